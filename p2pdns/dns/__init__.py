@@ -1,0 +1,1 @@
+"""DNS as bytes and as values: names, messages, zones, zone files."""

@@ -1,0 +1,1 @@
+"""The overlay side of the daemon: resolver, items, DHT, upstream, state, control."""

@@ -1,0 +1,88 @@
+"""The errors of p2pdns, sorted by whose fault they are and what can be done.
+
+Ours (the person at the keyboard can act): `UsageError`, `ConfigError`, `ZoneFileError`, `KeyFileError`,
+`Unavailable`. They are shown as one line that says what and where, with a hint on a line of its own.
+A stranger's (nobody here can act): `StrangerError` and its kinds. They are counted by reason and dropped,
+and never end a process.
+
+Guarantees: every error has a message without secrets. Does not know how a message is printed.
+"""
+
+from __future__ import annotations
+
+
+class P2pdnsError(Exception):
+    """What went wrong, where, and the next action.
+
+    `what` is lower case without a full stop; `place` is a file, address or setting; `hint` is a sentence with the fix.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, place: str | None = None, hint: str | None = None) -> None:
+        self.what = what
+        self.place = place
+        self.hint = hint
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        """Return `PLACE: WHAT`, or `WHAT` where there is no place."""
+        return f"{self.place}: {self.what}" if self.place else self.what
+
+
+class UsageError(P2pdnsError):
+    """A command was called with words that do not go together."""
+
+    exit_code = 2
+
+
+class ConfigError(P2pdnsError):
+    """A configuration file or value that cannot be used."""
+
+    exit_code = 2
+
+
+class ZoneFileError(P2pdnsError):
+    """A zone file that cannot become a zone; `place` is `path:line` where a line is known."""
+
+    def __init__(self, what: str, *, path: str, line: int | None = None, hint: str | None = None) -> None:
+        self.path = path
+        self.line = line
+        super().__init__(what, place=path if line is None else f"{path}:{line}", hint=hint)
+
+
+class KeyFileError(P2pdnsError):
+    """A key file that cannot be read, written or trusted."""
+
+
+class Unavailable(P2pdnsError):
+    """Something outside this program is not there: a daemon, a port, a contact, a file."""
+
+
+class StrangerError(P2pdnsError):
+    """Input from the network that is refused. `reason` is a short token that counters use.
+
+    >>> str(FormatError("name-too-long", "271 octets, 255 allowed"))
+    'name-too-long: 271 octets, 255 allowed'
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+
+
+class FormatError(StrangerError):
+    """Bytes or text that are not what they claim to be."""
+
+
+class BadItem(StrangerError):
+    """An item whose key, signature, target or value does not hold."""
+
+
+class BadRequest(StrangerError):
+    """A well-formed request that the rules refuse; `code` is the KRPC error code (BEP 5, BEP 44)."""
+
+    def __init__(self, reason: str, code: int, detail: str = "") -> None:
+        self.code = code
+        super().__init__(reason, detail)

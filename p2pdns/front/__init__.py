@@ -1,0 +1,1 @@
+"""The client side of the daemon: bytes only, no DNS library."""

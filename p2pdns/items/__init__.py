@@ -1,0 +1,1 @@
+"""What is signed: keys, items and the packing of zones into them."""

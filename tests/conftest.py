@@ -1,0 +1,51 @@
+"""What holds for every test: nothing here may send to an address outside the loopback range."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+REAL_SOCKET = socket.socket
+
+
+def _is_allowed(address: Any) -> bool:
+    if not isinstance(address, tuple):
+        return True
+    host = str(address[0])
+    if host in ("", "localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.split("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+class LoopbackSocket(REAL_SOCKET):
+    """A socket that refuses every destination outside 127.0.0.0/8 and ::1."""
+
+    def connect(self, address: Any) -> None:
+        """Connect, on loopback only."""
+        assert _is_allowed(address), f"a test tried to connect to {address}"
+        super().connect(address)
+
+    def connect_ex(self, address: Any) -> int:
+        """Connect, on loopback only."""
+        assert _is_allowed(address), f"a test tried to connect to {address}"
+        return super().connect_ex(address)
+
+    def sendto(self, data: Any, *args: Any) -> int:
+        """Send, on loopback only."""
+        assert _is_allowed(args[-1]), f"a test tried to send to {args[-1]}"
+        return super().sendto(data, *args)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def loopback_only() -> Iterator[None]:
+    """Replace the socket class for the whole run."""
+    socket.socket = LoopbackSocket  # type: ignore[misc]
+    yield
+    socket.socket = REAL_SOCKET  # type: ignore[misc]
