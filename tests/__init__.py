@@ -1,0 +1,1 @@
+"""The tests: unit, vectors, live on loopback, command-line sessions, and the house rules."""

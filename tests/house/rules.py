@@ -1,0 +1,253 @@
+"""The rules of the house as functions over source text: floors, doors, purity, tidiness.
+
+Each rule takes a module's dotted name and its source and returns findings as text, so that the rules themselves
+can be tested on samples. The tables are the law; a change of structure changes them in the same commit.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "p2pdns"
+
+# A module may import from lower rows only, or from inside its own entry.
+LADDER: tuple[tuple[str, ...], ...] = (
+    ("errors",),
+    ("addresses", "clock", "log"),
+    ("dns.name",),
+    ("dns.message",),
+    ("dns.zone",),
+    ("dns.zonefile",),
+    ("items.keys",),
+    ("items.item",),
+    ("items.packet",),
+    ("dht.bencode",),
+    ("dht.krpc",),
+    ("dht.routing", "dht.guard"),
+    ("dht.lookup", "dht.storage"),
+    ("dht.node",),
+    ("resolver", "config", "link", "sockets"),
+    ("front", "engine"),
+    ("daemon",),
+    ("cli", "sim", "__main__"),
+)
+
+# Rooms that may use less than their row allows.
+GROUND_FLOOR_ONLY = ("config", "link", "sockets")
+GROUND_FLOOR = ("errors", "addresses", "clock", "log")
+NEVER: dict[str, tuple[str, ...]] = {
+    "front": ("engine", "dns", "items", "dht", "resolver"),
+    "engine": ("front",),
+}
+
+# Each library of weight comes in through named doors.
+DOORS: dict[str, tuple[str, ...]] = {
+    "dnslib": ("dns.message",),
+    "dns": ("dns.zonefile", "engine.upstream", "cli.dnsclient"),
+    "cryptography": ("items.keys",),
+    "kademlia": ("dht.routing",),
+    "structlog": ("log",),
+    "sqlite3": ("engine.state",),
+    "click": ("cli",),
+    "rich": ("cli",),
+}
+
+PURE = ("dns", "items", "dht", "resolver", "link", "addresses", "errors")
+IMPURE_MODULES = frozenset(
+    [
+        "asyncio",
+        "datetime",
+        "logging",
+        "os",
+        "pathlib",
+        "random",
+        "secrets",
+        "select",
+        "socket",
+        "ssl",
+        "subprocess",
+        "tempfile",
+        "threading",
+        "time",
+        "uuid",
+        "p2pdns.clock",
+        "p2pdns.log",
+    ]
+)
+
+MODULE_LINES_MAX = 500
+FUNCTION_LINES_MAX = 60
+
+
+def modules() -> list[tuple[str, Path]]:
+    """Return (dotted name below p2pdns, path) of every module, in order; a package is named after its folder."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = list(path.relative_to(PACKAGE).with_suffix("").parts)
+        if parts[-1] == "__init__":
+            parts.pop()
+        found.append((".".join(parts), path))
+    return found
+
+
+def is_inside(module: str, room: str) -> bool:
+    """Return whether `module` is `room` or lies below it."""
+    return module == room or module.startswith(room + ".")
+
+
+def row_of(module: str) -> int | None:
+    """Return the row of the ladder that a module stands on; None for a folder's own __init__."""
+    for row, rooms in enumerate(LADDER):
+        if any(is_inside(module, room) for room in rooms):
+            return row
+    return None
+
+
+def imports_of(module: str, source: str) -> Iterator[tuple[int, str]]:
+    """Yield (line, absolute dotted module) for every import in a module, those inside functions too.
+
+    `from p2pdns.dht import krpc` counts as p2pdns.dht.krpc where such a module exists.
+    """
+    known = {name for name, _ in modules()}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                package = ("p2pdns." + module).split(".")
+                base = ".".join([*package[: len(package) - node.level], *([base] if base else [])])
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                yield node.lineno, inner if inner.removeprefix("p2pdns.") in known else base
+
+
+def floor_findings(module: str, source: str) -> list[str]:
+    """Return every import that climbs the ladder, crosses a forbidden border or uses a library past its door."""
+    findings = []
+    row = row_of(module)
+    for line, name in imports_of(module, source):
+        if name == "p2pdns" or name.startswith("p2pdns."):
+            other = name.removeprefix("p2pdns").removeprefix(".")
+            if other and row is not None:
+                findings += [f"{module}:{line}: {text}" for text in _inner_findings(module, row, other)]
+            continue
+        library = name.split(".")[0]
+        doors = DOORS.get(library)
+        if doors is not None and not any(is_inside(module, door) for door in doors):
+            findings.append(f"{module}:{line}: {library} comes in through {', '.join(doors)} only")
+    return findings
+
+
+def _inner_findings(module: str, row: int, other: str) -> Iterator[str]:
+    own = next(room for room in LADDER[row] if is_inside(module, room))
+    other_row = row_of(other)
+    if not is_inside(other, own) and (other_row is None or other_row >= row):
+        yield f"imports {other}, which is not on a lower floor"
+    if own in GROUND_FLOOR_ONLY and not is_inside(other, own) and other not in GROUND_FLOOR:
+        yield f"imports {other}, but {own} stands on the ground floor only"
+    for forbidden in NEVER.get(own, ()):
+        if is_inside(other, forbidden):
+            yield f"imports {other}, but {own} never sees {forbidden}"
+
+
+def purity_findings(module: str, source: str) -> list[str]:
+    """Return every way in which a core module could read a clock, chance, a file, a socket, or set order."""
+    if not any(is_inside(module, room) for room in PURE):
+        return []
+    findings = [
+        f"{module}:{line}: imports {name}; the core takes such things as arguments"
+        for line, name in imports_of(module, source)
+        if name in IMPURE_MODULES or name.split(".")[0] in IMPURE_MODULES
+    ]
+    for node in ast.walk(ast.parse(source)):
+        iterated = [node.iter] if isinstance(node, ast.For | ast.comprehension) else []
+        for iterable in iterated:
+            is_set = isinstance(iterable, ast.Set | ast.SetComp) or (
+                isinstance(iterable, ast.Call)
+                and isinstance(iterable.func, ast.Name)
+                and iterable.func.id in ("set", "frozenset")
+            )
+            if is_set:
+                findings.append(f"{module}:{iterable.lineno}: iterates a set; a seed is a history")
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open":
+            findings.append(f"{module}:{node.lineno}: opens a file")
+    return findings
+
+
+def tidy_findings(module: str, source: str) -> list[str]:
+    """Return what is too long, undocumented or printed in a module."""
+    findings = []
+    tree = ast.parse(source)
+    line_count = source.count("\n")
+    if line_count > MODULE_LINES_MAX:
+        findings.append(f"{module}: {line_count} lines, {MODULE_LINES_MAX} allowed; split it by concern")
+    if not ast.get_docstring(tree):
+        findings.append(f"{module}: no docstring at the head")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            if length > FUNCTION_LINES_MAX:
+                findings.append(f"{module}:{node.lineno}: {node.name} has {length} lines, {FUNCTION_LINES_MAX} allowed")
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+            if module != "cli.ui":
+                findings.append(f"{module}:{node.lineno}: prints; only cli.ui does")
+    findings += [f"{module}:{line}: public {name} has no docstring" for line, name in _undocumented(tree)]
+    return findings
+
+
+def _undocumented(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            if not ast.get_docstring(node):
+                yield node.lineno, node.name
+            if isinstance(node, ast.ClassDef):
+                yield from _undocumented_methods(node)
+
+
+def _undocumented_methods(owner: ast.ClassDef) -> Iterator[tuple[int, str]]:
+    for node in owner.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
+            if not ast.get_docstring(node):
+                yield node.lineno, f"{owner.name}.{node.name}"
+
+
+_ERROR_NAMES = re.compile(r"^(Usage|Config|ZoneFile|KeyFile)Error$|^Unavailable$")
+_STRANGER_NAMES = re.compile(r"^(FormatError|BadItem|BadRequest)$")
+# Words that keep their capitals at the head of a message.
+_PROPER = re.compile(r"^[A-Z0-9][A-Z0-9/.\-]*s?\b|^Ed25519")
+
+
+def message_findings(module: str, source: str) -> list[str]:
+    """Return error messages that break the style: lower case, no full stop, never a bare "failed".
+
+    A stranger's error opens with a reason token that counters can use.
+    """
+    findings = []
+    for node in ast.walk(ast.parse(source)):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args):
+            continue
+        text = _literal_text(node.args[0])
+        if text is None:
+            continue
+        if _STRANGER_NAMES.match(node.func.id) and not re.fullmatch(r"[a-z0-9\-]+", text):
+            findings.append(f"{module}:{node.lineno}: {text!r} is not a reason token")
+        if _ERROR_NAMES.match(node.func.id):
+            if text[:1].isupper() and not _PROPER.match(text):
+                findings.append(f"{module}:{node.lineno}: {text!r} opens with a capital")
+            if text.endswith(".") or text.strip() in ("failed", "error"):
+                findings.append(f"{module}:{node.lineno}: {text!r} ends with a full stop or says nothing")
+    return findings
+
+
+def _literal_text(node: ast.expr) -> str | None:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "x" for part in node.values)
+    return None

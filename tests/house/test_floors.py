@@ -1,0 +1,75 @@
+"""The floors and the doors: who may import whom, and through which file a library comes in."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.house import rules
+
+MODULES = rules.modules()
+
+
+@pytest.mark.parametrize(("module", "path"), MODULES, ids=[name or "p2pdns" for name, _ in MODULES])
+def test_imports_come_from_lower_floors_and_through_the_doors(module: str, path: Path) -> None:
+    assert rules.floor_findings(module, path.read_text()) == []
+
+
+@pytest.mark.parametrize(("module", "path"), MODULES, ids=[name or "p2pdns" for name, _ in MODULES])
+def test_the_core_reads_no_clock_chance_file_or_socket(module: str, path: Path) -> None:
+    assert rules.purity_findings(module, path.read_text()) == []
+
+
+def test_every_module_stands_on_a_floor() -> None:
+    packages = {name for name, path in MODULES if path.name == "__init__.py" and "." not in name}
+    assert [name for name, _ in MODULES if name not in packages and rules.row_of(name) is None] == []
+
+
+def test_the_front_loads_no_dns_library_and_no_cryptography() -> None:
+    code = (
+        "import sys, p2pdns.front.main\n"
+        "heavy = {'dnslib', 'dns', 'cryptography', 'kademlia', 'sqlite3'} & set(sys.modules)\n"
+        "ours = {m for m in sys.modules if m.split('.')[:2] in "
+        "[['p2pdns', r] for r in ('engine', 'dns', 'items', 'dht', 'resolver', 'cli')]}\n"
+        "assert not heavy and not ours, (heavy, ours)\n"
+        "print('light')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("light\n", "")
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "word"),
+    [
+        ("dns.name", "from p2pdns.dns.message import parse", "lower floor"),
+        ("dns.zone", "from p2pdns.items import keys", "lower floor"),
+        ("front.gate", "import p2pdns.engine.overlay", "lower floor"),
+        ("front.gate", "from p2pdns.dns.name import Name", "never sees dns"),
+        ("engine.overlay", "from p2pdns.front import gate", "lower floor"),
+        ("link", "from p2pdns.dns.name import Name", "ground floor"),
+        ("dht.node", "import cryptography.hazmat", "comes in through"),
+        ("dns.zone", "def f():\n    import dnslib", "comes in through"),
+        ("dht.node", "from . import lookup\nfrom ..engine import overlay", "lower floor"),
+    ],
+)
+def test_an_import_that_climbs_is_found(module: str, source: str, word: str) -> None:
+    assert any(word in finding for finding in rules.floor_findings(module, source))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import time",
+        "from os import urandom",
+        "from p2pdns import clock",
+        "for x in {1, 2}: pass",
+        "y = [x for x in set('ab')]",
+        "open('x')",
+    ],
+)
+def test_an_impure_line_in_the_core_is_found(source: str) -> None:
+    assert rules.purity_findings("dht.node", source)
+    assert rules.purity_findings("engine.overlay", source) == []
