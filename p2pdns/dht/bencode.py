@@ -1,0 +1,151 @@
+"""Bencode (BEP 3): byte strings, integers, lists and dictionaries, bounded.
+
+Guarantees: `encode` writes the one canonical form (sorted, unique keys); `decode` ends in a value or a
+`FormatError`, within bounds on size, depth, item count and digits, and refuses every number that has a second
+spelling ("03", "-0", a length with a leading zero) and every key that occurs twice.
+
+Keys out of order are read, not refused: libtorrent and older clients send them, and the order of the keys of a
+message decides nothing. What is hashed or signed must be canonical, and `krpc` sees to that.
+Does not know what a message is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from p2pdns.errors import FormatError
+
+Value: TypeAlias = "bytes | int | list[Value] | dict[bytes, Value]"
+Encodable: TypeAlias = "bytes | int | Sequence[Encodable] | Mapping[bytes, Encodable]"
+
+SIZE_BYTES_MAX = 65_535  # No UDP datagram is longer.
+DEPTH_MAX = 16  # KRPC needs 3; a stranger's item value may nest, the Python stack may not.
+ITEM_COUNT_MAX = 2_048  # A full Ethernet frame holds at most 750 of the shortest items.
+INTEGER_DIGITS_MAX = 20  # Unsigned 64-bit integers have 20; turning long ones into int is quadratic.
+LENGTH_DIGITS_MAX = 5  # As many as SIZE_BYTES_MAX has.
+
+_INT, _LIST, _DICT, _END, _COLON, _MINUS, _ZERO, _NINE = b"ilde:-09"
+
+
+class Encoded(bytes):
+    """Bytes that are bencoded already and are written as they are."""
+
+    __slots__ = ()
+
+
+def encode(value: Encodable) -> bytes:
+    """Return the canonical form of `value`.
+
+    >>> encode({b"b": [1, b"x"], b"a": -7})
+    b'd1:ai-7e1:bli1e1:xee'
+    """
+    parts: list[bytes] = []
+    _write(value, parts)
+    return b"".join(parts)
+
+
+def _write(value: Encodable, parts: list[bytes]) -> None:
+    if type(value) is bytes:
+        parts.append(b"%d:%b" % (len(value), value))
+    elif type(value) is int:
+        parts.append(b"i%de" % value)
+    elif type(value) is Encoded:
+        parts.append(value)
+    elif isinstance(value, Mapping):
+        parts.append(b"d")
+        for key in sorted(value):
+            parts.append(b"%d:%b" % (len(key), key))
+            _write(value[key], parts)
+        parts.append(b"e")
+    elif isinstance(value, (list, tuple)):
+        parts.append(b"l")
+        for member in value:
+            _write(member, parts)
+        parts.append(b"e")
+    else:
+        # bool is an int to Python and nothing to bencode; it lands here, like every other mistake of ours.
+        raise TypeError(f"bencode: no form for {type(value).__name__}")
+
+
+def decode(data: bytes) -> Value:
+    """Return the value that all of `data` spells; `FormatError` names the first rule that it breaks."""
+    if len(data) > SIZE_BYTES_MAX:
+        raise FormatError("bencode-too-long", f"{len(data)} bytes, {SIZE_BYTES_MAX} allowed")
+    reader = _Reader(data)
+    try:
+        value, end = reader.read(0, DEPTH_MAX)
+    except IndexError:
+        raise FormatError("bencode-truncated") from None
+    if end != len(data):
+        raise FormatError("bencode-tail", f"{len(data) - end} bytes after the value")
+    return value
+
+
+class _Reader:
+    """One pass over one buffer; running off its end is an IndexError, which `decode` translates."""
+
+    __slots__ = ("data", "items_left")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.items_left = ITEM_COUNT_MAX
+
+    def read(self, start: int, depth_left: int) -> tuple[Value, int]:
+        """Return the value at `start` and the offset after it."""
+        self.items_left -= 1
+        if self.items_left < 0:
+            raise FormatError("bencode-too-many-items", f"{ITEM_COUNT_MAX} allowed")
+        first = self.data[start]
+        if _ZERO <= first <= _NINE:
+            return self.read_bytes(start)
+        if first == _INT:
+            return self.read_integer(start + 1)
+        if first not in (_LIST, _DICT):
+            raise FormatError("bencode-type", f"byte {first:#04x} opens no value")
+        if depth_left == 0:
+            raise FormatError("bencode-too-deep", f"{DEPTH_MAX} levels allowed")
+        if first == _DICT:
+            return self.read_dict(start + 1, depth_left - 1)
+        members: list[Value] = []
+        at = start + 1
+        while self.data[at] != _END:
+            member, at = self.read(at, depth_left - 1)
+            members.append(member)
+        return members, at + 1
+
+    def read_bytes(self, start: int) -> tuple[bytes, int]:
+        """Return the byte string whose length opens at `start`, and the offset after it."""
+        data = self.data
+        colon = data.find(b":", start, start + LENGTH_DIGITS_MAX + 1)
+        digits = data[start:colon] if colon > 0 else b""
+        # isdigit first: int() would read "1_0" and " 5" too.
+        if not digits.isdigit() or (digits[0] == _ZERO and len(digits) > 1):
+            raise FormatError("bencode-length")
+        end = colon + 1 + int(digits)
+        if end > len(data):
+            raise FormatError("bencode-truncated")
+        return data[colon + 1 : end], end
+
+    def read_integer(self, start: int) -> tuple[int, int]:
+        """Return the integer whose sign or first digit is at `start`, and the offset after its `e`."""
+        end = self.data.find(b"e", start, start + INTEGER_DIGITS_MAX + 2)
+        text = self.data[start:end] if end > 0 else b""
+        digits = text[1:] if text[:1] == b"-" else text
+        if not digits.isdigit() or len(digits) > INTEGER_DIGITS_MAX:
+            raise FormatError("bencode-integer")
+        if digits[0] == _ZERO and len(text) > 1:
+            raise FormatError("bencode-integer", "a leading zero or a negative zero")
+        return int(text), end + 1
+
+    def read_dict(self, start: int, depth_left: int) -> tuple[dict[bytes, Value], int]:
+        """Return the dictionary whose first key is at `start`, and the offset after its `e`."""
+        data = self.data
+        result: dict[bytes, Value] = {}
+        at = start
+        while data[at] != _END:
+            key, at = self.read_bytes(at)
+            if key in result:
+                raise FormatError("bencode-duplicate-key")
+            result[key], at = self.read(at, depth_left)
+        return result, at + 1

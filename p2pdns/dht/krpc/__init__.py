@@ -1,0 +1,103 @@
+"""KRPC, the wire protocol of the DHT: BEP 5, 32 (IPv6), 42 (`ip`), 43 (`ro`), 44 (items), and our `nw`.
+
+`parse` turns a datagram into a `Query`, a `Reply` or an `Error`, `compose` is its inverse, and `compose_reply_within`
+fits a reply into a datagram that no path fragments. In here: `compact` (addresses and contacts), `messages` (the
+values), `reading`, `writing`; users import from this page.
+
+Guarantees: `parse(compose(message)) == message`, and any bytes end in a message or a `FormatError`. Does not know
+who sent a message, nor whether a token or a signature holds.
+"""
+
+from p2pdns.dht.krpc.compact import (
+    Contact,
+    compose_address,
+    compose_contacts,
+    parse_address,
+    parse_contacts,
+)
+from p2pdns.dht.krpc.messages import (
+    BAD_SIGNATURE,
+    CAS_MISMATCH,
+    DATAGRAM_BYTES_MAX,
+    GENERIC_ERROR,
+    ID_BYTES,
+    KEY_BYTES,
+    METHOD_UNKNOWN,
+    NETWORK_BYTES,
+    PROTOCOL_ERROR,
+    REPLY_BYTES_MAX,
+    SALT_TOO_BIG,
+    SEQ_MAX,
+    SEQ_TOO_LOW,
+    SERVER_ERROR,
+    SIGNATURE_BYTES,
+    TOKEN_BYTES_MAX,
+    TRANSACTION_BYTES_MAX,
+    VALUE_TOO_BIG,
+    AnnouncePeer,
+    BadQuery,
+    Error,
+    FindNode,
+    Fitted,
+    Get,
+    GetPeers,
+    Message,
+    Ping,
+    PutImmutable,
+    PutMutable,
+    Query,
+    Reply,
+    Request,
+    Unknown,
+    network_of,
+    string_of,
+)
+from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.krpc.writing import compose, compose_error, compose_reply_within
+
+__all__ = [
+    "BAD_SIGNATURE",
+    "CAS_MISMATCH",
+    "DATAGRAM_BYTES_MAX",
+    "GENERIC_ERROR",
+    "ID_BYTES",
+    "KEY_BYTES",
+    "METHOD_UNKNOWN",
+    "NETWORK_BYTES",
+    "PROTOCOL_ERROR",
+    "REPLY_BYTES_MAX",
+    "SALT_TOO_BIG",
+    "SEQ_MAX",
+    "SEQ_TOO_LOW",
+    "SERVER_ERROR",
+    "SIGNATURE_BYTES",
+    "TOKEN_BYTES_MAX",
+    "TRANSACTION_BYTES_MAX",
+    "VALUE_TOO_BIG",
+    "AnnouncePeer",
+    "BadQuery",
+    "Contact",
+    "Error",
+    "FindNode",
+    "Fitted",
+    "Get",
+    "GetPeers",
+    "Message",
+    "Ping",
+    "PutImmutable",
+    "PutMutable",
+    "Query",
+    "Reply",
+    "Request",
+    "Unknown",
+    "compose",
+    "compose_address",
+    "compose_contacts",
+    "compose_error",
+    "compose_reply_within",
+    "network_of",
+    "parse",
+    "parse_address",
+    "parse_contacts",
+    "string_of",
+]

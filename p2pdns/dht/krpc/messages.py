@@ -1,0 +1,194 @@
+"""The messages of KRPC as frozen values, and the numbers that KRPC fixes.
+
+An item's value is carried in its *bencoded* form: BEP 44 allows any bencoded value (BEP 46 keeps a dictionary
+there), and targets and signatures cover exactly that form. `string_of` gives the byte string inside, which is what
+a packed zone is; `bencode.encode` gives the form back.
+A reply does not say which query it answers, so `Reply` has every field optional.
+
+Guarantees: a message never changes once made. Does not know bytes (`reading`, `writing`), nor who sent what.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from p2pdns.addresses import Address
+from p2pdns.dht.krpc.compact import Contact
+from p2pdns.errors import FormatError
+
+DATAGRAM_BYTES_MAX = 2_048  # An Ethernet frame carries 1472; nothing that KRPC can say needs a fragment.
+REPLY_BYTES_MAX = 1_232  # IPv6's minimum MTU of 1280 less 48 of headers: never fragmented.
+TRANSACTION_BYTES_MAX = 32  # Foreign nodes use 2, 4 and 8; the reflected bytes stay bounded.
+TOKEN_BYTES_MAX = 64  # libtorrent's have 4, Rust mainline's 4, older ones 20: a peer's token costs us this much.
+ERROR_TEXT_BYTES_MAX = 256  # A stranger's text is for a log line.
+SEQ_MAX = 2**63 - 1  # BEP 44 implementations keep seq as a signed 64-bit integer.
+NETWORK_BYTES = 8
+ID_BYTES = 20
+KEY_BYTES = 32
+SIGNATURE_BYTES = 64
+
+# BEP 5
+GENERIC_ERROR, SERVER_ERROR, PROTOCOL_ERROR, METHOD_UNKNOWN = 201, 202, 203, 204
+# BEP 44
+VALUE_TOO_BIG, BAD_SIGNATURE, SALT_TOO_BIG, CAS_MISMATCH, SEQ_TOO_LOW = 205, 206, 207, 301, 302
+
+
+class BadQuery(FormatError):
+    """A query that cannot be answered, but whose sender can be told so with `code`."""
+
+    def __init__(self, reason: str, code: int, transaction: bytes, network: bytes | None) -> None:
+        self.code = code
+        self.transaction = transaction
+        self.network = network
+        super().__init__(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Are you there."""
+
+
+@dataclass(frozen=True, slots=True)
+class FindNode:
+    """Which contacts are nearest `target`."""
+
+    target: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Get:
+    """The item at `target` (BEP 44); `seq`: only if it is newer. `token` and `pad_bytes` earn us a whole reply."""
+
+    target: bytes
+    seq: int | None = None
+    token: bytes | None = None
+    pad_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PutMutable:
+    """Keep this signed item (BEP 44). Sizes of salt and value are the storer's to judge: it owes 205 and 207."""
+
+    key: bytes
+    seq: int
+    value: bytes
+    signature: bytes
+    token: bytes
+    salt: bytes = b""
+    cas: int | None = None
+
+    @property
+    def target(self) -> bytes:
+        """Return SHA-1 over key and salt."""
+        return hashlib.sha1(self.key + self.salt, usedforsecurity=False).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class PutImmutable:
+    """Keep this value (BEP 44)."""
+
+    value: bytes
+    token: bytes
+
+    @property
+    def target(self) -> bytes:
+        """Return SHA-1 over the bencoded value."""
+        return hashlib.sha1(self.value, usedforsecurity=False).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class GetPeers:
+    """Who announced `info_hash` (BEP 5)."""
+
+    info_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AnnouncePeer:
+    """The sender has `info_hash` at `port`, or at its source port when `port` is None (implied_port)."""
+
+    info_hash: bytes
+    port: int | None
+    token: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A method of a BEP we do not know. With a target the civil answer is nodes, without one error 204 (BEP 5)."""
+
+    method: bytes
+    target: bytes | None
+
+
+Request: TypeAlias = Ping | FindNode | Get | PutMutable | PutImmutable | GetPeers | AnnouncePeer | Unknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """A request and its envelope. `want` holds b"n4" and b"n6" as asked for (BEP 32)."""
+
+    transaction: bytes
+    node_id: bytes
+    request: Request
+    read_only: bool = False
+    want: tuple[bytes, ...] = ()
+    version: bytes | None = None
+    network: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """An answer to some query; the transaction says to which. `ip` is the asker's address as the replier saw it."""
+
+    transaction: bytes
+    node_id: bytes
+    nodes: tuple[Contact, ...] = ()
+    nodes6: tuple[Contact, ...] = ()
+    token: bytes | None = None
+    key: bytes | None = None
+    signature: bytes | None = None
+    seq: int | None = None
+    value: bytes | None = None
+    peers: tuple[Address, ...] | None = None
+    ip: Address | None = None
+    version: bytes | None = None
+    network: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Error:
+    """A refusal: `code` is one of the constants above, or a foreign node's own."""
+
+    transaction: bytes
+    code: int
+    text: str = ""
+    ip: Address | None = None
+    version: bytes | None = None
+    network: bytes | None = None
+
+
+Message: TypeAlias = Query | Reply | Error
+
+
+class Fitted(NamedTuple):
+    """A reply composed within a limit, and what had to go."""
+
+    data: bytes
+    contacts_dropped: int
+    has_lost_value: bool
+
+
+def network_of(name: str) -> bytes:
+    """Return the `nw` of a named network: the first 8 bytes of SHA-256 over its name."""
+    return hashlib.sha256(name.encode()).digest()[:NETWORK_BYTES]
+
+
+def string_of(value: bytes) -> bytes | None:
+    """Return the byte string that the bencoded `value` is, None if it is something else.
+
+    >>> string_of(b"5:hello"), string_of(b"i7e")
+    (b'hello', None)
+    """
+    return value[value.index(b":") + 1 :] if value[:1].isdigit() else None
