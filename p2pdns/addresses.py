@@ -1,0 +1,228 @@
+"""Classes and prefixes of IP addresses: one table, decided here and nowhere else.
+
+Guarantees: the class of an address is the same on every Python (`ipaddress.is_private` changes with patch
+releases and knows neither 100.64.0.0/10 nor what we call documentation); every IPv4 and IPv6 address has
+exactly one class. Does not know what is done with a class: tables, look-ups, the access list and the
+rebinding filter each have their own rule.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+
+from p2pdns.errors import ConfigError, FormatError
+
+Address = tuple[str, int]
+"""Host as text, and a port."""
+
+PREFIX_BITS_V4 = 24  # What one customer or one small network gets; BEP 42 masks to less, ISPs hand out no less.
+PREFIX_BITS_V6 = 48  # One site (RFC 6177); within it addresses are free of charge.
+PARSED_HOSTS_MAX = 4096  # Host texts whose number we remember; a busy node talks to a few hundred at a time.
+
+
+class AddressClass(Enum):
+    """What kind of place an address names."""
+
+    LOOPBACK = "loopback"
+    PRIVATE = "private"
+    LINK_LOCAL = "link-local"
+    DOCUMENTATION = "documentation"
+    UNUSABLE = "unusable"
+    PUBLIC = "public"
+
+
+NON_PUBLIC = frozenset({AddressClass.LOOPBACK, AddressClass.PRIVATE, AddressClass.LINK_LOCAL})
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A block of addresses, as in an access list.
+
+    >>> read_network("192.168.0.0/16").has("192.168.7.1")
+    True
+    """
+
+    version: int
+    first: int
+    bits: int
+
+    def has(self, host: str) -> bool:
+        """Return whether the host lies in the block; an IPv4-mapped host counts as the IPv4 address it is."""
+        version, number = _parsed(unmapped(host))
+        return self._covers(version, number)
+
+    def _covers(self, version: int, number: int) -> bool:
+        shift = (32 if version == 4 else 128) - self.bits
+        return version == self.version and number >> shift == self.first >> shift
+
+    def __str__(self) -> str:
+        """Return the usual text, `first/bits`."""
+        return f"{_text(self.version, self.first)}/{self.bits}"
+
+
+def read_network(text: str) -> Network:
+    """Return the block that a text such as `10.0.0.0/8`, `fd00::/8` or `192.0.2.1` names."""
+    hint = 'write a block such as "192.168.0.0/16" or "fd00::/8", or a single address'
+    try:
+        loose = ipaddress.ip_network(text.strip(), strict=False)
+    except ValueError:
+        raise ConfigError(f'"{text}" is not a block of addresses', hint=hint) from None
+    try:
+        ipaddress.ip_network(text.strip())
+    except ValueError:
+        # A set host bit is a typing mistake more often than not, and the two readings allow different clients.
+        raise ConfigError(f'"{text}" has host bits set', hint=f'did you mean "{loose}"?') from None
+    return Network(loose.version, int(loose.network_address), loose.prefixlen)
+
+
+def in_any(host: str, networks: Iterable[Network]) -> bool:
+    """Return whether the host lies in one of the blocks."""
+    version, number = _parsed(unmapped(host))
+    return any(network._covers(version, number) for network in networks)
+
+
+@lru_cache(maxsize=PARSED_HOSTS_MAX)
+def _parsed(host: str) -> tuple[int, int]:
+    try:
+        # A scope ("%eth0") belongs to the socket, not to the address.
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        raise FormatError("not-an-address", repr(host[:64])) from None
+    return address.version, int(address)
+
+
+def _text(version: int, number: int) -> str:
+    return str(ipaddress.IPv4Address(number) if version == 4 else ipaddress.IPv6Address(number))
+
+
+def _table(rows: Iterable[tuple[str, AddressClass]]) -> tuple[tuple[Network, AddressClass], ...]:
+    """Return the rows, longest prefix first, so that the first hit is the most exact one."""
+    return tuple(sorted(((read_network(net), kind) for net, kind in rows), key=lambda row: -row[0].bits))
+
+
+# IANA's special-purpose registries (RFC 6890 and successors), reduced to what a name server and a DHT must tell apart.
+TABLE_V4 = _table(
+    [
+        ("0.0.0.0/8", AddressClass.UNUSABLE),  # "This network"; many systems connect 0.0.0.0 to themselves.
+        ("10.0.0.0/8", AddressClass.PRIVATE),
+        ("100.64.0.0/10", AddressClass.PRIVATE),  # Shared space behind a carrier's NAT, and every Tailscale host.
+        ("127.0.0.0/8", AddressClass.LOOPBACK),
+        ("169.254.0.0/16", AddressClass.LINK_LOCAL),  # Cloud metadata services live here.
+        ("172.16.0.0/12", AddressClass.PRIVATE),
+        ("192.0.0.0/24", AddressClass.UNUSABLE),
+        ("192.0.2.0/24", AddressClass.DOCUMENTATION),
+        ("192.88.99.0/24", AddressClass.UNUSABLE),
+        ("192.168.0.0/16", AddressClass.PRIVATE),
+        ("198.18.0.0/15", AddressClass.UNUSABLE),
+        ("198.51.100.0/24", AddressClass.DOCUMENTATION),
+        ("203.0.113.0/24", AddressClass.DOCUMENTATION),
+        ("224.0.0.0/4", AddressClass.UNUSABLE),
+        ("240.0.0.0/4", AddressClass.UNUSABLE),
+        ("0.0.0.0/0", AddressClass.PUBLIC),
+    ]
+)
+TABLE_V6 = _table(
+    [
+        ("::1/128", AddressClass.LOOPBACK),
+        ("64:ff9b:1::/48", AddressClass.PRIVATE),  # A site's own NAT64 (RFC 8215): what it embeds is the site's matter.
+        ("2001::/23", AddressClass.UNUSABLE),  # Teredo, ORCHID, benchmarking: protocol assignments.
+        ("2001:db8::/32", AddressClass.DOCUMENTATION),
+        ("3fff::/20", AddressClass.DOCUMENTATION),
+        ("fc00::/7", AddressClass.PRIVATE),
+        ("fe80::/10", AddressClass.LINK_LOCAL),
+        ("fec0::/10", AddressClass.PRIVATE),  # Site-local: deprecated, and still routed where someone kept it.
+        ("2000::/3", AddressClass.PUBLIC),  # All the global unicast there is.
+        ("::/0", AddressClass.UNUSABLE),
+    ]
+)
+_MAPPED = read_network("::ffff:0.0.0.0/96")
+_NAT64 = read_network("64:ff9b::/96")
+_SIX_TO_FOUR = read_network("2002::/16")
+_THIS_NETWORK = read_network("0.0.0.0/8")
+_LOW_BLOCK = read_network("::/8")
+
+
+def unmapped(host: str) -> str:
+    """Return the IPv4 text of an IPv4-mapped host, which is how a dual-stack socket shows it; others unchanged.
+
+    >>> unmapped("::ffff:192.0.2.1")
+    '192.0.2.1'
+    """
+    if ":" not in host or ("." not in host and "ffff" not in host.lower()):
+        return host
+    version, number = _parsed(host)
+    return _text(4, number & 0xFFFFFFFF) if _MAPPED._covers(version, number) else host
+
+
+def _embedded(number: int) -> int | None:
+    """Return the IPv4 number inside a NAT64 or 6to4 number, if it is one."""
+    if _NAT64._covers(6, number):
+        return number & 0xFFFFFFFF
+    if _SIX_TO_FOUR._covers(6, number):
+        return number >> 80 & 0xFFFFFFFF
+    return None
+
+
+def _class(version: int, number: int) -> AddressClass:
+    if version == 6 and (inner := _embedded(number)) is not None:
+        # A translator sends the packet to the address inside, so that one decides.
+        return _class(4, inner)
+    table = TABLE_V4 if version == 4 else TABLE_V6
+    return next(kind for network, kind in table if network._covers(version, number))
+
+
+@lru_cache(maxsize=PARSED_HOSTS_MAX)
+def class_of(host: str) -> AddressClass:
+    """Return the class of an address; IPv4-mapped ones are unusable: nobody is to be reached at one.
+
+    >>> class_of("100.64.0.1").value
+    'private'
+    """
+    return _class(*_parsed(host))
+
+
+def is_non_public(host: str) -> bool:
+    """Return whether the address is loopback, private or link-local."""
+    return class_of(host) in NON_PUBLIC
+
+
+def prefix_of(address: Address) -> str:
+    """Return what counts as one place when a rule asks for several.
+
+    A /24 or /48; the address itself in private and link-local space (a LAN is one /24); address and port on
+    loopback (a demo is one address).
+
+    >>> prefix_of(("203.0.113.7", 6881)), prefix_of(("10.1.2.3", 6881)), prefix_of(("127.0.0.1", 6881))
+    ('203.0.113.0/24', '10.1.2.3', '127.0.0.1:6881')
+    """
+    host = unmapped(address[0])
+    kind = class_of(host)
+    version, number = _parsed(host)
+    if kind is AddressClass.LOOPBACK:
+        text = _text(version, number)
+        return f"{text}:{address[1]}" if version == 4 else f"[{text}]:{address[1]}"
+    if kind in NON_PUBLIC:
+        return _text(version, number)
+    width, bits = (32, PREFIX_BITS_V4) if version == 4 else (128, PREFIX_BITS_V6)
+    return f"{_text(version, number >> (width - bits) << (width - bits))}/{bits}"
+
+
+def is_rebinding_risk(packed: bytes) -> bool:
+    """Return whether an address of 4 or 16 octets, published by a stranger, could lead into the reader's own network.
+
+    Non-public addresses, 0.0.0.0/8, everything in ::/8 that is not NAT64 (the unspecified, mapped, compatible and
+    translated forms), and NAT64 and 6to4 addresses that embed one of the IPv4 ones.
+    """
+    if len(packed) not in (4, 16):
+        raise FormatError("not-an-address", f"{len(packed)} octets, 4 or 16 expected")
+    version, number = (4 if len(packed) == 4 else 6), int.from_bytes(packed)
+    if version == 6:
+        inner = _embedded(number)
+        if inner is None:
+            return _LOW_BLOCK._covers(6, number) or _class(6, number) in NON_PUBLIC
+        version, number = 4, inner
+    return _THIS_NETWORK._covers(4, number) or _class(4, number) in NON_PUBLIC
