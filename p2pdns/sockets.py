@@ -1,0 +1,272 @@
+"""Sockets: addresses as text, bound sockets for DNS, their hand-over between processes, and non-blocking UDP.
+
+Guarantees: every socket that leaves here is non-blocking and closed on exec unless it is handed over on purpose;
+a port that cannot be bound ends in `Unavailable` with the address and a hint; a reply leaves from the address
+that was asked, also where a socket is bound to all of them. Does not know what the datagrams mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from p2pdns.addresses import Address
+from p2pdns.errors import ConfigError, Unavailable
+
+DATAGRAMS_PER_WAKEUP_MAX = 64  # One burst from one socket must not keep the other doors waiting.
+DATAGRAM_BYTES_MAX = 4096  # A query of more is no query; a larger buffer costs its allocation every time.
+BUFFER_BYTES = 1 << 20  # Holds a burst of some thousand datagrams while the process is busy or being restarted.
+LISTEN_BACKLOG = 256  # Connections that wait while a front restarts; more than are served at a time.
+SAME_PORT_ATTEMPTS_MAX = 20  # Draws of a port that must be free for UDP and TCP at once.
+LISTEN_FDS_START = 3  # sd_listen_fds(3)
+
+_IPV4_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
+_IPV6_RECVPKTINFO = getattr(socket, "IPV6_RECVPKTINFO", 49)
+_IPV6_PKTINFO = getattr(socket, "IPV6_PKTINFO", 50)
+_ANCILLARY_BYTES = socket.CMSG_SPACE(20) + socket.CMSG_SPACE(12)
+
+Ancillary = Sequence[tuple[int, int, bytes]]
+Datagram = tuple[bytes, Address, Ancillary]
+"""Bytes, who sent them, and what makes a reply leave from the address that was asked (empty when it is clear)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DnsSockets:
+    """The two sockets of one DNS address: UDP, and listening TCP."""
+
+    udp: socket.socket
+    tcp: socket.socket
+
+    @property
+    def address(self) -> Address:
+        """Return the address both are bound to."""
+        return address_of(self.udp)
+
+    def close(self) -> None:
+        """Close both."""
+        self.udp.close()
+        self.tcp.close()
+
+
+def read_address(text: str, default_port: int | None = None) -> Address:
+    """Return host and port of `127.0.0.1:53`, `[::1]:53`, or of a host alone when there is a default port.
+
+    >>> read_address("[::1]:5300")
+    ('::1', 5300)
+    """
+    hint = 'write an address and a port, such as "127.0.0.1:5300" or "[::1]:5300"'
+    host, colon, port_text = text.rpartition(":")
+    if text.startswith("["):
+        inside, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ConfigError("not an address", place=f'"{text}"', hint=hint)
+        host, colon, port_text = inside, rest[:1], rest[1:]
+    elif not colon or ":" in host:
+        # No colon at all, or a bare IPv6 address: there is no port in it.
+        host, colon, port_text = text, "", ""
+    if not colon and default_port is not None:
+        port_text = str(default_port)
+    if not (port_text.isascii() and port_text.isdigit() and int(port_text) <= 65_535):
+        raise ConfigError("not an address with a port from 0 to 65535", place=f'"{text}"', hint=hint)
+    if family_of(host) is None:
+        raise ConfigError("not an IP address", place=f'"{text}"', hint=hint)
+    return host, int(port_text)
+
+
+def address_text(address: Address) -> str:
+    """Return an address as `host:port`, IPv6 in brackets.
+
+    >>> address_text(("::1", 53))
+    '[::1]:53'
+    """
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def family_of(host: str) -> socket.AddressFamily | None:
+    """Return the family of a host in numbers, or None when it is a name or nonsense."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        # A scope ("fe80::1%eth0") is no part of what inet_pton reads.
+        with contextlib.suppress(OSError, ValueError):
+            socket.inet_pton(family, host.partition("%")[0] if family == socket.AF_INET6 else host)
+            return family
+    return None
+
+
+def address_of(sock: socket.socket) -> Address:
+    """Return the address that a socket is bound to."""
+    host, port = sock.getsockname()[:2]
+    return str(host), int(port)
+
+
+def open_udp(address: Address) -> socket.socket:
+    """Return a non-blocking UDP socket bound to an address; `Unavailable` when that is not possible."""
+    sock = _new_socket(address, socket.SOCK_DGRAM)
+    return _bound(prepare_udp(sock), address)
+
+
+def prepare_udp(sock: socket.socket) -> socket.socket:
+    """Set buffers and options of a UDP socket of any origin; return it."""
+    sock.setblocking(False)
+    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        # The system may allow less; what it allows is what we get.
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
+    with contextlib.suppress(OSError):
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, _IPV4_PKTINFO, 1)
+    return sock
+
+
+def open_dns(address: Address) -> DnsSockets:
+    """Return UDP and TCP sockets bound to one address; port 0 picks a port that is free for both."""
+    for _ in range(SAME_PORT_ATTEMPTS_MAX):
+        udp = open_udp(address)
+        wanted = (address[0], address_of(udp)[1])
+        try:
+            return DnsSockets(udp, _open_listener(wanted))
+        except Unavailable:
+            udp.close()
+            if address[1] != 0:
+                raise
+    raise Unavailable("no port is free for UDP and TCP", place=address_text(address), hint="name a port")
+
+
+def _open_listener(address: Address) -> socket.socket:
+    sock = _new_socket(address, socket.SOCK_STREAM)
+    # Connections of an earlier daemon in TIME_WAIT must not keep a restarted one from its port.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = _bound(sock, address)
+    listener.listen(LISTEN_BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+def _new_socket(address: Address, kind: socket.SocketKind) -> socket.socket:
+    family = family_of(address[0])
+    if family is None:
+        raise Unavailable("not an IP address", place=address_text(address))
+    try:
+        sock = socket.socket(family, kind)
+    except OSError as trouble:
+        raise _unavailable(address, trouble) from None
+    if family == socket.AF_INET6:
+        # "::" means IPv6 and nothing else, so that 0.0.0.0 on the same port is a listener of its own.
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    return sock
+
+
+def _bound(sock: socket.socket, address: Address) -> socket.socket:
+    try:
+        sock.bind(address)
+    except OSError as trouble:
+        sock.close()
+        raise _unavailable(address, trouble) from None
+    return sock
+
+
+_BIND_TROUBLE = {
+    errno.EADDRINUSE: ("port is in use", "stop the program that holds it, or choose another port"),
+    errno.EACCES: ("no permission to bind", "ports below 1024 need root, CAP_NET_BIND_SERVICE or a systemd socket"),
+    errno.EADDRNOTAVAIL: ("this machine does not have that address", "choose one that `ip address` shows"),
+    errno.EAFNOSUPPORT: ("this machine does not speak that address family", "choose an IPv4 address"),
+}
+
+
+def _unavailable(address: Address, trouble: OSError) -> Unavailable:
+    what, hint = _BIND_TROUBLE.get(trouble.errno or 0, ((trouble.strerror or "cannot be bound").lower(), None))
+    return Unavailable(what, place=address_text(address), hint=hint)
+
+
+def adopt(fd: int) -> socket.socket:
+    """Return the socket behind an inherited descriptor, non-blocking and not inherited any further."""
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError as trouble:
+        raise Unavailable(f"no socket ({(trouble.strerror or '').lower()})", place=f"descriptor {fd}") from None
+    sock.set_inheritable(False)
+    if sock.type == socket.SOCK_DGRAM:
+        return prepare_udp(sock)
+    sock.setblocking(False)
+    return sock
+
+
+def listen_fds(environ: Mapping[str, str], pid: int) -> list[int]:
+    """Return the descriptors that systemd handed to the process `pid` (sd_listen_fds(3)); often none."""
+    count = environ.get("LISTEN_FDS", "")
+    # The variables are inherited by children they are not meant for; LISTEN_PID says whom they are meant for.
+    if environ.get("LISTEN_PID") != str(pid) or not (count.isascii() and count.isdigit()):
+        return []
+    return list(range(LISTEN_FDS_START, LISTEN_FDS_START + int(count)))
+
+
+def adopt_dns(fds: Sequence[int]) -> list[DnsSockets]:
+    """Return inherited sockets as pairs; `Unavailable` when an address has UDP without TCP, or the reverse."""
+    udp: dict[Address, socket.socket] = {}
+    tcp: dict[Address, socket.socket] = {}
+    for fd in fds:
+        sock = adopt(fd)
+        is_inet = sock.family in (socket.AF_INET, socket.AF_INET6)
+        if is_inet and sock.type == socket.SOCK_DGRAM:
+            udp[address_of(sock)] = sock
+        elif is_inet and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            tcp[address_of(sock)] = sock
+        else:
+            hint = "ListenDatagram= and ListenStream= of one address each"
+            raise Unavailable("neither UDP nor listening TCP", place=f"descriptor {fd}", hint=hint)
+    for address in [*udp, *tcp]:
+        if address not in udp or address not in tcp:
+            missing = "TCP" if address in udp else "UDP"
+            hint = "name the address in both ListenDatagram= and ListenStream= of the socket unit"
+            raise Unavailable(f"handed over without its {missing} socket", place=address_text(address), hint=hint)
+    return [DnsSockets(udp[address], tcp[address]) for address in udp]
+
+
+def read_datagrams(sock: socket.socket, count_max: int = DATAGRAMS_PER_WAKEUP_MAX) -> Iterator[Datagram]:
+    """Yield the datagrams that wait, at most `count_max` of them; network errors end the round, nothing else.
+
+    A datagram of more than `DATAGRAM_BYTES_MAX` comes cut to one byte more than that.
+    """
+    is_wildcard = address_of(sock)[0] in ("0.0.0.0", "::")
+    for _ in range(count_max):
+        try:
+            if is_wildcard:
+                data, ancillary, _, sender = sock.recvmsg(DATAGRAM_BYTES_MAX + 1, _ANCILLARY_BYTES)
+                yield data, sender, _reply_ancillary(ancillary)
+            else:
+                data, sender = sock.recvfrom(DATAGRAM_BYTES_MAX + 1)
+                yield data, sender, ()
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            # An ICMP error of an earlier reply is reported on the next read; the datagrams behind it still wait.
+            continue
+
+
+def _reply_ancillary(ancillary: Sequence[tuple[int, int, bytes]]) -> Ancillary:
+    for level, kind, data in ancillary:
+        if level == socket.IPPROTO_IP and kind == _IPV4_PKTINFO and len(data) == 12:
+            # struct in_pktinfo: for sending, the local address is the second field and the index is left open.
+            return [(level, kind, struct.pack("=I4s4s", 0, data[4:8], bytes(4)))]
+        if level == socket.IPPROTO_IPV6 and kind == _IPV6_PKTINFO and len(data) == 20:
+            return [(level, kind, data)]
+    return ()
+
+
+def send_datagram(sock: socket.socket, data: bytes, receiver: Address, ancillary: Ancillary = ()) -> bool:
+    """Send one datagram; return whether the system took it. A full buffer or an unreachable host is no error."""
+    try:
+        if ancillary:
+            sock.sendmsg([data], ancillary, 0, receiver)
+        else:
+            sock.sendto(data, receiver)
+    except OSError:
+        return False
+    return True
