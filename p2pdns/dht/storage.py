@@ -1,0 +1,465 @@
+"""The items kept for others: what is accepted, what is handed out, how long, how much, and what goes first.
+
+Guarantees: everything kept is verified; a put is refused with the code that BEP 44 gives its fault, the cheap checks
+before the dear ones; the number of items, their bytes, the share of one prefix once the store is half full, and the
+signature checks a second are bounded, whatever arrives. Does not know sockets, tokens (`guard` does; the caller says
+whether one held), the disk (`take_changes` and `load` are for it), or which zone a value belongs to.
+
+Mutable values need not be byte strings (BEP 46 keeps a dictionary there). Such an item is kept and served like any
+other, but is no `MutableItem`, because nothing in p2pdns could read it: its `StoredItem.item` is None.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeAlias
+
+from p2pdns.addresses import Address, is_non_public, prefix_of
+from p2pdns.dht import bencode
+from p2pdns.dht.guard import PrefixRates, RateLimit
+from p2pdns.dht.krpc import (
+    BAD_SIGNATURE,
+    CAS_MISMATCH,
+    PROTOCOL_ERROR,
+    SALT_TOO_BIG,
+    SEQ_MAX,
+    SEQ_TOO_LOW,
+    SERVER_ERROR,
+    VALUE_TOO_BIG,
+    PutImmutable,
+    PutMutable,
+    string_of,
+)
+from p2pdns.errors import BadItem, BadRequest
+from p2pdns.items.item import (
+    SALT_BYTES_MAX,
+    VALUE_BYTES_READ_MAX,
+    ImmutableItem,
+    MutableItem,
+    SignatureMemo,
+    reduced_signature,
+)
+from p2pdns.items.keys import ZoneKey
+
+VALUE_FORM_BYTES_MAX = 1_000  # BEP 44's limit on the bencoded form, for values that are no byte strings.
+RETENTION_S = 86_400.0  # BEP 44 suggests 2 h; publishers that re-put once a day are the common case.
+ITEMS_MAX = 16_384  # At 20 copies an item, 1,000 nodes keep 800,000 zones; loading them takes 4 s.
+BYTES_MAX = 12 * 2**20  # Of values and salts; with Python's overhead about 40 MB.
+PREFIX_SHARE_MAX = 0.05  # Twenty prefixes must conspire to fill a store.
+NEW_KEYS_PER_SECOND, NEW_KEYS_BURST = 1.0, 64.0  # A prefix: a publisher's first day, not a flood.
+CHECKS_PER_SECOND, CHECKS_BURST = 16.0, 256.0  # A prefix: signature checks, that is updates and new keys.
+ALL_CHECKS_PER_SECOND = 1_400.0  # A check takes 212 µs: this is 30 % of one core.
+EVICTED_AT_ONCE = 256  # Ranking everything costs milliseconds, so room is made for many puts at a time.
+GET_NOTED_AFTER_S = 3_600.0  # A get moves the expiry by that much before the disk hears of it.
+OWN = ""  # The prefix of this node itself: no quota, never evicted.
+
+Item: TypeAlias = MutableItem | ImmutableItem
+
+
+@dataclass(frozen=True, slots=True)
+class StoredItem:
+    """A verified item as KRPC carries it: `value` in bencoded form; `key` is None for an immutable one."""
+
+    target: bytes
+    value: bytes
+    key: bytes | None = None
+    seq: int = 0
+    signature: bytes = b""
+    salt: bytes = b""
+    item: Item | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes that count against the store's limit."""
+        return len(self.value) + len(self.salt)
+
+
+class Selected(NamedTuple):
+    """What a reply to a get says of the item; the names are those of `krpc.Reply`."""
+
+    key: bytes | None
+    signature: bytes | None
+    seq: int | None
+    value: bytes | None
+
+
+class Kept(NamedTuple):
+    """The outcome of an accepted put; `is_news` unless it only refreshed what was there."""
+
+    stored: StoredItem
+    is_news: bool
+
+
+class StoredRow(NamedTuple):
+    """A stored item as it survives a restart; `key` is empty for an immutable one, times are Unix seconds, 0 never."""
+
+    target: bytes
+    key: bytes
+    salt: bytes
+    seq: int
+    value: bytes
+    signature: bytes
+    prefix: str
+    put_unix: float
+    got_unix: float
+    new_unix: float
+
+
+class StoredChange(NamedTuple):
+    """What the disk has to do for a target: write the row, or delete it where there is none."""
+
+    target: bytes
+    row: StoredRow | None
+
+
+@dataclass(slots=True)
+class _Held:
+    stored: StoredItem
+    prefix: str
+    put_at: float
+    new_at: float
+    got_at: float | None = None
+    getter: str | None = None
+    getter_at: float = 0.0
+    noted_at: float = 0.0
+
+    @property
+    def expires_at(self) -> float:
+        return max(self.put_at, self.put_at if self.got_at is None else self.got_at) + RETENTION_S
+
+
+@dataclass(slots=True)
+class _Usage:
+    count: int = 0
+    size_bytes: int = 0
+
+
+class Storage:
+    """The items of one node, shared by its address families."""
+
+    def __init__(
+        self, *, items_max: int = ITEMS_MAX, bytes_max: int = BYTES_MAX, memo: SignatureMemo | None = None
+    ) -> None:
+        self.items_max = items_max
+        self.bytes_max = bytes_max
+        self.node_ids: tuple[bytes, ...] = ()  # The ids this store is near to; the far items go first.
+        self.counters: Counter[str] = Counter()
+        self._memo = memo
+        self._held: dict[bytes, _Held] = {}
+        self._total = _Usage()
+        self._by_prefix: dict[str, _Usage] = {}
+        self._changed: dict[bytes, None] = {}
+        self._new_keys = PrefixRates(NEW_KEYS_PER_SECOND, NEW_KEYS_BURST)
+        self._checks = PrefixRates(CHECKS_PER_SECOND, CHECKS_BURST)
+        self._all_checks = RateLimit(ALL_CHECKS_PER_SECOND, ALL_CHECKS_PER_SECOND, 0.0)
+
+    def __len__(self) -> int:
+        """Return the number of items kept."""
+        return len(self._held)
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of all values and salts kept."""
+        return self._total.size_bytes
+
+    # Put
+
+    def put(self, request: PutMutable | PutImmutable, address: Address, now: float, *, has_token: bool) -> Kept:
+        """Keep what a stranger at `address` puts, or raise the BadRequest whose code is owed to it."""
+        try:
+            return self._put(request, address, now, has_token)
+        except BadRequest as refusal:
+            self.counters[f"put-refused-{refusal.reason}"] += 1
+            raise
+
+    def put_own(self, item: Item, now: float) -> Kept:
+        """Keep an item that this node itself is putting; the same rules of seq, but neither rate nor quota."""
+        stored = _stored(item)
+        held = self._live(stored.target, now)
+        if held is not None:
+            if isinstance(item, MutableItem):
+                _check_supersedes(held.stored, item.seq, stored.value, None)
+            if (held.stored.seq, held.stored.value) == (stored.seq, stored.value):
+                self._refresh(held, OWN, now)
+                return Kept(held.stored, False)
+        self._admit(stored, OWN, now)
+        return Kept(stored, True)
+
+    def _put(self, request: PutMutable | PutImmutable, address: Address, now: float, has_token: bool) -> Kept:
+        # Sizes first, then everything that is a look-up in a table; a signature check costs more than all of these
+        # together, and whoever sent this has proven nothing but an address.
+        _check_sizes(request)
+        if not has_token:
+            raise BadRequest("bad-token", PROTOCOL_ERROR)
+        prefix = prefix_of(address)
+        held = self._live(request.target, now)
+        if held is None:
+            self._check_room(request, prefix, now)
+        elif held.stored.key != (request.key if isinstance(request, PutMutable) else None):
+            # The bytes of a key and a salt may spell a bencoded value. Who came first stays.
+            raise BadRequest("other-kind", PROTOCOL_ERROR)
+        elif isinstance(request, PutImmutable) or _is_same(held.stored, request):
+            # The same item may come with a cas that has become true: its first copy was accepted, the reply lost.
+            self._refresh(held, prefix, now)
+            return Kept(held.stored, False)
+        else:
+            _check_supersedes(held.stored, request.seq, request.value, request.cas)
+        stored = self._verified(request, prefix, now)
+        if held is not None and held.stored.seq == stored.seq:
+            self._refresh(held, prefix, now)
+            return Kept(held.stored, False)
+        self._admit(stored, prefix, now)
+        return Kept(stored, True)
+
+    def _check_room(self, request: PutMutable | PutImmutable, prefix: str, now: float) -> None:
+        size_bytes = len(request.value) + (len(request.salt) if isinstance(request, PutMutable) else 0)
+        if self._is_half_full() and self._is_over_quota(prefix, 1, size_bytes):
+            raise BadRequest("quota", SERVER_ERROR)
+        if not self._new_keys.take(prefix, now):
+            raise BadRequest("rate", SERVER_ERROR)
+
+    def _verified(self, request: PutMutable | PutImmutable, prefix: str, now: float) -> StoredItem:
+        if isinstance(request, PutImmutable):
+            return _immutable(request.value)
+        if not self._checks.take(prefix, now) or not self._all_checks.take(now):
+            raise BadRequest("busy", SERVER_ERROR)
+        try:
+            return _mutable(request, self._memo)
+        except BadItem as error:
+            self.counters[f"item-{error.reason}"] += 1
+            raise BadRequest("bad-signature", BAD_SIGNATURE) from None
+
+    # Get
+
+    def select(self, target: bytes, known_seq: int | None, address: Address, now: float) -> Selected | None:
+        """Return what to tell `address` of the item at `target`; a seq alone when it knows one as new (BEP 44)."""
+        held = self._live(target, now)
+        if held is None:
+            self.counters["get-missed"] += 1
+            return None
+        self.counters["get-found"] += 1
+        self._note_get(held, address, now)
+        stored = held.stored
+        if stored.key is None:
+            return Selected(None, None, None, stored.value)
+        if known_seq is not None and stored.seq <= known_seq:
+            return Selected(None, None, stored.seq, None)
+        return Selected(stored.key, stored.signature, stored.seq, stored.value)
+
+    def held(self, target: bytes, now: float) -> StoredItem | None:
+        """Return the item at `target` for this node's own use; it does not count as a get."""
+        held = self._live(target, now)
+        return None if held is None else held.stored
+
+    def _live(self, target: bytes, now: float) -> _Held | None:
+        held = self._held.get(target)
+        return held if held is not None and held.expires_at > now else None
+
+    def _note_get(self, held: _Held, address: Address, now: float) -> None:
+        prefix = prefix_of(address)
+        has_second = held.getter not in (None, prefix) and held.getter_at + RETENTION_S > now
+        # One prefix that asks again and again could keep junk alive; in a LAN or on loopback there may be no other.
+        if has_second or is_non_public(address[0]):
+            held.got_at = now
+            if now - held.noted_at > GET_NOTED_AFTER_S:
+                held.noted_at = now
+                self._changed[held.stored.target] = None
+        held.getter, held.getter_at = prefix, now
+
+    # Room
+
+    def _is_half_full(self) -> bool:
+        return 2 * self._total.count >= self.items_max or 2 * self._total.size_bytes >= self.bytes_max
+
+    def _is_over_quota(self, prefix: str, more_items: int = 0, more_bytes: int = 0) -> bool:
+        used = self._by_prefix.get(prefix)
+        if used is None or prefix == OWN:
+            return False
+        return (
+            used.count + more_items > PREFIX_SHARE_MAX * self.items_max
+            or used.size_bytes + more_bytes > PREFIX_SHARE_MAX * self.bytes_max
+        )
+
+    def _refresh(self, held: _Held, prefix: str, now: float) -> None:
+        self.counters["put-refreshed"] += 1
+        held.put_at = now
+        self._changed[held.stored.target] = None
+        # An item belongs to the first prefix within its quota that put it. If it stayed with one over its quota,
+        # putting strangers' items first would be a way to have them evicted.
+        if prefix == OWN or (self._is_over_quota(held.prefix) and not self._is_over_quota(prefix, 1)):
+            self._charge(held, -1)
+            held.prefix = prefix
+            self._charge(held, 1)
+
+    def _admit(self, stored: StoredItem, prefix: str, now: float) -> None:
+        self.counters["put-stored"] += 1
+        # A key that is held stays charged to whom it was, and what was asked for it still says that it is wanted.
+        old = self._held.get(stored.target)
+        if old is not None:
+            self._remove(old)
+        fresh = old is not None and old.expires_at > now
+        if old is not None and fresh:
+            held = replace(old, stored=stored, put_at=now, new_at=now)
+            if prefix == OWN:
+                held.prefix = OWN
+        else:
+            held = _Held(stored, prefix, put_at=now, new_at=now)
+        self._make_room(stored.size_bytes, now)
+        self._insert(held)
+        self._changed[stored.target] = None
+
+    def _insert(self, held: _Held) -> None:
+        self._held[held.stored.target] = held
+        self._charge(held, 1)
+
+    def _remove(self, held: _Held) -> None:
+        del self._held[held.stored.target]
+        self._charge(held, -1)
+        self._changed[held.stored.target] = None
+
+    def _charge(self, held: _Held, sign: int) -> None:
+        used = self._by_prefix.setdefault(held.prefix, _Usage())
+        for usage in (used, self._total):
+            usage.count += sign
+            usage.size_bytes += sign * held.stored.size_bytes
+        if not used.count:
+            del self._by_prefix[held.prefix]
+
+    def _make_room(self, size_bytes: int, now: float) -> None:
+        def is_tight(spare: int = 0) -> bool:
+            return (
+                self._total.count + 1 + spare > self.items_max
+                or self._total.size_bytes + size_bytes * (1 + spare) > self.bytes_max
+            )
+
+        if not is_tight():
+            return
+        self.expire(now)
+        # Never more than an eighth at once, so that a small store is not emptied for one put.
+        spare = min(EVICTED_AT_ONCE, self.items_max // 8)
+        for held in sorted((h for h in self._held.values() if h.prefix != OWN), key=self._worth):
+            if not is_tight(spare):
+                break
+            self._remove(held)
+            self.counters["evicted"] += 1
+
+    def _worth(self, held: _Held) -> tuple[bool, float, int]:
+        """Return a key that sorts what may go first to the front."""
+        target = int.from_bytes(held.stored.target, "big")
+        distance = min((target ^ int.from_bytes(node_id, "big") for node_id in self.node_ids), default=0)
+        got_at = float("-inf") if held.got_at is None else held.got_at
+        return not self._is_over_quota(held.prefix), got_at, -distance
+
+    def expire(self, now: float) -> int:
+        """Drop what nobody has put or wanted for a day; return how many items that were."""
+        gone = [held for held in self._held.values() if held.expires_at <= now]
+        for held in gone:
+            self._remove(held)
+        self.counters["expired"] += len(gone)
+        return len(gone)
+
+    # The disk
+
+    def take_changes(self, now: float, unix_now: float) -> list[StoredChange]:
+        """Return what has changed since the last call; `now` and `unix_now` are the same moment on two clocks."""
+        changed, self._changed = self._changed, {}
+        skew = unix_now - now
+        return [StoredChange(target, self._row(self._held.get(target), skew)) for target in changed]
+
+    @staticmethod
+    def _row(held: _Held | None, skew: float) -> StoredRow | None:
+        if held is None:
+            return None
+        stored = held.stored
+        return StoredRow(
+            target=stored.target,
+            key=stored.key or b"",
+            salt=stored.salt,
+            seq=stored.seq,
+            value=stored.value,
+            signature=stored.signature,
+            prefix=held.prefix,
+            put_unix=held.put_at + skew,
+            got_unix=0.0 if held.got_at is None else held.got_at + skew,
+            new_unix=held.new_at + skew,
+        )
+
+    def load(self, row: StoredRow, now: float, unix_now: float) -> bool:
+        """Take back a row of an earlier run, verified anew; return whether it is kept (else its deletion is due)."""
+        try:
+            request: PutMutable | PutImmutable = PutImmutable(row.value, b"")
+            if row.key:
+                request = PutMutable(row.key, row.seq, row.value, row.signature, b"", row.salt)
+            _check_sizes(request)
+            stored = _mutable(request, self._memo) if isinstance(request, PutMutable) else _immutable(row.value)
+            if stored.target != row.target:
+                raise BadItem("target-wrong")
+        except (BadItem, BadRequest) as error:
+            self.counters[f"load-refused-{error.reason}"] += 1
+            self._changed[row.target] = None
+            return False
+
+        def at(unix: float) -> float:
+            # A wall clock that was set back must not make an item live longer than if it came now.
+            return now - max(0.0, unix_now - unix)
+
+        got_at = at(row.got_unix) if row.got_unix else None
+        held = _Held(stored, row.prefix, at(row.put_unix), at(row.new_unix), got_at)
+        if held.expires_at <= now or row.target in self._held or len(self) >= self.items_max:
+            self.counters["load-expired"] += 1
+            self._changed[row.target] = None
+            return False
+        self._insert(held)
+        return True
+
+
+def _check_sizes(request: PutMutable | PutImmutable) -> None:
+    text = string_of(request.value)
+    limit, size = (VALUE_FORM_BYTES_MAX, len(request.value)) if text is None else (VALUE_BYTES_READ_MAX, len(text))
+    if size > limit:
+        raise BadRequest("value-too-big", VALUE_TOO_BIG, f"{size} bytes, {limit} allowed")
+    if isinstance(request, PutMutable):
+        if len(request.salt) > SALT_BYTES_MAX:
+            raise BadRequest("salt-too-big", SALT_TOO_BIG, f"{len(request.salt)} bytes, {SALT_BYTES_MAX} allowed")
+        # Nothing could ever supersede the largest seq, so nothing may carry it.
+        if request.seq == SEQ_MAX:
+            raise BadRequest("seq-reserved", PROTOCOL_ERROR)
+
+
+def _is_same(stored: StoredItem, request: PutMutable) -> bool:
+    return (stored.seq, stored.value, stored.signature) == (request.seq, request.value, request.signature)
+
+
+def _check_supersedes(stored: StoredItem, seq: int, value: bytes, cas: int | None) -> None:
+    if cas is not None and cas != stored.seq:
+        raise BadRequest("cas-mismatch", CAS_MISMATCH, f"seq is {stored.seq}")
+    if seq < stored.seq:
+        raise BadRequest("seq-too-low", SEQ_TOO_LOW, f"seq is {stored.seq}")
+    if seq == stored.seq and value != stored.value:
+        raise BadRequest("seq-taken", SEQ_TOO_LOW, f"seq {seq} has another value")
+
+
+def _stored(item: Item) -> StoredItem:
+    form = bencode.encode(item.value)
+    if isinstance(item, ImmutableItem):
+        return StoredItem(item.target, form, item=item)
+    return StoredItem(item.target, form, item.key.raw, item.seq, item.signature, item.salt, item)
+
+
+def _immutable(value: bytes) -> StoredItem:
+    text = string_of(value)
+    target = PutImmutable(value, b"").target
+    return StoredItem(target, value, item=None if text is None else ImmutableItem(text))
+
+
+def _mutable(request: PutMutable, memo: SignatureMemo | None) -> StoredItem:
+    text = string_of(request.value)
+    if text is not None:
+        return _stored(MutableItem.verified(request.key, request.seq, text, request.signature, request.salt, memo))
+    key = ZoneKey.verified(request.key)
+    signature = reduced_signature(request.signature)
+    head = b"4:salt%d:%b" % (len(request.salt), request.salt) if request.salt else b""
+    if not key.verify(signature, head + b"3:seqi%de1:v%b" % (request.seq, request.value)):
+        raise BadItem("signature-wrong")
+    return StoredItem(request.target, request.value, key.raw, request.seq, signature, request.salt)
