@@ -1,0 +1,273 @@
+"""Zone keys and secret keys: Ed25519 points, z-base-32 text, key files.
+
+Guarantees: a `ZoneKey` that exists is the canonical encoding of a curve point that is not of small order, so two
+different keys never verify the same signature and nobody can sign for a key without its secret half; a signature
+is accepted in one form only; no text made here shows a secret. Does not know where a key file lies or who may
+read it, and draws no randomness: entropy is an argument.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from p2pdns.dns.name import Name
+from p2pdns.errors import BadItem, FormatError, KeyFileError
+
+ALPHABET = "ybndrfg8ejkmcpqxot1uwisza345h769"
+KEY_BYTES = 32
+SIGNATURE_BYTES = 64
+SEED_BYTES = 32  # RFC 8032 derives scalar and prefix from it.
+TEXT_CHARACTERS = 52  # 256 bits in characters of 5; the last one holds a single bit of the key.
+KEYS_REMEMBERED_MAX = 4096  # Checked keys kept; a point costs about 100 µs to check and 200 bytes to remember.
+KEY_FILE_BYTES_MAX = 65_536  # A PKCS#8 file takes about 300; anything of this size is another file.
+
+P = 2**255 - 19
+L = 2**252 + 27742317777372353535851937790883648493
+D = -121665 * pow(121666, P - 2, P) % P
+SQRT_OF_MINUS_ONE = pow(2, (P - 1) // 4, P)
+
+# The y coordinates of the eight points whose order divides 8: orders 1, 2, 4, 4, and four of order 8.
+# With such a key k·A takes at most eight values, so signatures for it can be made by anyone.
+_Y_OF_ORDER_8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+SMALL_ORDER_Y = frozenset({0, 1, P - 1, _Y_OF_ORDER_8, P - _Y_OF_ORDER_8})
+
+_Y_MASK = (1 << 255) - 1
+_VALUES = {character: value for value, character in enumerate(ALPHABET)}
+
+
+def write_zbase32(raw: bytes) -> str:
+    """Return the z-base-32 text, padded with zero bits on the right to a whole character."""
+    count = -(-len(raw) * 8 // 5)
+    number = int.from_bytes(raw) << (count * 5 - len(raw) * 8)
+    return "".join(ALPHABET[number >> shift & 31] for shift in range(count * 5 - 5, -5, -5))
+
+
+def read_zbase32(text: str) -> bytes:
+    """Return the whole bytes that a z-base-32 text, in any letter case, stands for.
+
+    Bits that are left over must be zero: otherwise one key would have sixteen names.
+    """
+    number = 0
+    for character in text.lower():
+        value = _VALUES.get(character)
+        if value is None:
+            raise FormatError("zbase32-character", f"{character!r} is not one of {ALPHABET}")
+        number = number << 5 | value
+    size, spare = divmod(len(text) * 5, 8)
+    if spare >= 5 or number & ((1 << spare) - 1):
+        raise FormatError("zbase32-not-canonical", "the bits past the last whole byte are not zero")
+    return (number >> spare).to_bytes(size)
+
+
+def is_on_curve(y: int, sign: int) -> bool:
+    """Return whether a point with this y and this lowest bit of x exists (RFC 8032 §5.1.3)."""
+    numerator = (y * y - 1) % P
+    denominator = (D * y * y + 1) % P
+    # The square root of a fraction by one exponentiation, as the RFC has it.
+    x = numerator * pow(denominator, 3, P) * pow(numerator * pow(denominator, 7, P), (P - 5) // 8, P) % P
+    square = denominator * x * x % P
+    if square == (P - numerator) % P:
+        x = x * SQRT_OF_MINUS_ONE % P
+    elif square != numerator:
+        return False
+    return not (x == 0 and sign)
+
+
+def _encodes_small_order(raw: bytes) -> bool:
+    """Return whether 32 bytes are an encoding, canonical or not, of a point of small order."""
+    return (int.from_bytes(raw, "little") & _Y_MASK) % P in SMALL_ORDER_Y
+
+
+# OpenSSL, and `cryptography` with it, loads every one of the keys refused here.
+@lru_cache(maxsize=KEYS_REMEMBERED_MAX)
+def _fault_of(raw: bytes) -> tuple[str, str] | None:
+    y = int.from_bytes(raw, "little") & _Y_MASK
+    if y >= P:
+        return "key-not-canonical", "its y coordinate is not below 2^255 - 19"
+    if _encodes_small_order(raw):
+        return "key-small-order", "anyone could sign for it"
+    if not is_on_curve(y, raw[31] >> 7):
+        return "key-not-a-point", "no point of the curve has these coordinates"
+    return None
+
+
+@dataclass(frozen=True)
+class ZoneKey:
+    """The public key that names a zone. Equality is equality of the 32 bytes.
+
+    >>> str(ZoneKey.read("8PINXXGQS41N4AIDIDENW5APQP1URFMZDZTR8JT4ABRKDN435EWO"))
+    '8pinxxgqs41n4aididenw5apqp1urfmzdztr8jt4abrkdn435ewo'
+    """
+
+    raw: bytes
+
+    def __post_init__(self) -> None:
+        """Refuse what is not a usable key, whichever way the object is made."""
+        if len(self.raw) != KEY_BYTES:
+            raise BadItem("key-size", f"{len(self.raw)} bytes, {KEY_BYTES} expected")
+        if (fault := _fault_of(self.raw)) is not None:
+            raise BadItem(*fault)
+
+    @classmethod
+    def verified(cls, raw: bytes) -> ZoneKey:
+        """Return the key these 32 bytes are; BadItem when they are none."""
+        return cls(bytes(raw))
+
+    @classmethod
+    def read(cls, text: str) -> ZoneKey:
+        """Return the key that 52 characters of z-base-32 stand for, in any letter case."""
+        if len(text) != TEXT_CHARACTERS:
+            raise FormatError("key-length", f"{len(text)} characters, {TEXT_CHARACTERS} expected")
+        raw = read_zbase32(text)
+        try:
+            return cls(raw)
+        except BadItem as error:
+            raise FormatError(error.reason, error.detail) from None
+
+    @classmethod
+    def of_label(cls, label: bytes) -> ZoneKey:
+        """Return the key that a label of a name stands for."""
+        # Latin-1 maps every octet to a character, so a stray one is refused by the alphabet and not by a codec.
+        return cls.read(label.decode("latin-1"))
+
+    @cached_property
+    def text(self) -> str:
+        """The key as 52 lower-case characters."""
+        return write_zbase32(self.raw)
+
+    @cached_property
+    def apex(self) -> Name:
+        """The name of the zone: the key as the only label."""
+        return Name.of(self.text.encode("ascii"))
+
+    @cached_property
+    def _public(self) -> Ed25519PublicKey:
+        return Ed25519PublicKey.from_public_bytes(self.raw)
+
+    def verify(self, signature: bytes, message: bytes) -> bool:
+        """Return whether the signature holds, strictly: each message has few valid signatures and one form of each.
+
+        S must be below L. R must not be of small order, canonical or not: a signer whose nonce is zero gives its
+        secret key away, and verifiers differ on the rest. The equation is checked without cofactor by comparing
+        the encoding of S·B - k·A with R octet for octet (OpenSSL does), so a non-canonical R never passes.
+        """
+        if len(signature) != SIGNATURE_BYTES or int.from_bytes(signature[32:], "little") >= L:
+            return False
+        if _encodes_small_order(signature[:32]):
+            return False
+        try:
+            self._public.verify(signature, message)
+        except InvalidSignature:
+            return False
+        return True
+
+    def __str__(self) -> str:
+        """Return the 52 characters."""
+        return self.text
+
+    def __repr__(self) -> str:
+        """Return the key as it would be read."""
+        return f"ZoneKey({self.text})"
+
+
+class SecretKey:
+    """The secret half of a zone key. It signs, writes itself to a key file, and shows itself nowhere else."""
+
+    __slots__ = ("_private", "zone_key")
+
+    def __init__(self, private: Ed25519PrivateKey) -> None:
+        self._private = private
+        self.zone_key = ZoneKey(private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
+
+    @classmethod
+    def generate(cls, entropy: bytes) -> SecretKey:
+        """Return the key that grows from 32 random bytes; the same bytes give the same key."""
+        if len(entropy) != SEED_BYTES:
+            raise KeyFileError(f"{len(entropy)} bytes of entropy, {SEED_BYTES} are needed")
+        return cls(Ed25519PrivateKey.from_private_bytes(entropy))
+
+    @classmethod
+    def read(cls, pem: bytes, passphrase: bytes | None, path: str) -> SecretKey:
+        """Return the key of a PKCS#8 PEM file; `path` is only for the error. An unneeded passphrase is ignored."""
+        _check_armour(pem, path)
+        is_encrypted = needs_passphrase(pem)
+        if is_encrypted and not passphrase:
+            raise KeyFileError(
+                "the key needs a passphrase", place=path, hint="give it at the prompt or with --passphrase-file FILE"
+            )
+        try:
+            private = load_pem_private_key(pem, passphrase if is_encrypted else None)
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            # What the library says may quote the input, so none of it goes on.
+            raise _unreadable(path, is_encrypted) from None
+        if not isinstance(private, Ed25519PrivateKey):
+            raise KeyFileError(
+                "the key is not Ed25519", place=path, hint='make one that is with "p2pdns keygen -o FILE"'
+            )
+        return cls(private)
+
+    def write(self, passphrase: bytes | None) -> bytes:
+        """Return the key as PKCS#8 PEM, encrypted where there is a passphrase."""
+        if passphrase == b"":
+            raise KeyFileError("the passphrase is empty", hint="leave it out to write the key without one")
+        protection: KeySerializationEncryption = NoEncryption()
+        if passphrase is not None:
+            protection = BestAvailableEncryption(passphrase)
+        return self._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection)
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the 64 bytes of the signature."""
+        return self._private.sign(message)
+
+    def __repr__(self) -> str:
+        """Return what may be seen: the public half."""
+        return f"SecretKey(of {self.zone_key})"
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        """Refuse to be pickled or copied: a secret leaves by `write` only."""
+        raise TypeError("a secret key is not serialised but by write()")
+
+
+def needs_passphrase(pem: bytes) -> bool:
+    """Return whether the key file is encrypted."""
+    return b"-----BEGIN ENCRYPTED PRIVATE KEY-----" in pem
+
+
+def _check_armour(pem: bytes, path: str) -> None:
+    """Tell the files apart that people take for a key file, by their first line."""
+    if len(pem) > KEY_FILE_BYTES_MAX:
+        raise KeyFileError(f"{len(pem)} bytes, a key file has at most {KEY_FILE_BYTES_MAX}", place=path)
+    if b"-----BEGIN ENCRYPTED PRIVATE KEY-----" in pem or b"-----BEGIN PRIVATE KEY-----" in pem:
+        return
+    if b"-----BEGIN PUBLIC KEY-----" in pem:
+        raise KeyFileError("a public key, the secret one is needed", place=path)
+    if b"-----BEGIN OPENSSH PRIVATE KEY-----" in pem:
+        raise KeyFileError(
+            "an OpenSSH key, not PKCS#8", place=path, hint='make a zone key with "p2pdns keygen -o FILE"'
+        )
+    if b" PRIVATE KEY-----" in pem and b"-----BEGIN " in pem:
+        raise KeyFileError("the key is not Ed25519", place=path, hint='make one that is with "p2pdns keygen -o FILE"')
+    raise KeyFileError(
+        "not a PEM key file", place=path, hint='a key file is what "p2pdns keygen -o FILE" writes (PKCS#8 PEM)'
+    )
+
+
+def _unreadable(path: str, is_encrypted: bool) -> KeyFileError:
+    if is_encrypted:
+        return KeyFileError(
+            "wrong passphrase, or a damaged file", place=path, hint="try the passphrase given when the key was made"
+        )
+    return KeyFileError("a damaged PKCS#8 PEM file", place=path, hint="restore the key from its backup")
