@@ -50,7 +50,7 @@ PREFIX_SHARE_MAX = 0.05  # Twenty prefixes must conspire to fill a store.
 NEW_KEYS_PER_SECOND, NEW_KEYS_BURST = 1.0, 64.0  # A prefix: a publisher's first day, not a flood.
 CHECKS_PER_SECOND, CHECKS_BURST = 16.0, 256.0  # A prefix: signature checks, that is updates and new keys.
 ALL_CHECKS_PER_SECOND = 1_400.0  # A check takes 212 µs: this is 30 % of one core.
-EVICTED_AT_ONCE = 256  # Ranking everything costs milliseconds, so room is made for many puts at a time.
+EVICTED_PART = 64  # A 64th of a full store goes at once.
 GET_NOTED_AFTER_S = 3_600.0  # A get moves the expiry by that much before the disk hears of it.
 OWN = ""  # The prefix of this node itself: no quota, never evicted.
 
@@ -294,17 +294,14 @@ class Storage:
 
     def _admit(self, stored: StoredItem, prefix: str, now: float) -> None:
         self.counters["put-stored"] += 1
-        # A key that is held stays charged to whom it was, and what was asked for it still says that it is wanted.
         old = self._held.get(stored.target)
+        held = _Held(stored, prefix, put_at=now, new_at=now)
         if old is not None:
             self._remove(old)
-        fresh = old is not None and old.expires_at > now
-        if old is not None and fresh:
-            held = replace(old, stored=stored, put_at=now, new_at=now)
-            if prefix == OWN:
-                held.prefix = OWN
-        else:
-            held = _Held(stored, prefix, put_at=now, new_at=now)
+            if old.expires_at > now:
+                # A newer value stays charged to whom the older was, and what was asked for is still wanted.
+                held = replace(old, stored=stored, put_at=now, new_at=now)
+                held.prefix = OWN if prefix == OWN else old.prefix
         self._make_room(stored.size_bytes, now)
         self._insert(held)
         self._changed[stored.target] = None
@@ -327,22 +324,19 @@ class Storage:
             del self._by_prefix[held.prefix]
 
     def _make_room(self, size_bytes: int, now: float) -> None:
-        def is_tight(spare: int = 0) -> bool:
-            return (
-                self._total.count + 1 + spare > self.items_max
-                or self._total.size_bytes + size_bytes * (1 + spare) > self.bytes_max
-            )
-
-        if not is_tight():
+        if self._fits(1, size_bytes):
             return
         self.expire(now)
-        # Never more than an eighth at once, so that a small store is not emptied for one put.
-        spare = min(EVICTED_AT_ONCE, self.items_max // 8)
+        # Ranking everything costs milliseconds, so room is made for many puts at a time.
+        spare = (1 + self.items_max // EVICTED_PART, size_bytes + self.bytes_max // EVICTED_PART)
         for held in sorted((h for h in self._held.values() if h.prefix != OWN), key=self._worth):
-            if not is_tight(spare):
+            if self._fits(*spare):
                 break
             self._remove(held)
             self.counters["evicted"] += 1
+
+    def _fits(self, items: int, size_bytes: int) -> bool:
+        return self._total.count + items <= self.items_max and self._total.size_bytes + size_bytes <= self.bytes_max
 
     def _worth(self, held: _Held) -> tuple[bool, float, int]:
         """Return a key that sorts what may go first to the front."""
