@@ -199,9 +199,11 @@ def prefix_of(address: Address) -> str:
     >>> prefix_of(("203.0.113.7", 6881)), prefix_of(("10.1.2.3", 6881)), prefix_of(("127.0.0.1", 6881))
     ('203.0.113.0/24', '10.1.2.3', '127.0.0.1:6881')
     """
-    host = unmapped(address[0])
-    kind = class_of(host)
-    version, number = _parsed(host)
+    version, number = _parsed(unmapped(address[0]))
+    if version == 6 and _NAT64._covers(6, number):
+        # All of IPv4 is one /48 here; the place is the one behind the translator.
+        version, number = 4, number & 0xFFFFFFFF
+    kind = _class(version, number)
     if kind is AddressClass.LOOPBACK:
         text = _text(version, number)
         return f"{text}:{address[1]}" if version == 4 else f"[{text}]:{address[1]}"

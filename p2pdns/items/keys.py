@@ -60,6 +60,9 @@ def read_zbase32(text: str) -> bytes:
 
     Bits that are left over must be zero: otherwise one key would have sixteen names.
     """
+    if not text.isascii():
+        # Lower-casing reaches into ASCII from outside: U+212A (kelvin) would become a k, a second name for one key.
+        raise FormatError("zbase32-character", "only ASCII characters stand for anything")
     number = 0
     for character in text.lower():
         value = _VALUES.get(character)

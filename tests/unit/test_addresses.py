@@ -1,0 +1,158 @@
+"""The address table: one vector a row, and what holds for every address."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pdns import addresses
+from p2pdns.addresses import (
+    NON_PUBLIC,
+    TABLE_V4,
+    TABLE_V6,
+    AddressClass,
+    Network,
+    class_of,
+    in_any,
+    is_non_public,
+    is_rebinding_risk,
+    prefix_of,
+    read_network,
+    unmapped,
+)
+from p2pdns.errors import ConfigError, FormatError
+
+VECTORS: list[dict[str, Any]] = json.loads(
+    (Path(__file__).parents[1] / "vectors" / "addresses.json").read_text(encoding="utf-8")
+)["vectors"]
+
+ANY_HOST = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str)
+ANY_V4 = st.ip_addresses(v=4)
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: str(vector["host"]))
+def test_vector_has_its_class_prefix_and_risk(vector: dict[str, Any]) -> None:
+    """Each vector says which bug would let it come out otherwise."""
+    host = vector["host"]
+    assert class_of(host).value == vector["class"], vector["bug"]
+    assert prefix_of((host, 6881)) == vector["prefix"], vector["bug"]
+    assert is_rebinding_risk(ipaddress.ip_address(host).packed) is vector["rebinding"], vector["bug"]
+
+
+@pytest.mark.parametrize("table", [TABLE_V4, TABLE_V6])
+def test_every_row_of_the_table_has_a_vector(table: tuple[tuple[Network, AddressClass], ...]) -> None:
+    """A row without a vector could be deleted without a red test."""
+    hosts = [vector["host"] for vector in VECTORS]
+    deciding = {next((net for net, _ in table if net.has(host)), None) for host in hosts}
+    missing = [str(net) for net, _ in table if net not in deciding]
+    assert missing == []
+
+
+@given(ANY_HOST)
+def test_every_address_has_a_class_and_a_prefix(host: str) -> None:
+    """Nothing that parses escapes the table, and ports matter on loopback only."""
+    assert isinstance(class_of(host), AddressClass)
+    assert is_non_public(host) == (class_of(host) in NON_PUBLIC)
+    is_loopback = class_of(unmapped(host)) is AddressClass.LOOPBACK
+    assert (prefix_of((host, 1)) != prefix_of((host, 2))) == is_loopback
+
+
+@given(ANY_HOST)
+def test_public_addresses_are_global_by_the_registry_too(host: str) -> None:
+    """Where we say public, the standard library (IANA's registry) does not say private."""
+    if class_of(host) is AddressClass.PUBLIC:
+        assert not ipaddress.ip_address(host).is_private or host.lower().startswith(("64:ff9b:", "2002:"))
+
+
+@given(ANY_V4)
+def test_embedding_never_hides_an_address_from_the_rebinding_filter(inner: ipaddress.IPv4Address) -> None:
+    """Mapped forms are always withheld; NAT64 and 6to4 exactly when the address inside is."""
+    number = int(inner)
+    risk = is_rebinding_risk(inner.packed)
+    assert is_rebinding_risk(bytes.fromhex("0064ff9b") + bytes(8) + inner.packed) is risk
+    assert is_rebinding_risk((0x2002 << 112 | number << 80 | 1).to_bytes(16)) is risk
+    assert is_rebinding_risk(bytes(10) + b"\xff\xff" + inner.packed)
+    assert is_rebinding_risk(bytes(12) + inner.packed)
+
+
+@pytest.mark.parametrize("size", [0, 3, 5, 15, 17])
+def test_packed_addresses_of_another_size_are_refused(size: int) -> None:
+    """RDATA and hints come from strangers, in every length."""
+    with pytest.raises(FormatError, match="not-an-address"):
+        is_rebinding_risk(bytes(size))
+
+
+@given(ANY_V4)
+def test_mapped_hosts_are_the_ipv4_hosts_they_are(inner: ipaddress.IPv4Address) -> None:
+    """A dual-stack socket shows IPv4 clients in mapped form, in either notation."""
+    for mapped in (f"::ffff:{inner}", str(ipaddress.IPv6Address((0xFFFF << 32) | int(inner)))):
+        assert unmapped(mapped) == str(inner)
+        assert read_network(str(inner)).has(mapped)
+        assert prefix_of((mapped, 5)) == prefix_of((str(inner), 5))
+
+
+def test_scope_of_a_link_local_host_is_ignored() -> None:
+    """recvfrom shows fe80::1%eth0."""
+    assert class_of("fe80::1%eth0") is AddressClass.LINK_LOCAL
+    assert read_network("fe80::/10").has("fe80::1%eth0")
+
+
+@pytest.mark.parametrize("host", ["", "localhost", "1.2.3", "010.0.0.1", "1.2.3.4.5", "::g", "1.2.3.4:5"])
+def test_text_that_is_no_address_is_refused(host: str) -> None:
+    """A host name or an octal octet never gets a class."""
+    with pytest.raises(FormatError, match="not-an-address"):
+        class_of(host)
+
+
+@given(ANY_HOST, st.data())
+def test_a_network_has_exactly_what_the_standard_library_says(host: str, data: st.DataObject) -> None:
+    """The matcher equals ipaddress, both families, every length."""
+    other = ipaddress.ip_address(data.draw(ANY_HOST))
+    bits = data.draw(st.integers(0, other.max_prefixlen))
+    reference = ipaddress.ip_network(f"{other}/{bits}", strict=False)
+    network = read_network(str(reference))
+    assert network.has(str(other))
+    if unmapped(host) == host:
+        assert network.has(host) == (ipaddress.ip_address(host) in reference)
+        assert in_any(host, [network]) == network.has(host)
+    # str() writes the mapped block as IPv6 does, so compare as networks.
+    assert ipaddress.ip_network(str(network)) == reference
+
+
+def test_access_list_is_any_of_its_networks() -> None:
+    """The default list lets loopback in, and nothing else."""
+    allowed = [read_network("127.0.0.0/8"), read_network("::1/128")]
+    assert in_any("127.0.0.1", allowed)
+    assert in_any("::1", allowed)
+    assert in_any("::ffff:127.0.0.1", allowed)
+    assert not in_any("192.168.0.1", allowed)
+    assert not in_any("::7f00:1", allowed)
+    assert not in_any("127.0.0.1", [])
+
+
+def test_network_with_host_bits_is_refused_with_the_likely_meaning() -> None:
+    """Both readings of 192.168.1.5/24 allow different clients."""
+    with pytest.raises(ConfigError, match="has host bits set") as caught:
+        read_network("192.168.1.5/24")
+    assert caught.value.hint == 'did you mean "192.168.1.0/24"?'
+
+
+@pytest.mark.parametrize("text", ["", "lan", "10.0.0.0/33", "10.0.0.0/-1", "fd00::/129", "10.0.0.0/8/8"])
+def test_network_that_is_none_is_refused_with_an_example(text: str) -> None:
+    """The message shows the value, the hint shows the form."""
+    with pytest.raises(ConfigError, match="is not a block of addresses") as caught:
+        read_network(text)
+    assert "192.168.0.0/16" in str(caught.value.hint)
+
+
+def test_remembered_hosts_are_bounded() -> None:
+    """Strangers choose the hosts we look at."""
+    for number in range(addresses.PARSED_HOSTS_MAX + 100):
+        class_of(f"2001:4860::{number:x}")
+    assert class_of.cache_info().currsize <= addresses.PARSED_HOSTS_MAX
