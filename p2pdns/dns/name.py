@@ -1,202 +1,275 @@
-"""Absolute domain names: labels, comparison, canonical order, wire and text.
+"""Absolute domain names: labels, comparison, canonical order, ancestry, text and uncompressed wire form.
 
-A `Name` keeps the octets of its labels as they were given and compares without regard to ASCII case (RFC 4343).
-Guarantees: a Name that exists has labels of 1 to 63 octets and at most 255 octets on the wire (RFC 1035 §3.1).
-Does not know compression pointers (see `message`), nor which names are ours.
+Guarantees: a `Name` that exists fits the wire (labels of 1–63 octets, 255 octets in all); it keeps its octets as
+given, while `==`, `hash` and every ancestry test ignore ASCII case and nothing else (RFC 4343).
+Does not know: compression (dns/message.py), what a zone key is beyond its shape (items/keys.py).
 """
 
 from __future__ import annotations
 
-import functools
-import re
+from collections.abc import Iterable
 
 from p2pdns.errors import FormatError
 
-NAME_OCTETS_MAX = 255  # RFC 1035 §3.1, the final zero octet included
-LABEL_OCTETS_MAX = 63  # RFC 1035 §3.1: two bits of the length octet are taken
-ZONE_KEY_LABEL_CHARACTERS = 52  # 256 bits at five bits a character
+NAME_BYTES_MAX = 255  # RFC 1035 §2.3.4, length octets and the root's zero included.
+LABEL_BYTES_MAX = 63  # RFC 1035 §2.3.4; the two bits above belong to compression.
+ZONE_KEY_CHARACTERS = 52  # 32 octets in z-base-32.
+NAME_CHARACTERS_MAX = 4 * NAME_BYTES_MAX  # Every octet written as \DDD; longer text cannot be a name.
 
-_ZONE_KEY_LABEL = re.compile(rb"[ybndrfg8ejkmcpqxot1uwisza345h769]{52}", re.IGNORECASE)
-# RFC 1035 §5.1: these need a backslash in text; everything else printable stands for itself.
-_ESCAPED = frozenset(b'."\\;()@$')
+_ZBASE32 = frozenset(b"ybndrfg8ejkmcpqxot1uwisza345h769YBNDRFGEJKMCPQXOTUWISZAH")
+_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_*/+:=!#%&',<>?[]^`{|}~")
 
 
 def is_zone_key_label(label: bytes) -> bool:
-    """Return whether a label has the shape of a zone key: 52 characters of z-base-32, any case."""
-    return len(label) == ZONE_KEY_LABEL_CHARACTERS and _ZONE_KEY_LABEL.fullmatch(label) is not None
+    """Return whether a label has the shape of a zone key, valid or not: 52 letters of z-base-32, in any case.
+
+    >>> is_zone_key_label(b"y" * 52), is_zone_key_label(b"Y" * 52), is_zone_key_label(b"l" * 52)
+    (True, True, False)
+    """
+    return len(label) == ZONE_KEY_CHARACTERS and _ZBASE32.issuperset(label)
 
 
-def _label_text(label: bytes) -> str:
-    parts = []
-    for octet in label:
-        if octet in _ESCAPED:
-            parts.append("\\" + chr(octet))
-        elif 0x21 <= octet <= 0x7E:
-            parts.append(chr(octet))
-        else:
-            parts.append(f"\\{octet:03d}")
-    return "".join(parts)
-
-
-def _read_escape(text: str, index: int) -> tuple[int, int]:
-    """Return (octet, index after it) for the escape whose backslash stands at `index`."""
-    digits = text[index + 1 : index + 4]
-    if digits[:1].isdigit():
-        if len(digits) == 3 and digits.isascii() and digits.isdigit() and int(digits) <= 255:
-            return int(digits), index + 4
-        raise FormatError("bad-escape", text)
-    if index + 1 >= len(text) or not text[index + 1].isascii():
-        raise FormatError("bad-escape", text)
-    return ord(text[index + 1]), index + 2
-
-
-@functools.total_ordering
 class Name:
     """An absolute domain name.
 
-    >>> Name.read("WWW.example") == Name.read("www.example.")
+    >>> Name.read("www.Example") == Name.of(b"WWW", b"example")
     True
-    >>> str(Name.read("a b.example"))
-    'a\\\\032b.example.'
+    >>> str(Name.read("www.Example"))
+    'www.Example.'
     """
 
-    __slots__ = ("_folded", "_hash", "labels")
+    __slots__ = ("_hash", "_key", "labels")
 
     labels: tuple[bytes, ...]
+    _key: tuple[bytes, ...]
+    _hash: int
 
     def __init__(self, labels: tuple[bytes, ...]) -> None:
-        size = 1
+        size_bytes = 1
         for label in labels:
-            if not label:
-                raise FormatError("empty-label")
-            if len(label) > LABEL_OCTETS_MAX:
-                raise FormatError("label-too-long", f"{len(label)} octets, {LABEL_OCTETS_MAX} allowed")
-            size += len(label) + 1
-        if size > NAME_OCTETS_MAX:
-            raise FormatError("name-too-long", f"{size} octets, {NAME_OCTETS_MAX} allowed")
-        self.labels = labels
-        # bytes.lower() touches ASCII letters only, which is what RFC 4343 asks for.
-        self._folded = tuple([label.lower() for label in labels])
-        self._hash = hash(self._folded)
+            if not 0 < len(label) <= LABEL_BYTES_MAX:
+                reason = "label-too-long" if label else "empty-label"
+                raise FormatError(reason, f"{len(label)} octets, {LABEL_BYTES_MAX} allowed")
+            size_bytes += 1 + len(label)
+        if size_bytes > NAME_BYTES_MAX:
+            raise FormatError("name-too-long", f"{size_bytes} octets, {NAME_BYTES_MAX} allowed")
+        self._adopt(labels)
+
+    def _adopt(self, labels: tuple[bytes, ...]) -> None:
+        # The key is what everything compares by: lower case, nearest the root first (RFC 4034 §6.1).
+        key = tuple([label.lower() for label in reversed(labels)])
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "_key", key)
+        object.__setattr__(self, "_hash", hash(key))
 
     @classmethod
-    def root(cls) -> Name:
-        """Return the root name."""
-        return cls(())
+    def _trusted(cls, labels: tuple[bytes, ...]) -> Name:
+        # For pieces of names that were measured already.
+        name = cls.__new__(cls)
+        name._adopt(labels)
+        return name
+
+    def __setattr__(self, attribute: str, value: object) -> None:
+        raise AttributeError(f"a name does not change: {attribute}")
+
+    def __reduce__(self) -> tuple[type[Name], tuple[tuple[bytes, ...]]]:
+        return (Name, (self.labels,))
+
+    @staticmethod
+    def root() -> Name:
+        """Return the name without labels."""
+        return _ROOT
 
     @classmethod
     def of(cls, *labels: bytes) -> Name:
-        """Return the name with these labels, the leftmost first."""
+        """Return the name made of these labels, the one nearest the root last."""
         return cls(labels)
 
     @classmethod
     def read(cls, text: str) -> Name:
-        """Return the absolute name a text stands for, with or without its final dot; `\\DDD` and `\\X` escape."""
-        if text in (".", ""):
-            if text:
-                return cls(())
+        r"""Return the absolute name that a text says, with or without its final dot.
+
+        `\DDD` is an octet in decimal, any other `\x` is x itself (RFC 1035 §5.1). Text outside ASCII is refused:
+        what it would become depends on a version of IDNA, which belongs to the one who types.
+
+        >>> Name.read(r"a\.b.c").labels
+        (b'a.b', b'c')
+        """
+        if text == ".":
+            return _ROOT
+        if not text:
             raise FormatError("empty-name")
-        labels: list[bytes] = []
-        label = bytearray()
-        index = 0
-        while index < len(text):
-            character = text[index]
-            if character == "\\":
-                octet, index = _read_escape(text, index)
-                label.append(octet)
-                continue
-            if character == ".":
-                labels.append(bytes(label))
-                label.clear()
-            elif character.isascii():
-                label.append(ord(character))
-            else:
-                raise FormatError("not-ascii", text)
-            index += 1
-        if label or not text.endswith("."):
-            labels.append(bytes(label))
+        if len(text) > NAME_CHARACTERS_MAX:
+            raise FormatError("name-too-long", f"{len(text)} characters, {NAME_CHARACTERS_MAX} allowed")
+        labels = _labels_of_text(text)
+        if labels[-1] == b"":
+            labels.pop()
         return cls(tuple(labels))
 
     @classmethod
     def parse(cls, wire: bytes, offset: int = 0) -> tuple[Name, int]:
-        """Return (name, offset after it) from uncompressed wire form."""
-        labels: list[bytes] = []
-        # 127 one-octet labels fill a name; one more round sees the root.
-        for _ in range(NAME_OCTETS_MAX // 2 + 1):
+        """Return the uncompressed name at `offset`, and the offset after it."""
+        labels = []
+        start = offset
+        while True:
             if offset >= len(wire):
-                raise FormatError("name-truncated")
+                raise FormatError("truncated-name", f"at octet {offset}")
             length = wire[offset]
-            if length > LABEL_OCTETS_MAX:
-                raise FormatError("name-compressed" if length >= 0xC0 else "bad-label-type")
             offset += 1
-            if not length:
-                return cls(tuple(labels)), offset
+            if length == 0:
+                break
+            if length > LABEL_BYTES_MAX:
+                raise FormatError("compressed-name" if length >= 0xC0 else "label-type", f"at octet {offset - 1}")
             label = wire[offset : offset + length]
-            if len(label) != length:
-                raise FormatError("name-truncated")
+            if len(label) < length:
+                raise FormatError("truncated-name", f"at octet {offset}")
             labels.append(bytes(label))
             offset += length
-        raise FormatError("name-too-long")
+            if offset - start >= NAME_BYTES_MAX:
+                raise FormatError("name-too-long", f"more than {NAME_BYTES_MAX} octets")
+        return cls._trusted(tuple(labels)), offset
 
     def wire(self) -> bytes:
-        """Return the uncompressed wire form."""
+        """Return the uncompressed wire form, case as given."""
         return b"".join([bytes((len(label),)) + label for label in self.labels]) + b"\x00"
 
-    def folded(self) -> Name:
-        """Return the name in lower case."""
-        return Name(self._folded)
+    def __str__(self) -> str:
+        return "".join([_text_of_label(label) + "." for label in self.labels]) or "."
 
-    def is_at_or_below(self, apex: Name) -> bool:
-        """Return whether this name is `apex` or ends in it."""
-        count = len(apex._folded)
-        return count == 0 or self._folded[-count:] == apex._folded
-
-    def relative_to(self, apex: Name) -> tuple[bytes, ...]:
-        """Return the labels in front of `apex`; the name must be at or below it."""
-        assert self.is_at_or_below(apex), f"{self} is not below {apex}"
-        return self.labels[: len(self.labels) - len(apex.labels)]
-
-    def parent(self) -> Name:
-        """Return the name without its first label; the root has none."""
-        assert self.labels, "the root has no parent"
-        return Name(self.labels[1:])
-
-    def child(self, label: bytes) -> Name:
-        """Return the name with one more label in front."""
-        return Name((label, *self.labels))
-
-    def under(self, suffix: Name) -> Name:
-        """Return this name's labels followed by those of `suffix`; FormatError "name-too-long" past 255."""
-        return Name(self.labels + suffix.labels)
-
-    def canonical_key(self) -> tuple[bytes, ...]:
-        """Return what sorts names in canonical order (RFC 4034 §6.1): labels in lower case from the right."""
-        return self._folded[::-1]
-
-    @property
-    def is_wildcard(self) -> bool:
-        """Whether the first label is a lone asterisk (RFC 4592 §2.1.1)."""
-        return bool(self.labels) and self.labels[0] == b"*"
-
-    @property
-    def last_label(self) -> bytes | None:
-        """The rightmost label as given, None for the root."""
-        return self.labels[-1] if self.labels else None
+    def __repr__(self) -> str:
+        return f"<Name {self}>"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Name) and self._folded == other._folded
-
-    def __lt__(self, other: Name) -> bool:
-        return self.canonical_key() < other.canonical_key()
+        if not isinstance(other, Name):
+            return NotImplemented
+        return self._key == other._key
 
     def __hash__(self) -> int:
         return self._hash
 
-    def __len__(self) -> int:
-        return len(self.labels)
+    def __lt__(self, other: Name) -> bool:
+        return self.canonical_key() < other.canonical_key()
 
-    def __str__(self) -> str:
-        return "".join(_label_text(label) + "." for label in self.labels) or "."
+    def canonical_key(self) -> tuple[bytes, ...]:
+        """Return what sorts names canonically: lower-case labels, nearest the root first (RFC 4034 §6.1).
 
-    def __repr__(self) -> str:
-        return f"Name.read({str(self)!r})"
+        >>> names = [Name.read(text) for text in ("z.example", "a.example", "yljkjljk.a.example", "example")]
+        >>> " ".join(str(name) for name in sorted(names))
+        'example. a.example. yljkjljk.a.example. z.example.'
+        """
+        return self._key
+
+    @property
+    def last_label(self) -> bytes | None:
+        """The label nearest the root; None for the root itself."""
+        return self.labels[-1] if self.labels else None
+
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether the leftmost label is an asterisk (RFC 4592)."""
+        return self.labels[:1] == (b"*",)
+
+    def folded(self) -> Name:
+        """Return the name in lower case."""
+        return Name._trusted(tuple([label.lower() for label in self.labels]))
+
+    def is_at_or_below(self, apex: Name) -> bool:
+        """Return whether this is `apex` or a name below it."""
+        key = apex.canonical_key()
+        return self.canonical_key()[: len(key)] == key
+
+    def relative_to(self, apex: Name) -> tuple[bytes, ...]:
+        """Return the labels in front of `apex`, which must be an ancestor or the name itself."""
+        assert self.is_at_or_below(apex), f"{self} is not below {apex}"
+        return self.labels[: len(self.labels) - len(apex.labels)]
+
+    def parent(self) -> Name:
+        """Return the name without its leftmost label; the root has none."""
+        assert self.labels, "the root has no parent"
+        return Name._trusted(self.labels[1:])
+
+    def ancestor(self, label_count: int) -> Name:
+        """Return the ancestor (or the name itself) that has this many labels."""
+        assert 0 <= label_count <= len(self.labels), f"{self} has no ancestor of {label_count} labels"
+        return Name._trusted(self.labels[len(self.labels) - label_count :])
+
+    def child(self, label: bytes) -> Name:
+        """Return the name one label below; FormatError when that is no name."""
+        return Name((label, *self.labels))
+
+    def under(self, suffix: Name) -> Name:
+        """Return this name with `suffix` appended; FormatError `name-too-long` past 255 octets.
+
+        >>> Name.read("www").under(Name.read("p2p.alt"))
+        <Name www.p2p.alt.>
+        """
+        return Name(self.labels + suffix.labels)
+
+    def moved(self, old_apex: Name, new_apex: Name) -> Name:
+        """Return the name below `new_apex` that stands where this one stands below `old_apex`.
+
+        FormatError `name-too-long` past 255 octets.
+        """
+        return Name(self.relative_to(old_apex) + new_apex.labels)
+
+
+def common_label_count(one: Name, other: Name) -> int:
+    """Return how many labels, counted from the root, two names share."""
+    count = 0
+    for left, right in zip(one.canonical_key(), other.canonical_key(), strict=False):
+        if left != right:
+            break
+        count += 1
+    return count
+
+
+def concatenated(labels: Iterable[bytes], apex: Name) -> Name:
+    """Return relative labels made absolute below `apex`; the inverse of `relative_to`."""
+    return Name((*labels, *apex.labels))
+
+
+def _labels_of_text(text: str) -> list[bytes]:
+    labels: list[bytes] = []
+    label = bytearray()
+    index = 0
+    while index < len(text):
+        character = text[index]
+        index += 1
+        if not " " < character < "\x7f":
+            raise FormatError("not-ascii", f"character {index} of the name; write international names as xn--")
+        if character == ".":
+            labels.append(bytes(label))
+            label.clear()
+        elif character != "\\":
+            label.append(ord(character))
+        else:
+            octet, index = _escape_at(text, index)
+            label.append(octet)
+    labels.append(bytes(label))
+    return labels
+
+
+def _escape_at(text: str, index: int) -> tuple[int, int]:
+    digits = text[index : index + 3]
+    if len(digits) == 3 and digits.isascii() and digits.isdigit():
+        if int(digits) > 255:
+            raise FormatError("bad-escape", f"\\{digits} is no octet")
+        return int(digits), index + 3
+    if not digits or digits[0].isdigit() or not " " <= digits[0] < "\x7f":
+        raise FormatError("bad-escape", "a backslash is followed by three digits or by one character")
+    return ord(digits[0]), index + 1
+
+
+def _text_of_label(label: bytes) -> str:
+    if _PLAIN.issuperset(label):
+        return label.decode("ascii")
+    return "".join([_text_of_octet(octet) for octet in label])
+
+
+def _text_of_octet(octet: int) -> str:
+    if octet in _PLAIN:
+        return chr(octet)
+    return f"\\{chr(octet)}" if 32 < octet < 127 else f"\\{octet:03d}"
+
+
+_ROOT = Name(())
