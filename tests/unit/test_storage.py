@@ -1,0 +1,615 @@
+"""Storage: who may write what, with which error code otherwise; how long it stays, and what goes first."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from itertools import permutations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pdns.addresses import Address
+from p2pdns.dht import storage as module
+from p2pdns.dht.bencode import encode
+from p2pdns.dht.krpc import PutImmutable, PutMutable
+from p2pdns.dht.storage import RETENTION_S, Kept, Storage, StoredRow
+from p2pdns.errors import BadRequest
+from p2pdns.items.item import ImmutableItem, MutableItem, SignatureMemo
+from p2pdns.items.keys import L, SecretKey
+
+SECRETS = [SecretKey.generate(hashlib.sha256(b"key %d" % n).digest()) for n in range(4)]
+SECRET = SECRETS[0]
+ALICE: Address = ("11.0.1.7", 6881)
+BOB: Address = ("11.0.2.7", 6881)
+LOCAL: Address = ("127.0.0.1", 6881)
+NOW, UNIX = 5_000.0, 1_800_000_000.0
+
+
+def request(item: MutableItem | ImmutableItem, cas: int | None = None) -> PutMutable | PutImmutable:
+    """Return the put that a node sends for `item`."""
+    if isinstance(item, ImmutableItem):
+        return PutImmutable(encode(item.value), b"token")
+    return PutMutable(item.key.raw, item.seq, encode(item.value), item.signature, b"token", item.salt, cas)
+
+
+def mutable(seq: int = 1, value: bytes = b"value", salt: bytes = b"", secret: SecretKey = SECRET) -> MutableItem:
+    return MutableItem.signed(secret, seq, value, salt)
+
+
+def put(
+    storage: Storage,
+    item: MutableItem | ImmutableItem | PutMutable | PutImmutable,
+    address: Address = ALICE,
+    now: float = NOW,
+    cas: int | None = None,
+) -> Kept:
+    asked = request(item, cas) if isinstance(item, MutableItem | ImmutableItem) else item
+    return storage.put(asked, address, now, has_token=True)
+
+
+def put_unless_superseded(storage: Storage, item: MutableItem) -> None:
+    try:
+        put(storage, item)
+    except BadRequest as error:
+        if error.code != 302:
+            raise
+
+
+def refusal(storage: Storage, item: MutableItem | PutMutable | PutImmutable, cas: int | None = None) -> tuple[int, str]:
+    """Return code and reason with which a put is refused, after checking that nothing but a counter moved."""
+    before, size = list(storage._held.items()), storage.size_bytes
+    with pytest.raises(BadRequest) as caught:
+        put(storage, item, cas=cas)
+    assert (list(storage._held.items()), storage.size_bytes) == (before, size)
+    assert storage.counters[f"put-refused-{caught.value.reason}"] >= 1
+    return caught.value.code, caught.value.reason
+
+
+def foreign(value: bytes, seq: int = 1, salt: bytes = b"") -> PutMutable:
+    """Return a signed put whose value is no byte string, as BEP 46 has it."""
+    head = b"4:salt%d:%b" % (len(salt), salt) if salt else b""
+    signature = SECRET.sign(head + b"3:seqi%de1:v%b" % (seq, value))
+    return PutMutable(SECRET.zone_key.raw, seq, value, signature, b"token", salt)
+
+
+# What is kept is handed out
+
+
+@pytest.mark.parametrize("salt", [b"", b"salt", b"x" * 64])
+@pytest.mark.parametrize("value", [b"", b"value", b"v" * 1000])
+def test_a_signed_value_is_kept_and_handed_out_with_its_proof(value: bytes, salt: bytes) -> None:
+    storage = Storage()
+    signature = SECRET.sign(
+        (b"4:salt%d:%b" % (len(salt), salt) if salt else b"") + b"3:seqi7e1:v%d:%b" % (len(value), value)
+    )
+    item = MutableItem.verified(SECRET.zone_key, 7, value, signature, salt)
+    kept = put(storage, item)
+    assert kept.is_news
+    assert kept.stored.item == item
+    assert storage.select(item.target, None, BOB, NOW) == (item.key.raw, item.signature, 7, encode(value))
+    assert len(storage) == 1
+
+
+def test_an_immutable_value_is_kept_and_handed_out_bare() -> None:
+    storage = Storage()
+    item = ImmutableItem(b"Hello World!")
+    kept = put(storage, item)
+    assert kept.stored.item == item
+    assert storage.select(item.target, None, BOB, NOW) == (None, None, None, b"12:Hello World!")
+    assert not put(storage, item).is_news
+
+
+def test_values_that_are_no_byte_strings_are_kept_but_are_no_items() -> None:
+    storage = Storage()
+    for asked in (foreign(b"d2:ih20:" + b"h" * 20 + b"e"), foreign(b"i7e", salt=b"n"), PutImmutable(b"li1ee", b"t")):
+        kept = put(storage, asked)
+        assert kept.stored.item is None
+        selected = storage.select(asked.target, None, BOB, NOW)
+        assert selected is not None
+        assert selected.value == asked.value
+
+
+def test_a_getter_that_knows_the_seq_gets_the_seq_alone() -> None:
+    storage = Storage()
+    item = mutable(seq=5)
+    put(storage, item)
+    assert storage.select(item.target, 5, BOB, NOW) == (None, None, 5, None)
+    assert storage.select(item.target, 6, BOB, NOW) == (None, None, 5, None)
+    known_older = storage.select(item.target, 4, BOB, NOW)
+    assert known_older is not None
+    assert known_older.value == b"5:value"
+
+
+def test_what_is_not_there_is_none() -> None:
+    storage = Storage()
+    assert storage.select(b"t" * 20, None, ALICE, NOW) is None
+    assert storage.held(b"t" * 20, NOW) is None
+    assert storage.counters["get-missed"] == 1
+
+
+# The error codes of BEP 44
+
+
+def test_203_a_put_without_a_valid_token() -> None:
+    storage = Storage()
+    with pytest.raises(BadRequest) as caught:
+        storage.put(request(mutable()), ALICE, NOW, has_token=False)
+    assert (caught.value.code, caught.value.reason) == (203, "bad-token")
+    assert len(storage) == 0
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        PutImmutable(encode(b"v" * 1001), b"token"),
+        replace(foreign(b"i1e"), value=encode(b"v" * 1001)),
+        PutImmutable(encode([b"v" * 995]), b"token"),
+        foreign(encode([b"v" * 995])),
+    ],
+)
+def test_205_a_value_that_is_too_big(asked: PutMutable | PutImmutable) -> None:
+    assert refusal(Storage(), asked) == (205, "value-too-big")
+
+
+def test_a_form_of_1000_bytes_that_is_no_string_is_kept() -> None:
+    assert put(Storage(), foreign(encode([b"v" * 994]))).is_news
+
+
+@pytest.mark.parametrize("place", ["seq", "value", "signature", "salt", "key"])
+def test_206_a_signature_that_does_not_hold(place: str) -> None:
+    storage = Storage()
+    asked = request(mutable(seq=3, salt=b"salt"))
+    assert isinstance(asked, PutMutable)
+    forged: dict[str, PutMutable] = {
+        "seq": replace(asked, seq=4),
+        "value": replace(asked, value=b"5:other"),
+        "signature": replace(asked, signature=bytes([asked.signature[0] ^ 1]) + asked.signature[1:]),
+        "salt": replace(asked, salt=b"pepper"),
+        "key": replace(asked, key=SECRETS[1].zone_key.raw),
+    }
+    assert refusal(storage, forged[place]) == (206, "bad-signature")
+    assert sum(count for reason, count in storage.counters.items() if reason.startswith("item-")) == 1
+
+
+@pytest.mark.parametrize("key", [bytes([1]) + bytes(31), bytes(32), b"\xff" * 32])
+def test_206_a_key_that_is_no_good_point(key: bytes) -> None:
+    asked = request(mutable())
+    assert isinstance(asked, PutMutable)
+    assert refusal(Storage(), replace(asked, key=key)) == (206, "bad-signature")
+
+
+def test_206_a_foreign_value_under_a_wrong_signature() -> None:
+    assert refusal(Storage(), replace(foreign(b"i7e"), value=b"i8e")) == (206, "bad-signature")
+
+
+def test_207_a_salt_that_is_too_big() -> None:
+    asked = request(mutable())
+    assert isinstance(asked, PutMutable)
+    assert refusal(Storage(), replace(asked, salt=b"x" * 65)) == (207, "salt-too-big")
+
+
+def test_301_a_cas_that_is_not_the_held_seq() -> None:
+    storage = Storage()
+    put(storage, mutable(seq=5))
+    assert refusal(storage, mutable(seq=6, value=b"new"), cas=4) == (301, "cas-mismatch")
+    assert put(storage, mutable(seq=6, value=b"new"), cas=5).is_news
+
+
+def test_a_cas_where_nothing_is_held_decides_nothing() -> None:
+    assert put(Storage(), mutable(), cas=99).is_news
+
+
+def test_a_put_sent_again_because_its_reply_was_lost_does_not_fail_its_own_cas() -> None:
+    storage = Storage()
+    put(storage, mutable(seq=5))
+    put(storage, mutable(seq=6), cas=5)
+    assert not put(storage, mutable(seq=6), cas=5).is_news
+
+
+def test_302_a_lower_seq() -> None:
+    storage = Storage()
+    put(storage, mutable(seq=5))
+    assert refusal(storage, mutable(seq=4)) == (302, "seq-too-low")
+
+
+def test_302_an_equal_seq_with_another_value() -> None:
+    storage = Storage()
+    put(storage, mutable(seq=5, value=b"a"))
+    assert refusal(storage, mutable(seq=5, value=b"b")) == (302, "seq-taken")
+
+
+def test_203_the_reserved_seq() -> None:
+    assert refusal(Storage(), foreign(b"5:value", seq=2**63 - 1)) == (203, "seq-reserved")
+
+
+def test_203_a_mutable_item_where_an_immutable_one_is() -> None:
+    storage = Storage()
+    asked = request(mutable())
+    assert isinstance(asked, PutMutable)
+    # The first bytes of a key can be ground until key and salt spell a bencoded string.
+    twin = put(storage, ImmutableItem(b"x"))
+    storage._held[asked.target] = storage._held[twin.stored.target]
+    assert refusal(storage, asked) == (203, "other-kind")
+
+
+def test_cheap_faults_are_found_before_a_signature_is_checked() -> None:
+    storage = Storage()
+    put(storage, mutable(seq=5))
+    wrong = request(mutable(seq=9))
+    assert isinstance(wrong, PutMutable)
+    wrong = replace(wrong, signature=bytes(64))
+    for asked, code in [
+        (replace(wrong, value=encode(b"v" * 1001)), 205),
+        (replace(wrong, salt=b"x" * 65), 207),
+        (replace(wrong, seq=4), 302),
+        (replace(wrong, cas=4), 301),
+    ]:
+        assert refusal(storage, asked)[0] == code
+    with pytest.raises(BadRequest, match="bad-token"):
+        storage.put(wrong, ALICE, NOW, has_token=False)
+    assert refusal(storage, wrong)[0] == 206
+
+
+def test_a_malleated_signature_is_kept_in_its_canonical_form() -> None:
+    storage = Storage()
+    item = mutable()
+    s = int.from_bytes(item.signature[32:], "little") + L
+    asked = request(item)
+    assert isinstance(asked, PutMutable)
+    twin = replace(asked, signature=item.signature[:32] + s.to_bytes(32, "little"))
+    assert put(storage, twin).stored.signature == item.signature
+    assert not put(storage, item).is_news
+    assert not put(storage, twin).is_news
+    twin_foreign = foreign(b"i7e", salt=b"f")
+    s = int.from_bytes(twin_foreign.signature[32:], "little") + L
+    stored = put(
+        storage, replace(twin_foreign, signature=twin_foreign.signature[:32] + s.to_bytes(32, "little"))
+    ).stored
+    assert stored.signature == twin_foreign.signature
+
+
+@given(st.permutations([(seq, value) for seq in (1, 2, 3) for value in (b"a", b"b")]))
+def test_any_order_of_arrival_ends_at_the_highest_seq(order: list[tuple[int, bytes]]) -> None:
+    storage = Storage(memo=MEMO)
+    for seq, value in order:
+        put_unless_superseded(storage, ITEMS[seq, value])
+    selected = storage.select(ITEMS[1, b"a"].target, None, BOB, NOW)
+    first_of_3 = next(value for seq, value in order if seq == 3)
+    assert selected is not None
+    assert (selected.seq, selected.value) == (3, encode(first_of_3))
+    assert storage.size_bytes == 3
+
+
+MEMO = SignatureMemo()
+ITEMS = {(seq, value): mutable(seq, value) for seq in (1, 2, 3) for value in (b"a", b"b")}
+
+
+def test_own_puts_follow_the_rules_of_seq_but_have_no_quota() -> None:
+    storage = Storage(items_max=4)
+    assert storage.put_own(mutable(seq=5), NOW).is_news
+    assert not storage.put_own(mutable(seq=5), NOW).is_news
+    assert storage.put_own(mutable(seq=6), NOW).is_news
+    with pytest.raises(BadRequest) as caught:
+        storage.put_own(mutable(seq=5), NOW)
+    assert caught.value.code == 302
+    for n in range(20):
+        with_own = len(storage)
+        try:
+            put(storage, ImmutableItem(b"%d" % n), (f"11.1.{n}.1", 1))
+        except BadRequest:
+            continue
+        assert len(storage) <= max(4, with_own)
+    assert storage.held(mutable().target, NOW) is not None
+    assert storage.put_own(ImmutableItem(b"own"), NOW).is_news
+
+
+# How long
+
+
+def test_an_item_is_kept_for_a_day_after_its_last_put() -> None:
+    storage = Storage()
+    item = mutable()
+    put(storage, item)
+    assert not put(storage, item, BOB, NOW + 1_000).is_news
+    assert storage.expire(NOW + RETENTION_S) == 0
+    assert storage.held(item.target, NOW + RETENTION_S + 999) is not None
+    assert storage.held(item.target, NOW + RETENTION_S + 1_000) is None
+    assert storage.select(item.target, None, BOB, NOW + RETENTION_S + 1_000) is None
+    assert storage.expire(NOW + RETENTION_S + 1_000) == 1
+    assert (len(storage), storage.size_bytes) == (0, 0)
+
+
+def test_an_expired_item_binds_nobody_to_its_seq() -> None:
+    storage = Storage()
+    put(storage, mutable(seq=9))
+    assert put(storage, mutable(seq=2), now=NOW + RETENTION_S).is_news
+    assert len(storage) == 1
+
+
+def test_gets_from_two_prefixes_keep_an_item_and_gets_from_one_do_not() -> None:
+    storage = Storage()
+    item, other = mutable(), mutable(salt=b"other")
+    put(storage, item)
+    put(storage, other)
+    later = NOW + 10_000
+    for n in range(9):
+        storage.select(item.target, None, (f"11.0.1.{n}", 1), later)
+        storage.select(other.target, None, (f"11.0.{n}.1", 1), later)
+    assert storage.expire(NOW + RETENTION_S) == 1
+    assert storage.held(other.target, later + RETENTION_S - 1) is not None
+    assert storage.expire(later + RETENTION_S) == 1
+
+
+def test_two_gets_more_than_a_day_apart_are_not_two_at_a_time() -> None:
+    storage = Storage()
+    item = mutable()
+    put(storage, item)
+    storage.select(item.target, None, ALICE, NOW)
+    put(storage, item, now=NOW + RETENTION_S - 1)
+    storage.select(item.target, None, BOB, NOW + RETENTION_S)
+    assert storage.expire(NOW + 2 * RETENTION_S) == 1
+
+
+def test_on_loopback_one_getter_is_enough() -> None:
+    storage = Storage()
+    item = mutable()
+    put(storage, item, LOCAL)
+    storage.select(item.target, None, LOCAL, NOW + 100)
+    assert storage.expire(NOW + RETENTION_S) == 0
+
+
+# How much
+
+
+def test_a_prefix_may_bring_64_new_keys_and_then_one_a_second() -> None:
+    storage = Storage()
+    for n in range(64):
+        put(storage, ImmutableItem(b"%d" % n), (f"11.0.1.{n}", 1))
+    assert refusal(storage, PutImmutable(b"4:late", b"t")) == (202, "rate")
+    assert put(storage, ImmutableItem(b"late"), BOB).is_news
+    assert not put(storage, ImmutableItem(b"7")).is_news
+    assert put(storage, ImmutableItem(b"later"), now=NOW + 1).is_news
+    assert refusal(storage, PutImmutable(b"6:latest", b"t"))[1] == "rate"
+
+
+def test_loopback_ports_are_prefixes_of_their_own() -> None:
+    storage = Storage()
+    for n in range(200):
+        put(storage, ImmutableItem(b"%d" % n), ("127.0.0.1", 7_000 + n // 50))
+    assert len(storage) == 200
+
+
+def test_signature_checks_of_a_prefix_are_bounded() -> None:
+    storage = Storage()
+    put(storage, mutable(seq=1))
+    forged = request(mutable(seq=2, value=b"new"))
+    assert isinstance(forged, PutMutable)
+    forged = replace(forged, signature=bytes(64))
+    reasons = [refusal(storage, forged)[1] for _ in range(270)]
+    checked = int(module.CHECKS_BURST) - 1
+    assert reasons == ["bad-signature"] * checked + ["busy"] * (270 - checked)
+    assert put(storage, mutable(seq=2), BOB).is_news
+
+
+def test_the_same_item_again_costs_no_check() -> None:
+    storage = Storage()
+    item = mutable()
+    for _ in range(300):
+        put(storage, item)
+    assert storage.counters["put-refreshed"] == 299
+
+
+def test_a_prefix_keeps_5_percent_once_the_store_is_half_full() -> None:
+    storage = Storage(items_max=100)
+    for n in range(40):
+        put(storage, ImmutableItem(b"alice %d" % n))
+    for n in range(10):
+        put(storage, ImmutableItem(b"others %d" % n), (f"11.1.{n}.1", 1))
+    assert refusal(storage, PutImmutable(b"4:more", b"t")) == (202, "quota")
+    for n in range(5):
+        put(storage, ImmutableItem(b"bob %d" % n), BOB)
+    with pytest.raises(BadRequest, match="quota"):
+        put(storage, ImmutableItem(b"bob 5"), BOB)
+
+
+def test_a_prefix_keeps_5_percent_of_the_bytes_too() -> None:
+    storage = Storage(bytes_max=40_000)
+    for n in range(25):
+        put(storage, ImmutableItem(b"%03d" % n + b"x" * 900), (f"11.1.{n}.1", 1))
+    put(storage, ImmutableItem(b"a" * 990))
+    put(storage, ImmutableItem(b"b" * 990))
+    assert refusal(storage, PutImmutable(encode(b"c" * 990), b"t")) == (202, "quota")
+
+
+def test_prefixes_over_quota_then_what_is_unread_then_what_is_far_goes_first() -> None:
+    storage = Storage(items_max=64)
+    storage.node_ids = (bytes(20),)
+    greedy = [ImmutableItem(b"greedy %d" % n) for n in range(8)]
+    read = [ImmutableItem(b"read %d" % n) for n in range(28)]
+    unread = [ImmutableItem(b"unread %d" % n) for n in range(28)]
+    for own in greedy:
+        put(storage, own)
+    for n, item in enumerate(read):
+        put(storage, item, (f"11.1.{n}.1", 1))
+        storage.select(item.target, None, ALICE, NOW)
+        storage.select(item.target, None, BOB, NOW + n)
+    for n, item in enumerate(unread):
+        put(storage, item, (f"11.2.{n}.1", 1))
+    order = [
+        *sorted((item.target for item in greedy), reverse=True),
+        *sorted((item.target for item in unread), reverse=True),
+        *(item.target for item in read),
+    ]
+    assert [held.stored.target for held in sorted(storage._held.values(), key=storage._worth)] == order
+    # A 64th of the store goes at once: one item beside the one that has to.
+    put(storage, ImmutableItem(b"new"), ("11.3.1.1", 1))
+    assert [target for target in order if target not in storage._held] == order[:2]
+    assert storage.counters["evicted"] == 2
+
+
+def test_an_item_of_a_prefix_over_quota_is_rescued_by_one_within() -> None:
+    storage = Storage(items_max=40)
+    items = [ImmutableItem(b"%d" % n) for n in range(6)]
+    for item in items:
+        put(storage, item)
+    put(storage, items[0], BOB)
+    assert storage._held[items[0].target].prefix == "11.0.2.0/24"
+    # Within its quota nobody loses an item to somebody who puts it again.
+    put(storage, items[0], LOCAL)
+    assert storage._held[items[0].target].prefix == "11.0.2.0/24"
+
+
+def test_a_flood_of_ground_keys_from_one_prefix_leaves_the_honest_items() -> None:
+    storage = Storage(items_max=400)
+    honest = [ImmutableItem(b"honest %d" % n) for n in range(100)]
+    for n, item in enumerate(honest):
+        put(storage, item, (f"11.1.{n}.1", 1))
+    refused = 0
+    for n in range(100_000):
+        try:
+            put(storage, PutImmutable(b"i%de" % n, b"t"), now=NOW + n / 1_000)
+        except BadRequest:
+            refused += 1
+    assert refused > 99_000
+    assert all(storage.held(item.target, NOW + 100) for item in honest)
+    assert len(storage) <= 400
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["put", "get", "expire", "update"]),
+            st.integers(min_value=0, max_value=30),
+            st.integers(min_value=0, max_value=6),
+            st.floats(min_value=0, max_value=50_000),
+        ),
+        max_size=80,
+    )
+)
+def test_no_history_breaks_the_bounds_or_the_books(history: list[tuple[str, int, int, float]]) -> None:
+    storage, now = Storage(items_max=20, bytes_max=3_000, memo=MEMO), NOW
+    for action, what, who, pause in history:
+        now += pause
+        address = (f"11.0.{who}.1", 1)
+        try:
+            if action == "put":
+                put(storage, PutImmutable(encode(b"%d" % what * 100), b"t"), address, now)
+            elif action == "update":
+                put(storage, ITEMS[1 + what % 3, b"a"], address, now)
+            elif action == "get":
+                storage.select(ITEMS[1, b"a"].target, None, address, now)
+            else:
+                storage.expire(now)
+        except BadRequest:
+            pass
+        assert len(storage) <= 20
+        held = list(storage._held.values())
+        assert storage.size_bytes == sum(one.stored.size_bytes for one in held) <= 3_000
+        assert sum(used.count for used in storage._by_prefix.values()) == len(held)
+        assert all(used.count > 0 for used in storage._by_prefix.values())
+
+
+# The disk
+
+
+def rows_of(storage: Storage, now: float = NOW, unix_now: float = UNIX) -> dict[bytes, StoredRow | None]:
+    return {change.target: change.row for change in storage.take_changes(now, unix_now)}
+
+
+def test_changes_carry_everything_to_the_next_run() -> None:
+    storage = Storage()
+    put(storage, mutable(salt=b"salt"))
+    put(storage, ImmutableItem(b"immutable"))
+    put(storage, foreign(b"i7e"))
+    rows = rows_of(storage, NOW + 60, UNIX + 60)
+    assert rows_of(storage) == {}
+    again = Storage()
+    for row in rows.values():
+        assert row is not None
+        assert row.put_unix == UNIX
+        assert again.load(row, 10.0, UNIX + 3_600)
+    assert rows_of(again) == {}
+    for target in rows:
+        assert again.select(target, None, BOB, 10.0) == storage.select(target, None, BOB, NOW)
+    # An hour of the day has passed while nobody ran.
+    assert again.expire(10.0 + RETENTION_S - 3_601) == 0
+    assert again.expire(10.0 + RETENTION_S - 3_599) == 3
+
+
+def test_what_is_gone_is_deleted_from_the_disk() -> None:
+    storage = Storage()
+    item = mutable()
+    put(storage, item)
+    rows_of(storage)
+    storage.expire(NOW + RETENTION_S)
+    assert rows_of(storage) == {item.target: None}
+
+
+def test_a_row_that_does_not_hold_is_refused_and_deleted() -> None:
+    storage = Storage()
+    put(storage, mutable(salt=b"salt"))
+    put(storage, ImmutableItem(b"immutable"))
+    mutable_row, immutable_row = rows_of(storage).values()
+    assert mutable_row is not None
+    assert immutable_row is not None
+    for bad in (
+        mutable_row._replace(value=b"3:bad"),
+        mutable_row._replace(seq=2),
+        mutable_row._replace(target=b"t" * 20),
+        mutable_row._replace(salt=b"x" * 65),
+        immutable_row._replace(value=b"3:bad"),
+        mutable_row._replace(key=b"k" * 32),
+    ):
+        again = Storage()
+        assert not again.load(bad, NOW, UNIX)
+        assert len(again) == 0
+        assert rows_of(again) == {bad.target: None}
+
+
+def test_an_old_row_is_not_loaded_and_a_row_from_the_future_gains_nothing() -> None:
+    storage = Storage()
+    put(storage, mutable())
+    (row,) = rows_of(storage).values()
+    assert row is not None
+    again = Storage()
+    assert not again.load(row, NOW, UNIX + RETENTION_S)
+    assert again.load(row._replace(put_unix=UNIX + 10**9), NOW, UNIX)
+    assert again.expire(NOW + RETENTION_S) == 1
+
+
+def test_gets_reach_the_disk_once_an_hour() -> None:
+    storage = Storage()
+    item = mutable()
+    put(storage, item, LOCAL)
+    rows_of(storage)
+    for n in range(100):
+        storage.select(item.target, None, LOCAL, NOW + n)
+    assert len(rows_of(storage)) == 1
+    for n in range(100):
+        storage.select(item.target, None, LOCAL, NOW + 200 + n)
+    assert rows_of(storage) == {}
+    storage.select(item.target, None, LOCAL, NOW + 4_000)
+    (row,) = rows_of(storage, NOW + 4_000, UNIX + 4_000).values()
+    assert row is not None
+    assert row.got_unix == UNIX + 4_000
+
+
+def test_a_full_store_loads_no_more() -> None:
+    storage = Storage()
+    for n in range(3):
+        put(storage, ImmutableItem(b"%d" % n))
+    small = Storage(items_max=2)
+    loaded = [small.load(row, NOW, UNIX) for row in rows_of(storage).values() if row]
+    assert loaded == [True, True, False]
+
+
+def test_arrivals_in_every_order_leave_the_same_row() -> None:
+    seen = set()
+    for order in permutations([1, 2, 3]):
+        storage = Storage(memo=MEMO)
+        for seq in order:
+            put_unless_superseded(storage, ITEMS[seq, b"a"])
+        seen.add(tuple(rows_of(storage).items()))
+    assert len(seen) == 1
