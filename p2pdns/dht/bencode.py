@@ -25,13 +25,11 @@ ITEM_COUNT_MAX = 2_048  # A full Ethernet frame holds at most 750 of the shortes
 INTEGER_DIGITS_MAX = 20  # Unsigned 64-bit integers have 20; turning long ones into int is quadratic.
 LENGTH_DIGITS_MAX = 5  # As many as SIZE_BYTES_MAX has.
 
-_INT, _LIST, _DICT, _END, _COLON, _MINUS, _ZERO, _NINE = b"ilde:-09"
+_INT, _LIST, _DICT, _END, _ZERO, _NINE = b"ilde09"
 
 
 class Encoded(bytes):
     """Bytes that are bencoded already and are written as they are."""
-
-    __slots__ = ()
 
 
 def encode(value: Encodable) -> bytes:
@@ -83,7 +81,7 @@ def decode(data: bytes) -> Value:
 
 
 class _Reader:
-    """One pass over one buffer; running off its end is an IndexError, which `decode` translates."""
+    # Each method takes an offset and returns what is there and the offset after it.
 
     __slots__ = ("data", "items_left")
 
@@ -92,7 +90,6 @@ class _Reader:
         self.items_left = ITEM_COUNT_MAX
 
     def read(self, start: int, depth_left: int) -> tuple[Value, int]:
-        """Return the value at `start` and the offset after it."""
         self.items_left -= 1
         if self.items_left < 0:
             raise FormatError("bencode-too-many-items", f"{ITEM_COUNT_MAX} allowed")
@@ -115,7 +112,6 @@ class _Reader:
         return members, at + 1
 
     def read_bytes(self, start: int) -> tuple[bytes, int]:
-        """Return the byte string whose length opens at `start`, and the offset after it."""
         data = self.data
         colon = data.find(b":", start, start + LENGTH_DIGITS_MAX + 1)
         digits = data[start:colon] if colon > 0 else b""
@@ -128,18 +124,15 @@ class _Reader:
         return data[colon + 1 : end], end
 
     def read_integer(self, start: int) -> tuple[int, int]:
-        """Return the integer whose sign or first digit is at `start`, and the offset after its `e`."""
         end = self.data.find(b"e", start, start + INTEGER_DIGITS_MAX + 2)
         text = self.data[start:end] if end > 0 else b""
         digits = text[1:] if text[:1] == b"-" else text
-        if not digits.isdigit() or len(digits) > INTEGER_DIGITS_MAX:
+        has_second_form = digits[:1] == b"0" and len(text) > 1
+        if not digits.isdigit() or len(digits) > INTEGER_DIGITS_MAX or has_second_form:
             raise FormatError("bencode-integer")
-        if digits[0] == _ZERO and len(text) > 1:
-            raise FormatError("bencode-integer", "a leading zero or a negative zero")
         return int(text), end + 1
 
     def read_dict(self, start: int, depth_left: int) -> tuple[dict[bytes, Value], int]:
-        """Return the dictionary whose first key is at `start`, and the offset after its `e`."""
         data = self.data
         result: dict[bytes, Value] = {}
         at = start
@@ -147,5 +140,10 @@ class _Reader:
             key, at = self.read_bytes(at)
             if key in result:
                 raise FormatError("bencode-duplicate-key")
-            result[key], at = self.read(at, depth_left)
+            # Most members of a message are byte strings; they need not go through `read`.
+            if _ZERO <= data[at] <= _NINE and self.items_left > 0:
+                self.items_left -= 1
+                result[key], at = self.read_bytes(at)
+            else:
+                result[key], at = self.read(at, depth_left)
         return result, at + 1
