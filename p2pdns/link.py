@@ -30,7 +30,7 @@ EDE_MAX = 8  # RFC 8914 allows several; more than this only fills the client's d
 EDE_TEXT_BYTES_MAX = 255
 PREFIX_BYTES_MAX = 64  # The longest text of an IPv6 address with port has 47.
 
-_HEADER_BYTES = 12
+HEADER_BYTES = 12
 
 
 class ClientClass(IntEnum):
@@ -334,7 +334,7 @@ def _parsed_answer(body: bytes) -> Answer:
     at += size
     if len(message) != size or message[4:6] != b"\x00\x01":
         raise FormatError("frame-message", f"{size} bytes or not one question")
-    question_stop = question_end(message, _HEADER_BYTES)
+    question_stop = question_end(message, HEADER_BYTES)
     if tag_count > TAGS_MAX or ede_count > EDE_MAX or len(body) < at + tag_count * TAG_BYTES:
         raise FormatError("frame-counts", f"{tag_count} tags, {ede_count} errors")
     tags = tuple(body[i : i + TAG_BYTES] for i in range(at, at + tag_count * TAG_BYTES, TAG_BYTES))

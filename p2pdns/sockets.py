@@ -1,4 +1,4 @@
-"""Sockets: addresses as text, bound sockets for DNS, their hand-over between processes, and non-blocking UDP.
+"""Sockets: bound sockets for DNS, their hand-over between processes, and non-blocking UDP.
 
 Guarantees: every socket that leaves here is non-blocking and closed on exec unless it is handed over on purpose;
 a port that cannot be bound ends in `Unavailable` with the address and a hint; a reply leaves from the address
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from p2pdns.addresses import Address
-from p2pdns.errors import ConfigError, Unavailable
+from p2pdns.errors import Unavailable
 
 DATAGRAMS_PER_WAKEUP_MAX = 64  # One burst from one socket must not keep the other doors waiting.
 DATAGRAM_BYTES_MAX = 4096  # A query of more is no query; a larger buffer costs its allocation every time.
@@ -50,41 +50,6 @@ class DnsSockets:
         """Close both."""
         self.udp.close()
         self.tcp.close()
-
-
-def read_address(text: str, default_port: int | None = None) -> Address:
-    """Return host and port of `127.0.0.1:53`, `[::1]:53`, or of a host alone when there is a default port.
-
-    >>> read_address("[::1]:5300")
-    ('::1', 5300)
-    """
-    hint = 'write an address and a port, such as "127.0.0.1:5300" or "[::1]:5300"'
-    host, colon, port_text = text.rpartition(":")
-    if text.startswith("["):
-        inside, bracket, rest = text[1:].partition("]")
-        if not bracket or (rest and not rest.startswith(":")):
-            raise ConfigError("not an address", place=f'"{text}"', hint=hint)
-        host, colon, port_text = inside, rest[:1], rest[1:]
-    elif not colon or ":" in host:
-        # No colon at all, or a bare IPv6 address: there is no port in it.
-        host, colon, port_text = text, "", ""
-    if not colon and default_port is not None:
-        port_text = str(default_port)
-    if not (port_text.isascii() and port_text.isdigit() and int(port_text) <= 65_535):
-        raise ConfigError("not an address with a port from 0 to 65535", place=f'"{text}"', hint=hint)
-    if family_of(host) is None:
-        raise ConfigError("not an IP address", place=f'"{text}"', hint=hint)
-    return host, int(port_text)
-
-
-def address_text(address: Address) -> str:
-    """Return an address as `host:port`, IPv6 in brackets.
-
-    >>> address_text(("::1", 53))
-    '[::1]:53'
-    """
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def family_of(host: str) -> socket.AddressFamily | None:
@@ -135,7 +100,7 @@ def open_dns(address: Address) -> DnsSockets:
             udp.close()
             if address[1] != 0:
                 raise
-    raise Unavailable("no port is free for UDP and TCP", place=address_text(address), hint="name a port")
+    raise Unavailable("no port is free for UDP and TCP", place=_text_of(address), hint="name a port")
 
 
 def _open_listener(address: Address) -> socket.socket:
@@ -151,7 +116,7 @@ def _open_listener(address: Address) -> socket.socket:
 def _new_socket(address: Address, kind: socket.SocketKind) -> socket.socket:
     family = family_of(address[0])
     if family is None:
-        raise Unavailable("not an IP address", place=address_text(address))
+        raise Unavailable("not an IP address", place=_text_of(address))
     try:
         sock = socket.socket(family, kind)
     except OSError as trouble:
@@ -181,7 +146,7 @@ _BIND_TROUBLE = {
 
 def _unavailable(address: Address, trouble: OSError) -> Unavailable:
     what, hint = _BIND_TROUBLE.get(trouble.errno or 0, ((trouble.strerror or "cannot be bound").lower(), None))
-    return Unavailable(what, place=address_text(address), hint=hint)
+    return Unavailable(what, place=_text_of(address), hint=hint)
 
 
 def adopt(fd: int) -> socket.socket:
@@ -224,7 +189,7 @@ def adopt_dns(fds: Sequence[int]) -> list[DnsSockets]:
         if address not in udp or address not in tcp:
             missing = "TCP" if address in udp else "UDP"
             hint = "name the address in both ListenDatagram= and ListenStream= of the socket unit"
-            raise Unavailable(f"handed over without its {missing} socket", place=address_text(address), hint=hint)
+            raise Unavailable(f"handed over without its {missing} socket", place=_text_of(address), hint=hint)
     return [DnsSockets(udp[address], tcp[address]) for address in udp]
 
 
@@ -269,3 +234,8 @@ def send_datagram(sock: socket.socket, data: bytes, receiver: Address, ancillary
     except OSError:
         return False
     return True
+
+
+def _text_of(address: Address) -> str:
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,181 @@
+"""The funnel behind all doors: gate, cache, pending questions and responses, for UDP and TCP alike.
+
+Guarantees: every message that the gate lets through is answered exactly once, at once or through `reply`, within
+its deadline; the access list comes before the cache; nothing waits for the engine that the cache can answer. A
+machine: it is told the time, and sends through what it was given. Does not know sockets.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from p2pdns.addresses import Address
+from p2pdns.errors import FormatError
+from p2pdns.front.answers import AnswerCache
+from p2pdns.front.compose import compose_answer, compose_told
+from p2pdns.front.gate import SERVFAIL, Asked, Client, Dropped, Gate, Told
+from p2pdns.front.questions import Ending, Pending, Questions, Waiter
+from p2pdns.link import HEADER_BYTES, Answer, Forwarded, Frame, Hello, Invalidate, Query
+
+EDE_OTHER, EDE_NOT_READY, EDE_NO_REACHABLE_AUTHORITY = 0, 14, 22  # RFC 8914 §4
+_EXPLAINED = {
+    Ending.DEADLINE: (EDE_NO_REACHABLE_AUTHORITY, "no answer within the time limit"),
+    Ending.SLOW: (EDE_NO_REACHABLE_AUTHORITY, "no answer within the time limit"),
+    Ending.NO_ENGINE: (EDE_NOT_READY, "the resolver is starting"),
+    Ending.TOO_MANY: (EDE_OTHER, "too many questions are waiting"),
+}
+
+
+class Funnel:
+    """Every query of every client, from bytes to bytes."""
+
+    def __init__(self, gate: Gate, cache: AnswerCache, *, udp_size: int, now: float) -> None:
+        self.gate = gate
+        self.cache = cache
+        self.questions = Questions(now)
+        self.counters: Counter[str] = Counter()
+        # Set by whoever owns the connection to the engine and the timer.
+        self.send_query: Callable[[Query], None] = _nowhere
+        self.on_timer_changed: Callable[[], None] = _nothing
+        self._udp_size = udp_size
+
+    def receive(
+        self, data: bytes, address: Address, reply: Callable[[bytes], None], now: float, *, is_stream: bool
+    ) -> bytes | None:
+        """Return the response to a message: empty when there is none, None when it comes through `reply` later."""
+        client = self.gate.access.client(address, is_stream=is_stream)
+        verdict = self.gate.verdict(data, client, now)
+        if isinstance(verdict, Dropped):
+            return b""
+        asked = verdict.asked
+        if isinstance(verdict, Told):
+            return compose_told(asked, verdict.rcode, ede=verdict.ede, texts=verdict.texts, udp_size=self._udp_size)
+        key = asked.key
+        answer = self.cache.fresh(key, now)
+        if answer is not None:
+            return self._response(asked, client, answer, now)
+        held = self.cache.held_stale(key, now)
+        if held is not None:
+            self.counters["stale"] += 1
+            return self._response(asked, client, held[0], now, is_stale=True, failure=held[1])
+        return self._wait(key, Waiter(asked, client, reply), now)
+
+    def _wait(self, key: bytes, waiter: Waiter, now: float) -> bytes | None:
+        pending = self.questions.pending(key)
+        # The engine is known to be slow about this one: nobody else needs to find out by waiting.
+        if pending is not None and pending.is_slow and (response := self._stale_response(key, waiter, now)):
+            return response
+        if self.questions.is_full(key):
+            return self._stale_response(key, waiter, now) or self._failure(waiter.asked, Ending.TOO_MANY)
+        was_empty = not len(self.questions)
+        query = self.questions.add(key, waiter, now)
+        if query is not None:
+            self.send_query(query)
+        if was_empty:
+            self.on_timer_changed()
+        return None
+
+    def frame_received(self, frame: Frame, now: float) -> None:
+        """Act on a frame of the engine; FormatError when it is not one that an engine sends."""
+        match frame:
+            case Answer():
+                self._answer_received(frame, now)
+            case Invalidate():
+                self.cache.invalidate(frame.tags)
+            case Forwarded():
+                pending = self.questions.forwarded(frame.id)
+                if pending is not None:
+                    self._give_up(pending, Ending.TOO_MANY, now)
+            case Hello() | Query():
+                raise FormatError("frame-order", type(frame).__name__)
+
+    def engine_connected(self, epoch: int, now: float) -> None:
+        """Put the waiting questions to an engine that has just said hello."""
+        self.cache.new_epoch(epoch)
+        queries, given_up = self.questions.engine_connected()
+        for query in queries:
+            self.send_query(query)
+        for pending in given_up:
+            self._give_up(pending, Ending.NO_ENGINE, now)
+        self.on_timer_changed()
+
+    def engine_lost(self, now: float) -> None:
+        """Hold the waiting questions until an engine is back, or their time is up."""
+        self.questions.engine_lost(now)
+        self.on_timer_changed()
+
+    def get_timer(self) -> float | None:
+        """Return when `handle_timer` wants to be called."""
+        return self.questions.get_timer()
+
+    def handle_timer(self, now: float) -> None:
+        """Release those whose time has come: with a stale answer where there is one, else with SERVFAIL."""
+        for pending, ending in self.questions.due(now):
+            if ending is Ending.SLOW and self.cache.stale(pending.key, now) is None:
+                continue
+            self._give_up(pending, ending, now)
+
+    def _answer_received(self, frame: Answer, now: float) -> None:
+        pending = self.questions.answered(frame.id)
+        if pending is None:
+            self.counters["late-answer"] += 1
+            return
+        question = pending.key[:-1]
+        if frame.message[HEADER_BYTES : HEADER_BYTES + len(question)] != question:
+            self._give_up(pending, Ending.NO_ENGINE, now)
+            raise FormatError("answer-question", "the answer is to another question")
+        answer = self.cache.accepted(frame, now)
+        self.cache.put(pending.key, answer, now)
+        stale = self.cache.stale(pending.key, now) if answer.failure else None
+        for waiter in self.questions.released(pending):
+            if stale is not None:
+                self.counters["stale"] += 1
+                response = self._response(waiter.asked, waiter.client, stale, now, is_stale=True, failure=answer)
+            else:
+                response = self._response(waiter.asked, waiter.client, answer, now)
+            waiter.reply(response)
+
+    def _give_up(self, pending: Pending, ending: Ending, now: float) -> None:
+        for waiter in self.questions.released(pending):
+            response = self._stale_response(pending.key, waiter, now)
+            waiter.reply(response or self._failure(waiter.asked, ending))
+
+    def _stale_response(self, key: bytes, waiter: Waiter, now: float) -> bytes | None:
+        answer = self.cache.stale(key, now)
+        if answer is None:
+            return None
+        self.counters["stale"] += 1
+        return self._response(waiter.asked, waiter.client, answer, now, is_stale=now >= answer.expiry)
+
+    def _response(
+        self,
+        asked: Asked,
+        client: Client,
+        answer: Answer,
+        now: float,
+        *,
+        is_stale: bool = False,
+        failure: Answer | None = None,
+    ) -> bytes:
+        return compose_answer(
+            asked,
+            answer,
+            now,
+            is_stale=is_stale and now >= answer.expiry,
+            is_trusted=client.is_trusted,
+            udp_size=self._udp_size,
+            ede=failure.ede if failure is not None else (),
+        )
+
+    def _failure(self, asked: Asked, ending: Ending) -> bytes:
+        self.counters[f"failed-{ending.value}"] += 1
+        return compose_told(asked, SERVFAIL, ede=(_EXPLAINED[ending],), udp_size=self._udp_size)
+
+
+def _nowhere(_query: Query) -> None:
+    return None
+
+
+def _nothing() -> None:
+    return None

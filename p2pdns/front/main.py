@@ -1,0 +1,187 @@
+"""The front process: inherited sockets, the doors on them, the link to the engine, and how it all ends.
+
+Guarantees: it lives only as long as its supervisor (a pipe says so), ends cleanly on SIGTERM and SIGINT, takes a
+new access list and new limits on SIGHUP, and nothing that comes from the network reaches standard error as a
+traceback. Does not know how it is restarted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import p2pdns
+from p2pdns import log
+from p2pdns.addresses import read_network
+from p2pdns.clock import boot_now
+from p2pdns.config import Config, write_address
+from p2pdns.errors import P2pdnsError
+from p2pdns.front.answers import AnswerCache
+from p2pdns.front.engine_link import EngineLink
+from p2pdns.front.funnel import Funnel
+from p2pdns.front.gate import AccessList, Gate
+from p2pdns.front.tcp import TcpDoor, TcpLimits
+from p2pdns.front.udp import UdpDoor
+from p2pdns.sockets import address_of, adopt
+
+CONFIG_BYTES_MAX = 16 * 1024 * 1024  # Ten thousand petnames and all lists full take less than two.
+ENGINE_WAIT_S = 5.0  # After this long without an engine a line in the log says what the front waits for.
+
+_log = log.get_logger("dns")
+
+
+class Front:
+    """The doors, the funnel and the link of one front process."""
+
+    def __init__(self, config: Config, state_dir: Path) -> None:
+        access, limits = access_of(config), tcp_limits_of(config)
+        texts = (f"p2pdns {p2pdns.__version__}".encode(), b"p2pdns")
+        cache = AnswerCache(
+            bytes_max=config.cache.answers_bytes_max,
+            ttl_s_max=config.cache.ttl_s_max,
+            stale_s_max=config.cache.stale_s_max,
+        )
+        udp_size = config.dns.udp_size_bytes_max
+        gate = Gate(access, udp_size_max=udp_size, server_texts=texts)
+        self.funnel = Funnel(gate, cache, udp_size=udp_size, now=boot_now())
+        self.funnel.on_timer_changed = self._arm
+        self.link = EngineLink(state_dir, self.funnel)
+        self.tcp = TcpDoor(self.funnel, limits)
+        self.udp: list[UdpDoor] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def open(self, udp: Sequence[socket.socket], tcp: Sequence[socket.socket]) -> None:
+        """Begin to read from the sockets."""
+        self.udp = [UdpDoor(sock, self.funnel) for sock in udp]
+        for sock in tcp:
+            await self.tcp.listen(sock)
+
+    def apply(self, config: Config) -> None:
+        """Take over what can change while running: who may ask, and what TCP clients may take."""
+        self.funnel.gate.access = access_of(config)
+        self.tcp.limits = tcp_limits_of(config)
+
+    def close(self) -> None:
+        """Stop reading and forget the clients."""
+        for door in self.udp:
+            door.close()
+        self.tcp.close()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self.funnel.get_timer()
+        if due is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(max(0.0, due - boot_now()), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.funnel.handle_timer(boot_now())
+        self._arm()
+
+
+def access_of(config: Config) -> AccessList:
+    """Return the access list that a configuration names."""
+    return AccessList([read_network(text) for text in config.dns.allow])
+
+
+def tcp_limits_of(config: Config) -> TcpLimits:
+    """Return the TCP limits that a configuration names."""
+    limits = config.limits
+    return TcpLimits(limits.tcp_connections_max, limits.tcp_connections_per_client_max, limits.tcp_idle_ms / 1000)
+
+
+def read_config(fd: int) -> Config:
+    """Return the configuration behind a descriptor, from its first byte, however often it was read before."""
+    return Config.from_json(os.pread(fd, CONFIG_BYTES_MAX, 0).decode())
+
+
+async def serve(front: Front, arguments: argparse.Namespace) -> None:
+    """Serve until the supervisor goes or a signal says stop."""
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_on_loop_trouble)
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    loop.add_signal_handler(signal.SIGHUP, _reload, front, arguments.config_fd)
+    # Nobody writes to this pipe: it becomes readable when its only writer, the supervisor, is gone.
+    loop.add_reader(arguments.alive_fd, stopped.set)
+    udp = [adopt(fd) for fd in arguments.udp_fd]
+    tcp = [adopt(fd) for fd in arguments.tcp_fd]
+    await front.open(udp, tcp)
+    tasks = [asyncio.create_task(front.link.run()), asyncio.create_task(_announce(front, udp))]
+    try:
+        await stopped.wait()
+    finally:
+        front.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _announce(front: Front, udp: Sequence[socket.socket]) -> None:
+    # The line stands for "ask me now", so it waits for the engine; questions are taken before that.
+    try:
+        await asyncio.wait_for(front.link.connected.wait(), ENGINE_WAIT_S)
+    except TimeoutError:
+        _log.warning("waiting for the engine; questions get stale answers or SERVFAIL until then")
+        await front.link.connected.wait()
+    for sock in udp:
+        _log.info(f"listening on {write_address(address_of(sock))} (udp, tcp)")
+
+
+def _reload(front: Front, config_fd: int) -> None:
+    try:
+        front.apply(read_config(config_fd))
+    except (P2pdnsError, OSError, UnicodeDecodeError) as trouble:
+        _log.error("configuration not taken over", reason=str(trouble))
+    else:
+        _log.info("configuration taken over")
+
+
+def _on_loop_trouble(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    trouble = context.get("exception")
+    what = f"{type(trouble).__name__}: {trouble}" if trouble is not None else ""
+    _log.error(str(context.get("message", "event loop")), reason=what)
+
+
+def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return what the supervisor put on the command line."""
+    parser = argparse.ArgumentParser(prog="p2pdns.front.main", description="the front process of p2pdns serve")
+    parser.add_argument("--config-fd", type=int, required=True)
+    parser.add_argument("--alive-fd", type=int, required=True)
+    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--udp-fd", type=int, action="append", default=[])
+    parser.add_argument("--tcp-fd", type=int, action="append", default=[])
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the front process and return its exit status."""
+    options = read_arguments(arguments)
+    try:
+        config = read_config(options.config_fd)
+        log.configure(config.status.log_level)
+        front = Front(config, options.state)
+    except P2pdnsError as trouble:
+        _log.error(str(trouble), hint=trouble.hint)
+        return trouble.exit_code
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve(front, options))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
