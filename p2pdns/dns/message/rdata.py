@@ -1,0 +1,125 @@
+"""RDATA: which types we look inside, what they are made of, the names in them.
+
+Guarantees: every type without a layout here passes through untouched (RFC 3597); a function that takes RDATA takes it
+uncompressed, and refuses what does not fit its layout.
+Does not know: messages, owners, text.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+from p2pdns.dns.message.values import Type, type_text
+from p2pdns.dns.name import Name
+from p2pdns.errors import FormatError
+
+# What RDATA is made of where we look inside it: a domain name, a <character-string>, so many octets, or the rest.
+Field = Literal["name", "string", "rest"] | int
+LAYOUTS: dict[int, tuple[Field, ...]] = {
+    Type.A: (4,),
+    Type.AAAA: (16,),
+    Type.SOA: ("name", "name", 20),
+    Type.MINFO: ("name", "name"),
+    Type.MX: (2, "name"),
+    Type.SRV: (6, "name"),
+    Type.NAPTR: (4, "string", "string", "string", "name"),
+    Type.SVCB: (2, "name", "rest"),
+    Type.HTTPS: (2, "name", "rest"),
+}
+for _rtype in (Type.NS, Type.MD, Type.MF, Type.CNAME, Type.MB, Type.MG, Type.MR, Type.PTR, Type.DNAME):
+    LAYOUTS[_rtype] = ("name",)
+
+# RFC 3597 §4: names in RDATA are compressed in the types of RFC 1035 and in no younger one.
+COMPRESSIBLE = frozenset(
+    [
+        Type.NS,
+        Type.MD,
+        Type.MF,
+        Type.CNAME,
+        Type.SOA,
+        Type.MB,
+        Type.MG,
+        Type.MR,
+        Type.PTR,
+        Type.MINFO,
+        Type.MX,
+    ]
+)
+# The types whose names are the zone's own words, so that a suffix or another apex changes them.
+NAME_TYPES = frozenset(
+    [
+        Type.NS,
+        Type.CNAME,
+        Type.SOA,
+        Type.PTR,
+        Type.MX,
+        Type.SRV,
+        Type.NAPTR,
+        Type.DNAME,
+        Type.SVCB,
+        Type.HTTPS,
+    ]
+)
+
+
+def fields_of(rtype: int, rdata: bytes) -> list[Name | bytes]:
+    """Return uncompressed RDATA cut along its layout, names as names; FormatError `rdata-length`."""
+    pieces: list[Name | bytes] = []
+    offset = 0
+    for field in LAYOUTS.get(rtype, ("rest",)):
+        if field == "name":
+            name, offset = Name.parse(rdata, offset)
+            pieces.append(name)
+            continue
+        if field == "rest":
+            size_bytes = len(rdata) - offset
+        elif field == "string":
+            size_bytes = 1 + rdata[offset] if offset < len(rdata) else 1
+        else:
+            size_bytes = field
+        pieces.append(rdata[offset : offset + size_bytes])
+        offset += size_bytes
+    if offset != len(rdata):
+        raise FormatError("rdata-length", f"{type_text(rtype)} of {len(rdata)} octets")
+    return pieces
+
+
+def names_in(rtype: int, rdata: bytes) -> tuple[Name, ...]:
+    """Return the domain names inside RDATA, in order; none in types that pass through untouched."""
+    if rtype not in NAME_TYPES:
+        return ()
+    return tuple([field for field in fields_of(rtype, rdata) if isinstance(field, Name)])
+
+
+def rewrite_names(rtype: int, rdata: bytes, rewrite: Callable[[Name], Name]) -> bytes:
+    """Return RDATA with `rewrite` applied to every name that `names_in` tells."""
+    if rtype not in NAME_TYPES:
+        return rdata
+    fields = fields_of(rtype, rdata)
+    return b"".join([rewrite(field).wire() if isinstance(field, Name) else field for field in fields])
+
+
+def svcb_params(rdata: bytes) -> tuple[tuple[int, bytes], ...]:
+    """Return (key, value) of the parameters of SVCB or HTTPS RDATA; FormatError when they do not hold (RFC 9460)."""
+    rest = fields_of(Type.SVCB, rdata)[2]
+    assert isinstance(rest, bytes)
+    found: list[tuple[int, bytes]] = []
+    offset = 0
+    while offset < len(rest):
+        if offset + 4 > len(rest):
+            raise FormatError("svcb-params", "truncated")
+        key, length = struct.unpack_from("!HH", rest, offset)
+        value = rest[offset + 4 : offset + 4 + length]
+        if len(value) < length or (found and key <= found[-1][0]):
+            raise FormatError("svcb-params", f"key {key} is cut short or out of order")
+        found.append((key, value))
+        offset += 4 + length
+    return tuple(found)
+
+
+def with_svcb_params(rdata: bytes, params: Iterable[tuple[int, bytes]]) -> bytes:
+    """Return SVCB or HTTPS RDATA with other parameters, which come in rising order of key."""
+    _, offset = Name.parse(rdata, 2)
+    return rdata[:offset] + b"".join([struct.pack("!HH", key, len(value)) + value for key, value in params])

@@ -1,0 +1,177 @@
+"""What a DNS message is made of: Type, Rcode, Question, RR, RRset, Message.
+
+Guarantees: plain immutable values; nothing here knows the wire form of more than a question.
+Does not know: compression, layouts of RDATA, limits of a message.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+
+from p2pdns.dns.name import Name
+from p2pdns.errors import FormatError
+
+QR, AA, TC, RD, RA, AD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020, 0x0010
+CLASS_IN, CLASS_CH, CLASS_ANY = 1, 3, 255
+
+
+class Type(IntEnum):
+    """RR types that have a name here; any other code is a plain int, written TYPE12345 (RFC 3597)."""
+
+    A, NS, MD, MF, CNAME, SOA, MB, MG, MR, NULL = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+    WKS, PTR, HINFO, MINFO, MX, TXT, RP, AFSDB, X25, ISDN = 11, 12, 13, 14, 15, 16, 17, 18, 19, 20
+    RT, NSAP, SIG, KEY, PX, GPOS, AAAA, LOC, NXT, SRV = 21, 22, 24, 25, 26, 27, 28, 29, 30, 33
+    NAPTR, KX, CERT, DNAME, OPT, APL, DS, SSHFP, IPSECKEY = 35, 36, 37, 39, 41, 42, 43, 44, 45
+    RRSIG, NSEC, DNSKEY, DHCID, NSEC3, NSEC3PARAM, TLSA, SMIMEA = 46, 47, 48, 49, 50, 51, 52, 53
+    HIP, CDS, CDNSKEY, OPENPGPKEY, CSYNC, ZONEMD, SVCB, HTTPS = 55, 59, 60, 61, 62, 63, 64, 65
+    SPF, EUI48, EUI64, TKEY, TSIG, IXFR, AXFR, MAILB, MAILA, ANY = 99, 108, 109, 249, 250, 251, 252, 253, 254, 255
+    URI, CAA, DLV = 256, 257, 32769
+
+
+class Rcode(IntEnum):
+    """Response codes (RFC 6895 §2.3)."""
+
+    NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, YXDOMAIN = 0, 1, 2, 3, 4, 5, 6
+    NOTAUTH, NOTZONE, BADVERS, BADCOOKIE = 9, 10, 16, 23
+
+
+def type_of(text: str) -> int:
+    """Return the code of an RR type in text, in any case; FormatError when there is none.
+
+    >>> type_of("aaaa"), type_of("TYPE65280")
+    (28, 65280)
+    """
+    upper = text.upper()
+    if upper in Type.__members__:
+        return int(Type[upper])
+    digits = upper.removeprefix("TYPE")
+    if digits != upper and digits.isascii() and digits.isdigit() and len(digits) <= 5 and int(digits) <= 0xFFFF:
+        return int(digits)
+    raise FormatError("unknown-type", repr(text[:20]))
+
+
+def type_text(code: int) -> str:
+    """Return the text of an RR type: its mnemonic, else `TYPE` and the code."""
+    try:
+        return Type(code).name
+    except ValueError:
+        return f"TYPE{code}"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked: a name, a type, a class."""
+
+    name: Name
+    rtype: int
+    rclass: int = CLASS_IN
+
+    def wire(self) -> bytes:
+        """Return name, type and class, uncompressed."""
+        return self.name.wire() + struct.pack("!HH", self.rtype, self.rclass)
+
+    @staticmethod
+    def parse(wire: bytes) -> Question:
+        """Return the question that is exactly these octets."""
+        name, offset = Name.parse(wire)
+        if len(wire) != offset + 4:
+            raise FormatError("question-length", f"{len(wire)} octets, expected {offset + 4}")
+        return Question(name, *struct.unpack_from("!HH", wire, offset))
+
+    def __str__(self) -> str:
+        return f"{self.name} {type_text(self.rtype)}"
+
+
+@dataclass(frozen=True, slots=True)
+class RR:
+    """One resource record; `rdata` is uncompressed wire form."""
+
+    owner: Name
+    rtype: int
+    rclass: int
+    ttl: int
+    rdata: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RRset:
+    """The RRs of one owner and type, class IN, under one TTL; `rdatas` are uncompressed wire form."""
+
+    owner: Name
+    rtype: int
+    ttl: int
+    rdatas: tuple[bytes, ...]
+
+    def records(self) -> tuple[RR, ...]:
+        """Return the RRs of the set, in its order."""
+        return tuple([RR(self.owner, self.rtype, CLASS_IN, self.ttl, rdata) for rdata in self.rdatas])
+
+
+def records_of(rrsets: Iterable[RRset]) -> tuple[RR, ...]:
+    """Return the RRs of several sets, in order."""
+    return tuple([record for rrset in rrsets for record in rrset.records()])
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A DNS message. OPT stays an RR of the additional section; `flags` is the header's whole second word."""
+
+    id: int = 0
+    flags: int = 0
+    question: Question | None = None
+    answer: tuple[RR, ...] = ()
+    authority: tuple[RR, ...] = ()
+    additional: tuple[RR, ...] = ()
+
+    @property
+    def opt(self) -> RR | None:
+        """The OPT pseudo-RR (RFC 6891), if any."""
+        return next((record for record in self.additional if record.rtype == Type.OPT), None)
+
+    @property
+    def rcode(self) -> int:
+        """The response code, with the upper bits that OPT carries."""
+        return (self.flags & 0xF) | ((self.opt.ttl >> 24 << 4) if self.opt else 0)
+
+    @property
+    def opcode(self) -> int:
+        """What kind of message this is; 0 is QUERY."""
+        return self.flags >> 11 & 0xF
+
+    @property
+    def is_response(self) -> bool:
+        """QR."""
+        return bool(self.flags & QR)
+
+    @property
+    def aa(self) -> bool:
+        """Authoritative answer."""
+        return bool(self.flags & AA)
+
+    @property
+    def tc(self) -> bool:
+        """Truncated."""
+        return bool(self.flags & TC)
+
+    @property
+    def rd(self) -> bool:
+        """Recursion desired."""
+        return bool(self.flags & RD)
+
+    @property
+    def ra(self) -> bool:
+        """Recursion available."""
+        return bool(self.flags & RA)
+
+    @property
+    def ad(self) -> bool:
+        """Authentic data (RFC 6840)."""
+        return bool(self.flags & AD)
+
+    @property
+    def cd(self) -> bool:
+        """Checking disabled (RFC 6840)."""
+        return bool(self.flags & CD)

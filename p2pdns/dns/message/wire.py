@@ -1,0 +1,309 @@
+"""The wall round dnslib: messages from octets and to octets.
+
+Guarantees: `parse` ends for any octets in a Message or a FormatError, after a bounded number of steps; RDATA comes
+out uncompressed; `compose` compresses only what RFC 1035 and RFC 3597 §4 allow and never points past offset 16383;
+no dnslib object leaves this module.
+Does not know: what a zone is, what a client may ask.
+"""
+
+# dnslib carries no types, and this module is its door.
+# mypy: disable-error-code="no-untyped-call,misc"
+
+from __future__ import annotations
+
+import struct
+
+from dnslib.bimap import BimapError
+from dnslib.buffer import BufferError as DnslibBufferError
+from dnslib.dns import RD, DNSError, DNSHeader, DNSQuestion
+from dnslib.dns import RR as DnslibRR
+from dnslib.label import DNSBuffer, DNSLabel
+
+from p2pdns.dns.message.rdata import COMPRESSIBLE, LAYOUTS, fields_of
+from p2pdns.dns.message.values import CLASS_IN, RR, Message, Question, Type, type_text
+from p2pdns.dns.name import NAME_BYTES_MAX, Name
+from p2pdns.errors import FormatError
+
+MESSAGE_BYTES_MAX = 65535  # The length field of RFC 1035 §4.2.2; no transport carries more.
+RECORDS_MAX = 2048  # Real answers have tens; this many keep the work at milliseconds.
+STEPS_MAX = 32768  # Labels and pointers read, and labels of distinct names made, in one message.
+HOPS_MAX = 127  # An honest pointer leads to at least one label, and a name has no more of them.
+POINTER_OFFSET_MAX = 0x3FFF  # RFC 1035 §4.1.4: a pointer has 14 bits.
+HEADER_BYTES = 12
+
+
+class WallBuffer(DNSBuffer):
+    """dnslib's buffer with names that neither recurse nor loop, and whose cost is counted in steps."""
+
+    data: bytearray
+    offset: int
+
+    def __init__(self, data: bytes = b"", *, compress: bool = True) -> None:
+        super().__init__(data)
+        self.compress = compress
+        self.steps = 0
+        self._tails: dict[int, tuple[bytes, ...]] = {}
+        self._made: dict[tuple[bytes, ...], Name] = {}
+        # (offset of the suffix that follows, label) -> offset of the suffix that begins with the label.
+        self._suffixes: dict[tuple[int, bytes], int] = {}
+        self._question: Name | None = None
+
+    def spend(self, step_count: int) -> None:
+        """Count work; FormatError when the message has used up its share."""
+        self.steps += step_count
+        if self.steps > STEPS_MAX:
+            raise FormatError("work-limit", f"more than {STEPS_MAX} steps")
+
+    def decode_name(self, last: int = -1) -> DNSLabel:
+        """Return the name at the offset and move past it. Pointers lead strictly backwards, so no loop exists."""
+        data, position = self.data, self.offset
+        run_start = position
+        labels: list[bytes] = []
+        size_bytes, end = 1, -1
+        starts = [(position, 0)]
+        while True:
+            self.spend(1)
+            if position >= len(data):
+                raise FormatError("truncated", f"inside a name, at octet {position}")
+            length = data[position]
+            if length == 0:
+                end = position + 1 if end < 0 else end
+                break
+            if length <= 63:
+                label = bytes(data[position + 1 : position + 1 + length])
+                if len(label) < length:
+                    raise FormatError("truncated", f"inside a label, at octet {position}")
+                labels.append(label)
+                size_bytes += 1 + length
+                position += 1 + length
+            elif length >= 0xC0:
+                end = position + 2 if end < 0 else end
+                position = run_start = self._target_at(position, run_start)
+                tail = self._tails.get(position)
+                if tail is not None:
+                    labels += tail
+                    size_bytes += sum(map(len, tail)) + len(tail)
+                    break
+                starts.append((position, len(labels)))
+                if len(starts) > HOPS_MAX:
+                    raise FormatError("pointer-hops", f"more than {HOPS_MAX}")
+            else:
+                raise FormatError("label-type", f"{length:#04x} at octet {position}")
+            if size_bytes > NAME_BYTES_MAX:
+                break
+        if size_bytes > NAME_BYTES_MAX:
+            raise FormatError("name-too-long", f"more than {NAME_BYTES_MAX} octets")
+        for start, index in starts:
+            self._tails[start] = tuple(labels[index:])
+        self.offset = end
+        return DNSLabel(labels)
+
+    def _target_at(self, position: int, run_start: int) -> int:
+        if position + 1 >= len(self.data):
+            raise FormatError("truncated", f"inside a pointer, at octet {position}")
+        target = (self.data[position] & 0x3F) << 8 | self.data[position + 1]
+        if not HEADER_BYTES <= target < run_start:
+            raise FormatError("bad-pointer", f"from octet {position} to {target}")
+        return int(target)
+
+    def name_of(self, label: DNSLabel) -> Name:
+        """Return a dnslib label as a Name, one object for equal octets."""
+        labels = label.label
+        name = self._made.get(labels)
+        if name is None:
+            self.spend(len(labels))
+            name = self._made[labels] = Name(labels)
+        return name
+
+    def adopt_question(self, name: Name) -> None:
+        """Remember the question's name: owners equal to it in any case become pointers to it."""
+        self._question = name
+
+    def encode_name(self, name: DNSLabel) -> None:
+        """Append a name, the longest suffix that already stands in reach of a pointer replaced by one."""
+        labels = name.label
+        if not self.compress:
+            self.encode_name_nocompress(name)
+            return
+        # Suffixes are looked up from the root on, so that a name of n labels costs n look-ups and not n².
+        suffix, known = -1, 0
+        for label in reversed(labels):
+            longer = self._suffixes.get((suffix, label))
+            if longer is None:
+                break
+            suffix, known = longer, known + 1
+        fresh = labels[: len(labels) - known]
+        offsets = []
+        for label in fresh:
+            offsets.append(self.offset)
+            self.append(bytes((len(label),)) + label)
+        if known:
+            self.pack("!H", 0xC000 | suffix)
+        else:
+            self.append(b"\x00")
+        for label, offset in zip(reversed(fresh), reversed(offsets), strict=True):
+            if offset > POINTER_OFFSET_MAX:
+                break
+            self._suffixes[suffix, label] = offset
+            suffix = offset
+
+    def encode_owner(self, owner: Name) -> None:
+        """Append an owner; the question's own name is always the pointer to offset 12."""
+        if self.compress and self._question is not None and owner.labels and owner == self._question:
+            self.pack("!H", 0xC000 | HEADER_BYTES)
+        else:
+            self.encode_name(DNSLabel(owner.labels))
+
+
+class _WireRdata(RD):
+    """RDATA of any type as a dnslib object: uncompressed octets that know their layout."""
+
+    def __init__(self, rtype: int, octets: bytes) -> None:
+        self.rtype = rtype
+        self.octets = octets
+
+    @classmethod
+    def read(cls, buffer: WallBuffer, rtype: int, rclass: int, length: int) -> _WireRdata:
+        """Return the RDATA at the offset with every name in it decompressed; FormatError `rdata-length`."""
+        end = buffer.offset + length
+        layout = LAYOUTS.get(rtype)
+        if layout is None or (rclass != CLASS_IN and rtype in (Type.A, Type.AAAA)):
+            return cls(rtype, buffer.get(length))
+        pieces = []
+        for field in layout:
+            if field == "name":
+                pieces.append(buffer.name_of(buffer.decode_name()).wire())
+            elif field == "string":
+                pieces.append(buffer.get(1 + buffer.data[buffer.offset]) if buffer.offset < end else b"")
+            elif field == "rest":
+                pieces.append(buffer.get(max(0, end - buffer.offset)))
+            else:
+                pieces.append(buffer.get(field))
+        if buffer.offset != end:
+            raise FormatError("rdata-length", f"{type_text(rtype)} of {length} octets")
+        return cls(rtype, b"".join(pieces))
+
+    def pack(self, buffer: WallBuffer) -> None:
+        """Append the RDATA; names are compressed where RFC 1035 defined the type."""
+        if self.rtype not in COMPRESSIBLE or not buffer.compress:
+            buffer.append(self.octets)
+            return
+        for field in fields_of(self.rtype, self.octets):
+            if isinstance(field, Name):
+                buffer.encode_name(DNSLabel(field.labels))
+            else:
+                buffer.append(field)
+
+
+class _WireRR(DnslibRR):
+    """A dnslib RR whose RDATA, that of OPT included, is octets."""
+
+    def __init__(self, record: RR) -> None:
+        self.owner = record.owner
+        self.rtype, self.rclass, self.ttl = record.rtype, record.rclass, record.ttl
+        self.rdata = _WireRdata(record.rtype, record.rdata)
+
+    def pack(self, buffer: WallBuffer) -> None:
+        """Append the RR."""
+        buffer.encode_owner(self.owner)
+        buffer.pack("!HHIH", self.rtype, self.rclass, self.ttl, 0)
+        start = buffer.offset
+        self.rdata.pack(buffer)
+        buffer.update(start - 2, "!H", buffer.offset - start)
+
+
+def _read_record(buffer: WallBuffer, bad_rdata: dict[str, int] | None) -> RR | None:
+    owner = buffer.name_of(buffer.decode_name())
+    rtype, rclass, ttl, length = buffer.unpack("!HHIH")
+    end = buffer.offset + length
+    if end > len(buffer):
+        raise FormatError("truncated", f"RDATA of {length} octets at octet {buffer.offset} of {len(buffer)}")
+    try:
+        rdata = _WireRdata.read(buffer, rtype, rclass, length)
+    except (FormatError, DnslibBufferError) as error:
+        reason = error.reason if isinstance(error, FormatError) else "rdata-length"
+        # Work that is used up ends the message; anything else inside RDATA ends at its own border.
+        if bad_rdata is None or reason == "work-limit":
+            raise FormatError(reason, f"in {type_text(rtype)} at octet {end - length}") from error
+        bad_rdata[reason] = bad_rdata.get(reason, 0) + 1
+        buffer.offset = end
+        return None
+    return RR(owner, rtype, rclass, ttl, rdata.octets)
+
+
+def parse(wire: bytes, *, bad_rdata: dict[str, int] | None = None) -> Message:
+    """Return the message that is exactly these octets; FormatError with a reason otherwise.
+
+    With `bad_rdata`, an RR whose RDATA does not hold is left out and counted there by reason instead of ending
+    the message: its border is known, so that what follows it can be read.
+    """
+    if len(wire) > MESSAGE_BYTES_MAX:
+        raise FormatError("message-too-long", f"{len(wire)} octets, {MESSAGE_BYTES_MAX} allowed")
+    return parse_buffer(WallBuffer(wire), bad_rdata)
+
+
+def parse_buffer(buffer: WallBuffer, bad_rdata: dict[str, int] | None) -> Message:
+    """Return the message a buffer holds; its `steps` tell afterwards what that cost."""
+    try:
+        header = DNSHeader.parse(buffer)
+        if header.q > 1:
+            raise FormatError("question-count", f"{header.q}, at most 1 allowed")
+        counts = (header.a, header.auth, header.ar)
+        if sum(counts) > RECORDS_MAX:
+            raise FormatError("record-count", f"{sum(counts)}, {RECORDS_MAX} allowed")
+        question = None
+        if header.q:
+            asked = DNSQuestion.parse(buffer)
+            question = Question(buffer.name_of(asked.qname), asked.qtype, asked.qclass)
+        sections = []
+        for count in counts:
+            found = [_read_record(buffer, bad_rdata) for _ in range(count)]
+            sections.append(tuple([record for record in found if record is not None]))
+    except (DnslibBufferError, DNSError, BimapError, struct.error) as error:
+        raise FormatError("truncated", f"at octet {buffer.offset} of {len(buffer)}") from error
+    if buffer.remaining():
+        raise FormatError("trailing-octets", f"{buffer.remaining()} after the message")
+    if sum(record.rtype == Type.OPT for record in sections[2]) > 1:
+        raise FormatError("two-opts")
+    return Message(header.id, header.bitmap, question, *sections)
+
+
+def compose(message: Message, *, compress: bool = True) -> bytes:
+    """Return the wire form; FormatError `message-too-long` past 65535 octets.
+
+    Owners equal to the question's name, in any case, become pointers to offset 12, so that whoever echoes the
+    case of a client's question has one place to write to.
+    """
+    buffer = WallBuffer(compress=compress)
+    sections = (message.answer, message.authority, message.additional)
+    header = DNSHeader(message.id, message.flags, int(message.question is not None), *map(len, sections))
+    header.pack(buffer)
+    if message.question is not None:
+        asked = message.question
+        DNSQuestion(DNSLabel(asked.name.labels), asked.rtype, asked.rclass).pack(buffer)
+        buffer.adopt_question(asked.name)
+    for section in sections:
+        for record in section:
+            _WireRR(record).pack(buffer)
+            if buffer.offset > MESSAGE_BYTES_MAX:
+                raise FormatError("message-too-long", f"more than {MESSAGE_BYTES_MAX} octets")
+    return bytes(buffer.data)
+
+
+def ttl_offsets(wire: bytes) -> tuple[int, ...]:
+    """Return where in a message the TTL of each RR stands, in order; OPT has none."""
+    message_buffer = WallBuffer(wire)
+    try:
+        header = DNSHeader.parse(message_buffer)
+        for _ in range(header.q):
+            DNSQuestion.parse(message_buffer)
+        offsets = []
+        for _ in range(header.a + header.auth + header.ar):
+            message_buffer.decode_name()
+            rtype, _, _, length = message_buffer.unpack("!HHIH")
+            if rtype != Type.OPT:
+                offsets.append(message_buffer.offset - 6)
+            message_buffer.get(length)
+    except (DnslibBufferError, DNSError) as error:
+        raise FormatError("truncated", f"at octet {message_buffer.offset}") from error
+    return tuple(offsets)
