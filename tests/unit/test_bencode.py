@@ -72,6 +72,7 @@ REFUSED = [
     (b"l" * 17 + b"e" * 17, "bencode-too-deep"),
     (b"d1:a" * 17 + b"0:" + b"e" * 17, "bencode-too-deep"),
     (b"l" + b"0:" * 2048 + b"e", "bencode-too-many-items"),
+    (b"d" + b"".join(b"4:%04d0:" % n for n in range(2048)) + b"e", "bencode-too-many-items"),
     (b"l" * 65_535, "bencode-too-deep"),
     (b"l" + b"0" * 65_535, "bencode-too-long"),
 ]

@@ -70,6 +70,13 @@ def test_a_token_holds_for_five_minutes_and_never_for_more_than_ten(given_at: fl
         assert not is_valid
 
 
+@pytest.mark.parametrize(("age", "is_valid"), [(0, True), (299, True), (598, True), (601, False), (-301, False)])
+def test_a_token_of_the_first_second_of_a_period_holds_to_the_end_of_the_next(age: float, is_valid: bool) -> None:
+    guard, given_at = made(), 3_000 * module.TOKEN_PERIOD_S + 1
+    token = guard.token(ALICE, TARGET, given_at)
+    assert guard.is_token_valid(token, ALICE, TARGET, given_at + age) is is_valid
+
+
 def test_a_valid_token_proves_its_address() -> None:
     guard = made()
     assert not guard.is_proven(ALICE, START)
