@@ -1,0 +1,193 @@
+"""What survives a restart: the state directory with its lock, `reader.sqlite` and `store.sqlite`.
+
+Guarantees: one process a directory; what strangers write to (the store) never shares a file with what protects this
+reader (the marks); a file that is broken is set aside and made anew, and `warnings` says so. Does not know when to
+save: the engine's timers do. A State without a directory keeps everything in memory, for a short-lived node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from p2pdns import log
+from p2pdns.dht.routing import SavedContact
+from p2pdns.dht.storage import StoredChange, StoredRow
+from p2pdns.engine.state.reader import Held, Reader
+from p2pdns.engine.state.store import Store
+from p2pdns.errors import Unavailable
+from p2pdns.items.item import MutableItem
+from p2pdns.items.keys import ZoneKey
+
+__all__ = ["Held", "State"]
+
+DIRECTORY_MODE = 0o700  # The control socket is in it, and what somebody asked for is nobody else's business.
+PID_BYTES_MAX = 16
+
+
+class State:
+    """Everything of this node that outlives its process. Made by `open`."""
+
+    def __init__(self, directory: Path | None, lock: int | None, reader: Reader, store: Store) -> None:
+        self.directory = directory
+        self._lock = lock
+        self._reader = reader
+        self._store = store
+        self._store_warnings: list[str] = []
+        self._saving = asyncio.Lock()
+
+    @classmethod
+    def open(cls, directory: Path | None) -> State:
+        """Return the state of a directory, which is made where it is missing; None for one in memory.
+
+        Unavailable when another process runs there, or when the directory cannot be used.
+        """
+        if directory is None:
+            return cls(None, None, Reader(None), Store(None))
+        lock = _take(directory)
+        try:
+            reader = Reader(directory / "reader.sqlite")
+            try:
+                state = cls(directory, lock, reader, Store(directory / "store.sqlite"))
+            except BaseException:
+                reader.close()
+                raise
+        except BaseException:
+            os.close(lock)
+            raise
+        logger = log.get_logger("state")
+        for text in state.warnings:
+            logger.warning(text)
+        return state
+
+    @property
+    def warnings(self) -> list[str]:
+        """What went wrong with the files, in words for `status`."""
+        return [*self._reader.warnings, *self._store.warnings, *self._store_warnings]
+
+    @property
+    def mark_count(self) -> int:
+        """Return how many keys have a mark."""
+        return len(self._reader)
+
+    def held(self, key: ZoneKey, salt: bytes = b"") -> Held | None:
+        """Return the newest item ever adopted for a key."""
+        return self._reader.held(key, salt)
+
+    async def adopt(self, item: MutableItem, confirmed_unix: float, *, own: bool = False, pinned: bool = False) -> None:
+        """Raise the mark of the item's key to the item, never lower it; return after the commit."""
+        await self._reader.adopt(item, confirmed_unix, own=own, pinned=pinned)
+
+    def forget(self, key: ZoneKey) -> bool:
+        """Clear the mark of a key; return whether there was one."""
+        return self._reader.forget(key)
+
+    def kept_alive(self) -> list[Held]:
+        """Return the items that this node publishes or has pinned."""
+        return self._reader.kept_alive()
+
+    def names(self) -> dict[str, str]:
+        """Return the petnames that `p2pdns name add` has made: name to zone key."""
+        return self._reader.names()
+
+    def set_name(self, name: str, key: ZoneKey) -> None:
+        """Keep a petname."""
+        self._reader.set_name(name, key)
+
+    def remove_name(self, name: str) -> bool:
+        """Remove a petname; return whether it was there."""
+        return self._reader.remove_name(name)
+
+    def load_store(self) -> list[StoredRow]:
+        """Return the items kept for others, to be verified by who loads them."""
+        return self._store.rows()
+
+    async def save_changes(self, changes: Sequence[StoredChange]) -> None:
+        """Write what `Storage.take_changes` returned; the loop runs on meanwhile."""
+        if changes:
+            await self._save(self._store.save, changes)
+
+    def load_contacts(self, network: str) -> list[SavedContact]:
+        """Return the saved contacts of a network, best first."""
+        return self._store.contacts(network)
+
+    async def save_contacts(self, network: str, contacts: Iterable[SavedContact]) -> None:
+        """Replace the saved contacts of a network; the loop runs on meanwhile."""
+        await self._save(self._store.save_contacts, network, list(contacts))
+
+    async def _save(self, save: object, *args: object) -> None:
+        assert callable(save)
+        async with self._saving:
+            try:
+                # One connection, so one save at a time; in memory a thread would only cost.
+                if self.directory is None:
+                    save(*args)
+                else:
+                    await asyncio.to_thread(save, *args)
+            except sqlite3.Error as error:
+                text = f"store.sqlite: cannot be written: {str(error).lower()}"
+                # Others' items are not worth the daemon; the next save tries again, and it is said once.
+                if text not in self._store_warnings:
+                    self._store_warnings.append(text)
+                    log.get_logger("state").warning(text)
+
+    def save_now(self, network: str, changes: Sequence[StoredChange], contacts: Iterable[SavedContact]) -> None:
+        """Write what is left at the end of a process; the loop stands still meanwhile."""
+        with contextlib.suppress(sqlite3.Error):
+            self._store.save(changes)
+            self._store.save_contacts(network, contacts)
+
+    def flush(self) -> None:
+        """Write the confirmations that wait for a commit."""
+        with contextlib.suppress(sqlite3.Error):
+            self._reader.flush()
+
+    def node_id(self, network: str) -> bytes | None:
+        """Return the id that this node had in a network, or None."""
+        return self._store.node_id(network)
+
+    def set_node_id(self, network: str, node_id: bytes) -> None:
+        """Keep the id that this node has in a network."""
+        with contextlib.suppress(sqlite3.Error):
+            self._store.set_node_id(network, node_id)
+
+    def close(self) -> None:
+        """Commit what waits, close the files, let the directory go."""
+        self._reader.close()
+        self._store.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _take(directory: Path) -> int:
+    """Return the descriptor whose lock says that the directory is ours."""
+    hint = "say --state DIR with a directory of your own"
+    try:
+        directory.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
+        lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Unavailable(_words(error), place=str(directory), hint=hint) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, b"%d\n" % os.getpid(), 0)
+    except BlockingIOError:
+        pid = os.pread(lock, PID_BYTES_MAX, 0).decode("ascii", "replace").strip()
+        os.close(lock)
+        raise Unavailable(
+            f"another p2pdns runs in this state directory (pid {pid or 'unknown'})", place=str(directory), hint=hint
+        ) from None
+    except OSError as error:
+        os.close(lock)
+        raise Unavailable(_words(error), place=str(directory), hint=hint) from None
+    return lock
+
+
+def _words(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

@@ -1,0 +1,99 @@
+"""What a node remembers of others: their items, its contacts, its node id in each network.
+
+Guarantees: a restart loses at most what came since the last save, and nothing else depends on it; rows come back with
+the types they had, and who takes them verifies the items anew. Does not know which items are kept (`dht.storage`
+decides) nor which contacts are good.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from p2pdns.dht.routing import SavedContact
+from p2pdns.dht.storage import StoredChange, StoredRow
+from p2pdns.engine.state.database import Schema, open_database, transaction
+
+CONTACTS_MAX = 256  # A network: 12 buckets' worth; a boot asks the best few, a later one finds the rest again.
+NODE_ID_BYTES = 20
+
+SCHEMA = Schema(
+    version=1,
+    statements=(
+        """CREATE TABLE items (
+            target BLOB PRIMARY KEY, key BLOB NOT NULL, salt BLOB NOT NULL, seq INTEGER NOT NULL, value BLOB NOT NULL,
+            signature BLOB NOT NULL, prefix TEXT NOT NULL, put_unix REAL NOT NULL, got_unix REAL NOT NULL,
+            new_unix REAL NOT NULL
+        ) STRICT""",
+        """CREATE TABLE contacts (
+            network TEXT NOT NULL, place INTEGER NOT NULL, node_id BLOB NOT NULL, host TEXT NOT NULL,
+            port INTEGER NOT NULL, rtt_ms REAL, known_s REAL NOT NULL, PRIMARY KEY (network, place)
+        ) STRICT""",
+        "CREATE TABLE nodes (network TEXT PRIMARY KEY, node_id BLOB NOT NULL) STRICT",
+    ),
+    # Losing the last seconds costs the others nothing: nineteen more nodes hold each item.
+    synchronous="NORMAL",
+)
+
+
+class Store:
+    """The items kept for others, the contacts and the node ids: `store.sqlite`, or memory."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._database = open_database(path, SCHEMA)
+        self.warnings: list[str] = list(self._database.warnings)
+
+    def rows(self) -> list[StoredRow]:
+        """Return every kept item as it was saved."""
+        columns = ", ".join(StoredRow._fields)
+        return [StoredRow(*row) for row in self._database.reading.execute(f"SELECT {columns} FROM items")]
+
+    def save(self, changes: Sequence[StoredChange]) -> None:
+        """Write or delete one row a change, all in one commit. May be called from another thread, one at a time."""
+        rows = [change.row for change in changes if change.row is not None]
+        gone = [(change.target,) for change in changes if change.row is None]
+        marks = ", ".join("?" * len(StoredRow._fields))
+        with transaction(self._database.writing) as connection:
+            connection.executemany("DELETE FROM items WHERE target = ?", gone)
+            connection.executemany(f"INSERT OR REPLACE INTO items VALUES ({marks})", rows)
+
+    def contacts(self, network: str) -> list[SavedContact]:
+        """Return the contacts saved for a network, best first."""
+        query = "SELECT node_id, host, port, rtt_ms, known_s FROM contacts WHERE network = ? ORDER BY place LIMIT ?"
+        return [
+            SavedContact(node_id, (host, port), rtt_ms, known_s)
+            for node_id, host, port, rtt_ms, known_s in self._database.reading.execute(query, (network, CONTACTS_MAX))
+            if _is_sane(node_id, port, rtt_ms, known_s)
+        ]
+
+    def save_contacts(self, network: str, contacts: Iterable[SavedContact]) -> None:
+        """Replace the contacts of a network by these, best first. May be called from another thread, one at a time."""
+        rows = [
+            (network, place, contact.node_id, *contact.address, contact.rtt_ms, contact.known_s)
+            for place, contact in enumerate(contacts)
+            if place < CONTACTS_MAX
+        ]
+        with transaction(self._database.writing) as connection:
+            connection.execute("DELETE FROM contacts WHERE network = ?", (network,))
+            connection.executemany("INSERT INTO contacts VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def node_id(self, network: str) -> bytes | None:
+        """Return the id this node had in a network, or None."""
+        row = self._database.reading.execute("SELECT node_id FROM nodes WHERE network = ?", (network,)).fetchone()
+        return row[0] if row is not None and len(row[0]) == NODE_ID_BYTES else None
+
+    def set_node_id(self, network: str, node_id: bytes) -> None:
+        """Keep the id for the next start."""
+        assert len(node_id) == NODE_ID_BYTES
+        with transaction(self._database.writing) as connection:
+            connection.execute("INSERT OR REPLACE INTO nodes VALUES (?, ?)", (network, node_id))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+
+def _is_sane(node_id: bytes, port: int, rtt_ms: float | None, known_s: float) -> bool:
+    is_finite = math.isfinite(known_s) and (rtt_ms is None or math.isfinite(rtt_ms))
+    return len(node_id) == NODE_ID_BYTES and 0 < port < 65536 and is_finite

@@ -1,0 +1,428 @@
+"""The state directory: marks that never go down, files that break, one process a directory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from p2pdns.dht.routing import SavedContact
+from p2pdns.dht.storage import Storage, StoredChange, StoredRow
+from p2pdns.engine.state import State
+from p2pdns.engine.state import reader as reader_module
+from p2pdns.errors import Unavailable
+from p2pdns.items.item import MutableItem
+from p2pdns.items.keys import SecretKey
+
+ALICE = SecretKey.generate(b"\x01" * 32)
+BOB = SecretKey.generate(b"\x02" * 32)
+
+
+def item_of(seq: int, value: bytes = b"v", secret: SecretKey = ALICE, salt: bytes = b"") -> MutableItem:
+    """Return an item of Alice's."""
+    return MutableItem.signed(secret, seq, value, salt)
+
+
+def adopt(state: State, *items: MutableItem, confirmed_unix: float = 0.0, own: bool = False) -> None:
+    """Adopt the items one after the other."""
+
+    async def all_of_them() -> None:
+        for item in items:
+            await state.adopt(item, confirmed_unix, own=own)
+
+    asyncio.run(all_of_them())
+
+
+def held_seq(state: State, secret: SecretKey = ALICE, salt: bytes = b"") -> int | None:
+    """Return the seq of the mark."""
+    held = state.held(secret.zone_key, salt)
+    return None if held is None else held.item.seq
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_an_adopted_item_is_held(tmp_path: Path, in_memory: bool) -> None:
+    state = State.open(None if in_memory else tmp_path)
+    assert state.held(ALICE.zone_key) is None
+    adopt(state, item_of(7), confirmed_unix=5.0)
+    held = state.held(ALICE.zone_key)
+    assert held is not None
+    assert (held.item, held.confirmed_unix, held.is_own) == (item_of(7), 5.0, False)
+    assert state.mark_count == 1
+    state.close()
+
+
+def test_a_restart_keeps_items_salts_flags_names_contacts_and_node_ids(tmp_path: Path) -> None:
+    state = State.open(tmp_path)
+    adopt(state, item_of(7), own=True)
+    adopt(state, item_of(9, salt=b"mail"), item_of(3, secret=BOB), confirmed_unix=11.0)
+    state.set_name("alice", ALICE.zone_key)
+    state.set_node_id("demo", b"n" * 20)
+    contacts = [SavedContact(b"a" * 20, ("127.0.0.1", 6881), 12.5, 60.0), SavedContact(b"b" * 20, ("::1", 1), None)]
+    asyncio.run(state.save_contacts("demo", contacts))
+    state.close()
+    state = State.open(tmp_path)
+    assert held_seq(state) == 7
+    assert held_seq(state, salt=b"mail") == 9
+    assert held_seq(state, BOB) == 3
+    assert [held.item.seq for held in state.kept_alive()] == [7]
+    assert state.names() == {"alice": str(ALICE.zone_key)}
+    assert state.node_id("demo") == b"n" * 20
+    assert state.node_id("mainline") is None
+    assert state.load_contacts("demo") == contacts
+    assert state.load_contacts("mainline") == []
+    assert state.warnings == []
+    state.close()
+
+
+@given(
+    order=st.lists(st.tuples(st.integers(1, 5), st.sampled_from([b"a", b"b", b""])), min_size=1, max_size=8),
+    splits=st.lists(st.integers(0, 8), max_size=3),
+    in_memory=st.booleans(),
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_mark_never_goes_down_in_any_order_across_restarts(
+    tmp_path_factory: pytest.TempPathFactory, order: list[tuple[int, bytes]], splits: list[int], in_memory: bool
+) -> None:
+    directory = None if in_memory else tmp_path_factory.mktemp("state")
+    items = [item_of(seq, value) for seq, value in order]
+    best: tuple[int, bytes] = (0, b"")
+    state = State.open(directory)
+    for index, item in enumerate(items):
+        if index in splits and directory is not None:
+            state.close()
+            state = State.open(directory)
+        adopt(state, item)
+        best = max(best, (item.seq, item.value))
+        held = state.held(ALICE.zone_key)
+        assert held is not None
+        assert (held.item.seq, held.item.value) == best
+    state.close()
+
+
+@given(order=st.permutations([(seq, value) for seq in (1, 2, 3) for value in (b"a", b"b")]))
+@settings(max_examples=25, deadline=None)
+def test_items_adopted_at_once_end_at_the_same_mark_in_any_order(
+    tmp_path_factory: pytest.TempPathFactory, order: list[tuple[int, bytes]]
+) -> None:
+    directory = tmp_path_factory.mktemp("state")
+
+    async def at_once(state: State) -> None:
+        await asyncio.gather(*(state.adopt(item_of(seq, value), 0.0) for seq, value in order))
+
+    for _ in range(2):
+        state = State.open(directory)
+        asyncio.run(at_once(state))
+        held = state.held(ALICE.zone_key)
+        assert held is not None
+        assert (held.item.seq, held.item.value) == (3, b"b")
+        state.close()
+
+
+def test_items_adopted_in_one_tick_share_one_commit(tmp_path: Path) -> None:
+    state = State.open(tmp_path)
+    commits: list[str] = []
+    state._reader._database.writing.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
+    secrets = [SecretKey.generate(bytes([number]) * 32) for number in range(1, 41)]
+
+    async def at_once() -> None:
+        await asyncio.gather(*(state.adopt(item_of(5, secret=secret), 0.0) for secret in secrets))
+
+    asyncio.run(at_once())
+    assert len(commits) == 1
+    assert state.mark_count == 40
+    state.close()
+
+
+def test_adopt_returns_after_the_commit(tmp_path: Path) -> None:
+    state = State.open(tmp_path)
+    adopt(state, item_of(7), own=True)
+    # Another connection sees only what is committed.
+    other = sqlite3.connect(tmp_path / "reader.sqlite")
+    assert other.execute("SELECT seq, is_own FROM marks").fetchall() == [(7, 1)]
+    other.close()
+    state.close()
+
+
+def test_a_killed_process_loses_nothing_that_was_adopted(tmp_path: Path) -> None:
+    script = f"""
+import asyncio, os, signal
+from pathlib import Path
+from p2pdns.engine.state import State
+from p2pdns.items.item import MutableItem
+from p2pdns.items.keys import SecretKey
+state = State.open(Path({str(tmp_path)!r}))
+async def main():
+    await state.adopt(MutableItem.signed(SecretKey.generate(b"\\x01" * 32), 77, b"v"), 0.0, own=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=False, timeout=60)
+    assert done.returncode == -9
+    state = State.open(tmp_path)
+    assert held_seq(state) == 77
+    assert [held.item.seq for held in state.kept_alive()] == [77]
+    assert state.warnings == []
+    state.close()
+
+
+def test_a_confirmation_is_kept_without_a_commit_of_its_own(tmp_path: Path) -> None:
+    state = State.open(tmp_path)
+    adopt(state, item_of(7), confirmed_unix=1.0)
+    commits: list[str] = []
+    state._reader._database.writing.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
+    adopt(state, item_of(7), confirmed_unix=9.0)
+    adopt(state, item_of(7), confirmed_unix=4.0)
+    assert commits == []
+    held = state.held(ALICE.zone_key)
+    assert held is not None
+    assert held.confirmed_unix == 9.0
+    state.flush()
+    assert commits == ["COMMIT"]
+    state.close()
+    state = State.open(tmp_path)
+    held = state.held(ALICE.zone_key)
+    assert held is not None
+    assert held.confirmed_unix == 9.0
+    state.close()
+
+
+def test_own_stays_own_when_a_newer_item_arrives_from_elsewhere(tmp_path: Path) -> None:
+    state = State.open(tmp_path)
+    adopt(state, item_of(7), own=True)
+    adopt(state, item_of(8))
+    assert [(held.item.seq, held.is_own) for held in state.kept_alive()] == [(8, True)]
+    state.close()
+
+
+def test_publishing_an_item_already_held_makes_it_own(tmp_path: Path) -> None:
+    state = State.open(tmp_path)
+    adopt(state, item_of(7))
+    assert state.kept_alive() == []
+    adopt(state, item_of(7), own=True)
+    assert [held.item.seq for held in state.kept_alive()] == [7]
+    held = state.held(ALICE.zone_key)
+    assert held is not None
+    assert held.is_own
+    state.close()
+
+
+def test_pinning_keeps_the_newest_item_of_the_key(tmp_path: Path) -> None:
+    state = State.open(tmp_path)
+    adopt(state, item_of(7))
+    asyncio.run(state.adopt(item_of(6), 0.0, pinned=True))
+    assert [(held.item.seq, held.is_pinned, held.is_own) for held in state.kept_alive()] == [(7, True, False)]
+    state.close()
+
+
+def test_forget_clears_the_marks_of_one_key(tmp_path: Path) -> None:
+    state = State.open(tmp_path)
+    adopt(state, item_of(7), item_of(8, salt=b"s"), item_of(9, secret=BOB))
+    assert state.forget(ALICE.zone_key)
+    assert not state.forget(ALICE.zone_key)
+    assert held_seq(state) is None
+    assert held_seq(state, salt=b"s") is None
+    assert held_seq(state, BOB) == 9
+    adopt(state, item_of(1))
+    assert held_seq(state) == 1
+    assert state.mark_count == 2
+    state.close()
+
+
+def test_when_there_are_too_many_marks_the_longest_unconfirmed_goes_and_own_ones_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader_module, "MARKS_MAX", 4)
+    monkeypatch.setattr(reader_module, "EVICTED_AT_ONCE", 2)
+    monkeypatch.setattr(reader_module, "CACHED_MAX", 1)
+    secrets = [SecretKey.generate(bytes([number]) * 32) for number in range(1, 6)]
+    state = State.open(tmp_path)
+    adopt(state, item_of(1, secret=secrets[0]), own=True)
+    for age, secret in enumerate(secrets[1:], 1):
+        adopt(state, item_of(1, secret=secret), confirmed_unix=float(age))
+    assert [held_seq(state, secret) for secret in secrets] == [1, None, None, 1, 1]
+    assert state.mark_count == 3
+    state.close()
+
+
+def _garbage(path: Path) -> None:
+    path.write_bytes(os.urandom(8192))
+
+
+def _truncated(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def _wrong_schema(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE surprise (x)")
+    connection.commit()
+    connection.close()
+
+
+def _wrong_version(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version=99")
+    connection.close()
+
+
+def _foreign(path: Path) -> None:
+    path.unlink()
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE bookmarks (url)")
+    connection.commit()
+    connection.close()
+
+
+def _torn_page(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[4096 : 4096 + 512] = b"\xff" * 512
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("spoil", [_garbage, _truncated, _wrong_schema, _wrong_version, _foreign, _torn_page])
+@pytest.mark.parametrize("name", ["reader.sqlite", "store.sqlite"])
+def test_a_broken_file_is_set_aside_and_made_anew(tmp_path: Path, name: str, spoil: Callable[[Path], None]) -> None:
+    state = State.open(tmp_path)
+    adopt(state, item_of(7))
+    state.set_node_id("demo", b"n" * 20)
+    state.close()
+    spoil(tmp_path / name)
+    spoilt = (tmp_path / name).read_bytes()
+    state = State.open(tmp_path)
+    assert (tmp_path / f"{name}.corrupt-1").read_bytes() == spoilt
+    assert f"set aside as {name}.corrupt-1" in state.warnings[0]
+    assert ("roll-back protection starts anew" in " ".join(state.warnings)) == (name == "reader.sqlite")
+    # What strangers write to never endangers the marks.
+    assert held_seq(state) == (None if name == "reader.sqlite" else 7)
+    adopt(state, item_of(8))
+    state.close()
+    state = State.open(tmp_path)
+    assert held_seq(state) == 8
+    assert state.warnings == []
+    state.close()
+
+
+def test_the_second_broken_file_gets_the_next_number(tmp_path: Path) -> None:
+    for number in (1, 2):
+        State.open(tmp_path).close()
+        _garbage(tmp_path / "reader.sqlite")
+        State.open(tmp_path).close()
+        assert (tmp_path / f"reader.sqlite.corrupt-{number}").exists()
+
+
+@pytest.mark.parametrize(
+    "change", ["seq = 9000000000", "value = x'00'", "signature = zeroblob(64)", "key = zeroblob(32)"]
+)
+def test_a_row_that_was_tampered_with_is_dropped_with_a_warning(tmp_path: Path, change: str) -> None:
+    state = State.open(tmp_path)
+    adopt(state, item_of(7), own=True)
+    adopt(state, item_of(9, secret=BOB))
+    state.close()
+    connection = sqlite3.connect(tmp_path / "reader.sqlite")
+    connection.execute(f"UPDATE marks SET {change} WHERE seq = 7")
+    connection.commit()
+    connection.close()
+    state = State.open(tmp_path)
+    assert state.kept_alive() == []
+    assert held_seq(state) is None
+    assert held_seq(state, BOB) == 9
+    assert any("roll-back protection starts anew for it" in text for text in state.warnings)
+    # A forged seq in the row must not keep the honest item out.
+    adopt(state, item_of(8))
+    assert held_seq(state) == 8
+    state.close()
+
+
+def test_a_second_process_in_the_directory_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
+    first = State.open(tmp_path)
+    with pytest.raises(
+        Unavailable, match=rf"another p2pdns runs in this state directory \(pid {os.getpid()}\)"
+    ) as caught:
+        State.open(tmp_path)
+    assert caught.value.hint is not None
+    first.close()
+    State.open(tmp_path).close()
+
+
+def test_the_directory_and_its_files_are_the_owners_alone(tmp_path: Path) -> None:
+    directory = tmp_path / "deep" / "state"
+    state = State.open(directory)
+    adopt(state, item_of(7))
+    assert directory.stat().st_mode & 0o777 == 0o700
+    for path in directory.iterdir():
+        assert path.stat().st_mode & 0o077 == 0, path.name
+    state.close()
+
+
+def test_a_state_directory_that_is_a_file_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("")
+    with pytest.raises(Unavailable, match=r"state: file exists") as caught:
+        State.open(tmp_path / "state")
+    assert "--state" in str(caught.value.hint)
+
+
+def test_a_disk_that_refuses_is_an_error_and_the_mark_stays(tmp_path: Path) -> None:
+    state = State.open(tmp_path)
+    adopt(state, item_of(7))
+    state._reader._database.writing.execute("PRAGMA query_only=ON")
+    with pytest.raises(Unavailable, match=r"reader.sqlite: cannot be written"):
+        adopt(state, item_of(8))
+    assert held_seq(state) == 7
+    state._reader._database.writing.execute("PRAGMA query_only=OFF")
+    adopt(state, item_of(8))
+    assert held_seq(state) == 8
+    state.close()
+
+
+def test_a_store_that_cannot_be_written_is_a_warning_said_once(tmp_path: Path) -> None:
+    state = State.open(tmp_path)
+    state._store._database.writing.execute("PRAGMA query_only=ON")
+    for _ in range(2):
+        asyncio.run(state.save_contacts("demo", []))
+    assert len([text for text in state.warnings if "store.sqlite" in text]) == 1
+    state.close()
+
+
+def row_of(number: int) -> StoredRow:
+    """Return a row as the storage makes it."""
+    return StoredRow(bytes([number]) * 20, b"", b"", 0, b"1:x", b"", "127.0.0.1:1", 1.0, 0.0, 1.0)
+
+
+@given(steps=st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=20))
+@settings(max_examples=30, deadline=None)
+def test_the_store_is_what_its_changes_say(steps: Sequence[tuple[int, bool]]) -> None:
+    state = State.open(None)
+    expected: dict[bytes, StoredRow] = {}
+    for number, is_kept in steps:
+        row = row_of(number)
+        asyncio.run(state.save_changes([StoredChange(row.target, row if is_kept else None)]))
+        if is_kept:
+            expected[row.target] = row
+        else:
+            expected.pop(row.target, None)
+    assert {row.target: row for row in state.load_store()} == expected
+    state.close()
+
+
+def test_what_a_storage_changed_loads_into_the_next_one(tmp_path: Path) -> None:
+    state = State.open(tmp_path)
+    storage = Storage()
+    storage.put_own(item_of(7), 100.0)
+    state.save_now("demo", storage.take_changes(100.0, 1_800_000_000.0), [])
+    state.close()
+    state = State.open(tmp_path)
+    after = Storage()
+    assert [after.load(row, 5.0, 1_800_000_060.0) for row in state.load_store()] == [True]
+    kept = after.held(item_of(7).target, 5.0)
+    assert kept is not None
+    assert kept.item == item_of(7)
+    state.close()
