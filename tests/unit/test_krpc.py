@@ -56,7 +56,7 @@ FORMS = st.one_of(
 ).map(encode)
 REQUESTS: st.SearchStrategy[Request] = st.one_of(
     st.just(Ping()),
-    st.builds(FindNode, IDS),
+    st.builds(FindNode, IDS, st.integers(min_value=0, max_value=400)),
     st.builds(Get, IDS, st.none() | SEQS, st.none() | TOKENS, st.integers(min_value=0, max_value=400)),
     st.builds(
         PutMutable,

@@ -52,9 +52,10 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class FindNode:
-    """Which contacts are nearest `target`."""
+    """Which contacts are nearest `target`; `pad_bytes` earn us a whole reply before our address is proven."""
 
     target: bytes
+    pad_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,8 @@ def _parse_request(method: bytes, arguments: dict[bytes, Value], data: bytes) ->
         case b"ping":
             return Ping()
         case b"find_node":
-            return FindNode(_sized(arguments, b"target", ID_BYTES))
+            pad = _advice(arguments, b"pad")
+            return FindNode(_sized(arguments, b"target", ID_BYTES), len(pad or b""))
         case b"get":
             token = _advice(arguments, b"token")
             pad = _advice(arguments, b"pad")

@@ -103,8 +103,8 @@ def _request(request: Request) -> tuple[bytes, dict[bytes, Encodable]]:
     match request:
         case Ping():
             return b"ping", {}
-        case FindNode(target):
-            return b"find_node", {b"target": target}
+        case FindNode(target, pad_bytes):
+            return b"find_node", {b"target": target} | ({b"pad": bytes(pad_bytes)} if pad_bytes else {})
         case Get():
             return b"get", _get(request)
         case PutMutable():
