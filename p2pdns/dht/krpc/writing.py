@@ -104,7 +104,8 @@ def _request(request: Request) -> tuple[bytes, dict[bytes, Encodable]]:
         case Ping():
             return b"ping", {}
         case FindNode(target, pad_bytes):
-            return b"find_node", {b"target": target} | ({b"pad": bytes(pad_bytes)} if pad_bytes else {})
+            padding: dict[bytes, Encodable] = {b"pad": bytes(pad_bytes)} if pad_bytes else {}
+            return b"find_node", {b"target": target, **padding}
         case Get():
             return b"get", _get(request)
         case PutMutable():
