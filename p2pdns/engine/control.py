@@ -1,0 +1,296 @@
+"""The control socket: how the person who runs a daemon, and nobody else, talks to it.
+
+One JSON object a line each way: a request `{"verb": …}`, any number of `{"progress": …}`, then one line with `ok`.
+Guarantees: only the daemon's user, root and the configured group are served; lines, connections and their waiting are
+bounded; a line that is no request ends its connection with an error line and nothing else. Does not know what a verb
+does (`engine.commands` does).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import grp
+import json
+import os
+import pwd
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from p2pdns import log
+from p2pdns.errors import ConfigError, P2pdnsError, StrangerError, Unavailable
+
+SOCKET_NAME = "control.sock"
+LINE_BYTES_MAX = 1_048_576  # The longest honest line is the status of a node with every counter: some 20 kB.
+CONNECTIONS_MAX = 64  # Commands of one person at a time, a monitor or two; more is a loop gone wrong.
+IDLE_SECONDS_MAX = 60.0  # A client that connects and says nothing holds one of the connections.
+CALL_SECONDS_MAX = 60.0  # Longer than any verb may take (a put ends after some seconds), so that a hung daemon shows.
+UNIX_PATH_BYTES_MAX = 107  # What fits into sockaddr_un beside its final zero.
+_UCRED = struct.Struct("3i")
+
+Progress = Callable[[dict[str, Any]], None]
+Handler = Callable[[dict[str, Any], Progress], Awaitable[dict[str, Any]]]
+"""A verb: its request and a way to report, to the fields of its reply."""
+
+
+@contextlib.contextmanager
+def reachable(path: Path) -> Iterator[str]:
+    """Yield a text for the path that fits into a socket address, however deep the directory is."""
+    if len(os.fsencode(path)) <= UNIX_PATH_BYTES_MAX:
+        yield str(path)
+        return
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
+
+
+def listening(path: Path, mode: int = 0o600) -> socket.socket:
+    """Return a listening Unix socket at the path; one that an earlier process has left there is replaced."""
+    path.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        # Nobody can connect before `listen`, so there is no moment with a wider mode.
+        with reachable(path) as text:
+            sock.bind(text)
+        path.chmod(mode)
+        sock.listen(CONNECTIONS_MAX)
+    except BaseException:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
+
+
+def _user_text(user_id: int) -> str:
+    try:
+        return pwd.getpwuid(user_id).pw_name
+    except KeyError:
+        return f"uid {user_id}"
+
+
+def _line(fields: Mapping[str, Any]) -> bytes:
+    return json.dumps(fields, separators=(",", ":"), default=str).encode() + b"\n"
+
+
+def _error_line(what: str, hint: str | None = None) -> bytes:
+    return _line({"ok": False, "error": what, "hint": hint})
+
+
+def _request(line: bytes) -> dict[str, Any] | None:
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return request if isinstance(request, dict) and isinstance(request.get("verb"), str) else None
+
+
+class ControlServer:
+    """The daemon's end of the control socket."""
+
+    def __init__(self, directory: Path, verbs: Mapping[str, Handler], *, group: str = "") -> None:
+        self.path = directory / SOCKET_NAME
+        self._verbs = verbs
+        self._group = group
+        # Under a group the kernel lets its members connect and nobody else, so who arrives may ask.
+        self._user_ids: frozenset[int] | None = None if group else frozenset({0, os.geteuid()})
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._log = log.get_logger("control")
+
+    async def open(self) -> None:
+        """Begin to serve: from here on the socket is there, which tells others that the daemon is ready."""
+        try:
+            sock = listening(self.path, 0o660 if self._group else 0o600)
+            if self._group:
+                self._let_group_in()
+        except OSError as error:
+            raise Unavailable((error.strerror or str(error)).lower(), place=str(self.path)) from None
+        self._server = await asyncio.start_unix_server(self._connected, sock=sock, limit=LINE_BYTES_MAX)
+
+    def _let_group_in(self) -> None:
+        try:
+            group_id = grp.getgrnam(self._group).gr_gid
+        except KeyError:
+            raise ConfigError(f'no group "{self._group}" on this system', place="[control] group") from None
+        try:
+            # Without the right to pass the directory, the right to the socket in it is worth nothing.
+            os.chown(self.path.parent, -1, group_id)
+            self.path.parent.chmod(0o710)
+            os.chown(self.path, -1, group_id)
+        except PermissionError:
+            raise ConfigError(
+                f'not allowed to give the control socket to "{self._group}"',
+                place="[control] group",
+                hint="name a group that the daemon's user is a member of",
+            ) from None
+
+    async def close(self) -> None:
+        """End all connections and remove the socket."""
+        if self._server is not None:
+            self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.path.unlink(missing_ok=True)
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                refusal = self._refusal(writer)
+                if refusal is not None:
+                    writer.write(refusal)
+                else:
+                    await self._serve_lines(reader, writer)
+                await asyncio.wait_for(writer.drain(), IDLE_SECONDS_MAX)
+        finally:
+            writer.close()
+
+    def _refusal(self, writer: asyncio.StreamWriter) -> bytes | None:
+        if len(self._tasks) > CONNECTIONS_MAX:
+            return _error_line(f"control socket: {CONNECTIONS_MAX} connections are open, no more are served")
+        sock = writer.get_extra_info("socket")
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        user_id = _UCRED.unpack(credentials)[1]
+        if self._user_ids is None or user_id in self._user_ids:
+            return None
+        self._log.warning("refused a connection of another user", user=_user_text(user_id))
+        return _error_line(
+            f"control socket: this daemon belongs to {_user_text(os.geteuid())}, you are {_user_text(user_id)}",
+            "run the command as that user, or set [control] group in the configuration",
+        )
+
+    async def _serve_lines(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            try:
+                line = await asyncio.wait_for(reader.readline(), IDLE_SECONDS_MAX)
+            except ValueError:
+                writer.write(_error_line(f"control socket: a line has over {LINE_BYTES_MAX} bytes"))
+                return
+            if not line:
+                return
+            request = _request(line)
+            if request is None:
+                writer.write(_error_line('control socket: a request is a line of JSON, as {"verb": "status"}'))
+                return
+            writer.write(await self._reply(request, writer))
+            await writer.drain()
+
+    async def _reply(self, request: dict[str, Any], writer: asyncio.StreamWriter) -> bytes:
+        verb = request["verb"]
+        handler = self._verbs.get(verb)
+        if handler is None:
+            return _error_line(f"control socket: no verb {verb[:40]!r}", f"the verbs are {', '.join(self._verbs)}")
+
+        def report(progress: dict[str, Any]) -> None:
+            if not writer.is_closing():
+                writer.write(_line({"progress": progress}))
+
+        try:
+            return _line({"ok": True, **await handler(request, report)})
+        except P2pdnsError as error:
+            return _error_line(str(error), error.hint)
+        except StrangerError as error:
+            return _error_line(str(error))
+        except Exception as error:
+            # A mistake of ours in one verb must not take the resolver with it; the log keeps where it happened.
+            self._log.exception("a verb broke", verb=verb)
+            return _error_line(f"internal error: {type(error).__name__}", "the daemon's log says where")
+
+
+class ControlClient:
+    """The command line's end. Each call is a connection of its own; everything blocks."""
+
+    def __init__(self, state_dir: Path, *, timeout_s: float = CALL_SECONDS_MAX) -> None:
+        self.path = state_dir / SOCKET_NAME
+        self._timeout_s = timeout_s
+
+    def is_running(self) -> bool:
+        """Return whether a daemon answers at the socket; Unavailable when there is one that is not ours to ask."""
+        sock = self._connected()
+        if sock is None:
+            return False
+        sock.close()
+        return True
+
+    def call(self, verb: str, on_progress: Progress | None = None, **arguments: Any) -> dict[str, Any]:
+        """Return the reply to a verb; Unavailable when no daemon runs, it refuses, or it does not answer."""
+        sock = self._connected()
+        if sock is None:
+            raise Unavailable(
+                "no daemon runs here",
+                place=str(self.path.parent),
+                hint="start one with p2pdns serve, or say --state DIR",
+            )
+        with sock, sock.makefile("rb") as lines:
+            try:
+                with contextlib.suppress(BrokenPipeError):
+                    # A daemon that refuses us closes before it reads; its reason is still to be read.
+                    sock.sendall(_line({"verb": verb, **arguments}))
+                return self._reply(lines, on_progress)
+            except TimeoutError:
+                raise self._trouble(f"the daemon has not answered in {self._timeout_s:g} s") from None
+            except OSError as error:
+                raise self._trouble((error.strerror or str(error)).lower()) from None
+
+    def _reply(self, lines: Any, on_progress: Progress | None) -> dict[str, Any]:
+        while True:
+            line = lines.readline(LINE_BYTES_MAX + 1)
+            if not line.endswith(b"\n"):
+                raise self._trouble(
+                    "the daemon ended the connection" if len(line) <= LINE_BYTES_MAX else "a line too long"
+                )
+            try:
+                reply = json.loads(line)
+            except (ValueError, RecursionError):
+                reply = None
+            if not isinstance(reply, dict):
+                raise self._trouble("the daemon does not speak JSON")
+            if "progress" in reply:
+                if on_progress is not None:
+                    on_progress(reply["progress"])
+                continue
+            if reply.get("ok") is True:
+                return reply
+            raise Unavailable(str(reply.get("error", "refused")), hint=reply.get("hint"))
+
+    def _trouble(self, what: str) -> Unavailable:
+        return Unavailable(what, place=str(self.path), hint="its log says more; p2pdns status asks again")
+
+    def _connected(self) -> socket.socket | None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(self._timeout_s)
+        try:
+            with reachable(self.path) as text:
+                sock.connect(text)
+        except OSError as error:
+            sock.close()
+            # Nothing there, or something that a killed daemon has left.
+            if error.errno in (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR, errno.ENOTSOCK):
+                return None
+            if error.errno in (errno.EACCES, errno.EPERM):
+                raise self._not_ours() from None
+            raise self._trouble((error.strerror or str(error)).lower()) from None
+        return sock
+
+    def _not_ours(self) -> Unavailable:
+        owner = "another user"
+        for path in (self.path, self.path.parent):
+            with contextlib.suppress(OSError):
+                owner = _user_text(path.stat().st_uid)
+                break
+        return Unavailable(
+            f"the control socket belongs to {owner}",
+            place=str(self.path),
+            hint="run the command as that user, or set [control] group in the configuration",
+        )
