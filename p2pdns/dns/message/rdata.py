@@ -31,6 +31,8 @@ LAYOUTS: dict[int, tuple[Field, ...]] = {
 for _rtype in (Type.NS, Type.MD, Type.MF, Type.CNAME, Type.MB, Type.MG, Type.MR, Type.PTR, Type.DNAME):
     LAYOUTS[_rtype] = ("name",)
 
+HINT_OCTETS = {4: 4, 6: 16}  # ipv4hint and ipv6hint (RFC 9460 §7.3): octets of one address.
+
 # RFC 3597 §4: names in RDATA are compressed in the types of RFC 1035 and in no younger one.
 COMPRESSIBLE = frozenset(
     [
@@ -114,6 +116,9 @@ def svcb_params(rdata: bytes) -> tuple[tuple[int, bytes], ...]:
         value = rest[offset + 4 : offset + 4 + length]
         if len(value) < length or (found and key <= found[-1][0]):
             raise FormatError("svcb-params", f"key {key} is cut short or out of order")
+        # Whoever withholds addresses must find every one of them, so a hint that is no list of addresses is refused.
+        if length % HINT_OCTETS.get(key, 1) or (key in HINT_OCTETS and not length):
+            raise FormatError("svcb-params", f"hint {key} of {length} octets")
         found.append((key, value))
         offset += 4 + length
     return tuple(found)

@@ -1,0 +1,126 @@
+"""A zone: verified content under one apex, and its answers.
+
+Guarantees: a `Zone` that exists keeps every rule of `content`; it always has an SOA, made from the item where the
+publisher gave none; it never changes.
+Does not know: signatures (items/), suffixes and other zones (resolver.py).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from p2pdns.dns.message import Question, RRset, Type, parse, records_of
+from p2pdns.dns.name import Name
+from p2pdns.dns.zone.answer import Kind, Search, Tree, ZoneAnswer
+from p2pdns.dns.zone.content import RRsets, canonical_rdata, is_meta_type, refusal_of, select
+from p2pdns.errors import BadItem, FormatError
+
+__all__ = ["Kind", "Zone", "ZoneAnswer", "canonical_rdata", "is_meta_type", "refusal_of"]
+
+MADE_SOA_TTL = 300  # Seconds; the negative answers of a zone without SOA are kept as long.
+MADE_SOA_RETRY = 60  # Seconds; nobody transfers these zones, the field only has to be sane.
+EXPIRE_SECONDS_MIN = 30 * 86400  # An item lives at least this long after it was signed, whatever its SOA says.
+MICROSECONDS = 1_000_000  # The seq of an item counts these.
+
+
+class Zone:
+    """What one item says about the names below its key."""
+
+    __slots__ = ("_tree", "apex", "dropped", "has_made_soa", "rrsets", "soa")
+
+    apex: Name
+    rrsets: Mapping[tuple[Name, int], RRset]  # In canonical order, without a made SOA.
+    dropped: Mapping[str, int]  # Reason -> how many records were left out.
+    soa: RRset
+    has_made_soa: bool
+
+    def __init__(self, apex: Name, rrsets: RRsets, dropped: dict[str, int], seq: int) -> None:
+        """Only `verified` and `of` call this; what they pass has been selected."""
+        self.apex = apex
+        self.rrsets = MappingProxyType(rrsets)
+        self.dropped = MappingProxyType(dropped)
+        own_soa = rrsets.get((apex, Type.SOA))
+        self.has_made_soa = own_soa is None
+        self.soa = own_soa or _made_soa(apex, seq)
+        self._tree = self._grow()
+
+    @classmethod
+    def verified(cls, apex: Name, value: bytes, seq: int) -> Zone:
+        """Return the zone that a stranger's item value holds; BadItem only when it is no DNS response at all.
+
+        `seq` is the item's; the serial of a made SOA comes from it.
+        """
+        bad_rdata: dict[str, int] = {}
+        try:
+            message = parse(value, bad_rdata=bad_rdata)
+        except FormatError as error:
+            raise BadItem("not-dns", str(error)) from error
+        if not message.is_response:
+            raise BadItem("dns-query", "the value is a query, not a response")
+        dropped: dict[str, int] = {}
+        if bad_rdata:
+            dropped["bad-rdata"] = sum(bad_rdata.values())
+        # Other readers of packed zones look at the answer section only, and so a zone must not differ for us.
+        elsewhere = len(message.authority) + len(message.additional)
+        if elsewhere:
+            dropped["other-section"] = elsewhere
+        return cls(apex, select(apex, message.answer, dropped), dropped, seq)
+
+    @classmethod
+    def of(cls, apex: Name, rrsets: Iterable[RRset], seq: int) -> Zone:
+        """Return the zone made of RRsets of our own, under the same rules as a stranger's."""
+        dropped: dict[str, int] = {}
+        return cls(apex, select(apex, records_of(rrsets), dropped), dropped, seq)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Zone):
+            return NotImplemented
+        return (self.apex, self.soa, dict(self.rrsets)) == (other.apex, other.soa, dict(other.rrsets))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<Zone {self.apex} of {len(self.rrsets)} RRsets>"
+
+    @property
+    def expire_seconds(self) -> int:
+        """How long after it was signed an item with this content is fresh."""
+        (expire,) = struct.unpack_from("!I", self.soa.rdatas[0], len(self.soa.rdatas[0]) - 8)
+        return max(int(expire), EXPIRE_SECONDS_MIN)
+
+    @property
+    def lowest_ttl(self) -> int:
+        """The lowest TTL of any RRset, the SOA's among them; in seconds."""
+        return min([self.soa.ttl, *(rrset.ttl for rrset in self.rrsets.values())])
+
+    def answer(self, question: Question) -> ZoneAnswer:
+        """Return what the zone says about a name at or below its apex; class IN is understood."""
+        assert question.name.is_at_or_below(self.apex), f"{question.name} is not in {self.apex}"
+        return Search(self._tree, question).run()
+
+    def _grow(self) -> Tree:
+        nodes: dict[Name, dict[int, RRset]] = {self.apex: {}}
+        for (owner, rtype), rrset in self.rrsets.items():
+            nodes.setdefault(owner, {})[rtype] = rrset
+        if self.has_made_soa and Type.CNAME not in nodes[self.apex]:
+            nodes[self.apex][Type.SOA] = self.soa
+        # RFC 4592 §2.2.2: a name exists when anything exists below it.
+        for owner in list(nodes):
+            name = owner
+            while name != self.apex and name.parent() not in nodes:
+                name = name.parent()
+                nodes[name] = {}
+        (minimum,) = struct.unpack_from("!I", self.soa.rdatas[0], len(self.soa.rdatas[0]) - 4)
+        # RFC 2308 §3: a negative answer lives for the lesser of the SOA's own TTL and its minimum.
+        ttl = min(self.soa.ttl, int(minimum))
+        negative_soa = RRset(self.soa.owner, self.soa.rtype, ttl, self.soa.rdatas)
+        return Tree(self.apex, nodes, negative_soa)
+
+
+def _made_soa(apex: Name, seq: int) -> RRset:
+    serial = seq // MICROSECONDS & 0xFFFFFFFF
+    numbers = struct.pack("!5I", serial, MADE_SOA_TTL, MADE_SOA_RETRY, EXPIRE_SECONDS_MIN, MADE_SOA_TTL)
+    mailbox = apex.child(b"hostmaster") if len(apex.wire()) <= 240 else apex
+    return RRset(apex, Type.SOA, MADE_SOA_TTL, (apex.wire() + mailbox.wire() + numbers,))
