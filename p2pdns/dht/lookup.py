@@ -1,0 +1,360 @@
+"""One iterative look-up: a shortlist by distance, α requests in flight, and when it is over.
+
+Guarantees: it ends within `rpc_max` requests; every item it hands out is verified and better than the one before;
+a lower seq never wins; one address is asked under few ids, whatever contacts strangers make up; the same replies in
+the same order give the same requests. Does not know datagrams, transactions, the clock or the routing table: the
+node says what arrived, and which request it has given up waiting for.
+
+A look-up is *done* when no known contact that is neither dead nor answered is nearer than the k-th nearest that
+answered, and *complete* when moreover somebody answered, neither budget nor deadline cut it, and the k-th is about
+as near as the k-th nearest of the whole network should be. Both are statements about the contacts we heard of.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeAlias
+
+from p2pdns.addresses import Address
+from p2pdns.dht import krpc
+from p2pdns.dht.routing import K, is_for
+from p2pdns.errors import BadItem
+from p2pdns.items.item import ImmutableItem, MutableItem, SignatureMemo, is_from_the_future, mutable_target
+from p2pdns.items.keys import ZoneKey
+
+# Chosen with `bench/lookup.py` (200 nodes): α = 8 finds the first item no sooner and sends 8 datagrams more.
+ALPHA = 4
+RPC_MAX = 250  # What one question may cause; a look-up among 10,000 nodes takes about 30.
+SHORTLIST_MAX = 400  # Candidates kept, the nearest ones: made-up contacts cost memory only up to here.
+ADDRESS_IDS_MAX = 2  # Ids under which one address is asked: a look-up is no way to make us flood a third party.
+NODES_MIN = 8  # BEP 44 nodes send 8 contacts; a value beside fewer has pushed contacts out of the datagram.
+K_DISTANCE_FACTOR_MAX = 4  # How much farther than estimated the k-th may be before the answer is called sparse.
+
+Item: TypeAlias = MutableItem | ImmutableItem
+
+
+class State(IntEnum):
+    """What is known of a candidate, or of a request."""
+
+    NEW = 0
+    ASKED = 1
+    SLOW = 2  # Its timeout has passed once: the slot is free, the retransmit is on its way.
+    DEAD = 3  # Silent twice, or useless; a late reply still brings it back.
+    ANSWERED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """The item that is looked for; a look-up without one looks for contacts.
+
+    `key` None means: whatever item belongs under the target. `unix_now` tells what seq is from the future.
+    """
+
+    key: ZoneKey | None = None
+    salt: bytes = b""
+    known_seq: int | None = None
+    unix_now: float | None = None
+
+
+class Candidate:
+    """A contact on the shortlist."""
+
+    __slots__ = ("contact", "distance", "state", "token")
+
+    def __init__(self, contact: krpc.Contact, distance: int) -> None:
+        self.contact = contact
+        self.distance = distance
+        self.state = State.NEW
+        self.token: bytes | None = None
+
+
+class Request:
+    """One question to one candidate; `is_follow_up` asks for contacts that a value had pushed out of a reply."""
+
+    __slots__ = ("candidate", "is_follow_up", "state")
+
+    def __init__(self, candidate: Candidate, is_follow_up: bool) -> None:
+        self.candidate = candidate
+        self.is_follow_up = is_follow_up
+        self.state = State.ASKED
+
+
+class Lookup:
+    """The search for the k nodes nearest to a target, and for the best item on the way."""
+
+    def __init__(
+        self,
+        target: bytes,
+        own_id: bytes,
+        sought: Sought | None = None,
+        *,
+        k: int = K,
+        alpha: int = ALPHA,
+        rpc_max: int = RPC_MAX,
+        memo: SignatureMemo | None = None,
+    ) -> None:
+        self.target = target
+        self.sought = sought
+        self.item: Item | None = None
+        self.rpc_count = 0
+        self.retransmit_count = 0
+        self.rpcs_to_first: int | None = None
+        self.confirmed_count = 0
+        self.bad_items: Counter[str] = Counter()
+        self._own_id = own_id
+        self._number = int.from_bytes(target)
+        self._k = k
+        self._alpha = alpha
+        self._rpc_max = rpc_max
+        self._memo = memo
+        self._by_contact: dict[krpc.Contact, Candidate] = {}
+        self._shortlist: list[tuple[int, int, Candidate]] = []
+        self._serial = 0
+        self._ids_asked: Counter[Address] = Counter()
+        self._in_flight_count = 0
+        self._slow_count = 0
+        self._follow_ups: list[Candidate] = []
+        self._follow_up_count = 0
+
+    # Candidates
+
+    def add(self, contacts: Iterable[krpc.Contact], source: Address | None = None) -> None:
+        """Put contacts on the shortlist: our own table's, or what the peer at `source` told us."""
+        by_contact = self._by_contact
+        for contact in contacts:
+            if contact in by_contact or contact.node_id == self._own_id:
+                continue
+            if source is not None and not is_for(contact.address[0], source[0]):
+                continue
+            distance = int.from_bytes(contact.node_id) ^ self._number
+            if len(self._shortlist) >= SHORTLIST_MAX and not self._has_room_for(distance):
+                continue
+            candidate = Candidate(contact, distance)
+            by_contact[contact] = candidate
+            self._serial += 1
+            insort(self._shortlist, (distance, self._serial, candidate))
+
+    def _has_room_for(self, distance: int) -> bool:
+        farthest = self._shortlist[-1]
+        if farthest[0] <= distance or farthest[2].state is not State.NEW:
+            return False
+        self._shortlist.pop()
+        del self._by_contact[farthest[2].contact]
+        return True
+
+    # Requests
+
+    @property
+    def seq(self) -> int | None:
+        """The seq that gets carry: nodes with nothing newer then leave the value out and send contacts instead."""
+        if self.sought is None:
+            return None
+        known = self.sought.known_seq
+        if isinstance(self.item, MutableItem) and not self._is_future(self.item):
+            return self.item.seq if known is None else max(known, self.item.seq)
+        return known
+
+    def requests_to_send(self, count_max: int = RPC_MAX) -> list[Request]:
+        """Return the requests to send now, at most `count_max`; they count as sent."""
+        room = min(count_max, self._alpha - self._in_flight_count, self._rpc_max - self.rpc_count)
+        requests: list[Request] = []
+        while room > 0 and self._follow_ups:
+            requests.append(self._asked(self._follow_ups.pop(0), is_follow_up=True))
+            room -= 1
+        if room <= 0:
+            return requests
+        expected = 0
+        for _, _, candidate in self._shortlist:
+            state = candidate.state
+            if state is State.ANSWERED or state is State.ASKED:
+                # Who was just asked will probably answer; asking the one behind it as well would be for nothing.
+                expected += 1
+                if expected >= self._k:
+                    break
+            elif state is State.NEW:
+                if self._ids_asked[candidate.contact.address] >= ADDRESS_IDS_MAX:
+                    candidate.state = State.DEAD
+                    continue
+                requests.append(self._asked(candidate, is_follow_up=False))
+                expected += 1
+                room -= 1
+                if room <= 0 or expected >= self._k:
+                    break
+        return requests
+
+    def _asked(self, candidate: Candidate, *, is_follow_up: bool) -> Request:
+        self.rpc_count += 1
+        self._in_flight_count += 1
+        if is_follow_up:
+            self._follow_up_count += 1
+        else:
+            candidate.state = State.ASKED
+            self._ids_asked[candidate.contact.address] += 1
+        return Request(candidate, is_follow_up)
+
+    def timed_out(self, request: Request) -> bool:
+        """Note that a request was not answered in time; return whether to send it again (which then counts)."""
+        if request.state is State.ASKED:
+            self._in_flight_count -= 1
+            if self.rpc_count < self._rpc_max:
+                self.rpc_count += 1
+                self.retransmit_count += 1
+                self._slow_count += 1
+                self._set_state(request, State.SLOW)
+                return True
+            self._set_state(request, State.DEAD)
+        elif request.state is State.SLOW:
+            self._slow_count -= 1
+            self._set_state(request, State.DEAD)
+        return False
+
+    def refused(self, request: Request) -> None:
+        """Note that a request was answered with an error: alive, but of no use here."""
+        self._settle(request)
+        self._set_state(request, State.DEAD)
+
+    def _set_state(self, request: Request, state: State) -> None:
+        if request.is_follow_up:
+            if request.state in (State.ASKED, State.SLOW) and state in (State.DEAD, State.ANSWERED):
+                self._follow_up_count -= 1
+        else:
+            request.candidate.state = state
+        request.state = state
+
+    def _settle(self, request: Request) -> None:
+        if request.state is State.ASKED:
+            self._in_flight_count -= 1
+        elif request.state is State.SLOW:
+            self._slow_count -= 1
+
+    # Replies
+
+    def reply_received(self, request: Request, reply: krpc.Reply, *, ipv6: bool = False) -> Item | None:
+        """Take in a reply, early or late; return the item in it when that is valid and the best so far."""
+        if request.state is State.ANSWERED:
+            return None
+        self._settle(request)
+        candidate = request.candidate
+        try:
+            item = self._item_of(reply)
+        except BadItem as error:
+            # Who hands out forgeries is not followed, and counts as nobody who answered.
+            self.bad_items[error.reason] += 1
+            self._set_state(request, State.DEAD)
+            return None
+        self._set_state(request, State.ANSWERED)
+        nodes = reply.nodes6 if ipv6 else reply.nodes
+        self.add(nodes, candidate.contact.address)
+        if reply.token is not None:
+            candidate.token = reply.token
+        if item is None:
+            if reply.seq is not None and reply.seq == self.seq:
+                self.confirmed_count += 1
+            return None
+        if len(nodes) < NODES_MIN and not request.is_follow_up:
+            self._follow_ups.append(candidate)
+        return self.item_found(item)
+
+    def item_found(self, item: Item) -> Item | None:
+        """Take in a valid item, whoever had it; return it when it is the best so far."""
+        if isinstance(item, MutableItem):
+            known = self.sought.known_seq if self.sought is not None else None
+            if known is not None and item.seq <= known:
+                return None
+            if isinstance(self.item, MutableItem):
+                if item.seq == self.item.seq and item.value == self.item.value:
+                    self.confirmed_count += 1
+                    return None
+                if not self._is_better(item, self.item):
+                    return None
+        elif self.item is not None:
+            return None
+        if self.rpcs_to_first is None:
+            self.rpcs_to_first = self.rpc_count - self.retransmit_count
+        self.item = item
+        return item
+
+    def _is_better(self, item: MutableItem, other: MutableItem) -> bool:
+        # A seq from the future is better than nothing and worse than any seq that can be true.
+        if self._is_future(item) != self._is_future(other):
+            return self._is_future(other)
+        return item.supersedes(other)
+
+    def _is_future(self, item: MutableItem) -> bool:
+        unix_now = self.sought.unix_now if self.sought is not None else None
+        return unix_now is not None and is_from_the_future(item.seq, unix_now)
+
+    def _item_of(self, reply: krpc.Reply) -> Item | None:
+        if self.sought is None or reply.value is None:
+            return None
+        value = krpc.string_of(reply.value)
+        if value is None:
+            raise BadItem("value-not-a-string")
+        if reply.key is None and self.sought.key is None:
+            return ImmutableItem.verified(self.target, value)
+        if reply.key is None or reply.signature is None or reply.seq is None:
+            raise BadItem("item-incomplete")
+        # The cheap comparison first: a foreign key's signature may be perfect.
+        if mutable_target(reply.key, self.sought.salt) != self.target:
+            raise BadItem("target-wrong")
+        key = self.sought.key or reply.key
+        return MutableItem.verified(key, reply.seq, value, reply.signature, self.sought.salt, self._memo)
+
+    # The end
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the k nearest known contacts that are not dead have answered, and nothing is followed up."""
+        if self._follow_ups or self._follow_up_count:
+            return False
+        answered = 0
+        for _, _, candidate in self._shortlist:
+            state = candidate.state
+            if state is State.ANSWERED:
+                answered += 1
+                if answered >= self._k:
+                    return True
+            elif state is not State.DEAD:
+                return False
+        return True
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the budget is spent and nothing is on its way any more."""
+        return self.rpc_count >= self._rpc_max and not self._in_flight_count and not self._slow_count
+
+    @property
+    def answered_count(self) -> int:
+        """How many candidates answered."""
+        return len(self.answered())
+
+    @property
+    def peer_count(self) -> int:
+        """How many addresses were asked."""
+        return len(self._ids_asked)
+
+    def answered(self) -> list[Candidate]:
+        """Return the candidates that answered, nearest first."""
+        return [candidate for _, _, candidate in self._shortlist if candidate.state is State.ANSWERED]
+
+    def verdict(self, k_distance: int | None, *, is_late: bool = False) -> str:
+        """Return `complete`, or in a word why the look-up is not.
+
+        `k_distance` is how far the k-th nearest node should be, None where the table is too small to tell.
+        """
+        if not self.is_done:
+            return "deadline" if is_late else "budget"
+        if not self._shortlist:
+            return "no-contacts"
+        answered = self.answered()[: self._k]
+        if not answered:
+            return "no-answer"
+        if k_distance is not None:
+            is_near = len(answered) >= self._k and answered[-1].distance <= K_DISTANCE_FACTOR_MAX * k_distance
+            if not is_near:
+                return "sparse"
+        return "complete"

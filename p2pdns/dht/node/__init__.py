@@ -1,0 +1,40 @@
+"""A node of the DHT as a datagram machine: no socket, no clock, no randomness of its own.
+
+In here: `values` (settings, outcomes, events), `core` (requests in flight, timers), `operations` (get, put, find),
+`answering` (strangers' queries), `peers` (BEP 5), `reach` (are we reachable), `upkeep` (joining, refresh) and
+`machine`, which joins them; users import from this page.
+
+Guarantees: see `machine`. Does not know what an item says.
+"""
+
+from p2pdns.dht.node.machine import Node
+from p2pdns.dht.node.values import (
+    Event,
+    FindDone,
+    GetDone,
+    GetOutcome,
+    ItemArrived,
+    ItemFound,
+    Joined,
+    NodeSettings,
+    PutDone,
+    PutOutcome,
+    PutProgress,
+)
+from p2pdns.dht.routing import SavedContact
+
+__all__ = [
+    "Event",
+    "FindDone",
+    "GetDone",
+    "GetOutcome",
+    "ItemArrived",
+    "ItemFound",
+    "Joined",
+    "Node",
+    "NodeSettings",
+    "PutDone",
+    "PutOutcome",
+    "PutProgress",
+    "SavedContact",
+]

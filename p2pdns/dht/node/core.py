@@ -1,0 +1,283 @@
+"""What the parts of a node share: settings, table, outgoing datagrams, events, timers, and the requests in flight.
+
+Guarantees: a reply counts only when transaction, address and (where known) id match a request; every request ends
+in an answer or in silence; the number in flight is bounded. Does not know what a request is for: that is its asker's.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from p2pdns.addresses import Address, AddressClass, class_of
+from p2pdns.dht import krpc
+from p2pdns.dht.guard import Guard
+from p2pdns.dht.node.values import Event, NodeSettings
+from p2pdns.dht.routing import RoutingTable
+from p2pdns.dht.storage import Storage
+
+VERSION = b"PD\x00\x01"
+TRANSACTION_BYTES = 4  # Rust mainline from 6 on answers no other length.
+RETRANSMIT_TRANSACTION_BYTES = 2  # Rust mainline 5, inside pkdns, answers no other length.
+LATE_S = 2.0  # How long after we gave up an answer still counts; a contact that slow is of no use.
+REQUESTS_IN_FLIGHT_MAX = (
+    128  # Replies of 1.3 kB that a default socket buffer (208 kB, with the kernel's overhead) holds.
+)
+RTT_WINDOW = 64  # Replies whose p95 stands in for a contact not yet measured.
+RTT_WINDOW_MIN = 8  # Fewer say nothing.
+RTT_REFRESHED_AFTER = 8  # Replies between two sortings of the window.
+PAD_BYTES_MAX = 400  # With the rest of a get a third of the longest reply, so that no peer must doubt our address.
+QUERY_BYTES = 125  # A get of ours without pad.
+REPLY_BYTES = 120  # A reply of ours without contacts and value.
+CONTACT_BYTES, CONTACT6_BYTES = 26, 38
+CONTACTS_IN_REPLY = 8  # BEP 5
+EVENTS_MAX = 100_000  # More means that nobody reads them.
+
+
+class Asker(Protocol):
+    """Who sends requests; `ticket` is what it gave along."""
+
+    def reply_received(self, ticket: Any, reply: krpc.Reply, size_bytes: int, now: float) -> None:
+        """Take in the reply to a request."""
+
+    def error_received(self, ticket: Any, error: krpc.Error, now: float) -> None:
+        """Take in a refusal."""
+
+    def timed_out(self, ticket: Any, now: float) -> bool:
+        """Note a timeout; return whether to send the request again, which is heeded once."""
+
+
+class Waiter(Protocol):
+    """Who has more to send than there is room for."""
+
+    def pump(self, now: float) -> None:
+        """Send what may be sent now."""
+
+
+class Pending:
+    """A request that was sent and not answered yet."""
+
+    __slots__ = ("address", "asker", "node_id", "request", "resent_at", "sent_at", "stage", "ticket", "transactions")
+
+    def __init__(
+        self, asker: Asker, ticket: Any, node_id: bytes | None, address: Address, request: krpc.Request
+    ) -> None:
+        self.asker = asker
+        self.ticket = ticket
+        self.node_id = node_id
+        self.address = address
+        self.request = request
+        self.sent_at = 0.0
+        self.resent_at = 0.0
+        self.stage = 0  # 0 first wait, 1 second wait, 2 given up but still listening, 3 over
+        self.transactions: list[bytes] = []
+
+
+class Core:
+    """The middle of a node."""
+
+    def __init__(
+        self,
+        node_id: bytes,
+        network: str,
+        entropy: Callable[[int], bytes],
+        storage: Storage,
+        settings: NodeSettings,
+        now: float,
+    ) -> None:
+        self.settings = settings
+        self.node_id = node_id
+        self.entropy = entropy
+        self.storage = storage
+        self.guard = Guard(entropy, now)
+        self.table = RoutingTable(node_id, now, size=settings.k, far_sizes=settings.far_sizes)
+        self.is_named = network not in ("mainline", "unnamed")
+        self.network = krpc.network_of(network) if self.is_named else None
+        # A named network is ours alone; in Mainline eight contacts are what everybody expects and sends.
+        self.contacts_in_reply = settings.k if self.is_named else CONTACTS_IN_REPLY
+        self.counters: Counter[str] = Counter()
+        self.out: list[tuple[bytes, Address]] = []
+        self.events: deque[Event] = deque(maxlen=EVENTS_MAX)
+        self.is_read_only: Callable[[], bool] = lambda: bool(settings.read_only)
+        self._waiting: dict[int, Waiter] = {}
+        self.last_reply_at = float("-inf")
+        self._pending: dict[bytes, Pending] = {}
+        self._timers: list[tuple[float, int, Callable[[float], None]]] = []
+        self._serial = 0
+        self.in_flight_count = 0
+        self._rtts: deque[float] = deque(maxlen=RTT_WINDOW)
+        self._rtt_p95: float | None = None
+        self._rtt_age = 0
+
+    # Timers
+
+    def at(self, due: float, action: Callable[[float], None]) -> None:
+        """Have `action(now)` called once `due` has come; there is no calling off, the action must look for itself."""
+        self._serial += 1
+        heapq.heappush(self._timers, (due, self._serial, action))
+
+    def get_timer(self) -> float | None:
+        """Return when `run_timers` is due next."""
+        return self._timers[0][0] if self._timers else None
+
+    def run_timers(self, now: float) -> None:
+        """Run every action that is due, in the order of their times."""
+        timers = self._timers
+        while timers and timers[0][0] <= now:
+            heapq.heappop(timers)[2](now)
+
+    # Requests
+
+    def room(self) -> int:
+        """Return how many requests may be sent before their replies could overflow a socket buffer."""
+        return max(0, REQUESTS_IN_FLIGHT_MAX - self.in_flight_count)
+
+    def wait_for_room(self, waiter: Waiter) -> None:
+        """Have `waiter.pump` called when there is room again; in order of arrival, so that nobody starves."""
+        self._waiting.setdefault(id(waiter), waiter)
+
+    def give_room(self, now: float) -> None:
+        """Let those who wait send, as far as there is room."""
+        for _ in range(len(self._waiting)):
+            if self.in_flight_count >= REQUESTS_IN_FLIGHT_MAX:
+                return
+            self._waiting.pop(next(iter(self._waiting))).pump(now)
+
+    def can_send_to(self, address: Address) -> bool:
+        """Return whether a datagram to this address could arrive at a node."""
+        host, port = address
+        kind = class_of(host)
+        if kind in (AddressClass.UNUSABLE, AddressClass.DOCUMENTATION) or not port:
+            return False
+        if (":" in host) != self.settings.is_ipv6:
+            return False
+        return kind is AddressClass.LOOPBACK or not self.settings.is_on_loopback
+
+    def ask(
+        self,
+        asker: Asker,
+        ticket: Any,
+        node_id: bytes | None,
+        address: Address,
+        request: krpc.Request,
+        now: float,
+    ) -> int:
+        """Send a request; return its size in bytes."""
+        pending = Pending(asker, ticket, node_id, address, request)
+        pending.sent_at = now
+        self.in_flight_count += 1
+        size = self._transmit(pending, TRANSACTION_BYTES)
+        self.at(now + self._timeout_of(node_id, address), lambda then: self._first_timeout(pending, then))
+        return size
+
+    def _transmit(self, pending: Pending, transaction_bytes: int) -> int:
+        transaction = self.entropy(transaction_bytes)
+        while transaction in self._pending:
+            transaction = self.entropy(transaction_bytes)
+        self._pending[transaction] = pending
+        pending.transactions.append(transaction)
+        query = krpc.Query(
+            transaction=transaction,
+            node_id=self.node_id,
+            request=pending.request,
+            read_only=self.is_read_only(),
+            version=VERSION,
+            network=self.network,
+        )
+        data = krpc.compose(query)
+        self.out.append((data, pending.address))
+        return len(data)
+
+    def get_request(self, target: bytes, seq: int | None) -> krpc.Get:
+        """Return a get padded to a third of the reply that it may cause."""
+        size = CONTACT6_BYTES if self.settings.is_ipv6 else CONTACT_BYTES
+        expected = krpc.REPLY_BYTES_MAX if seq is None else REPLY_BYTES + size * self.contacts_in_reply
+        return krpc.Get(target, seq, None, max(0, min(PAD_BYTES_MAX, -(-expected // 3) - QUERY_BYTES)))
+
+    def _timeout_of(self, node_id: bytes | None, address: Address) -> float:
+        settings = self.settings
+        timeout = None
+        if node_id is not None:
+            contact = self.table.get(krpc.Contact(node_id, address))
+            timeout = None if contact is None else contact.timeout
+        if timeout is None:
+            timeout = settings.timeout_s_first if self._rtt_p95 is None else 2 * self._rtt_p95
+        return min(max(timeout, settings.timeout_s_min), settings.timeout_s_max)
+
+    def _first_timeout(self, pending: Pending, now: float) -> None:
+        if pending.stage != 0:
+            return
+        self.in_flight_count -= 1
+        pending.stage = 1
+        if pending.asker.timed_out(pending.ticket, now):
+            self.counters["retransmit"] += 1
+            pending.resent_at = now
+            self._transmit(pending, RETRANSMIT_TRANSACTION_BYTES)
+            wait = self._timeout_of(pending.node_id, pending.address)
+            self.at(now + wait, lambda then: self._last_timeout(pending, then))
+        else:
+            self._give_up(pending, now)
+        self.give_room(now)
+
+    def _last_timeout(self, pending: Pending, now: float) -> None:
+        if pending.stage != 1:
+            return
+        pending.asker.timed_out(pending.ticket, now)
+        self._give_up(pending, now)
+        self.give_room(now)
+
+    def _give_up(self, pending: Pending, now: float) -> None:
+        pending.stage = 2
+        self.counters["request-unanswered"] += 1
+        # When nobody at all has answered meanwhile it is our network that is down, not this contact.
+        if pending.node_id is not None and self.last_reply_at >= pending.sent_at:
+            self.table.failed(krpc.Contact(pending.node_id, pending.address))
+        self.at(now + LATE_S, lambda then: self._forget(pending))
+
+    def _forget(self, pending: Pending) -> None:
+        pending.stage = 3
+        for transaction in pending.transactions:
+            if self._pending.get(transaction) is pending:
+                del self._pending[transaction]
+
+    def match(self, transaction: bytes, node_id: bytes | None, address: Address, now: float) -> Pending | None:
+        """Return the request that an answer belongs to, and note the answer; None with a reason counted.
+
+        `node_id` is None for an error, which carries no id.
+        """
+        pending = self._pending.get(transaction)
+        if pending is None:
+            self.counters["dropped-unknown-transaction"] += 1
+            return None
+        if pending.address != address:
+            self.counters["dropped-wrong-address"] += 1
+            return None
+        if node_id is not None:
+            if node_id == self.node_id:
+                self.counters["dropped-own-id"] += 1
+                return None
+            if pending.node_id is not None and pending.node_id != node_id:
+                self.counters["dropped-wrong-id"] += 1
+                return None
+        if pending.stage == 0:
+            self.in_flight_count -= 1
+        elif pending.stage == 2:
+            self.counters["reply-late"] += 1
+        self._forget(pending)
+        self._note_answer(pending, transaction, node_id, now)
+        return pending
+
+    def _note_answer(self, pending: Pending, transaction: bytes, node_id: bytes | None, now: float) -> None:
+        # The transaction says which of the two was answered, so there is no guessing (Karn) about the time it took.
+        rtt = now - (pending.sent_at if transaction == pending.transactions[0] else pending.resent_at)
+        self.last_reply_at = now
+        self.guard.prove(pending.address, now)
+        self._rtts.append(rtt)
+        self._rtt_age += 1
+        if self._rtt_age >= RTT_REFRESHED_AFTER and len(self._rtts) >= RTT_WINDOW_MIN:
+            self._rtt_age = 0
+            self._rtt_p95 = sorted(self._rtts)[len(self._rtts) * 95 // 100]
+        if node_id is not None:
+            self.table.answered(krpc.Contact(node_id, pending.address), rtt, now)

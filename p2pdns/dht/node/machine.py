@@ -1,0 +1,275 @@
+"""The datagram machine of one node, in one address family: bytes in, bytes out, timers and events.
+
+Guarantees: no method blocks, reads a clock or raises on what strangers send; whatever arrives is answered, used or
+dropped with a reason counted; the same entropy, datagrams and times give the same history. Does not know sockets.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from p2pdns.addresses import Address
+from p2pdns.dht import krpc
+from p2pdns.dht.lookup import Item, Lookup, Sought
+from p2pdns.dht.node.answering import Answerer
+from p2pdns.dht.node.core import Core
+from p2pdns.dht.node.operations import FindOperation, GetOperation, Operation, PutOperation, sought_for
+from p2pdns.dht.node.reach import Reach
+from p2pdns.dht.node.upkeep import Upkeep
+from p2pdns.dht.node.values import Event, NodeSettings
+from p2pdns.dht.routing import ID_BYTES, SavedContact, id_for
+from p2pdns.dht.storage import Storage
+from p2pdns.errors import FormatError
+from p2pdns.items.item import SignatureMemo
+from p2pdns.items.keys import ZoneKey
+
+
+class Node:
+    """A node of the overlay, without socket and clock.
+
+    `entropy(n)` gives n random bytes; `network` is `mainline`, `unnamed` or the name of a network of its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        node_id: bytes | None,
+        network: str,
+        entropy: Callable[[int], bytes],
+        storage: Storage,
+        settings: NodeSettings | None = None,
+        now: float,
+    ) -> None:
+        settings = settings or NodeSettings()
+        if node_id is None:
+            node_id = id_for(settings.bind_host, entropy(ID_BYTES))
+        self.network = network
+        self.settings = settings
+        self._core = Core(node_id, network, entropy, storage, settings, now)
+        storage.node_ids = (*storage.node_ids, node_id)
+        self._reach = Reach(settings.bind_host, settings.read_only)
+        self._core.is_read_only = lambda: self._reach.is_read_only
+        self._answerer = Answerer(self._core, self._query_came)
+        self._memo = SignatureMemo()
+        self._operations: dict[int, Operation] = {}
+        self._operation_count = 0
+        self._upkeep = Upkeep(self._core, self._find, now)
+
+    # What it is
+
+    @property
+    def node_id(self) -> bytes:
+        """Our id."""
+        return self._core.node_id
+
+    @property
+    def storage(self) -> Storage:
+        """The items kept for others."""
+        return self._core.storage
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """What happened, by reason; those of guard and storage included."""
+        total: Counter[str] = Counter(self._core.counters)
+        total.update(self._core.guard.counters)
+        total.update(self._core.storage.counters)
+        return total
+
+    @property
+    def contact_count(self) -> int:
+        """How many contacts the table holds."""
+        return len(self._core.table)
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether we ask without being of use to others (BEP 43)."""
+        return self._reach.is_read_only
+
+    @property
+    def read_only_reason(self) -> str:
+        """Why the node is read-only, or why not, in words."""
+        return self._reach.reason
+
+    @property
+    def address(self) -> Address | None:
+        """Our address as enough contacts see it, None while they do not agree."""
+        return self._reach.address
+
+    @property
+    def operation_count(self) -> int:
+        """How many operations are under way, those of upkeep included."""
+        return len(self._operations)
+
+    @property
+    def in_flight_count(self) -> int:
+        """How many requests are waiting for their first timeout."""
+        return self._core.in_flight_count
+
+    def contacts(self, now: float) -> list[SavedContact]:
+        """Return the contacts to keep over a restart, best first."""
+        return self._core.table.saved(now)
+
+    # Datagrams and time
+
+    def receive_datagram(self, data: bytes, address: Address, now: float) -> None:
+        """Take in a datagram of any origin."""
+        core = self._core
+        try:
+            message = krpc.parse(data)
+        except krpc.BadQuery as bad:
+            core.counters[f"dropped-{bad.reason}"] += 1
+            if bad.network == core.network and core.can_send_to(address):
+                self._answerer.bad_query_received(bad, len(data), address, now)
+            return
+        except FormatError as error:
+            core.counters[f"dropped-{error.reason}"] += 1
+            return
+        if message.network != core.network:
+            core.counters["dropped-other-network"] += 1
+        elif not core.can_send_to(address):
+            core.counters["dropped-unusable-address"] += 1
+        elif isinstance(message, krpc.Query):
+            self._answerer.query_received(message, len(data), address, now)
+        elif isinstance(message, krpc.Reply):
+            self._reply_received(message, len(data), address, now)
+        else:
+            self._error_received(message, address, now)
+
+    def _reply_received(self, reply: krpc.Reply, size_bytes: int, address: Address, now: float) -> None:
+        core = self._core
+        pending = core.match(reply.transaction, reply.node_id, address, now)
+        if pending is None:
+            return
+        core.counters["reply"] += 1
+        if reply.ip is not None:
+            self._reach.told(address, reply.ip)
+        pending.asker.reply_received(pending.ticket, reply, size_bytes, now)
+        core.give_room(now)
+
+    def _error_received(self, error: krpc.Error, address: Address, now: float) -> None:
+        core = self._core
+        pending = core.match(error.transaction, None, address, now)
+        if pending is None:
+            return
+        core.counters[f"error-{error.code if 200 <= error.code < 400 else 'other'}"] += 1
+        pending.asker.error_received(pending.ticket, error, now)
+        core.give_room(now)
+
+    def _query_came(self, query: krpc.Query, address: Address, now: float) -> None:
+        if not self._core.guard.is_proven(address, now):
+            self._reach.unsolicited_query_came()
+        if not query.read_only:
+            self._upkeep.newcomer_heard(query.node_id, address, now)
+
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
+        """Return the datagrams to send now, in order; they count as sent."""
+        core = self._core
+        out, core.out = core.out, []
+        return out
+
+    def get_timer(self) -> float | None:
+        """Return when `handle_timer` is due next."""
+        return self._core.get_timer()
+
+    def handle_timer(self, now: float) -> None:
+        """Do everything that is due."""
+        self._core.run_timers(now)
+
+    def next_event(self) -> Event | None:
+        """Return the next thing to know, None when there is none."""
+        events = self._core.events
+        return events.popleft() if events else None
+
+    # Joining
+
+    def add_bootstrap(self, addresses: Sequence[Address], now: float) -> None:
+        """Join by these addresses; `Joined` tells when that is done. Silent ones are tried again, ever less often."""
+        self._upkeep.add_bootstrap(addresses, now)
+
+    def restore_contacts(self, contacts: Sequence[SavedContact], now: float) -> None:
+        """Join by the contacts of an earlier run, best first."""
+        self._upkeep.restore_contacts(contacts, now)
+
+    # Operations
+
+    def start_get(
+        self,
+        target: bytes,
+        now: float,
+        *,
+        key: ZoneKey | None,
+        salt: bytes = b"",
+        known_seq: int | None = None,
+        rpc_max: int | None = None,
+        deadline: float | None = None,
+        unix_now: float | None = None,
+    ) -> int:
+        """Look for the best item under `target`; return the operation's number.
+
+        `key` None takes any item that belongs there. With `known_seq` only newer ones count. `unix_now` lets the
+        look-up see through seqs from the future.
+        """
+        sought = Sought(key, salt, known_seq, unix_now)
+        lookup = self._lookup(target, sought, rpc_max)
+        operation = GetOperation(self._next_number(), self._core, lookup, now, deadline, self._ended)
+        held = self._core.storage.held(target, now)
+        if held is not None and held.item is not None:
+            item = lookup.item_found(held.item)
+            if item is not None:
+                operation.item_found(item, now)
+        return self._begin(operation, now)
+
+    def start_put(self, item: Item, now: float, *, cas: int | None = None, deadline: float | None = None) -> int:
+        """Have the k nodes nearest to the item's target keep it; return the operation's number."""
+        lookup = self._lookup(item.target, sought_for(item), None)
+        held = self._core.storage.held(item.target, now)
+        if held is not None and held.item is not None:
+            lookup.item_found(held.item)
+        number = self._next_number()
+        return self._begin(PutOperation(number, self._core, item, cas, lookup, now, deadline, self._ended), now)
+
+    def start_find(self, target: bytes, now: float, *, deadline: float | None = None) -> int:
+        """Look for the contacts nearest to `target`; return the operation's number."""
+        lookup = self._lookup(target, None, None)
+        return self._begin(FindOperation(self._next_number(), self._core, lookup, now, deadline, self._ended), now)
+
+    def cancel(self, operation: int, now: float) -> None:
+        """Stop an operation without an outcome; unknown or ended ones are no error."""
+        found = self._operations.pop(operation, None)
+        if found is not None:
+            found.cancel()
+            self._core.give_room(now)
+
+    def _lookup(self, target: bytes, sought: Sought | None, rpc_max: int | None) -> Lookup:
+        settings = self.settings
+        return Lookup(
+            target,
+            self._core.node_id,
+            sought,
+            k=settings.k,
+            alpha=settings.alpha,
+            rpc_max=settings.rpc_max if rpc_max is None else rpc_max,
+            memo=self._memo,
+        )
+
+    def _find(
+        self, target: bytes, seeds: Iterable[krpc.Contact], on_done: Callable[[str, float], None], now: float
+    ) -> None:
+        lookup = self._lookup(target, None, None)
+        lookup.add(contact for contact in seeds if self._core.can_send_to(contact.address))
+        operation = FindOperation(self._next_number(), self._core, lookup, now, None, self._ended)
+        operation.on_done = on_done
+        self._begin(operation, now)
+
+    def _next_number(self) -> int:
+        self._operation_count += 1
+        return self._operation_count
+
+    def _begin(self, operation: Operation, now: float) -> int:
+        self._operations[operation.number] = operation
+        operation.start(now)
+        return operation.number
+
+    def _ended(self, operation: Operation, now: float) -> None:
+        self._operations.pop(operation.number, None)

@@ -1,0 +1,347 @@
+"""The things a node can be asked to do: get an item, put one, find contacts.
+
+Guarantees: each operation ends, with an event that says how; its requests are counted in its outcome. Does not know
+datagrams (`core` does), nor who asked.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from p2pdns.dht import bencode, krpc
+from p2pdns.dht.lookup import Candidate, Item, Lookup, Request, Sought
+from p2pdns.dht.node.core import Core
+from p2pdns.dht.node.values import (
+    FindDone,
+    GetDone,
+    GetOutcome,
+    ItemFound,
+    PutDone,
+    PutOutcome,
+    PutProgress,
+)
+from p2pdns.dht.routing import distance
+from p2pdns.errors import BadRequest
+from p2pdns.items.item import MutableItem
+
+
+class Operation:
+    """One look-up with what it is for. `pump` sends what may be sent; `on_end` tells the node."""
+
+    def __init__(
+        self,
+        number: int,
+        core: Core,
+        lookup: Lookup,
+        now: float,
+        deadline: float | None,
+        on_end: Callable[[Operation, float], None],
+    ) -> None:
+        self.number = number
+        self.core = core
+        self.lookup = lookup
+        self.started_at = now
+        self.is_over = False
+        self.is_waiting = False
+        self.bytes_sent = 0
+        self.bytes_received = 0
+        self._on_end = on_end
+        if deadline is not None:
+            core.at(deadline, self._deadline_passed)
+
+    def start(self, now: float) -> None:
+        """Begin with the nearest contacts of the table."""
+        self.core.table.touch(self.lookup.target, now)
+        self.lookup.add(contact.wire for contact in self.core.table.closest(self.lookup.target, self.core.settings.k))
+        self.pump(now)
+
+    def pump(self, now: float) -> None:
+        """Send what may be sent now; end when there is nothing left to wait for."""
+        if self.is_over:
+            return
+        lookup, core = self.lookup, self.core
+        room = core.room()
+        requests = lookup.requests_to_send(room) if room > 0 else []
+        for request in requests:
+            contact = request.candidate.contact
+            message = self._message(request)
+            self.bytes_sent += core.ask(self, request, contact.node_id, contact.address, message, now)
+        if len(requests) >= room:
+            core.wait_for_room(self)
+        if not requests and (lookup.is_done or lookup.is_cut):
+            self._lookup_done(now, is_late=False)
+
+    def _message(self, request: Request) -> krpc.Request:
+        if request.is_follow_up or self.lookup.sought is None:
+            return krpc.FindNode(self.lookup.target)
+        return self.core.get_request(self.lookup.target, self.lookup.seq)
+
+    def reply_received(self, ticket: Any, reply: krpc.Reply, size_bytes: int, now: float) -> None:
+        """Take in the reply to a request of the look-up."""
+        self.bytes_received += size_bytes
+        if self.is_over:
+            return
+        item = self.lookup.reply_received(ticket, reply, ipv6=self.core.settings.is_ipv6)
+        if item is not None:
+            self.item_found(item, now)
+        self.pump(now)
+
+    def error_received(self, ticket: Any, error: krpc.Error, now: float) -> None:
+        """Take in a refusal: this contact is of no use for the look-up."""
+        if not self.is_over:
+            self.lookup.refused(ticket)
+            self.pump(now)
+
+    def timed_out(self, ticket: Any, now: float) -> bool:
+        """Note a timeout; the slot is free, whether or not the request goes out again."""
+        if self.is_over:
+            return False
+        is_sent_again = self.lookup.timed_out(ticket)
+        self.pump(now)
+        return is_sent_again
+
+    def item_found(self, item: Item, now: float) -> None:
+        """Take in an item better than the one before."""
+
+    def _deadline_passed(self, now: float) -> None:
+        if not self.is_over:
+            self._cut(now)
+
+    def _cut(self, now: float) -> None:
+        self._lookup_done(now, is_late=True)
+
+    def _lookup_done(self, now: float, *, is_late: bool) -> None:
+        raise NotImplementedError
+
+    def _end(self, now: float) -> None:
+        self.is_over = True
+        for reason, count in self.lookup.bad_items.items():
+            self.core.counters[f"item-{reason}"] += count
+        self._on_end(self, now)
+
+    def cancel(self) -> None:
+        """Stop without an outcome; replies under way still feed the table."""
+        self.is_over = True
+
+    def verdict(self, *, is_late: bool) -> str:
+        """Return how the look-up ended, judged by what the table says of the network's density."""
+        core = self.core
+        return self.lookup.verdict(core.table.k_distance(core.settings.k), is_late=is_late)
+
+
+class GetOperation(Operation):
+    """Find the best item under a target, the first valid one at once."""
+
+    first_s: float | None = None
+
+    def item_found(self, item: Item, now: float) -> None:
+        """Hand the item out at once; a better one may follow."""
+        if self.first_s is None:
+            self.first_s = now - self.started_at
+        self.core.events.append(ItemFound(self.number, item))
+
+    def _lookup_done(self, now: float, *, is_late: bool) -> None:
+        lookup = self.lookup
+        verdict = self.verdict(is_late=is_late)
+        outcome = GetOutcome(
+            item=lookup.item,
+            complete=verdict == "complete",
+            verdict=verdict,
+            rpc_count=lookup.rpc_count,
+            retransmit_count=lookup.retransmit_count,
+            peer_count=lookup.peer_count,
+            answered_count=lookup.answered_count,
+            first_s=self.first_s,
+            done_s=now - self.started_at,
+            bytes_sent=self.bytes_sent,
+            bytes_received=self.bytes_received,
+            rpcs_to_first=lookup.rpcs_to_first,
+            confirmed_count=lookup.confirmed_count,
+        )
+        self._end(now)
+        self.core.events.append(GetDone(self.number, outcome))
+
+
+class FindOperation(Operation):
+    """Find the contacts nearest to a target. `on_done` is the node's own use, without an event."""
+
+    on_done: Callable[[str, float], None] | None = None
+
+    def _lookup_done(self, now: float, *, is_late: bool) -> None:
+        verdict = self.verdict(is_late=is_late)
+        self._end(now)
+        if self.on_done is not None:
+            self.on_done(verdict, now)
+        else:
+            self.core.events.append(FindDone(self.number, verdict, self.lookup.answered_count))
+
+
+class _Storer:
+    """A node that was asked to keep the item."""
+
+    __slots__ = ("is_given_up", "is_sent_again")
+
+    def __init__(self) -> None:
+        self.is_sent_again = False
+        self.is_given_up = False
+
+
+class PutOperation(Operation):
+    """Find the k nodes nearest to an item and have them keep it; our own storage counts where it is among them."""
+
+    def __init__(
+        self,
+        number: int,
+        core: Core,
+        item: Item,
+        cas: int | None,
+        lookup: Lookup,
+        now: float,
+        deadline: float | None,
+        on_end: Callable[[Operation, float], None],
+    ) -> None:
+        super().__init__(number, core, lookup, now, deadline, on_end)
+        self._item = item
+        self._cas = cas
+        self._to_send: list[Candidate] | None = None
+        self._waiting_count = 0
+        self._sent_count = 0
+        self._stored_count = 0
+        self._refused: Counter[int | str] = Counter()
+        self._verdict = "complete"
+
+    def pump(self, now: float) -> None:
+        """Send look-up requests, then puts."""
+        if self._to_send is None:
+            super().pump(now)
+            return
+        core = self.core
+        while self._to_send and not self.is_over:
+            if not core.room():
+                core.wait_for_room(self)
+                return
+            candidate = self._to_send.pop(0)
+            contact = candidate.contact
+            self._sent_count += 1
+            self._waiting_count += 1
+            request = self._put_request(candidate.token or b"")
+            self.bytes_sent += core.ask(self, _Storer(), contact.node_id, contact.address, request, now)
+        if not self._waiting_count and not self.is_over:
+            self._put_done(now)
+
+    def _put_request(self, token: bytes) -> krpc.PutMutable | krpc.PutImmutable:
+        item = self._item
+        value = bencode.encode(item.value)
+        if isinstance(item, MutableItem):
+            return krpc.PutMutable(item.key.raw, item.seq, value, item.signature, token, item.salt, self._cas)
+        return krpc.PutImmutable(value, token)
+
+    def _lookup_done(self, now: float, *, is_late: bool) -> None:
+        self._verdict = self.verdict(is_late=is_late)
+        # A node that gave no token keeps nothing for anyone; the next nearest stands in for it.
+        nearest = [candidate for candidate in self.lookup.answered() if candidate.token is not None]
+        k = self.core.settings.k
+        if self._is_ours_near(nearest):
+            nearest = nearest[: k - 1]
+            self._put_here(now)
+        self._to_send = nearest[:k]
+        self.pump(now)
+
+    def _is_ours_near(self, nearest: list[Candidate]) -> bool:
+        core = self.core
+        if not core.settings.store or core.is_read_only():
+            return False
+        k = core.settings.k
+        return len(nearest) < k or distance(core.node_id, self.lookup.target) < nearest[k - 1].distance
+
+    def _put_here(self, now: float) -> None:
+        self._sent_count += 1
+        try:
+            self.core.storage.put_own(self._item, now)
+        except BadRequest as refusal:
+            self._refused[refusal.code] += 1
+        else:
+            self._stored_count += 1
+        self._tell_progress()
+
+    def _tell_progress(self) -> None:
+        self.core.events.append(PutProgress(self.number, self._sent_count, self._stored_count))
+
+    def reply_received(self, ticket: Any, reply: krpc.Reply, size_bytes: int, now: float) -> None:
+        """Take in a look-up's reply, or the word of a storer that it keeps the item."""
+        if not isinstance(ticket, _Storer):
+            if self._to_send is None:
+                super().reply_received(ticket, reply, size_bytes, now)
+            return
+        if self.is_over:
+            return
+        self._settle(ticket)
+        self._stored_count += 1
+        self._tell_progress()
+        self.pump(now)
+
+    def error_received(self, ticket: Any, error: krpc.Error, now: float) -> None:
+        """Count a refusal by its code."""
+        if not isinstance(ticket, _Storer):
+            if self._to_send is None:
+                super().error_received(ticket, error, now)
+            return
+        if self.is_over:
+            return
+        self._settle(ticket)
+        self._refused[error.code] += 1
+        self.pump(now)
+
+    def timed_out(self, ticket: Any, now: float) -> bool:
+        """Send a put again once; then count it as silence."""
+        if not isinstance(ticket, _Storer):
+            return super().timed_out(ticket, now) if self._to_send is None else False
+        if self.is_over:
+            return False
+        if not ticket.is_sent_again:
+            ticket.is_sent_again = True
+            return True
+        self._waiting_count -= 1
+        ticket.is_given_up = True
+        self._refused["timeout"] += 1
+        self.pump(now)
+        return False
+
+    def _settle(self, storer: _Storer) -> None:
+        if storer.is_given_up:
+            # Late, but an answer all the same.
+            self._refused["timeout"] -= 1
+        else:
+            self._waiting_count -= 1
+
+    def _cut(self, now: float) -> None:
+        if self._to_send is None:
+            # Too late for a look-up to the end, but what answered may still be asked to keep the item.
+            self._lookup_done(now, is_late=True)
+            return
+        self._refused["timeout"] += self._waiting_count
+        self._verdict = "deadline"
+        self._put_done(now)
+
+    def _put_done(self, now: float) -> None:
+        seen = self.lookup.item
+        outcome = PutOutcome(
+            sent_count=self._sent_count,
+            stored_count=self._stored_count,
+            refused=dict(+self._refused),
+            seq_seen=seen.seq if isinstance(seen, MutableItem) else None,
+            verdict=self._verdict,
+            rpc_count=self.lookup.rpc_count + self._sent_count,
+            done_s=now - self.started_at,
+        )
+        self._end(now)
+        self.core.events.append(PutDone(self.number, outcome))
+
+
+def sought_for(item: Item) -> Sought:
+    """Return what a put looks for on its way: tokens, and an item newer than its own."""
+    if isinstance(item, MutableItem):
+        return Sought(item.key, item.salt, known_seq=item.seq)
+    return Sought()

@@ -1,0 +1,71 @@
+"""Whether strangers can reach this node, and at which address (BEP 42's `ip`, BEP 43's `ro`).
+
+Guarantees: a public address is believed when three places that have nothing to do with each other agree on it; a
+node behind a NAT stays read-only until a query came in that it had not opened the way for. Does not know who asked.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+
+from p2pdns.addresses import Address, AddressClass, class_of, is_non_public, prefix_of
+
+VOTES_MIN = 3  # Distinct prefixes that must agree; one where all of them are non-public, for a LAN is one place.
+VOTERS_MAX = 64  # The latest prefixes that told us our address; an address that changed wins within so many.
+
+
+class Reach:
+    """What the contacts say of our address. `forced` fixes the answer."""
+
+    def __init__(self, bind_host: str, forced: bool | None) -> None:
+        self._forced = forced
+        self._bind_class = class_of(bind_host)
+        self._votes: OrderedDict[str, Address] = OrderedDict()
+        self._has_unsolicited = False
+        self.address: Address | None = None
+
+    def told(self, voter: Address, ours: Address) -> None:
+        """Note what address of ours a contact sees."""
+        if class_of(ours[0]) in (AddressClass.UNUSABLE, AddressClass.DOCUMENTATION):
+            return
+        # Only who is in private space itself can see us at a private address.
+        if is_non_public(ours[0]) and not is_non_public(voter[0]):
+            return
+        prefix = prefix_of(voter)
+        if self._votes.get(prefix) == ours:
+            return
+        self._votes[prefix] = ours
+        self._votes.move_to_end(prefix)
+        if len(self._votes) > VOTERS_MAX:
+            self._votes.popitem(last=False)
+        address, count = Counter(self._votes.values()).most_common(1)[0]
+        needed = 1 if is_non_public(address[0]) else VOTES_MIN
+        self.address = address if count >= needed else None
+
+    def unsolicited_query_came(self) -> None:
+        """Note a query from an address that we had not written to."""
+        self._has_unsolicited = True
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether our queries must say that nobody need remember us."""
+        return self._judgement()[0]
+
+    @property
+    def reason(self) -> str:
+        """Why the node is read-only, or why not, in words."""
+        return self._judgement()[1]
+
+    def _judgement(self) -> tuple[bool, str]:
+        if self._forced is not None:
+            return self._forced, "the settings say so"
+        if self._bind_class in (AddressClass.LOOPBACK, AddressClass.PRIVATE, AddressClass.LINK_LOCAL):
+            return False, f"bound to a {self._bind_class.value} address"
+        if self.address is None:
+            return True, f"fewer than {VOTES_MIN} contacts agree on our address"
+        host = self.address[0]
+        if is_non_public(host):
+            return False, f"contacts see us at {host}, a {class_of(host).value} address"
+        if not self._has_unsolicited:
+            return True, f"contacts see us at {host}, but no query of a stranger has arrived there"
+        return False, f"contacts see us at {host}, and queries of strangers arrive there"

@@ -1,0 +1,218 @@
+"""Joining the overlay and staying in it: bootstrap contacts, newcomers in quarantine, refresh.
+
+Guarantees: a contact enters the table only after it answered; who writes to us unasked is asked back at a bounded
+rate; an idle node sends at most 20 queries a minute; with nobody to ask it sends nothing. Does not know sockets.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from p2pdns.addresses import Address
+from p2pdns.dht import krpc
+from p2pdns.dht.guard import RateLimit
+from p2pdns.dht.node.core import Core
+from p2pdns.dht.node.values import Joined
+from p2pdns.dht.routing import ID_BYTES, Bucket, Contact, SavedContact, random_id_in
+
+BOOTSTRAP_MAX = 256  # Addresses remembered to join by; more than a saved table's best half.
+BOOTSTRAP_AT_ONCE = 16  # Asked in one round; most of yesterday's public contacts are gone.
+RETRY_S_MIN, RETRY_S_MAX = 2.0, 300.0  # Between rounds in which nobody answered, doubling.
+TICK_S = 15.0  # Between two acts of upkeep.
+BUCKET_AGE_S = 900.0  # BEP 5: a bucket that nothing went through for 15 minutes is refreshed.
+CONTACT_AGE_S = 900.0  # BEP 5: after 15 minutes of silence a contact is questionable.
+QUARANTINE_MAX = 32  # Newcomers asked back at a time.
+QUARANTINE_PER_SECOND, QUARANTINE_BURST = 4.0, 64.0  # A ping for each forged query would be a reflector.
+EXPIRE_EVERY_TICKS = 20  # Storage is swept every five minutes.
+
+
+class _Bootstrap:
+    """The asker of bootstrap contacts."""
+
+    def __init__(self, upkeep: Upkeep) -> None:
+        self._upkeep = upkeep
+
+    def reply_received(self, ticket: Any, reply: krpc.Reply, size_bytes: int, now: float) -> None:
+        """Go on with what the contact knows."""
+        self._upkeep.bootstrap_answered(reply, ticket, now)
+
+    def error_received(self, ticket: Any, error: krpc.Error, now: float) -> None:
+        """Note that this one is of no use."""
+        self._upkeep.bootstrap_silent(now)
+
+    def timed_out(self, ticket: Any, now: float) -> bool:
+        """Have it sent again once."""
+        return self._upkeep.bootstrap_timed_out(ticket, now)
+
+
+class _Newcomers:
+    """The asker of newcomers: their answer alone lets them into the table."""
+
+    def __init__(self) -> None:
+        self.waiting: OrderedDict[Address, None] = OrderedDict()
+
+    def reply_received(self, ticket: Any, reply: krpc.Reply, size_bytes: int, now: float) -> None:
+        """Be done with it; the table has heard of the answer already."""
+        self.waiting.pop(ticket, None)
+
+    def error_received(self, ticket: Any, error: krpc.Error, now: float) -> None:
+        """Be done with it."""
+        self.waiting.pop(ticket, None)
+
+    def timed_out(self, ticket: Any, now: float) -> bool:
+        """Never ask twice: the newcomer may not exist."""
+        self.waiting.pop(ticket, None)
+        return False
+
+
+class Upkeep:
+    """The part of a node that acts without being asked. `find` starts a search whose end it is told of."""
+
+    def __init__(
+        self,
+        core: Core,
+        find: Callable[[bytes, Iterable[krpc.Contact], Callable[[str, float], None], float], None],
+        now: float,
+    ) -> None:
+        self._core = core
+        self._find = find
+        self._known: OrderedDict[Address, bytes | None] = OrderedDict()
+        self._credit: dict[krpc.Contact, float] = {}
+        self._untried: deque[Address] = deque()
+        self._asked_count = 0
+        self._is_joining = False
+        self._is_searching = False
+        self._retry_s = RETRY_S_MIN
+        self._retry_is_set = False
+        self._to_fill: deque[Bucket] = deque()
+        self._bootstrap = _Bootstrap(self)
+        self._newcomers = _Newcomers()
+        self._newcomer_rate = RateLimit(QUARANTINE_PER_SECOND, QUARANTINE_BURST, now)
+        self._tick_count = 0
+        core.at(now + TICK_S, self._tick)
+
+    # Joining
+
+    def add_bootstrap(self, addresses: Sequence[Address], now: float) -> None:
+        """Remember addresses to join by, and join if we have not."""
+        self._remember([(address, None) for address in addresses], now)
+
+    def restore_contacts(self, contacts: Sequence[SavedContact], now: float) -> None:
+        """Remember contacts of an earlier run, best first, and join by them; they enter the table when they answer."""
+        for contact in contacts[:BOOTSTRAP_MAX]:
+            self._credit[krpc.Contact(contact.node_id, contact.address)] = contact.known_s
+        self._remember([(contact.address, contact.node_id) for contact in contacts], now)
+
+    def _remember(self, contacts: Sequence[tuple[Address, bytes | None]], now: float) -> None:
+        for address, node_id in contacts:
+            if len(self._known) < BOOTSTRAP_MAX and address not in self._known and self._core.can_send_to(address):
+                self._known[address] = node_id
+                self._untried.append(address)
+        if not self._is_joining:
+            self._join(now)
+
+    def _join(self, now: float) -> None:
+        self._is_joining = bool(self._untried)
+        for _ in range(min(BOOTSTRAP_AT_ONCE, len(self._untried))):
+            address = self._untried.popleft()
+            self._asked_count += 1
+            request = krpc.FindNode(self._core.node_id)
+            # The id of a bootstrap contact may have changed since; whoever answers there will do.
+            self._core.ask(self._bootstrap, [address, 0], None, address, request, now)
+
+    def bootstrap_answered(self, reply: krpc.Reply, ticket: list[Any], now: float) -> None:
+        """Go on from the first answer to a search for our own id."""
+        address: Address = ticket[0]
+        if ticket[1] < 2:
+            self._asked_count -= 1
+            ticket[1] = 2
+        contact = self._core.table.get(krpc.Contact(reply.node_id, address))
+        if contact is not None:
+            contact.first_at -= self._credit.pop(contact.wire, 0.0)
+        self._retry_s = RETRY_S_MIN
+        if not self._is_searching:
+            self._is_searching = True
+            nodes = reply.nodes6 if self._core.settings.is_ipv6 else reply.nodes
+            self._find(self._core.node_id, nodes, self._neighbours_found, now)
+
+    def bootstrap_timed_out(self, ticket: list[Any], now: float) -> bool:
+        """Return whether to ask a bootstrap contact again."""
+        ticket[1] += 1
+        if ticket[1] == 1:
+            return True
+        self.bootstrap_silent(now)
+        return False
+
+    def bootstrap_silent(self, now: float) -> None:
+        """Try the next ones when a whole round was silent, and all of them again after a while."""
+        self._asked_count -= 1
+        if self._asked_count or self._is_searching or len(self._core.table):
+            return
+        if self._untried:
+            self._join(now)
+        elif not self._retry_is_set:
+            self._retry_is_set = True
+            self._core.at(now + self._retry_s, self._retry)
+            self._retry_s = min(2 * self._retry_s, RETRY_S_MAX)
+
+    def _retry(self, now: float) -> None:
+        self._retry_is_set = False
+        if len(self._core.table) or self._is_searching or self._asked_count:
+            return
+        self._untried = deque(self._known)
+        self._join(now)
+
+    def _neighbours_found(self, verdict: str, now: float) -> None:
+        core = self._core
+        self._is_searching = False
+        self._is_joining = False
+        core.events.append(Joined(len(core.table)))
+        # The far buckets hold whom we met on the way; a search in each fills them with whoever is nearest in time.
+        self._to_fill = deque(bucket for bucket in core.table.buckets[:-1] if not bucket.is_full)
+        self._fill_next("", now)
+
+    def _fill_next(self, verdict: str, now: float) -> None:
+        if self._to_fill:
+            bucket = self._to_fill.popleft()
+            self._find(random_id_in(bucket, self._core.entropy(ID_BYTES)), (), self._fill_next, now)
+
+    # Newcomers
+
+    def newcomer_heard(self, node_id: bytes, address: Address, now: float) -> None:
+        """Ask a stranger who wrote to us back, if the table could use it."""
+        core, waiting = self._core, self._newcomers.waiting
+        if address in waiting or len(waiting) >= QUARANTINE_MAX or not core.can_send_to(address):
+            return
+        if not core.table.wants(node_id, address) or not core.room():
+            return
+        if not self._newcomer_rate.take(now):
+            core.counters["newcomer-not-asked"] += 1
+            return
+        waiting[address] = None
+        core.ask(self._newcomers, address, node_id, address, krpc.Ping(), now)
+
+    # Refresh
+
+    def _tick(self, now: float) -> None:
+        core = self._core
+        core.at(now + TICK_S, self._tick)
+        self._tick_count += 1
+        if self._tick_count % EXPIRE_EVERY_TICKS == 0:
+            core.storage.expire(now)
+        if not len(core.table):
+            if self._known and not (self._is_searching or self._asked_count or self._retry_is_set):
+                self._retry(now)
+            return
+        stale = core.table.stale_buckets(now, BUCKET_AGE_S)
+        if stale:
+            bucket = min(stale, key=lambda bucket: bucket.last_updated)
+            # Noted at once: a search that ends in nothing must not be begun again every tick.
+            bucket.touch_last_updated(now)
+            self._find(random_id_in(bucket, core.entropy(ID_BYTES)), (), lambda verdict, then: None, now)
+            return
+        oldest: Contact = min(core.table, key=lambda contact: contact.answered_at)
+        if now - oldest.answered_at >= CONTACT_AGE_S and oldest.address not in self._newcomers.waiting:
+            self._newcomers.waiting[oldest.address] = None
+            core.ask(self._newcomers, oldest.address, oldest.id, oldest.address, krpc.Ping(), now)

@@ -1,0 +1,150 @@
+"""What a node is told and what it tells: settings, outcomes and events, all frozen.
+
+Guarantees: nothing here changes after it was made. Does not know how any of it comes about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from p2pdns.addresses import AddressClass, class_of
+from p2pdns.dht.lookup import ALPHA, RPC_MAX, Item
+from p2pdns.dht.routing import K
+
+# The bounds of a timeout, chosen with `bench/lookup.py`: below 50 ms a busy peer counts as dead, and above 1 s nobody
+# who asked is still there.
+TIMEOUT_S_MIN = 0.05
+TIMEOUT_S_MAX = 1.0
+TIMEOUT_S_FIRST = 0.35  # Before anything was measured: the p75 of the public network is 269 ms.
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """How a node behaves.
+
+    `read_only` None lets the node find out (BEP 43: full once it is reachable); `bind_host` is where its socket is
+    bound; `far_sizes` enlarges the farthest buckets.
+    """
+
+    bind_host: str = "0.0.0.0"
+    read_only: bool | None = None
+    store: bool = True
+    k: int = K
+    alpha: int = ALPHA
+    rpc_max: int = RPC_MAX
+    far_sizes: tuple[int, ...] = ()
+    timeout_s_min: float = TIMEOUT_S_MIN
+    timeout_s_max: float = TIMEOUT_S_MAX
+    timeout_s_first: float = TIMEOUT_S_FIRST
+
+    @property
+    def is_ipv6(self) -> bool:
+        """Whether the node speaks in the IPv6 DHT (BEP 32)."""
+        return ":" in self.bind_host
+
+    @property
+    def is_on_loopback(self) -> bool:
+        """Whether the kernel will refuse every destination but loopback."""
+        return class_of(self.bind_host) is AddressClass.LOOPBACK
+
+
+@dataclass(frozen=True, slots=True)
+class GetOutcome:
+    """How a get ended.
+
+    `complete` is about the contacts we heard of, see `p2pdns.dht.lookup`; `verdict` is `complete` or the reason why
+    not. `item` is None when nothing newer than `known_seq` was found; `confirmed_count` nodes hold just that seq, or
+    the item found. `peer_count` addresses were asked; times are seconds since the start.
+    """
+
+    item: Item | None
+    complete: bool
+    verdict: str
+    rpc_count: int
+    retransmit_count: int
+    peer_count: int
+    answered_count: int
+    first_s: float | None
+    done_s: float
+    bytes_sent: int
+    bytes_received: int
+    rpcs_to_first: int | None
+    confirmed_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PutOutcome:
+    """How a put ended: sent to `sent_count` nodes, kept by `stored_count` of them, ours counted where it is near.
+
+    `refused` counts error codes, and `timeout`; `seq_seen` is the highest seq that a verified item on the way had.
+    """
+
+    sent_count: int
+    stored_count: int
+    refused: Mapping[int | str, int] = field(default_factory=dict)
+    seq_seen: int | None = None
+    verdict: str = "complete"
+    rpc_count: int = 0
+    done_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFound:
+    """A get has found its first valid item, or a better one."""
+
+    operation: int
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class GetDone:
+    """A get has ended."""
+
+    operation: int
+    outcome: GetOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class PutProgress:
+    """A node more was asked to keep an item, or has said that it does."""
+
+    operation: int
+    sent: int
+    stored: int
+
+
+@dataclass(frozen=True, slots=True)
+class PutDone:
+    """A put has ended."""
+
+    operation: int
+    outcome: PutOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class FindDone:
+    """A search for contacts has ended."""
+
+    operation: int
+    verdict: str
+    answered_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ItemArrived:
+    """A stranger has put a valid item here."""
+
+    target: bytes
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The first search for our own neighbourhood has ended; look-ups work from now on."""
+
+    contact_count: int
+
+
+Event: TypeAlias = ItemFound | GetDone | PutProgress | PutDone | FindDone | ItemArrived | Joined

@@ -1,0 +1,257 @@
+"""The DHT's socket around a node: datagrams in and out, one timer, futures instead of events.
+
+Guarantees: at most 64 datagrams a wakeup, so that nothing else in the engine waits long; network errors are not
+errors here; every future ends, at the latest when the endpoint closes. Does not know what a datagram means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from p2pdns.addresses import Address
+from p2pdns.clock import boot_now, unix_now
+from p2pdns.dht.lookup import Item
+from p2pdns.dht.node import (
+    FindDone,
+    GetDone,
+    GetOutcome,
+    ItemArrived,
+    ItemFound,
+    Joined,
+    Node,
+    PutDone,
+    PutOutcome,
+    PutProgress,
+)
+from p2pdns.errors import Unavailable
+from p2pdns.items.keys import ZoneKey
+from p2pdns.sockets import address_of, open_udp
+
+DATAGRAMS_PER_WAKEUP_MAX = 64  # About 10 ms of work.
+DATAGRAM_BYTES_READ = 2_049  # One byte more than any message has, so that the node sees what is too long.
+TIMER_S_MIN = 0.001  # What is due within a millisecond is done together.
+
+T = TypeVar("T")
+
+
+class Endpoint:
+    """A node on the network."""
+
+    def __init__(self, node: Node, sock: socket.socket) -> None:
+        self.node = node
+        self.on_arrival: Callable[[bytes, Item], None] | None = None
+        self._sock = sock
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = float("inf")
+        self._gets: dict[int, tuple[asyncio.Future[GetOutcome], Callable[[Item], None]]] = {}
+        self._puts: dict[int, tuple[asyncio.Future[PutOutcome], Callable[[int, int], None] | None]] = {}
+        self._finds: dict[int, asyncio.Future[int]] = {}
+        self._joins: list[asyncio.Future[int]] = []
+        self._is_closed = False
+        self._loop.add_reader(sock, self._readable)
+        self._flush(boot_now())
+
+    @classmethod
+    async def open(cls, node: Node, bind: Address) -> Endpoint:
+        """Return the endpoint of a node at an address; `Unavailable` when it cannot be bound."""
+        return cls(node, open_udp(bind))
+
+    @classmethod
+    async def adopt(cls, node: Node, sock: socket.socket) -> Endpoint:
+        """Return the endpoint of a node on a bound, non-blocking socket, which it then owns."""
+        return cls(node, sock)
+
+    @property
+    def address(self) -> Address:
+        """Where the socket is bound."""
+        return address_of(self._sock)
+
+    def close(self) -> None:
+        """Close the socket; whoever still waits gets `Unavailable`."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._loop.remove_reader(self._sock)
+        self._sock.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        waiting: list[asyncio.Future[GetOutcome] | asyncio.Future[PutOutcome] | asyncio.Future[int]] = [
+            *(future for future, _ in self._gets.values()),
+            *(future for future, _ in self._puts.values()),
+            *self._finds.values(),
+            *self._joins,
+        ]
+        for future in waiting:
+            if not future.done():
+                future.set_exception(Unavailable("the overlay was closed"))
+                # Who no longer waits must not be blamed for not having looked.
+                future.exception()
+
+    # Operations
+
+    def get(
+        self,
+        target: bytes,
+        *,
+        key: ZoneKey | None,
+        salt: bytes = b"",
+        known_seq: int | None = None,
+        rpc_max: int = 250,
+        deadline: float | None = None,
+        on_item: Callable[[Item], None],
+    ) -> asyncio.Future[GetOutcome]:
+        """Look an item up: `on_item` gets the first valid one at once and each better one, the future the outcome.
+
+        `deadline` is a time of `p2pdns.clock.boot_now`. A cancelled future stops the look-up.
+        """
+        future = self._new_future(GetOutcome)
+        now = boot_now()
+        number = self.node.start_get(
+            target,
+            now,
+            key=key,
+            salt=salt,
+            known_seq=known_seq,
+            rpc_max=rpc_max,
+            deadline=deadline,
+            unix_now=unix_now(),
+        )
+        self._gets[number] = (future, on_item)
+        future.add_done_callback(lambda done: self._stop(number, done))
+        self._flush(now)
+        return future
+
+    def put(
+        self,
+        item: Item,
+        *,
+        on_progress: Callable[[int, int], None] | None = None,
+        cas: int | None = None,
+        deadline: float | None = None,
+    ) -> asyncio.Future[PutOutcome]:
+        """Have the nearest nodes keep an item; `on_progress` gets how many were asked and how many keep it."""
+        future = self._new_future(PutOutcome)
+        now = boot_now()
+        number = self.node.start_put(item, now, cas=cas, deadline=deadline)
+        self._puts[number] = (future, on_progress)
+        future.add_done_callback(lambda done: self._stop(number, done))
+        self._flush(now)
+        return future
+
+    def find(self, target: bytes) -> asyncio.Future[int]:
+        """Look for the contacts nearest to a target; the future gets how many answered."""
+        future = self._new_future(int)
+        now = boot_now()
+        number = self.node.start_find(target, now)
+        self._finds[number] = future
+        future.add_done_callback(lambda done: self._stop(number, done))
+        self._flush(now)
+        return future
+
+    def bootstrap(self, addresses: Sequence[Address] = ()) -> asyncio.Future[int]:
+        """Join by these addresses; the future gets the number of contacts once our neighbourhood is known."""
+        future = self._new_future(int)
+        self._joins.append(future)
+        now = boot_now()
+        self.node.add_bootstrap(addresses, now)
+        self._flush(now)
+        return future
+
+    def _new_future(self, kind: type[T]) -> asyncio.Future[T]:
+        if self._is_closed:
+            raise Unavailable("the overlay is closed")
+        return self._loop.create_future()
+
+    def _stop(
+        self, number: int, future: asyncio.Future[GetOutcome] | asyncio.Future[PutOutcome] | asyncio.Future[int]
+    ) -> None:
+        if future.cancelled() and not self._is_closed:
+            self.node.cancel(number, boot_now())
+        self._gets.pop(number, None)
+        self._puts.pop(number, None)
+        self._finds.pop(number, None)
+
+    # Datagrams and time
+
+    def _readable(self) -> None:
+        node, recvfrom = self.node, self._sock.recvfrom
+        now = boot_now()
+        for _ in range(DATAGRAMS_PER_WAKEUP_MAX):
+            try:
+                data, sender = recvfrom(DATAGRAM_BYTES_READ)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError:
+                # An ICMP error of an earlier datagram; the datagrams behind it still wait.
+                continue
+            node.receive_datagram(data, sender[:2], now)
+        self._flush(now)
+
+    def _timer_fired(self) -> None:
+        self._timer = None
+        self._timer_due = float("inf")
+        now = boot_now()
+        self.node.handle_timer(now)
+        self._flush(now)
+
+    def _flush(self, now: float) -> None:
+        """Send what is to be sent, hand out what happened, and set the timer."""
+        if self._is_closed:
+            return
+        self._send(now)
+        event = self.node.next_event()
+        while event is not None:
+            self._handle(event)
+            event = self.node.next_event()
+        if self._is_closed:
+            return
+        # Callbacks may have started operations of their own.
+        self._send(now)
+        due = self.node.get_timer()
+        if due is not None and due < self._timer_due:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_due = due
+            self._timer = self._loop.call_later(max(due - boot_now(), 0.0) + TIMER_S_MIN, self._timer_fired)
+
+    def _send(self, now: float) -> None:
+        sendto = self._sock.sendto
+        for data, address in self.node.datagrams_to_send(now):
+            try:
+                sendto(data, address)
+            except OSError:
+                # A full buffer or an unreachable host: to the look-up it is a lost datagram like any other.
+                continue
+
+    def _handle(self, event: object) -> None:
+        match event:
+            case ItemFound(number, item):
+                found = self._gets.get(number)
+                if found is not None:
+                    found[1](item)
+            case GetDone(number, outcome):
+                self._resolve(self._gets.get(number, (None, None))[0], outcome)
+            case PutProgress(number, sent, stored):
+                put = self._puts.get(number)
+                if put is not None and put[1] is not None:
+                    put[1](sent, stored)
+            case PutDone(number, put_outcome):
+                self._resolve(self._puts.get(number, (None, None))[0], put_outcome)
+            case FindDone(number, _, answered_count):
+                self._resolve(self._finds.get(number), answered_count)
+            case ItemArrived(target, item):
+                if self.on_arrival is not None:
+                    self.on_arrival(target, item)
+            case Joined(contact_count):
+                joins, self._joins = self._joins, []
+                for future in joins:
+                    self._resolve(future, contact_count)
+
+    @staticmethod
+    def _resolve(future: asyncio.Future[T] | None, result: T) -> None:
+        if future is not None and not future.done():
+            future.set_result(result)
