@@ -1,0 +1,268 @@
+"""The engine's end of the link: frames in, answers and invalidations out.
+
+Guarantees: the socket is its owner's alone; each connection opens with our `Hello`; at most `IN_FLIGHT_MAX` questions
+of a connection are worked on; a connection that sends what is no frame of a front, or does not read, is closed, and
+no other notices. Does not know how a question is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from p2pdns.dns.message import AA, QR, Message, Question, Rcode, compose, ttl_offsets
+from p2pdns.engine.service import IN_FLIGHT_MAX, QueryFacts, Service
+from p2pdns.errors import FormatError, Unavailable
+from p2pdns.link import VERSION, Answer, Forwarded, Frame, FrameReader, Hello, Invalidate, Query
+from p2pdns.link import compose as compose_frame
+from p2pdns.log import get_logger
+from p2pdns.resolver import Resolved
+
+SOCKET_NAME = "link.sock"
+SOCKET_PATH_BYTES_MAX = 107  # sockaddr_un has 108 bytes, one of them for the end.
+CONNECTIONS_MAX = 4  # One front, and its successor while the old connection dies.
+UNREAD_BYTES_MAX = 8_388_608  # Answers a front has not read: a hundred of the longest; then it is let go.
+TAGS_PER_FRAME_MAX = 4_096  # 32 kB; a frame has room for 8,000.
+OVERLOAD_SECONDS = 1.0  # How long a question refused for want of room is not asked again.
+EDE_OTHER = 0
+
+log = get_logger("link")
+
+
+def compose_answer(number: int, resolved: Resolved, generation: int) -> Answer:
+    """Return the frame of an answer, without the additional section where that does not fit."""
+    flags = QR | (AA if resolved.is_authoritative else 0) | resolved.rcode
+    full = Message(0, flags, resolved.question, resolved.answer, resolved.authority, resolved.additional)
+    bare = Message(0, flags, resolved.question, resolved.answer, resolved.authority, ())
+    for message in (full, bare):
+        with contextlib.suppress(FormatError):
+            wire = compose(message)
+            return _frame(number, resolved, generation, wire)
+    text = "the answer is too large for a message"
+    return _failed(number, resolved.question, resolved.made_at, generation, text)
+
+
+def _frame(number: int, resolved: Resolved, generation: int, wire: bytes) -> Answer:
+    return Answer(
+        id=number,
+        message=wire,
+        ttl_offsets=ttl_offsets(wire),
+        made_at=resolved.made_at,
+        expiry=resolved.expiry,
+        stale_until=resolved.stale_until,
+        ede=resolved.ede,
+        ad_eligible=resolved.ad_eligible,
+        provisional=resolved.provisional,
+        cacheable=resolved.cacheable,
+        failure=resolved.failure,
+        tags=resolved.tags,
+        generation=generation,
+    )
+
+
+class LinkServer:
+    """Listens on `link.sock` of the state directory and answers the front."""
+
+    def __init__(self, state_dir: Path, service: Service, *, epoch: int, clock: Callable[[], float]) -> None:
+        self.counters: Counter[str] = Counter()
+        self._state_dir = state_dir
+        self._service = service
+        self._epoch = epoch
+        self._clock = clock
+        self._server: asyncio.Server | None = None
+        self._connections: set[_Connection] = set()
+
+    async def open(self) -> None:
+        """Listen. The caller holds the lock of the state directory, so a socket that is there already is a leftover."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(self._connection, sock=_bound(self._state_dir))
+        self._service.on_invalidate = self._push
+
+    async def close(self) -> None:
+        """Close every connection and take the socket away."""
+        if self._server is None:
+            return
+        self._service.on_invalidate = lambda tags: None
+        self._server.close()
+        for connection in list(self._connections):
+            connection.close("closing")
+        await self._server.wait_closed()
+        self._server = None
+        with contextlib.suppress(OSError):
+            (self._state_dir / SOCKET_NAME).unlink()
+
+    @property
+    def in_flight_count(self) -> int:
+        """How many questions are being worked on."""
+        return sum(len(connection.tasks) for connection in self._connections)
+
+    def _connection(self) -> _Connection:
+        return _Connection(self._service, Hello(VERSION, self._epoch), self.counters, self._connections, self._clock)
+
+    def _push(self, tags: tuple[bytes, ...] | None) -> None:
+        if tags is None:
+            frames: list[Frame] = [Invalidate(None)]
+        else:
+            steps = range(0, len(tags), TAGS_PER_FRAME_MAX)
+            frames = [Invalidate(tags[i : i + TAGS_PER_FRAME_MAX]) for i in steps]
+        for connection in list(self._connections):
+            for frame in frames:
+                connection.send(frame)
+
+
+class _Connection(asyncio.Protocol):
+    """One front."""
+
+    def __init__(
+        self,
+        service: Service,
+        hello: Hello,
+        counters: Counter[str],
+        connections: set[_Connection],
+        clock: Callable[[], float],
+    ) -> None:
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._service = service
+        self._hello = hello
+        self._counters = counters
+        self._connections = connections
+        self._clock = clock
+        self._reader = FrameReader()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet, if there is room."""
+        assert isinstance(transport, asyncio.Transport), "a stream has a transport"
+        self._transport = transport
+        self._connections.add(self)
+        if len(self._connections) > CONNECTIONS_MAX:
+            self.close("too-many-connections")
+            return
+        self._counters["connections"] += 1
+        self.send(self._hello)
+
+    def data_received(self, data: bytes) -> None:
+        """Read questions; the first thing that is none ends the connection."""
+        try:
+            for frame in self._reader.feed(data):
+                if self._transport is None or self._transport.is_closing():
+                    return
+                self._frame_received(frame)
+        except FormatError as trouble:
+            log.warning("a front sends what is no question, its connection is closed", reason=str(trouble))
+            self.close(trouble.reason)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop working for a front that is gone; look-ups go on and are kept for its successor."""
+        self._connections.discard(self)
+        for task in list(self.tasks):
+            task.cancel()
+
+    def close(self, reason: str) -> None:
+        """End the connection, counted by reason."""
+        self._counters[reason] += 1
+        if self._transport is not None:
+            self._transport.abort()
+
+    def send(self, frame: Frame) -> None:
+        """Send a frame, unless the front has stopped reading."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
+            self.close("unread")
+            return
+        transport.write(compose_frame(frame))
+
+    def _frame_received(self, frame: Frame) -> None:
+        if not isinstance(frame, Query):
+            raise FormatError("frame-order", f"a front does not send {type(frame).__name__}")
+        self._counters["queries"] += 1
+        question = Question.parse(frame.question)
+        if len(self.tasks) >= IN_FLIGHT_MAX:
+            self._counters["overload"] += 1
+            text = "too many questions are being worked on"
+            self.send(_failed(frame.id, question, self._clock(), self._service.generation, text))
+            return
+        task = asyncio.create_task(self._answer(frame, question))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _answer(self, query: Query, question: Question) -> None:
+        facts = QueryFacts(
+            question=question,
+            deadline=query.deadline,
+            rd=query.rd,
+            do=query.do,
+            cd=query.cd,
+            client_class=query.client_class,
+            client_prefix=query.client_prefix,
+        )
+        try:
+            resolved = await self._service.resolve(facts, lambda: self.send(Forwarded(query.id)))
+            # Composed and sent without a pause: an invalidation comes either before or after it.
+            frame = compose_answer(query.id, resolved, self._service.generation)
+        except Exception as error:
+            # One question must not take the engine down, nor leave a client without a reply.
+            log.error("a question broke off", question=question, reason=repr(error))
+            self._counters["questions-broken-off"] += 1
+            frame = _failed(query.id, question, self._clock(), self._service.generation, "internal error")
+        self.send(frame)
+
+
+def _failed(number: int, question: Question, now: float, generation: int, text: str) -> Answer:
+    return Answer(
+        id=number,
+        message=compose(Message(0, QR | Rcode.SERVFAIL, question)),
+        ttl_offsets=(),
+        made_at=now,
+        expiry=now + OVERLOAD_SECONDS,
+        stale_until=now + OVERLOAD_SECONDS,
+        ede=((EDE_OTHER, text),),
+        cacheable=False,
+        failure=True,
+        generation=generation,
+    )
+
+
+def _bound(state_dir: Path) -> socket.socket:
+    """Return a listening socket at `link.sock` that only its owner can open."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with _short_path(state_dir) as path:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            # The mask, because a mode that is set after binding comes a moment too late.
+            mask = os.umask(0o177)
+            try:
+                sock.bind(path)
+            finally:
+                os.umask(mask)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise Unavailable(
+            f"cannot listen there: {(error.strerror or str(error)).lower()}",
+            place=str(state_dir / SOCKET_NAME),
+            hint="is the state directory yours and writable?",
+        ) from None
+    return sock
+
+
+@contextlib.contextmanager
+def _short_path(state_dir: Path) -> Iterator[str]:
+    """Yield a path of the socket that fits into an address, through the opened directory if need be."""
+    path = str(state_dir / SOCKET_NAME)
+    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX:
+        yield path
+        return
+    directory = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{directory}/{SOCKET_NAME}"
+    finally:
+        os.close(directory)

@@ -1,0 +1,11 @@
+"""Items by zone key: one look-up a key however many ask, the first valid item at once, the settled one later.
+
+`ports` says what the overlay needs of the DHT and of the reader's state, `entries` what is known of a key and who
+waits for a look-up, `reader` joins them. Guarantees: a reader's seq never goes back; what is called settled was
+committed as the high-water mark before. Does not know what is asked of a zone, nor how a look-up works.
+"""
+
+from p2pdns.engine.overlay.ports import Budget, Dht, GetOutcome, Held, LookupReport, ReaderState
+from p2pdns.engine.overlay.reader import Overlay
+
+__all__ = ["Budget", "Dht", "GetOutcome", "Held", "LookupReport", "Overlay", "ReaderState"]

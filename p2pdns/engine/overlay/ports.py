@@ -1,0 +1,134 @@
+"""What the overlay needs of others, as Protocols, and the values it takes and gives.
+
+Guarantees: the node, the simulator and the tests stand in for each other. Does not know any of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from p2pdns.items.item import ImmutableItem, MutableItem
+from p2pdns.items.keys import ZoneKey
+
+LOOKUP_RPCS_MAX = 250  # What a whole look-up may send.
+COLD_GETS_PER_QUESTION_MAX = 6  # Look-ups that one question may wait for.
+
+
+class GetOutcome(Protocol):
+    """How a look-up ended; see `p2pdns.dht`."""
+
+    @property
+    def item(self) -> MutableItem | ImmutableItem | None:
+        """The best item found."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every known contact that could hold a newer one was asked."""
+
+    @property
+    def verdict(self) -> str:
+        """The end in one word."""
+
+    @property
+    def rpc_count(self) -> int:
+        """Requests sent, retransmits and follow-ups included."""
+
+    @property
+    def retransmit_count(self) -> int:
+        """Requests sent again."""
+
+    @property
+    def peer_count(self) -> int:
+        """Distinct nodes asked."""
+
+    @property
+    def answered_count(self) -> int:
+        """Distinct nodes that answered."""
+
+    @property
+    def first_s(self) -> float | None:
+        """Seconds to the first valid item."""
+
+    @property
+    def done_s(self) -> float:
+        """Seconds to the end."""
+
+
+class Dht(Protocol):
+    """Where items are looked up; `p2pdns.engine.endpoint.Endpoint`, or a simulated one."""
+
+    def get(
+        self,
+        target: bytes,
+        *,
+        key: ZoneKey | None,
+        salt: bytes = b"",
+        known_seq: int | None = None,
+        rpc_max: int = LOOKUP_RPCS_MAX,
+        deadline: float | None = None,
+        on_item: Callable[[MutableItem | ImmutableItem], None],
+    ) -> Awaitable[GetOutcome]:
+        """Look a target up; every better item is handed out at once."""
+
+
+class Held(Protocol):
+    """An item that this reader remembers; `p2pdns.engine.state.Held`."""
+
+    @property
+    def item(self) -> MutableItem:
+        """The item with the highest seq ever adopted."""
+
+    @property
+    def confirmed_unix(self) -> float:
+        """When a complete look-up last said that it is the newest; 0 when none ever did."""
+
+
+class ReaderState(Protocol):
+    """What outlives the process; `p2pdns.engine.state.State`."""
+
+    def held(self, key: ZoneKey, salt: bytes = b"") -> Held | None:
+        """Return the item remembered for a key."""
+
+    async def adopt(self, item: MutableItem, confirmed_unix: float, *, own: bool = False) -> None:
+        """Raise the mark of the item's key to the item; returns after the commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a question may still cause, and on whose account."""
+
+    deadline: float
+    rpc_max: int = LOOKUP_RPCS_MAX
+    cold_get_max: int = COLD_GETS_PER_QUESTION_MAX
+    client_prefix: str = ""
+    is_privileged: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LookupReport:
+    """One look-up as `lookups` shows it. `at` is Unix time; `first_ms` is None when nothing was found."""
+
+    key: ZoneKey
+    rpcs: int
+    retransmits: int
+    peers: int
+    first_ms: float | None
+    complete_ms: float
+    verdict: str
+    at: float
+    is_refresh: bool = False
+
+
+class Timer(Protocol):
+    """A call that has yet to come."""
+
+    def cancel(self) -> None:
+        """Let it not come."""
+
+
+def later(seconds: float, callback: Callable[[], None]) -> Timer:
+    """Call back after that many seconds of the running loop."""
+    return asyncio.get_running_loop().call_later(seconds, callback)

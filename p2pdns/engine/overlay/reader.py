@@ -1,0 +1,427 @@
+"""The overlay as readers see it: `await item(key, settled, budget)`.
+
+Guarantees: one look-up a key however many ask; a reader's seq never goes back; what is called settled was committed
+as the high-water mark before; a seq from the future hides nothing and is never remembered; a failure is not repeated
+before its time. Does not know what is asked of a zone, nor how a look-up works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Coroutine
+
+from p2pdns.dns.zone import Zone
+from p2pdns.engine.overlay import ports
+from p2pdns.engine.overlay.entries import NEVER, Entry, Lookup, Slots
+from p2pdns.engine.overlay.ports import LOOKUP_RPCS_MAX, Budget, Dht, GetOutcome, LookupReport, ReaderState, Timer
+from p2pdns.errors import BadItem
+from p2pdns.items.item import ImmutableItem, MutableItem, is_from_the_future, mutable_target
+from p2pdns.items.keys import ZoneKey
+from p2pdns.items.packet import zone_of
+from p2pdns.log import get_logger
+from p2pdns.resolver import Found, ItemOutcome, Missing, NotFound, tag_of_key
+
+ENTRIES_MAX = 2_048  # Zones kept parsed: about 20 kB each; their items stay in the reader's database anyway.
+REPORTS_MAX = 256  # Look-ups that `lookups` shows.
+COLD_GETS_MAX = 64  # In flight for the node: at α = 4, what a socket buffer holds of their replies.
+COLD_GETS_PER_PREFIX_MAX = 8  # So that one network's questions leave room for the others'.
+REFRESHES_MAX = 16  # Background look-ups in flight; they may wait, questions may not.
+LOOKUP_RPCS_MIN = 24  # With fewer a look-up cannot ask the 20 nearest, so it is not begun.
+LOOKUP_SECONDS_MAX = 4.0  # No question waits longer.
+REFRESH_SECONDS_MAX = 300.0  # A change is seen after this at the latest.
+REFRESH_SECONDS_MIN = 30.0  # However short the TTLs of a zone, the overlay is not asked more often.
+REFRESH_RETRY_SECONDS = 5.0  # How long a refresh waits for room.
+ASKED_SLACK_SECONDS = 1.0  # An answer that ran out with the item is asked for again a moment later.
+FAILURE_SECONDS_MIN = 5.0  # RFC 9520 §3.2
+FAILURE_SECONDS_MAX = 300.0
+INCOMPLETE_SECONDS_MAX = 30.0  # With an item in hand another attempt is worth its cost sooner than without.
+# An item we hold is shown when the network has said nothing for this long: a living one answers in a tenth of it.
+HELD_WAIT_SECONDS = 0.2
+CONFIRMED_LONG_AGO = 1.0  # Unix time of a mark that was settled once, nobody knows when: any look-up is newer.
+
+log = get_logger("overlay")
+
+
+class Overlay:
+    """Items by zone key, found, kept, refreshed."""
+
+    def __init__(
+        self,
+        dht: Dht,
+        state: ReaderState,
+        *,
+        clock: Callable[[], float],
+        unix_clock: Callable[[], float],
+        on_invalidate: Callable[[tuple[bytes, ...]], None] = lambda tags: None,
+        later: Callable[[float, Callable[[], None]], Timer] = ports.later,
+        entry_count_max: int = ENTRIES_MAX,
+        cold_get_count_max: int = COLD_GETS_MAX,
+        cold_get_count_per_prefix_max: int = COLD_GETS_PER_PREFIX_MAX,
+        held_wait_s: float = HELD_WAIT_SECONDS,
+    ) -> None:
+        self.on_invalidate = on_invalidate
+        self.reports: deque[LookupReport] = deque(maxlen=REPORTS_MAX)
+        self.counters: Counter[str] = Counter()
+        self._dht = dht
+        self._state = state
+        self._clock = clock
+        self._unix_clock = unix_clock
+        self._later = later
+        self._entry_count_max = entry_count_max
+        self._held_wait_s = held_wait_s
+        self._entries: OrderedDict[bytes, Entry] = OrderedDict()
+        self._slots = Slots(cold_get_count_max, cold_get_count_per_prefix_max, self._start)
+        self._refresh_count = 0
+        self._lookup_count = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_closed = False
+
+    async def item(self, key: ZoneKey, settled: bool, budget: Budget) -> ItemOutcome:
+        """Return the item of a key: at once what is good enough, else what a look-up brings within the budget."""
+        entry = self._entry(key)
+        entry.asked_at = self._clock()
+        last: Lookup | None = None
+        while not self._is_closed:
+            if (known := self._known(entry, last)) is not None:
+                return known
+            # A look-up that was cut short on a poorer question's budget is made again, on this one's.
+            was_own = last is not None and last.rpc_max >= budget.rpc_max
+            if was_own or budget.cold_get_max <= 0 or budget.rpc_max < LOOKUP_RPCS_MIN:
+                return self._in_hand(entry, last, Missing.BUDGET)
+            if entry.lookup is None and not await self._started(entry, budget):
+                break
+            if (lookup := entry.lookup) is None:
+                continue
+            last = lookup
+            if not await self._has_news(entry, lookup, settled, budget) or not lookup.done.done():
+                break
+        return self._in_hand(entry, last, Missing.DEADLINE)
+
+    def item_arrived(self, target: bytes, item: MutableItem | ImmutableItem) -> None:
+        """Take note of a valid put that reached our storage: it ends a failure and may be news of a zone in use."""
+        if not isinstance(item, MutableItem) or item.salt or target != item.target:
+            return
+        entry = self._entries.get(item.key.raw)
+        if entry is None:
+            return
+        had_failed = entry.failure is not None
+        entry.forgive()
+        if entry.item is not None and self._is_better(item, entry.item):
+            self._spawn(self._adopt_arrived(entry, item))
+        elif had_failed:
+            self.on_invalidate((tag_of_key(item.key),))
+
+    def published(self, item: MutableItem) -> None:
+        """Take what this node has published itself, already committed, as the newest there is."""
+        try:
+            zone = zone_of(item)
+        except BadItem:
+            # A publisher may store what is no zone; readers see none then, here as elsewhere.
+            return
+        entry = self._entry(item.key)
+        entry.forgive()
+        if entry.item is None or not self._is_better(entry.item, item):
+            entry.item, entry.zone = item, zone
+            entry.was_settled, entry.confirmed_at = True, self._clock()
+        self.on_invalidate((tag_of_key(item.key),))
+
+    def flush(self, key: ZoneKey | None = None) -> None:
+        """Look up again what is asked next, of one key or of all; marks stay."""
+        entries = list(self._entries.values()) if key is None else [self._entry(key)]
+        for entry in entries:
+            entry.forgive()
+            entry.confirmed_at = NEVER
+        if key is not None:
+            self.on_invalidate((tag_of_key(key),))
+
+    def forget(self, key: ZoneKey) -> None:
+        """Drop everything known of a key here; its mark is the state's to clear."""
+        entry = self._entries.pop(key.raw, None)
+        if entry is not None:
+            entry.stop_refresh()
+        self.on_invalidate((tag_of_key(key),))
+
+    async def close(self) -> None:
+        """End every look-up and timer."""
+        self._is_closed = True
+        self._slots.count_max = 0
+        for entry in self._entries.values():
+            entry.stop_refresh()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # What is known.
+
+    def _entry(self, key: ZoneKey) -> Entry:
+        entry = self._entries.get(key.raw)
+        if entry is None:
+            entry = self._entries[key.raw] = self._remembered(key)
+            self._evict(entry)
+        self._entries.move_to_end(key.raw)
+        return entry
+
+    def _remembered(self, key: ZoneKey) -> Entry:
+        """Return what survived the last process: an item that was confirmed lately still is."""
+        entry = Entry(key)
+        held = self._state.held(key)
+        if held is None:
+            return entry
+        try:
+            entry.zone = zone_of(held.item)
+        except BadItem as error:
+            self.counters[f"item-{error.reason}"] += 1
+            return entry
+        entry.item = held.item
+        entry.was_settled = held.confirmed_unix > 0
+        age = self._unix_clock() - held.confirmed_unix
+        # A confirmation that lies ahead comes of a clock that was set back, and says nothing about the age.
+        if entry.was_settled and age >= 0:
+            entry.confirmed_at = self._clock() - age
+        return entry
+
+    def _evict(self, newest: Entry) -> None:
+        """Make room, oldest question first; a key that is being looked up stays."""
+        excess = len(self._entries) - self._entry_count_max
+        if excess <= 0:
+            return
+        idle = (entry for entry in self._entries.values() if entry.lookup is None and entry is not newest)
+        for _, entry in zip(range(excess), list(idle), strict=False):
+            entry.stop_refresh()
+            del self._entries[entry.key.raw]
+
+    def _known(self, entry: Entry, last: Lookup | None) -> ItemOutcome | None:
+        """Return what needs no look-up: an item confirmed lately, or a failure that is not to be repeated yet."""
+        now = self._clock()
+        number, rpc_count = _charge(last)
+        is_confirmed = now - entry.confirmed_at < refresh_seconds(entry.zone)
+        if entry.item is not None and entry.zone is not None and (is_confirmed or now < entry.retry_at):
+            return Found(
+                item=entry.item,
+                zone=entry.zone,
+                settled=entry.was_settled,
+                confirmed_at=entry.confirmed_at,
+                fresh=self._is_fresh(entry.item, entry.zone),
+                unconfirmed=not is_confirmed,
+                lookup=number,
+                rpc_count=rpc_count,
+            )
+        if entry.failure is not None and now < entry.retry_at:
+            return NotFound(entry.failure, entry.retry_at, number, rpc_count)
+        return None
+
+    def _in_hand(self, entry: Entry, lookup: Lookup | None, reason: Missing) -> ItemOutcome:
+        """Return the best item there is while nothing better can be waited for: never called settled."""
+        number, rpc_count = _charge(lookup)
+        item, zone, previous = entry.item, entry.zone, None
+        if lookup is not None and lookup.item is not None and (item is None or self._is_better(lookup.item, item)):
+            previous = zone if entry.was_settled else None
+            item, zone = lookup.item, lookup.zone
+        if item is None or zone is None:
+            return NotFound(reason, 0.0, number, rpc_count)
+        fresh = self._is_fresh(item, zone)
+        return Found(item, zone, False, entry.confirmed_at, fresh, False, previous, number, rpc_count)
+
+    def _is_fresh(self, item: MutableItem, zone: Zone) -> bool:
+        return self._unix_clock() < item.signed_at_unix + zone.expire_seconds
+
+    def _is_odd(self, item: MutableItem) -> bool:
+        return is_from_the_future(item.seq, self._unix_clock())
+
+    def _is_better(self, new: MutableItem, old: MutableItem) -> bool:
+        """Return whether readers prefer `new`: a seq from the future gives way to any saner one."""
+        new_odd, old_odd = self._is_odd(new), self._is_odd(old)
+        return old_odd if new_odd != old_odd else new.supersedes(old)
+
+    # Waiting.
+
+    async def _started(self, entry: Entry, budget: Budget) -> bool:
+        return await self._slots.started(entry, budget, budget.deadline - self._clock())
+
+    async def _has_news(self, entry: Entry, lookup: Lookup, settled: bool, budget: Budget) -> bool:
+        """Return whether the look-up has an item, or for `settled` its end, before the question's patience is over."""
+        event = lookup.done if settled else lookup.first
+        patience_s = budget.deadline - self._clock()
+        if entry.item is not None and not settled:
+            patience_s = min(patience_s, self._held_wait_s)
+        await asyncio.wait({event}, timeout=max(0.0, patience_s))
+        return event.done()
+
+    # Looking up.
+
+    def _start(self, entry: Entry, budget: Budget | None) -> None:
+        """Start a look-up: on a question's account, or as a refresh on the node's."""
+        loop = asyncio.get_running_loop()
+        self._lookup_count += 1
+        rpc_max = LOOKUP_RPCS_MAX if budget is None else min(budget.rpc_max, LOOKUP_RPCS_MAX)
+        prefix = None if budget is None else budget.client_prefix
+        entry.lookup = Lookup(self._lookup_count, rpc_max, prefix, loop.create_future(), loop.create_future())
+        if prefix is None:
+            self._refresh_count += 1
+        else:
+            self._slots.take(prefix)
+        self._spawn(self._run(entry, entry.lookup))
+
+    async def _run(self, entry: Entry, lookup: Lookup) -> None:
+        try:
+            # Replies to a get with a seq leave out what is not newer; a refresh can do without, a question cannot.
+            known_seq = entry.item.seq if lookup.is_refresh and entry.item is not None else None
+            outcome = await self._dht.get(
+                mutable_target(entry.key.raw),
+                key=entry.key,
+                known_seq=known_seq,
+                rpc_max=lookup.rpc_max,
+                deadline=self._clock() + LOOKUP_SECONDS_MAX,
+                on_item=lambda item: self._item_found(entry, lookup, item),
+            )
+            await self._conclude(entry, lookup, outcome)
+        except Exception as error:
+            # Whatever broke, the questions that wait are told, and the next ones do not repeat it at once.
+            log.error("look-up broke off", key=entry.key, reason=repr(error))
+            self.counters["lookups-broken-off"] += 1
+            entry.fail(Missing.UNREACHABLE, self._clock(), FAILURE_SECONDS_MIN, FAILURE_SECONDS_MAX)
+        finally:
+            self._end(entry, lookup)
+
+    def _item_found(self, entry: Entry, lookup: Lookup, item: MutableItem | ImmutableItem) -> None:
+        if not isinstance(item, MutableItem) or item.key != entry.key or item.salt:
+            return
+        if lookup.item is not None and not self._is_better(item, lookup.item):
+            return
+        try:
+            zone = zone_of(item)
+        except BadItem as error:
+            self.counters[f"item-{error.reason}"] += 1
+            return
+        shown = entry.item if lookup.item is None else lookup.item
+        lookup.item, lookup.zone = item, zone
+        # Who has seen an older item, provisional or settled, must not keep it: a newer one exists.
+        if shown is not None and self._is_better(item, shown):
+            self.on_invalidate((tag_of_key(entry.key),))
+        self._has_first(lookup)
+
+    def _has_first(self, lookup: Lookup) -> None:
+        if not lookup.first.done():
+            lookup.first.set_result(None)
+            if lookup.prefix is not None:
+                self._slots.release_prefix(lookup.prefix)
+
+    async def _conclude(self, entry: Entry, lookup: Lookup, outcome: GetOutcome) -> None:
+        """Take the end of a look-up: the mark first, then what others may see."""
+        lookup.rpc_count = outcome.rpc_count
+        if outcome.item is not None:
+            self._item_found(entry, lookup, outcome.item)
+        self._report(entry, lookup, outcome)
+        if lookup.item is not None and lookup.zone is not None:
+            await self._raise(entry, lookup.item, lookup.zone, outcome.complete)
+        now = self._clock()
+        if outcome.complete and entry.item is not None:
+            entry.forgive()
+            entry.was_settled, entry.confirmed_at = True, now
+            if not self._is_odd(entry.item):
+                self._spawn(self._store_confirmation(entry.item))
+        elif entry.item is not None:
+            entry.fail(Missing.ABSENT, now, FAILURE_SECONDS_MIN, INCOMPLETE_SECONDS_MAX)
+        elif lookup.rpc_max >= LOOKUP_RPCS_MAX or outcome.rpc_count < lookup.rpc_max:
+            # A look-up cut short on one question's budget says nothing to the next question.
+            reason = Missing.ABSENT if outcome.answered_count else Missing.UNREACHABLE
+            entry.fail(reason, now, FAILURE_SECONDS_MIN, FAILURE_SECONDS_MAX)
+        if entry.item is not None:
+            self._arm_refresh(entry, refresh_seconds(entry.zone))
+
+    async def _raise(self, entry: Entry, item: MutableItem, zone: Zone, is_complete: bool) -> None:
+        """Commit a newer item as the mark, then show it; nothing happens when it is not newer."""
+        if entry.item is not None and not self._is_better(item, entry.item):
+            return
+        if not self._is_odd(item):
+            confirmed_unix = self._unix_clock() if is_complete else self._confirmed_unix(entry)
+            await self._state.adopt(item, confirmed_unix)
+        # Something still newer may have come while the commit was under way.
+        if entry.item is None or self._is_better(item, entry.item):
+            entry.item, entry.zone = item, zone
+
+    def _confirmed_unix(self, entry: Entry) -> float:
+        """Return when the item in hand was last confirmed; 0 when it never was."""
+        if not entry.was_settled:
+            return 0.0
+        age = self._clock() - entry.confirmed_at
+        return max(CONFIRMED_LONG_AGO, self._unix_clock() - age)
+
+    async def _store_confirmation(self, item: MutableItem) -> None:
+        """Store the time of a confirmation; nobody waits for it, and its loss costs a look-up after a restart."""
+        try:
+            await self._state.adopt(item, self._unix_clock())
+        except Exception as error:
+            log.error("confirmation not stored", key=item.key, reason=repr(error))
+
+    async def _adopt_arrived(self, entry: Entry, item: MutableItem) -> None:
+        try:
+            await self._raise(entry, item, zone_of(item), False)
+        except Exception as error:
+            log.error("item that arrived not adopted", key=item.key, reason=repr(error))
+            return
+        self.on_invalidate((tag_of_key(item.key),))
+
+    def _end(self, entry: Entry, lookup: Lookup) -> None:
+        entry.lookup = None
+        # Until the first item the look-up is on the account of the client that caused it.
+        owing = None if lookup.first.done() else lookup.prefix
+        for event in (lookup.first, lookup.done):
+            if not event.done():
+                event.set_result(None)
+        if lookup.is_refresh:
+            self._refresh_count -= 1
+        else:
+            self._slots.release(owing)
+
+    def _report(self, entry: Entry, lookup: Lookup, outcome: GetOutcome) -> None:
+        self.reports.append(
+            LookupReport(
+                key=entry.key,
+                rpcs=outcome.rpc_count,
+                retransmits=outcome.retransmit_count,
+                peers=outcome.peer_count,
+                first_ms=None if outcome.first_s is None else outcome.first_s * 1000,
+                complete_ms=outcome.done_s * 1000,
+                verdict=outcome.verdict,
+                at=self._unix_clock(),
+                is_refresh=lookup.is_refresh,
+            )
+        )
+
+    # Refreshing.
+
+    def _arm_refresh(self, entry: Entry, seconds: float) -> None:
+        entry.stop_refresh()
+        if not self._is_closed:
+            entry.refresh = self._later(seconds, lambda: self._refresh(entry))
+
+    def _refresh(self, entry: Entry) -> None:
+        """Look a zone up again if it was asked for since the last time."""
+        entry.refresh = None
+        is_current = self._entries.get(entry.key.raw) is entry
+        is_asked = entry.asked_at + refresh_seconds(entry.zone) + ASKED_SLACK_SECONDS >= self._clock()
+        if self._is_closed or entry.lookup is not None or not is_current or not is_asked:
+            return
+        if self._refresh_count >= REFRESHES_MAX:
+            self._arm_refresh(entry, REFRESH_RETRY_SECONDS)
+            return
+        self.counters["refreshes"] += 1
+        self._start(entry, None)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def refresh_seconds(zone: Zone | None) -> float:
+    """Return how long an item of this content is good before the overlay is asked again."""
+    ttls = [] if zone is None else [rrset.ttl for rrset in zone.rrsets.values()]
+    return max(REFRESH_SECONDS_MIN, min(REFRESH_SECONDS_MAX, float(min(ttls, default=REFRESH_SECONDS_MAX))))
+
+
+def _charge(lookup: Lookup | None) -> tuple[int, int]:
+    return (0, 0) if lookup is None else (lookup.number, lookup.rpc_count)

@@ -1,0 +1,203 @@
+"""An answer being written: sections in the words of the question, lives, and what it depends on.
+
+Guarantees: every name of a zone is shown through the view it was asked by; no TTL outlives what is known of the
+item; provisional, stale and unconfirmed parts mark the whole. Does not know how the answer was found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from p2pdns.dns.message import RR, Question, Rcode, RRset, Type, rewrite_names
+from p2pdns.dns.name import Name
+from p2pdns.errors import FormatError
+from p2pdns.items.keys import ZoneKey
+from p2pdns.resolver.local import LOCAL_TTL_SECONDS
+from p2pdns.resolver.names import ResolverSettings, View
+from p2pdns.resolver.rebinding import without_risks
+from p2pdns.resolver.steps import Ede, Found, Resolved
+
+TAGS_MAX = 16  # What the link carries; an answer that depends on more is not kept.
+PROVISIONAL_TTL_MAX = 5  # Seconds an answer lives that a look-up still under way may replace.
+STALE_TTL = 30  # RFC 8767 §5
+UNCONFIRMED_TTL_MAX = 30  # The zone is asked for again soon, and until then nobody should rely on it for longer.
+REFUSAL_SECONDS = 30  # A refusal comes of the configuration, and costs nothing to say again.
+TTL_LIMIT = 2**31  # RFC 2181 §8: a TTL with the top bit set means zero.
+CLASS_IN = 1
+
+
+class Draft:
+    """The sections of one answer and the facts about them."""
+
+    def __init__(self, question: Question, settings: ResolverSettings) -> None:
+        self.question = question
+        self.settings = settings
+        self.view = View()
+        self.answer: list[RR] = []
+        self.authority: list[RR] = []
+        self.additional: list[RR] = []
+        self.ede: list[tuple[int, str]] = []
+        self.trace: list[str] = []
+        self.earns_ad = True
+        self._keys: list[ZoneKey] = []
+        self._tags: list[bytes] = []
+        self._left_out = 0
+        self._provisional = self._stale = False
+
+    def note(self, line: str) -> None:
+        """Add a line of plain words to the trace."""
+        self.trace.append(line)
+
+    def depend_on(self, *tags: bytes) -> None:
+        """Mark the answer as untrue once one of these tags is invalidated."""
+        self._tags += [tag for tag in tags if tag not in self._tags]
+
+    def depend_on_zone(self, key: ZoneKey) -> None:
+        """Remember that the zone of a key has a say in the answer."""
+        if key not in self._keys:
+            self._keys.append(key)
+
+    def rely_on(self, found: Found) -> None:
+        """Let the answer be no better than the item it comes from."""
+        self._provisional |= not found.settled
+        self._stale |= not found.fresh
+        self.earns_ad = self.earns_ad and found.settled and found.fresh and not found.unconfirmed
+
+    def add_rrsets(self, section: list[RR], rrsets: Iterable[RRset], found: Found, now: float) -> bool:
+        """Add what a zone says; return whether all of it could be told below the suffix of the question."""
+        left_out = 0
+        for rrset in rrsets:
+            ttl = _remaining_ttl(rrset.ttl, found, now)
+            for rdata in rrset.rdatas:
+                rr = self._presented(RR(rrset.owner, rrset.rtype, CLASS_IN, ttl, rdata))
+                if rr is None:
+                    left_out += 1
+                else:
+                    section.append(rr)
+        self._left_out += left_out
+        return not left_out
+
+    def add_foreign(self, section: list[RR], rrs: Iterable[RR]) -> None:
+        """Add what an upstream says; names of zone keys in it are shown as the client can ask for them."""
+        for rr in rrs:
+            presented = self._presented(replace(rr, ttl=rr.ttl if rr.ttl < TTL_LIMIT else 0))
+            if presented is None:
+                self._left_out += 1
+            else:
+                section.append(presented)
+
+    def _presented(self, rr: RR) -> RR | None:
+        try:
+            owner = self.view.present(rr.owner)
+            # Owners equal to the question become pointers to it, so that the case of a client is echoed by one copy.
+            owner = self.question.name if owner == self.question.name else owner
+            return replace(rr, owner=owner, rdata=rewrite_names(rr.rtype, rr.rdata, self.view.present))
+        except FormatError:
+            return None
+
+    def failed(self, text: str, now: float, *, code: int, rcode: int, seconds: float) -> Resolved:
+        """Return the end without an answer: no part of a chain is told, because its end is unknown."""
+        self.note(text)
+        self.answer, self.authority, self.additional = [], [], []
+        self.ede.append((code, text))
+        expiry = now + seconds
+        return self._resolved(rcode, now, expiry=expiry, stale_until=expiry, failure=True)
+
+    def finished(self, rcode: int, now: float, *, is_ours: bool = False, soa: RR | None = None) -> Resolved:
+        """Return the answer. `soa` goes along where every address had to be withheld."""
+        self._withhold(soa)
+        if self._left_out:
+            self.ede.append((Ede.OTHER, f"{self._left_out} records with names too long to be told are left out"))
+        if self._stale:
+            code = Ede.STALE_NXDOMAIN if rcode == Rcode.NXDOMAIN else Ede.STALE
+            self.ede.append((code, "the publisher has not renewed the zone in time"))
+        if self._provisional:
+            self._cap_ttls(PROVISIONAL_TTL_MAX)
+        expiry = now + self._life(rcode, is_ours)
+        # A provisional answer must not come back as a stale one after the complete look-up has said otherwise.
+        keeps = not self._provisional and rcode != Rcode.REFUSED
+        stale_until = expiry + self.settings.stale_s if keeps else expiry
+        return self._resolved(rcode, now, expiry=expiry, stale_until=stale_until, is_ours=is_ours)
+
+    def _withhold(self, soa: RR | None) -> None:
+        # One stranger in the chain is enough: an alias of his to an address that a trusted zone or an upstream has
+        # leads a page of his just as well.
+        if all(key in self.settings.trusted for key in self._keys):
+            return
+        answer, count = without_risks(self.answer)
+        additional, _ = without_risks(self.additional)
+        if count:
+            self.ede.append((Ede.BLOCKED, f"addresses of private networks in {count} records are withheld"))
+            self.note(f"withheld addresses of private networks in {count} records")
+            if soa is not None and all(rr.rtype in (Type.CNAME, Type.DNAME) for rr in answer):
+                self.authority = [soa]
+        self.answer, self.additional = list(answer), list(additional)
+
+    def _cap_ttls(self, ttl_max: int) -> None:
+        for section in (self.answer, self.authority, self.additional):
+            section[:] = [replace(rr, ttl=min(rr.ttl, ttl_max)) for rr in section]
+
+    def _life(self, rcode: int, is_ours: bool) -> int:
+        if rcode == Rcode.REFUSED:
+            return REFUSAL_SECONDS
+        ttls = [rr.ttl for section in (self.answer, self.authority, self.additional) for rr in section]
+        # RFC 2308 §5: a negative answer without SOA is not kept; unless it is our own, and we know that it is true.
+        return min(ttls, default=LOCAL_TTL_SECONDS if is_ours else 0)
+
+    def _resolved(
+        self,
+        rcode: int,
+        now: float,
+        *,
+        expiry: float,
+        stale_until: float,
+        failure: bool = False,
+        is_ours: bool = False,
+    ) -> Resolved:
+        return Resolved(
+            question=self.question,
+            rcode=rcode,
+            is_authoritative=is_ours,
+            answer=_unique(self.answer),
+            authority=_unique(self.authority),
+            additional=_unique(self.additional),
+            ede=tuple(self.ede),
+            ad_eligible=self.earns_ad and not self._provisional and not failure and not is_ours,
+            provisional=self._provisional and not failure,
+            failure=failure,
+            cacheable=len(self._tags) <= TAGS_MAX,
+            made_at=now,
+            expiry=expiry,
+            stale_until=stale_until,
+            tags=tuple(self._tags[:TAGS_MAX]),
+            trace=tuple(self.trace),
+        )
+
+
+def _unique(rrs: Sequence[RR]) -> tuple[RR, ...]:
+    return tuple(dict.fromkeys(rrs))
+
+
+def _remaining_ttl(ttl: int, found: Found, now: float) -> int:
+    """Return what is left of a TTL, which counts from the last time a complete look-up confirmed the item."""
+    if not found.fresh:
+        return STALE_TTL
+    if found.unconfirmed:
+        return min(ttl, UNCONFIRMED_TTL_MAX)
+    if not found.settled:
+        return min(ttl, PROVISIONAL_TTL_MAX)
+    return max(0, min(ttl, int(ttl - (now - found.confirmed_at))))
+
+
+def owner_at_end(name: Name, rrs: Iterable[RR]) -> Name:
+    """Return the name at the end of the aliases that start at `name`, in whatever order they stand.
+
+    >>> owner_at_end(Name.read("a."), ())
+    Name('a.')
+    """
+    aliases = {rr.owner: rr.rdata for rr in rrs if rr.rtype == Type.CNAME}
+    # Each alias is used once, so a loop ends.
+    while (rdata := aliases.pop(name, None)) is not None:
+        name, _ = Name.parse(rdata)
+    return name

@@ -1,0 +1,83 @@
+"""Zones without a publisher: our suffixes, `alt` and `internal`, and the special-use names of the RFCs.
+
+Guarantees: a negative answer has an SOA of the zone it speaks for. Does not know which names are looked up where;
+`names` decides that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from p2pdns.dns.message import RR, Question, Type
+from p2pdns.dns.name import Name
+
+LOCAL_TTL_SECONDS = 300  # A petname may be added any minute, and a stub's own cache hears of no invalidation.
+CLASS_IN = 1
+
+_LOCALHOST = Name.read("localhost.")
+_NOBODY = Name.read("nobody.invalid.")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalZone:
+    """A zone answered here. With `has_data` its apex has SOA and NS; `covers_all` gives every name below it `data`."""
+
+    apex: Name
+    has_data: bool = True
+    covers_all: bool = False
+    data: tuple[tuple[Name | None, int, bytes], ...] = ()
+
+    def has_owner(self, name: Name) -> bool:
+        """Return whether the name exists: the apex, an owner, or a name above an owner (RFC 8020)."""
+        return name == self.apex or any(owner is not None and owner.is_at_or_below(name) for owner, _, _ in self.data)
+
+    def soa(self) -> RR:
+        """Return the SOA, as resolvers with built-in zones have it (RFC 6303 §3)."""
+        numbers = (1, 3600, 1200, 604_800, LOCAL_TTL_SECONDS)
+        rdata = _LOCALHOST.wire() + _NOBODY.wire() + b"".join(number.to_bytes(4) for number in numbers)
+        return RR(self.apex, Type.SOA, CLASS_IN, LOCAL_TTL_SECONDS, rdata)
+
+    def answer(self, question: Question) -> tuple[RR, ...]:
+        """Return the RRs that answer the question, none where it has none."""
+        rows = [(owner or question.name, rtype, rdata) for owner, rtype, rdata in self.data]
+        if self.has_data:
+            rows += [(self.apex, Type.SOA, self.soa().rdata), (self.apex, Type.NS, _LOCALHOST.wire())]
+        # ANY gets one RRset and no more (RFC 8482).
+        here = [(owner, rtype, rdata) for owner, rtype, rdata in rows if owner == question.name]
+        wanted = here[0][1] if here and question.rtype == Type.ANY else question.rtype
+        return tuple(
+            RR(owner, rtype, CLASS_IN, LOCAL_TTL_SECONDS, rdata) for owner, rtype, rdata in here if rtype == wanted
+        )
+
+
+def _reverse_v4() -> list[str]:
+    blocks = ["10", "168.192", "254.169", "0", "2.0.192", "100.51.198", "113.0.203", "255.255.255.255"]
+    blocks += [f"{second}.172" for second in range(16, 32)]
+    blocks += [f"{second}.100" for second in range(64, 128)]  # RFC 7793
+    return [f"{block}.in-addr.arpa." for block in blocks]
+
+
+def _reverse_v6() -> list[str]:
+    unspecified = ".".join("0" * 32)
+    return [
+        f"{block}.ip6.arpa." for block in (unspecified, "d.f", "8.e.f", "9.e.f", "a.e.f", "b.e.f", "8.b.d.0.1.0.0.2")
+    ]
+
+
+def _special_use() -> dict[Name, LocalZone]:
+    # RFC 6761 (invalid, test, private reverse zones), 7686 (onion), 8375 (home.arpa), 9462 (resolver.arpa), 6303.
+    empty = ["invalid.", "test.", "onion.", "home.arpa.", "resolver.arpa.", *_reverse_v4(), *_reverse_v6()]
+    zones = {Name.read(text): LocalZone(Name.read(text)) for text in empty}
+    loopback = ((None, int(Type.A), bytes([127, 0, 0, 1])), (None, int(Type.AAAA), bytes(15) + b"\x01"))
+    zones[_LOCALHOST] = LocalZone(_LOCALHOST, covers_all=True, data=loopback)
+    for host, apex in (
+        ("1.0.0.127.in-addr.arpa.", "127.in-addr.arpa."),
+        (f"1.{'.'.join('0' * 31)}.ip6.arpa.",) * 2,
+    ):
+        owner, top = Name.read(host), Name.read(apex)
+        zones[top] = LocalZone(top, data=((owner, int(Type.PTR), _LOCALHOST.wire()),))
+    return zones
+
+
+SPECIAL_USE = _special_use()
+"""By apex, the zones that no upstream needs to hear of."""

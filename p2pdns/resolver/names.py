@@ -1,0 +1,266 @@
+"""Whose a name is: a zone's, ours to answer, or the rest of the DNS; and how a zone's names look to who asked.
+
+Guarantees: a name whose last label has the shape of a zone key, one below a suffix of ours or below `alt`, and one
+that a search list made of either is never called someone else's, so nothing of the kind is ever forwarded; what a
+`View` presents ends in the suffix or petname that the question came with. Does not know what a zone holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from p2pdns.dns.message import Rcode
+from p2pdns.dns.name import Name, is_zone_key_label
+from p2pdns.errors import ConfigError, FormatError
+from p2pdns.items.keys import ZoneKey
+from p2pdns.resolver.local import SPECIAL_USE, LocalZone
+
+TAG_BYTES = 8  # As the link carries them; 2⁶⁴ makes an accidental hit, which only costs a cache entry, rare enough.
+DEFAULT_SUFFIXES = ("p2p.alt", "p2pdns.internal")
+STALE_SECONDS_MAX = 86_400.0  # RFC 8767 suggests one to three days.
+PETNAME_CHARACTERS = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_")
+PETNAME_BYTES_MAX = 63
+
+ALT = Name.read("alt.")
+INTERNAL = Name.read("internal.")
+
+
+def _tag(kind: bytes, text: bytes) -> bytes:
+    return hashlib.sha256(kind + b":" + text).digest()[:TAG_BYTES]
+
+
+@lru_cache(maxsize=4096)
+def tag_of_key(key: ZoneKey) -> bytes:
+    """Return the tag of answers that depend on the item of a key."""
+    return _tag(b"key", key.raw)
+
+
+def tag_of_petname(label: bytes) -> bytes:
+    """Return the tag of answers that depend on what a petname stands for, or on its absence."""
+    return _tag(b"petname", label.lower())
+
+
+def tag_of_setting(entry: str) -> bytes:
+    """Return the tag of answers that depend on an entry of the configuration."""
+    return _tag(b"setting", entry.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How names of zones look to who asked: bare, below a suffix, and one zone below a petname.
+
+    A client that routes only `p2p.alt` to us would send a bare zone key to its other resolver.
+    """
+
+    suffix: Name | None = None
+    petname: bytes | None = None
+    key: ZoneKey | None = None
+
+    def present(self, name: Name) -> Name:
+        """Return the name as the client may ask for it; FormatError when that has more than 255 octets."""
+        last = name.last_label
+        if self.suffix is None or last is None or not is_zone_key_label(last):
+            return name
+        if self.petname is not None and last.lower() == str(self.key).encode():
+            name = Name.of(*name.labels[:-1], self.petname)
+        return name.under(self.suffix)
+
+
+@dataclass(frozen=True, slots=True)
+class InZone:
+    """A name of the zone of a key, in the zone's own form, and the view it was asked through."""
+
+    key: ZoneKey
+    name: Name
+    view: View
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """A name we answer ourselves; without a zone it is a name that cannot exist."""
+
+    rcode: Rcode
+    zone: LocalZone | None
+    tags: tuple[bytes, ...]
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A name of the ordinary DNS."""
+
+
+Place = InZone | Here | Elsewhere
+
+
+@dataclass(frozen=True)
+class ResolverSettings:
+    """What the configuration says about names. `trusted` zones may publish addresses of private networks."""
+
+    suffixes: tuple[Name, ...] = tuple(Name.read(text) for text in DEFAULT_SUFFIXES)
+    petnames: Mapping[bytes, ZoneKey] = field(default_factory=dict)
+    trusted: frozenset[ZoneKey] = frozenset()
+    stale_s: float = STALE_SECONDS_MAX
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        suffixes: Iterable[str] = DEFAULT_SUFFIXES,
+        petnames: Mapping[str, str] | None = None,
+        trusted: Iterable[str] = (),
+        stale_s: float = STALE_SECONDS_MAX,
+    ) -> ResolverSettings:
+        """Return the settings that texts of a configuration mean; ConfigError when one of them means nothing."""
+        names = {read_petname(label): _read_key(text, label) for label, text in (petnames or {}).items()}
+        keys = frozenset(_trusted_key(text, names) for text in trusted)
+        return cls(tuple(read_suffix(text) for text in suffixes), names, keys, stale_s)
+
+    def place_of(self, name: Name) -> Place:
+        """Return whose the name is."""
+        last = name.last_label
+        if last is None:
+            return Elsewhere()
+        if is_zone_key_label(last):
+            return _in_zone(name.labels, last, View(), None)
+        suffix = self._suffix_of(name)
+        if suffix is not None:
+            return self._below(suffix, name)
+        if (special := self._special_place(name)) is not None:
+            return special
+        return self._searched(name) or Elsewhere()
+
+    def _suffix_of(self, name: Name) -> Name | None:
+        found = [suffix for suffix in self.suffixes if name.is_at_or_below(suffix)]
+        return max(found, key=lambda suffix: len(suffix.labels), default=None)
+
+    def _below(self, suffix: Name, name: Name) -> Place:
+        zone = LocalZone(suffix, has_data=True)
+        labels = name.relative_to(suffix)
+        tags = (tag_of_setting("suffixes"),)
+        if not labels:
+            return Here(Rcode.NOERROR, zone, tags)
+        last = labels[-1]
+        if is_zone_key_label(last):
+            return _in_zone(labels, last, View(suffix), zone)
+        petname = last.lower()
+        key = self.petnames.get(petname)
+        if key is None:
+            text = f"{_shown(last)} is neither a zone key nor a petname of this resolver"
+            return Here(Rcode.NXDOMAIN, zone, (*tags, tag_of_petname(petname)), text)
+        return InZone(key, Name.of(*labels[:-1], str(key).encode()), View(suffix, petname, key))
+
+    def _special_place(self, name: Name) -> Here | None:
+        """Return the place of a name that no upstream may hear of, or that RFC 6761 and its kin keep at home."""
+        tags = (tag_of_setting("suffixes"),)
+        for top in (ALT, INTERNAL):
+            # RFC 8020: nothing exists below a name that does not exist, so what lies above a suffix must exist.
+            is_above = any(suffix.is_at_or_below(name) for suffix in self.suffixes)
+            if name == top or (is_above and name.is_at_or_below(top)):
+                return Here(Rcode.NOERROR, LocalZone(top, has_data=False), tags)
+        if name.is_at_or_below(ALT):
+            return Here(
+                Rcode.NXDOMAIN, LocalZone(ALT, has_data=False), tags, "names in alt are not in the DNS (RFC 9476)"
+            )
+        for depth in range(len(name.labels)):
+            apex = Name.of(*name.labels[depth:])
+            zone = SPECIAL_USE.get(apex)
+            if zone is not None:
+                exists = zone.covers_all or zone.has_owner(name)
+                return Here(Rcode.NOERROR if exists else Rcode.NXDOMAIN, zone, ())
+        return None
+
+    def _searched(self, name: Name) -> Here | None:
+        """Return the place of a name of ours to which a search list has added something."""
+        for label in name.labels[:-1]:
+            if is_zone_key_label(label) and _key_of(label)[0] is not None:
+                text = f"{_shown(label)} is a zone key: nothing may follow it but {_suffix_text(self.suffixes)}"
+                return Here(Rcode.NXDOMAIN, None, (), text)
+        for depth in range(1, len(name.labels)):
+            head = Name.of(*name.labels[:-depth])
+            # A suffix of one label, such as a made-up "home", is too common a word to claim in other people's names.
+            suffix = next((s for s in self.suffixes if len(s.labels) > 1 and head.is_at_or_below(s)), None)
+            if suffix is not None:
+                return Here(
+                    Rcode.NXDOMAIN, None, (tag_of_setting("suffixes"),), f"nothing may follow the suffix {suffix}"
+                )
+        return None
+
+
+def _in_zone(labels: tuple[bytes, ...], label: bytes, view: View, zone: LocalZone | None) -> Place:
+    key, fault = _key_of(label)
+    if key is None:
+        # No item can ever be signed for it, so this absence is proved without a look-up; and a SERVFAIL would send
+        # the client on to its next resolver, with a name that should not leave.
+        return Here(Rcode.NXDOMAIN, zone, (), f"{_shown(label)} is no zone key: {fault}")
+    return InZone(key, Name.of(*labels[:-1], str(key).encode()), view)
+
+
+def _key_of(label: bytes) -> tuple[ZoneKey | None, str]:
+    try:
+        return ZoneKey.of_label(label), ""
+    except FormatError as error:
+        return None, error.detail or error.reason
+
+
+def key_of_name(name: Name) -> ZoneKey | None:
+    """Return the zone key that a name ends in, if it ends in a valid one."""
+    last = name.last_label
+    return _key_of(last)[0] if last is not None and is_zone_key_label(last) else None
+
+
+def _shown(label: bytes) -> str:
+    return str(Name.of(label)).removesuffix(".")
+
+
+def _suffix_text(suffixes: tuple[Name, ...]) -> str:
+    return " or ".join(str(suffix).removesuffix(".") for suffix in suffixes) or "a final dot"
+
+
+def read_suffix(text: str) -> Name:
+    """Return the suffix that a text of the configuration means."""
+    hint = 'write a suffix such as "p2p.alt"'
+    try:
+        suffix = Name.read(text).folded()
+    except FormatError as error:
+        raise ConfigError(f'suffix "{text}" is not a name: {error}', hint=hint) from None
+    last = suffix.last_label
+    if last is None or is_zone_key_label(last):
+        raise ConfigError(f'suffix "{text}" would stand for all names or for a zone', hint=hint)
+    return suffix
+
+
+def read_petname(text: str) -> bytes:
+    """Return the label that a petname of the configuration means."""
+    label = text.lower().encode("utf-8", "replace")
+    if not 0 < len(label) <= PETNAME_BYTES_MAX or not all(octet in PETNAME_CHARACTERS for octet in label):
+        raise ConfigError(f'"{text}" is not a petname', hint="use 1 to 63 letters, digits, hyphens and underscores")
+    if is_zone_key_label(label):
+        raise ConfigError(f'petname "{text}" looks like a zone key', hint="choose a petname of another length")
+    return label
+
+
+def _read_key(text: str, label: str) -> ZoneKey:
+    try:
+        return ZoneKey.read(text)
+    except FormatError as error:
+        raise ConfigError(
+            f'petname "{label}" stands for "{text}", which is no zone key: {error}',
+            hint="a zone key has 52 characters of z-base-32; `p2pdns pubkey FILE` shows one",
+        ) from None
+
+
+def _trusted_key(text: str, petnames: Mapping[bytes, ZoneKey]) -> ZoneKey:
+    named = petnames.get(text.lower().encode("utf-8", "replace"))
+    if named is not None:
+        return named
+    try:
+        return ZoneKey.read(text)
+    except FormatError as error:
+        raise ConfigError(
+            f'trusted zone "{text}" is neither a petname nor a zone key: {error}',
+            hint="list petnames of [names], or zone keys of 52 characters",
+        ) from None

@@ -1,0 +1,394 @@
+"""One question on its way to an answer: what is asked next, what may be said, what it may cost.
+
+Guarantees: ends within its budget; says nothing negative and crosses no delegation on an item that is not settled;
+says that a name does not exist only where a verified zone or one of our own says so, never because a look-up found
+nothing; forwards no name that is ours. Does not know how items are found, what is cached, or who asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from p2pdns.dns.message import RR, Question, Rcode, RRset, Type, type_text
+from p2pdns.dns.name import Name
+from p2pdns.dns.zone import Kind, Zone, ZoneAnswer
+from p2pdns.errors import FormatError
+from p2pdns.items.keys import ZoneKey
+from p2pdns.resolver.draft import CLASS_IN, Draft, owner_at_end
+from p2pdns.resolver.names import (
+    Elsewhere,
+    Here,
+    InZone,
+    ResolverSettings,
+    key_of_name,
+    tag_of_key,
+    tag_of_petname,
+    tag_of_setting,
+)
+from p2pdns.resolver.steps import (
+    Answered,
+    Ede,
+    Fetch,
+    Forward,
+    Found,
+    ItemOutcome,
+    Missing,
+    NoReply,
+    NotFound,
+    Outcome,
+    Replied,
+    Step,
+    UpstreamOutcome,
+)
+
+STEPS_MAX = 8  # Fetches and forwards of one question; honest chains have two or three.
+COLD_GETS_MAX = 6  # Look-ups that one question may wait for.
+RPCS_MAX = 250  # What all of them together may send; a look-up needs about 20 to 60.
+SECONDS_MAX = 4.0  # Stub resolvers give up after 5.
+FAILURE_SECONDS = 5.0  # RFC 9520 §3.2: how long a failure lives that nobody gave a time for.
+TRANSIENT_FAILURE_SECONDS = 1.0  # RFC 9520's lower bound: the look-up goes on, and may be done a moment later.
+
+# Questions that are no look-up of data: OPT, and TKEY, TSIG, IXFR, AXFR, MAILB, MAILA.
+REFUSED_TYPES = frozenset({41, 249, 250, 251, 252, 253, 254})
+
+_MISSING = {
+    Missing.ABSENT: (Ede.NO_REACHABLE_AUTHORITY, "contacts answered, and none has an item of this key"),
+    Missing.UNREACHABLE: (Ede.NETWORK_ERROR, "no contact of the overlay answered"),
+    Missing.BUDGET: (Ede.NO_REACHABLE_AUTHORITY, "the question has used up the look-ups it may cause"),
+    Missing.DEADLINE: (Ede.NO_REACHABLE_AUTHORITY, "the look-up took longer than the question may"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Delegation:
+    """A cut on the way: where it is, what was asked below it, and the zones that may go on."""
+
+    owner: Name
+    ttl: int
+    found: Found
+    labels: tuple[bytes, ...]
+    candidates: tuple[Name, ...]
+
+
+class Resolution:
+    """A question machine: `next_step` says what it needs, `step_done` takes what came of it, `Answered` ends it."""
+
+    def __init__(self, question: Question, *, settings: ResolverSettings, now: float, deadline: float) -> None:
+        self.question = Question(question.name.folded(), question.rtype, question.rclass)
+        self.deadline = min(deadline, now + SECONDS_MAX)
+        self._settings = settings
+        self._draft = Draft(self.question, settings)
+        self._step: Step | None = None
+        self._name = self._zone_name = self.question.name
+        self._visited: list[Name] = []
+        self._charges: dict[int, int] = {}
+        self._delegation: _Delegation | None = None
+        self._step_count = 0
+
+    @property
+    def trace(self) -> tuple[str, ...]:
+        """What happened so far, in plain words."""
+        return tuple(self._draft.trace)
+
+    @property
+    def rpc_count(self) -> int:
+        """How many RPCs the look-ups that were waited for have sent; each waiting question is charged in full."""
+        return sum(self._charges.values())
+
+    @property
+    def rpcs_left(self) -> int:
+        """How many RPCs the question may still cause."""
+        return max(0, RPCS_MAX - self.rpc_count)
+
+    @property
+    def cold_gets_left(self) -> int:
+        """How many more look-ups the question may wait for."""
+        return max(0, COLD_GETS_MAX - len(self._charges))
+
+    def next_step(self, now: float) -> Step:
+        """Return what the resolution needs now."""
+        if self._step is None:
+            self._draft.note(f"asked for {self.question.name} {type_text(self.question.rtype)}")
+            self._step = self._first(now)
+        return self._step
+
+    def step_done(self, outcome: Outcome, now: float) -> Step:
+        """Take the outcome of the step last returned, and return the next one."""
+        step = self._step
+        if isinstance(step, Fetch):
+            assert isinstance(outcome, Found | NotFound), "a fetch ends with an item or without one"
+            self._step = self._fetched(step, outcome, now)
+        else:
+            assert isinstance(step, Forward), "an answered resolution takes no more"
+            assert isinstance(outcome, Replied | NoReply), "a forward ends with a reply or without one"
+            self._step = self._forwarded(outcome, now)
+        return self._step
+
+    # The way from name to name.
+
+    def _first(self, now: float) -> Step:
+        if self.question.rclass != CLASS_IN or self.question.rtype in REFUSED_TYPES:
+            self._draft.ede.append((Ede.OTHER, "only questions for data of class IN are answered"))
+            return self._finish(Rcode.REFUSED, now)
+        return self._follow(self.question.name, now)
+
+    def _follow(self, name: Name, now: float) -> Step:
+        """Return the step that goes on with a name."""
+        place = self._settings.place_of(name)
+        if isinstance(place, InZone):
+            # A bare name inside a chain keeps the view of the question; one with a suffix of its own brings its own.
+            if place.view.suffix is not None:
+                self._draft.view = place.view
+                self._draft.depend_on(tag_of_setting("suffixes"))
+            if place.view.petname is not None:
+                self._draft.depend_on(tag_of_petname(place.view.petname))
+                self._draft.note(f"the petname {place.view.petname.decode()} stands for {place.key}")
+            # `www.<key>` and `www.<key>.p2p.alt` are one place; a loop through both forms is a loop.
+            return self._enter_zone(place.key, place.name, now)
+        if name in self._visited:
+            return self._fail(f"the aliases of {name} lead back to it", now)
+        self._visited.append(name)
+        self._name = name
+        if isinstance(place, Here):
+            return self._answer_here(place, now)
+        if (failed := self._over_budget(now)) is not None:
+            return failed
+        self._draft.depend_on(tag_of_setting("upstream"))
+        self._draft.note(f"{name} is no name of ours: asking an upstream")
+        return Forward(replace(self.question, name=name))
+
+    def _enter_zone(self, key: ZoneKey, name: Name, now: float) -> Step:
+        if name in self._visited:
+            return self._fail(f"the aliases of {name} lead back to it", now)
+        self._visited.append(name)
+        self._name = self._zone_name = name
+        self._draft.depend_on(tag_of_key(key), tag_of_setting("trusted"))
+        self._draft.depend_on_zone(key)
+        return self._fetch(key, now, settled=False)
+
+    def _fetch(self, key: ZoneKey, now: float, *, settled: bool) -> Step:
+        failed = self._over_budget(now)
+        return Fetch(key, settled) if failed is None else failed
+
+    def _over_budget(self, now: float) -> Step | None:
+        if self._step_count >= STEPS_MAX:
+            return self._fail(f"more than {STEPS_MAX} steps were needed", now)
+        if now >= self.deadline:
+            return self._fail("the time of the question is over", now, seconds=TRANSIENT_FAILURE_SECONDS)
+        self._step_count += 1
+        return None
+
+    # What a zone says.
+
+    def _fetched(self, step: Fetch, outcome: ItemOutcome, now: float) -> Step:
+        if outcome.lookup:
+            self._charges[outcome.lookup] = max(outcome.rpc_count, self._charges.get(outcome.lookup, 0))
+        if isinstance(outcome, NotFound):
+            return self._missing(step.key, outcome, now)
+        self._draft.note(_description(step.key, outcome, now))
+        question = Question(self._zone_name, self.question.rtype, self.question.rclass)
+        said = outcome.zone.answer(question)
+        why = "" if outcome.settled else _unfit_for_provisional(outcome, said, question)
+        if why and step.settled:
+            text = f"the look-up was not complete, which is not enough for {why}"
+            return self._fail(text, now, seconds=TRANSIENT_FAILURE_SECONDS)
+        if why:
+            self._draft.note(f"that is not enough for {why}: waiting for the complete look-up")
+            return self._fetch(step.key, now, settled=True)
+        return self._said(outcome, said, now)
+
+    def _missing(self, key: ZoneKey, outcome: NotFound, now: float) -> Step:
+        code, text = _MISSING[outcome.reason]
+        if self._delegation is not None and len(self._delegation.candidates) > 1:
+            self._draft.note(f"{key}: {text}")
+            self._delegation = replace(self._delegation, candidates=self._delegation.candidates[1:])
+            return self._try_candidate(now)
+        brief = outcome.reason in (Missing.BUDGET, Missing.DEADLINE)
+        seconds = max(TRANSIENT_FAILURE_SECONDS if brief else FAILURE_SECONDS, outcome.retry_at - now)
+        return self._fail(text, now, code=code, seconds=seconds)
+
+    def _said(self, found: Found, said: ZoneAnswer, now: float) -> Step:
+        """Return what follows from an answer of a zone that may be relied upon."""
+        if not self._tell_delegation(now):
+            return self._fail("the name below a delegation is too long to be told", now)
+        self._draft.rely_on(found)
+        if said.kind is Kind.DELEGATED_AWAY:
+            return self._fail(said.reason, now)
+        if said.rcode == Rcode.SERVFAIL:
+            return self._fail(said.reason, now)
+        if said.kind not in (Kind.ALIAS, Kind.DELEGATED):
+            return self._conclude(found, said, now)
+        # The alias at a cut is told once it is known which of several zones goes on.
+        chain = said.answer if said.kind is Kind.ALIAS else said.answer[:-1]
+        if not self._draft.add_rrsets(self._draft.answer, chain, found, now):
+            return self._fail("a name of the chain is too long to be told", now)
+        if said.kind is Kind.DELEGATED:
+            return self._delegated(found, said, now)
+        assert said.target is not None, "an alias has a target"
+        self._draft.note(f"an alias leads to {said.target}")
+        return self._follow(said.target, now)
+
+    def _conclude(self, found: Found, said: ZoneAnswer, now: float) -> Step:
+        draft = self._draft
+        before = len(draft.answer)
+        draft.add_rrsets(draft.answer, said.answer, found, now)
+        if said.answer and len(draft.answer) == before:
+            return self._fail("every record of the answer has a name that is too long to be told", now)
+        draft.add_rrsets(draft.authority, said.authority, found, now)
+        draft.add_rrsets(draft.additional, said.additional, found, now)
+        draft.note(f"the zone says {said.kind.value}")
+        soa: list[RR] = []
+        draft.add_rrsets(soa, (_negative_soa(found.zone),), found, now)
+        return self._finish(said.rcode, now, soa=soa[0] if soa else None)
+
+    # Delegations to keys.
+
+    def _delegated(self, found: Found, said: ZoneAnswer, now: float) -> Step:
+        candidates = tuple(name for name in said.delegates if key_of_name(name) is not None)
+        if not candidates:
+            return self._fail("delegated to labels that are no zone keys", now)
+        assert said.target is not None, "a delegation has a target"
+        alias = said.answer[-1]
+        labels = said.target.relative_to(said.delegates[0])
+        self._delegation = _Delegation(alias.owner, alias.ttl, found, labels, candidates)
+        return self._try_candidate(now)
+
+    def _try_candidate(self, now: float) -> Step:
+        """Return the step to the zone of the first candidate left."""
+        assert self._delegation is not None, "there is a cut"
+        apex = self._delegation.candidates[0]
+        key = key_of_name(apex)
+        assert key is not None, "candidates end in zone keys"
+        try:
+            target = Name.of(*self._delegation.labels).under(apex)
+        except FormatError:
+            return self._fail("the name below a delegation is too long", now)
+        self._draft.note(f"delegated to {key}: going on with {target}")
+        return self._enter_zone(key, target, now)
+
+    def _tell_delegation(self, now: float) -> bool:
+        """Add the alias across the cut to the zone that had an item; return whether it could be told."""
+        delegation, self._delegation = self._delegation, None
+        if delegation is None:
+            return True
+        alias = RRset(delegation.owner, Type.CNAME, delegation.ttl, (self._zone_name.wire(),))
+        return self._draft.add_rrsets(self._draft.answer, (alias,), delegation.found, now)
+
+    # What an upstream says.
+
+    def _forwarded(self, outcome: UpstreamOutcome, now: float) -> Step:
+        if isinstance(outcome, NoReply):
+            return self._no_reply(outcome, now)
+        draft, reply = self._draft, outcome.message
+        draft.earns_ad = draft.earns_ad and outcome.ad
+        draft.ede += outcome.ede
+        if reply.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN, Rcode.YXDOMAIN):
+            return self._fail(f"the upstream replied with rcode {int(reply.rcode)}", now, code=Ede.OTHER)
+        answer = self._of_others(reply.answer)
+        draft.add_foreign(draft.answer, answer)
+        target = owner_at_end(self._name, answer) if self.question.rtype != Type.CNAME else self._name
+        if not isinstance(self._settings.place_of(target), Elsewhere):
+            # What lies behind an alias into an overlay name only we can say.
+            draft.note(f"an alias of the upstream leads to {target}")
+            return self._follow(target, now)
+        draft.add_foreign(draft.authority, self._of_others(reply.authority))
+        draft.add_foreign(draft.additional, self._of_others(reply.additional))
+        draft.note(f"the upstream replied with {len(answer)} records")
+        return self._finish(reply.rcode, now)
+
+    def _of_others(self, rrs: Sequence[RR]) -> list[RR]:
+        """Return the RRs an upstream may speak for: nothing of its own hop, and none whose owner is a name of ours."""
+        data = [rr for rr in rrs if rr.rtype not in REFUSED_TYPES and rr.rclass == CLASS_IN]
+        theirs = [rr for rr in data if isinstance(self._settings.place_of(rr.owner), Elsewhere)]
+        if len(theirs) < len(data):
+            self._draft.note(f"dropped {len(data) - len(theirs)} records in which the upstream spoke for names of ours")
+        return theirs
+
+    def _no_reply(self, outcome: NoReply, now: float) -> Step:
+        if outcome.is_refusal and len(self._visited) > 1:
+            # The question itself is one of ours, so it is not refused: its answer cannot be had.
+            return self._fail(outcome.text, now, code=Ede.NOT_AUTHORITATIVE)
+        if outcome.is_refusal:
+            self._draft.note(outcome.text)
+            self._draft.ede.append((Ede.NOT_AUTHORITATIVE, outcome.text))
+            return self._finish(Rcode.REFUSED, now)
+        if outcome.is_remembered:
+            self._draft.ede.append((Ede.CACHED_ERROR, ""))
+        seconds = max(TRANSIENT_FAILURE_SECONDS, outcome.retry_at - now)
+        return self._fail(outcome.text, now, code=Ede.NETWORK_ERROR, seconds=seconds)
+
+    # The ends.
+
+    def _answer_here(self, place: Here, now: float) -> Step:
+        draft = self._draft
+        draft.earns_ad = False
+        draft.depend_on(*place.tags)
+        if place.zone is not None:
+            said = place.zone.answer(Question(self._name, self.question.rtype, CLASS_IN))
+            draft.answer += said
+            draft.authority += () if said else (place.zone.soa(),)
+        if place.text:
+            draft.ede.append((Ede.OTHER, place.text))
+        draft.note(place.text or f"{self._name} is answered here")
+        return self._finish(place.rcode, now, is_ours=len(self._visited) == 1)
+
+    def _finish(self, rcode: int, now: float, *, is_ours: bool = False, soa: RR | None = None) -> Step:
+        resolved = self._draft.finished(rcode, now, is_ours=is_ours, soa=soa)
+        return Answered(replace(resolved, rpc_count=self.rpc_count))
+
+    def _fail(
+        self,
+        text: str,
+        now: float,
+        *,
+        code: int = Ede.NO_REACHABLE_AUTHORITY,
+        seconds: float = FAILURE_SECONDS,
+    ) -> Step:
+        resolved = self._draft.failed(text, now, code=code, rcode=Rcode.SERVFAIL, seconds=seconds)
+        return Answered(replace(resolved, rpc_count=self.rpc_count))
+
+
+def _unfit_for_provisional(found: Found, said: ZoneAnswer, question: Question) -> str:
+    """Return what in an answer an item that is not settled cannot carry; empty where it can.
+
+    An older item that somebody keeps alive must not make names disappear or change hands.
+    """
+    if said.kind in (Kind.DELEGATED, Kind.DELEGATED_AWAY):
+        return "a delegation"
+    if not found.zone.rrsets:
+        return "an empty zone"
+    if found.previous is not None:
+        before = found.previous.answer(question).kind
+        if before in (Kind.DELEGATED, Kind.DELEGATED_AWAY):
+            return "the end of a delegation"
+    if said.kind is Kind.NODATA:
+        aliases = [RR(s.owner, s.rtype, CLASS_IN, s.ttl, s.rdatas[0]) for s in said.answer]
+        owner = owner_at_end(question.name, aliases)
+        # A browser asks for A and AAAA at once: without this every first visit would wait for a complete look-up.
+        return "" if _has_data_at(found, owner) else "an absence"
+    return "" if said.kind in (Kind.ANSWER, Kind.ALIAS) else "an absence"
+
+
+def _negative_soa(zone: Zone) -> RRset:
+    """Return the SOA as a negative answer has it (RFC 2308 §3)."""
+    minimum = int.from_bytes(zone.soa.rdatas[0][-4:])
+    return replace(zone.soa, ttl=min(zone.soa.ttl, minimum))
+
+
+def _has_data_at(found: Found, owner: Name) -> bool:
+    """Return whether the item itself has records at a name, and no cut there."""
+    types = [rtype for at, rtype in found.zone.rrsets if at == owner]
+    return bool(types) and (Type.NS not in types or owner == found.zone.apex)
+
+
+def _description(key: ZoneKey, found: Found, now: float) -> str:
+    state = "settled" if found.settled else "provisional"
+    if found.unconfirmed:
+        state += ", not confirmed again"
+    elif found.settled:
+        state += f", confirmed {max(0.0, now - found.confirmed_at):.0f} s ago"
+    if not found.fresh:
+        state += ", past its expiry"
+    how = f"look-up {found.lookup}, {found.rpc_count} RPCs so far" if found.lookup else "no look-up needed"
+    return f"item of {key}: seq {found.item.seq}, {state} ({how})"

@@ -1,0 +1,145 @@
+"""The words between a resolution and its driver: what it asks for, what it is told, what comes out.
+
+Guarantees: values only, frozen. Does not know who makes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+
+from p2pdns.dns.message import RR, Message, Question
+from p2pdns.dns.zone import Zone
+from p2pdns.items.item import MutableItem
+from p2pdns.items.keys import ZoneKey
+
+
+class Ede(IntEnum):
+    """The extended errors (RFC 8914) that a resolution gives."""
+
+    OTHER = 0
+    STALE = 3
+    CACHED_ERROR = 13
+    BLOCKED = 15
+    STALE_NXDOMAIN = 19
+    NOT_AUTHORITATIVE = 20
+    NO_REACHABLE_AUTHORITY = 22
+    NETWORK_ERROR = 23
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Find the item of a key; `settled` asks for the outcome of a complete look-up."""
+
+    key: ZoneKey
+    settled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Ask an ordinary resolver."""
+
+    question: Question
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The end of a resolution."""
+
+    answer: Resolved
+
+
+Step = Fetch | Forward | Answered
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An item of the key asked for, and what is known of it.
+
+    `settled`: a negative answer and a delegation may rest on it. `confirmed_at`: when a complete look-up last said
+    that it is the newest. `unconfirmed`: that is too long ago, and the attempt to say it again came to nothing.
+    `fresh`: the publisher still stands behind it. `previous`: an older zone of this key that was settled, while
+    this one is not. `lookup` numbers the look-up that was waited for (0: none), which has sent `rpc_count` so far.
+    """
+
+    item: MutableItem
+    zone: Zone
+    settled: bool
+    confirmed_at: float
+    fresh: bool
+    unconfirmed: bool = False
+    previous: Zone | None = None
+    lookup: int = 0
+    rpc_count: int = 0
+
+
+class Missing(Enum):
+    """Why no item came of a fetch."""
+
+    ABSENT = "absent"  # Contacts answered, and none had it.
+    UNREACHABLE = "unreachable"  # No contact answered.
+    BUDGET = "budget"  # The question may not spend what a look-up costs.
+    DEADLINE = "deadline"  # The question's time was over first.
+
+
+@dataclass(frozen=True, slots=True)
+class NotFound:
+    """No valid item; before `retry_at` another look-up will not be made."""
+
+    reason: Missing
+    retry_at: float = 0.0
+    lookup: int = 0
+    rpc_count: int = 0
+
+
+ItemOutcome = Found | NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Replied:
+    """What an upstream replied; `ad` only where the configuration trusts its validation."""
+
+    message: Message
+    ad: bool = False
+    ede: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NoReply:
+    """No upstream replied, or none is configured (`is_refusal`)."""
+
+    text: str
+    is_refusal: bool = False
+    is_remembered: bool = False
+    retry_at: float = 0.0
+
+
+UpstreamOutcome = Replied | NoReply
+Outcome = ItemOutcome | UpstreamOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """An answer in the words of the question: sections, life, and what it depends on.
+
+    TTLs count from `made_at`; the answer is good until `expiry`, and may be shown as stale until `stale_until`.
+    `tags` is empty and `cacheable` false where it depends on more things than a tag list may name.
+    """
+
+    question: Question
+    rcode: int
+    is_authoritative: bool
+    answer: tuple[RR, ...]
+    authority: tuple[RR, ...]
+    additional: tuple[RR, ...]
+    ede: tuple[tuple[int, str], ...]
+    ad_eligible: bool
+    provisional: bool
+    failure: bool
+    cacheable: bool
+    made_at: float
+    expiry: float
+    stale_until: float
+    tags: tuple[bytes, ...]
+    trace: tuple[str, ...]
+    rpc_count: int = 0
