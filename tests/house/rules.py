@@ -33,7 +33,9 @@ LADDER: tuple[tuple[str, ...], ...] = (
     ("resolver", "config", "link", "sockets"),
     ("front", "engine"),
     ("daemon",),
-    ("cli", "sim", "__main__"),
+    ("sim",),
+    ("cli",),
+    ("__main__",),
 )
 
 # Rooms that may use less than their row allows.
