@@ -1,0 +1,174 @@
+"""Responses: what a client gets back."""
+
+from __future__ import annotations
+
+import dns.flags
+import dns.message
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pdns.front.compose import EDE_BYTES_MAX, STALE_TTL_S, compose_answer, compose_told
+from p2pdns.front.gate import Asked, Passed
+from p2pdns.link import Answer
+from tests.front_messages import UDP_SIZE, answer, ede_codes, gate, opt, query
+
+
+def asked_by(data: bytes, *, stream: bool = False) -> Asked:
+    """Return what the gate makes of a query that passes."""
+    door = gate()
+    verdict = door.verdict(data, door.access.client(("127.0.0.1", 4000), is_stream=stream), 0.0)
+    assert isinstance(verdict, Passed)
+    return verdict.asked
+
+
+def response(
+    data: bytes, kept: Answer, now: float = 0.0, *, stale: bool = False, trusted: bool = True, stream: bool = False
+) -> bytes:
+    """Return the response to a query from a kept answer."""
+    return compose_answer(
+        asked_by(data, stream=stream), kept, now, is_stale=stale, is_trusted=trusted, udp_size=UDP_SIZE
+    )
+
+
+def parsed(wire: bytes) -> dns.message.Message:
+    """Return a response as dnspython reads it."""
+    return dns.message.from_wire(wire)
+
+
+@given(st.integers(0, 65535), st.booleans(), st.booleans(), st.booleans(), st.booleans())
+def test_id_rd_cd_and_do_are_repeated_and_ra_is_set(number: int, rd: bool, cd: bool, do: bool, edns: bool) -> None:
+    flags = 0x100 * rd | 0x10 * cd
+    reply = parsed(response(query(number=number, flags=flags, records=[opt(do=do)] if edns else []), answer()))
+    assert reply.id == number
+    assert bool(reply.flags & dns.flags.RD) == rd
+    assert bool(reply.flags & dns.flags.CD) == cd
+    assert reply.flags & dns.flags.RA
+    assert reply.flags & dns.flags.QR
+    assert (reply.edns >= 0) == edns
+    assert bool(reply.ednsflags & dns.flags.DO) == (do and edns)
+
+
+def test_the_z_bit_of_a_query_is_not_repeated() -> None:
+    assert not response(query(flags=0x0140), answer())[3] & 0x40
+
+
+def test_the_case_of_the_question_is_echoed_in_question_and_owners() -> None:
+    reply = parsed(response(query("wWw.eXaMpLe"), answer()))
+    assert reply.question[0].name.to_text() == "wWw.eXaMpLe."
+    assert reply.answer[0].name.to_text() == "wWw.eXaMpLe."
+
+
+@given(st.integers(0, 1000), st.floats(0, 2000))
+def test_ttls_count_down_and_stop_at_nothing(ttl: int, age: float) -> None:
+    reply = parsed(response(query(), answer(ttl=ttl, made_at=500.0), 500.0 + age))
+    assert reply.answer[0].ttl == max(0, ttl - int(age))
+
+
+def test_every_record_counts_down_by_itself() -> None:
+    kept = answer(rdatas=[bytes(4), b"\x01" * 4])
+    message = bytearray(kept.message)
+    message[kept.ttl_offsets[1] : kept.ttl_offsets[1] + 4] = (40).to_bytes(4, "big")
+    other = answer()
+    both = Answer(0, bytes(message), kept.ttl_offsets, 0.0, 300.0, 300.0)
+    wire = response(query(), both, 25.0)
+    assert [int.from_bytes(wire[at : at + 4], "big") for at in kept.ttl_offsets] == [275, 15]
+    assert other.ttl_offsets == kept.ttl_offsets[:1]
+
+
+def test_a_stale_answer_has_a_ttl_of_30_and_says_so() -> None:
+    wire = response(query(records=[opt()]), answer(ttl=60), 1000.0, stale=True)
+    assert parsed(wire).answer[0].ttl == STALE_TTL_S
+    assert ede_codes(wire) == [3]
+
+
+@pytest.mark.parametrize(
+    ("flags", "do", "eligible", "trusted", "stale", "provisional", "expected"),
+    [
+        (0x120, False, True, True, False, False, True),
+        (0x100, True, True, True, False, False, True),
+        (0x100, False, True, True, False, False, False),
+        (0x120, True, False, True, False, False, False),
+        (0x120, True, True, False, False, False, False),
+        (0x120, True, True, True, True, False, False),
+        (0x120, True, True, True, False, True, False),
+    ],
+    ids=["AD asked", "DO asked", "not asked", "not earned", "stranger", "stale", "provisional"],
+)
+def test_ad_is_given_where_it_was_asked_for_earned_and_can_be_trusted(
+    flags: int, do: bool, eligible: bool, trusted: bool, stale: bool, provisional: bool, expected: bool
+) -> None:
+    kept = answer(ad_eligible=eligible, provisional=provisional)
+    wire = response(query(flags=flags, records=[opt(do=do)]), kept, stale=stale, trusted=trusted)
+    assert bool(wire[3] & 0x20) == expected
+
+
+def test_no_query_without_opt_gets_one() -> None:
+    wire = response(query(), answer(ede=((22, "why"),)))
+    assert parsed(wire).edns == -1
+    assert wire[10:12] == b"\x00\x00"
+
+
+def test_ede_comes_with_its_text() -> None:
+    reply = parsed(response(query(records=[opt()]), answer(ede=((22, "no contact had it"),))))
+    assert [option.to_text() for option in reply.extended_errors()] == [
+        "EDE 22 (No Reachable Authority): no contact had it"
+    ]
+
+
+def test_long_explanations_are_reduced_to_their_codes() -> None:
+    told = tuple((22, "x" * 250) for _ in range(3))
+    wire = response(query(records=[opt()]), answer(ede=told))
+    assert ede_codes(wire) == [22, 22, 22]
+    assert len(wire) < EDE_BYTES_MAX
+
+
+def test_our_own_udp_size_is_told() -> None:
+    assert parsed(response(query(records=[opt(4096)]), answer())).payload == UDP_SIZE
+
+
+@given(st.integers(0, 120), st.sampled_from([None, 0, 512, 700, 1232, 4096]), st.booleans(), st.integers(0, 3))
+def test_no_response_is_larger_than_the_client_takes(count: int, size: int | None, stream: bool, told: int) -> None:
+    data = query(records=[] if size is None else [opt(size, do=True)])
+    kept = answer(rdatas=[bytes([i]) * 4 for i in range(count)], ede=((22, "y" * 90),) * told)
+    wire = response(data, kept, stream=stream)
+    limit = 65_535 if stream else 512 if size is None else min(max(size, 512), UDP_SIZE)
+    assert len(wire) <= limit
+    reply = parsed(wire)
+    assert reply.question[0].name.to_text() == "www.example."
+    assert (reply.edns >= 0) == (size is not None)
+    if reply.flags & dns.flags.TC:
+        assert not reply.answer
+        assert len(kept.message) + 11 + 6 * told > limit or len(kept.message) > limit
+    else:
+        assert sum(len(rrset) for rrset in reply.answer) == count
+
+
+def test_an_answer_too_large_for_udp_is_whole_over_tcp() -> None:
+    kept = answer(rdatas=[bytes([i]) * 4 for i in range(100)])
+    assert parsed(response(query(), kept)).flags & dns.flags.TC
+    whole = parsed(response(query(), kept, stream=True))
+    assert not whole.flags & dns.flags.TC
+    assert len(whole.answer[0]) == 100
+
+
+def test_aa_and_rcode_of_the_engine_are_kept() -> None:
+    reply = parsed(response(query(), answer(rdatas=(), rcode=3)))
+    assert reply.rcode() == 3
+    assert reply.flags & dns.flags.AA
+
+
+def test_badvers_is_told_in_the_opt() -> None:
+    door = gate()
+    verdict = door.verdict(query(records=[opt(version=3)]), door.access.client(("127.0.0.1", 9), is_stream=False), 0.0)
+    assert not isinstance(verdict, Passed)
+    reply = parsed(compose_told(verdict.asked, verdict.rcode, udp_size=UDP_SIZE))  # type: ignore[union-attr]
+    assert (reply.rcode(), reply.edns) == (16, 0)
+
+
+def test_a_told_error_repeats_the_question_and_the_flags() -> None:
+    asked = asked_by(query("WWW.example", flags=0x0110))
+    reply = parsed(compose_told(asked, 2, udp_size=UDP_SIZE))
+    assert reply.question[0].name.to_text() == "WWW.example."
+    assert reply.flags & (dns.flags.RD | dns.flags.CD) == dns.flags.RD | dns.flags.CD
+    assert reply.rcode() == 2

@@ -1,0 +1,267 @@
+"""The gate: what is dropped, what is told, what passes."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import dns.message
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pdns.front.compose import compose_told
+from p2pdns.front.gate import (
+    BADVERS,
+    FORMERR,
+    NOERROR,
+    NOTIMP,
+    REFUSALS_PER_PREFIX_S,
+    REFUSALS_PER_S,
+    REFUSED,
+    Client,
+    Dropped,
+    Gate,
+    Passed,
+    Told,
+    Verdict,
+)
+from p2pdns.link import ClientClass
+from tests.front_messages import UDP_SIZE, gate, opt, query, question
+
+COOKIE = b"\x00\x0a\x00\x08" + b"clientco"
+FUZZ_COUNT = 100_000
+FUZZ_SECONDS_MAX = 100.0  # Ten times what it takes.
+
+
+def judged(data: bytes, *, stream: bool = False, judge: Gate | None = None, now: float = 0.0) -> Verdict:
+    """Return the verdict on a message from loopback."""
+    door = judge or gate()
+    return door.verdict(data, door.access.client(("127.0.0.1", 4000), is_stream=stream), now)
+
+
+def passed(data: bytes, *, stream: bool = False) -> Passed:
+    """Return the verdict on a message that must pass."""
+    verdict = judged(data, stream=stream)
+    assert isinstance(verdict, Passed), verdict
+    return verdict
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "short"),
+        (query()[:11], "short"),
+        (query(flags=0x8100), "response"),
+        (query(flags=0x8580, records=[opt()]), "response"),
+        (query(flags=0xA000), "response"),
+    ],
+    ids=["nothing", "11 bytes", "QR", "QR with OPT", "QR with another opcode"],
+)
+def test_what_is_no_query_gets_silence(data: bytes, reason: str) -> None:
+    assert judged(data) == Dropped(reason)
+    assert judged(data, stream=True) == Dropped(reason)
+
+
+@pytest.mark.parametrize(
+    ("data", "rcode", "reason"),
+    [
+        (query(flags=0x0800), NOTIMP, "opcode"),
+        (query(flags=0x2000), NOTIMP, "opcode"),
+        (query(flags=0x7800, questions=[]), NOTIMP, "opcode"),
+        (query(flags=0x2000) + b"\xff" * 40, NOTIMP, "opcode"),
+        (query(questions=[question("a"), question("b")]), FORMERR, "questions"),
+        (query(questions=[]), FORMERR, "questions"),
+        (query(questions=[], records=[opt()]), FORMERR, "questions"),
+        (query(questions=[], records=[opt(options=COOKIE)]), NOERROR, "cookie-only"),
+        (query(questions=[b"\xc0\x0c\x00\x01\x00\x01"]), FORMERR, "question-label"),
+        (query(questions=[b"\x03www\x00\x00\x01"]), FORMERR, "question-cut"),
+        (query(questions=[(b"\x3f" + b"a" * 63) * 4 + b"\x00\x00\x01\x00\x01"]), FORMERR, "question-name"),
+        (query(records=[opt(), opt()]), FORMERR, "opt"),
+        (query(records=[b"\x01a" + opt()]), FORMERR, "opt"),
+        (query(records=[opt()], counts=(1, 0, 0)), FORMERR, "opt"),
+        (query(records=[opt(version=1)]), BADVERS, "edns-version"),
+        (query(records=[opt(options=b"\x00\x0a\x00\x07" + b"1234567")]), FORMERR, "cookie-size"),
+        (query(records=[opt(options=b"\x00\x0a\x00\x0c" + b"123456789012")]), FORMERR, "cookie-size"),
+        (query(records=[opt(options=b"\x00\x0a\x00\x29" + b"1" * 41)]), FORMERR, "cookie-size"),
+        (query(records=[opt(options=b"\x00\x0a\x00\x09" + b"12345678")]), FORMERR, "option-cut"),
+        (query(records=[opt(options=b"\x00\x0a\x00")]), FORMERR, "option-cut"),
+        (query(counts=(0, 0, 1)), FORMERR, "record-name"),
+        (query(records=[b"\x00\x00\x29"]), FORMERR, "record-cut"),
+        (query(records=[opt()[:-1] + b"\x01"]), FORMERR, "record-cut"),
+        (query(records=[b"\xc0\x0c" + bytes(10)], counts=(1, 0, 0)), FORMERR, "records"),
+        (query(records=[b"\xc0\x0c" + bytes(10)], counts=(0, 1, 0)), FORMERR, "records"),
+        (query(rtype=252), REFUSED, "transfer"),
+        (query(rtype=251, records=[b"\xc0\x0c" + bytes(10)], counts=(0, 1, 0)), REFUSED, "transfer"),
+        (query(rtype=41), FORMERR, "type"),
+        (query(rtype=0), FORMERR, "type"),
+        (query(rtype=128), FORMERR, "type"),
+        (query(rtype=249), REFUSED, "type"),
+        (query(rtype=250), REFUSED, "type"),
+        (query(rtype=254), REFUSED, "type"),
+        (query(rclass=255), REFUSED, "class"),
+        (query(rclass=4), REFUSED, "class"),
+        (query("example", 16, rclass=3), REFUSED, "chaos"),
+    ],
+)
+def test_what_cannot_be_looked_up_is_told_so(data: bytes, rcode: int, reason: str) -> None:
+    for stream in (False, True):
+        verdict = judged(data, stream=stream)
+        assert isinstance(verdict, Told), verdict
+        assert (verdict.rcode, verdict.reason) == (rcode, reason)
+
+
+@pytest.mark.parametrize("rtype", [1, 28, 65, 255, 257, 1000, 65280, 65535])
+def test_unknown_types_and_any_pass(rtype: int) -> None:
+    passed(query(rtype=rtype))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        query(flags=0x0040),
+        query(flags=0x0130),
+        query(records=[opt(options=b"\xfd\xe9\x00\x03abc" + COOKIE)]),
+        query(records=[b"\x00\x00\xfa\x00\xff\x00\x00\x00\x00\x00\x00"]),
+        query() + b"trailing bytes",
+        query(questions=[b"\x00\x00\x02\x00\x01"]),
+    ],
+    ids=["Z bit", "AD and CD", "unknown option", "TSIG", "tail", "the root"],
+)
+def test_what_is_odd_and_sane_passes(data: bytes) -> None:
+    passed(data)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [(0, 512), (511, 512), (512, 512), (1000, 1000), (1232, 1232), (4096, 1232), (65535, 1232)]
+)
+def test_the_size_of_a_client_is_clamped(size: int, expected: int) -> None:
+    assert passed(query(records=[opt(size)])).asked.size_max == expected
+    assert passed(query(records=[opt(size)]), stream=True).asked.size_max == 65_535
+
+
+def test_without_opt_a_datagram_has_512_bytes() -> None:
+    assert passed(query()).asked.size_max == 512
+
+
+def test_equal_questions_share_a_key_whatever_their_case_and_id() -> None:
+    key = passed(query("www.example", 65)).asked.key
+    assert passed(query("wWw.EXAMPLE", 65, number=7)).asked.key == key
+    assert passed(query("www.example", 97)).asked.key != key
+
+
+def test_rd_do_and_cd_part_keys_and_ad_does_not() -> None:
+    keys = {
+        passed(query(flags=flags, records=[opt(do=do)])).asked.key
+        for flags in (0, 0x100, 0x10, 0x110)
+        for do in (False, True)
+    }
+    assert len(keys) == 8
+    assert passed(query(flags=0x120)).asked.key == passed(query(flags=0x100)).asked.key
+
+
+@pytest.mark.parametrize("name", ["version.bind", "VERSION.BIND", "version.server", "id.server", "hostname.bind"])
+def test_chaos_questions_get_a_polite_text(name: str) -> None:
+    verdict = judged(query(name, 16, rclass=3))
+    assert isinstance(verdict, Told)
+    assert verdict.rcode == NOERROR
+    reply = dns.message.from_wire(compose_told(verdict.asked, 0, texts=verdict.texts, udp_size=UDP_SIZE))
+    assert "p2pdns" in str(reply.answer[0][0])
+
+
+def test_a_chaos_question_of_another_type_is_empty() -> None:
+    verdict = judged(query("version.bind", 1, rclass=3))
+    assert isinstance(verdict, Told)
+    assert (verdict.rcode, verdict.texts) == (NOERROR, ())
+
+
+@pytest.mark.parametrize("port", [0, 7, 13, 17, 19, 37])
+def test_a_datagram_from_a_service_that_echoes_gets_silence(port: int) -> None:
+    door = gate()
+    client = door.access.client(("127.0.0.1", port), is_stream=False)
+    assert door.verdict(query(), client, 0.0) == Dropped("echoing-port")
+    assert isinstance(door.verdict(query(), door.access.client(("127.0.0.1", port), is_stream=True), 0.0), Passed)
+
+
+def stranger(door: Gate, host: str = "203.0.113.9", *, stream: bool = False) -> Client:
+    """Return a client that the access list does not know."""
+    return door.access.client((host, 5353), is_stream=stream)
+
+
+def test_a_client_outside_the_access_list_is_refused_with_ede_18() -> None:
+    door = gate()
+    verdict = door.verdict(query(records=[opt()]), stranger(door), 0.0)
+    assert isinstance(verdict, Told)
+    assert (verdict.rcode, [code for code, _ in verdict.ede]) == (REFUSED, [18])
+
+
+def test_malformed_queries_of_strangers_are_refused_like_the_others() -> None:
+    door = gate()
+    verdict = door.verdict(query(flags=0x2000), stranger(door), 0.0)
+    assert isinstance(verdict, Told)
+    assert verdict.rcode == REFUSED
+
+
+def test_refusals_over_udp_are_rationed_a_prefix_and_in_all() -> None:
+    door = gate()
+    told = [door.verdict(query(), stranger(door), 0.0) for _ in range(1000)]
+    assert sum(isinstance(verdict, Told) for verdict in told) == REFUSALS_PER_PREFIX_S
+    spread = [door.verdict(query(), stranger(door, f"203.{i >> 8}.{i & 255}.9"), 0.0) for i in range(3000)]
+    assert sum(isinstance(verdict, Told) for verdict in spread) <= REFUSALS_PER_S
+    later = door.verdict(query(), stranger(door), 10.0)
+    assert isinstance(later, Told)
+
+
+def test_refusals_over_tcp_are_not_rationed() -> None:
+    door = gate()
+    assert all(isinstance(door.verdict(query(), stranger(door, stream=True), 0.0), Told) for _ in range(100))
+
+
+def test_classes_of_clients() -> None:
+    access = gate(allow=["127.0.0.0/8", "10.0.0.0/8"], listed=["192.0.2.1/32"]).access
+    kinds = {
+        host: access.client((host, 9), is_stream=False) for host in ("127.0.0.1", "10.1.1.1", "192.0.2.1", "192.0.2.2")
+    }
+    assert [c.client_class for c in kinds.values()] == [
+        ClientClass.LOOPBACK,
+        ClientClass.OTHER,
+        ClientClass.LISTED,
+        ClientClass.OTHER,
+    ]
+    assert [c.is_allowed for c in kinds.values()] == [True, True, True, False]
+    assert access.client(("::ffff:127.0.0.1", 9), is_stream=False).is_allowed
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_end_in_a_verdict(data: bytes) -> None:
+    for stream in (False, True):
+        assert isinstance(judged(data, stream=stream), Dropped | Told | Passed)
+
+
+def test_a_hundred_thousand_mutated_queries_end_in_verdicts_and_small_replies() -> None:
+    chance = random.Random(1035)
+    door = gate()
+    client = door.access.client(("127.0.0.1", 4000), is_stream=False)
+    seeds = [
+        query(),
+        query("a.b.c.d.e.example", 28, records=[opt(do=True, options=COOKIE)]),
+        query("version.bind", 16, rclass=3),
+        query(questions=[], records=[opt(options=COOKIE)]),
+        query(records=[opt(), b"\xc0\x0c" + bytes(10)]),
+    ]
+    started = time.monotonic()
+    for _ in range(FUZZ_COUNT):
+        data = bytearray(chance.choice(seeds))
+        for _ in range(chance.randint(1, 4)):
+            data[chance.randrange(len(data))] = chance.choice((0, 1, 0x29, 0x3F, 0xC0, 0xFF, chance.randrange(256)))
+        if chance.random() < 0.2:
+            del data[chance.randrange(len(data)) :]
+        verdict = door.verdict(bytes(data), client, 0.0)
+        if isinstance(verdict, Told):
+            reply = compose_told(verdict.asked, verdict.rcode, ede=verdict.ede, texts=verdict.texts, udp_size=UDP_SIZE)
+            assert reply[:2] == data[:2]
+            assert reply[2] & 0x80
+            assert len(reply) <= verdict.asked.size_max
+    assert time.monotonic() - started < FUZZ_SECONDS_MAX
+    assert sum(door.counters.values()) == FUZZ_COUNT
+    assert len(door.counters) > 10
