@@ -31,7 +31,7 @@ KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 SEED_BYTES = 32  # RFC 8032 derives scalar and prefix from it.
 TEXT_CHARACTERS = 52  # 256 bits in characters of 5; the last one holds a single bit of the key.
-KEYS_REMEMBERED_MAX = 4096  # Checked keys kept; a point costs about 100 µs to check and 200 bytes to remember.
+KEYS_REMEMBERED_MAX = 4096  # Checked keys kept, 200 bytes each; checking a point costs as much as a signature.
 KEY_FILE_BYTES_MAX = 65_536  # A PKCS#8 file takes about 300; anything of this size is another file.
 
 P = 2**255 - 19

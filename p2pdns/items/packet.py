@@ -51,20 +51,21 @@ def zone_of(item: MutableItem) -> Zone:
 
 
 def compose_packet(
-    rrsets: Iterable[RRset],
+    content: Zone | Iterable[RRset],
     apex: Name,
     *,
     size_bytes_max: int = VALUE_BYTES_WRITE_DEFAULT,
     path: str = "zone",
 ) -> bytes:
     """Return the value of the item that says these RRsets; `path` is only for the error."""
-    ordered = _in_order(rrsets)
+    ordered = _in_order(content)
     size = _size_of(ordered, apex, size_bytes_max)
     if size.over_bytes:
         raise _too_large(size, path)
     value = _compose(ordered)
     # The reader's own rules decide, so that nothing is signed that every reader would leave out.
-    dropped = Zone.verified(apex, value, 0).dropped
+    dropped = dict(Zone.verified(apex, value, 0).dropped)
+    dropped.pop("duplicate", None)  # Said twice, read once: nothing is lost.
     if dropped:
         reasons = ", ".join(f"{count} × {reason}" for reason, count in sorted(dropped.items()))
         raise ZoneFileError(
@@ -75,13 +76,17 @@ def compose_packet(
     return value
 
 
-def size_of(rrsets: Iterable[RRset], apex: Name, *, size_bytes_max: int = VALUE_BYTES_WRITE_DEFAULT) -> PacketSize:
+def size_of(
+    content: Zone | Iterable[RRset], apex: Name, *, size_bytes_max: int = VALUE_BYTES_WRITE_DEFAULT
+) -> PacketSize:
     """Return how many bytes the RRsets take in an item, and the largest of them."""
-    return _size_of(_in_order(rrsets), apex, size_bytes_max)
+    return _size_of(_in_order(content), apex, size_bytes_max)
 
 
-def _in_order(rrsets: Iterable[RRset]) -> list[RRset]:
+def _in_order(content: Zone | Iterable[RRset]) -> list[RRset]:
     """Return the RRsets in canonical order, RDATA too: publishing a zone again gives the same value."""
+    # A zone keeps the SOA that was made for it apart, so a made SOA is never published.
+    rrsets = content.rrsets.values() if isinstance(content, Zone) else content
     ordered = sorted(rrsets, key=lambda rrset: (rrset.owner.canonical_key(), rrset.rtype))
     return [replace(rrset, rdatas=tuple(sorted(rrset.rdatas))) for rrset in ordered]
 
