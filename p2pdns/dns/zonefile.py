@@ -177,10 +177,10 @@ def _explained(text: str, line: str = "") -> tuple[str, str | None]:
         return "$INCLUDE is off", "put the lines of the other file here, or allow it with --include"
     if "class is not zone's class" in text:
         return "a class other than IN", "a zone has class IN only; remove the class"
-    words = text if text[1:2].isupper() else text[:1].lower() + text[1:]
-    if words in ("", "text input is malformed"):
+    words = (text if text[1:2].isupper() else text[:1].lower() + text[1:]).rstrip(".")
+    if words in ("", "text input is malformed", "DNS message is malformed"):
         return f'cannot read "{line}"' if line else "cannot read this line", "a line is: OWNER [TTL] TYPE DATA"
-    return words.rstrip("."), None
+    return words, None
 
 
 def _refuse_what_clashes(apex: Name, entries: Iterable[_Entry]) -> None:
@@ -193,10 +193,10 @@ def _refuse_what_clashes(apex: Name, entries: Iterable[_Entry]) -> None:
         group = by_owner[owner]
         if blocker is not None and owner.is_at_or_below(blocker.record.owner):
             word = "delegation" if blocker.record.rtype == Type.NS else "DNAME"
+            upper = _relative_text(blocker.record.owner, apex)
             raise _clash(
                 group[0],
-                f"{_relative_text(owner, apex)} is hidden by the {word} of {_relative_text(blocker.record.owner, apex)} "
-                f"in line {blocker.line}",
+                f"{_relative_text(owner, apex)} is hidden by the {word} of {upper} in line {blocker.line}",
                 "move the record out of that subtree, or remove one of the two",
             )
         _refuse_at_owner(apex, group)
