@@ -64,6 +64,9 @@ class Network:
         return f"{_text(self.version, self.first)}/{self.bits}"
 
 
+_MAPPED = Network(6, 0xFFFF << 32, 96)  # IPv4-mapped: what a dual-stack socket shows of an IPv4 client.
+
+
 def read_network(text: str) -> Network:
     """Return the block that a text such as `10.0.0.0/8`, `fd00::/8` or `192.0.2.1` names."""
     hint = 'write a block such as "192.168.0.0/16" or "fd00::/8", or a single address'
@@ -76,7 +79,11 @@ def read_network(text: str) -> Network:
     except ValueError:
         # A set host bit is a typing mistake more often than not, and the two readings allow different clients.
         raise ConfigError(f'"{text}" has host bits set', hint=f'did you mean "{loose}"?') from None
-    return Network(loose.version, int(loose.network_address), loose.prefixlen)
+    network = Network(loose.version, int(loose.network_address), loose.prefixlen)
+    if _MAPPED._covers(network.version, network.first) and network.bits >= _MAPPED.bits:
+        # Hosts are matched as the IPv4 addresses they are, so such a block is written as one of those.
+        return Network(4, network.first & 0xFFFFFFFF, network.bits - _MAPPED.bits)
+    return network
 
 
 def in_any(host: str, networks: Iterable[Network]) -> bool:
@@ -139,7 +146,6 @@ TABLE_V6 = _table(
         ("::/0", AddressClass.UNUSABLE),
     ]
 )
-_MAPPED = read_network("::ffff:0.0.0.0/96")
 _NAT64 = read_network("64:ff9b::/96")
 _SIX_TO_FOUR = read_network("2002::/16")
 _THIS_NETWORK = read_network("0.0.0.0/8")
