@@ -1,0 +1,73 @@
+# make demo      a network of eight nodes on this machine, names published and looked up in it; ONCE=1 ends after that
+# make check     style, types, and the rules of the house
+# make test      every test
+# make mutants   one-line sabotages, each of which a test must notice
+# make bench     the figures of the closing notes
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Compiled modules go where `rm -rf .venv` takes them away, so that nothing here leaves a file in the sources.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# A command that the tests run, and the Debian package it comes in.
+TOOLS := dig=bind9-dnsutils nsd=nsd
+
+.PHONY: demo check test mutants bench tools
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.installed
+	@$(BIN)/p2pdns demo $(if $(ONCE),--once)
+
+check: $(VENV)/.installed-dev | tools
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict p2pdns tests
+	$(BIN)/python -m pytest -q tests/house
+
+test: $(VENV)/.installed-dev | tools
+	$(BIN)/python -m pytest -q
+
+mutants: $(VENV)/.installed-dev | tools
+	$(BIN)/python -m tests.mutants.run
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python bench/lookup.py
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo 'p2pdns: error: $(PYTHON) is older than 3.11' >&2; \
+	         echo 'p2pdns: hint: make PYTHON=python3.12 $(MAKECMDGOALS)' >&2; exit 2; }
+	@echo 'p2pdns: making $(VENV)' >&2
+	@$(PYTHON) -m venv $(VENV) >/dev/null \
+	    || { rm -rf $(VENV); echo 'p2pdns: error: $(PYTHON) cannot make a virtual environment' >&2; \
+	         echo 'p2pdns: hint: apt-get install python3-venv' >&2; exit 2; }
+
+# Every download is checked against the hashes of the lock file. The package itself is only linked, and what the
+# build leaves beside it is of no use afterwards.
+$(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
+	@echo 'p2pdns: installing into $(VENV)' >&2
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps -e .
+	@rm -rf p2pdns.egg-info build
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# Servers that come with a tool must not start by themselves on the machine of whoever runs the tests.
+tools:
+	@missing=; PATH="$$PATH:/usr/sbin:/sbin"; \
+	for tool in $(TOOLS); do command -v "$${tool%%=*}" >/dev/null || missing="$$missing $${tool#*=}"; done; \
+	[ -z "$$missing" ] && exit 0; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+	    echo "p2pdns: error: the tests need$$missing" >&2; \
+	    echo "p2pdns: hint: sudo apt-get install$$missing" >&2; exit 2; \
+	fi; \
+	case "$$missing" in *nsd*) if [ -d /run/systemd/system ]; then systemctl mask --quiet nsd.service; fi;; esac; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	apt-get -o DPkg::Lock::Timeout=300 update -qq && \
+	apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends $$missing >/dev/null

@@ -1,0 +1,124 @@
+"""The DNS clients of the demo: `dig` where it is installed, else dnspython; both give the same kind of reply.
+
+Guarantees: the client is a program that knows nothing of p2pdns and speaks to its port only. Does not know what a reply
+should say.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from typing import Protocol
+
+from p2pdns.addresses import Address
+from p2pdns.cli import dnsclient
+from p2pdns.cli.dnsclient import ExtendedError, Record, Reply
+from p2pdns.config import write_address
+from p2pdns.errors import Unavailable
+
+DIG_SECONDS_MAX = 15.0
+
+_HEADER = re.compile(r"^;; ->>HEADER<<- opcode: \w+, status: (\w+), id: \d+$", re.MULTILINE)
+_FLAGS = re.compile(r"^;; flags: ([a-z ]*);", re.MULTILINE)
+_QUESTION = re.compile(r"^;(\S+)\s+IN\s+(\S+)$", re.MULTILINE)
+_RECORD = re.compile(r"^([^;\s]\S*)\s+(\d+)\s+IN\s+(\S+)\s+(.*)$", re.MULTILINE)
+_EDE = re.compile(r"^; EDE: (\d+)(?: \(([^)]*)\))?(?:: \((.*)\))?$", re.MULTILINE)
+_TIME = re.compile(r"^;; Query time: (\d+) (usec|msec)$", re.MULTILINE)
+
+
+class Client(Protocol):
+    """Something that asks a DNS server."""
+
+    @property
+    def name(self) -> str:
+        """Its name and version."""
+
+    def ask(self, name: str, rtype: str, *, transport: str, udp_size_bytes: int) -> Reply:
+        """Return the reply over `udp` or `tcp`, truncated ones as they are."""
+
+
+@dataclass(frozen=True)
+class PythonClient:
+    """dnspython."""
+
+    server: Address
+    name: str = "dnspython (dig is not installed)"
+
+    def ask(self, name: str, rtype: str, *, transport: str, udp_size_bytes: int) -> Reply:
+        """Return the reply."""
+        return dnsclient.ask(name, rtype, self.server, transport=transport, udp_size_bytes=udp_size_bytes)
+
+
+@dataclass(frozen=True)
+class DigClient:
+    """The `dig` of BIND."""
+
+    server: Address
+    program: str
+    name: str
+
+    def ask(self, name: str, rtype: str, *, transport: str, udp_size_bytes: int) -> Reply:
+        """Return the reply that dig prints."""
+        host, port = self.server
+        # -r: no ~/.digrc; -u: microseconds; +ignore: a truncated reply is what we want to see.
+        command = [
+            self.program,
+            "-r",
+            "-u",
+            f"@{host}",
+            "-p",
+            str(port),
+            "+tries=1",
+            "+time=10",
+            "+ignore",
+            "+nocookie",
+        ]
+        command += [f"+bufsize={udp_size_bytes}", "+tcp" if transport == "tcp" else "+notcp", name, rtype]
+        try:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DIG_SECONDS_MAX, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise Unavailable(f"no answer within {DIG_SECONDS_MAX:g} s", place="dig") from None
+        return read_dig(done.stdout, server=write_address(self.server), transport=transport)
+
+
+def _section(text: str, name: str) -> tuple[Record, ...]:
+    match = re.search(rf"^;; {name} SECTION:\n((?:.+\n)*)", text, re.MULTILINE)
+    if match is None:
+        return ()
+    return tuple(Record(owner, int(ttl), rtype, data) for owner, ttl, rtype, data in _RECORD.findall(match[1]))
+
+
+def read_dig(text: str, *, server: str, transport: str) -> Reply:
+    """Return the reply that dig's output shows; Unavailable when it shows none."""
+    header, flags, question, took = (pattern.search(text) for pattern in (_HEADER, _FLAGS, _QUESTION, _TIME))
+    if header is None or flags is None or question is None or took is None:
+        words = [line for line in text.splitlines() if line.startswith(";;")]
+        raise Unavailable(words[-1].lstrip("; ") if words else "dig printed nothing", place=server)
+    errors = [ExtendedError(int(code), meaning, words) for code, meaning, words in _EDE.findall(text)]
+    return Reply(
+        name=question[1],
+        type=question[2],
+        server=server,
+        transport=transport,
+        rcode=header[1],
+        flags=tuple(flags[1].split()),
+        answer=_section(text, "ANSWER"),
+        authority=_section(text, "AUTHORITY"),
+        extended_errors=tuple(errors),
+        ms=int(took[1]) / (1000 if took[2] == "usec" else 1),
+    )
+
+
+def client_for(server: Address) -> Client:
+    """Return dig where it is installed and works, else dnspython."""
+    program = shutil.which("dig")
+    if program is not None:
+        done = subprocess.run([program, "-v"], capture_output=True, text=True, check=False)
+        version = re.search(r"DiG ([0-9.]+)", done.stdout + done.stderr)
+        if done.returncode == 0 and version is not None:
+            return DigClient(server, program, f"dig {version[1]}")
+    return PythonClient(server)

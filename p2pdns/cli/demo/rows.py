@@ -1,0 +1,144 @@
+"""The rows of the demo's table: what is asked, and what the answer must be.
+
+Each group asks a zone of its own, so that its first row is cold: nothing of that zone has been seen by the node that
+answers. Guarantees: a row is right only if code, sections and spelling are what it says. Does not know how to ask.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from p2pdns.cli.dnsclient import UDP_SIZE_BYTES, Record, Reply
+
+NOBODY = "nobody"
+"""The zone of a key that has published nothing."""
+
+ANY = "…"
+KEY_CHARACTERS_SHOWN = 6  # Enough to tell a handful of keys apart; the list of keys has them whole.
+ANSWER_CHARACTERS_SHOWN = 60
+NO_REACHABLE_AUTHORITY = 22  # RFC 8914
+
+
+@dataclass(frozen=True)
+class Row:
+    """One look-up and what is expected of it. `{key}` stands for the key of the zone."""
+
+    what: str
+    zone: str
+    owner: str
+    type: str
+    answer: tuple[str, ...] = ()
+    rcode: str = "NOERROR"
+    suffix: str = ""
+    transport: str = "udp"
+    udp_size_bytes: int = UDP_SIZE_BYTES
+    has_soa: bool = False
+    is_truncated: bool = False
+    is_mixed_case: bool = False
+
+    def name(self, key: str) -> str:
+        """Return the name to ask for."""
+        name = ".".join(part for part in (self.owner, key, self.suffix) if part) + "."
+        return mixed_case(name) if self.is_mixed_case else name
+
+
+ROWS = (
+    Row("address", "example", "www", "A", ("A 192.0.2.80",)),
+    Row("IPv6 address", "example", "www", "AAAA", ("AAAA 2001:db8::80",)),
+    Row("letter case kept", "example", "www", "A", ("A 192.0.2.80",), is_mixed_case=True),
+    Row("over TCP", "example", "", "A", ("A 192.0.2.80",), transport="tcp"),
+    Row("mail servers", "mail", "", "MX", ("MX 10 mail.{key}.", "MX 20 backup.{key}.")),
+    Row("text", "mail", "", "TXT", ("TXT v=spf1 mx -all",)),
+    Row("service", "mail", "_imaps._tcp", "SRV", ("SRV 0 1 993 mail.{key}.",)),
+    Row("no such type", "mail", "mail", "MX", has_soa=True),
+    Row("no such name", "mail", "pop", "A", rcode="NXDOMAIN", has_soa=True),
+    Row(
+        "HTTPS binding",
+        "web",
+        "",
+        "HTTPS",
+        ("HTTPS 1 . alpn=h2,h3 ipv4hint=198.51.100.10 ipv6hint=2001:db8:10::1",),
+    ),
+    Row("alias", "web", "blog", "A", ("CNAME www.{key}.", "CNAME {key}.", "A 198.51.100.10")),
+    Row("wildcard", "wildcard", "anna.users", "A", ("A 203.0.113.7",)),
+    Row("over 512 bytes", "large", "key1._domainkey", "TXT", udp_size_bytes=512, is_truncated=True),
+    Row("… then TCP", "large", "key1._domainkey", "TXT", ("TXT v=DKIM1; k=rsa; p=MIICIjAN…AwEAAQ==",), transport="tcp"),
+    Row("below p2p.alt", "office", "", "MX", ("MX 10 mail.{key}.p2p.alt.",), suffix="p2p.alt"),
+    Row("never published", NOBODY, "www", "A", rcode="SERVFAIL"),
+)
+
+
+def mixed_case(name: str) -> str:
+    """Return the name with every second letter in the other case.
+
+    >>> mixed_case("www.example.")
+    'wWw.ExAmPlE.'
+    """
+    return "".join(c.upper() if index % 2 else c.lower() for index, c in enumerate(name))
+
+
+def _plain(text: str) -> str:
+    # Whether a text is shown in one string or several, and a parameter in quotes, is the client's taste.
+    return re.sub(r'[" ]', "", text).lower()
+
+
+def _is_like(expected: str, found: str) -> bool:
+    pattern = ".*".join(re.escape(_plain(part)) for part in expected.split(ANY))
+    return re.fullmatch(pattern, _plain(found)) is not None
+
+
+def problems(row: Row, key: str, reply: Reply) -> Iterator[str]:
+    """Yield what is wrong with a reply; nothing when it is as expected."""
+    if reply.rcode != row.rcode:
+        yield f"{reply.rcode}, expected {row.rcode}"
+    if reply.name != row.name(key):
+        yield f"the question came back as {reply.name}"
+    if reply.is_truncated != row.is_truncated:
+        yield "truncated" if reply.is_truncated else "not truncated"
+    if reply.answer and reply.answer[0].owner != row.name(key):
+        yield f"the answer is at {reply.answer[0].owner}"
+    if not row.is_truncated:
+        expected = [text.replace("{key}", key) for text in row.answer]
+        found = [f"{record.type} {record.data}" for record in reply.answer]
+        # The order within one RRset means nothing, that of a chain is fixed by its owners.
+        if len(expected) != len(found) or not all(any(_is_like(e, f) for f in found) for e in expected):
+            yield f"answer {found or 'empty'}, expected {expected or 'empty'}"
+    if row.has_soa != any(record.type == "SOA" for record in reply.authority):
+        yield "no SOA" if row.has_soa else "an SOA beside an answer"
+    if row.rcode == "SERVFAIL" and not any(
+        error.code == NO_REACHABLE_AUTHORITY and error.text for error in reply.extended_errors
+    ):
+        yield f"no EDE {NO_REACHABLE_AUTHORITY} with a text"
+
+
+def short(text: str, keys: Mapping[str, str]) -> str:
+    """Return the text with every key cut to its first characters, in the spelling it has there."""
+    for key in keys.values():
+        text = re.sub(re.escape(key), lambda match: match[0][:KEY_CHARACTERS_SHOWN] + ANY, text, flags=re.IGNORECASE)
+    return text
+
+
+def shown(reply: Reply, keys: Mapping[str, str]) -> str:
+    """Return what a reply says in one cell: its data, or why there is none."""
+    if reply.is_truncated:
+        return "TC: ask again over TCP"
+    if reply.answer:
+        parts = [_record_shown(record) for record in reply.answer]
+        if len({record.owner.lower() for record in reply.answer}) > 1:
+            parts = [
+                f"{record.type} {part}" if record.type == "CNAME" else part
+                for record, part in zip(reply.answer, parts, strict=True)
+            ]
+        text = (" → " if len({record.type for record in reply.answer}) > 1 else ", ").join(parts)
+    elif reply.extended_errors:
+        text = str(reply.extended_errors[0])
+    else:
+        text = ", ".join(f"SOA {_record_shown(record)}" for record in reply.authority)
+    text = short(text, keys)
+    return text if len(text) <= ANSWER_CHARACTERS_SHOWN else text[: ANSWER_CHARACTERS_SHOWN - 1] + ANY
+
+
+def _record_shown(record: Record) -> str:
+    return record.data

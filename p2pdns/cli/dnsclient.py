@@ -1,0 +1,190 @@
+"""A DNS client: one question to one server, and the whole reply as plain values (the door to dnspython for cli).
+
+Guarantees: a reply that is not to the question asked is never returned; no answer in time, a closed port and a
+broken reply are `Unavailable` with the server's address. Does not know zone keys: to this client we are a DNS
+server like any other.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import dns.edns
+import dns.exception
+import dns.flags
+import dns.message
+import dns.name
+import dns.query
+import dns.rcode
+import dns.rdataclass
+import dns.rdatatype
+import dns.rrset
+
+from p2pdns.addresses import Address
+from p2pdns.config import write_address
+from p2pdns.errors import Unavailable, UsageError
+
+ANSWER_TIMEOUT_S = 6.0  # A resolver may take 4 s before it gives up; its word should arrive before ours.
+UDP_SIZE_BYTES = 1232  # The size that no path fragments (DNS flag day 2020).
+
+
+@dataclass(frozen=True)
+class Record:
+    """One RR in text form."""
+
+    owner: str
+    ttl: int
+    type: str
+    data: str
+
+    def __str__(self) -> str:
+        """Return the record as a zone file would have it."""
+        return f"{self.owner} {self.ttl} IN {self.type} {self.data}"
+
+
+@dataclass(frozen=True)
+class ExtendedError:
+    """An extended DNS error (RFC 8914): why the answer is what it is."""
+
+    code: int
+    meaning: str
+    text: str
+
+    def __str__(self) -> str:
+        """Return code, meaning and text in one line."""
+        head = f"EDE {self.code} ({self.meaning})"
+        return f"{head}: {self.text}" if self.text else head
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a server said, and how long it took."""
+
+    name: str
+    type: str
+    server: str
+    transport: str
+    rcode: str
+    flags: tuple[str, ...]
+    answer: tuple[Record, ...]
+    authority: tuple[Record, ...]
+    extended_errors: tuple[ExtendedError, ...]
+    ms: float
+
+    @property
+    def is_truncated(self) -> bool:
+        """Return whether the server had more to say than fits."""
+        return "tc" in self.flags
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the reply as JSON values."""
+        return asdict(self)
+
+
+def read_type(text: str) -> str:
+    """Return the name of a record type as it is written, for `aaaa`, `AAAA` or `TYPE28`."""
+    try:
+        return dns.rdatatype.to_text(dns.rdatatype.from_text(text))
+    except (dns.rdatatype.UnknownRdatatype, ValueError):
+        hint = "a type is a word as AAAA or TXT, or TYPE and a number"
+        raise UsageError("not a record type", place=f'"{text}"', hint=hint) from None
+
+
+def _read_name(text: str) -> dns.name.Name:
+    try:
+        return dns.name.from_text(text)
+    except dns.exception.DNSException as trouble:
+        raise UsageError(f"not a name: {str(trouble).rstrip('.').lower()}", place=f'"{text}"') from None
+    except UnicodeError:
+        raise UsageError("not a name", place=f'"{text}"') from None
+
+
+def _records(section: list[dns.rrset.RRset]) -> tuple[Record, ...]:
+    return tuple(
+        Record(rrset.name.to_text(), rrset.ttl, dns.rdatatype.to_text(rrset.rdtype), rdata.to_text())
+        for rrset in section
+        for rdata in rrset
+    )
+
+
+def meaning_of(code: int) -> str:
+    """Return the words that RFC 8914 has for an extended error.
+
+    >>> meaning_of(22)
+    'no reachable authority'
+    """
+    try:
+        return dns.edns.EDECode(code).name.replace("_", " ").lower()
+    except ValueError:
+        return "unknown"
+
+
+def _extended_errors(reply: dns.message.Message) -> tuple[ExtendedError, ...]:
+    return tuple(
+        ExtendedError(int(option.code), meaning_of(option.code), option.text or "")
+        for option in reply.options
+        if isinstance(option, dns.edns.EDEOption)
+    )
+
+
+def _exchange_udp(query: dns.message.Message, server: Address) -> dns.message.Message:
+    family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
+    # A connected socket hears at once that nobody listens; an unconnected one would wait until the end.
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        sock.connect(server)
+        return dns.query.udp(
+            query, server[0], port=server[1], timeout=ANSWER_TIMEOUT_S, sock=sock, ignore_unexpected=True
+        )
+
+
+def _exchange_tcp(query: dns.message.Message, server: Address) -> dns.message.Message:
+    return dns.query.tcp(query, server[0], port=server[1], timeout=ANSWER_TIMEOUT_S)
+
+
+def ask(
+    name: str,
+    rtype: str,
+    server: Address,
+    *,
+    transport: str = "auto",
+    udp_size_bytes: int = UDP_SIZE_BYTES,
+) -> Reply:
+    """Return the server's reply. `auto` is UDP, and TCP when that was truncated; `udp` and `tcp` stay what they are."""
+    query = dns.message.make_query(
+        _read_name(name), read_type(rtype), use_edns=0, payload=udp_size_bytes, flags=dns.flags.RD | dns.flags.AD
+    )
+    place = write_address(server)
+    used = "tcp" if transport == "tcp" else "udp"
+    began = time.perf_counter()
+    try:
+        reply = _exchange_tcp(query, server) if used == "tcp" else _exchange_udp(query, server)
+        if transport == "auto" and reply.flags & dns.flags.TC:
+            used = "tcp"
+            reply = _exchange_tcp(query, server)
+    except dns.exception.Timeout:
+        raise Unavailable(f"no answer within {ANSWER_TIMEOUT_S:g} s", place=place) from None
+    except ConnectionRefusedError:
+        hint = 'start a daemon with "p2pdns serve", or name its address with @ADDR:PORT'
+        raise Unavailable("nobody listens there", place=place, hint=hint) from None
+    except OSError as trouble:
+        raise Unavailable((trouble.strerror or str(trouble)).lower(), place=place) from None
+    except (dns.exception.DNSException, EOFError) as trouble:
+        raise Unavailable(f"not a DNS reply to the question ({type(trouble).__name__})", place=place) from None
+    elapsed_ms = (time.perf_counter() - began) * 1000
+    question = reply.question[0] if reply.question else query.question[0]
+    return Reply(
+        name=question.name.to_text(),
+        type=dns.rdatatype.to_text(question.rdtype),
+        server=place,
+        transport=used,
+        rcode=dns.rcode.to_text(reply.rcode()),
+        flags=tuple(dns.flags.to_text(reply.flags).lower().split()),
+        answer=_records(reply.answer),
+        authority=_records(reply.authority),
+        extended_errors=_extended_errors(reply),
+        ms=elapsed_ms,
+    )

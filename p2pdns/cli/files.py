@@ -1,0 +1,147 @@
+"""The files a person names on the command line: zone files, key files, item files.
+
+Guarantees: a file that is not there is an error with the nearest name that is; a file that is written new never
+replaces another; a secret key is neither read from a file that others can read nor written into one. Does not
+know what the files say.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from p2pdns.cli import ui
+from p2pdns.errors import KeyFileError, P2pdnsError, Unavailable, UsageError
+from p2pdns.items.keys import KEY_FILE_BYTES_MAX, SecretKey, needs_passphrase
+
+STANDARD_INPUT = "-"
+FILE_BYTES_MAX = 16 * 1024 * 1024  # A zone of that size fits no overlay; a device file would never end.
+PASSPHRASE_BYTES_MAX = 1024  # What cryptography's PKCS#8 writer takes.
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+passphrase_file_option: Callable[[Callable[..., object]], Callable[..., object]] = click.option(
+    "--passphrase-file", metavar="FILE", help="Read the passphrase of the key from the first line of FILE."
+)
+
+
+def quoted(path: str) -> str:
+    """Return a path as errors show it."""
+    return f'"{path}"'
+
+
+def nearest_file(path: str) -> str | None:
+    """Return the path beside a missing one whose name is most like it, or None."""
+    folder = os.path.dirname(path)
+    try:
+        names = sorted(os.listdir(folder or "."))
+    except OSError:
+        return None
+    near = difflib.get_close_matches(os.path.basename(path), names, n=1)
+    return os.path.join(folder, near[0]) if near else None
+
+
+def file_trouble(path: str, trouble: OSError) -> P2pdnsError:
+    """Return the error for a file that the system refuses, with the nearest name where it is missing."""
+    if isinstance(trouble, FileNotFoundError):
+        near = nearest_file(path)
+        return Unavailable("no such file", place=quoted(path), hint=f'did you mean "{near}"?' if near else None)
+    return Unavailable((trouble.strerror or str(trouble)).lower(), place=quoted(path))
+
+
+def read_bytes(path: str, size_max: int = FILE_BYTES_MAX) -> bytes:
+    """Return what is in the file; `-` is standard input."""
+    try:
+        if path == STANDARD_INPUT:
+            data = sys.stdin.buffer.read(size_max + 1)
+        else:
+            with open(path, "rb") as file:
+                data = file.read(size_max + 1)
+    except OSError as trouble:
+        raise file_trouble(path, trouble) from None
+    if len(data) > size_max:
+        raise Unavailable(f"more than {size_max} bytes, too large for what it should be", place=quoted(path))
+    return data
+
+
+def read_text(path: str) -> str:
+    """Return what is in the text file."""
+    data = read_bytes(path)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as trouble:
+        line = data.count(b"\n", 0, trouble.start) + 1
+        raise Unavailable("not a text file (UTF-8)", place=f"{path}:{line}") from None
+
+
+def write_new(path: str, data: bytes, *, mode: int, place_hint: str) -> None:
+    """Write a file that does not exist yet, whole or not at all."""
+    # O_EXCL also refuses a symbolic link somebody laid there.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        descriptor = os.open(path, flags, mode)
+    except FileExistsError:
+        raise KeyFileError("the file exists and is not overwritten", place=quoted(path), hint=place_hint) from None
+    except FileNotFoundError:
+        raise Unavailable("no such folder", place=quoted(os.path.dirname(path) or ".")) from None
+    except OSError as trouble:
+        raise file_trouble(path, trouble) from None
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException as trouble:
+        Path(path).unlink(missing_ok=True)
+        if isinstance(trouble, OSError):
+            raise file_trouble(path, trouble) from None
+        raise
+
+
+def read_passphrase_file(path: str) -> bytes:
+    """Return the first line of the file, without its end."""
+    line = read_bytes(path, PASSPHRASE_BYTES_MAX + 2).split(b"\n", 1)[0].removesuffix(b"\r")
+    if not line:
+        raise KeyFileError(
+            "the first line is empty, a passphrase is expected there",
+            place=quoted(path),
+            hint="leave --passphrase-file out for a key without a passphrase",
+        )
+    if len(line) > PASSPHRASE_BYTES_MAX:
+        raise KeyFileError(f"the passphrase is longer than {PASSPHRASE_BYTES_MAX} bytes", place=quoted(path))
+    return line
+
+
+def _refuse_if_others_may_read(path: str) -> None:
+    try:
+        found = os.stat(path)
+    except OSError as trouble:
+        raise file_trouble(path, trouble) from None
+    # A pipe made by the shell has a mode too, which says nothing about who can read it.
+    if stat.S_ISREG(found.st_mode) and found.st_mode & _OTHERS:
+        raise KeyFileError(
+            f"other users may open this key file (mode {stat.S_IMODE(found.st_mode):04o})",
+            place=quoted(path),
+            hint=f"chmod 600 {path}",
+        )
+
+
+def read_secret_key(path: str, passphrase_file: str | None) -> SecretKey:
+    """Return the key of a key file, asking for its passphrase where it needs one and a person is there."""
+    if path == STANDARD_INPUT and passphrase_file == STANDARD_INPUT:
+        raise UsageError("standard input can be the key or the passphrase, not both")
+    if path != STANDARD_INPUT:
+        _refuse_if_others_may_read(path)
+    pem = read_bytes(path, KEY_FILE_BYTES_MAX)
+    passphrase = None
+    if needs_passphrase(pem):
+        if passphrase_file is not None:
+            passphrase = read_passphrase_file(passphrase_file)
+        elif ui.is_interactive():
+            passphrase = ui.ask_passphrase(quoted(path))
+    return SecretKey.read(pem, passphrase, quoted(path))

@@ -1,0 +1,175 @@
+"""`inspect`: what a key has published, from the overlay or from an item file, and whether it holds.
+
+Guarantees: what is shown has been verified; an item file is exactly the signed thing, so that anyone can check it
+again. Does not know whether a newer item exists beyond the look-up it made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from p2pdns.cli import files, settings, ui
+from p2pdns.clock import unix_now
+from p2pdns.config import Config
+from p2pdns.dns import zonefile
+from p2pdns.engine.control import ControlClient
+from p2pdns.errors import FormatError, StrangerError, Unavailable, UsageError
+from p2pdns.items.item import VALUE_BYTES_READ_MAX, MutableItem
+from p2pdns.items.keys import KEY_BYTES, SIGNATURE_BYTES, TEXT_CHARACTERS, ZoneKey
+from p2pdns.items.packet import zone_of
+
+ITEM_FILE_BYTES_MAX = KEY_BYTES + SIGNATURE_BYTES + 8 + VALUE_BYTES_READ_MAX
+ITEM_FILE_MODE = 0o644  # Everything in it is public.
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """An item and where it came from."""
+
+    item: MutableItem
+    source: str
+    is_settled: bool | None = None
+
+
+def read_key(text: str) -> ZoneKey | None:
+    """Return the zone key that a word is, alone or as the last label of a name; None when it is not meant as one."""
+    label = text.rstrip(".").rsplit(".", 1)[-1]
+    if len(label) != TEXT_CHARACTERS:
+        return None
+    try:
+        return ZoneKey.read(label)
+    except FormatError as trouble:
+        raise UsageError(f"not a zone key ({trouble})", place=files.quoted(text)) from None
+
+
+def read_item_file(path: str) -> Inspected:
+    """Return the verified item of an item file."""
+    data = files.read_bytes(path, ITEM_FILE_BYTES_MAX)
+    try:
+        return Inspected(MutableItem.read_file(data), path)
+    except StrangerError as trouble:
+        hint = "an item file is what p2pdns inspect KEY -o FILE writes: key, signature, seq, value"
+        raise Unavailable(f"not a valid item ({trouble})", place=files.quoted(path), hint=hint) from None
+
+
+def write_item_file(path: str, item: MutableItem) -> None:
+    """Write the item; an older item of the same key is replaced, any other file is left alone."""
+    if os.path.exists(path):
+        if files.read_bytes(path, ITEM_FILE_BYTES_MAX)[:KEY_BYTES] != item.key.raw:
+            raise UsageError(
+                "the file exists and is no item of this key", place=files.quoted(path), hint="choose another name"
+            )
+        Path(path).unlink()
+    files.write_new(path, item.to_bytes(), mode=ITEM_FILE_MODE, place_hint="choose another name")
+
+
+async def _fetch_alone(config: Config, key: ZoneKey) -> MutableItem | None:
+    from p2pdns.cli.node import short_lived_node
+
+    async with short_lived_node(config) as node:
+        return await node.look_up(key)
+
+
+def fetch(config: Config, state: Path, is_alone: bool, key: ZoneKey) -> Inspected:
+    """Return the newest item of a key, through the running daemon or by a node of our own."""
+    client = ControlClient(state)
+    if not is_alone and client.is_running():
+        found = client.call("item", key=str(key), settled=True)
+        item = MutableItem.read_file(bytes.fromhex(found["item"]))
+        return Inspected(item, "the running daemon", bool(found.get("settled")))
+    fetched = asyncio.run(_fetch_alone(config, key))
+    if fetched is None:
+        raise Unavailable(
+            "nothing was found under this key",
+            place=str(key),
+            hint="it may be unpublished or expired; --bootstrap ADDR:PORT names a node to begin with",
+        )
+    return Inspected(fetched, "a node of its own", True)
+
+
+def _utc(unix: float) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(unix))
+    except (OverflowError, ValueError, OSError):
+        return "a time that no clock shows"
+
+
+def facts_of(inspected: Inspected, now: float) -> dict[str, Any]:
+    """Return what there is to say about an item, as JSON values."""
+    item = inspected.item
+    facts: dict[str, Any] = {
+        "zone": str(item.key),
+        "source": inspected.source,
+        "signature": "valid",
+        "seq": item.seq,
+        "signed_at": _utc(item.signed_at_unix),
+        "size_bytes": len(item.value),
+        "target": item.target.hex(),
+    }
+    if inspected.is_settled is not None:
+        facts["settled"] = inspected.is_settled
+    try:
+        zone = zone_of(item)
+    except StrangerError as trouble:
+        # A key may sign anything; what is no zone is shown as what it is.
+        return {**facts, "content": f"not a zone ({trouble})", "value": item.value.hex()}
+    until = item.signed_at_unix + zone.expire_seconds
+    facts["fresh"] = until > now
+    facts["fresh_until"] = _utc(until)
+    facts["left_out"] = dict(zone.dropped)
+    facts["records"] = zonefile.write(zone).splitlines()
+    return facts
+
+
+def _show(facts: dict[str, Any]) -> None:
+    records = facts.pop("records", None)
+    left_out = facts.pop("left_out", None)
+    pairs = {name.replace("_", " "): str(value) for name, value in facts.items() if not isinstance(value, bool)}
+    pairs.update({name: "yes" if value else "no" for name, value in facts.items() if isinstance(value, bool)})
+    if left_out is not None:
+        pairs["left out"] = ", ".join(f"{count} × {why}" for why, count in left_out.items()) or "nothing"
+    ui.fields(pairs)
+    if records is not None:
+        ui.result()
+        for line in records:
+            ui.result(line)
+
+
+@click.command()
+@click.argument("what", metavar="KEY|FILE")
+@click.option("-o", "--output", metavar="FILE", help="Write the item to FILE: key, signature, seq and value.")
+@settings.config_option
+@settings.state_option
+@settings.overlay_options
+@settings.json_option
+def inspect(
+    what: str,
+    output: str | None,
+    config_flag: str | None,
+    state_flag: str | None,
+    network: str | None,
+    bootstrap: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Show what a zone KEY has published, or what an item FILE holds, with its signature checked."""
+    config = settings.with_flags(settings.load(config_flag), network=network, bootstrap=bootstrap)
+    key = None if os.path.exists(what) else read_key(what)
+    if key is None:
+        inspected = read_item_file(what)
+    else:
+        is_alone = network is not None or bool(bootstrap)
+        inspected = fetch(config, settings.state_dir(state_flag), is_alone, key)
+    if output is not None:
+        write_item_file(output, inspected.item)
+    facts = facts_of(inspected, unix_now())
+    if as_json:
+        ui.json_result(facts)
+    else:
+        _show(facts)

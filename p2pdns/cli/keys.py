@@ -1,0 +1,55 @@
+"""`keygen` and `pubkey`: making a key, and telling the zone that it signs.
+
+Guarantees: `keygen` never overwrites a file and writes no key that others can read; the secret key is shown only
+by `keygen` without `-o`, whose output it is. Does not know what is published under a key.
+"""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from p2pdns.cli import files, ui
+from p2pdns.errors import UsageError
+from p2pdns.items.keys import SEED_BYTES, SecretKey
+
+KEY_FILE_MODE = 0o600
+
+
+@click.command()
+@click.option("-o", "--output", metavar="FILE", help="Write the key to FILE (mode 0600), which must not exist yet.")
+@click.option("-p", "--passphrase", is_flag=True, help="Ask for a passphrase that protects the key.")
+@files.passphrase_file_option
+def keygen(output: str | None, passphrase: bool, passphrase_file: str | None) -> None:
+    """Make a key. Its public half is the name of a zone.
+
+    The key is PKCS#8 PEM. Whoever has it can publish under the zone, and nobody can make it again: keep a copy.
+    """
+    if passphrase and passphrase_file is not None:
+        raise UsageError("--passphrase and --passphrase-file exclude each other", place="keygen")
+    phrase = None
+    if passphrase_file is not None:
+        phrase = files.read_passphrase_file(passphrase_file)
+    elif passphrase:
+        if not ui.is_interactive():
+            raise UsageError(
+                "no terminal to ask for the passphrase", place="keygen", hint="give it with --passphrase-file FILE"
+            )
+        phrase = ui.ask_passphrase(files.quoted(output) if output else "the new key", is_new=True)
+    secret = SecretKey.generate(os.urandom(SEED_BYTES))
+    pem = secret.write(phrase)
+    if output is None:
+        ui.secret_key(pem)
+    else:
+        hint = "choose another name, or move the old key away"
+        files.write_new(output, pem, mode=KEY_FILE_MODE, place_hint=hint)
+    ui.note(f"zone key: {secret.zone_key}")
+
+
+@click.command()
+@click.argument("key_file", metavar="KEYFILE")
+@files.passphrase_file_option
+def pubkey(key_file: str, passphrase_file: str | None) -> None:
+    """Print the zone key of KEYFILE ("-" is standard input): the name of its zone."""
+    ui.result(str(files.read_secret_key(key_file, passphrase_file).zone_key))

@@ -1,0 +1,148 @@
+"""A short-lived node: what `publish`, `inspect` and `resolve --direct` use where no daemon does it for them.
+
+Guarantees: it is read-only (nobody will ask it anything), keeps its state in memory, and is gone when the block ends;
+without anybody to begin with it sends nothing and says so; where all it was told to begin with is loopback, it is bound
+to loopback too. Does not know what is published.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from p2pdns import config as configuration
+from p2pdns.addresses import Address, AddressClass, class_of
+from p2pdns.cli.dnsclient import ExtendedError, Record, Reply, meaning_of, read_type
+from p2pdns.clock import boot_now, unix_now
+from p2pdns.config import Config
+from p2pdns.dht.node import Node, NodeSettings, PutOutcome
+from p2pdns.dht.storage import Storage
+from p2pdns.dns.message import RR, Question, Rcode, type_of, type_text
+from p2pdns.dns.name import Name
+from p2pdns.dns.zonefile import rdata_text
+from p2pdns.engine.endpoint import Endpoint
+from p2pdns.engine.overlay import Overlay
+from p2pdns.engine.service import Service
+from p2pdns.engine.state import State
+from p2pdns.engine.upstream import Upstream
+from p2pdns.errors import FormatError, Unavailable, UsageError
+from p2pdns.items.item import MutableItem, mutable_target
+from p2pdns.items.keys import ZoneKey
+from p2pdns.resolver import ResolverSettings
+
+JOIN_SECONDS_MAX = 5.0  # A living node to begin with answers in a tenth of a second; a dead one never does.
+
+
+class ShortLivedNode:
+    """A joined node that looks up, stores at others, and resolves."""
+
+    def __init__(self, endpoint: Endpoint, config: Config) -> None:
+        self._endpoint = endpoint
+        self._config = config
+        self._state = State.open(None)
+        self._overlay = Overlay(endpoint, self._state, clock=boot_now, unix_clock=unix_now)
+
+    async def look_up(self, key: ZoneKey) -> MutableItem | None:
+        """Return the newest item of the key that a whole look-up finds; Unavailable when nobody answered it."""
+        outcome = await self._endpoint.get(mutable_target(key.raw), key=key, on_item=lambda item: None)
+        if outcome.item is None and outcome.answered_count == 0:
+            raise Unavailable(
+                "no node answered", place=str(key), hint="--bootstrap ADDR:PORT names another to begin with"
+            )
+        assert outcome.item is None or isinstance(outcome.item, MutableItem)
+        return outcome.item
+
+    async def put(self, item: MutableItem, on_progress: Callable[[int, int], None]) -> PutOutcome:
+        """Have the nearest nodes keep the item."""
+        return await self._endpoint.put(item, on_progress=on_progress)
+
+    async def resolve(self, question: Question) -> Reply:
+        """Return the answer that a daemon would give, with the resolver's own rules."""
+        config = self._config
+        settings = ResolverSettings.of(
+            suffixes=config.dns.suffixes, petnames=config.names, trusted=config.zones.trusted
+        )
+        service = Service(self._overlay, Upstream((), clock=boot_now), settings, clock=boot_now)
+        began = time.perf_counter()
+        resolved = await service.trace(question)
+        return Reply(
+            name=str(question.name),
+            type=type_text(question.rtype),
+            server=configuration.write_address(self._endpoint.address),
+            transport="overlay",
+            rcode=Rcode(resolved.rcode).name,
+            flags=("aa",) if resolved.is_authoritative else (),
+            answer=_records(resolved.answer),
+            authority=_records(resolved.authority),
+            extended_errors=tuple(ExtendedError(code, meaning_of(code), text) for code, text in resolved.ede),
+            ms=(time.perf_counter() - began) * 1000,
+        )
+
+    def close(self) -> None:
+        """Leave."""
+        self._endpoint.close()
+        self._state.close()
+
+
+def _records(rrs: tuple[RR, ...]) -> tuple[Record, ...]:
+    return tuple(Record(str(rr.owner), rr.ttl, type_text(rr.rtype), rdata_text(rr.rtype, rr.rdata)) for rr in rrs)
+
+
+def bind_host(bootstrap: list[Address]) -> str:
+    """Return the address to bind to: loopback where everybody we begin with is there, else any."""
+    is_ipv6 = all(":" in host for host, _ in bootstrap)
+    if all(class_of(host) is AddressClass.LOOPBACK for host, _ in bootstrap):
+        return "::1" if is_ipv6 else "127.0.0.1"
+    return "::" if is_ipv6 else "0.0.0.0"
+
+
+@asynccontextmanager
+async def short_lived_node(config: Config) -> AsyncIterator[ShortLivedNode]:
+    """Yield a node that has joined the network of the configuration; Unavailable when it cannot."""
+    bootstrap = [configuration.read_address(text) for text in config.dht.bootstrap]
+    if not bootstrap:
+        raise Unavailable(
+            f"0 contacts, so nothing was sent (network {config.dht.network})",
+            place="overlay",
+            hint='name a node with --bootstrap ADDR:PORT, or start a daemon with "p2pdns serve"',
+        )
+    host = bind_host(bootstrap)
+    node = Node(
+        node_id=None,
+        network=config.dht.network,
+        entropy=os.urandom,
+        storage=Storage(),
+        settings=NodeSettings(bind_host=host, read_only=True, store=False, timeout_s_max=config.dht.timeout_ms / 1000),
+        now=boot_now(),
+    )
+    endpoint = await Endpoint.open(node, (host, 0))
+    short_lived = ShortLivedNode(endpoint, config)
+    try:
+        contact_count = 0
+        try:
+            contact_count = await asyncio.wait_for(endpoint.bootstrap(bootstrap), JOIN_SECONDS_MAX)
+        except TimeoutError:
+            contact_count = node.contact_count
+        if not contact_count:
+            raise Unavailable(
+                f"no answer from {', '.join(configuration.write_address(address) for address in bootstrap)} "
+                f"in the network {config.dht.network}",
+                place="overlay",
+                hint="check the address and --network: nodes of another network do not answer",
+            )
+        yield short_lived
+    finally:
+        short_lived.close()
+
+
+async def resolve_directly(config: Config, name: str, rtype: str) -> Reply:
+    """Return the answer to a question without any daemon."""
+    try:
+        question = Question(Name.read(name), type_of(read_type(rtype)))
+    except FormatError as trouble:
+        raise UsageError(f"not a name ({trouble})", place=f'"{name}"') from None
+    async with short_lived_node(config) as node:
+        return await node.resolve(question)

@@ -1,0 +1,199 @@
+"""`publish`: signs a zone and puts it into the overlay.
+
+The secret key stays in this process: a running daemon gets the signed item, and where none runs (or another overlay
+is named) a short-lived node of our own puts it. Guarantees: exit 0 if and only if at least half of the nodes asked
+hold the item, and at least one; the seq is above every one known for the key; nothing is signed that lies more than
+an hour ahead of the best known time. Does not know how an item finds its nodes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from p2pdns.cli import files, settings, ui
+from p2pdns.cli.zones import ReadZone, origin_option, read_zone, size_option
+from p2pdns.clock import unix_now
+from p2pdns.config import Config
+from p2pdns.engine.control import ControlClient
+from p2pdns.errors import P2pdnsError, Unavailable
+from p2pdns.items.item import SEQ_PER_SECOND, SIGN_AHEAD_SECONDS_MAX, MutableItem, next_seq
+from p2pdns.items.keys import SecretKey
+
+OnProgress = Callable[[int, int], None]
+"""Called with the number of nodes a put was sent to, and how many of them have stored it."""
+
+SEQ_TOO_LOW = 302  # BEP 44: the node holds an item with a higher seq.
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How a publication ended."""
+
+    seq: int
+    sent: int
+    stored: int
+    through: str
+    refused: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def is_enough(self) -> bool:
+        """Return whether at least half of the nodes hold it, and at least one."""
+        return self.sent >= 1 and self.stored >= -(-self.sent // 2)
+
+    def __str__(self) -> str:
+        """Return the sentence that `publish` ends with."""
+        return f"stored at {self.stored} of {self.sent} nodes, seq {self.seq}"
+
+
+def _at(unix: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(unix))
+
+
+def chosen_seq(last: int | None, now: float, clock_hint: float | None) -> int:
+    """Return the seq to sign; Unavailable when that would lie more than an hour ahead of the best known time."""
+    hint = now if clock_hint is None else clock_hint
+    if now > hint + SIGN_AHEAD_SECONDS_MAX:
+        raise Unavailable(
+            f"the clock says {_at(now)}, what other nodes sign says {_at(hint)}",
+            place="clock",
+            hint="set the clock: readers do not believe an item from the future",
+        )
+    seq = next_seq(now, last)
+    if seq > (max(now, hint) + SIGN_AHEAD_SECONDS_MAX) * SEQ_PER_SECOND:
+        raise Unavailable(
+            f"the last publication under this key is dated {_at(seq / SEQ_PER_SECOND)}, more than an hour ahead",
+            place="clock",
+            hint="set the clock; if it is right, wait for that hour: a lower seq would be refused by every node",
+        )
+    return seq
+
+
+def sign(secret: SecretKey, value: bytes, last: int | None, clock_hint: float | None) -> MutableItem:
+    """Return the item to publish: the value under the next seq of its key."""
+    return MutableItem.signed(secret, chosen_seq(last, unix_now(), clock_hint), value)
+
+
+def publish_through(
+    client: ControlClient, secret: SecretKey, value: bytes, on_progress: OnProgress = lambda sent, stored: None
+) -> Stored:
+    """Sign the value and give the item to the running daemon; Unavailable when none runs."""
+    known = client.call("seq", key=str(secret.zone_key))
+    item = sign(secret, value, known["seq"], known.get("clock_hint"))
+
+    def report(progress: dict[str, Any]) -> None:
+        on_progress(progress.get("sent", 0), progress.get("stored", 0))
+
+    done = client.call("publish", on_progress=report, item=item.to_bytes().hex())
+    refused = {str(reason): count for reason, count in (done.get("refused") or {}).items()}
+    return Stored(item.seq, done["sent"], done["stored"], "the running daemon", refused)
+
+
+async def _publish_alone(config: Config, secret: SecretKey, value: bytes, on_progress: OnProgress) -> Stored:
+    from p2pdns.cli.node import short_lived_node
+
+    async with short_lived_node(config) as node:
+        known = await node.look_up(secret.zone_key)
+        item = sign(secret, value, None if known is None else known.seq, None)
+        outcome = await node.put(item, on_progress)
+        refused = {str(reason): count for reason, count in outcome.refused.items()}
+        return Stored(item.seq, outcome.sent_count, outcome.stored_count, "a node of its own", refused)
+
+
+def _publish(
+    config: Config, state: Path, is_alone: bool, secret: SecretKey, value: bytes, on_progress: OnProgress
+) -> Stored:
+    client = ControlClient(state)
+    if not is_alone and client.is_running():
+        return publish_through(client, secret, value, on_progress)
+    return asyncio.run(_publish_alone(config, secret, value, on_progress))
+
+
+def _failure(done: Stored, key: str) -> P2pdnsError:
+    if done.sent == 0:
+        return Unavailable(
+            "no node to store the zone at",
+            place=key,
+            hint="name one with --bootstrap ADDR:PORT, or wait until the daemon has contacts (p2pdns status)",
+        )
+    hint = "publish again; p2pdns status shows the contacts"
+    if done.refused.get(str(SEQ_TOO_LOW)):
+        hint = "some nodes hold a newer publication of this key: publish again from where it was made"
+    return Unavailable("fewer than half of the nodes hold the zone", place=key, hint=hint)
+
+
+def _show(done: Stored, zone: ReadZone, key: str, as_json: bool) -> None:
+    if as_json:
+        ui.json_result(
+            {
+                "zone": key,
+                "file": zone.path,
+                "size_bytes": len(zone.value),
+                "size_bytes_max": zone.size_bytes_max,
+                "seq": done.seq,
+                "sent": done.sent,
+                "stored": done.stored,
+                "refused": done.refused,
+                "through": done.through,
+            }
+        )
+        return
+    ui.note(f"zone key: {key}")
+    ui.note(f"{zone.path}: {zone.size_text}, put by {done.through}")
+    for reason, count in done.refused.items():
+        ui.warning(f"not stored at {count} of {done.sent} nodes: {reason}")
+    ui.result(str(done))
+
+
+@click.command()
+@click.option("-k", "--key", "key_file", required=True, metavar="KEYFILE", help="The key that signs the zone.")
+@click.argument("zone_file", metavar="ZONEFILE")
+@files.passphrase_file_option
+@origin_option
+@size_option
+@settings.config_option
+@settings.state_option
+@settings.overlay_options
+@settings.json_option
+def publish(
+    key_file: str,
+    zone_file: str,
+    passphrase_file: str | None,
+    origin: str | None,
+    size_max: int,
+    config_flag: str | None,
+    state_flag: str | None,
+    network: str | None,
+    bootstrap: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Sign ZONEFILE with a key and store it in the overlay.
+
+    The running daemon puts it there and keeps it alive; it gets the signed zone, never the key. Without a daemon, or
+    with --network or --bootstrap, a node of its own does it once.
+    """
+    config = settings.with_flags(settings.load(config_flag), network=network, bootstrap=bootstrap)
+    secret = files.read_secret_key(key_file, passphrase_file)
+    zone = read_zone(zone_file, secret.zone_key, origin=origin, size_bytes_max=size_max)
+    is_alone = network is not None or bool(bootstrap)
+    key = str(secret.zone_key)
+    with ui.progress() as line:
+        line.update(f"looking for the nodes nearest {key}")
+        done = _publish(
+            config,
+            settings.state_dir(state_flag),
+            is_alone,
+            secret,
+            zone.value,
+            lambda sent, stored: line.update(f"stored at {stored} of {sent} nodes so far"),
+        )
+    _show(done, zone, key, as_json)
+    if not done.is_enough:
+        raise _failure(done, key)
+    return 0

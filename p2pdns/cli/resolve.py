@@ -1,0 +1,161 @@
+"""`resolve`: asks for a name, over DNS like any program, through the daemon's resolver, or by a node of its own.
+
+Guarantees: exit 3 if and only if a server said that the name or the type does not exist; a question without an answer
+is exit 1, whatever the reason. Does not know how a name is resolved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from p2pdns import config as configuration
+from p2pdns.addresses import Address
+from p2pdns.cli import dnsclient, settings, ui
+from p2pdns.cli.dnsclient import Reply
+from p2pdns.config import Config
+from p2pdns.engine.control import ControlClient
+from p2pdns.errors import ConfigError, P2pdnsError, Unavailable, UsageError
+
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # What listens on all addresses is asked on loopback.
+
+
+class DoesNotExist(P2pdnsError):
+    """A server said so: there is no such name, or no such type at it."""
+
+    exit_code = 3
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The words of the command line: a name, a type, and the server where one is named."""
+
+    name: str
+    type: str
+    server: Address | None
+
+
+def read_words(words: tuple[str, ...]) -> Asked:
+    """Return what `NAME [TYPE] [@ADDR[:PORT]]` means, the server at any place."""
+    servers = [word[1:] for word in words if word.startswith("@")]
+    others = [word for word in words if not word.startswith("@")]
+    if not others or len(others) > 2 or len(servers) > 1:
+        raise UsageError(
+            "one name, at most one type and at most one server",
+            place="resolve",
+            hint="p2pdns resolve NAME [TYPE] [@ADDR:PORT]",
+        )
+    server = None
+    if servers:
+        try:
+            server = configuration.read_address(servers[0], configuration.DNS_PORT)
+        except ConfigError as trouble:
+            raise UsageError(trouble.what, place=f"@{servers[0]}", hint="@127.0.0.1:5300") from None
+    return Asked(others[0], dnsclient.read_type(others[1]) if len(others) == 2 else "A", server)
+
+
+def _server_of(config: Config, client: ControlClient) -> Address:
+    if not config.dns.listen:
+        raise UsageError("the configuration has no DNS address", hint="name a server: @127.0.0.1:5300")
+    host, port = configuration.read_address(config.dns.listen[0], configuration.DNS_PORT)
+    if port == 0:
+        # The daemon picked the port, so only the daemon knows it.
+        addresses = client.call("status")["status"].get("dns_addresses") or []
+        if not addresses:
+            raise Unavailable("the running daemon answers no DNS", hint="resolve --direct asks the overlay itself")
+        host, port = configuration.read_address(addresses[0], configuration.DNS_PORT)
+    return ANY_ADDRESS.get(host, host), port
+
+
+def _show_reply(reply: Reply, *, is_short: bool, as_json: bool) -> None:
+    if as_json:
+        ui.json_result(reply.as_json())
+        return
+    for record in reply.answer:
+        ui.result(record.data if is_short else str(record))
+    if is_short:
+        return
+    for record in reply.authority:
+        ui.note(f"authority: {record}")
+    flags = " ".join(reply.flags)
+    ui.note(f"{reply.rcode} from {reply.server} over {reply.transport} in {reply.ms:.1f} ms, flags {flags}")
+    if reply.rcode == "NOERROR":
+        for reason in reply.extended_errors:
+            ui.note(str(reason))
+
+
+def _raise_unless_answered(reply: Reply) -> None:
+    reasons = "; ".join(str(reason) for reason in reply.extended_errors)
+    if reply.rcode == "NXDOMAIN":
+        raise DoesNotExist("no such name (NXDOMAIN)", place=reply.name)
+    if reply.rcode != "NOERROR":
+        raise Unavailable(": ".join(filter(None, [f"no answer ({reply.rcode})", reasons])), place=reply.name)
+    # A chain of aliases that ends without the type asked is an answer, yet not to the question.
+    if not any(record.type == reply.type for record in reply.answer) and reply.type != "ANY":
+        raise DoesNotExist(f"the name has no {reply.type} records (NODATA)", place=reply.name)
+
+
+def _trace(client: ControlClient, asked: Asked, as_json: bool) -> None:
+    found: dict[str, Any] = client.call("trace", name=asked.name, type=asked.type)
+    if as_json:
+        ui.json_result({"trace": found["trace"], "answer": found["answer"]})
+    else:
+        for number, line in enumerate(found["trace"], 1):
+            ui.result(f"{number:2}  {line}")
+        answer = found["answer"]
+        for record in answer.get("answer", []):
+            ui.result(_record_text(record))
+        ui.note(f"{answer.get('rcode')}")
+
+
+def _record_text(record: object) -> str:
+    if isinstance(record, dict):
+        return f"{record['owner']} {record['ttl']} IN {record['type']} {record['data']}"
+    return str(record)
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True, metavar="NAME [TYPE] [@ADDR:PORT]")
+@click.option("--trace", is_flag=True, help="Show every step of the daemon's resolver.")
+@click.option("--direct", is_flag=True, help="Ask the overlay by a node of its own, not a daemon.")
+@click.option("--short", is_flag=True, help="Print the data only.")
+@settings.config_option
+@settings.state_option
+@settings.overlay_options
+@settings.json_option
+def resolve(
+    words: tuple[str, ...],
+    trace: bool,
+    direct: bool,
+    short: bool,
+    config_flag: str | None,
+    state_flag: str | None,
+    network: str | None,
+    bootstrap: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Look up a name: www.KEY, www.KEY.p2p.alt, or any other. TYPE is A unless given.
+
+    Asks the DNS server of the configuration, or the one after the "@".
+    """
+    asked = read_words(words)
+    is_direct = direct or network is not None or bool(bootstrap)
+    if trace + is_direct + (asked.server is not None) > 1:
+        raise UsageError("--trace, --direct and @ADDR:PORT exclude each other", place="resolve")
+    config = settings.with_flags(settings.load(config_flag), network=network, bootstrap=bootstrap)
+    client = ControlClient(settings.state_dir(state_flag))
+    if trace:
+        _trace(client, asked, as_json)
+        return 0
+    if is_direct:
+        from p2pdns.cli.node import resolve_directly
+
+        reply = asyncio.run(resolve_directly(config, asked.name, asked.type))
+    else:
+        reply = dnsclient.ask(asked.name, asked.type, asked.server or _server_of(config, client))
+    _show_reply(reply, is_short=short, as_json=as_json)
+    _raise_unless_answered(reply)
+    return 0

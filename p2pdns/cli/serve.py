@@ -1,0 +1,78 @@
+"""`serve`: runs a node of the overlay, with or without a DNS server in front of it.
+
+Guarantees: what a flag says wins over the configuration file; `--no-dns` is one process. Does not know how the
+processes do their work: the supervisor (`p2pdns.daemon`) and the engine (`p2pdns.engine.main`) do it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import click
+
+from p2pdns.cli import settings
+from p2pdns.config import Config
+from p2pdns.errors import UsageError
+
+
+def end_with(alive_fd: int) -> None:
+    """End this process, as SIGTERM would, when the other end of the pipe is closed: whoever started us is gone."""
+
+    def watch() -> None:
+        try:
+            while os.read(alive_fd, 1):
+                pass
+        except OSError:
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    os.set_inheritable(alive_fd, False)
+    threading.Thread(target=watch, name="alive-pipe", daemon=True).start()
+
+
+@click.command()
+@settings.config_option
+@click.option("--dns", multiple=True, metavar="ADDR:PORT", help="Answer DNS there (default: 127.0.0.1:5300).")
+@click.option("--no-dns", is_flag=True, help="Be a node of the overlay only.")
+@click.option("--dht", metavar="ADDR:PORT", help="Speak to other nodes there (default: 0.0.0.0:6881 or the next free).")
+@settings.overlay_options
+@settings.state_option
+@click.option("--upstream", metavar="ADDR[:PORT]", help="Who answers other names: an address, system or none.")
+@click.option("--alive-fd", type=int, hidden=True)
+def serve(
+    config_flag: str | None,
+    dns: tuple[str, ...],
+    no_dns: bool,
+    dht: str | None,
+    network: str | None,
+    bootstrap: tuple[str, ...],
+    state_flag: str | None,
+    upstream: str | None,
+    alive_fd: int | None,
+) -> int:
+    """Run a node of the overlay and answer DNS from what it finds there, until Ctrl-C.
+
+    SIGHUP reads the configuration again.
+    """
+    if dns and no_dns:
+        raise UsageError("--dns and --no-dns exclude each other", place="serve")
+
+    def read() -> Config:
+        config = settings.load(config_flag)
+        return settings.with_flags(config, dns=dns, dht=dht, network=network, bootstrap=bootstrap, upstream=upstream)
+
+    config = read()
+    state = settings.state_dir(state_flag)
+    if alive_fd is not None:
+        end_with(alive_fd)
+    # Each loads what it needs only: the supervisor stays small because it imports no resolver.
+    if no_dns:
+        from p2pdns.engine import main as engine
+
+        return engine.run(config, state)
+    from p2pdns import daemon
+
+    # Reading again means the same flags over a newer file.
+    return daemon.run(config, state, reload=read)

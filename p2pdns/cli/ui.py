@@ -1,0 +1,202 @@
+"""The terminal: everything that p2pdns prints goes through here.
+
+Results go to standard output, everything else to standard error with `p2pdns:` in front, so that a pipe sees
+results only. Colour and progress appear on a terminal only.
+
+Guarantees: no control character that came from outside reaches the terminal; a secret is printed by
+`secret_key` alone, which `keygen` calls. Does not know what the verbs do.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, TextIO
+
+from p2pdns.errors import P2pdnsError, UsageError
+
+PROGRAM = "p2pdns"
+_PASSPHRASE_TRIES_MAX = 3  # A slip of the finger is common, a third one is a wrong key file.
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: its title and the side its cells lean on."""
+
+    title: str
+    side: Literal["left", "right"] = "left"
+
+
+def printable(text: str) -> str:
+    r"""Return `text` with control characters spelled out, so that a line stays a line.
+
+    >>> printable("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Return whether colour and progress are wanted on `stream` (https://no-color.org for the exception)."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb" and "NO_COLOR" not in os.environ
+
+
+def is_interactive() -> bool:
+    """Return whether a person can be asked a question."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _styled(text: str, style: str, stream: TextIO) -> str:
+    if not is_terminal(stream):
+        return text
+    # Loaded late: rich costs more time than most verbs take, and most runs write into a pipe.
+    from rich.color import ColorSystem
+    from rich.style import Style
+
+    return Style.parse(style).render(text, color_system=ColorSystem.STANDARD)
+
+
+def result(line: str = "") -> None:
+    """Print one line of what was asked for."""
+    print(printable(line), file=sys.stdout)
+
+
+def json_result(value: object) -> None:
+    """Print what was asked for as one JSON document, with two spaces of indent."""
+    print(json.dumps(value, indent=2, ensure_ascii=True), file=sys.stdout)
+
+
+def secret_key(pem: bytes) -> None:
+    """Print a secret key: the one thing here that must not be seen by others."""
+    sys.stdout.write(pem.decode("ascii"))
+
+
+def note(text: str) -> None:
+    """Say on standard error what is going on."""
+    print(f"{PROGRAM}: {printable(text)}", file=sys.stderr)
+
+
+def warning(text: str) -> None:
+    """Say on standard error what is odd but does not stop us."""
+    print(f"{PROGRAM}: {_styled('warning:', 'bold yellow', sys.stderr)} {printable(text)}", file=sys.stderr)
+
+
+def hint(text: str) -> None:
+    """Say on standard error what to do next."""
+    print(f"{PROGRAM}: {_styled('hint:', 'bold cyan', sys.stderr)} {printable(text)}", file=sys.stderr)
+
+
+def usage(text: str) -> None:
+    """Show how a command is called."""
+    print(text, file=sys.stdout)
+
+
+def error(trouble: P2pdnsError) -> None:
+    """Say what went wrong and where, and the next action on a line of its own."""
+    print(f"{PROGRAM}: {_styled('error:', 'bold red', sys.stderr)} {printable(str(trouble))}", file=sys.stderr)
+    for line in (trouble.hint or "").splitlines():
+        hint(line)
+
+
+def table_lines(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a table as lines of plain text, columns two spaces apart.
+
+    >>> table_lines([Column("name"), Column("ms", "right")], [["www", "3"], ["mail.x", "12"]])
+    ['name    ms', 'www      3', 'mail.x  12']
+    """
+    cells = [[column.title for column in columns], *[[printable(cell) for cell in row] for row in rows]]
+    widths = [max(len(row[index]) for row in cells) for index in range(len(columns))]
+    lines = []
+    for row in cells:
+        padded = [
+            cell.rjust(width) if column.side == "right" else cell.ljust(width)
+            for cell, width, column in zip(row, widths, columns, strict=True)
+        ]
+        lines.append("  ".join(padded).rstrip())
+    return lines
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table: plain text into a pipe, with a bold head and folded to its width on a terminal."""
+    if not is_terminal(sys.stdout):
+        for line in table_lines(columns, rows):
+            print(line, file=sys.stdout)
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        drawn.add_column(column.title, justify=column.side, overflow="fold")
+    for row in rows:
+        drawn.add_row(*[Text(printable(cell), style=_style_of(cell)) for cell in row])
+    Console(file=sys.stdout, highlight=False).print(drawn)
+
+
+def _style_of(cell: str) -> str:
+    # A table row tells good from bad by these words; everything else keeps the terminal's own colour.
+    if cell.startswith("WRONG"):
+        return "bold red"
+    return {"cache": "dim", "ok": "green"}.get(cell, "")
+
+
+def fields(pairs: Mapping[str, str], *, indent: str = "") -> None:
+    """Print names and values, one pair a line, values in one column."""
+    width = max((len(name) for name in pairs), default=0)
+    for name, value in pairs.items():
+        result(f"{indent}{name.ljust(width)}  {value}".rstrip())
+
+
+class Progress:
+    """One line on a terminal that says how far we are; nothing anywhere else."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._is_shown = is_terminal(stream)
+        self._width = 0
+
+    def update(self, text: str) -> None:
+        """Replace the line."""
+        if self._is_shown:
+            line = f"{PROGRAM}: {printable(text)}"
+            self._stream.write("\r" + line.ljust(self._width))
+            self._stream.flush()
+            self._width = len(line)
+
+    def clear(self) -> None:
+        """Take the line away, so that what is printed next starts at the left edge."""
+        if self._is_shown and self._width:
+            self._stream.write("\r" + " " * self._width + "\r")
+            self._stream.flush()
+            self._width = 0
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Yield a progress line on standard error that is gone when the block ends."""
+    line = Progress(sys.stderr)
+    try:
+        yield line
+    finally:
+        line.clear()
+
+
+def ask_passphrase(what: str, *, is_new: bool = False) -> bytes:
+    """Return a passphrase typed at the terminal, unseen; a new one is asked for twice."""
+    for _ in range(_PASSPHRASE_TRIES_MAX):
+        first = getpass.getpass(f"{PROGRAM}: passphrase for {what}: ", stream=sys.stderr)
+        if not first:
+            note("a passphrase cannot be empty")
+        elif not is_new or getpass.getpass(f"{PROGRAM}: once more: ", stream=sys.stderr) == first:
+            return first.encode()
+        else:
+            note("the two are not the same")
+    raise UsageError("no passphrase was given", place=what)

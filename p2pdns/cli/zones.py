@@ -1,0 +1,140 @@
+"""`check`: what would be wrong with zone files and configurations, before anything is published or started.
+
+Also reads zone files for `publish`, by the same rules. Guarantees: nothing is sent and no secret key is needed;
+every file is looked at, whatever is wrong with the others. Does not know which key will sign a zone: a zone file is
+measured under a key of the same length.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from p2pdns import config as configuration
+from p2pdns.cli import files, settings, ui
+from p2pdns.dns import zonefile
+from p2pdns.dns.name import Name
+from p2pdns.errors import ConfigError, FormatError, P2pdnsError, UsageError
+from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, VALUE_BYTES_WRITE_MAX
+from p2pdns.items.keys import SEED_BYTES, SecretKey, ZoneKey
+from p2pdns.items.packet import compose_packet
+
+origin_option: Callable[[settings.Command], settings.Command] = click.option(
+    "--origin", metavar="NAME", help="Read a zone file written for NAME (example.com.) as the key's zone."
+)
+size_option: Callable[[settings.Command], settings.Command] = click.option(
+    "--size-max",
+    type=click.IntRange(1, VALUE_BYTES_WRITE_MAX),
+    default=VALUE_BYTES_WRITE_DEFAULT,
+    show_default=True,
+    metavar="BYTES",
+    help=f"Allow zones of this size, {VALUE_BYTES_WRITE_MAX} at most; replies with large ones carry fewer contacts.",
+)
+
+
+@dataclass(frozen=True)
+class ReadZone:
+    """A zone file that can be published under a key: the value to sign, and what it holds."""
+
+    path: str
+    value: bytes
+    record_count: int
+    size_bytes_max: int
+
+    @property
+    def size_text(self) -> str:
+        """How much of an item it takes."""
+        return f"{len(self.value)} of {self.size_bytes_max} bytes"
+
+
+def read_zone(path: str, key: ZoneKey, *, origin: str | None, size_bytes_max: int) -> ReadZone:
+    """Return what a zone file says when this key signs it; ZoneFileError with the line where it says nothing."""
+    reroot = None
+    if origin is not None:
+        try:
+            reroot = Name.read(origin)
+        except FormatError as trouble:
+            raise UsageError(f"not a name ({trouble})", place=f"--origin {origin}") from None
+    rrsets = zonefile.read(files.read_text(path), apex=key.apex, path=path, reroot=reroot)
+    value = compose_packet(rrsets, key.apex, size_bytes_max=size_bytes_max, path=path)
+    return ReadZone(path, value, sum(len(rrset.rdatas) for rrset in rrsets), size_bytes_max)
+
+
+def _key_to_check_with(text: str | None) -> ZoneKey:
+    if text is None:
+        # Any key will do, and always the same one makes the same output.
+        return SecretKey.generate(bytes(SEED_BYTES)).zone_key
+    try:
+        return ZoneKey.read(text.rstrip("."))
+    except FormatError as trouble:
+        raise UsageError(f"not a zone key ({trouble})", place=f"--key {text}") from None
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _check_file(path: str, key: ZoneKey, origin: str | None, size_bytes_max: int) -> dict[str, Any]:
+    suffix = os.path.splitext(path)[1]
+    if suffix == ".toml":
+        if not os.path.exists(path):
+            raise files.file_trouble(path, FileNotFoundError())
+        configuration.read(path)
+        return {"file": path, "ok": True, "kind": "configuration"}
+    if suffix != ".zone" and os.path.exists(path):
+        raise UsageError(
+            "neither a zone file nor a configuration",
+            place=files.quoted(path),
+            hint="their names end in .zone and .toml",
+        )
+    zone = read_zone(path, key, origin=origin, size_bytes_max=size_bytes_max)
+    return {
+        "file": path,
+        "ok": True,
+        "kind": "zone",
+        "size_bytes": len(zone.value),
+        "size_bytes_max": zone.size_bytes_max,
+        "records": zone.record_count,
+    }
+
+
+def _line(found: dict[str, Any]) -> str:
+    if found["kind"] == "configuration":
+        return f"{found['file']}: ok, a configuration"
+    size = f"{found['size_bytes']} of {found['size_bytes_max']} bytes"
+    return f"{found['file']}: ok, {size}, {_counted(found['records'], 'record')}"
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="FILE...")
+@click.option("--key", "key_text", metavar="KEY", help="Read zone files as this zone key's, for files that name it.")
+@origin_option
+@size_option
+@settings.json_option
+def check(paths: tuple[str, ...], key_text: str | None, origin: str | None, size_max: int, as_json: bool) -> int:
+    """Check zone files (*.zone) and configurations (*.toml), without sending anything.
+
+    For each zone: how much of the 940 bytes of an item it takes. For each mistake: file, line and what to do.
+    """
+    key = _key_to_check_with(key_text)
+    results: list[dict[str, Any]] = []
+    code = 0
+    for path in paths:
+        try:
+            found = _check_file(path, key, origin, size_max)
+        except P2pdnsError as trouble:
+            ui.error(trouble)
+            # A bad configuration is what `serve` would refuse with 2; a bad zone is what `publish` would with 1.
+            code = max(code, 2 if isinstance(trouble, ConfigError | UsageError) else 1)
+            found = {"file": path, "ok": False, "error": str(trouble), "hint": trouble.hint}
+        else:
+            if not as_json:
+                ui.result(_line(found))
+        results.append(found)
+    if as_json:
+        ui.json_result({"ok": code == 0, "files": results})
+    return code
