@@ -120,6 +120,12 @@ def _text(value: Any) -> str:
     return value
 
 
+def _flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise _wrong_type(value, "true or false")
+    return value
+
+
 def _choice(*words: str) -> Reader:
     def read_choice(value: Any) -> str:
         if _text(value) not in words:
@@ -264,7 +270,7 @@ class Upstream:
     """Who answers the names that are not ours."""
 
     servers: str | tuple[str, ...] = _setting("system", _upstream)
-    timeout_ms: int = _setting(1_500, _integer(50, 10_000))
+    trust_ad: bool = _setting(False, _flag)
 
 
 @dataclass(frozen=True)
@@ -281,7 +287,8 @@ class Limits:
     tcp_connections_max: int = _setting(150, _integer(1, 10_000))
     tcp_connections_per_client_max: int = _setting(20, _integer(1, 10_000))
     tcp_idle_ms: int = _setting(10_000, _integer(100, 600_000))
-    store_items_max: int = _setting(50_000, _integer(100, 1_000_000))
+    store_items_max: int = _setting(16_384, _integer(100, 1_000_000))
+    store_bytes_max: int = _setting(12 * MEBIBYTE, _integer(MEBIBYTE, 1_024 * MEBIBYTE))
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,11 @@ class State:
         return [*self._reader.warnings, *self._store.warnings, *self._store_warnings]
 
     @property
+    def roll_back_protection(self) -> str:
+        """Return, in words, since when no answer falls below the newest item seen."""
+        return "starts anew: a file was broken, see warnings" if self._reader.warnings else "whole"
+
+    @property
     def mark_count(self) -> int:
         """Return how many keys have a mark."""
         return len(self._reader)

@@ -1,0 +1,320 @@
+"""What the verbs of the control socket do.
+
+Guarantees: a request with a missing or wrong argument is refused with words and changes nothing; every reply can be
+written as JSON. Does not know sockets (`engine.control` does) nor how the engine is put together (`engine.main`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import p2pdns
+from p2pdns.clock import boot_now
+from p2pdns.config import Config, read_petname, write_address
+from p2pdns.dht.node import Node
+from p2pdns.dns.message import RR, Question, Rcode, type_of, type_text
+from p2pdns.dns.name import Name
+from p2pdns.dns.zonefile import rdata_text
+from p2pdns.engine.control import Handler, Progress
+from p2pdns.engine.endpoint import Endpoint
+from p2pdns.engine.overlay import Budget, Overlay
+from p2pdns.engine.publisher import Publisher
+from p2pdns.engine.service import Service
+from p2pdns.engine.state import State
+from p2pdns.errors import StrangerError, Unavailable, UsageError
+from p2pdns.items.item import MutableItem
+from p2pdns.items.keys import ZoneKey
+from p2pdns.resolver import Found, Missing, Resolved
+from p2pdns.resolver.names import InZone
+
+LOOKUP_SECONDS_MAX = 4.0  # What a question may take; a person at the control socket waits no longer.
+CLIENT_PREFIX = "control"
+
+_REASONS = {
+    Missing.ABSENT: "the nodes asked have no item of this key",
+    Missing.UNREACHABLE: "no node answered",
+    Missing.BUDGET: "the look-up would have cost more than a question may",
+    Missing.DEADLINE: f"no item was found within {LOOKUP_SECONDS_MAX:g} s",
+}
+
+
+class Engine(Protocol):
+    """What the verbs work with; `p2pdns.engine.main.Engine`."""
+
+    config: Config
+    state: State
+    node: Node
+    endpoint: Endpoint
+    overlay: Overlay
+    service: Service
+    publisher: Publisher
+    dns_addresses: tuple[str, ...]
+    started_at: float
+    supervisor_pid: int | None
+
+    @property
+    def counters(self) -> dict[str, dict[str, int]]:
+        """Return every counter, by room."""
+
+    @property
+    def hint(self) -> str | None:
+        """Return what to do when there is nobody to ask."""
+
+    async def reload(self) -> dict[str, Any]:
+        """Read the configuration again."""
+
+    def flush_upstream(self) -> None:
+        """Forget failures of upstreams."""
+
+    def names_changed(self) -> None:
+        """Take over the petnames of the state."""
+
+
+def _text(request: Mapping[str, Any], argument: str) -> str:
+    value = request.get(argument)
+    if not isinstance(value, str) or not value:
+        raise UsageError("missing, or not text", place=f'{request["verb"]}: "{argument}"')
+    return value
+
+
+def _key(request: Mapping[str, Any], argument: str = "key") -> ZoneKey:
+    text = _text(request, argument)
+    try:
+        return ZoneKey.read(text)
+    except StrangerError as error:
+        raise UsageError(f"not a zone key: {error}", place=f'"{text[:64]}"') from None
+
+
+def _name(request: Mapping[str, Any]) -> Name:
+    text = _text(request, "name")
+    try:
+        return Name.read(text)
+    except StrangerError as error:
+        raise UsageError(f"not a name: {error}", place=f'"{text[:64]}"') from None
+
+
+def _budget() -> Budget:
+    return Budget(deadline=boot_now() + LOOKUP_SECONDS_MAX, client_prefix=CLIENT_PREFIX, is_privileged=True)
+
+
+def _rr(rr: RR) -> dict[str, Any]:
+    return {
+        "owner": str(rr.owner),
+        "ttl": rr.ttl,
+        "type": type_text(rr.rtype),
+        "data": rdata_text(rr.rtype, rr.rdata),
+    }
+
+
+def _rcode_text(rcode: int) -> str:
+    try:
+        return Rcode(rcode).name
+    except ValueError:
+        return f"RCODE{rcode}"
+
+
+def answer_of(resolved: Resolved) -> dict[str, Any]:
+    """Return an answer as JSON shows it."""
+    return {
+        "rcode": _rcode_text(resolved.rcode),
+        "answer": [_rr(rr) for rr in resolved.answer],
+        "authority": [_rr(rr) for rr in resolved.authority],
+        "additional": [_rr(rr) for rr in resolved.additional],
+        "ede": [{"code": code, "text": text} for code, text in resolved.ede],
+        "provisional": resolved.provisional,
+        "rpcs": resolved.rpc_count,
+    }
+
+
+class Commands:
+    """The verbs, each a method; `verbs` is the table of them."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @property
+    def verbs(self) -> dict[str, Handler]:
+        """Return the table that the control server serves."""
+        return {
+            "status": self.status,
+            "lookups": self.lookups,
+            "publish": self.publish,
+            "seq": self.seq,
+            "item": self.item,
+            "trace": self.trace,
+            "flush": self.flush,
+            "reload": self.reload,
+            "pin": self.pin,
+            "forget": self.forget,
+            "names": self.names,
+            "name-add": self.name_add,
+            "name-remove": self.name_remove,
+        }
+
+    async def status(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Return what the engine knows of itself."""
+        engine, state, node = self._engine, self._engine.state, self._engine.node
+        directory = state.directory
+        seen = node.address
+        status: dict[str, Any] = {
+            "version": p2pdns.__version__,
+            "pid": os.getpid(),
+            "supervisor_pid": engine.supervisor_pid,
+            "uptime_s": round(boot_now() - engine.started_at, 1),
+            "state": None if directory is None else str(directory),
+            "network": node.network,
+            "node_id": node.node_id.hex(),
+            "dht_address": write_address(engine.endpoint.address),
+            "dht_address_seen": None if seen is None else write_address(seen),
+            "dns_addresses": list(engine.dns_addresses),
+            "contacts": node.contact_count,
+            "contacts_hint": None if node.contact_count else engine.hint,
+            "read_only": node.is_read_only,
+            "read_only_reason": node.read_only_reason,
+            "items_held": len(node.storage),
+            "items_held_bytes": node.storage.size_bytes,
+            "reader": {"keys": state.mark_count, "kept_alive": engine.publisher.kept_count},
+            "roll_back_protection": state.roll_back_protection,
+            "warnings": state.warnings,
+            "counters": engine.counters,
+        }
+        return {"status": status}
+
+    async def lookups(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Return the last look-ups, newest last."""
+        return {
+            "lookups": [
+                {
+                    "key": str(entry.key),
+                    "rpcs": entry.rpcs,
+                    "retransmits": entry.retransmits,
+                    "peers": entry.peers,
+                    "first_ms": entry.first_ms,
+                    "complete_ms": entry.complete_ms,
+                    "verdict": entry.verdict,
+                    "at": entry.at,
+                    "is_refresh": entry.is_refresh,
+                }
+                for entry in self._engine.overlay.reports
+            ]
+        }
+
+    async def publish(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Publish a signed item, reporting how many nodes were asked to store it and how many have."""
+        try:
+            item = MutableItem.read_file(bytes.fromhex(_text(request, "item")))
+        except ValueError:
+            raise UsageError("not hexadecimal", place='publish: "item"') from None
+        outcome = await self._engine.publisher.publish(
+            item, lambda sent, stored: report({"sent": sent, "stored": stored})
+        )
+        return {
+            "sent": outcome.sent_count,
+            "stored": outcome.stored_count,
+            "seq": item.seq,
+            "refused": {str(reason): count for reason, count in outcome.refused.items()},
+        }
+
+    async def seq(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Return the highest seq known of a key, after a look for newer ones; null when there is none."""
+        key = _key(request)
+        seqs = []
+        if self._engine.node.contact_count:
+            outcome = await self._engine.overlay.item(key, True, _budget())
+            if isinstance(outcome, Found):
+                seqs.append(outcome.item.seq)
+        held = self._engine.state.held(key)
+        if held is not None:
+            seqs.append(held.item.seq)
+        return {"seq": max(seqs, default=None)}
+
+    async def item(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Return the item of a key, as the bytes of an item file, and what is known of it."""
+        key = _key(request)
+        outcome = await self._engine.overlay.item(key, request.get("settled") is True, _budget())
+        if not isinstance(outcome, Found):
+            raise Unavailable(_REASONS[outcome.reason], place=str(key), hint=self._hint())
+        age_s = boot_now() - outcome.confirmed_at
+        return {
+            "item": outcome.item.to_bytes().hex(),
+            "seq": outcome.item.seq,
+            "settled": outcome.settled,
+            "fresh": outcome.fresh,
+            "confirmed_s": round(age_s, 3) if age_s < float("inf") else None,
+        }
+
+    def _hint(self) -> str | None:
+        return None if self._engine.node.contact_count else self._engine.hint
+
+    async def trace(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Resolve a name and return every step in words beside the answer."""
+        type_name = request.get("type", "A")
+        try:
+            rtype = type_of(str(type_name))
+        except StrangerError:
+            raise UsageError("not a type", place=f'"{str(type_name)[:20]}"', hint="as A, AAAA or TYPE65280") from None
+        resolved = await self._engine.service.trace(Question(_name(request), rtype))
+        return {"trace": list(resolved.trace), "answer": answer_of(resolved)}
+
+    async def flush(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Drop what is cached of a zone, of the zone of a name, or everything; marks and items stay."""
+        engine = self._engine
+        key: ZoneKey | None = None
+        if "zone" in request:
+            key = _key(request, "zone")
+        elif "name" in request:
+            place = engine.service.settings.place_of(_name(request))
+            # Ordinary names have no tag of their own in the front, so they go with everything else.
+            key = place.key if isinstance(place, InZone) else None
+        elif request.get("all") is not True:
+            raise UsageError('one of "name", "zone" or "all": true is needed', place="flush")
+        engine.overlay.flush(key)
+        if key is None:
+            engine.flush_upstream()
+            engine.service.invalidate(None)
+        return {"flushed": "everything" if key is None else str(key)}
+
+    async def reload(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Read the configuration again and say what took effect."""
+        return await self._engine.reload()
+
+    async def pin(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Keep the newest item of a key alive from now on, as its publisher would."""
+        key = _key(request)
+        if self._engine.state.held(key) is None:
+            await self._engine.overlay.item(key, True, _budget())
+        item = await self._engine.publisher.pin(key)
+        return {"seq": item.seq}
+
+    async def forget(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Clear the mark of a key, and no longer keep its item alive."""
+        key = _key(request)
+        self._engine.publisher.forget(key)
+        was_known = self._engine.state.forget(key)
+        self._engine.overlay.forget(key)
+        return {"forgotten": was_known}
+
+    async def names(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Return the petnames in use and where each comes from."""
+        configured = self._engine.config.names
+        names = {name: {"key": key, "from": "state"} for name, key in self._engine.state.names().items()}
+        names |= {name: {"key": key, "from": "configuration"} for name, key in configured.items()}
+        return {"names": dict(sorted(names.items()))}
+
+    async def name_add(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Give a zone key a petname."""
+        name, key = read_petname(_text(request, "name")), _key(request)
+        if name in self._engine.config.names:
+            raise Unavailable("a name of the configuration", place=f'"{name}"', hint="change it under [names] there")
+        self._engine.state.set_name(name, key)
+        self._engine.names_changed()
+        return {"name": name, "key": str(key)}
+
+    async def name_remove(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Take a petname away."""
+        name = read_petname(_text(request, "name"))
+        removed = self._engine.state.remove_name(name)
+        self._engine.names_changed()
+        return {"removed": removed}

@@ -1,0 +1,404 @@
+"""The engine process: everything of the overlay's side put together, its timers, its signals, and how it ends.
+
+Guarantees: one engine a state directory; `link.sock` and `control.sock` appear when questions can be answered; what
+was kept for others and the contacts are on disk within seconds; SIGTERM, SIGINT and the supervisor's end are a clean
+end; a mistake of the user's is one line and a hint, never a traceback. Does not know DNS clients (the front does).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from p2pdns import log
+from p2pdns.clock import boot_now, unix_now
+from p2pdns.config import DHT_LISTEN_DEFAULT, Config, read_address, resolve_state_dir, write_address
+from p2pdns.dht.node import Node, NodeSettings
+from p2pdns.dht.storage import Storage
+from p2pdns.engine.commands import LOOKUP_SECONDS_MAX, Commands
+from p2pdns.engine.control import ControlServer
+from p2pdns.engine.discovery import Discovery
+from p2pdns.engine.endpoint import Endpoint
+from p2pdns.engine.link_server import LinkServer
+from p2pdns.engine.overlay import Budget, Overlay
+from p2pdns.engine.publisher import Publisher
+from p2pdns.engine.service import Service
+from p2pdns.engine.state import State
+from p2pdns.engine.upstream import Upstream, servers_of
+from p2pdns.errors import P2pdnsError, StrangerError, Unavailable
+from p2pdns.items.keys import ZoneKey
+from p2pdns.resolver import ResolverSettings
+from p2pdns.sockets import open_udp
+
+SAVE_CHANGES_SECONDS = 5.0  # What a crash may cost of others' items; one commit of a few rows.
+SAVE_CONTACTS_SECONDS = 60.0  # Contacts change slowly, and the first save is made soon after the start.
+LOADED_AT_ONCE = 16  # Items verified in one go at the start: 4 ms, then others have their turn.
+PORTS_TRIED_MAX = 100  # Above the default port; a machine with a hundred nodes names its ports.
+CONFIG_BYTES_MAX = 16 * 1024 * 1024  # Ten thousand petnames and all lists full take less than two.
+RELOAD_SECONDS_MAX = 5.0  # How long the supervisor may take to hand over a new configuration.
+
+_log = log.get_logger("engine")
+
+
+class Engine:
+    """The parts of one engine and what holds them together."""
+
+    def __init__(
+        self,
+        config: Config,
+        state: State,
+        *,
+        dns_addresses: Sequence[str] = (),
+        read_config: Callable[[], Config] | None = None,
+        supervisor_pid: int | None = None,
+    ) -> None:
+        self.config = config
+        self.state = state
+        self.dns_addresses = tuple(dns_addresses)
+        self.started_at = boot_now()
+        self.supervisor_pid = supervisor_pid
+        self._read_config = read_config
+        self._reloaded = asyncio.Event()
+        self._reload_result: dict[str, Any] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self.storage = Storage(items_max=config.limits.store_items_max, bytes_max=config.limits.store_bytes_max)
+        self._discovery = Discovery(config.dht.network, config.dht.bootstrap, state)
+        # What names mean is checked before any socket is opened.
+        self._upstream = self._new_upstream(config)
+        self._settings = resolver_settings(config, state)
+
+    async def open(self) -> None:
+        """Start every part; after this the sockets of front and control are there."""
+        directory = self.state.directory
+        assert directory is not None, "an engine has a state directory; short-lived nodes are put together otherwise"
+        await self._open_overlay()
+        self._open_service()
+        self._tasks.append(asyncio.create_task(self._load_store()))
+        await self._discovery.join(self.endpoint)
+        self._link = LinkServer(directory, self.service, epoch=secrets.randbits(63), clock=boot_now)
+        await self._link.open()
+        if self.dns_addresses:
+            self._tasks.append(asyncio.create_task(self._upstream.probe(lambda: secrets.token_hex(8))))
+        self.publisher.start()
+        self._tasks.append(asyncio.create_task(self._every(SAVE_CHANGES_SECONDS, self._save_changes)))
+        self._tasks.append(asyncio.create_task(self._every(SAVE_CONTACTS_SECONDS, self._save_contacts)))
+        self._control = ControlServer(directory, Commands(self).verbs, group=self.config.control.group)
+        await self._control.open()
+        count = self.node.contact_count
+        network = f"network {self.node.network}, {count} contact{'' if count == 1 else 's'}"
+        log.get_logger("dht").info(f"listening on {write_address(self.endpoint.address)} ({network})")
+
+    async def _open_overlay(self) -> None:
+        config, network = self.config.dht, self.config.dht.network
+        listen = read_address(config.listen)
+        sock = _dht_socket(config.listen)
+        timeout_s = config.timeout_ms / 1000
+        usual = NodeSettings(bind_host=listen[0])
+        settings = replace(
+            usual,
+            timeout_s_max=timeout_s,
+            timeout_s_first=min(usual.timeout_s_first, timeout_s),
+            timeout_s_min=min(usual.timeout_s_min, timeout_s),
+        )
+        now = boot_now()
+        self.node = Node(
+            node_id=self.state.node_id(network),
+            network=network,
+            entropy=os.urandom,
+            storage=self.storage,
+            settings=settings,
+            now=now,
+        )
+        self.state.set_node_id(network, self.node.node_id)
+        self.node.restore_contacts(self._discovery.saved, now)
+        self.endpoint = await Endpoint.adopt(self.node, sock)
+
+    def _open_service(self) -> None:
+        self.overlay = Overlay(self.endpoint, self.state, clock=boot_now, unix_clock=unix_now)
+        self.endpoint.on_arrival = self.overlay.item_arrived
+        self.service = Service(self.overlay, self._upstream, self._settings, clock=boot_now)
+        self.overlay.on_invalidate = self.service.invalidate
+        self.publisher = Publisher(
+            self.endpoint,
+            self.state,
+            unix_clock=unix_now,
+            on_published=self.overlay.published,
+            look_up=self._look_up,
+        )
+
+    async def _look_up(self, key: ZoneKey) -> None:
+        self.overlay.flush(key)
+        await self.overlay.item(key, True, Budget(deadline=boot_now() + LOOKUP_SECONDS_MAX))
+
+    def _new_upstream(self, config: Config) -> Upstream:
+        own = [read_address(text) for text in self.dns_addresses]
+        servers = servers_of(config.upstream.servers, own)
+        return Upstream(servers, clock=boot_now, trust_ad=config.upstream.trust_ad)
+
+    async def close(self) -> None:
+        """End every part, the doors first, and write what is left."""
+        await self._control.close()
+        await self._link.close()
+        await self.publisher.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.overlay.close()
+        changes = self.storage.take_changes(boot_now(), unix_now())
+        self.state.save_now(self.node.network, changes, self.node.contacts(boot_now()))
+        self.endpoint.close()
+
+    # Timers
+
+    async def _every(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await action()
+            except Exception as error:
+                # A timer that ends would be noticed a day later, when a restart has forgotten everything.
+                _log.error("a timer's work broke off", reason=repr(error))
+
+    async def _load_store(self) -> None:
+        rows = self.state.load_store()
+        now, unix = boot_now(), unix_now()
+        for first in range(0, len(rows), LOADED_AT_ONCE):
+            for row in rows[first : first + LOADED_AT_ONCE]:
+                self.storage.load(row, now, unix)
+            await asyncio.sleep(0)
+        if rows:
+            _log.info("items kept for others are back", loaded=len(self.storage), saved=len(rows))
+
+    async def _save_changes(self) -> None:
+        await self.state.save_changes(self.storage.take_changes(boot_now(), unix_now()))
+
+    async def _save_contacts(self) -> None:
+        await self._discovery.save(self.node.contacts(boot_now()))
+        self.state.flush()
+
+    # What the verbs of the control socket need
+
+    @property
+    def counters(self) -> dict[str, dict[str, int]]:
+        """Return every counter, by room."""
+        rooms = {
+            "dht": self.node.counters,
+            "overlay": self.overlay.counters,
+            "service": self.service.counters,
+            "upstream": self._upstream.counters,
+            "link": self._link.counters,
+            "publisher": self.publisher.counters,
+        }
+        return {room: dict(sorted(counters.items())) for room, counters in rooms.items()}
+
+    @property
+    def hint(self) -> str | None:
+        """Return what to do when there is nobody to ask."""
+        return self._discovery.hint or "the contacts of this node are silent; is the network up?"
+
+    def flush_upstream(self) -> None:
+        """Forget failures of upstreams."""
+        self._upstream.flush()
+
+    def names_changed(self) -> None:
+        """Take over the petnames of the state, and what is trusted by them."""
+        self.service.change_settings(resolver_settings(self.config, self.state))
+
+    async def reload(self) -> dict[str, Any]:
+        """Have the configuration read again, by the supervisor where there is one; return what came of it."""
+        supervisor = self.supervisor_pid
+        if supervisor is None or os.getppid() != supervisor:
+            return self.take_new_config()
+        self._reloaded.clear()
+        # It reads the file, hands the result to both children and tells them so.
+        os.kill(supervisor, signal.SIGHUP)
+        try:
+            await asyncio.wait_for(self._reloaded.wait(), RELOAD_SECONDS_MAX)
+        except TimeoutError:
+            raise Unavailable(
+                "the supervisor has not handed over a new configuration",
+                place="reload",
+                hint="its log says why; p2pdns check FILE finds mistakes",
+            ) from None
+        return self._reload_result
+
+    def take_new_config(self) -> dict[str, Any]:
+        """Read the configuration again, use what can be used while running, and return what took effect."""
+        if self._read_config is None:
+            raise Unavailable("this node was started without a configuration file", place="reload", hint="restart it")
+        config = self._read_config()
+        settings = resolver_settings(config, self.state)
+        changed = changed_settings(self.config, config)
+        upstream = None
+        if config.upstream != self.config.upstream:
+            upstream = self._upstream = self._new_upstream(config)
+        log.configure(config.status.log_level)
+        self.service.change_settings(settings, upstream)
+        late = [text for text in changed if text.split(".")[0] in ("dht", "control") or text.startswith("limits.store")]
+        # What needs a restart stays as it was, so that the next reload says so again.
+        limits = replace(
+            config.limits,
+            store_items_max=self.config.limits.store_items_max,
+            store_bytes_max=self.config.limits.store_bytes_max,
+        )
+        self.config = replace(config, dht=self.config.dht, control=self.config.control, limits=limits)
+        self._reload_result = {"changed": changed, "needs_restart": late}
+        self._reloaded.set()
+        return self._reload_result
+
+    def on_hangup(self) -> None:
+        """Answer SIGHUP."""
+        try:
+            result = self.take_new_config()
+        except (P2pdnsError, StrangerError, OSError, UnicodeDecodeError) as trouble:
+            _log.error("configuration not taken over", reason=str(trouble))
+            return
+        _log.info("configuration taken over", **{word: ",".join(texts) or "nothing" for word, texts in result.items()})
+
+
+def changed_settings(old: Config, new: Config) -> list[str]:
+    """Return the settings that differ, as `table.setting`."""
+    changed = []
+    for table in fields(Config):
+        before, after = getattr(old, table.name), getattr(new, table.name)
+        if table.name == "names":
+            changed += ["names"] if before != after else []
+            continue
+        changed += [
+            f"{table.name}.{entry.name}"
+            for entry in fields(before)
+            if getattr(before, entry.name) != getattr(after, entry.name)
+        ]
+    return changed
+
+
+def resolver_settings(config: Config, state: State) -> ResolverSettings:
+    """Return what configuration and state say about names; a name of the configuration wins."""
+    return ResolverSettings.of(
+        suffixes=config.dns.suffixes,
+        petnames={**state.names(), **config.names},
+        trusted=config.zones.trusted,
+        stale_s=float(config.cache.stale_s_max),
+    )
+
+
+def _dht_socket(listen: str) -> Any:
+    """Return the bound socket; when the default port is taken, that of the next free one."""
+    host, port = read_address(listen)
+    try:
+        return open_udp((host, port))
+    except Unavailable:
+        if listen != DHT_LISTEN_DEFAULT:
+            raise
+    for next_port in range(port + 1, port + PORTS_TRIED_MAX):
+        with contextlib.suppress(Unavailable):
+            return open_udp((host, next_port))
+    return open_udp((host, port))
+
+
+def run(
+    config: Config,
+    state_dir: Path,
+    alive_fd: int | None = None,
+    *,
+    dns_addresses: Sequence[str] = (),
+    reload: Callable[[], Config] | None = None,
+) -> int:
+    """Run an engine until a signal, or the end of whoever holds the other end of `alive_fd`; return the exit status.
+
+    This is all of `serve --no-dns`. `reload` reads the configuration again when SIGHUP asks for it.
+    """
+    log.configure(config.status.log_level)
+    state = State.open(state_dir)
+    try:
+        supervisor_pid = os.getppid() if alive_fd is not None and os.getppid() > 1 else None
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(_serve(config, state, alive_fd, dns_addresses, reload, supervisor_pid))
+    finally:
+        state.close()
+    return 0
+
+
+async def _serve(
+    config: Config,
+    state: State,
+    alive_fd: int | None,
+    dns_addresses: Sequence[str],
+    read_config: Callable[[], Config] | None,
+    supervisor_pid: int | None,
+) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_on_loop_trouble)
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    if alive_fd is not None:
+        # Nobody writes to this pipe: it becomes readable when its only writer is gone.
+        loop.add_reader(alive_fd, stopped.set)
+    engine = Engine(config, state, dns_addresses=dns_addresses, read_config=read_config, supervisor_pid=supervisor_pid)
+    loop.add_signal_handler(signal.SIGHUP, engine.on_hangup)
+    await engine.open()
+    try:
+        await stopped.wait()
+    finally:
+        await engine.close()
+
+
+def _on_loop_trouble(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    trouble = context.get("exception")
+    what = f"{type(trouble).__name__}: {trouble}" if trouble is not None else ""
+    _log.error(str(context.get("message", "event loop")), reason=what)
+
+
+def config_from(fd: int) -> Config:
+    """Return the configuration behind a descriptor: a file, from its first byte, or a pipe, to its end."""
+    try:
+        data = os.pread(fd, CONFIG_BYTES_MAX, 0)
+    except OSError:
+        with open(fd, "rb", closefd=False) as file:
+            data = file.read(CONFIG_BYTES_MAX)
+    return Config.from_json(data.decode("utf-8", "replace"))
+
+
+def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return what the supervisor put on the command line."""
+    parser = argparse.ArgumentParser(prog="p2pdns.engine.main", description="the engine process of p2pdns serve")
+    parser.add_argument("--config-fd", type=int)
+    parser.add_argument("--alive-fd", type=int)
+    parser.add_argument("--state")
+    parser.add_argument("--dns-listen", action="append", default=[])
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the engine process and return its exit status."""
+    options = read_arguments(arguments)
+    fd: int | None = options.config_fd
+    try:
+        config = Config() if fd is None else config_from(fd)
+        return run(
+            config,
+            resolve_state_dir(options.state, os.environ),
+            options.alive_fd,
+            dns_addresses=options.dns_listen,
+            reload=None if fd is None else (lambda: config_from(fd)),
+        )
+    except (P2pdnsError, StrangerError) as trouble:
+        sys.stderr.write(f"p2pdns: error: {trouble}\n")
+        hint = getattr(trouble, "hint", None)
+        if hint:
+            sys.stderr.write(f"p2pdns: hint: {hint}\n")
+        return getattr(trouble, "exit_code", 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

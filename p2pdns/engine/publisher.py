@@ -1,0 +1,187 @@
+"""What this node publishes, and how it stays published.
+
+Guarantees: an item is in the reader's database before anybody is told that it is published, and a kill after that
+loses nothing; an item older than the newest known is refused, with words; own and pinned items are put again every
+hour or so, each at a time of its own, and sooner when a put reached too few nodes. Does not know secret keys (items
+arrive signed), nor how a put finds its nodes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from p2pdns import log
+from p2pdns.dht.node import PutOutcome
+from p2pdns.engine.state import Held
+from p2pdns.errors import Unavailable
+from p2pdns.items.item import ImmutableItem, MutableItem, is_from_the_future
+from p2pdns.items.keys import ZoneKey
+
+REPUBLISH_SECONDS = 3_600.0  # BEP 44 lets nodes forget after 2 h; every hour survives one lost round.
+JITTER = 0.1  # Of that: what was published together should not be put together for ever.
+RETRY_SECONDS_MIN = 15.0  # After a put that reached too few: contacts come within seconds of a start.
+RETRY_SECONDS_MAX = 900.0
+KEPT_ALIVE_MAX = 1_024  # A put costs some 60 datagrams: at most one put every 3.5 s for ever.
+SEQ_TOO_LOW = 302  # BEP 44: the node holds a higher seq.
+
+OnProgress = Callable[[int, int], None]
+"""Called with how many nodes were asked to store, and how many have."""
+
+
+class Dht(Protocol):
+    """Where items are put; `p2pdns.engine.endpoint.Endpoint`, or a simulated one."""
+
+    def put(
+        self, item: MutableItem | ImmutableItem, *, on_progress: OnProgress | None = None, cas: int | None = None
+    ) -> Awaitable[PutOutcome]:
+        """Put the item to the nodes nearest its target."""
+
+
+class OwnState(Protocol):
+    """Where own items outlive the process; `p2pdns.engine.state.State`."""
+
+    def held(self, key: ZoneKey, salt: bytes = b"") -> Held | None:
+        """Return the newest item known for a key."""
+
+    def kept_alive(self) -> list[Held]:
+        """Return own and pinned items."""
+
+    async def adopt(self, item: MutableItem, confirmed_unix: float, *, own: bool = False, pinned: bool = False) -> None:
+        """Commit the item as the newest of its key."""
+
+
+def is_enough(outcome: PutOutcome) -> bool:
+    """Return whether at least half of the nodes asked hold the item, and at least one."""
+    return outcome.sent_count >= 1 and 2 * outcome.stored_count >= outcome.sent_count
+
+
+class Publisher:
+    """The items this node answers for: publishes them, and puts them again for as long as it runs."""
+
+    def __init__(
+        self,
+        dht: Dht,
+        state: OwnState,
+        *,
+        unix_clock: Callable[[], float],
+        on_published: Callable[[MutableItem], None] = lambda item: None,
+        look_up: Callable[[ZoneKey], Awaitable[object]] | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """Make a publisher; `look_up` makes the overlay find (and adopt) what is newest, `jitter` is in [0, 1)."""
+        self.counters: Counter[str] = Counter()
+        self._dht = dht
+        self._state = state
+        self._unix_clock = unix_clock
+        self._on_published = on_published
+        self._look_up = look_up
+        self._sleep = sleep
+        self._jitter = jitter
+        self._tasks: dict[bytes, asyncio.Task[None]] = {}
+        self._log = log.get_logger("publisher")
+
+    def start(self) -> None:
+        """Begin to keep alive what earlier runs have published or pinned."""
+        for held in self._state.kept_alive():
+            # A restart of many nodes at once must not become a storm of puts: each item waits its own short while.
+            self._keep_alive(held.item, self._jitter() * RETRY_SECONDS_MIN)
+
+    async def close(self) -> None:
+        """Stop putting."""
+        tasks, self._tasks = list(self._tasks.values()), {}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def publish(self, item: MutableItem, on_progress: OnProgress | None = None) -> PutOutcome:
+        """Commit the item as our own, put it, and keep it alive from now on. Unavailable when it must be refused."""
+        self._check(item)
+        await self._state.adopt(item, self._unix_clock(), own=True)
+        self.counters["published"] += 1
+        self._on_published(item)
+        outcome = await self._dht.put(item, on_progress=on_progress)
+        self._keep_alive(item, self._pause(0) if is_enough(outcome) else RETRY_SECONDS_MIN)
+        return outcome
+
+    async def pin(self, key: ZoneKey) -> MutableItem:
+        """Keep the newest item of somebody's key alive from now on, and return it; Unavailable when none is known."""
+        held = self._state.held(key)
+        if held is None:
+            raise Unavailable("no item is known that could be pinned", place=str(key), hint=f"p2pdns resolve {key}")
+        self._check_room(key)
+        await self._state.adopt(held.item, held.confirmed_unix, pinned=True)
+        self._keep_alive(held.item, 0.0)
+        return held.item
+
+    def forget(self, key: ZoneKey) -> None:
+        """Put the key's item no more; the caller clears the state."""
+        task = self._tasks.pop(key.raw, None)
+        if task is not None:
+            task.cancel()
+
+    @property
+    def kept_count(self) -> int:
+        """How many items are kept alive."""
+        return len(self._tasks)
+
+    def _check(self, item: MutableItem) -> None:
+        place = str(item.key)
+        held = self._state.held(item.key, item.salt)
+        if held is not None and held.item.supersedes(item):
+            what = f"seq {item.seq} is lower than {held.item.seq}, the newest known of this key"
+            if item.seq == held.item.seq:
+                what = f"seq {item.seq} was published before, with another value"
+            raise Unavailable(what, place=place, hint="publish again: a new signature takes the next seq")
+        if is_from_the_future(item.seq, self._unix_clock()):
+            raise Unavailable(
+                "signed more than a day ahead of this machine's clock",
+                place=place,
+                hint="set the clock, then sign again",
+            )
+        self._check_room(item.key)
+
+    def _check_room(self, key: ZoneKey) -> None:
+        if key.raw not in self._tasks and len(self._tasks) >= KEPT_ALIVE_MAX:
+            raise Unavailable(
+                f"this node keeps {KEPT_ALIVE_MAX} zones alive already",
+                place=str(key),
+                hint="p2pdns forget one of them",
+            )
+
+    def _pause(self, failure_count: int) -> float:
+        if failure_count == 0:
+            return REPUBLISH_SECONDS * (1 + JITTER * (2 * self._jitter() - 1))
+        longest = min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2.0 ** min(failure_count - 1, 16))
+        return longest * (1 - JITTER * self._jitter())
+
+    def _keep_alive(self, item: MutableItem, pause_s: float) -> None:
+        self.forget(item.key)
+        if len(self._tasks) < KEPT_ALIVE_MAX:
+            self._tasks[item.key.raw] = asyncio.get_running_loop().create_task(self._kept_alive(item.key, pause_s))
+
+    async def _kept_alive(self, key: ZoneKey, pause_s: float) -> None:
+        failure_count = 0
+        while True:
+            await self._sleep(pause_s)
+            held = self._state.held(key)
+            if held is None:
+                return
+            try:
+                outcome = await self._dht.put(held.item)
+            except Unavailable as error:
+                outcome = PutOutcome(0, 0)
+                self._log.warning("not put again", key=str(key), reason=str(error))
+            self.counters["republished"] += 1
+            if outcome.refused.get(SEQ_TOO_LOW) and self._look_up is not None:
+                # The owner of the key has published elsewhere: what is kept alive is the newest, not ours.
+                with contextlib.suppress(Unavailable):
+                    await self._look_up(key)
+            failure_count = 0 if is_enough(outcome) else failure_count + 1
+            self.counters["republished-to-too-few"] += failure_count > 0
+            pause_s = self._pause(failure_count)
