@@ -1,0 +1,259 @@
+"""Stand-ins below the resolver: zones signed on the spot, a DHT, a reader's state and upstreams that obey the test.
+
+Time is a number that the test turns; nothing here waits for anything but an event of the test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from p2pdns.dns.message import Message, Question, RRset, Type, compose, records_of, type_of
+from p2pdns.dns.name import Name
+from p2pdns.items.item import ImmutableItem, MutableItem, mutable_target
+from p2pdns.items.keys import SecretKey, ZoneKey
+from p2pdns.items.packet import zone_of
+from p2pdns.resolver import Found, NoReply, UpstreamOutcome
+
+UNIX = 1_800_000_000.0
+NOW = 1_000.0
+
+SECRETS = {name: SecretKey.generate(bytes([number]) * 32) for number, name in enumerate("abcdefgh", 1)}
+KEYS = {name: secret.zone_key for name, secret in SECRETS.items()}
+A, B, C = KEYS["a"], KEYS["b"], KEYS["c"]
+
+
+def name_of(text: str, apex: Name) -> Name:
+    """Return an absolute name for `{a}` (a key), `@`, a relative name, or an absolute one with a final dot."""
+    for letter, key in KEYS.items():
+        text = text.replace(f"{{{letter}}}", f"{key}.")
+    text = text.replace("..", ".")
+    if text == "@":
+        return apex
+    return Name.read(text) if text.endswith(".") else Name.read(text + ".").under(apex)
+
+
+def rdata_of(rtype: int, text: str, apex: Name) -> bytes:
+    """Return RDATA of the few types the tests use."""
+    if rtype in (Type.A, Type.AAAA):
+        return ipaddress.ip_address(text).packed
+    if rtype in (Type.CNAME, Type.NS, Type.DNAME, Type.PTR):
+        return name_of(text, apex).wire()
+    if rtype == Type.MX:
+        preference, host = text.split()
+        return int(preference).to_bytes(2) + name_of(host, apex).wire()
+    if rtype == Type.TXT:
+        return bytes([len(text)]) + text.encode()
+    return bytes.fromhex(text)
+
+
+def rrsets(apex: Name, *lines: str) -> tuple[RRset, ...]:
+    """Return the RRsets of lines such as `www 300 A 192.0.2.1`."""
+    grouped: dict[tuple[Name, int, int], list[bytes]] = {}
+    for line in lines:
+        owner, ttl, rtype_text, text = line.split(maxsplit=3)
+        rtype = type_of(rtype_text)
+        grouped.setdefault((name_of(owner, apex), rtype, int(ttl)), []).append(rdata_of(rtype, text, apex))
+    return tuple(RRset(owner, rtype, ttl, tuple(rdatas)) for (owner, rtype, ttl), rdatas in grouped.items())
+
+
+def item_of(letter: str, *lines: str, age_s: float = 0.0) -> MutableItem:
+    """Return the item of the zone with these lines, signed that long before UNIX."""
+    secret = SECRETS[letter]
+    apex = secret.zone_key.apex
+    seq = int((UNIX - age_s) * 1_000_000)
+    # Not by compose_packet: it refuses what a stranger may sign all the same.
+    value = compose(Message(0, 0x8000, None, records_of(rrsets(apex, *lines))))
+    return MutableItem.signed(secret, seq, value)
+
+
+def found(item: MutableItem, *, settled: bool = True, confirmed_at: float = NOW, **more: object) -> Found:
+    """Return the outcome that has this item."""
+    facts: dict[str, object] = {"fresh": True, **more}
+    return Found(item, zone_of(item), settled, confirmed_at, **facts)  # type: ignore[arg-type]
+
+
+def question(text: str) -> Question:
+    """Return the question of `www.{a} AAAA`."""
+    owner, rtype = text.split()
+    return Question(name_of(owner, Name.root()), type_of(rtype))
+
+
+class Clock:
+    """A boot clock and a wall clock that the test turns."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.unix = UNIX
+        self.calls: list[tuple[float, Callable[[], None]]] = []
+
+    def boot(self) -> float:
+        """Return the boot time."""
+        return self.now
+
+    def wall(self) -> float:
+        """Return the Unix time."""
+        return self.unix
+
+    def later(self, seconds: float, callback: Callable[[], None]) -> _Call:
+        """Take a call for later."""
+        call = (self.now + seconds, callback)
+        self.calls.append(call)
+        return _Call(self.calls, call)
+
+    def turn(self, seconds: float) -> None:
+        """Let time pass, and make the calls that are due."""
+        self.now += seconds
+        self.unix += seconds
+        for call in [call for call in self.calls if call[0] <= self.now]:
+            self.calls.remove(call)
+            call[1]()
+
+
+@dataclass
+class _Call:
+    calls: list[tuple[float, Callable[[], None]]]
+    call: tuple[float, Callable[[], None]]
+
+    def cancel(self) -> None:
+        """Let it not come."""
+        if self.call in self.calls:
+            self.calls.remove(self.call)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A look-up's outcome."""
+
+    item: MutableItem | ImmutableItem | None = None
+    complete: bool = True
+    verdict: str = "complete"
+    rpc_count: int = 30
+    retransmit_count: int = 1
+    peer_count: int = 20
+    answered_count: int = 20
+    first_s: float | None = 0.004
+    done_s: float = 0.05
+
+
+@dataclass
+class Get:
+    """A look-up that the test answers."""
+
+    target: bytes
+    key: ZoneKey | None
+    known_seq: int | None
+    rpc_max: int
+    deadline: float | None
+    on_item: Callable[[MutableItem | ImmutableItem], None]
+    future: asyncio.Future[Ended]
+
+    def end(self, item: MutableItem | None = None, **facts: object) -> None:
+        """End the look-up."""
+        self.future.set_result(Ended(item, **facts))  # type: ignore[arg-type]
+
+
+class FakeDht:
+    """A DHT whose look-ups wait for the test, or end at once with what `items` has."""
+
+    def __init__(self, items: dict[ZoneKey, MutableItem] | None = None) -> None:
+        self.gets: list[Get] = []
+        self.items = items
+
+    def get(
+        self,
+        target: bytes,
+        *,
+        key: ZoneKey | None,
+        salt: bytes = b"",
+        known_seq: int | None = None,
+        rpc_max: int = 250,
+        deadline: float | None = None,
+        on_item: Callable[[MutableItem | ImmutableItem], None],
+    ) -> asyncio.Future[Ended]:
+        """Begin a look-up."""
+        assert key is not None
+        assert target == mutable_target(key.raw, salt)
+        future: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        get = Get(target, key, known_seq, rpc_max, deadline, on_item, future)
+        self.gets.append(get)
+        if self.items is not None:
+            item = self.items.get(key)
+            if item is not None:
+                on_item(item)
+            get.end(item)
+        return future
+
+
+@dataclass(frozen=True)
+class FakeHeld:
+    """What a state remembers of a key."""
+
+    item: MutableItem
+    confirmed_unix: float
+
+
+@dataclass
+class FakeState:
+    """A reader's state in a dictionary; `gate` holds commits up, `log` has them in order."""
+
+    marks: dict[ZoneKey, FakeHeld] = field(default_factory=dict)
+    log: list[tuple[int, float]] = field(default_factory=list)
+    gate: asyncio.Event | None = None
+    trouble: Exception | None = None
+
+    def held(self, key: ZoneKey, salt: bytes = b"") -> FakeHeld | None:
+        """Return the mark."""
+        return self.marks.get(key)
+
+    async def adopt(self, item: MutableItem, confirmed_unix: float, *, own: bool = False) -> None:
+        """Raise the mark."""
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.trouble is not None:
+            raise self.trouble
+        self.log.append((item.seq, confirmed_unix))
+        mark = self.marks.get(item.key)
+        if mark is None or not mark.item.supersedes(item):
+            self.marks[item.key] = FakeHeld(item, confirmed_unix)
+
+
+class FakeUpstream:
+    """An upstream that replies what the test has lined up, and logs what it was asked."""
+
+    def __init__(self, *outcomes: UpstreamOutcome) -> None:
+        self.outcomes = deque(outcomes)
+        self.asked: list[Question] = []
+        self.flags: list[tuple[bool, bool, bool]] = []
+        self.gate: asyncio.Event | None = None
+        self.probes: set[Name] = set()
+
+    async def ask(self, question: Question, *, rd: bool, do: bool, cd: bool, deadline: float) -> UpstreamOutcome:
+        """Reply."""
+        self.asked.append(question)
+        self.flags.append((rd, do, cd))
+        if self.gate is not None:
+            await self.gate.wait()
+        return self.outcomes.popleft() if self.outcomes else NoReply("nothing lined up", is_refusal=True)
+
+    def came_back(self, question: Question) -> bool:
+        """Return whether the question is a probe."""
+        return question.name in self.probes
+
+
+def reply_to(asked: Question, *lines: str, rcode: int = 0, authority: tuple[str, ...] = ()) -> Message:
+    """Return the reply that has these lines as its answer."""
+    root = Name.root()
+    sections = [
+        tuple(rr for rrset in rrsets(root, *section) for rr in rrset.records()) for section in (lines, authority)
+    ]
+    return Message(0, 0x8180 | rcode, asked, *sections)
+
+
+async def settle(turns: int = 20) -> None:
+    """Let every task that can run do so."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
