@@ -28,6 +28,8 @@ COLD_GETS_MAX = 64  # In flight for the node: at α = 4, what a socket buffer ho
 COLD_GETS_PER_PREFIX_MAX = 8  # So that one network's questions leave room for the others'.
 REFRESHES_MAX = 16  # Background look-ups in flight; they may wait, questions may not.
 LOOKUP_RPCS_MIN = 24  # With fewer a look-up cannot ask the 20 nearest, so it is not begun.
+# What a look-up is counted with that goes on after its first item: about as much as it will have sent at its end.
+LOOKUP_RPCS_USUAL = 40
 LOOKUP_SECONDS_MAX = 4.0  # No question waits longer.
 REFRESH_SECONDS_MAX = 300.0  # A change is seen after this at the latest.
 REFRESH_SECONDS_MIN = 30.0  # However short the TTLs of a zone, the overlay is not asked more often.
@@ -267,7 +269,9 @@ class Overlay:
     async def _run(self, entry: Entry, lookup: Lookup) -> None:
         try:
             # Replies to a get with a seq leave out what is not newer; a refresh can do without, a question cannot.
-            known_seq = entry.item.seq if lookup.is_refresh and entry.item is not None else None
+            # Nor may one from the future be named: saner ones lie below it.
+            held = entry.item if lookup.is_refresh else None
+            known_seq = held.seq if held is not None and not self._is_odd(held) else None
             outcome = await self._dht.get(
                 mutable_target(entry.key.raw),
                 key=entry.key,
@@ -424,4 +428,6 @@ def refresh_seconds(zone: Zone | None) -> float:
 
 
 def _charge(lookup: Lookup | None) -> tuple[int, int]:
-    return (0, 0) if lookup is None else (lookup.number, lookup.rpc_count)
+    if lookup is None:
+        return 0, 0
+    return lookup.number, lookup.rpc_count if lookup.done.done() else LOOKUP_RPCS_USUAL

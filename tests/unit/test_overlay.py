@@ -1,0 +1,663 @@
+"""The overlay: who waits for whom, what is shown when, what is remembered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pdns.engine.overlay import Budget, Overlay
+from p2pdns.engine.overlay.reader import LOOKUP_RPCS_USUAL
+from p2pdns.items.item import MutableItem
+from p2pdns.items.keys import SecretKey, ZoneKey
+from p2pdns.resolver import Found, ItemOutcome, Missing, NotFound, tag_of_key
+from tests.overlay_doubles import KEYS, NOW, SECRETS, UNIX, A, B, Clock, FakeDht, FakeHeld, FakeState, item_of, settle
+
+WWW = "www 300 A 192.0.2.1"
+OLD, NEW = item_of("a", WWW, age_s=100), item_of("a", "www 300 A 192.0.2.2")
+DAY = 86_400.0
+OVERLAYS: list[Overlay] = []
+
+
+class World:
+    """An overlay among stand-ins."""
+
+    def __init__(
+        self,
+        *,
+        held: tuple[MutableItem, float] | None = None,
+        at_once: bool = False,
+        state: FakeState | None = None,
+        clock: Clock | None = None,
+        **limits: Any,
+    ) -> None:
+        self.clock = clock or Clock()
+        self.dht = FakeDht({} if at_once else None)
+        self.state = state or FakeState()
+        if held is not None:
+            self.state.marks[held[0].key] = FakeHeld(*held)
+        self.invalidated: list[bytes] = []
+        self.overlay = Overlay(
+            self.dht,
+            self.state,
+            clock=self.clock.boot,
+            unix_clock=self.clock.wall,
+            later=self.clock.later,
+            on_invalidate=lambda tags: self.invalidated.extend(tags),
+            **limits,
+        )
+        OVERLAYS.append(self.overlay)
+
+    def ask(
+        self, key: ZoneKey = A, settled: bool = False, *, wait_s: float = 60.0, **budget: Any
+    ) -> asyncio.Task[ItemOutcome]:
+        """Ask for an item; the deadline is far away unless the test wants it near."""
+        facts = Budget(self.clock.now + wait_s, **budget)
+        return asyncio.create_task(self.overlay.item(key, settled, facts))
+
+    async def answered(self, key: ZoneKey = A, settled: bool = False, **budget: Any) -> ItemOutcome:
+        """Return what is known without a look-up."""
+        task = self.ask(key, settled, **budget)
+        await settle()
+        assert task.done(), "a look-up is waited for"
+        return task.result()
+
+
+def run(story: Coroutine[Any, Any, None]) -> None:
+    """Run a test's story, and close what it has opened."""
+
+    async def whole() -> None:
+        try:
+            await asyncio.wait_for(story, 30)
+        finally:
+            while OVERLAYS:
+                await OVERLAYS.pop().close()
+
+    asyncio.run(whole())
+
+
+def of(outcome: ItemOutcome) -> Found:
+    """Return the outcome, which has an item."""
+    assert isinstance(outcome, Found), outcome
+    return outcome
+
+
+def item_in(outcome: ItemOutcome) -> MutableItem:
+    """Return the item that was found."""
+    return of(outcome).item
+
+
+def test_the_first_valid_item_is_shown_at_once_and_the_settled_one_at_the_end() -> None:
+    async def story() -> None:
+        world = World()
+        first, last = world.ask(), world.ask(settled=True)
+        await settle()
+        world.dht.gets[0].on_item(OLD)
+        await settle()
+        assert (item_in(first.result()), of(first.result()).settled) == (OLD, False)
+        assert not last.done()
+        world.dht.gets[0].on_item(NEW)
+        world.dht.gets[0].end(NEW)
+        await settle()
+        outcome = last.result()
+        assert isinstance(outcome, Found)
+        assert (outcome.item, outcome.settled, outcome.confirmed_at, outcome.rpc_count) == (NEW, True, NOW, 30)
+        # Who had the first one is told to forget it.
+        assert world.invalidated == [tag_of_key(A)]
+
+    run(story())
+
+
+def test_one_look_up_serves_everybody_who_asks_for_the_key() -> None:
+    async def story() -> None:
+        world = World()
+        tasks = [world.ask() for _ in range(20)]
+        await settle()
+        assert len(world.dht.gets) == 1
+        world.dht.gets[0].end(OLD)
+        await settle()
+        outcomes = [task.result() for task in tasks]
+        assert {(item_in(outcome), outcome.lookup, outcome.rpc_count) for outcome in outcomes} == {(OLD, 1, 30)}
+        # Afterwards the item is there, and nobody is charged.
+        again = await world.answered()
+        assert (again.lookup, again.rpc_count, len(world.dht.gets)) == (0, 0, 1)
+
+    run(story())
+
+
+def test_a_question_that_leaves_before_the_end_is_charged_with_a_usual_look_up() -> None:
+    async def story() -> None:
+        world = World()
+        task = world.ask()
+        await settle()
+        world.dht.gets[0].on_item(OLD)
+        await settle()
+        assert (task.result().lookup, task.result().rpc_count) == (1, LOOKUP_RPCS_USUAL)
+
+    run(story())
+
+
+# High-water marks.
+
+
+def test_the_mark_is_committed_before_the_settled_answer_that_shows_it() -> None:
+    async def story() -> None:
+        world = World()
+        world.state.gate = asyncio.Event()
+        task = world.ask(settled=True)
+        await settle()
+        world.dht.gets[0].end(NEW)
+        await settle()
+        assert not task.done()
+        assert world.state.log == []
+        world.state.gate.set()
+        await settle()
+        assert of(task.result()).settled
+        assert world.state.log[0] == (NEW.seq, UNIX)
+
+    run(story())
+
+
+def test_an_item_whose_mark_cannot_be_committed_is_not_called_settled() -> None:
+    async def story() -> None:
+        world = World()
+        world.state.trouble = OSError("disk full")
+        task = world.ask(settled=True)
+        await settle()
+        world.dht.gets[0].end(NEW)
+        await settle()
+        assert not isinstance(task.result(), Found)
+
+    run(story())
+
+
+def test_an_older_item_never_replaces_the_one_we_hold() -> None:
+    async def story() -> None:
+        world = World(held=(NEW, UNIX - DAY))
+        task = world.ask(settled=True)
+        await settle()
+        world.dht.gets[0].on_item(OLD)
+        world.dht.gets[0].end(OLD)
+        await settle()
+        assert (item_in(task.result()), of(task.result()).settled) == (NEW, True)
+        assert world.state.marks[A].item == NEW
+        assert world.invalidated == []
+
+    run(story())
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["get", "arrive", "publish", "restart"])), max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_a_readers_seq_never_goes_back(history: list[tuple[int, str]]) -> None:
+    items = [item_of("a", f"www 300 A 192.0.2.{number}", age_s=100 - number) for number in range(5)]
+
+    async def story() -> None:
+        world = World(at_once=True)
+        highest = -1
+        for number, what in history:
+            item = items[number]
+            world.clock.turn(1000)
+            world.dht.items = {A: item}
+            if what == "arrive":
+                world.overlay.item_arrived(item.target, item)
+            elif what == "publish":
+                await world.state.adopt(item, world.clock.unix, own=True)
+                world.overlay.published(item)
+            elif what == "restart":
+                world = World(at_once=True, state=world.state, clock=world.clock)
+                world.dht.items = {A: item}
+            await settle()
+            seq = item_in(await world.answered(settled=True)).seq
+            assert seq >= highest
+            highest = seq
+
+    run(story())
+
+
+def test_an_item_we_hold_answers_at_once_while_it_is_newly_confirmed_across_restarts() -> None:
+    async def story() -> None:
+        world = World(held=(NEW, UNIX - 20))
+        outcome = await world.answered(settled=True)
+        assert isinstance(outcome, Found)
+        assert (outcome.item, outcome.settled, outcome.confirmed_at) == (NEW, True, NOW - 20)
+        assert world.dht.gets == []
+
+    run(story())
+
+
+def test_an_item_confirmed_long_ago_is_shown_provisionally_when_the_network_is_silent() -> None:
+    async def story() -> None:
+        world = World(held=(NEW, UNIX - DAY), held_wait_s=0.0)
+        outcome = await world.ask()
+        assert (item_in(outcome), of(outcome).settled) == (NEW, False)
+        assert len(world.dht.gets) == 1
+        # The look-up goes on, and brings a newer one.
+        newest = item_of("a", WWW, age_s=-5)
+        world.dht.gets[0].on_item(newest)
+        assert world.invalidated == [tag_of_key(A)]
+        shown = await world.answered()
+        assert isinstance(shown, Found)
+        assert (shown.item, shown.settled, shown.previous) == (newest, False, shown.previous)
+        assert shown.previous is not None
+
+    run(story())
+
+
+def test_an_item_we_hold_survives_a_look_up_that_finds_nothing() -> None:
+    async def story() -> None:
+        world = World(held=(NEW, UNIX - DAY))
+        task = world.ask(settled=True)
+        await settle()
+        world.dht.gets[0].end(complete=False, verdict="deadline", answered_count=0)
+        await settle()
+        outcome = task.result()
+        assert isinstance(outcome, Found)
+        assert (outcome.item, outcome.settled, outcome.unconfirmed, outcome.fresh) == (NEW, True, True, True)
+        # And is not looked up again at once.
+        assert item_in(await world.answered(settled=True)) == NEW
+        assert len(world.dht.gets) == 1
+
+    run(story())
+
+
+def test_an_item_only_ever_seen_in_incomplete_look_ups_is_never_called_settled() -> None:
+    async def story() -> None:
+        world = World()
+        task = world.ask(settled=True)
+        await settle()
+        world.dht.gets[0].end(NEW, complete=False, verdict="far")
+        await settle()
+        assert not of(task.result()).settled
+        assert world.state.log == [(NEW.seq, 0.0)]
+
+    run(story())
+
+
+def test_an_item_past_its_expiry_is_not_fresh() -> None:
+    async def story() -> None:
+        world = World(held=(OLD, UNIX - 10))
+        assert of(await world.answered()).fresh
+        world.clock.unix += 31 * DAY
+        world.clock.now += 31 * DAY
+        world.dht.items = {}
+        outcome = await world.answered(settled=True)
+        assert isinstance(outcome, Found)
+        assert not outcome.fresh
+
+    run(story())
+
+
+# Seqs from the future.
+
+
+def test_a_seq_from_the_future_is_served_but_neither_adopted_nor_in_the_way_of_a_saner_one() -> None:
+    odd = item_of("a", "www 300 A 192.0.2.66", age_s=-2 * DAY)
+
+    async def story() -> None:
+        world = World()
+        task = world.ask(settled=True)
+        await settle()
+        world.dht.gets[0].end(odd)
+        await settle()
+        assert (item_in(task.result()), of(task.result()).settled) == (odd, True)
+        assert world.state.log == []
+        world.clock.turn(400)
+        task = world.ask(settled=True)
+        await settle()
+        assert world.dht.gets[1].known_seq is None
+        world.dht.gets[1].on_item(odd)
+        world.dht.gets[1].on_item(OLD)
+        world.dht.gets[1].end(OLD)
+        await settle()
+        assert item_in(task.result()) == OLD
+        assert world.state.log[0][0] == OLD.seq
+        assert tag_of_key(A) in world.invalidated
+
+    run(story())
+
+
+# Failures.
+
+
+def test_a_failure_is_remembered_for_twice_as_long_each_time() -> None:
+    async def story() -> None:
+        world = World()
+        for count, seconds in enumerate([5, 10, 20, 40, 80, 160, 300, 300], 1):
+            task = world.ask()
+            await settle()
+            assert len(world.dht.gets) == count
+            world.dht.gets[-1].end()
+            await settle()
+            assert task.result() == NotFound(Missing.ABSENT, world.clock.now + seconds, count, 30)
+            world.clock.turn(seconds - 0.1)
+            assert isinstance(await world.answered(), NotFound)
+            world.clock.turn(0.2)
+
+    run(story())
+
+
+@pytest.mark.parametrize(("answered", "reason"), [(3, Missing.ABSENT), (0, Missing.UNREACHABLE)])
+def test_a_failure_says_whether_any_contact_answered(answered: int, reason: Missing) -> None:
+    async def story() -> None:
+        world = World()
+        task = world.ask()
+        await settle()
+        world.dht.gets[0].end(complete=False, answered_count=answered)
+        await settle()
+        outcome = task.result()
+        assert isinstance(outcome, NotFound)
+        assert outcome.reason is reason
+
+    run(story())
+
+
+@pytest.mark.parametrize("event", ["arrival", "publication", "flush", "flush all"])
+def test_a_failure_is_forgiven_when_there_is_reason_to_look_again(event: str) -> None:
+    async def story() -> None:
+        world = World()
+        world.ask()
+        await settle()
+        world.dht.gets[0].end()
+        await settle()
+        if event == "arrival":
+            world.overlay.item_arrived(NEW.target, NEW)
+        elif event == "publication":
+            world.overlay.published(NEW)
+            assert item_in(await world.answered(settled=True)) == NEW
+            return
+        else:
+            world.overlay.flush(None if event == "flush all" else A)
+        if event != "flush all":
+            assert world.invalidated == [tag_of_key(A)]
+        world.ask()
+        await settle()
+        assert len(world.dht.gets) == 2
+
+    run(story())
+
+
+def test_a_put_under_another_target_forgives_nothing() -> None:
+    async def story() -> None:
+        world = World()
+        world.ask()
+        await settle()
+        world.dht.gets[0].end()
+        await settle()
+        world.overlay.item_arrived(item_of("b", WWW).target, NEW)
+        assert isinstance(await world.answered(), NotFound)
+
+    run(story())
+
+
+def test_a_look_up_that_breaks_off_is_a_failure_and_leaves_nobody_waiting() -> None:
+    async def story() -> None:
+        world = World()
+        task = world.ask()
+        await settle()
+        world.dht.gets[0].future.set_exception(OSError("socket gone"))
+        await settle()
+        assert isinstance(task.result(), NotFound)
+        assert world.overlay.counters["lookups-broken-off"] == 1
+
+    run(story())
+
+
+def test_a_signed_value_that_is_no_zone_is_no_item() -> None:
+    async def story() -> None:
+        world = World()
+        task = world.ask()
+        await settle()
+        world.dht.gets[0].end(MutableItem.signed(SECRETS["a"], NEW.seq + 1, b"i am no message"))
+        await settle()
+        assert isinstance(task.result(), NotFound)
+        assert world.overlay.counters["item-not-dns"] == 1
+
+    run(story())
+
+
+# Room.
+
+
+def keys(count: int) -> list[ZoneKey]:
+    """Return that many keys nobody has published under."""
+    return [SecretKey.generate(bytes([99, number]) * 16).zone_key for number in range(count)]
+
+
+def test_a_client_prefix_has_eight_cold_look_ups_and_holds_up_nobody_else() -> None:
+    async def story() -> None:
+        world = World()
+        many = [*KEYS.values(), *keys(4)]
+        for key in many[:10]:
+            world.ask(key, client_prefix="192.0.2.0/24", is_privileged=False)
+        await settle()
+        assert len(world.dht.gets) == 8
+        world.ask(many[10], client_prefix="198.51.100.0/24", is_privileged=False)
+        world.ask(many[11], client_prefix="127.0.0.1:5", is_privileged=True)
+        await settle()
+        assert [get.key for get in world.dht.gets[8:]] == many[10:]
+        # The first item frees the client's share: what follows only refines its answer.
+        world.dht.gets[0].on_item(item_of("a", WWW))
+        await settle()
+        assert [get.key for get in world.dht.gets[10:]] == [many[8]]
+        # The end of that look-up frees nothing twice.
+        world.dht.gets[0].end(item_of("a", WWW))
+        await settle()
+        assert len(world.dht.gets) == 11
+        world.dht.gets[1].end()
+        await settle()
+        assert [get.key for get in world.dht.gets[11:]] == [many[9]]
+
+    run(story())
+
+
+def test_the_node_has_a_limit_and_serves_who_waits_in_order_of_arrival() -> None:
+    async def story() -> None:
+        world = World(cold_get_count_max=2)
+        many = keys(5)
+        for key in many:
+            world.ask(key)
+        await settle()
+        for count in range(2, 5):
+            assert len(world.dht.gets) == count
+            world.dht.gets[count - 2].end()
+            await settle()
+        assert [get.key for get in world.dht.gets] == many
+
+    run(story())
+
+
+def test_who_waits_for_room_joins_the_look_up_that_somebody_else_starts() -> None:
+    async def story() -> None:
+        world = World(cold_get_count_max=1)
+        one, two = keys(2)
+        world.ask(one)
+        waiting = [world.ask(two), world.ask(two)]
+        await settle()
+        world.dht.gets[0].end()
+        await settle()
+        assert len(world.dht.gets) == 2
+        world.dht.gets[1].end()
+        await settle()
+        assert all(task.done() for task in waiting)
+
+    run(story())
+
+
+def test_who_waits_for_room_gives_up_at_the_deadline() -> None:
+    async def story() -> None:
+        world = World(cold_get_count_max=1)
+        one, two = keys(2)
+        world.ask(one)
+        await settle()
+        outcome = await world.ask(two, wait_s=0.0)
+        assert outcome == NotFound(Missing.DEADLINE)
+        world.dht.gets[0].end()
+        await settle()
+        assert len(world.dht.gets) == 1
+
+    run(story())
+
+
+@pytest.mark.parametrize("poor", [{"cold_get_max": 0}, {"rpc_max": 5}])
+def test_a_question_that_has_spent_its_budget_causes_no_look_up(poor: dict[str, Any]) -> None:
+    async def story() -> None:
+        world = World()
+        assert await world.ask(**poor) == NotFound(Missing.BUDGET)
+        assert world.dht.gets == []
+
+    run(story())
+
+
+def test_a_look_up_cut_short_on_a_poor_question_is_no_failure_for_a_rich_one() -> None:
+    async def story() -> None:
+        world = World()
+        poor = world.ask(rpc_max=30)
+        rich = world.ask()
+        await settle()
+        assert world.dht.gets[0].rpc_max == 30
+        world.dht.gets[0].end(complete=False, verdict="budget", rpc_count=30)
+        await settle()
+        assert poor.result() == NotFound(Missing.BUDGET, 0.0, 1, 30)
+        assert not rich.done()
+        world.dht.gets[1].end(NEW)
+        await settle()
+        assert (item_in(rich.result()), world.dht.gets[1].rpc_max) == (NEW, 250)
+
+    run(story())
+
+
+def test_a_question_leaves_at_its_deadline_with_what_is_in_hand() -> None:
+    async def story() -> None:
+        world = World()
+        assert await world.ask(wait_s=0.0) == NotFound(Missing.DEADLINE, 0.0, 1, LOOKUP_RPCS_USUAL)
+        world.dht.gets[0].on_item(NEW)
+        outcome = await world.ask(settled=True, wait_s=0.0)
+        assert (item_in(outcome), of(outcome).settled) == (NEW, False)
+
+    run(story())
+
+
+def test_the_entries_are_bounded_and_the_oldest_question_goes_first() -> None:
+    async def story() -> None:
+        world = World(at_once=True, entry_count_max=3)
+        for key in keys(6):
+            await world.answered(key)
+        assert [entry.key for entry in world.overlay._entries.values()] == keys(6)[3:]
+
+    run(story())
+
+
+# Refreshing.
+
+
+def test_a_zone_that_is_asked_for_is_looked_up_again_in_the_background() -> None:
+    async def story() -> None:
+        world = World(at_once=True)
+        assert world.dht.items is not None
+        world.dht.items[A] = item_of("a", "www 60 A 192.0.2.1")
+        await world.answered()
+        world.clock.turn(59)
+        assert len(world.dht.gets) == 1
+        world.clock.turn(1)
+        await settle()
+        assert len(world.dht.gets) == 2
+        assert world.dht.gets[1].known_seq == world.dht.items[A].seq
+        # It is confirmed now; and as nobody has asked since, that was the last time.
+        assert of(await world.answered()).confirmed_at == NOW + 60
+        world.overlay._entries[A.raw].asked_at = NOW
+        world.clock.turn(60)
+        await settle()
+        assert len(world.dht.gets) == 2
+
+    run(story())
+
+
+@pytest.mark.parametrize(("ttl", "seconds"), [(0, 30), (45, 45), (86_400, 300)])
+def test_the_refresh_follows_the_lowest_ttl_between_half_a_minute_and_five(ttl: int, seconds: int) -> None:
+    async def story() -> None:
+        world = World(at_once=True)
+        assert world.dht.items is not None
+        world.dht.items[A] = item_of("a", f"www {ttl} A 192.0.2.1", "x 90000 A 192.0.2.1")
+        await world.answered()
+        assert world.clock.calls[0][0] == NOW + seconds
+
+    run(story())
+
+
+def test_a_newer_item_found_by_a_refresh_takes_the_old_answers_away() -> None:
+    async def story() -> None:
+        world = World(at_once=True)
+        assert world.dht.items is not None
+        world.dht.items[A] = OLD
+        await world.answered()
+        world.dht.items[A] = NEW
+        world.clock.turn(300)
+        await settle()
+        assert world.invalidated == [tag_of_key(A)]
+        assert item_in(await world.answered(settled=True)) == NEW
+        assert world.overlay.reports[-1].is_refresh
+
+    run(story())
+
+
+def test_a_newer_item_that_arrives_by_a_put_is_shown_without_a_look_up() -> None:
+    async def story() -> None:
+        world = World(at_once=True)
+        assert world.dht.items is not None
+        world.dht.items[A] = OLD
+        await world.answered()
+        world.overlay.item_arrived(NEW.target, NEW)
+        await settle()
+        assert world.invalidated == [tag_of_key(A)]
+        assert item_in(await world.answered(settled=True)) == NEW
+        assert world.state.marks[A].item == NEW
+        assert len(world.dht.gets) == 1
+
+    run(story())
+
+
+def test_forgetting_a_key_drops_what_is_held_of_it() -> None:
+    async def story() -> None:
+        world = World(at_once=True)
+        assert world.dht.items is not None
+        world.dht.items[A] = NEW
+        await world.answered()
+        world.state.marks.clear()
+        world.overlay.forget(A)
+        world.dht.items[A] = OLD
+        assert item_in(await world.answered(settled=True)) == OLD
+
+    run(story())
+
+
+def test_every_look_up_leaves_a_report() -> None:
+    async def story() -> None:
+        world = World(at_once=True)
+        assert world.dht.items is not None
+        world.dht.items[A] = NEW
+        await world.answered()
+        await world.answered(B)
+        first, second = world.overlay.reports
+        assert (first.key, first.rpcs, first.peers, first.first_ms, first.verdict) == (A, 30, 20, 4.0, "complete")
+        assert second.key == B
+
+    run(story())
+
+
+def test_closing_ends_what_is_under_way() -> None:
+    async def story() -> None:
+        world = World(cold_get_count_max=1)
+        tasks = [world.ask(key) for key in keys(2)]
+        await settle()
+        await world.overlay.close()
+        assert world.dht.gets[0].future.cancelled()
+        assert len(world.dht.gets) == 1
+        assert world.clock.calls == []
+        for task in tasks:
+            task.cancel()
+
+    run(story())
