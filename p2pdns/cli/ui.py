@@ -10,6 +10,7 @@ Guarantees: no control character that came from outside reaches the terminal; a 
 from __future__ import annotations
 
 import getpass
+import io
 import json
 import os
 import sys
@@ -66,6 +67,12 @@ def _styled(text: str, style: str, stream: TextIO) -> str:
 def result(line: str = "") -> None:
     """Print one line of what was asked for."""
     print(printable(line), file=sys.stdout)
+
+
+def show_at_once() -> None:
+    """From now on, show every line as soon as it is printed, into a pipe too."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
 
 
 def json_result(value: object) -> None:

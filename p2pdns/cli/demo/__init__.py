@@ -13,7 +13,6 @@ import secrets
 import shutil
 import signal
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -228,19 +227,16 @@ def _story(swarm: Swarm, paths: dict[str, str], port: int, began: float) -> tupl
     swarm.kill(publisher)
     ui.result(f"node {publisher.name} (pid {publisher.pid}), which published all of them, was killed with SIGKILL")
     client = client_for(address)
-    pids = ", ".join(str(pid) for pid in _pids_of(resolver))
-    ui.result(f"the resolver (pids {pids}) had seen none of them; asked on {write_address(address)} by {client.name}:")
+    pids = ", ".join(str(pid) for pid in resolver.pids)
+    ui.result(
+        f"{client.name} asks the resolver (pids {pids}) on {write_address(address)}, which has seen none of them:"
+    )
     ui.result()
     keys = {name: entry.key for name, entry in published.items()} | {NOBODY: nobody}
     is_right = _look_up_all(keys, client, resolver)
     ui.note(f"{time.monotonic() - began:.1f} s since the start")
     _show_what_to_try(keys, address)
     return is_right, resolver
-
-
-def _pids_of(resolver: Node) -> list[int]:
-    facts = resolver.status()
-    return [resolver.pid, *(int(facts[name]) for name in ("front_pid", "pid") if facts.get(name))]
 
 
 @click.command()
@@ -253,12 +249,12 @@ def demo(once: bool, port: int, zones: str | None) -> int:
     Stays up until Ctrl-C, and then leaves nothing behind.
     """
     began = time.monotonic()
+    ui.show_at_once()
     paths = _zone_paths(zones)
     with _orderly_end(), _folder() as folder, Swarm(folder, f"demo-{secrets.token_hex(4)}") as swarm:
         is_right, resolver = _story(swarm, paths, port, began)
         if not once:
-            ui.note("Ctrl-C ends it all")
-            sys.stdout.flush()
+            ui.note("all of it runs until Ctrl-C")
             try:
                 status = resolver.process.wait()
             except KeyboardInterrupt:

@@ -10,14 +10,14 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from p2pdns.cli.dnsclient import UDP_SIZE_BYTES, Record, Reply
+from p2pdns.cli.dnsclient import UDP_SIZE_BYTES, Reply
 
 NOBODY = "nobody"
 """The zone of a key that has published nothing."""
 
 ANY = "…"
 KEY_CHARACTERS_SHOWN = 6  # Enough to tell a handful of keys apart; the list of keys has them whole.
-ANSWER_CHARACTERS_SHOWN = 60
+ANSWER_CHARACTERS_SHOWN = 46
 NO_REACHABLE_AUTHORITY = 22  # RFC 8914
 
 
@@ -114,9 +114,15 @@ def problems(row: Row, key: str, reply: Reply) -> Iterator[str]:
 
 
 def short(text: str, keys: Mapping[str, str]) -> str:
-    """Return the text with every key cut to its first characters, in the spelling it has there."""
+    """Return the text with every key cut to its first characters, in the spelling it has there.
+
+    >>> short("10 mail.ABCDEFGHIJ.", {"mail": "abcdefghij"})
+    '10 mail.ABCDEF…'
+    """
     for key in keys.values():
-        text = re.sub(re.escape(key), lambda match: match[0][:KEY_CHARACTERS_SHOWN] + ANY, text, flags=re.IGNORECASE)
+        # The final dot after an ellipsis would read as a fourth one; before a suffix it stays.
+        pattern = re.escape(key) + r"(?:\.(?=[\s,]|$))?"
+        text = re.sub(pattern, lambda match: match[0][:KEY_CHARACTERS_SHOWN] + ANY, text, flags=re.IGNORECASE)
     return text
 
 
@@ -125,20 +131,17 @@ def shown(reply: Reply, keys: Mapping[str, str]) -> str:
     if reply.is_truncated:
         return "TC: ask again over TCP"
     if reply.answer:
-        parts = [_record_shown(record) for record in reply.answer]
-        if len({record.owner.lower() for record in reply.answer}) > 1:
-            parts = [
-                f"{record.type} {part}" if record.type == "CNAME" else part
-                for record, part in zip(reply.answer, parts, strict=True)
-            ]
-        text = (" → " if len({record.type for record in reply.answer}) > 1 else ", ").join(parts)
+        text = _answer_shown(reply)
     elif reply.extended_errors:
         text = str(reply.extended_errors[0])
     else:
-        text = ", ".join(f"SOA {_record_shown(record)}" for record in reply.authority)
+        text = ", ".join(f"SOA {record.data}" for record in reply.authority)
     text = short(text, keys)
     return text if len(text) <= ANSWER_CHARACTERS_SHOWN else text[: ANSWER_CHARACTERS_SHOWN - 1] + ANY
 
 
-def _record_shown(record: Record) -> str:
-    return record.data
+def _answer_shown(reply: Reply) -> str:
+    if not any(record.type == "CNAME" for record in reply.answer):
+        return ", ".join(record.data for record in reply.answer)
+    # A chain reads as the way it leads; the last step says what is found there.
+    return " → ".join(record.data for record in reply.answer)

@@ -43,6 +43,16 @@ class Node:
         return self.process.pid
 
     @property
+    def pids(self) -> list[int]:
+        """The process and those it has started: with DNS a supervisor, an engine and a front."""
+        try:
+            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        except OSError:
+            # Not every kernel keeps this list; the engine says who it is.
+            children = [str(self.status()["pid"])]
+        return sorted({self.pid, *(int(child) for child in children)})
+
+    @property
     def control(self) -> ControlClient:
         """A client of the node's control socket."""
         return ControlClient(self.state)

@@ -1,0 +1,121 @@
+"""The demo: every row is right, and when it ends, however it ends, nothing is left."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS_MAX = 120
+
+
+def start(tmp_path: Path, *flags: str) -> subprocess.Popen[str]:
+    """Start a demo whose files go to a folder that can be looked at afterwards."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "p2pdns", "demo", "--zones", str(ROOT / "zones"), *flags],
+        env={**os.environ, "TMPDIR": str(tmp_path), "NO_COLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def processes_in(folder: Path) -> list[int]:
+    """Return the processes whose command line names the folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if os.fsencode(folder) + b"/p2pdns-demo-" in command:
+                found.append(int(entry.name))
+    return found
+
+
+def read_until(process: subprocess.Popen[str], pattern: str) -> str:
+    """Return what the process prints up to the first line that matches."""
+    assert process.stdout is not None
+    read = ""
+    for line in process.stdout:
+        read += line
+        if re.search(pattern, line):
+            return read
+    raise AssertionError(f"ended without {pattern!r}:\n{read}")
+
+
+def wait_until_none(folder: Path) -> None:
+    """Wait until no process of the demo is left."""
+    deadline = time.monotonic() + SECONDS_MAX
+    while processes_in(folder):
+        assert time.monotonic() < deadline, processes_in(folder)
+        os.sched_yield()
+
+
+def test_once_exits_0_with_every_row_right_and_leaves_nothing(tmp_path: Path) -> None:
+    with start(tmp_path, "--once") as process:
+        output, _ = process.communicate(timeout=SECONDS_MAX)
+    assert process.returncode == 0, output
+    assert "every row is as expected: 16 look-ups" in output
+    assert "was killed with SIGKILL" in output
+    cold = re.search(r"(\d+) of them cold", output)
+    assert cold is not None
+    assert int(cold[1]) >= 4
+    for rcode in ("NOERROR", "NXDOMAIN", "SERVFAIL"):
+        assert rcode in output
+    assert re.search(r"^over 512 bytes .*TC", output, re.MULTILINE)
+    assert processes_in(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals) -> None:
+    with start(tmp_path) as process:
+        read_until(process, "all of it runs until Ctrl-C")
+        assert len(processes_in(tmp_path)) >= 9
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=SECONDS_MAX)
+    assert process.returncode == 0, output
+    assert "Traceback" not in output
+    assert processes_in(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_early_end_leaves_nothing_either(tmp_path: Path) -> None:
+    with start(tmp_path) as process:
+        read_until(process, "^network demo-")
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=SECONDS_MAX)
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    assert processes_in(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_demo_leaves_no_process(tmp_path: Path) -> None:
+    with start(tmp_path) as process:
+        read_until(process, "^network demo-")
+        assert len(processes_in(tmp_path)) >= 8
+        process.kill()
+    wait_until_none(tmp_path)
+
+
+def test_a_missing_zone_is_said_before_anything_starts(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "p2pdns", "demo", "--once", "--zones", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "p2pdns: hint: " in done.stderr
+    assert done.stdout == ""
