@@ -55,7 +55,7 @@ class AnswerCache:
         self.counters: Counter[str] = Counter()
         self.size_bytes = 0
         self.epoch = 0
-        # Counts every change that could make an earlier look-up wrong; the doors' own memos watch it.
+        # Counts every change after which a response made earlier could be wrong; the funnel's memo watches it.
         self.version = 0
         self._bytes_max = bytes_max
         self._ttl_s_max = ttl_s_max
@@ -112,18 +112,17 @@ class AnswerCache:
         if old is not None:
             if answer.failure and self._survives_failure(old, now):
                 old.held_until, old.failure = answer.expiry, answer
-                self.version += 1
                 return
             # Answers may overtake each other; within one life of the engine the later generation is right.
             if old.epoch == self.epoch and old.answer.generation > answer.generation and now < old.answer.expiry:
                 return
             self._remove(key)
+            self.version += 1
         cost = cost_of(key, answer)
         if cost > self._bytes_max:
             return
         self._entries[key] = Entry(key, answer, self.epoch, cost)
         self.size_bytes += cost
-        self.version += 1
         self.counters["insert"] += 1
         for tag in answer.tags:
             self._keys_of_tag.setdefault(tag, {})[key] = None
@@ -162,7 +161,6 @@ class AnswerCache:
     def _remove(self, key: bytes) -> None:
         entry = self._entries.pop(key)
         self.size_bytes -= entry.cost_bytes
-        self.version += 1
         for tag in entry.answer.tags:
             keys = self._keys_of_tag.get(tag)
             if keys is not None:

@@ -15,6 +15,7 @@ from p2pdns.errors import FormatError
 from p2pdns.front.answers import AnswerCache
 from p2pdns.front.compose import compose_answer, compose_told
 from p2pdns.front.gate import SERVFAIL, Asked, Client, Dropped, Gate, Told
+from p2pdns.front.memo import Memo
 from p2pdns.front.questions import Ending, Pending, Questions, Waiter
 from p2pdns.link import HEADER_BYTES, Answer, Forwarded, Frame, Hello, Invalidate, Query
 
@@ -34,6 +35,7 @@ class Funnel:
         self.gate = gate
         self.cache = cache
         self.questions = Questions(now)
+        self._memo = Memo(cache)
         self.counters: Counter[str] = Counter()
         # Set by whoever owns the connection to the engine and the timer.
         self.send_query: Callable[[Query], None] = _nowhere
@@ -44,6 +46,10 @@ class Funnel:
         self, data: bytes, address: Address, reply: Callable[[bytes], None], now: float, *, is_stream: bool
     ) -> bytes | None:
         """Return the response to a message: empty when there is none, None when it comes through `reply` later."""
+        if not is_stream:
+            remembered = self._memo.response(data, address, self.gate.access, now)
+            if remembered is not None:
+                return remembered
         client = self.gate.access.client(address, is_stream=is_stream)
         verdict = self.gate.verdict(data, client, now)
         if isinstance(verdict, Dropped):
@@ -54,7 +60,10 @@ class Funnel:
         key = asked.key
         answer = self.cache.fresh(key, now)
         if answer is not None:
-            return self._response(asked, client, answer, now)
+            response = self._response(asked, client, answer, now)
+            if not is_stream:
+                self._memo.keep(data, response, answer, client.is_trusted, now)
+            return response
         held = self.cache.held_stale(key, now)
         if held is not None:
             self.counters["stale"] += 1

@@ -126,12 +126,17 @@ class AccessList:
 
     def client(self, address: Address, *, is_stream: bool) -> Client:
         """Return who asks from that address."""
-        known = self._known.get(address[0])
+        client_class, is_allowed = self.standing(address[0])
+        return Client(address, client_class, is_allowed, is_stream)
+
+    def standing(self, host: str) -> tuple[ClientClass, bool]:
+        """Return the class of a host, and whether it may ask."""
+        known = self._known.get(host)
         if known is None:
             if len(self._known) >= CLIENTS_REMEMBERED_MAX:
                 self._known.clear()
-            known = self._known[address[0]] = self._looked_up(address[0])
-        return Client(address, known[0], known[1], is_stream)
+            known = self._known[host] = self._looked_up(host)
+        return known
 
     def _looked_up(self, host: str) -> tuple[ClientClass, bool]:
         allowed = in_any(host, self._allowed)

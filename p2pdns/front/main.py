@@ -65,7 +65,8 @@ class Front:
             await self.tcp.listen(sock)
 
     def apply(self, config: Config) -> None:
-        """Take over what can change while running: who may ask, and what TCP clients may take."""
+        """Take over what can change while running: who may ask, what TCP clients may take, what is logged."""
+        log.configure(config.status.log_level)
         self.funnel.gate.access = access_of(config)
         self.tcp.limits = tcp_limits_of(config)
 

@@ -205,11 +205,12 @@ def test_an_answer_larger_than_the_cache_is_not_kept_and_evicts_nothing() -> Non
     assert len(store) == 1
 
 
-def test_every_change_moves_the_version() -> None:
+def test_whatever_could_make_an_earlier_response_wrong_moves_the_version() -> None:
     store = cache()
+    kept(store, answer(tags=(TAG,)))
     seen = [store.version]
     for change in (
-        lambda: kept(store, answer(tags=(TAG,))),
+        lambda: kept(store, answer(tags=(TAG,), made_at=1.0), 1.0),
         lambda: store.invalidate((TAG,)),
         lambda: store.new_epoch(1),
         lambda: store.invalidate(None),
@@ -217,6 +218,13 @@ def test_every_change_moves_the_version() -> None:
         change()
         assert store.version > seen[-1]
         seen.append(store.version)
+
+
+def test_an_answer_to_another_question_leaves_the_version_alone() -> None:
+    store = cache()
+    version = store.version
+    kept(store, answer(), key=b"another")
+    assert store.version == version
 
 
 class CacheMachine(RuleBasedStateMachine):

@@ -1,0 +1,47 @@
+"""The memo of the UDP door: the same bytes again get the same response, for less than a second.
+
+Guarantees: what it gives is, byte for byte but the ID, what the cache would have given: same flags, size, case and
+trust (they are in the key), TTLs of the same second, and nothing that was replaced or invalidated meanwhile. Only
+answers from the cache for allowed clients get in. Does not know what the bytes mean.
+"""
+
+from __future__ import annotations
+
+from p2pdns.addresses import Address
+from p2pdns.front.answers import AnswerCache
+from p2pdns.front.gate import ECHOING_PORTS, AccessList
+from p2pdns.link import Answer, ClientClass
+
+ENTRIES_MAX = 4096  # Clients that draw the case of letters by lot fill it with what never comes again.
+
+Key = tuple[bytes, bool]
+
+
+class Memo:
+    """Responses by the exact bytes of their queries."""
+
+    def __init__(self, cache: AnswerCache) -> None:
+        self._cache = cache
+        self._version = 0
+        self._responses: dict[Key, tuple[bytes, float]] = {}
+
+    def response(self, data: bytes, address: Address, access: AccessList, now: float) -> bytes | None:
+        """Return the response to a datagram that was answered before in this second, or None."""
+        if self._version != self._cache.version:
+            self._responses.clear()
+            self._version = self._cache.version
+            return None
+        client_class, is_allowed = access.standing(address[0])
+        found = self._responses.get((data[2:], client_class is not ClientClass.OTHER))
+        if found is None or now >= found[1] or not is_allowed or address[1] in ECHOING_PORTS:
+            return None
+        self._cache.counters["hit"] += 1
+        return data[:2] + found[0]
+
+    def keep(self, data: bytes, response: bytes, answer: Answer, is_trusted: bool, now: float) -> None:
+        """Keep the response that a fresh answer gave to a datagram, until its TTLs change."""
+        if self._version != self._cache.version or len(self._responses) >= ENTRIES_MAX:
+            self._responses.clear()
+            self._version = self._cache.version
+        until = min(answer.made_at + int(max(0.0, now - answer.made_at)) + 1, answer.expiry)
+        self._responses[(data[2:], is_trusted)] = (response[2:], until)
