@@ -26,6 +26,7 @@ REPUBLISH_SECONDS = 3_600.0  # BEP 44 lets nodes forget after 2 h; every hour su
 JITTER = 0.1  # Of that: what was published together should not be put together for ever.
 RETRY_SECONDS_MIN = 15.0  # After a put that reached too few: contacts come within seconds of a start.
 RETRY_SECONDS_MAX = 900.0
+START_SECONDS_PER_ITEM = 0.25  # How far a start spreads the first puts: four a second.
 KEPT_ALIVE_MAX = 1_024  # A put costs some 60 datagrams: at most one put every 3.5 s for ever.
 SEQ_TOO_LOW = 302  # BEP 44: the node holds a higher seq.
 
@@ -88,9 +89,10 @@ class Publisher:
 
     def start(self) -> None:
         """Begin to keep alive what earlier runs have published or pinned."""
-        for held in self._state.kept_alive():
-            # A restart of many nodes at once must not become a storm of puts: each item waits its own short while.
-            self._keep_alive(held.item, self._jitter() * RETRY_SECONDS_MIN)
+        kept = self._state.kept_alive()
+        for held in kept:
+            # A thousand puts at once would be a storm, and those of one zone should not wait for it.
+            self._keep_alive(held.item, self._jitter() * START_SECONDS_PER_ITEM * len(kept))
 
     async def close(self) -> None:
         """Stop putting."""
