@@ -170,7 +170,7 @@ class Supervisor:
             # It has said why on standard error; starting it again would only repeat that.
             return int(code)
         child.early_end_count = 0 if lived_s >= STEADY_S else child.early_end_count + 1
-        pause_s = min(RESTART_S_MAX, RESTART_S_MIN * 2 ** min(child.early_end_count, 16))
+        pause_s = restart_pause_s(child.early_end_count)
         child.restart_at = now + pause_s
         _log.warning(f"{child.name} ended ({_ending(code)}), starting it again", pause_s=round(pause_s, 2))
         return None
@@ -216,6 +216,15 @@ class Supervisor:
                 for child in self._children:
                     if child.process is not None:
                         child.process.wait()
+
+
+def restart_pause_s(early_end_count: int) -> float:
+    """Return how long to wait before a child is started again that ended early so many times in a row.
+
+    >>> [restart_pause_s(count) for count in range(7)]
+    [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0]
+    """
+    return min(RESTART_S_MAX, RESTART_S_MIN * 2 ** min(early_end_count, 16))
 
 
 def _python() -> list[str]:

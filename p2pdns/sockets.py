@@ -173,10 +173,20 @@ def listen_fds(environ: Mapping[str, str], pid: int) -> list[int]:
 
 def adopt_dns(fds: Sequence[int]) -> list[DnsSockets]:
     """Return inherited sockets as pairs; `Unavailable` when an address has UDP without TCP, or the reverse."""
+    adopted: list[socket.socket] = []
+    try:
+        adopted.extend(map(adopt, fds))
+        return _paired(adopted)
+    except Unavailable:
+        for sock in adopted:
+            sock.close()
+        raise
+
+
+def _paired(adopted: Sequence[socket.socket]) -> list[DnsSockets]:
     udp: dict[Address, socket.socket] = {}
     tcp: dict[Address, socket.socket] = {}
-    for fd in fds:
-        sock = adopt(fd)
+    for sock in adopted:
         is_inet = sock.family in (socket.AF_INET, socket.AF_INET6)
         if is_inet and sock.type == socket.SOCK_DGRAM:
             udp[address_of(sock)] = sock
@@ -184,7 +194,7 @@ def adopt_dns(fds: Sequence[int]) -> list[DnsSockets]:
             tcp[address_of(sock)] = sock
         else:
             hint = "ListenDatagram= and ListenStream= of one address each"
-            raise Unavailable("neither UDP nor listening TCP", place=f"descriptor {fd}", hint=hint)
+            raise Unavailable("neither UDP nor listening TCP", place=f"descriptor {sock.fileno()}", hint=hint)
     for address in [*udp, *tcp]:
         if address not in udp or address not in tcp:
             missing = "TCP" if address in udp else "UDP"

@@ -1,0 +1,148 @@
+"""The supervisor's parts that need no process; tests/live/test_supervisor.py has the rest."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from p2pdns import daemon
+from p2pdns.clock import boot_now
+from p2pdns.config import Config
+from p2pdns.daemon import RESTART_S_MAX, Supervisor, restart_pause_s
+from p2pdns.errors import Unavailable
+from p2pdns.sockets import open_dns
+
+
+def listening(*texts: str) -> Config:
+    """Return a configuration with those DNS addresses."""
+    return replace(Config(), dns=replace(Config().dns, listen=texts))
+
+
+def test_every_address_gets_its_pair_of_sockets() -> None:
+    pairs = daemon.dns_sockets(listening("127.0.0.1:0", "[::1]:0"))
+    assert [pair.address[0] for pair in pairs] == ["127.0.0.1", "::1"]
+    for pair in pairs:
+        pair.close()
+
+
+def test_when_one_address_is_taken_the_others_are_let_go() -> None:
+    held, free = open_dns(("127.0.0.1", 0)), open_dns(("127.0.0.1", 0))
+    address = free.address
+    free.close()
+    with pytest.raises(Unavailable, match="port is in use"):
+        daemon.dns_sockets(listening(f"127.0.0.1:{address[1]}", f"127.0.0.1:{held.address[1]}"))
+    open_dns(address).close()
+    held.close()
+
+
+def test_run_raises_what_a_busy_port_is_and_starts_nothing(tmp_path: Path) -> None:
+    held = open_dns(("127.0.0.1", 0))
+    with pytest.raises(Unavailable, match="port is in use"):
+        daemon.run(listening(f"127.0.0.1:{held.address[1]}"), tmp_path)
+    held.close()
+
+
+def test_listen_fds_of_another_process_are_ignored_and_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid() + 1))
+    (pair,) = daemon.dns_sockets(listening("127.0.0.1:0"))
+    assert "LISTEN_FDS" not in os.environ
+    pair.close()
+
+
+def run_with(tmp_path: Path, engine: str, front: str) -> tuple[int, Supervisor]:
+    """Run a supervisor over two one-line modules; return its status."""
+    for name, code in (("engine_double", engine), ("front_double", front)):
+        (tmp_path / f"{name}.py").write_text(code)
+    pair = open_dns(("127.0.0.1", 0))
+    supervisor = Supervisor(Config(), tmp_path, [pair], engine_module="engine_double", front_module="front_double")
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        return supervisor.run(), supervisor
+    finally:
+        assert signal.getsignal(signal.SIGTERM) is before
+        pair.close()
+
+
+@pytest.fixture
+def doubles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder whose modules the children can import."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return tmp_path
+
+
+WAIT = "import signal; signal.pause()"
+
+
+@pytest.mark.parametrize("code", [1, 2])
+def test_a_child_that_cannot_start_ends_the_daemon_with_its_status(doubles: Path, code: int) -> None:
+    assert run_with(doubles, f"raise SystemExit({code})", WAIT)[0] == code
+    assert run_with(doubles, WAIT, f"raise SystemExit({code})")[0] == code
+
+
+def test_a_child_that_ends_otherwise_is_started_again_after_a_pause(doubles: Path) -> None:
+    # The engine dies three times and then ends the supervisor; a file counts its lives.
+    engine = (
+        "import os, pathlib, signal\n"
+        "file = pathlib.Path(__file__).with_suffix('.lives')\n"
+        "lives = len(file.read_text()) + 1 if file.exists() else 1\n"
+        "file.write_text('x' * lives)\n"
+        "os.kill(*((os.getppid(), signal.SIGTERM) if lives > 3 else (os.getpid(), signal.SIGKILL)))\n"
+        "signal.pause()\n"
+    )
+    started = boot_now()
+    status, supervisor = run_with(doubles, engine, WAIT)
+    assert status == 0
+    assert (supervisor._engine.start_count, supervisor._front.start_count) == (4, 1)
+    assert boot_now() - started > sum(restart_pause_s(count) for count in (1, 2, 3))
+
+
+def test_pauses_between_restarts_grow_and_stay_below_the_three_seconds_that_are_promised() -> None:
+    pauses = [restart_pause_s(count) for count in range(1, 40)]
+    assert pauses == sorted(pauses)
+    assert pauses[0] < 0.2
+    assert pauses[-1] == RESTART_S_MAX < 3.0
+
+
+def test_a_child_that_ignores_sigterm_is_killed(doubles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon, "STOP_S_MAX", 0.3)
+    stubborn = (
+        "import os, signal\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "os.kill(os.getppid(), signal.SIGTERM)\n"
+        "while True: signal.pause()\n"
+    )
+    status, supervisor = run_with(doubles, stubborn, WAIT)
+    assert status == 0
+    assert [child.is_running for child in supervisor._children] == [False, False]
+
+
+def test_the_children_run_our_code_and_not_that_of_the_current_folder(
+    doubles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = doubles / "elsewhere"
+    (elsewhere / "p2pdns").mkdir(parents=True)
+    (elsewhere / "p2pdns" / "__init__.py").write_text("")
+    monkeypatch.chdir(elsewhere)
+    engine = "import p2pdns, sys\nsys.exit(2 if hasattr(p2pdns, '__version__') else 1)\n"
+    assert run_with(doubles, engine, WAIT)[0] == 2
+
+
+def test_the_configuration_reaches_each_child_from_its_beginning(doubles: Path) -> None:
+    read_twice = (
+        "import os, sys\n"
+        "fd = int(sys.argv[sys.argv.index('--config-fd') + 1])\n"
+        "sys.exit(2 if os.read(fd, 9_999_999).startswith(b'{') else 1)\n"
+    )
+    assert run_with(doubles, read_twice, WAIT)[0] == 2
+
+
+def test_an_ending_is_named() -> None:
+    assert daemon._ending(3) == "exit 3"
+    assert daemon._ending(-9) == "SIGKILL"
+    assert daemon._ending(-64) == "SIGRTMAX" if sys.platform == "linux" else True

@@ -1,0 +1,176 @@
+"""Bound sockets, their hand-over, and non-blocking UDP."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from p2pdns import sockets
+from p2pdns.errors import Unavailable
+from p2pdns.sockets import DATAGRAM_BYTES_MAX, DnsSockets, address_of, open_dns, open_udp
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_port_0_is_the_same_free_port_for_udp_and_tcp(host: str) -> None:
+    pair = open_dns((host, 0))
+    assert pair.udp.getsockname()[1] == pair.tcp.getsockname()[1] > 0
+    assert pair.address == (host, pair.udp.getsockname()[1])
+    assert not pair.udp.getblocking()
+    assert not pair.tcp.getblocking()
+    assert not os.get_inheritable(pair.udp.fileno())
+    pair.close()
+
+
+def test_one_port_can_be_bound_on_several_addresses() -> None:
+    first = open_dns(("127.0.0.1", 0))
+    second = open_dns(("127.0.0.2", first.address[1]))
+    third = open_dns(("::1", first.address[1]))
+    for pair in (first, second, third):
+        pair.close()
+
+
+def test_a_port_in_use_is_named_with_a_hint() -> None:
+    first = open_dns(("127.0.0.1", 0))
+    with pytest.raises(Unavailable, match=f"127.0.0.1:{first.address[1]}: port is in use") as caught:
+        open_dns(first.address)
+    assert caught.value.hint
+    first.close()
+
+
+def test_a_port_whose_tcp_half_is_taken_leaves_no_socket_behind() -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        with pytest.raises(Unavailable, match="port is in use"):
+            open_dns(address_of(held))
+        open_udp(address_of(held)).close()
+
+
+def test_an_address_of_another_machine_is_unavailable() -> None:
+    with pytest.raises(Unavailable, match="does not have that address"):
+        open_dns(("192.0.2.1", 0))
+
+
+def test_a_name_is_no_address() -> None:
+    with pytest.raises(Unavailable, match="not an IP address"):
+        open_udp(("localhost", 0))
+
+
+@pytest.mark.parametrize(
+    ("host", "family"),
+    [
+        ("127.0.0.1", socket.AF_INET),
+        ("::1", socket.AF_INET6),
+        ("fe80::1%eth0", socket.AF_INET6),
+        ("localhost", None),
+        ("127.1", None),
+        ("", None),
+    ],
+)
+def test_families_of_hosts(host: str, family: socket.AddressFamily | None) -> None:
+    assert sockets.family_of(host) == family
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"LISTEN_FDS": "2", "LISTEN_PID": "77"}, [3, 4]),
+        ({"LISTEN_FDS": "2", "LISTEN_PID": "78"}, []),
+        ({"LISTEN_FDS": "2"}, []),
+        ({"LISTEN_FDS": "two", "LISTEN_PID": "77"}, []),
+        ({"LISTEN_FDS": "-1", "LISTEN_PID": "77"}, []),
+        ({"LISTEN_PID": "77"}, []),
+        ({}, []),
+    ],
+)
+def test_descriptors_from_systemd_are_for_the_process_that_is_named(
+    environ: dict[str, str], expected: list[int]
+) -> None:
+    assert sockets.listen_fds(environ, 77) == expected
+
+
+def duplicated(pair: DnsSockets) -> list[int]:
+    """Return the descriptors of a pair a second time, as a child would get them."""
+    return [os.dup(pair.udp.fileno()), os.dup(pair.tcp.fileno())]
+
+
+def test_inherited_sockets_are_paired_by_address() -> None:
+    pairs = [open_dns(("127.0.0.1", 0)), open_dns(("::1", 0))]
+    fds = [fd for pair in pairs for fd in duplicated(pair)]
+    adopted = sockets.adopt_dns(fds[::-1])
+    assert {pair.address for pair in adopted} == {pair.address for pair in pairs}
+    for pair in [*pairs, *adopted]:
+        pair.close()
+
+
+@pytest.mark.parametrize(("kept", "missing"), [(0, "TCP"), (1, "UDP")])
+def test_an_inherited_address_without_its_other_half_is_an_error(kept: int, missing: str) -> None:
+    pair = open_dns(("127.0.0.1", 0))
+    fds = duplicated(pair)
+    os.close(fds[1 - kept])
+    with pytest.raises(Unavailable, match=f"without its {missing} socket"):
+        sockets.adopt_dns([fds[kept]])
+    pair.close()
+
+
+def test_an_inherited_descriptor_that_is_no_dns_socket_is_an_error() -> None:
+    read_fd, write_fd = os.pipe()
+    with pytest.raises(Unavailable, match=f"descriptor {read_fd}"):
+        sockets.adopt_dns([read_fd])
+    os.close(read_fd)
+    os.close(write_fd)
+    left, right = socket.socketpair()
+    fd = os.dup(left.fileno())
+    with pytest.raises(Unavailable, match="neither UDP nor listening TCP"):
+        sockets.adopt_dns([fd])
+    left.close()
+    right.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::"])
+def test_a_reply_leaves_from_the_address_that_was_asked(host: str) -> None:
+    door = open_udp((host, 0))
+    asked = {"127.0.0.1": "127.0.0.1", "0.0.0.0": "127.0.0.9", "::1": "::1", "::": "::1"}[host]
+    with socket.socket(door.family, socket.SOCK_DGRAM) as client:
+        client.settimeout(10)
+        client.sendto(b"question", (asked, door.getsockname()[1]))
+        door.setblocking(True)
+        # Blocking once is the wait for the datagram; reading itself never blocks.
+        door.recv(100, socket.MSG_PEEK)
+        door.setblocking(False)
+        ((data, sender, ancillary),) = list(sockets.read_datagrams(door))
+        assert data == b"question"
+        assert sockets.send_datagram(door, b"answer", sender, ancillary)
+        reply, replier = client.recvfrom(100)
+    assert (reply, replier[0]) == (b"answer", asked)
+    door.close()
+
+
+def test_reading_stops_at_the_limit_of_a_wakeup_and_at_the_end() -> None:
+    door = open_udp(("127.0.0.1", 0))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        for i in range(5):
+            client.sendto(bytes([i]), address_of(door))
+    # On loopback a datagram is there when sendto returns.
+    assert [data for data, _, _ in sockets.read_datagrams(door, 3)] == [b"\0", b"\1", b"\2"]
+    assert [data for data, _, _ in sockets.read_datagrams(door)] == [b"\3", b"\4"]
+    assert list(sockets.read_datagrams(door)) == []
+    door.close()
+
+
+def test_a_datagram_beyond_the_limit_shows_that_it_was_cut() -> None:
+    door = open_udp(("127.0.0.1", 0))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.sendto(bytes(DATAGRAM_BYTES_MAX), address_of(door))
+        client.sendto(bytes(9000), address_of(door))
+    sizes = [len(data) for data, _, _ in sockets.read_datagrams(door)]
+    assert sizes == [DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MAX + 1]
+    door.close()
+
+
+def test_what_cannot_be_sent_is_no_exception() -> None:
+    door = open_udp(("127.0.0.1", 0))
+    assert not sockets.send_datagram(door, bytes(70_000), ("127.0.0.1", 9))
+    door.close()
