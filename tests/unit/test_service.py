@@ -1,0 +1,225 @@
+"""The service: questions driven to their end, shares kept, outdated answers made again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from p2pdns.dns.message import Rcode
+from p2pdns.engine.overlay import Overlay
+from p2pdns.engine.service import FORWARDED_MAX, QueryFacts, Service
+from p2pdns.link import ClientClass
+from p2pdns.resolver import Replied, ResolverSettings, tag_of_key, tag_of_petname
+from tests.overlay_doubles import (
+    NOW,
+    A,
+    B,
+    Clock,
+    FakeDht,
+    FakeState,
+    FakeUpstream,
+    item_of,
+    question,
+    reply_to,
+    settle,
+)
+
+WWW = "www 300 A 192.0.2.1"
+
+
+class World:
+    """A service among stand-ins."""
+
+    def __init__(self, *, at_once: bool = True, upstream: FakeUpstream | None = None) -> None:
+        self.clock = Clock()
+        self.dht = FakeDht({} if at_once else None)
+        self.upstream = upstream or FakeUpstream()
+        self.overlay = Overlay(
+            self.dht, FakeState(), clock=self.clock.boot, unix_clock=self.clock.wall, later=self.clock.later
+        )
+        self.service = Service(self.overlay, self.upstream, ResolverSettings(), clock=self.clock.boot)
+        self.overlay.on_invalidate = self.service.invalidate
+        self.pushed: list[tuple[bytes, ...] | None] = []
+        self.service.on_invalidate = self.pushed.append
+
+    def publish(self, letter: str, *lines: str, age_s: float = 0.0) -> None:
+        """Let the DHT have an item."""
+        item = item_of(letter, *lines, age_s=age_s)
+        assert self.dht.items is not None
+        self.dht.items[item.key] = item
+
+    def facts(self, text: str, **more: Any) -> QueryFacts:
+        """Return a question of a client nearby."""
+        return QueryFacts(question(text), self.clock.now + 4, **more)
+
+
+def run(story: Coroutine[Any, Any, None]) -> None:
+    """Run a test's story."""
+    asyncio.run(asyncio.wait_for(story, 30))
+
+
+def test_a_question_is_driven_through_overlay_and_upstream_to_its_answer() -> None:
+    reply = Replied(reply_to(question("example.com. A"), "example.com. 60 A 192.0.2.9"))
+
+    async def story() -> None:
+        world = World(upstream=FakeUpstream(reply))
+        world.publish("a", "www 300 CNAME www.{b}")
+        world.publish("b", "www 300 CNAME example.com.")
+        forwards: list[str] = []
+        answer = await world.service.resolve(
+            world.facts("www.{a} A", do=True, cd=True), lambda: forwards.append("forwarded")
+        )
+        assert [str(rr.owner).split(".")[0] for rr in answer.answer] == ["www", "www", "example"]
+        assert world.upstream.asked == [question("example.com. A")]
+        assert world.upstream.flags == [(True, True, True)]
+        assert forwards == ["forwarded"]
+        assert [get.key for get in world.dht.gets] == [A, B]
+
+    run(story())
+
+
+def test_a_key_nobody_published_is_servfail_and_a_second_question_costs_nothing() -> None:
+    async def story() -> None:
+        world = World()
+        for _ in range(3):
+            answer = await world.service.resolve(world.facts("www.{a} A"))
+            assert (answer.rcode, answer.failure, answer.ede[0][0]) == (Rcode.SERVFAIL, True, 22)
+            assert answer.expiry == NOW + 5
+        assert len(world.dht.gets) == 1
+
+    run(story())
+
+
+def test_the_clients_share_goes_to_the_overlay() -> None:
+    async def story() -> None:
+        world = World(at_once=False)
+        budgets = []
+        real = world.overlay.item
+
+        async def item(key: Any, settled: bool, budget: Any) -> Any:
+            budgets.append(budget)
+            return await real(key, settled, budget)
+
+        world.overlay.item = item  # type: ignore[method-assign]
+        facts = world.facts("no.{a} A", client_class=ClientClass.OTHER, client_prefix="192.0.2.0/24")
+        task = asyncio.create_task(world.service.resolve(facts))
+        await settle()
+        world.dht.gets[0].on_item(item_of("a", WWW))
+        await settle()
+        world.dht.gets[0].end(item_of("a", WWW), rpc_count=77)
+        await task
+        assert [(b.client_prefix, b.is_privileged, b.cold_get_max) for b in budgets] == [
+            ("192.0.2.0/24", False, 6),
+            ("192.0.2.0/24", False, 5),
+        ]
+        assert budgets[0].rpc_max == 250
+        assert budgets[1].rpc_max < 250
+
+    run(story())
+
+
+def test_forwarded_questions_hold_at_most_half_and_never_delay_an_overlay_name() -> None:
+    async def story() -> None:
+        upstream = FakeUpstream()
+        upstream.gate = asyncio.Event()
+        world = World(upstream=upstream)
+        world.publish("a", WWW)
+        waiting = [
+            asyncio.create_task(world.service.resolve(world.facts(f"n{number}.example. A")))
+            for number in range(FORWARDED_MAX + 5)
+        ]
+        await settle()
+        refused = [task.result() for task in waiting if task.done()]
+        assert [answer.rcode for answer in refused] == [Rcode.SERVFAIL] * 5
+        assert (await world.service.resolve(world.facts("www.{a} A"))).rcode == Rcode.NOERROR
+        upstream.gate.set()
+        await asyncio.gather(*waiting)
+        assert (await world.service.resolve(world.facts("later.example. A"))).rcode == Rcode.REFUSED
+
+    run(story())
+
+
+def test_an_answer_whose_ground_was_taken_away_while_it_was_made_is_made_again() -> None:
+    async def story() -> None:
+        upstream = FakeUpstream(*[Replied(reply_to(question("example.com. A"), "example.com. 60 A 192.0.2.9"))] * 2)
+        upstream.gate = asyncio.Event()
+        world = World(upstream=upstream)
+        world.publish("a", "www 300 CNAME example.com.", age_s=10)
+        task = asyncio.create_task(world.service.resolve(world.facts("www.{a} A")))
+        await settle()
+        world.overlay.published(item_of("a", WWW))
+        upstream.gate.set()
+        answer = await task
+        assert [rr.rdata for rr in answer.answer] == [bytes([192, 0, 2, 1])]
+        assert answer.cacheable
+        assert world.pushed == [(tag_of_key(A),)]
+
+    run(story())
+
+
+def test_an_answer_outdated_every_time_is_given_and_not_kept() -> None:
+    async def story() -> None:
+        world = World()
+        world.publish("a", WWW)
+        real = world.overlay.item
+
+        async def item(key: Any, settled: bool, budget: Any) -> Any:
+            outcome = await real(key, settled, budget)
+            world.service.invalidate((tag_of_key(A),))
+            return outcome
+
+        world.overlay.item = item  # type: ignore[method-assign]
+        answer = await world.service.resolve(world.facts("www.{a} A"))
+        assert (answer.rcode, answer.cacheable) == (Rcode.NOERROR, False)
+
+    run(story())
+
+
+def test_an_invalidation_of_something_else_disturbs_nothing() -> None:
+    async def story() -> None:
+        world = World(at_once=False)
+        task = asyncio.create_task(world.service.resolve(world.facts("www.{a} A")))
+        await settle()
+        world.service.invalidate((tag_of_key(B),))
+        world.dht.gets[0].end(item_of("a", WWW))
+        assert (await task).cacheable
+        assert world.service.counters["answers-outdated"] == 0
+
+    run(story())
+
+
+def test_a_changed_petname_invalidates_its_answers_and_other_changes_all() -> None:
+    world = World()
+    alice = ResolverSettings.of(petnames={"alice": str(A), "bob": str(B)})
+    world.service.change_settings(alice)
+    assert world.pushed == [(tag_of_petname(b"alice"), tag_of_petname(b"bob"))]
+    world.service.change_settings(ResolverSettings.of(petnames={"alice": str(B), "bob": str(B)}))
+    assert world.pushed[1:] == [(tag_of_petname(b"alice"),)]
+    world.service.change_settings(ResolverSettings.of(petnames={"alice": str(B), "bob": str(B)}))
+    assert len(world.pushed) == 2
+    world.service.change_settings(ResolverSettings.of(suffixes=["zone.alt"]))
+    assert world.pushed[2:] == [None]
+
+
+def test_a_probe_that_comes_back_is_recognised_and_answered_here() -> None:
+    async def story() -> None:
+        world = World()
+        asked = question("x.p2pdns-probe.invalid. TXT")
+        world.upstream.probes.add(asked.name)
+        answer = await world.service.resolve(QueryFacts(asked, world.clock.now + 4))
+        assert (answer.rcode, world.upstream.asked) == (Rcode.NXDOMAIN, [])
+        assert world.service.counters["probes-came-back"] == 1
+
+    run(story())
+
+
+def test_the_trace_of_a_question_says_what_happened() -> None:
+    async def story() -> None:
+        world = World()
+        world.publish("a", WWW)
+        lines = (await world.service.trace(question("www.{a} A"))).trace
+        assert lines[0].startswith("asked for www.")
+        assert any("look-up 1" in line for line in lines)
+
+    run(story())
