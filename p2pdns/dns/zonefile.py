@@ -31,6 +31,7 @@ from p2pdns.errors import FormatError, ZoneFileError
 
 DEFAULT_TTL = 300  # Seconds; for records without a TTL in a file without $TTL.
 SHOWN_CHARACTERS = 60  # Of a line that cannot be read; enough to find it, short enough for one line of terminal.
+INCLUDE_DEPTH_MAX = 8  # Deeper is a file that includes itself.
 RECORDS_MAX = 100_000  # One line of $GENERATE can ask for billions.
 
 _REASONS = {
@@ -101,10 +102,34 @@ class _Transaction(dns.zonefile.RRsetsReaderTransaction):
         return ZoneFileError(what, path=self.path, line=self.line, hint=hint)
 
 
+class _IncludeStack(list[Any]):
+    """dnspython's stack of files that wait for the end of an included one; a file that includes itself ends here."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+
+    def append(self, state: Any) -> None:
+        """Push, up to `INCLUDE_DEPTH_MAX`."""
+        if len(self) >= INCLUDE_DEPTH_MAX:
+            raise ZoneFileError(
+                f"$INCLUDE goes deeper than {INCLUDE_DEPTH_MAX} files",
+                path=self.path,
+                hint="look for a file that includes itself",
+            )
+        super().append(state)
+
+
 class _Reader(dns.zonefile.Reader):
     """dnspython's reader, which tells the transaction at which line each record begins."""
 
     txn: _Transaction
+
+    def close(self) -> None:
+        """Close the included files that an error has left open."""
+        for file in (self.current_file, *(state[3] for state in self.saved_state)):
+            if file is not None:
+                file.close()
 
     def _rr_line(self) -> None:
         self._guarded(super()._rr_line)
@@ -143,6 +168,7 @@ def read(
     # The reader leaves out owners outside its zone without a word, so that a file written for example.com would
     # become an empty zone. With the root as its zone it leaves out nothing, and we judge.
     reader.zone_origin = dns.name.root
+    reader.saved_state = _IncludeStack(path)
     try:
         reader.read()
     except (dns.exception.DNSException, ValueError) as error:
@@ -150,6 +176,8 @@ def read(
     except OSError as error:
         name = error.filename or path
         raise ZoneFileError(f'"{name}" cannot be included: {error.strerror}', path=path) from error
+    finally:
+        reader.close()
     if not transaction.entries:
         raise ZoneFileError("no records", path=path, hint="a zone needs at least one line such as: @ A 192.0.2.1")
     _refuse_what_clashes(apex, transaction.entries)
