@@ -55,6 +55,10 @@ NONE_TEXT = "not a name of the overlay, and no upstream is configured"
 # Another server may do better than one that says these.
 SERVER_FAULTS = (Rcode.FORMERR, Rcode.SERVFAIL, Rcode.NOTIMP, Rcode.REFUSED)
 
+# What an exchange without a reply ends in; EOFError when a TCP connection is closed early, ValueError when asyncio
+# finds that an address does not fit the socket.
+NO_REPLY = (OSError, EOFError, ValueError, dns.exception.DNSException)
+
 log = get_logger("upstream")
 
 
@@ -75,7 +79,7 @@ Exchange = Callable[[Address, Asking, float], Awaitable[bytes]]
 async def exchange(server: Address, asking: Asking, timeout_s: float) -> bytes:
     """Return the reply of a server as wire bytes: over UDP, and over TCP when that was cut.
 
-    Raises OSError or dns.exception.DNSException where there is none in time.
+    Raises one of `NO_REPLY` where there is none in time.
     """
     query = _query(asking)
     host, port = server
@@ -169,9 +173,10 @@ class Upstream:
             retry_at = min(self._failures[key, server.address].retry_at for server in self._servers)
             return NoReply("no upstream answered this question a moment ago", is_remembered=True, retry_at=retry_at)
         worst: UpstreamOutcome | None = None
+        silent: list[_Server] = []
         tries = (open_servers * 2)[:ATTEMPTS_MAX]
         for count, server in enumerate(tries):
-            if worst is not None and not self._may_ask(key, server, self._clock()):
+            if not self._may_ask(key, server, self._clock()):
                 continue
             remaining = deadline - self._clock()
             if remaining <= 0:
@@ -180,14 +185,16 @@ class Upstream:
             if isinstance(outcome, Replied) and outcome.message.rcode not in SERVER_FAULTS:
                 self._failures.pop((key, server.address), None)
                 return outcome
-            if outcome is not None:
-                worst = outcome
-                self._remember(key, server)
-        for server in open_servers:
+            if outcome is None:
+                silent.append(server)
+                continue
+            worst = outcome
+            self._remember(key, server)
+        # One that was silent may reply to the second try; only after that it has failed.
+        for server in silent:
             if self._may_ask(key, server, self._clock()):
                 self._remember(key, server)
-        retry_at = min(failure.retry_at for s in open_servers if (failure := self._failures.get((key, s.address))))
-        return worst or NoReply("no upstream answered in time", retry_at=retry_at)
+        return worst or NoReply("no upstream answered in time", retry_at=self._clock() + FAILURE_SECONDS_MIN)
 
     async def probe(self, random_label: Callable[[], str]) -> None:
         """Ask each server for a name that nobody has; `came_back` drops a server whose question reaches ourselves.
@@ -200,7 +207,7 @@ class Upstream:
             asking = Asking(Question(name, int(Type.TXT)), True, False, False, False)
             try:
                 await self._exchange(server.address, asking, PROBE_SECONDS)
-            except (OSError, dns.exception.DNSException):
+            except NO_REPLY:
                 self.counters["probes-unanswered"] += 1
             finally:
                 self._probes.pop(name, None)
@@ -231,7 +238,7 @@ class Upstream:
         try:
             wire = await self._exchange(server.address, asking, timeout_s)
             message = _checked(parse(wire), asking.question)
-        except (OSError, dns.exception.DNSException):
+        except NO_REPLY:
             self.counters["no-reply"] += 1
             server.penalty_until = self._clock() + PENALTY_SECONDS
             return None
@@ -256,7 +263,9 @@ class Upstream:
 
 def _checked(message: Message, question: Question) -> Message:
     """Return the reply if it answers the question."""
-    if message.question is None or message.question != question:
+    if not message.is_response:
+        raise FormatError("not-a-response", "the reply is a query")
+    if message.question != question:
         raise FormatError("other-question", "the reply answers a question that was not asked")
     return message
 
