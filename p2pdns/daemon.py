@@ -224,7 +224,7 @@ def restart_pause_s(early_end_count: int) -> float:
     >>> [restart_pause_s(count) for count in range(7)]
     [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0]
     """
-    return min(RESTART_S_MAX, RESTART_S_MIN * 2 ** min(early_end_count, 16))
+    return min(RESTART_S_MAX, RESTART_S_MIN * (1 << min(early_end_count, 16)))
 
 
 def _python() -> list[str]:

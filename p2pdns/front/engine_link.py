@@ -42,6 +42,7 @@ class EngineLink(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._reader = FrameReader()
         self._greeted = False
+        self._distrusted = False
         self._closed = asyncio.Event()
         funnel.send_query = self.send
 
@@ -55,8 +56,9 @@ class EngineLink(asyncio.Protocol):
                 if not greeted:
                     self._distrust("no-hello")
                 await self._closed.wait()
-                # What has been an engine is likely to be one again soon; what never was can wait.
-                delay_s = RETRY_S_MIN if greeted else min(delay_s * 2, RETRY_S_MAX)
+                # What was an engine is likely to be one again soon; what talked nonsense may go on with it.
+                is_trusted = greeted and not self._distrusted
+                delay_s = RETRY_S_MIN if is_trusted else min(delay_s * 2, RETRY_S_MAX)
             else:
                 delay_s = min(delay_s * 2, RETRY_S_MAX)
             await asyncio.sleep(delay_s)
@@ -93,7 +95,7 @@ class EngineLink(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._reader = FrameReader()
-        self._greeted = False
+        self._greeted = self._distrusted = False
 
     def data_received(self, data: bytes) -> None:
         """Read frames and act on them; close the connection over the first that is none."""
@@ -129,6 +131,7 @@ class EngineLink(asyncio.Protocol):
 
     def _distrust(self, reason: str) -> None:
         self.counters[reason] += 1
+        self._distrusted = True
         _log.warning("the engine's frames cannot be read, connecting again", reason=reason)
         if self._transport is not None:
             self._transport.abort()

@@ -17,7 +17,12 @@ from p2pdns.errors import P2pdnsError
 def main() -> int:
     """Run until a signal."""
     state, listen, engine = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-    config = Config(dns=replace(Config().dns, listen=(listen,)))
+    config = replace(
+        Config(),
+        dns=replace(Config().dns, listen=(listen,)),
+        dht=replace(Config().dht, listen="127.0.0.1:0", network="supervised"),
+        upstream=replace(Config().upstream, servers="none"),
+    )
 
     def reload() -> Config:
         path = state / "config.json"

@@ -23,6 +23,7 @@ from p2pdns.config import Config
 from p2pdns.sockets import open_dns
 from tests.live.front_process import GUARD_S, wait_until
 
+ENGINE = "p2pdns.engine.main"
 FAKE_ENGINE = "tests.live.fake_engine"
 ROOT = Path(__file__).resolve().parents[2]
 BACK_S = 3.0  # What a user is promised after kill -9.
@@ -40,8 +41,8 @@ def children_of(pid: int) -> dict[str, int]:
             words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
         except (FileNotFoundError, ProcessLookupError):
             continue
-        for name, mark in (("front", b"p2pdns.front.main"), ("engine", FAKE_ENGINE.encode())):
-            if mark in words:
+        for name, marks in (("front", {b"p2pdns.front.main"}), ("engine", {ENGINE.encode(), FAKE_ENGINE.encode()})):
+            if marks & set(words):
                 found[name] = child
     return found
 
@@ -57,14 +58,13 @@ def is_alive(pid: int) -> bool:
 class Daemon:
     """A supervisor process and a client."""
 
-    def __init__(self, state_dir: Path, listen: str = "127.0.0.1:0", **options: object) -> None:
+    def __init__(self, state_dir: Path, listen: str = "127.0.0.1:0", engine: str = FAKE_ENGINE) -> None:
         self.errors = state_dir / "daemon.err"
         with self.errors.open("wb") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.live.supervised", str(state_dir), listen, FAKE_ENGINE],
+                [sys.executable, "-m", "tests.live.supervised", str(state_dir), listen, engine],
                 stderr=errors,
                 cwd=ROOT,
-                **options,  # type: ignore[call-overload]
             )
         self.port = 0
 
@@ -72,7 +72,6 @@ class Daemon:
         """Wait until it listens and answers."""
         wait_until(lambda: bool(self.listening()) or self.process.poll() is not None, "the line that says where")
         self.port = int(self.listening()[-1])
-        assert self.ask().rcode() == dns.rcode.NOERROR
         return self
 
     def listening(self) -> list[str]:
@@ -93,6 +92,13 @@ class Daemon:
         """Return whether a question gets its answer now."""
         try:
             return self.ask(name, 0.5).rcode() == dns.rcode.NOERROR
+        except (dns.exception.Timeout, OSError):
+            return False
+
+    def is_settled(self, name: str) -> bool:
+        """Return whether a question gets an answer of the engine, a negative one too."""
+        try:
+            return self.ask(name, 0.5).rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN)
         except (dns.exception.Timeout, OSError):
             return False
 
@@ -120,6 +126,44 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
         yield made.ready()
     finally:
         made.close()
+
+
+@pytest.fixture
+def whole_daemon(tmp_path: Path) -> Iterator[Daemon]:
+    """Return a daemon with the real engine."""
+    made = Daemon(tmp_path, engine=ENGINE)
+    try:
+        yield made.ready()
+    finally:
+        made.close()
+
+
+@pytest.mark.parametrize("names", [("front",), ("engine",), ("front", "engine")], ids="+".join)
+def test_the_real_parts_are_back_within_three_seconds(whole_daemon: Daemon, names: tuple[str, ...]) -> None:
+    # What the engine answers out of itself: nothing of it is in a cache before it is asked.
+    assert whole_daemon.ask("p2p.alt").rcode() == dns.rcode.NOERROR
+    pids = {name: whole_daemon.pid_of(name) for name in names}
+    for pid in pids.values():
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not any(map(is_alive, pids.values())), "the end of those killed")
+    # A negative answer of the engine's own: a new front or engine has to make it again.
+    took_s = wait_until(lambda: whole_daemon.is_settled("localhost.invalid"), "service")
+    assert took_s < BACK_S
+    assert all(whole_daemon.pid_of(name) != pid for name, pid in pids.items())
+
+
+def test_a_second_daemon_of_one_state_directory_ends_with_exit_1(whole_daemon: Daemon, tmp_path: Path) -> None:
+    second = subprocess.run(
+        [sys.executable, "-m", "tests.live.supervised", str(tmp_path), "127.0.0.1:0", ENGINE],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=GUARD_S,
+        check=False,
+    )
+    assert second.returncode == 1
+    assert "starting it again" not in second.stderr
+    assert whole_daemon.ask("p2p.alt").rcode() == dns.rcode.NOERROR
 
 
 @pytest.mark.parametrize("name", ["front", "engine"])
