@@ -128,14 +128,20 @@ def facts_of(inspected: Inspected, now: float) -> dict[str, Any]:
     return facts
 
 
+def _shown(name: str, value: object) -> tuple[str, str]:
+    if name.endswith("_bytes"):
+        return name.removesuffix("_bytes"), f"{value} bytes"
+    if isinstance(value, bool):
+        return name, "yes" if value else "no"
+    if isinstance(value, dict):
+        return name, ", ".join(f"{count} × {why}" for why, count in value.items()) or "nothing"
+    return name, str(value)
+
+
 def _show(facts: dict[str, Any]) -> None:
-    records = facts.pop("records", None)
-    left_out = facts.pop("left_out", None)
-    pairs = {name.replace("_", " "): str(value) for name, value in facts.items() if not isinstance(value, bool)}
-    pairs.update({name: "yes" if value else "no" for name, value in facts.items() if isinstance(value, bool)})
-    if left_out is not None:
-        pairs["left out"] = ", ".join(f"{count} × {why}" for why, count in left_out.items()) or "nothing"
-    ui.fields(pairs)
+    records = facts.get("records")
+    pairs = [_shown(name, value) for name, value in facts.items() if name != "records"]
+    ui.fields({name.replace("_", " "): value for name, value in pairs})
     if records is not None:
         ui.result()
         for line in records:

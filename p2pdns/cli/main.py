@@ -19,6 +19,7 @@ from collections.abc import Sequence
 import click
 
 import p2pdns
+from p2pdns import log
 from p2pdns.cli import ui
 from p2pdns.errors import P2pdnsError, StrangerError, Unavailable, UsageError
 
@@ -138,6 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A name can hold any character; a terminal that cannot show one must not end the program.
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    # What the parts log is for a daemon's log; `serve` sets the level of its configuration. Never standard output.
+    log.configure("error")
     try:
         return _run(arguments)
     except BrokenPipeError:

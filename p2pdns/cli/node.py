@@ -18,7 +18,8 @@ from p2pdns.addresses import Address, AddressClass, class_of
 from p2pdns.cli.dnsclient import ExtendedError, Record, Reply, meaning_of, read_type
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config
-from p2pdns.dht.node import Node, NodeSettings, PutOutcome
+from p2pdns.dht.lookup import RPC_MAX, Item
+from p2pdns.dht.node import GetOutcome, Node, NodeSettings, PutOutcome
 from p2pdns.dht.storage import Storage
 from p2pdns.dns.message import RR, Question, Rcode, type_of, type_text
 from p2pdns.dns.name import Name
@@ -33,6 +34,7 @@ from p2pdns.items.item import MutableItem, mutable_target
 from p2pdns.items.keys import ZoneKey
 from p2pdns.resolver import ResolverSettings
 
+SETTLE_TRIES_MAX = 3  # One for each zone of a usual chain of aliases.
 JOIN_SECONDS_MAX = 5.0  # A living node to begin with answers in a tenth of a second; a dead one never does.
 
 
@@ -43,7 +45,27 @@ class ShortLivedNode:
         self._endpoint = endpoint
         self._config = config
         self._state = State.open(None)
-        self._overlay = Overlay(endpoint, self._state, clock=boot_now, unix_clock=unix_now)
+        self._gets: set[asyncio.Future[GetOutcome]] = set()
+        self._overlay = Overlay(self, self._state, clock=boot_now, unix_clock=unix_now)
+
+    def get(
+        self,
+        target: bytes,
+        *,
+        key: ZoneKey | None,
+        salt: bytes = b"",
+        known_seq: int | None = None,
+        rpc_max: int = RPC_MAX,
+        deadline: float | None = None,
+        on_item: Callable[[Item], None],
+    ) -> asyncio.Future[GetOutcome]:
+        """Look a target up as the endpoint does, and remember that this goes on."""
+        future = self._endpoint.get(
+            target, key=key, salt=salt, known_seq=known_seq, rpc_max=rpc_max, deadline=deadline, on_item=on_item
+        )
+        self._gets.add(future)
+        future.add_done_callback(self._gets.discard)
+        return future
 
     async def look_up(self, key: ZoneKey) -> MutableItem | None:
         """Return the newest item of the key that a whole look-up finds; Unavailable when nobody answered it."""
@@ -68,6 +90,13 @@ class ShortLivedNode:
         service = Service(self._overlay, Upstream((), clock=boot_now), settings, clock=boot_now)
         began = time.perf_counter()
         resolved = await service.trace(question)
+        for _ in range(SETTLE_TRIES_MAX):
+            if not resolved.provisional:
+                break
+            # A browser takes the first valid item and asks again; a command that ends waits for the newest.
+            await self._until_looked_up()
+            resolved = await service.trace(question)
+        await self._until_looked_up()
         return Reply(
             name=str(question.name),
             type=type_text(question.rtype),
@@ -80,6 +109,10 @@ class ShortLivedNode:
             extended_errors=tuple(ExtendedError(code, meaning_of(code), text) for code, text in resolved.ede),
             ms=(time.perf_counter() - began) * 1000,
         )
+
+    async def _until_looked_up(self) -> None:
+        if self._gets:
+            await asyncio.wait(self._gets)
 
     def close(self) -> None:
         """Leave."""

@@ -7,6 +7,7 @@ is exit 1, whatever the reason. Does not know how a name is resolved.
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ import click
 from p2pdns import config as configuration
 from p2pdns.addresses import Address
 from p2pdns.cli import dnsclient, settings, ui
-from p2pdns.cli.dnsclient import Reply
+from p2pdns.cli.dnsclient import ExtendedError, Record, Reply
 from p2pdns.config import Config
 from p2pdns.engine.control import ControlClient
 from p2pdns.errors import ConfigError, P2pdnsError, Unavailable, UsageError
@@ -70,51 +71,51 @@ def _server_of(config: Config, client: ControlClient) -> Address:
     return ANY_ADDRESS.get(host, host), port
 
 
-def _show_reply(reply: Reply, *, is_short: bool, as_json: bool) -> None:
-    if as_json:
-        ui.json_result(reply.as_json())
-        return
+def _show_reply(reply: Reply, *, is_short: bool) -> None:
     for record in reply.answer:
         ui.result(record.data if is_short else str(record))
     if is_short:
         return
     for record in reply.authority:
         ui.note(f"authority: {record}")
-    flags = " ".join(reply.flags)
-    ui.note(f"{reply.rcode} from {reply.server} over {reply.transport} in {reply.ms:.1f} ms, flags {flags}")
+    flags = f", flags {' '.join(reply.flags)}" if reply.flags else ""
+    ui.note(f"{reply.rcode} from {reply.server} over {reply.transport} in {reply.ms:.1f} ms{flags}")
     if reply.rcode == "NOERROR":
         for reason in reply.extended_errors:
             ui.note(str(reason))
 
 
 def _raise_unless_answered(reply: Reply) -> None:
+    name = reply.name.removesuffix(".") or "."
     reasons = "; ".join(str(reason) for reason in reply.extended_errors)
     if reply.rcode == "NXDOMAIN":
-        raise DoesNotExist("no such name (NXDOMAIN)", place=reply.name)
+        raise DoesNotExist("no such name (NXDOMAIN)", place=name)
     if reply.rcode != "NOERROR":
-        raise Unavailable(": ".join(filter(None, [f"no answer ({reply.rcode})", reasons])), place=reply.name)
+        raise Unavailable(": ".join(filter(None, [f"no answer ({reply.rcode})", reasons])), place=name)
     # A chain of aliases that ends without the type asked is an answer, yet not to the question.
     if not any(record.type == reply.type for record in reply.answer) and reply.type != "ANY":
-        raise DoesNotExist(f"the name has no {reply.type} records (NODATA)", place=reply.name)
+        raise DoesNotExist(f"the name has no {reply.type} records (NODATA)", place=name)
 
 
-def _trace(client: ControlClient, asked: Asked, as_json: bool) -> None:
+def _traced(client: ControlClient, asked: Asked) -> tuple[Reply, list[str]]:
+    began = time.perf_counter()
     found: dict[str, Any] = client.call("trace", name=asked.name, type=asked.type)
-    if as_json:
-        ui.json_result({"trace": found["trace"], "answer": found["answer"]})
-    else:
-        for number, line in enumerate(found["trace"], 1):
-            ui.result(f"{number:2}  {line}")
-        answer = found["answer"]
-        for record in answer.get("answer", []):
-            ui.result(_record_text(record))
-        ui.note(f"{answer.get('rcode')}")
-
-
-def _record_text(record: object) -> str:
-    if isinstance(record, dict):
-        return f"{record['owner']} {record['ttl']} IN {record['type']} {record['data']}"
-    return str(record)
+    answer = found["answer"]
+    reply = Reply(
+        name=asked.name,
+        type=asked.type,
+        server="the running daemon",
+        transport="control",
+        rcode=answer["rcode"],
+        flags=("provisional",) if answer.get("provisional") else (),
+        answer=tuple(Record(**record) for record in answer["answer"]),
+        authority=tuple(Record(**record) for record in answer["authority"]),
+        extended_errors=tuple(
+            ExtendedError(entry["code"], dnsclient.meaning_of(entry["code"]), entry["text"]) for entry in answer["ede"]
+        ),
+        ms=(time.perf_counter() - began) * 1000,
+    )
+    return reply, list(found["trace"])
 
 
 @click.command()
@@ -147,15 +148,20 @@ def resolve(
         raise UsageError("--trace, --direct and @ADDR:PORT exclude each other", place="resolve")
     config = settings.with_flags(settings.load(config_flag), network=network, bootstrap=bootstrap)
     client = ControlClient(settings.state_dir(state_flag))
+    steps: list[str] = []
     if trace:
-        _trace(client, asked, as_json)
-        return 0
-    if is_direct:
+        reply, steps = _traced(client, asked)
+    elif is_direct:
         from p2pdns.cli.node import resolve_directly
 
         reply = asyncio.run(resolve_directly(config, asked.name, asked.type))
     else:
         reply = dnsclient.ask(asked.name, asked.type, asked.server or _server_of(config, client))
-    _show_reply(reply, is_short=short, as_json=as_json)
+    if as_json:
+        ui.json_result(({"trace": steps} if trace else {}) | reply.as_json())
+    else:
+        for number, step in enumerate(steps, 1):
+            ui.result(f"{number:2}  {step}")
+        _show_reply(reply, is_short=short)
     _raise_unless_answered(reply)
     return 0

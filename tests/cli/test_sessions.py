@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli import runner
+from tests.cli import overlay, runner
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SESSIONS = sorted(HERE.glob("*.txt"))
+SWARM_SESSIONS = sorted((HERE / "swarm").glob("*.txt"))
 
 
 @pytest.fixture
@@ -25,6 +26,12 @@ def place(tmp_path: Path) -> runner.Place:
 @pytest.mark.parametrize("path", SESSIONS, ids=[path.stem for path in SESSIONS])
 def test_the_session_goes_as_written(path: Path, place: runner.Place) -> None:
     runner.run_session(runner.read_session(path.read_text()), place)
+
+
+@pytest.mark.parametrize("path", SWARM_SESSIONS, ids=[path.stem for path in SWARM_SESSIONS])
+def test_the_session_goes_as_written_in_a_swarm(path: Path, tmp_path: Path) -> None:
+    with overlay.place_in_swarm(tmp_path, overlay.free_port()) as place:
+        runner.run_session(runner.read_session(path.read_text()), place)
 
 
 def test_a_session_is_read_into_steps() -> None:

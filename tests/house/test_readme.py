@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from p2pdns.cli.demo.swarm import Swarm
 from p2pdns.cli.main import VERBS
-from tests.cli import runner
+from tests.cli import overlay, runner
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "README.md").read_text()
@@ -26,40 +22,13 @@ def session_of(text: str) -> str:
     return found[1]
 
 
-def free_port() -> int:
-    """Return a port of loopback that nobody uses now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
-@pytest.fixture
-def swarm(tmp_path: Path) -> Iterator[Swarm]:
-    """Three nodes in a network of their own."""
-    folder = tmp_path / "swarm"
-    folder.mkdir()
-    with Swarm(folder, "readme") as nodes:
-        nodes.grow(3)
-        yield nodes
-
-
-def test_the_session_goes_as_written(swarm: Swarm, tmp_path: Path) -> None:
-    folder = tmp_path / "checkout"
-    folder.mkdir()
-    shutil.copytree(ROOT / "zones", folder / "zones")
-    port = free_port()
-    bootstrap = [node.status()["dht_address"] for node in swarm.nodes]
-    config = folder / "p2pdns.toml"
-    config.write_text(
-        f'[dns]\nlisten = ["127.0.0.1:{port}"]\n\n[upstream]\nservers = "none"\n\n'
-        f'[dht]\nnetwork = "readme"\nlisten = "127.0.0.1:0"\nbootstrap = {bootstrap!r}\n'
-    )
-    place = runner.Place.of(folder, {"P2PDNS_CONFIG": str(config)})
+def test_the_session_goes_as_written(tmp_path: Path) -> None:
+    port = overlay.free_port()
     # The default port may be taken on a machine that runs tests; everything else is the text's own.
     text = session_of(TEXT)
     assert text.count(PORT_IN_TEXT) == 1
-    runner.run_session(runner.read_session(text.replace(PORT_IN_TEXT, str(port))), place)
+    with overlay.place_in_swarm(tmp_path, port) as place:
+        runner.run_session(runner.read_session(text.replace(PORT_IN_TEXT, str(port))), place)
 
 
 def test_the_first_line_below_the_title_says_what_it_is() -> None:

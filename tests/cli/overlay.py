@@ -1,0 +1,41 @@
+"""A place for sessions in a swarm: a few nodes of a network of its own, and a configuration that leads to them."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from p2pdns.cli.demo.swarm import Swarm
+from tests.cli import runner
+
+ROOT = Path(__file__).resolve().parents[2]
+NODE_COUNT = 3
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody uses now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+@contextmanager
+def place_in_swarm(folder: Path, dns_port: int) -> Iterator[runner.Place]:
+    """Yield a place whose $P2PDNS_CONFIG names a swarm; $NODE is the address of its first node."""
+    nodes = folder / "nodes"
+    nodes.mkdir()
+    checkout = folder / "checkout"
+    checkout.mkdir()
+    shutil.copytree(ROOT / "zones", checkout / "zones")
+    with Swarm(nodes, "session") as swarm:
+        bootstrap = [facts["dht_address"] for facts in swarm.grow(NODE_COUNT)]
+        config = nodes / "session.toml"
+        config.write_text(
+            f'[dns]\nlisten = ["127.0.0.1:{dns_port}"]\n\n[upstream]\nservers = "none"\n\n'
+            f'[dht]\nnetwork = "session"\nlisten = "127.0.0.1:0"\nbootstrap = {bootstrap!r}\n'
+        )
+        yield runner.Place.of(checkout, {"P2PDNS_CONFIG": str(config), "NODE": bootstrap[0]})
