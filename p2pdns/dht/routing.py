@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from kademlia.routing import KBucket
@@ -24,7 +25,9 @@ K = 20  # Copies of an item and width of a look-up: 20 replicas survive a day of
 REPLACEMENTS_MAX = 20  # A bucket's worth of contacts that answered and found no room.
 FAILURES_MAX = 3  # Look-ups in a row that a contact left unanswered before it goes; one lost burst is not a death.
 RTT_GAIN_MIN = 0.5  # A newcomer must be twice as fast to push a contact out; less would churn on noise.
+RTT_SAMPLES_MIN = 2  # One sample says nothing about variance, and the first often holds a start-up's stall.
 SPARSE_CONTACTS_MAX = 40  # Below this many contacts the table is too small to estimate a density from.
+HOSTS_REMEMBERED_MAX = 4_096  # Hosts whose reach is remembered: a full table and its guests.
 _CRC32C_POLYNOMIAL = 0x82F63B78
 _BEP42_MASK_V4 = 0x030F3FFF
 _BEP42_MASK_V6 = 0x0103070F1F3F7FFF
@@ -77,6 +80,9 @@ def _bep42_crc(host: str, random_byte: int) -> int:
 
 def id_for(host: str, random_bytes: bytes) -> bytes:
     """Return a node id that BEP 42 allows at `host`, made of 20 random bytes."""
+    if class_of(host) is not AddressClass.PUBLIC:
+        # Exempt, and better so: the rule would crowd all nodes of one host into eight spots of the id space.
+        return random_bytes
     crc = _bep42_crc(host, random_bytes[19])
     head = (crc >> 8).to_bytes(3)
     return head[:2] + bytes([head[2] & 0xF8 | random_bytes[2] & 0x07]) + random_bytes[3:]
@@ -100,19 +106,26 @@ _REACH = {
 }
 
 
+@lru_cache(maxsize=HOSTS_REMEMBERED_MAX)
+def reach_of(host: str) -> int | None:
+    """Return how narrow the space is in which `host` means something: 0 for everywhere, None for nowhere."""
+    return _REACH.get(class_of(host))
+
+
 def is_for(host: str, peer_host: str) -> bool:
     """Return whether a contact at `host` may be learnt from, or told to, a peer at `peer_host`.
 
     Public contacts are everybody's. A private one means something in private space only, a loopback one on its own
     machine only; told from elsewhere it would make us send to our own network on a stranger's word.
     """
-    reach = _REACH.get(class_of(host))
-    if reach is None:
-        return False
-    if reach == 0:
-        return True
-    peer_reach = _REACH.get(class_of(peer_host), 0)
-    return peer_reach == 3 if reach == 3 else peer_reach > 0
+    return is_within(reach_of(host), reach_of(peer_host))
+
+
+def is_within(reach: int | None, peer_reach: int | None) -> bool:
+    """Return the same for the two reaches."""
+    if not reach:
+        return reach == 0
+    return peer_reach == 3 if reach == 3 else bool(peer_reach)
 
 
 # Contacts
@@ -138,6 +151,8 @@ class Contact:
         "id",
         "is_allowed",
         "long_id",
+        "reach",
+        "rtt_count",
         "rttvar",
         "srtt",
         "wire",
@@ -150,9 +165,11 @@ class Contact:
         self.address = wire.address
         self.srtt: float | None = None
         self.rttvar = 0.0
+        self.rtt_count = 0
         self.failures = 0
         self.first_at = now
         self.answered_at = now
+        self.reach = reach_of(wire.address[0])
         self.is_allowed = is_id_allowed(wire.node_id, wire.address[0])
 
     def __eq__(self, other: object) -> bool:
@@ -173,6 +190,7 @@ class Contact:
         self.answered_at = now
         if rtt is None:
             return
+        self.rtt_count += 1
         if self.srtt is None:
             self.srtt = rtt
             self.rttvar = rtt / 2
@@ -182,8 +200,8 @@ class Contact:
 
     @property
     def timeout(self) -> float | None:
-        """The time after which an answer is late, None while nothing was measured; bounds are the asker's."""
-        return None if self.srtt is None else self.srtt + 4 * self.rttvar
+        """The time after which an answer is late, None while too little was measured; bounds are the asker's."""
+        return self.srtt + 4 * self.rttvar if self.srtt is not None and self.rtt_count >= RTT_SAMPLES_MIN else None
 
 
 def _rank(contact: Contact) -> tuple[int, bool, float]:

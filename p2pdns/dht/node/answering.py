@@ -15,7 +15,7 @@ from p2pdns.dht.guard import AMPLIFICATION_MAX, Answering
 from p2pdns.dht.node.core import CONTACTS_IN_REPLY, VERSION, Core
 from p2pdns.dht.node.peers import PeerStore
 from p2pdns.dht.node.values import ItemArrived
-from p2pdns.dht.routing import is_for
+from p2pdns.dht.routing import is_for, is_within, reach_of
 from p2pdns.errors import BadRequest
 
 
@@ -72,11 +72,15 @@ class Answerer:
 
     def contacts(self, query: krpc.Query, target: bytes, address: Address) -> tuple[krpc.Contact, ...]:
         """Return the contacts to tell the sender of a query: reliable, nearest first, in its reach, not itself."""
-        host = address[0]
+        peer_reach = reach_of(address[0])
+        count = self._core.contacts_in_reply
         # One more than needed, because the asker itself is often among them.
-        near = self._core.table.closest(target, self._core.contacts_in_reply + 1, is_reliable=True)
-        told = [contact.wire for contact in near if contact.address != address and is_for(contact.address[0], host)]
-        return tuple(told[: self._core.contacts_in_reply])
+        near = self._core.table.closest(target, count + 1, is_reliable=True)
+        return tuple(
+            [contact.wire for contact in near if is_within(contact.reach, peer_reach) and contact.address != address][
+                :count
+            ]
+        )
 
     def _envelope(
         self,

@@ -102,6 +102,7 @@ class Core:
         self.events: deque[Event] = deque(maxlen=EVENTS_MAX)
         self.is_read_only: Callable[[], bool] = lambda: bool(settings.read_only)
         self._waiting: dict[int, Waiter] = {}
+        self._waiting_urgent: dict[int, Waiter] = {}
         self.last_reply_at = float("-inf")
         self._pending: dict[bytes, Pending] = {}
         self._timers: list[tuple[float, int, Callable[[float], None]]] = []
@@ -130,20 +131,27 @@ class Core:
 
     # Requests
 
-    def room(self) -> int:
-        """Return how many requests may be sent before their replies could overflow a socket buffer."""
-        return max(0, REQUESTS_IN_FLIGHT_MAX - self.in_flight_count)
+    def room(self, *, is_urgent: bool = True) -> int:
+        """Return how many requests may be sent before their replies could overflow a socket buffer.
 
-    def wait_for_room(self, waiter: Waiter) -> None:
+        Half of the room is for the urgent alone, those who have nothing in hand yet: fifty questions at once get their
+        first answers before any of them is refined.
+        """
+        limit = REQUESTS_IN_FLIGHT_MAX if is_urgent else REQUESTS_IN_FLIGHT_MAX // 2
+        return max(0, limit - self.in_flight_count)
+
+    def wait_for_room(self, waiter: Waiter, *, is_urgent: bool = True) -> None:
         """Have `waiter.pump` called when there is room again; in order of arrival, so that nobody starves."""
-        self._waiting.setdefault(id(waiter), waiter)
+        waiting = self._waiting_urgent if is_urgent else self._waiting
+        waiting.setdefault(id(waiter), waiter)
 
     def give_room(self, now: float) -> None:
-        """Let those who wait send, as far as there is room."""
-        for _ in range(len(self._waiting)):
-            if self.in_flight_count >= REQUESTS_IN_FLIGHT_MAX:
-                return
-            self._waiting.pop(next(iter(self._waiting))).pump(now)
+        """Let those who wait send, as far as there is room, the urgent first."""
+        for waiting, is_urgent in ((self._waiting_urgent, True), (self._waiting, False)):
+            for _ in range(len(waiting)):
+                if not self.room(is_urgent=is_urgent):
+                    return
+                waiting.pop(next(iter(waiting))).pump(now)
 
     def can_send_to(self, address: Address) -> bool:
         """Return whether a datagram to this address could arrive at a node."""

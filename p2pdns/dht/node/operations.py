@@ -26,6 +26,8 @@ from p2pdns.dht.routing import distance
 from p2pdns.errors import BadRequest
 from p2pdns.items.item import MutableItem
 
+SEEDS_MAX = 80  # Own contacts a look-up begins with; with 20 it could run out of them among many dead.
+
 
 class Operation:
     """One look-up with what it is for. `pump` sends what may be sent; `on_end` tells the node."""
@@ -44,7 +46,6 @@ class Operation:
         self.lookup = lookup
         self.started_at = now
         self.is_over = False
-        self.is_waiting = False
         self.bytes_sent = 0
         self.bytes_received = 0
         self._on_end = on_end
@@ -54,22 +55,28 @@ class Operation:
     def start(self, now: float) -> None:
         """Begin with the nearest contacts of the table."""
         self.core.table.touch(self.lookup.target, now)
-        self.lookup.add(contact.wire for contact in self.core.table.closest(self.lookup.target, self.core.settings.k))
+        seeds = self.core.table.closest(self.lookup.target, SEEDS_MAX)
+        self.lookup.add(contact.wire for contact in seeds)
         self.pump(now)
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether somebody waits for a first answer."""
+        return False
 
     def pump(self, now: float) -> None:
         """Send what may be sent now; end when there is nothing left to wait for."""
         if self.is_over:
             return
         lookup, core = self.lookup, self.core
-        room = core.room()
+        room = core.room(is_urgent=self.is_urgent)
         requests = lookup.requests_to_send(room) if room > 0 else []
         for request in requests:
             contact = request.candidate.contact
             message = self._message(request)
             self.bytes_sent += core.ask(self, request, contact.node_id, contact.address, message, now)
         if len(requests) >= room:
-            core.wait_for_room(self)
+            core.wait_for_room(self, is_urgent=self.is_urgent)
         if not requests and (lookup.is_done or lookup.is_cut):
             self._lookup_done(now, is_late=False)
 
@@ -135,6 +142,11 @@ class GetOperation(Operation):
     """Find the best item under a target, the first valid one at once."""
 
     first_s: float | None = None
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether somebody waits for a first answer."""
+        return self.first_s is None
 
     def item_found(self, item: Item, now: float) -> None:
         """Hand the item out at once; a better one may follow."""
@@ -219,8 +231,8 @@ class PutOperation(Operation):
             return
         core = self.core
         while self._to_send and not self.is_over:
-            if not core.room():
-                core.wait_for_room(self)
+            if not core.room(is_urgent=False):
+                core.wait_for_room(self, is_urgent=False)
                 return
             candidate = self._to_send.pop(0)
             contact = candidate.contact

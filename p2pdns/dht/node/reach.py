@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 
-from p2pdns.addresses import Address, AddressClass, class_of, is_non_public, prefix_of
+from p2pdns.addresses import NON_PUBLIC, Address, AddressClass, class_of, is_non_public, prefix_of
 
 VOTES_MIN = 3  # Distinct prefixes that must agree; one where all of them are non-public, for a LAN is one place.
 VOTERS_MAX = 64  # The latest prefixes that told us our address; an address that changed wins within so many.
@@ -31,6 +31,10 @@ class Reach:
         # Only who is in private space itself can see us at a private address.
         if is_non_public(ours[0]) and not is_non_public(voter[0]):
             return
+        if self._bind_class in NON_PUBLIC:
+            # There is nothing to find out, and every address and port on loopback would have a vote of its own.
+            self.address = ours
+            return
         prefix = prefix_of(voter)
         if self._votes.get(prefix) == ours:
             return
@@ -49,23 +53,26 @@ class Reach:
     @property
     def is_read_only(self) -> bool:
         """Whether our queries must say that nobody need remember us."""
-        return self._judgement()[0]
+        if self._forced is not None:
+            return self._forced
+        if self._bind_class in NON_PUBLIC:
+            return False
+        if self.address is None:
+            return True
+        return not (self._has_unsolicited or is_non_public(self.address[0]))
 
     @property
     def reason(self) -> str:
         """Why the node is read-only, or why not, in words."""
-        return self._judgement()[1]
-
-    def _judgement(self) -> tuple[bool, str]:
         if self._forced is not None:
-            return self._forced, "the settings say so"
-        if self._bind_class in (AddressClass.LOOPBACK, AddressClass.PRIVATE, AddressClass.LINK_LOCAL):
-            return False, f"bound to a {self._bind_class.value} address"
+            return "the settings say so"
+        if self._bind_class in NON_PUBLIC:
+            return f"bound to a {self._bind_class.value} address"
         if self.address is None:
-            return True, f"fewer than {VOTES_MIN} contacts agree on our address"
+            return f"fewer than {VOTES_MIN} contacts agree on our address"
         host = self.address[0]
         if is_non_public(host):
-            return False, f"contacts see us at {host}, a {class_of(host).value} address"
+            return f"contacts see us at {host}, a {class_of(host).value} address"
         if not self._has_unsolicited:
-            return True, f"contacts see us at {host}, but no query of a stranger has arrived there"
-        return False, f"contacts see us at {host}, and queries of strangers arrive there"
+            return f"contacts see us at {host}, but no query of a stranger has arrived there"
+        return f"contacts see us at {host}, and queries of strangers arrive there"
