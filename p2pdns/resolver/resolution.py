@@ -300,7 +300,9 @@ class Resolution:
     def _of_others(self, rrs: Sequence[RR]) -> list[RR]:
         """Return the RRs an upstream may speak for: nothing of its own hop, and none whose owner is a name of ours."""
         data = [rr for rr in rrs if rr.rtype not in REFUSED_TYPES and rr.rclass == CLASS_IN]
-        theirs = [rr for rr in data if isinstance(self._settings.place_of(rr.owner), Elsewhere)]
+        # A message may have two thousand records, and hardly more than a handful of owners.
+        is_theirs = {owner: isinstance(self._settings.place_of(owner), Elsewhere) for owner in _owners(data)}
+        theirs = [rr for rr in data if is_theirs[rr.owner]]
         if len(theirs) < len(data):
             self._draft.note(f"dropped {len(data) - len(theirs)} records in which the upstream spoke for names of ours")
         return theirs
@@ -347,6 +349,10 @@ class Resolution:
     ) -> Step:
         resolved = self._draft.failed(text, now, code=code, rcode=Rcode.SERVFAIL, seconds=seconds)
         return Answered(replace(resolved, rpc_count=self.rpc_count))
+
+
+def _owners(rrs: Sequence[RR]) -> dict[Name, None]:
+    return dict.fromkeys(rr.owner for rr in rrs)
 
 
 def _unfit_for_provisional(found: Found, said: ZoneAnswer, question: Question) -> str:

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from p2pdns.addresses import Address
-from p2pdns.clock import boot_now
+from p2pdns.clock import boot_now, unix_now
 from p2pdns.dns.message import Message, compose, parse
+from p2pdns.engine.overlay import Overlay
+from p2pdns.engine.service import QueryFacts, Service
 from p2pdns.engine.upstream import Upstream
-from p2pdns.resolver import NoReply, Replied
-from tests.overlay_doubles import question, reply_to
+from p2pdns.resolver import NoReply, Replied, Resolved, ResolverSettings
+from tests.overlay_doubles import FakeDht, FakeState, question, reply_to
 
 ASKED = question("example.com. A")
 MANY = tuple(f"example.com. 60 A 192.0.2.{number}" for number in range(1, 251))
@@ -176,6 +178,30 @@ def test_silence_ends_at_the_deadline() -> None:
             outcome = await ask(at, seconds=0.2)
             assert isinstance(outcome, NoReply)
             assert double.queries
+
+    run(story())
+
+
+def test_an_upstream_that_is_ourselves_is_found_out_and_dropped() -> None:
+    async def story() -> None:
+        services: list[Service] = []
+
+        def forward(query: Message) -> list[bytes]:
+            """Be the front of our own service: what it is asked goes there, and the probe needs no reply."""
+            assert query.question is not None
+            facts = QueryFacts(query.question, boot_now() + 5)
+            tasks.append(asyncio.create_task(services[0].resolve(facts)))
+            return [answered(query)]
+
+        tasks: list[asyncio.Task[Resolved]] = []
+        async with resolver(forward) as (_, at), resolver(lambda query: [answered(query)]) as (_, honest):
+            upstream = Upstream((at, honest), clock=boot_now)
+            nothing = Overlay(FakeDht(), FakeState(), clock=boot_now, unix_clock=unix_now)
+            services.append(Service(nothing, upstream, ResolverSettings(), clock=boot_now))
+            # The question comes back while the probe of it is still under way, as it does through a front.
+            await upstream.probe(lambda: "abc123")
+            await asyncio.gather(*tasks)
+            assert upstream.servers == (honest,)
 
     run(story())
 

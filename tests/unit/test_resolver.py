@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pdns.dns.message import RR, Message, Question, Rcode, RRset, Type, names_in
+from p2pdns.dns.message import RR, Message, Question, Rcode, RRset, Type, compose, names_in, records_of
 from p2pdns.dns.name import Name
-from p2pdns.errors import ConfigError
+from p2pdns.errors import BadItem, ConfigError
+from p2pdns.items.item import MutableItem
+from p2pdns.items.packet import zone_of
 from p2pdns.resolver import (
     Answered,
     Fetch,
@@ -27,8 +29,9 @@ from p2pdns.resolver import (
     tag_of_key,
     tag_of_petname,
 )
+from p2pdns.resolver.names import Elsewhere
 from p2pdns.resolver.resolution import COLD_GETS_MAX, RPCS_MAX, STEPS_MAX
-from tests.overlay_doubles import KEYS, NOW, A, B, found, item_of, name_of, question, reply_to, rrsets
+from tests.overlay_doubles import KEYS, NOW, SECRETS, A, B, found, item_of, name_of, question, reply_to, rrsets
 
 SETTINGS = ResolverSettings.of(petnames={"alice": str(A)})
 WWW = "www 300 A 192.0.2.1"
@@ -402,6 +405,60 @@ def test_any_outcomes_end_within_the_steps_and_no_failure_denies_a_name(data: st
     assert not (answer.ad_eligible and (answer.provisional or answer.failure))
     if answer.rcode == Rcode.NXDOMAIN:
         assert answer.authority
+
+
+PACKET = compose(
+    Message(
+        0,
+        0x8000,
+        None,
+        records_of(
+            rrsets(
+                A.apex,
+                WWW,
+                "* 60 CNAME x.{b}",
+                "sub 60 DNAME {b}",
+                "friend 60 NS {b}",
+                "@ 60 MX 10 mail",
+                "h 60 HTTPS 000100000400040a000001",
+            )
+        ),
+    )
+)
+
+
+@given(
+    patches=st.lists(st.tuples(st.integers(0, len(PACKET) - 1), st.integers(0, 255)), max_size=4),
+    text=st.sampled_from(["www.{a} A", "q.{a}p2p.alt. A", "x.sub.alice.p2p.alt. A", "h.{a}p2pdns.internal. HTTPS"]),
+    settled=st.booleans(),
+)
+@settings(max_examples=300, deadline=None)
+def test_a_hostile_zone_of_whatever_content_ends_in_an_answer(
+    patches: list[tuple[int, int]], text: str, settled: bool
+) -> None:
+    value = bytearray(PACKET)
+    for position, octet in patches:
+        value[position] = octet
+    item = MutableItem.signed(SECRETS["a"], 1_800_000_000_000_000, bytes(value))
+    try:
+        zone_of(item)
+    except BadItem:
+        return
+    resolution, step = begin(text)
+    for _ in range(2 * STEPS_MAX):
+        if isinstance(step, Answered):
+            break
+        outcome: Outcome = NoReply("none")
+        if isinstance(step, Fetch):
+            outcome = found(item, settled=settled) if step.key == A else found(item_of("b", WWW), settled=settled)
+        step = resolution.step_done(outcome, NOW)
+    assert isinstance(step, Answered)
+    answer = step.answer
+    # Nobody but the key of a name speaks for it, and no address of the reader's network gets through.
+    for rr in answer.answer:
+        assert rr.owner == answer.question.name or not isinstance(SETTINGS.place_of(rr.owner), Elsewhere)
+        assert rr.rdata != bytes([10, 0, 0, 1])
+    compose(Message(0, 0x8000, answer.question, answer.answer, answer.authority, answer.additional))
 
 
 # Suffixes.
