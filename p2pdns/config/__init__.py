@@ -1,0 +1,333 @@
+"""The configuration: a TOML file, or nothing at all, becomes one frozen `Config`.
+
+Guarantees: a `Config` that exists has only known settings, each of the right type and within its limits, and
+`Config()` is what a missing file means; an unknown setting, a wrong type or a value out of bounds is a
+`ConfigError` that names the file, the line and the fix. `to_json` and `from_json` are each other's inverse.
+Does not know what a setting is for (deploy/p2pdns.example.toml says it), nor whether a zone key is a point of the
+curve: keys and names stay text here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from p2pdns.config.readers import (
+    DNS_PORT,
+    LIST_COUNT_MAX,
+    Place,
+    Reader,
+    address,
+    at_place,
+    bootstrap_address,
+    choice,
+    flag,
+    integer,
+    list_of,
+    nearest,
+    network_block,
+    network_name,
+    petnames,
+    read_address,
+    read_petname,
+    read_upstream,
+    setting,
+    suffix,
+    text_value,
+    trusted_zone,
+    upstream_servers,
+    write_address,
+)
+from p2pdns.errors import ConfigError
+
+__all__ = [
+    "DHT_LISTEN_DEFAULT",
+    "DHT_PORT",
+    "DNS_PORT",
+    "FILE_BYTES_MAX",
+    "LIST_COUNT_MAX",
+    "TABLES",
+    "Cache",
+    "Config",
+    "Control",
+    "Dht",
+    "Dns",
+    "Limits",
+    "Status",
+    "Upstream",
+    "Zones",
+    "parse",
+    "read",
+    "read_address",
+    "read_petname",
+    "read_upstream",
+    "resolve_config_path",
+    "resolve_state_dir",
+    "write_address",
+]
+
+FILE_BYTES_MAX = 1_048_576  # A megabyte holds ten thousand petnames; more is somebody else's file.
+DHT_PORT = 6881  # The port that BEP 5 names first; the next free one is taken where it is in use.
+DHT_LISTEN_DEFAULT = f"0.0.0.0:{DHT_PORT}"
+MEBIBYTE = 1_048_576
+
+
+# The tables. A setting is here because a room reads it; the example file says what for.
+
+
+@dataclass(frozen=True)
+class Dns:
+    """What clients see: the front and the names that are ours."""
+
+    listen: tuple[str, ...] = setting(("127.0.0.1:5300",), list_of(address(DNS_PORT)))
+    suffixes: tuple[str, ...] = setting(("p2p.alt", "p2pdns.internal"), list_of(suffix))
+    allow: tuple[str, ...] = setting(("127.0.0.0/8", "::1/128"), list_of(network_block))
+    udp_size_bytes_max: int = setting(1232, integer(512, 4096))
+
+
+@dataclass(frozen=True)
+class Dht:
+    """The overlay: which one, where from, and with whom to begin."""
+
+    network: str = setting("mainline", network_name)
+    listen: str = setting(DHT_LISTEN_DEFAULT, address(DHT_PORT))
+    bootstrap: tuple[str, ...] = setting((), list_of(bootstrap_address))
+    timeout_ms: int = setting(1_000, integer(10, 5_000))
+
+
+@dataclass(frozen=True)
+class Cache:
+    """How much is remembered, and for how long."""
+
+    answers_bytes_max: int = setting(64 * MEBIBYTE, integer(MEBIBYTE, 16_384 * MEBIBYTE))
+    ttl_s_max: int = setting(86_400, integer(1, 604_800))
+    stale_s_max: int = setting(86_400, integer(0, 259_200))
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """Who answers the names that are not ours."""
+
+    servers: str | tuple[str, ...] = setting("system", upstream_servers)
+    trust_ad: bool = setting(False, flag)
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the daemon says about itself."""
+
+    log_level: str = setting("info", choice("debug", "info", "warning", "error"))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on what clients and strangers may take."""
+
+    tcp_connections_max: int = setting(150, integer(1, 10_000))
+    tcp_connections_per_client_max: int = setting(20, integer(1, 10_000))
+    tcp_idle_ms: int = setting(10_000, integer(100, 600_000))
+    store_items_max: int = setting(16_384, integer(100, 1_000_000))
+    store_bytes_max: int = setting(12 * MEBIBYTE, integer(MEBIBYTE, 1_024 * MEBIBYTE))
+
+
+@dataclass(frozen=True)
+class Control:
+    """Who may use the control socket."""
+
+    group: str = setting("", text_value)
+
+
+@dataclass(frozen=True)
+class Zones:
+    """What single zones may do."""
+
+    trusted: tuple[str, ...] = setting((), list_of(trusted_zone))
+
+
+_NO_NAMES: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every setting of a daemon, with a value. `Config()` has the defaults."""
+
+    dns: Dns = field(default_factory=Dns)
+    dht: Dht = field(default_factory=Dht)
+    cache: Cache = field(default_factory=Cache)
+    upstream: Upstream = field(default_factory=Upstream)
+    status: Status = field(default_factory=Status)
+    limits: Limits = field(default_factory=Limits)
+    control: Control = field(default_factory=Control)
+    zones: Zones = field(default_factory=Zones)
+    names: Mapping[str, str] = field(default_factory=lambda: _NO_NAMES)
+
+    def to_json(self) -> str:
+        """Return the text that hands this configuration to a child process."""
+        tables = {name: dataclasses.asdict(getattr(self, name)) for name in TABLES}
+        return json.dumps({**tables, "names": dict(self.names)}, sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> Config:
+        """Return the Config that `to_json` wrote."""
+        try:
+            document = json.loads(text)
+        except ValueError:
+            raise ConfigError("not JSON", place="configuration from the supervisor") from None
+        return _config(document, lambda table, name: "configuration from the supervisor")
+
+
+TABLES: dict[str, Any] = {
+    "dns": Dns,
+    "dht": Dht,
+    "cache": Cache,
+    "upstream": Upstream,
+    "status": Status,
+    "limits": Limits,
+    "control": Control,
+    "zones": Zones,
+}
+
+
+def _config(document: Any, place: Place) -> Config:
+    if type(document) is not dict:
+        raise ConfigError("not a table", place=place(None, None))
+    values: dict[str, Any] = {}
+    for table, content in document.items():
+        if table == "names":
+            values[table] = petnames(content, place)
+        elif table in TABLES:
+            values[table] = _table(table, content, place)
+        else:
+            raise _unknown_at_top(table, place)
+    return Config(**values)
+
+
+def _unknown_at_top(word: str, place: Place) -> ConfigError:
+    # A setting written above every table is a frequent slip, and its table is known.
+    home = [table for table, kind in TABLES.items() if word in {entry.name for entry in dataclasses.fields(kind)}]
+    if home:
+        return ConfigError("belongs in a table", place=place(None, word), hint=f"write it below [{home[0]}]")
+    hint = nearest(word, [*TABLES, "names"]) or f"the tables are {', '.join(TABLES)} and names"
+    return ConfigError("unknown table or setting", place=place(word, None), hint=hint)
+
+
+def _table(table: str, content: Any, place: Place) -> Any:
+    kind = TABLES[table]
+    if type(content) is not dict:
+        raise ConfigError("must be a table", place=place(table, None), hint=f"write [{table}] on a line of its own")
+    readers: dict[str, Reader] = {entry.name: entry.metadata["read"] for entry in dataclasses.fields(kind)}
+    values: dict[str, Any] = {}
+    for word, value in content.items():
+        if word not in readers:
+            hint = nearest(word, readers) or _elsewhere(word) or f"[{table}] has {', '.join(readers)}"
+            raise ConfigError("unknown setting", place=place(table, word), hint=hint)
+        with at_place(place(table, word)):
+            values[word] = readers[word](value)
+    return kind(**values)
+
+
+def _elsewhere(word: str) -> str | None:
+    for table, kind in TABLES.items():
+        if any(entry.name == word for entry in dataclasses.fields(kind)):
+            return f"it belongs in [{table}]"
+    return None
+
+
+def _line_of(text: str, table: str | None, word: str | None) -> int | None:
+    """Return the line where a table or setting stands, as far as a look at line beginnings tells."""
+    inside: str | None = None
+    for number, line in enumerate(text.splitlines(), 1):
+        header = re.match(r"\s*\[\s*\"?([^]\"]*?)\"?\s*\]", line)
+        if header:
+            inside = header[1]
+            if word is None and inside == table:
+                return number
+            continue
+        entry = re.match(r"\s*[\"']?([^\"'=.\s]+)[\"']?\s*[=.]", line)
+        if entry and (entry[1], inside) in ((word, table), (table if word is None else word, None)):
+            return number
+    return None
+
+
+def parse(text: str, path: str) -> Config:
+    """Return the Config that a TOML text says; `path` is what errors call it."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as trouble:
+        words = str(trouble)
+        where = re.search(r" \((?:at line (\d+), column \d+|at end of document)\)$", words)
+        what = words[: where.start()] if where else words
+        line = where[1] if where and where[1] else max(1, len(text.splitlines()))
+        place = f"{path}:{line}"
+        raise ConfigError(what[:1].lower() + what[1:], place=place, hint="the file is TOML") from None
+    except RecursionError:
+        raise ConfigError("nested too deeply", place=path) from None
+
+    def place_of(table: str | None, word: str | None) -> str:
+        line = _line_of(text, table, word)
+        setting = " ".join(part for part in (f"[{table}]" if table else "", word or "") if part)
+        return ": ".join(part for part in (f"{path}:{line}" if line else path, setting) if part)
+
+    return _config(document, place_of)
+
+
+def read(path: str) -> Config:
+    """Return the Config of a file."""
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(FILE_BYTES_MAX + 1)
+    except FileNotFoundError:
+        near = nearest(Path(path).name, _neighbours(path))
+        raise ConfigError("no such file", place=path, hint=near or "leave out -c to run with the defaults") from None
+    except OSError as trouble:
+        raise ConfigError((trouble.strerror or "cannot be read").lower(), place=path) from None
+    if len(content) > FILE_BYTES_MAX:
+        raise ConfigError(f"over {FILE_BYTES_MAX} bytes", place=path)
+    try:
+        return parse(content.decode("utf-8"), path)
+    except UnicodeDecodeError as trouble:
+        line = content[: trouble.start].count(b"\n") + 1
+        raise ConfigError("not UTF-8", place=f"{path}:{line}") from None
+
+
+def _neighbours(path: str) -> list[str]:
+    try:
+        return sorted(entry.name for entry in Path(path).parent.iterdir())
+    except OSError:
+        return []
+
+
+def resolve_config_path(flag: str | None, environ: Mapping[str, str]) -> str | None:
+    """Return the file to read: `-c`, else $P2PDNS_CONFIG, else the user's own where it exists, else None."""
+    named = flag or environ.get("P2PDNS_CONFIG")
+    if named:
+        return named
+    home = _home(environ)
+    usual = Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "p2pdns" / "p2pdns.toml" if home else None
+    return str(usual) if usual and usual.exists() else None
+
+
+def resolve_state_dir(flag: str | None, environ: Mapping[str, str]) -> Path:
+    """Return the state directory: `--state`, else $STATE_DIRECTORY, else the user's own."""
+    if flag:
+        return Path(flag)
+    # systemd gives a colon-separated list where a unit asks for several; the first is ours.
+    if given := environ.get("STATE_DIRECTORY"):
+        return Path(given.split(":")[0])
+    if given := environ.get("XDG_STATE_HOME"):
+        return Path(given) / "p2pdns"
+    home = _home(environ)
+    if home is None:
+        raise ConfigError("no state directory is known: $HOME is not set", hint="say --state DIR")
+    return home / ".local" / "state" / "p2pdns"
+
+
+def _home(environ: Mapping[str, str]) -> Path | None:
+    return Path(environ["HOME"]) if environ.get("HOME") else None

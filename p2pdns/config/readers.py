@@ -1,0 +1,254 @@
+"""One reader a kind of setting: the value as TOML has it in, the value of the `Config` out.
+
+Guarantees: a reader returns what the other rooms may rely on, or raises a `ConfigError` that says what is wrong and
+what to write instead; the place is added by who knows it. Does not know which setting it reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import ipaddress
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import field
+from types import MappingProxyType
+from typing import Any
+
+from p2pdns.addresses import Address, read_network
+from p2pdns.errors import ConfigError
+
+LIST_COUNT_MAX = 1024  # No list here is scanned cheaply enough to be longer.
+NAMES_COUNT_MAX = 10_000  # Petnames typed or imported by one person.
+SUFFIX_CHARACTERS_MAX = 100  # Of 255: a zone key takes 53, and names below it want room too.
+DNS_PORT = 53
+
+_ZONE_KEY = re.compile(r"[ybndrfg8ejkmcpqxot1uwisza345h769]{52}", re.IGNORECASE | re.ASCII)
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE | re.ASCII)
+_NETWORK_NAME = re.compile(r"[!-~]([ -~]{0,62}[!-~])?")
+
+Reader = Callable[[Any], Any]
+Place = Callable[[str | None, str | None], str]
+"""Where a table or a setting is written, for an error."""
+
+
+def read_address(text: str, default_port: int | None = None) -> Address:
+    """Return the (host, port) of `127.0.0.1:5300` or `[::1]:5300`; the port may be left out where there is a default.
+
+    >>> read_address("[::1]:5300")
+    ('::1', 5300)
+    >>> read_address("192.0.2.1", 53)
+    ('192.0.2.1', 53)
+    """
+    match = re.fullmatch(r"\[([^\]]*)\](?::([^:]*))?|([^:]*)(?::([^:]*))?", text)
+    if match is None:
+        # Two colons and no bracket: an IPv6 address alone is clear, one with a port would be a guess.
+        host, port_text = text, None
+        if default_port is None:
+            raise ConfigError(f'"{text}" has no port', hint=f"write an IPv6 address as [{text}]:PORT")
+    else:
+        host = match[1] if match[1] is not None else match[3]
+        port_text = match[2] if match[1] is not None else match[4]
+    try:
+        parsed = ipaddress.ip_address(host)
+    except ValueError:
+        raise ConfigError(f'"{text}" is not an address', hint="write ADDR:PORT, as 127.0.0.1:5300") from None
+    if port_text is None:
+        if default_port is None:
+            raise ConfigError(f'"{text}" has no port', hint=f"write ADDR:PORT, as {text}:5300")
+        return str(parsed), default_port
+    if not re.fullmatch(r"[0-9]{1,5}", port_text) or int(port_text) > 65535:
+        raise ConfigError(f'"{text}": "{port_text}" is not a port', hint="a port is a number from 0 to 65535")
+    return str(parsed), int(port_text)
+
+
+def write_address(address: Address) -> str:
+    """Return the text that `read_address` reads back.
+
+    >>> write_address(("::1", 53))
+    '[::1]:53'
+    """
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def read_upstream(text: str) -> str | tuple[str, ...]:
+    """Return what `--upstream` means: `system`, `none`, or one `ADDR[:PORT]`."""
+    return text if text in ("system", "none") else (write_address(read_address(text, DNS_PORT)),)
+
+
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a fraction",
+    str: "text",
+    list: "a list",
+    dict: "a table",
+}
+
+
+def _wrong_type(value: object, wanted: str) -> ConfigError:
+    return ConfigError(f"must be {wanted}, not {_KINDS.get(type(value), 'a date')}")
+
+
+def integer(low: int, high: int) -> Reader:
+    """Read a whole number within bounds."""
+
+    def read_integer(value: Any) -> int:
+        # In Python, True is an int; in a configuration it is a mistake.
+        if type(value) is not int:
+            raise _wrong_type(value, "a whole number")
+        if not low <= value <= high:
+            raise ConfigError(f"{value} is out of bounds", hint=f"from {low} to {high}")
+        return value
+
+    return read_integer
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the hint that names the nearest of the words that are known, or None."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f'did you mean "{near[0]}"?' if near else None
+
+
+def text_value(value: Any) -> str:
+    """Return a text as it is."""
+    if type(value) is not str:
+        raise _wrong_type(value, "text")
+    return value
+
+
+def flag(value: Any) -> bool:
+    """Return true or false."""
+    if type(value) is not bool:
+        raise _wrong_type(value, "true or false")
+    return value
+
+
+def choice(*words: str) -> Reader:
+    """Read one of the words."""
+
+    def read_choice(value: Any) -> str:
+        if text_value(value) not in words:
+            raise ConfigError(f'"{value}" is not a choice', hint=nearest(value, words) or f"one of {', '.join(words)}")
+        return str(value)
+
+    return read_choice
+
+
+def list_of(read_one: Reader) -> Reader:
+    """Read a list of what `read_one` reads."""
+
+    def read_list(value: Any) -> tuple[Any, ...]:
+        if type(value) is not list:
+            raise _wrong_type(value, "a list")
+        if len(value) > LIST_COUNT_MAX:
+            raise ConfigError(f"{len(value)} entries, {LIST_COUNT_MAX} allowed")
+        return tuple(read_one(entry) for entry in value)
+
+    return read_list
+
+
+def address(default_port: int | None = None) -> Reader:
+    """Read ADDR:PORT; the port may be left out where there is a default."""
+    return lambda value: write_address(read_address(text_value(value), default_port))
+
+
+def bootstrap_address(value: Any) -> str:
+    """Return the address of another node, which has a port."""
+    host, port = read_address(text_value(value))
+    if port == 0:
+        raise ConfigError(f'"{value}" has port 0', hint="write the port that the other node listens on")
+    return write_address((host, port))
+
+
+def network_block(value: Any) -> str:
+    """Return the canonical text of a block of addresses."""
+    return str(read_network(text_value(value)))
+
+
+def upstream_servers(value: Any) -> str | tuple[str, ...]:
+    """Return `system`, `none`, or the addresses of a list."""
+    if type(value) is str:
+        if value in ("system", "none"):
+            return value
+        raise ConfigError(
+            f'"{value}" is not a choice', hint=f'"system", "none" or a list of addresses, as ["{value or "192.0.2.1"}"]'
+        )
+    servers: tuple[str, ...] = list_of(address(DNS_PORT))(value)
+    return servers or "none"
+
+
+def suffix(value: Any) -> str:
+    """Return a suffix in lower case, without dots at its ends."""
+    text = text_value(value).strip(".").lower()
+    labels = text.split(".")
+    if not all(_LABEL.fullmatch(label) for label in labels) or len(text) > SUFFIX_CHARACTERS_MAX:
+        raise ConfigError(f'"{value}" is not a suffix', hint='labels of letters, digits and "-", as p2p.alt')
+    if _ZONE_KEY.fullmatch(labels[-1]):
+        raise ConfigError(f'"{value}" ends in a zone key', hint="zone keys are answered without a suffix")
+    return text
+
+
+def network_name(value: Any) -> str:
+    """Return the name of an overlay network."""
+    if not _NETWORK_NAME.fullmatch(text_value(value)):
+        raise ConfigError(
+            f'"{value}" is not a network', hint="mainline, unnamed, or a name of 1 to 64 ASCII characters"
+        )
+    return str(value)
+
+
+def _zone_key(value: Any) -> str:
+    text = text_value(value).rstrip(".")
+    if not _ZONE_KEY.fullmatch(text):
+        raise ConfigError(f'"{value}" is not a zone key', hint="52 characters of z-base-32, as p2pdns pubkey prints")
+    return text.lower()
+
+
+def trusted_zone(value: Any) -> str:
+    """Return a zone key or a petname, in lower case."""
+    text = text_value(value).rstrip(".").lower()
+    if not _LABEL.fullmatch(text):
+        raise ConfigError(f'"{value}" is neither a zone key nor a petname', hint="a petname is a name under [names]")
+    return text
+
+
+def read_petname(text: str) -> str:
+    """Return a petname as it is kept: one label, lower case, not the shape of a zone key."""
+    if not _LABEL.fullmatch(text):
+        raise ConfigError(f'"{text}" is not a petname', hint='one label of letters, digits, "-" and "_", 63 at most')
+    if _ZONE_KEY.fullmatch(text):
+        raise ConfigError(f'"{text}" looks like a zone key', hint="a petname must be told from a zone key at a glance")
+    return text.lower()
+
+
+def petnames(content: Any, place: Place) -> Mapping[str, str]:
+    """Return the table of names: petname to zone key, both in lower case."""
+    with at_place(place("names", None)):
+        if type(content) is not dict:
+            raise _wrong_type(content, "a table")
+        if len(content) > NAMES_COUNT_MAX:
+            raise ConfigError(f"{len(content)} names, {NAMES_COUNT_MAX} allowed")
+    names: dict[str, str] = {}
+    for text, key in content.items():
+        with at_place(place("names", text)):
+            petname = read_petname(text)
+            if petname in names:
+                raise ConfigError("there twice", hint="letter case does not make another name")
+            names[petname] = _zone_key(key)
+    return MappingProxyType(names)
+
+
+def setting(default: Any, read: Reader) -> Any:
+    """Return a field of a table with its default and its reader."""
+    return field(default=default, metadata={"read": read})
+
+
+@contextlib.contextmanager
+def at_place(place: str) -> Iterator[None]:
+    """Give every error inside the place where it belongs."""
+    try:
+        yield
+    except ConfigError as trouble:
+        raise ConfigError(trouble.what, place=place, hint=trouble.hint) from None
