@@ -188,6 +188,8 @@ ANSWERS = [
     ("d", "TXT", ['d 300 TXT "at the DNAME"']),
     ("d", "DNAME", ["d 300 DNAME c"]),
     ("a.b.d", "TXT", ["d 300 DNAME c", "a.b.d 300 CNAME a.b.c", 'a.b.c 300 TXT "deep"']),
+    ("nope.d", "CNAME", ["d 300 DNAME c", "nope.d 300 CNAME nope.c"]),
+    ("x.out", "ANY", ["out 300 DNAME example.com.", "x.out 300 CNAME x.example.com."]),
     ("friend", "NS", ["friend 90 NS BOB | DORA"]),
 ]
 
@@ -277,6 +279,13 @@ def test_a_long_chain_is_followed_and_one_without_end_is_not() -> None:
     assert ask("c0", "A", zone).rcode == Rcode.SERVFAIL
     growing = zone_of("d DNAME x.d\n")
     assert ask("a.d", "A", growing).rcode == Rcode.SERVFAIL
+
+
+def test_a_dname_passed_twice_is_told_once() -> None:
+    zone = zone_of("d DNAME e\na.e CNAME b.d\nb.e A 192.0.2.1\n")
+    answer = ask("a.d", "A", zone)
+    assert answer.kind is Kind.ANSWER
+    assert [rrset.rtype for rrset in answer.answer] == [Type.DNAME, Type.CNAME, Type.CNAME, Type.CNAME, Type.A]
 
 
 def test_dname_into_a_name_too_long_is_yxdomain() -> None:

@@ -125,9 +125,15 @@ class Search:
         return self._negative(Kind.NODATA)
 
     def _through_dname(self, name: Name, owner: Name, dname: RRset) -> ZoneAnswer | Name:
-        self._append(owner, dname)
+        # A chain can pass the same DNAME twice; a section holds an RRset once (RFC 2181 §5).
+        if all((rrset.owner, rrset.rtype) != (owner, Type.DNAME) for rrset in self.chain):
+            self._append(owner, dname)
         substitute = names_in(dname.rtype, dname.rdatas[0])[0]
-        return self._synthesise(name, owner, substitute, dname.ttl)
+        outcome = self._synthesise(name, owner, substitute, dname.ttl)
+        # Whoever asks for the alias itself has it now, and is not led on to where it points.
+        if isinstance(outcome, Name) and self.question.rtype in (Type.CNAME, Type.ANY):
+            return ZoneAnswer(Kind.ANSWER, answer=tuple(self.chain))
+        return outcome
 
     def _synthesise(self, name: Name, old_apex: Name, new_apex: Name, ttl: int) -> ZoneAnswer | Name:
         """Append the CNAME that moves `name` elsewhere, and return where (RFC 6672 §3.1)."""
