@@ -151,12 +151,13 @@ class Search:
         # RFC 4035 §3.1.4.1: DS belongs to the parent's side of a cut, and this zone never has any.
         if name == cut and self.question.rtype == Type.DS:
             return self._negative(Kind.NODATA)
-        keys = sorted(
+        # The RDATA of a zone stands in canonical order, and so do the keys.
+        keys = [
             target
             for rdata in delegation.rdatas
             for target in names_in(Type.NS, rdata)
             if len(target.labels) == 1 and is_zone_key_label(target.labels[0])
-        )
+        ]
         if not keys:
             return ZoneAnswer(
                 Kind.DELEGATED_AWAY,
