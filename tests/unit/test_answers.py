@@ -15,7 +15,7 @@ from p2pdns.front.answers import (
     is_negative,
 )
 from p2pdns.link import Answer
-from tests.front_messages import answer, cache, failure
+from tests.front_messages import CALM, answer, cache, failure
 
 KEY = b"key"
 TAG, OTHER_TAG = b"tag-one.", b"tag-two."
@@ -45,6 +45,7 @@ def test_an_answer_is_fresh_until_its_expiry_and_stale_until_its_end() -> None:
     assert store.counters == {"hit": 1, "miss": 1, "insert": 1}
 
 
+@CALM
 @given(st.integers(0, 2**32 - 1), st.floats(0, 1e6), st.floats(0, 1e6), st.floats(0, 1e6))
 def test_nothing_is_given_past_its_time(ttl: int, expiry: float, stale_until: float, now: float) -> None:
     store = AnswerCache(bytes_max=1 << 20, ttl_s_max=3600, stale_s_max=600)
@@ -281,3 +282,4 @@ class CacheMachine(RuleBasedStateMachine):
 
 
 TestCacheMachine = CacheMachine.TestCase
+TestCacheMachine.settings = CALM

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from p2pdns.front.compose import EDE_BYTES_MAX, STALE_TTL_S, compose_answer, compose_told
 from p2pdns.front.gate import Asked, Passed
 from p2pdns.link import Answer
-from tests.front_messages import UDP_SIZE, answer, ede_codes, gate, opt, query
+from tests.front_messages import CALM, UDP_SIZE, answer, ede_codes, gate, opt, query
 
 
 def asked_by(data: bytes, *, stream: bool = False) -> Asked:
@@ -36,6 +36,7 @@ def parsed(wire: bytes) -> dns.message.Message:
     return dns.message.from_wire(wire)
 
 
+@CALM
 @given(st.integers(0, 65535), st.booleans(), st.booleans(), st.booleans(), st.booleans())
 def test_id_rd_cd_and_do_are_repeated_and_ra_is_set(number: int, rd: bool, cd: bool, do: bool, edns: bool) -> None:
     flags = 0x100 * rd | 0x10 * cd
@@ -59,6 +60,7 @@ def test_the_case_of_the_question_is_echoed_in_question_and_owners() -> None:
     assert reply.answer[0].name.to_text() == "wWw.eXaMpLe."
 
 
+@CALM
 @given(st.integers(0, 1000), st.floats(0, 2000))
 def test_ttls_count_down_and_stop_at_nothing(ttl: int, age: float) -> None:
     reply = parsed(response(query(), answer(ttl=ttl, made_at=500.0), 500.0 + age))
@@ -127,6 +129,7 @@ def test_our_own_udp_size_is_told() -> None:
     assert parsed(response(query(records=[opt(4096)]), answer())).payload == UDP_SIZE
 
 
+@CALM
 @given(st.integers(0, 120), st.sampled_from([None, 0, 512, 700, 1232, 4096]), st.booleans(), st.integers(0, 3))
 def test_no_response_is_larger_than_the_client_takes(count: int, size: int | None, stream: bool, told: int) -> None:
     data = query(records=[] if size is None else [opt(size, do=True)])

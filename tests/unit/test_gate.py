@@ -27,7 +27,7 @@ from p2pdns.front.gate import (
     Verdict,
 )
 from p2pdns.link import ClientClass
-from tests.front_messages import UDP_SIZE, gate, opt, query, question
+from tests.front_messages import CALM, UDP_SIZE, gate, opt, query, question
 
 COOKIE = b"\x00\x0a\x00\x08" + b"clientco"
 FUZZ_COUNT = 100_000
@@ -232,6 +232,7 @@ def test_classes_of_clients() -> None:
     assert access.client(("::ffff:127.0.0.1", 9), is_stream=False).is_allowed
 
 
+@CALM
 @given(st.binary(max_size=200))
 def test_any_bytes_end_in_a_verdict(data: bytes) -> None:
     for stream in (False, True):

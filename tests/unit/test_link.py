@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from p2pdns import link
 from p2pdns.errors import FormatError
 from p2pdns.link import Answer, ClientClass, Forwarded, Frame, FrameReader, Hello, Invalidate, Query, compose
-from tests.front_messages import answer, question
+from tests.front_messages import CALM, answer, question
 
 LABELS = st.binary(min_size=1, max_size=63).map(lambda raw: bytes([len(raw)]) + raw)
 QUESTIONS = (
@@ -23,6 +23,7 @@ QUESTIONS = (
 TIMES = st.floats(allow_nan=False, allow_infinity=False)
 NUMBERS = st.integers(0, 2**32 - 1)
 TAGS = st.lists(st.binary(min_size=8, max_size=8), max_size=16).map(tuple)
+TEXTS = st.text(alphabet="ab é€𝄞", max_size=60)
 QUERIES = st.builds(
     Query,
     id=NUMBERS,
@@ -56,7 +57,9 @@ def answers(draw: st.DrawFn) -> Answer:
         made_at=draw(TIMES),
         expiry=draw(TIMES),
         stale_until=draw(TIMES),
-        ede=tuple(draw(st.lists(st.tuples(st.integers(0, 65535), st.text(max_size=60)), max_size=8))),
+        ede=tuple(
+            draw(st.lists(st.tuples(st.integers(0, 65535), st.text(alphabet="ab é€𝄞", max_size=60)), max_size=8))
+        ),
         ad_eligible=draw(st.booleans()),
         provisional=draw(st.booleans()),
         cacheable=draw(st.booleans()),
@@ -75,6 +78,7 @@ FRAMES: st.SearchStrategy[Frame] = st.one_of(
 )
 
 
+@CALM
 @given(st.lists(FRAMES, max_size=4))
 def test_parse_is_the_inverse_of_compose_whole_byte_by_byte_and_with_a_tail(frames: list[Frame]) -> None:
     stream = b"".join(compose(frame) for frame in frames)
@@ -88,6 +92,7 @@ def test_parse_is_the_inverse_of_compose_whole_byte_by_byte_and_with_a_tail(fram
     assert with_tail.feed(b"") == []
 
 
+@CALM
 @given(st.binary(max_size=300))
 def test_hostile_bytes_end_in_frames_or_a_format_error(data: bytes) -> None:
     reader = FrameReader()
@@ -97,6 +102,7 @@ def test_hostile_bytes_end_in_frames_or_a_format_error(data: bytes) -> None:
         return
 
 
+@CALM
 @given(FRAMES, st.data())
 def test_a_changed_frame_ends_in_a_valid_frame_or_a_format_error(frame: Frame, data: st.DataObject) -> None:
     raw = bytearray(compose(frame))

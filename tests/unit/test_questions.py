@@ -16,7 +16,7 @@ from p2pdns.front.questions import (
     Questions,
     Waiter,
 )
-from tests.front_messages import gate, query
+from tests.front_messages import CALM, gate, query
 
 
 def waiter(name: str = "www.example", *, number: int = 1, port: int = 4000, stream: bool = False) -> Waiter:
@@ -150,6 +150,7 @@ def test_forwarded_questions_hold_half_of_the_table_at_most() -> None:
     assert table.forwarded(add(table, waiter("later.example"), 0.0)) is None
 
 
+@CALM
 @given(
     st.lists(
         st.one_of(
