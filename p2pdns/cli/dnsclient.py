@@ -137,7 +137,13 @@ def _exchange_udp(query: dns.message.Message, server: Address) -> dns.message.Me
         sock.setblocking(False)
         sock.connect(server)
         return dns.query.udp(
-            query, server[0], port=server[1], timeout=ANSWER_TIMEOUT_S, sock=sock, ignore_unexpected=True
+            query,
+            server[0],
+            port=server[1],
+            timeout=ANSWER_TIMEOUT_S,
+            sock=sock,
+            ignore_unexpected=True,
+            ignore_errors=True,
         )
 
 

@@ -1,0 +1,188 @@
+"""What reaches the terminal: results and words apart, strangers' text escaped, colour only where it is wanted."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from p2pdns.cli import ui
+from p2pdns.cli.ui import Column
+from p2pdns.errors import KeyFileError, UsageError
+
+SECONDS_MAX = 30.0
+
+
+class FakeTerminal:
+    """Standard input that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        """Say so."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Take the text."""
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+
+def test_results_and_words_go_different_ways(capsys: pytest.CaptureFixture[str]) -> None:
+    ui.result("192.0.2.1")
+    ui.note("on the way")
+    ui.warning("odd")
+    assert capsys.readouterr() == ("192.0.2.1\n", "p2pdns: on the way\np2pdns: warning: odd\n")
+
+
+def test_an_error_is_one_line_and_its_hint_another(capsys: pytest.CaptureFixture[str]) -> None:
+    ui.error(KeyFileError("no such file", place='"a.key"', hint='did you mean "b.key"?'))
+    assert capsys.readouterr().err == ('p2pdns: error: "a.key": no such file\np2pdns: hint: did you mean "b.key"?\n')
+
+
+def test_an_error_without_a_hint_has_no_empty_line(capsys: pytest.CaptureFixture[str]) -> None:
+    ui.error(UsageError("no"))
+    assert capsys.readouterr().err == "p2pdns: error: no\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("plain", "plain"),
+        ("µ → …", "µ → …"),
+        ("a\x1b[2Jb", "a\\x1b[2Jb"),
+        ("two\nlines", "two\\nlines"),
+        ("bell\x07", "bell\\x07"),
+        ("right\u202eleft", "right\\u202eleft"),
+    ],
+)
+def test_control_characters_are_spelled_out(text: str, seen: str, capsys: pytest.CaptureFixture[str]) -> None:
+    ui.result(text)
+    ui.note(text)
+    assert capsys.readouterr() == (f"{seen}\n", f"p2pdns: {seen}\n")
+    assert ui.table_lines([Column("a")], [[text]])[1] == seen
+
+
+def test_json_is_ascii_whatever_was_sent(capsys: pytest.CaptureFixture[str]) -> None:
+    ui.json_result({"text": "\x1b[2J…"})
+    out = capsys.readouterr().out
+    assert out.isascii()
+    assert "\x1b" not in out
+    assert json.loads(out) == {"text": "\x1b[2J…"}
+
+
+def test_a_table_has_aligned_columns_and_no_trailing_blanks() -> None:
+    lines = ui.table_lines(
+        [Column("name"), Column("ms", "right"), Column("x")], [["a", "10.5", ""], ["long", "3", "y"]]
+    )
+    assert lines == ["name    ms  x", "a     10.5", "long     3  y"]
+
+
+def test_no_colour_in_a_pipe_nor_where_the_user_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not ui.is_terminal(io.StringIO())
+    terminal = FakeTerminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert ui.is_terminal(terminal)  # type: ignore[arg-type]
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not ui.is_terminal(terminal)  # type: ignore[arg-type]
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "dumb")
+    assert not ui.is_terminal(terminal)  # type: ignore[arg-type]
+
+
+def test_progress_says_nothing_into_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    with ui.progress() as line:
+        line.update("stored at 1 of 8 nodes so far")
+    assert capsys.readouterr() == ("", "")
+
+
+class Talk:
+    """A command on a terminal: what it shows, and what is typed."""
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        self.master, slave = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "p2pdns", *words],
+            cwd=folder,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env={**{k: v for k, v in os.environ.items() if k != "NO_COLOR"}, "TERM": "xterm"},
+            start_new_session=True,
+        )
+        os.close(slave)
+        self.seen = ""
+        self._read_to = 0
+
+    def wait_for(self, text: str) -> None:
+        """Read until the text is shown after what was waited for last."""
+        while (found := self.seen.find(text, self._read_to)) < 0:
+            ready, _, _ = select.select([self.master], [], [], SECONDS_MAX)
+            assert ready, self.seen
+            self.seen += os.read(self.master, 4096).decode()
+        self._read_to = found + len(text)
+
+    def type(self, text: str) -> None:
+        """Type a line."""
+        os.write(self.master, text.encode() + b"\n")
+
+    def end(self) -> int:
+        """Return the exit status, with everything shown in `seen`."""
+        while True:
+            try:
+                more = os.read(self.master, 4096)
+            except OSError:
+                # Linux says EIO where the other end of a terminal is closed.
+                break
+            if not more:
+                break
+            self.seen += more.decode()
+        os.close(self.master)
+        return self.process.wait(SECONDS_MAX)
+
+
+def test_a_passphrase_is_asked_for_twice_never_shown_and_asked_again_to_read(tmp_path: Path) -> None:
+    made = Talk(tmp_path, "keygen", "-p", "-o", "a.key")
+    made.wait_for("passphrase for ")
+    made.type("one horse")
+    made.wait_for("once more")
+    made.type("another horse")
+    made.wait_for("not the same")
+    made.wait_for("passphrase for ")
+    made.type("one horse")
+    made.wait_for("once more")
+    made.type("one horse")
+    assert made.end() == 0, made.seen
+    assert "horse" not in made.seen
+    assert "zone key: " in made.seen
+    assert (tmp_path / "a.key").read_text().startswith("-----BEGIN ENCRYPTED PRIVATE KEY-----")
+    asked = Talk(tmp_path, "pubkey", "a.key")
+    asked.wait_for('passphrase for "a.key"')
+    asked.type("one horse")
+    assert asked.end() == 0, asked.seen
+    assert "horse" not in asked.seen
+    assert asked.seen.split()[-1] == made.seen.split()[-1]
+
+
+def test_errors_have_colour_on_a_terminal(tmp_path: Path) -> None:
+    talk = Talk(tmp_path, "pubkey", "nosuch.key")
+    assert talk.end() == 1
+    assert "\x1b[" in talk.seen
+    assert "no such file" in talk.seen
+
+
+def test_ctrl_c_at_the_prompt_is_no_traceback(tmp_path: Path) -> None:
+    talk = Talk(tmp_path, "keygen", "-p", "-o", "a.key")
+    talk.wait_for("passphrase for ")
+    talk.process.send_signal(2)
+    assert talk.end() == 130
+    assert "Traceback" not in talk.seen
+    assert not (tmp_path / "a.key").exists()
