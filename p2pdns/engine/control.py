@@ -29,6 +29,7 @@ LINE_BYTES_MAX = 1_048_576  # The longest honest line is the status of a node wi
 CONNECTIONS_MAX = 64  # Commands of one person at a time, a monitor or two; more is a loop gone wrong.
 IDLE_SECONDS_MAX = 60.0  # A client that connects and says nothing holds one of the connections.
 CALL_SECONDS_MAX = 60.0  # Longer than any verb may take (a put ends after some seconds), so that a hung daemon shows.
+ACCEPT_ROUNDS = 4  # Rounds of the event loop from an accepted connection to the task that serves it.
 UNIX_PATH_BYTES_MAX = 107  # What fits into sockaddr_un beside its final zero.
 _UCRED = struct.Struct("3i")
 
@@ -100,18 +101,27 @@ class ControlServer:
         # Under a group the kernel lets its members connect and nobody else, so who arrives may ask.
         self._user_ids: frozenset[int] | None = None if group else frozenset({0, os.geteuid()})
         self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._log = log.get_logger("control")
 
     async def open(self) -> None:
         """Begin to serve: from here on the socket is there, which tells others that the daemon is ready."""
         try:
             sock = listening(self.path, 0o660 if self._group else 0o600)
+        except OSError as error:
+            raise self._unusable(error) from None
+        try:
             if self._group:
                 self._let_group_in()
-        except OSError as error:
-            raise Unavailable((error.strerror or str(error)).lower(), place=str(self.path)) from None
+        except BaseException:
+            sock.close()
+            self.path.unlink(missing_ok=True)
+            raise
         self._server = await asyncio.start_unix_server(self._connected, sock=sock, limit=LINE_BYTES_MAX)
+
+    def _unusable(self, error: OSError) -> Unavailable:
+        what = (error.strerror or str(error)).lower()
+        return Unavailable(what, place=str(self.path), hint="is the state directory yours and writable?")
 
     def _let_group_in(self) -> None:
         try:
@@ -133,31 +143,39 @@ class ControlServer:
     async def close(self) -> None:
         """End all connections and remove the socket."""
         if self._server is not None:
+            # First no new ones: a server that is closed while a connection is on its way to a task loses its socket.
+            for sock in self._server.sockets:
+                asyncio.get_running_loop().remove_reader(sock.fileno())
+            for _ in range(ACCEPT_ROUNDS):
+                await asyncio.sleep(0)
             self._server.close()
-        for task in list(self._tasks):
+        for task, writer in list(self._connections.items()):
+            # A task that is cancelled before its first step closes nothing, so the transport is ended here.
+            writer.transport.abort()
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._connections, return_exceptions=True)
         self.path.unlink(missing_ok=True)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._connections[task] = writer
+        task.add_done_callback(self._connections.pop)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            with contextlib.suppress(ConnectionError, TimeoutError):
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            try:
                 refusal = self._refusal(writer)
                 if refusal is not None:
                     writer.write(refusal)
                 else:
                     await self._serve_lines(reader, writer)
                 await asyncio.wait_for(writer.drain(), IDLE_SECONDS_MAX)
-        finally:
-            writer.close()
+            finally:
+                writer.close()
+                await asyncio.wait_for(writer.wait_closed(), IDLE_SECONDS_MAX)
 
     def _refusal(self, writer: asyncio.StreamWriter) -> bytes | None:
-        if len(self._tasks) > CONNECTIONS_MAX:
+        if len(self._connections) > CONNECTIONS_MAX:
             return _error_line(f"control socket: {CONNECTIONS_MAX} connections are open, no more are served")
         sock = writer.get_extra_info("socket")
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)

@@ -1,0 +1,313 @@
+"""The control socket: whom it serves, what it refuses, and what the client says when nobody is there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from p2pdns.engine import control
+from p2pdns.engine.control import ControlClient, ControlServer, Progress, reachable
+from p2pdns.errors import ConfigError, FormatError, Unavailable, UsageError
+
+WAIT_SECONDS_MAX = 20.0  # Only a test that hangs waits so long.
+
+
+async def echo(request: dict[str, Any], report: Progress) -> dict[str, Any]:
+    """Report twice, then return the request."""
+    report({"step": 1})
+    report({"step": 2})
+    return {"request": request}
+
+
+async def refuse(request: dict[str, Any], report: Progress) -> dict[str, Any]:
+    """Refuse as a room does."""
+    raise UsageError("wrong", place="here", hint="do it right")
+
+
+async def reject(request: dict[str, Any], report: Progress) -> dict[str, Any]:
+    """Refuse what a stranger has made."""
+    raise FormatError("too-short", "3 bytes")
+
+
+async def explode(request: dict[str, Any], report: Progress) -> dict[str, Any]:
+    """Break."""
+    raise ZeroDivisionError
+
+
+VERBS = {"echo": echo, "refuse": refuse, "reject": reject, "explode": explode}
+
+
+@contextmanager
+def serving(directory: Path, *, user_ids: frozenset[int] | None = None, group: str = "") -> Iterator[ControlClient]:
+    """Serve the verbs from a thread, as a daemon does from another process."""
+    ready, loop = threading.Event(), asyncio.new_event_loop()
+    stop = asyncio.Event()
+
+    async def serve() -> None:
+        server = ControlServer(directory, VERBS, group=group)
+        if user_ids is not None:
+            server._user_ids = user_ids
+        await server.open()
+        ready.set()
+        await stop.wait()
+        await server.close()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    try:
+        assert ready.wait(WAIT_SECONDS_MAX)
+        yield ControlClient(directory, timeout_s=WAIT_SECONDS_MAX)
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(WAIT_SECONDS_MAX)
+        loop.close()
+
+
+def exchange(directory: Path, data: bytes, *, is_all: bool = True) -> list[dict[str, Any]]:
+    """Send raw bytes and return every line that comes until the server ends the connection."""
+    with socket.socket(socket.AF_UNIX) as sock, reachable(directory / "control.sock") as path:
+        sock.settimeout(WAIT_SECONDS_MAX)
+        sock.connect(path)
+        try:
+            sock.sendall(data)
+            if is_all:
+                sock.shutdown(socket.SHUT_WR)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        received = b""
+        try:
+            while chunk := sock.recv(65536):
+                received += chunk
+        except ConnectionResetError:
+            pass
+    return [json.loads(line) for line in received.splitlines()]
+
+
+def test_a_call_returns_its_reply_after_its_progress(tmp_path: Path) -> None:
+    with serving(tmp_path) as client:
+        progress: list[dict[str, Any]] = []
+        reply = client.call("echo", on_progress=progress.append, key="k")
+        assert reply == {"ok": True, "request": {"verb": "echo", "key": "k"}}
+        assert progress == [{"step": 1}, {"step": 2}]
+        assert client.is_running()
+
+
+@pytest.mark.parametrize(
+    ("verb", "error", "hint"),
+    [
+        ("refuse", "here: wrong", "do it right"),
+        ("reject", "too-short: 3 bytes", None),
+        ("explode", "internal error: ZeroDivisionError", "the daemon's log says where"),
+        ("dance", "control socket: no verb 'dance'", "the verbs are echo, refuse, reject, explode"),
+    ],
+)
+def test_a_refusal_keeps_its_words_and_its_hint(tmp_path: Path, verb: str, error: str, hint: str | None) -> None:
+    with serving(tmp_path) as client:
+        with pytest.raises(Unavailable) as caught:
+            client.call(verb)
+        assert (str(caught.value), caught.value.hint) == (error, hint)
+        assert client.call("echo")["ok"] is True
+
+
+def test_several_requests_on_one_connection_are_answered_in_order(tmp_path: Path) -> None:
+    with serving(tmp_path):
+        lines = exchange(tmp_path, b'{"verb":"refuse"}\n{"verb":"echo","n":1}\n{"verb":"echo","n":2}\n')
+    replies = [line for line in lines if "ok" in line]
+    assert [reply["ok"] for reply in replies] == [False, True, True]
+    assert [reply["request"]["n"] for reply in replies[1:]] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\n",
+        b"status\n",
+        b"[]\n",
+        b'{"verb": 3}\n',
+        b"{}\n",
+        b"\xff\xfe\n",
+        b"[" * 100_000 + b"\n",
+        b"x" * (control.LINE_BYTES_MAX + 1000) + b"\n",
+        b'{"verb": "echo"',
+    ],
+    ids=["empty", "word", "list", "number", "no-verb", "not-utf8", "deep", "long", "cut"],
+)
+def test_a_line_that_is_no_request_earns_one_error_line_and_the_end(tmp_path: Path, line: bytes) -> None:
+    with serving(tmp_path) as client:
+        lines = exchange(tmp_path, line + b'{"verb":"echo"}\n' * line.endswith(b"\n"))
+        assert len(lines) <= 1
+        assert all(reply["ok"] is False and reply["error"].startswith("control socket: ") for reply in lines)
+        assert client.call("echo")["ok"] is True
+
+
+@given(data=st.binary(max_size=200))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_bytes_end_the_server(shared: ControlClient, data: bytes) -> None:
+    for reply in exchange(shared.path.parent, data):
+        assert reply["ok"] is False
+    assert shared.call("echo")["ok"] is True
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlClient]:
+    """Serve one socket for many examples."""
+    with serving(tmp_path_factory.mktemp("control")) as client:
+        yield client
+
+
+def test_the_socket_is_the_owners_alone_and_goes_with_the_server(tmp_path: Path) -> None:
+    with serving(tmp_path) as client:
+        mode = client.path.stat().st_mode
+        assert stat.S_ISSOCK(mode)
+        assert stat.S_IMODE(mode) == 0o600
+    assert not client.path.exists()
+
+
+def test_a_path_longer_than_a_socket_address_is_reached(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 120) / ("e" * 120)
+    deep.mkdir(parents=True)
+    with serving(deep) as client:
+        assert client.call("echo")["ok"] is True
+
+
+def test_a_socket_that_a_killed_daemon_left_is_replaced(tmp_path: Path) -> None:
+    leftover = socket.socket(socket.AF_UNIX)
+    leftover.bind(str(tmp_path / "control.sock"))
+    leftover.close()
+    client = ControlClient(tmp_path)
+    assert not client.is_running()
+    with serving(tmp_path) as client:
+        assert client.is_running()
+
+
+@pytest.mark.parametrize("name", ["here", "missing"])
+def test_without_a_daemon_the_client_says_how_to_start_one(tmp_path: Path, name: str) -> None:
+    (tmp_path / "here").mkdir()
+    client = ControlClient(tmp_path / name)
+    assert not client.is_running()
+    with pytest.raises(Unavailable, match="no daemon runs here") as caught:
+        client.call("status")
+    assert "p2pdns serve" in str(caught.value.hint)
+
+
+def test_another_user_is_refused_politely(tmp_path: Path) -> None:
+    with serving(tmp_path, user_ids=frozenset({os.geteuid() + 1})) as client:
+        with pytest.raises(Unavailable, match="this daemon belongs to") as caught:
+            client.call("echo")
+        assert "[control] group" in str(caught.value.hint)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_the_socket_of_another_user_is_a_clear_error(tmp_path: Path) -> None:
+    directory = tmp_path / "theirs"
+    directory.mkdir(mode=0o700)
+    with serving(directory):
+        # A child, because a process cannot come back from being nobody.
+        read_fd, write_fd = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.setuid(65534)
+                ControlClient(directory).call("echo")
+            except Unavailable as error:
+                os.write(write_fd, f"{error} | {error.hint}".encode())
+            finally:
+                os._exit(0)
+        os.close(write_fd)
+        with open(read_fd, "rb") as pipe:
+            said = pipe.read().decode()
+        os.waitpid(pid, 0)
+    assert "the control socket belongs to" in said
+    assert "[control] group" in said
+
+
+def test_a_group_gets_the_socket_and_the_way_to_it(tmp_path: Path) -> None:
+    import grp
+
+    directory = tmp_path / "state"
+    directory.mkdir(mode=0o700)
+    with serving(directory, group=grp.getgrgid(os.getegid()).gr_name) as client:
+        assert stat.S_IMODE(client.path.stat().st_mode) == 0o660
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o710
+        assert client.call("echo")["ok"] is True
+
+
+def test_an_unknown_group_is_an_error_of_the_configuration(tmp_path: Path) -> None:
+    server = ControlServer(tmp_path, VERBS, group="no such group")
+    with pytest.raises(ConfigError, match=r'\[control\] group: no group "no such group"'):
+        asyncio.run(server.open())
+
+
+def test_too_many_connections_are_refused_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "CONNECTIONS_MAX", 2)
+    with serving(tmp_path) as client:
+        held = []
+        for _ in range(2):
+            sock = socket.socket(socket.AF_UNIX)
+            sock.connect(str(client.path))
+            # Its answer shows that the connection is being served.
+            sock.sendall(b'{"verb":"refuse"}\n')
+            assert sock.recv(1000)
+            held.append(sock)
+        with pytest.raises(Unavailable, match="2 connections are open"):
+            client.call("echo")
+        held[0].sendall(b'{"verb":"refuse"}\n')
+        assert b"do it right" in held[0].recv(1000)
+        for sock in held:
+            sock.close()
+
+
+@contextmanager
+def answering(directory: Path, reply: bytes) -> Iterator[ControlClient]:
+    """Serve one connection with fixed bytes, whatever is asked."""
+    listener = control.listening(directory / "control.sock")
+    listener.setblocking(True)
+
+    def serve() -> None:
+        sock, _ = listener.accept()
+        with sock:
+            sock.recv(65536)
+            sock.sendall(reply)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield ControlClient(directory, timeout_s=WAIT_SECONDS_MAX)
+    thread.join(WAIT_SECONDS_MAX)
+    listener.close()
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (b"", "ended the connection"),
+        (b'{"ok": tr', "ended the connection"),
+        (b"nonsense\n", "does not speak JSON"),
+        (b"[]\n", "does not speak JSON"),
+        (b"x" * (control.LINE_BYTES_MAX + 2), "a line too long"),
+        (b'{"ok": false}\n', "refused"),
+    ],
+    ids=["nothing", "cut", "word", "list", "long", "bare"],
+)
+def test_a_daemon_that_makes_no_sense_is_an_error(tmp_path: Path, reply: bytes, words: str) -> None:
+    with answering(tmp_path, reply) as client, pytest.raises(Unavailable, match=words):
+        client.call("status")
+
+
+def test_a_daemon_that_says_nothing_is_not_waited_for_without_end(tmp_path: Path) -> None:
+    listener = control.listening(tmp_path / "control.sock")
+    client = ControlClient(tmp_path, timeout_s=0.05)
+    with pytest.raises(Unavailable, match=r"has not answered in 0.05 s"):
+        client.call("status")
+    listener.close()
