@@ -1,0 +1,300 @@
+"""The publisher: committed before told, refused when older, put again while the node runs. Time is a number."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pdns.dht.node import PutOutcome
+from p2pdns.engine import publisher as publisher_module
+from p2pdns.engine.publisher import (
+    JITTER,
+    REPUBLISH_SECONDS,
+    RETRY_SECONDS_MAX,
+    RETRY_SECONDS_MIN,
+    OnProgress,
+    Publisher,
+    is_enough,
+)
+from p2pdns.engine.state import State
+from p2pdns.errors import Unavailable
+from p2pdns.items.item import ImmutableItem, MutableItem
+from p2pdns.items.keys import SecretKey, ZoneKey
+
+ALICE = SecretKey.generate(b"\x01" * 32)
+NOW = 1_800_000_000.0
+SEQ = int(NOW * 1e6)
+GOOD = PutOutcome(20, 20)
+
+
+def item_of(seq: int = SEQ, value: bytes = b"v", secret: SecretKey = ALICE) -> MutableItem:
+    """Return an item of Alice's."""
+    return MutableItem.signed(secret, seq, value)
+
+
+@dataclass
+class World:
+    """A fake overlay with a clock of its own: `pauses` are what the publisher waited, `puts` what it put."""
+
+    outcomes: list[PutOutcome | Exception] = field(default_factory=list)
+    jitter: float = 0.5
+    puts: list[MutableItem] = field(default_factory=list)
+    pauses: list[float] = field(default_factory=list)
+    published: list[MutableItem] = field(default_factory=list)
+    looked_up: list[ZoneKey] = field(default_factory=list)
+    state: State = field(default_factory=lambda: State.open(None))
+    on_put: Callable[[MutableItem], None] = lambda item: None
+    _sleepers: list[asyncio.Future[None]] = field(default_factory=list)
+
+    def put(
+        self, item: MutableItem | ImmutableItem, *, on_progress: OnProgress | None = None, cas: int | None = None
+    ) -> Awaitable[PutOutcome]:
+        """Put as told by `outcomes`, well when they are used up."""
+        assert isinstance(item, MutableItem)
+        self.on_put(item)
+        self.puts.append(item)
+        outcome = self.outcomes.pop(0) if self.outcomes else GOOD
+        future: asyncio.Future[PutOutcome] = asyncio.get_running_loop().create_future()
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            if on_progress is not None:
+                on_progress(outcome.sent_count, outcome.stored_count)
+            future.set_result(outcome)
+        return future
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait until `wake`."""
+        self.pauses.append(seconds)
+        sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sleepers.append(sleeper)
+        await sleeper
+
+    async def wake(self) -> None:
+        """End every sleep, and wait until everybody sleeps again."""
+        sleepers, self._sleepers = self._sleepers, []
+        for sleeper in sleepers:
+            if not sleeper.done():
+                sleeper.set_result(None)
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Let every task run until it waits."""
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    async def look_up(self, key: ZoneKey) -> None:
+        """Note that somebody wants to know what is newest."""
+        self.looked_up.append(key)
+
+    def publisher(self) -> Publisher:
+        """Return a publisher in this world."""
+        return Publisher(
+            self,
+            self.state,
+            unix_clock=lambda: NOW,
+            on_published=self.published.append,
+            look_up=self.look_up,
+            sleep=self.sleep,
+            jitter=lambda: self.jitter,
+        )
+
+    def run(self, story: Callable[[Publisher], Coroutine[Any, Any, None]]) -> None:
+        """Tell a story about one publisher."""
+
+        async def told() -> None:
+            publisher = self.publisher()
+            try:
+                await story(publisher)
+            finally:
+                await publisher.close()
+
+        asyncio.run(told())
+        self.state.close()
+
+
+def test_an_item_is_committed_and_shown_before_it_is_put() -> None:
+    world = World()
+
+    def check(item: MutableItem) -> None:
+        held = world.state.held(item.key)
+        assert held is not None
+        assert (held.item, held.is_own) == (item, True)
+        assert world.published == [item]
+
+    world.on_put = check
+
+    async def story(publisher: Publisher) -> None:
+        progress: list[tuple[int, int]] = []
+        outcome = await publisher.publish(item_of(), lambda sent, stored: progress.append((sent, stored)))
+        assert outcome == GOOD
+        assert progress == [(20, 20)]
+
+    world.run(story)
+    assert world.puts == [item_of()]
+
+
+@pytest.mark.parametrize(
+    ("item", "words"),
+    [
+        (item_of(SEQ - 1), rf"seq {SEQ - 1} is lower than {SEQ}, the newest known of this key"),
+        (item_of(SEQ, b"a"), rf"seq {SEQ} was published before, with another value"),
+        (item_of(SEQ + 2 * 86_400 * 1_000_000), "more than a day ahead of this machine's clock"),
+    ],
+    ids=["older", "same seq", "future"],
+)
+def test_what_readers_would_not_take_is_refused_before_anything_happens(item: MutableItem, words: str) -> None:
+    world = World()
+
+    async def story(publisher: Publisher) -> None:
+        await publisher.publish(item_of())
+        with pytest.raises(Unavailable, match=words) as caught:
+            await publisher.publish(item)
+        assert str(caught.value).startswith(str(ALICE.zone_key))
+        assert caught.value.hint
+
+    world.run(story)
+    assert world.puts == [item_of()]
+    assert world.published == [item_of()]
+
+
+def test_publishing_the_same_item_again_is_no_mistake() -> None:
+    world = World()
+
+    async def story(publisher: Publisher) -> None:
+        await publisher.publish(item_of())
+        await publisher.publish(item_of())
+        assert publisher.kept_count == 1
+
+    world.run(story)
+    assert len(world.puts) == 2
+
+
+def test_an_item_is_put_again_every_hour_in_its_newest_form() -> None:
+    world = World()
+
+    async def story(publisher: Publisher) -> None:
+        await publisher.publish(item_of())
+        await world.settle()
+        await world.wake()
+        await world.state.adopt(item_of(SEQ + 1), NOW)
+        await world.wake()
+        assert publisher.counters["republished"] == 2
+
+    world.run(story)
+    assert [item.seq for item in world.puts] == [SEQ, SEQ, SEQ + 1]
+    assert world.pauses == [REPUBLISH_SECONDS] * 3
+
+
+def test_a_put_that_reached_too_few_is_repeated_soon_and_ever_less_often() -> None:
+    world = World(outcomes=[PutOutcome(0, 0)] * 12, jitter=0.0)
+
+    async def story(publisher: Publisher) -> None:
+        outcome = await publisher.publish(item_of())
+        assert outcome.sent_count == 0
+        await world.settle()
+        for _ in range(12):
+            await world.wake()
+
+    world.run(story)
+    assert world.pauses[:5] == [RETRY_SECONDS_MIN, RETRY_SECONDS_MIN, 30.0, 60.0, 120.0]
+    # The last put reached enough, so the hour begins.
+    assert world.pauses[-2:] == [RETRY_SECONDS_MAX, REPUBLISH_SECONDS * (1 - JITTER)]
+
+
+def test_an_overlay_that_is_closed_does_not_end_the_keeping_alive() -> None:
+    world = World(outcomes=[GOOD, Unavailable("the overlay was closed")])
+
+    async def story(publisher: Publisher) -> None:
+        await publisher.publish(item_of())
+        await world.settle()
+        await world.wake()
+        await world.wake()
+
+    world.run(story)
+    assert len(world.puts) == 3
+
+
+def test_a_node_that_holds_a_newer_item_makes_us_look_for_it() -> None:
+    world = World(outcomes=[GOOD, PutOutcome(20, 0, {302: 20})])
+
+    async def story(publisher: Publisher) -> None:
+        await publisher.publish(item_of())
+        await world.settle()
+        await world.wake()
+
+    world.run(story)
+    assert world.looked_up == [ALICE.zone_key]
+
+
+def test_a_start_puts_what_earlier_runs_have_published_and_spreads_it() -> None:
+    world = World()
+    secrets = [SecretKey.generate(bytes([number]) * 32) for number in range(1, 9)]
+
+    async def story(publisher: Publisher) -> None:
+        for secret in secrets:
+            await world.state.adopt(item_of(secret=secret), NOW, own=True)
+        await world.state.adopt(item_of(secret=SecretKey.generate(b"\x77" * 32)), NOW)
+        publisher.start()
+        await world.settle()
+        assert world.puts == []
+        await world.wake()
+
+    world.run(story)
+    assert {item.key for item in world.puts} == {secret.zone_key for secret in secrets}
+    assert world.pauses[:8] == [0.5 * 0.25 * 8] * 8
+
+
+def test_a_pinned_zone_of_somebody_else_is_kept_alive_over_a_restart() -> None:
+    world = World()
+
+    async def story(publisher: Publisher) -> None:
+        with pytest.raises(Unavailable, match="no item is known that could be pinned"):
+            await publisher.pin(ALICE.zone_key)
+        await world.state.adopt(item_of(), NOW)
+        assert await publisher.pin(ALICE.zone_key) == item_of()
+        await world.settle()
+        await world.wake()
+
+    world.run(story)
+    assert world.puts == [item_of()]
+
+
+def test_what_is_forgotten_is_put_no_more() -> None:
+    world = World()
+
+    async def story(publisher: Publisher) -> None:
+        await publisher.publish(item_of())
+        await world.settle()
+        publisher.forget(ALICE.zone_key)
+        publisher.forget(ALICE.zone_key)
+        await world.wake()
+        assert publisher.kept_count == 0
+
+    world.run(story)
+    assert len(world.puts) == 1
+
+
+def test_one_node_keeps_only_so_many_zones_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher_module, "KEPT_ALIVE_MAX", 1)
+    world = World()
+
+    async def story(publisher: Publisher) -> None:
+        await publisher.publish(item_of())
+        with pytest.raises(Unavailable, match="keeps 1 zones alive already"):
+            await publisher.publish(item_of(secret=SecretKey.generate(b"\x05" * 32)))
+        await publisher.publish(item_of(SEQ + 1))
+
+    world.run(story)
+
+
+@given(sent=st.integers(0, 20), stored=st.integers(0, 20))
+def test_half_of_the_nodes_and_at_least_one_is_enough(sent: int, stored: int) -> None:
+    enough = is_enough(PutOutcome(sent, min(sent, stored)))
+    assert enough == (sent >= 1 and min(sent, stored) >= -(-sent // 2))
