@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
@@ -99,6 +99,7 @@ class Lookup:
         alpha: int = ALPHA,
         rpc_max: int = RPC_MAX,
         memo: SignatureMemo | None = None,
+        can_ask: Callable[[Address], bool] = lambda address: True,
     ) -> None:
         self.target = target
         self.sought = sought
@@ -114,6 +115,7 @@ class Lookup:
         self._alpha = alpha
         self._rpc_max = rpc_max
         self._memo = memo
+        self._can_ask = can_ask
         self._by_contact: dict[krpc.Contact, Candidate] = {}
         self._shortlist: list[tuple[int, int, Candidate]] = []
         self._serial = 0
@@ -134,6 +136,8 @@ class Lookup:
             if contact in by_contact or contact.node_id == self._own_id:
                 continue
             if source is not None and not is_for(contact.address[0], source[0]):
+                continue
+            if not self._can_ask(contact.address):
                 continue
             distance = int.from_bytes(contact.node_id) ^ self._number
             if len(self._shortlist) >= SHORTLIST_MAX and not self._has_room_for(distance):

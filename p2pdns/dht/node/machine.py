@@ -251,13 +251,14 @@ class Node:
             alpha=settings.alpha,
             rpc_max=settings.rpc_max if rpc_max is None else rpc_max,
             memo=self._memo,
+            can_ask=self._core.can_send_to,
         )
 
     def _find(
         self, target: bytes, seeds: Iterable[krpc.Contact], on_done: Callable[[str, float], None], now: float
     ) -> None:
         lookup = self._lookup(target, None, None)
-        lookup.add(contact for contact in seeds if self._core.can_send_to(contact.address))
+        lookup.add(seeds)
         operation = FindOperation(self._next_number(), self._core, lookup, now, None, self._ended)
         operation.on_done = on_done
         self._begin(operation, now)

@@ -1,0 +1,194 @@
+"""The socket around a node: futures, callbacks, closing. Real sockets on loopback; nothing waits for time to pass."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from p2pdns.addresses import Address
+from p2pdns.clock import boot_now
+from p2pdns.dht.lookup import Item
+from p2pdns.dht.node import Node, NodeSettings
+from p2pdns.dht.storage import Storage
+from p2pdns.engine.endpoint import Endpoint
+from p2pdns.errors import Unavailable
+from p2pdns.items.item import MutableItem
+from tests.unit.swarm import item_of, secret_of
+
+GUARD_S = 20.0  # Ten times what the slowest machine needs.
+HERE: Address = ("127.0.0.1", 0)
+ITEM = item_of(1)
+
+
+def new_node(**settings: object) -> Node:
+    """Return a node for loopback."""
+    return Node(
+        node_id=None,
+        network="test",
+        entropy=os.urandom,
+        storage=Storage(),
+        settings=NodeSettings(bind_host="127.0.0.1", **settings),  # type: ignore[arg-type]
+        now=boot_now(),
+    )
+
+
+def run(scene: Callable[[Endpoint, Endpoint], Awaitable[None]]) -> None:
+    """Play a scene of two endpoints that know each other."""
+
+    async def play() -> None:
+        first, second = await Endpoint.open(new_node(), HERE), await Endpoint.open(new_node(), HERE)
+        try:
+            assert await second.bootstrap([first.address]) == 1
+            await scene(first, second)
+        finally:
+            first.close()
+            second.close()
+
+    asyncio.run(asyncio.wait_for(play(), GUARD_S))
+
+
+def ignore(item: Item) -> None:
+    """Take an item and do nothing."""
+
+
+def test_put_tells_its_progress_and_get_hands_the_item_out() -> None:
+    async def scene(first: Endpoint, second: Endpoint) -> None:
+        progress: list[tuple[int, int]] = []
+        arrived: list[bytes] = []
+        first.on_arrival = lambda target, item: arrived.append(target)
+        outcome = await second.put(ITEM, on_progress=lambda sent, stored: progress.append((sent, stored)))
+        assert (outcome.sent_count, outcome.stored_count) == (2, 2)
+        assert progress[-1] == (2, 2)
+        assert arrived == [ITEM.target]
+        items: list[Item] = []
+        got = await first.get(ITEM.target, key=ITEM.key, on_item=items.append)
+        assert got.item == ITEM
+        assert items == [ITEM]
+        assert got.bytes_sent > 0
+        assert got.bytes_received > 0
+
+    run(scene)
+
+
+def test_a_callback_may_ask_again() -> None:
+    async def scene(first: Endpoint, second: Endpoint) -> None:
+        await second.put(ITEM)
+        inner: list[asyncio.Future[object]] = []
+
+        def on_item(item: Item) -> None:
+            inner.append(asyncio.ensure_future(second.find(item.target)))
+
+        await first.get(ITEM.target, key=ITEM.key, on_item=on_item)
+        assert await inner[0] == 1
+
+    run(scene)
+
+
+def test_a_cancelled_get_stops_the_look_up() -> None:
+    async def scene(first: Endpoint, second: Endpoint) -> None:
+        future = second.get(ITEM.target, key=ITEM.key, on_item=ignore)
+        assert second.node.operation_count == 1
+        future.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await future
+        # The callbacks of a cancelled future run in the next turn of the loop; any answer comes later.
+        await second.find(ITEM.target)
+        assert second.node.operation_count == 0
+
+    run(scene)
+
+
+def test_a_deadline_ends_a_get_among_the_silent() -> None:
+    async def scene(first: Endpoint, second: Endpoint) -> None:
+        first.close()
+        outcome = await second.get(ITEM.target, key=ITEM.key, deadline=boot_now() + 0.001, on_item=ignore)
+        assert outcome.verdict == "deadline"
+
+    run(scene)
+
+
+def test_silent_peers_end_a_get_by_the_timer_alone() -> None:
+    async def scene(first: Endpoint, second: Endpoint) -> None:
+        first.close()
+        outcome = await second.get(ITEM.target, key=ITEM.key, on_item=ignore)
+        assert outcome.verdict == "no-answer"
+        assert outcome.retransmit_count == 1
+
+    run(scene)
+
+
+def test_closing_ends_every_future_with_unavailable() -> None:
+    async def scene(first: Endpoint, second: Endpoint) -> None:
+        futures: list[asyncio.Future[object]] = [
+            asyncio.ensure_future(second.get(ITEM.target, key=ITEM.key, on_item=ignore)),
+            asyncio.ensure_future(second.put(ITEM)),
+            asyncio.ensure_future(second.find(ITEM.target)),
+            asyncio.ensure_future(second.bootstrap([("127.0.0.1", 9)])),
+        ]
+        second.close()
+        second.close()
+        results = await asyncio.gather(*futures, return_exceptions=True)
+        assert all(isinstance(result, Unavailable) for result in results)
+        with pytest.raises(Unavailable):
+            second.find(ITEM.target)
+
+    run(scene)
+
+
+def test_a_port_in_use_is_said_with_its_address() -> None:
+    async def scene(first: Endpoint, second: Endpoint) -> None:
+        with pytest.raises(Unavailable, match=str(first.address[1])):
+            await Endpoint.open(new_node(), first.address)
+
+    run(scene)
+
+
+def test_an_adopted_socket_serves() -> None:
+    async def scene(first: Endpoint, second: Endpoint) -> None:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.setblocking(False)
+        sock.bind(HERE)
+        third = await Endpoint.adopt(new_node(), sock)
+        try:
+            assert await third.bootstrap([first.address]) == 2
+            assert third.address == sock.getsockname()
+        finally:
+            third.close()
+
+    run(scene)
+
+
+def test_garbage_on_the_port_disturbs_nobody() -> None:
+    async def scene(first: Endpoint, second: Endpoint) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            for size in range(0, 2_400, 12):
+                stranger.sendto(b"d" * size, first.address)
+        outcome = await second.put(ITEM)
+        assert outcome.stored_count == 2
+        assert sum(count for name, count in first.node.counters.items() if name.startswith("dropped-")) == 200
+
+    run(scene)
+
+
+def test_a_datagram_longer_than_any_message_is_counted_and_dropped() -> None:
+    async def scene(first: Endpoint, second: Endpoint) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            stranger.sendto(b"d" * 60_000, first.address)
+        await second.find(ITEM.target)
+        assert first.node.counters["dropped-krpc-too-long"] == 1
+
+    run(scene)
+
+
+def test_an_outcome_after_the_future_was_cancelled_is_dropped() -> None:
+    async def scene(first: Endpoint, second: Endpoint) -> None:
+        puts = [second.put(MutableItem.signed(secret_of(number), 1, b"value")) for number in range(5)]
+        puts[2].cancel()
+        results = await asyncio.gather(*puts, return_exceptions=True)
+        assert [isinstance(result, asyncio.CancelledError) for result in results] == [False, False, True, False, False]
+
+    run(scene)
