@@ -450,7 +450,10 @@ def test_a_hostile_zone_of_whatever_content_ends_in_an_answer(
             break
         outcome: Outcome = NoReply("none")
         if isinstance(step, Fetch):
-            outcome = found(item, settled=settled) if step.key == A else found(item_of("b", WWW), settled=settled)
+            # A patched octet may make one key name another, of which nobody has an item.
+            zones = {A: item, B: item_of("b", WWW)}
+            is_known = step.key in zones
+            outcome = found(zones[step.key], settled=settled) if is_known else NotFound(Missing.ABSENT)
         step = resolution.step_done(outcome, NOW)
     assert isinstance(step, Answered)
     answer = step.answer
