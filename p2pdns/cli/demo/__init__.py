@@ -239,6 +239,16 @@ def _story(swarm: Swarm, paths: dict[str, str], port: int, began: float) -> tupl
     return is_right, resolver
 
 
+def _wait_for_ctrl_c(resolver: Node) -> None:
+    try:
+        # Inside: who reads this line may press at once.
+        ui.note("all of it runs until Ctrl-C")
+        status = resolver.process.wait()
+    except KeyboardInterrupt:
+        return
+    raise Unavailable(f"ended with status {status}", place="resolver", hint=resolver.last_words())
+
+
 @click.command()
 @click.option("--once", is_flag=True, help="End after the table; exit 0 only if every row is as expected.")
 @click.option("--port", default=DNS_PORT, show_default=True, type=click.IntRange(1, 65535), help="Answer DNS there.")
@@ -254,11 +264,5 @@ def demo(once: bool, port: int, zones: str | None) -> int:
     with _orderly_end(), _folder() as folder, Swarm(folder, f"demo-{secrets.token_hex(4)}") as swarm:
         is_right, resolver = _story(swarm, paths, port, began)
         if not once:
-            ui.note("all of it runs until Ctrl-C")
-            try:
-                status = resolver.process.wait()
-            except KeyboardInterrupt:
-                pass
-            else:
-                raise Unavailable(f"ended with status {status}", place="resolver", hint=resolver.last_words())
+            _wait_for_ctrl_c(resolver)
     return 0 if is_right else 1
