@@ -314,6 +314,8 @@ class Resolution:
         if outcome.is_refusal:
             self._draft.note(outcome.text)
             self._draft.ede.append((Ede.NOT_AUTHORITATIVE, outcome.text))
+            # An empty answer has nothing unverified in it, and yet nothing that was verified.
+            self._draft.earns_ad = False
             return self._finish(Rcode.REFUSED, now)
         if outcome.is_remembered:
             self._draft.ede.append((Ede.CACHED_ERROR, ""))
