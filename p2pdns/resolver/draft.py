@@ -45,6 +45,11 @@ class Draft:
         self._left_out = 0
         self._provisional = self._stale = False
 
+    @property
+    def is_provisional(self) -> bool:
+        """Whether a part comes of an item that is not settled."""
+        return self._provisional
+
     def note(self, line: str) -> None:
         """Add a line of plain words to the trace."""
         self.trace.append(line)

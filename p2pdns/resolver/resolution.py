@@ -85,6 +85,7 @@ class Resolution:
         self._charges: dict[int, int] = {}
         self._delegation: _Delegation | None = None
         self._step_count = 0
+        self._settled_only = False
 
     @property
     def trace(self) -> tuple[str, ...]:
@@ -169,7 +170,7 @@ class Resolution:
 
     def _fetch(self, key: ZoneKey, now: float, *, settled: bool) -> Step:
         failed = self._over_budget(now)
-        return Fetch(key, settled) if failed is None else failed
+        return Fetch(key, settled or self._settled_only) if failed is None else failed
 
     def _over_budget(self, now: float) -> Step | None:
         if self._step_count >= STEPS_MAX:
@@ -324,6 +325,20 @@ class Resolution:
 
     # The ends.
 
+    def _settle_first(self, now: float) -> Step:
+        """Return the step that begins again on settled items: the aliases to an absence may be out of date."""
+        if self._settled_only:
+            text = "a look-up on the way was not complete, which is not enough for an absence"
+            return self._fail(text, now, seconds=TRANSIENT_FAILURE_SECONDS)
+        trace = self._draft.trace
+        self._draft = Draft(self.question, self._settings)
+        self._draft.trace = trace
+        self._draft.note("provisional aliases lead to an absence: beginning again with complete look-ups")
+        self._settled_only = True
+        self._visited.clear()
+        self._delegation = None
+        return self._follow(self.question.name, now)
+
     def _answer_here(self, place: Here, now: float) -> Step:
         draft = self._draft
         draft.earns_ad = False
@@ -338,6 +353,8 @@ class Resolution:
         return self._finish(place.rcode, now, is_ours=len(self._visited) == 1)
 
     def _finish(self, rcode: int, now: float, *, is_ours: bool = False, soa: RR | None = None) -> Step:
+        if rcode in (Rcode.NXDOMAIN, Rcode.YXDOMAIN) and self._draft.is_provisional:
+            return self._settle_first(now)
         resolved = self._draft.finished(rcode, now, is_ours=is_ours, soa=soa)
         return Answered(replace(resolved, rpc_count=self.rpc_count))
 
