@@ -13,6 +13,7 @@ import contextlib
 import os
 import secrets
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import fields, replace
@@ -32,12 +33,12 @@ from p2pdns.engine.link_server import LinkServer
 from p2pdns.engine.overlay import Budget, Overlay
 from p2pdns.engine.publisher import Publisher
 from p2pdns.engine.service import Service
-from p2pdns.engine.state import State
+from p2pdns.engine.state import SavedNode, State
 from p2pdns.engine.upstream import Upstream, servers_of
 from p2pdns.errors import P2pdnsError, StrangerError, Unavailable
 from p2pdns.items.keys import ZoneKey
 from p2pdns.resolver import ResolverSettings
-from p2pdns.sockets import open_udp
+from p2pdns.sockets import address_of, open_udp
 
 SAVE_CHANGES_SECONDS = 5.0  # What a crash may cost of others' items; one commit of a few rows.
 SAVE_CONTACTS_SECONDS = 60.0  # Contacts change slowly, and the first save is made soon after the start.
@@ -90,7 +91,9 @@ class Engine:
             self._tasks.append(asyncio.create_task(self._upstream.probe(lambda: secrets.token_hex(8))))
         self.publisher.start()
         self._tasks.append(asyncio.create_task(self._every(SAVE_CHANGES_SECONDS, self._save_changes)))
-        self._tasks.append(asyncio.create_task(self._every(SAVE_CONTACTS_SECONDS, self._save_contacts)))
+        self._tasks.append(
+            asyncio.create_task(self._every(SAVE_CONTACTS_SECONDS, self._save_contacts, SAVE_CHANGES_SECONDS))
+        )
         self._control = ControlServer(directory, Commands(self).verbs, group=self.config.control.group)
         await self._control.open()
         count = self.node.contact_count
@@ -100,7 +103,8 @@ class Engine:
     async def _open_overlay(self) -> None:
         config, network = self.config.dht, self.config.dht.network
         listen = read_address(config.listen)
-        sock = _dht_socket(config.listen)
+        saved = self.state.load_node(network)
+        sock = dht_socket(config.listen, None if saved is None else saved.port)
         timeout_s = config.timeout_ms / 1000
         usual = NodeSettings(bind_host=listen[0])
         settings = replace(
@@ -111,14 +115,14 @@ class Engine:
         )
         now = boot_now()
         self.node = Node(
-            node_id=self.state.node_id(network),
+            node_id=None if saved is None else saved.node_id,
             network=network,
             entropy=os.urandom,
             storage=self.storage,
             settings=settings,
             now=now,
         )
-        self.state.set_node_id(network, self.node.node_id)
+        self.state.save_node(network, SavedNode(self.node.node_id, address_of(sock)[1]))
         self.node.restore_contacts(self._discovery.saved, now)
         self.endpoint = await Endpoint.adopt(self.node, sock)
 
@@ -159,9 +163,13 @@ class Engine:
 
     # Timers
 
-    async def _every(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
+    async def _every(
+        self, seconds: float, action: Callable[[], Awaitable[None]], first_seconds: float | None = None
+    ) -> None:
+        pause_s = seconds if first_seconds is None else first_seconds
         while True:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(pause_s)
+            pause_s = seconds
             try:
                 await action()
             except Exception as error:
@@ -291,18 +299,28 @@ def resolver_settings(config: Config, state: State) -> ResolverSettings:
     )
 
 
-def _dht_socket(listen: str) -> Any:
-    """Return the bound socket; when the default port is taken, that of the next free one."""
+def dht_socket(listen: str, last_port: int | None) -> socket.socket:
+    """Return the bound socket of the DHT.
+
+    Where any port will do, it is the one of the last run, at which others remember us. When the default port is taken,
+    it is the next free one.
+    """
     host, port = read_address(listen)
-    try:
-        return open_udp((host, port))
-    except Unavailable:
-        if listen != DHT_LISTEN_DEFAULT:
-            raise
-    for next_port in range(port + 1, port + PORTS_TRIED_MAX):
-        with contextlib.suppress(Unavailable):
-            return open_udp((host, next_port))
-    return open_udp((host, port))
+    is_default = listen == DHT_LISTEN_DEFAULT
+    ports = [port]
+    if port == 0:
+        ports = [0] if last_port is None else [last_port, 0]
+    elif is_default:
+        ports += [*([] if last_port is None else [last_port]), *range(port + 1, port + PORTS_TRIED_MAX)]
+    trouble: Unavailable | None = None
+    for candidate in ports:
+        try:
+            return open_udp((host, candidate))
+        except Unavailable as error:
+            # The first port is the one that was asked for, so its trouble is the one to tell.
+            trouble = trouble or error
+    assert trouble is not None, "at least one port was tried"
+    raise trouble
 
 
 def run(

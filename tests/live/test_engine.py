@@ -172,8 +172,9 @@ def test_what_one_engine_publishes_another_reads_after_the_first_was_killed(star
     assert lookups[-1]["verdict"] == "complete"
 
 
-def test_a_killed_engine_has_lost_nothing_that_was_published_and_knows_its_contacts(start: Start) -> None:
+def test_a_killed_engine_has_lost_nothing_that_was_published_and_keeps_its_port(start: Start) -> None:
     alone = start("alone", config_of())
+    address = alone.status()["dht_address"]
     item = zone_item(8)
     publish(alone, item)
     alone.end(signal.SIGKILL)
@@ -181,6 +182,8 @@ def test_a_killed_engine_has_lost_nothing_that_was_published_and_knows_its_conta
     again = start("alone", config_of())
     status = again.status()
     assert status["reader"] == {"keys": 1, "kept_alive": 1}
+    # Others remember it at this port.
+    assert status["dht_address"] == address
     assert status["warnings"] == []
     reply = again.client.call("item", key=str(ALICE.zone_key))
     assert MutableItem.read_file(bytes.fromhex(reply["item"])) == item
@@ -201,6 +204,20 @@ def test_a_restarted_publisher_puts_its_items_again_without_being_asked(start: S
         assert time.monotonic() < give_up_at, "the item never came"
         threading.Event().wait(0.05)
     assert read(holder) == item
+
+
+def test_what_is_kept_for_others_survives_a_restart(start: Start) -> None:
+    first, second = start_swarm(start, 2)
+    item = zone_item(8)
+    publish(first, item)
+    second.end()
+    first.end()
+    # Its contact is gone, so the item can come from its own store only.
+    again = start("node1", config_of())
+    assert any("items kept for others are back" in line for line in again.lines)
+    assert again.status()["items_held"] == 1
+    reply = again.client.call("item", key=str(ALICE.zone_key))
+    assert MutableItem.read_file(bytes.fromhex(reply["item"])) == item
 
 
 def test_contacts_and_node_id_survive_a_clean_end(start: Start) -> None:

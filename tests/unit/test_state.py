@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from p2pdns.dht.routing import SavedContact
 from p2pdns.dht.storage import Storage, StoredChange, StoredRow
-from p2pdns.engine.state import State
+from p2pdns.engine.state import SavedNode, State
 from p2pdns.engine.state import reader as reader_module
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
@@ -59,12 +59,12 @@ def test_an_adopted_item_is_held(tmp_path: Path, in_memory: bool) -> None:
     state.close()
 
 
-def test_a_restart_keeps_items_salts_flags_names_contacts_and_node_ids(tmp_path: Path) -> None:
+def test_a_restart_keeps_items_salts_flags_names_contacts_and_the_node(tmp_path: Path) -> None:
     state = State.open(tmp_path)
     adopt(state, item_of(7), own=True)
     adopt(state, item_of(9, salt=b"mail"), item_of(3, secret=BOB), confirmed_unix=11.0)
     state.set_name("alice", ALICE.zone_key)
-    state.set_node_id("demo", b"n" * 20)
+    state.save_node("demo", SavedNode(b"n" * 20, 6881))
     contacts = [SavedContact(b"a" * 20, ("127.0.0.1", 6881), 12.5, 60.0), SavedContact(b"b" * 20, ("::1", 1), None)]
     asyncio.run(state.save_contacts("demo", contacts))
     state.close()
@@ -74,8 +74,8 @@ def test_a_restart_keeps_items_salts_flags_names_contacts_and_node_ids(tmp_path:
     assert held_seq(state, BOB) == 3
     assert [held.item.seq for held in state.kept_alive()] == [7]
     assert state.names() == {"alice": str(ALICE.zone_key)}
-    assert state.node_id("demo") == b"n" * 20
-    assert state.node_id("mainline") is None
+    assert state.load_node("demo") == SavedNode(b"n" * 20, 6881)
+    assert state.load_node("mainline") is None
     assert state.load_contacts("demo") == contacts
     assert state.load_contacts("mainline") == []
     assert state.warnings == []
@@ -293,7 +293,7 @@ def _torn_page(path: Path) -> None:
 def test_a_broken_file_is_set_aside_and_made_anew(tmp_path: Path, name: str, spoil: Callable[[Path], None]) -> None:
     state = State.open(tmp_path)
     adopt(state, item_of(7))
-    state.set_node_id("demo", b"n" * 20)
+    state.save_node("demo", SavedNode(b"n" * 20, 6881))
     state.close()
     spoil(tmp_path / name)
     spoilt = (tmp_path / name).read_bytes()

@@ -19,12 +19,12 @@ from p2pdns import log
 from p2pdns.dht.routing import SavedContact
 from p2pdns.dht.storage import StoredChange, StoredRow
 from p2pdns.engine.state.reader import Held, Reader
-from p2pdns.engine.state.store import Store
+from p2pdns.engine.state.store import SavedNode, Store
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneKey
 
-__all__ = ["Held", "State"]
+__all__ = ["Held", "SavedNode", "State"]
 
 DIRECTORY_MODE = 0o700  # The control socket is in it, and what somebody asked for is nobody else's business.
 PID_BYTES_MAX = 16
@@ -152,14 +152,14 @@ class State:
         with contextlib.suppress(sqlite3.Error):
             self._reader.flush()
 
-    def node_id(self, network: str) -> bytes | None:
-        """Return the id that this node had in a network, or None."""
-        return self._store.node_id(network)
+    def load_node(self, network: str) -> SavedNode | None:
+        """Return the id and the port that this node had in a network, or None."""
+        return self._store.node(network)
 
-    def set_node_id(self, network: str, node_id: bytes) -> None:
-        """Keep the id that this node has in a network."""
+    def save_node(self, network: str, node: SavedNode) -> None:
+        """Keep the id and the port that this node has in a network."""
         with contextlib.suppress(sqlite3.Error):
-            self._store.set_node_id(network, node_id)
+            self._store.save_node(network, node)
 
     def close(self) -> None:
         """Commit what waits, close the files, let the directory go."""

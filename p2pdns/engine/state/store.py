@@ -1,4 +1,4 @@
-"""What a node remembers of others: their items, its contacts, its node id in each network.
+"""What a node remembers of others: their items, its contacts, its node id and port in each network.
 
 Guarantees: a restart loses at most what came since the last save, and nothing else depends on it; rows come back with
 the types they had, and who takes them verifies the items anew. Does not know which items are kept (`dht.storage`
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from p2pdns.dht.routing import SavedContact
 from p2pdns.dht.storage import StoredChange, StoredRow
@@ -30,15 +31,22 @@ SCHEMA = Schema(
             network TEXT NOT NULL, place INTEGER NOT NULL, node_id BLOB NOT NULL, host TEXT NOT NULL,
             port INTEGER NOT NULL, rtt_ms REAL, known_s REAL NOT NULL, PRIMARY KEY (network, place)
         ) STRICT""",
-        "CREATE TABLE nodes (network TEXT PRIMARY KEY, node_id BLOB NOT NULL) STRICT",
+        "CREATE TABLE nodes (network TEXT PRIMARY KEY, node_id BLOB NOT NULL, port INTEGER NOT NULL) STRICT",
     ),
     # Losing the last seconds costs the others nothing: nineteen more nodes hold each item.
     synchronous="NORMAL",
 )
 
 
+class SavedNode(NamedTuple):
+    """Who this node was in a network, and at which port: others remember both."""
+
+    node_id: bytes
+    port: int
+
+
 class Store:
-    """The items kept for others, the contacts and the node ids: `store.sqlite`, or memory."""
+    """The items kept for others, the contacts and the nodes this was: `store.sqlite`, or memory."""
 
     def __init__(self, path: Path | None) -> None:
         self._database = open_database(path, SCHEMA)
@@ -78,16 +86,19 @@ class Store:
             connection.execute("DELETE FROM contacts WHERE network = ?", (network,))
             connection.executemany("INSERT INTO contacts VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
-    def node_id(self, network: str) -> bytes | None:
-        """Return the id this node had in a network, or None."""
-        row = self._database.reading.execute("SELECT node_id FROM nodes WHERE network = ?", (network,)).fetchone()
-        return row[0] if row is not None and len(row[0]) == NODE_ID_BYTES else None
+    def node(self, network: str) -> SavedNode | None:
+        """Return what this node was in a network, or None."""
+        query = "SELECT node_id, port FROM nodes WHERE network = ?"
+        row = self._database.reading.execute(query, (network,)).fetchone()
+        if row is None or len(row[0]) != NODE_ID_BYTES or not 0 < row[1] < 65536:
+            return None
+        return SavedNode(*row)
 
-    def set_node_id(self, network: str, node_id: bytes) -> None:
-        """Keep the id for the next start."""
-        assert len(node_id) == NODE_ID_BYTES
+    def save_node(self, network: str, node: SavedNode) -> None:
+        """Keep the id and the port for the next start."""
+        assert len(node.node_id) == NODE_ID_BYTES
         with transaction(self._database.writing) as connection:
-            connection.execute("INSERT OR REPLACE INTO nodes VALUES (?, ?)", (network, node_id))
+            connection.execute("INSERT OR REPLACE INTO nodes VALUES (?, ?, ?)", (network, *node))
 
     def close(self) -> None:
         """Close the file."""

@@ -1,0 +1,117 @@
+"""The engine's own rules: which port, which settings take effect, where a configuration comes from."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from p2pdns.config import Config
+from p2pdns.engine import main as engine_main
+from p2pdns.engine.main import changed_settings, config_from, dht_socket, resolver_settings
+from p2pdns.engine.state import State
+from p2pdns.errors import ConfigError, Unavailable
+from p2pdns.items.keys import SecretKey
+from p2pdns.sockets import address_of
+
+ALICE = SecretKey.generate(b"\x01" * 32).zone_key
+BOB = SecretKey.generate(b"\x02" * 32).zone_key
+
+
+@pytest.fixture
+def busy_port() -> Iterator[int]:
+    """Hold a port on loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield int(sock.getsockname()[1])
+
+
+def port_of(listen: str, last_port: int | None) -> int:
+    """Return the port that the DHT would get."""
+    with dht_socket(listen, last_port) as sock:
+        return address_of(sock)[1]
+
+
+def test_any_port_means_the_one_of_the_last_run_where_it_is_free(busy_port: int) -> None:
+    first = port_of("127.0.0.1:0", None)
+    assert port_of("127.0.0.1:0", first) == first
+    assert port_of("127.0.0.1:0", busy_port) not in (0, busy_port)
+
+
+def test_the_default_port_gives_way_to_the_next_free_one(busy_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    listen = f"127.0.0.1:{busy_port}"
+    with pytest.raises(Unavailable, match=str(busy_port)):
+        port_of(listen, None)
+    monkeypatch.setattr(engine_main, "DHT_LISTEN_DEFAULT", listen)
+    assert busy_port < port_of(listen, None) < busy_port + engine_main.PORTS_TRIED_MAX
+    last = port_of("127.0.0.1:0", None)
+    assert port_of(listen, last) == last
+
+
+def test_when_no_port_is_free_the_first_one_is_named(busy_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    listen = f"127.0.0.1:{busy_port}"
+    monkeypatch.setattr(engine_main, "DHT_LISTEN_DEFAULT", listen)
+    monkeypatch.setattr(engine_main, "PORTS_TRIED_MAX", 1)
+    with pytest.raises(Unavailable, match=listen):
+        port_of(listen, busy_port)
+
+
+def test_what_differs_between_two_configurations_is_named_by_table_and_setting() -> None:
+    old = Config()
+    new = replace(
+        old,
+        dht=replace(old.dht, network="demo"),
+        names={"a": str(ALICE)},
+        upstream=replace(old.upstream, trust_ad=True),
+    )
+    assert changed_settings(old, old) == []
+    assert changed_settings(old, new) == ["dht.network", "upstream.trust_ad", "names"]
+
+
+def test_a_petname_of_the_configuration_wins_over_one_of_the_state() -> None:
+    state = State.open(None)
+    state.set_name("alice", BOB)
+    state.set_name("bob", BOB)
+    config = replace(Config(), names={"alice": str(ALICE)}, zones=replace(Config().zones, trusted=("bob",)))
+    settings = resolver_settings(config, state)
+    assert settings.petnames == {b"alice": ALICE, b"bob": BOB}
+    assert settings.trusted == frozenset({BOB})
+    state.close()
+
+
+def test_a_configuration_is_read_from_a_file_again_and_again_and_from_a_pipe_once() -> None:
+    config = replace(Config(), dht=replace(Config().dht, network="demo"))
+    with tempfile.TemporaryFile() as file:
+        file.write(config.to_json().encode())
+        file.flush()
+        assert config_from(file.fileno()) == config
+        assert config_from(file.fileno()) == config
+    read_fd, write_fd = os.pipe()
+    os.write(write_fd, config.to_json().encode())
+    os.close(write_fd)
+    assert config_from(read_fd) == config
+    os.close(read_fd)
+
+
+def test_a_configuration_that_cannot_be_read_is_an_error_of_the_configuration() -> None:
+    read_fd, write_fd = os.pipe()
+    os.write(write_fd, b"\xff\xfe nonsense")
+    os.close(write_fd)
+    with pytest.raises(ConfigError, match="not JSON"):
+        config_from(read_fd)
+    os.close(read_fd)
+
+
+def test_an_expected_error_is_two_lines_and_its_exit_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "state"
+    file.write_text("")
+    assert engine_main.main(["--state", str(file)]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        f"p2pdns: error: {file}: file exists",
+        "p2pdns: hint: say --state DIR with a directory of your own",
+    ]
