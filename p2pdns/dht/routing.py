@@ -10,6 +10,7 @@ replaced that reads a clock or promotes strangers.
 from __future__ import annotations
 
 import ipaddress
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -25,6 +26,7 @@ K = 20  # Copies of an item and width of a look-up: 20 replicas survive a day of
 REPLACEMENTS_MAX = 20  # A bucket's worth of contacts that answered and found no room.
 FAILURES_MAX = 3  # Look-ups in a row that a contact left unanswered before it goes; one lost burst is not a death.
 RTT_GAIN_MIN = 0.5  # A newcomer must be twice as fast to push a contact out; less would churn on noise.
+LOST_MAX = 64  # Contacts gone for silence that are tried again now and then: after a partition they are the way back.
 RTT_SAMPLES_MIN = 2  # One sample says nothing about variance, and the first often holds a start-up's stall.
 SPARSE_CONTACTS_MAX = 40  # Below this many contacts the table is too small to estimate a density from.
 HOSTS_REMEMBERED_MAX = 4_096  # Hosts whose reach is remembered: a full table and its guests.
@@ -302,6 +304,7 @@ class RoutingTable:
         self._far_sizes = tuple(far_sizes)
         self.buckets = [Bucket(0, 2**ID_BITS - 1, self._size_at(0), now)]
         self._by_address: dict[Address, Contact] = {}
+        self.lost: deque[Address] = deque(maxlen=LOST_MAX)
 
     def __len__(self) -> int:
         """Return the number of contacts, replacements left out."""
@@ -335,6 +338,10 @@ class RoutingTable:
         contact = self._by_address.get(wire.address)
         return contact if contact is not None and contact.id == wire.node_id else None
 
+    def has_address(self, address: Address) -> bool:
+        """Return whether some contact at this address is known."""
+        return address in self._by_address
+
     def wants(self, node_id: bytes, address: Address) -> bool:
         """Return whether there would be room for this contact if it answered, so that asking it is worth a datagram."""
         if node_id == self.own_id or address in self._by_address:
@@ -342,9 +349,10 @@ class RoutingTable:
         bucket = self.bucket_of(node_id)
         if node_id in bucket.nodes or node_id in bucket.replacement_nodes:
             return False
-        return not bucket.is_full or self._is_own(bucket) or any(c.failures for c in bucket.nodes.values())
+        return not bucket.is_full or self.is_own(bucket) or any(c.failures for c in bucket.nodes.values())
 
-    def _is_own(self, bucket: Bucket) -> bool:
+    def is_own(self, bucket: Bucket) -> bool:
+        """Return whether our own id lies in a bucket's range."""
         lower, upper = bucket.range
         return bool(lower <= self._own_number <= upper)
 
@@ -376,7 +384,7 @@ class RoutingTable:
 
     def _add(self, contact: Contact, now: float) -> None:
         bucket = self.bucket_of(contact.id)
-        while bucket.is_full and self._is_own(bucket) and bucket.range[0] != bucket.range[1]:
+        while bucket.is_full and self.is_own(bucket) and bucket.range[0] != bucket.range[1]:
             self._split(bucket, now)
             bucket = self.bucket_of(contact.id)
         self._by_address[contact.address] = contact
@@ -393,7 +401,7 @@ class RoutingTable:
         depth = len(self.buckets) - 1
         halves = bucket.split(bucket.last_updated)
         for half in halves:
-            half.ksize = self._size_at(depth + 1 if self._is_own(half) else depth)
+            half.ksize = self._size_at(depth + 1 if self.is_own(half) else depth)
         self.buckets[index : index + 1] = halves
         for half in halves:
             # A smaller size may leave one too many, which waits among the replacements or splits on.
@@ -408,6 +416,7 @@ class RoutingTable:
             contact.failures += 1
             if contact.failures >= FAILURES_MAX:
                 self._drop(contact)
+                self.lost.append(contact.address)
 
     def _drop(self, contact: Contact) -> None:
         self.bucket_of(contact.id).remove_node(contact)

@@ -155,9 +155,12 @@ class Endpoint:
     def bootstrap(self, addresses: Sequence[Address] = ()) -> asyncio.Future[int]:
         """Join by these addresses; the future gets the number of contacts once our neighbourhood is known."""
         future = self._new_future(int)
-        self._joins.append(future)
         now = boot_now()
         self.node.add_bootstrap(addresses, now)
+        if self.node.has_joined:
+            future.set_result(self.node.contact_count)
+        else:
+            self._joins.append(future)
         self._flush(now)
         return future
 

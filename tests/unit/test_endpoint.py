@@ -88,6 +88,14 @@ def test_a_callback_may_ask_again() -> None:
     run(scene)
 
 
+def test_who_has_joined_need_not_wait_for_it_again() -> None:
+    async def scene(first: Endpoint, second: Endpoint) -> None:
+        assert await second.bootstrap() == 1
+        assert await second.bootstrap([("127.0.0.1", 9)]) == 1
+
+    run(scene)
+
+
 def test_a_cancelled_get_stops_the_look_up() -> None:
     async def scene(first: Endpoint, second: Endpoint) -> None:
         future = second.get(ITEM.target, key=ITEM.key, on_item=ignore)
@@ -127,10 +135,11 @@ def test_closing_ends_every_future_with_unavailable() -> None:
             asyncio.ensure_future(second.get(ITEM.target, key=ITEM.key, on_item=ignore)),
             asyncio.ensure_future(second.put(ITEM)),
             asyncio.ensure_future(second.find(ITEM.target)),
-            asyncio.ensure_future(second.bootstrap([("127.0.0.1", 9)])),
         ]
-        second.close()
-        second.close()
+        third = await Endpoint.open(new_node(), HERE)
+        futures.append(asyncio.ensure_future(third.bootstrap([("127.0.0.1", 9)])))
+        for endpoint in (second, second, third):
+            endpoint.close()
         results = await asyncio.gather(*futures, return_exceptions=True)
         assert all(isinstance(result, Unavailable) for result in results)
         with pytest.raises(Unavailable):

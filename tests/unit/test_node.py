@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from p2pdns.addresses import Address
 from p2pdns.dht import bencode, krpc
-from p2pdns.dht.node import ItemArrived, Joined, Node, NodeSettings, PutProgress, SavedContact
+from p2pdns.dht.node import GetDone, ItemArrived, Joined, Node, NodeSettings, PutProgress, SavedContact
 from p2pdns.dht.node.core import REQUESTS_IN_FLIGHT_MAX
 from p2pdns.dht.node.peers import HASHES_MAX, PEER_S, PEERS_MAX, PeerStore
 from p2pdns.dht.node.upkeep import QUARANTINE_MAX
@@ -740,6 +740,44 @@ def test_an_idle_node_sends_at_most_twenty_queries_a_minute_and_keeps_its_contac
     assert max(asked.values()) <= 20 * 60
     assert min(asked.values()) > 0
     assert all(node.contact_count >= before[node.node_id] for node in nodes_of(swarm))
+
+
+def test_two_halves_find_each_other_after_a_partition() -> None:
+    swarm = swarm_of(12)
+    west = list(swarm.nodes)[:6]
+    swarm.is_lost = lambda data, source, target: (source in west) != (target in west)
+    for _ in range(6):
+        for node in nodes_of(swarm):
+            swarm.get(node, ITEM.target, KEY)
+    assert all(node.contact_count == 5 for node in nodes_of(swarm))
+    newer = item_of(1, ITEM.seq + 1, b"newer")
+    swarm.put(nodes_of(swarm)[0], newer)
+    swarm.is_lost = lambda data, source, target: False
+    swarm.run_until(lambda: all(node.contact_count == 11 for node in nodes_of(swarm)), limit_s=600.0)
+    assert swarm.get(nodes_of(swarm)[11], ITEM.target, KEY).item == newer
+
+
+def test_refinement_keeps_a_share_of_the_room_beside_a_flood_of_absent_keys() -> None:
+    swarm = swarm_of(60)
+    swarm.put(nodes_of(swarm)[0], ITEM)
+    node = cold(swarm, ITEM.target)
+    address = swarm.address_of(node)
+
+    def flood(number: int) -> None:
+        node.start_get(random.Random(number).randbytes(20), swarm.now, key=KEY)
+
+    wanted = node.start_get(ITEM.target, swarm.now, key=KEY)
+    for number in range(400):
+        flood(number)
+    swarm.run_until(lambda: any(getattr(event, "operation", None) == wanted for event in swarm.events[address]))
+    done: list[int] = []
+
+    def is_done() -> bool:
+        done[:] = [event.operation for event in swarm.events[address] if isinstance(event, GetDone)]
+        return wanted in done
+
+    swarm.run_until(is_done)
+    assert len(done) < 300, "it ended long before the flood did"
 
 
 # Reachability

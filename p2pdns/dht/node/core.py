@@ -25,6 +25,7 @@ LATE_S = 2.0  # How long after we gave up an answer still counts; a contact that
 REQUESTS_IN_FLIGHT_MAX = (
     128  # Replies of 1.3 kB that a default socket buffer (208 kB, with the kernel's overhead) holds.
 )
+PATIENT_IN_FLIGHT_MIN = 16  # Of them, what look-ups that have an item already may have in flight whatever else is.
 RTT_WINDOW = 64  # Replies whose p95 stands in for a contact not yet measured.
 RTT_WINDOW_MIN = 8  # Fewer say nothing.
 RTT_REFRESHED_AFTER = 8  # Replies between two sortings of the window.
@@ -59,7 +60,18 @@ class Waiter(Protocol):
 class Pending:
     """A request that was sent and not answered yet."""
 
-    __slots__ = ("address", "asker", "node_id", "request", "resent_at", "sent_at", "stage", "ticket", "transactions")
+    __slots__ = (
+        "address",
+        "asker",
+        "is_urgent",
+        "node_id",
+        "request",
+        "resent_at",
+        "sent_at",
+        "stage",
+        "ticket",
+        "transactions",
+    )
 
     def __init__(
         self, asker: Asker, ticket: Any, node_id: bytes | None, address: Address, request: krpc.Request
@@ -71,6 +83,7 @@ class Pending:
         self.request = request
         self.sent_at = 0.0
         self.resent_at = 0.0
+        self.is_urgent = False
         self.stage = 0  # 0 first wait, 1 second wait, 2 given up but still listening, 3 over
         self.transactions: list[bytes] = []
 
@@ -108,6 +121,7 @@ class Core:
         self._timers: list[tuple[float, int, Callable[[float], None]]] = []
         self._serial = 0
         self.in_flight_count = 0
+        self._patient_count = 0
         self._rtts: deque[float] = deque(maxlen=RTT_WINDOW)
         self._rtt_p95: float | None = None
         self._rtt_age = 0
@@ -134,11 +148,13 @@ class Core:
     def room(self, *, is_urgent: bool = True) -> int:
         """Return how many requests may be sent before their replies could overflow a socket buffer.
 
-        Half of the room is for the urgent alone, those who have nothing in hand yet: fifty questions at once get their
-        first answers before any of them is refined.
+        Urgent are those who have nothing in hand yet: fifty questions at once get their first answers before any of
+        them is refined. The others keep a small share in any case, or a flood of absent keys would end refinement.
         """
-        limit = REQUESTS_IN_FLIGHT_MAX if is_urgent else REQUESTS_IN_FLIGHT_MAX // 2
-        return max(0, limit - self.in_flight_count)
+        left = REQUESTS_IN_FLIGHT_MAX - self.in_flight_count
+        if is_urgent:
+            return max(0, left)
+        return max(0, left - REQUESTS_IN_FLIGHT_MAX // 2, min(left, PATIENT_IN_FLIGHT_MIN - self._patient_count))
 
     def wait_for_room(self, waiter: Waiter, *, is_urgent: bool = True) -> None:
         """Have `waiter.pump` called when there is room again; in order of arrival, so that nobody starves."""
@@ -171,14 +187,22 @@ class Core:
         address: Address,
         request: krpc.Request,
         now: float,
+        *,
+        is_urgent: bool = False,
     ) -> int:
         """Send a request; return its size in bytes."""
         pending = Pending(asker, ticket, node_id, address, request)
         pending.sent_at = now
-        self.in_flight_count += 1
+        pending.is_urgent = is_urgent
+        self._count_in_flight(pending, 1)
         size = self._transmit(pending, TRANSACTION_BYTES)
         self.at(now + self._timeout_of(node_id, address), lambda then: self._first_timeout(pending, then))
         return size
+
+    def _count_in_flight(self, pending: Pending, change: int) -> None:
+        self.in_flight_count += change
+        if not pending.is_urgent:
+            self._patient_count += change
 
     def _transmit(self, pending: Pending, transaction_bytes: int) -> int:
         transaction = self.entropy(transaction_bytes)
@@ -217,7 +241,7 @@ class Core:
     def _first_timeout(self, pending: Pending, now: float) -> None:
         if pending.stage != 0:
             return
-        self.in_flight_count -= 1
+        self._count_in_flight(pending, -1)
         pending.stage = 1
         if pending.asker.timed_out(pending.ticket, now):
             self.counters["retransmit"] += 1
@@ -270,7 +294,7 @@ class Core:
                 self.counters["dropped-wrong-id"] += 1
                 return None
         if pending.stage == 0:
-            self.in_flight_count -= 1
+            self._count_in_flight(pending, -1)
         elif pending.stage == 2:
             self.counters["reply-late"] += 1
         self._forget(pending)

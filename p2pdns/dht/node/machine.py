@@ -82,6 +82,11 @@ class Node:
         return len(self._core.table)
 
     @property
+    def has_joined(self) -> bool:
+        """Whether we have found our neighbourhood at least once."""
+        return self._upkeep.has_joined
+
+    @property
     def is_read_only(self) -> bool:
         """Whether we ask without being of use to others (BEP 43)."""
         return self._reach.is_read_only

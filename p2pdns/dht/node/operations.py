@@ -74,7 +74,9 @@ class Operation:
         for request in requests:
             contact = request.candidate.contact
             message = self._message(request)
-            self.bytes_sent += core.ask(self, request, contact.node_id, contact.address, message, now)
+            self.bytes_sent += core.ask(
+                self, request, contact.node_id, contact.address, message, now, is_urgent=self.is_urgent
+            )
         if len(requests) >= room:
             core.wait_for_room(self, is_urgent=self.is_urgent)
         if not requests and (lookup.is_done or lookup.is_cut):

@@ -25,6 +25,7 @@ BUCKET_AGE_S = 900.0  # BEP 5: a bucket that nothing went through for 15 minutes
 CONTACT_AGE_S = 900.0  # BEP 5: after 15 minutes of silence a contact is questionable.
 QUARANTINE_MAX = 32  # Newcomers asked back at a time.
 QUARANTINE_PER_SECOND, QUARANTINE_BURST = 4.0, 64.0  # A ping for each forged query would be a reflector.
+RETRY_LOST_EVERY_TICKS = 2  # Every half a minute one lost contact is tried, so that a healed partition is noticed.
 EXPIRE_EVERY_TICKS = 20  # Storage is swept every five minutes.
 
 
@@ -82,6 +83,7 @@ class Upkeep:
         self._credit: dict[krpc.Contact, float] = {}
         self._untried: deque[Address] = deque()
         self._asked_count = 0
+        self.has_joined = False
         self._is_joining = False
         self._is_searching = False
         self._retry_s = RETRY_S_MIN
@@ -168,9 +170,10 @@ class Upkeep:
         core = self._core
         self._is_searching = False
         self._is_joining = False
+        self.has_joined = True
         core.events.append(Joined(len(core.table)))
         # The far buckets hold whom we met on the way; a search in each fills them with whoever is nearest in time.
-        self._to_fill = deque(bucket for bucket in core.table.buckets[:-1] if not bucket.is_full)
+        self._to_fill = deque(b for b in core.table.buckets if not b.is_full and not core.table.is_own(b))
         self._fill_next("", now)
 
     def _fill_next(self, verdict: str, now: float) -> None:
@@ -205,6 +208,8 @@ class Upkeep:
             if self._known and not (self._is_searching or self._asked_count or self._retry_is_set):
                 self._retry(now)
             return
+        if self._tick_count % RETRY_LOST_EVERY_TICKS == 0 and self._retry_lost(now):
+            return
         stale = core.table.stale_buckets(now, BUCKET_AGE_S)
         if stale:
             bucket = min(stale, key=lambda bucket: bucket.last_updated)
@@ -216,3 +221,15 @@ class Upkeep:
         if now - oldest.answered_at >= CONTACT_AGE_S and oldest.address not in self._newcomers.waiting:
             self._newcomers.waiting[oldest.address] = None
             core.ask(self._newcomers, oldest.address, oldest.id, oldest.address, krpc.Ping(), now)
+
+    def _retry_lost(self, now: float) -> bool:
+        """Ask one address that was a way into the overlay once and is in the table no more."""
+        core = self._core
+        if not core.table.lost and self._known:
+            core.table.lost.extend(address for address in self._known if not core.table.has_address(address))
+        if not core.table.lost or self._is_searching or self._asked_count:
+            return False
+        address = core.table.lost.popleft()
+        self._asked_count += 1
+        core.ask(self._bootstrap, [address, 0], None, address, krpc.FindNode(core.node_id), now)
+        return True
