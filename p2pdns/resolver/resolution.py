@@ -85,7 +85,9 @@ class Resolution:
         self._charges: dict[int, int] = {}
         self._delegation: _Delegation | None = None
         self._step_count = 0
+        # The second way through a chain takes settled items only, those of the first way without another step.
         self._settled_only = False
+        self._known: dict[ZoneKey, Found] = {}
 
     @property
     def trace(self) -> tuple[str, ...]:
@@ -148,7 +150,7 @@ class Resolution:
             # `www.<key>` and `www.<key>.p2p.alt` are one place; a loop through both forms is a loop.
             return self._enter_zone(place.key, place.name, now)
         if name in self._visited:
-            return self._fail(f"the aliases of {name} lead back to it", now)
+            return self._looped(name, now)
         self._visited.append(name)
         self._name = name
         if isinstance(place, Here):
@@ -161,16 +163,26 @@ class Resolution:
 
     def _enter_zone(self, key: ZoneKey, name: Name, now: float) -> Step:
         if name in self._visited:
-            return self._fail(f"the aliases of {name} lead back to it", now)
+            return self._looped(name, now)
         self._visited.append(name)
         self._name = self._zone_name = name
         self._draft.depend_on(tag_of_key(key), tag_of_setting("trusted"))
         self._draft.depend_on_zone(key)
         return self._fetch(key, now, settled=False)
 
+    def _looped(self, name: Name, now: float) -> Step:
+        if self._draft.is_provisional and not self._settled_only:
+            return self._settle_first("a loop", now)
+        return self._fail(f"the aliases of {name} lead back to it", now)
+
     def _fetch(self, key: ZoneKey, now: float, *, settled: bool) -> Step:
+        step = Fetch(key, settled or self._settled_only)
+        # Each at most once, so that a chain through a few zones over and over still runs out of steps.
+        known = self._known.pop(key, None) if self._settled_only else None
+        if known is not None:
+            return self._found(step, known, now)
         failed = self._over_budget(now)
-        return Fetch(key, settled or self._settled_only) if failed is None else failed
+        return step if failed is None else failed
 
     def _over_budget(self, now: float) -> Step | None:
         if self._step_count >= STEPS_MAX:
@@ -187,17 +199,25 @@ class Resolution:
             self._charges[outcome.lookup] = max(outcome.rpc_count, self._charges.get(outcome.lookup, 0))
         if isinstance(outcome, NotFound):
             return self._missing(step.key, outcome, now)
+        if outcome.settled:
+            self._known[step.key] = outcome
+        return self._found(step, outcome, now)
+
+    def _found(self, step: Fetch, outcome: Found, now: float) -> Step:
         self._draft.note(_description(step.key, outcome, now))
         question = Question(self._zone_name, self.question.rtype, self.question.rclass)
         said = outcome.zone.answer(question)
-        why = "" if outcome.settled else _unfit_for_provisional(outcome, said, question)
-        if why and step.settled:
-            text = f"the look-up was not complete, which is not enough for {why}"
-            return self._fail(text, now, seconds=TRANSIENT_FAILURE_SECONDS)
-        if why:
-            self._draft.note(f"that is not enough for {why}: waiting for the complete look-up")
-            return self._fetch(step.key, now, settled=True)
-        return self._said(outcome, said, now)
+        if outcome.settled and not self._draft.is_provisional:
+            return self._said(outcome, said, now)
+        why = _unfit_for_provisional(outcome, said, question)
+        if not why:
+            return self._said(outcome, said, now)
+        if outcome.settled:
+            return self._settle_first(why, now)
+        if step.settled:
+            return self._fail(_too_little_for(why), now, seconds=TRANSIENT_FAILURE_SECONDS)
+        self._draft.note(f"that is not enough for {why}: waiting for the complete look-up")
+        return self._fetch(step.key, now, settled=True)
 
     def _missing(self, key: ZoneKey, outcome: NotFound, now: float) -> Step:
         code, text = _MISSING[outcome.reason]
@@ -325,15 +345,14 @@ class Resolution:
 
     # The ends.
 
-    def _settle_first(self, now: float) -> Step:
-        """Return the step that begins again on settled items: the aliases to an absence may be out of date."""
+    def _settle_first(self, why: str, now: float) -> Step:
+        """Return the step that begins again on settled items: the aliases that led here may be out of date."""
         if self._settled_only:
-            text = "a look-up on the way was not complete, which is not enough for an absence"
-            return self._fail(text, now, seconds=TRANSIENT_FAILURE_SECONDS)
+            return self._fail(_too_little_for(why), now, seconds=TRANSIENT_FAILURE_SECONDS)
         trace = self._draft.trace
         self._draft = Draft(self.question, self._settings)
         self._draft.trace = trace
-        self._draft.note("provisional aliases lead to an absence: beginning again with complete look-ups")
+        self._draft.note(f"provisional aliases lead to {why}: beginning again with complete look-ups")
         self._settled_only = True
         self._visited.clear()
         self._delegation = None
@@ -354,7 +373,7 @@ class Resolution:
 
     def _finish(self, rcode: int, now: float, *, is_ours: bool = False, soa: RR | None = None) -> Step:
         if rcode in (Rcode.NXDOMAIN, Rcode.YXDOMAIN) and self._draft.is_provisional:
-            return self._settle_first(now)
+            return self._settle_first("an absence", now)
         resolved = self._draft.finished(rcode, now, is_ours=is_ours, soa=soa)
         return Answered(replace(resolved, rpc_count=self.rpc_count))
 
@@ -368,6 +387,10 @@ class Resolution:
     ) -> Step:
         resolved = self._draft.failed(text, now, code=code, rcode=Rcode.SERVFAIL, seconds=seconds)
         return Answered(replace(resolved, rpc_count=self.rpc_count))
+
+
+def _too_little_for(why: str) -> str:
+    return f"a look-up on the way was not complete, which is not enough for {why}"
 
 
 def _owners(rrs: Sequence[RR]) -> dict[Name, None]:

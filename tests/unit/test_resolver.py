@@ -296,20 +296,6 @@ def test_one_provisional_link_makes_the_whole_chain_provisional() -> None:
     assert (answer.provisional, answer.ad_eligible) == (True, False)
 
 
-def test_a_provisional_alias_to_an_absence_is_settled_before_the_absence_is_told() -> None:
-    alias, empty = item_of("a", "www 300 CNAME www.{b}"), found(item_of("b", "x 60 A 192.0.2.1"))
-    resolution, _ = begin("www.{a} A")
-    assert resolution.step_done(found(alias, settled=False), NOW) == Fetch(B, settled=False)
-    assert resolution.step_done(empty, NOW) == Fetch(A, settled=True)
-    assert resolution.step_done(found(alias), NOW) == Fetch(B, settled=True)
-    end = resolution.step_done(empty, NOW)
-    assert isinstance(end, Answered)
-    assert (end.answer.rcode, end.answer.provisional, len(end.answer.answer)) == (Rcode.NXDOMAIN, False, 1)
-    # When the alias cannot be settled, nothing is denied.
-    late = resolved("www.{a} A", found(alias, settled=False), empty, found(alias, settled=False), empty)
-    assert (late.rcode, late.failure) == (Rcode.SERVFAIL, True)
-
-
 # Across keys.
 
 
