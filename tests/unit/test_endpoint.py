@@ -98,13 +98,16 @@ def test_who_has_joined_need_not_wait_for_it_again() -> None:
 
 def test_a_cancelled_get_stops_the_look_up() -> None:
     async def scene(first: Endpoint, second: Endpoint) -> None:
+        first.close()
         future = second.get(ITEM.target, key=ITEM.key, on_item=ignore)
         assert second.node.operation_count == 1
         future.cancel()
         with pytest.raises(asyncio.CancelledError):
             await future
-        # The callbacks of a cancelled future run in the next turn of the loop; any answer comes later.
-        await second.find(ITEM.target)
+        # The callbacks of a cancelled future run in the next turn of the loop.
+        turned = asyncio.Event()
+        asyncio.get_running_loop().call_soon(turned.set)
+        await turned.wait()
         assert second.node.operation_count == 0
 
     run(scene)

@@ -160,6 +160,15 @@ def test_a_lower_seq_never_wins_whatever_arrives_first(order: tuple[int, ...]) -
     assert lookup.item == item(SEQ)
 
 
+def test_the_same_item_again_is_not_news_but_counts_as_confirmation() -> None:
+    lookup = new_lookup()
+    lookup.add([near(1), near(2)])
+    first, second = lookup.requests_to_send()
+    assert lookup.reply_received(first, reply(first.candidate, nodes=EIGHT, found=item())) == item()
+    assert lookup.reply_received(second, reply(second.candidate, nodes=EIGHT, found=item())) is None
+    assert lookup.confirmed_count == 1
+
+
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([b"a", b"b", b"bb"])), min_size=1, max_size=6))
 def test_any_order_of_arrival_ends_at_the_same_item(items: list[tuple[int, bytes]]) -> None:
     def best(order: Sequence[tuple[int, bytes]]) -> object:
