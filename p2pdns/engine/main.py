@@ -87,8 +87,7 @@ class Engine:
         await self._discovery.join(self.endpoint)
         self._link = LinkServer(directory, self.service, epoch=secrets.randbits(63), clock=boot_now)
         await self._link.open()
-        if self.dns_addresses:
-            self._tasks.append(asyncio.create_task(self._upstream.probe(lambda: secrets.token_hex(8))))
+        self._probe()
         self.publisher.start()
         self._tasks.append(asyncio.create_task(self._every(SAVE_CHANGES_SECONDS, self._save_changes)))
         self._tasks.append(
@@ -148,6 +147,11 @@ class Engine:
         servers = servers_of(config.upstream.servers, own)
         return Upstream(servers, clock=boot_now, trust_ad=config.upstream.trust_ad)
 
+    def _probe(self) -> None:
+        # Without a front of ours no question of ours can come back to us.
+        if self.dns_addresses:
+            self._tasks.append(asyncio.create_task(self._upstream.probe(lambda: secrets.token_hex(8))))
+
     async def close(self) -> None:
         """End every part, the doors first, and write what is left."""
         await self._control.close()
@@ -177,7 +181,11 @@ class Engine:
                 _log.error("a timer's work broke off", reason=repr(error))
 
     async def _load_store(self) -> None:
-        rows = self.state.load_store()
+        try:
+            rows = self.state.load_store()
+        except Unavailable as error:
+            _log.error("items kept for others stay away", reason=str(error))
+            return
         now, unix = boot_now(), unix_now()
         for first in range(0, len(rows), LOADED_AT_ONCE):
             for row in rows[first : first + LOADED_AT_ONCE]:
@@ -249,6 +257,7 @@ class Engine:
         upstream = None
         if config.upstream != self.config.upstream:
             upstream = self._upstream = self._new_upstream(config)
+            self._probe()
         log.configure(config.status.log_level)
         self.service.change_settings(settings, upstream)
         late = [text for text in changed if text.split(".")[0] in ("dht", "control") or text.startswith("limits.store")]

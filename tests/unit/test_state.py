@@ -342,6 +342,42 @@ def test_a_row_that_was_tampered_with_is_dropped_with_a_warning(tmp_path: Path, 
     state.close()
 
 
+def test_a_petname_that_was_tampered_with_is_dropped_and_the_others_stay(tmp_path: Path) -> None:
+    state = State.open(tmp_path)
+    for name in ("alice", "bob", "carol"):
+        state.set_name(name, ALICE.zone_key)
+    state.close()
+    connection = sqlite3.connect(tmp_path / "reader.sqlite")
+    connection.execute("UPDATE names SET key = 'nonsense' WHERE name = 'alice'")
+    connection.execute("UPDATE names SET name = 'b.o.b' WHERE name = 'bob'")
+    connection.commit()
+    connection.close()
+    state = State.open(tmp_path)
+    assert state.names() == {"carol": str(ALICE.zone_key)}
+    assert len(state.warnings) == 2
+    assert state.names() == {"carol": str(ALICE.zone_key)}
+    assert len(state.warnings) == 2
+    state.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["host = 'router.example'", "port = 0", "port = 70000", "node_id = x'00'", "rtt_ms = 9e999", "known_s = 9e999"],
+)
+def test_a_contact_that_was_tampered_with_is_left_out(tmp_path: Path, change: str) -> None:
+    state = State.open(tmp_path)
+    contacts = [SavedContact(bytes([n]) * 20, ("127.0.0.1", n), 1.0, 1.0) for n in (1, 2)]
+    asyncio.run(state.save_contacts("demo", contacts))
+    state.close()
+    connection = sqlite3.connect(tmp_path / "store.sqlite")
+    connection.execute(f"UPDATE contacts SET {change} WHERE place = 0")
+    connection.commit()
+    connection.close()
+    state = State.open(tmp_path)
+    assert state.load_contacts("demo") == contacts[1:]
+    state.close()
+
+
 def test_a_second_process_in_the_directory_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
     first = State.open(tmp_path)
     with pytest.raises(

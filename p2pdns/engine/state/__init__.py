@@ -110,7 +110,10 @@ class State:
 
     def load_store(self) -> list[StoredRow]:
         """Return the items kept for others, to be verified by who loads them."""
-        return self._store.rows()
+        try:
+            return self._store.rows()
+        except sqlite3.Error as error:
+            raise Unavailable(f"cannot be read: {str(error).lower()}", place="store.sqlite") from None
 
     async def save_changes(self, changes: Sequence[StoredChange]) -> None:
         """Write what `Storage.take_changes` returned; the loop runs on meanwhile."""

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from p2pdns import log
+from p2pdns.config import read_petname
 from p2pdns.engine.state.database import Database, Schema, open_database, transaction
-from p2pdns.errors import StrangerError, Unavailable
+from p2pdns.errors import ConfigError, StrangerError, Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneKey
 
@@ -247,7 +248,14 @@ class Reader:
 
     def names(self) -> dict[str, str]:
         """Return the petnames: name to text of a zone key."""
-        return dict(self._database.reading.execute("SELECT name, key FROM names ORDER BY name"))
+        names = {}
+        for name, key in self._database.reading.execute("SELECT name, key FROM names ORDER BY name").fetchall():
+            try:
+                names[read_petname(name)] = str(ZoneKey.read(key))
+            except (ConfigError, StrangerError) as error:
+                self._warn(f"reader.sqlite: a petname is dropped: {error}")
+                self.remove_name(name)
+        return names
 
     def set_name(self, name: str, key: ZoneKey) -> None:
         """Keep a petname; an older one of the same name is replaced."""

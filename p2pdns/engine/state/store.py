@@ -12,9 +12,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from p2pdns.addresses import class_of
 from p2pdns.dht.routing import SavedContact
 from p2pdns.dht.storage import StoredChange, StoredRow
 from p2pdns.engine.state.database import Schema, open_database, transaction
+from p2pdns.errors import StrangerError
 
 CONTACTS_MAX = 256  # A network: 12 buckets' worth; a boot asks the best few, a later one finds the rest again.
 NODE_ID_BYTES = 20
@@ -69,10 +71,11 @@ class Store:
     def contacts(self, network: str) -> list[SavedContact]:
         """Return the contacts saved for a network, best first."""
         query = "SELECT node_id, host, port, rtt_ms, known_s FROM contacts WHERE network = ? ORDER BY place LIMIT ?"
+        rows = self._database.reading.execute(query, (network, CONTACTS_MAX)).fetchall()
         return [
             SavedContact(node_id, (host, port), rtt_ms, known_s)
-            for node_id, host, port, rtt_ms, known_s in self._database.reading.execute(query, (network, CONTACTS_MAX))
-            if _is_sane(node_id, port, rtt_ms, known_s)
+            for node_id, host, port, rtt_ms, known_s in rows
+            if _is_sane(node_id, host, port, rtt_ms, known_s)
         ]
 
     def save_contacts(self, network: str, contacts: Iterable[SavedContact]) -> None:
@@ -105,6 +108,10 @@ class Store:
         self._database.close()
 
 
-def _is_sane(node_id: bytes, port: int, rtt_ms: float | None, known_s: float) -> bool:
+def _is_sane(node_id: bytes, host: str, port: int, rtt_ms: float | None, known_s: float) -> bool:
+    try:
+        class_of(host)
+    except StrangerError:
+        return False
     is_finite = math.isfinite(known_s) and (rtt_ms is None or math.isfinite(rtt_ms))
     return len(node_id) == NODE_ID_BYTES and 0 < port < 65536 and is_finite
