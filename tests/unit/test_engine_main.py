@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import structlog
 
 from p2pdns.config import Config
 from p2pdns.engine import main as engine_main
@@ -21,6 +22,13 @@ from p2pdns.sockets import address_of
 
 ALICE = SecretKey.generate(b"\x01" * 32).zone_key
 BOB = SecretKey.generate(b"\x02" * 32).zone_key
+
+
+@pytest.fixture(autouse=True)
+def log_as_before() -> Iterator[None]:
+    """Leave no log behind that writes to a captured stream of a test that is over."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
