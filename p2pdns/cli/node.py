@@ -35,7 +35,7 @@ from p2pdns.items.keys import ZoneKey
 from p2pdns.resolver import ResolverSettings
 
 SETTLE_TRIES_MAX = 3  # One for each zone of a usual chain of aliases.
-JOIN_SECONDS_MAX = 5.0  # A living node to begin with answers in a tenth of a second; a dead one never does.
+JOIN_SECONDS_MAX = 3.0  # A living node to begin with answers in a tenth of a second; a dead one never does.
 
 
 class ShortLivedNode:

@@ -10,17 +10,15 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_MAX = 120
 
 
-def start(tmp_path: Path, *flags: str) -> subprocess.Popen[str]:
+def start(tmp_path: Path, *flags: str, path: str = os.environ["PATH"]) -> subprocess.Popen[str]:
     """Start a demo whose files go to a folder that can be looked at afterwards."""
     return subprocess.Popen(
         [sys.executable, "-m", "p2pdns", "demo", "--zones", str(ROOT / "zones"), *flags],
-        env={**os.environ, "TMPDIR": str(tmp_path), "NO_COLOR": "1"},
+        env={**os.environ, "TMPDIR": str(tmp_path), "NO_COLOR": "1", "PATH": path},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -77,12 +75,18 @@ def test_once_exits_0_with_every_row_right_and_leaves_nothing(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals) -> None:
+def test_without_dig_another_client_asks_and_is_named(tmp_path: Path) -> None:
+    with start(tmp_path, "--once", path=str(tmp_path)) as process:
+        output, _ = process.communicate(timeout=SECONDS_MAX)
+    assert process.returncode == 0, output
+    assert "dnspython (dig is not installed) asks the resolver" in output
+
+
+def test_ctrl_c_ends_it_in_order(tmp_path: Path) -> None:
     with start(tmp_path) as process:
         read_until(process, "all of it runs until Ctrl-C")
         assert len(processes_in(tmp_path)) >= 9
-        process.send_signal(number)
+        process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=SECONDS_MAX)
     assert process.returncode == 0, output
     assert "Traceback" not in output
@@ -93,7 +97,7 @@ def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals) -> No
 def test_an_early_end_leaves_nothing_either(tmp_path: Path) -> None:
     with start(tmp_path) as process:
         read_until(process, "^network demo-")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=SECONDS_MAX)
     assert process.returncode == 130, output
     assert "Traceback" not in output
