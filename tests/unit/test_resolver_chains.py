@@ -21,7 +21,7 @@ from p2pdns.resolver import (
 )
 from p2pdns.resolver.resolution import STEPS_MAX
 from tests.overlay_doubles import KEYS, NOW, A, B, found, item_of
-from tests.unit.test_resolver import SETTINGS, begin, replied, text_of
+from tests.unit.test_resolver import SETTINGS, begin, replied, shown, target_of, text_of
 
 # What a provisional link of a chain cannot carry.
 
@@ -129,3 +129,97 @@ def test_the_second_way_through_a_chain_forgets_what_the_first_has_told() -> Non
     assert (answer.ede, answer.provisional) == ((), False)
     assert tag_of_petname(b"alice") in answer.tags
     assert tag_of_key(B) not in answer.tags
+
+
+# Delegation to keys.
+
+
+@pytest.mark.parametrize("rtype", ["A", "AAAA", "TXT", "MX", "SOA", "HTTPS", "CNAME", "ANY"])
+def test_at_a_cut_every_type_but_ns_and_ds_is_the_other_zones(rtype: str) -> None:
+    zone_a, zone_b = item_of("a", "friend 70 NS {b}"), item_of("b", "@ 300 A 192.0.2.1", "@ 200 TXT here")
+    steps, answer = walked(f"friend.{{a}} {rtype}", {"a": [found(zone_a)], "b": [found(zone_b)]})
+    assert steps == ["a", "b"]
+    assert text_of(answer)[0] == "friend.<a>. 70 CNAME"
+    assert target_of(answer.answer[0]) == "<b>."
+    ends = {"A": "<b>. 300 A", "TXT": "<b>. 200 TXT", "SOA": "<b>. 300 SOA", "ANY": "<b>. 300 A"}
+    assert text_of(answer)[1:] == ([ends[rtype]] if rtype in ends else [])
+    assert [shown(str(rr.owner)) for rr in answer.authority] == ([] if rtype in ends else ["<b>."])
+
+
+def test_below_a_cut_ns_and_ds_too_are_the_other_zones() -> None:
+    zone_a, zone_b = found(item_of("a", "friend 70 NS {b}")), found(item_of("b", "sub 50 NS {c}"))
+    _, answer = walked("sub.friend.{a} NS", {"a": [zone_a], "b": [zone_b]})
+    assert text_of(answer) == ["sub.friend.<a>. 70 CNAME", "sub.<b>. 50 NS"]
+
+
+def test_a_delegated_zone_may_delegate_on() -> None:
+    zones = {
+        "a": [found(item_of("a", "bob 70 NS {b}"))],
+        "b": [found(item_of("b", "carol 60 NS {c}"))],
+        "c": [found(item_of("c", HERE_A))],
+    }
+    steps, answer = walked("www.carol.bob.alice.p2p.alt. A", zones)
+    assert steps == ["a", "b", "c"]
+    assert text_of(answer) == [
+        "www.carol.bob.alice.p2p.alt. 70 CNAME",
+        "www.carol.<b>.p2p.alt. 60 CNAME",
+        "www.<c>.p2p.alt. 300 A",
+    ]
+
+
+def test_a_cut_may_name_hosts_beside_a_key_and_only_the_key_is_followed() -> None:
+    zone_a = found(item_of("a", "friend 70 NS ns.example.", "friend 70 NS {b}", "friend 70 NS 10.{c}"))
+    steps, _ = walked("www.friend.{a} A", {"a": [zone_a], "b": [found(item_of("b", HERE_A))]})
+    assert steps == ["a", "b"]
+
+
+def test_a_provisional_item_of_a_delegate_is_a_valid_one() -> None:
+    first, second = sorted("bc", key=lambda letter: KEYS[letter].apex.canonical_key())
+    zone_a = found(item_of("a", "friend 70 NS {b}", "friend 70 NS {c}"))
+    steps, answer = walked(
+        "www.friend.{a} A", {"a": [zone_a], first: [found(item_of(first, HERE_A), settled=False)], second: []}
+    )
+    assert steps == ["a", first]
+    assert (answer.provisional, answer.ad_eligible, [rr.ttl for rr in answer.answer]) == (True, False, [5, 5])
+
+
+def test_when_no_delegate_has_an_item_the_name_is_not_denied() -> None:
+    zone_a = found(item_of("a", *(f"friend 70 NS {{{letter}}}" for letter in "bcd")))
+    missing = NotFound(Missing.ABSENT, retry_at=NOW + 7)
+    steps, answer = walked("www.friend.{a} A", {"a": [zone_a], "b": [missing], "c": [missing], "d": [missing]})
+    assert sorted(steps) == ["a", "b", "c", "d"]
+    assert (answer.rcode, answer.failure, answer.ede[0][0], answer.answer) == (Rcode.SERVFAIL, True, 22, ())
+
+
+def test_a_name_too_long_below_a_delegate_is_not_told() -> None:
+    long = ".".join(["x" * 62] * 3)
+    zone_a = found(item_of("a", "f 70 NS {b}"))
+    # In the zone's own words it fits, with the suffix behind it it does not.
+    _, bare = walked(f"{long}.f.{{a}} A", {"a": [zone_a], "b": [found(item_of("b", f"{long} 60 A 192.0.2.1"))]})
+    assert bare.rcode == Rcode.NOERROR
+    options = ResolverSettings.of(petnames={"a": str(A)})
+    zones = {"a": [zone_a], "b": [found(item_of("b", f"{long} 60 A 192.0.2.1"))]}
+    _, answer = walked(f"{long}.f.a.p2pdns.internal. A", zones, options)
+    assert (answer.rcode, answer.answer) == (Rcode.SERVFAIL, ())
+
+
+# What the links of a chain earn.
+
+
+@pytest.mark.parametrize("weak", [0, 1, 2, None])
+@pytest.mark.parametrize("fault", ["settled", "fresh", "unconfirmed"])
+def test_a_chain_earns_ad_only_when_every_link_does(weak: int | None, fault: str) -> None:
+    items = [
+        item_of("a", "www 60 CNAME x.sub.{b}"),
+        item_of("b", "sub 60 DNAME {c}"),
+        item_of("c", "x 60 A 192.0.2.1"),
+    ]
+    zones: dict[str, list[Outcome]] = {}
+    for number, (letter, item) in enumerate(zip("abc", items, strict=True)):
+        facts = {fault: fault == "unconfirmed"} if number == weak else {}
+        zones[letter] = [found(item, **facts)]
+    steps, answer = walked("www.{a} A", zones)
+    assert steps == ["a", "b", "c"]
+    assert answer.ad_eligible is (weak is None)
+    assert answer.provisional is (weak is not None and fault == "settled")
+    assert (3 in [code for code, _ in answer.ede]) is (weak is not None and fault == "fresh")
