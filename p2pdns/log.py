@@ -38,7 +38,8 @@ def configure(level: str = "info") -> None:
     structlog.configure(
         processors=[structlog.processors.format_exc_info, _line],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        # Looked up at each line: whoever replaces standard error later, a test for one, means the log too.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
 
