@@ -20,11 +20,15 @@ _NOBODY = Name.read("nobody.invalid.")
 
 @dataclass(frozen=True, slots=True)
 class LocalZone:
-    """A zone answered here. With `has_data` its apex has SOA and NS; `covers_all` gives every name below it `data`."""
+    """A zone answered here. With `has_data` its apex has SOA and NS; `covers_all` gives every name below it `data`.
+
+    `has_parent`: its DS is not answered here, because only the parent can prove that there is none.
+    """
 
     apex: Name
     has_data: bool = True
     covers_all: bool = False
+    has_parent: bool = False
     data: tuple[tuple[Name | None, int, bytes], ...] = ()
 
     def has_owner(self, name: Name) -> bool:
@@ -65,9 +69,14 @@ def _reverse_v6() -> list[str]:
 
 
 def _special_use() -> dict[Name, LocalZone]:
-    # RFC 6761 (invalid, test, private reverse zones), 7686 (onion), 8375 (home.arpa), 9462 (resolver.arpa), 6303.
-    empty = ["invalid.", "test.", "onion.", "home.arpa.", "resolver.arpa.", *_reverse_v4(), *_reverse_v6()]
+    # RFC 6761 (invalid, test, private reverse zones), 7686 (onion), 6303.
+    empty = ["invalid.", "test.", "onion.", *_reverse_v4(), *_reverse_v6()]
     zones = {Name.read(text): LocalZone(Name.read(text)) for text in empty}
+    # RFC 9462 §4: a resolver without a designated one says NODATA, also to names below.
+    discovery, home = Name.read("resolver.arpa."), Name.read("home.arpa.")
+    zones[discovery] = LocalZone(discovery, covers_all=True)
+    # RFC 8375 §4: the one question about it that is forwarded is for its DS.
+    zones[home] = LocalZone(home, has_parent=True)
     loopback = ((None, int(Type.A), bytes([127, 0, 0, 1])), (None, int(Type.AAAA), bytes(15) + b"\x01"))
     zones[_LOCALHOST] = LocalZone(_LOCALHOST, covers_all=True, data=loopback)
     for host, apex in (

@@ -153,7 +153,7 @@ class Resolution:
             return self._looped(name, now)
         self._visited.append(name)
         self._name = name
-        if isinstance(place, Here):
+        if isinstance(place, Here) and not self._is_of_others(name):
             return self._answer_here(place, now)
         if (failed := self._over_budget(now)) is not None:
             return failed
@@ -169,6 +169,13 @@ class Resolution:
         self._draft.depend_on(tag_of_key(key), tag_of_setting("trusted"))
         self._draft.depend_on_zone(key)
         return self._fetch(key, now, settled=False)
+
+    def _is_of_others(self, name: Name) -> bool:
+        """Return whether upstreams may hear of a name and speak for it."""
+        place = self._settings.place_of(name)
+        if isinstance(place, Here) and place.zone is not None and place.zone.has_parent:
+            return name == place.zone.apex and self.question.rtype == Type.DS
+        return isinstance(place, Elsewhere)
 
     def _looped(self, name: Name, now: float) -> Step:
         if self._draft.is_provisional and not self._settled_only:
@@ -309,7 +316,7 @@ class Resolution:
         answer = self._of_others(reply.answer)
         draft.add_foreign(draft.answer, answer)
         target = owner_at_end(self._name, answer) if self.question.rtype != Type.CNAME else self._name
-        if not isinstance(self._settings.place_of(target), Elsewhere):
+        if not self._is_of_others(target):
             # What lies behind an alias into an overlay name only we can say.
             draft.note(f"an alias of the upstream leads to {target}")
             return self._follow(target, now)
@@ -322,7 +329,7 @@ class Resolution:
         """Return the RRs an upstream may speak for: nothing of its own hop, and none whose owner is a name of ours."""
         data = [rr for rr in rrs if rr.rtype not in REFUSED_TYPES and rr.rclass == CLASS_IN]
         # A message may have two thousand records, and hardly more than a handful of owners.
-        is_theirs = {owner: isinstance(self._settings.place_of(owner), Elsewhere) for owner in _owners(data)}
+        is_theirs = {owner: self._is_of_others(owner) for owner in _owners(data)}
         theirs = [rr for rr in data if is_theirs[rr.owner]]
         if len(theirs) < len(data):
             self._draft.note(f"dropped {len(data) - len(theirs)} records in which the upstream spoke for names of ours")
