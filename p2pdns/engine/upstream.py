@@ -31,6 +31,7 @@ from p2pdns.dns.name import Name
 from p2pdns.errors import FormatError, StrangerError
 from p2pdns.log import get_logger
 from p2pdns.resolver import NoReply, Replied, UpstreamOutcome
+from p2pdns.resolver.local import CLASS_CHAOS, PROBE_SUFFIX
 
 DNS_PORT = 53
 SERVERS_MAX = 8  # resolv.conf of the C library has three; systemd's may have some more.
@@ -45,13 +46,13 @@ FAILURES_MAX = 4_096  # Failed pairs of question and server kept: about 1 MB.
 EDE_TEXT_CHARACTERS_MAX = 128  # Enough for the texts that resolvers write.
 EDE_OPTION = 15
 PROBE_SECONDS = 5.0  # Long enough for a front that starts after the engine.
-PROBE_SUFFIX = Name.read("p2pdns-probe.invalid.")
 STUB_HOST = "127.0.0.53"
 RESOLV_CONF = Path("/etc/resolv.conf")
 SYSTEMD_RESOLV_CONF = Path("/run/systemd/resolve/resolv.conf")
 RESOLV_CONF_BYTES_MAX = 65_536
 
 NONE_TEXT = "not a name of the overlay, and no upstream is configured"
+LOOP_TEXT = "not a name of the overlay, and every upstream is this resolver itself"
 # Another server may do better than one that says these.
 SERVER_FAULTS = (Rcode.FORMERR, Rcode.SERVFAIL, Rcode.NOTIMP, Rcode.REFUSED)
 
@@ -163,7 +164,7 @@ class Upstream:
     async def ask(self, question: Question, *, rd: bool, do: bool, cd: bool, deadline: float) -> UpstreamOutcome:
         """Return the first usable reply of a server before the deadline."""
         if not self._servers:
-            return NoReply(NONE_TEXT, is_refusal=True)
+            return NoReply(LOOP_TEXT if self.counters["servers-dropped"] else NONE_TEXT, is_refusal=True)
         asking = Asking(question, rd, do, cd, self._trust_ad)
         key = question.name.folded().wire() + question.wire()[-4:] + bytes([rd, do, cd])
         now = self._clock()
@@ -199,22 +200,25 @@ class Upstream:
     async def probe(self, random_label: Callable[[], str]) -> None:
         """Ask each server for a name that nobody has; `came_back` drops a server whose question reaches ourselves.
 
-        The name lies below `invalid`, which resolvers answer themselves (RFC 6761), so it goes no further.
+        Of class CHAOS and below `invalid`: resolvers answer such questions themselves (RFC 6761), forwarders that
+        could close a loop pass them on.
         """
-        for server in list(self._servers):
-            name = PROBE_SUFFIX.child(random_label().encode())
-            self._probes[name] = server.address
-            asking = Asking(Question(name, int(Type.TXT)), True, False, False, False)
-            try:
-                await self._exchange(server.address, asking, PROBE_SECONDS)
-            except NO_REPLY:
-                self.counters["probes-unanswered"] += 1
-            finally:
-                self._probes.pop(name, None)
+        names = [(PROBE_SUFFIX.child(random_label().encode()), server.address) for server in self._servers]
+        await asyncio.gather(*(self._probe(name, address) for name, address in names))
+
+    async def _probe(self, name: Name, address: Address) -> None:
+        self._probes[name] = address
+        asking = Asking(Question(name, int(Type.TXT), CLASS_CHAOS), True, False, False, False)
+        try:
+            await self._exchange(address, asking, PROBE_SECONDS)
+        except NO_REPLY:
+            self.counters["probes-unanswered"] += 1
+        finally:
+            self._probes.pop(name, None)
 
     def came_back(self, question: Question) -> bool:
         """Return whether a question we were asked is a probe of ours; its server is not asked any more."""
-        address = self._probes.get(question.name)
+        address = self._probes.pop(question.name, None)
         if address is None:
             return False
         self._servers = [server for server in self._servers if server.address != address]

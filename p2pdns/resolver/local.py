@@ -12,7 +12,9 @@ from p2pdns.dns.message import RR, Question, Type
 from p2pdns.dns.name import Name
 
 LOCAL_TTL_SECONDS = 300  # A petname may be added any minute, and a stub's own cache hears of no invalidation.
-CLASS_IN = 1
+CLASS_IN, CLASS_CHAOS = 1, 3
+# Below it lie the names that nodes ask their upstreams for, to find those that lead back to themselves.
+PROBE_SUFFIX = Name.read("p2pdns-probe.invalid.")
 
 _LOCALHOST = Name.read("localhost.")
 _NOBODY = Name.read("nobody.invalid.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 from p2pdns.dns.message import Rcode
@@ -210,6 +211,19 @@ def test_a_probe_that_comes_back_is_recognised_and_answered_here() -> None:
         answer = await world.service.resolve(QueryFacts(asked, world.clock.now + 4))
         assert (answer.rcode, world.upstream.asked) == (Rcode.NXDOMAIN, [])
         assert world.service.counters["probes-came-back"] == 1
+
+    run(story())
+
+
+def test_a_probe_of_another_node_is_passed_on_and_refused_all_the_same() -> None:
+    async def story() -> None:
+        world = World()
+        asked = replace(question("x.p2pdns-probe.invalid. TXT"), rclass=3)
+        answer = await world.service.resolve(QueryFacts(asked, world.clock.now + 4))
+        assert (answer.rcode, world.upstream.asked) == (Rcode.REFUSED, [asked])
+        world.upstream.probes.add(asked.name)
+        await world.service.resolve(QueryFacts(asked, world.clock.now + 4))
+        assert world.upstream.asked == [asked]
 
     run(story())
 

@@ -17,7 +17,6 @@ from p2pdns.dns.name import Name
 from p2pdns.engine.upstream import (
     ATTEMPTS_MAX,
     FAILURES_MAX,
-    PROBE_SUFFIX,
     SERVERS_MAX,
     Asking,
     Upstream,
@@ -27,6 +26,7 @@ from p2pdns.engine.upstream import (
 )
 from p2pdns.errors import FormatError
 from p2pdns.resolver import NoReply, Replied
+from p2pdns.resolver.local import PROBE_SUFFIX
 from tests.overlay_doubles import Clock, question, reply_to
 
 ONE, TWO = ("192.0.2.1", 53), ("192.0.2.2", 53)
@@ -242,6 +242,7 @@ def test_a_server_whose_question_comes_back_to_us_is_dropped() -> None:
         async def exchange(self, server: Address, asking: Asking, timeout_s: float) -> bytes:
             if server == TWO:
                 assert upstream.came_back(asking.question)
+            assert (asking.question.rtype, asking.question.rclass) == (Type.TXT, 3)
             assert asking.question.name.is_at_or_below(PROBE_SUFFIX)
             raise SILENT
 
@@ -250,6 +251,41 @@ def test_a_server_whose_question_comes_back_to_us_is_dropped() -> None:
     asyncio.run(upstream.probe(lambda: next(labels)))
     assert upstream.servers == (ONE,)
     assert upstream.counters["servers-dropped"] == 1
+
+
+def test_when_every_server_is_ourselves_the_question_is_refused_and_says_so() -> None:
+    upstream: Upstream
+
+    class Loop(Net):
+        async def exchange(self, server: Address, asking: Asking, timeout_s: float) -> bytes:
+            upstream.came_back(asking.question)
+            raise SILENT
+
+    net = Loop({})
+    upstream = net.upstream(ONE, TWO)
+    asyncio.run(upstream.probe(iter(["a1", "b2"]).__next__))
+    outcome = ask(upstream, net)
+    assert isinstance(outcome, NoReply)
+    assert (outcome.is_refusal, "this resolver itself" in outcome.text) == (True, True)
+
+
+def test_a_slow_server_holds_up_the_probe_of_no_other() -> None:
+    async def story() -> None:
+        gate, seen = asyncio.Event(), asyncio.Event()
+
+        async def exchange(server: Address, asking: Asking, timeout_s: float) -> bytes:
+            if server == ONE:
+                await gate.wait()
+            seen.set()
+            raise SILENT
+
+        upstream = Upstream((ONE, TWO), clock=Clock().boot, exchange=exchange)
+        probe = asyncio.create_task(upstream.probe(iter(["a1", "b2"]).__next__))
+        await asyncio.wait_for(seen.wait(), 30)
+        gate.set()
+        await probe
+
+    asyncio.run(story())
 
 
 def test_a_question_that_merely_looks_like_a_probe_drops_nobody() -> None:
