@@ -35,6 +35,7 @@ VERBS = {
     "publish": "publish",
     "resolve": "resolve",
     "inspect": "inspect",
+    "name": "name",
     "status": "status",
     "demo": "demo",
 }

@@ -17,8 +17,9 @@ from typing import Any
 
 import click
 
-from p2pdns.cli import files, settings, ui
-from p2pdns.cli.zones import ReadZone, origin_option, read_zone, size_option
+from p2pdns.cli import files, petnames, settings, ui
+from p2pdns.cli.petnames import Book
+from p2pdns.cli.zones import ReadZone, keys_by_name, origin_option, read_zone, size_option, zone_option
 from p2pdns.clock import unix_now
 from p2pdns.config import Config
 from p2pdns.engine.control import ControlClient
@@ -128,12 +129,14 @@ def _failure(done: Stored, key: str) -> P2pdnsError:
     return Unavailable("fewer than half of the nodes hold the zone", place=key, hint=hint)
 
 
-def _show(done: Stored, zone: ReadZone, key: str, as_json: bool) -> None:
+def _show(done: Stored, zone: ReadZone, key: str, book: Book, as_json: bool) -> None:
     if as_json:
         ui.json_result(
             {
                 "zone": key,
+                "petname": book.name_of(key),
                 "file": zone.path,
+                "zones": dict(zone.zones),
                 "size_bytes": len(zone.value),
                 "size_bytes_max": zone.size_bytes_max,
                 "seq": done.seq,
@@ -144,7 +147,9 @@ def _show(done: Stored, zone: ReadZone, key: str, as_json: bool) -> None:
             }
         )
         return
-    ui.note(f"zone key: {key}")
+    ui.note(f"zone key: {book.shown(key)}")
+    for name, other in zone.zones.items():
+        ui.note(f"{zone.path}: {{zone:{name}}} is {other}")
     ui.note(f"{zone.path}: {zone.size_text}, put by {done.through}")
     for reason, count in done.refused.items():
         ui.warning(f"not stored at {count} of {done.sent} nodes: {reason}")
@@ -155,6 +160,7 @@ def _show(done: Stored, zone: ReadZone, key: str, as_json: bool) -> None:
 @click.option("-k", "--key", "key_file", required=True, metavar="KEYFILE", help="The key that signs the zone.")
 @click.argument("zone_file", metavar="ZONEFILE")
 @files.passphrase_file_option
+@zone_option
 @origin_option
 @size_option
 @settings.config_option
@@ -165,6 +171,7 @@ def publish(
     key_file: str,
     zone_file: str,
     passphrase_file: str | None,
+    zone_words: tuple[str, ...],
     origin: str | None,
     size_max: int,
     config_flag: str | None,
@@ -180,20 +187,22 @@ def publish(
     """
     config = settings.with_flags(settings.load(config_flag), network=network, bootstrap=bootstrap)
     secret = files.read_secret_key(key_file, passphrase_file)
-    zone = read_zone(zone_file, secret.zone_key, origin=origin, size_bytes_max=size_max)
+    keys = keys_by_name(zone_words, config_flag, state_flag)
+    zone = read_zone(zone_file, secret.zone_key, origin=origin, size_bytes_max=size_max, keys=keys)
     is_alone = network is not None or bool(bootstrap)
     key = str(secret.zone_key)
+    state = settings.state_dir(state_flag)
     with ui.progress() as line:
         line.update(f"looking for the nodes nearest {key}")
         done = _publish(
             config,
-            settings.state_dir(state_flag),
+            state,
             is_alone,
             secret,
             zone.value,
             lambda sent, stored: line.update(f"stored at {stored} of {sent} nodes so far"),
         )
-    _show(done, zone, key, as_json)
+    _show(done, zone, key, petnames.load(config, state), as_json)
     if not done.is_enough:
         raise _failure(done, key)
     return 0

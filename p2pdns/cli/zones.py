@@ -1,21 +1,22 @@
 """`check`: what would be wrong with zone files and configurations, before anything is published or started.
 
-Also reads zone files for `publish`, by the same rules. Guarantees: nothing is sent and no secret key is needed;
-every file is looked at, whatever is wrong with the others. Does not know which key will sign a zone: a zone file is
-measured under a key of the same length.
+Also reads zone files for `publish`, by the same rules. Guarantees: nothing leaves this machine and no secret key is
+needed; every file is looked at, whatever is wrong with the others. Does not know which key will sign a zone: a zone
+file is measured under a key of the same length.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import click
 
 from p2pdns import config as configuration
-from p2pdns.cli import files, settings, ui
+from p2pdns.cli import files, petnames, settings, ui
 from p2pdns.dns import zonefile
 from p2pdns.dns.name import Name
 from p2pdns.errors import ConfigError, FormatError, P2pdnsError, UsageError
@@ -34,16 +35,27 @@ size_option: Callable[[settings.Command], settings.Command] = click.option(
     metavar="BYTES",
     help=f"Allow zones of this size, {VALUE_BYTES_WRITE_MAX} at most; replies with large ones carry fewer contacts.",
 )
+zone_option: Callable[[settings.Command], settings.Command] = click.option(
+    "--zone",
+    "zone_words",
+    multiple=True,
+    metavar="NAME=KEY",
+    help="What {zone:NAME} in a zone file stands for, besides the petnames; may be given several times.",
+)
+
+KeysByName = Callable[[], Mapping[str, str]]
+"""The keys that `{zone:NAME}` may ask for; called when a file asks for one."""
 
 
 @dataclass(frozen=True)
 class ReadZone:
-    """A zone file that can be published under a key: the value to sign, and what it holds."""
+    """A zone file that can be published under a key: the value to sign, what it holds, and whom it points to."""
 
     path: str
     value: bytes
     record_count: int
     size_bytes_max: int
+    zones: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def size_text(self) -> str:
@@ -51,7 +63,31 @@ class ReadZone:
         return f"{len(self.value)} of {self.size_bytes_max} bytes"
 
 
-def read_zone(path: str, key: ZoneKey, *, origin: str | None, size_bytes_max: int) -> ReadZone:
+def keys_by_name(words: Sequence[str], config_flag: str | None, state_flag: str | None) -> KeysByName:
+    """Return what names in zone files stand for: those of `--zone`, else petnames, read when they are needed."""
+    given: dict[str, str] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        hint = "--zone NAME=KEY, where p2pdns pubkey KEYFILE prints the KEY"
+        try:
+            key = str(ZoneKey.read(text.rstrip(".")))
+            folded = configuration.read_petname(name)
+        except FormatError as trouble:
+            what = f"not a zone key ({trouble})" if equals else "no key is given"
+            raise UsageError(what, place=f"--zone {word[:80]}", hint=hint) from None
+        except ConfigError as trouble:
+            raise UsageError(trouble.what, place=f"--zone {word[:80]}", hint=hint) from None
+        if given.setdefault(folded, key) != key:
+            raise UsageError("two keys for one name", place=f"--zone {word[:80]}", hint="leave one of them out")
+
+    @lru_cache(maxsize=1)
+    def keys() -> Mapping[str, str]:
+        return petnames.load(settings.load(config_flag), settings.state_dir(state_flag)).keys | given
+
+    return keys
+
+
+def read_zone(path: str, key: ZoneKey, *, origin: str | None, size_bytes_max: int, keys: KeysByName = dict) -> ReadZone:
     """Return what a zone file says when this key signs it; ZoneFileError with the line where it says nothing."""
     reroot = None
     if origin is not None:
@@ -59,9 +95,15 @@ def read_zone(path: str, key: ZoneKey, *, origin: str | None, size_bytes_max: in
             reroot = Name.read(origin)
         except FormatError as trouble:
             raise UsageError(f"not a name ({trouble})", place=f"--origin {origin}") from None
-    rrsets = zonefile.read(files.read_text(path), apex=key.apex, path=path, reroot=reroot)
+    text = files.read_text(path)
+    zones: dict[str, str] = {}
+    if names := zonefile.placeholders(text):
+        known = keys()
+        text = zonefile.filled(text, known, path=path)
+        zones = {name: known[name] for name in names}
+    rrsets = zonefile.read(text, apex=key.apex, path=path, reroot=reroot)
     value = compose_packet(rrsets, key.apex, size_bytes_max=size_bytes_max, path=path)
-    return ReadZone(path, value, sum(len(rrset.rdatas) for rrset in rrsets), size_bytes_max)
+    return ReadZone(path, value, sum(len(rrset.rdatas) for rrset in rrsets), size_bytes_max, zones)
 
 
 def _key_to_check_with(text: str | None) -> ZoneKey:
@@ -78,7 +120,7 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _check_file(path: str, key: ZoneKey, origin: str | None, size_bytes_max: int) -> dict[str, Any]:
+def _check_file(path: str, key: ZoneKey, origin: str | None, size_bytes_max: int, keys: KeysByName) -> dict[str, Any]:
     suffix = os.path.splitext(path)[1]
     if suffix == ".toml":
         if not os.path.exists(path):
@@ -91,7 +133,7 @@ def _check_file(path: str, key: ZoneKey, origin: str | None, size_bytes_max: int
             place=files.quoted(path),
             hint="their names end in .zone and .toml",
         )
-    zone = read_zone(path, key, origin=origin, size_bytes_max=size_bytes_max)
+    zone = read_zone(path, key, origin=origin, size_bytes_max=size_bytes_max, keys=keys)
     return {
         "file": path,
         "ok": True,
@@ -99,6 +141,7 @@ def _check_file(path: str, key: ZoneKey, origin: str | None, size_bytes_max: int
         "size_bytes": len(zone.value),
         "size_bytes_max": zone.size_bytes_max,
         "records": zone.record_count,
+        "zones": dict(zone.zones),
     }
 
 
@@ -106,26 +149,41 @@ def _line(found: dict[str, Any]) -> str:
     if found["kind"] == "configuration":
         return f"{found['file']}: ok, a configuration"
     size = f"{found['size_bytes']} of {found['size_bytes_max']} bytes"
-    return f"{found['file']}: ok, {size}, {_counted(found['records'], 'record')}"
+    zones = f", points to {', '.join(found['zones'])}" if found["zones"] else ""
+    return f"{found['file']}: ok, {size}, {_counted(found['records'], 'record')}{zones}"
 
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="FILE...")
 @click.option("--key", "key_text", metavar="KEY", help="Read zone files as this zone key's, for files that name it.")
+@zone_option
 @origin_option
 @size_option
+@settings.config_option
+@settings.state_option
 @settings.json_option
-def check(paths: tuple[str, ...], key_text: str | None, origin: str | None, size_max: int, as_json: bool) -> int:
+def check(
+    paths: tuple[str, ...],
+    key_text: str | None,
+    zone_words: tuple[str, ...],
+    origin: str | None,
+    size_max: int,
+    config_flag: str | None,
+    state_flag: str | None,
+    as_json: bool,
+) -> int:
     """Check zone files (*.zone) and configurations (*.toml), without sending anything.
 
     For each zone: how much of the 940 bytes of an item it takes. For each mistake: file, line and what to do.
+    Configuration and state directory are looked into only for petnames that a zone file asks for.
     """
     key = _key_to_check_with(key_text)
+    keys = keys_by_name(zone_words, config_flag, state_flag)
     results: list[dict[str, Any]] = []
     code = 0
     for path in paths:
         try:
-            found = _check_file(path, key, origin, size_max)
+            found = _check_file(path, key, origin, size_max, keys)
         except P2pdnsError as trouble:
             ui.error(trouble)
             # A bad configuration is what `serve` would refuse with 2; a bad zone is what `publish` would with 1.

@@ -38,6 +38,7 @@ from p2pdns.config.readers import (
     read_address,
     read_petname,
     read_upstream,
+    refuse_suffix_word,
     setting,
     suffix,
     text_value,
@@ -68,6 +69,7 @@ __all__ = [
     "read_address",
     "read_petname",
     "read_upstream",
+    "refuse_suffix_word",
     "resolve_config_path",
     "resolve_state_dir",
     "write_address",
@@ -206,7 +208,11 @@ def _config(document: Any, place: Place) -> Config:
             values[table] = _table(table, content, place)
         else:
             raise _unknown_at_top(table, place)
-    return Config(**values)
+    config = Config(**values)
+    for name in config.names:
+        with at_place(place("names", name)):
+            refuse_suffix_word(name, config.dns.suffixes)
+    return config
 
 
 def _unknown_at_top(word: str, place: Place) -> ConfigError:

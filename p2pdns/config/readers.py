@@ -223,6 +223,16 @@ def read_petname(text: str) -> str:
     return text.lower()
 
 
+def refuse_suffix_word(petname: str, suffixes: Iterable[str]) -> None:
+    """Raise a ConfigError for a petname that is a label of a suffix.
+
+    Where petnames are written without a suffix, as in `resolve www.alice`, `www.p2p.alt` must keep its meaning.
+    """
+    for text in suffixes:
+        if petname in text.split("."):
+            raise ConfigError(f'"{petname}" is a word of the suffix {text}', hint="choose another name")
+
+
 def petnames(content: Any, place: Place) -> Mapping[str, str]:
     """Return the table of names: petname to zone key, both in lower case."""
     with at_place(place("names", None)):

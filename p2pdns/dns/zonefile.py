@@ -1,7 +1,8 @@
 """Zone files: text to RRsets and back, and RDATA as text.
 
 Guarantees: `read` returns RRsets that `Zone.of` keeps whole, or raises a ZoneFileError that says file, line, what and
-what to do; nothing in the file is silently left out. `write` gives text that `read` turns into the same zone.
+what to do; nothing in the file is silently left out. `write` gives text that `read` turns into the same zone. `filled`
+puts zone keys where names can stand and nowhere else, and every line stays where it was.
 `rdata_text` ends in printable ASCII for any octets.
 Does not know: where the text came from, keys, how much fits in an item.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,14 @@ DEFAULT_TTL = 300  # Seconds; for records without a TTL in a file without $TTL.
 SHOWN_CHARACTERS = 60  # Of a line that cannot be read; enough to find it, short enough for one line of terminal.
 INCLUDE_DEPTH_MAX = 8  # Deeper is a file that includes itself.
 RECORDS_MAX = 100_000  # One line of $GENERATE can ask for billions.
+
+# What a text passes through on its way to a placeholder: comments, strings in quotes, escaped characters.
+_PLACEHOLDER = re.compile(
+    r'(?P<kept>;[^\n]*|"(?:[^"\\\n]|\\[^\n])*"?|\\.)|\{zone:(?P<name>[^\s{}"();]*)(?P<end>\}?)',
+    re.IGNORECASE | re.DOTALL,
+)
+_PLACEHOLDER_HINT = "{zone:NAME}. stands for a key as the last label of a name; in quotes it is text"
+_BEFORE_LABEL = ' \t\n()."'
 
 _REASONS = {
     "meta-type": ("belongs to messages, not to zones", "remove the record"),
@@ -151,6 +160,61 @@ class _Reader(dns.zonefile.Reader):
         except (dns.exception.DNSException, ValueError) as error:
             what, hint = _explained(str(error), self.txn.text_of_line())
             raise ZoneFileError(what, path=self.txn.path, line=self.txn.line, hint=hint) from error
+
+
+def placeholders(text: str) -> tuple[str, ...]:
+    """Return the names that `{zone:NAME}` asks for, in lower case, each once, in the order of the text.
+
+    >>> placeholders('www CNAME www.{zone:Bob}. ; {zone:carol}')
+    ('bob',)
+    """
+    names = (match["name"].lower() for match in _PLACEHOLDER.finditer(text) if match["kept"] is None)
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def filled(text: str, keys: Mapping[str, str], *, path: str) -> str:
+    """Return the text with each `{zone:NAME}` replaced by the key of that name, written in lower case in `keys`.
+
+    ZoneFileError with path and line where a name has no key, and where no name of another zone can stand. Comments and
+    strings in quotes stay as they are.
+
+    >>> filled("bob NS {zone:bob}.", {"bob": "tkrq"}, path="a.zone")
+    'bob NS tkrq.'
+    """
+    parts = []
+    copied = 0
+    for match in _PLACEHOLDER.finditer(text):
+        if match["kept"] is not None:
+            continue
+        key = keys.get(match["name"].lower())
+        trouble = _placeholder_trouble(text, match) or (
+            _unfilled(match[0], match["name"], keys) if key is None else None
+        )
+        if trouble is not None:
+            line = text.count("\n", 0, match.start()) + 1
+            raise ZoneFileError(trouble[0], path=path, line=line, hint=trouble[1])
+        assert key is not None, "what has no key is trouble"
+        parts += [text[copied : match.start()], key]
+        copied = match.end()
+    return "".join([*parts, text[copied:]])
+
+
+def _placeholder_trouble(text: str, match: re.Match[str]) -> tuple[str, str] | None:
+    """Return what is wrong with the place or the form of a placeholder, and a hint."""
+    if not match["name"] or not match["end"]:
+        return f'cannot read "{match[0]}"', _PLACEHOLDER_HINT
+    if match.start() and text[match.start() - 1] not in _BEFORE_LABEL:
+        return f"{match[0]} stands inside a label", _PLACEHOLDER_HINT
+    if text[match.end() : match.end() + 1] != ".":
+        # A key without a dot behind it is a name of this zone to every reader of zone files, and never meant.
+        return f"{match[0]} has no final dot, so it would be a name inside this zone", f"write {match[0]}."
+    return None
+
+
+def _unfilled(placeholder: str, name: str, keys: Mapping[str, str]) -> tuple[str, str]:
+    near = difflib.get_close_matches(name.lower(), list(keys), n=1)
+    hint = f"did you mean {{zone:{near[0]}}}?" if near else f"--zone {name}=KEY, or p2pdns name add {name} KEY"
+    return f"{placeholder} is not filled: no zone key goes by that name here", hint
 
 
 def read(

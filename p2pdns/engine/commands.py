@@ -12,11 +12,12 @@ from typing import Any, Protocol
 
 import p2pdns
 from p2pdns.clock import boot_now
-from p2pdns.config import Config, read_petname, write_address
+from p2pdns.config import Config, write_address
 from p2pdns.dht.node import Node
 from p2pdns.dns.message import RR, Question, Rcode, type_of, type_text
 from p2pdns.dns.name import Name
 from p2pdns.dns.zonefile import rdata_text
+from p2pdns.engine import petnames
 from p2pdns.engine.control import Handler, Progress
 from p2pdns.engine.endpoint import Endpoint
 from p2pdns.engine.overlay import Budget, Overlay
@@ -80,7 +81,10 @@ def _text(request: Mapping[str, Any], argument: str) -> str:
 
 
 def _key(request: Mapping[str, Any], argument: str = "key") -> ZoneKey:
-    text = _text(request, argument)
+    return _read_key(_text(request, argument))
+
+
+def _read_key(text: str) -> ZoneKey:
     try:
         return ZoneKey.read(text)
     except StrangerError as error:
@@ -150,6 +154,7 @@ class Commands:
             "forget": self.forget,
             "names": self.names,
             "name-add": self.name_add,
+            "name-import": self.name_import,
             "name-remove": self.name_remove,
         }
 
@@ -298,23 +303,27 @@ class Commands:
 
     async def names(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Return the petnames in use and where each comes from."""
-        configured = self._engine.config.names
-        names = {name: {"key": key, "from": "state"} for name, key in self._engine.state.names().items()}
-        names |= {name: {"key": key, "from": "configuration"} for name, key in configured.items()}
-        return {"names": dict(sorted(names.items()))}
+        names = petnames.in_use(self._engine.config, self._engine.state.names())
+        return {"names": {name: {"key": entry.key, "from": entry.source} for name, entry in names.items()}}
 
     async def name_add(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Give a zone key a petname."""
-        name, key = read_petname(_text(request, "name")), _key(request)
-        if name in self._engine.config.names:
-            raise Unavailable("a name of the configuration", place=f'"{name}"', hint="change it under [names] there")
-        self._engine.state.set_name(name, key)
+        return self._add_names({_text(request, "name"): _key(request)})
+
+    async def name_import(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Give petnames to many zone keys, or to none of them."""
+        names = request.get("names")
+        if not isinstance(names, dict) or not all(isinstance(key, str) for key in names.values()):
+            raise UsageError("missing, or not a table of keys", place='name-import: "names"')
+        return self._add_names({name: _read_key(key) for name, key in names.items()})
+
+    def _add_names(self, names: Mapping[str, ZoneKey]) -> dict[str, Any]:
+        added = petnames.add(self._engine.state, self._engine.config, names)
         self._engine.names_changed()
-        return {"name": name, "key": str(key)}
+        return {"added": added}
 
     async def name_remove(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Take a petname away."""
-        name = read_petname(_text(request, "name"))
-        removed = self._engine.state.remove_name(name)
+        name = petnames.remove(self._engine.state, self._engine.config, _text(request, "name"))
         self._engine.names_changed()
-        return {"removed": removed}
+        return {"removed": name}

@@ -83,8 +83,7 @@ def test_what_differs_between_two_configurations_is_named_by_table_and_setting()
 
 def test_a_petname_of_the_configuration_wins_over_one_of_the_state() -> None:
     state = State.open(None)
-    state.set_name("alice", BOB)
-    state.set_name("bob", BOB)
+    state.set_names({"alice": BOB, "bob": BOB})
     config = replace(Config(), names={"alice": str(ALICE)}, zones=replace(Config().zones, trusted=("bob",)))
     settings = resolver_settings(config, state)
     assert settings.petnames == {b"alice": ALICE, b"bob": BOB}

@@ -63,7 +63,7 @@ def test_a_restart_keeps_items_salts_flags_names_contacts_and_the_node(tmp_path:
     state = State.open(tmp_path)
     adopt(state, item_of(7), own=True)
     adopt(state, item_of(9, salt=b"mail"), item_of(3, secret=BOB), confirmed_unix=11.0)
-    state.set_name("alice", ALICE.zone_key)
+    state.set_names({"alice": ALICE.zone_key})
     state.save_node("demo", SavedNode(b"n" * 20, 6881))
     contacts = [SavedContact(b"a" * 20, ("127.0.0.1", 6881), 12.5, 60.0), SavedContact(b"b" * 20, ("::1", 1), None)]
     asyncio.run(state.save_contacts("demo", contacts))
@@ -345,7 +345,7 @@ def test_a_row_that_was_tampered_with_is_dropped_with_a_warning(tmp_path: Path, 
 def test_a_petname_that_was_tampered_with_is_dropped_and_the_others_stay(tmp_path: Path) -> None:
     state = State.open(tmp_path)
     for name in ("alice", "bob", "carol"):
-        state.set_name(name, ALICE.zone_key)
+        state.set_names({name: ALICE.zone_key})
     state.close()
     connection = sqlite3.connect(tmp_path / "reader.sqlite")
     connection.execute("UPDATE names SET key = 'nonsense' WHERE name = 'alice'")

@@ -238,3 +238,69 @@ def test_any_rdata_of_a_known_type_has_a_text_of_printable_ascii(rtype: Type, rd
     text = zonefile.rdata_text(rtype, rdata)
     assert text.isascii()
     assert text.isprintable()
+
+
+KEYS = {"bob": "b" * 52, "carol-2": "c" * 52}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("blog CNAME www.{zone:bob}.", "blog CNAME www.{b}."),
+        ("bob NS {zone:BOB}.\nc NS {zone:carol-2}.", "bob NS {b}.\nc NS {c}."),
+        ("@ MX 10 mail.{zone:bob}. ; {zone:nobody} in a comment", "@ MX 10 mail.{b}. ; {zone:nobody} in a comment"),
+        ("@ MX ( 10 ; {zone:nobody}\n mail.{zone:bob}. )", "@ MX ( 10 ; {zone:nobody}\n mail.{b}. )"),
+        ('@ TXT "{zone:nobody}" {zone:bob}.', '@ TXT "{zone:nobody}" {b}.'),
+        (r'@ TXT "a \" {zone:nobody}" "; {zone:nobody}"', r'@ TXT "a \" {zone:nobody}" "; {zone:nobody}"'),
+        (r"@ TXT \{zone:nobody} \\; {zone:nobody}", r"@ TXT \{zone:nobody} \\; {zone:nobody}"),
+        ("www CNAME {bob}. ; any other braces", "www CNAME {bob}. ; any other braces"),
+        ("www CNAME x.{zone:bob}.p2p.alt.", "www CNAME x.{b}.p2p.alt."),
+    ],
+)
+def test_a_zone_key_is_filled_in_where_a_name_can_stand_and_nowhere_else(text: str, expected: str) -> None:
+    wanted = expected.replace("{b}", KEYS["bob"]).replace("{c}", KEYS["carol-2"])
+    assert zonefile.filled(text, KEYS, path="a.zone") == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "what", "hint"),
+    [
+        ("\n\nwww CNAME www.{zone:dora}.", 3, "{zone:dora} is not filled", "name add dora KEY"),
+        ("www CNAME www.{zone:bop}.", 1, "{zone:bop} is not filled", "{zone:bob}?"),
+        ('@ TXT "a\n{zone:dora}.', 2, "{zone:dora} is not filled", "--zone dora=KEY"),
+        ("; a\r\n@ MX ( 10 ; b\r\n mail.{zone:dora}. )", 3, "{zone:dora} is not filled", "--zone dora=KEY"),
+        ("a A 192.0.2.1\nwww CNAME www.{zone:bob}", 2, "no final dot", "write {zone:bob}."),
+        ("@ TXT key={zone:bob}.", 1, "inside a label", "in quotes it is text"),
+        ("www CNAME {zone:bob", 1, 'cannot read "{zone:bob"', "{zone:NAME}."),
+        ("www CNAME {zone:}.", 1, 'cannot read "{zone:}"', "{zone:NAME}."),
+        ("www CNAME {zone:a b}.", 1, 'cannot read "{zone:a"', "{zone:NAME}."),
+    ],
+)
+def test_a_placeholder_that_cannot_be_filled_is_refused_with_its_line(
+    text: str, line: int, what: str, hint: str
+) -> None:
+    with pytest.raises(ZoneFileError) as caught:
+        zonefile.filled(text, KEYS, path="a.zone")
+    assert caught.value.place == f"a.zone:{line}"
+    assert what in caught.value.what
+    assert hint in (caught.value.hint or "")
+
+
+def test_a_mistake_below_a_filled_name_keeps_its_line() -> None:
+    text = zonefile.filled("a NS {zone:bob}.\n\nb A 300.1.1.1\n", KEYS, path="a.zone")
+    with pytest.raises(ZoneFileError) as caught:
+        zonefile.read(text, apex=KEY, path="a.zone")
+    assert caught.value.line == 3
+
+
+@given(st.text(alphabet='{}zone:bob."; \\\n(', max_size=80))
+def test_any_text_is_filled_or_refused_and_keeps_its_lines(text: str) -> None:
+    line = None
+    try:
+        done = zonefile.filled(text, KEYS, path="a.zone")
+    except ZoneFileError as trouble:
+        line = int((trouble.place or "").rpartition(":")[2])
+    if line is None:
+        assert done.replace(KEYS["bob"], "{zone:bob}") == text
+    else:
+        assert 1 <= line <= text.count("\n") + 1

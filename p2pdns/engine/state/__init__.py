@@ -12,7 +12,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from p2pdns import log
@@ -100,9 +100,9 @@ class State:
         """Return the petnames that `p2pdns name add` has made: name to zone key."""
         return self._reader.names()
 
-    def set_name(self, name: str, key: ZoneKey) -> None:
-        """Keep a petname."""
-        self._reader.set_name(name, key)
+    def set_names(self, names: Mapping[str, ZoneKey]) -> None:
+        """Keep petnames, all or none."""
+        self._reader.set_names(names)
 
     def remove_name(self, name: str) -> bool:
         """Remove a petname; return whether it was there."""

@@ -257,9 +257,11 @@ class Reader:
                 self.remove_name(name)
         return names
 
-    def set_name(self, name: str, key: ZoneKey) -> None:
-        """Keep a petname; an older one of the same name is replaced."""
-        self._database.reading.execute("INSERT OR REPLACE INTO names VALUES (?, ?)", (name, str(key)))
+    def set_names(self, names: Mapping[str, ZoneKey]) -> None:
+        """Keep petnames, all or none; older ones of the same names are replaced."""
+        rows = [(name, str(key)) for name, key in names.items()]
+        with transaction(self._database.reading) as connection:
+            connection.executemany("INSERT OR REPLACE INTO names VALUES (?, ?)", rows)
 
     def remove_name(self, name: str) -> bool:
         """Remove a petname; return whether it was there."""

@@ -1,0 +1,174 @@
+"""`name`: short names of one's own for zone keys.
+
+Guarantees: what is said to be kept is kept; an import is kept whole or not at all; with a daemon a change holds for the
+next question. Does not know who a key belongs to: that is what a petname is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from p2pdns.cli import files, petnames, settings, ui
+from p2pdns.config import Config
+from p2pdns.engine import petnames as kept_petnames
+from p2pdns.engine.control import ControlClient
+from p2pdns.engine.state import State
+from p2pdns.errors import FormatError, P2pdnsError, UsageError
+from p2pdns.items.keys import ZoneKey
+
+# The request in which the daemon gets them has a line of a mebibyte; a text of half that always fits.
+IMPORT_BYTES_MAX = 512 * 1024
+NAME_FILE_HINT = "a line is: NAME KEY, and what follows a # is a comment"
+
+Done = TypeVar("Done")
+
+
+def read_key(text: str, place: str) -> ZoneKey:
+    """Return the zone key that a word is."""
+    try:
+        return ZoneKey.read(text.removesuffix("."))
+    except FormatError as trouble:
+        hint = "a zone key has 52 letters and digits; p2pdns pubkey KEYFILE prints one"
+        raise UsageError(f"not a zone key ({trouble})", place=place, hint=hint) from None
+
+
+def _in_state(state: Path, change: Callable[[State], Done]) -> Done:
+    """Make a change where no daemon runs, and say so."""
+    opened = State.open(state)
+    try:
+        done = change(opened)
+    finally:
+        opened.close()
+    ui.note(f"no daemon runs, so this is kept in {state} for the next one")
+    return done
+
+
+def _add(config: Config, state: Path, names: Mapping[str, ZoneKey]) -> list[str]:
+    client = ControlClient(state)
+    if client.is_running():
+        added: list[str] = client.call("name-import", names={name: str(key) for name, key in names.items()})["added"]
+        return added
+    return _in_state(state, lambda opened: kept_petnames.add(opened, config, names))
+
+
+def read_names(text: str, path: str, config: Config, kept: Mapping[str, str]) -> tuple[dict[str, ZoneKey], list[str]]:
+    """Return the petnames of a file; what is wrong is shown with its line, and the lines at fault come second."""
+    names: dict[str, ZoneKey] = {}
+    lines: dict[str, int] = {}
+    faults: list[str] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        place = f"{path}:{number}"
+        try:
+            if len(words) != 2:
+                raise UsageError(f'cannot read "{line.strip()[:60]}"', hint=NAME_FILE_HINT)
+            key = read_key(words[1], f'"{words[1][:64]}"')
+            name = kept_petnames.refuse(words[0], key, config=config, kept=kept)
+            if names.setdefault(name, key) != key:
+                raise UsageError(f"{name} has another key in line {lines[name]}", hint="remove one of the two")
+            lines.setdefault(name, number)
+        except P2pdnsError as trouble:
+            ui.error(P2pdnsError(str(trouble), place=place, hint=trouble.hint or NAME_FILE_HINT))
+            faults.append(place)
+    return names, faults
+
+
+@click.group()
+def name() -> None:
+    """Give zone keys short names of your own (petnames), which hold on this machine only.
+
+    After "p2pdns name add alice KEY" the zone of KEY is found at www.alice.p2p.alt as well as at www.KEY.
+    """
+
+
+def _options(command: settings.Command) -> settings.Command:
+    for option in (settings.json_option, settings.state_option, settings.config_option):
+        command = option(command)
+    return command
+
+
+@name.command()
+@click.argument("petname", metavar="NAME")
+@click.argument("key", metavar="KEY")
+@_options
+def add(petname: str, key: str, config_flag: str | None, state_flag: str | None, as_json: bool) -> None:
+    """Let NAME stand for the zone KEY."""
+    config, state = settings.load(config_flag), settings.state_dir(state_flag)
+    zone_key = read_key(key, f'"{key[:64]}"')
+    added = _add(config, state, {petname: zone_key})
+    folded = petname.lower()
+    if as_json:
+        ui.json_result({"name": folded, "key": str(zone_key), "is_new": bool(added)})
+        return
+    ui.result(f"{folded} {zone_key}")
+    if not added:
+        ui.note(f"{folded} was there before")
+    elif config.dns.suffixes:
+        ui.note(f"its zone is at {folded}.{config.dns.suffixes[0]}")
+
+
+@name.command("list")
+@_options
+def list_names(config_flag: str | None, state_flag: str | None, as_json: bool) -> None:
+    """Print every petname with its key, in the form that "import" reads."""
+    book = petnames.load_strictly(settings.load(config_flag), settings.state_dir(state_flag))
+    if as_json:
+        ui.json_result({name: {"key": entry.key, "from": entry.source} for name, entry in book.names.items()})
+        return
+    width = max((len(name) for name in book.names), default=0)
+    for petname, entry in book.names.items():
+        note = "  # from the configuration" if entry.source == "configuration" else ""
+        ui.result(f"{petname.ljust(width)} {entry.key}{note}")
+    if not book.names:
+        ui.note("no petnames yet; p2pdns name add NAME KEY makes one")
+
+
+@name.command()
+@click.argument("petname", metavar="NAME")
+@_options
+def remove(petname: str, config_flag: str | None, state_flag: str | None, as_json: bool) -> None:
+    """Let NAME stand for nothing."""
+    config, state = settings.load(config_flag), settings.state_dir(state_flag)
+    client = ControlClient(state)
+    if client.is_running():
+        removed: str = client.call("name-remove", name=petname)["removed"]
+    else:
+        removed = _in_state(state, lambda opened: kept_petnames.remove(opened, config, petname))
+    if as_json:
+        ui.json_result({"removed": removed})
+    else:
+        ui.note(f"{removed} stands for nothing now")
+
+
+@name.command("import")
+@click.argument("path", metavar="FILE")
+@_options
+def import_names(path: str, config_flag: str | None, state_flag: str | None, as_json: bool) -> int:
+    """Take over petnames from FILE ("-" is standard input): all of them, or none.
+
+    A line is: NAME KEY. What follows a "#" is a comment.
+    """
+    config, state = settings.load(config_flag), settings.state_dir(state_flag)
+    text = files.read_text(path)
+    if len(text.encode()) > IMPORT_BYTES_MAX:
+        hint = "split it; each part is taken over whole or not at all"
+        raise UsageError(f"more than {IMPORT_BYTES_MAX} bytes", place=files.quoted(path), hint=hint)
+    book = petnames.load_strictly(config, state)
+    kept = {name: entry.key for name, entry in book.names.items() if entry.source == "state"}
+    names, faults = read_names(text, path, config, kept)
+    if faults:
+        ui.note("nothing was taken over")
+        return 1
+    added = _add(config, state, names) if names else []
+    facts: dict[str, Any] = {"added": added, "known": [name for name in names if name not in added]}
+    if as_json:
+        ui.json_result(facts)
+    else:
+        ui.result(f"petnames added: {len(added)}, there before: {len(facts['known'])}")
+    return 0
