@@ -7,6 +7,7 @@ again. Does not know whether a newer item exists beyond the look-up it made.
 from __future__ import annotations
 
 import asyncio
+import difflib
 import os
 import time
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from typing import Any
 
 import click
 
-from p2pdns.cli import files, settings, ui
+from p2pdns.cli import files, petnames, settings, ui
+from p2pdns.cli.petnames import Book
 from p2pdns.clock import unix_now
 from p2pdns.config import Config
 from p2pdns.dns import zonefile
@@ -101,11 +103,12 @@ def _utc(unix: float) -> str:
         return "a time that no clock shows"
 
 
-def facts_of(inspected: Inspected, now: float) -> dict[str, Any]:
+def facts_of(inspected: Inspected, now: float, petname: str | None = None) -> dict[str, Any]:
     """Return what there is to say about an item, as JSON values."""
     item = inspected.item
     facts: dict[str, Any] = {
         "zone": str(item.key),
+        **({} if petname is None else {"petname": petname}),
         "source": inspected.source,
         "signature": "valid",
         "seq": item.seq,
@@ -148,8 +151,17 @@ def _show(facts: dict[str, Any]) -> None:
             ui.result(line)
 
 
+def _item_file_or_petname(what: str, book: Book) -> Inspected:
+    """Return the item of a file; where there is none, a petname may have been meant."""
+    near = difflib.get_close_matches(what.lower(), list(book.names), n=1)
+    if near and not os.path.exists(what):
+        hint = f'did you mean the petname "{near[0]}"?'
+        raise Unavailable("neither a file nor a petname", place=files.quoted(what), hint=hint)
+    return read_item_file(what)
+
+
 @click.command()
-@click.argument("what", metavar="KEY|FILE")
+@click.argument("what", metavar="KEY|NAME|FILE")
 @click.option("-o", "--output", metavar="FILE", help="Write the item to FILE: key, signature, seq and value.")
 @settings.config_option
 @settings.state_option
@@ -164,17 +176,22 @@ def inspect(
     bootstrap: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Show what a zone KEY has published, or what an item FILE holds, with its signature checked."""
+    """Show what a zone has published, or what an item FILE holds, with its signature checked.
+
+    The zone is given by its KEY, by a petname, or by any NAME that ends in one of them.
+    """
     config = settings.with_flags(settings.load(config_flag), network=network, bootstrap=bootstrap)
-    key = None if os.path.exists(what) else read_key(what)
+    state = settings.state_dir(state_flag)
+    book = petnames.load(config, state)
+    key = None if os.path.exists(what) else read_key(book.bare_name(what))
     if key is None:
-        inspected = read_item_file(what)
+        inspected = _item_file_or_petname(what, book)
     else:
         is_alone = network is not None or bool(bootstrap)
-        inspected = fetch(config, settings.state_dir(state_flag), is_alone, key)
+        inspected = fetch(config, state, is_alone, key)
     if output is not None:
         write_item_file(output, inspected.item)
-    facts = facts_of(inspected, unix_now())
+    facts = facts_of(inspected, unix_now(), book.name_of(str(inspected.item.key)))
     if as_json:
         ui.json_result(facts)
     else:

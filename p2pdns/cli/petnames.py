@@ -58,13 +58,14 @@ class Book:
         >>> book.full_name("www.Alice"), book.full_name("www.alice", by_key=True), book.full_name("www.alice.")
         ('www.Alice.p2p.alt', 'www.tkrq', 'www.alice.')
         """
-        name = self.petname_in(text)
-        if name is None:
+        if self.petname_in(text) is None or self.without_suffix(text) != text:
             return text
-        bare = self.without_suffix(text)
-        if by_key or not self.suffixes:
-            return bare[: len(bare) - len(name)] + self.names[name].key
-        return text if bare != text else f"{text}.{self.suffixes[0]}"
+        return self.bare_name(text) if by_key or not self.suffixes else f"{text}.{self.suffixes[0]}"
+
+    def bare_name(self, text: str) -> str:
+        """Return the name without a suffix, and with the key in the place of a petname."""
+        name, bare = self.petname_in(text), self.without_suffix(text)
+        return bare if name is None else bare[: len(bare) - len(name)] + self.names[name].key
 
 
 def load(config: Config, state: Path) -> Book:

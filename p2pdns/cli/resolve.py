@@ -1,22 +1,24 @@
 """`resolve`: asks for a name, over DNS like any program, through the daemon's resolver, or by a node of its own.
 
 Guarantees: exit 3 if and only if a server said that the name or the type does not exist; a question without an answer
-is exit 1, whatever the reason. Does not know how a name is resolved.
+is exit 1, whatever the reason; a name that ends in a petname gets the suffix below which servers know petnames, and
+one with a final dot is asked as it stands. Does not know how a name is resolved.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
 
 from p2pdns import config as configuration
 from p2pdns.addresses import Address
-from p2pdns.cli import dnsclient, settings, ui
+from p2pdns.cli import dnsclient, petnames, settings, ui
 from p2pdns.cli.dnsclient import ExtendedError, Record, Reply
+from p2pdns.cli.petnames import Book
 from p2pdns.config import Config
 from p2pdns.engine.control import ControlClient
 from p2pdns.errors import ConfigError, P2pdnsError, Unavailable, UsageError
@@ -56,6 +58,17 @@ def read_words(words: tuple[str, ...]) -> Asked:
         except ConfigError as trouble:
             raise UsageError(trouble.what, place=f"@{servers[0]}", hint="@127.0.0.1:5300") from None
     return Asked(others[0], dnsclient.read_type(others[1]) if len(others) == 2 else "A", server)
+
+
+def _with_petname(asked: Asked, book: Book, *, is_short: bool) -> Asked:
+    """Return what a name that ends in a petname means in full."""
+    # The petnames of this machine mean nothing to a server that is named.
+    name = book.full_name(asked.name, by_key=asked.server is not None)
+    if name != asked.name and not is_short:
+        petname = book.petname_in(asked.name)
+        assert petname is not None, "only petnames change a name"
+        ui.note(f"the petname {petname} stands for {book.names[petname].key}: asking for {name}")
+    return replace(asked, name=name)
 
 
 def _server_of(config: Config, client: ControlClient) -> Address:
@@ -138,7 +151,7 @@ def resolve(
     bootstrap: tuple[str, ...],
     as_json: bool,
 ) -> int:
-    """Look up a name: www.KEY, www.KEY.p2p.alt, or any other. TYPE is A unless given.
+    """Look up a name: www.KEY, www.KEY.p2p.alt, www.PETNAME, or any other. TYPE is A unless given.
 
     Asks the DNS server of the configuration, or the one after the "@".
     """
@@ -147,14 +160,17 @@ def resolve(
     if trace + is_direct + (asked.server is not None) > 1:
         raise UsageError("--trace, --direct and @ADDR:PORT exclude each other", place="resolve")
     config = settings.with_flags(settings.load(config_flag), network=network, bootstrap=bootstrap)
-    client = ControlClient(settings.state_dir(state_flag))
+    state = settings.state_dir(state_flag)
+    client = ControlClient(state)
+    book = petnames.load(config, state)
+    asked = _with_petname(asked, book, is_short=short)
     steps: list[str] = []
     if trace:
         reply, steps = _traced(client, asked)
     elif is_direct:
         from p2pdns.cli.node import resolve_directly
 
-        reply = asyncio.run(resolve_directly(config, asked.name, asked.type))
+        reply = asyncio.run(resolve_directly(petnames.merged(config, book), asked.name, asked.type))
     else:
         reply = dnsclient.ask(asked.name, asked.type, asked.server or _server_of(config, client))
     if as_json:

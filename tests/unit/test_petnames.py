@@ -114,7 +114,7 @@ def test_a_suffix_word_in_the_configuration_is_found_with_its_place() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "name", "by_key"),
+    ("text", "name", "bare"),
     [
         ("alice", "alice.p2p.alt", "{alice}"),
         ("www.Alice", "www.Alice.p2p.alt", "www.{alice}"),
@@ -125,12 +125,19 @@ def test_a_suffix_word_in_the_configuration_is_found_with_its_place() -> None:
         ("alice.example.com", "alice.example.com", "alice.example.com"),
         ("www.malice", "www.malice", "www.malice"),
         (f"www.{BOB}", f"www.{BOB}", f"www.{BOB}"),
+        (f"www.{BOB}.p2p.alt.", f"www.{BOB}.p2p.alt.", f"www.{BOB}"),
         ("p2p.alt", "p2p.alt", "p2p.alt"),
     ],
 )
-def test_a_word_that_ends_in_a_petname_means_a_name_of_that_zone(text: str, name: str, by_key: str) -> None:
+def test_a_word_that_ends_in_a_petname_means_a_name_of_that_zone(text: str, name: str, bare: str) -> None:
     assert BOOK.full_name(text) == name
-    assert BOOK.full_name(text, by_key=True) == by_key.replace("{alice}", str(ALICE))
+    assert BOOK.bare_name(text) == bare.replace("{alice}", str(ALICE))
+
+
+def test_a_server_of_others_is_asked_for_the_key() -> None:
+    assert BOOK.full_name("www.alice", by_key=True) == f"www.{ALICE}"
+    assert BOOK.full_name("www.alice.p2p.alt", by_key=True) == "www.alice.p2p.alt"
+    assert Book(BOOK.names, ()).full_name("www.alice") == f"www.{ALICE}"
 
 
 def test_a_key_is_shown_with_its_petname() -> None:
