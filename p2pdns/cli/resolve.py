@@ -102,7 +102,7 @@ def _raise_unless_answered(reply: Reply) -> None:
     name = reply.name.removesuffix(".") or "."
     reasons = "; ".join(str(reason) for reason in reply.extended_errors)
     if reply.rcode == "NXDOMAIN":
-        raise DoesNotExist("no such name (NXDOMAIN)", place=name)
+        raise DoesNotExist(": ".join(filter(None, ["no such name (NXDOMAIN)", reasons])), place=name)
     if reply.rcode != "NOERROR":
         raise Unavailable(": ".join(filter(None, [f"no answer ({reply.rcode})", reasons])), place=name)
     # A chain of aliases that ends without the type asked is an answer, yet not to the question.

@@ -70,6 +70,7 @@ class Engine:
         self._read_config = read_config
         self._reloaded = asyncio.Event()
         self._reload_result: dict[str, Any] = {}
+        self._reload_trouble: P2pdnsError | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.storage = Storage(items_max=config.limits.store_items_max, bytes_max=config.limits.store_bytes_max)
         self._discovery = Discovery(config.dht.network, config.dht.bootstrap, state)
@@ -245,6 +246,8 @@ class Engine:
                 place="reload",
                 hint="its log says why; p2pdns check FILE finds mistakes",
             ) from None
+        if self._reload_trouble is not None:
+            raise self._reload_trouble
         return self._reload_result
 
     def take_new_config(self) -> dict[str, Any]:
@@ -274,10 +277,16 @@ class Engine:
 
     def on_hangup(self) -> None:
         """Answer SIGHUP."""
+        self._reload_trouble = None
         try:
             result = self.take_new_config()
         except (P2pdnsError, StrangerError, OSError, UnicodeDecodeError) as trouble:
             _log.error("configuration not taken over", reason=str(trouble))
+            # Who waits at the control socket is told at once.
+            self._reload_trouble = (
+                trouble if isinstance(trouble, P2pdnsError) else Unavailable(str(trouble), place="configuration")
+            )
+            self._reloaded.set()
             return
         _log.info("configuration taken over", **{word: ",".join(texts) or "nothing" for word, texts in result.items()})
 
