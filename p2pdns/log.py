@@ -1,14 +1,16 @@
 """The log of a running daemon: one line an event, on standard error.
 
 Guarantees: a line reads `p2pdns: ROOM: what happened key=value …`; control characters that a stranger sent are
-escaped, so that a log line is a line. Does not know what is worth logging, and never sees a secret key.
+escaped, so that a log line is a line; a line that cannot be written is lost, and nothing else. Does not know what is
+worth logging, and never sees a secret key.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -33,13 +35,28 @@ def _line(_logger: object, level: str, event: Mapping[str, Any]) -> str:
     return f"p2pdns: {room}: {note}{what}{rest}"
 
 
+class _Lines:
+    """What structlog prints lines to: standard error as it is when the line is printed.
+
+    Whoever replaces standard error, a test for one, means the log too.
+    """
+
+    def write(self, text: str) -> None:
+        # A log on a full disk, or one whose reader has gone, must not end what wanted to say something.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.flush()
+
+
 def configure(level: str = "info") -> None:
     """Send every event of `level` and above to standard error, one line each."""
     structlog.configure(
         processors=[structlog.processors.format_exc_info, _line],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        # Looked up at each line: whoever replaces standard error later, a test for one, means the log too.
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Lines())),
         cache_logger_on_first_use=False,
     )
 
