@@ -10,6 +10,31 @@ Guarantees: every error has a message without secrets. Does not know how a messa
 
 from __future__ import annotations
 
+import errno
+
+_NOT_YOURS = "run as the user it belongs to, or change its mode (ls -ld shows both)"
+_NO_ROOM = "make room, or choose another place"
+_NEXT_ACTIONS = {
+    errno.ENOENT: "check the name; without a leading / it is looked for in the current folder",
+    errno.EACCES: _NOT_YOURS,
+    errno.EPERM: _NOT_YOURS,
+    errno.EISDIR: "name a file",
+    errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.ENAMETOOLONG: "choose a shorter path",
+    errno.ELOOP: "its symbolic links lead in a circle",
+    errno.EROFS: "choose a place that can be written to",
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+    errno.EFBIG: _NO_ROOM,
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "the whole system has too many open files",
+}
+
+
+def hint_of(trouble: OSError) -> str:
+    """Return the next action for somebody to whom the system has refused a file."""
+    return _NEXT_ACTIONS.get(trouble.errno or 0, "that is all the system says; its own log may say more")
+
 
 class P2pdnsError(Exception):
     """What went wrong, where, and the next action.

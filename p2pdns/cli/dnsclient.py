@@ -93,13 +93,17 @@ def read_type(text: str) -> str:
         raise UsageError("not a record type", place=f'"{text}"', hint=hint) from None
 
 
+_NAME_HINT = "a name is labels of 1 to 63 characters with dots between, 253 in all"
+
+
 def _read_name(text: str) -> dns.name.Name:
     try:
         return dns.name.from_text(text)
     except dns.exception.DNSException as trouble:
-        raise UsageError(f"not a name: {str(trouble).rstrip('.').lower()}", place=f'"{text}"') from None
+        what = f"not a name: {str(trouble).rstrip('.').lower()}"
+        raise UsageError(what, place=f'"{text}"', hint=_NAME_HINT) from None
     except UnicodeError:
-        raise UsageError("not a name", place=f'"{text}"') from None
+        raise UsageError("not a name", place=f'"{text}"', hint=_NAME_HINT) from None
 
 
 def _records(section: list[dns.rrset.RRset]) -> tuple[Record, ...]:
@@ -172,14 +176,17 @@ def ask(
             used = "tcp"
             reply = _exchange_tcp(query, server)
     except dns.exception.Timeout:
-        raise Unavailable(f"no answer within {ANSWER_TIMEOUT_S:g} s", place=place) from None
+        hint = "is that the address of a DNS server?"
+        raise Unavailable(f"no answer within {ANSWER_TIMEOUT_S:g} s", place=place, hint=hint) from None
     except ConnectionRefusedError:
         hint = 'start a daemon with "p2pdns serve", or name its address with @ADDR:PORT'
         raise Unavailable("nobody listens there", place=place, hint=hint) from None
     except OSError as trouble:
-        raise Unavailable((trouble.strerror or str(trouble)).lower(), place=place) from None
+        hint = "is the address one that this machine can reach?"
+        raise Unavailable((trouble.strerror or str(trouble)).lower(), place=place, hint=hint) from None
     except (dns.exception.DNSException, EOFError) as trouble:
-        raise Unavailable(f"not a DNS reply to the question ({type(trouble).__name__})", place=place) from None
+        what = f"not a DNS reply to the question ({type(trouble).__name__})"
+        raise Unavailable(what, place=place, hint="is that the address of a DNS server?") from None
     elapsed_ms = (time.perf_counter() - began) * 1000
     question = reply.question[0] if reply.question else query.question[0]
     return Reply(

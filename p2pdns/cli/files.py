@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 
 from p2pdns.cli import ui
-from p2pdns.errors import KeyFileError, P2pdnsError, Unavailable, UsageError
+from p2pdns.errors import KeyFileError, P2pdnsError, Unavailable, UsageError, hint_of
 from p2pdns.items.keys import KEY_FILE_BYTES_MAX, SecretKey, needs_passphrase
 
 STANDARD_INPUT = "-"
@@ -50,8 +50,9 @@ def file_trouble(path: str, trouble: OSError) -> P2pdnsError:
     """Return the error for a file that the system refuses, with the nearest name where it is missing."""
     if isinstance(trouble, FileNotFoundError):
         near = nearest_file(path)
-        return Unavailable("no such file", place=quoted(path), hint=f'did you mean "{near}"?' if near else None)
-    return Unavailable((trouble.strerror or str(trouble)).lower(), place=quoted(path))
+        hint = f'did you mean "{near}"?' if near else hint_of(trouble)
+        return Unavailable("no such file", place=quoted(path), hint=hint)
+    return Unavailable((trouble.strerror or str(trouble)).lower(), place=quoted(path), hint=hint_of(trouble))
 
 
 def read_bytes(path: str, size_max: int = FILE_BYTES_MAX) -> bytes:
@@ -65,7 +66,8 @@ def read_bytes(path: str, size_max: int = FILE_BYTES_MAX) -> bytes:
     except OSError as trouble:
         raise file_trouble(path, trouble) from None
     if len(data) > size_max:
-        raise Unavailable(f"more than {size_max} bytes, too large for what it should be", place=quoted(path))
+        what = f"more than {size_max} bytes, too large for what it should be"
+        raise Unavailable(what, place=quoted(path), hint="is it the right file?")
     return data
 
 
@@ -76,7 +78,8 @@ def read_text(path: str) -> str:
         return data.decode()
     except UnicodeDecodeError as trouble:
         line = data.count(b"\n", 0, trouble.start) + 1
-        raise Unavailable("not a text file (UTF-8)", place=f"{path}:{line}") from None
+        hint = "save it as UTF-8, or name another file"
+        raise Unavailable("not a text file (UTF-8)", place=f"{path}:{line}", hint=hint) from None
 
 
 def write_new(path: str, data: bytes, *, mode: int, place_hint: str) -> None:
@@ -88,7 +91,8 @@ def write_new(path: str, data: bytes, *, mode: int, place_hint: str) -> None:
     except FileExistsError:
         raise KeyFileError("the file exists and is not overwritten", place=quoted(path), hint=place_hint) from None
     except FileNotFoundError:
-        raise Unavailable("no such folder", place=quoted(os.path.dirname(path) or ".")) from None
+        folder = os.path.dirname(path) or "."
+        raise Unavailable("no such folder", place=quoted(folder), hint=f"mkdir -p {folder}") from None
     except OSError as trouble:
         raise file_trouble(path, trouble) from None
     try:
@@ -113,7 +117,8 @@ def read_passphrase_file(path: str) -> bytes:
             hint="leave --passphrase-file out for a key without a passphrase",
         )
     if len(line) > PASSPHRASE_BYTES_MAX:
-        raise KeyFileError(f"the passphrase is longer than {PASSPHRASE_BYTES_MAX} bytes", place=quoted(path))
+        what = f"the passphrase is longer than {PASSPHRASE_BYTES_MAX} bytes"
+        raise KeyFileError(what, place=quoted(path), hint="is it the right file? only its first line is read")
     return line
 
 
@@ -134,7 +139,8 @@ def _refuse_if_others_may_read(path: str) -> None:
 def read_secret_key(path: str, passphrase_file: str | None) -> SecretKey:
     """Return the key of a key file, asking for its passphrase where it needs one and a person is there."""
     if path == STANDARD_INPUT and passphrase_file == STANDARD_INPUT:
-        raise UsageError("standard input can be the key or the passphrase, not both")
+        what = "standard input can be the key or the passphrase, not both"
+        raise UsageError(what, place="--passphrase-file -", hint="name a file for one of them")
     if path != STANDARD_INPUT:
         _refuse_if_others_may_read(path)
     pem = read_bytes(path, KEY_FILE_BYTES_MAX)

@@ -48,7 +48,8 @@ def read_key(text: str) -> ZoneKey | None:
     try:
         return ZoneKey.read(label)
     except FormatError as trouble:
-        raise UsageError(f"not a zone key ({trouble})", place=files.quoted(text)) from None
+        hint = "a zone key is what p2pdns pubkey prints"
+        raise UsageError(f"not a zone key ({trouble})", place=files.quoted(text), hint=hint) from None
 
 
 def read_item_file(path: str) -> Inspected:

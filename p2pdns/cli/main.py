@@ -13,7 +13,9 @@ import difflib
 import errno
 import importlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 import click
@@ -21,7 +23,7 @@ import click
 import p2pdns
 from p2pdns import log
 from p2pdns.cli import ui
-from p2pdns.errors import P2pdnsError, StrangerError, Unavailable, UsageError
+from p2pdns.errors import P2pdnsError, StrangerError, Unavailable, UsageError, hint_of
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell shows for a program that Ctrl-C ended
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE, what `p2pdns … | head -1` gives any other program
@@ -99,8 +101,10 @@ def _usage_error(trouble: click.ClickException) -> UsageError:
 
 
 def _system_error(trouble: OSError) -> P2pdnsError:
-    place = f'"{trouble.filename}"' if trouble.filename else None
-    return Unavailable((trouble.strerror or str(trouble)).lower(), place=place)
+    what = (trouble.strerror or str(trouble)).lower()
+    # Whoever opens a file or a socket says so himself; what is left without a name is a result that was not written.
+    place = f'"{os.fsdecode(trouble.filename)}"' if isinstance(trouble.filename, str | bytes) else "standard output"
+    return Unavailable(what, place=place, hint=hint_of(trouble))
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -136,6 +140,9 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status."""
+    _open_closed_streams()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.suppress(AttributeError):
         # A name can hold any character; a terminal that cannot show one must not end the program.
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -148,6 +155,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_BROKEN_PIPE
     finally:
         _let_go_of_closed_pipes()
+
+
+def _open_closed_streams() -> None:
+    """Put something in the place of standard streams that whoever started us has closed.
+
+    Their numbers would go to the next files and sockets, and what is said to the user would be written into those.
+    """
+    # The first two are opened the wrong way round: a result that nobody gets, or an input that nobody gives, stays
+    # an error. What is said on standard error may get lost.
+    for number, (name, flags) in enumerate((("stdin", os.O_WRONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_RDWR))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, flags), True)
+            stream = open(number, "r" if number == 0 else "w", closefd=False)  # noqa: SIM115  (lives as long as we do)
+            setattr(sys, name, stream)
 
 
 def _let_go_of_closed_pipes() -> None:

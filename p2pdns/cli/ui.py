@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, TextIO
 
-from p2pdns.errors import P2pdnsError, UsageError
+from p2pdns.errors import ConfigError, P2pdnsError, UsageError, ZoneFileError
 
 PROGRAM = "p2pdns"
 _PASSPHRASE_TRIES_MAX = 3  # A slip of the finger is common, a third one is a wrong key file.
@@ -108,8 +108,20 @@ def usage(text: str) -> None:
 def error(trouble: P2pdnsError) -> None:
     """Say what went wrong and where, and the next action on a line of its own."""
     print(f"{PROGRAM}: {_styled('error:', 'bold red', sys.stderr)} {printable(str(trouble))}", file=sys.stderr)
-    for line in (trouble.hint or "").splitlines():
+    for line in (trouble.hint or _usual_hint(trouble)).splitlines():
         hint(line)
+
+
+def _usual_hint(trouble: P2pdnsError) -> str:
+    if isinstance(trouble, ZoneFileError):
+        return "zones/example.zone shows how the lines of a zone file are written"
+    if isinstance(trouble, ConfigError):
+        return "deploy/p2pdns.example.toml shows every setting"
+    if isinstance(trouble, UsageError):
+        # Mistakes that no single flag is at fault for have the verb as their place.
+        return f"{PROGRAM} {trouble.place} --help" if (trouble.place or "").isalpha() else f"{PROGRAM} --help"
+    # What is not there, as a name that nobody has published, has no next action.
+    return ""
 
 
 def table_lines(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[str]:

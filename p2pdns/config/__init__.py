@@ -46,7 +46,7 @@ from p2pdns.config.readers import (
     upstream_servers,
     write_address,
 )
-from p2pdns.errors import ConfigError
+from p2pdns.errors import ConfigError, hint_of
 
 __all__ = [
     "DHT_LISTEN_DEFAULT",
@@ -274,7 +274,7 @@ def parse(text: str, path: str) -> Config:
         place = f"{path}:{line}"
         raise ConfigError(what[:1].lower() + what[1:], place=place, hint="the file is TOML") from None
     except RecursionError:
-        raise ConfigError("nested too deeply", place=path) from None
+        raise ConfigError("nested too deeply", place=path, hint="is it the right file?") from None
 
     def place_of(table: str | None, word: str | None) -> str:
         line = _line_of(text, table, word)
@@ -293,14 +293,15 @@ def read(path: str) -> Config:
         near = nearest(Path(path).name, _neighbours(path))
         raise ConfigError("no such file", place=path, hint=near or "leave out -c to run with the defaults") from None
     except OSError as trouble:
-        raise ConfigError((trouble.strerror or "cannot be read").lower(), place=path) from None
+        what = (trouble.strerror or "cannot be read").lower()
+        raise ConfigError(what, place=path, hint=hint_of(trouble)) from None
     if len(content) > FILE_BYTES_MAX:
-        raise ConfigError(f"over {FILE_BYTES_MAX} bytes", place=path)
+        raise ConfigError(f"over {FILE_BYTES_MAX} bytes", place=path, hint="is it the right file?")
     try:
         return parse(content.decode("utf-8"), path)
     except UnicodeDecodeError as trouble:
         line = content[: trouble.start].count(b"\n") + 1
-        raise ConfigError("not UTF-8", place=f"{path}:{line}") from None
+        raise ConfigError("not UTF-8", place=f"{path}:{line}", hint="TOML is UTF-8; save it as that") from None
 
 
 def _neighbours(path: str) -> list[str]:

@@ -87,8 +87,18 @@ _KINDS = {
 }
 
 
+_WRITTEN = {
+    "true or false": "write it without quotes",
+    "a whole number": "write digits only, without quotes",
+    "text": 'write it in quotes, as "…"',
+    "a list": 'write it in square brackets, as ["…"]',
+    "a table": "write [names] on a line of its own",
+}
+
+
 def _wrong_type(value: object, wanted: str) -> ConfigError:
-    return ConfigError(f"must be {wanted}, not {_KINDS.get(type(value), 'a date')}")
+    what = f"must be {wanted}, not {_KINDS.get(type(value), 'a date')}"
+    return ConfigError(what, hint=_WRITTEN.get(wanted))
 
 
 def integer(low: int, high: int) -> Reader:
@@ -143,7 +153,7 @@ def list_of(read_one: Reader) -> Reader:
         if type(value) is not list:
             raise _wrong_type(value, "a list")
         if len(value) > LIST_COUNT_MAX:
-            raise ConfigError(f"{len(value)} entries, {LIST_COUNT_MAX} allowed")
+            raise ConfigError(f"{len(value)} entries, {LIST_COUNT_MAX} allowed", hint="leave some out")
         return tuple(read_one(entry) for entry in value)
 
     return read_list
@@ -239,7 +249,7 @@ def petnames(content: Any, place: Place) -> Mapping[str, str]:
         if type(content) is not dict:
             raise _wrong_type(content, "a table")
         if len(content) > NAMES_COUNT_MAX:
-            raise ConfigError(f"{len(content)} names, {NAMES_COUNT_MAX} allowed")
+            raise ConfigError(f"{len(content)} names, {NAMES_COUNT_MAX} allowed", hint="leave some out")
     names: dict[str, str] = {}
     for text, key in content.items():
         with at_place(place("names", text)):

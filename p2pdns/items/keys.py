@@ -252,11 +252,13 @@ def needs_passphrase(pem: bytes) -> bool:
 def _check_armour(pem: bytes, path: str) -> None:
     """Tell the files apart that people take for a key file, by their first line."""
     if len(pem) > KEY_FILE_BYTES_MAX:
-        raise KeyFileError(f"{len(pem)} bytes, a key file has at most {KEY_FILE_BYTES_MAX}", place=path)
+        what = f"{len(pem)} bytes, a key file has at most {KEY_FILE_BYTES_MAX}"
+        raise KeyFileError(what, place=path, hint="is it the right file?")
     if b"-----BEGIN ENCRYPTED PRIVATE KEY-----" in pem or b"-----BEGIN PRIVATE KEY-----" in pem:
         return
     if b"-----BEGIN PUBLIC KEY-----" in pem:
-        raise KeyFileError("a public key, the secret one is needed", place=path)
+        hint = "name the file that was made with it; a public key signs nothing"
+        raise KeyFileError("a public key, the secret one is needed", place=path, hint=hint)
     if b"-----BEGIN OPENSSH PRIVATE KEY-----" in pem:
         raise KeyFileError(
             "an OpenSSH key, not PKCS#8", place=path, hint='make a zone key with "p2pdns keygen -o FILE"'

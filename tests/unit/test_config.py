@@ -64,17 +64,37 @@ trusted = ["alice", "{KEY}"]
         ("[dns]\nbootstrap = []", "p.toml:2: [dns] bootstrap: unknown setting", "it belongs in [dht]"),
         ('listen = ["127.0.0.1:53"]', "p.toml:1: listen: belongs in a table", "write it below [dns]"),
         ("dns = 3", "p.toml:1: [dns]: must be a table", "write [dns] on a line of its own"),
-        ('[dns]\n\nlisten = "x"', "p.toml:3: [dns] listen: must be a list, not text", None),
-        ("[dns]\nlisten = [3]", "p.toml:2: [dns] listen: must be text, not a whole number", None),
+        (
+            '[dns]\n\nlisten = "x"',
+            "p.toml:3: [dns] listen: must be a list, not text",
+            'write it in square brackets, as ["…"]',
+        ),
+        (
+            "[dns]\nlisten = [3]",
+            "p.toml:2: [dns] listen: must be text, not a whole number",
+            'write it in quotes, as "…"',
+        ),
         (
             "[limits]\ntcp_idle_ms = true",
             "p.toml:2: [limits] tcp_idle_ms: must be a whole number, not true or false",
-            None,
+            "write digits only, without quotes",
         ),
-        ("[limits]\ntcp_idle_ms = 1.5", "p.toml:2: [limits] tcp_idle_ms: must be a whole number, not a fraction", None),
+        (
+            "[limits]\ntcp_idle_ms = 1.5",
+            "p.toml:2: [limits] tcp_idle_ms: must be a whole number, not a fraction",
+            "write digits only, without quotes",
+        ),
         ("[limits]\ntcp_idle_ms = 0", "p.toml:2: [limits] tcp_idle_ms: 0 is out of bounds", "from 100 to 600000"),
-        ("[upstream]\ntrust_ad = 1", "p.toml:2: [upstream] trust_ad: must be true or false, not a whole number", None),
-        ("[dht]\nnetwork = 1979-05-27", "p.toml:2: [dht] network: must be text, not a date", None),
+        (
+            "[upstream]\ntrust_ad = 1",
+            "p.toml:2: [upstream] trust_ad: must be true or false, not a whole number",
+            "write it without quotes",
+        ),
+        (
+            "[dht]\nnetwork = 1979-05-27",
+            "p.toml:2: [dht] network: must be text, not a date",
+            'write it in quotes, as "…"',
+        ),
         (
             '[dht]\nlisten = "localhost:1"',
             'p.toml:2: [dht] listen: "localhost:1" is not an address',

@@ -15,7 +15,7 @@ import pytest
 
 from p2pdns.cli import ui
 from p2pdns.cli.ui import Column
-from p2pdns.errors import KeyFileError, UsageError
+from p2pdns.errors import ConfigError, KeyFileError, P2pdnsError, Unavailable, UsageError, ZoneFileError
 
 SECONDS_MAX = 30.0
 
@@ -47,9 +47,26 @@ def test_an_error_is_one_line_and_its_hint_another(capsys: pytest.CaptureFixture
     assert capsys.readouterr().err == ('p2pdns: error: "a.key": no such file\np2pdns: hint: did you mean "b.key"?\n')
 
 
-def test_an_error_without_a_hint_has_no_empty_line(capsys: pytest.CaptureFixture[str]) -> None:
-    ui.error(UsageError("no"))
-    assert capsys.readouterr().err == "p2pdns: error: no\n"
+@pytest.mark.parametrize(
+    ("trouble", "hint"),
+    [
+        (UsageError("no"), "p2pdns --help"),
+        (ZoneFileError("no", path="a.zone"), "zones/example.zone shows how the lines of a zone file are written"),
+        (ConfigError("no"), "deploy/p2pdns.example.toml shows every setting"),
+        (UsageError("no", place="serve"), "p2pdns serve --help"),
+        (UsageError("no", place="--dns"), "p2pdns --help"),
+    ],
+)
+def test_an_error_without_a_hint_gets_that_of_its_kind(
+    capsys: pytest.CaptureFixture[str], trouble: P2pdnsError, hint: str
+) -> None:
+    ui.error(trouble)
+    assert capsys.readouterr().err == f"p2pdns: error: {trouble}\np2pdns: hint: {hint}\n"
+
+
+def test_an_error_that_nobody_can_mend_has_no_empty_line(capsys: pytest.CaptureFixture[str]) -> None:
+    ui.error(Unavailable("no such name"))
+    assert capsys.readouterr().err == "p2pdns: error: no such name\n"
 
 
 @pytest.mark.parametrize(
