@@ -10,6 +10,7 @@ reads no datagram.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import signal
@@ -24,7 +25,7 @@ import p2pdns
 from p2pdns import log
 from p2pdns.clock import boot_now
 from p2pdns.config import Config, read_address, write_address
-from p2pdns.errors import P2pdnsError
+from p2pdns.errors import P2pdnsError, Unavailable
 from p2pdns.sockets import DnsSockets, adopt_dns, listen_fds, open_dns
 
 ENGINE_MODULE = "p2pdns.engine.main"
@@ -33,6 +34,7 @@ RESTART_S_MIN = 0.05  # A child killed once is back before anybody asks again.
 RESTART_S_MAX = 2.0  # A child that cannot stay up must not burn a core, yet be back within three seconds.
 STEADY_S = 10.0  # A child that lived so long starts again without a pause, and is past failing "at start".
 STOP_S_MAX = 5.0  # Time to write state; what hangs longer is killed.
+PID_BYTES_MAX = 16  # What a lock file says about its holder.
 EXIT_CANNOT_START = (1, 2)  # What the children return when the configuration or a port is at fault.
 
 _log = log.get_logger("serve")
@@ -67,15 +69,41 @@ def run(config: Config, state_dir: Path, reload: Callable[[], Config] | None = N
     """Run the daemon until a signal ends it and return its exit status.
 
     `reload` reads the configuration again on SIGHUP; without it the children are told to, and find the old one.
-    `Unavailable` when a DNS address cannot be bound. Call it from the main thread: it handles signals.
+    `Unavailable` when a DNS address cannot be bound, or another daemon has the state directory. Call it from the
+    main thread: it handles signals.
     """
     log.configure(config.status.log_level)
+    refuse_if_taken(state_dir)
     sockets = dns_sockets(config)
     try:
         return Supervisor(config, state_dir, sockets, reload=reload).run()
     finally:
         for pair in sockets:
             pair.close()
+
+
+def refuse_if_taken(state_dir: Path) -> None:
+    """Raise `Unavailable` when the engine of another daemon holds the lock of the state directory.
+
+    Our engine would find out too, but by then our front has met the other's engine behind `link.sock`.
+    """
+    try:
+        lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        # Not there, or not for us: the engine makes the directory, or says what is wrong with it.
+        return
+    try:
+        # Shared, so that two daemons that only look do not refuse each other; it is gone with the descriptor.
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.pread(lock, PID_BYTES_MAX, 0).decode("ascii", "replace").strip() or "unknown"
+        raise Unavailable(
+            f"another p2pdns runs in this state directory (pid {pid})",
+            place=str(state_dir),
+            hint="say --state DIR with a directory of your own",
+        ) from None
+    finally:
+        os.close(lock)
 
 
 def dns_sockets(config: Config) -> list[DnsSockets]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import os
 import signal
 import socket
@@ -179,8 +178,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except P2pdnsError as trouble:
         _log.error(str(trouble), hint=trouble.hint)
         return trouble.exit_code
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         asyncio.run(serve(front, options))
+    except KeyboardInterrupt:
+        return 0
+    except P2pdnsError as trouble:
+        _log.error(str(trouble), hint=trouble.hint)
+        return trouble.exit_code
     return 0
 
 
