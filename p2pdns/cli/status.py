@@ -57,6 +57,6 @@ def status(state_flag: str | None, as_json: bool) -> None:
         ui.json_result(facts)
         return
     pairs = list(lines_of(facts))
-    width = max(len(name) for name, _ in pairs)
+    width = max((len(name) for name, _ in pairs), default=0)
     for name, value in pairs:
         ui.result(f"{name.ljust(width)}  {value}".rstrip())

@@ -91,6 +91,19 @@ def _request(line: bytes) -> dict[str, Any] | None:
     return request if isinstance(request, dict) and isinstance(request.get("verb"), str) else None
 
 
+class Reply(dict[str, Any]):
+    """The fields of a reply. One that is missing is the daemon's mistake, or that of a daemon of another version."""
+
+    def __init__(self, fields: Mapping[str, Any], place: str) -> None:
+        super().__init__(fields)
+        self._place = place
+
+    def __missing__(self, field: str) -> Any:
+        """Raise Unavailable."""
+        hint = "a daemon of another version runs there; restart it"
+        raise Unavailable(f'the daemon\'s reply has no "{field}"', place=self._place, hint=hint)
+
+
 class ControlServer:
     """The daemon's end of the control socket."""
 
@@ -279,7 +292,7 @@ class ControlClient:
                     on_progress(reply["progress"])
                 continue
             if reply.get("ok") is True:
-                return reply
+                return Reply(reply, str(self.path))
             raise Unavailable(str(reply.get("error", "refused")), hint=reply.get("hint"))
 
     def _trouble(self, what: str) -> Unavailable:
