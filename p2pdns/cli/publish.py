@@ -24,7 +24,7 @@ from p2pdns.clock import unix_now
 from p2pdns.config import Config
 from p2pdns.engine.control import ControlClient
 from p2pdns.errors import P2pdnsError, Unavailable
-from p2pdns.items.item import SEQ_PER_SECOND, SIGN_AHEAD_SECONDS_MAX, MutableItem, next_seq
+from p2pdns.items.item import BUILD_UNIX, SEQ_PER_SECOND, SIGN_AHEAD_SECONDS_MAX, MutableItem, next_seq
 from p2pdns.items.keys import SecretKey
 
 OnProgress = Callable[[int, int], None]
@@ -59,6 +59,12 @@ def _at(unix: float) -> str:
 
 def chosen_seq(last: int | None, now: float, clock_hint: float | None) -> int:
     """Return the seq to sign; Unavailable when that would lie more than an hour ahead of the best known time."""
+    if now < BUILD_UNIX:
+        raise Unavailable(
+            f"the clock says {_at(now)}, which is before this program was made",
+            place="clock",
+            hint="set the clock: what is signed now would be expired for every reader",
+        )
     hint = now if clock_hint is None else clock_hint
     if now > hint + SIGN_AHEAD_SECONDS_MAX:
         raise Unavailable(
