@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2pdns.errors import Unavailable
+from p2pdns.errors import Unavailable, hint_of
 
 APPLICATION_ID = 0x70327064  # "p2pd", so that file(1) and we can tell our files from others.
 BUSY_TIMEOUT_S = 5.0  # Only our own two connections meet here; a commit takes milliseconds, on a card some hundred.
@@ -64,7 +64,8 @@ def open_database(path: Path | None, schema: Schema) -> Database:
     try:
         return _opened(path, schema, warnings)
     except (sqlite3.Error, OSError) as error:
-        raise Unavailable(f"cannot be opened: {_words(error)}", place=str(path), hint="is the disk full?") from None
+        hint = hint_of(error) if isinstance(error, OSError) else "is the disk full, or not writable?"
+        raise Unavailable(f"cannot be opened: {_words(error)}", place=str(path), hint=hint) from None
 
 
 def _words(error: Exception) -> str:
@@ -121,7 +122,8 @@ def _fault_of(path: Path, schema: Schema) -> str | None:
             return None if found == {_shape(text) for text in schema.statements} else "other tables than expected"
     except sqlite3.OperationalError as error:
         # A locked or unreadable file is not a broken one: moving it away would lose what it holds.
-        raise Unavailable(f"cannot be read: {_words(error)}", place=str(path)) from None
+        hint = "is it a file, yours, and used by nobody else?"
+        raise Unavailable(f"cannot be read: {_words(error)}", place=str(path), hint=hint) from None
     except sqlite3.DatabaseError as error:
         return _words(error)
 
