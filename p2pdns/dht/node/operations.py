@@ -273,12 +273,19 @@ class PutOperation(Operation):
     def _put_here(self, now: float) -> None:
         self._sent_count += 1
         try:
+            self._check_cas(now)
             self.core.storage.put_own(self._item, now)
         except BadRequest as refusal:
             self._refused[refusal.code] += 1
         else:
             self._stored_count += 1
         self._tell_progress()
+
+    def _check_cas(self, now: float) -> None:
+        """Refuse by the rule that every other storer goes by, or we would serve what all of them have refused."""
+        held = self.core.storage.held(self._item.target, now)
+        if self._cas is not None and held is not None and held.seq != self._cas:
+            raise BadRequest("cas-mismatch", krpc.CAS_MISMATCH)
 
     def _tell_progress(self) -> None:
         self.core.events.append(PutProgress(self.number, self._sent_count, self._stored_count))
