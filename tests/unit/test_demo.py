@@ -34,6 +34,7 @@ GOOD = Reply(
 )
 SOA = Record(f"{KEY}.", 60, "SOA", f"mail.{KEY}. hostmaster.{KEY}. 1 3600 600 2592000 60")
 ADDRESS = Row("address", "example", "www", "A", ("A 192.0.2.80",))
+KEYS = {"example": KEY, "friend": "y" * 52}
 
 
 def test_every_zone_file_has_a_row_and_every_row_a_zone_file() -> None:
@@ -51,7 +52,7 @@ def test_at_least_four_rows_are_the_first_of_their_zone() -> None:
 
 
 def test_a_reply_as_expected_has_no_problem() -> None:
-    assert list(problems(ADDRESS, KEY, GOOD)) == []
+    assert list(problems(ADDRESS, KEYS, GOOD)) == []
 
 
 @pytest.mark.parametrize(
@@ -68,20 +69,36 @@ def test_a_reply_as_expected_has_no_problem() -> None:
     ],
 )
 def test_each_thing_that_is_not_as_expected_is_found(change: dict[str, Any], word: str) -> None:
-    found = list(problems(ADDRESS, KEY, replace(GOOD, **change)))
+    found = list(problems(ADDRESS, KEYS, replace(GOOD, **change)))
     assert any(word in text for text in found), found
 
 
 def test_a_negative_answer_needs_its_soa_and_a_failure_its_reason() -> None:
     nothing = replace(GOOD, rcode="NXDOMAIN", answer=())
     row = replace(ADDRESS, rcode="NXDOMAIN", answer=(), has_soa=True)
-    assert list(problems(row, KEY, nothing)) == ["no SOA"]
-    assert list(problems(row, KEY, replace(nothing, authority=(SOA,)))) == []
+    assert list(problems(row, KEYS, nothing)) == ["no SOA"]
+    assert list(problems(row, KEYS, replace(nothing, authority=(SOA,)))) == []
     failed = replace(GOOD, rcode="SERVFAIL", answer=())
     row = replace(ADDRESS, rcode="SERVFAIL", answer=())
-    assert list(problems(row, KEY, failed)) == ["no EDE 22 with a text"]
+    assert list(problems(row, KEYS, failed)) == ["no EDE 22 with a text"]
     reason = ExtendedError(22, "no reachable authority", "none has it")
-    assert list(problems(row, KEY, replace(failed, extended_errors=(reason,)))) == []
+    assert list(problems(row, KEYS, replace(failed, extended_errors=(reason,)))) == []
+
+
+def test_a_row_may_ask_below_a_petname_and_expect_the_key_of_another_zone() -> None:
+    row = Row("x", "example", "www.old", "A", ("DNAME {zone:friend}.", "CNAME www.{zone:friend}."), petname="alice")
+    row = replace(row, suffix="p2p.alt")
+    assert row.name(KEY) == "www.old.alice.p2p.alt."
+    chain = (
+        Record("old.alice.p2p.alt.", 300, "DNAME", f"{KEYS['friend']}."),
+        Record("www.old.alice.p2p.alt.", 300, "CNAME", f"www.{KEYS['friend']}."),
+    )
+    reply = replace(GOOD, name="www.old.alice.p2p.alt.", answer=chain)
+    assert list(problems(row, KEYS, reply)) == []
+    assert shown(reply, KEYS) == "www.yyyyyy…"
+    elsewhere = replace(chain[1], owner="www.alice.p2p.alt.")
+    assert any("the answer is at" in text for text in problems(row, KEYS, replace(reply, answer=(chain[0], elsewhere))))
+    assert any("answer [" in text for text in problems(row, KEYS, replace(reply, answer=chain[:1])))
 
 
 def test_a_cell_shows_what_was_said() -> None:
@@ -159,18 +176,30 @@ def report(rpcs: int, *, key: str = KEY, is_refresh: bool = False) -> dict[str, 
 def test_the_first_question_for_a_key_waits_for_the_end_of_its_look_up() -> None:
     ledger = Ledger(FakeEngine(iter([[], [], [report(9, key="other")], [report(12)]])))
     ledger.begin(KEY)
-    spent = ledger.spent(KEY)
+    spent = ledger.spent()
     assert spent is not None
     assert (spent.rpcs, spent.peers) == (12, 7)
+
+
+def test_a_question_through_two_zones_costs_what_both_cost_and_neither_is_waited_for_twice() -> None:
+    other = report(5, key="other")
+    script = [[], [], [report(12)], [report(12), other], [report(12), other], [report(12), other]]
+    ledger = Ledger(FakeEngine(iter(script)))
+    ledger.begin(KEY, "other")
+    spent = ledger.spent()
+    assert spent is not None
+    assert spent.rpcs == 17
+    ledger.begin("other")
+    assert ledger.spent() is None
 
 
 def test_later_questions_cost_what_is_new_and_a_refresh_is_nobodys() -> None:
     first = [report(12)]
     ledger = Ledger(FakeEngine(iter([[], first, first, [*first, report(20, is_refresh=True)]])))
     ledger.begin(KEY)
-    assert ledger.spent(KEY) is not None
+    assert ledger.spent() is not None
     ledger.begin(KEY)
-    assert ledger.spent(KEY) is None
+    assert ledger.spent() is None
 
 
 def test_a_port_that_is_taken_is_replaced_by_another() -> None:

@@ -29,7 +29,7 @@ from p2pdns.addresses import Address
 from p2pdns.cli import ui
 from p2pdns.cli.demo.client import Client, client_for
 from p2pdns.cli.demo.ledger import Ledger
-from p2pdns.cli.demo.rows import NOBODY, ROWS, Row, problems, short, shown
+from p2pdns.cli.demo.rows import NOBODY, PETNAMES, ROWS, Row, problems, short, shown
 from p2pdns.cli.demo.swarm import HOST, Node, Swarm
 from p2pdns.cli.publish import Stored, publish_through
 from p2pdns.cli.ui import Column
@@ -98,12 +98,14 @@ def free_dns_address(port: int) -> Address:
 
 def _publish_all(paths: dict[str, str], publisher: Node) -> dict[str, Published]:
     published = {}
+    # Keys for a minute: they exist in this process only. {zone:NAME} in a file is the key of NAME.zone.
+    secrets_of = {name: SecretKey.generate(os.urandom(SEED_BYTES)) for name in paths}
+    keys = {name: str(secret.zone_key) for name, secret in secrets_of.items()}
     with ui.progress() as line:
         for name, path in paths.items():
             line.update(f"publishing {path}")
-            # A key for a minute: it exists in this process only.
-            secret = SecretKey.generate(os.urandom(SEED_BYTES))
-            zone = read_zone(path, secret.zone_key, origin=None, size_bytes_max=VALUE_BYTES_WRITE_DEFAULT)
+            secret, size_bytes_max = secrets_of[name], VALUE_BYTES_WRITE_DEFAULT
+            zone = read_zone(path, secret.zone_key, origin=None, size_bytes_max=size_bytes_max, keys=lambda: keys)
             stored = publish_through(publisher.control, secret, zone.value)
             if not stored.is_enough:
                 raise Unavailable(f"only {stored}", place=path, hint=publisher.last_words())
@@ -142,19 +144,26 @@ def _start_resolver(swarm: Swarm, wished: int) -> tuple[Node, Address]:
     return node, read_address(facts["dns_addresses"][0])
 
 
-def _ask(row: Row, key: str, client: Client, ledger: Ledger, keys: dict[str, str]) -> tuple[list[str], list[str], bool]:
+def _add_petnames(resolver: Node, keys: dict[str, str]) -> None:
+    for name, zone in PETNAMES.items():
+        resolver.control.call("name-add", name=name, key=keys[zone])
+    words = [f"{name} for {short(keys[zone], keys)} ({zone}.zone)" for name, zone in PETNAMES.items()]
+    ui.result(f"petnames of the resolver: {', '.join(words)}")
+
+
+def _ask(row: Row, client: Client, ledger: Ledger, keys: dict[str, str]) -> tuple[list[str], list[str], bool]:
     """Return the row's cells, what is wrong with it, and whether it was cold."""
-    name = row.name(key)
-    ledger.begin(key)
+    name = row.name(keys[row.zone])
+    ledger.begin(*(keys[zone] for zone in (row.zone, row.through) if zone))
     try:
         reply = client.ask(name, row.type, transport=row.transport, udp_size_bytes=row.udp_size_bytes)
     except Unavailable as trouble:
         cells = [row.what, short(name, keys), row.type, trouble.what, "-", "-", "-", "-"]
         return cells, [str(trouble)], False
-    spent = ledger.spent(key)
+    spent = ledger.spent()
     cost = ["cache", "cache"] if spent is None else [str(spent.rpcs), str(spent.peers)]
     cells = [row.what, short(name, keys), row.type, shown(reply, keys), reply.rcode, f"{reply.ms:.1f}", *cost]
-    return cells, list(problems(row, key, reply)), spent is not None
+    return cells, list(problems(row, keys, reply)), spent is not None
 
 
 def _look_up_all(keys: dict[str, str], client: Client, resolver: Node) -> bool:
@@ -164,7 +173,7 @@ def _look_up_all(keys: dict[str, str], client: Client, resolver: Node) -> bool:
     with ui.progress() as line:
         for row in ROWS:
             line.update(f"looking up {short(row.name(keys[row.zone]), keys)} {row.type}")
-            cells, faults, is_cold = _ask(row, keys[row.zone], client, ledger, keys)
+            cells, faults, is_cold = _ask(row, client, ledger, keys)
             table.append(cells)
             cold_count += is_cold
             wrong += [f"{row.what}: {short(fault, keys)}" for fault in faults]
@@ -182,7 +191,15 @@ def _look_up_all(keys: dict[str, str], client: Client, resolver: Node) -> bool:
 def _show_what_to_try(keys: dict[str, str], address: Address) -> None:
     ui.result()
     for row in ROWS:
-        if row.what in ("address", "mail servers", "alias", "wildcard", "below p2p.alt", "no such name"):
+        if row.what in (
+            "address",
+            "mail servers",
+            "alias",
+            "wildcard",
+            "below p2p.alt",
+            "no such name",
+            "below a petname",
+        ):
             name = row.name(keys[row.zone]).rstrip(".")
             ui.result(f"dig @{address[0]} -p {address[1]} {name} {row.type}")
     ui.result()
@@ -226,13 +243,14 @@ def _story(swarm: Swarm, paths: dict[str, str], port: int, began: float) -> tupl
     resolver, address = _start_resolver(swarm, port)
     swarm.kill(publisher)
     ui.result(f"node {publisher.name} (pid {publisher.pid}), which published all of them, was killed with SIGKILL")
+    keys = {name: entry.key for name, entry in published.items()} | {NOBODY: nobody}
+    _add_petnames(resolver, keys)
     client = client_for(address)
     pids = ", ".join(str(pid) for pid in resolver.pids)
     ui.result(
         f"{client.name} asks the resolver (pids {pids}) on {write_address(address)}, which has seen none of them:"
     )
     ui.result()
-    keys = {name: entry.key for name, entry in published.items()} | {NOBODY: nobody}
     is_right = _look_up_all(keys, client, resolver)
     ui.note(f"{time.monotonic() - began:.1f} s since the start")
     _show_what_to_try(keys, address)

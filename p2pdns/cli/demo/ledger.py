@@ -28,27 +28,30 @@ class Ledger:
 
     def __init__(self, control: ControlClient) -> None:
         self._control = control
-        self._before = 0
+        self._before: dict[str, int] = {}
         self._met: set[str] = set()
 
     def _reports(self, key: str) -> list[dict[str, Any]]:
         reports = self._control.call("lookups")["lookups"]
         return [report for report in reports if report["key"] == key and not report.get("is_refresh")]
 
-    def begin(self, key: str) -> None:
-        """Note what has been spent for this key so far."""
-        self._before = len(self._reports(key))
+    def begin(self, *keys: str) -> None:
+        """Note what has been spent for these keys so far."""
+        self._before = {key: len(self._reports(key)) for key in keys}
 
-    def spent(self, key: str) -> Spent | None:
+    def spent(self) -> Spent | None:
         """Return what was spent since `begin`; None when the answer came from the cache.
 
         The first question for a key is answered before its look-up is complete, so its end is waited for.
         """
-        is_first = key not in self._met
-        self._met.add(key)
         deadline = time.monotonic() + COMPLETE_SECONDS_MAX
-        while not (new := self._reports(key)[self._before :]):
-            if not is_first or time.monotonic() > deadline:
-                return None
-            time.sleep(LOOK_AGAIN_SECONDS)
+        new = []
+        for key, before in self._before.items():
+            is_first = key not in self._met
+            self._met.add(key)
+            while not (reports := self._reports(key)[before:]) and is_first and time.monotonic() < deadline:
+                time.sleep(LOOK_AGAIN_SECONDS)
+            new += reports
+        if not new:
+            return None
         return Spent(sum(report["rpcs"] for report in new), max(report["peers"] for report in new))

@@ -23,7 +23,11 @@ NO_REACHABLE_AUTHORITY = 22  # RFC 8914
 
 @dataclass(frozen=True)
 class Row:
-    """One look-up and what is expected of it. `{key}` stands for the key of the zone."""
+    """One look-up and what is expected of it.
+
+    `{key}` stands for the key of the zone, `{zone:NAME}` for that of another one; `through` names the other one that is
+    looked up on the way. A petname stands in the question in place of the key.
+    """
 
     what: str
     zone: str
@@ -37,12 +41,17 @@ class Row:
     has_soa: bool = False
     is_truncated: bool = False
     is_mixed_case: bool = False
+    petname: str = ""
+    through: str = ""
 
     def name(self, key: str) -> str:
         """Return the name to ask for."""
-        name = ".".join(part for part in (self.owner, key, self.suffix) if part) + "."
+        name = ".".join(part for part in (self.owner, self.petname or key, self.suffix) if part) + "."
         return mixed_case(name) if self.is_mixed_case else name
 
+
+# The petnames that the node which answers is told, each with the zone it stands for.
+PETNAMES = {"alice": "links", "bob": "friend"}
 
 ROWS = (
     Row("address", "example", "www", "A", ("A 192.0.2.80",)),
@@ -66,6 +75,27 @@ ROWS = (
     Row("over 512 bytes", "large", "key1._domainkey", "TXT", udp_size_bytes=512, is_truncated=True),
     Row("… then TCP", "large", "key1._domainkey", "TXT", ("TXT v=DKIM1; k=rsa; p=MIICIjAN…AwEAAQ==",), transport="tcp"),
     Row("below p2p.alt", "office", "", "MX", ("MX 10 mail.{key}.p2p.alt.",), suffix="p2p.alt"),
+    Row("alias to a key", "links", "www", "A", ("CNAME www.{zone:friend}.", "A 192.0.2.141"), through="friend"),
+    Row("delegation", "links", "www.friend", "A", ("CNAME www.{zone:friend}.", "A 192.0.2.141"), through="friend"),
+    Row(
+        "tree moved (DNAME)",
+        "links",
+        "photos.old",
+        "A",
+        ("DNAME {zone:friend}.", "CNAME photos.{zone:friend}.", "A 192.0.2.142"),
+        through="friend",
+    ),
+    Row(
+        "below a petname",
+        "links",
+        "www.friend",
+        "A",
+        ("CNAME www.{zone:friend}.p2p.alt.", "A 192.0.2.141"),
+        suffix="p2p.alt",
+        petname="alice",
+        through="friend",
+    ),
+    Row("petname", "friend", "", "A", ("A 192.0.2.140",), suffix="p2p.alt", petname="bob"),
     Row("never published", NOBODY, "www", "A", rcode="SERVFAIL"),
 )
 
@@ -89,18 +119,27 @@ def _is_like(expected: str, found: str) -> bool:
     return re.fullmatch(pattern, _plain(found)) is not None
 
 
-def problems(row: Row, key: str, reply: Reply) -> Iterator[str]:
+def _with_keys(text: str, row: Row, keys: Mapping[str, str]) -> str:
+    for zone, key in keys.items():
+        text = text.replace(f"{{zone:{zone}}}", key)
+    return text.replace("{key}", keys[row.zone])
+
+
+def problems(row: Row, keys: Mapping[str, str], reply: Reply) -> Iterator[str]:
     """Yield what is wrong with a reply; nothing when it is as expected."""
+    key = keys[row.zone]
     if reply.rcode != row.rcode:
         yield f"{reply.rcode}, expected {row.rcode}"
     if reply.name != row.name(key):
         yield f"the question came back as {reply.name}"
     if reply.is_truncated != row.is_truncated:
         yield "truncated" if reply.is_truncated else "not truncated"
-    if reply.answer and reply.answer[0].owner != row.name(key):
-        yield f"the answer is at {reply.answer[0].owner}"
+    # The DNAME of a tree stands at its top, before the record that is made for the name below it.
+    owners = [record.owner for record in reply.answer if record.type != "DNAME"]
+    if owners and owners[0] != row.name(key):
+        yield f"the answer is at {owners[0]}"
     if not row.is_truncated:
-        expected = [text.replace("{key}", key) for text in row.answer]
+        expected = [_with_keys(text, row, keys) for text in row.answer]
         found = [f"{record.type} {record.data}" for record in reply.answer]
         # The order within one RRset means nothing, that of a chain is fixed by its owners.
         if len(expected) != len(found) or not all(any(_is_like(e, f) for f in found) for e in expected):
@@ -144,4 +183,4 @@ def _answer_shown(reply: Reply) -> str:
     if not any(record.type == "CNAME" for record in reply.answer):
         return ", ".join(record.data for record in reply.answer)
     # A chain reads as the way it leads; the last step says what is found there.
-    return " → ".join(record.data for record in reply.answer)
+    return " → ".join(record.data for record in reply.answer if record.type != "DNAME")
