@@ -32,19 +32,30 @@ def server(reply: Reply) -> Iterator[Address]:
 
         def serve_udp() -> None:
             data, client = udp.recvfrom(4096)
-            for message in reply(data, "udp"):
+            for message in reply(data, "udp") if data else []:
                 udp.sendto(message, client)
 
         def serve_tcp() -> None:
-            connection, _ = tcp.accept()
+            try:
+                connection, _ = tcp.accept()
+            except OSError:
+                return
             with connection:
                 size = int.from_bytes(connection.recv(2))
                 for message in reply(connection.recv(size), "tcp"):
                     connection.sendall(len(message).to_bytes(2) + message)
 
-        for target in (serve_udp, serve_tcp):
-            threading.Thread(target=target, daemon=True).start()
-        yield address
+        threads = [threading.Thread(target=target, daemon=True) for target in (serve_udp, serve_tcp)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield address
+        finally:
+            # Nobody may have asked; a thread left behind would wait on numbers that are other sockets' by then.
+            tcp.shutdown(socket.SHUT_RDWR)
+            udp.sendto(b"", address)
+            for thread in threads:
+                thread.join()
 
 
 def answer(query: bytes, *, is_truncated: bool = False) -> bytes:
