@@ -58,6 +58,11 @@ class Draft:
         """Mark the answer as untrue once one of these tags is invalidated."""
         self._tags += [tag for tag in tags if tag not in self._tags]
 
+    @property
+    def zone_count(self) -> int:
+        """How many zones have a say in the answer, or were to have one."""
+        return len(self._keys)
+
     def depend_on_zone(self, key: ZoneKey) -> None:
         """Remember that the zone of a key has a say in the answer."""
         if key not in self._keys:

@@ -44,6 +44,8 @@ from p2pdns.resolver.steps import (
 
 STEPS_MAX = 8  # Fetches and forwards of one question; honest chains have two or three.
 COLD_GETS_MAX = 6  # Look-ups that one question may wait for.
+# Zones of one question, known or not: a chain that ends by its cost would go on further each time it is asked.
+ZONES_MAX = COLD_GETS_MAX
 RPCS_MAX = 250  # What all of them together may send; a look-up needs about 20 to 60.
 SECONDS_MAX = 4.0  # Stub resolvers give up after 5.
 FAILURE_SECONDS = 5.0  # RFC 9520 §3.2: how long a failure lives that nobody gave a time for.
@@ -84,6 +86,8 @@ class Resolution:
         self._visited: list[Name] = []
         self._charges: dict[int, int] = {}
         self._delegation: _Delegation | None = None
+        # Behind a cut the complete look-up is waited for: whose a name is does not hang on the first reply.
+        self._is_behind_cut = False
         self._step_count = 0
         # The second way through a chain takes settled items only, those of the first way without another step.
         self._settled_only = False
@@ -168,6 +172,8 @@ class Resolution:
         self._name = self._zone_name = name
         self._draft.depend_on(tag_of_key(key), tag_of_setting("trusted"))
         self._draft.depend_on_zone(key)
+        if self._draft.zone_count > ZONES_MAX:
+            return self._fail(f"more than {ZONES_MAX} zones have a say in the answer", now)
         return self._fetch(key, now, settled=False)
 
     def _is_of_others(self, name: Name) -> bool:
@@ -183,7 +189,7 @@ class Resolution:
         return self._fail(f"the aliases of {name} lead back to it", now)
 
     def _fetch(self, key: ZoneKey, now: float, *, settled: bool) -> Step:
-        step = Fetch(key, settled or self._settled_only)
+        step = Fetch(key, settled or self._settled_only or self._is_behind_cut)
         # Each at most once, so that a chain through a few zones over and over still runs out of steps.
         known = self._known.pop(key, None) if self._settled_only else None
         if known is not None:
@@ -232,8 +238,9 @@ class Resolution:
             self._draft.note(f"{key}: {text}")
             self._delegation = replace(self._delegation, candidates=self._delegation.candidates[1:])
             return self._try_candidate(now)
-        brief = outcome.reason in (Missing.BUDGET, Missing.DEADLINE)
-        seconds = max(TRANSIENT_FAILURE_SECONDS if brief else FAILURE_SECONDS, outcome.retry_at - now)
+        # Only time comes back by itself: a chain that cost too much would cost as much again a moment later.
+        is_brief = outcome.reason is Missing.DEADLINE
+        seconds = max(TRANSIENT_FAILURE_SECONDS if is_brief else FAILURE_SECONDS, outcome.retry_at - now)
         return self._fail(text, now, code=code, seconds=seconds)
 
     def _said(self, found: Found, said: ZoneAnswer, now: float) -> Step:
@@ -280,6 +287,7 @@ class Resolution:
         alias = said.answer[-1]
         labels = said.target.relative_to(said.delegates[0])
         self._delegation = _Delegation(alias.owner, alias.ttl, found, labels, candidates)
+        self._is_behind_cut = True
         return self._try_candidate(now)
 
     def _try_candidate(self, now: float) -> Step:

@@ -77,6 +77,10 @@ def test_a_chain_of_twenty_keys_ends_within_the_budget_in_servfail(link: str) ->
         assert_failed(answer)
         assert gets <= COLD_GETS_MAX
         assert answer.rpc_count <= RPCS_MAX
+        # What is known by now does not take the chain further.
+        again, gets = await world.ask(f"{labels}{CHAIN[0]}.")
+        assert_failed(again)
+        assert gets == 0
 
     run(story())
 
@@ -144,6 +148,7 @@ def test_as_many_delegates_as_fit_into_an_item_cost_no_more_than_a_question_may(
         assert_failed(answer)
         assert gets == COLD_GETS_MAX
         assert answer.rpc_count == COLD_GETS_MAX * LOOKUP_RPCS
+        assert (await world.ask(f"f.{secret.zone_key}."))[1] == 0
 
     run(story())
 

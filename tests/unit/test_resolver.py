@@ -329,8 +329,8 @@ def test_of_several_delegates_the_first_in_canonical_order_with_an_item_goes_on(
     letters = sorted("bcd", key=lambda letter: KEYS[letter].apex.canonical_key())
     zone_a = found(item_of("a", *(f"friend 70 NS {{{letter}}}" for letter in "bcd")))
     resolution, _ = begin("www.friend.{a} A")
-    assert resolution.step_done(zone_a, NOW) == Fetch(KEYS[letters[0]], settled=False)
-    assert resolution.step_done(NotFound(Missing.ABSENT), NOW) == Fetch(KEYS[letters[1]], settled=False)
+    assert resolution.step_done(zone_a, NOW) == Fetch(KEYS[letters[0]], settled=True)
+    assert resolution.step_done(NotFound(Missing.ABSENT), NOW) == Fetch(KEYS[letters[1]], settled=True)
     end = resolution.step_done(found(item_of(letters[1], WWW)), NOW)
     assert isinstance(end, Answered)
     assert [target_of(rr) for rr in end.answer.answer[:1]] == [f"www.<{letters[1]}>."]

@@ -1,0 +1,256 @@
+"""What a hostile question costs: RPCs, bytes and time that it causes in the overlay, and what asking it again costs.
+
+    python bench/abuse.py [--nodes 60] [--seed 1]
+
+N nodes in one process on loopback, and beside them a reader: a read-only node, the overlay and the service of an
+engine, and the front's cache of answers. Every zone is validly signed. Each question is asked cold and then again,
+healthy and with 30 % of the nodes dead. Columns: RPCs until the answer, those of look-ups that went on after it (on the
+node's account), bytes both ways, and the RPCs of asking again: as a client does, and past the cache of answers.
+Goals: at most 250 RPCs and 4 s a question, and nothing for the second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from p2pdns import log
+from p2pdns.addresses import Address
+from p2pdns.clock import boot_now, unix_now
+from p2pdns.config import Config
+from p2pdns.dht.node import Node, NodeSettings
+from p2pdns.dht.storage import Storage
+from p2pdns.dns.message import Message, Question, Rcode, RRset, Type, compose, records_of
+from p2pdns.dns.name import Name
+from p2pdns.engine.endpoint import Endpoint
+from p2pdns.engine.link_server import compose_answer
+from p2pdns.engine.overlay import Overlay
+from p2pdns.engine.service import QueryFacts, Service
+from p2pdns.engine.state import State
+from p2pdns.engine.upstream import Upstream
+from p2pdns.front.answers import AnswerCache
+from p2pdns.items.item import MutableItem
+from p2pdns.items.keys import SecretKey
+from p2pdns.resolver import ResolverSettings
+from p2pdns.resolver.resolution import RPCS_MAX, SECONDS_MAX
+
+CHAIN_KEYS = 20
+DELEGATES = 14  # As many as fit into one item.
+LABELS = 20  # Random names below one missing key, as a flood of cache misses asks for them.
+DEAD_PERCENT = (0, 30)
+QUIET_S = 0.3  # A look-up that is still going on sends something within this.
+TRAFFIC: Counter[str] = Counter()
+READER: list[Address] = []
+
+
+def count_traffic() -> None:
+    """Count what the reader sends and is sent."""
+    stock = Node.datagrams_to_send
+
+    def counted(self: Node, now: float) -> list[tuple[bytes, Address]]:
+        out = stock(self, now)
+        is_reader = bool(READER) and self.address == READER[0]
+        for data, target in out:
+            if is_reader:
+                TRAFFIC["rpcs"] += 1
+                TRAFFIC["bytes"] += len(data)
+            elif READER and target == READER[0]:
+                TRAFFIC["bytes"] += len(data)
+        return out
+
+    Node.datagrams_to_send = counted  # type: ignore[method-assign]
+
+
+async def open_endpoint(**settings: Any) -> Endpoint:
+    """Return a node on a free port."""
+    node = Node(
+        node_id=None,
+        network="abuse",
+        entropy=os.urandom,
+        storage=Storage(),
+        settings=NodeSettings(bind_host="127.0.0.1", **settings),
+        now=boot_now(),
+    )
+    return await Endpoint.open(node, ("127.0.0.1", 0))
+
+
+@dataclass
+class Case:
+    """Hostile zones, and the questions they wait for; these count as one."""
+
+    title: str
+    names: list[str]
+    items: list[MutableItem]
+
+
+class Forge:
+    """Makes keys and what they sign."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+
+    def keys(self, count: int) -> list[SecretKey]:
+        """Return new keys."""
+        return [SecretKey.generate(self.rng.randbytes(32)) for _ in range(count)]
+
+    def item(self, secret: SecretKey, owner: str, rtype: Type, targets: Sequence[str]) -> MutableItem:
+        """Return an item with one RRset of names."""
+        apex = secret.zone_key.apex
+        name = apex if owner == "@" else Name.read(f"{owner}.").under(apex)
+        rdatas = tuple(Name.read(f"{target}.").wire() for target in targets)
+        records = records_of((RRset(name, int(rtype), 300, rdatas),))
+        value = compose(Message(0, 0x8000, None, records))
+        return MutableItem.signed(secret, int(unix_now() * 1e6), value)
+
+    def chain(self, owner: str, rtype: Type, target: str, count: int, *, loop: bool = False) -> list[MutableItem]:
+        """Return items of which each leads to the next key, the last one to the first or to a key without item."""
+        secrets = self.keys(count)
+        following = [*secrets[1:], secrets[0] if loop else self.keys(1)[0]]
+        return [
+            self.item(secret, owner, rtype, [target.format(then.zone_key)])
+            for secret, then in zip(secrets, following, strict=True)
+        ]
+
+    def cases(self) -> Iterator[Case]:
+        """Yield everything that is asked."""
+        missing = self.keys(2)
+        yield Case("a key that nobody published", [f"www.{missing[0].zone_key}"], [])
+        names = [f"{self.rng.randbytes(4).hex()}.{missing[1].zone_key}" for _ in range(LABELS)]
+        yield Case(f"{LABELS} names below such a key", names, [])
+        chains = (
+            (f"CNAME chain of {CHAIN_KEYS} keys", "www.", "www", Type.CNAME, "www.{}"),
+            (f"DNAME chain of {CHAIN_KEYS} keys", "www.", "@", Type.DNAME, "{}"),
+            (f"NS chain of {CHAIN_KEYS} keys", "a." * CHAIN_KEYS, "a", Type.NS, "{}"),
+        )
+        for title, labels, owner, rtype, target in chains:
+            items = self.chain(owner, rtype, target, CHAIN_KEYS)
+            yield Case(title, [f"{labels}{items[0].key}"], items)
+        for count in (1, 2, 5):
+            items = self.chain("www", Type.CNAME, "www.{}", count, loop=True)
+            yield Case(f"CNAME loop through {count} keys", [f"www.{items[0].key}"], items)
+        (secret,) = self.keys(1)
+        item = self.item(secret, "f", Type.NS, [str(key.zone_key) for key in self.keys(DELEGATES)])
+        yield Case(f"NS to {DELEGATES} keys without items", [f"www.f.{secret.zone_key}"], [item])
+        items = [self.item(s, "f", Type.NS, [str(k.zone_key) for k in self.keys(5)]) for s in self.keys(1)]
+        first = self.item(self.keys(1)[0], "www", Type.CNAME, [f"www.f.{items[0].key}"])
+        yield Case("CNAME to NS to 5 such keys", [f"www.{first.key}"], [first, *items])
+
+
+@dataclass
+class Cost:
+    """What the questions of a case have caused."""
+
+    rcode: str = "-"
+    rpcs: int = 0
+    rpcs_after: int = 0
+    size_bytes: int = 0
+    seconds: float = 0.0
+
+
+class Reader:
+    """The service of an engine on a node of its own."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.overlay = Overlay(endpoint, State.open(None), clock=boot_now, unix_clock=unix_now)
+        nobody = Upstream((), clock=boot_now)
+        self.service = Service(self.overlay, nobody, ResolverSettings(), clock=boot_now)
+        limits = Config().cache
+        self.cache = AnswerCache(
+            bytes_max=limits.answers_bytes_max, ttl_s_max=limits.ttl_s_max, stale_s_max=limits.stale_s_max
+        )
+        self.overlay.on_invalidate = self.service.invalidate
+        self.service.on_invalidate = self.cache.invalidate
+
+    async def ask(self, names: Sequence[str], *, through_cache: bool) -> Cost:
+        """Return what all of these questions cost, until the reader is quiet."""
+        before = Counter(TRAFFIC)
+        cost = Cost()
+        for name in names:
+            question = Question(Name.read(f"{name}."), int(Type.A))
+            started = time.perf_counter()
+            if through_cache and self.cache.fresh(question.wire(), boot_now()):
+                continue
+            resolved = await self.service.resolve(QueryFacts(question, boot_now() + SECONDS_MAX))
+            cost.seconds = max(cost.seconds, time.perf_counter() - started)
+            cost.rcode = Rcode(resolved.rcode).name
+            frame = compose_answer(1, resolved, self.service.generation)
+            self.cache.put(question.wire(), self.cache.accepted(frame, boot_now()), boot_now())
+        cost.rpcs = TRAFFIC["rpcs"] - before["rpcs"]
+        await quiet()
+        cost.rpcs_after = TRAFFIC["rpcs"] - before["rpcs"] - cost.rpcs
+        cost.size_bytes = TRAFFIC["bytes"] - before["bytes"]
+        return cost
+
+
+async def quiet() -> None:
+    """Wait until the reader has sent nothing for a while."""
+    last = -1
+    while last != TRAFFIC["rpcs"]:
+        last = TRAFFIC["rpcs"]
+        await asyncio.sleep(QUIET_S)
+
+
+async def run(nodes: int, percent: int, seed: int) -> bool:
+    """Ask everything in a new overlay and print it; return whether every goal was met."""
+    rng = random.Random(seed)
+    READER.clear()
+    live: list[Endpoint] = []
+    for _ in range(nodes):
+        endpoint = await open_endpoint()
+        if live:
+            await endpoint.bootstrap([peer.address for peer in rng.sample(live, min(3, len(live)))])
+        live.append(endpoint)
+    cases = list(Forge(rng).cases())
+    for item in (item for case in cases for item in case.items):
+        await rng.choice(live).put(item)
+    reader = Reader(await open_endpoint(read_only=True, store=False))
+    await reader.endpoint.bootstrap([peer.address for peer in rng.sample(live, 3)])
+    READER.append(reader.endpoint.address)
+    rng.shuffle(live)
+    dead = nodes * percent // 100
+    for endpoint in live[:dead]:
+        endpoint.close()
+    met = True
+    for case in cases:
+        cost = await reader.ask(case.names, through_cache=False)
+        again = await reader.ask(case.names, through_cache=True)
+        past = await reader.ask(case.names, through_cache=False)
+        second, uncached = again.rpcs + again.rpcs_after, past.rpcs + past.rpcs_after
+        is_met = cost.rpcs <= RPCS_MAX and cost.seconds <= SECONDS_MAX and not second
+        met &= is_met
+        print(
+            f"{percent:>3} % dead  {case.title:<34}{cost.rcode:>9}{cost.rpcs:>6}{cost.rpcs_after:>7}"
+            f"{cost.size_bytes:>9}{cost.seconds * 1000:>8.0f}{second:>7}{uncached:>10}"
+            f"  {'met' if is_met else 'MISSED'}"
+        )
+    await reader.overlay.close()
+    for endpoint in (*live[dead:], reader.endpoint):
+        endpoint.close()
+    return met
+
+
+async def main() -> int:
+    """Run everything and print it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nodes", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    log.configure("error")
+    count_traffic()
+    print(f"{options.nodes} nodes, seed {options.seed}; goals: {RPCS_MAX} RPCs, {SECONDS_MAX:g} s, and 0 RPCs again")
+    print(f"{'':<12}{'':<34}{'rcode':>9}{'RPCs':>6}{'after':>7}{'bytes':>9}{'ms':>8}{'again':>7}{'uncached':>10}")
+    results = [await run(options.nodes, percent, options.seed) for percent in DEAD_PERCENT]
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
