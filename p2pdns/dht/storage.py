@@ -12,6 +12,7 @@ other, but is no `MutableItem`, because nothing in p2pdns could read it: its `St
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
@@ -92,6 +93,14 @@ class Kept(NamedTuple):
     is_news: bool
 
 
+class Holding(NamedTuple):
+    """An item kept for others: when another node last put it, and since when it has been as new as it is."""
+
+    stored: StoredItem
+    put_at: float
+    new_at: float
+
+
 class StoredRow(NamedTuple):
     """A stored item as it survives a restart; `key` is empty for an immutable one, times are Unix seconds, 0 never."""
 
@@ -145,6 +154,7 @@ class Storage:
         self.items_max = items_max
         self.bytes_max = bytes_max
         self.node_ids: tuple[bytes, ...] = ()  # The ids this store is near to; the far items go first.
+        self.unix_skew: float | None = None  # Unix time minus `now`, known once the disk was spoken to.
         self.counters: Counter[str] = Counter()
         self._memo = memo
         self._held: dict[bytes, _Held] = {}
@@ -268,6 +278,21 @@ class Storage:
                 self._changed[held.stored.target] = None
         held.getter, held.getter_at = prefix, now
 
+    def holdings(self, now: float) -> Iterator[Holding]:
+        """Yield what is kept for others: put by another node, or asked for from two prefixes, within a day."""
+        for held in self._held.values():
+            if held.prefix != OWN and held.expires_at > now:
+                yield Holding(held.stored, held.put_at, held.new_at)
+
+    def adopt(self, item: Item, now: float) -> bool:
+        """Take a newer item in the place of one that is kept for others; return whether that was done."""
+        stored = _stored(item)
+        held = self._live(stored.target, now)
+        if held is None or held.stored.key is None or held.stored.seq >= stored.seq:
+            return False
+        self._admit(stored, held.prefix, now)
+        return True
+
     # Room
 
     def _is_half_full(self) -> bool:
@@ -359,7 +384,7 @@ class Storage:
     def take_changes(self, now: float, unix_now: float) -> list[StoredChange]:
         """Return what has changed since the last call; `now` and `unix_now` are the same moment on two clocks."""
         changed, self._changed = self._changed, {}
-        skew = unix_now - now
+        skew = self.unix_skew = unix_now - now
         return [StoredChange(target, self._row(self._held.get(target), skew)) for target in changed]
 
     @staticmethod

@@ -14,6 +14,7 @@ from p2pdns.dht import krpc
 from p2pdns.dht.lookup import Item, Lookup, Sought
 from p2pdns.dht.node.answering import Answerer
 from p2pdns.dht.node.core import Core
+from p2pdns.dht.node.keeping import Done, Keeper, KeepOperation
 from p2pdns.dht.node.operations import FindOperation, GetOperation, Operation, PutOperation, sought_for
 from p2pdns.dht.node.reach import Reach
 from p2pdns.dht.node.upkeep import Upkeep
@@ -55,6 +56,7 @@ class Node:
         self._operations: dict[int, Operation] = {}
         self._operation_count = 0
         self._upkeep = Upkeep(self._core, self._find, now)
+        self._keeper = Keeper(self._core, self._keep, now)
 
     # What it is
 
@@ -265,6 +267,13 @@ class Node:
         lookup = self._lookup(target, None, None)
         lookup.add(seeds)
         operation = FindOperation(self._next_number(), self._core, lookup, now, None, self._ended)
+        operation.on_done = on_done
+        self._begin(operation, now)
+
+    def _keep(self, item: Item, is_due: bool, on_done: Done, now: float) -> None:
+        lookup = self._lookup(item.target, sought_for(item), None)
+        operation = KeepOperation(self._next_number(), self._core, item, None, lookup, now, None, self._ended)
+        operation.is_due = is_due
         operation.on_done = on_done
         self._begin(operation, now)
 
