@@ -266,7 +266,7 @@ def _explained(text: str, line: str = "") -> tuple[str, str | None]:
         hint = f'did you mean "{close[0]}"?' if close else "a line is: OWNER [TTL] TYPE DATA"
         return f'unknown type "{unknown.group(1)}"', hint
     if "$INCLUDE" in text:
-        return "$INCLUDE is off", "put the lines of the other file here, or allow it with --include"
+        return "$INCLUDE is off", "put the lines of the other file here"
     if "class is not zone's class" in text:
         return "a class other than IN", "a zone has class IN only; remove the class"
     words = (text if text[1:2].isupper() else text[:1].lower() + text[1:]).rstrip(".")

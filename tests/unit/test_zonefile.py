@@ -92,7 +92,7 @@ OUTSIDE = "write owners relative to @, without a final dot, or re-root the file 
         ("a CH TXT x", 1, "a class other than IN", "class IN only"),
         ("a" * 64 + " A 192.0.2.1", 1, "63", None),
         ("$TTL x", 1, "TTL", None),
-        ("$INCLUDE other.zone", 1, "$INCLUDE is off", "--include"),
+        ("$INCLUDE other.zone", 1, "$INCLUDE is off", "the lines of the other file"),
         ("$GENERATE 1-999999999 h$ TXT x", 1, "more than 100000 records", "another key"),
         ("x DNSKEY 257 3 15 AA==", 1, "DNSKEY is DNSSEC", "signature of the item"),
         ("x NSEC a A", 1, "NSEC is DNSSEC", "signature of the item"),
