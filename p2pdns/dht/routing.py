@@ -409,6 +409,17 @@ class RoutingTable:
                 half.keep_as_replacement(half.nodes.popitem()[1])
             self._forget(half)
 
+    def moved_to(self, own_id: bytes, now: float) -> RoutingTable:
+        """Return a table round another id with the contacts of this one."""
+        table = RoutingTable(own_id, now, size=self._size, far_sizes=self._far_sizes)
+        table.lost.extend(self.lost)
+        # Members first, so that replacements stay what they were where there is no room for all.
+        spare = [contact for bucket in self.buckets for contact in bucket.replacement_nodes.values()]
+        for contact in (*self, *spare):
+            if contact.id != own_id:
+                table._add(contact, now)
+        return table
+
     def failed(self, wire: krpc.Contact) -> None:
         """Note that a contact left a request and its retransmit unanswered; repeated silence ends its stay."""
         contact = self.get(wire)

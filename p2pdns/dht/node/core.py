@@ -126,6 +126,12 @@ class Core:
         self._rtt_p95: float | None = None
         self._rtt_age = 0
 
+    def change_id(self, node_id: bytes, now: float) -> None:
+        """Go by another id from now on, with the same contacts."""
+        self.storage.node_ids = tuple(node_id if other == self.node_id else other for other in self.storage.node_ids)
+        self.node_id = node_id
+        self.table = self.table.moved_to(node_id, now)
+
     # Timers
 
     def at(self, due: float, action: Callable[[float], None]) -> None:

@@ -14,6 +14,7 @@ from p2pdns.dht import krpc
 from p2pdns.dht.lookup import Item, Lookup, Sought
 from p2pdns.dht.node.answering import Answerer
 from p2pdns.dht.node.core import Core
+from p2pdns.dht.node.identity import Identity
 from p2pdns.dht.node.keeping import Done, Keeper, KeepOperation
 from p2pdns.dht.node.operations import FindOperation, GetOperation, Operation, PutOperation, sought_for
 from p2pdns.dht.node.reach import Reach
@@ -51,6 +52,9 @@ class Node:
         storage.node_ids = (*storage.node_ids, node_id)
         self._reach = Reach(settings.bind_host, settings.read_only)
         self._core.is_read_only = lambda: self._reach.is_read_only
+        self._identity = Identity(
+            self._core, lambda then: self._find(self.node_id, (), lambda verdict, end: None, then)
+        )
         self._answerer = Answerer(self._core, self._query_came)
         self._memo = SignatureMemo()
         self._operations: dict[int, Operation] = {}
@@ -151,6 +155,7 @@ class Node:
         core.counters["reply"] += 1
         if reply.ip is not None:
             self._reach.told(address, reply.ip)
+            self._identity.told(address, reply.ip, now)
         pending.asker.reply_received(pending.ticket, reply, size_bytes, now)
         core.give_room(now)
 

@@ -1,0 +1,53 @@
+"""Which id this node goes by (BEP 42): one that fits the public address at which its contacts see it.
+
+Guarantees: only a majority over at least five prefixes moves the id, at most once an hour, and nothing moves it in
+space that is not public, where the rule does not hold. Does not know how contacts are found again under a new id.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+
+from p2pdns.addresses import Address, AddressClass, class_of, prefix_of
+from p2pdns.dht.node.core import Core
+from p2pdns.dht.routing import ID_BYTES, id_for, is_id_allowed
+
+VOTES_MIN = 5  # Distinct prefixes: one neighbour, or one network, must not be able to choose where we stand.
+VOTERS_MAX = 64  # The latest prefixes that told us our address.
+CHANGE_S_MIN = 3_600.0  # A new id leaves the items of the old place behind; an address that flaps must not cost that.
+
+
+class Identity:
+    """The votes on our address, and what follows for our id. `on_change` hears of each new id."""
+
+    def __init__(self, core: Core, on_change: Callable[[float], None]) -> None:
+        self._core = core
+        self._on_change = on_change
+        self._votes: OrderedDict[str, str] = OrderedDict()
+        self._changed_at = float("-inf")
+
+    def told(self, voter: Address, ours: Address, now: float) -> None:
+        """Note at which address a contact sees us, and take an id that fits once enough of them agree."""
+        core = self._core
+        host = ours[0]
+        # A voter in our own network knows nothing of how the world sees us.
+        if class_of(host) is not AddressClass.PUBLIC or class_of(voter[0]) is not AddressClass.PUBLIC:
+            return
+        if (":" in host) != core.settings.is_ipv6:
+            return
+        prefix = prefix_of(voter)
+        self._votes[prefix] = host
+        self._votes.move_to_end(prefix)
+        if len(self._votes) > VOTERS_MAX:
+            self._votes.popitem(last=False)
+        seen_at, count = Counter(self._votes.values()).most_common(1)[0]
+        if len(self._votes) < VOTES_MIN or 2 * count <= len(self._votes) or is_id_allowed(core.node_id, seen_at):
+            return
+        if now - self._changed_at < CHANGE_S_MIN:
+            core.counters["id-change-too-soon"] += 1
+            return
+        self._changed_at = now
+        core.counters["id-changed"] += 1
+        core.change_id(id_for(seen_at, core.entropy(ID_BYTES)), now)
+        self._on_change(now)
