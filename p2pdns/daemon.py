@@ -34,6 +34,7 @@ RESTART_S_MIN = 0.05  # A child killed once is back before anybody asks again.
 RESTART_S_MAX = 2.0  # A child that cannot stay up must not burn a core, yet be back within three seconds.
 STEADY_S = 10.0  # A child that lived so long starts again without a pause, and is past failing "at start".
 STOP_S_MAX = 5.0  # Time to write state; what hangs longer is killed.
+SOCKET_NAMES = ("link.sock", "control.sock")  # What a killed engine leaves in the state directory.
 PID_BYTES_MAX = 16  # What a lock file says about its holder.
 EXIT_CANNOT_START = (1, 2)  # What the children return when the configuration or a port is at fault.
 
@@ -106,6 +107,18 @@ def refuse_if_taken(state_dir: Path) -> None:
         os.close(lock)
 
 
+def remove_leftovers(state_dir: Path) -> None:
+    """Remove the sockets of an engine that was killed, unless another one has the directory by now."""
+    with contextlib.suppress(OSError):
+        lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for name in SOCKET_NAMES:
+                (state_dir / name).unlink(missing_ok=True)
+        finally:
+            os.close(lock)
+
+
 def dns_sockets(config: Config) -> list[DnsSockets]:
     """Return the DNS sockets: those that systemd handed over, else newly bound ones."""
     inherited = listen_fds(os.environ, os.getpid())
@@ -142,6 +155,7 @@ class Supervisor:
         front_module: str = FRONT_MODULE,
     ) -> None:
         self._reload = reload
+        self._state_dir = state_dir
         self._config_fd = _config_file()
         self._write_config(config)
         # The children read; nobody ever writes; the end of the only writer is what they wait for.
@@ -164,6 +178,7 @@ class Supervisor:
                 return self._watch(wakeup)
             finally:
                 self._stop(wakeup)
+                remove_leftovers(self._state_dir)
                 for fd in (self._config_fd, self._alive_read, self._alive_write):
                     os.close(fd)
 

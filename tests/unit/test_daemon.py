@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import sys
@@ -146,3 +147,20 @@ def test_an_ending_is_named() -> None:
     assert daemon._ending(3) == "exit 3"
     assert daemon._ending(-9) == "SIGKILL"
     assert daemon._ending(-64) == "SIGRTMAX" if sys.platform == "linux" else True
+
+
+def test_a_state_directory_that_an_engine_holds_is_refused_and_left_alone(tmp_path: Path) -> None:
+    daemon.refuse_if_taken(tmp_path / "missing")
+    (tmp_path / "lock").write_text("4711\n")
+    daemon.refuse_if_taken(tmp_path)
+    for name in daemon.SOCKET_NAMES:
+        (tmp_path / name).touch()
+    with (tmp_path / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(Unavailable, match=r"another p2pdns runs in this state directory \(pid 4711\)"):
+            daemon.refuse_if_taken(tmp_path)
+        daemon.remove_leftovers(tmp_path)
+        assert len(list(tmp_path.glob("*.sock"))) == 2
+    daemon.remove_leftovers(tmp_path)
+    assert not list(tmp_path.glob("*.sock"))
+    daemon.remove_leftovers(tmp_path / "missing")
