@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from p2pdns.dns.message import Message, Question, RRset, Type, compose, records_of, type_of
@@ -137,6 +137,9 @@ class Ended:
     answered_count: int = 20
     first_s: float | None = 0.004
     done_s: float = 0.05
+    answered: tuple[tuple[str, int], ...] = (("127.0.0.1", 4001), ("127.0.0.1", 4002))
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    rpcs_to_first: int | None = 3
 
 
 @dataclass

@@ -20,6 +20,7 @@ from p2pdns.dns.zonefile import rdata_text
 from p2pdns.engine import petnames
 from p2pdns.engine.control import Handler, Progress
 from p2pdns.engine.endpoint import Endpoint
+from p2pdns.engine.narration import PAST_THE_FRONT, Narration
 from p2pdns.engine.overlay import Budget, Overlay
 from p2pdns.engine.publisher import Publisher
 from p2pdns.engine.service import Service
@@ -260,8 +261,11 @@ class Commands:
             rtype = type_of(str(type_name))
         except StrangerError:
             raise UsageError("not a type", place=f'"{str(type_name)[:20]}"', hint="as A, AAAA or TYPE65280") from None
-        resolved = await self._engine.service.trace(Question(_name(request), rtype))
-        return {"trace": list(resolved.trace), "answer": answer_of(resolved)}
+        narration = Narration(self._engine.overlay)
+        resolved = await self._engine.service.trace(Question(_name(request), rtype), narration.fetched)
+        asked, *steps = resolved.trace
+        steps = [asked, PAST_THE_FRONT, *steps, *await narration.afterwards(LOOKUP_SECONDS_MAX)]
+        return {"trace": steps, "answer": answer_of(resolved)}
 
     async def flush(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Drop what is cached of a zone, of the zone of a name, or everything; marks and items stay."""

@@ -8,7 +8,7 @@ know frames or sockets; `link_server` does.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -35,6 +35,10 @@ IN_FLIGHT_MAX = 1_024  # Questions of the link at a time.
 FORWARDED_MAX = IN_FLIGHT_MAX // 2  # A dead upstream must not fill the link.
 ATTEMPTS_MAX = 2  # An answer that is outdated twice before it is ready is given, and not kept.
 INVALIDATIONS_MAX = 4_096  # Tags remembered with their generation: more than change while a question lives.
+
+
+Narrate = Callable[[Fetch, ItemOutcome], Iterable[str]]
+"""What there is to say about an item that was fetched, in plain words."""
 
 
 class Items(Protocol):
@@ -89,8 +93,13 @@ class Service:
         """What the configuration says about names."""
         return self._settings
 
-    async def resolve(self, query: QueryFacts, on_forward: Callable[[], None] = lambda: None) -> Resolved:
-        """Return the answer to a question; `on_forward` is called when it begins to wait for an upstream."""
+    async def resolve(
+        self, query: QueryFacts, on_forward: Callable[[], None] = lambda: None, narrate: Narrate | None = None
+    ) -> Resolved:
+        """Return the answer to a question; `on_forward` is called when it begins to wait for an upstream.
+
+        What `narrate` says about each item that was fetched is put in its place in the trace.
+        """
         self.counters["questions"] += 1
         if self._upstream.came_back(query.question):
             self.counters["probes-came-back"] += 1
@@ -99,7 +108,7 @@ class Service:
             await self._asked(query.question, query, min(query.deadline, self._clock() + SECONDS_MAX), on_forward)
         for _ in range(ATTEMPTS_MAX):
             generation = self.generation
-            resolved = await self._resolved_once(query, on_forward)
+            resolved = await self._resolved_once(query, on_forward, narrate)
             if not self._is_outdated(resolved, generation):
                 break
             self.counters["answers-outdated"] += 1
@@ -108,9 +117,10 @@ class Service:
         self.counters["failures" if resolved.failure else "answers"] += 1
         return resolved
 
-    async def trace(self, question: Question) -> Resolved:
+    async def trace(self, question: Question, narrate: Narrate | None = None) -> Resolved:
         """Return the answer to a question of the person at the control socket; its `trace` says how it came about."""
-        return await self.resolve(QueryFacts(question, self._clock() + SECONDS_MAX, client_prefix="control"))
+        query = QueryFacts(question, self._clock() + SECONDS_MAX, client_prefix="control")
+        return await self.resolve(query, narrate=narrate)
 
     def invalidate(self, tags: tuple[bytes, ...] | None) -> None:
         """Declare answers with one of these tags untrue, in the making and in the front's cache; None means all."""
@@ -140,17 +150,24 @@ class Service:
         if changed:
             self.invalidate(tuple(tag_of_petname(label) for label in changed))
 
-    async def _resolved_once(self, query: QueryFacts, on_forward: Callable[[], None]) -> Resolved:
+    async def _resolved_once(
+        self, query: QueryFacts, on_forward: Callable[[], None], narrate: Narrate | None
+    ) -> Resolved:
+        told: list[str] = []
+        told_count = 0
         resolution = Resolution(query.question, settings=self._settings, now=self._clock(), deadline=query.deadline)
         step = resolution.next_step(self._clock())
         while not isinstance(step, Answered):
             outcome: Outcome
             if isinstance(step, Fetch):
                 outcome = await self._overlay.item(step.key, step.settled, _budget(resolution, query))
+                if narrate is not None:
+                    told += [*resolution.trace[told_count:], *narrate(step, outcome)]
+                    told_count = len(resolution.trace)
             else:
                 outcome = await self._asked(step.question, query, resolution.deadline, on_forward)
             step = resolution.step_done(outcome, self._clock())
-        return step.answer
+        return replace(step.answer, trace=(*told, *step.answer.trace[told_count:]))
 
     async def _asked(
         self, question: Question, query: QueryFacts, deadline: float, on_forward: Callable[[], None]

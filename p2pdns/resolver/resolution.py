@@ -453,5 +453,5 @@ def _description(key: ZoneKey, found: Found, now: float) -> str:
         state += f", confirmed {max(0.0, now - found.confirmed_at):.0f} s ago"
     if not found.fresh:
         state += ", past its expiry"
-    how = f"look-up {found.lookup}, {found.rpc_count} RPCs so far" if found.lookup else "no look-up needed"
+    how = f"look-up {found.lookup}" if found.lookup else "no look-up needed"
     return f"item of {key}: seq {found.item.seq}, {state} ({how})"

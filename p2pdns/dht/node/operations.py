@@ -173,6 +173,8 @@ class GetOperation(Operation):
             bytes_received=self.bytes_received,
             rpcs_to_first=lookup.rpcs_to_first,
             confirmed_count=lookup.confirmed_count,
+            answered=tuple(candidate.contact.address for candidate in lookup.answered()),
+            dropped=dict(lookup.bad_items),
         )
         self._end(now)
         self.core.events.append(GetDone(self.number, outcome))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from p2pdns.addresses import AddressClass, class_of
+from p2pdns.addresses import Address, AddressClass, class_of
 from p2pdns.dht.lookup import ALPHA, RPC_MAX, Item
 from p2pdns.dht.routing import K
 
@@ -72,6 +72,8 @@ class GetOutcome:
     bytes_received: int
     rpcs_to_first: int | None
     confirmed_count: int = 0
+    answered: tuple[Address, ...] = ()  # Nearest first.
+    dropped: Mapping[str, int] = field(default_factory=dict)  # Items in replies that did not verify, by reason.
 
 
 @dataclass(frozen=True, slots=True)

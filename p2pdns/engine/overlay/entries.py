@@ -32,6 +32,8 @@ class Lookup:
     item: MutableItem | None = None
     zone: Zone | None = None
     rpc_count: int = 0
+    started_at: float = 0.0
+    first_s: float | None = None
 
     @property
     def is_refresh(self) -> bool:

@@ -6,10 +6,11 @@ Guarantees: the node, the simulator and the tests stand in for each other. Does 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from p2pdns.addresses import Address
 from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.items.keys import ZoneKey
 
@@ -47,6 +48,18 @@ class GetOutcome(Protocol):
     @property
     def answered_count(self) -> int:
         """Distinct nodes that answered."""
+
+    @property
+    def answered(self) -> tuple[Address, ...]:
+        """Their addresses, nearest first."""
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Items in replies that did not verify, by reason."""
+
+    @property
+    def rpcs_to_first(self) -> int | None:
+        """Requests sent before the first valid item; 0 where our own storage had it."""
 
     @property
     def first_s(self) -> float | None:
@@ -109,7 +122,10 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class LookupReport:
-    """One look-up as `lookups` shows it. `at` is Unix time; `first_ms` is None when nothing was found."""
+    """One look-up as `lookups` shows it. `at` is Unix time; `first_ms` is None when nothing was found.
+
+    `seq` is that of the best item found; `was_stored_here` says that the first one lay in our own storage.
+    """
 
     key: ZoneKey
     rpcs: int
@@ -120,6 +136,11 @@ class LookupReport:
     verdict: str
     at: float
     is_refresh: bool = False
+    number: int = 0
+    seq: int | None = None
+    answered: tuple[Address, ...] = ()
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    was_stored_here: bool = False
 
 
 class Timer(Protocol):

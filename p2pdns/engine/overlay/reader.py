@@ -137,6 +137,15 @@ class Overlay:
         if key is not None:
             self.on_invalidate((tag_of_key(key),))
 
+    def report_of(self, number: int) -> LookupReport | None:
+        """Return how a look-up ended; None while it goes on, and once others have taken its place in the list."""
+        return next((report for report in reversed(self.reports) if report.number == number), None)
+
+    def under_way(self, number: int) -> Lookup | None:
+        """Return a look-up that has not ended."""
+        lookups = (entry.lookup for entry in self._entries.values())
+        return next((lookup for lookup in lookups if lookup is not None and lookup.number == number), None)
+
     def forget(self, key: ZoneKey) -> None:
         """Drop everything known of a key here; its mark is the state's to clear."""
         entry = self._entries.pop(key.raw, None)
@@ -259,7 +268,14 @@ class Overlay:
         self._lookup_count += 1
         rpc_max = LOOKUP_RPCS_MAX if budget is None else min(budget.rpc_max, LOOKUP_RPCS_MAX)
         prefix = None if budget is None else budget.client_prefix
-        entry.lookup = Lookup(self._lookup_count, rpc_max, prefix, loop.create_future(), loop.create_future())
+        entry.lookup = Lookup(
+            self._lookup_count,
+            rpc_max,
+            prefix,
+            loop.create_future(),
+            loop.create_future(),
+            started_at=self._clock(),
+        )
         if prefix is None:
             self._refresh_count += 1
         else:
@@ -308,6 +324,7 @@ class Overlay:
 
     def _has_first(self, lookup: Lookup) -> None:
         if not lookup.first.done():
+            lookup.first_s = self._clock() - lookup.started_at
             lookup.first.set_result(None)
             if lookup.prefix is not None:
                 self._slots.release_prefix(lookup.prefix)
@@ -392,6 +409,11 @@ class Overlay:
                 verdict=outcome.verdict,
                 at=self._unix_clock(),
                 is_refresh=lookup.is_refresh,
+                number=lookup.number,
+                seq=None if lookup.item is None else lookup.item.seq,
+                answered=outcome.answered,
+                dropped=outcome.dropped,
+                was_stored_here=outcome.rpcs_to_first == 0,
             )
         )
 
