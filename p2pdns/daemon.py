@@ -31,7 +31,7 @@ from p2pdns.sockets import DnsSockets, adopt_dns, listen_fds, open_dns
 ENGINE_MODULE = "p2pdns.engine.main"
 FRONT_MODULE = "p2pdns.front.main"
 RESTART_S_MIN = 0.05  # A child killed once is back before anybody asks again.
-RESTART_S_MAX = 2.0  # A child that cannot stay up must not burn a core, yet be back within three seconds.
+RESTART_S_MAX = 1.5  # A child that cannot stay up must not burn a core; with its start it serves in three seconds.
 STEADY_S = 10.0  # A child that lived so long starts again without a pause, and is past failing "at start".
 STOP_S_MAX = 5.0  # Time to write state; what hangs longer is killed.
 SOCKET_NAMES = ("link.sock", "control.sock")  # What a killed engine leaves in the state directory.
@@ -265,7 +265,7 @@ def restart_pause_s(early_end_count: int) -> float:
     """Return how long to wait before a child is started again that ended early so many times in a row.
 
     >>> [restart_pause_s(count) for count in range(7)]
-    [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0]
+    [0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 1.5]
     """
     return min(RESTART_S_MAX, RESTART_S_MIN * (1 << min(early_end_count, 16)))
 
