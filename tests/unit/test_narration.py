@@ -27,6 +27,8 @@ from tests.overlay_doubles import (
     rrsets,
     settle,
 )
+from tests.unit.swarm import Swarm
+from tests.unit.swarm import item_of as swarm_item
 
 WWW = "www 300 A 192.0.2.1"
 
@@ -171,3 +173,15 @@ def test_every_reason_of_the_specification_has_words() -> None:
 
     reasons = {row[2].strip("`") for row in rows(section("What a zone may say"))} - {""}
     assert set(narration._LEFT_OUT) == reasons
+
+
+def test_a_get_names_everybody_who_answered_it() -> None:
+    swarm = Swarm(1)
+    swarm.grow(5)
+    first, *_, last = swarm.nodes.values()
+    item = swarm_item(1)
+    swarm.put(first, item)
+    outcome = swarm.get(last, item.target, item.key)
+    assert len(outcome.answered) == outcome.answered_count > 0
+    assert set(outcome.answered) <= set(swarm.nodes)
+    assert outcome.dropped == {}
