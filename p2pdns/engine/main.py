@@ -23,13 +23,14 @@ from typing import Any
 from p2pdns import log
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import DHT_LISTEN_DEFAULT, Config, read_address, resolve_state_dir, write_address
-from p2pdns.dht.node import Node, NodeSettings
+from p2pdns.dht.node import Node
 from p2pdns.dht.storage import Storage
 from p2pdns.engine.commands import LOOKUP_SECONDS_MAX, Commands
 from p2pdns.engine.control import ControlServer
 from p2pdns.engine.discovery import Discovery
 from p2pdns.engine.endpoint import Endpoint
 from p2pdns.engine.link_server import LinkServer
+from p2pdns.engine.node_settings import node_settings
 from p2pdns.engine.overlay import Budget, Overlay
 from p2pdns.engine.publisher import Publisher
 from p2pdns.engine.service import Service
@@ -73,7 +74,7 @@ class Engine:
         self._reload_trouble: P2pdnsError | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.storage = Storage(items_max=config.limits.store_items_max, bytes_max=config.limits.store_bytes_max)
-        self._discovery = Discovery(config.dht.network, config.dht.bootstrap, state)
+        self._discovery = Discovery.of(config.dht, state)
         # What names mean is checked before any socket is opened.
         self._upstream = self._new_upstream(config)
         self._settings = resolver_settings(config, state)
@@ -105,21 +106,13 @@ class Engine:
         listen = read_address(config.listen)
         saved = self.state.load_node(network)
         sock = dht_socket(config.listen, None if saved is None else saved.port)
-        timeout_s = config.timeout_ms / 1000
-        usual = NodeSettings(bind_host=listen[0])
-        settings = replace(
-            usual,
-            timeout_s_max=timeout_s,
-            timeout_s_first=min(usual.timeout_s_first, timeout_s),
-            timeout_s_min=min(usual.timeout_s_min, timeout_s),
-        )
         now = boot_now()
         self.node = Node(
             node_id=None if saved is None else saved.node_id,
             network=network,
             entropy=os.urandom,
             storage=self.storage,
-            settings=settings,
+            settings=node_settings(config, listen[0]),
             now=now,
         )
         self.state.save_node(network, SavedNode(self.node.node_id, address_of(sock)[1]))
@@ -157,6 +150,7 @@ class Engine:
         """End every part, the doors first, and write what is left."""
         await self._control.close()
         await self._link.close()
+        await self._discovery.close()
         await self.publisher.close()
         for task in self._tasks:
             task.cancel()

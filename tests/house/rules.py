@@ -54,6 +54,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "kademlia": ("dht.routing",),
     "structlog": ("log",),
     "sqlite3": ("engine.state",),
+    "zeroconf": ("engine.discovery",),
     "click": ("cli",),
     "rich": ("cli",),
 }

@@ -111,6 +111,16 @@ trusted = ["alice", "{KEY}"]
             "write ADDR:PORT, as 127.0.0.1:5300",
         ),
         (
+            '[dht]\nread_only = "yes"',
+            'p.toml:2: [dht] read_only: "yes" is not a choice',
+            'true, false or "auto"; only the last one has quotes',
+        ),
+        (
+            "[dht]\nlan_discovery = 1",
+            'p.toml:2: [dht] lan_discovery: must be true, false or "auto", not a whole number',
+            'true, false or "auto"; only the last one has quotes',
+        ),
+        (
             '[dht]\nnetwork = ""',
             'p.toml:2: [dht] network: "" is not a network',
             "mainline, unnamed, or a name of 1 to 64 ASCII characters",

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from p2pdns.addresses import Address
+from p2pdns.addresses import Address, AddressClass, class_of
 from p2pdns.dht.routing import SavedContact
 from p2pdns.engine.discovery import Discovery
+from p2pdns.engine.discovery.lan import PEERS_MAX, Lan, own_address, tag_of
+from p2pdns.engine.discovery.mainline import BUILT_IN
 from p2pdns.engine.state import State
 from p2pdns.errors import ConfigError
 
@@ -19,16 +21,22 @@ CONTACT = SavedContact(b"a" * 20, ("127.0.0.1", 7001), 3.5, 60.0)
 class FakeEndpoint:
     """An endpoint that notes by whom it joins, and joins when it is told to."""
 
-    def __init__(self, contact_count: int | None) -> None:
+    def __init__(self, contact_count: int | None, after: Address | None = None) -> None:
         self.asked: list[tuple[Address, ...]] = []
+        self.address: Address = ("127.0.0.1", 7_000)
         self._contact_count = contact_count
+        self._after = after
+        self._joins: list[asyncio.Future[int]] = []
 
     def bootstrap(self, addresses: Sequence[Address] = ()) -> asyncio.Future[int]:
         """Join."""
         self.asked.append(tuple(addresses))
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        if self._contact_count is not None:
-            future.set_result(self._contact_count)
+        self._joins.append(future)
+        if self._contact_count is not None and (self._after is None or self._after in addresses):
+            for join in self._joins:
+                if not join.done():
+                    join.set_result(self._contact_count)
         return future
 
 
@@ -93,3 +101,134 @@ def test_silent_contacts_delay_a_start_by_the_time_limit_at_most(capsys: pytest.
     assert "0 contacts so far" in said.out + said.err
     assert "1 listed, 0 saved" in said.out + said.err
     state.close()
+
+
+# The public network
+
+
+def test_built_in_addresses_are_public_literals_and_no_names() -> None:
+    assert len({host for host, _ in BUILT_IN}) >= 3
+    assert {class_of(host) for host, _ in BUILT_IN} == {AddressClass.PUBLIC}
+    assert all(0 < port < 65536 for _, port in BUILT_IN)
+    assert {":" in host for host, _ in BUILT_IN} == {False, True}
+
+
+@pytest.mark.parametrize(
+    ("network", "host", "is_built_in"),
+    [
+        ("mainline", "0.0.0.0", True),
+        ("mainline", "::", True),
+        ("mainline", "127.0.0.1", False),
+        ("mainline", "::1", False),
+        ("unnamed", "0.0.0.0", False),
+        ("demo", "0.0.0.0", False),
+    ],
+)
+def test_built_in_addresses_are_for_the_public_network_alone(network: str, host: str, is_built_in: bool) -> None:
+    state = State.open(None)
+    discovery = Discovery(network, [], state, bind_host=host)
+    assert bool(discovery.built_in) is is_built_in
+    assert (discovery.hint is None) is is_built_in
+    state.close()
+
+
+def test_built_in_addresses_are_asked_when_nobody_else_answers() -> None:
+    state = State.open(None)
+    discovery = Discovery("mainline", ["127.0.0.1:7000"], state, bind_host="0.0.0.0", lan=False)
+    endpoint = FakeEndpoint(5, after=BUILT_IN[0])
+    asyncio.run(discovery.join(endpoint, timeout_s=0.01))
+    assert endpoint.asked == [(("127.0.0.1", 7000),), BUILT_IN]
+    state.close()
+
+
+def test_built_in_addresses_are_not_asked_when_somebody_answers() -> None:
+    state = State.open(None)
+    discovery = Discovery("mainline", ["127.0.0.1:7000"], state, bind_host="0.0.0.0", lan=False)
+    endpoint = FakeEndpoint(5)
+    asyncio.run(discovery.join(endpoint, timeout_s=30.0))
+    assert endpoint.asked == [(("127.0.0.1", 7000),)]
+    state.close()
+
+
+def test_a_first_start_asks_the_built_in_addresses_at_once() -> None:
+    state = State.open(None)
+    discovery = Discovery("mainline", [], state, bind_host="0.0.0.0", lan=False)
+    endpoint = FakeEndpoint(5, after=BUILT_IN[0])
+    asyncio.run(discovery.join(endpoint, timeout_s=30.0))
+    assert endpoint.asked == [(), BUILT_IN]
+    state.close()
+
+
+# The local network
+
+
+@pytest.mark.parametrize(
+    ("lan", "host", "has_lan"),
+    [
+        ("auto", "0.0.0.0", True),
+        ("auto", "192.168.1.7", True),
+        ("auto", "127.0.0.1", False),
+        ("auto", "::1", False),
+        (True, "127.0.0.1", True),
+        (False, "0.0.0.0", False),
+    ],
+)
+def test_neighbours_are_looked_for_unless_bound_to_loopback_or_told_not_to(
+    lan: str | bool, host: str, has_lan: bool
+) -> None:
+    state = State.open(None)
+    assert Discovery("demo", [], state, bind_host=host, lan=lan).has_lan is has_lan
+    state.close()
+
+
+def heard(host: str, hosts: list[str], port: int = 7001, tag: bytes | None = None) -> list[Address]:
+    """Return what a node at `host` makes of an announcement."""
+    found: list[Address] = []
+    lan = Lan("demo", (host, 7000), found.append)
+    for _ in range(2):
+        lan.heard(hosts, port, tag_of("demo") if tag is None else tag)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("host", "told", "believed"),
+    [
+        ("0.0.0.0", "192.168.1.9", True),
+        ("192.168.1.7", "10.0.0.9", True),
+        ("0.0.0.0", "169.254.3.4", True),
+        ("0.0.0.0", "8.8.8.8", False),
+        ("0.0.0.0", "127.0.0.1", False),
+        ("0.0.0.0", "192.0.2.1", False),
+        ("0.0.0.0", "0.0.0.0", False),
+        ("0.0.0.0", "fd00::1", False),
+        ("0.0.0.0", "nonsense", False),
+        ("::", "fd00::1", True),
+        ("::", "192.168.1.9", False),
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1", "192.168.1.9", False),
+    ],
+)
+def test_an_announcement_is_believed_in_its_own_space_only(host: str, told: str, believed: bool) -> None:
+    assert heard(host, [told]) == ([(told, 7001)] if believed else [])
+
+
+def test_announcements_of_other_networks_and_impossible_ports_are_nobodys() -> None:
+    assert heard("0.0.0.0", ["192.168.1.9"], tag=tag_of("other")) == []
+    assert heard("0.0.0.0", ["192.168.1.9"], tag=b"") == []
+    assert heard("0.0.0.0", ["192.168.1.9"], port=0) == []
+
+
+def test_a_wire_full_of_announcements_is_asked_up_to_a_bound() -> None:
+    assert len(heard("0.0.0.0", [f"10.0.0.{n}" for n in range(200)])) == PEERS_MAX
+
+
+def test_the_tag_of_a_network_does_not_tell_its_name() -> None:
+    assert tag_of("demo") != tag_of("other")
+    assert b"demo" not in tag_of("demo")
+    assert {tag_of("mainline"), tag_of("unnamed")} == {b"mainline", b"unnamed"}
+
+
+def test_public_addresses_are_not_announced() -> None:
+    assert own_address("93.184.216.34") is None
+    assert own_address("10.1.2.3") == "10.1.2.3"
+    assert own_address("127.0.0.1") == "127.0.0.1"

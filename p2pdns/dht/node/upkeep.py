@@ -18,6 +18,7 @@ from p2pdns.dht.node.values import Joined
 from p2pdns.dht.routing import ID_BYTES, Bucket, Contact, SavedContact, random_id_in
 
 BOOTSTRAP_MAX = 256  # Addresses remembered to join by; more than a saved table's best half.
+RESTORED_MAX = 192  # Of them, by contacts of an earlier run: addresses that are named later must find room.
 BOOTSTRAP_AT_ONCE = 16  # Asked in one round; most of yesterday's public contacts are gone.
 RETRY_S_MIN, RETRY_S_MAX = 2.0, 300.0  # Between rounds in which nobody answered, doubling.
 TICK_S = 15.0  # Between two acts of upkeep.
@@ -98,21 +99,30 @@ class Upkeep:
     # Joining
 
     def add_bootstrap(self, addresses: Sequence[Address], now: float) -> None:
-        """Remember addresses to join by, and join if we have not."""
-        self._remember([(address, None) for address in addresses], now)
+        """Remember addresses to join by, and ask them at once, for what is saved may be dead."""
+        self._remember([(address, None) for address in reversed(addresses)], now, is_first=True)
 
     def restore_contacts(self, contacts: Sequence[SavedContact], now: float) -> None:
         """Remember contacts of an earlier run, best first, and join by them; they enter the table when they answer."""
-        for contact in contacts[:BOOTSTRAP_MAX]:
+        contacts = [contact for contact in contacts if self._core.can_send_to(contact.address)][:RESTORED_MAX]
+        for contact in contacts:
             self._credit[krpc.Contact(contact.node_id, contact.address)] = contact.known_s
         self._remember([(contact.address, contact.node_id) for contact in contacts], now)
 
-    def _remember(self, contacts: Sequence[tuple[Address, bytes | None]], now: float) -> None:
+    def _remember(
+        self, contacts: Sequence[tuple[Address, bytes | None]], now: float, *, is_first: bool = False
+    ) -> None:
         for address, node_id in contacts:
-            if len(self._known) < BOOTSTRAP_MAX and address not in self._known and self._core.can_send_to(address):
+            if is_first and address in self._untried:
+                self._untried.remove(address)
+                self._untried.appendleft(address)
+            elif len(self._known) < BOOTSTRAP_MAX and address not in self._known and self._core.can_send_to(address):
                 self._known[address] = node_id
-                self._untried.append(address)
-        if not self._is_joining:
+                if is_first:
+                    self._untried.appendleft(address)
+                else:
+                    self._untried.append(address)
+        if (is_first and contacts) or not self._is_joining:
             self._join(now)
 
     def _join(self, now: float) -> None:

@@ -1,0 +1,142 @@
+"""The nodes of our network on the same wire, found by DNS-SD over multicast DNS (RFC 6762, 6763): `_p2pdns._udp`.
+
+Guarantees: what is announced is a random name, our port, our addresses in private space and the tag of the network,
+never its name or a key; only announcements of our own network in non-public space are believed, so that nobody on the
+wire can make us send elsewhere; a wire without multicast is a line in the log and no more. Does not know what a
+contact is: who is found is asked like any other address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import secrets
+import socket
+from collections.abc import Callable, Sequence
+
+from zeroconf import Error, IPVersion, ServiceStateChange, Zeroconf
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+
+from p2pdns import log
+from p2pdns.addresses import Address, AddressClass, class_of, is_non_public
+from p2pdns.dht.krpc import network_of
+from p2pdns.errors import StrangerError
+
+SERVICE = "_p2pdns._udp.local."
+PEERS_MAX = 64  # Neighbours asked in one run; one who answers leads to all others.
+ASKED_AT_ONCE_MAX = 16  # Names whose addresses are being asked for; a wire full of made-up names costs no more.
+REQUEST_MS = 3_000  # What a neighbour may take to say its address.
+NAME_BYTES = 6
+MDNS_PORT = 5353
+ANY = {"0.0.0.0": "224.0.0.251", "::": "ff02::fb"}  # The groups of RFC 6762, as where to look for a way out.
+
+
+def tag_of(network: str) -> bytes:
+    """Return what tells a network from others on the wire without giving its name away."""
+    return network.encode() if network in ("mainline", "unnamed") else network_of(network).hex().encode()
+
+
+def own_address(host: str) -> str | None:
+    """Return the address to announce for a bound host; None where there is none that neighbours could use.
+
+    >>> own_address("192.168.1.7")
+    '192.168.1.7'
+    >>> own_address("192.0.2.7") is None
+    True
+    """
+    if host in ANY:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as sock:
+                # Connecting sends nothing; it makes the kernel choose the interface that multicast would leave by.
+                sock.connect((ANY[host], MDNS_PORT))
+                host = str(sock.getsockname()[0])
+        except OSError:
+            return None
+    return host if is_non_public(host) and "%" not in host else None
+
+
+class Lan:
+    """Our announcement, and the ear for those of others. `on_peer` hears each address once."""
+
+    def __init__(self, network: str, address: Address, on_peer: Callable[[Address], None]) -> None:
+        self._tag = tag_of(network)
+        self._host, self._port = address
+        self._on_peer = on_peer
+        self._name = f"{secrets.token_hex(NAME_BYTES)}.{SERVICE}"
+        self._seen: dict[Address, None] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._zeroconf: AsyncZeroconf | None = None
+        self._browser: AsyncServiceBrowser | None = None
+        self._log = log.get_logger("dht")
+
+    async def open(self) -> None:
+        """Announce this node and begin to listen; without multicast, say so and do neither."""
+        host = own_address(self._host)
+        if host is None:
+            return
+        version = IPVersion.V6Only if ":" in self._host else IPVersion.V4Only
+        try:
+            # On this interface only: what is bound to loopback is not announced to the neighbours.
+            self._zeroconf = AsyncZeroconf(interfaces=[host], ip_version=version)
+            info = AsyncServiceInfo(
+                SERVICE,
+                self._name,
+                port=self._port,
+                addresses=[ipaddress.ip_address(host).packed],
+                properties={b"nw": self._tag},
+                server=self._name.replace("_p2pdns._udp.", ""),
+            )
+            self._browser = AsyncServiceBrowser(self._zeroconf.zeroconf, SERVICE, handlers=[self._changed])
+            await self._zeroconf.async_register_service(info)
+        except (OSError, Error) as error:
+            self._log.warning("no discovery on the local network", reason=str(error) or type(error).__name__)
+            await self.close()
+
+    async def close(self) -> None:
+        """Take the announcement back and stop listening."""
+        for task in list(self._asking.values()):
+            task.cancel()
+        await asyncio.gather(*self._asking.values(), return_exceptions=True)
+        browser, zeroconf, self._browser, self._zeroconf = self._browser, self._zeroconf, None, None
+        with contextlib.suppress(OSError, Error):
+            if browser is not None:
+                await browser.async_cancel()
+            if zeroconf is not None:
+                await zeroconf.async_close()
+
+    def _changed(self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
+        if state_change is ServiceStateChange.Removed or name == self._name or name in self._asking:
+            return
+        if len(self._asking) < ASKED_AT_ONCE_MAX and len(self._seen) < PEERS_MAX:
+            task = asyncio.get_running_loop().create_task(self._ask(zeroconf, service_type, name))
+            self._asking[name] = task
+            task.add_done_callback(lambda _: self._asking.pop(name, None))
+
+    async def _ask(self, zeroconf: Zeroconf, service_type: str, name: str) -> None:
+        try:
+            info = AsyncServiceInfo(service_type, name)
+            if await info.async_request(zeroconf, REQUEST_MS):
+                self.heard(info.parsed_addresses(), info.port or 0, info.properties.get(b"nw"))
+        except (OSError, Error, ValueError) as error:
+            self._log.debug("a neighbour's announcement is not understood", name=name, reason=str(error))
+
+    def heard(self, hosts: Sequence[str], port: int, tag: bytes | None) -> None:
+        """Take in an announcement: pass its addresses on where they are of our network and of our kind of space."""
+        if tag != self._tag or not 0 < port < 65536:
+            return
+        is_here = class_of(self._host) is AddressClass.LOOPBACK
+        for host in hosts:
+            address = (host, port)
+            try:
+                kind = class_of(host)
+            except StrangerError:
+                continue
+            if kind not in ((AddressClass.LOOPBACK,) if is_here else (AddressClass.PRIVATE, AddressClass.LINK_LOCAL)):
+                continue
+            if (":" in host) != (":" in self._host) or address in self._seen or len(self._seen) >= PEERS_MAX:
+                continue
+            self._seen[address] = None
+            self._log.info("found a node on the local network", address=f"{host}:{port}")
+            self._on_peer(address)
