@@ -135,16 +135,6 @@ def flag(value: Any) -> bool:
     return value
 
 
-def auto_or_flag(value: Any) -> str | bool:
-    """Return true or false, or "auto" for what the node finds out by itself."""
-    if type(value) is bool or value == "auto":
-        return value  # type: ignore[no-any-return]
-    hint = 'true, false or "auto"; only the last one has quotes'
-    if type(value) is str:
-        raise ConfigError(f'"{value}" is not a choice', hint=hint)
-    raise ConfigError(_wrong_type(value, 'true, false or "auto"').what, hint=hint)
-
-
 def choice(*words: str) -> Reader:
     """Read one of the words."""
 
@@ -172,6 +162,21 @@ def list_of(read_one: Reader) -> Reader:
 def address(default_port: int | None = None) -> Reader:
     """Read ADDR:PORT; the port may be left out where there is a default."""
     return lambda value: write_address(read_address(text_value(value), default_port))
+
+
+def ipv6_listen(default_port: int) -> Reader:
+    """Read `auto`, `off`, or an IPv6 address as [ADDR]:PORT."""
+
+    def read(value: Any) -> str:
+        text = text_value(value)
+        if text in ("auto", "off"):
+            return text
+        host, port = read_address(text, default_port)
+        if ":" not in host:
+            raise ConfigError(f'"{value}" is not an IPv6 address', hint=f'"auto", "off" or "[::]:{default_port}"')
+        return write_address((host, port))
+
+    return read
 
 
 def bootstrap_address(value: Any) -> str:

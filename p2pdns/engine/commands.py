@@ -20,6 +20,7 @@ from p2pdns.dns.zonefile import rdata_text
 from p2pdns.engine import petnames
 from p2pdns.engine.control import Handler, Progress
 from p2pdns.engine.endpoint import Endpoint
+from p2pdns.engine.families import Families
 from p2pdns.engine.narration import PAST_THE_FRONT, Narration
 from p2pdns.engine.overlay import Budget, Overlay
 from p2pdns.engine.publisher import Publisher
@@ -48,13 +49,17 @@ class Engine(Protocol):
     config: Config
     state: State
     node: Node
-    endpoint: Endpoint
+    endpoint: Endpoint | Families
     overlay: Overlay
     service: Service
     publisher: Publisher
     dns_addresses: tuple[str, ...]
     started_at: float
     supervisor_pid: int | None
+
+    @property
+    def contact_count(self) -> int:
+        """Return how many contacts there are, in both families."""
 
     @property
     def counters(self) -> dict[str, dict[str, int]]:
@@ -175,8 +180,9 @@ class Commands:
             "dht_address": write_address(engine.endpoint.address),
             "dht_address_seen": None if seen is None else write_address(seen),
             "dns_addresses": list(engine.dns_addresses),
-            "contacts": node.contact_count,
-            "contacts_hint": None if node.contact_count else engine.hint,
+            "dht_addresses": [write_address(endpoint.address) for endpoint in engine.endpoint.endpoints],
+            "contacts": engine.contact_count,
+            "contacts_hint": None if engine.contact_count else engine.hint,
             "read_only": node.is_read_only,
             "read_only_reason": node.read_only_reason,
             "items_held": len(node.storage),
@@ -227,7 +233,7 @@ class Commands:
         """Return the highest seq known of a key, after a look for newer ones; null when there is none."""
         key = _key(request)
         seqs = []
-        if self._engine.node.contact_count:
+        if self._engine.contact_count:
             outcome = await self._engine.overlay.item(key, True, _budget())
             if isinstance(outcome, Found):
                 seqs.append(outcome.item.seq)
@@ -252,7 +258,7 @@ class Commands:
         }
 
     def _hint(self) -> str | None:
-        return None if self._engine.node.contact_count else self._engine.hint
+        return None if self._engine.contact_count else self._engine.hint
 
     async def trace(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Resolve a name and return every step in words beside the answer."""

@@ -70,6 +70,11 @@ class Endpoint:
         """Where the socket is bound."""
         return address_of(self._sock)
 
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Itself, where a node of both families has two."""
+        return (self,)
+
     def close(self) -> None:
         """Close the socket; whoever still waits gets `Unavailable`."""
         if self._is_closed:

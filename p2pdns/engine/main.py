@@ -15,6 +15,7 @@ import secrets
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -23,14 +24,14 @@ from typing import Any
 from p2pdns import log
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import DHT_LISTEN_DEFAULT, Config, read_address, resolve_state_dir, write_address
-from p2pdns.dht.node import Node
+from p2pdns.dht.node import Node, NodeSettings, SavedContact
 from p2pdns.dht.storage import Storage
 from p2pdns.engine.commands import LOOKUP_SECONDS_MAX, Commands
 from p2pdns.engine.control import ControlServer
 from p2pdns.engine.discovery import Discovery
 from p2pdns.engine.endpoint import Endpoint
+from p2pdns.engine.families import Families, socket_beside
 from p2pdns.engine.link_server import LinkServer
-from p2pdns.engine.node_settings import node_settings
 from p2pdns.engine.overlay import Budget, Overlay
 from p2pdns.engine.publisher import Publisher
 from p2pdns.engine.service import Service
@@ -73,8 +74,9 @@ class Engine:
         self._reload_result: dict[str, Any] = {}
         self._reload_trouble: P2pdnsError | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._remembered_as: dict[Node, str] = {}
         self.storage = Storage(items_max=config.limits.store_items_max, bytes_max=config.limits.store_bytes_max)
-        self._discovery = Discovery.of(config.dht, state)
+        self._discovery = Discovery(config.dht.network, config.dht.bootstrap, state)
         # What names mean is checked before any socket is opened.
         self._upstream = self._new_upstream(config)
         self._settings = resolver_settings(config, state)
@@ -97,27 +99,50 @@ class Engine:
         )
         self._control = ControlServer(directory, Commands(self).verbs, group=self.config.control.group)
         await self._control.open()
-        count = self.node.contact_count
+        count = self.contact_count
         network = f"network {self.node.network}, {count} contact{'' if count == 1 else 's'}"
-        log.get_logger("dht").info(f"listening on {write_address(self.endpoint.address)} ({network})")
+        for endpoint in self.endpoint.endpoints:
+            log.get_logger("dht").info(f"listening on {write_address(endpoint.address)} ({network})")
 
     async def _open_overlay(self) -> None:
-        config, network = self.config.dht, self.config.dht.network
-        listen = read_address(config.listen)
-        saved = self.state.load_node(network)
+        config = self.config.dht
+        saved = self.state.load_node(config.network)
         sock = dht_socket(config.listen, None if saved is None else saved.port)
+        first = await self._open_family(sock, config.network)
+        self.node = first.node
+        self.nodes = [first.node]
+        self.endpoint: Endpoint | Families = first
+        sock_ipv6 = socket_beside(config.listen_ipv6, address_of(sock))
+        if sock_ipv6 is not None:
+            # One machine for each family, one storage for both (BEP 32).
+            second = await self._open_family(sock_ipv6, f"{config.network} (IPv6)")
+            self.nodes.append(second.node)
+            self.endpoint = Families((first, second))
+
+    async def _open_family(self, sock: socket.socket, remembered_as: str) -> Endpoint:
+        saved = self.state.load_node(remembered_as)
+        timeout_s = self.config.dht.timeout_ms / 1000
+        host, port = address_of(sock)
+        usual = NodeSettings(bind_host=host)
+        settings = replace(
+            usual,
+            timeout_s_max=timeout_s,
+            timeout_s_first=min(usual.timeout_s_first, timeout_s),
+            timeout_s_min=min(usual.timeout_s_min, timeout_s),
+        )
         now = boot_now()
-        self.node = Node(
+        node = Node(
             node_id=None if saved is None else saved.node_id,
-            network=network,
+            network=self.config.dht.network,
             entropy=os.urandom,
             storage=self.storage,
-            settings=node_settings(config, listen[0]),
+            settings=settings,
             now=now,
         )
-        self.state.save_node(network, SavedNode(self.node.node_id, address_of(sock)[1]))
-        self.node.restore_contacts(self._discovery.saved, now)
-        self.endpoint = await Endpoint.adopt(self.node, sock)
+        self.state.save_node(remembered_as, SavedNode(node.node_id, port))
+        self._remembered_as[node] = remembered_as
+        node.restore_contacts(self._discovery.saved, now)
+        return await Endpoint.adopt(node, sock)
 
     def _open_service(self) -> None:
         self.overlay = Overlay(self.endpoint, self.state, clock=boot_now, unix_clock=unix_now)
@@ -150,14 +175,13 @@ class Engine:
         """End every part, the doors first, and write what is left."""
         await self._control.close()
         await self._link.close()
-        await self._discovery.close()
         await self.publisher.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.overlay.close()
         changes = self.storage.take_changes(boot_now(), unix_now())
-        self.state.save_now(self.node.network, changes, self.node.contacts(boot_now()))
+        self.state.save_now(self.node.network, changes, self._contacts())
         self.endpoint.close()
 
     # Timers
@@ -193,16 +217,29 @@ class Engine:
         await self.state.save_changes(self.storage.take_changes(boot_now(), unix_now()))
 
     async def _save_contacts(self) -> None:
-        await self._discovery.save(self.node.contacts(boot_now()))
+        await self._discovery.save(self._contacts())
+        for node, name in self._remembered_as.items():
+            saved = self.state.load_node(name)
+            # BEP 42 may have moved it; under an id that fits, the next run need not move again.
+            if saved is not None and saved.node_id != node.node_id:
+                self.state.save_node(name, saved._replace(node_id=node.node_id))
         self.state.flush()
 
+    def _contacts(self) -> list[SavedContact]:
+        return [contact for node in self.nodes for contact in node.contacts(boot_now())]
+
     # What the verbs of the control socket need
+
+    @property
+    def contact_count(self) -> int:
+        """Return how many contacts there are, in both families."""
+        return sum(node.contact_count for node in self.nodes)
 
     @property
     def counters(self) -> dict[str, dict[str, int]]:
         """Return every counter, by room."""
         rooms = {
-            "dht": self.node.counters,
+            "dht": self._dht_counters(),
             "overlay": self.overlay.counters,
             "service": self.service.counters,
             "upstream": self._upstream.counters,
@@ -210,6 +247,15 @@ class Engine:
             "publisher": self.publisher.counters,
         }
         return {room: dict(sorted(counters.items())) for room, counters in rooms.items()}
+
+    def _dht_counters(self) -> Counter[str]:
+        total: Counter[str] = Counter()
+        for node in self.nodes:
+            total.update(node.counters)
+        for _ in self.nodes[1:]:
+            # Every node counts the storage that they share.
+            total.subtract(self.storage.counters)
+        return total
 
     @property
     def hint(self) -> str | None:
