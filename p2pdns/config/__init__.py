@@ -26,6 +26,7 @@ from p2pdns.config.readers import (
     Reader,
     address,
     at_place,
+    auto_or_flag,
     bootstrap_address,
     choice,
     flag,
@@ -104,6 +105,9 @@ class Dht:
     listen_ipv6: str = setting("auto", ipv6_listen(DHT_PORT))
     bootstrap: tuple[str, ...] = setting((), list_of(bootstrap_address))
     timeout_ms: int = setting(1_000, integer(10, 5_000))
+    lan_discovery: str | bool = setting("auto", auto_or_flag)
+    read_only: str | bool = setting("auto", auto_or_flag)
+    far_bucket_sizes: tuple[int, ...] = setting((), list_of(integer(1, 1_024)))
 
 
 @dataclass(frozen=True)

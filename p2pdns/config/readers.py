@@ -135,6 +135,16 @@ def flag(value: Any) -> bool:
     return value
 
 
+def auto_or_flag(value: Any) -> str | bool:
+    """Return true or false, or "auto" for what the node finds out by itself."""
+    if type(value) is bool or value == "auto":
+        return value  # type: ignore[no-any-return]
+    hint = 'true, false or "auto"; only the last one has quotes'
+    if type(value) is str:
+        raise ConfigError(f'"{value}" is not a choice', hint=hint)
+    raise ConfigError(_wrong_type(value, 'true, false or "auto"').what, hint=hint)
+
+
 def choice(*words: str) -> Reader:
     """Read one of the words."""
 

@@ -24,7 +24,7 @@ from typing import Any
 from p2pdns import log
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import DHT_LISTEN_DEFAULT, Config, read_address, resolve_state_dir, write_address
-from p2pdns.dht.node import Node, NodeSettings, SavedContact
+from p2pdns.dht.node import Node, SavedContact
 from p2pdns.dht.storage import Storage
 from p2pdns.engine.commands import LOOKUP_SECONDS_MAX, Commands
 from p2pdns.engine.control import ControlServer
@@ -32,6 +32,7 @@ from p2pdns.engine.discovery import Discovery
 from p2pdns.engine.endpoint import Endpoint
 from p2pdns.engine.families import Families, socket_beside
 from p2pdns.engine.link_server import LinkServer
+from p2pdns.engine.node_settings import node_settings
 from p2pdns.engine.overlay import Budget, Overlay
 from p2pdns.engine.publisher import Publisher
 from p2pdns.engine.service import Service
@@ -76,7 +77,7 @@ class Engine:
         self._tasks: list[asyncio.Task[None]] = []
         self._remembered_as: dict[Node, str] = {}
         self.storage = Storage(items_max=config.limits.store_items_max, bytes_max=config.limits.store_bytes_max)
-        self._discovery = Discovery(config.dht.network, config.dht.bootstrap, state)
+        self._discovery = Discovery.of(config.dht, state)
         # What names mean is checked before any socket is opened.
         self._upstream = self._new_upstream(config)
         self._settings = resolver_settings(config, state)
@@ -121,22 +122,14 @@ class Engine:
 
     async def _open_family(self, sock: socket.socket, remembered_as: str) -> Endpoint:
         saved = self.state.load_node(remembered_as)
-        timeout_s = self.config.dht.timeout_ms / 1000
         host, port = address_of(sock)
-        usual = NodeSettings(bind_host=host)
-        settings = replace(
-            usual,
-            timeout_s_max=timeout_s,
-            timeout_s_first=min(usual.timeout_s_first, timeout_s),
-            timeout_s_min=min(usual.timeout_s_min, timeout_s),
-        )
         now = boot_now()
         node = Node(
             node_id=None if saved is None else saved.node_id,
             network=self.config.dht.network,
             entropy=os.urandom,
             storage=self.storage,
-            settings=settings,
+            settings=node_settings(self.config.dht, host),
             now=now,
         )
         self.state.save_node(remembered_as, SavedNode(node.node_id, port))
@@ -175,6 +168,7 @@ class Engine:
         """End every part, the doors first, and write what is left."""
         await self._control.close()
         await self._link.close()
+        await self._discovery.close()
         await self.publisher.close()
         for task in self._tasks:
             task.cancel()
