@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from p2pdns import log
 from p2pdns.addresses import Address, AddressClass, class_of
 from p2pdns.config import Dht, read_address
 from p2pdns.dht.routing import SavedContact
 from p2pdns.engine.discovery.mainline import BUILT_IN
+
+if TYPE_CHECKING:
+    from p2pdns.engine.discovery.lan import Lan
 
 JOIN_SECONDS_MAX = 1.0  # What a start waits for its neighbours: a living one answers in a tenth of it.
 
@@ -43,13 +46,6 @@ class SavedContacts(Protocol):
         """Keep these for the next run."""
 
 
-class Closing(Protocol):
-    """What is to be closed."""
-
-    async def close(self) -> None:
-        """End it."""
-
-
 class Discovery:
     """The ways into one network that this node knows."""
 
@@ -68,7 +64,8 @@ class Discovery:
         # From loopback no datagram gets there; and only the public network has members that never heard of us.
         self.built_in: tuple[Address, ...] = BUILT_IN if network == "mainline" and not is_on_loopback else ()
         self.has_lan = lan is True or (lan == "auto" and not is_on_loopback)
-        self._lan: Closing | None = None
+        self._lan: Lan | None = None
+        self._opening: asyncio.Task[None] | None = None
         self._network = network
         self._state = state
         self._log = log.get_logger("dht")
@@ -90,7 +87,7 @@ class Discovery:
         """Join by all ways at once, and wait a little for the neighbours; joining goes on when they are late."""
         joined = endpoint.bootstrap(self.static)
         if self.has_lan:
-            await self._listen_on_lan(endpoint)
+            self._listen_on_lan(endpoint)
         if self.hint is not None:
             # Others may come to us: then there is a way in after all, and nobody waits for it here.
             self._log.warning(f"0 contacts; {self.hint}", network=self._network)
@@ -104,19 +101,22 @@ class Discovery:
             ways = f"{len(self.static)} listed, {len(self.saved)} saved, {len(self.built_in)} built in"
             self._log.warning("0 contacts so far; nobody answers yet", network=self._network, asked=ways)
 
-    async def _listen_on_lan(self, endpoint: Endpoint) -> None:
+    def _listen_on_lan(self, endpoint: Endpoint) -> None:
         # Not above: an engine on loopback has no use for what this brings in, and starts the sooner.
         from p2pdns.engine.discovery.lan import Lan
 
         def found(address: Address) -> None:
             endpoint.bootstrap((address,))
 
-        lan = Lan(self._network, endpoint.address, found)
-        self._lan = lan
-        await lan.open()
+        self._lan = Lan(self._network, endpoint.address, found)
+        # An announcement is made after a second of asking whether its name is free; nobody waits for that.
+        self._opening = asyncio.create_task(self._lan.open())
 
     async def close(self) -> None:
         """Stop looking for neighbours."""
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.gather(self._opening, return_exceptions=True)
         if self._lan is not None:
             await self._lan.close()
 
