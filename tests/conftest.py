@@ -42,6 +42,13 @@ class LoopbackSocket(REAL_SOCKET):
         assert _is_allowed(args[-1]), f"a test tried to send to {args[-1]}"
         return super().sendto(data, *args)
 
+    def sendmsg(self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None) -> int:
+        """Send, on loopback only; without an address where `connect` was allowed to go."""
+        if address is None:
+            return super().sendmsg(buffers, ancdata, flags)
+        assert _is_allowed(address), f"a test tried to send to {address}"
+        return super().sendmsg(buffers, ancdata, flags, address)
+
 
 @pytest.fixture(autouse=True, scope="session")
 def loopback_only() -> Iterator[None]:
