@@ -16,7 +16,7 @@ from p2pdns.engine.state import State
 from p2pdns.errors import Unavailable, UsageError
 from p2pdns.items.keys import ZoneKey
 
-PETNAMES_MAX = 10_000  # As many as a configuration may have; more is a registry, and this is none.
+PETNAMES_MAX = 5_000  # Their list is one line at the control socket, which has a mebibyte.
 
 
 @dataclass(frozen=True)

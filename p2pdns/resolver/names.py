@@ -262,5 +262,5 @@ def _trusted_key(text: str, petnames: Mapping[bytes, ZoneKey]) -> ZoneKey:
     except FormatError as error:
         raise ConfigError(
             f'trusted zone "{text}" is neither a petname nor a zone key: {error}',
-            hint="list petnames of [names], or zone keys of 52 characters",
+            hint=f"make it one with p2pdns name add {text} KEY or below [names], or write the zone key",
         ) from None
