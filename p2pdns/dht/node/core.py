@@ -7,7 +7,7 @@ in an answer or in silence; the number in flight is bounded. Does not know what 
 from __future__ import annotations
 
 import heapq
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -34,6 +34,8 @@ QUERY_BYTES = 125  # A get of ours without pad.
 REPLY_BYTES = 120  # A reply of ours without contacts and value.
 CONTACT_BYTES, CONTACT6_BYTES = 26, 38
 CONTACTS_IN_REPLY = 8  # BEP 5
+ASKED_S = 600.0  # For how long a NAT may let in whoever we wrote to; most do for half a minute, some for five.
+ASKED_MAX = 1_024  # Addresses remembered as written to; a busy node that is read-only writes to fewer in that time.
 EVENTS_MAX = 100_000  # More means that nobody reads them.
 
 
@@ -118,6 +120,7 @@ class Core:
         self._waiting_urgent: dict[int, Waiter] = {}
         self.last_reply_at = float("-inf")
         self._pending: dict[bytes, Pending] = {}
+        self._asked: OrderedDict[Address, float] = OrderedDict()
         self._timers: list[tuple[float, int, Callable[[float], None]]] = []
         self._serial = 0
         self.in_flight_count = 0
@@ -200,10 +203,18 @@ class Core:
         pending = Pending(asker, ticket, node_id, address, request)
         pending.sent_at = now
         pending.is_urgent = is_urgent
+        self._asked[address] = now
+        self._asked.move_to_end(address)
+        if len(self._asked) > ASKED_MAX:
+            self._asked.popitem(last=False)
         self._count_in_flight(pending, 1)
         size = self._transmit(pending, TRANSACTION_BYTES)
         self.at(now + self._timeout_of(node_id, address), lambda then: self._first_timeout(pending, then))
         return size
+
+    def has_asked(self, address: Address, now: float) -> bool:
+        """Return whether we wrote to this address so lately that a NAT may still let it in."""
+        return self._asked.get(address, float("-inf")) > now - ASKED_S
 
     def _count_in_flight(self, pending: Pending, change: int) -> None:
         self.in_flight_count += change

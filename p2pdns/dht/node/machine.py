@@ -169,7 +169,8 @@ class Node:
         core.give_room(now)
 
     def _query_came(self, query: krpc.Query, address: Address, now: float) -> None:
-        if not self._core.guard.is_proven(address, now):
+        # Whoever we wrote to comes in by the way that this has opened, whether it has answered or not.
+        if not self._core.has_asked(address, now) and not self._core.guard.is_proven(address, now):
             self._reach.unsolicited_query_came()
         if not query.read_only:
             self._upkeep.newcomer_heard(query.node_id, address, now)

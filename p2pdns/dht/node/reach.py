@@ -22,6 +22,7 @@ class Reach:
         self._bind_class = class_of(bind_host)
         self._votes: OrderedDict[str, Address] = OrderedDict()
         self._has_unsolicited = False
+        self._reached_at: Address | None = None
         self.address: Address | None = None
 
     def told(self, voter: Address, ours: Address) -> None:
@@ -44,11 +45,20 @@ class Reach:
             self._votes.popitem(last=False)
         address, count = Counter(self._votes.values()).most_common(1)[0]
         needed = 1 if is_non_public(address[0]) else VOTES_MIN
-        self.address = address if count >= needed else None
+        if count < needed:
+            self.address = None
+            return
+        if self._reached_at not in (None, address):
+            # A laptop that moved, a line that came back with another address: who could reach us there is no witness.
+            self._reached_at, self._has_unsolicited = None, False
+        self.address = address
+        if self._has_unsolicited:
+            self._reached_at = address
 
     def unsolicited_query_came(self) -> None:
         """Note a query from an address that we had not written to."""
         self._has_unsolicited = True
+        self._reached_at = self.address
 
     @property
     def is_read_only(self) -> bool:
@@ -69,10 +79,13 @@ class Reach:
         if self._bind_class in NON_PUBLIC:
             return f"bound to a {self._bind_class.value} address"
         if self.address is None:
-            return f"fewer than {VOTES_MIN} contacts agree on our address"
+            hosts = Counter(host for host, _ in self._votes.values()).most_common(1)
+            if hosts and hosts[0][1] >= VOTES_MIN:
+                return f"contacts see us at {hosts[0][0]}, but not at one port: a NAT that lets no stranger in"
+            return f"fewer than {VOTES_MIN} contacts in different networks agree on our address"
         host = self.address[0]
         if is_non_public(host):
             return f"contacts see us at {host}, a {class_of(host).value} address"
         if not self._has_unsolicited:
-            return f"contacts see us at {host}, but no query of a stranger has arrived there"
+            return f"contacts see us at {host}, but no query of a stranger has arrived there yet"
         return f"contacts see us at {host}, and queries of strangers arrive there"
