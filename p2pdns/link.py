@@ -20,6 +20,7 @@ from enum import IntEnum
 from p2pdns.errors import FormatError
 
 VERSION = 1
+SOCKET_NAME = "link.sock"  # In the state directory.
 FRAME_BYTES_MAX = 70_000  # A message of 65,535 bytes, an offset for each of its 4,000 RRs, texts and tags.
 MESSAGE_BYTES_MAX = 65_535  # The length prefix of DNS over TCP has two bytes.
 NAME_BYTES_MAX = 255  # RFC 1035 §3.1

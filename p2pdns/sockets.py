@@ -1,4 +1,4 @@
-"""Sockets: bound sockets for DNS, their hand-over between processes, and non-blocking UDP.
+"""Sockets: bound sockets for DNS, their hand-over between processes, non-blocking UDP, and Unix sockets by path.
 
 Guarantees: every socket that leaves here is non-blocking and closed on exec unless it is handed over on purpose;
 a port that cannot be bound ends in `Unavailable` with the address and a hint; a reply leaves from the address
@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from p2pdns.addresses import Address
 from p2pdns.errors import Unavailable
@@ -23,6 +25,7 @@ BUFFER_BYTES = 1 << 20  # Holds a burst of some thousand datagrams while the pro
 LISTEN_BACKLOG = 256  # Connections that wait while a front restarts; more than are served at a time.
 SAME_PORT_ATTEMPTS_MAX = 20  # Draws of a port that must be free for UDP and TCP at once.
 LISTEN_FDS_START = 3  # sd_listen_fds(3)
+UNIX_PATH_BYTES_MAX = 107  # What fits into sockaddr_un beside its final zero.
 
 _IPV4_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
 _IPV6_RECVPKTINFO = getattr(socket, "IPV6_RECVPKTINFO", 49)
@@ -244,6 +247,36 @@ def send_datagram(sock: socket.socket, data: bytes, receiver: Address, ancillary
     except OSError:
         return False
     return True
+
+
+@contextlib.contextmanager
+def reachable(path: Path) -> Iterator[str]:
+    """Yield a text for the path that fits into a socket address, through the opened directory if it is deep."""
+    if len(os.fsencode(path)) <= UNIX_PATH_BYTES_MAX:
+        yield str(path)
+        return
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
+
+
+def listen_unix(path: Path, *, backlog: int, mode: int = 0o600) -> socket.socket:
+    """Return a listening Unix socket at the path; one that an earlier process has left there is replaced."""
+    path.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # Nobody can connect before `listen`, so there is no moment with a wider mode.
+        with reachable(path) as text:
+            sock.bind(text)
+        path.chmod(mode)
+        sock.listen(backlog)
+    except BaseException:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
 
 
 def _text_of(address: Address) -> str:

@@ -17,12 +17,13 @@ import os
 import pwd
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from p2pdns import log
 from p2pdns.errors import ConfigError, P2pdnsError, StrangerError, Unavailable
+from p2pdns.sockets import listen_unix, reachable
 
 SOCKET_NAME = "control.sock"
 LINE_BYTES_MAX = 1_048_576  # The longest honest line is the status of a node with every counter: some 20 kB.
@@ -30,42 +31,11 @@ CONNECTIONS_MAX = 64  # Commands of one person at a time, a monitor or two; more
 IDLE_SECONDS_MAX = 60.0  # A client that connects and says nothing holds one of the connections.
 CALL_SECONDS_MAX = 60.0  # Longer than any verb may take (a put ends after some seconds), so that a hung daemon shows.
 ACCEPT_ROUNDS = 4  # Rounds of the event loop from an accepted connection to the task that serves it.
-UNIX_PATH_BYTES_MAX = 107  # What fits into sockaddr_un beside its final zero.
 _UCRED = struct.Struct("3i")
 
 Progress = Callable[[dict[str, Any]], None]
 Handler = Callable[[dict[str, Any], Progress], Awaitable[dict[str, Any]]]
 """A verb: its request and a way to report, to the fields of its reply."""
-
-
-@contextlib.contextmanager
-def reachable(path: Path) -> Iterator[str]:
-    """Yield a text for the path that fits into a socket address, however deep the directory is."""
-    if len(os.fsencode(path)) <= UNIX_PATH_BYTES_MAX:
-        yield str(path)
-        return
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{directory}/{path.name}"
-    finally:
-        os.close(directory)
-
-
-def listening(path: Path, mode: int = 0o600) -> socket.socket:
-    """Return a listening Unix socket at the path; one that an earlier process has left there is replaced."""
-    path.unlink(missing_ok=True)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        # Nobody can connect before `listen`, so there is no moment with a wider mode.
-        with reachable(path) as text:
-            sock.bind(text)
-        path.chmod(mode)
-        sock.listen(CONNECTIONS_MAX)
-    except BaseException:
-        sock.close()
-        raise
-    sock.setblocking(False)
-    return sock
 
 
 def _user_text(user_id: int) -> str:
@@ -120,7 +90,7 @@ class ControlServer:
     async def open(self) -> None:
         """Begin to serve: from here on the socket is there, which tells others that the daemon is ready."""
         try:
-            sock = listening(self.path, 0o660 if self._group else 0o600)
+            sock = listen_unix(self.path, backlog=CONNECTIONS_MAX, mode=0o660 if self._group else 0o600)
         except OSError as error:
             raise self._unusable(error) from None
         try:

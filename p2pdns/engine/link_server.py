@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from p2pdns.dns.message import AA, QR, Message, Question, Rcode, compose, ttl_offsets
 from p2pdns.engine.service import IN_FLIGHT_MAX, QueryFacts, Service
 from p2pdns.errors import FormatError, Unavailable
-from p2pdns.link import VERSION, Answer, Forwarded, Frame, FrameReader, Hello, Invalidate, Query
+from p2pdns.link import SOCKET_NAME, VERSION, Answer, Forwarded, Frame, FrameReader, Hello, Invalidate, Query
 from p2pdns.link import compose as compose_frame
 from p2pdns.log import get_logger
 from p2pdns.resolver import Resolved
+from p2pdns.sockets import listen_unix
 
-SOCKET_NAME = "link.sock"
-SOCKET_PATH_BYTES_MAX = 107  # sockaddr_un has 108 bytes, one of them for the end.
 CONNECTIONS_MAX = 4  # One front, and its successor while the old connection dies.
 UNREAD_BYTES_MAX = 8_388_608  # Answers a front has not read: a hundred of the longest; then it is let go.
 TAGS_PER_FRAME_MAX = 4_096  # 32 kB; a frame has room for 8,000.
@@ -232,37 +230,11 @@ def _failed(number: int, question: Question, now: float, generation: int, text: 
 
 def _bound(state_dir: Path) -> socket.socket:
     """Return a listening socket at `link.sock` that only its owner can open."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with _short_path(state_dir) as path:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-            # The mask, because a mode that is set after binding comes a moment too late.
-            mask = os.umask(0o177)
-            try:
-                sock.bind(path)
-            finally:
-                os.umask(mask)
-        sock.setblocking(False)
+        return listen_unix(state_dir / SOCKET_NAME, backlog=CONNECTIONS_MAX)
     except OSError as error:
-        sock.close()
         raise Unavailable(
             f"cannot listen there: {(error.strerror or str(error)).lower()}",
             place=str(state_dir / SOCKET_NAME),
             hint="is the state directory yours and writable?",
         ) from None
-    return sock
-
-
-@contextlib.contextmanager
-def _short_path(state_dir: Path) -> Iterator[str]:
-    """Yield a path of the socket that fits into an address, through the opened directory if need be."""
-    path = str(state_dir / SOCKET_NAME)
-    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX:
-        yield path
-        return
-    directory = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{directory}/{SOCKET_NAME}"
-    finally:
-        os.close(directory)

@@ -8,20 +8,16 @@ engine that does not read is let go before it fills our memory. Does not know wh
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 from p2pdns.clock import boot_now
 from p2pdns.errors import FormatError
 from p2pdns.front.funnel import Funnel
-from p2pdns.link import VERSION, Frame, FrameReader, Hello, Query, compose
+from p2pdns.link import SOCKET_NAME, VERSION, Frame, FrameReader, Hello, Query, compose
 from p2pdns.log import get_logger
+from p2pdns.sockets import reachable
 
-SOCKET_NAME = "link.sock"
-SOCKET_PATH_BYTES_MAX = 107  # sockaddr_un has 108 bytes, one of them for the end.
 RETRY_S_MIN = 0.02  # A restarted engine is found at once; a look costs a system call.
 RETRY_S_MAX = 0.32
 HELLO_S_MAX = 2.0  # An engine that accepts and says nothing is no engine.
@@ -66,7 +62,7 @@ class EngineLink(asyncio.Protocol):
     async def _connect(self) -> bool:
         loop = asyncio.get_running_loop()
         try:
-            with socket_path(self._state_dir) as path:
+            with reachable(self._state_dir / SOCKET_NAME) as path:
                 await loop.create_unix_connection(lambda: self, path)
         except OSError:
             self.counters["connect-refused"] += 1
@@ -135,17 +131,3 @@ class EngineLink(asyncio.Protocol):
         _log.warning("the engine's frames cannot be read, connecting again", reason=reason)
         if self._transport is not None:
             self._transport.abort()
-
-
-@contextlib.contextmanager
-def socket_path(state_dir: Path) -> Iterator[str]:
-    """Yield a path to the engine's socket that fits into an address, through the opened directory if need be."""
-    path = str(state_dir / SOCKET_NAME)
-    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX:
-        yield path
-        return
-    directory = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{directory}/{SOCKET_NAME}"
-    finally:
-        os.close(directory)

@@ -18,8 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from p2pdns.engine import control
-from p2pdns.engine.control import ControlClient, ControlServer, Progress, reachable
+from p2pdns.engine.control import ControlClient, ControlServer, Progress
 from p2pdns.errors import ConfigError, FormatError, Unavailable, UsageError
+from p2pdns.sockets import listen_unix, reachable
 
 WAIT_SECONDS_MAX = 20.0  # Only a test that hangs waits so long.
 
@@ -272,7 +273,7 @@ def test_too_many_connections_are_refused_and_the_others_go_on(tmp_path: Path, m
 @contextmanager
 def answering(directory: Path, reply: bytes) -> Iterator[ControlClient]:
     """Serve one connection with fixed bytes, whatever is asked."""
-    listener = control.listening(directory / "control.sock")
+    listener = listen_unix(directory / "control.sock", backlog=1)
     listener.setblocking(True)
 
     def serve() -> None:
@@ -306,7 +307,7 @@ def test_a_daemon_that_makes_no_sense_is_an_error(tmp_path: Path, reply: bytes, 
 
 
 def test_a_daemon_that_says_nothing_is_not_waited_for_without_end(tmp_path: Path) -> None:
-    listener = control.listening(tmp_path / "control.sock")
+    listener = listen_unix(tmp_path / "control.sock", backlog=1)
     client = ControlClient(tmp_path, timeout_s=0.05)
     with pytest.raises(Unavailable, match=r"has not answered in 0.05 s"):
         client.call("status")

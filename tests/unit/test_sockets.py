@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
+from pathlib import Path
 
 import pytest
 
 from p2pdns import sockets
 from p2pdns.errors import Unavailable
-from p2pdns.sockets import DATAGRAM_BYTES_MAX, DnsSockets, address_of, open_dns, open_udp
+from p2pdns.sockets import (
+    DATAGRAM_BYTES_MAX,
+    UNIX_PATH_BYTES_MAX,
+    DnsSockets,
+    address_of,
+    listen_unix,
+    open_dns,
+    open_udp,
+    reachable,
+)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -174,3 +185,29 @@ def test_what_cannot_be_sent_is_no_exception() -> None:
     door = open_udp(("127.0.0.1", 0))
     assert not sockets.send_datagram(door, bytes(70_000), ("127.0.0.1", 9))
     door.close()
+
+
+@pytest.mark.parametrize("depth", [1, 120])
+def test_a_unix_socket_is_its_owners_and_replaces_a_leftover_however_long_its_path(tmp_path: Path, depth: int) -> None:
+    path = tmp_path / ("d" * depth) / "some.sock"
+    path.parent.mkdir()
+    leftover = listen_unix(path, backlog=1)
+    leftover.close()
+    listener = listen_unix(path, backlog=1)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not listener.getblocking()
+    assert not os.get_inheritable(listener.fileno())
+    with socket.socket(socket.AF_UNIX) as client, reachable(path) as text:
+        assert len(os.fsencode(text)) <= UNIX_PATH_BYTES_MAX
+        client.connect(text)
+    listener.close()
+
+
+def test_the_longest_path_that_fits_a_socket_address_is_used_as_it_is(tmp_path: Path) -> None:
+    longest = tmp_path / ("d" * (UNIX_PATH_BYTES_MAX - len(os.fsencode(tmp_path)) - 1))
+    with reachable(longest) as text:
+        assert text == str(longest)
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(text)
+    with reachable(longest.with_name(longest.name + "d")) as text:
+        assert text != str(longest) + "d"
