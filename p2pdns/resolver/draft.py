@@ -6,6 +6,7 @@ item; provisional, stale and unconfirmed parts mark the whole. Does not know how
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -44,6 +45,7 @@ class Draft:
         self._tags: list[bytes] = []
         self._left_out = 0
         self._provisional = self._stale = False
+        self._good_until = math.inf
 
     @property
     def is_provisional(self) -> bool:
@@ -72,6 +74,7 @@ class Draft:
         """Let the answer be no better than the item it comes from."""
         self._provisional |= not found.settled
         self._stale |= not found.fresh
+        self._good_until = min(self._good_until, found.good_until)
         self.earns_ad = self.earns_ad and found.settled and found.fresh and not found.unconfirmed
 
     def add_rrsets(self, section: list[RR], rrsets: Iterable[RRset], found: Found, now: float) -> bool:
@@ -124,7 +127,9 @@ class Draft:
             self.ede.append((code, "the publisher has not renewed the zone in time"))
         if self._provisional:
             self._cap_ttls(PROVISIONAL_TTL_MAX)
-        expiry = now + self._life(rcode, is_ours)
+        # Kept for as long as its TTLs, it would answer every question itself: nobody would seem to ask for the zone,
+        # and so nobody would look for a newer one.
+        expiry = min(now + self._life(rcode, is_ours), max(now, self._good_until))
         # A provisional answer must not come back as a stale one after the complete look-up has said otherwise.
         keeps = not self._provisional and rcode != Rcode.REFUSED
         stale_until = expiry + self.settings.stale_s if keeps else expiry

@@ -5,6 +5,7 @@ Guarantees: values only, frozen. Does not know who makes them.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
@@ -59,7 +60,8 @@ class Found:
     `settled`: a negative answer and a delegation may rest on it. `confirmed_at`: when a complete look-up last said
     that it is the newest. `unconfirmed`: that is too long ago, and the attempt to say it again came to nothing.
     `fresh`: the publisher still stands behind it. `previous`: an older zone of this key that was settled, while
-    this one is not. `lookup` numbers the look-up that was waited for (0: none), which has sent `rpc_count` so far.
+    this one is not. `good_until`: when whoever keeps an answer asks again, whatever its TTLs. `lookup` numbers the
+    look-up that was waited for (0: none), which has sent `rpc_count` so far.
     """
 
     item: MutableItem
@@ -71,6 +73,7 @@ class Found:
     previous: Zone | None = None
     lookup: int = 0
     rpc_count: int = 0
+    good_until: float = math.inf
 
 
 class Missing(Enum):

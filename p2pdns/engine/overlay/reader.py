@@ -8,6 +8,7 @@ before its time. Does not know what is asked of a zone, nor how a look-up works.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Coroutine
 
@@ -30,11 +31,10 @@ REFRESHES_MAX = 16  # Background look-ups in flight; they may wait, questions ma
 LOOKUP_RPCS_MIN = 24  # With fewer a look-up cannot ask the 20 nearest, so it is not begun.
 # What a look-up is counted with that goes on after its first item: about as much as it will have sent at its end.
 LOOKUP_RPCS_USUAL = 40
-LOOKUP_SECONDS_MAX = 4.0  # No question waits longer.
+LOOKUP_SECONDS_MAX = 4.0  # No question waits longer. An answer is kept until the refresh that follows has ended.
 REFRESH_SECONDS_MAX = 300.0  # A change is seen after this at the latest.
 REFRESH_SECONDS_MIN = 30.0  # However short the TTLs of a zone, the overlay is not asked more often.
 REFRESH_RETRY_SECONDS = 5.0  # How long a refresh waits for room.
-ASKED_SLACK_SECONDS = 1.0  # An answer that ran out with the item is asked for again a moment later.
 FAILURE_SECONDS_MIN = 5.0  # RFC 9520 §3.2
 FAILURE_SECONDS_MAX = 300.0
 INCOMPLETE_SECONDS_MAX = 30.0  # With an item in hand another attempt is worth its cost sooner than without.
@@ -207,7 +207,8 @@ class Overlay:
         """Return what needs no look-up: an item confirmed lately, or a failure that is not to be repeated yet."""
         now = self._clock()
         number, rpc_count = _charge(last)
-        is_confirmed = now - entry.confirmed_at < refresh_seconds(entry.zone)
+        refresh_s = refresh_seconds(entry.zone)
+        is_confirmed = now - entry.confirmed_at < refresh_s
         if entry.item is not None and entry.zone is not None and (is_confirmed or now < entry.retry_at):
             return Found(
                 item=entry.item,
@@ -216,6 +217,7 @@ class Overlay:
                 confirmed_at=entry.confirmed_at,
                 fresh=self._is_fresh(entry.item, entry.zone),
                 unconfirmed=not is_confirmed,
+                good_until=entry.confirmed_at + refresh_s + LOOKUP_SECONDS_MAX if is_confirmed else math.inf,
                 lookup=number,
                 rpc_count=rpc_count,
             )
@@ -428,7 +430,8 @@ class Overlay:
         """Look a zone up again if it was asked for since the last time."""
         entry.refresh = None
         is_current = self._entries.get(entry.key.raw) is entry
-        is_asked = entry.asked_at + refresh_seconds(entry.zone) + ASKED_SLACK_SECONDS >= self._clock()
+        # The question that a look-up was made for counts, however long it took.
+        is_asked = entry.asked_at + refresh_seconds(entry.zone) + LOOKUP_SECONDS_MAX >= self._clock()
         if self._is_closed or entry.lookup is not None or not is_current or not is_asked:
             return
         if self._refresh_count >= REFRESHES_MAX:
@@ -445,8 +448,9 @@ class Overlay:
 
 def refresh_seconds(zone: Zone | None) -> float:
     """Return how long an item of this content is good before the overlay is asked again."""
-    ttls = [] if zone is None else [rrset.ttl for rrset in zone.rrsets.values()]
-    return max(REFRESH_SECONDS_MIN, min(REFRESH_SECONDS_MAX, float(min(ttls, default=REFRESH_SECONDS_MAX))))
+    if zone is None:
+        return REFRESH_SECONDS_MAX
+    return max(REFRESH_SECONDS_MIN, min(REFRESH_SECONDS_MAX, float(zone.lowest_ttl)))
 
 
 def _charge(lookup: Lookup | None) -> tuple[int, int]:

@@ -1,0 +1,129 @@
+"""A zone that is asked is looked up again in time, though the front's cache answers nearly every question."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from p2pdns.engine.link_server import compose_answer
+from p2pdns.engine.overlay import Overlay
+from p2pdns.engine.service import QueryFacts, Service
+from p2pdns.engine.upstream import Upstream
+from p2pdns.front.answers import AnswerCache
+from p2pdns.link import Answer
+from p2pdns.resolver import ResolverSettings
+from tests.overlay_doubles import NOW, A, Clock, FakeDht, FakeState, item_of, question, settle
+
+LATE_SECONDS = 3.0  # A look-up that waits for slow nodes nearly as long as it may.
+KEY = b"www A"
+
+
+class Door:
+    """A front's cache before a service before an overlay; who asks gets what a client would."""
+
+    def __init__(self, *lines: str) -> None:
+        self.clock = Clock()
+        self.dht = FakeDht({A: item_of("a", *lines, age_s=100)})
+        self.overlay = Overlay(
+            self.dht, FakeState(), clock=self.clock.boot, unix_clock=self.clock.wall, later=self.clock.later
+        )
+        upstream = Upstream((), clock=self.clock.boot)
+        self.service = Service(self.overlay, upstream, ResolverSettings(stale_s=86_400), clock=self.clock.boot)
+        self.overlay.on_invalidate = self.service.invalidate
+        self.cache = AnswerCache(bytes_max=1 << 24, ttl_s_max=86_400, stale_s_max=86_400)
+        self.service.on_invalidate = self.cache.invalidate
+        self.missed_at: list[float] = []
+        self.looked_up_at: list[float] = []
+
+    async def ask(self, text: str = "www.{a} A") -> Answer:
+        """Return the front's answer, and note whether it had to ask the engine."""
+        answer = self.cache.fresh(KEY, self.clock.now)
+        if answer is None:
+            self.missed_at.append(self.clock.now - NOW)
+            resolved = await self.service.resolve(QueryFacts(question(text), self.clock.now + 4))
+            answer = self.cache.accepted(compose_answer(1, resolved, self.service.generation), self.clock.now)
+            self.cache.put(KEY, answer, self.clock.now)
+        await self.note()
+        return answer
+
+    async def note(self) -> None:
+        """Note the look-ups begun since the last time."""
+        await settle()
+        while len(self.looked_up_at) < len(self.dht.gets):
+            self.looked_up_at.append(self.clock.now - NOW)
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass, with everything that is due."""
+        self.clock.turn(seconds)
+        await self.note()
+
+
+@pytest.mark.parametrize(("ttl", "interval"), [(3600, 300), (300, 300), (60, 60)])
+def test_a_zone_that_is_asked_through_the_front_is_looked_up_at_every_interval(ttl: int, interval: int) -> None:
+    async def story() -> None:
+        door = Door(f"www {ttl} A 192.0.2.1")
+        for _ in range(121):
+            await door.ask()
+            await door.pass_time(10)
+        assert door.looked_up_at == [float(at) for at in range(0, 1211, interval)]
+        # Nearly every question is still answered by the front alone.
+        assert len(door.missed_at) <= 2 * len(door.looked_up_at)
+        await door.overlay.close()
+
+    asyncio.run(story())
+
+
+def test_a_change_is_visible_through_the_front_after_five_minutes() -> None:
+    async def story() -> None:
+        door = Door("www 86400 A 192.0.2.1")
+        for _ in range(100):
+            await door.ask()
+            await door.pass_time(10)
+        before = await door.ask()
+        assert door.dht.items is not None
+        door.dht.items[A] = item_of("a", "www 86400 A 192.0.2.2")
+        changed_at = door.clock.now
+        while (await door.ask()).message == before.message:
+            assert door.clock.now - changed_at <= 300
+            await door.pass_time(10)
+        assert (await door.ask()).message[-4:] == bytes([192, 0, 2, 2])
+        await door.overlay.close()
+
+    asyncio.run(story())
+
+
+def test_an_absence_that_took_long_to_settle_is_looked_up_again_in_time() -> None:
+    async def story() -> None:
+        door = Door("www 3600 A 192.0.2.1")
+        items, door.dht.items = door.dht.items, None
+        asking = asyncio.create_task(door.ask("nobody.{a} A"))
+        await settle()
+        await door.pass_time(LATE_SECONDS)
+        assert items is not None
+        door.dht.gets[0].end(items[A])
+        await asking
+        door.dht.items = items
+        for _ in range(60):
+            await door.pass_time(10)
+            await door.ask("nobody.{a} A")
+        # The interval counts from the end of a look-up; the test's clock moves in steps.
+        assert len(door.looked_up_at) == 3
+        assert door.looked_up_at[1:] == [303.0, 603.0]
+        await door.overlay.close()
+
+    asyncio.run(story())
+
+
+def test_an_answer_keeps_its_ttl_and_may_be_stale_as_long_as_any_other() -> None:
+    async def story() -> None:
+        door = Door("www 3600 A 192.0.2.1")
+        await door.ask()
+        await door.pass_time(100)
+        resolved = await door.service.resolve(QueryFacts(question("www.{a} A"), door.clock.now + 4))
+        assert resolved.answer[0].ttl == 3500
+        assert NOW + 300 <= resolved.expiry <= NOW + 305
+        assert resolved.stale_until == resolved.expiry + 86_400
+        await door.overlay.close()
+
+    asyncio.run(story())
