@@ -7,6 +7,8 @@ import os
 import random
 from collections.abc import Awaitable, Callable
 
+import pytest
+
 from p2pdns.addresses import Address
 from p2pdns.clock import boot_now
 from p2pdns.dht.node import Node, NodeSettings, SavedContact
@@ -25,11 +27,11 @@ def item_of(number: int, seq: int = SEQ, value: bytes = b"value") -> MutableItem
     return MutableItem.signed(SecretKey.generate(number.to_bytes(32)), seq, value)
 
 
-async def open_endpoint(*, host: str = "127.0.0.1", **settings: object) -> Endpoint:
+async def open_endpoint(*, host: str = "127.0.0.1", network: str = "live", **settings: object) -> Endpoint:
     """Return a node on a free port."""
     node = Node(
         node_id=None,
-        network="live",
+        network=network,
         entropy=os.urandom,
         storage=Storage(),
         settings=NodeSettings(bind_host=host, **settings),  # type: ignore[arg-type]
@@ -178,6 +180,39 @@ def test_an_ipv6_overlay_works_alike() -> None:
             endpoint.close()
 
     asyncio.run(asyncio.wait_for(play(), GUARD_S))
+
+
+@pytest.mark.parametrize("other", ["another", "unnamed"])
+def test_two_networks_that_share_contacts_do_not_merge(other: str) -> None:
+    async def scene(world: World) -> None:
+        strangers = [await open_endpoint(network=other) for _ in range(4)]
+        try:
+            mine, theirs = ([endpoint.address for endpoint in side] for side in (world.live, strangers))
+            saved = [SavedContact(e.node.node_id, e.address) for e in world.live]
+            # Everybody is told of everybody, by hand and in saved contacts.
+            for endpoint in strangers:
+                endpoint.node.restore_contacts(saved, boot_now())
+            joins = [e.bootstrap([*mine, *(a for a in theirs if a != e.address)]) for e in strangers]
+            assert max(await asyncio.gather(*joins)) <= 3
+            # Nobody there will ever answer, so nothing waits for it.
+            asked = [endpoint.bootstrap(theirs) for endpoint in world.live]
+            item, foreign = item_of(1), item_of(2)
+            assert (await world.live[0].put(item)).stored_count == 5
+            assert (await strangers[0].put(foreign)).stored_count == 4
+            for side, others, own in ((world.live, theirs, item), (strangers, mine, foreign)):
+                missing = foreign if own is item else item
+                for endpoint in side:
+                    assert not {contact.address for contact in endpoint.node.contacts(boot_now())} & set(others)
+                    assert (await endpoint.get(own.target, key=own.key, on_item=lambda _: None)).item == own
+                    assert (await endpoint.get(missing.target, key=missing.key, on_item=lambda _: None)).item is None
+            assert len(asked) == len(world.live)
+            for side in (world.live, strangers):
+                assert all(endpoint.node.counters["dropped-other-network"] for endpoint in side)
+        finally:
+            for endpoint in strangers:
+                endpoint.close()
+
+    run(5, scene)
 
 
 def test_a_loopback_node_never_sends_elsewhere() -> None:
