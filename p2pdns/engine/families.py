@@ -164,6 +164,9 @@ def merged_get(outcomes: Sequence[GetOutcome]) -> GetOutcome:
     best = None
     for item in items:
         best = item if best is None or _supersedes(item, best) else best
+    dropped: Counter[str] = Counter()
+    for outcome in outcomes:
+        dropped.update(outcome.dropped)
     return replace(
         quickest,
         item=best,
@@ -176,6 +179,8 @@ def merged_get(outcomes: Sequence[GetOutcome]) -> GetOutcome:
         done_s=max(outcome.done_s for outcome in outcomes),
         bytes_sent=sum(outcome.bytes_sent for outcome in outcomes),
         bytes_received=sum(outcome.bytes_received for outcome in outcomes),
+        answered=tuple(address for outcome in outcomes for address in outcome.answered),
+        dropped=dict(dropped),
         # Copies of an older item confirm nothing.
         confirmed_count=sum(outcome.confirmed_count for outcome in outcomes if outcome.item == best),
     )

@@ -160,7 +160,9 @@ FOUND = GetOutcome(OLD, True, "complete", 3, 1, 3, 2, 0.2, 0.5, 100, 200, 2, 1)
 
 def test_an_outcome_is_complete_when_both_families_are() -> None:
     cut = replace(FOUND, item=NEW, complete=False, verdict="deadline", first_s=0.1, rpcs_to_first=1, done_s=0.9)
-    merged = merged_get([FOUND, cut])
+    first = replace(FOUND, answered=(("127.0.0.1", 1),), dropped={"signature": 1})
+    merged = merged_get([first, replace(cut, answered=(("::1", 2),), dropped={"signature": 2})])
+    assert (merged.answered, merged.dropped) == ((("127.0.0.1", 1), ("::1", 2)), {"signature": 3})
     assert (merged.item, merged.complete, merged.verdict) == (NEW, False, "deadline")
     assert (merged.rpc_count, merged.answered_count, merged.bytes_received) == (6, 4, 400)
     assert (merged.first_s, merged.rpcs_to_first, merged.done_s) == (0.1, 1, 0.9)
