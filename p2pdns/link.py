@@ -1,8 +1,9 @@
 """The frames between the front and the engine: what crosses their one Unix stream, and how it is read.
 
 A frame is a length of four bytes, a kind of one byte, and a body of fixed fields and counted bytes. The engine
-listens on `link.sock` and opens each connection with `Hello`; then the front sends `Query`, and the engine sends
-`Forwarded` (this query waits on an upstream now), `Answer`, and `Invalidate` whenever it likes.
+listens on `link.sock` and opens each connection with `Hello`; then the front sends `Query` and now and then its
+`Counters`, and the engine sends `Forwarded` (this query waits on an upstream now), `Answer`, and `Invalidate` whenever
+it likes.
 
 Guarantees: a frame that was read is valid (question in shape and lower case, offsets inside the message and in
 order, finite times, known kinds); any other bytes end in `FormatError`; memory is bounded by one frame and what
@@ -12,14 +13,15 @@ was fed. Does not know what a question means, nor who writes to the stream.
 from __future__ import annotations
 
 import math
+import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 from p2pdns.errors import FormatError
 
-VERSION = 1
+VERSION = 2
 SOCKET_NAME = "link.sock"  # In the state directory.
 FRAME_BYTES_MAX = 70_000  # A message of 65,535 bytes, an offset for each of its 4,000 RRs, texts and tags.
 MESSAGE_BYTES_MAX = 65_535  # The length prefix of DNS over TCP has two bytes.
@@ -29,6 +31,9 @@ TAG_BYTES = 8
 TAGS_MAX = 16  # An answer that depends on more is not kept by the front.
 EDE_MAX = 8  # RFC 8914 allows several; more than this only fills the client's datagram.
 EDE_TEXT_BYTES_MAX = 255
+COUNTERS_MAX = 128  # A front has some fifty; each is a name and a number that the engine keeps.
+COUNTER_NAME = re.compile(r"[a-z0-9-]{1,40}")  # As `cache-hit`; what is shown to a person has no other characters.
+COUNT_MAX = (1 << 64) - 1
 PREFIX_BYTES_MAX = 64  # The longest text of an IPv6 address with port has 47.
 
 HEADER_BYTES = 12
@@ -101,7 +106,25 @@ class Invalidate:
     tags: tuple[bytes, ...] | None
 
 
-Frame = Hello | Query | Forwarded | Answer | Invalidate
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What the front has counted since it started, in the order of the names."""
+
+    counts: tuple[tuple[str, int], ...]
+
+    @staticmethod
+    def of(counts: Mapping[str, int]) -> Counters:
+        """Return the frame of a table; what is more than a frame may hold, or no name, is left out.
+
+        >>> Counters.of({"cache-miss": 1, "cache-hit": 2}).counts
+        (('cache-hit', 2), ('cache-miss', 1))
+        """
+        # A name that the reader refuses would cost the connection.
+        named = sorted((name, count) for name, count in counts.items() if COUNTER_NAME.fullmatch(name))
+        return Counters(tuple(named[:COUNTERS_MAX]))
+
+
+Frame = Hello | Query | Forwarded | Answer | Invalidate | Counters
 
 _LENGTH = struct.Struct("!I")
 _HELLO = struct.Struct("!HQ")
@@ -109,8 +132,9 @@ _QUERY = struct.Struct("!IBBdH")
 _FORWARDED = struct.Struct("!I")
 _ANSWER = struct.Struct("!IBdddQIHBB")
 _EDE = struct.Struct("!HB")
+_COUNT = struct.Struct("!QB")
 
-_KIND_HELLO, _KIND_QUERY, _KIND_FORWARDED, _KIND_ANSWER, _KIND_INVALIDATE = 1, 2, 3, 4, 5
+_KIND_HELLO, _KIND_QUERY, _KIND_FORWARDED, _KIND_ANSWER, _KIND_INVALIDATE, _KIND_COUNTERS = 1, 2, 3, 4, 5, 6
 
 _RD, _DO, _CD = 1, 2, 4
 _AD_ELIGIBLE, _PROVISIONAL, _CACHEABLE, _FAILURE = 1, 2, 4, 8
@@ -182,6 +206,10 @@ def compose(frame: Frame) -> bytes:
             body = bytes([_KIND_ANSWER]) + _answer_body(frame)
         case Invalidate():
             body = bytes([_KIND_INVALIDATE, frame.tags is None]) + b"".join(_checked_tags(frame.tags or ()))
+        case Counters():
+            body = bytes([_KIND_COUNTERS]) + b"".join(
+                _COUNT.pack(min(count, COUNT_MAX), len(name.encode())) + name.encode() for name, count in frame.counts
+            )
     if len(body) > FRAME_BYTES_MAX:
         raise FormatError("frame-too-large", f"{len(body)} bytes, {FRAME_BYTES_MAX} allowed")
     return _LENGTH.pack(len(body)) + body
@@ -277,6 +305,8 @@ def _parsed(body: bytes) -> Frame:
             return _parsed_invalidate(body)
         if kind == _KIND_FORWARDED:
             return Forwarded(*_FORWARDED.unpack(body[1:]))
+        if kind == _KIND_COUNTERS:
+            return _parsed_counters(body)
         if kind == _KIND_HELLO:
             return Hello(*_HELLO.unpack(body[1:]))
     except (struct.error, UnicodeDecodeError, IndexError) as trouble:
@@ -391,3 +421,18 @@ def _parsed_invalidate(body: bytes) -> Invalidate:
     if body[1]:
         return Invalidate(None)
     return Invalidate(tuple(tags[i : i + TAG_BYTES] for i in range(0, len(tags), TAG_BYTES)))
+
+
+def _parsed_counters(body: bytes) -> Counters:
+    counts: list[tuple[str, int]] = []
+    at = 1
+    while at < len(body):
+        count, size = _COUNT.unpack_from(body, at)
+        at += _COUNT.size
+        name = body[at : at + size].decode("latin-1")
+        at += size
+        is_next = not counts or counts[-1][0] < name
+        if len(name) != size or not is_next or not COUNTER_NAME.fullmatch(name) or len(counts) >= COUNTERS_MAX:
+            raise FormatError("frame-counters", f"{len(counts) + 1}: {name!r}")
+        counts.append((name, count))
+    return Counters(tuple(counts))

@@ -17,7 +17,7 @@ from pathlib import Path
 from p2pdns.dns.message import AA, QR, Message, Question, Rcode, compose, ttl_offsets
 from p2pdns.engine.service import IN_FLIGHT_MAX, QueryFacts, Service
 from p2pdns.errors import FormatError, Unavailable
-from p2pdns.link import SOCKET_NAME, VERSION, Answer, Forwarded, Frame, FrameReader, Hello, Invalidate, Query
+from p2pdns.link import SOCKET_NAME, VERSION, Answer, Counters, Forwarded, Frame, FrameReader, Hello, Invalidate, Query
 from p2pdns.link import compose as compose_frame
 from p2pdns.log import get_logger
 from p2pdns.resolver import Resolved
@@ -74,6 +74,8 @@ class LinkServer:
         self._clock = clock
         self._server: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
+        # A front's last words outlive it: its successor has counted nothing yet.
+        self.front_counters: dict[str, int] = {}
 
     async def open(self) -> None:
         """Listen. The caller holds the lock of the state directory, so a socket that is there already is a leftover."""
@@ -100,7 +102,17 @@ class LinkServer:
         return sum(len(connection.tasks) for connection in self._connections)
 
     def _connection(self) -> _Connection:
-        return _Connection(self._service, Hello(VERSION, self._epoch), self.counters, self._connections, self._clock)
+        return _Connection(
+            self._service,
+            Hello(VERSION, self._epoch),
+            self.counters,
+            self._connections,
+            self._clock,
+            self._front_counted,
+        )
+
+    def _front_counted(self, frame: Counters) -> None:
+        self.front_counters = dict(frame.counts)
 
     def _push(self, tags: tuple[bytes, ...] | None) -> None:
         if tags is None:
@@ -123,6 +135,7 @@ class _Connection(asyncio.Protocol):
         counters: Counter[str],
         connections: set[_Connection],
         clock: Callable[[], float],
+        on_counters: Callable[[Counters], None],
     ) -> None:
         self.tasks: set[asyncio.Task[None]] = set()
         self._service = service
@@ -130,6 +143,7 @@ class _Connection(asyncio.Protocol):
         self._counters = counters
         self._connections = connections
         self._clock = clock
+        self._on_counters = on_counters
         self._reader = FrameReader()
         self._transport: asyncio.Transport | None = None
 
@@ -178,6 +192,9 @@ class _Connection(asyncio.Protocol):
         transport.write(compose_frame(frame))
 
     def _frame_received(self, frame: Frame) -> None:
+        if isinstance(frame, Counters):
+            self._on_counters(frame)
+            return
         if not isinstance(frame, Query):
             raise FormatError("frame-order", f"a front does not send {type(frame).__name__}")
         self._counters["queries"] += 1

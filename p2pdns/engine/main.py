@@ -239,6 +239,7 @@ class Engine:
             "upstream": self._upstream.counters,
             "link": self._link.counters,
             "publisher": self.publisher.counters,
+            "front": self._link.front_counters,
         }
         return {room: dict(sorted(counters.items())) for room, counters in rooms.items()}
 

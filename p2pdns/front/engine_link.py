@@ -14,7 +14,7 @@ from pathlib import Path
 from p2pdns.clock import boot_now
 from p2pdns.errors import FormatError
 from p2pdns.front.funnel import Funnel
-from p2pdns.link import SOCKET_NAME, VERSION, Frame, FrameReader, Hello, Query, compose
+from p2pdns.link import SOCKET_NAME, VERSION, Counters, Frame, FrameReader, Hello, Query, compose
 from p2pdns.log import get_logger
 from p2pdns.sockets import reachable
 
@@ -40,6 +40,7 @@ class EngineLink(asyncio.Protocol):
         self._greeted = False
         self._distrusted = False
         self._closed = asyncio.Event()
+        self._reported: Counters | None = None
         funnel.send_query = self.send
 
     async def run(self) -> None:
@@ -78,19 +79,29 @@ class EngineLink(asyncio.Protocol):
 
     def send(self, query: Query) -> None:
         """Send one query; without a connection it is not lost, the table of questions has it."""
+        self._write(query)
+
+    def report(self, counters: Counters) -> None:
+        """Tell the engine what the front has counted, unless it knows."""
+        if counters != self._reported and self._write(counters):
+            self._reported = counters
+
+    def _write(self, frame: Frame) -> bool:
         transport = self._transport
         if transport is None or transport.is_closing() or not self._greeted:
-            return
+            return False
         if transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
             self._distrust("unread")
-            return
-        transport.write(compose(query))
+            return False
+        transport.write(compose(frame))
+        return True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to read."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._reader = FrameReader()
+        self._reported = None
         self._greeted = self._distrusted = False
 
     def data_received(self, data: bytes) -> None:

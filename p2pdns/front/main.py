@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,11 @@ from p2pdns.front.funnel import Funnel
 from p2pdns.front.gate import AccessList, Gate
 from p2pdns.front.tcp import TcpDoor, TcpLimits
 from p2pdns.front.udp import UdpDoor
+from p2pdns.link import Counters
 from p2pdns.sockets import address_of, adopt
 
 CONFIG_BYTES_MAX = 16 * 1024 * 1024  # Ten thousand petnames and all lists full take less than two.
+COUNTERS_S = 2.0  # How old what `p2pdns status` says of the front may be; a frame of a kilobyte costs microseconds.
 ENGINE_WAIT_S = 5.0  # After this long without an engine a line in the log says what the front waits for.
 
 _log = log.get_logger("dns")
@@ -68,6 +71,28 @@ class Front:
         log.configure(config.status.log_level)
         self.funnel.gate.access = access_of(config)
         self.tcp.limits = tcp_limits_of(config)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Return every counter of this process, each behind the name of its room."""
+        rooms = [
+            ("gate", self.funnel.gate.counters),
+            ("cache", self.funnel.cache.counters),
+            ("funnel", self.funnel.counters),
+            ("link", self.link.counters),
+            ("tcp", self.tcp.counters),
+            *(("udp", door.counters) for door in self.udp),
+        ]
+        total: Counter[str] = Counter()
+        for room, counters in rooms:
+            total.update({f"{room}-{name}": count for name, count in counters.items()})
+        return dict(total)
+
+    async def report_counters(self) -> None:
+        """Tell the engine now and then what was counted, for ever."""
+        while True:
+            await asyncio.sleep(COUNTERS_S)
+            self.link.report(Counters.of(self.counters))
 
     def close(self) -> None:
         """Stop reading and forget the clients."""
@@ -121,7 +146,8 @@ async def serve(front: Front, arguments: argparse.Namespace) -> None:
     udp = [adopt(fd) for fd in arguments.udp_fd]
     tcp = [adopt(fd) for fd in arguments.tcp_fd]
     await front.open(udp, tcp)
-    tasks = [asyncio.create_task(front.link.run()), asyncio.create_task(_announce(front, udp))]
+    works = (front.link.run(), front.report_counters(), _announce(front, udp))
+    tasks = [asyncio.create_task(work) for work in works]
     try:
         await stopped.wait()
     finally:

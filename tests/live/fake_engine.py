@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from p2pdns.clock import boot_now
-from p2pdns.link import VERSION, Answer, Forwarded, Frame, FrameReader, Hello, Invalidate, Query, compose
+from p2pdns.link import VERSION, Answer, Counters, Forwarded, Frame, FrameReader, Hello, Invalidate, Query, compose
 from tests.front_messages import answer
 
 TXT = 16
@@ -68,6 +68,9 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         for frame in self._reader.feed(data):
+            if isinstance(frame, Counters):
+                self._engine.counted.append(dict(frame.counts))
+                continue
             assert isinstance(frame, Query)
             self._received(frame)
 
@@ -92,6 +95,7 @@ class FakeEngine:
         self.epoch = epoch
         self.version = version
         self.asked: list[str] = []
+        self.counted: list[dict[str, int]] = []
         self.garbage = b"\xff" * 32
         self.is_mute = False
         self.connections: list[_Connection] = []

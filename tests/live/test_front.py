@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import random
 import shutil
@@ -307,6 +308,23 @@ def test_a_client_has_so_many_connections_and_no_more(world: World) -> None:
             return read_framed(sock) is not None
 
     wait_until(has_room, "room after the others have gone")
+
+
+def test_what_the_front_counts_reaches_every_engine_and_only_when_it_has_changed(world: World) -> None:
+    front = world.start()
+    first = world.engine
+    assert first is not None
+    for _ in range(3):
+        front.ask("answer.example")
+    wait_until(lambda: bool(first.counted) and first.counted[-1].get("cache-hit") == 2, "two hits")
+    assert first.counted[-1]["cache-miss"] == 1
+    assert first.counted[-1]["gate-passed"] >= 1
+    assert first.counted[-1]["udp-sent"] == 3
+    first.close()
+    second = world.start_engine(epoch=2)
+    wait_until(lambda: bool(second.counted), "the counters of a front that is older than its engine")
+    assert second.counted[-1]["link-connected"] == 2
+    assert all(before != after for before, after in itertools.pairwise(first.counted))
 
 
 def test_a_full_door_gives_up_its_longest_idle_connection(world: World) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from p2pdns import link
 from p2pdns.errors import FormatError
-from p2pdns.link import Answer, ClientClass, Forwarded, Frame, FrameReader, Hello, Invalidate, Query, compose
+from p2pdns.link import Answer, ClientClass, Counters, Forwarded, Frame, FrameReader, Hello, Invalidate, Query, compose
 from tests.front_messages import CALM, answer, question
 
 LABELS = st.binary(min_size=1, max_size=63).map(lambda raw: bytes([len(raw)]) + raw)
@@ -35,6 +35,10 @@ QUERIES = st.builds(
     client_prefix=st.sampled_from(["203.0.113.0/24", "2001:db8:1::/48", "[::1]:53", ""]),
     deadline=TIMES,
 )
+
+COUNTERS = st.dictionaries(
+    st.from_regex(r"[a-z0-9-]{1,40}", fullmatch=True), st.integers(0, 2**64 - 1), max_size=link.COUNTERS_MAX
+).map(Counters.of)
 
 
 @st.composite
@@ -75,6 +79,7 @@ FRAMES: st.SearchStrategy[Frame] = st.one_of(
     st.builds(Forwarded, id=NUMBERS),
     answers(),
     st.builds(Invalidate, tags=st.one_of(st.none(), TAGS)),
+    COUNTERS,
 )
 
 
@@ -139,6 +144,30 @@ def test_a_long_text_is_clipped_between_characters() -> None:
     (read,) = FrameReader().feed(compose(answer(ede=((22, "é" * 200),))))
     assert isinstance(read, Answer)
     assert read.ede == ((22, "é" * 127),)
+
+
+def test_counters_are_bounded_in_number_and_sorted() -> None:
+    many = Counters.of({"No Name": 1, **{f"n-{i:03d}": i for i in reversed(range(link.COUNTERS_MAX + 9))}})
+    assert many.counts == tuple((f"n-{i:03d}", i) for i in range(link.COUNTERS_MAX))
+    assert FrameReader().feed(compose(many)) == [many]
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        (("b", 1), ("a", 1)),
+        (("a", 1), ("a", 2)),
+        (("", 1),),
+        (("a\x1b[2J", 1),),
+        (("é", 1),),
+        (("a" * 41, 1),),
+        tuple((f"n-{i:03d}", 1) for i in range(link.COUNTERS_MAX + 1)),
+    ],
+    ids=["no order", "twice", "no name", "control character", "not ascii", "long", "many"],
+)
+def test_counters_that_no_front_has_are_refused(counts: tuple[tuple[str, int], ...]) -> None:
+    with pytest.raises(FormatError, match="frame-counters"):
+        FrameReader().feed(compose(Counters(counts)))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

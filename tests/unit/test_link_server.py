@@ -20,7 +20,19 @@ from p2pdns.engine.link_server import LinkServer, compose_answer
 from p2pdns.engine.overlay import Overlay
 from p2pdns.engine.service import IN_FLIGHT_MAX, Service
 from p2pdns.errors import Unavailable
-from p2pdns.link import VERSION, Answer, ClientClass, Forwarded, Frame, FrameReader, Hello, Invalidate, Query, compose
+from p2pdns.link import (
+    VERSION,
+    Answer,
+    ClientClass,
+    Counters,
+    Forwarded,
+    Frame,
+    FrameReader,
+    Hello,
+    Invalidate,
+    Query,
+    compose,
+)
 from p2pdns.resolver import Resolved, ResolverSettings, tag_of_key
 from tests.overlay_doubles import A, Clock, FakeDht, FakeState, FakeUpstream, item_of, question, settle
 
@@ -146,6 +158,28 @@ def test_invalidations_reach_every_front(tmp_path: Path) -> None:
             for front in fronts:
                 assert await front.frame() == Invalidate((b"12345678",))
                 assert await front.frame() == Invalidate(None)
+
+    run(story())
+
+
+def test_the_latest_counters_of_the_front_are_kept_and_outlive_it(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with opened(tmp_path) as world:
+            assert world.server.front_counters == {}
+            front = await world.front()
+            for count in (1, 2):
+                front.writer.write(compose(Counters.of({"cache-hit": count, "gate-passed": 7})))
+            # An answer comes after everything that was sent before its question was read.
+            front.ask(1, "www.{a} A")
+            await front.answer()
+            assert world.server.front_counters == {"cache-hit": 2, "gate-passed": 7}
+            front.writer.close()
+            successor = await world.front()
+            assert world.server.front_counters == {"cache-hit": 2, "gate-passed": 7}
+            successor.writer.write(compose(Counters.of({"gate-passed": 1})))
+            successor.ask(2, "www.{a} A")
+            await successor.answer()
+            assert world.server.front_counters == {"gate-passed": 1}
 
     run(story())
 
