@@ -419,6 +419,57 @@ def test_a_disk_that_refuses_is_an_error_and_the_mark_stays(tmp_path: Path) -> N
     state.close()
 
 
+@pytest.mark.parametrize("broken", ["_write", "_adopted"])
+def test_whatever_breaks_while_marks_are_written_nobody_waits_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    state = State.open(tmp_path)
+    adopt(state, item_of(7))
+
+    def breaks(*args: object) -> None:
+        raise RuntimeError("no reason that anybody thought of")
+
+    async def at_once() -> list[object]:
+        wishes = (state.adopt(item_of(8, secret=secret), 0.0) for secret in (ALICE, BOB))
+        return list(await asyncio.wait_for(asyncio.gather(*wishes, return_exceptions=True), 30))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(state._reader, broken, breaks)
+        outcomes = asyncio.run(at_once())
+    assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
+    assert "no reason that anybody thought of" in str(outcomes[0])
+    adopt(state, item_of(9))
+    assert held_seq(state) == 9
+    state.close()
+
+
+@pytest.mark.parametrize("forged", ["9e999", "8e9", "-9e999"])
+def test_a_forged_time_of_confirmation_is_believed_by_nobody(tmp_path: Path, forged: str) -> None:
+    state = State.open(tmp_path)
+    adopt(state, item_of(7), confirmed_unix=5.0)
+    state.close()
+    connection = sqlite3.connect(tmp_path / "reader.sqlite")
+    connection.execute(f"UPDATE marks SET confirmed_unix = {forged}")
+    connection.commit()
+    connection.close()
+    # Once read it is mended in the file too: no time on the clock makes it true later.
+    for _ in range(2):
+        state = State.open(tmp_path)
+        held = state.held(ALICE.zone_key)
+        assert held is not None
+        assert 0.0 <= held.confirmed_unix <= 1.0
+        state.close()
+    connection = sqlite3.connect(tmp_path / "reader.sqlite")
+    assert connection.execute("SELECT confirmed_unix BETWEEN 0 AND 1 FROM marks").fetchall() == [(1,)]
+    connection.close()
+    state = State.open(tmp_path)
+    adopt(state, item_of(7), confirmed_unix=9.0)
+    held = state.held(ALICE.zone_key)
+    assert held is not None
+    assert held.confirmed_unix == 9.0
+    state.close()
+
+
 def test_a_store_that_cannot_be_written_is_a_warning_said_once(tmp_path: Path) -> None:
     state = State.open(tmp_path)
     state._store._database.writing.execute("PRAGMA query_only=ON")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pdns import log
+from p2pdns.clock import unix_now
 from p2pdns.config import read_petname
 from p2pdns.engine.state.database import Database, Schema, open_database, transaction
 from p2pdns.errors import ConfigError, StrangerError, Unavailable
@@ -27,6 +28,7 @@ from p2pdns.items.keys import ZoneKey
 
 MARKS_MAX = 65_536  # About 80 MB of file: every zone a busy site asks for in years. The longest unconfirmed go first.
 CACHED_MAX = 4_096  # About 6 MB of memory; the rest is read and verified again when it is asked for (0.3 ms).
+CONFIRMED_LONG_AGO = 1.0  # Unix time of a confirmation that nobody knows the time of: any look-up is newer.
 EVICTED_AT_ONCE = 512  # Looking for the oldest costs a pass over an index; one pass makes room for many.
 
 SCHEMA = Schema(
@@ -138,7 +140,21 @@ class Reader:
         except StrangerError as error:
             self._drop_broken((key, salt), str(error))
             return None
+        if not 0.0 <= confirmed_unix <= unix_now():
+            confirmed_unix = self._mend_time((key, salt), confirmed_unix)
         return Held(item, confirmed_unix, bool(is_own), bool(is_pinned))
+
+    def _mend_time(self, slot: _Slot, confirmed_unix: float) -> float:
+        """Replace a time of confirmation that cannot be by one that says nothing, and return it.
+
+        It was forged, or written while the clock was ahead: left in place it would come true one day, or never end.
+        """
+        mended = CONFIRMED_LONG_AGO if confirmed_unix > 0 else 0.0
+        with contextlib.suppress(sqlite3.Error):
+            self._database.reading.execute(
+                "UPDATE marks SET confirmed_unix = ? WHERE key = ? AND salt = ?", (mended, *slot)
+            )
+        return mended
 
     def _drop_broken(self, slot: _Slot, trouble: str) -> None:
         # Left in place, a forged seq would keep every honest item of the key out.
@@ -195,20 +211,19 @@ class Reader:
             confirmed, self._confirmed = self._confirmed, {}
             try:
                 await loop.run_in_executor(thread, self._write, [wish.held for wish in wishes], confirmed)
-            except sqlite3.Error as error:
-                trouble = Unavailable(
-                    f"cannot be written: {str(error).lower()}", place="reader.sqlite", hint="is the disk full?"
-                )
-                self._log.error(str(trouble))
+                for wish in wishes:
+                    self._adopted(wish.held)
+                    if not wish.done.done():
+                        wish.done.set_result(None)
+            except Exception as error:
+                # Whatever it was: a wish without an end is a question without an answer.
+                hint = "is the disk full?" if isinstance(error, sqlite3.Error) else None
+                trouble = Unavailable(f"cannot be written: {str(error).lower()}", place="reader.sqlite", hint=hint)
+                self._log.error(str(trouble), reason=repr(error))
                 self._confirmed = {**confirmed, **self._confirmed}
                 for wish in wishes:
                     if not wish.done.done():
                         wish.done.set_exception(trouble)
-                continue
-            for wish in wishes:
-                self._adopted(wish.held)
-                if not wish.done.done():
-                    wish.done.set_result(None)
 
     def _write(self, wishes: Sequence[Held], confirmed: Mapping[_Slot, float]) -> None:
         with transaction(self._database.writing) as connection:
