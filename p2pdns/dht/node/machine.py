@@ -268,9 +268,14 @@ class Node:
         )
 
     def _find(
-        self, target: bytes, seeds: Iterable[krpc.Contact], on_done: Callable[[str, float], None], now: float
+        self,
+        target: bytes,
+        seeds: Iterable[krpc.Contact],
+        on_done: Callable[[str, float], None],
+        now: float,
+        rpc_max: int | None = None,
     ) -> None:
-        lookup = self._lookup(target, None, None)
+        lookup = self._lookup(target, None, rpc_max)
         lookup.add(seeds)
         operation = FindOperation(self._next_number(), self._core, lookup, now, None, self._ended)
         operation.on_done = on_done

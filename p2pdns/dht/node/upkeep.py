@@ -27,6 +27,9 @@ CONTACT_AGE_S = 900.0  # BEP 5: after 15 minutes of silence a contact is questio
 QUARANTINE_MAX = 32  # Newcomers asked back at a time.
 QUARANTINE_PER_SECOND, QUARANTINE_BURST = 4.0, 64.0  # A ping for each forged query would be a reflector.
 RETRY_LOST_EVERY_TICKS = 2  # Every half a minute one lost contact is tried, so that a healed partition is noticed.
+REFRESH_EVERY_TICKS = 4  # One bucket a minute: with the 22 of the public network each has its turn in time enough.
+RETRY_KNOWN_EVERY_TICKS = 8  # Every other minute that turn is for an old way in which the table does not hold.
+REFRESH_QUERIES_MAX = 12  # Of a refresh; with the pings of a minute 15, where a whole look-up would send 40 at once.
 EXPIRE_EVERY_TICKS = 20  # Storage is swept every five minutes.
 
 
@@ -75,7 +78,7 @@ class Upkeep:
     def __init__(
         self,
         core: Core,
-        find: Callable[[bytes, Iterable[krpc.Contact], Callable[[str, float], None], float], None],
+        find: Callable[[bytes, Iterable[krpc.Contact], Callable[[str, float], None], float, int | None], None],
         now: float,
     ) -> None:
         self._core = core
@@ -94,6 +97,7 @@ class Upkeep:
         self._newcomers = _Newcomers()
         self._newcomer_rate = RateLimit(QUARANTINE_PER_SECOND, QUARANTINE_BURST, now)
         self._tick_count = 0
+        self._known_turn = 0
         core.at(now + TICK_S, self._tick)
 
     # Joining
@@ -132,7 +136,7 @@ class Upkeep:
             self._asked_count += 1
             request = krpc.FindNode(self._core.node_id)
             # The id of a bootstrap contact may have changed since; whoever answers there will do.
-            self._core.ask(self._bootstrap, [address, 0], None, address, request, now)
+            self._core.ask(self._bootstrap, [address, 0, None], None, address, request, now)
 
     def bootstrap_answered(self, reply: krpc.Reply, ticket: list[Any], now: float) -> None:
         """Go on from the first answer to a search for our own id."""
@@ -147,7 +151,8 @@ class Upkeep:
         if not self._is_searching:
             self._is_searching = True
             nodes = reply.nodes6 if self._core.settings.is_ipv6 else reply.nodes
-            self._find(self._core.node_id, nodes, self._neighbours_found, now)
+            on_done = self._neighbours_found if ticket[2] is None else self._looked_round
+            self._find(self._core.node_id, nodes, on_done, now, ticket[2])
 
     def bootstrap_timed_out(self, ticket: list[Any], now: float) -> bool:
         """Return whether to ask a bootstrap contact again."""
@@ -186,10 +191,13 @@ class Upkeep:
         self._to_fill = deque(b for b in core.table.buckets if not b.is_full and not core.table.is_own(b))
         self._fill_next("", now)
 
+    def _looked_round(self, verdict: str, now: float) -> None:
+        self._is_searching = False
+
     def _fill_next(self, verdict: str, now: float) -> None:
         if self._to_fill:
             bucket = self._to_fill.popleft()
-            self._find(random_id_in(bucket, self._core.entropy(ID_BYTES)), (), self._fill_next, now)
+            self._find(random_id_in(bucket, self._core.entropy(ID_BYTES)), (), self._fill_next, now, None)
 
     # Newcomers
 
@@ -218,28 +226,49 @@ class Upkeep:
             if self._known and not (self._is_searching or self._asked_count or self._retry_is_set):
                 self._retry(now)
             return
-        if self._tick_count % RETRY_LOST_EVERY_TICKS == 0 and self._retry_lost(now):
+        if self._tick_count % RETRY_LOST_EVERY_TICKS == 1 and self._retry_lost(now):
             return
-        stale = core.table.stale_buckets(now, BUCKET_AGE_S)
-        if stale:
-            bucket = min(stale, key=lambda bucket: bucket.last_updated)
-            # Noted at once: a search that ends in nothing must not be begun again every tick.
-            bucket.touch_last_updated(now)
-            self._find(random_id_in(bucket, core.entropy(ID_BYTES)), (), lambda verdict, then: None, now)
+        if self._tick_count % RETRY_KNOWN_EVERY_TICKS == REFRESH_EVERY_TICKS and self._retry_known(now):
+            return
+        if self._tick_count % REFRESH_EVERY_TICKS == 0 and self._refresh(now):
             return
         oldest: Contact = min(core.table, key=lambda contact: contact.answered_at)
         if now - oldest.answered_at >= CONTACT_AGE_S and oldest.address not in self._newcomers.waiting:
             self._newcomers.waiting[oldest.address] = None
             core.ask(self._newcomers, oldest.address, oldest.id, oldest.address, krpc.Ping(), now)
 
-    def _retry_lost(self, now: float) -> bool:
-        """Ask one address that was a way into the overlay once and is in the table no more."""
+    def _refresh(self, now: float) -> bool:
+        """Search in the bucket that was left alone for longest, if that is too long; return whether it was."""
         core = self._core
-        if not core.table.lost and self._known:
-            core.table.lost.extend(address for address in self._known if not core.table.has_address(address))
-        if not core.table.lost or self._is_searching or self._asked_count:
+        stale = core.table.stale_buckets(now, BUCKET_AGE_S)
+        if not stale:
             return False
-        address = core.table.lost.popleft()
-        self._asked_count += 1
-        core.ask(self._bootstrap, [address, 0], None, address, krpc.FindNode(core.node_id), now)
+        bucket = min(stale, key=lambda bucket: bucket.last_updated)
+        # Noted at once: a search that ends in nothing must not be begun again every minute.
+        bucket.touch_last_updated(now)
+        target = random_id_in(bucket, core.entropy(ID_BYTES))
+        self._find(target, (), lambda verdict, then: None, now, REFRESH_QUERIES_MAX)
         return True
+
+    def _retry_lost(self, now: float) -> bool:
+        """Ask one contact that has gone for silence, and look round from there when it is back."""
+        lost = self._core.table.lost
+        if not lost or self._is_searching or self._asked_count:
+            return False
+        self._ask_again(lost.popleft(), None, now)
+        return True
+
+    def _retry_known(self, now: float) -> bool:
+        """Ask one address that was a way in once and is not in the table: after a long partition it is the last one."""
+        missing = [address for address in self._known if not self._core.table.has_address(address)]
+        if not missing or self._is_searching or self._asked_count:
+            return False
+        self._known_turn += 1
+        # The table may simply have no room for it, so what follows when it answers has its bound.
+        self._ask_again(missing[self._known_turn % len(missing)], REFRESH_QUERIES_MAX, now)
+        return True
+
+    def _ask_again(self, address: Address, rpc_max: int | None, now: float) -> None:
+        core = self._core
+        self._asked_count += 1
+        core.ask(self._bootstrap, [address, 0, rpc_max], None, address, krpc.FindNode(core.node_id), now)
