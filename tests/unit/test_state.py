@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from p2pdns.dht.routing import SavedContact
 from p2pdns.dht.storage import Storage, StoredChange, StoredRow
 from p2pdns.engine.state import SavedNode, State
+from p2pdns.engine.state import protection as protection_module
 from p2pdns.engine.state import reader as reader_module
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
@@ -308,6 +309,60 @@ def test_a_broken_file_is_set_aside_and_made_anew(tmp_path: Path, name: str, spo
     state = State.open(tmp_path)
     assert held_seq(state) == 8
     assert state.warnings == []
+    state.close()
+
+
+def test_protection_that_started_anew_is_told_after_every_restart_with_the_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = State.open(tmp_path)
+    assert state.roll_back_protection == "whole"
+    state.close()
+    _garbage(tmp_path / "reader.sqlite")
+    monkeypatch.setattr(protection_module, "unix_now", lambda: 1_790_000_000.0)
+    State.open(tmp_path).close()
+    monkeypatch.setattr(protection_module, "unix_now", lambda: 1_799_999_999.0)
+    for _ in range(2):
+        state = State.open(tmp_path)
+        assert state.roll_back_protection == "starts anew as of 2026-09-21 14:13:20 UTC: reader.sqlite was broken"
+        assert state.warnings == []
+        state.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff" * 9])
+def test_a_note_that_was_tampered_with_still_says_that_protection_started_anew(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "reader.anew").write_bytes(content)
+    state = State.open(tmp_path)
+    assert state.roll_back_protection.startswith("starts anew as of ")
+    state.close()
+
+
+def test_a_dropped_mark_is_told_after_a_restart_and_a_dropped_petname_or_a_broken_store_costs_no_protection(
+    tmp_path: Path,
+) -> None:
+    state = State.open(tmp_path)
+    adopt(state, item_of(7))
+    state.set_names({"alice": ALICE.zone_key})
+    state.close()
+    connection = sqlite3.connect(tmp_path / "reader.sqlite")
+    connection.execute("UPDATE names SET key = 'none'")
+    connection.commit()
+    connection.close()
+    _garbage(tmp_path / "store.sqlite")
+    state = State.open(tmp_path)
+    assert state.names() == {}
+    assert len(state.warnings) == 2
+    assert state.roll_back_protection == "whole"
+    state.close()
+    connection = sqlite3.connect(tmp_path / "reader.sqlite")
+    connection.execute("UPDATE marks SET seq = 8")
+    connection.commit()
+    connection.close()
+    state = State.open(tmp_path)
+    assert held_seq(state) is None
+    state.close()
+    state = State.open(tmp_path)
+    assert state.roll_back_protection.endswith("UTC: the row of a key did not verify")
     state.close()
 
 

@@ -73,7 +73,7 @@ class State:
     @property
     def roll_back_protection(self) -> str:
         """Return, in words, since when no answer falls below the newest item seen."""
-        return "starts anew: a file was broken, see warnings" if self._reader.warnings else "whole"
+        return str(self._reader.protection)
 
     @property
     def mark_count(self) -> int:

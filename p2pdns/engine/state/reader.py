@@ -22,6 +22,7 @@ from p2pdns import log
 from p2pdns.clock import unix_now
 from p2pdns.config import read_petname
 from p2pdns.engine.state.database import Database, Schema, open_database, transaction
+from p2pdns.engine.state.protection import Protection
 from p2pdns.errors import ConfigError, StrangerError, Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneKey
@@ -84,7 +85,9 @@ class Reader:
     def __init__(self, path: Path | None) -> None:
         self._database: Database = open_database(path, SCHEMA)
         self.warnings: list[str] = list(self._database.warnings)
+        self.protection = Protection(None if path is None else path.parent)
         if self.warnings:
+            self.protection.starts_anew("reader.sqlite was broken")
             self.warnings.append("roll-back protection starts anew: what was the newest item of each key is forgotten")
         self._log = log.get_logger("state")
         self._cached: OrderedDict[_Slot, Held] = OrderedDict()
@@ -160,6 +163,7 @@ class Reader:
         # Left in place, a forged seq would keep every honest item of the key out.
         self._database.reading.execute("DELETE FROM marks WHERE key = ? AND salt = ?", slot)
         self._count -= 1
+        self.protection.starts_anew("the row of a key did not verify")
         self._warn(
             f"reader.sqlite: the row of a key does not verify ({trouble}); roll-back protection starts anew for it"
         )
