@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import signal
 import socket
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+# The longest honest test takes half a minute on two busy cores; a hang must end as a failure that names its test.
+TEST_SECONDS_MAX = 240
 
 REAL_SOCKET = socket.socket
 
@@ -56,3 +60,24 @@ def loopback_only() -> Iterator[None]:
     socket.socket = LoopbackSocket  # type: ignore[misc]
     yield
     socket.socket = REAL_SOCKET  # type: ignore[misc]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interruptible() -> None:
+    """Undo an ignored SIGINT (a job in the background has it), because the commands under test would inherit it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _overdue(_number: int, _frame: object) -> None:
+    raise TimeoutError(f"a test took more than {TEST_SECONDS_MAX} s")
+
+
+@pytest.fixture(autouse=True)
+def no_test_hangs() -> Iterator[None]:
+    """Turn a hang into a failure."""
+    before = signal.signal(signal.SIGALRM, _overdue)
+    signal.setitimer(signal.ITIMER_REAL, TEST_SECONDS_MAX)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)

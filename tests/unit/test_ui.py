@@ -154,6 +154,8 @@ class Talk:
     def end(self) -> int:
         """Return the exit status, with everything shown in `seen`."""
         while True:
+            ready, _, _ = select.select([self.master], [], [], SECONDS_MAX)
+            assert ready, f"no end after {SECONDS_MAX} s: {self.seen}"
             try:
                 more = os.read(self.master, 4096)
             except OSError:
