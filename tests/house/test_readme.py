@@ -42,6 +42,18 @@ def test_every_link_leads_to_a_file(target: str) -> None:
     assert (ROOT / target).exists()
 
 
+@pytest.mark.parametrize("test", sorted(set(re.findall(r"`(tests/[\w/]+\.py(?:::\w+)?)`", TEXT))))
+def test_every_test_that_a_tick_names_is_there(test: str) -> None:
+    path, _, name = test.partition("::")
+    assert not name or re.search(rf"^def {name}\(", (ROOT / path).read_text(), re.MULTILINE)
+
+
+def test_every_tick_names_its_test() -> None:
+    ticked = re.findall(r"^\| ✓ .*$", TEXT, re.MULTILINE)
+    assert ticked
+    assert all("`tests/" in row for row in ticked)
+
+
 def test_every_verb_is_in_the_table() -> None:
     assert re.findall(r"^\| `(\w+)", TEXT, re.MULTILINE) == list(VERBS)
 
