@@ -7,7 +7,6 @@ again. Does not know whether a newer item exists beyond the look-up it made.
 from __future__ import annotations
 
 import asyncio
-import difflib
 import os
 import time
 from dataclasses import dataclass
@@ -154,9 +153,8 @@ def _show(facts: dict[str, Any]) -> None:
 
 def _item_file_or_petname(what: str, book: Book) -> Inspected:
     """Return the item of a file; where there is none, a petname may have been meant."""
-    near = difflib.get_close_matches(what.lower(), list(book.names), n=1)
-    if near and not os.path.exists(what):
-        hint = f'did you mean the petname "{near[0]}"?'
+    hint = book.hint_for(what)
+    if hint is not None and not os.path.exists(what):
         raise Unavailable("neither a file nor a petname", place=files.quoted(what), hint=hint)
     return read_item_file(what)
 

@@ -39,6 +39,10 @@ VERBS = {
     "inspect": "inspect",
     "name": "name",
     "status": "status",
+    "flush": "upkeep",
+    "forget": "upkeep",
+    "pin": "upkeep",
+    "reload": "upkeep",
     "demo": "demo",
 }
 

@@ -87,16 +87,10 @@ def name() -> None:
     """
 
 
-def _options(command: settings.Command) -> settings.Command:
-    for option in (settings.json_option, settings.state_option, settings.config_option):
-        command = option(command)
-    return command
-
-
 @name.command()
 @click.argument("petname", metavar="NAME")
 @click.argument("key", metavar="KEY")
-@_options
+@settings.usual_options
 def add(petname: str, key: str, config_flag: str | None, state_flag: str | None, as_json: bool) -> None:
     """Let NAME stand for the zone KEY."""
     config, state = settings.load(config_flag), settings.state_dir(state_flag)
@@ -114,7 +108,7 @@ def add(petname: str, key: str, config_flag: str | None, state_flag: str | None,
 
 
 @name.command("list")
-@_options
+@settings.usual_options
 def list_names(config_flag: str | None, state_flag: str | None, as_json: bool) -> None:
     """Print every petname with its key, in the form that "import" reads."""
     book = petnames.load_strictly(settings.load(config_flag), settings.state_dir(state_flag))
@@ -131,7 +125,7 @@ def list_names(config_flag: str | None, state_flag: str | None, as_json: bool) -
 
 @name.command()
 @click.argument("petname", metavar="NAME")
-@_options
+@settings.usual_options
 def remove(petname: str, config_flag: str | None, state_flag: str | None, as_json: bool) -> None:
     """Let NAME stand for nothing."""
     config, state = settings.load(config_flag), settings.state_dir(state_flag)
@@ -148,7 +142,7 @@ def remove(petname: str, config_flag: str | None, state_flag: str | None, as_jso
 
 @name.command("import")
 @click.argument("path", metavar="FILE")
-@_options
+@settings.usual_options
 def import_names(path: str, config_flag: str | None, state_flag: str | None, as_json: bool) -> int:
     """Take over petnames from FILE ("-" is standard input): all of them, or none.
 

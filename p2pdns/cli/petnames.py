@@ -6,6 +6,7 @@ among them either way; a word with a final dot is never a petname. Does not know
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +38,15 @@ class Book:
         """Return the key, with its petname where it has one."""
         name = self.name_of(key)
         return key if name is None else f"{key} ({name})"
+
+    def hint_for(self, text: str) -> str | None:
+        """Return the hint that names the petname nearest to a word, or None when nothing is near.
+
+        >>> Book({"alice": Petname("tkrq", "state")}, ()).hint_for("alise")
+        'did you mean the petname "alice"?'
+        """
+        near = difflib.get_close_matches(text.lower(), list(self.names), n=1)
+        return f'did you mean the petname "{near[0]}"?' if near else None
 
     def petname_in(self, text: str) -> str | None:
         """Return the petname that a word ends in, without a suffix or below one; None where it ends in none."""

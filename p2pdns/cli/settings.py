@@ -47,6 +47,13 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON with the same facts.")(command)
 
 
+def usual_options(command: Command) -> Command:
+    """Add `-c FILE`, `--state DIR` and `--json`."""
+    for option in (json_option, state_option, config_option):
+        command = option(command)
+    return command
+
+
 def load(config_flag: str | None, environ: Mapping[str, str] = os.environ) -> Config:
     """Return the configuration of the flag, the environment or the user; the defaults where there is none."""
     path = configuration.resolve_config_path(config_flag, environ)

@@ -1,0 +1,124 @@
+"""`flush`, `forget`, `pin` and `reload`: what a running daemon is told about what it remembers.
+
+Guarantees: what is said to be done has been done by the daemon, in both of its processes. Does not know how anything
+is remembered; without a daemon there is nothing to tell, and that is an error.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from p2pdns.cli import petnames, settings, ui
+from p2pdns.cli.name import read_key
+from p2pdns.cli.petnames import Book
+from p2pdns.engine.control import ControlClient
+from p2pdns.errors import P2pdnsError, UsageError
+from p2pdns.items.keys import ZoneKey
+
+
+def _key(text: str, book: Book) -> ZoneKey:
+    """Return the zone key that a word is or stands for; UsageError with the petname that may have been meant."""
+    place = f'"{text[:64]}"'
+    try:
+        return read_key(book.bare_name(text), place)
+    except UsageError as trouble:
+        hint = book.hint_for(text) or trouble.hint
+        raise UsageError("neither a zone key nor a petname", place=place, hint=hint) from None
+
+
+def _daemon_and_book(config_flag: str | None, state_flag: str | None) -> tuple[ControlClient, Book]:
+    state = settings.state_dir(state_flag)
+    return ControlClient(state), petnames.load(settings.load(config_flag), state)
+
+
+@click.command()
+@click.argument("name", required=False, metavar="NAME")
+@click.option("--zone", metavar="KEY", help="Everything of one zone, by its key or petname.")
+@click.option("--all", "is_all", is_flag=True, help="Everything, ordinary names too.")
+@settings.usual_options
+def flush(
+    name: str | None, zone: str | None, is_all: bool, config_flag: str | None, state_flag: str | None, as_json: bool
+) -> None:
+    """Drop the cached answers of the zone that NAME is in, so that the next question is looked up again.
+
+    What has been verified, and the newest seq ever seen of a key, stay (forget drops those). Ordinary names are dropped
+    together.
+    """
+    if (name is not None) + (zone is not None) + is_all != 1:
+        raise UsageError("one of NAME, --zone and --all is needed", place="flush", hint="p2pdns flush --help")
+    client, book = _daemon_and_book(config_flag, state_flag)
+    if zone is not None:
+        wanted: dict[str, Any] = {"zone": str(_key(zone, book))}
+    else:
+        wanted = {"all": True} if name is None else {"name": book.full_name(name, by_key=True)}
+    flushed: str = client.call("flush", **wanted)["flushed"]
+    is_everything = flushed == "everything"
+    if as_json:
+        ui.json_result({"flushed": flushed} | ({} if is_everything else _petname(book, flushed)))
+        return
+    ui.result(f"flushed: {flushed if is_everything else book.shown(flushed)}")
+    if is_everything and not is_all:
+        ui.note(f"{name} is below no zone key or petname, and such names are flushed together")
+
+
+@click.command()
+@click.argument("key", metavar="KEY")
+@settings.usual_options
+def forget(key: str, config_flag: str | None, state_flag: str | None, as_json: bool) -> None:
+    """Drop everything known of the zone KEY, and no longer keep it alive.
+
+    With it goes the memory of its newest seq, which guards against older items: for a key whose owner has lost count,
+    or whose zone is of no interest any more.
+    """
+    client, book = _daemon_and_book(config_flag, state_flag)
+    zone_key = str(_key(key, book))
+    was_known: bool = client.call("forget", key=zone_key)["forgotten"]
+    if as_json:
+        ui.json_result({"key": zone_key, **_petname(book, zone_key), "was_known": was_known})
+        return
+    ui.result(f"forgotten: {book.shown(zone_key)}")
+    if not was_known:
+        ui.note("nothing was known of it")
+
+
+@click.command()
+@click.argument("key", metavar="KEY")
+@settings.usual_options
+def pin(key: str, config_flag: str | None, state_flag: str | None, as_json: bool) -> None:
+    """Keep the zone KEY alive: put its newest item again every hour, as its publisher would.
+
+    "p2pdns forget KEY" ends it.
+    """
+    client, book = _daemon_and_book(config_flag, state_flag)
+    zone_key = str(_key(key, book))
+    seq: int = client.call("pin", key=zone_key)["seq"]
+    if as_json:
+        ui.json_result({"key": zone_key, **_petname(book, zone_key), "seq": seq})
+    else:
+        ui.result(f"kept alive: {book.shown(zone_key)}, seq {seq}")
+
+
+@click.command()
+@settings.state_option
+@settings.json_option
+def reload(state_flag: str | None, as_json: bool) -> int:
+    """Make the daemon read its configuration again, and say what took effect.
+
+    What takes effect only with a restart is named, and is an error.
+    """
+    done = ControlClient(settings.state_dir(state_flag)).call("reload")
+    changed, late = done["changed"], done["needs_restart"]
+    if as_json:
+        ui.json_result({"changed": changed, "needs_restart": late})
+    else:
+        ui.result(f"changed: {', '.join(setting for setting in changed if setting not in late) or 'nothing'}")
+    if late:
+        ui.error(P2pdnsError("not before a restart", place=", ".join(late), hint="restart the daemon"))
+    return 1 if late else 0
+
+
+def _petname(book: Book, key: str) -> dict[str, str]:
+    name = book.name_of(key)
+    return {} if name is None else {"petname": name}
