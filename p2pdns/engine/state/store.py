@@ -18,7 +18,9 @@ from p2pdns.dht.storage import StoredChange, StoredRow
 from p2pdns.engine.state.database import Schema, open_database, transaction
 from p2pdns.errors import StrangerError
 
-CONTACTS_MAX = 256  # A network: 12 buckets' worth; a boot asks the best few, a later one finds the rest again.
+CONTACTS_MAX = (
+    256  # A network and address family: 12 buckets' worth; a boot asks the best few, a later one finds the rest again.
+)
 NODE_ID_BYTES = 20
 
 SCHEMA = Schema(
@@ -71,7 +73,7 @@ class Store:
     def contacts(self, network: str) -> list[SavedContact]:
         """Return the contacts saved for a network, best first."""
         query = "SELECT node_id, host, port, rtt_ms, known_s FROM contacts WHERE network = ? ORDER BY place LIMIT ?"
-        rows = self._database.reading.execute(query, (network, CONTACTS_MAX)).fetchall()
+        rows = self._database.reading.execute(query, (network, 2 * CONTACTS_MAX)).fetchall()
         return [
             SavedContact(node_id, (host, port), rtt_ms, known_s)
             for node_id, host, port, rtt_ms, known_s in rows
@@ -80,10 +82,17 @@ class Store:
 
     def save_contacts(self, network: str, contacts: Iterable[SavedContact]) -> None:
         """Replace the contacts of a network by these, best first. May be called from another thread, one at a time."""
+        kept: list[SavedContact] = []
+        counts = {False: 0, True: 0}
+        for contact in contacts:
+            # Each family by itself: those of the second would find no place behind a full table of the first.
+            is_ipv6 = ":" in contact.address[0]
+            counts[is_ipv6] += 1
+            if counts[is_ipv6] <= CONTACTS_MAX:
+                kept.append(contact)
         rows = [
             (network, place, contact.node_id, *contact.address, contact.rtt_ms, contact.known_s)
-            for place, contact in enumerate(contacts)
-            if place < CONTACTS_MAX
+            for place, contact in enumerate(kept)
         ]
         with transaction(self._database.writing) as connection:
             connection.execute("DELETE FROM contacts WHERE network = ?", (network,))
