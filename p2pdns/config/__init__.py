@@ -93,6 +93,7 @@ class Dns:
     listen: tuple[str, ...] = setting(("127.0.0.1:5300",), list_of(address(DNS_PORT)))
     suffixes: tuple[str, ...] = setting(("p2p.alt", "p2pdns.internal"), list_of(suffix))
     allow: tuple[str, ...] = setting(("127.0.0.0/8", "::1/128"), list_of(network_block))
+    trusted_clients: tuple[str, ...] = setting((), list_of(network_block))
     udp_size_bytes_max: int = setting(1232, integer(512, 4096))
 
 

@@ -119,7 +119,10 @@ class Front:
 
 def access_of(config: Config) -> AccessList:
     """Return the access list that a configuration names."""
-    return AccessList([read_network(text) for text in config.dns.allow])
+    allowed, listed = (
+        [read_network(text) for text in texts] for texts in (config.dns.allow, config.dns.trusted_clients)
+    )
+    return AccessList(allowed, listed)
 
 
 def tcp_limits_of(config: Config) -> TcpLimits:

@@ -136,6 +136,11 @@ trusted = ["alice", "{KEY}"]
             'did you mean "10.0.0.0/8"?',
         ),
         (
+            '[dns]\ntrusted_clients = ["printer"]',
+            'p.toml:2: [dns] trusted_clients: "printer" is not a block of addresses',
+            'write a block such as "192.168.0.0/16" or "fd00::/8", or a single address',
+        ),
+        (
             f'[dns]\nsuffixes = ["x.{KEY}"]',
             f'p.toml:2: [dns] suffixes: "x.{KEY}" ends in a zone key',
             "zone keys are answered without a suffix",
@@ -208,6 +213,7 @@ JSON_SETTINGS = st.fixed_dictionaries(
     optional={
         "listen": st.lists(st.sampled_from(["127.0.0.1:0", "[::1]:53", "192.0.2.7:5300"]), max_size=3),
         "allow": st.lists(st.sampled_from(["10.0.0.0/8", "fd00::/8"]), max_size=2),
+        "trusted_clients": st.lists(st.sampled_from(["192.0.2.1/32", "fd00::/8"]), max_size=2),
         "udp_size_bytes_max": st.integers(512, 4096),
     },
 )

@@ -1,0 +1,89 @@
+"""The front process put together: what of a configuration reaches its parts."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import dns.flags
+import dns.message
+import dns.rcode
+import pytest
+
+from p2pdns.config import Config, Dns
+from p2pdns.front.main import Front
+from p2pdns.link import Answer, ClientClass, Query
+from tests.front_messages import answer, query
+
+LISTED, ALLOWED, STRANGER = "192.0.2.1", "192.0.2.129", "198.51.100.1"
+
+
+def with_dns(**settings: tuple[str, ...] | int) -> Config:
+    """Return a configuration with other settings of [dns]."""
+    return dataclasses.replace(Config(), dns=dataclasses.replace(Dns(), **settings))  # type: ignore[arg-type]
+
+
+class World:
+    """A front without sockets, whose engine answers every question at once."""
+
+    def __init__(self, directory: Path, config: Config) -> None:
+        self.front = Front(config, directory)
+        self.asked: list[Query] = []
+        self.now = 1.0
+        self.front.funnel.send_query = self.asked.append
+        # Nothing here waits, so there is no event loop that a timer could be set in.
+        self.front.funnel.on_timer_changed = lambda: None
+        self.front.funnel.engine_connected(1, 0.0)
+
+    def ask(self, host: str, data: bytes, given: Answer) -> dns.message.Message:
+        """Return what a client gets."""
+        replies: list[bytes] = []
+        # Refusals are rationed; a second apart each is told.
+        self.now += 1.0
+        funnel = self.front.funnel
+        response = funnel.receive(data, (host, 4000), replies.append, self.now, is_stream=False)
+        if response is None:
+            funnel.frame_received(dataclasses.replace(given, id=self.asked[-1].id), self.now)
+            (response,) = replies
+        return dns.message.from_wire(response)
+
+
+@pytest.mark.parametrize(
+    ("host", "client_class", "has_ad"),
+    [
+        ("127.0.0.1", ClientClass.LOOPBACK, True),
+        (LISTED, ClientClass.LISTED, True),
+        (ALLOWED, ClientClass.OTHER, False),
+    ],
+)
+def test_a_trusted_client_gets_ad_and_counts_as_listed_at_the_engine(
+    tmp_path: Path, host: str, client_class: ClientClass, has_ad: bool
+) -> None:
+    config = with_dns(allow=("127.0.0.0/8", "192.0.2.128/25"), trusted_clients=("192.0.2.0/28",))
+    world = World(tmp_path, config)
+    given = answer(made_at=1.0, ad_eligible=True)
+    # Once from the engine, then from the cache, then from the memo.
+    for _ in range(3):
+        reply = world.ask(host, query(flags=0x0120), given)
+        assert bool(reply.flags & dns.flags.AD) is has_ad
+        assert reply.answer
+    assert [asked.client_class for asked in world.asked] == [client_class]
+
+
+def test_what_one_client_is_trusted_with_no_other_gets_from_the_cache(tmp_path: Path) -> None:
+    world = World(tmp_path, with_dns(allow=("192.0.2.128/25",), trusted_clients=("192.0.2.0/28",)))
+    given = answer(made_at=1.0, ad_eligible=True)
+    for _ in range(3):
+        assert world.ask(LISTED, query(flags=0x0120), given).flags & dns.flags.AD
+        assert not world.ask(ALLOWED, query(flags=0x0120), given).flags & dns.flags.AD
+        assert world.ask(STRANGER, query(flags=0x0120), given).rcode() == dns.rcode.REFUSED
+
+
+def test_trust_comes_and_goes_with_a_new_configuration(tmp_path: Path) -> None:
+    world = World(tmp_path, Config())
+    given = answer(made_at=1.0, ad_eligible=True)
+    assert world.ask(LISTED, query(flags=0x0120), given).rcode() == dns.rcode.REFUSED
+    world.front.apply(with_dns(trusted_clients=(LISTED,)))
+    assert world.ask(LISTED, query(flags=0x0120), given).flags & dns.flags.AD
+    world.front.apply(Config())
+    assert world.ask(LISTED, query(flags=0x0120), given).rcode() == dns.rcode.REFUSED
