@@ -125,8 +125,17 @@ def test_a_family_without_contacts_spoils_nothing(joins: str) -> None:
 
 def test_both_families_share_one_budget_of_requests() -> None:
     async def scene(world: World) -> None:
-        outcome = await world.both.get(OLD.target, key=KEY, rpc_max=2, on_item=ignore)
-        assert outcome.rpc_count <= 2
+        more = [await open_endpoint(host) for host in ("127.0.0.1", "::1") for _ in range(4)]
+        try:
+            for endpoint in more:
+                await endpoint.bootstrap([world.ipv4.address, world.ipv6.address])
+            alone = await world.both.get(OLD.target, key=KEY, on_item=ignore)
+            assert alone.rpc_count > 6
+            outcome = await world.both.get(OLD.target, key=KEY, rpc_max=6, on_item=ignore)
+            assert outcome.rpc_count <= 6
+        finally:
+            for endpoint in more:
+                endpoint.close()
 
     run(scene)
 
