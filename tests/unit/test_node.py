@@ -193,6 +193,36 @@ def test_values_of_the_largest_size_travel_with_their_contacts_behind() -> None:
     assert outcome.complete
 
 
+@pytest.mark.parametrize(("host", "limit", "salt"), [("127.0.0.1", 1300, b"s" * 64), ("::1", 1232, b"")])
+def test_a_storer_whose_token_makes_the_put_too_long_is_left_out_and_another_stands_in(
+    monkeypatch: pytest.MonkeyPatch, host: str, limit: int, salt: bytes
+) -> None:
+    swarm = Swarm()
+    nodes = [swarm.new_node(host, k=4) for _ in range(7)]
+    for node in nodes[1:]:
+        node.add_bootstrap([swarm.address_of(nodes[0])], swarm.now)
+    swarm.run_for(20.0)
+    item = MutableItem.signed(secret_of(1), ITEM.seq, b"x" * 996, salt)
+    near = sorted(nodes, key=lambda node: distance(node.node_id, item.target))
+    for node in near[:2]:
+        monkeypatch.setattr(node._core.guard, "token", lambda *facts: b"t" * 64)
+        monkeypatch.setattr(node._core.guard, "is_token_valid", lambda *facts: True)
+    longest = 0
+
+    def measure(data: bytes, source: Address, target: Address) -> bool:
+        nonlocal longest
+        longest = max(longest, len(data) if b"1:q3:put" in data else 0)
+        return False
+
+    swarm.is_lost = measure
+    outcome = swarm.put(near[-1], item)
+    assert 1000 < longest <= limit
+    assert (outcome.sent_count, outcome.stored_count) == (4, 4)
+    assert outcome.refused == {"put-too-long": 2}
+    assert near[-1].counters["put-too-long"] == 2
+    assert [node.storage.held(item.target, swarm.now) is not None for node in near[:4]] == [False, False, True, True]
+
+
 def test_an_arrived_item_is_told_and_a_refused_one_is_not() -> None:
     swarm = swarm_of(4)
     swarm.put(nodes_of(swarm)[0], ITEM)

@@ -227,17 +227,25 @@ class Core:
             transaction = self.entropy(transaction_bytes)
         self._pending[transaction] = pending
         pending.transactions.append(transaction)
+        data = self._composed(transaction, pending.request)
+        self.out.append((data, pending.address))
+        return len(data)
+
+    def size_of(self, request: krpc.Request) -> int:
+        """Return how many bytes the datagram of a request has."""
+        return len(self._composed(bytes(TRANSACTION_BYTES), request))
+
+    def _composed(self, transaction: bytes, request: krpc.Request) -> bytes:
         query = krpc.Query(
             transaction=transaction,
             node_id=self.node_id,
-            request=pending.request,
+            request=request,
             read_only=self.is_read_only(),
-            version=VERSION,
+            # A put goes without: with the longest value and our tokens it is nine bytes that an IPv6 link may not have.
+            version=None if isinstance(request, krpc.PutMutable | krpc.PutImmutable) else VERSION,
             network=self.network,
         )
-        data = krpc.compose(query)
-        self.out.append((data, pending.address))
-        return len(data)
+        return krpc.compose(query)
 
     def get_request(self, target: bytes, seq: int | None) -> krpc.Get:
         """Return a get padded to a third of the reply that it may cause."""

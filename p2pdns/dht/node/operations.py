@@ -26,6 +26,10 @@ from p2pdns.dht.routing import distance
 from p2pdns.errors import BadRequest
 from p2pdns.items.item import MutableItem
 
+# A put has no second form to fall back to, so it must arrive whole: below what tunnels and home lines leave of an
+# Ethernet frame on IPv4, and within the least that every IPv6 link carries.
+PUT_BYTES_MAX_IPV4 = 1_300
+PUT_BYTES_MAX_IPV6 = 1_232
 SEEDS_MAX = 80  # Own contacts a look-up begins with; with 20 it could run out of them among many dead.
 
 
@@ -256,14 +260,34 @@ class PutOperation(Operation):
 
     def _lookup_done(self, now: float, *, is_late: bool) -> None:
         self._verdict = self.verdict(is_late=is_late)
-        # A node that gave no token keeps nothing for anyone; the next nearest stands in for it.
-        nearest = [candidate for candidate in self.lookup.answered() if candidate.token is not None]
+        nearest = self._storers()
         k = self.core.settings.k
         if self._is_ours_near(nearest):
             nearest = nearest[: k - 1]
             self._put_here(now)
         self._to_send = nearest[:k]
         self.pump(now)
+
+    def _storers(self) -> list[Candidate]:
+        """Return the k nearest that can be asked to keep the item."""
+        storers: list[Candidate] = []
+        for candidate in self.lookup.answered():
+            # A node that gave no token keeps nothing for anyone; the next nearest stands in for it.
+            if candidate.token is None:
+                continue
+            # Nor can one be asked whose token leaves no room for the item in a datagram.
+            if self.core.size_of(self._put_request(candidate.token)) > self._size_bytes_max:
+                self._refused["put-too-long"] += 1
+                self.core.counters["put-too-long"] += 1
+                continue
+            storers.append(candidate)
+            if len(storers) == self.core.settings.k:
+                break
+        return storers
+
+    @property
+    def _size_bytes_max(self) -> int:
+        return PUT_BYTES_MAX_IPV6 if self.core.settings.is_ipv6 else PUT_BYTES_MAX_IPV4
 
     def _is_ours_near(self, nearest: list[Candidate]) -> bool:
         core = self.core

@@ -80,7 +80,8 @@ class GetOutcome:
 class PutOutcome:
     """How a put ended: sent to `sent_count` nodes, kept by `stored_count` of them, ours counted where it is near.
 
-    `refused` counts error codes, and `timeout`; `seq_seen` is the highest seq that a verified item on the way had.
+    `refused` counts error codes, `timeout`, and `put-too-long`: not asked, because its token left no room for the item,
+    and others were asked instead. `seq_seen` is the highest seq that a verified item on the way had.
     """
 
     sent_count: int
