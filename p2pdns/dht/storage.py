@@ -38,7 +38,6 @@ from p2pdns.items.item import (
     VALUE_BYTES_READ_MAX,
     ImmutableItem,
     MutableItem,
-    SignatureMemo,
     reduced_signature,
 )
 from p2pdns.items.keys import ZoneKey
@@ -148,15 +147,12 @@ class _Usage:
 class Storage:
     """The items of one node, shared by its address families."""
 
-    def __init__(
-        self, *, items_max: int = ITEMS_MAX, bytes_max: int = BYTES_MAX, memo: SignatureMemo | None = None
-    ) -> None:
+    def __init__(self, *, items_max: int = ITEMS_MAX, bytes_max: int = BYTES_MAX) -> None:
         self.items_max = items_max
         self.bytes_max = bytes_max
         self.node_ids: tuple[bytes, ...] = ()  # The ids this store is near to; the far items go first.
         self.unix_skew: float | None = None  # Unix time minus `now`, known once the disk was spoken to.
         self.counters: Counter[str] = Counter()
-        self._memo = memo
         self._held: dict[bytes, _Held] = {}
         self._total = _Usage()
         self._by_prefix: dict[str, _Usage] = {}
@@ -236,7 +232,7 @@ class Storage:
         if not self._checks.take(prefix, now) or not self._all_checks.take(now):
             raise BadRequest("busy", SERVER_ERROR)
         try:
-            return _mutable(request, self._memo)
+            return _mutable(request)
         except BadItem as error:
             self.counters[f"item-{error.reason}"] += 1
             raise BadRequest("bad-signature", BAD_SIGNATURE) from None
@@ -412,7 +408,7 @@ class Storage:
             if row.key:
                 request = PutMutable(row.key, row.seq, row.value, row.signature, b"", row.salt)
             _check_sizes(request)
-            stored = _mutable(request, self._memo) if isinstance(request, PutMutable) else _immutable(row.value)
+            stored = _mutable(request) if isinstance(request, PutMutable) else _immutable(row.value)
             if stored.target != row.target:
                 raise BadItem("target-wrong")
         except (BadItem, BadRequest) as error:
@@ -473,10 +469,10 @@ def _immutable(value: bytes) -> StoredItem:
     return StoredItem(target, value, item=None if text is None else ImmutableItem(text))
 
 
-def _mutable(request: PutMutable, memo: SignatureMemo | None) -> StoredItem:
+def _mutable(request: PutMutable) -> StoredItem:
     text = string_of(request.value)
     if text is not None:
-        return _stored(MutableItem.verified(request.key, request.seq, text, request.signature, request.salt, memo))
+        return _stored(MutableItem.verified(request.key, request.seq, text, request.signature, request.salt))
     key = ZoneKey.verified(request.key)
     signature = reduced_signature(request.signature)
     head = b"4:salt%d:%b" % (len(request.salt), request.salt) if request.salt else b""

@@ -7,8 +7,6 @@ Does not know: compression (dns/message.py), what a zone key is beyond its shape
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from p2pdns.errors import FormatError
 
 NAME_BYTES_MAX = 255  # RFC 1035 §2.3.4, length octets and the root's zero included.
@@ -211,21 +209,6 @@ class Name:
         FormatError `name-too-long` past 255 octets.
         """
         return Name(self.relative_to(old_apex) + new_apex.labels)
-
-
-def common_label_count(one: Name, other: Name) -> int:
-    """Return how many labels, counted from the root, two names share."""
-    count = 0
-    for left, right in zip(one.canonical_key(), other.canonical_key(), strict=False):
-        if left != right:
-            break
-        count += 1
-    return count
-
-
-def concatenated(labels: Iterable[bytes], apex: Name) -> Name:
-    """Return relative labels made absolute below `apex`; the inverse of `relative_to`."""
-    return Name((*labels, *apex.labels))
 
 
 def _labels_of_text(text: str) -> list[bytes]:

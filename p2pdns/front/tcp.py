@@ -45,11 +45,6 @@ class TcpDoor:
         self._connections: OrderedDict[Connection, str] = OrderedDict()
         self._per_client: Counter[str] = Counter()
 
-    @property
-    def connection_count(self) -> int:
-        """Return how many connections are open."""
-        return len(self._connections)
-
     async def listen(self, sock: socket.socket) -> None:
         """Accept connections from a listening socket."""
         loop = asyncio.get_running_loop()

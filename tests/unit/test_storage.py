@@ -17,7 +17,7 @@ from p2pdns.dht.bencode import encode
 from p2pdns.dht.krpc import PutImmutable, PutMutable
 from p2pdns.dht.storage import RETENTION_S, Kept, Storage, StoredRow
 from p2pdns.errors import BadRequest
-from p2pdns.items.item import ImmutableItem, MutableItem, SignatureMemo
+from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.items.keys import L, SecretKey
 
 SECRETS = [SecretKey.generate(hashlib.sha256(b"key %d" % n).digest()) for n in range(4)]
@@ -273,7 +273,7 @@ def test_a_malleated_signature_is_kept_in_its_canonical_form() -> None:
 
 @given(st.permutations([(seq, value) for seq in (1, 2, 3) for value in (b"a", b"b")]))
 def test_any_order_of_arrival_ends_at_the_highest_seq(order: list[tuple[int, bytes]]) -> None:
-    storage = Storage(memo=MEMO)
+    storage = Storage()
     for seq, value in order:
         put_unless_superseded(storage, ITEMS[seq, value])
     selected = storage.select(ITEMS[1, b"a"].target, None, BOB, NOW)
@@ -283,7 +283,6 @@ def test_any_order_of_arrival_ends_at_the_highest_seq(order: list[tuple[int, byt
     assert storage.size_bytes == 3
 
 
-MEMO = SignatureMemo()
 ITEMS = {(seq, value): mutable(seq, value) for seq in (1, 2, 3) for value in (b"a", b"b")}
 
 
@@ -531,7 +530,7 @@ def test_signature_work_of_all_prefixes_together_is_bounded() -> None:
     )
 )
 def test_no_history_breaks_the_bounds_or_the_books(history: list[tuple[str, int, int, float]]) -> None:
-    storage, now = Storage(items_max=20, bytes_max=3_000, memo=MEMO), NOW
+    storage, now = Storage(items_max=20, bytes_max=3_000), NOW
     for action, what, who, pause in history:
         now += pause
         address = (f"11.0.{who}.1", 1)
@@ -661,7 +660,7 @@ def test_what_came_while_the_rest_was_still_loading_counts_against_the_bytes() -
 def test_arrivals_in_every_order_leave_the_same_row() -> None:
     seen = set()
     for order in permutations([1, 2, 3]):
-        storage = Storage(memo=MEMO)
+        storage = Storage()
         for seq in order:
             put_unless_superseded(storage, ITEMS[seq, b"a"])
         seen.add(tuple(rows_of(storage).items()))

@@ -39,11 +39,6 @@ class Database:
     writing: sqlite3.Connection
     warnings: tuple[str, ...] = ()
 
-    @property
-    def is_in_memory(self) -> bool:
-        """Return whether there is no file."""
-        return self.reading is self.writing
-
     def close(self) -> None:
         """Close the file. What was not committed is gone."""
         self.reading.close()
