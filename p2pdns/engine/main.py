@@ -48,6 +48,7 @@ SAVE_CONTACTS_SECONDS = 60.0  # Contacts change slowly, and the first save is ma
 LOADED_AT_ONCE = 16  # Items verified in one go at the start: 4 ms, then others have their turn.
 PORTS_TRIED_MAX = 100  # Above the default port; a machine with a hundred nodes names its ports.
 CONFIG_BYTES_MAX = 16 * 1024 * 1024  # Ten thousand petnames and all lists full take less than two.
+AT_START_ONLY = ("dht.", "control.", "dns.listen", "limits.store_")  # What sockets and stores were opened with.
 RELOAD_SECONDS_MAX = 5.0  # How long the supervisor may take to hand over a new configuration.
 
 _log = log.get_logger("engine")
@@ -298,14 +299,15 @@ class Engine:
             self._probe()
         log.configure(config.status.log_level)
         self.service.change_settings(settings, upstream)
-        late = [text for text in changed if text.split(".")[0] in ("dht", "control") or text.startswith("limits.store")]
+        late = [setting for setting in changed if needs_restart(setting)]
         # What needs a restart stays as it was, so that the next reload says so again.
         limits = replace(
             config.limits,
             store_items_max=self.config.limits.store_items_max,
             store_bytes_max=self.config.limits.store_bytes_max,
         )
-        self.config = replace(config, dht=self.config.dht, control=self.config.control, limits=limits)
+        dns = replace(config.dns, listen=self.config.dns.listen)
+        self.config = replace(config, dns=dns, dht=self.config.dht, control=self.config.control, limits=limits)
         self._reload_result = {"changed": changed, "needs_restart": late}
         self._reloaded.set()
         return self._reload_result
@@ -324,6 +326,11 @@ class Engine:
             self._reloaded.set()
             return
         _log.info("configuration taken over", **{word: ",".join(texts) or "nothing" for word, texts in result.items()})
+
+
+def needs_restart(setting: str) -> bool:
+    """Return whether a setting takes effect at a start only; the others are taken over by the front or here."""
+    return setting.startswith(AT_START_ONLY)
 
 
 def changed_settings(old: Config, new: Config) -> list[str]:

@@ -63,6 +63,14 @@ class AnswerCache:
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
         self._keys_of_tag: dict[bytes, dict[bytes, None]] = {}
 
+    def change_limits(self, *, bytes_max: int, ttl_s_max: int, stale_s_max: int) -> None:
+        """Take new limits: room is made at once, and what was kept under other times is forgotten."""
+        if (ttl_s_max, stale_s_max) != (self._ttl_s_max, self._stale_s_max):
+            self._ttl_s_max, self._stale_s_max = ttl_s_max, stale_s_max
+            self.invalidate(None)
+        self._bytes_max = bytes_max
+        self._make_room()
+
     def __len__(self) -> int:
         """Return how many answers are kept."""
         return len(self._entries)
@@ -126,9 +134,7 @@ class AnswerCache:
         self.counters["insert"] += 1
         for tag in answer.tags:
             self._keys_of_tag.setdefault(tag, {})[key] = None
-        while self.size_bytes > self._bytes_max:
-            self._remove(next(iter(self._entries)))
-            self.counters["evict"] += 1
+        self._make_room()
 
     def invalidate(self, tags: tuple[bytes, ...] | None) -> None:
         """Forget what depends on one of the tags; everything when there are none given (None)."""
@@ -154,6 +160,11 @@ class AnswerCache:
             entry.held_until, entry.failure = 0.0, None
             if entry.answer.provisional or entry.answer.failure or is_negative(entry.answer):
                 self._remove(key)
+
+    def _make_room(self) -> None:
+        while self.size_bytes > self._bytes_max:
+            self._remove(next(iter(self._entries)))
+            self.counters["evict"] += 1
 
     def _survives_failure(self, entry: Entry, now: float) -> bool:
         return not entry.answer.failure and now < max(entry.answer.expiry, entry.answer.stale_until)

@@ -42,6 +42,12 @@ class Funnel:
         self.on_timer_changed: Callable[[], None] = _nothing
         self._udp_size = udp_size
 
+    def change_udp_size(self, udp_size: int) -> None:
+        """Take a new longest UDP response, which no response made before may outlive."""
+        if udp_size != self._udp_size:
+            self._udp_size = self.gate.udp_size_max = udp_size
+            self._memo.clear()
+
     def receive(
         self, data: bytes, address: Address, reply: Callable[[bytes], None], now: float, *, is_stream: bool
     ) -> bytes | None:

@@ -180,7 +180,7 @@ class Gate:
     def __init__(self, access: AccessList, *, udp_size_max: int, server_texts: tuple[bytes, bytes]) -> None:
         self.access = access
         self.counters: Counter[str] = Counter()
-        self._udp_size_max = udp_size_max
+        self.udp_size_max = udp_size_max
         self._version_text, self._id_text = server_texts
         self._budget = RefusalBudget()
 
@@ -230,7 +230,7 @@ class Gate:
     def _with_opt(self, asked: Asked, rrs: _Rrs, client: Client) -> Asked:
         if not rrs.has_opt:
             return asked
-        size = TCP_SIZE if client.is_stream else min(max(rrs.opt_size, UDP_SIZE_MIN), self._udp_size_max)
+        size = TCP_SIZE if client.is_stream else min(max(rrs.opt_size, UDP_SIZE_MIN), self.udp_size_max)
         return Asked(asked.id, asked.flags, asked.question, True, bool(rrs.opt_ttl & FLAG_DO), size)
 
     def _answered_here(self, asked: Asked, rrs: _Rrs) -> Told | Passed:

@@ -1,7 +1,7 @@
 """The front process: inherited sockets, the doors on them, the link to the engine, and how it all ends.
 
 Guarantees: it lives only as long as its supervisor (a pipe says so), ends cleanly on SIGTERM and SIGINT, takes a
-new access list and new limits on SIGHUP, and nothing that comes from the network reaches standard error as a
+new configuration on SIGHUP but for its sockets, and nothing that comes from the network reaches standard error as a
 traceback. Does not know how it is restarted.
 """
 
@@ -46,11 +46,7 @@ class Front:
     def __init__(self, config: Config, state_dir: Path) -> None:
         access, limits = access_of(config), tcp_limits_of(config)
         texts = (f"p2pdns {p2pdns.__version__}".encode(), b"p2pdns")
-        cache = AnswerCache(
-            bytes_max=config.cache.answers_bytes_max,
-            ttl_s_max=config.cache.ttl_s_max,
-            stale_s_max=config.cache.stale_s_max,
-        )
+        cache = AnswerCache(**cache_limits_of(config))
         udp_size = config.dns.udp_size_bytes_max
         gate = Gate(access, udp_size_max=udp_size, server_texts=texts)
         self.funnel = Funnel(gate, cache, udp_size=udp_size, now=boot_now())
@@ -67,9 +63,11 @@ class Front:
             await self.tcp.listen(sock)
 
     def apply(self, config: Config) -> None:
-        """Take over what can change while running: who may ask, what TCP clients may take, what is logged."""
+        """Take over what can change while running, which is everything but the sockets."""
         log.configure(config.status.log_level)
         self.funnel.gate.access = access_of(config)
+        self.funnel.change_udp_size(config.dns.udp_size_bytes_max)
+        self.funnel.cache.change_limits(**cache_limits_of(config))
         self.tcp.limits = tcp_limits_of(config)
 
     @property
@@ -123,6 +121,16 @@ def access_of(config: Config) -> AccessList:
         [read_network(text) for text in texts] for texts in (config.dns.allow, config.dns.trusted_clients)
     )
     return AccessList(allowed, listed)
+
+
+def cache_limits_of(config: Config) -> dict[str, int]:
+    """Return the limits of the answer cache that a configuration names, as the cache takes them."""
+    cache = config.cache
+    return {
+        "bytes_max": cache.answers_bytes_max,
+        "ttl_s_max": cache.ttl_s_max,
+        "stale_s_max": cache.stale_s_max,
+    }
 
 
 def tcp_limits_of(config: Config) -> TcpLimits:

@@ -25,6 +25,10 @@ class Memo:
         self._version = 0
         self._responses: dict[Key, tuple[bytes, float]] = {}
 
+    def clear(self) -> None:
+        """Forget every response."""
+        self._responses.clear()
+
     def response(self, data: bytes, address: Address, access: AccessList, now: float) -> bytes | None:
         """Return the response to a datagram that was answered before in this second, or None."""
         if self._version != self._cache.version:

@@ -6,7 +6,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ import structlog
 
 from p2pdns.config import Config
 from p2pdns.engine import main as engine_main
-from p2pdns.engine.main import changed_settings, config_from, dht_socket, resolver_settings
+from p2pdns.engine.main import changed_settings, config_from, dht_socket, needs_restart, resolver_settings
 from p2pdns.engine.state import State
 from p2pdns.errors import ConfigError, Unavailable
 from p2pdns.items.keys import SecretKey
@@ -79,6 +79,20 @@ def test_what_differs_between_two_configurations_is_named_by_table_and_setting()
     )
     assert changed_settings(old, old) == []
     assert changed_settings(old, new) == ["dht.network", "upstream.trust_ad", "names"]
+
+
+def test_what_neither_process_takes_over_while_running_needs_a_restart() -> None:
+    tables = [table.name for table in fields(Config) if table.name != "names"]
+    settings = [f"{table}.{entry.name}" for table in tables for entry in fields(getattr(Config(), table))]
+    late = {setting for setting in settings if needs_restart(setting)}
+    assert late == {
+        "dns.listen",
+        *(f"dht.{entry.name}" for entry in fields(Config().dht)),
+        "limits.store_items_max",
+        "limits.store_bytes_max",
+        "control.group",
+    }
+    assert not needs_restart("names")
 
 
 def test_a_petname_of_the_configuration_wins_over_one_of_the_state() -> None:

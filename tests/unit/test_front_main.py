@@ -10,12 +10,18 @@ import dns.message
 import dns.rcode
 import pytest
 
-from p2pdns.config import Config, Dns
+from p2pdns.config import Cache, Config, Dns
 from p2pdns.front.main import Front
 from p2pdns.link import Answer, ClientClass, Query
-from tests.front_messages import answer, query
+from tests.front_messages import TXT, answer, opt, query
 
+MEBIBYTE = 1 << 20
 LISTED, ALLOWED, STRANGER = "192.0.2.1", "192.0.2.129", "198.51.100.1"
+
+
+def with_cache(**settings: int) -> Config:
+    """Return a configuration with other settings of [cache]."""
+    return dataclasses.replace(Config(), cache=dataclasses.replace(Cache(), **settings))
 
 
 def with_dns(**settings: tuple[str, ...] | int) -> Config:
@@ -87,3 +93,41 @@ def test_trust_comes_and_goes_with_a_new_configuration(tmp_path: Path) -> None:
     assert world.ask(LISTED, query(flags=0x0120), given).flags & dns.flags.AD
     world.front.apply(Config())
     assert world.ask(LISTED, query(flags=0x0120), given).rcode() == dns.rcode.REFUSED
+
+
+def test_a_new_udp_size_holds_for_the_next_response_to_the_same_datagram(tmp_path: Path) -> None:
+    world = World(tmp_path, Config())
+    given = answer(rtype=TXT, rdatas=[b"\x03%03d" % i for i in range(60)], made_at=1.0)
+    data = query(rtype=TXT, records=[opt(4096)])
+    for size_bytes, is_cut in ((1232, False), (512, True), (4096, False)):
+        world.front.apply(with_dns(udp_size_bytes_max=size_bytes))
+        reply = world.ask("127.0.0.1", data, given)
+        assert bool(reply.flags & dns.flags.TC) is is_cut
+        assert reply.payload == size_bytes
+    assert len(world.asked) == 1
+
+
+def test_new_times_of_the_cache_hold_for_what_is_asked_next(tmp_path: Path) -> None:
+    world = World(tmp_path, Config())
+    given = answer(made_at=1.0)
+    assert world.ask("127.0.0.1", query(), given).answer[0].ttl > 100
+    world.front.apply(with_cache(ttl_s_max=60))
+    assert world.ask("127.0.0.1", query(), given).answer[0].ttl <= 60
+    # What was accepted under the old times is asked again; with the same times nothing is.
+    assert len(world.asked) == 2
+    world.front.apply(with_cache(ttl_s_max=60))
+    world.ask("127.0.0.1", query(), given)
+    assert len(world.asked) == 2
+
+
+def test_a_smaller_cache_makes_room_at_once(tmp_path: Path) -> None:
+    world = World(tmp_path, Config())
+    cache = world.front.funnel.cache
+    for number in range(1200):
+        name = f"n{number}.example"
+        world.ask("127.0.0.1", query(name), answer(name, made_at=world.now))
+    assert cache.size_bytes > MEBIBYTE
+    world.front.apply(with_cache(answers_bytes_max=MEBIBYTE))
+    assert 0.9 * MEBIBYTE < cache.size_bytes <= MEBIBYTE
+    world.ask("127.0.0.1", query(name), answer(name, made_at=world.now))
+    assert len(world.asked) == 1200, "the latest are kept"
