@@ -3,7 +3,7 @@
 The secret key stays in this process: a running daemon gets the signed item, and where none runs (or another overlay
 is named) a short-lived node of our own puts it. Guarantees: exit 0 if and only if at least half of the nodes asked
 hold the item, and at least one; the seq is above every one known for the key; nothing is signed that lies more than
-an hour ahead of the best known time. Does not know how an item finds its nodes.
+an hour ahead of this machine's clock. Does not know how an item finds its nodes, nor whether the clock is right.
 """
 
 from __future__ import annotations
@@ -57,23 +57,16 @@ def _at(unix: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(unix))
 
 
-def chosen_seq(last: int | None, now: float, clock_hint: float | None) -> int:
-    """Return the seq to sign; Unavailable when that would lie more than an hour ahead of the best known time."""
+def chosen_seq(last: int | None, now: float) -> int:
+    """Return the seq to sign; Unavailable when that would lie more than an hour ahead of the clock."""
     if now < BUILD_UNIX:
         raise Unavailable(
             f"the clock says {_at(now)}, which is before this program was made",
             place="clock",
             hint="set the clock: what is signed now would be expired for every reader",
         )
-    hint = now if clock_hint is None else clock_hint
-    if now > hint + SIGN_AHEAD_SECONDS_MAX:
-        raise Unavailable(
-            f"the clock says {_at(now)}, what other nodes sign says {_at(hint)}",
-            place="clock",
-            hint="set the clock: readers do not believe an item from the future",
-        )
     seq = next_seq(now, last)
-    if seq > (max(now, hint) + SIGN_AHEAD_SECONDS_MAX) * SEQ_PER_SECOND:
+    if seq > (now + SIGN_AHEAD_SECONDS_MAX) * SEQ_PER_SECOND:
         raise Unavailable(
             f"the last publication under this key is dated {_at(seq / SEQ_PER_SECOND)}, more than an hour ahead",
             place="clock",
@@ -82,9 +75,9 @@ def chosen_seq(last: int | None, now: float, clock_hint: float | None) -> int:
     return seq
 
 
-def sign(secret: SecretKey, value: bytes, last: int | None, clock_hint: float | None) -> MutableItem:
+def sign(secret: SecretKey, value: bytes, last: int | None) -> MutableItem:
     """Return the item to publish: the value under the next seq of its key."""
-    return MutableItem.signed(secret, chosen_seq(last, unix_now(), clock_hint), value)
+    return MutableItem.signed(secret, chosen_seq(last, unix_now()), value)
 
 
 def publish_through(
@@ -92,7 +85,7 @@ def publish_through(
 ) -> Stored:
     """Sign the value and give the item to the running daemon; Unavailable when none runs."""
     known = client.call("seq", key=str(secret.zone_key))
-    item = sign(secret, value, known["seq"], known.get("clock_hint"))
+    item = sign(secret, value, known["seq"])
 
     def report(progress: dict[str, Any]) -> None:
         on_progress(progress.get("sent", 0), progress.get("stored", 0))
@@ -107,7 +100,7 @@ async def _publish_alone(config: Config, secret: SecretKey, value: bytes, on_pro
 
     async with short_lived_node(config) as node:
         known = await node.look_up(secret.zone_key)
-        item = sign(secret, value, None if known is None else known.seq, None)
+        item = sign(secret, value, None if known is None else known.seq)
         outcome = await node.put(item, on_progress)
         refused = {str(reason): count for reason, count in outcome.refused.items()}
         return Stored(item.seq, outcome.sent_count, outcome.stored_count, "a node of its own", refused)

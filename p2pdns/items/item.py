@@ -22,7 +22,7 @@ SALT_BYTES_MAX = 64  # BEP 44.
 SEQ_RESERVED = 2**63 - 1  # The largest a peer can hold: nothing could ever supersede it, so nothing may carry it.
 SEQ_PER_SECOND = 1_000_000  # A seq is a Unix time in microseconds.
 FUTURE_SECONDS_MAX = 86_400  # A wrong time zone is not an attack; a wrong year is.
-SIGN_AHEAD_SECONDS_MAX = 3_600  # What a publisher may sign ahead of the best hint of the time.
+SIGN_AHEAD_SECONDS_MAX = 3_600  # What a publisher may sign ahead of its clock.
 BUILD_UNIX = 1_735_689_600  # 2025-01-01, before any release; an earlier clock is wrong, and judges nobody's seq.
 MEMO_COUNT_MAX = (
     8_192  # Verified signatures remembered: about 1 MB. The replies of one look-up bring the same item 20 times.

@@ -42,27 +42,20 @@ def test_a_publication_counts_when_half_of_the_nodes_hold_it(sent: int, stored: 
 
 
 def test_the_seq_is_the_time_or_one_more_than_the_last() -> None:
-    assert chosen_seq(None, NOW, None) == microseconds(NOW)
-    assert chosen_seq(microseconds(NOW) - 5, NOW, None) == microseconds(NOW)
-    assert chosen_seq(microseconds(NOW), NOW, None) == microseconds(NOW) + 1
-    assert chosen_seq(microseconds(NOW + HOUR / 2), NOW, None) == microseconds(NOW + HOUR / 2) + 1
-
-
-def test_nothing_is_signed_more_than_an_hour_ahead_of_the_best_hint() -> None:
-    assert chosen_seq(None, NOW, NOW - HOUR + 1) == microseconds(NOW)
-    with pytest.raises(Unavailable, match="the clock says") as caught:
-        chosen_seq(None, NOW, NOW - HOUR - 1)
-    assert caught.value.hint is not None
+    assert chosen_seq(None, NOW) == microseconds(NOW)
+    assert chosen_seq(microseconds(NOW) - 5, NOW) == microseconds(NOW)
+    assert chosen_seq(microseconds(NOW), NOW) == microseconds(NOW) + 1
+    assert chosen_seq(microseconds(NOW + HOUR / 2), NOW) == microseconds(NOW + HOUR / 2) + 1
 
 
 def test_a_last_seq_from_the_future_is_not_followed() -> None:
     with pytest.raises(Unavailable, match="more than an hour ahead"):
-        chosen_seq(microseconds(NOW + 2 * HOUR), NOW, None)
+        chosen_seq(microseconds(NOW + 2 * HOUR), NOW)
 
 
-def test_a_slow_clock_is_carried_by_the_hint() -> None:
-    ahead = microseconds(NOW + 5 * HOUR)
-    assert chosen_seq(ahead, NOW, NOW + 5 * HOUR) == ahead + 1
+def test_a_clock_before_the_program_was_made_signs_nothing() -> None:
+    with pytest.raises(Unavailable, match="before this program was made"):
+        chosen_seq(None, 0.0)
 
 
 class FakeDaemon(ControlClient):
@@ -77,7 +70,7 @@ class FakeDaemon(ControlClient):
         """Answer as the engine does."""
         self.asked.append({"verb": verb, **arguments})
         if verb == "seq":
-            return {"ok": True, "seq": self.last, "clock_hint": None}
+            return {"ok": True, "seq": self.last}
         assert verb == "publish"
         assert on_progress is not None
         on_progress({"sent": 8, "stored": 1})
