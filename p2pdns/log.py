@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TextIO, cast
 
 import structlog
@@ -64,3 +64,14 @@ def configure(level: str = "info") -> None:
 def get_logger(room: str) -> Any:
     """Return a logger whose lines open with `p2pdns: ROOM:`."""
     return structlog.get_logger(room=room)
+
+
+def loop_trouble(logger: Any) -> Callable[[object, Mapping[str, Any]], None]:
+    """Return an event loop's exception handler that logs one line instead of a traceback."""
+
+    def log_trouble(_loop: object, context: Mapping[str, Any]) -> None:
+        trouble = context.get("exception")
+        what = f"{type(trouble).__name__}: {trouble}" if trouble is not None else ""
+        logger.error(str(context.get("message", "event loop")), reason=what)
+
+    return log_trouble

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -66,6 +67,7 @@ __all__ = [
     "Status",
     "Upstream",
     "Zones",
+    "from_descriptor",
     "parse",
     "read",
     "read_address",
@@ -81,6 +83,7 @@ FILE_BYTES_MAX = 1_048_576  # A megabyte holds ten thousand petnames; more is so
 DHT_PORT = 6881  # The port that BEP 5 names first; the next free one is taken where it is in use.
 DHT_LISTEN_DEFAULT = f"0.0.0.0:{DHT_PORT}"
 MEBIBYTE = 1_048_576
+JSON_BYTES_MAX = 16 * MEBIBYTE  # Ten thousand petnames and all lists full take less than two.
 
 
 # The tables. A setting is here because a room reads it; the example file says what for.
@@ -190,6 +193,16 @@ class Config:
         except ValueError:
             raise ConfigError("not JSON", place="configuration from the supervisor") from None
         return _config(document, lambda table, name: "configuration from the supervisor")
+
+
+def from_descriptor(fd: int) -> Config:
+    """Return the Config that `to_json` wrote to a descriptor: a file, from its first byte, or a pipe, to its end."""
+    try:
+        data = os.pread(fd, JSON_BYTES_MAX, 0)
+    except OSError:
+        with open(fd, "rb", closefd=False) as file:
+            data = file.read(JSON_BYTES_MAX)
+    return Config.from_json(data.decode("utf-8", "replace"))
 
 
 TABLES: dict[str, Any] = {

@@ -23,7 +23,7 @@ from typing import Any
 
 from p2pdns import log
 from p2pdns.clock import boot_now, unix_now
-from p2pdns.config import DHT_LISTEN_DEFAULT, Config, read_address, resolve_state_dir, write_address
+from p2pdns.config import DHT_LISTEN_DEFAULT, Config, from_descriptor, read_address, resolve_state_dir, write_address
 from p2pdns.dht.node import Node, SavedContact
 from p2pdns.dht.storage import Storage
 from p2pdns.engine.commands import LOOKUP_SECONDS_MAX, Commands
@@ -47,7 +47,6 @@ SAVE_CHANGES_SECONDS = 5.0  # What a crash may cost of others' items; one commit
 SAVE_CONTACTS_SECONDS = 60.0  # Contacts change slowly, and the first save is made soon after the start.
 LOADED_AT_ONCE = 16  # Items verified in one go at the start: 4 ms, then others have their turn.
 PORTS_TRIED_MAX = 100  # Above the default port; a machine with a hundred nodes names its ports.
-CONFIG_BYTES_MAX = 16 * 1024 * 1024  # Ten thousand petnames and all lists full take less than two.
 AT_START_ONLY = ("dht.", "control.", "dns.listen", "limits.store_")  # What sockets and stores were opened with.
 RELOAD_SECONDS_MAX = 5.0  # How long the supervisor may take to hand over a new configuration.
 
@@ -415,7 +414,7 @@ async def _serve(
     supervisor_pid: int | None,
 ) -> None:
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(_on_loop_trouble)
+    loop.set_exception_handler(log.loop_trouble(_log))
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
@@ -429,22 +428,6 @@ async def _serve(
         await stopped.wait()
     finally:
         await engine.close()
-
-
-def _on_loop_trouble(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    trouble = context.get("exception")
-    what = f"{type(trouble).__name__}: {trouble}" if trouble is not None else ""
-    _log.error(str(context.get("message", "event loop")), reason=what)
-
-
-def config_from(fd: int) -> Config:
-    """Return the configuration behind a descriptor: a file, from its first byte, or a pipe, to its end."""
-    try:
-        data = os.pread(fd, CONFIG_BYTES_MAX, 0)
-    except OSError:
-        with open(fd, "rb", closefd=False) as file:
-            data = file.read(CONFIG_BYTES_MAX)
-    return Config.from_json(data.decode("utf-8", "replace"))
 
 
 def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -462,13 +445,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = read_arguments(arguments)
     fd: int | None = options.config_fd
     try:
-        config = Config() if fd is None else config_from(fd)
+        config = Config() if fd is None else from_descriptor(fd)
         return run(
             config,
             resolve_state_dir(options.state, os.environ),
             options.alive_fd,
             dns_addresses=options.dns_listen,
-            reload=None if fd is None else (lambda: config_from(fd)),
+            reload=None if fd is None else (lambda: from_descriptor(fd)),
         )
     except (P2pdnsError, StrangerError) as trouble:
         sys.stderr.write(f"p2pdns: error: {trouble}\n")

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import signal
 import socket
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import p2pdns
 from p2pdns import log
 from p2pdns.addresses import read_network
 from p2pdns.clock import boot_now
-from p2pdns.config import Config, write_address
+from p2pdns.config import Config, from_descriptor, write_address
 from p2pdns.errors import P2pdnsError
 from p2pdns.front.answers import AnswerCache
 from p2pdns.front.engine_link import EngineLink
@@ -33,7 +31,6 @@ from p2pdns.front.udp import UdpDoor
 from p2pdns.link import Counters
 from p2pdns.sockets import address_of, adopt
 
-CONFIG_BYTES_MAX = 16 * 1024 * 1024  # Ten thousand petnames and all lists full take less than two.
 COUNTERS_S = 2.0  # How old what `p2pdns status` says of the front may be; a frame of a kilobyte costs microseconds.
 ENGINE_WAIT_S = 5.0  # After this long without an engine a line in the log says what the front waits for.
 
@@ -139,15 +136,10 @@ def tcp_limits_of(config: Config) -> TcpLimits:
     return TcpLimits(limits.tcp_connections_max, limits.tcp_connections_per_client_max, limits.tcp_idle_ms / 1000)
 
 
-def read_config(fd: int) -> Config:
-    """Return the configuration behind a descriptor, from its first byte, however often it was read before."""
-    return Config.from_json(os.pread(fd, CONFIG_BYTES_MAX, 0).decode())
-
-
 async def serve(front: Front, arguments: argparse.Namespace) -> None:
     """Serve until the supervisor goes or a signal says stop."""
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(_on_loop_trouble)
+    loop.set_exception_handler(log.loop_trouble(_log))
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
@@ -181,17 +173,11 @@ async def _announce(front: Front, udp: Sequence[socket.socket]) -> None:
 
 def _reload(front: Front, config_fd: int) -> None:
     try:
-        front.apply(read_config(config_fd))
+        front.apply(from_descriptor(config_fd))
     except (P2pdnsError, OSError, UnicodeDecodeError) as trouble:
         _log.error("configuration not taken over", reason=str(trouble))
     else:
         _log.info("configuration taken over")
-
-
-def _on_loop_trouble(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    trouble = context.get("exception")
-    what = f"{type(trouble).__name__}: {trouble}" if trouble is not None else ""
-    _log.error(str(context.get("message", "event loop")), reason=what)
 
 
 def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -209,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the front process and return its exit status."""
     options = read_arguments(arguments)
     try:
-        config = read_config(options.config_fd)
+        config = from_descriptor(options.config_fd)
         log.configure(config.status.log_level)
         front = Front(config, options.state)
     except P2pdnsError as trouble:

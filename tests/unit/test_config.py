@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pdns import config as configuration
-from p2pdns.config import Config, parse, read_address, write_address
+from p2pdns.config import Config, from_descriptor, parse, read_address, write_address
 from p2pdns.errors import ConfigError
 
 KEY = "ybndrfg8ejkmcpqxot1uwisza345h769ybndrfg8ejkmcpqxot1o"
@@ -330,3 +332,26 @@ def test_without_a_home_the_state_directory_must_be_named() -> None:
 )
 def test_the_upstream_flag_reads_as_the_setting_does(text: str, servers: object) -> None:
     assert configuration.read_upstream(text) == servers
+
+
+def test_a_configuration_is_read_from_a_file_again_and_again_and_from_a_pipe_once() -> None:
+    config = dataclasses.replace(Config(), dht=dataclasses.replace(Config().dht, network="demo"))
+    with tempfile.TemporaryFile() as file:
+        file.write(config.to_json().encode())
+        file.flush()
+        assert from_descriptor(file.fileno()) == config
+        assert from_descriptor(file.fileno()) == config
+    read_fd, write_fd = os.pipe()
+    os.write(write_fd, config.to_json().encode())
+    os.close(write_fd)
+    assert from_descriptor(read_fd) == config
+    os.close(read_fd)
+
+
+def test_a_configuration_that_cannot_be_read_is_an_error_of_the_configuration() -> None:
+    read_fd, write_fd = os.pipe()
+    os.write(write_fd, b"\xff\xfe nonsense")
+    os.close(write_fd)
+    with pytest.raises(ConfigError, match="not JSON"):
+        from_descriptor(read_fd)
+    os.close(read_fd)

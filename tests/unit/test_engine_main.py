@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import tempfile
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -14,9 +12,9 @@ import structlog
 
 from p2pdns.config import Config
 from p2pdns.engine import main as engine_main
-from p2pdns.engine.main import changed_settings, config_from, dht_socket, needs_restart, resolver_settings
+from p2pdns.engine.main import changed_settings, dht_socket, needs_restart, resolver_settings
 from p2pdns.engine.state import State
-from p2pdns.errors import ConfigError, Unavailable
+from p2pdns.errors import Unavailable
 from p2pdns.items.keys import SecretKey
 from p2pdns.sockets import address_of
 
@@ -103,29 +101,6 @@ def test_a_petname_of_the_configuration_wins_over_one_of_the_state() -> None:
     assert settings.petnames == {b"alice": ALICE, b"bob": BOB}
     assert settings.trusted == frozenset({BOB})
     state.close()
-
-
-def test_a_configuration_is_read_from_a_file_again_and_again_and_from_a_pipe_once() -> None:
-    config = replace(Config(), dht=replace(Config().dht, network="demo"))
-    with tempfile.TemporaryFile() as file:
-        file.write(config.to_json().encode())
-        file.flush()
-        assert config_from(file.fileno()) == config
-        assert config_from(file.fileno()) == config
-    read_fd, write_fd = os.pipe()
-    os.write(write_fd, config.to_json().encode())
-    os.close(write_fd)
-    assert config_from(read_fd) == config
-    os.close(read_fd)
-
-
-def test_a_configuration_that_cannot_be_read_is_an_error_of_the_configuration() -> None:
-    read_fd, write_fd = os.pipe()
-    os.write(write_fd, b"\xff\xfe nonsense")
-    os.close(write_fd)
-    with pytest.raises(ConfigError, match="not JSON"):
-        config_from(read_fd)
-    os.close(read_fd)
 
 
 def test_an_expected_error_is_two_lines_and_its_exit_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,3 +46,13 @@ class FullDisk(io.StringIO):
 def test_a_log_that_takes_no_lines_is_no_error(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO | None) -> None:
     monkeypatch.setattr("sys.stderr", stream)
     log.get_logger("room").error("nobody will read this")
+
+
+def test_a_trouble_of_the_event_loop_is_a_line_and_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    handle = log.loop_trouble(log.get_logger("room"))
+    handle(None, {"message": "task broke", "exception": ValueError("odd")})
+    handle(None, {})
+    assert capsys.readouterr().err.splitlines() == [
+        "p2pdns: room: error: task broke reason='ValueError: odd'",
+        "p2pdns: room: error: event loop reason=''",
+    ]
