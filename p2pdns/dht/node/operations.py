@@ -6,6 +6,7 @@ datagrams (`core` does), nor who asked.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -33,7 +34,7 @@ PUT_BYTES_MAX_IPV6 = 1_232
 SEEDS_MAX = 80  # Own contacts a look-up begins with; with 20 it could run out of them among many dead.
 
 
-class Operation:
+class Operation(ABC):
     """One look-up with what it is for. `pump` sends what may be sent; `on_end` tells the node."""
 
     def __init__(
@@ -116,7 +117,8 @@ class Operation:
         return is_sent_again
 
     def item_found(self, item: Item, now: float) -> None:
-        """Take in an item better than the one before."""
+        """Take in an item better than the one before; who looks for nodes has no use for it."""
+        del item, now
 
     def _deadline_passed(self, now: float) -> None:
         if not self.is_over:
@@ -125,8 +127,9 @@ class Operation:
     def _cut(self, now: float) -> None:
         self._lookup_done(now, is_late=True)
 
+    @abstractmethod
     def _lookup_done(self, now: float, *, is_late: bool) -> None:
-        raise NotImplementedError
+        """Go on, or end with an outcome, now that the look-up is done."""
 
     def _end(self, now: float) -> None:
         self.is_over = True
