@@ -1,10 +1,11 @@
 """Where the public Mainline DHT can be entered without a name being looked up.
 
-These are the addresses behind three host names that BitTorrent clients begin with, as public sources gave them in
-2026: `dht.transmissionbt.com` (Transmission's) and `dht.libtorrent.org` (libtorrent's), both reported as answering in
-May and August 2026. Left out are `router.bittorrent.com`, `router.utorrent.com` and `dht.aelitis.com`, which were
-reported as dead in the same places. Such addresses change hands within years; therefore they are asked only when
-neither a saved nor a listed contact answers, and nobody is harmed by a find_node that goes to the wrong host.
+These are addresses that public sources of 2026 give for two host names that BitTorrent clients begin with,
+`dht.transmissionbt.com` (Transmission's) and `dht.libtorrent.org` (libtorrent's). The IPv4 ones were reported there as
+answering in July and August; the IPv6 ones rest on a single document. Nobody here has asked any of them. Left out are
+`router.bittorrent.com`, `router.utorrent.com` and `dht.aelitis.com`, which the same sources reported as dead. Such
+addresses change hands within years; therefore they are asked only when neither a saved nor a listed contact answers,
+and a find_node that goes to the wrong host does no harm.
 
 Guarantees: literals of public addresses only. Does not know when they are asked (`Discovery` does).
 """
