@@ -121,6 +121,7 @@ class Draft:
         """Return the answer. `soa` goes along where every address had to be withheld."""
         self._withhold(soa)
         if self._left_out:
+            self.earns_ad = False  # The publisher has signed more than is told.
             self.ede.append((Ede.OTHER, f"{self._left_out} records with names too long to be told are left out"))
         if self._stale:
             code = Ede.STALE_NXDOMAIN if rcode == Rcode.NXDOMAIN else Ede.STALE
@@ -143,8 +144,9 @@ class Draft:
         answer, count = without_risks(self.answer)
         additional, _ = without_risks(self.additional)
         if count:
-            self.ede.append((Ede.BLOCKED, f"addresses of private networks in {count} records are withheld"))
-            self.note(f"withheld addresses of private networks in {count} records")
+            self.earns_ad = False
+            self.ede.append((Ede.BLOCKED, f"addresses of private networks are withheld, records concerned: {count}"))
+            self.note(f"withheld addresses of private networks, records concerned: {count}")
             if soa is not None and all(rr.rtype in (Type.CNAME, Type.DNAME) for rr in answer):
                 self.authority = [soa]
         self.answer, self.additional = list(answer), list(additional)

@@ -634,6 +634,16 @@ def test_a_strangers_address_of_the_readers_network_is_withheld(address: str) ->
     assert (alone.rcode, alone.answer, [rr.rtype for rr in alone.authority]) == (0, (), [Type.SOA])
 
 
+def test_what_was_taken_from_an_answer_takes_its_ad_along() -> None:
+    """AD says that the publisher has signed just this, and he has signed more."""
+    safe, risk = "www 300 A 192.0.2.1", "www 300 A 10.0.0.1"
+    assert resolved("www.{a} A", found(item_of("a", safe))).ad_eligible
+    assert not resolved("www.{a} A", found(item_of("a", safe, risk))).ad_eligible
+    assert not resolved("www.{a} A", found(item_of("a", risk))).ad_eligible
+    long = item_of("a", f"x 60 MX 10 {'.'.join(['x' * 62] * 3)}", "x 60 MX 20 mail")
+    assert not resolved("x.{a}p2pdns.internal. MX", found(long)).ad_eligible
+
+
 def test_a_trusted_zone_may_publish_private_addresses() -> None:
     options = ResolverSettings.of(petnames={"alice": str(A)}, trusted=["alice"])
     answer = resolved("www.{a} A", found(item_of("a", "www 300 A 10.0.0.1")), options=options)
