@@ -2,6 +2,7 @@
 # make check     style, types, and the rules of the house
 # make test      every test
 # make mutants   one-line sabotages, each of which a test must notice
+# make oracle    every question of the oracle, where make test asks a sample (some minutes)
 # make bench     the figures of the closing notes
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # A command that the tests run, and the Debian package it comes in.
 TOOLS := dig=bind9-dnsutils nsd=nsd
 
-.PHONY: demo check test mutants bench tools
+.PHONY: demo check test mutants oracle bench tools
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -32,6 +33,9 @@ test: $(VENV)/.installed-dev | tools
 
 mutants: $(VENV)/.installed-dev | tools
 	$(BIN)/python -m tests.mutants.run
+
+oracle: $(VENV)/.installed-dev | tools
+	ORACLE=full $(BIN)/python -m pytest -q tests/oracle
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python bench/lookup.py
