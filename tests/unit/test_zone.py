@@ -319,6 +319,13 @@ def test_a_cut_to_hosts_only_is_servfail_and_one_with_a_key_beside_is_followed()
     assert ask("hosted", "NS").kind is Kind.ANSWER
 
 
+@pytest.mark.parametrize("host", ["ns1.{bob}", "{bob}example."])
+def test_a_host_name_with_a_key_in_it_is_a_host_name(host: str) -> None:
+    cut = KEY.child(b"cut")
+    zone = Zone.of(KEY, [RRset(cut, Type.NS, 60, (Name.read(host.format(bob=BOB)).wire(),))], SEQ)
+    assert zone.answer(Question(cut.child(b"www"), Type.A)).kind is Kind.DELEGATED_AWAY
+
+
 def test_any_is_one_rrset_and_always_the_same() -> None:
     for name in ("@", "mail", "foo.w", "www"):
         answer = ask(name, "ANY")
