@@ -1,12 +1,25 @@
 """What keeps strangers from using this node against others: write tokens, proven addresses, reply budgets, rates.
 
 A source address in UDP is a claim. It is *proven* for ten minutes when a reply came from it to a query of ours, or
-when it presented a token that we had sent there. A proven address gets whole replies; an unproven one gets a reply
-of more than three times its request only while budgets last, then contacts alone, then nothing.
+when it presented a token that we had sent there; a proven address gets whole replies without end. Everything that
+anyone else makes us send, whatever it answers and however short it is, comes out of budgets, because who floods us
+with the addresses of victims is served by small replies too, if there are enough of them:
 
-Guarantees: a token holds for its address, its target, and 5 to 10 minutes; replies above three times the request to
-unproven addresses, and what is sent in their place, stay within `UNPROVEN_BYTES_PER_SECOND` (and one burst of as
-much), whatever arrives; every table is bounded. Does not know what a reply says, nor whom the look-ups trust.
+- A prefix has `PREFIX_BYTES_PER_SECOND`, so that one victim sees little and uses up nothing of what others are owed.
+- The node has three pools: for prefixes that it hears for the first time in a while, for those that it heard and could
+  not serve, and for those that it served and that have not proven themselves since. Each may take what the others have
+  above their halves, so they are one while nothing is wrong. Under a flood they are not: victims named again and again
+  use up the third, ever new sources the first, and the second is left to those who ask again, as every node does that
+  got no answer.
+- While a pool is above its half there is no rationing but that of values (two a second for a prefix). Below it, who can
+  prove its address is asked to: a *challenge* is a ping, shorter than any query it answers, and the reply follows when
+  the answer is there. Who cannot (read-only nodes never answer a ping, BEP 43) gets short replies as long as the pool
+  lasts, and a token, which proves it in its next query.
+
+Guarantees: a token holds for its address, its target, and 5 to 10 minutes; what unproven addresses are sent, all
+messages together, is at most 3 × `POOL_BURST_BYTES` and 3 × `POOL_BYTES_PER_SECOND`, which from the fourth second of a
+flood on is at most `REFLECTED_BYTES_PER_SECOND_MAX`, whatever arrives; every table is bounded. Does not know what a
+reply says, nor whom the look-ups trust.
 """
 
 from __future__ import annotations
@@ -28,11 +41,20 @@ PROVEN_S = 600.0  # As long as a token holds; a home's NAT keeps a quiet mapping
 PROVEN_ADDRESSES_MAX = 8_192  # About 2 MB; a full routing table and the guests of ten busy minutes fit.
 
 AMPLIFICATION_MAX = 3  # QUIC's limit (RFC 9000 §8.1) before an address is validated.
-UNPROVEN_BYTES_PER_SECOND = 8_000.0  # What a whole libtorrent node may send for its DHT by default.
-FULL_RESERVE_BYTES = 4_000.0  # Values stop at half of the budget, so that contacts can still be handed out.
+REFLECTED_BYTES_PER_SECOND_MAX = 8_000.0  # What a whole libtorrent node may send for its DHT by default.
+POOL_BYTES_PER_SECOND = 2_000.0  # Three pools: 6,000, so that a flood of four seconds has paid for the bursts as well.
+POOL_BURST_BYTES = 2_600.0  # With what the others have to spare: a score of nodes that join at the same moment.
+POOL_RESERVE_BYTES = POOL_BURST_BYTES / 2  # Below it, replies are rationed; the other pools never take from it.
+PREFIX_BYTES_PER_SECOND = 1_000.0  # What one victim may get from us, and three contacts-only replies for a network.
+PREFIX_BURST_BYTES = 3_000.0  # Two values and a few contacts-only replies: a resolver's first minute.
 UNPROVEN_REPLIES_PER_SECOND = 2.0  # A prefix: a victim sees at most two values a second from us.
-UNPROVEN_CONTACTS_PER_SECOND = 8.0  # A prefix: one victim cannot use up what the others are owed.
+LEAST_BYTES = 80  # What the shortest replies take; with less than that left, none need be composed.
+SHORT_REPLY_BYTES = 450  # Eight contacts of either family and a token: all that a rationed reply has room for.
+CHALLENGE_BYTES = 85  # Our longest ping, with a network's name, has 82.
 PREFIXES_MAX = 4_096  # Prefixes whose rate is remembered at a time; about 1 MB.
+HEARD_S = 10.0  # For how long at least a prefix counts as heard; whoever got no answer asks again within seconds.
+SERVED_S = 60.0  # For how long at least as served: the budgets allow of 70 a second, and a victim waits its turn.
+LATELY_MAX = 16_384  # Prefixes remembered in such a time; beyond, they are forgotten sooner. About 2 MB.
 
 
 class RateLimit:
@@ -99,14 +121,42 @@ class Answering(Enum):
 
     FULL = "full"
     NODES_ONLY = "nodes only"
+    CHALLENGE = "challenge"
     SILENT = "silent"
 
 
 class Allowance(NamedTuple):
-    """How to answer: `bytes_max` bounds a reply of nodes only (three times the request); FULL is bounded elsewhere."""
+    """How to answer: `bytes_max` bounds a reply of nodes only; FULL is bounded elsewhere."""
 
     answering: Answering
     bytes_max: int
+
+
+class Lately:
+    """Prefixes noted in the last `period_s` to twice as much, in two generations, so that forgetting is cheap."""
+
+    def __init__(self, period_s: float, now: float) -> None:
+        self._period_s = period_s
+        self._young: dict[str, None] = {}
+        self._old: dict[str, None] = {}
+        self._since = now
+
+    def has(self, prefix: str, now: float) -> bool:
+        """Return whether a prefix was noted lately."""
+        if now - self._since >= self._period_s or len(self._young) >= LATELY_MAX:
+            # After a long silence the younger generation is old news as well.
+            self._old = self._young if now - self._since < 2 * self._period_s else {}
+            self._young = {}
+            self._since = now
+        return prefix in self._young or prefix in self._old
+
+    def note(self, prefix: str) -> None:
+        """Note a prefix."""
+        self._young[prefix] = None
+
+    def __len__(self) -> int:
+        """Return the number of prefixes remembered."""
+        return len(self._young) + len(self._old)
 
 
 class Guard:
@@ -115,9 +165,11 @@ class Guard:
     def __init__(self, entropy: Callable[[int], bytes], now: float) -> None:
         self._secret = entropy(SECRET_BYTES)
         self._proven: OrderedDict[Address, float] = OrderedDict()
-        self._bytes = RateLimit(UNPROVEN_BYTES_PER_SECOND, UNPROVEN_BYTES_PER_SECOND, now)
+        self._pools = tuple(RateLimit(POOL_BYTES_PER_SECOND, POOL_BURST_BYTES, now) for _ in range(3))
+        self._of_prefix = PrefixRates(PREFIX_BYTES_PER_SECOND, PREFIX_BURST_BYTES)
         self._replies = PrefixRates(UNPROVEN_REPLIES_PER_SECOND, UNPROVEN_REPLIES_PER_SECOND)
-        self._contacts = PrefixRates(UNPROVEN_CONTACTS_PER_SECOND, UNPROVEN_CONTACTS_PER_SECOND)
+        self._heard = Lately(HEARD_S, now)
+        self._served = Lately(SERVED_S, now)
         self.counters: Counter[str] = Counter()
 
     # Tokens
@@ -128,14 +180,19 @@ class Guard:
 
     def is_token_valid(self, token: bytes, address: Address, target: bytes, now: float) -> bool:
         """Return whether we gave `token` to `address` for `target` lately; if so, the address is proven."""
+        is_valid = self.show(token, address, target, now)
+        if not is_valid:
+            self.counters["token-refused"] += 1
+        return is_valid
+
+    def show(self, token: bytes, address: Address, target: bytes, now: float) -> bool:
+        """Return the same for a token that nothing is asked for: it proves the address, or says nothing."""
         period = int(now // TOKEN_PERIOD_S)
         is_valid = any(
             hmac.compare_digest(token, self._token(address, target, given)) for given in (period, period - 1)
         )
         if is_valid:
             self.prove(address, now)
-        else:
-            self.counters["token-refused"] += 1
         return is_valid
 
     def _token(self, address: Address, target: bytes, period: int) -> bytes:
@@ -165,23 +222,81 @@ class Guard:
 
     # Reply budgets
 
-    def allowance(self, address: Address, request_bytes: int, reply_bytes: int, now: float) -> Allowance:
+    def allowance(
+        self, address: Address, request_bytes: int, reply_bytes: int, now: float, *, can_challenge: bool = False
+    ) -> Allowance:
         """Return how to answer a request of `request_bytes` whose whole reply takes `reply_bytes`, and charge for it.
 
-        Ask once a reply, when the whole one is composed; for NODES_ONLY compose another, without value and within
-        `bytes_max`.
+        Ask once a query, when the whole reply is composed. For NODES_ONLY compose another, without value and within
+        `bytes_max`; for CHALLENGE, which is told only where it can be answered, send a ping and keep the reply.
         """
-        modest_bytes = AMPLIFICATION_MAX * request_bytes
-        if reply_bytes <= modest_bytes or self.is_proven(address, now):
+        if self.is_proven(address, now):
             return Allowance(Answering.FULL, reply_bytes)
         prefix = prefix_of(address)
-        if self._bytes.left(now) - reply_bytes >= FULL_RESERVE_BYTES and self._replies.take(prefix, now):
-            self._bytes.take(now, reply_bytes)
-            self.counters["unproven-full"] += 1
-            return Allowance(Answering.FULL, reply_bytes)
-        if self._bytes.left(now) >= modest_bytes and self._contacts.take(prefix, now):
-            self._bytes.take(now, modest_bytes)
-            self.counters["unproven-nodes-only"] += 1
-            return Allowance(Answering.NODES_ONLY, modest_bytes)
+        pools = self._pools_of(prefix, now)
+        self._heard.note(prefix)
+        is_modest = reply_bytes <= AMPLIFICATION_MAX * request_bytes
+        told, size = Answering.SILENT, 0
+        if self._has_left(pools, prefix, reply_bytes + POOL_RESERVE_BYTES, reply_bytes, now) and (
+            is_modest or self._replies.take(prefix, now)
+        ):
+            told, size = Answering.FULL, reply_bytes
+        elif can_challenge and self._has_left(pools, prefix, CHALLENGE_BYTES, CHALLENGE_BYTES, now):
+            told, size = Answering.CHALLENGE, CHALLENGE_BYTES
+        else:
+            short_bytes = min(reply_bytes, AMPLIFICATION_MAX * request_bytes, SHORT_REPLY_BYTES)
+            if self._has_left(pools, prefix, short_bytes, short_bytes, now):
+                is_short = is_modest and reply_bytes <= SHORT_REPLY_BYTES
+                told, size = Answering.FULL if is_short else Answering.NODES_ONLY, short_bytes
+        if size:
+            self._served.note(prefix)
+            self._charge(pools, prefix, size, now)
+        self.counters[f"unproven-{told.value.replace(' ', '-')}"] += 1
+        return Allowance(told, size)
+
+    def is_spent(self, address: Address, now: float) -> bool:
+        """Return whether an address would get nothing, whatever it asks; its query has then been counted as heard."""
+        if self.is_proven(address, now):
+            return False
+        prefix = prefix_of(address)
+        pools = self._pools_of(prefix, now)
+        if self._has_left(pools, prefix, LEAST_BYTES, LEAST_BYTES, now):
+            return False
+        self._heard.note(prefix)
         self.counters["unproven-silent"] += 1
-        return Allowance(Answering.SILENT, 0)
+        return True
+
+    def may_ask_back(self, address: Address, now: float) -> bool:
+        """Return whether who wrote to us may be sent a ping for the table's sake, and charge for it.
+
+        What a flood has left is for answers; the table can wait.
+        """
+        if self.is_proven(address, now):
+            return True
+        prefix = prefix_of(address)
+        if not self._has_left(self._pools, prefix, CHALLENGE_BYTES + POOL_RESERVE_BYTES, CHALLENGE_BYTES, now):
+            return False
+        self._charge(self._pools, prefix, CHALLENGE_BYTES, now)
+        return True
+
+    def _pools_of(self, prefix: str, now: float) -> tuple[RateLimit, ...]:
+        """Return the pools, that of a prefix which is heard just now first."""
+        newcomers, unserved, served = self._pools
+        was_heard = self._heard.has(prefix, now)
+        if self._served.has(prefix, now):
+            return served, unserved, newcomers
+        return (unserved, newcomers, served) if was_heard else self._pools
+
+    def _has_left(
+        self, pools: tuple[RateLimit, ...], prefix: str, in_pools: float, of_prefix: float, now: float
+    ) -> bool:
+        spare = sum(max(0.0, other.left(now) - POOL_RESERVE_BYTES) for other in pools[1:])
+        return pools[0].left(now) + spare >= in_pools and self._of_prefix.left(prefix, now) >= of_prefix
+
+    def _charge(self, pools: tuple[RateLimit, ...], prefix: str, size_bytes: float, now: float) -> None:
+        self._of_prefix.take(prefix, now, size_bytes)
+        for pool in pools:
+            part = min(size_bytes, pool.left(now) - (0.0 if pool is pools[0] else POOL_RESERVE_BYTES))
+            if part > 0:
+                pool.take(now, part)
+                size_bytes -= part

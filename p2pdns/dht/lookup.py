@@ -35,6 +35,7 @@ RPC_MAX = 250  # What one question may cause; a look-up among 10,000 nodes takes
 SHORTLIST_MAX = 400  # Candidates kept, the nearest ones: made-up contacts cost memory only up to here.
 ADDRESS_IDS_MAX = 2  # Ids under which one address is asked: a look-up is no way to make us flood a third party.
 NODES_MIN = 8  # BEP 44 nodes send 8 contacts; a value beside fewer has pushed contacts out of the datagram.
+DOUBTFUL_SILENT_MIN = 3  # Silent contacts for each that answered; where half are dead, hardly a look-up has so many.
 K_DISTANCE_FACTOR_MAX = 4  # How much farther than estimated the k-th may be before the answer is called sparse.
 
 Item: TypeAlias = MutableItem | ImmutableItem
@@ -109,6 +110,9 @@ class Lookup:
         self.rpcs_to_first: int | None = None
         self.confirmed_count = 0
         self.bad_items: Counter[str] = Counter()
+        self.out_of_reach_count = 0
+        self.own_id_count = 0
+        self.repeated_count = 0
         self._own_id = own_id
         self._number = int.from_bytes(target)
         self._k = k
@@ -120,10 +124,11 @@ class Lookup:
         self._shortlist: list[tuple[int, int, Candidate]] = []
         self._serial = 0
         self._ids_asked: Counter[Address] = Counter()
-        self._in_flight_count = 0
+        self.in_flight_count = 0
         self._slow_count = 0
         self._silent_count = 0
         self._answered_count = 0
+        self._given_up_count = 0
         self._follow_ups: list[Candidate] = []
         self._follow_up_count = 0
 
@@ -133,11 +138,17 @@ class Lookup:
         """Put contacts on the shortlist: our own table's, or what the peer at `source` told us."""
         by_contact = self._by_contact
         for contact in contacts:
-            if contact in by_contact or contact.node_id == self._own_id:
+            if contact in by_contact:
+                self.repeated_count += 1
+                continue
+            if contact.node_id == self._own_id:
+                self.own_id_count += 1
                 continue
             if source is not None and not is_for(contact.address[0], source[0]):
+                self.out_of_reach_count += 1
                 continue
             if not self._can_ask(contact.address):
+                self.out_of_reach_count += 1
                 continue
             distance = int.from_bytes(contact.node_id) ^ self._number
             if len(self._shortlist) >= SHORTLIST_MAX and not self._has_room_for(distance):
@@ -146,6 +157,15 @@ class Lookup:
             by_contact[contact] = candidate
             self._serial += 1
             insort(self._shortlist, (distance, self._serial, candidate))
+
+    def contacts_dropped(self) -> dict[str, int]:
+        """Return how many contacts were told in vain, by reason; to be told twice of one is usual, far more is not."""
+        counts = {
+            "out-of-reach": self.out_of_reach_count,
+            "own-id": self.own_id_count,
+            "repeated": self.repeated_count,
+        }
+        return {reason: count for reason, count in counts.items() if count}
 
     def _has_room_for(self, distance: int) -> bool:
         farthest = self._shortlist[-1]
@@ -167,11 +187,20 @@ class Lookup:
             return self.item.seq if known is None else max(known, self.item.seq)
         return known
 
-    def requests_to_send(self, count_max: int = RPC_MAX) -> list[Request]:
-        """Return the requests to send now, at most `count_max`; they count as sent."""
+    @property
+    def _slot_count(self) -> int:
         # Each silence opens a slot more: among many dead, four slots would be held by them most of the time.
         width = min(self._alpha + self._silent_count, max(self._alpha, ALPHA_MAX))
-        room = min(count_max, width - self._in_flight_count, self._rpc_max - self.rpc_count)
+        return min(width - self.in_flight_count, self._rpc_max - self.rpc_count)
+
+    @property
+    def has_slots(self) -> bool:
+        """Whether another request could be under way, if there is anybody left to ask."""
+        return self._slot_count > 0
+
+    def requests_to_send(self, count_max: int = RPC_MAX) -> list[Request]:
+        """Return the requests to send now, at most `count_max`; they count as sent."""
+        room = min(count_max, self._slot_count)
         requests: list[Request] = []
         while room > 0 and self._follow_ups:
             requests.append(self._asked(self._follow_ups.pop(0), is_follow_up=True))
@@ -202,7 +231,7 @@ class Lookup:
 
     def _asked(self, candidate: Candidate, *, is_follow_up: bool) -> Request:
         self.rpc_count += 1
-        self._in_flight_count += 1
+        self.in_flight_count += 1
         if is_follow_up:
             self._follow_up_count += 1
         else:
@@ -213,7 +242,7 @@ class Lookup:
     def timed_out(self, request: Request) -> bool:
         """Note that a request was not answered in time; return whether to send it again (which then counts)."""
         if request.state is State.ASKED:
-            self._in_flight_count -= 1
+            self.in_flight_count -= 1
             self._silent_count += 1
             if self.rpc_count < self._rpc_max:
                 self.rpc_count += 1
@@ -221,16 +250,25 @@ class Lookup:
                 self._slow_count += 1
                 self._set_state(request, State.SLOW)
                 return True
-            self._set_state(request, State.DEAD)
+            self._give_up(request)
         elif request.state is State.SLOW:
             self._slow_count -= 1
-            self._set_state(request, State.DEAD)
+            self._give_up(request)
         return False
+
+    def _give_up(self, request: Request) -> None:
+        self._set_state(request, State.DEAD)
+        if not request.is_follow_up:
+            self._given_up_count += 1
 
     def refused(self, request: Request) -> None:
         """Note that a request was answered with an error: alive, but of no use here."""
         self._settle(request)
         self._set_state(request, State.DEAD)
+
+    def pass_over(self, candidate: Candidate) -> None:
+        """Leave out one that answered and is of no use, so that the next nearest stands in for it."""
+        candidate.state = State.DEAD
 
     def _set_state(self, request: Request, state: State) -> None:
         if request.is_follow_up:
@@ -242,9 +280,12 @@ class Lookup:
 
     def _settle(self, request: Request) -> None:
         if request.state is State.ASKED:
-            self._in_flight_count -= 1
+            self.in_flight_count -= 1
         elif request.state is State.SLOW:
             self._slow_count -= 1
+        elif request.state is State.DEAD and not request.is_follow_up:
+            # It was only late.
+            self._given_up_count -= 1
 
     # Replies
 
@@ -339,9 +380,23 @@ class Lookup:
         return True
 
     @property
+    def has_given_up(self) -> bool:
+        """Whether somebody is taken for dead who may only be late."""
+        return self._given_up_count > 0
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether so many were silent that the waits were too short, rather than the contacts dead.
+
+        How long to wait for each is measured. When the way to all of them becomes slower at once, as on a train or
+        behind a tunnel, every measure is wrong, and the look-up would end before the first reply can be there.
+        """
+        return self.has_given_up and self._answered_count * DOUBTFUL_SILENT_MIN <= self._given_up_count
+
+    @property
     def is_cut(self) -> bool:
         """Whether the budget is spent and nothing is on its way any more."""
-        return self.rpc_count >= self._rpc_max and not self._in_flight_count and not self._slow_count
+        return self.rpc_count >= self._rpc_max and not self.in_flight_count and not self._slow_count
 
     @property
     def answered_count(self) -> int:

@@ -231,12 +231,11 @@ class Bucket(KBucket):
         """Return the contacts of the bucket, oldest entry first."""
         return list(self.nodes.values())
 
-    def split(self, now: float | None = None) -> tuple[Bucket, Bucket]:
+    def split(self) -> tuple[Bucket, Bucket]:
         """Return the lower and the upper half with everything that was in here."""
-        lower, upper = self.range
+        (lower, upper), now, size = self.range, self.last_updated, self.ksize
         middle = (lower + upper) // 2
-        updated = self.last_updated if now is None else now
-        halves = (Bucket(lower, middle, self.ksize, updated), Bucket(middle + 1, upper, self.ksize, updated))
+        halves = (Bucket(lower, middle, size, now), Bucket(middle + 1, upper, size, now))
         for kept in (self.nodes, self.replacement_nodes):
             for contact in kept.values():
                 halves[contact.long_id > middle].add_node(contact)
@@ -399,7 +398,7 @@ class RoutingTable:
     def _split(self, bucket: Bucket, now: float) -> None:
         index = self.buckets.index(bucket)
         depth = len(self.buckets) - 1
-        halves = bucket.split(bucket.last_updated)
+        halves = bucket.split()
         for half in halves:
             half.ksize = self._size_at(depth + 1 if self.is_own(half) else depth)
         self.buckets[index : index + 1] = halves
@@ -464,11 +463,12 @@ class RoutingTable:
         return k * weighted // sum(j * j for j in range(1, len(nearest) + 1))
 
     def touch(self, target: bytes, now: float) -> None:
-        """Note that a look-up went through the bucket of `target`."""
-        self.bucket_of(target).touch_last_updated(now)
+        """Note that a look-up went through the bucket of `target`; our own may be wide, and it saw one place there."""
+        if not self.is_own(bucket := self.bucket_of(target)):
+            bucket.touch_last_updated(now)
 
     def stale_buckets(self, now: float, age_s: float) -> list[Bucket]:
-        """Return the buckets that no look-up went through for `age_s`."""
+        """Return the buckets that were left alone for `age_s`."""
         return [bucket for bucket in self.buckets if now - bucket.last_updated >= age_s]
 
     def saved(self, now: float) -> list[SavedContact]:

@@ -280,6 +280,10 @@ class Storage:
             if held.prefix != OWN and held.expires_at > now:
                 yield Holding(held.stored, held.put_at, held.new_at)
 
+    def everything(self, now: float) -> Iterator[StoredItem]:
+        """Yield all that is kept, this node's own included."""
+        return (held.stored for held in self._held.values() if held.expires_at > now)
+
     def adopt(self, item: Item, now: float) -> bool:
         """Take a newer item in the place of one that is kept for others; return whether that was done."""
         stored = _stored(item)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pdns.dht import bencode
-from p2pdns.dht.bencode import Encodable, Encoded, Value, decode, encode
+from p2pdns.dht.bencode import Encodable, Value, decode, encode
 from p2pdns.errors import FormatError
 
 INTEGERS = st.integers(min_value=-(10**bencode.INTEGER_DIGITS_MAX) + 1, max_value=10**bencode.INTEGER_DIGITS_MAX - 1)
@@ -57,6 +57,10 @@ REFUSED = [
     (b"1_0:0123456789", "bencode-length"),
     (b"000000004:spam", "bencode-length"),
     (b"999999:x", "bencode-length"),
+    (b"d4:aaaa1:x0e", "bencode-length"),
+    (b"d4:aaaa1e", "bencode-length"),
+    (b"d2048:a0:e", "bencode-truncated"),
+    (b"d1:a2048:e", "bencode-truncated"),
     (b"-1:x", "bencode-type"),
     (b"l", "bencode-truncated"),
     (b"l1:a", "bencode-truncated"),
@@ -102,10 +106,6 @@ def test_depth_and_count_at_their_limits_are_read() -> None:
     members = decode(b"l" + b"0:" * (bencode.ITEM_COUNT_MAX - 1) + b"e")
     assert isinstance(members, list)
     assert len(members) == bencode.ITEM_COUNT_MAX - 1
-
-
-def test_encoded_bytes_are_written_as_they_are() -> None:
-    assert encode({b"v": Encoded(b"i7e")}) == b"d1:vi7ee"
 
 
 @pytest.mark.parametrize("value", [True, None, "text", 1.5, [None]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -77,6 +78,17 @@ def test_a_token_of_the_first_second_of_a_period_holds_to_the_end_of_the_next(ag
     assert guard.is_token_valid(token, ALICE, TARGET, given_at + age) is is_valid
 
 
+def test_a_token_shown_later_proves_its_address_and_a_wrong_one_nothing() -> None:
+    guard = made()
+    token = guard.token(ALICE, TARGET, START)
+    assert not guard.show(b"wrong", ALICE, TARGET, START)
+    assert not guard.show(token, stranger(1), TARGET, START)
+    assert not guard.is_proven(ALICE, START)
+    assert guard.show(token, ALICE, TARGET, START)
+    assert guard.is_proven(ALICE, START)
+    assert not guard.counters, "to show a token is no attempt to put"
+
+
 def test_a_valid_token_proves_its_address() -> None:
     guard = made()
     assert not guard.is_proven(ALICE, START)
@@ -103,13 +115,6 @@ def test_proven_addresses_are_bounded_and_the_oldest_go_first() -> None:
     assert not guard.is_proven(("203.0.113.7", 2), START)
 
 
-def test_a_reply_of_three_times_the_request_is_free() -> None:
-    guard = made()
-    for _ in range(1_000):
-        assert guard.allowance(ALICE, 100, 300, START).answering is Answering.FULL
-    assert not guard.counters
-
-
 def test_a_proven_address_gets_whole_replies_without_end() -> None:
     guard = made()
     guard.prove(ALICE, START)
@@ -119,46 +124,134 @@ def test_a_proven_address_gets_whole_replies_without_end() -> None:
     assert guard.counters["unproven-full"] == 1
 
 
-def test_a_prefix_gets_two_whole_replies_a_second_then_eight_of_nodes_then_silence() -> None:
+def told(guard: Guard, address: Address, request_bytes: int, reply_bytes: int, now: float) -> Answering:
+    """Return how a query of a read-only node is answered."""
+    return guard.allowance(address, request_bytes, reply_bytes, now).answering
+
+
+def test_a_prefix_gets_two_values_a_second_then_contacts_then_nothing() -> None:
     guard = made()
-    told = [guard.allowance((f"203.0.113.{n}", 6881), 100, 400, START).answering for n in range(11)]
-    assert told == [Answering.FULL] * 2 + [Answering.NODES_ONLY] * 8 + [Answering.SILENT]
-    assert guard.allowance(stranger(1), 100, 400, START).answering is Answering.FULL
-    assert guard.allowance(ALICE, 100, 400, START + 0.5).answering is Answering.FULL
-    assert guard.allowance(ALICE, 100, 400, START + 0.5).answering is Answering.NODES_ONLY
-    assert guard.counters == {"unproven-full": 4, "unproven-nodes-only": 9, "unproven-silent": 1}
+    answers = [told(guard, (f"203.0.113.{n}", 6881), 100, 600, START) for n in range(9)]
+    # 3,000 bytes: two of 600 leave 1,800, which six of 300 use up.
+    assert answers == [Answering.FULL] * 2 + [Answering.NODES_ONLY] * 6 + [Answering.SILENT]
+    assert told(guard, stranger(1), 100, 400, START) is Answering.FULL
 
 
-def test_nodes_only_stays_within_three_times_the_request() -> None:
+def test_modest_replies_are_not_rationed_by_number() -> None:
+    guard = made()
+    assert {told(guard, ALICE, 100, 300, START) for _ in range(6)} == {Answering.FULL}
+
+
+def test_nodes_only_stays_within_three_times_the_request_and_a_short_reply() -> None:
     guard = made()
     for _ in range(2):
-        guard.allowance(ALICE, 90, 1_000, START)
+        guard.allowance(ALICE, 90, 500, START)
     assert guard.allowance(ALICE, 90, 1_000, START) == (Answering.NODES_ONLY, 270)
+    assert guard.allowance(ALICE, 411, 1_232, START) == (Answering.FULL, 1_232)
+    # What the prefix has left is less than that reply and more than a short one.
+    assert guard.allowance(ALICE, 411, 1_232, START) == (Answering.NODES_ONLY, module.SHORT_REPLY_BYTES)
 
 
-def test_whole_replies_stop_at_half_of_the_budget_and_nodes_at_its_end() -> None:
+def test_values_stop_at_the_reserve_contacts_go_on_and_the_other_pools_keep_their_halves() -> None:
     guard = made()
-    told = [guard.allowance(stranger(n), 100, 1_000, START).answering for n in range(30)]
-    # 8,000 bytes: four replies of 1,000 leave 4,000, which thirteen of 300 use up.
-    assert told == [Answering.FULL] * 4 + [Answering.NODES_ONLY] * 13 + [Answering.SILENT] * 13
+    answers = [told(guard, stranger(n), 100, 1_000, START) for n in range(12)]
+    # 2,600 bytes and half of both others: three of 1,000 leave 2,200, which seven of 300 use up.
+    assert answers == [Answering.FULL] * 3 + [Answering.NODES_ONLY] * 7 + [Answering.SILENT] * 2
+    assert told(guard, stranger(11), 100, 300, START) is Answering.FULL, "who asks again has a pool of its own"
+    assert told(guard, stranger(11), 100, 300, START) is Answering.FULL, "and so has who was served"
+    assert told(guard, stranger(12), 100, 300, START) is Answering.SILENT
 
 
-def test_a_spoofed_flood_reflects_no_more_than_8_kilobytes_a_second() -> None:
+def test_below_the_reserve_who_can_is_challenged() -> None:
     guard = made()
-    seconds, sent_bytes = 10, 0
+    answers = [guard.allowance(stranger(n), 100, 1_000, START, can_challenge=True) for n in range(30)]
+    challenges = [answer for answer in answers if answer.answering is Answering.CHALLENGE]
+    assert [answer.answering for answer in answers[:4]] == [Answering.FULL] * 3 + [Answering.CHALLENGE]
+    assert len(challenges) == 2_200 // module.CHALLENGE_BYTES
+    assert challenges[0].bytes_max == module.CHALLENGE_BYTES
+    assert answers[-1].answering is Answering.SILENT
+    assert guard.counters["unproven-challenge"] == len(challenges)
+
+
+def test_asking_back_for_the_tables_sake_stops_at_the_reserve() -> None:
+    guard = made()
+    asked = [guard.may_ask_back(stranger(n), START) for n in range(60)]
+    assert asked == sorted(asked, reverse=True)
+    assert sum(asked) == 3 * 1_300 // module.CHALLENGE_BYTES
+    guard.prove(stranger(60), START)
+    assert guard.may_ask_back(stranger(60), START)
+
+
+def test_who_would_get_nothing_is_known_before_a_reply_is_composed() -> None:
+    guard = made()
+    assert not guard.is_spent(ALICE, START)
+    while told(guard, ALICE, 100, 300, START) is not Answering.SILENT:
+        pass
+    assert guard.is_spent(ALICE, START)
+    assert not guard.is_spent(stranger(1), START)
+    guard.prove(ALICE, START)
+    assert not guard.is_spent(ALICE, START)
+
+
+SOURCES: dict[str, Callable[[int], Address]] = {
+    "one victim": lambda n: ALICE,
+    "100 victims": lambda n: stranger(n % 100),
+    "ever new sources": lambda n: (f"{12 + n // 65_536}.{n // 256 % 256}.{n % 256}.1", 6881),
+    "victims and new sources": lambda n: stranger(n % 64) if n % 2 else SOURCES["ever new sources"](n),
+}
+
+
+@pytest.mark.parametrize("can_challenge", [True, False])
+@pytest.mark.parametrize("sources", SOURCES)
+@pytest.mark.parametrize(("request_bytes", "reply_bytes"), [(97, 1_221), (97, 320), (56, 80), (400, 1_200), (150, 60)])
+def test_a_spoofed_flood_of_four_seconds_reflects_no_more_than_8_kilobytes_a_second(
+    request_bytes: int, reply_bytes: int, sources: str, can_challenge: bool
+) -> None:
+    guard = made()
+    seconds, sent_bytes = 4, 0
     for n in range(2_000 * seconds):
-        allowance = guard.allowance(stranger(n), 97, 1_221, START + n / 2_000)
-        if allowance.answering is not Answering.SILENT:
-            sent_bytes += allowance.bytes_max
-    assert sent_bytes <= 8_000 * (seconds + 1)
-    assert sent_bytes > 8_000 * seconds
+        source, now = SOURCES[sources](n), START + n / 2_000
+        sent_bytes += guard.may_ask_back(source, now) * module.CHALLENGE_BYTES
+        sent_bytes += guard.allowance(source, request_bytes, reply_bytes, now, can_challenge=can_challenge).bytes_max
+    assert sent_bytes <= module.REFLECTED_BYTES_PER_SECOND_MAX * seconds
+    if sources == "one victim":
+        assert sent_bytes <= module.PREFIX_BURST_BYTES + module.PREFIX_BYTES_PER_SECOND * seconds
+
+
+@pytest.mark.parametrize("sources", SOURCES)
+def test_under_a_flood_a_newcomer_is_answered_at_the_latest_when_it_asks_again(sources: str) -> None:
+    guard = made()
+    answered = 0
+    for n in range(2_000 * 20):
+        now = START + n / 2_000
+        guard.allowance(SOURCES[sources](n), 97, 280, now)
+        # In the first ten seconds every victim has been served once.
+        if n >= 2_000 * 10 and n % 2_000 == 1_999:
+            newcomer = (f"198.18.{n // 2_000}.1", 6881)
+            answers = [told(guard, newcomer, 97, 280, now + later) for later in (0.0, 0.0001)]
+            answered += Answering.FULL in answers
+    assert answered == 10
 
 
 def test_one_victim_does_not_use_up_what_others_are_owed() -> None:
     guard = made()
     for n in range(20_000):
         guard.allowance(ALICE, 97, 1_221, START + n / 2_000)
-    assert guard.allowance(stranger(1), 97, 600, START + 10).answering is Answering.FULL
+    assert told(guard, stranger(1), 97, 600, START + 10) is Answering.FULL
+
+
+def test_prefixes_noted_are_bounded_and_forgotten() -> None:
+    lately = module.Lately(10.0, START)
+    for n in range(3 * module.LATELY_MAX):
+        lately.has(str(n), START)
+        lately.note(str(n))
+    assert len(lately) <= 2 * module.LATELY_MAX
+    assert not lately.has("one", START)
+    lately.note("one")
+    assert lately.has("one", START + 10)
+    assert not lately.has("one", START + 21)
+    lately.note("one")
+    assert not lately.has("one", START + 60), "after a long silence both generations are old"
 
 
 @given(
@@ -168,22 +261,23 @@ def test_one_victim_does_not_use_up_what_others_are_owed() -> None:
             st.integers(min_value=20, max_value=600),
             st.integers(min_value=20, max_value=1_232),
             st.floats(min_value=0, max_value=3),
+            st.booleans(),
         ),
         max_size=60,
     )
 )
-def test_no_history_sends_more_than_the_budget(history: list[tuple[int, int, int, float]]) -> None:
+def test_no_history_sends_more_than_the_budget(history: list[tuple[int, int, int, float, bool]]) -> None:
     guard, now, sent_bytes = made(), START, 0
-    for n, request_bytes, reply_bytes, pause in history:
+    for n, request_bytes, reply_bytes, pause, can_challenge in history:
         now += pause
-        allowance = guard.allowance(stranger(n), request_bytes, reply_bytes, now)
-        if reply_bytes <= 3 * request_bytes:
-            assert allowance.answering is Answering.FULL
-        else:
-            sent_bytes += allowance.bytes_max
+        allowance = guard.allowance(stranger(n), request_bytes, reply_bytes, now, can_challenge=can_challenge)
+        sent_bytes += allowance.bytes_max
         if allowance.answering is Answering.NODES_ONLY:
-            assert allowance.bytes_max == 3 * request_bytes
-    assert sent_bytes <= 8_000 * (now - START + 1) + 1
+            assert allowance.bytes_max <= 3 * request_bytes
+        if allowance.answering is Answering.FULL:
+            assert allowance.bytes_max == reply_bytes
+        assert can_challenge or allowance.answering is not Answering.CHALLENGE
+    assert sent_bytes <= 3 * module.POOL_BYTES_PER_SECOND * (now - START) + 3 * module.POOL_BURST_BYTES + 1
 
 
 def test_a_rate_refills_to_its_burst_and_no_further() -> None:

@@ -57,7 +57,7 @@ FORMS = st.one_of(
 REQUESTS: st.SearchStrategy[Request] = st.one_of(
     st.just(Ping()),
     st.builds(FindNode, IDS, st.integers(min_value=0, max_value=400)),
-    st.builds(Get, IDS, st.none() | SEQS, st.none() | TOKENS, st.integers(min_value=0, max_value=400)),
+    st.builds(Get, IDS, st.none() | SEQS, st.none() | TOKENS, st.integers(min_value=0, max_value=400), st.none() | IDS),
     st.builds(
         PutMutable,
         st.binary(min_size=32, max_size=32),
@@ -97,6 +97,7 @@ REPLIES = st.builds(
     seq=st.none() | SEQS,
     value=st.none() | FORMS,
     peers=st.none() | st.lists(ADDRESSES4 | ADDRESSES6, max_size=4).map(tuple),
+    is_proof_wanted=st.booleans(),
     ip=st.none() | ADDRESSES4 | ADDRESSES6,
     **ENVELOPE,
 )
@@ -153,6 +154,12 @@ BEP5 = [
         Error(transaction=b"aa", code=201, text="A Generic Error Ocurred"),
     ),
 ]
+
+
+@given(QUERIES | REPLIES | ERRORS)
+def test_every_message_is_written_in_the_one_canonical_form(message: Message) -> None:
+    data = compose(message)
+    assert encode(decode(data)) == data
 
 
 @pytest.mark.parametrize(("data", "message"), BEP5)
@@ -292,6 +299,7 @@ def test_contacts_and_peers_at_port_0_are_dropped() -> None:
     assert isinstance(found, Reply)
     assert (found.nodes, found.nodes6) == (IPV4[:2], IPV6[:1])
     assert found.peers == (("127.0.0.1", 7),)
+    assert found.portless_count == 2
 
 
 def test_a_compact_contact_takes_26_or_38_bytes() -> None:

@@ -180,12 +180,13 @@ def test_replies_full_of_useless_contacts_make_nobody_a_contact_and_are_followed
     hosts = hosts if is_ipv6 else ["0.0.0.0", "224.0.0.1", "255.255.255.255", "10.0.0.1", "192.0.2.1", "8.8.8.8"]
     ids = (node.node_id, other.node_id, b"\x01" * 20)
     useless = tuple(krpc.Contact(node_id, (each, 6881)) for each in hosts for node_id in ids)
+    portless = (krpc.Contact(b"\x03" * 20, (host, 0)),) * 2
     twins = (krpc.Contact(node.node_id, (host, 7_000)),) * 3 + (krpc.Contact(other.node_id, address),) * 3
     known = addresses_of(node, swarm.now)
-    node.start_find(b"\x02" * 20, swarm.now)
+    node.start_find(b"\x02" * 20, swarm.now, deadline=swarm.now + 1.0)
     sent = node.datagrams_to_send(swarm.now)
     request = next(krpc.parse(data) for data, target in sent if target == address)
-    fields: dict[str, Any] = {"nodes6" if is_ipv6 else "nodes": useless + twins}
+    fields: dict[str, Any] = {"nodes6" if is_ipv6 else "nodes": useless + twins + portless}
     reply = krpc.Reply(
         transaction=request.transaction, node_id=other.node_id, network=krpc.network_of("swarm"), **fields
     )
@@ -193,6 +194,12 @@ def test_replies_full_of_useless_contacts_make_nobody_a_contact_and_are_followed
     node.receive_datagram(data, address, swarm.now)
     assert {target for _, target in node.datagrams_to_send(swarm.now)} <= known
     assert addresses_of(node, swarm.now) == known
+    node.handle_timer(swarm.now + 1.0)
+    # Those with our own id are nobody new, nor is whom we know already; of the rest none is to be reached.
+    assert node.counters["contact-out-of-reach"] == 2 * len(hosts)
+    assert node.counters["contact-own-id"] == len(hosts) + 3
+    assert node.counters["contact-repeated"] == 3
+    assert node.counters["contact-port-0"] == 2
 
 
 @pytest.mark.parametrize("family", HOSTS)
@@ -219,6 +226,7 @@ def test_a_token_holds_for_its_own_address_and_target_only(family: str) -> None:
         refusal = put(token, source)
         assert isinstance(refusal, krpc.Error)
         assert refusal.code == krpc.PROTOCOL_ERROR
+    assert (node.counters["token-refused"], node.counters["refused-bad-token"]) == (3, 3)
     assert len(node.storage) == 0
     assert isinstance(put(tokens[ITEM.target], holder), krpc.Reply)
     assert len(node.storage) == 1

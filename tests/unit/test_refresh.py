@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import accumulate
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from p2pdns.engine.link_server import compose_answer
 from p2pdns.engine.overlay import Overlay
+from p2pdns.engine.overlay.reader import LOOKUP_SECONDS_MAX
 from p2pdns.engine.service import QueryFacts, Service
 from p2pdns.engine.upstream import Upstream
 from p2pdns.front.answers import AnswerCache
 from p2pdns.link import Answer
 from p2pdns.resolver import ResolverSettings
+from tests.front_messages import CALM
 from tests.overlay_doubles import NOW, A, Clock, FakeDht, FakeState, item_of, question, settle
 
 LATE_SECONDS = 3.0  # A look-up that waits for slow nodes nearly as long as it may.
@@ -25,26 +30,43 @@ class Door:
     def __init__(self, *lines: str) -> None:
         self.clock = Clock()
         self.dht = FakeDht({A: item_of("a", *lines, age_s=100)})
+        self.state = FakeState()
+        self.cache = AnswerCache(bytes_max=1 << 24, ttl_s_max=86_400, stale_s_max=86_400)
+        self._start()
+        self.missed_at: list[float] = []
+        self.looked_up_at: list[float] = []
+        self.question = question("www.{a} A")
+
+    def _start(self) -> None:
         self.overlay = Overlay(
-            self.dht, FakeState(), clock=self.clock.boot, unix_clock=self.clock.wall, later=self.clock.later
+            self.dht, self.state, clock=self.clock.boot, unix_clock=self.clock.wall, later=self.clock.later
         )
         upstream = Upstream((), clock=self.clock.boot)
         self.service = Service(self.overlay, upstream, ResolverSettings(stale_s=86_400), clock=self.clock.boot)
         self.overlay.on_invalidate = self.service.invalidate
-        self.cache = AnswerCache(bytes_max=1 << 24, ttl_s_max=86_400, stale_s_max=86_400)
         self.service.on_invalidate = self.cache.invalidate
-        self.missed_at: list[float] = []
-        self.looked_up_at: list[float] = []
+        self.cache.new_epoch(self.cache.epoch + 1)
 
-    async def ask(self, text: str = "www.{a} A") -> Answer:
+    async def restart(self) -> None:
+        """Put another engine in the place of this one, which knows what its state kept."""
+        await self.overlay.close()
+        self._start()
+
+    async def ask(self, text: str = "www.{a} A", *, prefetches: bool = False) -> Answer:
         """Return the front's answer, and note whether it had to ask the engine."""
         answer = self.cache.fresh(KEY, self.clock.now)
         if answer is None:
             self.missed_at.append(self.clock.now - NOW)
-            resolved = await self.service.resolve(QueryFacts(question(text), self.clock.now + 4))
-            answer = self.cache.accepted(compose_answer(1, resolved, self.service.generation), self.clock.now)
-            self.cache.put(KEY, answer, self.clock.now)
+            answer = await self._fetch(QueryFacts(question(text), self.clock.now + 4))
+        elif prefetches and self.cache.is_due(KEY, self.clock.now):
+            await self._fetch(QueryFacts(question(text), self.clock.now + 4, is_prefetch=True))
         await self.note()
+        return answer
+
+    async def _fetch(self, facts: QueryFacts) -> Answer:
+        resolved = await self.service.resolve(facts)
+        answer = self.cache.accepted(compose_answer(1, resolved, self.service.generation), self.clock.now)
+        self.cache.put(KEY, answer, self.clock.now)
         return answer
 
     async def note(self) -> None:
@@ -124,6 +146,51 @@ def test_an_answer_keeps_its_ttl_and_may_be_stale_as_long_as_any_other() -> None
         assert resolved.answer[0].ttl == 3500
         assert NOW + 300 <= resolved.expiry <= NOW + 305
         assert resolved.stale_until == resolved.expiry + 86_400
+        await door.overlay.close()
+
+    asyncio.run(story())
+
+
+@settings(CALM, max_examples=60)
+@given(
+    ttl=st.sampled_from([1, 20, 30, 45, 60, 300, 301, 3600, 86_400]),
+    gaps=st.lists(st.integers(1, 400), min_size=1, max_size=40),
+    changed_after=st.integers(0, 700),
+    restarts_after=st.none() | st.integers(0, 900),
+    prefetches=st.booleans(),
+)
+@example(ttl=3600, gaps=[1, 499], changed_after=310, restarts_after=None, prefetches=False)
+def test_a_change_made_elsewhere_is_visible_after_one_ttl_or_five_minutes_however_it_is_asked(
+    ttl: int, gaps: list[int], changed_after: int, restarts_after: int | None, prefetches: bool
+) -> None:
+    """Neither the engine's interval and the front's nor the front's and a stub's add up."""
+    engine_s = max(30, min(300, ttl)) + LOOKUP_SECONDS_MAX
+
+    async def story() -> None:
+        door = Door(f"www {ttl} A 192.0.2.1")
+        assert door.dht.items is not None
+        asked_at = {*accumulate(gaps), changed_after + engine_s}
+        ends = sorted({*asked_at, changed_after})
+        stub_until, at = 0.0, 0.0
+        for end in ends:
+            while at < end:
+                step = min(10.0, end - at)
+                before, at = at, at + step
+                if restarts_after is not None and before <= restarts_after < at:
+                    await door.restart()
+                await door.pass_time(step)
+            if at >= changed_after:
+                door.dht.items[A] = item_of("a", f"www {ttl} A 192.0.2.2")
+            if at not in asked_at:
+                continue
+            answer = await door.ask(prefetches=prefetches)
+            is_old = answer.message[-4:] == bytes([192, 0, 2, 1])
+            assert not (is_old and at >= changed_after + engine_s), f"{at - changed_after} s after the change"
+            if is_old:
+                age = int(door.clock.now - answer.made_at)
+                offset = answer.ttl_offsets[0]
+                stub_until = door.clock.now + int.from_bytes(answer.message[offset : offset + 4]) - age
+        assert stub_until <= NOW + changed_after + max(ttl, engine_s)
         await door.overlay.close()
 
     asyncio.run(story())

@@ -277,6 +277,12 @@ def test_stale_buckets_are_those_that_no_look_up_went_through() -> None:
     assert len(stale) == len(table.buckets) - 1
 
 
+def test_a_look_up_leaves_the_bucket_round_our_own_id_as_stale_as_it_was() -> None:
+    table = table_of(spread(100))
+    table.touch(OWN, 950.0)
+    assert table.bucket_of(OWN) in table.stale_buckets(1000.0, 900.0)
+
+
 @given(st.binary(min_size=20, max_size=20))
 def test_a_random_id_in_a_bucket_is_in_its_range(random_bytes: bytes) -> None:
     for bucket in table_of(spread(100)).buckets:

@@ -665,3 +665,11 @@ def test_arrivals_in_every_order_leave_the_same_row() -> None:
             put_unless_superseded(storage, ITEMS[seq, b"a"])
         seen.add(tuple(rows_of(storage).items()))
     assert len(seen) == 1
+
+
+def test_everything_kept_is_shown_until_it_expires() -> None:
+    storage = Storage()
+    storage.put_own(mutable(), NOW)
+    put(storage, mutable(secret=SECRETS[1]), now=NOW + 1)
+    assert [entry.item for entry in storage.everything(NOW + 1)] == [mutable(), mutable(secret=SECRETS[1])]
+    assert [entry.item for entry in storage.everything(NOW + RETENTION_S)] == [mutable(secret=SECRETS[1])]

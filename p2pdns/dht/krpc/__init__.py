@@ -9,6 +9,7 @@ who sent a message, nor whether a token or a signature holds.
 """
 
 from p2pdns.dht.krpc.compact import (
+    ID_BYTES,
     Contact,
     compose_address,
     compose_contacts,
@@ -20,7 +21,6 @@ from p2pdns.dht.krpc.messages import (
     CAS_MISMATCH,
     DATAGRAM_BYTES_MAX,
     GENERIC_ERROR,
-    ID_BYTES,
     KEY_BYTES,
     METHOD_UNKNOWN,
     NETWORK_BYTES,
@@ -52,7 +52,7 @@ from p2pdns.dht.krpc.messages import (
     network_of,
     string_of,
 )
-from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.krpc.reading import may_hold_item, parse
 from p2pdns.dht.krpc.writing import compose, compose_error, compose_reply_within
 
 __all__ = [
@@ -95,6 +95,7 @@ __all__ = [
     "compose_contacts",
     "compose_error",
     "compose_reply_within",
+    "may_hold_item",
     "network_of",
     "parse",
     "parse_address",

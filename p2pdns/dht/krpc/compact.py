@@ -7,7 +7,6 @@ address is usable (`p2pdns.addresses` does) or a contact alive.
 from __future__ import annotations
 
 import ipaddress
-import struct
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -16,8 +15,10 @@ from p2pdns.addresses import Address
 from p2pdns.errors import FormatError
 
 PACKED_HOSTS_MAX = 4_096  # Addresses whose packed form we remember: about what a full table and its guests hold.
-_COMPACT_IPV4 = struct.Struct(">20s4BH")
-_COMPACT_IPV6 = struct.Struct(">20s16sH")
+# Contacts whose two forms we remember, about 2 MB: the replies of a look-up tell of the same neighbours twenty times.
+CONTACTS_REMEMBERED_MAX = 4_096
+ID_BYTES = 20
+CONTACT_BYTES, CONTACT6_BYTES = 26, 38
 
 
 class Contact(NamedTuple):
@@ -43,23 +44,32 @@ def compose_address(address: Address) -> bytes:
     return packed + port.to_bytes(2, "big")
 
 
+@lru_cache(maxsize=CONTACTS_REMEMBERED_MAX)
+def _parse_contact(data: bytes) -> Contact | None:
+    """Return the contact in 26 or 38 bytes, None at port 0."""
+    address = parse_address(data[ID_BYTES:])
+    return None if address is None else Contact(data[:ID_BYTES], address)
+
+
+@lru_cache(maxsize=CONTACTS_REMEMBERED_MAX)
+def _compose_contact(contact: Contact) -> bytes:
+    return contact.node_id + compose_address(contact.address)
+
+
 def parse_contacts(data: bytes, *, ipv6: bool = False) -> tuple[Contact, ...]:
     """Return the contacts of `nodes` (26 bytes each) or `nodes6` (38), without those at port 0."""
-    compact = _COMPACT_IPV6 if ipv6 else _COMPACT_IPV4
-    if len(data) % compact.size:
-        raise FormatError("krpc-nodes", f"{len(data)} bytes are no multiple of {compact.size}")
-    if ipv6:
-        return tuple(
-            Contact(node_id, (_host_text(host), port)) for node_id, host, port in compact.iter_unpack(data) if port
-        )
-    return tuple(
-        Contact(node_id, (f"{a}.{b}.{c}.{d}", port)) for node_id, a, b, c, d, port in compact.iter_unpack(data) if port
-    )
+    if not data:
+        return ()
+    size = CONTACT6_BYTES if ipv6 else CONTACT_BYTES
+    if len(data) % size:
+        raise FormatError("krpc-nodes", f"{len(data)} bytes are no multiple of {size}")
+    found = [_parse_contact(data[at : at + size]) for at in range(0, len(data), size)]
+    return tuple([contact for contact in found if contact is not None])
 
 
 def compose_contacts(contacts: Sequence[Contact]) -> bytes:
     """Return `contacts`, all of one family, as `nodes` or `nodes6` carries them."""
-    return b"".join([contact.node_id + compose_address(contact.address) for contact in contacts])
+    return b"".join([_compose_contact(contact) for contact in contacts])
 
 
 def _host_text(packed: bytes) -> str:

@@ -11,7 +11,7 @@ Guarantees: a message never changes once made. Does not know bytes (`reading`, `
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from p2pdns.addresses import Address
@@ -25,7 +25,6 @@ TOKEN_BYTES_MAX = 64  # libtorrent's have 4, Rust mainline's 4, older ones 20: a
 ERROR_TEXT_BYTES_MAX = 256  # A stranger's text is for a log line.
 SEQ_MAX = 2**63 - 1  # BEP 44 implementations keep seq as a signed 64-bit integer.
 NETWORK_BYTES = 8
-ID_BYTES = 20
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 
@@ -60,12 +59,16 @@ class FindNode:
 
 @dataclass(frozen=True, slots=True)
 class Get:
-    """The item at `target` (BEP 44); `seq`: only if it is newer. `token` and `pad_bytes` earn us a whole reply."""
+    """The item at `target` (BEP 44); `seq`: only if it is newer.
+
+    `token` and `pad_bytes` earn us a whole reply; the token is one for `token_of`, or for `target` where that is None.
+    """
 
     target: bytes
     seq: int | None = None
     token: bytes | None = None
     pad_bytes: int = 0
+    token_of: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,11 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """An answer to some query; the transaction says to which. `ip` is the asker's address as the replier saw it."""
+    """An answer to some query; the transaction says to which. `ip` is the asker's address as the replier saw it.
+
+    `is_proof_wanted` says that more is told to who asks again with the token of this reply; `portless_count` is the
+    number of contacts left out when it was read, because nothing can be sent to port 0.
+    """
 
     transaction: bytes
     node_id: bytes
@@ -153,6 +160,9 @@ class Reply:
     seq: int | None = None
     value: bytes | None = None
     peers: tuple[Address, ...] | None = None
+    is_proof_wanted: bool = False
+    # Written again, such a reply is without them, and says the same.
+    portless_count: int = field(default=0, compare=False)
     ip: Address | None = None
     version: bytes | None = None
     network: bytes | None = None

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from p2pdns.addresses import Address
 from p2pdns.dht.bencode import Value, decode, encode
-from p2pdns.dht.krpc.compact import parse_address, parse_contacts
+from p2pdns.dht.krpc.compact import CONTACT6_BYTES, CONTACT_BYTES, ID_BYTES, parse_address, parse_contacts
 from p2pdns.dht.krpc.messages import (
     DATAGRAM_BYTES_MAX,
     ERROR_TEXT_BYTES_MAX,
-    ID_BYTES,
     KEY_BYTES,
     NETWORK_BYTES,
     PROTOCOL_ERROR,
@@ -39,6 +38,11 @@ from p2pdns.dht.krpc.messages import (
     Unknown,
 )
 from p2pdns.errors import FormatError
+
+
+def may_hold_item(data: bytes) -> bool:
+    """Return whether a datagram looks like a reply with a signed item, told without reading it."""
+    return data.endswith(b"1:y1:re") and b"3:sig64:" in data
 
 
 def parse(data: bytes) -> Message:
@@ -99,7 +103,10 @@ def _parse_request(method: bytes, arguments: dict[bytes, Value], data: bytes) ->
             token = _advice(arguments, b"token")
             pad = _advice(arguments, b"pad")
             target = _sized(arguments, b"target", ID_BYTES)
-            return Get(target, _optional_integer(arguments, b"seq"), token, len(pad or b""))
+            token_of = _advice(arguments, b"token_of")
+            if token_of is not None and len(token_of) != ID_BYTES:
+                token_of = None
+            return Get(target, _optional_integer(arguments, b"seq"), token, len(pad or b""), token_of)
         case b"put":
             return _parse_put(arguments, data)
         case b"get_peers":
@@ -157,19 +164,22 @@ def _parse_reply(top: dict[bytes, Value], data: bytes, transaction: bytes, netwo
     nodes6 = values.get(b"nodes6", b"")
     if not isinstance(nodes, bytes) or not isinstance(nodes6, bytes):
         raise FormatError("krpc-nodes")
+    contacts, contacts6 = parse_contacts(nodes), parse_contacts(nodes6, ipv6=True)
     ip = _advice(top, b"ip")
     peers = values.get(b"values")
     return Reply(
         transaction=transaction,
         node_id=_sized(values, b"id", ID_BYTES),
-        nodes=parse_contacts(nodes),
-        nodes6=parse_contacts(nodes6, ipv6=True),
+        nodes=contacts,
+        nodes6=contacts6,
         token=_token(values) if b"token" in values else None,
         key=_sized(values, b"k", KEY_BYTES) if b"k" in values else None,
         signature=_sized(values, b"sig", SIGNATURE_BYTES) if b"sig" in values else None,
         seq=_optional_integer(values, b"seq"),
         value=_value_form(values[b"v"], data) if b"v" in values else None,
         peers=None if peers is None else _parse_peers(peers),
+        is_proof_wanted=values.get(b"prove") == 1,
+        portless_count=len(nodes) // CONTACT_BYTES + len(nodes6) // CONTACT6_BYTES - len(contacts) - len(contacts6),
         ip=parse_address(ip) if ip else None,
         version=_advice(top, b"v"),
         network=network,

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from p2pdns.dht.bencode import Encodable, Encoded, encode
-from p2pdns.dht.krpc.compact import Contact, compose_address, compose_contacts
+from p2pdns.dht.bencode import encode
+from p2pdns.dht.krpc.compact import CONTACT6_BYTES, CONTACT_BYTES, Contact, compose_address, compose_contacts
 from p2pdns.dht.krpc.messages import (
     REPLY_BYTES_MAX,
     AnnouncePeer,
@@ -25,36 +25,37 @@ from p2pdns.dht.krpc.messages import (
     PutMutable,
     Query,
     Reply,
-    Request,
     Unknown,
 )
-
-CONTACT_BYTES, CONTACT6_BYTES = 26, 38
 
 
 def compose(message: Message) -> bytes:
     """Return the datagram that says `message`."""
-    top: dict[bytes, Encodable] = {b"t": message.transaction}
-    if message.version is not None:
-        top[b"v"] = message.version
-    if message.network is not None:
-        top[b"nw"] = message.network
+    # Every dictionary is written in the order of its keys, so none need be made, sorted and walked.
+    parts = [b"d"]
     if isinstance(message, Query):
-        method, arguments = _request(message.request)
-        arguments[b"id"] = message.node_id
-        if message.want:
-            arguments[b"want"] = message.want
-        top |= {b"y": b"q", b"q": method, b"a": arguments}
+        method, arguments = _arguments(message)
+        parts += (b"1:ad", arguments, b"e")
+    elif isinstance(message, Error):
+        parts += (b"1:e", encode([message.code, message.text.encode()]))
+    if not isinstance(message, Query) and message.ip is not None:
+        parts.append(b"2:ip" + _string(compose_address(message.ip)))
+    if message.network is not None:
+        parts.append(b"2:nw" + _string(message.network))
+    kind = b"1:y1:ee"
+    if isinstance(message, Query):
+        kind = b"1:y1:qe"
+        parts.append(b"1:q" + _string(method))
         if message.read_only:
-            top[b"ro"] = 1
-        return encode(top)
-    if message.ip is not None:
-        top[b"ip"] = compose_address(message.ip)
-    if isinstance(message, Reply):
-        top |= {b"y": b"r", b"r": _reply(message)}
-    else:
-        top |= {b"y": b"e", b"e": [message.code, message.text.encode()]}
-    return encode(top)
+            parts.append(b"2:roi1e")
+    elif isinstance(message, Reply):
+        kind = b"1:y1:re"
+        parts += (b"1:rd", *_values(message), b"e")
+    parts.append(b"1:t" + _string(message.transaction))
+    if message.version is not None:
+        parts.append(b"1:v" + _string(message.version))
+    parts.append(kind)
+    return b"".join(parts)
 
 
 def compose_error(error: Error, limit: int = REPLY_BYTES_MAX) -> bytes:
@@ -99,71 +100,85 @@ def _shortened(contacts: Sequence[Contact], excess: int, size: int, is_shared: b
     return tuple(contacts[: max(0, len(contacts) - drop)])
 
 
-def _request(request: Request) -> tuple[bytes, dict[bytes, Encodable]]:
+def _string(data: bytes) -> bytes:
+    return b"%d:%b" % (len(data), data)
+
+
+def _arguments(query: Query) -> tuple[bytes, bytes]:
+    """Return the method of a query, and its arguments without the ends of the dictionary."""
+    request, node_id = query.request, b"2:id" + _string(query.node_id)
     match request:
         case Ping():
-            return b"ping", {}
-        case FindNode(target, pad_bytes):
-            padding: dict[bytes, Encodable] = {b"pad": bytes(pad_bytes)} if pad_bytes else {}
-            return b"find_node", {b"target": target, **padding}
+            method, parts = b"ping", [node_id]
+        case FindNode():
+            method, parts = b"find_node", [node_id, _pad(request.pad_bytes), b"6:target", _string(request.target)]
         case Get():
-            return b"get", _get(request)
+            method, parts = b"get", _get(request, node_id)
         case PutMutable():
-            return b"put", _put(request)
-        case PutImmutable(value, token):
-            return b"put", {b"v": Encoded(value), b"token": token}
-        case GetPeers(info_hash):
-            return b"get_peers", {b"info_hash": info_hash}
-        case AnnouncePeer(info_hash, port, token):
+            method, parts = b"put", _put(request, node_id)
+        case PutImmutable():
+            method, parts = b"put", [node_id, b"5:token", _string(request.token), b"1:v", request.value]
+        case GetPeers():
+            method, parts = b"get_peers", [node_id, b"9:info_hash", _string(request.info_hash)]
+        case AnnouncePeer():
             # With implied_port the number is ignored, but BEP 5 wants one there.
-            place = {b"port": port or 1, b"implied_port": int(port is None)}
-            return b"announce_peer", {b"info_hash": info_hash, b"token": token, **place}
-        case Unknown(method, target):
-            return method, {} if target is None else {b"target": target}
+            implied, port = int(request.port is None), request.port or 1
+            method, parts = b"announce_peer", [node_id, b"12:implied_porti%de" % implied]
+            parts += (b"9:info_hash", _string(request.info_hash), b"4:porti%de" % port)
+            parts += (b"5:token", _string(request.token))
+        case Unknown():
+            method, parts = request.method, [node_id]
+            if request.target is not None:
+                parts += (b"6:target", _string(request.target))
+    if query.want:
+        parts += (b"4:want", encode(query.want))
+    return method, b"".join(parts)
 
 
-def _get(get: Get) -> dict[bytes, Encodable]:
-    arguments: dict[bytes, Encodable] = {b"target": get.target}
+def _pad(size: int) -> bytes:
+    return b"3:pad" + _string(bytes(size)) if size else b""
+
+
+def _get(get: Get, node_id: bytes) -> list[bytes]:
+    parts = [node_id, _pad(get.pad_bytes)]
     if get.seq is not None:
-        arguments[b"seq"] = get.seq
+        parts.append(b"3:seqi%de" % get.seq)
+    parts += (b"6:target", _string(get.target))
     if get.token is not None:
-        arguments[b"token"] = get.token
-    if get.pad_bytes:
-        arguments[b"pad"] = bytes(get.pad_bytes)
-    return arguments
+        parts += (b"5:token", _string(get.token))
+    if get.token_of is not None:
+        parts += (b"8:token_of", _string(get.token_of))
+    return parts
 
 
-def _put(put: PutMutable) -> dict[bytes, Encodable]:
-    arguments: dict[bytes, Encodable] = {
-        b"k": put.key,
-        b"seq": put.seq,
-        b"sig": put.signature,
-        b"token": put.token,
-        b"v": Encoded(put.value),
-    }
+def _put(put: PutMutable, node_id: bytes) -> list[bytes]:
+    parts = [] if put.cas is None else [b"3:casi%de" % put.cas]
+    parts += (node_id, b"1:k", _string(put.key))
     if put.salt:
-        arguments[b"salt"] = put.salt
-    if put.cas is not None:
-        arguments[b"cas"] = put.cas
-    return arguments
+        parts += (b"4:salt", _string(put.salt))
+    parts += (b"3:seqi%de" % put.seq, b"3:sig", _string(put.signature))
+    parts += (b"5:token", _string(put.token), b"1:v", put.value)
+    return parts
 
 
-def _reply(reply: Reply) -> dict[bytes, Encodable]:
-    values: dict[bytes, Encodable] = {b"id": reply.node_id}
-    if reply.nodes:
-        values[b"nodes"] = compose_contacts(reply.nodes)
-    if reply.nodes6:
-        values[b"nodes6"] = compose_contacts(reply.nodes6)
-    if reply.token is not None:
-        values[b"token"] = reply.token
+def _values(reply: Reply) -> list[bytes]:
+    parts = [b"2:id", _string(reply.node_id)]
     if reply.key is not None:
-        values[b"k"] = reply.key
-    if reply.signature is not None:
-        values[b"sig"] = reply.signature
+        parts += (b"1:k", _string(reply.key))
+    if reply.nodes:
+        parts += (b"5:nodes", _string(compose_contacts(reply.nodes)))
+    if reply.nodes6:
+        parts += (b"6:nodes6", _string(compose_contacts(reply.nodes6)))
+    if reply.is_proof_wanted:
+        parts.append(b"5:provei1e")
     if reply.seq is not None:
-        values[b"seq"] = reply.seq
+        parts.append(b"3:seqi%de" % reply.seq)
+    if reply.signature is not None:
+        parts += (b"3:sig", _string(reply.signature))
+    if reply.token is not None:
+        parts += (b"5:token", _string(reply.token))
     if reply.value is not None:
-        values[b"v"] = Encoded(reply.value)
+        parts += (b"1:v", reply.value)
     if reply.peers is not None:
-        values[b"values"] = [compose_address(peer) for peer in reply.peers]
-    return values
+        parts += (b"6:values", encode([compose_address(peer) for peer in reply.peers]))
+    return parts

@@ -1,22 +1,33 @@
 """Queries of strangers, and what they get.
 
-Guarantees: no reply above three times the request goes to an unproven address outside the guard's budgets, none is
-longer than an unfragmented datagram, and a put needs a token and passes the storage's rules. Does not know our own
-requests.
+Guarantees: nothing goes to an unproven address outside the guard's budgets, no reply is longer than an unfragmented
+datagram, and a put needs a token and passes the storage's rules. Does not know our own requests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.guard import AMPLIFICATION_MAX, Answering
+from p2pdns.dht.node.challenges import Challenges
 from p2pdns.dht.node.core import CONTACTS_IN_REPLY, VERSION, Core
 from p2pdns.dht.node.peers import PeerStore
 from p2pdns.dht.node.values import ItemArrived
 from p2pdns.dht.routing import is_for, is_within, reach_of
 from p2pdns.errors import BadRequest
+
+
+class _Near(NamedTuple):
+    """The contacts of a reply, by family."""
+
+    nodes: tuple[krpc.Contact, ...]
+    nodes6: tuple[krpc.Contact, ...]
+
+
+NOBODY = _Near((), ())
 
 
 class Answerer:
@@ -25,6 +36,7 @@ class Answerer:
     def __init__(self, core: Core, on_query: Callable[[krpc.Query, Address, float], None]) -> None:
         self._core = core
         self._on_query = on_query
+        self._challenges = Challenges(core, lambda data, address: core.out.append((data, address)))
         self.peers = PeerStore()
 
     def query_received(self, query: krpc.Query, size_bytes: int, address: Address, now: float) -> None:
@@ -39,12 +51,16 @@ class Answerer:
             core.counters["dropped-read-only"] += 1
             return
         core.counters["query"] += 1
+        if not _has_token(query.request) and core.guard.is_spent(address, now):
+            # A flood costs us as little as it gets.
+            core.counters["dropped-reply-budget"] += 1
+            return
         try:
             reply = self._reply(query, address, now)
         except BadRequest as refusal:
             self._refuse(query.transaction, refusal.code, refusal.reason, size_bytes, address, now)
             return
-        self._send(reply, size_bytes, address, now)
+        self._send(reply, query, size_bytes, address, now)
 
     def bad_query_received(self, bad: krpc.BadQuery, size_bytes: int, address: Address, now: float) -> None:
         """Tell the sender what was wrong with its query."""
@@ -56,7 +72,7 @@ class Answerer:
         if isinstance(request, krpc.Get):
             return self._get(query, request, address, now)
         if isinstance(request, krpc.FindNode):
-            return self._envelope(query, address, self.contacts(query, request.target, address))
+            return self._envelope(query, address, self._near(query, request.target, address))
         if isinstance(request, krpc.Ping):
             return self._envelope(query, address)
         if isinstance(request, krpc.PutMutable | krpc.PutImmutable):
@@ -68,36 +84,46 @@ class Answerer:
         if request.target is None:
             raise BadRequest("method-unknown", krpc.METHOD_UNKNOWN)
         # BEP 5 descendants expect nodes for any method with a target.
-        return self._envelope(query, address, self.contacts(query, request.target, address))
+        return self._envelope(query, address, self._near(query, request.target, address))
 
-    def contacts(self, query: krpc.Query, target: bytes, address: Address) -> tuple[krpc.Contact, ...]:
-        """Return the contacts to tell the sender of a query: reliable, nearest first, in its reach, not itself."""
-        peer_reach = reach_of(address[0])
+    def contacts(self, target: bytes, asker: Address) -> tuple[krpc.Contact, ...]:
+        """Return the contacts to tell `asker`: reliable, nearest first, in its reach, not itself."""
+        peer_reach = reach_of(asker[0])
         count = self._core.contacts_in_reply
         # One more than needed, because the asker itself is often among them.
         near = self._core.table.closest(target, count + 1, is_reliable=True)
         return tuple(
-            [contact.wire for contact in near if is_within(contact.reach, peer_reach) and contact.address != address][
+            [contact.wire for contact in near if is_within(contact.reach, peer_reach) and contact.address != asker][
                 :count
             ]
         )
+
+    def _near(self, query: krpc.Query, target: bytes, address: Address) -> _Near:
+        """Return the contacts of the families that a query wants: without `want`, of the one that it came by."""
+        core = self._core
+        families = (b"n6", b"n4") if core.settings.is_ipv6 else (b"n4", b"n6")
+        wanted = query.want or families[:1]
+        ours = self.contacts(target, address) if families[0] in wanted else ()
+        theirs: tuple[krpc.Contact, ...] = ()
+        if families[1] in wanted and core.sibling is not None:
+            theirs = core.sibling.contacts_near(target, address)
+        return _Near(theirs, ours) if core.settings.is_ipv6 else _Near(ours, theirs)
 
     def _envelope(
         self,
         query: krpc.Query,
         address: Address,
-        contacts: tuple[krpc.Contact, ...] = (),
+        near: _Near = NOBODY,
         *,
         token: bytes | None = None,
         peers: tuple[Address, ...] | None = None,
     ) -> krpc.Reply:
         core = self._core
-        is_ipv6 = core.settings.is_ipv6
         return krpc.Reply(
             transaction=query.transaction,
             node_id=core.node_id,
-            nodes=() if is_ipv6 else contacts,
-            nodes6=contacts if is_ipv6 else (),
+            nodes=near.nodes,
+            nodes6=near.nodes6,
             token=token,
             peers=peers,
             ip=address,
@@ -109,21 +135,20 @@ class Answerer:
         core = self._core
         if get.token is not None:
             # A token of ours proves the address; a wrong one proves nothing and costs nothing.
-            core.guard.is_token_valid(get.token, address, get.target, now)
+            core.guard.show(get.token, address, get.token_of or get.target, now)
         selected = core.storage.select(get.target, get.seq, address, now) if core.settings.store else None
-        contacts = self.contacts(query, get.target, address)
+        near = self._near(query, get.target, address)
         token = core.guard.token(address, get.target, now) if core.settings.store else None
-        reply = self._envelope(query, address, contacts, token=token)
+        reply = self._envelope(query, address, near, token=token)
         if selected is None:
             return reply
         if selected.value is not None:
-            contacts = contacts[:CONTACTS_IN_REPLY]
-        is_ipv6 = core.settings.is_ipv6
+            near = _Near(near.nodes[:CONTACTS_IN_REPLY], near.nodes6[:CONTACTS_IN_REPLY])
         return krpc.Reply(
             transaction=query.transaction,
             node_id=core.node_id,
-            nodes=() if is_ipv6 else contacts,
-            nodes6=contacts if is_ipv6 else (),
+            nodes=near.nodes,
+            nodes6=near.nodes6,
             token=token,
             key=selected.key,
             signature=selected.signature,
@@ -148,12 +173,12 @@ class Answerer:
 
     def _get_peers(self, query: krpc.Query, request: krpc.GetPeers, address: Address, now: float) -> krpc.Reply:
         core = self._core
-        contacts = self.contacts(query, request.info_hash, address)
+        near = self._near(query, request.info_hash, address)
         if core.is_named:
-            return self._envelope(query, address, contacts)
+            return self._envelope(query, address, near)
         token = core.guard.token(address, request.info_hash, now)
         peers = tuple(peer for peer in self.peers.peers(request.info_hash, now) if is_for(peer[0], address[0]))
-        return self._envelope(query, address, contacts, token=token, peers=peers or None)
+        return self._envelope(query, address, near, token=token, peers=peers or None)
 
     def _announce(self, query: krpc.Query, request: krpc.AnnouncePeer, address: Address, now: float) -> krpc.Reply:
         core = self._core
@@ -166,48 +191,61 @@ class Answerer:
 
     # Sizes
 
-    def _send(self, reply: krpc.Reply, request_bytes: int, address: Address, now: float) -> None:
+    def _send(self, reply: krpc.Reply, query: krpc.Query, size_bytes: int, address: Address, now: float) -> None:
         core = self._core
         fitted = krpc.compose_reply_within(reply)
         if fitted.has_lost_value:
             core.counters["value-too-long-for-reply"] += 1
-        data = fitted.data
-        modest_bytes = AMPLIFICATION_MAX * request_bytes
-        if len(data) > modest_bytes and not core.guard.is_proven(address, now):
-            reduced = self._reduced(reply, data, request_bytes, address, now)
-            if reduced is None:
-                return
-            data = reduced
-        core.out.append((data, address))
+        data: bytes | None = fitted.data
+        if not core.guard.is_proven(address, now):
+            data = self._rationed(reply, fitted.data, query, size_bytes, address, now)
+        if data is not None:
+            core.out.append((data, address))
 
-    def _reduced(
-        self, reply: krpc.Reply, data: bytes, request_bytes: int, address: Address, now: float
+    def _rationed(
+        self, reply: krpc.Reply, whole: bytes, query: krpc.Query, request_bytes: int, address: Address, now: float
     ) -> bytes | None:
-        """Return what an unproven address gets instead of a reply of more than three times its request."""
+        """Return what an unproven address gets of a reply now, None for nothing."""
         core = self._core
+        if self._challenges.join(address, whole):
+            return None
+        data = whole
         modest_bytes = AMPLIFICATION_MAX * request_bytes
-        if reply.value is None:
-            # Eight contacts are what every BEP 5 node sends; if they fit, no budget is touched.
+        if len(whole) > modest_bytes and reply.value is None:
+            # Eight contacts are what every BEP 5 node sends; if they fit, it need not be more.
             modest = krpc.compose_reply_within(reply, modest_bytes)
             left = len(reply.nodes) + len(reply.nodes6) - modest.contacts_dropped
             if left >= CONTACTS_IN_REPLY and len(modest.data) <= modest_bytes:
-                return modest.data
-        allowance = core.guard.allowance(address, request_bytes, len(data), now)
-        if allowance.answering is Answering.FULL:
+                data = modest.data
+        # A reply to a ping is no longer than the challenge would be, and a read-only node answers none (BEP 43).
+        is_short = isinstance(query.request, krpc.Ping)
+        can_challenge = not (is_short or query.read_only) and self._challenges.has_room
+        answering, bytes_max = core.guard.allowance(address, request_bytes, len(data), now, can_challenge=can_challenge)
+        if answering is Answering.FULL:
             return data
-        if allowance.answering is Answering.SILENT:
+        if answering is Answering.CHALLENGE:
+            self._challenges.hold(address, whole, now)
+        elif answering is Answering.SILENT:
             core.counters["dropped-reply-budget"] += 1
-            return None
+        else:
+            return self._short(reply, bytes_max)
+        return None
+
+    @staticmethod
+    def _short(reply: krpc.Reply, bytes_max: int) -> bytes | None:
+        """Return the contacts and the token of a reply, as far as they fit."""
         bare = krpc.Reply(
             transaction=reply.transaction,
             node_id=reply.node_id,
             nodes=reply.nodes,
             nodes6=reply.nodes6,
             token=reply.token,
+            # A node of ours asks again with the token, which proves its address; others do not know the word.
+            is_proof_wanted=reply.token is not None,
             network=reply.network,
         )
-        small = krpc.compose_reply_within(bare, allowance.bytes_max).data
-        return small if len(small) <= allowance.bytes_max else None
+        data = krpc.compose_reply_within(bare, bytes_max).data
+        return data if len(data) <= bytes_max else None
 
     def _refuse(
         self, transaction: bytes, code: int, reason: str, request_bytes: int, address: Address, now: float
@@ -219,3 +257,10 @@ class Answerer:
         allowance = core.guard.allowance(address, request_bytes, len(data), now)
         if allowance.answering is Answering.FULL:
             core.out.append((data, address))
+
+
+def _has_token(request: krpc.Request) -> bool:
+    """Return whether a request may prove its sender's address."""
+    if isinstance(request, krpc.Get):
+        return request.token is not None
+    return isinstance(request, krpc.PutMutable | krpc.PutImmutable | krpc.AnnouncePeer)

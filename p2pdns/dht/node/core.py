@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 from p2pdns.addresses import Address, AddressClass, class_of
 from p2pdns.dht import krpc
-from p2pdns.dht.guard import Guard
-from p2pdns.dht.node.values import Event, NodeSettings
+from p2pdns.dht.guard import AMPLIFICATION_MAX, TOKEN_BYTES, TOKEN_PERIOD_S, Guard
+from p2pdns.dht.krpc.compact import CONTACT6_BYTES, CONTACT_BYTES
+from p2pdns.dht.node.values import Event, NodeSettings, Sibling
 from p2pdns.dht.routing import RoutingTable
 from p2pdns.dht.storage import Storage
 
@@ -32,8 +33,8 @@ RTT_REFRESHED_AFTER = 8  # Replies between two sortings of the window.
 PAD_BYTES_MAX = 400  # With the rest of a get a third of the longest reply, so that no peer must doubt our address.
 QUERY_BYTES = 125  # A get of ours without pad.
 REPLY_BYTES = 120  # A reply of ours without contacts and value.
-CONTACT_BYTES, CONTACT6_BYTES = 26, 38
 CONTACTS_IN_REPLY = 8  # BEP 5
+TOKENS_MAX = 1_024  # Nodes whose last token we remember: the table, and whom a minute of look-ups asks.
 ASKED_S = 600.0  # For how long a NAT may let in whoever we wrote to; most do for half a minute, some for five.
 ASKED_MAX = 1_024  # Addresses remembered as written to; a busy node that is read-only writes to fewer in that time.
 EVENTS_MAX = 100_000  # More means that nobody reads them.
@@ -106,6 +107,7 @@ class Core:
         self.node_id = node_id
         self.entropy = entropy
         self.storage = storage
+        self.sibling: Sibling | None = None
         self.guard = Guard(entropy, now)
         self.table = RoutingTable(node_id, now, size=settings.k, far_sizes=settings.far_sizes)
         self.is_named = network not in ("mainline", "unnamed")
@@ -118,10 +120,12 @@ class Core:
         self.is_read_only: Callable[[], bool] = lambda: bool(settings.read_only)
         self._waiting: dict[int, Waiter] = {}
         self._waiting_urgent: dict[int, Waiter] = {}
+        self._is_giving_turns = False
         self.last_reply_at = float("-inf")
         self._pending: dict[bytes, Pending] = {}
+        self._tokens: OrderedDict[Address, tuple[bytes, bytes, float]] = OrderedDict()
         self._asked: OrderedDict[Address, float] = OrderedDict()
-        self._timers: list[tuple[float, int, Callable[[float], None]]] = []
+        self._timers: list[tuple[float, int, Callable[[float], None], Pending | None, int]] = []
         self._serial = 0
         self.in_flight_count = 0
         self._patient_count = 0
@@ -137,14 +141,21 @@ class Core:
 
     # Timers
 
-    def at(self, due: float, action: Callable[[float], None]) -> None:
-        """Have `action(now)` called once `due` has come; there is no calling off, the action must look for itself."""
+    def at(self, due: float, action: Callable[[float], None], pending: Pending | None = None) -> None:
+        """Have `action(now)` called once `due` has come; there is no calling off, the action must look for itself.
+
+        Where it is about the present stage of a request, nobody is woken for it after that stage.
+        """
         self._serial += 1
-        heapq.heappush(self._timers, (due, self._serial, action))
+        heapq.heappush(self._timers, (due, self._serial, action, pending, 0 if pending is None else pending.stage))
 
     def get_timer(self) -> float | None:
         """Return when `run_timers` is due next."""
-        return self._timers[0][0] if self._timers else None
+        timers = self._timers
+        # Nearly every request is answered before its time; to wake up for each of them would cost as much as asking.
+        while timers and (pending := timers[0][3]) is not None and pending.stage != timers[0][4]:
+            heapq.heappop(timers)
+        return timers[0][0] if timers else None
 
     def run_timers(self, now: float) -> None:
         """Run every action that is due, in the order of their times."""
@@ -161,22 +172,48 @@ class Core:
         them is refined. The others keep a small share in any case, or a flood of absent keys would end refinement.
         """
         left = REQUESTS_IN_FLIGHT_MAX - self.in_flight_count
+        share = PATIENT_IN_FLIGHT_MIN - self._patient_count
         if is_urgent:
-            return max(0, left)
-        return max(0, left - REQUESTS_IN_FLIGHT_MAX // 2, min(left, PATIENT_IN_FLIGHT_MIN - self._patient_count))
+            return max(0, left - max(0, min(share, len(self._waiting))))
+        return max(0, left - REQUESTS_IN_FLIGHT_MAX // 2, min(left, share))
+
+    def turn_of(self, *, is_urgent: bool, is_first: bool = False, own_count: int = 0) -> int:
+        """Return how many requests a look-up may send now, before it waits for its next turn.
+
+        Look-ups that have nothing in hand yet send one after another, one request each: so a question that came behind
+        others is not behind all that they ask, and what the first replies bring makes most of the rest less urgent.
+        The first request of each waits for no turn, nor does any of one that is alone, with `own_count` in flight.
+        """
+        room = self.room(is_urgent=is_urgent)
+        if not is_urgent:
+            # Where the urgent wait for their turn, not for room, it will come soon; else the others have their share.
+            return 0 if self._waiting_urgent and self.room() and not self._is_giving_turns else room
+        if self._waiting_urgent and not (is_first or self._is_giving_turns):
+            return 0
+        is_alone = self.in_flight_count - self._patient_count <= own_count and not self._waiting_urgent
+        return room if is_alone else min(room, 1)
 
     def wait_for_room(self, waiter: Waiter, *, is_urgent: bool = True) -> None:
-        """Have `waiter.pump` called when there is room again; in order of arrival, so that nobody starves."""
+        """Have `waiter.pump` called when it is its turn and there is room; in order of arrival: nobody starves."""
         waiting = self._waiting_urgent if is_urgent else self._waiting
         waiting.setdefault(id(waiter), waiter)
 
-    def give_room(self, now: float) -> None:
-        """Let those who wait send, as far as there is room, the urgent first."""
-        for waiting, is_urgent in ((self._waiting_urgent, True), (self._waiting, False)):
-            for _ in range(len(waiting)):
-                if not self.room(is_urgent=is_urgent):
-                    return
-                waiting.pop(next(iter(waiting))).pump(now)
+    @property
+    def has_turns(self) -> bool:
+        """Whether somebody waits who could send now."""
+        return bool((self._waiting_urgent and self.room()) or (self._waiting and self.turn_of(is_urgent=False)))
+
+    def give_turns(self, now: float, count_max: int | None = None) -> None:
+        """Let those who wait send, as far as there is room, the urgent first; at most `count_max` of them."""
+        count = 0
+        self._is_giving_turns = True
+        try:
+            for waiting, is_urgent in ((self._waiting_urgent, True), (self._waiting, False)):
+                while waiting and self.turn_of(is_urgent=is_urgent) and (count_max is None or count < count_max):
+                    count += 1
+                    waiting.pop(next(iter(waiting))).pump(now)
+        finally:
+            self._is_giving_turns = False
 
     def can_send_to(self, address: Address) -> bool:
         """Return whether a datagram to this address could arrive at a node."""
@@ -209,7 +246,7 @@ class Core:
             self._asked.popitem(last=False)
         self._count_in_flight(pending, 1)
         size = self._transmit(pending, TRANSACTION_BYTES)
-        self.at(now + self._timeout_of(node_id, address), lambda then: self._first_timeout(pending, then))
+        self.at(now + self._timeout_of(node_id, address), lambda then: self._first_timeout(pending, then), pending)
         return size
 
     def has_asked(self, address: Address, now: float) -> bool:
@@ -241,17 +278,58 @@ class Core:
             node_id=self.node_id,
             request=request,
             read_only=self.is_read_only(),
+            want=self._wanted(request),
             # A put goes without: with the longest value and our tokens it is nine bytes that an IPv6 link may not have.
             version=None if isinstance(request, krpc.PutMutable | krpc.PutImmutable) else VERSION,
             network=self.network,
         )
         return krpc.compose(query)
 
-    def get_request(self, target: bytes, seq: int | None) -> krpc.Get:
-        """Return a get padded to a third of the reply that it may cause."""
+    def _wanted(self, request: krpc.Request) -> tuple[bytes, ...]:
+        """Return the families to ask contacts of: BEP 32 has both asked for where one DHT helps the other to begin."""
+        if isinstance(request, krpc.FindNode) and self.sibling is not None and self.sibling.wants_contacts:
+            return (b"n4", b"n6")
+        return ()
+
+    def note_token(self, address: Address, target: bytes, token: bytes, now: float) -> None:
+        """Remember the last token of a node, with which we can show it that our address is ours."""
+        if len(token) != TOKEN_BYTES:
+            # Not of our kind: who does not ration us need not be shown anything.
+            return
+        self._tokens[address] = (target, token, now)
+        self._tokens.move_to_end(address)
+        if len(self._tokens) > TOKENS_MAX:
+            self._tokens.popitem(last=False)
+
+    def get_request(self, target: bytes, seq: int | None, address: Address, now: float) -> krpc.Get:
+        """Return a get with the last token of the node that it goes to, or padded to a third of the longest reply."""
+        token_of, token, given_at = self._tokens.get(address, (b"", b"", float("-inf")))
+        if now - given_at < TOKEN_PERIOD_S:
+            return krpc.Get(target, seq, token, 0, None if token_of == target else token_of)
+        return krpc.Get(target, seq, None, self._pad_bytes(may_bring_more=seq is None))
+
+    def find_request(self, target: bytes) -> krpc.FindNode:
+        """Return a find_node padded to a third of the whole reply: newcomers need more than eight contacts."""
+        request = krpc.FindNode(target)
+        return krpc.FindNode(target, self._pad_bytes(may_bring_more=bool(self._wanted(request))))
+
+    def search_request(self, target: bytes, address: Address, now: float) -> krpc.Request:
+        """Return what asks a node for contacts near `target`.
+
+        A read-only node answers no ping, so it can only prove its address with a token, and find_node brings none.
+        In a named network, where everybody understands get, it therefore asks with that: who joins would otherwise
+        live for its first minute on what unproven addresses of its prefix are given together.
+        """
+        request = self.find_request(target)
+        if self.is_named and self.is_read_only() and not self._wanted(request):
+            return self.get_request(target, None, address, now)
+        return request
+
+    def _pad_bytes(self, *, may_bring_more: bool) -> int:
+        """Return how much pad earns a reply full of contacts, or of whatever may be in it beside them."""
         size = CONTACT6_BYTES if self.settings.is_ipv6 else CONTACT_BYTES
-        expected = krpc.REPLY_BYTES_MAX if seq is None else REPLY_BYTES + size * self.contacts_in_reply
-        return krpc.Get(target, seq, None, max(0, min(PAD_BYTES_MAX, -(-expected // 3) - QUERY_BYTES)))
+        expected = krpc.REPLY_BYTES_MAX if may_bring_more else REPLY_BYTES + size * self.contacts_in_reply
+        return max(0, min(PAD_BYTES_MAX, -(-expected // AMPLIFICATION_MAX) - QUERY_BYTES))
 
     def _timeout_of(self, node_id: bytes | None, address: Address) -> float:
         settings = self.settings
@@ -273,17 +351,15 @@ class Core:
             pending.resent_at = now
             self._transmit(pending, RETRANSMIT_TRANSACTION_BYTES)
             wait = self._timeout_of(pending.node_id, pending.address)
-            self.at(now + wait, lambda then: self._last_timeout(pending, then))
+            self.at(now + wait, lambda then: self._last_timeout(pending, then), pending)
         else:
             self._give_up(pending, now)
-        self.give_room(now)
 
     def _last_timeout(self, pending: Pending, now: float) -> None:
         if pending.stage != 1:
             return
         pending.asker.timed_out(pending.ticket, now)
         self._give_up(pending, now)
-        self.give_room(now)
 
     def _give_up(self, pending: Pending, now: float) -> None:
         pending.stage = 2

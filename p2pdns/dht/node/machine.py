@@ -19,12 +19,14 @@ from p2pdns.dht.node.keeping import Done, Keeper, KeepOperation
 from p2pdns.dht.node.operations import FindOperation, GetOperation, Operation, PutOperation, sought_for
 from p2pdns.dht.node.reach import Reach
 from p2pdns.dht.node.upkeep import Upkeep
-from p2pdns.dht.node.values import Event, NodeSettings
-from p2pdns.dht.routing import ID_BYTES, SavedContact, id_for
+from p2pdns.dht.node.values import Event, NodeSettings, Sibling
+from p2pdns.dht.routing import ID_BYTES, SavedContact, id_for, is_for
 from p2pdns.dht.storage import Storage
 from p2pdns.errors import FormatError
 from p2pdns.items.item import SignatureMemo
 from p2pdns.items.keys import ZoneKey
+
+HEARD_MAX = 8  # Contacts of the other family's word in one reply that are asked; it is what a reply of BEP 5 holds.
 
 
 class Node:
@@ -153,11 +155,15 @@ class Node:
         if pending is None:
             return
         core.counters["reply"] += 1
+        if reply.portless_count:
+            core.counters["contact-port-0"] += reply.portless_count
+        theirs = reply.nodes if self.settings.is_ipv6 else reply.nodes6
+        if theirs and core.sibling is not None:
+            core.sibling.contacts_heard(theirs, address, now)
         if reply.ip is not None:
             self._reach.told(address, reply.ip)
             self._identity.told(address, reply.ip, now)
         pending.asker.reply_received(pending.ticket, reply, size_bytes, now)
-        core.give_room(now)
 
     def _error_received(self, error: krpc.Error, address: Address, now: float) -> None:
         core = self._core
@@ -166,7 +172,6 @@ class Node:
             return
         core.counters[f"error-{error.code if 200 <= error.code < 400 else 'other'}"] += 1
         pending.asker.error_received(pending.ticket, error, now)
-        core.give_room(now)
 
     def _query_came(self, query: krpc.Query, address: Address, now: float) -> None:
         # Whoever we wrote to comes in by the way that this has opened, whether it has answered or not.
@@ -175,9 +180,23 @@ class Node:
         if not query.read_only:
             self._upkeep.newcomer_heard(query.node_id, address, now)
 
-    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
-        """Return the datagrams to send now, in order; they count as sent."""
+    @property
+    def has_turns(self) -> bool:
+        """Whether look-ups wait for their turn to send, and could."""
+        return self._core.has_turns
+
+    @property
+    def has_event(self) -> bool:
+        """Whether there is something to know."""
+        return bool(self._core.events)
+
+    def datagrams_to_send(self, now: float, turn_count_max: int | None = None) -> list[tuple[bytes, Address]]:
+        """Return the datagrams to send now, in order; they count as sent.
+
+        At most `turn_count_max` look-ups that wait for their turn have it now; whoever limits them asks `has_turns`.
+        """
         core = self._core
+        core.give_turns(now, turn_count_max)
         out, core.out = core.out, []
         return out
 
@@ -203,6 +222,29 @@ class Node:
     def restore_contacts(self, contacts: Sequence[SavedContact], now: float) -> None:
         """Join by the contacts of an earlier run, best first."""
         self._upkeep.restore_contacts(contacts, now)
+
+    # The other family
+
+    def pair_with(self, sibling: Sibling) -> None:
+        """Tell of this one's contacts too, where they are wanted, and let it hear of those that ours tell of."""
+        self._core.sibling = sibling
+
+    @property
+    def wants_contacts(self) -> bool:
+        """Whether so few contacts are known that the other family's nodes should be asked for some."""
+        return self.contact_count < self.settings.k and self._upkeep.hearsay_left > 0
+
+    def contacts_near(self, target: bytes, asker: Address) -> tuple[krpc.Contact, ...]:
+        """Return the contacts to tell an asker of the other family."""
+        return self._answerer.contacts(target, asker)
+
+    def contacts_heard(self, contacts: tuple[krpc.Contact, ...], source: Address, now: float) -> None:
+        """Ask a few of these contacts, told of by a node of the other family, whether they are there."""
+        if not self.wants_contacts:
+            return
+        for contact in contacts[: min(HEARD_MAX, self._upkeep.hearsay_left)]:
+            if is_for(contact.address[0], source[0]):
+                self._upkeep.newcomer_heard(contact.node_id, contact.address, now, is_hearsay=True)
 
     # Operations
 
@@ -252,7 +294,6 @@ class Node:
         found = self._operations.pop(operation, None)
         if found is not None:
             found.cancel()
-            self._core.give_room(now)
 
     def _lookup(self, target: bytes, sought: Sought | None, rpc_max: int | None) -> Lookup:
         settings = self.settings

@@ -15,9 +15,11 @@ from p2pdns.dht import bencode, krpc
 from p2pdns.dht.lookup import Candidate, Item, Lookup, Request, Sought
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.values import (
+    NOT_HERE,
     FindDone,
     GetDone,
     GetOutcome,
+    Here,
     ItemFound,
     PutDone,
     PutOutcome,
@@ -54,6 +56,8 @@ class Operation(ABC):
         self.bytes_sent = 0
         self.bytes_received = 0
         self._on_end = on_end
+        self._unproven: dict[Request, krpc.Reply] = {}
+        self._patient_until: float | None = None
         if deadline is not None:
             core.at(deadline, self._deadline_passed)
 
@@ -74,37 +78,73 @@ class Operation(ABC):
         if self.is_over:
             return
         lookup, core = self.lookup, self.core
-        room = core.room(is_urgent=self.is_urgent)
-        requests = lookup.requests_to_send(room) if room > 0 else []
+        is_first, own_count = not lookup.rpc_count, lookup.in_flight_count
+        turn = core.turn_of(is_urgent=self.is_urgent, is_first=is_first, own_count=own_count)
+        requests = lookup.requests_to_send(turn) if turn > 0 else []
         for request in requests:
             contact = request.candidate.contact
-            message = self._message(request)
+            message = self._message(request, now)
             self.bytes_sent += core.ask(
                 self, request, contact.node_id, contact.address, message, now, is_urgent=self.is_urgent
             )
-        if len(requests) >= room:
+        if len(requests) >= turn and lookup.has_slots:
             core.wait_for_room(self, is_urgent=self.is_urgent)
-        if not requests and (lookup.is_done or lookup.is_cut):
+        if not requests and (lookup.is_done or lookup.is_cut) and not self._is_patient(now):
             self._lookup_done(now, is_late=False)
 
-    def _message(self, request: Request) -> krpc.Request:
-        if request.is_follow_up or self.lookup.sought is None:
-            return krpc.FindNode(self.lookup.target)
-        return self.core.get_request(self.lookup.target, self.lookup.seq)
+    def _is_patient(self, now: float) -> bool:
+        """Return whether the end waits for contacts that may only be late: once, and as long as any reply may take."""
+        if self._patient_until is None:
+            if not self.lookup.is_doubtful:
+                return False
+            self._patient_until = now + self.core.settings.timeout_s_max
+            self.core.counters["lookup-waited-for-the-late"] += 1
+            self.core.at(self._patient_until, self.pump)
+        return now < self._patient_until and self.lookup.has_given_up
+
+    def _message(self, request: Request, now: float) -> krpc.Request:
+        if request.is_follow_up:
+            return self.core.find_request(self.lookup.target)
+        address = request.candidate.contact.address
+        if self.lookup.sought is None:
+            return self.core.search_request(self.lookup.target, address, now)
+        return self.core.get_request(self.lookup.target, self.lookup.seq, address, now)
 
     def reply_received(self, ticket: Any, reply: krpc.Reply, size_bytes: int, now: float) -> None:
         """Take in the reply to a request of the look-up."""
         self.bytes_received += size_bytes
-        if self.is_over:
+        if reply.token is not None:
+            self.core.note_token(ticket.candidate.contact.address, self.lookup.target, reply.token, now)
+        if self.is_over or self._proves_itself(ticket, reply, now):
             return
+        self._unproven.pop(ticket, None)
         item = self.lookup.reply_received(ticket, reply, ipv6=self.core.settings.is_ipv6)
         if item is not None:
             self.item_found(item, now)
         self.pump(now)
 
+    def _proves_itself(self, request: Request, reply: krpc.Reply, now: float) -> bool:
+        """Ask again with the token where only that is told more; return whether this was done.
+
+        It happens once a request, and what the first reply said is kept for when there is no second.
+        """
+        if not reply.is_proof_wanted or reply.token is None or reply.value is not None or request in self._unproven:
+            return False
+        if request.is_follow_up:
+            return False
+        self._unproven[request] = reply
+        self.core.counters["asked-again-with-token"] += 1
+        contact = request.candidate.contact
+        get = krpc.Get(self.lookup.target, self.lookup.seq, reply.token)
+        self.bytes_sent += self.core.ask(
+            self, request, contact.node_id, contact.address, get, now, is_urgent=self.is_urgent
+        )
+        return True
+
     def error_received(self, ticket: Any, error: krpc.Error, now: float) -> None:
         """Take in a refusal: this contact is of no use for the look-up."""
         if not self.is_over:
+            self._unproven.pop(ticket, None)
             self.lookup.refused(ticket)
             self.pump(now)
 
@@ -113,6 +153,9 @@ class Operation(ABC):
         if self.is_over:
             return False
         is_sent_again = self.lookup.timed_out(ticket)
+        said = None if is_sent_again else self._unproven.get(ticket)
+        if said is not None:
+            self.lookup.reply_received(ticket, said, ipv6=self.core.settings.is_ipv6)
         self.pump(now)
         return is_sent_again
 
@@ -135,6 +178,8 @@ class Operation(ABC):
         self.is_over = True
         for reason, count in self.lookup.bad_items.items():
             self.core.counters[f"item-{reason}"] += count
+        for reason, count in self.lookup.contacts_dropped().items():
+            self.core.counters[f"contact-{reason}"] += count
         self._on_end(self, now)
 
     def cancel(self) -> None:
@@ -234,6 +279,7 @@ class PutOperation(Operation):
         self._stored_count = 0
         self._refused: Counter[int | str] = Counter()
         self._verdict = "complete"
+        self._here = NOT_HERE
 
     def pump(self, now: float) -> None:
         """Send look-up requests, then puts."""
@@ -265,6 +311,9 @@ class PutOperation(Operation):
         self._verdict = self.verdict(is_late=is_late)
         nearest = self._storers()
         k = self.core.settings.k
+        if len(nearest) < k and not (is_late or self.lookup.is_done or self.lookup.is_cut):
+            super().pump(now)
+            return
         if self._is_ours_near(nearest):
             nearest = nearest[: k - 1]
             self._put_here(now)
@@ -277,11 +326,13 @@ class PutOperation(Operation):
         for candidate in self.lookup.answered():
             # A node that gave no token keeps nothing for anyone; the next nearest stands in for it.
             if candidate.token is None:
+                self.lookup.pass_over(candidate)
                 continue
             # Nor can one be asked whose token leaves no room for the item in a datagram.
             if self.core.size_of(self._put_request(candidate.token)) > self._size_bytes_max:
                 self._refused["put-too-long"] += 1
                 self.core.counters["put-too-long"] += 1
+                self.lookup.pass_over(candidate)
                 continue
             storers.append(candidate)
             if len(storers) == self.core.settings.k:
@@ -306,8 +357,10 @@ class PutOperation(Operation):
             self.core.storage.put_own(self._item, now)
         except BadRequest as refusal:
             self._refused[refusal.code] += 1
+            self._here = Here(sent=1, refusal=refusal.code)
         else:
             self._stored_count += 1
+            self._here = Here(sent=1, stored=1)
         self._tell_progress()
 
     def _check_cas(self, now: float) -> None:
@@ -317,7 +370,7 @@ class PutOperation(Operation):
             raise BadRequest("cas-mismatch", krpc.CAS_MISMATCH)
 
     def _tell_progress(self) -> None:
-        self.core.events.append(PutProgress(self.number, self._sent_count, self._stored_count))
+        self.core.events.append(PutProgress(self.number, self._sent_count, self._stored_count, self._here))
 
     def reply_received(self, ticket: Any, reply: krpc.Reply, size_bytes: int, now: float) -> None:
         """Take in a look-up's reply, or the word of a storer that it keeps the item."""
@@ -385,6 +438,7 @@ class PutOperation(Operation):
             verdict=self._verdict,
             rpc_count=self.lookup.rpc_count + self._sent_count,
             done_s=now - self.started_at,
+            here=self._here,
         )
         self._end(now)
         self.core.events.append(PutDone(self.number, outcome))

@@ -14,8 +14,9 @@ from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.guard import RateLimit
 from p2pdns.dht.node.core import Core
+from p2pdns.dht.node.filling import Filling
 from p2pdns.dht.node.values import Joined
-from p2pdns.dht.routing import ID_BYTES, Bucket, Contact, SavedContact, random_id_in
+from p2pdns.dht.routing import ID_BYTES, Contact, SavedContact, random_id_in
 
 BOOTSTRAP_MAX = 256  # Addresses remembered to join by; more than a saved table's best half.
 RESTORED_MAX = 192  # Of them, by contacts of an earlier run: addresses that are named later must find room.
@@ -31,6 +32,8 @@ REFRESH_EVERY_TICKS = 4  # One bucket a minute: with the 22 of the public networ
 RETRY_KNOWN_EVERY_TICKS = 8  # Every other minute that turn is for an old way in which the table does not hold.
 REFRESH_QUERIES_MAX = 12  # Of a refresh; with the pings of a minute 15, where a whole look-up would send 40 at once.
 EXPIRE_EVERY_TICKS = 20  # Storage is swept every five minutes.
+HEARSAY_MAX = 64  # Contacts of the other family's word asked in one go; a machine may have no way to any of them.
+HEARSAY_PER_SWEEP = 8  # As many more every five minutes: the way may have come.
 
 
 class _Bootstrap:
@@ -55,12 +58,14 @@ class _Bootstrap:
 class _Newcomers:
     """The asker of newcomers: their answer alone lets them into the table."""
 
-    def __init__(self) -> None:
-        self.waiting: OrderedDict[Address, None] = OrderedDict()
+    def __init__(self, upkeep: Upkeep) -> None:
+        self._upkeep = upkeep
+        self.waiting: OrderedDict[Address, bool] = OrderedDict()  # Whether it was hearsay.
 
     def reply_received(self, ticket: Any, reply: krpc.Reply, size_bytes: int, now: float) -> None:
         """Be done with it; the table has heard of the answer already."""
-        self.waiting.pop(ticket, None)
+        if self.waiting.pop(ticket, False):
+            self._upkeep.hearsay_held(now)
 
     def error_received(self, ticket: Any, error: krpc.Error, now: float) -> None:
         """Be done with it."""
@@ -92,10 +97,11 @@ class Upkeep:
         self._is_searching = False
         self._retry_s = RETRY_S_MIN
         self._retry_is_set = False
-        self._to_fill: deque[Bucket] = deque()
+        self._filling = Filling(core, lambda target, on_done, then: find(target, (), on_done, then, None))
         self._bootstrap = _Bootstrap(self)
-        self._newcomers = _Newcomers()
+        self._newcomers = _Newcomers(self)
         self._newcomer_rate = RateLimit(QUARANTINE_PER_SECOND, QUARANTINE_BURST, now)
+        self.hearsay_left = HEARSAY_MAX
         self._tick_count = 0
         self._known_turn = 0
         core.at(now + TICK_S, self._tick)
@@ -134,13 +140,15 @@ class Upkeep:
         for _ in range(min(BOOTSTRAP_AT_ONCE, len(self._untried))):
             address = self._untried.popleft()
             self._asked_count += 1
-            request = krpc.FindNode(self._core.node_id)
+            request = self._core.search_request(self._core.node_id, address, now)
             # The id of a bootstrap contact may have changed since; whoever answers there will do.
             self._core.ask(self._bootstrap, [address, 0, None], None, address, request, now)
 
     def bootstrap_answered(self, reply: krpc.Reply, ticket: list[Any], now: float) -> None:
         """Go on from the first answer to a search for our own id."""
         address: Address = ticket[0]
+        if reply.token is not None:
+            self._core.note_token(address, self._core.node_id, reply.token, now)
         if ticket[1] < 2:
             self._asked_count -= 1
             ticket[1] = 2
@@ -187,32 +195,34 @@ class Upkeep:
         self._is_joining = False
         self.has_joined = True
         core.events.append(Joined(len(core.table)))
-        # The far buckets hold whom we met on the way; a search in each fills them with whoever is nearest in time.
-        self._to_fill = deque(b for b in core.table.buckets if not b.is_full and not core.table.is_own(b))
-        self._fill_next("", now)
+        if core.settings.fills_table:
+            self._filling.begin(now)
 
     def _looked_round(self, verdict: str, now: float) -> None:
         self._is_searching = False
 
-    def _fill_next(self, verdict: str, now: float) -> None:
-        if self._to_fill:
-            bucket = self._to_fill.popleft()
-            self._find(random_id_in(bucket, self._core.entropy(ID_BYTES)), (), self._fill_next, now, None)
-
     # Newcomers
 
-    def newcomer_heard(self, node_id: bytes, address: Address, now: float) -> None:
-        """Ask a stranger who wrote to us back, if the table could use it."""
+    def newcomer_heard(self, node_id: bytes, address: Address, now: float, *, is_hearsay: bool = False) -> None:
+        """Ask a stranger who wrote to us back, or of whom we were told, if the table could use it."""
         core, waiting = self._core, self._newcomers.waiting
         if address in waiting or len(waiting) >= QUARANTINE_MAX or not core.can_send_to(address):
             return
         if not core.table.wants(node_id, address) or not core.room():
             return
-        if not self._newcomer_rate.take(now):
+        if not (self._newcomer_rate.left(now) >= 1 and core.guard.may_ask_back(address, now)):
             core.counters["newcomer-not-asked"] += 1
             return
-        waiting[address] = None
+        self._newcomer_rate.take(now)
+        self.hearsay_left -= is_hearsay
+        waiting[address] = is_hearsay
         core.ask(self._newcomers, address, node_id, address, krpc.Ping(), now)
+
+    def hearsay_held(self, now: float) -> None:
+        """Join by the first contact that the other family's nodes have told of, where nobody else is known."""
+        if not (self.has_joined or self._is_searching):
+            self._is_searching = True
+            self._find(self._core.node_id, (), self._neighbours_found, now, None)
 
     # Refresh
 
@@ -222,6 +232,7 @@ class Upkeep:
         self._tick_count += 1
         if self._tick_count % EXPIRE_EVERY_TICKS == 0:
             core.storage.expire(now)
+            self.hearsay_left = min(HEARSAY_MAX, self.hearsay_left + HEARSAY_PER_SWEEP)
         if not len(core.table):
             if self._known and not (self._is_searching or self._asked_count or self._retry_is_set):
                 self._retry(now)
@@ -234,7 +245,7 @@ class Upkeep:
             return
         oldest: Contact = min(core.table, key=lambda contact: contact.answered_at)
         if now - oldest.answered_at >= CONTACT_AGE_S and oldest.address not in self._newcomers.waiting:
-            self._newcomers.waiting[oldest.address] = None
+            self._newcomers.waiting[oldest.address] = False
             core.ask(self._newcomers, oldest.address, oldest.id, oldest.address, krpc.Ping(), now)
 
     def _refresh(self, now: float) -> bool:
@@ -271,4 +282,4 @@ class Upkeep:
     def _ask_again(self, address: Address, rpc_max: int | None, now: float) -> None:
         core = self._core
         self._asked_count += 1
-        core.ask(self._bootstrap, [address, 0, rpc_max], None, address, krpc.FindNode(core.node_id), now)
+        core.ask(self._bootstrap, [address, 0, rpc_max], None, address, core.find_request(core.node_id), now)

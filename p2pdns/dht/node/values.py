@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from p2pdns.addresses import Address, AddressClass, class_of
+from p2pdns.dht import krpc
 from p2pdns.dht.lookup import ALPHA, RPC_MAX, Item
 from p2pdns.dht.routing import K
 
@@ -25,7 +26,7 @@ class NodeSettings:
     """How a node behaves.
 
     `read_only` None lets the node find out (BEP 43: full once it is reachable); `bind_host` is where its socket is
-    bound; `far_sizes` enlarges the farthest buckets.
+    bound; `far_sizes` enlarges the farthest buckets; `fills_table` is for who stays: one question needs no full table.
     """
 
     bind_host: str = "0.0.0.0"
@@ -35,6 +36,7 @@ class NodeSettings:
     alpha: int = ALPHA
     rpc_max: int = RPC_MAX
     far_sizes: tuple[int, ...] = ()
+    fills_table: bool = True
     timeout_s_min: float = TIMEOUT_S_MIN
     timeout_s_max: float = TIMEOUT_S_MAX
     timeout_s_first: float = TIMEOUT_S_FIRST
@@ -48,6 +50,20 @@ class NodeSettings:
     def is_on_loopback(self) -> bool:
         """Whether the kernel will refuse every destination but loopback."""
         return class_of(self.bind_host) is AddressClass.LOOPBACK
+
+
+class Sibling(Protocol):
+    """The same node in the other address family (BEP 32), as far as its DHT is of use to ours."""
+
+    @property
+    def wants_contacts(self) -> bool:
+        """Whether it knows so few contacts that ours should ask for some."""
+
+    def contacts_near(self, target: bytes, asker: Address) -> tuple[krpc.Contact, ...]:
+        """Return its contacts nearest to a target, as far as an asker of our family may be told of them."""
+
+    def contacts_heard(self, contacts: tuple[krpc.Contact, ...], source: Address, now: float) -> None:
+        """Hear of contacts of its family, as the node at `source` in ours has told of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +92,24 @@ class GetOutcome:
     dropped: Mapping[str, int] = field(default_factory=dict)  # Items in replies that did not verify, by reason.
 
 
+class Here(NamedTuple):
+    """What of a put's counts is our own storage, which two families share and which counts once."""
+
+    sent: int = 0
+    stored: int = 0
+    refusal: int | str | None = None
+
+
+NOT_HERE = Here()
+
+
 @dataclass(frozen=True, slots=True)
 class PutOutcome:
     """How a put ended: sent to `sent_count` nodes, kept by `stored_count` of them, ours counted where it is near.
 
     `refused` counts error codes, `timeout`, and `put-too-long`: not asked, because its token left no room for the item,
-    and others were asked instead. `seq_seen` is the highest seq that a verified item on the way had.
+    and others were asked instead. `seq_seen` is the highest seq that a verified item on the way had. `here` is what
+    of the counts is our own storage.
     """
 
     sent_count: int
@@ -91,6 +119,7 @@ class PutOutcome:
     verdict: str = "complete"
     rpc_count: int = 0
     done_s: float = 0.0
+    here: Here = NOT_HERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +145,7 @@ class PutProgress:
     operation: int
     sent: int
     stored: int
+    here: Here = NOT_HERE
 
 
 @dataclass(frozen=True, slots=True)
