@@ -21,7 +21,7 @@ from enum import IntEnum
 
 from p2pdns.errors import FormatError
 
-VERSION = 2
+VERSION = 3
 SOCKET_NAME = "link.sock"  # In the state directory.
 FRAME_BYTES_MAX = 70_000  # A message of 65,535 bytes, an offset for each of its 4,000 RRs, texts and tags.
 MESSAGE_BYTES_MAX = 65_535  # The length prefix of DNS over TCP has two bytes.
@@ -37,6 +37,7 @@ COUNT_MAX = (1 << 64) - 1
 PREFIX_BYTES_MAX = 64  # The longest text of an IPv6 address with port has 47.
 
 HEADER_BYTES = 12
+RECORD_BYTES_MIN = 11  # A root name, type, class, TTL and the length of no RDATA (RFC 1035 §4.1.3).
 
 
 class ClientClass(IntEnum):
@@ -57,7 +58,10 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question for the engine. `question` is the lower-case name, type and class as on the wire."""
+    """One question for the engine. `question` is the lower-case name, type and class as on the wire.
+
+    `is_prefetch`: an answer is there and nearly over, so what the engine remembers is not what is wanted.
+    """
 
     id: int
     question: bytes
@@ -67,6 +71,7 @@ class Query:
     client_class: ClientClass
     client_prefix: str
     deadline: float
+    is_prefetch: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +137,12 @@ _QUERY = struct.Struct("!IBBdH")
 _FORWARDED = struct.Struct("!I")
 _ANSWER = struct.Struct("!IBdddQIHBB")
 _EDE = struct.Struct("!HB")
+_COUNTS = struct.Struct("!3H")
 _COUNT = struct.Struct("!QB")
 
 _KIND_HELLO, _KIND_QUERY, _KIND_FORWARDED, _KIND_ANSWER, _KIND_INVALIDATE, _KIND_COUNTERS = 1, 2, 3, 4, 5, 6
 
-_RD, _DO, _CD = 1, 2, 4
+_RD, _DO, _CD, _PREFETCH = 1, 2, 4, 8
 _AD_ELIGIBLE, _PROVISIONAL, _CACHEABLE, _FAILURE = 1, 2, 4, 8
 
 # Offsets travel as differences: RRs are rarely 255 bytes apart, and two bytes an RR would not fit a full message.
@@ -216,7 +222,7 @@ def compose(frame: Frame) -> bytes:
 
 
 def _query_body(query: Query) -> bytes:
-    flags = _RD * query.rd | _DO * query.do | _CD * query.cd
+    flags = _RD * query.rd | _DO * query.do | _CD * query.cd | _PREFETCH * query.is_prefetch
     prefix = clipped_text(query.client_prefix, PREFIX_BYTES_MAX)
     head = _QUERY.pack(query.id, flags, query.client_class, query.deadline, len(query.question))
     return head + query.question + prefix
@@ -328,7 +334,7 @@ def _checked_flags(flags: int, known: int) -> int:
 
 def _parsed_query(body: bytes) -> Query:
     number, flags, client_class, deadline, size = _QUERY.unpack_from(body, 1)
-    _checked_flags(flags, _RD | _DO | _CD)
+    _checked_flags(flags, _RD | _DO | _CD | _PREFETCH)
     start = 1 + _QUERY.size
     question = body[start : start + size]
     if len(question) != size or question_end(question, 0) != size:
@@ -349,6 +355,7 @@ def _parsed_query(body: bytes) -> Query:
         client_class=_CLIENT_CLASSES[client_class],
         client_prefix=prefix.decode(),
         deadline=_checked_time(deadline),
+        is_prefetch=bool(flags & _PREFETCH),
     )
 
 
@@ -366,6 +373,10 @@ def _parsed_answer(body: bytes) -> Answer:
     if len(message) != size or message[4:6] != b"\x00\x01":
         raise FormatError("frame-message", f"{size} bytes or not one question")
     question_stop = question_end(message, HEADER_BYTES)
+    # The front counts an OPT of its own on top, and a count without records behind it would go to the client.
+    record_count = sum(_COUNTS.unpack_from(message, 6))
+    if record_count * RECORD_BYTES_MIN > size - question_stop:
+        raise FormatError("frame-message", f"{record_count} records in {size} bytes")
     if tag_count > TAGS_MAX or ede_count > EDE_MAX or len(body) < at + tag_count * TAG_BYTES:
         raise FormatError("frame-counts", f"{tag_count} tags, {ede_count} errors")
     tags = tuple(body[i : i + TAG_BYTES] for i in range(at, at + tag_count * TAG_BYTES, TAG_BYTES))

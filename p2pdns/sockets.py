@@ -12,6 +12,7 @@ import errno
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ UNIX_PATH_BYTES_MAX = 107  # What fits into sockaddr_un beside its final zero.
 _IPV4_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
 _IPV6_RECVPKTINFO = getattr(socket, "IPV6_RECVPKTINFO", 49)
 _IPV6_PKTINFO = getattr(socket, "IPV6_PKTINFO", 50)
+# Linux' own numbers, which Python has no names for: forget what ICMP says of a path's size, and set no DF.
+_IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_OMIT = 10, 23, 5
 _ANCILLARY_BYTES = socket.CMSG_SPACE(20) + socket.CMSG_SPACE(12)
 
 Ancillary = Sequence[tuple[int, int, bytes]]
@@ -89,6 +92,14 @@ def prepare_udp(sock: socket.socket) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
         else:
             sock.setsockopt(socket.IPPROTO_IP, _IPV4_PKTINFO, 1)
+    if sys.platform == "linux":
+        # RFC 9715 §3.1: a forged "fragmentation needed" must not make us send fragments, into which others' bytes could
+        # be put; what we send is short enough for every path as it is.
+        with contextlib.suppress(OSError):
+            if sock.family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_OMIT)
+            else:
+                sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_OMIT)
     return sock
 
 

@@ -7,6 +7,8 @@ Does not know: compression (dns/message.py), what a zone key is beyond its shape
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from p2pdns.errors import FormatError
 
 NAME_BYTES_MAX = 255  # RFC 1035 §2.3.4, length octets and the root's zero included.
@@ -15,6 +17,7 @@ ZONE_KEY_CHARACTERS = 52  # 32 octets in z-base-32.
 NAME_CHARACTERS_MAX = 4 * NAME_BYTES_MAX  # Every octet written as \DDD; longer text cannot be a name.
 
 _ZBASE32 = frozenset(b"ybndrfg8ejkmcpqxot1uwisza345h769YBNDRFGEJKMCPQXOTUWISZAH")
+_LENGTHS = tuple([bytes((size,)) for size in range(LABEL_BYTES_MAX + 1)])  # The octet before a label of each size.
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_*/+:=!#%&',<>?[]^`{|}~")
 
 
@@ -25,6 +28,34 @@ def is_zone_key_label(label: bytes) -> bool:
     (True, True, False)
     """
     return len(label) == ZONE_KEY_CHARACTERS and _ZBASE32.issuperset(label)
+
+
+def wire_of(labels: Iterable[bytes]) -> bytes:
+    """Return the uncompressed wire form of labels that are known to fit it.
+
+    >>> wire_of([b"www", b"Example"])
+    b'\\x03www\\x07Example\\x00'
+    """
+    return b"".join([_LENGTHS[len(label)] + label for label in labels]) + b"\x00"
+
+
+def name_end(wire: bytes, offset: int = 0) -> int:
+    """Return the offset after the uncompressed name at `offset`; FormatError where `Name.parse` has one.
+
+    >>> name_end(b"\\x03www\\x00rest")
+    5
+    """
+    at = offset
+    try:
+        while length := wire[at]:
+            if length > LABEL_BYTES_MAX:
+                raise FormatError("compressed-name" if length >= 0xC0 else "label-type", f"at octet {at}")
+            at += 1 + length
+    except IndexError:
+        raise FormatError("truncated-name", f"at octet {at}") from None
+    if at - offset >= NAME_BYTES_MAX:
+        raise FormatError("name-too-long", f"more than {NAME_BYTES_MAX} octets")
+    return at + 1
 
 
 class Name:
@@ -43,19 +74,20 @@ class Name:
     _hash: int
 
     def __init__(self, labels: tuple[bytes, ...]) -> None:
-        size_bytes = 1
-        for label in labels:
-            if not 0 < len(label) <= LABEL_BYTES_MAX:
-                reason = "label-too-long" if label else "empty-label"
-                raise FormatError(reason, f"{len(label)} octets, {LABEL_BYTES_MAX} allowed")
-            size_bytes += 1 + len(label)
+        # A message may hold hundreds of names of 127 labels, so nothing here is done label by label.
+        sizes = list(map(len, labels))
+        if sizes and (0 in sizes or max(sizes) > LABEL_BYTES_MAX):
+            wrong = next(size for size in sizes if not 0 < size <= LABEL_BYTES_MAX)
+            reason = "label-too-long" if wrong else "empty-label"
+            raise FormatError(reason, f"{wrong} octets, {LABEL_BYTES_MAX} allowed")
+        size_bytes = 1 + len(sizes) + sum(sizes)
         if size_bytes > NAME_BYTES_MAX:
             raise FormatError("name-too-long", f"{size_bytes} octets, {NAME_BYTES_MAX} allowed")
         self._adopt(labels)
 
     def _adopt(self, labels: tuple[bytes, ...]) -> None:
         # The key is what everything compares by: lower case, nearest the root first (RFC 4034 §6.1).
-        key = tuple([label.lower() for label in reversed(labels)])
+        key = tuple(map(bytes.lower, reversed(labels)))
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "_key", key)
         object.__setattr__(self, "_hash", hash(key))
@@ -129,7 +161,7 @@ class Name:
 
     def wire(self) -> bytes:
         """Return the uncompressed wire form, case as given."""
-        return b"".join([bytes((len(label),)) + label for label in self.labels]) + b"\x00"
+        return wire_of(self.labels)
 
     def __str__(self) -> str:
         return "".join([_text_of_label(label) + "." for label in self.labels]) or "."

@@ -1,8 +1,9 @@
 """The answer cache: whole answers per question, their time, what they depend on, and what makes room.
 
 Guarantees: an answer is fresh until its expiry and stale until its stale-until, never later; a provisional answer
-lives 5 seconds at most; a failure never takes the place of an answer that can be served stale; what depends on an
-invalidated tag is gone; the stated cost of all entries stays below the limit, least recently used first out.
+lives 5 seconds at most and replaces nothing settled that holds; a failure never takes the place of an answer that can
+be served stale; what depends on an invalidated tag is gone; the stated cost of all entries stays below the limit,
+least recently used first out; an answer is called due for a new one at most once.
 Does not know what a question means: keys are bytes, and answers come from the engine only.
 """
 
@@ -16,29 +17,47 @@ from p2pdns.link import Answer
 PROVISIONAL_TTL_S = 5  # An answer given before its look-up was complete must not outlive the second look.
 FAILURE_S_MAX = 300.0  # RFC 9520 §3.2: a failure is remembered for five minutes at most.
 # What Python keeps for one entry beside its bytes: two objects, key and message headers, and a row in each table.
-ENTRY_OVERHEAD_BYTES = 800
+ENTRY_OVERHEAD_BYTES = 700
 OFFSET_BYTES = 40  # A number in a tuple.
-TAG_OVERHEAD_BYTES = 160  # A tag's own row, and this entry's row in it.
+TAG_OVERHEAD_BYTES = 340  # A tag of its own: its row, its table, and this entry in it. A shared one takes less.
+NEGATIVE_TTL_S_MAX = 3_600  # RFC 2308 §5 suggests one to three hours: what appears should not stay unseen for a day.
+PREFETCH_SHARE = 0.1  # Of an answer's life: who asks in this last part has the next answer fetched for those to come.
+# Below this the last tenth is shorter than the second for which the memo answers alone.
+PREFETCH_LIFE_S_MIN = 10.0
+NEVER = float("inf")
+SHOWN = ("hit", "miss", "stale", "prefetch", "evict")
 NXDOMAIN = 3
+TYPE_SOA = 6
 TTL_LIMIT = 1 << 31  # RFC 2181 §8: a TTL with the top bit set counts as 0.
 
 
 @dataclass(slots=True)
 class Entry:
-    """One answer as it is kept; `held_until` is how long a failure lets it be served stale without asking again."""
+    """One answer as it is kept.
+
+    `held_until` is how long a failure lets it be served stale without asking again; from `prefetch_at` on the next one
+    to ask has it asked for anew.
+    """
 
     key: bytes
     answer: Answer
     epoch: int
     cost_bytes: int
+    prefetch_at: float = NEVER
     held_until: float = 0.0
     failure: Answer | None = None
 
 
 def is_negative(answer: Answer) -> bool:
     """Return whether an answer says that something does not exist."""
-    rcode = answer.message[3] & 0x0F
-    return rcode == NXDOMAIN or (rcode == 0 and answer.message[6:8] == b"\x00\x00")
+    message = answer.message
+    rcode = message[3] & 0x0F
+    if rcode:
+        return rcode == NXDOMAIN
+    answer_count, authority_count = int.from_bytes(message[6:8], "big"), int.from_bytes(message[8:10], "big")
+    # Behind an alias an absence has an answer section too; the SOA beside it is what tells (RFC 2308 §2.2).
+    authority = answer.ttl_offsets[answer_count : answer_count + authority_count]
+    return not answer_count or any(message[at - 4 : at - 2] == TYPE_SOA.to_bytes(2, "big") for at in authority)
 
 
 def cost_of(key: bytes, answer: Answer) -> int:
@@ -51,7 +70,9 @@ def cost_of(key: bytes, answer: Answer) -> int:
 class AnswerCache:
     """Answers by question, bounded in bytes."""
 
-    def __init__(self, *, bytes_max: int, ttl_s_max: int, stale_s_max: int) -> None:
+    def __init__(
+        self, *, bytes_max: int, ttl_s_max: int, stale_s_max: int, negative_ttl_s_max: int = NEGATIVE_TTL_S_MAX
+    ) -> None:
         self.counters: Counter[str] = Counter()
         self.size_bytes = 0
         self.epoch = 0
@@ -60,16 +81,25 @@ class AnswerCache:
         self._bytes_max = bytes_max
         self._ttl_s_max = ttl_s_max
         self._stale_s_max = stale_s_max
+        self._negative_ttl_s_max = negative_ttl_s_max
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
         self._keys_of_tag: dict[bytes, dict[bytes, None]] = {}
 
-    def change_limits(self, *, bytes_max: int, ttl_s_max: int, stale_s_max: int) -> None:
+    def change_limits(
+        self, *, bytes_max: int, ttl_s_max: int, stale_s_max: int, negative_ttl_s_max: int = NEGATIVE_TTL_S_MAX
+    ) -> None:
         """Take new limits: room is made at once, and what was kept under other times is forgotten."""
-        if (ttl_s_max, stale_s_max) != (self._ttl_s_max, self._stale_s_max):
-            self._ttl_s_max, self._stale_s_max = ttl_s_max, stale_s_max
+        times = (ttl_s_max, stale_s_max, negative_ttl_s_max)
+        if times != (self._ttl_s_max, self._stale_s_max, self._negative_ttl_s_max):
+            self._ttl_s_max, self._stale_s_max, self._negative_ttl_s_max = times
             self.invalidate(None)
         self._bytes_max = bytes_max
         self._make_room()
+
+    @property
+    def facts(self) -> dict[str, int]:
+        """Return the counters, those a person looks for even at 0, and how much is kept."""
+        return {**dict.fromkeys(SHOWN, 0), **self.counters, "entries": len(self), "bytes": self.size_bytes}
 
     def __len__(self) -> int:
         """Return how many answers are kept."""
@@ -84,6 +114,14 @@ class AnswerCache:
             return entry.answer
         self.counters["miss"] += 1
         return None
+
+    def is_due(self, key: bytes, now: float) -> bool:
+        """Return whether a hit is the one upon which the next answer should be fetched; True once for each answer."""
+        entry = self._entries.get(key)
+        if entry is None or now < entry.prefetch_at:
+            return False
+        entry.prefetch_at = NEVER
+        return True
 
     def stale(self, key: bytes, now: float) -> Answer | None:
         """Return the answer to a question when it holds no more but may still be given."""
@@ -101,7 +139,11 @@ class AnswerCache:
 
     def accepted(self, answer: Answer, now: float) -> Answer:
         """Return an answer of the engine within the limits of this cache: TTLs, expiry, stale-until."""
-        ttl_max = min(self._ttl_s_max, PROVISIONAL_TTL_S) if answer.provisional else self._ttl_s_max
+        ttl_max = self._ttl_s_max
+        if is_negative(answer):
+            ttl_max = min(ttl_max, self._negative_ttl_s_max)
+        if answer.provisional:
+            ttl_max = min(ttl_max, PROVISIONAL_TTL_S)
         made_at = min(answer.made_at, now)
         expiry = min(answer.expiry, made_at + ttl_max)
         stale_until = min(max(answer.stale_until, expiry), expiry + self._stale_s_max)
@@ -124,12 +166,15 @@ class AnswerCache:
             # Answers may overtake each other; within one life of the engine the later generation is right.
             if old.epoch == self.epoch and old.answer.generation > answer.generation and now < old.answer.expiry:
                 return
+            # Whoever asks for the next answer early must not end up with one that is worth less.
+            if answer.provisional and not (old.answer.provisional or old.answer.failure) and now < old.answer.expiry:
+                return
             self._remove(key)
             self.version += 1
         cost = cost_of(key, answer)
         if cost > self._bytes_max:
             return
-        self._entries[key] = Entry(key, answer, self.epoch, cost)
+        self._entries[key] = Entry(key, answer, self.epoch, cost, _prefetch_at(answer, now))
         self.size_bytes += cost
         self.counters["insert"] += 1
         for tag in answer.tags:
@@ -178,6 +223,13 @@ class AnswerCache:
                 keys.pop(key, None)
                 if not keys:
                     del self._keys_of_tag[tag]
+
+
+def _prefetch_at(answer: Answer, now: float) -> float:
+    life_s = answer.expiry - now
+    if answer.failure or answer.provisional or life_s < PREFETCH_LIFE_S_MIN:
+        return NEVER
+    return answer.expiry - PREFETCH_SHARE * life_s
 
 
 def _capped(message: bytes, offsets: tuple[int, ...], ttl_max: int) -> bytes:

@@ -25,6 +25,7 @@ _EXPLAINED = {
     Ending.SLOW: (EDE_NO_REACHABLE_AUTHORITY, "no answer within the time limit"),
     Ending.NO_ENGINE: (EDE_NOT_READY, "the resolver is starting"),
     Ending.TOO_MANY: (EDE_OTHER, "too many questions are waiting"),
+    Ending.GREEDY: (EDE_OTHER, "too many questions of this client are waiting"),
 }
 
 
@@ -48,6 +49,12 @@ class Funnel:
             self._udp_size = self.gate.udp_size_max = udp_size
             self._memo.clear()
 
+    def require_cookies(self, is_required: bool) -> None:
+        """Say whether clients must prove their address over UDP, which no response made before may outlive."""
+        if is_required != self.gate.require_cookies:
+            self.gate.require_cookies = is_required
+            self._memo.clear()
+
     def receive(
         self, data: bytes, address: Address, reply: Callable[[bytes], None], now: float, *, is_stream: bool
     ) -> bytes | None:
@@ -62,27 +69,50 @@ class Funnel:
             return b""
         asked = verdict.asked
         if isinstance(verdict, Told):
-            return compose_told(asked, verdict.rcode, ede=verdict.ede, texts=verdict.texts, udp_size=self._udp_size)
+            return compose_told(
+                asked,
+                verdict.rcode,
+                ede=verdict.ede,
+                texts=verdict.texts,
+                is_cut=verdict.is_cut,
+                udp_size=self._udp_size,
+            )
         key = asked.key
         answer = self.cache.fresh(key, now)
         if answer is not None:
             response = self._response(asked, client, answer, now)
             if not is_stream:
-                self._memo.keep(data, response, answer, client.is_trusted, now)
+                host = address[0] if asked.options else None
+                self._memo.keep(data, response, answer, client.is_trusted, now, host=host)
+            if self.cache.is_due(key, now):
+                self._prefetch(key, asked, client, now)
             return response
         held = self.cache.held_stale(key, now)
         if held is not None:
-            self.counters["stale"] += 1
+            self.cache.counters["stale"] += 1
             return self._response(asked, client, held[0], now, is_stale=True, failure=held[1])
         return self._wait(key, Waiter(asked, client, reply), now)
+
+    def _prefetch(self, key: bytes, asked: Asked, client: Client, now: float) -> None:
+        """Ask the engine for the answer that comes after this one, while this one still holds."""
+        was_empty = not len(self.questions)
+        query = self.questions.prefetch(key, asked, client, now)
+        if query is None:
+            self.cache.counters["prefetch-no-room"] += 1
+            return
+        self.cache.counters["prefetch"] += 1
+        self.send_query(query)
+        if was_empty:
+            self.on_timer_changed()
 
     def _wait(self, key: bytes, waiter: Waiter, now: float) -> bytes | None:
         pending = self.questions.pending(key)
         # The engine is known to be slow about this one: nobody else needs to find out by waiting.
         if pending is not None and pending.is_slow and (response := self._stale_response(key, waiter, now)):
             return response
-        if self.questions.is_full(key):
-            return self._stale_response(key, waiter, now) or self._failure(waiter.asked, Ending.TOO_MANY)
+        refusal = self.questions.refusal(key, waiter)
+        if refusal is not None:
+            return self._stale_response(key, waiter, now) or self._failure(waiter.asked, refusal)
         was_empty = not len(self.questions)
         query = self.questions.add(key, waiter, now)
         if query is not None:
@@ -145,7 +175,7 @@ class Funnel:
         stale = self.cache.stale(pending.key, now) if answer.failure else None
         for waiter in self.questions.released(pending):
             if stale is not None:
-                self.counters["stale"] += 1
+                self.cache.counters["stale"] += 1
                 response = self._response(waiter.asked, waiter.client, stale, now, is_stale=True, failure=answer)
             else:
                 response = self._response(waiter.asked, waiter.client, answer, now)
@@ -160,7 +190,7 @@ class Funnel:
         answer = self.cache.stale(key, now)
         if answer is None:
             return None
-        self.counters["stale"] += 1
+        self.cache.counters["stale"] += 1
         return self._response(waiter.asked, waiter.client, answer, now, is_stale=now >= answer.expiry)
 
     def _response(

@@ -6,17 +6,20 @@ no more than one pass over the message. Clients outside the access list get REFU
 spoofed sources are not showered. Does not know what is cached, nor any zone.
 
 Rules and their sources: RFC 1035 §4, RFC 6891 (EDNS), RFC 9619 (one question), RFC 8906 (answer every sane query),
-RFC 7873 (cookies), RFC 5358 (no open resolver).
+RFC 7873 (cookies), RFC 7828 (keepalive), RFC 5358 (no open resolver).
 """
 
 from __future__ import annotations
 
+import os
+import struct
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from p2pdns.addresses import Address, AddressClass, Network, class_of, in_any, prefix_of
 from p2pdns.errors import FormatError
+from p2pdns.front.cookies import CLIENT_BYTES, Cookies, is_sized
 from p2pdns.link import HEADER_BYTES, ClientClass, folded_question, question_end
 
 UDP_SIZE_MIN = 512  # RFC 6891 §6.2.3: lower values count as 512.
@@ -29,16 +32,26 @@ REFUSAL_PREFIXES_MAX = 1024
 # Services that answer anything (echo, daytime, quotd, chargen, time): an error sent there comes back for ever.
 ECHOING_PORTS = frozenset({0, 7, 13, 17, 19, 37})
 
-NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, BADVERS = 0, 1, 2, 3, 4, 5, 16
+QUESTIONS_READ_MAX = 8  # More than one is an error already; they are read only to find the OPT behind them.
+RECORDS_READ_MAX = 64  # A sane query has an OPT and a signature; a message of 64 kB could have six thousand.
+OPTIONS_READ_MAX = 256  # A sane OPT has a handful; to pass over one takes a third of a microsecond.
+KEEPALIVE_UNIT_MS = 100  # RFC 7828 §3.1
+
+NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, BADVERS, BADCOOKIE = 0, 1, 2, 3, 4, 5, 16, 23
 TYPE_SOA, TYPE_TXT, TYPE_OPT, TYPE_NXNAME = 6, 16, 41, 128
 TYPE_IXFR, TYPE_AXFR, TYPE_ANY = 251, 252, 255
 CLASS_IN, CLASS_CHAOS = 1, 3
 PROBE_SUFFIX = b"\x0cp2pdns-probe\x07invalid\x00"  # What the engine asks upstreams for, to find those that are us.
-OPTION_COOKIE = 10
+OPTION_COOKIE, OPTION_KEEPALIVE = 10, 11
 EDE_PROHIBITED, EDE_NOT_SUPPORTED, EDE_INVALID_QUERY_TYPE = 18, 21, 30
 
 FLAG_QR, FLAG_AA, FLAG_TC, FLAG_RD, FLAG_RA, FLAG_AD, FLAG_CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020, 0x0010
+FLAG_OPCODE = 0x7800
 FLAG_DO = 0x8000  # In the TTL field of OPT.
+
+_COUNTS = struct.Struct("!HHHH")  # Of questions, answers, authority and additional records.
+_FIXED = struct.Struct("!HHIH")  # What stands between the owner and the data of a record: type, class, TTL, size.
+_OPTION = struct.Struct("!HH")
 
 Ede = tuple[tuple[int, str], ...]
 
@@ -62,7 +75,9 @@ class Client:
 class Asked:
     """One query as it stands: what a response to it must repeat, and how large it may be.
 
-    `question` keeps the letter case of the client, and is empty where there was none that could be read.
+    `question` keeps the letter case of the client, and is empty where there was none that could be read. `options` are
+    the EDNS options that the response owes to this client, as on the wire; `is_proven` says that a cookie of ours
+    showed that the client reads what is sent to its address.
     """
 
     id: bytes
@@ -71,6 +86,8 @@ class Asked:
     has_opt: bool
     dnssec_ok: bool
     size_max: int
+    options: bytes = b""
+    is_proven: bool = False
 
     @property
     def key(self) -> bytes:
@@ -88,13 +105,17 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A response that needs no look-up; `texts` are the strings of one TXT RR in the class of the question."""
+    """A response that needs no look-up; `texts` are the strings of one TXT RR in the class of the question.
+
+    `is_cut` asks the client to come again over TCP, as a response that did not fit would.
+    """
 
     asked: Asked
     rcode: int
     reason: str
     ede: Ede = ()
     texts: tuple[bytes, ...] = ()
+    is_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +126,6 @@ class Passed:
 
 
 Verdict = Dropped | Told | Passed
-
-
-class _Refused(Exception):
-    """A query that is refused while it is being read; never leaves this module."""
-
-    def __init__(self, rcode: int, reason: str, *ede: tuple[int, str]) -> None:
-        self.rcode = rcode
-        self.reason = reason
-        self.ede = ede
-        super().__init__(reason)
 
 
 class AccessList:
@@ -177,10 +188,20 @@ def _charged(bucket: tuple[float, float], rate: float, now: float) -> tuple[tupl
 class Gate:
     """Judges every message from a client, whichever door it came through."""
 
-    def __init__(self, access: AccessList, *, udp_size_max: int, server_texts: tuple[bytes, bytes]) -> None:
+    def __init__(
+        self,
+        access: AccessList,
+        *,
+        udp_size_max: int,
+        server_texts: tuple[bytes, bytes],
+        cookies: Cookies | None = None,
+    ) -> None:
         self.access = access
         self.counters: Counter[str] = Counter()
         self.udp_size_max = udp_size_max
+        self.tcp_idle_ms = 0
+        self.require_cookies = False
+        self._cookies = cookies or Cookies(os.urandom)
         self._version_text, self._id_text = server_texts
         self._budget = RefusalBudget()
 
@@ -199,62 +220,61 @@ class Gate:
             return Dropped("response")
         if not client.is_stream and client.address[1] in ECHOING_PORTS:
             return Dropped("echoing-port")
-        verdict = self._read(data, flags, client)
+        query = _Query(data, is_stream=client.is_stream)
+        if flags & FLAG_OPCODE:
+            # What looks like a question means something else there (a zone, in an UPDATE), and is not repeated.
+            query.question = b""
+        asked = self._asked(data[0:2], flags, query, client, now)
         if client.is_allowed:
-            return verdict
-        # A stream proves its address, a datagram does not: there the answer is rationed.
-        if not client.is_stream and not self._budget.has_room(client.address, now):
+            return self._answered_here(asked, query, client)
+        # A stream or a cookie of ours proves an address, a datagram does not: there the answer is rationed.
+        if not (client.is_stream or asked.is_proven or self._budget.has_room(client.address, now)):
             return Dropped("refused-silently")
-        return Told(verdict.asked, REFUSED, "refused", ((EDE_PROHIBITED, "this client is not in the access list"),))
+        return Told(asked, REFUSED, "refused", ((EDE_PROHIBITED, "this client is not in the access list"),))
 
-    def _read(self, data: bytes, flags: int, client: Client) -> Told | Passed:
-        size_max = TCP_SIZE if client.is_stream else CLASSIC_UDP_SIZE
-        asked = Asked(data[0:2], flags, b"", False, False, size_max)
+    def _asked(self, number: bytes, flags: int, query: _Query, client: Client, now: float) -> Asked:
+        if not query.has_opt:
+            size_max = TCP_SIZE if client.is_stream else CLASSIC_UDP_SIZE
+            return Asked(number, flags, query.question, False, False, size_max)
+        size_max = TCP_SIZE if client.is_stream else min(max(query.opt_size, UDP_SIZE_MIN), self.udp_size_max)
+        options, is_proven = b"", False
+        if query.cookie:
+            known = self._cookies.known(query.cookie, client.address[0], now)
+            options, is_proven = _option(OPTION_COOKIE, known.reply), known.is_ours
+        if query.wants_keepalive:
+            options += _option(OPTION_KEEPALIVE, (self.tcp_idle_ms // KEEPALIVE_UNIT_MS).to_bytes(2, "big"))
+        dnssec_ok = bool(query.opt_ttl & FLAG_DO)
+        return Asked(number, flags, query.question, True, dnssec_ok, size_max, options, is_proven)
+
+    def _answered_here(self, asked: Asked, query: _Query, client: Client) -> Told | Passed:
         # The opcode comes first: what follows the header of another opcode has another meaning (RFC 8906 §3.1.4).
-        if flags & 0x7800:
+        if asked.flags & FLAG_OPCODE:
             return Told(asked, NOTIMP, "opcode")
-        counts = [int.from_bytes(data[i : i + 2], "big") for i in (4, 6, 8, 10)]
-        try:
-            if counts[0] > 1:
-                raise _Refused(FORMERR, "questions")
-            end = question_end(data, HEADER_BYTES) if counts[0] else HEADER_BYTES
-            asked = Asked(asked.id, flags, data[HEADER_BYTES:end], False, False, size_max)
-            rrs = _Rrs(data, end, counts)
-            asked = self._with_opt(asked, rrs, client)
-            return self._answered_here(asked, rrs)
-        except FormatError as trouble:
-            return Told(asked, FORMERR, trouble.reason)
-        except _Refused as trouble:
-            return Told(asked, trouble.rcode, trouble.reason, trouble.ede)
-
-    def _with_opt(self, asked: Asked, rrs: _Rrs, client: Client) -> Asked:
-        if not rrs.has_opt:
-            return asked
-        size = TCP_SIZE if client.is_stream else min(max(rrs.opt_size, UDP_SIZE_MIN), self.udp_size_max)
-        return Asked(asked.id, asked.flags, asked.question, True, bool(rrs.opt_ttl & FLAG_DO), size)
-
-    def _answered_here(self, asked: Asked, rrs: _Rrs) -> Told | Passed:
-        if rrs.has_opt and rrs.opt_ttl >> 16 & 0xFF:
+        if query.trouble:
+            return Told(asked, FORMERR, query.trouble)
+        if query.opt_version:
             return Told(asked, BADVERS, "edns-version")
         if not asked.question:
-            # RFC 7873 §5.4: a query without a question asks for a cookie; RFC 9619: anything else is an error.
-            return Told(asked, NOERROR, "cookie-only") if rrs.has_cookie else Told(asked, FORMERR, "questions")
+            return _without_question(asked, query)
+        if self.require_cookies and not (client.is_stream or asked.is_proven):
+            # RFC 7873 §5.2.3. Who knows nothing of cookies proves its address by a connection instead.
+            return Told(asked, BADCOOKIE, "cookie") if query.cookie else Told(asked, NOERROR, "cookie", is_cut=True)
         rtype = int.from_bytes(asked.question[-4:-2], "big")
         rclass = int.from_bytes(asked.question[-2:], "big")
+        if rtype in (TYPE_IXFR, TYPE_AXFR):
+            return Told(asked, REFUSED, "transfer", ((EDE_NOT_SUPPORTED, "no zone transfers here"),))
         if rclass == CLASS_CHAOS and rtype == TYPE_TXT and asked.question[:-4].lower().endswith(PROBE_SUFFIX):
             return Passed(asked)
         if rclass == CLASS_CHAOS:
             return self._chaos(asked, rtype)
         if rclass != CLASS_IN:
             return Told(asked, REFUSED, "class", ((EDE_NOT_SUPPORTED, "only class IN is served"),))
-        if rtype in (0, TYPE_OPT, TYPE_NXNAME):
+        if rtype in (TYPE_OPT, TYPE_NXNAME):
             return Told(asked, FORMERR, "type", ((EDE_INVALID_QUERY_TYPE, ""),))
-        if rtype in (TYPE_IXFR, TYPE_AXFR):
-            return Told(asked, REFUSED, "transfer", ((EDE_NOT_SUPPORTED, "no zone transfers here"),))
         if 128 < rtype < TYPE_ANY:
             # RFC 6895 §3.1 keeps 128 to 255 for question and meta types; no data can have one.
             return Told(asked, REFUSED, "type", ((EDE_NOT_SUPPORTED, "meta types are not served"),))
-        if rrs.has_records:
+        if query.has_records:
             return Told(asked, FORMERR, "records")
         return Passed(asked)
 
@@ -272,26 +292,66 @@ class Gate:
         return Told(asked, NOERROR, "chaos", texts=(text,) if is_text else ())
 
 
-class _Rrs:
-    """What a query carries behind its question: the OPT, and whether there is anything else of weight."""
+def _without_question(asked: Asked, query: _Query) -> Told:
+    if not query.cookie:
+        return Told(asked, FORMERR, "questions")
+    # RFC 7873 §5.4: a query without a question asks for a cookie, or whether the one it has still counts.
+    is_first = len(query.cookie) == CLIENT_BYTES
+    return Told(asked, NOERROR if is_first or asked.is_proven else BADCOOKIE, "cookie-only")
 
-    def __init__(self, data: bytes, at: int, counts: Sequence[int]) -> None:
+
+def _option(code: int, value: bytes) -> bytes:
+    return _OPTION.pack(code, len(value)) + value
+
+
+class _Query:
+    """What stands behind the header of a query, as far as it could be read; `trouble` says what kept it from more."""
+
+    def __init__(self, data: bytes, *, is_stream: bool) -> None:
+        self.question = b""
         self.has_opt = False
-        self.has_cookie = False
         self.opt_size = 0
         self.opt_ttl = 0
-        self.has_records = bool(counts[1] or counts[2])
-        for index in range(counts[1] + counts[2] + counts[3]):
-            at = self._read(data, at, is_additional=index >= counts[1] + counts[2])
+        self.cookie = b""
+        self.wants_keepalive = False
+        self.has_records = False
+        self.trouble = ""
+        self._is_stream = is_stream
+        try:
+            self._read(data)
+        except FormatError as trouble:
+            self.trouble = trouble.reason
 
-    def _read(self, data: bytes, at: int, *, is_additional: bool) -> int:
+    @property
+    def opt_version(self) -> int:
+        """Return the version of EDNS that the query speaks."""
+        return self.opt_ttl >> 16 & 0xFF
+
+    def _read(self, data: bytes) -> None:
+        questions, answers, authorities, additionals = _COUNTS.unpack_from(data, 4)
+        if questions > QUESTIONS_READ_MAX:
+            raise FormatError("questions")
+        at = HEADER_BYTES
+        for _ in range(questions):
+            at = question_end(data, at)
+        if questions == 1:
+            self.question = data[HEADER_BYTES:at]
+        self.has_records = bool(answers or authorities)
+        count = answers + authorities + additionals
+        for index in range(min(count, RECORDS_READ_MAX)):
+            at = self._read_record(data, at, is_additional=index >= answers + authorities)
+        if questions > 1:
+            raise FormatError("questions")
+        if count > RECORDS_READ_MAX:
+            raise FormatError("records")
+
+    def _read_record(self, data: bytes, at: int, *, is_additional: bool) -> int:
         is_root = at < len(data) and data[at] == 0
         at = _name_end(data, at)
-        fixed = data[at : at + 10]
-        if len(fixed) < 10:
+        if at + _FIXED.size > len(data):
             raise FormatError("record-cut")
-        rtype = int.from_bytes(fixed[0:2], "big")
-        end = at + 10 + int.from_bytes(fixed[8:10], "big")
+        rtype, opt_size, opt_ttl, size = _FIXED.unpack_from(data, at)
+        end = at + _FIXED.size + int(size)
         if end > len(data):
             raise FormatError("record-cut")
         if rtype == TYPE_OPT:
@@ -299,25 +359,35 @@ class _Rrs:
             if self.has_opt or not is_root or not is_additional:
                 raise FormatError("opt")
             self.has_opt = True
-            self.opt_size = int.from_bytes(fixed[2:4], "big")
-            self.opt_ttl = int.from_bytes(fixed[4:8], "big")
-            self._read_options(data, at + 10, end)
+            # RFC 6891 §6.1.2: class and TTL of an OPT are none.
+            self.opt_size, self.opt_ttl = opt_size, opt_ttl
+            # What another version writes into an OPT is not known here (RFC 6891 §6.1.3).
+            if not self.opt_version:
+                self._read_options(data, at + _FIXED.size, end)
         return end
 
     def _read_options(self, data: bytes, at: int, end: int) -> None:
-        while at < end:
-            if at + 4 > end:
+        for _ in range(OPTIONS_READ_MAX):
+            if at >= end:
+                return
+            if at + _OPTION.size > end:
                 raise FormatError("option-cut")
-            code = int.from_bytes(data[at : at + 2], "big")
-            size = int.from_bytes(data[at + 2 : at + 4], "big")
-            at += 4 + size
+            code, size = _OPTION.unpack_from(data, at)
+            start = at + _OPTION.size
+            at = start + size
             if at > end:
                 raise FormatError("option-cut")
-            if code == OPTION_COOKIE:
-                # RFC 7873 §5.2.2: a client cookie of 8 bytes, alone or with a server cookie of 8 to 32.
-                if size != 8 and not 16 <= size <= 40:
+            if code == OPTION_COOKIE and not self.cookie:
+                if not is_sized(data[start:at]):
                     raise FormatError("cookie-size")
-                self.has_cookie = True
+                self.cookie = data[start:at]
+            # RFC 7828 §3.3.1: over UDP it is to be ignored, and only a server has anything to say in it.
+            elif code == OPTION_KEEPALIVE and self._is_stream:
+                if at > start:
+                    raise FormatError("keepalive-size")
+                self.wants_keepalive = True
+        if at < end:
+            raise FormatError("options")
 
 
 def _name_end(data: bytes, at: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -19,10 +20,11 @@ from pathlib import Path
 import p2pdns
 from p2pdns import log
 from p2pdns.addresses import read_network
-from p2pdns.clock import boot_now
+from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config, from_descriptor, write_address
 from p2pdns.errors import P2pdnsError
 from p2pdns.front.answers import AnswerCache
+from p2pdns.front.cookies import Cookies
 from p2pdns.front.engine_link import EngineLink
 from p2pdns.front.funnel import Funnel
 from p2pdns.front.gate import AccessList, Gate
@@ -45,11 +47,13 @@ class Front:
         texts = (f"p2pdns {p2pdns.__version__}".encode(), b"p2pdns")
         cache = AnswerCache(**cache_limits_of(config))
         udp_size = config.dns.udp_size_bytes_max
-        gate = Gate(access, udp_size_max=udp_size, server_texts=texts)
+        cookies = Cookies(os.urandom, unix_at_zero=unix_now() - boot_now())
+        gate = Gate(access, udp_size_max=udp_size, server_texts=texts, cookies=cookies)
         self.funnel = Funnel(gate, cache, udp_size=udp_size, now=boot_now())
         self.funnel.on_timer_changed = self._arm
         self.link = EngineLink(state_dir, self.funnel)
         self.tcp = TcpDoor(self.funnel, limits)
+        self._apply_cookies_and_keepalive(config)
         self.udp: list[UdpDoor] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -66,13 +70,18 @@ class Front:
         self.funnel.change_udp_size(config.dns.udp_size_bytes_max)
         self.funnel.cache.change_limits(**cache_limits_of(config))
         self.tcp.limits = tcp_limits_of(config)
+        self._apply_cookies_and_keepalive(config)
+
+    def _apply_cookies_and_keepalive(self, config: Config) -> None:
+        self.funnel.require_cookies(config.dns.require_cookies)
+        self.funnel.gate.tcp_idle_ms = config.limits.tcp_idle_ms
 
     @property
     def counters(self) -> dict[str, int]:
         """Return every counter of this process, each behind the name of its room."""
         rooms = [
             ("gate", self.funnel.gate.counters),
-            ("cache", self.funnel.cache.counters),
+            ("cache", self.funnel.cache.facts),
             ("funnel", self.funnel.counters),
             ("link", self.link.counters),
             ("tcp", self.tcp.counters),
@@ -126,6 +135,7 @@ def cache_limits_of(config: Config) -> dict[str, int]:
     return {
         "bytes_max": cache.answers_bytes_max,
         "ttl_s_max": cache.ttl_s_max,
+        "negative_ttl_s_max": cache.negative_ttl_s_max,
         "stale_s_max": cache.stale_s_max,
     }
 

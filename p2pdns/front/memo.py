@@ -1,8 +1,9 @@
 """The memo of the UDP door: the same bytes again get the same response, for less than a second.
 
 Guarantees: what it gives is, byte for byte but the ID, what the cache would have given: same flags, size, case and
-trust (they are in the key), TTLs of the same second, and nothing that was replaced or invalidated meanwhile. Only
-answers from the cache for allowed clients get in. Does not know what the bytes mean.
+trust (they are in the key), TTLs of the same second, and nothing that was replaced or invalidated meanwhile. A response
+that holds a cookie goes to the host it was made for and no other. Only answers from the cache for allowed clients get
+in. Does not know what the bytes mean.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ class Memo:
     def __init__(self, cache: AnswerCache) -> None:
         self._cache = cache
         self._version = 0
-        self._responses: dict[Key, tuple[bytes, float]] = {}
+        # The third is the one host that may have it, or None where every host may.
+        self._responses: dict[Key, tuple[bytes, float, str | None]] = {}
 
     def clear(self) -> None:
         """Forget every response."""
@@ -39,13 +41,17 @@ class Memo:
         found = self._responses.get((data[2:], client_class is not ClientClass.OTHER))
         if found is None or now >= found[1] or not is_allowed or address[1] in ECHOING_PORTS:
             return None
+        if found[2] is not None and found[2] != address[0]:
+            return None
         self._cache.counters["hit"] += 1
         return data[:2] + found[0]
 
-    def keep(self, data: bytes, response: bytes, answer: Answer, is_trusted: bool, now: float) -> None:
-        """Keep the response that a fresh answer gave to a datagram, until its TTLs change."""
+    def keep(
+        self, data: bytes, response: bytes, answer: Answer, is_trusted: bool, now: float, *, host: str | None
+    ) -> None:
+        """Keep the response that a fresh answer gave to a datagram, until its TTLs change; `host` if for it alone."""
         if self._version != self._cache.version or len(self._responses) >= ENTRIES_MAX:
             self._responses.clear()
             self._version = self._cache.version
         until = min(answer.made_at + int(max(0.0, now - answer.made_at)) + 1, answer.expiry)
-        self._responses[(data[2:], is_trusted)] = (response[2:], until)
+        self._responses[(data[2:], is_trusted)] = (response[2:], until, host)

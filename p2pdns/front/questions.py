@@ -1,25 +1,34 @@
 """The questions that wait for the engine: equal ones asked once, each with a deadline, all of them bounded.
 
 Guarantees: every waiter is released exactly once, by an answer, by its deadline, or by the absence of an engine;
-at most 1024 questions wait, at most half of them for an upstream; a question is put again at most once when the
-engine changes. A machine without clock or socket: it is told what happened and when, and says what to do. Does
-not know the cache, nor how a response is composed.
+at most 1024 questions wait, at most half of them for an upstream, and at most an eighth is asked without a waiter, for
+the clients to come; no one address can fill the table, nor the half of it that may wait for an upstream; a question is
+put again at most once when the engine changes. A machine without clock or socket: it is told what happened and when,
+and says what to do. Does not know the cache, nor how a response is composed.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from p2pdns.addresses import prefix_of
+from p2pdns.addresses import prefix_of, unmapped
 from p2pdns.front.gate import Asked, Client
-from p2pdns.link import Query
+from p2pdns.link import ClientClass, Query
 
 QUESTIONS_MAX = 1024  # What one link carries at a time; each costs the engine a task.
 FORWARDED_MAX = QUESTIONS_MAX // 2  # A dead upstream must not keep overlay names out.
+PREFETCHES_MAX = QUESTIONS_MAX // 8  # What nobody waits for must leave room for what somebody does.
 WAITERS_MAX = 8192  # All waiters together: equal questions are cheap, not free.
+# Queries of one client that wait over UDP, where nothing else holds it back: of an address, and on loopback, where that
+# is a whole machine, of a socket. dnsmasq, behind which networks ask from one address, has 150 at a time.
+DATAGRAMS_PER_CLIENT_MAX = 200
+# Questions that one address has put, over either transport, until they are off the table, which may be later than its
+# responses. Less than may wait for an upstream: a dead one keeps each for seconds, and others ask it for other names.
+# It is all that holds back a forwarder that is listed as trusted.
+QUESTIONS_PER_CLIENT_MAX = 2 * DATAGRAMS_PER_CLIENT_MAX
 CLIENT_TIMER_S = 1.8  # RFC 8767 §5: below the two seconds after which common stubs ask again.
 BUDGET_S = 4.0  # What the engine may take for one question; stubs give up at five seconds.
 GRACE_S = 0.25  # For the engine's own explanation of a deadline to arrive.
@@ -32,6 +41,7 @@ class Ending(Enum):
     DEADLINE = "deadline"
     NO_ENGINE = "no-engine"
     TOO_MANY = "too-many"
+    GREEDY = "client-limit"  # Too many of one client, while there is room for others.
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +51,24 @@ class Waiter:
     asked: Asked
     client: Client
     reply: Callable[[bytes], None]
+
+    @property
+    def host(self) -> str:
+        """Return the address it is counted under; the same one whichever family the socket shows it in."""
+        return unmapped(self.client.address[0])
+
+    @property
+    def seat(self) -> str:
+        """Return what its queries over UDP are counted under; empty where they are not."""
+        if self.client.is_stream or self.client.client_class is ClientClass.LISTED:
+            return ""
+        is_loopback = self.client.client_class is ClientClass.LOOPBACK
+        return f"{self.host} {self.client.address[1]}" if is_loopback else self.host
+
+    @property
+    def identity(self) -> Hashable:
+        """Return what makes it one waiter: a datagram may be the same again (address, ID), a query on a stream not."""
+        return id(self) if self.client.is_stream else (self.client.address, self.asked.id, self.asked.question)
 
 
 @dataclass(slots=True)
@@ -57,6 +85,8 @@ class Pending:
     is_sent: bool = False
     is_put_again: bool = False
     is_forwarded: bool = False
+    is_prefetch: bool = False
+    host: str = ""  # Of who put it; nobody puts what is fetched ahead.
 
     def query(self) -> Query:
         """Return the frame that puts this question."""
@@ -70,6 +100,7 @@ class Pending:
             client_class=self.client.client_class,
             client_prefix=prefix_of(self.client.address),
             deadline=self.asked_at + BUDGET_S,
+            is_prefetch=self.is_prefetch,
         )
 
     def release(self) -> list[Waiter]:
@@ -87,12 +118,15 @@ class Questions:
         self._lost_at = now
         self._next_id = 1
         self._by_key: dict[bytes, Pending] = {}
-        self._by_id: dict[int, Pending] = {}
+        # All timers have one length each, so that order of arrival is the order in which they fire. What is answered
+        # leaves at once: behind one that waits, seconds of a busy front would gather.
+        self._by_id: OrderedDict[int, Pending] = OrderedDict()
+        self._not_slow: OrderedDict[int, Pending] = OrderedDict()
         self._forwarded_count = 0
+        self._prefetch_count = 0
         self._waiter_count = 0
-        # All timers have one length each, so that arrival order is the order in which they fire.
-        self._client_timers: deque[Pending] = deque()
-        self._deadlines: deque[Pending] = deque()
+        self._datagrams: Counter[str] = Counter()
+        self._put: Counter[str] = Counter()
 
     def __len__(self) -> int:
         """Return how many questions are pending."""
@@ -102,9 +136,16 @@ class Questions:
         """Return the pending question with that key."""
         return self._by_key.get(key)
 
-    def is_full(self, key: bytes) -> bool:
-        """Return whether one more waiter for that key would be too many."""
-        return self._waiter_count >= WAITERS_MAX or (key not in self._by_key and len(self._by_id) >= QUESTIONS_MAX)
+    def refusal(self, key: bytes, waiter: Waiter) -> Ending | None:
+        """Return why one more waiter for that key would be too many; None when it is not."""
+        pending = self._by_key.get(key)
+        if pending is not None and waiter.identity in pending.waiters:
+            return None
+        if self._waiter_count >= WAITERS_MAX or (pending is None and len(self._by_id) >= QUESTIONS_MAX):
+            return Ending.TOO_MANY
+        if waiter.seat and self._datagrams[waiter.seat] >= DATAGRAMS_PER_CLIENT_MAX:
+            return Ending.GREEDY
+        return Ending.GREEDY if pending is None and self._put[waiter.host] >= QUESTIONS_PER_CLIENT_MAX else None
 
     def add(self, key: bytes, waiter: Waiter, now: float) -> Query | None:
         """Let a client wait; return the frame to send when its question is new and there is an engine.
@@ -114,21 +155,29 @@ class Questions:
         pending = self._by_key.get(key)
         is_new = pending is None
         if pending is None:
-            pending = Pending(self._next_id, key, waiter.asked, waiter.client, now)
-            self._next_id = self._next_id % 0xFFFFFFFF + 1
-            self._by_key[key] = self._by_id[pending.id] = pending
-            self._client_timers.append(pending)
-            self._deadlines.append(pending)
-        identity: Hashable = (waiter.client.address, waiter.asked.id, waiter.asked.question)
-        if waiter.client.is_stream:
-            identity = object()
+            pending = self._enter(key, waiter.asked, waiter.client, now)
+            pending.host = waiter.host
+            self._put[pending.host] += 1
+        identity = waiter.identity
         if identity not in pending.waiters:
             self._waiter_count += 1
+            if waiter.seat:
+                self._datagrams[waiter.seat] += 1
         pending.waiters[identity] = waiter
         if is_new and self.is_connected:
             pending.is_sent = True
             return pending.query()
         return None
+
+    def prefetch(self, key: bytes, asked: Asked, client: Client, now: float) -> Query | None:
+        """Return the frame that asks a question for those to come, or None when it is asked already or has no room."""
+        is_full = len(self._by_id) >= QUESTIONS_MAX or self._prefetch_count >= PREFETCHES_MAX
+        if not self.is_connected or is_full or key in self._by_key:
+            return None
+        pending = self._enter(key, asked, client, now)
+        pending.is_sent = pending.is_prefetch = True
+        self._prefetch_count += 1
+        return pending.query()
 
     def answered(self, number: int) -> Pending | None:
         """Take a question off the table because its answer came; None when nobody waits for it any more."""
@@ -153,6 +202,9 @@ class Questions:
         """Return the waiters of a question, each for the last time."""
         waiters = pending.release()
         self._waiter_count -= len(waiters)
+        for waiter in waiters:
+            if waiter.seat:
+                _give_back(self._datagrams, waiter.seat)
         return waiters
 
     def engine_connected(self) -> tuple[list[Query], list[Pending]]:
@@ -182,14 +234,15 @@ class Questions:
 
     def get_timer(self) -> float | None:
         """Return when `due` has something to say next, or None while nothing waits."""
-        self._forget_done()
-        if not self._by_id:
+        oldest = _first(self._by_id)
+        if oldest is None:
             return None
-        times = [self._deadlines[0].asked_at + BUDGET_S + GRACE_S]
-        if self._client_timers:
-            times.append(self._client_timers[0].asked_at + CLIENT_TIMER_S)
+        times = [oldest.asked_at + BUDGET_S + GRACE_S]
+        not_slow = _first(self._not_slow)
+        if not_slow is not None:
+            times.append(not_slow.asked_at + CLIENT_TIMER_S)
         if not self.is_connected:
-            times.append(self._hold_until(self._deadlines[0]))
+            times.append(self._hold_until(oldest))
         return min(times)
 
     def due(self, now: float) -> list[tuple[Pending, Ending]]:
@@ -201,17 +254,13 @@ class Questions:
                     break
                 self._remove(pending)
                 due.append((pending, Ending.NO_ENGINE))
-        self._forget_done()
-        while self._deadlines and now >= self._deadlines[0].asked_at + BUDGET_S + GRACE_S:
-            pending = self._deadlines.popleft()
-            if pending.id in self._by_id:
-                self._remove(pending)
-                due.append((pending, Ending.DEADLINE))
-        while self._client_timers and now >= self._client_timers[0].asked_at + CLIENT_TIMER_S:
-            pending = self._client_timers.popleft()
-            if pending.id in self._by_id:
-                pending.is_slow = True
-                due.append((pending, Ending.SLOW))
+        while (oldest := _first(self._by_id)) is not None and now >= oldest.asked_at + BUDGET_S + GRACE_S:
+            self._remove(oldest)
+            due.append((oldest, Ending.DEADLINE))
+        while (oldest := _first(self._not_slow)) is not None and now >= oldest.asked_at + CLIENT_TIMER_S:
+            del self._not_slow[oldest.id]
+            oldest.is_slow = True
+            due.append((oldest, Ending.SLOW))
         return due
 
     def _hold_until(self, pending: Pending) -> float:
@@ -219,13 +268,29 @@ class Questions:
         held = max(pending.asked_at, self._lost_at) + CLIENT_TIMER_S
         return min(held, pending.asked_at + BUDGET_S + GRACE_S)
 
-    def _forget_done(self) -> None:
-        for timers in (self._client_timers, self._deadlines):
-            while timers and timers[0].id not in self._by_id:
-                timers.popleft()
+    def _enter(self, key: bytes, asked: Asked, client: Client, now: float) -> Pending:
+        pending = Pending(self._next_id, key, asked, client, now)
+        self._next_id = self._next_id % 0xFFFFFFFF + 1
+        self._by_key[key] = self._by_id[pending.id] = self._not_slow[pending.id] = pending
+        return pending
 
     def _remove(self, pending: Pending) -> None:
         del self._by_id[pending.id]
         del self._by_key[pending.key]
+        self._not_slow.pop(pending.id, None)
+        self._prefetch_count -= pending.is_prefetch
+        if pending.host:
+            _give_back(self._put, pending.host)
         if pending.is_forwarded:
             self._forwarded_count -= 1
+
+
+def _first(pendings: OrderedDict[int, Pending]) -> Pending | None:
+    return next(iter(pendings.values()), None)
+
+
+def _give_back(counts: Counter[str], host: str) -> None:
+    counts[host] -= 1
+    # An address that has nothing here any more is forgotten, so that there are never more than waiters.
+    if not counts[host]:
+        del counts[host]

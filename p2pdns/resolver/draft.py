@@ -41,6 +41,7 @@ class Draft:
         self.ede: list[tuple[int, str]] = []
         self.trace: list[str] = []
         self.earns_ad = True
+        self._foreign_owners: dict[Name, None] = {}
         self._keys: list[ZoneKey] = []
         self._tags: list[bytes] = []
         self._left_out = 0
@@ -93,8 +94,11 @@ class Draft:
 
     def add_foreign(self, section: list[RR], rrs: Iterable[RR]) -> None:
         """Add what an upstream says; names of zone keys in it are shown as the client can ask for them."""
-        for rr in rrs:
-            presented = self._presented(replace(rr, ttl=rr.ttl if rr.ttl < TTL_LIMIT else 0))
+        foreign = tuple(rrs)
+        self._foreign_owners.update((rr.owner, None) for rr in foreign if section is not self.authority)
+        lowest = _lowest_ttls(foreign, is_authority=section is self.authority)
+        for rr in foreign:
+            presented = self._presented(replace(rr, ttl=max(lowest[_set_of(rr)], self.settings.ttl_s_min)))
             if presented is None:
                 self._left_out += 1
             else:
@@ -140,7 +144,9 @@ class Draft:
         # One stranger in the chain is enough: an alias of his to an address that a trusted zone or an upstream has
         # leads a page of his just as well.
         if all(key in self.settings.trusted for key in self._keys):
-            return
+            # What an upstream says is its to filter, unless the configuration says otherwise.
+            if not self.settings.withholds_upstreams or all(map(self._is_private, self._foreign_owners)):
+                return
         answer, count = without_risks(self.answer)
         additional, _ = without_risks(self.additional)
         if count:
@@ -151,6 +157,9 @@ class Draft:
                 self.authority = [soa]
         self.answer, self.additional = list(answer), list(additional)
 
+    def _is_private(self, owner: Name) -> bool:
+        return any(owner.is_at_or_below(name) for name in self.settings.private_names)
+
     def _cap_ttls(self, ttl_max: int) -> None:
         for section in (self.answer, self.authority, self.additional):
             section[:] = [replace(rr, ttl=min(rr.ttl, ttl_max)) for rr in section]
@@ -158,9 +167,12 @@ class Draft:
     def _life(self, rcode: int, is_ours: bool) -> int:
         if rcode == Rcode.REFUSED:
             return REFUSAL_SECONDS
-        ttls = [rr.ttl for section in (self.answer, self.authority, self.additional) for rr in section]
-        # RFC 2308 §5: a negative answer without SOA is not kept; unless it is our own, and we know that it is true.
-        return min(ttls, default=LOCAL_TTL_SECONDS if is_ours else 0)
+        asked = self.question.rtype
+        is_there = rcode == Rcode.NOERROR and any(asked in (rr.rtype, Type.ANY) for rr in self.answer)
+        if not is_there and all(rr.rtype != Type.SOA for rr in self.authority):
+            # RFC 2308 §5: a negative answer without SOA is not kept; unless it is our own, and we know that it is true.
+            return LOCAL_TTL_SECONDS if is_ours else 0
+        return min(rr.ttl for section in (self.answer, self.authority, self.additional) for rr in section)
 
     def _resolved(
         self,
@@ -194,6 +206,23 @@ class Draft:
 
 def _unique(rrs: Sequence[RR]) -> tuple[RR, ...]:
     return tuple(dict.fromkeys(rrs))
+
+
+def _set_of(rr: RR) -> tuple[Name, int, bytes]:
+    # Signatures are no RRset of their own: each belongs to the one that its first two octets name (RFC 4034 §3).
+    return rr.owner, rr.rtype, rr.rdata[:2] if rr.rtype == Type.RRSIG else b""
+
+
+def _lowest_ttls(rrs: Iterable[RR], *, is_authority: bool) -> dict[tuple[Name, int, bytes], int]:
+    """Return for each RRset the TTL that all of it has: the lowest (RFC 2181 §5.2)."""
+    lowest: dict[tuple[Name, int, bytes], int] = {}
+    for rr in rrs:
+        ttl = rr.ttl if rr.ttl < TTL_LIMIT else 0
+        if is_authority and rr.rtype == Type.SOA:
+            # An upstream may leave it to us that an absence lasts for the SOA's minimum at most (RFC 2308 §5).
+            ttl = min(ttl, int.from_bytes(rr.rdata[-4:]))
+        lowest[_set_of(rr)] = min(ttl, lowest.get(_set_of(rr), ttl))
+    return lowest
 
 
 def _remaining_ttl(ttl: int, found: Found, now: float) -> int:

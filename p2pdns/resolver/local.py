@@ -1,4 +1,4 @@
-"""Zones without a publisher: our suffixes, `alt` and `internal`, and the special-use names of the RFCs.
+"""Zones without a publisher: our suffixes, `alt` and `internal`, the special-use names of the RFCs, and local data.
 
 Guarantees: a negative answer has an SOA of the zone it speaks for. Does not know which names are looked up where;
 `names` decides that.
@@ -6,10 +6,13 @@ Guarantees: a negative answer has an SOA of the zone it speaks for. Does not kno
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from p2pdns.dns.message import RR, Question, Type
+from p2pdns.dns import zonefile
+from p2pdns.dns.message import RR, Question, RRset, Type, type_text
 from p2pdns.dns.name import Name
+from p2pdns.errors import ConfigError, ZoneFileError
 
 LOCAL_TTL_SECONDS = 300  # A petname may be added any minute, and a stub's own cache hears of no invalidation.
 CLASS_IN, CLASS_CHAOS = 1, 3
@@ -54,6 +57,49 @@ class LocalZone:
         return tuple(
             RR(owner, rtype, CLASS_IN, LOCAL_TTL_SECONDS, rdata) for owner, rtype, rdata in here if rtype == wanted
         )
+
+
+@dataclass(frozen=True, slots=True)
+class LocalName:
+    """A name whose records the configuration says; what is below it, and what it has not, is nobody's here."""
+
+    apex: Name
+    rrsets: tuple[RRset, ...]
+    has_parent: bool = False
+
+    def soa(self) -> RR:
+        """Return the SOA of a zone that is this name alone."""
+        return LocalZone(self.apex).soa()
+
+    def answer(self, question: Question) -> tuple[RR, ...]:
+        """Return the RRs that answer the question, none where it has none; an alias answers whatever is asked."""
+        for rrset in self.rrsets:
+            if question.rtype in (rrset.rtype, Type.ANY) or rrset.rtype == Type.CNAME:
+                return tuple(RR(question.name, rrset.rtype, CLASS_IN, rrset.ttl, rdata) for rdata in rrset.rdatas)
+        return ()
+
+
+def read_local_data(lines: Sequence[str]) -> Mapping[Name, LocalName]:
+    """Return the names that lines of a zone file give records to; ConfigError with the line that does not hold.
+
+    >>> list(read_local_data(["router.lan 300 A 192.168.1.1"]))
+    [<Name router.lan.>]
+    """
+    if not lines:
+        return {}
+    place = "[dns] local_data"
+    try:
+        rrsets = zonefile.read("\n".join(lines) + "\n", apex=Name.root(), path=place)
+    except ZoneFileError as trouble:
+        where = place if trouble.line is None else f"{place}, line {trouble.line}"
+        raise ConfigError(trouble.what, place=where, hint=trouble.hint) from None
+    names: dict[Name, list[RRset]] = {}
+    for rrset in rrsets:
+        if rrset.owner.is_wildcard or rrset.rtype == Type.DNAME:
+            what = "a wildcard" if rrset.owner.is_wildcard else type_text(rrset.rtype)
+            raise ConfigError(f"{rrset.owner} is {what}", place=place, hint="local data is of single names")
+        names.setdefault(rrset.owner, []).append(rrset)
+    return {owner: LocalName(owner, tuple(found)) for owner, found in names.items()}
 
 
 def _reverse_v4() -> list[str]:

@@ -8,22 +8,28 @@ that a search list made of either is never called someone else's, so nothing of 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from p2pdns.dns.message import Rcode
+from p2pdns.dns.message import Rcode, Type
 from p2pdns.dns.name import Name, is_zone_key_label
 from p2pdns.errors import ConfigError, FormatError
 from p2pdns.items.keys import ZoneKey
-from p2pdns.resolver.local import SPECIAL_USE, LocalZone
+from p2pdns.resolver.blocking import BlockedNames
+from p2pdns.resolver.local import SPECIAL_USE, LocalName, LocalZone, read_local_data
+from p2pdns.resolver.steps import Ede
 
 TAG_BYTES = 8  # As the link carries them; 2⁶⁴ makes an accidental hit, which only costs a cache entry, rare enough.
 DEFAULT_SUFFIXES = ("p2p.alt", "p2pdns.internal")
 STALE_SECONDS_MAX = 86_400.0  # RFC 8767 suggests one to three days.
 PETNAME_CHARACTERS = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_")
 PETNAME_BYTES_MAX = 63
+BLOCKED_TEXT = "on a block list of this resolver"
+# What is told of a blocked name that must look as if it were there: addresses that lead nowhere.
+_NOWHERE = ((None, int(Type.A), bytes(4)), (None, int(Type.AAAA), bytes(16)))
 
+_NOTHING_BLOCKED = BlockedNames()
 ALT = Name.read("alt.")
 INTERNAL = Name.read("internal.")
 
@@ -80,12 +86,13 @@ class InZone:
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """A name we answer ourselves; without a zone it is a name that cannot exist."""
+    """A name we answer ourselves; the zone has it, or denies it by its SOA."""
 
     rcode: Rcode
-    zone: LocalZone | None
+    zone: LocalZone | LocalName
     tags: tuple[bytes, ...]
     text: str = ""
+    ede: Ede = Ede.OTHER
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +105,22 @@ Place = InZone | Here | Elsewhere
 
 @dataclass(frozen=True)
 class ResolverSettings:
-    """What the configuration says about names. `trusted` zones may publish addresses of private networks."""
+    """What the configuration says about names.
+
+    `trusted` zones may publish addresses of private networks; with `withholds_upstreams`, upstreams may tell of such
+    addresses at or below `private_names` only.
+    """
 
     suffixes: tuple[Name, ...] = tuple(Name.read(text) for text in DEFAULT_SUFFIXES)
     petnames: Mapping[bytes, ZoneKey] = field(default_factory=dict)
     trusted: frozenset[ZoneKey] = frozenset()
     stale_s: float = STALE_SECONDS_MAX
+    ttl_s_min: int = 0
+    private_names: tuple[Name, ...] = ()
+    withholds_upstreams: bool = False
+    local_data: Mapping[Name, LocalName] = field(default_factory=dict)
+    blocked: BlockedNames = _NOTHING_BLOCKED
+    blocks_with_zeros: bool = False
 
     @classmethod
     def of(
@@ -111,16 +128,52 @@ class ResolverSettings:
         *,
         suffixes: Iterable[str] = DEFAULT_SUFFIXES,
         petnames: Mapping[str, str] | None = None,
-        trusted: Iterable[str] = (),
+        private_zones: Iterable[str] = (),
         stale_s: float = STALE_SECONDS_MAX,
+        ttl_s_min: int = 0,
+        withholds_upstreams: bool = False,
+        local_data: Sequence[str] = (),
+        blocked: BlockedNames | None = None,
+        blocks_with_zeros: bool = False,
     ) -> ResolverSettings:
         """Return the settings that texts of a configuration mean; ConfigError when one of them means nothing."""
         names = {read_petname(label): _read_key(text, label) for label, text in (petnames or {}).items()}
-        keys = frozenset(_trusted_key(text, names) for text in trusted)
-        return cls(tuple(read_suffix(text) for text in suffixes), names, keys, stale_s)
+        # A name of the ordinary DNS is told from a petname by its dot, of which the last one may be all it has.
+        private = [(text, "." in text) for text in private_zones]
+        return cls(
+            suffixes=tuple(read_suffix(text) for text in suffixes),
+            petnames=names,
+            trusted=frozenset(_trusted_key(text, names) for text, is_name in private if not is_name),
+            stale_s=stale_s,
+            ttl_s_min=ttl_s_min,
+            private_names=tuple(Name.read(text) for text, is_name in private if is_name),
+            withholds_upstreams=withholds_upstreams,
+            local_data=read_local_data(local_data),
+            blocked=_NOTHING_BLOCKED if blocked is None else blocked,
+            blocks_with_zeros=blocks_with_zeros,
+        )
 
     def place_of(self, name: Name) -> Place:
-        """Return whose the name is."""
+        """Return whose the name is: what the person here says comes before what anybody else does."""
+        local = self.local_data.get(name)
+        if local is not None:
+            return Here(Rcode.NOERROR, local, (tag_of_setting("local_data"),))
+        covering = self.blocked.covering(name)
+        if covering is not None:
+            return self._blocked(covering)
+        place = self._place_of(name)
+        # A list may have the key of a zone, which is reached by more names than that.
+        if isinstance(place, InZone) and (covering := self.blocked.covering(place.name)) is not None:
+            return self._blocked(covering)
+        return place
+
+    def _blocked(self, covering: Name) -> Here:
+        data = _NOWHERE if self.blocks_with_zeros else ()
+        zone = LocalZone(covering, has_data=False, covers_all=True, data=data)
+        rcode = Rcode.NOERROR if self.blocks_with_zeros else Rcode.NXDOMAIN
+        return Here(rcode, zone, (tag_of_setting("block"),), BLOCKED_TEXT, Ede.BLOCKED)
+
+    def _place_of(self, name: Name) -> Place:
         last = name.last_label
         if last is None:
             return Elsewhere()
@@ -178,15 +231,17 @@ class ResolverSettings:
         for label in name.labels[:-1]:
             if is_zone_key_label(label) and _key_of(label)[0] is not None:
                 text = f"{_shown(label)} is a zone key: nothing may follow it but {_suffix_text(self.suffixes)}"
-                return Here(Rcode.NXDOMAIN, None, (), text)
+                zone = LocalZone(Name.of(*name.labels[name.labels.index(label) :]), has_data=False)
+                return Here(Rcode.NXDOMAIN, zone, (), text)
         for depth in range(1, len(name.labels)):
             head = Name.of(*name.labels[:-depth])
             # A suffix of one label, such as a made-up "home", is too common a word to claim in other people's names.
             suffix = next((s for s in self.suffixes if len(s.labels) > 1 and head.is_at_or_below(s)), None)
             if suffix is not None:
-                return Here(
-                    Rcode.NXDOMAIN, None, (tag_of_setting("suffixes"),), f"nothing may follow the suffix {suffix}"
-                )
+                first = len(head.labels) - len(suffix.labels)
+                zone = LocalZone(Name.of(*name.labels[first:]), has_data=False)
+                text = f"nothing may follow the suffix {suffix}"
+                return Here(Rcode.NXDOMAIN, zone, (tag_of_setting("suffixes"),), text)
         return None
 
 
@@ -195,6 +250,8 @@ def _in_zone(labels: tuple[bytes, ...], label: bytes, view: View, zone: LocalZon
     if key is None:
         # No item can ever be signed for it, so this absence is proved without a look-up; and a SERVFAIL would send
         # the client on to its next resolver, with a name that should not leave.
+        # RFC 2308 §3: whoever denies says by an SOA for how long; the bare form has no suffix to give one.
+        zone = zone or LocalZone(Name.of(label), has_data=False)
         return Here(Rcode.NXDOMAIN, zone, (), f"{_shown(label)} is no zone key: {fault}")
     return InZone(key, Name.of(*labels[:-1], str(key).encode()), view)
 
@@ -261,6 +318,7 @@ def _trusted_key(text: str, petnames: Mapping[bytes, ZoneKey]) -> ZoneKey:
         return ZoneKey.read(text)
     except FormatError as error:
         raise ConfigError(
-            f'trusted zone "{text}" is neither a petname nor a zone key: {error}',
-            hint=f"make it one with p2pdns name add {text} KEY or below [names], or write the zone key",
+            f'"{text}" is neither a petname nor a zone key: {error}',
+            place="[zones] private_zones",
+            hint=f'p2pdns name add {text} KEY makes it a petname; a name of the ordinary DNS has a dot, as "{text}."',
         ) from None

@@ -179,7 +179,7 @@ class Resolution:
     def _is_of_others(self, name: Name) -> bool:
         """Return whether upstreams may hear of a name and speak for it."""
         place = self._settings.place_of(name)
-        if isinstance(place, Here) and place.zone is not None and place.zone.has_parent:
+        if isinstance(place, Here) and place.zone.has_parent:
             return name == place.zone.apex and self.question.rtype == Type.DS
         return isinstance(place, Elsewhere)
 
@@ -301,7 +301,8 @@ class Resolution:
         except FormatError:
             return self._fail("the name below a delegation is too long", now)
         self._draft.note(f"delegated to {key}: going on with {target}")
-        return self._enter_zone(key, target, now)
+        # As an alias would: what the person here says of the name holds behind a cut too.
+        return self._follow(target, now)
 
     def _tell_delegation(self, now: float) -> bool:
         """Add the alias across the cut to the zone that had an item; return whether it could be told."""
@@ -377,12 +378,18 @@ class Resolution:
         draft = self._draft
         draft.earns_ad = False
         draft.depend_on(*place.tags)
-        if place.zone is not None:
-            said = place.zone.answer(Question(self._name, self.question.rtype, CLASS_IN))
-            draft.answer += said
-            draft.authority += () if said else (place.zone.soa(),)
+        self._zone_name = self._name
+        if not self._tell_delegation(now):
+            return self._fail("the name below a delegation is too long to be told", now)
+        said = place.zone.answer(Question(self._name, self.question.rtype, CLASS_IN))
+        draft.answer += said
+        target = owner_at_end(self._name, said) if self.question.rtype != Type.CNAME else self._name
+        if target != self._name:
+            draft.note(f"an alias of the configuration leads to {target}")
+            return self._follow(target, now)
+        draft.authority += () if said else (place.zone.soa(),)
         if place.text:
-            draft.ede.append((Ede.OTHER, place.text))
+            draft.ede.append((place.ede, place.text))
         draft.note(place.text or f"{self._name} is answered here")
         return self._finish(place.rcode, now, is_ours=len(self._visited) == 1)
 

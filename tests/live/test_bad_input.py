@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import re
 import resource
 import socket
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -134,12 +136,8 @@ MISTAKES = {
 def mistakes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder full of bad files."""
     folder = tmp_path_factory.mktemp("mistakes")
-    here = Path.cwd()
-    os.chdir(folder)
-    try:
+    with contextlib.chdir(folder):
         _key_files()
-    finally:
-        os.chdir(here)
     return folder
 
 
@@ -169,11 +167,11 @@ def test_no_error_shows_a_secret(mistakes: Path, capfd: pytest.CaptureFixture[st
 
 
 @needs_root
-def test_a_key_file_of_another_user_is_told_so(tmp_path: Path) -> None:
+def test_a_key_file_of_another_user_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tmp_path.chmod(0o755)
     (tmp_path / "their.key").write_bytes(SECRET.write(None))
     (tmp_path / "their.key").chmod(0o600)
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
     assert_refused(p2pdns("pubkey", "their.key", user=True), '"their.key": permission denied')
 
 
@@ -302,11 +300,19 @@ def test_a_state_directory_that_cannot_be_used_ends_the_start(tmp_path: Path, sp
     assert_refused(done, f"{re.escape(str(state))}.*: .*")
 
 
+def _open_to_all(folder: Path) -> None:
+    """Let every user into a folder for tests; how many of those above it are private is pytest's affair."""
+    top = Path(tempfile.gettempdir())
+    for level in (folder, *folder.parents):
+        if level == top or not level.is_relative_to(top):
+            return
+        level.chmod(0o755)
+
+
 @needs_root
 def test_a_read_only_state_directory_is_told_so(tmp_path: Path) -> None:
     state = tmp_path / "state"
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    _open_to_all(tmp_path)
     state.mkdir(0o755)
     words = ["serve", "--no-dns", "--network", NETWORK, "--dht", "127.0.0.1:0", "--state"]
     assert_refused(p2pdns(*words, state, user=True), ".*/state: permission denied")
@@ -339,8 +345,7 @@ def test_a_full_disk_is_told_and_service_goes_on(tmp_path: Path) -> None:
 
 @needs_root
 def test_the_daemon_of_another_user_is_not_ours_to_ask(tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    _open_to_all(tmp_path)
     served = Served(tmp_path / "state")
     theirs = r".*/control\.sock: the control socket belongs to root"
     assert_refused(p2pdns("status", "--state", served.state, user=True), theirs)

@@ -54,7 +54,7 @@ class Stranger:
 
     def token(self, target: bytes) -> bytes:
         """Return the right to put at a target."""
-        # The pad keeps the reply within three times the request, so that no budget decides.
+        # The pad keeps the reply within three times the request; a token once shown lifts every ration.
         reply = self.ask(krpc.Get(target, None, None, 400))
         assert isinstance(reply, krpc.Reply)
         assert reply.token is not None
@@ -121,8 +121,9 @@ def test_a_flood_against_an_engine_leaves_the_honest_items_and_a_bounded_databas
     assert refused == sum(code != 0 for code in codes) + 400 + 2
     assert len(honest) < status["items_held"] <= ITEMS_MAX // 2
     reader = stranger()
+    shown = reader.token(newer.target)
     for item in honest:
-        reply = reader.ask(krpc.Get(item.target, None, None, 400))
+        reply = reader.ask(krpc.Get(item.target, None, shown, 0, newer.target))
         assert isinstance(reply, krpc.Reply)
         assert reply.value == encode(b"honest")
     engine.end()

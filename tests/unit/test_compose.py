@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dns.edns
 import dns.flags
 import dns.message
 import pytest
@@ -132,7 +133,7 @@ def test_our_own_udp_size_is_told() -> None:
 @CALM
 @given(st.integers(0, 120), st.sampled_from([None, 0, 512, 700, 1232, 4096]), st.booleans(), st.integers(0, 3))
 def test_no_response_is_larger_than_the_client_takes(count: int, size: int | None, stream: bool, told: int) -> None:
-    data = query(records=[] if size is None else [opt(size, do=True)])
+    data = query(records=[] if size is None else [opt(size, do=True, options=COOKIE * (count % 2))])
     kept = answer(rdatas=[bytes([i]) * 4 for i in range(count)], ede=((22, "y" * 90),) * told)
     wire = response(data, kept, stream=stream)
     limit = 65_535 if stream else 512 if size is None else min(max(size, 512), UDP_SIZE)
@@ -142,7 +143,7 @@ def test_no_response_is_larger_than_the_client_takes(count: int, size: int | Non
     assert (reply.edns >= 0) == (size is not None)
     if reply.flags & dns.flags.TC:
         assert not reply.answer
-        assert len(kept.message) + 11 + 6 * told > limit or len(kept.message) > limit
+        assert len(kept.message) + 11 + 6 * told + 28 * (count % 2) > limit or len(kept.message) > limit
     else:
         assert sum(len(rrset) for rrset in reply.answer) == count
 
@@ -155,10 +156,61 @@ def test_an_answer_too_large_for_udp_is_whole_over_tcp() -> None:
     assert len(whole.answer[0]) == 100
 
 
-def test_aa_and_rcode_of_the_engine_are_kept() -> None:
-    reply = parsed(response(query(), answer(rdatas=(), rcode=3)))
-    assert reply.rcode() == 3
-    assert reply.flags & dns.flags.AA
+@pytest.mark.parametrize(
+    ("flags", "stale", "expected"), [(0x0100, False, False), (0x0000, False, True), (0x0000, True, False)]
+)
+def test_aa_is_for_who_asks_without_rd_and_not_for_what_is_stale(flags: int, stale: bool, expected: bool) -> None:
+    reply = parsed(response(query(flags=flags), answer(), 1000.0, stale=stale))
+    assert bool(reply.flags & dns.flags.AA) == expected
+
+
+def test_the_rcode_of_the_engine_is_kept() -> None:
+    assert parsed(response(query(), answer(rdatas=(), rcode=3))).rcode() == 3
+
+
+COOKIE = b"\x00\x0a\x00\x08clientco"
+
+
+def test_what_is_owed_to_a_client_comes_with_every_response_cut_ones_too() -> None:
+    data = query(records=[opt(options=COOKIE)])
+    many = answer(rdatas=[bytes([i]) * 4 for i in range(200)], ede=((22, "why"),))
+    cut = parsed(response(data, many))
+    assert cut.flags & dns.flags.TC
+    assert (cut.edns, len(cut.question)) == (0, 1)
+    for reply in (cut, parsed(response(data, answer())), parsed(compose_told(asked_by(data), 5, udp_size=UDP_SIZE))):
+        (cookie,) = (option for option in reply.options if option.otype == dns.edns.OptionType.COOKIE)
+        assert isinstance(cookie, dns.edns.CookieOption)
+        assert (cookie.client, len(cookie.server)) == (b"clientco", 16)
+
+
+def with_additional(count: int) -> Answer:
+    """Return an answer of one record with others behind it that nobody asked for."""
+    kept = answer(rdatas=[bytes([i]) * 4 for i in range(1 + count)])
+    message = kept.message[:6] + b"\x00\x01\x00\x00" + count.to_bytes(2, "big") + kept.message[12:]
+    return Answer(0, message, kept.ttl_offsets, 0.0, 300.0, 300.0, ((22, "why"),))
+
+
+@pytest.mark.parametrize("records", [[], [opt(512)]], ids=["without OPT", "with OPT"])
+def test_what_was_not_asked_for_is_left_out_before_the_answer_is_cut(records: list[bytes]) -> None:
+    few = parsed(response(query(records=records), with_additional(5)))
+    many = parsed(response(query(records=records), with_additional(100)))
+    assert [len(rrset) for rrset in few.additional] == [5]
+    assert not many.flags & dns.flags.TC
+    assert [len(rrset) for rrset in many.answer] == [1]
+    assert many.additional == []
+    assert (many.edns >= 0) == bool(records)
+
+
+def test_a_message_of_nothing_but_additions_is_left_with_its_question() -> None:
+    kept = with_additional(100)
+    message = kept.message[:6] + b"\x00\x00\x00\x00\x00\x65" + kept.message[12:]
+    reply = parsed(response(query(), Answer(0, message, kept.ttl_offsets, 0.0, 300.0, 300.0)))
+    assert (len(reply.question), reply.answer, reply.additional) == (1, [], [])
+
+
+def test_a_cut_response_still_says_the_code_of_its_reason() -> None:
+    kept = answer(rdatas=[bytes([i]) * 4 for i in range(200)], ede=((3, "x" * 200), (22, "y" * 200)))
+    assert ede_codes(response(query(records=[opt(512)]), kept)) == [3, 22]
 
 
 def test_badvers_is_told_in_the_opt() -> None:
@@ -167,6 +219,12 @@ def test_badvers_is_told_in_the_opt() -> None:
     assert not isinstance(verdict, Passed)
     reply = parsed(compose_told(verdict.asked, verdict.rcode, udp_size=UDP_SIZE))  # type: ignore[union-attr]
     assert (reply.rcode(), reply.edns) == (16, 0)
+
+
+@pytest.mark.parametrize(("rcode", "has_ra"), [(0, True), (1, False), (2, True), (4, False), (5, True), (16, True)])
+def test_ra_is_set_where_a_question_was_understood(rcode: int, has_ra: bool) -> None:
+    reply = parsed(compose_told(asked_by(query(records=[opt()])), rcode, udp_size=UDP_SIZE))
+    assert (reply.rcode(), bool(reply.flags & dns.flags.RA)) == (rcode, has_ra)
 
 
 def test_a_told_error_repeats_the_question_and_the_flags() -> None:

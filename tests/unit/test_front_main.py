@@ -107,6 +107,17 @@ def test_a_new_udp_size_holds_for_the_next_response_to_the_same_datagram(tmp_pat
     assert len(world.asked) == 1
 
 
+def test_cookies_are_required_from_the_moment_the_configuration_says_so(tmp_path: Path) -> None:
+    world = World(tmp_path, Config())
+    data = query(records=[opt(options=b"\x00\x0a\x00\x08clientco")])
+    for is_required, rcode in ((False, "NOERROR"), (True, "BADCOOKIE"), (False, "NOERROR")):
+        world.front.apply(with_dns(require_cookies=is_required))
+        for _ in range(3):
+            reply = world.ask("127.0.0.1", data, answer(made_at=1.0))
+            assert dns.rcode.to_text(reply.rcode()) == rcode
+    assert len(world.asked) == 1
+
+
 def test_new_times_of_the_cache_hold_for_what_is_asked_next(tmp_path: Path) -> None:
     world = World(tmp_path, Config())
     given = answer(made_at=1.0)
@@ -123,11 +134,11 @@ def test_new_times_of_the_cache_hold_for_what_is_asked_next(tmp_path: Path) -> N
 def test_a_smaller_cache_makes_room_at_once(tmp_path: Path) -> None:
     world = World(tmp_path, Config())
     cache = world.front.funnel.cache
-    for number in range(1200):
+    for number in range(1400):
         name = f"n{number}.example"
         world.ask("127.0.0.1", query(name), answer(name, made_at=world.now))
     assert cache.size_bytes > MEBIBYTE
     world.front.apply(with_cache(answers_bytes_max=MEBIBYTE))
     assert 0.9 * MEBIBYTE < cache.size_bytes <= MEBIBYTE
     world.ask("127.0.0.1", query(name), answer(name, made_at=world.now))
-    assert len(world.asked) == 1200, "the latest are kept"
+    assert len(world.asked) == 1400, "the latest are kept"

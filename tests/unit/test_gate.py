@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 
+import dns.flags
 import dns.message
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from p2pdns.front.compose import compose_told
 from p2pdns.front.gate import (
+    BADCOOKIE,
     BADVERS,
     FORMERR,
     NOERROR,
@@ -31,6 +33,8 @@ from p2pdns.resolver.local import PROBE_SUFFIX
 from tests.front_messages import CALM, UDP_SIZE, gate, opt, query, question
 
 COOKIE = b"\x00\x0a\x00\x08" + b"clientco"
+KEEPALIVE = b"\x00\x0b\x00\x00"
+IDLE_MS = 12_345
 FUZZ_COUNT = 100_000
 FUZZ_SECONDS_MAX = 100.0  # Ten times what it takes.
 
@@ -82,20 +86,26 @@ def test_what_is_no_query_gets_silence(data: bytes, reason: str) -> None:
         (query(records=[b"\x01a" + opt()]), FORMERR, "opt"),
         (query(records=[opt()], counts=(1, 0, 0)), FORMERR, "opt"),
         (query(records=[opt(version=1)]), BADVERS, "edns-version"),
+        (query(records=[opt(version=255, options=b"another format")]), BADVERS, "edns-version"),
+        (query(questions=[], records=[opt(version=1, options=COOKIE)]), BADVERS, "edns-version"),
         (query(records=[opt(options=b"\x00\x0a\x00\x07" + b"1234567")]), FORMERR, "cookie-size"),
         (query(records=[opt(options=b"\x00\x0a\x00\x0c" + b"123456789012")]), FORMERR, "cookie-size"),
         (query(records=[opt(options=b"\x00\x0a\x00\x29" + b"1" * 41)]), FORMERR, "cookie-size"),
+        (query(records=[opt(options=b"\x00\x0a\x00\x00")]), FORMERR, "cookie-size"),
+        (query(records=[opt(options=b"\x00\x0a\x00\x0f" + b"1" * 15)]), FORMERR, "cookie-size"),
         (query(records=[opt(options=b"\x00\x0a\x00\x09" + b"12345678")]), FORMERR, "option-cut"),
         (query(records=[opt(options=b"\x00\x0a\x00")]), FORMERR, "option-cut"),
         (query(counts=(0, 0, 1)), FORMERR, "record-name"),
         (query(records=[b"\x00\x00\x29"]), FORMERR, "record-cut"),
         (query(records=[opt()[:-1] + b"\x01"]), FORMERR, "record-cut"),
+        (query(records=[opt(options=bytes(4) * 257)]), FORMERR, "options"),
+        (query(records=[opt(), *[bytes(11)] * 5950], counts=(0, 0, 5951)), FORMERR, "records"),
         (query(records=[b"\xc0\x0c" + bytes(10)], counts=(1, 0, 0)), FORMERR, "records"),
         (query(records=[b"\xc0\x0c" + bytes(10)], counts=(0, 1, 0)), FORMERR, "records"),
         (query(rtype=252), REFUSED, "transfer"),
+        (query("version.bind", rtype=252, rclass=3), REFUSED, "transfer"),
         (query(rtype=251, records=[b"\xc0\x0c" + bytes(10)], counts=(0, 1, 0)), REFUSED, "transfer"),
         (query(rtype=41), FORMERR, "type"),
-        (query(rtype=0), FORMERR, "type"),
         (query(rtype=128), FORMERR, "type"),
         (query(rtype=249), REFUSED, "type"),
         (query(rtype=250), REFUSED, "type"),
@@ -112,7 +122,7 @@ def test_what_cannot_be_looked_up_is_told_so(data: bytes, rcode: int, reason: st
         assert (verdict.rcode, verdict.reason) == (rcode, reason)
 
 
-@pytest.mark.parametrize("rtype", [1, 28, 65, 255, 257, 1000, 65280, 65535])
+@pytest.mark.parametrize("rtype", [0, 1, 28, 65, 255, 257, 1000, 65280, 65535])
 def test_unknown_types_and_any_pass(rtype: int) -> None:
     passed(query(rtype=rtype))
 
@@ -123,11 +133,12 @@ def test_unknown_types_and_any_pass(rtype: int) -> None:
         query(flags=0x0040),
         query(flags=0x0130),
         query(records=[opt(options=b"\xfd\xe9\x00\x03abc" + COOKIE)]),
+        query(records=[opt(options=bytes(4) * 256)]),
         query(records=[b"\x00\x00\xfa\x00\xff\x00\x00\x00\x00\x00\x00"]),
         query() + b"trailing bytes",
         query(questions=[b"\x00\x00\x02\x00\x01"]),
     ],
-    ids=["Z bit", "AD and CD", "unknown option", "TSIG", "tail", "the root"],
+    ids=["Z bit", "AD and CD", "unknown option", "256 options", "TSIG", "tail", "the root"],
 )
 def test_what_is_odd_and_sane_passes(data: bytes) -> None:
     passed(data)
@@ -192,6 +203,142 @@ def test_a_datagram_from_a_service_that_echoes_gets_silence(port: int) -> None:
     assert isinstance(door.verdict(query(), door.access.client(("127.0.0.1", port), is_stream=True), 0.0), Passed)
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        query(flags=0x2000, records=[opt()]),
+        query(questions=[question("a"), question("b")], records=[opt()]),
+        query(questions=[], records=[opt()]),
+        query(records=[opt(version=1)]),
+        query(records=[opt(), opt()]),
+        query(records=[opt(), b"\x01a" + opt()]),
+        query(records=[opt(options=b"\x00\x0a\x00\x07" + b"1234567")]),
+        query(records=[opt(options=b"\x00\x0a\x00")]),
+        query(records=[opt(), b"\x00\x00"]),
+        query(records=[opt(), b"\xc0\x0c" + bytes(10)], counts=(0, 0, 2)) + b"tail",
+        query(rtype=252, records=[opt()]),
+        query(rclass=4, records=[opt()]),
+    ],
+    ids=str,
+)
+def test_whatever_is_wrong_with_a_query_its_opt_is_answered_by_one(data: bytes) -> None:
+    assert judged(data).asked.has_opt  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("data", [query(records=[b"\x01a" + opt()]), query(records=[opt()], counts=(1, 0, 0)), query()])
+def test_what_is_no_opt_is_not_answered_by_one(data: bytes) -> None:
+    assert not judged(data).asked.has_opt  # type: ignore[union-attr]
+
+
+def test_the_question_of_another_opcode_is_not_repeated() -> None:
+    verdict = judged(query(flags=0x2800))
+    assert isinstance(verdict, Told)
+    assert verdict.asked.question == b""
+
+
+def cookie_option(cookie: bytes) -> bytes:
+    """Return a COOKIE option."""
+    return b"\x00\x0a" + len(cookie).to_bytes(2, "big") + cookie
+
+
+def cookie_of(door: Gate, host: str = "127.0.0.1") -> bytes:
+    """Return the option that a client gets by asking for it."""
+    client = door.access.client((host, 4000), is_stream=False)
+    verdict = door.verdict(query(questions=[], records=[opt(options=COOKIE)]), client, 0.0)
+    assert isinstance(verdict, Told)
+    return verdict.asked.options
+
+
+def test_a_client_gets_the_cookie_that_proves_its_address() -> None:
+    door = gate()
+    options = cookie_of(door)
+    assert (options[:4], options[4:12], len(options)) == (b"\x00\x0a\x00\x18", b"clientco", 28)
+    for stream in (False, True):
+        verdict = judged(query(records=[opt(options=options)]), judge=door, stream=stream)
+        assert isinstance(verdict, Passed)
+        assert (verdict.asked.is_proven, verdict.asked.options) == (True, options)
+
+
+def test_a_wrong_server_cookie_is_answered_with_the_right_one() -> None:
+    door = gate()
+    right = cookie_of(door)
+    wrong = cookie_option(b"clientco" + bytes(16))
+    verdict = judged(query(records=[opt(options=wrong)]), judge=door)
+    assert isinstance(verdict, Passed)
+    assert (verdict.asked.is_proven, verdict.asked.options) == (False, right)
+    # The first cookie is the cookie; further ones are nothing.
+    twice = judged(query(records=[opt(options=right + wrong)]), judge=door)
+    assert isinstance(twice, Passed)
+    assert twice.asked.is_proven
+
+
+@pytest.mark.parametrize(("kind", "rcode"), [("none", NOERROR), ("right", NOERROR), ("wrong", BADCOOKIE)])
+def test_a_query_without_a_question_says_whether_its_cookie_counts(kind: str, rcode: int) -> None:
+    door = gate()
+    right = cookie_of(door)
+    option = {"none": COOKIE, "right": right, "wrong": cookie_option(b"clientco" + bytes(16))}[kind]
+    verdict = judged(query(questions=[], records=[opt(options=option)]), judge=door)
+    assert isinstance(verdict, Told)
+    assert (verdict.rcode, verdict.asked.options) == (rcode, right)
+
+
+def test_where_cookies_are_required_a_datagram_needs_one() -> None:
+    door = gate()
+    door.require_cookies = True
+    right = cookie_of(door)
+    passes = judged(query(records=[opt(options=right)]), judge=door)
+    assert isinstance(passes, Passed)
+    for option in (COOKIE, cookie_option(b"clientco" + bytes(16))):
+        told = judged(query(records=[opt(options=option)]), judge=door)
+        assert isinstance(told, Told)
+        assert (told.rcode, told.asked.options) == (BADCOOKIE, right)
+        assert isinstance(judged(query(records=[opt(options=option)]), judge=door, stream=True), Passed)
+
+
+@pytest.mark.parametrize("records", [[], [opt()]], ids=["no OPT", "no cookie"])
+def test_where_cookies_are_required_who_knows_none_is_sent_to_tcp(records: list[bytes]) -> None:
+    door = gate()
+    door.require_cookies = True
+    data = query(records=records)
+    told = judged(data, judge=door)
+    assert isinstance(told, Told)
+    reply = dns.message.from_wire(compose_told(told.asked, told.rcode, is_cut=told.is_cut, udp_size=UDP_SIZE))
+    assert reply.flags & dns.flags.TC
+    assert (reply.rcode(), len(reply.question)) == (0, 1)
+    assert isinstance(judged(data, judge=door, stream=True), Passed)
+
+
+def test_where_cookies_are_required_errors_are_still_told() -> None:
+    door = gate()
+    door.require_cookies = True
+    for data, rcode in ((query(flags=0x2000), NOTIMP), (query(records=[opt(version=1)]), BADVERS)):
+        told = judged(data, judge=door)
+        assert isinstance(told, Told)
+        assert told.rcode == rcode
+
+
+def test_keepalive_is_answered_over_tcp_with_the_idle_time_and_ignored_over_udp() -> None:
+    door = gate()
+    door.tcp_idle_ms = IDLE_MS
+    data = query(records=[opt(options=KEEPALIVE)])
+    assert judged(data, judge=door, stream=True).asked.options == b"\x00\x0b\x00\x02\x00\x7b"  # type: ignore[union-attr]
+    assert judged(data, judge=door).asked.options == b""  # type: ignore[union-attr]
+
+
+def test_keepalive_and_cookie_come_together() -> None:
+    door = gate()
+    data = query(records=[opt(options=COOKIE + KEEPALIVE)])
+    assert judged(data, judge=door, stream=True).asked.options == cookie_of(door) + b"\x00\x0b\x00\x02\x00\x00"  # type: ignore[union-attr]
+
+
+def test_a_client_that_says_a_time_in_keepalive_is_wrong_over_tcp_and_ignored_over_udp() -> None:
+    data = query(records=[opt(options=b"\x00\x0b\x00\x02\x00\x64")])
+    told = judged(data, stream=True)
+    assert isinstance(told, Told)
+    assert (told.rcode, told.reason) == (FORMERR, "keepalive-size")
+    passed(data)
+
+
 def stranger(door: Gate, host: str = "203.0.113.9", *, stream: bool = False) -> Client:
     """Return a client that the access list does not know."""
     return door.access.client((host, 5353), is_stream=stream)
@@ -224,6 +371,15 @@ def test_refusals_over_udp_are_rationed_a_prefix_and_in_all() -> None:
 def test_refusals_over_tcp_are_not_rationed() -> None:
     door = gate()
     assert all(isinstance(door.verdict(query(), stranger(door, stream=True), 0.0), Told) for _ in range(100))
+
+
+def test_refusals_to_a_proven_address_are_not_rationed() -> None:
+    door = gate()
+    host = "203.0.113.9"
+    data = query(records=[opt(options=cookie_of(door, host))])
+    assert all(isinstance(door.verdict(data, stranger(door, host), 0.0), Told) for _ in range(100))
+    other = [door.verdict(data, stranger(door, "203.0.113.10"), 0.0) for _ in range(100)]
+    assert sum(isinstance(verdict, Told) for verdict in other) <= REFUSALS_PER_PREFIX_S
 
 
 def test_classes_of_clients() -> None:

@@ -86,6 +86,26 @@ def test_a_stranger_does_not_get_what_a_trusted_client_got() -> None:
     assert refused[3] & 0x0F == 5
 
 
+def test_a_cookie_goes_to_the_host_it_was_made_for_and_to_no_other() -> None:
+    data = query(records=[opt(options=b"\x00\x0a\x00\x08clientco")])
+    door = filled(answer(), data=data)
+    hosts = ("127.0.0.1", "127.0.0.2", "127.0.0.1", "127.0.0.2", "127.0.0.2")
+    replies = [ask(door, data, 0.1, (host, 4000)) for host in hosts]
+    assert replies[0] == replies[2]
+    assert replies[1] == replies[3] == replies[4]
+    assert replies[0] != replies[1]
+    assert door.cache.counters["hit"] == len(hosts)
+
+
+def test_what_was_remembered_ends_when_cookies_are_required() -> None:
+    door = filled(answer())
+    assert ask(door, query(), 0.1) == ask(door, query(), 0.1)
+    door.require_cookies(True)
+    cut = ask(door, query(), 0.1)
+    assert cut is not None
+    assert cut[2] & 0x02
+
+
 @pytest.mark.parametrize("port", [7, 19])
 def test_a_port_that_echoes_gets_silence_here_too(port: int) -> None:
     door = filled(answer())
@@ -96,15 +116,18 @@ def test_a_port_that_echoes_gets_silence_here_too(port: int) -> None:
 def test_any_sequence_of_queries_gets_what_a_funnel_without_memo_gives() -> None:
     chance = random.Random(4343)
     door, plain = filled(answer(ad_eligible=True)), filled(answer(ad_eligible=True))
+    # Two servers would give two cookies.
+    door.gate = plain.gate
     now = 0.0
     for _ in range(2000):
         now += chance.choice((0.0, 0.01, 0.3))
         name = "".join(chance.choice((c, c.upper())) for c in "ww.example")
         flags = chance.choice((0x0100, 0x0120, 0x0110, 0x0000))
-        records = chance.choice(([], [opt(do=True)], [opt(600)]))
+        records = chance.choice(([], [opt(do=True)], [opt(600)], [opt(options=b"\x00\x0a\x00\x08clientco")]))
         data = query(chance.choice(("www.example", "wWw.example", "w" + name)), flags=flags, records=records)
         port = chance.choice((7, 4000, 4001))
+        host = chance.choice(("127.0.0.1", "127.0.0.2"))
         # A stream never meets the memo; sizes differ there, so the memo of the other funnel is emptied instead.
         plain.cache.version += 1
-        expected = ask(plain, data, now, ("127.0.0.1", port))
-        assert ask(door, data, now, ("127.0.0.1", port)) == expected
+        expected = ask(plain, data, now, (host, port))
+        assert ask(door, data, now, (host, port)) == expected

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,20 +12,28 @@ from p2pdns.front.gate import Passed
 from p2pdns.front.questions import (
     BUDGET_S,
     CLIENT_TIMER_S,
+    DATAGRAMS_PER_CLIENT_MAX,
     FORWARDED_MAX,
     GRACE_S,
     QUESTIONS_MAX,
+    QUESTIONS_PER_CLIENT_MAX,
+    WAITERS_MAX,
     Ending,
+    Pending,
     Questions,
     Waiter,
 )
 from tests.front_messages import CALM, gate, query
 
+GREEDY = "192.168.1.1"
 
-def waiter(name: str = "www.example", *, number: int = 1, port: int = 4000, stream: bool = False) -> Waiter:
+
+def waiter(
+    name: str = "www.example", *, number: int = 1, host: str = "127.0.0.1", port: int = 4000, stream: bool = False
+) -> Waiter:
     """Return a client that waits for a name."""
-    door = gate()
-    client = door.access.client(("127.0.0.1", port), is_stream=stream)
+    door = gate(["127.0.0.0/8", "::1/128", "192.168.0.0/16", "fd00::/8"], listed=["192.168.9.9"])
+    client = door.access.client((host, port), is_stream=stream)
     verdict = door.verdict(query(name, number=number), client, 0.0)
     assert isinstance(verdict, Passed)
     return Waiter(verdict.asked, client, lambda _: None)
@@ -43,6 +54,11 @@ def add(table: Questions, who: Waiter, now: float) -> int:
     return pending.id
 
 
+def refused(table: Questions, who: Waiter) -> Ending | None:
+    """Return why somebody may not wait."""
+    return table.refusal(who.asked.key, who)
+
+
 def test_equal_questions_are_asked_once() -> None:
     table = connected()
     first = waiter()
@@ -57,6 +73,21 @@ def test_equal_questions_are_asked_once() -> None:
     assert table.released(pending) == [first, second]
     assert table.released(pending) == []
     assert len(table) == 0
+
+
+def test_what_was_answered_is_forgotten_however_long_another_question_waits() -> None:
+    """Thousands a second kept for seconds would have to be looked through in one go, by whoever asks next."""
+
+    def kept_count() -> int:
+        return sum(isinstance(kept, Pending) for kept in gc.get_objects())
+
+    before = kept_count()
+    table = connected()
+    add(table, waiter("slow.example"), 0.0)
+    for number in range(QUESTIONS_MAX):
+        table.answered(add(table, waiter(f"n{number}.example"), 0.1))
+    assert len(table) == 1
+    assert kept_count() == before + 1
 
 
 def test_a_repeated_datagram_waits_once_and_a_repeated_query_on_a_stream_twice() -> None:
@@ -122,19 +153,100 @@ def test_the_table_is_bounded_and_joining_a_question_still_works_when_it_is_full
     table = connected()
     for i in range(QUESTIONS_MAX):
         add(table, waiter(f"n{i}.example"), 0.0)
-    assert table.is_full(waiter("other.example").asked.key)
-    assert not table.is_full(waiter("n0.example").asked.key)
+    assert refused(table, waiter("other.example", host="127.0.0.2")) is Ending.TOO_MANY
+    assert refused(table, waiter("n0.example", host="127.0.0.2")) is None
 
 
 def test_waiters_are_bounded_in_all() -> None:
     table = connected()
     who = waiter(stream=True)
-    while not table.is_full(who.asked.key):
+    count = 0
+    while refused(table, who) is None:
         table.add(who.asked.key, who, 0.0)
+        who, count = replace(who), count + 1
+    assert (refused(table, who), count) == (Ending.TOO_MANY, WAITERS_MAX)
     pending = table.pending(who.asked.key)
     assert pending is not None
+    assert len(table.released(pending)) == WAITERS_MAX
+    assert refused(table, who) is None
+
+
+def test_one_address_has_so_many_queries_waiting_over_udp_and_others_go_on() -> None:
+    table = connected()
+    held = [waiter(f"n{i}.example", host=GREEDY, port=4000 + i) for i in range(DATAGRAMS_PER_CLIENT_MAX)]
+    numbers = [add(table, who, 0.0) for who in held]
+    for name in ("other.example", "n0.example"):
+        assert refused(table, waiter(name, number=9, host=GREEDY)) is Ending.GREEDY
+        # The same address as a socket for both families shows it.
+        assert refused(table, waiter(name, number=9, host=f"::ffff:{GREEDY}")) is Ending.GREEDY
+        assert refused(table, waiter(name, host="192.168.1.2")) is None
+        assert refused(table, waiter(name, host="fd00::1")) is None
+    # Who repeats what it has asked waits as before.
+    assert refused(table, held[0]) is None
+    pending = table.answered(numbers[0])
+    assert pending is not None
     table.released(pending)
-    assert not table.is_full(who.asked.key)
+    assert refused(table, waiter("other.example", host=GREEDY)) is None
+
+
+def test_on_loopback_a_socket_is_a_client_and_the_whole_machine_has_no_more_than_any_address() -> None:
+    table = connected()
+    for i in range(DATAGRAMS_PER_CLIENT_MAX):
+        add(table, waiter(f"n{i}.example"), 0.0)
+    assert refused(table, waiter("other.example")) is Ending.GREEDY
+    port = 5000
+    while refused(table, who := waiter(f"p{port}.example", port=port)) is None:
+        add(table, who, 0.0)
+        port += 1
+    assert len(table) == QUESTIONS_PER_CLIENT_MAX
+    assert refused(table, waiter("other.example", host="127.0.0.2")) is None
+
+
+def test_a_forwarder_that_is_listed_has_what_an_address_may_have_over_one_socket() -> None:
+    table = connected()
+    number = 0
+    while refused(table, who := waiter(f"n{number}.example", host="192.168.9.9")) is None:
+        add(table, who, 0.0)
+        number += 1
+    assert number == QUESTIONS_PER_CLIENT_MAX
+
+
+def test_who_joins_the_question_of_another_is_counted_too() -> None:
+    table = connected()
+    add(table, waiter(host="127.0.0.2"), 0.0)
+    for number in range(DATAGRAMS_PER_CLIENT_MAX):
+        assert refused(table, waiter(number=number)) is None
+        add(table, waiter(number=number), 0.0)
+    assert refused(table, waiter(number=DATAGRAMS_PER_CLIENT_MAX)) is Ending.GREEDY
+
+
+def test_over_both_transports_one_address_cannot_take_what_may_wait_for_an_upstream() -> None:
+    table = connected()
+    over_udp, number = 0, 0
+    while refused(table, who := waiter(f"n{number}.example", stream=over_udp >= DATAGRAMS_PER_CLIENT_MAX)) is None:
+        assert table.forwarded(add(table, who, 0.0)) is None
+        over_udp, number = over_udp + (not who.client.is_stream), number + 1
+    assert (number, len(table)) == (QUESTIONS_PER_CLIENT_MAX, QUESTIONS_PER_CLIENT_MAX)
+    assert refused(table, who) is Ending.GREEDY
+    # Over a stream it may still wait for what is asked already, and others have room.
+    assert refused(table, waiter("n0.example", stream=True)) is None
+    assert table.forwarded(add(table, waiter("other.example", host="127.0.0.2"), 0.0)) is None
+
+
+def test_a_question_counts_until_it_is_off_the_table_though_its_client_has_a_stale_answer() -> None:
+    table = connected()
+    for i in range(QUESTIONS_PER_CLIENT_MAX):
+        pending = table.pending((who := waiter(f"n{i}.example")).asked.key)
+        assert pending is None
+        add(table, who, 0.0)
+        pending = table.pending(who.asked.key)
+        assert pending is not None
+        table.released(pending)
+    assert refused(table, waiter("other.example")) is Ending.GREEDY
+    table.due(BUDGET_S + GRACE_S)
+    assert refused(table, waiter("other.example")) is None
+    assert not table._put
+    assert not table._datagrams
 
 
 def test_forwarded_questions_hold_half_of_the_table_at_most() -> None:
@@ -188,4 +300,6 @@ def test_every_waiter_is_released_exactly_once(steps: list[tuple[str, int]]) -> 
         released += sum(len(table.released(p)) for p, how in table.due(now + later) if how is not Ending.SLOW)
     assert released == asked
     assert len(table) == 0
+    assert not table._put
+    assert not table._datagrams
     assert table.get_timer() is None

@@ -156,6 +156,7 @@ def test_a_name_that_stays_here_is_answered(text: str, types: list[Type]) -> Non
 def test_a_label_that_is_no_key_does_not_exist_and_is_not_forwarded(label: str) -> None:
     answer = resolved(f"www.{label}. A")
     assert (answer.rcode, answer.failure) == (Rcode.NXDOMAIN, False)
+    assert [(str(rr.owner), rr.rtype) for rr in answer.authority] == [(f"{label}.", Type.SOA)]
     assert "is no zone key" in texts_of(answer)
 
 
@@ -619,6 +620,20 @@ def test_a_ttl_with_the_top_bit_counts_as_zero() -> None:
     assert (answer.answer[0].ttl, answer.expiry) == (0, NOW)
 
 
+def test_an_upstreams_rrset_has_the_lowest_of_its_ttls() -> None:
+    text = "example.com. A"
+    unequal = [f"example.com. {ttl} A 192.0.2.{number}" for number, ttl in enumerate((300, 30, 900))]
+    answer = resolved(text, replied(text, *unequal))
+    assert ([rr.ttl for rr in answer.answer], answer.expiry) == ([30, 30, 30], NOW + 30)
+
+
+def test_an_upstreams_absence_lasts_for_the_minimum_of_its_soa_and_the_soa_itself_for_its_ttl() -> None:
+    soa = f"com. 300 SOA 0000{bytes(16).hex()}{60:08x}"
+    absent = resolved("example.com. A", replied("example.com. A", rcode=Rcode.NXDOMAIN, authority=(soa,)))
+    assert (absent.authority[0].ttl, absent.expiry) == (60, NOW + 60)
+    assert resolved("com. SOA", replied("com. SOA", soa)).answer[0].ttl == 300
+
+
 # Rebinding.
 
 PRIVATE = ["10.0.0.1", "127.0.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0"]
@@ -645,13 +660,13 @@ def test_what_was_taken_from_an_answer_takes_its_ad_along() -> None:
 
 
 def test_a_trusted_zone_may_publish_private_addresses() -> None:
-    options = ResolverSettings.of(petnames={"alice": str(A)}, trusted=["alice"])
+    options = ResolverSettings.of(petnames={"alice": str(A)}, private_zones=["alice"])
     answer = resolved("www.{a} A", found(item_of("a", "www 300 A 10.0.0.1")), options=options)
     assert (len(answer.answer), answer.ede) == (1, ())
 
 
 def test_a_strangers_alias_does_not_lead_to_a_trusted_zones_private_address() -> None:
-    options = ResolverSettings.of(trusted=[str(A)])
+    options = ResolverSettings.of(private_zones=[str(A)])
     zone_b, zone_a = found(item_of("b", "www 60 CNAME www.{a}")), found(item_of("a", "www 300 A 10.0.0.1"))
     assert text_of(resolved("www.{b} A", zone_b, zone_a, options=options)) == ["www.<b>. 60 CNAME"]
 
@@ -700,7 +715,7 @@ def test_hints_of_the_readers_network_are_stripped(before: str, after: str | Non
         {"petnames": {"with.dot": str(A)}},
         {"petnames": {str(B): str(A)}},
         {"petnames": {"alice": "short"}},
-        {"trusted": ["nobody"]},
+        {"private_zones": ["nobody"]},
     ],
 )
 def test_settings_that_mean_nothing_are_a_config_error(bad: dict[str, object]) -> None:

@@ -34,6 +34,16 @@ def test_port_0_is_the_same_free_port_for_udp_and_tcp(host: str) -> None:
     pair.close()
 
 
+@pytest.mark.parametrize(
+    ("host", "level", "option"), [("127.0.0.1", socket.IPPROTO_IP, 10), ("::1", socket.IPPROTO_IPV6, 23)]
+)
+def test_udp_sockets_do_not_believe_what_icmp_says_of_a_path(host: str, level: int, option: int) -> None:
+    sock = open_udp((host, 0))
+    # IP_MTU_DISCOVER and IPV6_MTU_DISCOVER are at IP_PMTUDISC_OMIT, in the numbers of Linux.
+    assert sock.getsockopt(level, option) == 5
+    sock.close()
+
+
 def test_one_port_can_be_bound_on_several_addresses() -> None:
     first = open_dns(("127.0.0.1", 0))
     second = open_dns(("127.0.0.2", first.address[1]))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Literal
 
 from p2pdns.dns.message.values import Type, type_text
-from p2pdns.dns.name import Name
+from p2pdns.dns.name import Name, name_end
 from p2pdns.errors import FormatError
 
 # What RDATA is made of where we look inside it: a domain name, a <character-string>, so many octets, or the rest.
@@ -68,12 +68,18 @@ NAME_TYPES = frozenset(
 
 def fields_of(rtype: int, rdata: bytes) -> list[Name | bytes]:
     """Return uncompressed RDATA cut along its layout, names as names; FormatError `rdata-length`."""
-    pieces: list[Name | bytes] = []
+    return [Name.parse(octets)[0] if is_name else octets for is_name, octets in pieces_of(rtype, rdata)]
+
+
+def pieces_of(rtype: int, rdata: bytes) -> list[tuple[bool, bytes]]:
+    """Return uncompressed RDATA cut along its layout, and of each piece whether it is a name; errors as `fields_of`."""
+    pieces: list[tuple[bool, bytes]] = []
     offset = 0
     for field in LAYOUTS.get(rtype, ("rest",)):
         if field == "name":
-            name, offset = Name.parse(rdata, offset)
-            pieces.append(name)
+            end = name_end(rdata, offset)
+            pieces.append((True, rdata[offset:end]))
+            offset = end
             continue
         if field == "rest":
             size_bytes = len(rdata) - offset
@@ -81,7 +87,7 @@ def fields_of(rtype: int, rdata: bytes) -> list[Name | bytes]:
             size_bytes = 1 + rdata[offset] if offset < len(rdata) else 1
         else:
             size_bytes = field
-        pieces.append(rdata[offset : offset + size_bytes])
+        pieces.append((False, rdata[offset : offset + size_bytes]))
         offset += size_bytes
     if offset != len(rdata):
         raise FormatError("rdata-length", f"{type_text(rtype)} of {len(rdata)} octets")

@@ -19,9 +19,9 @@ from dnslib.dns import RD, DNSError, DNSHeader, DNSQuestion
 from dnslib.dns import RR as DnslibRR
 from dnslib.label import DNSBuffer, DNSLabel
 
-from p2pdns.dns.message.rdata import COMPRESSIBLE, LAYOUTS, fields_of
+from p2pdns.dns.message.rdata import COMPRESSIBLE, LAYOUTS, pieces_of
 from p2pdns.dns.message.values import CLASS_IN, RR, Message, Question, Type, type_text
-from p2pdns.dns.name import NAME_BYTES_MAX, Name
+from p2pdns.dns.name import NAME_BYTES_MAX, Name, wire_of
 from p2pdns.errors import FormatError
 
 MESSAGE_BYTES_MAX = 65535  # The length field of RFC 1035 §4.2.2; no transport carries more.
@@ -30,6 +30,16 @@ STEPS_MAX = 32768  # Labels and pointers read, and labels of distinct names made
 HOPS_MAX = 127  # An honest pointer leads to at least one label, and a name has no more of them.
 POINTER_OFFSET_MAX = 0x3FFF  # RFC 1035 §4.1.4: a pointer has 14 bits.
 HEADER_BYTES = 12
+# Reasons for which a name cannot be read whatever stands before it.
+_BROKEN_FROM_ANYWHERE = frozenset(["truncated", "bad-pointer", "label-type"])
+
+
+class _ReadLabel(DNSLabel):
+    """A name that was read, with its uncompressed octets: to make them of a hundred labels again costs far more."""
+
+    def __init__(self, labels: list[bytes], wire: bytes) -> None:
+        self.label = tuple(labels)
+        self.wire = wire
 
 
 class WallBuffer(DNSBuffer):
@@ -42,10 +52,13 @@ class WallBuffer(DNSBuffer):
         super().__init__(data)
         self.compress = compress
         self.steps = 0
-        self._tails: dict[int, tuple[bytes, ...]] = {}
-        self._made: dict[tuple[bytes, ...], Name] = {}
-        # (offset of the suffix that follows, label) -> offset of the suffix that begins with the label.
-        self._suffixes: dict[tuple[int, bytes], int] = {}
+        # Offset of a label already read -> labels and octets of its name, and where it stands in either.
+        self._tails: dict[int, tuple[list[bytes], int, bytes, int]] = {}
+        self._broken: dict[int, str] = {}
+        self._made: dict[bytes, Name] = {}
+        self._wires: dict[bytes, bytes] = {}
+        # Uncompressed octets of a name or of what ends it -> the offset where they were written.
+        self._suffixes: dict[bytes, int] = {}
         self._question: Name | None = None
 
     def spend(self, step_count: int) -> None:
@@ -54,38 +67,57 @@ class WallBuffer(DNSBuffer):
         if self.steps > STEPS_MAX:
             raise FormatError("work-limit", f"more than {STEPS_MAX} steps")
 
-    def decode_name(self, last: int = -1) -> DNSLabel:
+    def decode_name(self, last: int = -1) -> _ReadLabel:
         """Return the name at the offset and move past it. Pointers lead strictly backwards, so no loop exists."""
+        hops: list[tuple[int, int, int]] = []
+        try:
+            return self._walked(hops)
+        except FormatError as error:
+            # Where RDATA that does not hold is left out, the same bad name would be walked for every RR.
+            for target, _, before_bytes in hops:
+                if error.reason in _BROKEN_FROM_ANYWHERE or (error.reason == "name-too-long" and before_bytes == 1):
+                    self._broken[target] = error.reason
+            raise
+
+    def _walked(self, hops: list[tuple[int, int, int]]) -> _ReadLabel:
+        """Read a name; `hops` collects each pointer's target, the labels and the octets before it."""
         data, position = self.data, self.offset
         run_start = position
         labels: list[bytes] = []
+        runs: list[bytes | bytearray] = []
         size_bytes, end = 1, -1
-        starts = [(position, 0)]
+        starts: list[tuple[int, int, int]] = []
         while True:
             self.spend(1)
             if position >= len(data):
                 raise FormatError("truncated", f"inside a name, at octet {position}")
             length = data[position]
             if length == 0:
+                runs.append(data[run_start : position + 1])
                 end = position + 1 if end < 0 else end
                 break
             if length <= 63:
                 label = bytes(data[position + 1 : position + 1 + length])
                 if len(label) < length:
                     raise FormatError("truncated", f"inside a label, at octet {position}")
+                starts.append((position, len(labels), size_bytes))
                 labels.append(label)
                 size_bytes += 1 + length
                 position += 1 + length
             elif length >= 0xC0:
+                runs.append(data[run_start:position])
                 end = position + 2 if end < 0 else end
                 position = run_start = self._target_at(position, run_start)
                 tail = self._tails.get(position)
                 if tail is not None:
-                    labels += tail
-                    size_bytes += sum(map(len, tail)) + len(tail)
+                    labels += tail[0][tail[1] :]
+                    runs.append(tail[2][tail[3] :])
+                    size_bytes += len(runs[-1]) - 1
                     break
-                starts.append((position, len(labels)))
-                if len(starts) > HOPS_MAX:
+                if position in self._broken:
+                    raise FormatError(self._broken[position], f"again, at octet {position}")
+                hops.append((position, len(labels), size_bytes))
+                if len(hops) >= HOPS_MAX:
                     raise FormatError("pointer-hops", f"more than {HOPS_MAX}")
             else:
                 raise FormatError("label-type", f"{length:#04x} at octet {position}")
@@ -93,10 +125,12 @@ class WallBuffer(DNSBuffer):
                 break
         if size_bytes > NAME_BYTES_MAX:
             raise FormatError("name-too-long", f"more than {NAME_BYTES_MAX} octets")
-        for start, index in starts:
-            self._tails[start] = tuple(labels[index:])
+        wire = b"".join(runs)
+        # Every label may be pointed at again, and then costs no second walk.
+        for start, index, before_bytes in (*hops, *starts):
+            self._tails[start] = (labels, index, wire, before_bytes - 1)
         self.offset = end
-        return DNSLabel(labels)
+        return _ReadLabel(labels, wire)
 
     def _target_at(self, position: int, run_start: int) -> int:
         if position + 1 >= len(self.data):
@@ -106,53 +140,55 @@ class WallBuffer(DNSBuffer):
             raise FormatError("bad-pointer", f"from octet {position} to {target}")
         return int(target)
 
-    def name_of(self, label: DNSLabel) -> Name:
-        """Return a dnslib label as a Name, one object for equal octets."""
-        labels = label.label
-        name = self._made.get(labels)
+    def name_of(self, label: _ReadLabel) -> Name:
+        """Return a name that was read as a Name, one object for equal octets."""
+        name = self._made.get(label.wire)
         if name is None:
-            self.spend(len(labels))
-            name = self._made[labels] = Name(labels)
+            self.spend(len(label.label))
+            name = self._made[label.wire] = Name(label.label)
         return name
+
+    def wire_of(self, label: _ReadLabel) -> bytes:
+        """Return a name that was read as uncompressed octets; a Name for each would take most of the time."""
+        wire = self._wires.get(label.wire)
+        if wire is None:
+            # Whoever writes the message again goes through these labels.
+            self.spend(len(label.label))
+            wire = self._wires[label.wire] = label.wire
+        return wire
 
     def adopt_question(self, name: Name) -> None:
         """Remember the question's name: owners equal to it in any case become pointers to it."""
         self._question = name
 
     def encode_name(self, name: DNSLabel) -> None:
+        """Append a name as `encode_wire` does; dnslib writes questions by this."""
+        self.encode_wire(wire_of(name.label))
+
+    def encode_wire(self, name: bytes) -> None:
         """Append a name, the longest suffix that already stands in reach of a pointer replaced by one."""
-        labels = name.label
         if not self.compress:
-            self.encode_name_nocompress(name)
+            self.append(name)
             return
-        # Suffixes are looked up from the root on, so that a name of n labels costs n look-ups and not n².
-        suffix, known = -1, 0
-        for label in reversed(labels):
-            longer = self._suffixes.get((suffix, label))
-            if longer is None:
-                break
-            suffix, known = longer, known + 1
-        fresh = labels[: len(labels) - known]
-        offsets = []
-        for label in fresh:
-            offsets.append(self.offset)
-            self.append(bytes((len(label),)) + label)
-        if known:
-            self.pack("!H", 0xC000 | suffix)
-        else:
-            self.append(b"\x00")
-        for label, offset in zip(reversed(fresh), reversed(offsets), strict=True):
-            if offset > POINTER_OFFSET_MAX:
-                break
-            self._suffixes[suffix, label] = offset
-            suffix = offset
+        at, start = 0, self.offset
+        while name[at]:
+            suffix = name[at:]
+            known = self._suffixes.get(suffix)
+            if known is not None:
+                self.append(name[:at])
+                self.pack("!H", 0xC000 | known)
+                return
+            if start + at <= POINTER_OFFSET_MAX:
+                self._suffixes[suffix] = start + at
+            at += 1 + name[at]
+        self.append(name)
 
     def encode_owner(self, owner: Name) -> None:
         """Append an owner; the question's own name is always the pointer to offset 12."""
         if self.compress and self._question is not None and owner.labels and owner == self._question:
             self.pack("!H", 0xC000 | HEADER_BYTES)
         else:
-            self.encode_name(DNSLabel(owner.labels))
+            self.encode_wire(owner.wire())
 
 
 class _WireRdata(RD):
@@ -172,7 +208,7 @@ class _WireRdata(RD):
         pieces = []
         for field in layout:
             if field == "name":
-                pieces.append(buffer.name_of(buffer.decode_name()).wire())
+                pieces.append(buffer.wire_of(buffer.decode_name()))
             elif field == "string":
                 pieces.append(buffer.get(1 + buffer.data[buffer.offset]) if buffer.offset < end else b"")
             elif field == "rest":
@@ -188,11 +224,11 @@ class _WireRdata(RD):
         if self.rtype not in COMPRESSIBLE or not buffer.compress:
             buffer.append(self.octets)
             return
-        for field in fields_of(self.rtype, self.octets):
-            if isinstance(field, Name):
-                buffer.encode_name(DNSLabel(field.labels))
+        for is_name, octets in pieces_of(self.rtype, self.octets):
+            if is_name:
+                buffer.encode_wire(octets)
             else:
-                buffer.append(field)
+                buffer.append(octets)
 
 
 class _WireRR(DnslibRR):

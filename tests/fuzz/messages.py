@@ -1,0 +1,40 @@
+"""The target of the reader of messages: what an upstream or an item says."""
+
+from __future__ import annotations
+
+from p2pdns.dns.message import Message, compose, parse, ttl_offsets
+from p2pdns.dns.name import Name
+from p2pdns.dns.zone import Zone
+from p2pdns.errors import FormatError, StrangerError
+
+APEX = Name.of(b"y" * 52)
+
+
+def read(data: bytes) -> None:
+    """Read octets as a message, write it and read it again; then the same as the value of an item."""
+    try:
+        message = parse(data)
+    except FormatError:
+        pass
+    else:
+        _judge(message, data)
+    try:
+        zone = Zone.verified(APEX, data, 1)
+    except StrangerError:
+        return
+    assert all(owner.is_at_or_below(APEX) for owner, _ in zone.rrsets), data.hex()
+
+
+def _judge(message: Message, data: bytes) -> None:
+    for is_compressed in (True, False):
+        try:
+            wire = compose(message, compress=is_compressed)
+        except FormatError as error:
+            # Names that stood on one another may need more room than a message has, once each stands alone.
+            if error.reason != "message-too-long":
+                raise
+            continue
+        assert parse(wire) == message, data.hex()
+    records = (*message.answer, *message.authority, *message.additional)
+    ttls = [int.from_bytes(data[at : at + 4], "big") for at in ttl_offsets(data)]
+    assert ttls == [record.ttl for record in records if record.rtype != 41], data.hex()

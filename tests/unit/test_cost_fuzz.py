@@ -1,0 +1,119 @@
+"""What one datagram may cost: messages made to be expensive, and worse ones searched from there.
+
+CPU time of one thread, the least of several trials: how busy the machine is hardly matters.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from p2pdns.addresses import Address
+from p2pdns.dns.message import compose, parse, ttl_offsets
+from p2pdns.dns.message.wire import WallBuffer, parse_buffer
+from p2pdns.dns.name import Name
+from p2pdns.dns.zone import Zone
+from p2pdns.errors import StrangerError
+from p2pdns.items.item import VALUE_BYTES_READ_MAX
+from tests.front_messages import opt, query
+from tests.fuzz import door
+from tests.fuzz.costs import cpu_ms, heavy_messages, heavy_queries, heavy_values, least_ms, worst_of
+from tests.fuzz.door import CPU_MS_MAX, HERE, Door
+from tests.fuzz.queries import COOKIE, PADDING, good_queries, option
+
+APEX = Name.of(b"y" * 52)
+SEARCH_STEPS = 400
+DEAR_SEARCH_STEPS = 150  # What is read and written costs many times what a query does.
+HEAVY_QUERIES, HEAVY_MESSAGES = heavy_queries(), heavy_messages()
+HEAVY_VALUES = heavy_values(APEX.labels[0], VALUE_BYTES_READ_MAX) | heavy_messages(VALUE_BYTES_READ_MAX)
+# Once for an item, not for every datagram, and behind a signature: building a zone may take a little longer.
+VALUE_CPU_MS_MAX = 20.0
+FILL_COUNT = 4_200  # Each table that clients fill has room for 4096 or less, and is emptied when one more comes.
+
+
+def pass_on(data: bytes) -> None:
+    """Read a message of an upstream and write it for the front."""
+    with contextlib.suppress(StrangerError):
+        ttl_offsets(compose(parse(data)))
+
+
+def read_zone(data: bytes) -> None:
+    """Read the value of an item."""
+    with contextlib.suppress(StrangerError):
+        Zone.verified(APEX, data, 1)
+
+
+def fillings(kind: str) -> Iterator[tuple[bytes, Address]]:
+    """Yield datagrams that each take a place in a table of the front, and where they come from."""
+    for number in range(FILL_COUNT):
+        octets = number.to_bytes(8, "big")
+        host = f"127.1.{number >> 8}.{number & 255}"
+        if kind == "cookies":
+            yield query("version.bind", 16, rclass=3, records=[opt(options=option(COOKIE, octets))]), HERE
+        elif kind == "responses":
+            yield query("n1.example", records=[opt(options=option(PADDING, bytes(1000) + octets))]), HERE
+        elif kind == "clients":
+            yield query("version.bind", 16, rclass=3), (host, 4000)
+        elif kind == "questions":
+            yield query(f"q{number}.example"), (host, 4000)
+
+
+@pytest.mark.parametrize("name", HEAVY_QUERIES)
+def test_the_heaviest_query_costs_less_than_five_milliseconds(name: str) -> None:
+    assert len(HEAVY_QUERIES[name]) <= 1232
+    Door().exchange(HEAVY_QUERIES[name])
+    assert door.cpu_ms(HEAVY_QUERIES[name], enough_ms=CPU_MS_MAX) < CPU_MS_MAX
+
+
+@pytest.mark.parametrize("kind", ["cookies", "responses", "clients", "questions"])
+def test_no_query_pays_for_those_before_it(kind: str) -> None:
+    """Where a table is full somebody finds it so; what that one pays is within the limit too."""
+
+    def worst_of_them() -> int:
+        front = Door()
+        front.exchange(query("n1.example"))
+        return max(front.receive(data, address, []) for data, address in fillings(kind))
+
+    assert least_ms(worst_of_them, enough_ms=CPU_MS_MAX) < CPU_MS_MAX
+
+
+@pytest.mark.parametrize("name", HEAVY_MESSAGES)
+def test_the_heaviest_message_costs_less_than_five_milliseconds(name: str) -> None:
+    assert 1000 < len(HEAVY_MESSAGES[name]) <= 1232
+    assert cpu_ms(pass_on, HEAVY_MESSAGES[name], enough_ms=CPU_MS_MAX) < CPU_MS_MAX
+
+
+@pytest.mark.parametrize("name", HEAVY_VALUES)
+def test_the_heaviest_value_of_an_item_costs_less_than_twenty_milliseconds(name: str) -> None:
+    assert 900 < len(HEAVY_VALUES[name]) <= VALUE_BYTES_READ_MAX
+    assert cpu_ms(read_zone, HEAVY_VALUES[name], enough_ms=VALUE_CPU_MS_MAX) < VALUE_CPU_MS_MAX
+
+
+@pytest.mark.parametrize("name", ["pointers to pointers", "pointers to nowhere", "names too long"])
+def test_what_many_point_at_is_walked_once_good_or_bad(name: str) -> None:
+    """Steps are counted, so no clock is needed; to walk from each record to the end would take ten times as many."""
+    buffer = WallBuffer(HEAVY_MESSAGES[name])
+    parse_buffer(buffer, {})
+    assert buffer.steps < len(HEAVY_MESSAGES[name])
+
+
+def test_a_search_finds_no_query_that_costs_more() -> None:
+    starts = [*HEAVY_QUERIES.values(), *good_queries()]
+    worst_ms, data = worst_of(door.cpu_ms, starts, steps=SEARCH_STEPS, chance=random.Random(1))
+    assert door.cpu_ms(data, enough_ms=CPU_MS_MAX) < CPU_MS_MAX, (worst_ms, data.hex())
+
+
+def test_a_search_finds_no_message_that_costs_more() -> None:
+    cost_of = partial(cpu_ms, pass_on)
+    worst_ms, data = worst_of(cost_of, HEAVY_MESSAGES.values(), steps=DEAR_SEARCH_STEPS, chance=random.Random(2))
+    assert cpu_ms(pass_on, data, enough_ms=CPU_MS_MAX) < CPU_MS_MAX, (worst_ms, data.hex())
+
+
+def test_a_search_finds_no_value_of_an_item_that_costs_more() -> None:
+    cost_of = partial(cpu_ms, read_zone)
+    worst_ms, data = worst_of(cost_of, HEAVY_VALUES.values(), steps=DEAR_SEARCH_STEPS, chance=random.Random(3))
+    assert cpu_ms(read_zone, data, enough_ms=VALUE_CPU_MS_MAX) < VALUE_CPU_MS_MAX, (worst_ms, data.hex())

@@ -1,0 +1,423 @@
+"""The TCP door on real sockets inside this process, where every turn of the loop can be looked at."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import struct
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+import pytest
+
+from p2pdns.addresses import Address
+from p2pdns.clock import boot_now
+from p2pdns.front.funnel import Funnel
+from p2pdns.front.gate import AccessList
+from p2pdns.front.tcp import (
+    LENGTH_BYTES,
+    QUERIES_IN_A_ROW_MAX,
+    QUERIES_PER_TURN_MAX,
+    QUERIES_WAITING_MAX,
+    QUERIES_WAITING_PER_CLIENT_MAX,
+    READ_AHEAD_BYTES_MAX,
+    UNTAKEN_BYTES_MAX,
+    UNTAKEN_BYTES_SOFT_MAX,
+    Connection,
+    TcpDoor,
+    TcpLimits,
+)
+from p2pdns.link import Answer, Query
+from tests.front_messages import TXT, answer, funnel, query
+
+GUARD_S = 60.0  # No story takes a tenth of it.
+LARGE = [bytes([255]) + bytes(255)] * 200  # An answer of 54 kB.
+
+
+class World:
+    """A door, its funnel, and an engine played by the test."""
+
+    def __init__(self, limits: TcpLimits) -> None:
+        self.funnel: Funnel = funnel(boot_now())
+        self.asked: list[Query] = []
+        self.funnel.send_query = self.asked.append
+        self.funnel.engine_connected(1, boot_now())
+        self.door = TcpDoor(self.funnel, limits)
+        self.sockets = contextlib.ExitStack()
+        self.order: list[Address] = []
+        self.address: Address = ("", 0)
+        self._receive = self.funnel.receive
+        self.funnel.receive = self._received  # type: ignore[method-assign]
+
+    def _received(
+        self, data: bytes, address: Address, reply: Callable[[bytes], None], now: float, *, is_stream: bool
+    ) -> bytes | None:
+        self.order.append(address)
+        return self._receive(data, address, reply, now, is_stream=is_stream)
+
+    def keep(self, name: str, rtype: int = 1, rdatas: Sequence[bytes] = (bytes(4),)) -> None:
+        """Put an answer into the cache."""
+        self.funnel.receive(query(name, rtype), ("127.0.0.1", 9), lambda _: None, boot_now(), is_stream=False)
+        self.tell(name, rtype, rdatas)
+        self.order.clear()
+
+    def tell(self, name: str, rtype: int = 1, rdatas: Sequence[bytes] = (bytes(4),)) -> None:
+        """Answer the question that was asked last, which must be this one."""
+        made = answer(name, rtype, rdatas=rdatas, made_at=boot_now(), number=self.asked[-1].id)
+        self.funnel.frame_received(made, boot_now())
+
+    async def client(self, *queries: bytes, receive_bytes: int = 0, host: str = "127.0.0.1") -> socket.socket:
+        """Return a connection over which so many queries were sent before anybody looked."""
+        sock = self.sockets.enter_context(socket.socket())
+        if receive_bytes:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        sock.bind((host, 0))
+        sock.connect(self.address)
+        sock.sendall(b"".join(len(one).to_bytes(2, "big") + one for one in queries))
+        sock.setblocking(False)
+        return sock
+
+
+@contextlib.asynccontextmanager
+async def opened(limits: TcpLimits) -> AsyncIterator[World]:
+    """Return a world with a listening door."""
+    world = World(limits)
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        sock.setblocking(False)
+        world.address = sock.getsockname()
+        await world.door.listen(sock)
+        try:
+            yield world
+        finally:
+            world.sockets.close()
+            world.door.close()
+
+
+def played(story: Callable[[World], Awaitable[None]], limits: TcpLimits | None = None) -> None:
+    """Play a story on a loop of its own."""
+
+    async def told() -> None:
+        async with opened(limits or TcpLimits()) as world:
+            await asyncio.wait_for(story(world), GUARD_S)
+
+    asyncio.run(told())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until something holds; whoever waits here is stopped by the guard of the story."""
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0)
+
+
+async def read_all(sock: socket.socket, count: int) -> list[bytes]:
+    """Return so many messages of a stream, or fewer where it ends before."""
+    data = b""
+    messages: list[bytes] = []
+    while len(messages) < count:
+        try:
+            piece = await asyncio.get_running_loop().sock_recv(sock, 1 << 20)
+        except ConnectionResetError:
+            break
+        if not piece:
+            break
+        data += piece
+        while len(data) >= LENGTH_BYTES and len(data) >= (end := LENGTH_BYTES + int.from_bytes(data[:2], "big")):
+            messages.append(data[LENGTH_BYTES:end])
+            data = data[end:]
+    return messages
+
+
+def test_a_turn_of_the_loop_works_on_so_many_queries_whoever_sent_them() -> None:
+    async def story(world: World) -> None:
+        world.keep("www.example")
+        clients = [await world.client(*[query(number=i) for i in range(500)]) for _ in range(3)]
+        most, before = 0, 0
+        while len(world.order) < 1500:
+            await asyncio.sleep(0)
+            most, before = max(most, len(world.order) - before), len(world.order)
+        assert most == QUERIES_PER_TURN_MAX
+        for client in clients:
+            assert len(await read_all(client, 500)) == 500
+
+    played(story)
+
+
+def test_connections_take_turns_of_a_few_queries() -> None:
+    async def story(world: World) -> None:
+        world.keep("www.example")
+        clients = [await world.client(*[query(number=i) for i in range(2000)]) for _ in range(5)]
+        late = await world.client(query(number=7))
+        await until(lambda: late.getsockname() in world.order)
+        # Each of the others had a few turns while this one was accepted and read; none was worked on to its end.
+        done = Counter(world.order)
+        assert max(done.values()) < 500
+        await until(lambda: len(world.order) == 10_001)
+        first = [world.order.index(client.getsockname()) for client in clients]
+        last = [len(world.order) - 1 - world.order[::-1].index(client.getsockname()) for client in clients]
+        shared = Counter(world.order[max(first) : min(last)])
+        shares = [shared[client.getsockname()] for client in clients]
+        # A turn is shorter where the bytes read so far end in the middle of a query.
+        assert max(shares) - min(shares) <= 4 * QUERIES_IN_A_ROW_MAX
+
+    played(story)
+
+
+def test_a_connection_has_so_many_questions_at_the_engine_and_the_rest_waits_in_its_socket() -> None:
+    async def story(world: World) -> None:
+        count = 10_000
+        client = await world.client()
+        sent = asyncio.get_running_loop().sock_sendall(
+            client,
+            b"".join(
+                len(one).to_bytes(2, "big") + one for one in (query(f"n{i}.example", number=i) for i in range(count))
+            ),
+        )
+        sending = asyncio.ensure_future(sent)
+        await until(lambda: len(world.asked) >= QUERIES_WAITING_MAX)
+        assert len(world.asked) == QUERIES_WAITING_MAX
+        other = await world.client(query("version.bind", TXT, rclass=3, number=9))
+        (reply,) = await read_all(other, 1)
+        assert reply[:2] == b"\x00\x09"
+        assert len(world.asked) == QUERIES_WAITING_MAX
+        reading = asyncio.ensure_future(read_all(client, count))
+        told = 0
+        while told < count:
+            await until(lambda at=told: len(world.asked) > at)  # type: ignore[misc]
+            assert len(world.asked) - told <= QUERIES_WAITING_MAX
+            made = answer(f"n{told}.example", made_at=boot_now(), number=world.asked[told].id)
+            world.funnel.frame_received(made, boot_now())
+            told += 1
+        replies = await reading
+        assert [int.from_bytes(one[:2], "big") for one in replies] == list(range(count))
+        await sending
+
+    played(story)
+
+
+def test_all_connections_of_one_client_leave_the_engine_room_for_others() -> None:
+    async def story(world: World) -> None:
+        greedy = [
+            await world.client(*[query(f"n{i}.c{n}.example", number=i) for i in range(QUERIES_WAITING_MAX)])
+            for n in range(10)
+        ]
+        await until(lambda: len(world.asked) >= QUERIES_WAITING_PER_CLIENT_MAX)
+        assert len(world.asked) == QUERIES_WAITING_PER_CLIENT_MAX
+        other = await world.client(query("other.example"), host="127.0.0.2")
+        await until(lambda: len(world.asked) >= QUERIES_WAITING_PER_CLIENT_MAX + 1)
+        assert len(world.asked) == QUERIES_WAITING_PER_CLIENT_MAX + 1
+        world.tell("other.example")
+        assert len(await read_all(other, 1)) == 1
+        # What is answered makes room for what was not read yet, until all are.
+        for told in range(10 * QUERIES_WAITING_MAX + 1):
+            await until(lambda at=told: len(world.asked) > at)  # type: ignore[misc]
+            assert len(world.asked) - told <= QUERIES_WAITING_PER_CLIENT_MAX + 1
+            asked = world.asked[told]
+            message = answer(rdatas=()).message[:12] + asked.question
+            now = boot_now()
+            world.funnel.frame_received(Answer(asked.id, message, (), now, now + 60, now + 60), now)
+        for client in greedy:
+            assert len(await read_all(client, QUERIES_WAITING_MAX)) == QUERIES_WAITING_MAX
+        await until(lambda: not world.door._waiting)
+        assert not any(world.door._stalled.values())
+
+    played(story)
+
+
+def test_a_connection_has_room_of_its_own_whatever_others_from_its_address_do() -> None:
+    async def story(world: World) -> None:
+        world.keep("www.example")
+        for n in range(3):
+            await world.client(*[query(f"n{i}.c{n}.example", number=i) for i in range(QUERIES_WAITING_MAX)])
+        greedy = 1 + QUERIES_WAITING_PER_CLIENT_MAX
+        await until(lambda: len(world.asked) == greedy)
+        # All programs of a machine come from one address.
+        client = await world.client(*[query(number=i) for i in range(20)], query("other.example", number=99))
+        assert [one[1] for one in await read_all(client, 20)] == list(range(20))
+        await until(lambda: len(world.asked) > greedy)
+        world.tell("other.example")
+        ((_, last, *_),) = await read_all(client, 1)
+        assert last == 99
+        assert len(world.asked) == greedy + 1
+
+    played(story)
+
+
+def test_a_client_that_goes_while_it_waits_leaves_nothing_behind() -> None:
+    async def story(world: World) -> None:
+        for _ in range(10):
+            await world.client(*[query(f"n{i}.example", number=i) for i in range(QUERIES_WAITING_MAX)])
+        await until(lambda: sum(world.door._waiting.values()) == QUERIES_WAITING_PER_CLIENT_MAX)
+        world.sockets.close()
+        # The front learns of it at the latest when it has something to say.
+        while world.door._connections or world.door._waiting:
+            for asked in world.asked:
+                message = answer(rdatas=()).message[:12] + asked.question
+                now = boot_now()
+                world.funnel.frame_received(Answer(asked.id, message, (), now, now + 60, now + 60), now)
+            world.asked.clear()
+            await asyncio.sleep(0)
+        assert not any(world.door._stalled.values())
+        assert not world.door._per_client
+
+    played(story)
+
+
+def test_a_client_that_broke_off_is_no_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def story(world: World) -> None:
+        names = [f"n{i}.example" for i in range(QUERIES_WAITING_MAX)]
+        client = await world.client(*[query(name, number=i) for i, name in enumerate(names)])
+        await until(lambda: len(world.asked) == QUERIES_WAITING_MAX)
+        # With what it sent unread or no time to linger, its end is a reset; the loop has not heard of it yet.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        for asked, name in zip(world.asked, names, strict=True):
+            world.funnel.frame_received(answer(name, made_at=boot_now(), number=asked.id), boot_now())
+        await until(lambda: not world.door._connections)
+
+    played(story)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_answers_come_in_the_order_in_which_they_are_ready() -> None:
+    async def story(world: World) -> None:
+        world.keep("there.example")
+        client = await world.client(query("slow.example", number=1), query("there.example", number=2))
+        await until(lambda: bool(world.order))
+        # Both came in one segment, and so in one turn.
+        assert len(world.order) == 2
+        (first,) = await read_all(client, 1)
+        assert first[:2] == b"\x00\x02"
+        world.tell("slow.example")
+        (second,) = await read_all(client, 1)
+        assert second[:2] == b"\x00\x01"
+
+    played(story)
+
+
+def test_of_a_client_that_takes_nothing_no_more_is_read_and_it_is_closed_in_the_end() -> None:
+    async def story(world: World) -> None:
+        world.keep("www.example", TXT, LARGE)
+        client = await world.client(*[query(rtype=TXT)] * 2000, receive_bytes=4096)
+        (connection,) = await connections(world, 1)
+        transport = connection._transport
+        assert transport is not None
+        largest = 0
+        while not world.door.counters["idle"]:
+            largest = max(largest, transport.get_write_buffer_size())
+            assert largest <= UNTAKEN_BYTES_SOFT_MAX + QUERIES_IN_A_ROW_MAX * 60_000
+            await asyncio.sleep(0)
+        assert largest > UNTAKEN_BYTES_SOFT_MAX
+        assert len(world.order) < 2000
+        assert len(await read_all(client, 2000)) < 2000
+
+    played(story, TcpLimits(idle_s=1.5))
+
+
+def test_a_full_door_gives_up_who_was_idle_for_longest_and_nobody_who_waits() -> None:
+    async def story(world: World) -> None:
+        world.keep("www.example")
+        waiting = await world.client(query("slow.example", number=1))
+        await until(lambda: bool(world.order))
+        oldest, newer = [await world.client(query(), host=host) for host in ("127.0.0.2", "127.0.0.3")]
+        for client in (oldest, newer):
+            assert len(await read_all(client, 1)) == 1
+        late = await world.client(query(), host="127.0.0.4")
+        assert len(await read_all(late, 1)) == 1
+        kept = {connection._address for connection in world.door._connections}
+        assert kept == {client.getsockname() for client in (waiting, newer, late)}
+        world.tell("slow.example")
+        assert len(await read_all(waiting, 1)) == 1
+        asked = query()
+        newer.send(len(asked).to_bytes(LENGTH_BYTES, "big") + asked)
+        assert len(await read_all(newer, 1)) == 1
+        assert world.door.counters["made-room"] == 1
+
+    played(story, TcpLimits(connections_max=3))
+
+
+def test_only_a_whole_query_is_a_sign_of_life() -> None:
+    async def story(world: World) -> None:
+        world.keep("www.example")
+        whole = len(query()).to_bytes(LENGTH_BYTES, "big") + query()
+        client = await world.client()
+        (connection,) = await connections(world, 1)
+        idle_since = connection._active_at
+        for sent in range(1, len(whole)):
+            client.send(whole[sent - 1 : sent])
+            await until(lambda sent=sent: len(connection._buffer) == sent)  # type: ignore[misc]
+            assert connection._active_at == idle_since
+        client.send(whole[-1:])
+        assert len(await read_all(client, 1)) == 1
+        assert connection._active_at > idle_since
+
+    played(story)
+
+
+async def connections(world: World, count: int) -> list[Connection]:
+    """Return the connections of a door once there are so many."""
+    await until(lambda: len(world.door._connections) == count)
+    return list(world.door._connections)
+
+
+def test_a_client_that_takes_nothing_of_what_it_asked_before_is_closed_at_once() -> None:
+    async def story(world: World) -> None:
+        queries = [query(f"n{i}.example", TXT) for i in range(QUERIES_WAITING_MAX)]
+        client = await world.client(*queries, receive_bytes=4096)
+        await until(lambda: len(world.asked) == QUERIES_WAITING_MAX)
+        (connection,) = await connections(world, 1)
+        transport = connection._transport
+        assert transport is not None
+        for i, asked in enumerate(world.asked):
+            made = answer(f"n{i}.example", TXT, rdatas=LARGE, made_at=boot_now(), number=asked.id)
+            world.funnel.frame_received(made, boot_now())
+            assert transport.get_write_buffer_size() <= UNTAKEN_BYTES_MAX + 60_000
+        assert world.door.counters["untaken"] == 1
+        assert len(await read_all(client, QUERIES_WAITING_MAX)) < QUERIES_WAITING_MAX
+
+    played(story)
+
+
+def test_what_is_read_ahead_is_bounded() -> None:
+    async def story(world: World) -> None:
+        # A hundred questions wait, and behind them come queries as long as a length can say.
+        small = [query(f"n{i}.example") for i in range(QUERIES_WAITING_MAX)]
+        long = query("long.example") + bytes(65_000)
+        client = await world.client(*small)
+        await until(lambda: len(world.asked) == QUERIES_WAITING_MAX)
+        sending = asyncio.ensure_future(
+            asyncio.get_running_loop().sock_sendall(client, (len(long).to_bytes(2, "big") + long) * 200)
+        )
+        (connection,) = await connections(world, 1)
+        for _ in range(2000):
+            await asyncio.sleep(0)
+            # What asyncio reads at once comes on top.
+            assert len(connection._buffer) <= READ_AHEAD_BYTES_MAX + 256 * 1024
+        assert not sending.done()
+        sending.cancel()
+
+    played(story)
+
+
+def test_a_client_that_may_not_ask_is_told_once_and_its_connection_is_closed() -> None:
+    async def story(world: World) -> None:
+        world.funnel.gate.access = AccessList(())
+        client = await world.client(*[query(number=i) for i in range(50)])
+        replies = await read_all(client, 50)
+        assert [(one[:2], one[3] & 0x0F) for one in replies] == [(b"\x00\x00", 5)]
+        await until(lambda: not world.door._connections)
+
+    played(story)
+
+
+@pytest.mark.parametrize("size", [0, 1, 11])
+def test_what_came_before_a_length_that_no_query_has_is_answered(size: int) -> None:
+    async def story(world: World) -> None:
+        world.keep("www.example")
+        client = await world.client(query(number=5), bytes(size), query(number=6))
+        replies = await read_all(client, 3)
+        assert [one[:2] for one in replies] == [b"\x00\x05"]
+        assert world.door.counters["length"] == 1
+
+    played(story)
