@@ -36,7 +36,8 @@ STEADY_S = 10.0  # A child that lived so long starts again without a pause, and 
 STOP_S_MAX = 5.0  # Time to write state; what hangs longer is killed.
 SOCKET_NAMES = ("link.sock", "control.sock")  # What a killed engine leaves in the state directory.
 PID_BYTES_MAX = 16  # What a lock file says about its holder.
-EXIT_CANNOT_START = (1, 2)  # What the children return when the configuration or a port is at fault.
+EXIT_USAGE = 2  # Nothing but a configuration ends with it, and only at the start, however slow that is.
+EXIT_CANNOT_START = (1, EXIT_USAGE)  # What the children return when a port or the configuration is at fault.
 
 _log = log.get_logger("serve")
 
@@ -209,7 +210,8 @@ class Supervisor:
             return None
         code = child.process.returncode
         lived_s = now - child.started_at
-        if code in EXIT_CANNOT_START and child.start_count == 1 and lived_s < STEADY_S:
+        is_early = lived_s < STEADY_S or code == EXIT_USAGE
+        if code in EXIT_CANNOT_START and child.start_count == 1 and is_early:
             # It has said why on standard error; starting it again would only repeat that.
             return int(code)
         child.early_end_count = 0 if lived_s >= STEADY_S else child.early_end_count + 1

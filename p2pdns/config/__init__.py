@@ -30,14 +30,17 @@ from p2pdns.config.readers import (
     auto_or_flag,
     bootstrap_address,
     choice,
+    file_path,
     flag,
     integer,
     ipv6_listen,
     list_of,
+    listen_addresses,
     nearest,
     network_block,
     network_name,
     petnames,
+    private_zone,
     read_address,
     read_petname,
     read_upstream,
@@ -45,9 +48,9 @@ from p2pdns.config.readers import (
     setting,
     suffix,
     text_value,
-    trusted_zone,
     upstream_servers,
     write_address,
+    zone_line,
 )
 from p2pdns.errors import ConfigError, hint_of
 
@@ -93,11 +96,15 @@ JSON_BYTES_MAX = 16 * MEBIBYTE  # Ten thousand petnames and all lists full take 
 class Dns:
     """What clients see: the front and the names that are ours."""
 
-    listen: tuple[str, ...] = setting(("127.0.0.1:5300",), list_of(address(DNS_PORT)))
+    listen: tuple[str, ...] = setting(("127.0.0.1:5300",), listen_addresses(DNS_PORT))
     suffixes: tuple[str, ...] = setting(("p2p.alt", "p2pdns.internal"), list_of(suffix))
     allow: tuple[str, ...] = setting(("127.0.0.0/8", "::1/128"), list_of(network_block))
     trusted_clients: tuple[str, ...] = setting((), list_of(network_block))
     udp_size_bytes_max: int = setting(1232, integer(512, 4096))
+    require_cookies: bool = setting(False, flag)
+    local_data: tuple[str, ...] = setting((), list_of(zone_line))
+    block: tuple[str, ...] = setting((), list_of(file_path))
+    block_answer: str = setting("nxdomain", choice("nxdomain", "zero"))
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,9 @@ class Cache:
     """How much is remembered, and for how long."""
 
     answers_bytes_max: int = setting(64 * MEBIBYTE, integer(MEBIBYTE, 16_384 * MEBIBYTE))
+    ttl_s_min: int = setting(0, integer(0, 3_600))
     ttl_s_max: int = setting(86_400, integer(1, 604_800))
+    negative_ttl_s_max: int = setting(3_600, integer(1, 86_400))
     stale_s_max: int = setting(86_400, integer(0, 259_200))
 
 
@@ -129,6 +138,7 @@ class Upstream:
 
     servers: str | tuple[str, ...] = setting("system", upstream_servers)
     trust_ad: bool = setting(False, flag)
+    withhold_private: bool = setting(False, flag)
 
 
 @dataclass(frozen=True)
@@ -160,7 +170,7 @@ class Control:
 class Zones:
     """What single zones may do."""
 
-    trusted: tuple[str, ...] = setting((), list_of(trusted_zone))
+    private_zones: tuple[str, ...] = setting((), list_of(private_zone))
 
 
 _NO_NAMES: Mapping[str, str] = MappingProxyType({})
@@ -229,6 +239,10 @@ def _config(document: Any, place: Place) -> Config:
         else:
             raise _unknown_at_top(table, place)
     config = Config(**values)
+    cache = config.cache
+    if cache.ttl_s_min > cache.ttl_s_max:
+        what = f"{cache.ttl_s_min} is more than ttl_s_max, {cache.ttl_s_max}"
+        raise ConfigError(what, place=place("cache", "ttl_s_min"), hint="lower this one, or raise the other")
     for name in config.names:
         with at_place(place("names", name)):
             refuse_suffix_word(name, config.dns.suffixes)

@@ -21,6 +21,8 @@ from p2pdns.errors import ConfigError
 LIST_COUNT_MAX = 1024  # No list here is scanned cheaply enough to be longer.
 NAMES_COUNT_MAX = 10_000  # Petnames typed or imported by one person.
 SUFFIX_CHARACTERS_MAX = 100  # Of 255: a zone key takes 53, and names below it want room too.
+NAME_CHARACTERS_MAX = 253  # RFC 1035 §2.3.4 in text, without escapes and final dot.
+ZONE_LINE_CHARACTERS_MAX = 4_096  # A TXT of some strings; what is longer belongs in a zone.
 DNS_PORT = 53
 
 _ZONE_KEY = re.compile(r"[ybndrfg8ejkmcpqxot1uwisza345h769]{52}", re.IGNORECASE | re.ASCII)
@@ -174,6 +176,24 @@ def address(default_port: int | None = None) -> Reader:
     return lambda value: write_address(read_address(text_value(value), default_port))
 
 
+def listen_addresses(default_port: int) -> Reader:
+    """Read a list of ADDR:PORT; port 0 may be there more than once, because each is another free one."""
+    read_list = list_of(address(default_port))
+
+    def read(value: Any) -> tuple[str, ...]:
+        found: tuple[str, ...] = read_list(value)
+        taken: set[str] = set()
+        for text in found:
+            # The system would say that another program has the port, and send its reader looking for one.
+            if text in taken:
+                raise ConfigError(f'"{text}" is there twice', hint="leave one of them out")
+            if not text.endswith(":0"):
+                taken.add(text)
+        return found
+
+    return read
+
+
 def ipv6_listen(default_port: int) -> Reader:
     """Read `auto`, `off`, or an IPv6 address as [ADDR]:PORT."""
 
@@ -241,11 +261,30 @@ def _zone_key(value: Any) -> str:
     return text.lower()
 
 
-def trusted_zone(value: Any) -> str:
-    """Return a zone key or a petname, in lower case."""
-    text = text_value(value).rstrip(".").lower()
-    if not _LABEL.fullmatch(text):
-        raise ConfigError(f'"{value}" is neither a zone key nor a petname', hint="a petname is a name under [names]")
+def private_zone(value: Any) -> str:
+    """Return a zone key, a petname, or a name with a dot, in lower case; a key may have a final dot and loses it."""
+    text = text_value(value).lower()
+    labels = text.removesuffix(".").split(".")
+    if not all(_LABEL.fullmatch(label) for label in labels) or len(text) > NAME_CHARACTERS_MAX:
+        hint = 'a petname is a name under [names]; a name of the ordinary DNS has a dot, as "lan."'
+        raise ConfigError(f'"{value}" is neither a zone key, a petname nor a name', hint=hint)
+    return labels[0] if len(labels) == 1 and _ZONE_KEY.fullmatch(labels[0]) else text
+
+
+def file_path(value: Any) -> str:
+    """Return the absolute path of a file; the daemon's own folder is nobody's business."""
+    text = text_value(value)
+    if not text.startswith("/") or "\0" in text:
+        raise ConfigError(f'"{value}" is not an absolute path', hint="write it from / on, as /etc/p2pdns/ads.txt")
+    return text
+
+
+def zone_line(value: Any) -> str:
+    """Return a line of a zone file; what it says is read where names are."""
+    text = text_value(value)
+    if not text.strip() or "\n" in text or len(text) > ZONE_LINE_CHARACTERS_MAX:
+        hint = "one line of a zone file an entry, as router.lan. 300 IN A 192.168.1.1"
+        raise ConfigError(f'"{text[:60]}" is not one line of a zone file', hint=hint)
     return text
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Protocol
 
 import p2pdns
@@ -18,6 +19,7 @@ from p2pdns.dns.message import RR, Question, Rcode, type_of, type_text
 from p2pdns.dns.name import Name
 from p2pdns.dns.zonefile import rdata_text
 from p2pdns.engine import petnames
+from p2pdns.engine.blocking import BlockLists
 from p2pdns.engine.control import Handler, Progress
 from p2pdns.engine.endpoint import Endpoint
 from p2pdns.engine.families import Families
@@ -34,6 +36,7 @@ from p2pdns.resolver.names import InZone
 
 LOOKUP_SECONDS_MAX = 4.0  # What a question may take; a person at the control socket waits no longer.
 CLIENT_PREFIX = "control"
+STORED_SHOWN_MAX = 4_096  # At 180 bytes each they fit into a line; a store of the default size holds more.
 
 _REASONS = {
     Missing.ABSENT: "the nodes asked have no item of this key",
@@ -55,6 +58,7 @@ class Engine(Protocol):
     publisher: Publisher
     dns_addresses: tuple[str, ...]
     started_at: float
+    block_lists: BlockLists
     supervisor_pid: int | None
 
     @property
@@ -138,6 +142,25 @@ def answer_of(resolved: Resolved) -> dict[str, Any]:
     }
 
 
+def family_of(endpoint: Endpoint) -> str:
+    """Return which of the two DHTs an endpoint speaks in (BEP 32)."""
+    return "IPv6" if endpoint.node.settings.is_ipv6 else "IPv4"
+
+
+def facts_of(endpoint: Endpoint) -> dict[str, Any]:
+    """Return what status tells of one family."""
+    node = endpoint.node
+    seen = node.address
+    return {
+        "node_id": node.node_id.hex(),
+        "address": write_address(endpoint.address),
+        "address_seen": None if seen is None else write_address(seen),
+        "contacts": node.contact_count,
+        "read_only": node.is_read_only,
+        "read_only_reason": node.read_only_reason,
+    }
+
+
 class Commands:
     """The verbs, each a method; `verbs` is the table of them."""
 
@@ -150,6 +173,7 @@ class Commands:
         return {
             "status": self.status,
             "lookups": self.lookups,
+            "stored": self.stored,
             "publish": self.publish,
             "seq": self.seq,
             "item": self.item,
@@ -181,6 +205,7 @@ class Commands:
             "dht_address_seen": None if seen is None else write_address(seen),
             "dns_addresses": list(engine.dns_addresses),
             "dht_addresses": [write_address(endpoint.address) for endpoint in engine.endpoint.endpoints],
+            "families": {family_of(endpoint): facts_of(endpoint) for endpoint in engine.endpoint.endpoints},
             "contacts": engine.contact_count,
             "contacts_hint": None if engine.contact_count else engine.hint,
             "read_only": node.is_read_only,
@@ -189,7 +214,8 @@ class Commands:
             "items_held_bytes": node.storage.size_bytes,
             "reader": {"keys": state.mark_count, "kept_alive": engine.publisher.kept_count},
             "roll_back_protection": state.roll_back_protection,
-            "warnings": state.warnings,
+            "blocked_names": len(engine.block_lists.names),
+            "warnings": [*state.warnings, *engine.block_lists.warnings],
             "counters": engine.counters,
         }
         return {"status": status}
@@ -211,6 +237,22 @@ class Commands:
                 }
                 for entry in self._engine.overlay.reports
             ]
+        }
+
+    async def stored(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Return what this node keeps for the overlay, its own included: targets, with zone key and seq."""
+        everything = self._engine.node.storage.everything(boot_now())
+        return {
+            "stored": [
+                {
+                    "target": entry.target.hex(),
+                    "key": str(entry.item.key) if isinstance(entry.item, MutableItem) else None,
+                    "seq": entry.seq,
+                    "size_bytes": entry.size_bytes,
+                }
+                for entry in islice(everything, STORED_SHOWN_MAX)
+            ],
+            "items_held": len(self._engine.node.storage),
         }
 
     async def publish(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:

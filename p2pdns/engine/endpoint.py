@@ -1,6 +1,6 @@
 """The DHT's socket around a node: datagrams in and out, one timer, futures instead of events.
 
-Guarantees: at most 64 datagrams a wakeup, so that nothing else in the engine waits long; network errors are not
+Guarantees: at most 8 datagrams a wakeup, so that nothing else in the engine waits long; network errors are not
 errors here; every future ends, at the latest when the endpoint closes. Does not know what a datagram means.
 """
 
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from p2pdns.addresses import Address
 from p2pdns.clock import boot_now, unix_now
+from p2pdns.dht import krpc
 from p2pdns.dht.lookup import Item
 from p2pdns.dht.node import (
     FindDone,
@@ -30,11 +32,45 @@ from p2pdns.errors import Unavailable
 from p2pdns.items.keys import ZoneKey
 from p2pdns.sockets import address_of, open_udp
 
-DATAGRAMS_PER_WAKEUP_MAX = 64  # About 10 ms of work.
+DATAGRAMS_PER_WAKEUP_MAX = 8  # Some millisecond of work, then it is the turn of the questions.
+# Taken from the socket at once, so that those with an item can be worked on first; taking one costs a fiftieth of that.
+DATAGRAMS_TAKEN_MAX = 32
+# Look-ups that wait for their turn send when something has come, one for each datagram, else so many in such a time:
+# the first requests of fifty questions bring most answers, if the other hundred and fifty are not in their way.
+TURNS_PER_PAUSE_MAX = 16
+TURN_PAUSE_S = 0.005
+GIVEN_WAY_ROUNDS = 2  # Rounds of the loop that an item takes to whoever waits for it, and from there to the front.
+# Rounds that timers wait for the datagrams that have come already: more than all replies in flight. No time, because a
+# process that was not let run would have none left; and bounded, because a flood must not stop the timers.
+BEHIND_ROUNDS_MAX = 32
 DATAGRAM_BYTES_READ = 2_049  # One byte more than any message has, so that the node sees what is too long.
 TIMER_S_MIN = 0.001  # What is due within a millisecond is done together.
 
 T = TypeVar("T")
+
+
+def _counts_to(tell: Callable[[int, int], None]) -> Callable[[PutProgress], None]:
+    return lambda progress: tell(progress.sent, progress.stored)
+
+
+class _Sibling:
+    """An endpoint as the node of the other family knows it."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+
+    @property
+    def wants_contacts(self) -> bool:
+        """Whether it knows few."""
+        return self._endpoint.node.wants_contacts
+
+    def contacts_near(self, target: bytes, asker: Address) -> tuple[krpc.Contact, ...]:
+        """Return its contacts nearest to a target."""
+        return self._endpoint.node.contacts_near(target, asker)
+
+    def contacts_heard(self, contacts: tuple[krpc.Contact, ...], source: Address, now: float) -> None:
+        """Have it ask them."""
+        self._endpoint.contacts_heard(contacts, source, now)
 
 
 class Endpoint:
@@ -47,8 +83,15 @@ class Endpoint:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = float("inf")
+        self._inbox: deque[tuple[bytes, Address]] = deque()
+        self._is_empty = True
+        self._is_behind = False
+        self._behind_rounds = 0
+        self._rounds_to_give = 0
+        self._is_going_on = False
+        self._is_pausing = False
         self._gets: dict[int, tuple[asyncio.Future[GetOutcome], Callable[[Item], None]]] = {}
-        self._puts: dict[int, tuple[asyncio.Future[PutOutcome], Callable[[int, int], None] | None]] = {}
+        self._puts: dict[int, tuple[asyncio.Future[PutOutcome], Callable[[PutProgress], None] | None]] = {}
         self._finds: dict[int, asyncio.Future[int]] = {}
         self._joins: list[asyncio.Future[int]] = []
         self._is_closed = False
@@ -74,6 +117,15 @@ class Endpoint:
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Itself, where a node of both families has two."""
         return (self,)
+
+    def pair_with(self, sibling: Endpoint) -> None:
+        """Let the same node in the other address family tell of our contacts, and us hear of those that it is told."""
+        self.node.pair_with(_Sibling(sibling))
+
+    def contacts_heard(self, contacts: tuple[krpc.Contact, ...], source: Address, now: float) -> None:
+        """Hear of contacts that a node of the other family has told of."""
+        self.node.contacts_heard(contacts, source, now)
+        self._flush(now)
 
     def close(self) -> None:
         """Close the socket; whoever still waits gets `Unavailable`."""
@@ -139,6 +191,18 @@ class Endpoint:
         deadline: float | None = None,
     ) -> asyncio.Future[PutOutcome]:
         """Have the nearest nodes keep an item; `on_progress` gets how many were asked and how many keep it."""
+        tell = None if on_progress is None else _counts_to(on_progress)
+        return self.put_told(item, tell, cas=cas, deadline=deadline)
+
+    def put_told(
+        self,
+        item: Item,
+        on_progress: Callable[[PutProgress], None] | None,
+        *,
+        cas: int | None = None,
+        deadline: float | None = None,
+    ) -> asyncio.Future[PutOutcome]:
+        """Do the same, with progress that tells our own storage from others'."""
         future = self._new_future(PutOutcome)
         now = boot_now()
         number = self.node.start_put(item, now, cas=cas, deadline=deadline)
@@ -179,6 +243,7 @@ class Endpoint:
     ) -> None:
         if future.cancelled() and not self._is_closed:
             self.node.cancel(number, boot_now())
+            self._flush(boot_now())
         self._gets.pop(number, None)
         self._puts.pop(number, None)
         self._finds.pop(number, None)
@@ -186,31 +251,79 @@ class Endpoint:
     # Datagrams and time
 
     def _readable(self) -> None:
-        node, recvfrom = self.node, self._sock.recvfrom
-        now = boot_now()
-        for _ in range(DATAGRAMS_PER_WAKEUP_MAX):
+        # Nothing is lost by not reading: what is in the socket wakes us up in the next round as well.
+        if not self._is_going_on:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Work on what has come, and let look-ups send whose turn it is; an item that was found goes its way first."""
+        self._is_going_on = False
+        if self._is_closed:
+            return
+        now, count = boot_now(), 0
+        if self._rounds_to_give:
+            self._rounds_to_give -= 1
+        else:
+            count = self._read(now)
+        self._flush(now, count)
+
+    def _pause_over(self) -> None:
+        self._is_pausing = False
+        if not self._is_closed:
+            now = boot_now()
+            # Where something has come, it was not the others that were slow but we.
+            self._flush(now, self._read(now) or TURNS_PER_PAUSE_MAX)
+
+    def _read(self, now: float) -> int:
+        """Work on a few datagrams, those that may hold an item before others that came with them; return how many."""
+        inbox, node = self._inbox, self.node
+        if not inbox:
+            self._take()
+        count = 0
+        # Whoever waits for what is found need not wait for what the others behind it bring.
+        while inbox and count < DATAGRAMS_PER_WAKEUP_MAX and not node.has_event:
+            node.receive_datagram(*inbox.popleft(), now)
+            count += 1
+        self._is_behind = bool(inbox) or not self._is_empty
+        return count
+
+    def _take(self) -> None:
+        recvfrom = self._sock.recvfrom
+        others: list[tuple[bytes, Address]] = []
+        self._is_empty = False
+        for _ in range(DATAGRAMS_TAKEN_MAX):
             try:
                 data, sender = recvfrom(DATAGRAM_BYTES_READ)
             except (BlockingIOError, InterruptedError):
+                self._is_empty = True
                 break
             except OSError:
                 # An ICMP error of an earlier datagram; the datagrams behind it still wait.
                 continue
-            node.receive_datagram(data, sender[:2], now)
-        self._flush(now)
+            (self._inbox if krpc.may_hold_item(data) else others).append((data, sender[:2]))
+        self._inbox += others
 
     def _timer_fired(self) -> None:
         self._timer = None
-        self._timer_due = float("inf")
         now = boot_now()
+        if self._is_behind:
+            self._read(now)
+        if self._is_behind and self._behind_rounds < BEHIND_ROUNDS_MAX:
+            # A reply that waits in our own socket is no silence of the one who sent it.
+            self._behind_rounds += 1
+            self._timer = self._loop.call_later(0.0, self._timer_fired)
+            self._flush(now)
+            return
+        self._behind_rounds = 0
+        self._timer_due = float("inf")
         self.node.handle_timer(now)
         self._flush(now)
 
-    def _flush(self, now: float) -> None:
+    def _flush(self, now: float, turn_count_max: int = 0) -> None:
         """Send what is to be sent, hand out what happened, and set the timer."""
         if self._is_closed:
             return
-        self._send(now)
+        self._send(now, turn_count_max)
         event = self.node.next_event()
         while event is not None:
             self._handle(event)
@@ -219,6 +332,12 @@ class Endpoint:
             return
         # Callbacks may have started operations of their own.
         self._send(now)
+        if self._is_behind and not self._is_going_on:
+            self._is_going_on = True
+            self._loop.call_soon(self._go_on)
+        if not self._is_pausing and self.node.has_turns:
+            self._is_pausing = True
+            self._loop.call_later(TURN_PAUSE_S, self._pause_over)
         due = self.node.get_timer()
         if due is not None and due < self._timer_due:
             if self._timer is not None:
@@ -226,9 +345,9 @@ class Endpoint:
             self._timer_due = due
             self._timer = self._loop.call_later(max(due - boot_now(), 0.0) + TIMER_S_MIN, self._timer_fired)
 
-    def _send(self, now: float) -> None:
+    def _send(self, now: float, turn_count_max: int = 0) -> None:
         sendto = self._sock.sendto
-        for data, address in self.node.datagrams_to_send(now):
+        for data, address in self.node.datagrams_to_send(now, turn_count_max):
             try:
                 sendto(data, address)
             except OSError:
@@ -240,13 +359,14 @@ class Endpoint:
             case ItemFound(number, item):
                 found = self._gets.get(number)
                 if found is not None:
+                    self._rounds_to_give = GIVEN_WAY_ROUNDS
                     found[1](item)
             case GetDone(number, outcome):
                 self._resolve(self._gets.get(number, (None, None))[0], outcome)
-            case PutProgress(number, sent, stored):
+            case PutProgress(number):
                 put = self._puts.get(number)
                 if put is not None and put[1] is not None:
-                    put[1](sent, stored)
+                    put[1](event)
             case PutDone(number, put_outcome):
                 self._resolve(self._puts.get(number, (None, None))[0], put_outcome)
             case FindDone(number, _, answered_count):

@@ -18,7 +18,7 @@ from p2pdns import log
 from p2pdns.addresses import Address
 from p2pdns.config import read_address
 from p2pdns.dht.lookup import Item
-from p2pdns.dht.node import GetOutcome, PutOutcome
+from p2pdns.dht.node import GetOutcome, Here, PutOutcome, PutProgress
 from p2pdns.engine.endpoint import Endpoint
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
@@ -33,6 +33,10 @@ class Families:
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self.endpoints = tuple(endpoints)
+        for one in self.endpoints:
+            for other in self.endpoints:
+                if one is not other:
+                    one.pair_with(other)
 
     @property
     def address(self) -> Address:
@@ -95,19 +99,21 @@ class Families:
         cas: int | None = None,
         deadline: float | None = None,
     ) -> asyncio.Future[PutOutcome]:
-        """Put an item in both families; the counts are sums. See `Endpoint.put`."""
-        progress: dict[int, tuple[int, int]] = {}
+        """Put an item in both families; the counts are sums, with the storage they share once. See `Endpoint.put`."""
+        told: dict[int, PutProgress] = {}
 
-        def told_by(index: int) -> Callable[[int, int], None]:
-            def told(sent: int, stored: int) -> None:
-                progress[index] = (sent, stored)
+        def told_by(index: int) -> Callable[[PutProgress], None]:
+            def tell(progress: PutProgress) -> None:
+                told[index] = progress
                 if on_progress is not None:
-                    on_progress(sum(pair[0] for pair in progress.values()), sum(pair[1] for pair in progress.values()))
+                    twice = _counted_twice([part.here for part in told.values()])
+                    sent = sum(part.sent for part in told.values()) - twice.sent
+                    on_progress(sent, sum(part.stored for part in told.values()) - twice.stored)
 
-            return told
+            return tell
 
         parts = [
-            endpoint.put(item, on_progress=told_by(index), cas=cas, deadline=deadline)
+            endpoint.put_told(item, told_by(index), cas=cas, deadline=deadline)
             for index, endpoint in enumerate(self._of_use())
         ]
 
@@ -191,15 +197,31 @@ def merged_put(outcomes: Sequence[PutOutcome]) -> PutOutcome:
     refused: Counter[int | str] = Counter()
     for outcome in outcomes:
         refused.update(outcome.refused)
+    here = [outcome.here for outcome in outcomes]
+    twice = _counted_twice(here)
+    if twice.refusal is not None:
+        refused[twice.refusal] -= 1
     return PutOutcome(
-        sent_count=sum(outcome.sent_count for outcome in outcomes),
-        stored_count=sum(outcome.stored_count for outcome in outcomes),
-        refused=dict(refused),
+        sent_count=sum(outcome.sent_count for outcome in outcomes) - twice.sent,
+        stored_count=sum(outcome.stored_count for outcome in outcomes) - twice.stored,
+        refused=dict(+refused),
+        here=max(here, key=lambda part: (part.stored, part.sent)),
         seq_seen=max((outcome.seq_seen for outcome in outcomes if outcome.seq_seen is not None), default=None),
         verdict=next((outcome.verdict for outcome in outcomes if outcome.verdict != "complete"), "complete"),
         rpc_count=sum(outcome.rpc_count for outcome in outcomes),
         done_s=max(outcome.done_s for outcome in outcomes),
     )
+
+
+def _counted_twice(parts: Sequence[Here]) -> Here:
+    """Return what the families have counted of the storage they share beyond once."""
+    asked = [part for part in parts if part.sent]
+    if len(asked) < 2:
+        return Here()
+    kept = sum(part.stored for part in asked)
+    refusal = next((part.refusal for part in asked if part.refusal is not None), None)
+    # One word has to stand for both. Where one kept the item, it is kept, whatever the other was told.
+    return Here(len(asked) - 1, max(0, kept - 1), refusal)
 
 
 def _only_better(on_item: Callable[[Item], None]) -> Callable[[Item], None]:

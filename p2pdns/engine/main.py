@@ -26,6 +26,7 @@ from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import DHT_LISTEN_DEFAULT, Config, from_descriptor, read_address, resolve_state_dir, write_address
 from p2pdns.dht.node import Node, SavedContact
 from p2pdns.dht.storage import Storage
+from p2pdns.engine.blocking import BlockLists, signature_of
 from p2pdns.engine.commands import LOOKUP_SECONDS_MAX, Commands
 from p2pdns.engine.control import ControlServer
 from p2pdns.engine.discovery import Discovery
@@ -80,6 +81,8 @@ class Engine:
         self._discovery = Discovery.of(config.dht, state)
         # What names mean is checked before any socket is opened.
         self._upstream = self._new_upstream(config)
+        signature_of(config.dns.block)
+        self.block_lists = BlockLists()
         self._settings = resolver_settings(config, state)
 
     async def open(self) -> None:
@@ -87,6 +90,9 @@ class Engine:
         directory = self.state.directory
         assert directory is not None, "an engine has a state directory; short-lived nodes are put together otherwise"
         await self._open_overlay()
+        # Before the first answer: a list that is not in force yet would let its names through.
+        await self.block_lists.load(self.config.dns.block)
+        self._settings = resolver_settings(self.config, self.state, self.block_lists)
         self._open_service()
         self._tasks.append(asyncio.create_task(self._load_store()))
         await self._discovery.join(self.endpoint)
@@ -170,6 +176,7 @@ class Engine:
         await self._link.close()
         await self._discovery.close()
         await self.publisher.close()
+        self.block_lists.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -263,13 +270,15 @@ class Engine:
 
     def names_changed(self) -> None:
         """Take over the petnames of the state, and what is trusted by them."""
-        self.service.change_settings(resolver_settings(self.config, self.state))
+        self.service.change_settings(resolver_settings(self.config, self.state, self.block_lists))
 
     async def reload(self) -> dict[str, Any]:
         """Have the configuration read again, by the supervisor where there is one; return what came of it."""
         supervisor = self.supervisor_pid
         if supervisor is None or os.getppid() != supervisor:
-            return self.take_new_config()
+            result = self.take_new_config()
+            await self.block_lists.finished()
+            return result
         self._reloaded.clear()
         # It reads the file, hands the result to both children and tells them so.
         os.kill(supervisor, signal.SIGHUP)
@@ -283,6 +292,7 @@ class Engine:
             ) from None
         if self._reload_trouble is not None:
             raise self._reload_trouble
+        await self.block_lists.finished()
         return self._reload_result
 
     def take_new_config(self) -> dict[str, Any]:
@@ -290,8 +300,11 @@ class Engine:
         if self._read_config is None:
             raise Unavailable("this node was started without a configuration file", place="reload", hint="restart it")
         config = self._read_config()
-        settings = resolver_settings(config, self.state)
+        settings = resolver_settings(config, self.state, self.block_lists)
         changed = changed_settings(self.config, config)
+        has_new_lists = self.block_lists.is_outdated(config.dns.block)
+        if has_new_lists and "dns.block" not in changed:
+            changed.append("dns.block")
         upstream = None
         if config.upstream != self.config.upstream:
             upstream = self._upstream = self._new_upstream(config)
@@ -307,6 +320,8 @@ class Engine:
         )
         dns = replace(config.dns, listen=self.config.dns.listen)
         self.config = replace(config, dns=dns, dht=self.config.dht, control=self.config.control, limits=limits)
+        if has_new_lists:
+            self.block_lists.begin(config.dns.block, self.names_changed)
         self._reload_result = {"changed": changed, "needs_restart": late}
         self._reloaded.set()
         return self._reload_result
@@ -348,13 +363,18 @@ def changed_settings(old: Config, new: Config) -> list[str]:
     return changed
 
 
-def resolver_settings(config: Config, state: State) -> ResolverSettings:
+def resolver_settings(config: Config, state: State, lists: BlockLists | None = None) -> ResolverSettings:
     """Return what configuration and state say about names; a name of the configuration wins."""
     return ResolverSettings.of(
         suffixes=config.dns.suffixes,
         petnames={**state.names(), **config.names},
-        trusted=config.zones.trusted,
+        private_zones=config.zones.private_zones,
         stale_s=float(config.cache.stale_s_max),
+        ttl_s_min=config.cache.ttl_s_min,
+        withholds_upstreams=config.upstream.withhold_private,
+        local_data=config.dns.local_data,
+        blocked=None if lists is None else lists.names,
+        blocks_with_zeros=config.dns.block_answer == "zero",
     )
 
 
@@ -422,8 +442,13 @@ async def _serve(
         # Nobody writes to this pipe: it becomes readable when its only writer is gone.
         loop.add_reader(alive_fd, stopped.set)
     engine = Engine(config, state, dns_addresses=dns_addresses, read_config=read_config, supervisor_pid=supervisor_pid)
-    loop.add_signal_handler(signal.SIGHUP, engine.on_hangup)
+    # While block lists are read, which may take seconds, there are no parts yet that could use another configuration.
+    hung_up = asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, hung_up.set)
     await engine.open()
+    loop.add_signal_handler(signal.SIGHUP, engine.on_hangup)
+    if hung_up.is_set():
+        engine.on_hangup()
     try:
         await stopped.wait()
     finally:

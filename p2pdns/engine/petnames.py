@@ -79,10 +79,10 @@ def remove(state: State, config: Config, text: str) -> str:
     place = f'"{name}"'
     if name in config.names:
         raise Unavailable("a name of the configuration", place=place, hint="remove it under [names] there")
-    if name in config.zones.trusted:
+    if name in config.zones.private_zones:
         # Without the name the configuration would mean nothing, and the daemon would not start again.
         raise Unavailable(
-            "the configuration trusts this name", place=place, hint="remove it from [zones] trusted first"
+            "the configuration trusts this name", place=place, hint="remove it from [zones] private_zones first"
         )
     if not state.remove_name(name):
         raise Unavailable("no such petname", place=place, hint="p2pdns name list shows them")

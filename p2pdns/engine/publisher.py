@@ -17,6 +17,7 @@ from typing import Protocol
 
 from p2pdns import log
 from p2pdns.dht.node import PutOutcome
+from p2pdns.dht.node.keeping import COPIES_ENOUGH
 from p2pdns.engine.state import Held
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import ImmutableItem, MutableItem, is_from_the_future
@@ -59,6 +60,14 @@ class OwnState(Protocol):
 def is_enough(outcome: PutOutcome) -> bool:
     """Return whether at least half of the nodes asked hold the item, and at least one."""
     return outcome.sent_count >= 1 and 2 * outcome.stored_count >= outcome.sent_count
+
+
+def is_well_kept(outcome: PutOutcome) -> bool:
+    """Return whether an item may be left alone for an hour: enough nodes hold it, and not only enough of those met.
+
+    A zone that is published while the others are still joining is held by all of a few, and would be until the hour.
+    """
+    return is_enough(outcome) and outcome.stored_count >= COPIES_ENOUGH
 
 
 class Publisher:
@@ -108,7 +117,7 @@ class Publisher:
         self.counters["published"] += 1
         self._on_published(item)
         outcome = await self._dht.put(item, on_progress=on_progress)
-        self._keep_alive(item, self._pause(0) if is_enough(outcome) else RETRY_SECONDS_MIN)
+        self._keep_alive(item, self._pause(0) if is_well_kept(outcome) else RETRY_SECONDS_MIN)
         return outcome
 
     async def pin(self, key: ZoneKey) -> MutableItem:
@@ -184,6 +193,6 @@ class Publisher:
                 # The owner of the key has published elsewhere: what is kept alive is the newest, not ours.
                 with contextlib.suppress(Unavailable):
                     await self._look_up(key)
-            failure_count = 0 if is_enough(outcome) else failure_count + 1
+            failure_count = 0 if is_well_kept(outcome) else failure_count + 1
             self.counters["republished-to-too-few"] += failure_count > 0
             pause_s = self._pause(failure_count)

@@ -60,7 +60,10 @@ class Resolvers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class QueryFacts:
-    """A question and who asks. `deadline` is a time of the boot clock."""
+    """A question and who asks. `deadline` is a time of the boot clock.
+
+    `is_prefetch`: nobody waits for it, and what is remembered shall be confirmed first if it is nearly over.
+    """
 
     question: Question
     deadline: float
@@ -69,6 +72,7 @@ class QueryFacts:
     cd: bool = False
     client_class: ClientClass = ClientClass.LOOPBACK
     client_prefix: str = ""
+    is_prefetch: bool = False
 
 
 class Service:
@@ -200,4 +204,5 @@ def _budget(resolution: Resolution, query: QueryFacts) -> Budget:
         cold_get_max=resolution.cold_gets_left,
         client_prefix=query.client_prefix,
         is_privileged=query.client_class is not ClientClass.OTHER,
+        is_prefetch=query.is_prefetch,
     )

@@ -186,6 +186,9 @@ class Upstream:
             if isinstance(outcome, Replied) and outcome.message.rcode not in SERVER_FAULTS:
                 self._failures.pop((key, server.address), None)
                 return outcome
+            if not rd and isinstance(outcome, Replied) and outcome.message.rcode == Rcode.REFUSED:
+                # Many resolvers refuse what they are not asked to look up: an answer of theirs, and no failure.
+                return NoReply("the upstream refuses questions without recursion", is_refusal=True)
             if outcome is None:
                 silent.append(server)
                 continue

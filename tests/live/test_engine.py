@@ -172,6 +172,17 @@ def test_what_one_engine_publishes_another_reads_after_the_first_was_killed(star
     assert lookups[-1]["verdict"] == "complete"
 
 
+def test_every_node_says_what_it_keeps_for_the_overlay(start: Start) -> None:
+    engines = start_swarm(start, 3)
+    item = zone_item(7)
+    publish(engines[0], item)
+    for engine in engines:
+        reply = engine.client.call("stored")
+        (entry,) = reply["stored"]
+        assert (entry["key"], entry["seq"], entry["target"]) == (str(ALICE.zone_key), item.seq, item.target.hex())
+        assert reply["items_held"] == 1
+
+
 def test_a_killed_engine_has_lost_nothing_that_was_published_and_keeps_its_port(start: Start) -> None:
     alone = start("alone", config_of())
     address = alone.status()["dht_address"]
@@ -274,7 +285,7 @@ def test_a_dht_port_in_use_is_one_line_and_a_hint(start: Start) -> None:
 
 def test_a_configuration_that_means_nothing_ends_with_exit_2(start: Start) -> None:
     config = config_of()
-    bad = start("bad", replace(config, zones=replace(config.zones, trusted=("nobody",))), is_ready=False)
+    bad = start("bad", replace(config, zones=replace(config.zones, private_zones=("nobody",))), is_ready=False)
     bad.process.wait(READY_SECONDS_MAX)
     code, stderr = bad.end()
     assert code == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from p2pdns.cli.status import lines_of
 from p2pdns.config import Config
 from tests.live.test_engine import ALICE, Start, config_of, start, zone_item
 
@@ -28,9 +29,23 @@ def test_an_engine_of_both_families_joins_two_dhts_and_stores_in_both(start: Sta
     assert [address.rpartition(":")[0] for address in status["dht_addresses"]] == ["127.0.0.1", "[::1]"]
     item = zone_item(7)
     published = both.client.call("publish", item=item.to_bytes().hex())
-    assert (published["sent"], published["stored"]) == (4, 4)
+    assert (published["sent"], published["stored"]) == (3, 3), "two others, and our storage once"
     for engine in (ipv4, ipv6):
         assert engine.client.call("item", key=str(ALICE.zone_key), settled=True)["item"] == item.to_bytes().hex()
+
+
+def test_status_tells_of_each_family_what_it_is_and_why(start: Start) -> None:
+    status = start("both", config_with([], listen_ipv6="[::1]:0")).status()
+    assert list(status["families"]) == ["IPv4", "IPv6"]
+    for family, address in zip(status["families"].values(), status["dht_addresses"], strict=True):
+        assert (family["address"], family["contacts"], family["read_only"]) == (address, 0, False)
+        assert family["read_only_reason"] == "bound to a loopback address"
+        assert len(bytes.fromhex(family["node_id"])) == 20
+    assert status["families"]["IPv4"]["node_id"] != status["families"]["IPv6"]["node_id"]
+    lines = [line.split() for line in "\n".join(f"{n}  {v}" for n, v in lines_of(status)).splitlines()]
+    ipv6 = lines[lines.index(["IPv6"]) :]
+    assert ipv6[2] == ["address", status["dht_addresses"][1]]
+    assert ["read", "only", "reason", "bound", "to", "a", "loopback", "address"] in ipv6
 
 
 def test_an_engine_on_ipv4_loopback_opens_no_other_family_by_itself(start: Start) -> None:

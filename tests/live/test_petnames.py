@@ -150,7 +150,7 @@ def test_a_zone_is_trusted_by_its_petname_and_only_while_the_configuration_says_
     control, query = world.resolver.control, query_for("printer.eve.p2p.alt.")
     control.call("name-add", name="eve", key=str(BOB.zone_key))
     assert parse(world.ask_until(query, lambda response: not is_nothing(response))).answer == ()
-    world.configure('\n[zones]\ntrusted = ["eve"]\n')
+    world.configure('\n[zones]\nprivate_zones = ["eve"]\n')
     control.call("reload")
     world.ask_until(query, has_answer(bytes([192, 168, 0, 10])))
     # A name that the configuration leans on stays, or the daemon would not start again.
@@ -163,7 +163,7 @@ def test_a_zone_is_trusted_by_its_petname_and_only_while_the_configuration_says_
 
 
 def test_a_trusted_name_that_stands_for_nothing_is_refused_with_words(world: World) -> None:
-    world.configure('\n[zones]\ntrusted = ["nobody"]\n')
+    world.configure('\n[zones]\nprivate_zones = ["nobody"]\n')
     with pytest.raises(Unavailable, match="neither a petname nor a zone key"):
         world.resolver.control.call("reload")
     world.configure("")

@@ -163,12 +163,14 @@ class Raw(asyncio.DatagramProtocol):
         if future is not None and not future.done():
             future.set_result(message)
 
-    async def ask(self, address: Address, request: krpc.Request, transaction: bytes | None = None) -> krpc.Message:
+    async def ask(
+        self, address: Address, request: krpc.Request, transaction: bytes | None = None, want: tuple[bytes, ...] = ()
+    ) -> krpc.Message:
         """Return what a node answers to a request."""
         assert self.transport is not None, "a client is made with open"
         transaction = os.urandom(4) if transaction is None else transaction
         # Read-only, so that nobody wants this client as a contact.
-        query = krpc.Query(transaction=transaction, node_id=os.urandom(20), request=request, read_only=True)
+        query = krpc.Query(transaction=transaction, node_id=os.urandom(20), request=request, read_only=True, want=want)
         future: asyncio.Future[krpc.Message] = asyncio.get_running_loop().create_future()
         self._waiting[address, transaction] = future
         self.transport.sendto(krpc.compose(query), address)

@@ -45,7 +45,7 @@ trust_ad = true
 [names]
 Alice = "{KEY.upper()}."
 [zones]
-trusted = ["alice", "{KEY}"]
+private_zones = ["alice", "{KEY}.", "LAN.", "corp.example"]
 """
     config = parse(text, "p.toml")
     assert config.dns.listen == ("127.0.0.1:53", "[::1]:5353", "192.0.2.1:53")
@@ -54,7 +54,7 @@ trusted = ["alice", "{KEY}"]
     assert config.upstream.servers == ("192.0.2.1:53", "[2001:db8::1]:5353")
     assert config.upstream.trust_ad is True
     assert config.names == {"alice": KEY}
-    assert config.zones.trusted == ("alice", KEY)
+    assert config.zones.private_zones == ("alice", KEY, "lan.", "corp.example")
     assert config.limits == Config().limits
 
 
@@ -65,6 +65,37 @@ trusted = ["alice", "{KEY}"]
         ("\n[nmaes]", "p.toml:2: [nmaes]: unknown table or setting", 'did you mean "names"?'),
         ("[dns]\nbootstrap = []", "p.toml:2: [dns] bootstrap: unknown setting", "it belongs in [dht]"),
         ('listen = ["127.0.0.1:53"]', "p.toml:1: listen: belongs in a table", "write it below [dns]"),
+        (
+            '[dns]\nblock = ["ads.txt"]',
+            'p.toml:2: [dns] block: "ads.txt" is not an absolute path',
+            "write it from / on, as /etc/p2pdns/ads.txt",
+        ),
+        (
+            '[dns]\nblock_answer = "zeros"',
+            'p.toml:2: [dns] block_answer: "zeros" is not a choice',
+            'did you mean "zero"?',
+        ),
+        (
+            '[dns]\nlocal_data = ["""a A 192.0.2.1\nb A 192.0.2.1"""]',
+            'p.toml:2: [dns] local_data: "a A 192.0.2.1\nb A 192.0.2.1" is not one line of a zone file',
+            "one line of a zone file an entry, as router.lan. 300 IN A 192.168.1.1",
+        ),
+        (
+            '[zones]\nprivate_zones = ["a b"]',
+            'p.toml:2: [zones] private_zones: "a b" is neither a zone key, a petname nor a name',
+            'a petname is a name under [names]; a name of the ordinary DNS has a dot, as "lan."',
+        ),
+        ("[cache]\nttl_s_min = 3601", "p.toml:2: [cache] ttl_s_min: 3601 is out of bounds", "from 0 to 3600"),
+        (
+            "[cache]\nttl_s_min = 600\nttl_s_max = 60",
+            "p.toml:2: [cache] ttl_s_min: 600 is more than ttl_s_max, 60",
+            "lower this one, or raise the other",
+        ),
+        (
+            '[dns]\nlisten = ["127.0.0.1:5300", "[::1]:53", "127.0.0.1:5300"]',
+            'p.toml:2: [dns] listen: "127.0.0.1:5300" is there twice',
+            "leave one of them out",
+        ),
         ("dns = 3", "p.toml:1: [dns]: must be a table", "write [dns] on a line of its own"),
         (
             '[dns]\n\nlisten = "x"',
@@ -213,7 +244,7 @@ def test_any_text_is_a_config_or_a_config_error(text: str) -> None:
 JSON_SETTINGS = st.fixed_dictionaries(
     {},
     optional={
-        "listen": st.lists(st.sampled_from(["127.0.0.1:0", "[::1]:53", "192.0.2.7:5300"]), max_size=3),
+        "listen": st.lists(st.sampled_from(["127.0.0.1:0", "[::1]:53", "192.0.2.7:5300"]), max_size=3, unique=True),
         "allow": st.lists(st.sampled_from(["10.0.0.0/8", "fd00::/8"]), max_size=2),
         "trusted_clients": st.lists(st.sampled_from(["192.0.2.1/32", "fd00::/8"]), max_size=2),
         "udp_size_bytes_max": st.integers(512, 4096),

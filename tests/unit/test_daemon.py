@@ -86,6 +86,23 @@ def test_a_child_that_cannot_start_ends_the_daemon_with_its_status(doubles: Path
     assert run_with(doubles, WAIT, f"raise SystemExit({code})")[0] == code
 
 
+def test_a_wrong_configuration_is_no_crash_however_long_the_start_took(
+    doubles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy machine may let an engine wait for longer than what counts as the start; then it was started again."""
+    monkeypatch.setattr(daemon, "STEADY_S", 0.0)
+    engine = (
+        "import os, pathlib, signal\n"
+        "file = pathlib.Path(__file__).with_suffix('.lives')\n"
+        "if file.exists():\n"
+        "    os.kill(os.getppid(), signal.SIGTERM)\n"
+        "file.touch()\n"
+        "raise SystemExit(2)\n"
+    )
+    status, supervisor = run_with(doubles, engine, WAIT)
+    assert (status, supervisor._engine.start_count) == (2, 1)
+
+
 def test_a_child_that_ends_otherwise_is_started_again_after_a_pause(doubles: Path) -> None:
     # The engine dies three times and then ends the supervisor; a file counts its lives.
     engine = (

@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from zeroconf import ServiceStateChange
 
+from p2pdns import log
 from p2pdns.addresses import Address, AddressClass, class_of
 from p2pdns.dht.routing import SavedContact
 from p2pdns.engine.discovery import Discovery
-from p2pdns.engine.discovery.lan import PEERS_MAX, Lan, own_address, tag_of
+from p2pdns.engine.discovery.lan import PEERS_MAX, REQUESTS_MAX, Lan, own_address, tag_of
 from p2pdns.engine.discovery.mainline import BUILT_IN
 from p2pdns.engine.state import State
 from p2pdns.errors import ConfigError
@@ -220,6 +222,69 @@ def test_announcements_of_other_networks_and_impossible_ports_are_nobodys() -> N
 
 def test_a_wire_full_of_announcements_is_asked_up_to_a_bound() -> None:
     assert len(heard("0.0.0.0", [f"10.0.0.{n}" for n in range(200)])) == PEERS_MAX
+
+
+@pytest.mark.parametrize(("silent", "asked", "found"), [(0, 1, 1), (2, 3, 1), (9, REQUESTS_MAX, 0)])
+def test_a_neighbour_that_is_slow_to_say_its_address_is_asked_a_few_times(
+    monkeypatch: pytest.MonkeyPatch, silent: int, asked: int, found: int
+) -> None:
+    """Its name is told of once; on a busy machine the first answer may come too late."""
+    requests: list[float] = []
+
+    class SlowInfo:
+        port = 7001
+
+        def __init__(self, service_type: str, name: str) -> None:
+            assert name == "a neighbour"
+            self.properties = {b"nw": tag_of("demo")}
+
+        async def async_request(self, zeroconf: object, timeout_ms: float) -> bool:
+            requests.append(timeout_ms)
+            return len(requests) > silent
+
+        def parsed_addresses(self) -> list[str]:
+            return ["192.168.1.9"]
+
+    async def story() -> list[Address]:
+        heard_of: list[Address] = []
+        lan = Lan("demo", ("192.168.1.7", 7000), heard_of.append)
+        lan._changed(None, "", "a neighbour", ServiceStateChange.Added)  # type: ignore[arg-type]
+        await asyncio.gather(*lan._asking.values())
+        return heard_of
+
+    monkeypatch.setattr("p2pdns.engine.discovery.lan.AsyncServiceInfo", SlowInfo)
+    assert len(asyncio.run(story())) == found
+    assert len(requests) == asked
+
+
+def test_where_multicast_is_refused_it_is_tried_again_ever_less_often(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another program may hold port 5353 for itself alone, as a published port of a container does."""
+    waits: list[float] = []
+    opened: list[str] = []
+
+    class Zeroconf:
+        def __init__(self, *, interfaces: list[str], ip_version: object) -> None:
+            if len(waits) < 9:
+                raise OSError(98, "Address already in use")
+            opened.extend(interfaces)
+            self.zeroconf = self
+
+        async def async_register_service(self, info: object) -> None:
+            pass
+
+    async def wait(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr("p2pdns.engine.discovery.lan.AsyncZeroconf", Zeroconf)
+    monkeypatch.setattr("p2pdns.engine.discovery.lan.AsyncServiceBrowser", lambda *facts, **more: None)
+    monkeypatch.setattr("p2pdns.engine.discovery.lan.asyncio.sleep", wait)
+    log.configure("info")
+    asyncio.run(Lan("demo", ("192.168.1.7", 7000), lambda address: None).open())
+    assert opened == ["192.168.1.7"]
+    assert waits == [5, 10, 20, 40, 80, 160, 300, 300, 300]
+    assert capsys.readouterr().err.count("no discovery on the local network yet") == 1
 
 
 def test_the_tag_of_a_network_does_not_tell_its_name() -> None:

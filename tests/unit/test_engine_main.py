@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import socket
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -18,6 +21,7 @@ from p2pdns.errors import Unavailable
 from p2pdns.items.keys import SecretKey
 from p2pdns.sockets import address_of
 
+GUARD_S = 20.0
 ALICE = SecretKey.generate(b"\x01" * 32).zone_key
 BOB = SecretKey.generate(b"\x02" * 32).zone_key
 
@@ -96,11 +100,43 @@ def test_what_neither_process_takes_over_while_running_needs_a_restart() -> None
 def test_a_petname_of_the_configuration_wins_over_one_of_the_state() -> None:
     state = State.open(None)
     state.set_names({"alice": BOB, "bob": BOB})
-    config = replace(Config(), names={"alice": str(ALICE)}, zones=replace(Config().zones, trusted=("bob",)))
+    config = replace(Config(), names={"alice": str(ALICE)}, zones=replace(Config().zones, private_zones=("bob",)))
     settings = resolver_settings(config, state)
     assert settings.petnames == {b"alice": ALICE, b"bob": BOB}
     assert settings.trusted == frozenset({BOB})
     state.close()
+
+
+def test_a_hangup_while_block_lists_are_read_is_answered_when_the_engine_is_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[str] = []
+
+    class Slow:
+        """An engine that hears the signal in the midst of its start, and its end after the reload."""
+
+        def __init__(self, *_: object, **__: object) -> None:
+            told.append("made")
+
+        async def open(self) -> None:
+            os.kill(os.getpid(), signal.SIGHUP)
+            # The loop hears of a signal by a socket, which it looks at once a turn.
+            for _ in range(10):
+                await asyncio.sleep(0)
+            told.append("open")
+
+        def on_hangup(self) -> None:
+            told.append("reloaded")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        async def close(self) -> None:
+            told.append("closed")
+
+    monkeypatch.setattr(engine_main, "Engine", Slow)
+    state = State.open(None)
+    asyncio.run(asyncio.wait_for(engine_main._serve(Config(), state, None, (), None, None), GUARD_S))
+    state.close()
+    assert told == ["made", "open", "reloaded", "closed"]
 
 
 def test_an_expected_error_is_two_lines_and_its_exit_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from p2pdns.clock import boot_now
 from p2pdns.dht.lookup import Item
-from p2pdns.dht.node import GetOutcome, Node, NodeSettings, PutOutcome
+from p2pdns.dht.node import GetOutcome, Here, Node, NodeSettings, PutOutcome
 from p2pdns.dht.storage import Storage
 from p2pdns.engine.endpoint import Endpoint
 from p2pdns.engine.families import Families, merged_get, merged_put, socket_beside
@@ -76,8 +76,9 @@ def test_a_put_reaches_both_dhts_and_one_storage_keeps_it() -> None:
     async def scene(world: World) -> None:
         progress: list[tuple[int, int]] = []
         outcome = await world.both.put(OLD, on_progress=lambda sent, stored: progress.append((sent, stored)))
-        assert (outcome.sent_count, outcome.stored_count, outcome.refused) == (4, 4, {})
-        assert progress[-1] == (4, 4)
+        assert (outcome.sent_count, outcome.stored_count, outcome.refused) == (3, 3, {}), "our storage counts once"
+        assert progress[-1] == (3, 3)
+        assert all(sent <= 3 and stored <= 3 for sent, stored in progress)
         for storage in (world.ipv4.node.storage, world.ipv6.node.storage, world.storage):
             held = storage.held(OLD.target, boot_now())
             assert held is not None
@@ -140,6 +141,22 @@ def test_both_families_share_one_budget_of_requests() -> None:
     run(scene)
 
 
+def test_the_other_dht_is_joined_by_what_contacts_of_one_tell_of_it() -> None:
+    async def scene(world: World) -> None:
+        neighbour = Families([await open_endpoint("127.0.0.1"), await open_endpoint("::1")])
+        newcomer = Families([await open_endpoint("127.0.0.1"), await open_endpoint("::1")])
+        try:
+            await neighbour.endpoints[1].bootstrap([world.ipv6.address])
+            joined = newcomer.endpoints[1].bootstrap()
+            await newcomer.endpoints[0].bootstrap([neighbour.endpoints[0].address])
+            assert await joined >= 1
+        finally:
+            neighbour.close()
+            newcomer.close()
+
+    run(scene)
+
+
 def test_an_arrival_in_either_family_is_told() -> None:
     async def scene(world: World) -> None:
         told: list[bytes] = []
@@ -183,6 +200,24 @@ def test_refusals_of_both_families_add_up() -> None:
     assert (merged.sent_count, merged.stored_count, merged.seq_seen) == (9, 4, 7)
     assert merged.refused == {302: 3, "timeout": 2}
     assert merged.verdict == "deadline"
+
+
+@pytest.mark.parametrize(
+    ("here", "counts", "refused"),
+    [
+        ((Here(), Here()), (7, 5), {302: 2}),
+        ((Here(1, 1), Here()), (7, 5), {302: 2}),
+        ((Here(1, 1), Here(1, 1)), (6, 4), {302: 2}),
+        ((Here(1, 0, 302), Here(1, 0, 302)), (6, 5), {302: 1}),
+        ((Here(1, 1), Here(1, 0, 302)), (6, 5), {302: 1}),
+    ],
+)
+def test_the_storage_that_both_families_share_counts_once(
+    here: tuple[Here, Here], counts: tuple[int, int], refused: dict[int, int]
+) -> None:
+    merged = merged_put([PutOutcome(4, 3, {302: 1}, here=here[0]), PutOutcome(3, 2, {302: 1}, here=here[1])])
+    assert (merged.sent_count, merged.stored_count) == counts
+    assert merged.refused == refused
 
 
 def test_ipv6_opens_by_itself_only_beside_every_ipv4_address() -> None:

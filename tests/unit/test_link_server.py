@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -16,9 +17,9 @@ from hypothesis import strategies as st
 
 from p2pdns.dns.message import RR, Question, Type, parse
 from p2pdns.dns.name import Name
-from p2pdns.engine.link_server import LinkServer, compose_answer
+from p2pdns.engine.link_server import BEGUN_PER_TURN_MAX, LinkServer, compose_answer
 from p2pdns.engine.overlay import Overlay
-from p2pdns.engine.service import IN_FLIGHT_MAX, Service
+from p2pdns.engine.service import IN_FLIGHT_MAX, QueryFacts, Service
 from p2pdns.errors import Unavailable
 from p2pdns.link import (
     VERSION,
@@ -238,6 +239,36 @@ def test_more_questions_than_there_is_room_for_are_failed_and_not_queued(tmp_pat
             world.dht.gets[0].end()
             answered = {(await front.answer()).id for _ in range(IN_FLIGHT_MAX)}
             assert answered == set(range(IN_FLIGHT_MAX))
+
+    run(story())
+
+
+def test_who_asks_little_does_not_wait_for_all_that_another_has_asked(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with opened(tmp_path) as world:
+            front = await world.front()
+            order: list[str] = []
+            turns = 0
+            resolve = world.service.resolve
+
+            async def noted(query: QueryFacts, *args: Any, **more: Any) -> Resolved:
+                order.append(f"{query.client_prefix} {turns}")
+                return await resolve(query, *args, **more)
+
+            world.service.resolve = noted  # type: ignore[method-assign]
+            for number in range(200):
+                front.ask(number, f"n{number}.{{a}} A", client_prefix="greedy")
+            front.ask(200, "www.{a} A", client_prefix="modest")
+            while len(order) < 201:
+                turns += 1
+                await asyncio.sleep(0)
+            begun = [text.split() for text in order]
+            # It was sent last, and read with the others.
+            at = [prefix for prefix, _ in begun].index("modest")
+            assert at <= 2 * BEGUN_PER_TURN_MAX
+            # And between any two turns the loop has looked at its sockets.
+            assert max(Counter(turn for _, turn in begun).values()) <= BEGUN_PER_TURN_MAX
+            assert {(await front.answer()).id for _ in range(201)} == set(range(201))
 
     run(story())
 

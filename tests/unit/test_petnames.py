@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -14,6 +17,7 @@ from p2pdns.cli.name import IMPORT_BYTES_MAX
 from p2pdns.cli.petnames import Book
 from p2pdns.config import Config
 from p2pdns.engine import petnames
+from p2pdns.engine.commands import Commands, Engine
 from p2pdns.engine.petnames import Petname
 from p2pdns.engine.state import State
 from p2pdns.errors import ConfigError, P2pdnsError, Unavailable, UsageError
@@ -33,6 +37,25 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def test_whoever_looks_names_up_hears_of_every_change() -> None:
+    heard: list[list[str]] = []
+    state = State.open(None)
+
+    def names_changed() -> None:
+        heard.append(sorted(petnames.in_use(CONFIG, state.names())))
+
+    engine = SimpleNamespace(state=state, config=CONFIG, names_changed=names_changed)
+    commands = Commands(cast("Engine", engine))
+
+    async def story() -> None:
+        await commands.name_add({"verb": "name-add", "name": "alice", "key": str(ALICE)}, lambda _: None)
+        await commands.name_import({"verb": "name-import", "names": {"bob": str(BOB)}}, lambda _: None)
+        await commands.name_remove({"verb": "name-remove", "name": "alice"}, lambda _: None)
+
+    asyncio.run(story())
+    assert heard == [["alice", "carol"], ["alice", "bob", "carol"], ["bob", "carol"]]
 
 
 def test_a_petname_never_changes_hands_without_being_removed() -> None:
@@ -94,7 +117,7 @@ def test_petnames_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     [("carol", "a name of the configuration"), ("dora", "trusts this name"), ("eve", "no such petname")],
 )
 def test_what_the_configuration_says_and_what_is_not_there_cannot_be_removed(name: str, what: str) -> None:
-    config = replace(CONFIG, zones=replace(CONFIG.zones, trusted=("dora",)))
+    config = replace(CONFIG, zones=replace(CONFIG.zones, private_zones=("dora",)))
     state = State.open(None)
     petnames.add(state, config, {"dora": BOB})
     with pytest.raises(Unavailable, match=what) as caught:

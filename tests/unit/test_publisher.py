@@ -208,6 +208,22 @@ def test_a_put_that_reached_too_few_is_repeated_soon_and_ever_less_often() -> No
     assert world.pauses[-2:] == [RETRY_SECONDS_MAX, REPUBLISH_SECONDS * (1 - JITTER)]
 
 
+def test_a_zone_published_while_the_others_were_still_joining_is_put_again_soon() -> None:
+    # All of four nodes hold it, and a minute later there are twenty that do not.
+    world = World(outcomes=[PutOutcome(4, 4), PutOutcome(7, 7), PutOutcome(8, 8)], jitter=0.5)
+
+    async def story(publisher: Publisher) -> None:
+        await publisher.publish(item_of())
+        await world.settle()
+        await world.wake()
+        await world.wake()
+
+    world.run(story)
+    assert world.pauses[0] == RETRY_SECONDS_MIN
+    assert RETRY_SECONDS_MIN * (1 - JITTER) <= world.pauses[1] <= RETRY_SECONDS_MIN
+    assert world.pauses[2] == REPUBLISH_SECONDS
+
+
 def test_an_overlay_that_is_closed_does_not_end_the_keeping_alive() -> None:
     world = World(outcomes=[GOOD, Unavailable("the overlay was closed")])
 

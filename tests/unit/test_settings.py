@@ -20,12 +20,14 @@ def test_every_flag_wins_over_the_file() -> None:
         Config(),
         dns=["127.0.0.1:53", "[::1]:5301"],
         dht="127.0.0.1:0",
+        dht6="[::1]:0",
         network="family",
         bootstrap=["127.0.0.1:6881", "127.0.0.1:6882"],
         upstream="none",
     )
     assert config.dns.listen == ("127.0.0.1:53", "[::1]:5301")
     assert (config.dht.listen, config.dht.network) == ("127.0.0.1:0", "family")
+    assert config.dht.listen_ipv6 == "[::1]:0"
     assert config.dht.bootstrap == ("127.0.0.1:6881", "127.0.0.1:6882")
     assert config.upstream.servers == "none"
     # What no flag speaks of stays.
@@ -36,6 +38,11 @@ def test_every_flag_wins_over_the_file() -> None:
     )
 
 
+def test_a_free_port_may_be_asked_for_more_than_once() -> None:
+    config = settings.with_flags(Config(), dns=["127.0.0.1:0", "127.0.0.1:0"])
+    assert config.dns.listen == ("127.0.0.1:0", "127.0.0.1:0")
+
+
 def test_an_upstream_may_leave_out_its_port() -> None:
     assert settings.with_flags(Config(), upstream="192.0.2.1").upstream.servers == ("192.0.2.1:53",)
 
@@ -44,7 +51,9 @@ def test_an_upstream_may_leave_out_its_port() -> None:
     ("flags", "flag"),
     [
         ({"dns": ["nowhere"]}, "--dns"),
+        ({"dns": ["127.0.0.1:53", "127.0.0.1"]}, "--dns"),
         ({"dht": "127.0.0.1:70000"}, "--dht"),
+        ({"dht6": "127.0.0.1:6881"}, "--dht6"),
         ({"network": ""}, "--network"),
         ({"bootstrap": ["127.0.0.1:0"]}, "--bootstrap"),
         ({"bootstrap": ["example.com:6881"]}, "--bootstrap"),

@@ -123,6 +123,16 @@ def test_a_server_that_fails_is_followed_by_the_next(rcode: int) -> None:
     assert net.order == [ONE, TWO]
 
 
+def test_a_refusal_without_recursion_is_an_answer_and_no_failure() -> None:
+    net = Net({ONE: compose(reply_to(ASKED, rcode=5))})
+    upstream = net.upstream(ONE)
+    for _ in range(2):
+        outcome = ask(upstream, net, rd=False)
+        assert isinstance(outcome, NoReply)
+        assert outcome.is_refusal
+    assert net.order == [ONE, ONE]
+
+
 def test_when_every_server_fails_the_reply_says_how_and_is_not_asked_for_again() -> None:
     net = Net({ONE: FAILED, TWO: FAILED})
     upstream = net.upstream(ONE, TWO)

@@ -2,7 +2,7 @@
 
 Guarantees: what is announced is a random name, our port, our addresses in private space and the tag of the network,
 never its name or a key; only announcements of our own network in non-public space are believed, so that nobody on the
-wire can make us send elsewhere; a wire without multicast is a line in the log and no more. Does not know what a
+wire can make us send elsewhere; a wire without multicast is a line in the log, and tried again. Does not know what a
 contact is: who is found is asked like any other address.
 """
 
@@ -27,6 +27,8 @@ SERVICE = "_p2pdns._udp.local."
 PEERS_MAX = 64  # Neighbours asked in one run; one who answers leads to all others.
 ASKED_AT_ONCE_MAX = 16  # Names whose addresses are being asked for; a wire full of made-up names costs no more.
 REQUEST_MS = 3_000  # What a neighbour may take to say its address.
+REQUESTS_MAX = 3  # Its name is told of once; a machine that has just started may miss the first request or two.
+RETRY_S_MIN, RETRY_S_MAX = 5.0, 300.0  # Who has bound port 5353 for itself alone may be gone soon, or never.
 NAME_BYTES = 6
 MDNS_PORT = 5353
 ANY = {"0.0.0.0": "224.0.0.251", "::": "ff02::fb"}  # The groups of RFC 6762, as where to look for a way out.
@@ -72,10 +74,19 @@ class Lan:
         self._log = log.get_logger("dht")
 
     async def open(self) -> None:
-        """Announce this node and begin to listen; without multicast, say so and do neither."""
+        """Announce this node and begin to listen; where that cannot be, say so once and try again, ever less often."""
         host = own_address(self._host)
         if host is None:
             return
+        retry_s = RETRY_S_MIN
+        while (reason := await self._refusal(host)) is not None:
+            if retry_s == RETRY_S_MIN:
+                self._log.warning("no discovery on the local network yet", reason=reason)
+            await asyncio.sleep(retry_s)
+            retry_s = min(2 * retry_s, RETRY_S_MAX)
+
+    async def _refusal(self, host: str) -> str | None:
+        """Open both; return why that could not be done, None when it was."""
         version = IPVersion.V6Only if ":" in self._host else IPVersion.V4Only
         try:
             # On this interface only: what is bound to loopback is not announced to the neighbours.
@@ -91,8 +102,9 @@ class Lan:
             self._browser = AsyncServiceBrowser(self._zeroconf.zeroconf, SERVICE, handlers=[self._changed])
             await self._zeroconf.async_register_service(info)
         except (OSError, Error) as error:
-            self._log.warning("no discovery on the local network", reason=str(error) or type(error).__name__)
             await self.close()
+            return str(error) or type(error).__name__
+        return None
 
     async def close(self) -> None:
         """Take the announcement back and stop listening."""
@@ -117,8 +129,10 @@ class Lan:
     async def _ask(self, zeroconf: Zeroconf, service_type: str, name: str) -> None:
         try:
             info = AsyncServiceInfo(service_type, name)
-            if await info.async_request(zeroconf, REQUEST_MS):
-                self.heard(info.parsed_addresses(), info.port or 0, info.properties.get(b"nw"))
+            for _ in range(REQUESTS_MAX):
+                if await info.async_request(zeroconf, REQUEST_MS):
+                    self.heard(info.parsed_addresses(), info.port or 0, info.properties.get(b"nw"))
+                    return
         except (OSError, Error, ValueError) as error:
             self._log.debug("a neighbour's announcement is not understood", name=name, reason=str(error))
 

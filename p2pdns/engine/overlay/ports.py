@@ -111,13 +111,14 @@ class ReaderState(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a question may still cause, and on whose account."""
+    """What a question may still cause, and on whose account; a prefetch wants what is remembered confirmed first."""
 
     deadline: float
     rpc_max: int = LOOKUP_RPCS_MAX
     cold_get_max: int = COLD_GETS_PER_QUESTION_MAX
     client_prefix: str = ""
     is_privileged: bool = True
+    is_prefetch: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,8 @@ class Held:
 class _Wish:
     held: Held
     done: asyncio.Future[None]
+    # How many marks had gone from memory or disk when there was none for the key; None when there was one.
+    absent_since: int | None = None
 
 
 def _slot_of(item: MutableItem) -> _Slot:
@@ -92,6 +94,7 @@ class Reader:
         self._log = log.get_logger("state")
         self._cached: OrderedDict[_Slot, Held] = OrderedDict()
         self._confirmed: dict[_Slot, float] = {}
+        self._gone_count = 0
         self._wishes: list[_Wish] = []
         self._writer: asyncio.Task[None] | None = None
         # SQLite waits for the disk with the interpreter lock released; in a thread that costs the engine nothing.
@@ -177,6 +180,7 @@ class Reader:
         self._cached.move_to_end(slot)
         if len(self._cached) > CACHED_MAX:
             self._cached.popitem(last=False)
+            self._gone_count += 1
 
     async def adopt(self, item: MutableItem, confirmed_unix: float, *, own: bool = False, pinned: bool = False) -> None:
         """Make the item the mark of its key where it supersedes the one held, and return when that is on the disk.
@@ -194,10 +198,10 @@ class Reader:
         wish = Held(item, confirmed_unix, own, pinned)
         if self._thread is None:
             self._write([wish], {})
-            self._adopted(wish)
+            self._adopted(wish, was_absent=held is None)
             return
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._wishes.append(_Wish(wish, done))
+        self._wishes.append(_Wish(wish, done, self._gone_count if held is None else None))
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_wishes(self._thread))
         await done
@@ -216,7 +220,7 @@ class Reader:
             try:
                 await loop.run_in_executor(thread, self._write, [wish.held for wish in wishes], confirmed)
                 for wish in wishes:
-                    self._adopted(wish.held)
+                    self._adopted(wish.held, was_absent=wish.absent_since == self._gone_count)
                     if not wish.done.done():
                         wish.done.set_result(None)
             except Exception as error:
@@ -239,9 +243,13 @@ class Reader:
                 count -= connection.execute(_EVICT, (EVICTED_AT_ONCE,)).rowcount
         self._count = count
 
-    def _adopted(self, wish: Held) -> None:
+    def _adopted(self, wish: Held, *, was_absent: bool) -> None:
         slot = _slot_of(wish.item)
         held = self._cached.get(slot)
+        if held is None and was_absent:
+            # The first mark of its key is what was written; to read and verify it again costs as much as finding it.
+            self._remember(slot, wish)
+            return
         if held is None:
             # Not in memory any more, or never: what the disk has is the outcome of all wishes.
             self.held(wish.item.key, wish.item.salt)
@@ -255,6 +263,7 @@ class Reader:
         with transaction(self._database.reading) as connection:
             count = connection.execute("DELETE FROM marks WHERE key = ?", (key.raw,)).rowcount
         self._count -= count
+        self._gone_count += 1
         for slot in [slot for slot in self._cached if slot[0] == key.raw]:
             del self._cached[slot]
         return count > 0
