@@ -24,6 +24,7 @@ from p2pdns.dht.storage import Storage
 from p2pdns.dns.message import RR, Question, Rcode, type_of, type_text
 from p2pdns.dns.name import Name
 from p2pdns.dns.zonefile import rdata_text
+from p2pdns.engine import blocking
 from p2pdns.engine.endpoint import Endpoint
 from p2pdns.engine.overlay import Overlay
 from p2pdns.engine.service import Service
@@ -33,6 +34,7 @@ from p2pdns.errors import FormatError, Unavailable, UsageError
 from p2pdns.items.item import MutableItem, mutable_target
 from p2pdns.items.keys import ZoneKey
 from p2pdns.resolver import ResolverSettings
+from p2pdns.resolver.blocking import BlockedNames
 
 SETTLE_TRIES_MAX = 3  # One for each zone of a usual chain of aliases.
 JOIN_SECONDS_MAX = 3.0  # A living node to begin with answers in a tenth of a second; a dead one never does.
@@ -41,9 +43,8 @@ JOIN_SECONDS_MAX = 3.0  # A living node to begin with answers in a tenth of a se
 class ShortLivedNode:
     """A joined node that looks up, stores at others, and resolves."""
 
-    def __init__(self, endpoint: Endpoint, config: Config) -> None:
+    def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._config = config
         self._state = State.open(None)
         self._gets: set[asyncio.Future[GetOutcome]] = set()
         self._overlay = Overlay(self, self._state, clock=boot_now, unix_clock=unix_now)
@@ -81,12 +82,9 @@ class ShortLivedNode:
         """Have the nearest nodes keep the item."""
         return await self._endpoint.put(item, on_progress=on_progress)
 
-    async def resolve(self, question: Question) -> Reply:
-        """Return the answer that a daemon would give, with the resolver's own rules."""
-        config = self._config
-        settings = ResolverSettings.of(
-            suffixes=config.dns.suffixes, petnames=config.names, trusted=config.zones.trusted
-        )
+    async def resolve(self, question: Question, settings: ResolverSettings | None = None) -> Reply:
+        """Return the answer that a daemon with these settings would give, with the resolver's own rules."""
+        settings = settings or ResolverSettings()
         service = Service(self._overlay, Upstream((), clock=boot_now), settings, clock=boot_now)
         began = time.perf_counter()
         resolved = await service.trace(question)
@@ -148,11 +146,17 @@ async def short_lived_node(config: Config) -> AsyncIterator[ShortLivedNode]:
         network=config.dht.network,
         entropy=os.urandom,
         storage=Storage(),
-        settings=NodeSettings(bind_host=host, read_only=True, store=False, timeout_s_max=config.dht.timeout_ms / 1000),
+        settings=NodeSettings(
+            bind_host=host,
+            read_only=True,
+            store=False,
+            fills_table=False,
+            timeout_s_max=config.dht.timeout_ms / 1000,
+        ),
         now=boot_now(),
     )
     endpoint = await Endpoint.open(node, (host, 0))
-    short_lived = ShortLivedNode(endpoint, config)
+    short_lived = ShortLivedNode(endpoint)
     try:
         contact_count = 0
         try:
@@ -177,5 +181,23 @@ async def resolve_directly(config: Config, name: str, rtype: str) -> Reply:
         question = Question(Name.read(name), type_of(read_type(rtype)))
     except FormatError as trouble:
         raise UsageError(f"not a name ({trouble})", place=f'"{name}"') from None
+    settings = settings_of(config)
     async with short_lived_node(config) as node:
-        return await node.resolve(question)
+        return await node.resolve(question, settings)
+
+
+def settings_of(config: Config) -> ResolverSettings:
+    """Return what a configuration says about names, block lists included; ConfigError where `serve` would refuse it."""
+    blocked = BlockedNames()
+    blocking.signature_of(config.dns.block)
+    # Lines that are no names are for the daemon's log and for `check` to tell.
+    for _ in blocking.read(config.dns.block, blocked, []):
+        pass
+    return ResolverSettings.of(
+        suffixes=config.dns.suffixes,
+        petnames=config.names,
+        private_zones=config.zones.private_zones,
+        local_data=config.dns.local_data,
+        blocked=blocked,
+        blocks_with_zeros=config.dns.block_answer == "zero",
+    )

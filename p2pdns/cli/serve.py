@@ -37,6 +37,7 @@ def end_with(alive_fd: int) -> None:
 @click.option("--dns", multiple=True, metavar="ADDR:PORT", help="Answer DNS there (default: 127.0.0.1:5300).")
 @click.option("--no-dns", is_flag=True, help="Be a node of the overlay only.")
 @click.option("--dht", metavar="ADDR:PORT", help="Speak to other nodes there (default: 0.0.0.0:6881 or the next free).")
+@click.option("--dht6", metavar="ADDR:PORT", help="The same over IPv6, or auto (default: beside 0.0.0.0), or off.")
 @settings.overlay_options
 @settings.state_option
 @click.option("--upstream", metavar="ADDR[:PORT]", help="Who answers other names: an address, system or none.")
@@ -46,6 +47,7 @@ def serve(
     dns: tuple[str, ...],
     no_dns: bool,
     dht: str | None,
+    dht6: str | None,
     network: str | None,
     bootstrap: tuple[str, ...],
     state_flag: str | None,
@@ -61,7 +63,9 @@ def serve(
 
     def read() -> Config:
         config = settings.load(config_flag)
-        return settings.with_flags(config, dns=dns, dht=dht, network=network, bootstrap=bootstrap, upstream=upstream)
+        return settings.with_flags(
+            config, dns=dns, dht=dht, dht6=dht6, network=network, bootstrap=bootstrap, upstream=upstream
+        )
 
     config = read()
     state = settings.state_dir(state_flag)

@@ -70,16 +70,18 @@ def with_flags(
     *,
     dns: Sequence[str] = (),
     dht: str | None = None,
+    dht6: str | None = None,
     network: str | None = None,
     bootstrap: Sequence[str] = (),
     upstream: str | None = None,
 ) -> Config:
     """Return the configuration with what the flags say; ConfigError or UsageError names the flag at fault."""
     if dns:
-        listen = tuple(_checked("--dns", text, configuration.DNS_PORT) for text in dns)
-        config = replace(config, dns=replace(config.dns, listen=listen))
+        config = replace(config, dns=replace(config.dns, listen=_setting("--dns", "dns", "listen", list(dns))))
     if dht is not None:
-        config = replace(config, dht=replace(config.dht, listen=_checked("--dht", dht, configuration.DHT_PORT)))
+        config = replace(config, dht=replace(config.dht, listen=_setting("--dht", "dht", "listen", dht)))
+    if dht6 is not None:
+        config = replace(config, dht=replace(config.dht, listen_ipv6=_setting("--dht6", "dht", "listen_ipv6", dht6)))
     if network is not None:
         config = replace(config, dht=replace(config.dht, network=_setting("--network", "dht", "network", network)))
     if bootstrap:
@@ -92,13 +94,6 @@ def with_flags(
             raise UsageError(trouble.what, place="--upstream", hint="system, none or ADDR[:PORT]") from None
         config = replace(config, upstream=replace(config.upstream, servers=servers))
     return config
-
-
-def _checked(flag: str, text: str, default_port: int) -> str:
-    try:
-        return configuration.write_address(configuration.read_address(text, default_port))
-    except ConfigError as trouble:
-        raise UsageError(trouble.what, place=flag, hint=trouble.hint) from None
 
 
 def _setting(flag: str, table: str, name: str, value: object) -> Any:

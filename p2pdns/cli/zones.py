@@ -19,10 +19,13 @@ from p2pdns import config as configuration
 from p2pdns.cli import files, petnames, settings, ui
 from p2pdns.dns import zonefile
 from p2pdns.dns.name import Name
+from p2pdns.engine import blocking
 from p2pdns.errors import ConfigError, FormatError, P2pdnsError, UsageError
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, VALUE_BYTES_WRITE_MAX
 from p2pdns.items.keys import SEED_BYTES, SecretKey, ZoneKey
 from p2pdns.items.packet import compose_packet
+from p2pdns.resolver.blocking import BlockedNames
+from p2pdns.resolver.local import read_local_data
 
 origin_option: Callable[[settings.Command], settings.Command] = click.option(
     "--origin", metavar="NAME", help="Read a zone file written for NAME (example.com.) as the key's zone."
@@ -125,8 +128,7 @@ def _check_file(path: str, key: ZoneKey, origin: str | None, size_bytes_max: int
     if suffix == ".toml":
         if not os.path.exists(path):
             raise files.file_trouble(path, FileNotFoundError())
-        configuration.read(path)
-        return {"file": path, "ok": True, "kind": "configuration"}
+        return {"file": path, "ok": True, "kind": "configuration", **_names_of(path)}
     if suffix != ".zone" and os.path.exists(path):
         raise UsageError(
             "neither a zone file nor a configuration",
@@ -145,9 +147,24 @@ def _check_file(path: str, key: ZoneKey, origin: str | None, size_bytes_max: int
     }
 
 
+def _names_of(path: str) -> dict[str, Any]:
+    """Return what the block lists of a configuration hold; ConfigError for what `serve` would refuse about names."""
+    config = configuration.read(path)
+    names, warnings = BlockedNames(), list[str]()
+    try:
+        read_local_data(config.dns.local_data)
+        blocking.signature_of(config.dns.block)
+        for _ in blocking.read(config.dns.block, names, warnings):
+            pass
+    except ConfigError as trouble:
+        raise ConfigError(trouble.what, place=f"{path}: {trouble.place}", hint=trouble.hint) from None
+    return {"blocked_names": len(names), "warnings": warnings}
+
+
 def _line(found: dict[str, Any]) -> str:
     if found["kind"] == "configuration":
-        return f"{found['file']}: ok, a configuration"
+        blocked = f", {_counted(found['blocked_names'], 'blocked name')}" if found["blocked_names"] else ""
+        return f"{found['file']}: ok, a configuration{blocked}"
     size = f"{found['size_bytes']} of {found['size_bytes_max']} bytes"
     zones = f", points to {', '.join(found['zones'])}" if found["zones"] else ""
     return f"{found['file']}: ok, {size}, {_counted(found['records'], 'record')}{zones}"
@@ -192,6 +209,8 @@ def check(
         else:
             if not as_json:
                 ui.result(_line(found))
+                for warning in found.get("warnings", ()):
+                    ui.warning(warning)
         results.append(found)
     if as_json:
         ui.json_result({"ok": code == 0, "files": results})
