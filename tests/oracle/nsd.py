@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,9 +18,12 @@ import dns.rdata
 import dns.rdatatype
 import dns.rrset
 
+from p2pdns.sockets import open_dns
+
 # NSD answers its first question a few hundred milliseconds after it started; each try waits at most this long.
 READY_TRY_SECONDS = 0.5
 READY_TRIES_MAX = 60
+STARTS_MAX = 5  # It must be told its port, and other tests take ports too.
 
 CONF = """
 server:
@@ -67,37 +69,47 @@ def find_nsd() -> str:
 
 
 def _free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    sockets = open_dns(("127.0.0.1", 0))
+    port = sockets.address[1]
+    sockets.close()
+    return port
 
 
 @contextlib.contextmanager
 def running_nsd(zones: Mapping[str, str], folder: Path) -> Iterator[int]:
     """Serve `zones` (apex text -> zone file text) and yield the port; the process ends with the block."""
-    port = _free_port()
-    conf = CONF.format(port=port, folder=folder)
+    conf = CONF.replace("{folder}", str(folder))
     for index, (apex, text) in enumerate(zones.items()):
         (folder / f"{index}.zone").write_text(text)
         conf += f'zone:\n    name: "{apex}"\n    zonefile: "{index}.zone"\n'
-    (folder / "nsd.conf").write_text(conf)
-    process = subprocess.Popen([find_nsd(), "-d", "-c", str(folder / "nsd.conf")], stderr=subprocess.PIPE, text=True)
-    try:
-        _wait_until_ready(process, port, next(iter(zones)), folder)
-        yield port
-    finally:
-        process.terminate()
-        process.communicate(timeout=10)
+    for _ in range(STARTS_MAX):
+        port = _free_port()
+        (folder / "nsd.conf").write_text(conf.replace("{port}", str(port)))
+        (folder / "nsd.log").unlink(missing_ok=True)
+        command = [find_nsd(), "-d", "-c", str(folder / "nsd.conf")]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        try:
+            if _is_ready(process, port, next(iter(zones)), folder):
+                yield port
+                return
+        finally:
+            process.terminate()
+            process.communicate(timeout=10)
+    raise AssertionError("each port that was free a moment before was taken: " + (folder / "nsd.log").read_text())
 
 
-def _wait_until_ready(process: subprocess.Popen[str], port: int, apex: str, folder: Path) -> None:
+def _is_ready(process: subprocess.Popen[str], port: int, apex: str, folder: Path) -> bool:
+    """Wait until it answers; return False when somebody else has taken the port meanwhile."""
     query = dns.message.make_query(apex, "SOA")
     for _ in range(READY_TRIES_MAX):
-        assert process.poll() is None, (folder / "nsd.log").read_text()
+        if process.poll() is not None:
+            said = (folder / "nsd.log").read_text()
+            assert "Address already in use" in said, said
+            return False
         with contextlib.suppress(dns.exception.Timeout, OSError):
             reply = dns.query.udp(query, "127.0.0.1", port=port, timeout=READY_TRY_SECONDS)
             assert reply.rcode() == dns.rcode.NOERROR, (folder / "nsd.log").read_text()
-            return
+            return True
     raise AssertionError("NSD never answered: " + (folder / "nsd.log").read_text())
 
 
