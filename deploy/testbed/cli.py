@@ -1,0 +1,260 @@
+"""The verbs of the testbed's tool.
+
+Guarantees: standard output holds one JSON document and nothing else; what is for people is on standard error with
+`p2pdns-testbed:` in front; no error shows a traceback. Exit 0 if everything asked was done, 1 when something failed,
+2 for wrong usage; a signal ends it with the status that a shell gives. Does not know how anything is done.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
+
+from deploy.testbed.faults import Faults
+from deploy.testbed.impair import Impairment
+from deploy.testbed.testbed import Testbed
+from p2pdns.cli import ui
+from p2pdns.errors import P2pdnsError, UsageError
+
+PROGRAM = "p2pdns-testbed"
+HOW_IT_IS_CALLED = "python -m deploy.testbed"
+EXIT_INTERRUPTED = 130  # 128 + SIGINT
+EXIT_NO_ANSWER = 3  # As `p2pdns resolve` ends for a name that does not exist.
+
+
+def say(text: str) -> None:
+    """Say something to people."""
+    click.echo(f"{PROGRAM}: {ui.printable(text)}", err=True)
+
+
+class _Verbs(click.Group):
+    """The group of all verbs, in the order of a visit."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs as they were added."""
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb; an unknown one is an error with the nearest known."""
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            near = difflib.get_close_matches(args[0], list(self.commands), n=1)
+            hint = f'did you mean "{near[0]}"?' if near else f"the verbs are {', '.join(self.commands)}"
+            raise UsageError("no such verb", place=f'"{args[0]}"', hint=hint)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+def testbed() -> None:
+    """An overlay in containers, to be brought up, looked at, broken and healed. Prints JSON.
+
+    A place is SERVICE (all of it), SERVICE/N (one container) or an address; for `cut` and `--to` also a side, "west"
+    or "east", or a network.
+    """
+
+
+def seconds_of(_context: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
+    """Return a number of seconds that can be waited for."""
+    if value is not None and not 0 < value <= threading.TIMEOUT_MAX:
+        raise click.BadParameter("say a number of seconds above 0")
+    return value
+
+
+def sizes_of(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Mapping[str, int]:
+    """Return SERVICE=N pairs as a mapping."""
+    sizes = {}
+    for pair in value.split(",") if value else []:
+        service, equals, count = pair.partition("=")
+        if not equals or not count.isdecimal() or service not in ("west", "east"):
+            raise click.BadParameter(f'"{pair}" is not west=N or east=N')
+        sizes[service] = int(count)
+    return sizes
+
+
+for_seconds = click.option(
+    "--for", "seconds", type=float, metavar="SECONDS", callback=seconds_of, help="Undo it then, or at Ctrl-C."
+)
+
+
+def held(testbed: Testbed, seconds: float, make: Callable[[Faults], dict[str, Any]]) -> None:
+    """Make a fault, show it, and undo it after a time or at a signal."""
+    try:
+        with testbed.faults() as faults:
+            ui.json_result(make(faults))
+            sys.stdout.flush()
+            say(f"undone in {seconds:g} s, or at Ctrl-C")
+            threading.Event().wait(seconds)
+    except (KeyboardInterrupt, SystemExit):
+        say("undone")
+        raise
+    say("undone")
+
+
+@testbed.command()
+@click.option("--scale", callback=sizes_of, metavar="west=N,east=N", help="How many nodes on each side (5).")
+@click.option("--build", is_flag=True, help="Build the images anew from this checkout.")
+def up(scale: Mapping[str, int], build: bool) -> None:
+    """Bring it up; what runs already stays."""
+    ui.json_result(Testbed.up(scale=scale, build=build).status())
+
+
+@testbed.command()
+def down() -> None:
+    """Take everything away: containers, networks, state and faults."""
+    ui.json_result({"removed": Testbed(Testbed.project_here()).down()})
+
+
+@testbed.command()
+def status() -> None:
+    """Show the containers, the faults that are on, and what the router has counted."""
+    ui.json_result(Testbed.find().status())
+
+
+@testbed.command()
+@click.argument("places", nargs=-1, required=True, metavar="PLACE...")
+@for_seconds
+def cut(places: tuple[str, ...], seconds: float | None) -> None:
+    """Cut a side, addresses or services off from the other side."""
+    bed = Testbed.find()
+    if seconds is None:
+        ui.json_result({"cut": bed.cut(*places)})
+    else:
+        held(bed, seconds, lambda faults: {"cut": faults.cut(*places)})
+
+
+@testbed.command()
+@click.argument("places", nargs=-1, metavar="[PLACE...]")
+def heal(places: tuple[str, ...]) -> None:
+    """Join what was cut, all of it if no place is named; show what is still cut."""
+    ui.json_result({"cut": Testbed.find().heal(*places)})
+
+
+@testbed.command()
+@click.option("--delay-ms", type=float, default=0.0, help="How long each packet is held.")
+@click.option("--jitter-ms", type=float, default=0.0, help="And how much more or less, evenly spread.")
+@click.option("--loss-percent", type=float, default=0.0, help="How many are lost.")
+@click.option("--duplicate-percent", type=float, default=0.0, help="How many come twice.")
+@click.option("--rate-kbit", type=float, default=0.0, help="How much goes through in a second, of all together.")
+@click.option("--at", multiple=True, metavar="PLACE", help="What these containers send. Default: what the router does.")
+@click.option("--all", "every_link", is_flag=True, help="What every node of the overlay sends.")
+@click.option("--to", multiple=True, metavar="PLACE", help="Only what is sent there.")
+@click.option("--seed", type=int, default=0, help="Another one loses other packets.")
+@for_seconds
+def impair(
+    at: tuple[str, ...], every_link: bool, to: tuple[str, ...], seed: int, seconds: float | None, **settings: float
+) -> None:
+    """Delay, lose, double or slow down packets, by netem where the kernel has it."""
+    if at and every_link:
+        raise UsageError("--at and --all exclude each other", place="impair")
+    try:
+        impairment = Impairment(**settings)
+    except ValueError as trouble:
+        raise UsageError(str(trouble), place="impair") from None
+    bed = Testbed.find()
+
+    def shown(impaired: Sequence[Any]) -> dict[str, Any]:
+        return {"netem": bed.has_netem(), "impaired": [place.facts() for place in impaired]}
+
+    if seconds is None:
+        ui.json_result(shown(bed.impair(impairment, at=at, to=to, every_link=every_link, seed=seed)))
+    else:
+        held(
+            bed,
+            seconds,
+            lambda faults: shown(faults.impair(impairment, at=at, to=to, every_link=every_link, seed=seed)),
+        )
+
+
+@testbed.command()
+def unimpair() -> None:
+    """End all impairing; show what was counted where."""
+    ui.json_result({"ended": Testbed.find().unimpair()})
+
+
+@testbed.command()
+@click.argument("places", nargs=-1, required=True, metavar="PLACE...")
+@click.option("--signal", "signal_name", default="KILL", help="Another than KILL, as TERM, STOP or HUP.")
+@for_seconds
+def kill(places: tuple[str, ...], signal_name: str, seconds: float | None) -> None:
+    """Kill containers, or send them another signal."""
+    bed = Testbed.find()
+
+    def shown(killed: Sequence[str]) -> dict[str, Any]:
+        return {"signal": signal_name, "killed": list(killed)}
+
+    if seconds is None:
+        ui.json_result(shown(bed.kill(*places, signal_name=signal_name)))
+    else:
+        held(bed, seconds, lambda faults: shown(faults.kill(*places, signal_name=signal_name)))
+
+
+@testbed.command()
+@click.argument("places", nargs=-1, required=True, metavar="PLACE...")
+def start(places: tuple[str, ...]) -> None:
+    """Start what does not run; "newcomer" and "hostile" are made the first time."""
+    ui.json_result({"started": Testbed.find().start(*places)})
+
+
+@testbed.command()
+@click.argument("places", nargs=-1, required=True, metavar="PLACE...")
+def restart(places: tuple[str, ...]) -> None:
+    """Stop and start containers, one after the other."""
+    ui.json_result({"restarted": Testbed.find().restart(*places)})
+
+
+@testbed.command()
+@click.argument("name")
+@click.argument("kind", metavar="TYPE", default="A")
+@click.option("--from", "at", metavar="PLACE", help="Ask the server inside this container, not the published port.")
+def dig(name: str, kind: str, at: str | None) -> int:
+    """Ask one question."""
+    answer = Testbed.find().dig([(name, kind)], at=at)[0]
+    ui.json_result(answer.facts())
+    if answer.rcode is None:
+        say("no response")
+    return 0 if answer.rcode == "NOERROR" else EXIT_NO_ANSWER if answer.rcode == "NXDOMAIN" else 1
+
+
+def _usage_error(trouble: click.ClickException) -> UsageError:
+    context = trouble.ctx if isinstance(trouble, click.UsageError) else None
+    verb = context.info_name if context and context.parent else None
+    what = trouble.format_message().strip().rstrip(".").replace("'", '"')
+    return UsageError(what[:1].lower() + what[1:], place=verb, hint=f"{HOW_IT_IS_CALLED} {verb or ''} --help")
+
+
+def error(trouble: P2pdnsError) -> None:
+    """Say what went wrong, where, and what to do next."""
+    say(f"error: {trouble}")
+    hint = trouble.hint or (f"{HOW_IT_IS_CALLED} --help" if isinstance(trouble, UsageError) else "")
+    for line in hint.splitlines():
+        say(f"hint: {' '.join(line.split())}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit status."""
+    trouble: P2pdnsError
+    try:
+        code = testbed.main(
+            args=None if arguments is None else list(arguments), prog_name=HOW_IT_IS_CALLED, standalone_mode=False
+        )
+    except click.exceptions.NoArgsIsHelpError as usage:
+        click.echo(usage.format_message(), err=True)
+        return UsageError.exit_code
+    except click.exceptions.Exit as ending:
+        return ending.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    except click.ClickException as found:
+        trouble = _usage_error(found)
+    except P2pdnsError as found:
+        trouble = found
+    else:
+        return code if isinstance(code, int) else 0
+    error(trouble)
+    return trouble.exit_code

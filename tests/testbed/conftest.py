@@ -1,0 +1,118 @@
+"""What holds for the tests of the testbed: what they need, and what happens where it is not there.
+
+On a machine of a user's they say what is missing and are left out; with P2PDNS_TESTBED=required, as CI sets it, that
+is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import pytest
+
+from deploy.testbed import Testbed
+from p2pdns.cli.demo import free_dns_address
+from p2pdns.config import DNS_PORT
+from tests.testbed import containers
+from tests.testbed.signals import ending_by_signals
+from tests.testbed.story import Story
+from tests.testbed.traces import temporary_files
+from tests.testbed.world import STOP_SECONDS, World
+
+MARKER = "testbed"
+LEFT_OUT = pytest.StashKey[int]()
+STORY = pytest.StashKey[Story]()
+REPORT = containers.ROOT / "deploy" / "report"
+DNS_PORT_WISHED = DNS_PORT + 1  # 5301, as compose has it; any other where that is taken.
+
+
+def leave_out(why: str) -> NoReturn:
+    """End a test, or all tests of a fixture, that cannot run here."""
+    if os.environ.get("P2PDNS_TESTBED") == "required":
+        pytest.fail(f"{why}, and P2PDNS_TESTBED=required")
+    pytest.skip(f"{why}; these tests are left out")
+
+
+@pytest.fixture(scope="session")
+def namespaces() -> None:
+    """Leave out what makes namespaces and devices where that is not possible."""
+    if os.geteuid() != 0:
+        leave_out("network namespaces need root")
+    if shutil.which("ip") is None:
+        leave_out("there is no command ip (Debian: iproute2)")
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        leave_out("there is no /dev/net/tun")
+
+
+# Left out unless asked for
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the story out of a run that does not ask for it by its marker: it takes the machine for minutes."""
+    if MARKER in config.option.markexpr:
+        return
+    left_out = [item for item in items if item.get_closest_marker(MARKER) is not None]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item.get_closest_marker(MARKER) is None]
+    config.stash[LEFT_OUT] = len(left_out)
+    output: dict[str, Any] | None = getattr(config, "workeroutput", None)
+    if output is not None:
+        output[MARKER] = len(left_out)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Take over what a process of a shared run has left out; all of them leave out the same."""
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get(MARKER, 0)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the story, or say what was left out and why."""
+    story = config.stash.get(STORY, None)
+    if story is not None and story.rows:
+        terminalreporter.section("the testbed")
+        for line in story.table():
+            terminalreporter.write_line(line)
+        terminalreporter.write_line(f"{REPORT}/report.json and report.png have the details")
+    count = config.stash.get(LEFT_OUT, 0)
+    if count:
+        why = containers.why_no_engine()
+        hint = "run make testbed" if why is None else f"no container engine: {why}"
+        tests = "test" if count == 1 else "tests"
+        terminalreporter.write_line(f"{count} {tests} of the testbed left out: {hint}")
+
+
+# The containers
+
+
+@pytest.fixture(scope="session")
+def overlay(request: pytest.FixtureRequest) -> Iterator[World]:
+    """Build the images, bring everything up once for all scenarios, and take it down whatever happens."""
+    if (why := containers.why_no_engine()) is not None:
+        pytest.fail(f"no container engine: {why}")
+    if (other := Testbed.project_here()) != containers.PROJECT:
+        # The networks have fixed addresses, so that there is room for one.
+        pytest.fail(f'a testbed is up, the project "{other}" of compose: python -m deploy.testbed down')
+    story = request.config.stash.setdefault(STORY, Story())
+    port = free_dns_address(DNS_PORT_WISHED)[1]
+    world = World(story, secrets.token_hex(4), port, temporary_files())
+    with pytest.MonkeyPatch.context() as environ, ending_by_signals() as ignore_signals:
+        environ.setenv("P2PDNS_TESTBED_PORT", str(port))
+        # What a run that was killed has left, or somebody who forgot.
+        Testbed(containers.PROJECT).down(seconds=STOP_SECONDS)
+        try:
+            world.start()
+            yield world
+        finally:
+            ignore_signals()
+            try:
+                with story.scenario("the end"):
+                    world.end()
+            finally:
+                story.write(REPORT)

@@ -1,0 +1,195 @@
+"""What the story does inside a container, in the container's own Python: a request a line, a reply a line, all JSON.
+
+Each word of a request is done, and answered under the same word:
+
+    ask      questions to the container's own resolver, four at a time        {"port": 5300, "questions": […]}
+    direct   the same by a node of a moment that holds nothing, over the wire  {"bootstrap": […], "questions": […]}
+    control  requests to the daemon's control socket, in order                 [{"verb": "status"}, …]
+    put      an item to the nodes named, each for itself, and their words      {"item": hex, "nodes": […]}
+    send     datagrams to a place that should not be reached                   {"to": ["192.0.2.1", 9], "count": 3}
+    routes   the kernel's routes, as it prints them                            null
+    marks    the newest seq seen, by zone key, as the daemon has it on disk    null
+    rights   what the kernel lets this container do                            null
+
+Guarantees: a reply to every request within minutes, "trouble" where something broke; an end with the end of the input.
+Does not know what the answers should be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sqlite3
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from p2pdns.cli import dnsclient
+from p2pdns.config import Config, read_address
+from p2pdns.dht import bencode, krpc
+from p2pdns.dns.message import Question, type_of
+from p2pdns.dns.name import Name
+from p2pdns.engine.control import ControlClient
+from p2pdns.errors import P2pdnsError
+from p2pdns.items.item import MutableItem
+from p2pdns.items.keys import ZoneKey
+
+AT_ONCE = 4
+REPLY_SECONDS_MAX = 2.0
+NETWORK = "testbed"
+
+
+def ask(options: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the reply to each question [name, type, transport, UDP size], or the error."""
+
+    def one(question: list[Any]) -> dict[str, Any]:
+        name, rtype, transport, size = (*question, "auto", dnsclient.UDP_SIZE_BYTES)[:4]
+        server = ("127.0.0.1", options["port"])
+        try:
+            return dnsclient.ask(name, rtype, server, transport=transport, udp_size_bytes=size).as_json()
+        except P2pdnsError as trouble:
+            return {"error": str(trouble)}
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(one, options["questions"]))
+
+
+def direct(options: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the answer to each question from a node that has just joined."""
+    # Half of the time that loading this file would take, and most agents are never asked for it.
+    from p2pdns.cli.node import short_lived_node
+
+    config = Config.from_json(json.dumps({"dht": {"network": NETWORK, "bootstrap": options["bootstrap"]}}))
+
+    async def all_of_them() -> list[dict[str, Any]]:
+        async with short_lived_node(config) as node:
+            return [
+                (await node.resolve(Question(Name.read(name), type_of(rtype)))).as_json()
+                for name, rtype, *_ in options["questions"]
+            ]
+
+    try:
+        return asyncio.run(all_of_them())
+    except P2pdnsError as trouble:
+        return [{"error": str(trouble)}] * len(options["questions"])
+
+
+def control(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the reply to each request, or the error."""
+    client = ControlClient(Path(os.environ["STATE_DIRECTORY"]))
+    replies: list[dict[str, Any]] = []
+    for request in requests:
+        words = dict(request)
+        try:
+            replies.append(client.call(words.pop("verb"), **words))
+        except P2pdnsError as trouble:
+            replies.append({"error": str(trouble)})
+    return replies
+
+
+def put(options: dict[str, Any]) -> dict[str, str]:
+    """Return what each node says to the item: "stored", the error, or "silent"."""
+    item = MutableItem.read_file(bytes.fromhex(options["item"]))
+    return {node: _put_at(item, node) for node in options["nodes"]}
+
+
+def _put_at(item: MutableItem, node: str) -> str:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(REPLY_SECONDS_MAX)
+        sock.connect(read_address(node))
+
+        def asked(request: krpc.Request) -> krpc.Reply | krpc.Error | None:
+            transaction = os.urandom(4)
+            network, own_id = krpc.network_of(NETWORK), bytes(krpc.ID_BYTES)
+            query = krpc.Query(transaction=transaction, node_id=own_id, request=request, network=network)
+            sock.send(krpc.compose(query))
+            deadline = time.monotonic() + REPLY_SECONDS_MAX
+            while time.monotonic() < deadline:
+                try:
+                    message = krpc.parse(sock.recv(krpc.DATAGRAM_BYTES_MAX))
+                except TimeoutError:
+                    return None
+                if not isinstance(message, krpc.Query) and message.transaction == transaction:
+                    return message
+            return None
+
+        got = asked(krpc.Get(item.target, pad_bytes=400))
+        if not isinstance(got, krpc.Reply) or got.token is None:
+            return "silent"
+        value = bencode.encode(item.value)
+        answer = asked(krpc.PutMutable(item.key.raw, item.seq, value, item.signature, got.token))
+    match answer:
+        case krpc.Reply():
+            return "stored"
+        case krpc.Error(code=code, text=text):
+            return f"{code} {text}"
+        case _:
+            return "silent"
+
+
+def send(options: dict[str, Any]) -> int:
+    """Send small datagrams to an address, and return how many the kernel took."""
+    host, port = options["to"]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        return sum(sock.sendto(b"nobody should get this", (host, port)) > 0 for _ in range(options["count"]))
+
+
+def routes(_: object) -> list[list[str]]:
+    """Return the routing table, its head left out."""
+    return [line.split() for line in Path("/proc/net/route").read_text().splitlines()[1:]]
+
+
+def marks(_: object) -> dict[str, int]:
+    """Return the newest seq that the daemon has seen of each zone, read from its file beside the daemon."""
+    path = Path(os.environ["STATE_DIRECTORY"]) / "reader.sqlite"
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        return {str(ZoneKey(key)): seq for key, seq in database.execute("SELECT key, seq FROM marks WHERE salt = x''")}
+
+
+def rights(_: object) -> dict[str, object]:
+    """Return what the kernel lets the daemon do, whose rights are ours."""
+    status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line)
+    return {
+        "is root": os.getuid() == 0,
+        "capabilities": int(status["CapBnd"], 16) | int(status["CapEff"], 16),
+        "may gain more": status["NoNewPrivs"] == "0",
+        "writes to its root": not os.statvfs("/").f_flag & os.ST_RDONLY,
+    }
+
+
+WORDS: dict[str, Callable[[Any], Any]] = {
+    "ask": ask,
+    "direct": direct,
+    "control": control,
+    "put": put,
+    "send": send,
+    "routes": routes,
+    "marks": marks,
+    "rights": rights,
+}
+
+
+def reply_to(line: str) -> dict[str, Any]:
+    """Return the reply to a request."""
+    try:
+        return {word: WORDS[word](options) for word, options in json.loads(line).items()}
+    except Exception as trouble:
+        # Whoever asked shall hear of it, and the next request is another matter.
+        return {"trouble": f"{type(trouble).__name__}: {trouble}"}
+
+
+def main() -> None:
+    """Answer requests until there are no more."""
+    for line in sys.stdin:
+        sys.stdout.write(json.dumps(reply_to(line)) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

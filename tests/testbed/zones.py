@@ -1,0 +1,115 @@
+"""The zones of the story: those of zones/, and small ones that are signed here, so that no key enters a container.
+
+Guarantees: the same name is the same key in every run of a test; what is expected of a zone file is read from it by
+the program's own reader. Does not know where anything is published.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from p2pdns.cli.demo.rows import ROWS, Row
+from p2pdns.cli.dnsclient import ExtendedError, Record, Reply
+from p2pdns.dns import zonefile
+from p2pdns.dns.message import Rcode, type_text
+from p2pdns.items.item import MutableItem
+from p2pdns.items.keys import SecretKey, ZoneKey
+from p2pdns.items.packet import compose_packet
+from tests.testbed.containers import ROOT
+
+ZONES = {path.stem: path for path in sorted((ROOT / "zones").glob("*.zone"))}
+
+
+@dataclass(frozen=True)
+class Expected:
+    """One question and the whole RRset that answers it."""
+
+    name: str
+    type: str
+    data: frozenset[str]
+
+    @property
+    def question(self) -> list[str]:
+        """The question as `inside.py` takes it."""
+        return [self.name, self.type]
+
+    def is_met_by(self, reply: Mapping[str, Any]) -> bool:
+        """Return whether a reply says exactly that."""
+        if reply.get("rcode") != Rcode.NOERROR.name:
+            return False
+        return {record["data"] for record in reply["answer"] if record["type"] == self.type} == self.data
+
+
+def of_zone_files(keys: Mapping[str, str]) -> list[Expected]:
+    """Return a question for every RRset of zones/, whose keys these are."""
+    return [expected for name, path in ZONES.items() for expected in _of_zone_file(path.read_text(), name, keys)]
+
+
+def _of_zone_file(text: str, name: str, keys: Mapping[str, str]) -> Iterator[Expected]:
+    path = f"{name}.zone"
+    apex = ZoneKey.read(keys[name]).apex
+    for rrset in zonefile.read(zonefile.filled(text, keys, path=path), apex=apex, path=path):
+        data = frozenset(zonefile.rdata_text(rrset.rtype, rdata) for rdata in rrset.rdatas)
+        yield Expected(str(rrset.owner), type_text(rrset.rtype), data)
+
+
+def of_demo_rows(keys: Mapping[str, str]) -> list[tuple[Row, list[Any]]]:
+    """Return what the demo asks too, and the questions: aliases, wildcards, NXDOMAIN, truncation, letter case."""
+    rows = [row for row in ROWS if not row.petname and row.zone in keys]
+    return [(row, [row.name(keys[row.zone]), row.type, row.transport, row.udp_size_bytes]) for row in rows]
+
+
+def reply_of(facts: Mapping[str, Any]) -> Reply:
+    """Return a reply that came as JSON."""
+    if "error" in facts:
+        return Reply("", "", "", "", facts["error"], (), (), (), (), 0.0)
+    return Reply(
+        **{
+            **facts,
+            "flags": tuple(facts["flags"]),
+            "answer": tuple(Record(**record) for record in facts["answer"]),
+            "authority": tuple(Record(**record) for record in facts["authority"]),
+            "extended_errors": tuple(ExtendedError(**error) for error in facts["extended_errors"]),
+        }
+    )
+
+
+@dataclass
+class Signed:
+    """A zone of one address, under a key of this run; `update` signs the next version."""
+
+    name: str
+    address: str
+    ttl: int = 300
+    run: str = ""
+    item: MutableItem = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the key and sign the first version."""
+        self._secret = SecretKey.generate(hashlib.sha256(f"{self.run} {self.name}".encode()).digest())
+        self._sign()
+
+    def _sign(self) -> None:
+        apex = self._secret.zone_key.apex
+        text = f'$TTL {self.ttl}\n@ A {self.address}\nwww A {self.address}\n@ TXT "{self.name}"\n'
+        value = compose_packet(zonefile.read(text, apex=apex, path=self.name), apex)
+        self.item = MutableItem.signed(self._secret, int(time.time() * 1e6), value)
+
+    @property
+    def key(self) -> str:
+        """The zone key."""
+        return str(self._secret.zone_key)
+
+    @property
+    def expected(self) -> Expected:
+        """A question to the zone as it is."""
+        return Expected(f"www.{self.key}.", "A", frozenset({self.address}))
+
+    def update(self, address: str) -> None:
+        """Sign another version, newer than the last."""
+        self.address = address
+        self._sign()

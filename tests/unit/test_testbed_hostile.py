@@ -1,0 +1,71 @@
+"""The hostile neighbour of the testbed: it sends what it says, to whom it was told, and stops."""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from deploy import hostile
+from p2pdns.dht import krpc
+from p2pdns.errors import FormatError
+from p2pdns.items.item import mutable_target
+from p2pdns.items.keys import SecretKey
+
+KEY = SecretKey.generate(b"\x07" * 32).zone_key
+VICTIM = "10.91.2.99"
+
+
+@pytest.fixture
+def flood() -> Iterator[hostile.Flood]:
+    """Yield a flood of a loopback address where nobody listens."""
+    made = hostile.Flood(("127.0.0.1", 6881), "testbed", random.Random(1))
+    yield made
+    made.close()
+
+
+def test_a_spoofed_get_is_a_whole_packet_from_the_victim(flood: hostile.Flood) -> None:
+    packets = list(flood.spoofed_gets(5, VICTIM, KEY))
+    assert len(packets) == len(set(packets)) == 5
+    for packet in packets:
+        assert packet[9] == socket.IPPROTO_UDP
+        assert (socket.inet_ntoa(packet[12:16]), socket.inet_ntoa(packet[16:20])) == (VICTIM, "127.0.0.1")
+        assert int.from_bytes(packet[24:26]) == len(packet) - 20
+        query = krpc.parse(packet[28:])
+        assert isinstance(query, krpc.Query)
+        assert query.request == krpc.Get(mutable_target(KEY.raw))
+        assert query.network == krpc.network_of("testbed")
+
+
+def test_garbage_is_mostly_nothing_that_a_node_understands(flood: hostile.Flood) -> None:
+    understood = 0
+    for data in flood.garbage(400):
+        assert 0 < len(data) < 1_400
+        try:
+            krpc.parse(data)
+            understood += 1
+        except FormatError:
+            continue
+    assert understood < 40
+
+
+def test_the_same_seed_floods_alike() -> None:
+    def packets(seed: int) -> list[bytes]:
+        made = hostile.Flood(("127.0.0.1", 6881), "testbed", random.Random(seed))
+        found = [*made.garbage(50), *made.spoofed_gets(50, VICTIM, None)]
+        made.close()
+        return found
+
+    assert packets(1) == packets(1)
+    assert packets(1) != packets(2)
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["--puts=-1", "127.0.0.1:1"], ["--gets=100001", "127.0.0.1:1"], ["--key=x", "127.0.0.1:1"]]
+)
+def test_a_wrong_command_line_is_refused(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as refused:
+        hostile.read_arguments(words)
+    assert refused.value.code == 2

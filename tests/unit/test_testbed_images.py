@@ -1,0 +1,114 @@
+"""deploy/images.sh: which base it builds on, and that nothing of a build is left whatever its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.house.rules import ROOT
+
+SECONDS_MAX = 60
+OURS, PULLED = "p2pdns-base:bookworm", "python:3.12-slim"
+# Notes what it is told and knows the images in $HAS; a build says so and then waits for a word, if it is told to.
+DOCKER = """#!/bin/sh
+echo "$@" >>"$NOTES/told"
+case "$*" in
+info*) [ "$HAS" != "no engine" ] || { echo 'Cannot connect to the Docker daemon' >&2; exit 1; } ;;
+'image inspect'*) case " $HAS " in *" $3 "*) ;; *) exit 1 ;; esac ;;
+pull*) case " $HAS " in *' registry '*) ;; *) exit 1 ;; esac ;;
+import*) cat >/dev/null ;;
+run*) echo 3.11.2 ;;
+build*)
+    case " $HAS " in
+    *' broken '*) echo 'no such package' >&2; exit 1 ;;
+    *' slow '*) echo build >"$NOTES/up"; read -r word <"$NOTES/forever" ;;
+    esac ;;
+esac
+"""
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Return what starts the script beside an engine that only notes."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "temporary").mkdir()
+    for name, text in (("docker", DOCKER), ("mmdebstrap", "#!/bin/sh\necho a whole system\n")):
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+
+    def start(has: str, **environ: str) -> subprocess.Popen[str]:
+        words = {"HAS": has, "NOTES": str(tmp_path), "TMPDIR": str(tmp_path / "temporary"), **environ}
+        known = {name: value for name, value in os.environ.items() if name != "BASE_IMAGE"}
+        path = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+        return subprocess.Popen(
+            [ROOT / "deploy" / "images.sh"],
+            env={**known, **path, **words},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    return start
+
+
+Images = Callable[..., subprocess.Popen[str]]
+
+
+def told(tmp_path: Path, first: str) -> list[str]:
+    """Return the commands of one kind that the engine was told."""
+    return [line for line in (tmp_path / "told").read_text().splitlines() if line.startswith(first)]
+
+
+@pytest.mark.parametrize(
+    ("has", "given", "base", "is_made"),
+    [
+        (f"{OURS} {PULLED} registry", "debian:12", "debian:12", False),
+        (f"{OURS} {PULLED} registry", "", OURS, False),
+        (f"{PULLED}", "", PULLED, False),
+        ("registry", "", PULLED, False),
+        ("", "", OURS, True),
+        ("", OURS, OURS, True),
+    ],
+)
+def test_the_base_is_the_first_that_can_be_had(
+    images: Images, tmp_path: Path, has: str, given: str, base: str, is_made: bool
+) -> None:
+    with images(has, **({"BASE_IMAGE": given} if given else {})) as done:
+        printed, said = done.communicate(timeout=SECONDS_MAX)
+    assert (done.returncode, printed) == (0, f"{base}\n"), said
+    builds = told(tmp_path, "build")
+    assert [line.split("--target ")[1].split()[0] for line in builds] == ["node", "tools"]
+    assert all(f"BASE_IMAGE={base} " in line for line in builds)
+    assert bool(told(tmp_path, "import")) is is_made
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@pytest.mark.parametrize(("has", "code", "words"), [("broken", 1, "no such package"), ("no engine", 2, "no container")])
+def test_a_build_that_cannot_be_says_why_and_leaves_nothing(
+    images: Images, tmp_path: Path, has: str, code: int, words: str
+) -> None:
+    with images(has, BASE_IMAGE="debian:12") as done:
+        printed, said = done.communicate(timeout=SECONDS_MAX)
+    assert (done.returncode, printed) == (code, "")
+    assert words in said
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_build_that_is_interrupted_leaves_no_file(images: Images, tmp_path: Path, number: int) -> None:
+    for name in ("up", "forever"):
+        os.mkfifo(tmp_path / name)
+    with images("slow", BASE_IMAGE="debian:12") as process:
+        assert (tmp_path / "up").read_text() == "build\n"
+        assert len(list((tmp_path / "temporary").iterdir())) == 1
+        # As a terminal does, and as whoever ends a command with all that it has started.
+        os.killpg(process.pid, number)
+        process.communicate(timeout=SECONDS_MAX)
+    assert process.returncode != 0
+    assert list((tmp_path / "temporary").iterdir()) == []

@@ -1,0 +1,144 @@
+"""The report of the testbed's story: what does not hold fails, and every row is told in all three forms."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.house.rules import ROOT
+from tests.testbed.containers import Container
+from tests.testbed.story import Row, Story
+from tests.testbed.world import Tally, percentile
+from tests.testbed.zones import ZONES, Signed, of_zone_files
+
+GUARD_S = 120.0
+PLACE = Container("0", "west", 1, "node", "west", "10.91.1.128", True, 0)
+STORY = sorted((ROOT / "tests" / "testbed").glob("test_[1-9]_*.py"))
+PNG = b"\x89PNG\r\n"
+
+
+def test_a_row_that_did_not_hold_fails_its_scenario_and_no_other() -> None:
+    story = Story()
+    with pytest.raises(AssertionError, match="names: expected 3 of 3, seen 2 of 3"), story.scenario("first"):
+        story.count("names", 2, 3, ["west/1: SERVFAIL"])
+        story.row("what comes after", "it is told too", "yes", True)
+    with story.scenario("second"):
+        story.count("names", 3, 3)
+    assert [row.held for row in story.rows] == [False, True, True]
+    assert not story.held
+
+
+def test_a_scenario_that_breaks_off_is_a_row_that_did_not_hold() -> None:
+    story = Story()
+    with pytest.raises(KeyboardInterrupt), story.scenario("interrupted"):
+        raise KeyboardInterrupt
+    with pytest.raises(RuntimeError, match="out of paper"), story.scenario("broken"):
+        raise RuntimeError("out of paper")
+    assert [(row.scenario, row.seen, row.held) for row in story.rows] == [
+        ("interrupted", "KeyboardInterrupt", False),
+        ("broken", "out of paper", False),
+    ]
+
+
+def test_a_signal_in_a_block_of_faults_ends_the_run_and_not_just_its_scenario() -> None:
+    story = Story()
+    # Faults end their block with SystemExit, which pytest takes for a failure of one test.
+    with pytest.raises(KeyboardInterrupt), story.scenario("told to end"):
+        raise SystemExit(143)
+    assert [(row.seen, row.held) for row in story.rows] == [("143", False)]
+
+
+def test_nothing_asked_is_not_everything_right() -> None:
+    story = Story()
+    assert not story.held
+    with pytest.raises(AssertionError), story.scenario("empty"):
+        story.count("names", 0, 0)
+
+
+def test_the_report_has_every_row_and_a_picture(tmp_path: Path) -> None:
+    story = Story()
+    with story.scenario("first"):
+        story.count("names", 3, 3, {"of": "west"})
+    story.facts["answer_ms"] = {"good links": [3.0, 1.0, 2.0]}
+    with pytest.raises(AssertionError), story.scenario("second"):
+        story.row("a long line " * 20, "x", "y", False)
+    story.write(tmp_path / "report")
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert report["held"] is False
+    assert [Row(**row) for row in report["rows"]] == story.rows
+    assert (tmp_path / "report" / "report.png").read_bytes().startswith(PNG)
+    table = story.table()
+    assert len(table) == 1 + len(story.rows)
+    assert [line.split()[-1] for line in table[1:]] == ["held", "FAILED"]
+    assert all(len(line) < 200 for line in table)
+
+
+def test_a_reply_counts_only_with_the_whole_rrset_and_no_other() -> None:
+    zone = Signed("alpha", "192.0.2.1", run="x")
+
+    def reply(*data: str, rcode: str = "NOERROR") -> dict[str, Any]:
+        records = [{"owner": "www.", "ttl": 1, "type": "A", "data": each} for each in data]
+        return {"rcode": rcode, "answer": records, "extended_errors": [], "ms": 1.0}
+
+    expected = zone.expected
+    assert expected.is_met_by(reply("192.0.2.1"))
+    wrong = [reply(), reply("192.0.2.2"), reply("192.0.2.1", "192.0.2.2"), reply("192.0.2.1", rcode="SERVFAIL")]
+    assert not any(expected.is_met_by(each) for each in (*wrong, {"error": "no answer"}))
+    tally = Tally()
+    for each in (reply("192.0.2.1"), *wrong):
+        tally.take(PLACE, [expected], [each])
+    assert (tally.right, tally.total, len(tally.wrong)) == (1, 5, 4)
+
+
+def test_an_update_supersedes_what_was_signed_before() -> None:
+    zone = Signed("alpha", "192.0.2.1", run="x")
+    before, old = zone.expected, zone.item
+    zone.update("192.0.2.2")
+    assert zone.item.supersedes(old)
+    assert zone.item.key == old.key
+    assert zone.expected != before
+    assert Signed("alpha", "192.0.2.1", run="y").key != zone.key
+
+
+def test_every_zone_file_is_asked_for() -> None:
+    keys = {name: Signed(name, "192.0.2.1").key for name in ZONES}
+    expected = of_zone_files(keys)
+    assert {name for name in ZONES if any(entry.name.endswith(f"{keys[name]}.") for entry in expected)} == set(ZONES)
+    assert all(entry.data for entry in expected)
+
+
+def test_a_percentile_is_a_value_that_was_seen() -> None:
+    assert [percentile([3, 1, 2], percent) for percent in (0, 50, 95, 100)] == [1, 2, 3, 3]
+    assert percentile([], 50) == 0
+
+
+def test_a_run_that_does_not_ask_for_the_testbed_says_what_it_leaves_out_and_why(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider"]
+    command.append("tests/testbed/test_1_names.py")
+    # With no docker on its path there is no engine, whatever this machine has.
+    environ = {"PATH": str(tmp_path), "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=GUARD_S, check=False)
+    assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, done.stdout
+    assert "tests of the testbed left out: no container engine: docker is not installed" in done.stdout
+    command += ["-m", "testbed", "-k", "published_port"]
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=GUARD_S, check=False)
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout
+    assert "no container engine: docker is not installed" in done.stdout
+
+
+def test_the_page_names_scenarios_and_tests_that_there_are() -> None:
+    page = (ROOT / "docs" / "testbed.md").read_text()
+    rows = re.findall(r"^\| ([^|`]+) \| ((?:`tests/[^`]+`(?:, )?)+) \|$", page, re.MULTILINE)
+    told = {name for path in STORY for name in re.findall(r'story\.scenario\("([^"]+)"\)', path.read_text())}
+    beside = {scenario for scenario, _ in rows}
+    # Of these there is nothing to compute: a port that is published, a counter of packets, and what the tool does.
+    assert beside == told - {"the published port", "nothing outside", "the tool", "the tool asks"}
+    for test in (test for _, tests in rows for test in re.findall(r"`([^`]+)`", tests)):
+        path, _, name = test.partition("::")
+        assert f"def {name}(" in (ROOT / path).read_text() if name else (ROOT / path).is_file(), test
