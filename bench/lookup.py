@@ -1,11 +1,12 @@
-"""How long a look-up takes and what it costs, healthy and with dead peers, beside stock `kademlia` in the same run.
+"""How long a look-up takes and what it costs, healthy and with dead peers, beside `kademlia` and libtorrent.
 
-    python bench/lookup.py [--nodes 200] [--gets 100] [--quick] [--seed 1] [--no-kademlia]
+    python bench/lookup.py [--nodes 200] [--gets 100] [--quick] [--seed 1] [--no-kademlia] [--no-libtorrent]
 
 N nodes in one process on loopback, each with a socket of its own. For each share of dead peers a fresh overlay is
 built, items are put, that share of the nodes is closed without a word, and live nodes that do not hold the item get
 it, one get after the other: so tables are fresh, and full of the dead. All nodes share one core: the times include
-the work of everybody who answers.
+the work of everybody who answers. libtorrent's sessions have threads of their own, and are fewer; their `done` is what
+it calls authoritative, which it says fifteen seconds after anybody was silent.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torrents
 from kademlia.network import Server
 
 from p2pdns.clock import boot_now, unix_now
@@ -39,6 +41,8 @@ from p2pdns.resolver import Found
 VALUE = b"as many bytes as one of our packed zones has".ljust(200, b".")
 KADEMLIA_GET_S_MAX = 30.0  # A hostile or half-dead swarm may keep one of its gets for minutes.
 DEAD_PERCENT = (0, 10, 30, 50)
+TORRENTS, TORRENT_GETS = 50, 20  # Each session has four threads; each get among the dead takes fifteen seconds.
+TORRENT_DEAD_PERCENT = (0, 30)
 GOALS = (
     ("first answer p50, healthy", "ms", 5.0),
     ("completion p95, 30 % dead", "ms", 250.0),
@@ -173,8 +177,8 @@ def count_datagrams() -> None:
     """Count what every endpoint sends."""
     stock = Node.datagrams_to_send
 
-    def counted(self: Node, now: float) -> list[Any]:
-        out = stock(self, now)
+    def counted(self: Node, now: float, turn_count_max: int | None = None) -> list[Any]:
+        out = stock(self, now, turn_count_max)
         DATAGRAMS[0] += len(out)
         return out
 
@@ -358,7 +362,8 @@ async def main() -> None:
     parser.add_argument("--gets", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="60 nodes, 20 gets, 0 and 30 %% dead")
-    parser.add_argument("--no-kademlia", action="store_true", help="ours only")
+    parser.add_argument("--no-kademlia", action="store_true", help="without that peer")
+    parser.add_argument("--no-libtorrent", action="store_true", help="without that peer")
     options = parser.parse_args()
     if options.quick:
         options.nodes, options.gets = min(options.nodes, 60), min(options.gets, 20)
@@ -377,6 +382,8 @@ async def main() -> None:
         print_result(results[percent])
     if not options.no_kademlia:
         await print_kademlia(results, options.nodes, options.seed)
+    if not options.no_libtorrent:
+        await asyncio.to_thread(print_libtorrent, min(options.nodes, TORRENTS), options.seed)
     print()
     for name, unit, goal, figure in goals_met(results, options.nodes):
         print(f"{'met   ' if figure <= goal else 'MISSED'}  {name:<42}{figure:>8.1f} {unit} (goal {goal:.1f})")
@@ -391,6 +398,15 @@ async def print_kademlia(results: dict[int, Result], nodes: int, seed: int) -> N
         # It takes the first value that most of a few nodes agree on, so its end compares with our first answer.
         extra = f"  {ratios[0]:.1f} x our first p50, {ratios[1]:.1f} x our first p95"
         print(row(f"{percent:>3} % dead  kademlia", theirs, extra))
+
+
+def print_libtorrent(nodes: int, seed: int) -> None:
+    """Print sessions of libtorrent beside us."""
+    for percent in TORRENT_DEAD_PERCENT:
+        times = torrents.measure(nodes, TORRENT_GETS, percent, seed)
+        # Its sessions count neither CPU nor datagrams of a look-up.
+        sample = Sample(times.first_ms, times.done_ms, lost=times.lost, cpu_ms=math.nan, datagrams=math.nan)
+        print(row(f"{percent:>3} % dead  libtorrent", sample, f"  {nodes} nodes, {TORRENT_GETS} gets"), flush=True)
 
 
 def run(coroutine: Awaitable[None]) -> None:
