@@ -8,7 +8,10 @@ error at import or collection is no kill, and the same tests must be green in th
 from __future__ import annotations
 
 import argparse
+import compileall
+import json
 import os
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -26,6 +29,7 @@ TABLE = Path(__file__).with_name("table.toml")
 
 # A sabotage may turn a look-up into a loop without end; no honest test file here needs this long.
 RUN_SECONDS_MAX = 120
+GREEN_SECONDS_MAX = 900  # All of them, one after the other.
 WORKERS = 2  # the machines this runs on have two cores
 
 
@@ -82,47 +86,81 @@ def make_copy(folder: Path) -> Path:
     for path in ROOT.iterdir():
         if path.is_file() and path.name != ".git":
             shutil.copy2(path, folder / path.name)
+    # Compiling all modules anew would be half of a run. Each is checked by a hash of its source: by time and length,
+    # a sabotage as long as the original and of the same second would be shadowed by it.
+    checked = py_compile.PycInvalidationMode.CHECKED_HASH
+    compileall.compile_dir(folder / "p2pdns", quiet=2, invalidation_mode=checked)
+    where = [sys.executable, "-c", "import p2pdns; print(p2pdns.__file__)"]
+    location = subprocess.run(
+        where, cwd=folder, env=environment(folder), capture_output=True, text=True, check=True
+    ).stdout.strip()
+    if not Path(location).is_relative_to(folder):
+        raise SystemExit(f"p2pdns: error: the tests would import {location}, not the copy")
     return folder
 
 
-def run_tests(copy: Path, tests: Iterable[str]) -> Run:
-    """Run `tests` in the copy and return what happened; the package must come from the copy."""
-    report = copy / "report.xml"
-    report.unlink(missing_ok=True)
-    # No bytecode: a sabotage of the same length within the same second would be shadowed by the old one.
-    env = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-    where = [sys.executable, "-c", "import p2pdns; print(p2pdns.__file__)"]
-    location = subprocess.run(where, cwd=copy, env=env, capture_output=True, text=True, check=True).stdout.strip()
-    if not Path(location).is_relative_to(copy):
-        raise SystemExit(f"p2pdns: error: the tests would import {location}, not the copy")
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
-    try:
-        done = subprocess.run(
-            [*command, f"--junitxml={report}", *tests],
-            cwd=copy,
-            env=env,
-            capture_output=True,
+def environment(copy: Path) -> dict[str, str]:
+    """Return the environment in which the package comes from the copy, and nothing compiled is written."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPYCACHEPREFIX"}
+    return {**kept, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+class Copy:
+    """A copy of the project, and a process in it that runs tests; see `warm`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = make_copy(folder)
+        # Without -P the folder of the script would come first in the path.
+        self._warm = subprocess.Popen(
+            [sys.executable, "-P", str(folder / "tests/mutants/warm.py")],
+            cwd=folder,
+            env=environment(folder),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             text=True,
-            check=False,
-            timeout=RUN_SECONDS_MAX,
         )
-    except subprocess.TimeoutExpired:
+
+    def run(self, seconds: float, arguments: list[str]) -> str | None:
+        """Return what pytest said; None when it had to be stopped."""
+        assert self._warm.stdin is not None
+        assert self._warm.stdout is not None
+        self._warm.stdin.write(json.dumps([seconds, arguments]) + "\n")
+        self._warm.stdin.flush()
+        word = self._warm.stdout.readline().strip()
+        if word not in ("ended", "hang"):
+            raise SystemExit("p2pdns: error: the process that runs the tests is gone")
+        return (self.folder / "output.txt").read_text("utf-8", "replace") if word == "ended" else None
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._warm.stdin is not None
+        self._warm.stdin.close()
+        self._warm.wait()
+
+
+def run_tests(copy: Copy, tests: Iterable[str], seconds: float = RUN_SECONDS_MAX) -> Run:
+    """Run `tests` in the copy and return what happened; the package must come from the copy."""
+    report = copy.folder / "report.xml"
+    report.unlink(missing_ok=True)
+    arguments = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist"]
+    output = copy.run(seconds, [*arguments, f"--junitxml={report}", *tests])
+    if output is None:
         # A hang is noticed by whoever runs the tests: it counts as a failure, and is named.
         return Run(failures=1, errors=0, passed=0, output="no end within the time limit")
     if not report.is_file():
-        return Run(0, 1, 0, done.stdout + done.stderr)
+        return Run(0, 1, 0, output)
     suite = ET.parse(report).getroot().find("testsuite")
     assert suite is not None
     count = {name: int(suite.get(name, "0")) for name in ("tests", "failures", "errors", "skipped")}
     import_errors = sum("ImportError" in (case.get("message") or "") for case in suite.iter("failure"))
     failures = count["failures"] - import_errors
     passed = count["tests"] - count["failures"] - count["errors"] - count["skipped"]
-    return Run(failures, count["errors"] + import_errors, passed, done.stdout[-3000:])
+    return Run(failures, count["errors"] + import_errors, passed, output[-3000:])
 
 
-def verdict_of(mutant: Mutant, copy: Path) -> str | None:
+def verdict_of(mutant: Mutant, copy: Copy) -> str | None:
     """Apply one sabotage, run its tests, undo it; return None when it was killed, else what happened."""
-    path = copy / mutant.file
+    path = copy.folder / mutant.file
     original = path.read_text()
     path.write_text(original.replace(mutant.old, mutant.new))
     try:
@@ -146,15 +184,23 @@ def main() -> int:
         say("\n".join(findings) + "\n")
         return 1
     with tempfile.TemporaryDirectory(prefix="p2pdns-mutants-") as folder:
-        copies: Queue[Path] = Queue()
+        copies: Queue[Copy] = Queue()
         for index in range(WORKERS):
-            copies.put(make_copy(Path(folder) / str(index)))
-        first = copies.get()
-        green = run_tests(first, dict.fromkeys(test for mutant in mutants for test in mutant.tests))
-        copies.put(first)
-        if green.failures or green.errors or not green.passed:
-            say(f"the unchanged copy is not green:\n{green.output}\n")
-            return 1
+            copies.put(Copy(Path(folder) / str(index)))
+        every = list(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
+
+        def green(share: list[str]) -> Run:
+            copy = copies.get()
+            try:
+                return run_tests(copy, share, GREEN_SECONDS_MAX)
+            finally:
+                copies.put(copy)
+
+        with ThreadPoolExecutor(WORKERS) as pool:
+            for run in pool.map(green, filter(None, (every[index::WORKERS] for index in range(WORKERS)))):
+                if run.failures or run.errors or not run.passed:
+                    say(f"the unchanged copy is not green:\n{run.output}\n")
+                    return 1
 
         def one(mutant: Mutant) -> str | None:
             copy = copies.get()
@@ -170,6 +216,8 @@ def main() -> int:
                 say(f"{'killed' if verdict is None else 'ALIVE '}  {mutant.name}\n")
                 if verdict is not None:
                     say(f"        {mutant.file}: {verdict}\n")
+        while not copies.empty():
+            copies.get().close()
     say(f"{killed}/{len(mutants)} killed\n")
     return 0 if killed == len(mutants) else 1
 
