@@ -64,9 +64,14 @@ def loopback_only() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def interruptible() -> None:
-    """Undo an ignored SIGINT (a job in the background has it), because the commands under test would inherit it."""
+    """Undo ignored signals, because the commands under test would inherit that.
+
+    A job in the background has SIGINT ignored, and one that is to outlive its terminal SIGHUP.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def _overdue(_number: int, _frame: object) -> None:

@@ -97,6 +97,12 @@ def modules() -> list[tuple[str, Path]]:
     return found
 
 
+def tools() -> list[tuple[str, Path]]:
+    """Return (dotted name, path) of every module in deploy/: they keep house too, but stand on no floor."""
+    paths = sorted((ROOT / "deploy").rglob("*.py"))
+    return [(".".join(path.relative_to(ROOT).with_suffix("").parts), path) for path in paths]
+
+
 def is_inside(module: str, room: str) -> bool:
     """Return whether `module` is `room` or lies below it."""
     return module == room or module.startswith(room + ".")

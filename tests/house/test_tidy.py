@@ -8,7 +8,7 @@ import pytest
 
 from tests.house import rules
 
-MODULES = rules.modules()
+MODULES = [*rules.modules(), *rules.tools()]
 IDS = [name or "p2pdns" for name, _ in MODULES]
 
 
