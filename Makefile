@@ -3,7 +3,10 @@
 # make test      every test
 # make mutants   one-line sabotages, each of which a test must notice
 # make oracle    every question of the oracle, where make test asks a sample (some minutes)
-# make bench     the figures of the closing notes
+# make fuzz      each target of tests/fuzz under atheris, FUZZ_SECONDS each (60)
+# make bench     what look-ups, idleness, floods and changes cost, with ratios
+# make images    the container images of deploy/, on the first base that can be had
+# make testbed   the whole story in containers, broken and healed; a report in deploy/report (some minutes)
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,9 +17,9 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # A command that the tests run, and the Debian package it comes in.
-TOOLS := dig=bind9-dnsutils nsd=nsd
+TOOLS := dig=bind9-dnsutils nsd=nsd ip=iproute2
 
-.PHONY: demo check test mutants oracle bench tools
+.PHONY: demo check test mutants oracle fuzz bench images testbed tools
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -25,11 +28,12 @@ demo: $(VENV)/.installed
 check: $(VENV)/.installed-dev | tools
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy --strict p2pdns tests
+	$(BIN)/mypy --strict p2pdns tests deploy
 	$(BIN)/python -m pytest -q tests/house
 
+# Most tests wait for processes and sockets rather than compute, so three at a time suit two cores.
 test: $(VENV)/.installed-dev | tools
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal
 
 mutants: $(VENV)/.installed-dev | tools
 	$(BIN)/python -m tests.mutants.run
@@ -37,9 +41,25 @@ mutants: $(VENV)/.installed-dev | tools
 oracle: $(VENV)/.installed-dev | tools
 	ORACLE=full $(BIN)/python -m pytest -q tests/oracle
 
+FUZZ_SECONDS ?= 60
+
+fuzz: $(VENV)/.installed-fuzz
+	$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS)
+
 bench: $(VENV)/.installed-dev
 	$(BIN)/python bench/lookup.py
 	$(BIN)/python bench/abuse.py
+	$(BIN)/python bench/idle.py
+	$(BIN)/python bench/flood.py
+	$(BIN)/python bench/resolve.py
+	$(BIN)/python bench/visible.py
+
+images:
+	@deploy/images.sh
+
+# In its own order and one at a time: each scenario leaves the overlay whole for the next.
+testbed: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -q -m testbed tests/testbed -p no:randomly -p no:xdist
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -61,6 +81,11 @@ $(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
 
 $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# Nothing but `make fuzz` needs this one, and not every Python has a wheel of it, so it is in no lock file.
+$(VENV)/.installed-fuzz: $(VENV)/.installed-dev
+	@$(BIN)/python -m pip install --quiet 'atheris>=2.3'
 	@touch $@
 
 # Servers that come with a tool must not start by themselves on the machine of whoever runs the tests.
