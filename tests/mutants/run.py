@@ -61,7 +61,10 @@ def read_table(path: Path = TABLE) -> list[Mutant]:
 
 
 def table_findings(mutants: Iterable[Mutant], root: Path = ROOT) -> list[str]:
-    """Return what is wrong with the table itself: names used twice, texts that no longer occur exactly once."""
+    """Return what is wrong with the table itself: names used twice, texts that no longer occur exactly once.
+
+    A sabotage after which a module no longer compiles would be found only at its turn, minutes later.
+    """
     findings = []
     seen: list[str] = []
     for mutant in mutants:
@@ -69,12 +72,22 @@ def table_findings(mutants: Iterable[Mutant], root: Path = ROOT) -> list[str]:
             findings.append(f"{mutant.name}: named twice")
         seen.append(mutant.name)
         path = root / mutant.file
-        count = path.read_text().count(mutant.old) if path.is_file() else 0
-        if count != 1:
-            findings.append(f"{mutant.name}: the old text occurs {count} times in {mutant.file}")
+        text = path.read_text() if path.is_file() else ""
+        if text.count(mutant.old) != 1:
+            findings.append(f"{mutant.name}: the old text occurs {text.count(mutant.old)} times in {mutant.file}")
+        elif path.suffix == ".py":
+            findings += _compile_findings(mutant, text.replace(mutant.old, mutant.new))
         if mutant.old == mutant.new:
             findings.append(f"{mutant.name}: changes nothing")
     return findings
+
+
+def _compile_findings(mutant: Mutant, text: str) -> list[str]:
+    try:
+        compile(text, mutant.file, "exec", dont_inherit=True)
+    except SyntaxError as error:
+        return [f"{mutant.name}: {mutant.file} no longer compiles: {error}"]
+    return []
 
 
 def make_copy(folder: Path) -> Path:
