@@ -158,6 +158,18 @@ class Lookup:
             self._serial += 1
             insort(self._shortlist, (distance, self._serial, candidate))
 
+    def begin_with(self, contacts: Iterable[krpc.Contact]) -> None:
+        """Put contacts of our own table on the shortlist, nearest first: they have answered us, so can be asked."""
+        if self._shortlist:
+            self.add(contacts)
+            return
+        # No look-up can send its first request before this, and each begins with as many as a table has.
+        number = self._number
+        candidates = [Candidate(contact, int.from_bytes(contact.node_id) ^ number) for contact in contacts]
+        self._by_contact = {candidate.contact: candidate for candidate in candidates}
+        self._shortlist = [(one.distance, serial, one) for serial, one in enumerate(candidates)]
+        self._serial = len(candidates)
+
     def contacts_dropped(self) -> dict[str, int]:
         """Return how many contacts were told in vain, by reason; to be told twice of one is usual, far more is not."""
         counts = {

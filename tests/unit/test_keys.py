@@ -53,7 +53,7 @@ def x_of(y: int) -> int | None:
 
 @given(st.integers(0, P - 1), st.integers(0, 1))
 def test_point_check_agrees_with_eulers_criterion(y: int, sign: int) -> None:
-    """The one-exponentiation root equals the school method."""
+    """The symbol says of every y what the root itself would."""
     x = x_of(y)
     assert keys.is_on_curve(y, sign) == (x is not None and not (x == 0 and sign))
 

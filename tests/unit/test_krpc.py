@@ -156,6 +156,50 @@ BEP5 = [
 ]
 
 
+# Whoever writes two fields in the wrong order does so at least here, where no field is missing.
+WHOLE_REPLY = Reply(
+    transaction=b"aa",
+    node_id=ID,
+    nodes=(Contact(ID, ("192.0.2.1", 1)),),
+    nodes6=(Contact(ID, ("2001:db8::1", 1)),),
+    token=b"tok",
+    key=b"k" * 32,
+    signature=b"s" * 64,
+    seq=1,
+    value=b"1:x",
+    peers=(("192.0.2.1", 1),),
+    is_proof_wanted=True,
+    ip=("192.0.2.1", 1),
+    version=b"PD",
+    network=b"n" * 8,
+)
+WHOLE_REQUESTS = (
+    FindNode(ID, 9),
+    Get(ID, 1, b"tok", 9, ID),
+    PutMutable(b"k" * 32, 1, b"1:x", b"s" * 64, b"tok", b"salt", 1),
+    AnnouncePeer(ID, 1, b"tok"),
+)
+WHOLE_QUERIES = [
+    Query(
+        transaction=b"aa",
+        node_id=ID,
+        request=request,
+        read_only=True,
+        want=(b"n4", b"n6"),
+        version=b"PD",
+        network=b"n" * 8,
+    )
+    for request in WHOLE_REQUESTS
+]
+
+
+@pytest.mark.parametrize("message", [WHOLE_REPLY, *WHOLE_QUERIES])
+def test_a_message_with_every_field_is_written_in_the_one_canonical_form(message: Message) -> None:
+    data = compose(message)
+    assert encode(decode(data)) == data
+    assert parse(data) == message
+
+
 @given(QUERIES | REPLIES | ERRORS)
 def test_every_message_is_written_in_the_one_canonical_form(message: Message) -> None:
     data = compose(message)

@@ -15,7 +15,21 @@ from p2pdns.engine.overlay.reader import LOOKUP_RPCS_USUAL
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey, ZoneKey
 from p2pdns.resolver import Found, ItemOutcome, Missing, NotFound, tag_of_key
-from tests.overlay_doubles import KEYS, NOW, SECRETS, UNIX, A, B, Clock, FakeDht, FakeHeld, FakeState, item_of, settle
+from tests.overlay_doubles import (
+    KEYS,
+    NOW,
+    SECRETS,
+    UNIX,
+    A,
+    B,
+    C,
+    Clock,
+    FakeDht,
+    FakeHeld,
+    FakeState,
+    item_of,
+    settle,
+)
 
 WWW = "www 300 A 192.0.2.1"
 OLD, NEW = item_of("a", WWW, age_s=100), item_of("a", "www 300 A 192.0.2.2")
@@ -68,9 +82,11 @@ class World:
 
 
 def run(story: Coroutine[Any, Any, None]) -> None:
-    """Run a test's story, and close what it has opened."""
+    """Run a test's story, and close what it has opened; no task may break unseen."""
+    unseen: list[dict[str, Any]] = []
 
     async def whole() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, trouble: unseen.append(trouble))
         try:
             await asyncio.wait_for(story, 30)
         finally:
@@ -78,6 +94,7 @@ def run(story: Coroutine[Any, Any, None]) -> None:
                 await OVERLAYS.pop().close()
 
     asyncio.run(whole())
+    assert unseen == []
 
 
 def of(outcome: ItemOutcome) -> Found:
@@ -483,6 +500,35 @@ def test_who_waits_for_room_joins_the_look_up_that_somebody_else_starts() -> Non
         world.dht.gets[1].end()
         await settle()
         assert all(task.done() for task in waiting)
+
+    run(story())
+
+
+def test_a_look_up_that_has_its_item_at_once_lets_the_next_in_line_begin_once() -> None:
+    async def story() -> None:
+        world = World(cold_get_count_per_prefix_max=1)
+        asked = [world.ask(key, client_prefix="192.0.2.0", is_privileged=False) for key in (A, B, C)]
+        await settle()
+        assert [get.key for get in world.dht.gets] == [A]
+        # From now on, what is asked for lies in our own storage.
+        world.dht.items = {key: item_of(name, WWW) for name, key in zip("abc", (A, B, C), strict=True)}
+        world.dht.gets[0].end()
+        await settle()
+        assert [item_in(task.result()).key for task in asked[1:]] == [B, C]
+        assert [get.key for get in world.dht.gets] == [A, B, C]
+
+    run(story())
+
+
+def test_the_first_requests_leave_before_the_next_question_is_begun() -> None:
+    async def story() -> None:
+        world = World()
+        begun: list[int] = []
+        for key in (A, B, C):
+            world.ask(key)
+            asyncio.get_running_loop().call_soon(lambda: begun.append(len(world.dht.gets)))
+        await settle()
+        assert begun == [1, 2, 3]
 
     run(story())
 

@@ -65,7 +65,7 @@ class Operation(ABC):
         """Begin with the nearest contacts of the table."""
         self.core.table.touch(self.lookup.target, now)
         seeds = self.core.table.closest(self.lookup.target, SEEDS_MAX)
-        self.lookup.add(contact.wire for contact in seeds)
+        self.lookup.begin_with([contact.wire for contact in seeds])
         self.pump(now)
 
     @property

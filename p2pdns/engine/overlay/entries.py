@@ -130,13 +130,13 @@ class Slots:
     def serve(self) -> None:
         """Let waiting questions go on that have room now, or whose key is being looked up."""
         for waiter in list(self.queue):
-            if waiter.entry.lookup is None:
-                if not self._has_room(waiter.budget):
-                    continue
-                self.start(waiter.entry, waiter.budget)
+            if waiter.started.done() or (waiter.entry.lookup is None and not self._has_room(waiter.budget)):
+                continue
+            # Out of the queue first: a look-up that finds its item in our own storage gives room back as it begins.
             self.queue.remove(waiter)
-            if not waiter.started.done():
-                waiter.started.set_result(None)
+            waiter.started.set_result(None)
+            if waiter.entry.lookup is None:
+                self.start(waiter.entry, waiter.budget)
 
     def _has_room(self, budget: Budget) -> bool:
         if self.count >= self.count_max:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 
 from p2pdns.dns.zone import Zone
 from p2pdns.engine.overlay import ports
@@ -305,15 +305,16 @@ class Overlay:
             self._refresh_count += 1
         else:
             self._slots.take(prefix)
-        self._spawn(self._run(entry, entry.lookup))
+        # The first requests leave now: behind what else is begun in this round they would wait for nothing.
+        self._spawn(self._run(entry, entry.lookup, self._begun(entry, entry.lookup)))
 
-    async def _run(self, entry: Entry, lookup: Lookup) -> None:
+    def _begun(self, entry: Entry, lookup: Lookup) -> Awaitable[GetOutcome]:
+        # Replies to a get with a seq leave out what is not newer; a refresh can do without, a question cannot.
+        # Nor may one from the future be named: saner ones lie below it.
+        held = entry.item if lookup.is_refresh else None
+        known_seq = held.seq if held is not None and not self._is_odd(held) else None
         try:
-            # Replies to a get with a seq leave out what is not newer; a refresh can do without, a question cannot.
-            # Nor may one from the future be named: saner ones lie below it.
-            held = entry.item if lookup.is_refresh else None
-            known_seq = held.seq if held is not None and not self._is_odd(held) else None
-            outcome = await self._dht.get(
+            return self._dht.get(
                 mutable_target(entry.key.raw),
                 key=entry.key,
                 known_seq=known_seq,
@@ -321,7 +322,15 @@ class Overlay:
                 deadline=self._clock() + LOOKUP_SECONDS_MAX,
                 on_item=lambda item: self._item_found(entry, lookup, item),
             )
-            await self._conclude(entry, lookup, outcome)
+        except Exception as error:
+            # As if it had broken off later: whoever waits is told in the same way.
+            broken: asyncio.Future[GetOutcome] = asyncio.get_running_loop().create_future()
+            broken.set_exception(error)
+            return broken
+
+    async def _run(self, entry: Entry, lookup: Lookup, begun: Awaitable[GetOutcome]) -> None:
+        try:
+            await self._conclude(entry, lookup, await begun)
         except Exception as error:
             # Whatever broke, the questions that wait are told, and the next ones do not repeat it at once.
             log.error("look-up broke off", key=entry.key, reason=repr(error))
