@@ -353,7 +353,7 @@ def verdicts(run: Run) -> Iterator[Verdict]:
 def run_one(percent: int, nodes: int, count: int, seed: int) -> Run:
     """Ask everything at one share of dead peers."""
     run = Run(percent, count, seed)
-    pairs, puts = max(5, count // 3), max(5, count // 3)
+    pairs, puts = count, max(5, count // 3)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="p2pdns-bench-")))
         swarm = stack.enter_context(Swarm())

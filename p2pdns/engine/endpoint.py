@@ -260,14 +260,24 @@ class Endpoint:
         self._is_going_on = False
         if self._is_closed:
             return
-        now, count = boot_now(), 0
+        now = boot_now()
+        self._flush(now, 0 if self._rounds_to_give else self._read(now))
+
+    def _give_way(self) -> None:
+        """Leave the next rounds of the loop to an item that is on its way to whoever waits for it."""
+        is_counting, self._rounds_to_give = self._rounds_to_give > 0, GIVEN_WAY_ROUNDS
+        if not is_counting:
+            self._loop.call_soon(self._round_given)
+
+    def _round_given(self) -> None:
+        self._rounds_to_give -= 1
         if self._rounds_to_give:
-            self._rounds_to_give -= 1
-        else:
-            count = self._read(now)
-        self._flush(now, count)
+            self._loop.call_soon(self._round_given)
 
     def _pause_over(self) -> None:
+        if self._rounds_to_give:
+            self._loop.call_soon(self._pause_over)
+            return
         self._is_pausing = False
         if not self._is_closed:
             now = boot_now()
@@ -304,6 +314,9 @@ class Endpoint:
         self._inbox += others
 
     def _timer_fired(self) -> None:
+        if self._rounds_to_give:
+            self._timer = self._loop.call_later(0.0, self._timer_fired)
+            return
         self._timer = None
         now = boot_now()
         if self._is_behind:
@@ -359,7 +372,7 @@ class Endpoint:
             case ItemFound(number, item):
                 found = self._gets.get(number)
                 if found is not None:
-                    self._rounds_to_give = GIVEN_WAY_ROUNDS
+                    self._give_way()
                     found[1](item)
             case GetDone(number, outcome):
                 self._resolve(self._gets.get(number, (None, None))[0], outcome)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
@@ -179,6 +180,9 @@ class _Connection(asyncio.Protocol):
                 if self._transport is None or self._transport.is_closing():
                     return
                 self._frame_received(frame)
+            if self._waiting and self._turn is None:
+                # At once: a round of the loop later, replies of the overlay would come first.
+                self._take_turn()
         except FormatError as trouble:
             log.warning("a front sends what is no question, its connection is closed", reason=str(trouble))
             self.close(trouble.reason)
@@ -206,6 +210,9 @@ class _Connection(asyncio.Protocol):
             self.close("unread")
             return
         transport.write(compose_frame(frame))
+        # The look-ups that go on keep the processor for milliseconds, and where it is the same one, the front waits
+        # that long with an answer in its hands.
+        os.sched_yield()
 
     def _frame_received(self, frame: Frame) -> None:
         if isinstance(frame, Counters):
@@ -222,8 +229,6 @@ class _Connection(asyncio.Protocol):
             return
         self._waiting.setdefault(frame.client_prefix, deque()).append((frame, question))
         self._waiting_count += 1
-        if self._turn is None:
-            self._turn = asyncio.get_running_loop().call_soon(self._take_turn)
 
     def _take_turn(self) -> None:
         for _ in range(min(BEGUN_PER_TURN_MAX, self._waiting_count)):

@@ -273,6 +273,50 @@ def test_who_asks_little_does_not_wait_for_all_that_another_has_asked(tmp_path: 
     run(story())
 
 
+def test_a_question_is_begun_in_the_round_after_it_was_read(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with opened(tmp_path) as world:
+            front = await world.front()
+            begun: list[str] = []
+            loop, resolve = asyncio.get_running_loop(), world.service.resolve
+            (connection,) = world.server._connections
+            received = connection.data_received
+
+            async def noted(query: QueryFacts, *args: Any, **more: Any) -> Resolved:
+                begun.append("question")
+                return await resolve(query, *args, **more)
+
+            def data_received(data: bytes) -> None:
+                received(data)
+                # What the loop finds in its sockets from now on comes behind this.
+                loop.call_soon(begun.append, "what was found in other sockets")
+
+            world.service.resolve = noted  # type: ignore[method-assign]
+            connection.data_received = data_received  # type: ignore[method-assign]
+            front.ask(1, "www.{a} A")
+            await front.answer()
+            assert begun == ["question", "what was found in other sockets"]
+
+    run(story())
+
+
+def test_the_front_may_run_as_soon_as_it_has_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        async with opened(tmp_path) as world:
+            front = await world.front()
+            (connection,) = world.server._connections
+            transport = connection._transport
+            assert transport is not None
+            events: list[str] = []
+            monkeypatch.setattr(os, "sched_yield", lambda: events.append("let go"))
+            monkeypatch.setattr(transport, "write", lambda data: events.append("sent"))
+            connection.send(Invalidate(None))
+            assert events == ["sent", "let go"]
+            front.writer.close()
+
+    run(story())
+
+
 def test_a_question_that_breaks_off_is_answered_with_servfail(tmp_path: Path) -> None:
     async def story() -> None:
         async with opened(tmp_path) as world:

@@ -185,7 +185,8 @@ def dropped_count(node: Node) -> int:
 
 
 @pytest.mark.parametrize("behind_count", [5, 25])
-def test_an_item_is_handed_on_before_what_came_with_it_is_worked_on(behind_count: int) -> None:
+@pytest.mark.parametrize("meanwhile", ["nothing", "_pause_over", "_timer_fired"])
+def test_an_item_is_handed_on_before_what_came_with_it_is_worked_on(behind_count: int, meanwhile: str) -> None:
     async def scene(endpoint: Endpoint, peers: Peers) -> None:
         found = asyncio.get_running_loop().create_future()
         worked_on: list[int] = []
@@ -193,6 +194,9 @@ def test_an_item_is_handed_on_before_what_came_with_it_is_worked_on(behind_count
         def on_item(item: object) -> None:
             worked_on.append(dropped_count(endpoint.node))
             found.set_result(item)
+            if meanwhile != "nothing":
+                # What is due in the very next round would read on as well.
+                asyncio.get_running_loop().call_soon(getattr(endpoint, meanwhile))
 
         async def answer() -> None:
             # As the overlay waits for it, whose answer goes to the front in the same step.

@@ -1,0 +1,98 @@
+"""The front's end of the link: what leaves together, and what an engine that comes anew is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from p2pdns.clock import boot_now
+from p2pdns.front.answers import AnswerCache
+from p2pdns.front.engine_link import QUERIES_PER_WRITE_MAX, EngineLink
+from p2pdns.front.funnel import Funnel
+from p2pdns.front.gate import AccessList, Gate
+from p2pdns.link import VERSION, ClientClass, Frame, FrameReader, Hello, Query, compose
+
+
+class Engine(asyncio.Transport):
+    """What the front writes to an engine, write by write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[list[Frame]] = []
+
+    def write(self, data: Any) -> None:
+        """Read the frames of one write."""
+        self.writes.append(list(FrameReader().feed(bytes(data))))
+
+    def is_closing(self) -> bool:
+        """Return that it stays."""
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        """Return that it reads everything at once."""
+        return 0
+
+    @property
+    def asked(self) -> list[list[int]]:
+        """The numbers of the queries in each write."""
+        return [[frame.id for frame in write if isinstance(frame, Query)] for write in self.writes]
+
+
+def query(number: int) -> Query:
+    """Return a query with a number."""
+    question = b"\x01a\x00\x00\x01\x00\x01"
+    return Query(number, question, True, False, False, ClientClass.LOOPBACK, "127.0.0.1", 5.0)
+
+
+def funnel_of() -> Funnel:
+    """Return a funnel with nothing in it."""
+    gate = Gate(AccessList([]), udp_size_max=1232, server_texts=(b"", b""))
+    cache = AnswerCache(bytes_max=1_000_000, ttl_s_max=60, stale_s_max=60)
+    return Funnel(gate, cache, udp_size=1232, now=boot_now())
+
+
+def greet(link: EngineLink, engine: Engine) -> None:
+    """Connect the link to an engine that says hello."""
+    link.connection_made(engine)
+    link.data_received(compose(Hello(VERSION, 1)))
+
+
+def run(story: Coroutine[Any, Any, None]) -> None:
+    """Run a test's story."""
+    asyncio.run(asyncio.wait_for(story, 30))
+
+
+def test_the_queries_of_one_wakeup_leave_together(tmp_path: Path) -> None:
+    async def story() -> None:
+        link, engine = EngineLink(tmp_path, funnel_of()), Engine()
+        greet(link, engine)
+        for number in range(3):
+            link.send(query(number))
+        assert engine.asked == []
+        await asyncio.sleep(0)
+        assert engine.asked == [[0, 1, 2]]
+        # A long burst does not wait for its end.
+        engine.writes.clear()
+        for number in range(QUERIES_PER_WRITE_MAX + 1):
+            link.send(query(number))
+        assert engine.asked == [list(range(QUERIES_PER_WRITE_MAX))]
+        await asyncio.sleep(0)
+        assert engine.asked[1:] == [[QUERIES_PER_WRITE_MAX]]
+
+    run(story())
+
+
+def test_what_was_not_sent_when_the_engine_went_is_put_once_to_the_next(tmp_path: Path) -> None:
+    async def story() -> None:
+        link, first, second = EngineLink(tmp_path, funnel_of()), Engine(), Engine()
+        greet(link, first)
+        link.send(query(1))
+        link.connection_lost(None)
+        # The table of questions puts again what it has; here it has nothing, so nothing may come.
+        greet(link, second)
+        await asyncio.sleep(0)
+        assert (first.asked, second.asked) == ([], [])
+
+    run(story())
