@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
@@ -216,18 +217,19 @@ def main() -> int:
                     say(f"the unchanged copy is not green:\n{run.output}\n")
                     return 1
 
-        def one(mutant: Mutant) -> str | None:
+        def one(mutant: Mutant) -> tuple[str | None, float]:
             copy = copies.get()
+            began = time.monotonic()
             try:
-                return verdict_of(mutant, copy)
+                return verdict_of(mutant, copy), time.monotonic() - began
             finally:
                 copies.put(copy)
 
         killed = 0
         with ThreadPoolExecutor(WORKERS) as pool:
-            for mutant, verdict in zip(mutants, pool.map(one, mutants), strict=True):
+            for mutant, (verdict, seconds) in zip(mutants, pool.map(one, mutants), strict=True):
                 killed += verdict is None
-                say(f"{'killed' if verdict is None else 'ALIVE '}  {mutant.name}\n")
+                say(f"{'killed' if verdict is None else 'ALIVE '} {seconds:6.1f} s  {mutant.name}\n")
                 if verdict is not None:
                     say(f"        {mutant.file}: {verdict}\n")
         while not copies.empty():
