@@ -24,7 +24,7 @@ from pathlib import Path
 import p2pdns
 from p2pdns import log
 from p2pdns.clock import boot_now
-from p2pdns.config import Config, read_address, write_address
+from p2pdns.config import Config, read_address, with_refusal, write_address
 from p2pdns.errors import P2pdnsError, Unavailable
 from p2pdns.sockets import DnsSockets, adopt_dns, listen_fds, open_dns
 
@@ -158,7 +158,8 @@ class Supervisor:
         self._reload = reload
         self._state_dir = state_dir
         self._config_fd = _config_file()
-        self._write_config(config)
+        self._config = config
+        self._write_config(config.to_json())
         # The children read; nobody ever writes; the end of the only writer is what they wait for.
         self._alive_read, self._alive_write = os.pipe()
         common = ["--config-fd", str(self._config_fd), "--alive-fd", str(self._alive_read), "--state", str(state_dir)]
@@ -234,15 +235,19 @@ class Supervisor:
     def _take_new_config(self) -> None:
         if self._reload is not None:
             try:
-                self._write_config(self._reload())
+                self._config = self._reload()
             except P2pdnsError as trouble:
                 _log.error("configuration not taken over", reason=str(trouble), hint=trouble.hint)
+                # Somebody may wait for it at the engine's control socket.
+                self._write_config(with_refusal(self._config, trouble))
+                self._engine.send(signal.SIGHUP)
                 return
+            self._write_config(self._config.to_json())
         for child in self._children:
             child.send(signal.SIGHUP)
 
-    def _write_config(self, config: Config) -> None:
-        data = config.to_json().encode()
+    def _write_config(self, text: str) -> None:
+        data = text.encode()
         os.ftruncate(self._config_fd, 0)
         os.pwrite(self._config_fd, data, 0)
 

@@ -52,7 +52,7 @@ from p2pdns.config.readers import (
     write_address,
     zone_line,
 )
-from p2pdns.errors import ConfigError, hint_of
+from p2pdns.errors import ConfigError, P2pdnsError, hint_of
 
 __all__ = [
     "DHT_LISTEN_DEFAULT",
@@ -71,6 +71,7 @@ __all__ = [
     "Upstream",
     "Zones",
     "from_descriptor",
+    "newest_from_descriptor",
     "parse",
     "read",
     "read_address",
@@ -79,6 +80,7 @@ __all__ = [
     "refuse_suffix_word",
     "resolve_config_path",
     "resolve_state_dir",
+    "with_refusal",
     "write_address",
 ]
 
@@ -207,12 +209,30 @@ class Config:
 
 def from_descriptor(fd: int) -> Config:
     """Return the Config that `to_json` wrote to a descriptor: a file, from its first byte, or a pipe, to its end."""
+    return Config.from_json(_read_all(fd).partition("\n")[0])
+
+
+def newest_from_descriptor(fd: int) -> Config:
+    """Return the same, or raise why what was to come after it was refused."""
+    text, _, refusal = _read_all(fd).partition("\n")
+    if refusal:
+        raise ConfigError(**json.loads(refusal))
+    return Config.from_json(text)
+
+
+def with_refusal(config: Config, refusal: P2pdnsError) -> str:
+    """Return the text that hands a configuration to a child process, and why no newer one came of a reload."""
+    facts = {"what": refusal.what, "place": refusal.place, "hint": refusal.hint}
+    return f"{config.to_json()}\n{json.dumps(facts)}"
+
+
+def _read_all(fd: int) -> str:
     try:
         data = os.pread(fd, JSON_BYTES_MAX, 0)
     except OSError:
         with open(fd, "rb", closefd=False) as file:
             data = file.read(JSON_BYTES_MAX)
-    return Config.from_json(data.decode("utf-8", "replace"))
+    return data.decode("utf-8", "replace")
 
 
 TABLES: dict[str, Any] = {

@@ -23,7 +23,15 @@ from typing import Any
 
 from p2pdns import log
 from p2pdns.clock import boot_now, unix_now
-from p2pdns.config import DHT_LISTEN_DEFAULT, Config, from_descriptor, read_address, resolve_state_dir, write_address
+from p2pdns.config import (
+    DHT_LISTEN_DEFAULT,
+    Config,
+    from_descriptor,
+    newest_from_descriptor,
+    read_address,
+    resolve_state_dir,
+    write_address,
+)
 from p2pdns.dht.node import Node, SavedContact
 from p2pdns.dht.storage import Storage
 from p2pdns.engine.blocking import BlockLists, signature_of
@@ -288,7 +296,7 @@ class Engine:
             raise Unavailable(
                 "the supervisor has not handed over a new configuration",
                 place="reload",
-                hint="its log says why; p2pdns check FILE finds mistakes",
+                hint="its log says why",
             ) from None
         if self._reload_trouble is not None:
             raise self._reload_trouble
@@ -476,7 +484,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             resolve_state_dir(options.state, os.environ),
             options.alive_fd,
             dns_addresses=options.dns_listen,
-            reload=None if fd is None else (lambda: from_descriptor(fd)),
+            reload=None if fd is None else (lambda: newest_from_descriptor(fd)),
         )
     except (P2pdnsError, StrangerError) as trouble:
         sys.stderr.write(f"p2pdns: error: {trouble}\n")

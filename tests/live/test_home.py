@@ -123,6 +123,16 @@ def test_a_list_that_is_gone_at_a_reload_stays_in_force_and_is_said(home: Home) 
     assert ede_codes(asked(address, "tracker.example")) == [15]
 
 
+def test_a_mistake_in_the_file_is_said_where_the_reload_was_asked_for(home: Home) -> None:
+    before = home.config.read_text()
+    home.config.write_text(before + 'block_answer = "sometimes"\n')
+    with pytest.raises(Unavailable, match=rf"{home.config.name}:\d+: .*block_answer"):
+        home.reload()
+    # What is in force is what was; and the next file is judged for itself.
+    home.config.write_text(before)
+    assert home.reload()["changed"] == []
+
+
 def test_zeros_are_given_as_soon_as_the_configuration_says_so(home: Home) -> None:
     address = home.daemon.status()["dns_addresses"][0]
     home.config.write_text(home.config.read_text() + 'block_answer = "zero"\n')

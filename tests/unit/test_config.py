@@ -13,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pdns import config as configuration
-from p2pdns.config import Config, from_descriptor, parse, read_address, write_address
+from p2pdns.config import (
+    Config,
+    from_descriptor,
+    newest_from_descriptor,
+    parse,
+    read_address,
+    with_refusal,
+    write_address,
+)
 from p2pdns.errors import ConfigError
 
 KEY = "ybndrfg8ejkmcpqxot1uwisza345h769ybndrfg8ejkmcpqxot1o"
@@ -377,6 +385,23 @@ def test_a_configuration_is_read_from_a_file_again_and_again_and_from_a_pipe_onc
     os.close(write_fd)
     assert from_descriptor(read_fd) == config
     os.close(read_fd)
+
+
+def test_a_refusal_is_heard_by_who_wants_the_newest_and_by_nobody_who_starts() -> None:
+    config = dataclasses.replace(Config(), dht=dataclasses.replace(Config().dht, network="demo"))
+    refusal = ConfigError('no setting "x"\nat all', place="p2pdns.toml:3", hint="did you mean y?")
+    with tempfile.TemporaryFile() as file:
+        file.write(with_refusal(config, refusal).encode())
+        file.flush()
+        assert from_descriptor(file.fileno()) == config
+        with pytest.raises(ConfigError) as caught:
+            newest_from_descriptor(file.fileno())
+        assert (str(caught.value), caught.value.hint) == (str(refusal), refusal.hint)
+        file.truncate(0)
+        file.seek(0)
+        file.write(config.to_json().encode())
+        file.flush()
+        assert newest_from_descriptor(file.fileno()) == config
 
 
 def test_a_configuration_that_cannot_be_read_is_an_error_of_the_configuration() -> None:
