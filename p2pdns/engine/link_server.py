@@ -31,6 +31,8 @@ TAGS_PER_FRAME_MAX = 4_096  # 32 kB; a frame has room for 8,000.
 # A question of a zone that is here takes a third of a millisecond; one for an upstream comes back to the loop a dozen
 # times, and each time waits for what was begun meanwhile.
 BEGUN_PER_TURN_MAX = 4
+# Between two times that the engine lets others run: a program that computes takes a few milliseconds each time.
+LET_GO_SECONDS = 0.01
 OVERLOAD_SECONDS = 1.0  # How long a question refused for want of room is not asked again.
 EDE_OTHER = 0
 
@@ -155,6 +157,7 @@ class _Connection(asyncio.Protocol):
         # Questions not begun yet by the prefix of who asks, in the order of their turns.
         self._waiting: OrderedDict[str, deque[tuple[Query, Question]]] = OrderedDict()
         self._waiting_count = 0
+        self._let_go_at = float("-inf")
         self._turn: asyncio.Handle | None = None
 
     @property
@@ -210,9 +213,12 @@ class _Connection(asyncio.Protocol):
             self.close("unread")
             return
         transport.write(compose_frame(frame))
-        # The look-ups that go on keep the processor for milliseconds, and where it is the same one, the front waits
-        # that long with an answer in its hands.
-        os.sched_yield()
+        now = self._clock()
+        if now >= self._let_go_at + LET_GO_SECONDS:
+            # The look-ups that go on keep the processor for milliseconds, and where it is the same one, the front waits
+            # that long with an answer in its hands.
+            self._let_go_at = now
+            os.sched_yield()
 
     def _frame_received(self, frame: Frame) -> None:
         if isinstance(frame, Counters):
