@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import structlog
 
 # The longest honest test takes half a minute on two busy cores; a hang must end as a failure that names its test.
 TEST_SECONDS_MAX = 240
@@ -72,6 +73,14 @@ def interruptible() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was() -> Iterator[None]:
+    """Undo what a test that runs a process's main function did to the log of the next one."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 def _overdue(_number: int, _frame: object) -> None:

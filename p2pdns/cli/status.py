@@ -14,6 +14,9 @@ import click
 from p2pdns.cli import settings, ui
 from p2pdns.engine.control import ControlClient
 
+# More than the usual counters have, so that the second column stays where it is when something is counted anew.
+NAME_CHARACTERS_MIN = 36
+
 
 def text_of(value: object) -> str:
     """Return a JSON value in words.
@@ -57,6 +60,6 @@ def status(state_flag: str | None, as_json: bool) -> None:
         ui.json_result(facts)
         return
     pairs = list(lines_of(facts))
-    width = max((len(name) for name, _ in pairs), default=0)
+    width = max((NAME_CHARACTERS_MIN, *(len(name) for name, _ in pairs)))
     for name, value in pairs:
         ui.result(f"{name.ljust(width)}  {value}".rstrip())
