@@ -9,6 +9,7 @@ A line of JSON on standard input, `[seconds, [argument of pytest, ...]]`, is ans
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -33,7 +34,8 @@ def run(seconds: float, arguments: list[str]) -> str:
         is_over = bool(select.select([fd], [], [], seconds)[0])
     finally:
         os.close(fd)
-    if not is_over:
+    # What a sabotaged test has started and left behind, or the test itself where it does not end.
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     return "ended" if is_over else "hang"

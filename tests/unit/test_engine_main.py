@@ -113,7 +113,7 @@ def test_a_hangup_while_block_lists_are_read_is_answered_when_the_engine_is_open
     told: list[str] = []
 
     class Slow:
-        """An engine that hears the signal in the midst of its start, and its end after the reload."""
+        """An engine that hears the signal in the midst of its start, and is told to end some rounds later."""
 
         def __init__(self, *_: object, **__: object) -> None:
             told.append("made")
@@ -124,10 +124,15 @@ def test_a_hangup_while_block_lists_are_read_is_answered_when_the_engine_is_open
             for _ in range(10):
                 await asyncio.sleep(0)
             told.append("open")
+            self.end = asyncio.create_task(self.end_anyway())
+
+        async def end_anyway(self) -> None:
+            for _ in range(100):
+                await asyncio.sleep(0)
+            os.kill(os.getpid(), signal.SIGTERM)
 
         def on_hangup(self) -> None:
             told.append("reloaded")
-            os.kill(os.getpid(), signal.SIGTERM)
 
         async def close(self) -> None:
             told.append("closed")
