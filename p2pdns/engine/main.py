@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import os
 import secrets
 import signal
@@ -17,7 +18,7 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from p2pdns.engine.link_server import LinkServer
 from p2pdns.engine.node_settings import node_settings
 from p2pdns.engine.overlay import Budget, Overlay
 from p2pdns.engine.publisher import Publisher
+from p2pdns.engine.reloading import changed_settings, needs_restart
 from p2pdns.engine.service import Service
 from p2pdns.engine.state import SavedNode, State
 from p2pdns.engine.upstream import Upstream, servers_of
@@ -56,7 +58,6 @@ SAVE_CHANGES_SECONDS = 5.0  # What a crash may cost of others' items; one commit
 SAVE_CONTACTS_SECONDS = 60.0  # Contacts change slowly, and the first save is made soon after the start.
 LOADED_AT_ONCE = 16  # Items verified in one go at the start: 4 ms, then others have their turn.
 PORTS_TRIED_MAX = 100  # Above the default port; a machine with a hundred nodes names its ports.
-AT_START_ONLY = ("dht.", "control.", "dns.listen", "limits.store_")  # What sockets and stores were opened with.
 RELOAD_SECONDS_MAX = 5.0  # How long the supervisor may take to hand over a new configuration.
 
 _log = log.get_logger("engine")
@@ -350,27 +351,6 @@ class Engine:
         _log.info("configuration taken over", **{word: ",".join(texts) or "nothing" for word, texts in result.items()})
 
 
-def needs_restart(setting: str) -> bool:
-    """Return whether a setting takes effect at a start only; the others are taken over by the front or here."""
-    return setting.startswith(AT_START_ONLY)
-
-
-def changed_settings(old: Config, new: Config) -> list[str]:
-    """Return the settings that differ, as `table.setting`."""
-    changed = []
-    for table in fields(Config):
-        before, after = getattr(old, table.name), getattr(new, table.name)
-        if table.name == "names":
-            changed += ["names"] if before != after else []
-            continue
-        changed += [
-            f"{table.name}.{entry.name}"
-            for entry in fields(before)
-            if getattr(before, entry.name) != getattr(after, entry.name)
-        ]
-    return changed
-
-
 def resolver_settings(config: Config, state: State, lists: BlockLists | None = None) -> ResolverSettings:
     """Return what configuration and state say about names; a name of the configuration wins."""
     return ResolverSettings.of(
@@ -426,6 +406,9 @@ def run(
     state = State.open(state_dir)
     try:
         supervisor_pid = os.getppid() if alive_fd is not None and os.getppid() > 1 else None
+        # What was loaded stays. To look through it for what has gone would halt all questions, for up to 20 ms a time.
+        gc.collect()
+        gc.freeze()
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(_serve(config, state, alive_fd, dns_addresses, reload, supervisor_pid))
     finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -211,6 +212,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except P2pdnsError as trouble:
         _log.error(str(trouble), hint=trouble.hint)
         return trouble.exit_code
+    # What was loaded stays. To look through it for what has gone would halt all clients, for milliseconds a time.
+    gc.collect()
+    gc.freeze()
     try:
         asyncio.run(serve(front, options))
     except KeyboardInterrupt:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import tempfile
 from pathlib import Path
 
 import dns.flags
@@ -11,6 +13,7 @@ import dns.rcode
 import pytest
 
 from p2pdns.config import Cache, Config, Dns
+from p2pdns.front import main as front_main
 from p2pdns.front.main import Front
 from p2pdns.link import Answer, ClientClass, Query
 from tests.front_messages import TXT, answer, opt, query
@@ -142,3 +145,22 @@ def test_a_smaller_cache_makes_room_at_once(tmp_path: Path) -> None:
     assert 0.9 * MEBIBYTE < cache.size_bytes <= MEBIBYTE
     world.ask("127.0.0.1", query(name), answer(name, made_at=world.now))
     assert len(world.asked) == 1400, "the latest are kept"
+
+
+def test_what_was_loaded_is_never_looked_through_for_what_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    async def serve(*_: object) -> None:
+        told.append("serving")
+
+    monkeypatch.setattr(front_main, "serve", serve)
+    monkeypatch.setattr(gc, "collect", lambda: told.append("collected"))
+    monkeypatch.setattr(gc, "freeze", lambda: told.append("frozen"))
+    with tempfile.TemporaryFile() as file:
+        file.write(Config().to_json().encode())
+        file.flush()
+        words = ["--config-fd", str(file.fileno()), "--alive-fd", "0", "--state", str(tmp_path)]
+        assert front_main.main(words) == 0
+    assert told == ["collected", "frozen", "serving"]

@@ -1,0 +1,33 @@
+"""What a reload changes: which settings differ, and which of them only a restart takes over.
+
+Does not know how a setting is taken over: the front and `engine.main` do that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from p2pdns.config import Config
+
+AT_START_ONLY = ("dht.", "control.", "dns.listen", "limits.store_")  # What sockets and stores were opened with.
+
+
+def needs_restart(setting: str) -> bool:
+    """Return whether a setting takes effect at a start only; the others are taken over by the front or here."""
+    return setting.startswith(AT_START_ONLY)
+
+
+def changed_settings(old: Config, new: Config) -> list[str]:
+    """Return the settings that differ, as `table.setting`."""
+    changed = []
+    for table in fields(Config):
+        before, after = getattr(old, table.name), getattr(new, table.name)
+        if table.name == "names":
+            changed += ["names"] if before != after else []
+            continue
+        changed += [
+            f"{table.name}.{entry.name}"
+            for entry in fields(before)
+            if getattr(before, entry.name) != getattr(after, entry.name)
+        ]
+    return changed

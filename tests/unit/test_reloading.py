@@ -1,0 +1,37 @@
+"""What a reload changes, and what only a restart takes over."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+from p2pdns.config import Config
+from p2pdns.engine.reloading import changed_settings, needs_restart
+from p2pdns.items.keys import SecretKey
+
+ALICE = SecretKey.generate(b"\x01" * 32).zone_key
+
+
+def test_what_differs_between_two_configurations_is_named_by_table_and_setting() -> None:
+    old = Config()
+    new = replace(
+        old,
+        dht=replace(old.dht, network="demo"),
+        names={"a": str(ALICE)},
+        upstream=replace(old.upstream, trust_ad=True),
+    )
+    assert changed_settings(old, old) == []
+    assert changed_settings(old, new) == ["dht.network", "upstream.trust_ad", "names"]
+
+
+def test_what_neither_process_takes_over_while_running_needs_a_restart() -> None:
+    tables = [table.name for table in fields(Config) if table.name != "names"]
+    settings = [f"{table}.{entry.name}" for table in tables for entry in fields(getattr(Config(), table))]
+    late = {setting for setting in settings if needs_restart(setting)}
+    assert late == {
+        "dns.listen",
+        *(f"dht.{entry.name}" for entry in fields(Config().dht)),
+        "limits.store_items_max",
+        "limits.store_bytes_max",
+        "control.group",
+    }
+    assert not needs_restart("names")
