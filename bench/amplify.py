@@ -26,6 +26,7 @@ from typing import Any
 import libtorrent
 import umsgpack
 from kademlia.network import Server
+from torrents import new_session
 
 from p2pdns.clock import boot_now
 from p2pdns.dht import krpc
@@ -156,22 +157,7 @@ async def of_ours(measure: Measure) -> Measured:
 
 async def of_libtorrent(measure: Measure) -> Measured:
     """Measure a session of libtorrent among others, with its own limits, which no setting here has lifted."""
-    sessions = []
-    for _ in range(NEIGHBOURS // 2 + 1):
-        settings = libtorrent.default_settings()
-        settings.update(
-            listen_interfaces="127.0.0.1:0",
-            enable_lsd=False,
-            enable_upnp=False,
-            enable_natpmp=False,
-            dht_bootstrap_nodes="",
-            dht_restrict_routing_ips=False,
-            dht_restrict_search_ips=False,
-            dht_enforce_node_id=False,
-            dht_prefer_verified_node_ids=False,
-            dht_ignore_dark_internet=False,
-        )
-        sessions.append(libtorrent.session(settings))
+    sessions = [new_session({}) for _ in range(NEIGHBOURS // 2 + 1)]
     addresses = [("127.0.0.1", session.listen_port()) for session in sessions]
     for address in addresses[1:]:
         sessions[0].add_dht_node(address)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import libtorrent
@@ -33,27 +33,32 @@ class Times:
     lost: int = 0
 
 
-def new_session() -> libtorrent.session:
-    """Return a session whose DHT works on loopback and goes nowhere else."""
-    settings = libtorrent.default_settings()
-    settings.update(
-        listen_interfaces="127.0.0.1:0",
-        enable_dht=True,
-        enable_lsd=False,
-        enable_upnp=False,
-        enable_natpmp=False,
-        dht_bootstrap_nodes="",
-        dht_restrict_routing_ips=False,
-        dht_restrict_search_ips=False,
-        dht_prefer_verified_node_ids=False,
-        dht_enforce_node_id=False,
-        dht_ignore_dark_internet=False,
-        dht_block_ratelimit=1_000_000,
-        dht_upload_rate_limit=1_000_000_000,
-        alert_queue_size=100_000,
-        alert_mask=libtorrent.alert.category_t.dht_notification,
-    )
-    return libtorrent.session(settings)
+# What makes a session's DHT work on loopback and go nowhere else; its limits stay.
+ON_LOOPBACK = {
+    "listen_interfaces": "127.0.0.1:0",
+    "enable_dht": True,
+    "enable_lsd": False,
+    "enable_upnp": False,
+    "enable_natpmp": False,
+    "dht_bootstrap_nodes": "",
+    "dht_restrict_routing_ips": False,
+    "dht_restrict_search_ips": False,
+    "dht_prefer_verified_node_ids": False,
+    "dht_enforce_node_id": False,
+    "dht_ignore_dark_internet": False,
+}
+# Here all nodes are one address, which it would take for a flood.
+WITHOUT_LIMITS = {
+    "dht_block_ratelimit": 1_000_000,
+    "dht_upload_rate_limit": 1_000_000_000,
+    "alert_queue_size": 100_000,
+    "alert_mask": libtorrent.alert.category_t.dht_notification,
+}
+
+
+def new_session(more: Mapping[str, object] = WITHOUT_LIMITS) -> libtorrent.session:
+    """Return a session whose DHT works on loopback, with `more` settings."""
+    return libtorrent.session({**libtorrent.default_settings(), **ON_LOOPBACK, **more})
 
 
 def measure(nodes: int, gets: int, percent: int, seed: int) -> Times:
