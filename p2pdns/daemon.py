@@ -2,9 +2,9 @@
 
 Guarantees: a child that ends is started again, soon the first time and with growing pauses after that, while the
 other goes on; the DNS sockets stay open meanwhile, so that questions wait in the kernel; both children end when
-the supervisor does, even by SIGKILL; SIGTERM and SIGINT end all three with exit 0, SIGHUP reaches both children;
-an engine or a front that cannot start at all ends the daemon with its own exit status. Does not know DNS, and
-reads no datagram.
+the supervisor does, even by SIGKILL; SIGTERM and SIGINT end all three with exit 0; SIGHUP reaches both children, and
+the engine alone where there is nothing new but a mistake; an engine or a front that cannot start at all ends the
+daemon with its own exit status. Does not know DNS, and reads no datagram.
 """
 
 from __future__ import annotations
@@ -247,9 +247,10 @@ class Supervisor:
             child.send(signal.SIGHUP)
 
     def _write_config(self, text: str) -> None:
-        data = text.encode()
-        os.ftruncate(self._config_fd, 0)
+        # Written over and only then cut: a child that reads just now finds a whole first line, whichever it is.
+        data = f"{text}\n".encode()
         os.pwrite(self._config_fd, data, 0)
+        os.ftruncate(self._config_fd, len(data))
 
     def _stop(self, wakeup: int) -> None:
         """End both children, the front first: nobody should get an error from an engine that is going."""

@@ -67,6 +67,7 @@ __all__ = [
     "Dht",
     "Dns",
     "Limits",
+    "RefusedConfig",
     "Status",
     "Upstream",
     "Zones",
@@ -212,12 +213,25 @@ def from_descriptor(fd: int) -> Config:
     return Config.from_json(_read_all(fd).partition("\n")[0])
 
 
+class RefusedConfig(ConfigError):
+    """What was to come after `in_force` was refused, which whoever has asked for it must hear."""
+
+    def __init__(self, in_force: Config, what: str, *, place: str | None, hint: str | None) -> None:
+        self.in_force = in_force
+        super().__init__(what, place=place, hint=hint)
+
+
 def newest_from_descriptor(fd: int) -> Config:
-    """Return the same, or raise why what was to come after it was refused."""
+    """Return the same; `RefusedConfig` where a newer one was refused."""
     text, _, refusal = _read_all(fd).partition("\n")
-    if refusal:
-        raise ConfigError(**json.loads(refusal))
-    return Config.from_json(text)
+    config = Config.from_json(text)
+    try:
+        facts = json.loads(refusal)
+        what, place, hint = facts["what"], facts["place"], facts["hint"]
+    except (ValueError, KeyError, TypeError):
+        # Nothing, or the end of a longer text that is just being written over.
+        return config
+    raise RefusedConfig(config, what, place=place, hint=hint)
 
 
 def with_refusal(config: Config, refusal: P2pdnsError) -> str:

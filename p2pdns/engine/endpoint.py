@@ -275,12 +275,14 @@ class Endpoint:
             self._loop.call_soon(self._round_given)
 
     def _pause_over(self) -> None:
-        if self._rounds_to_give:
-            self._loop.call_soon(self._pause_over)
-            return
         self._is_pausing = False
-        if not self._is_closed:
-            now = boot_now()
+        if self._is_closed:
+            return
+        now = boot_now()
+        if self._rounds_to_give:
+            # That sets another pause.
+            self._flush(now)
+        else:
             # Where something has come, it was not the others that were slow but we.
             self._flush(now, self._read(now) or TURNS_PER_PAUSE_MAX)
 
@@ -314,7 +316,8 @@ class Endpoint:
         self._inbox += others
 
     def _timer_fired(self) -> None:
-        if self._rounds_to_give:
+        if self._rounds_to_give and self._behind_rounds < BEHIND_ROUNDS_MAX:
+            self._behind_rounds += 1
             self._timer = self._loop.call_later(0.0, self._timer_fired)
             return
         self._timer = None

@@ -214,7 +214,7 @@ class _Connection(asyncio.Protocol):
             return
         transport.write(compose_frame(frame))
         now = self._clock()
-        if now >= self._let_go_at + LET_GO_SECONDS:
+        if isinstance(frame, Answer) and now >= self._let_go_at + LET_GO_SECONDS:
             # The look-ups that go on keep the processor for milliseconds, and where it is the same one, the front waits
             # that long with an answer in its hands.
             self._let_go_at = now

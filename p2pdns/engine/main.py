@@ -27,6 +27,7 @@ from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import (
     DHT_LISTEN_DEFAULT,
     Config,
+    RefusedConfig,
     from_descriptor,
     newest_from_descriptor,
     read_address,
@@ -297,7 +298,7 @@ class Engine:
             raise Unavailable(
                 "the supervisor has not handed over a new configuration",
                 place="reload",
-                hint="its log says why",
+                hint="its log may say why",
             ) from None
         if self._reload_trouble is not None:
             raise self._reload_trouble
@@ -308,7 +309,12 @@ class Engine:
         """Read the configuration again, use what can be used while running, and return what took effect."""
         if self._read_config is None:
             raise Unavailable("this node was started without a configuration file", place="reload", hint="restart it")
-        config = self._read_config()
+        refusal: RefusedConfig | None = None
+        try:
+            config = self._read_config()
+        except RefusedConfig as error:
+            # What is in force may be newer than what was read here last.
+            config, refusal = error.in_force, error
         settings = resolver_settings(config, self.state, self.block_lists)
         changed = changed_settings(self.config, config)
         has_new_lists = self.block_lists.is_outdated(config.dns.block)
@@ -331,6 +337,8 @@ class Engine:
         self.config = replace(config, dns=dns, dht=self.config.dht, control=self.config.control, limits=limits)
         if has_new_lists:
             self.block_lists.begin(config.dns.block, self.names_changed)
+        if refusal is not None:
+            raise refusal
         self._reload_result = {"changed": changed, "needs_restart": late}
         self._reloaded.set()
         return self._reload_result
@@ -406,7 +414,7 @@ def run(
     state = State.open(state_dir)
     try:
         supervisor_pid = os.getppid() if alive_fd is not None and os.getppid() > 1 else None
-        # What was loaded stays. To look through it for what has gone would halt all questions, for up to 20 ms a time.
+        # What was imported stays. To look through it for what has gone would halt all questions, for 20 ms at worst.
         gc.collect()
         gc.freeze()
         with contextlib.suppress(KeyboardInterrupt):

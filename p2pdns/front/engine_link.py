@@ -115,8 +115,6 @@ class EngineLink(asyncio.Protocol):
         self._transport = transport
         self._reader = FrameReader()
         self._reported = None
-        # The table puts all that wait once more when the engine has said hello.
-        self._unsent.clear()
         self._greeted = self._distrusted = False
 
     def data_received(self, data: bytes) -> None:

@@ -212,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except P2pdnsError as trouble:
         _log.error(str(trouble), hint=trouble.hint)
         return trouble.exit_code
-    # What was loaded stays. To look through it for what has gone would halt all clients, for milliseconds a time.
+    # What was imported stays. To look through it for what has gone would halt all clients, for milliseconds a time.
     gc.collect()
     gc.freeze()
     try:

@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from p2pdns.config import Config
+from p2pdns.config import Config, with_refusal
 from p2pdns.dns.message import RRset, Type
 from p2pdns.dns.name import Name
 from p2pdns.engine.control import ControlClient
-from p2pdns.errors import Unavailable
+from p2pdns.errors import ConfigError, P2pdnsError, Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.items.packet import compose_packet
@@ -72,11 +72,12 @@ class EngineProcess:
         if alive:
             os.close(alive_read)
 
-    def set_config(self, config: Config) -> None:
+    def set_config(self, config: Config, refusal: P2pdnsError | None = None) -> None:
         """Write what the engine reads at its start and on SIGHUP."""
+        text = config.to_json() if refusal is None else with_refusal(config, refusal)
         self.config_file.seek(0)
         self.config_file.truncate()
-        self.config_file.write(config.to_json().encode())
+        self.config_file.write(text.encode())
         self.config_file.flush()
 
     def wait_for_line(self, words: str) -> str:
@@ -321,6 +322,16 @@ def test_sighup_takes_over_new_names_and_says_what_needs_a_restart(start: Start)
         reply = engine.client.call("reload")
         assert reply["changed"] == ["dns.listen", *changed_too]
         assert reply["needs_restart"] == ["dns.listen"]
+
+
+def test_a_mistake_after_a_good_reload_takes_nothing_of_it_back(start: Start) -> None:
+    engine = start("mistaken", config_of())
+    # Two signals that come together are one: the engine hears of the names and of the mistake at once.
+    named = config_of(names={"alice": str(ALICE.zone_key)})
+    engine.set_config(named, ConfigError('no setting "petname"', place="p2pdns.toml:3"))
+    engine.process.send_signal(signal.SIGHUP)
+    assert "p2pdns.toml:3" in engine.wait_for_line("configuration not taken over")
+    assert engine.client.call("names")["names"]["alice"]["from"] == "configuration"
 
 
 def test_a_broken_reader_file_is_said_in_status_and_on_standard_error(start: Start) -> None:

@@ -82,17 +82,3 @@ def test_the_queries_of_one_wakeup_leave_together(tmp_path: Path) -> None:
         assert engine.asked[1:] == [[QUERIES_PER_WRITE_MAX]]
 
     run(story())
-
-
-def test_what_was_not_sent_when_the_engine_went_is_put_once_to_the_next(tmp_path: Path) -> None:
-    async def story() -> None:
-        link, first, second = EngineLink(tmp_path, funnel_of()), Engine(), Engine()
-        greet(link, first)
-        link.send(query(1))
-        link.connection_lost(None)
-        # The table of questions puts again what it has; here it has nothing, so nothing may come.
-        greet(link, second)
-        await asyncio.sleep(0)
-        assert (first.asked, second.asked) == ([], [])
-
-    run(story())

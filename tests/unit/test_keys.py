@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa, x25519
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from p2pdns.dns.name import Name, is_zone_key_label
@@ -51,6 +51,8 @@ def x_of(y: int) -> int | None:
     return x if x * x % P == square else x * pow(2, (P - 1) // 4, P) % P
 
 
+@example(1, 1)
+@example(P - 1, 1)
 @given(st.integers(0, P - 1), st.integers(0, 1))
 def test_point_check_agrees_with_eulers_criterion(y: int, sign: int) -> None:
     """The symbol says of every y what the root itself would."""

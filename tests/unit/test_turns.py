@@ -219,6 +219,20 @@ def test_an_item_is_handed_on_before_what_came_with_it_is_worked_on(behind_count
     play(4, scene)
 
 
+def test_items_without_end_do_not_stop_the_timers() -> None:
+    async def scene(endpoint: Endpoint, peers: Peers) -> None:
+        ran: list[float] = []
+        endpoint.node._core.at(boot_now(), ran.append)
+        # As if each round brought an item to somebody.
+        endpoint._rounds_to_give = 1_000_000_000
+        endpoint._flush(boot_now())
+        for _ in range(20_000):
+            await asyncio.sleep(0)
+        assert ran
+
+    play(0, scene)
+
+
 def test_the_second_requests_go_out_even_if_nothing_ever_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint_module, "TURN_PAUSE_S", 0.0)
 

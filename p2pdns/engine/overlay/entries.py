@@ -90,6 +90,7 @@ class Slots:
     count: int = 0
     by_prefix: Counter[str] = field(default_factory=Counter)
     queue: deque[_Waiter] = field(default_factory=deque)
+    is_serving: bool = False
 
     async def started(self, entry: Entry, budget: Budget, timeout_s: float) -> bool:
         """Return whether a look-up of the key is under way, after waiting for room."""
@@ -129,14 +130,23 @@ class Slots:
 
     def serve(self) -> None:
         """Let waiting questions go on that have room now, or whose key is being looked up."""
-        for waiter in list(self.queue):
-            if waiter.started.done() or (waiter.entry.lookup is None and not self._has_room(waiter.budget)):
-                continue
-            # Out of the queue first: a look-up that finds its item in our own storage gives room back as it begins.
-            self.queue.remove(waiter)
-            waiter.started.set_result(None)
-            if waiter.entry.lookup is None:
-                self.start(waiter.entry, waiter.budget)
+        if self.is_serving:
+            # A look-up that finds its item in our own storage gives room back as it begins. Who waits for that goes on
+            # in the next round: a long queue would be a deep stack.
+            asyncio.get_running_loop().call_soon(self.serve)
+            return
+        self.is_serving = True
+        try:
+            for waiter in list(self.queue):
+                if waiter.entry.lookup is None and not self._has_room(waiter.budget):
+                    continue
+                self.queue.remove(waiter)
+                if not waiter.started.done():
+                    waiter.started.set_result(None)
+                if waiter.entry.lookup is None:
+                    self.start(waiter.entry, waiter.budget)
+        finally:
+            self.is_serving = False
 
     def _has_room(self, budget: Budget) -> bool:
         if self.count >= self.count_max:
