@@ -158,6 +158,7 @@ class _Reader(dns.zonefile.Reader):
                 f"{error.reason.replace('-', ' ')}, {error.detail}", path=self.txn.path, line=self.txn.line
             ) from error
         except (dns.exception.DNSException, ValueError) as error:
+            _raise_interrupt(error)
             what, hint = _explained(str(error), self.txn.text_of_line())
             raise ZoneFileError(what, path=self.txn.path, line=self.txn.line, hint=hint) from error
 
@@ -236,6 +237,7 @@ def read(
     try:
         reader.read()
     except (dns.exception.DNSException, ValueError) as error:
+        _raise_interrupt(error)
         raise _located(str(error), tokenizer) from error
     except OSError as error:
         name = error.filename or path
@@ -246,6 +248,15 @@ def read(
         raise ZoneFileError("no records", path=path, hint="a zone needs at least one line such as: @ A 192.0.2.1")
     _refuse_what_clashes(apex, transaction.entries)
     return tuple(select(apex, [entry.record for entry in transaction.entries], {}).values())
+
+
+def _raise_interrupt(error: BaseException) -> None:
+    """Raise the Ctrl-C that dnspython, whose wrapper asks no exception for its kind, has made a mistake of the file."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if not isinstance(cause, Exception):
+            raise cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def _located(text: str, tokenizer: dns.tokenizer.Tokenizer) -> ZoneFileError:

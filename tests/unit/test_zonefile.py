@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import dns.rdtypes.IN.A
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -305,3 +306,12 @@ def test_any_text_is_filled_or_refused_and_keeps_its_lines(text: str) -> None:
         assert done.replace(KEYS["bob"], "{zone:bob}") == text
     else:
         assert 1 <= line <= text.count("\n") + 1
+
+
+def test_ctrl_c_while_a_line_is_read_is_no_mistake_of_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dns.rdtypes.IN.A.A, "from_text", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        read("@ A 192.0.2.1\n")
