@@ -1,8 +1,7 @@
 """`make mutants`: apply one-line sabotages to a copy of the project, and see that a test goes red for each.
 
-The table is `table.toml` beside this file: for each sabotage a name, the file, the old text (which must occur
-exactly once), the new text, and the tests that must notice. A sabotage is killed only when a test *fails*; an
-error at import or collection is no kill, and the same tests must be green in the unchanged copy.
+The tables are beside this file, one a room; `table` says what a row is. A sabotage is killed only when a test *fails*;
+an error at import or collection is no kill, and the same tests must be green in the unchanged copy.
 """
 
 from __future__ import annotations
@@ -17,32 +16,19 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
 
-ROOT = Path(__file__).resolve().parents[2]
-TABLE = Path(__file__).with_name("table.toml")
+from tests.mutants.table import ROOT, Sabotage, read_tables, sabotages
 
 # A sabotage may turn a look-up into a loop without end; no honest test file here needs this long.
 RUN_SECONDS_MAX = 120
 GREEN_SECONDS_MAX = 900  # All of them, one after the other.
 WORKERS = 2  # the machines this runs on have two cores
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """One sabotage: `old` becomes `new` in `file`, and `tests` must go red."""
-
-    name: str
-    file: str
-    old: str
-    new: str
-    tests: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -53,42 +39,6 @@ class Run:
     errors: int
     passed: int
     output: str
-
-
-def read_table(path: Path = TABLE) -> list[Mutant]:
-    """Return the sabotages in the order of the table."""
-    rows = tomllib.loads(path.read_text())["mutant"]
-    return [Mutant(row["name"], row["file"], row["old"], row["new"], tuple(row["tests"])) for row in rows]
-
-
-def table_findings(mutants: Iterable[Mutant], root: Path = ROOT) -> list[str]:
-    """Return what is wrong with the table itself: names used twice, texts that no longer occur exactly once.
-
-    A sabotage after which a module no longer compiles would be found only at its turn, minutes later.
-    """
-    findings = []
-    seen: list[str] = []
-    for mutant in mutants:
-        if mutant.name in seen:
-            findings.append(f"{mutant.name}: named twice")
-        seen.append(mutant.name)
-        path = root / mutant.file
-        text = path.read_text() if path.is_file() else ""
-        if text.count(mutant.old) != 1:
-            findings.append(f"{mutant.name}: the old text occurs {text.count(mutant.old)} times in {mutant.file}")
-        elif path.suffix == ".py":
-            findings += _compile_findings(mutant, text.replace(mutant.old, mutant.new))
-        if mutant.old == mutant.new:
-            findings.append(f"{mutant.name}: changes nothing")
-    return findings
-
-
-def _compile_findings(mutant: Mutant, text: str) -> list[str]:
-    try:
-        compile(text, mutant.file, "exec", dont_inherit=True)
-    except SyntaxError as error:
-        return [f"{mutant.name}: {mutant.file} no longer compiles: {error}"]
-    return []
 
 
 def make_copy(folder: Path) -> Path:
@@ -160,7 +110,7 @@ def run_tests(copy: Copy, tests: Iterable[str], seconds: float = RUN_SECONDS_MAX
     arguments = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist", "--hypothesis-seed=1"]
     output = copy.run(seconds, [*arguments, f"--junitxml={report}", *tests])
     if output is None:
-        # A hang is noticed by whoever runs the tests: it counts as a failure, and is named.
+        # A hang is noticed by the one who runs the tests: it counts as a failure, and is named.
         return Run(failures=1, errors=0, passed=0, output="no end within the time limit")
     if not report.is_file():
         return Run(0, 1, 0, output)
@@ -173,69 +123,98 @@ def run_tests(copy: Copy, tests: Iterable[str], seconds: float = RUN_SECONDS_MAX
     return Run(failures, count["errors"] + import_errors, passed, output[-3000:])
 
 
-def verdict_of(mutant: Mutant, copy: Copy) -> str | None:
+def verdict_of(sabotage: Sabotage, copy: Copy) -> str | None:
     """Apply one sabotage, run its tests, undo it; return None when it was killed, else what happened."""
-    path = copy.folder / mutant.file
-    original = path.read_text()
-    path.write_text(original.replace(mutant.old, mutant.new))
+    path = copy.folder / sabotage.path
+    original = path.read_bytes()
+    path.write_text(sabotage.text, "utf-8")
     try:
-        run = run_tests(copy, mutant.tests)
+        run = run_tests(copy, sabotage.mutant.tests)
     finally:
-        path.write_text(original)
+        path.write_bytes(original)
     if run.errors:
         return f"broke the run instead of failing a test\n{run.output}"
     return None if run.failures else f"survived {run.passed} tests"
 
 
+def changed_since(revision: str, root: Path = ROOT) -> set[Path]:
+    """Return what differs from a revision in the working tree, files that are new included; relative to the root."""
+    differing = ["git", "diff", "--name-only", "-z", "--relative", revision, "--"]
+    untracked = ["git", "ls-files", "--others", "--exclude-standard", "-z"]
+    found: set[Path] = set()
+    for command in (differing, untracked):
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"p2pdns: error: {done.stderr.strip()}")
+        found.update(Path(name) for name in done.stdout.split("\0") if name)
+    return found
+
+
+def chosen(words: argparse.Namespace) -> tuple[list[Sabotage], list[str]]:
+    """Return the sabotages that were asked for, and what is wrong with the rows that were."""
+    rows = [row for row in read_tables() if words.only in row.name and words.room in ("", row.room)]
+    fitting, findings = sabotages(rows)
+    if words.changed:
+        changed = changed_since(words.changed)
+        fitting = [one for one in fitting if one.path in changed]
+    return fitting, findings
+
+
 def main() -> int:
-    """Check the table, see the unchanged copy green, then try every sabotage; return the exit code."""
+    """Check the tables, see the unchanged copy green, then try every sabotage; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="run only the sabotages whose name contains this")
-    only = parser.parse_args().only
-    mutants = [mutant for mutant in read_table() if only in mutant.name]
-    say = sys.stdout.write
-    findings = table_findings(mutants)
-    if findings:
-        say("\n".join(findings) + "\n")
-        return 1
+    parser.add_argument("--only", default="", metavar="TEXT", help="run only the sabotages whose name contains this")
+    parser.add_argument("--room", default="", help="run only those of one table, as `dht`")
+    parser.add_argument("--changed", default="", metavar="REV", help="run only those of files that changed since then")
+    words = parser.parse_args()
+    wanted, findings = chosen(words)
+    if findings or not wanted:
+        sys.stdout.write("\n".join(findings or ["there is no such sabotage"]) + "\n")
+        return 1 if findings or not words.changed else 0
     with tempfile.TemporaryDirectory(prefix="p2pdns-mutants-") as folder:
         copies: Queue[Copy] = Queue()
         for index in range(WORKERS):
             copies.put(Copy(Path(folder) / str(index)))
-        every = list(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
+        try:
+            return _tried(wanted, copies)
+        finally:
+            while not copies.empty():
+                copies.get().close()
 
-        def green(share: list[str]) -> Run:
-            copy = copies.get()
-            try:
-                return run_tests(copy, share, GREEN_SECONDS_MAX)
-            finally:
-                copies.put(copy)
 
-        with ThreadPoolExecutor(WORKERS) as pool:
-            for run in pool.map(green, filter(None, (every[index::WORKERS] for index in range(WORKERS)))):
-                if run.failures or run.errors or not run.passed:
-                    say(f"the unchanged copy is not green:\n{run.output}\n")
-                    return 1
+def _tried(wanted: Sequence[Sabotage], copies: Queue[Copy]) -> int:
+    say = sys.stdout.write
+    every = list(dict.fromkeys(test for sabotage in wanted for test in sabotage.mutant.tests))
 
-        def one(mutant: Mutant) -> tuple[str | None, float]:
-            copy = copies.get()
-            began = time.monotonic()
-            try:
-                return verdict_of(mutant, copy), time.monotonic() - began
-            finally:
-                copies.put(copy)
+    def green(share: list[str]) -> Run:
+        copy = copies.get()
+        try:
+            return run_tests(copy, share, GREEN_SECONDS_MAX)
+        finally:
+            copies.put(copy)
 
-        killed = 0
-        with ThreadPoolExecutor(WORKERS) as pool:
-            for mutant, (verdict, seconds) in zip(mutants, pool.map(one, mutants), strict=True):
-                killed += verdict is None
-                say(f"{'killed' if verdict is None else 'ALIVE '} {seconds:6.1f} s  {mutant.name}\n")
-                if verdict is not None:
-                    say(f"        {mutant.file}: {verdict}\n")
-        while not copies.empty():
-            copies.get().close()
-    say(f"{killed}/{len(mutants)} killed\n")
-    return 0 if killed == len(mutants) else 1
+    def one(sabotage: Sabotage) -> tuple[str | None, float]:
+        copy = copies.get()
+        began = time.monotonic()
+        try:
+            return verdict_of(sabotage, copy), time.monotonic() - began
+        finally:
+            copies.put(copy)
+
+    killed = 0
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for run in pool.map(green, filter(None, (every[index::WORKERS] for index in range(WORKERS)))):
+            if run.failures or run.errors or not run.passed:
+                say(f"the unchanged copy is not green:\n{run.output}\n")
+                return 1
+        for sabotage, (verdict, seconds) in zip(wanted, pool.map(one, wanted), strict=True):
+            killed += verdict is None
+            say(f"{'killed' if verdict is None else 'ALIVE '} {seconds:6.1f} s  {sabotage.mutant.name}\n")
+            if verdict is not None:
+                say(f"        {sabotage.path}: {verdict}\n")
+            sys.stdout.flush()
+    say(f"{killed}/{len(wanted)} killed\n")
+    return 0 if killed == len(wanted) else 1
 
 
 if __name__ == "__main__":
