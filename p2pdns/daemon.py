@@ -10,7 +10,6 @@ daemon with its own exit status. Does not know DNS, and reads no datagram.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import select
 import signal
@@ -25,7 +24,9 @@ import p2pdns
 from p2pdns import log
 from p2pdns.clock import boot_now
 from p2pdns.config import Config, read_address, with_refusal, write_address
-from p2pdns.errors import P2pdnsError, Unavailable
+from p2pdns.directory import StateDirectory, refuse_if_taken, remove_unless_taken
+from p2pdns.errors import P2pdnsError
+from p2pdns.privileges import become, identity_of, refuse_unreadable_program
 from p2pdns.sockets import DnsSockets, adopt_dns, listen_fds, open_dns
 
 ENGINE_MODULE = "p2pdns.engine.main"
@@ -35,7 +36,6 @@ RESTART_S_MAX = 1.5  # A child that cannot stay up must not burn a core; with it
 STEADY_S = 10.0  # A child that lived so long starts again without a pause, and is past failing "at start".
 STOP_S_MAX = 5.0  # Time to write state; what hangs longer is killed.
 SOCKET_NAMES = ("link.sock", "control.sock")  # What a killed engine leaves in the state directory.
-PID_BYTES_MAX = 16  # What a lock file says about its holder.
 EXIT_USAGE = 2  # Nothing but a configuration ends with it, and only at the start, however slow that is.
 EXIT_CANNOT_START = (1, EXIT_USAGE)  # What the children return when a port or the configuration is at fault.
 
@@ -75,49 +75,21 @@ def run(config: Config, state_dir: Path, reload: Callable[[], Config] | None = N
     main thread: it handles signals.
     """
     log.configure(config.status.log_level)
-    refuse_if_taken(state_dir)
-    sockets = dns_sockets(config)
-    try:
-        return Supervisor(config, state_dir, sockets, reload=reload).run()
-    finally:
+    identity = identity_of(config.process.user, state_dir, config.control.group)
+    with contextlib.ExitStack() as held:
+        directory = StateDirectory.open(state_dir, owner=identity.user_id, group=identity.group_id)
+        held.callback(directory.close)
+        # The engine would find out too, but by then our front has met the other's engine behind `link.sock`.
+        refuse_if_taken(directory.path)
+        sockets = dns_sockets(config)
         for pair in sockets:
-            pair.close()
-
-
-def refuse_if_taken(state_dir: Path) -> None:
-    """Raise `Unavailable` when the engine of another daemon holds the lock of the state directory.
-
-    Our engine would find out too, but by then our front has met the other's engine behind `link.sock`.
-    """
-    try:
-        lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        # Not there, or not for us: the engine makes the directory, or says what is wrong with it.
-        return
-    try:
-        # Shared, so that two daemons that only look do not refuse each other; it is gone with the descriptor.
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pid = os.pread(lock, PID_BYTES_MAX, 0).decode("ascii", "replace").strip() or "unknown"
-        raise Unavailable(
-            f"another p2pdns runs in this state directory (pid {pid})",
-            place=str(state_dir),
-            hint="say --state DIR with a directory of your own",
-        ) from None
-    finally:
-        os.close(lock)
-
-
-def remove_leftovers(state_dir: Path) -> None:
-    """Remove the sockets of an engine that was killed, unless another one has the directory by now."""
-    with contextlib.suppress(OSError):
-        lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CLOEXEC)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for name in SOCKET_NAMES:
-                (state_dir / name).unlink(missing_ok=True)
-        finally:
-            os.close(lock)
+            held.callback(pair.close)
+        # Low ports are bound, and what strangers send is read from here on.
+        warning = become(identity, needs_chown=bool(config.control.group))
+        if warning is not None:
+            _log.warning(warning)
+        refuse_unreadable_program()
+        return Supervisor(config, directory, sockets, reload=reload).run()
 
 
 def dns_sockets(config: Config) -> list[DnsSockets]:
@@ -148,7 +120,7 @@ class Supervisor:
     def __init__(
         self,
         config: Config,
-        state_dir: Path,
+        directory: StateDirectory,
         sockets: Sequence[DnsSockets],
         *,
         reload: Callable[[], Config] | None = None,
@@ -156,14 +128,15 @@ class Supervisor:
         front_module: str = FRONT_MODULE,
     ) -> None:
         self._reload = reload
-        self._state_dir = state_dir
+        self._directory = directory
         self._config_fd = _config_file()
         self._config = config
         self._write_config(config.to_json())
         # The children read; nobody ever writes; the end of the only writer is what they wait for.
         self._alive_read, self._alive_write = os.pipe()
-        common = ["--config-fd", str(self._config_fd), "--alive-fd", str(self._alive_read), "--state", str(state_dir)]
-        fds = [self._config_fd, self._alive_read]
+        fds = [self._config_fd, self._alive_read, directory.descriptor]
+        names = ("--config-fd", "--alive-fd", "--state-fd")
+        common = [word for name, fd in zip(names, fds, strict=True) for word in (name, str(fd))]
         listen = [word for pair in sockets for word in ("--dns-listen", write_address(pair.address))]
         self._engine = Child("engine", [*_python(), engine_module, *common, *listen], fds)
         handed = [(name, sock.fileno()) for p in sockets for name, sock in (("--udp-fd", p.udp), ("--tcp-fd", p.tcp))]
@@ -180,7 +153,7 @@ class Supervisor:
                 return self._watch(wakeup)
             finally:
                 self._stop(wakeup)
-                remove_leftovers(self._state_dir)
+                remove_unless_taken(self._directory.path, SOCKET_NAMES)
                 for fd in (self._config_fd, self._alive_read, self._alive_write):
                     os.close(fd)
 

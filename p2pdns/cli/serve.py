@@ -9,12 +9,16 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from pathlib import Path
 
 import click
 
+from p2pdns import log
 from p2pdns.cli import settings
 from p2pdns.config import Config
+from p2pdns.directory import StateDirectory
 from p2pdns.errors import UsageError
+from p2pdns.privileges import become, identity_of
 
 
 def end_with(alive_fd: int) -> None:
@@ -30,6 +34,18 @@ def end_with(alive_fd: int) -> None:
 
     os.set_inheritable(alive_fd, False)
     threading.Thread(target=watch, name="alive-pipe", daemon=True).start()
+
+
+def _run_engine_alone(config: Config, state: Path) -> int:
+    from p2pdns.engine import main as engine
+
+    log.configure(config.status.log_level)
+    identity = identity_of(config.process.user, state, config.control.group)
+    directory = StateDirectory.open(state, owner=identity.user_id, group=identity.group_id)
+    warning = become(identity, needs_chown=bool(config.control.group))
+    if warning is not None:
+        log.get_logger("serve").warning(warning)
+    return engine.run(config, directory)
 
 
 @click.command()
@@ -73,9 +89,7 @@ def serve(
         end_with(alive_fd)
     # Each loads what it needs only: the supervisor stays small because it imports no resolver.
     if no_dns:
-        from p2pdns.engine import main as engine
-
-        return engine.run(config, state)
+        return _run_engine_alone(config, state)
     from p2pdns import daemon
 
     # Reading again means the same flags over a newer file.

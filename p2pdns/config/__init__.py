@@ -67,6 +67,7 @@ __all__ = [
     "Dht",
     "Dns",
     "Limits",
+    "Process",
     "RefusedConfig",
     "Status",
     "Upstream",
@@ -170,6 +171,13 @@ class Control:
 
 
 @dataclass(frozen=True)
+class Process:
+    """As which user the daemon runs where root starts it."""
+
+    user: str = setting("", text_value)
+
+
+@dataclass(frozen=True)
 class Zones:
     """What single zones may do."""
 
@@ -190,6 +198,7 @@ class Config:
     status: Status = field(default_factory=Status)
     limits: Limits = field(default_factory=Limits)
     control: Control = field(default_factory=Control)
+    process: Process = field(default_factory=Process)
     zones: Zones = field(default_factory=Zones)
     names: Mapping[str, str] = field(default_factory=lambda: _NO_NAMES)
 
@@ -257,6 +266,7 @@ TABLES: dict[str, Any] = {
     "status": Status,
     "limits": Limits,
     "control": Control,
+    "process": Process,
     "zones": Zones,
 }
 

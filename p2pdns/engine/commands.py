@@ -15,6 +15,7 @@ import p2pdns
 from p2pdns.clock import boot_now
 from p2pdns.config import Config, write_address
 from p2pdns.dht.node import Node
+from p2pdns.directory import shown
 from p2pdns.dns.message import RR, Question, Rcode, type_of, type_text
 from p2pdns.dns.name import Name
 from p2pdns.dns.zonefile import rdata_text
@@ -198,7 +199,7 @@ class Commands:
             "pid": os.getpid(),
             "supervisor_pid": engine.supervisor_pid,
             "uptime_s": round(boot_now() - engine.started_at, 1),
-            "state": None if directory is None else str(directory),
+            "state": None if directory is None else shown(directory),
             "network": node.network,
             "node_id": node.node_id.hex(),
             "dht_address": write_address(engine.endpoint.address),

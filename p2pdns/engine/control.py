@@ -14,14 +14,13 @@ import errno
 import grp
 import json
 import os
-import pwd
 import socket
-import struct
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from p2pdns import log
+from p2pdns.directory import peer_user_of, shown, user_text
 from p2pdns.errors import ConfigError, P2pdnsError, StrangerError, Unavailable
 from p2pdns.sockets import listen_unix, reachable
 
@@ -31,18 +30,10 @@ CONNECTIONS_MAX = 64  # Commands of one person at a time, a monitor or two; more
 IDLE_SECONDS_MAX = 60.0  # A client that connects and says nothing holds one of the connections.
 CALL_SECONDS_MAX = 60.0  # Longer than any verb may take (a put ends after some seconds), so that a hung daemon shows.
 ACCEPT_ROUNDS = 4  # Rounds of the event loop from an accepted connection to the task that serves it.
-_UCRED = struct.Struct("3i")
 
 Progress = Callable[[dict[str, Any]], None]
 Handler = Callable[[dict[str, Any], Progress], Awaitable[dict[str, Any]]]
 """A verb: its request and a way to report, to the fields of its reply."""
-
-
-def _user_text(user_id: int) -> str:
-    try:
-        return pwd.getpwuid(user_id).pw_name
-    except KeyError:
-        return f"uid {user_id}"
 
 
 def _line(fields: Mapping[str, Any]) -> bytes:
@@ -104,7 +95,7 @@ class ControlServer:
 
     def _unusable(self, error: OSError) -> Unavailable:
         what = (error.strerror or str(error)).lower()
-        return Unavailable(what, place=str(self.path), hint="is the state directory yours and writable?")
+        return Unavailable(what, place=shown(self.path), hint="is the state directory yours and writable?")
 
     def _let_group_in(self) -> None:
         try:
@@ -161,13 +152,12 @@ class ControlServer:
         if len(self._connections) > CONNECTIONS_MAX:
             return _error_line(f"control socket: {CONNECTIONS_MAX} connections are open, no more are served")
         sock = writer.get_extra_info("socket")
-        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-        user_id = _UCRED.unpack(credentials)[1]
+        user_id = peer_user_of(sock)
         if self._user_ids is None or user_id in self._user_ids:
             return None
-        self._log.warning("refused a connection of another user", user=_user_text(user_id))
+        self._log.warning("refused a connection of another user", user=user_text(user_id))
         return _error_line(
-            f"control socket: this daemon belongs to {_user_text(os.geteuid())}, you are {_user_text(user_id)}",
+            f"control socket: this daemon belongs to {user_text(os.geteuid())}, you are {user_text(user_id)}",
             "run the command as that user, or set [control] group in the configuration",
         )
 
@@ -282,13 +272,25 @@ class ControlClient:
             if error.errno in (errno.EACCES, errno.EPERM):
                 raise self._not_ours() from None
             raise self._trouble((error.strerror or str(error)).lower()) from None
+        if not self._is_of_directory(sock):
+            sock.close()
+            raise Unavailable(
+                "a process of another user listens there", place=str(self.path), hint="ls -l shows whose socket it is"
+            )
         return sock
+
+    def _is_of_directory(self, sock: socket.socket) -> bool:
+        # A stranger who may write to the directory could listen in the daemon's place, and tell what he likes.
+        trusted = {0, os.geteuid()}
+        with contextlib.suppress(OSError):
+            trusted.add(self.path.parent.stat().st_uid)
+        return peer_user_of(sock) in trusted
 
     def _not_ours(self) -> Unavailable:
         owner = "another user"
         for path in (self.path, self.path.parent):
             with contextlib.suppress(OSError):
-                owner = _user_text(path.stat().st_uid)
+                owner = user_text(path.stat().st_uid)
                 break
         return Unavailable(
             f"the control socket belongs to {owner}",

@@ -16,6 +16,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from pathlib import Path
 
+from p2pdns.directory import peer_user_of, shown
 from p2pdns.dns.message import AA, QR, Message, Question, Rcode, compose, ttl_offsets
 from p2pdns.engine.service import IN_FLIGHT_MAX, QueryFacts, Service
 from p2pdns.errors import FormatError, Unavailable
@@ -170,6 +171,9 @@ class _Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport), "a stream has a transport"
         self._transport = transport
         self._connections[self] = None
+        if peer_user_of(transport.get_extra_info("socket")) != os.geteuid():
+            self.close("foreign-user")
+            return
         if len(self._connections) > CONNECTIONS_MAX:
             self.close("too-many-connections")
             return
@@ -294,6 +298,6 @@ def _bound(state_dir: Path) -> socket.socket:
     except OSError as error:
         raise Unavailable(
             f"cannot listen there: {(error.strerror or str(error)).lower()}",
-            place=str(state_dir / SOCKET_NAME),
+            place=shown(state_dir / SOCKET_NAME),
             hint="is the state directory yours and writable?",
         ) from None

@@ -36,6 +36,7 @@ from p2pdns.config import (
 )
 from p2pdns.dht.node import Node, SavedContact
 from p2pdns.dht.storage import Storage
+from p2pdns.directory import StateDirectory
 from p2pdns.engine.blocking import BlockLists, signature_of
 from p2pdns.engine.commands import LOOKUP_SECONDS_MAX, Commands
 from p2pdns.engine.control import ControlServer
@@ -400,7 +401,7 @@ def dht_socket(listen: str, last_port: int | None) -> socket.socket:
 
 def run(
     config: Config,
-    state_dir: Path,
+    state_dir: Path | StateDirectory,
     alive_fd: int | None = None,
     *,
     dns_addresses: Sequence[str] = (),
@@ -460,6 +461,7 @@ def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace
     parser.add_argument("--config-fd", type=int)
     parser.add_argument("--alive-fd", type=int)
     parser.add_argument("--state")
+    parser.add_argument("--state-fd", type=int)
     parser.add_argument("--dns-listen", action="append", default=[])
     return parser.parse_args(arguments)
 
@@ -470,9 +472,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     fd: int | None = options.config_fd
     try:
         config = Config() if fd is None else from_descriptor(fd)
+        state_fd: int | None = options.state_fd
         return run(
             config,
-            resolve_state_dir(options.state, os.environ),
+            resolve_state_dir(options.state, os.environ) if state_fd is None else StateDirectory(state_fd),
             options.alive_fd,
             dns_addresses=options.dns_listen,
             reload=None if fd is None else (lambda: newest_from_descriptor(fd)),

@@ -9,7 +9,8 @@ from dataclasses import fields
 
 from p2pdns.config import Config
 
-AT_START_ONLY = ("dht.", "control.", "dns.listen", "limits.store_")  # What sockets and stores were opened with.
+# What the process was started with, and its sockets and stores opened with.
+AT_START_ONLY = ("dht.", "control.", "process.", "dns.listen", "limits.store_")
 
 
 def needs_restart(setting: str) -> bool:

@@ -8,10 +8,12 @@ engine that does not read is let go before it fills our memory. Does not know wh
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
 from pathlib import Path
 
 from p2pdns.clock import boot_now
+from p2pdns.directory import peer_user_of
 from p2pdns.errors import FormatError
 from p2pdns.front.funnel import Funnel
 from p2pdns.link import SOCKET_NAME, VERSION, Counters, Frame, FrameReader, Hello, Query, compose
@@ -113,6 +115,10 @@ class EngineLink(asyncio.Protocol):
         """Begin to read."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        if peer_user_of(transport.get_extra_info("socket")) != os.geteuid():
+            # The answers of another user's process would be shown as ours.
+            self._distrust("foreign-user")
+            return
         self._reader = FrameReader()
         self._reported = None
         self._greeted = self._distrusted = False

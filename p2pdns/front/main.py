@@ -23,6 +23,7 @@ from p2pdns import log
 from p2pdns.addresses import read_network
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config, from_descriptor, write_address
+from p2pdns.directory import StateDirectory
 from p2pdns.errors import P2pdnsError
 from p2pdns.front.answers import AnswerCache
 from p2pdns.front.cookies import Cookies
@@ -196,7 +197,9 @@ def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace
     parser = argparse.ArgumentParser(prog="p2pdns.front.main", description="the front process of p2pdns serve")
     parser.add_argument("--config-fd", type=int, required=True)
     parser.add_argument("--alive-fd", type=int, required=True)
-    parser.add_argument("--state", type=Path, required=True)
+    state = parser.add_mutually_exclusive_group(required=True)
+    state.add_argument("--state", type=Path)
+    state.add_argument("--state-fd", type=int)
     parser.add_argument("--udp-fd", type=int, action="append", default=[])
     parser.add_argument("--tcp-fd", type=int, action="append", default=[])
     return parser.parse_args(arguments)
@@ -208,7 +211,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = from_descriptor(options.config_fd)
         log.configure(config.status.log_level)
-        front = Front(config, options.state)
+        state = options.state if options.state_fd is None else StateDirectory(options.state_fd).path
+        front = Front(config, state)
     except P2pdnsError as trouble:
         _log.error(str(trouble), hint=trouble.hint)
         return trouble.exit_code

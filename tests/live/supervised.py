@@ -11,6 +11,7 @@ from pathlib import Path
 
 from p2pdns import daemon, log
 from p2pdns.config import Config
+from p2pdns.directory import StateDirectory
 from p2pdns.errors import P2pdnsError
 
 
@@ -34,7 +35,7 @@ def main() -> int:
     except P2pdnsError as trouble:
         sys.stderr.write(f"p2pdns: error: {trouble}\np2pdns: hint: {trouble.hint}\n")
         return trouble.exit_code
-    return daemon.Supervisor(config, state, sockets, reload=reload, engine_module=engine).run()
+    return daemon.Supervisor(config, StateDirectory.open(state), sockets, reload=reload, engine_module=engine).run()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from p2pdns import daemon
 from p2pdns.clock import boot_now
 from p2pdns.config import Config
 from p2pdns.daemon import RESTART_S_MAX, Supervisor, restart_pause_s
+from p2pdns.directory import StateDirectory, refuse_if_taken, remove_unless_taken
 from p2pdns.errors import Unavailable
 from p2pdns.sockets import open_dns
 
@@ -61,13 +62,15 @@ def run_with(tmp_path: Path, engine: str, front: str) -> tuple[int, Supervisor]:
     for name, code in (("engine_double", engine), ("front_double", front)):
         (tmp_path / f"{name}.py").write_text(code)
     pair = open_dns(("127.0.0.1", 0))
-    supervisor = Supervisor(Config(), tmp_path, [pair], engine_module="engine_double", front_module="front_double")
+    directory = StateDirectory.open(tmp_path / "state")
+    supervisor = Supervisor(Config(), directory, [pair], engine_module="engine_double", front_module="front_double")
     before = signal.getsignal(signal.SIGTERM)
     try:
         return supervisor.run(), supervisor
     finally:
         assert signal.getsignal(signal.SIGTERM) is before
         pair.close()
+        directory.close()
 
 
 @pytest.fixture
@@ -167,17 +170,17 @@ def test_an_ending_is_named() -> None:
 
 
 def test_a_state_directory_that_an_engine_holds_is_refused_and_left_alone(tmp_path: Path) -> None:
-    daemon.refuse_if_taken(tmp_path / "missing")
+    refuse_if_taken(tmp_path / "missing")
     (tmp_path / "lock").write_text("4711\n")
-    daemon.refuse_if_taken(tmp_path)
+    refuse_if_taken(tmp_path)
     for name in daemon.SOCKET_NAMES:
         (tmp_path / name).touch()
     with (tmp_path / "lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(Unavailable, match=r"another p2pdns runs in this state directory \(pid 4711\)"):
-            daemon.refuse_if_taken(tmp_path)
-        daemon.remove_leftovers(tmp_path)
+            refuse_if_taken(tmp_path)
+        remove_unless_taken(tmp_path, daemon.SOCKET_NAMES)
         assert len(list(tmp_path.glob("*.sock"))) == 2
-    daemon.remove_leftovers(tmp_path)
+    remove_unless_taken(tmp_path, daemon.SOCKET_NAMES)
     assert not list(tmp_path.glob("*.sock"))
-    daemon.remove_leftovers(tmp_path / "missing")
+    remove_unless_taken(tmp_path / "missing", daemon.SOCKET_NAMES)

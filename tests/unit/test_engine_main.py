@@ -140,6 +140,6 @@ def test_an_expected_error_is_two_lines_and_its_exit_status(tmp_path: Path, caps
     file.write_text("")
     assert engine_main.main(["--state", str(file)]) == 1
     assert capsys.readouterr().err.splitlines() == [
-        f"p2pdns: error: {file}: file exists",
+        f"p2pdns: error: {file}: file exists, and is no directory",
         "p2pdns: hint: say --state DIR with a directory of your own",
     ]

@@ -308,7 +308,7 @@ def _wrong_schema(path: Path) -> None:
     connection.close()
 
 
-def _wrong_version(path: Path) -> None:
+def _newer_version(path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version=99")
     connection.close()
@@ -328,7 +328,24 @@ def _torn_page(path: Path) -> None:
     path.write_bytes(bytes(content))
 
 
-@pytest.mark.parametrize("spoil", [_garbage, _truncated, _wrong_schema, _wrong_version, _foreign, _torn_page])
+@pytest.mark.parametrize("name", ["reader.sqlite", "store.sqlite"])
+def test_a_file_of_a_newer_version_is_left_alone_and_named(tmp_path: Path, name: str) -> None:
+    state = State.open(tmp_path)
+    adopt(state, item_of(7))
+    state.close()
+    _newer_version(tmp_path / name)
+    before = (tmp_path / name).read_bytes()
+    state = State.open(tmp_path)
+    assert f"{tmp_path / name}: version 99 of a newer p2pdns" in state.warnings[0]
+    assert "left alone" in state.warnings[0]
+    adopt(state, item_of(8))
+    assert held_seq(state) == 8, "this run remembers"
+    state.close()
+    assert (tmp_path / name).read_bytes() == before
+    assert not list(tmp_path.glob("*.corrupt-*"))
+
+
+@pytest.mark.parametrize("spoil", [_garbage, _truncated, _wrong_schema, _foreign, _torn_page])
 @pytest.mark.parametrize("name", ["reader.sqlite", "store.sqlite"])
 def test_a_broken_file_is_set_aside_and_made_anew(tmp_path: Path, name: str, spoil: Callable[[Path], None]) -> None:
     state = State.open(tmp_path)

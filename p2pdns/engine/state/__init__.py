@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from p2pdns import log
 from p2pdns.dht.routing import SavedContact
 from p2pdns.dht.storage import StoredChange, StoredRow
+from p2pdns.directory import StateDirectory
 from p2pdns.engine.state.reader import Held, Reader
 from p2pdns.engine.state.store import SavedNode, Store
 from p2pdns.errors import Unavailable
@@ -26,15 +26,13 @@ from p2pdns.items.keys import ZoneKey
 
 __all__ = ["Held", "SavedNode", "State"]
 
-DIRECTORY_MODE = 0o700  # The control socket is in it, and what somebody asked for is nobody else's business.
-PID_BYTES_MAX = 16
-
 
 class State:
     """Everything of this node that outlives its process. Made by `open`."""
 
-    def __init__(self, directory: Path | None, lock: int | None, reader: Reader, store: Store) -> None:
-        self.directory = directory
+    def __init__(self, opened: StateDirectory | None, lock: int | None, reader: Reader, store: Store) -> None:
+        self.directory = None if opened is None else opened.path
+        self._opened = opened
         self._lock = lock
         self._reader = reader
         self._store = store
@@ -42,24 +40,23 @@ class State:
         self._saving = asyncio.Lock()
 
     @classmethod
-    def open(cls, directory: Path | None) -> State:
+    def open(cls, directory: Path | StateDirectory | None) -> State:
         """Return the state of a directory, which is made where it is missing; None for one in memory.
 
-        Unavailable when another process runs there, or when the directory cannot be used.
+        Unavailable when another process runs there, or when the directory cannot be used. `close` closes a directory
+        that was opened here as well as one that was handed in.
         """
         if directory is None:
             return cls(None, None, Reader(None), Store(None))
-        lock = _take(directory)
-        try:
-            reader = Reader(directory / "reader.sqlite")
-            try:
-                state = cls(directory, lock, reader, Store(directory / "store.sqlite"))
-            except BaseException:
-                reader.close()
-                raise
-        except BaseException:
-            os.close(lock)
-            raise
+        opened = directory if isinstance(directory, StateDirectory) else StateDirectory.open(directory)
+        with contextlib.ExitStack() as undo:
+            undo.callback(opened.close)
+            lock = opened.lock()
+            undo.callback(os.close, lock)
+            reader = Reader(opened.path / "reader.sqlite")
+            undo.callback(reader.close)
+            state = cls(opened, lock, reader, Store(opened.path / "store.sqlite"))
+            undo.pop_all()
         logger = log.get_logger("state")
         for text in state.warnings:
             logger.warning(text)
@@ -171,31 +168,6 @@ class State:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-
-def _take(directory: Path) -> int:
-    """Return the descriptor whose lock says that the directory is ours."""
-    hint = "say --state DIR with a directory of your own"
-    try:
-        directory.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
-        lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise Unavailable(_words(error), place=str(directory), hint=hint) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, b"%d\n" % os.getpid(), 0)
-    except BlockingIOError:
-        pid = os.pread(lock, PID_BYTES_MAX, 0).decode("ascii", "replace").strip()
-        os.close(lock)
-        raise Unavailable(
-            f"another p2pdns runs in this state directory (pid {pid or 'unknown'})", place=str(directory), hint=hint
-        ) from None
-    except OSError as error:
-        os.close(lock)
-        raise Unavailable(_words(error), place=str(directory), hint=hint) from None
-    return lock
-
-
-def _words(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None

@@ -1,24 +1,31 @@
 """One SQLite file of the state directory: opened, checked, rebuilt where it is broken.
 
 Guarantees: what `open_database` returns has the schema that was asked for and passed SQLite's own check; a file that
-does not is set aside under another name, never deleted, and a new one takes its place, with a message that says so.
-Does not know what the tables mean.
+does not is set aside under another name, never deleted, and a new one takes its place; where the disk takes no more,
+and where the file is of a newer version of this program, the file is left alone and a copy in memory is used. A message
+says which of these it was. Does not know what the tables mean.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
+from p2pdns.directory import shown
 from p2pdns.errors import Unavailable, hint_of
 
 APPLICATION_ID = 0x70327064  # "p2pd", so that file(1) and we can tell our files from others.
 BUSY_TIMEOUT_S = 5.0  # Only our own two connections meet here; a commit takes milliseconds, on a card some hundred.
 SET_ASIDE_MAX = 1_000  # Numbers tried for the name of a broken file.
 FILE_MODE = 0o600
+PROBE_NAME = "store.probe"  # Written and removed to learn whether the disk takes anything.
+PROBE_BYTES = 65_536  # More than SQLite needs to open a file: its shared memory has 32 KiB.
 _COMPANIONS = ("", "-wal", "-shm", "-journal")
 
 
@@ -33,11 +40,16 @@ class Schema:
 
 @dataclass(frozen=True)
 class Database:
-    """Two connections to one file (one connection where it is in memory), and what was noticed when it was opened."""
+    """Two connections to one file (one connection where it is in memory), and what was noticed when it was opened.
+
+    `is_kept`: what is written is on a disk. `is_new`: the file was set aside, so what it held is forgotten.
+    """
 
     reading: sqlite3.Connection
     writing: sqlite3.Connection
     warnings: tuple[str, ...] = ()
+    is_kept: bool = True
+    is_new: bool = False
 
     def close(self) -> None:
         """Close the file. What was not committed is gone."""
@@ -50,17 +62,27 @@ def open_database(path: Path | None, schema: Schema) -> Database:
     if path is None:
         memory = _connect(":memory:", schema)
         _create(memory, schema)
-        return Database(memory, memory)
+        return Database(memory, memory, is_kept=False)
     warnings: tuple[str, ...] = ()
-    trouble = _fault_of(path, schema)
-    if trouble is not None:
-        aside = _set_aside(path)
-        warnings = (f"{path}: {trouble}; set aside as {aside.name}, a new file takes its place",)
     try:
+        trouble = _fault_of(path, schema)
+        if trouble is not None:
+            aside = _set_aside(path)
+            warnings = (f"{shown(path)}: {trouble}; set aside as {aside.name}, a new file takes its place",)
         return _opened(path, schema, warnings)
+    except _NewerVersionError as newer:
+        text = f"{shown(path)}: version {newer.version} of a newer p2pdns, this one writes {schema.version}"
+        return _in_memory(schema, None, f"{text}; the file is left alone, and nothing is kept beyond this run")
     except (sqlite3.Error, OSError) as error:
-        hint = hint_of(error) if isinstance(error, OSError) else "is the disk full, or not writable?"
-        raise Unavailable(f"cannot be opened: {_words(error)}", place=str(path), hint=hint) from None
+        why = _refusal_of_disk(path.parent)
+        if why is not None:
+            text = f"{shown(path)}: {why}; what is new is not kept beyond this run"
+            return _in_memory(schema, path, text, *warnings)
+        if isinstance(error, sqlite3.Error):
+            # A locked or unreadable file is not a broken one: moving it away would lose what it holds.
+            hint = "is it a file, yours, and used by nobody else?"
+            raise Unavailable(f"cannot be read: {_words(error)}", place=shown(path), hint=hint) from None
+        raise Unavailable(f"cannot be opened: {_words(error)}", place=shown(path), hint=hint_of(error)) from None
 
 
 def _words(error: Exception) -> str:
@@ -82,7 +104,7 @@ def _opened(path: Path, schema: Schema, warnings: tuple[str, ...]) -> Database:
         # With a write-ahead log a commit is one sync instead of three, and reading never waits for it.
         writing.execute("PRAGMA journal_mode=WAL")
         _create(writing, schema)
-        return Database(_connect(str(path), schema), writing, warnings)
+        return Database(_connect(str(path), schema), writing, warnings, is_new=bool(warnings))
     except BaseException:
         writing.close()
         raise
@@ -111,16 +133,60 @@ def _fault_of(path: Path, schema: Schema) -> str | None:
             if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
                 return "not a file of p2pdns"
             version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version > schema.version:
+                raise _NewerVersionError(version)
             if version != schema.version:
                 return f"version {version}, this program writes {schema.version}"
             found = {_shape(row[0]) for row in connection.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL")}
             return None if found == {_shape(text) for text in schema.statements} else "other tables than expected"
-    except sqlite3.OperationalError as error:
-        # A locked or unreadable file is not a broken one: moving it away would lose what it holds.
-        hint = "is it a file, yours, and used by nobody else?"
-        raise Unavailable(f"cannot be read: {_words(error)}", place=str(path), hint=hint) from None
+    except sqlite3.OperationalError:
+        raise
     except sqlite3.DatabaseError as error:
         return _words(error)
+
+
+class _NewerVersionError(Exception):
+    """The file is of a version that this program does not know yet."""
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+        super().__init__(version)
+
+
+def _refusal_of_disk(directory: Path) -> str | None:
+    """Return why nothing can be written in a directory, in words; None where something can."""
+    probe = directory / PROBE_NAME
+    try:
+        descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+        try:
+            os.write(descriptor, bytes(PROBE_BYTES))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        return "no space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else _words(error)
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
+    return None
+
+
+def _in_memory(schema: Schema, path: Path | None, *warnings: str) -> Database:
+    """Return a database in memory, with what the file at `path` holds as far as it can be read."""
+    memory = _connect(":memory:", schema)
+    for mode in ("mode=ro", "mode=ro&immutable=1"):
+        # An exclusive reader needs no shared memory beside the file. Where even the log beside it cannot be opened, the
+        # file alone is read: what a crash has left in the log is then missing.
+        if path is None or not path.exists() or not path.stat().st_size:
+            break
+        with contextlib.suppress(sqlite3.Error):
+            uri = f"file:{quote(str(path))}?{mode}"
+            with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)) as file:
+                file.execute("PRAGMA locking_mode=EXCLUSIVE")
+                file.backup(memory)
+                break
+    _create(memory, schema)
+    return Database(memory, memory, warnings, is_kept=False)
 
 
 def _shape(sql: str) -> str:
@@ -136,7 +202,7 @@ def _set_aside(path: Path) -> Path:
             with contextlib.suppress(FileNotFoundError):
                 path.with_name(path.name + companion).rename(path.with_name(aside.name + companion))
         return aside
-    raise Unavailable(f"damaged, and {SET_ASIDE_MAX} older ones lie beside it", place=str(path), hint="remove them")
+    raise Unavailable(f"damaged, and {SET_ASIDE_MAX} older ones lie beside it", place=shown(path), hint="remove them")
 
 
 @contextlib.contextmanager

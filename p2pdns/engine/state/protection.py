@@ -52,7 +52,7 @@ def _read(path: Path) -> str:
 
 def _write(path: Path, note: str) -> None:
     new = path.with_name(f"{path.name}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
     try:
         os.write(descriptor, f"{note}\n".encode())
         os.fsync(descriptor)

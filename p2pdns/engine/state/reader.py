@@ -88,7 +88,7 @@ class Reader:
         self._database: Database = open_database(path, SCHEMA)
         self.warnings: list[str] = list(self._database.warnings)
         self.protection = Protection(None if path is None else path.parent)
-        if self.warnings:
+        if self._database.is_new:
             self.protection.starts_anew("reader.sqlite was broken")
             self.warnings.append("roll-back protection starts anew: what was the newest item of each key is forgotten")
         self._log = log.get_logger("state")
@@ -98,7 +98,7 @@ class Reader:
         self._wishes: list[_Wish] = []
         self._writer: asyncio.Task[None] | None = None
         # SQLite waits for the disk with the interpreter lock released; in a thread that costs the engine nothing.
-        self._thread = None if path is None else ThreadPoolExecutor(1, thread_name_prefix="reader")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="reader") if self._database.is_kept else None
         self._count = _count_of(self._database.reading)
 
     def __len__(self) -> int:

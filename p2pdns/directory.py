@@ -1,0 +1,252 @@
+"""The state directory, opened once: whose it is, who may write to it, and how the files in it are reached.
+
+Guarantees: a directory of another user, or one that others may write to or put another one in the place of, is
+refused; so is one with a file of ours in it that is a link, has a second name or belongs to somebody else; everything
+in it is reached through the one descriptor that was checked, whatever its name leads to by then. Does not know what
+the files mean.
+
+Linux only: the descriptor is reached by its name under /proc.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import pwd
+import socket
+import stat
+import struct
+from pathlib import Path
+
+from p2pdns.errors import Unavailable
+
+DIRECTORY_MODE = 0o700  # The control socket is in it, and what somebody asked for is nobody else's business.
+FILE_MODE = 0o600
+LOCK_NAME = "lock"
+PID_BYTES_MAX = 16  # What a lock file says about its holder.
+ANCESTORS_MAX = 64  # Deeper than any path that a system accepts has directories of more than one character.
+# How the names begin that we give to files there, companions of SQLite and files set aside included. Others are the
+# owner's own, such as keys of a publisher, and no business of ours.
+OUR_PREFIXES = ("lock", "reader.", "store.", "link.sock", "control.sock")
+HINT = "say --state DIR with a directory of your own"
+_PROC = "/proc/self/fd"
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_UCRED = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid.
+
+
+class StateDirectory:
+    """A checked directory. Made by `open`; `close` gives the descriptor back."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Take a descriptor that was checked, by this process or by the one that started it."""
+        os.set_inheritable(descriptor, False)
+        self.descriptor = descriptor
+
+    @classmethod
+    def open(cls, path: Path, *, owner: int | None = None, group: int | None = None) -> StateDirectory:
+        """Return the directory at a path, made where it is missing.
+
+        `owner` and `group` (ids; None: this process's own) are those of the user that this process is about to become.
+        Unavailable, with the reason, for one that is not that user's alone.
+        """
+        owner = os.geteuid() if owner is None else owner
+        is_new = _make(path)
+        descriptor = _opened(path)
+        try:
+            if is_new and owner != os.geteuid():
+                os.fchown(descriptor, owner, -1 if group is None else group)
+            _check_directory(descriptor, path, owner)
+            _check_files(descriptor, path, owner)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return cls(descriptor)
+
+    @property
+    def path(self) -> Path:
+        """The path by which everything in the directory is reached; `shown` gives the one that people know."""
+        return Path(f"{_PROC}/{self.descriptor}")
+
+    def lock(self) -> int:
+        """Return a descriptor whose lock says that the directory is this process's; Unavailable where another has it.
+
+        Where the disk has no room for the pid, the file says less and the lock holds all the same.
+        """
+        try:
+            lock = _open_lock(self.path, os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                raise Unavailable(_words(error), place=shown(self.path), hint=HINT) from None
+            # No file can be made. The directory itself can be locked, and whoever meets the same disk does the same.
+            lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = holder_of(lock)
+            os.close(lock)
+            raise taken(self.path, pid) from None
+        with contextlib.suppress(OSError):
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, b"%d\n" % os.getpid(), 0)
+        return lock
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self.descriptor)
+
+
+def shown(path: Path) -> str:
+    """Return a path below a descriptor as people know it, and any other as it is."""
+    with contextlib.suppress(ValueError, OSError):
+        below = path.relative_to(_PROC)
+        return str(Path(os.readlink(f"{_PROC}/{below.parts[0]}"), *below.parts[1:]))
+    return str(path)
+
+
+def refuse_if_taken(directory: Path) -> None:
+    """Raise Unavailable when a process holds the lock of the state directory."""
+    try:
+        lock = _open_lock(directory, os.O_RDWR)
+    except OSError:
+        # Not there, or not for us: the engine makes the directory, or says what is wrong with it.
+        return
+    try:
+        # Shared, so that two daemons that only look do not refuse each other; it is gone with the descriptor.
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise taken(directory, holder_of(lock)) from None
+    finally:
+        os.close(lock)
+
+
+def remove_unless_taken(directory: Path, names: tuple[str, ...]) -> None:
+    """Remove files that a killed process has left, unless another one has the directory by now."""
+    with contextlib.suppress(OSError):
+        lock = _open_lock(directory, os.O_RDWR)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for name in names:
+                (directory / name).unlink(missing_ok=True)
+        finally:
+            os.close(lock)
+
+
+def holder_of(lock: int) -> str:
+    """Return the pid in a lock file as text, or "unknown"."""
+    try:
+        pid = os.pread(lock, PID_BYTES_MAX, 0).decode("ascii", "replace").strip()
+    except OSError:
+        pid = ""
+    return pid if pid.isdigit() else "unknown"
+
+
+def taken(directory: Path, pid: str) -> Unavailable:
+    """Return the error for a directory that another process holds."""
+    text = f"another p2pdns runs in this state directory (pid {pid})"
+    return Unavailable(text, place=shown(directory), hint=HINT)
+
+
+def peer_user_of(sock: socket.socket) -> int:
+    """Return the user id of the process at the other end of a connected Unix socket (SO_PEERCRED)."""
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    return int(_UCRED.unpack(credentials)[1])
+
+
+def is_file_of_ours(name: str) -> bool:
+    """Return whether a name in the directory is one that we give."""
+    return name.startswith(OUR_PREFIXES)
+
+
+def _make(path: Path) -> bool:
+    try:
+        path.mkdir(DIRECTORY_MODE, parents=True)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise Unavailable(_words(error), place=str(path), hint=HINT) from None
+    return True
+
+
+def _opened(path: Path) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(_behind_systemd(path), flags)
+    except NotADirectoryError:
+        if path.is_symlink():
+            hint = f"say --state {path.resolve()}, if that is the directory you mean"
+            raise Unavailable("a symbolic link, not a directory", place=str(path), hint=hint) from None
+        raise Unavailable("file exists, and is no directory", place=str(path), hint=HINT) from None
+    except OSError as error:
+        raise Unavailable(_words(error), place=str(path), hint=HINT) from None
+
+
+def _behind_systemd(path: Path) -> Path:
+    # With DynamicUser=yes systemd keeps the directory of a unit under private/, and $STATE_DIRECTORY names a link to it
+    # that root has made. No other link is followed.
+    with contextlib.suppress(OSError):
+        target = Path("private", path.name)
+        if os.readlink(path) == str(target) and path.lstat().st_uid == 0:
+            return path.parent / target
+    return path
+
+
+def _check_directory(descriptor: int, path: Path, owner: int) -> None:
+    about = os.fstat(descriptor)
+    if about.st_uid != owner:
+        what = f"belongs to {user_text(about.st_uid)}, and this is {user_text(owner)}"
+        raise Unavailable(what, place=str(path), hint=f"chown -R {user_text(owner)} {path}, or another --state DIR")
+    if about.st_mode & _OTHERS_WRITE:
+        what = f"others may write to it (mode {stat.S_IMODE(about.st_mode):04o})"
+        raise Unavailable(what, place=str(path), hint=f"chmod go-w {path}")
+    # SQLite opens files by the full path, so nobody else may put another directory in the place of this one.
+    above = Path(shown(Path(f"{_PROC}/{descriptor}")))
+    for parent in list(above.parents)[:ANCESTORS_MAX]:
+        about = os.stat(parent)
+        is_sticky = bool(about.st_mode & stat.S_ISVTX)
+        if about.st_uid not in (0, owner, os.geteuid()) or (about.st_mode & stat.S_IWOTH and not is_sticky):
+            what = f'others may put another directory in its place: "{parent}" is not yours alone'
+            raise Unavailable(what, place=str(path), hint="choose one below a directory of your own, or of root")
+
+
+def _check_files(descriptor: int, path: Path, owner: int) -> None:
+    for name in sorted(filter(is_file_of_ours, os.listdir(descriptor))):
+        try:
+            about = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            # A file of SQLite's that another process has just removed.
+            continue
+        what = None
+        if stat.S_ISLNK(about.st_mode):
+            what = "a symbolic link, which is not followed"
+        elif not (stat.S_ISREG(about.st_mode) or stat.S_ISSOCK(about.st_mode)):
+            what = "no ordinary file"
+        elif about.st_nlink != 1:
+            what = f"has {about.st_nlink} names, so it is a file of somewhere else too"
+        elif about.st_uid != owner:
+            what = f"belongs to {user_text(about.st_uid)}, and this is {user_text(owner)}"
+        if what is not None:
+            raise Unavailable(what, place=str(path / name), hint="remove it, or say --state DIR with another directory")
+
+
+def _open_lock(directory: Path, flags: int) -> int:
+    # Not blocking: a FIFO in its place would wait for somebody to write.
+    lock = os.open(directory / LOCK_NAME, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, FILE_MODE)
+    about = os.fstat(lock)
+    if not stat.S_ISREG(about.st_mode) or about.st_nlink > 1:
+        os.close(lock)
+        raise OSError(errno.EINVAL, "the lock is no ordinary file")
+    return lock
+
+
+def user_text(user_id: int) -> str:
+    """Return the name of a user, or its number."""
+    try:
+        return pwd.getpwuid(user_id).pw_name
+    except KeyError:
+        return f"uid {user_id}"
+
+
+def _words(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
