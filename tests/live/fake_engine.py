@@ -151,18 +151,18 @@ def _wait_for_end(alive_fd: int, stopped: threading.Event) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run as a process, with the command line of the engine; the file `exit` in the state directory says how to end."""
     parser = argparse.ArgumentParser()
-    for name in ("--config-fd", "--alive-fd"):
+    for name in ("--config-fd", "--alive-fd", "--state-fd"):
         parser.add_argument(name, type=int, required=True)
-    parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--dns-listen", action="append", default=[])
     options = parser.parse_args(arguments)
-    exit_file = options.state / "exit"
+    state = Path(f"/proc/self/fd/{options.state_fd}")
+    exit_file = state / "exit"
     if exit_file.exists():
         return int(exit_file.read_text())
     assert os.read(options.config_fd, 1) == b"{"
-    hangups = options.state / "hangups"
+    hangups = state / "hangups"
     signal.signal(signal.SIGHUP, lambda *_: hangups.write_text("hung up\n"))
-    engine = FakeEngine(options.state, epoch=os.getpid())
+    engine = FakeEngine(state, epoch=os.getpid())
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())

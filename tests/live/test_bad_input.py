@@ -123,7 +123,7 @@ MISTAKES = {
     "a state directory that is a file": (
         "serve --no-dns --state good.key --dht 127.0.0.1:0",
         1,
-        "good.key: file exists",
+        "good.key: file exists, and is no directory",
     ),
     "a state path too long": ("status --state " + "s" * 300, 1, "s+/control.sock: file name too long"),
     "no daemon": ("status --state nowhere", 1, "nowhere: no daemon runs here"),
