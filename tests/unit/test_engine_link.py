@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import struct
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,19 @@ from p2pdns.link import VERSION, ClientClass, Frame, FrameReader, Hello, Query, 
 class Engine(asyncio.Transport):
     """What the front writes to an engine, write by write."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, user: int | None = None) -> None:
+        super().__init__({"socket": self})
+        self.user = os.geteuid() if user is None else user
         self.writes: list[list[Frame]] = []
+        self.is_aborted = False
+
+    def getsockopt(self, *_: object) -> bytes:
+        """Return the credentials of the process at the other end, as the kernel does (unix(7))."""
+        return struct.pack("3i", 1, self.user, self.user)
+
+    def abort(self) -> None:
+        """Note that the front has let go."""
+        self.is_aborted = True
 
     def write(self, data: Any) -> None:
         """Read the frames of one write."""
@@ -57,6 +69,19 @@ def greet(link: EngineLink, engine: Engine) -> None:
     """Connect the link to an engine that says hello."""
     link.connection_made(engine)
     link.data_received(compose(Hello(VERSION, 1)))
+
+
+def test_an_engine_of_another_user_is_let_go_before_it_says_a_word(tmp_path: Path) -> None:
+    """Its answers would be shown as ours."""
+
+    async def story() -> None:
+        link, engine = EngineLink(tmp_path, funnel_of()), Engine(user=os.geteuid() + 1)
+        link.connection_made(engine)
+        assert engine.is_aborted
+        assert link.counters["foreign-user"] == 1
+        assert not link.connected.is_set()
+
+    run(story())
 
 
 def run(story: Coroutine[Any, Any, None]) -> None:
