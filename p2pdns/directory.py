@@ -27,9 +27,9 @@ FILE_MODE = 0o600
 LOCK_NAME = "lock"
 PID_BYTES_MAX = 16  # What a lock file says about its holder.
 ANCESTORS_MAX = 64  # Deeper than any path that a system accepts has directories of more than one character.
-# How the names begin that we give to files there, companions of SQLite and files set aside included. Others are the
-# owner's own, such as keys of a publisher, and no business of ours.
-OUR_PREFIXES = ("lock", "reader.", "store.", "link.sock", "control.sock")
+# How the names begin that we give to files there, companions of SQLite and files set aside included. Sockets are not
+# opened but removed and made anew, whatever lies in their place. Other names are the owner's own, such as keys.
+OUR_PREFIXES = ("lock", "reader.", "store.")
 HINT = "say --state DIR with a directory of your own"
 _PROC = "/proc/self/fd"
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -220,7 +220,7 @@ def _check_files(descriptor: int, path: Path, owner: int) -> None:
         what = None
         if stat.S_ISLNK(about.st_mode):
             what = "a symbolic link, which is not followed"
-        elif not (stat.S_ISREG(about.st_mode) or stat.S_ISSOCK(about.st_mode)):
+        elif not stat.S_ISREG(about.st_mode):
             what = "no ordinary file"
         elif about.st_nlink != 1:
             what = f"has {about.st_nlink} names, so it is a file of somewhere else too"

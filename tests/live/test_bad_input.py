@@ -315,7 +315,7 @@ def test_a_read_only_state_directory_is_told_so(tmp_path: Path) -> None:
     _open_to_all(tmp_path)
     state.mkdir(0o755)
     words = ["serve", "--no-dns", "--network", NETWORK, "--dht", "127.0.0.1:0", "--state"]
-    assert_refused(p2pdns(*words, state, user=True), ".*/state: permission denied")
+    assert_refused(p2pdns(*words, state, user=True), ".*/state: belongs to root, and this is .*")
     assert_refused(p2pdns(*words, state / "below", user=True), ".*/below: permission denied")
 
 

@@ -118,7 +118,7 @@ def _folder(path: Path, victim: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [_link, _second_name, _fifo, _folder])
-@pytest.mark.parametrize("name", ["lock", "reader.sqlite", "reader.sqlite-wal", "reader.anew", "link.sock"])
+@pytest.mark.parametrize("name", ["lock", "reader.sqlite", "reader.sqlite-wal", "reader.anew", "store.probe"])
 def test_a_file_of_ours_that_is_not_ours_alone_is_refused_and_what_it_leads_to_is_left_alone(
     tmp_path: Path, name: str, spoil: Callable[[Path, Path], None]
 ) -> None:
