@@ -21,6 +21,8 @@ Address = tuple[str, int]
 
 PREFIX_BITS_V4 = 24  # What one customer or one small network gets; BEP 42 masks to less, ISPs hand out no less.
 PREFIX_BITS_V6 = 48  # One site (RFC 6177); within it addresses are free of charge.
+CLIENT_BITS_V6 = 64  # One link, so mostly one machine: it makes itself a new address in there as often as it likes.
+LOOPBACK_CLIENT = "loopback"  # What 127.0.0.0/8 and ::1 count as together: all of them are this machine.
 PARSED_HOSTS_MAX = 4096  # Host texts whose number we remember; a busy node talks to a few hundred at a time.
 
 
@@ -217,6 +219,49 @@ def prefix_of(address: Address) -> str:
         return _text(version, number)
     width, bits = (32, PREFIX_BITS_V4) if version == 4 else (128, PREFIX_BITS_V6)
     return f"{_text(version, number >> (width - bits) << (width - bits))}/{bits}"
+
+
+@lru_cache(maxsize=PARSED_HOSTS_MAX)
+def client_host(host: str) -> str:
+    """Return what a client counts as where each has a share: what it cannot have many of.
+
+    All of loopback is one; an IPv6 address counts by its /64, an IPv4 address by itself, whichever form it comes in.
+
+    >>> client_host("127.9.9.9"), client_host("::1"), client_host("2001:db8::7"), client_host("::ffff:192.0.2.1")
+    ('loopback', 'loopback', '2001:db8::/64', '192.0.2.1')
+    """
+    version, number = _parsed(unmapped(host))
+    inner = _embedded(number) if version == 6 else None
+    if inner is not None and _class(4, inner) is AddressClass.PUBLIC:
+        # Whoever has one IPv4 address has a whole block of these.
+        version, number = 4, inner
+    elif inner is None and _class(version, number) is AddressClass.LOOPBACK:
+        return LOOPBACK_CLIENT
+    if version == 4:
+        return _text(version, number)
+    width = 128 - CLIENT_BITS_V6
+    return f"{_text(version, number >> width << width)}/{CLIENT_BITS_V6}"
+
+
+def client_prefix(host: str) -> str:
+    """Return the place that a client counts towards: its prefix in public space, elsewhere what it counts as itself.
+
+    >>> client_prefix("203.0.113.7"), client_prefix("10.1.2.3"), client_prefix("127.0.0.1")
+    ('203.0.113.0/24', '10.1.2.3', 'loopback')
+    """
+    return client_host(host) if is_non_public(unmapped(host)) else prefix_of((host, 0))
+
+
+def is_over_share(held: int, free: int) -> bool:
+    """Return whether a client that holds so many places may have no further one while so many are free.
+
+    None may have more than is left: one has half at most, two have a third each, n together n parts of n + 1. So
+    whatever any number of them holds, there is a place for a newcomer, and none is kept for clients that never come.
+
+    >>> [is_over_share(held, 1024 - held) for held in (0, 511, 512)]
+    [False, False, True]
+    """
+    return held >= free
 
 
 def is_rebinding_risk(packed: bytes) -> bool:

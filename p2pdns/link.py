@@ -21,7 +21,7 @@ from enum import IntEnum
 
 from p2pdns.errors import FormatError
 
-VERSION = 3
+VERSION = 4
 SOCKET_NAME = "link.sock"  # In the state directory.
 FRAME_BYTES_MAX = 70_000  # A message of 65,535 bytes, an offset for each of its 4,000 RRs, texts and tags.
 MESSAGE_BYTES_MAX = 65_535  # The length prefix of DNS over TCP has two bytes.
@@ -35,6 +35,7 @@ COUNTERS_MAX = 128  # A front has some fifty; each is a name and a number that t
 COUNTER_NAME = re.compile(r"[a-z0-9-]{1,40}")  # As `cache-hit`; what is shown to a person has no other characters.
 COUNT_MAX = (1 << 64) - 1
 PREFIX_BYTES_MAX = 64  # The longest text of an IPv6 address with port has 47.
+SEAT_BYTES_MAX = 64  # The same with the transport before it.
 
 HEADER_BYTES = 12
 RECORD_BYTES_MIN = 11  # A root name, type, class, TTL and the length of no RDATA (RFC 1035 §4.1.3).
@@ -60,7 +61,8 @@ class Hello:
 class Query:
     """One question for the engine. `question` is the lower-case name, type and class as on the wire.
 
-    `is_prefetch`: an answer is there and nearly over, so what the engine remembers is not what is wanted.
+    `is_prefetch`: an answer is there and nearly over, so what the engine remembers is not what is wanted. The clients
+    of a prefix share what it may take; `client_seat` tells them apart: a socket on loopback, an address elsewhere.
     """
 
     id: int
@@ -72,6 +74,7 @@ class Query:
     client_prefix: str
     deadline: float
     is_prefetch: bool = False
+    client_seat: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ Frame = Hello | Query | Forwarded | Answer | Invalidate | Counters
 
 _LENGTH = struct.Struct("!I")
 _HELLO = struct.Struct("!HQ")
-_QUERY = struct.Struct("!IBBdH")
+_QUERY = struct.Struct("!IBBdHB")
 _FORWARDED = struct.Struct("!I")
 _ANSWER = struct.Struct("!IBdddQIHBB")
 _EDE = struct.Struct("!HB")
@@ -224,8 +227,9 @@ def compose(frame: Frame) -> bytes:
 def _query_body(query: Query) -> bytes:
     flags = _RD * query.rd | _DO * query.do | _CD * query.cd | _PREFETCH * query.is_prefetch
     prefix = clipped_text(query.client_prefix, PREFIX_BYTES_MAX)
-    head = _QUERY.pack(query.id, flags, query.client_class, query.deadline, len(query.question))
-    return head + query.question + prefix
+    seat = clipped_text(query.client_seat, SEAT_BYTES_MAX)
+    head = _QUERY.pack(query.id, flags, query.client_class, query.deadline, len(query.question), len(prefix))
+    return head + query.question + prefix + seat
 
 
 def _answer_body(answer: Answer) -> bytes:
@@ -333,7 +337,7 @@ def _checked_flags(flags: int, known: int) -> int:
 
 
 def _parsed_query(body: bytes) -> Query:
-    number, flags, client_class, deadline, size = _QUERY.unpack_from(body, 1)
+    number, flags, client_class, deadline, size, prefix_size = _QUERY.unpack_from(body, 1)
     _checked_flags(flags, _RD | _DO | _CD | _PREFETCH)
     start = 1 + _QUERY.size
     question = body[start : start + size]
@@ -341,9 +345,10 @@ def _parsed_query(body: bytes) -> Query:
         raise FormatError("frame-question", f"{size} bytes")
     if question != folded_question(question):
         raise FormatError("frame-question", "name not in lower case")
-    prefix = body[start + size :]
-    if len(prefix) > PREFIX_BYTES_MAX:
-        raise FormatError("frame-prefix", f"{len(prefix)} bytes, {PREFIX_BYTES_MAX} allowed")
+    prefix = body[start + size : start + size + prefix_size]
+    seat = body[start + size + prefix_size :]
+    if len(prefix) != prefix_size or prefix_size > PREFIX_BYTES_MAX or len(seat) > SEAT_BYTES_MAX:
+        raise FormatError("frame-prefix", f"{len(prefix)} and {len(seat)} bytes, {PREFIX_BYTES_MAX} allowed")
     if client_class not in _CLIENT_CLASSES:
         raise FormatError("frame-class", str(client_class))
     return Query(
@@ -356,6 +361,7 @@ def _parsed_query(body: bytes) -> Query:
         client_prefix=prefix.decode(),
         deadline=_checked_time(deadline),
         is_prefetch=bool(flags & _PREFETCH),
+        client_seat=seat.decode(),
     )
 
 

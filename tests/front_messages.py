@@ -112,6 +112,11 @@ def failure(name: str = "www.example", *, number: int = 0, now: float = 0.0, las
     )
 
 
+def crowd(number: int) -> str:
+    """Return the address of one of thousands of hosts, all of which may ask."""
+    return f"10.0.{number // 256}.{number % 256}"
+
+
 def gate(allow: Sequence[str] = ("127.0.0.0/8", "::1/128"), listed: Sequence[str] = ()) -> Gate:
     """Return a gate with an access list."""
     access = AccessList([read_network(text) for text in allow], [read_network(text) for text in listed])
@@ -124,8 +129,8 @@ def cache(bytes_max: int = 1 << 20) -> AnswerCache:
 
 
 def funnel(now: float = 0.0) -> Funnel:
-    """Return a funnel without an engine."""
-    return Funnel(gate(), cache(), udp_size=UDP_SIZE, now=now)
+    """Return a funnel without an engine, for this machine and a crowd."""
+    return Funnel(gate(["127.0.0.0/8", "::1/128", "10.0.0.0/8"]), cache(), udp_size=UDP_SIZE, now=now)
 
 
 def ede_codes(response: bytes) -> list[int]:

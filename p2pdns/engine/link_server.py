@@ -1,9 +1,9 @@
 """The engine's end of the link: frames in, answers and invalidations out.
 
 Guarantees: the socket is its owner's alone; each connection opens with our `Hello`; at most `IN_FLIGHT_MAX` questions
-of a connection are worked on or wait for that; a few are begun in one turn of the loop, the clients one after another,
-so that nobody's answer waits for all that another has asked; a connection that sends what is no frame of a front, or
-does not read, is closed, and no other notices. Does not know how a question is answered.
+of a connection are worked on or wait for that; a few are begun in one turn of the loop, the prefixes one after another
+and in each the clients, so that nobody's answer waits for all that another has asked; a connection that sends what is
+no frame of a front, or does not read, is closed, and no other notices. Does not know how a question is answered.
 """
 
 from __future__ import annotations
@@ -155,8 +155,8 @@ class _Connection(asyncio.Protocol):
         self._on_counters = on_counters
         self._reader = FrameReader()
         self._transport: asyncio.Transport | None = None
-        # Questions not begun yet by the prefix of who asks, in the order of their turns.
-        self._waiting: OrderedDict[str, deque[tuple[Query, Question]]] = OrderedDict()
+        # Questions not begun yet by the prefix and the seat of who asks, both in the order of their turns.
+        self._waiting: OrderedDict[str, OrderedDict[str, deque[tuple[Query, Question]]]] = OrderedDict()
         self._waiting_count = 0
         self._let_go_at = float("-inf")
         self._turn: asyncio.Handle | None = None
@@ -237,16 +237,20 @@ class _Connection(asyncio.Protocol):
             text = "too many questions are being worked on"
             self.send(_failed(frame.id, question, self._clock(), self._service.generation, text))
             return
-        self._waiting.setdefault(frame.client_prefix, deque()).append((frame, question))
+        seats = self._waiting.setdefault(frame.client_prefix, OrderedDict())
+        seats.setdefault(frame.client_seat, deque()).append((frame, question))
         self._waiting_count += 1
 
     def _take_turn(self) -> None:
         for _ in range(min(BEGUN_PER_TURN_MAX, self._waiting_count)):
-            prefix, waiting = self._waiting.popitem(last=False)
+            prefix, seats = self._waiting.popitem(last=False)
+            seat, waiting = seats.popitem(last=False)
             query, question = waiting.popleft()
             self._waiting_count -= 1
             if waiting:
-                self._waiting[prefix] = waiting
+                seats[seat] = waiting
+            if seats:
+                self._waiting[prefix] = seats
             task = asyncio.create_task(self._answer(query, question))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
@@ -263,6 +267,7 @@ class _Connection(asyncio.Protocol):
             client_class=query.client_class,
             client_prefix=query.client_prefix,
             is_prefetch=query.is_prefetch,
+            client_seat=query.client_seat,
         )
         try:
             resolved = await self._service.resolve(facts, lambda: self.send(Forwarded(query.id)))

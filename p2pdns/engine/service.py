@@ -1,8 +1,8 @@
 """A question becomes an answer: the service drives a resolution between the overlay and the upstreams.
 
 Guarantees: every question of every door and of the simulator goes through `Service.resolve`; forwarded questions
-never hold more than their share; an answer whose ground was taken away while it was made is made again. Does not
-know frames or sockets; `link_server` does.
+never hold more than their share, nor those of one client prefix more than half of that; an answer whose ground was
+taken away while it was made is made again. Does not know frames or sockets; `link_server` does.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from p2pdns.addresses import is_over_share
 from p2pdns.dns.message import Question
 from p2pdns.engine.overlay import Budget
 from p2pdns.items.keys import ZoneKey
@@ -73,6 +74,7 @@ class QueryFacts:
     client_class: ClientClass = ClientClass.LOOPBACK
     client_prefix: str = ""
     is_prefetch: bool = False
+    client_seat: str = ""
 
 
 class Service:
@@ -89,6 +91,7 @@ class Service:
         self._settings = settings
         self._clock = clock
         self._forwarded_count = 0
+        self._forwarded_of: Counter[str] = Counter()
         self._all_invalidated = 0
         self._invalidated: OrderedDict[bytes, int] = OrderedDict()
 
@@ -176,15 +179,22 @@ class Service:
     async def _asked(
         self, question: Question, query: QueryFacts, deadline: float, on_forward: Callable[[], None]
     ) -> UpstreamOutcome:
-        if self._forwarded_count >= FORWARDED_MAX:
+        # What is fetched ahead is nobody's, and has its bound in the front.
+        prefix = "" if query.is_prefetch else query.client_prefix
+        free = FORWARDED_MAX - self._forwarded_count
+        if not free or (prefix and is_over_share(self._forwarded_of[prefix], free)):
             self.counters["forwards-refused"] += 1
             return NoReply("too many questions wait for the upstreams")
         self._forwarded_count += 1
+        self._forwarded_of[prefix] += 1
         on_forward()
         try:
             return await self._upstream.ask(question, rd=query.rd, do=query.do, cd=query.cd, deadline=deadline)
         finally:
             self._forwarded_count -= 1
+            self._forwarded_of[prefix] -= 1
+            if not self._forwarded_of[prefix]:
+                del self._forwarded_of[prefix]
 
     def _is_outdated(self, resolved: Resolved, generation: int) -> bool:
         if self.generation == generation:
@@ -205,4 +215,5 @@ def _budget(resolution: Resolution, query: QueryFacts) -> Budget:
         client_prefix=query.client_prefix,
         is_privileged=query.client_class is not ClientClass.OTHER,
         is_prefetch=query.is_prefetch,
+        client_seat=query.client_seat,
     )

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from p2pdns.addresses import Address, AddressClass, Network, class_of, in_any, prefix_of
+from p2pdns.addresses import LOOPBACK_CLIENT, Address, Network, client_host, client_prefix, in_any
 from p2pdns.errors import FormatError
 from p2pdns.front.cookies import CLIENT_BYTES, Cookies, is_sized
 from p2pdns.link import HEADER_BYTES, ClientClass, folded_question, question_end
@@ -31,6 +31,8 @@ REFUSALS_PER_PREFIX_S = 2.0
 REFUSAL_PREFIXES_MAX = 1024
 # Services that answer anything (echo, daytime, quotd, chargen, time): an error sent there comes back for ever.
 ECHOING_PORTS = frozenset({0, 7, 13, 17, 19, 37})
+# RFC 8489 §5: what a browser sends to the address of a STUN server that a page has named. It would be told FORMERR.
+STUN_COOKIE = b"\x21\x12\xa4\x42"
 
 QUESTIONS_READ_MAX = 8  # More than one is an error already; they are read only to find the OPT behind them.
 RECORDS_READ_MAX = 64  # A sane query has an OPT and a signature; a message of 64 kB could have six thousand.
@@ -152,7 +154,7 @@ class AccessList:
 
     def _looked_up(self, host: str) -> tuple[ClientClass, bool]:
         allowed = in_any(host, self._allowed)
-        if class_of(host) is AddressClass.LOOPBACK:
+        if client_host(host) == LOOPBACK_CLIENT:
             return ClientClass.LOOPBACK, allowed
         if in_any(host, self._listed):
             return ClientClass.LISTED, True
@@ -171,7 +173,7 @@ class RefusalBudget:
         self._all, all_ok = _charged(self._all, REFUSALS_PER_S, now)
         if not all_ok:
             return False
-        prefix = prefix_of(address)
+        prefix = client_prefix(address[0])
         if prefix not in self._prefixes and len(self._prefixes) >= REFUSAL_PREFIXES_MAX:
             # The bucket for all holds meanwhile: forgetting the small ones costs at most its rate.
             self._prefixes.clear()
@@ -220,6 +222,8 @@ class Gate:
             return Dropped("response")
         if not client.is_stream and client.address[1] in ECHOING_PORTS:
             return Dropped("echoing-port")
+        if data[4:8] == STUN_COOKIE:
+            return Dropped("stun")
         query = _Query(data, is_stream=client.is_stream)
         if flags & FLAG_OPCODE:
             # What looks like a question means something else there (a zone, in an UPDATE), and is not repeated.
@@ -290,6 +294,12 @@ class Gate:
             return Told(asked, REFUSED, "chaos", ((EDE_NOT_SUPPORTED, "only version.bind and id.server"),))
         is_text = rtype in (TYPE_TXT, TYPE_ANY)
         return Told(asked, NOERROR, "chaos", texts=(text,) if is_text else ())
+
+
+def is_query(data: bytes) -> bool:
+    """Return whether a message is a query by its header: QR and opcode 0, and one question or none (RFC 9619)."""
+    flags, questions = int.from_bytes(data[2:4], "big"), int.from_bytes(data[4:6], "big")
+    return not flags & (FLAG_QR | FLAG_OPCODE) and questions <= 1
 
 
 def _without_question(asked: Asked, query: _Query) -> Told:

@@ -2,9 +2,10 @@
 
 Guarantees: every waiter is released exactly once, by an answer, by its deadline, or by the absence of an engine;
 at most 1024 questions wait, at most half of them for an upstream, and at most an eighth is asked without a waiter, for
-the clients to come; no one address can fill the table, nor the half of it that may wait for an upstream; a question is
-put again at most once when the engine changes. A machine without clock or socket: it is told what happened and when,
-and says what to do. Does not know the cache, nor how a response is composed.
+the clients to come; no host has more places than it leaves free, of the table, of the half of it that may wait for an
+upstream, and of the waiters, so that however many fill them there is room for one more; a question is put again at most
+once when the engine changes. A machine without clock or socket: it is told what happened and when, and says what to do.
+Does not know the cache, nor how a response is composed.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TypeVar
 
-from p2pdns.addresses import prefix_of, unmapped
+from p2pdns.addresses import LOOPBACK_CLIENT, client_host, client_prefix, is_over_share, unmapped
 from p2pdns.front.gate import Asked, Client
 from p2pdns.link import ClientClass, Query
 
@@ -22,16 +24,17 @@ QUESTIONS_MAX = 1024  # What one link carries at a time; each costs the engine a
 FORWARDED_MAX = QUESTIONS_MAX // 2  # A dead upstream must not keep overlay names out.
 PREFETCHES_MAX = QUESTIONS_MAX // 8  # What nobody waits for must leave room for what somebody does.
 WAITERS_MAX = 8192  # All waiters together: equal questions are cheap, not free.
-# Queries of one client that wait over UDP, where nothing else holds it back: of an address, and on loopback, where that
-# is a whole machine, of a socket. dnsmasq, behind which networks ask from one address, has 150 at a time.
+# Queries of one client that wait over UDP, where nothing else holds it back: of an address, and on loopback, where all
+# addresses are one machine, of a socket. dnsmasq, behind which networks ask from one address, has 150 at a time.
 DATAGRAMS_PER_CLIENT_MAX = 200
-# Questions that one address has put, over either transport, until they are off the table, which may be later than its
-# responses. Less than may wait for an upstream: a dead one keeps each for seconds, and others ask it for other names.
-# It is all that holds back a forwarder that is listed as trusted.
+# Questions that one host has put, over either transport, until they are off the table, which may be later than its
+# responses. Less than half of the table, and where that is fuller, no more than are free: see `is_over_share`.
 QUESTIONS_PER_CLIENT_MAX = 2 * DATAGRAMS_PER_CLIENT_MAX
 CLIENT_TIMER_S = 1.8  # RFC 8767 §5: below the two seconds after which common stubs ask again.
 BUDGET_S = 4.0  # What the engine may take for one question; stubs give up at five seconds.
 GRACE_S = 0.25  # For the engine's own explanation of a deadline to arrive.
+
+K = TypeVar("K")
 
 
 class Ending(Enum):
@@ -54,16 +57,26 @@ class Waiter:
 
     @property
     def host(self) -> str:
-        """Return the address it is counted under; the same one whichever family the socket shows it in."""
-        return unmapped(self.client.address[0])
+        """Return what it is counted under: a machine or a link, which nobody has thousands of."""
+        return client_host(self.client.address[0])
 
     @property
     def seat(self) -> str:
-        """Return what its queries over UDP are counted under; empty where they are not."""
-        if self.client.is_stream or self.client.client_class is ClientClass.LISTED:
-            return ""
-        is_loopback = self.client.client_class is ClientClass.LOOPBACK
-        return f"{self.host} {self.client.address[1]}" if is_loopback else self.host
+        """Return what it is counted under among those of its host: a socket on loopback, elsewhere an address."""
+        address, port = self.client.address
+        if self.host == LOOPBACK_CLIENT:
+            return f"{'tcp' if self.client.is_stream else 'udp'} {unmapped(address)} {port}"
+        return unmapped(address)
+
+    @property
+    def is_listed(self) -> bool:
+        """Return whether it is a forwarder of others, which is one seat and has all that a host may have."""
+        return self.client.client_class is ClientClass.LISTED
+
+    @property
+    def is_counted_datagram(self) -> bool:
+        """Return whether it came over UDP from somebody who has a share of that."""
+        return not (self.client.is_stream or self.is_listed)
 
     @property
     def identity(self) -> Hashable:
@@ -86,7 +99,8 @@ class Pending:
     is_put_again: bool = False
     is_forwarded: bool = False
     is_prefetch: bool = False
-    host: str = ""  # Of who put it; nobody puts what is fetched ahead.
+    host: str = ""  # Of the client that put it; nobody puts what is fetched ahead.
+    seat: str = ""
 
     def query(self) -> Query:
         """Return the frame that puts this question."""
@@ -98,7 +112,8 @@ class Pending:
             do=bool(bits & 2),
             cd=bool(bits & 4),
             client_class=self.client.client_class,
-            client_prefix=prefix_of(self.client.address),
+            client_prefix=client_prefix(self.client.address[0]),
+            client_seat=self.seat,
             deadline=self.asked_at + BUDGET_S,
             is_prefetch=self.is_prefetch,
         )
@@ -126,7 +141,10 @@ class Questions:
         self._prefetch_count = 0
         self._waiter_count = 0
         self._datagrams: Counter[str] = Counter()
+        self._waiters_of: Counter[str] = Counter()
         self._put: Counter[str] = Counter()
+        self._put_from: Counter[tuple[str, str]] = Counter()
+        self._forwarded_of: Counter[str] = Counter()
 
     def __len__(self) -> int:
         """Return how many questions are pending."""
@@ -143,9 +161,20 @@ class Questions:
             return None
         if self._waiter_count >= WAITERS_MAX or (pending is None and len(self._by_id) >= QUESTIONS_MAX):
             return Ending.TOO_MANY
-        if waiter.seat and self._datagrams[waiter.seat] >= DATAGRAMS_PER_CLIENT_MAX:
+        host, seat = waiter.host, waiter.seat
+        if waiter.is_counted_datagram and self._datagrams[seat] >= DATAGRAMS_PER_CLIENT_MAX:
             return Ending.GREEDY
-        return Ending.GREEDY if pending is None and self._put[waiter.host] >= QUESTIONS_PER_CLIENT_MAX else None
+        if is_over_share(self._waiters_of[host], WAITERS_MAX - self._waiter_count):
+            return Ending.GREEDY
+        if pending is not None:
+            return None
+        put = self._put[host]
+        if put >= QUESTIONS_PER_CLIENT_MAX or is_over_share(put, QUESTIONS_MAX - len(self._by_id)):
+            return Ending.GREEDY
+        # An IPv4 address, and a forwarder, shares with nobody.
+        is_alone = seat == host or waiter.is_listed
+        free = QUESTIONS_PER_CLIENT_MAX - put
+        return Ending.GREEDY if not is_alone and is_over_share(self._put_from[host, seat], free) else None
 
     def add(self, key: bytes, waiter: Waiter, now: float) -> Query | None:
         """Let a client wait; return the frame to send when its question is new and there is an engine.
@@ -156,12 +185,14 @@ class Questions:
         is_new = pending is None
         if pending is None:
             pending = self._enter(key, waiter.asked, waiter.client, now)
-            pending.host = waiter.host
+            pending.host, pending.seat = waiter.host, waiter.seat
             self._put[pending.host] += 1
+            self._put_from[pending.host, pending.seat] += 1
         identity = waiter.identity
         if identity not in pending.waiters:
             self._waiter_count += 1
-            if waiter.seat:
+            self._waiters_of[waiter.host] += 1
+            if waiter.is_counted_datagram:
                 self._datagrams[waiter.seat] += 1
         pending.waiters[identity] = waiter
         if is_new and self.is_connected:
@@ -191,11 +222,14 @@ class Questions:
         pending = self._by_id.get(number)
         if pending is None or pending.is_forwarded:
             return None
-        if self._forwarded_count >= FORWARDED_MAX:
+        free = FORWARDED_MAX - self._forwarded_count
+        if not free or (pending.host and is_over_share(self._forwarded_of[pending.host], free)):
             self._remove(pending)
             return pending
         pending.is_forwarded = True
         self._forwarded_count += 1
+        if pending.host:
+            self._forwarded_of[pending.host] += 1
         return None
 
     def released(self, pending: Pending) -> list[Waiter]:
@@ -203,7 +237,8 @@ class Questions:
         waiters = pending.release()
         self._waiter_count -= len(waiters)
         for waiter in waiters:
-            if waiter.seat:
+            _give_back(self._waiters_of, waiter.host)
+            if waiter.is_counted_datagram:
                 _give_back(self._datagrams, waiter.seat)
         return waiters
 
@@ -220,9 +255,7 @@ class Questions:
                 continue
             pending.is_put_again = pending.is_sent
             pending.is_sent = True
-            if pending.is_forwarded:
-                pending.is_forwarded = False
-                self._forwarded_count -= 1
+            self._not_forwarded(pending)
             queries.append(pending.query())
         return queries, given_up
 
@@ -281,16 +314,23 @@ class Questions:
         self._prefetch_count -= pending.is_prefetch
         if pending.host:
             _give_back(self._put, pending.host)
+            _give_back(self._put_from, (pending.host, pending.seat))
+        self._not_forwarded(pending)
+
+    def _not_forwarded(self, pending: Pending) -> None:
         if pending.is_forwarded:
+            pending.is_forwarded = False
             self._forwarded_count -= 1
+            if pending.host:
+                _give_back(self._forwarded_of, pending.host)
 
 
 def _first(pendings: OrderedDict[int, Pending]) -> Pending | None:
     return next(iter(pendings.values()), None)
 
 
-def _give_back(counts: Counter[str], host: str) -> None:
-    counts[host] -= 1
-    # An address that has nothing here any more is forgotten, so that there are never more than waiters.
-    if not counts[host]:
-        del counts[host]
+def _give_back(counts: Counter[K], holder: K) -> None:
+    counts[holder] -= 1
+    # A holder that has nothing here any more is forgotten, so that there are never more than waiters.
+    if not counts[holder]:
+        del counts[holder]

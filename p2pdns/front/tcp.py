@@ -1,10 +1,12 @@
 """The TCP door (RFC 7766, RFC 9210): pipelined queries, responses in the order in which they are ready.
 
-Guarantees: at most so many connections in all and for one client; a connection that brings no whole query and takes
+Guarantees: at most so many connections in all and for one client, and however many clients there are, there is a place
+for a newcomer; a connection that brings no whole query and takes
 no response for the idle time is closed, half a query counts for nothing, and one that waits for answers is not; the
 connections take turns, a few queries each, so that no client waits for all that another has sent; what waits to be
 read, to be answered (of one connection and of one client) and to be taken is bounded; a length that no query can have
-closes the connection, and so does the first message of a client that may not ask. Does not know what a message says.
+closes the connection, and so does the first message of a client that may not ask, one that is no query, and the first
+two bytes of a protocol that a browser speaks. Does not know what a message says.
 """
 
 from __future__ import annotations
@@ -14,14 +16,20 @@ import socket
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
 
-from p2pdns.addresses import Address, unmapped
+from p2pdns.addresses import Address, client_host, is_over_share
 from p2pdns.clock import boot_now
 from p2pdns.front.funnel import Funnel
+from p2pdns.front.gate import is_query
 from p2pdns.front.questions import DATAGRAMS_PER_CLIENT_MAX
 from p2pdns.link import HEADER_BYTES, MESSAGE_BYTES_MAX
 from p2pdns.sockets import LISTEN_BACKLOG
 
 LENGTH_BYTES = 2
+# A page that a browser shows may send to any port of this machine, but not bytes of its own choice at the beginning:
+# HTTP begins with a method, which is text, and HTTPS with a handshake record. As lengths, these would be above 8,000 or
+# 5,635, so that the body of a request would follow as the next messages. No first query has such a length.
+TEXT_BYTE_MIN, TEXT_BYTE_MAX = 0x21, 0x7E
+HANDSHAKE_RECORD = b"\x16\x03"  # RFC 8446 §5.1
 ACCEPTED_PER_TURN_MAX = 16  # A connection costs a tenth of a millisecond even where it is one too many.
 QUERIES_PER_TURN_MAX = 16  # Of all connections: about a millisecond of work before the other doors have their turn.
 QUERIES_IN_A_ROW_MAX = 4  # Of one connection, before the next one has its turn.
@@ -83,7 +91,8 @@ class TcpDoor:
         if self._per_client[host] >= self.limits.connections_per_client_max:
             self.counters["client-limit"] += 1
             return False
-        if len(self._connections) >= self.limits.connections_max:
+        # As many as are free, and no client has more: the last places are for those that have fewest.
+        if is_over_share(self._per_client[host], self.limits.connections_max - len(self._connections)):
             # RFC 7766 §6.2.3: a server may close idle connections early when it runs short of them.
             idle = next((c for c in self._connections if c.is_idle), None)
             if idle is None:
@@ -164,6 +173,7 @@ class Connection(asyncio.Protocol):
         self._is_reading = True
         self._is_writable = True
         self._is_at_end = False
+        self._is_fresh = True
 
     @property
     def waiting_count(self) -> int:
@@ -182,7 +192,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         peer = transport.get_extra_info("peername")
         # A client may be gone before it was accepted; then there is no address to ask for.
-        self._host = unmapped(str(peer[0])) if peer else ""
+        self._host = client_host(str(peer[0])) if peer else ""
         if not peer or not self._door.admit(self, self._host):
             transport.abort()
             self._transport = None
@@ -197,6 +207,10 @@ class Connection(asyncio.Protocol):
         if self._is_at_end:
             return
         self._buffer += data
+        if self._is_fresh and _is_of_another_protocol(self._buffer):
+            # At once: the rest would be waited for, and would be taken for further messages.
+            self.abort("no-dns")
+            return
         self.go_on()
 
     def eof_received(self) -> bool:
@@ -276,6 +290,11 @@ class Connection(asyncio.Protocol):
         if not self._door.funnel.gate.access.standing(self._address[0])[1]:
             # It has been told, and its connection is wanted for those who may ask.
             self._hear_no_more()
+        elif self._is_fresh and not is_query(message):
+            # It has been told as well, where such a message is told anything.
+            self._door.counters["no-query"] += 1
+            self._hear_no_more()
+        self._is_fresh = False
         return response
 
     def _hear_no_more(self) -> None:
@@ -330,3 +349,9 @@ class Connection(asyncio.Protocol):
             self._idle = self._loop.call_at(due, self._on_idle)
         else:
             self.abort("idle")
+
+
+def _is_of_another_protocol(begin: bytearray) -> bool:
+    """Return whether the first bytes of a connection are the beginning of HTTP or TLS."""
+    is_text = len(begin) >= LENGTH_BYTES and all(TEXT_BYTE_MIN <= one <= TEXT_BYTE_MAX for one in begin[:LENGTH_BYTES])
+    return is_text or begin.startswith(HANDSHAKE_RECORD)

@@ -19,6 +19,8 @@ from p2pdns.addresses import (
     AddressClass,
     Network,
     class_of,
+    client_host,
+    client_prefix,
     in_any,
     is_non_public,
     is_rebinding_risk,
@@ -162,3 +164,36 @@ def test_remembered_hosts_are_bounded() -> None:
     for number in range(addresses.PARSED_HOSTS_MAX + 100):
         class_of(f"2001:4860::{number:x}")
     assert class_of.cache_info().currsize <= addresses.PARSED_HOSTS_MAX
+
+
+@pytest.mark.parametrize(
+    ("host", "counted", "prefix"),
+    [
+        ("127.0.0.1", "loopback", "loopback"),
+        ("127.255.255.254", "loopback", "loopback"),
+        ("::1", "loopback", "loopback"),
+        ("::ffff:127.0.0.9", "loopback", "loopback"),
+        ("192.0.2.1", "192.0.2.1", "192.0.2.0/24"),
+        ("::ffff:203.0.113.5", "203.0.113.5", "203.0.113.0/24"),
+        ("192.168.1.1", "192.168.1.1", "192.168.1.1"),
+        ("fd00::1:2:3:4", "fd00::/64", "fd00::/64"),
+        ("fe80::1%eth0", "fe80::/64", "fe80::/64"),
+        ("2a00:1450:1:2:3::4", "2a00:1450:1:2::/64", "2a00:1450:1::/48"),
+        # Whoever has one IPv4 address has a /48 of the former, and all of IPv4 is one /64 of the latter.
+        ("2002:cb00:7105:7::1", "2002:cb00:7105:7::/64", "2002:cb00:7105::/48"),
+        ("2002:808:808:7::1", "8.8.8.8", "2002:808:808::/48"),
+        ("64:ff9b::808:808", "8.8.8.8", "8.8.8.0/24"),
+        # From outside nobody is this machine, whatever he writes into his address.
+        ("64:ff9b::7f00:1", "64:ff9b::/64", "64:ff9b::/64"),
+        ("2002:7f00:1::1", "2002:7f00:1::/64", "2002:7f00:1::/64"),
+    ],
+)
+def test_a_client_counts_by_what_it_cannot_have_many_of(host: str, counted: str, prefix: str) -> None:
+    assert client_host(host) == counted
+    assert client_prefix(host) == prefix
+
+
+@given(st.ip_addresses(v=6), st.integers(0, 2**64 - 1))
+def test_two_addresses_of_a_link_are_one_client(address: ipaddress.IPv6Address, other: int) -> None:
+    first, second = (str(ipaddress.IPv6Address(int(address) >> 64 << 64 | low)) for low in (2, other | 1 << 63))
+    assert client_host(first) == client_host(second)

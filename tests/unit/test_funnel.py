@@ -18,7 +18,7 @@ from p2pdns.front.questions import (
     QUESTIONS_MAX,
 )
 from p2pdns.link import Answer, Forwarded, Hello, Invalidate, Query
-from tests.front_messages import answer, ede_codes, failure, funnel, opt, query, question
+from tests.front_messages import answer, crowd, ede_codes, failure, funnel, opt, query, question
 
 
 class World:
@@ -181,7 +181,7 @@ def test_an_invalidated_answer_is_asked_again() -> None:
 def test_one_forwarded_question_too_many_is_given_up() -> None:
     world = World()
     for i in range(FORWARDED_MAX + 1):
-        world.ask(query(f"n{i}.example", records=[opt()]), 0.0, host=f"127.0.0.{1 + i % 8}")
+        world.ask(query(f"n{i}.example", records=[opt()]), 0.0, host=crowd(i))
     for asked in world.asked:
         world.funnel.frame_received(Forwarded(asked.id), 0.0)
     assert len(world.replies) == 1
@@ -192,8 +192,8 @@ def test_one_forwarded_question_too_many_is_given_up() -> None:
 def test_one_question_too_many_is_servfail_at_once() -> None:
     world = World()
     for i in range(QUESTIONS_MAX):
-        assert world.ask(query(f"n{i}.example"), 0.0, host=f"127.0.0.{1 + i % 8}") is None
-    told = world.ask(query("other.example", records=[opt()]), 0.0, host="127.0.0.9")
+        assert world.ask(query(f"n{i}.example"), 0.0, host=crowd(i)) is None
+    told = world.ask(query("other.example", records=[opt()]), 0.0)
     assert told is not None
     assert dns.message.from_wire(told).rcode() == 2
     assert ede_codes(told) == [0]
@@ -209,7 +209,7 @@ def test_a_question_of_a_client_that_waits_for_too_many_is_servfail_and_counted_
     assert dns.message.from_wire(told).rcode() == 2
     assert "this client" in str(dns.message.from_wire(told).extended_errors()[0].text)
     assert world.funnel.counters["failed-client-limit"] == 1
-    assert world.ask(query("other.example"), 0.0, host="127.0.0.2") is None
+    assert world.ask(query("other.example"), 0.0, port=4001) is None
     world.tell(answer("other.example"), 0.0)
     # What the cache has is nobody's to hold up.
     assert world.ask(query("other.example", number=3), 0.0) is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 import time
 
 import dns.flags
@@ -66,6 +67,18 @@ def passed(data: bytes, *, stream: bool = False) -> Passed:
 def test_what_is_no_query_gets_silence(data: bytes, reason: str) -> None:
     assert judged(data) == Dropped(reason)
     assert judged(data, stream=True) == Dropped(reason)
+
+
+def test_what_a_page_makes_a_browser_send_over_udp_is_never_passed_on() -> None:
+    """STUN for a server that the page names (WebRTC), and QUIC for WebTransport."""
+    for attributes in (b"", b"\x80\x22\x00\x04test", question("www.example")):
+        stun = struct.pack("!HHI", 1, len(attributes), 0x2112A442) + bytes(range(12)) + attributes
+        assert judged(stun) == Dropped("stun")
+    quic = b"\xc3\x00\x00\x00\x01\x08" + bytes(range(8)) + bytes(1186)
+    verdict = judged(quic)
+    assert isinstance(verdict, Told)
+    assert verdict.rcode == FORMERR
+    assert verdict.asked.question == b""
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ QUERIES = st.builds(
     cd=st.booleans(),
     client_class=st.sampled_from(ClientClass),
     client_prefix=st.sampled_from(["203.0.113.0/24", "2001:db8:1::/48", "[::1]:53", ""]),
+    client_seat=st.sampled_from(["203.0.113.7", "udp ::1 53", ""]),
     deadline=TIMES,
 )
 

@@ -273,6 +273,30 @@ def test_who_asks_little_does_not_wait_for_all_that_another_has_asked(tmp_path: 
     run(story())
 
 
+def test_sockets_of_a_machine_take_turns_within_the_turn_of_the_machine(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with opened(tmp_path) as world:
+            front = await world.front()
+            order: list[str] = []
+            resolve = world.service.resolve
+
+            async def noted(query: QueryFacts, *args: Any, **more: Any) -> Resolved:
+                order.append(f"{query.client_prefix} {query.client_seat}")
+                return await resolve(query, *args, **more)
+
+            world.service.resolve = noted  # type: ignore[method-assign]
+            for number in range(100):
+                front.ask(number, f"n{number}.{{a}} A", client_prefix="loopback", client_seat=f"udp {number // 10}")
+            for number in range(100, 120):
+                front.ask(number, f"n{number}.{{a}} A", client_prefix="192.168.1.1", client_seat="192.168.1.1")
+            assert {(await front.answer()).id for _ in range(120)} == set(range(120))
+            # Ten sockets have half of the turns together, and a tenth of them each.
+            assert [text.split()[0] for text in order[:40]].count("192.168.1.1") == 20
+            assert [order[:20].count(f"loopback udp {number}") for number in range(10)] == [1] * 10
+
+    run(story())
+
+
 def test_a_question_is_begun_in_the_round_after_it_was_read(tmp_path: Path) -> None:
     async def story() -> None:
         async with opened(tmp_path) as world:

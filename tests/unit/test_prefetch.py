@@ -13,7 +13,7 @@ from p2pdns.engine.service import QueryFacts
 from p2pdns.front.answers import PREFETCH_LIFE_S_MIN, PROVISIONAL_TTL_S
 from p2pdns.front.questions import PREFETCHES_MAX, QUESTIONS_MAX
 from p2pdns.link import FrameReader, Query, compose
-from tests.front_messages import CALM, answer, failure, query
+from tests.front_messages import CALM, answer, crowd, failure, query
 from tests.unit.test_funnel import World
 from tests.unit.test_refresh import KEY, Door
 
@@ -109,7 +109,7 @@ def test_prefetches_leave_room_for_questions_that_somebody_waits_for() -> None:
     assert world.ask(query("last.example"), 291.0) is not None
     assert len(world.funnel.questions) == PREFETCHES_MAX
     for i in range(QUESTIONS_MAX - len(world.funnel.questions)):
-        assert world.ask(query(f"w{i}.example"), 292.0, host=f"127.0.0.{1 + i % 8}") is None
+        assert world.ask(query(f"w{i}.example"), 292.0, host=crowd(i)) is None
 
 
 def test_without_an_engine_nothing_is_fetched_ahead() -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gc
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,18 +27,23 @@ from p2pdns.front.questions import (
     Questions,
     Waiter,
 )
-from tests.front_messages import CALM, gate, query
+from tests.front_messages import CALM, crowd, gate, query
 
 GREEDY = "192.168.1.1"
+# What one machine may call itself: any of 127.0.0.0/8, and in IPv6 any address of a /64.
+LOOPBACKS = ["127.0.0.1", "127.0.0.2", "127.255.255.254", "::1", "::ffff:127.0.0.1", "::ffff:7f00:5"]
+DOOR = gate(
+    ["127.0.0.0/8", "::1/128", "192.168.0.0/16", "10.0.0.0/8", "fd00::/8"], listed=["192.168.9.9", "fd00:9::/32"]
+)
+ONE_LINK = ["fd00::1", "fd00::2", "fd00::ffff:ffff:ffff:ffff", "fd00:0:0:0:abcd::"]
 
 
 def waiter(
     name: str = "www.example", *, number: int = 1, host: str = "127.0.0.1", port: int = 4000, stream: bool = False
 ) -> Waiter:
     """Return a client that waits for a name."""
-    door = gate(["127.0.0.0/8", "::1/128", "192.168.0.0/16", "fd00::/8"], listed=["192.168.9.9"])
-    client = door.access.client((host, port), is_stream=stream)
-    verdict = door.verdict(query(name, number=number), client, 0.0)
+    client = DOOR.access.client((host, port), is_stream=stream)
+    verdict = DOOR.verdict(query(name, number=number), client, 0.0)
     assert isinstance(verdict, Passed)
     return Waiter(verdict.asked, client, lambda _: None)
 
@@ -153,22 +162,31 @@ def test_the_table_is_bounded_and_joining_a_question_still_works_when_it_is_full
     table = connected()
     for i in range(QUESTIONS_MAX):
         add(table, waiter(f"n{i}.example"), 0.0)
-    assert refused(table, waiter("other.example", host="127.0.0.2")) is Ending.TOO_MANY
-    assert refused(table, waiter("n0.example", host="127.0.0.2")) is None
+    assert refused(table, waiter("other.example", host=GREEDY)) is Ending.TOO_MANY
+    assert refused(table, waiter("n0.example", host=GREEDY)) is None
 
 
-def test_waiters_are_bounded_in_all() -> None:
+def test_waiters_are_bounded_in_all_and_none_has_more_than_half() -> None:
     table = connected()
-    who = waiter(stream=True)
-    count = 0
-    while refused(table, who) is None:
+    who, held = waiter(stream=True), [0, 0]
+    for turn in range(2):
+        while refused(table, who) is None:
+            table.add(who.asked.key, who, 0.0)
+            who, held[turn] = replace(who), held[turn] + 1
+        assert refused(table, who) is Ending.GREEDY
+        who = waiter(host=GREEDY, stream=True)
+    # A second host has half of the rest.
+    assert held == [WAITERS_MAX // 2, WAITERS_MAX // 4]
+    for number in range(WAITERS_MAX // 4):
+        who = waiter(host=crowd(number))
+        assert refused(table, who) is None
         table.add(who.asked.key, who, 0.0)
-        who, count = replace(who), count + 1
-    assert (refused(table, who), count) == (Ending.TOO_MANY, WAITERS_MAX)
+    assert refused(table, waiter(host="192.168.1.2")) is Ending.TOO_MANY
     pending = table.pending(who.asked.key)
     assert pending is not None
     assert len(table.released(pending)) == WAITERS_MAX
     assert refused(table, who) is None
+    assert not table._waiters_of
 
 
 def test_one_address_has_so_many_queries_waiting_over_udp_and_others_go_on() -> None:
@@ -199,16 +217,101 @@ def test_on_loopback_a_socket_is_a_client_and_the_whole_machine_has_no_more_than
         add(table, who, 0.0)
         port += 1
     assert len(table) == QUESTIONS_PER_CLIENT_MAX
-    assert refused(table, waiter("other.example", host="127.0.0.2")) is None
+    for host in LOOPBACKS:
+        assert refused(table, waiter("other.example", host=host, port=53)) is Ending.GREEDY
+    assert refused(table, waiter("other.example", host=GREEDY)) is None
+
+
+def fill(table: Questions, clients: Sequence[tuple[str, int]], *, stream: bool = False) -> Counter[tuple[str, int]]:
+    """Let clients ask for ever new names in turn until none may; return how many each has at the engine."""
+    held: Counter[tuple[str, int]] = Counter()
+    asking = list(clients)
+    while asking:
+        for client in list(asking):
+            who = waiter(f"n{len(table)}.example", host=client[0], port=client[1], stream=stream)
+            if refused(table, who) is None:
+                add(table, who, 0.0)
+                held[client] += 1
+            else:
+                asking.remove(client)
+    return held
+
+
+@pytest.mark.parametrize("addresses", [LOOPBACKS, ONE_LINK], ids=["loopback", "a /64"])
+def test_all_addresses_of_a_machine_are_one_host(addresses: list[str]) -> None:
+    table = connected()
+    held = fill(table, [(address, 4000) for address in addresses])
+    assert sum(held.values()) <= QUESTIONS_PER_CLIENT_MAX <= QUESTIONS_MAX // 2
+    assert fill(table, [(GREEDY, 4000)]).total() == DATAGRAMS_PER_CLIENT_MAX
+
+
+@pytest.mark.parametrize("host_count", [1, 2, 4, 8, 40])
+@pytest.mark.parametrize("stream", [False, True])
+def test_whatever_some_hosts_ask_there_is_a_place_for_another(host_count: int, stream: bool) -> None:
+    table = connected()
+    held = fill(table, [(crowd(number), 4000) for number in range(host_count)], stream=stream)
+    assert max(held.values()) - 1 <= min(QUESTIONS_MAX // 2, QUESTIONS_MAX - len(table))
+    assert max(held.values()) - min(held.values()) <= 1
+    assert refused(table, waiter("other.example")) is None
+    assert refused(table, waiter("other.example", stream=True)) is None
+
+
+@pytest.mark.parametrize("socket_count", [1, 2, 4, 20])
+@pytest.mark.parametrize("stream", [False, True])
+def test_whatever_some_sockets_of_loopback_ask_there_is_a_place_for_another(socket_count: int, stream: bool) -> None:
+    table = connected()
+    held = fill(table, [(LOOPBACKS[n % 2], 4000 + n) for n in range(socket_count)], stream=stream)
+    assert max(held.values()) - 1 <= QUESTIONS_PER_CLIENT_MAX - len(table)
+    # systemd-resolved and a browser are other sockets.
+    assert refused(table, waiter("other.example", port=53)) is None
+    assert refused(table, waiter("other.example", port=53, stream=True)) is None
+    assert refused(table, waiter("other.example", host="::1")) is None
+
+
+def test_one_address_of_a_link_leaves_places_for_its_neighbours() -> None:
+    table = connected()
+    assert fill(table, [("fd00::bad", 4000 + n) for n in range(9)]).total() == DATAGRAMS_PER_CLIENT_MAX
+    assert refused(table, waiter("other.example", host="fd00::1")) is None
+    assert refused(table, waiter("other.example", host="fd00:0:0:1::bad")) is None
+
+
+def test_one_host_has_half_of_what_may_wait_for_an_upstream_and_any_number_leaves_room() -> None:
+    table = connected()
+    given_up: Counter[str] = Counter()
+    for number in range(FORWARDED_MAX // 2 + 1):
+        host = LOOPBACKS[number % 2]
+        given_up[host] += table.forwarded(add(table, waiter(f"n{number}.example", host=host), 0.0)) is not None
+    assert given_up.total() == 1
+    # A question given up leaves its place.
+    assert len(table) == FORWARDED_MAX // 2
+    for host in ("192.168.1.1", "192.168.1.2", "192.168.1.3"):
+        for number in range(FORWARDED_MAX // 2):
+            table.forwarded(add(table, waiter(f"n{number}.{host}", host=host), 0.0))
+    assert table.forwarded(add(table, waiter("other.example", host="192.168.2.1"), 0.0)) is None
+    # A new engine has forwarded none of them yet.
+    table.engine_connected()
+    assert not table._forwarded_of
+
+
+def test_the_engine_hears_of_a_client_by_its_prefix_and_its_seat() -> None:
+    table = connected()
+
+    def heard(name: str, **client: Any) -> tuple[str, str]:
+        sent = table.add((who := waiter(name, **client)).asked.key, who, 0.0)
+        assert sent is not None
+        return sent.client_prefix, sent.client_seat
+
+    assert heard("a") == ("loopback", "udp 127.0.0.1 4000")
+    assert heard("b", host="::1", port=5, stream=True) == ("loopback", "tcp ::1 5")
+    assert heard("c", host="fd00::7") == ("fd00::/64", "fd00::7")
+    assert heard("d", host="::ffff:192.168.1.1") == ("192.168.1.1", "192.168.1.1")
 
 
 def test_a_forwarder_that_is_listed_has_what_an_address_may_have_over_one_socket() -> None:
     table = connected()
-    number = 0
-    while refused(table, who := waiter(f"n{number}.example", host="192.168.9.9")) is None:
-        add(table, who, 0.0)
-        number += 1
-    assert number == QUESTIONS_PER_CLIENT_MAX
+    for host in ("192.168.9.9", "fd00:9::1"):
+        assert fill(connected(), [(host, 4000)]).total() == QUESTIONS_PER_CLIENT_MAX
+    assert refused(table, waiter(host="192.168.9.9")) is None
 
 
 def test_who_joins_the_question_of_another_is_counted_too() -> None:
@@ -222,15 +325,14 @@ def test_who_joins_the_question_of_another_is_counted_too() -> None:
 
 def test_over_both_transports_one_address_cannot_take_what_may_wait_for_an_upstream() -> None:
     table = connected()
-    over_udp, number = 0, 0
-    while refused(table, who := waiter(f"n{number}.example", stream=over_udp >= DATAGRAMS_PER_CLIENT_MAX)) is None:
-        assert table.forwarded(add(table, who, 0.0)) is None
-        over_udp, number = over_udp + (not who.client.is_stream), number + 1
-    assert (number, len(table)) == (QUESTIONS_PER_CLIENT_MAX, QUESTIONS_PER_CLIENT_MAX)
-    assert refused(table, who) is Ending.GREEDY
+    held = fill(table, [(GREEDY, 4000)]) + fill(table, [(GREEDY, 4000)], stream=True)
+    assert (held.total(), len(table)) == (QUESTIONS_PER_CLIENT_MAX, QUESTIONS_PER_CLIENT_MAX)
+    for number in range(len(table)):
+        table.forwarded(number + 1)
+    assert len(table) == FORWARDED_MAX // 2
     # Over a stream it may still wait for what is asked already, and others have room.
-    assert refused(table, waiter("n0.example", stream=True)) is None
-    assert table.forwarded(add(table, waiter("other.example", host="127.0.0.2"), 0.0)) is None
+    assert refused(table, waiter("n0.example", host=GREEDY, stream=True)) is None
+    assert table.forwarded(add(table, waiter("other.example"), 0.0)) is None
 
 
 def test_a_question_counts_until_it_is_off_the_table_though_its_client_has_a_stale_answer() -> None:
@@ -251,7 +353,7 @@ def test_a_question_counts_until_it_is_off_the_table_though_its_client_has_a_sta
 
 def test_forwarded_questions_hold_half_of_the_table_at_most() -> None:
     table = connected()
-    numbers = [add(table, waiter(f"n{i}.example"), 0.0) for i in range(FORWARDED_MAX + 1)]
+    numbers = [add(table, waiter(f"n{i}.example", host=crowd(i)), 0.0) for i in range(FORWARDED_MAX + 1)]
     assert [table.forwarded(number) for number in numbers[:-1]] == [None] * FORWARDED_MAX
     assert table.forwarded(numbers[0]) is None
     last = table.forwarded(numbers[-1])
@@ -300,6 +402,6 @@ def test_every_waiter_is_released_exactly_once(steps: list[tuple[str, int]]) -> 
         released += sum(len(table.released(p)) for p, how in table.due(now + later) if how is not Ending.SLOW)
     assert released == asked
     assert len(table) == 0
-    assert not table._put
-    assert not table._datagrams
+    for counts in (table._put, table._put_from, table._datagrams, table._waiters_of, table._forwarded_of):
+        assert not counts
     assert table.get_timer() is None

@@ -11,7 +11,7 @@ from p2pdns.dns.message import Rcode
 from p2pdns.engine.overlay import Overlay
 from p2pdns.engine.service import FORWARDED_MAX, QueryFacts, Service
 from p2pdns.link import ClientClass
-from p2pdns.resolver import Replied, ResolverSettings, tag_of_key, tag_of_petname
+from p2pdns.resolver import Replied, Resolved, ResolverSettings, tag_of_key, tag_of_petname
 from tests.overlay_doubles import (
     NOW,
     A,
@@ -137,6 +137,31 @@ def test_forwarded_questions_hold_at_most_half_and_never_delay_an_overlay_name()
         upstream.gate.set()
         await asyncio.gather(*waiting)
         assert (await world.service.resolve(world.facts("later.example. A"))).rcode == Rcode.REFUSED
+
+    run(story())
+
+
+def test_a_prefix_has_half_of_what_may_wait_for_an_upstream_and_any_number_leaves_room() -> None:
+    async def story() -> None:
+        upstream = FakeUpstream()
+        upstream.gate = asyncio.Event()
+        world = World(upstream=upstream)
+
+        async def held(prefix: str) -> int:
+            asked = [
+                asyncio.create_task(world.service.resolve(world.facts(f"n{n}.example. A", client_prefix=prefix)))
+                for n in range(FORWARDED_MAX)
+            ]
+            await settle()
+            waiting.extend(asked)
+            return sum(not task.done() for task in asked)
+
+        waiting: list[asyncio.Task[Resolved]] = []
+        assert [await held(f"192.0.{n}.0/24") for n in range(3)] == [FORWARDED_MAX // 2**n for n in (1, 2, 3)]
+        assert await held("loopback") > 0
+        upstream.gate.set()
+        await asyncio.gather(*waiting)
+        assert not world.service._forwarded_of
 
     run(story())
 

@@ -21,6 +21,7 @@ from p2pdns.front.tcp import (
     QUERIES_IN_A_ROW_MAX,
     QUERIES_PER_TURN_MAX,
     QUERIES_WAITING_MAX,
+    QUERIES_WAITING_OWN_MAX,
     QUERIES_WAITING_PER_CLIENT_MAX,
     READ_AHEAD_BYTES_MAX,
     UNTAKEN_BYTES_MAX,
@@ -196,6 +197,105 @@ def test_a_connection_has_so_many_questions_at_the_engine_and_the_rest_waits_in_
     played(story)
 
 
+def test_all_addresses_of_loopback_are_one_client() -> None:
+    async def story(world: World) -> None:
+        hosts = [f"127.0.0.{1 + n % 4}" for n in range(10)]
+        for n, host in enumerate(hosts):
+            names = [f"n{i}.c{n}.example" for i in range(QUERIES_WAITING_MAX)]
+            await world.client(*[query(name, number=i) for i, name in enumerate(names)], host=host)
+        most = QUERIES_WAITING_PER_CLIENT_MAX + len(hosts) * QUERIES_WAITING_OWN_MAX
+        await until(lambda: len(world.asked) >= QUERIES_WAITING_PER_CLIENT_MAX)
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert len(world.asked) <= most
+        late = await world.client(query("late.example"), host="127.0.0.9")
+        assert await read_all(late, 1) == []
+        assert world.door.counters["client-limit"] == 1
+
+    played(story, TcpLimits(connections_per_client_max=10))
+
+
+@pytest.mark.usefixtures("is_crowded")
+@pytest.mark.parametrize("host_count", [1, 2, 3, 5])
+def test_however_many_wait_there_is_a_place_for_the_connection_of_another(host_count: int) -> None:
+    async def story(world: World) -> None:
+        world.keep("www.example")
+        for n in range(8 * host_count):
+            await world.client(query(f"n{n}.example"), host=f"127.0.0.{1 + n % host_count}")
+        await until(lambda: world.door.counters["accepted"] + world.door.counters["limit"] == 8 * host_count)
+        held = Counter(world.door._connections.values())
+        assert max(held.values()) - 1 <= 8 - len(world.door._connections)
+        await until(lambda: len(world.asked) >= len(world.door._connections))
+        late = await world.client(query(), host="127.0.0.99")
+        assert len(await read_all(late, 1)) == 1
+
+    played(story, TcpLimits(connections_max=8))
+
+
+HTTP = [b"GET / HTTP/1.1\r\n", b"POST /", b"HEAD", b"PUT ", b"OPTIONS", b"DELETE", b"PATCH", b"CONNECT", b"TRACE"]
+OTHER_PROTOCOLS = [*HTTP, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"post /", b"#! /", b"\x16\x03\x01\x02\x00\x01\x00"]
+
+
+@pytest.mark.parametrize("begin", OTHER_PROTOCOLS, ids=lambda begin: begin[:4].hex())
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_a_connection_that_begins_as_another_protocol_is_closed_at_its_second_byte(begin: bytes, is_cut: bool) -> None:
+    async def story(world: World) -> None:
+        world.keep("www.example")
+        client = await world.client()
+        if is_cut:
+            client.send(begin[:1])
+            (connection,) = await connections(world, 1)
+            await until(lambda: len(connection._buffer) == 1)
+            client.send(begin[1:2])
+        else:
+            # What a page says in the body of its request are queries, behind as many bytes as its first two say.
+            asked = len(query()).to_bytes(LENGTH_BYTES, "big") + query()
+            length = int.from_bytes(begin[:2], "big")
+            client.send(begin + bytes(length + LENGTH_BYTES - len(begin)) + asked * 20)
+        assert await read_all(client, 1) == []
+        await until(lambda: not world.door._connections)
+        assert world.door.counters["no-dns"] == 1
+        assert world.order == []
+
+    played(story)
+
+
+# What a page can send by ICE over TCP, which puts a length in front of a STUN message, and what others may begin with.
+STUN = b"\x00\x01\x00\x08\x21\x12\xa4\x42" + bytes(range(12)) + b"\x80\x22\x00\x04test"
+UNASKED = {
+    "response": (query(flags=0x8180), None),
+    "STUN": (STUN, None),
+    "NOTIFY": (query(flags=4 << 11), 4),
+    "UPDATE": (query(flags=5 << 11), 4),
+    "many questions": (struct.pack("!HHHHHH", 7, 0x0100, 300, 0, 0, 0) + bytes(300), 1),
+}
+
+
+@pytest.mark.parametrize("name", UNASKED)
+def test_a_first_message_that_is_no_query_ends_the_connection(name: str) -> None:
+    async def story(world: World) -> None:
+        message, rcode = UNASKED[name]
+        world.keep("www.example")
+        client = await world.client(message, query(number=5))
+        rcodes = [one[3] & 0x0F for one in await read_all(client, 2)]
+        # What has an answer is told it (RFC 8906), and nothing behind it is read.
+        assert rcodes == ([] if rcode is None else [rcode])
+        await until(lambda: not world.door._connections)
+        assert world.door.counters["no-query"] == 1
+
+    played(story)
+
+
+def test_behind_a_query_any_message_may_come() -> None:
+    async def story(world: World) -> None:
+        world.keep("www.example")
+        long = query(number=3) + bytes(int.from_bytes(b"GE", "big") - len(query()))
+        client = await world.client(query(number=1), query(flags=0x8180), query(number=2, flags=4 << 11), long)
+        assert sorted(one[1] for one in await read_all(client, 3)) == [1, 2, 3]
+
+    played(story)
+
+
 def test_all_connections_of_one_client_leave_the_engine_room_for_others() -> None:
     async def story(world: World) -> None:
         greedy = [
@@ -204,7 +304,7 @@ def test_all_connections_of_one_client_leave_the_engine_room_for_others() -> Non
         ]
         await until(lambda: len(world.asked) >= QUERIES_WAITING_PER_CLIENT_MAX)
         assert len(world.asked) == QUERIES_WAITING_PER_CLIENT_MAX
-        other = await world.client(query("other.example"), host="127.0.0.2")
+        other = await world.client(query("other.example"), host="127.0.0.2")  # A connection has room of its own.
         await until(lambda: len(world.asked) >= QUERIES_WAITING_PER_CLIENT_MAX + 1)
         assert len(world.asked) == QUERIES_WAITING_PER_CLIENT_MAX + 1
         world.tell("other.example")
@@ -315,6 +415,13 @@ def test_of_a_client_that_takes_nothing_no_more_is_read_and_it_is_closed_in_the_
     played(story, TcpLimits(idle_s=1.5))
 
 
+@pytest.fixture
+def is_crowded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each address of loopback be a machine of its own: there are no others to connect from."""
+    monkeypatch.setattr("p2pdns.front.tcp.client_host", str)
+
+
+@pytest.mark.usefixtures("is_crowded")
 def test_a_full_door_gives_up_who_was_idle_for_longest_and_nobody_who_waits() -> None:
     async def story(world: World) -> None:
         world.keep("www.example")

@@ -119,6 +119,7 @@ class Budget:
     client_prefix: str = ""
     is_privileged: bool = True
     is_prefetch: bool = False
+    client_seat: str = ""
 
 
 @dataclass(frozen=True, slots=True)
