@@ -7,23 +7,29 @@ engine, and the front's cache of answers. Every zone is validly signed. Each que
 healthy and with 30 % of the nodes dead. Columns: RPCs until the answer, those of look-ups that went on after it (on the
 node's account), bytes both ways, and the RPCs of asking again: as a client does, and past the cache of answers.
 Goals: at most 250 RPCs and 4 s a question, and nothing for the second.
+
+Then cold names of live zones are asked beside absent keys of another host, of another socket of the same machine, and
+of the same socket: p50 and p95 of the live ones. Goal: all of them are answered, and p95 is below half a second. Last,
+four addresses of 127/8 ask for what never ends, by thousands of sockets. Goal: others have half of the places.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import math
 import os
 import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from p2pdns import log
-from p2pdns.addresses import Address
+from p2pdns.addresses import Address, read_network
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config
 from p2pdns.dht.node import Node, NodeSettings
@@ -37,6 +43,8 @@ from p2pdns.engine.service import QueryFacts, Service
 from p2pdns.engine.state import State
 from p2pdns.engine.upstream import Upstream
 from p2pdns.front.answers import AnswerCache
+from p2pdns.front.gate import AccessList, Asked
+from p2pdns.front.questions import QUESTIONS_MAX, Questions, Waiter
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.resolver import ResolverSettings
@@ -46,7 +54,21 @@ CHAIN_KEYS = 20
 DELEGATES = 14  # As many as fit into one item.
 LABELS = 20  # Random names below one missing key, as a flood of cache misses asks for them.
 DEAD_PERCENT = (0, 30)
+ABSENT_PER_S = (0, 37, 100)  # Keys that nobody published, ever new ones.
+LIVE_COUNT = 40
+LIVE_PER_S = 5.0
+LIVE_P95_S_MAX = 0.5
+LOOPBACKS = ("127.0.0.1", "127.0.0.2", "127.1.2.3", "::1")
+SOCKETS = 1_000  # Of each of these addresses.
+OUTSIDER = "192.168.1.1"
 QUIET_S = 0.3  # A look-up that is still going on sends something within this.
+Asker = tuple[str, str]  # Prefix and seat.
+FLOODER = ("loopback", "udp 127.0.0.1 4000")
+ASKERS = {
+    "the same socket": FLOODER,
+    "another socket": ("loopback", "udp 127.0.0.1 4001"),
+    "another host": (OUTSIDER, OUTSIDER),
+}
 TRAFFIC: Counter[str] = Counter()
 READER: list[Address] = []
 
@@ -199,9 +221,11 @@ async def quiet() -> None:
         await asyncio.sleep(QUIET_S)
 
 
-async def run(nodes: int, percent: int, seed: int) -> bool:
-    """Ask everything in a new overlay and print it; return whether every goal was met."""
-    rng = random.Random(seed)
+@contextlib.asynccontextmanager
+async def overlay_of(
+    nodes: int, percent: int, rng: random.Random, items: Iterable[MutableItem]
+) -> AsyncIterator[Reader]:
+    """Open an overlay that keeps these items, and a reader; then let some of the nodes die."""
     READER.clear()
     live: list[Endpoint] = []
     for _ in range(nodes):
@@ -209,8 +233,7 @@ async def run(nodes: int, percent: int, seed: int) -> bool:
         if live:
             await endpoint.bootstrap([peer.address for peer in rng.sample(live, min(3, len(live)))])
         live.append(endpoint)
-    cases = list(Forge(rng).cases())
-    for item in (item for case in cases for item in case.items):
+    for item in items:
         await rng.choice(live).put(item)
     reader = Reader(await open_endpoint(read_only=True, store=False))
     await reader.endpoint.bootstrap([peer.address for peer in rng.sample(live, 3)])
@@ -219,6 +242,104 @@ async def run(nodes: int, percent: int, seed: int) -> bool:
     dead = nodes * percent // 100
     for endpoint in live[:dead]:
         endpoint.close()
+    try:
+        yield reader
+    finally:
+        await reader.overlay.close()
+        for endpoint in (*live[dead:], reader.endpoint):
+            endpoint.close()
+
+
+async def flooded(reader: Reader, items: Sequence[MutableItem], absent_per_s: int, asker: Asker) -> list[float]:
+    """Return how long each live zone's name took, and infinity for those that failed, beside so many absent keys."""
+    rng = random.Random(absent_per_s)
+    flood: set[asyncio.Task[Any]] = set()
+
+    def ask(key: Any, who: Asker) -> asyncio.Task[Any]:
+        question = Question(Name.read(f"www.{key}."), int(Type.CNAME))
+        facts = QueryFacts(question, boot_now() + SECONDS_MAX, client_prefix=who[0], client_seat=who[1])
+        return asyncio.create_task(reader.service.resolve(facts))
+
+    async def absent() -> None:
+        begun, count = time.perf_counter(), 0
+        while absent_per_s:
+            while count < (time.perf_counter() - begun) * absent_per_s:
+                count += 1
+                flood.add(task := ask(SecretKey.generate(rng.randbytes(32)).zone_key, FLOODER))
+                task.add_done_callback(flood.discard)
+            await asyncio.sleep(0.01)
+
+    async def timed(item: MutableItem) -> float:
+        started = time.perf_counter()
+        resolved = await ask(item.key, asker)
+        return time.perf_counter() - started if resolved.rcode == Rcode.NOERROR else math.inf
+
+    flooder = asyncio.create_task(absent())
+    await asyncio.sleep(3.0)
+    tasks = []
+    for item in items:
+        tasks.append(asyncio.create_task(timed(item)))
+        await asyncio.sleep(1 / LIVE_PER_S)
+    times = await asyncio.gather(*tasks)
+    flooder.cancel()
+    await asyncio.gather(flooder, *flood, return_exceptions=True)
+    return times
+
+
+async def run_flood(nodes: int, percent: int, seed: int) -> bool:
+    """Ask for live zones beside absent keys and print it; return whether all were answered in time."""
+    rng = random.Random(seed)
+    forge, met = Forge(rng), True
+    cases = [(rate, title, who) for rate in ABSENT_PER_S for title, who in ASKERS.items() if rate or who is FLOODER]
+    zones = [[forge.item(secret, "www", Type.CNAME, ["a.invalid"]) for secret in forge.keys(LIVE_COUNT)] for _ in cases]
+    async with overlay_of(nodes, percent, rng, [item for items in zones for item in items]) as reader:
+        for (rate, title, who), items in zip(cases, zones, strict=True):
+            times = sorted(await flooded(reader, items, rate, who))
+            failed = times.count(math.inf)
+            p50, p95 = (times[len(times) * part // 100] for part in (50, 95))
+            is_met = not failed and p95 <= LIVE_P95_S_MAX
+            met &= is_met
+            print(
+                f"{percent:>3} % dead  {rate:>4} absent keys a second, live ones of {title:<17}"
+                f"{p50 * 1000:>8.0f}{p95 * 1000:>8.0f}{failed:>8}  {'met' if is_met else 'MISSED'}"
+            )
+    return met
+
+
+def run_places() -> bool:
+    """Fill the table of questions from loopback and print it; return whether others have half of it."""
+    table = Questions(0.0)
+    table.engine_connected()
+    access = AccessList([read_network(text) for text in ("127.0.0.0/8", "::1/128", f"{OUTSIDER}/32")])
+
+    def has_place(host: str, port: int, number: int) -> bool:
+        name = Name.read(f"n{number}.example.")
+        asked = Asked(b"id", 0x0100, Question(name, int(Type.A)).wire(), False, False, 512)
+        waiter = Waiter(asked, access.client((host, port), is_stream=False), lambda _: None)
+        if table.refusal(asked.key, waiter) is not None:
+            return False
+        table.add(asked.key, waiter, 0.0)
+        return True
+
+    counts = [sum(has_place(host, 1024 + n, len(table)) for n in range(SOCKETS)) for host in LOOPBACKS]
+    outsider = sum(has_place(OUTSIDER, 1024, len(table)) for _ in range(SOCKETS))
+    is_met = sum(counts) <= QUESTIONS_MAX // 2 and outsider > 0
+    taken = ", ".join(f"{host} {count}" for host, count in zip(LOOPBACKS, counts, strict=True))
+    print(f"places of {QUESTIONS_MAX}: {taken}; then {OUTSIDER} {outsider}  {'met' if is_met else 'MISSED'}")
+    return is_met
+
+
+async def run(nodes: int, percent: int, seed: int) -> bool:
+    """Ask everything in a new overlay and print it; return whether every goal was met."""
+    rng = random.Random(seed)
+    cases = list(Forge(rng).cases())
+    items = [item for case in cases for item in case.items]
+    async with overlay_of(nodes, percent, rng, items) as reader:
+        return await run_cases(reader, percent, cases)
+
+
+async def run_cases(reader: Reader, percent: int, cases: Sequence[Case]) -> bool:
+    """Ask everything and print it; return whether every goal was met."""
     met = True
     for case in cases:
         cost = await reader.ask(case.names, through_cache=False)
@@ -232,9 +353,6 @@ async def run(nodes: int, percent: int, seed: int) -> bool:
             f"{cost.size_bytes:>9}{cost.seconds * 1000:>8.0f}{second:>7}{uncached:>10}"
             f"  {'met' if is_met else 'MISSED'}"
         )
-    await reader.overlay.close()
-    for endpoint in (*live[dead:], reader.endpoint):
-        endpoint.close()
     return met
 
 
@@ -243,12 +361,16 @@ async def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--flood", action="store_true", help="only live names beside absent keys, and places")
     options = parser.parse_args()
     log.configure("error")
     count_traffic()
     print(f"{options.nodes} nodes, seed {options.seed}; goals: {RPCS_MAX} RPCs, {SECONDS_MAX:g} s, and 0 RPCs again")
     print(f"{'':<12}{'':<34}{'rcode':>9}{'RPCs':>6}{'after':>7}{'bytes':>9}{'ms':>8}{'again':>7}{'uncached':>10}")
-    results = [await run(options.nodes, percent, options.seed) for percent in DEAD_PERCENT]
+    results = [await run(options.nodes, percent, options.seed) for percent in DEAD_PERCENT if not options.flood]
+    print(f"\n{'':<55}{'p50 ms':>15}{'p95 ms':>8}{'failed':>8}")
+    results += [await run_flood(options.nodes, percent, options.seed) for percent in DEAD_PERCENT]
+    results.append(run_places())
     return 0 if all(results) else 1
 
 

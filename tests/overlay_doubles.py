@@ -153,6 +153,12 @@ class Get:
     deadline: float | None
     on_item: Callable[[MutableItem | ImmutableItem], None]
     future: asyncio.Future[Ended]
+    on_patient: Callable[[], None] | None = None
+
+    def be_patient(self) -> None:
+        """Say that what follows loads the node no more."""
+        assert self.on_patient is not None
+        self.on_patient()
 
     def end(self, item: MutableItem | None = None, **facts: object) -> None:
         """End the look-up."""
@@ -176,12 +182,13 @@ class FakeDht:
         rpc_max: int = 250,
         deadline: float | None = None,
         on_item: Callable[[MutableItem | ImmutableItem], None],
+        on_patient: Callable[[], None] | None = None,
     ) -> asyncio.Future[Ended]:
         """Begin a look-up."""
         assert key is not None
         assert target == mutable_target(key.raw, salt)
         future: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
-        get = Get(target, key, known_seq, rpc_max, deadline, on_item, future)
+        get = Get(target, key, known_seq, rpc_max, deadline, on_item, future, on_patient)
         self.gets.append(get)
         if self.items is not None:
             item = self.items.get(key)

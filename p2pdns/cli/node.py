@@ -59,10 +59,18 @@ class ShortLivedNode:
         rpc_max: int = RPC_MAX,
         deadline: float | None = None,
         on_item: Callable[[Item], None],
+        on_patient: Callable[[], None] | None = None,
     ) -> asyncio.Future[GetOutcome]:
         """Look a target up as the endpoint does, and remember that this goes on."""
         future = self._endpoint.get(
-            target, key=key, salt=salt, known_seq=known_seq, rpc_max=rpc_max, deadline=deadline, on_item=on_item
+            target,
+            key=key,
+            salt=salt,
+            known_seq=known_seq,
+            rpc_max=rpc_max,
+            deadline=deadline,
+            on_item=on_item,
+            on_patient=on_patient,
         )
         self._gets.add(future)
         future.add_done_callback(self._gets.discard)

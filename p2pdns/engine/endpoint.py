@@ -20,6 +20,7 @@ from p2pdns.dht.node import (
     FindDone,
     GetDone,
     GetOutcome,
+    GetPatient,
     ItemArrived,
     ItemFound,
     Joined,
@@ -91,6 +92,7 @@ class Endpoint:
         self._is_going_on = False
         self._is_pausing = False
         self._gets: dict[int, tuple[asyncio.Future[GetOutcome], Callable[[Item], None]]] = {}
+        self._patience: dict[int, Callable[[], None]] = {}
         self._puts: dict[int, tuple[asyncio.Future[PutOutcome], Callable[[PutProgress], None] | None]] = {}
         self._finds: dict[int, asyncio.Future[int]] = {}
         self._joins: list[asyncio.Future[int]] = []
@@ -160,9 +162,11 @@ class Endpoint:
         rpc_max: int = 250,
         deadline: float | None = None,
         on_item: Callable[[Item], None],
+        on_patient: Callable[[], None] | None = None,
     ) -> asyncio.Future[GetOutcome]:
         """Look an item up: `on_item` gets the first valid one at once and each better one, the future the outcome.
 
+        `on_patient` is called where nothing was found and what follows loads the node no more.
         `deadline` is a time of `p2pdns.clock.boot_now`. A cancelled future stops the look-up.
         """
         future = self._new_future(GetOutcome)
@@ -176,8 +180,11 @@ class Endpoint:
             rpc_max=rpc_max,
             deadline=deadline,
             unix_now=unix_now(),
+            tells_patience=on_patient is not None,
         )
         self._gets[number] = (future, on_item)
+        if on_patient is not None:
+            self._patience[number] = on_patient
         future.add_done_callback(lambda done: self._stop(number, done))
         self._flush(now)
         return future
@@ -245,6 +252,7 @@ class Endpoint:
             self.node.cancel(number, boot_now())
             self._flush(boot_now())
         self._gets.pop(number, None)
+        self._patience.pop(number, None)
         self._puts.pop(number, None)
         self._finds.pop(number, None)
 
@@ -377,6 +385,9 @@ class Endpoint:
                 if found is not None:
                     self._give_way()
                     found[1](item)
+            case GetPatient(number):
+                if (tell := self._patience.pop(number, None)) is not None:
+                    tell()
             case GetDone(number, outcome):
                 self._resolve(self._gets.get(number, (None, None))[0], outcome)
             case PutProgress(number):

@@ -12,6 +12,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from p2pdns import log
@@ -69,10 +70,21 @@ class Families:
         rpc_max: int = 250,
         deadline: float | None = None,
         on_item: Callable[[Item], None],
+        on_patient: Callable[[], None] | None = None,
     ) -> asyncio.Future[GetOutcome]:
         """Look an item up in both families at once, within one budget; see `Endpoint.get`."""
         asked = self._of_use()
         hand_out = _only_better(on_item)
+        urgent = set(range(len(asked)))
+
+        def is_patient(index: int) -> None:
+            urgent.discard(index)
+            if not urgent and on_patient is not None:
+                on_patient()
+
+        def ended(index: int, _: asyncio.Future[GetOutcome]) -> None:
+            is_patient(index)
+
         parts = [
             endpoint.get(
                 target,
@@ -82,9 +94,12 @@ class Families:
                 rpc_max=max(1, rpc_max // len(asked)),
                 deadline=deadline,
                 on_item=hand_out,
+                on_patient=partial(is_patient, index),
             )
-            for endpoint in asked
+            for index, endpoint in enumerate(asked)
         ]
+        for index, part in enumerate(parts):
+            part.add_done_callback(partial(ended, index))
 
         async def both() -> GetOutcome:
             return merged_get(await asyncio.gather(*parts))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import pytest
@@ -467,6 +468,222 @@ def test_a_client_prefix_has_eight_cold_look_ups_and_holds_up_nobody_else() -> N
         world.dht.gets[1].end()
         await settle()
         assert [get.key for get in world.dht.gets[11:]] == [many[9]]
+
+    run(story())
+
+
+def test_a_look_up_that_is_patient_lets_another_begin() -> None:
+    async def story() -> None:
+        world = World(cold_get_count_max=2)
+        many = [*keys(4), A]
+        for key in many:
+            world.ask(key)
+        await settle()
+        assert len(world.dht.gets) == 2
+        world.dht.gets[0].be_patient()
+        world.dht.gets[0].be_patient()
+        await settle()
+        assert len(world.dht.gets) == 3
+        # Its end frees nothing twice, nor does patience after an item.
+        world.dht.gets[0].end()
+        await settle()
+        assert len(world.dht.gets) == 3
+        world.dht.gets[1].end()
+        world.dht.gets[2].end()
+        await settle()
+        world.dht.gets[4].on_item(OLD)
+        world.dht.gets[4].be_patient()
+        world.dht.gets[4].end(OLD)
+        world.dht.gets[3].end()
+        await settle()
+        slots = world.overlay._slots
+        assert (slots._count, slots._patient_count, slots._by_prefix, slots._patient_of) == (0, 0, {}, {})
+        assert not slots._lines
+
+    run(story())
+
+
+def test_of_patient_look_ups_no_client_has_more_than_is_free() -> None:
+    async def story() -> None:
+        world = World(cold_get_count_max=8)
+        world.overlay._slots._patient_max = 4
+        many = keys(30)
+        for key in many[:20]:
+            world.ask(key, client_prefix="loopback")
+        await settle()
+        told = 0
+        while told < len(world.dht.gets):
+            world.dht.gets[told].be_patient()
+            told += 1
+            await settle()
+        # Half of the patient and half of the slots; the others wait.
+        assert len(world.dht.gets) == 2 + 4
+        world.ask(many[20], client_prefix="192.168.1.1")
+        await settle()
+        assert world.dht.gets[-1].key == many[20]
+        world.dht.gets[-1].be_patient()
+        world.dht.gets[0].end()
+        await settle()
+        assert world.overlay._slots._patient_of == {"loopback": 1, "192.168.1.1": 1}
+
+    run(story())
+
+
+def test_a_host_has_half_of_the_slots_and_the_next_goes_to_who_has_fewest() -> None:
+    async def story() -> None:
+        world = World(cold_get_count_max=8)
+        many = keys(40)
+        for number, key in enumerate(many[:20]):
+            world.ask(key, client_prefix="loopback", client_seat=f"udp {number}")
+        await settle()
+        assert len(world.dht.gets) == 4
+        for number, key in enumerate(many[20:30]):
+            world.ask(key, client_prefix=f"192.168.1.{number % 2}", is_privileged=False)
+        await settle()
+        begun = [many.index(get.key) for get in world.dht.gets[4:] if get.key is not None]
+        # Two others have what one leaves, and there is still a slot for a newcomer.
+        assert begun == [20, 21, 22]
+        world.ask(many[39], client_prefix="192.168.1.9", is_privileged=False)
+        await settle()
+        assert world.dht.gets[-1].key == many[39]
+        for get in world.dht.gets[:2]:
+            get.end()
+        await settle()
+        assert [many.index(get.key) for get in world.dht.gets[8:] if get.key is not None] == [23]
+
+    run(story())
+
+
+def test_sockets_of_a_machine_take_turns_and_new_keys_go_before_those_found_absent_before() -> None:
+    async def story() -> None:
+        world = World(cold_get_count_max=1)
+        absent, *many = keys(9)
+        world.ask(absent)
+        await settle()
+        world.dht.gets[0].end()
+        await settle()
+        world.clock.turn(6.0)
+        world.ask(many[0])
+        await settle()
+        seats = ["udp 1", "udp 1", "udp 1", "udp 1", "udp 2"]
+        for key, seat in zip([absent, *many[1:5]], seats, strict=True):
+            world.ask(key, client_seat=seat)
+        await settle()
+        for get in range(1, 7):
+            world.dht.gets[get].end()
+            await settle()
+        order = [get.key for get in world.dht.gets[2:]]
+        assert order == [many[1], many[4], many[2], many[3], absent]
+
+    run(story())
+
+
+def test_absences_are_remembered_longer_than_entries_and_push_no_zone_out() -> None:
+    async def story() -> None:
+        world = World(entry_count_max=3)
+        task = world.ask(A)
+        await settle()
+        world.dht.gets[0].end(OLD)
+        await settle()
+        assert item_in(task.result()) == OLD
+        many = keys(6)
+        for number, key in enumerate(many, 1):
+            world.ask(key)
+            await settle()
+            world.dht.gets[number].end()
+            await settle()
+        # Nothing is looked up again: neither the zone nor the first of the absent keys.
+        assert isinstance(await world.answered(A), Found)
+        assert await world.answered(many[0]) == NotFound(Missing.ABSENT, NOW + 5.0)
+        assert len(world.dht.gets) == 7
+        world.clock.turn(6.0)
+        world.ask(many[0])
+        await settle()
+        world.dht.gets[7].end()
+        await settle()
+        # The second time counts as the second, and the key's own item ends it.
+        assert await world.answered(many[0]) == NotFound(Missing.ABSENT, NOW + 16.0)
+        for key in many[1:]:
+            world.ask(key)
+        await settle()
+        world.invalidated.clear()
+        world.overlay.flush()
+        world.ask(many[0])
+        await settle()
+        assert world.dht.gets[-1].key == many[0]
+
+    run(story())
+
+
+def test_an_item_that_arrives_ends_a_failure_whose_entry_is_gone() -> None:
+    async def story() -> None:
+        world = World(entry_count_max=1)
+        world.ask(A)
+        await settle()
+        world.dht.gets[0].end()
+        await settle()
+        world.ask(B)
+        await settle()
+        world.dht.gets[1].end()
+        await settle()
+        world.overlay.item_arrived(OLD.target, OLD)
+        assert world.invalidated == [tag_of_key(A)]
+        world.ask(A)
+        await settle()
+        assert len(world.dht.gets) == 3
+
+    run(story())
+
+
+def test_thirty_seven_absent_keys_a_second_starve_nobody() -> None:
+    """Each takes 1.75 seconds, as among dead contacts: with a slot held to the end, 64 are 37 a second.
+
+    The live ones need a tenth of a second; they come of the same socket, of another one, and of another host.
+    """
+    step_s, active_s, absent_s, live_s, waited_s_max = 0.025, 0.2, 1.75, 0.1, 0.3
+    askers = [("loopback", "udp 1"), ("loopback", "udp 2"), ("192.168.1.1", "192.168.1.1")]
+
+    async def story() -> None:
+        world = World(entry_count_max=100)
+        secrets = [SecretKey.generate(bytes([77, n]) * 16) for n in range(30)]
+        live = {secret.zone_key: MutableItem.signed(secret, OLD.seq, NEW.value) for secret in secrets}
+        waiting = list(live)
+        asked: dict[ZoneKey, tuple[float, asyncio.Task[ItemOutcome]]] = {}
+        waited: list[float] = []
+        due: list[tuple[float, Callable[[], None]]] = []
+        seen = absent_count = 0
+        while len(waited) < len(live):
+            now = world.clock.now
+            while absent_count < 37 * (now - NOW):
+                secret = SecretKey.generate(absent_count.to_bytes(4) * 8)
+                world.ask(secret.zone_key, wait_s=4.0, client_prefix="loopback", client_seat="udp 1")
+                absent_count += 1
+            if now >= NOW + 4.0 and waiting and len(waited) + len(asked) < 5 * (now - NOW - 4.0):
+                key = waiting.pop()
+                prefix, seat = askers[len(waiting) % 3]
+                task = world.ask(key, wait_s=4.0, client_prefix=prefix, client_seat=seat)
+                asked[key] = (now, task)
+            await settle(5)
+            for get in world.dht.gets[seen:]:
+                assert get.key is not None
+                if get.key in live:
+                    due.append((now + live_s, partial(get.on_item, live[get.key])))
+                    due.append((now + live_s, partial(get.end, live[get.key])))
+                else:
+                    due += [(now + active_s, get.be_patient), (now + absent_s, get.end)]
+            seen = len(world.dht.gets)
+            world.clock.turn(step_s)
+            for one in [one for one in due if one[0] <= world.clock.now]:
+                due.remove(one)
+                one[1]()
+            await settle(5)
+            for key, (since, task) in list(asked.items()):
+                if task.done():
+                    assert isinstance(task.result(), Found)
+                    waited.append(world.clock.now - since)
+                    del asked[key]
+                else:
+                    assert world.clock.now - since < waited_s_max
 
     run(story())
 

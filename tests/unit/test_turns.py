@@ -18,6 +18,7 @@ from p2pdns.dht import krpc
 from p2pdns.dht.bencode import encode
 from p2pdns.dht.lookup import ALPHA
 from p2pdns.dht.node import FindDone, ItemFound, Node, NodeSettings
+from p2pdns.dht.node.operations import SLOT_RPCS_MAX
 from p2pdns.dht.routing import distance
 from p2pdns.dht.storage import Storage
 from p2pdns.engine import endpoint as endpoint_module
@@ -104,6 +105,90 @@ def test_a_reply_without_an_item_gives_its_place_to_the_question_whose_turn_it_i
     assert targets_of(node.datagrams_to_send(NOW, 1)) == [ABSENT[1]]
     # It has a turn like every other, behind them.
     assert targets_of(node.datagrams_to_send(NOW, 4)) == [*ABSENT[2:], ABSENT[0]]
+
+
+def answer_from(node: Node, sent: list[tuple[bytes, Address]], *, has_item: bool = False) -> None:
+    """Let the contacts that these went to reply, and tell of nobody new."""
+    for data, address in sent:
+        contact = next(contact for contact in CONTACTS if contact.address == address)
+        node.receive_datagram(reply_to(data, contact, has_item=has_item), address, NOW)
+
+
+def events_of(node: Node) -> list[str]:
+    """Return the kinds of what has happened."""
+    kinds = []
+    while (event := node.next_event()) is not None:
+        kinds.append(type(event).__name__)
+    return kinds
+
+
+@pytest.mark.parametrize("count", [3, 12])
+def test_a_get_is_patient_once_with_nobody_left_to_ask_or_with_eight_requests_in_vain(count: int) -> None:
+    node = node_with(CONTACTS[:count], NOW)
+    node.start_get(ABSENT[0], NOW, key=None, tells_patience=True)
+    sent = node.datagrams_to_send(NOW, 0)
+    # However few it knows: who has not answered yet may tell of others.
+    assert (len(sent), events_of(node)) == (min(count, ALPHA), [])
+    answered = 0
+    while answered < count - 1:
+        assert events_of(node) == (["GetPatient"] if answered == 1 and count == 3 else [])
+        answer_from(node, sent[answered : answered + 1])
+        answered += 1
+        sent += node.datagrams_to_send(NOW, 0)
+        if len(sent) >= SLOT_RPCS_MAX:
+            break
+    assert events_of(node) == (["GetPatient"] if count == 12 else [])
+    assert node.operation_count == 1
+    answer_from(node, sent[answered:])
+    while sent := node.datagrams_to_send(NOW, 0):
+        answer_from(node, sent)
+    # What was told is not told again.
+    assert events_of(node) == ["GetDone"]
+
+
+def test_a_get_that_has_an_item_or_was_not_asked_tells_of_no_patience() -> None:
+    node = node_with(CONTACTS, NOW)
+    node.start_get(ITEM.target, NOW, key=ITEM.key, tells_patience=True)
+    answer_from(node, node.datagrams_to_send(NOW, 0)[:1], has_item=True)
+    assert events_of(node) == ["ItemFound"]
+    other = node_with(CONTACTS, NOW)
+    other.start_get(ABSENT[0], NOW, key=None)
+    while sent := other.datagrams_to_send(NOW, 0):
+        answer_from(other, sent)
+    assert events_of(other) == ["GetDone"]
+
+
+def test_a_question_goes_before_those_that_have_asked_eight_in_vain() -> None:
+    node = node_with(CONTACTS, NOW)
+    for target in ABSENT:
+        node.start_get(target, NOW, key=None)
+    asked: Counter[bytes] = Counter()
+    while len(asked) < len(ABSENT) or min(asked.values()) < SLOT_RPCS_MAX:
+        sent = node.datagrams_to_send(NOW, 1)
+        asked.update(targets_of(sent))
+        answer_from(node, sent)
+    assert node._core._waiting_urgent or node._core._waiting
+    node.start_get(ITEM.target, NOW, key=ITEM.key)
+    # Its turns come before any of theirs, until it has sent as many.
+    turns = [targets_of(node.datagrams_to_send(NOW, 1)) for _ in range(ALPHA - 1)]
+    assert [target for targets in turns for target in targets] == [ITEM.target] * ALPHA
+
+
+def test_a_get_that_has_ended_waits_for_no_turn() -> None:
+    node = node_with(CONTACTS, NOW)
+    numbers = [node.start_get(target, NOW, key=None) for target in ABSENT]
+    node.datagrams_to_send(NOW, 0)
+    assert node._core._waiting_urgent
+    for number in numbers:
+        node.cancel(number, NOW)
+    assert not node._core._waiting_urgent
+    # By its deadline, while others are ahead of it.
+    for target in ABSENT:
+        node.start_get(target, NOW, key=None, deadline=NOW + 0.01)
+    node.datagrams_to_send(NOW, 0)
+    node.handle_timer(NOW + 0.01)
+    assert not node._core._waiting_urgent
+    assert not node._core._waiting
 
 
 def test_a_question_that_is_alone_waits_for_no_turn_after_silences() -> None:

@@ -56,6 +56,10 @@ class Asker(Protocol):
 class Waiter(Protocol):
     """Who has more to send than there is room for."""
 
+    @property
+    def is_young(self) -> bool:
+        """Whether it has sent few requests so far."""
+
     def pump(self, now: float) -> None:
         """Send what may be sent now."""
 
@@ -194,9 +198,18 @@ class Core:
         return room if is_alone else min(room, 1)
 
     def wait_for_room(self, waiter: Waiter, *, is_urgent: bool = True) -> None:
-        """Have `waiter.pump` called when it is its turn and there is room; in order of arrival: nobody starves."""
+        """Have `waiter.pump` called when it is its turn and there is room.
+
+        In order of arrival, but of the urgent the young are first: an answer that is a few requests away does not wait
+        for all that others ask in vain. Nobody is young for long, and the old ones are patient soon.
+        """
         waiting = self._waiting_urgent if is_urgent else self._waiting
         waiting.setdefault(id(waiter), waiter)
+
+    def waits_no_more(self, waiter: Waiter) -> None:
+        """Forget one that has ended; while others are urgent its turn might not come for long."""
+        self._waiting_urgent.pop(id(waiter), None)
+        self._waiting.pop(id(waiter), None)
 
     @property
     def has_turns(self) -> bool:
@@ -211,7 +224,8 @@ class Core:
             for waiting, is_urgent in ((self._waiting_urgent, True), (self._waiting, False)):
                 while waiting and self.turn_of(is_urgent=is_urgent) and (count_max is None or count < count_max):
                     count += 1
-                    waiting.pop(next(iter(waiting))).pump(now)
+                    first = next((key for key, one in waiting.items() if one.is_young), next(iter(waiting)))
+                    waiting.pop(first).pump(now)
         finally:
             self._is_giving_turns = False
 

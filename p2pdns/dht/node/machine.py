@@ -259,15 +259,17 @@ class Node:
         rpc_max: int | None = None,
         deadline: float | None = None,
         unix_now: float | None = None,
+        tells_patience: bool = False,
     ) -> int:
         """Look for the best item under `target`; return the operation's number.
 
         `key` None takes any item that belongs there. With `known_seq` only newer ones count. `unix_now` lets the
-        look-up see through seqs from the future.
+        look-up see through seqs from the future. `tells_patience` asks for the event `GetPatient`.
         """
         sought = Sought(key, salt, known_seq, unix_now)
         lookup = self._lookup(target, sought, rpc_max)
         operation = GetOperation(self._next_number(), self._core, lookup, now, deadline, self._ended)
+        operation.tells_patience = tells_patience
         held = self._core.storage.held(target, now)
         if held is not None and held.item is not None:
             item = lookup.item_found(held.item)

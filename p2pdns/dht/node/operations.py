@@ -19,6 +19,7 @@ from p2pdns.dht.node.values import (
     FindDone,
     GetDone,
     GetOutcome,
+    GetPatient,
     Here,
     ItemFound,
     PutDone,
@@ -33,6 +34,10 @@ from p2pdns.items.item import MutableItem
 # Ethernet frame on IPv4, and within the least that every IPv6 link carries.
 PUT_BYTES_MAX_IPV4 = 1_300
 PUT_BYTES_MAX_IPV6 = 1_232
+# A first answer costs four requests, among many dead contacts some eight. A look-up that has sent so many without one
+# is for a key that does not exist, more likely than not: others begin in its place, and after twice as many go first.
+SLOT_RPCS_MAX = 8
+URGENT_RPCS_MAX = 2 * SLOT_RPCS_MAX
 SEEDS_MAX = 80  # Own contacts a look-up begins with; with 20 it could run out of them among many dead.
 
 
@@ -58,6 +63,7 @@ class Operation(ABC):
         self._on_end = on_end
         self._unproven: dict[Request, krpc.Reply] = {}
         self._patient_until: float | None = None
+        self._has_asked_all = False
         if deadline is not None:
             core.at(deadline, self._deadline_passed)
 
@@ -73,6 +79,11 @@ class Operation(ABC):
         """Whether somebody waits for a first answer."""
         return False
 
+    @property
+    def is_young(self) -> bool:
+        """Whether it has sent no more requests than a first answer may cost."""
+        return self.lookup.rpc_count < SLOT_RPCS_MAX
+
     def pump(self, now: float) -> None:
         """Send what may be sent now; end when there is nothing left to wait for."""
         if self.is_over:
@@ -81,6 +92,7 @@ class Operation(ABC):
         is_first, own_count = not lookup.rpc_count, lookup.in_flight_count
         turn = core.turn_of(is_urgent=self.is_urgent, is_first=is_first, own_count=own_count)
         requests = lookup.requests_to_send(turn) if turn > 0 else []
+        self._has_asked_all = turn > 0 and not requests and lookup.has_slots
         for request in requests:
             contact = request.candidate.contact
             message = self._message(request, now)
@@ -176,6 +188,7 @@ class Operation(ABC):
 
     def _end(self, now: float) -> None:
         self.is_over = True
+        self.core.waits_no_more(self)
         for reason, count in self.lookup.bad_items.items():
             self.core.counters[f"item-{reason}"] += count
         for reason, count in self.lookup.contacts_dropped().items():
@@ -185,6 +198,7 @@ class Operation(ABC):
     def cancel(self) -> None:
         """Stop without an outcome; replies under way still feed the table."""
         self.is_over = True
+        self.core.waits_no_more(self)
 
     def verdict(self, *, is_late: bool) -> str:
         """Return how the look-up ended, judged by what the table says of the network's density."""
@@ -196,11 +210,28 @@ class GetOperation(Operation):
     """Find the best item under a target, the first valid one at once."""
 
     first_s: float | None = None
+    tells_patience = False
 
     @property
     def is_urgent(self) -> bool:
-        """Whether somebody waits for a first answer."""
-        return self.first_s is None
+        """Whether somebody waits for a first answer that may be near."""
+        return self.first_s is None and self.lookup.rpc_count < URGENT_RPCS_MAX
+
+    @property
+    def is_patient(self) -> bool:
+        """Whether others may begin in its place: it has an item, has asked enough, or nobody new is left to ask."""
+        lookup = self.lookup
+        # Before the first contact has answered or was silent, the few that were asked may tell of others.
+        is_waiting = self._has_asked_all and lookup.rpc_count > lookup.in_flight_count
+        return is_waiting or self.first_s is not None or not self.is_young
+
+    def pump(self, now: float) -> None:
+        """Send what may be sent now, and tell once when what follows is only patience; an item tells that as well."""
+        super().pump(now)
+        if self.tells_patience and not self.is_over and self.is_patient:
+            self.tells_patience = False
+            if self.first_s is None:
+                self.core.events.append(GetPatient(self.number))
 
     def item_found(self, item: Item, now: float) -> None:
         """Hand the item out at once; a better one may follow."""

@@ -131,6 +131,13 @@ class ItemFound:
 
 
 @dataclass(frozen=True, slots=True)
+class GetPatient:
+    """A get that has found nothing goes on, but loads the node no more: others may begin in its place."""
+
+    operation: int
+
+
+@dataclass(frozen=True, slots=True)
 class GetDone:
     """A get has ended."""
 
@@ -180,4 +187,4 @@ class Joined:
     contact_count: int
 
 
-Event: TypeAlias = ItemFound | GetDone | PutProgress | PutDone | FindDone | ItemArrived | Joined
+Event: TypeAlias = ItemFound | GetPatient | GetDone | PutProgress | PutDone | FindDone | ItemArrived | Joined

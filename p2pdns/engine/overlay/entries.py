@@ -1,16 +1,18 @@
 """What is known of each key, the look-ups under way, and the questions that wait for one.
 
-Guarantees: look-ups on questions' accounts stay within the node's and each client prefix's share; who waits is
-served in order of arrival, and one whose prefix is busy holds nobody up. Does not know what a look-up brings.
+Guarantees: look-ups on questions' accounts stay within the node's and each client prefix's share; no prefix has more
+slots than are free, the prefix that has fewest begins next, and in it the clients take turns, with keys that were
+never found absent first. Does not know what a look-up brings.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from p2pdns.addresses import is_over_share
 from p2pdns.dns.zone import Zone
 from p2pdns.engine.overlay.ports import Budget, Timer
 from p2pdns.items.item import MutableItem
@@ -18,6 +20,11 @@ from p2pdns.items.keys import ZoneKey
 from p2pdns.resolver import Missing
 
 NEVER = float("-inf")
+# Look-ups of clients that have an item or only wait for silent contacts. Each keeps a shortlist of some 50 kB, and half
+# of the questions that the link has room for are enough.
+PATIENT_GETS_MAX = 512
+# Keys without an item whose failures are remembered, 150 bytes each: at 37 new ones a second those of seven minutes.
+ABSENCES_MAX = 16_384
 
 
 @dataclass(slots=True, eq=False)
@@ -34,6 +41,9 @@ class Lookup:
     rpc_count: int = 0
     started_at: float = 0.0
     first_s: float | None = None
+    holds_slot: bool = False
+    holds_share: bool = False
+    is_patient: bool = False
 
     @property
     def is_refresh(self) -> bool:
@@ -56,6 +66,13 @@ class Entry:
     retry_at: float = NEVER
     backoff_s: float = 0.0
     refresh: Timer | None = None
+    # Of questions that wait for room: a look-up that others begin is theirs as well.
+    waiters: list[asyncio.Future[None]] = field(default_factory=list)
+
+    @property
+    def was_absent(self) -> bool:
+        """Whether the key was looked up in vain before, and nothing is known of it."""
+        return self.item is None and self.failure is not None
 
     def forgive(self) -> None:
         """Forget failures."""
@@ -66,11 +83,48 @@ class Entry:
         self.backoff_s = min(max(seconds_min, self.backoff_s * 2), seconds_max)
         self.failure, self.retry_at = reason, now + self.backoff_s
 
+    def begun(self, lookup: Lookup) -> None:
+        """Take a look-up, and tell the questions that wait for one."""
+        self.lookup = lookup
+        for started in self.waiters:
+            if not started.done():
+                started.set_result(None)
+        self.waiters.clear()
+
     def stop_refresh(self) -> None:
         """Cancel the next refresh."""
         if self.refresh is not None:
             self.refresh.cancel()
             self.refresh = None
+
+
+class Absences:
+    """Keys that were looked up in vain and have lost their entry: how long that holds, and how often it happened."""
+
+    def __init__(self, count_max: int = ABSENCES_MAX) -> None:
+        self._count_max = count_max
+        self._kept: OrderedDict[bytes, tuple[Missing, float, float]] = OrderedDict()
+
+    def keep(self, entry: Entry) -> None:
+        """Keep what an entry that goes knows of failures."""
+        if entry.failure is not None:
+            self._kept[entry.key.raw] = (entry.failure, entry.retry_at, entry.backoff_s)
+            if len(self._kept) > self._count_max:
+                self._kept.popitem(last=False)
+
+    def give_back(self, entry: Entry) -> None:
+        """Tell a new entry what was known of its key."""
+        kept = self._kept.pop(entry.key.raw, None)
+        if kept is not None:
+            entry.failure, entry.retry_at, entry.backoff_s = kept
+
+    def forget(self, key: ZoneKey) -> bool:
+        """Forget the failures of a key; return whether there were any."""
+        return self._kept.pop(key.raw, None) is not None
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._kept.clear()
 
 
 @dataclass(slots=True, eq=False)
@@ -80,75 +134,171 @@ class _Waiter:
     started: asyncio.Future[None]
 
 
-@dataclass(slots=True)
-class Slots:
-    """Room for cold look-ups. `start` begins one and takes its room with `take`."""
+class _Line:
+    """The questions of one client prefix that wait: its clients by turns, keys that were never found absent first."""
 
-    count_max: int
-    per_prefix_max: int
-    start: Callable[[Entry, Budget], None]
-    count: int = 0
-    by_prefix: Counter[str] = field(default_factory=Counter)
-    queue: deque[_Waiter] = field(default_factory=deque)
-    is_serving: bool = False
+    def __init__(self) -> None:
+        self._by_seat: tuple[OrderedDict[str, deque[_Waiter]], ...] = (OrderedDict(), OrderedDict())
+
+    def __bool__(self) -> bool:
+        """Return whether anybody waits."""
+        return any(self._by_seat)
+
+    @property
+    def has_new(self) -> bool:
+        """Whether a key waits that was not found absent before."""
+        return bool(self._by_seat[0])
+
+    @property
+    def first(self) -> _Waiter:
+        """Whose turn it is."""
+        by_seat = self._by_seat[0] or self._by_seat[1]
+        return next(iter(by_seat.values()))[0]
+
+    def append(self, waiter: _Waiter) -> None:
+        """Put a question in line."""
+        by_seat = self._by_seat[waiter.entry.was_absent]
+        by_seat.setdefault(waiter.budget.client_seat, deque()).append(waiter)
+
+    def remove(self, waiter: _Waiter) -> None:
+        """Take a question out of line; its seat has its next turn behind the others."""
+        seat = waiter.budget.client_seat
+        for by_seat in self._by_seat:
+            queue = by_seat.get(seat)
+            if queue is not None and waiter in queue:
+                queue.remove(waiter)
+                by_seat.move_to_end(seat)
+                if not queue:
+                    del by_seat[seat]
+
+
+class Slots:
+    """Room for cold look-ups. `start` begins one and takes its room with `take`.
+
+    A look-up holds a slot of the node and a share of its client's prefix until it is patient, which `ease` is told: it
+    has an item, or loads the node no more. Then it counts among the patient, of which there may be many more.
+    """
+
+    def __init__(
+        self,
+        count_max: int,
+        per_prefix_max: int,
+        start: Callable[[Entry, Budget], None],
+        patient_max: int = PATIENT_GETS_MAX,
+    ) -> None:
+        self.count_max = count_max
+        self._per_prefix_max = per_prefix_max
+        self._patient_max = patient_max
+        self._start = start
+        self._count = 0
+        self._by_prefix: Counter[str] = Counter()
+        self._patient_count = 0
+        self._patient_of: Counter[str] = Counter()
+        self._lines: OrderedDict[str, _Line] = OrderedDict()
+        self._is_serving = False
 
     async def started(self, entry: Entry, budget: Budget, timeout_s: float) -> bool:
         """Return whether a look-up of the key is under way, after waiting for room."""
         if self._has_room(budget):
-            self.start(entry, budget)
+            self._start(entry, budget)
             return True
         waiter = _Waiter(entry, budget, asyncio.get_running_loop().create_future())
-        self.queue.append(waiter)
+        self._lines.setdefault(budget.client_prefix, _Line()).append(waiter)
+        entry.waiters.append(waiter.started)
         try:
             await asyncio.wait({waiter.started}, timeout=max(0.0, timeout_s))
         finally:
-            if not waiter.started.done():
-                self.queue.remove(waiter)
+            self._leave(waiter)
         return waiter.started.done()
 
-    def take(self, prefix: str) -> None:
-        """Count a look-up in."""
-        self.count += 1
-        self.by_prefix[prefix] += 1
+    def _leave(self, waiter: _Waiter) -> None:
+        prefix = waiter.budget.client_prefix
+        line = self._lines.get(prefix)
+        if line is not None:
+            line.remove(waiter)
+            if not line:
+                del self._lines[prefix]
+        if waiter.started in waiter.entry.waiters:
+            waiter.entry.waiters.remove(waiter.started)
 
-    def release_prefix(self, prefix: str) -> None:
-        """Give a client's share back: what is still asked only refines its answer, and is the node's own interest."""
-        self._give_back(prefix)
+    def take(self, lookup: Lookup) -> None:
+        """Count a look-up in that is made for a client."""
+        assert lookup.prefix is not None, "the node's own look-ups hold no slot"
+        lookup.holds_slot = lookup.holds_share = True
+        self._count += 1
+        self._by_prefix[lookup.prefix] += 1
+
+    def ease(self, lookup: Lookup) -> None:
+        """Let others begin in place of a look-up that has its first item or is patient, where there is room for it.
+
+        With an item its client's share is free in any case: what is still asked only refines the answer, and is the
+        node's own interest.
+        """
+        prefix = lookup.prefix
+        if prefix is None or not (lookup.holds_slot or lookup.holds_share):
+            return
+        free = self._patient_max - self._patient_count
+        has_room = free > 0 and not (prefix and is_over_share(self._patient_of[prefix], free))
+        if lookup.holds_share and (has_room or lookup.item is not None):
+            lookup.holds_share = False
+            self._give_back(self._by_prefix, prefix)
+        if lookup.holds_slot and has_room:
+            lookup.holds_slot, lookup.is_patient = False, True
+            self._count -= 1
+            self._patient_count += 1
+            self._patient_of[prefix] += 1
         self.serve()
 
-    def release(self, prefix: str | None) -> None:
-        """Count a look-up out, with the share of the client that still holds one."""
-        self.count -= 1
-        if prefix is not None:
-            self._give_back(prefix)
+    def release(self, lookup: Lookup) -> None:
+        """Count a look-up out, with whatever it still holds."""
+        assert lookup.prefix is not None, "the node's own look-ups hold no slot"
+        if lookup.holds_share:
+            self._give_back(self._by_prefix, lookup.prefix)
+        if lookup.holds_slot:
+            self._count -= 1
+        if lookup.is_patient:
+            self._patient_count -= 1
+            self._give_back(self._patient_of, lookup.prefix)
+        lookup.holds_slot = lookup.holds_share = lookup.is_patient = False
         self.serve()
 
-    def _give_back(self, prefix: str) -> None:
-        self.by_prefix[prefix] -= 1
-        if self.by_prefix[prefix] <= 0:
-            del self.by_prefix[prefix]
+    def _give_back(self, counts: Counter[str], prefix: str) -> None:
+        counts[prefix] -= 1
+        if counts[prefix] <= 0:
+            del counts[prefix]
 
     def serve(self) -> None:
-        """Let waiting questions go on that have room now, or whose key is being looked up."""
-        if self.is_serving:
+        """Let waiting questions go on that have room now, of the prefix that has fewest look-ups first."""
+        if self._is_serving:
             # A look-up that finds its item in our own storage gives room back as it begins. Who waits for that goes on
             # in the next round: a long queue would be a deep stack.
             asyncio.get_running_loop().call_soon(self.serve)
             return
-        self.is_serving = True
+        self._is_serving = True
         try:
-            for waiter in list(self.queue):
-                if waiter.entry.lookup is None and not self._has_room(waiter.budget):
-                    continue
-                self.queue.remove(waiter)
+            while (waiter := self._next()) is not None:
+                self._leave(waiter)
                 if not waiter.started.done():
                     waiter.started.set_result(None)
                 if waiter.entry.lookup is None:
-                    self.start(waiter.entry, waiter.budget)
+                    self._start(waiter.entry, waiter.budget)
         finally:
-            self.is_serving = False
+            self._is_serving = False
+
+    def _next(self) -> _Waiter | None:
+        """Return the question that begins next; a key found absent before has to wait where all else is equal."""
+        best: tuple[int, bool] | None = None
+        chosen: _Waiter | None = None
+        for prefix, line in self._lines.items():
+            rank = (self._by_prefix[prefix], not line.has_new)
+            if (best is None or rank < best) and self._has_room((waiter := line.first).budget):
+                best, chosen = rank, waiter
+        return chosen
 
     def _has_room(self, budget: Budget) -> bool:
-        if self.count >= self.count_max:
+        free = self.count_max - self._count
+        prefix = budget.client_prefix
+        held = self._by_prefix[prefix]
+        if free <= 0 or (prefix and is_over_share(held, free)):
             return False
-        return budget.is_privileged or self.by_prefix[budget.client_prefix] < self.per_prefix_max
+        return budget.is_privileged or held < self._per_prefix_max

@@ -83,8 +83,12 @@ class Dht(Protocol):
         rpc_max: int = LOOKUP_RPCS_MAX,
         deadline: float | None = None,
         on_item: Callable[[MutableItem | ImmutableItem], None],
+        on_patient: Callable[[], None] | None = None,
     ) -> Awaitable[GetOutcome]:
-        """Look a target up; every better item is handed out at once."""
+        """Look a target up; every better item is handed out at once.
+
+        `on_patient` is called where nothing was found so far and what follows loads the node no more.
+        """
 
 
 class Held(Protocol):

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 
 from p2pdns.dns.zone import Zone
 from p2pdns.engine.overlay import ports
-from p2pdns.engine.overlay.entries import NEVER, Entry, Lookup, Slots
+from p2pdns.engine.overlay.entries import NEVER, Absences, Entry, Lookup, Slots
 from p2pdns.engine.overlay.ports import LOOKUP_RPCS_MAX, Budget, Dht, GetOutcome, LookupReport, ReaderState, Timer
 from p2pdns.errors import BadItem
 from p2pdns.items.item import ImmutableItem, MutableItem, is_from_the_future, mutable_target
@@ -74,6 +74,7 @@ class Overlay:
         self._entry_count_max = entry_count_max
         self._held_wait_s = held_wait_s
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
+        self._absences = Absences()
         self._slots = Slots(cold_get_count_max, cold_get_count_per_prefix_max, self._start)
         self._refresh_count = 0
         self._lookup_count = 0
@@ -111,6 +112,8 @@ class Overlay:
             return
         entry = self._entries.get(item.key.raw)
         if entry is None:
+            if self._absences.forget(item.key):
+                self.on_invalidate((tag_of_key(item.key),))
             return
         had_failed = entry.failure is not None
         entry.forgive()
@@ -136,6 +139,8 @@ class Overlay:
     def flush(self, key: ZoneKey | None = None) -> None:
         """Look up again what is asked next, of one key or of all; marks stay."""
         entries = list(self._entries.values()) if key is None else [self._entry(key)]
+        if key is None:
+            self._absences.clear()
         for entry in entries:
             entry.forgive()
             entry.confirmed_at = NEVER
@@ -154,6 +159,7 @@ class Overlay:
     def forget(self, key: ZoneKey) -> None:
         """Drop everything known of a key here; its mark is the state's to clear."""
         entry = self._entries.pop(key.raw, None)
+        self._absences.forget(key)
         if entry is not None:
             entry.stop_refresh()
         self.on_invalidate((tag_of_key(key),))
@@ -175,6 +181,7 @@ class Overlay:
         entry = self._entries.get(key.raw)
         if entry is None:
             entry = self._entries[key.raw] = self._remembered(key)
+            self._absences.give_back(entry)
             self._evict(entry)
         self._entries.move_to_end(key.raw)
         return entry
@@ -199,13 +206,16 @@ class Overlay:
         return entry
 
     def _evict(self, newest: Entry) -> None:
-        """Make room, oldest question first; a key that is being looked up stays."""
+        """Make room, keys without an item first, and then the oldest question; a key that is being looked up stays."""
         excess = len(self._entries) - self._entry_count_max
         if excess <= 0:
             return
-        idle = (entry for entry in self._entries.values() if entry.lookup is None and entry is not newest)
-        for _, entry in zip(range(excess), list(idle), strict=False):
+        idle = [entry for entry in self._entries.values() if entry.lookup is None and entry is not newest]
+        # Absent keys are asked for at will. What is left of them is their failure, and that is remembered longer.
+        idle.sort(key=lambda entry: entry.item is not None)
+        for entry in idle[:excess]:
             entry.stop_refresh()
+            self._absences.keep(entry)
             del self._entries[entry.key.raw]
 
     def _known(self, entry: Entry, last: Lookup | None) -> ItemOutcome | None:
@@ -293,7 +303,7 @@ class Overlay:
         self._lookup_count += 1
         rpc_max = LOOKUP_RPCS_MAX if budget is None else min(budget.rpc_max, LOOKUP_RPCS_MAX)
         prefix = None if budget is None else budget.client_prefix
-        entry.lookup = Lookup(
+        lookup = Lookup(
             self._lookup_count,
             rpc_max,
             prefix,
@@ -301,12 +311,13 @@ class Overlay:
             loop.create_future(),
             started_at=self._clock(),
         )
+        entry.begun(lookup)
         if prefix is None:
             self._refresh_count += 1
         else:
-            self._slots.take(prefix)
+            self._slots.take(lookup)
         # The first requests leave now: behind what else is begun in this round they would wait for nothing.
-        self._spawn(self._run(entry, entry.lookup, self._begun(entry, entry.lookup)))
+        self._spawn(self._run(entry, lookup, self._begun(entry, lookup)))
 
     def _begun(self, entry: Entry, lookup: Lookup) -> Awaitable[GetOutcome]:
         # Replies to a get with a seq leave out what is not newer; a refresh can do without, a question cannot.
@@ -321,6 +332,7 @@ class Overlay:
                 rpc_max=lookup.rpc_max,
                 deadline=self._clock() + LOOKUP_SECONDS_MAX,
                 on_item=lambda item: self._item_found(entry, lookup, item),
+                on_patient=lambda: self._slots.ease(lookup),
             )
         except Exception as error:
             # As if it had broken off later: whoever waits is told in the same way.
@@ -360,8 +372,7 @@ class Overlay:
         if not lookup.first.done():
             lookup.first_s = self._clock() - lookup.started_at
             lookup.first.set_result(None)
-            if lookup.prefix is not None:
-                self._slots.release_prefix(lookup.prefix)
+            self._slots.ease(lookup)
 
     async def _conclude(self, entry: Entry, lookup: Lookup, outcome: GetOutcome) -> None:
         """Take the end of a look-up: the mark first, then what others may see."""
@@ -421,15 +432,13 @@ class Overlay:
 
     def _end(self, entry: Entry, lookup: Lookup) -> None:
         entry.lookup = None
-        # Until the first item the look-up is on the account of the client that caused it.
-        owing = None if lookup.first.done() else lookup.prefix
         for event in (lookup.first, lookup.done):
             if not event.done():
                 event.set_result(None)
         if lookup.is_refresh:
             self._refresh_count -= 1
         else:
-            self._slots.release(owing)
+            self._slots.release(lookup)
 
     def _report(self, entry: Entry, lookup: Lookup, outcome: GetOutcome) -> None:
         self.reports.append(
