@@ -737,6 +737,23 @@ def test_a_look_up_that_has_its_item_at_once_lets_the_next_in_line_begin_once() 
     run(story())
 
 
+def test_a_long_queue_is_no_deep_stack() -> None:
+    async def story() -> None:
+        world = World(cold_get_count_max=1)
+        world.ask(A)
+        await settle()
+        secrets = [SecretKey.generate(bytes([78, n % 256, n // 256, 0]) * 8) for n in range(300)]
+        asked = [world.ask(secret.zone_key) for secret in secrets]
+        await settle()
+        world.dht.items = {s.zone_key: MutableItem.signed(s, OLD.seq, OLD.value) for s in secrets}
+        # Each of them finds its item as it begins, and so lets the next one begin.
+        world.dht.gets[0].end()
+        await settle(1000)
+        assert [task.done() and isinstance(task.result(), Found) for task in asked] == [True] * 300
+
+    run(story())
+
+
 def test_the_first_requests_leave_before_the_next_question_is_begun() -> None:
     async def story() -> None:
         world = World()
