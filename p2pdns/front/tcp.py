@@ -1,7 +1,7 @@
 """The TCP door (RFC 7766, RFC 9210): pipelined queries, responses in the order in which they are ready.
 
-Guarantees: at most so many connections in all and for one client, and however many clients there are, there is a place
-for a newcomer; a connection that brings no whole query and takes
+Guarantees: at most so many connections in all and for one client, and a full door takes one more of a client that has
+fewer than others; a connection that brings no whole query and takes
 no response for the idle time is closed, half a query counts for nothing, and one that waits for answers is not; the
 connections take turns, a few queries each, so that no client waits for all that another has sent; what waits to be
 read, to be answered (of one connection and of one client) and to be taken is bounded; a length that no query can have
@@ -16,7 +16,7 @@ import socket
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
 
-from p2pdns.addresses import Address, client_host, is_over_share
+from p2pdns.addresses import Address, client_host
 from p2pdns.clock import boot_now
 from p2pdns.front.funnel import Funnel
 from p2pdns.front.gate import is_query
@@ -87,22 +87,32 @@ class TcpDoor:
             self._turn = None
 
     def admit(self, connection: Connection, host: str) -> bool:
-        """Return whether one more connection of that host is taken; a busy door gives up its longest idle one."""
+        """Return whether one more connection of that host is taken, for which another one may have to go."""
+        # RFC 7766 §6.2.3: a server may close idle connections early when it runs short of them.
         if self._per_client[host] >= self.limits.connections_per_client_max:
-            self.counters["client-limit"] += 1
-            return False
-        # As many as are free, and no client has more: the last places are for those that have fewest.
-        if is_over_share(self._per_client[host], self.limits.connections_max - len(self._connections)):
-            # RFC 7766 §6.2.3: a server may close idle connections early when it runs short of them.
-            idle = next((c for c in self._connections if c.is_idle), None)
-            if idle is None:
+            # Programs of a machine share its connections, and none may hold them with nothing to ask.
+            silent = next((c for c, of in self._connections.items() if of == host and c.is_fresh and c.is_idle), None)
+            if silent is None:
+                self.counters["client-limit"] += 1
+                return False
+            silent.abort("made-room")
+        elif len(self._connections) >= self.limits.connections_max:
+            given_up = next((c for c in self._connections if c.is_idle), None) or self._surplus(host)
+            if given_up is None:
                 self.counters["limit"] += 1
                 return False
-            idle.abort("made-room")
+            given_up.abort("made-room")
         self._connections[connection] = host
         self._per_client[host] += 1
         self.counters["accepted"] += 1
         return True
+
+    def _surplus(self, host: str) -> Connection | None:
+        """Return a connection of the client that has most, where that is at least two more than this one has."""
+        greediest, count = max(self._per_client.items(), key=lambda one: one[1])
+        if count < self._per_client[host] + 2:
+            return None
+        return next(connection for connection, of in self._connections.items() if of == greediest)
 
     def active(self, connection: Connection) -> None:
         """Note that a connection brought a query."""
@@ -179,6 +189,11 @@ class Connection(asyncio.Protocol):
     def waiting_count(self) -> int:
         """How many of its queries wait for the engine."""
         return self._waiting_count
+
+    @property
+    def is_fresh(self) -> bool:
+        """Return whether it has brought no whole message yet."""
+        return self._is_fresh
 
     @property
     def is_idle(self) -> bool:

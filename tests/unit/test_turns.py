@@ -146,6 +146,17 @@ def test_a_get_is_patient_once_with_nobody_left_to_ask_or_with_eight_requests_in
     assert events_of(node) == ["GetDone"]
 
 
+def test_a_get_that_has_heard_nothing_yet_is_not_patient_whatever_turns_it_has() -> None:
+    node = node_with(CONTACTS[:3], NOW)
+    for target in ABSENT:
+        node.start_get(target, NOW, key=None, tells_patience=True)
+    sent = node.datagrams_to_send(NOW)
+    assert len(sent) == 3 * len(ABSENT)
+    assert events_of(node) == []
+    answer_from(node, sent[:1])
+    assert events_of(node) == ["GetPatient"]
+
+
 def test_a_get_that_has_an_item_or_was_not_asked_tells_of_no_patience() -> None:
     node = node_with(CONTACTS, NOW)
     node.start_get(ITEM.target, NOW, key=ITEM.key, tells_patience=True)
