@@ -529,7 +529,7 @@ def test_of_patient_look_ups_no_client_has_more_than_is_free() -> None:
     run(story())
 
 
-def test_a_host_has_half_of_the_slots_and_the_next_goes_to_who_has_fewest() -> None:
+def test_a_host_has_half_of_the_slots_and_any_number_leaves_one() -> None:
     async def story() -> None:
         world = World(cold_get_count_max=8)
         many = keys(40)
@@ -550,6 +550,23 @@ def test_a_host_has_half_of_the_slots_and_the_next_goes_to_who_has_fewest() -> N
             get.end()
         await settle()
         assert [many.index(get.key) for get in world.dht.gets[8:] if get.key is not None] == [23]
+
+    run(story())
+
+
+def test_a_slot_goes_to_the_prefix_that_has_fewest() -> None:
+    async def story() -> None:
+        world = World(cold_get_count_max=3)
+        many = keys(6)
+        # What is asked on nobody's account may take all, and waits first.
+        for key in many[:5]:
+            world.ask(key)
+        world.ask(many[5], client_prefix="192.168.1.1")
+        await settle()
+        assert len(world.dht.gets) == 3
+        world.dht.gets[0].end()
+        await settle()
+        assert [get.key for get in world.dht.gets[3:]] == [many[5]]
 
     run(story())
 
