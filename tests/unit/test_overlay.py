@@ -609,6 +609,7 @@ def test_absences_are_remembered_longer_than_entries_and_push_no_zone_out() -> N
             await settle()
             world.dht.gets[number].end()
             await settle()
+        assert A.raw in world.overlay._entries
         # Nothing is looked up again: neither the zone nor the first of the absent keys.
         assert isinstance(await world.answered(A), Found)
         assert await world.answered(many[0]) == NotFound(Missing.ABSENT, NOW + 5.0)
