@@ -63,7 +63,8 @@ class Waiter:
     @property
     def seat(self) -> str:
         """Return what it is counted under among those of its host: a socket on loopback, elsewhere an address."""
-        address, port = self.client.address
+        # A socket for IPv6 adds flow and scope to these two.
+        address, port = self.client.address[:2]
         if self.host == LOOPBACK_CLIENT:
             return f"{'tcp' if self.client.is_stream else 'udp'} {unmapped(address)} {port}"
         return unmapped(address)
