@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from p2pdns.dns.message import Message, Question, RRset, Type, compose, records_of, type_of
 from p2pdns.dns.name import Name
-from p2pdns.items.item import ImmutableItem, MutableItem, mutable_target
+from p2pdns.items.item import ImmutableItem, MutableItem, Present, mutable_target
 from p2pdns.items.keys import SecretKey, ZoneKey
 from p2pdns.items.packet import zone_of
 from p2pdns.resolver import Found, NoReply, UpstreamOutcome
@@ -181,6 +181,7 @@ class FakeDht:
         known_seq: int | None = None,
         rpc_max: int = 250,
         deadline: float | None = None,
+        present: Present | None = None,
         on_item: Callable[[MutableItem | ImmutableItem], None],
         on_patient: Callable[[], None] | None = None,
     ) -> asyncio.Future[Ended]:

@@ -31,7 +31,7 @@ from p2pdns.engine.service import Service
 from p2pdns.engine.state import State
 from p2pdns.engine.upstream import Upstream
 from p2pdns.errors import FormatError, Unavailable, UsageError
-from p2pdns.items.item import MutableItem, mutable_target
+from p2pdns.items.item import MutableItem, Present, mutable_target
 from p2pdns.items.keys import ZoneKey
 from p2pdns.resolver import ResolverSettings
 from p2pdns.resolver.blocking import BlockedNames
@@ -58,6 +58,7 @@ class ShortLivedNode:
         known_seq: int | None = None,
         rpc_max: int = RPC_MAX,
         deadline: float | None = None,
+        present: Present | None = None,
         on_item: Callable[[Item], None],
         on_patient: Callable[[], None] | None = None,
     ) -> asyncio.Future[GetOutcome]:
@@ -69,6 +70,7 @@ class ShortLivedNode:
             known_seq=known_seq,
             rpc_max=rpc_max,
             deadline=deadline,
+            present=present,
             on_item=on_item,
             on_patient=on_patient,
         )

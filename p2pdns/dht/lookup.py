@@ -23,7 +23,7 @@ from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.routing import K, is_for
 from p2pdns.errors import BadItem
-from p2pdns.items.item import ImmutableItem, MutableItem, SignatureMemo, is_from_the_future, mutable_target
+from p2pdns.items.item import ImmutableItem, MutableItem, Present, SignatureMemo, mutable_target
 from p2pdns.items.keys import ZoneKey
 
 # Chosen with `bench/lookup.py` at 0 and 30 % dead: with α = 8 a first item costs 8 RPCs instead of 4 and comes no
@@ -55,13 +55,13 @@ class State(IntEnum):
 class Sought:
     """The item that is looked for; a look-up without one looks for contacts.
 
-    `key` None means: whatever item belongs under the target. `unix_now` tells what seq is from the future.
+    `key` None means: whatever item belongs under the target. `present` tells what seq is from the future.
     """
 
     key: ZoneKey | None = None
     salt: bytes = b""
     known_seq: int | None = None
-    unix_now: float | None = None
+    present: Present | None = None
 
 
 class Candidate:
@@ -348,14 +348,12 @@ class Lookup:
         return item
 
     def _is_better(self, item: MutableItem, other: MutableItem) -> bool:
-        # A seq from the future is better than nothing and worse than any seq that can be true.
-        if self._is_future(item) != self._is_future(other):
-            return self._is_future(other)
-        return item.supersedes(other)
+        present = self.sought.present if self.sought is not None else None
+        return item.supersedes(other) if present is None else present.prefers(item, other)
 
     def _is_future(self, item: MutableItem) -> bool:
-        unix_now = self.sought.unix_now if self.sought is not None else None
-        return unix_now is not None and is_from_the_future(item.seq, unix_now)
+        present = self.sought.present if self.sought is not None else None
+        return present is not None and present.is_ahead(item.seq)
 
     def _item_of(self, reply: krpc.Reply) -> Item | None:
         if self.sought is None or reply.value is None:

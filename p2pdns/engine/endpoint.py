@@ -30,6 +30,7 @@ from p2pdns.dht.node import (
     PutProgress,
 )
 from p2pdns.errors import Unavailable
+from p2pdns.items.item import Present
 from p2pdns.items.keys import ZoneKey
 from p2pdns.sockets import address_of, open_udp
 
@@ -161,13 +162,15 @@ class Endpoint:
         known_seq: int | None = None,
         rpc_max: int = 250,
         deadline: float | None = None,
+        present: Present | None = None,
         on_item: Callable[[Item], None],
         on_patient: Callable[[], None] | None = None,
     ) -> asyncio.Future[GetOutcome]:
         """Look an item up: `on_item` gets the first valid one at once and each better one, the future the outcome.
 
         `on_patient` is called where nothing was found and what follows loads the node no more.
-        `deadline` is a time of `p2pdns.clock.boot_now`. A cancelled future stops the look-up.
+        `deadline` is a time of `p2pdns.clock.boot_now`. `present` judges seqs; without it the clock alone does.
+        A cancelled future stops the look-up.
         """
         future = self._new_future(GetOutcome)
         now = boot_now()
@@ -179,7 +182,7 @@ class Endpoint:
             known_seq=known_seq,
             rpc_max=rpc_max,
             deadline=deadline,
-            unix_now=unix_now(),
+            present=present or Present(unix_now()),
             tells_patience=on_patient is not None,
         )
         self._gets[number] = (future, on_item)

@@ -17,12 +17,13 @@ from typing import Any, TypeVar
 
 from p2pdns import log
 from p2pdns.addresses import Address
+from p2pdns.clock import unix_now
 from p2pdns.config import read_address
 from p2pdns.dht.lookup import Item
 from p2pdns.dht.node import GetOutcome, Here, PutOutcome, PutProgress
 from p2pdns.engine.endpoint import Endpoint
 from p2pdns.errors import Unavailable
-from p2pdns.items.item import MutableItem
+from p2pdns.items.item import MutableItem, Present
 from p2pdns.items.keys import ZoneKey
 from p2pdns.sockets import open_udp
 
@@ -69,12 +70,14 @@ class Families:
         known_seq: int | None = None,
         rpc_max: int = 250,
         deadline: float | None = None,
+        present: Present | None = None,
         on_item: Callable[[Item], None],
         on_patient: Callable[[], None] | None = None,
     ) -> asyncio.Future[GetOutcome]:
         """Look an item up in both families at once, within one budget; see `Endpoint.get`."""
         asked = self._of_use()
-        hand_out = _only_better(on_item)
+        present = present or Present(unix_now())
+        hand_out = _only_better(on_item, present)
         urgent = set(range(len(asked)))
 
         def is_patient(index: int) -> None:
@@ -93,6 +96,7 @@ class Families:
                 known_seq=known_seq,
                 rpc_max=max(1, rpc_max // len(asked)),
                 deadline=deadline,
+                present=present,
                 on_item=hand_out,
                 on_patient=partial(is_patient, index),
             )
@@ -102,7 +106,7 @@ class Families:
             part.add_done_callback(partial(ended, index))
 
         async def both() -> GetOutcome:
-            return merged_get(await asyncio.gather(*parts))
+            return merged_get(await asyncio.gather(*parts), present)
 
         return _started(both())
 
@@ -177,14 +181,14 @@ def socket_beside(listen: str, first: Address) -> socket.socket | None:
         return None
 
 
-def merged_get(outcomes: Sequence[GetOutcome]) -> GetOutcome:
+def merged_get(outcomes: Sequence[GetOutcome], present: Present) -> GetOutcome:
     """Return the outcome of one get out of those of the families; it is complete when all of them are."""
     items = [outcome.item for outcome in outcomes if outcome.item is not None]
     firsts = [outcome for outcome in outcomes if outcome.first_s is not None]
     quickest = min(firsts, key=lambda outcome: outcome.first_s or 0.0, default=outcomes[0])
     best = None
     for item in items:
-        best = item if best is None or _supersedes(item, best) else best
+        best = item if best is None or _is_better(item, best, present) else best
     dropped: Counter[str] = Counter()
     for outcome in outcomes:
         dropped.update(outcome.dropped)
@@ -239,19 +243,19 @@ def _counted_twice(parts: Sequence[Here]) -> Here:
     return Here(len(asked) - 1, max(0, kept - 1), refusal)
 
 
-def _only_better(on_item: Callable[[Item], None]) -> Callable[[Item], None]:
+def _only_better(on_item: Callable[[Item], None], present: Present) -> Callable[[Item], None]:
     best: list[Item] = []
 
     def hand_out(item: Item) -> None:
-        if not best or _supersedes(item, best[-1]):
+        if not best or _is_better(item, best[-1], present):
             best.append(item)
             on_item(item)
 
     return hand_out
 
 
-def _supersedes(item: Item, other: Item) -> bool:
-    return isinstance(item, MutableItem) and isinstance(other, MutableItem) and item.supersedes(other)
+def _is_better(item: Item, other: Item, present: Present) -> bool:
+    return isinstance(item, MutableItem) and isinstance(other, MutableItem) and present.prefers(item, other)
 
 
 def _started(work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:

@@ -20,7 +20,7 @@ from p2pdns.dht.node import PutOutcome
 from p2pdns.dht.node.keeping import COPIES_ENOUGH
 from p2pdns.engine.state import Held
 from p2pdns.errors import Unavailable
-from p2pdns.items.item import ImmutableItem, MutableItem, is_from_the_future
+from p2pdns.items.item import ImmutableItem, MutableItem, Present
 from p2pdns.items.keys import ZoneKey
 
 REPUBLISH_SECONDS = 3_600.0  # BEP 44 lets nodes forget after 2 h; every hour survives one lost round.
@@ -149,7 +149,7 @@ class Publisher:
             if item.seq == held.item.seq:
                 what = f"seq {item.seq} was published before, with another value"
             raise Unavailable(what, place=place, hint="publish again: a new signature takes the next seq")
-        if is_from_the_future(item.seq, self._unix_clock()):
+        if Present(self._unix_clock()).is_ahead(item.seq):
             raise Unavailable(
                 "signed more than a day ahead of this machine's clock",
                 place=place,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar, dataclass, replace
 
 from p2pdns.errors import BadItem, FormatError, UsageError
 from p2pdns.items.keys import KEY_BYTES, SIGNATURE_BYTES, L, SecretKey, ZoneKey
@@ -70,9 +70,60 @@ def next_seq(unix_now: float, last: int | None) -> int:
     return seq
 
 
-def is_from_the_future(seq: int, unix_now: float) -> bool:
-    """Return whether the seq lies more than a day ahead of a clock that can be believed."""
-    return unix_now >= BUILD_UNIX and seq > (unix_now + FUTURE_SECONDS_MAX) * SEQ_PER_SECOND
+@dataclass(frozen=True, slots=True)
+class Present:
+    """What a reader knows of the time: its clock, and what it has adopted, which bounds the time from below.
+
+    `newest_seq` is the highest seq that was adopted as a mark, of whatever key. When it was adopted, it was a day ahead
+    of the present at most, so the present is at most a day behind it: a clock that says less is wrong. The bound never
+    passes the latest time that the clock has shown, whatever is signed. `mark_seq` is the mark of the key in question:
+    what was adopted once is judged by no clock again.
+    """
+
+    clock_unix: float
+    newest_seq: int | None = None
+    mark_seq: int | None = None
+
+    @property
+    def bound_unix(self) -> float:
+        """The earliest time that it can be by what was adopted; 0 where nothing was."""
+        if self.newest_seq is None:
+            return 0.0
+        return max(0.0, self.newest_seq / SEQ_PER_SECOND - FUTURE_SECONDS_MAX)
+
+    @property
+    def unix(self) -> float:
+        """The time to judge by: that of the clock, and never one before the bound."""
+        return max(self.clock_unix, self.bound_unix)
+
+    @property
+    def is_clock_behind(self) -> bool:
+        """Whether the clock shows a time that is over for certain."""
+        return self.clock_unix < self.bound_unix
+
+    @property
+    def is_believable(self) -> bool:
+        """Whether it says enough to judge anybody's seq by."""
+        return self.unix >= BUILD_UNIX
+
+    def is_ahead(self, seq: int) -> bool:
+        """Return whether a seq lies more than a day ahead: such a one becomes no mark and hides no lower one."""
+        if self.mark_seq is not None and seq <= self.mark_seq:
+            return False
+        if not self.is_believable:
+            return False
+        # In whole numbers: a rounded bound could creep upwards, or leave out the very item that it comes of.
+        latest = int((self.clock_unix + FUTURE_SECONDS_MAX) * SEQ_PER_SECOND)
+        return seq > max(latest, self.newest_seq or 0)
+
+    def prefers(self, item: MutableItem, other: MutableItem) -> bool:
+        """Return whether readers prefer an item to another: any saner one to one from the future, else the newer."""
+        is_ahead, is_other_ahead = self.is_ahead(item.seq), self.is_ahead(other.seq)
+        return is_other_ahead if is_ahead != is_other_ahead else item.supersedes(other)
+
+    def of_key(self, mark_seq: int | None) -> Present:
+        """Return the same present, for the items of a key that has this mark."""
+        return replace(self, mark_seq=mark_seq)
 
 
 class SignatureMemo:

@@ -15,7 +15,7 @@ from typing import TypeVar
 from p2pdns.addresses import Address
 from p2pdns.dht.node import Event, GetDone, GetOutcome, ItemFound, Joined, Node, NodeSettings, PutDone, PutOutcome
 from p2pdns.dht.storage import Storage
-from p2pdns.items.item import ImmutableItem, MutableItem
+from p2pdns.items.item import ImmutableItem, MutableItem, Present
 from p2pdns.items.keys import SecretKey, ZoneKey
 
 DELAY_S = 0.005
@@ -186,7 +186,7 @@ class Swarm:
         number = node.start_put(item, self.now, **more)
         return self._outcome(node, PutDone, number).outcome
 
-    def get(self, node: Node, target: bytes, key: ZoneKey | None, **more: float | bytes | None) -> GetOutcome:
+    def get(self, node: Node, target: bytes, key: ZoneKey | None, **more: float | bytes | Present | None) -> GetOutcome:
         """Get and wait for the end."""
         number = node.start_get(target, self.now, key=key, **more)  # type: ignore[arg-type]
         return self._outcome(node, GetDone, number).outcome

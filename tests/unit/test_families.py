@@ -15,13 +15,15 @@ from p2pdns.dht.lookup import Item
 from p2pdns.dht.node import GetOutcome, Here, Node, NodeSettings, PutOutcome
 from p2pdns.dht.storage import Storage
 from p2pdns.engine.endpoint import Endpoint
-from p2pdns.engine.families import Families, merged_get, merged_put, socket_beside
+from p2pdns.engine.families import Families, _only_better, merged_get, merged_put, socket_beside
 from p2pdns.errors import Unavailable
+from p2pdns.items.item import Present
 from tests.unit.swarm import item_of
 
 GUARD_S = 20.0
 OLD, NEW = item_of(1), item_of(1, item_of(1).seq + 1, b"newer")
 KEY = OLD.key
+PRESENT = Present(OLD.seq / 1e6 + 60.0)
 
 
 async def open_endpoint(host: str, storage: Storage | None = None) -> Endpoint:
@@ -187,7 +189,7 @@ FOUND = GetOutcome(OLD, True, "complete", 3, 1, 3, 2, 0.2, 0.5, 100, 200, 2, 1)
 def test_an_outcome_is_complete_when_both_families_are() -> None:
     cut = replace(FOUND, item=NEW, complete=False, verdict="deadline", first_s=0.1, rpcs_to_first=1, done_s=0.9)
     first = replace(FOUND, answered=(("127.0.0.1", 1),), dropped={"signature": 1})
-    merged = merged_get([first, replace(cut, answered=(("::1", 2),), dropped={"signature": 2})])
+    merged = merged_get([first, replace(cut, answered=(("::1", 2),), dropped={"signature": 2})], PRESENT)
     assert (merged.answered, merged.dropped) == ((("127.0.0.1", 1), ("::1", 2)), {"signature": 3})
     assert (merged.item, merged.complete, merged.verdict) == (NEW, False, "deadline")
     assert (merged.rpc_count, merged.answered_count, merged.bytes_received) == (6, 4, 400)
@@ -231,3 +233,14 @@ def test_ipv6_opens_by_itself_only_beside_every_ipv4_address() -> None:
     assert automatic is not None
     assert automatic.getsockname()[0] == "::"
     automatic.close()
+
+
+def test_an_item_from_the_future_in_one_family_hides_no_saner_one_of_the_other() -> None:
+    odd = item_of(1, OLD.seq + 3 * 86_400_000_000)
+    for outcomes in ([FOUND, replace(FOUND, item=odd)], [replace(FOUND, item=odd), FOUND]):
+        assert merged_get(outcomes, PRESENT).item == OLD
+    handed: list[Item] = []
+    hand_out = _only_better(handed.append, PRESENT)
+    for item in (odd, OLD, odd, NEW):
+        hand_out(item)
+    assert handed == [odd, OLD, NEW]

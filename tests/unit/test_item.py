@@ -20,8 +20,8 @@ from p2pdns.items.item import (
     VALUE_BYTES_WRITE_MAX,
     ImmutableItem,
     MutableItem,
+    Present,
     SignatureMemo,
-    is_from_the_future,
     mutable_target,
     next_seq,
     reduced_signature,
@@ -222,11 +222,65 @@ def test_future_begins_after_a_day_and_only_for_a_believable_clock() -> None:
     """A machine that boots in 1970 must not refuse everything."""
     now = BUILD_UNIX + 1_000.0
     edge = int((now + FUTURE_SECONDS_MAX) * 1_000_000)
-    assert not is_from_the_future(edge, now)
-    assert is_from_the_future(edge + 1, now)
-    assert not is_from_the_future(SEQ_RESERVED - 1, BUILD_UNIX - 1)
-    assert not is_from_the_future(SEQ_RESERVED - 1, 0)
-    assert is_from_the_future(SEQ_RESERVED - 1, BUILD_UNIX)
+    assert not Present(now).is_ahead(edge)
+    assert Present(now).is_ahead(edge + 1)
+    assert not Present(BUILD_UNIX - 1).is_ahead(SEQ_RESERVED - 1)
+    assert not Present(0).is_ahead(SEQ_RESERVED - 1)
+    assert Present(BUILD_UNIX).is_ahead(SEQ_RESERVED - 1)
+
+
+@pytest.mark.parametrize("clock_unix", [0.0, BUILD_UNIX - 1.0, BUILD_UNIX + 5.0])
+def test_the_newest_adopted_seq_judges_where_the_clock_is_behind(clock_unix: float) -> None:
+    """A clock without a battery, or one that was set back, must not make a mark of yesterday a seq from the future."""
+    newest = (BUILD_UNIX + 40 * FUTURE_SECONDS_MAX) * 1_000_000 + 7
+    present = Present(clock_unix, newest)
+    assert present.is_clock_behind
+    assert present.unix == pytest.approx(BUILD_UNIX + 39 * FUTURE_SECONDS_MAX)
+    assert not present.is_ahead(newest)
+    assert present.is_ahead(newest + 1)
+    assert not present.of_key(newest + 9).is_ahead(newest + 9)
+    assert present.of_key(newest + 9).is_ahead(newest + 10)
+    right = BUILD_UNIX + 41.0 * FUTURE_SECONDS_MAX
+    assert not Present(right, newest).is_clock_behind
+    assert Present(right, newest).unix == right
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.floats(-3 * FUTURE_SECONDS_MAX, 3 * FUTURE_SECONDS_MAX), st.integers(-3, 3), st.booleans()),
+        max_size=30,
+    )
+)
+@settings(max_examples=200, deadline=None)
+def test_no_row_of_adoptions_pushes_the_bound_past_the_clock(steps: list[tuple[float, int, bool]]) -> None:
+    """An attacker has keys of his own, and signs for each the latest seq that is adopted."""
+    newest, clock_max = None, 0.0
+    clock = BUILD_UNIX + 400.0 * FUTURE_SECONDS_MAX
+    for turn, off, is_at_the_bound in steps:
+        clock += turn
+        clock_max = max(clock, clock_max)
+        present = Present(clock, newest)
+        from_unix = present.bound_unix if is_at_the_bound else present.unix
+        seq = max(0, int((from_unix + FUTURE_SECONDS_MAX) * 1_000_000) + off)
+        if not present.is_ahead(seq):
+            newest = seq if newest is None else max(newest, seq)
+        assert Present(clock, newest).bound_unix <= clock_max + 1e-6
+
+
+def test_readers_prefer_any_saner_item_to_one_from_the_future_and_else_the_newer() -> None:
+    secret = SecretKey.generate(b"\x01" * 32)
+    now = BUILD_UNIX + 1_000.0
+    ahead = (now + FUTURE_SECONDS_MAX) * 1_000_000
+    old, new, odd, odder = (
+        MutableItem.signed(secret, seq, b"v") for seq in (7, int(now * 1_000_000), int(ahead) + 1, int(ahead) + 2)
+    )
+    present = Present(now)
+    assert present.prefers(new, old)
+    assert not present.prefers(old, new)
+    assert present.prefers(old, odd)
+    assert not present.prefers(odd, old)
+    assert present.prefers(odder, odd)
+    assert present.of_key(odd.seq).prefers(odd, new)
 
 
 @given(SEQS, VALUES)

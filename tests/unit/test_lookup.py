@@ -23,7 +23,7 @@ from p2pdns.dht.lookup import (
     State,
 )
 from p2pdns.dht.routing import distance
-from p2pdns.items.item import ImmutableItem, MutableItem
+from p2pdns.items.item import ImmutableItem, MutableItem, Present
 from p2pdns.items.keys import SecretKey
 
 OWN = b"\x55" * 20
@@ -66,7 +66,7 @@ def reply(candidate: Candidate, *, nodes: Sequence[krpc.Contact] = (), found: Mu
 
 def new_lookup(sought: Sought | None = None, *, k: int = 20, rpc_max: int = 250) -> Lookup:
     """Return a look-up for the item."""
-    return Lookup(TARGET, OWN, sought or Sought(KEY, unix_now=UNIX_NOW), k=k, rpc_max=rpc_max)
+    return Lookup(TARGET, OWN, sought or Sought(KEY, present=Present(UNIX_NOW)), k=k, rpc_max=rpc_max)
 
 
 def state_of(candidate: Candidate) -> State:

@@ -16,7 +16,7 @@ from p2pdns.dht.node.peers import HASHES_MAX, PEER_S, PEERS_MAX, PeerStore
 from p2pdns.dht.node.upkeep import QUARANTINE_MAX
 from p2pdns.dht.routing import distance
 from p2pdns.dht.storage import Storage
-from p2pdns.items.item import ImmutableItem, MutableItem
+from p2pdns.items.item import ImmutableItem, MutableItem, Present
 from tests.unit.swarm import UNIX_NOW, Swarm, item_of, secret_of
 
 NETWORK = krpc.network_of("swarm")
@@ -180,7 +180,7 @@ def test_a_seq_from_the_future_does_not_hide_the_true_item() -> None:
         if node.storage.held(ITEM.target, swarm.now) and node is not nodes_of(swarm)[3]:
             node.storage.put_own(future, swarm.now)
             break
-    got = swarm.get(cold(swarm, ITEM.target), ITEM.target, KEY, unix_now=UNIX_NOW)
+    got = swarm.get(cold(swarm, ITEM.target), ITEM.target, KEY, present=Present(UNIX_NOW))
     assert got.item == ITEM
 
 

@@ -23,7 +23,7 @@ from p2pdns.dht.node.values import Event, NodeSettings, Sibling
 from p2pdns.dht.routing import ID_BYTES, SavedContact, id_for, is_for
 from p2pdns.dht.storage import Storage
 from p2pdns.errors import FormatError
-from p2pdns.items.item import SignatureMemo
+from p2pdns.items.item import Present, SignatureMemo
 from p2pdns.items.keys import ZoneKey
 
 HEARD_MAX = 8  # Contacts of the other family's word in one reply that are asked; it is what a reply of BEP 5 holds.
@@ -258,15 +258,15 @@ class Node:
         known_seq: int | None = None,
         rpc_max: int | None = None,
         deadline: float | None = None,
-        unix_now: float | None = None,
+        present: Present | None = None,
         tells_patience: bool = False,
     ) -> int:
         """Look for the best item under `target`; return the operation's number.
 
-        `key` None takes any item that belongs there. With `known_seq` only newer ones count. `unix_now` lets the
+        `key` None takes any item that belongs there. With `known_seq` only newer ones count. `present` lets the
         look-up see through seqs from the future. `tells_patience` asks for the event `GetPatient`.
         """
-        sought = Sought(key, salt, known_seq, unix_now)
+        sought = Sought(key, salt, known_seq, present)
         lookup = self._lookup(target, sought, rpc_max)
         operation = GetOperation(self._next_number(), self._core, lookup, now, deadline, self._ended)
         operation.tells_patience = tells_patience

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from p2pdns.addresses import Address
-from p2pdns.items.item import ImmutableItem, MutableItem
+from p2pdns.items.item import ImmutableItem, MutableItem, Present
 from p2pdns.items.keys import ZoneKey
 
 LOOKUP_RPCS_MAX = 250  # What a whole look-up may send.
@@ -82,6 +82,7 @@ class Dht(Protocol):
         known_seq: int | None = None,
         rpc_max: int = LOOKUP_RPCS_MAX,
         deadline: float | None = None,
+        present: Present | None = None,
         on_item: Callable[[MutableItem | ImmutableItem], None],
         on_patient: Callable[[], None] | None = None,
     ) -> Awaitable[GetOutcome]:

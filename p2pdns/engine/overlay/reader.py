@@ -17,7 +17,7 @@ from p2pdns.engine.overlay import ports
 from p2pdns.engine.overlay.entries import NEVER, Absences, Entry, Lookup, Slots
 from p2pdns.engine.overlay.ports import LOOKUP_RPCS_MAX, Budget, Dht, GetOutcome, LookupReport, ReaderState, Timer
 from p2pdns.errors import BadItem
-from p2pdns.items.item import ImmutableItem, MutableItem, is_from_the_future, mutable_target
+from p2pdns.items.item import ImmutableItem, MutableItem, Present, mutable_target
 from p2pdns.items.keys import ZoneKey
 from p2pdns.items.packet import zone_of
 from p2pdns.log import get_logger
@@ -256,7 +256,7 @@ class Overlay:
         return self._unix_clock() < item.signed_at_unix + zone.expire_seconds
 
     def _is_odd(self, item: MutableItem) -> bool:
-        return is_from_the_future(item.seq, self._unix_clock())
+        return Present(self._unix_clock()).is_ahead(item.seq)
 
     def _is_better(self, new: MutableItem, old: MutableItem) -> bool:
         """Return whether readers prefer `new`: a seq from the future gives way to any saner one."""
