@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from p2pdns.dns.message import Message, Question, RRset, Type, compose, records_of, type_of
 from p2pdns.dns.name import Name
+from p2pdns.engine.overlay.ports import Mark
 from p2pdns.items.item import ImmutableItem, MutableItem, Present, mutable_target
 from p2pdns.items.keys import SecretKey, ZoneKey
 from p2pdns.items.packet import zone_of
@@ -153,6 +154,7 @@ class Get:
     deadline: float | None
     on_item: Callable[[MutableItem | ImmutableItem], None]
     future: asyncio.Future[Ended]
+    present: Present | None = None
     on_patient: Callable[[], None] | None = None
 
     def be_patient(self) -> None:
@@ -189,7 +191,7 @@ class FakeDht:
         assert key is not None
         assert target == mutable_target(key.raw, salt)
         future: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
-        get = Get(target, key, known_seq, rpc_max, deadline, on_item, future, on_patient)
+        get = Get(target, key, known_seq, rpc_max, deadline, on_item, future, present, on_patient)
         self.gets.append(get)
         if self.items is not None:
             item = self.items.get(key)
@@ -216,9 +218,37 @@ class FakeState:
     gate: asyncio.Event | None = None
     trouble: Exception | None = None
 
+    seqs: dict[ZoneKey, Mark] = field(default_factory=dict)
+    protected: set[ZoneKey] = field(default_factory=set)
+    kept: list[ZoneKey] = field(default_factory=list)
+
+    @property
+    def newest_seq(self) -> int | None:
+        """Return the highest seq of all."""
+        return max((seq for key in (*self.marks, *self.seqs) if (seq := self.seq_of(key)) is not None), default=None)
+
+    def seq_of(self, key: ZoneKey) -> int | None:
+        """Return the seq of the mark."""
+        mark = self.mark(key)
+        return None if mark is None else mark.seq
+
+    def mark(self, key: ZoneKey) -> Mark | None:
+        """Return the mark, of which the item need not be held."""
+        held = self.marks.get(key)
+        return self.seqs.get(key, None if held is None else Mark(held.item.seq))
+
+    def is_protected(self, key: ZoneKey) -> bool:
+        """Return what the test says."""
+        return key in self.protected
+
+    def keep(self, key: ZoneKey) -> None:
+        """Note it."""
+        self.kept.append(key)
+
     def held(self, key: ZoneKey, salt: bytes = b"") -> FakeHeld | None:
-        """Return the mark."""
-        return self.marks.get(key)
+        """Return the item of the mark."""
+        held, mark = self.marks.get(key), self.seqs.get(key)
+        return None if held is not None and mark is not None and held.item.seq < mark.seq else held
 
     async def adopt(self, item: MutableItem, confirmed_unix: float, *, own: bool = False) -> None:
         """Raise the mark."""
@@ -230,6 +260,7 @@ class FakeState:
         mark = self.marks.get(item.key)
         if mark is None or not mark.item.supersedes(item):
             self.marks[item.key] = FakeHeld(item, confirmed_unix)
+            self.seqs.pop(item.key, None)
 
 
 class FakeUpstream:

@@ -64,15 +64,26 @@ def flush(
 
 
 @click.command()
-@click.argument("key", metavar="KEY")
+@click.argument("key", required=False, metavar="KEY")
+@click.option("--ahead", "is_ahead", is_flag=True, help="All zones whose newest item is dated ahead of this clock.")
 @settings.usual_options
-def forget(key: str, config_flag: str | None, state_flag: str | None, as_json: bool) -> None:
+def forget(key: str | None, is_ahead: bool, config_flag: str | None, state_flag: str | None, as_json: bool) -> None:
     """Drop everything known of the zone KEY, and no longer keep it alive.
 
     With it goes the memory of its newest seq, which guards against older items: for a key whose owner has lost count,
-    or whose zone is of no interest any more.
+    or whose zone is of no interest any more. With --ahead all zones go whose newest item is dated more than 24 hours
+    ahead of this machine's clock: for a clock that was ahead when they were read, and is right now.
     """
+    if (key is None) != is_ahead:
+        raise UsageError("a KEY or --ahead is needed, and not both", place="forget")
     client, book = _daemon_and_book(config_flag, state_flag)
+    if key is None:
+        count: int = client.call("forget", ahead=True)["forgotten"]
+        if as_json:
+            ui.json_result({"forgotten": count})
+        else:
+            ui.result(f"forgotten: {count} zones dated ahead of this machine's clock")
+        return
     zone_key = str(_key(key, book))
     was_known: bool = client.call("forget", key=zone_key)["forgotten"]
     if as_json:

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 import p2pdns
-from p2pdns.clock import boot_now
+from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config, write_address
 from p2pdns.dht.node import Node
 from p2pdns.directory import shown
@@ -21,6 +21,7 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.zonefile import rdata_text
 from p2pdns.engine import petnames
 from p2pdns.engine.blocking import BlockLists
+from p2pdns.engine.clockwatch import ClockWatch
 from p2pdns.engine.control import Handler, Progress
 from p2pdns.engine.endpoint import Endpoint
 from p2pdns.engine.families import Families
@@ -30,7 +31,7 @@ from p2pdns.engine.publisher import Publisher
 from p2pdns.engine.service import Service
 from p2pdns.engine.state import State
 from p2pdns.errors import StrangerError, Unavailable, UsageError
-from p2pdns.items.item import MutableItem
+from p2pdns.items.item import FUTURE_SECONDS_MAX, SEQ_PER_SECOND, MutableItem
 from p2pdns.items.keys import ZoneKey
 from p2pdns.resolver import Found, Missing, Resolved
 from p2pdns.resolver.names import InZone
@@ -43,6 +44,7 @@ _REASONS = {
     Missing.ABSENT: "the nodes asked have no item of this key",
     Missing.UNREACHABLE: "no node answered",
     Missing.BUDGET: "the look-up would have cost more than a question may",
+    Missing.OLDER: "only older items can be had than one that was shown here before",
     Missing.DEADLINE: f"no item was found within {LOOKUP_SECONDS_MAX:g} s",
 }
 
@@ -60,6 +62,7 @@ class Engine(Protocol):
     dns_addresses: tuple[str, ...]
     started_at: float
     block_lists: BlockLists
+    clock_watch: ClockWatch
     supervisor_pid: int | None
 
     @property
@@ -143,6 +146,11 @@ def answer_of(resolved: Resolved) -> dict[str, Any]:
     }
 
 
+def clock_warnings(watch: ClockWatch) -> list[str]:
+    """Return what is wrong with this machine's clock."""
+    return [] if watch.warning is None else [watch.warning]
+
+
 def family_of(endpoint: Endpoint) -> str:
     """Return which of the two DHTs an endpoint speaks in (BEP 32)."""
     return "IPv6" if endpoint.node.settings.is_ipv6 else "IPv4"
@@ -214,9 +222,14 @@ class Commands:
             "items_held": len(node.storage),
             "items_held_bytes": node.storage.size_bytes,
             "reader": {"keys": state.mark_count, "kept_alive": engine.publisher.kept_count},
+            "marks": {
+                "with_items": state.item_count,
+                "commits": state.commits.count,
+                "commit_ms": round(1000 * state.commits.seconds / max(1, state.commits.count), 3),
+            },
             "roll_back_protection": state.roll_back_protection,
             "blocked_names": len(engine.block_lists.names),
-            "warnings": [*state.warnings, *engine.block_lists.warnings],
+            "warnings": [*clock_warnings(engine.clock_watch), *state.warnings, *engine.block_lists.warnings],
             "counters": engine.counters,
         }
         return {"status": status}
@@ -280,9 +293,10 @@ class Commands:
             outcome = await self._engine.overlay.item(key, True, _budget())
             if isinstance(outcome, Found):
                 seqs.append(outcome.item.seq)
-        held = self._engine.state.held(key)
-        if held is not None:
-            seqs.append(held.item.seq)
+        # Of a zone that was asked for once its mark is known, and perhaps not its item.
+        mark = self._engine.state.mark(key)
+        if mark is not None:
+            seqs.append(mark.seq)
         return {"seq": max(seqs, default=None)}
 
     async def item(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
@@ -347,12 +361,24 @@ class Commands:
         return {"seq": item.seq}
 
     async def forget(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
-        """Clear the mark of a key, and no longer keep its item alive."""
+        """Clear the mark of a key, or all that lie ahead of the clock, and no longer keep their items alive."""
+        if request.get("ahead") is True:
+            return {"forgotten": self._forget_ahead()}
         key = _key(request)
         self._engine.publisher.forget(key)
         was_known = self._engine.state.forget(key)
         self._engine.overlay.forget(key)
         return {"forgotten": was_known}
+
+    def _forget_ahead(self) -> int:
+        latest = int((unix_now() + FUTURE_SECONDS_MAX) * SEQ_PER_SECOND)
+        for held in self._engine.state.kept_alive():
+            if held.item.seq > latest:
+                self._engine.publisher.forget(held.item.key)
+        count = self._engine.state.forget_above(latest)
+        self._engine.overlay.forget_above(latest)
+        self._engine.clock_watch.look()
+        return count
 
     async def names(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Return the petnames in use and where each comes from."""

@@ -38,6 +38,7 @@ from p2pdns.dht.node import Node, SavedContact
 from p2pdns.dht.storage import Storage
 from p2pdns.directory import StateDirectory
 from p2pdns.engine.blocking import BlockLists, signature_of
+from p2pdns.engine.clockwatch import ClockWatch
 from p2pdns.engine.commands import LOOKUP_SECONDS_MAX, Commands
 from p2pdns.engine.control import ControlServer
 from p2pdns.engine.discovery import Discovery
@@ -93,6 +94,7 @@ class Engine:
         # What names mean is checked before any socket is opened.
         self._upstream = self._new_upstream(config)
         signature_of(config.dns.block)
+        self.clock_watch = ClockWatch(state, unix_now)
         self.block_lists = BlockLists()
         self._settings = resolver_settings(config, state)
 
@@ -103,7 +105,8 @@ class Engine:
         await self._open_overlay()
         # Before the first answer: a list that is not in force yet would let its names through.
         await self.block_lists.load(self.config.dns.block)
-        self._settings = resolver_settings(self.config, self.state, self.block_lists)
+        self._settings = self._taken(resolver_settings(self.config, self.state, self.block_lists))
+        self.clock_watch.look()
         self._open_service()
         self._tasks.append(asyncio.create_task(self._load_store()))
         await self._discovery.join(self.endpoint)
@@ -121,6 +124,11 @@ class Engine:
         network = f"network {self.node.network}, {count} contact{'' if count == 1 else 's'}"
         for endpoint in self.endpoint.endpoints:
             log.get_logger("dht").info(f"listening on {write_address(endpoint.address)} ({network})")
+
+    def _taken(self, settings: ResolverSettings) -> ResolverSettings:
+        """Return the settings that are going to be in force, and protect the marks of what they name."""
+        self.state.protect({*settings.petnames.values(), *settings.trusted})
+        return settings
 
     async def _open_overlay(self) -> None:
         config = self.config.dht
@@ -229,13 +237,14 @@ class Engine:
         await self.state.save_changes(self.storage.take_changes(boot_now(), unix_now()))
 
     async def _save_contacts(self) -> None:
+        self.clock_watch.look()
         await self._discovery.save(self._contacts())
         for node, name in self._remembered_as.items():
             saved = self.state.load_node(name)
             # BEP 42 may have moved it; under an id that fits, the next run need not move again.
             if saved is not None and saved.node_id != node.node_id:
                 self.state.save_node(name, saved._replace(node_id=node.node_id))
-        self.state.flush()
+        await self.state.save()
 
     def _contacts(self) -> list[SavedContact]:
         return [contact for node in self.nodes for contact in node.contacts(boot_now())]
@@ -281,7 +290,7 @@ class Engine:
 
     def names_changed(self) -> None:
         """Take over the petnames of the state, and what is trusted by them."""
-        self.service.change_settings(resolver_settings(self.config, self.state, self.block_lists))
+        self.service.change_settings(self._taken(resolver_settings(self.config, self.state, self.block_lists)))
 
     async def reload(self) -> dict[str, Any]:
         """Have the configuration read again, by the supervisor where there is one; return what came of it."""
@@ -326,7 +335,7 @@ class Engine:
             upstream = self._upstream = self._new_upstream(config)
             self._probe()
         log.configure(config.status.log_level)
-        self.service.change_settings(settings, upstream)
+        self.service.change_settings(self._taken(settings), upstream)
         late = [setting for setting in changed if needs_restart(setting)]
         # What needs a restart stays as it was, so that the next reload says so again.
         limits = replace(

@@ -18,6 +18,7 @@ from typing import Protocol
 from p2pdns import log
 from p2pdns.dht.node import PutOutcome
 from p2pdns.dht.node.keeping import COPIES_ENOUGH
+from p2pdns.engine.overlay.ports import Mark
 from p2pdns.engine.state import Held
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import ImmutableItem, MutableItem, Present
@@ -49,6 +50,13 @@ class OwnState(Protocol):
 
     def held(self, key: ZoneKey, salt: bytes = b"") -> Held | None:
         """Return the newest item known for a key."""
+
+    def mark(self, key: ZoneKey, salt: bytes = b"") -> Mark | None:
+        """Return the highest seq known for a key, whether its item is held or not."""
+
+    @property
+    def newest_seq(self) -> int | None:
+        """The highest seq ever adopted of all keys, which bounds the time from below."""
 
     def kept_alive(self) -> list[Held]:
         """Return own and pinned items."""
@@ -149,7 +157,15 @@ class Publisher:
             if item.seq == held.item.seq:
                 what = f"seq {item.seq} was published before, with another value"
             raise Unavailable(what, place=place, hint="publish again: a new signature takes the next seq")
-        if Present(self._unix_clock()).is_ahead(item.seq):
+        mark = self._state.mark(item.key, item.salt)
+        if mark is not None and item.seq < mark.seq:
+            # Its item is not at hand, but it was shown here.
+            raise Unavailable(
+                f"seq {item.seq} is lower than {mark.seq}, the newest known of this key",
+                place=place,
+                hint="publish again: a new signature takes the next seq",
+            )
+        if Present(self._unix_clock(), self._state.newest_seq, None if mark is None else mark.seq).is_ahead(item.seq):
             raise Unavailable(
                 "signed more than a day ahead of this machine's clock",
                 place=place,

@@ -71,6 +71,13 @@ class Draft:
         if key not in self._keys:
             self._keys.append(key)
 
+    def caution(self, notes: Iterable[str]) -> None:
+        """Tell whoever asks what does not hold of an item that was used; nothing is then vouched for."""
+        for text in notes:
+            self.earns_ad = False
+            if (Ede.OTHER, text) not in self.ede:
+                self.ede.append((Ede.OTHER, text))
+
     def rely_on(self, found: Found) -> None:
         """Let the answer be no better than the item it comes from."""
         self._provisional |= not found.settled

@@ -58,6 +58,7 @@ _MISSING = {
     Missing.ABSENT: (Ede.NO_REACHABLE_AUTHORITY, "contacts answered, and none has an item of this key"),
     Missing.UNREACHABLE: (Ede.NETWORK_ERROR, "no contact of the overlay answered"),
     Missing.BUDGET: (Ede.NO_REACHABLE_AUTHORITY, "the question has used up the look-ups it may cause"),
+    Missing.OLDER: (Ede.NO_REACHABLE_AUTHORITY, "only older items can be had than one that was shown here before"),
     Missing.DEADLINE: (Ede.NO_REACHABLE_AUTHORITY, "the look-up took longer than the question may"),
 }
 
@@ -218,6 +219,7 @@ class Resolution:
 
     def _found(self, step: Fetch, outcome: Found, now: float) -> Step:
         self._draft.note(_description(step.key, outcome, now))
+        self._draft.caution(outcome.notes)
         question = Question(self._zone_name, self.question.rtype, self.question.rclass)
         said = outcome.zone.answer(question)
         if outcome.settled and not self._draft.is_provisional:

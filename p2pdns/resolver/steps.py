@@ -61,7 +61,8 @@ class Found:
     that it is the newest. `unconfirmed`: that is too long ago, and the attempt to say it again came to nothing.
     `fresh`: the publisher still stands behind it. `previous`: an older zone of this key that was settled, while
     this one is not. `good_until`: when whoever keeps an answer asks again, whatever its TTLs. `lookup` numbers the
-    look-up that was waited for (0: none), which has sent `rpc_count` so far.
+    look-up that was waited for (0: none), which has sent `rpc_count` so far. `notes` say what does not hold of it, in
+    words for whoever asks.
     """
 
     item: MutableItem
@@ -74,6 +75,7 @@ class Found:
     lookup: int = 0
     rpc_count: int = 0
     good_until: float = math.inf
+    notes: tuple[str, ...] = ()
 
 
 class Missing(Enum):
@@ -83,6 +85,7 @@ class Missing(Enum):
     UNREACHABLE = "unreachable"  # No contact answered.
     BUDGET = "budget"  # The question may not spend what a look-up costs.
     DEADLINE = "deadline"  # The question's time was over first.
+    OLDER = "older"  # This reader has shown a newer item than any that can be had now.
 
 
 @dataclass(frozen=True, slots=True)

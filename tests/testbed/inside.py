@@ -38,7 +38,6 @@ from p2pdns.dns.name import Name
 from p2pdns.engine.control import ControlClient
 from p2pdns.errors import P2pdnsError
 from p2pdns.items.item import MutableItem
-from p2pdns.items.keys import ZoneKey
 
 AT_ONCE = 4
 REPLY_SECONDS_MAX = 2.0
@@ -146,10 +145,10 @@ def routes(_: object) -> list[list[str]]:
 
 
 def marks(_: object) -> dict[str, int]:
-    """Return the newest seq that the daemon has seen of each zone, read from its file beside the daemon."""
+    """Return the newest seq of each mark that the daemon has made, read from its file beside the daemon."""
     path = Path(os.environ["STATE_DIRECTORY"]) / "reader.sqlite"
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-        return {str(ZoneKey(key)): seq for key, seq in database.execute("SELECT key, seq FROM marks WHERE salt = x''")}
+        return {mark.hex(): seq for mark, seq in database.execute("SELECT mark, seq FROM seen")}
 
 
 def rights(_: object) -> dict[str, object]:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from p2pdns.engine.overlay import Budget, Overlay
 from p2pdns.engine.overlay.reader import LOOKUP_RPCS_USUAL
+from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey, ZoneKey
 from p2pdns.resolver import Found, ItemOutcome, Missing, NotFound, tag_of_key
@@ -183,12 +184,18 @@ def test_the_mark_is_committed_before_the_settled_answer_that_shows_it() -> None
 def test_an_item_whose_mark_cannot_be_committed_is_not_called_settled() -> None:
     async def story() -> None:
         world = World()
-        world.state.trouble = OSError("disk full")
+        world.state.trouble = Unavailable("disk full")
         task = world.ask(settled=True)
         await settle()
         world.dht.gets[0].end(NEW)
         await settle()
-        assert not isinstance(task.result(), Found)
+        shown = of(task.result())
+        assert (shown.item, shown.settled) == (NEW, False)
+        assert "the disk takes no mark" in shown.notes[0]
+        # And once the disk takes it, it is what it would have been.
+        world.state.trouble = None
+        again = of(await world.answered(settled=True))
+        assert (again.settled, again.notes, world.state.log) == (True, (), [(NEW.seq, UNIX)])
 
     run(story())
 
@@ -321,7 +328,8 @@ def test_a_seq_from_the_future_is_served_but_neither_adopted_nor_in_the_way_of_a
         await settle()
         world.dht.gets[0].end(odd)
         await settle()
-        assert (item_in(task.result()), of(task.result()).settled) == (odd, True)
+        assert (item_in(task.result()), of(task.result()).settled) == (odd, False)
+        assert "ahead of this machine's clock" in of(task.result()).notes[0]
         assert world.state.log == []
         world.clock.turn(400)
         task = world.ask(settled=True)

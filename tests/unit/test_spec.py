@@ -49,7 +49,9 @@ def rows(text: str) -> list[list[str]]:
 def test_limit_is_the_constant_it_names(row: list[str]) -> None:
     """A number in a document is a claim."""
     module, name = row[2].strip("`").split(":")
-    assert getattr(importlib.import_module("p2pdns." + module), name) == int(row[1])
+    assert getattr(importlib.import_module("p2pdns." + module), name) == (
+        float(row[1]) if "." in row[1] else int(row[1])
+    )
 
 
 def test_numbers_in_the_text_are_the_constants() -> None:

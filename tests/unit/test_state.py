@@ -51,6 +51,12 @@ def held_seq(state: State, secret: SecretKey = ALICE, salt: bytes = b"") -> int 
     return None if held is None else held.item.seq
 
 
+def mark_seq(state: State, secret: SecretKey = ALICE) -> int | None:
+    """Return the seq of the mark, whether its item is held or not."""
+    mark = state.mark(secret.zone_key)
+    return None if mark is None else mark.seq
+
+
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_an_adopted_item_is_held(tmp_path: Path, in_memory: bool) -> None:
     state = State.open(None if in_memory else tmp_path)
@@ -224,7 +230,7 @@ def test_a_confirmation_is_kept_without_a_commit_of_its_own(tmp_path: Path) -> N
     held = state.held(ALICE.zone_key)
     assert held is not None
     assert held.confirmed_unix == 9.0
-    state.flush()
+    asyncio.run(state.save())
     assert commits == ["COMMIT"]
     state.close()
     state = State.open(tmp_path)
@@ -276,19 +282,23 @@ def test_forget_clears_the_marks_of_one_key(tmp_path: Path) -> None:
     state.close()
 
 
-def test_when_there_are_too_many_marks_the_longest_unconfirmed_goes_and_own_ones_stay(
+def test_when_there_are_too_many_items_the_longest_unconfirmed_go_and_all_marks_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader_module, "MARKS_MAX", 4)
+    monkeypatch.setattr(reader_module, "ITEMS_MAX", 4)
     monkeypatch.setattr(reader_module, "EVICTED_AT_ONCE", 2)
     monkeypatch.setattr(reader_module, "CACHED_MAX", 1)
     secrets = [SecretKey.generate(bytes([number]) * 32) for number in range(1, 6)]
     state = State.open(tmp_path)
     adopt(state, item_of(1, secret=secrets[0]), own=True)
+    state.protect([secrets[1].zone_key])
     for age, secret in enumerate(secrets[1:], 1):
         adopt(state, item_of(1, secret=secret), confirmed_unix=float(age))
-    assert [held_seq(state, secret) for secret in secrets] == [1, None, None, 1, 1]
-    assert state.mark_count == 3
+        asyncio.run(state.save())
+    assert [held_seq(state, secret) for secret in secrets] == [1, 1, None, None, 1]
+    assert [mark_seq(state, secret) for secret in secrets] == [1] * 5
+    assert (state.item_count, state.mark_count) == (3, 5)
+    assert state.roll_back_protection == "whole"
     state.close()
 
 
@@ -416,6 +426,20 @@ def test_a_dropped_mark_is_told_after_a_restart_and_a_dropped_petname_or_a_broke
     connection.close()
     state = State.open(tmp_path)
     assert held_seq(state) is None
+    assert mark_seq(state) == 7
+    assert state.roll_back_protection == "whole"
+    state.close()
+    # Without its small mark a broken row is all that there was.
+    state = State.open(tmp_path)
+    adopt(state, item_of(7), own=True)
+    state.close()
+    connection = sqlite3.connect(tmp_path / "reader.sqlite")
+    connection.execute("UPDATE marks SET seq = 8")
+    connection.execute("DELETE FROM seen")
+    connection.commit()
+    connection.close()
+    state = State.open(tmp_path)
+    assert held_seq(state) is None
     state.close()
     state = State.open(tmp_path)
     assert state.roll_back_protection.endswith("UTC: the row of a key did not verify")
@@ -446,7 +470,9 @@ def test_a_row_that_was_tampered_with_is_dropped_with_a_warning(tmp_path: Path, 
     assert state.kept_alive() == []
     assert held_seq(state) is None
     assert held_seq(state, BOB) == 9
-    assert any("roll-back protection starts anew for it" in text for text in state.warnings)
+    is_lost = change.startswith("key")
+    assert any(("starts anew for it" if is_lost else "its mark stays") in text for text in state.warnings)
+    assert mark_seq(state) == 7
     # A forged seq in the row must not keep the honest item out.
     adopt(state, item_of(8))
     assert held_seq(state) == 8

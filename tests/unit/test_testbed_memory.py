@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from p2pdns.engine.state import State
+from p2pdns.engine.state.seen import mark_of
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from tests.testbed import inside
@@ -46,5 +47,6 @@ def test_marks_are_read_from_the_disk_while_the_daemon_has_its_file_open(
     assert inside.marks(None) == {}
     asyncio.run(state.adopt(MutableItem.signed(ALICE, 7, b"v"), 0.0))
     asyncio.run(state.adopt(MutableItem.signed(ALICE, 9, b"v", b"salt"), 0.0))
-    assert inside.marks(None) == {str(ALICE.zone_key): 7}
+    raw = ALICE.zone_key.raw
+    assert inside.marks(None) == {mark_of(raw).hex(): 7, mark_of(raw, b"salt").hex(): 9}
     state.close()

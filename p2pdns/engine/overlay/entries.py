@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from p2pdns.addresses import is_over_share
 from p2pdns.dns.zone import Zone
-from p2pdns.engine.overlay.ports import Budget, Timer
+from p2pdns.engine.overlay.ports import Budget, GetOutcome, LookupReport, Mark, Timer
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneKey
 from p2pdns.resolver import Missing
@@ -53,11 +53,16 @@ class Lookup:
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """What is known of one key. `was_settled`: some complete look-up ended at this item or at an older one."""
+    """What is known of one key. `was_settled`: some complete look-up ended at this item or at an older one.
+
+    `mark`: the highest seq of the key that was ever shown, of which the item need not be in hand.
+    """
 
     key: ZoneKey
     item: MutableItem | None = None
     zone: Zone | None = None
+    mark: Mark | None = None
+    shown_count: int = 0
     was_settled: bool = False
     confirmed_at: float = NEVER
     asked_at: float = NEVER
@@ -125,6 +130,26 @@ class Absences:
     def clear(self) -> None:
         """Forget all."""
         self._kept.clear()
+
+
+def report_of(entry: Entry, lookup: Lookup, outcome: GetOutcome, unix_now: float) -> LookupReport:
+    """Return a look-up that has ended as `lookups` and a trace show it."""
+    return LookupReport(
+        key=entry.key,
+        rpcs=outcome.rpc_count,
+        retransmits=outcome.retransmit_count,
+        peers=outcome.peer_count,
+        first_ms=None if outcome.first_s is None else outcome.first_s * 1000,
+        complete_ms=outcome.done_s * 1000,
+        verdict=outcome.verdict,
+        at=unix_now,
+        is_refresh=lookup.is_refresh,
+        number=lookup.number,
+        seq=None if lookup.item is None else lookup.item.seq,
+        answered=outcome.answered,
+        dropped=outcome.dropped,
+        was_stored_here=outcome.rpcs_to_first == 0,
+    )
 
 
 @dataclass(slots=True, eq=False)

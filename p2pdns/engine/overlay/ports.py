@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from p2pdns.addresses import Address
 from p2pdns.items.item import ImmutableItem, MutableItem, Present
@@ -104,8 +104,28 @@ class Held(Protocol):
         """When a complete look-up last said that it is the newest; 0 when none ever did."""
 
 
+class Mark(NamedTuple):
+    """The highest seq of a key that was ever adopted; `is_on_disk`: it outlives this process."""
+
+    seq: int
+    is_on_disk: bool = True
+
+
 class ReaderState(Protocol):
     """What outlives the process; `p2pdns.engine.state.State`."""
+
+    @property
+    def newest_seq(self) -> int | None:
+        """The highest seq ever adopted of all keys, which bounds the time from below."""
+
+    def mark(self, key: ZoneKey) -> Mark | None:
+        """Return the mark of a key, whether its item is held or not."""
+
+    def is_protected(self, key: ZoneKey) -> bool:
+        """Return whether the mark of a key counts against nobody's budget, and never makes room for others."""
+
+    def keep(self, key: ZoneKey) -> None:
+        """Have the item of a key on the disk soon, and not its mark alone."""
 
     def held(self, key: ZoneKey, salt: bytes = b"") -> Held | None:
         """Return the item remembered for a key."""

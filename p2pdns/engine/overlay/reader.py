@@ -1,8 +1,8 @@
 """The overlay as readers see it: `await item(key, settled, budget)`.
 
-Guarantees: one look-up a key however many ask; a reader's seq never goes back; what is called settled was committed
-as the high-water mark before; a seq from the future hides nothing and is never remembered; a failure is not repeated
-before its time. Does not know what is asked of a zone, nor how a look-up works.
+Guarantees: one look-up a key however many ask; a reader's seq never goes back, and what is shown goes through the door
+of `marks`; a seq from the future hides nothing and is never remembered; a failure is not repeated before its time. Does
+not know what is asked of a zone, nor how a look-up works.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from collections.abc import Awaitable, Callable, Coroutine
 
 from p2pdns.dns.zone import Zone
 from p2pdns.engine.overlay import ports
-from p2pdns.engine.overlay.entries import NEVER, Absences, Entry, Lookup, Slots
-from p2pdns.engine.overlay.ports import LOOKUP_RPCS_MAX, Budget, Dht, GetOutcome, LookupReport, ReaderState, Timer
+from p2pdns.engine.overlay.entries import NEVER, Absences, Entry, Lookup, Slots, report_of
+from p2pdns.engine.overlay.marks import Marks
+from p2pdns.engine.overlay.ports import LOOKUP_RPCS_MAX, Budget, Dht, GetOutcome, LookupReport, Mark, ReaderState, Timer
 from p2pdns.errors import BadItem
-from p2pdns.items.item import ImmutableItem, MutableItem, Present, mutable_target
+from p2pdns.items.item import ImmutableItem, MutableItem, mutable_target
 from p2pdns.items.keys import ZoneKey
 from p2pdns.items.packet import zone_of
 from p2pdns.log import get_logger
@@ -41,7 +42,7 @@ FAILURE_SECONDS_MAX = 300.0
 INCOMPLETE_SECONDS_MAX = 30.0  # With an item in hand another attempt is worth its cost sooner than without.
 # An item we hold is shown when the network has said nothing for this long: a living one answers in a tenth of it.
 HELD_WAIT_SECONDS = 0.2
-CONFIRMED_LONG_AGO = 1.0  # Unix time of a mark that was settled once, nobody knows when: any look-up is newer.
+SHOWN_TRIES_MAX = 3  # While a mark is committed a newer item may be shown to others; then that one is shown instead.
 
 log = get_logger("overlay")
 
@@ -70,6 +71,7 @@ class Overlay:
         self._state = state
         self._clock = clock
         self._unix_clock = unix_clock
+        self._marks = Marks(state, clock, unix_clock)
         self._later = later
         self._entry_count_max = entry_count_max
         self._held_wait_s = held_wait_s
@@ -83,7 +85,16 @@ class Overlay:
 
     async def item(self, key: ZoneKey, settled: bool, budget: Budget) -> ItemOutcome:
         """Return the item of a key: at once what is good enough, else what a look-up brings within the budget."""
-        entry = self._entry(key)
+        for _ in range(SHOWN_TRIES_MAX):
+            entry = self._entry(key)
+            outcome = await self._best(entry, settled, budget)
+            if isinstance(outcome, Found):
+                outcome = await self._marks.shown(entry, outcome, budget)
+            if not isinstance(outcome, NotFound) or outcome.reason is not Missing.OLDER:
+                break
+        return outcome
+
+    async def _best(self, entry: Entry, settled: bool, budget: Budget) -> ItemOutcome:
         entry.asked_at = self._clock()
         if budget.is_prefetch:
             await self._confirm_early(entry, budget)
@@ -117,7 +128,7 @@ class Overlay:
             return
         had_failed = entry.failure is not None
         entry.forgive()
-        if entry.item is not None and self._is_better(item, entry.item):
+        if entry.item is not None and self._is_better(entry, item, entry.item):
             self._spawn(self._adopt_arrived(entry, item))
         elif had_failed:
             self.on_invalidate((tag_of_key(item.key),))
@@ -131,8 +142,8 @@ class Overlay:
             return
         entry = self._entry(item.key)
         entry.forgive()
-        if entry.item is None or not self._is_better(entry.item, item):
-            entry.item, entry.zone = item, zone
+        if entry.item is None or not self._is_better(entry, entry.item, item):
+            entry.item, entry.zone, entry.mark = item, zone, Mark(item.seq)
             entry.was_settled, entry.confirmed_at = True, self._clock()
         self.on_invalidate((tag_of_key(item.key),))
 
@@ -164,6 +175,13 @@ class Overlay:
             entry.stop_refresh()
         self.on_invalidate((tag_of_key(key),))
 
+    def forget_above(self, seq: int) -> None:
+        """Drop everything known of the keys whose mark lies above a seq; the marks are the state's to clear."""
+        for entry in list(self._entries.values()):
+            item_seq = -1 if entry.item is None else entry.item.seq
+            if max(item_seq, -1 if entry.mark is None else entry.mark.seq) > seq:
+                self.forget(entry.key)
+
     async def close(self) -> None:
         """End every look-up and timer."""
         self._is_closed = True
@@ -188,7 +206,7 @@ class Overlay:
 
     def _remembered(self, key: ZoneKey) -> Entry:
         """Return what survived the last process: an item that was confirmed lately still is."""
-        entry = Entry(key)
+        entry = Entry(key, mark=self._state.mark(key))
         held = self._state.held(key)
         if held is None:
             return entry
@@ -199,7 +217,7 @@ class Overlay:
             return entry
         entry.item = held.item
         entry.was_settled = held.confirmed_unix > 0
-        age = self._unix_clock() - held.confirmed_unix
+        age = self._marks.now.unix - held.confirmed_unix
         # A confirmation that lies ahead comes of a clock that was set back, and says nothing about the age.
         if entry.was_settled and age >= 0:
             entry.confirmed_at = self._clock() - age
@@ -224,7 +242,8 @@ class Overlay:
         number, rpc_count = _charge(last)
         refresh_s = refresh_seconds(entry.zone)
         is_confirmed = now - entry.confirmed_at < refresh_s
-        if entry.item is not None and entry.zone is not None and (is_confirmed or now < entry.retry_at):
+        is_showable = entry.item is not None and not self._marks.is_below(entry, entry.item)
+        if is_showable and entry.item and entry.zone is not None and (is_confirmed or now < entry.retry_at):
             return Found(
                 item=entry.item,
                 zone=entry.zone,
@@ -244,7 +263,11 @@ class Overlay:
         """Return the best item there is while nothing better can be waited for: never called settled."""
         number, rpc_count = _charge(lookup)
         item, zone, previous = entry.item, entry.zone, None
-        if lookup is not None and lookup.item is not None and (item is None or self._is_better(lookup.item, item)):
+        if (
+            lookup is not None
+            and lookup.item is not None
+            and (item is None or self._is_better(entry, lookup.item, item))
+        ):
             previous = zone if entry.was_settled else None
             item, zone = lookup.item, lookup.zone
         if item is None or zone is None:
@@ -253,15 +276,10 @@ class Overlay:
         return Found(item, zone, False, entry.confirmed_at, fresh, False, previous, number, rpc_count)
 
     def _is_fresh(self, item: MutableItem, zone: Zone) -> bool:
-        return self._unix_clock() < item.signed_at_unix + zone.expire_seconds
+        return self._marks.now.unix < item.signed_at_unix + zone.expire_seconds
 
-    def _is_odd(self, item: MutableItem) -> bool:
-        return Present(self._unix_clock()).is_ahead(item.seq)
-
-    def _is_better(self, new: MutableItem, old: MutableItem) -> bool:
-        """Return whether readers prefer `new`: a seq from the future gives way to any saner one."""
-        new_odd, old_odd = self._is_odd(new), self._is_odd(old)
-        return old_odd if new_odd != old_odd else new.supersedes(old)
+    def _is_better(self, entry: Entry, new: MutableItem, old: MutableItem) -> bool:
+        return self._marks.present(entry).prefers(new, old)
 
     # Waiting.
 
@@ -323,7 +341,11 @@ class Overlay:
         # Replies to a get with a seq leave out what is not newer; a refresh can do without, a question cannot.
         # Nor may one from the future be named: saner ones lie below it.
         held = entry.item if lookup.is_refresh else None
-        known_seq = held.seq if held is not None and not self._is_odd(held) else None
+        present = self._marks.present(entry)
+        known_seq = held.seq if held is not None and not present.is_ahead(held.seq) else None
+        if entry.item is None and entry.mark is not None:
+            # What lies below the mark is of no use, and the item that made the mark is wanted as well.
+            known_seq = entry.mark.seq - 1 if entry.mark.seq else None
         try:
             return self._dht.get(
                 mutable_target(entry.key.raw),
@@ -331,6 +353,7 @@ class Overlay:
                 known_seq=known_seq,
                 rpc_max=lookup.rpc_max,
                 deadline=self._clock() + LOOKUP_SECONDS_MAX,
+                present=present,
                 on_item=lambda item: self._item_found(entry, lookup, item),
                 on_patient=lambda: self._slots.ease(lookup),
             )
@@ -348,13 +371,18 @@ class Overlay:
             log.error("look-up broke off", key=entry.key, reason=repr(error))
             self.counters["lookups-broken-off"] += 1
             entry.fail(Missing.UNREACHABLE, self._clock(), FAILURE_SECONDS_MIN, FAILURE_SECONDS_MAX)
+            # It may have been shown already, and then nothing older may be.
+            self._take(entry, lookup.item, lookup.zone)
         finally:
             self._end(entry, lookup)
 
     def _item_found(self, entry: Entry, lookup: Lookup, item: MutableItem | ImmutableItem) -> None:
         if not isinstance(item, MutableItem) or item.key != entry.key or item.salt:
             return
-        if lookup.item is not None and not self._is_better(item, lookup.item):
+        if self._marks.is_below(entry, item):
+            self.counters["items-below-the-mark"] += 1
+            return
+        if lookup.item is not None and not self._is_better(entry, item, lookup.item):
             return
         try:
             zone = zone_of(item)
@@ -364,7 +392,7 @@ class Overlay:
         shown = entry.item if lookup.item is None else lookup.item
         lookup.item, lookup.zone = item, zone
         # Who has seen an older item, provisional or settled, must not keep it: a newer one exists.
-        if shown is not None and self._is_better(item, shown):
+        if shown is not None and self._is_better(entry, item, shown):
             self.on_invalidate((tag_of_key(entry.key),))
         self._has_first(lookup)
 
@@ -379,44 +407,44 @@ class Overlay:
         lookup.rpc_count = outcome.rpc_count
         if outcome.item is not None:
             self._item_found(entry, lookup, outcome.item)
-        self._report(entry, lookup, outcome)
+        self.reports.append(report_of(entry, lookup, outcome, self._unix_clock()))
         if lookup.item is not None and lookup.zone is not None:
             await self._raise(entry, lookup.item, lookup.zone, outcome.complete)
         now = self._clock()
         if outcome.complete and entry.item is not None:
             entry.forgive()
             entry.was_settled, entry.confirmed_at = True, now
-            if not self._is_odd(entry.item):
-                self._spawn(self._store_confirmation(entry.item))
+            self._spawn(self._store_confirmation(entry, entry.item))
         elif entry.item is not None:
             entry.fail(Missing.ABSENT, now, FAILURE_SECONDS_MIN, INCOMPLETE_SECONDS_MAX)
         elif lookup.rpc_max >= LOOKUP_RPCS_MAX or outcome.rpc_count < lookup.rpc_max:
             # A look-up cut short on one question's budget says nothing to the next question.
-            reason = Missing.ABSENT if outcome.answered_count else Missing.UNREACHABLE
+            reason = Missing.ABSENT if entry.mark is None else Missing.OLDER
+            reason = reason if outcome.answered_count else Missing.UNREACHABLE
             entry.fail(reason, now, FAILURE_SECONDS_MIN, FAILURE_SECONDS_MAX)
         if entry.item is not None:
             self._arm_refresh(entry, refresh_seconds(entry.zone))
 
     async def _raise(self, entry: Entry, item: MutableItem, zone: Zone, is_complete: bool) -> None:
-        """Commit a newer item as the mark, then show it; nothing happens when it is not newer."""
-        if entry.item is not None and not self._is_better(item, entry.item):
+        """Take a newer item, after its commit where its key has a mark; a first mark is made when it is shown."""
+        if entry.item is not None and not self._is_better(entry, item, entry.item):
             return
-        if not self._is_odd(item):
-            confirmed_unix = self._unix_clock() if is_complete else self._confirmed_unix(entry)
-            await self._state.adopt(item, confirmed_unix)
+        if entry.mark is not None and not self._marks.present(entry).is_ahead(item.seq):
+            confirmed_unix = self._unix_clock() if is_complete else self._marks.confirmed_unix(entry)
+            await self._marks.raised(entry, item, confirmed_unix)
         # Something still newer may have come while the commit was under way.
-        if entry.item is None or self._is_better(item, entry.item):
+        self._take(entry, item, zone)
+
+    def _take(self, entry: Entry, item: MutableItem | None, zone: Zone | None) -> None:
+        if item is None or self._marks.is_below(entry, item):
+            return
+        if entry.item is None or self._is_better(entry, item, entry.item):
             entry.item, entry.zone = item, zone
 
-    def _confirmed_unix(self, entry: Entry) -> float:
-        """Return when the item in hand was last confirmed; 0 when it never was."""
-        if not entry.was_settled:
-            return 0.0
-        age = self._clock() - entry.confirmed_at
-        return max(CONFIRMED_LONG_AGO, self._unix_clock() - age)
-
-    async def _store_confirmation(self, item: MutableItem) -> None:
+    async def _store_confirmation(self, entry: Entry, item: MutableItem) -> None:
         """Store the time of a confirmation; nobody waits for it, and its loss costs a look-up after a restart."""
+        if entry.mark is None or item.seq != entry.mark.seq:
+            return
         try:
             await self._state.adopt(item, self._unix_clock())
         except Exception as error:
@@ -439,26 +467,6 @@ class Overlay:
             self._refresh_count -= 1
         else:
             self._slots.release(lookup)
-
-    def _report(self, entry: Entry, lookup: Lookup, outcome: GetOutcome) -> None:
-        self.reports.append(
-            LookupReport(
-                key=entry.key,
-                rpcs=outcome.rpc_count,
-                retransmits=outcome.retransmit_count,
-                peers=outcome.peer_count,
-                first_ms=None if outcome.first_s is None else outcome.first_s * 1000,
-                complete_ms=outcome.done_s * 1000,
-                verdict=outcome.verdict,
-                at=self._unix_clock(),
-                is_refresh=lookup.is_refresh,
-                number=lookup.number,
-                seq=None if lookup.item is None else lookup.item.seq,
-                answered=outcome.answered,
-                dropped=outcome.dropped,
-                was_stored_here=outcome.rpcs_to_first == 0,
-            )
-        )
 
     # Refreshing.
 

@@ -18,8 +18,10 @@ from p2pdns import log
 from p2pdns.dht.routing import SavedContact
 from p2pdns.dht.storage import StoredChange, StoredRow
 from p2pdns.directory import StateDirectory
-from p2pdns.engine.state.reader import Held, Reader
+from p2pdns.engine.overlay.ports import Mark
+from p2pdns.engine.state.reader import Commits, Reader
 from p2pdns.engine.state.store import SavedNode, Store
+from p2pdns.engine.state.tables import Held
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneKey
@@ -69,13 +71,40 @@ class State:
 
     @property
     def roll_back_protection(self) -> str:
-        """Return, in words, since when no answer falls below the newest item seen."""
-        return str(self._reader.protection)
+        """Return, in words, since when no answer falls below the newest item seen, and for which keys it may."""
+        return self._reader.protection.told(self._reader.facts, self._reader.owed_count)
 
     @property
     def mark_count(self) -> int:
         """Return how many keys have a mark."""
         return len(self._reader)
+
+    @property
+    def item_count(self) -> int:
+        """Return of how many keys the item is on the disk too."""
+        return self._reader.item_count
+
+    @property
+    def commits(self) -> Commits:
+        """Return what the commits of marks have cost so far."""
+        return self._reader.commits
+
+    @property
+    def newest_seq(self) -> int | None:
+        """Return the highest seq that was adopted by a clock that could be believed; it bounds the time from below."""
+        return self._reader.facts.bound_seq
+
+    def mark(self, key: ZoneKey, salt: bytes = b"") -> Mark | None:
+        """Return the highest seq ever adopted for a key, whether its item is held or not."""
+        return self._reader.mark(key, salt)
+
+    def protect(self, keys: Iterable[ZoneKey]) -> None:
+        """Say which keys' marks never make room for others', beside those that this node keeps alive."""
+        self._reader.protect(keys)
+
+    def is_protected(self, key: ZoneKey) -> bool:
+        """Return whether the mark of a key never makes room for others'."""
+        return self._reader.is_protected(key)
 
     def held(self, key: ZoneKey, salt: bytes = b"") -> Held | None:
         """Return the newest item ever adopted for a key."""
@@ -84,6 +113,18 @@ class State:
     async def adopt(self, item: MutableItem, confirmed_unix: float, *, own: bool = False, pinned: bool = False) -> None:
         """Raise the mark of the item's key to the item, never lower it; return after the commit."""
         await self._reader.adopt(item, confirmed_unix, own=own, pinned=pinned)
+
+    def keep(self, key: ZoneKey) -> None:
+        """Have the item of a key on the disk soon, and not its mark alone."""
+        self._reader.keep(key)
+
+    async def save(self) -> None:
+        """Write the items and the confirmations that wait for a commit."""
+        await self._reader.save()
+
+    def forget_above(self, seq: int) -> int:
+        """Clear every mark above a seq; return how many there were."""
+        return self._reader.forget_above(seq)
 
     def forget(self, key: ZoneKey) -> bool:
         """Clear the mark of a key; return whether there was one."""
@@ -146,11 +187,6 @@ class State:
         with contextlib.suppress(sqlite3.Error):
             self._store.save(changes)
             self._store.save_contacts(network, contacts)
-
-    def flush(self) -> None:
-        """Write the confirmations that wait for a commit."""
-        with contextlib.suppress(sqlite3.Error):
-            self._reader.flush()
 
     def load_node(self, network: str) -> SavedNode | None:
         """Return the id and the port that this node had in a network, or None."""

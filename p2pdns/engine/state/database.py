@@ -12,7 +12,7 @@ import contextlib
 import errno
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -30,12 +30,26 @@ _COMPANIONS = ("", "-wal", "-shm", "-journal")
 
 
 @dataclass(frozen=True)
+class Earlier:
+    """The tables that an older program made, and how what is in them is brought to the present form."""
+
+    version: int
+    statements: tuple[str, ...]
+    upgrade: Callable[[sqlite3.Connection], None]
+
+
+@dataclass(frozen=True)
 class Schema:
     """The tables of a file: their SQL, a number that changes with them, and how durable a commit is."""
 
     version: int
     statements: tuple[str, ...]
     synchronous: str
+    earlier: tuple[Earlier, ...] = ()
+
+    def before(self, version: int) -> Earlier | None:
+        """Return what the file of an older program has; None where no upgrade leads from there to here."""
+        return next((earlier for earlier in self.earlier if earlier.version == version), None)
 
 
 @dataclass(frozen=True)
@@ -111,14 +125,19 @@ def _opened(path: Path, schema: Schema, warnings: tuple[str, ...]) -> Database:
 
 
 def _create(connection: sqlite3.Connection, schema: Schema) -> None:
-    if connection.execute("PRAGMA user_version").fetchone()[0] == schema.version:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version == schema.version:
         return
-    connection.execute("BEGIN IMMEDIATE")
-    for statement in schema.statements:
-        connection.execute(statement)
-    connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version={schema.version}")
-    connection.execute("COMMIT")
+    earlier = schema.before(version)
+    # All or nothing: a file between two versions would be taken for a broken one.
+    with transaction(connection):
+        if earlier is not None:
+            earlier.upgrade(connection)
+        else:
+            for statement in schema.statements:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version={schema.version}")
 
 
 def _fault_of(path: Path, schema: Schema) -> str | None:
@@ -135,10 +154,12 @@ def _fault_of(path: Path, schema: Schema) -> str | None:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version > schema.version:
                 raise _NewerVersionError(version)
-            if version != schema.version:
+            earlier = schema.before(version)
+            if version != schema.version and earlier is None:
                 return f"version {version}, this program writes {schema.version}"
             found = {_shape(row[0]) for row in connection.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL")}
-            return None if found == {_shape(text) for text in schema.statements} else "other tables than expected"
+            statements = schema.statements if earlier is None else earlier.statements
+            return None if found == {_shape(text) for text in statements} else "other tables than expected"
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError as error:

@@ -1,7 +1,8 @@
 """Since when this reader's roll-back protection holds for every key: a line in a file of its own.
 
-Guarantees: what was said in one process is said by the next ones, until the state directory itself goes. Does not
-know marks; a file of its own, because it tells what became of the one with the marks.
+Guarantees: what was said in one process is said by the next ones, until the state directory itself goes. It is a
+file of its own, because it tells what became of the one with the marks. Does not know marks: how many have gone one by
+one stands beside them, and is only put into words here.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 
 from p2pdns.clock import unix_now
+from p2pdns.engine.state.seen import Facts
 
 FILE_NAME = "reader.anew"
 WHOLE = "whole"
@@ -30,13 +32,31 @@ class Protection:
         """Return, in words, since when no answer falls below the newest item seen."""
         return f"starts anew as of {self._note}" if self._note else WHOLE
 
+    def told(self, facts: Facts, owed_count: int) -> str:
+        """Return the same, and for which keys an answer may fall below what they have shown."""
+        exceptions = []
+        if facts.evicted_count:
+            when = moment(facts.evicted_unix)
+            exceptions.append(f"{facts.evicted_count} marks made room for others, the last at {when}")
+        if facts.forgotten_count:
+            when = moment(facts.forgotten_unix)
+            exceptions.append(f"{facts.forgotten_count} marks were cleared with forget, the last at {when}")
+        if owed_count:
+            exceptions.append(f"{owed_count} marks are not on the disk, which refuses them")
+        return "; ".join([str(self) if self._note or not exceptions else "whole but for this", *exceptions])
+
     def starts_anew(self, reason: str) -> None:
         """Remember that marks are lost as of now. For keys whose mark was kept it says too little, never too much."""
-        self._note = f"{time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(unix_now()))}: {reason}"
+        self._note = f"{moment(unix_now())}: {reason}"
         if self._path is not None:
             # Without the file this process says it all the same, and a disk that refuses is complained of elsewhere.
             with contextlib.suppress(OSError):
                 _write(self._path, self._note)
+
+
+def moment(unix: float) -> str:
+    """Return a time as a person reads it."""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(unix))
 
 
 def _read(path: Path) -> str:

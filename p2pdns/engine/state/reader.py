@@ -1,9 +1,10 @@
-"""What this reader has seen: per zone key the newest item, which is the mark that no answer falls below.
+"""What this reader has seen: of each zone key the highest seq, its mark, and of those in use the item as well.
 
-Guarantees: an item that `adopt` has returned for survives a crash of the machine; a mark never goes down, whatever is
+Guarantees: when `adopt` has returned, the mark survives a crash of the machine; a mark never goes down, whatever is
 adopted in whatever order; what comes back from the disk is verified again before anyone sees it. Commits that are
-asked for while another is under way share the next one. Does not know whether an item is fresh, settled, or from the
-future: who adopts has decided that.
+asked for while another is under way share the next one. A first item itself waits in memory until it is kept (`keep`),
+or until the next `save`; its mark does not wait. Does not know whether an item is fresh, settled, or from the future:
+who adopts has decided that.
 """
 
 from __future__ import annotations
@@ -12,126 +13,161 @@ import asyncio
 import contextlib
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from p2pdns import log
-from p2pdns.clock import unix_now
+from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import read_petname
-from p2pdns.engine.state.database import Database, Schema, open_database, transaction
+from p2pdns.engine.overlay.ports import Mark
+from p2pdns.engine.state import seen
+from p2pdns.engine.state.database import Database, open_database, transaction
 from p2pdns.engine.state.protection import Protection
+from p2pdns.engine.state.tables import (
+    COLUMNS,
+    CONFIRM,
+    KEPT_ALIVE,
+    OLDEST,
+    RAISE,
+    SCHEMA,
+    Change,
+    Held,
+    Slot,
+    count_of,
+    flags_of,
+    loss_of,
+    row_of,
+    slot_of,
+)
 from p2pdns.errors import ConfigError, StrangerError, Unavailable
-from p2pdns.items.item import MutableItem
+from p2pdns.items.item import MutableItem, Present
 from p2pdns.items.keys import ZoneKey
 
-MARKS_MAX = 65_536  # About 80 MB of file: every zone a busy site asks for in years. The longest unconfirmed go first.
+ITEMS_MAX = 65_536  # About 80 MB of file: every zone a busy site uses. The longest unconfirmed go; their marks stay.
 CACHED_MAX = 4_096  # About 6 MB of memory; the rest is read and verified again when it is asked for (0.3 ms).
+PENDING_MAX = 4_096  # Items whose mark is on the disk and that are not yet themselves; about 6 MB. The oldest go first.
+OWED_MAX = 65_536  # Marks that the disk has refused, held in memory until it takes them; about 8 MB.
 CONFIRMED_LONG_AGO = 1.0  # Unix time of a confirmation that nobody knows the time of: any look-up is newer.
 EVICTED_AT_ONCE = 512  # Looking for the oldest costs a pass over an index; one pass makes room for many.
-
-SCHEMA = Schema(
-    version=1,
-    statements=(
-        """CREATE TABLE marks (
-            key BLOB NOT NULL, salt BLOB NOT NULL, seq INTEGER NOT NULL, value BLOB NOT NULL, signature BLOB NOT NULL,
-            confirmed_unix REAL NOT NULL, is_own INTEGER NOT NULL, is_pinned INTEGER NOT NULL,
-            PRIMARY KEY (key, salt)
-        ) STRICT""",
-        "CREATE INDEX marks_by_age ON marks (is_own, is_pinned, confirmed_unix)",
-        "CREATE TABLE names (name TEXT PRIMARY KEY, key TEXT NOT NULL) STRICT",
-    ),
-    # A mark that a power cut takes back would let an older item pass for the newest.
-    synchronous="FULL",
-)
-
-_RAISE = """INSERT INTO marks VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key, salt) DO UPDATE SET seq = excluded.seq,
-    value = excluded.value, signature = excluded.signature, confirmed_unix = excluded.confirmed_unix
-    WHERE (excluded.seq, excluded.value) > (marks.seq, marks.value)"""
-_CONFIRM = """UPDATE marks SET confirmed_unix = max(confirmed_unix, ?), is_own = max(is_own, ?),
-    is_pinned = max(is_pinned, ?) WHERE key = ? AND salt = ?"""
-_EVICT = """DELETE FROM marks WHERE (key, salt) IN (SELECT key, salt FROM marks WHERE is_own = 0 AND is_pinned = 0
-    ORDER BY confirmed_unix LIMIT ?)"""
-_COLUMNS = "key, salt, seq, value, signature, confirmed_unix, is_own, is_pinned"
-
-_Slot = tuple[bytes, bytes]
-
-
-@dataclass(frozen=True)
-class Held:
-    """An item this reader holds, when the overlay last confirmed that there is nothing newer, and why it is kept."""
-
-    item: MutableItem
-    confirmed_unix: float
-    is_own: bool = False
-    is_pinned: bool = False
+TOLD_AGAIN_S = 3_600.0  # How often at most the log says that marks make room for others.
 
 
 @dataclass(frozen=True)
 class _Wish:
-    held: Held
+    change: Change
     done: asyncio.Future[None]
-    # How many marks had gone from memory or disk when there was none for the key; None when there was one.
+    # How many items had gone from memory or disk when there was none for the key; None when there was one.
     absent_since: int | None = None
+    # How many times something had been forgotten by hand.
+    forgotten_before: int = 0
 
 
-def _slot_of(item: MutableItem) -> _Slot:
-    return item.key.raw, item.salt
+@dataclass(frozen=True)
+class Commits:
+    """How many commits there were, what they took in all, and how many marks they raised."""
+
+    count: int = 0
+    seconds: float = 0.0
+    mark_count: int = 0
 
 
 class Reader:
     """The marks, the items with them, and the petnames: `reader.sqlite`, or memory."""
 
     def __init__(self, path: Path | None) -> None:
+        loss = None if path is None else loss_of(path)
         self._database: Database = open_database(path, SCHEMA)
         self.warnings: list[str] = list(self._database.warnings)
         self.protection = Protection(None if path is None else path.parent)
         if self._database.is_new:
-            self.protection.starts_anew("reader.sqlite was broken")
+            loss = "reader.sqlite was broken"
+        elif loss is not None:
+            self.warnings.append(loss)
+        if loss is not None:
+            self.protection.starts_anew(loss)
             self.warnings.append("roll-back protection starts anew: what was the newest item of each key is forgotten")
         self._log = log.get_logger("state")
-        self._cached: OrderedDict[_Slot, Held] = OrderedDict()
-        self._confirmed: dict[_Slot, float] = {}
+        self._cached: OrderedDict[Slot, Held] = OrderedDict()
+        self._confirmed: dict[Slot, float] = {}
+        self._pending: OrderedDict[Slot, Held] = OrderedDict()
+        self._owed: OrderedDict[bytes, seen.Sighting] = OrderedDict()
+        self._protected: frozenset[bytes] = frozenset()
         self._gone_count = 0
+        self._forgotten_count = 0
+        self._trouble: str | None = None
         self._wishes: list[_Wish] = []
         self._writer: asyncio.Task[None] | None = None
         # SQLite waits for the disk with the interpreter lock released; in a thread that costs the engine nothing.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="reader") if self._database.is_kept else None
-        self._count = _count_of(self._database.reading)
+        # What is never to be kept owes the disk nothing; what cannot be kept does.
+        self._owes = path is not None and not self._database.is_kept
+        self.item_count = count_of(self._database.reading)
+        self.facts = seen.read_facts(self._database.reading)
+        self.commits = Commits()
+        self._evicted_told = (float("-inf"), self.facts.evicted_count)
 
     def __len__(self) -> int:
         """Return how many marks there are."""
-        return self._count
+        return self.facts.seen_count
+
+    @property
+    def owed_count(self) -> int:
+        """How many marks wait for a disk that refuses them."""
+        return len(self._owed)
+
+    def protect(self, keys: Iterable[ZoneKey]) -> None:
+        """Say which keys' marks and items never make room for others', beside those that this node keeps alive."""
+        self._protected = seen.marks_of(keys)
+
+    def is_protected(self, key: ZoneKey) -> bool:
+        """Return whether the marks of a key never make room for others'."""
+        return seen.mark_of(key.raw) in self._protected
+
+    def mark(self, key: ZoneKey, salt: bytes = b"") -> Mark | None:
+        """Return the highest seq of the key that was ever adopted, whether its item is held or not."""
+        mark = seen.mark_of(key.raw, salt)
+        owed = self._owed.get(mark)
+        on_disk = self._seq_on_disk(mark)
+        if owed is not None and (on_disk is None or on_disk < owed.seq):
+            return Mark(owed.seq, is_on_disk=False)
+        return None if on_disk is None else Mark(on_disk)
+
+    def _seq_on_disk(self, mark: bytes) -> int | None:
+        try:
+            return seen.seq_of(self._database.reading, mark)
+        except sqlite3.Error as error:
+            raise _unreadable(error) from None
 
     def held(self, key: ZoneKey, salt: bytes = b"") -> Held | None:
-        """Return the newest item that was ever adopted for the key."""
+        """Return the newest item that was ever adopted for the key; None where only its mark is known."""
         slot = (key.raw, salt)
-        held = self._cached.get(slot)
+        held = self._cached.get(slot) or self._pending.get(slot)
         if held is None:
             held = self._read(slot)
+            mark = None if held is None else self.mark(key, salt)
+            if held is not None and mark is not None and held.item.seq < mark.seq:
+                # What is on the disk is older than what was shown: it is no longer the newest.
+                return None
         if held is not None:
             self._remember(slot, held)
         return held
 
-    def _read(self, slot: _Slot) -> Held | None:
-        query = f"SELECT {_COLUMNS} FROM marks WHERE key = ? AND salt = ?"
+    def _read(self, slot: Slot) -> Held | None:
+        query = f"SELECT {COLUMNS} FROM marks WHERE key = ? AND salt = ?"
         try:
             row = self._database.reading.execute(query, slot).fetchone()
         except sqlite3.Error as error:
             # Without the mark an older item could pass for the newest, so this is no "not held".
-            raise Unavailable(
-                f"cannot be read: {str(error).lower()}",
-                place="reader.sqlite",
-                hint="restart: it is checked and rebuilt",
-            ) from None
+            raise _unreadable(error) from None
         return None if row is None else self._verified(row)
 
     def kept_alive(self) -> list[Held]:
         """Return the items that this node publishes or has pinned, in the order of their keys."""
         rows = self._database.reading.execute(
-            f"SELECT {_COLUMNS} FROM marks WHERE is_own = 1 OR is_pinned = 1 ORDER BY key, salt"
+            f"SELECT {COLUMNS} FROM marks WHERE is_own = 1 OR is_pinned = 1 ORDER BY key, salt"
         ).fetchall()
         return [held for held in map(self._verified, rows) if held is not None]
 
@@ -150,7 +186,7 @@ class Reader:
             confirmed_unix = self._mend_time((key, salt), confirmed_unix)
         return Held(item, confirmed_unix, bool(is_own), bool(is_pinned))
 
-    def _mend_time(self, slot: _Slot, confirmed_unix: float) -> float:
+    def _mend_time(self, slot: Slot, confirmed_unix: float) -> float:
         """Replace a time of confirmation that cannot be by one that says nothing, and return it.
 
         It was forged, or written while the clock was ahead: left in place it would come true one day, or never end.
@@ -162,20 +198,22 @@ class Reader:
             )
         return mended
 
-    def _drop_broken(self, slot: _Slot, trouble: str) -> None:
+    def _drop_broken(self, slot: Slot, trouble: str) -> None:
         # Left in place, a forged seq would keep every honest item of the key out.
         self._database.reading.execute("DELETE FROM marks WHERE key = ? AND salt = ?", slot)
-        self._count -= 1
-        self.protection.starts_anew("the row of a key did not verify")
-        self._warn(
-            f"reader.sqlite: the row of a key does not verify ({trouble}); roll-back protection starts anew for it"
-        )
+        self.item_count -= 1
+        text = f"reader.sqlite: the row of a key does not verify ({trouble})"
+        if self._seq_on_disk(seen.mark_of(*slot)) is None:
+            self.protection.starts_anew("the row of a key did not verify")
+            self._warn(f"{text}; roll-back protection starts anew for it")
+        else:
+            self._warn(f"{text}; its mark stays, and what was kept alive under it is to be published or pinned again")
 
     def _warn(self, text: str) -> None:
         self.warnings.append(text)
         self._log.warning(text)
 
-    def _remember(self, slot: _Slot, held: Held) -> None:
+    def _remember(self, slot: Slot, held: Held) -> None:
         self._cached[slot] = held
         self._cached.move_to_end(slot)
         if len(self._cached) > CACHED_MAX:
@@ -187,92 +225,238 @@ class Reader:
 
         An item held already is confirmed, which waits for no disk. Unavailable when the disk refuses.
         """
+        slot, mark = slot_of(item), seen.mark_of(item.key.raw, item.salt)
         held = self.held(item.key, item.salt)
         if held is not None and not item.supersedes(held.item):
             if own <= held.is_own and pinned <= held.is_pinned:
                 if not held.item.supersedes(item):
-                    self._confirm(_slot_of(item), held, confirmed_unix)
+                    self._confirm(slot, held, confirmed_unix)
                 return
             # The wish is to keep the key alive; the item to keep is the newest one.
             item, confirmed_unix = held.item, max(held.confirmed_unix, confirmed_unix)
-        wish = Held(item, confirmed_unix, own, pinned)
-        if self._thread is None:
-            self._write([wish], {})
-            self._adopted(wish, was_absent=held is None)
+        on_disk = self._seq_on_disk(mark)
+        if held is None and on_disk is not None and item.seq < on_disk:
             return
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._wishes.append(_Wish(wish, done, self._gone_count if held is None else None))
-        if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write_wishes(self._thread))
-        await done
+        wish = Held(item, confirmed_unix, own, pinned)
+        # The newer item of one that is kept is kept as well. In memory nothing is gained by keeping less.
+        is_whole = own or pinned or self._thread is None or (held is not None and slot not in self._pending)
+        if not is_whole and on_disk == item.seq:
+            self._adopted_in_memory(slot, wish)
+            return
+        await self._wish(wish, is_whole=is_whole, is_absent=held is None)
 
-    def _confirm(self, slot: _Slot, held: Held, confirmed_unix: float) -> None:
-        if confirmed_unix > held.confirmed_unix:
-            self._remember(slot, replace(held, confirmed_unix=confirmed_unix))
+    def keep(self, key: ZoneKey, salt: bytes = b"") -> None:
+        """Have the item of a key on the disk with the next commit, and not its mark alone; nobody waits for it."""
+        held = self._pending.get((key.raw, salt))
+        if held is not None:
+            self._wish(held, is_whole=True, is_absent=False)
+
+    async def save(self) -> None:
+        """Have everything on the disk that waits in memory: items, and times of confirmation."""
+        if self._thread is None:
+            self._write([], self._confirmed, [])
+            self._confirmed = {}
+            return
+        for held in list(self._pending.values()):
+            self._wish(held, is_whole=True, is_absent=False)
+        if self._wishes or self._confirmed or self._owed:
+            self._start_writer(self._thread)
+        if self._writer is not None:
+            await asyncio.wait({self._writer})
+
+    def _wish(self, held: Held, *, is_whole: bool, is_absent: bool) -> asyncio.Future[None]:
+        """Put a wish on the list of the next commit, and return what says that it is done."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # Who does not wait for it has no use for its trouble; the log has it.
+        done.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        absent_since = self._gone_count if is_absent else None
+        wish = _Wish(self._change(held, is_whole), done, absent_since, self._forgotten_count)
+        if self._thread is None:
+            self._write([wish.change], {}, [])
+            self._done([wish], [])
+        else:
+            self._wishes.append(wish)
+            self._start_writer(self._thread)
+        return done
+
+    def _change(self, held: Held, is_whole: bool) -> Change:
+        return Change.of(held, Present(unix_now(), self.facts.bound_seq), is_whole=is_whole)
+
+    def _start_writer(self, thread: ThreadPoolExecutor) -> None:
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write_wishes(thread))
+
+    def _confirm(self, slot: Slot, held: Held, confirmed_unix: float) -> None:
+        if confirmed_unix <= held.confirmed_unix:
+            return
+        confirmed = replace(held, confirmed_unix=confirmed_unix)
+        self._remember(slot, confirmed)
+        if slot in self._pending:
+            self._pending[slot] = confirmed
+        else:
             self._confirmed[slot] = confirmed_unix
 
     async def _write_wishes(self, thread: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
-        while self._wishes:
+        while True:
             # The task starts after everything else of this tick has run, so all its wishes are here.
             wishes, self._wishes = self._wishes, []
             confirmed, self._confirmed = self._confirmed, {}
+            owed = list(self._owed.values())
             try:
-                await loop.run_in_executor(thread, self._write, [wish.held for wish in wishes], confirmed)
-                for wish in wishes:
-                    self._adopted(wish.held, was_absent=wish.absent_since == self._gone_count)
-                    if not wish.done.done():
-                        wish.done.set_result(None)
+                await loop.run_in_executor(thread, self._write, [wish.change for wish in wishes], confirmed, owed)
+                self._done(wishes, owed)
+                if not self._wishes:
+                    return
             except Exception as error:
                 # Whatever it was: a wish without an end is a question without an answer.
-                hint = "is the disk full?" if isinstance(error, sqlite3.Error) else None
-                trouble = Unavailable(f"cannot be written: {str(error).lower()}", place="reader.sqlite", hint=hint)
-                self._log.error(str(trouble), reason=repr(error))
-                self._confirmed = {**confirmed, **self._confirmed}
-                for wish in wishes:
-                    if not wish.done.done():
-                        wish.done.set_exception(trouble)
+                self._refused(wishes, confirmed, error)
+                return
 
-    def _write(self, wishes: Sequence[Held], confirmed: Mapping[_Slot, float]) -> None:
+    def _done(self, wishes: Sequence[_Wish], owed: Sequence[seen.Sighting]) -> None:
+        """Take note that a commit is on the disk."""
+        self.facts = seen.read_facts(self._database.reading)
+        for sighting in owed:
+            if self._owed.get(sighting.mark) == sighting:
+                del self._owed[sighting.mark]
+        if self._trouble is not None:
+            self._trouble = None
+            self._log.info("reader.sqlite can be written again")
+        for wish in wishes:
+            self._adopted(wish)
+            if not wish.done.done():
+                wish.done.set_result(None)
+        self._tell_evicted()
+
+    def _refused(self, wishes: Sequence[_Wish], confirmed: Mapping[Slot, float], error: Exception) -> None:
+        """Take note that the disk has refused a commit: what it would have said holds for this process alone."""
+        hint = "is the disk full?" if isinstance(error, sqlite3.Error) else None
+        trouble = Unavailable(f"cannot be written: {str(error).lower()}", place="reader.sqlite", hint=hint)
+        if self._trouble != str(trouble):
+            # A full disk refuses every question's commit; that is said once.
+            self._trouble = str(trouble)
+            self._log.error(str(trouble), reason=repr(error))
+        self._confirmed = {**confirmed, **self._confirmed}
+        # Those that came meanwhile would meet the same disk.
+        everybody, self._wishes = [*wishes, *self._wishes], []
+        for wish in everybody:
+            if wish.forgotten_before == self._forgotten_count:
+                self._owe(wish.change.sighting)
+            if not wish.done.done():
+                wish.done.set_exception(trouble)
+
+    def _owe(self, sighting: seen.Sighting) -> None:
+        before = self._owed.get(sighting.mark)
+        if before is None or before.seq < sighting.seq:
+            self._owed[sighting.mark] = sighting
+        if len(self._owed) > OWED_MAX:
+            self._owed.popitem(last=False)
+
+    def _tell_evicted(self) -> None:
+        told_at, told_count = self._evicted_told
+        if self.facts.evicted_count > told_count and boot_now() >= told_at + TOLD_AGAIN_S:
+            self._evicted_told = (boot_now(), self.facts.evicted_count)
+            self._log.warning(
+                "marks made room for others: roll-back protection has ended for their keys",
+                count=self.facts.evicted_count,
+                marks_max=seen.SEEN_MAX,
+            )
+
+    def _write(self, changes: Sequence[Change], confirmed: Mapping[Slot, float], owed: Sequence[seen.Sighting]) -> None:
+        began = boot_now()
+        whole = [change.held for change in changes if change.is_whole]
+        sightings = [*owed, *(change.sighting for change in changes)]
         with transaction(self._database.writing) as connection:
-            connection.executemany(_RAISE, [_row(wish) for wish in wishes])
-            connection.executemany(_CONFIRM, [_flags(wish) for wish in wishes])
-            connection.executemany(_CONFIRM, [(unix, 0, 0, *slot) for slot, unix in confirmed.items()])
-            count = _count_of(connection)
-            if count > MARKS_MAX:
-                count -= connection.execute(_EVICT, (EVICTED_AT_ONCE,)).rowcount
-        self._count = count
+            protected = {*self._protected}
+            if self.facts.seen_count + len(sightings) > seen.SEEN_MAX:
+                protected.update(seen.mark_of(*slot) for slot in connection.execute(KEPT_ALIVE).fetchall())
+            seen.raise_marks(connection, sightings, protected, unix_now())
+            connection.executemany(RAISE, [row_of(held) for held in whole])
+            connection.executemany(CONFIRM, [flags_of(held) for held in whole])
+            connection.executemany(CONFIRM, [(unix, 0, 0, *slot) for slot, unix in confirmed.items()])
+            count = count_of(connection) if whole else self.item_count
+            if count > ITEMS_MAX:
+                count -= self._evict_items(connection)
+        self.item_count = count
+        before = self.commits
+        self.commits = Commits(
+            before.count + 1, before.seconds + boot_now() - began, before.mark_count + len(sightings)
+        )
 
-    def _adopted(self, wish: Held, *, was_absent: bool) -> None:
-        slot = _slot_of(wish.item)
-        held = self._cached.get(slot)
-        if held is None and was_absent:
+    def _evict_items(self, connection: sqlite3.Connection) -> int:
+        oldest = connection.execute(OLDEST, (EVICTED_AT_ONCE + len(self._protected),)).fetchall()
+        gone = [slot for slot in oldest if seen.mark_of(*slot) not in self._protected][:EVICTED_AT_ONCE]
+        connection.executemany("DELETE FROM marks WHERE key = ? AND salt = ?", gone)
+        return len(gone)
+
+    def _adopted(self, wish: _Wish) -> None:
+        held = wish.change.held
+        slot = slot_of(held.item)
+        if not wish.change.is_whole:
+            if wish.forgotten_before == self._forgotten_count:
+                self._adopted_in_memory(slot, held)
+            return
+        pending = self._pending.get(slot)
+        if pending is not None and not pending.item.supersedes(held.item):
+            del self._pending[slot]
+        cached = self._cached.get(slot)
+        if cached is None and wish.absent_since == self._gone_count:
             # The first mark of its key is what was written; to read and verify it again costs as much as finding it.
-            self._remember(slot, wish)
+            self._remember(slot, held)
             return
-        if held is None:
+        if cached is None:
             # Not in memory any more, or never: what the disk has is the outcome of all wishes.
-            self.held(wish.item.key, wish.item.salt)
+            self.held(held.item.key, held.item.salt)
             return
-        newest = wish if wish.item.supersedes(held.item) else held
-        is_own, is_pinned = held.is_own or wish.is_own, held.is_pinned or wish.is_pinned
+        newest = held if held.item.supersedes(cached.item) else cached
+        is_own, is_pinned = cached.is_own or held.is_own, cached.is_pinned or held.is_pinned
         self._remember(slot, replace(newest, is_own=is_own, is_pinned=is_pinned))
+
+    def _adopted_in_memory(self, slot: Slot, held: Held) -> None:
+        """Hold an item whose mark is on the disk, until the item is as well."""
+        for other in (self._pending.get(slot), self._cached.get(slot)):
+            if other is not None and not held.item.supersedes(other.item):
+                return
+        self._pending[slot] = held
+        self._remember(slot, held)
+        if len(self._pending) > PENDING_MAX:
+            self._pending.popitem(last=False)
 
     def forget(self, key: ZoneKey) -> bool:
         """Clear the marks of a key, and with them the wish to keep it alive; return whether there was one."""
+        raw = key.raw
         with transaction(self._database.reading) as connection:
-            count = connection.execute("DELETE FROM marks WHERE key = ?", (key.raw,)).rowcount
-        self._count -= count
-        self._gone_count += 1
-        for slot in [slot for slot in self._cached if slot[0] == key.raw]:
-            del self._cached[slot]
+            salts = connection.execute("DELETE FROM marks WHERE key = ? RETURNING salt", (raw,)).fetchall()
+            known = {b"", *(salt for (salt,) in salts), *(salt for other, salt in self._pending if other == raw)}
+            marks = [seen.mark_of(raw, salt) for salt in sorted(known)]
+            count = seen.forget(connection, marks, unix_now())
+        for mark in marks:
+            count += self._owed.pop(mark, None) is not None
+        self.item_count -= len(salts)
+        self._forget_in_memory(lambda slot, held: slot[0] == raw)
+        if count:
+            self._log.warning("a mark was cleared with forget: an older item may pass for the newest", key=str(key))
         return count > 0
 
-    def flush(self) -> None:
-        """Write the confirmations that waited for the next commit; blocks for one."""
-        confirmed, self._confirmed = self._confirmed, {}
-        if confirmed:
-            self._write([], confirmed)
+    def forget_above(self, seq: int) -> int:
+        """Clear every mark above a seq, and the items with them; return how many marks there were."""
+        with transaction(self._database.reading) as connection:
+            self.item_count -= connection.execute("DELETE FROM marks WHERE seq > ?", (seq,)).rowcount
+            count = seen.forget_above(connection, seq, unix_now())
+        for sighting in [sighting for sighting in self._owed.values() if sighting.seq > seq]:
+            del self._owed[sighting.mark]
+            count += 1
+        self._forget_in_memory(lambda slot, held: held.item.seq > seq)
+        self._log.warning("marks ahead of the clock were cleared with forget", count=count)
+        return count
+
+    def _forget_in_memory(self, is_gone: Callable[[Slot, Held], bool]) -> None:
+        self._gone_count += 1
+        self._forgotten_count += 1
+        for table in (self._cached, self._pending):
+            for slot in [slot for slot, held in table.items() if is_gone(slot, held)]:
+                del table[slot]
+        self.facts = seen.read_facts(self._database.reading)
 
     def names(self) -> dict[str, str]:
         """Return the petnames: name to text of a zone key."""
@@ -300,22 +484,14 @@ class Reader:
         if self._thread is not None:
             self._thread.shutdown(wait=True)
         with contextlib.suppress(sqlite3.Error):
-            if self._wishes or self._confirmed:
-                self._write([wish.held for wish in self._wishes], self._confirmed)
+            changes = [wish.change for wish in self._wishes]
+            changes += [self._change(held, is_whole=True) for held in self._pending.values()]
+            if changes or self._confirmed or self._owed:
+                self._write(changes, self._confirmed, list(self._owed.values()))
         self._wishes.clear()
         self._database.close()
 
 
-def _count_of(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("SELECT count(*) FROM marks").fetchone()[0])
-
-
-def _row(held: Held) -> tuple[object, ...]:
-    item = held.item
-    flags = (int(held.is_own), int(held.is_pinned))
-    return item.key.raw, item.salt, item.seq, item.value, item.signature, held.confirmed_unix, *flags
-
-
-def _flags(held: Held) -> tuple[object, ...]:
-    # Minus infinity leaves the time alone: what was confirmed is the item of the wish, which may not be the newest.
-    return float("-inf"), int(held.is_own), int(held.is_pinned), *_slot_of(held.item)
+def _unreadable(error: sqlite3.Error) -> Unavailable:
+    hint = "restart: it is checked and rebuilt"
+    return Unavailable(f"cannot be read: {str(error).lower()}", place="reader.sqlite", hint=hint)

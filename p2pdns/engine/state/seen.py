@@ -1,0 +1,190 @@
+"""The small marks: of every key whose item was ever shown a hash and the highest seq, and facts about all of them.
+
+Guarantees: a mark never goes down but by `forget`; there are `SEEN_MAX` at most, and where one has to go it is none of
+those that are protected; how many have gone, by room or by hand, is remembered beside them. Does not know items, nor
+when to commit: each function works inside a transaction of the caller's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
+
+from p2pdns.errors import StrangerError
+from p2pdns.items.item import SEQ_PER_SECOND, SEQ_RESERVED, MutableItem, Present
+from p2pdns.items.keys import ZoneKey
+
+SEEN_MAX = 2_097_152  # 28 bytes each and the tree round them: 80 MB of file, and at a mark every five seconds 121 days.
+EVICTED_AT_ONCE = 512  # One walk makes room for many.
+MARK_BYTES = 20  # Nobody makes two keys whose hashes agree in 160 bits, and the table stays small.
+# A mark of an older file that lies farther ahead was adopted under no clock at all, and says nothing of the time.
+AHEAD_OF_UPGRADE_S_MAX = 366 * 86_400
+
+STATEMENTS = (
+    "CREATE TABLE seen (mark BLOB PRIMARY KEY, seq INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    "CREATE TABLE facts (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT",
+)
+
+
+class Sighting(NamedTuple):
+    """A mark to be raised. `is_counted`: it was adopted by a clock that can be believed, and so bounds the time."""
+
+    mark: bytes
+    seq: int
+    is_counted: bool = True
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of all marks together. Times are Unix seconds; 0 where it never happened."""
+
+    seen_count: int = 0
+    newest_seq: int = 0
+    evicted_count: int = 0
+    evicted_unix: int = 0
+    forgotten_count: int = 0
+    forgotten_unix: int = 0
+
+    @property
+    def bound_seq(self) -> int | None:
+        """The newest seq that bounds the time from below; None where nothing was adopted."""
+        return self.newest_seq or None
+
+
+def mark_of(key_raw: bytes, salt: bytes = b"") -> bytes:
+    """Return what stands for a key and a salt in the table.
+
+    SHA-256 and not the target of the overlay: two keys of one SHA-1 can be made, and would share their mark.
+    """
+    return hashlib.sha256(key_raw + salt).digest()[:MARK_BYTES]
+
+
+def read_facts(connection: sqlite3.Connection) -> Facts:
+    """Return the facts; one that was tampered with counts as if it had never been written."""
+    names = {field.name for field in fields(Facts)}
+    rows = connection.execute("SELECT name, value FROM facts").fetchall()
+    sane = {name: value for name, value in rows if name in names and isinstance(value, int) and value >= 0}
+    if sane.get("newest_seq", 0) >= SEQ_RESERVED:
+        del sane["newest_seq"]
+    return Facts(**sane)
+
+
+def write_facts(connection: sqlite3.Connection, facts: Facts) -> None:
+    """Keep the facts for the next process."""
+    rows = [(field.name, getattr(facts, field.name)) for field in fields(Facts)]
+    connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", rows)
+
+
+def seq_of(connection: sqlite3.Connection, mark: bytes) -> int | None:
+    """Return the highest seq that was committed of a mark."""
+    row = connection.execute("SELECT seq FROM seen WHERE mark = ?", (mark,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def raise_marks(
+    connection: sqlite3.Connection, sightings: Collection[Sighting], protected: Collection[bytes], unix_now: float
+) -> None:
+    """Raise marks, and make room where there are too many."""
+    if not sightings:
+        return
+    rows = [(sighting.mark, sighting.seq) for sighting in sightings]
+    new_count = connection.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", rows).rowcount
+    connection.executemany("UPDATE seen SET seq = ?2 WHERE mark = ?1 AND seq < ?2", rows)
+    before = facts = read_facts(connection)
+    newest = max((sighting.seq for sighting in sightings if sighting.is_counted), default=0)
+    facts = replace(facts, seen_count=facts.seen_count + new_count, newest_seq=max(facts.newest_seq, newest))
+    if facts.seen_count > SEEN_MAX:
+        kept = {*protected, *(sighting.mark for sighting in sightings)}
+        gone = _evict(connection, kept)
+        facts = replace(
+            facts,
+            seen_count=facts.seen_count - gone,
+            evicted_count=facts.evicted_count + gone,
+            evicted_unix=int(unix_now) if gone else facts.evicted_unix,
+        )
+    if facts != before:
+        write_facts(connection, facts)
+
+
+def _evict(connection: sqlite3.Connection, kept: Collection[bytes]) -> int:
+    """Delete some marks from a random place on; return how many.
+
+    Who fills the table cannot choose whose mark goes: the place is random, and so is the order of hashes.
+    """
+    start, gone = os.urandom(MARK_BYTES), 0
+    wanted = EVICTED_AT_ONCE + len(kept)
+    for query in ("SELECT mark FROM seen WHERE mark >= ? LIMIT ?", "SELECT mark FROM seen WHERE mark < ? LIMIT ?"):
+        found = [row for row in connection.execute(query, (start, wanted)).fetchall() if row[0] not in kept]
+        chosen = found[: EVICTED_AT_ONCE - gone]
+        connection.executemany("DELETE FROM seen WHERE mark = ?", chosen)
+        gone += len(chosen)
+        if gone >= EVICTED_AT_ONCE:
+            break
+    return gone
+
+
+def forget(connection: sqlite3.Connection, marks: Iterable[bytes], unix_now: float) -> int:
+    """Delete marks because a person wants it; return how many there were."""
+    gone, highest = 0, 0
+    for mark in marks:
+        seq = seq_of(connection, mark)
+        if seq is not None:
+            connection.execute("DELETE FROM seen WHERE mark = ?", (mark,))
+            gone, highest = gone + 1, max(highest, seq)
+    _note_forgotten(connection, gone, highest, unix_now)
+    return gone
+
+
+def forget_above(connection: sqlite3.Connection, seq: int, unix_now: float) -> int:
+    """Delete every mark above a seq because a person wants it; return how many there were."""
+    gone = connection.execute("DELETE FROM seen WHERE seq > ?", (seq,)).rowcount
+    _note_forgotten(connection, gone, SEQ_RESERVED, unix_now)
+    return gone
+
+
+def _note_forgotten(connection: sqlite3.Connection, gone: int, highest: int, unix_now: float) -> None:
+    if not gone:
+        return
+    facts = read_facts(connection)
+    if highest >= facts.newest_seq:
+        # It bounded the time, so the next lower one does now. A walk over all marks, which a person waits for.
+        query = "SELECT max(seq) FROM seen WHERE seq <= ?"
+        newest = connection.execute(query, (facts.newest_seq,)).fetchone()[0]
+        facts = replace(facts, newest_seq=newest or 0)
+    facts = replace(
+        facts,
+        seen_count=max(0, facts.seen_count - gone),
+        forgotten_count=facts.forgotten_count + gone,
+        forgotten_unix=int(unix_now),
+    )
+    write_facts(connection, facts)
+
+
+def fill_from_items(connection: sqlite3.Connection, unix_now: float) -> None:
+    """Make the small marks out of the items of a file that had no others yet."""
+    items = connection.execute("SELECT key, salt, seq, value, signature FROM marks").fetchall()
+    # What does not verify is dropped when it is read; as a mark it would keep every honest item of its key out.
+    items = [item for item in items if _is_verified(*item)]
+    latest = int((Present(unix_now).unix + AHEAD_OF_UPGRADE_S_MAX) * SEQ_PER_SECOND)
+    connection.executemany(
+        "INSERT OR IGNORE INTO seen VALUES (?, ?)", [(mark_of(key, salt), seq) for key, salt, seq, _, _ in items]
+    )
+    newest = max((seq for _, _, seq, _, _ in items if seq <= latest), default=0)
+    write_facts(connection, Facts(seen_count=len(items), newest_seq=newest))
+
+
+def _is_verified(key: bytes, salt: bytes, seq: int, value: bytes, signature: bytes) -> bool:
+    try:
+        MutableItem.verified(key, seq, value, signature, salt)
+    except StrangerError:
+        return False
+    return True
+
+
+def marks_of(keys: Iterable[ZoneKey]) -> frozenset[bytes]:
+    """Return the marks of keys' zones."""
+    return frozenset(mark_of(key.raw) for key in keys)
