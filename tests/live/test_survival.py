@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import dns.edns
 import dns.exception
 import dns.message
 import dns.rcode
@@ -114,6 +115,38 @@ def test_kill_9_during_a_thousand_questions_makes_no_answer_wrong_and_loses_no_p
     assert daemon.end() == 0
 
 
+def test_kill_9_after_a_first_answer_opens_no_way_below_it(tmp_path: Path) -> None:
+    # Two nodes that do not know each other: one has the zone as it was, the other as it is.
+    nodes = []
+    for name, address in (("old", "192.0.2.66"), ("new", WWW_ADDRESS)):
+        folder = tmp_path / name
+        folder.mkdir()
+        nodes.append(Served(folder / "state", "--no-dns"))
+        nodes[-1].publish(folder, f"$TTL 300\nwww A {address}\n")
+    old, new = nodes
+    reader = Served(tmp_path / "state", *bootstrap(new))
+    pids = children_of(reader.process.pid)
+    assert reader.address_of(f"www.{KEY}") == WWW_ADDRESS
+    # Held first: it would start another engine.
+    reader.process.send_signal(signal.SIGSTOP)
+    os.kill(pids["engine"], signal.SIGKILL)
+    reader.process.kill()
+    reader.process.wait()
+    wait_until(lambda: not any(map(is_alive, pids.values())), "the end of the children")
+    assert new.end() == 0
+    # From now on whoever is asked replays.
+    reader = Served(tmp_path / "state", *bootstrap(old))
+    reply = reader.ask(f"www.{KEY}")
+    assert (reply.rcode(), reply.answer) == (dns.rcode.SERVFAIL, []), reply
+    (error,) = [option for option in reply.options if isinstance(option, dns.edns.EDEOption)]
+    assert error.text is not None
+    assert "only older items can be had" in error.text
+    assert reader.status()["roll_back_protection"] == "whole"
+    assert reader.status()["reader"]["keys"] == 1
+    assert reader.end() == 0
+    assert old.end() == 0
+
+
 # Broken files
 
 
@@ -191,7 +224,8 @@ def test_after_broken_files_are_set_aside_the_daemon_serves_and_publishes(
     assert daemon.address_of(f"www.{KEY}") == WWW_ADDRESS
     assert daemon.ask(f"a.www.{KEY}").rcode() == dns.rcode.NXDOMAIN, "below a name that the wildcard does not cover"
     assert daemon.publish(tmp_path, ZONE).returncode == 0
-    assert "starts anew" in daemon.status()["roll_back_protection"]
+    # A row that does not verify costs its item; its mark is another row.
+    assert ("starts anew" in daemon.status()["roll_back_protection"]) == (words == "set aside as")
     assert daemon.end() == 0
     if words == "set aside as":
         assert {path.name for path in state.glob("*.corrupt-1")} == {
