@@ -5,8 +5,9 @@
 N nodes in one process, and resolvers beside them, each a daemon as users start it: supervisor, front and engine. Every
 zone is put, the resolvers join, and only then that share of the nodes is closed without a word: so tables are full of
 the dead. Each kind of question goes to a resolver of its own, which has learnt nothing of the dead from the kind
-before. A key counts as cold when nobody has asked this resolver for it. The peers have one core for all of them, which
-on a real network they have not: where many questions come at once, most of the time is theirs.
+before. A key counts as cold when nobody has asked this resolver for it. Commits are those of marks, which a first
+answer waits for; what one takes is in milliseconds, disk included. The peers have one core for all of them, which on a
+real network they have not: where many questions come at once, most of the time is theirs.
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ class Sample:
     engine_ms: float = math.nan
     front_ms: float = math.nan
     nodes_ms: float = math.nan
+    commits: float = math.nan
+    commit_ms: float = math.nan
     load: float = 0.0
     note: str = ""
 
@@ -173,6 +176,11 @@ class Resolver:
         replies = self.control.call("status")["status"]["counters"]["dht"].get("reply", 0)
         return cpu_ms(self.engine), cpu_ms(self.front), replies
 
+    def committed(self) -> tuple[int, float]:
+        """Return how many commits of marks there were, and the milliseconds that they took in all."""
+        marks = self.control.call("status")["status"]["marks"]
+        return marks["commits"], marks["commits_ms"]
+
 
 def query_of(number: int, name: str) -> bytes:
     """Return a question for an address."""
@@ -193,6 +201,7 @@ def cpu_ms(pid: int) -> float:
 def measured(sample: Sample, resolver: Resolver, swarm: Swarm, question_count: int) -> Iterator[None]:
     """Note what the questions asked inside have cost."""
     nodes_before = swarm.ask("spent")
+    commits, commits_ms = resolver.committed()
     engine, front, replies = resolver.spent()
     at = time.time()
     yield
@@ -206,6 +215,9 @@ def measured(sample: Sample, resolver: Resolver, swarm: Swarm, question_count: i
     sample.engine_ms = (engine_after - engine) / question_count
     sample.front_ms = (front_after - front) / question_count
     sample.nodes_ms = (swarm.ask("spent")["cpu_s"] - nodes_before["cpu_s"]) * 1000 / question_count
+    commits_after, commits_ms_after = resolver.committed()
+    sample.commits = (commits_after - commits) / question_count
+    sample.commit_ms = (commits_ms_after - commits_ms) / (commits_after - commits) if commits_after > commits else 0.0
     sample.load = os.getloadavg()[0]
 
 
@@ -379,8 +391,9 @@ def run_one(percent: int, nodes: int, count: int, seed: int) -> Run:
 
 HEAD = (
     f"{'':<44}{'n':>4}{'p50':>8}{'p95':>8}{'lost':>6}{'RPCs':>7}{'data-':>7}{'engine':>8}{'front':>7}{'nodes':>7}"
-    f"{'load':>6}  pkdns (published)\n"
-    f"{'':<44}{'':>4}{'ms':>8}{'ms':>8}{'':>6}{'':>7}{'grams':>7}{'ms CPU':>8}{'ms CPU':>7}{'ms CPU':>7}{'':>6}  ms"
+    f"{'com-':>7}{'a':>8}{'load':>6}  pkdns (published)\n"
+    f"{'':<44}{'':>4}{'ms':>8}{'ms':>8}{'':>6}{'':>7}{'grams':>7}{'ms CPU':>8}{'ms CPU':>7}{'ms CPU':>7}"
+    f"{'mits':>7}{'commit':>8}{'':>6}  ms"
 )
 
 
@@ -394,6 +407,8 @@ def row(sample: Sample) -> str:
             (sample.engine_ms, 8, 1),
             (sample.front_ms, 7, 2),
             (sample.nodes_ms, 7, 1),
+            (sample.commits, 7, 2),
+            (sample.commit_ms, 8, 2),
         )
     )
     published = next((text for (p, word), text in PKDNS.items() if p == sample.percent and word in sample.kind), "-")

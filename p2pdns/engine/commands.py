@@ -225,6 +225,7 @@ class Commands:
             "marks": {
                 "with_items": state.item_count,
                 "commits": state.commits.count,
+                "commits_ms": round(1000 * state.commits.seconds, 3),
                 "commit_ms": round(1000 * state.commits.seconds / max(1, state.commits.count), 3),
             },
             "roll_back_protection": state.roll_back_protection,

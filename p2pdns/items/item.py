@@ -22,6 +22,7 @@ SALT_BYTES_MAX = 64  # BEP 44.
 SEQ_RESERVED = 2**63 - 1  # The largest a peer can hold: nothing could ever supersede it, so nothing may carry it.
 SEQ_PER_SECOND = 1_000_000  # A seq is a Unix time in microseconds.
 FUTURE_SECONDS_MAX = 86_400  # A wrong time zone is not an attack; a wrong year is.
+CLOCK_STEP_SECONDS_MAX = 60  # What a clock may be set back by without a word: whoever signs a day ahead finds the edge.
 SIGN_AHEAD_SECONDS_MAX = 3_600  # What a publisher may sign ahead of its clock.
 BUILD_UNIX = 1_735_689_600  # 2025-01-01, before any release; an earlier clock is wrong, and judges nobody's seq.
 MEMO_COUNT_MAX = (
@@ -98,8 +99,8 @@ class Present:
 
     @property
     def is_clock_behind(self) -> bool:
-        """Whether the clock shows a time that is over for certain."""
-        return self.clock_unix < self.bound_unix
+        """Whether the clock shows a time that is over for certain; a step of a time server's is no matter."""
+        return self.clock_unix + CLOCK_STEP_SECONDS_MAX < self.bound_unix
 
     @property
     def is_believable(self) -> bool:

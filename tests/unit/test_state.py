@@ -133,6 +133,7 @@ def test_items_adopted_at_once_end_at_the_same_mark_in_any_order(
         held = state.held(ALICE.zone_key)
         assert held is not None
         assert (held.item.seq, held.item.value) == (3, b"b")
+        assert mark_seq(state) == 3
         state.close()
 
 
@@ -151,8 +152,9 @@ def test_items_adopted_in_one_tick_share_one_commit(tmp_path: Path) -> None:
     state.close()
 
 
+@pytest.mark.parametrize("own", [False, True])
 def test_the_first_mark_of_a_key_is_not_read_back_and_verified_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool
 ) -> None:
     item = item_of(1)
     verified, checked = MutableItem.verified, list[Any]()
@@ -164,15 +166,16 @@ def test_the_first_mark_of_a_key_is_not_read_back_and_verified_again(
     with contextlib.closing(State.open(tmp_path)) as state:
         with monkeypatch.context() as patched:
             patched.setattr(MutableItem, "verified", check)
-            adopt(state, item)
+            adopt(state, item, own=own)
         assert checked == []
         held = state.held(ALICE.zone_key)
         assert held is not None
         assert held.item is item
 
 
+@pytest.mark.parametrize("own", [False, True])
 def test_a_mark_forgotten_while_it_is_written_does_not_come_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool
 ) -> None:
     with contextlib.closing(State.open(tmp_path)) as state:
         reader = state._reader
@@ -183,8 +186,9 @@ def test_a_mark_forgotten_while_it_is_written_does_not_come_back(
             reader.forget(ALICE.zone_key)
 
         monkeypatch.setattr(reader, "_write", written_and_forgotten)
-        adopt(state, item_of(1))
+        adopt(state, item_of(1), own=own)
         assert held_seq(state) is None
+        assert mark_seq(state) is None
 
 
 def test_adopt_returns_after_the_commit(tmp_path: Path) -> None:

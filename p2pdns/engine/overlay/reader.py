@@ -208,7 +208,7 @@ class Overlay:
         """Return what survived the last process: an item that was confirmed lately still is."""
         entry = Entry(key, mark=self._state.mark(key))
         held = self._state.held(key)
-        if held is None:
+        if held is None or self._marks.is_below(entry, held.item):
             return entry
         try:
             entry.zone = zone_of(held.item)
