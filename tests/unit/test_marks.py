@@ -314,3 +314,36 @@ def test_a_signed_value_that_is_no_zone_makes_no_mark() -> None:
         assert world.state.log == []
 
     run(story())
+
+
+def test_forgetting_what_lies_ahead_leaves_the_other_zones_in_hand() -> None:
+    async def story() -> None:
+        world = World(at_once=True)
+        ahead, sane = item_of("a", WWW, age_s=-DAY), item_of("b", WWW)
+        world.dht.items = {A: ahead, B: sane}
+        await world.answered(A, True)
+        await world.answered(B, True)
+        world.state.marks.pop(A)
+        world.overlay.forget_above(sane.seq)
+        assert [entry.key for entry in world.overlay._entries.values()] == [B]
+        world.dht.items[A] = TWO_DAYS
+        assert item_in(await world.answered(A, True)) == TWO_DAYS
+
+    run(story())
+
+
+def test_an_older_item_that_is_put_here_forgives_no_failure() -> None:
+    async def story() -> None:
+        world = World(state=seq_only(TWO_DAYS))
+        world.ask()
+        await settle()
+        world.dht.gets[0].end()
+        await settle()
+        world.overlay.item_arrived(FIFTY_DAYS.target, FIFTY_DAYS)
+        assert isinstance(await world.answered(), NotFound)
+        world.overlay.item_arrived(TWO_DAYS.target, TWO_DAYS)
+        world.ask()
+        await settle()
+        assert len(world.dht.gets) == 2
+
+    run(story())

@@ -244,6 +244,15 @@ def test_an_item_that_could_not_be_confirmed_earns_no_ad_and_lives_briefly() -> 
 # Provisional answers.
 
 
+def test_what_does_not_hold_of_an_item_is_told_once_and_earns_no_ad() -> None:
+    item = found(item_of("a", WWW, "x 300 CNAME www"), notes=("no mark is kept",))
+    answer = resolved("x.{a} A", item)
+    assert (answer.ad_eligible, answer.ede) == (False, ((0, "no mark is kept"),))
+    # A negative answer rests on a settled item, and says so where there is none.
+    refused = resolved("y.{a} A", *[replace(item, settled=False)] * 2)
+    assert (refused.rcode, refused.ede[0]) == (Rcode.SERVFAIL, (0, "no mark is kept"))
+
+
 def test_a_provisional_answer_lives_five_seconds_and_is_never_stale() -> None:
     answer = resolved("www.{a} A", found(item_of("a", WWW), settled=False))
     assert text_of(answer) == ["www.<a>. 5 A"]

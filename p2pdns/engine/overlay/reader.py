@@ -126,6 +126,8 @@ class Overlay:
             if self._absences.forget(item.key):
                 self.on_invalidate((tag_of_key(item.key),))
             return
+        if self._marks.is_below(entry, item):
+            return
         had_failed = entry.failure is not None
         entry.forgive()
         if entry.item is not None and self._is_better(entry, item, entry.item):
