@@ -106,7 +106,6 @@ class Engine:
         # Before the first answer: a list that is not in force yet would let its names through.
         await self.block_lists.load(self.config.dns.block)
         self._settings = self._taken(resolver_settings(self.config, self.state, self.block_lists))
-        self.clock_watch.look()
         self._open_service()
         self._tasks.append(asyncio.create_task(self._load_store()))
         await self._discovery.join(self.endpoint)

@@ -191,7 +191,7 @@ def test_an_item_whose_mark_cannot_be_committed_is_not_called_settled() -> None:
         await settle()
         shown = of(task.result())
         assert (shown.item, shown.settled) == (NEW, False)
-        assert "the disk takes no mark" in shown.notes[0]
+        assert "no mark of this zone is kept on the disk" in shown.notes[0]
         # And once the disk takes it, it is what it would have been.
         world.state.trouble = None
         again = of(await world.answered(settled=True))

@@ -155,7 +155,7 @@ def test_a_mark_that_the_disk_refuses_holds_in_memory_and_is_written_when_it_can
         with pytest.raises(Unavailable, match="cannot be written"):
             adopt(state, item_of(7))
     assert state.mark(ALICE.zone_key) == Mark(7, is_on_disk=False)
-    assert state.roll_back_protection == "whole but for this; 1 marks are not on the disk, which refuses them"
+    assert state.roll_back_protection == "whole but for this; 1 marks are not on the disk, which takes none"
     writing.execute("PRAGMA query_only=OFF")
     adopt(state, item_of(3, secret=BOB))
     assert state.mark(ALICE.zone_key) == Mark(7)
@@ -178,6 +178,21 @@ def test_what_the_disk_refused_is_written_with_the_next_save_and_never_below_wha
     kill(state)
     with contextlib.closing(State.open(tmp_path)) as state:
         assert mark_seq(state) == 9
+
+
+def test_where_nothing_is_kept_beyond_the_run_no_new_mark_counts_as_kept(tmp_path: Path) -> None:
+    state = State.open(tmp_path)
+    adopt(state, item_of(7))
+    state.close()
+    sql(tmp_path, "PRAGMA user_version=99")
+    with contextlib.closing(State.open(tmp_path)) as state:
+        adopt(state, item_of(8))
+        assert (held_seq(state), state.mark(ALICE.zone_key)) == (8, Mark(8, is_on_disk=False))
+        assert "1 marks are not on the disk" in state.roll_back_protection
+    with contextlib.closing(State.open(None)) as state:
+        # Who never keeps anything misses nothing.
+        adopt(state, item_of(8))
+        assert (state.mark(ALICE.zone_key), state.roll_back_protection) == (Mark(8), "whole")
 
 
 # Room.

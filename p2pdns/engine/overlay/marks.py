@@ -30,7 +30,7 @@ CONFIRMED_LONG_AGO = 1.0  # Unix time of a mark that was settled once, nobody kn
 
 _AHEAD = "signed more than 24 hours ahead of this machine's clock: no mark is kept of it"
 _RATIONED = "this client has asked for too many new zones: no mark is kept of this one yet"
-_REFUSED = "the disk takes no mark of this zone: after a restart an older item could pass for the newest"
+_REFUSED = "no mark of this zone is kept on the disk: after a restart an older item could pass for the newest"
 _BEHIND = "this machine's clock is behind the newest item it has seen"
 
 

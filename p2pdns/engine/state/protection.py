@@ -42,7 +42,7 @@ class Protection:
             when = moment(facts.forgotten_unix)
             exceptions.append(f"{facts.forgotten_count} marks were cleared with forget, the last at {when}")
         if owed_count:
-            exceptions.append(f"{owed_count} marks are not on the disk, which refuses them")
+            exceptions.append(f"{owed_count} marks are not on the disk, which takes none")
         return "; ".join([str(self) if self._note or not exceptions else "whole but for this", *exceptions])
 
     def starts_anew(self, reason: str) -> None:

@@ -131,7 +131,7 @@ class Reader:
         mark = seen.mark_of(key.raw, salt)
         owed = self._owed.get(mark)
         on_disk = self._seq_on_disk(mark)
-        if owed is not None and (on_disk is None or on_disk < owed.seq):
+        if owed is not None and (on_disk is None or on_disk <= owed.seq):
             return Mark(owed.seq, is_on_disk=False)
         return None if on_disk is None else Mark(on_disk)
 
@@ -274,6 +274,8 @@ class Reader:
         if self._thread is None:
             self._write([wish.change], {}, [])
             self._done([wish], [])
+            if self._owes:
+                self._owe(wish.change.sighting)
         else:
             self._wishes.append(wish)
             self._start_writer(self._thread)
