@@ -37,6 +37,7 @@ class Inspected:
     item: MutableItem
     source: str
     is_settled: bool | None = None
+    notes: tuple[str, ...] = ()
 
 
 def read_key(text: str) -> ZoneKey | None:
@@ -85,7 +86,8 @@ def fetch(config: Config, state: Path, is_alone: bool, key: ZoneKey) -> Inspecte
     if not is_alone and client.is_running():
         found = client.call("item", key=str(key), settled=True)
         item = MutableItem.read_file(bytes.fromhex(found["item"]))
-        return Inspected(item, "the running daemon", bool(found.get("settled")))
+        notes = tuple(str(note) for note in found.get("notes", ()))
+        return Inspected(item, "the running daemon", bool(found.get("settled")), notes)
     fetched = asyncio.run(_fetch_alone(config, key))
     if fetched is None:
         raise Unavailable(
@@ -118,6 +120,8 @@ def facts_of(inspected: Inspected, now: float, petname: str | None = None) -> di
     }
     if inspected.is_settled is not None:
         facts["settled"] = inspected.is_settled
+    if inspected.notes:
+        facts["notes"] = list(inspected.notes)
     try:
         zone = zone_of(item)
     except StrangerError as trouble:
@@ -136,6 +140,8 @@ def _shown(name: str, value: object) -> tuple[str, str]:
         return name.removesuffix("_bytes"), f"{value} bytes"
     if isinstance(value, bool):
         return name, "yes" if value else "no"
+    if isinstance(value, list):
+        return name, "; ".join(map(str, value))
     if isinstance(value, dict):
         return name, ", ".join(f"{count} × {why}" for why, count in value.items()) or "nothing"
     return name, str(value)

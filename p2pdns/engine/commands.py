@@ -312,6 +312,7 @@ class Commands:
             "seq": outcome.item.seq,
             "settled": outcome.settled,
             "fresh": outcome.fresh,
+            "notes": list(outcome.notes),
             "confirmed_s": round(age_s, 3) if age_s < float("inf") else None,
         }
 

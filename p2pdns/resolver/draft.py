@@ -77,6 +77,7 @@ class Draft:
             self.earns_ad = False
             if (Ede.OTHER, text) not in self.ede:
                 self.ede.append((Ede.OTHER, text))
+                self.note(text)
 
     def rely_on(self, found: Found) -> None:
         """Let the answer be no better than the item it comes from."""

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2pdns.cli.inspect import Inspected, facts_of
 from p2pdns.engine.overlay import marks as marks_module
 from p2pdns.engine.overlay.marks import NEW_MARKS_BURST, NEW_MARKS_PER_SECOND, Ration
 from p2pdns.engine.overlay.ports import Mark
@@ -347,3 +348,10 @@ def test_an_older_item_that_is_put_here_forgives_no_failure() -> None:
         assert len(world.dht.gets) == 2
 
     run(story())
+
+
+def test_inspect_says_what_does_not_hold_of_an_item() -> None:
+    assert facts_of(Inspected(TWO_DAYS, "the running daemon", False, (marks_module._BEHIND,)), UNIX)["notes"] == [
+        marks_module._BEHIND
+    ]
+    assert "notes" not in facts_of(Inspected(TWO_DAYS, "the running daemon", True), UNIX)

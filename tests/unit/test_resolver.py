@@ -248,6 +248,7 @@ def test_what_does_not_hold_of_an_item_is_told_once_and_earns_no_ad() -> None:
     item = found(item_of("a", WWW, "x 300 CNAME www"), notes=("no mark is kept",))
     answer = resolved("x.{a} A", item)
     assert (answer.ad_eligible, answer.ede) == (False, ((0, "no mark is kept"),))
+    assert "no mark is kept" in answer.trace
     # A negative answer rests on a settled item, and says so where there is none.
     refused = resolved("y.{a} A", *[replace(item, settled=False)] * 2)
     assert (refused.rcode, refused.ede[0]) == (Rcode.SERVFAIL, (0, "no mark is kept"))
