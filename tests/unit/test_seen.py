@@ -180,6 +180,15 @@ def test_what_the_disk_refused_is_written_with_the_next_save_and_never_below_wha
         assert mark_seq(state) == 9
 
 
+def test_a_mark_on_the_disk_stays_there_when_the_disk_then_refuses_its_item(tmp_path: Path) -> None:
+    with contextlib.closing(State.open(tmp_path)) as state:
+        adopt(state, item_of(0), item_of(7, secret=BOB))
+        state._reader._database.writing.execute("PRAGMA query_only=ON")
+        asyncio.run(state.save())
+        assert (state.mark(ALICE.zone_key), state.mark(BOB.zone_key)) == (Mark(0), Mark(7))
+        assert state.roll_back_protection == "whole"
+
+
 def test_where_nothing_is_kept_beyond_the_run_no_new_mark_counts_as_kept(tmp_path: Path) -> None:
     state = State.open(tmp_path)
     adopt(state, item_of(7))

@@ -34,6 +34,7 @@ from p2pdns.engine.state.tables import (
     RAISE,
     SCHEMA,
     Change,
+    Commits,
     Held,
     Slot,
     count_of,
@@ -63,15 +64,6 @@ class _Wish:
     absent_since: int | None = None
     # How many times something had been forgotten by hand.
     forgotten_before: int = 0
-
-
-@dataclass(frozen=True)
-class Commits:
-    """How many commits there were, what they took in all, and how many marks they raised."""
-
-    count: int = 0
-    seconds: float = 0.0
-    mark_count: int = 0
 
 
 class Reader:
@@ -342,10 +334,15 @@ class Reader:
         # Those that came meanwhile would meet the same disk.
         everybody, self._wishes = [*wishes, *self._wishes], []
         for wish in everybody:
-            if wish.forgotten_before == self._forgotten_count:
+            if wish.forgotten_before == self._forgotten_count and not self._is_on_disk(wish.change.sighting):
                 self._owe(wish.change.sighting)
             if not wish.done.done():
                 wish.done.set_exception(trouble)
+
+    def _is_on_disk(self, sighting: seen.Sighting) -> bool:
+        with contextlib.suppress(Unavailable):
+            return (-1 if (seq := self._seq_on_disk(sighting.mark)) is None else seq) >= sighting.seq
+        return False
 
     def _owe(self, sighting: seen.Sighting) -> None:
         before = self._owed.get(sighting.mark)

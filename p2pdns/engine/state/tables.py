@@ -80,6 +80,15 @@ class Change:
         return cls(held, seen.Sighting(seen.mark_of(item.key.raw, item.salt), item.seq, is_counted), is_whole)
 
 
+@dataclass(frozen=True)
+class Commits:
+    """How many commits there were, what they took in all, and how many marks they raised."""
+
+    count: int = 0
+    seconds: float = 0.0
+    mark_count: int = 0
+
+
 def slot_of(item: MutableItem) -> Slot:
     """Return the key and the salt of an item."""
     return item.key.raw, item.salt
