@@ -145,7 +145,8 @@ class Resolver:
             index, began = sent.pop(int.from_bytes(data[:2]), (-1, 0.0))
             if index >= 0:
                 ms[index], codes[index] = (now - began) * 1000, data[3] & 15
-            if index == wanted:
+            # What comes late of an earlier burst is nobody's.
+            if index >= 0 and index == wanted:
                 break
         return ms, codes
 

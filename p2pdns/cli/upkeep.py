@@ -75,7 +75,8 @@ def forget(key: str | None, is_ahead: bool, config_flag: str | None, state_flag:
     ahead of this machine's clock: for a clock that was ahead when they were read, and is right now.
     """
     if (key is None) != is_ahead:
-        raise UsageError("a KEY or --ahead is needed, and not both", place="forget")
+        hint = "a zone key or a petname names one zone, --ahead all that are dated ahead of this machine's clock"
+        raise UsageError("a KEY or --ahead is needed, and not both", place="forget", hint=hint)
     client, book = _daemon_and_book(config_flag, state_flag)
     if key is None:
         count: int = client.call("forget", ahead=True)["forgotten"]
