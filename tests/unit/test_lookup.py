@@ -198,6 +198,20 @@ def test_a_seq_from_the_future_is_served_alone_and_hides_nothing() -> None:
     assert lookup.item == item()
 
 
+def test_a_clock_that_is_behind_lets_no_replayed_item_win_over_one_that_was_adopted() -> None:
+    """One contact that replays made 39 of 40 answers out of an item of fifty days ago."""
+    day = 86_400 * 1_000_000
+    behind = Present(UNIX_NOW - 40 * 86_400, newest_seq=SEQ)
+    replayed = item(SEQ - 48 * day)
+    for items in ((replayed, item()), (item(), replayed)):
+        lookup = new_lookup(Sought(KEY, present=behind))
+        lookup.add([near(number) for number in range(1, 3)])
+        for request, found in zip(lookup.requests_to_send(), items, strict=True):
+            lookup.reply_received(request, reply(request.candidate, nodes=EIGHT, found=found))
+        assert lookup.item == item()
+        assert lookup.seq == SEQ
+
+
 def forged(candidate: Candidate, **changes: object) -> krpc.Reply:
     """Return a reply with an item that does not hold."""
     fields = {
