@@ -291,17 +291,17 @@ def test_a_rationed_zone_gets_its_mark_when_there_is_room_again(monkeypatch: pyt
     run(story())
 
 
-def test_all_programs_of_a_machine_share_one_budget_and_a_flood_of_prefixes_restores_none() -> None:
+def test_a_prefix_has_one_budget_and_a_flood_of_prefixes_restores_none() -> None:
     clock = Clock()
     ration = Ration(clock.boot, prefixes_max=3)
-    for number in range(int(NEW_MARKS_BURST)):
-        assert ration.take(f"127.0.{number % 256}.0/24" if number % 2 else "::1/128")
-    assert not ration.take("127.0.0.0/24")
+    for _ in range(int(NEW_MARKS_BURST)):
+        assert ration.take("loopback")
+    assert not ration.take("loopback")
     assert ration.take("192.0.2.0/24")
     assert ration.take("198.51.100.0/24")
     # No room for more: what others take they share, and nobody is forgotten whose budget is not whole.
     assert sum(ration.take(f"10.0.{number}.0/24") for number in range(2 * int(NEW_MARKS_BURST))) == int(NEW_MARKS_BURST)
-    assert not ration.take("127.0.0.0/24")
+    assert not ration.take("loopback")
     clock.turn(NEW_MARKS_BURST / NEW_MARKS_PER_SECOND)
     assert ration.take("203.0.113.0/24")
     assert len(ration._limits) == 3

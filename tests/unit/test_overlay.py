@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pdns.engine.overlay import Budget, Overlay
-from p2pdns.engine.overlay.reader import LOOKUP_RPCS_USUAL
+from p2pdns.engine.overlay.entries import LOOKUP_RPCS_USUAL
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey, ZoneKey

@@ -20,6 +20,10 @@ from p2pdns.items.keys import ZoneKey
 from p2pdns.resolver import Missing
 
 NEVER = float("-inf")
+# What a look-up is counted with that goes on after its first item: about as much as it will have sent at its end.
+LOOKUP_RPCS_USUAL = 40
+REFRESH_SECONDS_MAX = 300.0  # A change is seen after this at the latest.
+REFRESH_SECONDS_MIN = 30.0  # However short the TTLs of a zone, the overlay is not asked more often.
 # Look-ups of clients that have an item or only wait for silent contacts. Each keeps a shortlist of some 50 kB, and half
 # of the questions that the link has room for are enough.
 PATIENT_GETS_MAX = 512
@@ -79,6 +83,11 @@ class Entry:
         """Whether the key was looked up in vain before, and nothing is known of it."""
         return self.item is None and self.failure is not None
 
+    @property
+    def seq_max(self) -> int:
+        """The highest seq known of the key; -1 where none is."""
+        return max(-1 if self.item is None else self.item.seq, -1 if self.mark is None else self.mark.seq)
+
     def forgive(self) -> None:
         """Forget failures."""
         self.failure, self.retry_at, self.backoff_s = None, NEVER, 0.0
@@ -130,6 +139,20 @@ class Absences:
     def clear(self) -> None:
         """Forget all."""
         self._kept.clear()
+
+
+def refresh_seconds(zone: Zone | None) -> float:
+    """Return how long an item of this content is good before the overlay is asked again."""
+    if zone is None:
+        return REFRESH_SECONDS_MAX
+    return max(REFRESH_SECONDS_MIN, min(REFRESH_SECONDS_MAX, float(zone.lowest_ttl)))
+
+
+def charge_of(lookup: Lookup | None) -> tuple[int, int]:
+    """Return the number of a look-up, and the RPCs that whoever waited for it is charged with."""
+    if lookup is None:
+        return 0, 0
+    return lookup.number, lookup.rpc_count if lookup.done.done() else LOOKUP_RPCS_USUAL
 
 
 def report_of(entry: Entry, lookup: Lookup, outcome: GetOutcome, unix_now: float) -> LookupReport:

@@ -35,7 +35,7 @@ _BEHIND = "this machine's clock is behind the newest item it has seen"
 
 
 class Ration:
-    """How many new marks each client prefix may make. Loopback is one client: all of a machine's programs are."""
+    """How many new marks each client prefix may make; `addresses.client_prefix` says what counts as one."""
 
     def __init__(self, clock: Callable[[], float], *, prefixes_max: int = PREFIXES_MAX) -> None:
         self._clock = clock
@@ -45,7 +45,6 @@ class Ration:
 
     def take(self, prefix: str) -> bool:
         """Return whether a client of this prefix may make another new mark, and count it."""
-        prefix = "loopback" if prefix.startswith(("127.", "::1")) else prefix
         return self._of(prefix).take(self._clock())
 
     def _of(self, prefix: str) -> RateLimit:

@@ -14,7 +14,17 @@ from collections.abc import Awaitable, Callable, Coroutine
 
 from p2pdns.dns.zone import Zone
 from p2pdns.engine.overlay import ports
-from p2pdns.engine.overlay.entries import NEVER, Absences, Entry, Lookup, Slots, report_of
+from p2pdns.engine.overlay.entries import (
+    NEVER,
+    REFRESH_SECONDS_MIN,
+    Absences,
+    Entry,
+    Lookup,
+    Slots,
+    charge_of,
+    refresh_seconds,
+    report_of,
+)
 from p2pdns.engine.overlay.marks import Marks
 from p2pdns.engine.overlay.ports import LOOKUP_RPCS_MAX, Budget, Dht, GetOutcome, LookupReport, Mark, ReaderState, Timer
 from p2pdns.errors import BadItem
@@ -30,11 +40,7 @@ COLD_GETS_MAX = 64  # In flight for the node: at α = 4, what a socket buffer ho
 COLD_GETS_PER_PREFIX_MAX = 8  # So that one network's questions leave room for the others'.
 REFRESHES_MAX = 16  # Background look-ups in flight; they may wait, questions may not.
 LOOKUP_RPCS_MIN = 24  # With fewer a look-up cannot ask the 20 nearest, so it is not begun.
-# What a look-up is counted with that goes on after its first item: about as much as it will have sent at its end.
-LOOKUP_RPCS_USUAL = 40
 LOOKUP_SECONDS_MAX = 4.0  # No question waits longer. An answer is kept until the refresh that follows has ended.
-REFRESH_SECONDS_MAX = 300.0  # A change is seen after this at the latest.
-REFRESH_SECONDS_MIN = 30.0  # However short the TTLs of a zone, the overlay is not asked more often.
 PREFETCH_SHARE = 0.85  # Of the time to the next refresh: the front asks early in the last tenth of an answer's life.
 REFRESH_RETRY_SECONDS = 5.0  # How long a refresh waits for room.
 FAILURE_SECONDS_MIN = 5.0  # RFC 9520 §3.2
@@ -122,11 +128,9 @@ class Overlay:
         if not isinstance(item, MutableItem) or item.salt or target != item.target:
             return
         entry = self._entries.get(item.key.raw)
-        if entry is None:
-            if self._absences.forget(item.key):
+        if entry is None or self._marks.is_below(entry, item):
+            if entry is None and self._absences.forget(item.key):
                 self.on_invalidate((tag_of_key(item.key),))
-            return
-        if self._marks.is_below(entry, item):
             return
         had_failed = entry.failure is not None
         entry.forgive()
@@ -179,10 +183,8 @@ class Overlay:
 
     def forget_above(self, seq: int) -> None:
         """Drop everything known of the keys whose mark lies above a seq; the marks are the state's to clear."""
-        for entry in list(self._entries.values()):
-            item_seq = -1 if entry.item is None else entry.item.seq
-            if max(item_seq, -1 if entry.mark is None else entry.mark.seq) > seq:
-                self.forget(entry.key)
+        for entry in [entry for entry in self._entries.values() if entry.seq_max > seq]:
+            self.forget(entry.key)
 
     async def close(self) -> None:
         """End every look-up and timer."""
@@ -241,7 +243,7 @@ class Overlay:
     def _known(self, entry: Entry, last: Lookup | None) -> ItemOutcome | None:
         """Return what needs no look-up: an item confirmed lately, or a failure that is not to be repeated yet."""
         now = self._clock()
-        number, rpc_count = _charge(last)
+        number, rpc_count = charge_of(last)
         refresh_s = refresh_seconds(entry.zone)
         is_confirmed = now - entry.confirmed_at < refresh_s
         is_showable = entry.item is not None and not self._marks.is_below(entry, entry.item)
@@ -263,7 +265,7 @@ class Overlay:
 
     def _in_hand(self, entry: Entry, lookup: Lookup | None, reason: Missing) -> ItemOutcome:
         """Return the best item there is while nothing better can be waited for: never called settled."""
-        number, rpc_count = _charge(lookup)
+        number, rpc_count = charge_of(lookup)
         item, zone, previous = entry.item, entry.zone, None
         if (
             lookup is not None
@@ -495,16 +497,3 @@ class Overlay:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def refresh_seconds(zone: Zone | None) -> float:
-    """Return how long an item of this content is good before the overlay is asked again."""
-    if zone is None:
-        return REFRESH_SECONDS_MAX
-    return max(REFRESH_SECONDS_MIN, min(REFRESH_SECONDS_MAX, float(zone.lowest_ttl)))
-
-
-def _charge(lookup: Lookup | None) -> tuple[int, int]:
-    if lookup is None:
-        return 0, 0
-    return lookup.number, lookup.rpc_count if lookup.done.done() else LOOKUP_RPCS_USUAL
