@@ -78,15 +78,15 @@ class ShortLivedNode:
         future.add_done_callback(self._gets.discard)
         return future
 
-    async def look_up(self, key: ZoneKey) -> MutableItem | None:
-        """Return the newest item of the key that a whole look-up finds; Unavailable when nobody answered it."""
+    async def look_up(self, key: ZoneKey) -> GetOutcome:
+        """Return how a whole look-up of the key ended; Unavailable when nobody answered it."""
         outcome = await self._endpoint.get(mutable_target(key.raw), key=key, on_item=lambda item: None)
         if outcome.item is None and outcome.answered_count == 0:
             raise Unavailable(
                 "no node answered", place=str(key), hint="--bootstrap ADDR:PORT names another to begin with"
             )
         assert outcome.item is None or isinstance(outcome.item, MutableItem)
-        return outcome.item
+        return outcome
 
     async def put(self, item: MutableItem, on_progress: Callable[[int, int], None]) -> PutOutcome:
         """Have the nearest nodes keep the item."""

@@ -21,17 +21,16 @@ from p2pdns.dht import bencode
 from p2pdns.dht.guard import PrefixRates, RateLimit
 from p2pdns.dht.krpc import (
     BAD_SIGNATURE,
-    CAS_MISMATCH,
     PROTOCOL_ERROR,
     SALT_TOO_BIG,
     SEQ_MAX,
-    SEQ_TOO_LOW,
     SERVER_ERROR,
     VALUE_TOO_BIG,
     PutImmutable,
     PutMutable,
     string_of,
 )
+from p2pdns.dht.precedence import Precedence
 from p2pdns.errors import BadItem, BadRequest
 from p2pdns.items.item import (
     SALT_BYTES_MAX,
@@ -151,7 +150,7 @@ class Storage:
         self.items_max = items_max
         self.bytes_max = bytes_max
         self.node_ids: tuple[bytes, ...] = ()  # The ids this store is near to; the far items go first.
-        self.unix_skew: float | None = None  # Unix time minus `now`, known once the disk was spoken to.
+        self.precedence = Precedence()
         self.counters: Counter[str] = Counter()
         self._held: dict[bytes, _Held] = {}
         self._total = _Usage()
@@ -186,7 +185,7 @@ class Storage:
         held = self._live(stored.target, now)
         if held is not None:
             if isinstance(item, MutableItem):
-                _check_supersedes(held.stored, item.seq, stored.value, None)
+                self.precedence.check(item.seq, stored.value, held.stored.seq, held.stored.value, None, now)
             if (held.stored.seq, held.stored.value) == (stored.seq, stored.value):
                 self._refresh(held, OWN, now)
                 return Kept(held.stored, False)
@@ -211,7 +210,8 @@ class Storage:
             self._refresh(held, prefix, now)
             return Kept(held.stored, False)
         else:
-            _check_supersedes(held.stored, request.seq, request.value, request.cas)
+            stored = held.stored
+            self.precedence.check(request.seq, request.value, stored.seq, stored.value, request.cas, now)
         stored = self._verified(request, prefix, now)
         if held is not None and held.stored.seq == stored.seq:
             self._refresh(held, prefix, now)
@@ -250,7 +250,8 @@ class Storage:
         stored = held.stored
         if stored.key is None:
             return Selected(None, None, None, stored.value)
-        if known_seq is not None and stored.seq <= known_seq:
+        # To a getter that knows an item from the future a saner one is news, although its seq is lower.
+        if known_seq is not None and not self.precedence.is_newer(stored.seq, known_seq, now):
             return Selected(None, None, stored.seq, None)
         return Selected(stored.key, stored.signature, stored.seq, stored.value)
 
@@ -280,6 +281,10 @@ class Storage:
             if held.prefix != OWN and held.expires_at > now:
                 yield Holding(held.stored, held.put_at, held.new_at)
 
+    def is_from_the_future(self, stored: StoredItem, now: float) -> bool:
+        """Return whether an item lies more than a day ahead, so that any saner one takes its place."""
+        return stored.key is not None and self.precedence.is_ahead(stored.seq, now)
+
     def everything(self, now: float) -> Iterator[StoredItem]:
         """Yield all that is kept, this node's own included."""
         return (held.stored for held in self._held.values() if held.expires_at > now)
@@ -288,7 +293,9 @@ class Storage:
         """Take a newer item in the place of one that is kept for others; return whether that was done."""
         stored = _stored(item)
         held = self._live(stored.target, now)
-        if held is None or held.stored.key is None or held.stored.seq >= stored.seq:
+        if held is None or held.stored.key is None:
+            return False
+        if not self.precedence.is_newer(stored.seq, held.stored.seq, now):
             return False
         self._admit(stored, held.prefix, now)
         return True
@@ -384,7 +391,7 @@ class Storage:
     def take_changes(self, now: float, unix_now: float) -> list[StoredChange]:
         """Return what has changed since the last call; `now` and `unix_now` are the same moment on two clocks."""
         changed, self._changed = self._changed, {}
-        skew = self.unix_skew = unix_now - now
+        skew = self.precedence.unix_skew = unix_now - now
         return [StoredChange(target, self._row(self._held.get(target), skew)) for target in changed]
 
     @staticmethod
@@ -420,6 +427,8 @@ class Storage:
             self._changed[row.target] = None
             return False
 
+        self.precedence.latest_unix = max(self.precedence.latest_unix, row.put_unix)
+
         def at(unix: float) -> float:
             # A wall clock that was set back must not make an item live longer than if it came now.
             return now - max(0.0, unix_now - unix)
@@ -449,15 +458,6 @@ def _check_sizes(request: PutMutable | PutImmutable) -> None:
 
 def _is_same(stored: StoredItem, request: PutMutable) -> bool:
     return (stored.seq, stored.value, stored.signature) == (request.seq, request.value, request.signature)
-
-
-def _check_supersedes(stored: StoredItem, seq: int, value: bytes, cas: int | None) -> None:
-    if cas is not None and cas != stored.seq:
-        raise BadRequest("cas-mismatch", CAS_MISMATCH, f"seq is {stored.seq}")
-    if seq < stored.seq:
-        raise BadRequest("seq-too-low", SEQ_TOO_LOW, f"seq is {stored.seq}")
-    if seq == stored.seq and value != stored.value:
-        raise BadRequest("seq-taken", SEQ_TOO_LOW, f"seq {seq} has another value")
 
 
 def _stored(item: Item) -> StoredItem:

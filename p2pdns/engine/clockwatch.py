@@ -23,18 +23,27 @@ class Adopted(Protocol):
 
 
 class ClockWatch:
-    """The clock beside what was adopted."""
+    """The clock beside what was adopted. `tell` hears of the present at once, and whenever it is looked at."""
 
-    def __init__(self, state: Adopted, unix_clock: Callable[[], float]) -> None:
+    def __init__(
+        self, state: Adopted, unix_clock: Callable[[], float], tell: Callable[[Present], None] = lambda present: None
+    ) -> None:
         self._state = state
         self._unix_clock = unix_clock
+        self._tell = tell
         self._was_behind = False
         self._log = log.get_logger("clock")
+        tell(self.present)
+
+    @property
+    def present(self) -> Present:
+        """What is known of the time."""
+        return Present(self._unix_clock(), self._state.newest_seq)
 
     @property
     def warning(self) -> str | None:
         """What is wrong with the clock, in words for `status`; None where nothing is known to be."""
-        present = Present(self._unix_clock(), self._state.newest_seq)
+        present = self.present
         if present.newest_seq is None or not present.is_clock_behind:
             return None
         return (
@@ -44,7 +53,8 @@ class ClockWatch:
         )
 
     def look(self) -> None:
-        """Log what has changed."""
+        """Log what has changed, and tell the present: a clock may be set at any time."""
+        self._tell(self.present)
         warning = self.warning
         if warning is not None and not self._was_behind:
             self._log.warning(warning)

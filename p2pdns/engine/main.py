@@ -94,7 +94,7 @@ class Engine:
         # What names mean is checked before any socket is opened.
         self._upstream = self._new_upstream(config)
         signature_of(config.dns.block)
-        self.clock_watch = ClockWatch(state, unix_now)
+        self.clock_watch = ClockWatch(state, unix_now, lambda now: self.storage.precedence.tell_time(boot_now(), now))
         self.block_lists = BlockLists()
         self._settings = resolver_settings(config, state)
 

@@ -2,8 +2,8 @@
 
 Guarantees: an item is in the reader's database before anybody is told that it is published, and a kill after that
 loses nothing; an item older than the newest known is refused, with words; own and pinned items are put again every
-hour or so, each at a time of its own, and sooner when a put reached too few nodes. Does not know secret keys (items
-arrive signed), nor how a put finds its nodes.
+hour or so, each at a time of its own, and sooner when a put reached too few nodes; one from the future is not put
+again. Does not know secret keys (items arrive signed), nor how a put finds its nodes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Protocol
 from p2pdns import log
 from p2pdns.dht.node import PutOutcome
 from p2pdns.dht.node.keeping import COPIES_ENOUGH
+from p2pdns.engine.dates import date_of, publish_again_after
 from p2pdns.engine.overlay.ports import Mark
 from p2pdns.engine.state import Held
 from p2pdns.errors import Unavailable
@@ -31,6 +32,7 @@ RETRY_SECONDS_MAX = 900.0
 START_SECONDS_PER_ITEM = 0.25  # How far a start spreads the first puts: four a second.
 KEPT_ALIVE_MAX = 1_024  # A put costs some 60 datagrams: at most one put every 3.5 s for ever.
 SEQ_TOO_LOW = 302  # BEP 44: the node holds a higher seq.
+TAKE_BACK_HINT = "if a clock was wrong then, p2pdns publish --take-back -k KEYFILE ZONEFILE replaces it"
 
 OnProgress = Callable[[int, int], None]
 """Called with how many nodes were asked to store, and how many have."""
@@ -102,6 +104,7 @@ class Publisher:
         self._sleep = sleep
         self._jitter = jitter
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
+        self._held_back: dict[bytes, str] = {}
         self._log = log.get_logger("publisher")
 
     def start(self) -> None:
@@ -140,6 +143,7 @@ class Publisher:
 
     def forget(self, key: ZoneKey) -> None:
         """Put the key's item no more; the caller clears the state."""
+        self._held_back.pop(key.raw, None)
         task = self._tasks.pop(key.raw, None)
         if task is not None:
             task.cancel()
@@ -149,15 +153,27 @@ class Publisher:
         """How many items are kept alive."""
         return len(self._tasks)
 
+    @property
+    def warnings(self) -> list[str]:
+        """What is wrong with items that are to be kept alive, in words for `status`."""
+        return list(self._held_back.values())
+
     def _check(self, item: MutableItem) -> None:
         place = str(item.key)
         held = self._state.held(item.key, item.salt)
+        mark = self._state.mark(item.key, item.salt)
+        if mark is not None and item.seq < mark.seq and self._is_ahead(mark.seq):
+            raise Unavailable(
+                f"the newest publication of this key is dated {date_of(mark.seq)}: "
+                + publish_again_after(mark.seq, self._unix_clock()),
+                place=place,
+                hint=TAKE_BACK_HINT,
+            )
         if held is not None and held.item.supersedes(item):
             what = f"seq {item.seq} is lower than {held.item.seq}, the newest known of this key"
             if item.seq == held.item.seq:
                 what = f"seq {item.seq} was published before, with another value"
             raise Unavailable(what, place=place, hint="publish again: a new signature takes the next seq")
-        mark = self._state.mark(item.key, item.salt)
         if mark is not None and item.seq < mark.seq:
             # Its item is not at hand, but it was shown here.
             raise Unavailable(
@@ -172,6 +188,17 @@ class Publisher:
                 hint="set the clock, then sign again",
             )
         self._check_room(item.key)
+
+    def _is_ahead(self, seq: int) -> bool:
+        # By the clock alone: what was adopted while it was wrong shall not excuse itself.
+        return Present(self._unix_clock()).is_ahead(seq)
+
+    def _hold_back(self, item: MutableItem) -> None:
+        if item.key.raw not in self._held_back:
+            text = f"{item.key} is dated {date_of(item.seq)}, so it is not put again; {TAKE_BACK_HINT}"
+            self._held_back[item.key.raw] = text
+            self._log.warning(text)
+        self.counters["held-back"] += 1
 
     def _check_room(self, key: ZoneKey) -> None:
         if key.raw not in self._tasks and len(self._tasks) >= KEPT_ALIVE_MAX:
@@ -199,6 +226,12 @@ class Publisher:
             held = self._state.held(key)
             if held is None:
                 return
+            if self._is_ahead(held.item.seq):
+                # At nodes that do not know the rule it would take the place of a saner one that somebody has published.
+                self._hold_back(held.item)
+                pause_s = RETRY_SECONDS_MAX
+                continue
+            self._held_back.pop(key.raw, None)
             try:
                 outcome = await self._dht.put(held.item)
             except Unavailable as error:

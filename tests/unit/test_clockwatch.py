@@ -16,7 +16,7 @@ from p2pdns.engine.commands import Commands, Engine, clock_warnings
 from p2pdns.engine.state import State
 from p2pdns.engine.state import reader as reader_module
 from p2pdns.errors import UsageError
-from p2pdns.items.item import CLOCK_STEP_SECONDS_MAX
+from p2pdns.items.item import CLOCK_STEP_SECONDS_MAX, Present
 from tests.unit.test_state import ALICE, BOB, adopt, item_of, mark_seq
 
 DAY = 86_400.0
@@ -46,6 +46,15 @@ def test_a_clock_that_is_behind_is_logged_when_it_is_found_so_and_told_while_it_
     assert clock_warnings(watch) == []
     assert len(said) == 2
     assert "no longer behind" in said[1]
+
+
+def test_storage_is_told_the_present_at_once_and_at_every_look() -> None:
+    told: list[Present] = []
+    state = SimpleNamespace(newest_seq=None)
+    watch = ClockWatch(state, lambda: UNIX, told.append)
+    state.newest_seq = 7
+    watch.look()
+    assert told == [Present(UNIX), Present(UNIX, 7)]
 
 
 def test_who_has_adopted_nothing_knows_nothing_of_the_time() -> None:

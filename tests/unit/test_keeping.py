@@ -14,6 +14,7 @@ from p2pdns.dht.node.keeping import (
     LOOKERS,
     PUT_AFTER_S,
 )
+from p2pdns.dht.routing import distance
 from p2pdns.dht.storage import RETENTION_S
 from p2pdns.items.item import ImmutableItem, MutableItem
 from tests.unit.swarm import UNIX_NOW, Swarm, item_of
@@ -172,6 +173,21 @@ def test_an_older_item_is_replaced_by_the_newer_one_that_the_look_found() -> Non
     swarm.run_for(LOOK_AFTER_S + HOUR_S)
     assert [node.storage.held(ITEM.target, swarm.now).seq for node in living(swarm)] == [newer.seq] * 12  # type: ignore[union-attr]
     assert counted(swarm, "keep-newer-found") >= 1
+
+
+def test_an_item_from_the_future_is_not_put_over_the_saner_one_that_the_look_found() -> None:
+    swarm = swarm_of(12)
+    future = item_of(1, ITEM.seq + 10**13, b"future")
+    # The nearest looks first.
+    keeper, *others = sorted(living(swarm), key=lambda node: distance(node.node_id, ITEM.target))
+    place(keeper, future, swarm.now)
+    for node in others:
+        # These stand for nodes of other programs, to which the higher seq is the newer one.
+        node.storage.precedence.unix_skew = None
+        place(node, ITEM, swarm.now)
+    swarm.run_for(LOOK_AFTER_S + HOUR_S)
+    assert keeper.counters["keep-newer-found"] == 1
+    assert {stored.seq for node in living(swarm) for stored in node.storage.everything(swarm.now)} == {ITEM.seq}
 
 
 def test_what_is_kept_alive_fits_a_byte_quota() -> None:

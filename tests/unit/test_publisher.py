@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from p2pdns.dht.node import PutOutcome
 from p2pdns.engine import publisher as publisher_module
+from p2pdns.engine.dates import date_of
 from p2pdns.engine.publisher import (
     JITTER,
     REPUBLISH_SECONDS,
@@ -162,6 +163,50 @@ def test_what_readers_would_not_take_is_refused_before_anything_happens(item: Mu
     world.run(story)
     assert world.puts == [item_of()]
     assert world.published == [item_of()]
+
+
+FUTURE = SEQ + 3 * 86_400 * 1_000_000
+
+
+def test_a_refusal_below_a_mark_from_the_future_names_its_date_the_time_and_the_command() -> None:
+    world = World()
+
+    async def story(publisher: Publisher) -> None:
+        await world.state.adopt(item_of(FUTURE), NOW, own=True)
+        with pytest.raises(Unavailable, match=r"publish again after .* UTC, in \d+ d \d+ h \d+ min") as caught:
+            await publisher.publish(item_of())
+        assert date_of(FUTURE) in str(caught.value)
+        assert "p2pdns publish --take-back" in str(caught.value.hint)
+        # Told to forget, it publishes the saner one.
+        publisher.forget(ALICE.zone_key)
+        assert world.state.forget(ALICE.zone_key)
+        assert await publisher.publish(item_of()) == GOOD
+
+    world.run(story)
+    assert world.puts == [item_of()]
+
+
+def test_an_own_item_from_the_future_is_not_put_again_and_status_says_so() -> None:
+    world = World()
+
+    async def story(publisher: Publisher) -> None:
+        await world.state.adopt(item_of(FUTURE), NOW, own=True)
+        publisher.start()
+        await world.settle()
+        for _ in range(3):
+            await world.wake()
+        assert (world.puts, publisher.counters["held-back"]) == ([], 3)
+        [warning] = publisher.warnings
+        assert "p2pdns publish --take-back" in warning
+        assert date_of(FUTURE) in warning
+        publisher.forget(ALICE.zone_key)
+        assert world.state.forget(ALICE.zone_key)
+        await publisher.publish(item_of())
+        await world.settle()
+        await world.wake()
+        assert (world.puts, publisher.warnings) == ([item_of(), item_of()], [])
+
+    world.run(story)
 
 
 def test_publishing_the_same_item_again_is_no_mistake() -> None:

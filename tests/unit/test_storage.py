@@ -17,7 +17,7 @@ from p2pdns.dht.bencode import encode
 from p2pdns.dht.krpc import PutImmutable, PutMutable
 from p2pdns.dht.storage import RETENTION_S, Kept, Storage, StoredRow
 from p2pdns.errors import BadRequest
-from p2pdns.items.item import ImmutableItem, MutableItem
+from p2pdns.items.item import ImmutableItem, MutableItem, Present
 from p2pdns.items.keys import L, SecretKey
 
 SECRETS = [SecretKey.generate(hashlib.sha256(b"key %d" % n).digest()) for n in range(4)]
@@ -219,6 +219,93 @@ def test_302_an_equal_seq_with_another_value() -> None:
     storage = Storage()
     put(storage, mutable(seq=5, value=b"a"))
     assert refusal(storage, mutable(seq=5, value=b"b")) == (302, "seq-taken")
+
+
+SANE, AHEAD = int(UNIX * 1e6), int((UNIX + 90_000) * 1e6)
+
+
+def timed(unix: float = UNIX, newest_seq: int | None = None) -> Storage:
+    """Return a storage that knows the time."""
+    storage = Storage()
+    storage.precedence.tell_time(NOW, Present(unix, newest_seq))
+    return storage
+
+
+@pytest.mark.parametrize("cas", [None, 7, AHEAD])
+def test_an_item_from_the_future_gives_way_to_a_saner_one_whatever_the_cas(cas: int | None) -> None:
+    storage = timed()
+    put(storage, mutable(AHEAD))
+    assert put(storage, mutable(SANE), cas=cas).is_news
+    assert [stored.seq for stored in storage.everything(NOW)] == [SANE]
+
+
+@pytest.mark.parametrize("cas", [None, SANE])
+def test_203_an_item_from_the_future_where_a_saner_one_is_held(cas: int | None) -> None:
+    storage = timed()
+    put(storage, mutable(SANE))
+    assert refusal(storage, mutable(AHEAD), cas=cas) == (203, "seq-from-the-future")
+    with pytest.raises(BadRequest, match="seq-from-the-future"):
+        storage.put_own(mutable(AHEAD), NOW)
+    assert not storage.adopt(mutable(AHEAD), NOW)
+
+
+def test_of_two_items_from_the_future_the_higher_seq_counts() -> None:
+    storage = timed()
+    put(storage, mutable(AHEAD))
+    assert put(storage, mutable(AHEAD + 1)).is_news
+    assert refusal(storage, mutable(AHEAD)) == (302, "seq-too-low")
+    assert refusal(storage, mutable(AHEAD + 2), cas=AHEAD) == (301, "cas-mismatch")
+
+
+def test_our_own_put_and_what_a_look_finds_replace_an_item_from_the_future() -> None:
+    for replace_it in (Storage.put_own, Storage.adopt):
+        storage = timed()
+        put(storage, mutable(AHEAD))
+        assert replace_it(storage, mutable(SANE), NOW)
+        assert storage.select(mutable().target, None, ALICE, NOW) == (
+            SECRET.zone_key.raw,
+            mutable(SANE).signature,
+            SANE,
+            encode(b"value"),
+        )
+
+
+def test_a_getter_that_knows_an_item_from_the_future_gets_the_saner_one() -> None:
+    storage = timed()
+    put(storage, mutable(SANE))
+    for known_seq, has_value in ((AHEAD, True), (SANE + 1, False), (SANE, False), (SANE - 1, True)):
+        selected = storage.select(mutable().target, known_seq, ALICE, NOW)
+        assert selected is not None
+        assert (selected.value is not None) is has_value, known_seq
+
+
+def test_a_day_ahead_is_no_future_and_nobody_is_judged_without_a_clock() -> None:
+    for storage in (Storage(), timed(1_700_000_000.0)):
+        put(storage, mutable(AHEAD))
+        assert refusal(storage, mutable(SANE)) == (302, "seq-too-low")
+    storage = timed()
+    put(storage, mutable(SANE + 86_400 * 10**6))
+    assert refusal(storage, mutable(SANE)) == (302, "seq-too-low")
+
+
+def written_down(storage: Storage) -> Storage:
+    """Let the storage load what an earlier run wrote when the clock was right."""
+    past = timed()
+    put(past, mutable(7, secret=SECRETS[1]))
+    [change] = past.take_changes(NOW, UNIX)
+    assert change.row is not None
+    assert storage.load(change.row, NOW, UNIX - 40 * 86_400)
+    return storage
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [timed(UNIX - 40 * 86_400, newest_seq=SANE), written_down(timed(UNIX - 40 * 86_400))],
+    ids=["what its reader adopted", "what it wrote down"],
+)
+def test_a_clock_that_is_behind_makes_no_item_of_today_one_from_the_future(storage: Storage) -> None:
+    put(storage, mutable(SANE))
+    assert refusal(storage, mutable(int((UNIX - 50 * 86_400) * 1e6))) == (302, "seq-too-low")
 
 
 def test_203_the_reserved_seq() -> None:

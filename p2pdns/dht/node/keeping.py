@@ -74,7 +74,7 @@ class KeepOperation(PutOperation):
             core.counters["keep-newer-found"] += 1
             core.events.append(ItemArrived(newer.target, newer))
             self._item = newer
-        elif lookup.confirmed_count >= COPIES_ENOUGH and not self.is_due:
+        elif lookup.copy_count >= COPIES_ENOUGH and not self.is_due:
             self._over(Kept.ENOUGH, now)
             return
         super()._lookup_done(now, is_late=is_late)
@@ -173,7 +173,7 @@ class Keeper:
 
     def _age(self, holding: Holding, now: float) -> float:
         """Return for how long an item has been no newer, by its seq where that is a time."""
-        age_s, skew = now - holding.new_at, self._core.storage.unix_skew
+        age_s, skew = now - holding.new_at, self._core.storage.precedence.unix_skew
         if holding.stored.key is not None and skew is not None:
             # Who got the item from another holder has seen it for the first time, but its seq has not become newer.
             signed_unix, unix_now = holding.stored.seq / 1e6, now + skew

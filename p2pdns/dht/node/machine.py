@@ -14,9 +14,10 @@ from p2pdns.dht import krpc
 from p2pdns.dht.lookup import Item, Lookup, Sought
 from p2pdns.dht.node.answering import Answerer
 from p2pdns.dht.node.core import Core
+from p2pdns.dht.node.getting import GetOperation
 from p2pdns.dht.node.identity import Identity
 from p2pdns.dht.node.keeping import Done, Keeper, KeepOperation
-from p2pdns.dht.node.operations import FindOperation, GetOperation, Operation, PutOperation, sought_for
+from p2pdns.dht.node.operations import FindOperation, Operation, PutOperation, sought_for
 from p2pdns.dht.node.reach import Reach
 from p2pdns.dht.node.upkeep import Upkeep
 from p2pdns.dht.node.values import Event, NodeSettings, Sibling
@@ -279,7 +280,7 @@ class Node:
 
     def start_put(self, item: Item, now: float, *, cas: int | None = None, deadline: float | None = None) -> int:
         """Have the k nodes nearest to the item's target keep it; return the operation's number."""
-        lookup = self._lookup(item.target, sought_for(item), None)
+        lookup = self._lookup(item.target, sought_for(item, self._core.storage.precedence.present(now)), None)
         held = self._core.storage.held(item.target, now)
         if held is not None and held.item is not None:
             lookup.item_found(held.item)
@@ -325,7 +326,7 @@ class Node:
         self._begin(operation, now)
 
     def _keep(self, item: Item, is_due: bool, on_done: Done, now: float) -> None:
-        lookup = self._lookup(item.target, sought_for(item), None)
+        lookup = self._lookup(item.target, sought_for(item, self._core.storage.precedence.present(now)), None)
         operation = KeepOperation(self._next_number(), self._core, item, None, lookup, now, None, self._ended)
         operation.is_due = is_due
         operation.on_done = on_done

@@ -1,0 +1,60 @@
+"""Which of two items of one target a storing node keeps.
+
+Guarantees: the rule is that of readers. An item from the future is kept only while nothing saner is known: a saner one
+takes its place whatever the seqs and `cas` say, and it takes no saner one's place. Does not know what is stored.
+"""
+
+from __future__ import annotations
+
+from p2pdns.dht.krpc import CAS_MISMATCH, PROTOCOL_ERROR, SEQ_TOO_LOW
+from p2pdns.errors import BadRequest
+from p2pdns.items.item import Present
+
+
+class Precedence:
+    """The rule with the time that it needs. Until the time is known, no seq is from the future.
+
+    A clock that is behind would make every item of today one from the future, and let old ones take their places. So it
+    is never earlier than `latest_unix`, when an earlier run last stored something, nor a day before `newest_seq`, the
+    newest seq that the reader of this node has adopted.
+    """
+
+    def __init__(self) -> None:
+        self.unix_skew: float | None = None  # Unix time minus `now`.
+        self.newest_seq: int | None = None
+        self.latest_unix = 0.0
+
+    def tell_time(self, now: float, present: Present) -> None:
+        """Take note of the present at `now`."""
+        self.unix_skew, self.newest_seq = present.clock_unix - now, present.newest_seq
+
+    def present(self, now: float) -> Present | None:
+        """Return the present, None while it is not known."""
+        if self.unix_skew is None:
+            return None
+        return Present(max(now + self.unix_skew, self.latest_unix), self.newest_seq)
+
+    def is_ahead(self, seq: int, now: float) -> bool:
+        """Return whether a seq is from the future."""
+        present = self.present(now)
+        return present is not None and present.is_ahead(seq)
+
+    def is_newer(self, seq: int, held_seq: int, now: float) -> bool:
+        """Return whether an item with this seq takes the place of one with `held_seq`."""
+        is_new_ahead, is_held_ahead = self.is_ahead(seq, now), self.is_ahead(held_seq, now)
+        return is_held_ahead if is_new_ahead != is_held_ahead else seq > held_seq
+
+    def check(self, seq: int, value: bytes, held_seq: int, held_value: bytes, cas: int | None, now: float) -> None:
+        """Raise the BadRequest that is owed to a put that cannot take the place of what is held."""
+        if self.is_ahead(seq, now) != self.is_ahead(held_seq, now):
+            if self.is_newer(seq, held_seq, now):
+                # As where nothing is held: an item from the future is a mistake of its publisher, and hides nothing.
+                return
+            # Code 302 would be a lie, and would make a publisher look for a higher seq.
+            raise BadRequest("seq-from-the-future", PROTOCOL_ERROR, f"seq {seq} lies more than a day ahead")
+        if cas is not None and cas != held_seq:
+            raise BadRequest("cas-mismatch", CAS_MISMATCH, f"seq is {held_seq}")
+        if seq < held_seq:
+            raise BadRequest("seq-too-low", SEQ_TOO_LOW, f"seq is {held_seq}")
+        if seq == held_seq and value != held_value:
+            raise BadRequest("seq-taken", SEQ_TOO_LOW, f"seq {seq} has another value")
