@@ -141,6 +141,11 @@ class Ended:
     answered: tuple[tuple[str, int], ...] = (("127.0.0.1", 4001), ("127.0.0.1", 4002))
     dropped: Mapping[str, int] = field(default_factory=dict)
     rpcs_to_first: int | None = 3
+    confirmed: MutableItem | None = None
+
+    def confirms(self, item: MutableItem) -> bool:
+        """Return whether contacts returned this item: the one found, unless it lay in our own storage."""
+        return item == self.confirmed or (item == self.item and self.rpcs_to_first != 0)
 
 
 @dataclass
@@ -207,6 +212,7 @@ class FakeHeld:
 
     item: MutableItem
     confirmed_unix: float
+    is_own: bool = False
 
 
 @dataclass
@@ -259,7 +265,7 @@ class FakeState:
         self.log.append((item.seq, confirmed_unix))
         mark = self.marks.get(item.key)
         if mark is None or not mark.item.supersedes(item):
-            self.marks[item.key] = FakeHeld(item, confirmed_unix)
+            self.marks[item.key] = FakeHeld(item, confirmed_unix, own or (mark is not None and mark.is_own))
             self.seqs.pop(item.key, None)
 
 

@@ -38,6 +38,7 @@ class Inspected:
     source: str
     is_settled: bool | None = None
     notes: tuple[str, ...] = ()
+    is_confirmed: bool | None = None
 
 
 def read_key(text: str) -> ZoneKey | None:
@@ -73,11 +74,14 @@ def write_item_file(path: str, item: MutableItem) -> None:
     files.write_new(path, item.to_bytes(), mode=ITEM_FILE_MODE, place_hint="choose another name")
 
 
-async def _fetch_alone(config: Config, key: ZoneKey) -> MutableItem | None:
+async def _fetch_alone(config: Config, key: ZoneKey) -> Inspected | None:
     from p2pdns.cli.node import short_lived_node
 
     async with short_lived_node(config) as node:
-        return await node.look_up(key)
+        outcome = await node.look_up(key)
+        if not isinstance(outcome.item, MutableItem):
+            return None
+        return Inspected(outcome.item, "a node of its own", outcome.complete, (), outcome.confirms(outcome.item))
 
 
 def fetch(config: Config, state: Path, is_alone: bool, key: ZoneKey) -> Inspected:
@@ -86,8 +90,9 @@ def fetch(config: Config, state: Path, is_alone: bool, key: ZoneKey) -> Inspecte
     if not is_alone and client.is_running():
         found = client.call("item", key=str(key), settled=True)
         item = MutableItem.read_file(bytes.fromhex(found["item"]))
+        is_confirmed = found.get("unconfirmed") is not True
         notes = tuple(str(note) for note in found.get("notes", ()))
-        return Inspected(item, "the running daemon", bool(found.get("settled")), notes)
+        return Inspected(item, "the running daemon", bool(found.get("settled")), notes, is_confirmed)
     fetched = asyncio.run(_fetch_alone(config, key))
     if fetched is None:
         raise Unavailable(
@@ -95,7 +100,7 @@ def fetch(config: Config, state: Path, is_alone: bool, key: ZoneKey) -> Inspecte
             place=str(key),
             hint="it may be unpublished or expired; --bootstrap ADDR:PORT names a node to begin with",
         )
-    return Inspected(fetched, "a node of its own", True)
+    return fetched
 
 
 def _utc(unix: float) -> str:
@@ -122,6 +127,8 @@ def facts_of(inspected: Inspected, now: float, petname: str | None = None) -> di
         facts["settled"] = inspected.is_settled
     if inspected.notes:
         facts["notes"] = list(inspected.notes)
+    if inspected.is_confirmed is not None:
+        facts["confirmed"] = inspected.is_confirmed
     try:
         zone = zone_of(item)
     except StrangerError as trouble:

@@ -21,6 +21,7 @@ from typing import TypeAlias
 
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
+from p2pdns.dht.confirmation import Confirmation
 from p2pdns.dht.routing import K, is_for
 from p2pdns.errors import BadItem
 from p2pdns.items.item import ImmutableItem, MutableItem, Present, SignatureMemo, mutable_target
@@ -109,6 +110,7 @@ class Lookup:
         self.retransmit_count = 0
         self.rpcs_to_first: int | None = None
         self.confirmed_count = 0
+        self.confirmation = Confirmation()
         self.bad_items: Counter[str] = Counter()
         self.out_of_reach_count = 0
         self.own_id_count = 0
@@ -299,6 +301,14 @@ class Lookup:
             # It was only late.
             self._given_up_count -= 1
 
+    def count_request(self, *, is_retransmit: bool = False) -> bool:
+        """Count a request that is no part of the search, and return True; return False where the budget is spent."""
+        if self.rpc_count >= self._rpc_max:
+            return False
+        self.rpc_count += 1
+        self.retransmit_count += is_retransmit
+        return True
+
     # Replies
 
     def reply_received(self, request: Request, reply: krpc.Reply, *, ipv6: bool = False) -> Item | None:
@@ -320,12 +330,47 @@ class Lookup:
         self.add(nodes, candidate.contact.address)
         if reply.token is not None:
             candidate.token = reply.token
+        self._note_word(candidate, reply, item)
         if item is None:
             if reply.seq is not None and reply.seq == self.seq:
                 self.confirmed_count += 1
             return None
         if len(nodes) < NODES_MIN and not request.is_follow_up:
             self._follow_ups.append(candidate)
+        return self.item_found(item)
+
+    def _note_word(self, candidate: Candidate, reply: krpc.Reply, item: Item | None) -> None:
+        if isinstance(item, MutableItem):
+            self.confirmation.item_returned(candidate.contact.address, item)
+        elif item is None and self.sought is not None and reply.seq is not None:
+            self.confirmation.seq_named(candidate.contact.address, reply.seq)
+
+    @property
+    def copy_count(self) -> int:
+        """In how many places contacts hold the item that is looked for, by what they say."""
+        seq = self.item.seq if isinstance(self.item, MutableItem) else self.seq
+        return 0 if seq is None else self.confirmation.copies_of(seq)
+
+    def to_check(self) -> list[Candidate]:
+        """Return the contacts to ask again without a seq, in order; none where the seq is confirmed or unknown."""
+        seq = self.seq
+        if seq is None or self.confirmation.is_of_seq(seq):
+            return []
+        by_address = {candidate.contact.address: candidate for candidate in reversed(self.answered())}
+        addresses = self.confirmation.addresses_to_check(seq)
+        return [by_address[address] for address in addresses if address in by_address]
+
+    def checked(self, candidate: Candidate, reply: krpc.Reply) -> Item | None:
+        """Take in the reply of a contact that was asked again; return the item in it when it is the best so far."""
+        self.confirmation.withdrawn(candidate.contact.address)
+        try:
+            item = self._item_of(reply)
+        except BadItem as error:
+            self.bad_items[error.reason] += 1
+            return None
+        if item is None:
+            return None
+        self._note_word(candidate, reply, item)
         return self.item_found(item)
 
     def item_found(self, item: Item) -> Item | None:

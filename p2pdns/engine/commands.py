@@ -31,7 +31,7 @@ from p2pdns.engine.publisher import Publisher
 from p2pdns.engine.service import Service
 from p2pdns.engine.state import State
 from p2pdns.errors import StrangerError, Unavailable, UsageError
-from p2pdns.items.item import FUTURE_SECONDS_MAX, SEQ_PER_SECOND, MutableItem
+from p2pdns.items.item import FUTURE_SECONDS_MAX, SEQ_PER_SECOND, MutableItem, Present
 from p2pdns.items.keys import ZoneKey
 from p2pdns.resolver import Found, Missing, Resolved
 from p2pdns.resolver.names import InZone
@@ -228,9 +228,15 @@ class Commands:
                 "commits_ms": round(1000 * state.commits.seconds, 3),
                 "commit_ms": round(1000 * state.commits.seconds / max(1, state.commits.count), 3),
             },
+            "zones_unconfirmed": engine.overlay.unconfirmed_count,
             "roll_back_protection": state.roll_back_protection,
             "blocked_names": len(engine.block_lists.names),
-            "warnings": [*clock_warnings(engine.clock_watch), *state.warnings, *engine.block_lists.warnings],
+            "warnings": [
+                *clock_warnings(engine.clock_watch),
+                *state.warnings,
+                *engine.publisher.warnings,
+                *engine.block_lists.warnings,
+            ],
             "counters": engine.counters,
         }
         return {"status": status}
@@ -249,6 +255,7 @@ class Commands:
                     "verdict": entry.verdict,
                     "at": entry.at,
                     "is_refresh": entry.is_refresh,
+                    "is_confirmed": entry.is_confirmed,
                 }
                 for entry in self._engine.overlay.reports
             ]
@@ -287,18 +294,22 @@ class Commands:
         }
 
     async def seq(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
-        """Return the highest seq known of a key, after a look for newer ones; null when there is none."""
+        """Return the highest seq of a key that counts, after a look for newer ones; null when there is none.
+
+        `ahead` is the seq of an item that was found and is from the future: it counts only once it was adopted.
+        """
         key = _key(request)
-        seqs = []
+        found: list[int] = []
         if self._engine.contact_count:
             outcome = await self._engine.overlay.item(key, True, _budget())
             if isinstance(outcome, Found):
-                seqs.append(outcome.item.seq)
-        # Of a zone that was asked for once its mark is known, and perhaps not its item.
+                found.append(outcome.item.seq)
+        # Of a zone that was asked for once its mark is known, and perhaps not its item. It counts at any clock.
         mark = self._engine.state.mark(key)
-        if mark is not None:
-            seqs.append(mark.seq)
-        return {"seq": max(seqs, default=None)}
+        present = Present(unix_now(), mark_seq=None if mark is None else mark.seq)
+        seqs = [] if mark is None else [mark.seq]
+        seqs += [seq for seq in found if not present.is_ahead(seq)]
+        return {"seq": max(seqs, default=None), "ahead": max(filter(present.is_ahead, found), default=None)}
 
     async def item(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Return the item of a key, as the bytes of an item file, and what is known of it."""
@@ -311,6 +322,7 @@ class Commands:
             "item": outcome.item.to_bytes().hex(),
             "seq": outcome.item.seq,
             "settled": outcome.settled,
+            "unconfirmed": outcome.unconfirmed,
             "fresh": outcome.fresh,
             "notes": list(outcome.notes),
             "confirmed_s": round(age_s, 3) if age_s < float("inf") else None,
@@ -370,6 +382,7 @@ class Commands:
         self._engine.publisher.forget(key)
         was_known = self._engine.state.forget(key)
         self._engine.overlay.forget(key)
+        self._engine.clock_watch.look()
         return {"forgotten": was_known}
 
     def _forget_ahead(self) -> int:

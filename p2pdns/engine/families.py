@@ -19,6 +19,7 @@ from p2pdns import log
 from p2pdns.addresses import Address
 from p2pdns.clock import unix_now
 from p2pdns.config import read_address
+from p2pdns.dht.confirmation import Confirmation
 from p2pdns.dht.lookup import Item
 from p2pdns.dht.node import GetOutcome, Here, PutOutcome, PutProgress
 from p2pdns.engine.endpoint import Endpoint
@@ -208,6 +209,7 @@ def merged_get(outcomes: Sequence[GetOutcome], present: Present) -> GetOutcome:
         dropped=dict(dropped),
         # Copies of an older item confirm nothing.
         confirmed_count=sum(outcome.confirmed_count for outcome in outcomes if outcome.item == best),
+        confirmation=Confirmation.merged(outcome.confirmation for outcome in outcomes),
     )
 
 

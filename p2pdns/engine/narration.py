@@ -113,7 +113,7 @@ class Narration:
             if report.seq > seq:
                 lines.append(f"it found a newer item, seq {report.seq}: ask again")
             else:
-                settled = ": from now on the answer is settled" if report.verdict == "complete" else ""
+                settled = ": from now on the answer is settled" if report.is_confirmed else ""
                 lines.append(f"it found nothing newer{settled}")
         return lines
 
@@ -127,6 +127,8 @@ def _told(report: LookupReport, name: str) -> Iterator[str]:
     )
     if report.was_stored_here:
         yield "this node itself stores an item of the key"
+    if report.verdict == "complete" and report.is_confirmed is False:
+        yield "no contact confirmed the item: none returned it, and too few named its seq"
     if report.answered:
         yield f"who answered, nearest first: {_addresses(report.answered)}"
     for reason, count in report.dropped.items():

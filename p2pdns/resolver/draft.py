@@ -45,13 +45,18 @@ class Draft:
         self._keys: list[ZoneKey] = []
         self._tags: list[bytes] = []
         self._left_out = 0
-        self._provisional = self._stale = False
+        self._provisional = self._stale = self._unconfirmed = False
         self._good_until = math.inf
 
     @property
     def is_provisional(self) -> bool:
         """Whether a part comes of an item that is not settled."""
         return self._provisional
+
+    @property
+    def is_unconfirmed(self) -> bool:
+        """Whether a part comes of an item that the last look-up has not confirmed."""
+        return self._unconfirmed
 
     def note(self, line: str) -> None:
         """Add a line of plain words to the trace."""
@@ -83,6 +88,7 @@ class Draft:
         """Let the answer be no better than the item it comes from."""
         self._provisional |= not found.settled
         self._stale |= not found.fresh
+        self._unconfirmed |= found.unconfirmed
         self._good_until = min(self._good_until, found.good_until)
         self.earns_ad = self.earns_ad and found.settled and found.fresh and not found.unconfirmed
 
@@ -138,6 +144,8 @@ class Draft:
         if self._stale:
             code = Ede.STALE_NXDOMAIN if rcode == Rcode.NXDOMAIN else Ede.STALE
             self.ede.append((code, "the publisher has not renewed the zone in time"))
+        if self._unconfirmed:
+            self.ede.append((Ede.STALE, "no contact has confirmed that the zone is still the newest"))
         if self._provisional:
             self._cap_ttls(PROVISIONAL_TTL_MAX)
         # Kept for as long as its TTLs, it would answer every question itself: nobody would seem to ask for the zone,

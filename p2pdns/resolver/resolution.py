@@ -222,6 +222,10 @@ class Resolution:
         self._draft.caution(outcome.notes)
         question = Question(self._zone_name, self.question.rtype, self.question.rclass)
         said = outcome.zone.answer(question)
+        if outcome.unconfirmed or self._draft.is_unconfirmed:
+            denied = _denied(outcome, said, question)
+            if denied:
+                return self._fail(_unconfirmed_for(denied), now)
         if outcome.settled and not self._draft.is_provisional:
             return self._said(outcome, said, now)
         why = _unfit_for_provisional(outcome, said, question)
@@ -396,8 +400,11 @@ class Resolution:
         return self._finish(place.rcode, now, is_ours=len(self._visited) == 1)
 
     def _finish(self, rcode: int, now: float, *, is_ours: bool = False, soa: RR | None = None) -> Step:
-        if rcode in (Rcode.NXDOMAIN, Rcode.YXDOMAIN) and self._draft.is_provisional:
-            return self._settle_first("an absence", now)
+        if rcode in (Rcode.NXDOMAIN, Rcode.YXDOMAIN):
+            if self._draft.is_unconfirmed:
+                return self._fail(_unconfirmed_for("an absence"), now)
+            if self._draft.is_provisional:
+                return self._settle_first("an absence", now)
         resolved = self._draft.finished(rcode, now, is_ours=is_ours, soa=soa)
         return Answered(replace(resolved, rpc_count=self.rpc_count))
 
@@ -417,6 +424,10 @@ def _too_little_for(why: str) -> str:
     return f"a look-up on the way was not complete, which is not enough for {why}"
 
 
+def _unconfirmed_for(why: str) -> str:
+    return f"no contact has confirmed a zone on the way, which is not enough for {why}"
+
+
 def _owners(rrs: Sequence[RR]) -> dict[Name, None]:
     return dict.fromkeys(rr.owner for rr in rrs)
 
@@ -434,6 +445,21 @@ def _unfit_for_provisional(found: Found, said: ZoneAnswer, question: Question) -
         before = found.previous.answer(question).kind
         if before in (Kind.DELEGATED, Kind.DELEGATED_AWAY):
             return "the end of a delegation"
+    return _absence(found, said, question)
+
+
+def _denied(found: Found, said: ZoneAnswer, question: Question) -> str:
+    """Return what in an answer an item that nobody confirmed cannot carry; empty where it can.
+
+    A newer item may have the name, and be withheld. What the item has, it was confirmed to have before.
+    """
+    if said.kind in (Kind.DELEGATED, Kind.DELEGATED_AWAY):
+        return ""
+    return _absence(found, said, question) if found.zone.rrsets else "an empty zone"
+
+
+def _absence(found: Found, said: ZoneAnswer, question: Question) -> str:
+    """Return the word for an answer that denies a name; empty for one that only lacks a type, and for any other."""
     if said.kind is Kind.NODATA:
         aliases = [RR(s.owner, s.rtype, CLASS_IN, s.ttl, s.rdatas[0]) for s in said.answer]
         owner = owner_at_end(question.name, aliases)

@@ -58,7 +58,8 @@ class Found:
     """An item of the key asked for, and what is known of it.
 
     `settled`: a negative answer and a delegation may rest on it. `confirmed_at`: when a complete look-up last said
-    that it is the newest. `unconfirmed`: that is too long ago, and the attempt to say it again came to nothing.
+    that it is the newest. `unconfirmed`: that is too long ago, and at the end of the last look-up no contact confirmed
+    it; nothing new may be denied on such an item.
     `fresh`: the publisher still stands behind it. `previous`: an older zone of this key that was settled, while
     this one is not. `good_until`: when whoever keeps an answer asks again, whatever its TTLs. `lookup` numbers the
     look-up that was waited for (0: none), which has sent `rpc_count` so far. `notes` say what does not hold of it, in

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+import pytest
+
 from p2pdns.dns.message import Message, compose, records_of
 from p2pdns.engine import narration
 from p2pdns.engine.narration import Narration
@@ -116,6 +118,25 @@ def test_a_look_up_that_goes_on_behind_the_answer_is_told_when_it_has_ended() ->
         assert index_of(lines, "after the answer, look-up 1 was complete") > index_of(lines, "the zone says answer")
         index_of(lines, "dropped: 2 items that did not verify (signature-wrong)")
         index_of(lines, f"it found a newer item, seq {int(UNIX * 1_000_000)}: ask again")
+
+    run(story())
+
+
+@pytest.mark.parametrize("is_confirmed", [True, False])
+def test_an_end_that_nobody_confirmed_settles_nothing(is_confirmed: bool) -> None:
+    async def story() -> None:
+        world = World(at_once=False)
+        asking = asyncio.create_task(world.told("www.{a} A"))
+        await settle()
+        item = item_of("a", WWW)
+        world.dht.gets[0].on_item(item)
+        await settle()
+        # Without a request: our own storage had it.
+        world.dht.gets[0].end(item, rpcs_to_first=3 if is_confirmed else 0)
+        lines = await asking
+        settled = "it found nothing newer: from now on the answer is settled"
+        assert (settled in lines, "it found nothing newer" in lines) == (is_confirmed, not is_confirmed)
+        assert any("no contact confirmed the item" in line for line in lines) is not is_confirmed
 
     run(story())
 

@@ -184,6 +184,30 @@ def test_a_seq_from_the_future_does_not_hide_the_true_item() -> None:
     assert got.item == ITEM
 
 
+def tell_time(swarm: Swarm, unix: float = UNIX_NOW) -> None:
+    """Tell every node the time, as the engine does."""
+    for node in nodes_of(swarm):
+        node.storage.precedence.tell_time(swarm.now, Present(unix))
+
+
+@pytest.mark.parametrize("cas", [None, ITEM.seq - 5])
+def test_a_publication_from_the_future_is_replaced_by_the_saner_one_everywhere(cas: int | None) -> None:
+    swarm = swarm_of(30)
+    future = item_of(1, ITEM.seq + 10**13, b"future")
+    # Put by a publisher whose clock is ahead, with nodes that have nothing else yet.
+    swarm.put(nodes_of(swarm)[0], future)
+    tell_time(swarm)
+    reader = cold(swarm, ITEM.target)
+    assert swarm.get(reader, ITEM.target, KEY, present=Present(UNIX_NOW)).item == future
+    outcome = swarm.put(nodes_of(swarm)[1], ITEM, **({} if cas is None else {"cas": cas}))
+    assert (outcome.stored_count, outcome.refused) == (20, {})
+    assert swarm.get(reader, ITEM.target, KEY, present=Present(UNIX_NOW)).item == ITEM
+    # And it does not come back.
+    again = swarm.put(nodes_of(swarm)[2], future)
+    assert (again.stored_count, again.refused, again.seq_seen) == (0, {203: 20}, ITEM.seq)
+    assert swarm.get(reader, ITEM.target, KEY, present=Present(UNIX_NOW)).item == ITEM
+
+
 def test_values_of_the_largest_size_travel_with_their_contacts_behind() -> None:
     swarm = swarm_of(40)
     large = MutableItem.signed(secret_of(1), ITEM.seq, b"x" * 996)

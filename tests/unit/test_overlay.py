@@ -289,6 +289,108 @@ def test_an_item_we_hold_survives_a_look_up_that_finds_nothing() -> None:
     run(story())
 
 
+def test_a_complete_look_up_in_which_nobody_has_the_item_does_not_confirm_it() -> None:
+    async def story() -> None:
+        world = World(held=(NEW, UNIX - DAY))
+        task = world.ask(settled=True)
+        await settle()
+        world.dht.gets[0].end(None)
+        await settle()
+        outcome = of(task.result())
+        assert (outcome.item, outcome.settled, outcome.unconfirmed) == (NEW, True, True)
+        assert outcome.confirmed_at == NOW - DAY
+        assert world.state.log == [], "no time of a confirmation is kept"
+        assert (world.overlay.unconfirmed_count, world.overlay.reports[-1].is_confirmed) == (1, False)
+        # It is looked up again soon, and a contact that returns the item confirms it.
+        world.clock.turn(40)
+        task = world.ask(settled=True)
+        await settle()
+        world.dht.gets[-1].end(NEW)
+        await settle()
+        assert not of(task.result()).unconfirmed
+        assert (world.overlay.unconfirmed_count, world.overlay.reports[-1].is_confirmed) == (0, True)
+
+    run(story())
+
+
+def test_an_older_item_that_contacts_return_does_not_confirm_the_newer_one_we_hold() -> None:
+    async def story() -> None:
+        world = World(held=(NEW, UNIX - DAY))
+        task = world.ask(settled=True)
+        await settle()
+        world.dht.gets[0].end(OLD)
+        await settle()
+        outcome = of(task.result())
+        assert (outcome.item, outcome.unconfirmed) == (NEW, True)
+
+    run(story())
+
+
+def test_a_first_item_that_only_our_own_storage_has_is_not_settled() -> None:
+    async def story() -> None:
+        world = World()
+        task = world.ask(settled=True)
+        await settle()
+        world.dht.gets[0].on_item(NEW)
+        world.dht.gets[0].end(NEW, rpcs_to_first=0)
+        await settle()
+        outcome = of(task.result())
+        assert (outcome.item, outcome.settled, outcome.unconfirmed) == (NEW, False, True)
+        assert world.state.log == [(NEW.seq, 0.0)]
+
+    run(story())
+
+
+def test_a_newer_item_that_only_our_own_storage_has_keeps_the_time_of_the_last_confirmation() -> None:
+    async def story() -> None:
+        world = World(held=(OLD, UNIX - DAY))
+        task = world.ask(settled=True)
+        await settle()
+        world.dht.gets[0].end(NEW, rpcs_to_first=0)
+        await settle()
+        outcome = of(task.result())
+        assert (outcome.item, outcome.settled, outcome.unconfirmed) == (NEW, True, True)
+        assert world.state.log == [(NEW.seq, UNIX - DAY)]
+
+    run(story())
+
+
+def test_a_refresh_is_confirmed_by_contacts_that_name_the_seq() -> None:
+    async def story() -> None:
+        world = World(held=(NEW, UNIX - 280))
+        await world.answered()
+        world.ask(is_prefetch=True)
+        await settle()
+        get = world.dht.gets[0]
+        assert get.known_seq == NEW.seq
+        get.end(None, confirmed=NEW)
+        await settle()
+        outcome = of(await world.answered(settled=True))
+        assert (outcome.unconfirmed, outcome.confirmed_at) == (False, NOW)
+
+    run(story())
+
+
+@pytest.mark.parametrize("is_complete", [True, False])
+def test_a_zone_that_this_daemon_publishes_is_confirmed_by_that(is_complete: bool) -> None:
+    async def story() -> None:
+        world = World()
+        await world.state.adopt(NEW, UNIX, own=True)
+        world.overlay.published(NEW)
+        for _ in range(2):
+            world.clock.turn(400)
+            task = world.ask(settled=True)
+            await settle()
+            world.dht.gets[-1].end(None, complete=is_complete, verdict="any")
+            await settle()
+            outcome = of(task.result())
+            assert (outcome.item, outcome.settled, outcome.unconfirmed) == (NEW, True, False)
+            # A restart knows it from the state.
+            world = World(state=world.state, clock=world.clock)
+
+    run(story())
+
+
 def test_an_item_only_ever_seen_in_incomplete_look_ups_is_never_called_settled() -> None:
     async def story() -> None:
         world = World()

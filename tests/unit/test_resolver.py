@@ -17,6 +17,7 @@ from p2pdns.resolver import (
     Answered,
     Fetch,
     Forward,
+    Found,
     Missing,
     NoReply,
     NotFound,
@@ -239,6 +240,41 @@ def test_an_item_past_its_expiry_is_served_as_stale() -> None:
 def test_an_item_that_could_not_be_confirmed_earns_no_ad_and_lives_briefly() -> None:
     answer = resolved("www.{a} A", found(item_of("a", WWW), confirmed_at=NOW - 9000, unconfirmed=True))
     assert (text_of(answer), answer.ad_eligible, answer.provisional) == (["www.<a>. 30 A"], False, False)
+    assert [code for code, _ in answer.ede] == [3]
+
+
+def unconfirmed(letter: str, *lines: str) -> Found:
+    """Return an item that was settled once, and that no contact has confirmed since."""
+    return found(item_of(letter, *lines), confirmed_at=NOW - 9000, unconfirmed=True)
+
+
+def test_nothing_is_denied_on_an_item_that_nobody_confirmed() -> None:
+    for outcome in (unconfirmed("a", WWW), unconfirmed("a", "_x.www 60 TXT deep"), unconfirmed("a")):
+        for name in ("added.{a} A", "{a} A"):
+            answer = resolved(name, outcome)
+            assert (answer.rcode, answer.failure, answer.ad_eligible) == (Rcode.SERVFAIL, True, False), name
+            assert "no contact has confirmed" in answer.ede[-1][1]
+
+
+def test_an_item_that_nobody_confirmed_may_lack_a_type_of_a_name_it_has_and_keeps_its_delegations() -> None:
+    answer = resolved("www.{a} AAAA", unconfirmed("a", WWW))
+    assert (answer.rcode, answer.answer, answer.ad_eligible) == (Rcode.NOERROR, (), False)
+    assert ([rr.ttl for rr in answer.authority], [code for code, _ in answer.ede]) == ([30], [3])
+    answer = resolved("x.sub.{a} A", unconfirmed("a", "sub 60 NS {b}"), found(item_of("b", "x 60 A 192.0.2.9")))
+    assert (answer.rcode, len(answer.answer), answer.ad_eligible) == (Rcode.NOERROR, 2, False)
+    assert 3 in [code for code, _ in answer.ede]
+
+
+def test_an_absence_behind_an_alias_that_nobody_confirmed_is_not_told() -> None:
+    alias = unconfirmed("a", "www 60 CNAME x.{b}", "up 60 CNAME host.example.")
+    assert resolved("www.{a} A", alias, found(item_of("b", WWW))).rcode == Rcode.SERVFAIL
+    # Nothing but a name below it: no data, and no name that has any.
+    assert resolved("www.{a} A", alias, found(item_of("b", "deep.x 60 TXT a"))).rcode == Rcode.SERVFAIL
+    gone = reply_to(question("host.example. A"), rcode=Rcode.NXDOMAIN)
+    assert resolved("up.{a} A", alias, Replied(gone)).rcode == Rcode.SERVFAIL
+    # The other way round, too: what is denied is denied by the zone that nobody confirmed.
+    firm = found(item_of("a", "www 60 CNAME x.{b}"))
+    assert resolved("www.{a} A", firm, unconfirmed("b", WWW)).rcode == Rcode.SERVFAIL
 
 
 # Provisional answers.

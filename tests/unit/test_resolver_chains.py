@@ -222,4 +222,4 @@ def test_a_chain_earns_ad_only_when_every_link_does(weak: int | None, fault: str
     assert steps == ["a", "b", "c"]
     assert answer.ad_eligible is (weak is None)
     assert answer.provisional is (weak is not None and fault == "settled")
-    assert (3 in [code for code, _ in answer.ede]) is (weak is not None and fault == "fresh")
+    assert (3 in [code for code, _ in answer.ede]) is (weak is not None and fault != "settled")

@@ -17,18 +17,14 @@ from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.values import (
     NOT_HERE,
     FindDone,
-    GetDone,
-    GetOutcome,
-    GetPatient,
     Here,
-    ItemFound,
     PutDone,
     PutOutcome,
     PutProgress,
 )
 from p2pdns.dht.routing import distance
 from p2pdns.errors import BadRequest
-from p2pdns.items.item import MutableItem
+from p2pdns.items.item import MutableItem, Present
 
 # A put has no second form to fall back to, so it must arrive whole: below what tunnels and home lines leave of an
 # Ethernet frame on IPv4, and within the least that every IPv6 link carries.
@@ -206,63 +202,6 @@ class Operation(ABC):
         return self.lookup.verdict(core.table.k_distance(core.settings.k), is_late=is_late)
 
 
-class GetOperation(Operation):
-    """Find the best item under a target, the first valid one at once."""
-
-    first_s: float | None = None
-    tells_patience = False
-
-    @property
-    def is_urgent(self) -> bool:
-        """Whether somebody waits for a first answer that may be near."""
-        return self.first_s is None and self.lookup.rpc_count < URGENT_RPCS_MAX
-
-    @property
-    def is_patient(self) -> bool:
-        """Whether others may begin in its place: it has an item, has asked enough, or nobody new is left to ask."""
-        lookup = self.lookup
-        # Before the first contact has answered or was silent, the few that were asked may tell of others.
-        is_waiting = self._has_asked_all and lookup.rpc_count > lookup.in_flight_count
-        return is_waiting or self.first_s is not None or not self.is_young
-
-    def pump(self, now: float) -> None:
-        """Send what may be sent now, and tell once when what follows is only patience; an item tells that as well."""
-        super().pump(now)
-        if self.tells_patience and not self.is_over and self.is_patient:
-            self.tells_patience = False
-            if self.first_s is None:
-                self.core.events.append(GetPatient(self.number))
-
-    def item_found(self, item: Item, now: float) -> None:
-        """Hand the item out at once; a better one may follow."""
-        if self.first_s is None:
-            self.first_s = now - self.started_at
-        self.core.events.append(ItemFound(self.number, item))
-
-    def _lookup_done(self, now: float, *, is_late: bool) -> None:
-        lookup = self.lookup
-        verdict = self.verdict(is_late=is_late)
-        outcome = GetOutcome(
-            item=lookup.item,
-            complete=verdict == "complete",
-            verdict=verdict,
-            rpc_count=lookup.rpc_count,
-            retransmit_count=lookup.retransmit_count,
-            peer_count=lookup.peer_count,
-            answered_count=lookup.answered_count,
-            first_s=self.first_s,
-            done_s=now - self.started_at,
-            bytes_sent=self.bytes_sent,
-            bytes_received=self.bytes_received,
-            rpcs_to_first=lookup.rpcs_to_first,
-            confirmed_count=lookup.confirmed_count,
-            answered=tuple(candidate.contact.address for candidate in lookup.answered()),
-            dropped=dict(lookup.bad_items),
-        )
-        self._end(now)
-        self.core.events.append(GetDone(self.number, outcome))
-
-
 class FindOperation(Operation):
     """Find the contacts nearest to a target. `on_done` is the node's own use, without an event."""
 
@@ -396,8 +335,11 @@ class PutOperation(Operation):
 
     def _check_cas(self, now: float) -> None:
         """Refuse by the rule that every other storer goes by, or we would serve what all of them have refused."""
-        held = self.core.storage.held(self._item.target, now)
-        if self._cas is not None and held is not None and held.seq != self._cas:
+        storage = self.core.storage
+        held = storage.held(self._item.target, now)
+        if held is None or storage.is_from_the_future(held, now):
+            return
+        if self._cas is not None and held.seq != self._cas:
             raise BadRequest("cas-mismatch", krpc.CAS_MISMATCH)
 
     def _tell_progress(self) -> None:
@@ -475,8 +417,12 @@ class PutOperation(Operation):
         self.core.events.append(PutDone(self.number, outcome))
 
 
-def sought_for(item: Item) -> Sought:
-    """Return what a put looks for on its way: tokens, and an item newer than its own."""
+def sought_for(item: Item, present: Present | None) -> Sought:
+    """Return what a put looks for on its way: tokens, and an item newer than its own.
+
+    Where its own is from the future, a saner one has a lower seq, so none is named.
+    """
     if isinstance(item, MutableItem):
-        return Sought(item.key, item.salt, known_seq=item.seq)
+        is_ahead = present is not None and present.is_ahead(item.seq)
+        return Sought(item.key, item.salt, known_seq=None if is_ahead else item.seq, present=present)
     return Sought()

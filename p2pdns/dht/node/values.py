@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from p2pdns.addresses import Address, AddressClass, class_of
 from p2pdns.dht import krpc
+from p2pdns.dht.confirmation import Confirmation
 from p2pdns.dht.lookup import ALPHA, RPC_MAX, Item
 from p2pdns.dht.routing import K
 
@@ -72,7 +73,8 @@ class GetOutcome:
 
     `complete` is about the contacts we heard of, see `p2pdns.dht.lookup`; `verdict` is `complete` or the reason why
     not. `item` is None when nothing newer than `known_seq` was found; `confirmed_count` nodes hold just that seq, or
-    the item found. `peer_count` addresses were asked; times are seconds since the start.
+    the item found. `confirmation` is what contacts said of it, `peer_count` addresses were asked; times are seconds
+    since the start.
     """
 
     item: Item | None
@@ -90,6 +92,11 @@ class GetOutcome:
     confirmed_count: int = 0
     answered: tuple[Address, ...] = ()  # Nearest first.
     dropped: Mapping[str, int] = field(default_factory=dict)  # Items in replies that did not verify, by reason.
+    confirmation: Confirmation = field(default_factory=Confirmation)
+
+    def confirms(self, item: Item) -> bool:
+        """Return whether contacts have said in this look-up that they hold the item."""
+        return self.confirmation.is_of(item)
 
 
 class Here(NamedTuple):

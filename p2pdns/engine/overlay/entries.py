@@ -57,8 +57,10 @@ class Lookup:
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """What is known of one key. `was_settled`: some complete look-up ended at this item or at an older one.
+    """What is known of one key.
 
+    `was_settled`: some complete look-up ended at this item or at an older one, and contacts confirmed that.
+    `is_own`: this daemon publishes the zone, which confirms it. `is_unconfirmed`: the last look-up did not confirm it.
     `mark`: the highest seq of the key that was ever shown, of which the item need not be in hand.
     """
 
@@ -68,6 +70,8 @@ class Entry:
     mark: Mark | None = None
     shown_count: int = 0
     was_settled: bool = False
+    is_own: bool = False
+    is_unconfirmed: bool = False
     confirmed_at: float = NEVER
     asked_at: float = NEVER
     lookup: Lookup | None = None
@@ -87,6 +91,19 @@ class Entry:
     def seq_max(self) -> int:
         """The highest seq known of the key; -1 where none is."""
         return max(-1 if self.item is None else self.item.seq, -1 if self.mark is None else self.mark.seq)
+
+    def is_confirmed_by(self, outcome: GetOutcome) -> bool:
+        """Return whether the item in hand is the newest: contacts confirmed it at the end of a complete look-up.
+
+        That a look-up found nothing newer is not enough: in it nobody may hold the zone, or those that do keep silent.
+        """
+        if self.item is None:
+            return False
+        return self.is_own or (outcome.complete and outcome.confirms(self.item))
+
+    def confirm(self, now: float) -> None:
+        """Take the item in hand for the newest from now on."""
+        self.was_settled, self.is_unconfirmed, self.confirmed_at = True, False, now
 
     def forgive(self) -> None:
         """Forget failures."""
@@ -110,6 +127,27 @@ class Entry:
         if self.refresh is not None:
             self.refresh.cancel()
             self.refresh = None
+
+
+def report_of(entry: Entry, lookup: Lookup, outcome: GetOutcome, is_confirmed: bool, unix_now: float) -> LookupReport:
+    """Return a look-up that has ended as `lookups` and a trace show it."""
+    return LookupReport(
+        key=entry.key,
+        rpcs=outcome.rpc_count,
+        retransmits=outcome.retransmit_count,
+        peers=outcome.peer_count,
+        first_ms=None if outcome.first_s is None else outcome.first_s * 1000,
+        complete_ms=outcome.done_s * 1000,
+        verdict=outcome.verdict,
+        at=unix_now,
+        is_refresh=lookup.is_refresh,
+        number=lookup.number,
+        seq=None if lookup.item is None else lookup.item.seq,
+        answered=outcome.answered,
+        dropped=outcome.dropped,
+        was_stored_here=outcome.rpcs_to_first == 0,
+        is_confirmed=None if entry.item is None else is_confirmed,
+    )
 
 
 class Absences:
@@ -155,24 +193,18 @@ def charge_of(lookup: Lookup | None) -> tuple[int, int]:
     return lookup.number, lookup.rpc_count if lookup.done.done() else LOOKUP_RPCS_USUAL
 
 
-def report_of(entry: Entry, lookup: Lookup, outcome: GetOutcome, unix_now: float) -> LookupReport:
-    """Return a look-up that has ended as `lookups` and a trace show it."""
-    return LookupReport(
-        key=entry.key,
-        rpcs=outcome.rpc_count,
-        retransmits=outcome.retransmit_count,
-        peers=outcome.peer_count,
-        first_ms=None if outcome.first_s is None else outcome.first_s * 1000,
-        complete_ms=outcome.done_s * 1000,
-        verdict=outcome.verdict,
-        at=unix_now,
-        is_refresh=lookup.is_refresh,
-        number=lookup.number,
-        seq=None if lookup.item is None else lookup.item.seq,
-        answered=outcome.answered,
-        dropped=outcome.dropped,
-        was_stored_here=outcome.rpcs_to_first == 0,
-    )
+def make_room(entries: OrderedDict[bytes, Entry], absences: Absences, count_max: int, newest: Entry) -> None:
+    """Make room, keys without an item first, and then the oldest question; a key that is being looked up stays."""
+    excess = len(entries) - count_max
+    if excess <= 0:
+        return
+    idle = [entry for entry in entries.values() if entry.lookup is None and entry is not newest]
+    # Absent keys are asked for at will. What is left of them is their failure, and that is remembered longer.
+    idle.sort(key=lambda entry: entry.item is not None)
+    for entry in idle[:excess]:
+        entry.stop_refresh()
+        absences.keep(entry)
+        del entries[entry.key.raw]
 
 
 @dataclass(slots=True, eq=False)

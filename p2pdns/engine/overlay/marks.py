@@ -17,6 +17,7 @@ from p2pdns.engine.overlay.entries import Entry
 from p2pdns.engine.overlay.ports import Budget, Mark, ReaderState
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem, Present
+from p2pdns.log import get_logger
 from p2pdns.resolver import Found, ItemOutcome, Missing, NotFound
 
 # One client that asks for throw-away zones made 210 marks a second: two million, all that there is room for, within
@@ -32,6 +33,8 @@ _AHEAD = "signed more than 24 hours ahead of this machine's clock: no mark is ke
 _RATIONED = "this client has asked for too many new zones: no mark is kept of this one yet"
 _REFUSED = "no mark of this zone is kept on the disk: after a restart an older item could pass for the newest"
 _BEHIND = "this machine's clock is behind the newest item it has seen"
+
+log = get_logger("overlay")
 
 
 class Ration:
@@ -121,6 +124,15 @@ class Marks:
             await self._state.adopt(item, confirmed_unix)
         entry.mark = self._state.mark(entry.key) or Mark(item.seq, is_on_disk=False)
         return entry.mark.is_on_disk
+
+    async def confirmed(self, entry: Entry, item: MutableItem) -> None:
+        """Store the time of a confirmation; nobody waits for it, and its loss costs a look-up after a restart."""
+        if entry.mark is None or item.seq != entry.mark.seq:
+            return
+        try:
+            await self._state.adopt(item, self._unix_clock())
+        except Exception as error:
+            log.error("confirmation not stored", key=item.key, reason=repr(error))
 
     def confirmed_unix(self, entry: Entry) -> float:
         """Return when the item in hand was last confirmed; 0 when it never was."""

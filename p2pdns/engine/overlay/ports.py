@@ -69,6 +69,9 @@ class GetOutcome(Protocol):
     def done_s(self) -> float:
         """Seconds to the end."""
 
+    def confirms(self, item: MutableItem) -> bool:
+        """Return whether contacts have said in this look-up that they hold the item."""
+
 
 class Dht(Protocol):
     """Where items are looked up; `p2pdns.engine.endpoint.Endpoint`, or a simulated one."""
@@ -102,6 +105,10 @@ class Held(Protocol):
     @property
     def confirmed_unix(self) -> float:
         """When a complete look-up last said that it is the newest; 0 when none ever did."""
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this daemon publishes the zone."""
 
 
 class Mark(NamedTuple):
@@ -151,7 +158,8 @@ class Budget:
 class LookupReport:
     """One look-up as `lookups` shows it. `at` is Unix time; `first_ms` is None when nothing was found.
 
-    `seq` is that of the best item found; `was_stored_here` says that the first one lay in our own storage.
+    `seq` is that of the best item found; `was_stored_here` says that the first one lay in our own storage;
+    `is_confirmed` is None where there was no item to confirm.
     """
 
     key: ZoneKey
@@ -168,6 +176,7 @@ class LookupReport:
     answered: tuple[Address, ...] = ()
     dropped: Mapping[str, int] = field(default_factory=dict)
     was_stored_here: bool = False
+    is_confirmed: bool | None = None
 
 
 class Timer(Protocol):

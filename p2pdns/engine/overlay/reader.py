@@ -22,6 +22,7 @@ from p2pdns.engine.overlay.entries import (
     Lookup,
     Slots,
     charge_of,
+    make_room,
     refresh_seconds,
     report_of,
 )
@@ -149,8 +150,8 @@ class Overlay:
         entry = self._entry(item.key)
         entry.forgive()
         if entry.item is None or not self._is_better(entry, entry.item, item):
-            entry.item, entry.zone, entry.mark = item, zone, Mark(item.seq)
-            entry.was_settled, entry.confirmed_at = True, self._clock()
+            entry.item, entry.zone, entry.mark, entry.is_own = item, zone, Mark(item.seq), True
+            entry.confirm(self._clock())
         self.on_invalidate((tag_of_key(item.key),))
 
     def flush(self, key: ZoneKey | None = None) -> None:
@@ -163,6 +164,11 @@ class Overlay:
             entry.confirmed_at = NEVER
         if key is not None:
             self.on_invalidate((tag_of_key(key),))
+
+    @property
+    def unconfirmed_count(self) -> int:
+        """How many of the zones in hand the last look-up has not confirmed."""
+        return sum(entry.is_unconfirmed for entry in self._entries.values())
 
     def report_of(self, number: int) -> LookupReport | None:
         """Return how a look-up ended; None while it goes on, and once others have taken its place in the list."""
@@ -204,7 +210,7 @@ class Overlay:
         if entry is None:
             entry = self._entries[key.raw] = self._remembered(key)
             self._absences.give_back(entry)
-            self._evict(entry)
+            make_room(self._entries, self._absences, self._entry_count_max, entry)
         self._entries.move_to_end(key.raw)
         return entry
 
@@ -221,24 +227,12 @@ class Overlay:
             return entry
         entry.item = held.item
         entry.was_settled = held.confirmed_unix > 0
+        entry.is_own = held.is_own
         age = self._marks.now.unix - held.confirmed_unix
         # A confirmation that lies ahead comes of a clock that was set back, and says nothing about the age.
         if entry.was_settled and age >= 0:
             entry.confirmed_at = self._clock() - age
         return entry
-
-    def _evict(self, newest: Entry) -> None:
-        """Make room, keys without an item first, and then the oldest question; a key that is being looked up stays."""
-        excess = len(self._entries) - self._entry_count_max
-        if excess <= 0:
-            return
-        idle = [entry for entry in self._entries.values() if entry.lookup is None and entry is not newest]
-        # Absent keys are asked for at will. What is left of them is their failure, and that is remembered longer.
-        idle.sort(key=lambda entry: entry.item is not None)
-        for entry in idle[:excess]:
-            entry.stop_refresh()
-            self._absences.keep(entry)
-            del self._entries[entry.key.raw]
 
     def _known(self, entry: Entry, last: Lookup | None) -> ItemOutcome | None:
         """Return what needs no look-up: an item confirmed lately, or a failure that is not to be repeated yet."""
@@ -411,15 +405,18 @@ class Overlay:
         lookup.rpc_count = outcome.rpc_count
         if outcome.item is not None:
             self._item_found(entry, lookup, outcome.item)
-        self.reports.append(report_of(entry, lookup, outcome, self._unix_clock()))
         if lookup.item is not None and lookup.zone is not None:
-            await self._raise(entry, lookup.item, lookup.zone, outcome.complete)
+            is_settled = outcome.complete and outcome.confirms(lookup.item)
+            await self._raise(entry, lookup.item, lookup.zone, is_settled)
         now = self._clock()
-        if outcome.complete and entry.item is not None:
+        is_confirmed = entry.is_confirmed_by(outcome)
+        self.reports.append(report_of(entry, lookup, outcome, is_confirmed, self._unix_clock()))
+        if entry.item is not None and is_confirmed:
             entry.forgive()
-            entry.was_settled, entry.confirmed_at = True, now
-            self._spawn(self._store_confirmation(entry, entry.item))
+            entry.confirm(now)
+            self._spawn(self._marks.confirmed(entry, entry.item))
         elif entry.item is not None:
+            entry.is_unconfirmed = True
             entry.fail(Missing.ABSENT, now, FAILURE_SECONDS_MIN, INCOMPLETE_SECONDS_MAX)
         elif lookup.rpc_max >= LOOKUP_RPCS_MAX or outcome.rpc_count < lookup.rpc_max:
             # A look-up cut short on one question's budget says nothing to the next question.
@@ -429,12 +426,12 @@ class Overlay:
         if entry.item is not None:
             self._arm_refresh(entry, refresh_seconds(entry.zone))
 
-    async def _raise(self, entry: Entry, item: MutableItem, zone: Zone, is_complete: bool) -> None:
+    async def _raise(self, entry: Entry, item: MutableItem, zone: Zone, is_settled: bool) -> None:
         """Take a newer item, after its commit where its key has a mark; a first mark is made when it is shown."""
         if entry.item is not None and not self._is_better(entry, item, entry.item):
             return
         if entry.mark is not None and not self._marks.present(entry).is_ahead(item.seq):
-            confirmed_unix = self._unix_clock() if is_complete else self._marks.confirmed_unix(entry)
+            confirmed_unix = self._unix_clock() if is_settled else self._marks.confirmed_unix(entry)
             await self._marks.raised(entry, item, confirmed_unix)
         # Something still newer may have come while the commit was under way.
         self._take(entry, item, zone)
@@ -444,15 +441,6 @@ class Overlay:
             return
         if entry.item is None or self._is_better(entry, item, entry.item):
             entry.item, entry.zone = item, zone
-
-    async def _store_confirmation(self, entry: Entry, item: MutableItem) -> None:
-        """Store the time of a confirmation; nobody waits for it, and its loss costs a look-up after a restart."""
-        if entry.mark is None or item.seq != entry.mark.seq:
-            return
-        try:
-            await self._state.adopt(item, self._unix_clock())
-        except Exception as error:
-            log.error("confirmation not stored", key=item.key, reason=repr(error))
 
     async def _adopt_arrived(self, entry: Entry, item: MutableItem) -> None:
         try:
