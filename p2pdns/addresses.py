@@ -23,6 +23,7 @@ PREFIX_BITS_V4 = 24  # What one customer or one small network gets; BEP 42 masks
 PREFIX_BITS_V6 = 48  # One site (RFC 6177); within it addresses are free of charge.
 CLIENT_BITS_V6 = 64  # One link, so mostly one machine: it makes itself a new address in there as often as it likes.
 LOOPBACK_CLIENT = "loopback"  # What 127.0.0.0/8 and ::1 count as together: all of them are this machine.
+LINK_BITS_V6 = 64  # One link: a host on it gives itself as many addresses as it likes.
 PARSED_HOSTS_MAX = 4096  # Host texts whose number we remember; a busy node talks to a few hundred at a time.
 
 
@@ -262,6 +263,29 @@ def is_over_share(held: int, free: int) -> bool:
     [False, False, True]
     """
     return held >= free
+
+
+def storage_prefix_of(address: Address) -> str:
+    """Return what counts as one place when it brings items to keep: `prefix_of`, but never a single host.
+
+    A /24 or /48 in public space, a /24 or /64 in private and link-local space, where one machine may give itself every
+    address of its network; address and port on loopback. What a translator or a relay carries counts as the IPv4
+    address behind it, of which each has a whole 6to4 /48.
+
+    >>> storage_prefix_of(("10.1.2.3", 6881)), storage_prefix_of(("fd00:1:2:3::4", 6881))
+    ('10.1.2.0/24', 'fd00:1:2:3::/64')
+    """
+    version, number = _parsed(unmapped(address[0]))
+    kind = _class(version, number)
+    if version == 6 and (inner := _embedded(number)) is not None:
+        version, number = 4, inner
+    elif kind is AddressClass.LOOPBACK:
+        return prefix_of(address)
+    if version == 4:
+        width, bits = 32, PREFIX_BITS_V4
+    else:
+        width, bits = 128, LINK_BITS_V6 if kind in NON_PUBLIC else PREFIX_BITS_V6
+    return f"{_text(version, number >> (width - bits) << (width - bits))}/{bits}"
 
 
 def is_rebinding_risk(packed: bytes) -> bool:

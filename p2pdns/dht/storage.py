@@ -1,9 +1,11 @@
 """The items kept for others: what is accepted, what is handed out, how long, how much, and what goes first.
 
 Guarantees: everything kept is verified; a put is refused with the code that BEP 44 gives its fault, the cheap checks
-before the dear ones; the number of items, their bytes, the share of one prefix once the store is half full, and the
-signature checks a second are bounded, whatever arrives. Does not know sockets, tokens (`guard` does; the caller says
-whether one held), the disk (`take_changes` and `load` are for it), or which zone a value belongs to.
+before the dear ones; the number of items, their bytes, the share of one prefix once the store is half full, the half
+that immutable items may take, and the signature checks a second are bounded, whatever arrives. An item that two
+prefixes have put, or that is here for a day, is *established*: it is never evicted for one that is neither. Does not
+know sockets, tokens (`guard` does; the caller says whether one held), the disk (`take_changes` and `load` are for it),
+or which zone a value belongs to.
 
 Mutable values need not be byte strings (BEP 46 keeps a dictionary there). Such an item is kept and served like any
 other, but is no `MutableItem`, because nothing in p2pdns could read it: its `StoredItem.item` is None.
@@ -14,9 +16,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeAlias
 
-from p2pdns.addresses import Address, is_non_public, prefix_of
+from p2pdns.addresses import Address, is_non_public, storage_prefix_of
 from p2pdns.dht import bencode
 from p2pdns.dht.guard import PrefixRates, RateLimit
 from p2pdns.dht.krpc import (
@@ -31,6 +32,8 @@ from p2pdns.dht.krpc import (
     string_of,
 )
 from p2pdns.dht.precedence import Precedence
+from p2pdns.dht.shares import OWN, Shares, grouped
+from p2pdns.dht.stored import Holding, Item, Kept, Selected, StoredChange, StoredItem, StoredRow
 from p2pdns.errors import BadItem, BadRequest
 from p2pdns.items.item import (
     SALT_BYTES_MAX,
@@ -45,80 +48,14 @@ VALUE_FORM_BYTES_MAX = 1_000  # BEP 44's limit on the bencoded form, for values 
 RETENTION_S = 86_400.0  # BEP 44 suggests 2 h; publishers that re-put once a day are the common case.
 ITEMS_MAX = 16_384  # At 20 copies an item, 1,000 nodes keep 800,000 zones; loading them takes 4 s.
 BYTES_MAX = 12 * 2**20  # Of values and salts; with Python's overhead about 40 MB.
-PREFIX_SHARE_MAX = 0.05  # Twenty prefixes must conspire to fill a store.
 NEW_KEYS_PER_SECOND, NEW_KEYS_BURST = 1.0, 64.0  # A prefix: a publisher's first day, not a flood.
 CHECKS_PER_SECOND, CHECKS_BURST = 16.0, 256.0  # A prefix: signature checks, that is updates and new keys.
 ALL_CHECKS_PER_SECOND = 1_400.0  # A check takes 212 µs: this is 30 % of one core.
 ALL_CHECKS_BURST = 350.0  # A quarter of a second's worth: with a whole one the first second would take 60 %.
+ESTABLISHED_AFTER_S = 86_400.0  # A flood of today's must not drive out what was here yesterday.
 EVICTED_PART = 64  # A 64th of a full store goes at once.
+FULL_S = 10.0  # For how long the answer that nothing may go is remembered: to find out looks at every item, some 10 ms.
 GET_NOTED_AFTER_S = 3_600.0  # A get moves the expiry by that much before the disk hears of it.
-OWN = ""  # The prefix of this node itself: no quota, never evicted.
-
-Item: TypeAlias = MutableItem | ImmutableItem
-
-
-@dataclass(frozen=True, slots=True)
-class StoredItem:
-    """A verified item as KRPC carries it: `value` in bencoded form; `key` is None for an immutable one."""
-
-    target: bytes
-    value: bytes
-    key: bytes | None = None
-    seq: int = 0
-    signature: bytes = b""
-    salt: bytes = b""
-    item: Item | None = None
-
-    @property
-    def size_bytes(self) -> int:
-        """The bytes that count against the store's limit."""
-        return len(self.value) + len(self.salt)
-
-
-class Selected(NamedTuple):
-    """What a reply to a get says of the item; the names are those of `krpc.Reply`."""
-
-    key: bytes | None
-    signature: bytes | None
-    seq: int | None
-    value: bytes | None
-
-
-class Kept(NamedTuple):
-    """The outcome of an accepted put; `is_news` unless it only refreshed what was there."""
-
-    stored: StoredItem
-    is_news: bool
-
-
-class Holding(NamedTuple):
-    """An item kept for others: when another node last put it, and since when it has been as new as it is."""
-
-    stored: StoredItem
-    put_at: float
-    new_at: float
-
-
-class StoredRow(NamedTuple):
-    """A stored item as it survives a restart; `key` is empty for an immutable one, times are Unix seconds, 0 never."""
-
-    target: bytes
-    key: bytes
-    salt: bytes
-    seq: int
-    value: bytes
-    signature: bytes
-    prefix: str
-    put_unix: float
-    got_unix: float
-    new_unix: float
-
-
-class StoredChange(NamedTuple):
-    """What the disk has to do for a target: write the row, or delete it where there is none."""
-
-    target: bytes
-    row: StoredRow | None
 
 
 @dataclass(slots=True)
@@ -127,6 +64,8 @@ class _Held:
     prefix: str
     put_at: float
     new_at: float
+    first_at: float
+    other_prefix: str = ""
     got_at: float | None = None
     getter: str | None = None
     getter_at: float = 0.0
@@ -136,25 +75,25 @@ class _Held:
     def expires_at(self) -> float:
         return max(self.put_at, self.put_at if self.got_at is None else self.got_at) + RETENTION_S
 
+    @property
+    def size_bytes(self) -> int:
+        return self.stored.size_bytes
 
-@dataclass(slots=True)
-class _Usage:
-    count: int = 0
-    size_bytes: int = 0
+    def is_established(self, now: float) -> bool:
+        return bool(self.other_prefix) or now - self.first_at >= ESTABLISHED_AFTER_S
 
 
 class Storage:
     """The items of one node, shared by its address families."""
 
     def __init__(self, *, items_max: int = ITEMS_MAX, bytes_max: int = BYTES_MAX) -> None:
-        self.items_max = items_max
-        self.bytes_max = bytes_max
         self.node_ids: tuple[bytes, ...] = ()  # The ids this store is near to; the far items go first.
         self.precedence = Precedence()
         self.counters: Counter[str] = Counter()
         self._held: dict[bytes, _Held] = {}
-        self._total = _Usage()
-        self._by_prefix: dict[str, _Usage] = {}
+        self._shares = Shares(items_max, bytes_max)
+        # Until when nothing may go for whoever takes that part of the store, by what is short and who asks.
+        self._full: dict[tuple[bool, bool], tuple[float, float]] = {}
         self._changed: dict[bytes, None] = {}
         self._new_keys = PrefixRates(NEW_KEYS_PER_SECOND, NEW_KEYS_BURST)
         self._checks = PrefixRates(CHECKS_PER_SECOND, CHECKS_BURST)
@@ -167,7 +106,7 @@ class Storage:
     @property
     def size_bytes(self) -> int:
         """The bytes of all values and salts kept."""
-        return self._total.size_bytes
+        return self._shares.total.size_bytes
 
     # Put
 
@@ -198,7 +137,7 @@ class Storage:
         _check_sizes(request)
         if not has_token:
             raise BadRequest("bad-token", PROTOCOL_ERROR)
-        prefix = prefix_of(address)
+        prefix = storage_prefix_of(address)
         held = self._live(request.target, now)
         if held is None:
             self._check_room(request, prefix, now)
@@ -221,10 +160,11 @@ class Storage:
 
     def _check_room(self, request: PutMutable | PutImmutable, prefix: str, now: float) -> None:
         size_bytes = len(request.value) + (len(request.salt) if isinstance(request, PutMutable) else 0)
-        if self._is_half_full() and self._is_over_quota(prefix, 1, size_bytes):
+        if self._shares.is_half_full and self._shares.is_over_quota(prefix, 1, size_bytes):
             raise BadRequest("quota", SERVER_ERROR)
         if not self._new_keys.take(prefix, now):
             raise BadRequest("rate", SERVER_ERROR)
+        self._leaving(size_bytes, prefix, now, is_immutable=isinstance(request, PutImmutable))
 
     def _verified(self, request: PutMutable | PutImmutable, prefix: str, now: float) -> StoredItem:
         if isinstance(request, PutImmutable):
@@ -265,7 +205,7 @@ class Storage:
         return held if held is not None and held.expires_at > now else None
 
     def _note_get(self, held: _Held, address: Address, now: float) -> None:
-        prefix = prefix_of(address)
+        prefix = storage_prefix_of(address)
         has_second = held.getter not in (None, prefix) and held.getter_at + RETENTION_S > now
         # One prefix that asks again and again could keep junk alive; in a LAN or on loopback there may be no other.
         if has_second or is_non_public(address[0]):
@@ -297,47 +237,50 @@ class Storage:
             return False
         if not self.precedence.is_newer(stored.seq, held.stored.seq, now):
             return False
-        self._admit(stored, held.prefix, now)
+        try:
+            self._admit(stored, held.prefix, now)
+        except BadRequest:
+            # The newer item is larger, and nothing may go for it.
+            return False
         return True
 
     # Room
-
-    def _is_half_full(self) -> bool:
-        return 2 * self._total.count >= self.items_max or 2 * self._total.size_bytes >= self.bytes_max
-
-    def _is_over_quota(self, prefix: str, more_items: int = 0, more_bytes: int = 0) -> bool:
-        used = self._by_prefix.get(prefix)
-        if used is None or prefix == OWN:
-            return False
-        return (
-            used.count + more_items > PREFIX_SHARE_MAX * self.items_max
-            or used.size_bytes + more_bytes > PREFIX_SHARE_MAX * self.bytes_max
-        )
 
     def _refresh(self, held: _Held, prefix: str, now: float) -> None:
         self.counters["put-refreshed"] += 1
         held.put_at = now
         self._changed[held.stored.target] = None
+        _note_prefix(held, prefix)
         # An item belongs to the first prefix within its quota that put it. If it stayed with one over its quota,
         # putting strangers' items first would be a way to have them evicted.
-        if prefix == OWN or (self._is_over_quota(held.prefix) and not self._is_over_quota(prefix, 1)):
+        shares = self._shares
+        if prefix == OWN or (shares.is_over_quota(held.prefix) and not shares.is_over_quota(prefix, 1)):
             self._charge(held, -1)
+            if held.prefix not in (OWN, prefix):
+                held.other_prefix = held.prefix
             held.prefix = prefix
             self._charge(held, 1)
 
     def _admit(self, stored: StoredItem, prefix: str, now: float) -> None:
-        self.counters["put-stored"] += 1
         old = self._held.get(stored.target)
-        held = _Held(stored, prefix, put_at=now, new_at=now)
+        if old is not None and old.expires_at <= now:
+            self._remove(old)
+            old = None
+        if old is None:
+            held = _Held(stored, prefix, put_at=now, new_at=now, first_at=now)
+        else:
+            # A newer value stays charged to whom the older was, and what was asked for is still wanted.
+            held = replace(old, stored=stored, put_at=now, new_at=now)
+            _note_prefix(held, prefix)
+            held.prefix = OWN if prefix == OWN else old.prefix
+        for leaving in self._leaving(stored.size_bytes, held.prefix, now, is_immutable=stored.key is None, old=old):
+            self._remove(leaving)
+            self.counters["evicted"] += 1
         if old is not None:
             self._remove(old)
-            if old.expires_at > now:
-                # A newer value stays charged to whom the older was, and what was asked for is still wanted.
-                held = replace(old, stored=stored, put_at=now, new_at=now)
-                held.prefix = OWN if prefix == OWN else old.prefix
-        self._make_room(stored.size_bytes, now)
         self._insert(held)
         self._changed[stored.target] = None
+        self.counters["put-stored"] += 1
 
     def _insert(self, held: _Held) -> None:
         self._held[held.stored.target] = held
@@ -349,34 +292,68 @@ class Storage:
         self._changed[held.stored.target] = None
 
     def _charge(self, held: _Held, sign: int) -> None:
-        used = self._by_prefix.setdefault(held.prefix, _Usage())
-        for usage in (used, self._total):
-            usage.count += sign
-            usage.size_bytes += sign * held.stored.size_bytes
-        if not used.count:
-            del self._by_prefix[held.prefix]
+        self._shares.charge(held.prefix, held.size_bytes, sign, is_immutable=held.stored.key is None)
 
-    def _make_room(self, size_bytes: int, now: float) -> None:
-        if self._fits(1, size_bytes):
-            return
+    def _leaving(
+        self, size_bytes: int, prefix: str, now: float, *, is_immutable: bool, old: _Held | None = None
+    ) -> list[_Held]:
+        """Return what goes for an item of `prefix`, in the place of `old` where there is one.
+
+        BadRequest "full" when nothing may go for it.
+        """
+        items, more_bytes = (1, size_bytes) if old is None else (0, size_bytes - old.size_bytes)
+        is_own, shares = prefix == OWN, self._shares
+        # Where immutable items have their half, they make room among themselves.
+        is_half = is_immutable and not is_own and not shares.fits_as_immutable(items, more_bytes)
+        if not is_half and shares.fits(items, more_bytes):
+            return []
+        is_established = is_own or (old is not None and old.is_established(now))
+        level = shares.level(prefix, 1, size_bytes) if old is None and not is_own else 0.0
+        until, free_level = self._full.get((is_half, is_established), (now, 0.0))
+        if now < until and level >= free_level and not is_own:
+            raise BadRequest("full", SERVER_ERROR)
         self.expire(now)
         # Ranking everything costs milliseconds, so room is made for many puts at a time.
-        spare = (1 + self.items_max // EVICTED_PART, size_bytes + self.bytes_max // EVICTED_PART)
-        for held in sorted((h for h in self._held.values() if h.prefix != OWN), key=self._worth):
-            if self._fits(*spare):
+        spare_items, spare_bytes = shares.items_max // EVICTED_PART, shares.bytes_max // EVICTED_PART
+        limits = (shares.fits, shares.fits_as_immutable) if is_half else (shares.fits,)
+        leaving: list[_Held] = []
+        free_level = 0.0
+        for held, held_level in self._in_order(old, now, is_established=is_established, is_immutable=is_half):
+            if all(fits(items + spare_items, more_bytes + spare_bytes) for fits in limits):
                 break
-            self._remove(held)
-            self.counters["evicted"] += 1
+            if held_level <= level:
+                free_level = held_level
+                break
+            leaving.append(held)
+            items, more_bytes = items - 1, more_bytes - held.size_bytes
+        if not is_own and not all(fits(items, more_bytes) for fits in limits):
+            self._full[is_half, is_established] = (now + FULL_S, free_level)
+            raise BadRequest("full", SERVER_ERROR)
+        return leaving
 
-    def _fits(self, items: int, size_bytes: int) -> bool:
-        return self._total.count + items <= self.items_max and self._total.size_bytes + size_bytes <= self.bytes_max
+    def _in_order(
+        self, old: _Held | None, now: float, *, is_established: bool, is_immutable: bool
+    ) -> Iterator[tuple[_Held, float]]:
+        """Yield what may go, first what goes first; established items only where the one that comes is established."""
+        here = [held for held in self._held.values() if held.prefix != OWN and held is not old]
+        if is_immutable:
+            here = [held for held in here if held.stored.key is None]
+        shares = self._shares
+        established = [held for held in here if held.is_established(now)]
+        above = shares.above_the_established(established, _size_of, _prefix_of, self._worth)
+        free = [*(held for held in here if not held.is_established(now)), *above]
+        yield from shares.in_order(grouped(free, _prefix_of), _size_of, self._worth)
+        if is_established:
+            gone = {held.stored.target for held in above}
+            rest = [held for held in established if held.stored.target not in gone]
+            yield from shares.in_order(grouped(rest, _prefix_of), _size_of, self._worth)
 
-    def _worth(self, held: _Held) -> tuple[bool, float, int]:
-        """Return a key that sorts what may go first to the front."""
+    def _worth(self, held: _Held) -> tuple[float, int]:
+        """Return a key that sorts what of a prefix may go first to the front."""
         target = int.from_bytes(held.stored.target, "big")
         distance = min((target ^ int.from_bytes(node_id, "big") for node_id in self.node_ids), default=0)
         got_at = float("-inf") if held.got_at is None else held.got_at
-        return not self._is_over_quota(held.prefix), got_at, -distance
+        return got_at, -distance
 
     def expire(self, now: float) -> int:
         """Drop what nobody has put or wanted for a day; return how many items that were."""
@@ -410,6 +387,8 @@ class Storage:
             put_unix=held.put_at + skew,
             got_unix=0.0 if held.got_at is None else held.got_at + skew,
             new_unix=held.new_at + skew,
+            other_prefix=held.other_prefix,
+            first_unix=held.first_at + skew,
         )
 
     def load(self, row: StoredRow, now: float, unix_now: float) -> bool:
@@ -434,8 +413,9 @@ class Storage:
             return now - max(0.0, unix_now - unix)
 
         got_at = at(row.got_unix) if row.got_unix else None
-        held = _Held(stored, row.prefix, at(row.put_unix), at(row.new_unix), got_at)
-        if held.expires_at <= now or row.target in self._held or not self._fits(1, stored.size_bytes):
+        first_at = at(row.first_unix or row.new_unix)
+        held = _Held(stored, row.prefix, at(row.put_unix), at(row.new_unix), first_at, row.other_prefix, got_at)
+        if held.expires_at <= now or row.target in self._held or not self._shares.fits(1, stored.size_bytes):
             self.counters["load-expired"] += 1
             self._changed[row.target] = None
             return False
@@ -454,6 +434,20 @@ def _check_sizes(request: PutMutable | PutImmutable) -> None:
         # Nothing could ever supersede the largest seq, so nothing may carry it.
         if request.seq == SEQ_MAX:
             raise BadRequest("seq-reserved", PROTOCOL_ERROR)
+
+
+def _note_prefix(held: _Held, prefix: str) -> None:
+    """Note that `prefix` has put an item, if it is the second one that did."""
+    if prefix not in (OWN, held.prefix) and not held.other_prefix:
+        held.other_prefix = prefix
+
+
+def _size_of(held: _Held) -> int:
+    return held.size_bytes
+
+
+def _prefix_of(held: _Held) -> str:
+    return held.prefix
 
 
 def _is_same(stored: StoredItem, request: PutMutable) -> bool:

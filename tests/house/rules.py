@@ -27,7 +27,7 @@ LADDER: tuple[tuple[str, ...], ...] = (
     ("items.packet",),
     ("dht.bencode",),
     ("dht.krpc",),
-    ("dht.routing", "dht.guard", "dht.confirmation", "dht.precedence"),
+    ("dht.routing", "dht.guard", "dht.confirmation", "dht.precedence", "dht.shares", "dht.stored"),
     ("dht.lookup", "dht.storage"),
     ("dht.node",),
     ("resolver", "config", "link", "sockets", "directory", "privileges"),

@@ -26,6 +26,7 @@ from p2pdns.addresses import (
     is_rebinding_risk,
     prefix_of,
     read_network,
+    storage_prefix_of,
     unmapped,
 )
 from p2pdns.errors import ConfigError, FormatError
@@ -63,6 +64,42 @@ def test_every_address_has_a_class_and_a_prefix(host: str) -> None:
     assert is_non_public(host) == (class_of(host) in NON_PUBLIC)
     is_loopback = class_of(unmapped(host)) is AddressClass.LOOPBACK
     assert (prefix_of((host, 1)) != prefix_of((host, 2))) == is_loopback
+
+
+STORAGE_PREFIXES = {
+    "203.0.113.7": "203.0.113.0/24",
+    "11.1.2.3": "11.1.2.0/24",
+    "2a00:1:2:3::4": "2a00:1:2::/48",
+    "10.1.2.3": "10.1.2.0/24",
+    "100.64.5.6": "100.64.5.0/24",
+    "169.254.7.8": "169.254.7.0/24",
+    "192.168.1.9": "192.168.1.0/24",
+    "fd00:1:2:3:4::5": "fd00:1:2:3::/64",
+    "fe80::1%eth0": "fe80::/64",
+    "fec0:0:0:1::9": "fec0:0:0:1::/64",
+    "::ffff:10.1.2.3": "10.1.2.0/24",
+    "64:ff9b::b01:203": "11.1.2.0/24",
+    "2002:b01:203:4::5": "11.1.2.0/24",
+    "2002:a01:203::1": "10.1.2.0/24",
+    "127.0.0.1": "127.0.0.1:6881",
+    "::1": "[::1]:6881",
+    "::ffff:127.0.0.1": "127.0.0.1:6881",
+    "2002:7f00:1::1": "127.0.0.0/24",
+}
+
+
+@pytest.mark.parametrize(("host", "prefix"), STORAGE_PREFIXES.items())
+def test_where_items_are_kept_no_host_is_a_place_of_its_own(host: str, prefix: str) -> None:
+    assert storage_prefix_of((host, 6881)) == prefix
+
+
+@given(ANY_HOST, st.integers(0, 255))
+def test_hosts_that_differ_in_their_last_octet_bring_items_as_one(host: str, octet: int) -> None:
+    number = int(ipaddress.ip_address(host))
+    if class_of(unmapped(host)) is not AddressClass.LOOPBACK:
+        other = str(type(ipaddress.ip_address(host))(number & ~0xFF | octet))
+        is_loopback = class_of(unmapped(other)) is AddressClass.LOOPBACK
+        assert is_loopback or storage_prefix_of((host, 1)) == storage_prefix_of((other, 2))
 
 
 @given(ANY_HOST)

@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from p2pdns.dht.routing import SavedContact
-from p2pdns.dht.storage import Storage, StoredChange, StoredRow
+from p2pdns.dht.storage import Storage
+from p2pdns.dht.stored import StoredChange, StoredRow
 from p2pdns.engine.state import SavedNode, State
 from p2pdns.engine.state import protection as protection_module
 from p2pdns.engine.state import reader as reader_module
@@ -661,4 +662,52 @@ def test_what_a_storage_changed_loads_into_the_next_one(tmp_path: Path) -> None:
     kept = after.held(item_of(7).target, 5.0)
     assert kept is not None
     assert kept.item == item_of(7)
+    state.close()
+
+
+OLD_ITEMS = """CREATE TABLE items (
+    target BLOB PRIMARY KEY, key BLOB NOT NULL, salt BLOB NOT NULL, seq INTEGER NOT NULL, value BLOB NOT NULL,
+    signature BLOB NOT NULL, prefix TEXT NOT NULL, put_unix REAL NOT NULL, got_unix REAL NOT NULL,
+    new_unix REAL NOT NULL
+) STRICT"""
+
+
+def _made_old(path: Path) -> None:
+    """Make a store of the first version out of one of today."""
+    connection = sqlite3.connect(path)
+    connection.execute("ALTER TABLE items RENAME TO newer")
+    connection.execute(OLD_ITEMS)
+    columns = "target, key, salt, seq, value, signature, prefix, put_unix, got_unix, new_unix"
+    connection.execute(f"INSERT INTO items SELECT {columns} FROM newer")
+    connection.execute("DROP TABLE newer")
+    connection.execute("PRAGMA user_version=1")
+    connection.commit()
+    connection.close()
+
+
+def test_a_store_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    state = State.open(tmp_path)
+    state.save_node("demo", SavedNode(b"n" * 20, 6881))
+    asyncio.run(state.save_changes([StoredChange(row_of(1).target, row_of(1)._replace(new_unix=7.0))]))
+    state.close()
+    _made_old(tmp_path / "store.sqlite")
+    for _ in range(2):
+        state = State.open(tmp_path)
+        assert state.warnings == []
+        assert state.load_store() == [row_of(1)._replace(new_unix=7.0, other_prefix="", first_unix=7.0)]
+        assert state.load_node("demo") == SavedNode(b"n" * 20, 6881)
+        state.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "reader.sqlite", "store.sqlite"]
+
+
+def test_an_old_store_with_other_tables_than_it_had_is_set_aside_whole(tmp_path: Path) -> None:
+    State.open(tmp_path).close()
+    _made_old(tmp_path / "store.sqlite")
+    connection = sqlite3.connect(tmp_path / "store.sqlite")
+    connection.execute("CREATE TABLE more (x INTEGER) STRICT")
+    connection.execute("ALTER TABLE items ADD COLUMN y TEXT")
+    connection.commit()
+    connection.close()
+    state = State.open(tmp_path)
+    assert "version 1, this program writes 2; set aside" in state.warnings[0]
     state.close()

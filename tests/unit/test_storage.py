@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections import Counter
 from dataclasses import replace
 from itertools import permutations
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,7 +17,8 @@ from p2pdns.addresses import Address
 from p2pdns.dht import storage as module
 from p2pdns.dht.bencode import encode
 from p2pdns.dht.krpc import PutImmutable, PutMutable
-from p2pdns.dht.storage import RETENTION_S, Kept, Storage, StoredRow
+from p2pdns.dht.storage import RETENTION_S, Storage
+from p2pdns.dht.stored import Kept, StoredRow
 from p2pdns.errors import BadRequest
 from p2pdns.items.item import ImmutableItem, MutableItem, Present
 from p2pdns.items.keys import L, SecretKey
@@ -491,7 +494,7 @@ def test_the_same_item_again_costs_no_check() -> None:
 def test_a_prefix_keeps_5_percent_once_the_store_is_half_full() -> None:
     storage = Storage(items_max=100)
     for n in range(40):
-        put(storage, ImmutableItem(b"alice %d" % n))
+        put(storage, mutable(salt=b"alice %d" % n))
     for n in range(10):
         put(storage, ImmutableItem(b"others %d" % n), (f"11.1.{n}.1", 1))
     assert refusal(storage, PutImmutable(b"4:more", b"t")) == (202, "quota")
@@ -504,36 +507,37 @@ def test_a_prefix_keeps_5_percent_once_the_store_is_half_full() -> None:
 def test_a_prefix_keeps_5_percent_of_the_bytes_too() -> None:
     storage = Storage(bytes_max=40_000)
     for n in range(25):
-        put(storage, ImmutableItem(b"%03d" % n + b"x" * 900), (f"11.1.{n}.1", 1))
+        put(storage, mutable(salt=b"%d" % n, value=b"x" * 900), (f"11.1.{n}.1", 1))
     put(storage, ImmutableItem(b"a" * 990))
     put(storage, ImmutableItem(b"b" * 990))
     assert refusal(storage, PutImmutable(encode(b"c" * 990), b"t")) == (202, "quota")
 
 
-def test_prefixes_over_quota_then_what_is_unread_then_what_is_far_goes_first() -> None:
+def test_the_prefix_with_the_most_gives_room_and_of_its_items_what_is_unread_then_what_is_far() -> None:
     storage = Storage(items_max=64)
     storage.node_ids = (bytes(20),)
-    greedy = [ImmutableItem(b"greedy %d" % n) for n in range(8)]
-    read = [ImmutableItem(b"read %d" % n) for n in range(28)]
-    unread = [ImmutableItem(b"unread %d" % n) for n in range(28)]
-    for own in greedy:
-        put(storage, own)
+    greedy = [mutable(salt=b"greedy %d" % n) for n in range(8)]
+    for item in greedy:
+        put(storage, item)
+    read = sorted(greedy, key=lambda item: item.target)[4:]
     for n, item in enumerate(read):
-        put(storage, item, (f"11.1.{n}.1", 1))
         storage.select(item.target, None, ALICE, NOW)
         storage.select(item.target, None, BOB, NOW + n)
-    for n, item in enumerate(unread):
-        put(storage, item, (f"11.2.{n}.1", 1))
+    others = [mutable(salt=b"other %d" % n) for n in range(56)]
+    for n, item in enumerate(others):
+        put(storage, item, (f"11.1.{n}.1", 1))
     order = [
-        *sorted((item.target for item in greedy), reverse=True),
-        *sorted((item.target for item in unread), reverse=True),
+        *sorted((item.target for item in greedy if item not in read), reverse=True),
         *(item.target for item in read),
     ]
-    assert [held.stored.target for held in sorted(storage._held.values(), key=storage._worth)] == order
     # A 64th of the store goes at once: one item beside the one that has to.
-    put(storage, ImmutableItem(b"new"), ("11.3.1.1", 1))
+    put(storage, mutable(salt=b"new"), ("11.3.1.1", 1))
     assert [target for target in order if target not in storage._held] == order[:2]
     assert storage.counters["evicted"] == 2
+    for n in range(3):
+        put(storage, mutable(salt=b"newer %d" % n), (f"11.3.{2 + n}.1", 1))
+    assert [target for target in order if target not in storage._held] == order[:4]
+    assert all(storage.held(item.target, NOW) for item in others)
 
 
 def test_an_item_of_a_prefix_over_quota_is_rescued_by_one_within() -> None:
@@ -567,7 +571,7 @@ def test_a_flood_of_ground_keys_from_one_prefix_leaves_the_honest_items() -> Non
 def test_a_patient_flood_of_keys_ground_to_lie_near_us_takes_a_twentieth_and_no_honest_item() -> None:
     storage = Storage(items_max=1_000)
     storage.node_ids = (bytes(20),)
-    honest = [ImmutableItem(b"honest %d" % n) for n in range(300)]
+    honest = [mutable(salt=b"honest %d" % n) for n in range(300)]
     for n, item in enumerate(honest):
         put(storage, item, (f"11.1.{n % 256}.{n // 256}", 1))
     # Within its rate for 23 hours, with keys nearer to us than half of all others: neither helps beyond the quota.
@@ -581,12 +585,229 @@ def test_a_patient_flood_of_keys_ground_to_lie_near_us_takes_a_twentieth_and_no_
     refused = storage.counters["put-refused-quota"] + storage.counters["put-refused-rate"]
     assert storage.counters["put-stored"] + refused == 100_300
     assert len(storage) == 500, "up to half of the store, room that nobody wants is anybody's"
-    newcomers = [ImmutableItem(b"newcomer %d" % n) for n in range(650)]
+    newcomers = [mutable(salt=b"newcomer %d" % n) for n in range(650)]
     for n, item in enumerate(newcomers):
-        put(storage, item, (f"11.{2 + n // 256}.{n % 256}.1", 1), later)
+        put(storage, item, (f"11.{2 + n // 256}.{n % 256}.1", 1), later + n / 100)
     assert all(storage.held(item.target, later) for item in [*honest, *newcomers])
     assert len(storage) <= 1_000
-    assert storage._by_prefix["11.0.1.0/24"].count <= 50
+    assert storage._shares.by_prefix["11.0.1.0/24"].count <= 50
+
+
+# Many prefixes of one attacker
+
+
+def flood(storage: Storage, hosts: list[str], each: int, now: float) -> Counter[str]:
+    """Have every host put as many new items of its own; return how the puts ended."""
+    ends: Counter[str] = Counter()
+    for n in range(each):
+        for number, host in enumerate(hosts):
+            # Values that are no strings need no key and no signature, and every one is a new target.
+            asked = PutImmutable(b"i%de" % (n * len(hosts) + number), b"t")
+            try:
+                put(storage, asked, (host, 1 + n), now + n)
+            except BadRequest as refused:
+                ends[refused.reason] += 1
+            else:
+                ends["kept"] += 1
+    return ends
+
+
+def flood_of_zones(storage: Storage, hosts: list[str], each: int, now: float, items: list[MutableItem]) -> Counter[str]:
+    """Do the same with signed items, as few a second as the signature checks allow."""
+    ends: Counter[str] = Counter()
+    for n in range(each):
+        for number, host in enumerate(hosts):
+            try:
+                put(storage, items[n * len(hosts) + number], (host, 1 + n), now + n + number / 1_000)
+            except BadRequest as refused:
+                ends[refused.reason] += 1
+            else:
+                ends["kept"] += 1
+    return ends
+
+
+ULA = {
+    "of one link": [f"fd00::{n:x}" for n in range(1, 301)],
+    "of a link each": [f"fd00:0:0:{n:x}::1" for n in range(1, 301)],
+    "of a site each": [f"fd00:0:{n:x}::1" for n in range(1, 301)],
+    "link-local": [f"fe80::{n:x}" for n in range(1, 301)],
+    "10/8": [f"10.{n % 256}.{n // 256}.1" for n in range(300)],
+    "100.64/10": [f"100.{64 + n % 64}.{n // 64}.1" for n in range(300)],
+    "mapped": [f"::ffff:10.{n % 256}.{n // 256}.1" for n in range(300)],
+    "6to4": [f"2002:b00:{n:x}::1" for n in range(1, 301)],
+    "24 networks": [f"11.9.{n}.1" for n in range(24)],
+}
+FLOOD = [mutable(salt=b"flood %d" % n) for n in range(1_200)]
+
+
+@pytest.mark.parametrize("hosts", ULA.values(), ids=ULA)
+@pytest.mark.parametrize("is_signed", [False, True], ids=["immutable", "signed"])
+def test_one_machine_with_many_addresses_drives_out_no_honest_item(hosts: list[str], is_signed: bool) -> None:
+    storage = Storage(items_max=400)
+    honest = [mutable(salt=b"honest %d" % n) for n in range(60)]
+    for n, item in enumerate(honest):
+        put(storage, item, (f"11.1.{n}.1", 1))
+    if is_signed:
+        flood_of_zones(storage, hosts, 1_200 // len(hosts), NOW, FLOOD)
+    else:
+        flood(storage, hosts, 1_800 // len(hosts), NOW)
+    assert [n for n, item in enumerate(honest) if storage.held(item.target, NOW) is None] == []
+    assert len(storage) <= 400
+    # And what honest publishers bring while the flood lasts finds room too, as long as they take less than he does.
+    late = mutable(salt=b"late")
+    if len(hosts) < 300:
+        assert put(storage, late, ("11.8.8.8", 1), NOW + 100).is_news
+
+
+def test_private_space_counts_by_the_network_where_items_are_kept() -> None:
+    for hosts in (
+        ["fd00::1", "fd00::2"],
+        ["fe80::1", "fe80::2"],
+        ["10.1.2.3", "10.1.2.4"],
+        ["100.64.1.1", "100.64.1.2"],
+    ):
+        storage = Storage(items_max=400)
+        ends = flood(storage, hosts, 40, NOW)
+        assert (ends["kept"], ends["rate"]) == (80, 0)
+        ends = flood_of_zones(storage, hosts, 100, NOW + 40, FLOOD)
+        assert ends["rate"], f"{hosts} are one place"
+
+
+def test_immutable_items_have_half_of_the_store_and_make_room_among_themselves() -> None:
+    storage = Storage(items_max=100)
+    zones = [mutable(salt=b"zone %d" % n) for n in range(50)]
+    for n, item in enumerate(zones):
+        put(storage, item, (f"11.1.{n}.1", 1))
+    for n in range(300):
+        with contextlib.suppress(BadRequest):
+            put(storage, ImmutableItem(b"%d" % n), (f"11.2.{n // 10}.1", 1))
+    assert storage._shares.immutable.count <= 50
+    assert all(storage.held(item.target, NOW) for item in zones)
+    # The store is full. The next zone is still taken, for those who have the most are the others.
+    for n in range(10):
+        assert put(storage, mutable(salt=b"more %d" % n), (f"11.3.{n}.1", 1)).is_news
+    assert all(storage.held(item.target, NOW) for item in zones)
+    storage = Storage(items_max=100)
+    for n in range(60):
+        with contextlib.suppress(BadRequest):
+            put(storage, ImmutableItem(b"%d" % n), (f"11.2.{n}.1", 1))
+    assert len(storage) == 50, "in an empty store too"
+
+
+def test_immutable_items_have_half_of_the_bytes() -> None:
+    storage = Storage(bytes_max=40_000)
+    for n in range(40):
+        with contextlib.suppress(BadRequest):
+            put(storage, ImmutableItem(b"%03d" % n + b"x" * 900), (f"11.1.{n}.1", 1))
+    assert 19_000 < storage.size_bytes <= 20_000
+
+
+def test_what_two_prefixes_have_put_is_not_evicted_for_what_one_has() -> None:
+    storage = Storage(items_max=100)
+    honest = [mutable(salt=b"honest %d" % n) for n in range(40)]
+    for item in honest:
+        put(storage, item)
+        put(storage, item, BOB)
+    # Alice has the most of all, so without that rule hers would be the first to go.
+    for n in range(400):
+        with contextlib.suppress(BadRequest):
+            put(storage, FLOOD[n], (f"11.2.{n % 250}.{n // 250}", 1), NOW + n)
+    assert all(storage.held(item.target, NOW) for item in honest)
+    assert len(storage) == 100
+
+
+def test_what_is_here_for_a_day_is_not_evicted_for_what_came_today() -> None:
+    storage = Storage(items_max=100)
+    honest = [mutable(salt=b"honest %d" % n) for n in range(40)]
+    for item in honest:
+        put(storage, item)
+    later = NOW + RETENTION_S - 1
+    for item in honest:
+        put(storage, item, now=later)
+    young = [mutable(salt=b"young %d" % n) for n in range(10)]
+    for n, item in enumerate(young):
+        put(storage, item, BOB, later + n)
+    later += 2
+    for n in range(400):
+        with contextlib.suppress(BadRequest):
+            put(storage, FLOOD[n], (f"11.2.{n % 250}.{n // 250}", 1), later + n)
+    assert all(storage.held(item.target, later) for item in honest)
+    assert not all(storage.held(item.target, later) for item in young), "one prefix with many, all of today"
+
+
+def test_a_newer_value_stays_as_established_as_the_older_was() -> None:
+    storage = Storage()
+    put(storage, mutable(seq=1))
+    put(storage, mutable(seq=2), BOB, NOW + 10)
+    (held,) = storage._held.values()
+    assert held.is_established(NOW + 10)
+    storage = Storage()
+    put(storage, mutable(seq=1))
+    put(storage, mutable(seq=1), now=NOW + RETENTION_S - 1)
+    put(storage, mutable(seq=2), now=NOW + RETENTION_S - 1)
+    (held,) = storage._held.values()
+    assert not held.is_established(NOW + RETENTION_S - 1)
+    assert held.is_established(NOW + RETENTION_S)
+
+
+def test_established_items_of_an_attacker_leave_an_eighth_to_newcomers() -> None:
+    storage = Storage(items_max=400)
+    honest = [mutable(salt=b"honest %d" % n) for n in range(20)]
+    for n, item in enumerate(honest):
+        put(storage, item, (f"11.1.{n}.1", 1))
+        put(storage, item, (f"11.4.{n}.1", 1))
+    for n in range(800):
+        for host in (f"11.2.{n % 24}.1", f"11.2.{(n + 1) % 24}.1"):
+            with contextlib.suppress(BadRequest):
+                put(storage, FLOOD[n], (host, 1), NOW + n)
+    newcomers = [mutable(salt=b"newcomer %d" % n) for n in range(20)]
+    for n, item in enumerate(newcomers):
+        assert put(storage, item, (f"11.3.{n}.1", 1), NOW + 900).is_news
+    assert all(storage.held(item.target, NOW) for item in [*honest, *newcomers])
+
+
+def test_an_item_that_is_here_can_be_put_again_whatever_else_is_refused() -> None:
+    storage = Storage(items_max=60)
+    honest = [mutable(seq=1, salt=b"honest %d" % n) for n in range(60)]
+    for n, item in enumerate(honest):
+        put(storage, item, (f"11.1.{n}.1", 1))
+    with pytest.raises(BadRequest, match="full"):
+        put(storage, mutable(salt=b"new"), BOB)
+    assert storage.counters["put-refused-full"] == 1
+    for n, item in enumerate(honest):
+        assert not put(storage, item, (f"11.1.{n}.1", 1), NOW + n).is_news
+        newer = mutable(seq=2, salt=b"honest %d" % n, value=b"a longer value")
+        assert put(storage, newer, (f"11.1.{n}.1", 1), NOW + n).is_news
+    # Own items go before everything.
+    own = mutable(salt=b"own")
+    assert storage.put_own(own, NOW).is_news
+    assert len(storage) == 60
+    for n in range(100):
+        with contextlib.suppress(BadRequest):
+            put(storage, FLOOD[n], (f"11.2.{n}.1", 1), NOW + n)
+    assert storage.held(own.target, NOW) is not None
+
+
+def test_that_nothing_may_go_is_found_out_once_in_a_while() -> None:
+    storage = Storage(items_max=60)
+    for n in range(60):
+        put(storage, mutable(salt=b"honest %d" % n), (f"11.1.{n}.1", 1))
+    looked = 0
+
+    class Looking(dict[bytes, Any]):
+        def values(self) -> Any:
+            nonlocal looked
+            looked += 1
+            return super().values()
+
+    storage._held = Looking(storage._held)
+    for n in range(300):
+        with pytest.raises(BadRequest, match="full"):
+            put(storage, FLOOD[n], (f"11.2.{n % 250}.{n // 250}", 1), NOW + n / 1_000)
+    assert looked <= 2
+    with pytest.raises(BadRequest, match="full"):
+        put(storage, FLOOD[0], BOB, NOW + module.FULL_S + 1)
+    assert looked <= 4
 
 
 def test_signature_work_of_all_prefixes_together_is_bounded() -> None:
@@ -635,8 +856,13 @@ def test_no_history_breaks_the_bounds_or_the_books(history: list[tuple[str, int,
         assert len(storage) <= 20
         held = list(storage._held.values())
         assert storage.size_bytes == sum(one.stored.size_bytes for one in held) <= 3_000
-        assert sum(used.count for used in storage._by_prefix.values()) == len(held)
-        assert all(used.count > 0 for used in storage._by_prefix.values())
+        used = storage._shares.by_prefix.values()
+        assert sum(one.count for one in used) == len(held)
+        assert sum(one.size_bytes for one in used) == storage.size_bytes
+        assert all(one.count > 0 for one in used)
+        immutable = [one for one in held if one.stored.key is None]
+        assert storage._shares.immutable.count == len(immutable) <= 10
+        assert storage._shares.immutable.size_bytes == sum(one.stored.size_bytes for one in immutable) <= 1_500
 
 
 # The disk
@@ -664,6 +890,29 @@ def test_changes_carry_everything_to_the_next_run() -> None:
     # An hour of the day has passed while nobody ran.
     assert again.expire(10.0 + RETENTION_S - 3_601) == 0
     assert again.expire(10.0 + RETENTION_S - 3_599) == 3
+
+
+def test_who_has_put_an_item_and_since_when_it_is_here_survives_a_restart() -> None:
+    storage = Storage()
+    for salt in (b"two", b"old", b"neither"):
+        put(storage, mutable(salt=salt))
+    rows_of(storage)
+    put(storage, mutable(salt=b"two"), BOB)
+    put(storage, mutable(salt=b"old"), now=NOW + RETENTION_S - 10)
+    changed = rows_of(storage, NOW + RETENTION_S - 10, UNIX + RETENTION_S - 10)
+    assert set(changed) == {mutable(salt=salt).target for salt in (b"two", b"old")}
+    again = Storage()
+    for row in [*changed.values(), *rows_of(storage_with(mutable(salt=b"neither"))).values()]:
+        assert row is not None
+        assert again.load(row, 10.0, row.put_unix + 20)
+    established = {target for target, held in again._held.items() if held.is_established(30.0)}
+    assert established == set(changed)
+
+
+def storage_with(item: MutableItem) -> Storage:
+    storage = Storage()
+    put(storage, item)
+    return storage
 
 
 def test_what_is_gone_is_deleted_from_the_disk() -> None:
@@ -735,11 +984,11 @@ def test_a_full_store_loads_no_more() -> None:
 
 def test_what_came_while_the_rest_was_still_loading_counts_against_the_bytes() -> None:
     storage = Storage()
-    put(storage, ImmutableItem(b"x" * 900))
+    put(storage, mutable(value=b"x" * 900))
     (row,) = rows_of(storage).values()
     assert row is not None
     busy = Storage(bytes_max=1_500)
-    put(busy, ImmutableItem(b"y" * 900))
+    put(busy, mutable(value=b"y" * 900, salt=b"other"))
     assert not busy.load(row, NOW, UNIX)
     assert busy.size_bytes <= 1_500
 

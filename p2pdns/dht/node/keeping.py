@@ -22,7 +22,7 @@ from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.operations import PutOperation
 from p2pdns.dht.node.values import ItemArrived
 from p2pdns.dht.routing import distance
-from p2pdns.dht.storage import Holding
+from p2pdns.dht.stored import Holding
 from p2pdns.items.item import MutableItem
 
 TICK_S = 30.0  # Between two items: 2,880 a day, more than the byte quota lets through.

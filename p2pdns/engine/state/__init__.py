@@ -16,7 +16,7 @@ from pathlib import Path
 
 from p2pdns import log
 from p2pdns.dht.routing import SavedContact
-from p2pdns.dht.storage import StoredChange, StoredRow
+from p2pdns.dht.stored import StoredChange, StoredRow
 from p2pdns.directory import StateDirectory
 from p2pdns.engine.overlay.ports import Mark
 from p2pdns.engine.state.reader import Reader

@@ -8,14 +8,15 @@ decides) nor which contacts are good.
 from __future__ import annotations
 
 import math
+import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from p2pdns.addresses import class_of
 from p2pdns.dht.routing import SavedContact
-from p2pdns.dht.storage import StoredChange, StoredRow
-from p2pdns.engine.state.database import Schema, open_database, transaction
+from p2pdns.dht.stored import StoredChange, StoredRow
+from p2pdns.engine.state.database import Earlier, Schema, open_database, transaction
 from p2pdns.errors import StrangerError
 
 CONTACTS_MAX = (
@@ -23,22 +24,41 @@ CONTACTS_MAX = (
 )
 NODE_ID_BYTES = 20
 
+_ITEMS = """CREATE TABLE items (
+    target BLOB PRIMARY KEY, key BLOB NOT NULL, salt BLOB NOT NULL, seq INTEGER NOT NULL, value BLOB NOT NULL,
+    signature BLOB NOT NULL, prefix TEXT NOT NULL, put_unix REAL NOT NULL, got_unix REAL NOT NULL,
+    new_unix REAL NOT NULL, other_prefix TEXT NOT NULL, first_unix REAL NOT NULL
+) STRICT"""
+
+_OTHERS = (
+    """CREATE TABLE contacts (
+        network TEXT NOT NULL, place INTEGER NOT NULL, node_id BLOB NOT NULL, host TEXT NOT NULL,
+        port INTEGER NOT NULL, rtt_ms REAL, known_s REAL NOT NULL, PRIMARY KEY (network, place)
+    ) STRICT""",
+    "CREATE TABLE nodes (network TEXT PRIMARY KEY, node_id BLOB NOT NULL, port INTEGER NOT NULL) STRICT",
+)
+
+_ITEMS_OF_VERSION_1 = """CREATE TABLE items (
+    target BLOB PRIMARY KEY, key BLOB NOT NULL, salt BLOB NOT NULL, seq INTEGER NOT NULL, value BLOB NOT NULL,
+    signature BLOB NOT NULL, prefix TEXT NOT NULL, put_unix REAL NOT NULL, got_unix REAL NOT NULL,
+    new_unix REAL NOT NULL
+) STRICT"""
+
+
+def _from_version_1(connection: sqlite3.Connection) -> None:
+    # It did not know who else had put an item, nor since when there was one: since the value came, at least.
+    connection.execute("ALTER TABLE items RENAME TO items_1")
+    connection.execute(_ITEMS)
+    connection.execute("INSERT INTO items SELECT *, '', new_unix FROM items_1")
+    connection.execute("DROP TABLE items_1")
+
+
 SCHEMA = Schema(
-    version=1,
-    statements=(
-        """CREATE TABLE items (
-            target BLOB PRIMARY KEY, key BLOB NOT NULL, salt BLOB NOT NULL, seq INTEGER NOT NULL, value BLOB NOT NULL,
-            signature BLOB NOT NULL, prefix TEXT NOT NULL, put_unix REAL NOT NULL, got_unix REAL NOT NULL,
-            new_unix REAL NOT NULL
-        ) STRICT""",
-        """CREATE TABLE contacts (
-            network TEXT NOT NULL, place INTEGER NOT NULL, node_id BLOB NOT NULL, host TEXT NOT NULL,
-            port INTEGER NOT NULL, rtt_ms REAL, known_s REAL NOT NULL, PRIMARY KEY (network, place)
-        ) STRICT""",
-        "CREATE TABLE nodes (network TEXT PRIMARY KEY, node_id BLOB NOT NULL, port INTEGER NOT NULL) STRICT",
-    ),
+    version=2,
+    statements=(_ITEMS, *_OTHERS),
     # Losing the last seconds costs the others nothing: nineteen more nodes hold each item.
     synchronous="NORMAL",
+    earlier=(Earlier(1, (_ITEMS_OF_VERSION_1, *_OTHERS), _from_version_1),),
 )
 
 

@@ -1,0 +1,145 @@
+"""Who takes how much of a store, and which items go first when there is no room for another.
+
+An item belongs to the prefix that brought it. Room is made by the prefix that takes the most, one item after the other,
+and only for a prefix that would then still take less: so a store that is full of an attacker's items gives up those,
+however many prefixes he has, as long as the others have few each. Among equals the earlier item stays.
+
+Guarantees: nothing of this node's own goes; the books are exact. Does not know what is stored, nor for how long.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+PREFIX_SHARE_MAX = 0.05  # Of items and of bytes, once the store is half full.
+IMMUTABLE_SHARE_MAX = 0.5  # Anybody makes those without a key or a signature's cost; zones are mutable items.
+ESTABLISHED_SHARE_MAX = 0.875  # The last eighth is for newcomers: established items must not lock them out for ever.
+OWN = ""  # The prefix of this node itself: no quota, never evicted.
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Usage:
+    """A number of items and their bytes."""
+
+    count: int = 0
+    size_bytes: int = 0
+
+    def add(self, count: int, size_bytes: int) -> None:
+        """Add so much, or take it away."""
+        self.count += count
+        self.size_bytes += size_bytes
+
+
+class Shares:
+    """The books of one store: its limits, and what is taken of them."""
+
+    def __init__(self, items_max: int, bytes_max: int) -> None:
+        self.items_max = items_max
+        self.bytes_max = bytes_max
+        self.total = Usage()
+        self.immutable = Usage()  # Without our own.
+        self.by_prefix: dict[str, Usage] = {}
+
+    def charge(self, prefix: str, size_bytes: int, sign: int, *, is_immutable: bool) -> None:
+        """Enter an item (`sign` 1), or take it out again (-1)."""
+        used = self.by_prefix.setdefault(prefix, Usage())
+        for usage in (used, self.total):
+            usage.add(sign, sign * size_bytes)
+        if is_immutable and prefix != OWN:
+            self.immutable.add(sign, sign * size_bytes)
+        if not used.count:
+            del self.by_prefix[prefix]
+
+    def fits(self, items: int, size_bytes: int) -> bool:
+        """Return whether so much more has room."""
+        return self.total.count + items <= self.items_max and self.total.size_bytes + size_bytes <= self.bytes_max
+
+    def fits_as_immutable(self, items: int, size_bytes: int) -> bool:
+        """Return whether so much more is within what immutable items may take together."""
+        return (
+            self.immutable.count + items <= IMMUTABLE_SHARE_MAX * self.items_max
+            and self.immutable.size_bytes + size_bytes <= IMMUTABLE_SHARE_MAX * self.bytes_max
+        )
+
+    @property
+    def is_half_full(self) -> bool:
+        """Whether half of the items or of the bytes are taken."""
+        return 2 * self.total.count >= self.items_max or 2 * self.total.size_bytes >= self.bytes_max
+
+    def is_over_quota(self, prefix: str, more_items: int = 0, more_bytes: int = 0) -> bool:
+        """Return whether a prefix takes, or with so much more would take, over a twentieth of the store."""
+        used = self.by_prefix.get(prefix)
+        if used is None or prefix == OWN:
+            return False
+        return (
+            used.count + more_items > PREFIX_SHARE_MAX * self.items_max
+            or used.size_bytes + more_bytes > PREFIX_SHARE_MAX * self.bytes_max
+        )
+
+    def level(self, prefix: str, more_items: int = 0, more_bytes: int = 0) -> float:
+        """Return which part of the store a prefix takes, or would take with so much more."""
+        used = self.by_prefix.get(prefix) or Usage()
+        return self._part(used.count + more_items, used.size_bytes + more_bytes)
+
+    def _part(self, count: int, size_bytes: int) -> float:
+        return max(count / self.items_max, size_bytes / self.bytes_max)
+
+    def above_the_established(
+        self, held: Iterable[T], size_of: Callable[[T], int], prefix_of: Callable[[T], str], worth: Callable[[T], Any]
+    ) -> list[T]:
+        """Return which of the established items take the newcomers' part; mostly none."""
+        groups = grouped(held, prefix_of)
+        count = sum(map(len, groups.values()))
+        size_bytes = sum(size_of(one) for group in groups.values() for one in group)
+        items, limit = ESTABLISHED_SHARE_MAX * self.items_max, ESTABLISHED_SHARE_MAX * self.bytes_max
+        if count <= items and size_bytes <= limit:
+            return []
+        above = []
+        for one, _ in self.in_order(groups, size_of, worth):
+            if count <= items and size_bytes <= limit:
+                break
+            above.append(one)
+            count, size_bytes = count - 1, size_bytes - size_of(one)
+        return above
+
+    def in_order(
+        self, groups: Mapping[str, list[T]], size_of: Callable[[T], int], worth: Callable[[T], Any]
+    ) -> Iterable[tuple[T, float]]:
+        """Yield the items of `groups` (by prefix) in the order in which they go, with the level of their prefix.
+
+        The prefix that takes most of the store comes first; of its items, those with the least `worth`.
+        """
+        taken = {
+            prefix: Usage(used.count, used.size_bytes) for prefix, used in self.by_prefix.items() if prefix in groups
+        }
+        # The number makes equals come in the order of `groups`, so that the same history has the same end.
+        heap = [
+            (-self._part(taken[prefix].count, taken[prefix].size_bytes), n, prefix) for n, prefix in enumerate(groups)
+        ]
+        heapq.heapify(heap)
+        sorted_groups: dict[str, list[T]] = {}
+        while heap:
+            level, number, prefix = heap[0]
+            group = sorted_groups.get(prefix)
+            if group is None:
+                group = sorted_groups[prefix] = sorted(groups[prefix], key=worth, reverse=True)
+            one = group.pop()
+            yield one, -level
+            taken[prefix].add(-1, -size_of(one))
+            if group:
+                heapq.heapreplace(heap, (-self._part(taken[prefix].count, taken[prefix].size_bytes), number, prefix))
+            else:
+                heapq.heappop(heap)
+
+
+def grouped(held: Iterable[T], prefix_of: Callable[[T], str]) -> dict[str, list[T]]:
+    """Return the items by their prefix."""
+    groups: dict[str, list[T]] = {}
+    for one in held:
+        groups.setdefault(prefix_of(one), []).append(one)
+    return groups

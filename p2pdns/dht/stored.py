@@ -1,0 +1,83 @@
+"""What a store tells of an item, and an item as it lies on the disk: values, all frozen.
+
+Guarantees: nothing here changes after it was made. Does not know what is accepted (`storage` does), nor SQL.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from p2pdns.items.item import ImmutableItem, MutableItem
+
+Item: TypeAlias = MutableItem | ImmutableItem
+
+
+@dataclass(frozen=True, slots=True)
+class StoredItem:
+    """A verified item as KRPC carries it: `value` in bencoded form; `key` is None for an immutable one."""
+
+    target: bytes
+    value: bytes
+    key: bytes | None = None
+    seq: int = 0
+    signature: bytes = b""
+    salt: bytes = b""
+    item: Item | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes that count against the store's limit."""
+        return len(self.value) + len(self.salt)
+
+
+class Selected(NamedTuple):
+    """What a reply to a get says of the item; the names are those of `krpc.Reply`."""
+
+    key: bytes | None
+    signature: bytes | None
+    seq: int | None
+    value: bytes | None
+
+
+class Kept(NamedTuple):
+    """The outcome of an accepted put; `is_news` unless it only refreshed what was there."""
+
+    stored: StoredItem
+    is_news: bool
+
+
+class Holding(NamedTuple):
+    """An item kept for others: when another node last put it, and since when it has been as new as it is."""
+
+    stored: StoredItem
+    put_at: float
+    new_at: float
+
+
+class StoredRow(NamedTuple):
+    """A stored item as it survives a restart; `key` is empty for an immutable one, times are Unix seconds, 0 never.
+
+    `other_prefix` has put the item too (empty: nobody but `prefix` has); `first_unix` is since when there is one at the
+    target.
+    """
+
+    target: bytes
+    key: bytes
+    salt: bytes
+    seq: int
+    value: bytes
+    signature: bytes
+    prefix: str
+    put_unix: float
+    got_unix: float
+    new_unix: float
+    other_prefix: str = ""
+    first_unix: float = 0.0
+
+
+class StoredChange(NamedTuple):
+    """What the disk has to do for a target: write the row, or delete it where there is none."""
+
+    target: bytes
+    row: StoredRow | None
