@@ -52,7 +52,7 @@ T = TypeVar("T")
 
 
 def _counts_to(tell: Callable[[int, int], None]) -> Callable[[PutProgress], None]:
-    return lambda progress: tell(progress.sent, progress.stored)
+    return lambda progress: tell(*progress.others)
 
 
 class _Sibling:
@@ -200,7 +200,7 @@ class Endpoint:
         cas: int | None = None,
         deadline: float | None = None,
     ) -> asyncio.Future[PutOutcome]:
-        """Have the nearest nodes keep an item; `on_progress` gets how many were asked and how many keep it."""
+        """Have the nearest nodes keep an item; `on_progress` gets how many others were asked and how many keep it."""
         tell = None if on_progress is None else _counts_to(on_progress)
         return self.put_told(item, tell, cas=cas, deadline=deadline)
 

@@ -119,16 +119,17 @@ class Families:
         cas: int | None = None,
         deadline: float | None = None,
     ) -> asyncio.Future[PutOutcome]:
-        """Put an item in both families; the counts are sums, with the storage they share once. See `Endpoint.put`."""
+        """Put an item in both families; the counts are sums, with the storage they share once. See `Endpoint.put`.
+
+        Progress is that of the family where more others were asked, as `merged_put` has it for the outcome.
+        """
         told: dict[int, PutProgress] = {}
 
         def told_by(index: int) -> Callable[[PutProgress], None]:
             def tell(progress: PutProgress) -> None:
                 told[index] = progress
                 if on_progress is not None:
-                    twice = _counted_twice([part.here for part in told.values()])
-                    sent = sum(part.sent for part in told.values()) - twice.sent
-                    on_progress(sent, sum(part.stored for part in told.values()) - twice.stored)
+                    on_progress(*max(part.others for part in told.values()))
 
             return tell
 
@@ -214,7 +215,10 @@ def merged_get(outcomes: Sequence[GetOutcome], present: Present) -> GetOutcome:
 
 
 def merged_put(outcomes: Sequence[PutOutcome]) -> PutOutcome:
-    """Return the outcome of one put out of those of the families."""
+    """Return the outcome of one put out of those of the families.
+
+    The others are those of the family where more are known: most nodes are in both, and none shall count twice.
+    """
     refused: Counter[int | str] = Counter()
     for outcome in outcomes:
         refused.update(outcome.refused)
@@ -231,6 +235,7 @@ def merged_put(outcomes: Sequence[PutOutcome]) -> PutOutcome:
         verdict=next((outcome.verdict for outcome in outcomes if outcome.verdict != "complete"), "complete"),
         rpc_count=sum(outcome.rpc_count for outcome in outcomes),
         done_s=max(outcome.done_s for outcome in outcomes),
+        told_others=max(outcome.others for outcome in outcomes),
     )
 
 

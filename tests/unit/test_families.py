@@ -79,7 +79,7 @@ def test_a_put_reaches_both_dhts_and_one_storage_keeps_it() -> None:
         progress: list[tuple[int, int]] = []
         outcome = await world.both.put(OLD, on_progress=lambda sent, stored: progress.append((sent, stored)))
         assert (outcome.sent_count, outcome.stored_count, outcome.refused) == (3, 3, {}), "our storage counts once"
-        assert progress[-1] == (3, 3)
+        assert (outcome.others, progress[-1]) == ((1, 1), (1, 1)), "the other node is one, though it is in both"
         assert all(sent <= 3 and stored <= 3 for sent, stored in progress)
         for storage in (world.ipv4.node.storage, world.ipv6.node.storage, world.storage):
             held = storage.held(OLD.target, boot_now())
@@ -201,6 +201,7 @@ def test_refusals_of_both_families_add_up() -> None:
     merged = merged_put([PutOutcome(5, 3, {302: 2}, 7), PutOutcome(4, 1, {302: 1, "timeout": 2}, None, "deadline")])
     assert (merged.sent_count, merged.stored_count, merged.seq_seen) == (9, 4, 7)
     assert merged.refused == {302: 3, "timeout": 2}
+    assert merged.others == (5, 3), "most nodes are in both families, so the larger speaks for both"
     assert merged.verdict == "deadline"
 
 

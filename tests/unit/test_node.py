@@ -53,7 +53,9 @@ def cold(swarm: Swarm, target: bytes) -> Node:
 def test_what_one_node_put_another_gets(count: int) -> None:
     swarm = swarm_of(count)
     outcome = swarm.put(nodes_of(swarm)[0], ITEM)
-    assert outcome.sent_count == outcome.stored_count == min(20, count)
+    others = min(20, count - 1)
+    assert outcome.others == (others, others), "a copy here takes the place of none"
+    assert outcome.sent_count == outcome.stored_count == others + outcome.here.stored
     got = swarm.get(nodes_of(swarm)[-1], ITEM.target, KEY)
     assert got.item == ITEM
     assert got.complete
@@ -288,7 +290,26 @@ def test_a_put_among_the_dead_is_stored_at_the_living() -> None:
     for node in swarm.rng.sample(nodes_of(swarm), 18):
         swarm.kill(node)
     outcome = swarm.put(cold(swarm, ITEM.target), ITEM)
-    assert outcome.stored_count == outcome.sent_count == 20
+    assert outcome.others == (20, 20)
+
+
+def test_others_that_answer_and_keep_nothing_count_among_the_known() -> None:
+    swarm = swarm_of(5, store=True)
+    keepers = nodes_of(swarm)
+    for _ in range(4):
+        node = swarm.new_node(store=False)
+        node.add_bootstrap([swarm.address_of(keepers[0])], swarm.now)
+    swarm.run_for(30.0)
+    outcome = swarm.put(keepers[0], ITEM)
+    assert (outcome.others, outcome.here.stored) == ((8, 4), 1)
+    assert not outcome.others.is_enough, "half of them is not more than half"
+
+
+def test_alone_an_item_is_kept_here_and_nowhere_else() -> None:
+    swarm = swarm_of(1)
+    outcome = swarm.put(nodes_of(swarm)[0], ITEM)
+    assert (outcome.others, outcome.here.stored) == ((0, 0), 1)
+    assert not outcome.others.is_enough
 
 
 def test_a_lost_datagram_is_sent_again_with_a_transaction_of_two_bytes() -> None:

@@ -250,6 +250,7 @@ class PutOperation(Operation):
         self._refused: Counter[int | str] = Counter()
         self._verdict = "complete"
         self._here = NOT_HERE
+        self._passed_count = 0
 
     def pump(self, now: float) -> None:
         """Send look-up requests, then puts."""
@@ -285,7 +286,7 @@ class PutOperation(Operation):
             super().pump(now)
             return
         if self._is_ours_near(nearest):
-            nearest = nearest[: k - 1]
+            # Beside the others and in the place of none: a copy here helps nobody when this machine is off.
             self._put_here(now)
         self._to_send = nearest[:k]
         self.pump(now)
@@ -296,11 +297,13 @@ class PutOperation(Operation):
         for candidate in self.lookup.answered():
             # A node that gave no token keeps nothing for anyone; the next nearest stands in for it.
             if candidate.token is None:
+                self._passed_count += 1
                 self.lookup.pass_over(candidate)
                 continue
             # Nor can one be asked whose token leaves no room for the item in a datagram.
             if self.core.size_of(self._put_request(candidate.token)) > self._size_bytes_max:
                 self._refused["put-too-long"] += 1
+                self._passed_count += 1
                 self.core.counters["put-too-long"] += 1
                 self.lookup.pass_over(candidate)
                 continue
@@ -412,6 +415,7 @@ class PutOperation(Operation):
             rpc_count=self.lookup.rpc_count + self._sent_count,
             done_s=now - self.started_at,
             here=self._here,
+            passed_count=self._passed_count,
         )
         self._end(now)
         self.core.events.append(PutDone(self.number, outcome))

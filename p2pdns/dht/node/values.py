@@ -5,6 +5,7 @@ Guarantees: nothing here changes after it was made. Does not know how any of it 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeAlias
@@ -99,6 +100,9 @@ class GetOutcome:
         return self.confirmation.is_of(item)
 
 
+RATIONED = "rationed"  # What nodes of ours mean by 202: too many new keys of one prefix at a time, or no room.
+
+
 class Here(NamedTuple):
     """What of a put's counts is our own storage, which two families share and which counts once."""
 
@@ -110,13 +114,25 @@ class Here(NamedTuple):
 NOT_HERE = Here()
 
 
+class Others(NamedTuple):
+    """How many other nodes an item should be at, and how many of them have said that they keep it."""
+
+    known: int = 0
+    stored: int = 0
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether more than half of them keep it, and at least one."""
+        return 2 * self.stored > self.known >= 1
+
+
 @dataclass(frozen=True, slots=True)
 class PutOutcome:
     """How a put ended: sent to `sent_count` nodes, kept by `stored_count` of them, ours counted where it is near.
 
     `refused` counts error codes, `timeout`, and `put-too-long`: not asked, because its token left no room for the item,
     and others were asked instead. `seq_seen` is the highest seq that a verified item on the way had. `here` is what
-    of the counts is our own storage.
+    of the counts is our own storage. `passed_count` others answered the look-up and could not be asked to keep it.
     """
 
     sent_count: int
@@ -127,6 +143,29 @@ class PutOutcome:
     rpc_count: int = 0
     done_s: float = 0.0
     here: Here = NOT_HERE
+    passed_count: int = 0
+    told_others: Others | None = None
+
+    @property
+    def others(self) -> Others:
+        """The same without us: known are those that answered the look-up, 20 at most; of two families, the larger."""
+        if self.told_others is not None:
+            return self.told_others
+        known = min(K, self.sent_count - self.here.sent + self.passed_count)
+        return Others(known, self.stored_count - self.here.stored)
+
+    @property
+    def rationed_count(self) -> int:
+        """How many have refused the item for now."""
+        return self.refused.get(krpc.SERVER_ERROR, 0)
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """What `refused` counts, in the words that a person is told."""
+        counts: Counter[str] = Counter()
+        for reason, count in self.refused.items():
+            counts[RATIONED if reason == krpc.SERVER_ERROR else str(reason)] += count
+        return dict(counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +199,11 @@ class PutProgress:
     sent: int
     stored: int
     here: Here = NOT_HERE
+
+    @property
+    def others(self) -> Others:
+        """How many others were asked so far, and how many keep it."""
+        return Others(self.sent - self.here.sent, self.stored - self.here.stored)
 
 
 @dataclass(frozen=True, slots=True)
