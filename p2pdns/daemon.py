@@ -79,6 +79,8 @@ def run(config: Config, state_dir: Path, reload: Callable[[], Config] | None = N
     with contextlib.ExitStack() as held:
         directory = StateDirectory.open(state_dir, owner=identity.user_id, group=identity.group_id)
         held.callback(directory.close)
+        # Commands typed right behind this one wait for us then, instead of going without.
+        directory.mark()
         # The engine would find out too, but by then our front has met the other's engine behind `link.sock`.
         refuse_if_taken(directory.path)
         sockets = dns_sockets(config)

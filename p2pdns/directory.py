@@ -18,6 +18,7 @@ import pwd
 import socket
 import stat
 import struct
+import time
 from pathlib import Path
 
 from p2pdns.errors import Unavailable
@@ -26,6 +27,7 @@ DIRECTORY_MODE = 0o700  # The control socket is in it, and what somebody asked f
 FILE_MODE = 0o600
 LOCK_NAME = "lock"
 PID_BYTES_MAX = 16  # What a lock file says about its holder.
+MARK_TRIES, MARK_PAUSE_S = 4, 0.01  # Commands that look for the mark take turns with whoever sets it.
 ANCESTORS_MAX = 64  # Deeper than any path that a system accepts has directories of more than one character.
 # How the names begin that we give to files there, companions of SQLite and files set aside included. Sockets are not
 # opened but removed and made anew, whatever lies in their place. Other names are the owner's own, such as keys.
@@ -79,8 +81,9 @@ class StateDirectory:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
                 raise Unavailable(_words(error), place=shown(self.path), hint=HINT) from None
-            # No file can be made. The directory itself can be locked, and whoever meets the same disk does the same.
-            lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            # No file can be made. The directory itself can be locked, and whoever meets the same disk does the same; by
+            # the same descriptor, because this daemon may have marked it.
+            lock = fcntl.fcntl(self.descriptor, fcntl.F_DUPFD_CLOEXEC, 0)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -91,6 +94,21 @@ class StateDirectory:
             os.ftruncate(lock, 0)
             os.pwrite(lock, b"%d\n" % os.getpid(), 0)
         return lock
+
+    def mark(self) -> None:
+        """Mark the directory as one in which a daemon starts or runs, until this process and its children end.
+
+        The mark is a lock of the directory itself, so it needs no file. Where another daemon has it, nothing happens:
+        `lock` decides between the two.
+        """
+        for _ in range(MARK_TRIES):
+            try:
+                fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                # A command that only looks has it for some microseconds.
+                time.sleep(MARK_PAUSE_S)
+            else:
+                return
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -103,6 +121,22 @@ def shown(path: Path) -> str:
         below = path.relative_to(_PROC)
         return str(Path(os.readlink(f"{_PROC}/{below.parts[0]}"), *below.parts[1:]))
     return str(path)
+
+
+def is_marked(directory: Path) -> bool:
+    """Return whether a daemon starts or runs in a directory, see `StateDirectory.mark`."""
+    try:
+        looking = _opened(directory)
+    except Unavailable:
+        return False
+    try:
+        # Shared, so that two commands that look do not see each other; it is gone with the descriptor.
+        fcntl.flock(looking, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(looking)
+    return False
 
 
 def refuse_if_taken(directory: Path) -> None:

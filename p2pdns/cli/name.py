@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import click
 
 from p2pdns.cli import files, petnames, settings, ui
+from p2pdns.cli.starting import running_daemon
 from p2pdns.config import Config
 from p2pdns.engine import petnames as kept_petnames
-from p2pdns.engine.control import ControlClient
 from p2pdns.engine.state import State
 from p2pdns.errors import FormatError, P2pdnsError, UsageError
 from p2pdns.items.keys import ZoneKey
@@ -48,8 +48,8 @@ def _in_state(state: Path, change: Callable[[State], Done]) -> Done:
 
 
 def _add(config: Config, state: Path, names: Mapping[str, ZoneKey]) -> list[str]:
-    client = ControlClient(state)
-    if client.is_running():
+    client = running_daemon(state)
+    if client is not None:
         added: list[str] = client.call("name-import", names={name: str(key) for name, key in names.items()})["added"]
         return added
     return _in_state(state, lambda opened: kept_petnames.add(opened, config, names))
@@ -129,8 +129,8 @@ def list_names(config_flag: str | None, state_flag: str | None, as_json: bool) -
 def remove(petname: str, config_flag: str | None, state_flag: str | None, as_json: bool) -> None:
     """Let NAME stand for nothing."""
     config, state = settings.load(config_flag), settings.state_dir(state_flag)
-    client = ControlClient(state)
-    if client.is_running():
+    client = running_daemon(state)
+    if client is not None:
         removed: str = client.call("name-remove", name=petname)["removed"]
     else:
         removed = _in_state(state, lambda opened: kept_petnames.remove(opened, config, petname))

@@ -42,6 +42,7 @@ def _run_engine_alone(config: Config, state: Path) -> int:
     log.configure(config.status.log_level)
     identity = identity_of(config.process.user, state, config.control.group)
     directory = StateDirectory.open(state, owner=identity.user_id, group=identity.group_id)
+    directory.mark()
     warning = become(identity, needs_chown=bool(config.control.group))
     if warning is not None:
         log.get_logger("serve").warning(warning)
