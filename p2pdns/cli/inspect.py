@@ -17,10 +17,10 @@ import click
 
 from p2pdns.cli import files, petnames, settings, ui
 from p2pdns.cli.petnames import Book
+from p2pdns.cli.starting import running_daemon
 from p2pdns.clock import unix_now
 from p2pdns.config import Config
 from p2pdns.dns import zonefile
-from p2pdns.engine.control import ControlClient
 from p2pdns.errors import FormatError, StrangerError, Unavailable, UsageError
 from p2pdns.items.item import VALUE_BYTES_READ_MAX, MutableItem
 from p2pdns.items.keys import KEY_BYTES, SIGNATURE_BYTES, TEXT_CHARACTERS, ZoneKey
@@ -39,6 +39,7 @@ class Inspected:
     is_settled: bool | None = None
     notes: tuple[str, ...] = ()
     is_confirmed: bool | None = None
+    trouble: str | None = None
 
 
 def read_key(text: str) -> ZoneKey | None:
@@ -86,13 +87,14 @@ async def _fetch_alone(config: Config, key: ZoneKey) -> Inspected | None:
 
 def fetch(config: Config, state: Path, is_alone: bool, key: ZoneKey) -> Inspected:
     """Return the newest item of a key, through the running daemon or by a node of our own."""
-    client = ControlClient(state)
-    if not is_alone and client.is_running():
+    client = None if is_alone else running_daemon(state)
+    if client is not None:
         found = client.call("item", key=str(key), settled=True)
         item = MutableItem.read_file(bytes.fromhex(found["item"]))
         is_confirmed = found.get("unconfirmed") is not True
         notes = tuple(str(note) for note in found.get("notes", ()))
-        return Inspected(item, "the running daemon", bool(found.get("settled")), notes, is_confirmed)
+        trouble = found.get("copies_trouble")
+        return Inspected(item, "the running daemon", bool(found.get("settled")), notes, is_confirmed, trouble)
     fetched = asyncio.run(_fetch_alone(config, key))
     if fetched is None:
         raise Unavailable(
@@ -129,6 +131,8 @@ def facts_of(inspected: Inspected, now: float, petname: str | None = None) -> di
         facts["notes"] = list(inspected.notes)
     if inspected.is_confirmed is not None:
         facts["confirmed"] = inspected.is_confirmed
+    if inspected.trouble is not None:
+        facts["trouble"] = inspected.trouble
     try:
         zone = zone_of(item)
     except StrangerError as trouble:
@@ -204,6 +208,8 @@ def inspect(
     if output is not None:
         write_item_file(output, inspected.item)
     facts = facts_of(inspected, unix_now(), book.name_of(str(inspected.item.key)))
+    if inspected.trouble is not None:
+        ui.warning(inspected.trouble)
     if as_json:
         ui.json_result(facts)
     else:

@@ -1,10 +1,11 @@
 """`publish`: signs a zone and puts it into the overlay.
 
 The secret key stays in this process: a running daemon gets the signed item, and where none runs (or another overlay
-is named) a short-lived node of our own puts it. Guarantees: exit 0 if and only if at least half of the nodes asked
-hold the item, and at least one; the seq is above every one that counts for readers of the key; nothing is signed that
-lies more than an hour ahead of this machine's clock, unless it takes back a publication that does. Does not know how
-an item finds its nodes, nor whether the clock is right.
+is named) a short-lived node of our own puts it. A daemon that is just starting is waited for, or gets the item when it
+is there. Guarantees: exit 0 if and only if more than half of the other nodes known hold the item, and at least one;
+where nobody puts it again, that is said; the seq is above every one that counts for readers of the key; nothing is
+signed that lies more than an hour ahead of this machine's clock, unless it takes back a publication that does. Does not
+know how an item finds its nodes, nor whether the clock is right.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +21,36 @@ import click
 
 from p2pdns.cli import files, petnames, settings, ui
 from p2pdns.cli.petnames import Book
+from p2pdns.cli.starting import GRACE_SECONDS, running_daemon
 from p2pdns.cli.zones import ReadZone, keys_by_name, origin_option, read_zone, size_option, zone_option
 from p2pdns.clock import unix_now
 from p2pdns.config import Config
+from p2pdns.dht.node import Others
+from p2pdns.dht.node.values import RATIONED
 from p2pdns.engine.control import ControlClient
 from p2pdns.engine.dates import date_of, publish_again_after
+from p2pdns.engine.publisher import OTHERS_FEW, OTHERS_WANTED
 from p2pdns.errors import P2pdnsError, Unavailable
 from p2pdns.items.item import BUILD_UNIX, SEQ_PER_SECOND, SIGN_AHEAD_SECONDS_MAX, MutableItem, Present, next_seq
 from p2pdns.items.keys import SecretKey
 
 OnProgress = Callable[[int, int], None]
-"""Called with the number of nodes a put was sent to, and how many of them have stored it."""
+"""Called with the number of other nodes a put was sent to, and how many of them have stored it."""
+
+OnRationed = Callable[[dict[str, Any]], None]
+"""Called now and then while the others ration a publication: how many are done, of how many, and the seconds left."""
 
 SEQ_TOO_LOW = 302  # BEP 44: the node holds an item with a higher seq.
 TAKE_BACK_COMMAND = "p2pdns publish --take-back -k KEYFILE ZONEFILE"
 
 
+RATIONED_NOTE_SECONDS = 10.0  # Between two lines about a publication that waits.
+NOT_KEPT_ALIVE = "nobody puts this again, and nodes forget it, some after two hours: publish through p2pdns serve"
+
+
 @dataclass(frozen=True)
 class Stored:
-    """How a publication ended."""
+    """How a publication ended: at `stored` of `sent` other nodes; and here, where a daemon puts it again."""
 
     seq: int
     sent: int
@@ -46,14 +58,26 @@ class Stored:
     through: str
     refused: dict[str, int] = field(default_factory=dict)
     ahead: int | None = None
+    is_kept_here: bool = False
 
     @property
     def is_enough(self) -> bool:
-        """Return whether at least half of the nodes hold it, and at least one."""
-        return self.sent >= 1 and self.stored >= -(-self.sent // 2)
+        """Return whether more than half of the others hold it, and at least one."""
+        return Others(self.sent, self.stored).is_enough
+
+    @property
+    def warning(self) -> str | None:
+        """What is too few about it although it is enough, in words."""
+        if not self.is_enough or self.stored >= OTHERS_FEW:
+            return None
+        keeps = "node keeps" if self.stored == 1 else "nodes keep"
+        return f"only {self.stored} other {keeps} this zone, {OTHERS_WANTED} are wanted"
 
     def __str__(self) -> str:
         """Return the sentence that `publish` ends with."""
+        if not self.sent:
+            where = "kept here, at" if self.is_kept_here else "stored at"
+            return f"{where} 0 other nodes, seq {self.seq}"
         return f"stored at {self.stored} of {self.sent} nodes, seq {self.seq}"
 
 
@@ -89,6 +113,7 @@ def publish_through(
     secret: SecretKey,
     value: bytes,
     on_progress: OnProgress = lambda sent, stored: None,
+    on_rationed: OnRationed = lambda standing: None,
     *,
     takes_back: bool = False,
     command: str = TAKE_BACK_COMMAND,
@@ -103,19 +128,27 @@ def publish_through(
         client.call("forget", key=key)
         known = client.call("seq", key=key)
     seq = chosen_seq(known["seq"], unix_now(), takes_back=takes_back, command=command)
-    item = MutableItem.signed(secret, seq, value)
+    done = hand_over(client, MutableItem.signed(secret, seq, value), on_progress, on_rationed)
+    return replace(done, ahead=ahead)
+
+
+def hand_over(client: ControlClient, item: MutableItem, on_progress: OnProgress, on_rationed: OnRationed) -> Stored:
+    """Give a signed item to the running daemon, which puts it now and for as long as it runs."""
 
     def report(progress: dict[str, Any]) -> None:
-        on_progress(progress.get("sent", 0), progress.get("stored", 0))
+        if "rationed" in progress:
+            on_rationed(progress["rationed"])
+        else:
+            on_progress(progress.get("sent", 0), progress.get("stored", 0))
 
     done = client.call("publish", on_progress=report, item=item.to_bytes().hex())
     refused = {str(reason): count for reason, count in (done.get("refused") or {}).items()}
-    return Stored(item.seq, done["sent"], done["stored"], "the running daemon", refused, ahead)
+    return Stored(item.seq, done["sent"], done["stored"], "the running daemon", refused, is_kept_here=True)
 
 
 async def _publish_alone(
     config: Config, secret: SecretKey, value: bytes, on_progress: OnProgress, *, takes_back: bool, command: str
-) -> Stored:
+) -> tuple[Stored, MutableItem]:
     from p2pdns.cli.node import short_lived_node
 
     async with short_lived_node(config) as node:
@@ -125,9 +158,9 @@ async def _publish_alone(
         ahead = last if last is not None and Present(unix_now()).is_ahead(last) else None
         counting = None if ahead is not None else last
         seq = chosen_seq(counting, unix_now(), takes_back=takes_back, command=command)
-        outcome = await node.put(MutableItem.signed(secret, seq, value), on_progress)
-        refused = {str(reason): count for reason, count in outcome.refused.items()}
-        return Stored(seq, outcome.sent_count, outcome.stored_count, "a node of its own", refused, ahead)
+        item = MutableItem.signed(secret, seq, value)
+        outcome = await node.put(item, on_progress)
+        return Stored(seq, *outcome.others, "a node of its own", outcome.reasons, ahead), item
 
 
 def _publish(
@@ -137,29 +170,68 @@ def _publish(
     secret: SecretKey,
     value: bytes,
     on_progress: OnProgress,
+    on_rationed: OnRationed,
     *,
     takes_back: bool,
     command: str,
 ) -> Stored:
-    client = ControlClient(state)
-    if not is_alone and client.is_running():
-        return publish_through(client, secret, value, on_progress, takes_back=takes_back, command=command)
-    return asyncio.run(_publish_alone(config, secret, value, on_progress, takes_back=takes_back, command=command))
+    def alone() -> tuple[Stored, MutableItem]:
+        work = _publish_alone(config, secret, value, on_progress, takes_back=takes_back, command=command)
+        return asyncio.run(work)
+
+    if is_alone:
+        return alone()[0]
+    # A node of our own needs others to begin with. Without any there is nothing to do but to wait for a daemon.
+    client = running_daemon(state, grace_seconds=0.0 if config.dht.bootstrap else GRACE_SECONDS)
+    if client is not None:
+        return publish_through(client, secret, value, on_progress, on_rationed, takes_back=takes_back, command=command)
+    done, item = alone()
+    # Meanwhile one may have started that had not yet marked its directory.
+    client = running_daemon(state)
+    return done if client is None else hand_over(client, item, on_progress, on_rationed)
+
+
+class _Rations:
+    """What is said of a publication that the others ration: on the line of progress, and now and then for good."""
+
+    def __init__(self, line: ui.Progress, clock: Callable[[], float] = time.monotonic) -> None:
+        self._line = line
+        self._clock = clock
+        self._said_at = float("-inf")
+
+    def told(self, standing: dict[str, Any]) -> None:
+        """Say how far it is."""
+        seconds = standing["seconds_left"]
+        zones = f"{standing['done']} of {standing['of']} zone{'' if standing['of'] == 1 else 's'} through"
+        text = f"rationed by the other nodes: {zones}, about {seconds:.0f} s left"
+        if self._clock() - self._said_at >= RATIONED_NOTE_SECONDS:
+            if self._said_at == float("-inf"):
+                text += "; the daemon goes on if you do not wait"
+            self._said_at = self._clock()
+            self._line.clear()
+            ui.note(text)
+        self._line.update(text)
 
 
 def _failure(done: Stored, key: str) -> P2pdnsError:
     if done.sent == 0:
-        return Unavailable(
-            "no node to store the zone at",
-            place=key,
-            hint="name one with --bootstrap ADDR:PORT, or wait until the daemon has contacts (p2pdns status)",
-        )
+        hint = "name one with --bootstrap ADDR:PORT"
+        if done.is_kept_here:
+            hint = "start p2pdns serve with --bootstrap ADDR:PORT, or wait: it is put as soon as there are others"
+        return Unavailable("no other node is known to store the zone at", place=key, hint=hint)
     hint = "publish again; p2pdns status shows the contacts"
+    if done.is_kept_here:
+        hint = "the daemon goes on trying; p2pdns status shows how far it is"
+    elif done.refused.get(RATIONED):
+        hint = "they take few new zones at a time: publish again later, or through p2pdns serve, which waits for them"
     if done.refused.get(str(SEQ_TOO_LOW)) and done.ahead is not None:
         hint = "nodes of other programs refuse it until they have dropped the later one: publish again in some hours"
     elif done.refused.get(str(SEQ_TOO_LOW)):
         hint = "some nodes hold a newer publication of this key: publish again from where it was made"
-    return Unavailable("fewer than half of the nodes hold the zone", place=key, hint=hint)
+    what = f"only {done.stored} of {done.sent} other nodes hold the zone"
+    if not done.stored:
+        what = "no other node holds the zone"
+    return Unavailable(f"{what}; more than half are needed", place=key, hint=hint)
 
 
 def _show(done: Stored, zone: ReadZone, key: str, book: Book, as_json: bool) -> None:
@@ -175,11 +247,16 @@ def _show(done: Stored, zone: ReadZone, key: str, book: Book, as_json: bool) -> 
                 "seq": done.seq,
                 "sent": done.sent,
                 "stored": done.stored,
+                "wanted": OTHERS_WANTED,
                 "refused": done.refused,
                 "through": done.through,
                 "ahead": done.ahead,
+                "kept_here": done.is_kept_here,
+                "kept_alive_by": "daemon" if done.is_kept_here else None,
+                "warning": done.warning,
             }
         )
+        _warn(done)
         return
     ui.note(f"zone key: {book.shown(key)}")
     for name, other in zone.zones.items():
@@ -191,8 +268,16 @@ def _show(done: Stored, zone: ReadZone, key: str, book: Book, as_json: bool) -> 
             "refuse it (302) until they have dropped the later one"
         )
     for reason, count in done.refused.items():
-        ui.warning(f"not stored at {count} of {done.sent} nodes: {reason}")
+        ui.warning(f"not stored at {count} node{'' if count == 1 else 's'}: {reason}")
+    _warn(done)
     ui.result(str(done))
+
+
+def _warn(done: Stored) -> None:
+    if done.warning is not None:
+        ui.warning(done.warning)
+    if not done.is_kept_here:
+        ui.warning(NOT_KEPT_ALIVE)
 
 
 @click.command()
@@ -244,6 +329,7 @@ def publish(
             secret,
             zone.value,
             lambda sent, stored: line.update(f"stored at {stored} of {sent} nodes so far"),
+            _Rations(line).told,
             takes_back=takes_back,
             command=f"p2pdns publish --take-back -k {key_file} {zone_file}",
         )

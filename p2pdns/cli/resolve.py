@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import click
@@ -23,6 +24,7 @@ from p2pdns.config import Config
 from p2pdns.engine.control import ControlClient
 from p2pdns.errors import ConfigError, P2pdnsError, Unavailable, UsageError
 
+TROUBLE_SECONDS_MAX = 2.0  # What the answer is worth is known; a daemon that hangs must not keep it back.
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # What listens on all addresses is asked on loopback.
 
 
@@ -131,6 +133,18 @@ def _traced(client: ControlClient, asked: Asked) -> tuple[Reply, list[str]]:
     return reply, list(found["trace"])
 
 
+def _troubles(state: Path, reply: Reply) -> dict[str, str]:
+    """Return the zones behind an answer that others may not find, with why: this machine's own, not yet at others."""
+    names = dict.fromkeys([reply.name, *(record.owner for record in reply.answer)])
+    try:
+        client = ControlClient(state, timeout_s=TROUBLE_SECONDS_MAX)
+        troubles: dict[str, str] = client.call("copies", names=list(names))["troubles"]
+    except P2pdnsError:
+        # No daemon, not ours, or an older one: the answer stands without.
+        return {}
+    return troubles
+
+
 @click.command()
 @click.argument("words", nargs=-1, required=True, metavar="NAME [TYPE] [@ADDR:PORT]")
 @click.option("--trace", is_flag=True, help="Show every step of the daemon's resolver.")
@@ -173,8 +187,12 @@ def resolve(
         reply = asyncio.run(resolve_directly(petnames.merged(config, book), asked.name, asked.type))
     else:
         reply = dnsclient.ask(asked.name, asked.type, asked.server or _server_of(config, client))
+    troubles = {} if is_direct or trace or asked.server is not None else _troubles(state, reply)
+    for key, trouble in troubles.items():
+        ui.warning(f"zone {key}: {trouble}")
     if as_json:
-        ui.json_result(({"trace": steps} if trace else {}) | reply.as_json())
+        more: dict[str, Any] = {"trace": steps} if trace else {}
+        ui.json_result(more | reply.as_json() | ({"troubles": troubles} if troubles else {}))
     else:
         for number, step in enumerate(steps, 1):
             ui.result(f"{number:2}  {step}")

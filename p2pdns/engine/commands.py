@@ -38,6 +38,7 @@ from p2pdns.resolver.names import InZone
 
 LOOKUP_SECONDS_MAX = 4.0  # What a question may take; a person at the control socket waits no longer.
 CLIENT_PREFIX = "control"
+COPIES_NAMES_MAX = 64  # The owners of an answer; a message of DNS has room for few more.
 STORED_SHOWN_MAX = 4_096  # At 180 bytes each they fit into a line; a store of the default size holds more.
 
 _REASONS = {
@@ -187,6 +188,7 @@ class Commands:
             "seq": self.seq,
             "item": self.item,
             "trace": self.trace,
+            "copies": self.copies,
             "flush": self.flush,
             "reload": self.reload,
             "pin": self.pin,
@@ -229,13 +231,14 @@ class Commands:
                 "commit_ms": round(1000 * state.commits.seconds / max(1, state.commits.count), 3),
             },
             "zones_unconfirmed": engine.overlay.unconfirmed_count,
+            "publications_under_way": engine.publisher.waiting_count,
             "roll_back_protection": state.roll_back_protection,
             "blocked_names": len(engine.block_lists.names),
             "warnings": [
                 *clock_warnings(engine.clock_watch),
                 *state.warnings,
-                *engine.publisher.warnings,
                 *engine.block_lists.warnings,
+                *engine.publisher.warnings,
             ],
             "counters": engine.counters,
         }
@@ -278,20 +281,18 @@ class Commands:
         }
 
     async def publish(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
-        """Publish a signed item, reporting how many nodes were asked to store it and how many have."""
+        """Publish a signed item, reporting how many other nodes were asked to store it and how many have."""
         try:
             item = MutableItem.read_file(bytes.fromhex(_text(request, "item")))
         except ValueError:
             raise UsageError("not hexadecimal", place='publish: "item"') from None
         outcome = await self._engine.publisher.publish(
-            item, lambda sent, stored: report({"sent": sent, "stored": stored})
+            item,
+            lambda sent, stored: report({"sent": sent, "stored": stored}),
+            lambda standing: report({"rationed": standing._asdict()}),
         )
-        return {
-            "sent": outcome.sent_count,
-            "stored": outcome.stored_count,
-            "seq": item.seq,
-            "refused": {str(reason): count for reason, count in outcome.refused.items()},
-        }
+        sent, stored = outcome.others
+        return {"sent": sent, "stored": stored, "seq": item.seq, "refused": outcome.reasons, "kept_here": True}
 
     async def seq(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Return the highest seq of a key that counts, after a look for newer ones; null when there is none.
@@ -326,7 +327,24 @@ class Commands:
             "fresh": outcome.fresh,
             "notes": list(outcome.notes),
             "confirmed_s": round(age_s, 3) if age_s < float("inf") else None,
+            "copies_trouble": self._copies_trouble(key),
         }
+
+    def _copies_trouble(self, key: ZoneKey) -> str | None:
+        copies = self._engine.publisher.copies(key)
+        return None if copies is None else copies.trouble
+
+    async def copies(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Return, for each zone that one of the names is in, why others may not find what this machine has of it."""
+        names = request.get("names")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UsageError("missing, or not a list of names", place='copies: "names"')
+        troubles: dict[str, str] = {}
+        for text in names[:COPIES_NAMES_MAX]:
+            place = self._engine.service.settings.place_of(_name({"name": text}))
+            if isinstance(place, InZone) and (trouble := self._copies_trouble(place.key)) is not None:
+                troubles[str(place.key)] = trouble
+        return {"troubles": troubles}
 
     def _hint(self) -> str | None:
         return None if self._engine.contact_count else self._engine.hint
@@ -338,7 +356,7 @@ class Commands:
             rtype = type_of(str(type_name))
         except StrangerError:
             raise UsageError("not a type", place=f'"{str(type_name)[:20]}"', hint="as A, AAAA or TYPE65280") from None
-        narration = Narration(self._engine.overlay)
+        narration = Narration(self._engine.overlay, self._copies_trouble)
         resolved = await self._engine.service.trace(Question(_name(request), rtype), narration.fetched)
         asked, *steps = resolved.trace
         steps = [asked, PAST_THE_FRONT, *steps, *await narration.afterwards(LOOKUP_SECONDS_MAX)]

@@ -26,9 +26,10 @@ from p2pdns.sockets import listen_unix, reachable
 
 SOCKET_NAME = "control.sock"
 LINE_BYTES_MAX = 1_048_576  # The longest honest line is the status of a node with every counter: some 20 kB.
-CONNECTIONS_MAX = 64  # Commands of one person at a time, a monitor or two; more is a loop gone wrong.
+CONNECTIONS_MAX = 512  # A loop that publishes some hundred zones at once; a connection costs a few kB.
 IDLE_SECONDS_MAX = 60.0  # A client that connects and says nothing holds one of the connections.
-CALL_SECONDS_MAX = 60.0  # Longer than any verb may take (a put ends after some seconds), so that a hung daemon shows.
+CALL_SECONDS_MAX = 60.0  # Longer than any verb is without a word (a put ends after some seconds): a hung daemon shows.
+GONE_CHECK_SECONDS = 1.0  # How soon it shows that nobody waits for a verb any more, so that its connection is free.
 ACCEPT_ROUNDS = 4  # Rounds of the event loop from an accepted connection to the task that serves it.
 
 Progress = Callable[[dict[str, Any]], None]
@@ -76,6 +77,7 @@ class ControlServer:
         self._user_ids: frozenset[int] | None = None if group else frozenset({0, os.geteuid()})
         self._server: asyncio.Server | None = None
         self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._left: dict[asyncio.Task[dict[str, Any]], None] = {}
         self._log = log.get_logger("control")
 
     async def open(self) -> None:
@@ -127,7 +129,9 @@ class ControlServer:
             # A task that is cancelled before its first step closes nothing, so the transport is ended here.
             writer.transport.abort()
             task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        for left in list(self._left):
+            left.cancel()
+        await asyncio.gather(*self._connections, *self._left, return_exceptions=True)
         self.path.unlink(missing_ok=True)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -188,15 +192,44 @@ class ControlServer:
                 writer.write(_line({"progress": progress}))
 
         try:
-            return _line({"ok": True, **await handler(request, report)})
+            return _line({"ok": True, **await self._answer(handler, request, report, writer)})
         except P2pdnsError as error:
             return _error_line(str(error), error.hint)
         except StrangerError as error:
             return _error_line(str(error))
+        except ConnectionResetError:
+            # Whoever has asked is gone.
+            raise
         except Exception as error:
             # A mistake of ours in one verb must not take the resolver with it; the log keeps where it happened.
             self._log.exception("a verb broke", verb=verb)
             return _error_line(f"internal error: {type(error).__name__}", "the daemon's log says where")
+
+    async def _answer(
+        self, handler: Handler, request: dict[str, Any], report: Progress, writer: asyncio.StreamWriter
+    ) -> dict[str, Any]:
+        """Return what a verb answers. Where the client gives up, the verb goes on, and its connection is free."""
+        work = asyncio.get_running_loop().create_task(_awaited(handler(request, report)))
+        try:
+            while not work.done():
+                await asyncio.wait({work}, timeout=GONE_CHECK_SECONDS)
+                if writer.is_closing() and not work.done():
+                    self._left[work] = None
+                    work.add_done_callback(self._let_go)
+                    raise ConnectionResetError
+        except asyncio.CancelledError:
+            work.cancel()
+            raise
+        return work.result()
+
+    def _let_go(self, work: asyncio.Task[dict[str, Any]]) -> None:
+        self._left.pop(work, None)
+        if not work.cancelled() and (error := work.exception()) is not None:
+            self._log.warning("a verb failed that nobody waited for", reason=str(error))
+
+
+async def _awaited(answer: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    return await answer
 
 
 class ControlClient:

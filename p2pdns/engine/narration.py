@@ -16,6 +16,7 @@ from p2pdns.config import write_address
 from p2pdns.engine.overlay import Overlay
 from p2pdns.engine.overlay.ports import LookupReport
 from p2pdns.items.item import MutableItem
+from p2pdns.items.keys import ZoneKey
 from p2pdns.resolver import Fetch, Found, ItemOutcome, NotFound
 
 PAST_THE_FRONT = "this is the engine's own resolution; the answers that the front has in its cache are not used"
@@ -52,8 +53,16 @@ _LEFT_OUT = {
 class Narration:
     """The part of one trace that the engine tells."""
 
-    def __init__(self, overlay: Overlay, *, clock: Callable[[], float] = boot_now) -> None:
+    def __init__(
+        self,
+        overlay: Overlay,
+        copies_trouble: Callable[[ZoneKey], str | None] = lambda key: None,
+        *,
+        clock: Callable[[], float] = boot_now,
+    ) -> None:
+        """Begin one; `copies_trouble` says in words why others may not find a zone that this machine publishes."""
         self._overlay = overlay
+        self._copies_trouble = copies_trouble
         self._clock = clock
         self._shown: set[bytes] = set()
         self._reported: set[int] = set()
@@ -72,6 +81,8 @@ class Narration:
             return
         self._shown.add(outcome.item.signature)
         yield _verified(outcome.item)
+        if (trouble := self._copies_trouble(step.key)) is not None:
+            yield trouble
         for reason, count in outcome.zone.dropped.items():
             yield f"left out of the zone: {_counted(count, 'record')} {_LEFT_OUT.get(reason, '')} ({reason})"
 

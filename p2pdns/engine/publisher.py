@@ -2,8 +2,9 @@
 
 Guarantees: an item is in the reader's database before anybody is told that it is published, and a kill after that
 loses nothing; an item older than the newest known is refused, with words; own and pinned items are put again every
-hour or so, each at a time of its own, and sooner when a put reached too few nodes; one from the future is not put
-again. Does not know secret keys (items arrive signed), nor how a put finds its nodes.
+hour or so, each at a time of its own, and sooner when a put reached too few nodes; what others ration is put again
+until more than half of them hold it, at the pace that they allow; one from the future is not put again. Does not know
+secret keys (items arrive signed), nor how a put finds its nodes.
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ import contextlib
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from p2pdns import log
-from p2pdns.dht.node import PutOutcome
+from p2pdns.clock import boot_now
+from p2pdns.dht.node import Others, PutOutcome
 from p2pdns.dht.node.keeping import COPIES_ENOUGH
+from p2pdns.dht.routing import K
 from p2pdns.engine.dates import date_of, publish_again_after
 from p2pdns.engine.overlay.ports import Mark
+from p2pdns.engine.pacing import Pacer, Standing
 from p2pdns.engine.state import Held
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import ImmutableItem, MutableItem, Present
@@ -31,11 +36,22 @@ RETRY_SECONDS_MIN = 15.0  # After a put that reached too few: contacts come with
 RETRY_SECONDS_MAX = 900.0
 START_SECONDS_PER_ITEM = 0.25  # How far a start spreads the first puts: four a second.
 KEPT_ALIVE_MAX = 1_024  # A put costs some 60 datagrams: at most one put every 3.5 s for ever.
+TRIES_MAX = 12  # Puts of one publication before it no longer waits: with the pace right one or two will do.
+REPORT_SECONDS = 1.0  # Between two words to whoever waits for a rationed publication.
+PUBLISHING_MAX = (
+    448  # Publications that wait for others' rations; the other connections of the control socket stay free.
+)
+OTHERS_WANTED = K
+OTHERS_FEW = 5  # With fewer, one bad night of the others takes the zone away.
+FEW_SHOWN_MAX = 5  # Zones named in one warning.
 SEQ_TOO_LOW = 302  # BEP 44: the node holds a higher seq.
 TAKE_BACK_HINT = "if a clock was wrong then, p2pdns publish --take-back -k KEYFILE ZONEFILE replaces it"
 
 OnProgress = Callable[[int, int], None]
-"""Called with how many nodes were asked to store, and how many have."""
+"""Called with how many other nodes were asked to store, and how many have."""
+
+OnRationed = Callable[[Standing], None]
+"""Called now and then while a publication waits because the others ration it."""
 
 
 class Dht(Protocol):
@@ -68,8 +84,8 @@ class OwnState(Protocol):
 
 
 def is_enough(outcome: PutOutcome) -> bool:
-    """Return whether at least half of the nodes asked hold the item, and at least one."""
-    return outcome.sent_count >= 1 and 2 * outcome.stored_count >= outcome.sent_count
+    """Return whether more than half of the other nodes hold the item, and at least one; our own copy is none."""
+    return outcome.others.is_enough
 
 
 def is_well_kept(outcome: PutOutcome) -> bool:
@@ -77,7 +93,43 @@ def is_well_kept(outcome: PutOutcome) -> bool:
 
     A zone that is published while the others are still joining is held by all of a few, and would be until the hour.
     """
-    return is_enough(outcome) and outcome.stored_count >= COPIES_ENOUGH
+    return is_enough(outcome) and outcome.others.stored >= COPIES_ENOUGH
+
+
+def is_rationed(outcome: PutOutcome) -> bool:
+    """Return whether an item would be at enough nodes if those had taken it that have rationed it."""
+    known, stored = outcome.others
+    return not is_enough(outcome) and Others(known, stored + outcome.rationed_count).is_enough
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """Where an item that we keep alive is, as far as its puts have shown: the best of them, and the last."""
+
+    seq: int
+    best: Others
+    last: Others
+    was_published_now: bool
+
+    @property
+    def trouble(self) -> str | None:
+        """Why others may not find it, in words; None once a put of it has reached enough."""
+        if self.best.is_enough:
+            return None
+        if self.best.stored:
+            return f"only {self.best.stored} of {self.best.known} other nodes and this machine have it"
+        if not self.was_published_now:
+            return "no other node has taken it since this daemon has started"
+        reason = f"none of {self.best.known} other nodes has taken it" if self.best.known else "no other node is known"
+        return f"only this machine has it: {reason}"
+
+    @property
+    def warning(self) -> str | None:
+        """What is too few about its copies, in words, as long as it lasts."""
+        count = self.last.stored
+        if count >= OTHERS_FEW:
+            return None
+        return f"only {count} other node{' keeps' if count == 1 else 's keep'} it, {OTHERS_WANTED} are wanted"
 
 
 class Publisher:
@@ -91,6 +143,7 @@ class Publisher:
         unix_clock: Callable[[], float],
         on_published: Callable[[MutableItem], None] = lambda item: None,
         look_up: Callable[[ZoneKey], Awaitable[object]] | None = None,
+        clock: Callable[[], float] = boot_now,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -105,6 +158,9 @@ class Publisher:
         self._jitter = jitter
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
         self._held_back: dict[bytes, str] = {}
+        self._copies: dict[bytes, Copies] = {}
+        self._publishing: Counter[bytes] = Counter()
+        self._pacer = Pacer(clock, sleep)
         self._log = log.get_logger("publisher")
 
     def start(self) -> None:
@@ -116,20 +172,101 @@ class Publisher:
 
     async def close(self) -> None:
         """Stop putting."""
+        self._pacer.close()
         tasks, self._tasks = list(self._tasks.values()), {}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def publish(self, item: MutableItem, on_progress: OnProgress | None = None) -> PutOutcome:
-        """Commit the item as our own, put it, and keep it alive from now on. Unavailable when it must be refused."""
+    async def publish(
+        self,
+        item: MutableItem,
+        on_progress: OnProgress | None = None,
+        on_rationed: OnRationed = lambda standing: None,
+    ) -> PutOutcome:
+        """Commit the item as our own, put it, and keep it alive from now on. Unavailable when it must be refused.
+
+        Where the others ration it, this waits until enough of them hold it, or give no more hope.
+        """
         self._check(item)
-        await self._state.adopt(item, self._unix_clock(), own=True)
-        self.counters["published"] += 1
-        self._on_published(item)
-        outcome = await self._dht.put(item, on_progress=on_progress)
+        if self._pacer.waiting_count >= PUBLISHING_MAX:
+            raise Unavailable(
+                f"{PUBLISHING_MAX} publications wait already",
+                place=str(item.key),
+                hint="publish again when some are through; p2pdns status counts them",
+            )
+        raw = item.key.raw
+        self._publishing[raw] += 1
+        turn = self._pacer.begin()
+        try:
+            await self._state.adopt(item, self._unix_clock(), own=True)
+            self.counters["published"] += 1
+            self._on_published(item)
+            self._copies.pop(raw, None)
+            outcome = await self._put_until_held(item, turn, on_progress, on_rationed)
+        finally:
+            self._pacer.end(turn)
+            self._publishing -= Counter([raw])
         self._keep_alive(item, self._pause(0) if is_well_kept(outcome) else RETRY_SECONDS_MIN)
         return outcome
+
+    async def _put_until_held(
+        self, item: MutableItem, turn: int, on_progress: OnProgress | None, on_rationed: OnRationed
+    ) -> PutOutcome:
+        for _ in range(TRIES_MAX):
+            put = asyncio.ensure_future(self._pacer.put(turn, lambda: self._dht.put(item, on_progress=on_progress)))
+            try:
+                while not put.done():
+                    await asyncio.wait({put}, timeout=REPORT_SECONDS)
+                    if not put.done() and self._pacer.is_rationed:
+                        on_rationed(self._pacer.standing(turn))
+            finally:
+                put.cancel()
+            outcome = put.result()
+            self._check_newest(item)
+            self._note(item, outcome, was_published_now=True)
+            if not is_rationed(outcome):
+                break
+            self.counters["rationed"] += 1
+            on_rationed(self._pacer.standing(turn))
+        return outcome
+
+    def _check_newest(self, item: MutableItem) -> None:
+        """Raise Unavailable when an item that is being put is not wanted any more."""
+        held = self._state.held(item.key, item.salt)
+        if held is None:
+            raise Unavailable("the zone was forgotten meanwhile", place=str(item.key), hint="publish again")
+        if held.item.seq != item.seq:
+            what = f"seq {held.item.seq} was published meanwhile"
+            raise Unavailable(what, place=str(item.key), hint="the newer publication stands")
+
+    def _note(self, item: MutableItem, outcome: PutOutcome, *, was_published_now: bool) -> None:
+        raw, others = item.key.raw, outcome.others
+        known = self._copies.get(raw)
+        if known is None or known.seq != item.seq:
+            self._copies[raw] = Copies(item.seq, others, others, was_published_now)
+            return
+        is_better = (others.is_enough, others.stored) >= (known.best.is_enough, known.best.stored)
+        self._copies[raw] = replace(known, best=others if is_better else known.best, last=others)
+
+    def copies(self, key: ZoneKey) -> Copies | None:
+        """Return where the zone's item is, None when it is not ours to keep alive, or was not put yet."""
+        return self._copies.get(key.raw)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Zones that too few other nodes keep, and items that are not put again, in words for `status`."""
+        held_back = list(self._held_back.values())
+        few = [(ZoneKey(raw), text) for raw, copies in self._copies.items() if (text := copies.warning)]
+        lines = [f"zone {key}: {text}" for key, text in few[:FEW_SHOWN_MAX]]
+        more = len(few) - len(lines)
+        rest = [f"and so it is with {more} more zone{'' if more == 1 else 's'}"] if more else []
+        return [*held_back, *lines, *rest]
+
+    @property
+    def waiting_count(self) -> int:
+        """How many publications are under way."""
+        return self._pacer.waiting_count
 
     async def pin(self, key: ZoneKey) -> MutableItem:
         """Keep the newest item of somebody's key alive from now on, and return it; Unavailable when none is known."""
@@ -144,6 +281,10 @@ class Publisher:
     def forget(self, key: ZoneKey) -> None:
         """Put the key's item no more; the caller clears the state."""
         self._held_back.pop(key.raw, None)
+        self._copies.pop(key.raw, None)
+        self._end_task(key)
+
+    def _end_task(self, key: ZoneKey) -> None:
         task = self._tasks.pop(key.raw, None)
         if task is not None:
             task.cancel()
@@ -152,11 +293,6 @@ class Publisher:
     def kept_count(self) -> int:
         """How many items are kept alive."""
         return len(self._tasks)
-
-    @property
-    def warnings(self) -> list[str]:
-        """What is wrong with items that are to be kept alive, in words for `status`."""
-        return list(self._held_back.values())
 
     def _check(self, item: MutableItem) -> None:
         place = str(item.key)
@@ -201,7 +337,8 @@ class Publisher:
         self.counters["held-back"] += 1
 
     def _check_room(self, key: ZoneKey) -> None:
-        if key.raw not in self._tasks and len(self._tasks) >= KEPT_ALIVE_MAX:
+        kept = self._tasks.keys() | self._publishing.keys()
+        if key.raw not in kept and len(kept) >= KEPT_ALIVE_MAX:
             raise Unavailable(
                 f"this node keeps {KEPT_ALIVE_MAX} zones alive already",
                 place=str(key),
@@ -215,7 +352,7 @@ class Publisher:
         return longest * (1 - JITTER * self._jitter())
 
     def _keep_alive(self, item: MutableItem, pause_s: float) -> None:
-        self.forget(item.key)
+        self._end_task(item.key)
         if len(self._tasks) < KEPT_ALIVE_MAX:
             self._tasks[item.key.raw] = asyncio.get_running_loop().create_task(self._kept_alive(item.key, pause_s))
 
@@ -233,15 +370,19 @@ class Publisher:
                 continue
             self._held_back.pop(key.raw, None)
             try:
-                outcome = await self._dht.put(held.item)
+                outcome = await self._put_again(held.item)
             except Unavailable as error:
                 outcome = PutOutcome(0, 0)
                 self._log.warning("not put again", key=str(key), reason=str(error))
             self.counters["republished"] += 1
-            if outcome.refused.get(SEQ_TOO_LOW) and self._look_up is not None:
+            self._note(held.item, outcome, was_published_now=False)
+            if (outcome.refused.get(SEQ_TOO_LOW) or outcome.here.refusal == SEQ_TOO_LOW) and self._look_up is not None:
                 # The owner of the key has published elsewhere: what is kept alive is the newest, not ours.
                 with contextlib.suppress(Unavailable):
                     await self._look_up(key)
             failure_count = 0 if is_well_kept(outcome) else failure_count + 1
             self.counters["republished-to-too-few"] += failure_count > 0
             pause_s = self._pause(failure_count)
+
+    async def _put_again(self, item: MutableItem) -> PutOutcome:
+        return await self._pacer.put(None, lambda: self._dht.put(item))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,7 +49,19 @@ async def explode(request: dict[str, Any], report: Progress) -> dict[str, Any]:
     raise ZeroDivisionError
 
 
-VERBS = {"echo": echo, "refuse": refuse, "reject": reject, "explode": explode}
+FINISHED: list[str] = []
+
+
+async def patient(request: dict[str, Any], report: Progress) -> dict[str, Any]:
+    """Report for a while, whoever listens, then finish."""
+    for _ in range(30):
+        report({"still": "at it"})
+        await asyncio.sleep(0.05)
+    FINISHED.append(request["name"])
+    return {}
+
+
+VERBS = {"echo": echo, "refuse": refuse, "reject": reject, "explode": explode, "patient": patient}
 
 
 @contextmanager
@@ -105,13 +119,40 @@ def test_a_call_returns_its_reply_after_its_progress(tmp_path: Path) -> None:
         assert client.is_running()
 
 
+def test_a_verb_whose_client_gives_up_goes_on_and_its_connection_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "GONE_CHECK_SECONDS", 0.01)
+    monkeypatch.setattr(control, "CONNECTIONS_MAX", 1)
+    FINISHED.clear()
+    with serving(tmp_path) as client:
+        with socket.socket(socket.AF_UNIX) as sock, reachable(tmp_path / "control.sock") as path:
+            sock.connect(path)
+            sock.sendall(b'{"verb": "patient", "name": "left alone"}\n')
+            assert sock.recv(65536).startswith(b'{"progress"')
+        # The only place is free again before the verb has ended, and the verb ends all the same.
+        give_up_at = time.monotonic() + WAIT_SECONDS_MAX
+        while not FINISHED:
+            assert time.monotonic() < give_up_at
+            with contextlib.suppress(Unavailable):
+                client.call("echo")
+                break
+        assert not FINISHED, "it was waited for"
+        while not FINISHED:
+            assert time.monotonic() < give_up_at
+            # The last connection may be ending just now.
+            with contextlib.suppress(Unavailable):
+                client.call("echo")
+    assert FINISHED == ["left alone"]
+
+
 @pytest.mark.parametrize(
     ("verb", "error", "hint"),
     [
         ("refuse", "here: wrong", "do it right"),
         ("reject", "too-short: 3 bytes", None),
         ("explode", "internal error: ZeroDivisionError", "the daemon's log says where"),
-        ("dance", "control socket: no verb 'dance'", "the verbs are echo, refuse, reject, explode"),
+        ("dance", "control socket: no verb 'dance'", "the verbs are echo, refuse, reject, explode, patient"),
     ],
 )
 def test_a_refusal_keeps_its_words_and_its_hint(tmp_path: Path, verb: str, error: str, hint: str | None) -> None:

@@ -47,9 +47,9 @@ class World:
         )
         self.service = Service(self.overlay, FakeUpstream(), ResolverSettings(), clock=clock.boot)
 
-    async def told(self, text: str) -> list[str]:
-        """Return the whole trace of a question."""
-        telling = Narration(self.overlay, clock=self.clock.boot)
+    async def told(self, text: str, trouble: str | None = None) -> list[str]:
+        """Return the whole trace of a question; `trouble` is what the publisher says of every zone."""
+        telling = Narration(self.overlay, lambda key: trouble, clock=self.clock.boot)
         resolved = await self.service.trace(question(text), telling.fetched)
         return [*resolved.trace, *await telling.afterwards(5.0)]
 
@@ -98,6 +98,18 @@ def test_what_the_engine_holds_is_told_as_that() -> None:
         index_of(lines, "the engine holds it: nobody is asked")
         index_of(lines, "verified: the key has signed these")
         assert not any("look-up 1" in line for line in lines)
+
+    run(story())
+
+
+def test_that_only_this_machine_has_an_item_is_told_behind_it() -> None:
+    async def story() -> None:
+        world = World()
+        world.dht.items = {A: item_of("a", WWW)}
+        lines = await world.told("www.{a} A", "only this machine has it: no other node is known")
+        verified = index_of(lines, "verified: the key has signed these")
+        assert lines[verified + 1] == "only this machine has it: no other node is known"
+        assert not any("only this machine" in line for line in await world.told("www.{a} A"))
 
     run(story())
 

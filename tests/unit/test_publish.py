@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from p2pdns.cli import publish
+from p2pdns.cli import publish, ui
 from p2pdns.cli.publish import Stored, chosen_seq, publish_through
 from p2pdns.engine.control import ControlClient, Progress
 from p2pdns.errors import Unavailable
@@ -30,15 +30,48 @@ def microseconds(unix: float) -> int:
         (0, 0, False),
         (1, 0, False),
         (1, 1, True),
-        (2, 1, True),
+        (2, 1, False),
         (3, 1, False),
         (3, 2, True),
-        (8, 4, True),
-        (8, 3, False),
+        (8, 5, True),
+        (8, 4, False),
     ],
 )
-def test_a_publication_counts_when_half_of_the_nodes_hold_it(sent: int, stored: int, is_enough: bool) -> None:
+def test_a_publication_counts_when_more_than_half_of_the_others_hold_it(
+    sent: int, stored: int, is_enough: bool
+) -> None:
     assert Stored(1, sent, stored, "a node of its own").is_enough is is_enough
+
+
+@pytest.mark.parametrize(
+    ("done", "words", "warning"),
+    [
+        (Stored(7, 0, 0, "the running daemon", is_kept_here=True), "kept here, at 0 other nodes, seq 7", None),
+        (Stored(7, 0, 0, "a node of its own"), "stored at 0 other nodes, seq 7", None),
+        (Stored(7, 3, 1, "", is_kept_here=True), "stored at 1 of 3 nodes, seq 7", None),
+        (Stored(7, 1, 1, ""), "stored at 1 of 1 nodes, seq 7", "only 1 other node keeps this zone, 20 are wanted"),
+        (Stored(7, 4, 4, ""), "stored at 4 of 4 nodes, seq 7", "only 4 other nodes keep this zone, 20 are wanted"),
+        (Stored(7, 5, 5, ""), "stored at 5 of 5 nodes, seq 7", None),
+    ],
+)
+def test_what_is_said_of_a_publication(done: Stored, words: str, warning: str | None) -> None:
+    assert (str(done), done.warning) == (words, warning)
+
+
+@pytest.mark.parametrize(
+    ("done", "what", "hint"),
+    [
+        (Stored(1, 0, 0, "", is_kept_here=True), "no other node is known", "--bootstrap ADDR:PORT, or wait"),
+        (Stored(1, 0, 0, ""), "no other node is known", "name one with --bootstrap ADDR:PORT"),
+        (Stored(1, 20, 9, "", {"rationed": 11}, True), "only 9 of 20 other nodes", "the daemon goes on trying"),
+        (Stored(1, 20, 9, "", {"rationed": 11}), "only 9 of 20 other nodes", "few new zones at a time"),
+        (Stored(1, 20, 0, "", {"302": 20}), "no other node holds", "newer publication of this key"),
+    ],
+)
+def test_a_publication_that_failed_says_what_to_do(done: Stored, what: str, hint: str) -> None:
+    trouble = publish._failure(done, "KEY")
+    assert what in str(trouble)
+    assert hint in (trouble.hint or "")
 
 
 def test_the_seq_is_the_time_or_one_more_than_the_last() -> None:
@@ -105,16 +138,19 @@ class FakeDaemon(ControlClient):
         assert verb == "publish"
         assert on_progress is not None
         on_progress({"sent": 8, "stored": 1})
-        return {"ok": True, "sent": 8, "stored": 7, "seq": 1, "refused": {"timeout": 1}}
+        on_progress({"rationed": {"done": 1, "of": 3, "seconds_left": 2.0}})
+        return {"ok": True, "sent": 8, "stored": 7, "seq": 1, "refused": {"timeout": 1}, "kept_here": True}
 
 
 def test_the_daemon_gets_the_signed_item_and_never_the_key() -> None:
     secret = SecretKey.generate(bytes(range(32)))
     daemon = FakeDaemon(last=None)
     seen: list[tuple[int, int]] = []
-    done = publish_through(daemon, secret, b"value", lambda sent, stored: seen.append((sent, stored)))
-    assert (done.sent, done.stored, done.refused) == (8, 7, {"timeout": 1})
+    rationed: list[dict[str, Any]] = []
+    done = publish_through(daemon, secret, b"value", lambda sent, stored: seen.append((sent, stored)), rationed.append)
+    assert (done.sent, done.stored, done.refused, done.is_kept_here) == (8, 7, {"timeout": 1}, True)
     assert seen == [(8, 1)]
+    assert rationed == [{"done": 1, "of": 3, "seconds_left": 2.0}]
     item = MutableItem.read_file(bytes.fromhex(daemon.asked[1]["item"]))
     assert (item.key, item.value, item.seq) == (secret.zone_key, b"value", done.seq)
     told = json.dumps(daemon.asked)
@@ -165,3 +201,21 @@ def test_without_the_flag_the_daemon_forgets_nothing(monkeypatch: pytest.MonkeyP
     with pytest.raises(Unavailable, match=r"publish again after 2026-09-22 19:14 UTC"):
         publish_through(daemon, SecretKey.generate(bytes(32)), b"")
     assert [asked["verb"] for asked in daemon.asked] == ["seq"]
+
+
+def test_a_publication_that_waits_says_so_at_once_and_then_every_ten_seconds(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now = 0.0
+    with ui.progress() as line:
+        rations = publish._Rations(line, clock=lambda: now)
+        for second in range(21):
+            now = float(second)
+            rations.told({"done": second, "of": 300, "seconds_left": 100.0 - second})
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "p2pdns: rationed by the other nodes: 0 of 300 zones through, about 100 s left; the daemon goes on if you do "
+        "not wait",
+        "p2pdns: rationed by the other nodes: 10 of 300 zones through, about 90 s left",
+        "p2pdns: rationed by the other nodes: 20 of 300 zones through, about 80 s left",
+    ]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pdns.dht.node import PutOutcome
+from p2pdns.dht.node import Here, Others, PutOutcome
 from p2pdns.engine import publisher as publisher_module
 from p2pdns.engine.dates import date_of
 from p2pdns.engine.publisher import (
@@ -356,6 +356,89 @@ def test_one_node_keeps_only_so_many_zones_alive(monkeypatch: pytest.MonkeyPatch
 
 
 @given(sent=st.integers(0, 20), stored=st.integers(0, 20))
-def test_half_of_the_nodes_and_at_least_one_is_enough(sent: int, stored: int) -> None:
-    enough = is_enough(PutOutcome(sent, min(sent, stored)))
-    assert enough == (sent >= 1 and min(sent, stored) >= -(-sent // 2))
+def test_more_than_half_of_the_others_and_at_least_one_is_enough(sent: int, stored: int) -> None:
+    stored = min(sent, stored)
+    enough = sent >= 1 and stored > sent / 2
+    assert is_enough(PutOutcome(sent, stored)) == enough
+    # Our own copy is none of them, and those that could not be asked are some.
+    assert is_enough(PutOutcome(sent + 1, stored + 1, here=Here(1, 1))) == enough
+    assert is_enough(PutOutcome(sent, stored, passed_count=1)) == (min(20, sent + 1) < 2 * stored)
+
+
+# Where it is
+
+
+def test_what_no_other_node_has_is_known_until_one_has_it() -> None:
+    only_here = PutOutcome(1, 1, here=Here(1, 1))
+    world = World(outcomes=[only_here, PutOutcome(20, 4, {"timeout": 16}), GOOD, PutOutcome(0, 0)])
+
+    async def story(publisher: Publisher) -> None:
+        key = ALICE.zone_key
+        assert publisher.copies(key) is None
+        await publisher.publish(item_of())
+        await world.settle()
+        told: list[tuple[str | None, list[str]]] = []
+        for _ in range(4):
+            copies = publisher.copies(key)
+            assert copies is not None
+            told.append((copies.trouble, publisher.warnings))
+            await world.wake()
+        assert told == [
+            (
+                "only this machine has it: no other node is known",
+                [f"zone {key}: only 0 other nodes keep it, 20 are wanted"],
+            ),
+            (
+                "only 4 of 20 other nodes and this machine have it",
+                [f"zone {key}: only 4 other nodes keep it, 20 are wanted"],
+            ),
+            (None, []),
+            # The network is away: the others hold it still, and how many will be seen when it is back.
+            (None, [f"zone {key}: only 0 other nodes keep it, 20 are wanted"]),
+        ]
+        publisher.forget(key)
+        assert (publisher.copies(key), publisher.warnings) == (None, [])
+
+    world.run(story)
+
+
+def test_after_a_restart_nothing_is_said_that_only_the_last_run_could_know() -> None:
+    world = World(outcomes=[PutOutcome(0, 0)])
+
+    async def story(publisher: Publisher) -> None:
+        await world.state.adopt(item_of(), NOW, own=True)
+        publisher.start()
+        assert publisher.copies(ALICE.zone_key) is None
+        await world.settle()
+        await world.wake()
+        copies = publisher.copies(ALICE.zone_key)
+        assert copies is not None
+        assert copies.trouble == "no other node has taken it since this daemon has started"
+
+    world.run(story)
+
+
+def test_a_newer_publication_begins_its_own_count() -> None:
+    world = World(outcomes=[GOOD, PutOutcome(0, 0)])
+
+    async def story(publisher: Publisher) -> None:
+        await publisher.publish(item_of())
+        await publisher.publish(item_of(SEQ + 1))
+        copies = publisher.copies(ALICE.zone_key)
+        assert copies is not None
+        assert copies.best == Others(0, 0)
+
+    world.run(story)
+
+
+def test_many_zones_that_few_keep_are_one_warning_each_up_to_five() -> None:
+    world = World(outcomes=[PutOutcome(3, 3)] * 8)
+
+    async def story(publisher: Publisher) -> None:
+        for number in range(1, 9):
+            await publisher.publish(item_of(secret=SecretKey.generate(bytes([number]) * 32)))
+        assert len(publisher.warnings) == 6
+        assert publisher.warnings[0].endswith(": only 3 other nodes keep it, 20 are wanted")
+        assert publisher.warnings[5] == "and so it is with 3 more zones"
+
+    world.run(story)

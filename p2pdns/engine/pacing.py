@@ -1,0 +1,151 @@
+"""At what pace this node puts items, so that those who are asked to keep them can.
+
+A node takes few new keys of one prefix at a time (64 at once and one a second, if it is one of ours), and refuses what
+is beyond. So puts go out as they come until the first of them is rationed; from there on they go at a rate that rises
+while everything is taken and falls when too much is refused.
+
+Guarantees: at most so many puts are under way; those that began earlier go first, publications before what is only put
+again; every wait ends, and says about how long it still takes. Does not know what is put, nor how.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from p2pdns.dht.node import PutOutcome
+from p2pdns.dht.storage import NEW_KEYS_PER_SECOND
+
+PUTS_AT_ONCE_MAX = 16  # A put costs some 60 datagrams; more at a time only wait for each other's.
+RATE_FIRST = NEW_KEYS_PER_SECOND  # Puts a second once something was rationed: what every node of ours lets through.
+RATE_STEP = 0.05  # What each put that everybody took adds to the rate.
+RATE_CUT = 0.7  # What a put that too many refused leaves of it.
+RATE_MIN = 0.1
+IDLE_S = 60.0  # After so long without anything waiting, the others' rations are whole again.
+LATER = 1 << 48  # Added to the turn of what is only put again.
+
+
+class Standing(NamedTuple):
+    """How far a rationed publication is: `done` of the `of` zones that were published together, and a guess."""
+
+    done: int
+    of: int
+    seconds_left: float
+
+
+class Pacer:
+    """The gate through which puts go."""
+
+    def __init__(self, clock: Callable[[], float], sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        self._clock = clock
+        self._sleep = sleep
+        self._rate: float | None = None
+        self._next_at = 0.0
+        self._cut_at = float("-inf")
+        self._busy_at = float("-inf")
+        self._count = 0
+        self._open: dict[int, None] = {}
+        self._batch_count = 0
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._under_way = 0
+        self._timer: asyncio.Task[None] | None = None
+
+    @property
+    def is_rationed(self) -> bool:
+        """Whether puts wait for others' rations."""
+        return self._rate is not None
+
+    @property
+    def waiting_count(self) -> int:
+        """How many publications have begun and not ended."""
+        return len(self._open)
+
+    def close(self) -> None:
+        """Let nobody through any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for _, _, gate in self._waiting:
+            gate.cancel()
+
+    def begin(self) -> int:
+        """Return the turn of a publication, which `end` gives back."""
+        self._count += 1
+        if not self._open:
+            self._batch_count = 0
+        self._batch_count += 1
+        self._open[self._count] = None
+        return self._count
+
+    def end(self, turn: int) -> None:
+        """Note that a publication is through, or given up."""
+        self._open.pop(turn, None)
+
+    def standing(self, turn: int) -> Standing:
+        """Return how far the publication with this turn is."""
+        ahead = sum(other <= turn for other in self._open)
+        seconds = ahead / self._rate if self._rate is not None else 0.0
+        return Standing(self._batch_count - len(self._open), self._batch_count, seconds)
+
+    async def put(self, turn: int | None, put: Callable[[], Awaitable[PutOutcome]]) -> PutOutcome:
+        """Put when it is time, and learn from how that ended; without a turn, behind all publications."""
+        self._count += 1
+        gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (self._count + LATER if turn is None else turn, self._count, gate))
+        self._let_through()
+        try:
+            await gate
+        except asyncio.CancelledError:
+            if gate.done() and not gate.cancelled():
+                self._put_over()
+            raise
+        try:
+            outcome = await put()
+            self._learn(outcome)
+            return outcome
+        finally:
+            self._put_over()
+
+    def _put_over(self) -> None:
+        self._under_way -= 1
+        self._let_through()
+
+    def _let_through(self) -> None:
+        now = self._clock()
+        while self._waiting and self._under_way < PUTS_AT_ONCE_MAX:
+            if self._waiting[0][2].done():
+                # Whoever waited was cancelled.
+                heapq.heappop(self._waiting)
+                continue
+            if self._rate is not None and now - self._busy_at >= IDLE_S:
+                self._rate = None
+            self._busy_at = now
+            if self._rate is not None:
+                if now < self._next_at:
+                    self._wake_in(self._next_at - now)
+                    return
+                self._next_at = max(now, self._next_at + 1 / self._rate)
+            heapq.heappop(self._waiting)[2].set_result(None)
+            self._under_way += 1
+
+    def _wake_in(self, seconds: float) -> None:
+        if self._timer is None or self._timer.done():
+            self._timer = asyncio.get_running_loop().create_task(self._woken(seconds))
+
+    async def _woken(self, seconds: float) -> None:
+        await self._sleep(seconds)
+        self._timer = None
+        self._let_through()
+
+    def _learn(self, outcome: PutOutcome) -> None:
+        now = self._clock()
+        if not outcome.rationed_count:
+            if self._rate is not None:
+                self._rate += RATE_STEP
+        elif self._rate is None:
+            self._rate, self._cut_at, self._next_at = RATE_FIRST, now, now + 1 / RATE_FIRST
+        elif not outcome.others.is_enough and now - self._cut_at >= 1 / self._rate:
+            # Once for all puts that were under way together: they met the same rations.
+            self._rate = max(RATE_MIN, RATE_CUT * self._rate)
+            self._cut_at = now
