@@ -93,14 +93,13 @@ class Shares:
         self, held: Iterable[T], size_of: Callable[[T], int], prefix_of: Callable[[T], str], worth: Callable[[T], Any]
     ) -> list[T]:
         """Return which of the established items take the newcomers' part; mostly none."""
-        groups = grouped(held, prefix_of)
-        count = sum(map(len, groups.values()))
-        size_bytes = sum(size_of(one) for group in groups.values() for one in group)
+        established = list(held)
+        count, size_bytes = len(established), sum(map(size_of, established))
         items, limit = ESTABLISHED_SHARE_MAX * self.items_max, ESTABLISHED_SHARE_MAX * self.bytes_max
         if count <= items and size_bytes <= limit:
             return []
         above = []
-        for one, _ in self.in_order(groups, size_of, worth):
+        for one, _ in self.in_order(grouped(established, prefix_of), size_of, worth):
             if count <= items and size_bytes <= limit:
                 break
             above.append(one)

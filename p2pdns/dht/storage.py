@@ -54,7 +54,7 @@ ALL_CHECKS_PER_SECOND = 1_400.0  # A check takes 212 µs: this is 30 % of one co
 ALL_CHECKS_BURST = 350.0  # A quarter of a second's worth: with a whole one the first second would take 60 %.
 ESTABLISHED_AFTER_S = 86_400.0  # A flood of today's must not drive out what was here yesterday.
 EVICTED_PART = 64  # A 64th of a full store goes at once.
-FULL_S = 10.0  # For how long the answer that nothing may go is remembered: to find out looks at every item, some 10 ms.
+FULL_S = 10.0  # For how long the answer that nothing may go is remembered: to find out looks at every item, some 30 ms.
 GET_NOTED_AFTER_S = 3_600.0  # A get moves the expiry by that much before the disk hears of it.
 
 
@@ -70,6 +70,7 @@ class _Held:
     getter: str | None = None
     getter_at: float = 0.0
     noted_at: float = 0.0
+    distance: int = 0
 
     @property
     def expires_at(self) -> float:
@@ -90,6 +91,7 @@ class Storage:
         self.node_ids: tuple[bytes, ...] = ()  # The ids this store is near to; the far items go first.
         self.precedence = Precedence()
         self.counters: Counter[str] = Counter()
+        self._measured_from: tuple[bytes, ...] = ()
         self._held: dict[bytes, _Held] = {}
         self._shares = Shares(items_max, bytes_max)
         # Until when nothing may go for whoever takes that part of the store, by what is short and who asks.
@@ -284,6 +286,8 @@ class Storage:
 
     def _insert(self, held: _Held) -> None:
         self._held[held.stored.target] = held
+        # Once an item and not once for each time that everything is ranked.
+        self._measure(held)
         self._charge(held, 1)
 
     def _remove(self, held: _Held) -> None:
@@ -335,25 +339,26 @@ class Storage:
         self, old: _Held | None, now: float, *, is_established: bool, is_immutable: bool
     ) -> Iterator[tuple[_Held, float]]:
         """Yield what may go, first what goes first; established items only where the one that comes is established."""
+        if self._measured_from != self.node_ids:
+            self._measured_from = self.node_ids
+            for held in self._held.values():
+                self._measure(held)
         here = [held for held in self._held.values() if held.prefix != OWN and held is not old]
         if is_immutable:
             here = [held for held in here if held.stored.key is None]
         shares = self._shares
         established = [held for held in here if held.is_established(now)]
-        above = shares.above_the_established(established, _size_of, _prefix_of, self._worth)
+        above = shares.above_the_established(established, _size_of, _prefix_of, _worth)
         free = [*(held for held in here if not held.is_established(now)), *above]
-        yield from shares.in_order(grouped(free, _prefix_of), _size_of, self._worth)
+        yield from shares.in_order(grouped(free, _prefix_of), _size_of, _worth)
         if is_established:
             gone = {held.stored.target for held in above}
             rest = [held for held in established if held.stored.target not in gone]
-            yield from shares.in_order(grouped(rest, _prefix_of), _size_of, self._worth)
+            yield from shares.in_order(grouped(rest, _prefix_of), _size_of, _worth)
 
-    def _worth(self, held: _Held) -> tuple[float, int]:
-        """Return a key that sorts what of a prefix may go first to the front."""
-        target = int.from_bytes(held.stored.target, "big")
-        distance = min((target ^ int.from_bytes(node_id, "big") for node_id in self.node_ids), default=0)
-        got_at = float("-inf") if held.got_at is None else held.got_at
-        return got_at, -distance
+    def _measure(self, held: _Held) -> None:
+        target = int.from_bytes(held.stored.target)
+        held.distance = min((target ^ int.from_bytes(node_id) for node_id in self._measured_from), default=0)
 
     def expire(self, now: float) -> int:
         """Drop what nobody has put or wanted for a day; return how many items that were."""
@@ -440,6 +445,11 @@ def _note_prefix(held: _Held, prefix: str) -> None:
     """Note that `prefix` has put an item, if it is the second one that did."""
     if prefix not in (OWN, held.prefix) and not held.other_prefix:
         held.other_prefix = prefix
+
+
+def _worth(held: _Held) -> tuple[float, int]:
+    """Return a key that sorts what of a prefix may go first to the front: what nobody asked for, and what is far."""
+    return float("-inf") if held.got_at is None else held.got_at, -held.distance
 
 
 def _size_of(held: _Held) -> int:

@@ -694,6 +694,18 @@ def test_immutable_items_have_half_of_the_store_and_make_room_among_themselves()
     assert len(storage) == 50, "in an empty store too"
 
 
+def test_immutable_items_beyond_their_half_drive_out_no_zone_whoever_has_the_most() -> None:
+    storage = Storage(items_max=100)
+    zones = [mutable(salt=b"zone %d" % n) for n in range(50)]
+    for item in zones:
+        put(storage, item)
+    for n in range(300):
+        with contextlib.suppress(BadRequest):
+            put(storage, ImmutableItem(b"%d" % n), (f"11.2.{n // 5}.1", 1))
+    assert storage.counters["evicted"], "they made room among themselves"
+    assert all(storage.held(item.target, NOW) for item in zones)
+
+
 def test_immutable_items_have_half_of_the_bytes() -> None:
     storage = Storage(bytes_max=40_000)
     for n in range(40):
