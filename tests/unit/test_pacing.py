@@ -336,12 +336,21 @@ def test_whoever_is_cancelled_gives_the_place_back() -> None:
             task.cancel()
         assert await late is CLEAN
         # One that is cancelled between the gate's word and its next step has a place as well.
-        for _ in range(PUTS_AT_ONCE_MAX + 1):
-            task = asyncio.ensure_future(pacer.put(None, never))
-            await asyncio.sleep(0)
+        stuck = [asyncio.ensure_future(pacer.put(None, never)) for _ in range(PUTS_AT_ONCE_MAX)]
+        late = asyncio.ensure_future(pacer.put(None, never))
+        await asyncio.sleep(1.0)
+        stuck[0].cancel()
+        await asyncio.sleep(0)
+        late.cancel()
+        await asyncio.sleep(1.0)
+        rest = [asyncio.ensure_future(pacer.put(None, never)) for _ in range(2)]
+        await asyncio.sleep(1.0)
+        assert pacer._under_way == PUTS_AT_ONCE_MAX, "fifteen and one of the last two"
+        assert len(pacer._waiting) == 1
+        for task in [*stuck, *rest]:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        assert await pacer.put(None, lambda: asyncio.sleep(0, CLEAN)) is CLEAN
+        await asyncio.gather(*stuck, *rest, late, return_exceptions=True)
+        assert pacer._under_way == 0
         pacer.close()
 
     run(story())
