@@ -57,8 +57,8 @@ class Stored:
     stored: int
     through: str
     refused: dict[str, int] = field(default_factory=dict)
-    ahead: int | None = None
     is_kept_here: bool = False
+    ahead: int | None = None
 
     @property
     def is_enough(self) -> bool:
@@ -160,7 +160,7 @@ async def _publish_alone(
         seq = chosen_seq(counting, unix_now(), takes_back=takes_back, command=command)
         item = MutableItem.signed(secret, seq, value)
         outcome = await node.put(item, on_progress)
-        return Stored(seq, *outcome.others, "a node of its own", outcome.reasons, ahead), item
+        return Stored(seq, *outcome.others, "a node of its own", outcome.reasons, ahead=ahead), item
 
 
 def _publish(

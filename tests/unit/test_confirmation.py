@@ -10,7 +10,8 @@ from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.confirmation import CHECKS_MAX, CHECKS_SILENT_MAX, Confirmation
 from p2pdns.dht.node import Node
-from p2pdns.dht.stored import Selected, Storage
+from p2pdns.dht.storage import Storage
+from p2pdns.dht.stored import Selected
 from p2pdns.items.item import ImmutableItem, MutableItem, Present
 from tests.unit.swarm import UNIX_NOW, Swarm, item_of, secret_of
 
