@@ -9,6 +9,7 @@ rebinding filter each have their own rule.
 from __future__ import annotations
 
 import ipaddress
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -39,6 +40,8 @@ class AddressClass(Enum):
 
 
 NON_PUBLIC = frozenset({AddressClass.LOOPBACK, AddressClass.PRIVATE, AddressClass.LINK_LOCAL})
+# What a stranger may publish: addresses that lead out of the reader's network, and those that lead nowhere by decree.
+PUBLISHABLE = frozenset({AddressClass.PUBLIC, AddressClass.DOCUMENTATION})
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +154,20 @@ TABLE_V6 = _table(
 )
 _NAT64 = read_network("64:ff9b::/96")
 _SIX_TO_FOUR = read_network("2002::/16")
-_THIS_NETWORK = read_network("0.0.0.0/8")
-_LOW_BLOCK = read_network("::/8")
+# RFC 5214 §6.1: interface identifiers whose last half is an IPv4 address, with the u bit clear or set.
+_ISATAP = frozenset({0x00005EFE, 0x02005EFE})
+
+
+def _borders(table: Iterable[tuple[Network, AddressClass]], width: int) -> tuple[list[int], list[AddressClass]]:
+    """Return where in the number line a class begins, in order, and which: a message may name hundreds of addresses."""
+    rows = tuple(table)
+    edges = {edge for net, _ in rows for edge in (net.first, net.first + (1 << width - net.bits))}
+    starts = sorted(edge for edge in edges if edge < 1 << width)
+    version = 4 if width == 32 else 6
+    return starts, [next(kind for net, kind in rows if net._covers(version, start)) for start in starts]
+
+
+_BORDERS = {4: _borders(TABLE_V4, 32), 6: _borders(TABLE_V6, 128)}
 
 
 def unmapped(host: str) -> str:
@@ -180,8 +195,8 @@ def _class(version: int, number: int) -> AddressClass:
     if version == 6 and (inner := _embedded(number)) is not None:
         # A translator sends the packet to the address inside, so that one decides.
         return _class(4, inner)
-    table = TABLE_V4 if version == 4 else TABLE_V6
-    return next(kind for network, kind in table if network._covers(version, number))
+    starts, kinds = _BORDERS[version]
+    return kinds[bisect_right(starts, number) - 1]
 
 
 @lru_cache(maxsize=PARSED_HOSTS_MAX)
@@ -291,15 +306,37 @@ def storage_prefix_of(address: Address) -> str:
 def is_rebinding_risk(packed: bytes) -> bool:
     """Return whether an address of 4 or 16 octets, published by a stranger, could lead into the reader's own network.
 
-    Non-public addresses, 0.0.0.0/8, everything in ::/8 that is not NAT64 (the unspecified, mapped, compatible and
-    translated forms), and NAT64 and 6to4 addresses that embed one of the IPv4 ones.
+    Every address but public and documentation ones, and NAT64, 6to4 and ISATAP forms of such an IPv4 address.
     """
     if len(packed) not in (4, 16):
         raise FormatError("not-an-address", f"{len(packed)} octets, 4 or 16 expected")
     version, number = (4 if len(packed) == 4 else 6), int.from_bytes(packed)
-    if version == 6:
-        inner = _embedded(number)
-        if inner is None:
-            return _LOW_BLOCK._covers(6, number) or _class(6, number) in NON_PUBLIC
-        version, number = 4, inner
-    return _THIS_NETWORK._covers(4, number) or _class(4, number) in NON_PUBLIC
+    if _class(version, number) not in PUBLISHABLE:
+        return True
+    # A tunnel takes the packet out of IPv6 and sends it to the address inside.
+    is_isatap = version == 6 and number >> 32 & 0xFFFFFFFF in _ISATAP
+    return is_isatap and _class(4, number & 0xFFFFFFFF) not in PUBLISHABLE
+
+
+def is_rebinding_risk_block(packed: bytes, bits: int) -> bool:
+    """Return whether a block of addresses, its first one in 4 or 16 octets, has one that could lead there.
+
+    >>> is_rebinding_risk_block(bytes([8, 0, 0, 0]), 6), is_rebinding_risk_block(bytes([8, 0, 0, 0]), 8)
+    (True, False)
+    """
+    if is_rebinding_risk(packed):
+        return True
+    version, width = (4, 32) if len(packed) == 4 else (6, 128)
+    if not 0 <= bits <= width:
+        raise FormatError("not-an-address", f"a block of {bits} bits, at most {width} allowed")
+    number = int.from_bytes(packed)
+    for network, shift in ((_NAT64, 0), (_SIX_TO_FOUR, 80)):
+        if bits >= network.bits and network._covers(version, number):
+            # As many bits of the address inside as the block leaves fixed.
+            inner = (number >> shift & 0xFFFFFFFF).to_bytes(4)
+            return is_rebinding_risk_block(inner, min(32, bits - network.bits))
+    first = number >> (width - bits) << (width - bits)
+    starts, kinds = _BORDERS[version]
+    # Every class that begins within the block, and the one that it begins with.
+    begin, end = bisect_right(starts, first) - 1, bisect_right(starts, first + (1 << (width - bits)) - 1)
+    return any(kind not in PUBLISHABLE for kind in kinds[begin:end])

@@ -1,22 +1,25 @@
 """Addresses of the reader's own network, withheld from what strangers publish.
 
 A page of a stranger's zone may run scripts against names of that zone; an address of the reader's network behind
-such a name would hand those scripts the network (DNS rebinding). Guarantees: no address that leads there is left in
-A, AAAA or the hints of SVCB and HTTPS. Does not know which zones are trusted.
+such a name would hand those scripts the network (DNS rebinding). Guarantees: no address is left that is neither public
+nor of documentation, in A, AAAA, the hints of SVCB and HTTPS, and the other types whose RDATA has addresses: A6,
+AMTRELAY, APL, IPSECKEY, L32, L64 and WKS. Does not know which zones are trusted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from p2pdns.addresses import is_rebinding_risk
+from p2pdns.addresses import is_rebinding_risk, is_rebinding_risk_block
 from p2pdns.dns.message import RR, Type, svcb_params, with_svcb_params
 from p2pdns.errors import FormatError
 
 ADDRESS_BYTES = {int(Type.A): 4, int(Type.AAAA): 16}
 HINT_BYTES = {4: 4, 6: 16}  # SvcParamKeys ipv4hint and ipv6hint (RFC 9460 §14.3.2), and the size of an address.
 MANDATORY_KEY = 0
+FAMILY_BYTES = {1: 4, 2: 16}  # IANA's address families IPv4 and IPv6, as APL and the gateways of tunnels number them.
+LOCATOR_BITS = 64  # RFC 6742: what L64 has is the first half of an IPv6 address.
 
 
 def without_risks(rrs: Iterable[RR]) -> tuple[tuple[RR, ...], int]:
@@ -33,18 +36,82 @@ def without_risks(rrs: Iterable[RR]) -> tuple[tuple[RR, ...], int]:
 
 def _safe(rr: RR) -> RR | None:
     """Return the RR itself, or what is left of it."""
-    size = ADDRESS_BYTES.get(rr.rtype)
-    if size is not None:
-        return None if len(rr.rdata) != size or is_rebinding_risk(rr.rdata) else rr
-    if rr.rtype not in (Type.SVCB, Type.HTTPS):
+    if rr.rtype in (Type.SVCB, Type.HTTPS):
+        return _with_safe_hints(rr)
+    is_risk = _RISKS.get(rr.rtype)
+    if is_risk is None:
         return rr
     try:
-        params = svcb_params(rr.rdata)
-        kept = tuple((key, _safe_hints(key, value)) for key, value in params)
-    except FormatError:
+        return None if is_risk(rr.rdata) else rr
+    except (FormatError, IndexError):
         # What cannot be read cannot be called safe.
         return None
-    left = tuple((key, value) for key, value in kept if value or key not in HINT_BYTES)
+
+
+def _has_locator(rdata: bytes) -> bool:
+    # L32 and L64: a preference and a locator; of L64 the second half is somebody else's to say.
+    size = len(rdata) - 2
+    if size not in (4, 8):
+        raise FormatError("not-an-address", f"a locator of {size} octets")
+    return is_rebinding_risk(rdata[2:]) if size == 4 else is_rebinding_risk_block(rdata[2:] + bytes(8), LOCATOR_BITS)
+
+
+def _has_gateway(rdata: bytes, kind_mask: int, at: int) -> bool:
+    """Return whether the gateway of a tunnel is a risk; its kind is in octet 1, of which the mask may leave a bit out.
+
+    A gateway that is a name (3) or is absent (0) has no address, and what is of no known kind may have any.
+    """
+    kind = rdata[1] & kind_mask
+    if kind in FAMILY_BYTES:
+        packed = rdata[at : at + FAMILY_BYTES[kind]]
+        return len(packed) < FAMILY_BYTES[kind] or is_rebinding_risk(packed)
+    return kind not in (0, 3)
+
+
+def _has_listed_block(rdata: bytes) -> bool:
+    """Return whether a block of APL (RFC 3123) has a risk in it: what it negates is told too."""
+    at = 0
+    while at < len(rdata):
+        family, bits, size = int.from_bytes(rdata[at : at + 2]), rdata[at + 2], rdata[at + 3] & 0x7F
+        part = rdata[at + 4 : at + 4 + size]
+        width = FAMILY_BYTES.get(family)
+        if len(part) < size or (width is not None and size > width):
+            raise FormatError("not-an-address", f"a block of {size} octets")
+        if width is not None and is_rebinding_risk_block(part + bytes(width - size), bits):
+            return True
+        at += 4 + size
+    return False
+
+
+def _has_suffix(rdata: bytes) -> bool:
+    # A6 (RFC 2874, historic): the last octets of an address, whose first bits another name has.
+    size = 16 - rdata[0] // 8
+    if rdata[0] > 128 or len(rdata) < 1 + size:
+        raise FormatError("not-an-address", f"a suffix behind {rdata[0]} bits")
+    return bool(size) and is_rebinding_risk(bytes(16 - size) + rdata[1 : 1 + size])
+
+
+_RISKS: dict[int, Callable[[bytes], bool]] = {
+    int(Type.A): lambda rdata: len(rdata) != ADDRESS_BYTES[Type.A] or is_rebinding_risk(rdata),
+    int(Type.AAAA): lambda rdata: len(rdata) != ADDRESS_BYTES[Type.AAAA] or is_rebinding_risk(rdata),
+    int(Type.WKS): lambda rdata: is_rebinding_risk(rdata[:4]),
+    int(Type.L32): _has_locator,
+    int(Type.L64): _has_locator,
+    int(Type.APL): _has_listed_block,
+    int(Type.A6): _has_suffix,
+    int(Type.IPSECKEY): lambda rdata: _has_gateway(rdata, 0xFF, 3),
+    int(Type.AMTRELAY): lambda rdata: _has_gateway(rdata, 0x7F, 2),
+}
+"""What finds a risk in RDATA, by type; FormatError or IndexError where it does not hold."""
+
+
+def _with_safe_hints(rr: RR) -> RR | None:
+    try:
+        params = svcb_params(rr.rdata)
+    except FormatError:
+        # As above.
+        return None
+    left = tuple((key, safe) for key, value in params if (safe := _safe_hints(key, value)) or key not in HINT_BYTES)
     if left == params:
         return rr
     mandatory = dict(params).get(MANDATORY_KEY, b"")
@@ -60,4 +127,4 @@ def _safe_hints(key: int, value: bytes) -> bytes:
     if size is None:
         return value
     hints = [value[i : i + size] for i in range(0, len(value), size)]
-    return b"".join(hint for hint in hints if not is_rebinding_risk(hint))
+    return b"".join([hint for hint in hints if not is_rebinding_risk(hint)])

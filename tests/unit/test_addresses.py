@@ -24,6 +24,7 @@ from p2pdns.addresses import (
     in_any,
     is_non_public,
     is_rebinding_risk,
+    is_rebinding_risk_block,
     prefix_of,
     read_network,
     storage_prefix_of,
@@ -234,3 +235,51 @@ def test_a_client_counts_by_what_it_cannot_have_many_of(host: str, counted: str,
 def test_two_addresses_of_a_link_are_one_client(address: ipaddress.IPv6Address, other: int) -> None:
     first, second = (str(ipaddress.IPv6Address(int(address) >> 64 << 64 | low)) for low in (2, other | 1 << 63))
     assert client_host(first) == client_host(second)
+
+
+@given(st.one_of(ANY_V4, st.ip_addresses(v=6)))
+def test_the_borders_say_what_the_longest_row_of_the_table_says(address: ipaddress.IPv4Address) -> None:
+    """Classes are looked up by bisection; the table itself is the law."""
+    host = str(address)
+    table = TABLE_V4 if address.version == 4 else TABLE_V6
+    is_embedding = any(read_network(block).has(host) for block in ("64:ff9b::/96", "2002::/16"))
+    if unmapped(host) == host and not is_embedding:
+        assert class_of(host) is next(kind for network, kind in table if network.has(host))
+
+
+@given(ANY_V4, st.integers(20, 32), st.integers(0, 4095))
+def test_a_block_is_a_risk_where_one_of_its_addresses_is(first: ipaddress.IPv4Address, bits: int, more: int) -> None:
+    base = int(first) >> (32 - bits) << (32 - bits)
+    member = (base | more & (1 << 32 - bits) - 1).to_bytes(4)
+    if is_rebinding_risk(member):
+        assert is_rebinding_risk_block(base.to_bytes(4), bits)
+
+
+@pytest.mark.parametrize(
+    ("block", "is_risk"),
+    [
+        ("0.0.0.0/0", True),
+        ("8.0.0.0/6", True),
+        ("8.0.0.0/7", False),
+        ("9.255.0.0/16", False),
+        ("192.0.0.0/8", True),
+        ("192.0.2.0/24", False),
+        ("2000::/3", True),
+        ("2a00::/16", False),
+        ("2001:db8::/32", False),
+        ("fe00::/8", True),
+        ("64:ff9b::808:0/112", False),
+        ("64:ff9b::800:0/102", True),
+        ("2002:808::/32", False),
+        ("2002:808:808:1::/64", False),
+        ("2002:800::/22", True),
+    ],
+)
+def test_a_block_that_reaches_over_private_space_is_a_risk(block: str, is_risk: bool) -> None:
+    network = ipaddress.ip_network(block)
+    assert is_rebinding_risk_block(network.network_address.packed, network.prefixlen) is is_risk
+
+
+def test_a_block_of_more_bits_than_an_address_has_is_refused() -> None:
+    with pytest.raises(FormatError, match="not-an-address"):
+        is_rebinding_risk_block(bytes([8, 8, 8, 8]), 33)
