@@ -67,11 +67,12 @@ class Name:
     'www.Example.'
     """
 
-    __slots__ = ("_hash", "_key", "labels")
+    __slots__ = ("_hash", "_key", "_wire", "labels")
 
     labels: tuple[bytes, ...]
     _key: tuple[bytes, ...]
     _hash: int
+    _wire: bytes | None  # Made when it is asked for: the owner of a thousand records is written a thousand times.
 
     def __init__(self, labels: tuple[bytes, ...]) -> None:
         # A message may hold hundreds of names of 127 labels, so nothing here is done label by label.
@@ -85,18 +86,26 @@ class Name:
             raise FormatError("name-too-long", f"{size_bytes} octets, {NAME_BYTES_MAX} allowed")
         self._adopt(labels)
 
-    def _adopt(self, labels: tuple[bytes, ...]) -> None:
+    def _adopt(self, labels: tuple[bytes, ...], wire: bytes | None = None) -> None:
         # The key is what everything compares by: lower case, nearest the root first (RFC 4034 §6.1).
         key = tuple(map(bytes.lower, reversed(labels)))
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "_key", key)
         object.__setattr__(self, "_hash", hash(key))
+        object.__setattr__(self, "_wire", wire)
 
     @classmethod
     def _trusted(cls, labels: tuple[bytes, ...]) -> Name:
         # For pieces of names that were measured already.
         name = cls.__new__(cls)
         name._adopt(labels)
+        return name
+
+    @classmethod
+    def measured(cls, labels: tuple[bytes, ...], wire: bytes) -> Name:
+        """Return the name that fits the wire in this form, which its reader has measured label by label."""
+        name = cls.__new__(cls)
+        name._adopt(labels, wire)
         return name
 
     def __setattr__(self, attribute: str, value: object) -> None:
@@ -161,7 +170,10 @@ class Name:
 
     def wire(self) -> bytes:
         """Return the uncompressed wire form, case as given."""
-        return wire_of(self.labels)
+        if self._wire is None:
+            object.__setattr__(self, "_wire", wire_of(self.labels))
+        assert self._wire is not None, "it was made just now"
+        return self._wire
 
     def __str__(self) -> str:
         return "".join([_text_of_label(label) + "." for label in self.labels]) or "."
@@ -172,7 +184,8 @@ class Name:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Name):
             return NotImplemented
-        return self._key == other._key
+        # The hash first: names of a hundred labels that differ in the last are compared by the thousand.
+        return self._hash == other._hash and self._key == other._key
 
     def __hash__(self) -> int:
         return self._hash

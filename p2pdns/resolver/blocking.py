@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from p2pdns.dns.name import Name
 
 NAMES_MAX = 4_194_304  # 50 MB; the longest lists that people keep have a quarter of it.
+FOUND_MAX = 4_096  # Names looked up and remembered, some 250 bytes each.
 HASH_BYTES = 8
 BUCKETS = 1 << 16  # By the first two bytes of a hash; a bucket of a million names holds some fifteen.
 _REST_BYTES = HASH_BYTES - 2
@@ -40,6 +41,9 @@ class BlockedNames:
     def __init__(self, names: Iterable[str] = ()) -> None:
         self._buckets: list[bytearray | None] = [None] * BUCKETS
         self._count = 0
+        self._labels_max = 0
+        # What was found of names looked up, by their labels from the root: hundreds in a message have the same end.
+        self._found: dict[tuple[bytes, ...], bool] = {}
         for name in names:
             self.add(name)
 
@@ -54,6 +58,8 @@ class BlockedNames:
 
     def add(self, name: str) -> None:
         """Block a name, in lower case and without final dot, and everything below it."""
+        self._found.clear()
+        self._labels_max = max(self._labels_max, name.count(".") + 1)
         digest = _hash_of(name.encode())
         index = int.from_bytes(digest[:2])
         bucket = self._buckets[index]
@@ -72,14 +78,25 @@ class BlockedNames:
         """
         if not self._count:
             return None
-        labels = name.labels
-        for depth in range(len(labels)):
-            # A dot inside a label makes a text that is no name's; nobody can have listed it.
-            digest = _hash_of(b".".join(labels[depth:]).lower())
-            bucket = self._buckets[int.from_bytes(digest[:2])]
-            if bucket is not None and _has(bucket, digest[2:]):
-                return Name.of(*labels[depth:])
+        key = name.canonical_key()
+        # Listed names have a few labels, and an upstream may name many owners that have a hundred.
+        for count in range(min(len(key), self._labels_max), 0, -1):
+            labels = key[:count]
+            is_listed = self._found.get(labels)
+            if is_listed is None:
+                is_listed = self._remembered(labels)
+            if is_listed:
+                return name.ancestor(count)
         return None
+
+    def _remembered(self, labels: tuple[bytes, ...]) -> bool:
+        # A dot inside a label makes a text that is no name's; nobody can have listed it.
+        digest = _hash_of(b".".join(reversed(labels)))
+        bucket = self._buckets[int.from_bytes(digest[:2])]
+        if len(self._found) >= FOUND_MAX:
+            self._found.clear()
+        found = self._found[labels] = bucket is not None and _has(bucket, digest[2:])
+        return found
 
 
 def _has(bucket: bytearray, rest: bytes) -> bool:

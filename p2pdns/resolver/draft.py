@@ -10,8 +10,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from p2pdns.dns.message import RR, Question, Rcode, RRset, Type, rewrite_names
+from p2pdns.dns.message import RR, Question, Rcode, RRset, Type, rewrite_wires
 from p2pdns.dns.name import Name
+from p2pdns.dns.zone import CHAIN_LINKS_MAX
 from p2pdns.errors import FormatError
 from p2pdns.items.keys import ZoneKey
 from p2pdns.resolver.local import LOCAL_TTL_SECONDS
@@ -41,6 +42,8 @@ class Draft:
         self.ede: list[tuple[int, str]] = []
         self.trace: list[str] = []
         self.earns_ad = True
+        # Names of RDATA as the zone or the upstream writes them, and as the client may ask for them.
+        self._shown: dict[tuple[View, bytes], bytes] = {}
         self._foreign_owners: dict[Name, None] = {}
         self._keys: list[ZoneKey] = []
         self._tags: list[bytes] = []
@@ -98,7 +101,7 @@ class Draft:
         for rrset in rrsets:
             ttl = _remaining_ttl(rrset.ttl, found, now)
             for rdata in rrset.rdatas:
-                rr = self._presented(RR(rrset.owner, rrset.rtype, CLASS_IN, ttl, rdata))
+                rr = self._presented(rrset.owner, rrset.rtype, ttl, rdata)
                 if rr is None:
                     left_out += 1
                 else:
@@ -110,22 +113,38 @@ class Draft:
         """Add what an upstream says; names of zone keys in it are shown as the client can ask for them."""
         foreign = tuple(rrs)
         self._foreign_owners.update((rr.owner, None) for rr in foreign if section is not self.authority)
-        lowest = _lowest_ttls(foreign, is_authority=section is self.authority)
-        for rr in foreign:
-            presented = self._presented(replace(rr, ttl=max(lowest[_set_of(rr)], self.settings.ttl_s_min)))
+        sets = [_set_of(rr) for rr in foreign]
+        lowest = _lowest_ttls(foreign, sets, is_authority=section is self.authority)
+        for rr, of_set in zip(foreign, sets, strict=True):
+            ttl = max(lowest[of_set], self.settings.ttl_s_min)
+            presented = self._presented(rr.owner, rr.rtype, ttl, rr.rdata)
             if presented is None:
                 self._left_out += 1
             else:
                 section.append(presented)
 
-    def _presented(self, rr: RR) -> RR | None:
+    @property
+    def link_count(self) -> int:
+        """How many aliases the answer leads through so far; a DNAME counts with the CNAME it makes."""
+        return sum(rr.rtype == Type.CNAME for rr in self.answer)
+
+    def _presented(self, owner: Name, rtype: int, ttl: int, rdata: bytes) -> RR | None:
         try:
-            owner = self.view.present(rr.owner)
+            if self.view.suffix is not None:
+                owner = self.view.present(owner)
+                rdata = rewrite_wires(rtype, rdata, self._presented_wire)
             # Owners equal to the question become pointers to it, so that the case of a client is echoed by one copy.
             owner = self.question.name if owner == self.question.name else owner
-            return replace(rr, owner=owner, rdata=rewrite_names(rr.rtype, rr.rdata, self.view.present))
+            return RR(owner, rtype, CLASS_IN, ttl, rdata)
         except FormatError:
             return None
+
+    def _presented_wire(self, wire: bytes) -> bytes:
+        """Return a name of RDATA as the client may ask for it; each is made once, however many records say it."""
+        shown = self._shown.get((self.view, wire))
+        if shown is None:
+            shown = self._shown[self.view, wire] = self.view.present(Name.parse(wire)[0]).wire()
+        return shown
 
     def failed(self, text: str, now: float, *, code: int, rcode: int, seconds: float) -> Resolved:
         """Return the end without an answer: no part of a chain is told, because its end is unknown."""
@@ -165,13 +184,14 @@ class Draft:
                 return
         answer, count = without_risks(self.answer)
         additional, _ = without_risks(self.additional)
+        authority, _ = without_risks(self.authority)
         if count:
             self.earns_ad = False
-            self.ede.append((Ede.BLOCKED, f"addresses of private networks are withheld, records concerned: {count}"))
-            self.note(f"withheld addresses of private networks, records concerned: {count}")
+            self.ede.append((Ede.BLOCKED, f"addresses that are not public are withheld, records concerned: {count}"))
+            self.note(f"withheld addresses that are not public, records concerned: {count}")
             if soa is not None and all(rr.rtype in (Type.CNAME, Type.DNAME) for rr in answer):
-                self.authority = [soa]
-        self.answer, self.additional = list(answer), list(additional)
+                authority = (soa,)
+        self.answer, self.authority, self.additional = list(answer), list(authority), list(additional)
 
     def _is_private(self, owner: Name) -> bool:
         return any(owner.is_at_or_below(name) for name in self.settings.private_names)
@@ -229,15 +249,17 @@ def _set_of(rr: RR) -> tuple[Name, int, bytes]:
     return rr.owner, rr.rtype, rr.rdata[:2] if rr.rtype == Type.RRSIG else b""
 
 
-def _lowest_ttls(rrs: Iterable[RR], *, is_authority: bool) -> dict[tuple[Name, int, bytes], int]:
+def _lowest_ttls(
+    rrs: Sequence[RR], sets: Sequence[tuple[Name, int, bytes]], *, is_authority: bool
+) -> dict[tuple[Name, int, bytes], int]:
     """Return for each RRset the TTL that all of it has: the lowest (RFC 2181 §5.2)."""
     lowest: dict[tuple[Name, int, bytes], int] = {}
-    for rr in rrs:
+    for rr, of_set in zip(rrs, sets, strict=True):
         ttl = rr.ttl if rr.ttl < TTL_LIMIT else 0
         if is_authority and rr.rtype == Type.SOA:
             # An upstream may leave it to us that an absence lasts for the SOA's minimum at most (RFC 2308 §5).
             ttl = min(ttl, int.from_bytes(rr.rdata[-4:]))
-        lowest[_set_of(rr)] = min(ttl, lowest.get(_set_of(rr), ttl))
+        lowest[of_set] = min(ttl, lowest.get(of_set, ttl))
     return lowest
 
 
@@ -258,8 +280,18 @@ def owner_at_end(name: Name, rrs: Iterable[RR]) -> Name:
     >>> owner_at_end(Name.read("a."), ())
     Name('a.')
     """
+    return chain_end(name, rrs)[0]
+
+
+def chain_end(name: Name, rrs: Iterable[RR], links_max: int = CHAIN_LINKS_MAX) -> tuple[Name, int]:
+    """Return the name at the end of the aliases that start at `name`, and how many these are.
+
+    One more than `links_max` is the most that is gone through.
+    """
     aliases = {rr.owner: rr.rdata for rr in rrs if rr.rtype == Type.CNAME}
+    count = 0
     # Each alias is used once, so a loop ends.
-    while (rdata := aliases.pop(name, None)) is not None:
+    while count <= links_max and (rdata := aliases.pop(name, None)) is not None:
         name, _ = Name.parse(rdata)
-    return name
+        count += 1
+    return name, count

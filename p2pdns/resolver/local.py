@@ -7,7 +7,7 @@ Guarantees: a negative answer has an SOA of the zone it speaks for. Does not kno
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from p2pdns.dns import zonefile
 from p2pdns.dns.message import RR, Question, RRset, Type, type_text
@@ -116,6 +116,24 @@ def _reverse_v6() -> list[str]:
     ]
 
 
+@dataclass(slots=True)
+class _Branch:
+    """A name among the special-use ones: the zone that begins there, and the labels below it."""
+
+    zone: LocalZone | None = None
+    below: dict[bytes, _Branch] = field(default_factory=dict)
+
+
+def _by_label(zones: Mapping[Name, LocalZone]) -> _Branch:
+    root = _Branch()
+    for apex, zone in zones.items():
+        branch = root
+        for label in apex.canonical_key():
+            branch = branch.below.setdefault(label, _Branch())
+        branch.zone = zone
+    return root
+
+
 def _special_use() -> dict[Name, LocalZone]:
     # RFC 6761 (invalid, test, private reverse zones), 7686 (onion), 6303.
     empty = ["invalid.", "test.", "onion.", *_reverse_v4(), *_reverse_v6()]
@@ -138,3 +156,23 @@ def _special_use() -> dict[Name, LocalZone]:
 
 SPECIAL_USE = _special_use()
 """By apex, the zones that no upstream needs to hear of."""
+
+_BY_LABEL = _by_label(SPECIAL_USE)
+
+
+def special_zone_of(name: Name) -> LocalZone | None:
+    """Return the nearest zone at or above a name that no upstream needs to hear of.
+
+    One walk over the labels, from the root: a message of an upstream may have many owners of 127 labels.
+
+    >>> special_zone_of(Name.read("a.b.Localhost")).apex
+    <Name localhost.>
+    """
+    branch, found = _BY_LABEL, None
+    for label in name.canonical_key():
+        following = branch.below.get(label)
+        if following is None:
+            break
+        branch = following
+        found = branch.zone or found
+    return found

@@ -10,19 +10,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from p2pdns.dns.message import Rcode, Type
-from p2pdns.dns.name import Name, is_zone_key_label
+from p2pdns.dns.name import ZONE_KEY_CHARACTERS, Name, is_zone_key_label
 from p2pdns.errors import ConfigError, FormatError
 from p2pdns.items.keys import ZoneKey
 from p2pdns.resolver.blocking import BlockedNames
-from p2pdns.resolver.local import SPECIAL_USE, LocalName, LocalZone, read_local_data
+from p2pdns.resolver.local import LocalName, LocalZone, read_local_data, special_zone_of
 from p2pdns.resolver.steps import Ede
 
 TAG_BYTES = 8  # As the link carries them; 2⁶⁴ makes an accidental hit, which only costs a cache entry, rare enough.
 DEFAULT_SUFFIXES = ("p2p.alt", "p2pdns.internal")
 STALE_SECONDS_MAX = 86_400.0  # RFC 8767 suggests one to three days.
+LABELS_REMEMBERED_MAX = 4_096  # Labels read as keys, 300 bytes each: one message may say the same one a hundred times.
 PETNAME_CHARACTERS = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_")
 PETNAME_BYTES_MAX = 63
 BLOCKED_TEXT = "on a block list of this resolver"
@@ -32,6 +33,7 @@ _NOWHERE = ((None, int(Type.A), bytes(4)), (None, int(Type.AAAA), bytes(16)))
 _NOTHING_BLOCKED = BlockedNames()
 ALT = Name.read("alt.")
 INTERNAL = Name.read("internal.")
+_KEPT_TOPS = {b"alt": ALT, b"internal": INTERNAL}
 
 
 def _tag(kind: bytes, text: bytes) -> bytes:
@@ -179,12 +181,16 @@ class ResolverSettings:
             return Elsewhere()
         if is_zone_key_label(last):
             return _in_zone(name.labels, last, View(), None)
-        suffix = self._suffix_of(name)
-        if suffix is not None:
+        # Nothing that ends elsewhere is at, above or below a suffix: most names are none of ours.
+        if last.lower() in self._tops and (suffix := self._suffix_of(name)) is not None:
             return self._below(suffix, name)
         if (special := self._special_place(name)) is not None:
             return special
         return self._searched(name) or Elsewhere()
+
+    @cached_property
+    def _tops(self) -> frozenset[bytes]:
+        return frozenset(suffix.canonical_key()[0] for suffix in self.suffixes)
 
     def _suffix_of(self, name: Name) -> Name | None:
         found = [suffix for suffix in self.suffixes if name.is_at_or_below(suffix)]
@@ -208,41 +214,49 @@ class ResolverSettings:
 
     def _special_place(self, name: Name) -> Here | None:
         """Return the place of a name that no upstream may hear of, or that RFC 6761 and its kin keep at home."""
-        tags = (tag_of_setting("suffixes"),)
-        for top in (ALT, INTERNAL):
+        top = _KEPT_TOPS.get(name.canonical_key()[0])
+        if top is not None:
+            tags = (tag_of_setting("suffixes"),)
             # RFC 8020: nothing exists below a name that does not exist, so what lies above a suffix must exist.
             is_above = any(suffix.is_at_or_below(name) for suffix in self.suffixes)
             if name == top or (is_above and name.is_at_or_below(top)):
                 return Here(Rcode.NOERROR, LocalZone(top, has_data=False), tags)
-        if name.is_at_or_below(ALT):
-            return Here(
-                Rcode.NXDOMAIN, LocalZone(ALT, has_data=False), tags, "names in alt are not in the DNS (RFC 9476)"
-            )
-        for depth in range(len(name.labels)):
-            apex = Name.of(*name.labels[depth:])
-            zone = SPECIAL_USE.get(apex)
-            if zone is not None:
-                exists = zone.covers_all or zone.has_owner(name)
-                return Here(Rcode.NOERROR if exists else Rcode.NXDOMAIN, zone, ())
-        return None
+            if top is ALT:
+                text = "names in alt are not in the DNS (RFC 9476)"
+                return Here(Rcode.NXDOMAIN, LocalZone(ALT, has_data=False), tags, text)
+        zone = special_zone_of(name)
+        if zone is None:
+            return None
+        exists = zone.covers_all or zone.has_owner(name)
+        return Here(Rcode.NOERROR if exists else Rcode.NXDOMAIN, zone, ())
 
     def _searched(self, name: Name) -> Here | None:
         """Return the place of a name of ours to which a search list has added something."""
-        for label in name.labels[:-1]:
+        # Most names have no label as long as a key; 64 owners of 127 labels are looked at in one message.
+        long = name.labels[:-1] if ZONE_KEY_CHARACTERS in map(len, name.labels) else ()
+        for label in long:
             if is_zone_key_label(label) and _key_of(label)[0] is not None:
                 text = f"{_shown(label)} is a zone key: nothing may follow it but {_suffix_text(self.suffixes)}"
                 zone = LocalZone(Name.of(*name.labels[name.labels.index(label) :]), has_data=False)
                 return Here(Rcode.NXDOMAIN, zone, (), text)
-        for depth in range(1, len(name.labels)):
-            head = Name.of(*name.labels[:-depth])
-            # A suffix of one label, such as a made-up "home", is too common a word to claim in other people's names.
-            suffix = next((s for s in self.suffixes if len(s.labels) > 1 and head.is_at_or_below(s)), None)
-            if suffix is not None:
-                first = len(head.labels) - len(suffix.labels)
-                zone = LocalZone(Name.of(*name.labels[first:]), has_data=False)
+        for suffix in self.suffixes:
+            # A suffix of one label, such as a made-up "home", is too common a word to claim in others' names.
+            if len(suffix.labels) > 1 and (label_count := _end_inside(name, suffix)):
+                zone = LocalZone(name.ancestor(label_count), has_data=False)
                 text = f"nothing may follow the suffix {suffix}"
                 return Here(Rcode.NXDOMAIN, zone, (tag_of_setting("suffixes"),), text)
         return None
+
+
+def _end_inside(name: Name, suffix: Name) -> int:
+    """Return how many labels of a name begin with those of a suffix that other labels follow; 0 where none do."""
+    key, wanted = name.canonical_key(), suffix.canonical_key()
+    at = 0
+    while wanted[0] in key[at + 1 :]:
+        at = key.index(wanted[0], at + 1)
+        if key[at : at + len(wanted)] == wanted:
+            return at + len(wanted)
+    return 0
 
 
 def _in_zone(labels: tuple[bytes, ...], label: bytes, view: View, zone: LocalZone | None) -> Place:
@@ -256,6 +270,7 @@ def _in_zone(labels: tuple[bytes, ...], label: bytes, view: View, zone: LocalZon
     return InZone(key, Name.of(*labels[:-1], str(key).encode()), view)
 
 
+@lru_cache(maxsize=LABELS_REMEMBERED_MAX)
 def _key_of(label: bytes) -> tuple[ZoneKey | None, str]:
     try:
         return ZoneKey.of_label(label), ""

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 from p2pdns.dns.message import RR, Question, Rcode, RRset, Type, type_text
 from p2pdns.dns.name import Name
-from p2pdns.dns.zone import Kind, Zone, ZoneAnswer
+from p2pdns.dns.zone import CHAIN_LINKS_MAX, TOO_MANY_LINKS, Kind, Zone, ZoneAnswer
 from p2pdns.errors import FormatError
 from p2pdns.items.keys import ZoneKey
-from p2pdns.resolver.draft import CLASS_IN, Draft, owner_at_end
+from p2pdns.resolver.draft import CLASS_IN, Draft, chain_end, owner_at_end
 from p2pdns.resolver.names import (
     Elsewhere,
     Here,
@@ -46,6 +46,7 @@ STEPS_MAX = 8  # Fetches and forwards of one question; honest chains have two or
 COLD_GETS_MAX = 6  # Look-ups that one question may wait for.
 # Zones of one question, known or not: a chain that ends by its cost would go on further each time it is asked.
 ZONES_MAX = COLD_GETS_MAX
+OWNERS_MAX = 64  # Names looked at in one message of an upstream; honest ones have hardly more than twenty.
 RPCS_MAX = 250  # What all of them together may send; a look-up needs about 20 to 60.
 SECONDS_MAX = 4.0  # Stub resolvers give up after 5.
 FAILURE_SECONDS = 5.0  # RFC 9520 §3.2: how long a failure lives that nobody gave a time for.
@@ -221,7 +222,7 @@ class Resolution:
         self._draft.note(_description(step.key, outcome, now))
         self._draft.caution(outcome.notes)
         question = Question(self._zone_name, self.question.rtype, self.question.rclass)
-        said = outcome.zone.answer(question)
+        said = outcome.zone.answer(question, CHAIN_LINKS_MAX - self._draft.link_count)
         if outcome.unconfirmed or self._draft.is_unconfirmed:
             denied = _denied(outcome, said, question)
             if denied:
@@ -328,26 +329,37 @@ class Resolution:
         draft.ede += outcome.ede
         if reply.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN, Rcode.YXDOMAIN):
             return self._fail(f"the upstream replied with rcode {int(reply.rcode)}", now, code=Ede.OTHER)
-        answer = self._of_others(reply.answer)
+        answer, authority, additional = self._of_others(reply.answer, reply.authority, reply.additional)
+        target, links_max = self._name, CHAIN_LINKS_MAX - draft.link_count
+        if self.question.rtype != Type.CNAME:
+            target, link_count = chain_end(target, answer, links_max)
+            if link_count > links_max:
+                return self._fail(TOO_MANY_LINKS, now)
         draft.add_foreign(draft.answer, answer)
-        target = owner_at_end(self._name, answer) if self.question.rtype != Type.CNAME else self._name
         if not self._is_of_others(target):
             # What lies behind an alias into an overlay name only we can say.
             draft.note(f"an alias of the upstream leads to {target}")
             return self._follow(target, now)
-        draft.add_foreign(draft.authority, self._of_others(reply.authority))
-        draft.add_foreign(draft.additional, self._of_others(reply.additional))
+        draft.add_foreign(draft.authority, authority)
+        draft.add_foreign(draft.additional, additional)
         draft.note(f"the upstream replied with {len(answer)} records")
         return self._finish(reply.rcode, now)
 
-    def _of_others(self, rrs: Sequence[RR]) -> list[RR]:
+    def _of_others(self, *sections: Sequence[RR]) -> list[list[RR]]:
         """Return the RRs an upstream may speak for: nothing of its own hop, and none whose owner is a name of ours."""
-        data = [rr for rr in rrs if rr.rtype not in REFUSED_TYPES and rr.rclass == CLASS_IN]
+        data = [[rr for rr in rrs if rr.rtype not in REFUSED_TYPES and rr.rclass == CLASS_IN] for rrs in sections]
         # A message may have two thousand records, and hardly more than a handful of owners.
-        is_theirs = {owner: self._is_of_others(owner) for owner in _owners(data)}
-        theirs = [rr for rr in data if is_theirs[rr.owner]]
-        if len(theirs) < len(data):
-            self._draft.note(f"dropped {len(data) - len(theirs)} records in which the upstream spoke for names of ours")
+        owners = list(dict.fromkeys(rr.owner for rrs in data for rr in rrs))
+        is_theirs = {owner: self._is_of_others(owner) for owner in owners[:OWNERS_MAX]}
+        theirs = [[rr for rr in rrs if is_theirs.get(rr.owner)] for rrs in data]
+        dropped = sum(not is_theirs.get(rr.owner, True) for rrs in data for rr in rrs)
+        if dropped:
+            self._draft.note(f"dropped {dropped} records in which the upstream spoke for names of ours")
+        if len(owners) > OWNERS_MAX:
+            text = f"the upstream spoke of {len(owners)} names: what it said of all but {OWNERS_MAX} is left out"
+            self._draft.note(text)
+            self._draft.ede.append((Ede.OTHER, text))
+            self._draft.earns_ad = False
         return theirs
 
     def _no_reply(self, outcome: NoReply, now: float) -> Step:
@@ -426,10 +438,6 @@ def _too_little_for(why: str) -> str:
 
 def _unconfirmed_for(why: str) -> str:
     return f"no contact has confirmed a zone on the way, which is not enough for {why}"
-
-
-def _owners(rrs: Sequence[RR]) -> dict[Name, None]:
-    return dict.fromkeys(rr.owner for rr in rrs)
 
 
 def _unfit_for_provisional(found: Found, said: ZoneAnswer, question: Question) -> str:

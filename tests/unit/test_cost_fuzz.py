@@ -24,6 +24,7 @@ from tests.fuzz import door
 from tests.fuzz.costs import cpu_ms, heavy_messages, heavy_queries, heavy_values, least_ms, worst_of
 from tests.fuzz.door import CPU_MS_MAX, HERE, Door
 from tests.fuzz.queries import COOKIE, PADDING, good_queries, option
+from tests.fuzz.replies import MESSAGE_BYTES, Way, calls_of, heavy_replies
 
 APEX = Name.of(b"y" * 52)
 SEARCH_STEPS = 400
@@ -32,6 +33,10 @@ HEAVY_QUERIES, HEAVY_MESSAGES = heavy_queries(), heavy_messages()
 HEAVY_VALUES = heavy_values(APEX.labels[0], VALUE_BYTES_READ_MAX) | heavy_messages(VALUE_BYTES_READ_MAX)
 # Once for an item, not for every datagram, and behind a signature: building a zone may take a little longer.
 VALUE_CPU_MS_MAX = 20.0
+# A reply of an upstream on its whole way, and the calls that this takes: 100 of them are about 35 µs.
+REPLY_CALLS_MAX, LONG_REPLY_CALLS_MAX = 12_000, 200_000
+LONG_REPLY_CPU_MS_MAX = 50.0
+LONG_SEARCH_STEPS = 12
 FILL_COUNT = 4_200  # Each table that clients fill has room for 4096 or less, and is emptied when one more comes.
 
 
@@ -117,3 +122,36 @@ def test_a_search_finds_no_value_of_an_item_that_costs_more() -> None:
     cost_of = partial(cpu_ms, read_zone)
     worst_ms, data = worst_of(cost_of, HEAVY_VALUES.values(), steps=DEAR_SEARCH_STEPS, chance=random.Random(3))
     assert cpu_ms(read_zone, data, enough_ms=VALUE_CPU_MS_MAX) < VALUE_CPU_MS_MAX, (worst_ms, data.hex())
+
+
+def test_a_search_finds_no_reply_that_costs_more_on_its_whole_way() -> None:
+    """From the upstream's octets to the front's cache: reading, resolving, withholding, writing, framing."""
+    search_replies(dict(heavy_replies()), SEARCH_STEPS, REPLY_CALLS_MAX, CPU_MS_MAX)
+
+
+def test_a_search_finds_no_reply_over_tcp_that_costs_more_on_its_whole_way() -> None:
+    replies = dict(heavy_replies(MESSAGE_BYTES, depths=(3, 24, 100), section_counts=(1,)))
+    search_replies(replies, LONG_SEARCH_STEPS, LONG_REPLY_CALLS_MAX, LONG_REPLY_CPU_MS_MAX)
+
+
+def search_replies(replies: dict[str, bytes], steps: int, calls_max: int, ms_max: float) -> None:
+    """Search from the dearest replies, and expect none above the limits.
+
+    Calls are the same number however busy the machine is; the time shows that none of them hides a long loop.
+    """
+    way = Way()
+    calls = {name: calls_of(way.go, data) for name, data in replies.items()}
+    dearest = sorted(calls, key=lambda name: -calls[name])[:4]
+    starts = [replies[name] for name in dearest]
+    worst, data = worst_of(partial(calls_of, way.go), starts, steps=steps, chance=random.Random(4))
+    assert worst < calls_max, (worst, dearest, data.hex())
+    for reply in (data, *starts):
+        assert cpu_ms(way.go, reply, enough_ms=ms_max) < ms_max, reply.hex()
+
+
+def test_the_families_of_replies_are_heavy_where_they_mean_to_be() -> None:
+    """A family that the reader refuses at once would prove nothing."""
+    way = Way()
+    answered = [name for name, data in heavy_replies() if way.go(data) is not None]
+    families = {name.partition(" at ")[0] for name, _ in heavy_replies()}
+    assert {name.partition(" at ")[0] for name in answered} == families

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,12 +13,13 @@ from hypothesis import strategies as st
 
 from p2pdns.dns.message import Message, Question, Rcode, Type, compose, records_of
 from p2pdns.dns.name import Name
+from p2pdns.dns.zone import TOO_MANY_LINKS
 from p2pdns.engine.link_server import compose_answer
 from p2pdns.engine.overlay import Overlay
 from p2pdns.engine.service import QueryFacts, Service
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
-from p2pdns.resolver import NoReply, Resolved, ResolverSettings
+from p2pdns.resolver import NoReply, Replied, Resolved, ResolverSettings
 from p2pdns.resolver.names import Elsewhere, InZone
 from p2pdns.resolver.resolution import COLD_GETS_MAX, RPCS_MAX
 from tests.overlay_doubles import KEYS, UNIX, A, Clock, FakeDht, FakeState, FakeUpstream, item_of, rrsets
@@ -149,6 +151,50 @@ def test_as_many_delegates_as_fit_into_an_item_cost_no_more_than_a_question_may(
         assert gets == COLD_GETS_MAX
         assert answer.rpc_count == COLD_GETS_MAX * LOOKUP_RPCS
         assert (await world.ask(f"f.{secret.zone_key}."))[1] == 0
+
+    run(story())
+
+
+def test_a_question_follows_sixteen_aliases_whichever_zones_they_are_in() -> None:
+    """A ladder: in each zone a few DNAMEs, the last of which leads to the next zone, as far as a question may go."""
+
+    def ladder(secret: SecretKey, following: str, count: int) -> MutableItem:
+        steps = [f"a{n} 60 DNAME a{n + 1}" for n in range(count - 1)]
+        return signed(secret, *steps, f"a{count - 1} 60 DNAME a0.{following}.", "a0 60 TXT x")
+
+    async def story() -> None:
+        for count, is_followed in ((3, True), (4, False), (12, False)):
+            items = [ladder(SECRETS[n], str(CHAIN[n + 1]), count) for n in range(5)]
+            end = signed(SECRETS[5], "a0 60 DNAME b", "www.b 60 A 192.0.2.1")
+            world = World([*items, end])
+            answer, _ = await world.ask(f"www.a0.{CHAIN[0]}.")
+            links = sum(rr.rtype == Type.CNAME for rr in answer.answer)
+            if is_followed:
+                assert (answer.rcode, links) == (Rcode.NOERROR, 5 * count + 1)
+            else:
+                assert_failed(answer)
+                assert any(TOO_MANY_LINKS in text for _, text in answer.ede)
+
+    run(story())
+
+
+def test_a_chain_of_an_upstream_counts_with_those_of_zones() -> None:
+    def chain(count: int) -> Replied:
+        names = ["h.example.", *(f"n{n}.example." for n in range(count))]
+        lines = [f"{owner} 60 CNAME {target}" for owner, target in pairwise(names)]
+        records = records_of(rrsets(Name.root(), *lines, f"{names[-1]} 60 A 192.0.2.1"))
+        return Replied(Message(0, 0x8180, Question(Name.read("h.example."), Type.A), records))
+
+    async def story() -> None:
+        for count, is_followed in ((15, True), (16, False), (250, False)):
+            world = World([signed(SECRETS[0], "www 60 CNAME h.example.")])
+            world.upstream.outcomes.clear()
+            world.upstream.outcomes.extend([chain(count)] * 2)
+            answer, _ = await world.ask(f"www.{CHAIN[0]}.")
+            if is_followed:
+                assert (answer.rcode, len(answer.answer)) == (Rcode.NOERROR, count + 2)
+            else:
+                assert_failed(answer)
 
     run(story())
 

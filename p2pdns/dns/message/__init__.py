@@ -6,7 +6,14 @@ Does not know: what a zone is, what a client may ask, text forms of RDATA (dns/z
 
 from __future__ import annotations
 
-from p2pdns.dns.message.rdata import NAME_TYPES, names_in, rewrite_names, svcb_params, with_svcb_params
+from p2pdns.dns.message.rdata import (
+    NAME_TYPES,
+    names_in,
+    rewrite_names,
+    rewrite_wires,
+    svcb_params,
+    with_svcb_params,
+)
 from p2pdns.dns.message.values import (
     AA,
     AD,
@@ -56,6 +63,7 @@ __all__ = [
     "parse",
     "records_of",
     "rewrite_names",
+    "rewrite_wires",
     "svcb_params",
     "ttl_offsets",
     "type_of",

@@ -103,23 +103,25 @@ def names_in(rtype: int, rdata: bytes) -> tuple[Name, ...]:
 
 def rewrite_names(rtype: int, rdata: bytes, rewrite: Callable[[Name], Name]) -> bytes:
     """Return RDATA with `rewrite` applied to every name that `names_in` tells."""
+    return rewrite_wires(rtype, rdata, lambda wire: rewrite(Name.parse(wire)[0]).wire())
+
+
+def rewrite_wires(rtype: int, rdata: bytes, rewrite: Callable[[bytes], bytes]) -> bytes:
+    """Return RDATA with `rewrite` applied to every name that `names_in` tells, as uncompressed octets."""
     if rtype not in NAME_TYPES:
         return rdata
-    fields = fields_of(rtype, rdata)
-    return b"".join([rewrite(field).wire() if isinstance(field, Name) else field for field in fields])
+    return b"".join([rewrite(octets) if is_name else octets for is_name, octets in pieces_of(rtype, rdata)])
 
 
 def svcb_params(rdata: bytes) -> tuple[tuple[int, bytes], ...]:
     """Return (key, value) of the parameters of SVCB or HTTPS RDATA; FormatError when they do not hold (RFC 9460)."""
-    rest = fields_of(Type.SVCB, rdata)[2]
-    assert isinstance(rest, bytes)
     found: list[tuple[int, bytes]] = []
-    offset = 0
-    while offset < len(rest):
-        if offset + 4 > len(rest):
+    offset = name_end(rdata, 2)
+    while offset < len(rdata):
+        if offset + 4 > len(rdata):
             raise FormatError("svcb-params", "truncated")
-        key, length = struct.unpack_from("!HH", rest, offset)
-        value = rest[offset + 4 : offset + 4 + length]
+        key, length = struct.unpack_from("!HH", rdata, offset)
+        value = rdata[offset + 4 : offset + 4 + length]
         if len(value) < length or (found and key <= found[-1][0]):
             raise FormatError("svcb-params", f"key {key} is cut short or out of order")
         # Whoever withholds addresses must find every one of them, so a hint that is no list of addresses is refused.
@@ -132,5 +134,5 @@ def svcb_params(rdata: bytes) -> tuple[tuple[int, bytes], ...]:
 
 def with_svcb_params(rdata: bytes, params: Iterable[tuple[int, bytes]]) -> bytes:
     """Return SVCB or HTTPS RDATA with other parameters, which come in rising order of key."""
-    _, offset = Name.parse(rdata, 2)
+    offset = name_end(rdata, 2)
     return rdata[:offset] + b"".join([struct.pack("!HH", key, len(value)) + value for key, value in params])

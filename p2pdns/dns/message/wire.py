@@ -15,8 +15,7 @@ import struct
 
 from dnslib.bimap import BimapError
 from dnslib.buffer import BufferError as DnslibBufferError
-from dnslib.dns import RD, DNSError, DNSHeader, DNSQuestion
-from dnslib.dns import RR as DnslibRR
+from dnslib.dns import DNSError, DNSHeader, DNSQuestion
 from dnslib.label import DNSBuffer, DNSLabel
 
 from p2pdns.dns.message.rdata import COMPRESSIBLE, LAYOUTS, pieces_of
@@ -25,11 +24,18 @@ from p2pdns.dns.name import NAME_BYTES_MAX, Name, wire_of
 from p2pdns.errors import FormatError
 
 MESSAGE_BYTES_MAX = 65535  # The length field of RFC 1035 §4.2.2; no transport carries more.
-RECORDS_MAX = 2048  # Real answers have tens; this many keep the work at milliseconds.
-STEPS_MAX = 32768  # Labels and pointers read, and labels of distinct names made, in one message.
+RECORDS_MAX = 1024  # Real answers have tens; to read and write so many takes 30 ms.
+STEPS_MAX = 16384  # Labels and pointers read, and labels of distinct names made, in one message.
+# A message pays for its steps by its octets: those of honest servers need less than one an octet, while 43 records of a
+# datagram can say 129 names of 127 labels each. The rest is for a short message with a long name in its question.
+STEPS_PER_OCTET = 2
+STEPS_FREE = 512
 HOPS_MAX = 127  # An honest pointer leads to at least one label, and a name has no more of them.
 POINTER_OFFSET_MAX = 0x3FFF  # RFC 1035 §4.1.4: a pointer has 14 bits.
 HEADER_BYTES = 12
+_FIXED = struct.Struct("!HHIH")  # What stands between owner and RDATA: type, class, TTL, length.
+_POINTER = struct.Struct("!H")
+_TO_QUESTION = _POINTER.pack(0xC000 | HEADER_BYTES)
 # Reasons for which a name cannot be read whatever stands before it.
 _BROKEN_FROM_ANYWHERE = frozenset(["truncated", "bad-pointer", "label-type"])
 
@@ -52,6 +58,9 @@ class WallBuffer(DNSBuffer):
         super().__init__(data)
         self.compress = compress
         self.steps = 0
+        self._steps_max = min(STEPS_MAX, STEPS_FREE + STEPS_PER_OCTET * len(data))
+        # Offset of a name read whole -> that name.
+        self._whole: dict[int, _ReadLabel] = {}
         # Offset of a label already read -> labels and octets of its name, and where it stands in either.
         self._tails: dict[int, tuple[list[bytes], int, bytes, int]] = {}
         self._broken: dict[int, str] = {}
@@ -64,11 +73,19 @@ class WallBuffer(DNSBuffer):
     def spend(self, step_count: int) -> None:
         """Count work; FormatError when the message has used up its share."""
         self.steps += step_count
-        if self.steps > STEPS_MAX:
-            raise FormatError("work-limit", f"more than {STEPS_MAX} steps")
+        if self.steps > self._steps_max:
+            raise FormatError("work-limit", f"more than {self._steps_max} steps")
 
     def decode_name(self, last: int = -1) -> _ReadLabel:
         """Return the name at the offset and move past it. Pointers lead strictly backwards, so no loop exists."""
+        # Most names of a message are a pointer to one that was read already.
+        data, at = self.data, self.offset
+        if at + 1 < len(data) and data[at] >= 0xC0:
+            known = self._whole.get((data[at] & 0x3F) << 8 | data[at + 1])
+            if known is not None and self.steps < self._steps_max:
+                self.steps += 1
+                self.offset = at + 2
+                return known
         hops: list[tuple[int, int, int]] = []
         try:
             return self._walked(hops)
@@ -129,8 +146,10 @@ class WallBuffer(DNSBuffer):
         # Every label may be pointed at again, and then costs no second walk.
         for start, index, before_bytes in (*hops, *starts):
             self._tails[start] = (labels, index, wire, before_bytes - 1)
-        self.offset = end
-        return _ReadLabel(labels, wire)
+        first, self.offset = self.offset, end
+        # A name that is a pointer alone is the one it points to.
+        name = self._whole[hops[0][0] if hops and hops[0][1] == 0 else first] = _ReadLabel(labels, wire)
+        return name
 
     def _target_at(self, position: int, run_start: int) -> int:
         if position + 1 >= len(self.data):
@@ -145,7 +164,7 @@ class WallBuffer(DNSBuffer):
         name = self._made.get(label.wire)
         if name is None:
             self.spend(len(label.label))
-            name = self._made[label.wire] = Name(label.label)
+            name = self._made[label.wire] = Name.measured(label.label, label.wire)
         return name
 
     def wire_of(self, label: _ReadLabel) -> bytes:
@@ -175,8 +194,7 @@ class WallBuffer(DNSBuffer):
             suffix = name[at:]
             known = self._suffixes.get(suffix)
             if known is not None:
-                self.append(name[:at])
-                self.pack("!H", 0xC000 | known)
+                self.append(name[:at] + _POINTER.pack(0xC000 | known))
                 return
             if start + at <= POINTER_OFFSET_MAX:
                 self._suffixes[suffix] = start + at
@@ -186,76 +204,59 @@ class WallBuffer(DNSBuffer):
     def encode_owner(self, owner: Name) -> None:
         """Append an owner; the question's own name is always the pointer to offset 12."""
         if self.compress and self._question is not None and owner.labels and owner == self._question:
-            self.pack("!H", 0xC000 | HEADER_BYTES)
+            self.append(_TO_QUESTION)
         else:
             self.encode_wire(owner.wire())
 
 
-class _WireRdata(RD):
-    """RDATA of any type as a dnslib object: uncompressed octets that know their layout."""
-
-    def __init__(self, rtype: int, octets: bytes) -> None:
-        self.rtype = rtype
-        self.octets = octets
-
-    @classmethod
-    def read(cls, buffer: WallBuffer, rtype: int, rclass: int, length: int) -> _WireRdata:
-        """Return the RDATA at the offset with every name in it decompressed; FormatError `rdata-length`."""
-        end = buffer.offset + length
-        layout = LAYOUTS.get(rtype)
-        if layout is None or (rclass != CLASS_IN and rtype in (Type.A, Type.AAAA)):
-            return cls(rtype, buffer.get(length))
-        pieces = []
-        for field in layout:
-            if field == "name":
-                pieces.append(buffer.wire_of(buffer.decode_name()))
-            elif field == "string":
-                pieces.append(buffer.get(1 + buffer.data[buffer.offset]) if buffer.offset < end else b"")
-            elif field == "rest":
-                pieces.append(buffer.get(max(0, end - buffer.offset)))
-            else:
-                pieces.append(buffer.get(field))
-        if buffer.offset != end:
-            raise FormatError("rdata-length", f"{type_text(rtype)} of {length} octets")
-        return cls(rtype, b"".join(pieces))
-
-    def pack(self, buffer: WallBuffer) -> None:
-        """Append the RDATA; names are compressed where RFC 1035 defined the type."""
-        if self.rtype not in COMPRESSIBLE or not buffer.compress:
-            buffer.append(self.octets)
-            return
-        for is_name, octets in pieces_of(self.rtype, self.octets):
-            if is_name:
-                buffer.encode_wire(octets)
-            else:
-                buffer.append(octets)
+def _read_rdata(buffer: WallBuffer, rtype: int, rclass: int, length: int) -> bytes:
+    """Return the RDATA at the offset with every name in it decompressed; FormatError `rdata-length`."""
+    end = buffer.offset + length
+    layout = LAYOUTS.get(rtype)
+    if layout is None or (rclass != CLASS_IN and rtype in (Type.A, Type.AAAA)):
+        buffer.offset = end
+        return bytes(buffer.data[end - length : end])
+    pieces = []
+    for field in layout:
+        if field == "name":
+            pieces.append(buffer.wire_of(buffer.decode_name()))
+        elif field == "string":
+            pieces.append(buffer.get(1 + buffer.data[buffer.offset]) if buffer.offset < end else b"")
+        elif field == "rest":
+            pieces.append(buffer.get(max(0, end - buffer.offset)))
+        else:
+            pieces.append(buffer.get(field))
+    if buffer.offset != end:
+        raise FormatError("rdata-length", f"{type_text(rtype)} of {length} octets")
+    return b"".join(pieces)
 
 
-class _WireRR(DnslibRR):
-    """A dnslib RR whose RDATA, that of OPT included, is octets."""
-
-    def __init__(self, record: RR) -> None:
-        self.owner = record.owner
-        self.rtype, self.rclass, self.ttl = record.rtype, record.rclass, record.ttl
-        self.rdata = _WireRdata(record.rtype, record.rdata)
-
-    def pack(self, buffer: WallBuffer) -> None:
-        """Append the RR."""
-        buffer.encode_owner(self.owner)
-        buffer.pack("!HHIH", self.rtype, self.rclass, self.ttl, 0)
-        start = buffer.offset
-        self.rdata.pack(buffer)
-        buffer.update(start - 2, "!H", buffer.offset - start)
+def _write_record(buffer: WallBuffer, record: RR) -> None:
+    """Append an RR; names in RDATA are compressed where RFC 1035 defined the type."""
+    buffer.encode_owner(record.owner)
+    rdata = record.rdata
+    if record.rtype not in COMPRESSIBLE or not buffer.compress:
+        buffer.append(_FIXED.pack(record.rtype, record.rclass, record.ttl, len(rdata)) + rdata)
+        return
+    buffer.append(_FIXED.pack(record.rtype, record.rclass, record.ttl, 0))
+    start = buffer.offset
+    for is_name, octets in pieces_of(record.rtype, rdata):
+        if is_name:
+            buffer.encode_wire(octets)
+        else:
+            buffer.append(octets)
+    buffer.update(start - 2, "!H", buffer.offset - start)
 
 
 def _read_record(buffer: WallBuffer, bad_rdata: dict[str, int] | None) -> RR | None:
     owner = buffer.name_of(buffer.decode_name())
-    rtype, rclass, ttl, length = buffer.unpack("!HHIH")
+    rtype, rclass, ttl, length = _FIXED.unpack_from(buffer.data, buffer.offset)
+    buffer.offset += _FIXED.size
     end = buffer.offset + length
     if end > len(buffer):
         raise FormatError("truncated", f"RDATA of {length} octets at octet {buffer.offset} of {len(buffer)}")
     try:
-        rdata = _WireRdata.read(buffer, rtype, rclass, length)
+        rdata = _read_rdata(buffer, rtype, rclass, length)
     except (FormatError, DnslibBufferError) as error:
         reason = error.reason if isinstance(error, FormatError) else "rdata-length"
         # Work that is used up ends the message; anything else inside RDATA ends at its own border.
@@ -264,7 +265,7 @@ def _read_record(buffer: WallBuffer, bad_rdata: dict[str, int] | None) -> RR | N
         bad_rdata[reason] = bad_rdata.get(reason, 0) + 1
         buffer.offset = end
         return None
-    return RR(owner, rtype, rclass, ttl, rdata.octets)
+    return RR(owner, rtype, rclass, ttl, rdata)
 
 
 def parse(wire: bytes, *, bad_rdata: dict[str, int] | None = None) -> Message:
@@ -320,7 +321,7 @@ def compose(message: Message, *, compress: bool = True) -> bytes:
         buffer.adopt_question(asked.name)
     for section in sections:
         for record in section:
-            _WireRR(record).pack(buffer)
+            _write_record(buffer, record)
             if buffer.offset > MESSAGE_BYTES_MAX:
                 raise FormatError("message-too-long", f"more than {MESSAGE_BYTES_MAX} octets")
     return bytes(buffer.data)
@@ -328,18 +329,31 @@ def compose(message: Message, *, compress: bool = True) -> bytes:
 
 def ttl_offsets(wire: bytes) -> tuple[int, ...]:
     """Return where in a message the TTL of each RR stands, in order; OPT has none."""
-    message_buffer = WallBuffer(wire)
+    counts = struct.unpack_from("!4H", wire, 4)
+    offsets = []
+    at = HEADER_BYTES
     try:
-        header = DNSHeader.parse(message_buffer)
-        for _ in range(header.q):
-            DNSQuestion.parse(message_buffer)
-        offsets = []
-        for _ in range(header.a + header.auth + header.ar):
-            message_buffer.decode_name()
-            rtype, _, _, length = message_buffer.unpack("!HHIH")
+        for _ in range(counts[0]):
+            at = _behind_name(wire, at) + 4
+        for _ in range(sum(counts[1:])):
+            at = _behind_name(wire, at)
+            rtype, _, _, length = _FIXED.unpack_from(wire, at)
             if rtype != Type.OPT:
-                offsets.append(message_buffer.offset - 6)
-            message_buffer.get(length)
-    except (DnslibBufferError, DNSError) as error:
-        raise FormatError("truncated", f"at octet {message_buffer.offset}") from error
+                offsets.append(at + 4)
+            at += _FIXED.size + length
+    except (struct.error, IndexError) as error:
+        raise FormatError("truncated", f"at octet {at}") from error
+    if at > len(wire):
+        raise FormatError("truncated", f"{at - len(wire)} octets are missing")
     return tuple(offsets)
+
+
+def _behind_name(wire: bytes, at: int) -> int:
+    """Return the offset behind a name, compressed or not, without reading what it says."""
+    while length := wire[at]:
+        if length >= 0xC0:
+            return at + 2
+        if length > 63:
+            raise FormatError("label-type", f"{length:#04x} at octet {at}")
+        at += 1 + length
+    return at + 1

@@ -13,11 +13,20 @@ from types import MappingProxyType
 
 from p2pdns.dns.message import Question, RRset, Type, parse, records_of
 from p2pdns.dns.name import Name
-from p2pdns.dns.zone.answer import Kind, Search, Tree, ZoneAnswer
+from p2pdns.dns.zone.answer import CHAIN_LINKS_MAX, TOO_MANY_LINKS, Kind, Search, Tree, ZoneAnswer
 from p2pdns.dns.zone.content import RRsets, canonical_rdata, is_meta_type, refusal_of, select
 from p2pdns.errors import BadItem, FormatError
 
-__all__ = ["Kind", "Zone", "ZoneAnswer", "canonical_rdata", "is_meta_type", "refusal_of"]
+__all__ = [
+    "CHAIN_LINKS_MAX",
+    "TOO_MANY_LINKS",
+    "Kind",
+    "Zone",
+    "ZoneAnswer",
+    "canonical_rdata",
+    "is_meta_type",
+    "refusal_of",
+]
 
 MADE_SOA_TTL = 300  # Seconds; the negative answers of a zone without SOA are kept as long.
 MADE_SOA_RETRY = 60  # Seconds; nobody transfers these zones, the field only has to be sane.
@@ -95,10 +104,13 @@ class Zone:
         """The lowest TTL of any RRset, the SOA's among them; in seconds."""
         return min([self.soa.ttl, *(rrset.ttl for rrset in self.rrsets.values())])
 
-    def answer(self, question: Question) -> ZoneAnswer:
-        """Return what the zone says about a name at or below its apex; class IN is understood."""
+    def answer(self, question: Question, links_max: int = CHAIN_LINKS_MAX) -> ZoneAnswer:
+        """Return what the zone says about a name at or below its apex, after so many aliases; class IN is understood.
+
+        The chain of a question may lead through several zones, and what is left of its aliases is what they have.
+        """
         assert question.name.is_at_or_below(self.apex), f"{question.name} is not in {self.apex}"
-        return Search(self._tree, question).run()
+        return Search(self._tree, question, links_max).run()
 
     def _grow(self) -> Tree:
         nodes: dict[Name, dict[int, RRset]] = {self.apex: {}}

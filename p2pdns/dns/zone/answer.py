@@ -15,8 +15,11 @@ from p2pdns.dns.message import Question, Rcode, RRset, Type, names_in
 from p2pdns.dns.name import Name, is_zone_key_label
 from p2pdns.errors import FormatError
 
-CHAIN_LINKS_MAX = 16  # CNAMEs, DNAMEs counted with the CNAME they make; resolvers in use stop between 8 and 17.
+# CNAMEs of one question, DNAMEs counted with the CNAME they make; resolvers in use stop between 8 and 17.
+CHAIN_LINKS_MAX = 16
 ADDITIONAL_RRSETS_MAX = 16  # Addresses beside an answer are a courtesy, and a zone may name hundreds of targets.
+
+TOO_MANY_LINKS = f"more than {CHAIN_LINKS_MAX} aliases in a row"
 
 # Types whose targets get their addresses into the additional section (RFC 1034 §3.6, 2782, 9460 §4.1).
 _WITH_ADDRESSES = (Type.NS, Type.MX, Type.SRV, Type.SVCB, Type.HTTPS)
@@ -62,9 +65,16 @@ class Tree:
 
     def closest_encloser(self, name: Name) -> Name:
         """Return the longest existing name at or above `name` (RFC 4592 §3.3.1); the apex always exists."""
-        while name not in self.nodes:
-            name = name.parent()
-        return name
+        # What exists has every name above it, so halving finds the border: a chain may lead through 16 names of 127
+        # labels, and to make all the names above each of them would take milliseconds.
+        exists, too_deep = len(self.apex.labels), len(name.labels) + 1
+        while too_deep - exists > 1:
+            depth = (exists + too_deep) // 2
+            if name.ancestor(depth) in self.nodes:
+                exists = depth
+            else:
+                too_deep = depth
+        return name.ancestor(exists)
 
 
 @dataclass(slots=True)
@@ -73,13 +83,14 @@ class Search:
 
     tree: Tree
     question: Question
+    links_max: int = CHAIN_LINKS_MAX
     chain: list[RRset] = field(default_factory=list)
 
     def run(self) -> ZoneAnswer:
         """Return the answer, following the chain as far as it stays in the zone."""
         name = self.question.name
         seen = {name}
-        for _ in range(CHAIN_LINKS_MAX + 1):
+        for _ in range(self.links_max + 1):
             outcome = self._step(name)
             if isinstance(outcome, ZoneAnswer):
                 return outcome
@@ -89,7 +100,7 @@ class Search:
                 return self._failed(Rcode.SERVFAIL, f"alias loop at {outcome}")
             seen.add(outcome)
             name = outcome
-        return self._failed(Rcode.SERVFAIL, f"more than {CHAIN_LINKS_MAX} aliases in a row")
+        return self._failed(Rcode.SERVFAIL, TOO_MANY_LINKS)
 
     def _step(self, name: Name) -> ZoneAnswer | Name:
         """Return the answer for one name, or the name to go on with."""
