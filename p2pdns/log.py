@@ -1,19 +1,23 @@
 """The log of a running daemon: one line an event, on standard error.
 
 Guarantees: a line reads `p2pdns: ROOM: what happened key=value …`; control characters that a stranger sent are
-escaped, so that a log line is a line; a line that cannot be written is lost, and nothing else. Does not know what is
-worth logging, and never sees a secret key.
+escaped, so that a log line is a line; a line that cannot be written is lost, and nothing else; what outsiders can cause
+is written once a second for each reason. Does not know what is worth logging, and never sees a secret key.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO, cast
 
 import structlog
 
+SECONDS_BETWEEN_LINES = 1.0  # Of one reason; a disk takes that for years, and a reader sees that it goes on.
+REASONS_MAX = 64  # Reasons remembered; each is a text of ours, and a room has a handful.
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -64,6 +68,56 @@ def configure(level: str = "info") -> None:
 def get_logger(room: str) -> Any:
     """Return a logger whose lines open with `p2pdns: ROOM:`."""
     return structlog.get_logger(room=room)
+
+
+class LimitedLogger:
+    """A logger for what outsiders can cause: of the lines of one reason one a second, which says how many went before.
+
+    A reason is the text of the event, without the fields that an outsider chooses.
+    """
+
+    def __init__(self, logger: Any, clock: Callable[[], float]) -> None:
+        self._logger = logger
+        self._clock = clock
+        # By reason: when its last line was written, and how many were left out since.
+        self._last: OrderedDict[str, tuple[float, int]] = OrderedDict()
+
+    def debug(self, event: str, **fields: object) -> None:
+        """Say what helps somebody who looks for a fault."""
+        self._say("debug", event, fields)
+
+    def info(self, event: str, **fields: object) -> None:
+        """Say what happened."""
+        self._say("info", event, fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Say what is odd."""
+        self._say("warning", event, fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        """Say what went wrong."""
+        self._say("error", event, fields)
+
+    def _say(self, level: str, event: str, fields: Mapping[str, object]) -> None:
+        # asyncio puts the objects concerned into its texts, with their addresses and what they were sent.
+        reason = event.partition("<")[0]
+        now = self._clock()
+        written_at, left_out = self._last.get(reason, (-math.inf, 0))
+        if now < written_at + SECONDS_BETWEEN_LINES:
+            self._last[reason] = (written_at, left_out + 1)
+            return
+        if left_out:
+            fields = {**fields, "left_out": left_out}
+        getattr(self._logger, level)(event, **fields)
+        self._last[reason] = (now, 0)
+        self._last.move_to_end(reason)
+        if len(self._last) > REASONS_MAX:
+            self._last.popitem(last=False)
+
+
+def get_limited_logger(room: str, clock: Callable[[], float]) -> LimitedLogger:
+    """Return a logger for lines that outsiders can cause, as `LimitedLogger` writes them."""
+    return LimitedLogger(get_logger(room), clock)
 
 
 def loop_trouble(logger: Any) -> Callable[[object, Mapping[str, Any]], None]:

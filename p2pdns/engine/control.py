@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pdns import log
+from p2pdns.clock import boot_now
 from p2pdns.directory import peer_user_of, shown, user_text
 from p2pdns.errors import ConfigError, P2pdnsError, StrangerError, Unavailable
 from p2pdns.sockets import listen_unix, reachable
@@ -79,6 +80,7 @@ class ControlServer:
         self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._left: dict[asyncio.Task[dict[str, Any]], None] = {}
         self._log = log.get_logger("control")
+        self._limited_log = log.get_limited_logger("control", boot_now)
 
     async def open(self) -> None:
         """Begin to serve: from here on the socket is there, which tells others that the daemon is ready."""
@@ -159,7 +161,7 @@ class ControlServer:
         user_id = peer_user_of(sock)
         if self._user_ids is None or user_id in self._user_ids:
             return None
-        self._log.warning("refused a connection of another user", user=user_text(user_id))
+        self._limited_log.warning("refused a connection of another user", user=user_text(user_id))
         return _error_line(
             f"control socket: this daemon belongs to {user_text(os.geteuid())}, you are {user_text(user_id)}",
             "run the command as that user, or set [control] group in the configuration",

@@ -16,13 +16,14 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from pathlib import Path
 
+from p2pdns.clock import boot_now
 from p2pdns.directory import peer_user_of, shown
 from p2pdns.dns.message import AA, QR, Message, Question, Rcode, compose, ttl_offsets
 from p2pdns.engine.service import IN_FLIGHT_MAX, QueryFacts, Service
 from p2pdns.errors import FormatError, Unavailable
 from p2pdns.link import SOCKET_NAME, VERSION, Answer, Counters, Forwarded, Frame, FrameReader, Hello, Invalidate, Query
 from p2pdns.link import compose as compose_frame
-from p2pdns.log import get_logger
+from p2pdns.log import get_limited_logger
 from p2pdns.resolver import Resolved
 from p2pdns.sockets import listen_unix
 
@@ -37,7 +38,7 @@ LET_GO_SECONDS = 0.01
 OVERLOAD_SECONDS = 1.0  # How long a question refused for want of room is not asked again.
 EDE_OTHER = 0
 
-log = get_logger("link")
+log = get_limited_logger("link", boot_now)
 
 
 def compose_answer(number: int, resolved: Resolved, generation: int) -> Answer:

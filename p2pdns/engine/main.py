@@ -64,6 +64,7 @@ PORTS_TRIED_MAX = 100  # Above the default port; a machine with a hundred nodes 
 RELOAD_SECONDS_MAX = 5.0  # How long the supervisor may take to hand over a new configuration.
 
 _log = log.get_logger("engine")
+_limited_log = log.get_limited_logger("engine", boot_now)  # For what outsiders can cause.
 
 
 class Engine:
@@ -216,7 +217,7 @@ class Engine:
                 await action()
             except Exception as error:
                 # A timer that ends would be noticed a day later, when a restart has forgotten everything.
-                _log.error("a timer's work broke off", reason=repr(error))
+                _limited_log.error("a timer's work broke off", reason=repr(error))
 
     async def _load_store(self) -> None:
         try:
@@ -442,7 +443,7 @@ async def _serve(
     supervisor_pid: int | None,
 ) -> None:
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(log.loop_trouble(_log))
+    loop.set_exception_handler(log.loop_trouble(_limited_log))
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)

@@ -17,7 +17,7 @@ from p2pdns.directory import peer_user_of
 from p2pdns.errors import FormatError
 from p2pdns.front.funnel import Funnel
 from p2pdns.link import SOCKET_NAME, VERSION, Counters, Frame, FrameReader, Hello, Query, compose
-from p2pdns.log import get_logger
+from p2pdns.log import get_limited_logger
 from p2pdns.sockets import reachable
 
 RETRY_S_MIN = 0.02  # A restarted engine is found at once; a look costs a system call.
@@ -29,7 +29,7 @@ UNREAD_BYTES_MAX = 1_500_000
 # the rest of a burst still waits in the socket; and the engine shares its time out better when it knows of all.
 QUERIES_PER_WRITE_MAX = 8
 
-_log = get_logger("front")
+_log = get_limited_logger("front", boot_now)
 
 
 class EngineLink(asyncio.Protocol):

@@ -151,7 +151,7 @@ def tcp_limits_of(config: Config) -> TcpLimits:
 async def serve(front: Front, arguments: argparse.Namespace) -> None:
     """Serve until the supervisor goes or a signal says stop."""
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(log.loop_trouble(_log))
+    loop.set_exception_handler(log.loop_trouble(log.get_limited_logger("dns", boot_now)))
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)

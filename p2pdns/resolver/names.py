@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 from p2pdns.dns.message import Rcode, Type
-from p2pdns.dns.name import ZONE_KEY_CHARACTERS, Name, is_zone_key_label
+from p2pdns.dns.name import NAME_BYTES_MAX, ZONE_KEY_CHARACTERS, Name, is_zone_key_label
 from p2pdns.errors import ConfigError, FormatError
 from p2pdns.items.keys import ZoneKey
 from p2pdns.resolver.blocking import BlockedNames
@@ -210,7 +210,13 @@ class ResolverSettings:
         if key is None:
             text = f"{_shown(last)} is neither a zone key nor a petname of this resolver"
             return Here(Rcode.NXDOMAIN, zone, (*tags, tag_of_petname(petname)), text)
-        return InZone(key, Name.of(*labels[:-1], str(key).encode()), View(suffix, petname, key))
+        try:
+            return InZone(key, Name.of(*labels[:-1], str(key).encode()), View(suffix, petname, key))
+        except FormatError:
+            # A petname is shorter than its key, so below it fit names that no zone can have.
+            zone = LocalZone(name.ancestor(len(suffix.labels) + 1), has_data=False)
+            text = f"the name is too long: below the zone key it would have more than {NAME_BYTES_MAX} octets"
+            return Here(Rcode.NXDOMAIN, zone, (*tags, tag_of_petname(petname)), text)
 
     def _special_place(self, name: Name) -> Here | None:
         """Return the place of a name that no upstream may hear of, or that RFC 6761 and its kin keep at home."""

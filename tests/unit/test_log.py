@@ -56,3 +56,41 @@ def test_a_trouble_of_the_event_loop_is_a_line_and_no_traceback(capsys: pytest.C
         "p2pdns: room: error: task broke reason='ValueError: odd'",
         "p2pdns: room: error: event loop reason=''",
     ]
+
+
+def test_lines_that_outsiders_cause_are_one_a_second_for_each_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    limited = log.get_limited_logger("room", lambda: now[0])
+    for number in range(1000):
+        limited.error("it broke", by=number)
+        limited.warning("it is odd", by=number)
+    now[0] = 0.99
+    limited.error("it broke", by="late")
+    assert capsys.readouterr().err.splitlines() == [
+        "p2pdns: room: error: it broke by=0",
+        "p2pdns: room: warning: it is odd by=0",
+    ]
+    now[0] = 1.0
+    limited.error("it broke", by="later")
+    limited.debug("something else")
+    now[0] = 2.0
+    limited.error("it broke", by="again")
+    assert capsys.readouterr().err.splitlines() == [
+        "p2pdns: room: error: it broke by=later left_out=1000",
+        "p2pdns: room: something else",
+        "p2pdns: room: error: it broke by=again",
+    ]
+
+
+def test_what_asyncio_puts_into_its_texts_makes_no_new_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    handle = log.loop_trouble(log.get_limited_logger("room", lambda: 0.0))
+    for number in range(50):
+        handle(None, {"message": f"Exception in callback <Handle {number}>", "exception": ValueError(number)})
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_reasons_remembered_are_bounded() -> None:
+    limited = log.LimitedLogger(log.get_logger("room"), lambda: 0.0)
+    for number in range(10 * log.REASONS_MAX):
+        limited.debug(f"reason {number}")
+    assert len(limited._last) == log.REASONS_MAX

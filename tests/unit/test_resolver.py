@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pdns.dns.message import RR, Message, Question, Rcode, RRset, Type, compose, names_in, records_of
+from p2pdns.dns.message import (
+    NAME_TYPES,
+    RR,
+    Message,
+    Question,
+    Rcode,
+    RRset,
+    Type,
+    compose,
+    names_in,
+    records_of,
+)
 from p2pdns.dns.name import Name
 from p2pdns.errors import BadItem, ConfigError
 from p2pdns.items.item import MutableItem
@@ -30,7 +41,8 @@ from p2pdns.resolver import (
     tag_of_key,
     tag_of_petname,
 )
-from p2pdns.resolver.names import Elsewhere
+from p2pdns.resolver.draft import Draft
+from p2pdns.resolver.names import Elsewhere, View
 from p2pdns.resolver.resolution import COLD_GETS_MAX, RPCS_MAX, STEPS_MAX
 from tests.overlay_doubles import KEYS, NOW, SECRETS, A, B, found, item_of, name_of, question, reply_to, rrsets
 
@@ -590,6 +602,49 @@ def test_an_alias_too_long_below_the_suffix_is_a_failure_and_no_empty_answer() -
     long = ".".join(["x" * 62] * 3)
     answer = resolved("x.{a}p2pdns.internal. A", found(item_of("a", f"x 60 CNAME {long}", f"{long} 60 A 192.0.2.1")))
     assert (answer.rcode, answer.answer) == (Rcode.SERVFAIL, ())
+
+
+@pytest.mark.parametrize("size", range(1, 62))
+def test_a_name_that_fits_below_a_petname_and_not_below_its_key_does_not_exist(size: int) -> None:
+    options = ResolverSettings.of(petnames={"al": str(A)})
+    text = ".".join(["x" * 61] * 3 + ["y" * size, "al.p2p.alt."])
+    if len(text) > 254:
+        return
+    _, step = begin(f"{text} A", options)
+    if isinstance(step, Fetch):
+        # The key in place of the petname is 50 octets longer.
+        assert len(text) + 1 + 50 - len("p2p.alt.") <= 255
+        return
+    assert isinstance(step, Answered)
+    assert (step.answer.rcode, step.answer.failure) == (Rcode.NXDOMAIN, False)
+    assert [str(rr.owner) for rr in step.answer.authority] == ["al.p2p.alt."]
+    assert "too long" in texts_of(step.answer)
+
+
+def test_a_name_too_long_below_a_petname_takes_nothing_else_of_an_upstreams_answer_along() -> None:
+    options = ResolverSettings.of(petnames={"al": str(A)})
+    long = f"{'.'.join(['x' * 61] * 3)}.{'y' * 40}.al.p2p.alt."
+    text = "www.example. A"
+    lines = ("www.example. 60 A 192.0.2.1", f"{long} 60 A 192.0.2.2", f"www.example. 60 MX 10 {long}")
+    answer = resolved(text, replied(text, *lines), options=options)
+    assert answer.rcode == Rcode.NOERROR
+    assert answer.answer[0].rdata == bytes([192, 0, 2, 1])
+    # An alias to it ends there, as an alias to any name that does not exist.
+    aliased = resolved(text, replied(text, f"www.example. 60 CNAME {long}"), options=options)
+    assert (aliased.rcode, len(aliased.answer)) == (Rcode.NXDOMAIN, 1)
+
+
+@pytest.mark.parametrize("rtype", sorted(NAME_TYPES))
+def test_every_type_with_a_name_too_long_to_be_told_is_left_out_alone(rtype: int) -> None:
+    long = Name.read(".".join(["x" * 62] * 3)).under(A.apex).wire()
+    before = {Type.MX: bytes(2), Type.SRV: bytes(6), Type.NAPTR: bytes(7), Type.SVCB: b"\0\1", Type.HTTPS: b"\0\1"}
+    rdata = before.get(Type(rtype), b"") + long + (long + bytes(20) if rtype == Type.SOA else b"")
+    item = item_of("a", "x 60 A 192.0.2.1")
+    draft = Draft(Question(Name.read("x.p2p.alt"), Type.ANY), SETTINGS)
+    draft.view = View(Name.read("p2pdns.internal"))
+    rrsets = [RRset(A.apex, rtype, 60, (rdata,)), RRset(A.apex, Type.A, 60, (bytes([192, 0, 2, 1]),))]
+    assert not draft.add_rrsets(draft.answer, rrsets, found(item), NOW)
+    assert [rr.rtype for rr in draft.answer] == [Type.A]
 
 
 # Upstreams.

@@ -20,6 +20,7 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 
 from p2pdns import log
 from p2pdns.addresses import Address, AddressClass, class_of, is_non_public
+from p2pdns.clock import boot_now
 from p2pdns.dht.krpc import network_of
 from p2pdns.errors import StrangerError
 
@@ -71,7 +72,7 @@ class Lan:
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._zeroconf: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
-        self._log = log.get_logger("dht")
+        self._log = log.get_limited_logger("dht", boot_now)
 
     async def open(self) -> None:
         """Announce this node and begin to listen; where that cannot be, say so once and try again, ever less often."""

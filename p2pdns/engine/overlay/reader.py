@@ -12,6 +12,7 @@ import math
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine
 
+from p2pdns.clock import boot_now
 from p2pdns.dns.zone import Zone
 from p2pdns.engine.overlay import ports
 from p2pdns.engine.overlay.entries import (
@@ -32,7 +33,7 @@ from p2pdns.errors import BadItem
 from p2pdns.items.item import ImmutableItem, MutableItem, mutable_target
 from p2pdns.items.keys import ZoneKey
 from p2pdns.items.packet import zone_of
-from p2pdns.log import get_logger
+from p2pdns.log import get_limited_logger
 from p2pdns.resolver import Found, ItemOutcome, Missing, NotFound, tag_of_key
 
 ENTRIES_MAX = 2_048  # Zones kept parsed: about 20 kB each; their items stay in the reader's database anyway.
@@ -51,7 +52,7 @@ INCOMPLETE_SECONDS_MAX = 30.0  # With an item in hand another attempt is worth i
 HELD_WAIT_SECONDS = 0.2
 SHOWN_TRIES_MAX = 3  # While a mark is committed a newer item may be shown to others; then that one is shown instead.
 
-log = get_logger("overlay")
+log = get_limited_logger("overlay", boot_now)
 
 
 class Overlay:
