@@ -5,12 +5,23 @@ Ours (the person at the keyboard can act): `UsageError`, `ConfigError`, `ZoneFil
 A stranger's (nobody here can act): `StrangerError` and its kinds. They are counted by reason and dropped,
 and never end a process.
 
-Guarantees: every error has a message without secrets. Does not know how a message is printed.
+Guarantees: every error has a message without secrets; what quotes a file of a person shows a token of it and no more.
+Does not know how a message is printed.
 """
 
 from __future__ import annotations
 
 import errno
+import re
+
+TOKEN_CHARACTERS_MAX = 24  # Of a file's words that is shown whole; a secret key has 43 characters or more in any form.
+TOKEN_CHARACTERS_SHOWN = 12  # Of a longer one: enough to find it, and less than a quarter of a secret key.
+KEY_FILE_MARK = "-----BEGIN"
+KEY_FILE_TEXT = "it has -----BEGIN in it, as a key file has, so none of its lines is shown"
+KEY_FILE_HINT = "is it the right file? a secret key belongs behind -k and nowhere else"
+_LONG_TOKEN = re.compile(rf"[A-Za-z0-9+/=_-]{{{TOKEN_CHARACTERS_MAX + 1},}}")
+# Zone keys are public, and a person needs the whole of one.
+_ZONE_KEY = re.compile("[ybndrfg8ejkmcpqxot1uwisza345h769]{52}")
 
 _NOT_YOURS = "run as the user it belongs to, or change its mode (ls -ld shows both)"
 _NO_ROOM = "make room, or choose another place"
@@ -29,6 +40,34 @@ _NEXT_ACTIONS = {
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENFILE: "the whole system has too many open files",
 }
+
+
+def abridged(text: str) -> str:
+    """Return a text in which nothing is left that could be a good part of a secret key.
+
+    >>> abridged("cannot read MC4CAQAwBQYDK2VwBCIEIHcHbQpzGKV9PBbBclGyZkXfTC+H68CZKrF3+6UduSwq")
+    'cannot read MC4CAQAwBQYD…'
+    """
+    return _LONG_TOKEN.sub(_abridged_token, text)
+
+
+def _abridged_token(match: re.Match[str]) -> str:
+    token = match[0]
+    # Words of ours and of paths have neither; base64 has capitals and hexadecimal has digits.
+    is_plain = not any(character.isdigit() or character.isupper() for character in token)
+    return token if is_plain or _ZONE_KEY.fullmatch(token) else f"{token[:TOKEN_CHARACTERS_SHOWN]}…"
+
+
+def first_token(text: str) -> str:
+    """Return what an error shows of a line of a file that cannot be read: its first word, abridged.
+
+    >>> first_token("  www A 192.0.2.1 junk"), first_token("x" * 99)
+    ('www …', 'xxxxxxxxxxxxxxxxxxxxxxxx…')
+    """
+    word, *rest = text.split(maxsplit=1) or [""]
+    shown = abridged(word)
+    shown = shown if len(shown) <= TOKEN_CHARACTERS_MAX else f"{shown[:TOKEN_CHARACTERS_MAX]}…"
+    return f"{shown} …" if rest else shown
 
 
 def hint_of(trouble: OSError) -> str:
@@ -66,6 +105,9 @@ class ConfigError(P2pdnsError):
 
     exit_code = 2
 
+    def __init__(self, what: str, *, place: str | None = None, hint: str | None = None) -> None:
+        super().__init__(abridged(what), place=place, hint=hint and abridged(hint))
+
 
 class ZoneFileError(P2pdnsError):
     """A zone file that cannot become a zone; `place` is `path:line` where a line is known."""
@@ -73,7 +115,12 @@ class ZoneFileError(P2pdnsError):
     def __init__(self, what: str, *, path: str, line: int | None = None, hint: str | None = None) -> None:
         self.path = path
         self.line = line
-        super().__init__(what, place=path if line is None else f"{path}:{line}", hint=hint)
+        place = path if line is None else f"{path}:{line}"
+        super().__init__(abridged(what), place=place, hint=hint and abridged(hint))
+
+    def without_lines(self) -> ZoneFileError:
+        """Return the error about a file of which nothing may be shown."""
+        return ZoneFileError(f"cannot be read; {KEY_FILE_TEXT}", path=self.path, line=self.line, hint=KEY_FILE_HINT)
 
 
 class KeyFileError(P2pdnsError):

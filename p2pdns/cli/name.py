@@ -17,7 +17,16 @@ from p2pdns.cli.starting import running_daemon
 from p2pdns.config import Config
 from p2pdns.engine import petnames as kept_petnames
 from p2pdns.engine.state import State
-from p2pdns.errors import FormatError, P2pdnsError, UsageError
+from p2pdns.errors import (
+    KEY_FILE_HINT,
+    KEY_FILE_MARK,
+    KEY_FILE_TEXT,
+    FormatError,
+    P2pdnsError,
+    UsageError,
+    abridged,
+    first_token,
+)
 from p2pdns.items.keys import ZoneKey
 
 # The request in which the daemon gets them has a line of a mebibyte; a text of half that always fits.
@@ -57,6 +66,8 @@ def _add(config: Config, state: Path, names: Mapping[str, ZoneKey]) -> list[str]
 
 def read_names(text: str, path: str, config: Config, kept: Mapping[str, str]) -> tuple[dict[str, ZoneKey], list[str]]:
     """Return the petnames of a file; what is wrong is shown with its line, and the lines at fault come second."""
+    if KEY_FILE_MARK in text:
+        raise UsageError(f"not a file of petnames; {KEY_FILE_TEXT}", place=files.quoted(path), hint=KEY_FILE_HINT)
     names: dict[str, ZoneKey] = {}
     lines: dict[str, int] = {}
     faults: list[str] = []
@@ -67,14 +78,15 @@ def read_names(text: str, path: str, config: Config, kept: Mapping[str, str]) ->
         place = f"{path}:{number}"
         try:
             if len(words) != 2:
-                raise UsageError(f'cannot read "{line.strip()[:60]}"', hint=NAME_FILE_HINT)
-            key = read_key(words[1], f'"{words[1][:64]}"')
+                raise UsageError(f'cannot read "{first_token(line)}"', hint=NAME_FILE_HINT)
+            key = read_key(words[1], f'"{first_token(words[1])}"')
             name = kept_petnames.refuse(words[0], key, config=config, kept=kept)
             if names.setdefault(name, key) != key:
                 raise UsageError(f"{name} has another key in line {lines[name]}", hint="remove one of the two")
             lines.setdefault(name, number)
         except P2pdnsError as trouble:
-            ui.error(P2pdnsError(str(trouble), place=place, hint=trouble.hint or NAME_FILE_HINT))
+            hint = trouble.hint or NAME_FILE_HINT
+            ui.error(P2pdnsError(abridged(str(trouble)), place=place, hint=abridged(hint)))
             faults.append(place)
     return names, faults
 
@@ -94,7 +106,7 @@ def name() -> None:
 def add(petname: str, key: str, config_flag: str | None, state_flag: str | None, as_json: bool) -> None:
     """Let NAME stand for the zone KEY."""
     config, state = settings.load(config_flag), settings.state_dir(state_flag)
-    zone_key = read_key(key, f'"{key[:64]}"')
+    zone_key = read_key(key, f'"{first_token(key)}"')
     added = _add(config, state, {petname: zone_key})
     folded = petname.lower()
     if as_json:

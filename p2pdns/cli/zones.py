@@ -20,7 +20,7 @@ from p2pdns.cli import files, petnames, settings, ui
 from p2pdns.dns import zonefile
 from p2pdns.dns.name import Name
 from p2pdns.engine import blocking
-from p2pdns.errors import ConfigError, FormatError, P2pdnsError, UsageError
+from p2pdns.errors import ConfigError, FormatError, P2pdnsError, UsageError, abridged, first_token
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, VALUE_BYTES_WRITE_MAX
 from p2pdns.items.keys import SEED_BYTES, SecretKey, ZoneKey
 from p2pdns.items.packet import compose_packet
@@ -77,11 +77,13 @@ def keys_by_name(words: Sequence[str], config_flag: str | None, state_flag: str 
             folded = configuration.read_petname(name)
         except FormatError as trouble:
             what = f"not a zone key ({trouble})" if equals else "no key is given"
-            raise UsageError(what, place=f"--zone {word[:80]}", hint=hint) from None
+            raise UsageError(what, place=f"--zone {abridged(word[:80])}", hint=hint) from None
         except ConfigError as trouble:
-            raise UsageError(trouble.what, place=f"--zone {word[:80]}", hint=hint) from None
+            raise UsageError(trouble.what, place=f"--zone {abridged(word[:80])}", hint=hint) from None
         if given.setdefault(folded, key) != key:
-            raise UsageError("two keys for one name", place=f"--zone {word[:80]}", hint="leave one of them out")
+            raise UsageError(
+                "two keys for one name", place=f"--zone {abridged(word[:80])}", hint="leave one of them out"
+            )
 
     @lru_cache(maxsize=1)
     def keys() -> Mapping[str, str]:
@@ -116,7 +118,7 @@ def _key_to_check_with(text: str | None) -> ZoneKey:
     try:
         return ZoneKey.read(text.rstrip("."))
     except FormatError as trouble:
-        raise UsageError(f"not a zone key ({trouble})", place=f"--key {text}") from None
+        raise UsageError(f"not a zone key ({trouble})", place=f"--key {first_token(text)}") from None
 
 
 def _counted(count: int, noun: str) -> str:

@@ -52,7 +52,7 @@ from p2pdns.config.readers import (
     write_address,
     zone_line,
 )
-from p2pdns.errors import ConfigError, P2pdnsError, hint_of
+from p2pdns.errors import KEY_FILE_HINT, KEY_FILE_MARK, KEY_FILE_TEXT, ConfigError, P2pdnsError, abridged, hint_of
 
 __all__ = [
     "DHT_LISTEN_DEFAULT",
@@ -343,6 +343,16 @@ def _line_of(text: str, table: str | None, word: str | None) -> int | None:
 def parse(text: str, path: str) -> Config:
     """Return the Config that a TOML text says; `path` is what errors call it."""
     try:
+        return _parsed(text, path)
+    except ConfigError as trouble:
+        if KEY_FILE_MARK in text:
+            what = f"not a configuration; {KEY_FILE_TEXT}"
+            raise ConfigError(what, place=path, hint=KEY_FILE_HINT) from None
+        raise trouble from None
+
+
+def _parsed(text: str, path: str) -> Config:
+    try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as trouble:
         words = str(trouble)
@@ -356,7 +366,7 @@ def parse(text: str, path: str) -> Config:
 
     def place_of(table: str | None, word: str | None) -> str:
         line = _line_of(text, table, word)
-        setting = " ".join(part for part in (f"[{table}]" if table else "", word or "") if part)
+        setting = abridged(" ".join(part for part in (f"[{table}]" if table else "", word or "") if part))
         return ": ".join(part for part in (f"{path}:{line}" if line else path, setting) if part)
 
     return _config(document, place_of)

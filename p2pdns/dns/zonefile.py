@@ -28,10 +28,9 @@ from p2pdns.dns.message import CLASS_IN, RR, RRset, Type, rewrite_names, type_te
 from p2pdns.dns.name import Name
 from p2pdns.dns.zone import Zone
 from p2pdns.dns.zone.content import canonical_rdata, refusal_of, select
-from p2pdns.errors import FormatError, ZoneFileError
+from p2pdns.errors import KEY_FILE_MARK, FormatError, ZoneFileError, first_token
 
 DEFAULT_TTL = 300  # Seconds; for records without a TTL in a file without $TTL.
-SHOWN_CHARACTERS = 60  # Of a line that cannot be read; enough to find it, short enough for one line of terminal.
 INCLUDE_DEPTH_MAX = 8  # Deeper is a file that includes itself.
 RECORDS_MAX = 100_000  # One line of $GENERATE can ask for billions.
 
@@ -76,9 +75,9 @@ class _Transaction(dns.zonefile.RRsetsReaderTransaction):
         self.lines: list[str] = []
 
     def text_of_line(self) -> str:
-        """Return the beginning of the line that is being read."""
+        """Return the first word of the line that is being read: files that are none of zones may hold secrets."""
         text = self.lines[self.line - 1].strip() if 0 < self.line <= len(self.lines) else ""
-        return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
+        return first_token(text)
 
     def add(self, *args: Any) -> None:
         """Keep one record; ZoneFileError when it cannot be part of the zone."""
@@ -182,6 +181,13 @@ def filled(text: str, keys: Mapping[str, str], *, path: str) -> str:
     >>> filled("bob NS {zone:bob}.", {"bob": "tkrq"}, path="a.zone")
     'bob NS tkrq.'
     """
+    try:
+        return _filled(text, keys, path)
+    except ZoneFileError as trouble:
+        raise _told(trouble, text) from None
+
+
+def _filled(text: str, keys: Mapping[str, str], path: str) -> str:
     parts = []
     copied = 0
     for match in _PLACEHOLDER.finditer(text):
@@ -226,6 +232,18 @@ def read(
     `reroot` is an apex the file was written for (`$ORIGIN example.com.`): names at or below it, in RDATA too, move
     to `apex`. `allow_include` lets `$INCLUDE` open files.
     """
+    try:
+        return _read(text, apex, path, reroot, allow_include)
+    except ZoneFileError as trouble:
+        raise _told(trouble, text) from None
+
+
+def _told(trouble: ZoneFileError, text: str) -> ZoneFileError:
+    """Return the error as it may be told about this text."""
+    return trouble.without_lines() if KEY_FILE_MARK in text else trouble
+
+
+def _read(text: str, apex: Name, path: str, reroot: Name | None, allow_include: bool) -> tuple[RRset, ...]:
     transaction = _Transaction(apex, reroot)
     transaction.lines = text.split("\n")
     tokenizer = dns.tokenizer.Tokenizer(text, path)

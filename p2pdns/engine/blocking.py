@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from p2pdns.errors import ConfigError, hint_of
+from p2pdns.errors import KEY_FILE_HINT, KEY_FILE_MARK, KEY_FILE_TEXT, ConfigError, hint_of
 from p2pdns.log import get_logger
 from p2pdns.resolver.blocking import NAMES_MAX, BlockedNames, read_line
 
@@ -110,6 +110,9 @@ def read(paths: Sequence[str], names: BlockedNames, warnings: list[str]) -> Iter
             if line is None:
                 yield
                 continue
+            if KEY_FILE_MARK in line:
+                # Told before any line at fault is, so that none is shown.
+                raise _trouble(path, f"not a list of names; {KEY_FILE_TEXT}", KEY_FILE_HINT)
             found, fault = read_line(line)
             for name in found:
                 names.add(name)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 
 from p2pdns.dns.name import Name
+from p2pdns.errors import first_token
 
 NAMES_MAX = 4_194_304  # 50 MB; the longest lists that people keep have a quarter of it.
 FOUND_MAX = 4_096  # Names looked up and remembered, some 250 bytes each.
@@ -130,7 +131,7 @@ def read_line(line: str) -> tuple[list[str], str]:
         if name in _OWN_NAMES:
             continue
         if not _NAME.fullmatch(name):
-            return names, f'"{word[:80]}" is not a name'
+            return names, f'"{first_token(word)}" is not a name'
         names.append(name)
     return names, ""
 

@@ -81,7 +81,7 @@ OUTSIDE = "write owners relative to @, without a final dot, or re-root the file 
 @pytest.mark.parametrize(
     ("text", "line", "what", "hint"),
     [
-        ("\n\nwww A 1.2.3", 3, 'cannot read "www A 1.2.3"', "OWNER [TTL] TYPE DATA"),
+        ("\n\nwww A 1.2.3", 3, 'cannot read "www …"', "OWNER [TTL] TYPE DATA"),
         ("www", 1, 'cannot read "www"', "OWNER [TTL] TYPE DATA"),
         ("www AAA ::1", 1, 'unknown type "AAA"', 'did you mean "AAAA"?'),
         ("www HTTP 1 .", 1, 'unknown type "HTTP"', 'did you mean "HTTPS"?'),
