@@ -25,6 +25,7 @@ from p2pdns.errors import FormatError, StrangerError, Unavailable, UsageError
 from p2pdns.items.item import VALUE_BYTES_READ_MAX, MutableItem
 from p2pdns.items.keys import KEY_BYTES, SIGNATURE_BYTES, TEXT_CHARACTERS, ZoneKey
 from p2pdns.items.packet import zone_of
+from p2pdns.resolver.mistyped import undressed
 
 ITEM_FILE_BYTES_MAX = KEY_BYTES + SIGNATURE_BYTES + 8 + VALUE_BYTES_READ_MAX
 ITEM_FILE_MODE = 0o644  # Everything in it is public.
@@ -199,7 +200,7 @@ def inspect(
     config = settings.with_flags(settings.load(config_flag), network=network, bootstrap=bootstrap)
     state = settings.state_dir(state_flag)
     book = petnames.load(config, state)
-    key = None if os.path.exists(what) else read_key(book.bare_name(what))
+    key = None if os.path.exists(what) else read_key(book.bare_name(undressed(what)))
     if key is None:
         inspected = _item_file_or_petname(what, book)
     else:

@@ -28,6 +28,7 @@ from p2pdns.errors import (
     first_token,
 )
 from p2pdns.items.keys import ZoneKey
+from p2pdns.resolver.mistyped import undressed
 
 # The request in which the daemon gets them has a line of a mebibyte; a text of half that always fits.
 IMPORT_BYTES_MAX = 512 * 1024
@@ -39,7 +40,7 @@ Done = TypeVar("Done")
 def read_key(text: str, place: str) -> ZoneKey:
     """Return the zone key that a word is."""
     try:
-        return ZoneKey.read(text.removesuffix("."))
+        return ZoneKey.read(undressed(text).removesuffix("."))
     except FormatError as trouble:
         hint = "a zone key has 52 letters and digits; p2pdns pubkey KEYFILE prints one"
         raise UsageError(f"not a zone key ({trouble})", place=place, hint=hint) from None

@@ -23,6 +23,7 @@ from p2pdns.cli.petnames import Book
 from p2pdns.config import Config
 from p2pdns.engine.control import ControlClient
 from p2pdns.errors import ConfigError, P2pdnsError, Unavailable, UsageError
+from p2pdns.resolver.mistyped import undressed
 
 TROUBLE_SECONDS_MAX = 2.0  # What the answer is worth is known; a daemon that hangs must not keep it back.
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # What listens on all addresses is asked on loopback.
@@ -59,7 +60,7 @@ def read_words(words: tuple[str, ...]) -> Asked:
             server = configuration.read_address(servers[0], configuration.DNS_PORT)
         except ConfigError as trouble:
             raise UsageError(trouble.what, place=f"@{servers[0]}", hint="@127.0.0.1:5300") from None
-    return Asked(others[0], dnsclient.read_type(others[1]) if len(others) == 2 else "A", server)
+    return Asked(undressed(others[0]), dnsclient.read_type(others[1]) if len(others) == 2 else "A", server)
 
 
 def _with_petname(asked: Asked, book: Book, *, is_short: bool) -> Asked:

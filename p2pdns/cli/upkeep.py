@@ -14,13 +14,15 @@ from p2pdns.cli import petnames, settings, ui
 from p2pdns.cli.name import read_key
 from p2pdns.cli.petnames import Book
 from p2pdns.engine.control import ControlClient
-from p2pdns.errors import P2pdnsError, UsageError
+from p2pdns.errors import P2pdnsError, UsageError, first_token
 from p2pdns.items.keys import ZoneKey
+from p2pdns.resolver.mistyped import undressed
 
 
 def _key(text: str, book: Book) -> ZoneKey:
     """Return the zone key that a word is or stands for; UsageError with the petname that may have been meant."""
-    place = f'"{text[:64]}"'
+    place = f'"{first_token(text)}"'
+    text = undressed(text)
     try:
         return read_key(book.bare_name(text), place)
     except UsageError as trouble:

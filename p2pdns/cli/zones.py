@@ -26,6 +26,7 @@ from p2pdns.items.keys import SEED_BYTES, SecretKey, ZoneKey
 from p2pdns.items.packet import compose_packet
 from p2pdns.resolver.blocking import BlockedNames
 from p2pdns.resolver.local import read_local_data
+from p2pdns.resolver.mistyped import undressed
 
 origin_option: Callable[[settings.Command], settings.Command] = click.option(
     "--origin", metavar="NAME", help="Read a zone file written for NAME (example.com.) as the key's zone."
@@ -73,7 +74,7 @@ def keys_by_name(words: Sequence[str], config_flag: str | None, state_flag: str 
         name, equals, text = word.partition("=")
         hint = "--zone NAME=KEY, where p2pdns pubkey KEYFILE prints the KEY"
         try:
-            key = str(ZoneKey.read(text.rstrip(".")))
+            key = str(ZoneKey.read(undressed(text).rstrip(".")))
             folded = configuration.read_petname(name)
         except FormatError as trouble:
             what = f"not a zone key ({trouble})" if equals else "no key is given"
@@ -116,7 +117,7 @@ def _key_to_check_with(text: str | None) -> ZoneKey:
         # Any key will do, and always the same one makes the same output.
         return SecretKey.generate(bytes(SEED_BYTES)).zone_key
     try:
-        return ZoneKey.read(text.rstrip("."))
+        return ZoneKey.read(undressed(text).rstrip("."))
     except FormatError as trouble:
         raise UsageError(f"not a zone key ({trouble})", place=f"--key {first_token(text)}") from None
 

@@ -51,7 +51,7 @@ from p2pdns.engine.publisher import Publisher
 from p2pdns.engine.reloading import changed_settings, needs_restart
 from p2pdns.engine.service import Service
 from p2pdns.engine.state import SavedNode, State
-from p2pdns.engine.upstream import Upstream, servers_of
+from p2pdns.engine.upstream import Upstream, servers_of, system_search_domains
 from p2pdns.errors import P2pdnsError, StrangerError, Unavailable
 from p2pdns.items.keys import ZoneKey
 from p2pdns.resolver import ResolverSettings
@@ -381,6 +381,7 @@ def resolver_settings(config: Config, state: State, lists: BlockLists | None = N
         local_data=config.dns.local_data,
         blocked=None if lists is None else lists.names,
         blocks_with_zeros=config.dns.block_answer == "zero",
+        search_domains=system_search_domains(),
     )
 
 

@@ -12,6 +12,7 @@ import asyncio
 import socket
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,7 @@ STUB_HOST = "127.0.0.53"
 RESOLV_CONF = Path("/etc/resolv.conf")
 SYSTEMD_RESOLV_CONF = Path("/run/systemd/resolve/resolv.conf")
 RESOLV_CONF_BYTES_MAX = 65_536
+SEARCH_DOMAINS_MAX = 32  # The C library had six for decades; each is looked at for names that end like a key.
 
 NONE_TEXT = "not a name of the overlay, and no upstream is configured"
 LOOP_TEXT = "not a name of the overlay, and every upstream is this resolver itself"
@@ -333,15 +335,31 @@ def system_servers(
     return tuple(dict.fromkeys(server for server in found if not _is_own(server, own)))[:SERVERS_MAX]
 
 
-def _nameservers(path: Path) -> list[Address]:
+def system_search_domains(resolv_conf: Path = RESOLV_CONF) -> tuple[str, ...]:
+    """Return the domains that this machine puts behind names which it is asked for."""
+    found: list[str] = []
+    for words in _resolv_conf_lines(resolv_conf):
+        # As the C library does: the last of these lines counts.
+        found = words[1:] if words[:1] in (["search"], ["domain"]) else found
+    domains = []
+    for text in found[:SEARCH_DOMAINS_MAX]:
+        with suppress(FormatError):
+            domains += [text] if Name.read(text).labels else []
+    return tuple(domains)
+
+
+def _resolv_conf_lines(path: Path) -> list[list[str]]:
     try:
         with path.open("rb") as file:
             text = file.read(RESOLV_CONF_BYTES_MAX).decode("utf-8", "replace")
     except OSError:
         return []
+    return [line.split() for line in text.splitlines()]
+
+
+def _nameservers(path: Path) -> list[Address]:
     servers = []
-    for line in text.splitlines():
-        words = line.split()
+    for words in _resolv_conf_lines(path):
         if len(words) >= 2 and words[0] == "nameserver":
             try:
                 class_of(words[1])

@@ -135,8 +135,8 @@ def _by_label(zones: Mapping[Name, LocalZone]) -> _Branch:
 
 
 def _special_use() -> dict[Name, LocalZone]:
-    # RFC 6761 (invalid, test, private reverse zones), 7686 (onion), 6303.
-    empty = ["invalid.", "test.", "onion.", *_reverse_v4(), *_reverse_v6()]
+    # RFC 6761 (invalid, test, private reverse zones), 7686 (onion), 6303, 6762 §22.1 (local: multicast DNS has it).
+    empty = ["invalid.", "test.", "onion.", "local.", *_reverse_v4(), *_reverse_v6()]
     zones = {Name.read(text): LocalZone(Name.read(text)) for text in empty}
     # RFC 9462 §4: a resolver without a designated one says NODATA, also to names below.
     discovery, home = Name.read("resolver.arpa."), Name.read("home.arpa.")

@@ -18,6 +18,7 @@ from p2pdns.errors import ConfigError, FormatError
 from p2pdns.items.keys import ZoneKey
 from p2pdns.resolver.blocking import BlockedNames
 from p2pdns.resolver.local import LocalName, LocalZone, read_local_data, special_zone_of
+from p2pdns.resolver.mistyped import MISTYPED_CHARACTERS_MIN, PRIVATE_TOPS, fault_at_end, key_inside
 from p2pdns.resolver.steps import Ede
 
 TAG_BYTES = 8  # As the link carries them; 2⁶⁴ makes an accidental hit, which only costs a cache entry, rare enough.
@@ -110,7 +111,7 @@ class ResolverSettings:
     """What the configuration says about names.
 
     `trusted` zones may publish addresses of private networks; with `withholds_upstreams`, upstreams may tell of such
-    addresses at or below `private_names` only.
+    addresses at or below `private_names` only. `search_domains` are those that this machine puts behind names.
     """
 
     suffixes: tuple[Name, ...] = tuple(Name.read(text) for text in DEFAULT_SUFFIXES)
@@ -123,6 +124,7 @@ class ResolverSettings:
     local_data: Mapping[Name, LocalName] = field(default_factory=dict)
     blocked: BlockedNames = _NOTHING_BLOCKED
     blocks_with_zeros: bool = False
+    search_domains: tuple[Name, ...] = ()
 
     @classmethod
     def of(
@@ -137,6 +139,7 @@ class ResolverSettings:
         local_data: Sequence[str] = (),
         blocked: BlockedNames | None = None,
         blocks_with_zeros: bool = False,
+        search_domains: Iterable[str] = (),
     ) -> ResolverSettings:
         """Return the settings that texts of a configuration mean; ConfigError when one of them means nothing."""
         names = {read_petname(label): _read_key(text, label) for label, text in (petnames or {}).items()}
@@ -153,6 +156,7 @@ class ResolverSettings:
             local_data=read_local_data(local_data),
             blocked=_NOTHING_BLOCKED if blocked is None else blocked,
             blocks_with_zeros=blocks_with_zeros,
+            search_domains=tuple(Name.read(text) for text in search_domains),
         )
 
     def place_of(self, name: Name) -> Place:
@@ -186,7 +190,29 @@ class ResolverSettings:
             return self._below(suffix, name)
         if (special := self._special_place(name)) is not None:
             return special
-        return self._searched(name) or Elsewhere()
+        return self._searched(name) or self._mistyped(name) or Elsewhere()
+
+    def _mistyped(self, name: Name) -> Here | None:
+        """Return the place of a name whose end is a zone key that was mistyped or dressed up, and so is nobody's."""
+        labels = name.labels
+        if sum(map(len, labels)) < MISTYPED_CHARACTERS_MIN:
+            return None
+        for tail in (0, *self._search_tails(name)):
+            fault, count = fault_at_end(labels[: len(labels) - tail])
+            if fault:
+                zone = LocalZone(name.ancestor(tail + count), has_data=False)
+                return Here(Rcode.NXDOMAIN, zone, (), f"{_shown(*labels[-tail - count :][:count])}: {fault}")
+        for at, label in enumerate(labels):
+            if len(label) > ZONE_KEY_CHARACTERS and key_inside(label):
+                zone = LocalZone(name.ancestor(len(labels) - at), has_data=False)
+                text = f"{_shown(label)}: a zone key stands there with something round it"
+                return Here(Rcode.NXDOMAIN, zone, (), text)
+        return None
+
+    def _search_tails(self, name: Name) -> list[int]:
+        """Return how many labels at the end of a name a search list may have added."""
+        tails = [len(domain.labels) for domain in self.search_domains if name.is_at_or_below(domain)]
+        return [*tails, 1] if name.canonical_key()[0] in PRIVATE_TOPS else tails
 
     @cached_property
     def _tops(self) -> frozenset[bytes]:
@@ -208,7 +234,9 @@ class ResolverSettings:
         petname = last.lower()
         key = self.petnames.get(petname)
         if key is None:
+            fault, count = fault_at_end(labels)
             text = f"{_shown(last)} is neither a zone key nor a petname of this resolver"
+            text = f"{_shown(*labels[-count:])}: {fault}" if fault else text
             return Here(Rcode.NXDOMAIN, zone, (*tags, tag_of_petname(petname)), text)
         try:
             return InZone(key, Name.of(*labels[:-1], str(key).encode()), View(suffix, petname, key))
@@ -290,8 +318,8 @@ def key_of_name(name: Name) -> ZoneKey | None:
     return _key_of(last)[0] if last is not None and is_zone_key_label(last) else None
 
 
-def _shown(label: bytes) -> str:
-    return str(Name.of(label)).removesuffix(".")
+def _shown(*labels: bytes) -> str:
+    return str(Name.of(*labels)).removesuffix(".")
 
 
 def _suffix_text(suffixes: tuple[Name, ...]) -> str:

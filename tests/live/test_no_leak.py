@@ -43,7 +43,7 @@ ZBASE32 = "ybndrfg8ejkmcpqxot1uwisza345h769"
 LOOKALIKE = "look-alike"  # Begins each name that is none of ours.
 LETTERS = string.ascii_lowercase + string.digits + "-_"
 TYPES = [Type.A, Type.AAAA, Type.HTTPS, Type.TXT, Type.NS, Type.DS, Type.CNAME, Type.ANY]
-SETTINGS = ResolverSettings.of(petnames={"alice": str(A)})
+SETTINGS = ResolverSettings.of(petnames={"alice": str(A)}, search_domains=["search.example"])
 
 
 class Names:
@@ -84,10 +84,34 @@ class Names:
                 f"{self.label()}.onion",
                 f"{self.label()}.localhost",
                 "1.168.192.in-addr.arpa",
+                "local",
+                f"{self.label()}.local",
+                self.mistyped(real),
+                f"{self.mistyped(real)}.{self.rng.choice(['lan', 'home', suffix, 'search.example'])}",
             ]
         )
         labels = [self.label() for _ in range(self.rng.randint(0, 3))]
         return self.cased(".".join([*labels, ending])) + "."
+
+    def mistyped(self, key: str) -> str:
+        """Return a zone key as people mistype and dress it."""
+        at = self.rng.randrange(1, 51)
+        return self.rng.choice(
+            [
+                key[:at] + key[at + 1 :],
+                key[: at - 1] + key[at + 1 :],
+                key[:at] + key[at] + key[at:],
+                key[:at] + key[at] * 2 + key[at:],
+                key[:at] + self.rng.choice("lv02-_") + key[at + 1 :],
+                f"{key[:at]}.{key[at:]}",
+                f"pk:{key}",
+                f"https://{key}/",
+                f"https://www.{key}/",
+                f"{key}:443",
+                f"{key}/index.html",
+                f"{key}_",
+            ]
+        )
 
     def foreign(self) -> str:
         """Return a name of others that looks like one of ours."""
@@ -95,10 +119,13 @@ class Names:
         at = self.rng.randrange(52)
         ending = self.rng.choice(
             [
-                key[:51],
-                key + "y",
-                key[:at] + self.rng.choice("lv02-") + key[at + 1 :],
-                f"{key[:20]}.{key[20:]}",
+                f"{key[:51]}.example",
+                f"{key}y.example",
+                f"{key[:at]}{self.rng.choice('lv02-')}{key[at + 1 :]}.example",
+                f"{key[:20]}.{key[20:]}.example",
+                key[:49],
+                key + "yyy",
+                f"{key[:at]}--{key[at + 2 :]}" if at < 50 else key[:49],
                 f"{'y' * 52}.example",
                 "alternative",
                 "p2p-alt",

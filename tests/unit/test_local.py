@@ -35,7 +35,7 @@ PRIVATE_REVERSE = [
     "8.b.d.0.1.0.0.2.ip6.arpa",
 ]
 # RFC 6761 §6.2 to 6.4, RFC 7686, RFC 8375, RFC 9462 §6.4.
-FORWARD_ZONES = ["localhost", "invalid", "test", "onion", "home.arpa", "resolver.arpa"]
+FORWARD_ZONES = ["localhost", "invalid", "test", "onion", "local", "home.arpa", "resolver.arpa"]
 
 
 def first_step(name: str, rtype: Type = Type.A) -> Step:

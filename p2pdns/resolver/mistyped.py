@@ -1,0 +1,108 @@
+"""Zone keys as people mistype and dress them: a character lost, a dot within, `pk:` before, a port behind.
+
+Guarantees: what is told of a label is a short text that counts, or nothing where the label is like no key; a text is
+undressed to the name in it, and any other text is left as it is. Does not know whose a name is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+from p2pdns.dns.name import ZONE_KEY_CHARACTERS, is_zone_key_label
+from p2pdns.errors import FormatError
+from p2pdns.items.keys import ALPHABET, ZoneKey
+
+MISTYPED_CHARACTERS_MIN, MISTYPED_CHARACTERS_MAX = 50, 54  # Two lost or doubled; beyond that it may be anything.
+PARTS_MAX = 4  # Labels that a key is cut into by dots.
+# A part as short as a top-level domain makes no key of the label before it, unless the two are a valid one.
+PART_CHARACTERS_MIN = 10
+LABELS_REMEMBERED_MAX = 4_096  # Labels judged, 300 bytes each.
+# What private networks put behind names that have no dot at their end, and what no name of the DNS ends in.
+PRIVATE_TOPS = frozenset(b"corp domain home host intranet lan local localdomain localnet private workgroup".split())
+
+_ALPHABET = frozenset(ALPHABET)
+_BLANKS = " \t\r\n\v\f_.,;\"'`<>()[]{}"
+_DRESS = re.compile(r"(?:pk:/{0,3}|[a-z][a-z0-9+.-]*:/{1,3})+", re.IGNORECASE)
+_PORT = re.compile(r":[0-9]{0,5}$")
+
+
+def undressed(text: str) -> str:
+    """Return the name in what a person has typed or pasted: without blanks, `pk:`, scheme, user, port and path.
+
+    >>> undressed(" https://www.Example:443/path ? "), undressed("pk:abc"), undressed("1/25.2.0.192.in-addr.arpa")
+    ('www.Example', 'abc', '1/25.2.0.192.in-addr.arpa')
+    """
+    text = text.strip()
+    dress = _DRESS.match(text)
+    inner = text[dress.end() :] if dress else text
+    host = re.split(r"[/?#]", inner, maxsplit=1)[0].rpartition("@")[2]
+    host = _PORT.sub("", host)
+    # A slash is good in a name (RFC 2317), and so is all else, unless it stands round a key.
+    return host if dress or is_zone_key_label(host.removesuffix(".").rpartition(".")[2].encode()) else text
+
+
+@lru_cache(maxsize=LABELS_REMEMBERED_MAX)
+def fault_of(label: bytes) -> str:
+    """Return what makes a label a mistyped zone key; empty where it is a key's label, or like none.
+
+    >>> fault_of(b"y" * 51), fault_of(b"y" * 51 + b"l"), fault_of(b"y" * 52), fault_of(b"www")
+    ('51 characters; a zone key has 52', '"l" is in no zone key', '', '')
+    """
+    if len(label) < MISTYPED_CHARACTERS_MIN or is_zone_key_label(label):
+        return ""
+    text = label.decode("utf-8", "replace").lower()
+    if text.startswith("xn--"):
+        # A browser writes a key with one letter of another alphabet as the 51 others and what stands for that one.
+        text = text[4:].rpartition("-")[0] + "\ufffd"
+    if fault := _fault_of(text):
+        return fault
+    bare = undressed(text.strip(_BLANKS)).strip(_BLANKS).rpartition(".")[2]
+    if bare != text and (is_zone_key_label(bare.encode()) or _fault_of(bare)):
+        return _fault_of(bare) or "a zone key stands there with something round it"
+    return ""
+
+
+def _fault_of(text: str) -> str:
+    strange = [character for character in text if character not in _ALPHABET]
+    if not strange and MISTYPED_CHARACTERS_MIN <= len(text) <= MISTYPED_CHARACTERS_MAX:
+        is_counted = len(text) != ZONE_KEY_CHARACTERS
+        return f"{len(text)} characters; a zone key has {ZONE_KEY_CHARACTERS}" if is_counted else ""
+    if len(strange) == 1 and len(text) == ZONE_KEY_CHARACTERS:
+        shown = strange[0] if " " < strange[0] < "\x7f" else "a character outside ASCII"
+        return f'"{shown}" is in no zone key' if len(shown) == 1 else f"{shown} is in no zone key"
+    return ""
+
+
+def fault_at_end(labels: Sequence[bytes]) -> tuple[str, int]:
+    """Return what makes the last labels of a name a mistyped zone key, and how many they are; empty and 0 otherwise."""
+    if not labels:
+        return "", 0
+    if fault := fault_of(labels[-1]):
+        return fault, 1
+    for count in range(2, min(PARTS_MAX, len(labels)) + 1):
+        parts = labels[-count:]
+        whole = b"".join(parts)
+        if len(whole) > ZONE_KEY_CHARACTERS:
+            break
+        if is_zone_key_label(whole) and (min(map(len, parts)) >= PART_CHARACTERS_MIN or is_key(whole)):
+            return f"a zone key of {ZONE_KEY_CHARACTERS} characters has no dot in it", count
+    return "", 0
+
+
+@lru_cache(maxsize=LABELS_REMEMBERED_MAX)
+def key_inside(label: bytes) -> bool:
+    """Return whether a label is a valid zone key with something round it, such as `pk:KEY` or `KEY:443/index`."""
+    if len(label) <= ZONE_KEY_CHARACTERS:
+        return False
+    text = label.decode("latin-1").strip(_BLANKS)
+    return is_key(undressed(text).strip(_BLANKS).rpartition(".")[2].encode("latin-1"))
+
+
+def is_key(label: bytes) -> bool:
+    """Return whether a label is a valid zone key."""
+    try:
+        return bool(ZoneKey.of_label(label))
+    except FormatError:
+        return False
