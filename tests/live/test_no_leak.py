@@ -43,14 +43,16 @@ ZBASE32 = "ybndrfg8ejkmcpqxot1uwisza345h769"
 LOOKALIKE = "look-alike"  # Begins each name that is none of ours.
 LETTERS = string.ascii_lowercase + string.digits + "-_"
 TYPES = [Type.A, Type.AAAA, Type.HTTPS, Type.TXT, Type.NS, Type.DS, Type.CNAME, Type.ANY]
-SETTINGS = ResolverSettings.of(petnames={"alice": str(A)}, search_domains=["search.example"])
+SEARCH = "search.example"
+SETTINGS = ResolverSettings.of(petnames={"alice": str(A)}, search_domains=[SEARCH])
 
 
 class Names:
     """Random names, whose they are known by how they were made."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, search: str = "lan") -> None:
         self.rng = random.Random(seed)
+        self.search = search
 
     def label(self) -> str:
         """Return a label of any sort."""
@@ -87,7 +89,7 @@ class Names:
                 "local",
                 f"{self.label()}.local",
                 self.mistyped(real),
-                f"{self.mistyped(real)}.{self.rng.choice(['lan', 'home', suffix, 'search.example'])}",
+                f"{self.mistyped(real)}.{self.rng.choice(['lan', 'home', suffix, self.search])}",
             ]
         )
         labels = [self.label() for _ in range(self.rng.randint(0, 3))]
@@ -191,7 +193,7 @@ def listener() -> Iterator[Listener]:
 
 
 def test_of_ten_thousand_names_an_upstream_hears_none_that_is_ours(listener: Listener) -> None:
-    names = Names(4)
+    names = Names(4, SEARCH)
     lost: list[str] = []
 
     async def story() -> None:

@@ -276,3 +276,12 @@ def test_while_a_long_list_is_read_others_have_their_turn(tmp_path: Path) -> Non
 
     # Half a megabyte in slices of 16 kB.
     assert asyncio.run(story()) >= path.stat().st_size // blocking.SLICE_BYTES
+
+
+def test_a_deep_name_and_a_short_one_are_both_blocked() -> None:
+    names = BlockedNames(["a.b.c.d.e.example", "short.example"])
+    assert names.covering(Name.read("x.a.b.c.d.e.example")) == Name.read("a.b.c.d.e.example")
+    assert names.covering(Name.read("x.short.example")) == Name.read("short.example")
+    assert names.covering(Name.read("b.c.d.e.example")) is None
+    names.add("b.c.d.e.example")
+    assert names.covering(Name.read("b.c.d.e.example")) is not None

@@ -43,7 +43,7 @@ from p2pdns.resolver import (
 )
 from p2pdns.resolver.draft import Draft
 from p2pdns.resolver.names import Elsewhere, View
-from p2pdns.resolver.resolution import COLD_GETS_MAX, RPCS_MAX, STEPS_MAX
+from p2pdns.resolver.resolution import COLD_GETS_MAX, OWNERS_MAX, RPCS_MAX, STEPS_MAX
 from tests.overlay_doubles import KEYS, NOW, SECRETS, A, B, found, item_of, name_of, question, reply_to, rrsets
 
 SETTINGS = ResolverSettings.of(petnames={"alice": str(A)})
@@ -838,3 +838,14 @@ def test_the_trace_tells_the_way_in_plain_words() -> None:
     trace = "\n".join(resolved("www.alice.p2p.alt. A", zone_a, zone_b).trace)
     for words in ("petname alice", "(look-up 3)", "an alias leads to", "the zone says answer"):
         assert words in trace
+
+
+def test_of_an_upstreams_message_sixty_four_names_are_looked_at() -> None:
+    lines = [f"n{n}.example. 60 A 192.0.2.1" for n in range(OWNERS_MAX + 9)]
+    answer = resolved("n0.example. A", replied("n0.example. A", *lines, ad=True))
+    assert len(answer.answer) == OWNERS_MAX
+    assert f"{OWNERS_MAX + 9} names" in texts_of(answer)
+    assert not answer.ad_eligible
+    # As many records of one name as there are, are told.
+    many = [f"n0.example. 60 A 192.0.2.{n}" for n in range(200)]
+    assert len(resolved("n0.example. A", replied("n0.example. A", *many)).answer) == 200
