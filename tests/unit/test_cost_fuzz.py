@@ -34,9 +34,10 @@ HEAVY_VALUES = heavy_values(APEX.labels[0], VALUE_BYTES_READ_MAX) | heavy_messag
 # Once for an item, not for every datagram, and behind a signature: building a zone may take a little longer.
 VALUE_CPU_MS_MAX = 20.0
 # A reply of an upstream on its whole way, and the calls that this takes: 100 of them are about 35 µs.
-REPLY_CALLS_MAX, LONG_REPLY_CALLS_MAX = 12_000, 200_000
+REPLY_CALLS_MAX, LONG_REPLY_CALLS_MAX = 12_000, 100_000
 LONG_REPLY_CPU_MS_MAX = 50.0
 LONG_SEARCH_STEPS = 12
+GUARD_FACTOR = 4  # Cores that are shared by many have cold caches.
 FILL_COUNT = 4_200  # Each table that clients fill has room for 4096 or less, and is emptied when one more comes.
 
 
@@ -137,7 +138,8 @@ def test_a_search_finds_no_reply_over_tcp_that_costs_more_on_its_whole_way() -> 
 def search_replies(replies: dict[str, bytes], steps: int, calls_max: int, ms_max: float) -> None:
     """Search from the dearest replies, and expect none above the limits.
 
-    Calls are the same number however busy the machine is; the time shows that none of them hides a long loop.
+    Calls are the same number however busy the machine is. The time, under a guard, shows that none of them hides a long
+    loop; `bench/abuse.py` prints it.
     """
     way = Way()
     calls = {name: calls_of(way.go, data) for name, data in replies.items()}
@@ -146,7 +148,21 @@ def search_replies(replies: dict[str, bytes], steps: int, calls_max: int, ms_max
     worst, data = worst_of(partial(calls_of, way.go), starts, steps=steps, chance=random.Random(4))
     assert worst < calls_max, (worst, dearest, data.hex())
     for reply in (data, *starts):
-        assert cpu_ms(way.go, reply, enough_ms=ms_max) < ms_max, reply.hex()
+        guard_ms = GUARD_FACTOR * ms_max
+        assert cpu_ms(way.go, reply, enough_ms=guard_ms) < guard_ms, reply.hex()
+
+
+def test_a_message_pays_for_its_labels_by_its_octets() -> None:
+    """Names of 127 labels behind pointers of two octets would be the dearest of all."""
+    for name in ("its children", "children as owners"):
+        with pytest.raises(StrangerError, match="work-limit"):
+            parse(HEAVY_MESSAGES[name])
+    # As dense as an honest message can be: reverse names of 34 labels in each of its records.
+    reverse = b"\x01a" * 32 + b"\x03ip6\x04arpa\x00"
+    records = [b"\x02" + bytes([97 + n // 26, 97 + n % 26]) + b"\xc0\x0c" for n in range(50)]
+    body = b"".join(owner + b"\x00\x0c\x00\x01" + bytes(4) + b"\x00\x02\xc0\x0c" for owner in records)
+    wire = b"\x00\x00\x81\x80\x00\x01\x00\x32" + bytes(4) + reverse + b"\x00\x0c\x00\x01" + body
+    assert len(parse(wire).answer) == 50
 
 
 def test_the_families_of_replies_are_heavy_where_they_mean_to_be() -> None:

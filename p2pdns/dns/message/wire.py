@@ -24,7 +24,7 @@ from p2pdns.dns.name import NAME_BYTES_MAX, Name, wire_of
 from p2pdns.errors import FormatError
 
 MESSAGE_BYTES_MAX = 65535  # The length field of RFC 1035 §4.2.2; no transport carries more.
-RECORDS_MAX = 1024  # Real answers have tens; to read and write so many takes 30 ms.
+RECORDS_MAX = 512  # Real answers have tens; to read and write so many takes 20 ms.
 STEPS_MAX = 16384  # Labels and pointers read, and labels of distinct names made, in one message.
 # A message pays for its steps by its octets: those of honest servers need less than one an octet, while 43 records of a
 # datagram can say 129 names of 127 labels each. The rest is for a short message with a long name in its question.
