@@ -37,6 +37,7 @@ from p2pdns.resolver.local import CLASS_CHAOS, PROBE_SUFFIX
 DNS_PORT = 53
 SERVERS_MAX = 8  # resolv.conf of the C library has three; systemd's may have some more.
 UDP_SIZE_BYTES = 1232  # What passes every path unfragmented (the DNS flag day of 2020).
+REPLY_RECORDS_MAX = 512  # Real answers have tens; to read, withhold and write so many takes some 20 ms.
 ATTEMPTS_MAX = 6  # Two rounds of three servers.
 TRY_SECONDS_MIN = 0.3  # A resolver that has to look up itself is not slow yet.
 TRY_SECONDS_MAX = 1.2  # Two tries fit before a stub repeats its question.
@@ -246,7 +247,7 @@ class Upstream:
         self.counters["queries"] += 1
         try:
             wire = await self._exchange(server.address, asking, timeout_s)
-            message = _checked(parse(wire), asking.question)
+            message = _checked(parse(wire, records_max=REPLY_RECORDS_MAX), asking.question)
         except NO_REPLY:
             self.counters["no-reply"] += 1
             server.penalty_until = self._clock() + PENALTY_SECONDS

@@ -15,6 +15,7 @@ from types import FrameType
 
 from p2pdns.dns.message import CLASS_IN, Question, parse
 from p2pdns.engine.link_server import compose_answer
+from p2pdns.engine.upstream import REPLY_RECORDS_MAX
 from p2pdns.errors import StrangerError
 from p2pdns.front.answers import AnswerCache
 from p2pdns.link import Answer, FrameReader
@@ -26,7 +27,7 @@ from tests.fuzz.costs import DATAGRAM_BYTES
 from tests.fuzz.queries import record
 
 MESSAGE_BYTES = 65_535
-RECORDS = 512
+RECORDS = REPLY_RECORDS_MAX
 DEPTHS = (1, 3, 8, 16, 24, 32, 48, 64, 100, 126)
 KEY_OF_NOBODY = b"y" * 50
 # All that is looked at is set: a list of names, suffixes, and addresses withheld from upstreams too.
@@ -43,7 +44,7 @@ class Way:
     def go(self, reply: bytes) -> Resolved | None:
         """Return the answer that a reply leads to; None where none is made of it."""
         with suppress(StrangerError):
-            message = parse(reply)
+            message = parse(reply, records_max=REPLY_RECORDS_MAX)
             if message.question is None:
                 return None
             question = Question(message.question.name.folded(), message.question.rtype, CLASS_IN)
