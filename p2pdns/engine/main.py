@@ -64,7 +64,6 @@ PORTS_TRIED_MAX = 100  # Above the default port; a machine with a hundred nodes 
 RELOAD_SECONDS_MAX = 5.0  # How long the supervisor may take to hand over a new configuration.
 
 _log = log.get_logger("engine")
-_limited_log = log.get_limited_logger("engine", boot_now)  # For what outsiders can cause.
 
 
 class Engine:
@@ -217,7 +216,7 @@ class Engine:
                 await action()
             except Exception as error:
                 # A timer that ends would be noticed a day later, when a restart has forgotten everything.
-                _limited_log.error("a timer's work broke off", reason=repr(error))
+                _log.error("a timer's work broke off", reason=repr(error))
 
     async def _load_store(self) -> None:
         try:
@@ -388,8 +387,7 @@ def resolver_settings(config: Config, state: State, lists: BlockLists | None = N
 def dht_socket(listen: str, last_port: int | None) -> socket.socket:
     """Return the bound socket of the DHT.
 
-    Where any port will do, it is the one of the last run, at which others remember us. When the default port is taken,
-    it is the next free one.
+    Where any port will do, it is that of the last run, which others remember; where the default is taken, the next one.
     """
     host, port = read_address(listen)
     is_default = listen == DHT_LISTEN_DEFAULT
@@ -444,7 +442,7 @@ async def _serve(
     supervisor_pid: int | None,
 ) -> None:
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(log.loop_trouble(_limited_log))
+    loop.set_exception_handler(log.loop_trouble(log.get_limited_logger("engine", boot_now)))
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)

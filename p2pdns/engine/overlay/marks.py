@@ -12,12 +12,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 
+from p2pdns.clock import boot_now
 from p2pdns.dht.guard import RateLimit
 from p2pdns.engine.overlay.entries import Entry
 from p2pdns.engine.overlay.ports import Budget, Mark, ReaderState
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem, Present
-from p2pdns.log import get_logger
+from p2pdns.log import get_limited_logger
 from p2pdns.resolver import Found, ItemOutcome, Missing, NotFound
 
 # One client that asks for throw-away zones made 210 marks a second: two million, all that there is room for, within
@@ -34,7 +35,7 @@ _RATIONED = "this client has asked for too many new zones: no mark is kept of th
 _REFUSED = "no mark of this zone is kept on the disk: after a restart an older item could pass for the newest"
 _BEHIND = "this machine's clock is behind the newest item it has seen"
 
-log = get_logger("overlay")
+log = get_limited_logger("overlay", boot_now)
 
 
 class Ration:
