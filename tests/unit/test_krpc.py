@@ -67,8 +67,9 @@ REQUESTS: st.SearchStrategy[Request] = st.one_of(
         TOKENS,
         st.binary(max_size=70),
         st.none() | SEQS,
+        st.booleans(),
     ),
-    st.builds(PutImmutable, FORMS, TOKENS),
+    st.builds(PutImmutable, FORMS, TOKENS, st.booleans()),
     st.builds(GetPeers, IDS),
     st.builds(AnnouncePeer, IDS, st.none() | PORTS, TOKENS),
     st.builds(Unknown, st.sampled_from([b"vote", b"sample_infohashes"]), st.none() | IDS),
@@ -177,6 +178,7 @@ WHOLE_REQUESTS = (
     FindNode(ID, 9),
     Get(ID, 1, b"tok", 9, ID),
     PutMutable(b"k" * 32, 1, b"1:x", b"s" * 64, b"tok", b"salt", 1),
+    PutImmutable(b"1:x", b"tok"),
     AnnouncePeer(ID, 1, b"tok"),
 )
 WHOLE_QUERIES = [
@@ -375,6 +377,36 @@ def test_a_value_with_keys_out_of_order_is_refused_but_an_envelope_is_read() -> 
 def test_the_target_of_a_mutable_put_covers_key_and_salt() -> None:
     put = PutMutable(b"k" * 32, 1, b"1:x", b"s" * 64, b"tok", salt=b"salt")
     assert put.target == hashlib.sha1(b"k" * 32 + b"salt").digest()
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        PutMutable(b"k" * 32, 1, b"1:x", b"s" * 64, b"tok"),
+        PutMutable(b"k" * 32, 1, b"1:x", b"s" * 64, b"tok", salt=b"salt"),
+        PutImmutable(b"1:x", b"tok"),
+    ],
+)
+def test_a_put_names_its_target(put: PutMutable | PutImmutable) -> None:
+    # Nodes of the Rust crate `mainline` drop one that does not, and tell nobody.
+    data = compose(Query(transaction=b"aaaa", node_id=ID, request=put))
+    top = decode(data)
+    assert isinstance(top, dict)
+    arguments = top[b"a"]
+    assert isinstance(arguments, dict)
+    assert arguments[b"target"] == put.target
+    assert parse(data) == Query(transaction=b"aaaa", node_id=ID, request=put)
+
+
+@pytest.mark.parametrize("target", [bytes(20), TARGET, b"short", 7, []])
+@pytest.mark.parametrize("arguments", [PUT, {"v": b"x", "token": b"tok"}], ids=["mutable", "immutable"])
+def test_a_target_beside_an_item_that_has_another_is_overlooked(arguments: dict[str, object], target: object) -> None:
+    found = parse(query(b"put", **arguments, target=target))
+    assert isinstance(found, Query)
+    put = found.request
+    assert isinstance(put, PutMutable | PutImmutable)
+    covered = b"k" * 32 if isinstance(put, PutMutable) else b"1:x"
+    assert put.target == hashlib.sha1(covered).digest()
 
 
 def test_a_named_network_is_8_bytes_of_the_hash_of_its_name() -> None:

@@ -73,7 +73,10 @@ class Get:
 
 @dataclass(frozen=True, slots=True)
 class PutMutable:
-    """Keep this signed item (BEP 44). Sizes of salt and value are the storer's to judge: it owes 205 and 207."""
+    """Keep this signed item (BEP 44). Sizes of salt and value are the storer's to judge: it owes 205 and 207.
+
+    `names_target` says that the target is among the arguments, as some storers want it. It decides nothing.
+    """
 
     key: bytes
     seq: int
@@ -82,6 +85,7 @@ class PutMutable:
     token: bytes
     salt: bytes = b""
     cas: int | None = None
+    names_target: bool = True
 
     @property
     def target(self) -> bytes:
@@ -91,10 +95,11 @@ class PutMutable:
 
 @dataclass(frozen=True, slots=True)
 class PutImmutable:
-    """Keep this value (BEP 44)."""
+    """Keep this value (BEP 44); `names_target` as in `PutMutable`."""
 
     value: bytes
     token: bytes
+    names_target: bool = True
 
     @property
     def target(self) -> bytes:

@@ -125,8 +125,12 @@ def _parse_put(arguments: dict[bytes, Value], data: bytes) -> PutMutable | PutIm
     if b"v" not in arguments:
         raise FormatError("krpc-no-v")
     value = _value_form(arguments[b"v"], data)
+    # The item says its target itself; one that the sender names beside it is not read. A token is good for the item's
+    # own target only, so nobody is told that we keep something where he did not ask for leave to put it. Programs that
+    # have one structure for all arguments may well write twenty zeros there.
+    names_target = b"target" in arguments
     if b"k" not in arguments:
-        return PutImmutable(value, token)
+        return PutImmutable(value, token, names_target)
     seq = _optional_integer(arguments, b"seq")
     if seq is None:
         raise FormatError("krpc-no-seq")
@@ -141,6 +145,7 @@ def _parse_put(arguments: dict[bytes, Value], data: bytes) -> PutMutable | PutIm
         token=token,
         salt=salt,
         cas=_optional_integer(arguments, b"cas"),
+        names_target=names_target,
     )
 
 

@@ -117,7 +117,8 @@ def _arguments(query: Query) -> tuple[bytes, bytes]:
         case PutMutable():
             method, parts = b"put", _put(request, node_id)
         case PutImmutable():
-            method, parts = b"put", [node_id, b"5:token", _string(request.token), b"1:v", request.value]
+            method, parts = b"put", [node_id, *_target(request)]
+            parts += (b"5:token", _string(request.token), b"1:v", request.value)
         case GetPeers():
             method, parts = b"get_peers", [node_id, b"9:info_hash", _string(request.info_hash)]
         case AnnouncePeer():
@@ -156,9 +157,15 @@ def _put(put: PutMutable, node_id: bytes) -> list[bytes]:
     parts += (node_id, b"1:k", _string(put.key))
     if put.salt:
         parts += (b"4:salt", _string(put.salt))
-    parts += (b"3:seqi%de" % put.seq, b"3:sig", _string(put.signature))
+    parts += (b"3:seqi%de" % put.seq, b"3:sig", _string(put.signature), *_target(put))
     parts += (b"5:token", _string(put.token), b"1:v", put.value)
     return parts
+
+
+def _target(put: PutMutable | PutImmutable) -> tuple[bytes, ...]:
+    # BEP 44 has no target among the arguments of a put, and lets storers overlook what they do not know. The Rust
+    # crate `mainline` (in pkarr, pkdns and iroh) drops a put that has none, without a word.
+    return (b"6:target", _string(put.target)) if put.names_target else ()
 
 
 def _values(reply: Reply) -> list[bytes]:

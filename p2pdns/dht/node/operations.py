@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from p2pdns.dht import bencode, krpc
@@ -274,9 +275,13 @@ class PutOperation(Operation):
     def _put_request(self, token: bytes) -> krpc.PutMutable | krpc.PutImmutable:
         item = self._item
         value = bencode.encode(item.value)
+        request: krpc.PutMutable | krpc.PutImmutable = krpc.PutImmutable(value, token)
         if isinstance(item, MutableItem):
-            return krpc.PutMutable(item.key.raw, item.seq, value, item.signature, token, item.salt, self._cas)
-        return krpc.PutImmutable(value, token)
+            request = krpc.PutMutable(item.key.raw, item.seq, value, item.signature, token, item.salt, self._cas)
+        if self.core.size_of(request) > self._size_bytes_max:
+            # Few storers ask for the target; all of them need the rest.
+            request = replace(request, names_target=False)
+        return request
 
     def _lookup_done(self, now: float, *, is_late: bool) -> None:
         self._verdict = self.verdict(is_late=is_late)
