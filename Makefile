@@ -4,6 +4,7 @@
 # make mutants   one-line sabotages, each of which a test must notice
 # make oracle    every question of the oracle, where make test asks a sample (some minutes)
 # make fuzz      each target of tests/fuzz under atheris, FUZZ_SECONDS each (60)
+# make strangers our nodes and those of Rust crates in one overlay, both ways (some minutes; needs cargo)
 # make bench     what look-ups, idleness, floods and changes cost, with ratios
 # make images    the container images of deploy/, on the first base that can be had
 # make testbed   the whole story in containers, broken and healed; a report in deploy/report (some minutes)
@@ -19,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # A command that the tests run, and the Debian package it comes in.
 TOOLS := dig=bind9-dnsutils nsd=nsd ip=iproute2
 
-.PHONY: demo check test mutants oracle fuzz bench images testbed tools
+.PHONY: demo check test mutants oracle fuzz strangers bench images testbed tools
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -45,6 +46,14 @@ FUZZ_SECONDS ?= 60
 
 fuzz: $(VENV)/.installed-fuzz
 	$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS)
+
+# The crates are what tests/strangers/Cargo.lock names; what cargo builds goes where `rm -rf .venv` takes it away.
+strangers: $(VENV)/.installed-dev
+	@cargo --version >/dev/null 2>&1 || { echo 'p2pdns: error: the strangers need cargo, with rustc 1.85 or newer' >&2; \
+	    echo 'p2pdns: hint: apt-get install cargo, or https://rustup.rs where that is too old' >&2; exit 2; }
+	CARGO_TARGET_DIR=$(CURDIR)/$(VENV)/strangers \
+	    cargo build --quiet --release --locked --manifest-path tests/strangers/Cargo.toml
+	$(BIN)/python -m tests.strangers.run $(VENV)/strangers/release/strangers
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python bench/lookup.py

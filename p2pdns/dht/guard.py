@@ -11,10 +11,15 @@ with the addresses of victims is served by small replies too, if there are enoug
   above their halves, so they are one while nothing is wrong. Under a flood they are not: victims named again and again
   use up the third, ever new sources the first, and the second is left to those who ask again, as every node does that
   got no answer.
-- While a pool is above its half there is no rationing but that of values (two a second for a prefix). Below it, who can
-  prove its address is asked to: a *challenge* is a ping, shorter than any query it answers, and the reply follows when
-  the answer is there. Who cannot (read-only nodes never answer a ping, BEP 43) gets short replies as long as the pool
-  lasts, and a token, which proves it in its next query.
+- While a pool is above its half there is no rationing but that of long replies (two a second for a prefix). Below it,
+  who can prove its address is asked to: a *challenge* is a ping, shorter than any query it answers, and the reply
+  follows when the answer is there. Who cannot (read-only nodes never answer a ping, BEP 43) gets short replies as long
+  as the pool lasts, and a token, which proves it in its next query.
+- Values go first to targets that this node is among the nearest of: the fuller the budgets must be, the more nodes are
+  known to be nearer. Of all that hold an item the nearest so answers a client that asks for more than all of
+  them may send, and the client finds each key at one node or another.
+- A reply that says nothing without its value is sent whole or not at all: contacts alone, from a node that holds the
+  item, read as "I have none" to everybody but nodes of ours, which know the word `prove`.
 
 Guarantees: a token holds for its address, its target, and 5 to 10 minutes; what unproven addresses are sent, all
 messages together, is at most 3 × `POOL_BURST_BYTES` and 3 × `POOL_BYTES_PER_SECOND`, which from the fourth second of a
@@ -45,9 +50,16 @@ REFLECTED_BYTES_PER_SECOND_MAX = 8_000.0  # What a whole libtorrent node may sen
 POOL_BYTES_PER_SECOND = 2_000.0  # Three pools: 6,000, so that a flood of four seconds has paid for the bursts as well.
 POOL_BURST_BYTES = 2_600.0  # With what the others have to spare: a score of nodes that join at the same moment.
 POOL_RESERVE_BYTES = POOL_BURST_BYTES / 2  # Below it, replies are rationed; the other pools never take from it.
-PREFIX_BYTES_PER_SECOND = 1_000.0  # What one victim may get from us, and three contacts-only replies for a network.
+VALUES_BURST_BYTES = 3 * (POOL_BURST_BYTES - POOL_RESERVE_BYTES)  # What a pool has for values, with what others lend.
+# What one victim may get from us. A stranger that reads five keys of 300 bytes a second from eight nodes, with a ping
+# beside each get, needs this much for at least one node to answer each; with 1,500 bytes it is told nothing of 2 %.
+PREFIX_BYTES_PER_SECOND = 2_000.0
 PREFIX_BURST_BYTES = 3_000.0  # Two values and a few contacts-only replies: a resolver's first minute.
-UNPROVEN_REPLIES_PER_SECOND = 2.0  # A prefix: a victim sees at most two values a second from us.
+# The share of the budgets that a value must leave, for whose target fewer nodes than so many are known to be nearer.
+# Ranks double from step to step, and so do the targets for which a node has such a rank.
+VALUE_SHARES = ((1, 0.0), (2, 0.125), (4, 0.25), (8, 0.5))
+VALUE_SHARE_FAR = 0.75
+UNPROVEN_REPLIES_PER_SECOND = 2.0  # A prefix: long replies that can do without what makes them long.
 LEAST_BYTES = 80  # What the shortest replies take; with less than that left, none need be composed.
 SHORT_REPLY_BYTES = 450  # Eight contacts of either family and a token: all that a rationed reply has room for.
 CHALLENGE_BYTES = 85  # Our longest ping, with a network's name, has 82.
@@ -223,12 +235,22 @@ class Guard:
     # Reply budgets
 
     def allowance(
-        self, address: Address, request_bytes: int, reply_bytes: int, now: float, *, can_challenge: bool = False
+        self,
+        address: Address,
+        request_bytes: int,
+        reply_bytes: int,
+        now: float,
+        *,
+        can_challenge: bool = False,
+        nearer_count: int = 0,
+        is_whole_only: bool = False,
     ) -> Allowance:
         """Return how to answer a request of `request_bytes` whose whole reply takes `reply_bytes`, and charge for it.
 
         Ask once a query, when the whole reply is composed. For NODES_ONLY compose another, without value and within
         `bytes_max`; for CHALLENGE, which is told only where it can be answered, send a ping and keep the reply.
+        `nearer_count` is, for a reply with a value, how many nodes are known to be nearer to its target than we are;
+        a reply that `is_whole_only` must not be made shorter.
         """
         if self.is_proven(address, now):
             return Allowance(Answering.FULL, reply_bytes)
@@ -236,14 +258,18 @@ class Guard:
         pools = self._pools_of(prefix, now)
         self._heard.note(prefix)
         is_modest = reply_bytes <= AMPLIFICATION_MAX * request_bytes
+        share = _share_kept(nearer_count)
+        # What is kept is kept after this reply, but for the first from a full budget, which may have any size.
+        in_pools = POOL_RESERVE_BYTES + _with_share(reply_bytes, share, VALUES_BURST_BYTES)
+        of_prefix = _with_share(reply_bytes, share, PREFIX_BURST_BYTES)
         told, size = Answering.SILENT, 0
-        if self._has_left(pools, prefix, reply_bytes + POOL_RESERVE_BYTES, reply_bytes, now) and (
-            is_modest or self._replies.take(prefix, now)
+        if self._has_left(pools, prefix, in_pools, of_prefix, now) and (
+            is_modest or is_whole_only or self._replies.take(prefix, now)
         ):
             told, size = Answering.FULL, reply_bytes
         elif can_challenge and self._has_left(pools, prefix, CHALLENGE_BYTES, CHALLENGE_BYTES, now):
             told, size = Answering.CHALLENGE, CHALLENGE_BYTES
-        else:
+        elif not is_whole_only:
             short_bytes = min(reply_bytes, AMPLIFICATION_MAX * request_bytes, SHORT_REPLY_BYTES)
             if self._has_left(pools, prefix, short_bytes, short_bytes, now):
                 is_short = is_modest and reply_bytes <= SHORT_REPLY_BYTES
@@ -300,3 +326,16 @@ class Guard:
             if part > 0:
                 pool.take(now, part)
                 size_bytes -= part
+
+
+def _share_kept(nearer_count: int) -> float:
+    """Return which share of the budgets a value must leave, of whose target so many nodes are nearer than we are."""
+    for below, share in VALUE_SHARES:
+        if nearer_count < below:
+            return share
+    return VALUE_SHARE_FAR
+
+
+def _with_share(size_bytes: int, share: float, burst_bytes: float) -> float:
+    """Return what a budget must have for a reply after which the share is left; a full one is always enough."""
+    return max(size_bytes, min(size_bytes + share * burst_bytes, burst_bytes))

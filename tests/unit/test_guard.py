@@ -193,6 +193,53 @@ def test_who_would_get_nothing_is_known_before_a_reply_is_composed() -> None:
     assert not guard.is_spent(ALICE, START)
 
 
+def test_what_says_nothing_without_its_value_is_sent_whole_or_not_at_all() -> None:
+    guard = made()
+    answers = [
+        guard.allowance((f"203.0.113.{n}", 6881), 100, 600, START, is_whole_only=True).answering for n in range(7)
+    ]
+    assert answers == [Answering.FULL] * 5 + [Answering.SILENT] * 2
+    assert guard.counters["unproven-silent"] == 2
+
+
+@pytest.mark.parametrize(
+    ("nearer_count", "kept_bytes"),
+    [(0, 0), (1, 375), (2, 750), (3, 750), (4, 1_500), (7, 1_500), (8, 2_250), (20, 2_250)],
+)
+def test_of_a_prefix_budget_a_share_is_kept_for_targets_that_we_are_nearer_to(
+    nearer_count: int, kept_bytes: int
+) -> None:
+    guard, size = made(), 125
+
+    def is_sent(nearer_count: int) -> bool:
+        allowance = guard.allowance(ALICE, 100, size, START, nearer_count=nearer_count, is_whole_only=True)
+        return allowance.answering is Answering.FULL
+
+    count = 0
+    while is_sent(nearer_count):
+        count += 1
+    assert count == (3_000 - kept_bytes) // size
+    assert is_sent(0) == (kept_bytes > 0)
+
+
+def test_a_full_budget_is_enough_for_a_value_of_any_size_and_rank() -> None:
+    assert made().allowance(ALICE, 100, 1_232, START, nearer_count=20, is_whole_only=True).answering is Answering.FULL
+
+
+def test_of_the_pools_a_share_is_kept_for_targets_that_we_are_nearer_to() -> None:
+    guard = made()
+
+    def sent(nearer_count: int, first: int) -> int:
+        asked = [
+            guard.allowance(stranger(first + n), 100, 100, START, nearer_count=nearer_count, is_whole_only=True)
+            for n in range(60)
+        ]
+        return sum(allowance.answering is Answering.FULL for allowance in asked)
+
+    # Of 3,900 bytes for values a quarter each, and of the last quarter half for the very nearest.
+    assert [sent(nearer, 100 * nearer) for nearer in (20, 4, 2, 1, 0)] == [9, 10, 10, 5, 5]
+
+
 SOURCES: dict[str, Callable[[int], Address]] = {
     "one victim": lambda n: ALICE,
     "100 victims": lambda n: stranger(n % 100),

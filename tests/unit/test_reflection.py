@@ -176,7 +176,7 @@ def test_a_read_only_newcomer_is_answered_and_a_token_earns_it_the_value_while_a
     flooded = Flooded([REQUESTS["get of what is held"]])
     flooded.pass_time(WARM_S)
     newcomer = ("64.1.1.1", 6881)
-    reply = flooded.ask(krpc.Get(ITEM.target), newcomer, read_only=True)
+    reply = flooded.ask(krpc.Get(ITEM.target, pad_bytes=1), newcomer, read_only=True)
     assert reply is not None
     assert reply.token is not None
     assert (reply.value, reply.is_proof_wanted) == (None, True)
@@ -185,6 +185,89 @@ def test_a_read_only_newcomer_is_answered_and_a_token_earns_it_the_value_while_a
         assert shown is not None
         assert shown.value is not None
         assert not shown.is_proof_wanted
+
+
+@pytest.mark.parametrize("request_kind", ["get", "get with an older seq", "get_peers"])
+def test_a_stranger_is_never_told_that_we_have_nothing_where_we_have_it(request_kind: str) -> None:
+    flooded = Flooded([REQUESTS["get of what is held"]])
+    flooded.node._answerer.peers.announce(ITEM.target, ("46.1.1.1", 6881), START)
+    requests: dict[str, krpc.Request] = {
+        "get": krpc.Get(ITEM.target),
+        "get with an older seq": krpc.Get(ITEM.target, ITEM.seq - 1),
+        "get_peers": krpc.GetPeers(ITEM.target),
+    }
+    request = requests[request_kind]
+    flooded.pass_time(WARM_S)
+    for n in range(4):
+        reply = flooded.ask(request, (f"64.{n}.1.1", 6881), read_only=True)
+        assert reply is None or reply.value is not None or reply.peers
+
+
+def test_a_stranger_that_asks_for_something_newer_is_told_the_seq_that_we_have() -> None:
+    flooded = Flooded([REQUESTS["get of what is absent"]])
+    flooded.pass_time(WARM_S)
+    replies = [flooded.ask(krpc.Get(ITEM.target, ITEM.seq), (f"64.{n}.1.1", 6881), read_only=True) for n in range(3)]
+    assert {reply.seq for reply in replies if reply is not None} == {ITEM.seq}
+
+
+def test_a_value_that_a_long_transaction_leaves_no_room_for_is_not_denied() -> None:
+    node = new_node()
+    node.storage.put_own(MutableItem.signed(secret_of(3), ITEM.seq, b"z" * 996), START)
+    target = MutableItem.signed(secret_of(3), ITEM.seq, b"").target
+    asked = krpc.Query(transaction=b"t" * 32, node_id=b"\x77" * 20, request=krpc.Get(target), read_only=True)
+    node.receive_datagram(krpc.compose(asked), ("64.5.5.5", 6881), START)
+    sent = [krpc.parse(data) for data, _ in node.datagrams_to_send(START)]
+    assert all(isinstance(message, krpc.Reply) and message.value is not None for message in sent)
+
+
+def read_at(nodes: list[Node], targets: list[bytes], per_second: float) -> list[int]:
+    """Return, for each target, how many nodes sent its value to a read-only client that asks all of them at a pace.
+
+    The client does as the Rust crate does: a ping goes with each get, and neither says more than BEP 5 and 44 do.
+    """
+    client: Address = ("64.9.9.9", 6881)
+    found = []
+    for n, target in enumerate(targets):
+        now = START + n / per_second
+        count = 0
+        for node in nodes:
+            for request in (krpc.Get(target), krpc.Ping()):
+                asked = krpc.Query(
+                    transaction=b"aaaa", node_id=b"\x77" * 20, request=request, read_only=True, version=b"RS\0\5"
+                )
+                node.receive_datagram(krpc.compose(asked), client, now)
+            replies = [krpc.parse(data) for data, address in node.datagrams_to_send(now) if address == client]
+            values = [reply for reply in replies if isinstance(reply, krpc.Reply) and reply.value is not None]
+            denied = [reply for reply in replies if isinstance(reply, krpc.Reply) and reply.token and not reply.value]
+            assert not denied, "who holds an item must not say that there is none"
+            count += bool(values)
+        found.append(count)
+    return found
+
+
+def test_a_stranger_that_reads_five_keys_a_second_finds_each_of_them_at_a_node_that_is_near() -> None:
+    rng = random.Random(7)
+    nodes = [
+        Node(
+            node_id=None,
+            network="unnamed",
+            entropy=random.Random(number).randbytes,
+            storage=Storage(),
+            settings=NodeSettings(read_only=False),
+            now=START,
+        )
+        for number in range(8)
+    ]
+    for node in nodes:
+        for number, other in enumerate(nodes):
+            if other is not node:
+                node._core.table.answered(krpc.Contact(other.node_id, (f"45.{number}.1.1", 6881)), 0.05, START)
+    items = [MutableItem.signed(secret_of(100 + n), ITEM.seq, rng.randbytes(300)) for n in range(60)]
+    for node in nodes:
+        for item in items:
+            node.storage.put_own(item, START)
+    found = read_at(nodes, [item.target for item in items], 5.0)
+    assert min(found) >= 1
 
 
 def test_a_token_for_one_target_earns_the_value_of_another() -> None:

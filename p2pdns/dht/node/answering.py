@@ -16,7 +16,7 @@ from p2pdns.dht.node.challenges import Challenges
 from p2pdns.dht.node.core import CONTACTS_IN_REPLY, VERSION, Core
 from p2pdns.dht.node.peers import PeerStore
 from p2pdns.dht.node.values import ItemArrived
-from p2pdns.dht.routing import is_for, is_within, reach_of
+from p2pdns.dht.routing import distance, is_for, is_within, reach_of
 from p2pdns.errors import BadRequest
 
 
@@ -196,6 +196,9 @@ class Answerer:
         fitted = krpc.compose_reply_within(reply)
         if fitted.has_lost_value:
             core.counters["value-too-long-for-reply"] += 1
+            if not _is_ours(query.request):
+                # What is left would say that we do not have what we have.
+                return
         data: bytes | None = fitted.data
         if not core.guard.is_proven(address, now):
             data = self._rationed(reply, fitted.data, query, size_bytes, address, now)
@@ -220,7 +223,16 @@ class Answerer:
         # A reply to a ping is no longer than the challenge would be, and a read-only node answers none (BEP 43).
         is_short = isinstance(query.request, krpc.Ping)
         can_challenge = not (is_short or query.read_only) and self._challenges.has_room
-        answering, bytes_max = core.guard.allowance(address, request_bytes, len(data), now, can_challenge=can_challenge)
+        has_found = reply.value is not None or bool(reply.peers)
+        answering, bytes_max = core.guard.allowance(
+            address,
+            request_bytes,
+            len(data),
+            now,
+            can_challenge=can_challenge,
+            nearer_count=self._nearer_count(query.request) if has_found else 0,
+            is_whole_only=has_found and not _is_ours(query.request),
+        )
         if answering is Answering.FULL:
             return data
         if answering is Answering.CHALLENGE:
@@ -231,6 +243,16 @@ class Answerer:
             return self._short(reply, bytes_max)
         return None
 
+    def _nearer_count(self, request: krpc.Request) -> int:
+        """Return how many of the nodes that should hold what is asked for are nearer to it than this one."""
+        core = self._core
+        target = request.target if isinstance(request, krpc.Get) else b""
+        if isinstance(request, krpc.GetPeers):
+            target = request.info_hash
+        ours, number = distance(core.node_id, target), int.from_bytes(target)
+        near = core.table.closest(target, core.settings.k, is_reliable=True)
+        return sum(contact.long_id ^ number < ours for contact in near)
+
     @staticmethod
     def _short(reply: krpc.Reply, bytes_max: int) -> bytes | None:
         """Return the contacts and the token of a reply, as far as they fit."""
@@ -240,6 +262,8 @@ class Answerer:
             nodes=reply.nodes,
             nodes6=reply.nodes6,
             token=reply.token,
+            # A seq alone means "nothing newer than yours"; without it we would have nothing at all.
+            seq=None if reply.value is not None else reply.seq,
             # A node of ours asks again with the token, which proves its address; others do not know the word.
             is_proof_wanted=reply.token is not None,
             network=reply.network,
@@ -257,6 +281,11 @@ class Answerer:
         allowance = core.guard.allowance(address, request_bytes, len(data), now)
         if allowance.answering is Answering.FULL:
             core.out.append((data, address))
+
+
+def _is_ours(request: krpc.Request) -> bool:
+    """Return whether a request has a word that only nodes of ours know; they read `prove` and ask again."""
+    return isinstance(request, krpc.Get) and (request.pad_bytes > 0 or request.token is not None)
 
 
 def _has_token(request: krpc.Request) -> bool:

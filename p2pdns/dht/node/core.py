@@ -320,7 +320,8 @@ class Core:
         token_of, token, given_at = self._tokens.get(address, (b"", b"", float("-inf")))
         if now - given_at < TOKEN_PERIOD_S:
             return krpc.Get(target, seq, token, 0, None if token_of == target else token_of)
-        return krpc.Get(target, seq, None, self._pad_bytes(may_bring_more=seq is None))
+        # A byte at least: by it the node knows that we would read `prove`, and need not be silent for want of proof.
+        return krpc.Get(target, seq, None, max(1, self._pad_bytes(may_bring_more=seq is None)))
 
     def find_request(self, target: bytes) -> krpc.FindNode:
         """Return a find_node padded to a third of the whole reply: newcomers need more than eight contacts."""
