@@ -627,6 +627,23 @@ def test_a_read_only_node_answers_nobody_and_says_ro() -> None:
     assert node.read_only_reason == "the settings say so"
 
 
+@pytest.mark.parametrize("seq", [None, 7])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("network", ["unnamed", "test"])
+def test_each_get_of_ours_is_known_as_such(seq: int | None, host: str, network: str) -> None:
+    # By pad or token; a node that may not send a value is silent to a get that has neither.
+    node = Node(
+        node_id=None,
+        network=network,
+        entropy=random.Random(1).randbytes,
+        storage=Storage(),
+        settings=NodeSettings(bind_host=host, read_only=True),
+        now=1_000.0,
+    )
+    get = node._core.get_request(b"t" * 20, seq, (host, 6881), 1_000.0)
+    assert get.pad_bytes > 0
+
+
 # Who enters the table
 
 
