@@ -15,9 +15,9 @@ with the addresses of victims is served by small replies too, if there are enoug
   who can prove its address is asked to: a *challenge* is a ping, shorter than any query it answers, and the reply
   follows when the answer is there. Who cannot (read-only nodes never answer a ping, BEP 43) gets short replies as long
   as the pool lasts, and a token, which proves it in its next query.
-- Values go first to targets that this node is among the nearest of: the fuller the budgets must be, the more nodes are
-  known to be nearer. Of all that hold an item the nearest so answers a client that asks for more than all of
-  them may send, and the client finds each key at one node or another.
+- Values for strangers go first to targets that this node is among the nearest of: the fuller the budgets must be,
+  the more nodes are known to be nearer. Of all that hold an item the nearest so answers a client that asks for more
+  than all of them may send, and the client finds each key at one node or another.
 - A reply that says nothing without its value is sent whole or not at all: contacts alone, from a node that holds the
   item, read as "I have none" to everybody but nodes of ours, which know the word `prove`.
 
@@ -249,7 +249,7 @@ class Guard:
 
         Ask once a query, when the whole reply is composed. For NODES_ONLY compose another, without value and within
         `bytes_max`; for CHALLENGE, which is told only where it can be answered, send a ping and keep the reply.
-        `nearer_count` is, for a reply with a value, how many nodes are known to be nearer to its target than we are;
+        `nearer_count` is, for a value to a stranger, how many nodes are known to be nearer to its target than we are;
         a reply that `is_whole_only` must not be made shorter.
         """
         if self.is_proven(address, now):

@@ -223,15 +223,16 @@ class Answerer:
         # A reply to a ping is no longer than the challenge would be, and a read-only node answers none (BEP 43).
         is_short = isinstance(query.request, krpc.Ping)
         can_challenge = not (is_short or query.read_only) and self._challenges.has_room
-        has_found = reply.value is not None or bool(reply.peers)
+        # One of ours is told less with `prove`, and asks again; a stranger would take less for nothing.
+        is_whole_only = (reply.value is not None or bool(reply.peers)) and not _is_ours(query.request)
         answering, bytes_max = core.guard.allowance(
             address,
             request_bytes,
             len(data),
             now,
             can_challenge=can_challenge,
-            nearer_count=self._nearer_count(query.request) if has_found else 0,
-            is_whole_only=has_found and not _is_ours(query.request),
+            nearer_count=self._nearer_count(query.request) if is_whole_only else 0,
+            is_whole_only=is_whole_only,
         )
         if answering is Answering.FULL:
             return data
