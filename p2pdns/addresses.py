@@ -25,6 +25,7 @@ PREFIX_BITS_V6 = 48  # One site (RFC 6177); within it addresses are free of char
 CLIENT_BITS_V6 = 64  # One link, so mostly one machine: it makes itself a new address in there as often as it likes.
 LOOPBACK_CLIENT = "loopback"  # What 127.0.0.0/8 and ::1 count as together: all of them are this machine.
 LINK_BITS_V6 = 64  # One link: a host on it gives itself as many addresses as it likes.
+HOST_BITS_V6 = 64  # One machine: an IPv6 link gives it a whole /64 to choose addresses from (RFC 4291).
 PARSED_HOSTS_MAX = 4096  # Host texts whose number we remember; a busy node talks to a few hundred at a time.
 
 
@@ -301,6 +302,35 @@ def storage_prefix_of(address: Address) -> str:
     else:
         width, bits = 128, LINK_BITS_V6 if kind in NON_PUBLIC else PREFIX_BITS_V6
     return f"{_text(version, number >> (width - bits) << (width - bits))}/{bits}"
+
+
+def host_of(address: Address) -> str:
+    """Return what counts as one machine.
+
+    The address; its /64 in public IPv6 space, where a machine has that many; address and port on loopback (a demo is
+    one address).
+
+    >>> host_of(("203.0.113.7", 6881)), host_of(("2600::1:2", 6881)), host_of(("127.0.0.1", 6881))
+    ('203.0.113.7', '2600::/64', '127.0.0.1:6881')
+    """
+    host, port = address
+    key = _host_key(host)
+    return key if key is not None else f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@lru_cache(maxsize=PARSED_HOSTS_MAX)
+def _host_key(host: str) -> str | None:
+    version, number = _parsed(unmapped(host))
+    inner = _embedded(number) if version == 6 else None
+    if inner is not None:
+        # Whoever has one IPv4 address has a whole block of these.
+        version, number = 4, inner
+    kind = _class(version, number)
+    if kind is AddressClass.LOOPBACK:
+        return None
+    if version == 4 or kind in NON_PUBLIC:
+        return _text(version, number)
+    return f"{_text(version, number >> HOST_BITS_V6 << HOST_BITS_V6)}/{HOST_BITS_V6}"
 
 
 def is_rebinding_risk(packed: bytes) -> bool:

@@ -71,6 +71,7 @@ def crc32c(data: bytes) -> int:
     return crc ^ 0xFFFFFFFF
 
 
+@lru_cache(maxsize=HOSTS_REMEMBERED_MAX)
 def _bep42_crc(host: str, random_byte: int) -> int:
     packed = ipaddress.ip_address(host.partition("%")[0]).packed
     if len(packed) == 4:
@@ -85,7 +86,7 @@ def id_for(host: str, random_bytes: bytes) -> bytes:
     if class_of(host) is not AddressClass.PUBLIC:
         # Exempt, and better so: the rule would crowd all nodes of one host into eight spots of the id space.
         return random_bytes
-    crc = _bep42_crc(host, random_bytes[19])
+    crc = _bep42_crc(host, random_bytes[19] & 7)
     head = (crc >> 8).to_bytes(3)
     return head[:2] + bytes([head[2] & 0xF8 | random_bytes[2] & 0x07]) + random_bytes[3:]
 
@@ -94,7 +95,7 @@ def is_id_allowed(node_id: bytes, host: str) -> bool:
     """Return whether BEP 42 allows `node_id` at `host`; addresses that are not public are exempt."""
     if class_of(host) is not AddressClass.PUBLIC:
         return True
-    crc = _bep42_crc(host, node_id[19])
+    crc = _bep42_crc(host, node_id[19] & 7)
     return int.from_bytes(node_id[:3]) >> 3 == crc >> 11
 
 

@@ -395,7 +395,7 @@ def test_the_shortlist_is_bounded_and_keeps_the_nearest() -> None:
     lookup.add([near(number) for number in range(10_000, 10_000 + SHORTLIST_MAX)])
     lookup.add([near(1)])
     assert lookup.requests_to_send(1)[0].candidate.contact == near(1)
-    assert len(lookup._shortlist) == len(lookup._by_contact) == SHORTLIST_MAX
+    assert len(lookup._shortlist) == len(lookup._shortlist._by_contact) == SHORTLIST_MAX
 
 
 def test_done_only_when_nobody_nearer_than_the_kth_answer_is_open() -> None:

@@ -1,25 +1,32 @@
 """One iterative look-up: a shortlist by distance, α requests in flight, and when it is over.
 
-In here: `search` (the look-up, its requests and the item found); users import from this page.
+In here: `search` (the look-up, its requests and the item found) and `shortlist` (who may be asked, and who counts);
+users import from this page.
 
 Guarantees: see `search`. Does not know datagrams, transactions, the clock or the routing table.
 """
 
 from p2pdns.dht.lookup.search import (
-    ADDRESS_IDS_MAX,
     ALPHA,
     ALPHA_MAX,
     DOUBTFUL_SILENT_MIN,
     K_DISTANCE_FACTOR_MAX,
     NODES_MIN,
     RPC_MAX,
-    SHORTLIST_MAX,
     SPARE,
-    Candidate,
     Item,
     Lookup,
     Request,
     Sought,
+)
+from p2pdns.dht.lookup.shortlist import (
+    ADDRESS_IDS_MAX,
+    HOST_CONTACTS_MAX,
+    HOST_DATAGRAMS_MAX,
+    PREFIX_CONTACTS_MAX,
+    SHORTLIST_MAX,
+    SOURCE_SILENT_MAX,
+    Candidate,
     State,
 )
 
@@ -28,10 +35,14 @@ __all__ = [
     "ALPHA",
     "ALPHA_MAX",
     "DOUBTFUL_SILENT_MIN",
+    "HOST_CONTACTS_MAX",
+    "HOST_DATAGRAMS_MAX",
     "K_DISTANCE_FACTOR_MAX",
     "NODES_MIN",
+    "PREFIX_CONTACTS_MAX",
     "RPC_MAX",
     "SHORTLIST_MAX",
+    "SOURCE_SILENT_MAX",
     "SPARE",
     "Candidate",
     "Item",

@@ -12,16 +12,15 @@ as near as the k-th nearest of the whole network should be. Both are statements 
 
 from __future__ import annotations
 
-from bisect import insort
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import TypeAlias
 
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.confirmation import Confirmation
+from p2pdns.dht.lookup.shortlist import Candidate, Leave, Shortlist, State
 from p2pdns.dht.routing import K, is_for
 from p2pdns.errors import BadItem
 from p2pdns.items.item import ImmutableItem, MutableItem, Present, SignatureMemo, mutable_target
@@ -33,23 +32,12 @@ ALPHA = 4
 ALPHA_MAX = 12  # Where silences widen it to.
 SPARE = 1  # Candidates asked ahead once somebody was silent, so that the last ones are not found dead one by one.
 RPC_MAX = 250  # What one question may cause; a look-up among 10,000 nodes takes about 30.
-SHORTLIST_MAX = 400  # Candidates kept, the nearest ones: made-up contacts cost memory only up to here.
-ADDRESS_IDS_MAX = 2  # Ids under which one address is asked: a look-up is no way to make us flood a third party.
 NODES_MIN = 8  # BEP 44 nodes send 8 contacts; a value beside fewer has pushed contacts out of the datagram.
 DOUBTFUL_SILENT_MIN = 3  # Silent contacts for each that answered; where half are dead, hardly a look-up has so many.
+FORBIDDEN_MAX = 8  # Contacts with an id that BEP 42 forbids asked when the others had nothing: one reply of Mainline's.
 K_DISTANCE_FACTOR_MAX = 4  # How much farther than estimated the k-th may be before the answer is called sparse.
 
 Item: TypeAlias = MutableItem | ImmutableItem
-
-
-class State(IntEnum):
-    """What is known of a candidate, or of a request."""
-
-    NEW = 0
-    ASKED = 1
-    SLOW = 2  # Its timeout has passed once: the slot is free, the retransmit is on its way.
-    DEAD = 3  # Silent twice, or useless; a late reply still brings it back.
-    ANSWERED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +51,6 @@ class Sought:
     salt: bytes = b""
     known_seq: int | None = None
     present: Present | None = None
-
-
-class Candidate:
-    """A contact on the shortlist."""
-
-    __slots__ = ("contact", "distance", "state", "token")
-
-    def __init__(self, contact: krpc.Contact, distance: int) -> None:
-        self.contact = contact
-        self.distance = distance
-        self.state = State.NEW
-        self.token: bytes | None = None
 
 
 class Request:
@@ -122,10 +98,8 @@ class Lookup:
         self._rpc_max = rpc_max
         self._memo = memo
         self._can_ask = can_ask
-        self._by_contact: dict[krpc.Contact, Candidate] = {}
-        self._shortlist: list[tuple[int, int, Candidate]] = []
-        self._serial = 0
-        self._ids_asked: Counter[Address] = Counter()
+        self._shortlist = Shortlist()
+        self._addresses_asked: dict[Address, None] = {}
         self.in_flight_count = 0
         self._slow_count = 0
         self._silent_count = 0
@@ -138,10 +112,13 @@ class Lookup:
 
     def add(self, contacts: Iterable[krpc.Contact], source: Address | None = None) -> None:
         """Put contacts on the shortlist: our own table's, or what the peer at `source` told us."""
-        by_contact = self._by_contact
+        shortlist = self._shortlist
+        named_by = None if source is None else shortlist.source_of(source)
         for contact in contacts:
-            if contact in by_contact:
+            candidate = shortlist.get(contact)
+            if candidate is not None:
                 self.repeated_count += 1
+                shortlist.named_again(candidate, named_by)
                 continue
             if contact.node_id == self._own_id:
                 self.own_id_count += 1
@@ -152,25 +129,18 @@ class Lookup:
             if not self._can_ask(contact.address):
                 self.out_of_reach_count += 1
                 continue
-            distance = int.from_bytes(contact.node_id) ^ self._number
-            if len(self._shortlist) >= SHORTLIST_MAX and not self._has_room_for(distance):
-                continue
-            candidate = Candidate(contact, distance)
-            by_contact[contact] = candidate
-            self._serial += 1
-            insort(self._shortlist, (distance, self._serial, candidate))
+            shortlist.add(contact, int.from_bytes(contact.node_id) ^ self._number, named_by)
 
     def begin_with(self, contacts: Iterable[krpc.Contact]) -> None:
         """Put contacts of our own table on the shortlist, nearest first: they have answered us, so can be asked."""
-        if self._shortlist:
+        if len(self._shortlist):
             self.add(contacts)
             return
         # No look-up can send its first request before this, and each begins with as many as a table has.
         number = self._number
-        candidates = [Candidate(contact, int.from_bytes(contact.node_id) ^ number) for contact in contacts]
-        self._by_contact = {candidate.contact: candidate for candidate in candidates}
-        self._shortlist = [(one.distance, serial, one) for serial, one in enumerate(candidates)]
-        self._serial = len(candidates)
+        self._shortlist.begin_with(
+            [Candidate(contact, int.from_bytes(contact.node_id) ^ number) for contact in contacts]
+        )
 
     def contacts_dropped(self) -> dict[str, int]:
         """Return how many contacts were told in vain, by reason; to be told twice of one is usual, far more is not."""
@@ -180,14 +150,6 @@ class Lookup:
             "repeated": self.repeated_count,
         }
         return {reason: count for reason, count in counts.items() if count}
-
-    def _has_room_for(self, distance: int) -> bool:
-        farthest = self._shortlist[-1]
-        if farthest[0] <= distance or farthest[2].state is not State.NEW:
-            return False
-        self._shortlist.pop()
-        del self._by_contact[farthest[2].contact]
-        return True
 
     # Requests
 
@@ -214,6 +176,7 @@ class Lookup:
 
     def requests_to_send(self, count_max: int = RPC_MAX) -> list[Request]:
         """Return the requests to send now, at most `count_max`; they count as sent."""
+        self._relent()
         room = min(count_max, self._slot_count)
         requests: list[Request] = []
         while room > 0 and self._follow_ups:
@@ -221,21 +184,28 @@ class Lookup:
             room -= 1
         if room <= 0:
             return requests
+        requests += self._nearest(room, self._k, is_allowed=True)
+        if not requests and self._wants_forbidden and self._is_settled(is_allowed=True):
+            requests += self._nearest(room, self._forbidden_max, is_allowed=False)
+        return requests
+
+    def _nearest(self, room: int, count: int, *, is_allowed: bool) -> list[Request]:
+        """Ask the nearest until probably `count` will have answered."""
         # Who was just asked will probably answer, and asking the one behind it as well would be for nothing. How
         # probably, this look-up has seen: where a third is dead, two further ones are asked at once for every six.
         hope = (self._answered_count + 1) / (self._answered_count + self._silent_count + 1)
         expected = 0.0
-        wanted = self._k + (SPARE if self._silent_count else 0)
-        for _, _, candidate in self._shortlist:
+        wanted = count + (SPARE if self._silent_count else 0)
+        requests: list[Request] = []
+        for candidate in self._shortlist:
+            if candidate.is_allowed is not is_allowed:
+                continue
             state = candidate.state
             if state is State.ANSWERED or state is State.ASKED:
-                expected += 1 if state is State.ANSWERED else hope
+                expected += candidate.is_counted if state is State.ANSWERED else hope
                 if expected >= wanted:
                     break
-            elif state is State.NEW:
-                if self._ids_asked[candidate.contact.address] >= ADDRESS_IDS_MAX:
-                    candidate.state = State.DEAD
-                    continue
+            elif state is State.NEW and self._shortlist.leave_of(candidate) is Leave.YES:
                 requests.append(self._asked(candidate, is_follow_up=False))
                 expected += hope
                 room -= 1
@@ -243,14 +213,22 @@ class Lookup:
                     break
         return requests
 
+    def _relent(self) -> None:
+        """Trust sources again whose contacts were silent, where too few have answered and nobody else is left."""
+        if self.in_flight_count or self._slow_count or len(self.counted()) >= self._k:
+            return
+        if self._is_settled(is_allowed=True) and any(map(self._shortlist.is_muted, self._shortlist)):
+            self._shortlist.give_second_chance()
+
     def _asked(self, candidate: Candidate, *, is_follow_up: bool) -> Request:
         self.rpc_count += 1
         self.in_flight_count += 1
+        self._shortlist.datagram_sent(candidate)
         if is_follow_up:
             self._follow_up_count += 1
         else:
-            candidate.state = State.ASKED
-            self._ids_asked[candidate.contact.address] += 1
+            self._shortlist.change(candidate, State.ASKED)
+            self._addresses_asked[candidate.contact.address] = None
         return Request(candidate, is_follow_up)
 
     def timed_out(self, request: Request) -> bool:
@@ -258,7 +236,8 @@ class Lookup:
         if request.state is State.ASKED:
             self.in_flight_count -= 1
             self._silent_count += 1
-            if self.rpc_count < self._rpc_max:
+            if self.rpc_count < self._rpc_max and self._shortlist.may_send_again(request.candidate):
+                self._shortlist.datagram_sent(request.candidate)
                 self.rpc_count += 1
                 self.retransmit_count += 1
                 self._slow_count += 1
@@ -279,17 +258,19 @@ class Lookup:
         """Note that a request was answered with an error: alive, but of no use here."""
         self._settle(request)
         self._set_state(request, State.DEAD)
+        self._shortlist.absolve(request.candidate)
 
     def pass_over(self, candidate: Candidate) -> None:
         """Leave out one that answered and is of no use, so that the next nearest stands in for it."""
-        candidate.state = State.DEAD
+        self._shortlist.change(candidate, State.DEAD)
+        self._shortlist.absolve(candidate)
 
     def _set_state(self, request: Request, state: State) -> None:
         if request.is_follow_up:
             if request.state in (State.ASKED, State.SLOW) and state in (State.DEAD, State.ANSWERED):
                 self._follow_up_count -= 1
         else:
-            request.candidate.state = state
+            self._shortlist.change(request.candidate, state)
         request.state = state
 
     def _settle(self, request: Request) -> None:
@@ -323,6 +304,7 @@ class Lookup:
             # Who hands out forgeries is not followed, and counts as nobody who answered.
             self.bad_items[error.reason] += 1
             self._set_state(request, State.DEAD)
+            self._shortlist.absolve(candidate)
             return None
         self._set_state(request, State.ANSWERED)
         self._answered_count += 1
@@ -423,16 +405,38 @@ class Lookup:
         """Whether the k nearest known contacts that are not dead have answered, and nothing is followed up."""
         if self._follow_ups or self._follow_up_count:
             return False
-        answered = 0
-        for _, _, candidate in self._shortlist:
+        return self._is_settled(is_allowed=True) and (not self._wants_forbidden or self._is_settled(is_allowed=False))
+
+    def _is_settled(self, *, is_allowed: bool) -> bool:
+        """Whether of the ids that BEP 42 allows, or of those that it forbids, no nearer one can be asked any more."""
+        left = self._k if is_allowed else self._forbidden_max
+        for candidate in self._shortlist:
+            if candidate.is_allowed is not is_allowed:
+                continue
             state = candidate.state
             if state is State.ANSWERED:
-                answered += 1
-                if answered >= self._k:
+                left -= candidate.is_counted
+                if left <= 0:
                     return True
+            elif state is State.NEW:
+                if self._shortlist.leave_of(candidate) is not Leave.NEVER:
+                    return False
             elif state is not State.DEAD:
                 return False
         return True
+
+    @property
+    def _wants_forbidden(self) -> bool:
+        """Whether ids that BEP 42 forbids are asked, at last: they may hold what nobody else has shown us."""
+        return (self.sought is not None and self.item is None) or len(self.counted()) < self._k
+
+    @property
+    def _forbidden_max(self) -> int:
+        return FORBIDDEN_MAX if self._has_allowed else self._k
+
+    @property
+    def _has_allowed(self) -> bool:
+        return any(candidate.is_allowed and candidate.is_counted for candidate in self._shortlist)
 
     @property
     def has_given_up(self) -> bool:
@@ -461,11 +465,30 @@ class Lookup:
     @property
     def peer_count(self) -> int:
         """How many addresses were asked."""
-        return len(self._ids_asked)
+        return len(self._addresses_asked)
 
     def answered(self) -> list[Candidate]:
         """Return the candidates that answered, nearest first."""
-        return [candidate for _, _, candidate in self._shortlist if candidate.state is State.ANSWERED]
+        return [candidate for candidate in self._shortlist if candidate.state is State.ANSWERED]
+
+    def counted(self) -> list[Candidate]:
+        """Return those of them that count, nearest first.
+
+        Ids that BEP 42 forbids count only where nobody with another has answered: in a network too young to have any.
+        """
+        counted = [candidate for candidate in self._shortlist if candidate.is_counted]
+        return [candidate for candidate in counted if candidate.is_allowed] or counted
+
+    def may_send(self, candidate: Candidate) -> bool:
+        """Return whether a further datagram may go to a candidate; it counts as sent."""
+        if not self._shortlist.may_send(candidate):
+            return False
+        self._shortlist.datagram_sent(candidate)
+        return True
+
+    def may_pad(self, candidate: Candidate) -> bool:
+        """Return whether requests to a candidate may be padded."""
+        return self._shortlist.may_pad(candidate)
 
     def verdict(self, k_distance: int | None, *, is_late: bool = False) -> str:
         """Return `complete`, or in a word why the look-up is not.
@@ -474,12 +497,14 @@ class Lookup:
         """
         if not self.is_done:
             return "deadline" if is_late else "budget"
-        if not self._shortlist:
+        if not len(self._shortlist):
             return "no-contacts"
-        answered = self.answered()[: self._k]
+        answered = self.counted()[: self._k]
         if not answered:
             return "no-answer"
         if k_distance is not None:
+            if not answered[0].is_allowed:
+                return "ids-forbidden"
             is_near = len(answered) >= self._k and answered[-1].distance <= K_DISTANCE_FACTOR_MAX * k_distance
             if not is_near:
                 return "sparse"

@@ -315,29 +315,34 @@ class Core:
         if len(self._tokens) > TOKENS_MAX:
             self._tokens.popitem(last=False)
 
-    def get_request(self, target: bytes, seq: int | None, address: Address, now: float) -> krpc.Get:
+    def get_request(
+        self, target: bytes, seq: int | None, address: Address, now: float, *, is_padded: bool = True
+    ) -> krpc.Get:
         """Return a get with the last token of the node that it goes to, or padded to a third of the longest reply."""
         token_of, token, given_at = self._tokens.get(address, (b"", b"", float("-inf")))
         if now - given_at < TOKEN_PERIOD_S:
             return krpc.Get(target, seq, token, 0, None if token_of == target else token_of)
         # A byte at least: by it the node knows that we would read `prove`, and need not be silent for want of proof.
-        return krpc.Get(target, seq, None, max(1, self._pad_bytes(may_bring_more=seq is None)))
+        pad_bytes = self._pad_bytes(may_bring_more=seq is None) if is_padded else 0
+        return krpc.Get(target, seq, None, max(1, pad_bytes))
 
-    def find_request(self, target: bytes) -> krpc.FindNode:
+    def find_request(self, target: bytes, *, is_padded: bool = True) -> krpc.FindNode:
         """Return a find_node padded to a third of the whole reply: newcomers need more than eight contacts."""
         request = krpc.FindNode(target)
+        if not is_padded:
+            return request
         return krpc.FindNode(target, self._pad_bytes(may_bring_more=bool(self._wanted(request))))
 
-    def search_request(self, target: bytes, address: Address, now: float) -> krpc.Request:
+    def search_request(self, target: bytes, address: Address, now: float, *, is_padded: bool = True) -> krpc.Request:
         """Return what asks a node for contacts near `target`.
 
         A read-only node answers no ping, so it can only prove its address with a token, and find_node brings none.
         In a named network, where everybody understands get, it therefore asks with that: who joins would otherwise
         live for its first minute on what unproven addresses of its prefix are given together.
         """
-        request = self.find_request(target)
+        request = self.find_request(target, is_padded=is_padded)
         if self.is_named and self.is_read_only() and not self._wanted(request):
-            return self.get_request(target, None, address, now)
+            return self.get_request(target, None, address, now, is_padded=is_padded)
         return request
 
     def _pad_bytes(self, *, may_bring_more: bool) -> int:

@@ -318,9 +318,11 @@ class Node:
         on_done: Callable[[str, float], None],
         now: float,
         rpc_max: int | None = None,
+        source: Address | None = None,
     ) -> None:
+        """Look for contacts near a target, from the table's and `seeds`, which the peer at `source` has named."""
         lookup = self._lookup(target, None, rpc_max)
-        lookup.add(seeds)
+        lookup.add(seeds, source)
         operation = FindOperation(self._next_number(), self._core, lookup, now, None, self._ended)
         operation.on_done = on_done
         self._begin(operation, now)

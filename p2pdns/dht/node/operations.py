@@ -112,12 +112,14 @@ class Operation(ABC):
         return now < self._patient_until and self.lookup.has_given_up
 
     def _message(self, request: Request, now: float) -> krpc.Request:
+        lookup, core = self.lookup, self.core
+        is_padded = lookup.may_pad(request.candidate)
         if request.is_follow_up:
-            return self.core.find_request(self.lookup.target)
+            return core.find_request(lookup.target, is_padded=is_padded)
         address = request.candidate.contact.address
-        if self.lookup.sought is None:
-            return self.core.search_request(self.lookup.target, address, now)
-        return self.core.get_request(self.lookup.target, self.lookup.seq, address, now)
+        if lookup.sought is None:
+            return core.search_request(lookup.target, address, now, is_padded=is_padded)
+        return core.get_request(lookup.target, lookup.seq, address, now, is_padded=is_padded)
 
     def reply_received(self, ticket: Any, reply: krpc.Reply, size_bytes: int, now: float) -> None:
         """Take in the reply to a request of the look-up."""
@@ -139,7 +141,7 @@ class Operation(ABC):
         """
         if not reply.is_proof_wanted or reply.token is None or reply.value is not None or request in self._unproven:
             return False
-        if request.is_follow_up:
+        if request.is_follow_up or not self.lookup.may_send(request.candidate):
             return False
         self._unproven[request] = reply
         self.core.counters["asked-again-with-token"] += 1
@@ -220,9 +222,10 @@ class FindOperation(Operation):
 class _Storer:
     """A node that was asked to keep the item."""
 
-    __slots__ = ("is_given_up", "is_sent_again")
+    __slots__ = ("candidate", "is_given_up", "is_sent_again")
 
-    def __init__(self) -> None:
+    def __init__(self, candidate: Candidate) -> None:
+        self.candidate = candidate
         self.is_sent_again = False
         self.is_given_up = False
 
@@ -264,11 +267,13 @@ class PutOperation(Operation):
                 core.wait_for_room(self, is_urgent=False)
                 return
             candidate = self._to_send.pop(0)
+            if not self.lookup.may_send(candidate):
+                continue
             contact = candidate.contact
             self._sent_count += 1
             self._waiting_count += 1
             request = self._put_request(candidate.token or b"")
-            self.bytes_sent += core.ask(self, _Storer(), contact.node_id, contact.address, request, now)
+            self.bytes_sent += core.ask(self, _Storer(candidate), contact.node_id, contact.address, request, now)
         if not self._waiting_count and not self.is_over:
             self._put_done(now)
 
@@ -297,9 +302,9 @@ class PutOperation(Operation):
         self.pump(now)
 
     def _storers(self) -> list[Candidate]:
-        """Return the k nearest that can be asked to keep the item."""
+        """Return the k nearest that count and can be asked to keep the item."""
         storers: list[Candidate] = []
-        for candidate in self.lookup.answered():
+        for candidate in self.lookup.counted():
             # A node that gave no token keeps nothing for anyone; the next nearest stands in for it.
             if candidate.token is None:
                 self._passed_count += 1
@@ -384,7 +389,7 @@ class PutOperation(Operation):
             return super().timed_out(ticket, now) if self._to_send is None else False
         if self.is_over:
             return False
-        if not ticket.is_sent_again:
+        if not ticket.is_sent_again and self.lookup.may_send(ticket.candidate):
             ticket.is_sent_again = True
             return True
         self._waiting_count -= 1

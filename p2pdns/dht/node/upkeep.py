@@ -83,7 +83,9 @@ class Upkeep:
     def __init__(
         self,
         core: Core,
-        find: Callable[[bytes, Iterable[krpc.Contact], Callable[[str, float], None], float, int | None], None],
+        find: Callable[
+            [bytes, Iterable[krpc.Contact], Callable[[str, float], None], float, int | None, Address | None], None
+        ],
         now: float,
     ) -> None:
         self._core = core
@@ -97,7 +99,7 @@ class Upkeep:
         self._is_searching = False
         self._retry_s = RETRY_S_MIN
         self._retry_is_set = False
-        self._filling = Filling(core, lambda target, on_done, then: find(target, (), on_done, then, None))
+        self._filling = Filling(core, lambda target, on_done, then: find(target, (), on_done, then, None, None))
         self._bootstrap = _Bootstrap(self)
         self._newcomers = _Newcomers(self)
         self._newcomer_rate = RateLimit(QUARANTINE_PER_SECOND, QUARANTINE_BURST, now)
@@ -160,7 +162,7 @@ class Upkeep:
             self._is_searching = True
             nodes = reply.nodes6 if self._core.settings.is_ipv6 else reply.nodes
             on_done = self._neighbours_found if ticket[2] is None else self._looked_round
-            self._find(self._core.node_id, nodes, on_done, now, ticket[2])
+            self._find(self._core.node_id, nodes, on_done, now, ticket[2], address)
 
     def bootstrap_timed_out(self, ticket: list[Any], now: float) -> bool:
         """Return whether to ask a bootstrap contact again."""
@@ -222,7 +224,7 @@ class Upkeep:
         """Join by the first contact that the other family's nodes have told of, where nobody else is known."""
         if not (self.has_joined or self._is_searching):
             self._is_searching = True
-            self._find(self._core.node_id, (), self._neighbours_found, now, None)
+            self._find(self._core.node_id, (), self._neighbours_found, now, None, None)
 
     # Refresh
 
@@ -258,7 +260,7 @@ class Upkeep:
         # Noted at once: a search that ends in nothing must not be begun again every minute.
         bucket.touch_last_updated(now)
         target = random_id_in(bucket, core.entropy(ID_BYTES))
-        self._find(target, (), lambda verdict, then: None, now, REFRESH_QUERIES_MAX)
+        self._find(target, (), lambda verdict, then: None, now, REFRESH_QUERIES_MAX, None)
         return True
 
     def _retry_lost(self, now: float) -> bool:
