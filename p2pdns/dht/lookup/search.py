@@ -34,6 +34,7 @@ SPARE = 1  # Candidates asked ahead once somebody was silent, so that the last o
 RPC_MAX = 250  # What one question may cause; a look-up among 10,000 nodes takes about 30.
 NODES_MIN = 8  # BEP 44 nodes send 8 contacts; a value beside fewer has pushed contacts out of the datagram.
 DOUBTFUL_SILENT_MIN = 3  # Silent contacts for each that answered; where half are dead, hardly a look-up has so many.
+FAIR_SHARE = 2  # Of the slots every second goes not to the nearest, while there is no item: they may surround a key.
 FORBIDDEN_MAX = 8  # Contacts with an id that BEP 42 forbids asked when the others had nothing: one reply of Mainline's.
 K_DISTANCE_FACTOR_MAX = 4  # How much farther than estimated the k-th may be before the answer is called sparse.
 
@@ -56,11 +57,12 @@ class Sought:
 class Request:
     """One question to one candidate; `is_follow_up` asks for contacts that a value had pushed out of a reply."""
 
-    __slots__ = ("candidate", "is_follow_up", "state")
+    __slots__ = ("candidate", "is_fair", "is_follow_up", "state")
 
-    def __init__(self, candidate: Candidate, is_follow_up: bool) -> None:
+    def __init__(self, candidate: Candidate, is_follow_up: bool, is_fair: bool = False) -> None:
         self.candidate = candidate
         self.is_follow_up = is_follow_up
+        self.is_fair = is_fair
         self.state = State.ASKED
 
 
@@ -102,6 +104,7 @@ class Lookup:
         self._addresses_asked: dict[Address, None] = {}
         self.in_flight_count = 0
         self._slow_count = 0
+        self._fair_count = 0
         self._silent_count = 0
         self._answered_count = 0
         self._given_up_count = 0
@@ -164,10 +167,13 @@ class Lookup:
         return known
 
     @property
-    def _slot_count(self) -> int:
+    def _width(self) -> int:
         # Each silence opens a slot more: among many dead, four slots would be held by them most of the time.
-        width = min(self._alpha + self._silent_count, max(self._alpha, ALPHA_MAX))
-        return min(width - self.in_flight_count, self._rpc_max - self.rpc_count)
+        return min(self._alpha + self._silent_count, max(self._alpha, ALPHA_MAX))
+
+    @property
+    def _slot_count(self) -> int:
+        return min(self._width - self.in_flight_count, self._rpc_max - self.rpc_count)
 
     @property
     def has_slots(self) -> bool:
@@ -182,6 +188,14 @@ class Lookup:
         while room > 0 and self._follow_ups:
             requests.append(self._asked(self._follow_ups.pop(0), is_follow_up=True))
             room -= 1
+        if room <= 0:
+            return requests
+        fair_room = min(room, self._width // FAIR_SHARE - self._fair_count)
+        if self.item is None and self.sought is not None:
+            while fair_room > 0 and (candidate := self._shortlist.fair_pick(self._k)) is not None:
+                requests.append(self._asked(candidate, is_follow_up=False, is_fair=True))
+                fair_room -= 1
+                room -= 1
         if room <= 0:
             return requests
         requests += self._nearest(room, self._k, is_allowed=True)
@@ -220,7 +234,7 @@ class Lookup:
         if self._is_settled(is_allowed=True) and any(map(self._shortlist.is_muted, self._shortlist)):
             self._shortlist.give_second_chance()
 
-    def _asked(self, candidate: Candidate, *, is_follow_up: bool) -> Request:
+    def _asked(self, candidate: Candidate, *, is_follow_up: bool, is_fair: bool = False) -> Request:
         self.rpc_count += 1
         self.in_flight_count += 1
         self._shortlist.datagram_sent(candidate)
@@ -229,12 +243,14 @@ class Lookup:
         else:
             self._shortlist.change(candidate, State.ASKED)
             self._addresses_asked[candidate.contact.address] = None
-        return Request(candidate, is_follow_up)
+        self._fair_count += is_fair
+        return Request(candidate, is_follow_up, is_fair)
 
     def timed_out(self, request: Request) -> bool:
         """Note that a request was not answered in time; return whether to send it again (which then counts)."""
         if request.state is State.ASKED:
             self.in_flight_count -= 1
+            self._fair_count -= request.is_fair
             self._silent_count += 1
             if self.rpc_count < self._rpc_max and self._shortlist.may_send_again(request.candidate):
                 self._shortlist.datagram_sent(request.candidate)
@@ -276,6 +292,7 @@ class Lookup:
     def _settle(self, request: Request) -> None:
         if request.state is State.ASKED:
             self.in_flight_count -= 1
+            self._fair_count -= request.is_fair
         elif request.state is State.SLOW:
             self._slow_count -= 1
         elif request.state is State.DEAD and not request.is_follow_up:

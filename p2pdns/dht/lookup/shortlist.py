@@ -18,6 +18,7 @@ from p2pdns.dht.routing import is_id_allowed
 
 SHORTLIST_MAX = 400  # Candidates kept, the nearest ones: made-up contacts cost memory only up to here.
 ADDRESS_IDS_MAX = 2  # Ids under which one address is asked: a look-up is no way to make us flood a third party.
+VIEW_MAX = 20  # Contacts of our own table that have their turn, as many as a source names.
 HOST_CONTACTS_MAX = 2  # Of one host among the nearest: a household has two nodes, an attacker's machine has a thousand.
 PREFIX_CONTACTS_MAX = 4  # Of one public /24 or /48 among the nearest: a fifth of them, so that the others outvote it.
 HOST_SILENT_MAX = 4  # Contacts of a host that stay silent before no more are asked there on the same kind of word.
@@ -60,12 +61,14 @@ class Leave(IntEnum):
 
 
 class Source:
-    """A host that named contacts, and what became of them."""
+    """A host that named contacts, and what became of them; our own table is one too, the one without a prefix."""
 
-    __slots__ = ("credit", "named_count", "prefix", "waiting_count")
+    __slots__ = ("credit", "named_count", "pick_count", "prefix", "view", "waiting_count")
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
+        self.view: list[Candidate] = []
+        self.pick_count = 0
         self.named_count = 0
         self.waiting_count = 0
         self.credit = float(SOURCE_SILENT_MAX)
@@ -130,6 +133,7 @@ class Shortlist:
         self._places: dict[str, Place] = {}
         self._sources: dict[str, Source] = {}
         self._second_chance_count = 0
+        self._table = Source("")
 
     def __len__(self) -> int:
         """Return how many candidates there are."""
@@ -163,6 +167,7 @@ class Shortlist:
         candidate = Candidate(contact, distance, word)
         if source is not None:
             source.named_count += 1
+            source.view.append(candidate)
             candidate.sources.append(source)
         self._by_contact[contact] = candidate
         self._serial += 1
@@ -173,12 +178,15 @@ class Shortlist:
         self._by_contact = {candidate.contact: candidate for candidate in candidates}
         self._sorted = [(one.distance, serial, one) for serial, one in enumerate(candidates)]
         self._serial = len(candidates)
+        self._table.view = candidates[:VIEW_MAX]
 
     def named_again(self, candidate: Candidate, source: Source | None) -> None:
         """Note that our own table, or another source, has a contact that is on the list already."""
         if source is None:
             candidate.word = Word.OURS
             return
+        if len(source.view) < SOURCE_CONTACTS_MAX:
+            source.view.append(candidate)
         # Nobody is praised for naming a contact that has answered, or blamed for one that has not.
         if candidate.state in (State.ANSWERED, State.DEAD) or candidate.word is Word.OURS:
             return
@@ -252,6 +260,29 @@ class Shortlist:
         if silent >= silent_max and candidate.word is not Word.OURS:
             return Leave.NEVER
         return Leave.LATER if answered + waiting >= count_max else Leave.YES
+
+    def fair_pick(self, k: int) -> Candidate | None:
+        """Return a candidate of those who have a turn: our own table, and each source; None when none has any left.
+
+        Everybody can be nearest to a key who wants to. So each view has its turn, and gives of its nearest the
+        farther half, where nodes are that stand there by chance.
+        """
+        bound = None
+        for candidate in self:
+            if candidate.word is Word.OURS or candidate.state is State.ANSWERED:
+                k -= 1
+                bound = candidate.distance
+                if not k:
+                    break
+        for source in sorted((*self._sources.values(), self._table), key=lambda source: source.pick_count):
+            view = sorted(source.view, key=lambda candidate: candidate.distance)
+            for candidate in view[len(view) // 2 :]:
+                if candidate.state is not State.NEW or not candidate.is_allowed:
+                    continue
+                if (bound is None or candidate.distance <= bound) and self.leave_of(candidate) is Leave.YES:
+                    source.pick_count += 1
+                    return candidate
+        return None
 
     # What becomes of them
 
@@ -330,9 +361,14 @@ class Shortlist:
         return host.datagram_count < HOST_DATAGRAMS_MAX
 
     def may_send_again(self, candidate: Candidate) -> bool:
-        """Return whether a silent candidate is worth a second datagram: not where one source alone has named it."""
+        """Return whether a silent candidate is worth a second datagram.
+
+        It is not where one source alone has named it, nor where every source has named more silent ones than others.
+        """
         host = candidate.host or self._settle(candidate)
-        return candidate.word is not Word.ONE and host.datagram_count < HOST_RETRANSMITS_UNTIL
+        if candidate.word is Word.ONE or host.datagram_count >= HOST_RETRANSMITS_UNTIL:
+            return False
+        return candidate.word is Word.OURS or any(one.credit >= SOURCE_SILENT_MAX for one in candidate.sources)
 
     def may_pad(self, candidate: Candidate) -> bool:
         """Return whether requests to a candidate may be padded: one id a host, for a pad is bytes at its expense."""
