@@ -15,6 +15,7 @@ from p2pdns.addresses import Address, AddressClass, class_of
 from p2pdns.dht import krpc
 from p2pdns.dht.guard import AMPLIFICATION_MAX, TOKEN_BYTES, TOKEN_PERIOD_S, Guard
 from p2pdns.dht.krpc.compact import CONTACT6_BYTES, CONTACT_BYTES
+from p2pdns.dht.node.reply_times import ReplyTimes
 from p2pdns.dht.node.values import Event, NodeSettings, Sibling
 from p2pdns.dht.routing import RoutingTable
 from p2pdns.dht.storage import Storage
@@ -27,9 +28,7 @@ REQUESTS_IN_FLIGHT_MAX = (
     128  # Replies of 1.3 kB that a default socket buffer (208 kB, with the kernel's overhead) holds.
 )
 PATIENT_IN_FLIGHT_MIN = 16  # Of them, what look-ups that have an item already may have in flight whatever else is.
-RTT_WINDOW = 64  # Replies whose p95 stands in for a contact not yet measured.
-RTT_WINDOW_MIN = 8  # Fewer say nothing.
-RTT_REFRESHED_AFTER = 8  # Replies between two sortings of the window.
+RTT_FACTOR = 4  # Typical times that a contact not yet measured may take: in the public network that is twice the p95.
 PAD_BYTES_MAX = 400  # With the rest of a get a third of the longest reply, so that no peer must doubt our address.
 QUERY_BYTES = 125  # A get of ours without pad.
 REPLY_BYTES = 120  # A reply of ours without contacts and value.
@@ -133,9 +132,7 @@ class Core:
         self._serial = 0
         self.in_flight_count = 0
         self._patient_count = 0
-        self._rtts: deque[float] = deque(maxlen=RTT_WINDOW)
-        self._rtt_p95: float | None = None
-        self._rtt_age = 0
+        self.reply_times = ReplyTimes()
 
     def change_id(self, node_id: bytes, now: float) -> None:
         """Go by another id from now on, with the same contacts."""
@@ -358,7 +355,8 @@ class Core:
             contact = self.table.get(krpc.Contact(node_id, address))
             timeout = None if contact is None else contact.timeout
         if timeout is None:
-            timeout = settings.timeout_s_first if self._rtt_p95 is None else 2 * self._rtt_p95
+            typical_s = self.reply_times.typical_s
+            timeout = settings.timeout_s_first if typical_s is None else RTT_FACTOR * typical_s
         return min(max(timeout, settings.timeout_s_min), settings.timeout_s_max)
 
     def _first_timeout(self, pending: Pending, now: float) -> None:
@@ -427,10 +425,6 @@ class Core:
         rtt = now - (pending.sent_at if transaction == pending.transactions[0] else pending.resent_at)
         self.last_reply_at = now
         self.guard.prove(pending.address, now)
-        self._rtts.append(rtt)
-        self._rtt_age += 1
-        if self._rtt_age >= RTT_REFRESHED_AFTER and len(self._rtts) >= RTT_WINDOW_MIN:
-            self._rtt_age = 0
-            self._rtt_p95 = sorted(self._rtts)[len(self._rtts) * 95 // 100]
+        self.reply_times.note(pending.address, rtt)
         if node_id is not None:
             self.table.answered(krpc.Contact(node_id, pending.address), rtt, now)
