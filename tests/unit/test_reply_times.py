@@ -12,7 +12,7 @@ from tests.unit.swarm import Swarm
 
 def note_all(times: ReplyTimes, slow_count: int, slow_replies: int = 1) -> None:
     """Note the replies of 24 prefixes, some of which take 0.6 s and answer more often."""
-    for port in range(1, 25):
+    for port in range(24, 0, -1):
         for _ in range(slow_replies if port <= slow_count else 1):
             times.note(("127.0.0.1", port), 0.6 if port <= slow_count else 0.01)
 

@@ -197,7 +197,8 @@ class Lookup:
             room -= 1
         if room <= 0:
             return requests
-        fair_room = min(room, self._width // FAIR_SHARE - self._fair_count)
+        # Where turns are short, the first goes to the nearest.
+        fair_room = min(room, (self.in_flight_count + room) // FAIR_SHARE - self._fair_count)
         if self._is_searching:
             while fair_room > 0 and (candidate := self._shortlist.fair_pick(self._k)) is not None:
                 requests.append(self._asked(candidate, is_follow_up=False, is_fair=True))

@@ -239,16 +239,18 @@ class Shortlist:
         return leave
 
     def _room_in(self, place: Place, candidate: Candidate, count_max: int, silent_max: int) -> Leave:
-        answered = waiting = silent = id_count = 0
+        answered = waiting = unanswered = id_count = 0
         for other in place.asked:
             is_like = other.word is candidate.word
             if is_like and other.contact.address == candidate.contact.address:
                 id_count += 1
+            if other.state is not State.ANSWERED:
+                unanswered += is_like
             if other.state is State.DEAD:
-                silent += is_like
-            elif candidate.is_allowed and not other.is_allowed:
                 continue
-            elif other.state is State.ANSWERED:
+            if candidate.is_allowed and not other.is_allowed:
+                continue
+            if other.state is State.ANSWERED:
                 if other.contact.address == candidate.contact.address:
                     # A node has one id; whoever answered here is it.
                     return Leave.NEVER
@@ -257,7 +259,7 @@ class Shortlist:
                 waiting += other.distance < candidate.distance
         if answered >= count_max or id_count >= ADDRESS_IDS_MAX:
             return Leave.NEVER
-        if silent >= silent_max and candidate.word is not Word.OURS:
+        if unanswered >= silent_max and candidate.word is not Word.OURS:
             return Leave.NEVER
         return Leave.LATER if answered + waiting >= count_max else Leave.YES
 
