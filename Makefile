@@ -5,7 +5,6 @@
 # make oracle    every question of the oracle, where make test asks a sample (some minutes)
 # make fuzz      each target of tests/fuzz under atheris, FUZZ_SECONDS each (60)
 # make strangers our nodes and those of Rust crates in one overlay, both ways (some minutes; needs cargo)
-# make bench     what look-ups, idleness, floods and changes cost, with ratios
 # make bench     what look-ups, attackers round a key, idleness, floods and changes cost, with ratios
 # make images    the container images of deploy/, on the first base that can be had
 # make testbed   the whole story in containers, broken and healed; a report in deploy/report (some minutes)

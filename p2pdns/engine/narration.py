@@ -27,6 +27,7 @@ _VERDICTS = {
     "deadline": "not complete, its time was over,",
     "budget": "not complete, it had used up its requests,",
     "sparse": "not complete, nearer nodes than those that answered must exist,",
+    "ids-forbidden": "not complete, only nodes with ids that BEP 42 forbids answered,",
     "no-contacts": "without anybody to ask",
     "no-answer": "without any answer",
 }
