@@ -88,7 +88,7 @@ class Operation(ABC):
         lookup, core = self.lookup, self.core
         is_first, own_count = not lookup.rpc_count, lookup.in_flight_count
         turn = core.turn_of(is_urgent=self.is_urgent, is_first=is_first, own_count=own_count)
-        requests = lookup.requests_to_send(turn) if turn > 0 else []
+        requests = lookup.requests_to_send(max(turn, 0))
         self._has_asked_all = turn > 0 and not requests and lookup.has_slots
         for request in requests:
             contact = request.candidate.contact
