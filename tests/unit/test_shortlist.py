@@ -248,6 +248,7 @@ def test_honest_sources_that_name_the_same_dead_contacts_are_still_believed() ->
         told_by(lookup, ("127.0.0.1", 100 + number), [*dead, *alive])
     asked = asked_in(lookup, lambda request: None if request.candidate.contact in dead else says_yes(request))
     assert set(alive) <= set(asked)
+    assert lookup._shortlist._second_chance_count == 0
 
 
 def test_contacts_that_answer_earn_their_source_more() -> None:
