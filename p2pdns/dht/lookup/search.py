@@ -189,7 +189,8 @@ class Lookup:
 
     def requests_to_send(self, count_max: int = RPC_MAX) -> list[Request]:
         """Return the requests to send now, at most `count_max`; they count as sent."""
-        self._relent()
+        if not (self.in_flight_count or self._slow_count):
+            self._shortlist.relent(self._k)
         room = min(count_max, self._slot_count)
         requests: list[Request] = []
         while room > 0 and self._follow_ups:
@@ -207,7 +208,7 @@ class Lookup:
         if room <= 0:
             return requests
         requests += self._nearest(room, self._k, is_allowed=True)
-        if not requests and self._wants_forbidden and self._is_settled(is_allowed=True):
+        if not requests and self._wants_forbidden and self._shortlist.is_settled(self._k, is_allowed=True):
             requests += self._nearest(room, self._forbidden_max, is_allowed=False)
         return requests
 
@@ -234,13 +235,6 @@ class Lookup:
                 if room <= 0 or expected >= wanted:
                     break
         return requests
-
-    def _relent(self) -> None:
-        """Trust sources again whose contacts were silent, where too few have answered and nobody else is left."""
-        if self.in_flight_count or self._slow_count or len(self.counted()) >= self._k:
-            return
-        if self._is_settled(is_allowed=True) and any(map(self._shortlist.is_muted, self._shortlist)):
-            self._shortlist.give_second_chance()
 
     def _asked(self, candidate: Candidate, *, is_follow_up: bool, is_fair: bool = False) -> Request:
         self.rpc_count += 1
@@ -430,25 +424,9 @@ class Lookup:
         """Whether the k nearest known contacts that are not dead have answered, and nothing is followed up."""
         if self._follow_ups or self._follow_up_count:
             return False
-        return self._is_settled(is_allowed=True) and (not self._wants_forbidden or self._is_settled(is_allowed=False))
-
-    def _is_settled(self, *, is_allowed: bool) -> bool:
-        """Whether of the ids that BEP 42 allows, or of those that it forbids, no nearer one can be asked any more."""
-        left = self._k if is_allowed else self._forbidden_max
-        for candidate in self._shortlist:
-            if candidate.is_allowed is not is_allowed:
-                continue
-            state = candidate.state
-            if state is State.ANSWERED:
-                left -= candidate.is_counted
-                if left <= 0:
-                    return True
-            elif state is State.NEW:
-                if self._shortlist.leave_of(candidate) is not Leave.NEVER:
-                    return False
-            elif state is not State.DEAD:
-                return False
-        return True
+        return self._shortlist.is_settled(self._k, is_allowed=True) and (
+            not self._wants_forbidden or self._shortlist.is_settled(self._forbidden_max, is_allowed=False)
+        )
 
     @property
     def _wants_forbidden(self) -> bool:
@@ -457,11 +435,7 @@ class Lookup:
 
     @property
     def _forbidden_max(self) -> int:
-        return FORBIDDEN_MAX if self._has_allowed else self._k
-
-    @property
-    def _has_allowed(self) -> bool:
-        return any(candidate.is_allowed and candidate.is_counted for candidate in self._shortlist)
+        return FORBIDDEN_MAX if self._shortlist.has_allowed else self._k
 
     @property
     def has_given_up(self) -> bool:
@@ -497,12 +471,8 @@ class Lookup:
         return [candidate for candidate in self._shortlist if candidate.state is State.ANSWERED]
 
     def counted(self) -> list[Candidate]:
-        """Return those of them that count, nearest first.
-
-        Ids that BEP 42 forbids count only where nobody with another has answered: in a network too young to have any.
-        """
-        counted = [candidate for candidate in self._shortlist if candidate.is_counted]
-        return [candidate for candidate in counted if candidate.is_allowed] or counted
+        """Return those of them that count, nearest first."""
+        return self._shortlist.counted()
 
     def may_send(self, candidate: Candidate) -> bool:
         """Return whether a further datagram may go to a candidate; it counts as sent."""

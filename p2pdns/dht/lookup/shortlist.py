@@ -352,6 +352,45 @@ class Shortlist:
                 for place, _ in places:
                     by_place[id(place)] = by_place.get(id(place), 0) + 1
 
+    # Who counts, and the end
+
+    def counted(self) -> list[Candidate]:
+        """Return the candidates that count, nearest first.
+
+        Ids that BEP 42 forbids count only where nobody with another has answered: in a network too young to have any.
+        """
+        counted = [candidate for candidate in self if candidate.is_counted]
+        return [candidate for candidate in counted if candidate.is_allowed] or counted
+
+    @property
+    def has_allowed(self) -> bool:
+        """Whether a contact has answered whose id BEP 42 allows."""
+        return any(candidate.is_allowed and candidate.is_counted for candidate in self)
+
+    def is_settled(self, left: int, *, is_allowed: bool) -> bool:
+        """Return whether `left` of the allowed ids, or of the others, have answered and no nearer one can be asked."""
+        for candidate in self:
+            if candidate.is_allowed is not is_allowed:
+                continue
+            state = candidate.state
+            if state is State.ANSWERED:
+                left -= candidate.is_counted
+                if left <= 0:
+                    return True
+            elif state is State.NEW:
+                if self.leave_of(candidate) is not Leave.NEVER:
+                    return False
+            elif state is not State.DEAD:
+                return False
+        return True
+
+    def relent(self, k: int) -> None:
+        """Trust sources again whose contacts were silent, where fewer than k have answered and nobody else is left."""
+        if len(self.counted()) < k and self.is_settled(k, is_allowed=True) and any(map(self.is_muted, self)):
+            self.give_second_chance()
+
+    # Datagrams
+
     def datagram_sent(self, candidate: Candidate) -> None:
         """Count a datagram to a candidate's host."""
         host = candidate.host or self._settle(candidate)
