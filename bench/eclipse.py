@@ -307,7 +307,7 @@ def run(case: Case, gets: int, seed: int) -> Sample:
 
 def take(world: World, node: Node, item: MutableItem, sample: Sample) -> None:
     """Get the item once, and note what it took."""
-    outcome = world.get(node, item.target, item.key, unix_now=SEQ / 1e6)
+    outcome = world.get(node, item.target, item.key)
     sample.count += 1
     sample.done_ms.append(outcome.done_s * 1000)
     sample.rpcs.append(outcome.rpc_count)

@@ -95,8 +95,7 @@ def is_id_allowed(node_id: bytes, host: str) -> bool:
     """Return whether BEP 42 allows `node_id` at `host`; addresses that are not public are exempt."""
     if class_of(host) is not AddressClass.PUBLIC:
         return True
-    crc = _bep42_crc(host, node_id[19] & 7)
-    return int.from_bytes(node_id[:3]) >> 3 == crc >> 11
+    return int.from_bytes(node_id[:3]) >> 3 == _bep42_crc(host, node_id[19] & 7) >> 11
 
 
 # Who may be told of whom

@@ -16,7 +16,6 @@ from p2pdns.dht.lookup.search import (
     SPARE,
     Item,
     Lookup,
-    Request,
     Sought,
 )
 from p2pdns.dht.lookup.shortlist import (
@@ -27,6 +26,7 @@ from p2pdns.dht.lookup.shortlist import (
     SHORTLIST_MAX,
     SOURCE_SILENT_MAX,
     Candidate,
+    Request,
     State,
 )
 

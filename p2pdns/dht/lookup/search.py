@@ -20,7 +20,7 @@ from typing import TypeAlias
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.confirmation import Confirmation
-from p2pdns.dht.lookup.shortlist import Candidate, Leave, Shortlist, State
+from p2pdns.dht.lookup.shortlist import Candidate, Leave, Request, Shortlist, State
 from p2pdns.dht.routing import K, is_for
 from p2pdns.errors import BadItem
 from p2pdns.items.item import ImmutableItem, MutableItem, Present, SignatureMemo, mutable_target
@@ -54,18 +54,6 @@ class Sought:
     salt: bytes = b""
     known_seq: int | None = None
     present: Present | None = None
-
-
-class Request:
-    """One question to one candidate; `is_follow_up` asks for contacts that a value had pushed out of a reply."""
-
-    __slots__ = ("candidate", "is_fair", "is_follow_up", "state")
-
-    def __init__(self, candidate: Candidate, is_follow_up: bool, is_fair: bool = False) -> None:
-        self.candidate = candidate
-        self.is_follow_up = is_follow_up
-        self.is_fair = is_fair
-        self.state = State.ASKED
 
 
 class Lookup:
@@ -301,9 +289,9 @@ class Lookup:
             # It was only late.
             self._given_up_count -= 1
 
-    def count_request(self, *, is_retransmit: bool = False) -> bool:
-        """Count a request that is no part of the search, and return True; return False where the budget is spent."""
-        if self.rpc_count >= self._rpc_max:
+    def count_request(self, candidate: Candidate, *, is_retransmit: bool = False) -> bool:
+        """Count a request that is no part of the search, and return True; return False where the budget or that of a host is spent."""
+        if self.rpc_count >= self._rpc_max or not self.may_send(candidate):
             return False
         self.rpc_count += 1
         self.retransmit_count += is_retransmit

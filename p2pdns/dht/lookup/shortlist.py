@@ -123,6 +123,18 @@ class Candidate:
         self.prefix: Place | None = None
 
 
+class Request:
+    """One question to one candidate; `is_follow_up` asks for contacts that a value had pushed out of a reply."""
+
+    __slots__ = ("candidate", "is_fair", "is_follow_up", "state")
+
+    def __init__(self, candidate: Candidate, is_follow_up: bool, is_fair: bool = False) -> None:
+        self.candidate = candidate
+        self.is_follow_up = is_follow_up
+        self.is_fair = is_fair
+        self.state = State.ASKED
+
+
 class Shortlist:
     """The candidates of one look-up."""
 

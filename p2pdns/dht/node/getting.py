@@ -88,7 +88,7 @@ class GetOperation(Operation):
             return super().timed_out(ticket, now)
         if self.is_over:
             return False
-        if not ticket.is_sent_again and self.lookup.count_request(is_retransmit=True):
+        if not ticket.is_sent_again and self.lookup.count_request(ticket.candidate, is_retransmit=True):
             ticket.is_sent_again = True
             return True
         self._silent_checks += 1
@@ -116,13 +116,14 @@ class GetOperation(Operation):
         if not core.room(is_urgent=False):
             core.wait_for_room(self, is_urgent=False)
             return True
-        if not lookup.count_request():
+        if not lookup.count_request(candidate):
             return False
         contact = candidate.contact
         self._check = _Check(candidate)
         self._checked += (contact.address,)
         core.counters["asked-again-without-seq"] += 1
-        request = core.get_request(lookup.target, None, contact.address, now)
+        is_padded = lookup.may_pad(candidate)
+        request = core.get_request(lookup.target, None, contact.address, now, is_padded=is_padded)
         self.bytes_sent += core.ask(self, self._check, contact.node_id, contact.address, request, now)
         return True
 
