@@ -290,7 +290,7 @@ class Lookup:
             self._given_up_count -= 1
 
     def count_request(self, candidate: Candidate, *, is_retransmit: bool = False) -> bool:
-        """Count a request that is no part of the search, and return True; return False where the budget or that of a host is spent."""
+        """Count a request that is no part of the search, and return True; False where a budget is spent."""
         if self.rpc_count >= self._rpc_max or not self.may_send(candidate):
             return False
         self.rpc_count += 1
