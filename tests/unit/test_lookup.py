@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import permutations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pdns.dht import bencode, krpc
@@ -94,6 +94,7 @@ def finish(lookup: Lookup, answer: Callable[[Request], krpc.Reply | None]) -> in
     return rounds
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 120), st.integers(0, 60))
 def test_finds_the_k_nearest_of_a_network_with_dead_nodes(seed: int, count: int, dead_percent: int) -> None:
     rng = random.Random(seed)
@@ -117,6 +118,7 @@ def test_finds_the_k_nearest_of_a_network_with_dead_nodes(seed: int, count: int,
     assert [candidate.contact for candidate in lookup.answered()[:8]] == living[:8]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 60))
 def test_ends_within_its_requests_however_many_contacts_strangers_make_up(seed: int, rpc_max: int) -> None:
     rng = random.Random(seed)

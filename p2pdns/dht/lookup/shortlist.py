@@ -63,22 +63,45 @@ class Leave(IntEnum):
 class Source:
     """A host that named contacts, and what became of them; our own table is one too, the one without a prefix."""
 
-    __slots__ = ("credit", "named_count", "pick_count", "prefix", "view", "waiting_count")
+    __slots__ = ("_half", "_half_of", "credit", "leave", "named_count", "pick_count", "prefix", "view", "waiting_count")
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
         self.view: list[Candidate] = []
+        self._half: list[Candidate] = []
+        self._half_of = 0
         self.pick_count = 0
         self.named_count = 0
         self.waiting_count = 0
         self.credit = float(SOURCE_SILENT_MAX)
+        self.leave = Leave.YES  # Whether another of its contacts may be asked on its word.
 
-    @property
-    def leave(self) -> Leave:
-        """Whether another of its contacts may be asked on its word."""
+    def farther_half(self) -> list[Candidate]:
+        """Return the farther half of what it has named near the key, nearest first."""
+        if self._half_of != len(self.view):
+            self._half_of = len(self.view)
+            self.view.sort(key=lambda candidate: candidate.distance)
+            self._half = self.view[self._half_of // 2 :]
+        return self._half
+
+    def change(self, credit: float, waiting: int = 0) -> None:
+        """Give it credit, or take some, and count its contacts that are waited for."""
+        self.credit += credit
+        self.waiting_count += waiting
         if self.credit <= 0:
-            return Leave.NEVER
-        return Leave.YES if self.credit > self.waiting_count else Leave.LATER
+            self.leave = Leave.NEVER
+        else:
+            self.leave = Leave.YES if self.credit > self.waiting_count else Leave.LATER
+
+
+def _leave_by(sources: list[Source]) -> Leave:
+    leave = Leave.NEVER
+    for source in sources:
+        if source.leave is Leave.YES:
+            return Leave.YES
+        if source.leave is Leave.LATER:
+            leave = Leave.LATER
+    return leave
 
 
 class Place:
@@ -207,7 +230,7 @@ class Shortlist:
         if source.prefix != candidate.sources[0].prefix:
             candidate.word = Word.SEVERAL
         candidate.sources.append(source)
-        source.waiting_count += candidate.state in WAITING
+        source.change(0.0, candidate.state in WAITING)
 
     def _has_room_for(self, distance: int, word: Word) -> bool:
         # Whatever strangers make up, it pushes out nothing that more than one of them, or our own table, has named.
@@ -243,7 +266,7 @@ class Shortlist:
             return Leave.NEVER
         leave = Leave.YES
         if candidate.sources and candidate.word is not Word.OURS:
-            leave = min(source.leave for source in candidate.sources)
+            leave = _leave_by(candidate.sources)
         if leave is not Leave.NEVER and host.asked:
             leave = max(leave, self._room_in(host, candidate, HOST_CONTACTS_MAX, HOST_SILENT_MAX))
         if leave is not Leave.NEVER and candidate.prefix is not None and candidate.prefix.asked:
@@ -289,8 +312,7 @@ class Shortlist:
                 if not k:
                     break
         for source in sorted((*self._sources.values(), self._table), key=lambda source: source.pick_count):
-            view = sorted(source.view, key=lambda candidate: candidate.distance)
-            for candidate in view[len(view) // 2 :]:
+            for candidate in source.farther_half():
                 if candidate.state is not State.NEW or not candidate.is_allowed:
                     continue
                 if (bound is None or candidate.distance <= bound) and self.leave_of(candidate) is Leave.YES:
@@ -322,14 +344,13 @@ class Shortlist:
             sources
         )
         for source in sources:
-            source.waiting_count += waiting_change
-            source.credit += credit - candidate.credit
+            source.change(credit - candidate.credit, waiting_change)
         candidate.credit = credit
 
     def absolve(self, candidate: Candidate) -> None:
         """Blame nobody for having named a contact that is alive and of no use."""
         for source in candidate.sources:
-            source.credit -= candidate.credit
+            source.change(-candidate.credit)
         candidate.credit = 0.0
         candidate.sources.clear()
 
@@ -345,7 +366,7 @@ class Shortlist:
         """Let every source begin anew."""
         self._second_chance_count += 1
         for source in self._sources.values():
-            source.credit = max(source.credit, 0.0) + SOURCE_SILENT_MAX
+            source.change(SOURCE_SILENT_MAX - min(source.credit, 0.0))
 
     def _count(self, candidate: Candidate) -> None:
         """Say anew which of a place's contacts count: the nearest of those that answered."""
