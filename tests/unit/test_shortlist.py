@@ -36,6 +36,11 @@ def lookup_near(contact: krpc.Contact, *, k: int = 20) -> Lookup:
     return Lookup(contact.node_id, OWN, Sought(KEY), k=k)
 
 
+def search(*, k: int = 20) -> Lookup:
+    """Return a look-up for contacts, which asks the nearest first and nobody else."""
+    return Lookup(TARGET, OWN, k=k)
+
+
 def told_by(lookup: Lookup, source: Address, contacts: Sequence[krpc.Contact]) -> None:
     """Put contacts on the shortlist that a peer has named."""
     lookup.add(contacts, source)
@@ -242,7 +247,7 @@ def test_a_crowd_that_names_the_same_contacts_has_no_more_asked_than_each_alone(
 
 
 def test_honest_sources_that_name_the_same_dead_contacts_are_still_believed() -> None:
-    lookup = new_lookup(k=10)
+    lookup = search(k=10)
     dead, alive = invented(10), invented(10, first=500)
     for number in range(4):
         told_by(lookup, ("127.0.0.1", 100 + number), [*dead, *alive])
@@ -252,11 +257,12 @@ def test_honest_sources_that_name_the_same_dead_contacts_are_still_believed() ->
 
 
 def test_contacts_that_answer_earn_their_source_more() -> None:
-    lookup = new_lookup(k=28)
+    lookup = search(k=28)
     told = invented(SOURCE_CONTACTS_MAX)
     told_by(lookup, ("127.0.0.1", 7), told)
     asked = asked_in(lookup, lambda request: says_yes(request) if request.candidate.distance % 2 else None)
     assert set(asked) == set(told), "half of them dead is an unlucky source, and no liar"
+    assert lookup._shortlist._second_chance_count == 0
 
 
 def test_one_source_names_so_many_and_no_more() -> None:
@@ -266,12 +272,12 @@ def test_one_source_names_so_many_and_no_more() -> None:
 
 
 def test_where_too_few_answered_the_silent_ones_sources_get_a_second_chance_and_not_for_ever() -> None:
-    lookup = new_lookup()
+    lookup = search()
     told = invented(28)
     told_by(lookup, ("127.0.0.1", 7), told)
     asked = asked_in(lookup, lambda request: says_yes(request) if request.candidate.distance > 8 else None)
     assert set(asked) == set(told)
-    lookup = new_lookup()
+    lookup = search()
     told_by(lookup, ("127.0.0.1", 7), told)
     assert len(asked_in(lookup, nobody)) == SOURCE_SILENT_MAX * (1 + SECOND_CHANCES_MAX)
 
