@@ -52,8 +52,8 @@ POOL_BURST_BYTES = 2_600.0  # With what the others have to spare: a score of nod
 POOL_RESERVE_BYTES = POOL_BURST_BYTES / 2  # Below it, replies are rationed; the other pools never take from it.
 VALUES_BURST_BYTES = 3 * (POOL_BURST_BYTES - POOL_RESERVE_BYTES)  # What a pool has for values, with what others lend.
 # What one victim may get from us. A stranger that reads five keys of 300 bytes a second from eight nodes, with a ping
-# beside each get, needs this much for at least one node to answer each; with 1,500 bytes it is told nothing of 2 %.
-PREFIX_BYTES_PER_SECOND = 2_000.0
+# beside each get, needs five sixths of it for at least one node to answer each; with two thirds it misses 1 in 1,000.
+PREFIX_BYTES_PER_SECOND = 3_000.0
 PREFIX_BURST_BYTES = 3_000.0  # Two values and a few contacts-only replies: a resolver's first minute.
 # The share of the budgets that a value must leave, for whose target fewer nodes than so many are known to be nearer.
 # Ranks double from step to step, and so do the targets for which a node has such a rank.
