@@ -16,7 +16,7 @@ import click
 from p2pdns import log
 from p2pdns.cli import settings
 from p2pdns.config import Config
-from p2pdns.directory import StateDirectory
+from p2pdns.directory import StateDirectory, refuse_if_taken
 from p2pdns.errors import UsageError
 from p2pdns.privileges import become, identity_of
 
@@ -42,6 +42,7 @@ def _run_engine_alone(config: Config, state: Path) -> int:
     log.configure(config.status.log_level)
     identity = identity_of(config.process.user, state, config.control.group)
     directory = StateDirectory.open(state, owner=identity.user_id, group=identity.group_id)
+    refuse_if_taken(directory.path)
     directory.mark()
     warning = become(identity, needs_chown=bool(config.control.group))
     if warning is not None:

@@ -125,8 +125,8 @@ def test_a_question_for_which_there_is_no_room_says_so(is_stream: bool) -> None:
     # In this process, as above.
     front = VirtualFront(is_stream=is_stream)
     for number in range(QUESTIONS_MAX):
-        assert front.ask(f"n{number}.example", now=0.0, host=f"127.0.0.{1 + number % 8}") is None
-    refused = front.ask("one.more.example", now=0.0, host="127.0.0.9")
+        assert front.ask(f"n{number}.example", now=0.0, host=f"10.0.{number // 250}.{1 + number % 250}") is None
+    refused = front.ask("one.more.example", now=0.0, host="10.1.0.1")
     assert refused is not None
     assert (refused.rcode, refused.ede) == (wire.SERVFAIL, (OTHER,))
 

@@ -31,6 +31,7 @@ SECRETS = {
 }
 KEY, OTHER_KEY, GONE_KEY, THIRD_KEY = (str(secret.zone_key) for secret in SECRETS.values())
 UNREACHED_ID = 0xFEED
+REACHED_ID = UNREACHED_ID - 1
 SETTLED_BY = "nothing-of-this-name"
 SETTLED_S = 60.0  # Half of the lowest TTL: whatever a test does, it ends before that.
 
@@ -122,7 +123,13 @@ class Client:
     def is_silent_about(self, message: bytes) -> bool:
         """Return whether a message is dropped: the response that comes is that of the sane query behind it."""
         last = wire.query("version.bind", wire.TXT, qclass=wire.CH, number=UNREACHED_ID)
-        return Response(self._exchange(message, last)).id == UNREACHED_ID
+        if not self.is_stream:
+            return Response(self._exchange(message, last)).id == UNREACHED_ID
+        # A connection whose first message is no query is closed, so another query goes before it.
+        first = wire.query("version.bind", wire.TXT, qclass=wire.CH, number=REACHED_ID)
+        with self.world.connect() as sock:
+            sock.sendall(b"".join(map(framed, (first, message, last))))
+            return {Response(read_framed(sock)).id for _ in range(2)} == {REACHED_ID, UNREACHED_ID}
 
     def _exchange(self, *messages: bytes) -> bytes:
         if not self.is_stream:
