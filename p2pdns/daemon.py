@@ -24,7 +24,7 @@ import p2pdns
 from p2pdns import log
 from p2pdns.clock import boot_now
 from p2pdns.config import Config, read_address, with_refusal, write_address
-from p2pdns.directory import StateDirectory, refuse_if_taken, remove_unless_taken
+from p2pdns.directory import StateDirectory, refuse_if_taken, remove_unless_taken, shown
 from p2pdns.errors import P2pdnsError
 from p2pdns.privileges import become, identity_of, refuse_unreadable_program
 from p2pdns.sockets import DnsSockets, adopt_dns, listen_fds, open_dns
@@ -139,6 +139,8 @@ class Supervisor:
         fds = [self._config_fd, self._alive_read, directory.descriptor]
         names = ("--config-fd", "--alive-fd", "--state-fd")
         common = [word for name, fd in zip(names, fds, strict=True) for word in (name, str(fd))]
+        # For people who read a list of processes; the children use the descriptor.
+        common += ["--state", shown(directory.path)]
         listen = [word for pair in sockets for word in ("--dns-listen", write_address(pair.address))]
         self._engine = Child("engine", [*_python(), engine_module, *common, *listen], fds)
         handed = [(name, sock.fileno()) for p in sockets for name, sock in (("--udp-fd", p.udp), ("--tcp-fd", p.tcp))]

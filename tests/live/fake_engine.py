@@ -153,6 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser()
     for name in ("--config-fd", "--alive-fd", "--state-fd"):
         parser.add_argument(name, type=int, required=True)
+    parser.add_argument("--state")
     parser.add_argument("--dns-listen", action="append", default=[])
     options = parser.parse_args(arguments)
     state = Path(f"/proc/self/fd/{options.state_fd}")
