@@ -6,6 +6,7 @@ import ipaddress
 import signal
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,6 +82,21 @@ def log_as_it_was() -> Iterator[None]:
     before = structlog.get_config()
     yield
     structlog.configure(**before)
+
+
+def _rights() -> str:
+    """Return what this process may do beyond an ordinary user, where the system tells (capabilities(7))."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return " ".join(line for line in lines if line.startswith(("Uid", "CapEff", "NoNewPrivs")))
+
+
+@pytest.fixture(autouse=True)
+def rights_as_they_were() -> Iterator[None]:
+    """Fail a test that gives up rights of this process: there is no way back, and those after it would fail for it."""
+    before = _rights()
+    yield
+    assert _rights() == before
 
 
 def _overdue(_number: int, _frame: object) -> None:

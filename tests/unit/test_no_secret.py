@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +25,7 @@ ARMOURED = SECRET.write(None).decode()
 BODY = ARMOURED.splitlines()[1]
 # Part of these shown in a row would be a good part of the key.
 SHOWN_MAX = 16
+SECONDS_MAX = 60  # A guard only: each ends by itself, because what it is given is refused.
 
 FILES = {
     "a key file": ARMOURED,
@@ -69,7 +72,6 @@ VERBS: dict[str, Callable[[str], list[str]]] = {
     "pubkey": lambda path: ["pubkey", path],
     "pubkey with a passphrase": lambda path: ["pubkey", "--passphrase-file", path, path],
     "inspect": lambda path: ["inspect", path],
-    "serve": lambda path: ["serve", "-c", path + ".toml"],
     "resolve": lambda path: ["resolve", "-c", path + ".toml", "www.example"],
     "resolve --direct": lambda path: ["resolve", "--direct", "-c", path + ".toml", "www.example"],
     "name list": lambda path: ["name", "list", "-c", path + ".toml"],
@@ -98,6 +100,16 @@ def test_no_verb_shows_a_secret(verb: str, kind: str, path: Path, capsys: pytest
     main(VERBS[verb](str(path)))
     said = capsys.readouterr()
     assert leaks(said.out + said.err, FILES[kind]) == []
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_a_daemon_shows_no_secret(kind: str, path: Path) -> None:
+    """In a process of its own: a daemon gives up rights that the tests after this one need."""
+    path.write_text(FILES[kind])
+    words = [sys.executable, "-m", "p2pdns", "serve", "--dns", "127.0.0.1:0", "--dht", "127.0.0.1:0", "-c", str(path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=SECONDS_MAX)
+    assert done.returncode != 0
+    assert leaks(done.stdout + done.stderr, FILES[kind]) == []
 
 
 @pytest.mark.parametrize("kind", ["a key file", "a key file with lines before it"])

@@ -33,5 +33,6 @@ def test_what_neither_process_takes_over_while_running_needs_a_restart() -> None
         "limits.store_items_max",
         "limits.store_bytes_max",
         "control.group",
+        "process.user",
     }
     assert not needs_restart("names")
