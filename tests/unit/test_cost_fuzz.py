@@ -107,6 +107,17 @@ def test_what_many_point_at_is_walked_once_good_or_bad(name: str) -> None:
     assert buffer.steps < len(HEAVY_MESSAGES[name])
 
 
+def test_a_long_name_that_many_others_end_with_is_walked_once() -> None:
+    """Sixty owners of one label before a name of forty: each pays for its labels once, and for no walk over them."""
+    long_name = b"\x01x" * 40 + b"\0"
+    records = b"".join(
+        b"\x02%02d\xc0\x0c" % number + bytes((0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1)) for number in range(60)
+    )
+    buffer = WallBuffer(bytes((0, 1, 128, 0, 0, 1, 0, 60, 0, 0, 0, 0)) + long_name + bytes((0, 1, 0, 1)) + records)
+    assert len(parse_buffer(buffer, {}).answer) == 60
+    assert buffer.steps < 60 * (41 + 5)
+
+
 def test_a_search_finds_no_query_that_costs_more() -> None:
     starts = [*HEAVY_QUERIES.values(), *good_queries()]
     worst_ms, data = worst_of(door.cpu_ms, starts, steps=SEARCH_STEPS, chance=random.Random(1))
