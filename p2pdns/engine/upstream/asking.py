@@ -12,9 +12,7 @@ import asyncio
 import socket
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import dns.asyncbackend
 import dns.asyncquery
@@ -26,16 +24,15 @@ import dns.name
 import dns.rdataclass
 import dns.rdatatype
 
-from p2pdns.addresses import Address, AddressClass, class_of
+from p2pdns.addresses import Address
 from p2pdns.dns.message import RR, Message, Question, Rcode, Type, parse
 from p2pdns.dns.name import Name
+from p2pdns.engine.upstream.servers import SERVERS_MAX
 from p2pdns.errors import FormatError, StrangerError
 from p2pdns.log import get_logger
 from p2pdns.resolver import NoReply, Replied, UpstreamOutcome
 from p2pdns.resolver.local import CLASS_CHAOS, PROBE_SUFFIX
 
-DNS_PORT = 53
-SERVERS_MAX = 8  # resolv.conf of the C library has three; systemd's may have some more.
 UDP_SIZE_BYTES = 1232  # What passes every path unfragmented (the DNS flag day of 2020).
 REPLY_RECORDS_MAX = 512  # Real answers have tens; to read, withhold and write so many takes some 20 ms.
 ATTEMPTS_MAX = 6  # Two rounds of three servers.
@@ -48,11 +45,6 @@ FAILURES_MAX = 4_096  # Failed pairs of question and server kept: about 1 MB.
 EDE_TEXT_CHARACTERS_MAX = 128  # Enough for the texts that resolvers write.
 EDE_OPTION = 15
 PROBE_SECONDS = 5.0  # Long enough for a front that starts after the engine.
-STUB_HOST = "127.0.0.53"
-RESOLV_CONF = Path("/etc/resolv.conf")
-SYSTEMD_RESOLV_CONF = Path("/run/systemd/resolve/resolv.conf")
-RESOLV_CONF_BYTES_MAX = 65_536
-SEARCH_DOMAINS_MAX = 32  # The C library had six for decades; each is looked at for names that end like a key.
 
 NONE_TEXT = "not a name of the overlay, and no upstream is configured"
 LOOP_TEXT = "not a name of the overlay, and every upstream is this resolver itself"
@@ -297,84 +289,3 @@ def _ede_of(additional: Iterable[RR]) -> tuple[tuple[int, str], ...]:
                 found.append((int.from_bytes(body[:2]), "".join(c for c in text if c.isprintable())))
             at += 4 + size
     return tuple(found)
-
-
-def servers_of(setting: str | Sequence[str], own: Sequence[Address] = ()) -> tuple[Address, ...]:
-    """Return the servers that the setting `system`, `none` or a list of addresses means.
-
-    `own` is where this machine's own front listens: a server found in the system's files is not asked there.
-    """
-    if setting == "none":
-        return ()
-    if setting == "system":
-        return system_servers(own)
-    listed = [setting] if isinstance(setting, str) else setting
-    return tuple(read_server(text) for text in listed)
-
-
-def read_server(text: str) -> Address:
-    """Return the address that `192.0.2.1`, `192.0.2.1:5353`, `2001:db8::1` or `[2001:db8::1]:53` means."""
-    host, port = text.strip(), ""
-    if host.startswith("["):
-        host, _, rest = host[1:].partition("]")
-        port = rest.removeprefix(":")
-    elif host.count(":") == 1:
-        host, _, port = host.partition(":")
-    if port and not (port.isdecimal() and 0 < int(port) < 65_536):
-        raise FormatError("not-a-port", repr(port[:16]))
-    class_of(host)  # FormatError where it is no address: names of servers would have to be looked up first.
-    return host, int(port) if port else DNS_PORT
-
-
-def system_servers(
-    own: Sequence[Address] = (), *, resolv_conf: Path = RESOLV_CONF, systemd: Path = SYSTEMD_RESOLV_CONF
-) -> tuple[Address, ...]:
-    """Return the name servers of this machine, past systemd's stub, without those that are ourselves."""
-    found = _nameservers(resolv_conf)
-    if any(host == STUB_HOST for host, _ in found):
-        found = _nameservers(systemd) or found
-    return tuple(dict.fromkeys(server for server in found if not _is_own(server, own)))[:SERVERS_MAX]
-
-
-def system_search_domains(resolv_conf: Path = RESOLV_CONF) -> tuple[str, ...]:
-    """Return the domains that this machine puts behind names which it is asked for."""
-    found: list[str] = []
-    for words in _resolv_conf_lines(resolv_conf):
-        # As the C library does: the last of these lines counts.
-        found = words[1:] if words[:1] in (["search"], ["domain"]) else found
-    domains = []
-    for text in found[:SEARCH_DOMAINS_MAX]:
-        with suppress(FormatError):
-            domains += [text] if Name.read(text).labels else []
-    return tuple(domains)
-
-
-def _resolv_conf_lines(path: Path) -> list[list[str]]:
-    try:
-        with path.open("rb") as file:
-            text = file.read(RESOLV_CONF_BYTES_MAX).decode("utf-8", "replace")
-    except OSError:
-        return []
-    return [line.split() for line in text.splitlines()]
-
-
-def _nameservers(path: Path) -> list[Address]:
-    servers = []
-    for words in _resolv_conf_lines(path):
-        if len(words) >= 2 and words[0] == "nameserver":
-            try:
-                class_of(words[1])
-            except FormatError:
-                continue
-            servers.append((words[1], DNS_PORT))
-    return servers
-
-
-def _is_own(server: Address, own: Sequence[Address]) -> bool:
-    for host, port in own:
-        if port != server[1]:
-            continue
-        # A listener on all addresses is also reached at every loopback address; the probe finds the others.
-        if host == server[0] or (host in ("0.0.0.0", "::") and class_of(server[0]) is AddressClass.LOOPBACK):
-            return True
-    return False
