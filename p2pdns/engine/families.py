@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from p2pdns import log
 from p2pdns.addresses import Address
 from p2pdns.clock import unix_now
-from p2pdns.config import read_address
+from p2pdns.config import DHT_LISTEN_DEFAULT, read_address
 from p2pdns.dht.confirmation import Confirmation
 from p2pdns.dht.lookup import Item
 from p2pdns.dht.node import GetOutcome, Here, PutOutcome, PutProgress
@@ -27,6 +27,8 @@ from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem, Present
 from p2pdns.items.keys import ZoneKey
 from p2pdns.sockets import open_udp
+
+PORTS_TRIED_MAX = 100  # Above the default port; a machine with a hundred nodes names its ports.
 
 T = TypeVar("T")
 
@@ -270,3 +272,26 @@ def _started(work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
     # Who no longer waits must not be blamed for not having looked.
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     return task
+
+
+def dht_socket(listen: str, last_port: int | None) -> socket.socket:
+    """Return the bound socket of the DHT.
+
+    Where any port will do, it is that of the last run, which others remember; where the default is taken, the next one.
+    """
+    host, port = read_address(listen)
+    is_default = listen == DHT_LISTEN_DEFAULT
+    ports = [port]
+    if port == 0:
+        ports = [0] if last_port is None else [last_port, 0]
+    elif is_default:
+        ports += [*([] if last_port is None else [last_port]), *range(port + 1, port + PORTS_TRIED_MAX)]
+    trouble: Unavailable | None = None
+    for candidate in ports:
+        try:
+            return open_udp((host, candidate))
+        except Unavailable as error:
+            # The first port is the one that was asked for, so its trouble is the one to tell.
+            trouble = trouble or error
+    assert trouble is not None, "at least one port was tried"
+    raise trouble

@@ -25,7 +25,6 @@ from typing import Any
 from p2pdns import log
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import (
-    DHT_LISTEN_DEFAULT,
     Config,
     RefusedConfig,
     from_descriptor,
@@ -43,24 +42,23 @@ from p2pdns.engine.commands import LOOKUP_SECONDS_MAX, Commands
 from p2pdns.engine.control import ControlServer
 from p2pdns.engine.discovery import Discovery
 from p2pdns.engine.endpoint import Endpoint
-from p2pdns.engine.families import Families, socket_beside
+from p2pdns.engine.families import Families, dht_socket, socket_beside
 from p2pdns.engine.link_server import LinkServer
-from p2pdns.engine.node_settings import node_settings
 from p2pdns.engine.overlay import Budget, Overlay
 from p2pdns.engine.publisher import Publisher
 from p2pdns.engine.reloading import changed_settings, needs_restart
 from p2pdns.engine.service import Service
+from p2pdns.engine.settings import node_settings, resolver_settings
 from p2pdns.engine.state import SavedNode, State
-from p2pdns.engine.upstream import Upstream, servers_of, system_search_domains
+from p2pdns.engine.upstream import Upstream, servers_of
 from p2pdns.errors import P2pdnsError, StrangerError, Unavailable
 from p2pdns.items.keys import ZoneKey
 from p2pdns.resolver import ResolverSettings
-from p2pdns.sockets import address_of, open_udp
+from p2pdns.sockets import address_of
 
 SAVE_CHANGES_SECONDS = 5.0  # What a crash may cost of others' items; one commit of a few rows.
 SAVE_CONTACTS_SECONDS = 60.0  # Contacts change slowly, and the first save is made soon after the start.
 LOADED_AT_ONCE = 16  # Items verified in one go at the start: 4 ms, then others have their turn.
-PORTS_TRIED_MAX = 100  # Above the default port; a machine with a hundred nodes names its ports.
 RELOAD_SECONDS_MAX = 5.0  # How long the supervisor may take to hand over a new configuration.
 
 _log = log.get_logger("engine")
@@ -366,45 +364,6 @@ class Engine:
             self._reloaded.set()
             return
         _log.info("configuration taken over", **{word: ",".join(texts) or "nothing" for word, texts in result.items()})
-
-
-def resolver_settings(config: Config, state: State, lists: BlockLists | None = None) -> ResolverSettings:
-    """Return what configuration and state say about names; a name of the configuration wins."""
-    return ResolverSettings.of(
-        suffixes=config.dns.suffixes,
-        petnames={**state.names(), **config.names},
-        private_zones=config.zones.private_zones,
-        stale_s=float(config.cache.stale_s_max),
-        ttl_s_min=config.cache.ttl_s_min,
-        withholds_upstreams=config.upstream.withhold_private,
-        local_data=config.dns.local_data,
-        blocked=None if lists is None else lists.names,
-        blocks_with_zeros=config.dns.block_answer == "zero",
-        search_domains=system_search_domains(),
-    )
-
-
-def dht_socket(listen: str, last_port: int | None) -> socket.socket:
-    """Return the bound socket of the DHT.
-
-    Where any port will do, it is that of the last run, which others remember; where the default is taken, the next one.
-    """
-    host, port = read_address(listen)
-    is_default = listen == DHT_LISTEN_DEFAULT
-    ports = [port]
-    if port == 0:
-        ports = [0] if last_port is None else [last_port, 0]
-    elif is_default:
-        ports += [*([] if last_port is None else [last_port]), *range(port + 1, port + PORTS_TRIED_MAX)]
-    trouble: Unavailable | None = None
-    for candidate in ports:
-        try:
-            return open_udp((host, candidate))
-        except Unavailable as error:
-            # The first port is the one that was asked for, so its trouble is the one to tell.
-            trouble = trouble or error
-    assert trouble is not None, "at least one port was tried"
-    raise trouble
 
 
 def run(

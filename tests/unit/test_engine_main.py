@@ -15,8 +15,10 @@ import pytest
 import structlog
 
 from p2pdns.config import Config
+from p2pdns.engine import families
 from p2pdns.engine import main as engine_main
-from p2pdns.engine.main import dht_socket, resolver_settings
+from p2pdns.engine.families import dht_socket
+from p2pdns.engine.settings import resolver_settings
 from p2pdns.engine.state import State
 from p2pdns.errors import Unavailable
 from p2pdns.items.keys import SecretKey
@@ -58,16 +60,16 @@ def test_the_default_port_gives_way_to_the_next_free_one(busy_port: int, monkeyp
     listen = f"127.0.0.1:{busy_port}"
     with pytest.raises(Unavailable, match=str(busy_port)):
         port_of(listen, None)
-    monkeypatch.setattr(engine_main, "DHT_LISTEN_DEFAULT", listen)
-    assert busy_port < port_of(listen, None) < busy_port + engine_main.PORTS_TRIED_MAX
+    monkeypatch.setattr(families, "DHT_LISTEN_DEFAULT", listen)
+    assert busy_port < port_of(listen, None) < busy_port + families.PORTS_TRIED_MAX
     last = port_of("127.0.0.1:0", None)
     assert port_of(listen, last) == last
 
 
 def test_when_no_port_is_free_the_first_one_is_named(busy_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     listen = f"127.0.0.1:{busy_port}"
-    monkeypatch.setattr(engine_main, "DHT_LISTEN_DEFAULT", listen)
-    monkeypatch.setattr(engine_main, "PORTS_TRIED_MAX", 1)
+    monkeypatch.setattr(families, "DHT_LISTEN_DEFAULT", listen)
+    monkeypatch.setattr(families, "PORTS_TRIED_MAX", 1)
     with pytest.raises(Unavailable, match=listen):
         port_of(listen, busy_port)
 

@@ -8,7 +8,7 @@ import pytest
 
 from p2pdns.config import Config
 from p2pdns.dht.node import NodeSettings
-from p2pdns.engine.node_settings import node_settings
+from p2pdns.engine.settings import node_settings
 
 
 def test_the_default_configuration_is_the_node_as_it_is() -> None:

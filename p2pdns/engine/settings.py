@@ -1,0 +1,49 @@
+"""What configuration and state say, as the node and the resolver take it.
+
+Guarantees: the bounds of a timeout stay in order, however small the configured one is. Does not know the defaults of
+anything else: they are the node's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from p2pdns.config import Config, Dht
+from p2pdns.dht.node import NodeSettings
+from p2pdns.engine.blocking import BlockLists
+from p2pdns.engine.state import State
+from p2pdns.engine.upstream import system_search_domains
+from p2pdns.resolver import ResolverSettings
+
+
+def node_settings(config: Dht, bind_host: str) -> NodeSettings:
+    """Return the settings of a node that is bound to an address of this host."""
+    timeout_s = config.timeout_ms / 1000
+    usual = NodeSettings(
+        bind_host=bind_host,
+        # None lets the node find out.
+        read_only=None if config.read_only == "auto" else bool(config.read_only),
+        far_sizes=config.far_bucket_sizes,
+    )
+    return replace(
+        usual,
+        timeout_s_max=timeout_s,
+        timeout_s_first=min(usual.timeout_s_first, timeout_s),
+        timeout_s_min=min(usual.timeout_s_min, timeout_s),
+    )
+
+
+def resolver_settings(config: Config, state: State, lists: BlockLists | None = None) -> ResolverSettings:
+    """Return what configuration and state say about names; a name of the configuration wins."""
+    return ResolverSettings.of(
+        suffixes=config.dns.suffixes,
+        petnames={**state.names(), **config.names},
+        private_zones=config.zones.private_zones,
+        stale_s=float(config.cache.stale_s_max),
+        ttl_s_min=config.cache.ttl_s_min,
+        withholds_upstreams=config.upstream.withhold_private,
+        local_data=config.dns.local_data,
+        blocked=None if lists is None else lists.names,
+        blocks_with_zeros=config.dns.block_answer == "zero",
+        search_domains=system_search_domains(),
+    )
