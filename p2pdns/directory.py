@@ -31,7 +31,7 @@ MARK_TRIES, MARK_PAUSE_S = 4, 0.01  # Commands that look for the mark take turns
 ANCESTORS_MAX = 64  # Deeper than any path that a system accepts has directories of more than one character.
 # How the names begin that we give to files there, companions of SQLite and files set aside included. Sockets are not
 # opened but removed and made anew, whatever lies in their place. Other names are the owner's own, such as keys.
-OUR_PREFIXES = ("lock", "reader.", "store.")
+OUR_PREFIXES = ("lock", "reader.", "store.", "block.", "upstream.")
 HINT = "say --state DIR with a directory of your own"
 _PROC = "/proc/self/fd"
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH

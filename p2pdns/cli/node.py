@@ -199,9 +199,8 @@ async def resolve_directly(config: Config, name: str, rtype: str) -> Reply:
 def settings_of(config: Config) -> ResolverSettings:
     """Return what a configuration says about names, block lists included; ConfigError where `serve` would refuse it."""
     blocked = BlockedNames()
-    blocking.signature_of(config.dns.block)
     # Lines that are no names are for the daemon's log and for `check` to tell.
-    for _ in blocking.read(config.dns.block, blocked, []):
+    for _ in blocking.read(blocking.files_of(config.dns), blocked, []):
         pass
     return ResolverSettings.of(
         suffixes=config.dns.suffixes,

@@ -156,8 +156,7 @@ def _names_of(path: str) -> dict[str, Any]:
     names, warnings = BlockedNames(), list[str]()
     try:
         read_local_data(config.dns.local_data)
-        blocking.signature_of(config.dns.block)
-        for _ in blocking.read(config.dns.block, names, warnings):
+        for _ in blocking.read(blocking.files_of(config.dns), names, warnings):
             pass
     except ConfigError as trouble:
         raise ConfigError(trouble.what, place=f"{path}: {trouble.place}", hint=trouble.hint) from None

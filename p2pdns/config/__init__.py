@@ -108,6 +108,7 @@ class Dns:
     require_cookies: bool = setting(False, flag)
     local_data: tuple[str, ...] = setting((), list_of(zone_line))
     block: tuple[str, ...] = setting((), list_of(file_path))
+    block_except: tuple[str, ...] = setting((), list_of(file_path))
     block_answer: str = setting("nxdomain", choice("nxdomain", "zero"))
 
 

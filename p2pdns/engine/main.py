@@ -36,7 +36,7 @@ from p2pdns.config import (
 from p2pdns.dht.node import Node, SavedContact
 from p2pdns.dht.storage import Storage
 from p2pdns.directory import StateDirectory
-from p2pdns.engine.blocking import BlockLists, signature_of
+from p2pdns.engine.blocking import BlockLists, files_of
 from p2pdns.engine.clockwatch import ClockWatch
 from p2pdns.engine.commands import LOOKUP_SECONDS_MAX, Commands
 from p2pdns.engine.control import ControlServer
@@ -91,9 +91,8 @@ class Engine:
         self._discovery = Discovery.of(config.dht, state)
         # What names mean is checked before any socket is opened.
         self._upstream = self._new_upstream(config)
-        signature_of(config.dns.block)
         self.clock_watch = ClockWatch(state, unix_now, lambda now: self.storage.precedence.tell_time(boot_now(), now))
-        self.block_lists = BlockLists()
+        self.block_lists = BlockLists(state.directory)
         self._settings = resolver_settings(config, state)
 
     async def open(self) -> None:
@@ -102,7 +101,7 @@ class Engine:
         assert directory is not None, "an engine has a state directory; short-lived nodes are put together otherwise"
         await self._open_overlay()
         # Before the first answer: a list that is not in force yet would let its names through.
-        await self.block_lists.load(self.config.dns.block)
+        await self.block_lists.start(files_of(self.config.dns))
         self._settings = self._taken(resolver_settings(self.config, self.state, self.block_lists))
         self._open_service()
         self._tasks.append(asyncio.create_task(self._load_store()))
@@ -324,8 +323,8 @@ class Engine:
             config, refusal = error.in_force, error
         settings = resolver_settings(config, self.state, self.block_lists)
         changed = changed_settings(self.config, config)
-        has_new_lists = self.block_lists.is_outdated(config.dns.block)
-        if has_new_lists and "dns.block" not in changed:
+        has_new_lists = self.block_lists.is_outdated(files_of(config.dns))
+        if has_new_lists and not {"dns.block", "dns.block_except"} & set(changed):
             changed.append("dns.block")
         upstream = None
         if config.upstream != self.config.upstream:
@@ -343,7 +342,7 @@ class Engine:
         dns = replace(config.dns, listen=self.config.dns.listen)
         self.config = replace(config, dns=dns, dht=self.config.dht, control=self.config.control, limits=limits)
         if has_new_lists:
-            self.block_lists.begin(config.dns.block, self.names_changed)
+            self.block_lists.begin(files_of(config.dns), self.names_changed)
         if refusal is not None:
             raise refusal
         self._reload_result = {"changed": changed, "needs_restart": late}

@@ -123,6 +123,18 @@ def test_a_list_that_is_gone_at_a_reload_stays_in_force_and_is_said(home: Home) 
     assert ede_codes(asked(address, "tracker.example")) == [15]
 
 
+def test_a_daemon_starts_without_a_list_it_has_a_copy_of_and_says_so(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    assert home.daemon.end() == 0
+    home.ads.unlink()
+    again = Served(home.daemon.state, "-c", str(home.config))
+    status = again.status()
+    assert status["blocked_names"] == 1
+    assert status["warnings"] == [f"[dns] block: {home.ads}: no such file; its last good copy is used"]
+    assert ede_codes(asked(status["dns_addresses"][0], "x.ads.example")) == [15]
+    assert again.end() == 0
+
+
 def test_a_mistake_in_the_file_is_said_where_the_reload_was_asked_for(home: Home) -> None:
     before = home.config.read_text()
     home.config.write_text(before + 'block_answer = "sometimes"\n')
@@ -144,7 +156,6 @@ def test_zeros_are_given_as_soon_as_the_configuration_says_so(home: Home) -> Non
 @pytest.mark.parametrize(
     ("line", "error"),
     [
-        ('block = ["/nonexistent/ads.txt"]', r"\[dns\] block: /nonexistent/ads.txt: no such file"),
         ('local_data = ["router.lan A 192.168.1.300"]', r"\[dns\] local_data, line 1: .*"),
     ],
 )
