@@ -30,6 +30,7 @@ from p2pdns.engine.overlay import Budget, Overlay
 from p2pdns.engine.publisher import Publisher
 from p2pdns.engine.service import Service
 from p2pdns.engine.state import State
+from p2pdns.engine.upstream import Upstreams
 from p2pdns.errors import StrangerError, Unavailable, UsageError
 from p2pdns.items.item import FUTURE_SECONDS_MAX, SEQ_PER_SECOND, MutableItem, Present
 from p2pdns.items.keys import ZoneKey
@@ -64,6 +65,7 @@ class Engine(Protocol):
     started_at: float
     block_lists: BlockLists
     clock_watch: ClockWatch
+    upstreams: Upstreams
     supervisor_pid: int | None
 
     @property
@@ -236,6 +238,7 @@ class Commands:
             "blocked_names": len(engine.block_lists.names),
             "warnings": [
                 *clock_warnings(engine.clock_watch),
+                *filter(None, [engine.upstreams.problem]),
                 *state.warnings,
                 *engine.block_lists.warnings,
                 *engine.publisher.warnings,

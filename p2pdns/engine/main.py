@@ -50,7 +50,7 @@ from p2pdns.engine.reloading import changed_settings, needs_restart
 from p2pdns.engine.service import Service
 from p2pdns.engine.settings import node_settings, resolver_settings
 from p2pdns.engine.state import SavedNode, State
-from p2pdns.engine.upstream import Upstream, servers_of
+from p2pdns.engine.upstream import Upstreams
 from p2pdns.errors import P2pdnsError, StrangerError, Unavailable
 from p2pdns.items.keys import ZoneKey
 from p2pdns.resolver import ResolverSettings
@@ -58,6 +58,7 @@ from p2pdns.sockets import address_of
 
 SAVE_CHANGES_SECONDS = 5.0  # What a crash may cost of others' items; one commit of a few rows.
 SAVE_CONTACTS_SECONDS = 60.0  # Contacts change slowly, and the first save is made soon after the start.
+FOLLOW_SECONDS = 1.0  # What a laptop that moves may wait for its new resolvers; a look is three calls of the system.
 LOADED_AT_ONCE = 16  # Items verified in one go at the start: 4 ms, then others have their turn.
 RELOAD_SECONDS_MAX = 5.0  # How long the supervisor may take to hand over a new configuration.
 
@@ -90,7 +91,7 @@ class Engine:
         self.storage = Storage(items_max=config.limits.store_items_max, bytes_max=config.limits.store_bytes_max)
         self._discovery = Discovery.of(config.dht, state)
         # What names mean is checked before any socket is opened.
-        self._upstream = self._new_upstream(config)
+        self.upstreams = Upstreams(config.upstream, list(map(read_address, dns_addresses)), state.directory)
         self.clock_watch = ClockWatch(state, unix_now, lambda now: self.storage.precedence.tell_time(boot_now(), now))
         self.block_lists = BlockLists(state.directory)
         self._settings = resolver_settings(config, state)
@@ -102,7 +103,7 @@ class Engine:
         await self._open_overlay()
         # Before the first answer: a list that is not in force yet would let its names through.
         await self.block_lists.start(files_of(self.config.dns))
-        self._settings = self._taken(resolver_settings(self.config, self.state, self.block_lists))
+        self._settings = self._taken(self._new_settings())
         self._open_service()
         self._tasks.append(asyncio.create_task(self._load_store()))
         await self._discovery.join(self.endpoint)
@@ -110,6 +111,7 @@ class Engine:
         await self._link.open()
         self._probe()
         self.publisher.start()
+        self._tasks.append(asyncio.create_task(self._every(FOLLOW_SECONDS, self._follow_system)))
         self._tasks.append(asyncio.create_task(self._every(SAVE_CHANGES_SECONDS, self._save_changes)))
         self._tasks.append(
             asyncio.create_task(self._every(SAVE_CONTACTS_SECONDS, self._save_contacts, SAVE_CHANGES_SECONDS))
@@ -161,7 +163,7 @@ class Engine:
     def _open_service(self) -> None:
         self.overlay = Overlay(self.endpoint, self.state, clock=boot_now, unix_clock=unix_now)
         self.endpoint.on_arrival = self.overlay.item_arrived
-        self.service = Service(self.overlay, self._upstream, self._settings, clock=boot_now)
+        self.service = Service(self.overlay, self.upstreams.current, self._settings, clock=boot_now)
         self.overlay.on_invalidate = self.service.invalidate
         self.publisher = Publisher(
             self.endpoint,
@@ -175,15 +177,21 @@ class Engine:
         self.overlay.flush(key)
         await self.overlay.item(key, True, Budget(deadline=boot_now() + LOOKUP_SECONDS_MAX))
 
-    def _new_upstream(self, config: Config) -> Upstream:
-        own = [read_address(text) for text in self.dns_addresses]
-        servers = servers_of(config.upstream.servers, own)
-        return Upstream(servers, clock=boot_now, trust_ad=config.upstream.trust_ad)
+    async def _follow_system(self) -> None:
+        upstream = self.upstreams.look()
+        if upstream is not None:
+            self._probe()
+            # The answers of the old ones go as well: they may have been those of another network.
+            self.service.change_settings(self._taken(self._new_settings()), upstream)
+        elif self.upstreams.is_probe_due(boot_now()):
+            self._probe()
+
+    def _new_settings(self) -> ResolverSettings:
+        return resolver_settings(self.config, self.state, self.block_lists)
 
     def _probe(self) -> None:
-        # Without a front of ours no question of ours can come back to us.
-        if self.dns_addresses:
-            self._tasks.append(asyncio.create_task(self._upstream.probe(lambda: secrets.token_hex(8))))
+        self._tasks = [task for task in self._tasks if not task.done()]
+        self._tasks.append(asyncio.create_task(self.upstreams.probe()))
 
     async def close(self) -> None:
         """End every part, the doors first, and write what is left."""
@@ -259,7 +267,7 @@ class Engine:
             "dht": self._dht_counters(),
             "overlay": self.overlay.counters,
             "service": self.service.counters,
-            "upstream": self._upstream.counters,
+            "upstream": self.upstreams.current.counters,
             "link": self._link.counters,
             "publisher": self.publisher.counters,
             "front": self._link.front_counters,
@@ -282,11 +290,11 @@ class Engine:
 
     def flush_upstream(self) -> None:
         """Forget failures of upstreams."""
-        self._upstream.flush()
+        self.upstreams.current.flush()
 
     def names_changed(self) -> None:
         """Take over the petnames of the state, and what is trusted by them."""
-        self.service.change_settings(self._taken(resolver_settings(self.config, self.state, self.block_lists)))
+        self.service.change_settings(self._taken(self._new_settings()))
 
     async def reload(self) -> dict[str, Any]:
         """Have the configuration read again, by the supervisor where there is one; return what came of it."""
@@ -328,7 +336,7 @@ class Engine:
             changed.append("dns.block")
         upstream = None
         if config.upstream != self.config.upstream:
-            upstream = self._upstream = self._new_upstream(config)
+            upstream = self.upstreams.use(config.upstream)
             self._probe()
         log.configure(config.status.log_level)
         self.service.change_settings(self._taken(settings), upstream)

@@ -29,7 +29,6 @@ from p2pdns.resolver import (
     UpstreamOutcome,
     tag_of_petname,
 )
-from p2pdns.resolver.local import CLASS_CHAOS, PROBE_SUFFIX
 from p2pdns.resolver.resolution import SECONDS_MAX
 
 IN_FLIGHT_MAX = 1_024  # Questions of the link at a time.
@@ -110,9 +109,6 @@ class Service:
         self.counters["questions"] += 1
         if self._upstream.came_back(query.question):
             self.counters["probes-came-back"] += 1
-        elif _is_probe(query.question):
-            # Somebody else's: it is passed on, because a loop may lead through several resolvers. The reply is ours.
-            await self._asked(query.question, query, min(query.deadline, self._clock() + SECONDS_MAX), on_forward)
         for _ in range(ATTEMPTS_MAX):
             generation = self.generation
             resolved = await self._resolved_once(query, on_forward, narrate)
@@ -201,10 +197,6 @@ class Service:
             return False
         latest = max((self._invalidated.get(tag, 0) for tag in resolved.tags), default=0)
         return max(latest, self._all_invalidated) > generation
-
-
-def _is_probe(question: Question) -> bool:
-    return question.rclass == CLASS_CHAOS and question.name.is_at_or_below(PROBE_SUFFIX)
 
 
 def _budget(resolution: Resolution, query: QueryFacts) -> Budget:

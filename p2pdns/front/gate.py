@@ -43,7 +43,6 @@ NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, BADVERS, BADCOOKIE = 0, 1
 TYPE_SOA, TYPE_TXT, TYPE_OPT, TYPE_NXNAME = 6, 16, 41, 128
 TYPE_IXFR, TYPE_AXFR, TYPE_ANY = 251, 252, 255
 CLASS_IN, CLASS_CHAOS = 1, 3
-PROBE_SUFFIX = b"\x0cp2pdns-probe\x07invalid\x00"  # What the engine asks upstreams for, to find those that are us.
 OPTION_COOKIE, OPTION_KEEPALIVE = 10, 11
 EDE_PROHIBITED, EDE_NOT_SUPPORTED, EDE_INVALID_QUERY_TYPE = 18, 21, 30
 
@@ -267,8 +266,6 @@ class Gate:
         rclass = int.from_bytes(asked.question[-2:], "big")
         if rtype in (TYPE_IXFR, TYPE_AXFR):
             return Told(asked, REFUSED, "transfer", ((EDE_NOT_SUPPORTED, "no zone transfers here"),))
-        if rclass == CLASS_CHAOS and rtype == TYPE_TXT and asked.question[:-4].lower().endswith(PROBE_SUFFIX):
-            return Passed(asked)
         if rclass == CLASS_CHAOS:
             return self._chaos(asked, rtype)
         if rclass != CLASS_IN:

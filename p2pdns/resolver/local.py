@@ -15,9 +15,12 @@ from p2pdns.dns.name import Name
 from p2pdns.errors import ConfigError, ZoneFileError
 
 LOCAL_TTL_SECONDS = 300  # A petname may be added any minute, and a stub's own cache hears of no invalidation.
-CLASS_IN, CLASS_CHAOS = 1, 3
+CLASS_IN = 1
 # Below it lie the names that nodes ask their upstreams for, to find those that lead back to themselves.
-PROBE_SUFFIX = Name.read("p2pdns-probe.invalid.")
+# Below it the engine asks upstreams for names that nobody has, to find those that ask us in turn. An ordinary name of
+# class IN, because resolvers answer others themselves: those of RFC 6761 and 6303, and what class CHAOS asks. Only of
+# `example` does RFC 6761 §6.5 say that resolvers should not know it as special.
+PROBE_SUFFIX = Name.read("p2pdns-probe.example.com.")
 
 _LOCALHOST = Name.read("localhost.")
 _NOBODY = Name.read("nobody.invalid.")

@@ -30,7 +30,6 @@ from p2pdns.front.gate import (
     Verdict,
 )
 from p2pdns.link import ClientClass
-from p2pdns.resolver.local import PROBE_SUFFIX
 from tests.front_messages import CALM, UDP_SIZE, gate, opt, query, question
 
 COOKIE = b"\x00\x0a\x00\x08" + b"clientco"
@@ -198,14 +197,6 @@ def test_a_chaos_question_of_another_type_is_empty() -> None:
     verdict = judged(query("version.bind", 1, rclass=3))
     assert isinstance(verdict, Told)
     assert (verdict.rcode, verdict.texts) == (NOERROR, ())
-
-
-def test_a_probe_for_loops_reaches_the_engine_that_made_it() -> None:
-    suffix = str(PROBE_SUFFIX).removesuffix(".")
-    passed(query(f"0123456789abcdef.{suffix}", 16, rclass=3))
-    passed(query(f"0123456789abcdef.{suffix.upper()}", 16, rclass=3))
-    for name, rtype in ((f"x.{suffix}", 1), (f"{suffix}.example", 16), ("x.invalid", 16)):
-        assert isinstance(judged(query(name, rtype, rclass=3)), Told)
 
 
 @pytest.mark.parametrize("port", [0, 7, 13, 17, 19, 37])

@@ -1,7 +1,8 @@
 """Questions to ordinary resolvers: which ones, in what order, and what of their replies is believed.
 
-`servers` says which resolvers are meant, `asking` asks them. Guarantees: packets go to the configured servers and
-nowhere else. Does not know which names are ours: whoever asks here has decided that.
+`servers` says which resolvers are meant, `system` follows those of the machine, `current` has those in force, `asking`
+asks them. Guarantees: packets go to the configured servers and nowhere else. Does not know which names are ours: its
+caller has decided that.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from p2pdns.engine.upstream.asking import (
     Asking,
     Upstream,
 )
+from p2pdns.engine.upstream.current import PROBE_AGAIN_SECONDS, Upstreams
 from p2pdns.engine.upstream.servers import (
     SEARCH_DOMAINS_MAX,
     SERVERS_MAX,
@@ -21,15 +23,19 @@ from p2pdns.engine.upstream.servers import (
     system_search_domains,
     system_servers,
 )
+from p2pdns.engine.upstream.system import SystemServers
 
 __all__ = [
     "ATTEMPTS_MAX",
     "FAILURES_MAX",
+    "PROBE_AGAIN_SECONDS",
     "REPLY_RECORDS_MAX",
     "SEARCH_DOMAINS_MAX",
     "SERVERS_MAX",
     "Asking",
+    "SystemServers",
     "Upstream",
+    "Upstreams",
     "read_server",
     "servers_of",
     "system_search_domains",

@@ -31,7 +31,7 @@ from p2pdns.engine.upstream.servers import SERVERS_MAX
 from p2pdns.errors import FormatError, StrangerError
 from p2pdns.log import get_logger
 from p2pdns.resolver import NoReply, Replied, UpstreamOutcome
-from p2pdns.resolver.local import CLASS_CHAOS, PROBE_SUFFIX
+from p2pdns.resolver.local import CLASS_IN, PROBE_SUFFIX
 
 UDP_SIZE_BYTES = 1232  # What passes every path unfragmented (the DNS flag day of 2020).
 REPLY_RECORDS_MAX = 512  # Real answers have tens; to read, withhold and write so many takes some 20 ms.
@@ -198,15 +198,14 @@ class Upstream:
     async def probe(self, random_label: Callable[[], str]) -> None:
         """Ask each server for a name that nobody has; `came_back` drops a server whose question reaches ourselves.
 
-        Of class CHAOS and below `invalid`: resolvers answer such questions themselves (RFC 6761), forwarders that
-        could close a loop pass them on.
+        See `PROBE_SUFFIX`: whatever could close a loop passes such a question on, be it a forwarder or a resolver.
         """
         names = [(PROBE_SUFFIX.child(random_label().encode()), server.address) for server in self._servers]
         await asyncio.gather(*(self._probe(name, address) for name, address in names))
 
     async def _probe(self, name: Name, address: Address) -> None:
         self._probes[name] = address
-        asking = Asking(Question(name, int(Type.TXT), CLASS_CHAOS), True, False, False, False)
+        asking = Asking(Question(name, int(Type.TXT), CLASS_IN), True, False, False, False)
         try:
             await self._exchange(address, asking, PROBE_SECONDS)
         except NO_REPLY:
@@ -219,10 +218,14 @@ class Upstream:
         address = self._probes.pop(question.name, None)
         if address is None:
             return False
-        self._servers = [server for server in self._servers if server.address != address]
-        self.counters["servers-dropped"] += 1
+        self.drop(address)
         log.warning("upstream asks us, so it is not asked any more", server=f"{address[0]}:{address[1]}")
         return True
+
+    def drop(self, address: Address) -> None:
+        """Ask a server no more."""
+        self._servers = [server for server in self._servers if server.address != address]
+        self.counters["servers-dropped"] += 1
 
     def _in_order(self) -> list[_Server]:
         now = self._clock()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from p2pdns.addresses import Address, AddressClass, class_of
@@ -17,9 +18,10 @@ from p2pdns.errors import FormatError
 
 DNS_PORT = 53
 SERVERS_MAX = 8  # resolv.conf of the C library has three; systemd's may have some more.
-STUB_HOST = "127.0.0.53"
+STUB_HOSTS = ("127.0.0.53", "127.0.0.54")  # systemd-resolved's, see its manual.
 RESOLV_CONF = Path("/etc/resolv.conf")
 SYSTEMD_RESOLV_CONF = Path("/run/systemd/resolve/resolv.conf")
+NETWORK_MANAGER_RESOLV_CONF = Path("/run/NetworkManager/no-stub-resolv.conf")
 RESOLV_CONF_BYTES_MAX = 65_536
 SEARCH_DOMAINS_MAX = 32  # The C library had six for decades; each is looked at for names that end like a key.
 
@@ -51,14 +53,36 @@ def read_server(text: str) -> Address:
     return host, int(port) if port else DNS_PORT
 
 
+@dataclass(frozen=True, slots=True)
+class InSystem:
+    """What the system's files say; `is_only_ourselves`: there are servers in them, and all are this resolver."""
+
+    servers: tuple[Address, ...]
+    is_only_ourselves: bool
+
+
+def found_in_system(own: Sequence[Address], files: Sequence[Path]) -> InSystem:
+    """Return the name servers of this machine: those of the first file, and where these are a stub, the next ones'.
+
+    A stub is systemd's, or our own front, which somebody has put in the place of what came from the network.
+    """
+    first, *others = files
+    listed = _nameservers(first)
+    found = [server for server in listed if not _is_own(server, own)]
+    is_only_ourselves = bool(listed) and not found
+    if is_only_ourselves or any(host in STUB_HOSTS for host, _ in found):
+        behind = (_nameservers(path) for path in others)
+        usable = ([one for one in some if not _is_own(one, own) and one[0] not in STUB_HOSTS] for some in behind)
+        found = next(filter(None, usable), found)
+    return InSystem(tuple(dict.fromkeys(found))[:SERVERS_MAX], is_only_ourselves and not found)
+
+
 def system_servers(
-    own: Sequence[Address] = (), *, resolv_conf: Path = RESOLV_CONF, systemd: Path = SYSTEMD_RESOLV_CONF
+    own: Sequence[Address] = (),
+    files: Sequence[Path] = (RESOLV_CONF, SYSTEMD_RESOLV_CONF, NETWORK_MANAGER_RESOLV_CONF),
 ) -> tuple[Address, ...]:
-    """Return the name servers of this machine, past systemd's stub, without those that are ourselves."""
-    found = _nameservers(resolv_conf)
-    if any(host == STUB_HOST for host, _ in found):
-        found = _nameservers(systemd) or found
-    return tuple(dict.fromkeys(server for server in found if not _is_own(server, own)))[:SERVERS_MAX]
+    """Return the name servers of this machine, past stubs, without those that are ourselves."""
+    return found_in_system(own, files).servers
 
 
 def system_search_domains(resolv_conf: Path = RESOLV_CONF) -> tuple[str, ...]:
