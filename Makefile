@@ -3,6 +3,7 @@
 # make test      every test
 # make mutants   one-line sabotages, each of which a test must notice
 # make oracle    every question of the oracle, where make test asks a sample (some minutes)
+# make outside   the programs of others that only judge us: forwarders, foreign DHT nodes (up to half an hour)
 # make fuzz      each target of tests/fuzz under atheris, FUZZ_SECONDS each (60)
 # make strangers our nodes and those of Rust crates in one overlay, both ways (some minutes; needs cargo)
 # make bench     what look-ups, attackers round a key, idleness, floods and changes cost, with ratios
@@ -18,9 +19,11 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # A command that the tests run, and the Debian package it comes in.
-TOOLS := dig=bind9-dnsutils nsd=nsd ip=iproute2
+TOOLS := dig=bind9-dnsutils nsd=nsd ip=iproute2 unbound=unbound
+# Programs of others that `make outside` asks beside these.
+OUTSIDE_TOOLS := $(TOOLS) named=bind9 kresd=knot-resolver dnsmasq=dnsmasq-base
 
-.PHONY: demo check test mutants oracle fuzz strangers bench images testbed tools
+.PHONY: demo check test mutants oracle outside fuzz strangers bench images testbed tools outside-tools
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -41,6 +44,9 @@ mutants: $(VENV)/.installed-dev | tools
 
 oracle: $(VENV)/.installed-dev | tools
 	ORACLE=full $(BIN)/python -m pytest -q tests/oracle
+
+outside: $(VENV)/.installed-dev | outside-tools
+	$(BIN)/python -m pytest -q -m outside tests/outside
 
 FUZZ_SECONDS ?= 60
 
@@ -99,15 +105,21 @@ $(VENV)/.installed-fuzz: $(VENV)/.installed-dev
 	@touch $@
 
 # Servers that come with a tool must not start by themselves on the machine of whoever runs the tests.
-tools:
+tools: WANTED = $(TOOLS)
+outside-tools: WANTED = $(OUTSIDE_TOOLS)
+tools outside-tools:
 	@missing=; PATH="$$PATH:/usr/sbin:/sbin"; \
-	for tool in $(TOOLS); do command -v "$${tool%%=*}" >/dev/null || missing="$$missing $${tool#*=}"; done; \
+	for tool in $(WANTED); do command -v "$${tool%%=*}" >/dev/null || missing="$$missing $${tool#*=}"; done; \
 	[ -z "$$missing" ] && exit 0; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
 	    echo "p2pdns: error: the tests need$$missing" >&2; \
 	    echo "p2pdns: hint: sudo apt-get install$$missing" >&2; exit 2; \
 	fi; \
-	case "$$missing" in *nsd*) if [ -d /run/systemd/system ]; then systemctl mask --quiet nsd.service; fi;; esac; \
+	if [ -d /run/systemd/system ]; then \
+	    for name in $$missing; do case $$name in \
+	        nsd|unbound) systemctl mask --quiet $$name.service;; bind9) systemctl mask --quiet named.service;; \
+	        knot-resolver) systemctl mask --quiet kresd@1.service;; esac; done; \
+	fi; \
 	export DEBIAN_FRONTEND=noninteractive; \
 	apt-get -o DPkg::Lock::Timeout=300 update -qq && \
 	apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends $$missing >/dev/null
