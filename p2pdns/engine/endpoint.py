@@ -81,6 +81,8 @@ class Endpoint:
     def __init__(self, node: Node, sock: socket.socket) -> None:
         self.node = node
         self.on_arrival: Callable[[bytes, Item], None] | None = None
+        # Called each time there are contacts after a time without any.
+        self.on_joined: Callable[[], None] = _nothing
         self._sock = sock
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -242,6 +244,12 @@ class Endpoint:
             self._joins.append(future)
         self._flush(now)
         return future
+
+    def network_changed(self) -> None:
+        """Ask again those that were silent, because this machine has another way to the network."""
+        now = boot_now()
+        self.node.network_changed(now)
+        self._flush(now)
 
     def _new_future(self, kind: type[T]) -> asyncio.Future[T]:
         if self._is_closed:
@@ -405,6 +413,7 @@ class Endpoint:
                 if self.on_arrival is not None:
                     self.on_arrival(target, item)
             case Joined(contact_count):
+                self.on_joined()
                 joins, self._joins = self._joins, []
                 for future in joins:
                     self._resolve(future, contact_count)
@@ -413,3 +422,7 @@ class Endpoint:
     def _resolve(future: asyncio.Future[T] | None, result: T) -> None:
         if future is not None and not future.done():
             future.set_result(result)
+
+
+def _nothing() -> None:
+    return None

@@ -44,6 +44,7 @@ from p2pdns.engine.discovery import Discovery
 from p2pdns.engine.endpoint import Endpoint
 from p2pdns.engine.families import Families, dht_socket, socket_beside
 from p2pdns.engine.link_server import LinkServer
+from p2pdns.engine.network import NetworkWatch
 from p2pdns.engine.overlay import Budget, Overlay
 from p2pdns.engine.publisher import Publisher
 from p2pdns.engine.reloading import changed_settings, needs_restart
@@ -94,6 +95,7 @@ class Engine:
         self.upstreams = Upstreams(config.upstream, list(map(read_address, dns_addresses)), state.directory)
         self.clock_watch = ClockWatch(state, unix_now, lambda now: self.storage.precedence.tell_time(boot_now(), now))
         self.block_lists = BlockLists(state.directory)
+        self._network_watch = NetworkWatch(self._network_changed)
         self._settings = resolver_settings(config, state)
 
     async def open(self) -> None:
@@ -112,6 +114,7 @@ class Engine:
         self._probe()
         self.publisher.start()
         self._tasks.append(asyncio.create_task(self._every(FOLLOW_SECONDS, self._follow_system)))
+        self._network_watch.open()
         self._tasks.append(asyncio.create_task(self._every(SAVE_CHANGES_SECONDS, self._save_changes)))
         self._tasks.append(
             asyncio.create_task(self._every(SAVE_CONTACTS_SECONDS, self._save_contacts, SAVE_CHANGES_SECONDS))
@@ -165,6 +168,8 @@ class Engine:
         self.endpoint.on_arrival = self.overlay.item_arrived
         self.service = Service(self.overlay, self.upstreams.current, self._settings, clock=boot_now)
         self.overlay.on_invalidate = self.service.invalidate
+        for endpoint in self.endpoint.endpoints:
+            endpoint.on_joined = self.overlay.joined
         self.publisher = Publisher(
             self.endpoint,
             self.state,
@@ -177,7 +182,7 @@ class Engine:
         self.overlay.flush(key)
         await self.overlay.item(key, True, Budget(deadline=boot_now() + LOOKUP_SECONDS_MAX))
 
-    async def _follow_system(self) -> None:
+    def _follow_system(self) -> None:
         upstream = self.upstreams.look()
         if upstream is not None:
             self._probe()
@@ -185,6 +190,14 @@ class Engine:
             self.service.change_settings(self._taken(self._new_settings()), upstream)
         elif self.upstreams.is_probe_due(boot_now()):
             self._probe()
+
+    def _network_changed(self) -> None:
+        for endpoint in self.endpoint.endpoints:
+            endpoint.network_changed()
+        self._discovery.network_changed()
+        # Servers that were silent may be reached now, and the machine may have others.
+        self.upstreams.current.flush()
+        self._follow_system()
 
     def _new_settings(self) -> ResolverSettings:
         return resolver_settings(self.config, self.state, self.block_lists)
@@ -197,6 +210,7 @@ class Engine:
         """End every part, the doors first, and write what is left."""
         await self._control.close()
         await self._link.close()
+        self._network_watch.close()
         await self._discovery.close()
         await self.publisher.close()
         self.block_lists.close()
@@ -211,14 +225,16 @@ class Engine:
     # Timers
 
     async def _every(
-        self, seconds: float, action: Callable[[], Awaitable[None]], first_seconds: float | None = None
+        self, seconds: float, action: Callable[[], Awaitable[None] | None], first_seconds: float | None = None
     ) -> None:
         pause_s = seconds if first_seconds is None else first_seconds
         while True:
             await asyncio.sleep(pause_s)
             pause_s = seconds
             try:
-                await action()
+                work = action()
+                if work is not None:
+                    await work
             except Exception as error:
                 # A timer that ends would be noticed a day later, when a restart has forgotten everything.
                 _log.error("a timer's work broke off", reason=repr(error))

@@ -297,3 +297,41 @@ def test_public_addresses_are_not_announced() -> None:
     assert own_address("93.184.216.34") is None
     assert own_address("10.1.2.3") == "10.1.2.3"
     assert own_address("127.0.0.1") == "127.0.0.1"
+
+
+def test_a_boot_before_the_network_and_a_move_are_told_from_a_wire_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    from p2pdns.engine.discovery import lan as module
+
+    class Wire:
+        """A library for multicast that sends nothing."""
+
+        def __init__(self, *_: object, **__: object) -> None:
+            self.zeroconf = None
+
+        async def async_register_service(self, _: object) -> None:
+            """Announce."""
+
+        async def async_close(self) -> None:
+            """End."""
+
+        async def async_cancel(self) -> None:
+            """End."""
+
+    monkeypatch.setattr(module, "AsyncZeroconf", Wire)
+    monkeypatch.setattr(module, "AsyncServiceBrowser", Wire)
+    host: list[str | None] = [None]
+    monkeypatch.setattr(module, "own_address", lambda _: host[0])
+
+    async def story() -> None:
+        lan = Lan("demo", ("0.0.0.0", 7_000), lambda _: None)
+        await lan.open()
+        assert not lan.is_elsewhere, "there is nothing to announce yet"
+        host[0] = "127.0.0.1"
+        assert lan.is_elsewhere
+        await lan.reopen()
+        assert not lan.is_elsewhere
+        host[0] = "127.0.0.2"
+        assert lan.is_elsewhere
+        await lan.close()
+
+    asyncio.run(story())

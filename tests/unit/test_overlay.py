@@ -483,7 +483,7 @@ def test_a_failure_says_whether_any_contact_answered(answered: int, reason: Miss
     run(story())
 
 
-@pytest.mark.parametrize("event", ["arrival", "publication", "flush", "flush all"])
+@pytest.mark.parametrize("event", ["arrival", "publication", "flush", "flush all", "joined"])
 def test_a_failure_is_forgiven_when_there_is_reason_to_look_again(event: str) -> None:
     async def story() -> None:
         world = World()
@@ -497,6 +497,9 @@ def test_a_failure_is_forgiven_when_there_is_reason_to_look_again(event: str) ->
             world.overlay.published(NEW)
             assert item_in(await world.answered(settled=True)) == NEW
             return
+        elif event == "joined":
+            world.overlay.joined()
+            assert world.invalidated == [tag_of_key(A)], "the front has kept the failure too"
         else:
             world.overlay.flush(None if event == "flush all" else A)
         if event != "flush all":

@@ -73,3 +73,38 @@ def test_contacts_of_the_other_family_take_no_place() -> None:
     node.restore_contacts([*other_family, SavedContact(living.node_id, swarm.address_of(living))], swarm.now)
     swarm.run_until(lambda: swarm.took(node, Joined) is not None)
     assert node.contact_count == 1
+
+
+def test_when_the_network_comes_up_the_way_in_is_asked_at_once_however_long_it_was_away() -> None:
+    swarm = Swarm()
+    living, node = swarm.new_node(), swarm.new_node()
+    is_up = False
+    swarm.is_lost = lambda data, source, target: not is_up
+    node.add_bootstrap([swarm.address_of(living)], swarm.now)
+    swarm.run_for(3_000.0)
+    is_up = True
+    node.network_changed(swarm.now)
+    swarm.run_until(lambda: swarm.took(node, Joined) is not None, limit_s=1.0)
+
+
+def test_a_move_asks_the_contacts_that_had_gone_silent_in_one_round_at_most() -> None:
+    swarm = Swarm()
+    swarm.grow(40)
+    node = next(iter(swarm.nodes.values()))
+    away = [swarm.address_of(other) for other in list(swarm.nodes.values())[1:36]]
+    swarm.is_lost = lambda data, source, target: target in away or source in away
+    for number in range(6):
+        node.start_find(bytes([number]) * 20, swarm.now)
+        swarm.run_for(60.0)
+    asked: list[Address] = []
+
+    def note(data: bytes, source: Address, target: Address) -> bool:
+        if source == swarm.address_of(node) and isinstance(krpc.parse(data), krpc.Query):
+            asked.append(target)
+        return True
+
+    swarm.is_lost = note
+    node.network_changed(swarm.now)
+    swarm.run_for(0.01)
+    assert set(asked) <= set(away)
+    assert 1 <= len(asked) <= BOOTSTRAP_AT_ONCE

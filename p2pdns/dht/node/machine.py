@@ -224,6 +224,10 @@ class Node:
         """Join by the contacts of an earlier run, best first."""
         self._upkeep.restore_contacts(contacts, now)
 
+    def network_changed(self, now: float) -> None:
+        """Ask again those that were silent, because this machine has another way to the network."""
+        self._upkeep.network_changed(now)
+
     # The other family
 
     def pair_with(self, sibling: Sibling) -> None:

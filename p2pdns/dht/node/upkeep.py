@@ -191,6 +191,17 @@ class Upkeep:
         self._untried = deque(self._known)
         self._join(now)
 
+    def network_changed(self, now: float) -> None:
+        """Ask again at once those that were silent: the way to them may have come just now."""
+        self._retry_s = RETRY_S_MIN
+        if not len(self._core.table):
+            self._untried = deque(self._known)
+            self._join(now)
+            return
+        lost = self._core.table.lost
+        for _ in range(min(BOOTSTRAP_AT_ONCE, len(lost))):
+            self._ask_again(lost.popleft(), None, now)
+
     def _neighbours_found(self, verdict: str, now: float) -> None:
         core = self._core
         self._is_searching = False

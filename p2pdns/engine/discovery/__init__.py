@@ -112,6 +112,13 @@ class Discovery:
         # An announcement is made after a second of asking whether its name is free; nobody waits for that.
         self._opening = asyncio.create_task(self._lan.open())
 
+    def network_changed(self) -> None:
+        """Announce this node where it is now, because this machine has another way to the network."""
+        if self._lan is None or (self._opening is not None and not self._opening.done()):
+            return
+        if self._lan.is_elsewhere:
+            self._opening = asyncio.create_task(self._lan.reopen())
+
     async def close(self) -> None:
         """Stop looking for neighbours."""
         if self._opening is not None:

@@ -70,13 +70,25 @@ class Lan:
         self._name = f"{secrets.token_hex(NAME_BYTES)}.{SERVICE}"
         self._seen: dict[Address, None] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
+        self._announced: str | None = None
         self._zeroconf: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
         self._log = log.get_limited_logger("dht", boot_now)
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the address to announce is not the one that is announced: a boot before the network, a move."""
+        return own_address(self._host) not in (None, self._announced)
+
+    async def reopen(self) -> None:
+        """Announce this node at the address that it has now; all who are there are found anew."""
+        await self.close()
+        self._seen.clear()
+        await self.open()
+
     async def open(self) -> None:
         """Announce this node and begin to listen; where that cannot be, say so once and try again, ever less often."""
-        host = own_address(self._host)
+        host = self._announced = own_address(self._host)
         if host is None:
             return
         retry_s = RETRY_S_MIN
@@ -85,6 +97,7 @@ class Lan:
                 self._log.warning("no discovery on the local network yet", reason=reason)
             await asyncio.sleep(retry_s)
             retry_s = min(2 * retry_s, RETRY_S_MAX)
+            host = self._announced = own_address(self._host) or host
 
     async def _refusal(self, host: str) -> str | None:
         """Open both; return why that could not be done, None when it was."""

@@ -155,12 +155,12 @@ class Absences:
 
     def __init__(self, count_max: int = ABSENCES_MAX) -> None:
         self._count_max = count_max
-        self._kept: OrderedDict[bytes, tuple[Missing, float, float]] = OrderedDict()
+        self._kept: OrderedDict[bytes, tuple[ZoneKey, Missing, float, float]] = OrderedDict()
 
     def keep(self, entry: Entry) -> None:
         """Keep what an entry that goes knows of failures."""
         if entry.failure is not None:
-            self._kept[entry.key.raw] = (entry.failure, entry.retry_at, entry.backoff_s)
+            self._kept[entry.key.raw] = (entry.key, entry.failure, entry.retry_at, entry.backoff_s)
             if len(self._kept) > self._count_max:
                 self._kept.popitem(last=False)
 
@@ -168,11 +168,15 @@ class Absences:
         """Tell a new entry what was known of its key."""
         kept = self._kept.pop(entry.key.raw, None)
         if kept is not None:
-            entry.failure, entry.retry_at, entry.backoff_s = kept
+            _, entry.failure, entry.retry_at, entry.backoff_s = kept
 
     def forget(self, key: ZoneKey) -> bool:
         """Forget the failures of a key; return whether there were any."""
         return self._kept.pop(key.raw, None) is not None
+
+    def keys(self) -> list[ZoneKey]:
+        """Return whose failures are kept."""
+        return [key for key, *_ in self._kept.values()]
 
     def clear(self) -> None:
         """Forget all."""

@@ -37,6 +37,7 @@ from p2pdns.log import get_limited_logger
 from p2pdns.resolver import Found, ItemOutcome, Missing, NotFound, tag_of_key
 
 ENTRIES_MAX = 2_048  # Zones kept parsed: about 20 kB each; their items stay in the reader's database anyway.
+INVALIDATED_AT_ONCE = 256  # Tags in one frame to the front: some 10 kB.
 REPORTS_MAX = 256  # Look-ups that `lookups` shows.
 COLD_GETS_MAX = 64  # In flight for the node: at α = 4, what a socket buffer holds of their replies.
 COLD_GETS_PER_PREFIX_MAX = 8  # So that one network's questions leave room for the others'.
@@ -165,6 +166,15 @@ class Overlay:
             entry.confirmed_at = NEVER
         if key is not None:
             self.on_invalidate((tag_of_key(key),))
+
+    def joined(self) -> None:
+        """Look up again what was asked for in vain: there are contacts to ask now."""
+        keys = [*self._absences.keys(), *(entry.key for entry in self._entries.values() if entry.failure is not None)]
+        self._absences.clear()
+        for entry in self._entries.values():
+            entry.forgive()
+        for first in range(0, len(keys), INVALIDATED_AT_ONCE):
+            self.on_invalidate(tuple(map(tag_of_key, keys[first : first + INVALIDATED_AT_ONCE])))
 
     @property
     def unconfirmed_count(self) -> int:
