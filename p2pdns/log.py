@@ -2,7 +2,8 @@
 
 Guarantees: a line reads `p2pdns: ROOM: what happened key=value …`; control characters that a stranger sent are
 escaped, so that a log line is a line; a line that cannot be written is lost, and nothing else; what outsiders can cause
-is written once a second for each reason. Does not know what is worth logging, and never sees a secret key.
+is written once a second for each reason; structlog is loaded for the first line, so that a short command does without.
+Does not know what is worth logging, and never sees a secret key.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO, cast
-
-import structlog
 
 SECONDS_BETWEEN_LINES = 1.0  # Of one reason; a disk takes that for years, and a reader sees that it goes on.
 REASONS_MAX = 64  # Reasons remembered; each is a text of ours, and a room has a handful.
@@ -55,19 +54,47 @@ class _Lines:
             sys.stderr.flush()
 
 
+# The level that is wanted once there is something to log.
+_waiting: list[str] = []
+
+
 def configure(level: str = "info") -> None:
     """Send every event of `level` and above to standard error, one line each."""
+    _waiting[:] = [level]
+    if "structlog" in sys.modules:
+        _loaded()
+
+
+def _loaded() -> Any:
+    """Return structlog, configured as was last wanted."""
+    import structlog
+
+    if not _waiting:
+        return structlog
+    level = _waiting.pop()
     structlog.configure(
         processors=[structlog.processors.format_exc_info, _line],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Lines())),
         cache_logger_on_first_use=False,
     )
+    return structlog
+
+
+class _Logger:
+    """A logger of one room, which is made for each line anew, because the configuration may be another by then."""
+
+    def __init__(self, room: str) -> None:
+        self._room = room
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what writes a line of the level that is the name."""
+        return getattr(_loaded().get_logger(room=self._room), name)
 
 
 def get_logger(room: str) -> Any:
     """Return a logger whose lines open with `p2pdns: ROOM:`."""
-    return structlog.get_logger(room=room)
+    return _Logger(room)
 
 
 class LimitedLogger:

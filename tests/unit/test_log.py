@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -94,3 +96,13 @@ def test_the_reasons_remembered_are_bounded() -> None:
     for number in range(10 * log.REASONS_MAX):
         limited.debug(f"reason {number}")
     assert len(limited._last) == log.REASONS_MAX
+
+
+def test_a_command_that_logs_nothing_does_without_the_library() -> None:
+    code = (
+        "import sys\nfrom p2pdns import log\nlogger = log.get_logger('room')\nlog.configure('warning')\n"
+        "assert 'structlog' not in sys.modules\nlogger.info('not wanted')\nlogger.warning('wanted')\n"
+        "assert 'structlog' in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "p2pdns: room: warning: wanted\n")
