@@ -13,7 +13,10 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Iterable
+from typing import TypeVar
 
+MISTAKES_MAX = 50  # Of one file that are told at once; more would scroll away, and the first ones explain many others.
 TOKEN_CHARACTERS_MAX = 24  # Of a file's words that is shown whole; a secret key has 43 characters or more in any form.
 TOKEN_CHARACTERS_SHOWN = 12  # Of a longer one: enough to find it, and less than a quarter of a secret key.
 KEY_FILE_MARK = "-----BEGIN"
@@ -82,12 +85,22 @@ class P2pdnsError(Exception):
     """
 
     exit_code = 1
+    line: int | None = None  # Of the file that `place` names, where one is known.
 
     def __init__(self, what: str, *, place: str | None = None, hint: str | None = None) -> None:
         self.what = what
         self.place = place
         self.hint = hint
+        self._others: tuple[P2pdnsError, ...] = ()
         super().__init__(what)
+
+    @property
+    def mistakes(self) -> tuple[P2pdnsError, ...]:
+        """This mistake and all others that were found with it, in the order of their lines; each has `line` and `hint`.
+
+        What the error itself says is the first of them, for readers that show one alone.
+        """
+        return (self, *self._others)
 
     def __str__(self) -> str:
         """Return `PLACE: WHAT`, or `WHAT` where there is no place."""
@@ -105,7 +118,10 @@ class ConfigError(P2pdnsError):
 
     exit_code = 2
 
-    def __init__(self, what: str, *, place: str | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self, what: str, *, place: str | None = None, line: int | None = None, hint: str | None = None
+    ) -> None:
+        self.line = line
         super().__init__(abridged(what), place=place, hint=hint and abridged(hint))
 
 
@@ -129,6 +145,29 @@ class KeyFileError(P2pdnsError):
 
 class Unavailable(P2pdnsError):
     """Something outside this program is not there: a daemon, a port, a contact, a file."""
+
+
+Mistake = TypeVar("Mistake", bound=P2pdnsError)
+
+
+def together(found: Iterable[Mistake]) -> Mistake:
+    """Return the first of some mistakes by line, which has the others with it, `MISTAKES_MAX` in all.
+
+    >>> error = together([ConfigError("two", line=2), ConfigError("one", line=1)])
+    >>> str(error), [mistake.line for mistake in error.mistakes]
+    ('one', [1, 2])
+    """
+    # A mistake without a line is about the whole of the file, and comes last.
+    ordered = sorted(found, key=lambda mistake: (mistake.line is None, mistake.line or 0))
+    told = ordered[:MISTAKES_MAX]
+    first = told[0]
+    first._others = tuple(told[1:])
+    if len(ordered) > MISTAKES_MAX:
+        last = told[-1]
+        last.hint = "\n".join(
+            part for part in (last.hint, f"there are more; these are the first {MISTAKES_MAX}") if part
+        )
+    return first
 
 
 class StrangerError(P2pdnsError):

@@ -22,7 +22,15 @@ import click
 from p2pdns.cli import files, petnames, settings, ui
 from p2pdns.cli.petnames import Book
 from p2pdns.cli.starting import GRACE_SECONDS, running_daemon
-from p2pdns.cli.zones import ReadZone, keys_by_name, origin_option, read_zone, size_option, zone_option
+from p2pdns.cli.zones import (
+    ReadZone,
+    keys_by_name,
+    origin_option,
+    read_zone,
+    show_warnings,
+    size_option,
+    zone_option,
+)
 from p2pdns.clock import unix_now
 from p2pdns.config import Config
 from p2pdns.dht.node import Others
@@ -317,6 +325,7 @@ def publish(
     secret = files.read_secret_key(key_file, passphrase_file)
     keys = keys_by_name(zone_words, config_flag, state_flag)
     zone = read_zone(zone_file, secret.zone_key, origin=origin, size_bytes_max=size_max, keys=keys)
+    show_warnings(zone)
     is_alone = network is not None or bool(bootstrap)
     key = str(secret.zone_key)
     state = settings.state_dir(state_flag)

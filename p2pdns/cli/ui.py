@@ -106,10 +106,15 @@ def usage(text: str) -> None:
 
 
 def error(trouble: P2pdnsError) -> None:
-    """Say what went wrong and where, and the next action on a line of its own."""
-    print(f"{PROGRAM}: {_styled('error:', 'bold red', sys.stderr)} {printable(str(trouble))}", file=sys.stderr)
-    for line in (trouble.hint or _usual_hint(trouble)).splitlines():
-        hint(line)
+    """Say what went wrong and where, and the next action on a line of its own; of a file, all that is wrong."""
+    mistakes = trouble.mistakes
+    hints = [mistake.hint or _usual_hint(mistake) for mistake in mistakes]
+    for mistake, text, following in zip(mistakes, hints, [*hints[1:], None], strict=True):
+        print(f"{PROGRAM}: {_styled('error:', 'bold red', sys.stderr)} {printable(str(mistake))}", file=sys.stderr)
+        # What helps against the next mistake too is said once, below the last of them.
+        if text != following:
+            for line in text.splitlines():
+                hint(line)
 
 
 def _usual_hint(trouble: P2pdnsError) -> str:

@@ -20,7 +20,7 @@ from p2pdns.cli import files, petnames, settings, ui
 from p2pdns.dns import zonefile
 from p2pdns.dns.name import Name
 from p2pdns.engine import blocking
-from p2pdns.errors import ConfigError, FormatError, P2pdnsError, UsageError, abridged, first_token
+from p2pdns.errors import ConfigError, FormatError, P2pdnsError, UsageError, abridged, first_token, together
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, VALUE_BYTES_WRITE_MAX
 from p2pdns.items.keys import SEED_BYTES, SecretKey, ZoneKey
 from p2pdns.items.packet import compose_packet
@@ -53,13 +53,18 @@ KeysByName = Callable[[], Mapping[str, str]]
 
 @dataclass(frozen=True)
 class ReadZone:
-    """A zone file that can be published under a key: the value to sign, what it holds, and whom it points to."""
+    """A zone file that can be published under a key: the value to sign, what it holds, and whom it points to.
+
+    `warnings` have path and line; `origin` is the apex it was written for, where the name of the file had to tell.
+    """
 
     path: str
     value: bytes
     record_count: int
     size_bytes_max: int
     zones: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    origin: str | None = None
 
     @property
     def size_text(self) -> str:
@@ -102,14 +107,44 @@ def read_zone(path: str, key: ZoneKey, *, origin: str | None, size_bytes_max: in
         except FormatError as trouble:
             raise UsageError(f"not a name ({trouble})", place=f"--origin {origin}") from None
     text = files.read_text(path)
-    zones: dict[str, str] = {}
-    if names := zonefile.placeholders(text):
-        known = keys()
-        text = zonefile.filled(text, known, path=path)
-        zones = {name: known[name] for name in names}
-    rrsets = zonefile.read(text, apex=key.apex, path=path, reroot=reroot)
-    value = compose_packet(rrsets, key.apex, size_bytes_max=size_bytes_max, path=path)
-    return ReadZone(path, value, sum(len(rrset.rdatas) for rrset in rrsets), size_bytes_max, zones)
+    names = zonefile.placeholders(text)
+    known = keys() if names else {}
+    filling = zonefile.fill(text, known, path=path)
+    reading = zonefile.reading(
+        filling.text,
+        apex=key.apex,
+        path=path,
+        reroot=reroot,
+        reroot_if_needed=_origin_in(path),
+        mistakes=filling.mistakes,
+    )
+    return ReadZone(
+        path,
+        compose_packet(reading.rrsets, key.apex, size_bytes_max=size_bytes_max, path=path),
+        sum(len(rrset.rdatas) for rrset in reading.rrsets),
+        size_bytes_max,
+        {name: known[name] for name in names},
+        tuple(f"{path}:{warning.line}: {abridged(warning.what)}" for warning in reading.warnings),
+        str(reading.reroot) if reading.reroot is not None and reroot is None else None,
+    )
+
+
+def show_warnings(zone: ReadZone) -> None:
+    """Say what is odd about a zone file that can be published all the same."""
+    if zone.origin is not None:
+        ui.note(f"{zone.path}: read as written for {zone.origin}, by its name (--origin says another)")
+    for warning in zone.warnings:
+        ui.warning(warning)
+
+
+def _origin_in(path: str) -> Name | None:
+    """Return the apex that the name of a file tells, as servers and their people call them: db.NAME or NAME.zone."""
+    base = os.path.basename(path)
+    text = base.removeprefix("db.") if base.startswith("db.") else base.removesuffix(".zone")
+    try:
+        return Name.read(text) if text != base and text.strip(".") else None
+    except FormatError:
+        return None
 
 
 def _key_to_check_with(text: str | None) -> ZoneKey:
@@ -132,12 +167,6 @@ def _check_file(path: str, key: ZoneKey, origin: str | None, size_bytes_max: int
         if not os.path.exists(path):
             raise files.file_trouble(path, FileNotFoundError())
         return {"file": path, "ok": True, "kind": "configuration", **_names_of(path)}
-    if suffix != ".zone" and os.path.exists(path):
-        raise UsageError(
-            "neither a zone file nor a configuration",
-            place=files.quoted(path),
-            hint="their names end in .zone and .toml",
-        )
     zone = read_zone(path, key, origin=origin, size_bytes_max=size_bytes_max, keys=keys)
     return {
         "file": path,
@@ -147,6 +176,8 @@ def _check_file(path: str, key: ZoneKey, origin: str | None, size_bytes_max: int
         "size_bytes_max": zone.size_bytes_max,
         "records": zone.record_count,
         "zones": dict(zone.zones),
+        "origin": zone.origin,
+        "warnings": list(zone.warnings),
     }
 
 
@@ -154,12 +185,21 @@ def _names_of(path: str) -> dict[str, Any]:
     """Return what the block lists of a configuration hold; ConfigError for what `serve` would refuse about names."""
     config = configuration.read(path)
     names, warnings = BlockedNames(), list[str]()
+    mistakes: list[ConfigError] = []
     try:
         read_local_data(config.dns.local_data)
+    except ConfigError as trouble:
+        mistakes += [mistake for mistake in trouble.mistakes if isinstance(mistake, ConfigError)]
+    try:
         for _ in blocking.read(blocking.files_of(config.dns), names, warnings):
             pass
     except ConfigError as trouble:
-        raise ConfigError(trouble.what, place=f"{path}: {trouble.place}", hint=trouble.hint) from None
+        mistakes.append(trouble)
+    if mistakes:
+        # Their lines are those of other texts.
+        raise together(
+            ConfigError(mistake.what, place=f"{path}: {mistake.place}", hint=mistake.hint) for mistake in mistakes
+        )
     return {"blocked_names": len(names), "warnings": warnings}
 
 
@@ -169,7 +209,8 @@ def _line(found: dict[str, Any]) -> str:
         return f"{found['file']}: ok, a configuration{blocked}"
     size = f"{found['size_bytes']} of {found['size_bytes_max']} bytes"
     zones = f", points to {', '.join(found['zones'])}" if found["zones"] else ""
-    return f"{found['file']}: ok, {size}, {_counted(found['records'], 'record')}{zones}"
+    origin = f", written for {found['origin']}" if found["origin"] else ""
+    return f"{found['file']}: ok, {size}, {_counted(found['records'], 'record')}{zones}{origin}"
 
 
 @click.command()
@@ -191,9 +232,10 @@ def check(
     state_flag: str | None,
     as_json: bool,
 ) -> int:
-    """Check zone files (*.zone) and configurations (*.toml), without sending anything.
+    """Check configurations (*.toml) and zone files (any other name), without sending anything.
 
-    For each zone: how much of the 940 bytes of an item it takes. For each mistake: file, line and what to do.
+    For each zone: how much of the 940 bytes of an item it takes, and what is odd about it. For each mistake, the first
+    50 of a file: file, line and what to do. A file called db.NAME or NAME.zone may have been written for NAME.
     Configuration and state directory are looked into only for petnames that a zone file asks for.
     """
     key = _key_to_check_with(key_text)
@@ -211,7 +253,7 @@ def check(
         else:
             if not as_json:
                 ui.result(_line(found))
-                for warning in found.get("warnings", ()):
+                for warning in found["warnings"]:
                     ui.warning(warning)
         results.append(found)
     if as_json:

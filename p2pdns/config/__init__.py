@@ -2,7 +2,8 @@
 
 Guarantees: a `Config` that exists has only known settings, each of the right type and within its limits, and
 `Config()` is what a missing file means; an unknown setting, a wrong type or a value out of bounds is a
-`ConfigError` that names the file, the line and the fix. `to_json` and `from_json` are each other's inverse.
+`ConfigError` that names the file, the line and the fix, and has all others of the file with it. `to_json` and
+`from_json` are each other's inverse.
 Does not know what a setting is for (deploy/p2pdns.example.toml says it), nor whether a zone key is a point of the
 curve: keys and names stay text here.
 """
@@ -23,10 +24,11 @@ from typing import Any
 from p2pdns.config.readers import (
     DNS_PORT,
     LIST_COUNT_MAX,
+    Mistakes,
     Place,
     Reader,
+    Spot,
     address,
-    at_place,
     auto_or_flag,
     bootstrap_address,
     choice,
@@ -215,7 +217,7 @@ class Config:
             document = json.loads(text)
         except ValueError:
             raise ConfigError("not JSON", place="configuration from the supervisor") from None
-        return _config(document, lambda table, name: "configuration from the supervisor")
+        return _config(document, lambda table, name: Spot("configuration from the supervisor"))
 
 
 def from_descriptor(fd: int) -> Config:
@@ -273,49 +275,61 @@ TABLES: dict[str, Any] = {
 
 
 def _config(document: Any, place: Place) -> Config:
-    if type(document) is not dict:
-        raise ConfigError("not a table", place=place(None, None))
+    mistakes = Mistakes(place)
+    with mistakes.at(None, None):
+        if type(document) is not dict:
+            raise ConfigError("not a table")
+    mistakes.end()
     values: dict[str, Any] = {}
     for table, content in document.items():
         if table == "names":
-            values[table] = petnames(content, place)
+            values[table] = petnames(content, mistakes)
         elif table in TABLES:
-            values[table] = _table(table, content, place)
+            values[table] = _table(table, content, mistakes)
         else:
-            raise _unknown_at_top(table, place)
-    config = Config(**values)
+            is_setting, what, hint = _unknown_at_top(table)
+            with mistakes.at(*((None, table) if is_setting else (table, None))):
+                raise ConfigError(what, hint=hint)
+    config = Config(**{table: value for table, value in values.items() if value is not None})
     cache = config.cache
-    if cache.ttl_s_min > cache.ttl_s_max:
-        what = f"{cache.ttl_s_min} is more than ttl_s_max, {cache.ttl_s_max}"
-        raise ConfigError(what, place=place("cache", "ttl_s_min"), hint="lower this one, or raise the other")
+    with mistakes.at("cache", "ttl_s_min"):
+        if cache.ttl_s_min > cache.ttl_s_max:
+            what = f"{cache.ttl_s_min} is more than ttl_s_max, {cache.ttl_s_max}"
+            raise ConfigError(what, hint="lower this one, or raise the other")
     for name in config.names:
-        with at_place(place("names", name)):
-            refuse_suffix_word(name, config.dns.suffixes)
+        with mistakes.at("names", name):
+            # Suffixes that are no suffixes were told, and the default ones are not those that were meant.
+            refuse_suffix_word(name, config.dns.suffixes if values.get("dns", config.dns) is not None else ())
+    mistakes.end()
     return config
 
 
-def _unknown_at_top(word: str, place: Place) -> ConfigError:
+def _unknown_at_top(word: str) -> tuple[bool, str, str]:
+    """Return whether a word is a setting, what is wrong with it, and a hint."""
     # A setting written above every table is a frequent slip, and its table is known.
     home = [table for table, kind in TABLES.items() if word in {entry.name for entry in dataclasses.fields(kind)}]
     if home:
-        return ConfigError("belongs in a table", place=place(None, word), hint=f"write it below [{home[0]}]")
+        return True, "belongs in a table", f"write it below [{home[0]}]"
     hint = nearest(word, [*TABLES, "names"]) or f"the tables are {', '.join(TABLES)} and names"
-    return ConfigError("unknown table or setting", place=place(word, None), hint=hint)
+    return False, "unknown table or setting", hint
 
 
-def _table(table: str, content: Any, place: Place) -> Any:
+def _table(table: str, content: Any, mistakes: Mistakes) -> Any:
+    """Return what a table says; None where a setting of it does not hold."""
     kind = TABLES[table]
-    if type(content) is not dict:
-        raise ConfigError("must be a table", place=place(table, None), hint=f"write [{table}] on a line of its own")
     readers: dict[str, Reader] = {entry.name: entry.metadata["read"] for entry in dataclasses.fields(kind)}
     values: dict[str, Any] = {}
-    for word, value in content.items():
-        if word not in readers:
-            hint = nearest(word, readers) or _elsewhere(word) or f"[{table}] has {', '.join(readers)}"
-            raise ConfigError("unknown setting", place=place(table, word), hint=hint)
-        with at_place(place(table, word)):
-            values[word] = readers[word](value)
-    return kind(**values)
+    with mistakes.at(table, None):
+        if type(content) is not dict:
+            raise ConfigError("must be a table", hint=f"write [{table}] on a line of its own")
+        for word, value in content.items():
+            with mistakes.at(table, word):
+                if word not in readers:
+                    hint = nearest(word, readers) or _elsewhere(word) or f"[{table}] has {', '.join(readers)}"
+                    raise ConfigError("unknown setting", hint=hint)
+                values[word] = readers[word](value)
+        return kind(**values) if len(values) == len(content) else None
+    return None
 
 
 def _elsewhere(word: str) -> str | None:
@@ -361,14 +375,15 @@ def _parsed(text: str, path: str) -> Config:
         what = words[: where.start()] if where else words
         line = where[1] if where and where[1] else max(1, len(text.splitlines()))
         place = f"{path}:{line}"
-        raise ConfigError(what[:1].lower() + what[1:], place=place, hint="the file is TOML") from None
+        hint = "the file is TOML"
+        raise ConfigError(what[:1].lower() + what[1:], place=place, line=int(line), hint=hint) from None
     except RecursionError:
         raise ConfigError("nested too deeply", place=path, hint="is it the right file?") from None
 
-    def place_of(table: str | None, word: str | None) -> str:
+    def place_of(table: str | None, word: str | None) -> Spot:
         line = _line_of(text, table, word)
         setting = abridged(" ".join(part for part in (f"[{table}]" if table else "", word or "") if part))
-        return ": ".join(part for part in (f"{path}:{line}" if line else path, setting) if part)
+        return Spot(": ".join(part for part in (f"{path}:{line}" if line else path, setting) if part), line)
 
     return _config(document, place_of)
 

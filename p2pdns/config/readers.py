@@ -1,7 +1,7 @@
 """One reader a kind of setting: the value as TOML has it in, the value of the `Config` out.
 
 Guarantees: a reader returns what the other rooms may rely on, or raises a `ConfigError` that says what is wrong and
-what to write instead; the place is added by who knows it. Does not know which setting it reads.
+what to write instead; `Mistakes` adds the place. Does not know which setting it reads.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import difflib
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from p2pdns.addresses import Address, read_network
-from p2pdns.errors import ConfigError
+from p2pdns.errors import MISTAKES_MAX, ConfigError, together
 
 LIST_COUNT_MAX = 1024  # No list here is scanned cheaply enough to be longer.
 NAMES_COUNT_MAX = 10_000  # Petnames typed or imported by one person.
@@ -30,8 +30,49 @@ _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE | re
 _NETWORK_NAME = re.compile(r"[!-~]([ -~]{0,62}[!-~])?")
 
 Reader = Callable[[Any], Any]
-Place = Callable[[str | None, str | None], str]
-"""Where a table or a setting is written, for an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where something is written, for an error: in words, and the line where there are lines."""
+
+    text: str
+    line: int | None = None
+
+
+Place = Callable[[str | None, str | None], Spot]
+"""Where a table or a setting is written; to find that takes a walk over the file, so only a mistake asks."""
+
+
+class Mistakes:
+    """The mistakes of a configuration, until somebody raises them together."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._found: list[ConfigError] = []
+        self._all: ConfigError | None = None
+
+    @contextlib.contextmanager
+    def at(self, table: str | None, word: str | None) -> Iterator[None]:
+        """Keep every error inside, with the place where it belongs, and go on; raise when there are too many."""
+        try:
+            yield
+        except ConfigError as trouble:
+            if trouble is self._all:
+                raise
+            spot = self._place(table, word)
+            self._found += [
+                ConfigError(mistake.what, place=spot.text, line=spot.line, hint=mistake.hint)
+                for mistake in trouble.mistakes
+            ]
+        if len(self._found) > MISTAKES_MAX:
+            self.end()
+
+    def end(self) -> None:
+        """Raise what was found, if anything."""
+        if self._found:
+            self._all = together(self._found)
+            raise self._all
 
 
 def read_address(text: str, default_port: int | None = None) -> Address:
@@ -166,7 +207,15 @@ def list_of(read_one: Reader) -> Reader:
             raise _wrong_type(value, "a list")
         if len(value) > LIST_COUNT_MAX:
             raise ConfigError(f"{len(value)} entries, {LIST_COUNT_MAX} allowed", hint="leave some out")
-        return tuple(read_one(entry) for entry in value)
+        entries, mistakes = [], []
+        for entry in value:
+            try:
+                entries.append(read_one(entry))
+            except ConfigError as trouble:
+                mistakes.append(trouble)
+        if mistakes:
+            raise together(mistakes)
+        return tuple(entries)
 
     return read_list
 
@@ -307,32 +356,23 @@ def refuse_suffix_word(petname: str, suffixes: Iterable[str]) -> None:
             raise ConfigError(f'"{petname}" is a word of the suffix {text}', hint="choose another name")
 
 
-def petnames(content: Any, place: Place) -> Mapping[str, str]:
+def petnames(content: Any, mistakes: Mistakes) -> Mapping[str, str]:
     """Return the table of names: petname to zone key, both in lower case."""
-    with at_place(place("names", None)):
+    names: dict[str, str] = {}
+    with mistakes.at("names", None):
         if type(content) is not dict:
             raise _wrong_type(content, "a table")
         if len(content) > NAMES_COUNT_MAX:
             raise ConfigError(f"{len(content)} names, {NAMES_COUNT_MAX} allowed", hint="leave some out")
-    names: dict[str, str] = {}
-    for text, key in content.items():
-        with at_place(place("names", text)):
-            petname = read_petname(text)
-            if petname in names:
-                raise ConfigError("there twice", hint="letter case does not make another name")
-            names[petname] = _zone_key(key)
+        for text, key in content.items():
+            with mistakes.at("names", text):
+                petname = read_petname(text)
+                if petname in names:
+                    raise ConfigError("there twice", hint="letter case does not make another name")
+                names[petname] = _zone_key(key)
     return MappingProxyType(names)
 
 
 def setting(default: Any, read: Reader) -> Any:
     """Return a field of a table with its default and its reader."""
     return field(default=default, metadata={"read": read})
-
-
-@contextlib.contextmanager
-def at_place(place: str) -> Iterator[None]:
-    """Give every error inside the place where it belongs."""
-    try:
-        yield
-    except ConfigError as trouble:
-        raise ConfigError(trouble.what, place=place, hint=trouble.hint) from None

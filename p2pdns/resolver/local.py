@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from p2pdns.dns import zonefile
 from p2pdns.dns.message import RR, Question, RRset, Type, type_text
 from p2pdns.dns.name import Name
-from p2pdns.errors import ConfigError, ZoneFileError
+from p2pdns.errors import ConfigError, ZoneFileError, together
 
 LOCAL_TTL_SECONDS = 300  # A petname may be added any minute, and a stub's own cache hears of no invalidation.
 CLASS_IN = 1
@@ -92,10 +92,17 @@ def read_local_data(lines: Sequence[str]) -> Mapping[Name, LocalName]:
         return {}
     place = "[dns] local_data"
     try:
-        rrsets = zonefile.read("\n".join(lines) + "\n", apex=Name.root(), path=place)
+        rrsets = zonefile.read("\n".join(lines) + "\n", apex=Name.root(), path=place, ttl=LOCAL_TTL_SECONDS)
     except ZoneFileError as trouble:
-        where = place if trouble.line is None else f"{place}, line {trouble.line}"
-        raise ConfigError(trouble.what, place=where, hint=trouble.hint) from None
+        raise together(
+            ConfigError(
+                mistake.what,
+                place=place if mistake.line is None else f"{place}, line {mistake.line}",
+                line=mistake.line,
+                hint=mistake.hint,
+            )
+            for mistake in trouble.mistakes
+        ) from None
     names: dict[Name, list[RRset]] = {}
     for rrset in rrsets:
         if rrset.owner.is_wildcard or rrset.rtype == Type.DNAME:

@@ -25,6 +25,7 @@ SEQ = VECTORS["seq"]
 BOB, DORA = OTHER_KEYS
 
 ZONE = f"""
+$TTL 300
 @        SOA ns mail 7 60 60 60 120
 @        NS  ns
 @        A   192.0.2.1

@@ -1,0 +1,42 @@
+"""What a line of a zone file gave: a record, a remark, or an error.
+
+Guarantees: nothing here reads text. Does not know the rules of a zone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from p2pdns.dns.message import RR
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A record, the line it begins at, and why it cannot be part of a zone whatever stands beside it.
+
+    `has_ttl` tells a TTL that somebody wrote from one that is still to be found.
+    """
+
+    record: RR
+    line: int
+    refusal: str | None = None
+    has_ttl: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something about a line: a mistake or a warning, which only its reader tells apart."""
+
+    line: int
+    what: str
+    hint: str | None = None
+
+
+class LineError(Exception):
+    """A line that cannot be read, in words; `is_garbage` where it does not even look like a record."""
+
+    def __init__(self, what: str, hint: str | None = None, *, is_garbage: bool = False) -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+        self.is_garbage = is_garbage

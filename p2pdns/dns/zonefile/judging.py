@@ -1,0 +1,96 @@
+"""What becomes of the records of a file together: which clash, and which every reader leaves out.
+
+A record at or below a zone cut, or below a DNAME, is no mistake: zones of other servers hold glue and DS there. It is
+left out with a warning, one a cut. Guarantees: what is neither a mistake nor left out is what `dns/zone/content` keeps
+of the same records. Does not know text, TTLs, or where the file is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from p2pdns.dns.message import Type, type_text
+from p2pdns.dns.name import Name
+from p2pdns.dns.zone.content import SINGLETONS, canonical_rdata
+from p2pdns.dns.zonefile.entries import Entry, Remark
+from p2pdns.dns.zonefile.writing import relative_text
+
+REASONS: Mapping[str, tuple[str, str]] = {
+    "meta-type": ("belongs to messages, not to zones", "remove the record"),
+    "dnssec-type": (
+        "is DNSSEC, which an item does not carry",
+        "remove the record: the signature of the item covers the whole zone",
+    ),
+    "soa-below-apex": ("stands below the apex", "a zone has one SOA, at @"),
+    "wildcard-ns": ("delegates a wildcard, which no resolver understands alike", "delegate each name with a line"),
+    "svcb-params": ("has parameters that do not hold", "check the service parameters against RFC 9460"),
+}
+
+
+def judged(apex: Name, entries: Iterable[Entry]) -> tuple[list[Remark], list[Remark]]:
+    """Return the mistakes and the warnings about records that stand in each other's way."""
+    by_owner: dict[Name, list[Entry]] = {}
+    for entry in entries:
+        by_owner.setdefault(entry.record.owner, []).append(entry)
+    mistakes: list[Remark] = []
+    hidden: dict[Entry, list[Entry]] = {}
+    blocker: Entry | None = None
+    # Canonical order puts everything below a name directly behind it, so one blocker at a time is enough.
+    for owner in sorted(by_owner):
+        group = by_owner[owner]
+        if blocker is not None and owner.is_at_or_below(blocker.record.owner):
+            hidden[blocker].extend(group)
+            continue
+        first = {entry.record.rtype: entry for entry in reversed(group) if entry.refusal is None}
+        if Type.NS in first and owner != apex and Type.CNAME not in first:
+            blocker = first[Type.NS]
+            hidden[blocker] = [entry for entry in group if entry.record.rtype != Type.NS]
+            continue
+        mistakes += [refused(entry.refusal, entry) for entry in group if entry.refusal is not None]
+        mistakes += _clashes([entry for entry in group if entry.refusal is None], relative_text(owner, apex))
+        if Type.DNAME in first and Type.CNAME not in first:
+            blocker = first[Type.DNAME]
+            hidden[blocker] = []
+    return mistakes, [warning for cut, left_out in hidden.items() for warning in _left_out(apex, cut, left_out)]
+
+
+def refused(reason: str, entry: Entry) -> Remark:
+    """Return the mistake of a record that the rules of a zone refuse."""
+    what, hint = REASONS[reason]
+    return Remark(entry.line, f"{type_text(entry.record.rtype)} {what}", hint)
+
+
+def _clashes(group: list[Entry], owner: str) -> Iterable[Remark]:
+    first: dict[int, Entry] = {}
+    for entry in group:
+        record = entry.record
+        twin = first.setdefault(record.rtype, entry)
+        if record.rtype not in SINGLETONS:
+            continue
+        if canonical_rdata(record.rtype, record.rdata) != canonical_rdata(record.rtype, twin.record.rdata):
+            what = f"a second {type_text(record.rtype)} at {owner}, the first is in line {twin.line}"
+            yield Remark(entry.line, what, "remove one of the two")
+    if Type.CNAME in first and len(first) > 1:
+        other = next(entry for entry in group if entry.record.rtype != Type.CNAME)
+        hint = "an alias stands alone: remove it, or the other records of that owner"
+        yield Remark(other.line, f"{type_text(other.record.rtype)} beside CNAME at {owner}", hint)
+
+
+def _left_out(apex: Name, cut: Entry, left_out: list[Entry]) -> Iterable[Remark]:
+    """Yield the warnings about what readers will not see: one a cut, and one about its DS."""
+    owner = relative_text(cut.record.owner, apex)
+    ordered = sorted(left_out, key=lambda entry: entry.line)
+    for entry in ordered:
+        if entry.record.rtype == Type.DS and entry.record.owner == cut.record.owner:
+            yield Remark(entry.line, f"DS at the delegation of {owner} is left out: the key in its NS is what counts")
+            break
+    rest = [entry for entry in ordered if entry.record.rtype != Type.DS or entry.record.owner != cut.record.owner]
+    if not rest:
+        return
+    first = rest[0]
+    what = f"{type_text(first.record.rtype)} of {relative_text(first.record.owner, apex)}"
+    more = f" and {len(rest) - 1} more" if len(rest) > 1 else ""
+    is_cut = cut.record.rtype == Type.NS
+    where = f"at or below the delegation of {owner}" if is_cut else f"below the DNAME of {owner}"
+    are = "are" if more else "is"
+    yield Remark(first.line, f"{what}{more} {where} (line {cut.line}) {are} left out, as by every reader")

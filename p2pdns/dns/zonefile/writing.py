@@ -1,0 +1,69 @@
+"""Zones and RDATA as the text of a zone file.
+
+Guarantees: `write` gives text that is read as the same zone; `rdata_text` ends in printable ASCII for any octets.
+Does not know where the octets came from.
+"""
+
+from __future__ import annotations
+
+import dns.exception
+import dns.name
+import dns.rdata
+import dns.rdataclass
+import dns.rdatatype
+
+from p2pdns.dns.message import Type, type_text
+from p2pdns.dns.name import Name
+from p2pdns.dns.zone import Zone
+from p2pdns.dns.zonefile import svcb
+from p2pdns.errors import FormatError
+
+
+def write(zone: Zone) -> str:
+    """Return a zone file of the zone: one record a line, owners and names relative to the apex where they can be."""
+    lines = [
+        f"{relative_text(owner, zone.apex)} {rrset.ttl} {type_text(rtype)} {_rdata_text(rtype, rdata, zone.apex)}\n"
+        for (owner, rtype), rrset in zone.rrsets.items()
+        for rdata in rrset.rdatas
+    ]
+    return "".join(lines)
+
+
+def rdata_text(rtype: int, rdata: bytes) -> str:
+    r"""Return RDATA as a zone file has it, names absolute; `\# 4 0a000001` where there is no better form (RFC 3597).
+
+    >>> rdata_text(Type.A, bytes([192, 0, 2, 1])), rdata_text(65280, b"ab")
+    ('192.0.2.1', '\\# 2 6162')
+    """
+    return _rdata_text(rtype, rdata, None)
+
+
+def relative_text(owner: Name, apex: Name) -> str:
+    """Return a name as a zone file has it: relative to the apex, @ for the apex itself, absolute elsewhere."""
+    if not owner.is_at_or_below(apex):
+        return str(owner)
+    labels = owner.relative_to(apex)
+    return str(Name.of(*labels)).removesuffix(".") if labels else "@"
+
+
+def dnspython_name(name: Name) -> dns.name.Name:
+    """Return a name as dnspython has it."""
+    return dns.name.Name((*name.labels, b""))
+
+
+def _rdata_text(rtype: int, rdata: bytes, apex: Name | None) -> str:
+    generic = f"\\# {len(rdata)} {rdata.hex()}".rstrip()
+    origin = dnspython_name(apex) if apex else None
+    try:
+        if rtype in (Type.SVCB, Type.HTTPS):
+            text = svcb.write(rtype, rdata, origin)
+        else:
+            value = dns.rdata.from_wire(dns.rdataclass.IN, dns.rdatatype.RdataType.make(rtype), rdata, 0, len(rdata))
+            text = value.to_text(origin, apex is not None) if origin else value.to_text()
+    except (
+        *(dns.exception.DNSException, FormatError, ValueError),
+        *(LookupError, ArithmeticError, AttributeError, TypeError),
+    ):
+        # Strangers wrote these octets; whatever a reader of some type trips over, they have the generic form.
+        return generic
+    return text if text.isascii() and text.isprintable() else generic
