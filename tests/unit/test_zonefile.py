@@ -81,7 +81,7 @@ OUTSIDE = "write owners relative to @, without a final dot, or re-root the file 
 @pytest.mark.parametrize(
     ("text", "line", "what", "hint"),
     [
-        ("\n\nwww A 1.2.3", 3, 'cannot read "www …"', "OWNER [TTL] TYPE DATA"),
+        ("\n\nwww A 1.2.3", 3, "1.2.3 is not an IPv4 address", "such as 192.0.2.1"),
         ("www", 1, 'cannot read "www"', "OWNER [TTL] TYPE DATA"),
         ("www AAA ::1", 1, 'unknown type "AAA"', 'did you mean "AAAA"?'),
         ("www HTTP 1 .", 1, 'unknown type "HTTP"', 'did you mean "HTTPS"?'),
@@ -89,7 +89,7 @@ OUTSIDE = "write owners relative to @, without a final dot, or re-root the file 
         ("www.example.com. A 192.0.2.1", 1, "www.example.com. is outside the zone", OUTSIDE),
         (f"www.{BOB} A 192.0.2.1", 1, f"www.{BOB} is outside the zone", OUTSIDE),
         ("a A 192.0.2.1\n\nb TXT ( x\n y\n z", 3, "parentheses", None),
-        ('a TXT "x', 1, "unexpectedly", None),
+        ('a TXT "x', 1, "the quotes are not closed", "ends on its own line"),
         ("a CH TXT x", 1, "a class other than IN", "class IN only"),
         ("a" * 64 + " A 192.0.2.1", 1, "63", None),
         ("$TTL x", 1, "TTL", None),
@@ -105,9 +105,6 @@ OUTSIDE = "write owners relative to @, without a final dot, or re-root the file 
         ("x CNAME a\nx CNAME b", 2, "a second CNAME at x, the first is in line 1", "remove one"),
         ("x DNAME a\nx DNAME b", 2, "a second DNAME at x, the first is in line 1", "remove one"),
         ("@ SOA a b 1 2 3 4 5\n@ SOA a b 2 2 3 4 5", 2, "a second SOA at @, the first is in line 1", "remove one"),
-        ("x DNAME a\nb.x A 192.0.2.1", 2, "b.x is hidden by the DNAME of x in line 1", "move the record"),
-        (f"x NS {BOB}\nb.x A 192.0.2.1", 2, "b.x is hidden by the delegation of x in line 1", "move the record"),
-        (f"x NS {BOB}\nx A 192.0.2.1", 2, "A beside NS at x", "other key"),
     ],
 )
 def test_what_cannot_be_part_of_a_zone_is_refused_with_its_line(text: str, line: int, what: str, hint: str) -> None:
@@ -146,11 +143,11 @@ $ORIGIN sub.example.com.
 _s._tcp SRV 1 2 3 www.example.com.
 """
     assert shown(text, "example.com") == [
-        "@ 300 NS ns.elsewhere.",
-        "@ 300 SOA ns mail 1 2 3 4 5",
-        "@ 300 MX 10 mail",
-        "_s._tcp.sub 300 SRV 1 2 3 www",
-        "www 300 CNAME @",
+        "@ 5 NS ns.elsewhere.",
+        "@ 5 SOA ns mail 1 2 3 4 5",
+        "@ 5 MX 10 mail",
+        "_s._tcp.sub 5 SRV 1 2 3 www",
+        "www 5 CNAME @",
     ]
     assert shown("www A 192.0.2.1", "example.com") == ["www 300 A 192.0.2.1"]
     with pytest.raises(ZoneFileError, match="outside"):
@@ -165,22 +162,12 @@ def test_a_name_that_outgrows_255_octets_by_rerooting_is_refused_with_its_line()
     assert "too long" in caught.value.what
 
 
-def test_include_opens_files_only_when_asked(tmp_path: Path) -> None:
+def test_include_opens_no_file(tmp_path: Path) -> None:
     other = tmp_path / "other.zone"
-    other.write_text("www A 192.0.2.1\n\nbad A x\n")
-    text = f'@ A 192.0.2.2\n$INCLUDE "{other}"\n'
-    with pytest.raises(ZoneFileError, match="off"):
-        read(text)
-    with pytest.raises(ZoneFileError) as caught:
-        zonefile.read(text, apex=KEY, path="a.zone", allow_include=True)
-    assert caught.value.place == f"{other}:3"
-    other.write_text(f'$INCLUDE "{other}"\n')
-    with pytest.raises(ZoneFileError, match="deeper than 8 files"):
-        zonefile.read(text, apex=KEY, path="a.zone", allow_include=True)
     other.write_text("www A 192.0.2.1\n")
-    assert len(zonefile.read(text, apex=KEY, path="a.zone", allow_include=True)) == 2
-    with pytest.raises(ZoneFileError, match="cannot be included"):
-        zonefile.read("$INCLUDE /nowhere/x.zone\n", apex=KEY, path="a.zone", allow_include=True)
+    for line in (f"$INCLUDE {other}", f'$include "{other}"', f" $INCLUDE {other} sub"):
+        with pytest.raises(ZoneFileError, match="INCLUDE is off"):
+            read(f"@ A 192.0.2.2\n{line}\n")
 
 
 LINES = st.lists(

@@ -90,13 +90,13 @@ _FORMS: dict[int, tuple[tuple[_Field, ...], bool, str]] = {
     Type.SOA: (
         (
             *(_Field("primary server", "name"), _Field("mailbox", "name"), _number("serial", _U32)),
-            *(_Field("refresh", "ttl"), _Field("retry", "ttl"), _Field("expire", "ttl"), _Field("minimum", "ttl")),
+            *(_Field("refresh time"), _Field("retry time"), _Field("expire time"), _Field("minimum")),
         ),
         False,
         "SOA ns hostmaster 1 3600 600 2592000 300",
     ),
     Type.TXT: ((_Field("text"),), True, 'TXT "some text"'),
-    Type.CAA: ((_number("flags", _U8), _Field("tag"), _Field("value")), False, 'CAA 0 issue "ca.example"'),
+    Type.CAA: ((_number("flag", _U8), _Field("tag"), _Field("value")), False, 'CAA 0 issue "ca.example"'),
     Type.SVCB: (_SVCB, True, "SVCB 1 www port=8443"),
     Type.HTTPS: (_SVCB, True, "HTTPS 1 . alpn=h2"),
     Type.TLSA: (_TLSA, True, "TLSA 3 1 1 HEX"),
@@ -179,7 +179,9 @@ def name_trouble(word: str, codec: dns.name.IDNACodec, quotes: Quotes) -> Words 
         dns.name.from_text(word, dns.name.root, codec)
     except (dns.exception.DNSException, ValueError, IndexError) as error:
         if isinstance(error, dns.name.IDNAException):
-            why, hint = str(error.kwargs.get("idna_exception", "")), "international names are those of IDNA 2008"
+            # Its words end with the whole of the label.
+            why = str(error.kwargs.get("idna_exception", "")).partition(" of '")[0]
+            hint = "international names are those of IDNA 2008"
         else:
             why, hint = str(error), "a label has at most 63 octets, and a name 255"
         why = f" ({why.rstrip('.').lower()})" if why and len(why) < 80 and word not in why else ""
@@ -187,20 +189,33 @@ def name_trouble(word: str, codec: dns.name.IDNACodec, quotes: Quotes) -> Words 
     return None
 
 
-def reader_words(text: str) -> Words | None:
+_READERS_WORDS = {
+    "unknown SVCB ParamKey": "a parameter that has no name; any other is written key65280",
+    "not a uint16": "a number that is not from 0 to 65535",
+    "non-hexadecimal digit found": "data that is not hexadecimal",
+    "odd-length string": "data of half an octet",
+}
+
+
+def reader_words(text: str) -> str | None:
     """Return the words of dnspython's readers in our form; None for words that say nothing."""
     text = re.sub(r"^caught exception <class '[^']*'>: ?", "", text).strip()
+    text = _READERS_WORDS.get(text[:1].lower() + text[1:], text)
     words = (text if text[1:2].isupper() else text[:1].lower() + text[1:]).rstrip(".")
-    if words in ("", "text input is malformed", "DNS message is malformed"):
-        return None
-    return words, None
+    return None if words in ("", "text input is malformed", "DNS message is malformed") else words
+
+
+def example_of(rtype: int) -> str:
+    """Return a hint: how a record of a type is written."""
+    form = _FORMS.get(rtype)
+    return LINE_HINT if form is None else f"as {form[2]}"
 
 
 def unknown_type(word: str, quotes: Quotes) -> Words | None:
     """Return what to say of a word that stands where a type should be, None where it does not look like one."""
     if not re.fullmatch("[A-Za-z][A-Za-z0-9-]{0,15}", word):
         return None
-    close = difflib.get_close_matches(word.upper(), list(Type.__members__), n=1)
+    close = difflib.get_close_matches(word.upper(), list(Type.__members__), n=1, cutoff=0.7)
     what = quotes.of(word)
     hint = f'did you mean "{close[0]}"?' if close else LINE_HINT
     return ("unknown type" if what is None else f'unknown type "{what}"'), hint

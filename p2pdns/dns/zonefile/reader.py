@@ -144,8 +144,7 @@ class _Reader:
             self._wrong(LineError(f"{error.reason.replace('-', ' ')}, {error.detail}"))
         except (dns.exception.DNSException, ValueError) as error:
             _raise_interrupt(error)
-            what, hint = explain.reader_words(str(error)) or (self._unreadable(line.text), LINE_HINT)
-            self._wrong(LineError(what, hint))
+            self._wrong(LineError(explain.reader_words(str(error)) or self._unreadable(line.text), LINE_HINT))
 
     def _wrong(self, wrong: LineError) -> None:
         last = self._mistakes[-1] if self._mistakes else None
@@ -191,7 +190,7 @@ class _Reader:
         try:
             return dns.name.from_text(word, self._origin, _IDNA)
         except dns.exception.DNSException as error:
-            raise LineError(*(explain.reader_words(str(error)) or (self._unreadable(word), LINE_HINT))) from None
+            raise LineError(explain.reader_words(str(error)) or self._unreadable(word), LINE_HINT) from None
 
     def _header(self, words: dns.tokenizer.Tokenizer, owner_word: str | None) -> tuple[int | None, int, bool]:
         """Return TTL, type, and whether there is a class, in whatever order the first and the last stand."""
@@ -256,19 +255,20 @@ class _Reader:
         except Exception as error:  # dnspython's readers trip over some words in ways of their own.
             _raise_interrupt(error)
             trouble = explain.rdata_trouble(rtype, tokens, _IDNA, self._quotes)
-            raise LineError(*(trouble or self._reader_words(error, rtype, tokens))) from None
+            raise LineError(*(trouble or self._reader_words(str(error), rtype, tokens))) from None
         if len(octets) > RDATA_BYTES_MAX:
             raise LineError(
                 f"{type_text(rtype)} of {len(octets)} octets, {RDATA_BYTES_MAX} allowed", "no record holds more"
             )
         return octets
 
-    def _reader_words(self, error: Exception, rtype: int, tokens: list[dns.tokenizer.Token]) -> Words:
-        words = explain.reader_words(str(error))
-        kind = type_text(rtype)
-        if words is None or any(len(part.value) > 4 and part.value in words[0] for part in tokens):
-            return f"the data of {kind} cannot be read", LINE_HINT
-        return f"{kind}: {words[0]}", words[1]
+    @staticmethod
+    def _reader_words(error: str, rtype: int, tokens: list[dns.tokenizer.Token]) -> Words:
+        words = explain.reader_words(error)
+        # What a reader quotes of the line may be part of a key.
+        if words is None or any(len(part.value) > 4 and part.value in words for part in tokens):
+            words = "the data cannot be read"
+        return f"{type_text(rtype)}: {words}", explain.example_of(rtype)
 
     def _octets(self, rtype: int, tokens: list[dns.tokenizer.Token]) -> bytes:
         if rtype in (Type.SVCB, Type.HTTPS) and not (tokens and tokens[0].value == "\\#"):
