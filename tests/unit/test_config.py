@@ -22,7 +22,8 @@ from p2pdns.config import (
     with_refusal,
     write_address,
 )
-from p2pdns.errors import ConfigError
+from p2pdns.config.readers import Mistakes, Spot, petnames
+from p2pdns.errors import MISTAKES_MAX, ConfigError
 
 KEY = "ybndrfg8ejkmcpqxot1uwisza345h769ybndrfg8ejkmcpqxot1o"
 
@@ -222,6 +223,69 @@ private_zones = ["alice", "{KEY}.", "LAN.", "corp.example"]
 )
 def test_a_mistake_is_named_with_its_line_and_its_fix(text: str, message: str, hint: str | None) -> None:
     assert trouble_of(text) == (message, hint)
+
+
+def test_every_mistake_of_a_file_is_told_by_line() -> None:
+    text = f"""[dns]
+lisen = []
+listen = ["x", "127.0.0.1:53", "y"]
+suffixes = ["a b"]
+[cahe]
+[cache]
+ttl_s_min = 60
+ttl_s_max = 5
+answers_bytes_max = "much"
+[names]
+p2p = "{KEY}"
+bob = "x"
+"a b" = "{KEY}"
+"""
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "p.toml")
+    error = caught.value
+    assert [(mistake.line, str(mistake)) for mistake in error.mistakes] == [
+        (2, "p.toml:2: [dns] lisen: unknown setting"),
+        (3, 'p.toml:3: [dns] listen: "x" is not an address'),
+        (3, 'p.toml:3: [dns] listen: "y" is not an address'),
+        (4, 'p.toml:4: [dns] suffixes: "a b" is not a suffix'),
+        (5, "p.toml:5: [cahe]: unknown table or setting"),
+        (9, "p.toml:9: [cache] answers_bytes_max: must be a whole number, not text"),
+        (12, 'p.toml:12: [names] bob: "x" is not a zone key'),
+        (None, 'p.toml: [names] a b: "a b" is not a petname'),
+    ]
+    assert (str(error), error.hint, error.exit_code) == (str(error.mistakes[0]), 'did you mean "listen"?', 2)
+
+
+def test_settings_that_hold_are_weighed_against_each_other_beside_mistakes_elsewhere() -> None:
+    text = f"[cache]\nttl_s_min = 60\nttl_s_max = 5\n[names]\np2p = '{KEY}'\n[dht]\ntimeout_ms = 'x'\n"
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "p.toml")
+    assert [mistake.line for mistake in caught.value.mistakes] == [2, 5, 7]
+
+
+@pytest.mark.parametrize("table", ["dns", "names"])
+def test_fifty_mistakes_of_a_file_are_told_each_with_its_place(table: str) -> None:
+    text = f"[{table}]\n" + "".join(f"x{number} = 0\n" for number in range(300))
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "p.toml")
+    assert [mistake.line for mistake in caught.value.mistakes] == list(range(2, 2 + MISTAKES_MAX))
+    assert all(f"[{table}] x" in str(mistake) for mistake in caught.value.mistakes)
+
+
+def test_places_are_looked_for_no_longer_than_mistakes_are_told() -> None:
+    """Each is a walk over the file, and a file may have ten thousand names."""
+    asked: list[str | None] = []
+
+    def place(table: str | None, word: str | None) -> Spot:
+        asked.append(word)
+        return Spot(f"{table} {word}")
+
+    with pytest.raises(ConfigError):
+        petnames({f"x{number}": 0 for number in range(5_000)}, Mistakes(place))
+    assert len(asked) == MISTAKES_MAX + 1
+    asked.clear()
+    petnames({f"x{number}": KEY for number in range(5_000)}, Mistakes(place))
+    assert not asked
 
 
 def test_a_list_and_a_table_of_names_are_bounded() -> None:

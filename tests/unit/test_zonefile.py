@@ -275,6 +275,14 @@ def test_a_placeholder_that_cannot_be_filled_is_refused_with_its_line(
     assert hint in (caught.value.hint or "")
 
 
+def test_all_placeholders_that_cannot_be_filled_are_told_a_name_once() -> None:
+    filling = zonefile.fill(
+        "a NS {zone:dora}.\nb NS {zone:DORA}.\nc NS x{zone:bob}.\nd NS {zone:eve}.\n", KEYS, path="a.zone"
+    )
+    assert [mistake.line for mistake in filling.mistakes] == [1, 3, 4]
+    assert zonefile.placeholders(filling.text) == ()
+
+
 def test_a_mistake_below_a_filled_name_keeps_its_line() -> None:
     text = zonefile.filled("a NS {zone:bob}.\n\nb A 300.1.1.1\n", KEYS, path="a.zone")
     with pytest.raises(ZoneFileError) as caught:

@@ -160,8 +160,9 @@ def test_what_other_servers_read_is_read_and_written(text: str, expected: list[s
 
 def test_a_big_generate_is_refused_before_a_record_is_made() -> None:
     with pytest.raises(ZoneFileError, match="more than 100000 records") as caught:
-        reading("$GENERATE 1-100001 h$ TXT x\n$GENERATE 1-100001 h$ A 300.1.1.1\n")
-    assert [mistake.line for mistake in caught.value.mistakes] == [1, 2]
+        reading("$GENERATE 1-100001 h$ AAAA x\n$GENERATE 1-100001 h$ A 300.1.1.1\n")
+    what = "more than 100000 records"
+    assert [(mistake.line, mistake.what) for mistake in caught.value.mistakes] == [(1, what), (2, what)]
 
 
 @given(st.sampled_from([Type.SVCB, Type.HTTPS]), st.integers(0, 2), st.binary(min_size=1, max_size=12))

@@ -63,14 +63,17 @@ def fill(text: str, keys: Mapping[str, str], *, path: str) -> Filling:
     text = normalised(text)
     parts = []
     mistakes: list[ZoneFileError] = []
+    unfilled: set[str] = set()
     copied = 0
     for match in _PLACEHOLDER.finditer(text):
         if match["kept"] is not None:
             continue
         key = keys.get(match["name"].lower())
-        trouble = _placeholder_trouble(text, match) or (
-            _unfilled(match[0], match["name"], keys) if key is None else None
-        )
+        trouble = _placeholder_trouble(text, match)
+        # One word of the command line fills a name wherever it stands, so its first line stands for all of them.
+        if trouble is None and key is None and match["name"].lower() not in unfilled:
+            unfilled.add(match["name"].lower())
+            trouble = _unfilled(match[0], match["name"], keys)
         if trouble is not None:
             line = text.count("\n", 0, match.start()) + 1
             mistakes.append(ZoneFileError(trouble[0], path=path, line=line, hint=trouble[1]))
