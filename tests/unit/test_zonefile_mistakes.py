@@ -113,6 +113,14 @@ def test_a_record_of_several_lines_is_told_at_its_first_one_and_ends_where_it_en
     ]
 
 
+def test_records_without_an_owner_are_nobodys_behind_an_owner_that_is_no_name() -> None:
+    for owner in ("a..b A 192.0.2.1", "prose is written here", "A 192.0.2.1"):
+        error = refused(f'c CNAME a\n{owner}\n TXT "x"\n A x\nc CNAME b\n')
+        assert [mistake.line for mistake in error.mistakes] == [2, 4, 5]
+    known = refused("www A x\n CNAME a\nwww CNAME b\n")
+    assert [mistake.what[:15] for mistake in known.mistakes] == ["x is not an IPv", "a second CNAME "]
+
+
 def test_fifty_mistakes_are_told_and_no_more() -> None:
     error = refused("".join(f"h{number} A x{number}\n" for number in range(200)))
     assert [mistake.line for mistake in error.mistakes] == list(range(1, MISTAKES_MAX + 1))
@@ -183,6 +191,7 @@ def test_line_ends_and_a_byte_order_mark_of_other_systems_are_read() -> None:
         text = "\ufeff" + f"@ A 192.0.2.1{end}www TXT ({end} x ){end}"
         assert zonefile.read(text, apex=KEY, path="a.zone") == wanted
         assert refused(text + f"{end}x A y{end}").line == 5
+        assert zonefile.placeholders(f"; a{end}www CNAME {{zone:bob}}.{end}") == ("bob",)
 
 
 PARTS = st.sampled_from(

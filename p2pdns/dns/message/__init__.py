@@ -1,7 +1,7 @@
 """DNS messages as values: Question, RR, RRset, Message; wire form in and out, behind a wall round dnslib.
 
 Guarantees: what `parse` returns is whole and uncompressed, so that it can be moved, compared and cached.
-Does not know: what a zone is, what a client may ask, text forms of RDATA (dns/zonefile.py).
+Does not know: what a zone is, what a client may ask, text forms of RDATA (dns/zonefile).
 """
 
 from __future__ import annotations

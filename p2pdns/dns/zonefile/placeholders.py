@@ -39,7 +39,7 @@ def placeholders(text: str) -> tuple[str, ...]:
     >>> placeholders('www CNAME www.{zone:Bob}. ; {zone:carol}')
     ('bob',)
     """
-    names = (match["name"].lower() for match in _PLACEHOLDER.finditer(text) if match["kept"] is None)
+    names = (match["name"].lower() for match in _PLACEHOLDER.finditer(normalised(text)) if match["kept"] is None)
     return tuple(dict.fromkeys(name for name in names if name))
 
 

@@ -115,7 +115,7 @@ class _Reader:
         self.entries: list[Entry] = []
         self.outside: list[Name] = []
         self._origin = dnspython_name(reroot or apex)
-        self._owner = self._origin
+        self._owner: dns.name.Name | None = self._origin  # None behind a line whose owner is not known.
         self._default_ttl = ttl
         self._last_ttl: int | None = None
         self._quotes = explain.Quotes()
@@ -127,7 +127,7 @@ class _Reader:
     def read(self, text: str) -> None:
         """Read a text, up to the mistake after which no more are told."""
         for line in logical_lines(normalised(text)):
-            if len(self._mistakes) > MISTAKES_MAX or len(self.entries) > RECORDS_MAX:
+            if len(self._mistakes) > MISTAKES_MAX:
                 return
             self._line = line.number
             if line.trouble is not None:
@@ -173,15 +173,21 @@ class _Reader:
         if token.is_identifier() and token.value.startswith("$") and owner_word is None:
             self._directive(token.value.upper(), words)
             return
+        owner = self._owner
         if owner_word is None:
             words.unget(token)
         else:
-            self._owner = self._name(owner_word)
+            # What follows without an owner belongs to nobody until this line turns out to be a record.
+            self._owner = None
+            owner = self._name(owner_word)
         ttl, rtype, has_class = self._header(words, owner_word)
+        self._owner = owner
         if owner_word is not None:
             self._warnings += warning.about_owner(self._line, owner_word, has_class)
         tokens = words.get_remaining()
-        self._add(self._owner, ttl, rtype, self._rdata(rtype, tokens), tokens)
+        octets = self._rdata(rtype, tokens)
+        if owner is not None:
+            self._add(owner, ttl, rtype, octets, tokens)
 
     def _name(self, word: str) -> dns.name.Name:
         trouble = explain.name_trouble(word, _IDNA, self._quotes)
@@ -352,13 +358,16 @@ class _Reader:
         if len(self.entries) + len(numbers) > RECORDS_MAX:
             raise LineError(f"more than {RECORDS_MAX} records", "publish a part of it under another key")
         for number in numbers:
-            self._owner = self._name(generate.substituted(owner.value, number))
+            self._owner = name = self._name(generate.substituted(owner.value, number))
             made = dns.tokenizer.Tokenizer(generate.substituted(data, number), idna_codec=_IDNA).get_remaining()
-            self._add(self._owner, ttl, rtype, self._rdata(rtype, made), made)
+            self._add(name, ttl, rtype, self._rdata(rtype, made), made)
 
     @staticmethod
     def _template(rtype: int, tokens: list[dns.tokenizer.Token]) -> str:
-        """Return the data that numbers are put into. BIND has one string there, in quotes where it has spaces."""
+        """Return the data that numbers are put into. BIND has one string there, in quotes where it has spaces.
+
+        In TXT the quotes stay, as in PowerDNS: nobody wants the words of a text joined without their spaces.
+        """
         if len(tokens) == 1 and tokens[0].is_quoted_string() and rtype not in (Type.TXT, Type.SPF):
             return str(tokens[0].value).replace('\\"', '"')
         return " ".join([f'"{token.value}"' if token.is_quoted_string() else token.value for token in tokens])
