@@ -65,6 +65,7 @@ def refused(text: str) -> ZoneFileError:
         ("x AXFR y", "AXFR belongs to messages", "remove the record"),
         ("@ TXT " + " ".join(['"' + "x" * 255 + '"'] * 256), "TXT of 65536 octets, 65535 allowed", "no record"),
         ("@ TYPE65280 \\# 65536 " + "00" * 65536, "65535", ""),
+        (f'@ TXT "{"x" * 256}"', "TXT: a string of more than 255 octets; write it in parts", "as TXT"),
         ('@ TXT "abc', "the quotes are not closed", "its own line"),
         ('@ TXT "abc\\', "the quotes are not closed", "its own line"),
         ("@ TXT a )", "a closing parenthesis without an opening one", "remove it"),

@@ -194,6 +194,7 @@ _READERS_WORDS = {
     "not a uint16": "a number that is not from 0 to 65535",
     "non-hexadecimal digit found": "data that is not hexadecimal",
     "odd-length string": "data of half an octet",
+    "string too long": 'a string of more than 255 octets; write it in parts, as "…" "…"',
 }
 
 
