@@ -18,7 +18,7 @@ import click
 from p2pdns import config as configuration
 from p2pdns.cli import files, petnames, settings, ui
 from p2pdns.dns import zonefile
-from p2pdns.dns.name import Name
+from p2pdns.dns.name import Name, is_zone_key_label
 from p2pdns.engine import blocking
 from p2pdns.errors import ConfigError, FormatError, P2pdnsError, UsageError, abridged, first_token, together
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, VALUE_BYTES_WRITE_MAX
@@ -142,9 +142,11 @@ def _origin_in(path: str) -> Name | None:
     base = os.path.basename(path)
     text = base.removeprefix("db.") if base.startswith("db.") else base.removesuffix(".zone")
     try:
-        return Name.read(text) if text != base and text.strip(".") else None
+        origin = Name.read(text) if text != base and text.strip(".") else None
     except FormatError:
         return None
+    # What was written for one key is not published under another because its file is called so.
+    return None if origin is None or is_zone_key_label(origin.labels[-1]) else origin
 
 
 def _key_to_check_with(text: str | None) -> ZoneKey:
