@@ -50,7 +50,8 @@ from p2pdns.engine.state import State
 from p2pdns.engine.upstream import Upstream
 from p2pdns.front.answers import AnswerCache
 from p2pdns.front.gate import AccessList, Asked
-from p2pdns.front.questions import QUESTIONS_MAX, Questions, Waiter
+from p2pdns.front.pending import Waiter
+from p2pdns.front.questions import QUESTIONS_MAX, Questions
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.resolver import ResolverSettings

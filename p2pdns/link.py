@@ -21,7 +21,7 @@ from enum import IntEnum
 
 from p2pdns.errors import FormatError
 
-VERSION = 4
+VERSION = 5
 SOCKET_NAME = "link.sock"  # In the state directory.
 FRAME_BYTES_MAX = 70_000  # A message of 65,535 bytes, an offset for each of its 4,000 RRs, texts and tags.
 MESSAGE_BYTES_MAX = 65_535  # The length prefix of DNS over TCP has two bytes.
@@ -85,6 +85,13 @@ class Forwarded:
 
 
 @dataclass(frozen=True, slots=True)
+class Postponed:
+    """The engine gives a query back: it needs an upstream, and the places there that its client may have are taken."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """The engine's answer: a message with ID 0 and without OPT, whose TTLs count from `made_at`.
 
@@ -132,7 +139,7 @@ class Counters:
         return Counters(tuple(named[:COUNTERS_MAX]))
 
 
-Frame = Hello | Query | Forwarded | Answer | Invalidate | Counters
+Frame = Hello | Query | Forwarded | Postponed | Answer | Invalidate | Counters
 
 _LENGTH = struct.Struct("!I")
 _HELLO = struct.Struct("!HQ")
@@ -144,6 +151,7 @@ _COUNTS = struct.Struct("!3H")
 _COUNT = struct.Struct("!QB")
 
 _KIND_HELLO, _KIND_QUERY, _KIND_FORWARDED, _KIND_ANSWER, _KIND_INVALIDATE, _KIND_COUNTERS = 1, 2, 3, 4, 5, 6
+_KIND_POSTPONED = 7
 
 _RD, _DO, _CD, _PREFETCH = 1, 2, 4, 8
 _AD_ELIGIBLE, _PROVISIONAL, _CACHEABLE, _FAILURE = 1, 2, 4, 8
@@ -211,6 +219,8 @@ def compose(frame: Frame) -> bytes:
             body = bytes([_KIND_QUERY]) + _query_body(frame)
         case Forwarded():
             body = bytes([_KIND_FORWARDED]) + _FORWARDED.pack(frame.id)
+        case Postponed():
+            body = bytes([_KIND_POSTPONED]) + _FORWARDED.pack(frame.id)
         case Answer():
             body = bytes([_KIND_ANSWER]) + _answer_body(frame)
         case Invalidate():
@@ -315,6 +325,8 @@ def _parsed(body: bytes) -> Frame:
             return _parsed_invalidate(body)
         if kind == _KIND_FORWARDED:
             return Forwarded(*_FORWARDED.unpack(body[1:]))
+        if kind == _KIND_POSTPONED:
+            return Postponed(*_FORWARDED.unpack(body[1:]))
         if kind == _KIND_COUNTERS:
             return _parsed_counters(body)
         if kind == _KIND_HELLO:

@@ -19,9 +19,21 @@ from pathlib import Path
 from p2pdns.clock import boot_now
 from p2pdns.directory import peer_user_of, shown
 from p2pdns.dns.message import AA, QR, Message, Question, Rcode, compose, ttl_offsets
-from p2pdns.engine.service import IN_FLIGHT_MAX, QueryFacts, Service
+from p2pdns.engine.service import IN_FLIGHT_MAX, NoPlace, QueryFacts, Service
 from p2pdns.errors import FormatError, Unavailable
-from p2pdns.link import SOCKET_NAME, VERSION, Answer, Counters, Forwarded, Frame, FrameReader, Hello, Invalidate, Query
+from p2pdns.link import (
+    SOCKET_NAME,
+    VERSION,
+    Answer,
+    Counters,
+    Forwarded,
+    Frame,
+    FrameReader,
+    Hello,
+    Invalidate,
+    Postponed,
+    Query,
+)
 from p2pdns.link import compose as compose_frame
 from p2pdns.log import get_limited_logger
 from p2pdns.resolver import Resolved
@@ -269,11 +281,15 @@ class _Connection(asyncio.Protocol):
             client_prefix=query.client_prefix,
             is_prefetch=query.is_prefetch,
             client_seat=query.client_seat,
+            can_be_postponed=True,
         )
+        frame: Frame
         try:
             resolved = await self._service.resolve(facts, lambda: self.send(Forwarded(query.id)))
             # Composed and sent without a pause: an invalidation comes either before or after it.
             frame = compose_answer(query.id, resolved, self._service.generation)
+        except NoPlace:
+            frame = Postponed(query.id)
         except Exception as error:
             # One question must not take the engine down, nor leave a client without a reply.
             log.error("a question broke off", question=question, reason=repr(error))

@@ -1,7 +1,8 @@
 """A question becomes an answer: the service drives a resolution between the overlay and the upstreams.
 
 Guarantees: every question of every door and of the simulator goes through `Service.resolve`; forwarded questions
-never hold more than their share, nor those of one client prefix more than half of that; an answer whose ground was
+never hold more than their share, nor those of one client prefix more than half of that, and what is beyond is given
+back to whoever can put it again; an answer whose ground was
 taken away while it was made is made again. Does not know frames or sockets; `link_server` does.
 """
 
@@ -63,6 +64,7 @@ class QueryFacts:
     """A question and who asks. `deadline` is a time of the boot clock.
 
     `is_prefetch`: nobody waits for it, and what is remembered shall be confirmed first if it is nearly over.
+    `can_be_postponed`: whoever puts it knows what `NoPlace` means.
     """
 
     question: Question
@@ -74,6 +76,11 @@ class QueryFacts:
     client_prefix: str = ""
     is_prefetch: bool = False
     client_seat: str = ""
+    can_be_postponed: bool = False
+
+
+class NoPlace(Exception):
+    """A question needs an upstream, and the places there that its client may have are taken: put it again later."""
 
 
 class Service:
@@ -103,6 +110,8 @@ class Service:
         self, query: QueryFacts, on_forward: Callable[[], None] = lambda: None, narrate: Narrate | None = None
     ) -> Resolved:
         """Return the answer to a question; `on_forward` is called when it begins to wait for an upstream.
+
+        NoPlace where the question can be postponed, and has to be.
 
         What `narrate` says about each item that was fetched is put in its place in the trace.
         """
@@ -179,6 +188,10 @@ class Service:
         prefix = "" if query.is_prefetch else query.client_prefix
         free = FORWARDED_MAX - self._forwarded_count
         if not free or (prefix and is_over_share(self._forwarded_of[prefix], free)):
+            if query.can_be_postponed:
+                # Here it would take a place of the link while it waits, which a question of the overlay may need.
+                self.counters["forwards-postponed"] += 1
+                raise NoPlace
             self.counters["forwards-refused"] += 1
             return NoReply("too many questions wait for the upstreams")
         self._forwarded_count += 1

@@ -1,8 +1,9 @@
 """The funnel behind all doors: gate, cache, pending questions and responses, for UDP and TCP alike.
 
-Guarantees: every message that the gate lets through is answered exactly once, at once or through `reply`, within
-its deadline; the access list comes before the cache; nothing waits for the engine that the cache can answer. A
-machine: it is told the time, and sends through what it was given. Does not know sockets.
+Guarantees: every message that the gate lets through is answered exactly once, at once or through `reply`, within its
+deadline, but for a datagram for which there was no place, which is dropped; the access list comes before the cache;
+nothing waits for the engine that the cache can answer. A machine: it is told the time, and sends through what it was
+given. Does not know sockets.
 """
 
 from __future__ import annotations
@@ -16,17 +17,22 @@ from p2pdns.front.answers import AnswerCache
 from p2pdns.front.compose import compose_answer, compose_told
 from p2pdns.front.gate import SERVFAIL, Asked, Client, Dropped, Gate, Told
 from p2pdns.front.memo import Memo
-from p2pdns.front.questions import Ending, Pending, Questions, Waiter
-from p2pdns.link import HEADER_BYTES, Answer, Forwarded, Frame, Hello, Invalidate, Query
+from p2pdns.front.pending import Ending, Pending, Waiter
+from p2pdns.front.questions import Questions
+from p2pdns.link import HEADER_BYTES, Answer, Forwarded, Frame, Hello, Invalidate, Postponed, Query
 
 EDE_OTHER, EDE_NOT_READY, EDE_NO_REACHABLE_AUTHORITY = 0, 14, 22  # RFC 8914 §4
 _EXPLAINED = {
     Ending.DEADLINE: (EDE_NO_REACHABLE_AUTHORITY, "no answer within the time limit"),
     Ending.SLOW: (EDE_NO_REACHABLE_AUTHORITY, "no answer within the time limit"),
     Ending.NO_ENGINE: (EDE_NOT_READY, "the resolver is starting"),
+    Ending.NO_PLACE: (EDE_OTHER, "too many questions are waiting"),
     Ending.TOO_MANY: (EDE_OTHER, "too many questions are waiting"),
     Ending.GREEDY: (EDE_OTHER, "too many questions of this client are waiting"),
 }
+# A client that is told SERVFAIL believes that the name cannot be had, and goes on without it; one that hears nothing
+# asks again, when there may be a place. On a stream nothing is ever asked again.
+_FOR_WANT_OF_PLACE = frozenset({Ending.NO_PLACE, Ending.TOO_MANY, Ending.GREEDY})
 
 
 class Funnel:
@@ -42,6 +48,7 @@ class Funnel:
         self.send_query: Callable[[Query], None] = _nowhere
         self.on_timer_changed: Callable[[], None] = _nothing
         self._udp_size = udp_size
+        self._armed_for: float | None = None
 
     def change_udp_size(self, udp_size: int) -> None:
         """Take a new longest UDP response, which no response made before may outlive."""
@@ -95,15 +102,13 @@ class Funnel:
 
     def _prefetch(self, key: bytes, asked: Asked, client: Client, now: float) -> None:
         """Ask the engine for the answer that comes after this one, while this one still holds."""
-        was_empty = not len(self.questions)
         query = self.questions.prefetch(key, asked, client, now)
         if query is None:
             self.cache.counters["prefetch-no-room"] += 1
             return
         self.cache.counters["prefetch"] += 1
         self.send_query(query)
-        if was_empty:
-            self.on_timer_changed()
+        self._hasten_timer()
 
     def _wait(self, key: bytes, waiter: Waiter, now: float) -> bytes | None:
         pending = self.questions.pending(key)
@@ -112,13 +117,11 @@ class Funnel:
             return response
         refusal = self.questions.refusal(key, waiter)
         if refusal is not None:
-            return self._stale_response(key, waiter, now) or self._failure(waiter.asked, refusal)
-        was_empty = not len(self.questions)
+            return self._stale_response(key, waiter, now) or self._failure(waiter, refusal)
         query = self.questions.add(key, waiter, now)
         if query is not None:
             self.send_query(query)
-        if was_empty:
-            self.on_timer_changed()
+        self._hasten_timer()
         return None
 
     def frame_received(self, frame: Frame, now: float) -> None:
@@ -129,9 +132,12 @@ class Funnel:
             case Invalidate():
                 self.cache.invalidate(frame.tags)
             case Forwarded():
-                pending = self.questions.forwarded(frame.id)
+                self.questions.forwarded(frame.id)
+            case Postponed():
+                pending = self.questions.postponed(frame.id)
                 if pending is not None:
-                    self._give_up(pending, Ending.TOO_MANY, now)
+                    self._give_up(pending, Ending.NO_PLACE, now)
+                self._put_next(has_upstream_place=False)
             case Hello() | Query():
                 raise FormatError("frame-order", type(frame).__name__)
 
@@ -143,6 +149,7 @@ class Funnel:
             self.send_query(query)
         for pending in given_up:
             self._give_up(pending, Ending.NO_ENGINE, now)
+        self._put_next()
         self.on_timer_changed()
 
     def engine_lost(self, now: float) -> None:
@@ -152,7 +159,14 @@ class Funnel:
 
     def get_timer(self) -> float | None:
         """Return when `handle_timer` wants to be called."""
-        return self.questions.get_timer()
+        self._armed_for = self.questions.get_timer()
+        return self._armed_for
+
+    def _hasten_timer(self) -> None:
+        """Say so where the timer was told a later time than is due now."""
+        due = self.questions.get_timer()
+        if due is not None and (self._armed_for is None or due < self._armed_for):
+            self.on_timer_changed()
 
     def handle_timer(self, now: float) -> None:
         """Release those whose time has come: with a stale answer where there is one, else with SERVFAIL."""
@@ -160,12 +174,19 @@ class Funnel:
             if ending is Ending.SLOW and self.cache.stale(pending.key, now) is None:
                 continue
             self._give_up(pending, ending, now)
+        self._put_next()
+
+    def _put_next(self, *, has_upstream_place: bool = True) -> None:
+        """Put the questions for which there is a place now."""
+        for query in self.questions.next_queries(has_upstream_place=has_upstream_place):
+            self.send_query(query)
 
     def _answer_received(self, frame: Answer, now: float) -> None:
         pending = self.questions.answered(frame.id)
         if pending is None:
             self.counters["late-answer"] += 1
             return
+        self._put_next()
         question = pending.key[:-1]
         if frame.message[HEADER_BYTES : HEADER_BYTES + len(question)] != question:
             self._give_up(pending, Ending.NO_ENGINE, now)
@@ -183,8 +204,9 @@ class Funnel:
 
     def _give_up(self, pending: Pending, ending: Ending, now: float) -> None:
         for waiter in self.questions.released(pending):
-            response = self._stale_response(pending.key, waiter, now)
-            waiter.reply(response or self._failure(waiter.asked, ending))
+            response = self._stale_response(pending.key, waiter, now) or self._failure(waiter, ending)
+            if response:
+                waiter.reply(response)
 
     def _stale_response(self, key: bytes, waiter: Waiter, now: float) -> bytes | None:
         answer = self.cache.stale(key, now)
@@ -213,9 +235,13 @@ class Funnel:
             ede=failure.ede if failure is not None else (),
         )
 
-    def _failure(self, asked: Asked, ending: Ending) -> bytes:
+    def _failure(self, waiter: Waiter, ending: Ending) -> bytes:
+        """Return what a waiter is told that gets no answer: empty where it shall ask again."""
+        if ending in _FOR_WANT_OF_PLACE and not waiter.client.is_stream:
+            self.counters[f"dropped-{ending.value}"] += 1
+            return b""
         self.counters[f"failed-{ending.value}"] += 1
-        return compose_told(asked, SERVFAIL, ede=(_EXPLAINED[ending],), udp_size=self._udp_size)
+        return compose_told(waiter.asked, SERVFAIL, ede=(_EXPLAINED[ending],), udp_size=self._udp_size)
 
 
 def _nowhere(_query: Query) -> None:

@@ -9,14 +9,8 @@ import pytest
 
 from p2pdns.errors import FormatError
 from p2pdns.front.funnel import Funnel
-from p2pdns.front.questions import (
-    BUDGET_S,
-    CLIENT_TIMER_S,
-    DATAGRAMS_PER_CLIENT_MAX,
-    FORWARDED_MAX,
-    GRACE_S,
-    QUESTIONS_MAX,
-)
+from p2pdns.front.pending import BUDGET_S
+from p2pdns.front.questions import CLIENT_TIMER_S, DATAGRAMS_PER_CLIENT_MAX, FORWARDED_MAX, GRACE_S, QUESTIONS_MAX
 from p2pdns.link import Answer, Forwarded, Hello, Invalidate, Query
 from tests.front_messages import answer, crowd, ede_codes, failure, funnel, opt, query, question
 

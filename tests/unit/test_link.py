@@ -10,7 +10,19 @@ from hypothesis import strategies as st
 
 from p2pdns import link
 from p2pdns.errors import FormatError
-from p2pdns.link import Answer, ClientClass, Counters, Forwarded, Frame, FrameReader, Hello, Invalidate, Query, compose
+from p2pdns.link import (
+    Answer,
+    ClientClass,
+    Counters,
+    Forwarded,
+    Frame,
+    FrameReader,
+    Hello,
+    Invalidate,
+    Postponed,
+    Query,
+    compose,
+)
 from tests.front_messages import CALM, answer, question
 
 LABELS = st.binary(min_size=1, max_size=63).map(lambda raw: bytes([len(raw)]) + raw)
@@ -78,6 +90,7 @@ FRAMES: st.SearchStrategy[Frame] = st.one_of(
     st.builds(Hello, version=st.integers(0, 65535), epoch=st.integers(0, 2**64 - 1)),
     QUERIES,
     st.builds(Forwarded, id=NUMBERS),
+    st.builds(Postponed, id=NUMBERS),
     answers(),
     st.builds(Invalidate, tags=st.one_of(st.none(), TAGS)),
     COUNTERS,
