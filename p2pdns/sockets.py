@@ -31,7 +31,9 @@ UNIX_PATH_BYTES_MAX = 107  # What fits into sockaddr_un beside its final zero.
 _IPV4_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
 _IPV6_RECVPKTINFO = getattr(socket, "IPV6_RECVPKTINFO", 49)
 _IPV6_PKTINFO = getattr(socket, "IPV6_PKTINFO", 50)
-# Linux' own numbers, which Python has no names for: forget what ICMP says of a path's size, and set no DF.
+# Linux' own numbers, which Python has no names for: more room than the system's limit; and forget what ICMP says of a
+# path's size, and set no DF.
+_SNDBUFFORCE, _RCVBUFFORCE = 32, 33
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_OMIT = 10, 23, 5
 _ANCILLARY_BYTES = socket.CMSG_SPACE(20) + socket.CMSG_SPACE(12)
 
@@ -83,10 +85,13 @@ def open_udp(address: Address) -> socket.socket:
 def prepare_udp(sock: socket.socket) -> socket.socket:
     """Set buffers and options of a UDP socket of any origin; return it."""
     sock.setblocking(False)
-    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-        # The system may allow less; what it allows is what we get.
+    for option, forced in ((socket.SO_RCVBUF, _RCVBUFFORCE), (socket.SO_SNDBUF, _SNDBUFFORCE)):
+        # The system may allow less; what it allows is what we get. Its usual limit holds five hundred queries, and lets
+        # nobody but root pass it.
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
+            if sys.platform == "linux" and sock.getsockopt(socket.SOL_SOCKET, option) < BUFFER_BYTES:
+                sock.setsockopt(socket.SOL_SOCKET, forced, BUFFER_BYTES)
     with contextlib.suppress(OSError):
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)

@@ -26,7 +26,7 @@ from tests.fuzz.costs import least_ms
 from tests.fuzz.reading import Reading, reading_of
 
 HERE: Address = ("127.0.0.1", 4000)
-TIMER_STEPS_MAX = 8  # A question has two timers; more than a few steps would be a timer that never ends.
+TIMER_STEPS_MAX = 12  # A question has three timers; more than a few steps would be a timer that never ends.
 CPU_MS_MAX = 5.0
 DATAGRAM_BYTES_JUDGED = 1232  # The limit above is promised for datagrams that the network carries whole.
 

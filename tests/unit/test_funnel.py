@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import dns.message
 import pytest
@@ -10,8 +11,8 @@ import pytest
 from p2pdns.errors import FormatError
 from p2pdns.front.funnel import Funnel
 from p2pdns.front.pending import BUDGET_S
-from p2pdns.front.questions import CLIENT_TIMER_S, DATAGRAMS_PER_CLIENT_MAX, FORWARDED_MAX, GRACE_S, QUESTIONS_MAX
-from p2pdns.link import Answer, Forwarded, Hello, Invalidate, Query
+from p2pdns.front.questions import CLIENT_TIMER_S, DATAGRAMS_PER_CLIENT_MAX, GRACE_S, QUESTIONS_MAX, QUEUED_S_MAX
+from p2pdns.link import Answer, Forwarded, Hello, Invalidate, Postponed, Query
 from tests.front_messages import answer, crowd, ede_codes, failure, funnel, opt, query, question
 
 
@@ -172,41 +173,88 @@ def test_an_invalidated_answer_is_asked_again() -> None:
     assert world.ask(query(), 1.0) is None
 
 
-def test_one_forwarded_question_too_many_is_given_up() -> None:
+def test_what_the_engine_gives_back_is_put_again_when_another_was_answered() -> None:
     world = World()
-    for i in range(FORWARDED_MAX + 1):
-        world.ask(query(f"n{i}.example", records=[opt()]), 0.0, host=crowd(i))
-    for asked in world.asked:
-        world.funnel.frame_received(Forwarded(asked.id), 0.0)
-    assert len(world.replies) == 1
-    assert world.last().rcode() == 2
-    assert world.last().question[0].name.to_text() == f"n{FORWARDED_MAX}.example."
+    for i in range(2):
+        world.ask(query(f"n{i}.example"), 0.0)
+    first, second = world.asked
+    world.funnel.frame_received(Forwarded(first.id), 0.0)
+    world.funnel.frame_received(Postponed(second.id), 0.0)
+    assert world.asked == [first, second]
+    world.asked.append(first)
+    world.tell(answer("n0.example"), 0.0)
+    assert world.asked[-1] == second
+    world.tell(answer("n1.example"), 0.0)
+    assert [dns.message.from_wire(reply).rcode() for reply in world.replies] == [0, 0]
 
 
-def test_one_question_too_many_is_servfail_at_once() -> None:
+def test_a_burst_is_put_as_answers_come_and_each_of_it_is_answered() -> None:
+    world = World()
+    names = [f"n{i}.example" for i in range(1_000)]
+    for number, name in enumerate(names):
+        assert world.ask(query(name, number=number), 0.0) is None
+    assert len(world.asked) == DATAGRAMS_PER_CLIENT_MAX
+    for name, asked in zip(names, world.asked, strict=False):
+        given = answer(name)
+        world.funnel.frame_received(Answer(**{**_fields(given), "id": asked.id}), 0.0)
+    assert [dns.message.from_wire(reply).id for reply in world.replies] == list(range(1_000))
+    assert {dns.message.from_wire(reply).rcode() for reply in world.replies} == {0}
+
+
+def _fields(given: Answer) -> dict[str, Any]:
+    return {name: getattr(given, name) for name in Answer.__slots__}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_finds_no_place_in_time_is_dropped_and_on_a_stream_servfail(stream: bool) -> None:
+    """A stub that hears nothing asks again; on a stream nothing is ever asked again."""
     world = World()
     for i in range(QUESTIONS_MAX):
         assert world.ask(query(f"n{i}.example"), 0.0, host=crowd(i)) is None
-    told = world.ask(query("other.example", records=[opt()]), 0.0)
-    assert told is not None
-    assert dns.message.from_wire(told).rcode() == 2
-    assert ede_codes(told) == [0]
-    assert world.funnel.counters["failed-too-many"] == 1
+    assert world.ask(query("other.example", records=[opt()]), 0.0, stream=stream) is None
+    assert len(world.asked) == QUESTIONS_MAX
+    world.funnel.handle_timer(QUEUED_S_MAX)
+    assert len(world.replies) == stream
+    if stream:
+        assert world.last().rcode() == 2
+        assert ede_codes(world.replies[-1]) == [0]
+    assert world.funnel.counters == {("failed" if stream else "dropped") + "-no-place": 1}
 
 
-def test_a_question_of_a_client_that_waits_for_too_many_is_servfail_and_counted_and_others_are_asked() -> None:
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_may_not_even_wait_is_dropped_and_on_a_stream_servfail_and_others_are_asked(stream: bool) -> None:
     world = World()
-    for i in range(DATAGRAMS_PER_CLIENT_MAX):
-        assert world.ask(query(f"n{i}.example"), 0.0) is None
-    told = world.ask(query("other.example", records=[opt()]), 0.0)
-    assert told is not None
-    assert dns.message.from_wire(told).rcode() == 2
-    assert "this client" in str(dns.message.from_wire(told).extended_errors()[0].text)
-    assert world.funnel.counters["failed-client-limit"] == 1
+    waiting = 0
+    while world.funnel.counters.total() == 0:
+        told = world.ask(query("slow.example", number=waiting, records=[opt()]), 0.0, stream=stream)
+        waiting += 1
+    if stream:
+        assert told is not None
+        assert dns.message.from_wire(told).rcode() == 2
+        assert "this client" in str(dns.message.from_wire(told).extended_errors()[0].text)
+    else:
+        assert told == b""
+    assert world.funnel.counters == {("failed" if stream else "dropped") + "-client-limit": 1}
+    assert waiting > 1_000
     assert world.ask(query("other.example"), 0.0, port=4001) is None
     world.tell(answer("other.example"), 0.0)
     # What the cache has is nobody's to hold up.
     assert world.ask(query("other.example", number=3), 0.0) is not None
+
+
+def test_the_timer_is_told_of_what_is_due_before_the_oldest_question() -> None:
+    world = World()
+    told: list[float | None] = []
+    world.funnel.on_timer_changed = lambda: told.append(world.funnel.get_timer())
+    world.ask(query("old.example"), 0.0)
+    world.funnel.handle_timer(QUEUED_S_MAX)
+    assert told == [CLIENT_TIMER_S]
+    assert world.funnel.get_timer() == BUDGET_S + GRACE_S
+    world.ask(query("young.example"), 2.0)
+    assert told[1:] == [2.0 + CLIENT_TIMER_S]
+    # And of what is due later than that, not again.
+    world.ask(query("younger.example"), 2.1)
+    assert len(told) == 2
 
 
 def test_an_answer_to_another_question_is_an_error_and_not_kept() -> None:

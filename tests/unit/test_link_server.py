@@ -19,7 +19,7 @@ from p2pdns.dns.message import RR, Question, Type, parse
 from p2pdns.dns.name import Name
 from p2pdns.engine.link_server import BEGUN_PER_TURN_MAX, LET_GO_SECONDS, LinkServer, compose_answer
 from p2pdns.engine.overlay import Overlay
-from p2pdns.engine.service import IN_FLIGHT_MAX, QueryFacts, Service
+from p2pdns.engine.service import FORWARDED_MAX, IN_FLIGHT_MAX, QueryFacts, Service
 from p2pdns.errors import Unavailable
 from p2pdns.link import (
     VERSION,
@@ -31,6 +31,7 @@ from p2pdns.link import (
     FrameReader,
     Hello,
     Invalidate,
+    Postponed,
     Query,
     compose,
 )
@@ -146,6 +147,26 @@ def test_a_forwarded_question_says_so_first(tmp_path: Path) -> None:
             assert await front.frame() == Forwarded(6)
             answer = await front.answer()
             assert (parse(answer.message).rcode, answer.ede[0][0]) == (5, 20)
+
+    run(story())
+
+
+def test_a_question_that_finds_no_place_at_the_upstreams_is_given_back(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with opened(tmp_path) as world:
+            world.upstream.gate = asyncio.Event()
+            front = await world.front()
+            count = FORWARDED_MAX // 2
+            for number in range(count):
+                front.ask(number, f"n{number}.example. A")
+                assert await front.frame() == Forwarded(number)
+            front.ask(count, "late.example. A")
+            assert await front.frame() == Postponed(count)
+            world.upstream.gate.set()
+            assert {(await front.answer()).id for _ in range(count)} == set(range(count))
+            front.ask(count, "late.example. A")
+            assert await front.frame() == Forwarded(count)
+            assert (await front.answer()).id == count
 
     run(story())
 

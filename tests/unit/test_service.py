@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+import pytest
+
 from p2pdns.dns.message import Rcode
 from p2pdns.engine.overlay import Overlay
-from p2pdns.engine.service import FORWARDED_MAX, QueryFacts, Service
+from p2pdns.engine.service import FORWARDED_MAX, NoPlace, QueryFacts, Service
 from p2pdns.link import ClientClass
 from p2pdns.resolver import Replied, Resolved, ResolverSettings, tag_of_key, tag_of_petname
 from tests.overlay_doubles import (
@@ -136,6 +138,32 @@ def test_forwarded_questions_hold_at_most_half_and_never_delay_an_overlay_name()
         upstream.gate.set()
         await asyncio.gather(*waiting)
         assert (await world.service.resolve(world.facts("later.example. A"))).rcode == Rcode.REFUSED
+
+    run(story())
+
+
+def test_what_can_be_postponed_is_given_back_where_it_would_be_refused() -> None:
+    async def story() -> None:
+        upstream = FakeUpstream()
+        upstream.gate = asyncio.Event()
+        world = World(upstream=upstream)
+        world.publish("a", WWW)
+        waiting = [
+            asyncio.create_task(world.service.resolve(world.facts(f"n{number}.example. A", client_prefix="loopback")))
+            for number in range(FORWARDED_MAX // 2)
+        ]
+        await settle()
+        forwards: list[str] = []
+        late = world.facts("late.example. A", client_prefix="loopback", can_be_postponed=True)
+        with pytest.raises(NoPlace):
+            await world.service.resolve(late, lambda: forwards.append("forwarded"))
+        assert forwards == []
+        assert world.service.counters["forwards-postponed"] == 1
+        known = world.facts("www.{a} A", client_prefix="loopback", can_be_postponed=True)
+        assert (await world.service.resolve(known)).rcode == Rcode.NOERROR
+        upstream.gate.set()
+        await asyncio.gather(*waiting)
+        assert (await world.service.resolve(late)).rcode == Rcode.REFUSED
 
     run(story())
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from p2pdns import sockets
 from p2pdns.errors import Unavailable
 from p2pdns.sockets import (
+    BUFFER_BYTES,
     DATAGRAM_BYTES_MAX,
     UNIX_PATH_BYTES_MAX,
     DnsSockets,
@@ -19,6 +22,7 @@ from p2pdns.sockets import (
     listen_unix,
     open_dns,
     open_udp,
+    prepare_udp,
     reachable,
 )
 
@@ -221,3 +225,25 @@ def test_the_longest_path_that_fits_a_socket_address_is_used_as_it_is(tmp_path: 
             sock.bind(text)
     with reachable(longest.with_name(longest.name + "d")) as text:
         assert text != str(longest) + "d"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such option")
+@pytest.mark.parametrize("is_root", [False, True])
+def test_a_socket_has_room_for_a_burst_where_the_system_lets_it(is_root: bool) -> None:
+    """The usual limit of Linux holds five hundred queries."""
+    limit = 212_992
+    given: list[int] = []
+
+    class Limited(socket.socket):
+        def setsockopt(self, level: int, option: int, value: Any) -> None:  # type: ignore[override]
+            if level == socket.SOL_SOCKET:
+                if option in (32, 33) and not is_root:
+                    raise PermissionError
+                given.append(value if option in (32, 33) else min(limit, value))
+
+        def getsockopt(self, level: int, option: int) -> int:  # type: ignore[override]
+            return 2 * given[-1]
+
+    with Limited(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        prepare_udp(sock)
+    assert given == ([limit, BUFFER_BYTES] * 2 if is_root else [limit, limit])
