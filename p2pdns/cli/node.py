@@ -209,4 +209,6 @@ def settings_of(config: Config) -> ResolverSettings:
         local_data=config.dns.local_data,
         blocked=blocked,
         blocks_with_zeros=config.dns.block_answer == "zero",
+        forward_local=config.dns.forward_local,
+        keeps_browsers=config.dns.browser_doh == "keep-off",
     )

@@ -112,6 +112,8 @@ class Dns:
     block: tuple[str, ...] = setting((), list_of(file_path))
     block_except: tuple[str, ...] = setting((), list_of(file_path))
     block_answer: str = setting("nxdomain", choice("nxdomain", "zero"))
+    forward_local: tuple[str, ...] = setting((), list_of(suffix))
+    browser_doh: str = setting("allow", choice("allow", "keep-off"))
 
 
 @dataclass(frozen=True)

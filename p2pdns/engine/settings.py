@@ -46,4 +46,6 @@ def resolver_settings(config: Config, state: State, lists: BlockLists | None = N
         blocked=None if lists is None else lists.names,
         blocks_with_zeros=config.dns.block_answer == "zero",
         search_domains=system_search_domains(),
+        forward_local=config.dns.forward_local,
+        keeps_browsers=config.dns.browser_doh == "keep-off",
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from p2pdns.dns import zonefile
 from p2pdns.dns.message import RR, Question, RRset, Type, type_text
 from p2pdns.dns.name import Name
-from p2pdns.errors import ConfigError, ZoneFileError, together
+from p2pdns.errors import ConfigError, FormatError, ZoneFileError, together
 
 LOCAL_TTL_SECONDS = 300  # A petname may be added any minute, and a stub's own cache hears of no invalidation.
 CLASS_IN = 1
@@ -30,7 +30,8 @@ _NOBODY = Name.read("nobody.invalid.")
 class LocalZone:
     """A zone answered here. With `has_data` its apex has SOA and NS; `covers_all` gives every name below it `data`.
 
-    `has_parent`: its DS is not answered here, because only the parent can prove that there is none.
+    `has_parent`: it is delegated in the DNS, so that its DS is not answered here: only the parent can prove that there
+    is none.
     """
 
     apex: Name
@@ -146,8 +147,10 @@ def _by_label(zones: Mapping[Name, LocalZone]) -> _Branch:
 
 def _special_use() -> dict[Name, LocalZone]:
     # RFC 6761 (invalid, test, private reverse zones), 7686 (onion), 6303, 6762 §22.1 (local: multicast DNS has it).
-    empty = ["invalid.", "test.", "onion.", "local.", *_reverse_v4(), *_reverse_v6()]
-    zones = {Name.read(text): LocalZone(Name.read(text)) for text in empty}
+    zones = {name: LocalZone(name) for name in map(Name.read, ("invalid.", "test.", "onion.", "local."))}
+    # RFC 6303 §7: these are delegated, unsigned, so that a validating client learns there is nothing to validate.
+    for name in map(Name.read, (*_reverse_v4(), *_reverse_v6())):
+        zones[name] = LocalZone(name, has_parent=True)
     # RFC 9462 §4: a resolver without a designated one says NODATA, also to names below.
     discovery, home = Name.read("resolver.arpa."), Name.read("home.arpa.")
     zones[discovery] = LocalZone(discovery, covers_all=True)
@@ -160,7 +163,7 @@ def _special_use() -> dict[Name, LocalZone]:
         (f"1.{'.'.join('0' * 31)}.ip6.arpa.",) * 2,
     ):
         owner, top = Name.read(host), Name.read(apex)
-        zones[top] = LocalZone(top, data=((owner, int(Type.PTR), _LOCALHOST.wire()),))
+        zones[top] = LocalZone(top, has_parent=True, data=((owner, int(Type.PTR), _LOCALHOST.wire()),))
     return zones
 
 
@@ -168,6 +171,8 @@ SPECIAL_USE = _special_use()
 """By apex, the zones that no upstream needs to hear of."""
 
 _BY_LABEL = _by_label(SPECIAL_USE)
+# RFC 6761 §6.3 and 6.4, RFC 7686 §2, RFC 9462 §6.4: of these no upstream may hear, or its answer would be about itself.
+_NEVER_FORWARDED = frozenset(Name.read(text) for text in ("localhost.", "invalid.", "onion.", "resolver.arpa."))
 
 
 def special_zone_of(name: Name) -> LocalZone | None:
@@ -186,3 +191,24 @@ def special_zone_of(name: Name) -> LocalZone | None:
         branch = following
         found = branch.zone or found
     return found
+
+
+def read_forward_local(text: str) -> Name:
+    """Return the name, at or in a zone answered here, that shall be asked of the upstreams instead; else ConfigError.
+
+    >>> read_forward_local("168.192.in-addr.arpa")
+    <Name 168.192.in-addr.arpa.>
+    """
+    place = "[dns] forward_local"
+    try:
+        name = Name.read(text).folded()
+    except FormatError as error:
+        raise ConfigError(f'"{text}" is not a name: {error}', place=place, hint='write a zone, as "home.arpa"') from None
+    zone = special_zone_of(name)
+    if zone is None:
+        hint = "the zones that can be named are home.arpa, local, test and those of private addresses, as 10.in-addr.arpa"
+        raise ConfigError(f'"{text}" is not kept from the upstreams', place=place, hint=hint)
+    if zone.apex in _NEVER_FORWARDED:
+        hint = "leave it out: what an upstream says of such names is about itself"
+        raise ConfigError(f'"{text}" is answered by this machine alone', place=place, hint=hint)
+    return name

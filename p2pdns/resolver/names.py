@@ -17,7 +17,7 @@ from p2pdns.dns.name import NAME_BYTES_MAX, ZONE_KEY_CHARACTERS, Name, is_zone_k
 from p2pdns.errors import ConfigError, FormatError
 from p2pdns.items.keys import ZoneKey
 from p2pdns.resolver.blocking import BlockedNames
-from p2pdns.resolver.local import LocalName, LocalZone, read_local_data, special_zone_of
+from p2pdns.resolver.local import LocalName, LocalZone, read_forward_local, read_local_data, special_zone_of
 from p2pdns.resolver.mistyped import MISTYPED_CHARACTERS_MIN, PRIVATE_TOPS, fault_at_end, key_inside
 from p2pdns.resolver.steps import Ede
 
@@ -27,6 +27,10 @@ STALE_SECONDS_MAX = 86_400.0  # RFC 8767 suggests one to three days.
 LABELS_REMEMBERED_MAX = 4_096  # Labels read as keys, 300 bytes each: one message may say the same one a hundred times.
 PETNAME_CHARACTERS = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_")
 PETNAME_BYTES_MAX = 63
+# Firefox asks for it at the system's resolver; without an address there it keeps to that one (support.mozilla.org,
+# "Canary domain - use-application-dns.net").
+CANARY = Name.read("use-application-dns.net.")
+CANARY_TEXT = "this resolver asks browsers to keep to it ([dns] browser_doh)"
 BLOCKED_TEXT = "on a block list of this resolver"
 # What is told of a blocked name that must look as if it were there: addresses that lead nowhere.
 _NOWHERE = ((None, int(Type.A), bytes(4)), (None, int(Type.AAAA), bytes(16)))
@@ -112,6 +116,7 @@ class ResolverSettings:
 
     `trusted` zones may publish addresses of private networks; with `withholds_upstreams`, upstreams may tell of such
     addresses at or below `private_names` only. `search_domains` are those that this machine puts behind names.
+    `forward_local` names are asked of the upstreams with all below them, though they lie in zones answered here.
     """
 
     suffixes: tuple[Name, ...] = tuple(Name.read(text) for text in DEFAULT_SUFFIXES)
@@ -125,6 +130,8 @@ class ResolverSettings:
     blocked: BlockedNames = _NOTHING_BLOCKED
     blocks_with_zeros: bool = False
     search_domains: tuple[Name, ...] = ()
+    forward_local: tuple[Name, ...] = ()
+    keeps_browsers: bool = False
 
     @classmethod
     def of(
@@ -140,6 +147,8 @@ class ResolverSettings:
         blocked: BlockedNames | None = None,
         blocks_with_zeros: bool = False,
         search_domains: Iterable[str] = (),
+        forward_local: Iterable[str] = (),
+        keeps_browsers: bool = False,
     ) -> ResolverSettings:
         """Return the settings that texts of a configuration mean; ConfigError when one of them means nothing."""
         names = {read_petname(label): _read_key(text, label) for label, text in (petnames or {}).items()}
@@ -157,6 +166,8 @@ class ResolverSettings:
             blocked=_NOTHING_BLOCKED if blocked is None else blocked,
             blocks_with_zeros=blocks_with_zeros,
             search_domains=tuple(Name.read(text) for text in search_domains),
+            forward_local=tuple(read_forward_local(text) for text in forward_local),
+            keeps_browsers=keeps_browsers,
         )
 
     def place_of(self, name: Name) -> Place:
@@ -167,10 +178,26 @@ class ResolverSettings:
         covering = self.blocked.covering(name)
         if covering is not None:
             return self._blocked(covering)
+        if self.keeps_browsers and name.is_at_or_below(CANARY):
+            zone = LocalZone(CANARY, has_data=False)
+            return Here(Rcode.NXDOMAIN, zone, (tag_of_setting("browser_doh"),), CANARY_TEXT)
         place = self._place_of(name)
         # A list may have the key of a zone, which is reached by more names than that.
         if isinstance(place, InZone) and (covering := self.blocked.covering(place.name)) is not None:
             return self._blocked(covering)
+        return place
+
+    def place_asked(self, name: Name, rtype: int) -> Place:
+        """Return who answers a question for a type at a name: DS is the parent's to answer (RFC 4035 §3.1.4.1)."""
+        place = self.place_of(name)
+        if rtype != Type.DS:
+            return place
+        if isinstance(place, Here) and place.zone.has_parent and name == place.zone.apex:
+            return Elsewhere()
+        # The bare form of a zone has no parent here; there the zone itself says that it has none.
+        if isinstance(place, InZone) and place.view.suffix is not None and len(place.name.labels) == 1:
+            petname = () if place.view.petname is None else (tag_of_petname(place.view.petname),)
+            return Here(Rcode.NOERROR, LocalZone(place.view.suffix), (tag_of_setting("suffixes"), *petname))
         return place
 
     def _blocked(self, covering: Name) -> Here:
@@ -259,9 +286,11 @@ class ResolverSettings:
                 text = "names in alt are not in the DNS (RFC 9476)"
                 return Here(Rcode.NXDOMAIN, LocalZone(ALT, has_data=False), tags, text)
         zone = special_zone_of(name)
-        if zone is None:
+        if zone is None or any(name.is_at_or_below(passed) for passed in self.forward_local):
             return None
-        exists = zone.covers_all or zone.has_owner(name)
+        # What lies above a name that upstreams answer for exists.
+        is_above = any(passed.is_at_or_below(name) for passed in self.forward_local)
+        exists = zone.covers_all or is_above or zone.has_owner(name)
         return Here(Rcode.NOERROR if exists else Rcode.NXDOMAIN, zone, ())
 
     def _searched(self, name: Name) -> Here | None:

@@ -144,7 +144,7 @@ class Resolution:
 
     def _follow(self, name: Name, now: float) -> Step:
         """Return the step that goes on with a name."""
-        place = self._settings.place_of(name)
+        place = self._settings.place_asked(name, self.question.rtype)
         if isinstance(place, InZone):
             # A bare name inside a chain keeps the view of the question; one with a suffix of its own brings its own.
             if place.view.suffix is not None:
@@ -159,7 +159,7 @@ class Resolution:
             return self._looped(name, now)
         self._visited.append(name)
         self._name = name
-        if isinstance(place, Here) and not self._is_of_others(name):
+        if isinstance(place, Here):
             return self._answer_here(place, now)
         if (failed := self._over_budget(now)) is not None:
             return failed
@@ -180,10 +180,7 @@ class Resolution:
 
     def _is_of_others(self, name: Name) -> bool:
         """Return whether upstreams may hear of a name and speak for it."""
-        place = self._settings.place_of(name)
-        if isinstance(place, Here) and place.zone.has_parent:
-            return name == place.zone.apex and self.question.rtype == Type.DS
-        return isinstance(place, Elsewhere)
+        return isinstance(self._settings.place_asked(name, self.question.rtype), Elsewhere)
 
     def _looped(self, name: Name, now: float) -> Step:
         if self._draft.is_provisional and not self._settled_only:
