@@ -25,7 +25,7 @@ from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, VALUE_BYTES_WRITE_MAX
 from p2pdns.items.keys import SEED_BYTES, SecretKey, ZoneKey
 from p2pdns.items.packet import compose_packet
 from p2pdns.resolver.blocking import BlockedNames
-from p2pdns.resolver.local import read_local_data
+from p2pdns.resolver.local import read_forward_local, read_local_data
 from p2pdns.resolver.mistyped import undressed
 
 origin_option: Callable[[settings.Command], settings.Command] = click.option(
@@ -192,6 +192,11 @@ def _names_of(path: str) -> dict[str, Any]:
         read_local_data(config.dns.local_data)
     except ConfigError as trouble:
         mistakes += [mistake for mistake in trouble.mistakes if isinstance(mistake, ConfigError)]
+    for text in config.dns.forward_local:
+        try:
+            read_forward_local(text)
+        except ConfigError as trouble:
+            mistakes.append(trouble)
     try:
         for _ in blocking.read(blocking.files_of(config.dns), names, warnings):
             pass

@@ -34,6 +34,7 @@ from p2pdns.config.readers import (
     choice,
     file_path,
     flag,
+    forwarded_name,
     integer,
     ipv6_listen,
     list_of,
@@ -112,7 +113,7 @@ class Dns:
     block: tuple[str, ...] = setting((), list_of(file_path))
     block_except: tuple[str, ...] = setting((), list_of(file_path))
     block_answer: str = setting("nxdomain", choice("nxdomain", "zero"))
-    forward_local: tuple[str, ...] = setting((), list_of(suffix))
+    forward_local: tuple[str, ...] = setting((), list_of(forwarded_name))
     browser_doh: str = setting("allow", choice("allow", "keep-off"))
 
 

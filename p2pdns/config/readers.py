@@ -294,6 +294,15 @@ def suffix(value: Any) -> str:
     return text
 
 
+def forwarded_name(value: Any) -> str:
+    """Return a name in lower case, without a dot at its end; whether it is kept here is known where names are."""
+    text = text_value(value).removesuffix(".").lower()
+    if not all(_LABEL.fullmatch(label) for label in text.split(".")) or len(text) > NAME_CHARACTERS_MAX:
+        hint = 'labels of letters, digits and "-", as home.arpa or 168.192.in-addr.arpa'
+        raise ConfigError(f'"{value}" is not a name', hint=hint)
+    return text
+
+
 def network_name(value: Any) -> str:
     """Return the name of an overlay network."""
     if not _NETWORK_NAME.fullmatch(text_value(value)):

@@ -203,10 +203,14 @@ def read_forward_local(text: str) -> Name:
     try:
         name = Name.read(text).folded()
     except FormatError as error:
-        raise ConfigError(f'"{text}" is not a name: {error}', place=place, hint='write a zone, as "home.arpa"') from None
+        raise ConfigError(
+            f'"{text}" is not a name: {error}', place=place, hint='write a zone, as "home.arpa"'
+        ) from None
     zone = special_zone_of(name)
     if zone is None:
-        hint = "the zones that can be named are home.arpa, local, test and those of private addresses, as 10.in-addr.arpa"
+        hint = (
+            "the zones that can be named are home.arpa, local, test and those of private addresses, as 10.in-addr.arpa"
+        )
         raise ConfigError(f'"{text}" is not kept from the upstreams', place=place, hint=hint)
     if zone.apex in _NEVER_FORWARDED:
         hint = "leave it out: what an upstream says of such names is about itself"

@@ -6,7 +6,8 @@ import pytest
 
 from p2pdns.dns.message import Question, Rcode, Type, names_in
 from p2pdns.dns.name import Name
-from p2pdns.resolver import Answered, Forward, Replied, Resolution, Resolved, ResolverSettings, Step
+from p2pdns.errors import ConfigError
+from p2pdns.resolver import Answered, Fetch, Forward, Replied, Resolution, Resolved, ResolverSettings, Step
 from p2pdns.resolver.local import SPECIAL_USE
 from tests.overlay_doubles import NOW, A, reply_to
 
@@ -38,15 +39,15 @@ PRIVATE_REVERSE = [
 FORWARD_ZONES = ["localhost", "invalid", "test", "onion", "local", "home.arpa", "resolver.arpa"]
 
 
-def first_step(name: str, rtype: Type = Type.A) -> Step:
+def first_step(name: str, rtype: Type = Type.A, *, settings: ResolverSettings = SETTINGS) -> Step:
     """Return what a question needs first."""
     question = Question(Name.read(name), rtype)
-    return Resolution(question, settings=SETTINGS, now=NOW, deadline=NOW + 4).next_step(NOW)
+    return Resolution(question, settings=settings, now=NOW, deadline=NOW + 4).next_step(NOW)
 
 
-def told(name: str, rtype: Type = Type.A) -> Resolved:
+def told(name: str, rtype: Type = Type.A, *, settings: ResolverSettings = SETTINGS) -> Resolved:
     """Return the answer to a question that needs nobody."""
-    step = first_step(name, rtype)
+    step = first_step(name, rtype, settings=settings)
     assert isinstance(step, Answered), f"{name} is asked of others: {step}"
     return step.answer
 
@@ -101,8 +102,100 @@ def test_a_resolver_without_encrypted_doors_says_nodata_to_discovery(name: str) 
     assert (answer.rcode, answer.answer, soa_owner(answer)) == (Rcode.NOERROR, (), "resolver.arpa.")
 
 
-def test_the_ds_of_home_arpa_is_its_parents_to_deny() -> None:
-    # RFC 8375 §4: only the parent can prove to a validating stub that the zone is not signed.
+@pytest.mark.parametrize("apex", ["home.arpa", *PRIVATE_REVERSE])
+def test_the_ds_of_a_delegated_zone_is_its_parents_to_deny(apex: str) -> None:
+    """RFC 8375 §4, RFC 6303 §7: only the parent can prove to a validating stub that the zone is not signed."""
+    asked = Question(Name.read(f"{apex}."), Type.DS)
+    assert first_step(f"{apex}.", Type.DS) == Forward(asked)
+    assert isinstance(first_step(f"{apex}.", Type.DNSKEY), Answered)
+    assert isinstance(first_step(f"host.{apex}.", Type.DS), Answered)
+
+
+@pytest.mark.parametrize("apex", ["test", "invalid", "onion", "local", "localhost", "p2p.alt", "alt"])
+def test_the_ds_of_a_zone_that_is_not_in_the_dns_is_denied_here(apex: str) -> None:
+    assert told(f"{apex}.", Type.DS).answer == ()
+
+
+@pytest.mark.parametrize("label", [str(A), "alice", str(A).upper()])
+def test_the_ds_of_a_zone_of_ours_is_answered_by_its_parent(label: str) -> None:
+    # RFC 4035 §3.1.4.1: and so without a look-up.
+    answer = told(f"{label}.p2p.alt.", Type.DS)
+    assert (answer.rcode, answer.answer, soa_owner(answer)) == (Rcode.NOERROR, (), "p2p.alt.")
+    assert answer.is_authoritative
+    for name in (f"www.{label}.p2p.alt.", f"{A}."):
+        assert isinstance(first_step(name, Type.DS), Fetch)
+    assert isinstance(first_step(f"{label}.p2p.alt.", Type.DNSKEY), Fetch)
+    assert told("nobody.p2p.alt.", Type.DS).rcode == Rcode.NXDOMAIN
+
+
+FORWARDING = ResolverSettings.of(forward_local=["home.arpa", "168.192.in-addr.arpa", "2.1.10.in-addr.arpa", "local"])
+
+
+@pytest.mark.parametrize(
+    "name", ["home.arpa.", "nas.home.arpa.", "5.1.168.192.IN-ADDR.ARPA.", "9.2.1.10.in-addr.arpa."]
+)
+@pytest.mark.parametrize("rtype", [Type.A, Type.PTR, Type.SOA, Type.DS])
+def test_a_zone_that_is_named_for_it_is_asked_of_the_upstreams(name: str, rtype: Type) -> None:
+    asked = Question(Name.read(name).folded(), rtype)
+    assert first_step(name, rtype, settings=FORWARDING) == Forward(asked)
+
+
+@pytest.mark.parametrize("name", ["10.in-addr.arpa.", "1.10.in-addr.arpa."])
+def test_what_lies_above_a_name_that_is_asked_of_the_upstreams_exists(name: str) -> None:
+    """RFC 8020: below a name that does not exist a client asks for nothing."""
+    answer = told(name, settings=FORWARDING)
+    assert (answer.rcode, soa_owner(answer)) == (Rcode.NOERROR, "10.in-addr.arpa.")
+    assert told("3.1.10.in-addr.arpa.", settings=FORWARDING).rcode == Rcode.NXDOMAIN
+
+
+def test_aliases_into_a_zone_of_the_upstreams_are_followed_and_believed() -> None:
+    asked = Question(Name.read("www.example."), Type.A)
+    lines = ("www.example. 60 CNAME nas.home.arpa.", "nas.home.arpa. 60 A 192.168.1.9")
+    for settings, addresses in ((FORWARDING, [bytes([192, 168, 1, 9])]), (SETTINGS, [])):
+        resolution = Resolution(asked, settings=settings, now=NOW, deadline=NOW + 4)
+        assert resolution.next_step(NOW) == Forward(asked)
+        end = resolution.step_done(Replied(reply_to(asked, *lines)), NOW)
+        assert isinstance(end, Answered)
+        assert [rr.rdata for rr in end.answer.answer if rr.rtype == Type.A] == addresses
+
+
+@pytest.mark.parametrize("name", [f"www.{A}.local.", f"{A}.home.arpa.", "www.alice.p2p.alt.home.arpa."])
+def test_a_name_of_ours_is_not_passed_on_with_a_zone_of_the_upstreams(name: str) -> None:
+    assert told(name, settings=FORWARDING).rcode == Rcode.NXDOMAIN
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("example.com", "is not kept from the upstreams"),
+        ("in-addr.arpa", "is not kept from the upstreams"),
+        ("internal", "is not kept from the upstreams"),
+        ("p2p.alt", "is not kept from the upstreams"),
+        ("localhost", "is answered by this machine alone"),
+        ("x.invalid", "is answered by this machine alone"),
+        ("onion", "is answered by this machine alone"),
+        ("resolver.arpa", "is answered by this machine alone"),
+        ("a" * 64, "is not a name"),
+    ],
+)
+def test_what_no_upstream_may_hear_of_cannot_be_named(text: str, what: str) -> None:
+    with pytest.raises(ConfigError, match=what) as caught:
+        ResolverSettings.of(forward_local=[text])
+    assert caught.value.place == "[dns] forward_local"
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "name", ["use-application-dns.net.", "USE-application-DNS.net.", "www.use-application-dns.net."]
+)
+@pytest.mark.parametrize("rtype", [Type.A, Type.AAAA])
+def test_browsers_are_asked_to_keep_to_this_resolver_where_that_is_configured(name: str, rtype: Type) -> None:
+    answer = told(name, rtype, settings=ResolverSettings.of(keeps_browsers=True))
+    assert (answer.rcode, answer.answer, soa_owner(answer)) == (Rcode.NXDOMAIN, (), "use-application-dns.net.")
+    assert isinstance(first_step(name, rtype), Forward)
+
+
+def test_of_the_ds_of_a_zone_only_what_is_at_or_above_it_is_believed() -> None:
     asked = Question(Name.read("home.arpa."), Type.DS)
     resolution = Resolution(asked, settings=SETTINGS, now=NOW, deadline=NOW + 4)
     assert resolution.next_step(NOW) == Forward(asked)
@@ -110,8 +203,6 @@ def test_the_ds_of_home_arpa_is_its_parents_to_deny() -> None:
     end = resolution.step_done(Replied(reply_to(asked, authority=lines)), NOW)
     assert isinstance(end, Answered)
     assert [str(rr.owner) for rr in end.answer.authority] == ["arpa.", "home.arpa."]
-    assert isinstance(first_step("nas.home.arpa.", Type.DS), Answered)
-    assert isinstance(first_step("test.", Type.DS), Answered)
 
 
 # Names that RFC 6761 and 6303 do not keep from resolvers, or that merely look like those they do.
