@@ -1,7 +1,7 @@
 """The TCP door (RFC 7766, RFC 9210): pipelined queries, responses in the order in which they are ready.
 
-Guarantees: at most so many connections in all and for one client, and a full door takes one more of a client that has
-fewer than others; a connection that brings no whole query and takes
+Guarantees: at most so many connections in all and for one client, where a further one takes the place of the one that
+was idle for longest, and a full door takes one more of a client that has fewer than others; a connection that brings no whole query and takes
 no response for the idle time is closed, half a query counts for nothing, and one that waits for answers is not; the
 connections take turns, a few queries each, so that no client waits for all that another has sent; what waits to be
 read, to be answered (of one connection and of one client) and to be taken is bounded; a length that no query can have
@@ -90,12 +90,13 @@ class TcpDoor:
         """Return whether one more connection of that host is taken, for which another one may have to go."""
         # RFC 7766 §6.2.3: a server may close idle connections early when it runs short of them.
         if self._per_client[host] >= self.limits.connections_per_client_max:
-            # Programs of a machine share its connections, and none may hold them with nothing to ask.
-            silent = next((c for c, of in self._connections.items() if of == host and c.is_fresh and c.is_idle), None)
-            if silent is None:
+            # Programs of a machine share its connections, and none may hold them with nothing to ask: the one whose last
+            # message is oldest goes, but none that waits for an answer.
+            idlest = next((c for c, of in self._connections.items() if of == host and c.is_idle), None)
+            if idlest is None:
                 self.counters["client-limit"] += 1
                 return False
-            silent.abort("made-room")
+            idlest.abort("made-room")
         elif len(self._connections) >= self.limits.connections_max:
             given_up = next((c for c in self._connections if c.is_idle), None) or self._surplus(host)
             if given_up is None:
@@ -189,11 +190,6 @@ class Connection(asyncio.Protocol):
     def waiting_count(self) -> int:
         """How many of its queries wait for the engine."""
         return self._waiting_count
-
-    @property
-    def is_fresh(self) -> bool:
-        """Return whether it has brought no whole message yet."""
-        return self._is_fresh
 
     @property
     def is_idle(self) -> bool:

@@ -11,6 +11,7 @@ from p2pdns.front.lanes import LOOKED_AT_MAX, Lanes
 from p2pdns.front.pending import BUDGET_S, Ending, Pending, Waiter
 from p2pdns.front.questions import (
     CLIENT_TIMER_S,
+    DATAGRAMS_PER_CLIENT_MAX,
     FORWARDED_MAX,
     GRACE_S,
     QUESTIONS_MAX,
@@ -93,6 +94,19 @@ def test_those_that_wait_for_a_place_are_put_in_turns_of_the_hosts_and_then_of_t
         assert not has_place(table, waiter(f"q{i}.example", host=host, port=port))
     put = [name for number in numbers for name in end(table, number)]
     assert put == ["q0", "q4", "q6", "q3", "q5", "q1", "q2"]
+
+
+def test_a_lane_is_put_in_the_order_of_arrival() -> None:
+    """What comes when a place is just free is not put before what waits for it."""
+    table = connected()
+    fill(table, [(GREEDY, 4000)])
+    for name in ("early.example", "late.example"):
+        assert not has_place(table, waiter(name, host=GREEDY))
+    pending = table.answered(1)
+    assert pending is not None
+    assert not has_place(table, waiter("latest.example", host=GREEDY))
+    # The one that filled the places and found none was the first.
+    assert put_next(table) == [f"f{DATAGRAMS_PER_CLIENT_MAX}"]
 
 
 def test_nobody_waits_behind_what_another_has_asked() -> None:

@@ -76,7 +76,7 @@ class World:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         sock.bind((host, 0))
         sock.connect(self.address)
-        sock.sendall(b"".join(len(one).to_bytes(2, "big") + one for one in queries))
+        sock.sendall(b"".join(map(framed, queries)))
         sock.setblocking(False)
         return sock
 
@@ -110,6 +110,11 @@ async def until(condition: Callable[[], bool]) -> None:
     """Let the loop turn until something holds; whoever waits here is stopped by the guard of the story."""
     while not condition():  # noqa: ASYNC110
         await asyncio.sleep(0)
+
+
+def framed(message: bytes) -> bytes:
+    """Return a message as it travels over TCP."""
+    return len(message).to_bytes(LENGTH_BYTES, "big") + message
 
 
 async def read_all(sock: socket.socket, count: int) -> list[bytes]:
@@ -236,22 +241,57 @@ def test_though_all_wait_there_is_a_place_for_the_connection_of_another(host_cou
     played(story, TcpLimits(connections_max=8))
 
 
-def test_a_machine_gives_up_its_silent_connections_for_others_of_its_own_and_no_other() -> None:
+def test_a_machine_gives_up_the_connection_that_was_idle_for_longest_for_others_of_its_own() -> None:
     async def story(world: World) -> None:
         world.keep("www.example")
-        asking = await world.client(query())
-        assert len(await read_all(asking, 1)) == 1
+        first = await world.client(query())
+        assert len(await read_all(first, 1)) == 1
         silent = [await world.client(host=host) for host in ("127.0.0.2", "127.0.0.3")]
         silent[1].send(b"\x00\x30half")
         await connections(world, 3)
+        # What it asks again makes it the one that was idle for the shortest time.
+        first.send(framed(query(number=2)))
+        assert len(await read_all(first, 1)) == 1
+        late = []
         for n in range(2):
-            late = await world.client(query(number=n), host="127.0.0.9")
-            assert len(await read_all(late, 1)) == 1
+            late.append(await world.client(query(number=n), host="127.0.0.9"))
+            assert len(await read_all(late[n], 1)) == 1
         assert [await read_all(one, 1) for one in silent] == [[], []]
-        # Those that have asked stay.
-        surplus = await world.client(query())
-        assert await read_all(surplus, 1) == []
-        assert (world.door.counters["made-room"], world.door.counters["client-limit"]) == (2, 1)
+        # Then one that has asked, and not one that waits for its answer.
+        first.send(framed(query("slow.example")))
+        await until(lambda: len(world.asked) == 2)
+        for n in range(2):
+            assert len(await read_all(await world.client(query(number=n)), 1)) == 1
+        assert [await read_all(one, 1) for one in late] == [[], []]
+        assert (world.door.counters["made-room"], world.door.counters["client-limit"]) == (4, 0)
+
+    played(story, TcpLimits(connections_per_client_max=3))
+
+
+@pytest.mark.usefixtures("is_crowded")
+def test_a_machine_gives_up_no_connection_of_another() -> None:
+    async def story(world: World) -> None:
+        world.keep("www.example")
+        other = await world.client(query(), host="127.0.0.9")
+        assert len(await read_all(other, 1)) == 1
+        for n in range(2):
+            await world.client(query(f"n{n}.example"))
+        await until(lambda: len(world.asked) == 3)
+        assert await read_all(await world.client(query()), 1) == []
+        other.send(framed(query(number=2)))
+        assert len(await read_all(other, 1)) == 1
+
+    played(story, TcpLimits(connections_per_client_max=2))
+
+
+def test_a_machine_whose_connections_all_wait_for_answers_has_no_further_one() -> None:
+    async def story(world: World) -> None:
+        for n in range(3):
+            await world.client(query(f"n{n}.example"))
+        await until(lambda: len(world.asked) == 3)
+        assert await read_all(await world.client(query()), 1) == []
+        assert (world.door.counters["made-room"], world.door.counters["client-limit"]) == (0, 1)
+        assert len(world.asked) == 3
 
     played(story, TcpLimits(connections_per_client_max=3))
 
