@@ -64,6 +64,7 @@ strangers: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python bench/lookup.py
 	$(BIN)/python bench/abuse.py
+	$(BIN)/python bench/burst.py
 	$(BIN)/python bench/eclipse.py
 	$(BIN)/python bench/idle.py
 	$(BIN)/python bench/flood.py

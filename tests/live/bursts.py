@@ -75,7 +75,7 @@ class Client:
     def hear(self) -> dict[str, int]:
         """Return the rcodes of all names; fewer where nothing has come for a while."""
         while len(self.rcodes) < len(self._names) and self._hear(QUIET_S):
-            self.seconds = time.monotonic() - self._began
+            pass
         return self.rcodes
 
     def heard_count(self) -> int:
@@ -93,6 +93,7 @@ class Client:
             return False
         (number, flags) = struct.unpack_from("!HH", self._sock.recv(DATAGRAM_BYTES))
         self.rcodes.setdefault(self._names[number], flags & 15)
+        self.seconds = time.monotonic() - self._began
         return True
 
 
