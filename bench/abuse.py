@@ -326,10 +326,10 @@ def run_places() -> bool:
         name = Name.read(f"n{number}.example.")
         asked = Asked(b"id", 0x0100, Question(name, int(Type.A)).wire(), False, False, 512)
         waiter = Waiter(asked, access.client((host, port), is_stream=False), lambda _: None)
-        if table.refusal(asked.key, waiter) is not None:
-            return False
-        table.add(asked.key, waiter, 0.0)
-        return True
+        if table.refusal(asked.key, waiter) is None:
+            table.add(asked.key, waiter, 0.0)
+        pending = table.pending(asked.key)
+        return pending is not None and not pending.is_queued
 
     counts = [sum(has_place(host, 1024 + n, len(table)) for n in range(SOCKETS)) for host in LOOPBACKS]
     outsider = sum(has_place(OUTSIDER, 1024, len(table)) for _ in range(SOCKETS))

@@ -1,7 +1,7 @@
 """The questions of the clients: equal ones asked once, each with a deadline, all of them bounded.
 
 A question is put to the engine where there is a place for it: 1024 in all, a share of them for each host, and of that a
-share for each seat. Beyond its share it waits in the lanes (`lanes`) until a place is free, or for three seconds. One
+share for each seat. Beyond its share it waits in the lanes (`lanes`) until a place is free, or for 2.5 seconds. One
 that the engine gives back, because all places at the upstreams are taken that its client may have, waits in the lanes
 for those.
 
@@ -40,8 +40,8 @@ WAITERS_PER_CLIENT_MAX = WAITERS_MAX // 2  # Of one host, and where the waiters 
 # responses. Less than half of the table, and where that is fuller, no more than are free: see `is_over_share`.
 QUESTIONS_PER_CLIENT_MAX = 2 * DATAGRAMS_PER_CLIENT_MAX
 CLIENT_TIMER_S = 1.8  # RFC 8767 §5: below the two seconds after which common stubs ask again.
-# How long a question may wait for a place: it must leave the engine a second, in which what is alive answers.
-QUEUED_S_MAX = 3.0
+# How long a question may wait for a place: it leaves the engine a second and a half, in which what is alive answers.
+QUEUED_S_MAX = 2.5
 GRACE_S = 0.25  # For the engine's own explanation of a deadline to arrive.
 
 K = TypeVar("K")

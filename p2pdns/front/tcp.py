@@ -1,12 +1,12 @@
 """The TCP door (RFC 7766, RFC 9210): pipelined queries, responses in the order in which they are ready.
 
 Guarantees: at most so many connections in all and for one client, where a further one takes the place of the one that
-was idle for longest, and a full door takes one more of a client that has fewer than others; a connection that brings no whole query and takes
-no response for the idle time is closed, half a query counts for nothing, and one that waits for answers is not; the
-connections take turns, a few queries each, so that no client waits for all that another has sent; what waits to be
-read, to be answered (of one connection and of one client) and to be taken is bounded; a length that no query can have
-closes the connection, and so does the first message of a client that may not ask, one that is no query, and the first
-two bytes of a protocol that a browser speaks. Does not know what a message says.
+was idle for longest, and a full door takes one more of a client that has fewer than others; a connection that brings no
+whole query and takes no response for the idle time is closed, half a query counts for nothing, and one that waits for
+answers is not; the connections take turns, a few queries each, so that no client waits for all that another has sent;
+what waits to be read, to be answered (of one connection and of one client) and to be taken is bounded; a length that no
+query can have closes the connection, and so does the first message of a client that may not ask, one that is no query,
+and the first two bytes of a protocol that a browser speaks. Does not know what a message says.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ class TcpDoor:
         """Return whether one more connection of that host is taken, for which another one may have to go."""
         # RFC 7766 §6.2.3: a server may close idle connections early when it runs short of them.
         if self._per_client[host] >= self.limits.connections_per_client_max:
-            # Programs of a machine share its connections, and none may hold them with nothing to ask: the one whose last
-            # message is oldest goes, but none that waits for an answer.
+            # Programs of a machine share its connections, and none may hold them with nothing to ask: the one whose
+            # last message is oldest goes, but none that waits for an answer.
             idlest = next((c for c, of in self._connections.items() if of == host and c.is_idle), None)
             if idlest is None:
                 self.counters["client-limit"] += 1

@@ -122,7 +122,7 @@ def test_nobody_waits_behind_what_another_has_asked() -> None:
     assert end(table, numbers[0]) == ["popular18"]
 
 
-def test_a_question_waits_three_seconds_for_a_place_and_no_longer() -> None:
+def test_a_question_waits_so_long_for_a_place_and_no_longer() -> None:
     table = connected()
     fill(table, [(GREEDY, 4000)])
     beyond = waiter("beyond.example", host=GREEDY)
