@@ -364,10 +364,8 @@ class Questions:
 
 def _left(held: int, free: int, held_max: int) -> int:
     """Return how many further places a holder may take, of those that are free, before it has its share."""
-    if held >= held_max or is_over_share(held, free):
-        return 0
-    # With each that it takes one less is free.
-    return min(held_max - held, (free - held + 1) // 2)
+    # As `is_over_share` has it, for each of them: with each that it takes one less is free.
+    return max(0, min(held_max - held, (free - held + 1) // 2))
 
 
 def _is_alone(waiter: Waiter) -> bool:

@@ -122,6 +122,17 @@ def test_nobody_waits_behind_what_another_has_asked() -> None:
     assert end(table, numbers[0]) == ["popular18"]
 
 
+def test_a_question_that_several_wait_for_is_put_once() -> None:
+    table = connected()
+    fill(table, [(GREEDY, 4000)])
+    assert not has_place(table, waiter("shared.example", host=GREEDY))
+    assert has_place(table, waiter("shared.example", host="192.168.1.2"))
+    put_count = table.put_count
+    assert end(table, 1) == [f"f{DATAGRAMS_PER_CLIENT_MAX}"]
+    assert end(table, 2) == []
+    assert table.put_count == put_count - 1
+
+
 def test_a_question_waits_so_long_for_a_place_and_no_longer() -> None:
     table = connected()
     fill(table, [(GREEDY, 4000)])
