@@ -165,3 +165,20 @@ def test_a_daemon_does_not_start_without_what_it_is_told_to_read(tmp_path: Path,
     words = ("--network", "home", "--dht", "127.0.0.1:0", "--dns", "127.0.0.1:0", "--upstream", "none")
     done = p2pdns("serve", "-c", config, *words, "--state", tmp_path / "state")
     assert_refused(done, error, 2)
+
+
+def test_a_zone_of_the_network_is_asked_of_its_resolver_as_soon_as_the_configuration_says_so(home: Home) -> None:
+    """This daemon has no upstream, so that what is passed on is REFUSED."""
+    address = home.daemon.status()["dns_addresses"][0]
+    names = {"nas.home.arpa": dns.rcode.NXDOMAIN, "use-application-dns.net": dns.rcode.REFUSED}
+    assert {name: asked(address, name).rcode() for name in names} == names
+    before = home.config.read_text()
+    home.config.write_text(before + 'forward_local = ["home.arpa"]\nbrowser_doh = "keep-off"\n')
+    assert home.reload()["changed"] == ["dns.forward_local", "dns.browser_doh"]
+    names = {"nas.home.arpa": dns.rcode.REFUSED, "use-application-dns.net": dns.rcode.NXDOMAIN}
+    assert {name: asked(address, name).rcode() for name in names} == names
+    home.config.write_text(before + 'forward_local = ["localhost"]\n')
+    with pytest.raises(Unavailable, match="answered by this machine alone"):
+        home.reload()
+    told = r'.*p2pdns.toml: \[dns\] forward_local: "localhost" is answered by this machine alone'
+    assert_refused(p2pdns("check", home.config), told, code=2)
