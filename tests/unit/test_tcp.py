@@ -286,12 +286,12 @@ def test_a_machine_gives_up_no_connection_of_another() -> None:
 
 def test_a_machine_whose_connections_all_wait_for_answers_has_no_further_one() -> None:
     async def story(world: World) -> None:
+        world.keep("www.example")
         for n in range(3):
             await world.client(query(f"n{n}.example"))
-        await until(lambda: len(world.asked) == 3)
+        await until(lambda: len(world.asked) == 1 + 3)
         assert await read_all(await world.client(query()), 1) == []
         assert (world.door.counters["made-room"], world.door.counters["client-limit"]) == (0, 1)
-        assert len(world.asked) == 3
 
     played(story, TcpLimits(connections_per_client_max=3))
 
