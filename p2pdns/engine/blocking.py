@@ -116,7 +116,8 @@ class BlockLists:
                     await asyncio.sleep(0)
         self.names, self.warnings, self._signature = names, [*told, *warnings], signature
         self._remove_copies(files)
-        log.info("block lists are read", names=len(names), exceptions=names.exception_count)
+        if files:
+            log.info("block lists are read", names=len(names), exceptions=names.exception_count)
         for warning in self.warnings:
             log.warning(warning)
 

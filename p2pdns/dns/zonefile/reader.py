@@ -232,7 +232,9 @@ class _Reader:
             if word and explain.rdata_trouble(rtype, [token], _IDNA, explain.Quotes()) is None:
                 return LineError(f"the type is missing: {kind} {word}", LINE_HINT)
         trouble = explain.unknown_type(word, self._quotes)
-        if trouble is not None and (trouble[1] != LINE_HINT or owner_word is None or len(self.entries)):
+        # Prose at the head of a file that is no zone file is not full of unknown types; types are written in capitals.
+        is_type_like = owner_word is None or len(self.entries) or word.isupper()
+        if trouble is not None and (trouble[1] != LINE_HINT or is_type_like):
             return LineError(*trouble)
         first = owner_word or word
         shown = None if not first else self._quotes.of(first)
