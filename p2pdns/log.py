@@ -1,15 +1,17 @@
 """The log of a running daemon: one line an event, on standard error.
 
-Guarantees: a line reads `p2pdns: ROOM: what happened key=value …`; control characters that a stranger sent are
-escaped, so that a log line is a line; a line that cannot be written is lost, and nothing else; what outsiders can cause
-is written once a second for each reason; structlog is loaded for the first line, so that a short command does without.
-Does not know what is worth logging, and never sees a secret key.
+Guarantees: a line reads `p2pdns: ROOM: what happened key=value …`, behind its priority where standard error is the
+journal; control characters that a stranger sent are escaped, so that a log line is a line; a line that cannot be
+written is lost, and nothing else; what outsiders can cause is written once a second for each reason; structlog is loaded
+for the first line, so that a short command does without. Does not know what is worth logging, and never sees a secret
+key.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
+import os
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -18,6 +20,28 @@ from typing import Any, TextIO, cast
 SECONDS_BETWEEN_LINES = 1.0  # Of one reason; a disk takes that for years, and a reader sees that it goes on.
 REASONS_MAX = 64  # Reasons remembered; each is a text of ours, and a room has a handful.
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+# sd-daemon(3): the number that the journal takes from the head of a line. A level not named here is an error's kind.
+PRIORITIES = {"debug": 7, "info": 6, "notice": 5, "warning": 4, "error": 3}
+STANDARD_ERROR_FD = 2
+
+
+def is_journal(environ: Mapping[str, str] = os.environ, descriptor: int = STANDARD_ERROR_FD) -> bool:
+    """Return whether a descriptor is the stream that systemd has connected to its journal (systemd.exec(5)).
+
+    A program that was started by a service inherits the variable and may have a standard error of its own, so the
+    device and the inode decide.
+    """
+    device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
+    try:
+        about = os.fstat(descriptor)
+    except OSError:
+        return False
+    return (device, inode) == (str(about.st_dev), str(about.st_ino))
+
+
+def priority(level: str) -> str:
+    """Return what stands before a line of a level: nothing, or its priority where the journal reads it."""
+    return f"<{PRIORITIES.get(level, PRIORITIES['error'])}>" if is_journal() else ""
 
 
 def _text(value: object) -> str:
@@ -35,7 +59,7 @@ def _line(_logger: object, level: str, event: Mapping[str, Any]) -> str:
         what = repr(what)
     note = "" if level in ("info", "debug") else f"{level}: "
     rest = "".join(f" {key}={_text(value)}" for key, value in fields.items())
-    return f"p2pdns: {room}: {note}{what}{rest}"
+    return f"{priority(level)}p2pdns: {room}: {note}{what}{rest}"
 
 
 class _Lines:

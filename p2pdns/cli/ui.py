@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, TextIO
 
+from p2pdns import log
 from p2pdns.errors import ConfigError, P2pdnsError, UsageError, ZoneFileError
 
 PROGRAM = "p2pdns"
@@ -85,19 +86,24 @@ def secret_key(pem: bytes) -> None:
     sys.stdout.write(pem.decode("ascii"))
 
 
+def _say(level: str, text: str) -> None:
+    # What a service says before its log begins reaches the same journal as its log.
+    print(f"{log.priority(level)}{PROGRAM}: {text}", file=sys.stderr)
+
+
 def note(text: str) -> None:
     """Say on standard error what is going on."""
-    print(f"{PROGRAM}: {printable(text)}", file=sys.stderr)
+    _say("notice", printable(text))
 
 
 def warning(text: str) -> None:
     """Say on standard error what is odd but does not stop us."""
-    print(f"{PROGRAM}: {_styled('warning:', 'bold yellow', sys.stderr)} {printable(text)}", file=sys.stderr)
+    _say("warning", f"{_styled('warning:', 'bold yellow', sys.stderr)} {printable(text)}")
 
 
 def hint(text: str) -> None:
     """Say on standard error what to do next."""
-    print(f"{PROGRAM}: {_styled('hint:', 'bold cyan', sys.stderr)} {printable(text)}", file=sys.stderr)
+    _say("notice", f"{_styled('hint:', 'bold cyan', sys.stderr)} {printable(text)}")
 
 
 def usage(text: str) -> None:
@@ -110,7 +116,7 @@ def error(trouble: P2pdnsError) -> None:
     mistakes = trouble.mistakes
     hints = [mistake.hint or _usual_hint(mistake) for mistake in mistakes]
     for mistake, text, following in zip(mistakes, hints, [*hints[1:], None], strict=True):
-        print(f"{PROGRAM}: {_styled('error:', 'bold red', sys.stderr)} {printable(str(mistake))}", file=sys.stderr)
+        _say("error", f"{_styled('error:', 'bold red', sys.stderr)} {printable(str(mistake))}")
         # What helps against the next mistake too is said once, below the last of them.
         if text != following:
             for line in text.splitlines():

@@ -471,10 +471,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             reload=None if fd is None else (lambda: newest_from_descriptor(fd)),
         )
     except (P2pdnsError, StrangerError) as trouble:
-        sys.stderr.write(f"p2pdns: error: {trouble}\n")
+        sys.stderr.write(f"{log.priority('error')}p2pdns: error: {trouble}\n")
         hint = getattr(trouble, "hint", None)
         if hint:
-            sys.stderr.write(f"p2pdns: hint: {hint}\n")
+            sys.stderr.write(f"{log.priority('notice')}p2pdns: hint: {hint}\n")
         return getattr(trouble, "exit_code", 1)
 
 

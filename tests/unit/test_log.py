@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -106,3 +108,55 @@ def test_a_command_that_logs_nothing_does_without_the_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "p2pdns: room: warning: wanted\n")
+
+
+# The journal
+
+SAY = """
+import sys
+from p2pdns import log
+from p2pdns.cli import ui
+log.configure("debug")
+for level in log.LEVELS:
+    getattr(log.get_logger("room"), level)("said")
+ui.note("said")
+ui.warning("said")
+"""
+
+
+def said_to(path: Path, journal_stream: str) -> list[str]:
+    """Return the lines of a process whose standard error is a file that JOURNAL_STREAM may name."""
+    with path.open("wb") as errors:
+        done = subprocess.run(
+            [sys.executable, "-c", SAY], stderr=errors, env={**os.environ, "JOURNAL_STREAM": journal_stream}, check=False
+        )
+    assert done.returncode == 0, path.read_text()
+    return path.read_text().splitlines()
+
+
+def test_lines_for_the_journal_open_with_their_priority(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    path.touch()
+    about = path.stat()
+    assert said_to(path, f"{about.st_dev}:{about.st_ino}") == [
+        "<7>p2pdns: room: said",
+        "<6>p2pdns: room: said",
+        "<4>p2pdns: room: warning: said",
+        "<3>p2pdns: room: error: said",
+        "<5>p2pdns: said",
+        "<4>p2pdns: warning: said",
+    ]
+
+
+@pytest.mark.parametrize("stream", ["", ":", "1:2:3", "none", "{device}:1", "1:{inode}", "{device}:{inode}0"])
+def test_lines_for_anything_else_have_no_priority(tmp_path: Path, stream: str) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    about = path.stat()
+    lines = said_to(path, stream.format(device=about.st_dev, inode=about.st_ino))
+    assert lines[1] == "p2pdns: room: said"
+    assert not any(line.startswith("<") for line in lines)
+
+
+def test_a_closed_standard_error_is_no_journal() -> None:
+    assert not log.is_journal({"JOURNAL_STREAM": "1:1"}, 999_999)
