@@ -24,7 +24,7 @@ import p2pdns
 from p2pdns import log
 from p2pdns.clock import boot_now
 from p2pdns.config import Config, read_address, with_refusal, write_address
-from p2pdns.directory import StateDirectory, refuse_if_taken, remove_unless_taken, shown
+from p2pdns.directory import StateDirectory, give_runtime_directory, refuse_if_taken, remove_unless_taken, shown
 from p2pdns.errors import P2pdnsError
 from p2pdns.privileges import become, identity_of, refuse_unreadable_program
 from p2pdns.sockets import DnsSockets, adopt_dns, listen_fds, open_dns
@@ -86,6 +86,7 @@ def run(config: Config, state_dir: Path, reload: Callable[[], Config] | None = N
         sockets = dns_sockets(config)
         for pair in sockets:
             held.callback(pair.close)
+        give_runtime_directory(os.environ, identity.user_id, identity.group_id)
         # Low ports are bound, and what strangers send is read from here on.
         warning = become(identity, needs_chown=bool(config.control.group))
         if warning is not None:
@@ -157,7 +158,7 @@ class Supervisor:
                 return self._watch(wakeup)
             finally:
                 self._stop(wakeup)
-                remove_unless_taken(self._directory.path, SOCKET_NAMES)
+                remove_unless_taken(self._directory.path, left_sockets(self._directory.path))
                 for fd in (self._config_fd, self._alive_read, self._alive_write):
                     os.close(fd)
 
@@ -244,6 +245,16 @@ class Supervisor:
                 for child in self._children:
                     if child.process is not None:
                         child.process.wait()
+
+
+def left_sockets(directory: Path) -> tuple[str, ...]:
+    """Return what a killed engine leaves: the names in its state directory, and the socket that one is a link to."""
+    elsewhere: list[str] = []
+    for name in SOCKET_NAMES:
+        # Without the link the socket in the runtime directory is another daemon's.
+        with contextlib.suppress(OSError):
+            elsewhere.append(os.readlink(directory / name))
+    return (*elsewhere, *SOCKET_NAMES)
 
 
 def restart_pause_s(early_end_count: int) -> float:

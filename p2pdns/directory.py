@@ -5,6 +5,8 @@ refused; so is one with a file of ours in it that is a link, has a second name o
 in it is reached through the one descriptor that was checked, whatever its name leads to by then. Does not know what
 the files mean.
 
+Beside it there may be a directory of systemd's under /run, in which the control socket lies then.
+
 Linux only: the descriptor is reached by its name under /proc.
 """
 
@@ -19,6 +21,7 @@ import socket
 import stat
 import struct
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from p2pdns.errors import Unavailable
@@ -113,6 +116,43 @@ class StateDirectory:
     def close(self) -> None:
         """Close the descriptor."""
         os.close(self.descriptor)
+
+
+def runtime_directory(environ: Mapping[str, str]) -> Path | None:
+    """Return the directory that systemd has made for the sockets of this service (RuntimeDirectory=), or None.
+
+    It is outside of the state directory, which with DynamicUser= lies where nobody but root may pass.
+    """
+    # A colon-separated list where a unit asks for several; the first is ours.
+    given = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    return Path(given) if given else None
+
+
+def give_runtime_directory(environ: Mapping[str, str], owner: int, group: int) -> None:
+    """Let the user that root is about to become make the control socket in the runtime directory that root has made."""
+    path = runtime_directory(environ)
+    if path is None or os.geteuid() != 0 or owner == 0:
+        return
+    descriptor = _opened(path)
+    try:
+        if os.fstat(descriptor).st_uid == 0:
+            os.fchown(descriptor, owner, group)
+    finally:
+        os.close(descriptor)
+
+
+def refuse_shared(path: Path) -> None:
+    """Raise Unavailable unless a directory is this user's alone to write to, by the rules of a state directory."""
+    descriptor = _opened(path)
+    try:
+        _check_directory(descriptor, path, os.geteuid())
+    finally:
+        os.close(descriptor)
+
+
+def others_may_write(path: Path) -> bool:
+    """Return whether users other than its owner may put something into a directory."""
+    return bool(path.stat().st_mode & _OTHERS_WRITE)
 
 
 def shown(path: Path) -> str:

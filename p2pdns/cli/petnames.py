@@ -13,7 +13,7 @@ from pathlib import Path
 
 from p2pdns.config import Config
 from p2pdns.engine import petnames
-from p2pdns.engine.control import ControlClient
+from p2pdns.engine.control import CALL_SECONDS_MAX, ControlClient
 from p2pdns.engine.petnames import Petname
 from p2pdns.errors import Unavailable
 
@@ -78,18 +78,23 @@ class Book:
         return bare if name is None else bare[: len(bare) - len(name)] + self.names[name].key
 
 
-def load(config: Config, state: Path) -> Book:
+def load(config: Config, state: Path, *, timeout_s: float = CALL_SECONDS_MAX) -> Book:
     """Return the petnames that hold here; those of a daemon or state that is not ours to ask are left out."""
     try:
-        return load_strictly(config, state)
+        return load_strictly(config, state, timeout_s=timeout_s)
     except Unavailable:
         # The verb that asks has something else to do, and says what it misses when it misses it.
-        return Book(petnames.in_use(config, {}), config.dns.suffixes)
+        return configured(config)
 
 
-def load_strictly(config: Config, state: Path) -> Book:
+def configured(config: Config) -> Book:
+    """Return the petnames that the configuration gives."""
+    return Book(petnames.in_use(config, {}), config.dns.suffixes)
+
+
+def load_strictly(config: Config, state: Path, *, timeout_s: float = CALL_SECONDS_MAX) -> Book:
     """Return the petnames that hold here; Unavailable when they cannot be known."""
-    client = ControlClient(state)
+    client = ControlClient(state, timeout_s=timeout_s)
     if client.is_running():
         found = client.call("names")["names"]
         names = {name: Petname(entry["key"], entry["from"]) for name, entry in found.items()}

@@ -74,6 +74,14 @@ def _with_petname(asked: Asked, book: Book, *, is_short: bool) -> Asked:
     return replace(asked, name=name)
 
 
+def _book_of_anybody(config: Config, state_flag: str | None) -> Book:
+    """Return the petnames for a question to a server that is named, which needs no state of this machine."""
+    try:
+        return petnames.load(config, settings.state_dir(state_flag), timeout_s=TROUBLE_SECONDS_MAX)
+    except (P2pdnsError, OSError):
+        return petnames.configured(config)
+
+
 def _server_of(config: Config, client: ControlClient) -> Address:
     if not config.dns.listen:
         raise UsageError("the configuration has no DNS address", hint="name a server: @127.0.0.1:5300")
@@ -175,9 +183,12 @@ def resolve(
     if trace + is_direct + (asked.server is not None) > 1:
         raise UsageError("--trace, --direct and @ADDR:PORT exclude each other", place="resolve")
     config = settings.with_flags(settings.load(config_flag), network=network, bootstrap=bootstrap)
-    state = settings.state_dir(state_flag)
-    client = ControlClient(state)
-    book = petnames.load(config, state)
+    if asked.server is None:
+        state = settings.state_dir(state_flag)
+        client = ControlClient(state)
+        book = petnames.load(config, state)
+    else:
+        book = _book_of_anybody(config, state_flag)
     asked = _with_petname(asked, book, is_short=short)
     steps: list[str] = []
     if trace:

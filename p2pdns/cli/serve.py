@@ -13,10 +13,11 @@ from pathlib import Path
 
 import click
 
+from p2pdns import config as configuration
 from p2pdns import log
 from p2pdns.cli import settings
 from p2pdns.config import Config
-from p2pdns.directory import StateDirectory, refuse_if_taken
+from p2pdns.directory import StateDirectory, give_runtime_directory, refuse_if_taken
 from p2pdns.errors import UsageError
 from p2pdns.privileges import become, identity_of
 
@@ -44,6 +45,7 @@ def _run_engine_alone(config: Config, state: Path) -> int:
     directory = StateDirectory.open(state, owner=identity.user_id, group=identity.group_id)
     refuse_if_taken(directory.path)
     directory.mark()
+    give_runtime_directory(os.environ, identity.user_id, identity.group_id)
     warning = become(identity, needs_chown=bool(config.control.group))
     if warning is not None:
         log.get_logger("serve").warning(warning)
@@ -86,7 +88,8 @@ def serve(
         )
 
     config = read()
-    state = settings.state_dir(state_flag)
+    # Its own, whatever daemon the system has beside it.
+    state = configuration.resolve_state_dir(state_flag, os.environ)
     if alive_fd is not None:
         end_with(alive_fd)
     # Each loads what it needs only: the supervisor stays small because it imports no resolver.

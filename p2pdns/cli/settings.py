@@ -1,6 +1,7 @@
 """Which configuration and which state directory a verb works with, and what its flags change in them.
 
-Guarantees: a flag wins over the file, and is checked by the same rules. Does not know what the settings do.
+Guarantees: a flag wins over the file, and is checked by the same rules; the daemon of the system is found where the
+user has none, and only in a directory that root has made. Does not know what the settings do.
 """
 
 from __future__ import annotations
@@ -15,7 +16,12 @@ import click
 
 from p2pdns import config as configuration
 from p2pdns.config import Config
-from p2pdns.errors import ConfigError, UsageError
+from p2pdns.directory import is_marked, runtime_directory
+from p2pdns.engine.control import ControlClient
+from p2pdns.errors import ConfigError, Unavailable, UsageError
+
+# Where a daemon of the system has its control socket: RuntimeDirectory=p2pdns, else StateDirectory=p2pdns.
+SYSTEM_DIRECTORIES = (Path("/run/p2pdns"), Path("/var/lib/p2pdns"))
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -28,7 +34,9 @@ def config_option(command: Command) -> Command:
 
 def state_option(command: Command) -> Command:
     """Add `--state DIR`."""
-    help_text = "State directory of the daemon (default: $STATE_DIRECTORY, else ~/.local/state/p2pdns)."
+    help_text = (
+        "State directory of the daemon (default: $STATE_DIRECTORY, else yours, else that of the system's daemon)."
+    )
     return click.option("--state", "state_flag", metavar="DIR", help=help_text)(command)
 
 
@@ -60,9 +68,82 @@ def load(config_flag: str | None, environ: Mapping[str, str] = os.environ) -> Co
     return Config() if path is None else configuration.read(path)
 
 
-def state_dir(state_flag: str | None, environ: Mapping[str, str] = os.environ) -> Path:
-    """Return the state directory of the flag, the environment or the user."""
-    return configuration.resolve_state_dir(state_flag, environ)
+def state_dir(
+    state_flag: str | None, environ: Mapping[str, str] = os.environ, system: Sequence[Path] = SYSTEM_DIRECTORIES
+) -> Path:
+    """Return the directory of the daemon to ask: that of the flag, the environment or the user, else the system's.
+
+    The system's is taken where no daemon of the user runs and that one lets this user ask.
+    """
+    trouble: ConfigError | None = None
+    try:
+        own = configuration.resolve_state_dir(state_flag, environ)
+    except ConfigError as error:
+        trouble = error
+    else:
+        if _is_named(state_flag, environ) or _has_daemon(own):
+            return own
+    directory, _ = _of_system(environ, system)
+    if directory is not None:
+        return directory
+    if trouble is not None:
+        raise trouble
+    return own
+
+
+def daemon(
+    state_flag: str | None, environ: Mapping[str, str] = os.environ, system: Sequence[Path] = SYSTEM_DIRECTORIES
+) -> ControlClient:
+    """Return the way to the daemon, for a verb that is of no use without one.
+
+    Unavailable where there is none but one of the system that does not let this user ask.
+    """
+    if not _is_named(state_flag, environ):
+        directory, refusal = _of_system(environ, system)
+        if directory is None and refusal is not None:
+            try:
+                own = configuration.resolve_state_dir(state_flag, environ)
+            except ConfigError:
+                raise refusal from None
+            if not _has_daemon(own):
+                raise refusal
+    return ControlClient(state_dir(state_flag, environ, system))
+
+
+def _is_named(state_flag: str | None, environ: Mapping[str, str]) -> bool:
+    return bool(state_flag or environ.get("STATE_DIRECTORY"))
+
+
+def _has_daemon(directory: Path) -> bool:
+    """Return whether a daemon runs or starts in a directory, or something is there that is to be told of."""
+    try:
+        return ControlClient(directory).is_running() or is_marked(directory)
+    except Unavailable:
+        return True
+
+
+def _of_system(environ: Mapping[str, str], system: Sequence[Path]) -> tuple[Path | None, Unavailable | None]:
+    """Return the directory of the daemon of the system, or the first reason for which it cannot be asked."""
+    runtime = runtime_directory(environ)
+    refusal: Unavailable | None = None
+    for directory in dict.fromkeys([*([] if runtime is None else [runtime]), *system]):
+        if not _is_made_by_root(directory):
+            continue
+        try:
+            if ControlClient(directory).is_running():
+                return directory, None
+        except Unavailable as error:
+            refusal = refusal or error
+    return None, refusal
+
+
+def _is_made_by_root(directory: Path) -> bool:
+    """Return whether nobody but root, and this user, can have put a directory in its place."""
+    try:
+        about = directory.parent.stat()
+    except OSError:
+        return False
+    return about.st_uid in (0, os.geteuid()) and not about.st_mode & 0o022
 
 
 def with_flags(

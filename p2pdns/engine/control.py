@@ -1,6 +1,7 @@
 """The control socket: how the person who runs a daemon, and nobody else, talks to it.
 
 One JSON object a line each way: a request `{"verb": …}`, any number of `{"progress": …}`, then one line with `ok`.
+It lies in the runtime directory that systemd has made, where there is one, with a link to it in the state directory.
 Guarantees: only the daemon's user, root and the configured group are served; lines, connections and their waiting are
 bounded; a line that is no request ends its connection with an error line and nothing else. Does not know what a verb
 does (`engine.commands` does).
@@ -15,13 +16,14 @@ import grp
 import json
 import os
 import socket
+import stat
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from p2pdns import log
 from p2pdns.clock import boot_now
-from p2pdns.directory import peer_user_of, shown, user_text
+from p2pdns.directory import others_may_write, peer_user_of, refuse_shared, shown, user_text
 from p2pdns.errors import ConfigError, P2pdnsError, StrangerError, Unavailable
 from p2pdns.sockets import listen_unix, reachable
 
@@ -70,8 +72,12 @@ class Reply(dict[str, Any]):
 class ControlServer:
     """The daemon's end of the control socket."""
 
-    def __init__(self, directory: Path, verbs: Mapping[str, Handler], *, group: str = "") -> None:
-        self.path = directory / SOCKET_NAME
+    def __init__(
+        self, directory: Path, verbs: Mapping[str, Handler], *, group: str = "", runtime: Path | None = None
+    ) -> None:
+        self.path = (runtime or directory) / SOCKET_NAME
+        # Who knows the state directory alone, as a health check or another verb with --state, finds the socket by it.
+        self._link = None if runtime is None else directory / SOCKET_NAME
         self._verbs = verbs
         self._group = group
         # Under a group the kernel lets its members connect and nobody else, so who arrives may ask.
@@ -84,6 +90,9 @@ class ControlServer:
 
     async def open(self) -> None:
         """Begin to serve: from here on the socket is there, which tells others that the daemon is ready."""
+        if self._link is not None:
+            refuse_shared(self.path.parent)
+            self._refuse_if_heard()
         try:
             sock = listen_unix(self.path, backlog=CONNECTIONS_MAX, mode=0o660 if self._group else 0o600)
         except OSError as error:
@@ -91,11 +100,32 @@ class ControlServer:
         try:
             if self._group:
                 self._let_group_in()
+            self._make_link()
         except BaseException:
             sock.close()
             self.path.unlink(missing_ok=True)
             raise
         self._server = await asyncio.start_unix_server(self._connected, sock=sock, limit=LINE_BYTES_MAX)
+
+    def _refuse_if_heard(self) -> None:
+        """Raise Unavailable when somebody listens already: no lock guards a runtime directory as it does the other."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock, reachable(self.path) as text:
+            # One that cannot take another connection at once listens too.
+            sock.setblocking(False)
+            if sock.connect_ex(text) not in (0, errno.EAGAIN):
+                return
+        hint = "name another directory in RuntimeDirectory= of the unit, or stop the other daemon"
+        raise Unavailable("another program listens there", place=str(self.path), hint=hint)
+
+    def _make_link(self) -> None:
+        if self._link is None:
+            return
+        try:
+            self._link.unlink(missing_ok=True)
+            self._link.symlink_to(self.path)
+        except OSError as error:
+            # A full disk has no room for it. The socket is where it belongs all the same.
+            self._log.warning("no link to the control socket", place=shown(self._link), reason=str(error))
 
     def _unusable(self, error: OSError) -> Unavailable:
         what = (error.strerror or str(error)).lower()
@@ -134,7 +164,8 @@ class ControlServer:
         for left in list(self._left):
             left.cancel()
         await asyncio.gather(*self._connections, *self._left, return_exceptions=True)
-        self.path.unlink(missing_ok=True)
+        for path in filter(None, (self._link, self.path)):
+            path.unlink(missing_ok=True)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
@@ -307,28 +338,60 @@ class ControlClient:
             if error.errno in (errno.EACCES, errno.EPERM):
                 raise self._not_ours() from None
             raise self._trouble((error.strerror or str(error)).lower()) from None
-        if not self._is_of_directory(sock):
+        try:
+            self._refuse_strangers(sock)
+        except Unavailable:
             sock.close()
+            raise
+        return sock
+
+    def _place(self) -> Path:
+        """Return where the socket lies: in the directory itself, or where the daemon's link in it leads."""
+        with contextlib.suppress(OSError):
+            return self.path.parent / os.readlink(self.path)
+        return self.path
+
+    def _refuse_strangers(self, sock: socket.socket) -> None:
+        # A stranger who may write to the directory could listen in the daemon's place, and tell what he likes.
+        place = self._place()
+        trusted = {0, os.geteuid()}
+        for directory in dict.fromkeys((self.path.parent, place.parent)):
+            with contextlib.suppress(OSError):
+                trusted.add(directory.stat().st_uid)
+                if others_may_write(directory):
+                    what = "others may write to this directory, so anybody could listen in it"
+                    raise Unavailable(what, place=str(directory), hint=f"chmod go-w {directory}")
+        if peer_user_of(sock) not in trusted:
             raise Unavailable(
                 "a process of another user listens there", place=str(self.path), hint="ls -l shows whose socket it is"
             )
-        return sock
-
-    def _is_of_directory(self, sock: socket.socket) -> bool:
-        # A stranger who may write to the directory could listen in the daemon's place, and tell what he likes.
-        trusted = {0, os.geteuid()}
-        with contextlib.suppress(OSError):
-            trusted.add(self.path.parent.stat().st_uid)
-        return peer_user_of(sock) in trusted
 
     def _not_ours(self) -> Unavailable:
-        owner = "another user"
-        for path in (self.path, self.path.parent):
-            with contextlib.suppress(OSError):
-                owner = user_text(path.stat().st_uid)
-                break
-        return Unavailable(
-            f"the control socket belongs to {owner}",
-            place=str(self.path),
-            hint="run the command as that user, or set [control] group in the configuration",
-        )
+        owner, hint = "another user", "run the command as that user, or set [control] group in the configuration"
+        place = self._place()
+        for path in (place, place.parent, self.path.parent):
+            try:
+                about = path.stat()
+            except OSError:
+                continue
+            owner = user_text(about.st_uid)
+            way = "the control socket is" if path == place else f"{path} can be passed"
+            opens = stat.S_IWGRP if path == place else stat.S_IXGRP
+            hint = f"{way} for {owner} alone; {hint}" if not about.st_mode & opens else _group_hint(about.st_gid, way)
+            break
+        return Unavailable(f"the control socket belongs to {owner}", place=str(self.path), hint=hint)
+
+
+def _group_hint(group_id: int, way: str) -> str:
+    """Return what somebody does who is kept out by a group."""
+    user = user_text(os.geteuid())
+    try:
+        group = grp.getgrgid(group_id)
+    except KeyError:
+        return f"{way} for the group {group_id}, which has no name here, and {user} is not a member of it"
+    if user in group.gr_mem:
+        return f"{user} is in the group {group.gr_name}, and was not at the last login; log in again"
+    return (
+        f"{way} for the group {group.gr_name}, and {user} is not a member of it; "
+        f"sudo usermod -aG {group.gr_name} {user}, then log in again"
+    )

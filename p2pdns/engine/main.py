@@ -35,7 +35,7 @@ from p2pdns.config import (
 )
 from p2pdns.dht.node import Node, SavedContact
 from p2pdns.dht.storage import Storage
-from p2pdns.directory import StateDirectory
+from p2pdns.directory import StateDirectory, runtime_directory
 from p2pdns.engine.blocking import BlockLists, files_of
 from p2pdns.engine.clockwatch import ClockWatch
 from p2pdns.engine.commands import LOOKUP_SECONDS_MAX, Commands
@@ -119,7 +119,8 @@ class Engine:
         self._tasks.append(
             asyncio.create_task(self._every(SAVE_CONTACTS_SECONDS, self._save_contacts, SAVE_CHANGES_SECONDS))
         )
-        self._control = ControlServer(directory, Commands(self).verbs, group=self.config.control.group)
+        verbs, group = Commands(self).verbs, self.config.control.group
+        self._control = ControlServer(directory, verbs, group=group, runtime=runtime_directory(os.environ))
         await self._control.open()
         count = self.contact_count
         network = f"network {self.node.network}, {count} contact{'' if count == 1 else 's'}"
@@ -472,8 +473,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     except (P2pdnsError, StrangerError) as trouble:
         sys.stderr.write(f"{log.priority('error')}p2pdns: error: {trouble}\n")
-        hint = getattr(trouble, "hint", None)
-        if hint:
+        if hint := getattr(trouble, "hint", None):
             sys.stderr.write(f"{log.priority('notice')}p2pdns: hint: {hint}\n")
         return getattr(trouble, "exit_code", 1)
 

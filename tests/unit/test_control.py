@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import grp
 import json
 import os
 import socket
 import stat
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -65,13 +67,15 @@ VERBS = {"echo": echo, "refuse": refuse, "reject": reject, "explode": explode, "
 
 
 @contextmanager
-def serving(directory: Path, *, user_ids: frozenset[int] | None = None, group: str = "") -> Iterator[ControlClient]:
+def serving(
+    directory: Path, *, user_ids: frozenset[int] | None = None, group: str = "", runtime: Path | None = None
+) -> Iterator[ControlClient]:
     """Serve the verbs from a thread, as a daemon does from another process."""
     ready, loop = threading.Event(), asyncio.new_event_loop()
     stop = asyncio.Event()
 
     async def serve() -> None:
-        server = ControlServer(directory, VERBS, group=group)
+        server = ControlServer(directory, VERBS, group=group, runtime=runtime)
         if user_ids is not None:
             server._user_ids = user_ids
         await server.open()
@@ -251,33 +255,146 @@ def test_another_user_is_refused_politely(tmp_path: Path) -> None:
         assert "[control] group" in str(caught.value.hint)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_the_socket_of_another_user_is_a_clear_error(tmp_path: Path) -> None:
-    directory = tmp_path / "theirs"
+def as_nobody(directory: Path) -> str:
+    """Return what another user hears who asks the daemon of a directory."""
+    # A child, because a process cannot come back from being nobody.
+    read_fd, write_fd = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            ControlClient(directory).call("echo")
+            os.write(write_fd, b"answered")
+        except Unavailable as error:
+            os.write(write_fd, f"{error} | {error.hint}".encode())
+        finally:
+            os._exit(0)
+    os.close(write_fd)
+    with open(read_fd, "rb") as pipe:
+        said = pipe.read().decode()
+    os.waitpid(pid, 0)
+    return said
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A folder that every user can reach, which pytest's own are not."""
+    with tempfile.TemporaryDirectory(prefix="p2pdns-test-") as name:
+        path = Path(name)
+        path.chmod(0o755)
+        yield path
+
+
+@as_root
+def test_the_socket_of_another_user_is_a_clear_error(open_path: Path) -> None:
+    directory = open_path / "theirs"
     directory.mkdir(mode=0o700)
     with serving(directory):
-        # A child, because a process cannot come back from being nobody.
-        read_fd, write_fd = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                os.setuid(65534)
-                ControlClient(directory).call("echo")
-            except Unavailable as error:
-                os.write(write_fd, f"{error} | {error.hint}".encode())
-            finally:
-                os._exit(0)
-        os.close(write_fd)
-        with open(read_fd, "rb") as pipe:
-            said = pipe.read().decode()
-        os.waitpid(pid, 0)
-    assert "the control socket belongs to" in said
+        said = as_nobody(directory)
+    assert "the control socket belongs to root" in said
+    assert f"{directory} can be passed for root alone" in said
     assert "[control] group" in said
 
 
-def test_a_group_gets_the_socket_and_the_way_to_it(tmp_path: Path) -> None:
-    import grp
+@as_root
+def test_the_hint_tells_a_closed_directory_from_a_group_that_one_is_not_in(open_path: Path) -> None:
+    directory = open_path / "theirs"
+    directory.mkdir(mode=0o700)
+    with serving(directory, group="daemon"):
+        directory.chmod(0o755)
+        said = as_nobody(directory)
+        assert "the control socket is for the group daemon, and nobody is not a member of it" in said
+        assert "usermod -aG daemon nobody" in said
+        directory.chmod(0o710)
+        assert f"{directory} can be passed for the group daemon, and nobody is not a member" in as_nobody(directory)
+        directory.chmod(0o755)
+        (directory / "control.sock").chmod(0o600)
+        assert "the control socket is for root alone" in as_nobody(directory)
 
+
+# The runtime directory of a service
+
+
+def runtime_of(tmp_path: Path, *, mode: int = 0o755) -> Path:
+    """Return a directory as systemd makes it below /run."""
+    runtime = tmp_path / "run"
+    runtime.mkdir()
+    runtime.chmod(mode)
+    return runtime
+
+
+def test_the_socket_lies_in_the_runtime_directory_and_is_found_by_the_state_directory(tmp_path: Path) -> None:
+    runtime, directory = runtime_of(tmp_path), tmp_path / "state"
+    directory.mkdir(mode=0o700)
+    with serving(directory, runtime=runtime) as client:
+        assert stat.S_ISSOCK((runtime / "control.sock").lstat().st_mode)
+        assert client.call("echo")["ok"] is True
+        assert ControlClient(runtime, timeout_s=WAIT_SECONDS_MAX).call("echo")["ok"] is True
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert (list(directory.iterdir()), list(runtime.iterdir())) == ([], [])
+
+
+@as_root
+def test_a_member_of_the_group_gets_in_where_the_state_directory_is_closed_to_everybody(open_path: Path) -> None:
+    runtime, directory = runtime_of(open_path), open_path / "state"
+    directory.mkdir(mode=0o700)
+    with serving(directory, group=grp.getgrgid(65534).gr_name, runtime=runtime):
+        assert as_nobody(runtime) == "answered"
+        assert "the control socket belongs to root" in as_nobody(directory)
+
+
+def test_a_runtime_directory_that_others_may_write_to_is_refused_by_both_ends(tmp_path: Path) -> None:
+    runtime, directory = runtime_of(tmp_path), tmp_path / "state"
+    directory.mkdir(mode=0o700)
+    with serving(directory, runtime=runtime) as client:
+        runtime.chmod(0o775)
+        for asked in (client, ControlClient(runtime)):
+            with pytest.raises(Unavailable, match="others may write to this directory") as caught:
+                asked.call("echo")
+            assert caught.value.hint == f"chmod go-w {runtime}"
+    runtime.chmod(0o777)
+    with pytest.raises(Unavailable, match="others may write to it"):
+        asyncio.run(ControlServer(directory, VERBS, runtime=runtime).open())
+
+
+def test_the_socket_of_another_daemon_in_the_runtime_directory_is_left_alone(tmp_path: Path) -> None:
+    runtime, directory, other = runtime_of(tmp_path), tmp_path / "state", tmp_path / "other"
+    for path in (directory, other):
+        path.mkdir(mode=0o700)
+    with serving(directory, runtime=runtime) as client:
+        with pytest.raises(Unavailable, match="another program listens there") as caught:
+            asyncio.run(ControlServer(other, VERBS, runtime=runtime).open())
+        assert "RuntimeDirectory=" in str(caught.value.hint)
+        assert client.call("echo")["ok"] is True
+
+
+def test_a_socket_that_a_killed_daemon_left_in_the_runtime_directory_is_replaced(tmp_path: Path) -> None:
+    runtime, directory = runtime_of(tmp_path), tmp_path / "state"
+    directory.mkdir(mode=0o700)
+    leftover = socket.socket(socket.AF_UNIX)
+    leftover.bind(str(runtime / "control.sock"))
+    leftover.close()
+    (directory / "control.sock").symlink_to(runtime / "control.sock")
+    assert not ControlClient(directory).is_running()
+    with serving(directory, runtime=runtime) as client:
+        assert client.is_running()
+
+
+def test_a_directory_that_others_may_write_to_is_no_place_for_a_socket(tmp_path: Path) -> None:
+    with serving(tmp_path) as client:
+        tmp_path.chmod(0o1777)
+        with pytest.raises(Unavailable, match="others may write to this directory"):
+            client.is_running()
+        tmp_path.chmod(0o700)
+        assert client.is_running()
+
+
+def test_a_group_gets_the_socket_and_the_way_to_it(tmp_path: Path) -> None:
     directory = tmp_path / "state"
     directory.mkdir(mode=0o700)
     with serving(directory, group=grp.getgrgid(os.getegid()).gr_name) as client:

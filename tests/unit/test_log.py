@@ -128,7 +128,10 @@ def said_to(path: Path, journal_stream: str) -> list[str]:
     """Return the lines of a process whose standard error is a file that JOURNAL_STREAM may name."""
     with path.open("wb") as errors:
         done = subprocess.run(
-            [sys.executable, "-c", SAY], stderr=errors, env={**os.environ, "JOURNAL_STREAM": journal_stream}, check=False
+            [sys.executable, "-c", SAY],
+            stderr=errors,
+            env={**os.environ, "JOURNAL_STREAM": journal_stream},
+            check=False,
         )
     assert done.returncode == 0, path.read_text()
     return path.read_text().splitlines()
