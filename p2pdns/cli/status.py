@@ -1,21 +1,28 @@
-"""`status`: what the running daemon says about itself.
+"""`status`: what the running daemon says about itself, on one screen.
 
-Guarantees: the human form and `--json` are made of the same facts, so neither can lack one. Does not know what the
-facts mean.
+Guarantees: the screen has a sentence that says whether all is well, every problem with its remedy and a command as far
+as there is room, and never more than 24 lines of 80 characters; `-v` and `--json` have every fact, those of a daemon of
+another version too. Does not know what makes a problem: the daemon says so.
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 
 from p2pdns.cli import settings, ui
-from p2pdns.engine.control import ControlClient
 
 # More than the usual counters have, so that the second column stays where it is when something is counted anew.
 NAME_CHARACTERS_MIN = 36
+WIDTH, HEIGHT = 80, 24  # The smallest terminal that anybody has.
+LABEL_CHARACTERS = 10
+PROBLEM_LINES_MIN = 9  # Of the screen: the first problem and the count of the others, whatever else there is.
+CAUSE_LINES_MAX = 3  # A cause that names many zones is cut; -v has the whole of it.
+STARTING_SECONDS = 10.0  # How long a daemon that has no front yet only starts.
+MORE = "p2pdns status -v"
 
 
 def text_of(value: object) -> str:
@@ -50,15 +57,191 @@ def lines_of(facts: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[str, st
             yield label, text_of(value)
 
 
+def duration(seconds: float) -> str:
+    """Return a length of time as a person says it.
+
+    >>> duration(5), duration(720), duration(11_520), duration(400_000)
+    ('5 s', '12 min', '3 h 12 min', '4 d 15 h')
+    """
+    minutes, hours, days = int(seconds // 60), int(seconds // 3_600), int(seconds // 86_400)
+    if days:
+        return f"{days} d {hours % 24} h"
+    if hours:
+        return f"{hours} h {minutes % 60} min"
+    return f"{minutes} min" if minutes else f"{int(seconds)} s"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes as a person says it.
+
+    >>> size(900), size(2_048), size(5_767_168)
+    ('900 B', '2.0 KiB', '5.5 MiB')
+    """
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1_024:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1_024
+    return f"{count:.1f} GiB"
+
+
+def counted(count: int, thing: str) -> str:
+    """Return a count of things.
+
+    >>> counted(1, "zone"), counted(1_200, "zone")
+    ('1 zone', '1,200 zones')
+    """
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def _labelled(label: str, text: str, *, lines_max: int = HEIGHT) -> list[str]:
+    indent = " " * LABEL_CHARACTERS
+    wrapped = textwrap.wrap(
+        ui.printable(text),
+        WIDTH,
+        initial_indent=label.ljust(LABEL_CHARACTERS),
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+    )
+    if len(wrapped) > lines_max:
+        wrapped = wrapped[:lines_max]
+        wrapped[-1] = f"{wrapped[-1][: WIDTH - 2]} …"
+    return wrapped
+
+
+def sentence(facts: Mapping[str, Any]) -> str:
+    """Return the first line: whether all is well, what runs, since when and where."""
+    problems = facts.get("problems") or []
+    addresses = facts.get("dns_addresses") or []
+    uptime_s = float(facts.get("uptime_s") or 0)
+    verdict = "all is well" if not problems else counted(len(problems), "problem")
+    if addresses and facts.get("front_connected") is False and uptime_s < STARTING_SECONDS:
+        verdict = "starting" if not problems else f"starting, {verdict}"
+    where = f"answers DNS at {', '.join(addresses)}" if addresses else "answers no DNS"
+    return f"{verdict}: p2pdns {facts.get('version', '?')}, up {duration(uptime_s)}, {where}"
+
+
+def problem_lines(facts: Mapping[str, Any], lines_max: int) -> list[str]:
+    """Return the problems: cause, remedy and command of each, and how many had no room."""
+    lines: list[str] = []
+    problems = facts.get("problems") or []
+    for number, problem in enumerate(problems):
+        block = [
+            "",
+            *_labelled("problem", str(problem.get("cause")), lines_max=CAUSE_LINES_MAX),
+            *_labelled("  remedy", str(problem.get("remedy")), lines_max=2),
+            # A command that is broken over two lines cannot be copied.
+            f"{'  type'.ljust(LABEL_CHARACTERS)}{ui.printable(str(problem.get('command')))}",
+        ]
+        count = len(lines) + len(block) + (2 if number + 1 < len(problems) else 0)
+        if lines and count > lines_max:
+            return [*lines, "", f"and {counted(len(problems) - number, 'more problem')}: {MORE}"]
+        lines += block
+    return lines
+
+
+def _upstream_text(facts: Mapping[str, Any]) -> str | None:
+    upstream = facts.get("upstream")
+    if not isinstance(upstream, Mapping):
+        return None
+    if upstream.get("setting") == "none":
+        return "ordinary names are not resolved, as configured"
+    return f"ordinary names from {', '.join(upstream.get('servers') or []) or 'nobody'}"
+
+
+def _cache_text(facts: Mapping[str, Any]) -> str | None:
+    front = (facts.get("counters") or {}).get("front") or {}
+    if not front:
+        return None
+    hits, misses = front.get("cache-hit", 0), front.get("cache-miss", 0)
+    asked = hits + misses
+    kept = f"{counted(front.get('cache-entries', 0), 'answer')} ({size(front.get('cache-bytes', 0))})"
+    return f"{kept}, {100 * hits // asked} % of {counted(asked, 'question')} answered from it" if asked else kept
+
+
+def _family_texts(facts: Mapping[str, Any]) -> Iterator[str]:
+    for name, family in (facts.get("families") or {}).items():
+        seen = family.get("address_seen")
+        text = f"{name} {family.get('address')}, " + (f"seen as {seen}" if seen else "not seen from outside yet")
+        if family.get("read_only"):
+            text += f"; keeps nothing for others: {family.get('read_only_reason') or 'as configured'}"
+        yield text
+
+
+def fact_lines(facts: Mapping[str, Any]) -> list[str]:
+    """Return the cache, the upstreams, the overlay and where the state is, a line or two each."""
+    lines: list[str] = []
+    for label, text in (("cache", _cache_text(facts)), ("upstream", _upstream_text(facts))):
+        lines += [] if text is None else _labelled(label, text)
+    if "contacts" in facts:
+        kept = f"{counted(facts.get('items_held') or 0, 'item')} kept for others"
+        text = f"{facts.get('network')}, {counted(facts['contacts'], 'contact')}, {kept}"
+        lines += _labelled("overlay", f"{text} ({size(facts.get('items_held_bytes') or 0)})", lines_max=2)
+    for text in _family_texts(facts):
+        lines += _labelled("", text, lines_max=2)
+    if facts.get("blocked_names"):
+        lines += _labelled("blocked", counted(facts["blocked_names"], "name"))
+    protection = facts.get("roll_back_protection")
+    if protection not in (None, "whole"):
+        lines += _labelled("memory", f"roll-back protection {protection}", lines_max=2)
+    if facts.get("state"):
+        lines += _labelled("state", str(facts["state"]), lines_max=1)
+    return lines
+
+
+def zone_lines(facts: Mapping[str, Any], lines_max: int) -> list[str]:
+    """Return the zones that this daemon keeps alive, with how many others have them, those in trouble first."""
+    zones = facts.get("zones")
+    if not isinstance(zones, Sequence):
+        return []
+    if not zones:
+        return _labelled("zones", "none of this machine's own")
+    few = sum(zone.get("trouble") is not None for zone in zones)
+    new = sum(zone.get("copies") is None for zone in zones)
+    parts = [f"{counted(len(zones), 'zone')} kept alive"]
+    parts += [f"{few} at too few others"] if few else []
+    parts += [f"{new} not put again yet"] if new else []
+    lines = _labelled("zones", ", ".join([*parts, *([] if few or new else ["all of them at enough others"])]))
+    room = max(0, lines_max - len(lines))
+    shown = zones if len(zones) <= room else zones[: max(0, room - 1)]
+    for zone in shown:
+        name = ui.printable(str(zone.get("petname") or zone.get("key")))
+        copies = "-" if zone.get("copies") is None else f"{zone['copies']} of {zone.get('copies_wanted')}"
+        lines.append(f"  {name[:54].ljust(54)}  copies {copies}")
+    if len(shown) < len(zones) and room:
+        lines.append(f"  and {counted(len(zones) - len(shown), 'more zone')}: {MORE}")
+    return lines
+
+
+def screen(facts: Mapping[str, Any]) -> list[str]:
+    """Return the screen: the sentence, the problems and the facts, within 24 lines of 80 characters."""
+    if not facts:
+        return []
+    # The sentence opens the line, with no label, and a long list of addresses is cut.
+    head = textwrap.wrap(ui.printable(sentence(facts)), WIDTH, subsequent_indent="  ")[:2]
+    rest = fact_lines(facts)
+    # A line of the zones and an empty one are kept free; the prompt takes the last line of the terminal.
+    room = HEIGHT - 1 - len(head) - len(rest)
+    problems = problem_lines(facts, max(PROBLEM_LINES_MIN, room - 2))
+    gap = [""] if problems else []
+    room -= len(problems) + len(gap)
+    return [*head, *problems, *gap, *zone_lines(facts, max(1, room)), *rest][: HEIGHT - 1]
+
+
 @click.command()
+@click.option("-v", "--verbose", is_flag=True, help="Show every fact and counter too.")
 @settings.state_option
 @settings.json_option
-def status(state_flag: str | None, as_json: bool) -> None:
-    """Show what the running daemon does: its network, contacts, addresses and counters."""
-    facts: dict[str, Any] = ControlClient(settings.state_dir(state_flag)).call("status")["status"]
+def status(verbose: bool, state_flag: str | None, as_json: bool) -> None:
+    """Show whether the running daemon is well, what is wrong with it and what to do, its zones, cache and network."""
+    facts: dict[str, Any] = settings.daemon(state_flag).call("status")["status"]
     if as_json:
         ui.json_result(facts)
         return
+    for line in screen(facts):
+        ui.result(line)
+    if not verbose:
+        return
+    ui.result()
     pairs = list(lines_of(facts))
     width = max((NAME_CHARACTERS_MIN, *(len(name) for name, _ in pairs)))
     for name, value in pairs:

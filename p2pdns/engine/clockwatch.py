@@ -41,14 +41,24 @@ class ClockWatch:
         return Present(self._unix_clock(), self._state.newest_seq)
 
     @property
-    def warning(self) -> str | None:
-        """What is wrong with the clock, in words for `status`; None where nothing is known to be."""
+    def cause(self) -> str | None:
+        """What is wrong with the clock, in words; None where nothing is known to be."""
         present = self.present
         if present.newest_seq is None or not present.is_clock_behind:
             return None
         return (
             f"this machine's clock shows {moment(present.clock_unix)}, and it has adopted an item that was signed at "
-            f"{moment(present.newest_seq / SEQ_PER_SECOND)}: set the clock; only if it is right now and was ahead "
+            f"{moment(present.newest_seq / SEQ_PER_SECOND)}"
+        )
+
+    @property
+    def warning(self) -> str | None:
+        """The same, and what to do, in words for the log."""
+        cause = self.cause
+        if cause is None:
+            return None
+        return (
+            f"{cause}: set the clock; only if it is right now and was ahead "
             'before, "p2pdns forget --ahead" clears the marks that it cannot believe'
         )
 

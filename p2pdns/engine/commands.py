@@ -25,13 +25,15 @@ from p2pdns.engine.clockwatch import ClockWatch
 from p2pdns.engine.control import Handler, Progress
 from p2pdns.engine.endpoint import Endpoint
 from p2pdns.engine.families import Families
+from p2pdns.engine.link_server import LinkServer
 from p2pdns.engine.narration import PAST_THE_FRONT, Narration
 from p2pdns.engine.overlay import Budget, Overlay
 from p2pdns.engine.publisher import Publisher
 from p2pdns.engine.service import Service
+from p2pdns.engine.standing import kept_of, problems_of
 from p2pdns.engine.state import State
 from p2pdns.engine.upstream import Upstreams
-from p2pdns.errors import StrangerError, Unavailable, UsageError
+from p2pdns.errors import P2pdnsError, StrangerError, Unavailable, UsageError
 from p2pdns.items.item import FUTURE_SECONDS_MAX, SEQ_PER_SECOND, MutableItem, Present
 from p2pdns.items.keys import ZoneKey
 from p2pdns.resolver import Found, Missing, Resolved
@@ -67,6 +69,8 @@ class Engine(Protocol):
     clock_watch: ClockWatch
     upstreams: Upstreams
     supervisor_pid: int | None
+    link: LinkServer
+    reload_trouble: P2pdnsError | None
 
     @property
     def contact_count(self) -> int:
@@ -206,6 +210,7 @@ class Commands:
         engine, state, node = self._engine, self._engine.state, self._engine.node
         directory = state.directory
         seen = node.address
+        kept = kept_of(engine)
         status: dict[str, Any] = {
             "version": p2pdns.__version__,
             "pid": os.getpid(),
@@ -236,6 +241,13 @@ class Commands:
             "publications_under_way": engine.publisher.waiting_count,
             "roll_back_protection": state.roll_back_protection,
             "blocked_names": len(engine.block_lists.names),
+            "front_connected": bool(engine.link.connection_count),
+            "upstream": {
+                "setting": engine.config.upstream.servers,
+                "servers": [write_address(server) for server in engine.upstreams.current.servers],
+            },
+            "zones": [zone.as_json() for zone in kept],
+            "problems": [problem.as_json() for problem in problems_of(engine, kept)],
             "warnings": [
                 *clock_warnings(engine.clock_watch),
                 *filter(None, [engine.upstreams.problem]),

@@ -23,7 +23,7 @@ from typing import Any
 
 from p2pdns import log
 from p2pdns.clock import boot_now
-from p2pdns.directory import others_may_write, peer_user_of, refuse_shared, shown, user_text
+from p2pdns.directory import is_marked, others_may_write, peer_user_of, refuse_shared, shown, user_text
 from p2pdns.errors import ConfigError, P2pdnsError, StrangerError, Unavailable
 from p2pdns.sockets import listen_unix, reachable
 
@@ -283,6 +283,9 @@ class ControlClient:
     def call(self, verb: str, on_progress: Progress | None = None, **arguments: Any) -> dict[str, Any]:
         """Return the reply to a verb; Unavailable when no daemon runs, it refuses, or it does not answer."""
         sock = self._connected()
+        if sock is None and is_marked(self.path.parent):
+            hint = "wait a moment, then do this again; its log says what it is doing"
+            raise Unavailable("a daemon starts here, and does not answer yet", place=str(self.path.parent), hint=hint)
         if sock is None:
             raise Unavailable(
                 "no daemon runs here",

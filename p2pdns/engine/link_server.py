@@ -123,6 +123,11 @@ class LinkServer:
         """How many questions are being worked on."""
         return sum(connection.in_flight_count for connection in self._connections)
 
+    @property
+    def connection_count(self) -> int:
+        """How many fronts are connected."""
+        return len(self._connections)
+
     def _connection(self) -> _Connection:
         return _Connection(
             self._service,

@@ -86,7 +86,7 @@ class Engine:
         self._read_config = read_config
         self._reloaded = asyncio.Event()
         self._reload_result: dict[str, Any] = {}
-        self._reload_trouble: P2pdnsError | None = None
+        self.reload_trouble: P2pdnsError | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._remembered_as: dict[Node, str] = {}
         self.storage = Storage(items_max=config.limits.store_items_max, bytes_max=config.limits.store_bytes_max)
@@ -109,8 +109,8 @@ class Engine:
         self._open_service()
         self._tasks.append(asyncio.create_task(self._load_store()))
         await self._discovery.join(self.endpoint)
-        self._link = LinkServer(directory, self.service, epoch=secrets.randbits(63), clock=boot_now)
-        await self._link.open()
+        self.link = LinkServer(directory, self.service, epoch=secrets.randbits(63), clock=boot_now)
+        await self.link.open()
         self._probe()
         self.publisher.start()
         self._tasks.append(asyncio.create_task(self._every(FOLLOW_SECONDS, self._follow_system)))
@@ -210,7 +210,7 @@ class Engine:
     async def close(self) -> None:
         """End every part, the doors first, and write what is left."""
         await self._control.close()
-        await self._link.close()
+        await self.link.close()
         self._network_watch.close()
         await self._discovery.close()
         await self.publisher.close()
@@ -285,9 +285,9 @@ class Engine:
             "overlay": self.overlay.counters,
             "service": self.service.counters,
             "upstream": self.upstreams.current.counters,
-            "link": self._link.counters,
+            "link": self.link.counters,
             "publisher": self.publisher.counters,
-            "front": self._link.front_counters,
+            "front": self.link.front_counters,
         }
         return {room: dict(sorted(counters.items())) for room, counters in rooms.items()}
 
@@ -326,13 +326,10 @@ class Engine:
         try:
             await asyncio.wait_for(self._reloaded.wait(), RELOAD_SECONDS_MAX)
         except TimeoutError:
-            raise Unavailable(
-                "the supervisor has not handed over a new configuration",
-                place="reload",
-                hint="its log may say why",
-            ) from None
-        if self._reload_trouble is not None:
-            raise self._reload_trouble
+            what = "the supervisor has not handed over a new configuration"
+            raise Unavailable(what, place="reload", hint="its log may say why") from None
+        if self.reload_trouble is not None:
+            raise self.reload_trouble
         await self.block_lists.finished()
         return self._reload_result
 
@@ -376,15 +373,14 @@ class Engine:
 
     def on_hangup(self) -> None:
         """Answer SIGHUP."""
-        self._reload_trouble = None
+        self.reload_trouble = None
         try:
             result = self.take_new_config()
         except (P2pdnsError, StrangerError, OSError, UnicodeDecodeError) as trouble:
             _log.error("configuration not taken over", reason=str(trouble))
             # Who waits at the control socket is told at once.
-            self._reload_trouble = (
-                trouble if isinstance(trouble, P2pdnsError) else Unavailable(str(trouble), place="configuration")
-            )
+            ours = trouble if isinstance(trouble, P2pdnsError) else None
+            self.reload_trouble = ours or Unavailable(str(trouble), place="configuration")
             self._reloaded.set()
             return
         _log.info("configuration taken over", **{word: ",".join(texts) or "nothing" for word, texts in result.items()})

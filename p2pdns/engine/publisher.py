@@ -264,6 +264,16 @@ class Publisher:
         return [*held_back, *lines, *rest]
 
     @property
+    def kept(self) -> list[tuple[ZoneKey, Copies | None]]:
+        """The zones that are kept alive, with where they are; None before the first put of this run."""
+        return [(ZoneKey(raw), self._copies.get(raw)) for raw in self._tasks]
+
+    @property
+    def held_back(self) -> list[str]:
+        """Zones that are not put again because they are dated ahead of the clock, in words."""
+        return list(self._held_back.values())
+
+    @property
     def waiting_count(self) -> int:
         """How many publications are under way."""
         return self._pacer.waiting_count

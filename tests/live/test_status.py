@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import stat
 from pathlib import Path
 
+import pytest
+
 from tests.live.front_process import wait_until
-from tests.live.served import Served, p2pdns
+from tests.live.served import KEY, Served, p2pdns
+from tests.live.test_supervisor import children_of
 
 
 def test_status_shows_what_the_front_has_counted_to_a_person_and_as_json(tmp_path: Path) -> None:
@@ -25,8 +31,86 @@ def test_status_shows_what_the_front_has_counted_to_a_person_and_as_json(tmp_pat
         assert counters["cache-miss"] >= 1
         assert counters["udp-sent"] >= 2
         assert counters["link-connected"] == 1
-        lines = [line.split() for line in p2pdns("status", "--state", daemon.state).stdout.splitlines()]
+        lines = [line.split() for line in p2pdns("status", "-v", "--state", daemon.state).stdout.splitlines()]
         assert ["front"] in lines
         assert ["cache-hit", str(counters["cache-hit"])] in lines
+        # They are no business of somebody who only wants to know whether all is well.
+        assert "cache-hit" not in p2pdns("status", "--state", daemon.state).stdout
     finally:
         assert daemon.end() == 0
+
+
+def problems_of(daemon: Served) -> dict[str, dict[str, str]]:
+    """Return the problems of a daemon by what they are about."""
+    found: list[dict[str, str]] = json.loads(p2pdns("status", "--json", "--state", daemon.state).stdout)["problems"]
+    return {problem["about"]: problem for problem in found}
+
+
+def test_every_fault_of_a_daemon_is_told_with_a_remedy_and_a_command_on_one_screen(tmp_path: Path) -> None:
+    blocked = tmp_path / "blocked.hosts"
+    blocked.write_text("ads.example\n")
+    config = tmp_path / "p2pdns.toml"
+    config.write_text(f'[dns]\nblock = ["{blocked}"]\n')
+    daemon = Served(tmp_path / "state", "-c", str(config), "--upstream", "127.0.0.1:9")
+    try:
+        assert set(problems_of(daemon)) == {"contacts"}
+        daemon.publish_here(tmp_path)
+        for number in range(4):
+            daemon.ask(f"name{number}.example.com")
+        config.write_text("[dns]\nblok = []\n")
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "configuration" in problems_of(daemon), "a configuration that is refused")
+        blocked.unlink()
+        found = problems_of(daemon)
+        assert set(found) == {"contacts", "copies", "upstream", "block", "configuration"}
+        assert found["copies"]["cause"] == f"zone {KEY}: only 0 other nodes keep it, 20 are wanted"
+        assert found["copies"]["command"] == f"p2pdns inspect {KEY}"
+        assert found["upstream"]["command"] == "p2pdns resolve example.com @127.0.0.1:9"
+        assert "no such file" in found["block"]["cause"]
+        assert "blok" in found["configuration"]["cause"]
+        lines = p2pdns("status", "--state", daemon.state).stdout.splitlines()
+        assert lines[0].startswith("5 problems: p2pdns ")
+        assert (len(lines) <= 24, max(map(len, lines)) <= 80) == (True, True)
+        blocked.write_text("ads.example\nmore.example\n")
+        config.write_text(f'[dns]\nblock = ["{blocked}"]\n')
+        assert "changed since it was read" in problems_of(daemon)["block"]["cause"]
+        assert p2pdns("reload", "--state", daemon.state).returncode == 0
+        assert set(problems_of(daemon)) == {"contacts", "copies", "upstream"}
+    finally:
+        assert daemon.end() == 0
+
+
+def test_a_daemon_that_starts_is_not_taken_for_none(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    # The supervisor has marked the directory, and its engine is stopped before it answers.
+    daemon = Served(state, is_ready=False)
+    try:
+        wait_until(lambda: "engine" in children_of(daemon.process.pid), "an engine")
+        engine = children_of(daemon.process.pid)["engine"]
+        os.kill(engine, signal.SIGSTOP)
+        if not (state / "control.sock").exists():
+            done = p2pdns("status", "--state", state)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert done.stderr.startswith(f"p2pdns: error: {state}: a daemon starts here, and does not answer yet\n")
+        os.kill(engine, signal.SIGCONT)
+        daemon.ready()
+    finally:
+        assert daemon.end() == 0
+
+
+@pytest.mark.parametrize("flags", [(), ("--no-dns",)])
+def test_the_control_socket_of_a_service_lies_in_its_runtime_directory(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    runtime = tmp_path / "run"
+    runtime.mkdir(mode=0o755)
+    daemon = Served(tmp_path / "state", *flags, extra={"RUNTIME_DIRECTORY": f"{runtime}:/run/second"})
+    try:
+        assert stat.S_ISSOCK((runtime / "control.sock").lstat().st_mode)
+        assert (daemon.state / "link.sock").exists()
+        for place in ({"RUNTIME_DIRECTORY": str(runtime)}, {"STATE_DIRECTORY": str(daemon.state)}):
+            assert json.loads(p2pdns("status", "--json", extra=place).stdout)["pid"] == daemon.status()["pid"]
+        if not flags:
+            os.kill(children_of(daemon.process.pid)["engine"], signal.SIGKILL)
+            wait_until(daemon.control.is_running, "another engine")
+    finally:
+        assert daemon.end() == 0
+    assert list(runtime.iterdir()) == []

@@ -12,7 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from p2pdns.directory import StateDirectory, peer_user_of, refuse_if_taken, shown
+from p2pdns.directory import (
+    StateDirectory,
+    give_runtime_directory,
+    peer_user_of,
+    refuse_if_taken,
+    runtime_directory,
+    shown,
+)
 from p2pdns.engine.state import State
 from p2pdns.errors import Unavailable
 
@@ -260,3 +267,27 @@ def test_a_full_disk_without_the_files_is_no_end_either(tmp_path: Path) -> None:
     lines = on_a_full_disk(tmp_path, "reader.sqlite", "store.sqlite", "lock")
     assert "no space" in lines[0]
     assert lines[2:4] == ["node None", "later True"]
+
+
+# The runtime directory of a service
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [("", None), ("/run/p2pdns", "/run/p2pdns"), ("/run/a:/run/b", "/run/a"), (":/run/b", None)],
+)
+def test_the_first_of_the_runtime_directories_is_ours(value: str, path: str | None) -> None:
+    assert runtime_directory({"RUNTIME_DIRECTORY": value}) == (None if path is None else Path(path))
+    assert runtime_directory({}) is None
+
+
+@as_root
+def test_root_gives_its_runtime_directory_to_the_user_it_becomes_and_nobody_elses(tmp_path: Path) -> None:
+    environ = {"RUNTIME_DIRECTORY": f"{tmp_path}:/run/b"}
+    give_runtime_directory(environ, 0, 0)
+    assert tmp_path.stat().st_uid == 0
+    give_runtime_directory(environ, 65534, 65534)
+    assert (tmp_path.stat().st_uid, tmp_path.stat().st_gid) == (65534, 65534)
+    give_runtime_directory(environ, 1, 1)
+    assert tmp_path.stat().st_uid == 65534
+    give_runtime_directory({}, 1, 1)

@@ -70,6 +70,11 @@ class State:
         return [*self._reader.warnings, *self._store.warnings, *self._store_warnings]
 
     @property
+    def disk_trouble(self) -> str | None:
+        """Why the disk takes no marks at present, in words; None where it does."""
+        return self._reader.trouble
+
+    @property
     def roll_back_protection(self) -> str:
         """Return, in words, since when no answer falls below the newest item seen, and for which keys it may."""
         return self._reader.protection.told(self._reader.facts, self._reader.owed_count)
@@ -181,6 +186,8 @@ class State:
                 if text not in self._store_warnings:
                     self._store_warnings.append(text)
                     log.get_logger("state").warning(text)
+            else:
+                self._store_warnings.clear()
 
     def save_now(self, network: str, changes: Sequence[StoredChange], contacts: Iterable[SavedContact]) -> None:
         """Write what is left at the end of a process; the loop stands still meanwhile."""

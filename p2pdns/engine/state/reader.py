@@ -89,7 +89,8 @@ class Reader:
         self._protected: frozenset[bytes] = frozenset()
         self._gone_count = 0
         self._forgotten_count = 0
-        self._trouble: str | None = None
+        # Why the disk takes nothing, in words, for as long as that lasts.
+        self.trouble: str | None = None
         self._wishes: list[_Wish] = []
         self._writer: asyncio.Task[None] | None = None
         # SQLite waits for the disk with the interpreter lock released; in a thread that costs the engine nothing.
@@ -313,8 +314,8 @@ class Reader:
         for sighting in owed:
             if self._owed.get(sighting.mark) == sighting:
                 del self._owed[sighting.mark]
-        if self._trouble is not None:
-            self._trouble = None
+        if self.trouble is not None:
+            self.trouble = None
             self._log.info("reader.sqlite can be written again")
         for wish in wishes:
             self._adopted(wish)
@@ -326,9 +327,9 @@ class Reader:
         """Take note that the disk has refused a commit: what it would have said holds for this process alone."""
         hint = "is the disk full?" if isinstance(error, sqlite3.Error) else None
         trouble = Unavailable(f"cannot be written: {str(error).lower()}", place="reader.sqlite", hint=hint)
-        if self._trouble != str(trouble):
+        if self.trouble != str(trouble):
             # A full disk refuses every question's commit; that is said once.
-            self._trouble = str(trouble)
+            self.trouble = str(trouble)
             self._log.error(str(trouble), reason=repr(error))
         self._confirmed = {**confirmed, **self._confirmed}
         # Those that came meanwhile would meet the same disk.
