@@ -134,7 +134,7 @@ def _extended_errors(reply: dns.message.Message) -> tuple[ExtendedError, ...]:
     )
 
 
-def _exchange_udp(query: dns.message.Message, server: Address) -> dns.message.Message:
+def _exchange_udp(query: dns.message.Message, server: Address, timeout_s: float) -> dns.message.Message:
     family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
     # A connected socket hears at once that nobody listens; an unconnected one would wait until the end.
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
@@ -144,15 +144,15 @@ def _exchange_udp(query: dns.message.Message, server: Address) -> dns.message.Me
             query,
             server[0],
             port=server[1],
-            timeout=ANSWER_TIMEOUT_S,
+            timeout=timeout_s,
             sock=sock,
             ignore_unexpected=True,
             ignore_errors=True,
         )
 
 
-def _exchange_tcp(query: dns.message.Message, server: Address) -> dns.message.Message:
-    return dns.query.tcp(query, server[0], port=server[1], timeout=ANSWER_TIMEOUT_S)
+def _exchange_tcp(query: dns.message.Message, server: Address, timeout_s: float) -> dns.message.Message:
+    return dns.query.tcp(query, server[0], port=server[1], timeout=timeout_s)
 
 
 def ask(
@@ -162,6 +162,7 @@ def ask(
     *,
     transport: str = "auto",
     udp_size_bytes: int = UDP_SIZE_BYTES,
+    timeout_s: float = ANSWER_TIMEOUT_S,
 ) -> Reply:
     """Return the server's reply. `auto` is UDP, and TCP when that was truncated; `udp` and `tcp` stay what they are."""
     query = dns.message.make_query(
@@ -171,13 +172,13 @@ def ask(
     used = "tcp" if transport == "tcp" else "udp"
     began = time.perf_counter()
     try:
-        reply = _exchange_tcp(query, server) if used == "tcp" else _exchange_udp(query, server)
+        reply = _exchange_tcp(query, server, timeout_s) if used == "tcp" else _exchange_udp(query, server, timeout_s)
         if transport == "auto" and reply.flags & dns.flags.TC:
             used = "tcp"
-            reply = _exchange_tcp(query, server)
+            reply = _exchange_tcp(query, server, timeout_s)
     except dns.exception.Timeout:
         hint = "is that the address of a DNS server?"
-        raise Unavailable(f"no answer within {ANSWER_TIMEOUT_S:g} s", place=place, hint=hint) from None
+        raise Unavailable(f"no answer within {timeout_s:g} s", place=place, hint=hint) from None
     except ConnectionRefusedError:
         hint = 'start a daemon with "p2pdns serve", or name its address with @ADDR:PORT'
         raise Unavailable("nobody listens there", place=place, hint=hint) from None

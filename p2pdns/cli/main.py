@@ -39,6 +39,7 @@ VERBS = {
     "inspect": "inspect",
     "name": "name",
     "status": "status",
+    "doctor": "doctor",
     "flush": "upkeep",
     "forget": "upkeep",
     "pin": "upkeep",

@@ -93,7 +93,8 @@ def counted(count: int, thing: str) -> str:
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
-def _labelled(label: str, text: str, *, lines_max: int = HEIGHT) -> list[str]:
+def labelled(label: str, text: str, *, lines_max: int = HEIGHT) -> list[str]:
+    """Return a text in lines of a screen, behind a label in a column of its own."""
     indent = " " * LABEL_CHARACTERS
     wrapped = textwrap.wrap(
         ui.printable(text),
@@ -127,8 +128,8 @@ def problem_lines(facts: Mapping[str, Any], lines_max: int) -> list[str]:
     for number, problem in enumerate(problems):
         block = [
             "",
-            *_labelled("problem", str(problem.get("cause")), lines_max=CAUSE_LINES_MAX),
-            *_labelled("  remedy", str(problem.get("remedy")), lines_max=2),
+            *labelled("problem", str(problem.get("cause")), lines_max=CAUSE_LINES_MAX),
+            *labelled("  remedy", str(problem.get("remedy")), lines_max=2),
             # A command that is broken over two lines cannot be copied.
             f"{'  type'.ljust(LABEL_CHARACTERS)}{ui.printable(str(problem.get('command')))}",
         ]
@@ -171,20 +172,20 @@ def fact_lines(facts: Mapping[str, Any]) -> list[str]:
     """Return the cache, the upstreams, the overlay and where the state is, a line or two each."""
     lines: list[str] = []
     for label, text in (("cache", _cache_text(facts)), ("upstream", _upstream_text(facts))):
-        lines += [] if text is None else _labelled(label, text)
+        lines += [] if text is None else labelled(label, text)
     if "contacts" in facts:
         kept = f"{counted(facts.get('items_held') or 0, 'item')} kept for others"
         text = f"{facts.get('network')}, {counted(facts['contacts'], 'contact')}, {kept}"
-        lines += _labelled("overlay", f"{text} ({size(facts.get('items_held_bytes') or 0)})", lines_max=2)
+        lines += labelled("overlay", f"{text} ({size(facts.get('items_held_bytes') or 0)})", lines_max=2)
     for text in _family_texts(facts):
-        lines += _labelled("", text, lines_max=2)
+        lines += labelled("", text, lines_max=2)
     if facts.get("blocked_names"):
-        lines += _labelled("blocked", counted(facts["blocked_names"], "name"))
+        lines += labelled("blocked", counted(facts["blocked_names"], "name"))
     protection = facts.get("roll_back_protection")
     if protection not in (None, "whole"):
-        lines += _labelled("memory", f"roll-back protection {protection}", lines_max=2)
+        lines += labelled("memory", f"roll-back protection {protection}", lines_max=2)
     if facts.get("state"):
-        lines += _labelled("state", str(facts["state"]), lines_max=1)
+        lines += labelled("state", str(facts["state"]), lines_max=1)
     return lines
 
 
@@ -194,13 +195,13 @@ def zone_lines(facts: Mapping[str, Any], lines_max: int) -> list[str]:
     if not isinstance(zones, Sequence):
         return []
     if not zones:
-        return _labelled("zones", "none of this machine's own")
+        return labelled("zones", "none of this machine's own")
     few = sum(zone.get("trouble") is not None for zone in zones)
     new = sum(zone.get("copies") is None for zone in zones)
     parts = [f"{counted(len(zones), 'zone')} kept alive"]
     parts += [f"{few} at too few others"] if few else []
     parts += [f"{new} not put again yet"] if new else []
-    lines = _labelled("zones", ", ".join([*parts, *([] if few or new else ["all of them at enough others"])]))
+    lines = labelled("zones", ", ".join([*parts, *([] if few or new else ["all of them at enough others"])]))
     room = max(0, lines_max - len(lines))
     shown = zones if len(zones) <= room else zones[: max(0, room - 1)]
     for zone in shown:

@@ -1,0 +1,77 @@
+"""`doctor`: why a name does not come up on this machine, from the program that asks to the nodes that answer.
+
+Guarantees: changes nothing; exit 0 if and only if no check found a problem; `--json` has every check, also those that
+could tell nothing. Does not know what is checked (`cli.doctor.checks` does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from p2pdns.cli import settings, ui
+from p2pdns.cli.doctor.checks import CHECKS
+from p2pdns.cli.doctor.machine import Machine
+from p2pdns.cli.doctor.verdicts import Verdict
+from p2pdns.cli.status import counted, labelled
+from p2pdns.errors import P2pdnsError, UsageError
+from p2pdns.resolver.mistyped import undressed
+
+LEVELS_SHOWN = ("problem", "warning", "cannot tell")
+
+
+def facts_of_daemon(state_flag: str | None) -> tuple[dict[str, Any], Verdict | None]:
+    """Return the daemon's status, or none and why; without a daemon most checks still tell something."""
+    try:
+        facts: dict[str, Any] = settings.daemon(state_flag).call("status")["status"]
+    except UsageError:
+        raise
+    except P2pdnsError as error:
+        hint = error.hint or "start it with p2pdns serve"
+        return {}, Verdict("daemon", "problem", str(error), hint, "p2pdns serve")
+    return facts, None
+
+
+def lines_of(verdicts: Sequence[Verdict]) -> list[str]:
+    """Return the verdicts as a person reads them: those that are not fine with cause and remedy, the others by name."""
+    counts = {level: sum(verdict.level == level for verdict in verdicts) for level in LEVELS_SHOWN}
+    parts = [counted(counts["problem"], "problem"), counted(counts["warning"], "warning")]
+    head = ", ".join(part for part in parts if not part.startswith("0 ")) or "no problem"
+    fine = [verdict.check for verdict in verdicts if verdict.level == "ok"]
+    lines = [head]
+    # Without a daemon half of the checks can tell nothing, all for the same reason.
+    alike: dict[Verdict, list[str]] = {}
+    for verdict in sorted(verdicts, key=lambda verdict: (*LEVELS_SHOWN, "ok").index(verdict.level)):
+        if verdict.level != "ok":
+            alike.setdefault(replace(verdict, check=""), []).append(verdict.check)
+    for verdict, names in alike.items():
+        label = "unknown" if verdict.level == "cannot tell" else verdict.level
+        lines += ["", *labelled(label, f"{', '.join(names)}: {verdict.cause}")]
+        lines += labelled("  remedy", verdict.remedy) if verdict.remedy else []
+        # A command that is broken over two lines cannot be copied.
+        lines += [f"  type    {ui.printable(verdict.command)}"] if verdict.command else []
+    return [*lines, *([""] if len(lines) > 1 else []), *(labelled("fine", ", ".join(fine)) if fine else [])]
+
+
+@click.command()
+@click.option("--name", metavar="NAME", help="A name of a key that getent is to find (default: one of your own zones).")
+@settings.usual_options
+def doctor(name: str | None, config_flag: str | None, state_flag: str | None, as_json: bool) -> int:
+    """Find out why a name does not come up here: from the program that asks to the nodes that answer.
+
+    Each problem comes with its remedy and a command. Nothing is changed.
+    """
+    config = settings.load(config_flag)
+    facts, trouble = facts_of_daemon(state_flag)
+    machine = Machine(facts, config.dns.suffixes, name=None if name is None else undressed(name))
+    verdicts = [trouble if trouble is not None and check.__name__ == "daemon" else check(machine) for check in CHECKS]
+    problem_count = sum(verdict.level == "problem" for verdict in verdicts)
+    if as_json:
+        ui.json_result({"problems": problem_count, "checks": [verdict.as_json() for verdict in verdicts]})
+    else:
+        for line in lines_of(verdicts):
+            ui.result(line)
+    return 1 if problem_count else 0

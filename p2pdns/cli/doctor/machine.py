@@ -1,0 +1,149 @@
+"""What `doctor` reads of this machine: files, programs of the system, DNS on loopback, and the daemon's own words.
+
+Guarantees: reads only; every file, output and wait is bounded; DNS queries go to addresses of this machine and to no
+other, so what leaves it does so through the daemon's configured upstream. Does not know what is good or bad.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from p2pdns import config as configuration
+from p2pdns.addresses import Address
+from p2pdns.cli import dnsclient
+from p2pdns.cli.dnsclient import Reply
+from p2pdns.errors import ConfigError, P2pdnsError
+
+FILE_BYTES_MAX = 65_536  # Of a configuration of the system's; the largest known has some kilobytes.
+PROGRAM_SECONDS_MAX = 10.0  # getent waits 5 s for each of two tries by default.
+ANSWER_SECONDS_MAX = 5.0  # The daemon takes up to 4 s to give up a name.
+OUTPUT_CHARACTERS_MAX = 65_536
+SERVERS_MAX = 8  # The C library takes three, others some more.
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a program ended: its exit status, and what it has printed."""
+
+    status: int
+    output: str
+
+
+@dataclass
+class Machine:
+    """This machine, with the files below `root`. `facts` is the daemon's status, empty where none answers."""
+
+    facts: Mapping[str, Any]
+    suffixes: Sequence[str] = ()
+    root: Path = Path("/")
+    name: str | None = None
+    _leads: dict[str, bool | None] = field(default_factory=dict)
+
+    def read(self, path: str) -> str | None:
+        """Return the text of a file, None where it cannot be read."""
+        try:
+            with (self.root / path.lstrip("/")).open("rb") as file:
+                return file.read(FILE_BYTES_MAX).decode("utf-8", "replace")
+        except OSError:
+            return None
+
+    def files(self, directory: str, suffix: str) -> list[str]:
+        """Return the paths of the files in a directory of the system's, in their order."""
+        try:
+            names = sorted(entry.name for entry in (self.root / directory.lstrip("/")).iterdir())
+        except OSError:
+            return []
+        return [f"{directory}/{name}" for name in names if name.endswith(suffix)]
+
+    def run(self, *words: str) -> Done | None:
+        """Run a program of the system that only reads; None where there is none, or it does not end in time."""
+        program = shutil.which(words[0])
+        if program is None:
+            return None
+        try:
+            done = subprocess.run(
+                [program, *words[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "LC_ALL": "C"},
+                timeout=PROGRAM_SECONDS_MAX,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return Done(done.returncode, done.stdout.decode("utf-8", "replace")[:OUTPUT_CHARACTERS_MAX])
+
+    @property
+    def nameservers(self) -> list[str]:
+        """The hosts that /etc/resolv.conf names, in its order."""
+        lines = [line.split() for line in (self.read("/etc/resolv.conf") or "").splitlines()]
+        hosts = [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver"]
+        return list(dict.fromkeys(hosts))[:SERVERS_MAX]
+
+    @property
+    def own_servers(self) -> list[Address]:
+        """The addresses at which the daemon answers DNS, as they can be asked from here."""
+        servers = []
+        for text in self.facts.get("dns_addresses") or []:
+            try:
+                host, port = configuration.read_address(str(text), configuration.DNS_PORT)
+            except ConfigError:
+                continue
+            servers.append((ANY_ADDRESS.get(host, host), port))
+        return servers
+
+    def ask(self, name: str, rtype: str, server: Address) -> Reply | str:
+        """Return the reply of a server on this machine, or in words why there is none."""
+        assert is_here(server[0]), "only this machine is asked"
+        try:
+            return dnsclient.ask(name, rtype, server, timeout_s=ANSWER_SECONDS_MAX)
+        except P2pdnsError as error:
+            return str(error.what)
+
+    def leads_here(self, host: str) -> bool | None:
+        """Return whether questions to port 53 of a host reach the daemon; None where nobody answers there.
+
+        A host that is not this machine is not asked: it is none of ours.
+        """
+        if host not in self._leads:
+            self._leads[host] = self._asked_for_us(host)
+        return self._leads[host]
+
+    def _asked_for_us(self, host: str) -> bool | None:
+        if not is_here(host):
+            return False
+        # The apex of a suffix is answered by every p2pdns, and by nobody else: it has no delegation.
+        reply = self.ask(next(iter(self.suffixes), "p2p.alt"), "SOA", (host, configuration.DNS_PORT))
+        if isinstance(reply, str):
+            return None
+        return any(record.type == "SOA" and "nobody.invalid." in record.data for record in reply.answer)
+
+    def unknown_name(self) -> str:
+        """Return a name that no cache can have, which an upstream has to look for as for any other."""
+        return f"{secrets.token_hex(8)}.example.com"
+
+
+def is_here(host: str) -> bool:
+    """Return whether an address is one of this machine's; nothing is sent to find that out."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.bind((host, 0))
+    except OSError:
+        return False
+    return not address.is_unspecified and not address.is_multicast
