@@ -169,6 +169,19 @@ def test_an_ending_is_named() -> None:
     assert daemon._ending(-64) == "SIGRTMAX" if sys.platform == "linux" else True
 
 
+def test_the_socket_that_a_killed_engine_left_in_the_runtime_directory_goes_too_and_no_other(tmp_path: Path) -> None:
+    state, runtime = tmp_path / "state", tmp_path / "run"
+    for path in (state, runtime):
+        path.mkdir(mode=0o700)
+    (runtime / "control.sock").touch()
+    # Without the link it is another daemon's.
+    assert daemon.left_sockets(state) == daemon.SOCKET_NAMES
+    (state / "control.sock").symlink_to(runtime / "control.sock")
+    (state / "lock").touch()
+    remove_unless_taken(state, daemon.left_sockets(state))
+    assert [path.name for path in tmp_path.rglob("*.sock")] == []
+
+
 def test_a_state_directory_that_an_engine_holds_is_refused_and_left_alone(tmp_path: Path) -> None:
     refuse_if_taken(tmp_path / "missing")
     (tmp_path / "lock").write_text("4711\n")

@@ -21,7 +21,6 @@ MEBIBYTE = 1_048_576
 DISK_BYTES_MIN = 16 * MEBIBYTE  # A full store of the default size takes some 20 MB.
 DISK_BYTES_FEW = 128 * MEBIBYTE  # Below that other programs' logs may fill it overnight.
 CONTACTS_FEW = 5  # With fewer, one bad night of the others takes a zone away.
-INTEGRATE = "README.md, under Configure, says how programs are led to the daemon"
 DROP_IN = "/etc/systemd/resolved.conf.d/p2pdns.conf"
 RESOLVED_STUBS = ("127.0.0.53", "127.0.0.54")
 RESOLVED_FILES = ("/etc/systemd/resolved.conf", "/run/systemd/resolved.conf", "/usr/lib/systemd/resolved.conf")
@@ -80,7 +79,7 @@ def port_53(machine: Machine) -> Verdict:
         return Verdict(check, "warning", cause, "this daemon answers no DNS, so nothing can", "p2pdns status")
     where = ", ".join(map(write_address, machine.own_servers)) or "another port"
     cause = f"{cause}; it answers at {where}"
-    remedy = f'let it answer at port 53, [dns] listen = ["127.0.0.1:53"]; {INTEGRATE}'
+    remedy = 'let it answer at port 53, [dns] listen = ["127.0.0.1:53"], and name it in /etc/resolv.conf'
     return Verdict(check, "problem", cause, remedy, "ss -lnup sport = :53")
 
 
@@ -172,9 +171,8 @@ def names_of_keys(machine: Machine) -> Verdict:
         return ok(check, name)
     what = f"sees {', '.join(sorted(seen))}" if seen else "does not find it"
     cause = f"{name}: the daemon answers {', '.join(sorted(addresses))}, and getent {what}"
-    return Verdict(
-        check, "problem", cause, f"mend what the checks port 53 and nsswitch say; {INTEGRATE}", f"getent ahosts {name}"
-    )
+    remedy = "mend what the checks port 53, second nameserver and nsswitch say; programs that ran before may remember"
+    return Verdict(check, "problem", cause, remedy, f"getent ahosts {name}")
 
 
 def _known_name(machine: Machine) -> tuple[str, set[str]] | None:
