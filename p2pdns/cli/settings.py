@@ -10,15 +10,17 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from p2pdns import config as configuration
 from p2pdns.config import Config
 from p2pdns.directory import is_marked, runtime_directory
-from p2pdns.engine.control import ControlClient
 from p2pdns.errors import ConfigError, Unavailable, UsageError
+
+if TYPE_CHECKING:
+    from p2pdns.engine.control import ControlClient
 
 # Where a daemon of the system has its control socket: RuntimeDirectory=p2pdns, else StateDirectory=p2pdns.
 SYSTEM_DIRECTORIES = (Path("/run/p2pdns"), Path("/var/lib/p2pdns"))
@@ -107,7 +109,14 @@ def daemon(
                 raise refusal from None
             if not _has_daemon(own):
                 raise refusal
-    return ControlClient(state_dir(state_flag, environ, system))
+    return _client(state_dir(state_flag, environ, system))
+
+
+def _client(directory: Path) -> ControlClient:
+    # Loaded late: `serve` needs no client, and is to mark its directory before a command typed behind it looks there.
+    from p2pdns.engine.control import ControlClient
+
+    return ControlClient(directory)
 
 
 def _is_named(state_flag: str | None, environ: Mapping[str, str]) -> bool:
@@ -117,7 +126,7 @@ def _is_named(state_flag: str | None, environ: Mapping[str, str]) -> bool:
 def _has_daemon(directory: Path) -> bool:
     """Return whether a daemon runs or starts in a directory, or something is there that is to be told of."""
     try:
-        return ControlClient(directory).is_running() or is_marked(directory)
+        return _client(directory).is_running() or is_marked(directory)
     except Unavailable:
         return True
 
@@ -130,7 +139,7 @@ def _of_system(environ: Mapping[str, str], system: Sequence[Path]) -> tuple[Path
         if not _is_made_by_root(directory):
             continue
         try:
-            if ControlClient(directory).is_running():
+            if _client(directory).is_running():
                 return directory, None
         except Unavailable as error:
             refusal = refusal or error
