@@ -21,7 +21,7 @@ import socket
 import stat
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from p2pdns.errors import Unavailable
@@ -36,6 +36,7 @@ ANCESTORS_MAX = 64  # Deeper than any path that a system accepts has directories
 # opened but removed and made anew, whatever lies in their place. Other names are the owner's own, such as keys.
 OUR_PREFIXES = ("lock", "reader.", "store.", "block.", "upstream.")
 HINT = "say --state DIR with a directory of your own"
+RUNTIME_HINT = "RuntimeDirectory=p2pdns in the unit makes it; elsewhere, unset RUNTIME_DIRECTORY"
 _PROC = "/proc/self/fd"
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _UCRED = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid.
@@ -133,21 +134,28 @@ def give_runtime_directory(environ: Mapping[str, str], owner: int, group: int) -
     path = runtime_directory(environ)
     if path is None or os.geteuid() != 0 or owner == 0:
         return
-    descriptor = _opened(path)
-    try:
+    with _runtime(path) as descriptor:
         if os.fstat(descriptor).st_uid == 0:
             os.fchown(descriptor, owner, group)
-    finally:
-        os.close(descriptor)
 
 
 def refuse_shared(path: Path) -> None:
-    """Raise Unavailable unless a directory is this user's alone to write to, by the rules of a state directory."""
-    descriptor = _opened(path)
-    try:
+    """Raise Unavailable unless a runtime directory is this user's alone, by the rules of a state directory."""
+    with _runtime(path) as descriptor:
         _check_directory(descriptor, path, os.geteuid())
-    finally:
-        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _runtime(path: Path) -> Iterator[int]:
+    """Yield the descriptor of a runtime directory; what is wrong with it has its own hint."""
+    try:
+        descriptor = _opened(path)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+    except Unavailable as error:
+        raise Unavailable(error.what, place=f"RUNTIME_DIRECTORY: {path}", hint=RUNTIME_HINT) from None
 
 
 def others_may_write(path: Path) -> bool:

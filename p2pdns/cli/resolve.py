@@ -184,8 +184,9 @@ def resolve(
         raise UsageError("--trace, --direct and @ADDR:PORT exclude each other", place="resolve")
     config = settings.with_flags(settings.load(config_flag), network=network, bootstrap=bootstrap)
     if asked.server is None:
-        state = settings.state_dir(state_flag)
-        client = ControlClient(state)
+        # The trace is the daemon's alone, so one that does not let us ask is told of.
+        client = settings.daemon(state_flag) if trace else ControlClient(settings.state_dir(state_flag))
+        state = client.path.parent
         book = petnames.load(config, state)
     else:
         book = _book_of_anybody(config, state_flag)

@@ -31,8 +31,8 @@ def _key(text: str, book: Book) -> ZoneKey:
 
 
 def _daemon_and_book(config_flag: str | None, state_flag: str | None) -> tuple[ControlClient, Book]:
-    state = settings.state_dir(state_flag)
-    return ControlClient(state), petnames.load(settings.load(config_flag), state)
+    client = settings.daemon(state_flag)
+    return client, petnames.load(settings.load(config_flag), client.path.parent)
 
 
 @click.command()
@@ -122,7 +122,7 @@ def reload(state_flag: str | None, as_json: bool) -> int:
 
     What takes effect only with a restart is named, and is an error.
     """
-    done = ControlClient(settings.state_dir(state_flag)).call("reload")
+    done = settings.daemon(state_flag).call("reload")
     changed, late = done["changed"], done["needs_restart"]
     if as_json:
         ui.json_result({"changed": changed, "needs_restart": late})

@@ -55,11 +55,10 @@ class Kept:
 
 
 # By a fragment of what the state says of its files: the remedy and the command. `{place}` is the state directory.
-_NO_ROOM = "make room on that disk; what was not kept meanwhile is kept after a restart"
 _FILES: tuple[tuple[str, str, str], ...] = (
     ("of a newer p2pdns", "run that newer version here, or give this one another --state DIR", "p2pdns --version"),
-    ("no space", _NO_ROOM, "df -h {place}"),
-    ("cannot be written", _NO_ROOM, "df -h {place}"),
+    ("no space", "make room on that disk, then restart the daemon", "df -h {place}"),
+    ("cannot be written", "make room on that disk; then it is written again without a restart", "df -h {place}"),
     ("read-only", "make the disk writable, then restart the daemon", "findmnt -T {place}"),
     ("not kept beyond this run", "see what keeps it from writing, then restart the daemon", "ls -la {place}"),
     ("set aside", "nothing is to be done, but for the file set aside: keep it or remove it", "ls -la {place}"),

@@ -27,7 +27,7 @@ KEY = str(SECRET.zone_key)
 WWW_ADDRESS, OTHER_ADDRESS = "192.0.2.80", "192.0.2.81"
 ZONE = f"$TTL 300\nwww A {WWW_ADDRESS}\n* A {OTHER_ADDRESS}\n"
 NOBODY = 65534
-_AS_NOBODY = f"""
+AS_NOBODY = f"""
 import importlib, os, sys
 from p2pdns.cli import main
 # What is loaded later could lie where nobody may read.
@@ -49,13 +49,14 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "HOME": "/nonexistent",
         "P2PDNS_CONFIG": os.devnull,
+        "RUNTIME_DIRECTORY": "",
         **extra,
     }
 
 
 def p2pdns(*words: str | Path, shell: str = "", user: bool = False, extra: Mapping[str, str] | None = None) -> Finished:
     """Run a command to its end. `shell` is a redirection, `user` makes it run as nobody."""
-    program = [sys.executable, *(["-c", _AS_NOBODY] if user else ["-m", "p2pdns"]), *map(str, words)]
+    program = [sys.executable, *(["-c", AS_NOBODY] if user else ["-m", "p2pdns"]), *map(str, words)]
     if shell:
         program = ["sh", "-c", f'exec "$@" {shell}', "sh", *program]
     return subprocess.run(

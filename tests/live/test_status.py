@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
+import shutil
 import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.live.front_process import wait_until
-from tests.live.served import KEY, Served, p2pdns
+from tests.live.front_process import GUARD_S, wait_until
+from tests.live.served import AS_NOBODY, KEY, NETWORK, Served, environment, p2pdns
 from tests.live.test_supervisor import children_of
 
 
@@ -114,3 +118,64 @@ def test_the_control_socket_of_a_service_lies_in_its_runtime_directory(tmp_path:
     finally:
         assert daemon.end() == 0
     assert list(runtime.iterdir()) == []
+
+
+def _can_unshare() -> bool:
+    if os.geteuid() != 0 or not all(map(shutil.which, ("unshare", "nsenter"))):
+        return False
+    return subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not _can_unshare(), reason="needs root, and a system that lets it unshare mounts")
+def test_without_one_of_ones_own_the_daemon_of_the_system_answers_its_group_and_tells_others_why_not(
+    tmp_path: Path,
+) -> None:
+    state = tmp_path / "state"
+    script = "mount -t tmpfs -o mode=0755 none /run && mkdir -m 0755 /run/p2pdns && echo ready && exec sleep infinity"
+    holder = subprocess.Popen(
+        ["unshare", "-m", "--propagation", "private", "sh", "-c", script], stdout=subprocess.PIPE, text=True
+    )
+    inside = ["nsenter", "-t", str(holder.pid), "-m", "--", sys.executable]
+    config = tmp_path / "p2pdns.toml"
+    config.write_text(f'[control]\ngroup = "{grp.getgrgid(65534).gr_name}"\n')
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "ready\n"
+        words = ["-m", "p2pdns", "serve", "-c", str(config), "--state", str(state), "--network", NETWORK, "--no-dns"]
+        log = (tmp_path / "log").open("wb")
+        with log:
+            daemon = subprocess.Popen(
+                [*inside, *words, "--dht", "127.0.0.1:0", "--upstream", "none"],
+                stderr=log,
+                env=environment({"RUNTIME_DIRECTORY": "/run/p2pdns"}),
+            )
+
+        def status(*program: str) -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                [*inside, *program, "status", "--json"],
+                capture_output=True,
+                text=True,
+                timeout=GUARD_S,
+                env=environment({}),
+                check=False,
+            )
+
+        def is_answering() -> bool:
+            assert daemon.poll() is None, (tmp_path / "log").read_text()
+            return status("-m", "p2pdns").returncode == 0
+
+        wait_until(is_answering, "a daemon")
+        # A member of the group passes where the state directory is closed to everybody.
+        done = status("-c", AS_NOBODY)
+        assert (done.returncode, json.loads(done.stdout)["pid"]) == (0, daemon.pid), done.stderr
+        done = status("-c", AS_NOBODY.replace("os.setgid(65534)", "os.setgid(65533)"))
+        assert done.returncode == 1
+        error, hint = done.stderr.splitlines()
+        assert error == "p2pdns: error: /run/p2pdns/control.sock: the control socket belongs to root"
+        assert "/run/p2pdns can be passed for the group" in hint
+        assert "is not a member of it" in hint
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(GUARD_S) == 0
+    finally:
+        holder.terminate()
+        holder.communicate(timeout=GUARD_S)

@@ -358,8 +358,15 @@ def test_a_runtime_directory_that_others_may_write_to_is_refused_by_both_ends(tm
                 asked.call("echo")
             assert caught.value.hint == f"chmod go-w {runtime}"
     runtime.chmod(0o777)
-    with pytest.raises(Unavailable, match="others may write to it"):
+    with pytest.raises(Unavailable, match="others may write to it") as refused:
         asyncio.run(ControlServer(directory, VERBS, runtime=runtime).open())
+    assert "RuntimeDirectory=p2pdns" in str(refused.value.hint)
+
+
+def test_a_runtime_directory_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
+    server = ControlServer(tmp_path, VERBS, runtime=tmp_path / "missing")
+    with pytest.raises(Unavailable, match=r"RUNTIME_DIRECTORY: .*/missing: no such file or directory"):
+        asyncio.run(server.open())
 
 
 def test_the_socket_of_another_daemon_in_the_runtime_directory_is_left_alone(tmp_path: Path) -> None:

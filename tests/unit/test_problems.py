@@ -80,9 +80,12 @@ def test_the_remedy_fits_what_is_wrong_with_the_files(text: str, command: str) -
 
 def test_a_full_disk_is_one_problem_however_many_files_meet_it() -> None:
     texts = [f"/s/{name}.sqlite: no space; what is new is not kept beyond this run" for name in ("reader", "store")]
-    problem = one(problems.of_files(texts, "reader.sqlite: cannot be written: disk is full", "/s"))
-    assert problem.cause.count("; reader.sqlite") == 1
-    assert all(text in problem.cause for text in texts)
+    problem = one(problems.of_files(texts, None, "/s"))
+    assert problem.cause == "; ".join(texts)
+    later = ["store.sqlite: cannot be written: disk is full", "reader.sqlite: cannot be written: disk is full"]
+    problem = one(problems.of_files(later[:1], later[1], "/s"))
+    assert problem.cause == "; ".join(later)
+    assert "without a restart" in problem.remedy
 
 
 def test_nobody_known_and_nobody_who_answers_are_two_problems() -> None:

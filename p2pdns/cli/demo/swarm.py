@@ -106,6 +106,8 @@ class Swarm:
                 stdout=output,
                 stderr=output,
                 pass_fds=[self._alive_read],
+                # The control socket of each lies in its state directory, also where a service shows the demo.
+                env={**os.environ, "RUNTIME_DIRECTORY": ""},
                 # Out of the terminal's group: Ctrl-C reaches us alone, and we end the others in order.
                 process_group=0,
             )

@@ -303,7 +303,9 @@ def contacts(machine: Machine) -> Verdict:
     if not machine.facts:
         return Verdict(check, "cannot tell", *NO_DAEMON)
     for problem in _told(machine, "contacts"):
-        return Verdict(check, "problem", problem["cause"], problem["remedy"], "p2pdns status")
+        # Somebody without an answer is sent here, and not in a circle.
+        command = "p2pdns status" if problem["command"] == "p2pdns doctor" else problem["command"]
+        return Verdict(check, "problem", problem["cause"], problem["remedy"], command)
     count = int(machine.facts.get("contacts") or 0)
     if count < CONTACTS_FEW:
         cause = f"{count} other node{'' if count == 1 else 's'} known: a zone is lost when they are off at once"
