@@ -2,9 +2,9 @@
 
 Guarantees: a line reads `p2pdns: ROOM: what happened key=value …`, behind its priority where standard error is the
 journal; control characters that a stranger sent are escaped, so that a log line is a line; a line that cannot be
-written is lost, and nothing else; what outsiders can cause is written once a second for each reason; structlog is loaded
-for the first line, so that a short command does without. Does not know what is worth logging, and never sees a secret
-key.
+written is lost, and nothing else; what outsiders can cause is written once a second for each reason; structlog is
+loaded for the first line, so that a short command does without. Does not know what is worth logging, and never sees a
+secret key.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ itself: it is handed facts that the rooms of the engine know.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from p2pdns.engine.clockwatch import ClockWatch
@@ -95,18 +95,25 @@ def of_contacts(count: int, hint: str | None, uptime_s: float) -> Iterator[Probl
         yield Problem("contacts", cause, "see whether the network is up and UDP gets out and back", "p2pdns doctor")
 
 
-def of_upstream(setting: str | Sequence[str], servers: Sequence[str], counters: dict[str, int]) -> Iterator[Problem]:
-    """Yield that ordinary names cannot be resolved, unless the configuration wants it so."""
+def of_upstream(
+    setting: str | Sequence[str], servers: Sequence[str], counters: Mapping[str, int], trouble: str | None = None
+) -> Iterator[Problem]:
+    """Yield that ordinary names cannot be resolved, unless the configuration wants it so.
+
+    `trouble` is what is wrong with the resolvers that the machine names, and the line to write instead.
+    """
     if setting == "none":
         return
-    if not servers:
-        is_loop = bool(counters.get("servers-dropped"))
+    if trouble is not None:
+        cause, _, remedy = trouble.partition("; ")
+        yield Problem("upstream", cause, remedy or "name one in [upstream] servers", "p2pdns reload")
+    elif not servers:
         cause = "every name server for ordinary names leads back to this daemon"
-        if not is_loop:
+        if not counters.get("servers-dropped"):
             cause = "no name server for ordinary names is known"
         remedy = 'name one in the configuration, [upstream] servers = ["ADDR"], and have it read'
         yield Problem("upstream", cause, remedy, "p2pdns reload")
-    elif counters.get("queries", 0) >= UNANSWERED_MIN and not counters.get("replies"):
+    if servers and counters.get("queries", 0) >= UNANSWERED_MIN and not counters.get("replies"):
         cause = f"{', '.join(servers)}: no reply yet to {counters['queries']} questions for ordinary names"
         remedy = "see whether that name server answers you, and name another in [upstream] servers if not"
         yield Problem("upstream", cause, remedy, f"p2pdns resolve example.com @{servers[0]}")
@@ -120,16 +127,23 @@ def of_front(dns_addresses: Sequence[str], connection_count: int, uptime_s: floa
 
 
 def of_block_lists(warnings: Sequence[str], trouble: str | None, is_outdated: bool) -> Iterator[Problem]:
-    """Yield what is wrong with the lists of names that are answered as absent."""
-    if trouble is not None:
-        remedy = "the names read before stay blocked; put the file back, or no start will succeed"
-        yield Problem("block", trouble, remedy, "p2pdns reload")
+    """Yield what is wrong with the lists of names that are answered as absent: files, and lines in them."""
+    files = [text for text in warnings if text.startswith("[dns] ")]
+    if trouble is not None and not any(text.startswith(trouble) for text in files):
+        files.append(f"{trouble}; what was read before is in force")
+    if files:
+        remedy = "put the file back or take it out of the configuration, then have it read"
+        yield Problem("block", _some(files), remedy, "p2pdns reload")
     elif is_outdated:
         yield Problem("block", "a block list has changed since it was read", "have it read", "p2pdns reload")
-    if warnings:
-        rest = len(warnings) - LINES_MAX
-        cause = "; ".join([*warnings[:LINES_MAX], *([f"and {rest} more"] if rest > 0 else [])])
-        yield Problem("block", cause, "mend or remove the lines, then have the list read", "p2pdns reload")
+    lines = [text for text in warnings if not text.startswith("[dns] ")]
+    if lines:
+        yield Problem("block", _some(lines), "mend or remove the lines, then have the list read", "p2pdns reload")
+
+
+def _some(texts: Sequence[str]) -> str:
+    rest = len(texts) - LINES_MAX
+    return "; ".join([*texts[:LINES_MAX], *([f"and {rest} more"] if rest > 0 else [])])
 
 
 def of_zones(kept: Sequence[Kept], contact_count: int) -> Iterator[Problem]:

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from p2pdns.clock import boot_now
+from p2pdns.config import write_address
 from p2pdns.directory import shown
 from p2pdns.engine import petnames, problems
+from p2pdns.engine.blocking import files_of
 from p2pdns.engine.problems import Kept, Problem
 from p2pdns.engine.publisher import OTHERS_WANTED
 from p2pdns.errors import ConfigError
@@ -35,10 +37,11 @@ def problems_of(engine: Engine, kept: Sequence[Kept]) -> list[Problem]:
     """Return what is wrong with an engine, what keeps most from working first."""
     state, uptime_s = engine.state, boot_now() - engine.started_at
     place = "-" if state.directory is None else shown(state.directory)
-    servers, counters = engine.upstream_servers, engine.counters["upstream"]
+    servers = [write_address(server) for server in engine.upstreams.current.servers]
+    counters = engine.counters["upstream"]
     list_trouble, is_outdated = None, False
     try:
-        is_outdated = engine.block_lists.is_outdated(engine.config.dns.block)
+        is_outdated = engine.block_lists.is_outdated(files_of(engine.config.dns))
     except ConfigError as error:
         list_trouble = str(error)
     # A list that is missing also lets a reload fail: one problem, not two.
@@ -49,7 +52,7 @@ def problems_of(engine: Engine, kept: Sequence[Kept]) -> list[Problem]:
         *problems.of_clock(engine.clock_watch),
         *problems.of_files(state.warnings, state.disk_trouble, place),
         *problems.of_contacts(engine.contact_count, engine.hint, uptime_s),
-        *problems.of_upstream(engine.config.upstream.servers, servers, counters),
+        *problems.of_upstream(engine.config.upstream.servers, servers, counters, engine.upstreams.problem),
         *problems.of_zones(kept, engine.contact_count),
         *problems.of_held_back(engine.publisher.held_back),
         *problems.of_block_lists(engine.block_lists.warnings, list_trouble, is_outdated),

@@ -107,6 +107,13 @@ def test_no_upstream_and_none_but_ourselves_are_told_apart() -> None:
     assert "leads back" in one(problems.of_upstream("system", [], {"servers-dropped": 1})).cause
 
 
+def test_what_is_wrong_with_the_resolvers_of_the_machine_comes_with_the_line_to_write() -> None:
+    told = '[upstream] servers = "system": resolv.conf names this resolver; write servers = ["192.0.2.1"]'
+    problem = one(problems.of_upstream("system", [], {}, told))
+    assert (problem.cause, problem.remedy) == tuple(told.split("; "))
+    assert one(problems.of_upstream("system", [], {}, "no resolver")).remedy
+
+
 def test_zones_without_copies_are_one_problem_that_names_some_and_counts_the_rest() -> None:
     few = [zone(f"z{number}") for number in range(10)]
     problem = one(problems.of_zones([*few, zone("fine", copies=20, trouble=None)], 3))
@@ -118,7 +125,13 @@ def test_zones_without_copies_are_one_problem_that_names_some_and_counts_the_res
 
 
 def test_block_lists_that_are_missing_changed_or_faulty_are_told() -> None:
-    assert "no start will succeed" in one(problems.of_block_lists([], "a: no such file", is_outdated=False)).remedy
+    gone = "[dns] block: a: no such file"
+    assert "put the file back" in one(problems.of_block_lists([], gone, is_outdated=False)).remedy
+    # One that was missing at the start is told by then, and missing now: one problem.
+    at_start = f"{gone}; its last good copy is used"
+    assert one(problems.of_block_lists([at_start], gone, is_outdated=False)).cause == at_start
+    both = list(problems.of_block_lists([at_start, "list:3: no name"], gone, is_outdated=False))
+    assert [problem.cause for problem in both] == [at_start, "list:3: no name"]
     assert "changed" in one(problems.of_block_lists([], None, is_outdated=True)).cause
     faulty = one(problems.of_block_lists([f"list:{n}: no name" for n in range(9)], None, is_outdated=False))
     assert "and 6 more" in faulty.cause
