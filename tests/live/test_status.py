@@ -84,24 +84,6 @@ def test_every_fault_of_a_daemon_is_told_with_a_remedy_and_a_command_on_one_scre
         assert daemon.end() == 0
 
 
-def test_a_daemon_that_starts_is_not_taken_for_none(tmp_path: Path) -> None:
-    state = tmp_path / "state"
-    # The supervisor has marked the directory, and its engine is stopped before it answers.
-    daemon = Served(state, is_ready=False)
-    try:
-        wait_until(lambda: "engine" in children_of(daemon.process.pid), "an engine")
-        engine = children_of(daemon.process.pid)["engine"]
-        os.kill(engine, signal.SIGSTOP)
-        if not (state / "control.sock").exists():
-            done = p2pdns("status", "--state", state)
-            assert (done.returncode, done.stdout) == (1, "")
-            assert done.stderr.startswith(f"p2pdns: error: {state}: a daemon starts here, and does not answer yet\n")
-        os.kill(engine, signal.SIGCONT)
-        daemon.ready()
-    finally:
-        assert daemon.end() == 0
-
-
 @pytest.mark.parametrize("flags", [(), ("--no-dns",)])
 def test_the_control_socket_of_a_service_lies_in_its_runtime_directory(tmp_path: Path, flags: tuple[str, ...]) -> None:
     runtime = tmp_path / "run"

@@ -21,6 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from p2pdns.directory import StateDirectory
 from p2pdns.engine import control
 from p2pdns.engine.control import ControlClient, ControlServer, Progress
 from p2pdns.errors import ConfigError, FormatError, Unavailable, UsageError
@@ -246,6 +247,17 @@ def test_without_a_daemon_the_client_says_how_to_start_one(tmp_path: Path, name:
     with pytest.raises(Unavailable, match="no daemon runs here") as caught:
         client.call("status")
     assert "p2pdns serve" in str(caught.value.hint)
+
+
+def test_a_daemon_that_starts_is_not_taken_for_none(tmp_path: Path) -> None:
+    starting = StateDirectory.open(tmp_path / "state")
+    starting.mark()
+    with pytest.raises(Unavailable, match="a daemon starts here, and does not answer yet") as caught:
+        ControlClient(tmp_path / "state").call("status")
+    assert "wait a moment" in str(caught.value.hint)
+    starting.close()
+    with pytest.raises(Unavailable, match="no daemon runs here"):
+        ControlClient(tmp_path / "state").call("status")
 
 
 def test_another_user_is_refused_politely(tmp_path: Path) -> None:
