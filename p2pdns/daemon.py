@@ -75,24 +75,41 @@ def run(config: Config, state_dir: Path, reload: Callable[[], Config] | None = N
     main thread: it handles signals.
     """
     log.configure(config.status.log_level)
-    identity = identity_of(config.process.user, state_dir, config.control.group)
     with contextlib.ExitStack() as held:
-        directory = StateDirectory.open(state_dir, owner=identity.user_id, group=identity.group_id)
+        directory, give_up_rights = take_directory(config, state_dir)
         held.callback(directory.close)
+        sockets = dns_sockets(config)
+        for pair in sockets:
+            held.callback(pair.close)
+        # Low ports are bound, and what strangers send is read from here on.
+        give_up_rights()
+        refuse_unreadable_program()
+        return Supervisor(config, directory, sockets, reload=reload).run()
+
+
+def take_directory(config: Config, state_dir: Path) -> tuple[StateDirectory, Callable[[], None]]:
+    """Return the state directory, marked as this daemon's, and what gives up the rights that it does not need.
+
+    `Unavailable` when it cannot be used, or another daemon has it.
+    """
+    identity = identity_of(config.process.user, state_dir, config.control.group)
+    directory = StateDirectory.open(state_dir, owner=identity.user_id, group=identity.group_id)
+
+    def give_up_rights() -> None:
+        give_runtime_directory(os.environ, identity.user_id, identity.group_id)
+        warning = become(identity, needs_chown=bool(config.control.group))
+        if warning is not None:
+            _log.warning(warning)
+
+    try:
         # Commands typed right behind this one wait for us then, instead of going without.
         directory.mark()
         # The engine would find out too, but by then our front has met the other's engine behind `link.sock`.
         refuse_if_taken(directory.path)
-        sockets = dns_sockets(config)
-        for pair in sockets:
-            held.callback(pair.close)
-        give_runtime_directory(os.environ, identity.user_id, identity.group_id)
-        # Low ports are bound, and what strangers send is read from here on.
-        warning = become(identity, needs_chown=bool(config.control.group))
-        if warning is not None:
-            _log.warning(warning)
-        refuse_unreadable_program()
-        return Supervisor(config, directory, sockets, reload=reload).run()
+    except BaseException:
+        directory.close()
+        raise
+    return directory, give_up_rights
 
 
 def dns_sockets(config: Config) -> list[DnsSockets]:

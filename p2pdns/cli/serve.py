@@ -17,9 +17,7 @@ from p2pdns import config as configuration
 from p2pdns import log
 from p2pdns.cli import settings
 from p2pdns.config import Config
-from p2pdns.directory import StateDirectory, give_runtime_directory, refuse_if_taken
 from p2pdns.errors import UsageError
-from p2pdns.privileges import become, identity_of
 
 
 def end_with(alive_fd: int) -> None:
@@ -38,17 +36,12 @@ def end_with(alive_fd: int) -> None:
 
 
 def _run_engine_alone(config: Config, state: Path) -> int:
+    from p2pdns.daemon import take_directory
     from p2pdns.engine import main as engine
 
     log.configure(config.status.log_level)
-    identity = identity_of(config.process.user, state, config.control.group)
-    directory = StateDirectory.open(state, owner=identity.user_id, group=identity.group_id)
-    refuse_if_taken(directory.path)
-    directory.mark()
-    give_runtime_directory(os.environ, identity.user_id, identity.group_id)
-    warning = become(identity, needs_chown=bool(config.control.group))
-    if warning is not None:
-        log.get_logger("serve").warning(warning)
+    directory, give_up_rights = take_directory(config, state)
+    give_up_rights()
     return engine.run(config, directory)
 
 
