@@ -278,6 +278,10 @@ class FakeUpstream:
         self.flags: list[tuple[bool, bool, bool]] = []
         self.gate: asyncio.Event | None = None
         self.probes: set[Name] = set()
+        self.on_return: Callable[[], None] = lambda: None
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     async def ask(self, question: Question, *, rd: bool, do: bool, cd: bool, deadline: float) -> UpstreamOutcome:
         """Reply."""

@@ -211,6 +211,7 @@ class Engine:
         """End every part, the doors first, and write what is left."""
         await self._control.close()
         await self.link.close()
+        self.service.close()
         self._network_watch.close()
         await self._discovery.close()
         await self.publisher.close()

@@ -29,6 +29,7 @@ from p2pdns.resolver import (
     ResolverSettings,
     UpstreamOutcome,
     tag_of_petname,
+    tag_of_setting,
 )
 from p2pdns.resolver.resolution import SECONDS_MAX
 
@@ -52,11 +53,16 @@ class Items(Protocol):
 class Resolvers(Protocol):
     """Who answers the other names; `p2pdns.engine.upstream.Upstream`."""
 
+    on_return: Callable[[], None]  # Called when one that was silent is heard again.
+
     async def ask(self, question: Question, *, rd: bool, do: bool, cd: bool, deadline: float) -> UpstreamOutcome:
         """Return what an ordinary resolver replies."""
 
     def came_back(self, question: Question) -> bool:
         """Return whether the question is one that was sent to find loops."""
+
+    def close(self) -> None:
+        """Let go of what no question waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +100,7 @@ class Service:
         self.on_invalidate: Callable[[tuple[bytes, ...] | None], None] = lambda tags: None
         self._overlay = overlay
         self._upstream = upstream
+        self._upstream.on_return = self._upstream_returned
         self._settings = settings
         self._clock = clock
         self._forwarded_count = 0
@@ -153,7 +160,9 @@ class Service:
         """Use other settings from now on, and invalidate what depended on what has changed."""
         before, self._settings = self._settings, settings
         if upstream is not None:
+            self._upstream.close()
             self._upstream = upstream
+            self._upstream.on_return = self._upstream_returned
         if upstream is not None or replace(settings, petnames={}) != replace(before, petnames={}):
             self.invalidate(None)
             return
@@ -161,6 +170,13 @@ class Service:
         changed = [label for label in labels if before.petnames.get(label) != settings.petnames.get(label)]
         if changed:
             self.invalidate(tuple(tag_of_petname(label) for label in changed))
+
+    def close(self) -> None:
+        """Let go of the upstreams."""
+        self._upstream.close()
+
+    def _upstream_returned(self) -> None:
+        self.invalidate((tag_of_setting("silence"),))
 
     async def _resolved_once(
         self, query: QueryFacts, on_forward: Callable[[], None], narrate: Narrate | None
@@ -179,7 +195,7 @@ class Service:
             else:
                 outcome = await self._asked(step.question, query, resolution.deadline, on_forward)
             step = resolution.step_done(outcome, self._clock())
-        return replace(step.answer, trace=(*told, *step.answer.trace[told_count:]))
+        return replace(step.answer, trace=(*told, *step.answer.trace[told_count:])) if told else step.answer
 
     async def _asked(
         self, question: Question, query: QueryFacts, deadline: float, on_forward: Callable[[], None]

@@ -10,6 +10,7 @@ Does not know what a question means: keys are bytes, and answers come from the e
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from p2pdns.link import Answer
@@ -152,6 +153,9 @@ class AnswerCache:
         if answer.failure:
             expiry = stale_until = min(answer.expiry, now + FAILURE_S_MAX)
         message = _capped(answer.message, answer.ttl_offsets, ttl_max)
+        times = (made_at, expiry, stale_until)
+        if message is answer.message and times == (answer.made_at, answer.expiry, answer.stale_until):
+            return answer
         return replace(answer, message=message, made_at=made_at, expiry=expiry, stale_until=stale_until)
 
     def put(self, key: bytes, answer: Answer, now: float) -> None:
@@ -161,7 +165,7 @@ class AnswerCache:
         old = self._entries.get(key)
         if old is not None:
             if answer.failure and self._survives_failure(old, now):
-                old.held_until, old.failure = answer.expiry, answer
+                self._hold(old, answer)
                 return
             # Answers may overtake each other; within one life of the engine the later generation is right.
             if old.epoch == self.epoch and old.answer.generation > answer.generation and now < old.answer.expiry:
@@ -192,7 +196,12 @@ class AnswerCache:
             return
         for tag in tags:
             for key in list(self._keys_of_tag.get(tag, ())):
-                self._remove(key)
+                entry = self._entries[key]
+                if tag in entry.answer.tags:
+                    self._remove(key)
+                else:
+                    # What is untrue now is only that it cannot be had.
+                    self._let_go(entry)
                 self.counters["invalidated"] += 1
 
     def new_epoch(self, epoch: int) -> None:
@@ -202,7 +211,7 @@ class AnswerCache:
         self.epoch = epoch
         self.version += 1
         for key, entry in list(self._entries.items()):
-            entry.held_until, entry.failure = 0.0, None
+            self._let_go(entry)
             if entry.answer.provisional or entry.answer.failure or is_negative(entry.answer):
                 self._remove(key)
 
@@ -214,10 +223,26 @@ class AnswerCache:
     def _survives_failure(self, entry: Entry, now: float) -> bool:
         return not entry.answer.failure and now < max(entry.answer.expiry, entry.answer.stale_until)
 
+    def _hold(self, entry: Entry, failure: Answer) -> None:
+        """Let a stale answer be given for as long as a failure holds."""
+        self._let_go(entry)
+        entry.held_until, entry.failure = failure.expiry, failure
+        for tag in failure.tags:
+            self._keys_of_tag.setdefault(tag, {})[entry.key] = None
+
+    def _let_go(self, entry: Entry) -> None:
+        failure, entry.failure, entry.held_until = entry.failure, None, 0.0
+        if failure is not None:
+            self._untag(entry.key, [tag for tag in failure.tags if tag not in entry.answer.tags])
+
     def _remove(self, key: bytes) -> None:
         entry = self._entries.pop(key)
         self.size_bytes -= entry.cost_bytes
-        for tag in entry.answer.tags:
+        self._let_go(entry)
+        self._untag(key, entry.answer.tags)
+
+    def _untag(self, key: bytes, tags: Iterable[bytes]) -> None:
+        for tag in tags:
             keys = self._keys_of_tag.get(tag)
             if keys is not None:
                 keys.pop(key, None)

@@ -12,7 +12,6 @@ from dataclasses import replace
 
 from p2pdns.dns.message import RR, Question, Rcode, RRset, Type, rewrite_wires
 from p2pdns.dns.name import Name
-from p2pdns.dns.zone import CHAIN_LINKS_MAX
 from p2pdns.errors import FormatError
 from p2pdns.items.keys import ZoneKey
 from p2pdns.resolver.local import LOCAL_TTL_SECONDS
@@ -112,6 +111,8 @@ class Draft:
     def add_foreign(self, section: list[RR], rrs: Iterable[RR]) -> None:
         """Add what an upstream says; names of zone keys in it are shown as the client can ask for them."""
         foreign = tuple(rrs)
+        if not foreign:
+            return
         self._foreign_owners.update((rr.owner, None) for rr in foreign if section is not self.authority)
         sets = [_set_of(rr) for rr in foreign]
         lowest = _lowest_ttls(foreign, sets, is_authority=section is self.authority)
@@ -146,15 +147,17 @@ class Draft:
             shown = self._shown[self.view, wire] = self.view.present(Name.parse(wire)[0]).wire()
         return shown
 
-    def failed(self, text: str, now: float, *, code: int, rcode: int, seconds: float) -> Resolved:
+    def failed(self, text: str, now: float, *, code: int, rcode: int, seconds: float, rpc_count: int = 0) -> Resolved:
         """Return the end without an answer: no part of a chain is told, because its end is unknown."""
         self.note(text)
         self.answer, self.authority, self.additional = [], [], []
         self.ede.append((code, text))
         expiry = now + seconds
-        return self._resolved(rcode, now, expiry=expiry, stale_until=expiry, failure=True)
+        return self._resolved(rcode, now, expiry=expiry, stale_until=expiry, failure=True, rpc_count=rpc_count)
 
-    def finished(self, rcode: int, now: float, *, is_ours: bool = False, soa: RR | None = None) -> Resolved:
+    def finished(
+        self, rcode: int, now: float, *, is_ours: bool = False, soa: RR | None = None, rpc_count: int = 0
+    ) -> Resolved:
         """Return the answer. `soa` goes along where every address had to be withheld."""
         self._withhold(soa)
         if self._left_out:
@@ -173,7 +176,7 @@ class Draft:
         # A provisional answer must not come back as a stale one after the complete look-up has said otherwise.
         keeps = not self._provisional and rcode != Rcode.REFUSED
         stale_until = expiry + self.settings.stale_s if keeps else expiry
-        return self._resolved(rcode, now, expiry=expiry, stale_until=stale_until, is_ours=is_ours)
+        return self._resolved(rcode, now, expiry=expiry, stale_until=stale_until, is_ours=is_ours, rpc_count=rpc_count)
 
     def _withhold(self, soa: RR | None) -> None:
         # One stranger in the chain is enough: an alias of his to an address that a trusted zone or an upstream has
@@ -184,7 +187,8 @@ class Draft:
                 return
         answer, count = without_risks(self.answer)
         additional, _ = without_risks(self.additional)
-        authority, _ = without_risks(self.authority)
+        # The authority section has no addresses: neither a zone's answer nor what is left of an upstream's reply.
+        authority = tuple(self.authority)
         if count:
             self.earns_ad = False
             self.ede.append((Ede.BLOCKED, f"addresses that are not public are withheld, records concerned: {count}"))
@@ -219,6 +223,7 @@ class Draft:
         stale_until: float,
         failure: bool = False,
         is_ours: bool = False,
+        rpc_count: int = 0,
     ) -> Resolved:
         return Resolved(
             question=self.question,
@@ -237,11 +242,12 @@ class Draft:
             stale_until=stale_until,
             tags=tuple(self._tags[:TAGS_MAX]),
             trace=tuple(self.trace),
+            rpc_count=rpc_count,
         )
 
 
 def _unique(rrs: Sequence[RR]) -> tuple[RR, ...]:
-    return tuple(dict.fromkeys(rrs))
+    return tuple(dict.fromkeys(rrs)) if len(rrs) > 1 else tuple(rrs)
 
 
 def _set_of(rr: RR) -> tuple[Name, int, bytes]:
@@ -280,18 +286,8 @@ def owner_at_end(name: Name, rrs: Iterable[RR]) -> Name:
     >>> owner_at_end(Name.read("a."), ())
     Name('a.')
     """
-    return chain_end(name, rrs)[0]
-
-
-def chain_end(name: Name, rrs: Iterable[RR], links_max: int = CHAIN_LINKS_MAX) -> tuple[Name, int]:
-    """Return the name at the end of the aliases that start at `name`, and how many these are.
-
-    One more than `links_max` is the most that is gone through.
-    """
     aliases = {rr.owner: rr.rdata for rr in rrs if rr.rtype == Type.CNAME}
-    count = 0
     # Each alias is used once, so a loop ends.
-    while count <= links_max and (rdata := aliases.pop(name, None)) is not None:
+    while (rdata := aliases.pop(name, None)) is not None:
         name, _ = Name.parse(rdata)
-        count += 1
-    return name, count
+    return name

@@ -56,6 +56,7 @@ def tag_of_petname(label: bytes) -> bytes:
     return _tag(b"petname", label.lower())
 
 
+@lru_cache(maxsize=64)
 def tag_of_setting(entry: str) -> bytes:
     """Return the tag of answers that depend on an entry of the configuration."""
     return _tag(b"setting", entry.encode())

@@ -7,7 +7,6 @@ nothing; forwards no name that is ours. Does not know how items are found, what 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from p2pdns.dns.message import RR, Question, Rcode, RRset, Type, type_text
@@ -15,7 +14,8 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.zone import CHAIN_LINKS_MAX, TOO_MANY_LINKS, Kind, Zone, ZoneAnswer
 from p2pdns.errors import FormatError
 from p2pdns.items.keys import ZoneKey
-from p2pdns.resolver.draft import CLASS_IN, Draft, chain_end, owner_at_end
+from p2pdns.resolver.draft import CLASS_IN, Draft, owner_at_end
+from p2pdns.resolver.foreign import OWNERS_MAX, REFUSED_TYPES, Foreign, cleaned
 from p2pdns.resolver.names import (
     Elsewhere,
     Here,
@@ -46,15 +46,12 @@ STEPS_MAX = 8  # Fetches and forwards of one question; honest chains have two or
 COLD_GETS_MAX = 6  # Look-ups that one question may wait for.
 # Zones of one question, known or not: a chain that ends by its cost would go on further each time it is asked.
 ZONES_MAX = COLD_GETS_MAX
-OWNERS_MAX = 64  # Names looked at in one message of an upstream; honest ones have hardly more than twenty.
 RPCS_MAX = 250  # What all of them together may send; a look-up needs about 20 to 60.
 SECONDS_MAX = 4.0  # Stub resolvers give up after 5.
 FAILURE_SECONDS = 5.0  # RFC 9520 §3.2: how long a failure lives that nobody gave a time for.
 TRANSIENT_FAILURE_SECONDS = 1.0  # RFC 9520's lower bound: the look-up goes on, and may be done a moment later.
 
-# Questions that are no look-up of data: OPT, and TKEY, TSIG, IXFR, AXFR, MAILB, MAILA.
-REFUSED_TYPES = frozenset({41, 249, 250, 251, 252, 253, 254})
-
+_ANSWERING = frozenset([int(Rcode.NOERROR), int(Rcode.NXDOMAIN), int(Rcode.YXDOMAIN)])
 _MISSING = {
     Missing.ABSENT: (Ede.NO_REACHABLE_AUTHORITY, "contacts answered, and none has an item of this key"),
     Missing.UNREACHABLE: (Ede.NETWORK_ERROR, "no contact of the overlay answered"),
@@ -79,7 +76,10 @@ class Resolution:
     """A question machine: `next_step` says what it needs, `step_done` takes what came of it, `Answered` ends it."""
 
     def __init__(self, question: Question, *, settings: ResolverSettings, now: float, deadline: float) -> None:
-        self.question = Question(question.name.folded(), question.rtype, question.rclass)
+        # The front has folded what it asks.
+        folded = question.name.folded()
+        same = folded.labels == question.name.labels
+        self.question = question if same else Question(folded, question.rtype, question.rclass)
         self.deadline = min(deadline, now + SECONDS_MAX)
         self._settings = settings
         self._draft = Draft(self.question, settings)
@@ -165,7 +165,7 @@ class Resolution:
             return failed
         self._draft.depend_on(tag_of_setting("upstream"))
         self._draft.note(f"{name} is no name of ours: asking an upstream")
-        return Forward(replace(self.question, name=name))
+        return Forward(Question(name, self.question.rtype, self.question.rclass))
 
     def _enter_zone(self, key: ZoneKey, name: Name, now: float) -> Step:
         if name in self._visited:
@@ -324,40 +324,35 @@ class Resolution:
         draft, reply = self._draft, outcome.message
         draft.earns_ad = draft.earns_ad and outcome.ad
         draft.ede += outcome.ede
-        if reply.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN, Rcode.YXDOMAIN):
-            return self._fail(f"the upstream replied with rcode {int(reply.rcode)}", now, code=Ede.OTHER)
-        answer, authority, additional = self._of_others(reply.answer, reply.authority, reply.additional)
-        target, links_max = self._name, CHAIN_LINKS_MAX - draft.link_count
-        if self.question.rtype != Type.CNAME:
-            target, link_count = chain_end(target, answer, links_max)
-            if link_count > links_max:
-                return self._fail(TOO_MANY_LINKS, now)
-        draft.add_foreign(draft.answer, answer)
-        if not self._is_of_others(target):
-            # What lies behind an alias into an overlay name only we can say.
-            draft.note(f"an alias of the upstream leads to {target}")
-            return self._follow(target, now)
-        draft.add_foreign(draft.authority, authority)
-        draft.add_foreign(draft.additional, additional)
-        draft.note(f"the upstream replied with {len(answer)} records")
-        return self._finish(reply.rcode, now)
+        rcode = reply.rcode
+        if rcode not in _ANSWERING:
+            return self._fail(f"the upstream replied with rcode {rcode}", now, code=Ede.OTHER)
+        asked = Question(self._name, self.question.rtype)
+        said = cleaned(reply, asked, self._is_of_others, CHAIN_LINKS_MAX - draft.link_count)
+        self._tell_left_out(said)
+        if said.link_count > CHAIN_LINKS_MAX - draft.link_count:
+            return self._fail(TOO_MANY_LINKS, now)
+        if said.loops:
+            return self._looped(said.target, now)
+        draft.add_foreign(draft.answer, said.answer)
+        if said.leads_on or (said.target != self._name and not self._is_of_others(said.target)):
+            # What lies behind an alias into an overlay name only we can say, and what the upstream has left out, it
+            # may say when it is asked for that.
+            draft.note(f"an alias of the upstream leads to {said.target}")
+            return self._follow(said.target, now)
+        draft.add_foreign(draft.authority, said.authority)
+        draft.add_foreign(draft.additional, said.additional)
+        draft.note(f"the upstream replied with {len(said.answer)} records")
+        return self._finish(said.rcode, now)
 
-    def _of_others(self, *sections: Sequence[RR]) -> list[list[RR]]:
-        """Return the RRs an upstream may speak for: nothing of its own hop, and none whose owner is a name of ours."""
-        data = [[rr for rr in rrs if rr.rtype not in REFUSED_TYPES and rr.rclass == CLASS_IN] for rrs in sections]
-        # A message may have two thousand records, and hardly more than a handful of owners.
-        owners = list(dict.fromkeys(rr.owner for rrs in data for rr in rrs))
-        is_theirs = {owner: self._is_of_others(owner) for owner in owners[:OWNERS_MAX]}
-        theirs = [[rr for rr in rrs if is_theirs.get(rr.owner)] for rrs in data]
-        dropped = sum(not is_theirs.get(rr.owner, True) for rrs in data for rr in rrs)
-        if dropped:
-            self._draft.note(f"dropped {dropped} records in which the upstream spoke for names of ours")
-        if len(owners) > OWNERS_MAX:
-            text = f"the upstream spoke of {len(owners)} names: what it said of all but {OWNERS_MAX} is left out"
+    def _tell_left_out(self, said: Foreign) -> None:
+        if said.dropped_count:
+            self._draft.note(f"dropped {said.dropped_count} records in which the upstream spoke for names of ours")
+        if said.owner_count > OWNERS_MAX:
+            text = f"the upstream spoke of {said.owner_count} names: what it said of all but {OWNERS_MAX} is left out"
             self._draft.note(text)
             self._draft.ede.append((Ede.OTHER, text))
             self._draft.earns_ad = False
-        return theirs
 
     def _no_reply(self, outcome: NoReply, now: float) -> Step:
         if outcome.is_refusal and len(self._visited) > 1:
@@ -369,6 +364,9 @@ class Resolution:
             # An empty answer has nothing unverified in it, and yet nothing that was verified.
             self._draft.earns_ad = False
             return self._finish(Rcode.REFUSED, now)
+        if outcome.is_silence:
+            # One of them may be heard again long before this failure is over.
+            self._draft.depend_on(tag_of_setting("silence"))
         if outcome.is_remembered:
             self._draft.ede.append((Ede.CACHED_ERROR, ""))
         seconds = max(TRANSIENT_FAILURE_SECONDS, outcome.retry_at - now)
@@ -414,8 +412,7 @@ class Resolution:
                 return self._fail(_unconfirmed_for("an absence"), now)
             if self._draft.is_provisional:
                 return self._settle_first("an absence", now)
-        resolved = self._draft.finished(rcode, now, is_ours=is_ours, soa=soa)
-        return Answered(replace(resolved, rpc_count=self.rpc_count))
+        return Answered(self._draft.finished(rcode, now, is_ours=is_ours, soa=soa, rpc_count=self.rpc_count))
 
     def _fail(
         self,
@@ -425,8 +422,10 @@ class Resolution:
         code: int = Ede.NO_REACHABLE_AUTHORITY,
         seconds: float = FAILURE_SECONDS,
     ) -> Step:
-        resolved = self._draft.failed(text, now, code=code, rcode=Rcode.SERVFAIL, seconds=seconds)
-        return Answered(replace(resolved, rpc_count=self.rpc_count))
+        failed = self._draft.failed(
+            text, now, code=code, rcode=Rcode.SERVFAIL, seconds=seconds, rpc_count=self.rpc_count
+        )
+        return Answered(failed)
 
 
 def _too_little_for(why: str) -> str:

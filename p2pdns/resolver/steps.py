@@ -113,12 +113,16 @@ class Replied:
 
 @dataclass(frozen=True, slots=True)
 class NoReply:
-    """No upstream replied, or none is configured (`is_refusal`)."""
+    """No upstream replied, or none is configured (`is_refusal`).
+
+    `is_silence`: it holds until one of them is heard again, which may be at once.
+    """
 
     text: str
     is_refusal: bool = False
     is_remembered: bool = False
     retry_at: float = 0.0
+    is_silence: bool = False
 
 
 UpstreamOutcome = Replied | NoReply

@@ -49,7 +49,7 @@ NEVER: dict[str, tuple[str, ...]] = {
 # Each library of weight comes in through named doors.
 DOORS: dict[str, tuple[str, ...]] = {
     "dnslib": ("dns.message",),
-    "dns": ("dns.zonefile", "engine.upstream", "cli.dnsclient"),
+    "dns": ("dns.zonefile", "cli.dnsclient"),
     "cryptography": ("items.keys",),
     "kademlia": ("dht.routing",),
     "structlog": ("log",),

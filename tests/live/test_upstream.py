@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,9 +13,11 @@ import pytest
 from p2pdns.addresses import Address
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.dns.message import Message, compose, parse
+from p2pdns.dns.name import Name
 from p2pdns.engine.overlay import Overlay
 from p2pdns.engine.service import QueryFacts, Service
-from p2pdns.engine.upstream import Upstream
+from p2pdns.engine.upstream import Asking, Upstream
+from p2pdns.engine.upstream.exchange import SOCKETS_MAX, STRAY_DATAGRAMS_MAX, Exchanges, Trouble
 from p2pdns.resolver import NoReply, Replied, Resolved, ResolverSettings
 from tests.overlay_doubles import FakeDht, FakeState, question, reply_to
 
@@ -86,7 +89,10 @@ async def ask(*servers: Address, seconds: float = 20.0, **flags: bool) -> Replie
     """Return what an upstream of these servers makes of a question."""
     upstream = Upstream(servers, clock=boot_now)
     facts = {"rd": True, "do": False, "cd": False, **flags}
-    return await upstream.ask(ASKED, deadline=boot_now() + seconds, **facts)
+    try:
+        return await upstream.ask(ASKED, deadline=boot_now() + seconds, **facts)
+    finally:
+        upstream.close()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -128,6 +134,42 @@ def test_a_cut_reply_is_asked_for_again_over_tcp() -> None:
     run(story())
 
 
+def test_a_reply_cut_inside_a_record_is_asked_for_again_over_tcp() -> None:
+    async def story() -> None:
+        async with resolver(
+            lambda query: [answered(query, *MANY, flags=0x0200)[:300]], tcp=lambda query: answered(query, *MANY)
+        ) as (_, at):
+            outcome = await ask(at)
+            assert isinstance(outcome, Replied)
+            assert len(outcome.message.answer) == len(MANY)
+
+    run(story())
+
+
+def test_a_reply_cut_over_tcp_too_is_no_answer_whatever_it_holds() -> None:
+    async def story() -> None:
+        for lines in ((), MANY[:3]):
+            async with resolver(
+                lambda query: [answered(query, flags=0x0200)],
+                tcp=lambda query, lines=lines: answered(query, *lines, flags=0x0200),  # type: ignore[misc]
+            ) as (_, at):
+                outcome = await ask(at)
+                assert isinstance(outcome, NoReply)
+                assert outcome.text == Trouble.CUT.value
+
+    run(story())
+
+
+def test_a_server_that_cuts_and_has_no_tcp_is_told_as_such() -> None:
+    async def story() -> None:
+        async with resolver(lambda query: [answered(query, flags=0x0200)]) as (_, at):
+            outcome = await ask(at)
+            assert isinstance(outcome, NoReply)
+            assert outcome.text == Trouble.NO_TCP.value
+
+    run(story())
+
+
 def test_a_tcp_connection_that_is_closed_early_is_no_reply() -> None:
     async def story() -> None:
         async with resolver(
@@ -157,6 +199,161 @@ def test_forged_and_malformed_replies_are_passed_over_until_the_real_one() -> No
             outcome = await ask(at)
             assert isinstance(outcome, Replied)
             assert [rr.rdata for rr in outcome.message.answer] == [bytes([192, 0, 2, 9])]
+
+    run(story())
+
+
+def test_datagrams_that_are_no_reply_are_counted_by_reason_and_end_in_another_socket() -> None:
+    asked: list[int] = []
+
+    def replies(query: Message) -> list[bytes]:
+        asked.append(query.id)
+        if len(asked) > 1:
+            return [answered(query, "example.com. 60 A 192.0.2.9")]
+        wrong_id = Message(query.id ^ 1, query.flags, query.question)
+        return [answered(wrong_id, "example.com. 60 A 192.0.2.66")] * STRAY_DATAGRAMS_MAX
+
+    async def story() -> None:
+        async with resolver(replies) as (double, at):
+            upstream = Upstream((at,), clock=boot_now)
+            outcome = await upstream.ask(ASKED, rd=True, do=False, cd=False, deadline=boot_now() + 20)
+            upstream.close()
+            assert isinstance(outcome, Replied)
+            assert len(double.queries) == len(set(double.sources)) == 2
+            assert upstream.counters["passed-over-wrong-id"] == STRAY_DATAGRAMS_MAX
+            assert upstream.counters["trouble-stray"] == 1
+
+    run(story())
+
+
+def test_a_question_in_another_case_is_another_question() -> None:
+    def replies(query: Message) -> list[bytes]:
+        real = answered(query, "example.com. 60 A 192.0.2.9")
+        return [real.replace(b"example", b"eXample").replace(b"\x09", b"\x42"), real]
+
+    async def story() -> None:
+        async with resolver(replies) as (_, at):
+            outcome = await ask(at)
+            assert isinstance(outcome, Replied)
+            assert [rr.rdata[-1] for rr in outcome.message.answer] == [9]
+
+    run(story())
+
+
+def test_an_old_server_that_answers_its_header_alone_is_asked_again_without_edns() -> None:
+    def replies(query: Message) -> list[bytes]:
+        if query.opt is not None:
+            return [query.id.to_bytes(2) + b"\x80\x01" + bytes(8)]
+        return [answered(query, "example.com. 60 A 192.0.2.9")]
+
+    async def story() -> None:
+        async with resolver(replies) as (double, at):
+            assert isinstance(await ask(at), Replied)
+            assert [query.opt is not None for query in double.queries] == [True, False]
+
+    run(story())
+
+
+def name(text: str) -> bytes:
+    """Return the octets of a name."""
+    return Name.read(text).wire()
+
+
+# What libraries that read all of a message refuse, and what a resolver has to pass on or to leave out.
+ODD_RECORDS = {
+    "HTTPS alias with a parameter": (65, b"\0\0" + name("x.") + b"\0\x01\0\x03\x02h2", True),
+    "HTTPS with another ech": (65, b"\0\x01\0" + b"\0\x05\0\x03abc", True),
+    "HTTPS cut inside a parameter": (65, b"\0\x01\0" + b"\0\x01\0\x09\x02h2", True),
+    "LOC version 1": (29, b"\x01" + bytes(15), True),
+    "AMTRELAY type 4": (260, b"\x0a\x04abcd", True),
+    "ZONEMD scheme 0": (63, bytes(4) + b"\0\x01" + bytes(48), True),
+    "a type of nobody": (65_280, b"\xc0\x0c\xff", True),
+    "A of five octets": (1, b"\xc0\0\x02\x09\x09", False),
+    "MX cut short": (15, b"\0", False),
+}
+
+
+@pytest.mark.parametrize("odd", ODD_RECORDS)
+def test_an_odd_record_passes_or_is_left_out_and_the_rest_is_told(odd: str) -> None:
+    rtype, rdata, passes = ODD_RECORDS[odd]
+
+    def replies(query: Message) -> list[bytes]:
+        record = b"\xc0\x0c" + rtype.to_bytes(2) + b"\0\x01\0\0\0\x3c" + len(rdata).to_bytes(2) + rdata
+        wire = bytearray(answered(query, "example.com. 60 TXT good") + record)
+        wire[7] = 2
+        return [bytes(wire)]
+
+    async def story() -> None:
+        async with resolver(replies) as (double, at):
+            upstream = Upstream((at,), clock=boot_now)
+            outcome = await upstream.ask(ASKED, rd=True, do=False, cd=False, deadline=boot_now() + 20)
+            upstream.close()
+            assert isinstance(outcome, Replied)
+            assert bool(upstream.counters["record-rdata-length"]) is not passes
+            told = [(rr.rtype, rr.rdata) for rr in outcome.message.answer]
+            assert told == [(16, b"\x04good"), *([(rtype, rdata)] if passes else [])]
+            assert len(double.queries) == 1
+
+    run(story())
+
+
+def test_a_reply_of_which_nothing_holds_is_a_failure_that_says_so_and_no_absence() -> None:
+    def replies(query: Message) -> list[bytes]:
+        wire = bytearray(answered(query) + b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x05\xc0\0\x02\x09\x09")
+        wire[7] = 1
+        return [bytes(wire)]
+
+    async def story() -> None:
+        async with resolver(replies) as (_, at):
+            outcome = await ask(at)
+            assert isinstance(outcome, NoReply)
+            assert (outcome.text, outcome.is_silence) == (Trouble.UNREADABLE.value, False)
+
+    run(story())
+
+
+# Behind a whole reply: octets of nobody, and an OPT whose options are none of our business.
+TAILS = {
+    "octets behind the message": (b"tail", 0),
+    "client-subnet of family 0": (b"\0\0\x29\x04\xd0\0\0\0\0\0\x08\0\x08\0\x04\0\0\0\0", 1),
+    "an option that is cut short": (b"\0\0\x29\x04\xd0\0\0\0\0\0\x04\0\x0f\0\x09", 1),
+}
+
+
+@pytest.mark.parametrize("tail", TAILS)
+def test_what_stands_behind_an_answer_does_not_spoil_it(tail: str) -> None:
+    octets, count = TAILS[tail]
+
+    def replies(query: Message) -> list[bytes]:
+        wire = bytearray(answered(query, "example.com. 60 A 192.0.2.9") + octets)
+        wire[11] = count
+        return [bytes(wire)]
+
+    async def story() -> None:
+        async with resolver(replies) as (_, at):
+            outcome = await ask(at)
+            assert isinstance(outcome, Replied)
+            assert [rr.rdata for rr in outcome.message.answer] == [bytes([192, 0, 2, 9])]
+
+    run(story())
+
+
+def test_sockets_are_bounded_and_the_oldest_query_gives_way() -> None:
+    async def story() -> None:
+        async with resolver(lambda query: []) as (_, at):
+            exchanges = Exchanges(Counter())
+            heard: list[tuple[int, object]] = []
+            asking = Asking(ASKED, True, False, False, False)
+
+            def listener(number: int) -> Callable[[object], None]:
+                return lambda what: heard.append((number, what))
+
+            closes = [exchanges.begin(at, asking, listener(number)) for number in range(SOCKETS_MAX + 2)]
+            await asyncio.sleep(0)
+            assert heard == [(0, Trouble.CROWDED), (1, Trouble.CROWDED)]
+            for close in closes:
+                close()
+            exchanges.close()
 
     run(story())
 

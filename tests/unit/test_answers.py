@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -170,6 +172,21 @@ def test_a_new_epoch_forgets_provisional_negative_and_failed_answers_only() -> N
     assert len(store) == 1
 
 
+def test_the_hold_of_a_failure_ends_with_what_the_failure_depended_on_and_the_stale_answer_stays() -> None:
+    store = cache()
+    stale = kept(store, answer(ttl=60, stale_until=1000.0, tags=(TAG,)))
+    kept(store, replace(failure(now=100.0, lasts_s=30.0), tags=(TAG, OTHER_TAG)), now=100.0)
+    store.invalidate((OTHER_TAG,))
+    assert store.held_stale(KEY, 101.0) is None
+    assert store.stale(KEY, 101.0) == stale
+    # The next failure holds again, and what the last one depended on takes nothing any more.
+    kept(store, failure(now=110.0, lasts_s=30.0), now=110.0)
+    store.invalidate((OTHER_TAG,))
+    assert store.held_stale(KEY, 111.0) is not None
+    store.invalidate((TAG,))
+    assert store.stale(KEY, 111.0) is None
+
+
 def test_a_new_epoch_ends_the_hold_of_a_failure() -> None:
     store = cache()
     kept(store, answer(ttl=60))
@@ -277,7 +294,8 @@ class CacheMachine(RuleBasedStateMachine):
         entries = self.store._entries
         assert self.store.size_bytes == sum(entry.cost_bytes for entry in entries.values()) <= 12_000
         index = {(tag, key) for tag, keys in self.store._keys_of_tag.items() for key in keys}
-        assert index == {(tag, key) for key, entry in entries.items() for tag in entry.answer.tags}
+        tagged = [(key, kept) for key, entry in entries.items() for kept in (entry.answer, entry.failure)]
+        assert index == {(tag, key) for key, kept in tagged if kept is not None for tag in kept.tags}
         assert all(self.store._keys_of_tag.values())
 
 

@@ -13,6 +13,7 @@ from p2pdns.dns.message import CLASS_IN, RR, Message, Question, Type
 from p2pdns.dns.name import Name
 from p2pdns.resolver import Replied, ResolverSettings
 from p2pdns.resolver.rebinding import without_risks
+from p2pdns.resolver.steps import Ede
 from tests.overlay_doubles import A, found, item_of
 from tests.unit.test_resolver import resolved
 
@@ -153,6 +154,25 @@ def test_upstreams_are_held_to_it_in_every_section(rtype: int, rdata: bytes) -> 
     told = [*answer.answer, *answer.authority, *answer.additional]
     assert all(rdata[-4:] not in rr.rdata for rr in told)
     assert good in answer.answer
+
+
+UNREADABLE = [
+    (Type.A, b"\x0a\0\0"),
+    (Type.AAAA, bytes(15)),
+    (Type.HTTPS, b"\0\x01\0" + b"\0\x04\0\x09\x0a\0\0\x01"),
+    (Type.SVCB, b"\0\x01\0" + b"\0\x04\0\x03\x0a\0\0"),
+    (Type.AMTRELAY, b"\x0a\x04\x0a\0\0\x01"),
+]
+
+
+@pytest.mark.parametrize(
+    ("rtype", "rdata"), UNREADABLE, ids=lambda value: value.name if isinstance(value, Type) else ""
+)
+def test_what_cannot_be_read_of_an_upstream_is_withheld_where_addresses_are(rtype: Type, rdata: bytes) -> None:
+    reply = Replied(Message(0, 0x8180, Question(OWNER, rtype), (RR(OWNER, rtype, CLASS_IN, 60, rdata),)))
+    withheld = resolved(f"x.example. {rtype.name}", reply, options=ResolverSettings.of(withholds_upstreams=True))
+    assert (withheld.answer, [code for code, _ in withheld.ede]) == ((), [Ede.BLOCKED])
+    assert resolved(f"x.example. {rtype.name}", reply).answer
 
 
 def test_zones_are_held_to_it_unless_they_are_trusted() -> None:

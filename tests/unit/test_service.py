@@ -12,7 +12,7 @@ from p2pdns.dns.message import Rcode
 from p2pdns.engine.overlay import Overlay
 from p2pdns.engine.service import FORWARDED_MAX, NoPlace, QueryFacts, Service
 from p2pdns.link import ClientClass
-from p2pdns.resolver import Replied, Resolved, ResolverSettings, tag_of_key, tag_of_petname
+from p2pdns.resolver import NoReply, Replied, Resolved, ResolverSettings, tag_of_key, tag_of_petname
 from tests.overlay_doubles import (
     NOW,
     A,
@@ -280,3 +280,18 @@ def test_the_trace_of_a_question_says_what_happened() -> None:
         assert any("look-up 1" in line for line in lines)
 
     run(story())
+
+
+def test_when_a_silent_upstream_is_heard_again_what_failed_of_its_silence_is_untrue() -> None:
+    async def story() -> None:
+        world = World(upstream=FakeUpstream(NoReply("no upstream answered in time", is_silence=True)))
+        told: list[tuple[bytes, ...] | None] = []
+        world.service.on_invalidate = told.append
+        failed = await world.service.resolve(QueryFacts(question("example.com. A"), world.clock.now + 4))
+        world.upstream.on_return()
+        assert failed.failure
+        (tags,) = told
+        assert tags is not None
+        assert set(tags) <= set(failed.tags)
+
+    asyncio.run(story())

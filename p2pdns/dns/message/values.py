@@ -32,6 +32,10 @@ class Type(IntEnum):
     URI, CAA, AMTRELAY, DLV = 256, 257, 260, 32769
 
 
+_OPT = int(Type.OPT)
+_TYPE_TEXTS = {int(member): member.name for member in Type}
+
+
 class Rcode(IntEnum):
     """Response codes (RFC 6895 §2.3)."""
 
@@ -56,10 +60,7 @@ def type_of(text: str) -> int:
 
 def type_text(code: int) -> str:
     """Return the text of an RR type: its mnemonic, else `TYPE` and the code."""
-    try:
-        return Type(code).name
-    except ValueError:
-        return f"TYPE{code}"
+    return _TYPE_TEXTS.get(code) or f"TYPE{code}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +131,16 @@ class Message:
     @property
     def opt(self) -> RR | None:
         """The OPT pseudo-RR (RFC 6891), if any."""
-        return next((record for record in self.additional if record.rtype == Type.OPT), None)
+        for record in self.additional:
+            if record.rtype == _OPT:
+                return record
+        return None
 
     @property
     def rcode(self) -> int:
         """The response code, with the upper bits that OPT carries."""
-        return (self.flags & 0xF) | ((self.opt.ttl >> 24 << 4) if self.opt else 0)
+        opt = self.opt
+        return (self.flags & 0xF) | ((opt.ttl >> 24 << 4) if opt is not None else 0)
 
     @property
     def opcode(self) -> int:

@@ -12,15 +12,14 @@ Does not know: what a zone is, what a client may ask.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
-from dnslib.bimap import BimapError
 from dnslib.buffer import BufferError as DnslibBufferError
-from dnslib.dns import DNSError, DNSHeader, DNSQuestion
 from dnslib.label import DNSBuffer, DNSLabel
 
 from p2pdns.dns.message.rdata import COMPRESSIBLE, LAYOUTS, pieces_of
 from p2pdns.dns.message.values import CLASS_IN, RR, Message, Question, Type, type_text
-from p2pdns.dns.name import NAME_BYTES_MAX, Name, wire_of
+from p2pdns.dns.name import NAME_BYTES_MAX, Name
 from p2pdns.errors import FormatError
 
 MESSAGE_BYTES_MAX = 65535  # The length field of RFC 1035 §4.2.2; no transport carries more.
@@ -34,6 +33,8 @@ HOPS_MAX = 127  # An honest pointer leads to at least one label, and a name has 
 POINTER_OFFSET_MAX = 0x3FFF  # RFC 1035 §4.1.4: a pointer has 14 bits.
 HEADER_BYTES = 12
 _FIXED = struct.Struct("!HHIH")  # What stands between owner and RDATA: type, class, TTL, length.
+_HEADER = struct.Struct("!6H")  # ID, flags, and how many questions, answers, authorities and additionals there are.
+_QUESTION = struct.Struct("!HH")  # What stands behind its name: type and class.
 _POINTER = struct.Struct("!H")
 _TO_QUESTION = _POINTER.pack(0xC000 | HEADER_BYTES)
 # Reasons for which a name cannot be read whatever stands before it.
@@ -43,7 +44,7 @@ _BROKEN_FROM_ANYWHERE = frozenset(["truncated", "bad-pointer", "label-type"])
 class _ReadLabel(DNSLabel):
     """A name that was read, with its uncompressed octets: to make them of a hundred labels again costs far more."""
 
-    def __init__(self, labels: list[bytes], wire: bytes) -> None:
+    def __init__(self, labels: Sequence[bytes], wire: bytes) -> None:
         self.label = tuple(labels)
         self.wire = wire
 
@@ -167,6 +168,12 @@ class WallBuffer(DNSBuffer):
             name = self._made[label.wire] = Name.measured(label.label, label.wire)
         return name
 
+    def expect(self, name: Name) -> None:
+        """Take the name that stands behind the header as read."""
+        wire = name.wire()
+        self._whole[HEADER_BYTES] = _ReadLabel(name.labels, wire)
+        self._made[wire] = name
+
     def wire_of(self, label: _ReadLabel) -> bytes:
         """Return a name that was read as uncompressed octets; a Name for each would take most of the time."""
         wire = self._wires.get(label.wire)
@@ -179,10 +186,6 @@ class WallBuffer(DNSBuffer):
     def adopt_question(self, name: Name) -> None:
         """Remember the question's name: owners equal to it in any case become pointers to it."""
         self._question = name
-
-    def encode_name(self, name: DNSLabel) -> None:
-        """Append a name as `encode_wire` does; dnslib writes questions by this."""
-        self.encode_wire(wire_of(name.label))
 
     def encode_wire(self, name: bytes) -> None:
         """Append a name, the longest suffix that already stands in reach of a pointer replaced by one."""
@@ -268,41 +271,65 @@ def _read_record(buffer: WallBuffer, bad_rdata: dict[str, int] | None) -> RR | N
     return RR(owner, rtype, rclass, ttl, rdata)
 
 
-def parse(wire: bytes, *, bad_rdata: dict[str, int] | None = None, records_max: int = RECORDS_MAX) -> Message:
+def parse(
+    wire: bytes,
+    *,
+    bad_rdata: dict[str, int] | None = None,
+    records_max: int = RECORDS_MAX,
+    allows_tail: bool = False,
+    asked: Question | None = None,
+) -> Message:
     """Return the message that is exactly these octets, of so many records at most; FormatError with a reason otherwise.
 
     With `bad_rdata`, an RR whose RDATA does not hold is left out and counted there by reason instead of ending
-    the message: its border is known, so that what follows it can be read.
+    the message: its border is known, so that what follows it can be read. With `allows_tail`, octets behind the
+    message are nobody's. `asked` is the question of the message, where the caller has compared it octet by octet.
     """
     if len(wire) > MESSAGE_BYTES_MAX:
         raise FormatError("message-too-long", f"{len(wire)} octets, {MESSAGE_BYTES_MAX} allowed")
-    return parse_buffer(WallBuffer(wire), bad_rdata, records_max)
+    buffer = WallBuffer(wire)
+    if asked is not None:
+        buffer.expect(asked.name)
+    return parse_buffer(buffer, bad_rdata, records_max, allows_tail=allows_tail, asked=asked)
 
 
-def parse_buffer(buffer: WallBuffer, bad_rdata: dict[str, int] | None, records_max: int = RECORDS_MAX) -> Message:
+def parse_buffer(
+    buffer: WallBuffer,
+    bad_rdata: dict[str, int] | None,
+    records_max: int = RECORDS_MAX,
+    *,
+    allows_tail: bool = False,
+    asked: Question | None = None,
+) -> Message:
     """Return the message a buffer holds; its `steps` tell afterwards what that cost."""
     try:
-        header = DNSHeader.parse(buffer)
-        if header.q > 1:
-            raise FormatError("question-count", f"{header.q}, at most 1 allowed")
-        counts = (header.a, header.auth, header.ar)
+        number, flags, question_count, *counts = _HEADER.unpack_from(buffer.data)
+        buffer.offset = HEADER_BYTES
+        if question_count > 1:
+            raise FormatError("question-count", f"{question_count}, at most 1 allowed")
         if sum(counts) > records_max:
             raise FormatError("record-count", f"{sum(counts)}, {records_max} allowed")
         question = None
-        if header.q:
-            asked = DNSQuestion.parse(buffer)
-            question = Question(buffer.name_of(asked.qname), asked.qtype, asked.qclass)
-        sections = []
+        if question_count and asked is not None:
+            question = asked
+            buffer.offset += len(asked.name.wire()) + _QUESTION.size
+        elif question_count:
+            name = buffer.name_of(buffer.decode_name())
+            question = Question(name, *_QUESTION.unpack(buffer.get(_QUESTION.size)))
+        sections: list[tuple[RR, ...]] = []
         for count in counts:
+            if not count:
+                sections.append(())
+                continue
             found = [_read_record(buffer, bad_rdata) for _ in range(count)]
             sections.append(tuple([record for record in found if record is not None]))
-    except (DnslibBufferError, DNSError, BimapError, struct.error) as error:
+    except (DnslibBufferError, struct.error) as error:
         raise FormatError("truncated", f"at octet {buffer.offset} of {len(buffer)}") from error
-    if buffer.remaining():
+    if buffer.remaining() and not allows_tail:
         raise FormatError("trailing-octets", f"{buffer.remaining()} after the message")
-    if sum(record.rtype == Type.OPT for record in sections[2]) > 1:
+    if len(sections[2]) > 1 and [record.rtype for record in sections[2]].count(Type.OPT) > 1:
         raise FormatError("two-opts")
-    return Message(header.id, header.bitmap, question, *sections)
+    return Message(number, flags, question, *sections)
 
 
 def compose(message: Message, *, compress: bool = True) -> bytes:
@@ -313,11 +340,11 @@ def compose(message: Message, *, compress: bool = True) -> bytes:
     """
     buffer = WallBuffer(compress=compress)
     sections = (message.answer, message.authority, message.additional)
-    header = DNSHeader(message.id, message.flags, int(message.question is not None), *map(len, sections))
-    header.pack(buffer)
-    if message.question is not None:
-        asked = message.question
-        DNSQuestion(DNSLabel(asked.name.labels), asked.rtype, asked.rclass).pack(buffer)
+    asked = message.question
+    buffer.append(_HEADER.pack(message.id, message.flags, asked is not None, *map(len, sections)))
+    if asked is not None:
+        buffer.encode_wire(asked.name.wire())
+        buffer.append(_QUESTION.pack(asked.rtype, asked.rclass))
         buffer.adopt_question(asked.name)
     for section in sections:
         for record in section:

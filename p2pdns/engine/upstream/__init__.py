@@ -1,20 +1,15 @@
 """Questions to ordinary resolvers: which ones, in what order, and what of their replies is believed.
 
-`servers` says which resolvers are meant, `system` follows those of the machine, `current` has those in force, `asking`
-asks them. Guarantees: packets go to the configured servers and nowhere else. Does not know which names are ours: its
-caller has decided that.
+`servers` says which resolvers are meant, `system` follows those of the machine, `current` has those in force,
+`standing` is what is known of each, `exchange` carries one query, and `asking` says who is asked when. Guarantees:
+packets go to the configured servers and nowhere else. Does not know which names are ours: its caller has decided that.
 """
 
 from __future__ import annotations
 
-from p2pdns.engine.upstream.asking import (
-    ATTEMPTS_MAX,
-    FAILURES_MAX,
-    REPLY_RECORDS_MAX,
-    Asking,
-    Upstream,
-)
+from p2pdns.engine.upstream.asking import ATTEMPTS_MAX, Upstream
 from p2pdns.engine.upstream.current import PROBE_AGAIN_SECONDS, Upstreams
+from p2pdns.engine.upstream.exchange import REPLY_RECORDS_MAX, Asking
 from p2pdns.engine.upstream.servers import (
     SEARCH_DOMAINS_MAX,
     SERVERS_MAX,
@@ -23,6 +18,7 @@ from p2pdns.engine.upstream.servers import (
     system_search_domains,
     system_servers,
 )
+from p2pdns.engine.upstream.standing import FAILURES_MAX
 from p2pdns.engine.upstream.system import SystemServers
 
 __all__ = [

@@ -1,0 +1,101 @@
+"""What is known of each upstream: how fast it is, whether it is silent, what it does not know, what it failed at.
+
+Guarantees: a server that is silent comes after all that are not; a failure is remembered per question and server and
+not repeated before its time (RFC 9520), and one that was silence ends with the first thing that is heard of the server;
+the memory is bounded. Does not know how a server is asked.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from p2pdns.addresses import Address
+
+FAILURE_SECONDS_MIN = 5.0  # RFC 9520 §3.2
+FAILURE_SECONDS_MAX = 300.0
+FAILURES_MAX = 4_096  # Failed pairs of question and server kept: about 1 MB.
+CHECK_SECONDS = 5.0  # Between two questions to a silent server whether it is back, and what each of them may take.
+# How long a server is asked without EDNS after it has answered so only: unbound keeps what it knows of a host as long.
+NO_EDNS_SECONDS = 900.0
+NEVER = float("-inf")
+
+
+@dataclass(slots=True, eq=False)
+class Server:
+    """One upstream; times are those of the boot clock."""
+
+    address: Address
+    srtt_s: float = 0.0
+    is_silent: bool = False
+    heard_at: float = NEVER
+    checked_at: float = NEVER
+    no_edns_until: float = NEVER
+
+    def heard(self, now: float, sent_at: float | None = None) -> bool:
+        """Note that something came of it, for a query sent then; return whether it was silent before."""
+        if sent_at is not None:
+            rtt_s = now - sent_at
+            self.srtt_s = rtt_s if not self.srtt_s else 0.7 * self.srtt_s + 0.3 * rtt_s
+        was_silent, self.is_silent = self.is_silent, False
+        self.heard_at = now
+        return was_silent
+
+    def unanswered(self, sent_at: float) -> None:
+        """Note that a query sent then got nothing for longer than replies take here.
+
+        A server that says something else meanwhile is there, and slow with this question only.
+        """
+        self.is_silent = self.is_silent or self.heard_at < sent_at
+
+    def speaks_edns(self, now: float) -> bool:
+        """Return whether it is asked with EDNS."""
+        return now >= self.no_edns_until
+
+
+@dataclass(slots=True)
+class Failure:
+    """One question that a server failed at."""
+
+    since: float
+    retry_at: float
+    backoff_s: float
+    is_silence: bool
+
+
+class Failures:
+    """Which questions failed at which server."""
+
+    def __init__(self) -> None:
+        self._failures: OrderedDict[tuple[bytes, Address], Failure] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Return how many are remembered."""
+        return len(self._failures)
+
+    def clear(self) -> None:
+        """Forget them."""
+        self._failures.clear()
+
+    def forget(self, key: bytes, server: Server) -> None:
+        """Forget one, because the server has answered the question."""
+        if self._failures:
+            self._failures.pop((key, server.address), None)
+
+    def holding(self, key: bytes, server: Server, now: float) -> Failure | None:
+        """Return the failure for which a server is not asked this question now."""
+        failure = self._failures.get((key, server.address))
+        if failure is None or failure.retry_at <= now:
+            return None
+        if failure.is_silence and server.heard_at >= failure.since:
+            del self._failures[key, server.address]
+            return None
+        return failure
+
+    def remember(self, key: bytes, server: Server, now: float, *, is_silence: bool) -> None:
+        """Remember one, for twice as long as the last of this question and server."""
+        last = self._failures.pop((key, server.address), None)
+        backoff_s = FAILURE_SECONDS_MIN if last is None else min(FAILURE_SECONDS_MAX, last.backoff_s * 2)
+        self._failures[key, server.address] = Failure(now, now + backoff_s, backoff_s, is_silence)
+        if len(self._failures) > FAILURES_MAX:
+            self._failures.popitem(last=False)
