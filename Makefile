@@ -6,7 +6,7 @@
 # make outside   the programs of others that only judge us: forwarders, foreign DHT nodes (up to half an hour)
 # make fuzz      each target of tests/fuzz under atheris, FUZZ_SECONDS each (60)
 # make strangers our nodes and those of Rust crates in one overlay, both ways (some minutes; needs cargo)
-# make bench     what look-ups, attackers round a key, idleness, floods and changes cost, with ratios
+# make bench     what look-ups, attackers round a key, idleness, floods, changes and ordinary names cost, with ratios
 # make images    the container images of deploy/, on the first base that can be had
 # make testbed   the whole story in containers, broken and healed; a report in deploy/report (some minutes)
 
@@ -70,6 +70,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python bench/flood.py
 	$(BIN)/python bench/resolve.py
 	$(BIN)/python bench/visible.py
+	$(BIN)/python bench/forward.py
 
 images:
 	@deploy/images.sh

@@ -149,9 +149,9 @@ class Name:
     def parse(cls, wire: bytes, offset: int = 0) -> tuple[Name, int]:
         """Return the uncompressed name at `offset`, and the offset after it."""
         labels = []
-        start = offset
+        start, size = offset, len(wire)
         while True:
-            if offset >= len(wire):
+            if offset >= size:
                 raise FormatError("truncated-name", f"at octet {offset}")
             length = wire[offset]
             offset += 1
@@ -159,14 +159,14 @@ class Name:
                 break
             if length > LABEL_BYTES_MAX:
                 raise FormatError("compressed-name" if length >= 0xC0 else "label-type", f"at octet {offset - 1}")
-            label = wire[offset : offset + length]
+            label = bytes(wire[offset : offset + length])
             if len(label) < length:
                 raise FormatError("truncated-name", f"at octet {offset}")
-            labels.append(bytes(label))
+            labels.append(label)
             offset += length
             if offset - start >= NAME_BYTES_MAX:
                 raise FormatError("name-too-long", f"more than {NAME_BYTES_MAX} octets")
-        return cls._trusted(tuple(labels)), offset
+        return cls.measured(tuple(labels), bytes(wire[start:offset])), offset
 
     def wire(self) -> bytes:
         """Return the uncompressed wire form, case as given."""
@@ -176,7 +176,10 @@ class Name:
         return self._wire
 
     def __str__(self) -> str:
-        return "".join([_text_of_label(label) + "." for label in self.labels]) or "."
+        labels = self.labels
+        if labels and _PLAIN.issuperset(b"".join(labels)):
+            return b".".join(labels).decode("ascii") + "."
+        return "".join([_text_of_label(label) + "." for label in labels]) or "."
 
     def __repr__(self) -> str:
         return f"<Name {self}>"
@@ -214,6 +217,10 @@ class Name:
 
     def folded(self) -> Name:
         """Return the name in lower case."""
+        # Lengths of labels are no letters, so that the octets fold as a whole; most names are folded already.
+        wire = self.wire()
+        if wire.lower() == wire:
+            return self
         return Name._trusted(tuple([label.lower() for label in self.labels]))
 
     def is_at_or_below(self, apex: Name) -> bool:

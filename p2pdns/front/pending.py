@@ -36,29 +36,27 @@ class Waiter:
     client: Client
     reply: Callable[[bytes], None]
 
-    @property
-    def host(self) -> str:
-        """Return what it is counted under: a machine or a link, which nobody has thousands of."""
-        return client_host(self.client.address[0])
+    # What it is counted under: a machine or a link, which nobody has thousands of; among those of its host a socket on
+    # loopback, an address elsewhere; and in the engine, where it waits for an upstream. All of them are asked for several
+    # times a query.
+    host: str = field(init=False, compare=False)
+    seat: str = field(init=False, compare=False)
+    prefix: str = field(init=False, compare=False)
 
-    @property
-    def seat(self) -> str:
-        """Return what it is counted under among those of its host: a socket on loopback, elsewhere an address."""
+    def __post_init__(self) -> None:
         # A socket for IPv6 adds flow and scope to these two.
         address, port = self.client.address[:2]
-        if self.host == LOOPBACK_CLIENT:
-            return f"{'tcp' if self.client.is_stream else 'udp'} {unmapped(address)} {port}"
-        return unmapped(address)
+        host, seat = client_host(address), unmapped(address)
+        if host == LOOPBACK_CLIENT:
+            seat = f"{'tcp' if self.client.is_stream else 'udp'} {seat} {port}"
+        object.__setattr__(self, "host", host)
+        object.__setattr__(self, "seat", seat)
+        object.__setattr__(self, "prefix", client_prefix(address))
 
     @property
     def lane(self) -> str:
         """Return in which lane of its host it waits for a place: over TCP not behind what came over UDP."""
         return f"{'tcp' if self.client.is_stream else 'udp'} {self.seat}"
-
-    @property
-    def prefix(self) -> str:
-        """Return what the engine counts it under where it waits for an upstream."""
-        return client_prefix(self.client.address[0])
 
     @property
     def is_listed(self) -> bool:
