@@ -18,7 +18,8 @@ NAME_CHARACTERS_MAX = 4 * NAME_BYTES_MAX  # Every octet written as \DDD; longer 
 
 _ZBASE32 = frozenset(b"ybndrfg8ejkmcpqxot1uwisza345h769YBNDRFGEJKMCPQXOTUWISZAH")
 _LENGTHS = tuple([bytes((size,)) for size in range(LABEL_BYTES_MAX + 1)])  # The octet before a label of each size.
-_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_*/+:=!#%&',<>?[]^`{|}~")
+_PLAIN_OCTETS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_*/+:=!#%&',<>?[]^`{|}~"
+_PLAIN = frozenset(_PLAIN_OCTETS)
 
 
 def is_zone_key_label(label: bytes) -> bool:
@@ -177,7 +178,8 @@ class Name:
 
     def __str__(self) -> str:
         labels = self.labels
-        if labels and _PLAIN.issuperset(b"".join(labels)):
+        # What is left when the plain octets are taken away: nothing, for most names.
+        if labels and not b"".join(labels).translate(None, _PLAIN_OCTETS):
             return b".".join(labels).decode("ascii") + "."
         return "".join([_text_of_label(label) + "." for label in labels]) or "."
 

@@ -42,7 +42,7 @@ from p2pdns.sockets import listen_unix
 CONNECTIONS_MAX = 4  # One front, and its successor while the old connection dies.
 UNREAD_BYTES_MAX = 8_388_608  # Answers a front has not read: a hundred of the longest; then it is let go.
 TAGS_PER_FRAME_MAX = 4_096  # 32 kB; a frame has room for 8,000.
-# A question of a zone that is here takes a third of a millisecond; one for an upstream comes back to the loop a dozen
+# A question of a zone that is here takes a third of a millisecond; one for an upstream comes back to the loop a few
 # times, and each time waits for what was begun meanwhile.
 BEGUN_PER_TURN_MAX = 4
 # Between two times that the engine lets others run: a program that computes takes a few milliseconds each time.

@@ -118,6 +118,10 @@ class Draft:
         lowest = _lowest_ttls(foreign, sets, is_authority=section is self.authority)
         for rr, of_set in zip(foreign, sets, strict=True):
             ttl = max(lowest[of_set], self.settings.ttl_s_min)
+            if self.view.suffix is None and ttl == rr.ttl and rr.owner is self.question.name:
+                # Most records are told as they came.
+                section.append(rr)
+                continue
             presented = self._presented(rr.owner, rr.rtype, ttl, rr.rdata)
             if presented is None:
                 self._left_out += 1

@@ -199,7 +199,7 @@ def test_of_the_ds_of_a_zone_only_what_is_at_or_above_it_is_believed() -> None:
     asked = Question(Name.read("home.arpa."), Type.DS)
     resolution = Resolution(asked, settings=SETTINGS, now=NOW, deadline=NOW + 4)
     assert resolution.next_step(NOW) == Forward(asked)
-    lines = ("arpa. 60 NS a.example.", "home.arpa. 60 TXT proof", "x.test. 60 TXT lie")
+    lines = ("arpa. 60 NS a.example.", "home.arpa. 60 TYPE47 00", "x.test. 60 TYPE47 00")
     end = resolution.step_done(Replied(reply_to(asked, authority=lines)), NOW)
     assert isinstance(end, Answered)
     assert [str(rr.owner) for rr in end.answer.authority] == ["arpa.", "home.arpa."]

@@ -113,7 +113,7 @@ class Upstream:
         now = self.clock()
         usable = self._servers if len(self._servers) == 1 else self._in_order()
         key = _key_of(question, rd, do, cd)
-        if len(self.failures) or any(server.is_silent for server in usable):
+        if len(self.failures) or True in [server.is_silent for server in usable]:
             found = self._usable(key, usable, now)
             if isinstance(found, NoReply):
                 return found
