@@ -37,8 +37,8 @@ class Waiter:
     reply: Callable[[bytes], None]
 
     # What it is counted under: a machine or a link, which nobody has thousands of; among those of its host a socket on
-    # loopback, an address elsewhere; and in the engine, where it waits for an upstream. All of them are asked for several
-    # times a query.
+    # loopback, an address elsewhere; and in the engine, where it waits for an upstream. Each is asked for several times
+    # a query.
     host: str = field(init=False, compare=False)
     seat: str = field(init=False, compare=False)
     prefix: str = field(init=False, compare=False)
