@@ -7,6 +7,7 @@ server like any other.
 
 from __future__ import annotations
 
+import difflib
 import socket
 import time
 from dataclasses import asdict, dataclass
@@ -84,12 +85,29 @@ class Reply:
         return asdict(self)
 
 
+# Those that a zone here can hold or that a person asks a resolver for; completion offers them.
+USUAL_TYPES = (
+    *("A", "AAAA", "CAA", "CNAME", "DNAME", "HTTPS", "MX", "NAPTR", "NS", "PTR"),
+    *("SOA", "SRV", "SSHFP", "SVCB", "TLSA", "TXT", "URI", "ANY"),
+)
+
+
+def is_type(text: str) -> bool:
+    """Return whether a word names a record type."""
+    try:
+        dns.rdatatype.from_text(text)
+    except (dns.rdatatype.UnknownRdatatype, ValueError):
+        return False
+    return True
+
+
 def read_type(text: str) -> str:
     """Return the name of a record type as it is written, for `aaaa`, `AAAA` or `TYPE28`."""
     try:
         return dns.rdatatype.to_text(dns.rdatatype.from_text(text))
     except (dns.rdatatype.UnknownRdatatype, ValueError):
-        hint = "a type is a word as AAAA or TXT, or TYPE and a number"
+        near = difflib.get_close_matches(text.upper(), USUAL_TYPES, n=1)
+        hint = f'did you mean "{near[0]}"?' if near else "a type is a word as AAAA or TXT, or TYPE and a number"
         raise UsageError("not a record type", place=f'"{text}"', hint=hint) from None
 
 

@@ -11,18 +11,19 @@ import difflib
 import os
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
 
-from p2pdns.cli import ui
+from p2pdns.cli import mixups, ui
 from p2pdns.errors import KeyFileError, P2pdnsError, Unavailable, UsageError, hint_of
 from p2pdns.items.keys import KEY_FILE_BYTES_MAX, SecretKey, needs_passphrase
 
 STANDARD_INPUT = "-"
 FILE_BYTES_MAX = 16 * 1024 * 1024  # A zone of that size fits no overlay; a device file would never end.
 PASSPHRASE_BYTES_MAX = 1024  # What cryptography's PKCS#8 writer takes.
+LIKENESS_MIN = 0.6  # As difflib has it; two letters of five may be wrong.
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 passphrase_file_option: Callable[[Callable[..., object]], Callable[..., object]] = click.option(
@@ -35,6 +36,26 @@ def quoted(path: str) -> str:
     return f'"{path}"'
 
 
+def nearest_name(name: str, names: Sequence[str]) -> str | None:
+    """Return the file name most like one that is missing, or None.
+
+    By their stems: a common ending makes two short names no nearer.
+
+    >>> nearest_name("exmaple.zone", ["example.zone", "mail.zone"]), nearest_name("xyz.zone", ["web.zone"])
+    ('example.zone', None)
+    >>> nearest_name("example", ["example.zone"]), nearest_name("alice.pem", ["alice.key"])
+    ('example.zone', 'alice.key')
+    """
+    stem, ending = os.path.splitext(name)
+
+    def likeness(other: str) -> tuple[float, bool]:
+        other_stem, other_ending = os.path.splitext(other)
+        return difflib.SequenceMatcher(None, stem.lower(), other_stem.lower()).ratio(), other_ending == ending
+
+    near = [other for other in names if likeness(other)[0] >= LIKENESS_MIN]
+    return max(near, key=likeness, default=None)
+
+
 def nearest_file(path: str) -> str | None:
     """Return the path beside a missing one whose name is most like it, or None."""
     folder = os.path.dirname(path)
@@ -42,8 +63,8 @@ def nearest_file(path: str) -> str | None:
         names = sorted(os.listdir(folder or "."))
     except OSError:
         return None
-    near = difflib.get_close_matches(os.path.basename(path), names, n=1)
-    return os.path.join(folder, near[0]) if near else None
+    near = nearest_name(os.path.basename(path), names)
+    return os.path.join(folder, near) if near else None
 
 
 def file_trouble(path: str, trouble: OSError) -> P2pdnsError:
@@ -142,7 +163,10 @@ def read_secret_key(path: str, passphrase_file: str | None) -> SecretKey:
         what = "standard input can be the key or the passphrase, not both"
         raise UsageError(what, place="--passphrase-file -", hint="name a file for one of them")
     if path != STANDARD_INPUT:
-        _refuse_if_others_may_read(path)
+        mixups.refuse_key_for_file(path)
+        # Of any other file its mode does not matter: that it is none is told where it is read.
+        if mixups.is_key_file(path):
+            _refuse_if_others_may_read(path)
     pem = read_bytes(path, KEY_FILE_BYTES_MAX)
     passphrase = None
     if needs_passphrase(pem):

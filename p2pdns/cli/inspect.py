@@ -15,17 +15,20 @@ from typing import Any
 
 import click
 
-from p2pdns.cli import files, petnames, settings, ui
+from p2pdns.cli import completion, files, petnames, settings, ui
+from p2pdns.cli.mixups import is_key_file
+from p2pdns.cli.names import read_zone_key, to_ascii
 from p2pdns.cli.petnames import Book
 from p2pdns.cli.starting import running_daemon
+from p2pdns.cli.verbs import Verb
 from p2pdns.clock import unix_now
 from p2pdns.config import Config
 from p2pdns.dns import zonefile
-from p2pdns.errors import FormatError, StrangerError, Unavailable, UsageError
+from p2pdns.errors import StrangerError, Unavailable, UsageError, abridged
 from p2pdns.items.item import VALUE_BYTES_READ_MAX, MutableItem
 from p2pdns.items.keys import KEY_BYTES, SIGNATURE_BYTES, TEXT_CHARACTERS, ZoneKey
 from p2pdns.items.packet import zone_of
-from p2pdns.resolver.mistyped import undressed
+from p2pdns.resolver.mistyped import fault_of, undressed
 
 ITEM_FILE_BYTES_MAX = KEY_BYTES + SIGNATURE_BYTES + 8 + VALUE_BYTES_READ_MAX
 ITEM_FILE_MODE = 0o644  # Everything in it is public.
@@ -43,25 +46,26 @@ class Inspected:
     trouble: str | None = None
 
 
-def read_key(text: str) -> ZoneKey | None:
+def read_key(text: str, book: Book) -> ZoneKey | None:
     """Return the zone key that a word is, alone or as the last label of a name; None when it is not meant as one."""
-    label = text.rstrip(".").rsplit(".", 1)[-1]
-    if len(label) != TEXT_CHARACTERS:
+    label = book.bare_name(to_ascii(undressed(text))).rstrip(".").rsplit(".", 1)[-1]
+    if len(label) != TEXT_CHARACTERS and not fault_of(label.encode("utf-8", "replace")):
         return None
-    try:
-        return ZoneKey.read(label)
-    except FormatError as trouble:
-        hint = "a zone key is what p2pdns pubkey prints"
-        raise UsageError(f"not a zone key ({trouble})", place=files.quoted(text), hint=hint) from None
+    return read_zone_key(label, place=files.quoted(abridged(text)))
 
 
 def read_item_file(path: str) -> Inspected:
     """Return the verified item of an item file."""
     data = files.read_bytes(path, ITEM_FILE_BYTES_MAX)
+    if is_key_file(path):
+        hint = f"p2pdns inspect $(p2pdns pubkey {path}) shows what it has published"
+        raise UsageError("a key file, and no item", place=files.quoted(path), hint=hint)
     try:
         return Inspected(MutableItem.read_file(data), path)
     except StrangerError as trouble:
         hint = "an item file is what p2pdns inspect KEY -o FILE writes: key, signature, seq, value"
+        if path.endswith((".zone", ".toml")):
+            hint = f"p2pdns check {path} reads it"
         raise Unavailable(f"not a valid item ({trouble})", place=files.quoted(path), hint=hint) from None
 
 
@@ -177,8 +181,8 @@ def _item_file_or_petname(what: str, book: Book) -> Inspected:
     return read_item_file(what)
 
 
-@click.command()
-@click.argument("what", metavar="KEY|NAME|FILE")
+@click.command(cls=Verb)
+@click.argument("what", metavar="KEY|NAME|FILE", shell_complete=completion.a_zone_or_file)
 @click.option("-o", "--output", metavar="FILE", help="Write the item to FILE: key, signature, seq and value.")
 @settings.config_option
 @settings.state_option
@@ -200,7 +204,7 @@ def inspect(
     config = settings.with_flags(settings.load(config_flag), network=network, bootstrap=bootstrap)
     state = settings.state_dir(state_flag)
     book = petnames.load(config, state)
-    key = None if os.path.exists(what) else read_key(book.bare_name(undressed(what)))
+    key = None if os.path.exists(what) else read_key(what, book)
     if key is None:
         inspected = _item_file_or_petname(what, book)
     else:

@@ -10,24 +10,38 @@ import os
 
 import click
 
-from p2pdns.cli import files, ui
+from p2pdns.cli import completion, files, settings, ui
+from p2pdns.cli.verbs import Verb
 from p2pdns.errors import UsageError
 from p2pdns.items.keys import SEED_BYTES, SecretKey
 
 KEY_FILE_MODE = 0o600
+STANDARD_OUTPUT = "-"
 
 
-@click.command()
-@click.option("-o", "--output", metavar="FILE", help="Write the key to FILE (mode 0600), which must not exist yet.")
+@click.command(cls=Verb)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help='Write the key to FILE (mode 0600), which must not exist yet; "-" is standard output.',
+)
 @click.option("-p", "--passphrase", is_flag=True, help="Ask for a passphrase that protects the key.")
 @files.passphrase_file_option
-def keygen(output: str | None, passphrase: bool, passphrase_file: str | None) -> None:
+@settings.json_option
+def keygen(output: str | None, passphrase: bool, passphrase_file: str | None, as_json: bool) -> None:
     """Make a key. Its public half is the name of a zone.
 
-    The key is PKCS#8 PEM. Whoever has it can publish under the zone, and nobody can make it again: keep a copy.
+    The key is PKCS#8 PEM below a comment with its public half. Whoever has it can publish under the zone, and nobody
+    can make it again: keep a copy.
     """
     if passphrase and passphrase_file is not None:
         raise UsageError("--passphrase and --passphrase-file exclude each other", place="keygen")
+    if output == STANDARD_OUTPUT:
+        output = None
+    if as_json and output is None:
+        hint = "p2pdns keygen --json -o FILE"
+        raise UsageError("with --json the key needs a file", place="keygen", hint=hint)
     phrase = None
     if passphrase_file is not None:
         phrase = files.read_passphrase_file(passphrase_file)
@@ -38,18 +52,26 @@ def keygen(output: str | None, passphrase: bool, passphrase_file: str | None) ->
             )
         phrase = ui.ask_passphrase(files.quoted(output) if output else "the new key", is_new=True)
     secret = SecretKey.generate(os.urandom(SEED_BYTES))
-    pem = secret.write(phrase)
+    pem = secret.key_file(phrase)
     if output is None:
         ui.secret_key(pem)
     else:
         hint = "choose another name, or move the old key away"
         files.write_new(output, pem, mode=KEY_FILE_MODE, place_hint=hint)
-    ui.note(f"zone key: {secret.zone_key}")
+    if as_json:
+        ui.json_result({"zone": str(secret.zone_key), "file": output, "encrypted": phrase is not None})
+    else:
+        ui.note(f"zone key: {secret.zone_key}")
 
 
-@click.command()
-@click.argument("key_file", metavar="KEYFILE")
+@click.command(cls=Verb)
+@click.argument("key_file", metavar="KEYFILE", shell_complete=completion.a_file)
 @files.passphrase_file_option
-def pubkey(key_file: str, passphrase_file: str | None) -> None:
+@settings.json_option
+def pubkey(key_file: str, passphrase_file: str | None, as_json: bool) -> None:
     """Print the zone key of KEYFILE ("-" is standard input): the name of its zone."""
-    ui.result(str(files.read_secret_key(key_file, passphrase_file).zone_key))
+    key = str(files.read_secret_key(key_file, passphrase_file).zone_key)
+    if as_json:
+        ui.json_result({"zone": key, "file": key_file})
+    else:
+        ui.result(key)

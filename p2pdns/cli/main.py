@@ -2,107 +2,91 @@
 
 Guarantees: no error of a user's making shows a traceback; exit 0 if and only if everything asked was done,
 1 when something failed, 2 for wrong usage or configuration, 3 when the name or type does not exist; Ctrl-C
-and a closed pipe end with the status that a shell gives them. Does not know what a verb does: each is loaded
-when it is asked for, so that `keygen` does not pay for the resolver.
+and a closed pipe end with the status that a shell gives them; with `--json` standard output is one JSON document or
+nothing, which tells of failures too. Does not know the verbs (`p2pdns.cli.verbs` does).
 """
 
 from __future__ import annotations
 
 import contextlib
-import difflib
-import errno
-import importlib
 import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import click
 
 import p2pdns
 from p2pdns import log
-from p2pdns.cli import ui
-from p2pdns.errors import P2pdnsError, StrangerError, Unavailable, UsageError, hint_of
+from p2pdns.cli import mixups, ui
+from p2pdns.cli.verbs import VERBS, Verbs, did_you_mean
+from p2pdns.errors import P2pdnsError, StrangerError, Unavailable, UsageError, abridged, hint_of
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell shows for a program that Ctrl-C ended
+NO_VERB = "no verb was given"
+EXTRA_WORD = "got unexpected extra argument ("  # How click begins when there is one word too many.
+COMPLETION_VARIABLE = "_P2PDNS_COMPLETE"
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE, what `p2pdns … | head -1` gives any other program
-
-# The verb and the module of its family, in the order of a first visit.
-VERBS = {
-    "keygen": "keys",
-    "pubkey": "keys",
-    "check": "zones",
-    "serve": "serve",
-    "publish": "publish",
-    "resolve": "resolve",
-    "inspect": "inspect",
-    "name": "name",
-    "status": "status",
-    "doctor": "doctor",
-    "flush": "upkeep",
-    "forget": "upkeep",
-    "pin": "upkeep",
-    "reload": "upkeep",
-    "demo": "demo",
-}
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str | None:
-    """Return the hint that names the nearest of `known`, or None when nothing is near.
-
-    >>> did_you_mean("pubish", ["publish", "status"])
-    'did you mean "publish"?'
-    """
-    near = difflib.get_close_matches(word, known, n=1)
-    return f'did you mean "{near[0]}"?' if near else None
-
-
-class Verbs(click.Group):
-    """The group of all verbs, each imported when it is first used."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the verbs in the order of a first visit."""
-        return list(VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return the verb's command, or None."""
-        if cmd_name not in VERBS:
-            return None
-        module = importlib.import_module(f"p2pdns.cli.{VERBS[cmd_name]}")
-        command = getattr(module, cmd_name)
-        assert isinstance(command, click.Command)
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the verb that `args` opens with; an unknown one is an error with the nearest known."""
-        if args and not args[0].startswith("-") and args[0] not in VERBS:
-            hint = did_you_mean(args[0], list(VERBS)) or f"the verbs are {', '.join(VERBS)}"
-            raise UsageError("no such verb", place=f'"{args[0]}"', hint=hint)
-        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(p2pdns.__version__, prog_name=ui.PROGRAM, message="%(prog)s %(version)s")
+@click.version_option(p2pdns.__version__, "-V", "--version", prog_name=ui.PROGRAM, message="%(prog)s %(version)s")
 def p2pdns_command() -> None:
-    """Names without a registry: sign a zone, publish it to a DHT, resolve it as ordinary DNS."""
+    """Names without a registry: sign a zone, publish it to a DHT, resolve it as ordinary DNS.
+
+    "p2pdns help VERB" tells of one verb. The exit status is 0 if everything asked was done, 1 if something failed, 2
+    for wrong usage or configuration, 3 if the name or type does not exist, 141 if the reader of the output has gone.
+    """
 
 
 def _flags_of(context: click.Context) -> list[str]:
-    return [flag for option in context.command.get_params(context) for flag in option.opts if flag.startswith("--")]
+    return [flag for option in context.command.get_params(context) for flag in option.opts]
 
 
-def _usage_error(trouble: click.ClickException) -> UsageError:
+def _flag_hint(trouble: click.NoSuchOption, context: click.Context, arguments: Sequence[str]) -> str:
+    wanted, flags = trouble.option_name, _flags_of(context)
+    for flag in flags:
+        if flag.lower() == wanted.lower():
+            return f'did you mean "{flag}"?'
+    if context.parent is None and wanted.lstrip("-") in VERBS:
+        return f"a verb has no dashes: p2pdns {wanted.lstrip('-')}"
+    verb = next((word for word in arguments if word in VERBS), None)
+    if context.parent is None and verb is not None:
+        return f"flags come after the verb: p2pdns {verb} {wanted}"
+    near = did_you_mean(wanted, [flag for flag in flags if flag.startswith("--")])
+    return near or f"{context.command_path} --help"
+
+
+def _usage_error(trouble: click.ClickException, arguments: Sequence[str]) -> UsageError:
     context = trouble.ctx if isinstance(trouble, click.UsageError) else None
     path = context.command_path.removeprefix(ui.PROGRAM).strip() if context else ""
     hint = f"{context.command_path} --help" if context else None
-    if isinstance(trouble, click.NoSuchOption):
-        near = did_you_mean(trouble.option_name, _flags_of(context)) if context else None
-        return UsageError("no such flag", place=f"{path} {trouble.option_name}".strip(), hint=near or hint)
-    what = trouble.format_message().strip().rstrip(".").replace("'", '"')
+    if isinstance(trouble, click.NoSuchOption) and context is not None:
+        hint = _flag_hint(trouble, context, arguments)
+        return UsageError("no such flag", place=f"{path} {trouble.option_name}".strip(), hint=hint)
+    # Of a choice click lists the words, a line each, which the usage says in one.
+    message = trouble.format_message().partition(". Choose from:")[0]
+    what = abridged(message.strip().rstrip(".").replace("'", '"'))
+    if isinstance(trouble, click.UsageError) and what == "Missing command":
+        what = NO_VERB
+    if isinstance(trouble, click.MissingParameter) and context is not None and context.parent is not None:
+        hint = " ".join([context.command_path, *_synopsis(context)])
+        if path == "publish":
+            hint = mixups.without_flag(arguments[arguments.index(path) + 1 :]) or hint
+    elif path == "keygen" and what.lower().startswith(EXTRA_WORD):
+        hint = f"p2pdns keygen -o {abridged(arguments[-1])}"
     return UsageError(what[:1].lower() + what[1:], place=path or None, hint=hint)
+
+
+def _synopsis(context: click.Context) -> Iterator[str]:
+    """Yield what a verb cannot do without, as it is typed."""
+    for parameter in context.command.get_params(context):
+        if parameter.required and isinstance(parameter, click.Option):
+            yield f"{parameter.opts[0]} {parameter.make_metavar(context)}"
+    for parameter in context.command.get_params(context):
+        if parameter.required and isinstance(parameter, click.Argument):
+            yield parameter.make_metavar(context)
 
 
 def _system_error(trouble: OSError) -> P2pdnsError:
@@ -112,35 +96,65 @@ def _system_error(trouble: OSError) -> P2pdnsError:
     return Unavailable(what, place=place, hint=hint_of(trouble))
 
 
-def _run(arguments: Sequence[str] | None) -> int:
+def _invoke(arguments: Sequence[str]) -> int:
+    # Not click's own `main`: it ends the program itself where a pipe is closed, with a status that says something else.
+    try:
+        with p2pdns_command.make_context(ui.PROGRAM, list(arguments)) as context:
+            code = p2pdns_command.invoke(context)
+    except click.exceptions.Exit as ending:
+        code = ending.exit_code
+    return code if isinstance(code, int) else 0
+
+
+def _run(arguments: Sequence[str]) -> int:
     error: P2pdnsError
     try:
-        code = p2pdns_command.main(
-            args=None if arguments is None else list(arguments), prog_name=ui.PROGRAM, standalone_mode=False
-        )
+        code = _invoke(arguments)
+        ui.end_json(code)
         # A pipe that was closed shows itself when the buffer is written, which must not be at exit.
         sys.stdout.flush()
-    except click.exceptions.Exit as ending:
-        return ending.exit_code
-    except (click.Abort, KeyboardInterrupt):
+        return code
+    except (click.Abort, KeyboardInterrupt, EOFError):
         return EXIT_INTERRUPTED
     except click.exceptions.NoArgsIsHelpError as trouble:
-        ui.usage(trouble.format_message())
-        error = UsageError("no verb was given")
+        if not ui.is_json():
+            ui.usage(trouble.format_message())
+        error = UsageError(NO_VERB, hint=f"{trouble.ctx.command_path} --help")
     except click.ClickException as trouble:
-        error = _usage_error(trouble)
+        error = _usage_error(trouble, arguments)
     except P2pdnsError as trouble:
         error = trouble
     except StrangerError as trouble:
         error = P2pdnsError(str(trouble))
+    except BrokenPipeError:
+        return EXIT_BROKEN_PIPE
     except OSError as trouble:
-        if trouble.errno == errno.EPIPE:
-            return EXIT_BROKEN_PIPE
         error = _system_error(trouble)
-    else:
-        return code if isinstance(code, int) else 0
     ui.error(error)
+    try:
+        ui.end_json(error.exit_code)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return EXIT_BROKEN_PIPE
+    except OSError:
+        # What could not be written was the error itself, or the first part of it was said above.
+        pass
     return error.exit_code
+
+
+def _completion_status() -> int | None:
+    if COMPLETION_VARIABLE not in os.environ:
+        return None
+    # Loaded only here: no other call of the program needs it.
+    from p2pdns.cli import completion
+
+    return completion.answered(p2pdns_command)
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    """Return whether failures are to be JSON too; words that could not be read must be as good as any to tell it."""
+    words = list(arguments)
+    return "--json" in (words[: words.index("--")] if "--" in words else words)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -154,8 +168,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     # What the parts log is for a daemon's log; `serve` sets the level of its configuration. Never standard output.
     log.configure("error")
+    if arguments is None and (status := _completion_status()) is not None:
+        return status
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    ui.begin(as_json=_wants_json(words))
     try:
-        return _run(arguments)
+        return _run(words)
     except BrokenPipeError:
         return EXIT_BROKEN_PIPE
     finally:

@@ -6,14 +6,17 @@ next question. Does not know who a key belongs to: that is what a petname is for
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from p2pdns.cli import files, petnames, settings, ui
+from p2pdns.cli import completion, files, petnames, settings, ui
+from p2pdns.cli.names import read_zone_key, to_ascii
 from p2pdns.cli.starting import running_daemon
+from p2pdns.cli.verbs import NameFamily
 from p2pdns.config import Config
 from p2pdns.engine import petnames as kept_petnames
 from p2pdns.engine.state import State
@@ -21,29 +24,19 @@ from p2pdns.errors import (
     KEY_FILE_HINT,
     KEY_FILE_MARK,
     KEY_FILE_TEXT,
-    FormatError,
     P2pdnsError,
+    Unavailable,
     UsageError,
     abridged,
     first_token,
 )
 from p2pdns.items.keys import ZoneKey
-from p2pdns.resolver.mistyped import undressed
 
 # The request in which the daemon gets them has a line of a mebibyte; a text of half that always fits.
 IMPORT_BYTES_MAX = 512 * 1024
 NAME_FILE_HINT = "a line is: NAME KEY, and what follows a # is a comment"
 
 Done = TypeVar("Done")
-
-
-def read_key(text: str, place: str) -> ZoneKey:
-    """Return the zone key that a word is."""
-    try:
-        return ZoneKey.read(undressed(text).removesuffix("."))
-    except FormatError as trouble:
-        hint = "a zone key has 52 letters and digits; p2pdns pubkey KEYFILE prints one"
-        raise UsageError(f"not a zone key ({trouble})", place=place, hint=hint) from None
 
 
 def _in_state(state: Path, change: Callable[[State], Done]) -> Done:
@@ -80,7 +73,7 @@ def read_names(text: str, path: str, config: Config, kept: Mapping[str, str]) ->
         try:
             if len(words) != 2:
                 raise UsageError(f'cannot read "{first_token(line)}"', hint=NAME_FILE_HINT)
-            key = read_key(words[1], f'"{first_token(words[1])}"')
+            key = read_zone_key(words[1])
             name = kept_petnames.refuse(words[0], key, config=config, kept=kept)
             if names.setdefault(name, key) != key:
                 raise UsageError(f"{name} has another key in line {lines[name]}", hint="remove one of the two")
@@ -92,7 +85,7 @@ def read_names(text: str, path: str, config: Config, kept: Mapping[str, str]) ->
     return names, faults
 
 
-@click.group()
+@click.group(cls=NameFamily)
 def name() -> None:
     """Give zone keys short names of your own (petnames), which hold on this machine only.
 
@@ -100,14 +93,31 @@ def name() -> None:
     """
 
 
+def _refuse_swapped(petname: str, key: str) -> None:
+    """Raise a UsageError where NAME is a zone key and KEY is none: each stands at the place of the other."""
+    try:
+        given = read_zone_key(petname)
+    except UsageError:
+        return
+    with contextlib.suppress(UsageError):
+        # Two keys are another mistake, which is told where petnames are read.
+        read_zone_key(key)
+        return
+    hint = f"p2pdns name add {first_token(key)} {given}"
+    raise UsageError("the NAME comes first, then the KEY", place="name add", hint=hint)
+
+
 @name.command()
 @click.argument("petname", metavar="NAME")
-@click.argument("key", metavar="KEY")
+@click.argument("key", metavar="KEY", shell_complete=completion.a_zone)
 @settings.usual_options
 def add(petname: str, key: str, config_flag: str | None, state_flag: str | None, as_json: bool) -> None:
     """Let NAME stand for the zone KEY."""
     config, state = settings.load(config_flag), settings.state_dir(state_flag)
-    zone_key = read_key(key, f'"{first_token(key)}"')
+    book = petnames.load(config, state)
+    _refuse_swapped(petname, key)
+    petname = to_ascii(petname.strip())
+    zone_key = read_zone_key(key, book=book)
     added = _add(config, state, {petname: zone_key})
     folded = petname.lower()
     if as_json:
@@ -137,11 +147,15 @@ def list_names(config_flag: str | None, state_flag: str | None, as_json: bool) -
 
 
 @name.command()
-@click.argument("petname", metavar="NAME")
+@click.argument("petname", metavar="NAME", shell_complete=completion.a_petname)
 @settings.usual_options
 def remove(petname: str, config_flag: str | None, state_flag: str | None, as_json: bool) -> None:
     """Let NAME stand for nothing."""
     config, state = settings.load(config_flag), settings.state_dir(state_flag)
+    petname = to_ascii(petname.strip())
+    book = petnames.load_strictly(config, state)
+    if petname.lower() not in book.names and (near := book.hint_for(petname)) is not None:
+        raise Unavailable("no such petname", place=f'"{first_token(petname)}"', hint=near)
     client = running_daemon(state)
     if client is not None:
         removed: str = client.call("name-remove", name=petname)["removed"]
@@ -154,7 +168,7 @@ def remove(petname: str, config_flag: str | None, state_flag: str | None, as_jso
 
 
 @name.command("import")
-@click.argument("path", metavar="FILE")
+@click.argument("path", metavar="FILE", shell_complete=completion.a_file)
 @settings.usual_options
 def import_names(path: str, config_flag: str | None, state_flag: str | None, as_json: bool) -> int:
     """Take over petnames from FILE ("-" is standard input): all of them, or none.

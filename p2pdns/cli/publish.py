@@ -19,9 +19,10 @@ from typing import Any
 
 import click
 
-from p2pdns.cli import files, petnames, settings, ui
+from p2pdns.cli import completion, files, mixups, petnames, settings, ui
 from p2pdns.cli.petnames import Book
 from p2pdns.cli.starting import GRACE_SECONDS, running_daemon
+from p2pdns.cli.verbs import Verb
 from p2pdns.cli.zones import (
     ReadZone,
     keys_by_name,
@@ -288,9 +289,17 @@ def _warn(done: Stored) -> None:
         ui.warning(NOT_KEPT_ALIVE)
 
 
-@click.command()
-@click.option("-k", "--key", "key_file", required=True, metavar="KEYFILE", help="The key that signs the zone.")
-@click.argument("zone_file", metavar="ZONEFILE")
+@click.command(cls=Verb)
+@click.option(
+    "-k",
+    "--key",
+    "key_file",
+    required=True,
+    metavar="KEYFILE",
+    help="The key that signs the zone.",
+    shell_complete=completion.a_file,
+)
+@click.argument("zone_file", metavar="ZONEFILE", shell_complete=completion.a_file)
 @files.passphrase_file_option
 @zone_option
 @origin_option
@@ -321,6 +330,7 @@ def publish(
     The running daemon puts it there and keeps it alive; it gets the signed zone, never the key. Without a daemon, or
     with --network or --bootstrap, a node of its own does it once.
     """
+    mixups.refuse_swapped(key_file, zone_file)
     config = settings.with_flags(settings.load(config_flag), network=network, bootstrap=bootstrap)
     secret = files.read_secret_key(key_file, passphrase_file)
     keys = keys_by_name(zone_words, config_flag, state_flag)

@@ -17,13 +17,14 @@ import click
 
 from p2pdns import config as configuration
 from p2pdns.addresses import Address
-from p2pdns.cli import dnsclient, petnames, settings, ui
+from p2pdns.cli import completion, dnsclient, petnames, settings, ui
 from p2pdns.cli.dnsclient import ExtendedError, Record, Reply
+from p2pdns.cli.names import read_name
 from p2pdns.cli.petnames import Book
+from p2pdns.cli.verbs import Verb
 from p2pdns.config import Config
 from p2pdns.engine.control import ControlClient
 from p2pdns.errors import ConfigError, P2pdnsError, Unavailable, UsageError
-from p2pdns.resolver.mistyped import undressed
 
 TROUBLE_SECONDS_MAX = 2.0  # What the answer is worth is known; a daemon that hangs must not keep it back.
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # What listens on all addresses is asked on loopback.
@@ -44,23 +45,32 @@ class Asked:
     server: Address | None
 
 
+def _is_address(text: str) -> bool:
+    try:
+        return bool(configuration.read_address(text, configuration.DNS_PORT))
+    except ConfigError:
+        return False
+
+
 def read_words(words: tuple[str, ...]) -> Asked:
     """Return what `NAME [TYPE] [@ADDR[:PORT]]` means, the server at any place."""
     servers = [word[1:] for word in words if word.startswith("@")]
     others = [word for word in words if not word.startswith("@")]
     if not others or len(others) > 2 or len(servers) > 1:
-        raise UsageError(
-            "one name, at most one type and at most one server",
-            place="resolve",
-            hint="p2pdns resolve NAME [TYPE] [@ADDR:PORT]",
-        )
+        hint = "p2pdns resolve NAME [TYPE] [@ADDR:PORT]"
+        if len(others) == 3 and not servers and _is_address(others[2]):
+            hint = f"p2pdns resolve {others[0]} {others[1]} @{others[2]}"
+        raise UsageError("one name, at most one type and at most one server", place="resolve", hint=hint)
     server = None
     if servers:
         try:
             server = configuration.read_address(servers[0], configuration.DNS_PORT)
         except ConfigError as trouble:
             raise UsageError(trouble.what, place=f"@{servers[0]}", hint="@127.0.0.1:5300") from None
-    return Asked(undressed(others[0]), dnsclient.read_type(others[1]) if len(others) == 2 else "A", server)
+    name, rtype = others[0], others[1] if len(others) == 2 else "A"
+    if not dnsclient.is_type(rtype) and dnsclient.is_type(name):
+        raise UsageError("the NAME comes first, then the TYPE", place="resolve", hint=f"p2pdns resolve {rtype} {name}")
+    return Asked(read_name(name), dnsclient.read_type(rtype), server)
 
 
 def _with_petname(asked: Asked, book: Book, *, is_short: bool) -> Asked:
@@ -109,13 +119,23 @@ def _show_reply(reply: Reply, *, is_short: bool) -> None:
             ui.note(str(reason))
 
 
-def _raise_unless_answered(reply: Reply) -> None:
+def _petname_hint(name: str, book: Book) -> str | None:
+    """Return what a name that was not answered may have meant: a petname that is near, or one without a final dot."""
+    bare = book.without_suffix(name)
+    last = bare.rpartition(".")[2].lower()
+    if last in book.names:
+        return f'without its final dot {name} ends in the petname "{last}"' if bare == name else None
+    return book.hint_for(last)
+
+
+def _raise_unless_answered(reply: Reply, book: Book) -> None:
     name = reply.name.removesuffix(".") or "."
+    hint = _petname_hint(name, book)
     reasons = "; ".join(str(reason) for reason in reply.extended_errors)
     if reply.rcode == "NXDOMAIN":
-        raise DoesNotExist(": ".join(filter(None, ["no such name (NXDOMAIN)", reasons])), place=name)
+        raise DoesNotExist(": ".join(filter(None, ["no such name (NXDOMAIN)", reasons])), place=name, hint=hint)
     if reply.rcode != "NOERROR":
-        raise Unavailable(": ".join(filter(None, [f"no answer ({reply.rcode})", reasons])), place=name)
+        raise Unavailable(": ".join(filter(None, [f"no answer ({reply.rcode})", reasons])), place=name, hint=hint)
     # A chain of aliases that ends without the type asked is an answer, yet not to the question.
     if not any(record.type == reply.type for record in reply.answer) and reply.type != "ANY":
         raise DoesNotExist(f"the name has no {reply.type} records (NODATA)", place=name)
@@ -154,8 +174,10 @@ def _troubles(state: Path, reply: Reply) -> dict[str, str]:
     return troubles
 
 
-@click.command()
-@click.argument("words", nargs=-1, required=True, metavar="NAME [TYPE] [@ADDR:PORT]")
+@click.command(cls=Verb)
+@click.argument(
+    "words", nargs=-1, required=True, metavar="NAME [TYPE] [@ADDR:PORT]", shell_complete=completion.a_question
+)
 @click.option("--trace", is_flag=True, help="Show every step of the daemon's resolver.")
 @click.option("--direct", is_flag=True, help="Ask the overlay by a node of its own, not a daemon.")
 @click.option("--short", is_flag=True, help="Print the data only.")
@@ -210,5 +232,5 @@ def resolve(
         for number, step in enumerate(steps, 1):
             ui.result(f"{number:2}  {step}")
         _show_reply(reply, is_short=short)
-    _raise_unless_answered(reply)
+    _raise_unless_answered(reply, book)
     return 0

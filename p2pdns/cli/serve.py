@@ -16,6 +16,7 @@ import click
 from p2pdns import config as configuration
 from p2pdns import log
 from p2pdns.cli import settings
+from p2pdns.cli.verbs import Verb
 from p2pdns.config import Config
 from p2pdns.errors import UsageError
 
@@ -45,7 +46,7 @@ def _run_engine_alone(config: Config, state: Path) -> int:
     return engine.run(config, directory)
 
 
-@click.command()
+@click.command(cls=Verb)
 @settings.config_option
 @click.option("--dns", multiple=True, metavar="ADDR:PORT", help="Answer DNS there (default: 127.0.0.1:5300).")
 @click.option("--no-dns", is_flag=True, help="Be a node of the overlay only.")

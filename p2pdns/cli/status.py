@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from p2pdns.cli import settings, ui
+from p2pdns.cli.verbs import Verb
 
 # More than the usual counters have, so that the second column stays where it is when something is counted anew.
 NAME_CHARACTERS_MIN = 36
@@ -228,7 +229,7 @@ def screen(facts: Mapping[str, Any]) -> list[str]:
     return [*head, *problems, *gap, *zone_lines(facts, max(1, room)), *rest][: HEIGHT - 1]
 
 
-@click.command()
+@click.command(cls=Verb)
 @click.option("-v", "--verbose", is_flag=True, help="Show every fact and counter too.")
 @settings.state_option
 @settings.json_option

@@ -13,16 +13,19 @@ import getpass
 import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 from p2pdns import log
+from p2pdns.cli import shipped
 from p2pdns.errors import ConfigError, P2pdnsError, UsageError, ZoneFileError
 
 PROGRAM = "p2pdns"
+TABLE_COLUMNS_MIN = 90  # A zone key and what is said of it take so much; below it a table would fold every cell.
 _PASSPHRASE_TRIES_MAX = 3  # A slip of the finger is common, a third one is a wrong key file.
 
 
@@ -76,8 +79,63 @@ def show_at_once() -> None:
         sys.stdout.reconfigure(line_buffering=True)
 
 
-def json_result(value: object) -> None:
-    """Print what was asked for as one JSON document, with two spaces of indent."""
+class _Run:
+    """What is kept from one call of the program to its end: whether JSON is wanted, its document, and the errors."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.document: dict[str, Any] = {}
+        self.errors: list[P2pdnsError] = []
+
+
+_run = _Run(as_json=False)
+
+
+def begin(*, as_json: bool) -> None:
+    """Begin one call of the program, from the first word on in JSON or in text."""
+    global _run
+    _run = _Run(as_json=as_json)
+
+
+def is_json() -> bool:
+    """Return whether this call of the program answers in JSON, failures too."""
+    return _run.as_json
+
+
+def json_result(value: Mapping[str, Any]) -> None:
+    """Take what was asked for; `end_json` prints it, as it may end in a failure that belongs into the document."""
+    if not _run.as_json:
+        _print_json(value)
+        return
+    _run.document |= value
+
+
+def end_json(code: int) -> None:
+    """Print the document of this call, with the error it ended in where `code` is not 0."""
+    if not _run.as_json:
+        return
+    document = _run.document
+    if code:
+        first = _run.errors[0] if _run.errors else P2pdnsError("not everything asked was done")
+        document = {**document, **_error_facts(first), "exit": code}
+        # An error about a file may be the first of several, and a verb may have told of several.
+        mistakes = [mistake for error in _run.errors for mistake in error.mistakes]
+        if len(mistakes) > 1:
+            document["mistakes"] = [_mistake_facts(mistake) for mistake in mistakes]
+    if document:
+        _print_json(document)
+
+
+def _error_facts(trouble: P2pdnsError) -> dict[str, str | None]:
+    return {"error": str(trouble), "hint": (trouble.hint or _usual_hint(trouble)) or None}
+
+
+def _mistake_facts(trouble: P2pdnsError) -> dict[str, str | int | None]:
+    return {**_error_facts(trouble), **({} if trouble.line is None else {"line": trouble.line})}
+
+
+def _print_json(value: Mapping[str, Any]) -> None:
+    # Two spaces of indent, and ASCII: nothing a stranger wrote can steer a terminal.
     print(json.dumps(value, indent=2, ensure_ascii=True), file=sys.stdout)
 
 
@@ -113,6 +171,7 @@ def usage(text: str) -> None:
 
 def error(trouble: P2pdnsError) -> None:
     """Say what went wrong and where, and the next action on a line of its own; of a file, all that is wrong."""
+    _run.errors.append(trouble)
     mistakes = trouble.mistakes
     hints = [mistake.hint or _usual_hint(mistake) for mistake in mistakes]
     for mistake, text, following in zip(mistakes, hints, [*hints[1:], None], strict=True):
@@ -125,9 +184,9 @@ def error(trouble: P2pdnsError) -> None:
 
 def _usual_hint(trouble: P2pdnsError) -> str:
     if isinstance(trouble, ZoneFileError):
-        return "zones/example.zone shows how the lines of a zone file are written"
+        return f"{shipped.shown('zones/example.zone')} shows how the lines of a zone file are written"
     if isinstance(trouble, ConfigError):
-        return "deploy/p2pdns.example.toml shows every setting"
+        return f"{shipped.shown(shipped.EXAMPLE_CONFIG)} shows every setting"
     if isinstance(trouble, UsageError):
         # Mistakes that no single flag is at fault for have the verb as their place.
         return f"{PROGRAM} {trouble.place} --help" if (trouble.place or "").isalpha() else f"{PROGRAM} --help"
@@ -153,8 +212,29 @@ def table_lines(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> lis
     return lines
 
 
+def block_lines(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a table as blocks, a line for each cell: what a narrow terminal shows without folding.
+
+    >>> block_lines([Column("name"), Column("ms", "right")], [["www", "3"], ["mail.x", "12"]])
+    ['name  www', 'ms    3', '', 'name  mail.x', 'ms    12']
+    """
+    width = max(len(column.title) for column in columns)
+    lines: list[str] = []
+    for row in rows:
+        lines += [""] if lines else []
+        lines += [
+            f"{column.title.ljust(width)}  {printable(cell)}" for column, cell in zip(columns, row, strict=True) if cell
+        ]
+    return lines
+
+
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table: plain text into a pipe, with a bold head and folded to its width on a terminal."""
+    """Print a table: plain text into a pipe; on a terminal with a bold head, and as blocks where that is narrow."""
+    # A person without colour has a narrow screen all the same; a pipe has no width, and what reads it wants lines.
+    if sys.stdout.isatty() and shutil.get_terminal_size().columns < TABLE_COLUMNS_MIN:
+        for line in block_lines(columns, rows):
+            print(line, file=sys.stdout)
+        return
     if not is_terminal(sys.stdout):
         for line in table_lines(columns, rows):
             print(line, file=sys.stdout)

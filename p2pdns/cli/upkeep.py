@@ -10,24 +10,12 @@ from typing import Any
 
 import click
 
-from p2pdns.cli import petnames, settings, ui
-from p2pdns.cli.name import read_key
+from p2pdns.cli import completion, petnames, settings, ui
+from p2pdns.cli.names import read_name, read_zone_key
 from p2pdns.cli.petnames import Book
+from p2pdns.cli.verbs import Verb
 from p2pdns.engine.control import ControlClient
-from p2pdns.errors import P2pdnsError, UsageError, first_token
-from p2pdns.items.keys import ZoneKey
-from p2pdns.resolver.mistyped import undressed
-
-
-def _key(text: str, book: Book) -> ZoneKey:
-    """Return the zone key that a word is or stands for; UsageError with the petname that may have been meant."""
-    place = f'"{first_token(text)}"'
-    text = undressed(text)
-    try:
-        return read_key(book.bare_name(text), place)
-    except UsageError as trouble:
-        hint = book.hint_for(text) or trouble.hint
-        raise UsageError("neither a zone key nor a petname", place=place, hint=hint) from None
+from p2pdns.errors import P2pdnsError, UsageError
 
 
 def _daemon_and_book(config_flag: str | None, state_flag: str | None) -> tuple[ControlClient, Book]:
@@ -35,9 +23,11 @@ def _daemon_and_book(config_flag: str | None, state_flag: str | None) -> tuple[C
     return client, petnames.load(settings.load(config_flag), client.path.parent)
 
 
-@click.command()
-@click.argument("name", required=False, metavar="NAME")
-@click.option("--zone", metavar="KEY", help="Everything of one zone, by its key or petname.")
+@click.command(cls=Verb)
+@click.argument("name", required=False, metavar="NAME", shell_complete=completion.a_name)
+@click.option(
+    "--zone", metavar="KEY", help="Everything of one zone, by its key or petname.", shell_complete=completion.a_zone
+)
 @click.option("--all", "is_all", is_flag=True, help="Everything, ordinary names too.")
 @settings.usual_options
 def flush(
@@ -52,9 +42,9 @@ def flush(
         raise UsageError("one of NAME, --zone and --all is needed", place="flush", hint="p2pdns flush --help")
     client, book = _daemon_and_book(config_flag, state_flag)
     if zone is not None:
-        wanted: dict[str, Any] = {"zone": str(_key(zone, book))}
+        wanted: dict[str, Any] = {"zone": str(read_zone_key(zone, book=book))}
     else:
-        wanted = {"all": True} if name is None else {"name": book.full_name(name, by_key=True)}
+        wanted = {"all": True} if name is None else {"name": book.full_name(read_name(name), by_key=True)}
     flushed: str = client.call("flush", **wanted)["flushed"]
     is_everything = flushed == "everything"
     if as_json:
@@ -65,8 +55,8 @@ def flush(
         ui.note(f"{name} is below no zone key or petname, and such names are flushed together")
 
 
-@click.command()
-@click.argument("key", required=False, metavar="KEY")
+@click.command(cls=Verb)
+@click.argument("key", required=False, metavar="KEY", shell_complete=completion.a_zone)
 @click.option("--ahead", "is_ahead", is_flag=True, help="All zones whose newest item is dated ahead of this clock.")
 @settings.usual_options
 def forget(key: str | None, is_ahead: bool, config_flag: str | None, state_flag: str | None, as_json: bool) -> None:
@@ -87,7 +77,7 @@ def forget(key: str | None, is_ahead: bool, config_flag: str | None, state_flag:
         else:
             ui.result(f"forgotten: {count} zones dated ahead of this machine's clock")
         return
-    zone_key = str(_key(key, book))
+    zone_key = str(read_zone_key(key, book=book))
     was_known: bool = client.call("forget", key=zone_key)["forgotten"]
     if as_json:
         ui.json_result({"key": zone_key, **_petname(book, zone_key), "was_known": was_known})
@@ -97,8 +87,8 @@ def forget(key: str | None, is_ahead: bool, config_flag: str | None, state_flag:
         ui.note("nothing was known of it")
 
 
-@click.command()
-@click.argument("key", metavar="KEY")
+@click.command(cls=Verb)
+@click.argument("key", metavar="KEY", shell_complete=completion.a_zone)
 @settings.usual_options
 def pin(key: str, config_flag: str | None, state_flag: str | None, as_json: bool) -> None:
     """Keep the zone KEY alive: put its newest item again every hour, as its publisher would.
@@ -106,7 +96,7 @@ def pin(key: str, config_flag: str | None, state_flag: str | None, as_json: bool
     "p2pdns forget KEY" ends it.
     """
     client, book = _daemon_and_book(config_flag, state_flag)
-    zone_key = str(_key(key, book))
+    zone_key = str(read_zone_key(key, book=book))
     seq: int = client.call("pin", key=zone_key)["seq"]
     if as_json:
         ui.json_result({"key": zone_key, **_petname(book, zone_key), "seq": seq})
@@ -114,7 +104,7 @@ def pin(key: str, config_flag: str | None, state_flag: str | None, as_json: bool
         ui.result(f"kept alive: {book.shown(zone_key)}, seq {seq}")
 
 
-@click.command()
+@click.command(cls=Verb)
 @settings.state_option
 @settings.json_option
 def reload(state_flag: str | None, as_json: bool) -> int:

@@ -16,7 +16,9 @@ from typing import Any
 import click
 
 from p2pdns import config as configuration
-from p2pdns.cli import files, petnames, settings, ui
+from p2pdns.cli import completion, files, petnames, settings, ui
+from p2pdns.cli.names import read_zone_key, to_ascii
+from p2pdns.cli.verbs import Verb
 from p2pdns.dns import zonefile
 from p2pdns.dns.name import Name, is_zone_key_label
 from p2pdns.engine import blocking
@@ -26,7 +28,6 @@ from p2pdns.items.keys import SEED_BYTES, SecretKey, ZoneKey
 from p2pdns.items.packet import compose_packet
 from p2pdns.resolver.blocking import BlockedNames
 from p2pdns.resolver.local import read_forward_local, read_local_data
-from p2pdns.resolver.mistyped import undressed
 
 origin_option: Callable[[settings.Command], settings.Command] = click.option(
     "--origin", metavar="NAME", help="Read a zone file written for NAME (example.com.) as the key's zone."
@@ -78,12 +79,12 @@ def keys_by_name(words: Sequence[str], config_flag: str | None, state_flag: str 
     for word in words:
         name, equals, text = word.partition("=")
         hint = "--zone NAME=KEY, where p2pdns pubkey KEYFILE prints the KEY"
+        place = f"--zone {abridged(word[:80])}"
+        if not equals:
+            raise UsageError("no key is given", place=place, hint=hint)
+        key = str(read_zone_key(text, place=place, hint=hint))
         try:
-            key = str(ZoneKey.read(undressed(text).rstrip(".")))
             folded = configuration.read_petname(name)
-        except FormatError as trouble:
-            what = f"not a zone key ({trouble})" if equals else "no key is given"
-            raise UsageError(what, place=f"--zone {abridged(word[:80])}", hint=hint) from None
         except ConfigError as trouble:
             raise UsageError(trouble.what, place=f"--zone {abridged(word[:80])}", hint=hint) from None
         if given.setdefault(folded, key) != key:
@@ -103,7 +104,7 @@ def read_zone(path: str, key: ZoneKey, *, origin: str | None, size_bytes_max: in
     reroot = None
     if origin is not None:
         try:
-            reroot = Name.read(origin)
+            reroot = Name.read(to_ascii(origin.strip()))
         except FormatError as trouble:
             raise UsageError(f"not a name ({trouble})", place=f"--origin {origin}") from None
     text = files.read_text(path)
@@ -153,10 +154,7 @@ def _key_to_check_with(text: str | None) -> ZoneKey:
     if text is None:
         # Any key will do, and always the same one makes the same output.
         return SecretKey.generate(bytes(SEED_BYTES)).zone_key
-    try:
-        return ZoneKey.read(undressed(text).rstrip("."))
-    except FormatError as trouble:
-        raise UsageError(f"not a zone key ({trouble})", place=f"--key {first_token(text)}") from None
+    return read_zone_key(text, place=f"--key {first_token(text)}")
 
 
 def _counted(count: int, noun: str) -> str:
@@ -220,8 +218,8 @@ def _line(found: dict[str, Any]) -> str:
     return f"{found['file']}: ok, {size}, {_counted(found['records'], 'record')}{zones}{origin}"
 
 
-@click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="FILE...")
+@click.command(cls=Verb)
+@click.argument("paths", nargs=-1, required=True, metavar="FILE...", shell_complete=completion.a_file)
 @click.option("--key", "key_text", metavar="KEY", help="Read zone files as this zone key's, for files that name it.")
 @zone_option
 @origin_option

@@ -76,6 +76,7 @@ __all__ = [
     "Upstream",
     "Zones",
     "from_descriptor",
+    "lines_of",
     "newest_from_descriptor",
     "parse",
     "read",
@@ -356,6 +357,14 @@ def _line_of(text: str, table: str | None, word: str | None) -> int | None:
         if entry and (entry[1], inside) in ((word, table), (table if word is None else word, None)):
             return number
     return None
+
+
+def lines_of(path: str) -> dict[tuple[str, str], int | None]:
+    """Return the settings that a good file has, by table and name, each with its line where that is plain to see."""
+    with Path(path).open("rb") as file:
+        text = file.read(FILE_BYTES_MAX).decode("utf-8")
+    document = tomllib.loads(text)
+    return {(table, word): _line_of(text, table, word) for table, content in document.items() for word in content}
 
 
 def parse(text: str, path: str) -> Config:

@@ -19,7 +19,7 @@ from p2pdns.directory import shown
 from p2pdns.dns.message import RR, Question, Rcode, type_of, type_text
 from p2pdns.dns.name import Name
 from p2pdns.dns.zonefile import rdata_text
-from p2pdns.engine import petnames
+from p2pdns.engine import others, petnames
 from p2pdns.engine.blocking import BlockLists
 from p2pdns.engine.clockwatch import ClockWatch
 from p2pdns.engine.control import Handler, Progress
@@ -190,7 +190,9 @@ class Commands:
             "status": self.status,
             "lookups": self.lookups,
             "stored": self.stored,
+            "peers": others.peers_of(self._engine),
             "publish": self.publish,
+            "put": others.put_of(self._engine, self.seq),
             "seq": self.seq,
             "item": self.item,
             "trace": self.trace,

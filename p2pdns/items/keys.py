@@ -8,6 +8,7 @@ read it, and draws no randomness: entropy is an argument.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -34,6 +35,8 @@ TEXT_CHARACTERS = 52  # 256 bits in characters of 5; the last one holds a single
 KEYS_REMEMBERED_MAX = 4096  # Checked keys kept, 200 bytes each; checking a point takes 25 µs.
 KEY_FILE_BYTES_MAX = 65_536  # A PKCS#8 file takes about 300; anything of this size is another file.
 
+PUBLIC_KEY_COMMENT = "# public key: "  # The first line of a key file, as age writes it.
+
 P = 2**255 - 19
 L = 2**252 + 27742317777372353535851937790883648493
 D = -121665 * pow(121666, P - 2, P) % P
@@ -44,6 +47,7 @@ _Y_OF_ORDER_8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E8
 SMALL_ORDER_Y = frozenset({0, 1, P - 1, _Y_OF_ORDER_8, P - _Y_OF_ORDER_8})
 
 _Y_MASK = (1 << 255) - 1
+_COMMENT_LIKE = re.compile(rb"^[ \t]*#[ \t]*public[ \t-]*key.*$", re.MULTILINE | re.IGNORECASE)
 _VALUES = {character: value for value, character in enumerate(ALPHABET)}
 
 
@@ -232,7 +236,9 @@ class SecretKey:
             raise KeyFileError(
                 "the key is not Ed25519", place=path, hint='make one that is with "p2pdns keygen -o FILE"'
             )
-        return cls(private)
+        secret = cls(private)
+        _check_comments(pem, secret.comment, path)
+        return secret
 
     def write(self, passphrase: bytes | None) -> bytes:
         """Return the key as PKCS#8 PEM, encrypted where there is a passphrase."""
@@ -242,6 +248,15 @@ class SecretKey:
         if passphrase is not None:
             protection = BestAvailableEncryption(passphrase)
         return self._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection)
+
+    @property
+    def comment(self) -> str:
+        """The line that tells a person, and a shell, which zone a key file signs; `read` holds it against the key."""
+        return f"{PUBLIC_KEY_COMMENT}{self.zone_key}"
+
+    def key_file(self, passphrase: bytes | None) -> bytes:
+        """Return what `keygen` writes: the comment, then the key."""
+        return f"{self.comment}\n".encode("ascii") + self.write(passphrase)
 
     def sign(self, message: bytes) -> bytes:
         """Return the 64 bytes of the signature."""
@@ -280,6 +295,15 @@ def _check_armour(pem: bytes, path: str) -> None:
     raise KeyFileError(
         "not a PEM key file", place=path, hint='a key file is what "p2pdns keygen -o FILE" writes (PKCS#8 PEM)'
     )
+
+
+def _check_comments(pem: bytes, comment: str, path: str) -> None:
+    """Refuse a file whose comment tells of another key: somebody would give a wrong name away for their own."""
+    for line in _COMMENT_LIKE.findall(pem):
+        if line.removesuffix(b"\r") != comment.encode("ascii"):
+            what = f'the comment "{PUBLIC_KEY_COMMENT.strip()}" is not that of the key in the file'
+            hint = f'make it "{comment}", or take the line out; was the file put together of two?'
+            raise KeyFileError(what, place=path, hint=hint)
 
 
 def _unreadable(path: str, is_encrypted: bool) -> KeyFileError:

@@ -39,8 +39,10 @@ def undressed(text: str) -> str:
     inner = text[dress.end() :] if dress else text
     host = re.split(r"[/?#]", inner, maxsplit=1)[0].rpartition("@")[2]
     host = _PORT.sub("", host)
+    # A word of a command line that was not UTF-8 has characters that cannot be encoded again.
+    last = host.removesuffix(".").rpartition(".")[2].encode("utf-8", "replace")
     # A slash is good in a name (RFC 2317), and so is all else, unless it stands round a key.
-    return host if dress or is_zone_key_label(host.removesuffix(".").rpartition(".")[2].encode()) else text
+    return host if dress or is_zone_key_label(last) else text
 
 
 @lru_cache(maxsize=LABELS_REMEMBERED_MAX)

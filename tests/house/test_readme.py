@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pdns.cli.main import VERBS
+from p2pdns.cli.verbs import VERBS
 from tests.cli import overlay, runner
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -29,9 +29,9 @@ ZONE = f"$TTL 300\nwww A {WWW_ADDRESS}\n* A {OTHER_ADDRESS}\n"
 NOBODY = 65534
 AS_NOBODY = f"""
 import importlib, os, sys
-from p2pdns.cli import main
+from p2pdns.cli import main, verbs
 # What is loaded later could lie where nobody may read.
-for module in set(main.VERBS.values()):
+for module in set(verbs.VERBS.values()):
     importlib.import_module(f"p2pdns.cli.{{module}}")
 import p2pdns.cli.node, p2pdns.daemon, p2pdns.engine.main
 os.setgroups([]), os.setgid({NOBODY}), os.setuid({NOBODY})

@@ -69,6 +69,8 @@ def test_once_exits_0_with_every_row_right_and_leaves_nothing(tmp_path: Path) ->
     for what in ("alias to a key", "delegation", "tree moved", "below a petname", "petname"):
         assert re.search(rf"^{what} .*192\.0\.2\.14\d +NOERROR", output, re.MULTILINE), what
     assert "was killed with SIGKILL" in output
+    assert output.splitlines()[-1] == "p2pdns: stopped, nothing is left"
+    assert re.search(r"^dig @127\.0\.0\.1 -p \d+ www\.\w+ A$", output, re.MULTILINE)
     cold = re.search(r"(\d+) of them cold", output)
     assert cold is not None
     assert int(cold[1]) >= 4
@@ -84,6 +86,9 @@ def test_without_dig_another_client_asks_and_is_named(tmp_path: Path) -> None:
         output, _ = process.communicate(timeout=SECONDS_MAX)
     assert process.returncode == 0, output
     assert "dnspython (dig is not installed) asks the resolver" in output
+    # What there is to try is what this machine has.
+    assert re.search(r"^p2pdns resolve www\.\w+ A @127\.0\.0\.1:\d+$", output, re.MULTILINE)
+    assert not re.search(r"^dig ", output, re.MULTILINE)
 
 
 def test_ctrl_c_ends_it_in_order(tmp_path: Path) -> None:
@@ -93,6 +98,7 @@ def test_ctrl_c_ends_it_in_order(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=SECONDS_MAX)
     assert process.returncode == 0, output
+    assert output.splitlines()[-1] == "p2pdns: stopped, nothing is left"
     assert "Traceback" not in output
     assert processes_in(tmp_path) == []
     assert list(tmp_path.iterdir()) == []

@@ -292,3 +292,59 @@ def test_secret_key_leaves_by_write_only() -> None:
     for leave in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match="not serialised"):
             leave(SECRET)
+
+
+# The comment of a key file
+
+
+COMMENTED = SecretKey.generate(bytes(range(32)))
+OTHER = SecretKey.generate(bytes(32))
+
+
+@pytest.mark.parametrize("passphrase", [None, b"horse"])
+def test_a_key_file_begins_with_the_public_key_and_reads_back(passphrase: bytes | None) -> None:
+    written = COMMENTED.key_file(passphrase)
+    assert written.splitlines()[0].decode() == f"# public key: {COMMENTED.zone_key}"
+    assert SecretKey.read(written, passphrase, "a.key").zone_key == COMMENTED.zone_key
+    assert written.endswith(b"-----\n")
+
+
+def test_a_file_without_a_comment_reads_as_ever() -> None:
+    assert SecretKey.read(COMMENTED.write(None), None, "a.key").zone_key == COMMENTED.zone_key
+
+
+def test_a_comment_with_the_line_ends_of_another_system_is_the_same_comment() -> None:
+    written = COMMENTED.key_file(None).replace(b"\n", b"\r\n")
+    assert SecretKey.read(written, None, "a.key").zone_key == COMMENTED.zone_key
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"# public key: {OTHER.zone_key}",
+        f"# public key: {str(COMMENTED.zone_key)[:-1]}",
+        f"# public key: {str(COMMENTED.zone_key).upper()}",
+        f"#public key: {COMMENTED.zone_key}",
+        f"# Public-Key: {COMMENTED.zone_key}",
+        f"# public key: {COMMENTED.zone_key} ",
+        "# public key:",
+    ],
+)
+@pytest.mark.parametrize("is_last", [False, True])
+def test_a_comment_that_is_not_that_of_the_key_is_an_error_and_not_believed(line: str, is_last: bool) -> None:
+    comment, pem = line.encode() + b"\n", COMMENTED.write(None)
+    with pytest.raises(KeyFileError, match="is not that of the key in the file") as caught:
+        SecretKey.read(pem + comment if is_last else comment + pem, None, "a.key")
+    assert f"# public key: {COMMENTED.zone_key}" in str(caught.value.hint)
+    assert pem.splitlines()[1].decode() not in f"{caught.value} {caught.value.hint}"
+
+
+def test_two_comments_must_both_be_true() -> None:
+    written = f"# public key: {OTHER.zone_key}\n".encode() + COMMENTED.key_file(None)
+    with pytest.raises(KeyFileError):
+        SecretKey.read(written, None, "a.key")
+
+
+def test_another_comment_is_left_to_its_writer() -> None:
+    written = b"# the laptop's\n" + COMMENTED.key_file(None)
+    assert SecretKey.read(written, None, "a.key").zone_key == COMMENTED.zone_key

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pdns.cli.name import read_key
+from p2pdns.cli.names import read_zone_key
 from p2pdns.cli.resolve import read_words
 from p2pdns.dns.message import Question, Rcode, Type
 from p2pdns.dns.name import Name
@@ -168,7 +168,7 @@ def test_a_text_is_undressed_to_the_name_in_it(text: str, bare: str) -> None:
 
 def test_verbs_read_keys_as_people_paste_them() -> None:
     for text in (f"pk:{B}", f" https://{B}:443/ ", f"{B}.", f"{B}:53"):
-        assert read_key(text, "here") == B
+        assert read_zone_key(text) == B
     assert read_words((f"https://www.{KEY}:443/", "AAAA")).name == f"www.{KEY}"
 
 

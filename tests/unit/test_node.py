@@ -962,3 +962,14 @@ def test_an_ipv6_node_speaks_nodes6() -> None:
     swarm.run_until(lambda: third.contact_count == 2 and second.contact_count == 2)
     swarm.put(second, ITEM)
     assert swarm.get(third, ITEM.target, KEY).item == ITEM
+
+
+def test_peers_are_told_with_the_last_to_answer_first() -> None:
+    swarm = swarm_of(6)
+    node = nodes_of(swarm)[0]
+    peers = node.peers(swarm.now)
+    assert {(peer.node_id, peer.address) for peer in peers} == {
+        (one.node_id, one.address) for one in node.contacts(swarm.now)
+    }
+    assert [peer.silent_s for peer in peers] == sorted(peer.silent_s for peer in peers)
+    assert all(peer.silent_s <= peer.known_s and peer.failures == 0 for peer in peers)

@@ -102,6 +102,43 @@ def test_a_table_has_aligned_columns_and_no_trailing_blanks() -> None:
     assert lines == ["name    ms  x", "a     10.5", "long     3  y"]
 
 
+class Screen(io.StringIO):
+    """Standard output that says it is a terminal, and keeps what it shows."""
+
+    def isatty(self) -> bool:
+        """Say so."""
+        return True
+
+
+COLUMNS = [Column("zone key"), Column("ms", "right"), Column("note")]
+ROWS = [["k" * 52, "3", ""], ["\x1b[2J", "12", "late"]]
+
+
+@pytest.mark.parametrize("has_colour", [True, False])
+@pytest.mark.parametrize(("width", "is_blocks"), [(40, True), (89, True), (90, False), (200, False)])
+def test_a_narrow_terminal_gets_blocks_and_folds_nothing(
+    width: int, is_blocks: bool, has_colour: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = Screen()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if not has_colour:
+        monkeypatch.setenv("NO_COLOR", "1")
+    ui.table(COLUMNS, ROWS)
+    lines = screen.getvalue().splitlines()
+    blocks = [f"zone key  {'k' * 52}", "ms        3", "", "zone key  \\x1b[2J", "ms        12", "note      late"]
+    assert (lines == blocks) is is_blocks
+    assert any("k" * 52 in line for line in lines)
+
+
+def test_a_pipe_gets_lines_however_narrow(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    ui.table(COLUMNS, ROWS)
+    assert capsys.readouterr().out.splitlines() == ui.table_lines(COLUMNS, ROWS)
+
+
 def test_no_colour_in_a_pipe_nor_where_the_user_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not ui.is_terminal(io.StringIO())
     terminal = FakeTerminal()
@@ -182,7 +219,7 @@ def test_a_passphrase_is_asked_for_twice_never_shown_and_asked_again_to_read(tmp
     assert made.end() == 0, made.seen
     assert "horse" not in made.seen
     assert "zone key: " in made.seen
-    assert (tmp_path / "a.key").read_text().startswith("-----BEGIN ENCRYPTED PRIVATE KEY-----")
+    assert (tmp_path / "a.key").read_text().splitlines()[1] == "-----BEGIN ENCRYPTED PRIVATE KEY-----"
     asked = Talk(tmp_path, "pubkey", "a.key")
     asked.wait_for('passphrase for "a.key"')
     asked.type("one horse")

@@ -24,15 +24,15 @@ from typing import Any
 
 import click
 
-import p2pdns
 from p2pdns.addresses import Address
-from p2pdns.cli import dnsclient, ui
-from p2pdns.cli.demo.client import Client, client_for
+from p2pdns.cli import dnsclient, shipped, ui
+from p2pdns.cli.demo.client import Client, DigClient, client_for
 from p2pdns.cli.demo.ledger import Ledger
 from p2pdns.cli.demo.rows import NOBODY, PETNAMES, ROWS, Row, problems, short, shown
 from p2pdns.cli.demo.swarm import HOST, Node, Swarm
 from p2pdns.cli.publish import Stored, publish_through
 from p2pdns.cli.ui import Column
+from p2pdns.cli.verbs import Verb
 from p2pdns.cli.zones import ReadZone, read_zone
 from p2pdns.config import read_address, write_address
 from p2pdns.errors import P2pdnsError, Unavailable, UsageError
@@ -65,15 +65,15 @@ class Published:
 
 
 def _zone_paths(folder: str | None) -> dict[str, str]:
-    beside = Path(p2pdns.__file__).resolve().parents[1] / "zones"
-    where = Path(folder) if folder is not None else Path("zones") if Path("zones").is_dir() else beside
+    # Those that are shipped, and not what happens to lie in a folder called zones: the table knows what is in them.
+    where = Path(folder if folder is not None else shipped.shown(shipped.ZONES))
     paths = {path.stem: str(path) for path in sorted(where.glob("*.zone"))}
     missing = {row.zone for row in ROWS} - set(paths) - {NOBODY}
     if missing:
         raise UsageError(
             f"{', '.join(sorted(missing))}.zone not there",
             place=f'"{where}"',
-            hint="run p2pdns demo in a checkout of p2pdns, or name its zones with --zones DIR",
+            hint="install p2pdns with the files that come with it, or name its zones with --zones DIR",
         )
     return paths
 
@@ -192,7 +192,7 @@ def _look_up_all(keys: dict[str, str], client: Client, resolver: Node) -> bool:
     return not wrong
 
 
-def _show_what_to_try(keys: dict[str, str], address: Address) -> None:
+def _show_what_to_try(keys: dict[str, str], address: Address, *, has_dig: bool) -> None:
     ui.result()
     for row in ROWS:
         if row.what in (
@@ -205,7 +205,8 @@ def _show_what_to_try(keys: dict[str, str], address: Address) -> None:
             "below a petname",
         ):
             name = row.name(keys[row.zone]).rstrip(".")
-            ui.result(f"dig @{address[0]} -p {address[1]} {name} {row.type}")
+            command = f"dig @{address[0]} -p {address[1]} {name} {row.type}"
+            ui.result(command if has_dig else f"p2pdns resolve {name} {row.type} @{write_address(address)}")
     ui.result()
 
 
@@ -257,7 +258,7 @@ def _story(swarm: Swarm, paths: dict[str, str], port: int, began: float) -> tupl
     ui.result()
     is_right = _look_up_all(keys, client, resolver)
     ui.note(f"{time.monotonic() - began:.1f} s since the start")
-    _show_what_to_try(keys, address)
+    _show_what_to_try(keys, address, has_dig=isinstance(client, DigClient))
     return is_right, resolver
 
 
@@ -271,7 +272,7 @@ def _wait_for_ctrl_c(resolver: Node) -> None:
     raise Unavailable(f"ended with status {status}", place="resolver", hint=resolver.last_words())
 
 
-@click.command()
+@click.command(cls=Verb)
 @click.option("--once", is_flag=True, help="End after the table; exit 0 only if every row is as expected.")
 @click.option("--port", default=DNS_PORT, show_default=True, type=click.IntRange(1, 65535), help="Answer DNS there.")
 @click.option("--zones", metavar="DIR", help="Where the zone files are.")
@@ -287,4 +288,6 @@ def demo(once: bool, port: int, zones: str | None) -> int:
         is_right, resolver = _story(swarm, paths, port, began)
         if not once:
             _wait_for_ctrl_c(resolver)
+    # Behind both blocks: every process has ended, and the folder is gone.
+    ui.note("stopped, nothing is left")
     return 0 if is_right else 1

@@ -16,9 +16,10 @@ from p2pdns.cli import settings, ui
 from p2pdns.cli.doctor.checks import CHECKS
 from p2pdns.cli.doctor.machine import Machine
 from p2pdns.cli.doctor.verdicts import Verdict
+from p2pdns.cli.names import read_name
 from p2pdns.cli.status import counted, labelled
+from p2pdns.cli.verbs import Verb
 from p2pdns.errors import P2pdnsError, UsageError
-from p2pdns.resolver.mistyped import undressed
 
 LEVELS_SHOWN = ("problem", "warning", "cannot tell")
 
@@ -56,7 +57,7 @@ def lines_of(verdicts: Sequence[Verdict]) -> list[str]:
     return [*lines, *([""] if len(lines) > 1 else []), *(labelled("fine", ", ".join(fine)) if fine else [])]
 
 
-@click.command()
+@click.command(cls=Verb)
 @click.option("--name", metavar="NAME", help="A name of a key that getent is to find (default: one of your own zones).")
 @settings.usual_options
 def doctor(name: str | None, config_flag: str | None, state_flag: str | None, as_json: bool) -> int:
@@ -66,7 +67,7 @@ def doctor(name: str | None, config_flag: str | None, state_flag: str | None, as
     """
     config = settings.load(config_flag)
     facts, trouble = facts_of_daemon(state_flag)
-    machine = Machine(facts, config.dns.suffixes, name=None if name is None else undressed(name))
+    machine = Machine(facts, config.dns.suffixes, name=None if name is None else read_name(name))
     verdicts = [trouble if trouble is not None and check.__name__ == "daemon" else check(machine) for check in CHECKS]
     problem_count = sum(verdict.level == "problem" for verdict in verdicts)
     if as_json:

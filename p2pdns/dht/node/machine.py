@@ -20,7 +20,7 @@ from p2pdns.dht.node.keeping import Done, Keeper, KeepOperation
 from p2pdns.dht.node.operations import FindOperation, Operation, PutOperation, sought_for
 from p2pdns.dht.node.reach import Reach
 from p2pdns.dht.node.upkeep import Upkeep
-from p2pdns.dht.node.values import Event, NodeSettings, Sibling
+from p2pdns.dht.node.values import Event, NodeSettings, Peer, Sibling
 from p2pdns.dht.routing import ID_BYTES, SavedContact, id_for, is_for
 from p2pdns.dht.storage import Storage
 from p2pdns.errors import FormatError
@@ -123,6 +123,22 @@ class Node:
     def contacts(self, now: float) -> list[SavedContact]:
         """Return the contacts to keep over a restart, best first."""
         return self._core.table.saved(now)
+
+    def peers(self, now: float) -> list[Peer]:
+        """Return what is known of every contact, the one that answered last first."""
+        found = [
+            Peer(
+                contact.wire.node_id,
+                contact.address,
+                contact.srtt,
+                now - contact.answered_at,
+                now - contact.first_at,
+                contact.failures,
+                contact.is_allowed,
+            )
+            for contact in self._core.table
+        ]
+        return sorted(found, key=lambda peer: (peer.silent_s, peer.node_id))
 
     # Datagrams and time
 

@@ -68,6 +68,22 @@ class Sibling(Protocol):
         """Hear of contacts of its family, as the node at `source` in ours has told of them."""
 
 
+class Peer(NamedTuple):
+    """What is known of a contact; lengths in seconds, `rtt_s` is None when unmeasured.
+
+    `failures` counts the requests since its last reply that it has not answered; `is_allowed` is what BEP 42 says of
+    its id.
+    """
+
+    node_id: bytes
+    address: Address
+    rtt_s: float | None
+    silent_s: float
+    known_s: float
+    failures: int
+    is_allowed: bool
+
+
 @dataclass(frozen=True, slots=True)
 class GetOutcome:
     """How a get ended.

@@ -1,0 +1,119 @@
+"""`config print`: every setting with its value, and where that comes from.
+
+Guarantees: what it prints is a configuration that means the same (comments say the rest); a setting that no file has
+is said to be a default. Does not know what a setting is for: deploy/p2pdns.example.toml says that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from p2pdns import config as configuration
+from p2pdns.cli import settings, ui
+from p2pdns.cli.verbs import Family
+from p2pdns.config import Config
+from p2pdns.resolver.local import read_local_data
+
+DEFAULT = "default"
+
+
+class ConfigFamily(Family):
+    """The verbs about the configuration."""
+
+    @property
+    def synonyms(self) -> Mapping[str, str]:
+        """What other programs call the verbs."""
+        return dict.fromkeys(("show", "list", "ls", "get", "dump", "view", "cat"), "config print")
+
+
+@click.group(cls=ConfigFamily)
+def config() -> None:
+    """Show the configuration that holds here, whichever file and defaults it is made of."""
+
+
+def _file_and_reason(config_flag: str | None) -> tuple[str | None, str]:
+    """Return the file that is read and why it is that one."""
+    path = configuration.resolve_config_path(config_flag, os.environ)
+    if path is None:
+        return None, "there is none: every setting has its default"
+    if config_flag:
+        return path, "named by -c"
+    return path, "named by $P2PDNS_CONFIG" if os.environ.get("P2PDNS_CONFIG") else "the user's own"
+
+
+def _state_and_reason(state_flag: str | None) -> tuple[str, str]:
+    path = str(settings.state_dir(state_flag))
+    if state_flag:
+        return path, "named by --state"
+    for variable in ("STATE_DIRECTORY", "XDG_STATE_HOME"):
+        if os.environ.get(variable):
+            return path, f"named by ${variable}"
+    return path, "the user's own"
+
+
+def toml_value(value: object) -> str:
+    r"""Return a value of a setting as TOML has it.
+
+    >>> toml_value(True), toml_value(3), toml_value(("a", 'b"c')), toml_value("\x7f")
+    ('true', '3', '["a", "b\\"c"]', '"\\u007f"')
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(toml_value, value))}]"
+    return str(value)
+
+
+def facts_of(found: Config, path: str | None) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return each setting by table and name, with its value and where it comes from."""
+    written = configuration.lines_of(path) if path is not None else {}
+
+    def source(table: str, name: str) -> str:
+        if (table, name) not in written:
+            return DEFAULT
+        line = written[table, name]
+        return f"{path}:{line}" if line else str(path)
+
+    tables: dict[str, dict[str, dict[str, Any]]] = {}
+    for table, kind in configuration.TABLES.items():
+        content = getattr(found, table)
+        tables[table] = {
+            entry.name: {"value": getattr(content, entry.name), "from": source(table, entry.name)}
+            for entry in dataclasses.fields(kind)
+        }
+    tables["names"] = {name: {"value": key, "from": source("names", name)} for name, key in found.names.items()}
+    return tables
+
+
+@config.command("print")
+@settings.usual_options
+def print_config(config_flag: str | None, state_flag: str | None, as_json: bool) -> None:
+    """Print every setting with its value and where that comes from, in the form of a configuration file.
+
+    It is what "serve" would begin with; a daemon that runs may have begun with another (p2pdns reload).
+    """
+    path, reason = _file_and_reason(config_flag)
+    state, state_reason = _state_and_reason(state_flag)
+    found = settings.load(config_flag)
+    # Lines that are no records are refused as `serve` refuses them: what is in them may be anything, a key too.
+    read_local_data(found.dns.local_data)
+    tables = facts_of(found, path)
+    if as_json:
+        places = {"file": path, "file_from": reason, "state": state, "state_from": state_reason}
+        ui.json_result({**places, "settings": tables})
+        return
+    ui.result(f"# configuration: {reason if path is None else f'{path} ({reason})'}")
+    ui.result(f"# state directory: {state} ({state_reason})")
+    for table, entries in tables.items():
+        ui.result()
+        ui.result(f"[{table}]")
+        for name, entry in entries.items():
+            ui.result(f"{name} = {toml_value(entry['value'])}  # {entry['from']}")

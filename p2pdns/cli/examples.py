@@ -1,0 +1,132 @@
+"""The examples of every verb, for its help and its manual page.
+
+Guarantees: nothing but text. Does not know the verbs: a test reads each example with the verb it belongs to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KEY = "o4dksfbqk85ogzdb5osziw6befigbuxmuxkuxq8434q89uj56uyy"
+
+
+@dataclass(frozen=True)
+class Example:
+    """A command line as it can be typed, and what it does."""
+
+    command: str
+    what: str
+
+
+EXAMPLES: dict[str, tuple[Example, ...]] = {
+    "": (
+        Example("p2pdns keygen -o alice.key", "make a key: its public half is the name of a zone"),
+        Example("p2pdns demo", "see all of it at work on this machine"),
+    ),
+    "keygen": (
+        Example("p2pdns keygen -o alice.key", "write a new key to alice.key and tell the name of its zone"),
+        Example("p2pdns keygen -p -o alice.key", "the same, protected by a passphrase that is asked for"),
+    ),
+    "pubkey": (
+        Example("p2pdns pubkey alice.key", "print the name of the zone that alice.key signs"),
+        Example("dig @127.0.0.1 -p 5300 www.$(p2pdns pubkey alice.key)", "ask for a name in that zone"),
+    ),
+    "check": (
+        Example("p2pdns check example.zone", "tell every mistake with its line, and how large the zone is"),
+        Example("p2pdns check --origin example.com. bind.zone", "read a zone file that was written for example.com"),
+    ),
+    "publish": (
+        Example("p2pdns publish -k alice.key example.zone", "sign the zone and let the running daemon keep it alive"),
+        Example(
+            "p2pdns publish -k alice.key --bootstrap 192.0.2.7:6881 example.zone",
+            "put it once by a node of its own, which begins with the one at 192.0.2.7",
+        ),
+    ),
+    "put": (
+        Example("p2pdns put alice.item", "put again what p2pdns inspect KEY -o alice.item has saved"),
+        Example("p2pdns put --bootstrap 192.0.2.7:6881 alice.item", "the same without a daemon"),
+    ),
+    "resolve": (
+        Example(f"p2pdns resolve www.{KEY}", "look the addresses up"),
+        Example("p2pdns resolve --trace www.alice AAAA", "say each step of the way to a name below a petname"),
+        Example("p2pdns resolve example.com MX @192.0.2.53", "ask another server"),
+    ),
+    "inspect": (
+        Example("p2pdns inspect alice", "show what the zone with the petname alice has published"),
+        Example(f"p2pdns inspect {KEY} -o alice.item", "keep the signed item in a file"),
+    ),
+    "name": (
+        Example(f"p2pdns name add alice {KEY}", "let alice stand for this zone"),
+        Example("p2pdns name ls", "print all petnames"),
+    ),
+    "name add": (
+        Example(f"p2pdns name add alice {KEY}", "www.alice.p2p.alt is the name www in that zone from now on"),
+        Example("p2pdns name add me $(p2pdns pubkey alice.key)", "a name for a zone of your own"),
+    ),
+    "name list": (
+        Example("p2pdns name list", "print every petname with its key"),
+        Example("p2pdns name list > names.txt", "keep them in a file that name import reads"),
+    ),
+    "name remove": (
+        Example("p2pdns name remove alice", "let alice stand for nothing"),
+        Example("p2pdns name rm alice --json", "the same, and say so in JSON"),
+    ),
+    "name import": (
+        Example("p2pdns name import names.txt", "take over all petnames of a file, or none"),
+        Example("ssh laptop p2pdns name list | p2pdns name import -", "take over those of another machine"),
+    ),
+    "serve": (
+        Example("p2pdns serve", "answer DNS on 127.0.0.1:5300 and be a node of the overlay"),
+        Example("p2pdns serve --dns 192.168.1.2:53 --upstream 192.168.1.1", "answer for a home network"),
+        Example("p2pdns serve --network mine --bootstrap 192.0.2.7:6881", "join a swarm of your own"),
+    ),
+    "status": (
+        Example("p2pdns status", "show network, contacts, addresses, warnings and counters"),
+        Example("p2pdns status --json | jq .contacts", "print how many contacts there are"),
+    ),
+    "doctor": (
+        Example("p2pdns doctor", "find out why names do not come up on this machine"),
+        Example("p2pdns doctor --name www.alice.p2p.alt", "look for this name, from getent to the nodes that answer"),
+    ),
+    "peers": (
+        Example("p2pdns peers", "show each contact: its address, round-trip time and when it last answered"),
+        Example("p2pdns peers --json | jq '.peers | length'", "print how many there are"),
+    ),
+    "flush": (
+        Example("p2pdns flush www.alice", "look the zone of this name up again at the next question"),
+        Example("p2pdns flush --all", "drop every cached answer"),
+    ),
+    "forget": (
+        Example("p2pdns forget alice", "drop all that is known of a zone, and put it no more"),
+        Example("p2pdns forget --ahead", "drop all zones dated ahead of this machine's clock"),
+    ),
+    "pin": (
+        Example("p2pdns pin alice", "put somebody's zone again every hour, as its publisher would"),
+        Example(f"p2pdns pin {KEY}", "the same by its key"),
+    ),
+    "reload": (
+        Example("p2pdns reload", "make the daemon read its configuration again"),
+        Example("p2pdns reload --json", "the same, with the changed settings as JSON"),
+    ),
+    "config": (
+        Example("p2pdns config print", "show every setting with its value and where that comes from"),
+        Example("p2pdns config print -c p2pdns.toml", "the same for one file"),
+    ),
+    "config print": (
+        Example("p2pdns config print", "show every setting with its value and where that comes from"),
+        Example("p2pdns config print > p2pdns.toml", "begin a configuration of your own"),
+    ),
+    "demo": (
+        Example("p2pdns demo", "run a swarm, publish zones, kill the publisher, look names up; until Ctrl-C"),
+        Example("p2pdns demo --once", "end after the table; exit 0 only if every row is as expected"),
+    ),
+    "completion": (
+        Example("p2pdns completion bash > ~/.local/share/bash-completion/completions/p2pdns", "for bash, from now on"),
+        Example("source <(p2pdns completion zsh)", "for this zsh only"),
+        Example("p2pdns completion fish > ~/.config/fish/completions/p2pdns.fish", "for fish"),
+    ),
+    "help": (
+        Example("p2pdns help publish", "the same as p2pdns publish --help"),
+        Example("p2pdns help name add", "the help of a verb of a verb"),
+    ),
+}

@@ -1,0 +1,90 @@
+"""Files of the wrong kind on a command line: a zone file behind -k, a key file in its place, a key instead of its file.
+
+Guarantees: nothing of a file is shown, and what is no mix-up passes. Does not know whether the right file is any good.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from p2pdns.errors import KEY_FILE_MARK, FormatError, UsageError, abridged
+from p2pdns.items.keys import KEY_FILE_BYTES_MAX, PUBLIC_KEY_COMMENT, ZoneKey
+
+FOLDER_ENTRIES_MAX = 1_000  # Looked at for the file of a key; a folder with more is not where keys are kept.
+HEAD_BYTES_MAX = 4_096  # A key file's comment is its first line.
+ZONE_SUFFIX = ".zone"
+KEY_FILE_WANTED = "name the file that p2pdns keygen -o FILE has written"
+
+
+def is_key_file(path: str) -> bool:
+    """Return whether a word names a file that holds a secret key; nothing of what is in it goes anywhere."""
+    try:
+        if not os.path.isfile(path) or os.path.getsize(path) > KEY_FILE_BYTES_MAX:
+            return False
+        content = Path(path).read_bytes()
+    except (OSError, ValueError):
+        return False
+    return KEY_FILE_MARK.encode() in content and b"PRIVATE KEY-----" in content
+
+
+def refuse_swapped(key_file: str, zone_file: str) -> None:
+    """Raise a UsageError where the two files of `publish` are swapped, or both are of one kind."""
+    quoted = f'"{zone_file}"'
+    if is_key_file(zone_file):
+        if is_key_file(key_file):
+            hint = f"p2pdns publish -k {key_file} ZONEFILE"
+            raise UsageError("a second key file where the zone file belongs", place=quoted, hint=hint)
+        hint = f"did you mean: p2pdns publish -k {zone_file} {key_file}"
+        raise UsageError("a key file where the zone file belongs", place=quoted, hint=hint)
+    if key_file.endswith(ZONE_SUFFIX) and not is_key_file(key_file) and os.path.exists(key_file):
+        hint = "p2pdns publish -k KEYFILE " + (key_file if not os.path.exists(zone_file) else zone_file)
+        raise UsageError("a zone file where the key file belongs", place=f'"{key_file}"', hint=hint)
+
+
+def refuse_key_for_file(path: str) -> None:
+    """Raise a UsageError where a word that should name a key file is a zone key and no file."""
+    if os.path.exists(path):
+        return
+    try:
+        key = str(ZoneKey.read(path.strip().removeprefix("pk:").rstrip(".")))
+    except FormatError:
+        return
+    found = file_of_key(key)
+    hint = KEY_FILE_WANTED if found is None else f'did you mean "{found}"? it is the file of this key'
+    raise UsageError("a zone key, and the file of its secret key is needed", place=f'"{abridged(key)}"', hint=hint)
+
+
+def without_flag(words: Sequence[str]) -> str | None:
+    """Return what was meant by `publish` with two files and no -k, where it is plain which is which."""
+    files = [word for word in words if not word.startswith("-")]
+    kinds = [is_key_file(word) for word in files]
+    if len(files) != 2 or sum(kinds) != 1:
+        return None
+    key_file, zone_file = files if kinds[0] else reversed(files)
+    return f"p2pdns publish -k {key_file} {zone_file}"
+
+
+def keys_in_folder() -> dict[str, str]:
+    """Return the zone keys that key files of this folder name in their comments, each with its file."""
+    keys: dict[str, str] = {}
+    try:
+        names = sorted(entry.name for entry in os.scandir(".") if entry.name.endswith(".key"))[:FOLDER_ENTRIES_MAX]
+    except OSError:
+        return keys
+    for name in names:
+        try:
+            with open(name, "rb") as file:
+                head = file.read(HEAD_BYTES_MAX)
+        except OSError:
+            continue
+        line = head.partition(b"\n")[0].decode("ascii", "replace")
+        if line.startswith(PUBLIC_KEY_COMMENT):
+            keys.setdefault(line.removeprefix(PUBLIC_KEY_COMMENT), name)
+    return keys
+
+
+def file_of_key(key: str) -> str | None:
+    """Return the key file of this folder whose comment names a zone key, or None."""
+    return keys_in_folder().get(key)

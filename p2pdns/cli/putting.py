@@ -1,0 +1,99 @@
+"""`put`: puts an item again that `inspect -o` has saved, without the key that signed it.
+
+Guarantees: nothing is sent of a file whose signature does not hold, or of one that is older than what is known of its
+key; exit 0 if and only if enough other nodes hold it then. Does not know who signed it, and keeps nothing alive: `pin`
+does that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import click
+
+from p2pdns.cli import completion, petnames, settings, ui
+from p2pdns.cli.inspect import read_item_file
+from p2pdns.cli.starting import running_daemon
+from p2pdns.cli.verbs import Verb
+from p2pdns.clock import unix_now
+from p2pdns.config import Config
+from p2pdns.dht.node import Others
+from p2pdns.engine.others import refuse_older
+from p2pdns.errors import Unavailable
+from p2pdns.items.item import MutableItem, Present
+
+
+async def _put_alone(config: Config, item: MutableItem, line: ui.Progress) -> dict[str, Any]:
+    from p2pdns.cli.node import short_lived_node
+
+    async with short_lived_node(config) as node:
+        known = (await node.look_up(item.key)).item
+        newest = known.seq if isinstance(known, MutableItem) else None
+        # One from the future hides nothing, as for any reader.
+        counts = newest is not None and not Present(unix_now()).is_ahead(newest)
+        refuse_older(item, newest if counts else None, unix_now())
+        outcome = await node.put(item, lambda sent, stored: line.update(f"stored at {stored} of {sent} nodes so far"))
+        sent, stored = outcome.others
+        return {"sent": sent, "stored": stored, "refused": outcome.reasons, "through": "a node of its own"}
+
+
+def _put(config: Config, state: Path, is_alone: bool, item: MutableItem) -> dict[str, Any]:
+    with ui.progress() as line:
+        line.update(f"looking for the nodes nearest {item.key}")
+        client = None if is_alone else running_daemon(state)
+        if client is None:
+            return asyncio.run(_put_alone(config, item, line))
+
+        def report(progress: dict[str, Any]) -> None:
+            line.update(f"stored at {progress.get('stored', 0)} of {progress.get('sent', 0)} nodes so far")
+
+        done = client.call("put", on_progress=report, item=item.to_bytes().hex())
+        return {
+            "sent": done["sent"],
+            "stored": done["stored"],
+            "refused": done["refused"],
+            "through": "the running daemon",
+        }
+
+
+@click.command(cls=Verb)
+@click.argument("path", metavar="FILE", shell_complete=completion.a_file)
+@settings.config_option
+@settings.state_option
+@settings.overlay_options
+@settings.json_option
+def put(
+    path: str,
+    config_flag: str | None,
+    state_flag: str | None,
+    network: str | None,
+    bootstrap: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Put the signed item in FILE ("-" is standard input), as "inspect -o" saves it, into the overlay once.
+
+    No key is needed: the item is checked, and refused where a newer one of its zone is known. Nodes forget it within a
+    day; "p2pdns pin KEY" keeps a zone alive.
+    """
+    config = settings.with_flags(settings.load(config_flag), network=network, bootstrap=bootstrap)
+    item = read_item_file(path).item
+    state = settings.state_dir(state_flag)
+    done = _put(config, state, network is not None or bool(bootstrap), item)
+    book = petnames.load(config, state)
+    key = str(item.key)
+    name = book.name_of(key)
+    facts = {"zone": key, "petname": name, "file": path, "seq": item.seq, **done}
+    if as_json:
+        ui.json_result(facts)
+    else:
+        ui.note(f"zone key: {book.shown(key)}")
+        for reason, count in done["refused"].items():
+            ui.warning(f"not stored at {count} node{'' if count == 1 else 's'}: {reason}")
+        ui.result(f"stored at {done['stored']} of {done['sent']} nodes, seq {item.seq}")
+    if not Others(done["sent"], done["stored"]).is_enough:
+        what = f"only {done['stored']} of {done['sent']} other nodes hold the item; more than half are needed"
+        if not done["sent"]:
+            what = "no other node is known to store the item at"
+        raise Unavailable(what, place=key, hint="put it again later; p2pdns status shows the contacts")

@@ -1,0 +1,224 @@
+"""The verbs, their groups and other names, and how their help reads.
+
+Guarantees: a verb that does not exist gets a hint that is true: the verb that was meant, or what there is instead; the
+summaries of a list of verbs are whole sentences; every help ends in its examples. Does not know what a verb does: each
+is loaded when it is asked for, so that `keygen` does not pay for the resolver.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
+
+import click
+
+from p2pdns.cli.examples import EXAMPLES
+from p2pdns.errors import UsageError, abridged
+
+SUMMARY_CHARACTERS_MAX = 1_000  # No summary is cut: it is a sentence, and wraps where the line ends.
+
+# The verb and the module of its family, by what they are for, in the order of a first visit.
+GROUPS: dict[str, dict[str, str]] = {
+    "Keys and zones": {"keygen": "keys", "pubkey": "keys", "check": "zones", "publish": "publish", "put": "putting"},
+    "Names": {"resolve": "resolve", "inspect": "inspect", "name": "name"},
+    "The daemon": {
+        "serve": "serve",
+        "status": "status",
+        "doctor": "doctor",
+        "peers": "peers",
+        "flush": "upkeep",
+        "forget": "upkeep",
+        "pin": "upkeep",
+        "reload": "upkeep",
+    },
+    "This program": {"config": "config", "demo": "demo", "completion": "completion", "help": "help"},
+}
+VERBS = {verb: module for group in GROUPS.values() for verb, module in group.items()}
+
+# Words of other programs, and of people, for verbs of ours. A near spelling alone would send `start` to `status`.
+SYNONYMS: dict[str, str] = {
+    **dict.fromkeys(("start", "run", "daemon", "up", "server", "listen", "node", "launch"), "serve"),
+    **dict.fromkeys(("lookup", "look-up", "query", "dig", "nslookup", "drill", "host", "ask", "get"), "resolve"),
+    **dict.fromkeys(("show", "cat", "view", "dump", "fetch", "print", "export"), "inspect"),
+    **dict.fromkeys(("upload", "push", "sign", "update", "post", "announce", "deploy"), "publish"),
+    **dict.fromkeys(("validate", "lint", "verify", "test", "size"), "check"),
+    **dict.fromkeys(("genkey", "gen", "keygenerate", "generate", "new", "create", "init", "newkey", "key"), "keygen"),
+    **dict.fromkeys(("public-key", "publickey", "whoami", "id", "fingerprint"), "pubkey"),
+    **dict.fromkeys(("stat", "stats", "info", "state", "ps", "top", "health", "screen"), "status"),
+    **dict.fromkeys(("contacts", "nodes", "neighbours", "neighbors", "netstat", "wg"), "peers"),
+    **dict.fromkeys(("petname", "petnames", "names", "alias", "aliases", "hosts"), "name"),
+    **dict.fromkeys(("add", "rename", "nickname"), "name add"),
+    **dict.fromkeys(("ls", "list"), "name list"),
+    **dict.fromkeys(("rm", "remove", "del"), "name remove"),
+    **dict.fromkeys(("import", "load"), "name import"),
+    **dict.fromkeys(("settings", "conf", "cfg", "configuration", "options"), "config print"),
+    **dict.fromkeys(("clear", "purge", "refresh", "clean"), "flush"),
+    **dict.fromkeys(("follow", "seed", "mirror", "keep"), "pin"),
+    **dict.fromkeys(("unpin", "unfollow", "drop"), "forget"),
+    **dict.fromkeys(("restore", "store", "republish"), "put"),
+    **dict.fromkeys(("hup", "reconfigure"), "reload"),
+    **dict.fromkeys(("man", "usage", "manual", "?"), "help"),
+    **dict.fromkeys(("completions", "complete", "autocomplete"), "completion"),
+    **dict.fromkeys(("example", "try", "tour"), "demo"),
+    **dict.fromkeys(("diagnose", "debug", "why", "troubleshoot", "trace"), "doctor"),
+    "version": "--version",
+}
+
+_EXPIRES = (
+    "nothing takes an item back: nodes forget it within a day after its last put. p2pdns forget KEY makes the daemon "
+    "put it no more; to show something else at once, publish another zone file with the same key"
+)
+_ENDS = 'Ctrl-C or SIGTERM ends "p2pdns serve"; p2pdns status -v shows its process, supervisor pid'
+# What has no verb, and what there is instead.
+WITHOUT_VERB: dict[str, str] = {
+    **dict.fromkeys(("unpublish", "delete", "retract", "revoke", "withdraw", "takedown", "expire"), _EXPIRES),
+    **dict.fromkeys(("stop", "kill", "quit", "exit", "shutdown", "down"), _ENDS),
+    "restart": _ENDS + "; p2pdns reload reads most settings again without an end",
+    "rotate": "a zone is named by its key, so another key is another zone: p2pdns keygen -o FILE makes one",
+    "register": 'nobody registers names here: a key is a name, and "p2pdns keygen -o FILE" makes one',
+    "login": 'there are no accounts here: a key file is all, and "p2pdns keygen -o FILE" makes one',
+    "log": "the daemon writes its log to standard error; [status] log_level says how much",
+    "logs": "the daemon writes its log to standard error; [status] log_level says how much",
+}
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """Return the hint that names the nearest of `known`, or None when nothing is near.
+
+    >>> did_you_mean("pubish", ["publish", "status"])
+    'did you mean "publish"?'
+    """
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f'did you mean "{near[0]}"?' if near else None
+
+
+def unknown_verb(word: str, known: Sequence[str], synonyms: Mapping[str, str], *, place: str = "") -> UsageError:
+    """Return the error about a verb that does not exist, with the one that was meant or what there is instead."""
+    folded = word.lower().lstrip("-")
+    shown = f'"{abridged(f"{place} {word}".strip())}"'
+    if not place and folded in WITHOUT_VERB:
+        return UsageError("no such verb", place=shown, hint=WITHOUT_VERB[folded])
+    if folded in synonyms:
+        return UsageError("no such verb", place=shown, hint=f'did you mean "p2pdns {synonyms[folded]}"?')
+    hint = did_you_mean(folded, known) or f"the verbs are {', '.join(known)}"
+    return UsageError("no such verb", place=shown, hint=hint)
+
+
+class Verb(click.Command):
+    """A command whose help ends in examples."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        write_examples(ctx, formatter)
+
+
+class Family(click.Group):
+    """A verb with verbs of its own, such as `name add`; they have short names beside the long ones."""
+
+    command_class = Verb
+    aliases: ClassVar[Mapping[str, str]] = {}
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command of a name or of a short name, or None."""
+        return super().get_command(ctx, self.aliases.get(cmd_name, cmd_name))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb that `args` opens with; an unknown one is an error with the nearest known."""
+        args = [self.aliases.get(args[0], args[0]), *args[1:]]
+        known = self.list_commands(ctx)
+        if not ctx.resilient_parsing and not args[0].startswith("-") and args[0] not in known:
+            place = "" if ctx.parent is None else ctx.info_name or ""
+            raise unknown_verb(args[0], known, self.synonyms, place=place)
+        return super().resolve_command(ctx, args)
+
+    @property
+    def synonyms(self) -> Mapping[str, str]:
+        """What other programs call the verbs."""
+        return {}
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs with their whole summaries."""
+        write_summaries(self, ctx, formatter, "Verbs", self.list_commands(ctx), self.aliases)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        write_examples(ctx, formatter)
+
+
+class NameFamily(Family):
+    """The verbs about petnames."""
+
+    aliases: ClassVar[Mapping[str, str]] = {"ls": "list", "rm": "remove"}
+
+    @property
+    def synonyms(self) -> Mapping[str, str]:
+        """What other programs call the verbs."""
+        words = {
+            "add": ("set", "new", "create", "assign", "put"),
+            "list": ("show", "all", "print", "export", "get"),
+            "remove": ("delete", "del", "unset", "forget", "drop"),
+            "import": ("load", "read", "merge", "restore"),
+        }
+        return {word: f"name {verb}" for verb, others in words.items() for word in others}
+
+
+class Verbs(Family):
+    """The group of all verbs, each imported when it is first used."""
+
+    @property
+    def synonyms(self) -> Mapping[str, str]:
+        """What other programs call the verbs."""
+        return SYNONYMS
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs in the order of a first visit."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the verb's command, or None."""
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"p2pdns.cli.{VERBS[cmd_name]}")
+        command = getattr(module, cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs by what they are for."""
+        for title, group in GROUPS.items():
+            write_summaries(self, ctx, formatter, title, list(group), {})
+
+
+def write_summaries(
+    family: click.Group,
+    ctx: click.Context,
+    formatter: click.HelpFormatter,
+    title: str,
+    verbs: Sequence[str],
+    aliases: Mapping[str, str],
+) -> None:
+    """Write one group of verbs: each with its short name, where it has one, and its whole summary."""
+    rows = []
+    for verb in verbs:
+        command = family.get_command(ctx, verb)
+        assert command is not None, "a listed verb is there"
+        names = [verb, *(short for short, long in aliases.items() if long == verb)]
+        rows.append((", ".join(names), command.get_short_help_str(SUMMARY_CHARACTERS_MAX)))
+    with formatter.section(title):
+        formatter.write_dl(rows)
+
+
+def write_examples(ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    """Write the examples of the verb that a context is of."""
+    examples = EXAMPLES.get(ctx.command_path.partition(" ")[2], ())
+    if not examples:
+        return
+    with formatter.section("Examples"):
+        # Line by line: what is to be copied must not be wrapped.
+        for example in examples:
+            formatter.write(f"{'':>{formatter.current_indent}}{example.command}\n")
+            formatter.write(f"{'':>{formatter.current_indent}}    {example.what}\n")

@@ -1,0 +1,149 @@
+"""The verbs about others: what is known of contacts, and when somebody's item is not put."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from p2pdns.cli.peers import length_text
+from p2pdns.clock import unix_now
+from p2pdns.dht.node import Others, Peer, PutOutcome
+from p2pdns.engine import others
+from p2pdns.engine.others import peers_of, put_of, refuse_older
+from p2pdns.errors import BadItem, FormatError, Unavailable, UsageError
+from p2pdns.items.item import SEQ_PER_SECOND, MutableItem
+from p2pdns.items.keys import SecretKey
+
+SECRET = SecretKey.generate(bytes(range(32)))
+NOW = unix_now()
+SEQ = int(NOW * SEQ_PER_SECOND)
+ITEM = MutableItem.signed(SECRET, SEQ, b"3:abc")
+DAY_SEQ = 86_400 * SEQ_PER_SECOND
+
+
+class Endpoint:
+    """An endpoint that notes what is put and has the contacts it was given."""
+
+    address = ("127.0.0.1", 6881)
+
+    def __init__(self, peers: list[Peer] | None = None) -> None:
+        self.put_items: list[MutableItem] = []
+        self.found = peers or []
+        self.contact_count = len(self.found)
+        self.network = "mine"
+        self.node_id = bytes(20)
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """Itself."""
+        return [self]
+
+    @property
+    def node(self) -> Endpoint:
+        """Itself."""
+        return self
+
+    @property
+    def settings(self) -> Any:
+        """Settings of a node over IPv4."""
+        return type("Settings", (), {"is_ipv6": False})
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Itself: it is the engine too."""
+        return self
+
+    def peers(self, now: float) -> list[Peer]:
+        """Return the contacts."""
+        return self.found
+
+    async def put(self, item: MutableItem, on_progress: Any) -> PutOutcome:
+        """Note the item."""
+        self.put_items.append(item)
+        on_progress(3, 2)
+        return PutOutcome(3, 2, {302: 1}, told_others=Others(3, 2))
+
+
+def put(endpoint: Endpoint, newest: int | None, **request: Any) -> tuple[dict[str, Any], list[Any]]:
+    """Call the verb, with a key whose newest seq is known."""
+
+    async def told(asked: dict[str, Any], report: Any) -> dict[str, Any]:
+        assert asked["key"] == str(SECRET.zone_key)
+        return {"seq": newest, "ahead": None}
+
+    progress: list[Any] = []
+    verb = put_of(cast("others.Engine", endpoint), told)
+    return asyncio.run(cast(Any, verb(request, progress.append))), progress
+
+
+@pytest.mark.parametrize("newest", [None, SEQ - 1, SEQ])
+def test_an_item_that_is_as_new_as_any_is_put_once_as_it_is(newest: int | None) -> None:
+    endpoint = Endpoint()
+    done, progress = put(endpoint, newest, item=ITEM.to_bytes().hex())
+    assert endpoint.put_items == [ITEM]
+    assert done == {"sent": 3, "stored": 2, "seq": SEQ, "refused": {"302": 1}}
+    assert progress == [{"sent": 3, "stored": 2}]
+
+
+def test_an_older_item_is_not_put() -> None:
+    endpoint = Endpoint()
+    with pytest.raises(Unavailable, match=f"seq {SEQ} is lower than {SEQ + 1}, the newest known of this key"):
+        put(endpoint, SEQ + 1, item=ITEM.to_bytes().hex())
+    assert endpoint.put_items == []
+
+
+def test_an_item_from_the_future_is_not_put_unless_it_was_shown_already() -> None:
+    ahead = MutableItem.signed(SECRET, SEQ + 2 * DAY_SEQ, b"3:abc")
+    with pytest.raises(Unavailable, match="signed more than a day ahead"):
+        refuse_older(ahead, SEQ, NOW)
+    refuse_older(ahead, ahead.seq, NOW)
+
+
+def test_an_item_whose_signature_does_not_hold_is_not_put() -> None:
+    endpoint = Endpoint()
+    forged = bytearray(ITEM.to_bytes())
+    forged[-1] ^= 1
+    with pytest.raises(BadItem, match="signature-wrong"):
+        put(endpoint, None, item=forged.hex())
+    assert endpoint.put_items == []
+
+
+@pytest.mark.parametrize("given", [None, 3, "", "zz", ["00"]])
+def test_what_is_no_item_is_refused_in_words(given: object) -> None:
+    with pytest.raises((UsageError, FormatError), match=r"missing, or not hexadecimal|item-file-too-short"):
+        put(Endpoint(), None, item=given)
+
+
+def test_peers_are_told_whole_and_with_a_bound() -> None:
+    peers = [Peer(bytes([n % 256]) * 20, ("192.0.2.1", 1 + n), 0.0234, 1.04, 60.0, 0, True) for n in range(3_000)]
+    found = asyncio.run(cast(Any, peers_of(cast("others.Engine", Endpoint(peers)))({}, lambda progress: None)))
+    assert len(found["peers"]) == others.PEERS_SHOWN_MAX
+    assert found["families"]["IPv4"]["contacts"] == 3_000
+    assert found["peers"][0] == {
+        "node_id": "00" * 20,
+        "address": "192.0.2.1:1",
+        "family": "IPv4",
+        "rtt_ms": 23.4,
+        "silent_s": 1.0,
+        "known_s": 60.0,
+        "failures": 0,
+        "id_allowed": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "less than a second"),
+        (1, "1 second"),
+        (59.9, "59 seconds"),
+        (60, "1 minute"),
+        (3_605, "1 hour"),
+        (3_725, "1 hour, 2 minutes"),
+        (86_400 * 3 + 7_200 + 60, "3 days, 2 hours"),
+    ],
+)
+def test_a_length_is_told_in_its_two_largest_units(seconds: float, text: str) -> None:
+    assert length_text(seconds) == text
