@@ -7,6 +7,7 @@
 # make fuzz      each target of tests/fuzz under atheris, FUZZ_SECONDS each (60)
 # make strangers our nodes and those of Rust crates in one overlay, both ways (some minutes; needs cargo)
 # make bench     what look-ups, attackers round a key, idleness, floods, changes and ordinary names cost, with ratios
+# make man       the manual pages in deploy/man, of the help of the program
 # make images    the container images of deploy/, on the first base that can be had
 # make testbed   the whole story in containers, broken and healed; a report in deploy/report (some minutes)
 
@@ -23,7 +24,7 @@ TOOLS := dig=bind9-dnsutils nsd=nsd ip=iproute2 unbound=unbound
 # Programs of others that `make outside` asks beside these.
 OUTSIDE_TOOLS := $(TOOLS) named=bind9 kresd=knot-resolver dnsmasq=dnsmasq-base
 
-.PHONY: demo check test mutants oracle outside fuzz strangers bench images testbed tools outside-tools
+.PHONY: demo check test mutants oracle outside fuzz strangers bench man images testbed tools outside-tools
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -71,6 +72,9 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python bench/resolve.py
 	$(BIN)/python bench/visible.py
 	$(BIN)/python bench/forward.py
+
+man: $(VENV)/.installed
+	@$(BIN)/python -m deploy.man
 
 images:
 	@deploy/images.sh
