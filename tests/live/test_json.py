@@ -157,9 +157,14 @@ def test_what_the_verbs_print_is_on_the_page(tmp_path: Path) -> None:
             shown = [_document(place, title, words, status) for title, words, status in CALLS]
             (place.folder / "names.txt").write_text(f"bob {json.loads(shown[2])['zone']}\n")
             _document(place, "name import", "name import names.txt", 0)
+            # What it finds is the machine's: either way it is on the page.
+            done = place.run("p2pdns doctor --json")
+            document = json.loads(done.stdout)
+            assert findings(document, "doctor") == []
+            assert document.get("exit", 0) == done.returncode == (1 if document["problems"] else 0)
         finally:
             place.end()
-    assert {title for title, _, _ in CALLS} | {"name import", FAILURE} == set(SECTIONS)
+    assert {title for title, _, _ in CALLS} | {"name import", "doctor", FAILURE} == set(SECTIONS)
 
 
 def _document(place: runner.Place, title: str, words: str, status: int) -> str:
