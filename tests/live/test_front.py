@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dns.flags
+import dns.exception
 import dns.message
 import dns.query
 import dns.rcode
@@ -354,7 +355,15 @@ def test_noise_on_both_doors_is_dropped_and_service_goes_on(world: World) -> Non
                 stream.sendall(chance.randbytes(2000))
             except (BrokenPipeError, ConnectionResetError):
                 continue
-    assert front.ask("answer.example").rcode() == dns.rcode.NOERROR
+
+    def is_answered() -> bool:
+        try:
+            return front.ask("answer.example", timeout_s=1.0).rcode() == dns.rcode.NOERROR
+        except dns.exception.Timeout:
+            # Where the noise has filled the socket, the system drops the question, and clients repeat it.
+            return False
+
+    wait_until(is_answered, "service goes on")
 
 
 def test_the_front_ends_when_its_supervisor_does(world: World) -> None:
