@@ -13,8 +13,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import dns.flags
 import dns.exception
+import dns.flags
 import dns.message
 import dns.query
 import dns.rcode
