@@ -22,7 +22,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # A command that the tests run, and the Debian package it comes in.
 TOOLS := dig=bind9-dnsutils nsd=nsd ip=iproute2 unbound=unbound
 # Programs of others that `make outside` asks beside these.
-OUTSIDE_TOOLS := $(TOOLS) named=bind9 kresd=knot-resolver dnsmasq=dnsmasq-base
+OUTSIDE_TOOLS := $(TOOLS) named=bind9 kresd=knot-resolver dnsmasq=dnsmasq-base pdns_recursor=pdns-recursor
+OUTSIDE_TOOLS += dnsdist=dnsdist
 
 .PHONY: demo check test mutants oracle outside fuzz strangers bench man images testbed tools outside-tools
 .DELETE_ON_ERROR:
@@ -48,6 +49,8 @@ oracle: $(VENV)/.installed-dev | tools
 
 outside: $(VENV)/.installed-dev | outside-tools
 	$(BIN)/python -m pytest -q -m outside tests/outside
+	@if cargo --version >/dev/null 2>&1; then $(MAKE) --no-print-directory strangers; \
+	    else echo 'p2pdns: no cargo here, so the foreign DHT nodes of `make strangers` are left out' >&2; fi
 
 FUZZ_SECONDS ?= 60
 
@@ -123,7 +126,7 @@ tools outside-tools:
 	fi; \
 	if [ -d /run/systemd/system ]; then \
 	    for name in $$missing; do case $$name in \
-	        nsd|unbound) systemctl mask --quiet $$name.service;; bind9) systemctl mask --quiet named.service;; \
+	        nsd|unbound|pdns-recursor|dnsdist) systemctl mask --quiet $$name.service;; bind9) systemctl mask --quiet named.service;; \
 	        knot-resolver) systemctl mask --quiet kresd@1.service;; esac; done; \
 	fi; \
 	export DEBIAN_FRONTEND=noninteractive; \

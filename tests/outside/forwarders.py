@@ -94,6 +94,7 @@ class Program:
     command: str
     config: str
     arguments: tuple[str, ...]
+    file: str = "forwarder.conf"
 
 
 PROGRAMS = {
@@ -114,14 +115,23 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def forwarding(
-    name: str, upstream: Address, folder: Path, *, port: int | None = None, options: str = ""
+    name: str,
+    upstream: Address,
+    folder: Path,
+    *,
+    port: int | None = None,
+    options: str = "",
+    program: Program | None = None,
 ) -> Iterator[Address]:
-    """Run a forwarder that asks `upstream`, and yield where it answers; `options` are further lines of its own."""
-    program = PROGRAMS[name]
+    """Run a forwarder that asks `upstream`, and yield where it answers; `options` are further lines of its own.
+
+    `program` stands in for the one of that name in `PROGRAMS`.
+    """
+    program = program or PROGRAMS[name]
     path = shutil.which(program.command, path=SYSTEM_PATH)
     assert path, f"{name} is not installed; `make outside` installs it"
     folder.mkdir(exist_ok=True)
-    config = folder / f"{program.command}.conf"
+    config = folder / program.file
     for _ in range(STARTS_MAX):
         chosen = port or free_port()
         host, upstream_port = upstream
