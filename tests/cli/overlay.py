@@ -24,18 +24,28 @@ def free_port() -> int:
 
 
 @contextmanager
-def place_in_swarm(folder: Path, dns_port: int) -> Iterator[runner.Place]:
-    """Yield a place whose $P2PDNS_CONFIG names a swarm; $NODE is the address of its first node."""
-    nodes = folder / "nodes"
-    nodes.mkdir()
+def swarm_nodes(folder: Path) -> Iterator[list[str]]:
+    """Yield the addresses of a few nodes of a network of their own, whose name is "session"."""
+    folder.mkdir()
+    with Swarm(folder, "session") as swarm:
+        yield [facts["dht_address"] for facts in swarm.grow(NODE_COUNT)]
+
+
+def place_among(nodes: list[str], folder: Path, dns_port: int) -> runner.Place:
+    """Return a place whose $P2PDNS_CONFIG names these nodes; $NODE is the address of the first."""
     checkout = folder / "checkout"
     checkout.mkdir()
     shutil.copytree(ROOT / "zones", checkout / "zones")
-    with Swarm(nodes, "session") as swarm:
-        bootstrap = [facts["dht_address"] for facts in swarm.grow(NODE_COUNT)]
-        config = nodes / "session.toml"
-        config.write_text(
-            f'[dns]\nlisten = ["127.0.0.1:{dns_port}"]\n\n[upstream]\nservers = "none"\n\n'
-            f'[dht]\nnetwork = "session"\nlisten = "127.0.0.1:0"\nbootstrap = {bootstrap!r}\n'
-        )
-        yield runner.Place.of(checkout, {"P2PDNS_CONFIG": str(config), "NODE": bootstrap[0]})
+    config = folder / "session.toml"
+    config.write_text(
+        f'[dns]\nlisten = ["127.0.0.1:{dns_port}"]\n\n[upstream]\nservers = "none"\n\n'
+        f'[dht]\nnetwork = "session"\nlisten = "127.0.0.1:0"\nbootstrap = {nodes!r}\n'
+    )
+    return runner.Place.of(checkout, {"P2PDNS_CONFIG": str(config), "NODE": nodes[0]})
+
+
+@contextmanager
+def place_in_swarm(folder: Path, dns_port: int) -> Iterator[runner.Place]:
+    """Yield a place whose $P2PDNS_CONFIG names a swarm; $NODE is the address of its first node."""
+    with swarm_nodes(folder / "nodes") as nodes:
+        yield place_among(nodes, folder, dns_port)
