@@ -1,0 +1,158 @@
+"""What the documents name is there: files and headings that links lead to, verbs, flags and configuration keys."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from p2pdns import config as configuration
+from p2pdns.cli.main import p2pdns_command
+from p2pdns.config import parse
+from tests.house.rules import ROOT
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+IDS = [str(page.relative_to(ROOT)) for page in PAGES]
+# What was once so stays in the history; all other pages speak of today.
+TODAY = [page for page in PAGES if page.name != "CHANGELOG.md"]
+TODAY_IDS = [str(page.relative_to(ROOT)) for page in TODAY]
+TABLES = {table: {entry.name for entry in dataclasses.fields(kind)} for table, kind in configuration.TABLES.items()}
+FOREIGN_TABLES = {"misc"}  # Of files of other programs: Pi-hole's.
+
+
+def slug_of(heading: str) -> str:
+    """Return the anchor that a heading has on a page: lower case, words joined by hyphens."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def anchors_of(page: Path) -> set[str]:
+    """Return the anchors of all headings of a page."""
+    return {slug_of(heading) for heading in re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)}
+
+
+def links_of(page: Path) -> list[str]:
+    """Return where the links and pictures of a page lead, but for those to other hosts."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return [target for target in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"\w+:", target)]
+
+
+def broken_links(page: Path) -> list[str]:
+    """Return the links of a page that lead nowhere."""
+    broken = []
+    for link in links_of(page):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in anchors_of(target)):
+            broken.append(link)
+    return broken
+
+
+def flags_of(command: click.Command) -> set[str]:
+    """Return every flag of a command, its shorthand included."""
+    named = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
+    return {*named, "-h", "--help"}
+
+
+def calls_in(text: str) -> Iterator[list[str]]:
+    """Yield the words of each call of p2pdns in a document, in blocks and between ticks; `$(…)` inside of one apart."""
+    blocks = re.findall(r"^```(?:sh|console)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    lines = [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    spans = [line for line in lines if line.startswith("p2pdns ")]
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    for span in [*spans, *re.findall(r"`(p2pdns\s[^`]+)`", prose)]:
+        for call in (re.sub(r"\$\([^)]*\)", "X", span), *re.findall(r"\$\((p2pdns [^)]*)\)", span)):
+            yield re.split(r"[|&;>]", call)[0].split()[1:]
+
+
+def call_findings(words: list[str]) -> list[str]:
+    """Return what a call names that the program does not have."""
+    command: click.Command = p2pdns_command
+    findings = []
+    for word in words:
+        flag = word.split("=")[0]
+        if word.startswith("-") and len(word) > 1:
+            if flag not in flags_of(command) and not re.fullmatch(r"-\W*", flag):
+                findings.append(f"{command.name} has no {flag}")
+        elif isinstance(command, click.Group):
+            inner = command.get_command(click.Context(command), word)
+            if inner is None:
+                # A verb is lower case; what is in capitals stands for one.
+                return [*findings, f"no verb {word}"] if re.fullmatch(r"[a-z-]+", word) else findings
+            command = inner
+    return findings
+
+
+def settings_in(text: str) -> Iterator[str]:
+    """Yield each TOML block of a document that is a configuration of ours."""
+    for block in re.findall(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        if not FOREIGN_TABLES & set(tomllib.loads(block)):
+            yield block
+
+
+def keys_in(text: str) -> Iterator[tuple[str, str]]:
+    """Yield (table, key) where a document names a key with its table, as `[dns] listen` or `listen` below `[dns]`."""
+    yield from re.findall(r"`\[(\w+)\] (\w+)", text)
+    for key, table in re.findall(r"`(\w+)`(?:\s+(?:below|in|of))\s+`\[(\w+)\]`", text):
+        yield table, key
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+    assert broken_links(page) == []
+
+
+@pytest.mark.parametrize("page", TODAY, ids=TODAY_IDS)
+def test_every_verb_and_flag_that_a_page_names_exists(page: Path) -> None:
+    assert [finding for words in calls_in(page.read_text()) for finding in call_findings(words)] == []
+
+
+@pytest.mark.parametrize("page", TODAY, ids=TODAY_IDS)
+def test_every_configuration_that_a_page_shows_is_understood(page: Path) -> None:
+    for block in settings_in(page.read_text()):
+        parse(block, str(page))
+
+
+@pytest.mark.parametrize("page", TODAY, ids=TODAY_IDS)
+def test_every_key_that_a_page_names_exists(page: Path) -> None:
+    unknown = [(table, key) for table, key in keys_in(page.read_text()) if key not in TABLES.get(table, ())]
+    assert [row for row in unknown if row[0] not in FOREIGN_TABLES] == []
+
+
+def test_every_page_of_the_how_to_is_linked_from_the_readme() -> None:
+    linked = set(links_of(ROOT / "README.md"))
+    pages = [str(page.relative_to(ROOT)) for page in PAGES if page.parent.name == "how-to"]
+    assert pages
+    assert [page for page in pages if page not in linked] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "findings"),
+    [
+        ("```sh\np2pdns publish -k a.key --nosuch zone\n```\n", ["publish has no --nosuch"]),
+        ("say `p2pdns frobnicate KEY` to it", ["no verb frobnicate"]),
+        ("say `p2pdns name add alice KEY` to it", []),
+        ("`p2pdns name drop alice`", ["no verb drop"]),
+        ("```console\n$ p2pdns resolve --short www.$(p2pdns pubkey --sort a.key)\n```\n", ["pubkey has no --sort"]),
+        ("```console\n$ p2pdns status --json | python3 --nosuch\n```\n", []),
+    ],
+)
+def test_a_verb_or_flag_that_does_not_exist_is_found(text: str, findings: list[str]) -> None:
+    assert [finding for words in calls_in(text) for finding in call_findings(words)] == findings
+
+
+@pytest.mark.parametrize("link", ["nosuch.md", "glossary.md#nosuch", "#nosuch"])
+def test_a_link_that_leads_nowhere_is_found(tmp_path: Path, link: str) -> None:
+    (tmp_path / "glossary.md").write_text("# Words\n## Systemd-resolved & Co.\n")
+    page = tmp_path / "page.md"
+    page.write_text(f"[x]({link}) [y](glossary.md#systemd-resolved--co)\n")
+    assert broken_links(page) == [link]
+
+
+@pytest.mark.parametrize("text", ["`[dns] nosuch`", "`nosuch` below `[dht]`", "`listen` in `[nosuch]`"])
+def test_a_key_that_does_not_exist_is_found(text: str) -> None:
+    assert [key for table, key in keys_in(text) if key not in TABLES.get(table, ())]
