@@ -1,4 +1,4 @@
-"""A container with programs that want a machine of their own, and p2pdns in it: systemd-resolved, ssh, NSD.
+"""A container with programs that want a machine of their own, and p2pdns in it: systemd-resolved, ssh, a browser.
 
 Guarantees: it has no network but its own loopback and a cable to nowhere; it goes with the block that made it. Nothing
 of it runs on the machine of the tests. Does not know what is asked.
@@ -15,15 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-IMAGE = "p2pdns-outside:local"
 BUILD_SECONDS_MAX = 900  # Packages are fetched; a guard only.
 RUN_SECONDS_MAX = 120  # A guard only.
 DOCKERFILE = """
 FROM p2pdns-node:local
 USER 0
-RUN apt-get update \\
- && apt-get install -y --no-install-recommends dbus iproute2 nsd openssh-client openssh-server systemd-resolved \\
- && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends {packages} && rm -rf /var/lib/apt/lists/*
 HEALTHCHECK NONE
 CMD ["sleep", "infinity"]
 """
@@ -68,25 +65,16 @@ class Container:
 
 
 @contextlib.contextmanager
-def container(name: str) -> Iterator[Container]:
-    """Build the image from this checkout, run a container of it, and take that away afterwards."""
+def container(name: str, *packages: str) -> Iterator[Container]:
+    """Build an image of this checkout with these packages, run a container of it, and take that away afterwards."""
     subprocess.run([ROOT / "deploy" / "images.sh"], check=True, timeout=BUILD_SECONDS_MAX, stdout=subprocess.DEVNULL)
-    build = ["docker", "build", "-q", "-t", IMAGE, "-"]
-    subprocess.run(build, input=DOCKERFILE, text=True, check=True, timeout=BUILD_SECONDS_MAX, capture_output=True)
-    start = [
-        "docker",
-        "run",
-        "-d",
-        "--rm",
-        "--init",
-        "--name",
-        name,
-        "--network",
-        "none",
-        "--cap-add",
-        "NET_ADMIN",
-        IMAGE,
-    ]
+    image = f"p2pdns-outside-{packages[0]}:local"
+    build = ["docker", "build", "-q", "-t", image, "-"]
+    text = DOCKERFILE.replace("{packages}", " ".join(["iproute2", "nsd", *packages]))
+    subprocess.run(build, input=text, text=True, check=True, timeout=BUILD_SECONDS_MAX, capture_output=True)
+    start = ["docker", "run", "-d", "--rm", "--init", "--name", name, "--network", "none", "--cap-add", "NET_ADMIN"]
+    # A browser wants more shared memory than a container has by itself.
+    start += ["--shm-size", "256m", image]
     subprocess.run(start, check=True, timeout=RUN_SECONDS_MAX, stdout=subprocess.DEVNULL)
     try:
         found = Container(name)
