@@ -89,6 +89,13 @@ NORMAL = [
     Probe("unknown type with data", query("unknown.example", 65_280), ok(1)),
     Probe("unknown type", query(WWW, 65_281), ok(0)),
     Probe("null type", query(WWW, 10), ok(0)),
+    # RDATA that libraries refuse and resolvers pass on (RFC 3597).
+    Probe("https alias with parameters", query("svcalias.example", wire.HTTPS), ok(1)),
+    Probe("https with another ech", query("echform.example", wire.HTTPS), ok(1)),
+    Probe("loc of version 1", query("loc1.example", 29), ok(1)),
+    Probe("amtrelay of type 4", query("amt4.example", 260), ok(1)),
+    Probe("zonemd of scheme 0", query("zonemd0.example", 63), ok(1)),
+    Probe("browser canary", query("use-application-dns.net"), error("NXDOMAIN")),
     Probe("binary label", query(wire.labels(b"\x00\xff", b"example")), ok(1)),
     Probe("dot in a label", query(wire.labels(b"a.b", b"example")), ok(1)),
     Probe("longest name", query(LONGEST), error("NXDOMAIN", question="echoed")),

@@ -57,6 +57,11 @@ web.example.  HTTPS 1 . alpn=h2 ipv4hint=192.0.2.80
 zero.example. 0 A   192.0.2.9
 a\\.b.example. A     192.0.2.10
 \\000\\255.example. A 192.0.2.11
+svcalias.example. TYPE65 \\# 22 000003777777076578616d706c650000010003026832
+echform.example. TYPE65 \\# 10 00010000050003ffffff
+loc1.example. TYPE29 \\# 16 01121613800000008000000080000000
+amt4.example. TYPE260 \\# 5 0a0478797a
+zonemd0.example. TYPE63 \\# 54 000000010001000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000
 """
     + "".join(f'long.example. TXT "{letter * 200}"\n' for letter in "abc")
     + "".join(f'big.example. TXT "{number:0200d}"\n' for number in range(20))

@@ -21,7 +21,9 @@ from tests.live.front_process import GUARD_S, wait_until
 from tests.live.test_supervisor import children_of, is_alive
 
 ROOT = Path(__file__).resolve().parents[2]
-NETWORK = "hostile tests"
+# One for each process of a test run: a port that a test gives back may be another's a moment later, and in one network
+# the two would become neighbours.
+NETWORK = f"hostile tests {os.getpid()}"
 SECRET = SecretKey.generate(b"\x2a" * 32)
 KEY = str(SECRET.zone_key)
 WWW_ADDRESS, OTHER_ADDRESS = "192.0.2.80", "192.0.2.81"

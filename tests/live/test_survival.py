@@ -18,7 +18,7 @@ import dns.rcode
 import pytest
 
 from tests.live.front_process import wait_until
-from tests.live.served import KEY, OTHER_ADDRESS, WWW_ADDRESS, ZONE, Served
+from tests.live.served import KEY, NETWORK, OTHER_ADDRESS, WWW_ADDRESS, ZONE, Served
 from tests.live.test_supervisor import children_of, is_alive
 
 QUESTION_COUNT = 1_000
@@ -177,7 +177,7 @@ def _forged_rows(state: Path) -> None:
 def _forged_neighbours(state: Path) -> None:
     _sql("INSERT INTO names VALUES ('a.b', 'no key'), ('', '')")(state / "reader.sqlite")
     _sql(
-        "INSERT OR REPLACE INTO contacts VALUES ('hostile tests', 0, zeroblob(20), 'not an address', 5, 1.0, 1.0)",
+        f"INSERT OR REPLACE INTO contacts VALUES ('{NETWORK}', 0, zeroblob(20), 'not an address', 5, 1.0, 1.0)",
         "UPDATE nodes SET node_id = x'00'",
     )(state / "store.sqlite")
 
