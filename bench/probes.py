@@ -47,6 +47,7 @@ class Probe:
     wanted: Wanted = field(default_factory=dict)
     transports: tuple[str, ...] = BOTH
     play: str = ""
+    has_odd_rdata: bool = False
 
 
 def ok(count: int, **more: object) -> Wanted:
@@ -90,11 +91,11 @@ NORMAL = [
     Probe("unknown type", query(WWW, 65_281), ok(0)),
     Probe("null type", query(WWW, 10), ok(0)),
     # RDATA that libraries refuse and resolvers pass on (RFC 3597).
-    Probe("https alias with parameters", query("svcalias.example", wire.HTTPS), ok(1)),
-    Probe("https with another ech", query("echform.example", wire.HTTPS), ok(1)),
-    Probe("loc of version 1", query("loc1.example", 29), ok(1)),
-    Probe("amtrelay of type 4", query("amt4.example", 260), ok(1)),
-    Probe("zonemd of scheme 0", query("zonemd0.example", 63), ok(1)),
+    Probe("https alias with parameters", query("svcalias.example", wire.HTTPS), ok(1), has_odd_rdata=True),
+    Probe("https with another ech", query("echform.example", wire.HTTPS), ok(1), has_odd_rdata=True),
+    Probe("loc of version 1", query("loc1.example", 29), ok(1), has_odd_rdata=True),
+    Probe("amtrelay of type 4", query("amt4.example", 260), ok(1), has_odd_rdata=True),
+    Probe("zonemd of scheme 0", query("zonemd0.example", 63), ok(1), has_odd_rdata=True),
     Probe("browser canary", query("use-application-dns.net"), error("NXDOMAIN")),
     Probe("binary label", query(wire.labels(b"\x00\xff", b"example")), ok(1)),
     Probe("dot in a label", query(wire.labels(b"a.b", b"example")), ok(1)),
@@ -117,7 +118,9 @@ HEADERS = [
     Probe("ra set", query(WWW, flags=RD | wire.RA), ok(1)),
     Probe("rcode set", query(WWW, flags=RD | 3), ok(1)),
     Probe("id zero", query(WWW, number=0), ok(1)),
-    Probe("response", query(WWW, flags=QR | RD), {"outcome": "silence"}),
+    Probe("response", query(WWW, flags=QR | RD), {"outcome": "silence"}, UDP),
+    # RFC 7766 leaves it to the server; nothing on a connection that begins so is meant for it.
+    Probe("response as the first message", query(WWW, flags=QR | RD), {"outcome": "closed"}, TCP),
     *(Probe(f"opcode {number}", query(WWW, flags=number << 11), error("NOTIMP")) for number in (1, 2, 3, 6, 7, 15)),
     Probe("notify", query(WWW, wire.SOA, flags=4 << 11), {}),
     Probe("update", query(WWW, wire.SOA, flags=5 << 11), {}),

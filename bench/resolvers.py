@@ -61,8 +61,8 @@ svcalias.example. TYPE65 \\# 22 000003777777076578616d706c650000010003026832
 echform.example. TYPE65 \\# 10 00010000050003ffffff
 loc1.example. TYPE29 \\# 16 01121613800000008000000080000000
 amt4.example. TYPE260 \\# 5 0a0478797a
-zonemd0.example. TYPE63 \\# 54 000000010001000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000
 """
+    + f"zonemd0.example. TYPE63 \\# 54 000000010001{'00' * 48}\n"
     + "".join(f'long.example. TXT "{letter * 200}"\n' for letter in "abc")
     + "".join(f'big.example. TXT "{number:0200d}"\n' for number in range(20))
 )

@@ -98,14 +98,18 @@ class Record:
 
 @dataclass(frozen=True)
 class Response:
-    """A message that a server sent. Reading one that dnspython cannot read is an error of its own."""
+    """A message that a server sent. Reading one that dnspython cannot read is an error of its own.
+
+    `has_odd_rdata`: RDATA that dnspython refuses is passed over, because it is the subject.
+    """
 
     wire: bytes
+    has_odd_rdata: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what is no response."""
         assert self.flags & QR, "not a response"
-        dns.message.from_wire(self.wire)
+        dns.message.from_wire(self.wire, continue_on_error=self.has_odd_rdata)
 
     @property
     def id(self) -> int:
