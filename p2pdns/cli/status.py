@@ -8,7 +8,8 @@ another version too. Does not know what makes a problem: the daemon says so.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -23,6 +24,7 @@ LABEL_CHARACTERS = 10
 PROBLEM_LINES_MIN = 9  # Of the screen: the first problem and the count of the others, whatever else there is.
 CAUSE_LINES_MAX = 3  # A cause that names many zones is cut; -v has the whole of it.
 STARTING_SECONDS = 10.0  # How long a daemon that has no front yet only starts.
+STARTING_LOOKS_MAX, LOOK_AGAIN_SECONDS = 40, 0.05  # Two seconds: a front is there in a tenth of that.
 MORE = "p2pdns status -v"
 
 
@@ -110,13 +112,30 @@ def labelled(label: str, text: str, *, lines_max: int = HEIGHT) -> list[str]:
     return wrapped
 
 
+def is_starting(facts: Mapping[str, Any]) -> bool:
+    """Return whether a daemon has just begun, and its front has not found its engine yet."""
+    uptime_s = float(facts.get("uptime_s") or 0)
+    return bool(facts.get("dns_addresses")) and facts.get("front_connected") is False and uptime_s < STARTING_SECONDS
+
+
+def settled(ask: Callable[[], dict[str, Any]], sleep: Callable[[float], None] = time.sleep) -> dict[str, Any]:
+    """Return what the daemon says; of one that only starts, what it says a moment later, when its front is there too."""
+    facts = ask()
+    for _ in range(STARTING_LOOKS_MAX):
+        if not is_starting(facts):
+            break
+        sleep(LOOK_AGAIN_SECONDS)
+        facts = ask()
+    return facts
+
+
 def sentence(facts: Mapping[str, Any]) -> str:
     """Return the first line: whether all is well, what runs, since when and where."""
     problems = facts.get("problems") or []
     addresses = facts.get("dns_addresses") or []
     uptime_s = float(facts.get("uptime_s") or 0)
     verdict = "all is well" if not problems else counted(len(problems), "problem")
-    if addresses and facts.get("front_connected") is False and uptime_s < STARTING_SECONDS:
+    if is_starting(facts):
         verdict = "starting" if not problems else f"starting, {verdict}"
     where = f"answers DNS at {', '.join(addresses)}" if addresses else "answers no DNS"
     return f"{verdict}: p2pdns {facts.get('version', '?')}, up {duration(uptime_s)}, {where}"
@@ -235,7 +254,7 @@ def screen(facts: Mapping[str, Any]) -> list[str]:
 @settings.json_option
 def status(verbose: bool, state_flag: str | None, as_json: bool) -> None:
     """Show whether the running daemon is well, what is wrong with it and what to do, its zones, cache and network."""
-    facts: dict[str, Any] = settings.daemon(state_flag).call("status")["status"]
+    facts = settled(lambda: settings.daemon(state_flag).call("status")["status"])
     if as_json:
         ui.json_result(facts)
         return

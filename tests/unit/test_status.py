@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pdns.cli.status import HEIGHT, WIDTH, screen, sentence
+from p2pdns.cli.status import HEIGHT, WIDTH, screen, sentence, settled
 
 KEY = "o4dksfbqk85ogzdb5osziw6befigbuxmuxkuxq8434q89uj56uyy"
 
@@ -141,3 +141,14 @@ def test_the_screen_is_a_screen_whatever_the_daemon_says(
     )
     assert len(lines) < HEIGHT
     assert max(map(len, lines)) <= WIDTH
+
+
+def test_a_daemon_that_only_starts_is_asked_again_until_its_front_is_there_and_not_for_ever() -> None:
+    starting = {"dns_addresses": ["127.0.0.1:5300"], "front_connected": False, "uptime_s": 0.1}
+    answers = [starting, starting, {**starting, "front_connected": True}, starting]
+    slept: list[float] = []
+    assert settled(lambda: answers.pop(0), slept.append)["front_connected"] is True
+    assert (len(answers), len(slept)) == (1, 2)
+    slept.clear()
+    assert settled(lambda: starting, slept.append) == starting
+    assert len(slept) <= 50
