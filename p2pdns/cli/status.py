@@ -119,7 +119,7 @@ def is_starting(facts: Mapping[str, Any]) -> bool:
 
 
 def settled(ask: Callable[[], dict[str, Any]], sleep: Callable[[float], None] = time.sleep) -> dict[str, Any]:
-    """Return what the daemon says; of one that only starts, what it says a moment later, when its front is there too."""
+    """Return what the daemon says; one that only starts is asked again, until its front is there too."""
     facts = ask()
     for _ in range(STARTING_LOOKS_MAX):
         if not is_starting(facts):
