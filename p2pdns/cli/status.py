@@ -171,7 +171,8 @@ def _upstream_text(facts: Mapping[str, Any]) -> str | None:
 
 def _cache_text(facts: Mapping[str, Any]) -> str | None:
     front = (facts.get("counters") or {}).get("front") or {}
-    if not front:
+    # A front says what it has counted once there is something, so one that is there and silent has kept nothing yet.
+    if not front and not facts.get("front_connected"):
         return None
     hits, misses = front.get("cache-hit", 0), front.get("cache-miss", 0)
     asked = hits + misses

@@ -152,3 +152,9 @@ def test_a_daemon_that_only_starts_is_asked_again_until_its_front_is_there_and_n
     slept.clear()
     assert settled(lambda: starting, slept.append) == starting
     assert len(slept) <= 50
+
+
+def test_a_front_that_has_counted_nothing_yet_has_an_empty_cache() -> None:
+    lines = screen({"front_connected": True, "dns_addresses": ["127.0.0.1:5300"]})
+    assert any(line.startswith("cache     0 answers") for line in lines)
+    assert not any(line.startswith("cache") for line in screen({"front_connected": False}))
