@@ -127,7 +127,8 @@ def test_where_only_we_are_left_those_that_answered_last_are_asked(files: list[P
     assert hosts(system) == ["192.0.2.1", "2001:db8::1"]
     assert system.problem is not None
     assert 'write servers = ["192.0.2.1", "2001:db8::1"]' in system.problem
-    # What is remembered is not remembered again, and gives way to what is there.
+    # What is remembered is not remembered again nor wiped out by nobody, and gives way to what is there.
+    SystemServers([("192.0.2.77", 53)], state, files).remember([])
     system.remember([("198.51.100.9", 53)])
     files[0].write_text("nameserver 198.51.100.1\n")
     assert system.look()

@@ -70,7 +70,8 @@ class SystemServers:
 
     def remember(self, servers: Sequence[Address]) -> None:
         """Keep the servers that have answered, for the day when only our own address is left in the files."""
-        if self._copy is None or self.is_remembered or set(servers) == set(self._remembered):
+        # All of them may have turned out to be ourselves; what is remembered is for just that day.
+        if self._copy is None or not servers or self.is_remembered or set(servers) == set(self._remembered):
             return
         self._remembered = tuple(servers[:SERVERS_MAX])
         with self._copy.written() as draft:
