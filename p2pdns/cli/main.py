@@ -171,9 +171,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None and (status := _completion_status()) is not None:
         return status
     words = sys.argv[1:] if arguments is None else list(arguments)
-    ui.begin(as_json=_wants_json(words))
     try:
-        return _run(words)
+        with ui.one_call(as_json=_wants_json(words)):
+            return _run(words)
     except BrokenPipeError:
         return EXIT_BROKEN_PIPE
     finally:

@@ -91,10 +91,15 @@ class _Run:
 _run = _Run(as_json=False)
 
 
-def begin(*, as_json: bool) -> None:
-    """Begin one call of the program, from the first word on in JSON or in text."""
+@contextmanager
+def one_call(*, as_json: bool) -> Iterator[None]:
+    """Hold one call of the program, in JSON or in text; nothing of it is left for what this process does next."""
     global _run
     _run = _Run(as_json=as_json)
+    try:
+        yield
+    finally:
+        _run = _Run(as_json=False)
 
 
 def is_json() -> bool:

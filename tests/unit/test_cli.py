@@ -163,12 +163,11 @@ def test_several_errors_of_one_call_are_all_in_the_document(capsys: pytest.Captu
 
 
 def test_the_mistakes_that_an_error_lists_are_in_the_document(capsys: pytest.CaptureFixture[str]) -> None:
-    ui.begin(as_json=True)
     usual = f"{shipped.shown('zones/example.zone')} shows how the lines of a zone file are written"
     mistakes = [ZoneFileError("two", path="a.zone", line=7, hint="do"), ZoneFileError("one", path="a.zone", line=2)]
-    ui.error(together(mistakes))
-    ui.end_json(1)
-    ui.begin(as_json=False)
+    with ui.one_call(as_json=True):
+        ui.error(together(mistakes))
+        ui.end_json(1)
     assert json.loads(capsys.readouterr().out) == {
         "error": "a.zone:2: one",
         "hint": usual,
@@ -178,6 +177,14 @@ def test_the_mistakes_that_an_error_lists_are_in_the_document(capsys: pytest.Cap
             {"error": "a.zone:7: two", "hint": "do", "line": 7},
         ],
     }
+
+
+def test_a_call_that_failed_in_json_leaves_no_json_behind(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pubkey", "--json", "nosuch.key"]) == 1
+    capsys.readouterr()
+    assert not ui.is_json()
+    ui.json_result({"of": "what comes next"})
+    assert json.loads(capsys.readouterr().out) == {"of": "what comes next"}
 
 
 def test_what_went_well_has_no_error_and_what_follows_it_is_text_again(capsys: pytest.CaptureFixture[str]) -> None:
