@@ -18,7 +18,7 @@ from p2pdns.front.compose import compose_answer, compose_told
 from p2pdns.front.gate import SERVFAIL, Asked, Client, Dropped, Gate, Told
 from p2pdns.front.memo import Memo
 from p2pdns.front.pending import Ending, Pending, Waiter
-from p2pdns.front.questions import Questions
+from p2pdns.front.questions import CLIENT_TIMER_S, Questions
 from p2pdns.link import HEADER_BYTES, Answer, Forwarded, Frame, Hello, Invalidate, Postponed, Query
 
 EDE_OTHER, EDE_NOT_READY, EDE_NO_REACHABLE_AUTHORITY = 0, 14, 22  # RFC 8914 §4
@@ -108,7 +108,7 @@ class Funnel:
             return
         self.cache.counters["prefetch"] += 1
         self.send_query(query)
-        self._hasten_timer()
+        self._hasten_timer(now)
 
     def _wait(self, key: bytes, waiter: Waiter, now: float) -> bytes | None:
         pending = self.questions.pending(key)
@@ -121,7 +121,7 @@ class Funnel:
         query = self.questions.add(key, waiter, now)
         if query is not None:
             self.send_query(query)
-        self._hasten_timer()
+        self._hasten_timer(now)
         return None
 
     def frame_received(self, frame: Frame, now: float) -> None:
@@ -162,8 +162,11 @@ class Funnel:
         self._armed_for = self.questions.get_timer()
         return self._armed_for
 
-    def _hasten_timer(self) -> None:
-        """Say so where the timer was told a later time than is due now."""
+    def _hasten_timer(self, now: float) -> None:
+        """Say so where the timer was told a later time than is due with a question that came now."""
+        # Nothing that a question waits for is nearer than its client's timer.
+        if self._armed_for is not None and self._armed_for <= now + CLIENT_TIMER_S:
+            return
         due = self.questions.get_timer()
         if due is not None and (self._armed_for is None or due < self._armed_for):
             self.on_timer_changed()

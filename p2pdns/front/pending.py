@@ -42,6 +42,10 @@ class Waiter:
     host: str = field(init=False, compare=False)
     seat: str = field(init=False, compare=False)
     prefix: str = field(init=False, compare=False)
+    # A forwarder of others is one seat, and has all that a host may have.
+    is_listed: bool = field(init=False, compare=False)
+    # Whether it came over UDP from somebody who has a share of that.
+    is_counted_datagram: bool = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         # A socket for IPv6 adds flow and scope to these two.
@@ -52,21 +56,14 @@ class Waiter:
         object.__setattr__(self, "host", host)
         object.__setattr__(self, "seat", seat)
         object.__setattr__(self, "prefix", client_prefix(address))
+        is_listed = self.client.client_class is ClientClass.LISTED
+        object.__setattr__(self, "is_listed", is_listed)
+        object.__setattr__(self, "is_counted_datagram", not (self.client.is_stream or is_listed))
 
     @property
     def lane(self) -> str:
         """Return in which lane of its host it waits for a place: over TCP not behind what came over UDP."""
         return f"{'tcp' if self.client.is_stream else 'udp'} {self.seat}"
-
-    @property
-    def is_listed(self) -> bool:
-        """Return whether it is a forwarder of others, which is one seat and has all that a host may have."""
-        return self.client.client_class is ClientClass.LISTED
-
-    @property
-    def is_counted_datagram(self) -> bool:
-        """Return whether it came over UDP from somebody who has a share of that."""
-        return not (self.client.is_stream or self.is_listed)
 
     @property
     def identity(self) -> Hashable:

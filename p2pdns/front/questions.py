@@ -145,6 +145,8 @@ class Questions:
         Those that need an upstream come first; of them none, where only a place of the table was given back.
         """
         queries: list[Query] = []
+        if not (self._lanes or self._upstream_lanes):
+            return queries
         forwards = [(self._upstream_lanes, self._may_forward)] if has_upstream_place else []
         for lanes, may_host in (*forwards, (self._lanes, self._may_host_put)):
             while self._put_count < QUESTIONS_MAX and (found := lanes.take(may_host, self._may_put)) is not None:
