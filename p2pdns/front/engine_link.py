@@ -18,7 +18,7 @@ from p2pdns.errors import FormatError
 from p2pdns.front.funnel import Funnel
 from p2pdns.link import SOCKET_NAME, VERSION, Counters, Frame, FrameReader, Hello, Query, compose
 from p2pdns.log import get_limited_logger
-from p2pdns.sockets import reachable
+from p2pdns.sockets import PieceProtocol, reachable
 
 RETRY_S_MIN = 0.02  # A restarted engine is found at once; a look costs a system call.
 RETRY_S_MAX = 0.32
@@ -32,10 +32,11 @@ QUERIES_PER_WRITE_MAX = 8
 _log = get_limited_logger("front", boot_now)
 
 
-class EngineLink(asyncio.Protocol):
+class EngineLink(PieceProtocol):
     """One front's side of the link; `run` keeps it connected until it is cancelled."""
 
     def __init__(self, state_dir: Path, funnel: Funnel) -> None:
+        super().__init__()
         self.counters: Counter[str] = Counter()
         self.connected = asyncio.Event()
         self._state_dir = state_dir
