@@ -70,7 +70,7 @@ class QueryFacts:
     """A question and who asks. `deadline` is a time of the boot clock.
 
     `is_prefetch`: nobody waits for it, and what is remembered shall be confirmed first if it is nearly over.
-    `can_be_postponed`: whoever puts it knows what `NoPlace` means.
+    `can_be_postponed`: whoever puts it knows what `NoPlace` means. `is_traced`: the answer says how it came about.
     """
 
     question: Question
@@ -83,6 +83,7 @@ class QueryFacts:
     is_prefetch: bool = False
     client_seat: str = ""
     can_be_postponed: bool = False
+    is_traced: bool = False
 
 
 class NoPlace(Exception):
@@ -138,7 +139,7 @@ class Service:
 
     async def trace(self, question: Question, narrate: Narrate | None = None) -> Resolved:
         """Return the answer to a question of the person at the control socket; its `trace` says how it came about."""
-        query = QueryFacts(question, self._clock() + SECONDS_MAX, client_prefix="control")
+        query = QueryFacts(question, self._clock() + SECONDS_MAX, client_prefix="control", is_traced=True)
         return await self.resolve(query, narrate=narrate)
 
     def invalidate(self, tags: tuple[bytes, ...] | None) -> None:
@@ -183,8 +184,11 @@ class Service:
     ) -> Resolved:
         told: list[str] = []
         told_count = 0
-        resolution = Resolution(query.question, settings=self._settings, now=self._clock(), deadline=query.deadline)
-        step = resolution.next_step(self._clock())
+        now = self._clock()
+        resolution = Resolution(
+            query.question, settings=self._settings, now=now, deadline=query.deadline, is_traced=query.is_traced
+        )
+        step = resolution.next_step(now)
         while not isinstance(step, Answered):
             outcome: Outcome
             if isinstance(step, Fetch):

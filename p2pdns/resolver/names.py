@@ -35,6 +35,7 @@ BLOCKED_TEXT = "on a block list of this resolver"
 # What is told of a blocked name that must look as if it were there: addresses that lead nowhere.
 _NOWHERE = ((None, int(Type.A), bytes(4)), (None, int(Type.AAAA), bytes(16)))
 
+_DS = int(Type.DS)
 _NOTHING_BLOCKED = BlockedNames()
 ALT = Name.read("alt.")
 INTERNAL = Name.read("internal.")
@@ -191,7 +192,7 @@ class ResolverSettings:
     def place_asked(self, name: Name, rtype: int) -> Place:
         """Return who answers a question for a type at a name: DS is the parent's to answer (RFC 4035 §3.1.4.1)."""
         place = self.place_of(name)
-        if rtype != Type.DS:
+        if rtype != _DS:
             return place
         if isinstance(place, Here) and place.zone.has_parent and name == place.zone.apex:
             return Elsewhere()

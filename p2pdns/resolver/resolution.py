@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from p2pdns.dns.message import RR, Question, Rcode, RRset, Type, type_text
+from p2pdns.dns.message import RR, Question, Rcode, RRset, Type
 from p2pdns.dns.name import Name
 from p2pdns.dns.zone import CHAIN_LINKS_MAX, TOO_MANY_LINKS, Kind, Zone, ZoneAnswer
 from p2pdns.errors import FormatError
@@ -51,6 +51,7 @@ SECONDS_MAX = 4.0  # Stub resolvers give up after 5.
 FAILURE_SECONDS = 5.0  # RFC 9520 §3.2: how long a failure lives that nobody gave a time for.
 TRANSIENT_FAILURE_SECONDS = 1.0  # RFC 9520's lower bound: the look-up goes on, and may be done a moment later.
 
+_DENYING = frozenset([int(Rcode.NXDOMAIN), int(Rcode.YXDOMAIN)])
 _ANSWERING = frozenset([int(Rcode.NOERROR), int(Rcode.NXDOMAIN), int(Rcode.YXDOMAIN)])
 _MISSING = {
     Missing.ABSENT: (Ede.NO_REACHABLE_AUTHORITY, "contacts answered, and none has an item of this key"),
@@ -75,14 +76,15 @@ class _Delegation:
 class Resolution:
     """A question machine: `next_step` says what it needs, `step_done` takes what came of it, `Answered` ends it."""
 
-    def __init__(self, question: Question, *, settings: ResolverSettings, now: float, deadline: float) -> None:
+    def __init__(
+        self, question: Question, *, settings: ResolverSettings, now: float, deadline: float, is_traced: bool = True
+    ) -> None:
         # The front has folded what it asks.
         folded = question.name.folded()
-        same = folded.labels == question.name.labels
-        self.question = question if same else Question(folded, question.rtype, question.rclass)
+        self.question = question if folded is question.name else Question(folded, question.rtype, question.rclass)
         self.deadline = min(deadline, now + SECONDS_MAX)
         self._settings = settings
-        self._draft = Draft(self.question, settings)
+        self._draft = Draft(self.question, settings, is_traced=is_traced)
         self._step: Step | None = None
         self._name = self._zone_name = self.question.name
         self._visited: list[Name] = []
@@ -118,7 +120,7 @@ class Resolution:
     def next_step(self, now: float) -> Step:
         """Return what the resolution needs now."""
         if self._step is None:
-            self._draft.note(f"asked for {self.question.name} {type_text(self.question.rtype)}")
+            self._draft.note("asked for {}", self.question)
             self._step = self._first(now)
         return self._step
 
@@ -164,8 +166,8 @@ class Resolution:
         if (failed := self._over_budget(now)) is not None:
             return failed
         self._draft.depend_on(tag_of_setting("upstream"))
-        self._draft.note(f"{name} is no name of ours: asking an upstream")
-        return Forward(Question(name, self.question.rtype, self.question.rclass))
+        self._draft.note("{} is no name of ours: asking an upstream", name)
+        return Forward(self._question_at(name))
 
     def _enter_zone(self, key: ZoneKey, name: Name, now: float) -> Step:
         if name in self._visited:
@@ -177,6 +179,11 @@ class Resolution:
         if self._draft.zone_count > ZONES_MAX:
             return self._fail(f"more than {ZONES_MAX} zones have a say in the answer", now)
         return self._fetch(key, now, settled=False)
+
+    def _question_at(self, name: Name) -> Question:
+        """Return what is asked, asked at a name of the way."""
+        question = self.question
+        return question if name is question.name else Question(name, question.rtype, question.rclass)
 
     def _is_of_others(self, name: Name) -> bool:
         """Return whether upstreams may hear of a name and speak for it."""
@@ -216,7 +223,7 @@ class Resolution:
         return self._found(step, outcome, now)
 
     def _found(self, step: Fetch, outcome: Found, now: float) -> Step:
-        self._draft.note(_description(step.key, outcome, now))
+        self._draft.note("item of {}: {}", step.key, outcome.description(now))
         self._draft.caution(outcome.notes)
         question = Question(self._zone_name, self.question.rtype, self.question.rclass)
         said = outcome.zone.answer(question, CHAIN_LINKS_MAX - self._draft.link_count)
@@ -327,8 +334,7 @@ class Resolution:
         rcode = reply.rcode
         if rcode not in _ANSWERING:
             return self._fail(f"the upstream replied with rcode {rcode}", now, code=Ede.OTHER)
-        asked = Question(self._name, self.question.rtype)
-        said = cleaned(reply, asked, self._is_of_others, CHAIN_LINKS_MAX - draft.link_count)
+        said = cleaned(reply, self._question_at(self._name), self._is_of_others, CHAIN_LINKS_MAX - draft.link_count)
         self._tell_left_out(said)
         if said.link_count > CHAIN_LINKS_MAX - draft.link_count:
             return self._fail(TOO_MANY_LINKS, now)
@@ -342,7 +348,7 @@ class Resolution:
             return self._follow(said.target, now)
         draft.add_foreign(draft.authority, said.authority)
         draft.add_foreign(draft.additional, said.additional)
-        draft.note(f"the upstream replied with {len(said.answer)} records")
+        draft.note("the upstream replied with {} records", len(said.answer))
         return self._finish(said.rcode, now)
 
     def _tell_left_out(self, said: Foreign) -> None:
@@ -379,7 +385,7 @@ class Resolution:
         if self._settled_only:
             return self._fail(_too_little_for(why), now, seconds=TRANSIENT_FAILURE_SECONDS)
         trace = self._draft.trace
-        self._draft = Draft(self.question, self._settings)
+        self._draft = Draft(self.question, self._settings, is_traced=self._draft.is_traced)
         self._draft.trace = trace
         self._draft.note(f"provisional aliases lead to {why}: beginning again with complete look-ups")
         self._settled_only = True
@@ -407,7 +413,7 @@ class Resolution:
         return self._finish(place.rcode, now, is_ours=len(self._visited) == 1)
 
     def _finish(self, rcode: int, now: float, *, is_ours: bool = False, soa: RR | None = None) -> Step:
-        if rcode in (Rcode.NXDOMAIN, Rcode.YXDOMAIN):
+        if rcode in _DENYING:
             if self._draft.is_unconfirmed:
                 return self._fail(_unconfirmed_for("an absence"), now)
             if self._draft.is_provisional:
@@ -482,15 +488,3 @@ def _has_data_at(found: Found, owner: Name) -> bool:
     """Return whether the item itself has records at a name, and no cut there."""
     types = [rtype for at, rtype in found.zone.rrsets if at == owner]
     return bool(types) and (Type.NS not in types or owner == found.zone.apex)
-
-
-def _description(key: ZoneKey, found: Found, now: float) -> str:
-    state = "settled" if found.settled else "provisional"
-    if found.unconfirmed:
-        state += ", not confirmed again"
-    elif found.settled:
-        state += f", confirmed {max(0.0, now - found.confirmed_at):.0f} s ago"
-    if not found.fresh:
-        state += ", past its expiry"
-    how = f"look-up {found.lookup}" if found.lookup else "no look-up needed"
-    return f"item of {key}: seq {found.item.seq}, {state} ({how})"

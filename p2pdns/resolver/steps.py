@@ -78,6 +78,18 @@ class Found:
     good_until: float = math.inf
     notes: tuple[str, ...] = ()
 
+    def description(self, now: float) -> str:
+        """Return in plain words what it is."""
+        state = "settled" if self.settled else "provisional"
+        if self.unconfirmed:
+            state += ", not confirmed again"
+        elif self.settled:
+            state += f", confirmed {max(0.0, now - self.confirmed_at):.0f} s ago"
+        if not self.fresh:
+            state += ", past its expiry"
+        how = f"look-up {self.lookup}" if self.lookup else "no look-up needed"
+        return f"seq {self.item.seq}, {state} ({how})"
+
 
 class Missing(Enum):
     """Why no item came of a fetch."""
