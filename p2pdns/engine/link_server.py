@@ -18,7 +18,7 @@ from pathlib import Path
 
 from p2pdns.clock import boot_now
 from p2pdns.directory import peer_user_of, shown
-from p2pdns.dns.message import AA, QR, Message, Question, Rcode, compose, ttl_offsets
+from p2pdns.dns.message import AA, QR, Message, Question, Rcode, compose, compose_for_cache
 from p2pdns.engine.service import IN_FLIGHT_MAX, NoPlace, QueryFacts, Service
 from p2pdns.errors import FormatError, Unavailable
 from p2pdns.link import (
@@ -37,7 +37,7 @@ from p2pdns.link import (
 from p2pdns.link import compose as compose_frame
 from p2pdns.log import get_limited_logger
 from p2pdns.resolver import Resolved
-from p2pdns.sockets import listen_unix
+from p2pdns.sockets import PieceProtocol, listen_unix
 
 CONNECTIONS_MAX = 4  # One front, and its successor while the old connection dies.
 UNREAD_BYTES_MAX = 8_388_608  # Answers a front has not read: a hundred of the longest; then it is let go.
@@ -59,16 +59,16 @@ def compose_answer(number: int, resolved: Resolved, generation: int) -> Answer:
     for additional in (resolved.additional, ()):
         with contextlib.suppress(FormatError):
             message = Message(0, flags, resolved.question, resolved.answer, resolved.authority, additional)
-            return _frame(number, resolved, generation, compose(message))
+            return _frame(number, resolved, generation, *compose_for_cache(message))
     text = "the answer is too large for a message"
     return _failed(number, resolved.question, resolved.made_at, generation, text)
 
 
-def _frame(number: int, resolved: Resolved, generation: int, wire: bytes) -> Answer:
+def _frame(number: int, resolved: Resolved, generation: int, wire: bytes, ttl_offsets: tuple[int, ...]) -> Answer:
     return Answer(
         id=number,
         message=wire,
-        ttl_offsets=ttl_offsets(wire),
+        ttl_offsets=ttl_offsets,
         made_at=resolved.made_at,
         expiry=resolved.expiry,
         stale_until=resolved.stale_until,
@@ -150,7 +150,7 @@ class LinkServer:
                 connection.send(frame)
 
 
-class _Connection(asyncio.Protocol):
+class _Connection(PieceProtocol):
     """One front."""
 
     def __init__(
@@ -162,6 +162,7 @@ class _Connection(asyncio.Protocol):
         clock: Callable[[], float],
         on_counters: Callable[[Counters], None],
     ) -> None:
+        super().__init__()
         self.tasks: set[asyncio.Task[None]] = set()
         self._service = service
         self._hello = hello

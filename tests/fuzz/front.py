@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 
 from p2pdns.addresses import Address
-from p2pdns.dns.message import compose, parse, ttl_offsets
+from p2pdns.dns.message import compose_for_cache, parse
 from p2pdns.errors import FormatError
 from p2pdns.link import Answer, Frame, Query
 from tests.front_messages import opt
@@ -113,8 +113,8 @@ class _Engine:
         offsets: list[int] = []
         try:
             # As an engine makes it: no pointer into what the front rewrites, every TTL where it says.
-            message = compose(parse(message))
-            offsets += ttl_offsets(message)
+            message, places = compose_for_cache(parse(message))
+            offsets += places
             self.is_dns = is_plain_dns(message)
         except FormatError:
             at = 12 + len(query.question)

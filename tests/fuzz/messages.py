@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from p2pdns.dns.message import Message, compose, parse, ttl_offsets
+from p2pdns.dns.message import Message, compose, compose_for_cache, parse
 from p2pdns.dns.name import Name
 from p2pdns.dns.zone import Zone
 from p2pdns.errors import FormatError, StrangerError
@@ -35,6 +35,10 @@ def _judge(message: Message, data: bytes) -> None:
                 raise
             continue
         assert parse(wire) == message, data.hex()
+    try:
+        wire, offsets = compose_for_cache(message)
+    except FormatError:
+        return
     records = (*message.answer, *message.authority, *message.additional)
-    ttls = [int.from_bytes(data[at : at + 4], "big") for at in ttl_offsets(data)]
+    ttls = [int.from_bytes(wire[at : at + 4], "big") for at in offsets]
     assert ttls == [record.ttl for record in records if record.rtype != 41], data.hex()

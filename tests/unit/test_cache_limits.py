@@ -12,13 +12,14 @@ import dns.message
 import pytest
 
 from p2pdns.config import Cache, Config
-from p2pdns.dns.message import RR, Message, Question, Type, compose, ttl_offsets
+from p2pdns.dns.message import RR, Message, Question, Type, compose
 from p2pdns.dns.name import Name
 from p2pdns.front.answers import AnswerCache, is_negative
 from p2pdns.front.main import Front
 from p2pdns.link import Answer, FrameReader
 from p2pdns.link import compose as compose_frame
 from tests.front_messages import answer, cache, ede_codes, opt, query
+from tests.ttl_walk import ttl_offsets
 from tests.unit.test_answers import KEY, kept, ttl_of
 from tests.unit.test_funnel import World
 

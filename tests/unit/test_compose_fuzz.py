@@ -13,13 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pdns.dns.message import RR, Message, Question, compose, ttl_offsets
+from p2pdns.dns.message import RR, Message, Question, compose
 from p2pdns.dns.name import Name
 from p2pdns.link import Answer, Query
 from tests.front_messages import CALM, opt
 from tests.fuzz.door import Door, is_plain_dns
 from tests.fuzz.front import answerings, be_answered
 from tests.fuzz.queries import CLIENT_COOKIE
+from tests.ttl_walk import ttl_offsets
 from tests.unit.dns_strategies import names, records
 
 RUNS = 2_000

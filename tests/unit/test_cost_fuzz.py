@@ -13,7 +13,7 @@ from functools import partial
 import pytest
 
 from p2pdns.addresses import Address
-from p2pdns.dns.message import compose, parse, ttl_offsets
+from p2pdns.dns.message import compose_for_cache, parse
 from p2pdns.dns.message.wire import WallBuffer, parse_buffer
 from p2pdns.dns.name import Name
 from p2pdns.dns.zone import Zone
@@ -44,7 +44,7 @@ FILL_COUNT = 4_200  # Each table that clients fill has room for 4096 or less, an
 def pass_on(data: bytes) -> None:
     """Read a message of an upstream and write it for the front."""
     with contextlib.suppress(StrangerError):
-        ttl_offsets(compose(parse(data)))
+        compose_for_cache(parse(data))
 
 
 def read_zone(data: bytes) -> None:

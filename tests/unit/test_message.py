@@ -25,12 +25,12 @@ from p2pdns.dns.message import (
     RRset,
     Type,
     compose,
+    compose_for_cache,
     names_in,
     parse,
     records_of,
     rewrite_names,
     svcb_params,
-    ttl_offsets,
     type_of,
     type_text,
     with_svcb_params,
@@ -38,6 +38,7 @@ from p2pdns.dns.message import (
 from p2pdns.dns.message.wire import WallBuffer, parse_buffer
 from p2pdns.dns.name import Name
 from p2pdns.errors import FormatError
+from tests.ttl_walk import ttl_offsets
 from tests.unit.dns_strategies import KEY, TYPES, messages, names, rdata_of, types
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[1] / "vectors" / "messages.json").read_text("utf-8"))
@@ -106,20 +107,20 @@ def test_the_wire_form_is_understood_elsewhere(message: Message) -> None:
 
 
 @given(messages)
-def test_ttl_offsets_point_at_the_ttls(message: Message) -> None:
-    wire = compose(message)
+def test_what_is_kept_comes_with_the_places_of_its_ttls(message: Message) -> None:
+    wire, offsets = compose_for_cache(message)
+    assert wire == compose(message)
+    assert offsets == ttl_offsets(wire)
     records = message.answer + message.authority + message.additional
-    found = [struct.unpack_from("!I", wire, offset)[0] for offset in ttl_offsets(wire)]
+    found = [struct.unpack_from("!I", wire, offset)[0] for offset in offsets]
     assert found == [record.ttl for record in records if record.rtype != Type.OPT]
 
 
-def test_ttl_offsets_leave_out_opt() -> None:
+def test_an_opt_has_no_ttl() -> None:
     opt = RR(Name.root(), Type.OPT, 1232, 0, b"")
     address = RR(WWW, Type.A, 1, 300, bytes(4))
-    wire = compose(Message(additional=(opt, address), question=Question(WWW, Type.A)))
-    assert len(ttl_offsets(wire)) == 1
-    with pytest.raises(FormatError):
-        ttl_offsets(wire[:-1])
+    _, offsets = compose_for_cache(Message(additional=(opt, address), question=Question(WWW, Type.A)))
+    assert len(offsets) == 1
 
 
 def test_owner_equal_to_the_question_is_a_pointer_to_offset_12_whatever_its_case() -> None:

@@ -35,7 +35,7 @@ from p2pdns.dns.message.values import (
     type_of,
     type_text,
 )
-from p2pdns.dns.message.wire import MESSAGE_BYTES_MAX, RECORDS_MAX, STEPS_MAX, compose, parse, ttl_offsets
+from p2pdns.dns.message.wire import MESSAGE_BYTES_MAX, RECORDS_MAX, STEPS_MAX, compose, compose_for_cache, parse
 
 __all__ = [
     "AA",
@@ -59,13 +59,13 @@ __all__ = [
     "Rcode",
     "Type",
     "compose",
+    "compose_for_cache",
     "names_in",
     "parse",
     "records_of",
     "rewrite_names",
     "rewrite_wires",
     "svcb_params",
-    "ttl_offsets",
     "type_of",
     "type_text",
     "with_svcb_params",

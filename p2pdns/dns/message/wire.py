@@ -36,6 +36,8 @@ _FIXED = struct.Struct("!HHIH")  # What stands between owner and RDATA: type, cl
 _HEADER = struct.Struct("!6H")  # ID, flags, and how many questions, answers, authorities and additionals there are.
 _QUESTION = struct.Struct("!HH")  # What stands behind its name: type and class.
 _POINTER = struct.Struct("!H")
+_TTL_AT = 4  # Behind the owner.
+_OPT = int(Type.OPT)
 _TO_QUESTION = _POINTER.pack(0xC000 | HEADER_BYTES)
 # Reasons for which a name cannot be read whatever stands before it.
 _BROKEN_FROM_ANYWHERE = frozenset(["truncated", "bad-pointer", "label-type"])
@@ -55,9 +57,8 @@ class WallBuffer(DNSBuffer):
     data: bytearray
     offset: int
 
-    def __init__(self, data: bytes = b"", *, compress: bool = True) -> None:
+    def __init__(self, data: bytes) -> None:
         super().__init__(data)
-        self.compress = compress
         self.steps = 0
         self._steps_max = min(STEPS_MAX, STEPS_FREE + STEPS_PER_OCTET * len(data))
         # Offset of a name read whole -> that name.
@@ -67,9 +68,6 @@ class WallBuffer(DNSBuffer):
         self._broken: dict[int, str] = {}
         self._made: dict[bytes, Name] = {}
         self._wires: dict[bytes, bytes] = {}
-        # Uncompressed octets of a name or of what ends it -> the offset where they were written.
-        self._suffixes: dict[bytes, int] = {}
-        self._question: Name | None = None
 
     def spend(self, step_count: int) -> None:
         """Count work; FormatError when the message has used up its share."""
@@ -183,33 +181,68 @@ class WallBuffer(DNSBuffer):
             wire = self._wires[label.wire] = label.wire
         return wire
 
-    def adopt_question(self, name: Name) -> None:
-        """Remember the question's name: owners equal to it in any case become pointers to it."""
-        self._question = name
 
-    def encode_wire(self, name: bytes) -> None:
-        """Append a name, the longest suffix that already stands in reach of a pointer replaced by one."""
-        if not self.compress:
-            self.append(name)
+class _Writer:
+    """A message that is being written; `ttl_offsets` says where the TTL of each RR stands, in order, but of no OPT."""
+
+    __slots__ = ("_compress", "_question", "_suffixes", "data", "ttl_offsets")
+
+    def __init__(self, *, compress: bool) -> None:
+        self.data = bytearray()
+        self.ttl_offsets: list[int] = []
+        self._compress = compress
+        self._question: Name | None = None
+        # Uncompressed octets of a name or of what ends it -> the offset where they were written.
+        self._suffixes: dict[bytes, int] = {}
+
+    def write_question(self, question: Question) -> None:
+        """Append the question; owners equal to its name in any case become pointers to it."""
+        self._write_name(question.name.wire())
+        self.data += _QUESTION.pack(question.rtype, question.rclass)
+        self._question = question.name
+
+    def write_record(self, record: RR) -> None:
+        """Append an RR; names in RDATA are compressed where RFC 1035 defined the type."""
+        self._write_owner(record.owner)
+        data, rtype, rdata = self.data, record.rtype, record.rdata
+        if rtype != _OPT:
+            self.ttl_offsets.append(len(data) + _TTL_AT)
+        if rtype not in COMPRESSIBLE or not self._compress:
+            data += _FIXED.pack(rtype, record.rclass, record.ttl, len(rdata)) + rdata
             return
-        at, start = 0, self.offset
+        data += _FIXED.pack(rtype, record.rclass, record.ttl, 0)
+        start = len(data)
+        for is_name, octets in pieces_of(rtype, rdata):
+            if is_name:
+                self._write_name(octets)
+            else:
+                data += octets
+        data[start - 2 : start] = (len(data) - start).to_bytes(2)
+
+    def _write_name(self, name: bytes) -> None:
+        """Append a name, the longest suffix that already stands in reach of a pointer replaced by one."""
+        if not self._compress:
+            self.data += name
+            return
+        at, start = 0, len(self.data)
         while name[at]:
             suffix = name[at:]
             known = self._suffixes.get(suffix)
             if known is not None:
-                self.append(name[:at] + _POINTER.pack(0xC000 | known))
+                self.data += name[:at] + _POINTER.pack(0xC000 | known)
                 return
             if start + at <= POINTER_OFFSET_MAX:
                 self._suffixes[suffix] = start + at
             at += 1 + name[at]
-        self.append(name)
+        self.data += name
 
-    def encode_owner(self, owner: Name) -> None:
+    def _write_owner(self, owner: Name) -> None:
         """Append an owner; the question's own name is always the pointer to offset 12."""
-        if self.compress and self._question is not None and owner.labels and owner == self._question:
-            self.append(_TO_QUESTION)
+        asked = self._question
+        if self._compress and asked is not None and owner.labels and (owner is asked or owner == asked):
+            self.data += _TO_QUESTION
         else:
-            self.encode_wire(owner.wire())
+            self._write_name(owner.wire())
 
 
 def _read_rdata(buffer: WallBuffer, rtype: int, rclass: int, length: int) -> bytes:
@@ -232,23 +265,6 @@ def _read_rdata(buffer: WallBuffer, rtype: int, rclass: int, length: int) -> byt
     if buffer.offset != end:
         raise FormatError("rdata-length", f"{type_text(rtype)} of {length} octets")
     return b"".join(pieces)
-
-
-def _write_record(buffer: WallBuffer, record: RR) -> None:
-    """Append an RR; names in RDATA are compressed where RFC 1035 defined the type."""
-    buffer.encode_owner(record.owner)
-    rdata = record.rdata
-    if record.rtype not in COMPRESSIBLE or not buffer.compress:
-        buffer.append(_FIXED.pack(record.rtype, record.rclass, record.ttl, len(rdata)) + rdata)
-        return
-    buffer.append(_FIXED.pack(record.rtype, record.rclass, record.ttl, 0))
-    start = buffer.offset
-    for is_name, octets in pieces_of(record.rtype, rdata):
-        if is_name:
-            buffer.encode_wire(octets)
-        else:
-            buffer.append(octets)
-    buffer.update(start - 2, "!H", buffer.offset - start)
 
 
 def _read_record(buffer: WallBuffer, bad_rdata: dict[str, int] | None) -> RR | None:
@@ -338,49 +354,25 @@ def compose(message: Message, *, compress: bool = True) -> bytes:
     Owners equal to the question's name, in any case, become pointers to offset 12, so that whoever echoes the
     case of a client's question has one place to write to.
     """
-    buffer = WallBuffer(compress=compress)
+    return bytes(_written(message, compress=compress).data)
+
+
+def compose_for_cache(message: Message) -> tuple[bytes, tuple[int, ...]]:
+    """Return the wire form, and where in it the TTL of each RR stands, in order; OPT has none."""
+    written = _written(message, compress=True)
+    return bytes(written.data), tuple(written.ttl_offsets)
+
+
+def _written(message: Message, *, compress: bool) -> _Writer:
+    writer = _Writer(compress=compress)
     sections = (message.answer, message.authority, message.additional)
     asked = message.question
-    buffer.append(_HEADER.pack(message.id, message.flags, asked is not None, *map(len, sections)))
+    writer.data += _HEADER.pack(message.id, message.flags, asked is not None, *map(len, sections))
     if asked is not None:
-        buffer.encode_wire(asked.name.wire())
-        buffer.append(_QUESTION.pack(asked.rtype, asked.rclass))
-        buffer.adopt_question(asked.name)
+        writer.write_question(asked)
     for section in sections:
         for record in section:
-            _write_record(buffer, record)
-            if buffer.offset > MESSAGE_BYTES_MAX:
+            writer.write_record(record)
+            if len(writer.data) > MESSAGE_BYTES_MAX:
                 raise FormatError("message-too-long", f"more than {MESSAGE_BYTES_MAX} octets")
-    return bytes(buffer.data)
-
-
-def ttl_offsets(wire: bytes) -> tuple[int, ...]:
-    """Return where in a message the TTL of each RR stands, in order; OPT has none."""
-    counts = struct.unpack_from("!4H", wire, 4)
-    offsets = []
-    at = HEADER_BYTES
-    try:
-        for _ in range(counts[0]):
-            at = _behind_name(wire, at) + 4
-        for _ in range(sum(counts[1:])):
-            at = _behind_name(wire, at)
-            rtype, _, _, length = _FIXED.unpack_from(wire, at)
-            if rtype != Type.OPT:
-                offsets.append(at + 4)
-            at += _FIXED.size + length
-    except (struct.error, IndexError) as error:
-        raise FormatError("truncated", f"at octet {at}") from error
-    if at > len(wire):
-        raise FormatError("truncated", f"{at - len(wire)} octets are missing")
-    return tuple(offsets)
-
-
-def _behind_name(wire: bytes, at: int) -> int:
-    """Return the offset behind a name, compressed or not, without reading what it says."""
-    while length := wire[at]:
-        if length >= 0xC0:
-            return at + 2
-        if length > 63:
-            raise FormatError("label-type", f"{length:#04x} at octet {at}")
-        at += 1 + length
-    return at + 1
+    return writer
