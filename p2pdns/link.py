@@ -213,16 +213,17 @@ def compose(frame: Frame) -> bytes:
     with a failure then.
     """
     match frame:
-        case Hello():
-            body = bytes([_KIND_HELLO]) + _HELLO.pack(frame.version, frame.epoch)
+        # Those first of which there is one for each question.
         case Query():
             body = bytes([_KIND_QUERY]) + _query_body(frame)
+        case Answer():
+            body = bytes([_KIND_ANSWER]) + _answer_body(frame)
         case Forwarded():
             body = bytes([_KIND_FORWARDED]) + _FORWARDED.pack(frame.id)
         case Postponed():
             body = bytes([_KIND_POSTPONED]) + _FORWARDED.pack(frame.id)
-        case Answer():
-            body = bytes([_KIND_ANSWER]) + _answer_body(frame)
+        case Hello():
+            body = bytes([_KIND_HELLO]) + _HELLO.pack(frame.version, frame.epoch)
         case Invalidate():
             body = bytes([_KIND_INVALIDATE, frame.tags is None]) + b"".join(_checked_tags(frame.tags or ()))
         case Counters():

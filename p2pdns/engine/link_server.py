@@ -172,6 +172,7 @@ class _Connection(PieceProtocol):
         self._on_counters = on_counters
         self._reader = FrameReader()
         self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
         # Questions not begun yet by the prefix and the seat of who asks, both in the order of their turns.
         self._waiting: OrderedDict[str, OrderedDict[str, deque[tuple[Query, Question]]]] = OrderedDict()
         self._waiting_count = 0
@@ -239,7 +240,7 @@ class _Connection(PieceProtocol):
         if not is_patient:
             self._send_all()
         elif self._sending is None:
-            self._sending = asyncio.get_running_loop().call_soon(self._send_all)
+            self._sending = self._loop.call_soon(self._send_all)
 
     def _send_all(self) -> None:
         frames, self._unsent = self._unsent, []
@@ -288,11 +289,11 @@ class _Connection(PieceProtocol):
                 seats[seat] = waiting
             if seats:
                 self._waiting[prefix] = seats
-            task = asyncio.create_task(self._answer(query, question))
+            task = self._loop.create_task(self._answer(query, question))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
         # What is called soon runs after the loop has looked at all sockets again.
-        self._turn = asyncio.get_running_loop().call_soon(self._take_turn) if self._waiting else None
+        self._turn = self._loop.call_soon(self._take_turn) if self._waiting else None
 
     async def _answer(self, query: Query, question: Question) -> None:
         facts = QueryFacts(

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from p2pdns.addresses import Address
 from p2pdns.dns.message import AA, RA, RR, Message, Question, Rcode, Type
@@ -28,6 +27,7 @@ from p2pdns.engine.upstream.exchange import (
 )
 from p2pdns.engine.upstream.servers import SERVERS_MAX
 from p2pdns.engine.upstream.standing import CHECK_SECONDS, FAILURE_SECONDS_MIN, NO_EDNS_SECONDS, Failures, Server
+from p2pdns.engine.upstream.waiting import Later, Timer, Waits, later
 from p2pdns.log import get_logger
 from p2pdns.resolver import NoReply, Replied, UpstreamOutcome
 from p2pdns.resolver.local import CLASS_IN, PROBE_SUFFIX
@@ -46,22 +46,11 @@ LAME_TEXT = "the upstream neither looks names up nor knows this one"
 # What asks a silent server whether it is back: every resolver knows the answer, and it tells of nobody's questions.
 CHECK = Asking(Question(Name.root(), int(Type.NS)), rd=True, do=False, cd=False, ad=False)
 
+# Of every reply; a member of an Enum takes ten times as long to name.
+_NOERROR = int(Rcode.NOERROR)
+_NOT_UNDERSTOOD = frozenset([int(Rcode.FORMERR), int(Rcode.NOTIMP)])
+
 log = get_logger("upstream")
-
-
-class Timer(Protocol):
-    """A call that was put off."""
-
-    def cancel(self) -> None:
-        """Let it not come."""
-
-
-Later = Callable[[float, Callable[[], None]], Timer]
-
-
-def later(seconds: float, callback: Callable[[], None]) -> Timer:
-    """Call back after so many seconds of the running loop."""
-    return asyncio.get_running_loop().call_later(seconds, callback)
 
 
 class Upstream:
@@ -82,6 +71,7 @@ class Upstream:
         self.trust_ad = trust_ad
         self.clock = clock
         self.later = later
+        self.waits = Waits(clock, later)
         self._exchanges = Exchanges(self.counters)
         self.exchange: Exchange = self._exchanges.begin if exchange is None else exchange
         self.failures = Failures()
@@ -112,13 +102,13 @@ class Upstream:
             return NoReply(LOOP_TEXT if self.counters["servers-dropped"] else NONE_TEXT, is_refusal=True)
         now = self.clock()
         usable = self._servers if len(self._servers) == 1 else self._in_order()
-        key = _key_of(question, rd, do, cd)
+        asking = Asking(question, rd, do, cd, self.trust_ad)
         if len(self.failures) or True in [server.is_silent for server in usable]:
-            found = self._usable(key, usable, now)
+            found = self._usable(asking.key, usable, now)
             if isinstance(found, NoReply):
                 return found
             usable = found
-        asked = _Asked(self, Asking(question, rd, do, cd, self.trust_ad), key, deadline, usable)
+        asked = _Asked(self, asking, deadline, usable)
         try:
             asked.begin(now)
             return await asked.outcome
@@ -255,7 +245,6 @@ class _Asked:
         "_asking",
         "_count",
         "_deadline",
-        "_key",
         "_plan",
         "_timer",
         "_tries",
@@ -264,13 +253,10 @@ class _Asked:
         "outcome",
     )
 
-    def __init__(
-        self, upstream: Upstream, asking: Asking, key: bytes, deadline: float, servers: Sequence[Server]
-    ) -> None:
+    def __init__(self, upstream: Upstream, asking: Asking, deadline: float, servers: Sequence[Server]) -> None:
         self.outcome: asyncio.Future[UpstreamOutcome] = asyncio.get_running_loop().create_future()
         self._upstream = upstream
         self._asking = asking
-        self._key = key
         self._deadline = deadline
         # Two rounds, the next one last.
         self._plan = [*servers, *servers][ATTEMPTS_MAX - 1 :: -1]
@@ -296,9 +282,10 @@ class _Asked:
         """Ask the server whose turn it is; without one, end when nothing can come any more."""
         for one in self._tries:
             one.is_latest = False
+        failures = self._upstream.failures
         while self._plan and now < self._deadline:
             server = self._plan.pop()
-            if self._upstream.failures.holding(self._key, server, now) is None:
+            if not len(failures) or failures.holding(self._asking.key, server, now) is None:
                 self._ask(server, self._asking, now, self._upstream.patience(server, self._count))
                 self._count += 1
                 return
@@ -315,7 +302,7 @@ class _Asked:
         one.close = upstream.exchange(server.address, asking, lambda heard: self._heard(one, heard))
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = upstream.later(max(0.0, min(patience_s, self._deadline - now)), self._waited)
+        self._timer = upstream.waits.call_at(min(now + patience_s, self._deadline), self._waited)
 
     def _waited(self) -> None:
         """Go on because the latest try has had its time."""
@@ -354,16 +341,17 @@ class _Asked:
 
     def _replied(self, one: _Try, message: Message, now: float) -> None:
         upstream, rcode = self._upstream, message.rcode
-        if rcode in (Rcode.FORMERR, Rcode.NOTIMP) and one.asking.has_opt:
+        if rcode in _NOT_UNDERSTOOD and one.asking.has_opt:
             # RFC 6891 §7: so answers a server that does not know EDNS, and it may know all the rest.
             upstream.counters["asked-again-without-edns"] += 1
             self._ask(one.server, one.asking.without_opt(), now, upstream.patience(one.server, 0))
             return
-        if not one.asking.has_opt and rcode not in (Rcode.FORMERR, Rcode.NOTIMP) and one.server.speaks_edns(now):
+        if not one.asking.has_opt and rcode not in _NOT_UNDERSTOOD and one.server.speaks_edns(now):
             one.server.no_edns_until = now + NO_EDNS_SECONDS
         replied = Replied(message, ad=upstream.trust_ad and message.ad, ede=_ede_of(message.opt))
-        if rcode not in SERVER_FAULTS and not (rcode == Rcode.NOERROR and _is_lame(message)):
-            upstream.failures.forget(self._key, one.server)
+        if rcode not in SERVER_FAULTS and not (rcode == _NOERROR and _is_lame(message)):
+            if len(upstream.failures):
+                upstream.failures.forget(self._asking.key, one.server)
             self._finish(replied)
             return
         if not self._asking.rd and rcode == Rcode.REFUSED:
@@ -392,7 +380,7 @@ class _Asked:
     def _failed(self, one: _Try, outcome: UpstreamOutcome, now: float) -> None:
         """Note what a server has made of the question, and ask the next one."""
         self._worst = outcome
-        self._upstream.failures.remember(self._key, one.server, now, is_silence=False)
+        self._upstream.failures.remember(self._asking.key, one.server, now, is_silence=False)
         self._go_on(one, now)
 
     def _go_on(self, one: _Try, now: float) -> None:
@@ -410,8 +398,8 @@ class _Asked:
         for server in servers:
             # One that was silent may reply to the second try; only after that it has failed. One that answers others
             # has failed at this question, and what it says to them changes nothing in that.
-            if failures.holding(self._key, server, now) is None:
-                failures.remember(self._key, server, now, is_silence=server.is_silent)
+            if failures.holding(self._asking.key, server, now) is None:
+                failures.remember(self._asking.key, server, now, is_silence=server.is_silent)
         is_silence = any(server.is_silent for server in servers)
         retry_at = now + FAILURE_SECONDS_MIN
         self._finish(self._worst or NoReply(Trouble.GONE.value, retry_at=retry_at, is_silence=is_silence))
@@ -419,12 +407,6 @@ class _Asked:
     def _finish(self, outcome: UpstreamOutcome) -> None:
         if not self.outcome.done():
             self.outcome.set_result(outcome)
-
-
-def _key_of(question: Question, rd: bool, do: bool, cd: bool) -> bytes:
-    # Lengths of labels are at most 63, so that no letter is among them.
-    wire = question.wire()
-    return wire[:-4].lower() + wire[-4:] + bytes((rd, do, cd))
 
 
 def _nothing() -> None:

@@ -32,6 +32,7 @@ STRAY_DATAGRAMS_MAX = 64
 # for an upstream, and one more for every second of them, whose first try is still listened to.
 SOCKETS_MAX = 768
 READABLE_PER_TURN_MAX = 32  # Replies read in one turn of the loop, some 3 ms of work.
+DATAGRAMS = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 HEADER_BYTES = 12
 OPT_BYTES = 11  # Without options.
 QR, OPCODE, TC = 0x80, 0x78, 0x02  # In the third octet of a message.
@@ -50,6 +51,13 @@ class Asking:
     cd: bool
     ad: bool
     has_opt: bool = True
+
+    @property
+    def key(self) -> bytes:
+        """Return what equal questions have in common."""
+        # Lengths of labels are at most 63, so that no letter is among them.
+        wire = self.question.wire()
+        return wire[:-4].lower() + wire[-4:] + bytes((self.rd, self.do, self.cd))
 
     def without_opt(self) -> Asking:
         """Return the same question as servers were asked before EDNS."""
@@ -151,7 +159,9 @@ class Exchanges:
         """Ask a server; `listener` hears of it, but never before this has returned."""
         if len(self._open) >= SOCKETS_MAX:
             next(iter(self._open)).give_way()
-        query = _Query(server, asking, listener, self, asyncio.get_running_loop())
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        query = _Query(server, asking, listener, self, self._loop)
         self._open[query] = None
         query.send()
         return query.close
@@ -164,8 +174,8 @@ class Exchanges:
     def watch(self, sock: socket.socket, query: _Query) -> None:
         """Let a query know when its socket has something to read."""
         if self._watched is None:
+            assert self._loop is not None, "a query has begun"
             self._watched = select.epoll()
-            self._loop = asyncio.get_running_loop()
             self._loop.add_reader(self._watched.fileno(), self._on_readable)
         number = sock.fileno()
         self._listening[number] = query
@@ -236,7 +246,7 @@ class _Query:
         """Send it over UDP."""
         try:
             family = socket.AF_INET6 if ":" in self._server[0] else socket.AF_INET
-            sock = self._sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            sock = self._sock = socket.socket(family, DATAGRAMS)
             # Connected, it takes datagrams from the server only, and hears at once that nobody listens there. The
             # system draws its port at random from some 28,000 (RFC 6056).
             sock.connect(self._server)

@@ -79,8 +79,7 @@ class Failures:
 
     def forget(self, key: bytes, server: Server) -> None:
         """Forget one, because the server has answered the question."""
-        if self._failures:
-            self._failures.pop((key, server.address), None)
+        self._failures.pop((key, server.address), None)
 
     def holding(self, key: bytes, server: Server, now: float) -> Failure | None:
         """Return the failure for which a server is not asked this question now."""
