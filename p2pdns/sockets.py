@@ -7,7 +7,6 @@ that was asked, also where a socket is bound to all of them. Does not know what 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import os
@@ -25,7 +24,6 @@ DATAGRAMS_PER_WAKEUP_MAX = 64  # One burst from one socket must not keep the oth
 DATAGRAM_BYTES_MAX = 4096  # A query of more is no query; a larger buffer costs its allocation every time.
 BUFFER_BYTES = 1 << 20  # Holds a burst of some thousand datagrams while the process is busy or being restarted.
 LISTEN_BACKLOG = 256  # Connections that wait while a front restarts; more than are served at a time.
-PIECE_BYTES_MAX = 65_536  # Read of a stream at a time.
 SAME_PORT_ATTEMPTS_MAX = 20  # Draws of a port that must be free for UDP and TCP at once.
 LISTEN_FDS_START = 3  # sd_listen_fds(3)
 UNIX_PATH_BYTES_MAX = 107  # What fits into sockaddr_un beside its final zero.
@@ -265,29 +263,6 @@ def send_datagram(sock: socket.socket, data: bytes, receiver: Address, ancillary
     except OSError:
         return False
     return True
-
-
-class PieceProtocol(asyncio.BufferedProtocol):
-    """A protocol for one stream whose `data_received` gets what arrives, all of it through one buffer.
-
-    asyncio's own makes 256 KiB of new memory for every piece, which the system has to give and to take back: that costs
-    many times what the reading does.
-    """
-
-    def __init__(self) -> None:
-        self._piece = memoryview(bytearray(PIECE_BYTES_MAX))
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Return where the next piece is written."""
-        return self._piece
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Hand on the piece that was written."""
-        self.data_received(bytes(self._piece[:nbytes]))
-
-    def data_received(self, data: bytes) -> None:
-        """Take a piece of the stream."""
-        raise NotImplementedError
 
 
 @contextlib.contextmanager

@@ -36,8 +36,9 @@ from p2pdns.link import (
 )
 from p2pdns.link import compose as compose_frame
 from p2pdns.log import get_limited_logger
+from p2pdns.pieces import PieceProtocol
 from p2pdns.resolver import Resolved
-from p2pdns.sockets import PieceProtocol, listen_unix
+from p2pdns.sockets import listen_unix
 
 CONNECTIONS_MAX = 4  # One front, and its successor while the old connection dies.
 UNREAD_BYTES_MAX = 8_388_608  # Answers a front has not read: a hundred of the longest; then it is let go.

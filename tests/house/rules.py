@@ -30,7 +30,7 @@ LADDER: tuple[tuple[str, ...], ...] = (
     ("dht.routing", "dht.guard", "dht.confirmation", "dht.precedence", "dht.shares", "dht.stored"),
     ("dht.lookup", "dht.storage"),
     ("dht.node",),
-    ("resolver", "config", "link", "sockets", "directory", "privileges"),
+    ("resolver", "config", "link", "pieces", "sockets", "directory", "privileges"),
     ("front", "engine"),
     ("daemon",),
     ("sim",),
@@ -39,7 +39,7 @@ LADDER: tuple[tuple[str, ...], ...] = (
 )
 
 # Rooms that may use less than their row allows.
-GROUND_FLOOR_ONLY = ("config", "link", "sockets", "directory", "privileges")
+GROUND_FLOOR_ONLY = ("config", "link", "pieces", "sockets", "directory", "privileges")
 GROUND_FLOOR = ("errors", "addresses", "clock", "log")
 NEVER: dict[str, tuple[str, ...]] = {
     "front": ("engine", "dns", "items", "dht", "resolver"),

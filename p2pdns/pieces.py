@@ -1,0 +1,33 @@
+"""Streams read through one buffer.
+
+Guarantees: what arrives is handed on in order, in pieces of a bounded size. Does not know what a piece says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+PIECE_BYTES_MAX = 65_536
+
+
+class PieceProtocol(asyncio.BufferedProtocol):
+    """A protocol for one stream whose `data_received` gets what arrives.
+
+    asyncio's own makes 256 KiB of new memory for every piece, which the system has to give and to take back: that costs
+    many times what the reading does.
+    """
+
+    def __init__(self) -> None:
+        self._piece = memoryview(bytearray(PIECE_BYTES_MAX))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where the next piece is written."""
+        return self._piece
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Hand on the piece that was written."""
+        self.data_received(bytes(self._piece[:nbytes]))
+
+    def data_received(self, data: bytes) -> None:
+        """Take a piece of the stream."""
+        raise NotImplementedError
