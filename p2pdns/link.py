@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from p2pdns.errors import FormatError
+from p2pdns.values import quickly_made
 
 VERSION = 5
 SOCKET_NAME = "link.sock"  # In the state directory.
@@ -57,6 +58,7 @@ class Hello:
     epoch: int
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Query:
     """One question for the engine. `question` is the lower-case name, type and class as on the wire.
@@ -77,6 +79,7 @@ class Query:
     client_seat: str = ""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Forwarded:
     """The engine's note that a query waits on an upstream; such queries may hold half of the link at most."""
@@ -91,6 +94,7 @@ class Postponed:
     id: int
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The engine's answer: a message with ID 0 and without OPT, whose TTLs count from `made_at`.

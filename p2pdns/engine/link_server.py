@@ -164,6 +164,7 @@ class _Connection(PieceProtocol):
         on_counters: Callable[[Counters], None],
     ) -> None:
         super().__init__()
+        # Each takes itself out: to have the loop do it costs as much as to begin one.
         self.tasks: set[asyncio.Task[None]] = set()
         self._service = service
         self._hello = hello
@@ -221,7 +222,9 @@ class _Connection(PieceProtocol):
         self._connections.pop(self, None)
         self._waiting.clear()
         self._waiting_count = 0
-        for task in list(self.tasks):
+        # Those that have not begun never will, and take nothing out.
+        tasks, self.tasks = self.tasks, set()
+        for task in tasks:
             task.cancel()
 
     def close(self, reason: str) -> None:
@@ -290,11 +293,18 @@ class _Connection(PieceProtocol):
                 seats[seat] = waiting
             if seats:
                 self._waiting[prefix] = seats
-            task = self._loop.create_task(self._answer(query, question))
+            task = self._loop.create_task(self._work_on(query, question))
             self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
         # What is called soon runs after the loop has looked at all sockets again.
         self._turn = self._loop.call_soon(self._take_turn) if self._waiting else None
+
+    async def _work_on(self, query: Query, question: Question) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "a question is worked on in a task"
+        try:
+            await self._answer(query, question)
+        finally:
+            self.tasks.discard(task)
 
     async def _answer(self, query: Query, question: Question) -> None:
         facts = QueryFacts(

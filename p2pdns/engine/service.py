@@ -32,6 +32,7 @@ from p2pdns.resolver import (
     tag_of_setting,
 )
 from p2pdns.resolver.resolution import SECONDS_MAX
+from p2pdns.values import quickly_made
 
 IN_FLIGHT_MAX = 1_024  # Questions of the link at a time.
 FORWARDED_MAX = IN_FLIGHT_MAX // 2  # A dead upstream must not fill the link.
@@ -65,6 +66,7 @@ class Resolvers(Protocol):
         """Let go of what no question waits for."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class QueryFacts:
     """A question and who asks. `deadline` is a time of the boot clock.

@@ -21,6 +21,7 @@ from p2pdns.addresses import LOOPBACK_CLIENT, Address, Network, client_host, cli
 from p2pdns.errors import FormatError
 from p2pdns.front.cookies import CLIENT_BYTES, Cookies, is_sized
 from p2pdns.link import HEADER_BYTES, ClientClass, folded_question, question_end
+from p2pdns.values import quickly_made
 
 UDP_SIZE_MIN = 512  # RFC 6891 §6.2.3: lower values count as 512.
 CLASSIC_UDP_SIZE = 512  # What a client without EDNS can take (RFC 1035 §4.2.1).
@@ -57,6 +58,7 @@ _OPTION = struct.Struct("!HH")
 Ede = tuple[tuple[int, str], ...]
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Client:
     """Who asks: an address, how far it is trusted, and whether the transport proves the address."""
@@ -72,6 +74,7 @@ class Client:
         return self.client_class is not ClientClass.OTHER
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Asked:
     """One query as it stands: what a response to it must repeat, and how large it may be.
@@ -119,6 +122,7 @@ class Told:
     is_cut: bool = False
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Passed:
     """A question for the cache and the engine."""

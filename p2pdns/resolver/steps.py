@@ -13,6 +13,7 @@ from p2pdns.dns.message import RR, Message, Question
 from p2pdns.dns.zone import Zone
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneKey
+from p2pdns.values import quickly_made
 
 
 class Ede(IntEnum):
@@ -36,6 +37,7 @@ class Fetch:
     settled: bool
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Forward:
     """Ask an ordinary resolver."""
@@ -43,6 +45,7 @@ class Forward:
     question: Question
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Answered:
     """The end of a resolution."""
@@ -114,6 +117,7 @@ class NotFound:
 ItemOutcome = Found | NotFound
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Replied:
     """What an upstream replied; `ad` only where the configuration trusts its validation."""
@@ -141,6 +145,7 @@ UpstreamOutcome = Replied | NoReply
 Outcome = ItemOutcome | UpstreamOutcome
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Resolved:
     """An answer in the words of the question: sections, life, and what it depends on.

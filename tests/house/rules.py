@@ -16,7 +16,7 @@ PACKAGE = ROOT / "p2pdns"
 
 # A module may import from lower rows only, or from inside its own entry.
 LADDER: tuple[tuple[str, ...], ...] = (
-    ("errors",),
+    ("errors", "values"),
     ("addresses", "clock", "log"),
     ("dns.name",),
     ("dns.message",),
@@ -40,7 +40,7 @@ LADDER: tuple[tuple[str, ...], ...] = (
 
 # Rooms that may use less than their row allows.
 GROUND_FLOOR_ONLY = ("config", "link", "pieces", "sockets", "directory", "privileges")
-GROUND_FLOOR = ("errors", "addresses", "clock", "log")
+GROUND_FLOOR = ("errors", "values", "addresses", "clock", "log")
 NEVER: dict[str, tuple[str, ...]] = {
     "front": ("engine", "dns", "items", "dht", "resolver"),
     "engine": ("front",),

@@ -245,6 +245,18 @@ def test_no_bytes_of_a_front_end_the_server(tmp_path_factory: pytest.TempPathFac
     run(story())
 
 
+def test_a_question_that_is_answered_is_no_longer_worked_on(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with opened(tmp_path) as world:
+            front = await world.front()
+            for number in range(5):
+                front.ask(number, "www.{a} A")
+            assert {(await front.answer()).id for _ in range(5)} == set(range(5))
+            assert world.server.in_flight_count == 0
+
+    run(story())
+
+
 def test_more_questions_than_there_is_room_for_are_failed_and_not_queued(tmp_path: Path) -> None:
     async def story() -> None:
         async with opened(tmp_path) as world:

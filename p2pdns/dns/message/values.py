@@ -13,6 +13,7 @@ from enum import IntEnum
 
 from p2pdns.dns.name import Name
 from p2pdns.errors import FormatError
+from p2pdns.values import quickly_made
 
 QR, AA, TC, RD, RA, AD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020, 0x0010
 CLASS_IN, CLASS_CH, CLASS_ANY = 1, 3, 255
@@ -63,6 +64,7 @@ def type_text(code: int) -> str:
     return _TYPE_TEXTS.get(code) or f"TYPE{code}"
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Question:
     """What is asked: a name, a type, a class."""
@@ -87,6 +89,7 @@ class Question:
         return f"{self.name} {type_text(self.rtype)}"
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class RR:
     """One resource record; `rdata` is uncompressed wire form."""
@@ -117,6 +120,7 @@ def records_of(rrsets: Iterable[RRset]) -> tuple[RR, ...]:
     return tuple([record for rrset in rrsets for record in rrset.records()])
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Message:
     """A DNS message. OPT stays an RR of the additional section; `flags` is the header's whole second word."""

@@ -22,6 +22,7 @@ from enum import Enum
 from p2pdns.addresses import Address
 from p2pdns.dns.message import Message, Question, Rcode, parse
 from p2pdns.errors import FormatError
+from p2pdns.values import quickly_made
 
 UDP_SIZE_BYTES = 1232  # What passes every path unfragmented (the DNS flag day of 2020).
 DATAGRAM_BYTES_MAX = 65_535  # What a server sends beyond the size above is read all the same.
@@ -41,6 +42,7 @@ RD, CD, AD, DO = 0x0100, 0x0010, 0x0020, 0x8000
 SERVER_FAULTS = frozenset([Rcode.FORMERR, Rcode.SERVFAIL, Rcode.NOTIMP, Rcode.REFUSED])
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Asking:
     """One question as it goes out; `has_opt`: with EDNS (RFC 6891), which a few servers do not know."""
