@@ -1,8 +1,9 @@
 """Questions to ordinary resolvers: which ones, in what order, and what of their replies is believed.
 
 `servers` says which resolvers are meant, `system` follows those of the machine, `current` has those in force,
-`standing` is what is known of each, `exchange` carries one query, and `asking` says who is asked when. Guarantees:
-packets go to the configured servers and nowhere else. Does not know which names are ours: its caller has decided that.
+`standing` is what is known of each, `exchange` carries one query, `asking` says who is asked when, and `waiting` calls
+it when that is. Guarantees: packets go to the configured servers and nowhere else. Does not know which names are ours:
+its caller has decided that.
 """
 
 from __future__ import annotations
