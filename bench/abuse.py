@@ -40,8 +40,9 @@ from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config
 from p2pdns.dht.node import Node, NodeSettings
 from p2pdns.dht.storage import Storage
-from p2pdns.dns.message import Message, Question, Rcode, RRset, Type, compose, records_of
+from p2pdns.dns.message import Message, Question, RRset, compose, records_of
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Rcode, Type
 from p2pdns.engine.endpoint import Endpoint
 from p2pdns.engine.link_server import compose_answer
 from p2pdns.engine.overlay import Overlay

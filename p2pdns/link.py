@@ -19,15 +19,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from p2pdns.dns.labels import HEADER_BYTES, folded_question, question_end
+from p2pdns.dns.registry import Explanations
 from p2pdns.errors import FormatError
 from p2pdns.values import quickly_made
 
 VERSION = 5
 SOCKET_NAME = "link.sock"  # In the state directory.
 FRAME_BYTES_MAX = 70_000  # A message of 65,535 bytes, an offset for each of its 4,000 RRs, texts and tags.
-MESSAGE_BYTES_MAX = 65_535  # The length prefix of DNS over TCP has two bytes.
-NAME_BYTES_MAX = 255  # RFC 1035 §3.1
-LABEL_BYTES_MAX = 63
 TAG_BYTES = 8
 TAGS_MAX = 16  # An answer that depends on more is not kept by the front.
 EDE_MAX = 8  # RFC 8914 allows several; more than this only fills the client's datagram.
@@ -38,7 +37,6 @@ COUNT_MAX = (1 << 64) - 1
 PREFIX_BYTES_MAX = 64  # The longest text of an IPv6 address with port has 47.
 SEAT_BYTES_MAX = 64  # The same with the transport before it.
 
-HEADER_BYTES = 12
 RECORD_BYTES_MIN = 11  # A root name, type, class, TTL and the length of no RDATA (RFC 1035 §4.1.3).
 
 
@@ -109,7 +107,7 @@ class Answer:
     made_at: float
     expiry: float
     stale_until: float
-    ede: tuple[tuple[int, str], ...] = ()
+    ede: Explanations = ()
     ad_eligible: bool = False
     provisional: bool = False
     cacheable: bool = True
@@ -162,43 +160,6 @@ _AD_ELIGIBLE, _PROVISIONAL, _CACHEABLE, _FAILURE = 1, 2, 4, 8
 
 # Offsets travel as differences: RRs are rarely 255 bytes apart, and two bytes an RR would not fit a full message.
 _WIDE = 255
-
-
-def question_end(wire: bytes, start: int) -> int:
-    """Return the offset behind the question (name, type, class) at `start`; FormatError when it is none.
-
-    The name must be uncompressed: nothing stands before a question that it could point to.
-
-    >>> question_end(bytes([1, 97, 0, 0, 1, 0, 1]), 0)
-    7
-    """
-    size = len(wire)
-    at = start
-    while True:
-        if at >= size:
-            raise FormatError("question-cut", f"name runs past {size} bytes")
-        length = wire[at]
-        at += 1
-        if length == 0:
-            break
-        if length > LABEL_BYTES_MAX:
-            raise FormatError("question-label", f"length byte {length}, {LABEL_BYTES_MAX} allowed")
-        at += length
-        if at - start >= NAME_BYTES_MAX:
-            raise FormatError("question-name", f"more than {NAME_BYTES_MAX} octets")
-    if at + 4 > size:
-        raise FormatError("question-cut", "no room for type and class")
-    return at + 4
-
-
-def folded_question(question: bytes) -> bytes:
-    """Return a question with its name in lower case; type and class are no letters and stay.
-
-    >>> folded_question(b"\\x01A\\x00\\x00\\x41\\x00\\x01")
-    b'\\x01a\\x00\\x00A\\x00\\x01'
-    """
-    # Length bytes are at most 63 and so never fall among the letters.
-    return question[:-4].lower() + question[-4:]
 
 
 def clipped_text(text: str, size_bytes_max: int) -> bytes:

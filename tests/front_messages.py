@@ -9,6 +9,7 @@ import dns.message
 from hypothesis import HealthCheck, settings
 
 from p2pdns.addresses import read_network
+from p2pdns.dns.registry import Explanations
 from p2pdns.front.answers import AnswerCache
 from p2pdns.front.funnel import Funnel
 from p2pdns.front.gate import AccessList, Gate
@@ -64,7 +65,7 @@ def answer(
     made_at: float = 0.0,
     expiry: float | None = None,
     stale_until: float | None = None,
-    ede: tuple[tuple[int, str], ...] = (),
+    ede: Explanations = (),
     ad_eligible: bool = False,
     provisional: bool = False,
     cacheable: bool = True,

@@ -11,8 +11,9 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from p2pdns.dns.message import Message, Question, RRset, Type, compose, records_of, type_of
+from p2pdns.dns.message import Message, Question, RRset, compose, records_of, type_of
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Type
 from p2pdns.engine.overlay.ports import Mark
 from p2pdns.items.item import ImmutableItem, MutableItem, Present, mutable_target
 from p2pdns.items.keys import SecretKey, ZoneKey

@@ -26,10 +26,10 @@ import dns.rrset
 
 from p2pdns.addresses import Address
 from p2pdns.config import write_address
+from p2pdns.dns.registry import UDP_SIZE_BYTES
 from p2pdns.errors import Unavailable, UsageError
 
 ANSWER_TIMEOUT_S = 6.0  # A resolver may take 4 s before it gives up; its word should arrive before ours.
-UDP_SIZE_BYTES = 1232  # The size that no path fragments (DNS flag day 2020).
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ from p2pdns.config import Config
 from p2pdns.dht.lookup import RPC_MAX, Item
 from p2pdns.dht.node import GetOutcome, Node, NodeSettings, PutOutcome
 from p2pdns.dht.storage import Storage
-from p2pdns.dns.message import RR, Question, Rcode, type_of, type_text
+from p2pdns.dns.message import RR, Question, type_of, type_text
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Rcode
 from p2pdns.dns.zonefile import rdata_text
 from p2pdns.engine import blocking
 from p2pdns.engine.endpoint import Endpoint

@@ -23,6 +23,7 @@ from p2pdns.cli.names import read_name
 from p2pdns.cli.petnames import Book
 from p2pdns.cli.verbs import Verb
 from p2pdns.config import Config
+from p2pdns.dns.registry import DNS_PORT
 from p2pdns.engine.control import ControlClient
 from p2pdns.errors import ConfigError, P2pdnsError, Unavailable, UsageError
 
@@ -47,7 +48,7 @@ class Asked:
 
 def _is_address(text: str) -> bool:
     try:
-        return bool(configuration.read_address(text, configuration.DNS_PORT))
+        return bool(configuration.read_address(text, DNS_PORT))
     except ConfigError:
         return False
 
@@ -64,7 +65,7 @@ def read_words(words: tuple[str, ...]) -> Asked:
     server = None
     if servers:
         try:
-            server = configuration.read_address(servers[0], configuration.DNS_PORT)
+            server = configuration.read_address(servers[0], DNS_PORT)
         except ConfigError as trouble:
             raise UsageError(trouble.what, place=f"@{servers[0]}", hint="@127.0.0.1:5300") from None
     name, rtype = others[0], others[1] if len(others) == 2 else "A"
@@ -95,13 +96,13 @@ def _book_of_anybody(config: Config, state_flag: str | None) -> Book:
 def _server_of(config: Config, client: ControlClient) -> Address:
     if not config.dns.listen:
         raise UsageError("the configuration has no DNS address", hint="name a server: @127.0.0.1:5300")
-    host, port = configuration.read_address(config.dns.listen[0], configuration.DNS_PORT)
+    host, port = configuration.read_address(config.dns.listen[0], DNS_PORT)
     if port == 0:
         # The daemon picked the port, so only the daemon knows it.
         addresses = client.call("status")["status"].get("dns_addresses") or []
         if not addresses:
             raise Unavailable("the running daemon answers no DNS", hint="resolve --direct asks the overlay itself")
-        host, port = configuration.read_address(addresses[0], configuration.DNS_PORT)
+        host, port = configuration.read_address(addresses[0], DNS_PORT)
     return ANY_ADDRESS.get(host, host), port
 
 

@@ -22,7 +22,6 @@ from types import MappingProxyType
 from typing import Any
 
 from p2pdns.config.readers import (
-    DNS_PORT,
     LIST_COUNT_MAX,
     Mistakes,
     Place,
@@ -55,6 +54,7 @@ from p2pdns.config.readers import (
     write_address,
     zone_line,
 )
+from p2pdns.dns.registry import DNS_PORT
 from p2pdns.errors import KEY_FILE_HINT, KEY_FILE_MARK, KEY_FILE_TEXT, ConfigError, P2pdnsError, abridged, hint_of
 
 __all__ = [

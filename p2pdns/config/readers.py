@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from p2pdns.addresses import Address, read_network
+from p2pdns.dns.registry import DNS_PORT
 from p2pdns.errors import MISTAKES_MAX, ConfigError, together
 
 LIST_COUNT_MAX = 1024  # No list here is scanned cheaply enough to be longer.
@@ -23,7 +24,6 @@ NAMES_COUNT_MAX = 10_000  # Petnames typed or imported by one person.
 SUFFIX_CHARACTERS_MAX = 100  # Of 255: a zone key takes 53, and names below it want room too.
 NAME_CHARACTERS_MAX = 253  # RFC 1035 §2.3.4 in text, without escapes and final dot.
 ZONE_LINE_CHARACTERS_MAX = 4_096  # A TXT of some strings; what is longer belongs in a zone.
-DNS_PORT = 53
 
 _ZONE_KEY = re.compile(r"[ybndrfg8ejkmcpqxot1uwisza345h769]{52}", re.IGNORECASE | re.ASCII)
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE | re.ASCII)

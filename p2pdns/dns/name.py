@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from p2pdns.dns.labels import LABEL_BYTES_MAX, NAME_BYTES_MAX
 from p2pdns.errors import FormatError
 
-NAME_BYTES_MAX = 255  # RFC 1035 §2.3.4, length octets and the root's zero included.
-LABEL_BYTES_MAX = 63  # RFC 1035 §2.3.4; the two bits above belong to compression.
 ZONE_KEY_CHARACTERS = 52  # 32 octets in z-base-32.
 NAME_CHARACTERS_MAX = 4 * NAME_BYTES_MAX  # Every octet written as \DDD; longer text cannot be a name.
 
@@ -38,25 +37,6 @@ def wire_of(labels: Iterable[bytes]) -> bytes:
     b'\\x03www\\x07Example\\x00'
     """
     return b"".join([_LENGTHS[len(label)] + label for label in labels]) + b"\x00"
-
-
-def name_end(wire: bytes, offset: int = 0) -> int:
-    """Return the offset after the uncompressed name at `offset`; FormatError where `Name.parse` has one.
-
-    >>> name_end(b"\\x03www\\x00rest")
-    5
-    """
-    at = offset
-    try:
-        while length := wire[at]:
-            if length > LABEL_BYTES_MAX:
-                raise FormatError("compressed-name" if length >= 0xC0 else "label-type", f"at octet {at}")
-            at += 1 + length
-    except IndexError:
-        raise FormatError("truncated-name", f"at octet {at}") from None
-    if at - offset >= NAME_BYTES_MAX:
-        raise FormatError("name-too-long", f"more than {NAME_BYTES_MAX} octets")
-    return at + 1
 
 
 class Name:

@@ -16,8 +16,9 @@ from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config, write_address
 from p2pdns.dht.node import Node
 from p2pdns.directory import shown
-from p2pdns.dns.message import RR, Question, Rcode, type_of, type_text
+from p2pdns.dns.message import RR, Question, type_of, type_text
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Rcode
 from p2pdns.dns.zonefile import rdata_text
 from p2pdns.engine import others, petnames
 from p2pdns.engine.blocking import BlockLists

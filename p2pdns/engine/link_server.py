@@ -18,7 +18,8 @@ from pathlib import Path
 
 from p2pdns.clock import boot_now
 from p2pdns.directory import peer_user_of, shown
-from p2pdns.dns.message import AA, QR, Message, Question, Rcode, compose, compose_for_cache
+from p2pdns.dns.message import Message, Question, compose, compose_for_cache
+from p2pdns.dns.registry import Ede, Flag, Rcode
 from p2pdns.engine.service import IN_FLIGHT_MAX, NoPlace, QueryFacts, Service
 from p2pdns.errors import FormatError, Unavailable
 from p2pdns.link import (
@@ -49,14 +50,13 @@ BEGUN_PER_TURN_MAX = 4
 # Between two times that the engine lets others run: a program that computes takes a few milliseconds each time.
 LET_GO_SECONDS = 0.01
 OVERLOAD_SECONDS = 1.0  # How long a question refused for want of room is not asked again.
-EDE_OTHER = 0
 
 log = get_limited_logger("link", boot_now)
 
 
 def compose_answer(number: int, resolved: Resolved, generation: int) -> Answer:
     """Return the frame of an answer, without the additional section where that does not fit."""
-    flags = QR | (AA if resolved.is_authoritative else 0) | resolved.rcode
+    flags = Flag.QR | (Flag.AA if resolved.is_authoritative else 0) | resolved.rcode
     for additional in (resolved.additional, ()):
         with contextlib.suppress(FormatError):
             message = Message(0, flags, resolved.question, resolved.answer, resolved.authority, additional)
@@ -344,12 +344,12 @@ class _Connection(PieceProtocol):
 def _failed(number: int, question: Question, now: float, generation: int, text: str) -> Answer:
     return Answer(
         id=number,
-        message=compose(Message(0, QR | Rcode.SERVFAIL, question)),
+        message=compose(Message(0, Flag.QR | Rcode.SERVFAIL, question)),
         ttl_offsets=(),
         made_at=now,
         expiry=now + OVERLOAD_SECONDS,
         stale_until=now + OVERLOAD_SECONDS,
-        ede=((EDE_OTHER, text),),
+        ede=((Ede.OTHER, text),),
         cacheable=False,
         failure=True,
         generation=generation,

@@ -13,6 +13,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from p2pdns.dns.registry import RCODE_MASK, Rcode, Type
 from p2pdns.link import Answer
 
 PROVISIONAL_TTL_S = 5  # An answer given before its look-up was complete must not outlive the second look.
@@ -27,8 +28,7 @@ PREFETCH_SHARE = 0.1  # Of an answer's life: who asks in this last part has the 
 PREFETCH_LIFE_S_MIN = 10.0
 NEVER = float("inf")
 SHOWN = ("hit", "miss", "stale", "prefetch", "evict")
-NXDOMAIN = 3
-TYPE_SOA = 6
+_NXDOMAIN, _TYPE_SOA = int(Rcode.NXDOMAIN), Type.SOA.to_bytes(2, "big")
 TTL_LIMIT = 1 << 31  # RFC 2181 §8: a TTL with the top bit set counts as 0.
 
 
@@ -52,13 +52,13 @@ class Entry:
 def is_negative(answer: Answer) -> bool:
     """Return whether an answer says that something does not exist."""
     message = answer.message
-    rcode = message[3] & 0x0F
+    rcode = message[3] & RCODE_MASK
     if rcode:
-        return rcode == NXDOMAIN
+        return rcode == _NXDOMAIN
     answer_count, authority_count = int.from_bytes(message[6:8], "big"), int.from_bytes(message[8:10], "big")
     # Behind an alias an absence has an answer section too; the SOA beside it is what tells (RFC 2308 §2.2).
     authority = answer.ttl_offsets[answer_count : answer_count + authority_count]
-    return not answer_count or any(message[at - 4 : at - 2] == TYPE_SOA.to_bytes(2, "big") for at in authority)
+    return not answer_count or any(message[at - 4 : at - 2] == _TYPE_SOA for at in authority)
 
 
 def cost_of(key: bytes, answer: Answer) -> int:

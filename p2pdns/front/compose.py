@@ -9,53 +9,47 @@ the answer does not fit. Does not know where an answer comes from.
 
 from __future__ import annotations
 
-from p2pdns.front.gate import (
-    FLAG_AA,
-    FLAG_AD,
-    FLAG_CD,
-    FLAG_OPCODE,
-    FLAG_QR,
-    FLAG_RA,
-    FLAG_RD,
-    FLAG_TC,
-    FORMERR,
-    NOTIMP,
-    TYPE_OPT,
-    TYPE_TXT,
-    Asked,
-    Ede,
-)
-from p2pdns.link import HEADER_BYTES, Answer, clipped_text
+from p2pdns.dns.labels import HEADER_BYTES
+from p2pdns.dns.registry import OPCODE_MASK, RCODE_MASK, Ede, Explanations, Flag, Option, Rcode, Type
+from p2pdns.front.gate import Asked
+from p2pdns.link import Answer, clipped_text
 
 STALE_TTL_S = 30  # RFC 8767 §4
-OPTION_EDE = 15
-RCODE_MASK = 0x000F
 EDE_BYTES_MAX = 400  # All explanations together; they must not push an answer out of a 1232-byte datagram alone.
-EDE_STALE, EDE_STALE_NXDOMAIN = (3, ""), (19, "")
-RCODE_NXDOMAIN = 3
+_STALE, _STALE_NXDOMAIN = (int(Ede.STALE_ANSWER), ""), (int(Ede.STALE_NXDOMAIN_ANSWER), "")
 _OPT_BYTES = 11
+# Every response passes these (the registry says why they are bound here).
+_QR, _AA, _TC, _RD, _RA, _AD, _CD = (int(flag) for flag in Flag)
+_NXDOMAIN, _EDE = int(Rcode.NXDOMAIN), Option.EDE.to_bytes(2, "big")
+_TYPE_OPT = Type.OPT.to_bytes(2, "big")
 
 
 def compose_told(
-    asked: Asked, rcode: int, *, ede: Ede = (), texts: tuple[bytes, ...] = (), is_cut: bool = False, udp_size: int
+    asked: Asked,
+    rcode: int,
+    *,
+    ede: Explanations = (),
+    texts: tuple[bytes, ...] = (),
+    is_cut: bool = False,
+    udp_size: int,
 ) -> bytes:
     """Return a response without a look-up: an error, one TXT RR (TTL 0, class of the question), or TC alone."""
     answer = b""
     if texts:
         rdata = b"".join(bytes([len(text)]) + text for text in texts)
-        answer = b"\xc0\x0c" + TYPE_TXT.to_bytes(2, "big") + asked.question[-2:] + bytes(4)
+        answer = b"\xc0\x0c" + Type.TXT.to_bytes(2, "big") + asked.question[-2:] + bytes(4)
         answer += len(rdata).to_bytes(2, "big") + rdata
-    flags = FLAG_QR | (asked.flags & (FLAG_OPCODE | FLAG_RD | FLAG_CD)) | (rcode & RCODE_MASK)
+    flags = _QR | (asked.flags & (OPCODE_MASK | _RD | _CD)) | (rcode & RCODE_MASK)
     # What was not understood was no question, and says nothing of recursion; other resolvers do the same.
-    flags |= 0 if rcode in (FORMERR, NOTIMP) else FLAG_RA
-    flags |= FLAG_TC if is_cut else 0
+    flags |= 0 if rcode in (Rcode.FORMERR, Rcode.NOTIMP) else _RA
+    flags |= _TC if is_cut else 0
     head = asked.id + flags.to_bytes(2, "big")
     counts = (b"\x00\x01" if asked.question else b"\x00\x00") + bytes([0, bool(texts)]) + bytes(4)
     return _fitted(head + counts + asked.question + answer, asked, rcode >> 4, ede, udp_size)
 
 
 def compose_answer(
-    asked: Asked, answer: Answer, now: float, *, is_stale: bool, is_trusted: bool, udp_size: int, ede: Ede = ()
+    asked: Asked, answer: Answer, now: float, *, is_stale: bool, is_trusted: bool, udp_size: int, ede: Explanations = ()
 ) -> bytes:
     """Return a kept answer as the response to one query.
 
@@ -64,13 +58,13 @@ def compose_answer(
     message = bytearray(answer.message)
     message[0:2] = asked.id
     kept = int.from_bytes(message[2:4], "big") & RCODE_MASK
-    flags = FLAG_QR | FLAG_RA | kept | (asked.flags & (FLAG_RD | FLAG_CD))
+    flags = _QR | _RA | kept | (asked.flags & (_RD | _CD))
     # AA is for who asks as a resolver asks the server of a zone; to all others this is a resolver.
-    if not (asked.flags & FLAG_RD or is_stale):
-        flags |= int.from_bytes(message[2:4], "big") & FLAG_AA
-    wants_ad = asked.dnssec_ok or asked.flags & FLAG_AD
+    if not (asked.flags & _RD or is_stale):
+        flags |= int.from_bytes(message[2:4], "big") & _AA
+    wants_ad = asked.dnssec_ok or asked.flags & _AD
     if wants_ad and is_trusted and answer.ad_eligible and not (is_stale or answer.provisional):
-        flags |= FLAG_AD
+        flags |= _AD
     message[2:4] = flags.to_bytes(2, "big")
     # Owners that equal the question point to offset 12, so this one copy gives them the client's case as well.
     message[HEADER_BYTES : HEADER_BYTES + len(asked.question)] = asked.question
@@ -82,14 +76,14 @@ def compose_answer(
         message[offset : offset + 4] = max(0, ttl).to_bytes(4, "big")
     told = (*answer.ede, *ede)
     if is_stale:
-        stale = EDE_STALE_NXDOMAIN if kept & RCODE_MASK == RCODE_NXDOMAIN else EDE_STALE
+        stale = _STALE_NXDOMAIN if kept & RCODE_MASK == _NXDOMAIN else _STALE
         # The engine may have said so already, with its reason.
         told = told if any(code == stale[0] for code, _ in told) else (stale, *told)
     return _fitted(bytes(message), asked, 0, told, udp_size, answer.ttl_offsets)
 
 
 def _fitted(
-    message: bytes, asked: Asked, rcode_high: int, ede: Ede, udp_size: int, offsets: tuple[int, ...] = ()
+    message: bytes, asked: Asked, rcode_high: int, ede: Explanations, udp_size: int, offsets: tuple[int, ...] = ()
 ) -> bytes:
     """Return a message with its OPT, within the size of the client: first without what it can do without, then cut."""
     room = asked.size_max - len(asked.options) - (_OPT_BYTES if asked.has_opt else 0)
@@ -106,14 +100,14 @@ def _fitted(
 
 def _with_opt(message: bytes, asked: Asked, rcode_high: int, told: bytes, udp_size: int) -> bytes:
     options = asked.options + told
-    opt = b"\x00" + TYPE_OPT.to_bytes(2, "big") + udp_size.to_bytes(2, "big")
+    opt = b"\x00" + _TYPE_OPT + udp_size.to_bytes(2, "big")
     opt += bytes([rcode_high, 0, 0x80 if asked.dnssec_ok else 0, 0]) + len(options).to_bytes(2, "big") + options
     additional = int.from_bytes(message[10:12], "big") + 1
     return b"".join((message[:10], additional.to_bytes(2, "big"), message[12:], opt))
 
 
 def _ede_option(code: int, text: bytes) -> bytes:
-    return OPTION_EDE.to_bytes(2, "big") + (2 + len(text)).to_bytes(2, "big") + code.to_bytes(2, "big") + text
+    return _EDE + (2 + len(text)).to_bytes(2, "big") + code.to_bytes(2, "big") + text
 
 
 def _without_additional(message: bytes, asked: Asked, offsets: tuple[int, ...]) -> bytes:
@@ -132,6 +126,6 @@ def _without_additional(message: bytes, asked: Asked, offsets: tuple[int, ...]) 
 
 def _truncated(message: bytes, asked: Asked) -> bytes:
     # RFC 2181 §9: a client retries over TCP and ignores the rest, so nothing but the question is worth sending.
-    flags = int.from_bytes(message[2:4], "big") | FLAG_TC
+    flags = int.from_bytes(message[2:4], "big") | _TC
     counts = (b"\x00\x01" if asked.question else b"\x00\x00") + bytes(6)
     return message[:2] + flags.to_bytes(2, "big") + counts + asked.question

@@ -12,23 +12,24 @@ from collections import Counter
 from collections.abc import Callable
 
 from p2pdns.addresses import Address
+from p2pdns.dns.labels import HEADER_BYTES
+from p2pdns.dns.registry import Ede, Rcode
 from p2pdns.errors import FormatError
 from p2pdns.front.answers import AnswerCache
 from p2pdns.front.compose import compose_answer, compose_told
-from p2pdns.front.gate import SERVFAIL, Asked, Client, Dropped, Gate, Told
+from p2pdns.front.gate import Asked, Client, Dropped, Gate, Told
 from p2pdns.front.memo import Memo
 from p2pdns.front.pending import Ending, Pending, Waiter
 from p2pdns.front.questions import CLIENT_TIMER_S, Questions
-from p2pdns.link import HEADER_BYTES, Answer, Forwarded, Frame, Hello, Invalidate, Postponed, Query
+from p2pdns.link import Answer, Forwarded, Frame, Hello, Invalidate, Postponed, Query
 
-EDE_OTHER, EDE_NOT_READY, EDE_NO_REACHABLE_AUTHORITY = 0, 14, 22  # RFC 8914 §4
 _EXPLAINED = {
-    Ending.DEADLINE: (EDE_NO_REACHABLE_AUTHORITY, "no answer within the time limit"),
-    Ending.SLOW: (EDE_NO_REACHABLE_AUTHORITY, "no answer within the time limit"),
-    Ending.NO_ENGINE: (EDE_NOT_READY, "the resolver is starting"),
-    Ending.NO_PLACE: (EDE_OTHER, "too many questions are waiting"),
-    Ending.TOO_MANY: (EDE_OTHER, "too many questions are waiting"),
-    Ending.GREEDY: (EDE_OTHER, "too many questions of this client are waiting"),
+    Ending.DEADLINE: (Ede.NO_REACHABLE_AUTHORITY, "no answer within the time limit"),
+    Ending.SLOW: (Ede.NO_REACHABLE_AUTHORITY, "no answer within the time limit"),
+    Ending.NO_ENGINE: (Ede.NOT_READY, "the resolver is starting"),
+    Ending.NO_PLACE: (Ede.OTHER, "too many questions are waiting"),
+    Ending.TOO_MANY: (Ede.OTHER, "too many questions are waiting"),
+    Ending.GREEDY: (Ede.OTHER, "too many questions of this client are waiting"),
 }
 # A client that is told SERVFAIL believes that the name cannot be had, and goes on without it; one that hears nothing
 # asks again, when there may be a place. On a stream nothing is ever asked again.
@@ -244,7 +245,7 @@ class Funnel:
             self.counters[f"dropped-{ending.value}"] += 1
             return b""
         self.counters[f"failed-{ending.value}"] += 1
-        return compose_told(waiter.asked, SERVFAIL, ede=(_EXPLAINED[ending],), udp_size=self._udp_size)
+        return compose_told(waiter.asked, Rcode.SERVFAIL, ede=(_EXPLAINED[ending],), udp_size=self._udp_size)
 
 
 def _nowhere(_query: Query) -> None:

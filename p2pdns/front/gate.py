@@ -18,14 +18,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from p2pdns.addresses import LOOPBACK_CLIENT, Address, Network, client_host, client_prefix, in_any
+from p2pdns.dns.labels import HEADER_BYTES, MESSAGE_BYTES_MAX, folded_question, owner_end, question_end
+from p2pdns.dns.registry import (
+    DO_FLAG,
+    NXNAME,
+    OPCODE_MASK,
+    UDP_SIZE_BYTES_MIN,
+    Class,
+    Ede,
+    Explanations,
+    Flag,
+    Option,
+    Rcode,
+    Type,
+)
 from p2pdns.errors import FormatError
 from p2pdns.front.cookies import CLIENT_BYTES, Cookies, is_sized
-from p2pdns.link import HEADER_BYTES, ClientClass, folded_question, question_end
+from p2pdns.link import ClientClass
 from p2pdns.values import quickly_made
 
-UDP_SIZE_MIN = 512  # RFC 6891 §6.2.3: lower values count as 512.
-CLASSIC_UDP_SIZE = 512  # What a client without EDNS can take (RFC 1035 §4.2.1).
-TCP_SIZE = 65_535
 CLIENTS_REMEMBERED_MAX = 4096  # Hosts whose class we need not work out again.
 REFUSALS_PER_S = 20.0  # For all clients outside the access list together: enough to be told, too little to aim.
 REFUSALS_PER_PREFIX_S = 2.0
@@ -40,22 +51,21 @@ RECORDS_READ_MAX = 64  # A sane query has an OPT and a signature; a message of 6
 OPTIONS_READ_MAX = 256  # A sane OPT has a handful; to pass over one takes a third of a microsecond.
 KEEPALIVE_UNIT_MS = 100  # RFC 7828 §3.1
 
-NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, BADVERS, BADCOOKIE = 0, 1, 2, 3, 4, 5, 16, 23
-TYPE_SOA, TYPE_TXT, TYPE_OPT, TYPE_NXNAME = 6, 16, 41, 128
-TYPE_IXFR, TYPE_AXFR, TYPE_ANY = 251, 252, 255
-CLASS_IN, CLASS_CHAOS = 1, 3
-OPTION_COOKIE, OPTION_KEEPALIVE = 10, 11
-EDE_PROHIBITED, EDE_NOT_SUPPORTED, EDE_INVALID_QUERY_TYPE = 18, 21, 30
-
-FLAG_QR, FLAG_AA, FLAG_TC, FLAG_RD, FLAG_RA, FLAG_AD, FLAG_CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020, 0x0010
-FLAG_OPCODE = 0x7800
-FLAG_DO = 0x8000  # In the TTL field of OPT.
+# Every query passes these (the registry says why they are bound here).
+_QR, _RD, _CD = int(Flag.QR), int(Flag.RD), int(Flag.CD)
+_TYPE_OPT, _COOKIE, _KEEPALIVE, _IN, _CH = (
+    int(Type.OPT),
+    int(Option.COOKIE),
+    int(Option.KEEPALIVE),
+    int(Class.IN),
+    int(Class.CH),
+)
+_TRANSFERS, _NEVER_ASKED = (int(Type.IXFR), int(Type.AXFR)), (int(Type.OPT), NXNAME)
+_META_TYPES = range(NXNAME + 1, Type.ANY)  # RFC 6895 §3.1 keeps 128 to 255 for questions: no data can have one.
 
 _COUNTS = struct.Struct("!HHHH")  # Of questions, answers, authority and additional records.
 _FIXED = struct.Struct("!HHIH")  # What stands between the owner and the data of a record: type, class, TTL, size.
 _OPTION = struct.Struct("!HH")
-
-Ede = tuple[tuple[int, str], ...]
 
 
 @quickly_made
@@ -96,7 +106,7 @@ class Asked:
     @property
     def key(self) -> bytes:
         """Return what equal questions have in common: lower-case question, RD, DO and CD."""
-        bits = (self.flags & FLAG_RD and 1) | (self.dnssec_ok and 2) | (self.flags & FLAG_CD and 4)
+        bits = (self.flags & _RD and 1) | (self.dnssec_ok and 2) | (self.flags & _CD and 4)
         return folded_question(self.question) + bytes([bits])
 
 
@@ -117,7 +127,7 @@ class Told:
     asked: Asked
     rcode: int
     reason: str
-    ede: Ede = ()
+    ede: Explanations = ()
     texts: tuple[bytes, ...] = ()
     is_cut: bool = False
 
@@ -221,14 +231,14 @@ class Gate:
             return Dropped("short")
         flags = int.from_bytes(data[2:4], "big")
         # Never answer a response: two servers that do so talk to each other for ever.
-        if flags & FLAG_QR:
+        if flags & _QR:
             return Dropped("response")
         if not client.is_stream and client.address[1] in ECHOING_PORTS:
             return Dropped("echoing-port")
         if data[4:8] == STUN_COOKIE:
             return Dropped("stun")
         query = _Query(data, is_stream=client.is_stream)
-        if flags & FLAG_OPCODE:
+        if flags & OPCODE_MASK:
             # What looks like a question means something else there (a zone, in an UPDATE), and is not repeated.
             query.question = b""
         asked = self._asked(data[0:2], flags, query, client, now)
@@ -237,50 +247,55 @@ class Gate:
         # A stream or a cookie of ours proves an address, a datagram does not: there the answer is rationed.
         if not (client.is_stream or asked.is_proven or self._budget.has_room(client.address, now)):
             return Dropped("refused-silently")
-        return Told(asked, REFUSED, "refused", ((EDE_PROHIBITED, "this client is not in the access list"),))
+        return Told(asked, Rcode.REFUSED, "refused", ((Ede.PROHIBITED, "this client is not in the access list"),))
 
     def _asked(self, number: bytes, flags: int, query: _Query, client: Client, now: float) -> Asked:
         if not query.has_opt:
-            size_max = TCP_SIZE if client.is_stream else CLASSIC_UDP_SIZE
+            size_max = MESSAGE_BYTES_MAX if client.is_stream else UDP_SIZE_BYTES_MIN
             return Asked(number, flags, query.question, False, False, size_max)
-        size_max = TCP_SIZE if client.is_stream else min(max(query.opt_size, UDP_SIZE_MIN), self.udp_size_max)
+        size_max = (
+            MESSAGE_BYTES_MAX if client.is_stream else min(max(query.opt_size, UDP_SIZE_BYTES_MIN), self.udp_size_max)
+        )
         options, is_proven = b"", False
         if query.cookie:
             known = self._cookies.known(query.cookie, client.address[0], now)
-            options, is_proven = _option(OPTION_COOKIE, known.reply), known.is_ours
+            options, is_proven = _option(_COOKIE, known.reply), known.is_ours
         if query.wants_keepalive:
-            options += _option(OPTION_KEEPALIVE, (self.tcp_idle_ms // KEEPALIVE_UNIT_MS).to_bytes(2, "big"))
-        dnssec_ok = bool(query.opt_ttl & FLAG_DO)
+            options += _option(_KEEPALIVE, (self.tcp_idle_ms // KEEPALIVE_UNIT_MS).to_bytes(2, "big"))
+        dnssec_ok = bool(query.opt_ttl & DO_FLAG)
         return Asked(number, flags, query.question, True, dnssec_ok, size_max, options, is_proven)
 
     def _answered_here(self, asked: Asked, query: _Query, client: Client) -> Told | Passed:
         # The opcode comes first: what follows the header of another opcode has another meaning (RFC 8906 §3.1.4).
-        if asked.flags & FLAG_OPCODE:
-            return Told(asked, NOTIMP, "opcode")
+        if asked.flags & OPCODE_MASK:
+            return Told(asked, Rcode.NOTIMP, "opcode")
         if query.trouble:
-            return Told(asked, FORMERR, query.trouble)
+            return Told(asked, Rcode.FORMERR, query.trouble)
         if query.opt_version:
-            return Told(asked, BADVERS, "edns-version")
+            return Told(asked, Rcode.BADVERS, "edns-version")
         if not asked.question:
             return _without_question(asked, query)
         if self.require_cookies and not (client.is_stream or asked.is_proven):
             # RFC 7873 §5.2.3. Who knows nothing of cookies proves its address by a connection instead.
-            return Told(asked, BADCOOKIE, "cookie") if query.cookie else Told(asked, NOERROR, "cookie", is_cut=True)
+            return (
+                Told(asked, Rcode.BADCOOKIE, "cookie")
+                if query.cookie
+                else Told(asked, Rcode.NOERROR, "cookie", is_cut=True)
+            )
         rtype = int.from_bytes(asked.question[-4:-2], "big")
         rclass = int.from_bytes(asked.question[-2:], "big")
-        if rtype in (TYPE_IXFR, TYPE_AXFR):
-            return Told(asked, REFUSED, "transfer", ((EDE_NOT_SUPPORTED, "no zone transfers here"),))
-        if rclass == CLASS_CHAOS:
+        if rtype in _TRANSFERS:
+            return Told(asked, Rcode.REFUSED, "transfer", ((Ede.NOT_SUPPORTED, "no zone transfers here"),))
+        if rclass == _CH:
             return self._chaos(asked, rtype)
-        if rclass != CLASS_IN:
-            return Told(asked, REFUSED, "class", ((EDE_NOT_SUPPORTED, "only class IN is served"),))
-        if rtype in (TYPE_OPT, TYPE_NXNAME):
-            return Told(asked, FORMERR, "type", ((EDE_INVALID_QUERY_TYPE, ""),))
-        if 128 < rtype < TYPE_ANY:
-            # RFC 6895 §3.1 keeps 128 to 255 for question and meta types; no data can have one.
-            return Told(asked, REFUSED, "type", ((EDE_NOT_SUPPORTED, "meta types are not served"),))
+        if rclass != _IN:
+            return Told(asked, Rcode.REFUSED, "class", ((Ede.NOT_SUPPORTED, "only class IN is served"),))
+        if rtype in _NEVER_ASKED:
+            return Told(asked, Rcode.FORMERR, "type", ((Ede.INVALID_QUERY_TYPE, ""),))
+        if rtype in _META_TYPES:
+            return Told(asked, Rcode.REFUSED, "type", ((Ede.NOT_SUPPORTED, "meta types are not served"),))
         if query.has_records:
-            return Told(asked, FORMERR, "records")
+            return Told(asked, Rcode.FORMERR, "records")
         return Passed(asked)
 
     def _chaos(self, asked: Asked, rtype: int) -> Told:
@@ -292,23 +307,23 @@ class Gate:
         }
         text = names.get(asked.question[:-4].lower())
         if text is None:
-            return Told(asked, REFUSED, "chaos", ((EDE_NOT_SUPPORTED, "only version.bind and id.server"),))
-        is_text = rtype in (TYPE_TXT, TYPE_ANY)
-        return Told(asked, NOERROR, "chaos", texts=(text,) if is_text else ())
+            return Told(asked, Rcode.REFUSED, "chaos", ((Ede.NOT_SUPPORTED, "only version.bind and id.server"),))
+        is_text = rtype in (Type.TXT, Type.ANY)
+        return Told(asked, Rcode.NOERROR, "chaos", texts=(text,) if is_text else ())
 
 
 def is_query(data: bytes) -> bool:
     """Return whether a message is a query by its header: QR and opcode 0, and one question or none (RFC 9619)."""
     flags, questions = int.from_bytes(data[2:4], "big"), int.from_bytes(data[4:6], "big")
-    return not flags & (FLAG_QR | FLAG_OPCODE) and questions <= 1
+    return not flags & (_QR | OPCODE_MASK) and questions <= 1
 
 
 def _without_question(asked: Asked, query: _Query) -> Told:
     if not query.cookie:
-        return Told(asked, FORMERR, "questions")
+        return Told(asked, Rcode.FORMERR, "questions")
     # RFC 7873 §5.4: a query without a question asks for a cookie, or whether the one it has still counts.
     is_first = len(query.cookie) == CLIENT_BYTES
-    return Told(asked, NOERROR if is_first or asked.is_proven else BADCOOKIE, "cookie-only")
+    return Told(asked, Rcode.NOERROR if is_first or asked.is_proven else Rcode.BADCOOKIE, "cookie-only")
 
 
 def _option(code: int, value: bytes) -> bytes:
@@ -358,14 +373,14 @@ class _Query:
 
     def _read_record(self, data: bytes, at: int, *, is_additional: bool) -> int:
         is_root = at < len(data) and data[at] == 0
-        at = _name_end(data, at)
+        at = owner_end(data, at)
         if at + _FIXED.size > len(data):
             raise FormatError("record-cut")
         rtype, opt_size, opt_ttl, size = _FIXED.unpack_from(data, at)
         end = at + _FIXED.size + int(size)
         if end > len(data):
             raise FormatError("record-cut")
-        if rtype == TYPE_OPT:
+        if rtype == _TYPE_OPT:
             # RFC 6891 §6.1.1: at most one, in the additional section, at the root.
             if self.has_opt or not is_root or not is_additional:
                 raise FormatError("opt")
@@ -388,28 +403,14 @@ class _Query:
             at = start + size
             if at > end:
                 raise FormatError("option-cut")
-            if code == OPTION_COOKIE and not self.cookie:
+            if code == _COOKIE and not self.cookie:
                 if not is_sized(data[start:at]):
                     raise FormatError("cookie-size")
                 self.cookie = data[start:at]
             # RFC 7828 §3.3.1: over UDP it is to be ignored, and only a server has anything to say in it.
-            elif code == OPTION_KEEPALIVE and self._is_stream:
+            elif code == _KEEPALIVE and self._is_stream:
                 if at > start:
                     raise FormatError("keepalive-size")
                 self.wants_keepalive = True
         if at < end:
             raise FormatError("options")
-
-
-def _name_end(data: bytes, at: int) -> int:
-    """Return the offset behind an owner name; it is walked, never followed, so a pointer cannot lead astray."""
-    while at < len(data):
-        length = data[at]
-        if length == 0:
-            return at + 1
-        if length >= 0xC0:
-            return at + 2
-        if length > 63:
-            break
-        at += 1 + length
-    raise FormatError("record-name")

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 
 from p2pdns.addresses import Address, client_host
 from p2pdns.clock import boot_now
+from p2pdns.dns.labels import HEADER_BYTES, MESSAGE_BYTES_MAX
 from p2pdns.front.funnel import Funnel
 from p2pdns.front.gate import is_query
 from p2pdns.front.questions import DATAGRAMS_PER_CLIENT_MAX
-from p2pdns.link import HEADER_BYTES, MESSAGE_BYTES_MAX
 from p2pdns.sockets import LISTEN_BACKLOG
 
 LENGTH_BYTES = 2

@@ -13,15 +13,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from p2pdns.dns import message
-from p2pdns.dns.message import MESSAGE_BYTES_MAX, Message, RRset, records_of, type_text
+from p2pdns.dns.labels import HEADER_BYTES, MESSAGE_BYTES_MAX
+from p2pdns.dns.message import Message, RRset, records_of, type_text
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Flag
 from p2pdns.dns.zone import Zone
 from p2pdns.errors import BadItem, FormatError, ZoneFileError
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, VALUE_BYTES_WRITE_MAX, MutableItem
 
 PACKET_ID = 0
-PACKET_FLAGS = 0x8000  # QR alone: a response, and nothing else is claimed.
-HEADER_BYTES = 12
+PACKET_FLAGS = int(Flag.QR)  # QR alone: a response, and nothing else is claimed.
 RR_FIXED_BYTES = 12  # Owner as a pointer (2), type, class, TTL and length of the RDATA (10).
 LARGEST_SHOWN = 3  # RRsets named when a zone is too large; the fourth never made the difference.
 

@@ -10,14 +10,15 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from p2pdns.dns.message import RR, Question, Rcode, RRset, Type, rewrite_wires
+from p2pdns.dns.message import RR, Question, RRset, rewrite_wires
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Class, Ede, Rcode, Type
 from p2pdns.errors import FormatError
 from p2pdns.items.keys import ZoneKey
 from p2pdns.resolver.local import LOCAL_TTL_SECONDS
 from p2pdns.resolver.names import ResolverSettings, View
 from p2pdns.resolver.rebinding import without_risks
-from p2pdns.resolver.steps import Ede, Found, Resolved
+from p2pdns.resolver.steps import Found, Resolved
 
 TAGS_MAX = 16  # What the link carries; an answer that depends on more is not kept.
 PROVISIONAL_TTL_MAX = 5  # Seconds an answer lives that a look-up still under way may replace.
@@ -25,7 +26,6 @@ STALE_TTL = 30  # RFC 8767 §5
 UNCONFIRMED_TTL_MAX = 30  # The zone is asked for again soon, and until then nobody should rely on it for longer.
 REFUSAL_SECONDS = 30  # A refusal comes of the configuration, and costs nothing to say again.
 TTL_LIMIT = 2**31  # RFC 2181 §8: a TTL with the top bit set means zero.
-CLASS_IN = 1
 # What every answer is looked at for; a member of an Enum takes ten times as long to name as one of these.
 _SOA, _RRSIG, _ANY = int(Type.SOA), int(Type.RRSIG), int(Type.ANY)
 _NOERROR, _REFUSED = int(Rcode.NOERROR), int(Rcode.REFUSED)
@@ -146,7 +146,7 @@ class Draft:
                 rdata = rewrite_wires(rtype, rdata, self._presented_wire)
             # Owners equal to the question become pointers to it, so that the case of a client is echoed by one copy.
             owner = self.question.name if owner == self.question.name else owner
-            return RR(owner, rtype, CLASS_IN, ttl, rdata)
+            return RR(owner, rtype, Class.IN, ttl, rdata)
         except FormatError:
             return None
 
@@ -174,10 +174,10 @@ class Draft:
             self.earns_ad = False  # The publisher has signed more than is told.
             self.ede.append((Ede.OTHER, f"{self._left_out} records with names too long to be told are left out"))
         if self._stale:
-            code = Ede.STALE_NXDOMAIN if rcode == Rcode.NXDOMAIN else Ede.STALE
+            code = Ede.STALE_NXDOMAIN_ANSWER if rcode == Rcode.NXDOMAIN else Ede.STALE_ANSWER
             self.ede.append((code, "the publisher has not renewed the zone in time"))
         if self._unconfirmed:
-            self.ede.append((Ede.STALE, "no contact has confirmed that the zone is still the newest"))
+            self.ede.append((Ede.STALE_ANSWER, "no contact has confirmed that the zone is still the newest"))
         if self._provisional:
             self._cap_ttls(PROVISIONAL_TTL_MAX)
         # Kept for as long as its TTLs, it would answer every question itself: nobody would seem to ask for the zone,

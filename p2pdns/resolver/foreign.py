@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from p2pdns.dns.message import RR, Message, Question, Rcode, Type, rewrite_wires
+from p2pdns.dns.message import RR, Message, Question, rewrite_wires
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Class, Rcode, Type
 from p2pdns.errors import FormatError
-from p2pdns.resolver.draft import CLASS_IN
 
 OWNERS_MAX = 64  # Names looked at in one message of an upstream; honest ones have hardly more than twenty.
 
@@ -55,17 +55,17 @@ def cleaned(reply: Message, asked: Question, is_theirs: Callable[[Name], bool], 
     """
     name, rtype = asked.name, asked.rtype
     reply_rcode = reply.rcode
-    beside = [rr for rr in reply.additional if rr.rtype not in REFUSED_TYPES and rr.rclass == CLASS_IN]
+    beside = [rr for rr in reply.additional if rr.rtype not in REFUSED_TYPES and rr.rclass == Class.IN]
     if not (reply.authority or beside) and reply.answer:
         # By far the most replies: data of the name itself, and nothing else.
         for rr in reply.answer:
-            if rr.rtype != rtype or rr.rclass != CLASS_IN or rr.owner != name:
+            if rr.rtype != rtype or rr.rclass != Class.IN or rr.owner != name:
                 break
         else:
             if rtype not in REFUSED_TYPES:
                 return Foreign(reply_rcode, reply.answer, (), (), name)
     said = (reply.answer, reply.authority)
-    data = [[rr for rr in rrs if rr.rtype not in REFUSED_TYPES and rr.rclass == CLASS_IN] for rrs in said]
+    data = [[rr for rr in rrs if rr.rtype not in REFUSED_TYPES and rr.rclass == Class.IN] for rrs in said]
     data.append(beside)
     # A message may have two thousand records, and hardly more than a handful of owners: of equal ones the wall has made
     # one object, and by its identity a record is sorted without a comparison of names.
@@ -168,7 +168,7 @@ class _Chain:
             # RFC 6672 §2.2: the name cannot be said, which is an answer.
             self.is_too_long = True
             return None
-        return RR(name, int(Type.CNAME), CLASS_IN, dname.ttl, target.wire())
+        return RR(name, int(Type.CNAME), Class.IN, dname.ttl, target.wire())
 
 
 def _target_of(alias: RR) -> Name:

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from p2pdns.dns import zonefile
-from p2pdns.dns.message import RR, Question, RRset, Type, type_text
+from p2pdns.dns.message import RR, Question, RRset, type_text
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Class, Type
 from p2pdns.errors import ConfigError, FormatError, ZoneFileError, together
 
 LOCAL_TTL_SECONDS = 300  # A petname may be added any minute, and a stub's own cache hears of no invalidation.
-CLASS_IN = 1
 # Below it lie the names that nodes ask their upstreams for, to find those that lead back to themselves.
 # Below it the engine asks upstreams for names that nobody has, to find those that ask us in turn. An ordinary name of
 # class IN, because resolvers answer others themselves: those of RFC 6761 and 6303, and what class CHAOS asks. Only of
@@ -48,7 +48,7 @@ class LocalZone:
         """Return the SOA, as resolvers with built-in zones have it (RFC 6303 §3)."""
         numbers = (1, 3600, 1200, 604_800, LOCAL_TTL_SECONDS)
         rdata = _LOCALHOST.wire() + _NOBODY.wire() + b"".join(number.to_bytes(4) for number in numbers)
-        return RR(self.apex, Type.SOA, CLASS_IN, LOCAL_TTL_SECONDS, rdata)
+        return RR(self.apex, Type.SOA, Class.IN, LOCAL_TTL_SECONDS, rdata)
 
     def answer(self, question: Question) -> tuple[RR, ...]:
         """Return the RRs that answer the question, none where it has none."""
@@ -59,7 +59,7 @@ class LocalZone:
         here = [(owner, rtype, rdata) for owner, rtype, rdata in rows if owner == question.name]
         wanted = here[0][1] if here and question.rtype == Type.ANY else question.rtype
         return tuple(
-            RR(owner, rtype, CLASS_IN, LOCAL_TTL_SECONDS, rdata) for owner, rtype, rdata in here if rtype == wanted
+            RR(owner, rtype, Class.IN, LOCAL_TTL_SECONDS, rdata) for owner, rtype, rdata in here if rtype == wanted
         )
 
 
@@ -79,7 +79,7 @@ class LocalName:
         """Return the RRs that answer the question, none where it has none; an alias answers whatever is asked."""
         for rrset in self.rrsets:
             if question.rtype in (rrset.rtype, Type.ANY) or rrset.rtype == Type.CNAME:
-                return tuple(RR(question.name, rrset.rtype, CLASS_IN, rrset.ttl, rdata) for rdata in rrset.rdatas)
+                return tuple(RR(question.name, rrset.rtype, Class.IN, rrset.ttl, rdata) for rdata in rrset.rdatas)
         return ()
 
 

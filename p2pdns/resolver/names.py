@@ -12,14 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
-from p2pdns.dns.message import Rcode, Type
-from p2pdns.dns.name import NAME_BYTES_MAX, ZONE_KEY_CHARACTERS, Name, is_zone_key_label
+from p2pdns.dns.labels import NAME_BYTES_MAX
+from p2pdns.dns.name import ZONE_KEY_CHARACTERS, Name, is_zone_key_label
+from p2pdns.dns.registry import Ede, Rcode, Type
 from p2pdns.errors import ConfigError, FormatError
 from p2pdns.items.keys import ZoneKey
 from p2pdns.resolver.blocking import BlockedNames
 from p2pdns.resolver.local import LocalName, LocalZone, read_forward_local, read_local_data, special_zone_of
 from p2pdns.resolver.mistyped import MISTYPED_CHARACTERS_MIN, PRIVATE_TOPS, fault_at_end, key_inside
-from p2pdns.resolver.steps import Ede
 
 TAG_BYTES = 8  # As the link carries them; 2⁶⁴ makes an accidental hit, which only costs a cache entry, rare enough.
 DEFAULT_SUFFIXES = ("p2p.alt", "p2pdns.internal")

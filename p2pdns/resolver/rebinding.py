@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from p2pdns.addresses import is_rebinding_risk, is_rebinding_risk_block
-from p2pdns.dns.message import RR, Type, svcb_params, with_svcb_params
+from p2pdns.dns.message import RR, svcb_params, with_svcb_params
+from p2pdns.dns.registry import Type
 from p2pdns.errors import FormatError
 
 ADDRESS_BYTES = {int(Type.A): 4, int(Type.AAAA): 16}

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from p2pdns.dns.message import RR, Question, Rcode, RRset, Type
+from p2pdns.dns.message import RR, Question, RRset
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Class, Ede, Rcode, Type
 from p2pdns.dns.zone import CHAIN_LINKS_MAX, TOO_MANY_LINKS, Kind, Zone, ZoneAnswer
 from p2pdns.errors import FormatError
 from p2pdns.items.keys import ZoneKey
-from p2pdns.resolver.draft import CLASS_IN, Draft, owner_at_end
+from p2pdns.resolver.draft import Draft, owner_at_end
 from p2pdns.resolver.foreign import OWNERS_MAX, REFUSED_TYPES, Foreign, cleaned
 from p2pdns.resolver.names import (
     Elsewhere,
@@ -28,7 +29,6 @@ from p2pdns.resolver.names import (
 )
 from p2pdns.resolver.steps import (
     Answered,
-    Ede,
     Fetch,
     Forward,
     Found,
@@ -139,7 +139,7 @@ class Resolution:
     # The way from name to name.
 
     def _first(self, now: float) -> Step:
-        if self.question.rclass != CLASS_IN or self.question.rtype in REFUSED_TYPES:
+        if self.question.rclass != Class.IN or self.question.rtype in REFUSED_TYPES:
             self._draft.ede.append((Ede.OTHER, "only questions for data of class IN are answered"))
             return self._finish(Rcode.REFUSED, now)
         return self._follow(self.question.name, now)
@@ -400,7 +400,7 @@ class Resolution:
         self._zone_name = self._name
         if not self._tell_delegation(now):
             return self._fail("the name below a delegation is too long to be told", now)
-        said = place.zone.answer(Question(self._name, self.question.rtype, CLASS_IN))
+        said = place.zone.answer(Question(self._name, self.question.rtype, Class.IN))
         draft.answer += said
         target = owner_at_end(self._name, said) if self.question.rtype != Type.CNAME else self._name
         if target != self._name:
@@ -471,7 +471,7 @@ def _denied(found: Found, said: ZoneAnswer, question: Question) -> str:
 def _absence(found: Found, said: ZoneAnswer, question: Question) -> str:
     """Return the word for an answer that denies a name; empty for one that only lacks a type, and for any other."""
     if said.kind is Kind.NODATA:
-        aliases = [RR(s.owner, s.rtype, CLASS_IN, s.ttl, s.rdatas[0]) for s in said.answer]
+        aliases = [RR(s.owner, s.rtype, Class.IN, s.ttl, s.rdatas[0]) for s in said.answer]
         owner = owner_at_end(question.name, aliases)
         # A browser asks for A and AAAA at once: without this every first visit would wait for a complete look-up.
         return "" if _has_data_at(found, owner) else "an absence"

@@ -7,26 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import Enum, IntEnum
+from enum import Enum
 
 from p2pdns.dns.message import RR, Message, Question
+from p2pdns.dns.registry import Explanations
 from p2pdns.dns.zone import Zone
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneKey
 from p2pdns.values import quickly_made
-
-
-class Ede(IntEnum):
-    """The extended errors (RFC 8914) that a resolution gives."""
-
-    OTHER = 0
-    STALE = 3
-    CACHED_ERROR = 13
-    BLOCKED = 15
-    STALE_NXDOMAIN = 19
-    NOT_AUTHORITATIVE = 20
-    NO_REACHABLE_AUTHORITY = 22
-    NETWORK_ERROR = 23
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +112,7 @@ class Replied:
 
     message: Message
     ad: bool = False
-    ede: tuple[tuple[int, str], ...] = ()
+    ede: Explanations = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +148,7 @@ class Resolved:
     answer: tuple[RR, ...]
     authority: tuple[RR, ...]
     additional: tuple[RR, ...]
-    ede: tuple[tuple[int, str], ...]
+    ede: Explanations
     ad_eligible: bool
     provisional: bool
     failure: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from p2pdns.dns.labels import folded_question, question_end
 from p2pdns.errors import FormatError
 from p2pdns.link import (
     EDE_MAX,
@@ -19,8 +20,6 @@ from p2pdns.link import (
     Postponed,
     Query,
     compose,
-    folded_question,
-    question_end,
 )
 from tests.front_messages import answer, failure, question
 

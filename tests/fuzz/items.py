@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 
-from p2pdns.dns.message import CLASS_IN, Question
+from p2pdns.dns.message import Question
+from p2pdns.dns.registry import Class
 from p2pdns.errors import StrangerError, ZoneFileError
 from p2pdns.items.item import VALUE_BYTES_WRITE_MAX, ImmutableItem, MutableItem, SignatureMemo
 from p2pdns.items.keys import L, SecretKey, ZoneKey
@@ -73,7 +74,7 @@ def _judge_zone(item: MutableItem) -> None:
     apex = item.key.apex
     for owner, rtype in zone.rrsets:
         assert owner.is_at_or_below(apex), told
-        zone.answer(Question(owner, rtype, CLASS_IN))
+        zone.answer(Question(owner, rtype, Class.IN))
     try:
         value = compose_packet(zone, apex, size_bytes_max=65_000)
     except ZoneFileError:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from types import FrameType
 
-from p2pdns.dns.message import CLASS_IN, Question
+from p2pdns.dns.message import Question
+from p2pdns.dns.registry import Class
 from p2pdns.engine.link_server import compose_answer
 from p2pdns.engine.upstream import REPLY_RECORDS_MAX
 from p2pdns.engine.upstream.exchange import Trouble, read_reply
@@ -48,7 +49,7 @@ class Way:
             message = read_reply(reply)
             if isinstance(message, Trouble) or message.question is None:
                 return None
-            question = Question(message.question.name.folded(), message.question.rtype, CLASS_IN)
+            question = Question(message.question.name.folded(), message.question.rtype, Class.IN)
             resolution = Resolution(question, settings=self._settings, now=0.0, deadline=4.0)
             step = resolution.next_step(0.0)
             if isinstance(step, Forward):

@@ -24,8 +24,9 @@ from p2pdns.addresses import Address
 from p2pdns.cli.demo.swarm import Swarm
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import read_address
-from p2pdns.dns.message import Message, Question, Type, compose, parse
+from p2pdns.dns.message import Message, Question, compose, parse
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Type
 from p2pdns.engine.control import ControlClient
 from p2pdns.engine.overlay import Overlay
 from p2pdns.engine.service import QueryFacts, Service

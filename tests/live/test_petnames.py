@@ -16,8 +16,9 @@ from p2pdns.cli.demo.swarm import Node, Swarm
 from p2pdns.cli.publish import publish_through
 from p2pdns.cli.zones import read_zone
 from p2pdns.config import read_address
-from p2pdns.dns.message import Question, Rcode, Type, parse
+from p2pdns.dns.message import Question, parse
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Rcode, Type
 from p2pdns.errors import Unavailable
 from p2pdns.items.keys import SecretKey
 

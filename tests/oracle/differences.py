@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from p2pdns.dns.message import Rcode, Type
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Rcode, Type
 from p2pdns.dns.zone import Kind, ZoneAnswer
 from tests.oracle.nsd import Reply, Section
 

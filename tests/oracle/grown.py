@@ -6,8 +6,9 @@ import struct
 
 from hypothesis import strategies as st
 
-from p2pdns.dns.message import RRset, Type
+from p2pdns.dns.message import RRset
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Type
 from p2pdns.dns.zone import Zone
 
 LABELS = (b"a", b"b", b"c", b"*", b"www")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator
 
-from p2pdns.dns.message import Type
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Type
 from p2pdns.dns.zone import Zone
 from p2pdns.errors import FormatError
 

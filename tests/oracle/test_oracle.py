@@ -22,8 +22,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from p2pdns.dns import zonefile
-from p2pdns.dns.message import Question, RRset, Type
+from p2pdns.dns.message import Question, RRset
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Type
 from p2pdns.dns.zone import Kind, Zone
 from tests.oracle.differences import DIFFERENCES, Case
 from tests.oracle.grown import SEQ, Grown, contents, zone_of

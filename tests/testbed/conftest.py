@@ -16,7 +16,7 @@ import pytest
 
 from deploy.testbed import Testbed
 from p2pdns.cli.demo import free_dns_address
-from p2pdns.config import DNS_PORT
+from p2pdns.dns.registry import DNS_PORT
 from tests.testbed import containers
 from tests.testbed.signals import ending_by_signals
 from tests.testbed.story import Story

@@ -35,6 +35,7 @@ from p2pdns.config import Config, read_address
 from p2pdns.dht import bencode, krpc
 from p2pdns.dns.message import Question, type_of
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import UDP_SIZE_BYTES
 from p2pdns.engine.control import ControlClient
 from p2pdns.errors import P2pdnsError
 from p2pdns.items.item import MutableItem
@@ -48,7 +49,7 @@ def ask(options: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the reply to each question [name, type, transport, UDP size], or the error."""
 
     def one(question: list[Any]) -> dict[str, Any]:
-        name, rtype, transport, size = (*question, "auto", dnsclient.UDP_SIZE_BYTES)[:4]
+        name, rtype, transport, size = (*question, "auto", UDP_SIZE_BYTES)[:4]
         server = ("127.0.0.1", options["port"])
         try:
             return dnsclient.ask(name, rtype, server, transport=transport, udp_size_bytes=size).as_json()

@@ -15,7 +15,8 @@ from typing import Any
 from p2pdns.cli.demo.rows import ROWS, Row
 from p2pdns.cli.dnsclient import ExtendedError, Record, Reply
 from p2pdns.dns import zonefile
-from p2pdns.dns.message import Rcode, type_text
+from p2pdns.dns.message import type_text
+from p2pdns.dns.registry import Rcode
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey, ZoneKey
 from p2pdns.items.packet import compose_packet

@@ -6,8 +6,9 @@ import struct
 
 from hypothesis import strategies as st
 
-from p2pdns.dns.message import RR, Message, Question, RRset, Type
+from p2pdns.dns.message import RR, Message, Question, RRset
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Type
 from p2pdns.errors import FormatError
 
 KEY = Name.of(b"y" * 52)

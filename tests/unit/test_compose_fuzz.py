@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from p2pdns.dns.message import RR, Message, Question, compose
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Explanations
 from p2pdns.link import Answer, Query
 from tests.front_messages import CALM, opt
 from tests.fuzz.door import Door, is_plain_dns
@@ -58,7 +59,7 @@ def test_an_answer_of_real_records_arrives_whole_or_cut_and_its_ttls_count_down(
     answers: tuple[RR, ...],
     authorities: tuple[RR, ...],
     additionals: tuple[RR, ...],
-    ede: tuple[tuple[int, str], ...],
+    ede: Explanations,
     size: int,
     data: st.DataObject,
 ) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from p2pdns.dns.message import Question, Rcode, Type
+from p2pdns.dns.message import Question
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Class, Rcode, Type
 from p2pdns.dns.zone import CHAIN_LINKS_MAX, TOO_MANY_LINKS
 from p2pdns.resolver import Answered, Forward, NoReply, Replied
-from p2pdns.resolver.draft import CLASS_IN
 from tests.overlay_doubles import NOW, A, found, item_of, question
 from tests.unit.test_resolver import WWW, begin, replied, resolved, target_of, text_of, texts_of
 
@@ -228,7 +228,7 @@ def test_an_alias_into_the_overlay_is_followed_there_and_never_forwarded() -> No
 
 
 def test_class_and_case_make_no_difference_to_a_chain() -> None:
-    asked = Question(question("WWW.Example. A").name, Type.A, CLASS_IN)
+    asked = Question(question("WWW.Example. A").name, Type.A, Class.IN)
     lines = ("www.EXAMPLE. 60 CNAME OTHER.example.", "other.EXAMPLE. 60 A 192.0.2.1")
     answer = resolved("WWW.Example. A", replied(str(asked), *lines))
     assert [Type(rr.rtype).name for rr in answer.answer] == ["CNAME", "A"]

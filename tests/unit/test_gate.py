@@ -12,23 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pdns.dns.registry import Rcode
 from p2pdns.front.compose import compose_told
-from p2pdns.front.gate import (
-    BADCOOKIE,
-    BADVERS,
-    FORMERR,
-    NOERROR,
-    NOTIMP,
-    REFUSALS_PER_PREFIX_S,
-    REFUSALS_PER_S,
-    REFUSED,
-    Client,
-    Dropped,
-    Gate,
-    Passed,
-    Told,
-    Verdict,
-)
+from p2pdns.front.gate import REFUSALS_PER_PREFIX_S, REFUSALS_PER_S, Client, Dropped, Gate, Passed, Told, Verdict
 from p2pdns.link import ClientClass
 from tests.front_messages import CALM, UDP_SIZE, gate, opt, query, question
 
@@ -76,55 +62,55 @@ def test_what_a_page_makes_a_browser_send_over_udp_is_never_passed_on() -> None:
     quic = b"\xc3\x00\x00\x00\x01\x08" + bytes(range(8)) + bytes(1186)
     verdict = judged(quic)
     assert isinstance(verdict, Told)
-    assert verdict.rcode == FORMERR
+    assert verdict.rcode == Rcode.FORMERR
     assert verdict.asked.question == b""
 
 
 @pytest.mark.parametrize(
     ("data", "rcode", "reason"),
     [
-        (query(flags=0x0800), NOTIMP, "opcode"),
-        (query(flags=0x2000), NOTIMP, "opcode"),
-        (query(flags=0x7800, questions=[]), NOTIMP, "opcode"),
-        (query(flags=0x2000) + b"\xff" * 40, NOTIMP, "opcode"),
-        (query(questions=[question("a"), question("b")]), FORMERR, "questions"),
-        (query(questions=[]), FORMERR, "questions"),
-        (query(questions=[], records=[opt()]), FORMERR, "questions"),
-        (query(questions=[], records=[opt(options=COOKIE)]), NOERROR, "cookie-only"),
-        (query(questions=[b"\xc0\x0c\x00\x01\x00\x01"]), FORMERR, "question-label"),
-        (query(questions=[b"\x03www\x00\x00\x01"]), FORMERR, "question-cut"),
-        (query(questions=[(b"\x3f" + b"a" * 63) * 4 + b"\x00\x00\x01\x00\x01"]), FORMERR, "question-name"),
-        (query(records=[opt(), opt()]), FORMERR, "opt"),
-        (query(records=[b"\x01a" + opt()]), FORMERR, "opt"),
-        (query(records=[opt()], counts=(1, 0, 0)), FORMERR, "opt"),
-        (query(records=[opt(version=1)]), BADVERS, "edns-version"),
-        (query(records=[opt(version=255, options=b"another format")]), BADVERS, "edns-version"),
-        (query(questions=[], records=[opt(version=1, options=COOKIE)]), BADVERS, "edns-version"),
-        (query(records=[opt(options=b"\x00\x0a\x00\x07" + b"1234567")]), FORMERR, "cookie-size"),
-        (query(records=[opt(options=b"\x00\x0a\x00\x0c" + b"123456789012")]), FORMERR, "cookie-size"),
-        (query(records=[opt(options=b"\x00\x0a\x00\x29" + b"1" * 41)]), FORMERR, "cookie-size"),
-        (query(records=[opt(options=b"\x00\x0a\x00\x00")]), FORMERR, "cookie-size"),
-        (query(records=[opt(options=b"\x00\x0a\x00\x0f" + b"1" * 15)]), FORMERR, "cookie-size"),
-        (query(records=[opt(options=b"\x00\x0a\x00\x09" + b"12345678")]), FORMERR, "option-cut"),
-        (query(records=[opt(options=b"\x00\x0a\x00")]), FORMERR, "option-cut"),
-        (query(counts=(0, 0, 1)), FORMERR, "record-name"),
-        (query(records=[b"\x00\x00\x29"]), FORMERR, "record-cut"),
-        (query(records=[opt()[:-1] + b"\x01"]), FORMERR, "record-cut"),
-        (query(records=[opt(options=bytes(4) * 257)]), FORMERR, "options"),
-        (query(records=[opt(), *[bytes(11)] * 5950], counts=(0, 0, 5951)), FORMERR, "records"),
-        (query(records=[b"\xc0\x0c" + bytes(10)], counts=(1, 0, 0)), FORMERR, "records"),
-        (query(records=[b"\xc0\x0c" + bytes(10)], counts=(0, 1, 0)), FORMERR, "records"),
-        (query(rtype=252), REFUSED, "transfer"),
-        (query("version.bind", rtype=252, rclass=3), REFUSED, "transfer"),
-        (query(rtype=251, records=[b"\xc0\x0c" + bytes(10)], counts=(0, 1, 0)), REFUSED, "transfer"),
-        (query(rtype=41), FORMERR, "type"),
-        (query(rtype=128), FORMERR, "type"),
-        (query(rtype=249), REFUSED, "type"),
-        (query(rtype=250), REFUSED, "type"),
-        (query(rtype=254), REFUSED, "type"),
-        (query(rclass=255), REFUSED, "class"),
-        (query(rclass=4), REFUSED, "class"),
-        (query("example", 16, rclass=3), REFUSED, "chaos"),
+        (query(flags=0x0800), Rcode.NOTIMP, "opcode"),
+        (query(flags=0x2000), Rcode.NOTIMP, "opcode"),
+        (query(flags=0x7800, questions=[]), Rcode.NOTIMP, "opcode"),
+        (query(flags=0x2000) + b"\xff" * 40, Rcode.NOTIMP, "opcode"),
+        (query(questions=[question("a"), question("b")]), Rcode.FORMERR, "questions"),
+        (query(questions=[]), Rcode.FORMERR, "questions"),
+        (query(questions=[], records=[opt()]), Rcode.FORMERR, "questions"),
+        (query(questions=[], records=[opt(options=COOKIE)]), Rcode.NOERROR, "cookie-only"),
+        (query(questions=[b"\xc0\x0c\x00\x01\x00\x01"]), Rcode.FORMERR, "compressed-name"),
+        (query(questions=[b"\x03www\x00\x00\x01"]), Rcode.FORMERR, "question-cut"),
+        (query(questions=[(b"\x3f" + b"a" * 63) * 4 + b"\x00\x00\x01\x00\x01"]), Rcode.FORMERR, "name-too-long"),
+        (query(records=[opt(), opt()]), Rcode.FORMERR, "opt"),
+        (query(records=[b"\x01a" + opt()]), Rcode.FORMERR, "opt"),
+        (query(records=[opt()], counts=(1, 0, 0)), Rcode.FORMERR, "opt"),
+        (query(records=[opt(version=1)]), Rcode.BADVERS, "edns-version"),
+        (query(records=[opt(version=255, options=b"another format")]), Rcode.BADVERS, "edns-version"),
+        (query(questions=[], records=[opt(version=1, options=COOKIE)]), Rcode.BADVERS, "edns-version"),
+        (query(records=[opt(options=b"\x00\x0a\x00\x07" + b"1234567")]), Rcode.FORMERR, "cookie-size"),
+        (query(records=[opt(options=b"\x00\x0a\x00\x0c" + b"123456789012")]), Rcode.FORMERR, "cookie-size"),
+        (query(records=[opt(options=b"\x00\x0a\x00\x29" + b"1" * 41)]), Rcode.FORMERR, "cookie-size"),
+        (query(records=[opt(options=b"\x00\x0a\x00\x00")]), Rcode.FORMERR, "cookie-size"),
+        (query(records=[opt(options=b"\x00\x0a\x00\x0f" + b"1" * 15)]), Rcode.FORMERR, "cookie-size"),
+        (query(records=[opt(options=b"\x00\x0a\x00\x09" + b"12345678")]), Rcode.FORMERR, "option-cut"),
+        (query(records=[opt(options=b"\x00\x0a\x00")]), Rcode.FORMERR, "option-cut"),
+        (query(counts=(0, 0, 1)), Rcode.FORMERR, "truncated-name"),
+        (query(records=[b"\x00\x00\x29"]), Rcode.FORMERR, "record-cut"),
+        (query(records=[opt()[:-1] + b"\x01"]), Rcode.FORMERR, "record-cut"),
+        (query(records=[opt(options=bytes(4) * 257)]), Rcode.FORMERR, "options"),
+        (query(records=[opt(), *[bytes(11)] * 5950], counts=(0, 0, 5951)), Rcode.FORMERR, "records"),
+        (query(records=[b"\xc0\x0c" + bytes(10)], counts=(1, 0, 0)), Rcode.FORMERR, "records"),
+        (query(records=[b"\xc0\x0c" + bytes(10)], counts=(0, 1, 0)), Rcode.FORMERR, "records"),
+        (query(rtype=252), Rcode.REFUSED, "transfer"),
+        (query("version.bind", rtype=252, rclass=3), Rcode.REFUSED, "transfer"),
+        (query(rtype=251, records=[b"\xc0\x0c" + bytes(10)], counts=(0, 1, 0)), Rcode.REFUSED, "transfer"),
+        (query(rtype=41), Rcode.FORMERR, "type"),
+        (query(rtype=128), Rcode.FORMERR, "type"),
+        (query(rtype=249), Rcode.REFUSED, "type"),
+        (query(rtype=250), Rcode.REFUSED, "type"),
+        (query(rtype=254), Rcode.REFUSED, "type"),
+        (query(rclass=255), Rcode.REFUSED, "class"),
+        (query(rclass=4), Rcode.REFUSED, "class"),
+        (query("example", 16, rclass=3), Rcode.REFUSED, "chaos"),
     ],
 )
 def test_what_cannot_be_looked_up_is_told_so(data: bytes, rcode: int, reason: str) -> None:
@@ -188,7 +174,7 @@ def test_rd_do_and_cd_part_keys_and_ad_does_not() -> None:
 def test_chaos_questions_get_a_polite_text(name: str) -> None:
     verdict = judged(query(name, 16, rclass=3))
     assert isinstance(verdict, Told)
-    assert verdict.rcode == NOERROR
+    assert verdict.rcode == Rcode.NOERROR
     reply = dns.message.from_wire(compose_told(verdict.asked, 0, texts=verdict.texts, udp_size=UDP_SIZE))
     assert "p2pdns" in str(reply.answer[0][0])
 
@@ -196,7 +182,7 @@ def test_chaos_questions_get_a_polite_text(name: str) -> None:
 def test_a_chaos_question_of_another_type_is_empty() -> None:
     verdict = judged(query("version.bind", 1, rclass=3))
     assert isinstance(verdict, Told)
-    assert (verdict.rcode, verdict.texts) == (NOERROR, ())
+    assert (verdict.rcode, verdict.texts) == (Rcode.NOERROR, ())
 
 
 @pytest.mark.parametrize("port", [0, 7, 13, 17, 19, 37])
@@ -276,7 +262,9 @@ def test_a_wrong_server_cookie_is_answered_with_the_right_one() -> None:
     assert twice.asked.is_proven
 
 
-@pytest.mark.parametrize(("kind", "rcode"), [("none", NOERROR), ("right", NOERROR), ("wrong", BADCOOKIE)])
+@pytest.mark.parametrize(
+    ("kind", "rcode"), [("none", Rcode.NOERROR), ("right", Rcode.NOERROR), ("wrong", Rcode.BADCOOKIE)]
+)
 def test_a_query_without_a_question_says_whether_its_cookie_counts(kind: str, rcode: int) -> None:
     door = gate()
     right = cookie_of(door)
@@ -295,7 +283,7 @@ def test_where_cookies_are_required_a_datagram_needs_one() -> None:
     for option in (COOKIE, cookie_option(b"clientco" + bytes(16))):
         told = judged(query(records=[opt(options=option)]), judge=door)
         assert isinstance(told, Told)
-        assert (told.rcode, told.asked.options) == (BADCOOKIE, right)
+        assert (told.rcode, told.asked.options) == (Rcode.BADCOOKIE, right)
         assert isinstance(judged(query(records=[opt(options=option)]), judge=door, stream=True), Passed)
 
 
@@ -315,7 +303,7 @@ def test_where_cookies_are_required_who_knows_none_is_sent_to_tcp(records: list[
 def test_where_cookies_are_required_errors_are_still_told() -> None:
     door = gate()
     door.require_cookies = True
-    for data, rcode in ((query(flags=0x2000), NOTIMP), (query(records=[opt(version=1)]), BADVERS)):
+    for data, rcode in ((query(flags=0x2000), Rcode.NOTIMP), (query(records=[opt(version=1)]), Rcode.BADVERS)):
         told = judged(data, judge=door)
         assert isinstance(told, Told)
         assert told.rcode == rcode
@@ -339,7 +327,7 @@ def test_a_client_that_says_a_time_in_keepalive_is_wrong_over_tcp_and_ignored_ov
     data = query(records=[opt(options=b"\x00\x0b\x00\x02\x00\x64")])
     told = judged(data, stream=True)
     assert isinstance(told, Told)
-    assert (told.rcode, told.reason) == (FORMERR, "keepalive-size")
+    assert (told.rcode, told.reason) == (Rcode.FORMERR, "keepalive-size")
     passed(data)
 
 
@@ -352,14 +340,14 @@ def test_a_client_outside_the_access_list_is_refused_with_ede_18() -> None:
     door = gate()
     verdict = door.verdict(query(records=[opt()]), stranger(door), 0.0)
     assert isinstance(verdict, Told)
-    assert (verdict.rcode, [code for code, _ in verdict.ede]) == (REFUSED, [18])
+    assert (verdict.rcode, [code for code, _ in verdict.ede]) == (Rcode.REFUSED, [18])
 
 
 def test_malformed_queries_of_strangers_are_refused_like_the_others() -> None:
     door = gate()
     verdict = door.verdict(query(flags=0x2000), stranger(door), 0.0)
     assert isinstance(verdict, Told)
-    assert verdict.rcode == REFUSED
+    assert verdict.rcode == Rcode.REFUSED
 
 
 def test_refusals_over_udp_are_rationed_a_prefix_and_in_all() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from p2pdns.front.gate import BADVERS, NOTIMP, Asked, Dropped, Passed, Told
+from p2pdns.dns.registry import Rcode
+from p2pdns.front.gate import Asked, Dropped, Passed, Told
 from tests.front_messages import CALM, gate
 from tests.fuzz.door import HERE
 from tests.fuzz.reading import reading_of
@@ -43,10 +44,10 @@ def test_what_passes_is_one_question_of_a_sane_query(data: bytes, is_stream: boo
         assert not verdict.asked.flags & 0xF800
         assert _version_of(reading.opt) == 0
         assert verdict.asked.key[:-1].lower() == verdict.asked.question.lower()
-    elif isinstance(verdict, Told) and verdict.rcode in (NOTIMP, BADVERS):
+    elif isinstance(verdict, Told) and verdict.rcode in (Rcode.NOTIMP, Rcode.BADVERS):
         has_opcode = bool(verdict.asked.flags & 0x7800)
-        assert (verdict.rcode == NOTIMP) == has_opcode
-        assert verdict.rcode == NOTIMP or _version_of(reading.opt)
+        assert (verdict.rcode == Rcode.NOTIMP) == has_opcode
+        assert verdict.rcode == Rcode.NOTIMP or _version_of(reading.opt)
 
 
 @MANY

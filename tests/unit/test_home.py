@@ -8,8 +8,8 @@ import pytest
 
 from p2pdns.cli.node import settings_of
 from p2pdns.config import Config, Dns
-from p2pdns.dns.message import Rcode, Type
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Rcode, Type
 from p2pdns.errors import ConfigError
 from p2pdns.resolver import Answered, Fetch, Forward, ResolverSettings, tag_of_setting
 from p2pdns.resolver.blocking import BlockedNames

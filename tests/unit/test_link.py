@@ -222,31 +222,3 @@ def test_a_query_with_capitals_is_refused() -> None:
     asked = Query(1, question("WWW.example"), True, False, False, ClientClass.LOOPBACK, "", 1.0)
     with pytest.raises(FormatError, match="lower case"):
         FrameReader().feed(compose(asked))
-
-
-def test_folding_leaves_type_and_class_alone() -> None:
-    # Type 65 (HTTPS) has the octet of a capital A.
-    assert link.folded_question(question("WWW", 65)) == question("www", 65)
-
-
-@pytest.mark.parametrize(
-    ("wire", "reason"),
-    [
-        (b"", "question-cut"),
-        (b"\x01a\x00\x00\x01", "question-cut"),
-        (b"\x05a", "question-cut"),
-        (b"\xc0\x0c\x00\x01\x00\x01", "question-label"),
-        (b"\x40" + b"a" * 64 + b"\x00\x00\x01\x00\x01", "question-label"),
-        ((b"\x3f" + b"a" * 63) * 4 + b"\x00\x00\x01\x00\x01", "question-name"),
-    ],
-    ids=["empty", "no class", "short label", "pointer", "label of 64", "name of 257"],
-)
-def test_what_is_no_question_has_a_reason(wire: bytes, reason: str) -> None:
-    with pytest.raises(FormatError, match=reason):
-        link.question_end(wire, 0)
-
-
-def test_a_name_of_255_octets_is_a_name() -> None:
-    longest = (b"\x3f" + b"a" * 63) * 3 + b"\x3d" + b"a" * 61 + b"\x00"
-    assert len(longest) == 255
-    assert link.question_end(longest + b"\x00\x01\x00\x01", 0) == 259

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pdns.dns.message import RR, Question, Type, parse
+from p2pdns.dns.message import RR, Question, parse
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Type
 from p2pdns.engine.link_server import BEGUN_PER_TURN_MAX, LET_GO_SECONDS, LinkServer, compose_answer
 from p2pdns.engine.overlay import Overlay
 from p2pdns.engine.service import FORWARDED_MAX, IN_FLIGHT_MAX, QueryFacts, Service

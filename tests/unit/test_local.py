@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from p2pdns.dns.message import Question, Rcode, Type, names_in
+from p2pdns.dns.message import Question, names_in
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Rcode, Type
 from p2pdns.errors import ConfigError
 from p2pdns.resolver import Answered, Fetch, Forward, Replied, Resolution, Resolved, ResolverSettings, Step
 from p2pdns.resolver.local import SPECIAL_USE

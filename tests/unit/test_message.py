@@ -13,17 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pdns.dns.labels import MESSAGE_BYTES_MAX
 from p2pdns.dns.message import (
-    MESSAGE_BYTES_MAX,
-    QR,
     RECORDS_MAX,
     RR,
     STEPS_MAX,
     Message,
     Question,
-    Rcode,
     RRset,
-    Type,
     compose,
     compose_for_cache,
     names_in,
@@ -37,6 +34,7 @@ from p2pdns.dns.message import (
 )
 from p2pdns.dns.message.wire import WallBuffer, parse_buffer
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Flag, Rcode, Type
 from p2pdns.errors import FormatError
 from tests.ttl_walk import ttl_offsets
 from tests.unit.dns_strategies import KEY, TYPES, messages, names, rdata_of, types
@@ -47,7 +45,7 @@ WWW = Name.read("www.example")
 
 def header(question_count: int = 0, *record_counts: int) -> bytes:
     """Return a response header that promises so much."""
-    return struct.pack("!6H", 1, QR, question_count, *[*record_counts, 0, 0, 0][:3])
+    return struct.pack("!6H", 1, Flag.QR, question_count, *[*record_counts, 0, 0, 0][:3])
 
 
 def vector_name(vector: dict[str, Any]) -> str:
@@ -125,21 +123,21 @@ def test_an_opt_has_no_ttl() -> None:
 
 def test_owner_equal_to_the_question_is_a_pointer_to_offset_12_whatever_its_case() -> None:
     record = RR(Name.read("WWW.Example"), Type.A, 1, 300, bytes(4))
-    wire = compose(Message(0, QR, Question(WWW, Type.A), (record,)))
+    wire = compose(Message(0, Flag.QR, Question(WWW, Type.A), (record,)))
     assert wire[12 + len(WWW.wire()) + 4 :].startswith(b"\xc0\x0c")
     assert parse(wire).answer[0].owner.labels == WWW.labels
 
 
 def test_names_in_rdata_keep_their_case_under_compression() -> None:
     target = Name.read("Mail.EXAMPLE")
-    message = Message(0, QR, Question(WWW, Type.MX), (RR(WWW, Type.MX, 1, 1, b"\0\1" + target.wire()),))
+    message = Message(0, Flag.QR, Question(WWW, Type.MX), (RR(WWW, Type.MX, 1, 1, b"\0\1" + target.wire()),))
     assert parse(compose(message)).answer[0].rdata == b"\0\1" + target.wire()
 
 
 @pytest.mark.parametrize("rtype", [Type.NS, Type.CNAME, Type.PTR, Type.MX, Type.SOA])
 def test_rdata_names_of_rfc_1035_types_are_compressed(rtype: Type) -> None:
     rdata = {Type.MX: b"\0\1" + WWW.wire(), Type.SOA: WWW.wire() * 2 + bytes(20)}.get(rtype, WWW.wire())
-    wire = compose(Message(0, QR, Question(WWW, rtype), (RR(WWW, rtype, 1, 1, rdata),)))
+    wire = compose(Message(0, Flag.QR, Question(WWW, rtype), (RR(WWW, rtype, 1, 1, rdata),)))
     assert wire.count(WWW.wire()) == 1
     assert parse(wire).answer[0].rdata == rdata
 
@@ -148,7 +146,7 @@ def test_rdata_names_of_rfc_1035_types_are_compressed(rtype: Type) -> None:
 def test_rdata_names_of_younger_types_are_never_compressed(rtype: int) -> None:
     front = {Type.SRV: bytes(6), Type.NAPTR: bytes(4) + b"\1u\0\0", Type.SVCB: b"\0\1", Type.HTTPS: b"\0\1"}
     rdata = front.get(Type(rtype) if rtype < 300 else Type.A, b"") + WWW.wire()
-    wire = compose(Message(0, QR, Question(WWW, rtype), (RR(WWW, rtype, 1, 1, rdata),)))
+    wire = compose(Message(0, Flag.QR, Question(WWW, rtype), (RR(WWW, rtype, 1, 1, rdata),)))
     assert wire.endswith(rdata)
 
 
@@ -166,7 +164,7 @@ def test_messages_above_16_kib_stay_correct() -> None:
         RR(Name.of(b"host%d" % i, b"deep", b"Zone%d" % (i // 2)), Type.TXT, 1, i, b"\x40" + b"x" * 64)
         for i in range(600)
     )
-    message = Message(7, QR, Question(WWW, Type.TXT), records)
+    message = Message(7, Flag.QR, Question(WWW, Type.TXT), records)
     wire = compose(message)
     assert len(wire) > 3 * 16384
     assert parse(wire) == message
@@ -231,7 +229,7 @@ def test_64_kb_end_after_a_bounded_number_of_steps(wire: bytes) -> None:
 def test_names_that_share_a_tail_cost_steps_and_not_their_square() -> None:
     """A message within the limits of real answers stays far from the work limit."""
     records = tuple(RR(Name.of(b"h%d" % i, b"a", b"b", b"c"), Type.A, 1, 1, bytes(4)) for i in range(RECORDS_MAX))
-    buffer = WallBuffer(compose(Message(0, QR, None, records)))
+    buffer = WallBuffer(compose(Message(0, Flag.QR, None, records)))
     assert len(parse_buffer(buffer, None).answer) == RECORDS_MAX
     assert buffer.steps < STEPS_MAX / 2
 
@@ -256,7 +254,7 @@ def test_bad_rdata_can_be_left_out_and_counted() -> None:
 
 def test_opt_gives_the_upper_bits_of_the_rcode() -> None:
     opt = RR(Name.root(), Type.OPT, 1232, 1 << 24, b"")
-    message = Message(0, QR, None, additional=(opt,))
+    message = Message(0, Flag.QR, None, additional=(opt,))
     assert message.rcode == Rcode.BADVERS
     assert parse(compose(message)).opt == opt
     assert Message(flags=0x8003).rcode == Rcode.NXDOMAIN

@@ -9,8 +9,9 @@ import pytest
 
 from p2pdns.cli.names import read_zone_key
 from p2pdns.cli.resolve import read_words
-from p2pdns.dns.message import Question, Rcode, Type
+from p2pdns.dns.message import Question
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Rcode, Type
 from p2pdns.engine.upstream import SEARCH_DOMAINS_MAX, system_search_domains
 from p2pdns.resolver import ResolverSettings
 from p2pdns.resolver.mistyped import fault_of, undressed

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pdns.dns.name import Name, is_zone_key_label, name_end
+from p2pdns.dns.name import Name, is_zone_key_label
 from p2pdns.errors import FormatError
 from tests.unit.dns_strategies import KEY, any_names, names
 
@@ -140,38 +139,6 @@ def test_any_octets_end_in_a_name_or_a_format_error(wire: bytes) -> None:
     except FormatError:
         return
     assert name.wire() == wire[:end]
-
-
-def end_of(wire: bytes, read: Callable[[bytes, int], int]) -> int | None:
-    """Return where a name ends, by either way to find out; None where it is none."""
-    try:
-        return read(wire, 1)
-    except FormatError:
-        return None
-
-
-@pytest.mark.parametrize(
-    "wire",
-    [
-        b"\x00",
-        b"\x01\x00\x00tail",
-        b"\x03www\x02ab\x00\x03www\x00",
-        (b"\x3f" + b"a" * 63) * 3 + b"\x3d" + b"a" * 61 + b"\x00",
-        (b"\x3f" + b"a" * 63) * 3 + b"\x3e" + b"a" * 62 + b"\x00",
-        b"\x01a" * 127 + b"\x00",
-        b"\x01a" * 128 + b"\x00",
-        b"\x01a" * 30_000 + b"\x00",
-        b"",
-        b"\x03ww",
-        b"\x03www",
-        b"\x01a\x40",
-        b"\x01a\xc0\x0c",
-    ],
-    ids=lambda wire: f"{wire[:4].hex()} of {len(wire)}",
-)
-def test_where_a_name_ends_is_where_reading_it_ends(wire: bytes) -> None:
-    expected = end_of(b"x" + wire, lambda data, at: Name.parse(data, at)[1])
-    assert end_of(b"x" + wire, name_end) == expected
 
 
 @given(st.text(max_size=60))

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pdns.addresses import is_rebinding_risk
-from p2pdns.dns.message import CLASS_IN, RR, Message, Question, Type
+from p2pdns.dns.message import RR, Message, Question
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Class, Ede, Type
 from p2pdns.resolver import Replied, ResolverSettings
 from p2pdns.resolver.rebinding import without_risks
-from p2pdns.resolver.steps import Ede
 from tests.overlay_doubles import A, found, item_of
 from tests.unit.test_resolver import resolved
 
@@ -61,7 +61,7 @@ def forms(packed: bytes) -> list[tuple[int, bytes]]:
 
 def left_of(rtype: int, rdata: bytes) -> bytes | None:
     """Return what is left of a record; None where it is withheld."""
-    kept, _ = without_risks([RR(OWNER, rtype, CLASS_IN, 60, rdata)])
+    kept, _ = without_risks([RR(OWNER, rtype, Class.IN, 60, rdata)])
     return kept[0].rdata if kept else None
 
 
@@ -147,8 +147,8 @@ def test_any_rdata_is_kept_or_left_out(rtype: int, rdata: bytes) -> None:
 @pytest.mark.parametrize(("rtype", "rdata"), forms(ipaddress.ip_address("198.18.0.1").packed))
 def test_upstreams_are_held_to_it_in_every_section(rtype: int, rdata: bytes) -> None:
     options = ResolverSettings.of(withholds_upstreams=True)
-    bad = RR(OWNER, rtype, CLASS_IN, 60, rdata)
-    good = RR(OWNER, Type.A, CLASS_IN, 60, PUBLIC_V4)
+    bad = RR(OWNER, rtype, Class.IN, 60, rdata)
+    good = RR(OWNER, Type.A, Class.IN, 60, PUBLIC_V4)
     reply = Replied(Message(0, 0x8180, Question(OWNER, Type.A), (good, bad), (bad,), (bad,)))
     answer = resolved("x.example. A", reply, options=options)
     told = [*answer.answer, *answer.authority, *answer.additional]
@@ -169,7 +169,7 @@ UNREADABLE = [
     ("rtype", "rdata"), UNREADABLE, ids=lambda value: value.name if isinstance(value, Type) else ""
 )
 def test_what_cannot_be_read_of_an_upstream_is_withheld_where_addresses_are(rtype: Type, rdata: bytes) -> None:
-    reply = Replied(Message(0, 0x8180, Question(OWNER, rtype), (RR(OWNER, rtype, CLASS_IN, 60, rdata),)))
+    reply = Replied(Message(0, 0x8180, Question(OWNER, rtype), (RR(OWNER, rtype, Class.IN, 60, rdata),)))
     withheld = resolved(f"x.example. {rtype.name}", reply, options=ResolverSettings.of(withholds_upstreams=True))
     assert (withheld.answer, [code for code, _ in withheld.ede]) == ((), [Ede.BLOCKED])
     assert resolved(f"x.example. {rtype.name}", reply).answer

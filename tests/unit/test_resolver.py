@@ -8,19 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pdns.dns.message import (
-    NAME_TYPES,
-    RR,
-    Message,
-    Question,
-    Rcode,
-    RRset,
-    Type,
-    compose,
-    names_in,
-    records_of,
-)
+from p2pdns.dns.message import NAME_TYPES, RR, Message, Question, RRset, compose, names_in, records_of
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Rcode, Type
 from p2pdns.errors import BadItem, ConfigError
 from p2pdns.items.item import MutableItem
 from p2pdns.items.packet import zone_of

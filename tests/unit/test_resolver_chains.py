@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from p2pdns.dns.message import Rcode
+from p2pdns.dns.registry import Rcode
 from p2pdns.resolver import (
     Answered,
     Fetch,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from p2pdns.dns.message import Rcode
+from p2pdns.dns.registry import Rcode
 from p2pdns.engine.overlay import Overlay
 from p2pdns.engine.service import FORWARDED_MAX, NoPlace, QueryFacts, Service
 from p2pdns.link import ClientClass

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from p2pdns.dns import message
-from p2pdns.dns.message import RR, Message, Type
+from p2pdns.dns.message import RR, Message
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Type
 from p2pdns.dns.zone import Zone
 from p2pdns.errors import BadItem
 from p2pdns.items import item, keys

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from p2pdns.addresses import Address
-from p2pdns.dns.message import AA, QR, RA, RR, Message, Question, Type
+from p2pdns.dns.message import RR, Message, Question
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Flag, Type
 from p2pdns.engine.upstream import (
     ATTEMPTS_MAX,
     FAILURES_MAX,
@@ -422,7 +423,7 @@ def test_a_server_that_answers_others_meanwhile_is_slow_and_not_silent() -> None
 def test_a_server_without_edns_is_asked_again_without_and_remembered(rcode: int) -> None:
     class Old(Net):
         def reply(self, server: Address, asking: Asking) -> Heard | None:
-            return Message(0, QR | rcode) if asking.has_opt else GOOD
+            return Message(0, Flag.QR | rcode) if asking.has_opt else GOOD
 
     net = Old({})
     upstream = net.upstream(ONE)
@@ -436,7 +437,7 @@ def test_a_server_without_edns_is_asked_again_without_and_remembered(rcode: int)
 
 
 def test_a_server_that_never_understands_is_not_taken_for_one_without_edns() -> None:
-    net = Net({ONE: Message(0, QR | 1)})
+    net = Net({ONE: Message(0, Flag.QR | 1)})
     upstream = net.upstream(ONE)
     outcome = ask(upstream, net)
     assert isinstance(outcome, Replied)
@@ -445,10 +446,10 @@ def test_a_server_that_never_understands_is_not_taken_for_one_without_edns() -> 
     assert [asking.has_opt for _, asking in net.asked] == [True, False, True, False]
 
 
-REFERRAL = Message(0, QR, ASKED, (), rrsets(Name.root(), "com. 60 NS ns.example.")[0].records())
+REFERRAL = Message(0, Flag.QR, ASKED, (), rrsets(Name.root(), "com. 60 NS ns.example.")[0].records())
 
 
-@pytest.mark.parametrize("lame", [REFERRAL, Message(0, QR, ASKED)], ids=["referral", "nothing"])
+@pytest.mark.parametrize("lame", [REFERRAL, Message(0, Flag.QR, ASKED)], ids=["referral", "nothing"])
 def test_a_lame_server_is_followed_by_the_next(lame: Message) -> None:
     net = Net({ONE: lame, TWO: GOOD})
     outcome = ask(net.upstream(ONE, TWO), net)
@@ -465,7 +466,7 @@ SOA = rrsets(Name.root(), f"com. 60 TYPE6 {'00' * 22}")[0].records()
 
 @pytest.mark.parametrize(
     "message",
-    [Message(0, QR | RA, ASKED), Message(0, QR | AA, ASKED), Message(0, QR, ASKED, (), SOA)],
+    [Message(0, Flag.QR | Flag.RA, ASKED), Message(0, Flag.QR | Flag.AA, ASKED), Message(0, Flag.QR, ASKED, (), SOA)],
     ids=["recursive", "authoritative", "with an SOA"],
 )
 def test_an_absence_that_a_server_can_know_of_is_an_answer(message: Message) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from p2pdns.dns.message import Message, Rcode, RRset, Type
+from p2pdns.dns.message import Message, RRset
+from p2pdns.dns.registry import Rcode, Type
 from p2pdns.resolver import Replied, ResolverSettings
 from tests.overlay_doubles import NOW, found, item_of, question, reply_to
 from tests.unit.test_resolver import resolved

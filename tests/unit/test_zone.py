@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pdns.dns import zonefile
-from p2pdns.dns.message import QR, RR, Message, Question, Rcode, RRset, Type, compose, records_of, type_of
+from p2pdns.dns.message import RR, Message, Question, RRset, compose, records_of, type_of
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Flag, Rcode, Type
 from p2pdns.dns.zone import EXPIRE_SECONDS_MIN, Kind, Zone, ZoneAnswer
 from p2pdns.dns.zone.answer import ADDITIONAL_RRSETS_MAX, CHAIN_LINKS_MAX
 from p2pdns.errors import BadItem
@@ -118,7 +119,7 @@ def test_value_that_is_no_response_is_refused(vector: dict[str, Any]) -> None:
 
 
 def test_a_zone_file_comes_back_from_an_item() -> None:
-    value = compose(Message(0, QR, None, records_of(WHOLE.rrsets.values())))
+    value = compose(Message(0, Flag.QR, None, records_of(WHOLE.rrsets.values())))
     assert Zone.verified(KEY, value, SEQ) == WHOLE
     assert not WHOLE.dropped
 
@@ -127,8 +128,8 @@ def test_a_zone_file_comes_back_from_an_item() -> None:
 def test_order_of_records_has_no_influence(found: list[RR], chance: Any) -> None:
     shuffled = list(found)
     chance.shuffle(shuffled)
-    one = Zone.verified(KEY, compose(Message(0, QR, None, tuple(found))), SEQ)
-    other = Zone.verified(KEY, compose(Message(0, QR, None, tuple(shuffled))), SEQ)
+    one = Zone.verified(KEY, compose(Message(0, Flag.QR, None, tuple(found))), SEQ)
+    other = Zone.verified(KEY, compose(Message(0, Flag.QR, None, tuple(shuffled))), SEQ)
     assert one == other
     assert one.dropped == other.dropped
     assert list(one.rrsets) == list(other.rrsets)
@@ -140,7 +141,7 @@ def test_selecting_twice_changes_nothing_more(found: list[RR]) -> None:
     again = Zone.of(KEY, zone.rrsets.values(), SEQ)
     assert again == zone
     assert not again.dropped
-    assert Zone.verified(KEY, compose(Message(0, QR, None, records_of(zone.rrsets.values()))), SEQ) == zone
+    assert Zone.verified(KEY, compose(Message(0, Flag.QR, None, records_of(zone.rrsets.values()))), SEQ) == zone
     kept = sum(len(rrset.rdatas) for rrset in zone.rrsets.values())
     assert kept + sum(zone.dropped.values()) == len(found)
 

@@ -10,8 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from p2pdns.dns import zonefile
-from p2pdns.dns.message import QR, RR, Message, RRset, Type, compose, names_in, records_of
+from p2pdns.dns.message import RR, Message, RRset, compose, names_in, records_of
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Flag, Type
 from p2pdns.dns.zone import Zone
 from p2pdns.errors import ZoneFileError
 from tests.unit.dns_strategies import KEY, OTHER_KEYS, rrsets_of, zone_records
@@ -37,7 +38,7 @@ def test_example_zone_survives_item_and_text(path: Path) -> None:
     zone = Zone.of(KEY, rrsets, 10**15)
     assert tuple(zone.rrsets.values()) == rrsets
     assert not zone.dropped
-    assert Zone.verified(KEY, compose(Message(0, QR, None, records_of(rrsets))), 10**15) == zone
+    assert Zone.verified(KEY, compose(Message(0, Flag.QR, None, records_of(rrsets))), 10**15) == zone
     assert read(zonefile.write(zone)) == rrsets
 
 

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pdns.dns import zonefile
-from p2pdns.dns.message import QR, RR, Message, Question, RRset, Type, compose, names_in, records_of
+from p2pdns.dns.message import RR, Message, Question, RRset, compose, names_in, records_of
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Flag, Type
 from p2pdns.dns.zone import Zone
 from p2pdns.dns.zonefile import Reading
 from p2pdns.errors import ZoneFileError
@@ -88,7 +89,7 @@ def test_a_zone_with_glue_answers_as_the_one_published_without(found: list[RR]) 
         published = compose_packet(reading(text).rrsets, KEY, size_bytes_max=100_000)
     except ZoneFileError:
         return
-    whole = Zone.verified(KEY, compose(Message(0, QR, None, tuple(readable))), 7)
+    whole = Zone.verified(KEY, compose(Message(0, Flag.QR, None, tuple(readable))), 7)
     ours = Zone.verified(KEY, published, 7)
     assert not ours.dropped
     assert ours == whole
@@ -274,4 +275,4 @@ def test_what_is_left_out_is_not_called_odd() -> None:
 
 def test_records_of_a_reading_are_what_a_zone_keeps() -> None:
     rrsets: tuple[RRset, ...] = reading(f"x NS {BOB}\na.x A 192.0.2.1\n@ A 192.0.2.1\n").rrsets
-    assert Zone.verified(KEY, compose(Message(0, QR, None, records_of(rrsets))), 0).dropped == {}
+    assert Zone.verified(KEY, compose(Message(0, Flag.QR, None, records_of(rrsets))), 0).dropped == {}

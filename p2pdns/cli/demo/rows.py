@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from p2pdns.cli.dnsclient import UDP_SIZE_BYTES, Reply
+from p2pdns.cli.dnsclient import Reply
+from p2pdns.dns.registry import UDP_SIZE_BYTES
 
 NOBODY = "nobody"
 """The zone of a key that has published nothing."""

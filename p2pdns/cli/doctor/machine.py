@@ -21,6 +21,7 @@ from p2pdns import config as configuration
 from p2pdns.addresses import Address
 from p2pdns.cli import dnsclient
 from p2pdns.cli.dnsclient import Reply
+from p2pdns.dns.registry import DNS_PORT
 from p2pdns.errors import ConfigError, P2pdnsError
 
 FILE_BYTES_MAX = 65_536  # Of a configuration of the system's; the largest known has some kilobytes.
@@ -97,7 +98,7 @@ class Machine:
         servers = []
         for text in self.facts.get("dns_addresses") or []:
             try:
-                host, port = configuration.read_address(str(text), configuration.DNS_PORT)
+                host, port = configuration.read_address(str(text), DNS_PORT)
             except ConfigError:
                 continue
             servers.append((ANY_ADDRESS.get(host, host), port))
@@ -124,7 +125,7 @@ class Machine:
         if not is_here(host):
             return False
         # The apex of a suffix is answered by every p2pdns, and by nobody else: it has no delegation.
-        reply = self.ask(next(iter(self.suffixes), "p2p.alt"), "SOA", (host, configuration.DNS_PORT))
+        reply = self.ask(next(iter(self.suffixes), "p2p.alt"), "SOA", (host, DNS_PORT))
         if isinstance(reply, str):
             return None
         return any(record.type == "SOA" and "nobody.invalid." in record.data for record in reply.answer)

@@ -11,8 +11,10 @@ import struct
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-from p2pdns.dns.message.values import Type, type_text
-from p2pdns.dns.name import Name, name_end
+from p2pdns.dns.labels import name_end
+from p2pdns.dns.message.values import type_text
+from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Type
 from p2pdns.errors import FormatError
 
 # What RDATA is made of where we look inside it: a domain name, a <character-string>, so many octets, or the rest.

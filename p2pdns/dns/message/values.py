@@ -1,4 +1,4 @@
-"""What a DNS message is made of: Type, Rcode, Question, RR, RRset, Message.
+"""What a DNS message is made of: Question, RR, RRset, Message; and the text form of RR types.
 
 Guarantees: plain immutable values; nothing here knows the wire form of more than a question.
 Does not know: compression, layouts of RDATA, limits of a message.
@@ -9,39 +9,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import IntEnum
 
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import OPCODE_MASK, RCODE_MASK, Class, Flag, Type
 from p2pdns.errors import FormatError
 from p2pdns.values import quickly_made
 
-QR, AA, TC, RD, RA, AD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020, 0x0010
-CLASS_IN, CLASS_CH, CLASS_ANY = 1, 3, 255
-
-
-class Type(IntEnum):
-    """RR types that have a name here; any other code is a plain int, written TYPE12345 (RFC 3597)."""
-
-    A, NS, MD, MF, CNAME, SOA, MB, MG, MR, NULL = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
-    WKS, PTR, HINFO, MINFO, MX, TXT, RP, AFSDB, X25, ISDN = 11, 12, 13, 14, 15, 16, 17, 18, 19, 20
-    RT, NSAP, SIG, KEY, PX, GPOS, AAAA, LOC, NXT, SRV = 21, 22, 24, 25, 26, 27, 28, 29, 30, 33
-    NAPTR, KX, CERT, A6, DNAME, OPT, APL, DS, SSHFP, IPSECKEY = 35, 36, 37, 38, 39, 41, 42, 43, 44, 45
-    RRSIG, NSEC, DNSKEY, DHCID, NSEC3, NSEC3PARAM, TLSA, SMIMEA = 46, 47, 48, 49, 50, 51, 52, 53
-    HIP, CDS, CDNSKEY, OPENPGPKEY, CSYNC, ZONEMD, SVCB, HTTPS = 55, 59, 60, 61, 62, 63, 64, 65
-    SPF, NID, L32, L64, LP, EUI48, EUI64 = 99, 104, 105, 106, 107, 108, 109
-    TKEY, TSIG, IXFR, AXFR, MAILB, MAILA, ANY = 249, 250, 251, 252, 253, 254, 255
-    URI, CAA, AMTRELAY, DLV = 256, 257, 260, 32769
-
-
 _OPT = int(Type.OPT)
 _TYPE_TEXTS = {int(member): member.name for member in Type}
-
-
-class Rcode(IntEnum):
-    """Response codes (RFC 6895 §2.3)."""
-
-    NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, YXDOMAIN = 0, 1, 2, 3, 4, 5, 6
-    NOTAUTH, NOTZONE, BADVERS, BADCOOKIE = 9, 10, 16, 23
 
 
 def type_of(text: str) -> int:
@@ -71,7 +46,7 @@ class Question:
 
     name: Name
     rtype: int
-    rclass: int = CLASS_IN
+    rclass: int = Class.IN
 
     def wire(self) -> bytes:
         """Return name, type and class, uncompressed."""
@@ -112,7 +87,7 @@ class RRset:
 
     def records(self) -> tuple[RR, ...]:
         """Return the RRs of the set, in its order."""
-        return tuple([RR(self.owner, self.rtype, CLASS_IN, self.ttl, rdata) for rdata in self.rdatas])
+        return tuple([RR(self.owner, self.rtype, Class.IN, self.ttl, rdata) for rdata in self.rdatas])
 
 
 def records_of(rrsets: Iterable[RRset]) -> tuple[RR, ...]:
@@ -144,44 +119,44 @@ class Message:
     def rcode(self) -> int:
         """The response code, with the upper bits that OPT carries."""
         opt = self.opt
-        return (self.flags & 0xF) | ((opt.ttl >> 24 << 4) if opt is not None else 0)
+        return (self.flags & RCODE_MASK) | ((opt.ttl >> 24 << 4) if opt is not None else 0)
 
     @property
     def opcode(self) -> int:
         """What kind of message this is; 0 is QUERY."""
-        return self.flags >> 11 & 0xF
+        return (self.flags & OPCODE_MASK) >> 11
 
     @property
     def is_response(self) -> bool:
         """QR."""
-        return bool(self.flags & QR)
+        return bool(self.flags & Flag.QR)
 
     @property
     def aa(self) -> bool:
         """Authoritative answer."""
-        return bool(self.flags & AA)
+        return bool(self.flags & Flag.AA)
 
     @property
     def tc(self) -> bool:
         """Truncated."""
-        return bool(self.flags & TC)
+        return bool(self.flags & Flag.TC)
 
     @property
     def rd(self) -> bool:
         """Recursion desired."""
-        return bool(self.flags & RD)
+        return bool(self.flags & Flag.RD)
 
     @property
     def ra(self) -> bool:
         """Recursion available."""
-        return bool(self.flags & RA)
+        return bool(self.flags & Flag.RA)
 
     @property
     def ad(self) -> bool:
         """Authentic data (RFC 6840)."""
-        return bool(self.flags & AD)
+        return bool(self.flags & Flag.AD)
 
     @property
     def cd(self) -> bool:
         """Checking disabled (RFC 6840)."""
-        return bool(self.flags & CD)
+        return bool(self.flags & Flag.CD)

@@ -17,12 +17,13 @@ from collections.abc import Sequence
 from dnslib.buffer import BufferError as DnslibBufferError
 from dnslib.label import DNSBuffer, DNSLabel
 
+from p2pdns.dns.labels import HEADER_BYTES, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, POINTER
 from p2pdns.dns.message.rdata import COMPRESSIBLE, LAYOUTS, pieces_of
-from p2pdns.dns.message.values import CLASS_IN, RR, Message, Question, Type, type_text
-from p2pdns.dns.name import NAME_BYTES_MAX, Name
+from p2pdns.dns.message.values import RR, Message, Question, type_text
+from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Class, Type
 from p2pdns.errors import FormatError
 
-MESSAGE_BYTES_MAX = 65535  # The length field of RFC 1035 §4.2.2; no transport carries more.
 RECORDS_MAX = 2048  # Real answers have tens; this many keep the work at milliseconds.
 STEPS_MAX = 32768  # Labels and pointers read, and labels of distinct names made, in one message.
 # A message pays for its steps by its octets: those of honest servers need less than one an octet, while 43 records of a
@@ -31,7 +32,6 @@ STEPS_PER_OCTET = 2
 STEPS_FREE = 512
 HOPS_MAX = 127  # An honest pointer leads to at least one label, and a name has no more of them.
 POINTER_OFFSET_MAX = 0x3FFF  # RFC 1035 §4.1.4: a pointer has 14 bits.
-HEADER_BYTES = 12
 _FIXED = struct.Struct("!HHIH")  # What stands between owner and RDATA: type, class, TTL, length.
 _HEADER = struct.Struct("!6H")  # ID, flags, and how many questions, answers, authorities and additionals there are.
 _QUESTION = struct.Struct("!HH")  # What stands behind its name: type and class.
@@ -79,7 +79,7 @@ class WallBuffer(DNSBuffer):
         """Return the name at the offset and move past it. Pointers lead strictly backwards, so no loop exists."""
         # Most names of a message are a pointer to one that was read already.
         data, at = self.data, self.offset
-        if at + 1 < len(data) and data[at] >= 0xC0:
+        if at + 1 < len(data) and data[at] >= POINTER:
             known = self._whole.get((data[at] & 0x3F) << 8 | data[at + 1])
             if known is not None and self.steps < self._steps_max:
                 self.steps += 1
@@ -120,7 +120,7 @@ class WallBuffer(DNSBuffer):
                 labels.append(label)
                 size_bytes += 1 + length
                 position += 1 + length
-            elif length >= 0xC0:
+            elif length >= POINTER:
                 runs.append(data[run_start:position])
                 end = position + 2 if end < 0 else end
                 position = run_start = self._target_at(position, run_start)
@@ -249,7 +249,7 @@ def _read_rdata(buffer: WallBuffer, rtype: int, rclass: int, length: int) -> byt
     """Return the RDATA at the offset with every name in it decompressed; FormatError `rdata-length`."""
     end = buffer.offset + length
     layout = LAYOUTS.get(rtype)
-    if layout is None or (rclass != CLASS_IN and rtype in (Type.A, Type.AAAA)):
+    if layout is None or (rclass != Class.IN and rtype in (Type.A, Type.AAAA)):
         buffer.offset = end
         return bytes(buffer.data[end - length : end])
     pieces = []

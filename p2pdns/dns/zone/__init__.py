@@ -11,8 +11,9 @@ import struct
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from p2pdns.dns.message import Question, RRset, Type, parse, records_of
+from p2pdns.dns.message import Question, RRset, parse, records_of
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Type
 from p2pdns.dns.zone.answer import CHAIN_LINKS_MAX, TOO_MANY_LINKS, Kind, Search, Tree, ZoneAnswer
 from p2pdns.dns.zone.content import RRsets, canonical_rdata, is_meta_type, refusal_of, select
 from p2pdns.errors import BadItem, FormatError

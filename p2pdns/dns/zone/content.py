@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from p2pdns.dns.message import CLASS_IN, RR, RRset, Type, rewrite_names, svcb_params
+from p2pdns.dns.message import RR, RRset, rewrite_names, svcb_params
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Class, Type
 from p2pdns.errors import FormatError
 
 TTL_MAX = 0x7FFFFFFF  # RFC 2181 §8; what is larger counts as 0.
@@ -41,7 +42,7 @@ def is_meta_type(rtype: int) -> bool:
 
 def refusal_of(apex: Name, record: RR) -> str | None:
     """Return why a record cannot be part of the zone, whatever stands beside it; None when it can."""
-    if record.rclass != CLASS_IN:
+    if record.rclass != Class.IN:
         return "class"
     if not record.owner.is_at_or_below(apex):
         return "foreign-owner"

@@ -16,7 +16,7 @@ import dns.exception
 import dns.name
 import dns.tokenizer
 
-from p2pdns.dns.message import Type
+from p2pdns.dns.registry import Type
 from p2pdns.errors import TOKEN_CHARACTERS_MAX, first_token
 
 Words = tuple[str, str | None]

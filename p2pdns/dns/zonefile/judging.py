@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from p2pdns.dns.message import Type, type_text
+from p2pdns.dns.message import type_text
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Type
 from p2pdns.dns.zone.content import SINGLETONS, canonical_rdata
 from p2pdns.dns.zonefile.entries import Entry, Remark
 from p2pdns.dns.zonefile.writing import relative_text

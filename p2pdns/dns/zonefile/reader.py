@@ -18,8 +18,9 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.tokenizer
 
-from p2pdns.dns.message import CLASS_IN, RR, RRset, Type, names_in, rewrite_names, type_text
+from p2pdns.dns.message import RR, RRset, names_in, rewrite_names, type_text
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Class, Type
 from p2pdns.dns.zone.content import TTL_MAX, is_meta_type, refusal_of, select
 from p2pdns.dns.zonefile import explain, generate, judging, svcb, warning
 from p2pdns.dns.zonefile.entries import Entry, LineError, Remark
@@ -301,7 +302,7 @@ class _Reader:
             raise LineError(f"{typed} is outside the zone", _OUTSIDE_HINT)
         if self.reroot is not None:
             octets = rewrite_names(rtype, octets, self._rerooted)
-        record = RR(owner, rtype, CLASS_IN, ttl or 0, octets)
+        record = RR(owner, rtype, Class.IN, ttl or 0, octets)
         if len(self.entries) >= RECORDS_MAX:
             raise LineError(f"more than {RECORDS_MAX} records", "publish a part of it under another key")
         self.entries.append(Entry(record, self._line, refusal_of(self.apex, record), ttl is not None))

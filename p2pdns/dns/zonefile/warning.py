@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import dns.tokenizer
 
 from p2pdns.addresses import is_rebinding_risk
-from p2pdns.dns.message import RR, Type, names_in, svcb_params, type_text
+from p2pdns.dns.message import RR, names_in, svcb_params, type_text
 from p2pdns.dns.name import Name, is_zone_key_label
+from p2pdns.dns.registry import Type
 from p2pdns.dns.zonefile.entries import Entry, Remark
 from p2pdns.dns.zonefile.toplevel import GENERIC, TOP_LEVEL_DOMAINS
 from p2pdns.dns.zonefile.writing import rdata_text, relative_text

@@ -12,8 +12,9 @@ import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
 
-from p2pdns.dns.message import Type, type_text
+from p2pdns.dns.message import type_text
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Type
 from p2pdns.dns.zone import Zone
 from p2pdns.dns.zonefile import svcb
 from p2pdns.errors import FormatError

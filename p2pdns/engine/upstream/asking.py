@@ -13,8 +13,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from p2pdns.addresses import Address
-from p2pdns.dns.message import AA, RA, RR, Message, Question, Rcode, Type
+from p2pdns.dns.message import RR, Message, Question
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Class, Explanations, Flag, Option, Rcode, Type
 from p2pdns.engine.upstream.exchange import (
     SERVER_FAULTS,
     Asking,
@@ -30,14 +31,13 @@ from p2pdns.engine.upstream.standing import CHECK_SECONDS, FAILURE_SECONDS_MIN, 
 from p2pdns.engine.upstream.waiting import Later, Timer, Waits, later
 from p2pdns.log import get_logger
 from p2pdns.resolver import NoReply, Replied, UpstreamOutcome
-from p2pdns.resolver.local import CLASS_IN, PROBE_SUFFIX
+from p2pdns.resolver.local import PROBE_SUFFIX
 
 ATTEMPTS_MAX = 6  # Two rounds of three servers.
 TRY_SECONDS_MIN = 0.3  # A resolver that has to look up itself is not slow yet.
 TRY_SECONDS_NEW = 0.4  # A server of which nothing is known yet, while there is another; unbound begins with 0.376.
 TRY_SECONDS_MAX = 1.2  # Two tries fit before a stub repeats its question.
 EDE_TEXT_CHARACTERS_MAX = 128  # Enough for the texts that resolvers write.
-EDE_OPTION = 15
 PROBE_SECONDS = 5.0  # Long enough for a front that starts after the engine.
 
 NONE_TEXT = "not a name of the overlay, and no upstream is configured"
@@ -149,7 +149,7 @@ class Upstream:
             if not answered.done():
                 answered.set_result(is_answered)
 
-        asking = Asking(Question(name, int(Type.TXT), CLASS_IN), True, False, False, False)
+        asking = Asking(Question(name, int(Type.TXT), Class.IN), True, False, False, False)
         close = self.exchange(address, asking, lambda heard: end(not isinstance(heard, Trouble)))
         timer = self.later(PROBE_SECONDS, lambda: end(False))
         try:
@@ -415,12 +415,12 @@ def _nothing() -> None:
 
 def _is_lame(message: Message) -> bool:
     """Return whether a server says nothing because it neither looks up (RA) nor knows (AA): a referral, or less."""
-    if message.flags & (AA | RA) or message.answer:
+    if message.flags & (Flag.AA | Flag.RA) or message.answer:
         return False
     return all(rr.rtype != Type.SOA for rr in message.authority)
 
 
-def _ede_of(opt: RR | None) -> tuple[tuple[int, str], ...]:
+def _ede_of(opt: RR | None) -> Explanations:
     """Return the extended errors (RFC 8914) that the reply's OPT carries."""
     if opt is None or not opt.rdata:
         return ()
@@ -429,7 +429,7 @@ def _ede_of(opt: RR | None) -> tuple[tuple[int, str], ...]:
     while at + 4 <= len(rdata) and len(found) < 2:
         code, size = int.from_bytes(rdata[at : at + 2]), int.from_bytes(rdata[at + 2 : at + 4])
         body = rdata[at + 4 : at + 4 + size]
-        if code == EDE_OPTION and len(body) >= 2:
+        if code == Option.EDE and len(body) >= 2:
             text = body[2:].decode("utf-8", "replace")[:EDE_TEXT_CHARACTERS_MAX]
             found.append((int.from_bytes(body[:2]), "".join(c for c in text if c.isprintable())))
         at += 4 + size

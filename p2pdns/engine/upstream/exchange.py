@@ -20,11 +20,12 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from p2pdns.addresses import Address
-from p2pdns.dns.message import Message, Question, Rcode, parse
+from p2pdns.dns.labels import HEADER_BYTES
+from p2pdns.dns.message import Message, Question, parse
+from p2pdns.dns.registry import DO_FLAG, OPCODE_MASK, RCODE_MASK, UDP_SIZE_BYTES, Flag, Rcode
 from p2pdns.errors import FormatError
 from p2pdns.values import quickly_made
 
-UDP_SIZE_BYTES = 1232  # What passes every path unfragmented (the DNS flag day of 2020).
 DATAGRAM_BYTES_MAX = 65_535  # What a server sends beyond the size above is read all the same.
 REPLY_RECORDS_MAX = 512  # Real answers have tens; to read, withhold and write so many takes some 20 ms.
 # Datagrams passed over on one socket: a guess of the ID hits one time in 65,536, and the next socket has another port.
@@ -34,10 +35,8 @@ STRAY_DATAGRAMS_MAX = 64
 SOCKETS_MAX = 768
 READABLE_PER_TURN_MAX = 32  # Replies read in one turn of the loop, some 3 ms of work.
 DATAGRAMS = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-HEADER_BYTES = 12
 OPT_BYTES = 11  # Without options.
-QR, OPCODE, TC = 0x80, 0x78, 0x02  # In the third octet of a message.
-RD, CD, AD, DO = 0x0100, 0x0010, 0x0020, 0x8000
+QR, OPCODE, TC = Flag.QR >> 8, OPCODE_MASK >> 8, Flag.TC >> 8  # In the third octet of a message.
 # A server that says these may be one that leaves the question out (RFC 6891 §7: it could not read the query).
 SERVER_FAULTS = frozenset([Rcode.FORMERR, Rcode.SERVFAIL, Rcode.NOTIMP, Rcode.REFUSED])
 
@@ -92,12 +91,12 @@ Exchange = Callable[[Address, Asking, Listener], Close]
 
 def compose_query(asking: Asking, number: bytes) -> bytes:
     """Return a query with this ID."""
-    flags = RD * asking.rd | CD * asking.cd | AD * asking.ad
+    flags = Flag.RD * asking.rd | Flag.CD * asking.cd | Flag.AD * asking.ad
     head = number + flags.to_bytes(2) + (b"\0\1\0\0\0\0\0\1" if asking.has_opt else b"\0\1\0\0\0\0\0\0")
     question = asking.question.wire()
     if not asking.has_opt:
         return head + question
-    opt = b"\0\0\x29" + UDP_SIZE_BYTES.to_bytes(2) + b"\0\0" + (DO if asking.do else 0).to_bytes(2) + b"\0\0"
+    opt = b"\0\0\x29" + UDP_SIZE_BYTES.to_bytes(2) + b"\0\0" + (DO_FLAG if asking.do else 0).to_bytes(2) + b"\0\0"
     return head + question + opt
 
 
@@ -116,7 +115,7 @@ def stray_reason(data: bytes, query: bytes, question_end: int) -> str:
     if data[4:6] == b"\0\1" and data[HEADER_BYTES:question_end] == query[HEADER_BYTES:question_end]:
         return ""
     # Without a question nothing can be answered, so nothing can be forged but a failure.
-    if data[4:6] == b"\0\0" and data[3] & 0x0F in SERVER_FAULTS:
+    if data[4:6] == b"\0\0" and data[3] & RCODE_MASK in SERVER_FAULTS:
         return ""
     return "other-question"
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from p2pdns.addresses import Address, AddressClass, class_of
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import DNS_PORT
 from p2pdns.errors import FormatError
 
-DNS_PORT = 53
 SERVERS_MAX = 8  # resolv.conf of the C library has three; systemd's may have some more.
 STUB_HOSTS = ("127.0.0.53", "127.0.0.54")  # systemd-resolved's, see its manual.
 RESOLV_CONF = Path("/etc/resolv.conf")

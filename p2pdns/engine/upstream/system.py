@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from p2pdns.addresses import Address
+from p2pdns.dns.registry import DNS_PORT
 from p2pdns.engine.kept import Copy
 from p2pdns.engine.upstream.servers import (
-    DNS_PORT,
     NETWORK_MANAGER_RESOLV_CONF,
     RESOLV_CONF,
     SERVERS_MAX,
