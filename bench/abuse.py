@@ -32,6 +32,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from p2pdns.limits import QUESTION_RPCS_MAX, QUESTION_SECONDS_MAX, QUESTIONS_MAX
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from p2pdns import log
@@ -52,11 +54,10 @@ from p2pdns.engine.upstream import Upstream
 from p2pdns.front.answers import AnswerCache
 from p2pdns.front.gate import AccessList, Asked
 from p2pdns.front.pending import Waiter
-from p2pdns.front.questions import QUESTIONS_MAX, Questions
+from p2pdns.front.questions import Questions
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.resolver import ResolverSettings
-from p2pdns.resolver.resolution import RPCS_MAX, SECONDS_MAX
 from tests.fuzz.costs import DATAGRAM_BYTES, cpu_ms
 from tests.fuzz.replies import MESSAGE_BYTES, Way, heavy_replies
 
@@ -212,7 +213,7 @@ class Reader:
             started = time.perf_counter()
             if through_cache and self.cache.fresh(question.wire(), boot_now()):
                 continue
-            resolved = await self.service.resolve(QueryFacts(question, boot_now() + SECONDS_MAX))
+            resolved = await self.service.resolve(QueryFacts(question, boot_now() + QUESTION_SECONDS_MAX))
             cost.seconds = max(cost.seconds, time.perf_counter() - started)
             cost.rcode = Rcode(resolved.rcode).name
             frame = compose_answer(1, resolved, self.service.generation)
@@ -268,7 +269,7 @@ async def flooded(reader: Reader, items: Sequence[MutableItem], absent_per_s: in
 
     def ask(key: Any, who: Asker) -> asyncio.Task[Any]:
         question = Question(Name.read(f"www.{key}."), int(Type.CNAME))
-        facts = QueryFacts(question, boot_now() + SECONDS_MAX, client_prefix=who[0], client_seat=who[1])
+        facts = QueryFacts(question, boot_now() + QUESTION_SECONDS_MAX, client_prefix=who[0], client_seat=who[1])
         return asyncio.create_task(reader.service.resolve(facts))
 
     async def absent() -> None:
@@ -357,7 +358,7 @@ async def run_cases(reader: Reader, percent: int, cases: Sequence[Case]) -> bool
         again = await reader.ask(case.names, through_cache=True)
         past = await reader.ask(case.names, through_cache=False)
         second, uncached = again.rpcs + again.rpcs_after, past.rpcs + past.rpcs_after
-        is_met = cost.rpcs <= RPCS_MAX and cost.seconds <= SECONDS_MAX and not second
+        is_met = cost.rpcs <= QUESTION_RPCS_MAX and cost.seconds <= QUESTION_SECONDS_MAX and not second
         met &= is_met
         print(
             f"{percent:>3} % dead  {case.title:<34}{cost.rcode:>9}{cost.rpcs:>6}{cost.rpcs_after:>7}"
@@ -390,7 +391,8 @@ async def main() -> int:
     options = parser.parse_args()
     log.configure("error")
     count_traffic()
-    print(f"{options.nodes} nodes, seed {options.seed}; goals: {RPCS_MAX} RPCs, {SECONDS_MAX:g} s, and 0 RPCs again")
+    goals = f"{QUESTION_RPCS_MAX} RPCs, {QUESTION_SECONDS_MAX:g} s, and 0 RPCs again"
+    print(f"{options.nodes} nodes, seed {options.seed}; goals: {goals}")
     print(f"{'':<12}{'':<34}{'rcode':>9}{'RPCs':>6}{'after':>7}{'bytes':>9}{'ms':>8}{'again':>7}{'uncached':>10}")
     results = [await run(options.nodes, percent, options.seed) for percent in DEAD_PERCENT if not options.flood]
     print(f"\n{'':<55}{'p50 ms':>15}{'p95 ms':>8}{'failed':>8}")

@@ -18,7 +18,7 @@ from p2pdns.addresses import Address, AddressClass, class_of
 from p2pdns.cli.dnsclient import ExtendedError, Record, Reply, meaning_of, read_type
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config
-from p2pdns.dht.lookup import RPC_MAX, Item
+from p2pdns.dht.lookup import Item
 from p2pdns.dht.node import GetOutcome, Node, NodeSettings, PutOutcome
 from p2pdns.dht.storage import Storage
 from p2pdns.dns.message import RR, Question, type_of, type_text
@@ -34,6 +34,7 @@ from p2pdns.engine.upstream import Upstream
 from p2pdns.errors import FormatError, Unavailable, UsageError
 from p2pdns.items.item import MutableItem, Present, mutable_target
 from p2pdns.items.keys import ZoneKey
+from p2pdns.limits import QUESTION_RPCS_MAX
 from p2pdns.resolver import ResolverSettings
 from p2pdns.resolver.blocking import BlockedNames
 
@@ -57,7 +58,7 @@ class ShortLivedNode:
         key: ZoneKey | None,
         salt: bytes = b"",
         known_seq: int | None = None,
-        rpc_max: int = RPC_MAX,
+        rpc_max: int = QUESTION_RPCS_MAX,
         deadline: float | None = None,
         present: Present | None = None,
         on_item: Callable[[Item], None],

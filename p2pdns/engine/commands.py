@@ -37,10 +37,10 @@ from p2pdns.engine.upstream import Upstreams
 from p2pdns.errors import P2pdnsError, StrangerError, Unavailable, UsageError
 from p2pdns.items.item import FUTURE_SECONDS_MAX, SEQ_PER_SECOND, MutableItem, Present
 from p2pdns.items.keys import ZoneKey
+from p2pdns.limits import QUESTION_SECONDS_MAX
 from p2pdns.resolver import Found, Missing, Resolved
 from p2pdns.resolver.names import InZone
 
-LOOKUP_SECONDS_MAX = 4.0  # What a question may take; a person at the control socket waits no longer.
 CLIENT_PREFIX = "control"
 COPIES_NAMES_MAX = 64  # The owners of an answer; a message of DNS has room for few more.
 STORED_SHOWN_MAX = 4_096  # At 180 bytes each they fit into a line; a store of the default size holds more.
@@ -50,7 +50,7 @@ _REASONS = {
     Missing.UNREACHABLE: "no node answered",
     Missing.BUDGET: "the look-up would have cost more than a question may",
     Missing.OLDER: "only older items can be had than one that was shown here before",
-    Missing.DEADLINE: f"no item was found within {LOOKUP_SECONDS_MAX:g} s",
+    Missing.DEADLINE: f"no item was found within {QUESTION_SECONDS_MAX:g} s",
 }
 
 
@@ -122,7 +122,7 @@ def _name(request: Mapping[str, Any]) -> Name:
 
 
 def _budget() -> Budget:
-    return Budget(deadline=boot_now() + LOOKUP_SECONDS_MAX, client_prefix=CLIENT_PREFIX, is_privileged=True)
+    return Budget(deadline=boot_now() + QUESTION_SECONDS_MAX, client_prefix=CLIENT_PREFIX, is_privileged=True)
 
 
 def _rr(rr: RR) -> dict[str, Any]:
@@ -377,7 +377,7 @@ class Commands:
         narration = Narration(self._engine.overlay, self._copies_trouble)
         resolved = await self._engine.service.trace(Question(_name(request), rtype), narration.fetched)
         asked, *steps = resolved.trace
-        steps = [asked, PAST_THE_FRONT, *steps, *await narration.afterwards(LOOKUP_SECONDS_MAX)]
+        steps = [asked, PAST_THE_FRONT, *steps, *await narration.afterwards(QUESTION_SECONDS_MAX)]
         return {"trace": steps, "answer": answer_of(resolved)}
 
     async def flush(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:

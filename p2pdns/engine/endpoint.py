@@ -32,6 +32,7 @@ from p2pdns.dht.node import (
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import Present
 from p2pdns.items.keys import ZoneKey
+from p2pdns.limits import QUESTION_RPCS_MAX
 from p2pdns.sockets import address_of, open_udp
 
 DATAGRAMS_PER_WAKEUP_MAX = 8  # Some millisecond of work, then it is the turn of the questions.
@@ -162,7 +163,7 @@ class Endpoint:
         key: ZoneKey | None,
         salt: bytes = b"",
         known_seq: int | None = None,
-        rpc_max: int = 250,
+        rpc_max: int = QUESTION_RPCS_MAX,
         deadline: float | None = None,
         present: Present | None = None,
         on_item: Callable[[Item], None],

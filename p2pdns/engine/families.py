@@ -26,6 +26,7 @@ from p2pdns.engine.endpoint import Endpoint
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem, Present
 from p2pdns.items.keys import ZoneKey
+from p2pdns.limits import QUESTION_RPCS_MAX
 from p2pdns.sockets import open_udp
 
 PORTS_TRIED_MAX = 100  # Above the default port; a machine with a hundred nodes names its ports.
@@ -71,7 +72,7 @@ class Families:
         key: ZoneKey | None,
         salt: bytes = b"",
         known_seq: int | None = None,
-        rpc_max: int = 250,
+        rpc_max: int = QUESTION_RPCS_MAX,
         deadline: float | None = None,
         present: Present | None = None,
         on_item: Callable[[Item], None],

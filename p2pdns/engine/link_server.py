@@ -1,6 +1,6 @@
 """The engine's end of the link: frames in, answers and invalidations out.
 
-Guarantees: the socket is its owner's alone; each connection opens with our `Hello`; at most `IN_FLIGHT_MAX` questions
+Guarantees: the socket is its owner's alone; each connection opens with our `Hello`; at most `QUESTIONS_MAX` questions
 of a connection are worked on or wait for that; a few are begun in one turn of the loop, the prefixes one after another
 and in each the clients, so that nobody's answer waits for all that another has asked; a connection that sends what is
 no frame of a front, or does not read, is closed, and no other notices. Does not know how a question is answered.
@@ -20,8 +20,9 @@ from p2pdns.clock import boot_now
 from p2pdns.directory import peer_user_of, shown
 from p2pdns.dns.message import Message, Question, compose, compose_for_cache
 from p2pdns.dns.registry import Ede, Flag, Rcode
-from p2pdns.engine.service import IN_FLIGHT_MAX, NoPlace, QueryFacts, Service
+from p2pdns.engine.service import NoPlace, QueryFacts, Service
 from p2pdns.errors import FormatError, Unavailable
+from p2pdns.limits import QUESTIONS_MAX
 from p2pdns.link import (
     SOCKET_NAME,
     VERSION,
@@ -274,7 +275,7 @@ class _Connection(PieceProtocol):
             raise FormatError("frame-order", f"a front does not send {type(frame).__name__}")
         self._counters["queries"] += 1
         question = Question.parse(frame.question)
-        if self.in_flight_count >= IN_FLIGHT_MAX:
+        if self.in_flight_count >= QUESTIONS_MAX:
             self._counters["overload"] += 1
             text = "too many questions are being worked on"
             self.send(_failed(frame.id, question, self._clock(), self._service.generation, text))

@@ -38,7 +38,7 @@ from p2pdns.dht.storage import Storage
 from p2pdns.directory import StateDirectory, runtime_directory
 from p2pdns.engine.blocking import BlockLists, files_of
 from p2pdns.engine.clockwatch import ClockWatch
-from p2pdns.engine.commands import LOOKUP_SECONDS_MAX, Commands
+from p2pdns.engine.commands import Commands
 from p2pdns.engine.control import ControlServer
 from p2pdns.engine.discovery import Discovery
 from p2pdns.engine.endpoint import Endpoint
@@ -54,6 +54,7 @@ from p2pdns.engine.state import SavedNode, State
 from p2pdns.engine.upstream import Upstreams
 from p2pdns.errors import P2pdnsError, StrangerError, Unavailable
 from p2pdns.items.keys import ZoneKey
+from p2pdns.limits import QUESTION_SECONDS_MAX
 from p2pdns.resolver import ResolverSettings
 from p2pdns.sockets import address_of
 
@@ -181,7 +182,7 @@ class Engine:
 
     async def _look_up(self, key: ZoneKey) -> None:
         self.overlay.flush(key)
-        await self.overlay.item(key, True, Budget(deadline=boot_now() + LOOKUP_SECONDS_MAX))
+        await self.overlay.item(key, True, Budget(deadline=boot_now() + QUESTION_SECONDS_MAX))
 
     def _follow_system(self) -> None:
         upstream = self.upstreams.look()

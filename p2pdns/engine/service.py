@@ -17,6 +17,7 @@ from p2pdns.addresses import is_over_share
 from p2pdns.dns.message import Question
 from p2pdns.engine.overlay import Budget
 from p2pdns.items.keys import ZoneKey
+from p2pdns.limits import FORWARDED_MAX, QUESTION_SECONDS_MAX
 from p2pdns.link import ClientClass
 from p2pdns.resolver import (
     Answered,
@@ -31,11 +32,8 @@ from p2pdns.resolver import (
     tag_of_petname,
     tag_of_setting,
 )
-from p2pdns.resolver.resolution import SECONDS_MAX
 from p2pdns.values import quickly_made
 
-IN_FLIGHT_MAX = 1_024  # Questions of the link at a time.
-FORWARDED_MAX = IN_FLIGHT_MAX // 2  # A dead upstream must not fill the link.
 ATTEMPTS_MAX = 2  # An answer that is outdated twice before it is ready is given, and not kept.
 INVALIDATIONS_MAX = 4_096  # Tags remembered with their generation: more than change while a question lives.
 
@@ -141,7 +139,7 @@ class Service:
 
     async def trace(self, question: Question, narrate: Narrate | None = None) -> Resolved:
         """Return the answer to a question of the person at the control socket; its `trace` says how it came about."""
-        query = QueryFacts(question, self._clock() + SECONDS_MAX, client_prefix="control", is_traced=True)
+        query = QueryFacts(question, self._clock() + QUESTION_SECONDS_MAX, client_prefix="control", is_traced=True)
         return await self.resolve(query, narrate=narrate)
 
     def invalidate(self, tags: tuple[bytes, ...] | None) -> None:

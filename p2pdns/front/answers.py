@@ -13,23 +13,20 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from p2pdns.dns.life import FAILURE_S_MAX, NEGATIVE_TTL_S_MAX, PROVISIONAL_TTL_S, sane_ttl
 from p2pdns.dns.registry import RCODE_MASK, Rcode, Type
 from p2pdns.link import Answer
 
-PROVISIONAL_TTL_S = 5  # An answer given before its look-up was complete must not outlive the second look.
-FAILURE_S_MAX = 300.0  # RFC 9520 §3.2: a failure is remembered for five minutes at most.
 # What Python keeps for one entry beside its bytes: two objects, key and message headers, and a row in each table.
 ENTRY_OVERHEAD_BYTES = 700
 OFFSET_BYTES = 40  # A number in a tuple.
 TAG_OVERHEAD_BYTES = 340  # A tag of its own: its row, its table, and this entry in it. A shared one takes less.
-NEGATIVE_TTL_S_MAX = 3_600  # RFC 2308 §5 suggests one to three hours: what appears should not stay unseen for a day.
 PREFETCH_SHARE = 0.1  # Of an answer's life: who asks in this last part has the next answer fetched for those to come.
 # Below this the last tenth is shorter than the second for which the memo answers alone.
 PREFETCH_LIFE_S_MIN = 10.0
 NEVER = float("inf")
 SHOWN = ("hit", "miss", "stale", "prefetch", "evict")
 _NXDOMAIN, _TYPE_SOA = int(Rcode.NXDOMAIN), Type.SOA.to_bytes(2, "big")
-TTL_LIMIT = 1 << 31  # RFC 2181 §8: a TTL with the top bit set counts as 0.
 
 
 @dataclass(slots=True)
@@ -263,5 +260,5 @@ def _capped(message: bytes, offsets: tuple[int, ...], ttl_max: int) -> bytes:
         ttl = int.from_bytes(message[offset : offset + 4], "big")
         if ttl > ttl_max:
             capped = capped or bytearray(message)
-            capped[offset : offset + 4] = (0 if ttl >= TTL_LIMIT else ttl_max).to_bytes(4, "big")
+            capped[offset : offset + 4] = min(sane_ttl(ttl), ttl_max).to_bytes(4, "big")
     return message if capped is None else bytes(capped)

@@ -10,11 +10,11 @@ the answer does not fit. Does not know where an answer comes from.
 from __future__ import annotations
 
 from p2pdns.dns.labels import HEADER_BYTES
+from p2pdns.dns.life import STALE_TTL_S
 from p2pdns.dns.registry import OPCODE_MASK, RCODE_MASK, Ede, Explanations, Flag, Option, Rcode, Type
 from p2pdns.front.gate import Asked
 from p2pdns.link import Answer, clipped_text
 
-STALE_TTL_S = 30  # RFC 8767 §4
 EDE_BYTES_MAX = 400  # All explanations together; they must not push an answer out of a 1232-byte datagram alone.
 _STALE, _STALE_NXDOMAIN = (int(Ede.STALE_ANSWER), ""), (int(Ede.STALE_NXDOMAIN_ANSWER), "")
 _OPT_BYTES = 11

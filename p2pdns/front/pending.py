@@ -12,9 +12,8 @@ from enum import Enum
 
 from p2pdns.addresses import LOOPBACK_CLIENT, client_host, client_prefix, unmapped
 from p2pdns.front.gate import Asked, Client
+from p2pdns.limits import QUESTION_SECONDS_MAX
 from p2pdns.link import ClientClass, Query
-
-BUDGET_S = 4.0  # What the engine may take for one question; stubs give up at five seconds.
 
 
 class Ending(Enum):
@@ -110,7 +109,7 @@ class Pending:
             client_class=self.client.client_class,
             client_prefix=self.prefix or client_prefix(self.client.address[0]),
             client_seat=self.seat,
-            deadline=self.asked_at + BUDGET_S,
+            deadline=self.asked_at + QUESTION_SECONDS_MAX,
             is_prefetch=self.is_prefetch,
         )
 

@@ -20,13 +20,13 @@ from collections import Counter, OrderedDict
 from typing import TypeVar
 
 from p2pdns.addresses import is_over_share
+from p2pdns.dns.life import CLIENT_TIMER_S
 from p2pdns.front.gate import Asked, Client
 from p2pdns.front.lanes import Lanes
-from p2pdns.front.pending import BUDGET_S, Ending, Pending, Waiter
+from p2pdns.front.pending import Ending, Pending, Waiter
+from p2pdns.limits import FORWARDED_MAX, QUESTION_SECONDS_MAX, QUESTIONS_MAX
 from p2pdns.link import Query
 
-QUESTIONS_MAX = 1024  # What one link carries at a time; each costs the engine a task.
-FORWARDED_MAX = QUESTIONS_MAX // 2  # As the engine has it: a dead upstream must not keep overlay names out.
 PREFETCHES_MAX = QUESTIONS_MAX // 8  # What nobody waits for must leave room for what somebody does.
 WAITERS_MAX = 8192  # All waiters together: equal questions are cheap, not free.
 # Questions that one client has put over UDP: of an address, and on loopback, where all addresses are one machine, of a
@@ -39,7 +39,6 @@ WAITERS_PER_CLIENT_MAX = WAITERS_MAX // 2  # Of one host, and where the waiters 
 # Questions that one host has put, over either transport, until they are off the table, which may be later than its
 # responses. Less than half of the table, and where that is fuller, no more than are free: see `is_over_share`.
 QUESTIONS_PER_CLIENT_MAX = 2 * DATAGRAMS_PER_CLIENT_MAX
-CLIENT_TIMER_S = 1.8  # RFC 8767 §5: below the two seconds after which common stubs ask again.
 # How long a question may wait for a place: it leaves the engine a second and a half, in which what is alive answers.
 QUEUED_S_MAX = 2.5
 GRACE_S = 0.25  # For the engine's own explanation of a deadline to arrive.
@@ -239,7 +238,7 @@ class Questions:
         oldest = _first(self._by_id)
         if oldest is None:
             return None
-        times = [oldest.asked_at + BUDGET_S + GRACE_S]
+        times = [oldest.asked_at + QUESTION_SECONDS_MAX + GRACE_S]
         not_slow = _first(self._not_slow)
         if not_slow is not None:
             times.append(not_slow.asked_at + CLIENT_TIMER_S)
@@ -265,7 +264,7 @@ class Questions:
             if oldest.is_queued:
                 self._remove(oldest)
                 due.append((oldest, Ending.NO_PLACE))
-        while (oldest := _first(self._by_id)) is not None and now >= oldest.asked_at + BUDGET_S + GRACE_S:
+        while (oldest := _first(self._by_id)) is not None and now >= oldest.asked_at + QUESTION_SECONDS_MAX + GRACE_S:
             self._remove(oldest)
             due.append((oldest, Ending.DEADLINE))
         while (oldest := _first(self._not_slow)) is not None and now >= oldest.asked_at + CLIENT_TIMER_S:
@@ -277,7 +276,7 @@ class Questions:
     def _hold_until(self, pending: Pending) -> float:
         """Return how long a question is held without an engine: its deadline, or 1.8 s without one."""
         held = max(pending.asked_at, self._lost_at) + CLIENT_TIMER_S
-        return min(held, pending.asked_at + BUDGET_S + GRACE_S)
+        return min(held, pending.asked_at + QUESTION_SECONDS_MAX + GRACE_S)
 
     def _enter(self, key: bytes, asked: Asked, client: Client, now: float) -> Pending:
         pending = Pending(self._next_id, key, asked, client, now)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from p2pdns.dns.life import PROVISIONAL_TTL_S, REFUSAL_TTL_S, STALE_TTL_S, UNCONFIRMED_TTL_S, sane_ttl
 from p2pdns.dns.message import RR, Question, RRset, rewrite_wires
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Class, Ede, Rcode, Type
@@ -21,11 +22,6 @@ from p2pdns.resolver.rebinding import without_risks
 from p2pdns.resolver.steps import Found, Resolved
 
 TAGS_MAX = 16  # What the link carries; an answer that depends on more is not kept.
-PROVISIONAL_TTL_MAX = 5  # Seconds an answer lives that a look-up still under way may replace.
-STALE_TTL = 30  # RFC 8767 §5
-UNCONFIRMED_TTL_MAX = 30  # The zone is asked for again soon, and until then nobody should rely on it for longer.
-REFUSAL_SECONDS = 30  # A refusal comes of the configuration, and costs nothing to say again.
-TTL_LIMIT = 2**31  # RFC 2181 §8: a TTL with the top bit set means zero.
 # What every answer is looked at for; a member of an Enum takes ten times as long to name as one of these.
 _SOA, _RRSIG, _ANY = int(Type.SOA), int(Type.RRSIG), int(Type.ANY)
 _NOERROR, _REFUSED = int(Rcode.NOERROR), int(Rcode.REFUSED)
@@ -179,7 +175,7 @@ class Draft:
         if self._unconfirmed:
             self.ede.append((Ede.STALE_ANSWER, "no contact has confirmed that the zone is still the newest"))
         if self._provisional:
-            self._cap_ttls(PROVISIONAL_TTL_MAX)
+            self._cap_ttls(PROVISIONAL_TTL_S)
         # Kept for as long as its TTLs, it would answer every question itself: nobody would seem to ask for the zone,
         # and so nobody would look for a newer one.
         expiry = min(now + self._life(rcode, is_ours), max(now, self._good_until))
@@ -216,7 +212,7 @@ class Draft:
 
     def _life(self, rcode: int, is_ours: bool) -> int:
         if rcode == _REFUSED:
-            return REFUSAL_SECONDS
+            return REFUSAL_TTL_S
         asked = self.question.rtype
         is_there = rcode == _NOERROR and any(asked in (rr.rtype, _ANY) for rr in self.answer)
         if not is_there and all(rr.rtype != _SOA for rr in self.authority):
@@ -271,7 +267,7 @@ def _lowest_ttls(
     """Return for each RRset the TTL that all of it has: the lowest (RFC 2181 §5.2)."""
     lowest: dict[tuple[Name, int, bytes], int] = {}
     for rr, of_set in zip(rrs, sets, strict=True):
-        ttl = rr.ttl if rr.ttl < TTL_LIMIT else 0
+        ttl = sane_ttl(rr.ttl)
         if is_authority and rr.rtype == _SOA:
             # An upstream may leave it to us that an absence lasts for the SOA's minimum at most (RFC 2308 §5).
             ttl = min(ttl, int.from_bytes(rr.rdata[-4:]))
@@ -282,11 +278,11 @@ def _lowest_ttls(
 def _remaining_ttl(ttl: int, found: Found, now: float) -> int:
     """Return what is left of a TTL, which counts from the last time a complete look-up confirmed the item."""
     if not found.fresh:
-        return STALE_TTL
+        return STALE_TTL_S
     if found.unconfirmed:
-        return min(ttl, UNCONFIRMED_TTL_MAX)
+        return min(ttl, UNCONFIRMED_TTL_S)
     if not found.settled:
-        return min(ttl, PROVISIONAL_TTL_MAX)
+        return min(ttl, PROVISIONAL_TTL_S)
     return max(0, min(ttl, int(ttl - (now - found.confirmed_at))))
 
 

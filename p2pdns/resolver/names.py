@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 from p2pdns.dns.labels import NAME_BYTES_MAX
+from p2pdns.dns.life import STALE_S_MAX
 from p2pdns.dns.name import ZONE_KEY_CHARACTERS, Name, is_zone_key_label
 from p2pdns.dns.registry import Ede, Rcode, Type
 from p2pdns.errors import ConfigError, FormatError
@@ -23,7 +24,6 @@ from p2pdns.resolver.mistyped import MISTYPED_CHARACTERS_MIN, PRIVATE_TOPS, faul
 
 TAG_BYTES = 8  # As the link carries them; 2⁶⁴ makes an accidental hit, which only costs a cache entry, rare enough.
 DEFAULT_SUFFIXES = ("p2p.alt", "p2pdns.internal")
-STALE_SECONDS_MAX = 86_400.0  # RFC 8767 suggests one to three days.
 LABELS_REMEMBERED_MAX = 4_096  # Labels read as keys, 300 bytes each: one message may say the same one a hundred times.
 PETNAME_CHARACTERS = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_")
 PETNAME_BYTES_MAX = 63
@@ -124,7 +124,7 @@ class ResolverSettings:
     suffixes: tuple[Name, ...] = tuple(Name.read(text) for text in DEFAULT_SUFFIXES)
     petnames: Mapping[bytes, ZoneKey] = field(default_factory=dict)
     trusted: frozenset[ZoneKey] = frozenset()
-    stale_s: float = STALE_SECONDS_MAX
+    stale_s: float = STALE_S_MAX
     ttl_s_min: int = 0
     private_names: tuple[Name, ...] = ()
     withholds_upstreams: bool = False
@@ -142,7 +142,7 @@ class ResolverSettings:
         suffixes: Iterable[str] = DEFAULT_SUFFIXES,
         petnames: Mapping[str, str] | None = None,
         private_zones: Iterable[str] = (),
-        stale_s: float = STALE_SECONDS_MAX,
+        stale_s: float = STALE_S_MAX,
         ttl_s_min: int = 0,
         withholds_upstreams: bool = False,
         local_data: Sequence[str] = (),

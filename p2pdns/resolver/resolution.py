@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from p2pdns.dns.life import FAILURE_S_BRIEF, FAILURE_S_MIN
 from p2pdns.dns.message import RR, Question, RRset
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Class, Ede, Rcode, Type
 from p2pdns.dns.zone import CHAIN_LINKS_MAX, TOO_MANY_LINKS, Kind, Zone, ZoneAnswer
 from p2pdns.errors import FormatError
 from p2pdns.items.keys import ZoneKey
+from p2pdns.limits import QUESTION_LOOKUPS_MAX, QUESTION_RPCS_MAX, QUESTION_SECONDS_MAX
 from p2pdns.resolver.draft import Draft, owner_at_end
 from p2pdns.resolver.foreign import OWNERS_MAX, REFUSED_TYPES, Foreign, cleaned
 from p2pdns.resolver.names import (
@@ -43,13 +45,8 @@ from p2pdns.resolver.steps import (
 )
 
 STEPS_MAX = 8  # Fetches and forwards of one question; honest chains have two or three.
-COLD_GETS_MAX = 6  # Look-ups that one question may wait for.
 # Zones of one question, known or not: a chain that ends by its cost would go on further each time it is asked.
-ZONES_MAX = COLD_GETS_MAX
-RPCS_MAX = 250  # What all of them together may send; a look-up needs about 20 to 60.
-SECONDS_MAX = 4.0  # Stub resolvers give up after 5.
-FAILURE_SECONDS = 5.0  # RFC 9520 §3.2: how long a failure lives that nobody gave a time for.
-TRANSIENT_FAILURE_SECONDS = 1.0  # RFC 9520's lower bound: the look-up goes on, and may be done a moment later.
+ZONES_MAX = QUESTION_LOOKUPS_MAX
 
 _DENYING = frozenset([int(Rcode.NXDOMAIN), int(Rcode.YXDOMAIN)])
 _ANSWERING = frozenset([int(Rcode.NOERROR), int(Rcode.NXDOMAIN), int(Rcode.YXDOMAIN)])
@@ -82,7 +79,7 @@ class Resolution:
         # The front has folded what it asks.
         folded = question.name.folded()
         self.question = question if folded is question.name else Question(folded, question.rtype, question.rclass)
-        self.deadline = min(deadline, now + SECONDS_MAX)
+        self.deadline = min(deadline, now + QUESTION_SECONDS_MAX)
         self._settings = settings
         self._draft = Draft(self.question, settings, is_traced=is_traced)
         self._step: Step | None = None
@@ -110,12 +107,12 @@ class Resolution:
     @property
     def rpcs_left(self) -> int:
         """How many RPCs the question may still cause."""
-        return max(0, RPCS_MAX - self.rpc_count)
+        return max(0, QUESTION_RPCS_MAX - self.rpc_count)
 
     @property
     def cold_gets_left(self) -> int:
         """How many more look-ups the question may wait for."""
-        return max(0, COLD_GETS_MAX - len(self._charges))
+        return max(0, QUESTION_LOOKUPS_MAX - len(self._charges))
 
     def next_step(self, now: float) -> Step:
         """Return what the resolution needs now."""
@@ -207,7 +204,7 @@ class Resolution:
         if self._step_count >= STEPS_MAX:
             return self._fail(f"more than {STEPS_MAX} steps were needed", now)
         if now >= self.deadline:
-            return self._fail("the time of the question is over", now, seconds=TRANSIENT_FAILURE_SECONDS)
+            return self._fail("the time of the question is over", now, seconds=FAILURE_S_BRIEF)
         self._step_count += 1
         return None
 
@@ -239,7 +236,7 @@ class Resolution:
         if outcome.settled:
             return self._settle_first(why, now)
         if step.settled:
-            return self._fail(_too_little_for(why), now, seconds=TRANSIENT_FAILURE_SECONDS)
+            return self._fail(_too_little_for(why), now, seconds=FAILURE_S_BRIEF)
         self._draft.note(f"that is not enough for {why}: waiting for the complete look-up")
         return self._fetch(step.key, now, settled=True)
 
@@ -251,7 +248,7 @@ class Resolution:
             return self._try_candidate(now)
         # Only time comes back by itself: a chain that cost too much would cost as much again a moment later.
         is_brief = outcome.reason is Missing.DEADLINE
-        seconds = max(TRANSIENT_FAILURE_SECONDS if is_brief else FAILURE_SECONDS, outcome.retry_at - now)
+        seconds = max(FAILURE_S_BRIEF if is_brief else FAILURE_S_MIN, outcome.retry_at - now)
         return self._fail(text, now, code=code, seconds=seconds)
 
     def _said(self, found: Found, said: ZoneAnswer, now: float) -> Step:
@@ -375,7 +372,7 @@ class Resolution:
             self._draft.depend_on(tag_of_setting("silence"))
         if outcome.is_remembered:
             self._draft.ede.append((Ede.CACHED_ERROR, ""))
-        seconds = max(TRANSIENT_FAILURE_SECONDS, outcome.retry_at - now)
+        seconds = max(FAILURE_S_BRIEF, outcome.retry_at - now)
         return self._fail(outcome.text, now, code=Ede.NETWORK_ERROR, seconds=seconds)
 
     # The ends.
@@ -383,7 +380,7 @@ class Resolution:
     def _settle_first(self, why: str, now: float) -> Step:
         """Return the step that begins again on settled items: the aliases that led here may be out of date."""
         if self._settled_only:
-            return self._fail(_too_little_for(why), now, seconds=TRANSIENT_FAILURE_SECONDS)
+            return self._fail(_too_little_for(why), now, seconds=FAILURE_S_BRIEF)
         trace = self._draft.trace
         self._draft = Draft(self.question, self._settings, is_traced=self._draft.is_traced)
         self._draft.trace = trace
@@ -426,7 +423,7 @@ class Resolution:
         now: float,
         *,
         code: int = Ede.NO_REACHABLE_AUTHORITY,
-        seconds: float = FAILURE_SECONDS,
+        seconds: float = FAILURE_S_MIN,
     ) -> Step:
         failed = self._draft.failed(
             text, now, code=code, rcode=Rcode.SERVFAIL, seconds=seconds, rpc_count=self.rpc_count

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "p2pdns"
 # A module may import from lower rows only, or from inside its own entry.
 LADDER: tuple[tuple[str, ...], ...] = (
     ("errors", "values"),
-    ("addresses", "clock", "log", "dns.registry", "dns.labels"),
+    ("addresses", "clock", "log", "limits", "dns.registry", "dns.labels", "dns.life"),
     ("dns.name",),
     ("dns.message",),
     ("dns.zone",),
@@ -40,7 +40,7 @@ LADDER: tuple[tuple[str, ...], ...] = (
 
 # Rooms that may use less than their row allows.
 GROUND_FLOOR_ONLY = ("config", "link", "pieces", "sockets", "directory", "privileges")
-GROUND_FLOOR = ("errors", "values", "addresses", "clock", "log", "dns.registry", "dns.labels")
+GROUND_FLOOR = ("errors", "values", "addresses", "clock", "log", "limits", "dns.registry", "dns.labels", "dns.life")
 NEVER: dict[str, tuple[str, ...]] = {
     "front": ("engine", "dns", "items", "dht", "resolver"),
     "engine": ("front",),

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pdns.front.compose import EDE_BYTES_MAX, STALE_TTL_S, compose_answer, compose_told
+from p2pdns.dns.life import STALE_TTL_S
+from p2pdns.front.compose import EDE_BYTES_MAX, compose_answer, compose_told
 from p2pdns.front.gate import Asked, Passed
 from p2pdns.link import Answer
 from tests.front_messages import CALM, UDP_SIZE, answer, ede_codes, gate, opt, query

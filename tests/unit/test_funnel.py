@@ -8,10 +8,11 @@ from typing import Any
 import dns.message
 import pytest
 
+from p2pdns.dns.life import CLIENT_TIMER_S
 from p2pdns.errors import FormatError
 from p2pdns.front.funnel import Funnel
-from p2pdns.front.pending import BUDGET_S
-from p2pdns.front.questions import CLIENT_TIMER_S, DATAGRAMS_PER_CLIENT_MAX, GRACE_S, QUESTIONS_MAX, QUEUED_S_MAX
+from p2pdns.front.questions import DATAGRAMS_PER_CLIENT_MAX, GRACE_S, QUEUED_S_MAX
+from p2pdns.limits import QUESTION_SECONDS_MAX, QUESTIONS_MAX
 from p2pdns.link import Answer, Forwarded, Hello, Invalidate, Postponed, Query
 from tests.front_messages import answer, crowd, ede_codes, failure, funnel, opt, query, question
 
@@ -102,7 +103,7 @@ def test_without_anything_stale_clients_wait_until_the_deadline_and_get_servfail
     world.ask(query(records=[opt()]), 0.0)
     world.funnel.handle_timer(CLIENT_TIMER_S)
     assert world.replies == []
-    world.funnel.handle_timer(BUDGET_S + GRACE_S)
+    world.funnel.handle_timer(QUESTION_SECONDS_MAX + GRACE_S)
     assert world.last().rcode() == 2
     assert ede_codes(world.replies[-1]) == [22]
 
@@ -249,7 +250,7 @@ def test_the_timer_is_told_of_what_is_due_before_the_oldest_question() -> None:
     world.ask(query("old.example"), 0.0)
     world.funnel.handle_timer(QUEUED_S_MAX)
     assert told == [CLIENT_TIMER_S]
-    assert world.funnel.get_timer() == BUDGET_S + GRACE_S
+    assert world.funnel.get_timer() == QUESTION_SECONDS_MAX + GRACE_S
     world.ask(query("young.example"), 2.0)
     assert told[1:] == [2.0 + CLIENT_TIMER_S]
     # And of what is due later than that, not again.

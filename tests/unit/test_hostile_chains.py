@@ -20,9 +20,9 @@ from p2pdns.engine.overlay import Overlay
 from p2pdns.engine.service import QueryFacts, Service
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
+from p2pdns.limits import QUESTION_LOOKUPS_MAX, QUESTION_RPCS_MAX
 from p2pdns.resolver import NoReply, Replied, Resolved, ResolverSettings
 from p2pdns.resolver.names import Elsewhere, InZone
-from p2pdns.resolver.resolution import COLD_GETS_MAX, RPCS_MAX
 from tests.overlay_doubles import KEYS, UNIX, A, Clock, FakeDht, FakeState, FakeUpstream, item_of, rrsets
 
 LOOKUP_RPCS = 30  # What each look-up of the stand-in is charged with.
@@ -78,8 +78,8 @@ def test_a_chain_of_twenty_keys_ends_within_the_budget_in_servfail(link: str) ->
         labels = {"@ 60 CNAME {}.": "", "www 60 NS {}.": "www." * 20}.get(link, "www.")
         answer, gets = await world.ask(f"{labels}{CHAIN[0]}.")
         assert_failed(answer)
-        assert gets <= COLD_GETS_MAX
-        assert answer.rpc_count <= RPCS_MAX
+        assert gets <= QUESTION_LOOKUPS_MAX
+        assert answer.rpc_count <= QUESTION_RPCS_MAX
         # What is known by now does not take the chain further.
         again, gets = await world.ask(f"{labels}{CHAIN[0]}.")
         assert_failed(again)
@@ -90,11 +90,11 @@ def test_a_chain_of_twenty_keys_ends_within_the_budget_in_servfail(link: str) ->
 
 def test_a_chain_within_the_budget_is_followed_to_its_end() -> None:
     async def story() -> None:
-        secrets, keys = SECRETS[:COLD_GETS_MAX], CHAIN[:COLD_GETS_MAX]
+        secrets, keys = SECRETS[:QUESTION_LOOKUPS_MAX], CHAIN[:QUESTION_LOOKUPS_MAX]
         items = [signed(secret, f"www 60 CNAME www.{key}.") for secret, key in zip(secrets[:-1], keys[1:], strict=True)]
         world = World([*items, signed(secrets[-1], "www 60 A 192.0.2.1")])
         answer, gets = await world.ask(f"www.{keys[0]}.")
-        assert (answer.rcode, len(answer.answer), gets) == (Rcode.NOERROR, COLD_GETS_MAX, COLD_GETS_MAX)
+        assert (answer.rcode, len(answer.answer), gets) == (Rcode.NOERROR, QUESTION_LOOKUPS_MAX, QUESTION_LOOKUPS_MAX)
         again, gets = await world.ask(f"www.{keys[0]}.")
         assert (again.answer, gets) == (answer.answer, 0)
 
@@ -134,7 +134,7 @@ def test_keys_that_nobody_published_are_looked_up_once_however_often_they_are_as
         world = World([signed(secret, *fan)])
         answer, gets = await world.ask(f"f.{secret.zone_key}.")
         assert_failed(answer)
-        assert gets == COLD_GETS_MAX
+        assert gets == QUESTION_LOOKUPS_MAX
         for label in ("f", "x.f", "y.f"):
             answer, gets = await world.ask(f"{label}.{secret.zone_key}.")
             assert_failed(answer)
@@ -149,8 +149,8 @@ def test_as_many_delegates_as_fit_into_an_item_cost_no_more_than_a_question_may(
         world = World([signed(secret, *(f"f 60 NS {key}." for key in CHAIN[1:15]))])
         answer, gets = await world.ask(f"f.{secret.zone_key}.")
         assert_failed(answer)
-        assert gets == COLD_GETS_MAX
-        assert answer.rpc_count == COLD_GETS_MAX * LOOKUP_RPCS
+        assert gets == QUESTION_LOOKUPS_MAX
+        assert answer.rpc_count == QUESTION_LOOKUPS_MAX * LOOKUP_RPCS
         assert (await world.ask(f"f.{secret.zone_key}."))[1] == 0
 
     run(story())

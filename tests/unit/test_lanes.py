@@ -7,18 +7,11 @@ from collections import Counter, deque
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2pdns.dns.life import CLIENT_TIMER_S
 from p2pdns.front.lanes import LOOKED_AT_MAX, Lanes
-from p2pdns.front.pending import BUDGET_S, Ending, Pending, Waiter
-from p2pdns.front.questions import (
-    CLIENT_TIMER_S,
-    DATAGRAMS_PER_CLIENT_MAX,
-    FORWARDED_MAX,
-    GRACE_S,
-    QUESTIONS_MAX,
-    QUEUED_S_MAX,
-    WAITERS_MAX,
-    Questions,
-)
+from p2pdns.front.pending import Ending, Pending, Waiter
+from p2pdns.front.questions import DATAGRAMS_PER_CLIENT_MAX, GRACE_S, QUEUED_S_MAX, WAITERS_MAX, Questions
+from p2pdns.limits import FORWARDED_MAX, QUESTION_SECONDS_MAX, QUESTIONS_MAX
 from p2pdns.link import Query
 from tests.front_messages import CALM, crowd
 from tests.front_questions import (
@@ -286,7 +279,7 @@ def test_every_waiter_is_released_exactly_once_and_no_bound_is_passed(steps: lis
         assert table.put_count <= QUESTIONS_MAX
         assert not table.is_connected or len(drive.at_engine) == table.put_count
         assert sum(drive.owed.values()) <= WAITERS_MAX
-    for later in (CLIENT_TIMER_S, QUEUED_S_MAX, BUDGET_S + GRACE_S):
+    for later in (CLIENT_TIMER_S, QUEUED_S_MAX, QUESTION_SECONDS_MAX + GRACE_S):
         drive.now += later
         drive.pass_time()
     assert not any(drive.owed.values())

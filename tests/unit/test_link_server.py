@@ -20,8 +20,9 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
 from p2pdns.engine.link_server import BEGUN_PER_TURN_MAX, LET_GO_SECONDS, LinkServer, compose_answer
 from p2pdns.engine.overlay import Overlay
-from p2pdns.engine.service import FORWARDED_MAX, IN_FLIGHT_MAX, QueryFacts, Service
+from p2pdns.engine.service import QueryFacts, Service
 from p2pdns.errors import Unavailable
+from p2pdns.limits import FORWARDED_MAX, QUESTIONS_MAX
 from p2pdns.link import (
     VERSION,
     Answer,
@@ -263,16 +264,16 @@ def test_more_questions_than_there_is_room_for_are_failed_and_not_queued(tmp_pat
         async with opened(tmp_path) as world:
             world.dht.items = None
             front = await world.front()
-            for number in range(IN_FLIGHT_MAX + 3):
+            for number in range(QUESTIONS_MAX + 3):
                 front.ask(number, "www.{b} A")
             failed = [await front.answer() for _ in range(3)]
-            assert [answer.id for answer in failed] == list(range(IN_FLIGHT_MAX, IN_FLIGHT_MAX + 3))
+            assert [answer.id for answer in failed] == list(range(QUESTIONS_MAX, QUESTIONS_MAX + 3))
             assert all(answer.failure and not answer.cacheable for answer in failed)
-            assert world.server.in_flight_count == IN_FLIGHT_MAX
+            assert world.server.in_flight_count == QUESTIONS_MAX
             # All wait on one look-up, and all are answered when it ends.
             world.dht.gets[0].end()
-            answered = {(await front.answer()).id for _ in range(IN_FLIGHT_MAX)}
-            assert answered == set(range(IN_FLIGHT_MAX))
+            answered = {(await front.answer()).id for _ in range(QUESTIONS_MAX)}
+            assert answered == set(range(QUESTIONS_MAX))
 
     run(story())
 

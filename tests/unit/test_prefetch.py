@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pdns.dns.life import PROVISIONAL_TTL_S
 from p2pdns.engine.link_server import compose_answer
 from p2pdns.engine.service import QueryFacts
-from p2pdns.front.answers import PREFETCH_LIFE_S_MIN, PROVISIONAL_TTL_S
-from p2pdns.front.questions import PREFETCHES_MAX, QUESTIONS_MAX
+from p2pdns.front.answers import PREFETCH_LIFE_S_MIN
+from p2pdns.front.questions import PREFETCHES_MAX
+from p2pdns.limits import QUESTIONS_MAX
 from p2pdns.link import FrameReader, Query, compose
 from tests.front_messages import CALM, answer, crowd, failure, query
 from tests.unit.test_funnel import World

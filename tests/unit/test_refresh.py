@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from p2pdns.engine.link_server import compose_answer
 from p2pdns.engine.overlay import Overlay
-from p2pdns.engine.overlay.reader import LOOKUP_SECONDS_MAX
 from p2pdns.engine.service import QueryFacts, Service
 from p2pdns.engine.upstream import Upstream
 from p2pdns.front.answers import AnswerCache
+from p2pdns.limits import QUESTION_SECONDS_MAX
 from p2pdns.link import Answer
 from p2pdns.resolver import ResolverSettings
 from tests.front_messages import CALM
@@ -164,7 +164,7 @@ def test_a_change_made_elsewhere_is_visible_after_one_ttl_or_five_minutes_howeve
     ttl: int, gaps: list[int], changed_after: int, restarts_after: int | None, prefetches: bool
 ) -> None:
     """Neither the engine's interval and the front's nor the front's and a stub's add up."""
-    engine_s = max(30, min(300, ttl)) + LOOKUP_SECONDS_MAX
+    engine_s = max(30, min(300, ttl)) + QUESTION_SECONDS_MAX
 
     async def story() -> None:
         door = Door(f"www {ttl} A 192.0.2.1")

@@ -14,6 +14,7 @@ from p2pdns.dns.registry import Rcode, Type
 from p2pdns.errors import BadItem, ConfigError
 from p2pdns.items.item import MutableItem
 from p2pdns.items.packet import zone_of
+from p2pdns.limits import QUESTION_LOOKUPS_MAX, QUESTION_RPCS_MAX
 from p2pdns.resolver import (
     Answered,
     Fetch,
@@ -34,7 +35,7 @@ from p2pdns.resolver import (
 from p2pdns.resolver.draft import Draft
 from p2pdns.resolver.foreign import OWNERS_MAX
 from p2pdns.resolver.names import Elsewhere, View
-from p2pdns.resolver.resolution import COLD_GETS_MAX, RPCS_MAX, STEPS_MAX
+from p2pdns.resolver.resolution import STEPS_MAX
 from tests.overlay_doubles import KEYS, NOW, SECRETS, A, B, found, item_of, name_of, question, reply_to, rrsets
 
 SETTINGS = ResolverSettings.of(petnames={"alice": str(A)})
@@ -424,9 +425,9 @@ def test_the_time_of_a_question_ends_it() -> None:
 def test_rpcs_and_cold_gets_are_charged_once_for_each_look_up() -> None:
     resolution, _ = begin("nothing.{a} A")
     resolution.step_done(found(item_of("a", WWW), settled=False, lookup=7, rpc_count=40), NOW)
-    assert (resolution.rpcs_left, resolution.cold_gets_left) == (RPCS_MAX - 40, COLD_GETS_MAX - 1)
+    assert (resolution.rpcs_left, resolution.cold_gets_left) == (QUESTION_RPCS_MAX - 40, QUESTION_LOOKUPS_MAX - 1)
     resolution.step_done(found(item_of("a", WWW), lookup=7, rpc_count=55), NOW)
-    assert (resolution.rpcs_left, resolution.cold_gets_left) == (RPCS_MAX - 55, COLD_GETS_MAX - 1)
+    assert (resolution.rpcs_left, resolution.cold_gets_left) == (QUESTION_RPCS_MAX - 55, QUESTION_LOOKUPS_MAX - 1)
 
 
 @given(st.data())

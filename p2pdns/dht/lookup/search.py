@@ -25,13 +25,13 @@ from p2pdns.dht.routing import K, is_for
 from p2pdns.errors import BadItem
 from p2pdns.items.item import ImmutableItem, MutableItem, Present, SignatureMemo, mutable_target
 from p2pdns.items.keys import ZoneKey
+from p2pdns.limits import QUESTION_RPCS_MAX
 
 # Chosen with `bench/lookup.py` at 0 and 30 % dead: with α = 8 a first item costs 8 RPCs instead of 4 and comes no
 # sooner, with α = 3 the end comes a quarter later; without a spare one look-up in twenty takes a timeout more.
 ALPHA = 4
 ALPHA_MAX = 12  # Where silences widen it to.
 SPARE = 1  # Candidates asked ahead once somebody was silent, so that the last ones are not found dead one by one.
-RPC_MAX = 250  # What one question may cause; a look-up among 10,000 nodes takes about 30.
 NODES_MIN = 8  # BEP 44 nodes send 8 contacts; a value beside fewer has pushed contacts out of the datagram.
 DOUBTFUL_SILENT_MIN = 3  # Silent contacts for each that answered; where half are dead, hardly a look-up has so many.
 # While there is no item, every second request goes not to the nearest, for they may surround a key. Measured with
@@ -67,7 +67,7 @@ class Lookup:
         *,
         k: int = K,
         alpha: int = ALPHA,
-        rpc_max: int = RPC_MAX,
+        rpc_max: int = QUESTION_RPCS_MAX,
         memo: SignatureMemo | None = None,
         can_ask: Callable[[Address], bool] = lambda address: True,
     ) -> None:
@@ -175,7 +175,7 @@ class Lookup:
         """Whether another request could be under way, if there is anybody left to ask."""
         return self._slot_count > 0
 
-    def requests_to_send(self, count_max: int = RPC_MAX) -> list[Request]:
+    def requests_to_send(self, count_max: int = QUESTION_RPCS_MAX) -> list[Request]:
         """Return the requests to send now, at most `count_max`; they count as sent."""
         if not (self.in_flight_count or self._slow_count):
             self._shortlist.relent(self._k)

@@ -13,8 +13,9 @@ from typing import NamedTuple, Protocol, TypeAlias
 from p2pdns.addresses import Address, AddressClass, class_of
 from p2pdns.dht import krpc
 from p2pdns.dht.confirmation import Confirmation
-from p2pdns.dht.lookup import ALPHA, RPC_MAX, Item
+from p2pdns.dht.lookup import ALPHA, Item
 from p2pdns.dht.routing import K
+from p2pdns.limits import QUESTION_RPCS_MAX
 
 # The bounds of a timeout, chosen with `bench/lookup.py`: below 50 ms a busy peer counts as dead, and above 1 s nobody
 # who asked is still there.
@@ -36,7 +37,7 @@ class NodeSettings:
     store: bool = True
     k: int = K
     alpha: int = ALPHA
-    rpc_max: int = RPC_MAX
+    rpc_max: int = QUESTION_RPCS_MAX
     far_sizes: tuple[int, ...] = ()
     fills_table: bool = True
     timeout_s_min: float = TIMEOUT_S_MIN

@@ -13,9 +13,7 @@ from typing import NamedTuple, Protocol
 from p2pdns.addresses import Address
 from p2pdns.items.item import ImmutableItem, MutableItem, Present
 from p2pdns.items.keys import ZoneKey
-
-LOOKUP_RPCS_MAX = 250  # What a whole look-up may send.
-COLD_GETS_PER_QUESTION_MAX = 6  # Look-ups that one question may wait for.
+from p2pdns.limits import QUESTION_LOOKUPS_MAX, QUESTION_RPCS_MAX
 
 
 class GetOutcome(Protocol):
@@ -83,7 +81,7 @@ class Dht(Protocol):
         key: ZoneKey | None,
         salt: bytes = b"",
         known_seq: int | None = None,
-        rpc_max: int = LOOKUP_RPCS_MAX,
+        rpc_max: int = QUESTION_RPCS_MAX,
         deadline: float | None = None,
         present: Present | None = None,
         on_item: Callable[[MutableItem | ImmutableItem], None],
@@ -146,8 +144,8 @@ class Budget:
     """What a question may still cause, and on whose account; a prefetch wants what is remembered confirmed first."""
 
     deadline: float
-    rpc_max: int = LOOKUP_RPCS_MAX
-    cold_get_max: int = COLD_GETS_PER_QUESTION_MAX
+    rpc_max: int = QUESTION_RPCS_MAX
+    cold_get_max: int = QUESTION_LOOKUPS_MAX
     client_prefix: str = ""
     is_privileged: bool = True
     is_prefetch: bool = False

@@ -13,6 +13,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine
 
 from p2pdns.clock import boot_now
+from p2pdns.dns.life import FAILURE_S_MAX, FAILURE_S_MIN
 from p2pdns.dns.zone import Zone
 from p2pdns.engine.overlay import ports
 from p2pdns.engine.overlay.entries import (
@@ -28,11 +29,12 @@ from p2pdns.engine.overlay.entries import (
     report_of,
 )
 from p2pdns.engine.overlay.marks import Marks
-from p2pdns.engine.overlay.ports import LOOKUP_RPCS_MAX, Budget, Dht, GetOutcome, LookupReport, Mark, ReaderState, Timer
+from p2pdns.engine.overlay.ports import Budget, Dht, GetOutcome, LookupReport, Mark, ReaderState, Timer
 from p2pdns.errors import BadItem
 from p2pdns.items.item import ImmutableItem, MutableItem, mutable_target
 from p2pdns.items.keys import ZoneKey
 from p2pdns.items.packet import zone_of
+from p2pdns.limits import QUESTION_RPCS_MAX, QUESTION_SECONDS_MAX
 from p2pdns.log import get_limited_logger
 from p2pdns.resolver import Found, ItemOutcome, Missing, NotFound, tag_of_key
 
@@ -43,11 +45,8 @@ COLD_GETS_MAX = 64  # In flight for the node: at α = 4, what a socket buffer ho
 COLD_GETS_PER_PREFIX_MAX = 8  # So that one network's questions leave room for the others'.
 REFRESHES_MAX = 16  # Background look-ups in flight; they may wait, questions may not.
 LOOKUP_RPCS_MIN = 24  # With fewer a look-up cannot ask the 20 nearest, so it is not begun.
-LOOKUP_SECONDS_MAX = 4.0  # No question waits longer. An answer is kept until the refresh that follows has ended.
 PREFETCH_SHARE = 0.85  # Of the time to the next refresh: the front asks early in the last tenth of an answer's life.
 REFRESH_RETRY_SECONDS = 5.0  # How long a refresh waits for room.
-FAILURE_SECONDS_MIN = 5.0  # RFC 9520 §3.2
-FAILURE_SECONDS_MAX = 300.0
 INCOMPLETE_SECONDS_MAX = 30.0  # With an item in hand another attempt is worth its cost sooner than without.
 # An item we hold is shown when the network has said nothing for this long: a living one answers in a tenth of it.
 HELD_WAIT_SECONDS = 0.2
@@ -260,7 +259,7 @@ class Overlay:
                 confirmed_at=entry.confirmed_at,
                 fresh=self._is_fresh(entry.item, entry.zone),
                 unconfirmed=not is_confirmed,
-                good_until=entry.confirmed_at + refresh_s + LOOKUP_SECONDS_MAX if is_confirmed else math.inf,
+                good_until=entry.confirmed_at + refresh_s + QUESTION_SECONDS_MAX if is_confirmed else math.inf,
                 lookup=number,
                 rpc_count=rpc_count,
             )
@@ -328,7 +327,7 @@ class Overlay:
         """Start a look-up: on a question's account, or as a refresh on the node's."""
         loop = asyncio.get_running_loop()
         self._lookup_count += 1
-        rpc_max = LOOKUP_RPCS_MAX if budget is None else min(budget.rpc_max, LOOKUP_RPCS_MAX)
+        rpc_max = QUESTION_RPCS_MAX if budget is None else min(budget.rpc_max, QUESTION_RPCS_MAX)
         prefix = None if budget is None else budget.client_prefix
         lookup = Lookup(
             self._lookup_count,
@@ -361,7 +360,7 @@ class Overlay:
                 key=entry.key,
                 known_seq=known_seq,
                 rpc_max=lookup.rpc_max,
-                deadline=self._clock() + LOOKUP_SECONDS_MAX,
+                deadline=self._clock() + QUESTION_SECONDS_MAX,
                 present=present,
                 on_item=lambda item: self._item_found(entry, lookup, item),
                 on_patient=lambda: self._slots.ease(lookup),
@@ -379,7 +378,7 @@ class Overlay:
             # Whatever broke, the questions that wait are told, and the next ones do not repeat it at once.
             log.error("look-up broke off", key=entry.key, reason=repr(error))
             self.counters["lookups-broken-off"] += 1
-            entry.fail(Missing.UNREACHABLE, self._clock(), FAILURE_SECONDS_MIN, FAILURE_SECONDS_MAX)
+            entry.fail(Missing.UNREACHABLE, self._clock(), FAILURE_S_MIN, FAILURE_S_MAX)
             # It may have been shown already, and then nothing older may be.
             self._take(entry, lookup.item, lookup.zone)
         finally:
@@ -428,12 +427,12 @@ class Overlay:
             self._spawn(self._marks.confirmed(entry, entry.item))
         elif entry.item is not None:
             entry.is_unconfirmed = True
-            entry.fail(Missing.ABSENT, now, FAILURE_SECONDS_MIN, INCOMPLETE_SECONDS_MAX)
-        elif lookup.rpc_max >= LOOKUP_RPCS_MAX or outcome.rpc_count < lookup.rpc_max:
+            entry.fail(Missing.ABSENT, now, FAILURE_S_MIN, INCOMPLETE_SECONDS_MAX)
+        elif lookup.rpc_max >= QUESTION_RPCS_MAX or outcome.rpc_count < lookup.rpc_max:
             # A look-up cut short on one question's budget says nothing to the next question.
             reason = Missing.ABSENT if entry.mark is None else Missing.OLDER
             reason = reason if outcome.answered_count else Missing.UNREACHABLE
-            entry.fail(reason, now, FAILURE_SECONDS_MIN, FAILURE_SECONDS_MAX)
+            entry.fail(reason, now, FAILURE_S_MIN, FAILURE_S_MAX)
         if entry.item is not None:
             self._arm_refresh(entry, refresh_seconds(entry.zone))
 
@@ -483,7 +482,7 @@ class Overlay:
         entry.refresh = None
         is_current = self._entries.get(entry.key.raw) is entry
         # The question that a look-up was made for counts, however long it took.
-        is_asked = entry.asked_at + refresh_seconds(entry.zone) + LOOKUP_SECONDS_MAX >= self._clock()
+        is_asked = entry.asked_at + refresh_seconds(entry.zone) + QUESTION_SECONDS_MAX >= self._clock()
         if self._is_closed or entry.lookup is not None or not is_current or not is_asked:
             return
         if self._refresh_count >= REFRESHES_MAX:

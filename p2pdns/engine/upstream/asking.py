@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from p2pdns.addresses import Address
+from p2pdns.dns.life import FAILURE_S_MIN
 from p2pdns.dns.message import RR, Message, Question
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Class, Explanations, Flag, Option, Rcode, Type
@@ -27,7 +28,7 @@ from p2pdns.engine.upstream.exchange import (
     Trouble,
 )
 from p2pdns.engine.upstream.servers import SERVERS_MAX
-from p2pdns.engine.upstream.standing import CHECK_SECONDS, FAILURE_SECONDS_MIN, NO_EDNS_SECONDS, Failures, Server
+from p2pdns.engine.upstream.standing import CHECK_SECONDS, NO_EDNS_SECONDS, Failures, Server
 from p2pdns.engine.upstream.waiting import Later, Timer, Waits, later
 from p2pdns.log import get_logger
 from p2pdns.resolver import NoReply, Replied, UpstreamOutcome
@@ -129,7 +130,7 @@ class Upstream:
         is_silence = any(failure.is_silence for failure in held)
         retry_at = min(failure.retry_at for failure in held)
         # A server may be back long before that, and nobody can tell whoever keeps this answer in all cases.
-        retry_at = min(retry_at, now + FAILURE_SECONDS_MIN) if is_silence else retry_at
+        retry_at = min(retry_at, now + FAILURE_S_MIN) if is_silence else retry_at
         text = "no upstream answered this question a moment ago"
         return NoReply(text, is_remembered=True, retry_at=retry_at, is_silence=is_silence)
 
@@ -360,7 +361,7 @@ class _Asked:
             return
         is_lame = rcode not in SERVER_FAULTS
         upstream.counters["lame"] += is_lame
-        self._failed(one, NoReply(LAME_TEXT, retry_at=now + FAILURE_SECONDS_MIN) if is_lame else replied, now)
+        self._failed(one, NoReply(LAME_TEXT, retry_at=now + FAILURE_S_MIN) if is_lame else replied, now)
 
     def _troubled(self, one: _Try, trouble: Trouble, now: float) -> None:
         upstream = self._upstream
@@ -369,13 +370,13 @@ class _Asked:
             if trouble is Trouble.GONE:
                 self._unanswered(one)
             else:
-                self._worst = self._worst or NoReply(trouble.value, retry_at=now + FAILURE_SECONDS_MIN)
+                self._worst = self._worst or NoReply(trouble.value, retry_at=now + FAILURE_S_MIN)
             # What this process has too little of is no server's fault.
             one.is_void = trouble is Trouble.CROWDED
             self._go_on(one, now)
             return
         upstream.heard(one.server, now)
-        self._failed(one, NoReply(trouble.value, retry_at=now + FAILURE_SECONDS_MIN), now)
+        self._failed(one, NoReply(trouble.value, retry_at=now + FAILURE_S_MIN), now)
 
     def _failed(self, one: _Try, outcome: UpstreamOutcome, now: float) -> None:
         """Note what a server has made of the question, and ask the next one."""
@@ -401,7 +402,7 @@ class _Asked:
             if failures.holding(self._asking.key, server, now) is None:
                 failures.remember(self._asking.key, server, now, is_silence=server.is_silent)
         is_silence = any(server.is_silent for server in servers)
-        retry_at = now + FAILURE_SECONDS_MIN
+        retry_at = now + FAILURE_S_MIN
         self._finish(self._worst or NoReply(Trouble.GONE.value, retry_at=retry_at, is_silence=is_silence))
 
     def _finish(self, outcome: UpstreamOutcome) -> None:

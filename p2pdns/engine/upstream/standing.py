@@ -11,9 +11,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from p2pdns.addresses import Address
+from p2pdns.dns.life import FAILURE_S_MAX, FAILURE_S_MIN
 
-FAILURE_SECONDS_MIN = 5.0  # RFC 9520 §3.2
-FAILURE_SECONDS_MAX = 300.0
 FAILURES_MAX = 4_096  # Failed pairs of question and server kept: about 1 MB.
 CHECK_SECONDS = 5.0  # Between two questions to a silent server whether it is back, and what each of them may take.
 # How long a server is asked without EDNS after it has answered so only: unbound keeps what it knows of a host as long.
@@ -94,7 +93,7 @@ class Failures:
     def remember(self, key: bytes, server: Server, now: float, *, is_silence: bool) -> None:
         """Remember one, for twice as long as the last of this question and server."""
         last = self._failures.pop((key, server.address), None)
-        backoff_s = FAILURE_SECONDS_MIN if last is None else min(FAILURE_SECONDS_MAX, last.backoff_s * 2)
+        backoff_s = FAILURE_S_MIN if last is None else min(FAILURE_S_MAX, last.backoff_s * 2)
         self._failures[key, server.address] = Failure(now, now + backoff_s, backoff_s, is_silence)
         if len(self._failures) > FAILURES_MAX:
             self._failures.popitem(last=False)
