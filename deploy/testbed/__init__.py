@@ -7,7 +7,6 @@ at, broken and healed. `docs/testbed.md` has every verb with its output.
 from deploy.testbed.faults import Faults
 from deploy.testbed.impair import Impairment
 from deploy.testbed.places import Container, Places
-from deploy.testbed.questions import Answer
-from deploy.testbed.testbed import Impaired, Testbed
+from deploy.testbed.testbed import Testbed
 
-__all__ = ["Answer", "Container", "Faults", "Impaired", "Impairment", "Places", "Testbed"]
+__all__ = ["Container", "Faults", "Impairment", "Places", "Testbed"]

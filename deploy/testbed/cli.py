@@ -7,7 +7,6 @@ Guarantees: standard output holds one JSON document and nothing else; what is fo
 
 from __future__ import annotations
 
-import difflib
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -19,12 +18,12 @@ from deploy.testbed.faults import Faults
 from deploy.testbed.impair import Impairment
 from deploy.testbed.testbed import Testbed
 from p2pdns.cli import ui
+from p2pdns.cli.verbs import did_you_mean
 from p2pdns.errors import P2pdnsError, UsageError
 
 PROGRAM = "p2pdns-testbed"
 HOW_IT_IS_CALLED = "python -m deploy.testbed"
 EXIT_INTERRUPTED = 130  # 128 + SIGINT
-EXIT_NO_ANSWER = 3  # As `p2pdns resolve` ends for a name that does not exist.
 
 
 def say(text: str) -> None:
@@ -33,19 +32,14 @@ def say(text: str) -> None:
 
 
 class _Verbs(click.Group):
-    """The group of all verbs, in the order of a visit."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the verbs as they were added."""
-        return list(self.commands)
+    """The group of all verbs; an unknown one is an error with the nearest known."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the verb; an unknown one is an error with the nearest known."""
-        if args and not args[0].startswith("-") and args[0] not in self.commands:
-            near = difflib.get_close_matches(args[0], list(self.commands), n=1)
-            hint = f'did you mean "{near[0]}"?' if near else f"the verbs are {', '.join(self.commands)}"
+        """Return the verb that the words begin with."""
+        if not args[0].startswith("-") and args[0] not in self.commands:
+            hint = did_you_mean(args[0], self.commands) or f"the verbs are {', '.join(self.commands)}"
             raise UsageError("no such verb", place=f'"{args[0]}"', hint=hint)
         return super().resolve_command(ctx, args)
 
@@ -70,30 +64,33 @@ def sizes_of(_context: click.Context, _parameter: click.Parameter, value: str | 
     """Return SERVICE=N pairs as a mapping."""
     sizes = {}
     for pair in value.split(",") if value else []:
-        service, equals, count = pair.partition("=")
-        if not equals or not count.isdecimal() or service not in ("west", "east"):
+        service, _, count = pair.partition("=")
+        if not count.isdecimal() or service not in ("west", "east"):
             raise click.BadParameter(f'"{pair}" is not west=N or east=N')
         sizes[service] = int(count)
     return sizes
 
 
+some_places = click.argument("places", nargs=-1, required=True, metavar="PLACE...")
 for_seconds = click.option(
     "--for", "seconds", type=float, metavar="SECONDS", callback=seconds_of, help="Undo it then, or at Ctrl-C."
 )
 
 
-def held(testbed: Testbed, seconds: float, make: Callable[[Faults], dict[str, Any]]) -> None:
-    """Make a fault, show it, and undo it after a time or at a signal."""
+def make_fault(seconds: float | None, make: Callable[[Testbed | Faults], dict[str, Any]]) -> None:
+    """Make a fault and show it; with a time, undo it then or at a signal."""
+    bed = Testbed.find()
+    if seconds is None:
+        ui.json_result(make(bed))
+        return
     try:
-        with testbed.faults() as faults:
+        with bed.faults() as faults:
             ui.json_result(make(faults))
             sys.stdout.flush()
             say(f"undone in {seconds:g} s, or at Ctrl-C")
             threading.Event().wait(seconds)
-    except (KeyboardInterrupt, SystemExit):
+    finally:
         say("undone")
-        raise
-    say("undone")
 
 
 @testbed.command()
@@ -117,15 +114,11 @@ def status() -> None:
 
 
 @testbed.command()
-@click.argument("places", nargs=-1, required=True, metavar="PLACE...")
+@some_places
 @for_seconds
 def cut(places: tuple[str, ...], seconds: float | None) -> None:
     """Cut a side, addresses or services off from the other side."""
-    bed = Testbed.find()
-    if seconds is None:
-        ui.json_result({"cut": bed.cut(*places)})
-    else:
-        held(bed, seconds, lambda faults: {"cut": faults.cut(*places)})
+    make_fault(seconds, lambda bed: {"cut": bed.cut(*places)})
 
 
 @testbed.command()
@@ -156,19 +149,12 @@ def impair(
         impairment = Impairment(**settings)
     except ValueError as trouble:
         raise UsageError(str(trouble), place="impair") from None
-    bed = Testbed.find()
 
-    def shown(impaired: Sequence[Any]) -> dict[str, Any]:
-        return {"netem": bed.has_netem(), "impaired": [place.facts() for place in impaired]}
+    def make(bed: Testbed | Faults) -> dict[str, Any]:
+        impaired = bed.impair(impairment, at=at, to=to, every_link=every_link, seed=seed)
+        return {"netem": bed.has_netem(), "impaired": impaired}
 
-    if seconds is None:
-        ui.json_result(shown(bed.impair(impairment, at=at, to=to, every_link=every_link, seed=seed)))
-    else:
-        held(
-            bed,
-            seconds,
-            lambda faults: shown(faults.impair(impairment, at=at, to=to, every_link=every_link, seed=seed)),
-        )
+    make_fault(seconds, make)
 
 
 @testbed.command()
@@ -178,31 +164,23 @@ def unimpair() -> None:
 
 
 @testbed.command()
-@click.argument("places", nargs=-1, required=True, metavar="PLACE...")
+@some_places
 @click.option("--signal", "signal_name", default="KILL", help="Another than KILL, as TERM, STOP or HUP.")
 @for_seconds
 def kill(places: tuple[str, ...], signal_name: str, seconds: float | None) -> None:
     """Kill containers, or send them another signal."""
-    bed = Testbed.find()
-
-    def shown(killed: Sequence[str]) -> dict[str, Any]:
-        return {"signal": signal_name, "killed": list(killed)}
-
-    if seconds is None:
-        ui.json_result(shown(bed.kill(*places, signal_name=signal_name)))
-    else:
-        held(bed, seconds, lambda faults: shown(faults.kill(*places, signal_name=signal_name)))
+    make_fault(seconds, lambda bed: {"signal": signal_name, "killed": bed.kill(*places, signal_name=signal_name)})
 
 
 @testbed.command()
-@click.argument("places", nargs=-1, required=True, metavar="PLACE...")
+@some_places
 def start(places: tuple[str, ...]) -> None:
     """Start what does not run; "newcomer" and "hostile" are made the first time."""
     ui.json_result({"started": Testbed.find().start(*places)})
 
 
 @testbed.command()
-@click.argument("places", nargs=-1, required=True, metavar="PLACE...")
+@some_places
 def restart(places: tuple[str, ...]) -> None:
     """Stop and start containers, one after the other."""
     ui.json_result({"restarted": Testbed.find().restart(*places)})
@@ -214,11 +192,11 @@ def restart(places: tuple[str, ...]) -> None:
 @click.option("--from", "at", metavar="PLACE", help="Ask the server inside this container, not the published port.")
 def dig(name: str, kind: str, at: str | None) -> int:
     """Ask one question."""
-    answer = Testbed.find().dig([(name, kind)], at=at)[0]
-    ui.json_result(answer.facts())
-    if answer.rcode is None:
-        say("no response")
-    return 0 if answer.rcode == "NOERROR" else EXIT_NO_ANSWER if answer.rcode == "NXDOMAIN" else 1
+    answer = Testbed.find().dig(name, kind, at=at)
+    ui.json_result(answer)
+    if "error" in answer:
+        say(f"error: {answer['error']}")
+    return int(answer.get("exit", 0))
 
 
 def _usage_error(trouble: click.ClickException) -> UsageError:
@@ -238,23 +216,15 @@ def error(trouble: P2pdnsError) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status."""
-    trouble: P2pdnsError
     try:
-        code = testbed.main(
-            args=None if arguments is None else list(arguments), prog_name=HOW_IT_IS_CALLED, standalone_mode=False
-        )
+        code = testbed.main(arguments, prog_name=HOW_IT_IS_CALLED, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as usage:
         click.echo(usage.format_message(), err=True)
         return UsageError.exit_code
-    except click.exceptions.Exit as ending:
-        return ending.exit_code
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
-    except click.ClickException as found:
-        trouble = _usage_error(found)
-    except P2pdnsError as found:
-        trouble = found
-    else:
-        return code if isinstance(code, int) else 0
-    error(trouble)
-    return trouble.exit_code
+    except (click.ClickException, P2pdnsError) as found:
+        trouble = _usage_error(found) if isinstance(found, click.ClickException) else found
+        error(trouble)
+        return trouble.exit_code
+    return code if isinstance(code, int) else 0

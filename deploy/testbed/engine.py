@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,10 +23,10 @@ from p2pdns.errors import Unavailable
 
 FOLDER = Path(__file__).resolve().parents[1]
 COMPOSE_FILE = FOLDER / "docker-compose.yml"
-PROFILES = ("story", "tools")
+PROFILES = ("--profile", "story", "--profile", "tools")
 IMAGES = ("p2pdns-node:local", "p2pdns-tools:local")
 
-COMMAND_SECONDS_MAX = 120.0  # Every command but a build takes seconds; on a busy machine a stop of many takes longest.
+COMMAND_SECONDS_MAX = 180.0  # Every command but a build takes seconds; on a busy machine a stop of many takes longest.
 BUILD_SECONDS_MAX = 1_800.0  # A first build downloads two images' worth of packages.
 END_SECONDS_MAX = 5.0  # For a command that was told to end; then it is killed.
 TROUBLE_LINES_MAX = 3  # The last lines of a failed command say why; what is before them is progress.
@@ -34,19 +35,22 @@ PROJECT = "com.docker.compose.project"
 SERVICE = "com.docker.compose.service"
 NUMBER = "com.docker.compose.container-number"
 ONE_OFF = "com.docker.compose.oneoff"
-NETWORK = "com.docker.compose.network"
+
+# What clients of any generation say, what that means, and what helps.
+TROUBLES = (
+    ("permission denied.*docker.*sock", "the engine does not let you in", "run this as root, or in the group docker"),
+    ("(cannot|couldn't) connect to (the )?docker daemon", "no engine answers", "start it, or set DOCKER_HOST"),
+    ("(no such|unable to find) image|pull access denied", "an image is missing", "python -m deploy.testbed up --build"),
+    ("address already in use", "the port is taken", "P2PDNS_TESTBED_PORT=5399, or any other that is free"),
+)
 
 
-def run(
-    command: Sequence[str],
-    *,
-    seconds_max: float = COMMAND_SECONDS_MAX,
-    check: bool = True,
-) -> str:
+def run(command: Sequence[str], *, seconds_max: float = COMMAND_SECONDS_MAX, check: bool = True) -> str:
     """Return what a command printed; a failure is `Unavailable` with the last lines that it said.
 
     Without `check` a failed command's output is returned as any other's.
     """
+    place = " ".join(command[:3])
     try:
         with subprocess.Popen(
             command,
@@ -67,9 +71,9 @@ def run(
         raise Unavailable("no such command", place=command[0], hint=hint) from None
     except subprocess.TimeoutExpired:
         hint = "the engine's own log says more"
-        raise Unavailable(f"no end within {seconds_max:g} s", place=shown(command), hint=hint) from None
+        raise Unavailable(f"no end within {seconds_max:g} s", place=place, hint=hint) from None
     if process.returncode and check:
-        raise trouble_of(command, said or printed)
+        raise _trouble_of(place, said or printed)
     return printed
 
 
@@ -82,28 +86,13 @@ def _end(process: subprocess.Popen[str]) -> None:
             process.wait(END_SECONDS_MAX)
 
 
-def trouble_of(command: Sequence[str], said: str) -> Unavailable:
-    """Return the error for a failed command, by what it said."""
-    lowered = said.lower()
-    if "permission denied" in lowered and "docker" in lowered and "sock" in lowered:
-        hint = "run this as root, or as a member of the group docker"
-        return Unavailable("the engine does not let you in", place=command[0], hint=hint)
-    if "cannot connect to the docker daemon" in lowered or "couldn't connect to docker daemon" in lowered:
-        return Unavailable("no engine answers", place=command[0], hint="start it, or set DOCKER_HOST")
-    if "no such image" in lowered or "unable to find image" in lowered or "pull access denied" in lowered:
-        what = "an image is missing"
-        return Unavailable(what, place=shown(command), hint="python -m deploy.testbed up --build")
-    if "address already in use" in lowered:
-        hint = "P2PDNS_TESTBED_PORT=5399, or any other that is free"
-        return Unavailable("the port is taken", place=shown(command), hint=hint)
+def _trouble_of(place: str, said: str) -> Unavailable:
+    for words, what, hint in TROUBLES:
+        if re.search(words, said, re.IGNORECASE):
+            return Unavailable(what, place=place, hint=hint)
     lines = [line.strip() for line in said.splitlines() if line.strip()][-TROUBLE_LINES_MAX:]
     why = " / ".join(lines) or "it failed and did not say why"
-    return Unavailable(why.rstrip("."), place=shown(command), hint="python -m deploy.testbed status")
-
-
-def shown(command: Sequence[str]) -> str:
-    """Return the first words of a command, as the place of an error."""
-    return " ".join(command[:3])
+    return Unavailable(why.rstrip("."), place=place, hint="python -m deploy.testbed status")
 
 
 def docker(*arguments: str, check: bool = True) -> str:
@@ -113,28 +102,19 @@ def docker(*arguments: str, check: bool = True) -> str:
 
 def inspected(*ids: str) -> list[dict[str, Any]]:
     """Return what the engine knows of containers; those that are gone meanwhile are left out."""
-    if not ids:
-        return []
-    found = json.loads(docker("inspect", *ids, check=False) or "[]")
-    assert isinstance(found, list)
+    found: list[dict[str, Any]] = json.loads(docker("inspect", *ids, check=False) or "[]") if ids else []
     return found
 
 
-def container_ids(*labels: str, all_states: bool = True) -> list[str]:
-    """Return the ids of the containers with all these labels ("KEY" or "KEY=VALUE")."""
-    filters = [word for label in labels for word in ("--filter", f"label={label}")]
-    state = ["--all"] if all_states else []
-    return docker("ps", "--quiet", "--no-trunc", *state, *filters).split()
+def container_ids(*labels: str) -> list[str]:
+    """Return the ids of the containers, running or not, with all these labels ("KEY" or "KEY=VALUE")."""
+    return docker("ps", "--quiet", "--no-trunc", "--all", *(f"--filter=label={label}" for label in labels)).split()
 
 
-def volumes_of(*labels: str) -> set[str]:
-    """Return the volumes of the containers with all these labels."""
-    return {
-        mount["Name"]
-        for facts in inspected(*container_ids(*labels))
-        for mount in facts.get("Mounts", [])
-        if mount["Type"] == "volume"
-    }
+def volumes_of(label: str) -> set[str]:
+    """Return the volumes of the containers with a label."""
+    mounts = [mount for facts in inspected(*container_ids(label)) for mount in facts.get("Mounts", [])]
+    return {mount["Name"] for mount in mounts if mount["Type"] == "volume"}
 
 
 def remove_volumes(names: Iterable[str]) -> None:
@@ -143,26 +123,15 @@ def remove_volumes(names: Iterable[str]) -> None:
         docker("volume", "rm", "--force", *words, check=False)
 
 
-def compose_command() -> list[str]:
-    """Return how compose is called here: the plugin, else the program of its own."""
-    try:
-        run(["docker", "compose", "version"])
-    except Unavailable as trouble:
-        if trouble.what == "no such command":
-            raise
-    else:
-        return ["docker", "compose"]
-    if shutil.which("docker-compose"):
-        return ["docker-compose"]
-    hint = "install the plugin, or docker-compose (Debian: docker-compose)"
-    raise Unavailable("there is no compose", place="docker", hint=hint)
-
-
 def compose(project: str, *arguments: str) -> str:
-    """Run compose on our file, with all profiles; return what it printed."""
-    profiles = [word for profile in PROFILES for word in ("--profile", profile)]
-    command = [*compose_command(), "--file", str(COMPOSE_FILE), "--project-name", project, *profiles, *arguments]
-    return run(command)
+    """Run compose on our file, the plugin or else the older program, with all profiles; return what it printed."""
+    command = ["docker", "compose"]
+    if not docker("compose", "version", check=False):
+        command = ["docker-compose"]
+        if not shutil.which("docker-compose"):
+            hint = "install the plugin, or docker-compose (Debian: docker-compose)"
+            raise Unavailable("there is no compose", place="docker", hint=hint)
+    return run([*command, "--file", str(COMPOSE_FILE), "--project-name", project, *PROFILES, *arguments])
 
 
 def build_images() -> None:
@@ -172,8 +141,4 @@ def build_images() -> None:
 
 def are_images_there() -> bool:
     """Return whether both images have been built."""
-    try:
-        docker("image", "inspect", *IMAGES)
-    except Unavailable:
-        return False
-    return True
+    return docker("image", "inspect", "--format=there", *IMAGES, check=False).split() == ["there"] * len(IMAGES)

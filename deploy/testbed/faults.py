@@ -18,14 +18,14 @@ import contextlib
 import secrets
 import signal
 import threading
-from collections.abc import Sequence
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Self
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Self
 
 from deploy.testbed.impair import Impairment
+from deploy.testbed.places import removed
 
 if TYPE_CHECKING:
-    from deploy.testbed.testbed import Impaired, Testbed
+    from deploy.testbed.testbed import Testbed
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SHELL_SIGNAL_BASE = 128  # A shell shows 128 + its number for a program that a signal ended.
@@ -37,7 +37,7 @@ class Faults:
     def __init__(self, testbed: Testbed) -> None:
         self._testbed = testbed
         self._undo = contextlib.ExitStack()
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
         self._is_ending = False
 
     def __enter__(self) -> Self:
@@ -49,9 +49,7 @@ class Faults:
         atexit.register(self.undo)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, trouble: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Undo everything."""
         try:
             self._is_ending = True
@@ -75,7 +73,7 @@ class Faults:
         finally:
             atexit.unregister(self.undo)
             for number, handler in self._before.items():
-                signal.signal(number, handler)  # type: ignore[arg-type]
+                signal.signal(number, handler)
             self._before.clear()
             self._is_ending = False
 
@@ -83,28 +81,22 @@ class Faults:
         """Cut sides, addresses or services off from the other side; return the networks."""
         networks = self._testbed.networks_at(words)
         # What was cut already is not ours to heal.
-        new = self._testbed.not_yet_cut(networks)
-        self._undo.callback(self._testbed.heal_networks, new)
+        self._undo.callback(self._testbed.heal_networks, removed(networks, self._testbed.cut_now()))
         self._testbed.cut_networks(networks)
         return [str(network) for network in networks]
 
-    def impair(
-        self,
-        impairment: Impairment,
-        *,
-        at: Sequence[str] = (),
-        to: Sequence[str] = (),
-        every_link: bool = False,
-        seed: int = 0,
-    ) -> list[Impaired]:
+    def impair(self, impairment: Impairment, **where: Any) -> list[dict[str, Any]]:
         """Impair as `Testbed.impair` does; return where and how."""
         fault = secrets.token_hex(4)
         self._undo.callback(self._testbed.unimpair, fault=fault)
-        return self._testbed.impair(impairment, at=at, to=to, every_link=every_link, seed=seed, fault=fault)
+        return self._testbed.impair(impairment, fault=fault, **where)
+
+    def has_netem(self) -> bool:
+        """Return whether the kernel has netem."""
+        return self._testbed.has_netem()
 
     def kill(self, *words: str, signal_name: str = "KILL") -> list[str]:
         """Kill what runs at these places, and start it again at the end; return the places."""
         victims = [container for container in self._testbed.containers_at(words) if container.is_running]
         self._undo.callback(self._testbed.start_ids, [container.id for container in victims])
-        self._testbed.kill(*(container.place for container in victims), signal_name=signal_name)
-        return [container.place for container in victims]
+        return self._testbed.kill(*(container.place for container in victims), signal_name=signal_name)

@@ -6,21 +6,20 @@ Guarantees: what a word means depends on the labels of the containers and on not
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from deploy.testbed import engine
+from p2pdns.cli.verbs import did_you_mean
 from p2pdns.errors import UsageError
 
 ROLE, SIDE = "org.p2pdns.role", "org.p2pdns.side"
 # Who takes part in the overlay; the others are the ground it stands on, or its enemies.
 OVERLAY_ROLES = ("boot", "node", "publisher", "resolver", "newcomer")
-SIDES = ("west", "east")
-
 Network = ipaddress.IPv4Network
+SIDES = {"west": Network("10.91.1.0/24"), "east": Network("10.91.2.0/24")}
 
 
 @dataclass(frozen=True)
@@ -32,9 +31,9 @@ class Container:
     number: int
     role: str
     side: str | None
-    state: str
-    health: str | None
-    addresses: Mapping[str, str]
+    state: str = field(compare=False)
+    health: str | None = field(compare=False)
+    addresses: Mapping[str, str] = field(compare=False)
 
     @property
     def place(self) -> str:
@@ -48,14 +47,8 @@ class Container:
 
     def facts(self) -> dict[str, object]:
         """Return what a person or a script wants to know of it."""
-        return {
-            "place": self.place,
-            "role": self.role,
-            "side": self.side,
-            "state": self.state,
-            "health": self.health,
-            "addresses": dict(self.addresses),
-        }
+        told = ("role", "side", "state", "health", "addresses")
+        return {"place": self.place, **{name: value for name, value in asdict(self).items() if name in told}}
 
 
 def container_of(facts: Mapping[str, Any]) -> Container | None:
@@ -84,10 +77,9 @@ def container_of(facts: Mapping[str, Any]) -> Container | None:
 
 @dataclass(frozen=True)
 class Places:
-    """All containers of a testbed and the networks of its two sides."""
+    """All containers of a testbed."""
 
     containers: Sequence[Container]
-    sides: Mapping[str, Network]
 
     def containers_at(self, word: str) -> list[Container]:
         """Return the containers that SERVICE, SERVICE/N or an address means, at least one."""
@@ -107,36 +99,34 @@ class Places:
 
         A word that is both a side and a service is the side: what is cut or impaired is a place in the network.
         """
-        if word in self.sides:
-            return [self.sides[word]]
+        if word in SIDES:
+            return [SIDES[word]]
         try:
             network = Network(word)
         except ValueError:
-            return [Network(address) for address in self._addresses_at(word)]
-        if not any(network.subnet_of(side) for side in self.sides.values()):
-            sides = " or ".join(str(side) for side in self.sides.values())
+            return self._networks_of(word)
+        if not any(network.subnet_of(side) for side in SIDES.values()):
+            sides = " or ".join(str(side) for side in SIDES.values())
             raise UsageError("not within the testbed", place=f'"{word}"', hint=f"say an address in {sides}")
         return [network]
 
-    def _addresses_at(self, word: str) -> list[str]:
+    def _networks_of(self, word: str) -> list[Network]:
         found = self.containers_at(word)
-        addresses = [
-            address for container in found for name, address in container.addresses.items() if name in self.sides
-        ]
         if any(container.role == "router" for container in found):
             hint = "say which side or container shall be cut off"
             raise UsageError("the router is what joins the sides", place=f'"{word}"', hint=hint)
+        addresses = [Network(address) for container in found for address in container.addresses.values()]
         if not addresses:
             hint = f"python -m deploy.testbed start {word}"
             raise UsageError("has no address while it does not run", place=f'"{word}"', hint=hint)
         return addresses
 
-    def only(self, role: str) -> Container:
-        """Return the one container with a role, running or not."""
+    def router(self) -> Container:
+        """Return the router, running or not."""
         for container in self.containers:
-            if container.role == role:
+            if container.role == "router":
                 return container
-        raise UsageError(f"there is no {role}", place="testbed", hint="python -m deploy.testbed up")
+        raise UsageError("there is no router", place="testbed", hint="python -m deploy.testbed up")
 
     def overlay(self) -> list[Container]:
         """Return the nodes of the overlay that run."""
@@ -144,9 +134,8 @@ class Places:
 
     def _unknown(self, word: str) -> UsageError:
         services = sorted({container.service for container in self.containers})
-        known = [*services, *(container.place for container in self.containers)]
-        near = difflib.get_close_matches(word, known, n=1)
-        hint = f'did you mean "{near[0]}"?' if near else f"the services are {', '.join(services)}; SERVICE/N is one"
+        near = did_you_mean(word, [*services, *(container.place for container in self.containers)])
+        hint = near or f"the services are {', '.join(services)}; SERVICE/N is one"
         return UsageError("no such place", place=f'"{word}"', hint=hint)
 
 

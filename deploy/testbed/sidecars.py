@@ -6,13 +6,14 @@ before `start` returns. Does not know why a place is impaired.
 
 from __future__ import annotations
 
+import functools
 import json
-import select
 import subprocess
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
+from typing import Any
 
 from deploy.testbed import engine
 from deploy.testbed.impair import Impairment
@@ -44,19 +45,18 @@ for device in $devices; do tc qdisc add dev "$device" root netem "$@" || undo 1;
 echo '{"event": "up"}'
 wait
 """
-_NETEM_TRIAL = """
-ip link add trial type veth peer name lairt && tc qdisc add dev trial root netem delay 1ms && echo there
-"""
+_NETEM_TRIAL = (
+    "ip link add trial type veth peer name lairt && tc qdisc add dev trial root netem delay 1ms && echo there"
+)
 
 
 @dataclass(frozen=True)
 class Sidecar:
-    """One that impairs: where it stands, what it does there, and since which fault."""
+    """One that impairs: where it stands, and what it does there."""
 
     id: str
     of: str
     where: str
-    fault: str
     what: dict[str, object]
 
 
@@ -92,6 +92,7 @@ def netem_words(impairment: Impairment) -> list[str]:
     return [*words, *(["rate", f"{impairment.rate_kbit:g}kbit"] if impairment.rate_kbit else [])]
 
 
+@functools.cache
 def has_netem(project: str) -> bool:
     """Return whether the kernel under the engine has netem, tried on a device that is thrown away."""
     words = command("trial", project, "none", "--rm", "--cap-add=NET_ADMIN", TOOLS_IMAGE, "sh", "-c", _NETEM_TRIAL)
@@ -110,8 +111,7 @@ class Plan:
 
     def what(self) -> dict[str, object]:
         """Return what this does, for a label."""
-        paths = [list(path) for path in self.paths]
-        return {"method": self.method, **asdict(self.impairment), "paths": paths, "seed": self.seed}
+        return {"method": self.method, **asdict(self.impairment), "paths": self.paths, "seed": self.seed}
 
     def program(self) -> list[str]:
         """Return the command that impairs."""
@@ -123,18 +123,17 @@ class Plan:
 
 def start(project: str, fault: str, plans: Sequence[Plan]) -> None:
     """Start sidecars; return when each has said that it has begun. One that cannot is `Unavailable`."""
-    with ThreadPoolExecutor(AT_ONCE_MAX) as pool:
-        for _ in pool.map(partial(_start_one, project, fault), plans):
-            pass
-
-
-def _start_one(project: str, fault: str, plan: Plan) -> None:
     rights = ["--cap-add=NET_ADMIN", "--cap-add=NET_RAW", "--device=/dev/net/tun"]
-    labels = {OF: plan.container.id, WHERE: plan.container.place, FAULT: fault, WHAT: json.dumps(plan.what())}
-    words = [*rights, *(f"--label={key}={value}" for key, value in labels.items()), "--detach", TOOLS_IMAGE]
-    network = f"container:{plan.container.id}"
-    started = engine.docker(*command("impair", project, network, *words, *plan.program())).strip()
-    wait_until_begun(started, plan.container.place)
+
+    def start_one(plan: Plan) -> None:
+        of, where = plan.container.id, plan.container.place
+        labels = {OF: of, WHERE: where, FAULT: fault, WHAT: json.dumps(plan.what())}
+        words = [*rights, *(f"--label={key}={value}" for key, value in labels.items()), "--detach", TOOLS_IMAGE]
+        started = engine.docker(*command("impair", project, f"container:{of}", *words, *plan.program()))
+        wait_until_begun(started.strip(), where)
+
+    with ThreadPoolExecutor(AT_ONCE_MAX) as pool:
+        list(pool.map(start_one, plans))
 
 
 def wait_until_begun(sidecar: str, where: str) -> None:
@@ -142,54 +141,50 @@ def wait_until_begun(sidecar: str, where: str) -> None:
     since = engine.inspected(sidecar)[0]["State"]["StartedAt"]
     follow = ["docker", "logs", "--follow", "--since", since, sidecar]
     with subprocess.Popen(
-        follow, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True
+        follow, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True
     ) as logs:
         assert logs.stdout is not None
-        assert logs.stderr is not None
-        try:
-            # The log ends with the container, so that one which could not begin does not keep us waiting.
-            readable, _, _ = select.select([logs.stdout], [], [], BEGIN_SECONDS_MAX)
-            line = logs.stdout.readline() if readable else b""
-        finally:
-            logs.kill()
-        if b'"up"' not in line:
-            said = logs.stderr.read().decode(errors="replace").strip().splitlines()
-            why = said[-1].removeprefix("impair: error: ") if said else f"nothing heard in {BEGIN_SECONDS_MAX:g} s"
-            hint = "python -m deploy.testbed unimpair, should it be impaired already"
-            raise Unavailable(f"cannot be impaired: {why}", place=where, hint=hint)
+        guard = threading.Timer(BEGIN_SECONDS_MAX, logs.kill)
+        guard.start()
+        # The log ends with the container, so that one which could not begin does not keep us waiting.
+        line = logs.stdout.readline()
+        guard.cancel()
+        logs.kill()
+    if b'"up"' not in line:
+        why = line.decode(errors="replace").strip().removeprefix("impair: error: ") or "it said nothing"
+        hint = "python -m deploy.testbed unimpair, should it be impaired already"
+        raise Unavailable(f"cannot be impaired: {why}", place=where, hint=hint)
 
 
 def impairing(project: str, *, fault: str | None = None) -> list[Sidecar]:
     """Return the sidecars that impair, or those of one fault, in the order of their places."""
     labels = [f"{KIND}=impair", f"{PROJECT}={project}", *([f"{FAULT}={fault}"] if fault else [])]
-    found = []
-    for facts in engine.inspected(*engine.container_ids(*labels)):
-        label = facts["Config"]["Labels"]
-        found.append(Sidecar(facts["Id"], label[OF], label[WHERE], label[FAULT], json.loads(label[WHAT])))
-    return sorted(found, key=lambda sidecar: sidecar.where)
+    found = [(facts["Id"], facts["Config"]["Labels"]) for facts in engine.inspected(*engine.container_ids(*labels))]
+    sidecars = [Sidecar(own_id, label[OF], label[WHERE], json.loads(label[WHAT])) for own_id, label in found]
+    return sorted(sidecars, key=lambda sidecar: sidecar.where)
 
 
-def end(sidecars: Sequence[Sidecar]) -> list[dict[str, object]]:
+def end(sidecars: Sequence[Sidecar]) -> list[dict[str, Any]]:
     """End sidecars and remove them; return where each was and what it had counted."""
     if not sidecars:
         return []
     ids = [sidecar.id for sidecar in sidecars]
     engine.docker("stop", f"--time={STOP_SECONDS}", *ids, check=False)
-    with ThreadPoolExecutor(AT_ONCE_MAX) as pool:
-        counted = list(pool.map(_counters, ids))
+    ended = [{"where": each.where, "method": each.what["method"], "counters": _counters(each.id)} for each in sidecars]
     engine.docker("rm", "--force", *ids, check=False)
-    return [
-        {"where": each.where, "method": each.what["method"], "counters": counters}
-        for each, counters in zip(sidecars, counted, strict=True)
-    ]
+    return ended
 
 
 def _counters(sidecar: str) -> object:
-    lines = engine.docker("logs", "--tail=1", sidecar, check=False).splitlines()
-    try:
-        return json.loads(lines[-1]).get("counters") if lines else None
-    except ValueError:
-        return None
+    # What was killed, and netem, have counted nothing.
+    last = engine.docker("logs", "--tail=1", sidecar, check=False)
+    return json.loads(last).get("counters") if last.startswith("{") else None
+
+
+def remove(project: str) -> None:
+    """Remove every sidecar at once, those that impair and others, and whatever they have counted."""
+    if ids := engine.container_ids(f"{PROJECT}={project}"):
+        engine.docker("rm", "--force", *ids, check=False)
 
 
 def again(project: str, containers: Sequence[str]) -> None:

@@ -11,17 +11,15 @@ import ipaddress
 import json
 import os
 import secrets
-import shutil
+import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from deploy.testbed import engine, sidecars
 from deploy.testbed.faults import Faults
 from deploy.testbed.impair import Impairment
 from deploy.testbed.places import ROLE, SIDES, Container, Network, Places, added, container_of, removed
-from deploy.testbed.questions import WAIT_SECONDS, Answer, Digging, read_answers
 from p2pdns.errors import Unavailable, UsageError
 
 DEFAULT_PROJECT = "p2pdns"
@@ -29,20 +27,9 @@ DEFAULT_PORT = 5301
 NODE_DNS_PORT, SERVER_DNS_PORT = 5300, 53
 SET = ("set", "inet", "faults", "cut")
 STOP_SECONDS = 10  # A node that was told to stop writes its contacts down, which takes a moment on a busy machine.
-QUESTIONS_PER_DIG_MAX = 200  # A command line of names is some 10 kB; the limit of the kernel is 128 kB a word.
-
-
-@dataclass(frozen=True)
-class Impaired:
-    """A place and how it is impaired there: by "netem" or by "tun", our own way where the kernel has none."""
-
-    where: str
-    method: str
-    seed: int | None
-
-    def facts(self) -> dict[str, object]:
-        """Return this as values for JSON."""
-        return {"where": self.where, "method": self.method, "seed": self.seed}
+# With the profiles on, compose would start what waits for its hour: the others have to be named.
+AT_FIRST = ("router", "boot-west", "boot-east", *SIDES, "publisher", "resolver", "upstream")
+LATER = ("newcomer", "hostile")
 
 
 class Testbed:
@@ -52,16 +39,15 @@ class Testbed:
 
     def __init__(self, project: str) -> None:
         self.project = project
-        self._has_netem: bool | None = None
-        self._sides: dict[str, Network] = {}
+        self.label = f"{engine.PROJECT}={project}"
 
     @classmethod
     def find(cls) -> Testbed:
         """Return the testbed that is up; `Unavailable` when none is."""
-        project = cls.project_here()
-        if not engine.container_ids(ROLE, f"{engine.PROJECT}={project}"):
+        testbed = cls(cls.project_here())
+        if not engine.container_ids(ROLE, testbed.label):
             raise Unavailable("nothing is up", place="testbed", hint="python -m deploy.testbed up")
-        return cls(project)
+        return testbed
 
     @staticmethod
     def project_here() -> str:
@@ -79,29 +65,21 @@ class Testbed:
         testbed = cls(cls.project_here())
         if build or not engine.are_images_there():
             engine.build_images()
-        sizes = [word for service, count in (scale or {}).items() for word in ("--scale", f"{service}={count}")]
-        # Named, because with the profiles on compose would start what waits for its hour.
-        label = f"{engine.PROJECT}={testbed.project}"
-        before = engine.volumes_of(label)
-        engine.compose(testbed.project, "up", "--detach", *sizes, *testbed._services_of_the_start())
+        sizes = [f"--scale={service}={count}" for service, count in (scale or {}).items()]
+        before = engine.volumes_of(testbed.label)
+        engine.compose(testbed.project, "up", "--detach", *sizes, *AT_FIRST)
         # Where a side has become smaller, compose takes the containers away and leaves their state.
-        engine.remove_volumes(before - engine.volumes_of(label))
+        engine.remove_volumes(before - engine.volumes_of(testbed.label))
         return testbed
-
-    def _services_of_the_start(self) -> list[str]:
-        return ["router", "boot-west", "boot-east", *SIDES, "publisher", "resolver", "upstream"]
 
     def down(self, *, seconds: int = STOP_SECONDS) -> int:
         """Take everything away, with all faults and all state; return how many containers there were.
 
         What has not ended within `seconds` is killed.
         """
-        label = f"{engine.PROJECT}={self.project}"
-        count = len(engine.container_ids(label))
-        volumes = engine.volumes_of(label)
-        helpers = engine.container_ids(f"{sidecars.PROJECT}={self.project}")
-        if helpers:
-            engine.docker("rm", "--force", *helpers, check=False)
+        count = len(engine.container_ids(self.label))
+        volumes = engine.volumes_of(self.label)
+        sidecars.remove(self.project)
         engine.compose(self.project, "down", "--volumes", "--remove-orphans", "--timeout", str(seconds))
         engine.remove_volumes(volumes)
         return count
@@ -110,26 +88,9 @@ class Testbed:
 
     def places(self) -> Places:
         """Return the places as they are now."""
-        found = [
-            container
-            for facts in engine.inspected(*engine.container_ids(f"{engine.PROJECT}={self.project}"))
-            if (container := container_of(facts)) is not None
-        ]
-        found.sort(key=lambda container: (container.service, container.number))
-        # The networks stay what they are as long as the containers do.
-        self._sides = self._sides or self._networks()
-        return Places(found, self._sides)
-
-    def _networks(self) -> dict[str, Network]:
-        label = f"label={engine.PROJECT}={self.project}"
-        ids = engine.docker("network", "ls", "--quiet", "--filter", label).split()
-        found = json.loads(engine.docker("network", "inspect", *ids)) if ids else []
-        named = {facts["Labels"].get(engine.NETWORK): facts["IPAM"]["Config"] for facts in found}
-        for side in SIDES:
-            if not named.get(side):
-                hint = "python -m deploy.testbed down, then up"
-                raise Unavailable("its network is missing", place=side, hint=hint)
-        return {side: Network(named[side][0]["Subnet"]) for side in SIDES}
+        facts = engine.inspected(*engine.container_ids(self.label))
+        found = [container for each in facts if (container := container_of(each)) is not None]
+        return Places(sorted(found, key=lambda container: (container.service, container.number)))
 
     def containers_at(self, words: Sequence[str]) -> list[Container]:
         """Return the containers at places, each once, in the order of the words."""
@@ -145,39 +106,23 @@ class Testbed:
     def status(self) -> dict[str, Any]:
         """Return containers and faults."""
         places = self.places()
-        impaired = sidecars.impairing(self.project)
-        router = places.only("router")
+        is_router_up = places.router().is_running
         return {
             "project": self.project,
-            "sides": {side: str(network) for side, network in places.sides.items()},
+            "sides": {side: str(network) for side, network in SIDES.items()},
             "containers": [container.facts() for container in places.containers],
             "faults": {
-                "cut": [str(network) for network in self._cut(router)] if router.is_running else [],
-                "impaired": [{"where": sidecar.where, **sidecar.what} for sidecar in impaired],
+                "cut": [str(network) for network in self.cut_now()] if is_router_up else [],
+                "impaired": [{"where": each.where, **each.what} for each in sidecars.impairing(self.project)],
                 "stopped": [container.place for container in places.containers if not container.is_running],
             },
-            "counters": self._counters(router) if router.is_running else {},
+            "counters": self.counters() if is_router_up else {},
         }
 
     def counters(self) -> dict[str, int]:
         """Return the packets that the router has counted: of a cut, and of its named counters ("outside")."""
-        return self._counters(self._router())
-
-    def _router(self) -> Container:
-        router = self.places().only("router")
-        if not router.is_running:
-            hint = "python -m deploy.testbed start router"
-            raise Unavailable("does not run", place="router", hint=hint)
-        return router
-
-    def _nft(self, router: Container, *words: str) -> list[dict[str, Any]]:
-        listed = json.loads(engine.docker("exec", router.id, "nft", "--json", *words))["nftables"]
-        assert isinstance(listed, list)
-        return listed
-
-    def _counters(self, router: Container) -> dict[str, int]:
         counted = {"cut": 0}
-        for entry in self._nft(router, "list", "table", "inet", "faults"):
+        for entry in self.nft("list", "table", "inet", "faults"):
             if "counter" in entry:
                 counted[entry["counter"]["name"]] = entry["counter"]["packets"]
             expressions = entry.get("rule", {}).get("expr", [])
@@ -185,36 +130,43 @@ class Testbed:
                 counted["cut"] += sum(part["counter"]["packets"] for part in expressions if "counter" in part)
         return counted
 
+    def nft(self, *words: str) -> list[dict[str, Any]]:
+        """Tell the router's packet filter something; return what it lists."""
+        router = self._running(self.places().router())
+        printed = engine.docker("exec", router.id, "nft", "--json", *words)
+        listed: list[dict[str, Any]] = json.loads(printed)["nftables"] if printed.strip() else []
+        return listed
+
+    @staticmethod
+    def _running(container: Container) -> Container:
+        if not container.is_running:
+            hint = f"python -m deploy.testbed start {container.place}"
+            raise Unavailable("does not run", place=container.place, hint=hint)
+        return container
+
     # Cutting
 
-    def _cut(self, router: Container) -> list[Network]:
-        for entry in self._nft(router, "list", *SET):
-            if "set" in entry:
-                return added([each for element in entry["set"].get("elem", []) for each in networks_of(element)], [])
-        return []
-
-    def not_yet_cut(self, networks: Sequence[Network]) -> list[Network]:
-        """Return the part of networks that is not cut off now."""
-        return removed(networks, self._cut(self._router()))
+    def cut_now(self) -> list[Network]:
+        """Return what is cut off now."""
+        elements = [each for entry in self.nft("list", *SET) for each in entry.get("set", {}).get("elem", [])]
+        return added([network for element in elements for network in networks_of(element)], [])
 
     def cut_networks(self, networks: Sequence[Network]) -> list[Network]:
         """Cut networks off, besides those that are; return all that are."""
-        router = self._router()
-        return self._set_cut(router, added(self._cut(router), networks))
+        return self._set_cut(added(self.cut_now(), networks))
 
     def heal_networks(self, networks: Sequence[Network] | None = None) -> list[Network]:
         """Join networks again, or all; return what stays cut. With a router that does not run nothing is."""
-        router = self.places().only("router")
-        if not router.is_running:
+        if not self.places().router().is_running:
             return []
-        return self._set_cut(router, [] if networks is None else removed(self._cut(router), networks))
+        return self._set_cut([] if networks is None else removed(self.cut_now(), networks))
 
-    def _set_cut(self, router: Container, networks: list[Network]) -> list[Network]:
+    def _set_cut(self, networks: list[Network]) -> list[Network]:
         # Both at once, so that there is no moment without a cut in between.
         commands = f"flush {' '.join(SET)}"
         if networks:
             commands += f"; add element {' '.join(SET[1:])} {{ {', '.join(str(network) for network in networks)} }}"
-        engine.docker("exec", router.id, "nft", commands)
+        self.nft(commands)
         return networks
 
     def cut(self, *words: str) -> list[str]:
@@ -240,10 +192,11 @@ class Testbed:
         every_link: bool = False,
         seed: int = 0,
         fault: str | None = None,
-    ) -> list[Impaired]:
+    ) -> list[dict[str, Any]]:
         """Impair what leaves the places `at`, or every node of the overlay, or else what crosses between the sides.
 
-        `to` names the destinations; none is all. Each place has a seed of its own, counted up from `seed`.
+        `to` names the destinations; none is all. Each place has a seed of its own, counted up from `seed`. What is
+        returned says where and how: by "netem", or by "tun", our own way where the kernel has none.
         """
         if impairment == Impairment():
             raise UsageError("it changes nothing", place="impair", hint="say --delay-ms, --loss-percent or another")
@@ -253,31 +206,25 @@ class Testbed:
             targets = places.overlay() if every_link else self.containers_at(at)
             paths = [("any", destination) for destination in destinations]
         else:
-            targets = [self._router()]
-            paths = crossing(list(places.sides.values()), destinations)
+            targets = [self._running(places.router())]
+            paths = crossing(list(SIDES.values()), destinations)
         method = "tun" if paths or not self.has_netem() else "netem"
-        plans = [
-            sidecars.Plan(container, impairment, method, paths, seed + index)
-            for index, container in enumerate(each for each in targets if each.is_running)
-        ]
-        self._refuse_twice(plans)
-        sidecars.start(self.project, fault or secrets.token_hex(4), plans)
-        return [Impaired(plan.container.place, method, plan.seed if method == "tun" else None) for plan in plans]
-
-    def _refuse_twice(self, plans: Sequence[sidecars.Plan]) -> None:
         impaired = {sidecar.of for sidecar in sidecars.impairing(self.project)}
-        for plan in plans:
-            if plan.container.id in impaired:
-                hint = "python -m deploy.testbed unimpair"
-                raise UsageError("is impaired already", place=plan.container.place, hint=hint)
+        plans = []
+        for index, each in enumerate(each for each in targets if each.is_running):
+            if each.id in impaired:
+                raise UsageError("is impaired already", place=each.place, hint="python -m deploy.testbed unimpair")
+            plans.append(sidecars.Plan(each, impairment, method, paths, seed + index))
+        sidecars.start(self.project, fault or secrets.token_hex(4), plans)
+        # netem takes no seed.
+        seeds = {plan.container.place: plan.seed if method == "tun" else None for plan in plans}
+        return [{"where": where, "method": method, "seed": own} for where, own in seeds.items()]
 
     def has_netem(self) -> bool:
-        """Return whether the kernel has netem; asked once."""
-        if self._has_netem is None:
-            self._has_netem = sidecars.has_netem(self.project)
-        return self._has_netem
+        """Return whether the kernel has netem."""
+        return sidecars.has_netem(self.project)
 
-    def unimpair(self, *, fault: str | None = None) -> list[dict[str, object]]:
+    def unimpair(self, *, fault: str | None = None) -> list[dict[str, Any]]:
         """End all impairing, or that of one fault; return where it was and what it counted."""
         return sidecars.end(sidecars.impairing(self.project, fault=fault))
 
@@ -293,16 +240,12 @@ class Testbed:
     def start(self, *words: str) -> list[str]:
         """Start what does not run at places, with their impairments; a service that waits for its hour is made."""
         known = {container.service for container in self.places().containers}
-        made = [word for word in words if word.partition("/")[0] not in known and word in self._services_that_wait()]
+        made = [word for word in words if word in LATER and word not in known]
         if made:
             engine.compose(self.project, "up", "--detach", "--no-deps", "--no-recreate", *made)
         stopped = [each for each in self.containers_at([w for w in words if w not in made]) if not each.is_running]
         self.start_ids([container.id for container in stopped])
         return [container.place for container in [*self.containers_at(made), *stopped]]
-
-    def _services_that_wait(self) -> list[str]:
-        listed = engine.compose(self.project, "config", "--services").split()
-        return [service for service in listed if service not in self._services_of_the_start() and service != "dig"]
 
     def start_ids(self, ids: Sequence[str]) -> None:
         """Start containers that are still there, with their impairments."""
@@ -323,32 +266,21 @@ class Testbed:
 
     # Asking
 
-    def dig(self, questions: Sequence[tuple[str, str]], *, at: str | None = None) -> list[Answer]:
-        """Ask questions, one after the other: the server inside the container `at`, or that of the published port."""
-        answers: list[Answer] = []
-        prefix, digging = self._digger(at)
-        for begin in range(0, len(questions), QUESTIONS_PER_DIG_MAX):
-            some = questions[begin : begin + QUESTIONS_PER_DIG_MAX]
-            # dig says with its exit code what its output says better.
-            seconds_max = len(some) * WAIT_SECONDS + engine.COMMAND_SECONDS_MAX
-            text = engine.run([*prefix, *digging.command(some)], seconds_max=seconds_max, check=False)
-            answers += read_answers(some, text)
-        return answers
+    def dig(self, name: str, kind: str = "A", *, at: str | None = None) -> dict[str, Any]:
+        """Ask a question of the server inside the container `at`, or of the published port.
 
-    def _digger(self, at: str | None) -> tuple[list[str], Digging]:
-        if at is None:
-            port = published_port()
-            if shutil.which("dig") is None:
-                hint = "install it (Debian: bind9-dnsutils), or ask inside with --from resolver"
-                raise Unavailable("no such command", place="dig", hint=hint)
-            return [], Digging("127.0.0.1", port)
-        container = self.containers_at([at])[0]
-        if not container.is_running:
-            hint = f"python -m deploy.testbed start {container.place}"
-            raise Unavailable("does not run", place=container.place, hint=hint)
-        port = SERVER_DNS_PORT if container.role in ("resolver", "upstream") else NODE_DNS_PORT
-        prefix = sidecars.command("dig", self.project, f"container:{container.id}", "--rm", sidecars.TOOLS_IMAGE)
-        return ["docker", *prefix], Digging("127.0.0.1", port)
+        The answer is that of `p2pdns resolve --json`, with "error" and "exit" where there is none.
+        """
+        prefix, port = [sys.executable], published_port()
+        if at is not None:
+            container = self._running(self.containers_at([at])[0])
+            port = SERVER_DNS_PORT if container.role in ("resolver", "upstream") else NODE_DNS_PORT
+            network = f"container:{container.id}"
+            prefix = ["docker", *sidecars.command("dig", self.project, network, "--rm", sidecars.TOOLS_IMAGE, "python")]
+        # The petnames of this machine end no name that ends in a dot.
+        words = ["-m", "p2pdns", "resolve", "--json", "--", f"{name.rstrip('.')}.", kind, f"@127.0.0.1:{port}"]
+        answer: dict[str, Any] = json.loads(engine.run([*prefix, *words], check=False))
+        return answer
 
     def faults(self) -> Faults:
         """Return a block of faults that are undone at its end."""

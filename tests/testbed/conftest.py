@@ -10,13 +10,13 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
 
 from deploy.testbed import Testbed
+from deploy.testbed.testbed import DEFAULT_PORT
 from p2pdns.cli.demo import free_dns_address
-from p2pdns.dns.registry import DNS_PORT
 from tests.testbed import containers
 from tests.testbed.signals import ending_by_signals
 from tests.testbed.story import Story
@@ -24,10 +24,8 @@ from tests.testbed.traces import temporary_files
 from tests.testbed.world import STOP_SECONDS, World
 
 MARKER = "testbed"
-LEFT_OUT = pytest.StashKey[int]()
 STORY = pytest.StashKey[Story]()
 REPORT = containers.ROOT / "deploy" / "report"
-DNS_PORT_WISHED = DNS_PORT + 1  # 5301, as compose has it; any other where that is taken.
 
 
 def leave_out(why: str) -> NoReturn:
@@ -48,47 +46,27 @@ def namespaces() -> None:
         leave_out("there is no /dev/net/tun")
 
 
-# Left out unless asked for
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the story out of a run that does not ask for it by its marker: it takes the machine for minutes."""
-    if MARKER in config.option.markexpr:
-        return
-    left_out = [item for item in items if item.get_closest_marker(MARKER) is not None]
-    if left_out:
+    if MARKER not in config.option.markexpr:
+        left_out = [item for item in items if item.get_closest_marker(MARKER) is not None]
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item.get_closest_marker(MARKER) is None]
-    config.stash[LEFT_OUT] = len(left_out)
-    output: dict[str, Any] | None = getattr(config, "workeroutput", None)
-    if output is not None:
-        output[MARKER] = len(left_out)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any, error: object) -> None:
-    """Take over what a process of a shared run has left out; all of them leave out the same."""
-    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get(MARKER, 0)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print the story, or say what was left out and why."""
+    """Print the story, or say that it was left out and why."""
     story = config.stash.get(STORY, None)
     if story is not None and story.rows:
         terminalreporter.section("the testbed")
         for line in story.table():
             terminalreporter.write_line(line)
         terminalreporter.write_line(f"{REPORT}/report.json and report.png have the details")
-    count = config.stash.get(LEFT_OUT, 0)
-    if count:
+    if MARKER not in config.option.markexpr:
         why = containers.why_no_engine()
         hint = "run make testbed" if why is None else f"no container engine: {why}"
-        tests = "test" if count == 1 else "tests"
-        terminalreporter.write_line(f"{count} {tests} of the testbed left out: {hint}")
-
-
-# The containers
+        terminalreporter.write_line(f"tests of the testbed left out: {hint}")
 
 
 @pytest.fixture(scope="session")
@@ -96,16 +74,17 @@ def overlay(request: pytest.FixtureRequest) -> Iterator[World]:
     """Build the images, bring everything up once for all scenarios, and take it down whatever happens."""
     if (why := containers.why_no_engine()) is not None:
         pytest.fail(f"no container engine: {why}")
-    if (other := Testbed.project_here()) != containers.PROJECT:
+    if (other := Testbed.project_here()) != containers.BED.project:
         # The networks have fixed addresses, so that there is room for one.
         pytest.fail(f'a testbed is up, the project "{other}" of compose: python -m deploy.testbed down')
     story = request.config.stash.setdefault(STORY, Story())
-    port = free_dns_address(DNS_PORT_WISHED)[1]
+    # Any other where compose's own is taken.
+    port = free_dns_address(DEFAULT_PORT)[1]
     world = World(story, secrets.token_hex(4), port, temporary_files())
     with pytest.MonkeyPatch.context() as environ, ending_by_signals() as ignore_signals:
         environ.setenv("P2PDNS_TESTBED_PORT", str(port))
         # What a run that was killed has left, or somebody who forgot.
-        Testbed(containers.PROJECT).down(seconds=STOP_SECONDS)
+        containers.BED.down(seconds=STOP_SECONDS)
         try:
             world.start()
             yield world

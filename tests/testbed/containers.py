@@ -1,50 +1,41 @@
-"""The containers of the story: building, starting, finding and asking them, all by labels and never by name.
+"""The containers of the story: building, finding and asking them.
 
-Guarantees: every command has an end; a command that fails raises with its own words; what was started here can be
-taken down completely. Does not know faults (`deploy.testbed` has them) nor what an answer should be.
+In each container that is asked, a Python waits for requests (`inside.py`): loading the program anew for each question
+would take most of the story's time. Guarantees: a request ends with its reply or within its time; a Python that ended
+with its container is started again; what was started here can be taken down completely. Does not know faults
+(`deploy.testbed` has them) nor what an answer should be.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import subprocess
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deploy.testbed import engine
+from deploy.testbed import Container, Testbed, engine, sidecars
+from deploy.testbed.places import OVERLAY_ROLES
 from p2pdns.errors import Unavailable
-from tests.testbed.agents import AgentEnded, Agents
 from tests.testbed.traces import Traces
 
 ROOT = Path(__file__).resolve().parents[2]
-PROJECT = os.environ.get("COMPOSE_PROJECT_NAME", "p2pdns")
+BED = Testbed(os.environ.get("COMPOSE_PROJECT_NAME", "p2pdns"))
 ENGINE_SECONDS_MAX = 30.0  # One that does not answer in this time does not answer.
-COMMAND_SECONDS_MAX = 180.0  # Fifteen containers on two busy cores start in a tenth of it.
 BUILD_SECONDS_MAX = 600.0  # A base image, two package managers and a slow network.
+REQUEST_SECONDS_MAX = 120.0  # Forty questions over bad links take half a minute on a busy machine.
+END_SECONDS_MAX = 5.0
 AT_ONCE = 8  # Containers asked at a time; more than that, and the questions wait for the cores and not for the overlay.
-LOOK_AGAIN_SECONDS = 0.25
+LOOK_AGAIN_SECONDS = 0.1
 STOP_SECONDS = 10
-DAEMON_ROLES = ("boot", "node", "publisher", "resolver", "newcomer")
-AGENTS = Agents()
-LABEL_PROJECT, LABEL_SERVICE = "com.docker.compose.project", "com.docker.compose.service"
-LABEL_NUMBER, LABEL_ROLE, LABEL_SIDE = "com.docker.compose.container-number", "org.p2pdns.role", "org.p2pdns.side"
-
-
-class CommandFailed(AssertionError):
-    """A command of the engine's failed; its message is what it said."""
-
-
-def run(command: Sequence[str], *, seconds_max: float = COMMAND_SECONDS_MAX) -> str:
-    """Return what a command printed; CommandFailed with its words when it failed or took too long."""
-    try:
-        return engine.run(command, seconds_max=seconds_max)
-    except Unavailable as trouble:
-        raise CommandFailed(str(trouble)) from None
+INSIDE = Path(__file__).with_name("inside.py").read_text()
+_pythons: dict[str, subprocess.Popen[str]] = {}
 
 
 def why_no_engine() -> str | None:
@@ -52,96 +43,92 @@ def why_no_engine() -> str | None:
     if shutil.which("docker") is None:
         return "docker is not installed"
     try:
-        run(["docker", "info", "--format", "{{.ServerVersion}}"], seconds_max=ENGINE_SECONDS_MAX)
-    except CommandFailed as trouble:
+        engine.run(["docker", "info", "--format", "{{.ServerVersion}}"], seconds_max=ENGINE_SECONDS_MAX)
+    except Unavailable as trouble:
         return str(trouble)
     return None
 
 
 def build() -> str:
     """Build the images from this checkout, and return the name of their base."""
-    return run([str(ROOT / "deploy" / "images.sh")], seconds_max=BUILD_SECONDS_MAX).strip()
+    return engine.run([str(ROOT / "deploy" / "images.sh")], seconds_max=BUILD_SECONDS_MAX).strip()
 
 
-@dataclass(frozen=True)
-class Container:
-    """One container: what it is, where it is, and whether it runs."""
-
-    id: str
-    service: str
-    number: int
-    role: str
-    side: str
-    address: str
-    is_running: bool = field(compare=False)
-    exit_code: int = field(compare=False)
-
-    def __str__(self) -> str:
-        """Return service and number, as people name it."""
-        return self.service if self.service not in ("west", "east") else f"{self.service}/{self.number}"
-
-    @property
-    def dht(self) -> str:
-        """Where its node is asked."""
-        return f"{self.address}:6881"
-
-    @property
-    def dns_port(self) -> int:
-        """Where its resolver listens inside."""
-        return 53 if self.role == "resolver" else 5300
-
-
-def containers(*, role: str | Sequence[str] = (), side: str = "", running: bool = True) -> list[Container]:
-    """Return our containers with one of these roles on this side, in the order of their names."""
-    ids = run(["docker", "ps", "-aq", "--no-trunc", "--filter", f"label={LABEL_PROJECT}={PROJECT}"]).split()
-    if not ids:
-        return []
-    found = []
-    for facts in json.loads(run(["docker", "inspect", *ids])):
-        labels = facts["Config"]["Labels"]
-        networks = facts["NetworkSettings"]["Networks"]
-        own_side = labels.get(LABEL_SIDE, "")
-        on_side = networks.get(f"{PROJECT}_{own_side}", {})
-        config = on_side.get("IPAMConfig") or {}
-        found.append(
-            Container(
-                id=facts["Id"],
-                service=labels[LABEL_SERVICE],
-                number=int(labels.get(LABEL_NUMBER, "1")),
-                role=labels.get(LABEL_ROLE, ""),
-                side=own_side,
-                address=on_side.get("IPAddress") or config.get("IPv4Address", ""),
-                is_running=facts["State"]["Running"],
-                exit_code=facts["State"]["ExitCode"],
-            )
-        )
-    roles = (role,) if isinstance(role, str) else tuple(role)
-    return sorted(
-        (c for c in found if (not roles or c.role in roles) and side in ("", c.side) and (c.is_running or not running)),
-        key=lambda c: (c.role != "boot", c.service, c.number),
-    )
+def containers(*roles: str, side: str = "") -> list[Container]:
+    """Return our containers that run, with one of these roles on this side."""
+    found = [each for each in BED.places().containers if each.is_running and side in ("", each.side)]
+    return [each for each in found if not roles or each.role in roles]
 
 
 def daemons(side: str = "") -> list[Container]:
     """Return every running container with a daemon of ours."""
-    return containers(role=DAEMON_ROLES, side=side)
+    return containers(*OVERLAY_ROLES, side=side)
 
 
 def one(role: str) -> Container:
     """Return the only container of a role."""
-    (found,) = containers(role=role)
+    (found,) = containers(role)
     return found
 
 
-def inside(container: Container, **words: Any) -> dict[str, Any]:
-    """Do something inside a container, see `inside.py`, and return what came of it."""
-    try:
-        reply: dict[str, Any] = AGENTS.request(container.id, words)
-    except AgentEnded as trouble:
-        raise CommandFailed(f"{container}: {trouble}") from None
-    if "trouble" in reply:
-        raise CommandFailed(f"{container}: {reply['trouble']}")
+def dht_of(place: Container) -> str:
+    """Return where its node is asked."""
+    return f"{place.addresses[place.side or '']}:6881"
+
+
+def inside(place: Container, **words: Any) -> dict[str, Any]:
+    """Do something inside a container, see `inside.py`, and return what came of it. One request at a time in each."""
+    line = _line_of(place, json.dumps(words)) or _line_of(place, json.dumps(words))
+    assert line, f"{place.place}: the Python inside ends without a reply"
+    reply: dict[str, Any] = json.loads(line)
+    assert "trouble" not in reply, f"{place.place}: {reply['trouble']}"
     return reply
+
+
+def _line_of(place: Container, request: str) -> str:
+    """Return the line that answers a request; an empty one if the Python in there has ended."""
+    if place.id not in _pythons:
+        command = ["docker", "exec", "-i", place.id, "python", "-I", "-c", INSIDE]
+        # Ctrl-C is for us; what was started here ends with its container.
+        _pythons[place.id] = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            process_group=0,
+        )
+    python = _pythons[place.id]
+    assert python.stdin is not None
+    assert python.stdout is not None
+    guard = threading.Timer(REQUEST_SECONDS_MAX, python.kill)
+    guard.start()
+    try:
+        python.stdin.write(request + "\n")
+        python.stdin.flush()
+        line = python.stdout.readline()
+    except BrokenPipeError:
+        line = ""
+    finally:
+        guard.cancel()
+    if not line:
+        _end(place.id)
+    return line
+
+
+def _end(container_id: str) -> None:
+    python = _pythons.pop(container_id)
+    try:
+        python.communicate(timeout=END_SECONDS_MAX)
+    except subprocess.TimeoutExpired:
+        python.kill()
+        python.communicate()
+
+
+def end_all_inside() -> None:
+    """End what waits for requests in the containers."""
+    for container_id in list(_pythons):
+        _end(container_id)
 
 
 def everywhere(places: Iterable[Container], what: Callable[[Container], Any]) -> dict[Container, Any]:
@@ -151,73 +138,68 @@ def everywhere(places: Iterable[Container], what: Callable[[Container], Any]) ->
         return dict(zip(where, pool.map(what, where), strict=True))
 
 
-def control(container: Container, verb: str, **arguments: Any) -> dict[str, Any]:
+def control(place: Container, verb: str, **arguments: Any) -> dict[str, Any]:
     """Return the reply of a daemon to one request."""
-    reply: dict[str, Any] = inside(container, control=[{"verb": verb, **arguments}])["control"][0]
+    reply: dict[str, Any] = inside(place, control=[{"verb": verb, **arguments}])["control"][0]
     return reply
 
 
-def status(container: Container) -> dict[str, Any]:
+def status(place: Container) -> dict[str, Any]:
     """Return what a daemon says about itself; an empty table where it does not answer."""
-    found: dict[str, Any] = control(container, "status").get("status", {})
+    found: dict[str, Any] = control(place, "status").get("status", {})
     return found
 
 
-def wait_until(condition: Callable[[], bool], what: str, guard_s: float) -> float:
+def wait_until(condition: Callable[[], bool], what: str, seconds_max: float) -> float:
     """Wait until a condition holds; return after how many seconds it did."""
     began = time.monotonic()
     while not condition():
-        assert time.monotonic() - began < guard_s, f"waited {guard_s} s in vain: {what}"
+        assert time.monotonic() - began < seconds_max, f"waited {seconds_max} s in vain: {what}"
         time.sleep(LOOK_AGAIN_SECONDS)
     return time.monotonic() - began
 
 
-def wait_for_contacts(places: Iterable[Container], count: int, guard_s: float = 90.0) -> float:
-    """Wait until each of these daemons answers and knows so many others."""
+def wait_for_each(
+    places: Iterable[Container], is_so: Callable[[Container], bool], what: str, seconds_max: float
+) -> float:
+    """Wait until something was so at each of these containers once; return after how many seconds it was."""
     waiting = set(places)
 
-    def all_joined() -> bool:
-        facts = everywhere(sorted(waiting, key=str), _status_or_nothing)
-        waiting.difference_update(c for c, found in facts.items() if found.get("contacts", 0) >= count)
+    def were_all() -> bool:
+        found = everywhere(sorted(waiting, key=lambda place: place.place), is_so)
+        waiting.difference_update(place for place, was_so in found.items() if was_so)
         return not waiting
 
-    return wait_until(all_joined, f"{count} contacts each", guard_s)
+    return wait_until(were_all, what, seconds_max)
 
 
-def _status_or_nothing(container: Container) -> dict[str, Any]:
-    try:
-        return status(container)
-    except CommandFailed:
-        # It has not started yet.
-        return {}
+def wait_for_contacts(places: Iterable[Container], count: int) -> float:
+    """Wait until each of these daemons answers and knows so many others."""
+
+    def has_them(place: Container) -> bool:
+        # It may not have started yet.
+        with contextlib.suppress(AssertionError):
+            return bool(status(place).get("contacts", 0) >= count)
+        return False
+
+    return wait_for_each(places, has_them, f"{count} contacts each", 90.0)
 
 
-def router_counter(name: str) -> tuple[int, int]:
-    """Return packets and bytes of a named counter of the router."""
-    listed = run(["docker", "exec", one("router").id, "nft", "-j", "list", "counter", "inet", "faults", name])
-    (counter,) = (entry["counter"] for entry in json.loads(listed)["nftables"] if "counter" in entry)
-    return counter["packets"], counter["bytes"]
-
-
-def left_behind() -> list[str]:
-    """Return every container, network and volume of our project that is still there."""
+def left_behind(volumes: Iterable[str]) -> list[str]:
+    """Return the containers, networks and volumes of our project that are still there, and those of some volumes."""
     found = []
-    for kind, words in (("container", ["ps", "-a"]), ("network", ["network", "ls"]), ("volume", ["volume", "ls"])):
-        form = "{{.Name}}" if kind != "container" else "{{.Names}}"
-        listed = run(["docker", *words, "--filter", f"label={LABEL_PROJECT}={PROJECT}", "--format", form])
-        found += [f"{kind} {name}" for name in listed.split()]
-    listed = run(["docker", "ps", "-a", "--filter", f"label=org.p2pdns.project={PROJECT}", "--format", "{{.Names}}"])
-    return [*found, *(f"sidecar {name}" for name in listed.split())]
+    for kind, words, label in (
+        ("container", ["container", "ls", "--all"], BED.label),
+        ("sidecar", ["container", "ls", "--all"], f"{sidecars.PROJECT}={BED.project}"),
+        ("network", ["network", "ls"], BED.label),
+        ("volume", ["volume", "ls"], BED.label),
+    ):
+        found += [f"{kind} {own_id}" for own_id in engine.docker(*words, "-q", f"--filter=label={label}").split()]
+    # One without a name has no label to be found by.
+    return found + sorted(set(volumes) & set(engine.docker("volume", "ls", "-q").split()))
 
 
 def traces(port: int, files_before: frozenset[str]) -> Traces:
     """Return by what everything that belongs to our containers can be told from the rest of the machine."""
-    label = f"label={LABEL_PROJECT}={PROJECT}"
-    ids = run(["docker", "ps", "-aq", "--no-trunc", "--filter", label]).split()
-    networks = run(["docker", "network", "ls", "-q", "--no-trunc", "--filter", label]).split()
-    return Traces(frozenset(ids), frozenset(networks), port, files_before)
-
-
-def volumes_left(volumes: Iterable[str]) -> list[str]:
-    """Return those of some volumes that are still there; one without a name has no label to be found by."""
-    return sorted(set(volumes) & set(run(["docker", "volume", "ls", "-q"]).split()))
+    networks = engine.docker("network", "ls", "-q", "--no-trunc", f"--filter=label={BED.label}").split()
+    return Traces(frozenset(engine.container_ids(BED.label)), frozenset(networks), port, files_before)

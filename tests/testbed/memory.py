@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tests.testbed.containers import Container, inside
+from deploy.testbed import Container
+from tests.testbed.containers import inside
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,14 @@ class Memory:
     def of(cls, place: Container) -> Memory:
         """Return what a daemon remembers: the marks as they are on its disk, the rest as it says."""
         reply = inside(place, control=[{"verb": "status"}, {"verb": "stored"}], marks=None)
-        facts, kept = reply["control"]
-        status = facts["status"]
+        status, kept = reply["control"][0]["status"], reply["control"][1]["stored"]
         identity = {
             "node id": status["node_id"],
             "address": status["dht_address_seen"],
             "items kept alive": status["reader"]["kept_alive"],
             "roll-back protection": status["roll_back_protection"],
         }
-        return cls(identity, reply["marks"], {entry["target"]: entry["seq"] for entry in kept["stored"]})
+        return cls(identity, reply["marks"], {entry["target"]: entry["seq"] for entry in kept})
 
     def lost_in(self, after: Memory) -> list[str]:
         """Return what is not there any more, or older than it was."""

@@ -13,17 +13,13 @@ from contextlib import contextmanager
 from deploy.testbed.faults import ENDING_SIGNALS
 
 
-def _interrupt(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt
-
-
 @contextmanager
 def ending_by_signals() -> Iterator[Callable[[], None]]:
-    """Make a run that is told to end by any signal end as one that was interrupted; yield what makes it deaf to them.
+    """Make any signal that ends programs a Ctrl-C in the block; yield what makes it deaf to them.
 
     What takes the containers away must itself not be interrupted, nor the commands that it starts: they inherit it.
     """
-    before = {number: signal.signal(number, _interrupt) for number in ENDING_SIGNALS}
+    before = {number: signal.signal(number, signal.default_int_handler) for number in ENDING_SIGNALS}
 
     def ignore() -> None:
         for number in ENDING_SIGNALS:

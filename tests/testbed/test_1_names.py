@@ -7,8 +7,8 @@ import pytest
 from p2pdns.cli import dnsclient
 from p2pdns.cli.demo.rows import problems
 from p2pdns.items.keys import SecretKey
-from tests.testbed.containers import daemons, everywhere, inside
-from tests.testbed.world import World, ask_everywhere
+from tests.testbed.containers import daemons, everywhere
+from tests.testbed.world import World, ask_questions
 from tests.testbed.zones import of_demo_rows, of_zone_files, reply_of
 
 pytestmark = pytest.mark.testbed
@@ -22,15 +22,12 @@ def test_every_resolver_answers_every_published_name(overlay: World) -> None:
         story.row("zones/ is published", "every zone", f"{len(keys)} zones", True, keys)
         places = daemons()
         expected = of_zone_files(keys)
-        tally = ask_everywhere(places, expected)
-        title = f"{len(expected)} RRsets at {len(places)} resolvers"
-        story.count(title, tally.right, tally.total, tally.wrong)
+        overlay.tell_answers(f"{len(expected)} RRsets at {len(places)} resolvers", places, expected)
         known = keys | {"nobody": NOBODY}
         rows = of_demo_rows(known)
-        questions = [question for _, question in rows]
-        replies = everywhere(places, lambda c: inside(c, ask={"port": c.dns_port, "questions": questions})["ask"])
+        replies = everywhere(places, lambda place: ask_questions(place, [question for _, question in rows]))
         wrong = [
-            f"{place}: {row.what}: {', '.join(faults)}"
+            f"{place.place}: {row.what}: {', '.join(faults)}"
             for place, own in replies.items()
             for (row, _), reply in zip(rows, own, strict=True)
             if (faults := list(problems(row, known, reply_of(reply))))

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from deploy.testbed import Testbed
-from tests.testbed.containers import Container, control, daemons, everywhere, inside, one, wait_until
-from tests.testbed.world import World, ask, ask_directly_everywhere, ask_everywhere, holdings
-from tests.testbed.zones import Signed
+from deploy.testbed import Container
+from tests.testbed.containers import BED, daemons, dht_of, inside, one, wait_for_each
+from tests.testbed.world import World, ask, holdings
+from tests.testbed.zones import Expected, Signed
 
 pytestmark = pytest.mark.testbed
 NEWS_TTL = 30  # The least that a refresh waits for, so that nobody has to.
@@ -25,9 +25,9 @@ def test_two_sides_live_apart_and_agree_afterwards(overlay: World) -> None:
         overlay.publish([*unasked, news])
         old = news.item
         west, east = daemons("west"), daemons("east")
-        tally = ask_everywhere([*west, *east], [news.expected])
-        story.count("everybody knows the old news", tally.right, tally.total, tally.wrong)
-        with Testbed.find().faults() as faults:
+        both = [*west, *east]
+        overlay.tell_answers("everybody knows the old news", both, [news.expected])
+        with BED.faults() as faults:
             faults.cut("west")
             _both_sides_answer(overlay, unasked, west, east)
             _one_side_learns(overlay, news, old.seq, west, east)
@@ -40,54 +40,42 @@ def test_two_sides_live_apart_and_agree_afterwards(overlay: World) -> None:
             is_failure = all(rcode == "SERVFAIL" and codes for rcode, *codes in said)
             story.row("east asked for it", "SERVFAIL with EDE, not NXDOMAIN", sorted(said), is_failure)
         healed_at = time.monotonic()
-        _stale_is_refused(overlay, old.to_bytes().hex(), [*west, *east])
-        waiting = {*west, *east}
-
-        def all_know() -> bool:
-            expected = [news.expected, secret.expected]
-            answers = everywhere(sorted(waiting, key=str), lambda place: ask(place, expected))
-            waiting.difference_update(
-                place
-                for place, own in answers.items()
-                if all(entry.is_met_by(reply) for entry, reply in zip(expected, own, strict=True))
-            )
-            return not waiting
-
-        wait_until(all_know, "the news everywhere", ONE_REFRESH_SECONDS_MAX)
+        _stale_is_refused(overlay, news, old.to_bytes(), both)
+        _wait_for_news(both, [news.expected, secret.expected])
         seconds = time.monotonic() - healed_at
         story.row("all know the news of both sides", "within a refresh", f"after {seconds:.0f} s", True)
         story.facts["healed_after_s"] = round(seconds, 1)
-        _stale_is_refused(overlay, old.to_bytes().hex(), [*west, *east])
-        tally = ask_everywhere([*west, *east], [news.expected])
-        story.count("and stay with it", tally.right, tally.total, tally.wrong)
-        seqs = holdings([*west, *east])
-        story.facts["replicas_after_heal"] = {place: kept.get(news.key) for place, kept in seqs.items()}
+        _stale_is_refused(overlay, news, old.to_bytes(), both)
+        overlay.tell_answers("and stay with it", both, [news.expected])
+        story.facts["replicas_after_heal"] = {place.place: own.get(news.key) for place, own in holdings(both).items()}
+
+
+def _wait_for_news(places: list[Container], expected: list[Expected]) -> float:
+    """Wait until each of these resolvers has answered with the news; return after how many seconds all had."""
+
+    def knows(place: Container) -> bool:
+        return all(entry.is_met_by(reply) for entry, reply in zip(expected, ask(place, expected), strict=True))
+
+    return wait_for_each(places, knows, "the news", ONE_REFRESH_SECONDS_MAX)
 
 
 def _both_sides_answer(overlay: World, unasked: list[Signed], west: list[Container], east: list[Container]) -> None:
     """Ask both sides for names that nobody has looked up, and note who keeps which."""
     story = overlay.story
-    expected = [zone.expected for zone in unasked]
-    places = [*west, *east]
-    asked = everywhere(places, lambda c: {entry["key"] for entry in control(c, "lookups")["lookups"]})
-    known = [f"{place}: {zone.name}" for place, keys in asked.items() for zone in unasked if zone.key in keys]
-    story.row("nodes that have looked them up before", "none", ", ".join(known) or "none", not known)
-    kept = holdings(places)
+    sides = {"west": west, "east": east}
+    overlay.tell_unasked("nodes that have looked them up before", [*west, *east], unasked)
+    kept = holdings([*west, *east])
     replicas = {
-        zone.name: {
-            side: [str(place) for place in own if zone.key in kept[str(place)]]
-            for side, own in (("west", west), ("east", east))
-        }
+        zone.name: {side: [place.place for place in own if zone.key in kept[place]] for side, own in sides.items()}
         for zone in unasked
     }
-    counts = {name: [len(own) for own in sides.values()] for name, sides in replicas.items()}
+    counts = {name: [len(own) for own in by_side.values()] for name, by_side in replicas.items()}
     story.row("replicas, west and east", ">= 1 a side", counts, all(min(count) for count in counts.values()), replicas)
     story.facts["replicas_in_the_cut"] = replicas
-    for side, own in (("west", west), ("east", east)):
-        tally = ask_everywhere(own, expected)
-        story.count(f"{side} answers by its resolvers", tally.right, tally.total, tally.wrong)
-        tally = ask_directly_everywhere(own, expected)
-        story.count(f"{side} answers who holds nothing", tally.right, tally.total, tally.wrong)
+    expected = [zone.expected for zone in unasked]
+    for side, own in sides.items():
+        overlay.tell_answers(f"{side} answers by its resolvers", own, expected)
+        overlay.tell_answers(f"{side} answers who holds nothing", own, expected, directly=True)
 
 
 def _one_side_learns(overlay: World, news: Signed, old_seq: int, west: list[Container], east: list[Container]) -> None:
@@ -98,31 +86,19 @@ def _one_side_learns(overlay: World, news: Signed, old_seq: int, west: list[Cont
     (reply,) = overlay.publish([news], at=one("resolver"))
     stored = reply.get("stored", 0)
     story.row("east publishes an update", f"<= {len(east)} nodes", stored, 1 <= stored <= len(east), reply)
-    waiting = set(east)
-
-    def all_know() -> bool:
-        answers = everywhere(sorted(waiting, key=str), lambda place: ask(place, [news.expected])[0])
-        waiting.difference_update(place for place, reply in answers.items() if news.expected.is_met_by(reply))
-        return not waiting
-
-    seconds = wait_until(all_know, "the update in the east", ONE_REFRESH_SECONDS_MAX)
+    seconds = _wait_for_news(east, [news.expected])
     story.row("all of the east serve it", "within a refresh", f"after {seconds:.0f} s", True)
-    tally = ask_everywhere(west, [before])
-    story.count("all of the west serve the old", tally.right, tally.total, tally.wrong)
-    seqs = holdings([*west, *east])
-    right = [seqs[str(place)].get(news.key) == old_seq for place in west]
-    right += [seqs[str(place)].get(news.key) == news.item.seq for place in east]
-    story.count("replicas: old in the west, new in the east", sum(right), len(right), seqs)
+    overlay.tell_answers("all of the west serve the old", west, [before])
+    seqs = {place: own.get(news.key) for place, own in holdings([*west, *east]).items()}
+    right = [*(seqs[place] == old_seq for place in west), *(seqs[place] == news.item.seq for place in east)]
+    details = {place.place: seq for place, seq in seqs.items()}
+    story.count("replicas: old in the west, new in the east", sum(right), len(right), details)
 
 
-def _stale_is_refused(overlay: World, item: str, places: list[Container]) -> None:
+def _stale_is_refused(overlay: World, news: Signed, old: bytes, places: list[Container]) -> None:
     """Have the publisher put the old item again, at all nodes that keep the new one."""
-    story = overlay.story
-    publisher = one("publisher")
-    kept = everywhere(places, lambda place: inside(place, control=[{"verb": "stored"}])["control"][0]["stored"])
-    seq = int.from_bytes(bytes.fromhex(item)[96:104])
-    key = next(zone.key for zone in overlay.signed.values() if zone.name == "news")
-    newer = [p for p, own in kept.items() if any(entry["key"] == key and entry["seq"] > seq for entry in own)]
-    said = inside(publisher, put={"item": item, "nodes": [place.dht for place in newer]})["put"]
+    newer = [dht_of(place) for place, own in holdings(places).items() if own.get(news.key, 0) >= news.item.seq]
+    said = inside(one("publisher"), put={"item": old.hex(), "nodes": newer})["put"]
     refused = [words for words in said.values() if words.startswith(SEQ_TOO_LOW)]
-    story.count(f"stale put refused by {len(newer)} nodes that know better", len(refused), len(said), said)
+    title = f"stale put refused by {len(newer)} nodes that know better"
+    overlay.story.count(title, len(refused), len(said), said)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 import pytest
 
+from deploy.testbed import engine
 from p2pdns.cli import dnsclient
 from p2pdns.errors import Unavailable
-from tests.testbed.containers import STOP_SECONDS, daemons, run, wait_for_contacts
+from tests.testbed.containers import STOP_SECONDS, daemons, wait_for_contacts
 from tests.testbed.memory import Memory
-from tests.testbed.world import JOINED_MIN, World, ask_everywhere
+from tests.testbed.world import JOINED_MIN, World
 from tests.testbed.zones import of_zone_files
 
 pytestmark = pytest.mark.testbed
@@ -26,9 +26,8 @@ def test_a_rolling_restart_loses_neither_items_nor_marks(overlay: World) -> None
         counts = {"marks": 0, "items": 0}
         for index, place in enumerate(places):
             before = Memory.of(place)
-            run(["docker", "stop", "-t", str(STOP_SECONDS), place.id])
-            code = json.loads(run(["docker", "inspect", place.id]))[0]["State"]["ExitCode"]
-            codes[str(place)] = code
+            engine.docker("stop", f"--time={STOP_SECONDS}", place.id)
+            codes[place.place] = engine.inspected(place.id)[0]["State"]["ExitCode"]
             if place.role != "resolver":
                 # Somebody goes on asking while one node after the other is away.
                 entry = expected[index % len(expected)]
@@ -36,11 +35,11 @@ def test_a_rolling_restart_loses_neither_items_nor_marks(overlay: World) -> None
                     reply = dnsclient.ask(entry.name, entry.type, ("127.0.0.1", overlay.port))
                     answered += entry.is_met_by(reply.as_json())
                 except Unavailable as trouble:
-                    gaps.append(f"{place} away: {trouble}")
-            run(["docker", "start", place.id])
+                    gaps.append(f"{place.place} away: {trouble}")
+            engine.docker("start", place.id)
             wait_for_contacts([place], 1)
             if missing := before.lost_in(after := Memory.of(place)):
-                lost[str(place)] = {"lost": missing, "before": asdict(before), "after": asdict(after)}
+                lost[place.place] = {"lost": missing, "before": asdict(before), "after": asdict(after)}
             counts["marks"] += len(before.marks)
             counts["items"] += len(before.stored)
         ended = sum(code == 0 for code in codes.values())
@@ -50,5 +49,4 @@ def test_a_rolling_restart_loses_neither_items_nor_marks(overlay: World) -> None
         story.count(title, len(places) - len(lost), len(places), lost)
         story.row("marks and items there were", ">= 1 each", counts, all(counts.values()))
         wait_for_contacts(daemons(), JOINED_MIN)
-        tally = ask_everywhere(daemons(), expected)
-        story.count("every name at every resolver", tally.right, tally.total, tally.wrong)
+        overlay.tell_answers("every name at every resolver", daemons(), expected)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from deploy.testbed import Testbed
-from tests.testbed.containers import control, one, run, status, wait_for_contacts
-from tests.testbed.world import Tally, World, ask
+from deploy.testbed import engine
+from tests.testbed.containers import BED, control, one, status, wait_for_contacts
+from tests.testbed.world import World
 from tests.testbed.zones import of_zone_files
 
 pytestmark = pytest.mark.testbed
@@ -15,24 +17,18 @@ pytestmark = pytest.mark.testbed
 def test_a_newcomer_without_any_address_finds_the_overlay(overlay: World) -> None:
     story = overlay.story
     with story.scenario("newcomer"):
-        Testbed.find().start("newcomer")
+        BED.start("newcomer")
         newcomer = one("newcomer")
         seconds = wait_for_contacts([newcomer], 1)
-        logged = run(["docker", "logs", newcomer.id])
-        told = [word for word in ("--bootstrap", "10.91.") if word in _command_of(newcomer.id)]
+        (facts,) = engine.inspected(newcomer.id)
+        command = json.dumps([facts["Config"]["Cmd"], facts["Config"]["Env"]])
+        told = [word for word in ("--bootstrap", "10.91.") if word in command]
+        logged = engine.docker("logs", newcomer.id)
         story.row("addresses it was told", "none", ", ".join(told) or "none", not told, logged)
         contacts = status(newcomer)["contacts"]
         story.row("it finds the overlay by LAN discovery", ">= 1 contact", f"{contacts} after {seconds:.0f} s", True)
-        (fresh,) = overlay.sign("for-the-newcomer")
-        overlay.publish([fresh])
-        expected = [*of_zone_files(overlay.keys), fresh.expected]
-        tally = Tally()
-        tally.take(newcomer, expected, ask(newcomer, expected))
-        story.count("names that it resolves", tally.right, tally.total, tally.wrong)
-        reports = control(newcomer, "lookups")["lookups"]
-        asked = [entry["rpcs"] for entry in reports]
+        fresh = overlay.sign("for-the-newcomer")
+        overlay.publish(fresh)
+        overlay.tell_answers("names that it resolves", [newcomer], [*of_zone_files(overlay.keys), fresh[0].expected])
+        asked = [entry["rpcs"] for entry in control(newcomer, "lookups")["lookups"]]
         story.row("by asking others", ">= 1 RPC each", f"{sum(asked)} in {len(asked)} look-ups", min(asked) >= 1)
-
-
-def _command_of(container_id: str) -> str:
-    return run(["docker", "inspect", "--format", "{{json .Config.Cmd}} {{json .Config.Env}}", container_id])

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from deploy.testbed import Container, Impairment, Testbed, sidecars
-from tests.testbed.containers import run
+from deploy.testbed import Container, Impairment, engine, sidecars
+from tests.testbed.containers import BED
 from tests.testbed.world import World
 
 pytestmark = pytest.mark.testbed
@@ -27,25 +27,16 @@ TOOL = [sys.executable, "-m", "deploy.testbed"]
 
 def tool(*words: str) -> dict[str, Any]:
     """Run the tool, which must succeed; return its document."""
-    document: dict[str, Any] = json.loads(run([*TOOL, *words]))
+    document: dict[str, Any] = json.loads(engine.run([*TOOL, *words]))
     return document
 
 
-def holding(*words: str) -> subprocess.Popen[str]:
-    """Run the tool with a fault that it holds; return when the fault is on."""
-    process = subprocess.Popen([*TOOL, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    first = process.stderr.readline()
-    assert first.startswith("p2pdns-testbed: undone in "), first
-    return process
-
-
-def ping(place: Container, count: int = PINGS) -> tuple[int, float]:
+def ping(place: Container) -> tuple[int, float]:
     """Return how many pings from a container to the far side came back, and the least time that one took, in ms."""
-    words = sidecars.command("ping", Testbed.find().project, f"container:{place.id}", "--rm", "--cap-add=NET_RAW")
-    pings = ["ping", "-q", "-n", "-i", "0.02", "-W", str(PING_SECONDS_MAX), "-c", str(count), FAR]
+    words = sidecars.command("ping", BED.project, f"container:{place.id}", "--rm", "--cap-add=NET_RAW")
+    pings = ["ping", "-q", "-n", "-i", "0.02", "-W", str(PING_SECONDS_MAX), "-c", str(PINGS), FAR]
     # ping fails where nothing comes back, which is for us to judge.
-    said = run(["docker", *words, sidecars.TOOLS_IMAGE, "sh", "-c", '"$@" || true', "sh", *pings])
+    said = engine.docker(*words, sidecars.TOOLS_IMAGE, *pings, check=False)
     received = re.search(r"(\d+) received", said)
     least = re.search(r"= ([\d.]+)/", said)
     assert received is not None, said
@@ -58,71 +49,70 @@ def faults_on() -> dict[str, Any]:
     return on
 
 
+def tell_pings(overlay: World, title: str, place: Container, *, least_ms: float | None) -> None:
+    """Tell of pings from a container: all come back, and none sooner than that; or none at all."""
+    received, took_ms = ping(place)
+    seen = f"{received} of {PINGS}, >= {took_ms:.0f} ms"
+    if least_ms is None:
+        overlay.story.row(title, f"0 of {PINGS}", seen, received == 0)
+    else:
+        held = received == PINGS and took_ms >= least_ms
+        overlay.story.row(title, f"{PINGS} of {PINGS}, >= {least_ms:.0f} ms", seen, held)
+
+
 def test_every_fault_is_felt_shown_and_undone(overlay: World) -> None:
     story = overlay.story
     with story.scenario("the tool"):
         none: dict[str, Any] = {"cut": [], "impaired": [], "stopped": []}
         on = faults_on()
         story.row("faults at first", "none", on, on == none)
-        (west,) = Testbed.find().containers_at(["west/1"])
+        (west,) = BED.containers_at(["west/1"])
 
         cut = tool("cut", "west")["cut"]
-        received, _ = ping(west)
-        story.row("pings over a cut", f"0 of {PINGS}", f"{received} of {PINGS}", received == 0)
+        tell_pings(overlay, "pings over a cut", west, least_ms=None)
         on = faults_on()["cut"]
         story.row("status shows the cut", str(cut), on, on == cut)
         tool("heal", "west")
-        received, _ = ping(west)
-        story.row("pings after healing", f"{PINGS} of {PINGS}", f"{received} of {PINGS}", received == PINGS)
+        tell_pings(overlay, "pings after healing", west, least_ms=0)
 
         # On the router: there and back. At the node: there only.
         for at, ways in ([], 2), (["west/1"], 1):
-            with Testbed.find().faults() as faults:
+            with BED.faults() as faults:
                 (impaired,) = faults.impair(Impairment(delay_ms=HELD_MS), at=at)
-                received, least = ping(west)
-            seen = f"{received} of {PINGS}, >= {least:.0f} ms, by {impaired.method}"
-            held = received == PINGS and least >= ways * HELD_MS
-            story.row(f"{HELD_MS:.0f} ms at {impaired.where}", f"all, >= {ways * HELD_MS:.0f} ms", seen, held)
+                title = f"{HELD_MS:.0f} ms at {impaired['where']}, by {impaired['method']}"
+                tell_pings(overlay, title, west, least_ms=ways * HELD_MS)
 
-        with Testbed.find().faults() as faults:
+        with BED.faults() as faults:
             faults.impair(Impairment(delay_ms=HELD_MS), at=["west/1"])
             tool("kill", "west/1")
             tool("start", "west/1")
-            received, least = ping(west)
-        seen = f"{received} of {PINGS}, >= {least:.0f} ms"
-        held = received == PINGS and least >= HELD_MS
-        story.row("the same node after kill and start", f"all, >= {HELD_MS:.0f} ms", seen, held)
+            tell_pings(overlay, "the same node after kill and start", west, least_ms=HELD_MS)
 
         tool("impair", "--at", "west/1", "--to", "east", "--loss-percent", "100")
-        received, _ = ping(west)
+        tell_pings(overlay, "pings when everything is lost", west, least_ms=None)
         (ended,) = tool("unimpair")["ended"]
-        story.row("pings when everything is lost", f"0 of {PINGS}", f"{received} of {PINGS}", received == 0)
         story.row("and the loss is counted", f">= {PINGS}", ended["counters"], ended["counters"]["lost"] >= PINGS)
 
-        with Testbed.find().faults() as faults:
+        with BED.faults() as faults:
             killed = faults.kill("west/1")
             on = faults_on()["stopped"]
             story.row("status shows what was killed", str(killed), on, on == killed)
-        started_at = _started_at("west/2")
+        (other,) = BED.containers_at(["west/2"])
+        before = engine.inspected(other.id)[0]["State"]["Pid"]
         (restarted,) = tool("restart", "west/2")["restarted"]
-        is_another = restarted["place"] == "west/2" and _started_at("west/2") > started_at
+        is_another = restarted["place"] == "west/2" and engine.inspected(other.id)[0]["State"]["Pid"] != before
         story.row("restart makes it another process", "yes", "yes" if is_another else "no", is_another)
         on = faults_on()
         story.row("faults in the end", "none", on, on == none)
-
-
-def _started_at(place: str) -> str:
-    (container,) = Testbed.find().containers_at([place])
-    return run(["docker", "inspect", "--format", "{{.State.StartedAt}}", container.id])
 
 
 def test_dig_asks_the_published_port_or_inside_a_container(overlay: World) -> None:
     story = overlay.story
     with story.scenario("the tool asks"):
         for where in ([], ["--from", "west/1"], ["--from", "upstream"]):
-            answer = tool("dig", "www.old.example", "AAAA", *where)
-            (data,) = [record["data"] for record in answer["answers"]]
-            story.row(f"dig {' '.join(where)}".rstrip(), OLD_ADDRESS, data, data == OLD_ADDRESS)
+            (record,) = tool("dig", "www.old.example", "AAAA", *where)["answer"]
+            title = f"dig {' '.join(where)}".rstrip()
+            story.row(title, OLD_ADDRESS, record["data"], record["data"] == OLD_ADDRESS)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
@@ -130,7 +120,10 @@ def test_a_tool_that_is_ended_undoes_its_fault_and_a_killed_one_leaves_it_to_be_
     overlay: World, number: signal.Signals, code: int
 ) -> None:
     with overlay.story.scenario(f"the tool ended by {number.name}"):
-        process = holding("cut", "west/1", "east/1", "--for", "600")
+        command = [*TOOL, "cut", "west/1", "east/1", "--for", "600"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("p2pdns-testbed: undone in ")
         on = faults_on()["cut"]
         overlay.story.row("networks that are cut", "2", len(on), len(on) == 2)
         process.send_signal(number)

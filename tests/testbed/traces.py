@@ -8,16 +8,18 @@ root may read is left out for others. Does not ask the engine.
 
 from __future__ import annotations
 
-import os
+import contextlib
 import subprocess
 import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 INTERFACE_ID_CHARACTERS = 12  # The engine calls a bridge "br-" and so much of the id of its network.
 ADDRESSES = "10.91."
 TEMPORARY = ("p2pdns-images.*", "p2pdns-base.*", "mmdebstrap.*")
-FILTERS = (("iptables-save",), ("nft", "list", "ruleset"))
+# What is not there has no rules; the tools of root are not on everybody's path.
+FILTERS = "PATH=$PATH:/usr/sbin:/sbin; iptables-save; nft list ruleset"
 COMMAND_SECONDS_MAX = 30.0
 
 
@@ -25,6 +27,22 @@ def temporary_files() -> frozenset[str]:
     """Return the temporary files that building images makes, those that are there now."""
     folder = Path(tempfile.gettempdir())
     return frozenset(str(path) for pattern in TEMPORARY for path in folder.glob(pattern))
+
+
+def on_this_machine() -> Iterator[str]:
+    """Yield a line for each process, with its words and its control groups, each interface and each filter rule."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        # It may end while we are looking.
+        with contextlib.suppress(OSError):
+            words = (folder / "cmdline").read_text(errors="replace").replace("\0", " ")
+            yield f"process {folder.name} {words} {' '.join((folder / 'cgroup').read_text().split())}"
+    for path in Path("/sys/class/net").iterdir():
+        yield f"interface {path.name}"
+    listed = subprocess.run(
+        ["sh", "-c", FILTERS], capture_output=True, text=True, timeout=COMMAND_SECONDS_MAX, check=False
+    )
+    for line in listed.stdout.splitlines():
+        yield f"rule {line.strip()}"
 
 
 @dataclass(frozen=True)
@@ -38,47 +56,15 @@ class Traces:
 
     def left(self) -> list[str]:
         """Return what is still there."""
-        files = sorted(f"file {name}" for name in temporary_files() - self.before)
-        return [*self.processes(), *self.interfaces(), *self.rules(), *files]
+        return [*self.among(on_this_machine()), *(f"file {name}" for name in temporary_files() - self.before)]
 
-    def processes(self, proc: Path = Path("/proc")) -> list[str]:
-        """Return the processes that belong to our containers, hold our port, or speak of our containers."""
-        found = []
-        for folder in sorted(proc.glob("[0-9]*"), key=lambda folder: int(folder.name)):
-            try:
-                words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                groups = (folder / "cgroup").read_text()
-            except OSError:
-                # It has ended while we were looking.
-                continue
-            is_ours = any(name in groups or name in words for name in self.container_ids)
-            is_proxy = words[0].endswith("docker-proxy") and str(self.port) in words
-            if (is_ours or is_proxy) and int(folder.name) != os.getpid():
-                found.append(f"process {folder.name} {' '.join(words)[:80].strip()}")
-        return found
-
-    def interfaces(self, net: Path = Path("/sys/class/net")) -> list[str]:
-        """Return the bridges of our networks."""
-        bridges = {f"br-{network[:INTERFACE_ID_CHARACTERS]}" for network in self.network_ids}
-        return sorted(f"interface {path.name}" for path in net.iterdir() if path.name in bridges)
-
-    def rules(self) -> list[str]:
-        """Return the rules of the packet filter that name our bridges or our addresses."""
-        marks = [f"br-{network[:INTERFACE_ID_CHARACTERS]}" for network in self.network_ids]
+    def among(self, lines: Iterable[str]) -> list[str]:
+        """Return the lines that bear a mark."""
+        bridges = (f"br-{network[:INTERFACE_ID_CHARACTERS]}" for network in self.network_ids)
+        marks = [*self.container_ids, *bridges, f"-host-port {self.port} "]
+        # Anybody may speak of our addresses, but no rule of anybody else's is about them.
         return [
-            f"rule {line.strip()}"
-            for command in FILTERS
-            for line in _printed_by(command).splitlines()
-            if any(mark in line for mark in (*marks, ADDRESSES))
+            line
+            for line in lines
+            if any(mark in line for mark in marks) or (line.startswith("rule ") and ADDRESSES in line)
         ]
-
-
-def _printed_by(command: tuple[str, ...]) -> str:
-    environ = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=environ, timeout=COMMAND_SECONDS_MAX, check=False
-        )
-    except OSError:
-        return ""
-    return done.stdout

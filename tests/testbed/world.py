@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.testbed import Testbed, engine
+from deploy.testbed import Container, Testbed, engine
+from deploy.testbed.testbed import NODE_DNS_PORT, SERVER_DNS_PORT
 from tests.testbed import containers
-from tests.testbed.containers import PROJECT, Container, control, daemons, everywhere, inside, one
+from tests.testbed.containers import BED, control, daemons, dht_of, everywhere, inside, one
 from tests.testbed.story import Story
 from tests.testbed.zones import ZONES, Expected, Signed
 
@@ -34,7 +35,7 @@ class World:
     story: Story
     run: str
     port: int
-    files_before: frozenset[str] = frozenset()
+    files_before: frozenset[str]
     keys: dict[str, str] = field(default_factory=dict)
     signed: dict[str, Signed] = field(default_factory=dict)
 
@@ -48,19 +49,19 @@ class World:
             containers.wait_for_contacts(found, JOINED_MIN)
             self.story.row("every daemon knows the others", f">= {JOINED_MIN} contacts each", "yes", True)
             rights = everywhere(found, lambda place: inside(place, rights=None)["rights"])
-            wrong = {str(place): own for place, own in rights.items() if own != NO_RIGHTS}
+            wrong = {place.place: own for place, own in rights.items() if own != NO_RIGHTS}
             title = "no root, no capability, root file system read-only"
             self.story.count(title, len(found) - len(wrong), len(found), wrong)
 
     def end(self) -> None:
         """Take everything down, and look for what is left of it."""
-        containers.AGENTS.end()
+        containers.end_all_inside()
         traces = containers.traces(self.port, self.files_before)
-        volumes = engine.volumes_of(f"{engine.PROJECT}={PROJECT}")
+        volumes = engine.volumes_of(BED.label)
         # Whoever was interrupted while the containers were being made may meet one more of them afterwards.
         for _ in range(DOWN_TRIES):
-            Testbed(PROJECT).down(seconds=STOP_SECONDS)
-            if not (left := [*containers.left_behind(), *containers.volumes_left(volumes)]):
+            BED.down(seconds=STOP_SECONDS)
+            if not (left := containers.left_behind(volumes)):
                 break
         self.story.row("containers, networks and volumes left", "none", ", ".join(left) or "none", not left)
         # The engine's own processes end a moment after their containers.
@@ -78,7 +79,7 @@ class World:
             return bool(facts) and facts["counters"]["publisher"].get("published", 0) >= len(ZONES)
 
         containers.wait_until(is_published, f"{len(ZONES)} published zones", PUBLISHED_SECONDS_MAX)
-        listed = containers.run(["docker", "exec", publisher.id, "cat", "/var/lib/p2pdns/keys/.flags"])
+        listed = engine.docker("exec", publisher.id, "cat", "/var/lib/p2pdns/keys/.flags")
         self.keys = dict(line.removeprefix("--zone=").split("=") for line in listed.split())
         return self.keys
 
@@ -98,20 +99,44 @@ class World:
         replies: list[dict[str, Any]] = inside(at or one("publisher"), control=requests)["control"]
         return replies
 
+    def tell_answers(
+        self, title: str, places: Sequence[Container], expected: Sequence[Expected], *, directly: bool = False
+    ) -> list[float]:
+        """Tell how every one of these resolvers answers, and return how many ms each right answer took.
 
-def ask(place: Container, expected: Sequence[Expected]) -> list[dict[str, Any]]:
-    """Return the replies of a container's own resolver."""
-    options = {"port": place.dns_port, "questions": [entry.question for entry in expected]}
-    replies: list[dict[str, Any]] = inside(place, ask=options)["ask"]
+        Directly, a node of a moment in each container is asked instead, which holds nothing and begins with others.
+        """
+        tally = Tally()
+
+        def replies_of(place: Container) -> list[dict[str, Any]]:
+            return ask(place, expected, [other for other in places if other != place][:4] if directly else ())
+
+        for place, replies in everywhere(places, replies_of).items():
+            tally.take(place, expected, replies)
+        tally.tell(self.story, title)
+        return tally.ms
+
+    def tell_unasked(self, title: str, places: Sequence[Container], zones: Sequence[Signed]) -> None:
+        """Tell which of these daemons have looked for any of the zones before: none must."""
+        asked = everywhere(places, lambda place: {entry["key"] for entry in control(place, "lookups")["lookups"]})
+        known = [f"{place.place}: {zone.name}" for place, keys in asked.items() for zone in zones if zone.key in keys]
+        self.story.row(title, "none", ", ".join(known) or "none", not known)
+
+
+def ask(place: Container, expected: Sequence[Expected], bootstrap: Sequence[Container] = ()) -> list[dict[str, Any]]:
+    """Return the replies of a container's own resolver, or those of a node of a moment that begins with others."""
+    questions = [entry.question for entry in expected]
+    if not bootstrap:
+        return ask_questions(place, questions)
+    options = {"bootstrap": [dht_of(other) for other in bootstrap], "questions": questions}
+    replies: list[dict[str, Any]] = inside(place, direct=options)["direct"]
     return replies
 
 
-def ask_directly(
-    place: Container, expected: Sequence[Expected], bootstrap: Sequence[Container]
-) -> list[dict[str, Any]]:
-    """Return the answers that a node of a moment in this container finds, which has neither items nor cache."""
-    options = {"bootstrap": [c.dht for c in bootstrap], "questions": [entry.question for entry in expected]}
-    replies: list[dict[str, Any]] = inside(place, direct=options)["direct"]
+def ask_questions(place: Container, questions: Sequence[list[Any]]) -> list[dict[str, Any]]:
+    """Return the replies of a container's own resolver to questions as `inside.py` takes them."""
+    port = SERVER_DNS_PORT if place.role == "resolver" else NODE_DNS_PORT
+    replies: list[dict[str, Any]] = inside(place, ask={"port": port, "questions": questions})["ask"]
     return replies
 
 
@@ -134,33 +159,18 @@ class Tally:
             else:
                 said = reply.get("error") or f"{reply['rcode']} {[r['data'] for r in reply['answer']]}"
                 why = [error["text"] for error in reply.get("extended_errors", ())]
-                self.wrong.append(f"{place}: {entry.name} {entry.type}: {said} {why}")
+                self.wrong.append(f"{place.place}: {entry.name} {entry.type}: {said} {why}")
+
+    def tell(self, story: Story, title: str) -> None:
+        """Add a row that holds if all answers were right."""
+        title = title.format(times=f"p50 {percentile(self.ms, 50):.0f} ms, p95 {percentile(self.ms, 95):.0f} ms")
+        story.count(title, self.right, self.total, self.wrong)
 
 
-def ask_everywhere(places: Sequence[Container], expected: Sequence[Expected]) -> Tally:
-    """Return how every one of these resolvers answers."""
-    tally = Tally()
-    for place, replies in everywhere(places, lambda place: ask(place, expected)).items():
-        tally.take(place, expected, replies)
-    return tally
-
-
-def ask_directly_everywhere(places: Sequence[Container], expected: Sequence[Expected]) -> Tally:
-    """Return how a node of a moment in every one of these containers answers, which begins with its neighbours."""
-    tally = Tally()
-
-    def found(place: Container) -> list[dict[str, Any]]:
-        return ask_directly(place, expected, [other for other in places if other != place][:4])
-
-    for place, replies in everywhere(places, found).items():
-        tally.take(place, expected, replies)
-    return tally
-
-
-def holdings(places: Sequence[Container]) -> dict[str, dict[str, int]]:
+def holdings(places: Sequence[Container]) -> dict[Container, dict[str, int]]:
     """Return what each of these nodes keeps: seq by zone key."""
     stored = everywhere(places, lambda place: control(place, "stored")["stored"])
-    return {str(place): {entry["key"]: entry["seq"] for entry in entries} for place, entries in stored.items()}
+    return {place: {entry["key"]: entry["seq"] for entry in entries} for place, entries in stored.items()}
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

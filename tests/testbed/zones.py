@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,15 +47,13 @@ class Expected:
 
 def of_zone_files(keys: Mapping[str, str]) -> list[Expected]:
     """Return a question for every RRset of zones/, whose keys these are."""
-    return [expected for name, path in ZONES.items() for expected in _of_zone_file(path.read_text(), name, keys)]
-
-
-def _of_zone_file(text: str, name: str, keys: Mapping[str, str]) -> Iterator[Expected]:
-    path = f"{name}.zone"
-    apex = ZoneKey.read(keys[name]).apex
-    for rrset in zonefile.read(zonefile.filled(text, keys, path=path), apex=apex, path=path):
-        data = frozenset(zonefile.rdata_text(rrset.rtype, rdata) for rdata in rrset.rdatas)
-        yield Expected(str(rrset.owner), type_text(rrset.rtype), data)
+    expected = []
+    for name, path in ZONES.items():
+        text = zonefile.filled(path.read_text(), keys, path=path.name)
+        for rrset in zonefile.read(text, apex=ZoneKey.read(keys[name]).apex, path=path.name):
+            data = frozenset(zonefile.rdata_text(rrset.rtype, rdata) for rdata in rrset.rdatas)
+            expected.append(Expected(str(rrset.owner), type_text(rrset.rtype), data))
+    return expected
 
 
 def of_demo_rows(keys: Mapping[str, str]) -> list[tuple[Row, list[Any]]]:
@@ -68,15 +66,9 @@ def reply_of(facts: Mapping[str, Any]) -> Reply:
     """Return a reply that came as JSON."""
     if "error" in facts:
         return Reply("", "", "", "", facts["error"], (), (), (), (), 0.0)
-    return Reply(
-        **{
-            **facts,
-            "flags": tuple(facts["flags"]),
-            "answer": tuple(Record(**record) for record in facts["answer"]),
-            "authority": tuple(Record(**record) for record in facts["authority"]),
-            "extended_errors": tuple(ExtendedError(**error) for error in facts["extended_errors"]),
-        }
-    )
+    records = {name: tuple(Record(**each) for each in facts[name]) for name in ("answer", "authority")}
+    errors = tuple(ExtendedError(**each) for each in facts["extended_errors"])
+    return Reply(**{**facts, **records, "flags": tuple(facts["flags"]), "extended_errors": errors})
 
 
 @dataclass

@@ -25,12 +25,10 @@ SECONDS_MAX, END_SECONDS_MAX = 30.0, 5.0  # Guards only.
 
 def test_what_a_command_has_started_ends_with_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "END_SECONDS_MAX", 0.1)
-    monkeypatch.setattr(engine, "COMMAND_SECONDS_MAX", SECONDS_MAX)
     main_thread = threading.get_ident()
     for name in ("held", "pipe"):
         os.mkfifo(tmp_path / name)
     held = os.open(tmp_path / "held", os.O_RDONLY | os.O_NONBLOCK)
-
     is_waiting = threading.Event()
 
     class Watched(subprocess.Popen[str]):
@@ -50,7 +48,7 @@ def test_what_a_command_has_started_ends_with_an_interruption(tmp_path: Path, mo
 
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
-        engine.run(["sh", "-c", PROGRAM, "sh", str(tmp_path)])
+        engine.run(["sh", "-c", PROGRAM, "sh", str(tmp_path)], seconds_max=SECONDS_MAX)
     # The end of the pipe: the last one that had it open for writing is gone.
     assert select.select([held], [], [], END_SECONDS_MAX)[0]
     assert os.read(held, 1) == b""

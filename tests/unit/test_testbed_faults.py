@@ -5,145 +5,92 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
-from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 
-from deploy.testbed.faults import Faults
-from deploy.testbed.impair import Impairment
-from deploy.testbed.places import Container, Network, added, removed
-from deploy.testbed.testbed import Impaired, Testbed
+from deploy.testbed import Container, Faults, Impairment, Testbed
+from deploy.testbed.places import Network
 from tests.house.rules import ROOT
 
 SECONDS_MAX = 30
+CHANGES = ("cut_networks", "heal_networks", "impair", "unimpair", "kill", "start_ids")
 
 
-class Told:
-    """A testbed that notes what it is told; what a real one does with it, tests/testbed shows."""
+def bed_that_notes(*cut: str) -> Mock:
+    """Return a testbed that notes what it is told; what a real one does with it, tests/testbed shows."""
 
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.cut: list[Network] = []
-        self.fails_at = ""
+    def containers_at(words: Sequence[str]) -> list[Container]:
+        states = {word: "exited" if word == "dead" else "running" for word in words}
+        return [Container(word, word, 1, "node", "west", state, None, {}) for word, state in states.items()]
 
-    def _say(self, what: str) -> None:
-        self.said.append(what)
-        if self.fails_at and what.startswith(self.fails_at):
-            raise RuntimeError(what)
-
-    def networks_at(self, words: Sequence[str]) -> list[Network]:
-        """Read addresses."""
-        return [Network(word) for word in words]
-
-    def containers_at(self, words: Sequence[str]) -> list[Container]:
-        """Return containers that run, but for those called dead."""
-        return [Container(word, word, 1, "node", "west", _state(word), None, {}) for word in words]
-
-    def not_yet_cut(self, networks: Sequence[Network]) -> list[Network]:
-        """Return what is not cut."""
-        return removed(networks, self.cut)
-
-    def cut_networks(self, networks: Sequence[Network]) -> None:
-        """Cut."""
-        self._say("cut")
-        self.cut = added(self.cut, networks)
-
-    def heal_networks(self, networks: Sequence[Network]) -> None:
-        """Heal."""
-        self._say("heal")
-        self.cut = removed(self.cut, networks)
-
-    def impair(self, *_: Any, fault: str, **__: Any) -> list[Impaired]:
-        """Impair."""
-        self._say("impair")
-        return [Impaired("router/1", "tun", 0)]
-
-    def unimpair(self, *, fault: str) -> None:
-        """End an impairment."""
-        self._say("unimpair")
-
-    def kill(self, *places: str, signal_name: str) -> None:
-        """Kill."""
-        self._say("kill " + " ".join(places))
-
-    def start_ids(self, ids: Sequence[str]) -> None:
-        """Start."""
-        self._say("start " + " ".join(ids))
+    bed = Mock(spec=Testbed)
+    bed.networks_at.side_effect = lambda words: [Network(word) for word in words]
+    bed.containers_at.side_effect = containers_at
+    bed.cut_now.return_value = [Network(word) for word in cut]
+    bed.kill.side_effect = lambda *places, signal_name: list(places)
+    return bed
 
 
-def _state(word: str) -> str:
-    return "exited" if word == "dead" else "running"
-
-
-def faults_of(told: Told) -> Faults:
-    """Return faults of a testbed that only notes."""
-    return Faults(cast(Testbed, told))
+def changes(bed: Mock) -> list[str]:
+    """Return what a testbed was told to change, in order."""
+    return [name for name, _, _ in bed.method_calls if name in CHANGES]
 
 
 def test_the_last_fault_is_undone_first() -> None:
-    told = Told()
-    with faults_of(told) as faults:
-        faults.cut("10.91.1.0/24")
+    bed = bed_that_notes()
+    with Faults(bed) as faults:
+        assert faults.cut("10.91.1.0/24") == ["10.91.1.0/24"]
         faults.impair(Impairment(delay_ms=1))
         assert faults.kill("west", "dead") == ["west/1"]
-        assert [str(network) for network in told.cut] == ["10.91.1.0/24"]
-    assert told.said == ["cut", "impair", "kill west/1", "start west", "unimpair", "heal"]
-    assert told.cut == []
+        assert changes(bed) == ["cut_networks", "impair", "kill"]
+    assert changes(bed)[3:] == ["start_ids", "unimpair", "heal_networks"]
+    bed.start_ids.assert_called_once_with(["west"])
+    bed.unimpair.assert_called_once_with(fault=bed.impair.call_args.kwargs["fault"])
+    bed.heal_networks.assert_called_once_with([Network("10.91.1.0/24")])
 
 
 def test_what_was_cut_before_stays_cut() -> None:
-    told = Told()
-    told.cut = [Network("10.91.1.7")]
-    with faults_of(told) as faults:
-        faults.cut("10.91.1.0/24")
-    assert [str(network) for network in told.cut] == ["10.91.1.7/32"]
+    bed = bed_that_notes("10.91.1.6/32")
+    with Faults(bed) as faults:
+        faults.cut("10.91.1.6/31")
+    bed.heal_networks.assert_called_once_with([Network("10.91.1.7/32")])
 
 
 def test_an_exception_undoes_them_too() -> None:
-    told = Told()
-    with pytest.raises(ZeroDivisionError), faults_of(told) as faults:
+    bed = bed_that_notes()
+    with pytest.raises(ZeroDivisionError), Faults(bed) as faults:
         faults.cut("10.91.1.1")
         raise ZeroDivisionError
-    assert told.said == ["cut", "heal"]
+    assert changes(bed) == ["cut_networks", "heal_networks"]
 
 
-def test_a_fault_that_was_made_in_part_is_undone() -> None:
-    told = Told()
-    told.fails_at = "impair"
-    with pytest.raises(RuntimeError, match=r"^impair"), faults_of(told) as faults:
-        faults.impair(Impairment(delay_ms=1))
-    assert told.said == ["impair", "unimpair"]
-
-
-def test_one_that_cannot_be_undone_does_not_keep_the_others() -> None:
-    told = Told()
-    told.fails_at = "unimpair"
-    with pytest.raises(RuntimeError, match=r"^unimpair"), faults_of(told) as faults:
+@pytest.mark.parametrize("fails", ["impair", "unimpair"])
+def test_a_fault_that_was_made_in_part_is_undone_and_one_that_cannot_be_does_not_keep_the_others(fails: str) -> None:
+    bed = bed_that_notes()
+    getattr(bed, fails).side_effect = RuntimeError(fails)
+    with pytest.raises(RuntimeError, match=f"^{fails}$"), Faults(bed) as faults:
         faults.cut("10.91.1.1")
         faults.impair(Impairment(delay_ms=1))
-    assert told.said[-2:] == ["unimpair", "heal"]
+    assert changes(bed) == ["cut_networks", "impair", "unimpair", "heal_networks"]
 
 
 # The program says what it does, so that the test sends its signals at known moments and waits for nothing else.
 PROGRAM = """
-import signal, sys, threading
+import sys, threading
 from deploy.testbed.faults import Faults
 
 class Told:
-    def say(self, what):
-        print(what, flush=True)
     def networks_at(self, words): return []
-    def not_yet_cut(self, networks): return []
-    def cut_networks(self, networks): self.say("cut")
+    def cut_now(self): return []
+    def cut_networks(self, networks): print("cut", flush=True)
     def heal_networks(self, networks):
-        self.say("healing")
-        if MODE != "once":
-            sys.stdin.readline()
-        self.say("healed")
+        print("healing", flush=True)
+        sys.stdin.readline()
+        print("healed", flush=True)
 
-MODE = sys.argv[1]
 faults = Faults(Told())
-if MODE == "without a block":
+if sys.argv[1] == "without a block":
     faults.__enter__().cut()
     sys.exit(5)
 with faults:
@@ -167,22 +114,21 @@ def started(mode: str) -> subprocess.Popen[str]:
     return process
 
 
-def rest_of(process: subprocess.Popen[str], typed: str = "") -> str:
+def rest_of(process: subprocess.Popen[str]) -> str:
     """Return what the program says until it ends, after a line was typed for it."""
     assert process.stdin is not None
     assert process.stdout is not None
-    assert process.stderr is not None
-    with process.stdin, process.stdout, process.stderr:
-        process.stdin.write(typed)
-        process.stdin.flush()
-        said = process.stdout.read()
-        process.wait(SECONDS_MAX)
+    process.stdin.write("go on\n")
+    process.stdin.flush()
+    # Not all of it by `communicate`, which passes by what has been read with the first line.
+    said = process.stdout.read()
+    process.communicate(timeout=SECONDS_MAX)
     return said
 
 
 @pytest.mark.parametrize(("number", "code"), [(2, -2), (15, 143), (1, 129)])
 def test_a_signal_undoes_them_and_ends_the_program(number: int, code: int) -> None:
-    process = started("once")
+    process = started("a block")
     process.send_signal(number)
     assert rest_of(process) == "healing\nhealed\n"
     # Ctrl-C that nobody caught ends Python by the signal itself, which a shell shows as 130.
@@ -190,16 +136,16 @@ def test_a_signal_undoes_them_and_ends_the_program(number: int, code: int) -> No
 
 
 def test_further_signals_do_not_interrupt_the_undoing() -> None:
-    process = started("twice")
+    process = started("a block")
     process.send_signal(2)
     assert process.stdout is not None
     assert process.stdout.readline() == "healing\n"
     for number in (2, 15, 2):
         process.send_signal(number)
-    assert rest_of(process, "go on\n") == "healed\n"
+    assert rest_of(process) == "healed\n"
 
 
 def test_a_program_that_ends_without_leaving_its_block_undoes_them() -> None:
     process = started("without a block")
-    assert rest_of(process, "go on\n") == "healing\nhealed\n"
+    assert rest_of(process) == "healing\nhealed\n"
     assert process.returncode == 5

@@ -14,18 +14,21 @@ from tests.testbed.conftest import leave_out
 SECONDS_MAX = 60
 
 
-def test_what_is_left_out_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("P2PDNS_TESTBED", raising=False)
-    with pytest.raises(pytest.skip.Exception, match="network namespaces need root; these tests are left out"):
-        leave_out("network namespaces need root")
-
-
-def test_what_is_required_is_not_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("P2PDNS_TESTBED", "required")
+@pytest.mark.parametrize(
+    ("word", "kind", "why"),
+    [
+        ("", pytest.skip.Exception, "; these tests are left out"),
+        ("required", pytest.fail.Exception, ", and P2PDNS_TEST"),
+    ],
+)
+def test_what_is_left_out_says_why_and_what_is_required_is_not_left_out(
+    monkeypatch: pytest.MonkeyPatch, word: str, kind: type[BaseException], why: str
+) -> None:
+    monkeypatch.setenv("P2PDNS_TESTBED", word)
     with pytest.raises((pytest.fail.Exception, pytest.skip.Exception)) as ended:
         leave_out("network namespaces need root")
-    assert ended.type is pytest.fail.Exception
-    assert "network namespaces need root, and P2PDNS_TESTBED=required" in str(ended.value)
+    assert ended.type is kind
+    assert f"network namespaces need root{why}" in str(ended.value)
 
 
 def run_ci(folder: Path, docker: str, make: str) -> subprocess.CompletedProcess[str]:
@@ -33,14 +36,9 @@ def run_ci(folder: Path, docker: str, make: str) -> subprocess.CompletedProcess[
     for name, line in {"docker": docker, "make": make, "python3": "exit 0"}.items():
         (folder / name).write_text(f"#!/bin/sh\n{line}\n")
         (folder / name).chmod(0o755)
-    return subprocess.run(
-        ["bash", ROOT / ".ci" / "run"],
-        env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS_MAX,
-        check=False,
-    )
+    environ = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+    command = ["bash", str(ROOT / ".ci" / "run")]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=SECONDS_MAX, check=False)
 
 
 def test_ci_says_why_the_images_could_not_be_made_and_runs_no_testbed_on_none(tmp_path: Path) -> None:
@@ -49,16 +47,14 @@ def test_ci_says_why_the_images_could_not_be_made_and_runs_no_testbed_on_none(tm
     assert (done.returncode, "no packages today" in done.stderr, "testbed" in done.stdout) == (1, True, False)
 
 
-@pytest.mark.parametrize(("docker", "code", "is_run"), [("exit 0", 0, True), ("exit 1", 1, False)])
-def test_ci_tells_the_testbed_that_it_is_required_and_ends_where_there_is_no_engine(
-    tmp_path: Path, docker: str, code: int, is_run: bool
-) -> None:
-    done = run_ci(tmp_path, docker, 'echo "P2PDNS_TESTBED=$P2PDNS_TESTBED make $*"')
-    assert done.returncode == code
-    assert ("testbed" in done.stdout) is is_run
-    if is_run:
-        told = [line.partition(" make ")[::2] for line in done.stdout.splitlines()]
-        assert {place for place, _ in told} == {"P2PDNS_TESTBED=required"}
-        assert [words for _, words in told] == ["check", "test mutants", "testbed"]
-    else:
-        assert "no container engine answers" in done.stderr
+def test_ci_tells_the_testbed_that_it_is_required(tmp_path: Path) -> None:
+    done = run_ci(tmp_path, "exit 0", 'echo "P2PDNS_TESTBED=$P2PDNS_TESTBED make $*"')
+    words = ("check", "test mutants", "testbed")
+    assert done.stdout.splitlines() == [f"P2PDNS_TESTBED=required make {each}" for each in words]
+    assert done.returncode == 0
+
+
+def test_ci_ends_where_there_is_no_engine(tmp_path: Path) -> None:
+    done = run_ci(tmp_path, "exit 1", 'echo "make $*"')
+    assert (done.returncode, "testbed" in done.stdout) == (1, False)
+    assert "no container engine answers" in done.stderr

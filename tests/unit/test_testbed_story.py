@@ -11,16 +11,15 @@ from typing import Any
 
 import pytest
 
+from deploy.testbed import Container
 from tests.house.rules import ROOT
-from tests.testbed.containers import Container
 from tests.testbed.story import Row, Story
 from tests.testbed.world import Tally, percentile
 from tests.testbed.zones import ZONES, Signed, of_zone_files
 
 GUARD_S = 120.0
-PLACE = Container("0", "west", 1, "node", "west", "10.91.1.128", True, 0)
+PLACE = Container("0", "west", 1, "node", "west", "running", None, {"west": "10.91.1.128"})
 STORY = sorted((ROOT / "tests" / "testbed").glob("test_[1-9]_*.py"))
-PNG = b"\x89PNG\r\n"
 
 
 def test_a_row_that_did_not_hold_fails_its_scenario_and_no_other() -> None:
@@ -34,24 +33,22 @@ def test_a_row_that_did_not_hold_fails_its_scenario_and_no_other() -> None:
     assert not story.held
 
 
-def test_a_scenario_that_breaks_off_is_a_row_that_did_not_hold() -> None:
+@pytest.mark.parametrize(
+    ("trouble", "ends_as", "seen"),
+    [
+        (KeyboardInterrupt(), KeyboardInterrupt, "KeyboardInterrupt"),
+        (RuntimeError("out of paper"), RuntimeError, "out of paper"),
+        # A signal in a block of faults, which pytest would take for a failure of one test.
+        (SystemExit(143), KeyboardInterrupt, "143"),
+    ],
+)
+def test_a_scenario_that_breaks_off_is_a_row_that_did_not_hold_and_a_signal_ends_the_run(
+    trouble: BaseException, ends_as: type[BaseException], seen: str
+) -> None:
     story = Story()
-    with pytest.raises(KeyboardInterrupt), story.scenario("interrupted"):
-        raise KeyboardInterrupt
-    with pytest.raises(RuntimeError, match="out of paper"), story.scenario("broken"):
-        raise RuntimeError("out of paper")
-    assert [(row.scenario, row.seen, row.held) for row in story.rows] == [
-        ("interrupted", "KeyboardInterrupt", False),
-        ("broken", "out of paper", False),
-    ]
-
-
-def test_a_signal_in_a_block_of_faults_ends_the_run_and_not_just_its_scenario() -> None:
-    story = Story()
-    # Faults end their block with SystemExit, which pytest takes for a failure of one test.
-    with pytest.raises(KeyboardInterrupt), story.scenario("told to end"):
-        raise SystemExit(143)
-    assert [(row.seen, row.held) for row in story.rows] == [("143", False)]
+    with pytest.raises(ends_as), story.scenario("broken"):
+        raise trouble
+    assert [(row.scenario, row.seen, row.held) for row in story.rows] == [("broken", seen, False)]
 
 
 def test_nothing_asked_is_not_everything_right() -> None:
@@ -72,28 +69,22 @@ def test_the_report_has_every_row_and_a_picture(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert report["held"] is False
     assert [Row(**row) for row in report["rows"]] == story.rows
-    assert (tmp_path / "report" / "report.png").read_bytes().startswith(PNG)
+    assert (tmp_path / "report" / "report.png").read_bytes().startswith(b"\x89PNG\r\n")
     table = story.table()
-    assert len(table) == 1 + len(story.rows)
     assert [line.split()[-1] for line in table[1:]] == ["held", "FAILED"]
     assert all(len(line) < 200 for line in table)
 
 
 def test_a_reply_counts_only_with_the_whole_rrset_and_no_other() -> None:
-    zone = Signed("alpha", "192.0.2.1", run="x")
-
     def reply(*data: str, rcode: str = "NOERROR") -> dict[str, Any]:
         records = [{"owner": "www.", "ttl": 1, "type": "A", "data": each} for each in data]
         return {"rcode": rcode, "answer": records, "extended_errors": [], "ms": 1.0}
 
-    expected = zone.expected
-    assert expected.is_met_by(reply("192.0.2.1"))
     wrong = [reply(), reply("192.0.2.2"), reply("192.0.2.1", "192.0.2.2"), reply("192.0.2.1", rcode="SERVFAIL")]
-    assert not any(expected.is_met_by(each) for each in (*wrong, {"error": "no answer"}))
+    replies = [reply("192.0.2.1"), *wrong, {"error": "no answer"}]
     tally = Tally()
-    for each in (reply("192.0.2.1"), *wrong):
-        tally.take(PLACE, [expected], [each])
-    assert (tally.right, tally.total, len(tally.wrong)) == (1, 5, 4)
+    tally.take(PLACE, [Signed("alpha", "192.0.2.1").expected] * len(replies), replies)
+    assert (tally.right, tally.total, len(tally.wrong)) == (1, 6, 5)
 
 
 def test_an_update_supersedes_what_was_signed_before() -> None:
@@ -118,18 +109,23 @@ def test_a_percentile_is_a_value_that_was_seen() -> None:
     assert percentile([], 50) == 0
 
 
-def test_a_run_that_does_not_ask_for_the_testbed_says_what_it_leaves_out_and_why(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider"]
-    command.append("tests/testbed/test_1_names.py")
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ((), pytest.ExitCode.NO_TESTS_COLLECTED, "tests of the testbed left out: "),
+        (("-m", "testbed", "-k", "published_port"), pytest.ExitCode.TESTS_FAILED, ""),
+    ],
+)
+def test_a_run_without_an_engine_fails_if_it_asks_for_the_testbed_and_else_says_what_it_leaves_out_and_why(
+    tmp_path: Path, words: tuple[str, ...], code: int, said: str
+) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", *words]
     # With no docker on its path there is no engine, whatever this machine has.
     environ = {"PATH": str(tmp_path), "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    command.append("tests/testbed/test_1_names.py")
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=GUARD_S, check=False)
-    assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, done.stdout
-    assert "tests of the testbed left out: no container engine: docker is not installed" in done.stdout
-    command += ["-m", "testbed", "-k", "published_port"]
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=GUARD_S, check=False)
-    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout
-    assert "no container engine: docker is not installed" in done.stdout
+    assert done.returncode == code, done.stdout
+    assert f"{said}no container engine: docker is not installed" in done.stdout
 
 
 def test_the_page_names_scenarios_and_tests_that_there_are() -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.testbed import traces
+from deploy.testbed.faults import ENDING_SIGNALS
 from tests.testbed.signals import ending_by_signals
-from tests.testbed.traces import Traces, temporary_files
+from tests.testbed.traces import Traces, on_this_machine, temporary_files
 
 OURS, OTHER = "ab" * 32, "cd" * 32
 NETWORK = "0123456789ab" + "0" * 52
@@ -21,54 +21,45 @@ PORT = 5399
 TRACES = Traces(frozenset({OURS}), frozenset({NETWORK}), PORT)
 
 
-def processes(folder: Path, *each: tuple[str, str]) -> Path:
-    """Make a /proc with these processes, each by its words and its cgroup."""
-    for number, (words, group) in enumerate(each, start=7):
-        (folder / str(number)).mkdir()
-        (folder / str(number) / "cmdline").write_text(words.replace(" ", "\0"))
-        (folder / str(number) / "cgroup").write_text(f"0::{group}\n")
-    # One that ended while we were looking.
-    (folder / "99").mkdir()
-    return folder
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"process 7 p2pdns serve 0::/docker/{OURS}",
+        f"process 8 docker exec -i {OURS} 0::/",
+        f"process 9 /usr/bin/containerd-shim-runc-v2 -id {OURS} 0::/",
+        f"process 10 /usr/sbin/docker-proxy -host-port {PORT} -container-ip 172.19.0.2 0::/",
+        "interface br-0123456789ab",
+        "rule -A DOCKER ! -i br-0123456789ab -p udp -j DNAT",
+        "rule ip daddr 10.91.2.20 drop",
+    ],
+)
+def test_what_bears_a_mark_of_ours_is_left_and_nothing_of_others(line: str) -> None:
+    others = [
+        f"process 11 p2pdns serve 0::/docker/{OTHER}",
+        f"process 12 docker exec -i {OTHER} 0::/",
+        "process 13 /usr/sbin/docker-proxy -host-port 80 -container-ip 172.19.0.2 0::/",
+        f"process 14 dig -p {PORT} 0::/",
+        "interface br-ffffffffffff",
+        "rule -A FORWARD -o docker0 -j DOCKER",
+    ]
+    assert TRACES.among([*others, line]) == [line]
 
 
-def test_processes_are_found_by_their_container_by_what_they_speak_of_and_by_our_port(tmp_path: Path) -> None:
-    proc = processes(
-        tmp_path,
-        ("p2pdns serve", f"/docker/{OURS}"),
-        (f"docker exec -i {OURS}", "/"),
-        (f"/usr/bin/containerd-shim-runc-v2 -id {OURS}", "/"),
-        (f"/usr/sbin/docker-proxy -host-port {PORT}", "/"),
-        ("p2pdns serve", f"/docker/{OTHER}"),
-        (f"docker exec -i {OTHER}", "/"),
-        ("/usr/sbin/docker-proxy -host-port 80", "/"),
-        (f"dig -p {PORT}", "/"),
-    )
-    assert [line.split()[1] for line in TRACES.processes(proc)] == ["7", "8", "9", "10"]
-
-
-def test_a_real_process_is_found_until_it_ends() -> None:
+def test_a_real_process_is_found_until_it_ends_and_interfaces_and_rules_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nft").write_text("#!/bin/sh\necho '  ip daddr 10.91.2.20 drop'\n")
+    (tmp_path / "nft").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     words = [sys.executable, "-c", "print(flush=True); input()", OURS]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        assert [line.split()[1] for line in TRACES.processes()] == [str(process.pid)]
+        assert any(line.startswith(f"process {process.pid} ") for line in TRACES.left())
         process.kill()
-    assert TRACES.processes() == []
-
-
-def test_bridges_and_rules_of_our_networks_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("lo", "docker0", "br-0123456789ab", "br-ffffffffffff"):
-        (tmp_path / name).mkdir()
-    assert TRACES.interfaces(tmp_path) == ["interface br-0123456789ab"]
-    rules = (
-        "-A DOCKER ! -i br-0123456789ab -p udp -j DNAT\n-A FORWARD -o docker0 -j DOCKER\n  ip daddr 10.91.2.20 drop\n"
-    )
-    (tmp_path / "iptables-save").write_text(f"#!/bin/sh\necho '{rules}'\n")
-    (tmp_path / "iptables-save").chmod(0o755)
-    monkeypatch.setattr(traces, "FILTERS", (("iptables-save",), ("no-such-command",)))
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert TRACES.rules() == ["rule -A DOCKER ! -i br-0123456789ab -p udp -j DNAT", "rule ip daddr 10.91.2.20 drop"]
+    everything = list(on_this_machine())
+    assert not any(line.startswith("process ") for line in TRACES.among(everything))
+    assert {"interface lo", "rule ip daddr 10.91.2.20 drop"} <= set(everything)
 
 
 def test_only_files_that_were_not_there_before_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,18 +68,18 @@ def test_only_files_that_were_not_there_before_are_left(tmp_path: Path, monkeypa
     before = temporary_files()
     for name in ("p2pdns-images.new", "p2pdns-base.new", "somebody-elses"):
         (tmp_path / name).touch()
-    traces = Traces(frozenset(), frozenset(), PORT, before)
-    left = [line for line in traces.left() if line.startswith("file ")]
-    assert left == [f"file {tmp_path}/p2pdns-base.new", f"file {tmp_path}/p2pdns-images.new"]
+    left = Traces(frozenset(), frozenset(), PORT, before).left()
+    expected = [f"file {tmp_path}/p2pdns-base.new", f"file {tmp_path}/p2pdns-images.new"]
+    assert sorted(line for line in left if line.startswith("file ")) == expected
 
 
 def test_the_first_signal_is_ctrl_c_and_at_the_end_none_is_heard() -> None:
     with ending_by_signals() as ignore_signals:
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        for number in ENDING_SIGNALS:
             with pytest.raises(KeyboardInterrupt):
                 os.kill(os.getpid(), number)
         ignore_signals()
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        for number in ENDING_SIGNALS:
             try:
                 os.kill(os.getpid(), number)
             except KeyboardInterrupt:
