@@ -33,7 +33,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 DEVICE = "impair0"
@@ -171,8 +171,8 @@ def open_device() -> int:
     return tun
 
 
-def prepare_device() -> int:
-    """Give the device the routes of the main table and the least MTU of the others; return that MTU."""
+def prepare_device() -> None:
+    """Give the device the routes of the main table and the least MTU of the others."""
     # A filter leaves empty objects in place of what it has left out.
     links = {link["ifname"]: link for link in run_ip("address", "show", "up", "scope", "global") or [] if link}
     mtu_bytes = min((int(link["mtu"]) for link in links.values()), default=1500)
@@ -181,7 +181,6 @@ def prepare_device() -> int:
     routes = [route for route in run_ip("route", "show", "table", "main") or [] if route.get("dev") != DEVICE]
     for words in table_routes(routes, addresses):
         run_ip("route", "replace", *words)
-    return mtu_bytes
 
 
 @contextlib.contextmanager
@@ -258,9 +257,9 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def say(event: str, facts: dict[str, object]) -> None:
+def say(facts: dict[str, object]) -> None:
     """Print one line of JSON at once, for whoever waits for it."""
-    sys.stdout.write(json.dumps({"event": event, **facts}) + "\n")
+    sys.stdout.write(json.dumps(facts) + "\n")
     sys.stdout.flush()
 
 
@@ -272,18 +271,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as trouble:
         sys.stderr.write(f"impair: error: {trouble}\n")
         return 2
-    paths = options.path or [("any", "any")]
     line = Line(impairment, options.seed)
     # From here on a signal is a byte in a pipe: it cannot come between a rule and the plan to remove it.
     stop = wake_up_on(signal.SIGTERM, signal.SIGINT)
     try:
         tun = open_device()
-        mtu_bytes = prepare_device()
+        prepare_device()
         with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
             raw.setsockopt(socket.SOL_SOCKET, SO_MARK, MARK)
             raw.setblocking(False)
-            with rules_in_place(paths):
-                say("up", {**asdict(impairment), "paths": paths, "seed": options.seed, "mtu_bytes": mtu_bytes})
+            with rules_in_place(options.path or [("any", "any")]):
+                say({"event": "up"})
                 carry(tun, raw, line, stop)
             # The end loses nothing: what still waits goes its way at once.
             read_packets(tun, line)
@@ -291,7 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as trouble:
         sys.stderr.write(f"impair: error: {trouble}\n")
         return 1
-    say("down", {"counters": line.counters})
+    say({"event": "down", "counters": line.counters})
     return 0
 
 

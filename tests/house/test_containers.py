@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.testbed.places import SIDES
 from p2pdns.config import parse
 from tests.house.rules import ROOT
 
@@ -18,7 +19,6 @@ DEPLOY = ROOT / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
-SIDES = {"west": ipaddress.ip_network("10.91.1.0/24"), "east": ipaddress.ip_network("10.91.2.0/24")}
 DAEMONS = ("boot-west", "boot-east", "west", "east", "publisher", "resolver", "newcomer")
 OVERLAY_NODE_COUNT = 12
 # Service, role, side, and the address that others know it by.
@@ -155,7 +155,8 @@ def test_the_nodes_are_configured_in_words_that_are_understood(name: str) -> Non
 
 
 def test_newcomers_are_told_of_nobody() -> None:
-    assert SERVICES["newcomer"]["command"] == ["p2pdns", "serve"]
+    assert "command" not in SERVICES["newcomer"]
+    assert SERVICES["newcomer"]["environment"] == {"P2PDNS_CONFIG": "/etc/p2pdns/lan.toml"}
     assert not parse((DEPLOY / "lan.toml").read_text(), "lan.toml").dht.bootstrap
 
 
