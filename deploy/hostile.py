@@ -2,6 +2,7 @@
 """A hostile neighbour: floods nodes of the testbed with items of made-up keys, questions in another's name, and noise.
 
     hostile [--puts 300] [--gets 2000] [--garbage 2000] [--rate 2000] [--victim 10.91.2.99] [--key KEY] ADDR:PORT...
+    hostile --item HEX --puts 1 --gets 0 --garbage 0 ADDR:PORT...     an item of somebody else's, whatever its age
 
 It needs CAP_NET_RAW, for a packet whose source is somebody else's address. Guarantees: it sends to the addresses it is
 given and to nobody else, a bounded number of packets, and ends by itself; the same seed sends the same packets but for
@@ -25,12 +26,12 @@ from typing import TypeVar
 from p2pdns.addresses import Address
 from p2pdns.config import read_address
 from p2pdns.dht import bencode, krpc
-from p2pdns.errors import ConfigError, FormatError
+from p2pdns.errors import ConfigError, FormatError, StrangerError
 from p2pdns.items.item import MutableItem, mutable_target
 from p2pdns.items.keys import SecretKey, ZoneKey
 
 COUNT_MAX = 100_000  # Of each kind: an hour's flood is for a simulator.
-REPLY_SECONDS_MAX = 1.0  # A node on the next bridge answers in a hundredth of it, or not at all.
+REPLY_SECONDS_MAX = 2.0  # A node on the next bridge answers in a hundredth of it, or not at all.
 VALUE_BYTES = 900  # As large as honest items get.
 BURST = 50  # Packets between two looks at the clock; a receiver's buffer holds some hundred.
 WRONG_SIGNATURE = b"\x00" * krpc.SIGNATURE_BYTES
@@ -67,17 +68,16 @@ class Flood:
                 return message
         return None
 
-    def put(self, count: int) -> None:
-        """Put as many items, each under a key of its own and with a valid signature; every tenth with a wrong one."""
-        for number in range(count):
-            secret = SecretKey.generate(self._rng.randbytes(32))
-            item = MutableItem.signed(secret, int(time.time() * 1e6), self._rng.randbytes(VALUE_BYTES))
+    def put(self, count: int, given: MutableItem | None) -> None:
+        """Put an item so often, or as many of made-up keys, each signed; the signature of every tenth is wrong."""
+        for number in range(1, count + 1):
+            item = given or self._made_up()
             reply = self._asked(krpc.Get(item.target, pad_bytes=400))
             token = reply.token if isinstance(reply, krpc.Reply) else None
             if token is None:
                 self.said["get without token"] += 1
                 continue
-            signature = WRONG_SIGNATURE if number % 10 == 9 else item.signature
+            signature = WRONG_SIGNATURE if number % 10 == 0 else item.signature
             value = bencode.encode(item.value)
             answer = self._asked(krpc.PutMutable(item.key.raw, item.seq, value, signature, token))
             match answer:
@@ -87,6 +87,10 @@ class Flood:
                     self.said[f"put refused: {code} {text}"] += 1
                 case _:
                     self.said["put unanswered"] += 1
+
+    def _made_up(self) -> MutableItem:
+        secret = SecretKey.generate(self._rng.randbytes(32))
+        return MutableItem.signed(secret, int(time.time() * 1e6), self._rng.randbytes(VALUE_BYTES))
 
     def spoofed_gets(self, count: int, victim: str, key: ZoneKey | None) -> Iterator[bytes]:
         """Yield IP packets from the victim's address, each a short get: of an item that is there, if a key is given."""
@@ -141,10 +145,14 @@ def _argument(read: Callable[[str], T]) -> Callable[[str], T]:
     def read_word(text: str) -> T:
         try:
             return read(text)
-        except (ConfigError, FormatError) as trouble:
+        except (ConfigError, StrangerError, ValueError) as trouble:
             raise argparse.ArgumentTypeError(str(trouble)) from None
 
     return read_word
+
+
+def _read_item(text: str) -> MutableItem:
+    return MutableItem.read_file(bytes.fromhex(text))
 
 
 def read_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -156,6 +164,7 @@ def read_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=2_000.0, metavar="PACKETS", help="a second")
     parser.add_argument("--victim", default="10.91.2.99", metavar="ADDR")
     parser.add_argument("--key", type=_argument(ZoneKey.read), metavar="KEY", help="whose item the gets ask for")
+    parser.add_argument("--item", type=_argument(_read_item), metavar="HEX", help="put this instead of made-up items")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("nodes", nargs="+", type=_argument(read_address), metavar="ADDR:PORT")
     return parser.parse_args(arguments)
@@ -169,7 +178,7 @@ def main(arguments: list[str]) -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
         for node in options.nodes:
             flood = Flood(node, options.network, rng)
-            flood.put(options.puts)
+            flood.put(options.puts, options.item)
             gets = flood.spoofed_gets(options.gets, options.victim, options.key)
             raw.connect((node[0], 0))
             sent_gets = _paced(gets, options.rate, raw.send)

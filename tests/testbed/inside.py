@@ -5,7 +5,6 @@ Each word of a request is done, and answered under the same word:
     ask      questions to the container's own resolver, four at a time        {"port": 5300, "questions": […]}
     direct   the same by a node of a moment that holds nothing, over the wire  {"bootstrap": […], "questions": […]}
     control  requests to the daemon's control socket, in order                 [{"verb": "status"}, …]
-    put      an item to the nodes named, each for itself, and their words      {"item": hex, "nodes": […]}
     send     datagrams to a place that should not be reached                   {"to": ["192.0.2.1", 9], "count": 3}
     marks    the newest seq seen, by zone key, as the daemon has it on disk    null
     rights   what the kernel lets this container do                            null
@@ -24,23 +23,19 @@ import sqlite3
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from p2pdns.cli import dnsclient
-from p2pdns.config import Config, read_address
-from p2pdns.dht import bencode, krpc
+from p2pdns.config import Config
 from p2pdns.dns.message import Question, type_of
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import UDP_SIZE_BYTES
 from p2pdns.engine.control import ControlClient
 from p2pdns.errors import P2pdnsError
-from p2pdns.items.item import MutableItem
 
 AT_ONCE = 4
-REPLY_SECONDS_MAX = 2.0
-QUERIES_MAX = 8  # Of a node to us, before its reply.
 NETWORK = "testbed"
 
 
@@ -92,39 +87,6 @@ def control(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return replies
 
 
-def put(options: dict[str, Any]) -> dict[str, str]:
-    """Return what each node says to the item: "stored", the error, or "silent"."""
-    item = MutableItem.read_file(bytes.fromhex(options["item"]))
-    return {node: _put_at(item, node) for node in options["nodes"]}
-
-
-def _put_at(item: MutableItem, node: str) -> str:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.connect(read_address(node))
-        got = _asked(sock, krpc.Get(item.target, pad_bytes=400))
-        if not isinstance(got, krpc.Reply) or got.token is None:
-            return "silent"
-        value = bencode.encode(item.value)
-        answer = _asked(sock, krpc.PutMutable(item.key.raw, item.seq, value, item.signature, got.token))
-    if isinstance(answer, krpc.Error):
-        return f"{answer.code} {answer.text}"
-    return "silent" if answer is None else "stored"
-
-
-def _asked(sock: socket.socket, request: krpc.Request) -> krpc.Reply | krpc.Error | None:
-    transaction = os.urandom(4)
-    network, own_id = krpc.network_of(NETWORK), bytes(krpc.ID_BYTES)
-    sock.send(krpc.compose(krpc.Query(transaction=transaction, node_id=own_id, request=request, network=network)))
-    sock.settimeout(REPLY_SECONDS_MAX)
-    with suppress(TimeoutError):
-        # The node asks us back as it would any newcomer; such a query is not the reply.
-        for _ in range(QUERIES_MAX):
-            message = krpc.parse(sock.recv(krpc.DATAGRAM_BYTES_MAX))
-            if not isinstance(message, krpc.Query) and message.transaction == transaction:
-                return message
-    return None
-
-
 def send(options: dict[str, Any]) -> int:
     """Send small datagrams to an address, and return how many the kernel took."""
     host, port = options["to"]
@@ -150,9 +112,7 @@ def rights(_: object) -> dict[str, object]:
     }
 
 
-WORDS: dict[str, Callable[[Any], Any]] = {
-    word.__name__: word for word in (ask, direct, control, put, send, marks, rights)
-}
+WORDS: dict[str, Callable[[Any], Any]] = {word.__name__: word for word in (ask, direct, control, send, marks, rights)}
 
 
 def reply_to(line: str) -> dict[str, Any]:

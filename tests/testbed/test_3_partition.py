@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
 
-from deploy.testbed import Container
-from tests.testbed.containers import BED, daemons, dht_of, inside, one, wait_for_each
+from deploy.testbed import Container, engine, sidecars
+from tests.testbed.containers import BED, daemons, dht_of, one, wait_for_each
 from tests.testbed.world import World, ask, holdings
 from tests.testbed.zones import Expected, Signed
 
 pytestmark = pytest.mark.testbed
 NEWS_TTL = 30  # The least that a refresh waits for, so that nobody has to.
 ONE_REFRESH_SECONDS_MAX = 150.0  # A refresh of 30 s after the half minute in which lost contacts are tried again.
-SEQ_TOO_LOW = "302"
+REFUSED = "put refused: 302 "  # BEP 44: the sequence number is less than the current one.
 
 
 def test_two_sides_live_apart_and_agree_afterwards(overlay: World) -> None:
@@ -98,7 +99,10 @@ def _one_side_learns(overlay: World, news: Signed, old_seq: int, west: list[Cont
 def _stale_is_refused(overlay: World, news: Signed, old: bytes, places: list[Container]) -> None:
     """Have the publisher put the old item again, at all nodes that keep the new one."""
     newer = [dht_of(place) for place, own in holdings(places).items() if own.get(news.key, 0) >= news.item.seq]
-    said = inside(one("publisher"), put={"item": old.hex(), "nodes": newer})["put"]
-    refused = [words for words in said.values() if words.startswith(SEQ_TOO_LOW)]
+    network = f"container:{one('publisher').id}"
+    words = sidecars.command("put", BED.project, network, "--rm", "--cap-add=NET_RAW", sidecars.TOOLS_IMAGE)
+    flags = ("hostile", f"--item={old.hex()}", "--puts=1", "--gets=0", "--garbage=0")
+    said = json.loads(engine.docker(*words, *flags, *newer))
+    refused = [report for report in said if all(words.startswith(REFUSED) for words in report["said"])]
     title = f"stale put refused by {len(newer)} nodes that know better"
-    overlay.story.count(title, len(refused), len(said), said)
+    overlay.story.count(title, len(refused), len(newer), said)

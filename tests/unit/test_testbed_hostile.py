@@ -52,7 +52,14 @@ def test_the_same_seed_floods_alike() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["--puts=-1", "127.0.0.1:1"], ["--gets=100001", "127.0.0.1:1"], ["--key=x", "127.0.0.1:1"]]
+    "words",
+    [
+        [],
+        ["--puts=-1", "127.0.0.1:1"],
+        ["--gets=100001", "127.0.0.1:1"],
+        ["--key=x", "127.0.0.1:1"],
+        ["--item=00", "127.0.0.1:1"],
+    ],
 )
 def test_a_wrong_command_line_is_refused(words: list[str]) -> None:
     with pytest.raises(SystemExit) as refused:
