@@ -1,6 +1,7 @@
 # make demo      a network of eight nodes on this machine, names published and looked up in it; ONCE=1 ends after that
 # make check     style, types, and the rules of the house
 # make test      every test
+# make smoke     one program of others whose download is too big for make test: a browser (half a minute)
 # make mutants   one-line sabotages, each of which a test must notice
 # make oracle    every question of the oracle, where make test asks a sample (some minutes)
 # make outside   the programs of others that only judge us: forwarders, foreign DHT nodes (up to half an hour)
@@ -24,8 +25,12 @@ TOOLS := dig=bind9-dnsutils nsd=nsd ip=iproute2 unbound=unbound
 # Programs of others that `make outside` asks beside these.
 OUTSIDE_TOOLS := $(TOOLS) named=bind9 kresd=knot-resolver dnsmasq=dnsmasq-base pdns_recursor=pdns-recursor
 OUTSIDE_TOOLS += dnsdist=dnsdist
+# A browser, with the libraries of a desktop: whoever works on p2pdns should not need that for `make test`, and CI should.
+SMOKE_TOOLS := $(TOOLS) chromium-headless-shell=chromium-headless-shell
+OUTSIDE_TOOLS += $(filter-out $(TOOLS),$(SMOKE_TOOLS))
 
-.PHONY: demo check test mutants oracle outside fuzz strangers bench man images testbed tools outside-tools
+.PHONY: demo check test smoke mutants oracle outside fuzz strangers bench man images testbed
+.PHONY: tools smoke-tools outside-tools
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -41,6 +46,9 @@ check: $(VENV)/.installed-dev | tools
 test: $(VENV)/.installed-dev | tools
 	$(BIN)/python -m pytest -q -n 3 --dist worksteal
 
+smoke: $(VENV)/.installed-dev | smoke-tools
+	$(BIN)/python -m pytest -q -m smoke tests/outside
+
 mutants: $(VENV)/.installed-dev | tools
 	$(BIN)/python -m tests.mutants.run
 
@@ -48,7 +56,7 @@ oracle: $(VENV)/.installed-dev | tools
 	ORACLE=full $(BIN)/python -m pytest -q tests/oracle
 
 outside: $(VENV)/.installed-dev | outside-tools
-	$(BIN)/python -m pytest -q -m outside tests/outside
+	$(BIN)/python -m pytest -q -m 'outside or smoke' tests/outside
 	@if cargo --version >/dev/null 2>&1; then $(MAKE) --no-print-directory strangers; \
 	    else echo 'p2pdns: no cargo here, so the foreign DHT nodes of `make strangers` are left out' >&2; fi
 
@@ -115,8 +123,9 @@ $(VENV)/.installed-fuzz: $(VENV)/.installed-dev
 
 # Servers that come with a tool must not start by themselves on the machine of whoever runs the tests.
 tools: WANTED = $(TOOLS)
+smoke-tools: WANTED = $(SMOKE_TOOLS)
 outside-tools: WANTED = $(OUTSIDE_TOOLS)
-tools outside-tools:
+tools smoke-tools outside-tools:
 	@missing=; PATH="$$PATH:/usr/sbin:/sbin"; \
 	for tool in $(WANTED); do command -v "$${tool%%=*}" >/dev/null || missing="$$missing $${tool#*=}"; done; \
 	[ -z "$$missing" ] && exit 0; \

@@ -115,8 +115,12 @@ class Box:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a verb to its end."""
+        return self.execute(sys.executable, "-m", "p2pdns", *words)
+
+    def execute(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run any program to its end."""
         return subprocess.run(
-            self._words(sys.executable, "-m", "p2pdns", *words),
+            self._words(*words),
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
