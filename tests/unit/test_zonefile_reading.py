@@ -152,6 +152,14 @@ def test_a_missing_ttl_is_the_last_one_else_the_minimum_of_the_soa(text: str, ex
         ("straße CNAME Straße.example.", ["xn--strae-oqa 300 CNAME xn--strae-oqa.example."]),
         ("_sip._tcp.bücher SRV 0 0 1 faß", ["_sip._tcp.xn--bcher-kva 300 SRV 0 0 1 xn--fa-hia"]),
         ("$ORIGIN βόλος\n@ A 192.0.2.1", ["xn--nxasmm1c 300 A 192.0.2.1"]),
+        # Owners that hold addresses and are no host names: of Active Directory, of macros of SPF, of a policy zone.
+        ("gc._msdcs A 192.0.2.1", ["gc._msdcs 300 A 192.0.2.1"]),
+        ("b._spf A 192.0.2.1\nb._spf_rate A 192.0.2.1", ["b._spf 300 A 192.0.2.1", "b._spf_rate 300 A 192.0.2.1"]),
+        ("24.0.2.0.192.rpz-ip CNAME .", ["24.0.2.0.192.rpz-ip 300 CNAME ."]),
+        # What an unsigned zone says so that its parent drops its DS (RFC 8078, section 4).
+        ("@ CDS 0 0 0 00", ["@ 300 CDS 0 0 0 00"]),
+        ("@ CDNSKEY 0 3 0 AA==", ["@ 300 CDNSKEY 0 3 0 AA=="]),
+        ("@ NSAP 0x47.0005.80", ["@ 300 NSAP 0x47000580"]),
     ],
 )
 def test_what_other_servers_read_is_read_and_written(text: str, expected: list[str]) -> None:
