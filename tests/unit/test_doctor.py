@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -252,3 +253,27 @@ def test_the_command_exits_with_0_only_without_a_problem(
         monkeypatch.setattr(doctor, "CHECKS", (lambda machine, verdict=verdict: verdict,))
         assert main(words) == status
         assert f'"level": "{level}"' in capsys.readouterr().out
+
+
+def test_in_json_the_problems_are_the_error_of_the_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from p2pdns.cli import doctor
+    from p2pdns.cli.main import main
+
+    said = [Verdict("disk", "problem", "it is full", "make room", "df -h"), Verdict("clock", "ok")]
+    said.append(Verdict("port 53", "problem", "it is shut", "open it", "ss"))
+    monkeypatch.setattr(doctor, "CHECKS", [lambda machine, verdict=verdict: verdict for verdict in said])
+    assert main(["doctor", "--json", "--state", str(tmp_path)]) == 1
+    shown = capsys.readouterr()
+    document = json.loads(shown.out)
+    assert (document["problems"], len(document["checks"]), document["exit"]) == (2, 3, 1)
+    assert (document["error"], document["hint"]) == ("disk: it is full", "make room")
+    assert document["mistakes"] == [
+        {"error": "disk: it is full", "hint": "make room"},
+        {"error": "port 53: it is shut", "hint": "open it"},
+    ]
+    assert shown.err.splitlines()[0] == "p2pdns: error: disk: it is full"
+    assert main(["doctor", "--state", str(tmp_path)]) == 1
+    # In words they are told once.
+    assert capsys.readouterr().err == ""

@@ -69,10 +69,13 @@ def doctor(name: str | None, config_flag: str | None, state_flag: str | None, as
     facts, trouble = facts_of_daemon(state_flag)
     machine = Machine(facts, config.dns.suffixes, name=None if name is None else read_name(name))
     verdicts = [trouble if trouble is not None and check.__name__ == "daemon" else check(machine) for check in CHECKS]
-    problem_count = sum(verdict.level == "problem" for verdict in verdicts)
+    problems = [verdict for verdict in verdicts if verdict.level == "problem"]
     if as_json:
-        ui.json_result({"problems": problem_count, "checks": [verdict.as_json() for verdict in verdicts]})
+        ui.json_result({"problems": len(problems), "checks": [verdict.as_json() for verdict in verdicts]})
+        # The document of a failure names its error; in words the problems have been told by then.
+        for verdict in problems:
+            ui.error(P2pdnsError(verdict.cause, place=verdict.check, hint=verdict.remedy))
     else:
         for line in lines_of(verdicts):
             ui.result(line)
-    return 1 if problem_count else 0
+    return 1 if problems else 0
