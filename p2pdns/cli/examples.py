@@ -60,7 +60,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         Example("p2pdns name ls", "print all petnames"),
     ),
     "name add": (
-        Example(f"p2pdns name add alice {KEY}", "www.alice.p2p.alt is the name www in that zone from now on"),
+        Example(f"p2pdns name add alice {KEY}", "www.alice.p2pdns.internal is the name www in that zone from now on"),
         Example("p2pdns name add me $(p2pdns pubkey alice.key)", "a name for a zone of your own"),
     ),
     "name list": (
@@ -86,7 +86,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     ),
     "doctor": (
         Example("p2pdns doctor", "find out why names do not come up on this machine"),
-        Example("p2pdns doctor --name www.alice.p2p.alt", "look for this name, from getent to the nodes that answer"),
+        Example("p2pdns doctor --name www.alice.p2pdns.internal", "find out why this name does not come up"),
     ),
     "peers": (
         Example("p2pdns peers", "show each contact: its address, round-trip time and when it last answered"),

@@ -89,7 +89,8 @@ def read_names(text: str, path: str, config: Config, kept: Mapping[str, str]) ->
 def name() -> None:
     """Give zone keys short names of your own (petnames), which hold on this machine only.
 
-    After "p2pdns name add alice KEY" the zone of KEY is found at www.alice.p2p.alt as well as at www.KEY.
+    After "p2pdns name add alice KEY" the zone of KEY is found at www.alice.p2pdns.internal as well as at
+    www.KEY.p2pdns.internal.
     """
 
 
@@ -126,8 +127,10 @@ def add(petname: str, key: str, config_flag: str | None, state_flag: str | None,
     ui.result(f"{folded} {zone_key}")
     if not added:
         ui.note(f"{folded} was there before")
-    elif config.dns.suffixes:
-        ui.note(f"its zone is at {folded}.{config.dns.suffixes[0]}")
+    elif suffixes := config.dns.suffixes:
+        # Browsers take what ends in .internal for an address; other endings that they do not know they search for.
+        suffix = next((suffix for suffix in suffixes if suffix.endswith(".internal")), suffixes[0])
+        ui.note(f"its zone is at {folded}.{suffix}")
 
 
 @name.command("list")
