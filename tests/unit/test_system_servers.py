@@ -1,4 +1,4 @@
-"""The resolvers of this machine are followed: files that change, a stub, ourselves, and those that answered last."""
+"""The resolvers of this machine are followed: files that change, a stub, ourselves, and the servers used before."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ def test_a_boot_before_the_network_has_no_servers_until_the_file_is_there(files:
     system = SystemServers([HERE], None, files)
     assert hosts(system) == []
     assert system.problem is not None
+    assert f"{files[0]} names no resolver, so ordinary names are refused; if that stays so, write" in system.problem
     assert 'write servers = ["ADDRESS"]' in system.problem
     assert not system.look()
     files[0].write_text("nameserver 192.0.2.1\n")
@@ -118,7 +119,15 @@ def test_where_the_file_names_us_those_that_came_from_the_network_are_asked(file
     assert system.problem is None
 
 
-def test_where_only_we_are_left_those_that_answered_last_are_asked(files: list[Path], state: Path) -> None:
+def test_where_only_we_are_left_and_nobody_was_asked_before_that_is_said(files: list[Path]) -> None:
+    files[0].write_text(OURS)
+    system = SystemServers([HERE], None, files)
+    assert hosts(system) == []
+    assert system.problem is not None
+    assert f"{files[0]} leads to no resolver but this one, so ordinary names are refused; write" in system.problem
+
+
+def test_where_only_we_are_left_the_servers_used_before_are_asked(files: list[Path], state: Path) -> None:
     files[0].write_text("nameserver 192.0.2.1\nnameserver 2001:db8::1\n")
     SystemServers([HERE], state, files).remember([("192.0.2.1", 53), ("2001:db8::1", 53)])
     files[0].write_text(OURS)
@@ -126,6 +135,7 @@ def test_where_only_we_are_left_those_that_answered_last_are_asked(files: list[P
     system = SystemServers([HERE], state, files)
     assert hosts(system) == ["192.0.2.1", "2001:db8::1"]
     assert system.problem is not None
+    assert "so the servers used before are asked; to stay with them, write" in system.problem
     assert 'write servers = ["192.0.2.1", "2001:db8::1"]' in system.problem
     # What is remembered is not remembered again nor wiped out by nobody, and gives way to what is there.
     SystemServers([("192.0.2.77", 53)], state, files).remember([])
@@ -186,20 +196,18 @@ def test_what_the_configuration_names_itself_is_not_followed(files: list[Path], 
     assert upstreams.look() is None
 
 
-def test_only_servers_that_have_replied_are_remembered(files: list[Path], state: Path) -> None:
-    files[0].write_text("nameserver 192.0.2.1\n")
+def test_servers_are_remembered_all_together_once_one_of_them_has_replied(files: list[Path], state: Path) -> None:
+    files[0].write_text("nameserver 192.0.2.1\nnameserver 192.0.2.2\n")
     upstreams = new(files, state)
     upstreams.look()
     assert list(state.iterdir()) == []
     upstreams.current.counters["replies"] += 1
     upstreams.look()
     files[0].write_text(OURS)
-    assert new(files, state).current.servers == (server("192.0.2.1"),)
+    assert new(files, state).current.servers == (server("192.0.2.1"), server("192.0.2.2"))
 
 
-def test_servers_that_turn_out_to_be_ourselves_give_way_to_those_that_answered_last(
-    files: list[Path], state: Path
-) -> None:
+def test_servers_that_turn_out_to_be_ourselves_give_way_to_those_used_before(files: list[Path], state: Path) -> None:
     files[0].write_text("nameserver 192.0.2.1\n")
     SystemServers([HERE], state, files).remember([("198.51.100.1", 53)])
     upstreams = new(files, state)

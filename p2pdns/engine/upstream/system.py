@@ -1,9 +1,9 @@
 """The resolvers of this machine, followed while its files change: DHCP comes after us, laptops move.
 
-Guarantees: a change of a file is seen at the next look, whatever made it (an edit, a rename, another link); a server
-that is this resolver itself is not among them; where nothing else is left, those that answered last are, from a copy in
-the state directory; `problem` says in words when that is so, and when there is nobody. Does not know when to look, nor
-who is asked.
+Guarantees: a change of a file is seen at the next look, whatever made it (an edit, a rename, another link); this
+resolver itself is not among the servers; where no other is left, the servers used before are asked, from a copy in the
+state directory; `problem` says in words when that is so, and when there is no server at all. Does not know when to
+look, nor how a server is asked.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class SystemServers:
         self.servers: tuple[Address, ...] = ()
         self.search_domains: tuple[str, ...] = ()
         self.is_remembered = False
+        self._is_only_ourselves = False
         self._own = tuple(own)
         self._files = tuple(files)
         self._copy = None if directory is None else Copy(directory / COPY_NAME)
@@ -56,21 +57,25 @@ class SystemServers:
         before = self.servers, self.search_domains
         found = found_in_system(self._own, self._files)
         self.servers, self.is_remembered = found.servers, False
-        if found.is_only_ourselves:
+        self._is_only_ourselves = found.is_only_ourselves
+        if self._is_only_ourselves:
             self.fall_back()
         self.search_domains = system_search_domains(self._files[0])
         return (self.servers, self.search_domains) != before
 
     def fall_back(self) -> bool:
-        """Take those that answered last, because the files lead to ourselves; return whether there are any."""
+        """Take the servers used before, because the files lead to ourselves; return whether there are any."""
         if self.is_remembered or not self._remembered:
             return False
         self.servers, self.is_remembered = self._remembered, True
         return True
 
     def remember(self, servers: Sequence[Address]) -> None:
-        """Keep the servers that have answered, for the day when only our own address is left in the files."""
-        # All of them may have turned out to be ourselves; what is remembered is for just that day.
+        """Keep the servers in use, one of which has replied, for the day when the files lead to ourselves alone.
+
+        All are kept: the fastest is asked first, so a good second one may never have had a question.
+        """
+        # None are left when all have turned out to be ourselves; what is remembered is for just that day.
         if self._copy is None or not servers or self.is_remembered or set(servers) == set(self._remembered):
             return
         self._remembered = tuple(servers[:SERVERS_MAX])
@@ -82,17 +87,17 @@ class SystemServers:
     def problem(self) -> str | None:
         """What is wrong and the line to write; None where nothing is."""
         place = '[upstream] servers = "system"'
-        if not self.servers:
+        if not self.servers and not self._is_only_ourselves:
             return (
-                f"{place}: there is no resolver but this one in {self._files[0]}, so ordinary names are refused; if "
-                'that stays so, write servers = ["ADDRESS"] with the address of one'
+                f"{place}: {self._files[0]} names no resolver, so ordinary names are refused; if that stays so, write "
+                'servers = ["ADDRESS"] with the address of one'
             )
+        nobody = f"{place}: {self._files[0]} leads to no resolver but this one"
+        if not self.servers:
+            return f'{nobody}, so ordinary names are refused; write servers = ["ADDRESS"] with the address of another'
         if self.is_remembered:
             listed = ", ".join(f'"{host}"' if port == DNS_PORT else f'"[{host}]:{port}"' for host, port in self.servers)
-            return (
-                f"{place}: {self._files[0]} names this resolver itself, so those that answered last are asked; to stay "
-                f"with them, write servers = [{listed}]"
-            )
+            return f"{nobody}, so the servers used before are asked; to stay with them, write servers = [{listed}]"
         return None
 
     def _read_copy(self) -> tuple[Address, ...]:
