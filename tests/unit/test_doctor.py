@@ -268,10 +268,10 @@ def test_in_json_the_problems_are_the_error_of_the_document(
     shown = capsys.readouterr()
     document = json.loads(shown.out)
     assert (document["problems"], len(document["checks"]), document["exit"]) == (2, 3, 1)
-    assert (document["error"], document["hint"]) == ("disk: it is full", "make room")
+    assert (document["error"], document["hint"]) == ("disk: it is full", "make room\ndf -h")
     assert document["mistakes"] == [
-        {"error": "disk: it is full", "hint": "make room"},
-        {"error": "port 53: it is shut", "hint": "open it"},
+        {"error": "disk: it is full", "hint": "make room\ndf -h"},
+        {"error": "port 53: it is shut", "hint": "open it\nss"},
     ]
     assert shown.err.splitlines()[0] == "p2pdns: error: disk: it is full"
     assert main(["doctor", "--state", str(tmp_path)]) == 1

@@ -74,7 +74,7 @@ def doctor(name: str | None, config_flag: str | None, state_flag: str | None, as
         ui.json_result({"problems": len(problems), "checks": [verdict.as_json() for verdict in verdicts]})
         # The document of a failure names its error; in words the problems have been told by then.
         for verdict in problems:
-            ui.error(P2pdnsError(verdict.cause, place=verdict.check, hint=verdict.remedy))
+            ui.error(P2pdnsError(verdict.cause, place=verdict.check, hint=f"{verdict.remedy}\n{verdict.command}"))
     else:
         for line in lines_of(verdicts):
             ui.result(line)
