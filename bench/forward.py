@@ -28,12 +28,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from p2pdns.config import read_address
 from p2pdns.engine.control import ControlClient
 from p2pdns.errors import P2pdnsError
+from tests.outside.forwarders import SYSTEM_PATH, UNBOUND
 
 HOST = "127.0.0.1"
-SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 GOAL_US = 300.0  # Of CPU a name, front and engine together.
 READY_S_MAX = 30.0
 READY_POLL_S = 0.2
@@ -43,27 +45,10 @@ WARM_NAMES = 500  # Asked before the first round: what is imported and allocated
 # An A of 192.0.2.9 for the name at offset 12, and an OPT.
 TAIL = b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x01\x2c\x00\x04\xc0\x00\x02\x09" + b"\x00\x00\x29\x04\xd0" + bytes(6)
 
-UNBOUND = """
-server:
-    interface: 127.0.0.1@{port}
+# Without the validator, as ours has none.
+UNBOUND_OPTIONS = """
     outgoing-interface: 127.0.0.1
-    access-control: 127.0.0.0/8 allow
-    do-ip6: no
-    do-daemonize: no
-    username: ""
-    chroot: ""
-    directory: "{folder}"
-    pidfile: ""
-    use-syslog: no
-    logfile: "{folder}/unbound.log"
-    num-threads: 1
     module-config: "iterator"
-    do-not-query-localhost: no
-forward-zone:
-    name: "."
-    forward-addr: 127.0.0.1@{upstream}
-remote-control:
-    control-enable: no
 """
 
 
@@ -166,7 +151,9 @@ def unbound(folder: Path, upstream_port: int) -> Iterator[Resolver]:
         free.bind((HOST, 0))
         port = free.getsockname()[1]
     conf = folder / "unbound.conf"
-    conf.write_text(UNBOUND.format(port=port, folder=folder, upstream=upstream_port))
+    conf.write_text(
+        UNBOUND.format(port=port, folder=folder, host=HOST, upstream=upstream_port, options=UNBOUND_OPTIONS)
+    )
     with process(folder, [program, "-d", "-p", "-c", str(conf)]) as started:
         wait_until(lambda: answers((HOST, port)))
         yield Resolver("unbound", (HOST, port), {"unbound": started.pid})

@@ -26,7 +26,7 @@ READY_TRIES_MAX = 100
 READY_TRY_SECONDS = 0.3
 END_SECONDS_MAX = 20.0  # A guard only.
 
-UNBOUND = """
+UNBOUND_SERVER = """
 server:
     interface: 127.0.0.1@{port}
     access-control: 127.0.0.0/8 allow
@@ -38,13 +38,16 @@ server:
     pidfile: ""
     use-syslog: no
     num-threads: 1
-    do-not-query-localhost: no
-{options}
-forward-zone:
-    name: "."
-    forward-addr: {host}@{upstream}
 remote-control:
     control-enable: no
+"""
+UNBOUND = f"""{UNBOUND_SERVER}
+server:
+    do-not-query-localhost: no
+{{options}}
+forward-zone:
+    name: "."
+    forward-addr: {{host}}@{{upstream}}
 """
 
 NAMED = """

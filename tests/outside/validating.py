@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from p2pdns.addresses import Address
 from tests.oracle.nsd import running_nsd
-from tests.outside.forwarders import Program, forwarding
+from tests.outside.forwarders import UNBOUND_SERVER, Program, forwarding
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "integrate.md"
@@ -36,28 +36,16 @@ ns.ordinary.example. 300 A 127.0.0.1
 """
 SIGNED_SECONDS = 86_400  # Long past any run.
 
-UNBOUND = """
+UNBOUND = f"""{UNBOUND_SERVER}
 server:
-    interface: 127.0.0.1@{port}
-    access-control: 127.0.0.0/8 allow
-    do-ip6: no
-    do-daemonize: no
-    username: ""
-    chroot: ""
-    directory: "{folder}"
-    pidfile: ""
-    use-syslog: no
-    num-threads: 1
     # What Debian sets, so that a block must open what it needs.
     do-not-query-localhost: yes
     private-address: 192.168.0.0/16
     trust-anchor: "TRUST_ANCHOR"
-{options}
+{{options}}
 stub-zone:
     name: "."
-    stub-addr: {host}@{upstream}
-remote-control:
-    control-enable: no
+    stub-addr: {{host}}@{{upstream}}
 """
 
 NAMED = """
