@@ -25,7 +25,7 @@ LEVELS_SHOWN = ("problem", "warning", "cannot tell")
 
 
 def facts_of_daemon(state_flag: str | None) -> tuple[dict[str, Any], Verdict | None]:
-    """Return the daemon's status, or none and why; without a daemon most checks still tell something."""
+    """Return the daemon's status; without a daemon an empty one, and the verdict that says so."""
     try:
         facts: dict[str, Any] = settings.daemon(state_flag).call("status")["status"]
     except UsageError:

@@ -1,7 +1,7 @@
 """Zone files: text to RRsets and back, and RDATA as text.
 
 `reader` reads records and directives from the `lines` of a text, with `svcb` and `generate` for what dnspython reads
-otherwise; `explain` has the words for mistakes, `judging` says what clashes and what is left out, `warning` what is
+differently; `explain` has the words for mistakes, `judging` says what clashes and what is left out, `warning` what is
 odd; `placeholders` puts keys into a text, `writing` is the way back.
 
 Guarantees: `read` returns RRsets that `Zone.of` keeps whole, or raises a ZoneFileError that has all mistakes of the

@@ -12,7 +12,7 @@ from p2pdns.dns.message import RR
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A record, the line it begins at, and why it cannot be part of a zone whatever stands beside it.
+    """A record, the line it begins at, and why no zone can have it, whatever stands beside it (None where one can).
 
     `has_ttl` tells a TTL that somebody wrote from one that is still to be found.
     """
@@ -25,7 +25,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """Something about a line: a mistake or a warning, which only its reader tells apart."""
+    """A mistake or a warning about a line; the list that it is in says which."""
 
     line: int
     what: str

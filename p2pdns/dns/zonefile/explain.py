@@ -1,6 +1,6 @@
 """What is wrong with the data of a record, in words of the type it should be.
 
-Guarantees: of what a file says no more is quoted than `Quotes` allows: a file that is none of zones may hold a secret,
+Guarantees: of what a file says no more is quoted than `Quotes` allows: a file that is no zone file may hold a secret,
 and fifty mistakes with a word each could show all of it. Does not know lines, owners or what is allowed in a zone.
 """
 
@@ -107,7 +107,7 @@ _FORMS: dict[int, tuple[tuple[_Field, ...], bool, str]] = {
 def rdata_trouble(
     rtype: int, tokens: Sequence[dns.tokenizer.Token], codec: dns.name.IDNACodec, quotes: Quotes
 ) -> Words | None:
-    """Return what is wrong with the data of a record of this type, None where nothing is found that has a word."""
+    """Return what is wrong with the data of a record of this type, None where nothing is found that can be told."""
     form = _FORMS.get(rtype)
     words = [token.value for token in tokens]
     if form is None or words[:1] == ["\\#"]:

@@ -1,6 +1,6 @@
 """Zone files as text, read to RRsets: directives, owners, TTLs, types, and all mistakes of a file.
 
-dnspython takes the words of a line apart and reads the data of each type; which line is what is decided here.
+dnspython splits a line into words and reads the data of each type; this module decides what each line is.
 Guarantees: a mistake in one line hides none in another; what is returned is what `Zone.of` keeps whole.
 Does not know where the text came from, keys, how much fits in an item.
 """
@@ -411,7 +411,7 @@ class _Reader:
 
 
 def _raise_interrupt(error: BaseException) -> None:
-    """Raise the Ctrl-C that dnspython, whose wrapper asks no exception for its kind, has made a mistake of the file."""
+    """Raise the Ctrl-C that dnspython, whose wrapper catches every exception, has made a mistake of the file."""
     cause: BaseException | None = error
     while cause is not None:
         if not isinstance(cause, Exception):

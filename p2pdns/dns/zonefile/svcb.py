@@ -1,4 +1,4 @@
-"""SVCB and HTTPS between text and octets, where RFC 9460 has room that dnspython has not.
+"""SVCB and HTTPS between text and octets, where RFC 9460 allows more than dnspython does.
 
 AliasMode may carry parameters, which readers ignore (§2.4.2), and `ech` is any octets in base64: what is in them is
 for clients to judge. Everything else about these types is dnspython's. Guarantees: `write` gives what `read` reads.

@@ -1,7 +1,7 @@
 """Top-level domains that end the names people type: a name that ends in one wants a final dot.
 
 Guarantees: the country codes, and the generic domains with most names below them, in lower case.
-Does not know that a top-level domain exists: a missing one costs a warning, no more.
+Does not know every top-level domain: a missing one costs a warning, no more.
 """
 
 from __future__ import annotations

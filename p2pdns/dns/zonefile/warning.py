@@ -33,7 +33,7 @@ class Dotless:
             self._found.append((line, word, name))
 
     def warnings(self, apex: Name, entries: Iterable[Entry]) -> Iterator[Remark]:
-        """Yield a warning for each that the zone itself has nothing at or below."""
+        """Yield a warning for each of them at or below which the zone itself has nothing."""
         if not self._found:
             return
         exists = {

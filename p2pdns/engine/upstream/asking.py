@@ -1,9 +1,9 @@
 """The upstreams as one: which server is asked, for how long it is waited for, and what of the replies is believed.
 
-Guarantees: no question waits for a silent server while there is another, which is only asked now and then, beside the
-questions, whether it is back; the first try is listened to while others are under way, and the first usable reply is
+Guarantees: no question waits for a silent server while there is another; beside the questions, a silent one is asked
+now and then whether it is back; the first try is listened to while others are under way, and the first usable reply is
 the answer; AD survives only where the configuration trusts it; a server without EDNS is asked without. Does not know
-sockets, nor which names are ours: whoever asks here has decided that.
+sockets, nor which names are ours: its caller has decided that.
 """
 
 from __future__ import annotations

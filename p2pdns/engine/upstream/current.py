@@ -26,7 +26,7 @@ log = get_logger("upstream")
 
 
 class Upstreams:
-    """Whom an engine asks for ordinary names. `own` is where its front listens, `directory` where copies are kept."""
+    """The servers asked for ordinary names. `own` is where the front listens, `directory` where copies are kept."""
 
     def __init__(
         self,

@@ -1,10 +1,11 @@
 """One query to one server: its octets, its socket, and which of the datagrams that come back is the reply.
 
 Guarantees: each query leaves from a connected socket of its own, so with a port that the system drew for it, and with
-an ID of its own (RFC 5452 §9.2), and goes to the server named and to no other; what has another ID, another question
-(in these very octets) or is no response is counted by reason and passed over, and after so many the socket is given up;
-of a reply the truncation bit is looked at first, and what was cut is asked for over TCP; the rest is read once, behind
-the wall of `p2pdns.dns.message`. Does not know which server is asked next, nor how long a reply is waited for.
+an ID of its own (RFC 5452 §9.2), and goes to the server named and to no other; a datagram with another ID, with another
+question (octet by octet), or that is no response is counted by reason and passed over, and after too many of them the
+socket is given up; the truncation bit of a reply is read first, and a reply that was cut is asked for over TCP; the
+rest is read once, behind the wall of `p2pdns.dns.message`. Does not know which server is asked next, nor how long a
+reply is waited for.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Asking:
 
 
 class Trouble(Enum):
-    """What a query came to when it was not a reply that can be used; the value is what a person is told."""
+    """How a query ended without a usable reply; the value is what a person is told."""
 
     GONE = "no upstream answered in time"  # Nobody listens there.
     CROWDED = "too many queries to upstreams are under way"  # No socket is to be had, or a newer query has taken it.

@@ -1,7 +1,7 @@
 """Which ordinary resolvers the configuration means, and what this machine's own files say of them.
 
-Guarantees: a server is an address, never a name that would have to be looked up first; of the system's files nothing
-is taken that is this resolver itself; files of any size and content are read within a bound. Does not know who is
+Guarantees: a server is an address, never a name that would have to be looked up first; this resolver itself is not
+taken from the system's files; files of any size and content are read within a bound. Does not know which of them is
 asked, nor what.
 """
 

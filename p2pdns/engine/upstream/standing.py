@@ -1,8 +1,8 @@
 """What is known of each upstream: how fast it is, whether it is silent, what it does not know, what it failed at.
 
 Guarantees: a server that is silent comes after all that are not; a failure is remembered per question and server and
-not repeated before its time (RFC 9520), and one that was silence ends with the first thing that is heard of the server;
-the memory is bounded. Does not know how a server is asked.
+not repeated before its time (RFC 9520), and a failure that was silence ends with the first thing that is heard of the
+server; the memory is bounded. Does not know how a server is asked.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Server:
     no_edns_until: float = NEVER
 
     def heard(self, now: float, sent_at: float | None = None) -> bool:
-        """Note that something came of it, for a query sent then; return whether it was silent before."""
+        """Note that something came from it, for a query sent then; return whether it was silent before."""
         if sent_at is not None:
             rtt_s = now - sent_at
             self.srtt_s = rtt_s if not self.srtt_s else 0.7 * self.srtt_s + 0.3 * rtt_s
