@@ -181,6 +181,22 @@ def test_without_a_daemon_names_go_to_the_state_and_come_back(home: Path, capsys
     assert main(["name", "remove", "alice"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("suffixes", "told"),
+    [
+        ('["p2p.alt", "p2pdns.internal"]', "alice.p2pdns.internal"),
+        ('["house.internal", "p2pdns.internal"]', "alice.house.internal"),
+        ('["p2p.alt", "example"]', "alice.p2p.alt"),
+    ],
+)
+def test_a_new_petname_is_told_in_the_form_that_browsers_open_where_there_is_one(
+    suffixes: str, told: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "p.toml").write_text(f"[dns]\nsuffixes = {suffixes}\n")
+    assert main(["name", "add", "-c", "p.toml", "alice", str(ALICE)]) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == f"p2pdns: its zone is at {told}"
+
+
 def test_what_list_prints_import_reads(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (home / "p.toml").write_text(f'[names]\ncarol = "{BOB}"\n')
     main(["name", "add", "-c", "p.toml", "alice", str(ALICE)])
