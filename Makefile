@@ -4,7 +4,7 @@
 # make smoke     one program of others whose download is too big for make test: a browser (half a minute)
 # make mutants   one-line sabotages, each of which a test must notice
 # make oracle    every question of the oracle, where make test asks a sample (some minutes)
-# make outside   the programs of others that only judge us: forwarders, foreign DHT nodes (up to half an hour)
+# make outside   the programs of others that only judge us: forwarders, browsers, foreign DHT nodes (half an hour)
 # make fuzz      each target of tests/fuzz under atheris, FUZZ_SECONDS each (60)
 # make strangers our nodes and those of Rust crates in one overlay, both ways (some minutes; needs cargo)
 # make bench     what look-ups, attackers round a key, idleness, floods, changes and ordinary names cost, with ratios
@@ -25,7 +25,8 @@ TOOLS := dig=bind9-dnsutils nsd=nsd ip=iproute2 unbound=unbound
 # Programs of others that `make outside` asks beside these.
 OUTSIDE_TOOLS := $(TOOLS) named=bind9 kresd=knot-resolver dnsmasq=dnsmasq-base pdns_recursor=pdns-recursor
 OUTSIDE_TOOLS += dnsdist=dnsdist
-# A browser, with the libraries of a desktop: whoever works on p2pdns should not need that for `make test`, and CI should.
+# A browser comes with the libraries of a desktop. `make test` must not pull those onto a developer's machine, so it is
+# in a list of its own, which CI asks for by `make smoke`.
 SMOKE_TOOLS := $(TOOLS) chromium-headless-shell=chromium-headless-shell
 OUTSIDE_TOOLS += $(filter-out $(TOOLS),$(SMOKE_TOOLS))
 

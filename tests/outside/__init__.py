@@ -1,1 +1,1 @@
-"""Programs of others as judges: forwarders and resolvers before and behind us, in their versions of Debian."""
+"""Programs of others as judges, in their versions of Debian: forwarders, resolvers and browsers."""
