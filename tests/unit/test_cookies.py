@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from p2pdns.front import cookies as module
 from p2pdns.front.cookies import (
+    AHEAD_S_MAX,
     FRESH_S,
     KNOWN_MAX,
     LIFETIME_S,
@@ -139,6 +140,14 @@ def test_seconds_wrap_like_serial_numbers() -> None:
     cookies = jar(float((1 << 32) - 10))
     cookie = given_at(cookies, 0.0)
     assert cookies.known(cookie, HOST, 20.0).is_ours
+
+
+@pytest.mark.parametrize("unix", [UNIX, float((1 << 32) - AHEAD_S_MAX // 2)], ids=["", "about to wrap"])
+@pytest.mark.parametrize("ahead_s", [1, AHEAD_S_MAX, AHEAD_S_MAX + 1])
+def test_a_cookie_may_be_from_a_clock_five_minutes_ahead(unix: float, ahead_s: int) -> None:
+    # As after the clock of this machine was set back.
+    cookie = given_at(jar(unix), float(ahead_s))
+    assert jar(unix).known(cookie, HOST, 0.0).is_ours == (ahead_s <= 300)
 
 
 def test_a_cookie_is_hashed_once_while_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -617,6 +617,14 @@ def test_announced_peers_are_bounded_and_expire() -> None:
     assert store.peers(b"\x01" * 20, 3.0 + PEER_S) == ()
 
 
+def test_a_peer_is_told_as_long_as_its_own_announcement_lasts() -> None:
+    store = PeerStore()
+    store.announce(b"\x01" * 20, STRANGER, 1.0)
+    store.announce(b"\x01" * 20, ("127.0.0.1", 99), 2.0)
+    assert store.peers(b"\x01" * 20, 1.0 + PEER_S) == (("127.0.0.1", 99), STRANGER)
+    assert store.peers(b"\x01" * 20, 2.0 + PEER_S) == (("127.0.0.1", 99),)
+
+
 def test_a_read_only_node_answers_nobody_and_says_ro() -> None:
     swarm = swarm_of(2)
     node = swarm.new_node(read_only=True)

@@ -136,6 +136,20 @@ def test_a_second_block_and_a_short_one_are_looked_at() -> None:
     assert left_of(Type.APL, b"\x00\x01\x06\x01\x08") is None
 
 
+@pytest.mark.parametrize(
+    ("key", "public", "private"),
+    [(4, ["8.8.8.8", "1.1.1.1"], "10.0.0.1"), (6, ["2a00::1", "2a00::2"], "fd00::1")],
+)
+def test_each_address_of_a_hint_is_judged_by_itself(key: int, public: list[str], private: str) -> None:
+    def rdata_of(*hosts: str) -> bytes:
+        packed = b"".join(ipaddress.ip_address(host).packed for host in hosts)
+        return b"\x00\x01\x00" + key.to_bytes(2) + len(packed).to_bytes(2) + packed
+
+    assert left_of(Type.HTTPS, rdata_of(*public)) == rdata_of(*public)
+    for at in range(3):
+        assert left_of(Type.HTTPS, rdata_of(*public[:at], private, *public[at:])) == rdata_of(*public)
+
+
 @given(
     st.sampled_from([Type.A, Type.AAAA, Type.APL, Type.IPSECKEY, Type.AMTRELAY, Type.L32, Type.L64, Type.WKS, Type.A6]),
     st.binary(max_size=40),

@@ -245,6 +245,14 @@ def test_a_file_that_is_named_after_its_apex_is_read_as_such_where_owners_need_i
                 "readers withhold it unless they list this zone in private_zones"
             ],
         ),
+        (
+            "@ SVCB 1 . ipv6hint=2001:db8::1,2001:db8::2,fd00::1",
+            [
+                "a hint of SVCB, fd00::1, is a private address: "
+                "readers withhold it unless they list this zone in private_zones"
+            ],
+        ),
+        ("@ SVCB 1 . ipv4hint=192.0.2.1,8.8.8.8 ipv6hint=2001:db8::1,2001:db8::2", []),
         ("@ A 192.0.2.1\n@ A 8.8.8.8\n@ AAAA 2001:db8::1", []),
         (
             "@ HTTPS 1 . alpn=h2\n@ HTTPS 2 . alpn=h3",
