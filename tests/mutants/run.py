@@ -17,8 +17,9 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
@@ -44,7 +45,7 @@ class Run:
 def make_copy(folder: Path) -> Path:
     """Copy what a test run needs into `folder` and return it."""
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for name in ("p2pdns", "tests", "zones", "deploy", "docs", "bench"):
+    for name in ("p2pdns", "tests", "zones", "deploy", "docs", "bench", ".ci"):
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, folder / name, ignore=ignore)
     for path in ROOT.iterdir():
@@ -100,6 +101,30 @@ class Copy:
         assert self._warm.stdin is not None
         self._warm.stdin.close()
         self._warm.wait()
+
+
+@contextmanager
+def some_copies() -> Iterator[Queue[Copy]]:
+    """Make a copy for each worker; they are gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="p2pdns-mutants-") as folder:
+        copies: Queue[Copy] = Queue()
+        for index in range(WORKERS):
+            copies.put(Copy(Path(folder) / str(index)))
+        try:
+            yield copies
+        finally:
+            while not copies.empty():
+                copies.get().close()
+
+
+@contextmanager
+def borrowed(copies: Queue[Copy]) -> Iterator[Copy]:
+    """Take a copy that nobody else uses, and give it back."""
+    copy = copies.get()
+    try:
+        yield copy
+    finally:
+        copies.put(copy)
 
 
 def run_tests(copy: Copy, tests: Iterable[str], seconds: float = RUN_SECONDS_MAX) -> Run:
@@ -171,15 +196,8 @@ def main() -> int:
     if findings or not wanted:
         sys.stdout.write("\n".join(findings or ["there is no such sabotage"]) + "\n")
         return 1 if findings or not words.changed else 0
-    with tempfile.TemporaryDirectory(prefix="p2pdns-mutants-") as folder:
-        copies: Queue[Copy] = Queue()
-        for index in range(WORKERS):
-            copies.put(Copy(Path(folder) / str(index)))
-        try:
-            return _tried(wanted, copies)
-        finally:
-            while not copies.empty():
-                copies.get().close()
+    with some_copies() as copies:
+        return _tried(wanted, copies)
 
 
 def _tried(wanted: Sequence[Sabotage], copies: Queue[Copy]) -> int:
@@ -187,19 +205,13 @@ def _tried(wanted: Sequence[Sabotage], copies: Queue[Copy]) -> int:
     every = list(dict.fromkeys(test for sabotage in wanted for test in sabotage.mutant.tests))
 
     def green(share: list[str]) -> Run:
-        copy = copies.get()
-        try:
+        with borrowed(copies) as copy:
             return run_tests(copy, share, GREEN_SECONDS_MAX)
-        finally:
-            copies.put(copy)
 
     def one(sabotage: Sabotage) -> tuple[str | None, float]:
-        copy = copies.get()
-        began = time.monotonic()
-        try:
+        with borrowed(copies) as copy:
+            began = time.monotonic()
             return verdict_of(sabotage, copy), time.monotonic() - began
-        finally:
-            copies.put(copy)
 
     killed = 0
     with ThreadPoolExecutor(WORKERS) as pool:
