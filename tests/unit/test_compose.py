@@ -233,4 +233,5 @@ def test_a_told_error_repeats_the_question_and_the_flags() -> None:
     reply = parsed(compose_told(asked, 2, udp_size=UDP_SIZE))
     assert reply.question[0].name.to_text() == "WWW.example."
     assert reply.flags & (dns.flags.RD | dns.flags.CD) == dns.flags.RD | dns.flags.CD
+    assert not reply.flags & (dns.flags.TC | dns.flags.AA | dns.flags.AD), "it is whole, and nobody's data"
     assert reply.rcode() == 2

@@ -134,6 +134,17 @@ def test_a_seq_that_is_no_time_counts_from_its_arrival() -> None:
     assert len(holders(swarm, plain)) == 3
 
 
+def test_a_machine_that_has_run_for_a_month_keeps_what_comes_then() -> None:
+    swarm = Swarm()
+    swarm.now += 30 * DAY_S
+    swarm.grow(3)
+    plain = item_of(1, 7)
+    for node in living(swarm):
+        place(node, plain, swarm.now)
+    swarm.run_for(RETENTION_S + HOUR_S)
+    assert len(holders(swarm, plain)) == 3
+
+
 def test_who_is_left_alone_lets_go_after_a_day_because_its_own_word_is_none() -> None:
     swarm = swarm_of(2)
     holder, other = living(swarm)

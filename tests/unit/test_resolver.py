@@ -841,3 +841,13 @@ def test_of_an_upstreams_message_sixty_four_names_are_looked_at() -> None:
     # As many records of one name as there are, are told.
     many = [f"n0.example. 60 A 192.0.2.{n}" for n in range(200)]
     assert len(resolved("n0.example. A", replied("n0.example. A", *many)).answer) == 200
+
+
+@pytest.mark.parametrize("petname", ["", "a" * 64, "a.b", str(A)], ids=["empty", "too long", "two labels", "a key"])
+def test_what_is_not_one_label_beside_the_keys_is_no_petname(petname: str) -> None:
+    with pytest.raises(ConfigError, match="petname"):
+        ResolverSettings.of(petnames={petname: str(A)})
+
+
+def test_a_petname_may_have_1_to_63_characters() -> None:
+    assert ResolverSettings.of(petnames={"a": str(A), "b" * 63: str(A)}).petnames
