@@ -3,6 +3,7 @@
 # make test      every test
 # make smoke     one program of others whose download is too big for make test: a browser (half a minute)
 # make mutants   one-line sabotages, each of which a test must notice
+# make mutants-random  one-token mutations drawn at random, each of which a test should notice: COUNT of them (60), by SEED
 # make oracle    every question of the oracle, where make test asks a sample (some minutes)
 # make outside   the programs of others that only judge us: forwarders, browsers, foreign DHT nodes (half an hour)
 # make fuzz      each target of tests/fuzz under atheris, FUZZ_SECONDS each (60)
@@ -30,7 +31,7 @@ OUTSIDE_TOOLS += dnsdist=dnsdist
 SMOKE_TOOLS := $(TOOLS) chromium-headless-shell=chromium-headless-shell
 OUTSIDE_TOOLS += $(filter-out $(TOOLS),$(SMOKE_TOOLS))
 
-.PHONY: demo check test smoke mutants oracle outside fuzz strangers bench man images testbed
+.PHONY: demo check test smoke mutants mutants-random oracle outside fuzz strangers bench man images testbed
 .PHONY: tools smoke-tools outside-tools
 .DELETE_ON_ERROR:
 
@@ -52,6 +53,10 @@ smoke: $(VENV)/.installed-dev | smoke-tools
 
 mutants: $(VENV)/.installed-dev | tools
 	$(BIN)/python -m tests.mutants.run
+
+# Not in CI: what survives needs a reader, who says whether it means the same or which test is missing.
+mutants-random: $(VENV)/.installed-dev | tools
+	$(BIN)/python -m tests.mutants.random $(if $(SEED),--seed $(SEED)) $(if $(COUNT),--count $(COUNT))
 
 oracle: $(VENV)/.installed-dev | tools
 	ORACLE=full $(BIN)/python -m pytest -q tests/oracle
