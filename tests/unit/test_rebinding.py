@@ -194,3 +194,9 @@ def test_zones_are_held_to_it_unless_they_are_trusted() -> None:
     for rtype in ("APL", "TYPE260"):
         assert not resolved(f"x.{{a}} {rtype}", found(item)).answer
         assert resolved(f"x.{{a}} {rtype}", found(item), options=ResolverSettings.of(private_zones=[str(A)])).answer
+
+
+def test_a_record_that_needs_the_hint_which_is_withheld_goes_with_it() -> None:
+    mandatory, private = b"\x00\x00\x00\x02\x00\x04", b"\x00\x04\x00\x04\x0a\x00\x00\x01"
+    assert left_of(Type.HTTPS, b"\x00\x01\x00" + mandatory + private) is None
+    assert left_of(Type.HTTPS, b"\x00\x01\x00" + private) == b"\x00\x01\x00"
