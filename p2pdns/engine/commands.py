@@ -1,7 +1,8 @@
 """What the verbs of the control socket do.
 
 Guarantees: a request with a missing or wrong argument is refused with words and changes nothing; every reply can be
-written as JSON. Does not know sockets (`engine.control` does) nor how the engine is put together (`engine.main`).
+written as JSON. Does not know sockets (`engine.control_server` does) nor how the engine is put together
+(`engine.main`).
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ from p2pdns.directory import StateDirectory, runtime_directory
 from p2pdns.engine.blocking import BlockLists, files_of
 from p2pdns.engine.clockwatch import ClockWatch
 from p2pdns.engine.commands import Commands
-from p2pdns.engine.control import ControlServer
+from p2pdns.engine.control_server import ControlServer
 from p2pdns.engine.discovery import Discovery
 from p2pdns.engine.endpoint import Endpoint
 from p2pdns.engine.families import Families, dht_socket, socket_beside

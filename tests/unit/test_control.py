@@ -22,8 +22,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from p2pdns.directory import StateDirectory
-from p2pdns.engine import control
-from p2pdns.engine.control import ControlClient, ControlServer, Progress
+from p2pdns.engine import control, control_server
+from p2pdns.engine.control import ControlClient, Progress
+from p2pdns.engine.control_server import ControlServer
 from p2pdns.errors import ConfigError, FormatError, Unavailable, UsageError
 from p2pdns.sockets import listen_unix, reachable
 
@@ -127,8 +128,8 @@ def test_a_call_returns_its_reply_after_its_progress(tmp_path: Path) -> None:
 def test_a_verb_whose_client_gives_up_goes_on_and_its_connection_is_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "GONE_CHECK_SECONDS", 0.01)
-    monkeypatch.setattr(control, "CONNECTIONS_MAX", 1)
+    monkeypatch.setattr(control_server, "GONE_CHECK_SECONDS", 0.01)
+    monkeypatch.setattr(control_server, "CONNECTIONS_MAX", 1)
     FINISHED.clear()
     with serving(tmp_path) as client:
         with socket.socket(socket.AF_UNIX) as sock, reachable(tmp_path / "control.sock") as path:
@@ -429,7 +430,7 @@ def test_an_unknown_group_is_an_error_of_the_configuration(tmp_path: Path) -> No
 
 
 def test_too_many_connections_are_refused_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "CONNECTIONS_MAX", 2)
+    monkeypatch.setattr(control_server, "CONNECTIONS_MAX", 2)
     with serving(tmp_path) as client:
         held = []
         for _ in range(2):
