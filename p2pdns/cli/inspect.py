@@ -6,7 +6,6 @@ again. Does not know whether a newer item exists beyond the look-up it made.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from dataclasses import dataclass
@@ -100,6 +99,9 @@ def fetch(config: Config, state: Path, is_alone: bool, key: ZoneKey) -> Inspecte
         notes = tuple(str(note) for note in found.get("notes", ()))
         trouble = found.get("copies_trouble")
         return Inspected(item, "the running daemon", bool(found.get("settled")), notes, is_confirmed, trouble)
+    # Loaded late: a daemon has an event loop of its own.
+    import asyncio
+
     fetched = asyncio.run(_fetch_alone(config, key))
     if fetched is None:
         raise Unavailable(

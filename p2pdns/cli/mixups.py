@@ -1,6 +1,7 @@
 """Files of the wrong kind on a command line: a zone file behind -k, a key file in its place, a key instead of its file.
 
 Guarantees: nothing of a file is shown, and what is no mix-up passes. Does not know whether the right file is any good.
+`items.keys` is loaded late, because every command imports this module, and most of them read no key.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from p2pdns.errors import KEY_FILE_MARK, FormatError, UsageError, abridged
-from p2pdns.items.keys import KEY_FILE_BYTES_MAX, PUBLIC_KEY_COMMENT, ZoneKey
 
 FOLDER_ENTRIES_MAX = 1_000  # Looked at for the file of a key; a folder with more is not where keys are kept.
 HEAD_BYTES_MAX = 4_096  # A key file's comment is its first line.
@@ -20,6 +20,8 @@ KEY_FILE_WANTED = "name the file that p2pdns keygen -o FILE has written"
 
 def is_key_file(path: str) -> bool:
     """Return whether a word names a file that holds a secret key; nothing of what is in it goes anywhere."""
+    from p2pdns.items.keys import KEY_FILE_BYTES_MAX
+
     try:
         if not os.path.isfile(path) or os.path.getsize(path) > KEY_FILE_BYTES_MAX:
             return False
@@ -47,6 +49,8 @@ def refuse_key_for_file(path: str) -> None:
     """Raise a UsageError where a word that should name a key file is a zone key and no file."""
     if os.path.exists(path):
         return
+    from p2pdns.items.keys import ZoneKey
+
     try:
         key = str(ZoneKey.read(path.strip().removeprefix("pk:").rstrip(".")))
     except FormatError:
@@ -68,6 +72,8 @@ def without_flag(words: Sequence[str]) -> str | None:
 
 def keys_in_folder() -> dict[str, str]:
     """Return the zone keys that key files of this folder name in their comments, each with its file."""
+    from p2pdns.items.keys import PUBLIC_KEY_COMMENT
+
     keys: dict[str, str] = {}
     try:
         names = sorted(entry.name for entry in os.scandir(".") if entry.name.endswith(".key"))[:FOLDER_ENTRIES_MAX]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -19,7 +19,6 @@ from p2pdns.cli.starting import running_daemon
 from p2pdns.cli.verbs import NameFamily
 from p2pdns.config import Config
 from p2pdns.engine import petnames as kept_petnames
-from p2pdns.engine.state import State
 from p2pdns.errors import (
     KEY_FILE_HINT,
     KEY_FILE_MARK,
@@ -36,11 +35,17 @@ from p2pdns.items.keys import ZoneKey
 IMPORT_BYTES_MAX = 512 * 1024
 NAME_FILE_HINT = "a line is: NAME KEY, and what follows a # is a comment"
 
+if TYPE_CHECKING:
+    from p2pdns.engine.state import State
+
 Done = TypeVar("Done")
 
 
 def _in_state(state: Path, change: Callable[[State], Done]) -> Done:
     """Make a change where no daemon runs, and say so."""
+    # Loaded late: a running daemon has the databases, and its commands need none of this.
+    from p2pdns.engine.state import State
+
     opened = State.open(state)
     try:
         done = change(opened)

@@ -10,7 +10,6 @@ know how an item finds its nodes, nor whether the clock is right.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -185,6 +184,9 @@ def _publish(
     command: str,
 ) -> Stored:
     def alone() -> tuple[Stored, MutableItem]:
+        # Loaded late: a daemon has an event loop of its own.
+        import asyncio
+
         work = _publish_alone(config, secret, value, on_progress, takes_back=takes_back, command=command)
         return asyncio.run(work)
 

@@ -7,7 +7,6 @@ does that.
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +43,9 @@ def _put(config: Config, state: Path, is_alone: bool, item: MutableItem) -> dict
         line.update(f"looking for the nodes nearest {item.key}")
         client = None if is_alone else running_daemon(state)
         if client is None:
+            # Loaded late: a daemon has an event loop of its own.
+            import asyncio
+
             return asyncio.run(_put_alone(config, item, line))
 
         def report(progress: dict[str, Any]) -> None:

@@ -7,7 +7,6 @@ one with a final dot is asked as it stands. Does not know how a name is resolved
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -218,6 +217,9 @@ def resolve(
     if trace:
         reply, steps = _traced(client, asked)
     elif is_direct:
+        # Loaded late: an ordinary question needs neither an event loop nor a node.
+        import asyncio
+
         from p2pdns.cli.node import resolve_directly
 
         reply = asyncio.run(resolve_directly(petnames.merged(config, book), asked.name, asked.type))

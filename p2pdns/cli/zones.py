@@ -21,13 +21,10 @@ from p2pdns.cli.names import read_zone_key, to_ascii
 from p2pdns.cli.verbs import Verb
 from p2pdns.dns import zonefile
 from p2pdns.dns.name import Name, is_zone_key_label
-from p2pdns.engine import blocking
 from p2pdns.errors import ConfigError, FormatError, P2pdnsError, UsageError, abridged, first_token, together
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, VALUE_BYTES_WRITE_MAX
 from p2pdns.items.keys import SEED_BYTES, SecretKey, ZoneKey
 from p2pdns.items.packet import compose_packet
-from p2pdns.resolver.blocking import BlockedNames
-from p2pdns.resolver.local import read_forward_local, read_local_data
 
 origin_option: Callable[[settings.Command], settings.Command] = click.option(
     "--origin", metavar="NAME", help="Read a zone file written for NAME (example.com.) as the key's zone."
@@ -183,6 +180,11 @@ def _check_file(path: str, key: ZoneKey, origin: str | None, size_bytes_max: int
 
 def _names_of(path: str) -> dict[str, Any]:
     """Return what the block lists of a configuration hold; ConfigError for what `serve` would refuse about names."""
+    # Loaded late: a zone file needs none of this.
+    from p2pdns.engine import blocking
+    from p2pdns.resolver.blocking import BlockedNames
+    from p2pdns.resolver.local import read_forward_local, read_local_data
+
     config = configuration.read(path)
     names, warnings = BlockedNames(), list[str]()
     mistakes: list[ConfigError] = []

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from p2pdns.config import Config, read_petname, refuse_suffix_word
-from p2pdns.engine.state import State
 from p2pdns.errors import Unavailable, UsageError
-from p2pdns.items.keys import ZoneKey
+
+if TYPE_CHECKING:
+    from p2pdns.engine.state import State
+    from p2pdns.items.keys import ZoneKey
 
 PETNAMES_MAX = 5_000  # Their list is one line at the control socket, which has a mebibyte.
 
@@ -38,6 +41,9 @@ def kept_in(directory: Path) -> dict[str, str]:
     """Return the petnames in a state directory that no process uses; Unavailable where one does."""
     if not (directory / "reader.sqlite").exists():
         return {}
+    # Loaded late: most commands find no petnames of a state directory, or ask a daemon for them.
+    from p2pdns.engine.state import State
+
     state = State.open(directory)
     try:
         return state.names()
