@@ -26,8 +26,8 @@ from p2pdns.dns import zonefile
 from p2pdns.errors import StrangerError, Unavailable, UsageError, abridged
 from p2pdns.items.item import VALUE_BYTES_READ_MAX, MutableItem
 from p2pdns.items.keys import KEY_BYTES, SIGNATURE_BYTES, TEXT_CHARACTERS, ZoneKey
+from p2pdns.items.mistyped import fault_of, undressed
 from p2pdns.items.packet import zone_of
-from p2pdns.resolver.mistyped import fault_of, undressed
 
 ITEM_FILE_BYTES_MAX = KEY_BYTES + SIGNATURE_BYTES + 8 + VALUE_BYTES_READ_MAX
 ITEM_FILE_MODE = 0o644  # Everything in it is public.

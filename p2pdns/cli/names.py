@@ -15,7 +15,7 @@ from p2pdns.cli.petnames import Book
 from p2pdns.dns.name import Name
 from p2pdns.errors import FormatError, UsageError, first_token
 from p2pdns.items.keys import TEXT_CHARACTERS, ZoneKey
-from p2pdns.resolver.mistyped import fault_of, undressed
+from p2pdns.items.mistyped import fault_of, undressed
 
 KEY_HINT = "a zone key has 52 letters and digits; p2pdns pubkey KEYFILE prints one"
 NAME_HINT = "a name is labels of 1 to 63 characters with dots between, 253 in all"

@@ -18,9 +18,9 @@ from p2pdns.dns.name import ZONE_KEY_CHARACTERS, Name, is_zone_key_label
 from p2pdns.dns.registry import Ede, Rcode, Type
 from p2pdns.errors import ConfigError, FormatError
 from p2pdns.items.keys import ZoneKey
+from p2pdns.items.mistyped import MISTYPED_CHARACTERS_MIN, PRIVATE_TOPS, fault_at_end, key_inside
 from p2pdns.resolver.blocking import BlockedNames
 from p2pdns.resolver.local import LocalName, LocalZone, read_forward_local, read_local_data, special_zone_of
-from p2pdns.resolver.mistyped import MISTYPED_CHARACTERS_MIN, PRIVATE_TOPS, fault_at_end, key_inside
 
 TAG_BYTES = 8  # As the link carries them; 2⁶⁴ makes an accidental hit, which only costs a cache entry, rare enough.
 DEFAULT_SUFFIXES = ("p2p.alt", "p2pdns.internal")

@@ -23,6 +23,7 @@ LADDER: tuple[tuple[str, ...], ...] = (
     ("dns.zone",),
     ("dns.zonefile",),
     ("items.keys",),
+    ("items.mistyped",),
     ("items.item",),
     ("items.packet",),
     ("dht.bencode",),
