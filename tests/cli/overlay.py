@@ -31,7 +31,7 @@ def swarm_nodes(folder: Path) -> Iterator[list[str]]:
         yield [facts["dht_address"] for facts in swarm.grow(NODE_COUNT)]
 
 
-def place_among(nodes: list[str], folder: Path, dns_port: int) -> runner.Place:
+def place_among(nodes: list[str], folder: Path, dns_port: int, *, is_warm: bool = False) -> runner.Place:
     """Return a place whose $P2PDNS_CONFIG names these nodes; $NODE is the address of the first."""
     checkout = folder / "checkout"
     checkout.mkdir()
@@ -41,11 +41,11 @@ def place_among(nodes: list[str], folder: Path, dns_port: int) -> runner.Place:
         f'[dns]\nlisten = ["127.0.0.1:{dns_port}"]\n\n[upstream]\nservers = "none"\n\n'
         f'[dht]\nnetwork = "session"\nlisten = "127.0.0.1:0"\nbootstrap = {nodes!r}\n'
     )
-    return runner.Place.of(checkout, {"P2PDNS_CONFIG": str(config), "NODE": nodes[0]})
+    return runner.Place.of(checkout, {"P2PDNS_CONFIG": str(config), "NODE": nodes[0]}, is_warm=is_warm)
 
 
 @contextmanager
-def place_in_swarm(folder: Path, dns_port: int) -> Iterator[runner.Place]:
+def place_in_swarm(folder: Path, dns_port: int, *, is_warm: bool = False) -> Iterator[runner.Place]:
     """Yield a place whose $P2PDNS_CONFIG names a swarm; $NODE is the address of its first node."""
     with swarm_nodes(folder / "nodes") as nodes:
-        yield place_among(nodes, folder, dns_port)
+        yield place_among(nodes, folder, dns_port, is_warm=is_warm)

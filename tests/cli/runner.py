@@ -24,7 +24,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.cli.warm import Warm
+
 ANY = "…"
+# What of our own environment a session sees: where the package and its compiled modules are, and the language.
+KEPT = ("PYTHONPATH", "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE", "LANG", "LC_ALL")
+PROGRAM = (sys.executable, "-m", "p2pdns")
 COMMAND_SECONDS_MAX = 60
 READY_SECONDS_MAX = 30
 
@@ -76,25 +81,30 @@ def matches(expected: list[str], printed: list[str]) -> bool:
 
 @dataclass
 class Place:
-    """Where a session runs: a folder, an environment, and the programs it left running."""
+    """Where a session runs: a folder, an environment, and the programs it left running.
+
+    With `warm` a command is a fork of a process that has loaded it; else it is started as a user starts it.
+    """
 
     folder: Path
     environ: dict[str, str]
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    warm: Warm | None = None
 
     @classmethod
-    def of(cls, folder: Path, environ: Mapping[str, str] | None = None) -> Place:
+    def of(cls, folder: Path, environ: Mapping[str, str] | None = None, *, is_warm: bool = False) -> Place:
         """Return a place whose `p2pdns` is the package under test, with a home of its own."""
         programs = folder / ".programs"
         programs.mkdir(parents=True)
-        shim = programs / "p2pdns"
-        shim.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m p2pdns "$@"\n')
-        shim.chmod(0o755)
         home = folder / ".home"
         home.mkdir()
-        kept = {name: value for name, value in os.environ.items() if name in ("PYTHONPATH", "LANG", "LC_ALL")}
+        kept = {name: value for name, value in os.environ.items() if name in KEPT}
         kept.update(PATH=f"{programs}:{os.environ['PATH']}", HOME=str(home), NO_COLOR="1", **(environ or {}))
-        return cls(folder, kept)
+        warm = Warm(programs, kept) if is_warm else None
+        shim = programs / "p2pdns"
+        shim.write_text(f'#!/bin/sh\nexec {shlex.join(PROGRAM if warm is None else warm.words)} "$@"\n')
+        shim.chmod(0o755)
+        return cls(folder, kept, warm=warm)
 
     def run(self, command: str) -> subprocess.CompletedProcess[str]:
         """Run one command to its end."""
@@ -112,8 +122,11 @@ class Place:
     def start(self, command: str) -> None:
         """Start a daemon and wait until it answers `p2pdns status`."""
         log = (self.folder / ".daemon.log").open("ab")
+        program = shlex.split(command)
+        if program[0] == "p2pdns":
+            program[:1] = PROGRAM
         process = subprocess.Popen(
-            shlex.split(command), cwd=self.folder, env=self.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            program, cwd=self.folder, env=self.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
         log.close()
         self.running.append(process)
@@ -129,6 +142,8 @@ class Place:
             process.send_signal(signal.SIGTERM)
         for process in self.running:
             assert process.wait(COMMAND_SECONDS_MAX) == 0
+        if self.warm is not None:
+            self.warm.end()
 
 
 def findings(step: Step, done: subprocess.CompletedProcess[str]) -> Iterator[str]:

@@ -20,7 +20,7 @@ def place(tmp_path: Path) -> runner.Place:
     """A folder with the zones and the example configuration, and a `p2pdns` that is the code under test."""
     shutil.copytree(ROOT / "zones", tmp_path / "zones")
     shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
-    return runner.Place.of(tmp_path)
+    return runner.Place.of(tmp_path, is_warm=True)
 
 
 @pytest.mark.parametrize("path", SESSIONS, ids=[path.stem for path in SESSIONS])
@@ -30,7 +30,7 @@ def test_the_session_goes_as_written(path: Path, place: runner.Place) -> None:
 
 @pytest.mark.parametrize("path", SWARM_SESSIONS, ids=[path.stem for path in SWARM_SESSIONS])
 def test_the_session_goes_as_written_in_a_swarm(path: Path, tmp_path: Path) -> None:
-    with overlay.place_in_swarm(tmp_path, overlay.free_port()) as place:
+    with overlay.place_in_swarm(tmp_path, overlay.free_port(), is_warm=True) as place:
         runner.run_session(runner.read_session(path.read_text()), place)
 
 
