@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import compileall
+import itertools
 import json
 import os
 import py_compile
@@ -29,6 +30,7 @@ from tests.mutants.table import ROOT, Sabotage, read_tables, sabotages
 # A sabotage may turn a look-up into a loop without end; no honest test file here needs this long.
 RUN_SECONDS_MAX = 120
 GREEN_SECONDS_MAX = 900  # All of them, one after the other.
+TIMES = itertools.count(1)  # Seconds of 1970, when no file of ours was written.
 WORKERS = 2  # the machines this runs on have two cores
 
 
@@ -151,12 +153,15 @@ def run_tests(copy: Copy, tests: Iterable[str], seconds: float = RUN_SECONDS_MAX
 def verdict_of(sabotage: Sabotage, copy: Copy) -> str | None:
     """Apply one sabotage, run its tests, undo it; return None when it was killed, else what happened."""
     path = copy.folder / sabotage.path
-    original = path.read_bytes()
+    original, about = path.read_bytes(), path.stat()
     path.write_text(sabotage.text, "utf-8")
+    # A compiled test or tool is taken for that of its source by time and length, so each text has a time of its own.
+    os.utime(path, (next(TIMES),) * 2)
     try:
         run = run_tests(copy, sabotage.mutant.tests)
     finally:
         path.write_bytes(original)
+        os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
     if run.errors:
         return f"broke the run instead of failing a test\n{run.output}"
     return None if run.failures else f"survived {run.passed} tests"
