@@ -15,10 +15,14 @@ import click
 import pytest
 
 import p2pdns
-from p2pdns.cli import examples, shipped, ui
+from p2pdns.cli import dnsclient, examples, petnames, shipped, ui
+from p2pdns.cli.dnsclient import Reply
 from p2pdns.cli.main import EXIT_BROKEN_PIPE, main, p2pdns_command
+from p2pdns.cli.resolve import TROUBLE_SECONDS_MAX
 from p2pdns.cli.verbs import GROUPS, SUMMARY_CHARACTERS_MAX, SYNONYMS, VERBS, WITHOUT_VERB
-from p2pdns.errors import ZoneFileError, together
+from p2pdns.config import Config
+from p2pdns.engine.control import CALL_SECONDS_MAX
+from p2pdns.errors import Unavailable, ZoneFileError, together
 from p2pdns.items.keys import SecretKey
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,6 +63,27 @@ def commands() -> Iterator[tuple[str, click.Command, click.Context]]:
 
 
 COMMANDS = {path: (command, context) for path, command, context in commands()}
+
+
+# A daemon that hangs
+
+
+def test_a_question_to_a_named_server_waits_for_a_daemon_no_longer_than_its_petnames_are_worth(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+
+    def load(config: Config, _state: Path, *, timeout_s: float = CALL_SECONDS_MAX) -> petnames.Book:
+        waits.append(timeout_s)
+        return petnames.configured(config)
+
+    def ask(*_question: object) -> Reply:
+        raise Unavailable("nobody is asked here")
+
+    monkeypatch.setattr(petnames, "load", load)
+    monkeypatch.setattr(dnsclient, "ask", ask)
+    assert main(["resolve", "www.example", "@127.0.0.1:9"]) == 1
+    assert waits == [TROUBLE_SECONDS_MAX]
 
 
 # Closed pipes
