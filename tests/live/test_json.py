@@ -151,7 +151,7 @@ CALLS: list[tuple[str, str, int]] = [
 
 
 def test_what_the_verbs_print_is_on_the_page(tmp_path: Path) -> None:
-    with overlay.place_in_swarm(tmp_path, overlay.free_port()) as place:
+    with overlay.place_in_swarm(tmp_path, overlay.free_port(), is_warm=True) as place:
         try:
             place.start("p2pdns serve")
             shown = [_document(place, title, words, status) for title, words, status in CALLS]
