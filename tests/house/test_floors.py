@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,25 @@ def test_the_front_loads_no_dns_library_and_no_cryptography() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("light\n", "")
+
+
+@pytest.mark.parametrize("words", [["frobnicate"], ["status"], ["name", "list"]], ids=" ".join)
+def test_a_command_loads_no_event_loop_no_database_and_no_dns_library_before_it_needs_one(
+    words: list[str], tmp_path: Path
+) -> None:
+    code = (
+        "import sys\n"
+        "from p2pdns.cli.main import main\n"
+        "main(sys.argv[1:])\n"
+        "heavy = {'asyncio', 'dnslib', 'dns', 'kademlia', 'sqlite3', 'rich'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "print('light')"
+    )
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "P2PDNS_CONFIG": os.devnull}
+    kept = {name: value for name, value in os.environ.items() if name.startswith("PYTHON")}
+    command = [sys.executable, "-c", code, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**kept, **environ})
+    assert done.stdout.endswith("light\n"), done.stderr
 
 
 @pytest.mark.parametrize(
