@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from p2pdns.engine.overlay.reader import Overlay
 from p2pdns.limits import QUESTION_RPCS_MAX, QUESTION_SECONDS_MAX, QUESTIONS_MAX
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -47,7 +48,6 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Rcode, Type
 from p2pdns.engine.endpoint import Endpoint
 from p2pdns.engine.link_server import compose_answer
-from p2pdns.engine.overlay import Overlay
 from p2pdns.engine.service import QueryFacts, Service
 from p2pdns.engine.state import State
 from p2pdns.engine.upstream import Upstream

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from p2pdns.dns.message import Message, Question, RRset, compose, records_of, type_of
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
-from p2pdns.engine.overlay.ports import Mark
+from p2pdns.engine.overlay.ports import Held, Mark
 from p2pdns.items.item import ImmutableItem, MutableItem, Present, mutable_target
 from p2pdns.items.keys import SecretKey, ZoneKey
 from p2pdns.items.packet import zone_of
@@ -207,20 +207,11 @@ class FakeDht:
         return future
 
 
-@dataclass(frozen=True)
-class FakeHeld:
-    """What a state remembers of a key."""
-
-    item: MutableItem
-    confirmed_unix: float
-    is_own: bool = False
-
-
 @dataclass
 class FakeState:
     """A reader's state in a dictionary; `gate` holds commits up, `log` has them in order."""
 
-    marks: dict[ZoneKey, FakeHeld] = field(default_factory=dict)
+    marks: dict[ZoneKey, Held] = field(default_factory=dict)
     log: list[tuple[int, float]] = field(default_factory=list)
     gate: asyncio.Event | None = None
     trouble: Exception | None = None
@@ -252,7 +243,7 @@ class FakeState:
         """Note it."""
         self.kept.append(key)
 
-    def held(self, key: ZoneKey, salt: bytes = b"") -> FakeHeld | None:
+    def held(self, key: ZoneKey, salt: bytes = b"") -> Held | None:
         """Return the item of the mark."""
         held, mark = self.marks.get(key), self.seqs.get(key)
         return None if held is not None and mark is not None and held.item.seq < mark.seq else held
@@ -266,7 +257,7 @@ class FakeState:
         self.log.append((item.seq, confirmed_unix))
         mark = self.marks.get(item.key)
         if mark is None or not mark.item.supersedes(item):
-            self.marks[item.key] = FakeHeld(item, confirmed_unix, own or (mark is not None and mark.is_own))
+            self.marks[item.key] = Held(item, confirmed_unix, own or (mark is not None and mark.is_own))
             self.seqs.pop(item.key, None)
 
 

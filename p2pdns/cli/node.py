@@ -27,7 +27,7 @@ from p2pdns.dns.registry import Rcode
 from p2pdns.dns.zonefile import rdata_text
 from p2pdns.engine import blocking
 from p2pdns.engine.endpoint import Endpoint
-from p2pdns.engine.overlay import Overlay
+from p2pdns.engine.overlay.reader import Overlay
 from p2pdns.engine.service import Service
 from p2pdns.engine.state import State
 from p2pdns.engine.upstream import Upstream

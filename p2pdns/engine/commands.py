@@ -27,9 +27,8 @@ from p2pdns.engine.clockwatch import ClockWatch
 from p2pdns.engine.control import Handler, Progress
 from p2pdns.engine.endpoint import Endpoint
 from p2pdns.engine.families import Families
-from p2pdns.engine.link_server import LinkServer
 from p2pdns.engine.narration import PAST_THE_FRONT, Narration
-from p2pdns.engine.overlay import Budget, Overlay
+from p2pdns.engine.overlay.reader import Overlay
 from p2pdns.engine.publisher import Publisher
 from p2pdns.engine.service import Service
 from p2pdns.engine.standing import kept_of, problems_of
@@ -39,7 +38,7 @@ from p2pdns.errors import P2pdnsError, StrangerError, Unavailable, UsageError
 from p2pdns.items.item import FUTURE_SECONDS_MAX, SEQ_PER_SECOND, MutableItem, Present
 from p2pdns.items.keys import ZoneKey
 from p2pdns.limits import QUESTION_SECONDS_MAX
-from p2pdns.resolver import Found, Missing, Resolved
+from p2pdns.resolver import Budget, Found, Missing, Resolved
 from p2pdns.resolver.names import InZone
 
 CLIENT_PREFIX = "control"
@@ -71,12 +70,15 @@ class Engine(Protocol):
     clock_watch: ClockWatch
     upstreams: Upstreams
     supervisor_pid: int | None
-    link: LinkServer
     reload_trouble: P2pdnsError | None
 
     @property
     def contact_count(self) -> int:
         """Return how many contacts there are, in both families."""
+
+    @property
+    def front_count(self) -> int:
+        """Return how many fronts are connected."""
 
     @property
     def counters(self) -> dict[str, dict[str, int]]:
@@ -245,7 +247,7 @@ class Commands:
             "publications_under_way": engine.publisher.waiting_count,
             "roll_back_protection": state.roll_back_protection,
             "blocked_names": len(engine.block_lists.names),
-            "front_connected": bool(engine.link.connection_count),
+            "front_connected": bool(engine.front_count),
             "upstream": {
                 "setting": engine.config.upstream.servers,
                 "servers": [write_address(server) for server in engine.upstreams.current.servers],

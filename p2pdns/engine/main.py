@@ -45,7 +45,7 @@ from p2pdns.engine.endpoint import Endpoint
 from p2pdns.engine.families import Families, dht_socket, socket_beside
 from p2pdns.engine.link_server import LinkServer
 from p2pdns.engine.network import NetworkWatch
-from p2pdns.engine.overlay import Budget, Overlay
+from p2pdns.engine.overlay.reader import Overlay
 from p2pdns.engine.publisher import Publisher
 from p2pdns.engine.reloading import changed_settings, needs_restart
 from p2pdns.engine.service import Service
@@ -55,7 +55,7 @@ from p2pdns.engine.upstream import Upstreams
 from p2pdns.errors import P2pdnsError, StrangerError, Unavailable
 from p2pdns.items.keys import ZoneKey
 from p2pdns.limits import QUESTION_SECONDS_MAX
-from p2pdns.resolver import ResolverSettings
+from p2pdns.resolver import Budget, ResolverSettings
 from p2pdns.sockets import address_of
 
 SAVE_CHANGES_SECONDS = 5.0  # What a crash may cost of others' items; one commit of a few rows.
@@ -278,6 +278,11 @@ class Engine:
     def contact_count(self) -> int:
         """Return how many contacts there are, in both families."""
         return sum(node.contact_count for node in self.nodes)
+
+    @property
+    def front_count(self) -> int:
+        """Return how many fronts are connected."""
+        return self.link.connection_count
 
     @property
     def counters(self) -> dict[str, dict[str, int]]:

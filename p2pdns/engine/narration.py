@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from p2pdns.addresses import Address
 from p2pdns.clock import boot_now
 from p2pdns.config import write_address
-from p2pdns.engine.overlay import Overlay
 from p2pdns.engine.overlay.ports import LookupReport
+from p2pdns.engine.overlay.reader import Overlay
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneKey
 from p2pdns.resolver import Fetch, Found, ItemOutcome, NotFound

@@ -23,9 +23,8 @@ from p2pdns.dht.node import Others, PutOutcome
 from p2pdns.dht.node.keeping import COPIES_ENOUGH
 from p2pdns.dht.routing import K
 from p2pdns.engine.dates import date_of, publish_again_after
-from p2pdns.engine.overlay.ports import Mark
+from p2pdns.engine.overlay.ports import Held, Mark
 from p2pdns.engine.pacing import Pacer, Standing
-from p2pdns.engine.state import Held
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import ImmutableItem, MutableItem, Present
 from p2pdns.items.keys import ZoneKey

@@ -15,12 +15,12 @@ from typing import Protocol
 
 from p2pdns.addresses import is_over_share
 from p2pdns.dns.message import Question
-from p2pdns.engine.overlay import Budget
 from p2pdns.items.keys import ZoneKey
 from p2pdns.limits import FORWARDED_MAX, QUESTION_SECONDS_MAX
 from p2pdns.link import ClientClass
 from p2pdns.resolver import (
     Answered,
+    Budget,
     Fetch,
     ItemOutcome,
     NoReply,

@@ -47,7 +47,7 @@ def problems_of(engine: Engine, kept: Sequence[Kept]) -> list[Problem]:
     # A list that is missing also lets a reload fail: one problem, not two.
     refused = None if str(engine.reload_trouble) == list_trouble else engine.reload_trouble
     return [
-        *problems.of_front(engine.dns_addresses, engine.link.connection_count, uptime_s),
+        *problems.of_front(engine.dns_addresses, engine.front_count, uptime_s),
         *problems.of_configuration(refused),
         *problems.of_clock(engine.clock_watch),
         *problems.of_files(state.warnings, state.disk_trouble, place),

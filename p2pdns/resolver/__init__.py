@@ -10,6 +10,7 @@ from p2pdns.resolver.names import ResolverSettings, View, tag_of_key, tag_of_pet
 from p2pdns.resolver.resolution import Resolution
 from p2pdns.resolver.steps import (
     Answered,
+    Budget,
     Fetch,
     Forward,
     Found,
@@ -26,6 +27,7 @@ from p2pdns.resolver.steps import (
 
 __all__ = [
     "Answered",
+    "Budget",
     "Fetch",
     "Forward",
     "Found",

@@ -14,6 +14,7 @@ from p2pdns.dns.registry import Explanations
 from p2pdns.dns.zone import Zone
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneKey
+from p2pdns.limits import QUESTION_LOOKUPS_MAX, QUESTION_RPCS_MAX
 from p2pdns.values import quickly_made
 
 
@@ -26,6 +27,19 @@ class Fetch:
 
 
 @quickly_made
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a question may still cause, and on whose account; a prefetch wants what is remembered confirmed first."""
+
+    deadline: float
+    rpc_max: int = QUESTION_RPCS_MAX
+    cold_get_max: int = QUESTION_LOOKUPS_MAX
+    client_prefix: str = ""
+    is_privileged: bool = True
+    is_prefetch: bool = False
+    client_seat: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Forward:
     """Ask an ordinary resolver."""

@@ -28,7 +28,7 @@ from p2pdns.dns.message import Message, Question, compose, parse
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
 from p2pdns.engine.control import ControlClient
-from p2pdns.engine.overlay import Overlay
+from p2pdns.engine.overlay.reader import Overlay
 from p2pdns.engine.service import QueryFacts, Service
 from p2pdns.engine.upstream import Upstream
 from p2pdns.errors import Unavailable

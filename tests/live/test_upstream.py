@@ -14,7 +14,7 @@ from p2pdns.addresses import Address
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.dns.message import Message, compose, parse
 from p2pdns.dns.name import Name
-from p2pdns.engine.overlay import Overlay
+from p2pdns.engine.overlay.reader import Overlay
 from p2pdns.engine.service import QueryFacts, Service
 from p2pdns.engine.upstream import Asking, Upstream
 from p2pdns.engine.upstream.exchange import SOCKETS_MAX, STRAY_DATAGRAMS_MAX, Exchanges, Trouble

@@ -16,7 +16,7 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Rcode, Type
 from p2pdns.dns.zone import TOO_MANY_LINKS
 from p2pdns.engine.link_server import compose_answer
-from p2pdns.engine.overlay import Overlay
+from p2pdns.engine.overlay.reader import Overlay
 from p2pdns.engine.service import QueryFacts, Service
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey

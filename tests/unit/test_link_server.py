@@ -19,7 +19,7 @@ from p2pdns.dns.message import RR, Question, parse
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
 from p2pdns.engine.link_server import BEGUN_PER_TURN_MAX, LET_GO_SECONDS, LinkServer, compose_answer
-from p2pdns.engine.overlay import Overlay
+from p2pdns.engine.overlay.reader import Overlay
 from p2pdns.engine.service import QueryFacts, Service
 from p2pdns.errors import Unavailable
 from p2pdns.limits import FORWARDED_MAX, QUESTIONS_MAX

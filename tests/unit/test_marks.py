@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from p2pdns.cli.inspect import Inspected, facts_of
 from p2pdns.engine.overlay import marks as marks_module
 from p2pdns.engine.overlay.marks import NEW_MARKS_BURST, NEW_MARKS_PER_SECOND, Ration
-from p2pdns.engine.overlay.ports import Mark
+from p2pdns.engine.overlay.ports import Held, Mark
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.resolver import Found, Missing, NotFound
-from tests.overlay_doubles import SECRETS, UNIX, A, B, C, Clock, FakeHeld, FakeState, item_of, settle
+from tests.overlay_doubles import SECRETS, UNIX, A, B, C, Clock, FakeState, item_of, settle
 from tests.unit.test_overlay import World, item_in, of, run
 
 DAY = 86_400.0
@@ -195,7 +195,7 @@ def test_no_answer_falls_below_one_that_was_given_before_a_kill(history: list[tu
 def test_no_clock_that_is_behind_opens_a_way_below_a_mark(behind_days: int, is_item_held: bool) -> None:
     clock = Clock()
     clock.unix = max(0.0, UNIX - behind_days * DAY)
-    state = FakeState({A: FakeHeld(TWO_DAYS, UNIX - 2 * DAY)}) if is_item_held else seq_only(TWO_DAYS)
+    state = FakeState({A: Held(TWO_DAYS, UNIX - 2 * DAY)}) if is_item_held else seq_only(TWO_DAYS)
 
     async def story() -> None:
         world = World(state=state, clock=clock)
@@ -221,7 +221,7 @@ def test_no_clock_that_is_behind_opens_a_way_below_a_mark(behind_days: int, is_i
 def test_a_clock_that_is_behind_makes_no_expired_item_fresh() -> None:
     clock = Clock()
     clock.unix = UNIX - 40 * DAY
-    state = FakeState({B: FakeHeld(item_of("b", WWW, age_s=2 * DAY), 0.0)})
+    state = FakeState({B: Held(item_of("b", WWW, age_s=2 * DAY), 0.0)})
 
     async def story() -> None:
         world = World(at_once=True, state=state, clock=clock)

@@ -11,7 +11,7 @@ import pytest
 from p2pdns.dns.message import Message, compose, records_of
 from p2pdns.engine import narration
 from p2pdns.engine.narration import Narration
-from p2pdns.engine.overlay import Overlay
+from p2pdns.engine.overlay.reader import Overlay
 from p2pdns.engine.service import Service
 from p2pdns.items.item import MutableItem
 from p2pdns.resolver import ResolverSettings

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pdns.engine.overlay import Budget, Overlay
 from p2pdns.engine.overlay.entries import LOOKUP_RPCS_USUAL
+from p2pdns.engine.overlay.ports import Held
+from p2pdns.engine.overlay.reader import Overlay
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey, ZoneKey
-from p2pdns.resolver import Found, ItemOutcome, Missing, NotFound, tag_of_key
+from p2pdns.resolver import Budget, Found, ItemOutcome, Missing, NotFound, tag_of_key
 from tests.overlay_doubles import (
     KEYS,
     NOW,
@@ -27,7 +28,6 @@ from tests.overlay_doubles import (
     C,
     Clock,
     FakeDht,
-    FakeHeld,
     FakeState,
     item_of,
     settle,
@@ -55,7 +55,7 @@ class World:
         self.dht = FakeDht({} if at_once else None)
         self.state = state or FakeState()
         if held is not None:
-            self.state.marks[held[0].key] = FakeHeld(*held)
+            self.state.marks[held[0].key] = Held(*held)
         self.invalidated: list[bytes] = []
         self.overlay = Overlay(
             self.dht,

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from p2pdns.engine.link_server import compose_answer
-from p2pdns.engine.overlay import Overlay
+from p2pdns.engine.overlay.reader import Overlay
 from p2pdns.engine.service import QueryFacts, Service
 from p2pdns.engine.upstream import Upstream
 from p2pdns.front.answers import AnswerCache

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from p2pdns.dns.registry import Rcode
-from p2pdns.engine.overlay import Overlay
+from p2pdns.engine.overlay.reader import Overlay
 from p2pdns.engine.service import NoPlace, QueryFacts, Service
 from p2pdns.limits import FORWARDED_MAX
 from p2pdns.link import ClientClass

@@ -16,7 +16,7 @@ from p2pdns.engine import commands
 from p2pdns.engine.clockwatch import ClockWatch
 from p2pdns.engine.commands import Commands
 from p2pdns.engine.control import ControlClient, Progress
-from p2pdns.engine.overlay import Overlay
+from p2pdns.engine.overlay.reader import Overlay
 from p2pdns.engine.publisher import Publisher
 from p2pdns.engine.state import State
 from p2pdns.errors import Unavailable

@@ -4,8 +4,3 @@
 waits for a look-up, `reader` joins them. Guarantees: a reader's seq never goes back; what is called settled was
 committed as the high-water mark before. Does not know what is asked of a zone, nor how a look-up works.
 """
-
-from p2pdns.engine.overlay.ports import Budget, Dht, GetOutcome, Held, LookupReport, ReaderState
-from p2pdns.engine.overlay.reader import Overlay
-
-__all__ = ["Budget", "Dht", "GetOutcome", "Held", "LookupReport", "Overlay", "ReaderState"]

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 
 from p2pdns.addresses import is_over_share
 from p2pdns.dns.zone import Zone
-from p2pdns.engine.overlay.ports import Budget, GetOutcome, LookupReport, Mark, Timer
+from p2pdns.engine.overlay.ports import GetOutcome, LookupReport, Mark, Timer
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneKey
-from p2pdns.resolver import Missing
+from p2pdns.resolver import Budget, Missing
 
 NEVER = float("-inf")
 # What a look-up is counted with that goes on after its first item: about as much as it will have sent at its end.

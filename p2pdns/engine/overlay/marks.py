@@ -15,11 +15,11 @@ from dataclasses import replace
 from p2pdns.clock import boot_now
 from p2pdns.dht.guard import RateLimit
 from p2pdns.engine.overlay.entries import Entry
-from p2pdns.engine.overlay.ports import Budget, Mark, ReaderState
+from p2pdns.engine.overlay.ports import Mark, ReaderState
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem, Present
 from p2pdns.log import get_limited_logger
-from p2pdns.resolver import Found, ItemOutcome, Missing, NotFound
+from p2pdns.resolver import Budget, Found, ItemOutcome, Missing, NotFound
 
 # One client that asks for throw-away zones made 210 marks a second: two million, all that there is room for, within
 # three hours. Nobody opens a zone that is new to his machine every five seconds; a page with links to hundreds may.

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from p2pdns.addresses import Address
 from p2pdns.items.item import ImmutableItem, MutableItem, Present
 from p2pdns.items.keys import ZoneKey
-from p2pdns.limits import QUESTION_LOOKUPS_MAX, QUESTION_RPCS_MAX
+from p2pdns.limits import QUESTION_RPCS_MAX
 
 
 class GetOutcome(Protocol):
@@ -93,20 +93,14 @@ class Dht(Protocol):
         """
 
 
-class Held(Protocol):
-    """An item that this reader remembers; `p2pdns.engine.state.Held`."""
+@dataclass(frozen=True)
+class Held:
+    """An item this reader holds, when the overlay last confirmed that there is nothing newer, and why it is kept."""
 
-    @property
-    def item(self) -> MutableItem:
-        """The item with the highest seq ever adopted."""
-
-    @property
-    def confirmed_unix(self) -> float:
-        """When a complete look-up last said that it is the newest; 0 when none ever did."""
-
-    @property
-    def is_own(self) -> bool:
-        """Whether this daemon publishes the zone."""
+    item: MutableItem
+    confirmed_unix: float
+    is_own: bool = False
+    is_pinned: bool = False
 
 
 class Mark(NamedTuple):
@@ -137,19 +131,6 @@ class ReaderState(Protocol):
 
     async def adopt(self, item: MutableItem, confirmed_unix: float, *, own: bool = False) -> None:
         """Raise the mark of the item's key to the item; returns after the commit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What a question may still cause, and on whose account; a prefetch wants what is remembered confirmed first."""
-
-    deadline: float
-    rpc_max: int = QUESTION_RPCS_MAX
-    cold_get_max: int = QUESTION_LOOKUPS_MAX
-    client_prefix: str = ""
-    is_privileged: bool = True
-    is_prefetch: bool = False
-    client_seat: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,14 +29,14 @@ from p2pdns.engine.overlay.entries import (
     report_of,
 )
 from p2pdns.engine.overlay.marks import Marks
-from p2pdns.engine.overlay.ports import Budget, Dht, GetOutcome, LookupReport, Mark, ReaderState, Timer
+from p2pdns.engine.overlay.ports import Dht, GetOutcome, LookupReport, Mark, ReaderState, Timer
 from p2pdns.errors import BadItem
 from p2pdns.items.item import ImmutableItem, MutableItem, mutable_target
 from p2pdns.items.keys import ZoneKey
 from p2pdns.items.packet import zone_of
 from p2pdns.limits import QUESTION_RPCS_MAX, QUESTION_SECONDS_MAX
 from p2pdns.log import get_limited_logger
-from p2pdns.resolver import Found, ItemOutcome, Missing, NotFound, tag_of_key
+from p2pdns.resolver import Budget, Found, ItemOutcome, Missing, NotFound, tag_of_key
 
 ENTRIES_MAX = 2_048  # Zones kept parsed: about 20 kB each; their items stay in the reader's database anyway.
 INVALIDATED_AT_ONCE = 256  # Tags in one frame to the front: some 10 kB.

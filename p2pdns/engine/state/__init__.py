@@ -18,15 +18,15 @@ from p2pdns import log
 from p2pdns.dht.routing import SavedContact
 from p2pdns.dht.stored import StoredChange, StoredRow
 from p2pdns.directory import StateDirectory
-from p2pdns.engine.overlay.ports import Mark
+from p2pdns.engine.overlay.ports import Held, Mark
 from p2pdns.engine.state.reader import Reader
 from p2pdns.engine.state.store import SavedNode, Store
-from p2pdns.engine.state.tables import Commits, Held
+from p2pdns.engine.state.tables import Commits
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneKey
 
-__all__ = ["Held", "SavedNode", "State"]
+__all__ = ["SavedNode", "State"]
 
 
 class State:

@@ -22,7 +22,7 @@ from typing import Any
 from p2pdns import log
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import read_petname
-from p2pdns.engine.overlay.ports import Mark
+from p2pdns.engine.overlay.ports import Held, Mark
 from p2pdns.engine.state import seen
 from p2pdns.engine.state.database import Database, open_database, transaction
 from p2pdns.engine.state.protection import Protection
@@ -35,7 +35,6 @@ from p2pdns.engine.state.tables import (
     SCHEMA,
     Change,
     Commits,
-    Held,
     Slot,
     count_of,
     flags_of,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pdns.clock import unix_now
+from p2pdns.engine.overlay.ports import Held
 from p2pdns.engine.state import seen
 from p2pdns.engine.state.database import Earlier, Schema
 from p2pdns.items.item import MutableItem, Present
@@ -51,16 +52,6 @@ KEPT_ALIVE = "SELECT key, salt FROM marks WHERE is_own = 1 OR is_pinned = 1"
 COLUMNS = "key, salt, seq, value, signature, confirmed_unix, is_own, is_pinned"
 
 Slot = tuple[bytes, bytes]
-
-
-@dataclass(frozen=True)
-class Held:
-    """An item this reader holds, when the overlay last confirmed that there is nothing newer, and why it is kept."""
-
-    item: MutableItem
-    confirmed_unix: float
-    is_own: bool = False
-    is_pinned: bool = False
 
 
 @dataclass(frozen=True)
