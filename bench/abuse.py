@@ -32,8 +32,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p2pdns.engine.overlay.reader import Overlay
 from p2pdns.limits import QUESTION_RPCS_MAX, QUESTION_SECONDS_MAX, QUESTIONS_MAX
+from p2pdns.overlay.finder import Overlay
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -46,18 +46,18 @@ from p2pdns.dht.storage import Storage
 from p2pdns.dns.message import Message, Question, RRset, compose, records_of
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Rcode, Type
-from p2pdns.engine.endpoint import Endpoint
 from p2pdns.engine.link_server import compose_answer
-from p2pdns.engine.service import QueryFacts, Service
-from p2pdns.engine.state import State
-from p2pdns.engine.upstream import Upstream
-from p2pdns.front.answers import AnswerCache
+from p2pdns.front.cache import AnswerCache
 from p2pdns.front.gate import AccessList, Asked
-from p2pdns.front.pending import Waiter
-from p2pdns.front.questions import Questions
+from p2pdns.front.pending import Questions
+from p2pdns.front.waiting import Waiter
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
+from p2pdns.net.endpoint import Endpoint
+from p2pdns.net.upstream import Upstream
 from p2pdns.resolver import ResolverSettings
+from p2pdns.resolver.service import QueryFacts, Service
+from p2pdns.state import State
 from tests.fuzz.costs import DATAGRAM_BYTES, cpu_ms
 from tests.fuzz.replies import MESSAGE_BYTES, Way, heavy_replies
 

@@ -34,9 +34,9 @@ from p2pdns.dht.bencode import encode
 from p2pdns.dht.guard import POOL_BURST_BYTES, POOL_BYTES_PER_SECOND, REFLECTED_BYTES_PER_SECOND_MAX
 from p2pdns.dht.node import Node, NodeSettings
 from p2pdns.dht.storage import Storage
-from p2pdns.engine.endpoint import Endpoint
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
+from p2pdns.net.endpoint import Endpoint
 
 Address = tuple[str, int]
 

@@ -24,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from p2pdns.sockets import BUFFER_BYTES
+from p2pdns.net.sockets import BUFFER_BYTES
 from tests.live.bursts import Client, answering
 from tests.live.front_process import wait_until
 from tests.live.served import KEY, Served

@@ -31,13 +31,13 @@ from p2pdns.clock import boot_now, unix_now
 from p2pdns.dht.node import GetOutcome, Node, NodeSettings
 from p2pdns.dht.storage import Storage
 from p2pdns.dns.message import RRset
-from p2pdns.engine.endpoint import Endpoint
-from p2pdns.engine.overlay.reader import Overlay
-from p2pdns.engine.state import State
 from p2pdns.items.item import MutableItem, next_seq
 from p2pdns.items.keys import SecretKey
 from p2pdns.items.packet import compose_packet
+from p2pdns.net.endpoint import Endpoint
+from p2pdns.overlay.finder import Overlay
 from p2pdns.resolver import Budget, Found
+from p2pdns.state import State
 
 VALUE = b"as many bytes as one of our packed zones has".ljust(200, b".")
 KADEMLIA_GET_S_MAX = 30.0  # A hostile or half-dead swarm may keep one of its gets for minutes.

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from p2pdns.addresses import read_network
 from p2pdns.dns.registry import Explanations
-from p2pdns.front.answers import AnswerCache
+from p2pdns.front.cache import AnswerCache
 from p2pdns.front.funnel import Funnel
 from p2pdns.front.gate import AccessList, Gate
 from p2pdns.link import Answer

@@ -6,10 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from p2pdns.front.gate import Passed
-from p2pdns.front.pending import Ending, Waiter
-from p2pdns.front.questions import (
-    Questions,
-)
+from p2pdns.front.pending import Questions
+from p2pdns.front.waiting import Ending, Waiter
 from tests.front_messages import gate, query
 
 GREEDY = "192.168.1.1"

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from p2pdns.dns.message import Message, Question, RRset, compose, records_of, type_of
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
-from p2pdns.engine.overlay.ports import Held, Mark
 from p2pdns.items.item import ImmutableItem, MutableItem, Present, mutable_target
 from p2pdns.items.keys import SecretKey, ZoneKey
 from p2pdns.items.packet import zone_of
+from p2pdns.overlay.ports import Held, Mark
 from p2pdns.resolver import Found, NoReply, UpstreamOutcome
 
 UNIX = 1_800_000_000.0

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from p2pdns.admin import petnames as kept_petnames
 from p2pdns.cli import completion, files, petnames, settings, ui
 from p2pdns.cli.names import read_zone_key, to_ascii
 from p2pdns.cli.starting import running_daemon
 from p2pdns.cli.verbs import NameFamily
 from p2pdns.config import Config
-from p2pdns.engine import petnames as kept_petnames
 from p2pdns.errors import (
     KEY_FILE_HINT,
     KEY_FILE_MARK,
@@ -36,7 +36,7 @@ IMPORT_BYTES_MAX = 512 * 1024
 NAME_FILE_HINT = "a line is: NAME KEY, and what follows a # is a comment"
 
 if TYPE_CHECKING:
-    from p2pdns.engine.state import State
+    from p2pdns.state import State
 
 Done = TypeVar("Done")
 
@@ -44,7 +44,7 @@ Done = TypeVar("Done")
 def _in_state(state: Path, change: Callable[[State], Done]) -> Done:
     """Make a change where no daemon runs, and say so."""
     # Loaded late: a running daemon has the databases, and its commands need none of this.
-    from p2pdns.engine.state import State
+    from p2pdns.state import State
 
     opened = State.open(state)
     try:

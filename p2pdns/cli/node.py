@@ -25,18 +25,17 @@ from p2pdns.dns.message import RR, Question, type_of, type_text
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Rcode
 from p2pdns.dns.zonefile import rdata_text
-from p2pdns.engine import blocking
-from p2pdns.engine.endpoint import Endpoint
-from p2pdns.engine.overlay.reader import Overlay
-from p2pdns.engine.service import Service
-from p2pdns.engine.state import State
-from p2pdns.engine.upstream import Upstream
 from p2pdns.errors import FormatError, Unavailable, UsageError
 from p2pdns.items.item import MutableItem, Present, mutable_target
 from p2pdns.items.keys import ZoneKey
 from p2pdns.limits import QUESTION_RPCS_MAX
+from p2pdns.net.endpoint import Endpoint
+from p2pdns.net.upstream import Upstream
+from p2pdns.overlay.finder import Overlay
 from p2pdns.resolver import ResolverSettings
 from p2pdns.resolver.blocking import BlockedNames
+from p2pdns.resolver.service import Service
+from p2pdns.state import State, blocklists
 
 SETTLE_TRIES_MAX = 3  # One for each zone of a usual chain of aliases.
 JOIN_SECONDS_MAX = 3.0  # A living node to begin with answers in a tenth of a second; a dead one never does.
@@ -202,7 +201,7 @@ def settings_of(config: Config) -> ResolverSettings:
     """Return what a configuration says about names, block lists included; ConfigError where `serve` would refuse it."""
     blocked = BlockedNames()
     # Lines that are no names are for the daemon's log and for `check` to tell.
-    for _ in blocking.read(blocking.files_of(config.dns), blocked, []):
+    for _ in blocklists.read(blocklists.files_of(config.dns), blocked, []):
         pass
     return ResolverSettings.of(
         suffixes=config.dns.suffixes,

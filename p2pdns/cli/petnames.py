@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from p2pdns.admin import petnames
+from p2pdns.admin.control import CALL_SECONDS_MAX, ControlClient
+from p2pdns.admin.petnames import Petname
 from p2pdns.config import Config
-from p2pdns.engine import petnames
-from p2pdns.engine.control import CALL_SECONDS_MAX, ControlClient
-from p2pdns.engine.petnames import Petname
 from p2pdns.errors import Unavailable
 
 

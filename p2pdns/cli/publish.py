@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 
+from p2pdns.admin.control import ControlClient
 from p2pdns.cli import completion, files, mixups, petnames, settings, ui
 from p2pdns.cli.petnames import Book
 from p2pdns.cli.starting import GRACE_SECONDS, running_daemon
@@ -35,12 +36,11 @@ from p2pdns.clock import unix_now
 from p2pdns.config import Config
 from p2pdns.dht.node import Others
 from p2pdns.dht.node.values import RATIONED
-from p2pdns.engine.control import ControlClient
-from p2pdns.engine.dates import date_of, publish_again_after
-from p2pdns.engine.publisher import OTHERS_FEW, OTHERS_WANTED
 from p2pdns.errors import P2pdnsError, Unavailable
 from p2pdns.items.item import BUILD_UNIX, SEQ_PER_SECOND, SIGN_AHEAD_SECONDS_MAX, MutableItem, Present, next_seq
 from p2pdns.items.keys import SecretKey
+from p2pdns.publishing.dates import date_of, publish_again_after
+from p2pdns.publishing.upkeep import OTHERS_FEW, OTHERS_WANTED
 
 OnProgress = Callable[[int, int], None]
 """Called with the number of other nodes a put was sent to, and how many of them have stored it."""

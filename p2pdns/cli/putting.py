@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from p2pdns.admin.others import refuse_older
 from p2pdns.cli import completion, petnames, settings, ui
 from p2pdns.cli.inspect import read_item_file
 from p2pdns.cli.starting import running_daemon
@@ -19,7 +20,6 @@ from p2pdns.cli.verbs import Verb
 from p2pdns.clock import unix_now
 from p2pdns.config import Config
 from p2pdns.dht.node import Others
-from p2pdns.engine.others import refuse_older
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem, Present
 

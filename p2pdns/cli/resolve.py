@@ -16,6 +16,7 @@ import click
 
 from p2pdns import config as configuration
 from p2pdns.addresses import Address
+from p2pdns.admin.control import ControlClient
 from p2pdns.cli import completion, dnsclient, petnames, settings, ui
 from p2pdns.cli.dnsclient import ExtendedError, Record, Reply
 from p2pdns.cli.names import read_name
@@ -23,7 +24,6 @@ from p2pdns.cli.petnames import Book
 from p2pdns.cli.verbs import Verb
 from p2pdns.config import Config
 from p2pdns.dns.registry import DNS_PORT
-from p2pdns.engine.control import ControlClient
 from p2pdns.errors import ConfigError, P2pdnsError, Unavailable, UsageError
 
 TROUBLE_SECONDS_MAX = 2.0  # What the answer is worth is known; a daemon that hangs must not keep it back.

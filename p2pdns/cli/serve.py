@@ -1,7 +1,7 @@
 """`serve`: runs a node of the overlay, with or without a DNS server in front of it.
 
 Guarantees: what a flag says wins over the configuration file; `--no-dns` is one process. Does not know how the
-processes do their work: the supervisor (`p2pdns.daemon`) and the engine (`p2pdns.engine.main`) do it.
+processes do their work: the supervisor (`p2pdns.supervisor`) and the engine (`p2pdns.engine.main`) do it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def end_with(alive_fd: int) -> None:
 
 
 def _run_engine_alone(config: Config, state: Path) -> int:
-    from p2pdns.daemon import take_directory
     from p2pdns.engine import main as engine
+    from p2pdns.supervisor import take_directory
 
     log.configure(config.status.log_level)
     directory, give_up_rights = take_directory(config, state)
@@ -89,7 +89,7 @@ def serve(
     # Each loads what it needs only: the supervisor stays small because it imports no resolver.
     if no_dns:
         return _run_engine_alone(config, state)
-    from p2pdns import daemon
+    from p2pdns import supervisor
 
     # Reading again means the same flags over a newer file.
-    return daemon.run(config, state, reload=read)
+    return supervisor.run(config, state, reload=read)

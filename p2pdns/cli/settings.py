@@ -20,7 +20,7 @@ from p2pdns.directory import is_marked, runtime_directory
 from p2pdns.errors import ConfigError, Unavailable, UsageError
 
 if TYPE_CHECKING:
-    from p2pdns.engine.control import ControlClient
+    from p2pdns.admin.control import ControlClient
 
 # Where a daemon of the system has its control socket: RuntimeDirectory=p2pdns, else StateDirectory=p2pdns.
 SYSTEM_DIRECTORIES = (Path("/run/p2pdns"), Path("/var/lib/p2pdns"))
@@ -114,7 +114,7 @@ def daemon(
 
 def _client(directory: Path) -> ControlClient:
     # Loaded late: `serve` needs no client, and is to mark its directory before a command typed behind it looks there.
-    from p2pdns.engine.control import ControlClient
+    from p2pdns.admin.control import ControlClient
 
     return ControlClient(directory)
 

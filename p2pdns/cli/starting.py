@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from p2pdns.admin.control import ControlClient
 from p2pdns.cli import ui
 from p2pdns.directory import is_marked, refuse_if_taken
-from p2pdns.engine.control import ControlClient
 from p2pdns.errors import Unavailable
 
 START_SECONDS_MAX = 30.0  # Block lists and a slow disk may take seconds; a daemon that takes longer is in trouble.

@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
+from p2pdns.admin.control import ControlClient
 from p2pdns.cli import completion, petnames, settings, ui
 from p2pdns.cli.names import read_name, read_zone_key
 from p2pdns.cli.petnames import Book
 from p2pdns.cli.verbs import Verb
-from p2pdns.engine.control import ControlClient
 from p2pdns.errors import P2pdnsError, UsageError
 
 

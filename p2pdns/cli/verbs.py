@@ -35,7 +35,12 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "This program": {"config": "config", "demo": "demo", "completion": "completion", "help": "help"},
 }
-VERBS = {verb: module for group in GROUPS.values() for verb, module in group.items()}
+# Each verb's module. The demo has a room of its own, above this one.
+VERBS = {
+    verb: "p2pdns.demo" if module == "demo" else f"p2pdns.cli.{module}"
+    for group in GROUPS.values()
+    for verb, module in group.items()
+}
 
 # Words of other programs, and of people, for verbs of ours. A near spelling alone would send `start` to `status`.
 SYNONYMS: dict[str, str] = {
@@ -182,7 +187,7 @@ class Verbs(Family):
         """Return the verb's command, or None."""
         if cmd_name not in VERBS:
             return None
-        module = importlib.import_module(f"p2pdns.cli.{VERBS[cmd_name]}")
+        module = importlib.import_module(VERBS[cmd_name])
         command = getattr(module, cmd_name)
         assert isinstance(command, click.Command)
         return command

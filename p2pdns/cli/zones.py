@@ -181,9 +181,9 @@ def _check_file(path: str, key: ZoneKey, origin: str | None, size_bytes_max: int
 def _names_of(path: str) -> dict[str, Any]:
     """Return what the block lists of a configuration hold; ConfigError for what `serve` would refuse about names."""
     # Loaded late: a zone file needs none of this.
-    from p2pdns.engine import blocking
     from p2pdns.resolver.blocking import BlockedNames
     from p2pdns.resolver.local import read_forward_local, read_local_data
+    from p2pdns.state import blocklists
 
     config = configuration.read(path)
     names, warnings = BlockedNames(), list[str]()
@@ -198,7 +198,7 @@ def _names_of(path: str) -> dict[str, Any]:
         except ConfigError as trouble:
             mistakes.append(trouble)
     try:
-        for _ in blocking.read(blocking.files_of(config.dns), names, warnings):
+        for _ in blocklists.read(blocklists.files_of(config.dns), names, warnings):
             pass
     except ConfigError as trouble:
         mistakes.append(trouble)

@@ -20,7 +20,6 @@ from p2pdns.clock import boot_now
 from p2pdns.directory import peer_user_of, shown
 from p2pdns.dns.message import Message, Question, compose, compose_for_cache
 from p2pdns.dns.registry import Ede, Flag, Rcode
-from p2pdns.engine.service import NoPlace, QueryFacts, Service
 from p2pdns.errors import FormatError, Unavailable
 from p2pdns.limits import QUESTIONS_MAX
 from p2pdns.link import (
@@ -38,9 +37,10 @@ from p2pdns.link import (
 )
 from p2pdns.link import compose as compose_frame
 from p2pdns.log import get_limited_logger
-from p2pdns.pieces import PieceProtocol
+from p2pdns.net.pieces import PieceProtocol
+from p2pdns.net.sockets import listen_unix
 from p2pdns.resolver import Resolved
-from p2pdns.sockets import listen_unix
+from p2pdns.resolver.service import NoPlace, QueryFacts, Service
 
 CONNECTIONS_MAX = 4  # One front, and its successor while the old connection dies.
 UNREAD_BYTES_MAX = 8_388_608  # Answers a front has not read: a hundred of the longest; then it is let go.

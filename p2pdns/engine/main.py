@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from p2pdns import log
+from p2pdns.admin.commands import Commands
+from p2pdns.admin.control_server import ControlServer
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import (
     Config,
@@ -36,27 +38,25 @@ from p2pdns.config import (
 from p2pdns.dht.node import Node, SavedContact
 from p2pdns.dht.storage import Storage
 from p2pdns.directory import StateDirectory, runtime_directory
-from p2pdns.engine.blocking import BlockLists, files_of
-from p2pdns.engine.clockwatch import ClockWatch
-from p2pdns.engine.commands import Commands
-from p2pdns.engine.control_server import ControlServer
-from p2pdns.engine.discovery import Discovery
-from p2pdns.engine.endpoint import Endpoint
-from p2pdns.engine.families import Families, dht_socket, socket_beside
 from p2pdns.engine.link_server import LinkServer
-from p2pdns.engine.network import NetworkWatch
-from p2pdns.engine.overlay.reader import Overlay
-from p2pdns.engine.publisher import Publisher
 from p2pdns.engine.reloading import changed_settings, needs_restart
-from p2pdns.engine.service import Service
 from p2pdns.engine.settings import node_settings, resolver_settings
-from p2pdns.engine.state import SavedNode, State
-from p2pdns.engine.upstream import Upstreams
 from p2pdns.errors import P2pdnsError, StrangerError, Unavailable
 from p2pdns.items.keys import ZoneKey
 from p2pdns.limits import QUESTION_SECONDS_MAX
+from p2pdns.net.changes import NetworkWatch
+from p2pdns.net.discovery import Discovery
+from p2pdns.net.endpoint import Endpoint
+from p2pdns.net.families import Families, dht_socket, socket_beside
+from p2pdns.net.sockets import address_of
+from p2pdns.net.upstream import Upstreams
+from p2pdns.overlay.finder import Overlay
+from p2pdns.publishing.upkeep import Publisher
 from p2pdns.resolver import Budget, ResolverSettings
-from p2pdns.sockets import address_of
+from p2pdns.resolver.service import Service
+from p2pdns.state import SavedNode, State
+from p2pdns.state.blocklists import BlockLists, files_of
+from p2pdns.state.clockwatch import ClockWatch
 
 SAVE_CHANGES_SECONDS = 5.0  # What a crash may cost of others' items; one commit of a few rows.
 SAVE_CONTACTS_SECONDS = 60.0  # Contacts change slowly, and the first save is made soon after the start.

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 from p2pdns.config import Config, Dht
 from p2pdns.dht.node import NodeSettings
-from p2pdns.engine.blocking import BlockLists
-from p2pdns.engine.state import State
-from p2pdns.engine.upstream import system_search_domains
+from p2pdns.net.upstream import system_search_domains
 from p2pdns.resolver import ResolverSettings
+from p2pdns.state import State
+from p2pdns.state.blocklists import BlockLists
 
 
 def node_settings(config: Dht, bind_host: str) -> NodeSettings:

@@ -18,8 +18,8 @@ from p2pdns.errors import FormatError
 from p2pdns.front.funnel import Funnel
 from p2pdns.link import SOCKET_NAME, VERSION, Counters, Frame, FrameReader, Hello, Query, compose
 from p2pdns.log import get_limited_logger
-from p2pdns.pieces import PieceProtocol
-from p2pdns.sockets import reachable
+from p2pdns.net.pieces import PieceProtocol
+from p2pdns.net.sockets import reachable
 
 RETRY_S_MIN = 0.02  # A restarted engine is found at once; a look costs a system call.
 RETRY_S_MAX = 0.32

@@ -16,12 +16,12 @@ from p2pdns.dns.labels import HEADER_BYTES
 from p2pdns.dns.life import CLIENT_TIMER_S
 from p2pdns.dns.registry import Ede, Rcode
 from p2pdns.errors import FormatError
-from p2pdns.front.answers import AnswerCache
+from p2pdns.front.cache import AnswerCache
 from p2pdns.front.compose import compose_answer, compose_told
 from p2pdns.front.gate import Asked, Client, Dropped, Gate, Told
 from p2pdns.front.memo import Memo
-from p2pdns.front.pending import Ending, Pending, Waiter
-from p2pdns.front.questions import Questions
+from p2pdns.front.pending import Questions
+from p2pdns.front.waiting import Ending, Pending, Waiter
 from p2pdns.link import Answer, Forwarded, Frame, Hello, Invalidate, Postponed, Query
 
 _EXPLAINED = {

@@ -25,15 +25,15 @@ from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config, from_descriptor, write_address
 from p2pdns.directory import StateDirectory
 from p2pdns.errors import P2pdnsError
-from p2pdns.front.answers import AnswerCache
+from p2pdns.front.cache import AnswerCache
 from p2pdns.front.cookies import Cookies
+from p2pdns.front.doors.tcp import TcpDoor, TcpLimits
+from p2pdns.front.doors.udp import UdpDoor
 from p2pdns.front.engine_link import EngineLink
 from p2pdns.front.funnel import Funnel
 from p2pdns.front.gate import AccessList, Gate
-from p2pdns.front.tcp import TcpDoor, TcpLimits
-from p2pdns.front.udp import UdpDoor
 from p2pdns.link import Counters
-from p2pdns.sockets import address_of, adopt
+from p2pdns.net.sockets import address_of, adopt
 
 COUNTERS_S = 2.0  # How old what `p2pdns status` says of the front may be; a frame of a kilobyte costs microseconds.
 ENGINE_WAIT_S = 5.0  # After this long without an engine a line in the log says what the front waits for.

@@ -9,7 +9,7 @@ in. Does not know what the bytes mean.
 from __future__ import annotations
 
 from p2pdns.addresses import Address
-from p2pdns.front.answers import AnswerCache
+from p2pdns.front.cache import AnswerCache
 from p2pdns.front.gate import ECHOING_PORTS, AccessList
 from p2pdns.link import Answer, ClientClass
 

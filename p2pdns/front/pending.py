@@ -1,120 +1,385 @@
-"""A question that is pending, the clients that wait for its answer, and how their wait ends.
+"""The questions of the clients: equal ones asked once, each with a deadline, all of them bounded.
 
-Guarantees: what a client is counted under is what it cannot have many of. Does not know how many may wait; `questions`
-does.
+A question is put to the engine where there is a place for it: 1024 in all, a share of them for each host, and of that a
+share for each seat. Beyond its share it waits in the lanes (`lanes`) until a place is free, or for 2.5 seconds. One
+that the engine gives back, because all places at the upstreams are taken that its client may have, waits in the lanes
+for those.
+
+Guarantees: every waiter is released exactly once, by an answer, by its deadline, for want of a place, or by the absence
+of an engine; at most 1024 questions are put, and at most an eighth of them without a waiter, for the clients to come;
+no host has more places than it leaves free, of the table and of the waiters, so that however many fill them there is
+room for one more; a question that waits for a place is taken in turns, and through each of its waiters, so that nobody
+waits behind what another has asked; a question is put again at most once when the engine changes. A machine without
+clock or socket: it is told what happened and when, and says what to do. Does not know the cache, nor how a response is
+composed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
-from enum import Enum
+from collections import Counter, OrderedDict
+from typing import TypeVar
 
-from p2pdns.addresses import LOOPBACK_CLIENT, client_host, client_prefix, unmapped
+from p2pdns.addresses import is_over_share
+from p2pdns.dns.life import CLIENT_TIMER_S
 from p2pdns.front.gate import Asked, Client
-from p2pdns.limits import QUESTION_SECONDS_MAX
-from p2pdns.link import ClientClass, Query
+from p2pdns.front.lanes import Lanes
+from p2pdns.front.waiting import Ending, Pending, Waiter
+from p2pdns.limits import FORWARDED_MAX, QUESTION_SECONDS_MAX, QUESTIONS_MAX
+from p2pdns.link import Query
+
+PREFETCHES_MAX = QUESTIONS_MAX // 8  # What nobody waits for must leave room for what somebody does.
+WAITERS_MAX = 8192  # All waiters together: equal questions are cheap, not free.
+# Questions that one client has put over UDP: of an address, and on loopback, where all addresses are one machine, of a
+# socket. Further ones wait for these; with answers of 50 ms that is 4,000 a second.
+DATAGRAMS_PER_CLIENT_MAX = 200
+# Queries of one client that wait over UDP, for an answer or a place: c-ares and what is built on it send hundreds at
+# once. Half of what a host may have, so that the same address is still heard over TCP.
+DATAGRAMS_WAITING_MAX = WAITERS_MAX // 4
+WAITERS_PER_CLIENT_MAX = WAITERS_MAX // 2  # Of one host, and where the waiters are fuller no more than are free.
+# Questions that one host has put, over either transport, until they are off the table, which may be later than its
+# responses. Less than half of the table, and where that is fuller, no more than are free: see `is_over_share`.
+QUESTIONS_PER_CLIENT_MAX = 2 * DATAGRAMS_PER_CLIENT_MAX
+# How long a question may wait for a place: it leaves the engine a second and a half, in which what is alive answers.
+QUEUED_S_MAX = 2.5
+GRACE_S = 0.25  # For the engine's own explanation of a deadline to arrive.
+
+K = TypeVar("K")
 
 
-class Ending(Enum):
-    """Why waiters are released without an answer of the engine."""
+class Questions:
+    """The table of pending questions."""
 
-    SLOW = "slow"  # The client timer: give what is stale; the question itself goes on.
-    DEADLINE = "deadline"
-    NO_ENGINE = "no-engine"
-    NO_PLACE = "no-place"  # None became free in time.
-    TOO_MANY = "too-many"
-    GREEDY = "client-limit"  # Too many of one client, while there is room for others.
+    def __init__(self, now: float) -> None:
+        self.is_connected = False
+        self._lost_at = now
+        self._next_id = 1
+        self._by_key: dict[bytes, Pending] = {}
+        # All timers have one length each, so that order of arrival is the order in which they fire. What is answered
+        # leaves at once: behind one that waits, seconds of a busy front would gather.
+        self._by_id: OrderedDict[int, Pending] = OrderedDict()
+        self._not_slow: OrderedDict[int, Pending] = OrderedDict()
+        self._not_late: OrderedDict[int, Pending] = OrderedDict()
+        self._lanes: Lanes[Waiter] = Lanes()
+        self._upstream_lanes: Lanes[Waiter] = Lanes()
+        self._put_count = 0
+        self._forwarded_count = 0
+        self._prefetch_count = 0
+        self._waiter_count = 0
+        self._datagrams: Counter[str] = Counter()
+        self._waiters_of: Counter[str] = Counter()
+        self._waiters_from: Counter[tuple[str, str]] = Counter()
+        self._put_datagrams: Counter[str] = Counter()
+        self._put_of: Counter[str] = Counter()
+        self._put_from: Counter[tuple[str, str]] = Counter()
+        self._forwarded_of: Counter[str] = Counter()
 
-
-@dataclass(frozen=True, slots=True)
-class Waiter:
-    """One client's query that waits, and the way back to it."""
-
-    asked: Asked
-    client: Client
-    reply: Callable[[bytes], None]
-
-    # What it is counted under: a machine or a link, which nobody has thousands of; among those of its host a socket on
-    # loopback, an address elsewhere; and in the engine, where it waits for an upstream. Each is asked for several times
-    # a query.
-    host: str = field(init=False, compare=False)
-    seat: str = field(init=False, compare=False)
-    prefix: str = field(init=False, compare=False)
-    # A forwarder of others is one seat, and has all that a host may have.
-    is_listed: bool = field(init=False, compare=False)
-    # Whether it came over UDP from somebody who has a share of that.
-    is_counted_datagram: bool = field(init=False, compare=False)
-
-    def __post_init__(self) -> None:
-        # A socket for IPv6 adds flow and scope to these two.
-        address, port = self.client.address[:2]
-        host, seat = client_host(address), unmapped(address)
-        if host == LOOPBACK_CLIENT:
-            seat = f"{'tcp' if self.client.is_stream else 'udp'} {seat} {port}"
-        object.__setattr__(self, "host", host)
-        object.__setattr__(self, "seat", seat)
-        object.__setattr__(self, "prefix", client_prefix(address))
-        is_listed = self.client.client_class is ClientClass.LISTED
-        object.__setattr__(self, "is_listed", is_listed)
-        object.__setattr__(self, "is_counted_datagram", not (self.client.is_stream or is_listed))
+    def __len__(self) -> int:
+        """Return how many questions are pending."""
+        return len(self._by_id)
 
     @property
-    def lane(self) -> str:
-        """Return in which lane of its host it waits for a place: over TCP not behind what came over UDP."""
-        return f"{'tcp' if self.client.is_stream else 'udp'} {self.seat}"
+    def put_count(self) -> int:
+        """How many of them have a place at the engine."""
+        return self._put_count
 
     @property
-    def identity(self) -> Hashable:
-        """Return what makes it one waiter: a datagram may be the same again (address, ID), a query on a stream not."""
-        return id(self) if self.client.is_stream else (self.client.address, self.asked.id, self.asked.question)
+    def holder_count(self) -> int:
+        """How many hosts, seats and prefixes it keeps anything of; none while nothing is pending."""
+        counts = (self._datagrams, self._waiters_of, self._put_datagrams, self._put_of, self._forwarded_of)
+        by_seat = (self._waiters_from, self._put_from)
+        return sum(map(len, counts)) + sum(map(len, by_seat)) + len(self._lanes) + len(self._upstream_lanes)
 
+    def pending(self, key: bytes) -> Pending | None:
+        """Return the pending question with that key."""
+        return self._by_key.get(key)
 
-@dataclass(slots=True)
-class Pending:
-    """One question at the engine, on its way there, or (`is_queued`) without a place yet.
+    def refusal(self, key: bytes, waiter: Waiter) -> Ending | None:
+        """Return why one more waiter for that key would be too many, even without a place; None when it is not."""
+        pending = self._by_key.get(key)
+        if pending is not None and waiter.identity in pending.waiters:
+            return None
+        free = WAITERS_MAX - self._waiter_count
+        if not free:
+            return Ending.TOO_MANY
+        host, seat = waiter.host, waiter.seat
+        if waiter.is_counted_datagram and self._datagrams[seat] >= DATAGRAMS_WAITING_MAX:
+            return Ending.GREEDY
+        left = _left(self._waiters_of[host], free, WAITERS_PER_CLIENT_MAX)
+        if not left:
+            return Ending.GREEDY
+        is_over = not _is_alone(waiter) and is_over_share(self._waiters_from[host, seat], left)
+        return Ending.GREEDY if is_over else None
 
-    `needs_upstream`: the engine has given it back, to be put again when there is a place at the upstreams.
-    """
+    def add(self, key: bytes, waiter: Waiter, now: float) -> Query | None:
+        """Let a client wait; return the frame to send when its question is put by that, and there is an engine.
 
-    id: int
-    key: bytes
-    asked: Asked
-    client: Client
-    asked_at: float
-    waiters: dict[Hashable, Waiter] = field(default_factory=dict)
-    is_slow: bool = False
-    is_sent: bool = False
-    is_put_again: bool = False
-    is_forwarded: bool = False
-    is_prefetch: bool = False
-    is_queued: bool = False
-    needs_upstream: bool = False
-    is_late: bool = False  # It may wait for no place any more.
-    # What it is counted under while it has a place; what is fetched ahead is nobody's.
-    host: str = ""
-    seat: str = ""
-    prefix: str = ""
-    is_datagram: bool = False
+        The same datagram again (address, ID) is the same waiter, as stubs repeat themselves.
+        """
+        pending = self._by_key.get(key)
+        if pending is None:
+            pending = self._enter(key, waiter.asked, waiter.client, now)
+            pending.is_queued = True
+        if waiter.identity not in pending.waiters:
+            self._waiter_count += 1
+            self._waiters_of[waiter.host] += 1
+            self._waiters_from[waiter.host, waiter.seat] += 1
+            if waiter.is_counted_datagram:
+                self._datagrams[waiter.seat] += 1
+        pending.waiters[waiter.identity] = waiter
+        if not pending.is_queued:
+            return None
+        lanes, host = self._lanes, waiter.host
+        if pending.needs_upstream:
+            lanes, host = self._upstream_lanes, waiter.prefix
+        # Behind those of its own lane, and before those of others that have had their share.
+        is_first = lanes.is_empty(host, waiter.lane) and self._may_put(waiter)
+        if is_first and (not pending.needs_upstream or self._may_forward(host)):
+            return self._put(pending, waiter)
+        lanes.add(host, waiter.lane, key, waiter)
+        return None
 
-    def query(self) -> Query:
-        """Return the frame that puts this question."""
-        bits = self.key[-1]
-        return Query(
-            id=self.id,
-            question=self.key[:-1],
-            rd=bool(bits & 1),
-            do=bool(bits & 2),
-            cd=bool(bits & 4),
-            client_class=self.client.client_class,
-            client_prefix=self.prefix or client_prefix(self.client.address[0]),
-            client_seat=self.seat,
-            deadline=self.asked_at + QUESTION_SECONDS_MAX,
-            is_prefetch=self.is_prefetch,
-        )
+    def next_queries(self, *, has_upstream_place: bool = True) -> list[Query]:
+        """Return the frames of the questions for which a place has become free.
 
-    def release(self) -> list[Waiter]:
-        """Return the waiters, each for the last time."""
-        waiters = list(self.waiters.values())
-        self.waiters.clear()
+        Those that need an upstream come first; of them none, where only a place of the table was given back.
+        """
+        queries: list[Query] = []
+        if not (self._lanes or self._upstream_lanes):
+            return queries
+        forwards = [(self._upstream_lanes, self._may_forward)] if has_upstream_place else []
+        for lanes, may_host in (*forwards, (self._lanes, self._may_host_put)):
+            while self._put_count < QUESTIONS_MAX and (found := lanes.take(may_host, self._may_put)) is not None:
+                key, waiter = found
+                query = self._put(self._by_key[key], waiter)
+                if query is not None:
+                    queries.append(query)
+        return queries
+
+    def prefetch(self, key: bytes, asked: Asked, client: Client, now: float) -> Query | None:
+        """Return the frame that asks a question for those to come, or None when it is asked already or has no room."""
+        is_full = self._put_count >= QUESTIONS_MAX or self._prefetch_count >= PREFETCHES_MAX
+        if not self.is_connected or is_full or key in self._by_key:
+            return None
+        pending = self._enter(key, asked, client, now)
+        pending.is_sent = pending.is_prefetch = True
+        self._put_count += 1
+        self._prefetch_count += 1
+        return pending.query()
+
+    def answered(self, number: int) -> Pending | None:
+        """Take a question off the table because its answer came; None when nobody waits for it any more."""
+        pending = self._by_id.get(number)
+        if pending is None or pending.is_queued:
+            return None
+        self._remove(pending)
+        return pending
+
+    def forwarded(self, number: int) -> None:
+        """Note that a question has a place at the upstreams."""
+        pending = self._by_id.get(number)
+        if pending is not None and not pending.is_queued:
+            self._is_forwarded(pending)
+
+    def postponed(self, number: int) -> Pending | None:
+        """Let a question that the engine gave back wait for a place at the upstreams; return it when it cannot."""
+        pending = self._by_id.get(number)
+        if pending is None or pending.is_queued:
+            return None
+        if pending.is_late or not pending.waiters:
+            self._remove(pending)
+            return pending
+        self._give_place_back(pending)
+        pending.is_queued = pending.needs_upstream = True
+        for waiter in pending.waiters.values():
+            self._upstream_lanes.add(waiter.prefix, waiter.lane, pending.key, waiter)
+        return None
+
+    def released(self, pending: Pending) -> list[Waiter]:
+        """Return the waiters of a question, each for the last time."""
+        if pending.is_queued and self._by_id.get(pending.id) is pending:
+            # Without a place and without a waiter it would wait for nothing.
+            self._remove(pending)
+        waiters = pending.release()
+        self._waiter_count -= len(waiters)
+        for waiter in waiters:
+            _give_back(self._waiters_of, waiter.host)
+            _give_back(self._waiters_from, (waiter.host, waiter.seat))
+            if waiter.is_counted_datagram:
+                _give_back(self._datagrams, waiter.seat)
         return waiters
+
+    def engine_connected(self) -> tuple[list[Query], list[Pending]]:
+        """Return the questions to put to a newly connected engine, and those that were put twice already."""
+        self.is_connected = True
+        queries: list[Query] = []
+        given_up: list[Pending] = []
+        for pending in list(self._by_id.values()):
+            if pending.is_queued:
+                continue
+            if pending.is_sent and pending.is_put_again:
+                # A question that was with two engines when they went is under suspicion.
+                self._remove(pending)
+                given_up.append(pending)
+                continue
+            pending.is_put_again = pending.is_sent
+            pending.is_sent = True
+            self._not_forwarded(pending)
+            queries.append(pending.query())
+        return queries, given_up
+
+    def engine_lost(self, now: float) -> None:
+        """Note that there is no engine any more."""
+        if self.is_connected:
+            self.is_connected = False
+            self._lost_at = now
+
+    def get_timer(self) -> float | None:
+        """Return when `due` may have something to say next, or None while nothing waits."""
+        oldest = _first(self._by_id)
+        if oldest is None:
+            return None
+        times = [oldest.asked_at + QUESTION_SECONDS_MAX + GRACE_S]
+        not_slow = _first(self._not_slow)
+        if not_slow is not None:
+            times.append(not_slow.asked_at + CLIENT_TIMER_S)
+        not_late = _first(self._not_late)
+        if not_late is not None:
+            times.append(not_late.asked_at + QUEUED_S_MAX)
+        if not self.is_connected:
+            times.append(self._hold_until(oldest))
+        return min(times)
+
+    def due(self, now: float) -> list[tuple[Pending, Ending]]:
+        """Return the questions whose time has come; all but the slow ones are off the table then."""
+        due: list[tuple[Pending, Ending]] = []
+        if not self.is_connected:
+            for pending in list(self._by_id.values()):
+                if now < self._hold_until(pending):
+                    break
+                self._remove(pending)
+                due.append((pending, Ending.NO_ENGINE))
+        while (oldest := _first(self._not_late)) is not None and now >= oldest.asked_at + QUEUED_S_MAX:
+            del self._not_late[oldest.id]
+            oldest.is_late = True
+            if oldest.is_queued:
+                self._remove(oldest)
+                due.append((oldest, Ending.NO_PLACE))
+        while (oldest := _first(self._by_id)) is not None and now >= oldest.asked_at + QUESTION_SECONDS_MAX + GRACE_S:
+            self._remove(oldest)
+            due.append((oldest, Ending.DEADLINE))
+        while (oldest := _first(self._not_slow)) is not None and now >= oldest.asked_at + CLIENT_TIMER_S:
+            del self._not_slow[oldest.id]
+            oldest.is_slow = True
+            due.append((oldest, Ending.SLOW))
+        return due
+
+    def _hold_until(self, pending: Pending) -> float:
+        """Return how long a question is held without an engine: its deadline, or 1.8 s without one."""
+        held = max(pending.asked_at, self._lost_at) + CLIENT_TIMER_S
+        return min(held, pending.asked_at + QUESTION_SECONDS_MAX + GRACE_S)
+
+    def _enter(self, key: bytes, asked: Asked, client: Client, now: float) -> Pending:
+        pending = Pending(self._next_id, key, asked, client, now)
+        self._next_id = self._next_id % 0xFFFFFFFF + 1
+        self._by_key[key] = self._by_id[pending.id] = pending
+        self._not_slow[pending.id] = self._not_late[pending.id] = pending
+        return pending
+
+    def _may_host_put(self, host: str) -> bool:
+        return _left(self._put_of[host], QUESTIONS_MAX - self._put_count, QUESTIONS_PER_CLIENT_MAX) > 0
+
+    def _may_put(self, waiter: Waiter) -> bool:
+        """Return whether a client may have one more place at the engine."""
+        host, seat = waiter.host, waiter.seat
+        left = _left(self._put_of[host], QUESTIONS_MAX - self._put_count, QUESTIONS_PER_CLIENT_MAX)
+        if not left or (waiter.is_counted_datagram and self._put_datagrams[seat] >= DATAGRAMS_PER_CLIENT_MAX):
+            return False
+        return _is_alone(waiter) or not is_over_share(self._put_from[host, seat], left)
+
+    def _may_forward(self, prefix: str) -> bool:
+        free = FORWARDED_MAX - self._forwarded_count
+        return free > 0 and not is_over_share(self._forwarded_of[prefix], free)
+
+    def _put(self, pending: Pending, owner: Waiter) -> Query | None:
+        """Give a question a place, through one of its waiters; return its frame when there is an engine."""
+        self._leave_lanes(pending)
+        pending.is_queued = False
+        pending.client, pending.asked = owner.client, owner.asked
+        pending.host, pending.seat, pending.prefix = owner.host, owner.seat, owner.prefix
+        pending.is_datagram = owner.is_counted_datagram
+        self._put_count += 1
+        self._put_of[pending.host] += 1
+        self._put_from[pending.host, pending.seat] += 1
+        if pending.is_datagram:
+            self._put_datagrams[pending.seat] += 1
+        if pending.needs_upstream:
+            # At once, or all that wait would be put for one place.
+            self._is_forwarded(pending)
+        pending.is_sent = self.is_connected
+        return pending.query() if self.is_connected else None
+
+    def _leave_lanes(self, pending: Pending) -> None:
+        if not (self._lanes or self._upstream_lanes):
+            return
+        for waiter in pending.waiters.values():
+            self._lanes.discard(waiter.host, waiter.lane, pending.key)
+            self._upstream_lanes.discard(waiter.prefix, waiter.lane, pending.key)
+
+    def _remove(self, pending: Pending) -> None:
+        del self._by_id[pending.id]
+        del self._by_key[pending.key]
+        self._not_slow.pop(pending.id, None)
+        self._not_late.pop(pending.id, None)
+        if pending.is_queued:
+            self._leave_lanes(pending)
+        else:
+            self._give_place_back(pending)
+
+    def _give_place_back(self, pending: Pending) -> None:
+        self._put_count -= 1
+        self._prefetch_count -= pending.is_prefetch
+        pending.is_prefetch = pending.is_sent = False
+        self._not_forwarded(pending)
+        if pending.host:
+            _give_back(self._put_of, pending.host)
+            _give_back(self._put_from, (pending.host, pending.seat))
+        if pending.is_datagram:
+            _give_back(self._put_datagrams, pending.seat)
+        pending.host = pending.seat = pending.prefix = ""
+        pending.is_datagram = False
+
+    def _is_forwarded(self, pending: Pending) -> None:
+        if not pending.is_forwarded:
+            pending.is_forwarded = True
+            self._forwarded_count += 1
+            if pending.prefix:
+                self._forwarded_of[pending.prefix] += 1
+
+    def _not_forwarded(self, pending: Pending) -> None:
+        if pending.is_forwarded:
+            pending.is_forwarded = False
+            self._forwarded_count -= 1
+            if pending.prefix:
+                _give_back(self._forwarded_of, pending.prefix)
+
+
+def _left(held: int, free: int, held_max: int) -> int:
+    """Return how many further places a holder may take, of those that are free, before it has its share."""
+    # As `is_over_share` has it, for each of them: with each that it takes one less is free.
+    return max(0, min(held_max - held, (free - held + 1) // 2))
+
+
+def _is_alone(waiter: Waiter) -> bool:
+    """Return whether a client shares what its host has with nobody: an IPv4 address, and a forwarder."""
+    return waiter.seat == waiter.host or waiter.is_listed
+
+
+def _first(pendings: OrderedDict[int, Pending]) -> Pending | None:
+    return next(iter(pendings.values()), None)
+
+
+def _give_back(counts: Counter[K], holder: K) -> None:
+    counts[holder] -= 1
+    # A holder that has nothing here any more is forgotten, so that there are never more than waiters.
+    if not counts[holder]:
+        del counts[holder]

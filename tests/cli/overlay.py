@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from p2pdns.cli.demo.swarm import Swarm
+from p2pdns.demo.swarm import Swarm
 from tests.cli import runner
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from tests.cli.ask import LENGTH_BYTES, STREAMS
 
-LOADED_LATE = ("p2pdns.cli.main", "p2pdns.cli.node", "p2pdns.cli.completion", "p2pdns.daemon", "p2pdns.engine.main")
+LOADED_LATE = ("p2pdns.cli.main", "p2pdns.cli.node", "p2pdns.cli.completion", "p2pdns.supervisor", "p2pdns.engine.main")
 COMMANDS_WAITING_MAX = 16  # A pipe starts two or three at a time.
 
 
@@ -60,7 +60,7 @@ def serve(listener: socket.socket) -> None:
     """Load the verbs, then run what is asked for, several commands at a time, until the session ends."""
     from p2pdns.cli import verbs
 
-    for name in [*(f"p2pdns.cli.{module}" for module in set(verbs.VERBS.values())), *LOADED_LATE]:
+    for name in [*set(verbs.VERBS.values()), *LOADED_LATE]:
         importlib.import_module(name)
     gc.freeze()  # A fork copies each page that it writes to, and a collection writes to all of them.
     while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2pdns.front.questions import QUEUED_S_MAX, WAITERS_MAX
+from p2pdns.front.pending import QUEUED_S_MAX, WAITERS_MAX
 from p2pdns.limits import QUESTIONS_MAX
 from tests.conformance import wire
 from tests.conformance.virtual import VirtualFront

@@ -16,12 +16,12 @@ from types import FrameType
 from p2pdns.dns.message import Question
 from p2pdns.dns.registry import Class
 from p2pdns.engine.link_server import compose_answer
-from p2pdns.engine.upstream import REPLY_RECORDS_MAX
-from p2pdns.engine.upstream.exchange import Trouble, read_reply
 from p2pdns.errors import StrangerError
-from p2pdns.front.answers import AnswerCache
+from p2pdns.front.cache import AnswerCache
 from p2pdns.link import Answer, FrameReader
 from p2pdns.link import compose as compose_frame
+from p2pdns.net.upstream import REPLY_RECORDS_MAX
+from p2pdns.net.upstream.exchange import Trouble, read_reply
 from p2pdns.resolver import Answered, NoReply, Replied, Resolution, Resolved, ResolverSettings
 from p2pdns.resolver.blocking import BlockedNames
 from p2pdns.resolver.steps import Forward

@@ -31,19 +31,27 @@ LADDER: tuple[tuple[str, ...], ...] = (
     ("dht.routing", "dht.guard", "dht.confirmation", "dht.precedence", "dht.shares", "dht.stored"),
     ("dht.lookup", "dht.storage"),
     ("dht.node",),
-    ("resolver", "config", "link", "pieces", "sockets", "directory", "privileges"),
-    ("front", "engine"),
-    ("daemon",),
+    ("config", "link", "directory", "privileges"),
+    ("resolver",),
+    ("overlay",),
+    ("publishing",),
+    ("state",),
+    ("net",),
+    ("admin", "front"),
+    ("engine",),
+    ("supervisor",),
     ("sim",),
     ("cli",),
+    ("demo",),
     ("__main__",),
 )
 
 # Rooms that may use less than their row allows.
-GROUND_FLOOR_ONLY = ("config", "link", "pieces", "sockets", "directory", "privileges")
+GROUND_FLOOR_ONLY = ("config", "link", "net.pieces", "net.sockets", "directory", "privileges")
 GROUND_FLOOR = ("errors", "values", "addresses", "clock", "log", "limits", "dns.registry", "dns.labels", "dns.life")
 NEVER: dict[str, tuple[str, ...]] = {
-    "front": ("engine", "dns", "items", "dht", "resolver"),
+    "front": ("admin", "engine", "dns", "items", "dht", "resolver", "overlay", "publishing", "state"),
+    "admin": ("front",),
     "engine": ("front",),
 }
 
@@ -54,10 +62,10 @@ DOORS: dict[str, tuple[str, ...]] = {
     "cryptography": ("items.keys",),
     "kademlia": ("dht.routing",),
     "structlog": ("log",),
-    "sqlite3": ("engine.state",),
-    "zeroconf": ("engine.discovery",),
-    "click": ("cli",),
-    "rich": ("cli",),
+    "sqlite3": ("state",),
+    "zeroconf": ("net.discovery",),
+    "click": ("cli", "demo"),
+    "rich": ("cli", "demo"),
 }
 
 PURE = ("dns", "items", "dht", "resolver", "link", "addresses", "errors")

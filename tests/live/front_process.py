@@ -16,7 +16,7 @@ import dns.message
 import dns.query
 
 from p2pdns.config import Config
-from p2pdns.sockets import open_dns
+from p2pdns.net.sockets import open_dns
 
 GUARD_S = 20.0  # No step of a test takes a tenth of it.
 

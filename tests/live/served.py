@@ -15,7 +15,7 @@ import dns.edns
 import dns.message
 import dns.query
 
-from p2pdns.engine.control import ControlClient
+from p2pdns.admin.control import ControlClient
 from p2pdns.items.keys import SecretKey
 from tests.live.front_process import GUARD_S, wait_until
 from tests.live.test_supervisor import children_of, is_alive
@@ -34,8 +34,8 @@ import importlib, os, sys
 from p2pdns.cli import main, verbs
 # What is loaded later could lie where nobody may read.
 for module in set(verbs.VERBS.values()):
-    importlib.import_module(f"p2pdns.cli.{{module}}")
-import p2pdns.cli.node, p2pdns.daemon, p2pdns.engine.main
+    importlib.import_module(module)
+import p2pdns.cli.node, p2pdns.supervisor, p2pdns.engine.main
 os.setgroups([]), os.setgid({NOBODY}), os.setuid({NOBODY})
 sys.exit(main.main(sys.argv[1:]))
 """

@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from p2pdns import daemon, log
+from p2pdns import log, supervisor
 from p2pdns.config import Config
 from p2pdns.directory import StateDirectory
 from p2pdns.errors import P2pdnsError
@@ -31,11 +31,11 @@ def main() -> int:
 
     log.configure()
     try:
-        sockets = daemon.dns_sockets(config)
+        sockets = supervisor.dns_sockets(config)
     except P2pdnsError as trouble:
         sys.stderr.write(f"p2pdns: error: {trouble}\np2pdns: hint: {trouble.hint}\n")
         return trouble.exit_code
-    return daemon.Supervisor(config, StateDirectory.open(state), sockets, reload=reload, engine_module=engine).run()
+    return supervisor.Supervisor(config, StateDirectory.open(state), sockets, reload=reload, engine_module=engine).run()
 
 
 if __name__ == "__main__":

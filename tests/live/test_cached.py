@@ -20,7 +20,7 @@ from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.items.packet import compose_packet
 from p2pdns.link import SOCKET_NAME, Frame, FrameReader, Hello, Invalidate
-from p2pdns.sockets import reachable
+from p2pdns.net.sockets import reachable
 from tests.live.front_process import GUARD_S, wait_until
 from tests.live.served import KEY, SECRET, WWW_ADDRESS, ZONE, Served
 from tests.live.test_no_leak import Listener

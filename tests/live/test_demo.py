@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from p2pdns.cli.demo.rows import ROWS
+from p2pdns.demo.rows import ROWS
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_MAX = 120

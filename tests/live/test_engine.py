@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
+from p2pdns.admin.control import ControlClient
 from p2pdns.config import Config, with_refusal
 from p2pdns.dns.message import RRset
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
-from p2pdns.engine.control import ControlClient
 from p2pdns.errors import ConfigError, P2pdnsError, Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey

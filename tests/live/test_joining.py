@@ -19,7 +19,7 @@ from p2pdns.addresses import Address
 from p2pdns.clock import boot_now
 from p2pdns.dht.node import Node, NodeSettings, SavedContact
 from p2pdns.dht.storage import Storage
-from p2pdns.engine.endpoint import Endpoint
+from p2pdns.net.endpoint import Endpoint
 from tests.live.test_engine import EngineProcess, config_of
 from tests.live.test_overlay_nodes import GUARD_S, item_of
 

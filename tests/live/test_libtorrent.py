@@ -32,9 +32,9 @@ from p2pdns.dht import krpc
 from p2pdns.dht.bencode import encode
 from p2pdns.dht.node import Node, NodeSettings, PutOutcome
 from p2pdns.dht.storage import Storage
-from p2pdns.engine.endpoint import Endpoint
 from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.items.keys import SecretKey, ZoneKey
+from p2pdns.net.endpoint import Endpoint
 from tests.live.front_process import wait_until
 from tests.live.torrents import GUARD_S, Raw, Torrent
 

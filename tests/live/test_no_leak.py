@@ -21,20 +21,20 @@ import dns.rcode
 import pytest
 
 from p2pdns.addresses import Address
-from p2pdns.cli.demo.swarm import Swarm
+from p2pdns.admin.control import ControlClient
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import read_address
+from p2pdns.demo.swarm import Swarm
 from p2pdns.dns.message import Message, Question, compose, parse
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
-from p2pdns.engine.control import ControlClient
-from p2pdns.engine.overlay.reader import Overlay
-from p2pdns.engine.service import QueryFacts, Service
-from p2pdns.engine.upstream import Upstream
 from p2pdns.errors import Unavailable
+from p2pdns.net.sockets import open_dns
+from p2pdns.net.upstream import Upstream
+from p2pdns.overlay.finder import Overlay
 from p2pdns.resolver import ResolverSettings
 from p2pdns.resolver.local import PROBE_SUFFIX
-from p2pdns.sockets import open_dns
+from p2pdns.resolver.service import QueryFacts, Service
 from tests.live.front_process import GUARD_S, wait_until
 from tests.overlay_doubles import KEYS, UNIX, A, FakeDht, FakeState, item_of, rrsets
 

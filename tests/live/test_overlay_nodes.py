@@ -13,9 +13,9 @@ from p2pdns.addresses import Address
 from p2pdns.clock import boot_now
 from p2pdns.dht.node import Node, NodeSettings, SavedContact
 from p2pdns.dht.storage import Storage
-from p2pdns.engine.endpoint import Endpoint
 from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.items.keys import SecretKey
+from p2pdns.net.endpoint import Endpoint
 
 GUARD_S = 60.0
 HERE: Address = ("127.0.0.1", 0)

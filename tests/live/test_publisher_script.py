@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pdns.engine.control import ControlClient
+from p2pdns.admin.control import ControlClient
 from p2pdns.errors import Unavailable
 from tests.live.front_process import wait_until
 from tests.live.served import NETWORK, ROOT, Served, environment

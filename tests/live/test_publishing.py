@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from p2pdns.admin.control import ControlClient
 from p2pdns.cli.publish import hand_over
 from p2pdns.dht.storage import NEW_KEYS_BURST
-from p2pdns.engine.control import ControlClient
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from tests.live.front_process import wait_until

@@ -20,7 +20,7 @@ import dns.rcode
 import pytest
 
 from p2pdns.config import Config
-from p2pdns.sockets import open_dns
+from p2pdns.net.sockets import open_dns
 from tests.live.front_process import GUARD_S, wait_until
 
 ENGINE = "p2pdns.engine.main"

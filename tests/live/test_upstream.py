@@ -14,11 +14,11 @@ from p2pdns.addresses import Address
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.dns.message import Message, compose, parse
 from p2pdns.dns.name import Name
-from p2pdns.engine.overlay.reader import Overlay
-from p2pdns.engine.service import QueryFacts, Service
-from p2pdns.engine.upstream import Asking, Upstream
-from p2pdns.engine.upstream.exchange import SOCKETS_MAX, STRAY_DATAGRAMS_MAX, Exchanges, Trouble
+from p2pdns.net.upstream import Asking, Upstream
+from p2pdns.net.upstream.exchange import SOCKETS_MAX, STRAY_DATAGRAMS_MAX, Exchanges, Trouble
+from p2pdns.overlay.finder import Overlay
 from p2pdns.resolver import NoReply, Replied, Resolved, ResolverSettings
+from p2pdns.resolver.service import QueryFacts, Service
 from tests.overlay_doubles import FakeDht, FakeState, question, reply_to
 
 ASKED = question("example.com. A")

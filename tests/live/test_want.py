@@ -14,8 +14,8 @@ from p2pdns.clock import boot_now
 from p2pdns.dht import krpc
 from p2pdns.dht.node import Node, NodeSettings
 from p2pdns.dht.storage import Storage
-from p2pdns.engine.endpoint import Endpoint
-from p2pdns.engine.families import Families
+from p2pdns.net.endpoint import Endpoint
+from p2pdns.net.families import Families
 from tests.live.torrents import QUIET, Raw
 
 GUARD_S = 60.0

@@ -18,7 +18,7 @@ import dns.rdata
 import dns.rdatatype
 import dns.rrset
 
-from p2pdns.sockets import open_dns
+from p2pdns.net.sockets import open_dns
 
 # NSD answers its first question a few hundred milliseconds after it started; each try waits at most this long.
 READY_TRY_SECONDS = 0.5

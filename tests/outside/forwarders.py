@@ -18,7 +18,7 @@ import dns.message
 import dns.query
 
 from p2pdns.addresses import Address
-from p2pdns.sockets import open_dns
+from p2pdns.net.sockets import open_dns
 
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 STARTS_MAX = 5

@@ -19,15 +19,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from p2pdns.cli.demo.swarm import Swarm
 from p2pdns.clock import boot_now
+from p2pdns.demo.swarm import Swarm
 from p2pdns.dht.lookup import Item
 from p2pdns.dht.node import Node, NodeSettings
 from p2pdns.dht.node.values import PutOutcome
 from p2pdns.dht.storage import Storage
-from p2pdns.engine.endpoint import Endpoint
 from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.items.keys import SecretKey
+from p2pdns.net.endpoint import Endpoint
 from tests.live.served import p2pdns
 from tests.strangers.crates import Crates, Held, RefusedError
 from tests.strangers.zones import ZONES

@@ -16,7 +16,7 @@ import pytest
 
 from deploy.testbed import Testbed
 from deploy.testbed.testbed import DEFAULT_PORT
-from p2pdns.cli.demo import free_dns_address
+from p2pdns.demo import free_dns_address
 from tests.testbed import containers
 from tests.testbed.signals import ending_by_signals
 from tests.testbed.story import Story

@@ -27,12 +27,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from p2pdns.admin.control import ControlClient
 from p2pdns.cli import dnsclient
 from p2pdns.config import Config
 from p2pdns.dns.message import Question, type_of
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import UDP_SIZE_BYTES
-from p2pdns.engine.control import ControlClient
 from p2pdns.errors import P2pdnsError
 
 AT_ONCE = 4

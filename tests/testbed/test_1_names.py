@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from p2pdns.cli import dnsclient
-from p2pdns.cli.demo.rows import problems
+from p2pdns.demo.rows import problems
 from p2pdns.items.keys import SecretKey
 from tests.testbed.containers import daemons, everywhere
 from tests.testbed.world import World, ask_questions

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pdns.engine.control import ControlClient
+from p2pdns.admin.control import ControlClient
 from tests.testbed.containers import wait_until
 from tests.testbed.namespaces import namespaces, plug_in, wire
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from p2pdns.cli.demo.rows import ROWS, Row
 from p2pdns.cli.dnsclient import ExtendedError, Record, Reply
+from p2pdns.demo.rows import ROWS, Row
 from p2pdns.dns import zonefile
 from p2pdns.dns.message import type_text
 from p2pdns.dns.registry import Rcode

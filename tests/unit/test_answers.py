@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from p2pdns.dns.life import FAILURE_S_MAX, PROVISIONAL_TTL_S
-from p2pdns.front.answers import ENTRY_OVERHEAD_BYTES, AnswerCache, cost_of, is_negative
+from p2pdns.front.cache import ENTRY_OVERHEAD_BYTES, AnswerCache, cost_of, is_negative
 from p2pdns.link import Answer
 from tests.front_messages import CALM, answer, cache, failure
 

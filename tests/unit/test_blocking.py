@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pdns.dns.name import Name
-from p2pdns.engine import blocking
-from p2pdns.engine.blocking import LINE_BYTES_MAX, WARNINGS_PER_FILE_MAX, BlockLists, ListFile
 from p2pdns.errors import ConfigError
 from p2pdns.resolver import blocking as names_module
 from p2pdns.resolver.blocking import BlockedNames, read_line
+from p2pdns.state import blocklists
+from p2pdns.state.blocklists import LINE_BYTES_MAX, WARNINGS_PER_FILE_MAX, BlockLists, ListFile
 from tests.front_messages import CALM
 
 LABELS = st.text("ab0-_", min_size=1, max_size=3)
@@ -202,7 +202,7 @@ def test_a_file_of_exceptions_is_stronger_than_every_list(tmp_path: Path) -> Non
 
 def test_too_many_exceptions_are_left_out_and_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(names_module, "EXCEPTIONS_MAX", 3)
-    monkeypatch.setattr(blocking, "EXCEPTIONS_MAX", 3)
+    monkeypatch.setattr(blocklists, "EXCEPTIONS_MAX", 3)
     path = tmp_path / "list.txt"
     path.write_text("".join(f"@@||n{number}.example^\n" for number in range(9)))
     lists = lists_of(path)
@@ -331,7 +331,7 @@ def test_a_list_of_another_format_is_told_in_ten_lines(tmp_path: Path) -> None:
 
 
 def test_lines_are_whole_wherever_the_disk_cuts_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocking, "SLICE_BYTES", 7)
+    monkeypatch.setattr(blocklists, "SLICE_BYTES", 7)
     path = tmp_path / "list.txt"
     wanted = [f"n{number}.example" for number in range(200)]
     path.write_text("\r\n".join(wanted))
@@ -342,7 +342,7 @@ def test_lines_are_whole_wherever_the_disk_cuts_them(tmp_path: Path, monkeypatch
 
 def test_too_many_names_are_left_out_and_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(names_module, "NAMES_MAX", 3)
-    monkeypatch.setattr(blocking, "NAMES_MAX", 3)
+    monkeypatch.setattr(blocklists, "NAMES_MAX", 3)
     path = tmp_path / "list.txt"
     path.write_text("".join(f"n{number}.example\n" for number in range(9)))
     lists = lists_of(path)
@@ -475,7 +475,7 @@ def test_while_a_long_list_is_read_others_have_their_turn(tmp_path: Path) -> Non
         return turns
 
     # Half a megabyte in slices of 16 kB.
-    assert asyncio.run(story()) >= path.stat().st_size // blocking.SLICE_BYTES
+    assert asyncio.run(story()) >= path.stat().st_size // blocklists.SLICE_BYTES
 
 
 def test_a_deep_name_and_a_short_one_are_both_blocked() -> None:

@@ -15,7 +15,7 @@ from p2pdns.config import Cache, Config
 from p2pdns.dns.message import RR, Message, Question, compose
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
-from p2pdns.front.answers import AnswerCache, is_negative
+from p2pdns.front.cache import AnswerCache, is_negative
 from p2pdns.front.main import Front
 from p2pdns.link import Answer, FrameReader
 from p2pdns.link import compose as compose_frame

@@ -15,13 +15,13 @@ import click
 import pytest
 
 import p2pdns
+from p2pdns.admin.control import CALL_SECONDS_MAX
 from p2pdns.cli import dnsclient, examples, petnames, shipped, ui
 from p2pdns.cli.dnsclient import Reply
 from p2pdns.cli.main import EXIT_BROKEN_PIPE, main, p2pdns_command
 from p2pdns.cli.resolve import TROUBLE_SECONDS_MAX
 from p2pdns.cli.verbs import GROUPS, SUMMARY_CHARACTERS_MAX, SYNONYMS, VERBS, WITHOUT_VERB
 from p2pdns.config import Config
-from p2pdns.engine.control import CALL_SECONDS_MAX
 from p2pdns.errors import Unavailable, ZoneFileError, together
 from p2pdns.items.keys import SecretKey
 

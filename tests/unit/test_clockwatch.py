@@ -9,14 +9,14 @@ from typing import Any, cast
 
 import pytest
 
-from p2pdns.engine import clockwatch as module
-from p2pdns.engine import commands as commands_module
-from p2pdns.engine.clockwatch import ClockWatch
-from p2pdns.engine.commands import Commands, Engine, clock_warnings
-from p2pdns.engine.state import State
-from p2pdns.engine.state import reader as reader_module
+from p2pdns.admin import commands as commands_module
+from p2pdns.admin.commands import Commands, Engine, clock_warnings
 from p2pdns.errors import UsageError
 from p2pdns.items.item import CLOCK_STEP_SECONDS_MAX, Present
+from p2pdns.state import State
+from p2pdns.state import clockwatch as module
+from p2pdns.state import marks as reader_module
+from p2pdns.state.clockwatch import ClockWatch
 from tests.unit.test_state import ALICE, BOB, adopt, item_of, mark_seq
 
 DAY = 86_400.0

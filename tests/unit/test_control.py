@@ -21,12 +21,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from p2pdns.admin import control, control_server
+from p2pdns.admin.control import ControlClient, Progress
+from p2pdns.admin.control_server import ControlServer
 from p2pdns.directory import StateDirectory
-from p2pdns.engine import control, control_server
-from p2pdns.engine.control import ControlClient, Progress
-from p2pdns.engine.control_server import ControlServer
 from p2pdns.errors import ConfigError, FormatError, Unavailable, UsageError
-from p2pdns.sockets import listen_unix, reachable
+from p2pdns.net.sockets import listen_unix, reachable
 
 WAIT_SECONDS_MAX = 20.0  # Only a test that hangs waits so long.
 

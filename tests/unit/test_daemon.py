@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from p2pdns import daemon
+from p2pdns import supervisor
 from p2pdns.clock import boot_now
 from p2pdns.config import Config
-from p2pdns.daemon import RESTART_S_MAX, Supervisor, restart_pause_s
 from p2pdns.directory import StateDirectory, refuse_if_taken, remove_unless_taken
 from p2pdns.errors import Unavailable
-from p2pdns.sockets import open_dns
+from p2pdns.net.sockets import open_dns
+from p2pdns.supervisor import RESTART_S_MAX, Supervisor, restart_pause_s
 
 
 def listening(*texts: str) -> Config:
@@ -26,7 +26,7 @@ def listening(*texts: str) -> Config:
 
 
 def test_every_address_gets_its_pair_of_sockets() -> None:
-    pairs = daemon.dns_sockets(listening("127.0.0.1:0", "[::1]:0"))
+    pairs = supervisor.dns_sockets(listening("127.0.0.1:0", "[::1]:0"))
     assert [pair.address[0] for pair in pairs] == ["127.0.0.1", "::1"]
     for pair in pairs:
         pair.close()
@@ -37,7 +37,7 @@ def test_when_one_address_is_taken_the_others_are_let_go() -> None:
     address = free.address
     free.close()
     with pytest.raises(Unavailable, match="port is in use"):
-        daemon.dns_sockets(listening(f"127.0.0.1:{address[1]}", f"127.0.0.1:{held.address[1]}"))
+        supervisor.dns_sockets(listening(f"127.0.0.1:{address[1]}", f"127.0.0.1:{held.address[1]}"))
     open_dns(address).close()
     held.close()
 
@@ -45,14 +45,14 @@ def test_when_one_address_is_taken_the_others_are_let_go() -> None:
 def test_run_raises_what_a_busy_port_is_and_starts_nothing(tmp_path: Path) -> None:
     held = open_dns(("127.0.0.1", 0))
     with pytest.raises(Unavailable, match="port is in use"):
-        daemon.run(listening(f"127.0.0.1:{held.address[1]}"), tmp_path)
+        supervisor.run(listening(f"127.0.0.1:{held.address[1]}"), tmp_path)
     held.close()
 
 
 def test_listen_fds_of_another_process_are_ignored_and_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LISTEN_FDS", "1")
     monkeypatch.setenv("LISTEN_PID", str(os.getpid() + 1))
-    (pair,) = daemon.dns_sockets(listening("127.0.0.1:0"))
+    (pair,) = supervisor.dns_sockets(listening("127.0.0.1:0"))
     assert "LISTEN_FDS" not in os.environ
     pair.close()
 
@@ -63,10 +63,10 @@ def run_with(tmp_path: Path, engine: str, front: str) -> tuple[int, Supervisor]:
         (tmp_path / f"{name}.py").write_text(code)
     pair = open_dns(("127.0.0.1", 0))
     directory = StateDirectory.open(tmp_path / "state")
-    supervisor = Supervisor(Config(), directory, [pair], engine_module="engine_double", front_module="front_double")
+    started = Supervisor(Config(), directory, [pair], engine_module="engine_double", front_module="front_double")
     before = signal.getsignal(signal.SIGTERM)
     try:
-        return supervisor.run(), supervisor
+        return started.run(), started
     finally:
         assert signal.getsignal(signal.SIGTERM) is before
         pair.close()
@@ -93,7 +93,7 @@ def test_a_wrong_configuration_is_no_crash_however_long_the_start_took(
     doubles: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A busy machine may let an engine wait for longer than what counts as the start; then it was started again."""
-    monkeypatch.setattr(daemon, "STEADY_S", 0.0)
+    monkeypatch.setattr(supervisor, "STEADY_S", 0.0)
     engine = (
         "import os, pathlib, signal\n"
         "file = pathlib.Path(__file__).with_suffix('.lives')\n"
@@ -102,8 +102,8 @@ def test_a_wrong_configuration_is_no_crash_however_long_the_start_took(
         "file.touch()\n"
         "raise SystemExit(2)\n"
     )
-    status, supervisor = run_with(doubles, engine, WAIT)
-    assert (status, supervisor._engine.start_count) == (2, 1)
+    status, started = run_with(doubles, engine, WAIT)
+    assert (status, started._engine.start_count) == (2, 1)
 
 
 def test_a_child_that_ends_otherwise_is_started_again_after_a_pause(doubles: Path) -> None:
@@ -117,9 +117,9 @@ def test_a_child_that_ends_otherwise_is_started_again_after_a_pause(doubles: Pat
         "signal.pause()\n"
     )
     started = boot_now()
-    status, supervisor = run_with(doubles, engine, WAIT)
+    status, ended = run_with(doubles, engine, WAIT)
     assert status == 0
-    assert (supervisor._engine.start_count, supervisor._front.start_count) == (4, 1)
+    assert (ended._engine.start_count, ended._front.start_count) == (4, 1)
     assert boot_now() - started > sum(restart_pause_s(count) for count in (1, 2, 3))
 
 
@@ -131,16 +131,16 @@ def test_pauses_between_restarts_grow_and_stay_below_the_three_seconds_that_are_
 
 
 def test_a_child_that_ignores_sigterm_is_killed(doubles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemon, "STOP_S_MAX", 0.3)
+    monkeypatch.setattr(supervisor, "STOP_S_MAX", 0.3)
     stubborn = (
         "import os, signal\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "os.kill(os.getppid(), signal.SIGTERM)\n"
         "while True: signal.pause()\n"
     )
-    status, supervisor = run_with(doubles, stubborn, WAIT)
+    status, started = run_with(doubles, stubborn, WAIT)
     assert status == 0
-    assert [child.is_running for child in supervisor._children] == [False, False]
+    assert [child.is_running for child in started._children] == [False, False]
 
 
 def test_the_children_run_our_code_and_not_that_of_the_current_folder(
@@ -164,9 +164,9 @@ def test_the_configuration_reaches_each_child_from_its_beginning(doubles: Path) 
 
 
 def test_an_ending_is_named() -> None:
-    assert daemon._ending(3) == "exit 3"
-    assert daemon._ending(-9) == "SIGKILL"
-    assert daemon._ending(-64) == "SIGRTMAX" if sys.platform == "linux" else True
+    assert supervisor._ending(3) == "exit 3"
+    assert supervisor._ending(-9) == "SIGKILL"
+    assert supervisor._ending(-64) == "SIGRTMAX" if sys.platform == "linux" else True
 
 
 def test_the_socket_that_a_killed_engine_left_in_the_runtime_directory_goes_too_and_no_other(tmp_path: Path) -> None:
@@ -175,10 +175,10 @@ def test_the_socket_that_a_killed_engine_left_in_the_runtime_directory_goes_too_
         path.mkdir(mode=0o700)
     (runtime / "control.sock").touch()
     # Without the link it is another daemon's.
-    assert daemon.left_sockets(state) == daemon.SOCKET_NAMES
+    assert supervisor.left_sockets(state) == supervisor.SOCKET_NAMES
     (state / "control.sock").symlink_to(runtime / "control.sock")
     (state / "lock").touch()
-    remove_unless_taken(state, daemon.left_sockets(state))
+    remove_unless_taken(state, supervisor.left_sockets(state))
     assert [path.name for path in tmp_path.rglob("*.sock")] == []
 
 
@@ -186,14 +186,14 @@ def test_a_state_directory_that_an_engine_holds_is_refused_and_left_alone(tmp_pa
     refuse_if_taken(tmp_path / "missing")
     (tmp_path / "lock").write_text("4711\n")
     refuse_if_taken(tmp_path)
-    for name in daemon.SOCKET_NAMES:
+    for name in supervisor.SOCKET_NAMES:
         (tmp_path / name).touch()
     with (tmp_path / "lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(Unavailable, match=r"another p2pdns runs in this state directory \(pid 4711\)"):
             refuse_if_taken(tmp_path)
-        remove_unless_taken(tmp_path, daemon.SOCKET_NAMES)
+        remove_unless_taken(tmp_path, supervisor.SOCKET_NAMES)
         assert len(list(tmp_path.glob("*.sock"))) == 2
-    remove_unless_taken(tmp_path, daemon.SOCKET_NAMES)
+    remove_unless_taken(tmp_path, supervisor.SOCKET_NAMES)
     assert not list(tmp_path.glob("*.sock"))
-    remove_unless_taken(tmp_path / "missing", daemon.SOCKET_NAMES)
+    remove_unless_taken(tmp_path / "missing", supervisor.SOCKET_NAMES)

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from p2pdns.cli.demo import free_dns_address
-from p2pdns.cli.demo.client import read_dig
-from p2pdns.cli.demo.ledger import Ledger
-from p2pdns.cli.demo.rows import NOBODY, ROWS, Row, problems, short, shown
+from p2pdns.admin.control import ControlClient, Progress
 from p2pdns.cli.dnsclient import ExtendedError, Record, Reply
-from p2pdns.engine.control import ControlClient, Progress
+from p2pdns.demo import free_dns_address
+from p2pdns.demo.client import read_dig
+from p2pdns.demo.ledger import Ledger
+from p2pdns.demo.rows import NOBODY, ROWS, Row, problems, short, shown
 from p2pdns.errors import Unavailable
 
 ROOT = Path(__file__).resolve().parents[2]

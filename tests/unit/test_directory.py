@@ -20,8 +20,8 @@ from p2pdns.directory import (
     runtime_directory,
     shown,
 )
-from p2pdns.engine.state import State
 from p2pdns.errors import Unavailable
+from p2pdns.state import State
 
 STRANGER = 12_345  # A user id that no machine of ours gives to anybody.
 
@@ -206,7 +206,7 @@ FULL = """
 import os, sys
 from pathlib import Path
 from p2pdns import log
-from p2pdns.engine.state import SavedNode, State
+from p2pdns.state import SavedNode, State
 
 log.configure()
 directory = Path(sys.argv[1])

@@ -11,11 +11,11 @@ from zeroconf import ServiceStateChange
 from p2pdns import log
 from p2pdns.addresses import Address, AddressClass, class_of
 from p2pdns.dht.routing import SavedContact
-from p2pdns.engine.discovery import Discovery
-from p2pdns.engine.discovery.lan import PEERS_MAX, REQUESTS_MAX, Lan, own_address, tag_of
-from p2pdns.engine.discovery.mainline import BUILT_IN
-from p2pdns.engine.state import State
 from p2pdns.errors import ConfigError
+from p2pdns.net.discovery import Discovery
+from p2pdns.net.discovery.lan import PEERS_MAX, REQUESTS_MAX, Lan, own_address, tag_of
+from p2pdns.net.discovery.mainline import BUILT_IN
+from p2pdns.state import State
 
 CONTACT = SavedContact(b"a" * 20, ("127.0.0.1", 7001), 3.5, 60.0)
 
@@ -252,7 +252,7 @@ def test_a_neighbour_that_is_slow_to_say_its_address_is_asked_a_few_times(
         await asyncio.gather(*lan._asking.values())
         return heard_of
 
-    monkeypatch.setattr("p2pdns.engine.discovery.lan.AsyncServiceInfo", SlowInfo)
+    monkeypatch.setattr("p2pdns.net.discovery.lan.AsyncServiceInfo", SlowInfo)
     assert len(asyncio.run(story())) == found
     assert len(requests) == asked
 
@@ -277,9 +277,9 @@ def test_where_multicast_is_refused_it_is_tried_again_ever_less_often(
     async def wait(seconds: float) -> None:
         waits.append(seconds)
 
-    monkeypatch.setattr("p2pdns.engine.discovery.lan.AsyncZeroconf", Zeroconf)
-    monkeypatch.setattr("p2pdns.engine.discovery.lan.AsyncServiceBrowser", lambda *facts, **more: None)
-    monkeypatch.setattr("p2pdns.engine.discovery.lan.asyncio.sleep", wait)
+    monkeypatch.setattr("p2pdns.net.discovery.lan.AsyncZeroconf", Zeroconf)
+    monkeypatch.setattr("p2pdns.net.discovery.lan.AsyncServiceBrowser", lambda *facts, **more: None)
+    monkeypatch.setattr("p2pdns.net.discovery.lan.asyncio.sleep", wait)
     log.configure("info")
     asyncio.run(Lan("demo", ("192.168.1.7", 7000), lambda address: None).open())
     assert opened == ["192.168.1.7"]
@@ -300,7 +300,7 @@ def test_public_addresses_are_not_announced() -> None:
 
 
 def test_a_boot_before_the_network_and_a_move_are_told_from_a_wire_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    from p2pdns.engine.discovery import lan as module
+    from p2pdns.net.discovery import lan as module
 
     class Wire:
         """A library for multicast that sends nothing."""

@@ -18,10 +18,10 @@ from p2pdns.dht.lookup import Item
 from p2pdns.dht.node import Node, NodeSettings
 from p2pdns.dht.node.core import REQUESTS_IN_FLIGHT_MAX
 from p2pdns.dht.storage import Storage
-from p2pdns.engine.endpoint import BEHIND_ROUNDS_MAX, Endpoint
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
-from p2pdns.sockets import address_of, open_udp
+from p2pdns.net.endpoint import BEHIND_ROUNDS_MAX, Endpoint
+from p2pdns.net.sockets import address_of, open_udp
 from tests.unit.swarm import item_of, secret_of
 
 GUARD_S = 20.0  # Ten times what the slowest machine needs.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pdns.clock import boot_now
-from p2pdns.front.answers import AnswerCache
+from p2pdns.front.cache import AnswerCache
 from p2pdns.front.engine_link import QUERIES_PER_WRITE_MAX, EngineLink
 from p2pdns.front.funnel import Funnel
 from p2pdns.front.gate import AccessList, Gate

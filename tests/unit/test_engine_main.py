@@ -15,14 +15,14 @@ import pytest
 import structlog
 
 from p2pdns.config import Config
-from p2pdns.engine import families
 from p2pdns.engine import main as engine_main
-from p2pdns.engine.families import dht_socket
 from p2pdns.engine.settings import resolver_settings
-from p2pdns.engine.state import State
 from p2pdns.errors import Unavailable
 from p2pdns.items.keys import SecretKey
-from p2pdns.sockets import address_of
+from p2pdns.net import families
+from p2pdns.net.families import dht_socket
+from p2pdns.net.sockets import address_of
+from p2pdns.state import State
 
 GUARD_S = 20.0
 ALICE = SecretKey.generate(b"\x01" * 32).zone_key

@@ -14,10 +14,10 @@ from p2pdns.clock import boot_now
 from p2pdns.dht.lookup import Item
 from p2pdns.dht.node import GetOutcome, Here, Node, NodeSettings, PutOutcome
 from p2pdns.dht.storage import Storage
-from p2pdns.engine.endpoint import Endpoint
-from p2pdns.engine.families import Families, _only_better, merged_get, merged_put, socket_beside
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import Present
+from p2pdns.net.endpoint import Endpoint
+from p2pdns.net.families import Families, _only_better, merged_get, merged_put, socket_beside
 from tests.unit.swarm import item_of
 
 GUARD_S = 20.0

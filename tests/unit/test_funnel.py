@@ -11,7 +11,7 @@ import pytest
 from p2pdns.dns.life import CLIENT_TIMER_S
 from p2pdns.errors import FormatError
 from p2pdns.front.funnel import Funnel
-from p2pdns.front.questions import DATAGRAMS_PER_CLIENT_MAX, GRACE_S, QUEUED_S_MAX
+from p2pdns.front.pending import DATAGRAMS_PER_CLIENT_MAX, GRACE_S, QUEUED_S_MAX
 from p2pdns.limits import QUESTION_SECONDS_MAX, QUESTIONS_MAX
 from p2pdns.link import Answer, Forwarded, Hello, Invalidate, Postponed, Query
 from tests.front_messages import answer, crowd, ede_codes, failure, funnel, opt, query, question

@@ -16,13 +16,13 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Rcode, Type
 from p2pdns.dns.zone import TOO_MANY_LINKS
 from p2pdns.engine.link_server import compose_answer
-from p2pdns.engine.overlay.reader import Overlay
-from p2pdns.engine.service import QueryFacts, Service
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.limits import QUESTION_LOOKUPS_MAX, QUESTION_RPCS_MAX
+from p2pdns.overlay.finder import Overlay
 from p2pdns.resolver import NoReply, Replied, Resolved, ResolverSettings
 from p2pdns.resolver.names import Elsewhere, InZone
+from p2pdns.resolver.service import QueryFacts, Service
 from tests.overlay_doubles import KEYS, UNIX, A, Clock, FakeDht, FakeState, FakeUpstream, item_of, rrsets
 
 LOOKUP_RPCS = 30  # What each look-up of the stand-in is charged with.

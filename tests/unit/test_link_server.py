@@ -19,8 +19,6 @@ from p2pdns.dns.message import RR, Question, parse
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
 from p2pdns.engine.link_server import BEGUN_PER_TURN_MAX, LET_GO_SECONDS, LinkServer, compose_answer
-from p2pdns.engine.overlay.reader import Overlay
-from p2pdns.engine.service import QueryFacts, Service
 from p2pdns.errors import Unavailable
 from p2pdns.limits import FORWARDED_MAX, QUESTIONS_MAX
 from p2pdns.link import (
@@ -37,7 +35,9 @@ from p2pdns.link import (
     Query,
     compose,
 )
+from p2pdns.overlay.finder import Overlay
 from p2pdns.resolver import Resolved, ResolverSettings, tag_of_key
+from p2pdns.resolver.service import QueryFacts, Service
 from tests.overlay_doubles import A, Clock, FakeDht, FakeState, FakeUpstream, item_of, question, settle
 
 WWW = "WWW 300 A 192.0.2.1"

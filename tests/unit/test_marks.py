@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pdns.cli.inspect import Inspected, facts_of
-from p2pdns.engine.overlay import marks as marks_module
-from p2pdns.engine.overlay.marks import NEW_MARKS_BURST, NEW_MARKS_PER_SECOND, Ration
-from p2pdns.engine.overlay.ports import Held, Mark
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
+from p2pdns.overlay import marks as marks_module
+from p2pdns.overlay.marks import NEW_MARKS_BURST, NEW_MARKS_PER_SECOND, Ration
+from p2pdns.overlay.ports import Held, Mark
 from p2pdns.resolver import Found, Missing, NotFound
 from tests.overlay_doubles import SECRETS, UNIX, A, B, C, Clock, FakeState, item_of, settle
 from tests.unit.test_overlay import World, item_in, of, run

@@ -12,8 +12,8 @@ from p2pdns.cli.resolve import read_words
 from p2pdns.dns.message import Question
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Rcode, Type
-from p2pdns.engine.upstream import SEARCH_DOMAINS_MAX, system_search_domains
 from p2pdns.items.mistyped import fault_of, undressed
+from p2pdns.net.upstream import SEARCH_DOMAINS_MAX, system_search_domains
 from p2pdns.resolver import ResolverSettings
 from p2pdns.resolver.names import Elsewhere, Here
 from tests.overlay_doubles import A, B

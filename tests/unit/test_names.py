@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pdns.admin.petnames import Petname
 from p2pdns.cli.main import main
 from p2pdns.cli.names import read_name, read_zone_key, to_ascii
 from p2pdns.cli.petnames import Book
 from p2pdns.dns.name import Name
-from p2pdns.engine.petnames import Petname
 from p2pdns.errors import UsageError
 from p2pdns.items.keys import SecretKey
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from p2pdns.admin import narration
+from p2pdns.admin.narration import Narration
 from p2pdns.dns.message import Message, compose, records_of
-from p2pdns.engine import narration
-from p2pdns.engine.narration import Narration
-from p2pdns.engine.overlay.reader import Overlay
-from p2pdns.engine.service import Service
 from p2pdns.items.item import MutableItem
+from p2pdns.overlay.finder import Overlay
 from p2pdns.resolver import ResolverSettings
+from p2pdns.resolver.service import Service
 from tests.overlay_doubles import (
     SECRETS,
     UNIX,

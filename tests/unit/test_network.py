@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pdns.engine.network import RTM_NEWADDR, RTM_NEWROUTE, is_news
+from p2pdns.net.changes import RTM_NEWADDR, RTM_NEWROUTE, is_news
 from tests.front_messages import CALM
 
 LOOP_SECONDS_MAX = 3.0  # To read it takes a millisecond.

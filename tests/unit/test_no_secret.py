@@ -16,9 +16,9 @@ from p2pdns import log
 from p2pdns.cli.main import main
 from p2pdns.dns import zonefile
 from p2pdns.dns.name import Name
-from p2pdns.engine.blocking import BlockLists, ListFile
 from p2pdns.errors import P2pdnsError, abridged, first_token
 from p2pdns.items.keys import SecretKey
+from p2pdns.state.blocklists import BlockLists, ListFile
 
 SECRET = SecretKey.generate(bytes(range(32)))
 ARMOURED = SECRET.write(None).decode()

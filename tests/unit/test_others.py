@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import pytest
 
+from p2pdns.admin import others
+from p2pdns.admin.others import peers_of, put_of, refuse_older
 from p2pdns.cli.peers import length_text
 from p2pdns.clock import unix_now
 from p2pdns.dht.node import Others, Peer, PutOutcome
-from p2pdns.engine import others
-from p2pdns.engine.others import peers_of, put_of, refuse_older
 from p2pdns.errors import BadItem, FormatError, Unavailable, UsageError
 from p2pdns.items.item import SEQ_PER_SECOND, MutableItem
 from p2pdns.items.keys import SecretKey

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pdns.engine.overlay.entries import LOOKUP_RPCS_USUAL
-from p2pdns.engine.overlay.ports import Held
-from p2pdns.engine.overlay.reader import Overlay
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey, ZoneKey
+from p2pdns.overlay.entries import LOOKUP_RPCS_USUAL
+from p2pdns.overlay.finder import Overlay
+from p2pdns.overlay.ports import Held
 from p2pdns.resolver import Budget, Found, ItemOutcome, Missing, NotFound, tag_of_key
 from tests.overlay_doubles import (
     KEYS,

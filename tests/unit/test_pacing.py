@@ -15,14 +15,14 @@ import pytest
 from p2pdns.dht.guard import RateLimit
 from p2pdns.dht.node import Others, PutOutcome
 from p2pdns.dht.storage import NEW_KEYS_BURST, NEW_KEYS_PER_SECOND
-from p2pdns.engine import pacing
-from p2pdns.engine import publisher as publisher_module
-from p2pdns.engine.pacing import PUTS_AT_ONCE_MAX, Pacer, Standing
-from p2pdns.engine.publisher import OnProgress, Publisher
-from p2pdns.engine.state import State
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.items.keys import SecretKey
+from p2pdns.publishing import pacing
+from p2pdns.publishing import upkeep as publisher_module
+from p2pdns.publishing.pacing import PUTS_AT_ONCE_MAX, Pacer, Standing
+from p2pdns.publishing.upkeep import OnProgress, Publisher
+from p2pdns.state import State
 
 SEQ = 1_800_000_000_000_000
 CLEAN, RATIONED = PutOutcome(20, 20), PutOutcome(20, 0, {202: 20})

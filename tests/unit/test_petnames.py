@@ -11,17 +11,17 @@ from typing import cast
 
 import pytest
 
+from p2pdns.admin import petnames
+from p2pdns.admin.commands import Commands, Engine
+from p2pdns.admin.petnames import Petname
 from p2pdns.cli import petnames as book_of
 from p2pdns.cli.main import main
 from p2pdns.cli.name import IMPORT_BYTES_MAX
 from p2pdns.cli.petnames import Book
 from p2pdns.config import Config
-from p2pdns.engine import petnames
-from p2pdns.engine.commands import Commands, Engine
-from p2pdns.engine.petnames import Petname
-from p2pdns.engine.state import State
 from p2pdns.errors import ConfigError, P2pdnsError, Unavailable, UsageError
 from p2pdns.items.keys import SecretKey
+from p2pdns.state import State
 
 ALICE = SecretKey.generate(b"\x01" * 32).zone_key
 BOB = SecretKey.generate(b"\x02" * 32).zone_key

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 
-from p2pdns.pieces import PIECE_BYTES_MAX, PieceProtocol
+from p2pdns.net.pieces import PIECE_BYTES_MAX, PieceProtocol
 
 
 class _Kept(PieceProtocol):

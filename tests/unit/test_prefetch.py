@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from p2pdns.dns.life import PROVISIONAL_TTL_S
 from p2pdns.engine.link_server import compose_answer
-from p2pdns.engine.service import QueryFacts
-from p2pdns.front.answers import PREFETCH_LIFE_S_MIN
-from p2pdns.front.questions import PREFETCHES_MAX
+from p2pdns.front.cache import PREFETCH_LIFE_S_MIN
+from p2pdns.front.pending import PREFETCHES_MAX
 from p2pdns.limits import QUESTIONS_MAX
 from p2pdns.link import FrameReader, Query, compose
+from p2pdns.resolver.service import QueryFacts
 from tests.front_messages import CALM, answer, crowd, failure, query
 from tests.unit.test_funnel import World
 from tests.unit.test_refresh import KEY, Door

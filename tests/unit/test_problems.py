@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from p2pdns.engine import problems
-from p2pdns.engine.clockwatch import ClockWatch
-from p2pdns.engine.problems import Kept, Problem
+from p2pdns.admin import problems
+from p2pdns.admin.problems import Kept, Problem
 from p2pdns.errors import ConfigError
+from p2pdns.state.clockwatch import ClockWatch
 
 UNIX = 1_800_000_000.0
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from p2pdns.admin.control import ControlClient, Progress
 from p2pdns.cli import publish, ui
 from p2pdns.cli.publish import Stored, chosen_seq, publish_through
-from p2pdns.engine.control import ControlClient, Progress
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey

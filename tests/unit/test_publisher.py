@@ -12,9 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pdns.dht.node import Here, Others, PutOutcome
-from p2pdns.engine import publisher as publisher_module
-from p2pdns.engine.dates import date_of
-from p2pdns.engine.publisher import (
+from p2pdns.errors import Unavailable
+from p2pdns.items.item import ImmutableItem, MutableItem
+from p2pdns.items.keys import SecretKey, ZoneKey
+from p2pdns.publishing import upkeep as publisher_module
+from p2pdns.publishing.dates import date_of
+from p2pdns.publishing.upkeep import (
     JITTER,
     REPUBLISH_SECONDS,
     RETRY_SECONDS_MAX,
@@ -23,10 +26,7 @@ from p2pdns.engine.publisher import (
     Publisher,
     is_enough,
 )
-from p2pdns.engine.state import State
-from p2pdns.errors import Unavailable
-from p2pdns.items.item import ImmutableItem, MutableItem
-from p2pdns.items.keys import SecretKey, ZoneKey
+from p2pdns.state import State
 
 ALICE = SecretKey.generate(b"\x01" * 32)
 NOW = 1_800_000_000.0

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from p2pdns.dns.life import CLIENT_TIMER_S
-from p2pdns.front.pending import Ending, Pending
-from p2pdns.front.questions import (
+from p2pdns.front.pending import (
     DATAGRAMS_PER_CLIENT_MAX,
     DATAGRAMS_WAITING_MAX,
     GRACE_S,
@@ -19,6 +18,7 @@ from p2pdns.front.questions import (
     WAITERS_MAX,
     Questions,
 )
+from p2pdns.front.waiting import Ending, Pending
 from p2pdns.limits import QUESTION_SECONDS_MAX, QUESTIONS_MAX
 from tests.front_messages import crowd
 from tests.front_questions import (

@@ -10,13 +10,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from p2pdns.engine.link_server import compose_answer
-from p2pdns.engine.overlay.reader import Overlay
-from p2pdns.engine.service import QueryFacts, Service
-from p2pdns.engine.upstream import Upstream
-from p2pdns.front.answers import AnswerCache
+from p2pdns.front.cache import AnswerCache
 from p2pdns.limits import QUESTION_SECONDS_MAX
 from p2pdns.link import Answer
+from p2pdns.net.upstream import Upstream
+from p2pdns.overlay.finder import Overlay
 from p2pdns.resolver import ResolverSettings
+from p2pdns.resolver.service import QueryFacts, Service
 from tests.front_messages import CALM
 from tests.overlay_doubles import NOW, A, Clock, FakeDht, FakeState, item_of, question, settle
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from p2pdns.dht.routing import SavedContact
-from p2pdns.engine.state import State
-from p2pdns.engine.state.store import CONTACTS_MAX
+from p2pdns.state import State
+from p2pdns.state.store import CONTACTS_MAX
 
 
 def test_a_full_table_of_one_family_leaves_the_places_of_the_other() -> None:

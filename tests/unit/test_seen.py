@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from p2pdns.clock import unix_now
-from p2pdns.engine.overlay.ports import Mark
-from p2pdns.engine.state import State, seen, tables
-from p2pdns.engine.state import reader as reader_module
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import Present
 from p2pdns.items.keys import SecretKey
+from p2pdns.overlay.ports import Mark
+from p2pdns.state import State, seen, tables
+from p2pdns.state import marks as reader_module
 from tests.unit.test_state import ALICE, BOB, adopt, held_seq, item_of, mark_seq
 
 NOW_SEQ = int(unix_now() * 1_000_000)
@@ -129,7 +129,7 @@ def test_a_process_killed_as_soon_as_the_first_item_is_adopted_has_its_mark(tmp_
     script = f"""
 import asyncio, os, signal
 from pathlib import Path
-from p2pdns.engine.state import State
+from p2pdns.state import State
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 state = State.open(Path({str(tmp_path)!r}))

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from p2pdns.dns.registry import Rcode
-from p2pdns.engine.overlay.reader import Overlay
-from p2pdns.engine.service import NoPlace, QueryFacts, Service
 from p2pdns.limits import FORWARDED_MAX
 from p2pdns.link import ClientClass
+from p2pdns.overlay.finder import Overlay
 from p2pdns.resolver import NoReply, Replied, Resolved, ResolverSettings, tag_of_key, tag_of_petname
+from p2pdns.resolver.service import NoPlace, QueryFacts, Service
 from tests.overlay_doubles import (
     NOW,
     A,

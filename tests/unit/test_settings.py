@@ -14,7 +14,7 @@ from p2pdns.cli import settings
 from p2pdns.config import Config
 from p2pdns.directory import StateDirectory
 from p2pdns.errors import ConfigError, Unavailable, UsageError
-from p2pdns.sockets import listen_unix
+from p2pdns.net.sockets import listen_unix
 
 
 def test_without_flags_the_configuration_is_as_it_was() -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from p2pdns import sockets
 from p2pdns.errors import Unavailable
-from p2pdns.sockets import (
+from p2pdns.net import sockets
+from p2pdns.net.sockets import (
     BUFFER_BYTES,
     DATAGRAM_BYTES_MAX,
     UNIX_PATH_BYTES_MAX,

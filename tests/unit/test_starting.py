@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from p2pdns import directory as directory_module
+from p2pdns.admin.control import SOCKET_NAME, ControlClient
 from p2pdns.cli import starting
 from p2pdns.cli.starting import GRACE_SECONDS, START_SECONDS_MAX, is_taken, running_daemon
 from p2pdns.directory import LOCK_NAME, StateDirectory, is_marked
-from p2pdns.engine.control import SOCKET_NAME, ControlClient
 from p2pdns.errors import Unavailable
 
 Holding = Callable[[Path], AbstractContextManager[Callable[[], None]]]

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from p2pdns.dht.routing import SavedContact
 from p2pdns.dht.storage import Storage
 from p2pdns.dht.stored import StoredChange, StoredRow
-from p2pdns.engine.state import SavedNode, State
-from p2pdns.engine.state import protection as protection_module
-from p2pdns.engine.state import reader as reader_module
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
+from p2pdns.state import SavedNode, State
+from p2pdns.state import marks as reader_module
+from p2pdns.state import protection as protection_module
 
 ALICE = SecretKey.generate(b"\x01" * 32)
 BOB = SecretKey.generate(b"\x02" * 32)
@@ -206,7 +206,7 @@ def test_a_killed_process_loses_nothing_that_was_adopted(tmp_path: Path) -> None
     script = f"""
 import asyncio, os, signal
 from pathlib import Path
-from p2pdns.engine.state import State
+from p2pdns.state import State
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 state = State.open(Path({str(tmp_path)!r}))

@@ -10,7 +10,7 @@ import pytest
 
 from p2pdns import config
 from p2pdns.addresses import Address
-from p2pdns.engine.upstream import PROBE_AGAIN_SECONDS, SystemServers, Upstreams
+from p2pdns.net.upstream import PROBE_AGAIN_SECONDS, SystemServers, Upstreams
 
 HERE: Address = ("127.0.0.1", 53)
 OURS = "nameserver 127.0.0.1\n"

@@ -10,17 +10,17 @@ from typing import Any, cast
 
 import pytest
 
+from p2pdns.admin import commands
+from p2pdns.admin.commands import Commands
+from p2pdns.admin.control import ControlClient, Progress
 from p2pdns.cli import publish
 from p2pdns.dht.node import PutOutcome
-from p2pdns.engine import commands
-from p2pdns.engine.clockwatch import ClockWatch
-from p2pdns.engine.commands import Commands
-from p2pdns.engine.control import ControlClient, Progress
-from p2pdns.engine.overlay.reader import Overlay
-from p2pdns.engine.publisher import Publisher
-from p2pdns.engine.state import State
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import ImmutableItem, MutableItem
+from p2pdns.overlay.finder import Overlay
+from p2pdns.publishing.upkeep import Publisher
+from p2pdns.state import State
+from p2pdns.state.clockwatch import ClockWatch
 from tests.overlay_doubles import SECRETS, UNIX, A, Clock, FakeDht, item_of, settle
 
 YEAR_S = 365 * 86_400.0

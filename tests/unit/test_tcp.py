@@ -14,9 +14,7 @@ import pytest
 
 from p2pdns.addresses import Address
 from p2pdns.clock import boot_now
-from p2pdns.front.funnel import Funnel
-from p2pdns.front.gate import AccessList
-from p2pdns.front.tcp import (
+from p2pdns.front.doors.tcp import (
     LENGTH_BYTES,
     QUERIES_IN_A_ROW_MAX,
     QUERIES_PER_TURN_MAX,
@@ -30,6 +28,8 @@ from p2pdns.front.tcp import (
     TcpDoor,
     TcpLimits,
 )
+from p2pdns.front.funnel import Funnel
+from p2pdns.front.gate import AccessList
 from p2pdns.link import Answer, Query
 from tests.front_messages import TXT, answer, funnel, query
 
@@ -484,7 +484,7 @@ def test_of_a_client_that_takes_nothing_no_more_is_read_and_it_is_closed_in_the_
 @pytest.fixture
 def is_crowded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each address of loopback be a machine of its own: there are no others to connect from."""
-    monkeypatch.setattr("p2pdns.front.tcp.client_host", str)
+    monkeypatch.setattr("p2pdns.front.doors.tcp.client_host", str)
 
 
 @pytest.mark.usefixtures("is_crowded")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from p2pdns.engine.state import State
-from p2pdns.engine.state.seen import mark_of
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
+from p2pdns.state import State
+from p2pdns.state.seen import mark_of
 from tests.testbed import inside
 from tests.testbed.memory import Memory
 

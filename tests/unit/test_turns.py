@@ -21,8 +21,8 @@ from p2pdns.dht.node import FindDone, ItemFound, Node, NodeSettings
 from p2pdns.dht.node.operations import SLOT_RPCS_MAX
 from p2pdns.dht.routing import distance
 from p2pdns.dht.storage import Storage
-from p2pdns.engine import endpoint as endpoint_module
-from p2pdns.engine.endpoint import Endpoint
+from p2pdns.net import endpoint as endpoint_module
+from p2pdns.net.endpoint import Endpoint
 from tests.unit.swarm import item_of
 
 GUARD_S = 20.0  # Ten times what the slowest machine needs.

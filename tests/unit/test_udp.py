@@ -9,9 +9,9 @@ from itertools import pairwise
 from typing import Any, cast
 
 from p2pdns.addresses import Address
+from p2pdns.front.doors.udp import HANDLED_PER_TURN_MAX, READ_AHEAD_MAX, UdpDoor
 from p2pdns.front.funnel import Funnel
-from p2pdns.front.udp import HANDLED_PER_TURN_MAX, READ_AHEAD_MAX, UdpDoor
-from p2pdns.sockets import DATAGRAM_BYTES_MAX, open_udp
+from p2pdns.net.sockets import DATAGRAM_BYTES_MAX, open_udp
 
 
 class Heard:

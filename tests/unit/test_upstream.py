@@ -14,7 +14,8 @@ from p2pdns.addresses import Address
 from p2pdns.dns.message import RR, Message, Question
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Flag, Type
-from p2pdns.engine.upstream import (
+from p2pdns.errors import FormatError
+from p2pdns.net.upstream import (
     ATTEMPTS_MAX,
     FAILURES_MAX,
     SERVERS_MAX,
@@ -24,10 +25,9 @@ from p2pdns.engine.upstream import (
     servers_of,
     system_servers,
 )
-from p2pdns.engine.upstream.asking import CHECK, LAME_TEXT
-from p2pdns.engine.upstream.exchange import Close, Heard, Listener, Sign, Trouble
-from p2pdns.engine.upstream.standing import CHECK_SECONDS, NO_EDNS_SECONDS, Server
-from p2pdns.errors import FormatError
+from p2pdns.net.upstream.asking import CHECK, LAME_TEXT
+from p2pdns.net.upstream.exchange import Close, Heard, Listener, Sign, Trouble
+from p2pdns.net.upstream.standing import CHECK_SECONDS, NO_EDNS_SECONDS, Server
 from p2pdns.resolver import NoReply, Replied
 from p2pdns.resolver.local import PROBE_SUFFIX
 from tests.overlay_doubles import Clock, question, reply_to, rrsets, settle

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from p2pdns.engine.upstream.waiting import Waits
+from p2pdns.net.upstream.waiting import Waits
 from tests.overlay_doubles import Clock
 
 

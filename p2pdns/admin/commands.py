@@ -1,0 +1,462 @@
+"""What the verbs of the control socket do.
+
+Guarantees: a request with a missing or wrong argument is refused with words and changes nothing; every reply can be
+written as JSON. Does not know sockets (`admin.control_server` does) nor how the engine is put together
+(`engine.main`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any, Protocol
+
+import p2pdns
+from p2pdns.admin import others, petnames
+from p2pdns.admin.control import Handler, Progress
+from p2pdns.admin.narration import PAST_THE_FRONT, Narration
+from p2pdns.admin.standing import kept_of, problems_of
+from p2pdns.clock import boot_now, unix_now
+from p2pdns.config import Config, write_address
+from p2pdns.dht.node import Node
+from p2pdns.directory import shown
+from p2pdns.dns.message import RR, Question, type_of, type_text
+from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Rcode
+from p2pdns.dns.zonefile import rdata_text
+from p2pdns.errors import P2pdnsError, StrangerError, Unavailable, UsageError
+from p2pdns.items.item import FUTURE_SECONDS_MAX, SEQ_PER_SECOND, MutableItem, Present
+from p2pdns.items.keys import ZoneKey
+from p2pdns.limits import QUESTION_SECONDS_MAX
+from p2pdns.net.endpoint import Endpoint
+from p2pdns.net.families import Families
+from p2pdns.net.upstream import Upstreams
+from p2pdns.overlay.finder import Overlay
+from p2pdns.publishing.upkeep import Publisher
+from p2pdns.resolver import Budget, Found, Missing, Resolved
+from p2pdns.resolver.names import InZone
+from p2pdns.resolver.service import Service
+from p2pdns.state import State
+from p2pdns.state.blocklists import BlockLists
+from p2pdns.state.clockwatch import ClockWatch
+
+CLIENT_PREFIX = "control"
+COPIES_NAMES_MAX = 64  # The owners of an answer; a message of DNS has room for few more.
+STORED_SHOWN_MAX = 4_096  # At 180 bytes each they fit into a line; a store of the default size holds more.
+
+_REASONS = {
+    Missing.ABSENT: "the nodes asked have no item of this key",
+    Missing.UNREACHABLE: "no node answered",
+    Missing.BUDGET: "the look-up would have cost more than a question may",
+    Missing.OLDER: "only older items can be had than one that was shown here before",
+    Missing.DEADLINE: f"no item was found within {QUESTION_SECONDS_MAX:g} s",
+}
+
+
+class Engine(Protocol):
+    """What the verbs work with; `p2pdns.engine.main.Engine`."""
+
+    config: Config
+    state: State
+    node: Node
+    endpoint: Endpoint | Families
+    overlay: Overlay
+    service: Service
+    publisher: Publisher
+    dns_addresses: tuple[str, ...]
+    started_at: float
+    block_lists: BlockLists
+    clock_watch: ClockWatch
+    upstreams: Upstreams
+    supervisor_pid: int | None
+    reload_trouble: P2pdnsError | None
+
+    @property
+    def contact_count(self) -> int:
+        """Return how many contacts there are, in both families."""
+
+    @property
+    def front_count(self) -> int:
+        """Return how many fronts are connected."""
+
+    @property
+    def counters(self) -> dict[str, dict[str, int]]:
+        """Return every counter, by room."""
+
+    @property
+    def hint(self) -> str | None:
+        """Return what to do when there is nobody to ask."""
+
+    async def reload(self) -> dict[str, Any]:
+        """Read the configuration again."""
+
+    def flush_upstream(self) -> None:
+        """Forget failures of upstreams."""
+
+    def names_changed(self) -> None:
+        """Take over the petnames of the state."""
+
+
+def _text(request: Mapping[str, Any], argument: str) -> str:
+    value = request.get(argument)
+    if not isinstance(value, str) or not value:
+        raise UsageError("missing, or not text", place=f'{request["verb"]}: "{argument}"')
+    return value
+
+
+def _key(request: Mapping[str, Any], argument: str = "key") -> ZoneKey:
+    return _read_key(_text(request, argument))
+
+
+def _read_key(text: str) -> ZoneKey:
+    try:
+        return ZoneKey.read(text)
+    except StrangerError as error:
+        raise UsageError(f"not a zone key: {error}", place=f'"{text[:64]}"') from None
+
+
+def _name(request: Mapping[str, Any]) -> Name:
+    text = _text(request, "name")
+    try:
+        return Name.read(text)
+    except StrangerError as error:
+        raise UsageError(f"not a name: {error}", place=f'"{text[:64]}"') from None
+
+
+def _budget() -> Budget:
+    return Budget(deadline=boot_now() + QUESTION_SECONDS_MAX, client_prefix=CLIENT_PREFIX, is_privileged=True)
+
+
+def _rr(rr: RR) -> dict[str, Any]:
+    return {
+        "owner": str(rr.owner),
+        "ttl": rr.ttl,
+        "type": type_text(rr.rtype),
+        "data": rdata_text(rr.rtype, rr.rdata),
+    }
+
+
+def _rcode_text(rcode: int) -> str:
+    try:
+        return Rcode(rcode).name
+    except ValueError:
+        return f"RCODE{rcode}"
+
+
+def answer_of(resolved: Resolved) -> dict[str, Any]:
+    """Return an answer as JSON shows it."""
+    return {
+        "rcode": _rcode_text(resolved.rcode),
+        "answer": [_rr(rr) for rr in resolved.answer],
+        "authority": [_rr(rr) for rr in resolved.authority],
+        "additional": [_rr(rr) for rr in resolved.additional],
+        "ede": [{"code": code, "text": text} for code, text in resolved.ede],
+        "provisional": resolved.provisional,
+        "rpcs": resolved.rpc_count,
+    }
+
+
+def clock_warnings(watch: ClockWatch) -> list[str]:
+    """Return what is wrong with this machine's clock."""
+    return [] if watch.warning is None else [watch.warning]
+
+
+def family_of(endpoint: Endpoint) -> str:
+    """Return which of the two DHTs an endpoint speaks in (BEP 32)."""
+    return "IPv6" if endpoint.node.settings.is_ipv6 else "IPv4"
+
+
+def facts_of(endpoint: Endpoint) -> dict[str, Any]:
+    """Return what status tells of one family."""
+    node = endpoint.node
+    seen = node.address
+    return {
+        "node_id": node.node_id.hex(),
+        "address": write_address(endpoint.address),
+        "address_seen": None if seen is None else write_address(seen),
+        "contacts": node.contact_count,
+        "read_only": node.is_read_only,
+        "read_only_reason": node.read_only_reason,
+    }
+
+
+class Commands:
+    """The verbs, each a method; `verbs` is the table of them."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @property
+    def verbs(self) -> dict[str, Handler]:
+        """Return the table that the control server serves."""
+        return {
+            "status": self.status,
+            "lookups": self.lookups,
+            "stored": self.stored,
+            "peers": others.peers_of(self._engine),
+            "publish": self.publish,
+            "put": others.put_of(self._engine, self.seq),
+            "seq": self.seq,
+            "item": self.item,
+            "trace": self.trace,
+            "copies": self.copies,
+            "flush": self.flush,
+            "reload": self.reload,
+            "pin": self.pin,
+            "forget": self.forget,
+            "names": self.names,
+            "name-add": self.name_add,
+            "name-import": self.name_import,
+            "name-remove": self.name_remove,
+        }
+
+    async def status(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Return what the engine knows of itself."""
+        engine, state, node = self._engine, self._engine.state, self._engine.node
+        directory = state.directory
+        seen = node.address
+        kept = kept_of(engine)
+        status: dict[str, Any] = {
+            "version": p2pdns.__version__,
+            "pid": os.getpid(),
+            "supervisor_pid": engine.supervisor_pid,
+            "uptime_s": round(boot_now() - engine.started_at, 1),
+            "state": None if directory is None else shown(directory),
+            "network": node.network,
+            "node_id": node.node_id.hex(),
+            "dht_address": write_address(engine.endpoint.address),
+            "dht_address_seen": None if seen is None else write_address(seen),
+            "dns_addresses": list(engine.dns_addresses),
+            "dht_addresses": [write_address(endpoint.address) for endpoint in engine.endpoint.endpoints],
+            "families": {family_of(endpoint): facts_of(endpoint) for endpoint in engine.endpoint.endpoints},
+            "contacts": engine.contact_count,
+            "contacts_hint": None if engine.contact_count else engine.hint,
+            "read_only": node.is_read_only,
+            "read_only_reason": node.read_only_reason,
+            "items_held": len(node.storage),
+            "items_held_bytes": node.storage.size_bytes,
+            "reader": {"keys": state.mark_count, "kept_alive": engine.publisher.kept_count},
+            "marks": {
+                "with_items": state.item_count,
+                "commits": state.commits.count,
+                "commits_ms": round(1000 * state.commits.seconds, 3),
+                "commit_ms": round(1000 * state.commits.seconds / max(1, state.commits.count), 3),
+            },
+            "zones_unconfirmed": engine.overlay.unconfirmed_count,
+            "publications_under_way": engine.publisher.waiting_count,
+            "roll_back_protection": state.roll_back_protection,
+            "blocked_names": len(engine.block_lists.names),
+            "front_connected": bool(engine.front_count),
+            "upstream": {
+                "setting": engine.config.upstream.servers,
+                "servers": [write_address(server) for server in engine.upstreams.current.servers],
+            },
+            "zones": [zone.as_json() for zone in kept],
+            "problems": [problem.as_json() for problem in problems_of(engine, kept)],
+            "warnings": [
+                *clock_warnings(engine.clock_watch),
+                *filter(None, [engine.upstreams.problem]),
+                *state.warnings,
+                *engine.block_lists.warnings,
+                *engine.publisher.warnings,
+            ],
+            "counters": engine.counters,
+        }
+        return {"status": status}
+
+    async def lookups(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Return the last look-ups, newest last."""
+        return {
+            "lookups": [
+                {
+                    "key": str(entry.key),
+                    "rpcs": entry.rpcs,
+                    "retransmits": entry.retransmits,
+                    "peers": entry.peers,
+                    "first_ms": entry.first_ms,
+                    "complete_ms": entry.complete_ms,
+                    "verdict": entry.verdict,
+                    "at": entry.at,
+                    "is_refresh": entry.is_refresh,
+                    "is_confirmed": entry.is_confirmed,
+                }
+                for entry in self._engine.overlay.reports
+            ]
+        }
+
+    async def stored(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Return what this node keeps for the overlay, its own included: targets, with zone key and seq."""
+        everything = self._engine.node.storage.everything(boot_now())
+        return {
+            "stored": [
+                {
+                    "target": entry.target.hex(),
+                    "key": str(entry.item.key) if isinstance(entry.item, MutableItem) else None,
+                    "seq": entry.seq,
+                    "size_bytes": entry.size_bytes,
+                }
+                for entry in islice(everything, STORED_SHOWN_MAX)
+            ],
+            "items_held": len(self._engine.node.storage),
+        }
+
+    async def publish(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Publish a signed item, reporting how many other nodes were asked to store it and how many have."""
+        try:
+            item = MutableItem.read_file(bytes.fromhex(_text(request, "item")))
+        except ValueError:
+            raise UsageError("not hexadecimal", place='publish: "item"') from None
+        outcome = await self._engine.publisher.publish(
+            item,
+            lambda sent, stored: report({"sent": sent, "stored": stored}),
+            lambda standing: report({"rationed": standing._asdict()}),
+        )
+        sent, stored = outcome.others
+        return {"sent": sent, "stored": stored, "seq": item.seq, "refused": outcome.reasons, "kept_here": True}
+
+    async def seq(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Return the highest seq of a key that counts, after a look for newer ones; null when there is none.
+
+        `ahead` is the seq of an item that was found and is from the future: it counts only once it was adopted.
+        """
+        key = _key(request)
+        found: list[int] = []
+        if self._engine.contact_count:
+            outcome = await self._engine.overlay.item(key, True, _budget())
+            if isinstance(outcome, Found):
+                found.append(outcome.item.seq)
+        # Of a zone that was asked for once its mark is known, and perhaps not its item. It counts at any clock.
+        mark = self._engine.state.mark(key)
+        present = Present(unix_now(), mark_seq=None if mark is None else mark.seq)
+        seqs = [] if mark is None else [mark.seq]
+        seqs += [seq for seq in found if not present.is_ahead(seq)]
+        return {"seq": max(seqs, default=None), "ahead": max(filter(present.is_ahead, found), default=None)}
+
+    async def item(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Return the item of a key, as the bytes of an item file, and what is known of it."""
+        key = _key(request)
+        outcome = await self._engine.overlay.item(key, request.get("settled") is True, _budget())
+        if not isinstance(outcome, Found):
+            raise Unavailable(_REASONS[outcome.reason], place=str(key), hint=self._hint())
+        age_s = boot_now() - outcome.confirmed_at
+        return {
+            "item": outcome.item.to_bytes().hex(),
+            "seq": outcome.item.seq,
+            "settled": outcome.settled,
+            "unconfirmed": outcome.unconfirmed,
+            "fresh": outcome.fresh,
+            "notes": list(outcome.notes),
+            "confirmed_s": round(age_s, 3) if age_s < float("inf") else None,
+            "copies_trouble": self._copies_trouble(key),
+        }
+
+    def _copies_trouble(self, key: ZoneKey) -> str | None:
+        copies = self._engine.publisher.copies(key)
+        return None if copies is None else copies.trouble
+
+    async def copies(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Return, for each zone that one of the names is in, why others may not find what this machine has of it."""
+        names = request.get("names")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UsageError("missing, or not a list of names", place='copies: "names"')
+        troubles: dict[str, str] = {}
+        for text in names[:COPIES_NAMES_MAX]:
+            place = self._engine.service.settings.place_of(_name({"name": text}))
+            if isinstance(place, InZone) and (trouble := self._copies_trouble(place.key)) is not None:
+                troubles[str(place.key)] = trouble
+        return {"troubles": troubles}
+
+    def _hint(self) -> str | None:
+        return None if self._engine.contact_count else self._engine.hint
+
+    async def trace(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Resolve a name and return every step in words beside the answer."""
+        type_name = request.get("type", "A")
+        try:
+            rtype = type_of(str(type_name))
+        except StrangerError:
+            raise UsageError("not a type", place=f'"{str(type_name)[:20]}"', hint="as A, AAAA or TYPE65280") from None
+        narration = Narration(self._engine.overlay, self._copies_trouble)
+        resolved = await self._engine.service.trace(Question(_name(request), rtype), narration.fetched)
+        asked, *steps = resolved.trace
+        steps = [asked, PAST_THE_FRONT, *steps, *await narration.afterwards(QUESTION_SECONDS_MAX)]
+        return {"trace": steps, "answer": answer_of(resolved)}
+
+    async def flush(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Drop what is cached of a zone, of the zone of a name, or everything; marks and items stay."""
+        engine = self._engine
+        key: ZoneKey | None = None
+        if "zone" in request:
+            key = _key(request, "zone")
+        elif "name" in request:
+            place = engine.service.settings.place_of(_name(request))
+            # Ordinary names have no tag of their own in the front, so they go with everything else.
+            key = place.key if isinstance(place, InZone) else None
+        elif request.get("all") is not True:
+            raise UsageError('one of "name", "zone" or "all": true is needed', place="flush")
+        engine.overlay.flush(key)
+        if key is None:
+            engine.flush_upstream()
+            engine.service.invalidate(None)
+        return {"flushed": "everything" if key is None else str(key)}
+
+    async def reload(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Read the configuration again and say what took effect."""
+        return await self._engine.reload()
+
+    async def pin(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Keep the newest item of a key alive from now on, as its publisher would."""
+        key = _key(request)
+        if self._engine.state.held(key) is None:
+            await self._engine.overlay.item(key, True, _budget())
+        item = await self._engine.publisher.pin(key)
+        return {"seq": item.seq}
+
+    async def forget(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Clear the mark of a key, or all that lie ahead of the clock, and no longer keep their items alive."""
+        if request.get("ahead") is True:
+            return {"forgotten": self._forget_ahead()}
+        key = _key(request)
+        self._engine.publisher.forget(key)
+        was_known = self._engine.state.forget(key)
+        self._engine.overlay.forget(key)
+        self._engine.clock_watch.look()
+        return {"forgotten": was_known}
+
+    def _forget_ahead(self) -> int:
+        latest = int((unix_now() + FUTURE_SECONDS_MAX) * SEQ_PER_SECOND)
+        for held in self._engine.state.kept_alive():
+            if held.item.seq > latest:
+                self._engine.publisher.forget(held.item.key)
+        count = self._engine.state.forget_above(latest)
+        self._engine.overlay.forget_above(latest)
+        self._engine.clock_watch.look()
+        return count
+
+    async def names(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Return the petnames in use and where each comes from."""
+        names = petnames.in_use(self._engine.config, self._engine.state.names())
+        return {"names": {name: {"key": entry.key, "from": entry.source} for name, entry in names.items()}}
+
+    async def name_add(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Give a zone key a petname."""
+        return self._add_names({_text(request, "name"): _key(request)})
+
+    async def name_import(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Give petnames to many zone keys, or to none of them."""
+        names = request.get("names")
+        if not isinstance(names, dict) or not all(isinstance(key, str) for key in names.values()):
+            raise UsageError("missing, or not a table of keys", place='name-import: "names"')
+        return self._add_names({name: _read_key(key) for name, key in names.items()})
+
+    def _add_names(self, names: Mapping[str, ZoneKey]) -> dict[str, Any]:
+        added = petnames.add(self._engine.state, self._engine.config, names)
+        self._engine.names_changed()
+        return {"added": added}
+
+    async def name_remove(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Take a petname away."""
+        name = petnames.remove(self._engine.state, self._engine.config, _text(request, "name"))
+        self._engine.names_changed()
+        return {"removed": name}

@@ -1,0 +1,186 @@
+"""The control socket: how the person who runs a daemon, and nobody else, talks to it; the command line's end of it.
+
+One JSON object a line each way: a request `{"verb": …}`, any number of `{"progress": …}`, then one line with `ok`.
+It lies in the runtime directory that systemd has made, where there is one, with a link to it in the state directory.
+Guarantees: a process of somebody else that listens there is not asked; a daemon that hangs ends a call as an error.
+Does not know what a verb does (`admin.commands` does) nor the daemon's end (`admin.control_server`): most commands
+need this end alone, and no event loop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import grp
+import json
+import os
+import socket
+import stat
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from p2pdns.directory import is_marked, others_may_write, peer_user_of, user_text
+from p2pdns.errors import Unavailable
+from p2pdns.net.sockets import reachable
+
+SOCKET_NAME = "control.sock"
+LINE_BYTES_MAX = 1_048_576  # The longest honest line is the status of a node with every counter: some 20 kB.
+CALL_SECONDS_MAX = 60.0  # Longer than any verb is without a word (a put ends after some seconds): a hung daemon shows.
+
+Progress = Callable[[dict[str, Any]], None]
+Handler = Callable[[dict[str, Any], Progress], Awaitable[dict[str, Any]]]
+"""A verb: its request and a way to report, to the fields of its reply."""
+
+
+def line_of(fields: Mapping[str, Any]) -> bytes:
+    """Return fields as they cross the socket."""
+    return json.dumps(fields, separators=(",", ":"), default=str).encode() + b"\n"
+
+
+class Reply(dict[str, Any]):
+    """The fields of a reply. One that is missing is the daemon's mistake, or that of a daemon of another version."""
+
+    def __init__(self, fields: Mapping[str, Any], place: str) -> None:
+        super().__init__(fields)
+        self._place = place
+
+    def __missing__(self, field: str) -> Any:
+        """Raise Unavailable."""
+        hint = "a daemon of another version runs there; restart it"
+        raise Unavailable(f'the daemon\'s reply has no "{field}"', place=self._place, hint=hint)
+
+
+class ControlClient:
+    """The command line's end. Each call is a connection of its own; everything blocks."""
+
+    def __init__(self, state_dir: Path, *, timeout_s: float = CALL_SECONDS_MAX) -> None:
+        self.path = state_dir / SOCKET_NAME
+        self._timeout_s = timeout_s
+
+    def is_running(self) -> bool:
+        """Return whether a daemon answers at the socket; Unavailable when there is one that is not ours to ask."""
+        sock = self._connected()
+        if sock is None:
+            return False
+        sock.close()
+        return True
+
+    def call(self, verb: str, on_progress: Progress | None = None, **arguments: Any) -> dict[str, Any]:
+        """Return the reply to a verb; Unavailable when no daemon runs, it refuses, or it does not answer."""
+        sock = self._connected()
+        if sock is None and is_marked(self.path.parent):
+            hint = "wait a moment, then do this again; its log says what it is doing"
+            raise Unavailable("a daemon starts here, and does not answer yet", place=str(self.path.parent), hint=hint)
+        if sock is None:
+            raise Unavailable(
+                "no daemon runs here",
+                place=str(self.path.parent),
+                hint="start one with p2pdns serve, or say --state DIR",
+            )
+        with sock, sock.makefile("rb") as lines:
+            try:
+                with contextlib.suppress(BrokenPipeError):
+                    # A daemon that refuses us closes before it reads; its reason is still to be read.
+                    sock.sendall(line_of({"verb": verb, **arguments}))
+                return self._reply(lines, on_progress)
+            except TimeoutError:
+                raise self._trouble(f"the daemon has not answered in {self._timeout_s:g} s") from None
+            except OSError as error:
+                raise self._trouble((error.strerror or str(error)).lower()) from None
+
+    def _reply(self, lines: Any, on_progress: Progress | None) -> dict[str, Any]:
+        while True:
+            line = lines.readline(LINE_BYTES_MAX + 1)
+            if not line.endswith(b"\n"):
+                raise self._trouble(
+                    "the daemon ended the connection" if len(line) <= LINE_BYTES_MAX else "a line too long"
+                )
+            try:
+                reply = json.loads(line)
+            except (ValueError, RecursionError):
+                reply = None
+            if not isinstance(reply, dict):
+                raise self._trouble("the daemon does not speak JSON")
+            if "progress" in reply:
+                if on_progress is not None:
+                    on_progress(reply["progress"])
+                continue
+            if reply.get("ok") is True:
+                return Reply(reply, str(self.path))
+            raise Unavailable(str(reply.get("error", "refused")), hint=reply.get("hint"))
+
+    def _trouble(self, what: str) -> Unavailable:
+        return Unavailable(what, place=str(self.path), hint="its log says more; p2pdns status asks again")
+
+    def _connected(self) -> socket.socket | None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(self._timeout_s)
+        try:
+            with reachable(self.path) as text:
+                sock.connect(text)
+        except OSError as error:
+            sock.close()
+            # Nothing there, or something that a killed daemon has left.
+            if error.errno in (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR, errno.ENOTSOCK):
+                return None
+            if error.errno in (errno.EACCES, errno.EPERM):
+                raise self._not_ours() from None
+            raise self._trouble((error.strerror or str(error)).lower()) from None
+        try:
+            self._refuse_strangers(sock)
+        except Unavailable:
+            sock.close()
+            raise
+        return sock
+
+    def _place(self) -> Path:
+        """Return where the socket lies: in the directory itself, or where the daemon's link in it leads."""
+        with contextlib.suppress(OSError):
+            return self.path.parent / os.readlink(self.path)
+        return self.path
+
+    def _refuse_strangers(self, sock: socket.socket) -> None:
+        # A stranger who may write to the directory could listen in the daemon's place, and tell what he likes.
+        place = self._place()
+        trusted = {0, os.geteuid()}
+        for directory in dict.fromkeys((self.path.parent, place.parent)):
+            with contextlib.suppress(OSError):
+                trusted.add(directory.stat().st_uid)
+                if others_may_write(directory):
+                    what = "others may write to this directory, so anybody could listen in it"
+                    raise Unavailable(what, place=str(directory), hint=f"chmod go-w {directory}")
+        if peer_user_of(sock) not in trusted:
+            raise Unavailable(
+                "a process of another user listens there", place=str(self.path), hint="ls -l shows whose socket it is"
+            )
+
+    def _not_ours(self) -> Unavailable:
+        owner, hint = "another user", "run the command as that user, or set [control] group in the configuration"
+        place = self._place()
+        for path in (place, place.parent, self.path.parent):
+            try:
+                about = path.stat()
+            except OSError:
+                continue
+            owner = user_text(about.st_uid)
+            way = "the control socket is" if path == place else f"{path} can be passed"
+            opens = stat.S_IWGRP if path == place else stat.S_IXGRP
+            hint = f"{way} for {owner} alone; {hint}" if not about.st_mode & opens else _group_hint(about.st_gid, way)
+            break
+        return Unavailable(f"the control socket belongs to {owner}", place=str(self.path), hint=hint)
+
+
+def _group_hint(group_id: int, way: str) -> str:
+    """Return what somebody does who is kept out by a group."""
+    user = user_text(os.geteuid())
+    try:
+        group = grp.getgrgid(group_id)
+    except KeyError:
+        return f"{way} for the group {group_id}, which has no name here, and {user} is not a member of it"
+    if user in group.gr_mem:
+        return f"{user} is in the group {group.gr_name}, and was not at the last login; log in again"
+    return (
+        f"{way} for the group {group.gr_name}, and {user} is not a member of it; "
+        f"sudo usermod -aG {group.gr_name} {user}, then log in again"
+    )

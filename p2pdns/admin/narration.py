@@ -1,0 +1,165 @@
+"""What a trace says about the items behind an answer: where they come from, who was asked, what held and what did not.
+
+Guarantees: nothing is said twice; numbers of a look-up are told when it has ended, the time of its first item at once.
+Does not know how a look-up works, nor what follows from a zone: the resolution says that in lines of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from p2pdns.addresses import Address
+from p2pdns.clock import boot_now
+from p2pdns.config import write_address
+from p2pdns.items.item import MutableItem
+from p2pdns.items.keys import ZoneKey
+from p2pdns.overlay.finder import Overlay
+from p2pdns.overlay.ports import LookupReport
+from p2pdns.resolver import Fetch, Found, ItemOutcome, NotFound
+
+PAST_THE_FRONT = "this is the engine's own resolution; the answers that the front has in its cache are not used"
+ADDRESSES_MAX = 20  # As many as hold an item; more would bury the rest of a trace.
+
+_VERDICTS = {
+    "complete": "complete",
+    "deadline": "not complete, its time was over,",
+    "budget": "not complete, it had used up its requests,",
+    "sparse": "not complete, nearer nodes than those that answered must exist,",
+    "ids-forbidden": "not complete, only nodes with ids that BEP 42 forbids answered,",
+    "no-contacts": "without anybody to ask",
+    "no-answer": "without any answer",
+}
+# The reasons of docs/spec.md for what an item may not say.
+_LEFT_OUT = {
+    "class": "of a class other than IN",
+    "foreign-owner": "whose owner is not in the zone",
+    "meta-type": "of a type that belongs to messages",
+    "dnssec-type": "of DNSSEC, which the signature of the item replaces",
+    "soa-below-apex": "that are an SOA below the apex",
+    "wildcard-ns": "that delegate a wildcard",
+    "bad-rdata": "whose data their type does not allow",
+    "svcb-params": "whose service parameters do not hold",
+    "other-section": "outside the answer section",
+    "duplicate": "that were there twice",
+    "second-cname": "that are a second CNAME",
+    "second-soa": "that are a second SOA",
+    "second-dname": "that are a second DNAME",
+    "beside-cname": "beside a CNAME",
+    "occluded": "hidden by a delegation or a DNAME",
+}
+
+
+class Narration:
+    """The part of one trace that the engine tells."""
+
+    def __init__(
+        self,
+        overlay: Overlay,
+        copies_trouble: Callable[[ZoneKey], str | None] = lambda key: None,
+        *,
+        clock: Callable[[], float] = boot_now,
+    ) -> None:
+        """Begin one; `copies_trouble` says in words why others may not find a zone that this machine publishes."""
+        self._overlay = overlay
+        self._copies_trouble = copies_trouble
+        self._clock = clock
+        self._shown: set[bytes] = set()
+        self._reported: set[int] = set()
+        self._open: dict[int, int | None] = {}
+
+    def fetched(self, step: Fetch, outcome: ItemOutcome) -> Iterator[str]:
+        """Yield where an item came from, what was verified and what was left out; or who was asked in vain."""
+        wanted = "its newest item" if step.settled else "any valid item of it"
+        yield f"the zone of {step.key} is needed: {wanted}"
+        yield from self._source(outcome)
+        if isinstance(outcome, NotFound):
+            if (seconds := outcome.retry_at - self._clock()) > 0:
+                yield f"nobody is asked for it again in the next {seconds:.0f} s, unless it is published here"
+            return
+        if outcome.item.signature in self._shown:
+            return
+        self._shown.add(outcome.item.signature)
+        yield _verified(outcome.item)
+        if (trouble := self._copies_trouble(step.key)) is not None:
+            yield trouble
+        for reason, count in outcome.zone.dropped.items():
+            yield f"left out of the zone: {_counted(count, 'record')} {_LEFT_OUT.get(reason, '')} ({reason})"
+
+    def _source(self, outcome: ItemOutcome) -> Iterator[str]:
+        number = outcome.lookup
+        if not number:
+            held = isinstance(outcome, Found)
+            yield "the engine holds it: nobody is asked" if held else "nobody is asked now"
+            return
+        if number in self._reported:
+            return
+        report = self._overlay.report_of(number)
+        if report is not None:
+            self._reported.add(number)
+            self._open.pop(number, None)
+            yield from _told(report, f"look-up {number}")
+            if report.first_ms is not None and not report.was_stored_here:
+                yield f"the first valid item came after {report.first_ms:.1f} ms"
+            return
+        lookup = self._overlay.under_way(number)
+        if lookup is not None and lookup.first_s is not None and number not in self._open:
+            yield f"look-up {number} had a first valid item after {lookup.first_s * 1000:.1f} ms and goes on"
+        self._open[number] = outcome.item.seq if isinstance(outcome, Found) else None
+
+    async def afterwards(self, seconds_max: float) -> list[str]:
+        """Return how the look-ups ended that went on behind the answer, after waiting for them."""
+        lookups = [lookup for number in self._open if (lookup := self._overlay.under_way(number)) is not None]
+        if lookups:
+            await asyncio.wait([lookup.done for lookup in lookups], timeout=seconds_max)
+        lines: list[str] = []
+        for number, seq in self._open.items():
+            report = self._overlay.report_of(number)
+            if report is None:
+                lines.append(f"look-up {number} still goes on")
+                continue
+            lines += _told(report, f"after the answer, look-up {number}")
+            if seq is None or report.seq is None:
+                continue
+            if report.seq > seq:
+                lines.append(f"it found a newer item, seq {report.seq}: ask again")
+            else:
+                settled = ": from now on the answer is settled" if report.is_confirmed else ""
+                lines.append(f"it found nothing newer{settled}")
+        return lines
+
+
+def _told(report: LookupReport, name: str) -> Iterator[str]:
+    verdict = _VERDICTS.get(report.verdict, report.verdict)
+    again = f" ({report.retransmits} sent again)" if report.retransmits else ""
+    yield (
+        f"{name} was {verdict} after {report.complete_ms:.1f} ms: {_counted(report.rpcs, 'request')}{again} "
+        f"to {_counted(report.peers, 'node')}, of which {len(report.answered)} answered"
+    )
+    if report.was_stored_here:
+        yield "this node itself stores an item of the key"
+    if report.verdict == "complete" and report.is_confirmed is False:
+        yield "no contact confirmed the item: none returned it, and too few named its seq"
+    if report.answered:
+        yield f"who answered, nearest first: {_addresses(report.answered)}"
+    for reason, count in report.dropped.items():
+        yield f"dropped: {_counted(count, 'item')} that did not verify ({reason})"
+
+
+def _addresses(addresses: Sequence[Address]) -> str:
+    shown = ", ".join(write_address(address) for address in addresses[:ADDRESSES_MAX])
+    more = len(addresses) - ADDRESSES_MAX
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _verified(item: MutableItem) -> str:
+    try:
+        at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(item.signed_at_unix))
+    except (OverflowError, ValueError, OSError):
+        at = "at a time that no clock shows"
+    return f"verified: the key has signed these {len(item.value)} bytes, {at}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,293 @@
+"""`demo`: the whole of p2pdns on one machine, with real processes, in under a minute.
+
+Eight nodes, a zone for each kind of record, a ninth node that answers DNS, the death of the publisher, and a table
+of look-ups by a real client. Guarantees: exit 0 with `--once` only if every row of the table is as expected; nothing
+leaves this machine; no process and no file is left behind, however it ends. Does not know how anything works: it uses
+the commands a user has.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from p2pdns.addresses import Address
+from p2pdns.cli import dnsclient, shipped, ui
+from p2pdns.cli.publish import Stored, publish_through
+from p2pdns.cli.ui import Column
+from p2pdns.cli.verbs import Verb
+from p2pdns.cli.zones import ReadZone, read_zone
+from p2pdns.config import read_address, write_address
+from p2pdns.demo.client import Client, DigClient, client_for
+from p2pdns.demo.ledger import Ledger
+from p2pdns.demo.rows import NOBODY, PETNAMES, ROWS, Row, problems, short, shown
+from p2pdns.demo.swarm import HOST, Node, Swarm
+from p2pdns.errors import P2pdnsError, Unavailable, UsageError
+from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT
+from p2pdns.items.keys import SEED_BYTES, SecretKey
+
+NODE_COUNT = 8
+DNS_PORT = 5300
+COLD_ROWS_MIN = 4
+
+COLUMNS = (
+    Column("what"),
+    Column("name"),
+    Column("type"),
+    Column("answer"),
+    Column("rcode"),
+    Column("ms", "right"),
+    Column("RPCs", "right"),
+    Column("peers", "right"),
+)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A zone file, the key made for it, and where it was stored."""
+
+    zone: ReadZone
+    key: str
+    stored: Stored
+
+
+def _zone_paths(folder: str | None) -> dict[str, str]:
+    # Those that are shipped, and not what happens to lie in a folder called zones: the table knows what is in them.
+    where = Path(folder if folder is not None else shipped.shown(shipped.ZONES))
+    paths = {path.stem: str(path) for path in sorted(where.glob("*.zone"))}
+    missing = {row.zone for row in ROWS} - set(paths) - {NOBODY}
+    if missing:
+        raise UsageError(
+            f"{', '.join(sorted(missing))}.zone not there",
+            place=f'"{where}"',
+            hint="install p2pdns with the files that come with it, or name its zones with --zones DIR",
+        )
+    return paths
+
+
+def free_dns_address(port: int) -> Address:
+    """Return an address whose UDP and TCP ports are free: the port wished for, or any other."""
+    for wished in (port, 0):
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+        ):
+            # As the daemon binds: a connection of the last run that lingers does not make a port taken.
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                tcp.bind((HOST, wished))
+                udp.bind((HOST, tcp.getsockname()[1]))
+            except OSError:
+                continue
+            return HOST, tcp.getsockname()[1]
+    raise Unavailable("no port is free for UDP and TCP", place=HOST)
+
+
+def _publish_all(paths: dict[str, str], publisher: Node) -> dict[str, Published]:
+    published = {}
+    # Keys for a minute: they exist in this process only. {zone:NAME} in a file is the key of NAME.zone.
+    secrets_of = {name: SecretKey.generate(os.urandom(SEED_BYTES)) for name in paths}
+    keys = {name: str(secret.zone_key) for name, secret in secrets_of.items()}
+    with ui.progress() as line:
+        for name, path in paths.items():
+            line.update(f"publishing {path}")
+            secret, size_bytes_max = secrets_of[name], VALUE_BYTES_WRITE_DEFAULT
+            zone = read_zone(path, secret.zone_key, origin=None, size_bytes_max=size_bytes_max, keys=lambda: keys)
+            stored = publish_through(publisher.control, secret, zone.value)
+            if not stored.is_enough:
+                raise Unavailable(f"only {stored}", place=path, hint=publisher.last_words())
+            published[name] = Published(zone, str(secret.zone_key), stored)
+    return published
+
+
+def _show_nodes(swarm: Swarm, statuses: list[dict[str, Any]]) -> None:
+    ui.result(f"network {swarm.network}, on {HOST} only, state in {swarm.folder}")
+    ui.result()
+    rows = [
+        [node.name, str(node.pid), str(facts["dht_address"]), str(facts["contacts"])]
+        for node, facts in zip(swarm.nodes, statuses, strict=True)
+    ]
+    ui.table([Column("node"), Column("pid", "right"), Column("DHT"), Column("contacts", "right")], rows)
+    ui.result()
+
+
+def _show_keys(published: dict[str, Published], nobody: str) -> None:
+    rows = [
+        [entry.zone.path, entry.key, entry.zone.size_text, f"{entry.stored.stored} of {entry.stored.sent} nodes"]
+        for entry in published.values()
+    ]
+    rows.append(["(nothing)", nobody, "-", "never published"])
+    ui.table([Column("zone"), Column("zone key"), Column("size"), Column("stored at")], rows)
+    ui.result()
+
+
+def _start_resolver(swarm: Swarm, wished: int) -> tuple[Node, Address]:
+    address = free_dns_address(wished)
+    if address[1] != wished:
+        ui.note(f"port {wished} is taken, so DNS is on {write_address(address)}")
+    known = [str(node.status()["dht_address"]) for node in swarm.nodes[1:4]]
+    node = swarm.start("resolver", "--dns", write_address(address), bootstrap=known)
+    facts = swarm.wait_until_ready(node, contact_count_min=NODE_COUNT - 1)
+    server = read_address(facts["dns_addresses"][0])
+    # The front may still be on its way; the first row is to show what a look-up takes, and not what a start does.
+    with suppress(Unavailable):
+        dnsclient.ask("localhost.", "A", server, transport="udp", udp_size_bytes=512)
+    return node, server
+
+
+def _add_petnames(resolver: Node, keys: dict[str, str]) -> None:
+    for name, zone in PETNAMES.items():
+        resolver.control.call("name-add", name=name, key=keys[zone])
+    words = [f"{name} for {short(keys[zone], keys)} ({zone}.zone)" for name, zone in PETNAMES.items()]
+    ui.result(f"petnames of the resolver: {', '.join(words)}")
+
+
+def _ask(row: Row, client: Client, ledger: Ledger, keys: dict[str, str]) -> tuple[list[str], list[str], bool]:
+    """Return the row's cells, what is wrong with it, and whether it was cold."""
+    name = row.name(keys[row.zone])
+    ledger.begin(*(keys[zone] for zone in (row.zone, row.through) if zone))
+    try:
+        reply = client.ask(name, row.type, transport=row.transport, udp_size_bytes=row.udp_size_bytes)
+    except Unavailable as trouble:
+        cells = [row.what, short(name, keys), row.type, trouble.what, "-", "-", "-", "-"]
+        return cells, [str(trouble)], False
+    spent = ledger.spent()
+    cost = ["cache", "cache"] if spent is None else [str(spent.rpcs), str(spent.peers)]
+    cells = [row.what, short(name, keys), row.type, shown(reply, keys), reply.rcode, f"{reply.ms:.1f}", *cost]
+    return cells, list(problems(row, keys, reply)), spent is not None
+
+
+def _look_up_all(keys: dict[str, str], client: Client, resolver: Node) -> bool:
+    """Ask for every row, print the table, and return whether all is as expected."""
+    ledger = Ledger(resolver.control)
+    table, wrong, cold_count = [], [], 0
+    with ui.progress() as line:
+        for row in ROWS:
+            line.update(f"looking up {short(row.name(keys[row.zone]), keys)} {row.type}")
+            cells, faults, is_cold = _ask(row, client, ledger, keys)
+            table.append(cells)
+            cold_count += is_cold
+            wrong += [f"{row.what}: {short(fault, keys)}" for fault in faults]
+    ui.table(COLUMNS, table)
+    ui.result()
+    if cold_count < COLD_ROWS_MIN:
+        wrong.append(f"{cold_count} rows were cold, at least {COLD_ROWS_MIN} must be")
+    for fault in wrong:
+        ui.error(P2pdnsError(fault, place="demo"))
+    verdict = "every row is as expected" if not wrong else "not every row is as expected"
+    ui.result(f"{verdict}: {len(table)} look-ups, {cold_count} of them cold, the others from the cache")
+    return not wrong
+
+
+def _show_what_to_try(keys: dict[str, str], address: Address, *, has_dig: bool) -> None:
+    ui.result()
+    for row in ROWS:
+        if row.what in (
+            "address",
+            "mail servers",
+            "alias",
+            "wildcard",
+            "below p2p.alt",
+            "no such name",
+            "below a petname",
+        ):
+            name = row.name(keys[row.zone]).rstrip(".")
+            command = f"dig @{address[0]} -p {address[1]} {name} {row.type}"
+            ui.result(command if has_dig else f"p2pdns resolve {name} {row.type} @{write_address(address)}")
+    ui.result()
+
+
+@contextmanager
+def _orderly_end() -> Iterator[None]:
+    """Turn the signals that end a program into KeyboardInterrupt, once, so that what was started is ended too."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(ignored, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="p2pdns-demo-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def _story(swarm: Swarm, paths: dict[str, str], port: int, began: float) -> tuple[bool, Node]:
+    with ui.progress() as line:
+        line.update(f"starting {NODE_COUNT} nodes")
+        statuses = swarm.grow(NODE_COUNT)
+    _show_nodes(swarm, statuses)
+    publisher = swarm.nodes[0]
+    published = _publish_all(paths, publisher)
+    nobody = str(SecretKey.generate(os.urandom(SEED_BYTES)).zone_key)
+    _show_keys(published, nobody)
+    resolver, address = _start_resolver(swarm, port)
+    swarm.kill(publisher)
+    ui.result(f"node {publisher.name} (pid {publisher.pid}), which published all of them, was killed with SIGKILL")
+    keys = {name: entry.key for name, entry in published.items()} | {NOBODY: nobody}
+    _add_petnames(resolver, keys)
+    client = client_for(address)
+    pids = ", ".join(str(pid) for pid in resolver.pids)
+    ui.result(
+        f"{client.name} asks the resolver (pids {pids}) on {write_address(address)}, which has seen none of them:"
+    )
+    ui.result()
+    is_right = _look_up_all(keys, client, resolver)
+    ui.note(f"{time.monotonic() - began:.1f} s since the start")
+    _show_what_to_try(keys, address, has_dig=isinstance(client, DigClient))
+    return is_right, resolver
+
+
+def _wait_for_ctrl_c(resolver: Node) -> None:
+    try:
+        # Inside: who reads this line may press at once.
+        ui.note("all of it runs until Ctrl-C")
+        status = resolver.process.wait()
+    except KeyboardInterrupt:
+        return
+    raise Unavailable(f"ended with status {status}", place="resolver", hint=resolver.last_words())
+
+
+@click.command(cls=Verb)
+@click.option("--once", is_flag=True, help="End after the table; exit 0 only if every row is as expected.")
+@click.option("--port", default=DNS_PORT, show_default=True, type=click.IntRange(1, 65535), help="Answer DNS there.")
+@click.option("--zones", metavar="DIR", help="Where the zone files are.")
+def demo(once: bool, port: int, zones: str | None) -> int:
+    """Start eight nodes on this machine, publish zones, kill the publisher, and look the names up.
+
+    Stays up until Ctrl-C, and then leaves nothing behind.
+    """
+    began = time.monotonic()
+    ui.show_at_once()
+    paths = _zone_paths(zones)
+    with _orderly_end(), _folder() as folder, Swarm(folder, f"demo-{secrets.token_hex(4)}") as swarm:
+        is_right, resolver = _story(swarm, paths, port, began)
+        if not once:
+            _wait_for_ctrl_c(resolver)
+    # Behind both blocks: every process has ended, and the folder is gone.
+    ui.note("stopped, nothing is left")
+    return 0 if is_right else 1

@@ -1,0 +1,168 @@
+"""Nodes as operating-system processes in one named network on loopback, and their orderly end.
+
+Guarantees: every process started here is ended by its own pid, also when something goes wrong, and ends by itself when
+this process is killed: each reads a pipe that only we hold open. Nothing here sends to an address outside loopback: the
+nodes are bound to 127.0.0.1, and the kernel refuses the rest. Does not know what the nodes are asked.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from p2pdns.admin.control import ControlClient
+from p2pdns.errors import Unavailable
+
+READY_SECONDS_MAX = 60.0  # Nine interpreters on a slow machine with one core.
+END_SECONDS_MAX = 10.0  # What a node may take to write its state down before it is killed.
+LOOK_AGAIN_SECONDS = 0.02
+LOG_LINES_SHOWN = 5
+HOST = "127.0.0.1"
+
+
+@dataclass
+class Node:
+    """One process of the swarm: its number, its state directory, its log."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    state: Path
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        """The process that was started; a node with DNS has two more below it."""
+        return self.process.pid
+
+    @property
+    def pids(self) -> list[int]:
+        """The process and those it has started: with DNS a supervisor, an engine and a front."""
+        try:
+            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        except OSError:
+            # Not every kernel keeps this list; the engine says who it is.
+            children = [str(self.status()["pid"])]
+        return sorted({self.pid, *(int(child) for child in children)})
+
+    @property
+    def control(self) -> ControlClient:
+        """A client of the node's control socket."""
+        return ControlClient(self.state)
+
+    def status(self) -> dict[str, Any]:
+        """Return what the node says about itself."""
+        facts: dict[str, Any] = self.control.call("status")["status"]
+        return facts
+
+    def last_words(self) -> str:
+        """Return the end of what the node has logged."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return "\n".join(lines[-LOG_LINES_SHOWN:])
+
+
+class Swarm:
+    """The processes of one network. A context manager: at its end no process is left."""
+
+    def __init__(self, folder: Path, network: str) -> None:
+        self.folder = folder
+        self.network = network
+        self.nodes: list[Node] = []
+        self._alive_read, self._alive_write = os.pipe()
+        self._config = folder / "p2pdns.toml"
+        # A file of its own, so that the user's configuration changes nothing here.
+        self._config.write_text(f'[dht]\nnetwork = "{network}"\n\n[upstream]\nservers = "none"\n')
+
+    def __enter__(self) -> Self:
+        """Return the swarm, without nodes yet."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End every process."""
+        self.end()
+
+    def start(self, name: str, *flags: str, bootstrap: Sequence[str] = ()) -> Node:
+        """Start `p2pdns serve` with a state directory of its own and a free DHT port."""
+        state = self.folder / name
+        state.mkdir(mode=0o700)
+        log = self.folder / f"{name}.log"
+        command = [sys.executable, "-m", "p2pdns", "serve", "-c", str(self._config), "--state", str(state)]
+        command += ["--dht", f"{HOST}:0", "--alive-fd", str(self._alive_read), *flags]
+        for address in bootstrap:
+            command += ["--bootstrap", address]
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=[self._alive_read],
+                # The control socket of each lies in its state directory, also where a service shows the demo.
+                env={**os.environ, "RUNTIME_DIRECTORY": ""},
+                # Out of the terminal's group: Ctrl-C reaches us alone, and we end the others in order.
+                process_group=0,
+            )
+        node = Node(name, process, state, log)
+        self.nodes.append(node)
+        return node
+
+    def wait_until_ready(self, node: Node, *, contact_count_min: int = 0) -> dict[str, Any]:
+        """Return the node's status once it answers and knows enough contacts."""
+        deadline = time.monotonic() + READY_SECONDS_MAX
+        while True:
+            try:
+                facts = node.status()
+                if facts["contacts"] >= contact_count_min:
+                    return facts
+            except Unavailable:
+                facts = {}
+            if time.monotonic() > deadline:
+                what = f"not ready within {READY_SECONDS_MAX:g} s ({facts.get('contacts', 'no')} contacts)"
+                raise Unavailable(what, place=f"node {node.name}", hint=node.last_words())
+            try:
+                # Waiting for its end is a wait that notices it.
+                status = node.process.wait(LOOK_AGAIN_SECONDS)
+            except subprocess.TimeoutExpired:
+                continue
+            raise Unavailable(f"ended with status {status}", place=f"node {node.name}", hint=node.last_words())
+
+    def grow(self, count: int) -> list[dict[str, Any]]:
+        """Start nodes without DNS until there are `count`, wait until each knows all others; return their statuses."""
+        first = self.start("1", "--no-dns")
+        address = self.wait_until_ready(first)["dht_address"]
+        for number in range(2, count + 1):
+            self.start(str(number), "--no-dns", bootstrap=[address])
+        return [self.wait_until_ready(node, contact_count_min=count - 1) for node in self.nodes]
+
+    def kill(self, node: Node) -> None:
+        """Kill a node as a power cut would: no goodbye, nothing written down."""
+        node.process.kill()
+        node.process.wait()
+
+    def end(self) -> None:
+        """End every process: ask first, kill what does not listen."""
+        for node in self.nodes:
+            if node.process.poll() is None:
+                node.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + END_SECONDS_MAX
+        for node in self.nodes:
+            try:
+                node.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                node.process.kill()
+                node.process.wait()
+        self.nodes.clear()
+        # The pipe last: what survives its parent by a moment ends with it.
+        for descriptor in (self._alive_read, self._alive_write):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._alive_read = self._alive_write = -1

@@ -1,0 +1,1 @@
+"""The doors that clients come through: the sockets of each transport, in front of one funnel."""

@@ -1,0 +1,429 @@
+"""The DHT's socket around a node: datagrams in and out, one timer, futures instead of events.
+
+Guarantees: at most 8 datagrams a wakeup, so that nothing else in the engine waits long; network errors are not
+errors here; every future ends, at the latest when the endpoint closes. Does not know what a datagram means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from p2pdns.addresses import Address
+from p2pdns.clock import boot_now, unix_now
+from p2pdns.dht import krpc
+from p2pdns.dht.lookup import Item
+from p2pdns.dht.node import (
+    FindDone,
+    GetDone,
+    GetOutcome,
+    GetPatient,
+    ItemArrived,
+    ItemFound,
+    Joined,
+    Node,
+    PutDone,
+    PutOutcome,
+    PutProgress,
+)
+from p2pdns.errors import Unavailable
+from p2pdns.items.item import Present
+from p2pdns.items.keys import ZoneKey
+from p2pdns.limits import QUESTION_RPCS_MAX
+from p2pdns.net.sockets import address_of, open_udp
+
+DATAGRAMS_PER_WAKEUP_MAX = 8  # Some millisecond of work, then it is the turn of the questions.
+# Taken from the socket at once, so that those with an item can be worked on first; taking one costs a fiftieth of that.
+DATAGRAMS_TAKEN_MAX = 32
+# Look-ups that wait for their turn send when something has come, one for each datagram, else so many in such a time:
+# the first requests of fifty questions bring most answers, if the other hundred and fifty are not in their way.
+TURNS_PER_PAUSE_MAX = 16
+TURN_PAUSE_S = 0.005
+GIVEN_WAY_ROUNDS = 2  # Rounds of the loop that an item takes to whoever waits for it, and from there to the front.
+# Rounds that timers wait for the datagrams that have come already: more than all replies in flight. No time, because a
+# process that was not let run would have none left; and bounded, because a flood must not stop the timers.
+BEHIND_ROUNDS_MAX = 32
+DATAGRAM_BYTES_READ = 2_049  # One byte more than any message has, so that the node sees what is too long.
+TIMER_S_MIN = 0.001  # What is due within a millisecond is done together.
+
+T = TypeVar("T")
+
+
+def _counts_to(tell: Callable[[int, int], None]) -> Callable[[PutProgress], None]:
+    return lambda progress: tell(*progress.others)
+
+
+class _Sibling:
+    """An endpoint as the node of the other family knows it."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+
+    @property
+    def wants_contacts(self) -> bool:
+        """Whether it knows few."""
+        return self._endpoint.node.wants_contacts
+
+    def contacts_near(self, target: bytes, asker: Address) -> tuple[krpc.Contact, ...]:
+        """Return its contacts nearest to a target."""
+        return self._endpoint.node.contacts_near(target, asker)
+
+    def contacts_heard(self, contacts: tuple[krpc.Contact, ...], source: Address, now: float) -> None:
+        """Have it ask them."""
+        self._endpoint.contacts_heard(contacts, source, now)
+
+
+class Endpoint:
+    """A node on the network."""
+
+    def __init__(self, node: Node, sock: socket.socket) -> None:
+        self.node = node
+        self.on_arrival: Callable[[bytes, Item], None] | None = None
+        # Called each time there are contacts after a time without any.
+        self.on_joined: Callable[[], None] = _nothing
+        self._sock = sock
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = float("inf")
+        self._inbox: deque[tuple[bytes, Address]] = deque()
+        self._is_empty = True
+        self._is_behind = False
+        self._behind_rounds = 0
+        self._rounds_to_give = 0
+        self._is_going_on = False
+        self._is_pausing = False
+        self._gets: dict[int, tuple[asyncio.Future[GetOutcome], Callable[[Item], None]]] = {}
+        self._patience: dict[int, Callable[[], None]] = {}
+        self._puts: dict[int, tuple[asyncio.Future[PutOutcome], Callable[[PutProgress], None] | None]] = {}
+        self._finds: dict[int, asyncio.Future[int]] = {}
+        self._joins: list[asyncio.Future[int]] = []
+        self._is_closed = False
+        self._loop.add_reader(sock, self._readable)
+        self._flush(boot_now())
+
+    @classmethod
+    async def open(cls, node: Node, bind: Address) -> Endpoint:
+        """Return the endpoint of a node at an address; `Unavailable` when it cannot be bound."""
+        return cls(node, open_udp(bind))
+
+    @classmethod
+    async def adopt(cls, node: Node, sock: socket.socket) -> Endpoint:
+        """Return the endpoint of a node on a bound, non-blocking socket, which it then owns."""
+        return cls(node, sock)
+
+    @property
+    def address(self) -> Address:
+        """Where the socket is bound."""
+        return address_of(self._sock)
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Itself, where a node of both families has two."""
+        return (self,)
+
+    def pair_with(self, sibling: Endpoint) -> None:
+        """Let the same node in the other address family tell of our contacts, and us hear of those that it is told."""
+        self.node.pair_with(_Sibling(sibling))
+
+    def contacts_heard(self, contacts: tuple[krpc.Contact, ...], source: Address, now: float) -> None:
+        """Hear of contacts that a node of the other family has told of."""
+        self.node.contacts_heard(contacts, source, now)
+        self._flush(now)
+
+    def close(self) -> None:
+        """Close the socket; whoever still waits gets `Unavailable`."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._loop.remove_reader(self._sock)
+        self._sock.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        waiting: list[asyncio.Future[GetOutcome] | asyncio.Future[PutOutcome] | asyncio.Future[int]] = [
+            *(future for future, _ in self._gets.values()),
+            *(future for future, _ in self._puts.values()),
+            *self._finds.values(),
+            *self._joins,
+        ]
+        for future in waiting:
+            if not future.done():
+                future.set_exception(Unavailable("the overlay was closed"))
+                # Who no longer waits must not be blamed for not having looked.
+                future.exception()
+
+    # Operations
+
+    def get(
+        self,
+        target: bytes,
+        *,
+        key: ZoneKey | None,
+        salt: bytes = b"",
+        known_seq: int | None = None,
+        rpc_max: int = QUESTION_RPCS_MAX,
+        deadline: float | None = None,
+        present: Present | None = None,
+        on_item: Callable[[Item], None],
+        on_patient: Callable[[], None] | None = None,
+    ) -> asyncio.Future[GetOutcome]:
+        """Look an item up: `on_item` gets the first valid one at once and each better one, the future the outcome.
+
+        `on_patient` is called where nothing was found and what follows loads the node no more.
+        `deadline` is a time of `p2pdns.clock.boot_now`. `present` judges seqs; without it the clock alone does.
+        A cancelled future stops the look-up.
+        """
+        future = self._new_future(GetOutcome)
+        now = boot_now()
+        number = self.node.start_get(
+            target,
+            now,
+            key=key,
+            salt=salt,
+            known_seq=known_seq,
+            rpc_max=rpc_max,
+            deadline=deadline,
+            present=present or Present(unix_now()),
+            tells_patience=on_patient is not None,
+        )
+        self._gets[number] = (future, on_item)
+        if on_patient is not None:
+            self._patience[number] = on_patient
+        future.add_done_callback(lambda done: self._stop(number, done))
+        self._flush(now)
+        return future
+
+    def put(
+        self,
+        item: Item,
+        *,
+        on_progress: Callable[[int, int], None] | None = None,
+        cas: int | None = None,
+        deadline: float | None = None,
+    ) -> asyncio.Future[PutOutcome]:
+        """Have the nearest nodes keep an item; `on_progress` gets how many others were asked and how many keep it."""
+        tell = None if on_progress is None else _counts_to(on_progress)
+        return self.put_told(item, tell, cas=cas, deadline=deadline)
+
+    def put_told(
+        self,
+        item: Item,
+        on_progress: Callable[[PutProgress], None] | None,
+        *,
+        cas: int | None = None,
+        deadline: float | None = None,
+    ) -> asyncio.Future[PutOutcome]:
+        """Do the same, with progress that tells our own storage from others'."""
+        future = self._new_future(PutOutcome)
+        now = boot_now()
+        number = self.node.start_put(item, now, cas=cas, deadline=deadline)
+        self._puts[number] = (future, on_progress)
+        future.add_done_callback(lambda done: self._stop(number, done))
+        self._flush(now)
+        return future
+
+    def find(self, target: bytes) -> asyncio.Future[int]:
+        """Look for the contacts nearest to a target; the future gets how many answered."""
+        future = self._new_future(int)
+        now = boot_now()
+        number = self.node.start_find(target, now)
+        self._finds[number] = future
+        future.add_done_callback(lambda done: self._stop(number, done))
+        self._flush(now)
+        return future
+
+    def bootstrap(self, addresses: Sequence[Address] = ()) -> asyncio.Future[int]:
+        """Join by these addresses; the future gets the number of contacts once our neighbourhood is known."""
+        future = self._new_future(int)
+        now = boot_now()
+        self.node.add_bootstrap(addresses, now)
+        if self.node.has_joined:
+            future.set_result(self.node.contact_count)
+        else:
+            self._joins.append(future)
+        self._flush(now)
+        return future
+
+    def network_changed(self) -> None:
+        """Ask again those that were silent, because this machine has another way to the network."""
+        now = boot_now()
+        self.node.network_changed(now)
+        self._flush(now)
+
+    def _new_future(self, kind: type[T]) -> asyncio.Future[T]:
+        if self._is_closed:
+            raise Unavailable("the overlay is closed")
+        return self._loop.create_future()
+
+    def _stop(
+        self, number: int, future: asyncio.Future[GetOutcome] | asyncio.Future[PutOutcome] | asyncio.Future[int]
+    ) -> None:
+        if future.cancelled() and not self._is_closed:
+            self.node.cancel(number, boot_now())
+            self._flush(boot_now())
+        self._gets.pop(number, None)
+        self._patience.pop(number, None)
+        self._puts.pop(number, None)
+        self._finds.pop(number, None)
+
+    # Datagrams and time
+
+    def _readable(self) -> None:
+        # Nothing is lost by not reading: what is in the socket wakes us up in the next round as well.
+        if not self._is_going_on:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Work on what has come, and let look-ups send whose turn it is; an item that was found goes its way first."""
+        self._is_going_on = False
+        if self._is_closed:
+            return
+        now = boot_now()
+        self._flush(now, 0 if self._rounds_to_give else self._read(now))
+
+    def _give_way(self) -> None:
+        """Leave the next rounds of the loop to an item that is on its way to whoever waits for it."""
+        is_counting, self._rounds_to_give = self._rounds_to_give > 0, GIVEN_WAY_ROUNDS
+        if not is_counting:
+            self._loop.call_soon(self._round_given)
+
+    def _round_given(self) -> None:
+        self._rounds_to_give -= 1
+        if self._rounds_to_give:
+            self._loop.call_soon(self._round_given)
+
+    def _pause_over(self) -> None:
+        self._is_pausing = False
+        if self._is_closed:
+            return
+        now = boot_now()
+        if self._rounds_to_give:
+            # That sets another pause.
+            self._flush(now)
+        else:
+            # Where something has come, it was not the others that were slow but we.
+            self._flush(now, self._read(now) or TURNS_PER_PAUSE_MAX)
+
+    def _read(self, now: float) -> int:
+        """Work on a few datagrams, those that may hold an item before others that came with them; return how many."""
+        inbox, node = self._inbox, self.node
+        if not inbox:
+            self._take()
+        count = 0
+        # Whoever waits for what is found need not wait for what the others behind it bring.
+        while inbox and count < DATAGRAMS_PER_WAKEUP_MAX and not node.has_event:
+            node.receive_datagram(*inbox.popleft(), now)
+            count += 1
+        self._is_behind = bool(inbox) or not self._is_empty
+        return count
+
+    def _take(self) -> None:
+        recvfrom = self._sock.recvfrom
+        others: list[tuple[bytes, Address]] = []
+        self._is_empty = False
+        for _ in range(DATAGRAMS_TAKEN_MAX):
+            try:
+                data, sender = recvfrom(DATAGRAM_BYTES_READ)
+            except (BlockingIOError, InterruptedError):
+                self._is_empty = True
+                break
+            except OSError:
+                # An ICMP error of an earlier datagram; the datagrams behind it still wait.
+                continue
+            (self._inbox if krpc.may_hold_item(data) else others).append((data, sender[:2]))
+        self._inbox += others
+
+    def _timer_fired(self) -> None:
+        if self._rounds_to_give and self._behind_rounds < BEHIND_ROUNDS_MAX:
+            self._behind_rounds += 1
+            self._timer = self._loop.call_later(0.0, self._timer_fired)
+            return
+        self._timer = None
+        now = boot_now()
+        if self._is_behind:
+            self._read(now)
+        if self._is_behind and self._behind_rounds < BEHIND_ROUNDS_MAX:
+            # A reply that waits in our own socket is no silence of the one who sent it.
+            self._behind_rounds += 1
+            self._timer = self._loop.call_later(0.0, self._timer_fired)
+            self._flush(now)
+            return
+        self._behind_rounds = 0
+        self._timer_due = float("inf")
+        self.node.handle_timer(now)
+        self._flush(now)
+
+    def _flush(self, now: float, turn_count_max: int = 0) -> None:
+        """Send what is to be sent, hand out what happened, and set the timer."""
+        if self._is_closed:
+            return
+        self._send(now, turn_count_max)
+        event = self.node.next_event()
+        while event is not None:
+            self._handle(event)
+            event = self.node.next_event()
+        if self._is_closed:
+            return
+        # Callbacks may have started operations of their own.
+        self._send(now)
+        if self._is_behind and not self._is_going_on:
+            self._is_going_on = True
+            self._loop.call_soon(self._go_on)
+        if not self._is_pausing and self.node.has_turns:
+            self._is_pausing = True
+            self._loop.call_later(TURN_PAUSE_S, self._pause_over)
+        due = self.node.get_timer()
+        if due is not None and due < self._timer_due:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_due = due
+            self._timer = self._loop.call_later(max(due - boot_now(), 0.0) + TIMER_S_MIN, self._timer_fired)
+
+    def _send(self, now: float, turn_count_max: int = 0) -> None:
+        sendto = self._sock.sendto
+        for data, address in self.node.datagrams_to_send(now, turn_count_max):
+            try:
+                sendto(data, address)
+            except OSError:
+                # A full buffer or an unreachable host: to the look-up it is a lost datagram like any other.
+                continue
+
+    def _handle(self, event: object) -> None:
+        match event:
+            case ItemFound(number, item):
+                found = self._gets.get(number)
+                if found is not None:
+                    self._give_way()
+                    found[1](item)
+            case GetPatient(number):
+                if (tell := self._patience.pop(number, None)) is not None:
+                    tell()
+            case GetDone(number, outcome):
+                self._resolve(self._gets.get(number, (None, None))[0], outcome)
+            case PutProgress(number):
+                put = self._puts.get(number)
+                if put is not None and put[1] is not None:
+                    put[1](event)
+            case PutDone(number, put_outcome):
+                self._resolve(self._puts.get(number, (None, None))[0], put_outcome)
+            case FindDone(number, _, answered_count):
+                self._resolve(self._finds.get(number), answered_count)
+            case ItemArrived(target, item):
+                if self.on_arrival is not None:
+                    self.on_arrival(target, item)
+            case Joined(contact_count):
+                self.on_joined()
+                joins, self._joins = self._joins, []
+                for future in joins:
+                    self._resolve(future, contact_count)
+
+    @staticmethod
+    def _resolve(future: asyncio.Future[T] | None, result: T) -> None:
+        if future is not None and not future.done():
+            future.set_result(result)
+
+
+def _nothing() -> None:
+    return None

@@ -1,0 +1,428 @@
+"""The upstreams as one: which server is asked, for how long it is waited for, and what of the replies is believed.
+
+Guarantees: no question waits for a silent server while there is another; beside the questions, a silent one is asked
+now and then whether it is back; the first try is listened to while others are under way, and the first usable reply is
+the answer; AD survives only where the configuration trusts it; a server without EDNS is asked without. Does not know
+sockets, nor which names are ours: its caller has decided that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from p2pdns.addresses import Address
+from p2pdns.dns.life import FAILURE_S_MIN
+from p2pdns.dns.message import RR, Message, Question
+from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Class, Explanations, Flag, Option, Rcode, Type
+from p2pdns.log import get_logger
+from p2pdns.net.upstream.exchange import SERVER_FAULTS, Asking, Close, Exchange, Exchanges, Heard, Sign, Trouble
+from p2pdns.net.upstream.servers import SERVERS_MAX
+from p2pdns.net.upstream.standing import CHECK_SECONDS, NO_EDNS_SECONDS, Failures, Server
+from p2pdns.net.upstream.waiting import Later, Timer, Waits, later
+from p2pdns.resolver import NoReply, Replied, UpstreamOutcome
+from p2pdns.resolver.local import PROBE_SUFFIX
+
+ATTEMPTS_MAX = 6  # Two rounds of three servers.
+TRY_SECONDS_MIN = 0.3  # A resolver that has to look up itself is not slow yet.
+TRY_SECONDS_NEW = 0.4  # A server of which nothing is known yet, while there is another; unbound begins with 0.376.
+TRY_SECONDS_MAX = 1.2  # Two tries fit before a stub repeats its question.
+EDE_TEXT_CHARACTERS_MAX = 128  # Enough for the texts that resolvers write.
+PROBE_SECONDS = 5.0  # Long enough for a front that starts after the engine.
+
+NONE_TEXT = "not a name of the overlay, and no upstream is configured"
+LOOP_TEXT = "not a name of the overlay, and every upstream is this resolver itself"
+LAME_TEXT = "the upstream neither looks names up nor knows this one"
+# What asks a silent server whether it is back: every resolver knows the answer, and it tells of nobody's questions.
+CHECK = Asking(Question(Name.root(), int(Type.NS)), rd=True, do=False, cd=False, ad=False)
+
+# Of every reply; a member of an Enum takes ten times as long to name.
+_NOERROR = int(Rcode.NOERROR)
+_NOT_UNDERSTOOD = frozenset([int(Rcode.FORMERR), int(Rcode.NOTIMP)])
+
+log = get_logger("upstream")
+
+
+class Upstream:
+    """The ordinary resolvers of this node, fastest first."""
+
+    def __init__(
+        self,
+        servers: Sequence[Address],
+        *,
+        clock: Callable[[], float],
+        trust_ad: bool = False,
+        exchange: Exchange | None = None,
+        later: Later = later,
+    ) -> None:
+        self.counters: Counter[str] = Counter()
+        # Called when a server that was silent is heard again: what failed because of that need not fail any more.
+        self.on_return: Callable[[], None] = lambda: None
+        self.trust_ad = trust_ad
+        self.clock = clock
+        self.later = later
+        self.waits = Waits(clock, later)
+        self._exchanges = Exchanges(self.counters)
+        self.exchange: Exchange = self._exchanges.begin if exchange is None else exchange
+        self.failures = Failures()
+        self._servers = [Server(address) for address in servers[:SERVERS_MAX]]
+        self._probes: dict[Name, Address] = {}
+        # What is still listened to though no question waits for it, by server.
+        self._beside: dict[Address, Close] = {}
+
+    @property
+    def servers(self) -> tuple[Address, ...]:
+        """The servers asked, in the order in which they would be asked now."""
+        return tuple(server.address for server in self._in_order())
+
+    def flush(self) -> None:
+        """Forget failures, silence, and who does not know EDNS."""
+        self.failures.clear()
+        self._servers = [Server(server.address, server.srtt_s) for server in self._servers]
+
+    def close(self) -> None:
+        """Stop listening to what no question waits for; what is under way ends as it would have."""
+        for close in list(self._beside.values()):
+            close()
+        self._exchanges.close()
+
+    async def ask(self, question: Question, *, rd: bool, do: bool, cd: bool, deadline: float) -> UpstreamOutcome:
+        """Return the first usable reply of a server before the deadline."""
+        if not self._servers:
+            return NoReply(LOOP_TEXT if self.counters["servers-dropped"] else NONE_TEXT, is_refusal=True)
+        now = self.clock()
+        usable = self._servers if len(self._servers) == 1 else self._in_order()
+        asking = Asking(question, rd, do, cd, self.trust_ad)
+        if len(self.failures) or True in [server.is_silent for server in usable]:
+            found = self._usable(asking.key, usable, now)
+            if isinstance(found, NoReply):
+                return found
+            usable = found
+        asked = _Asked(self, asking, deadline, usable)
+        try:
+            asked.begin(now)
+            return await asked.outcome
+        finally:
+            asked.close()
+
+    def _usable(self, key: bytes, order: list[Server], now: float) -> list[Server] | NoReply:
+        """Return which of the servers may be asked a question: those that live, or all where none does."""
+        living = [server for server in order if not server.is_silent]
+        holding = [(server, self.failures.holding(key, server, now)) for server in living or order]
+        usable = [server for server, failure in holding if failure is None]
+        if len(living) < len(order) and (living or not usable):
+            self._check_silent(now)
+        if usable:
+            return usable
+        self.counters["failures-remembered"] += 1
+        held = [failure for _, failure in holding if failure is not None]
+        is_silence = any(failure.is_silence for failure in held)
+        retry_at = min(failure.retry_at for failure in held)
+        # A server may be back long before that, and nobody can tell whoever keeps this answer in all cases.
+        retry_at = min(retry_at, now + FAILURE_S_MIN) if is_silence else retry_at
+        text = "no upstream answered this question a moment ago"
+        return NoReply(text, is_remembered=True, retry_at=retry_at, is_silence=is_silence)
+
+    async def probe(self, random_label: Callable[[], str]) -> None:
+        """Ask each server for a name that nobody has; `came_back` drops a server whose question reaches ourselves.
+
+        See `PROBE_SUFFIX`: whatever could close a loop passes such a question on, be it a forwarder or a resolver.
+        """
+        names = [(PROBE_SUFFIX.child(random_label().encode()), server.address) for server in self._servers]
+        await asyncio.gather(*(self._probe(name, address) for name, address in names))
+
+    async def _probe(self, name: Name, address: Address) -> None:
+        self._probes[name] = address
+        answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def end(is_answered: bool) -> None:
+            if not answered.done():
+                answered.set_result(is_answered)
+
+        asking = Asking(Question(name, int(Type.TXT), Class.IN), True, False, False, False)
+        close = self.exchange(address, asking, lambda heard: end(not isinstance(heard, Trouble)))
+        timer = self.later(PROBE_SECONDS, lambda: end(False))
+        try:
+            self.counters["probes-unanswered"] += not await answered
+        finally:
+            timer.cancel()
+            close()
+            self._probes.pop(name, None)
+
+    def came_back(self, question: Question) -> bool:
+        """Return whether a question we were asked is a probe of ours; its server is not asked any more."""
+        address = self._probes.pop(question.name, None) if self._probes else None
+        if address is None:
+            return False
+        self.drop(address)
+        log.warning("upstream asks us, so it is not asked any more", server=f"{address[0]}:{address[1]}")
+        return True
+
+    def drop(self, address: Address) -> None:
+        """Ask a server no more."""
+        self._servers = [server for server in self._servers if server.address != address]
+        self.counters["servers-dropped"] += 1
+
+    def heard(self, server: Server, now: float, sent_at: float | None = None) -> None:
+        """Note that something was heard of a server, for a query sent then."""
+        if server.heard(now, sent_at):
+            self.counters["servers-back"] += 1
+            self.on_return()
+
+    def patience(self, server: Server, count: int) -> float:
+        """Return how long the first and only reply to the try of this number is waited for before the next."""
+        if count >= len(self._servers):
+            return 2 * TRY_SECONDS_MAX
+        if len(self._servers) == 1:
+            return TRY_SECONDS_MAX
+        return min(TRY_SECONDS_MAX, max(TRY_SECONDS_MIN, 4 * server.srtt_s)) if server.srtt_s else TRY_SECONDS_NEW
+
+    def listen_beside(self, server: Server, close: Close) -> Close:
+        """Keep on listening to a query that no question waits for, one a server at a time; return what ends it."""
+        if server.address in self._beside:
+            close()
+            return close
+
+        def end() -> None:
+            timer.cancel()
+            close()
+            self._beside.pop(server.address, None)
+
+        timer = self.later(CHECK_SECONDS, end)
+        self._beside[server.address] = end
+        return end
+
+    def _in_order(self) -> list[Server]:
+        if len(self._servers) == 1:
+            return list(self._servers)
+        return sorted(self._servers, key=lambda server: (server.is_silent, server.srtt_s))
+
+    def _check_silent(self, now: float) -> None:
+        for server in self._servers:
+            if server.is_silent and now >= server.checked_at + CHECK_SECONDS and server.address not in self._beside:
+                server.checked_at = now
+                self.counters["checks"] += 1
+                self._check(server, now)
+
+    def _check(self, server: Server, now: float) -> None:
+        def hear(heard: Heard) -> None:
+            if not isinstance(heard, Trouble) or heard in (Trouble.UNREADABLE, Trouble.CUT):
+                self.heard(server, self.clock(), now)
+            end()
+
+        asking = CHECK if server.speaks_edns(now) else CHECK.without_opt()
+        end = self.listen_beside(server, self.exchange(server.address, asking, hear))
+
+
+class _Try:
+    """One query of a question."""
+
+    __slots__ = ("asking", "close", "is_latest", "is_over", "is_void", "sent_at", "server")
+
+    def __init__(self, server: Server, asking: Asking, now: float) -> None:
+        self.server = server
+        self.asking = asking
+        self.sent_at = now
+        self.is_over = self.is_void = False
+        self.is_latest = True
+        self.close: Close = _nothing
+
+
+class _Asked:
+    """One question at the upstreams: its tries, and what comes of them."""
+
+    __slots__ = (
+        "_asking",
+        "_count",
+        "_deadline",
+        "_plan",
+        "_timer",
+        "_tries",
+        "_upstream",
+        "_worst",
+        "outcome",
+    )
+
+    def __init__(self, upstream: Upstream, asking: Asking, deadline: float, servers: Sequence[Server]) -> None:
+        self.outcome: asyncio.Future[UpstreamOutcome] = asyncio.get_running_loop().create_future()
+        self._upstream = upstream
+        self._asking = asking
+        self._deadline = deadline
+        # Two rounds, the next one last.
+        self._plan = [*servers, *servers][ATTEMPTS_MAX - 1 :: -1]
+        self._count = 0
+        self._tries: list[_Try] = []
+        self._worst: UpstreamOutcome | None = None
+        self._timer: Timer | None = None
+
+    def begin(self, now: float) -> None:
+        """Send the first try."""
+        self._next(now)
+
+    def close(self) -> None:
+        """End it; a server that has not answered yet may still show that it is there."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for one in self._tries:
+            if not one.is_over:
+                one.is_over = True
+                one.close = self._upstream.listen_beside(one.server, one.close)
+
+    def _next(self, now: float) -> None:
+        """Ask the server whose turn it is; without one, end when nothing can come any more."""
+        for one in self._tries:
+            one.is_latest = False
+        failures = self._upstream.failures
+        while self._plan and now < self._deadline:
+            server = self._plan.pop()
+            if not len(failures) or failures.holding(self._asking.key, server, now) is None:
+                self._ask(server, self._asking, now, self._upstream.patience(server, self._count))
+                self._count += 1
+                return
+        if not any(not one.is_over for one in self._tries):
+            self._fail(now)
+
+    def _ask(self, server: Server, asking: Asking, now: float, patience_s: float) -> None:
+        upstream = self._upstream
+        if not server.speaks_edns(now):
+            asking = asking.without_opt()
+        one = _Try(server, asking, now)
+        self._tries.append(one)
+        upstream.counters["queries"] += 1
+        one.close = upstream.exchange(server.address, asking, lambda heard: self._heard(one, heard))
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = upstream.waits.call_at(min(now + patience_s, self._deadline), self._waited)
+
+    def _waited(self) -> None:
+        """Go on because the latest try has had its time."""
+        now = self._upstream.clock()
+        self._timer = None
+        for one in self._tries:
+            if not one.is_over:
+                self._unanswered(one)
+        if now >= self._deadline or not self._plan:
+            self._fail(now)
+            return
+        self._next(now)
+        if self._timer is None and not self.outcome.done():
+            self._fail(now)
+
+    def _heard(self, one: _Try, heard: Heard) -> None:
+        upstream = self._upstream
+        now = upstream.clock()
+        if one.is_over or self.outcome.done():
+            # Nobody waits for it any more; that it came says something of the server all the same.
+            if not isinstance(heard, Trouble):
+                upstream.heard(one.server, now, one.sent_at)
+            one.close()
+            return
+        if isinstance(heard, Sign):
+            upstream.heard(one.server, now, one.sent_at)
+            return
+        one.is_over = True
+        one.close()
+        if isinstance(heard, Trouble):
+            self._troubled(one, heard, now)
+            return
+        upstream.heard(one.server, now, one.sent_at)
+        upstream.counters["replies"] += 1
+        self._replied(one, heard, now)
+
+    def _replied(self, one: _Try, message: Message, now: float) -> None:
+        upstream, rcode = self._upstream, message.rcode
+        if rcode in _NOT_UNDERSTOOD and one.asking.has_opt:
+            # RFC 6891 §7: so answers a server that does not know EDNS, and it may know all the rest.
+            upstream.counters["asked-again-without-edns"] += 1
+            self._ask(one.server, one.asking.without_opt(), now, upstream.patience(one.server, 0))
+            return
+        if not one.asking.has_opt and rcode not in _NOT_UNDERSTOOD and one.server.speaks_edns(now):
+            one.server.no_edns_until = now + NO_EDNS_SECONDS
+        replied = Replied(message, ad=upstream.trust_ad and message.ad, ede=_ede_of(message.opt))
+        if rcode not in SERVER_FAULTS and not (rcode == _NOERROR and _is_lame(message)):
+            if len(upstream.failures):
+                upstream.failures.forget(self._asking.key, one.server)
+            self._finish(replied)
+            return
+        if not self._asking.rd and rcode == Rcode.REFUSED:
+            # Many resolvers refuse what they are not asked to look up: an answer of theirs, and no failure.
+            self._finish(NoReply("the upstream refuses questions without recursion", is_refusal=True))
+            return
+        is_lame = rcode not in SERVER_FAULTS
+        upstream.counters["lame"] += is_lame
+        self._failed(one, NoReply(LAME_TEXT, retry_at=now + FAILURE_S_MIN) if is_lame else replied, now)
+
+    def _troubled(self, one: _Try, trouble: Trouble, now: float) -> None:
+        upstream = self._upstream
+        upstream.counters[f"trouble-{trouble.name.lower().replace('_', '-')}"] += 1
+        if trouble in (Trouble.GONE, Trouble.STRAY, Trouble.CROWDED):
+            if trouble is Trouble.GONE:
+                self._unanswered(one)
+            else:
+                self._worst = self._worst or NoReply(trouble.value, retry_at=now + FAILURE_S_MIN)
+            # What this process has too little of is no server's fault.
+            one.is_void = trouble is Trouble.CROWDED
+            self._go_on(one, now)
+            return
+        upstream.heard(one.server, now)
+        self._failed(one, NoReply(trouble.value, retry_at=now + FAILURE_S_MIN), now)
+
+    def _failed(self, one: _Try, outcome: UpstreamOutcome, now: float) -> None:
+        """Note what a server has made of the question, and ask the next one."""
+        self._worst = outcome
+        self._upstream.failures.remember(self._asking.key, one.server, now, is_silence=False)
+        self._go_on(one, now)
+
+    def _go_on(self, one: _Try, now: float) -> None:
+        # Where it was not the latest, that one has its time.
+        if one.is_latest or all(other.is_over for other in self._tries):
+            self._next(now)
+
+    def _unanswered(self, one: _Try) -> None:
+        self._upstream.counters["no-reply"] += 1
+        one.server.unanswered(one.sent_at)
+
+    def _fail(self, now: float) -> None:
+        failures = self._upstream.failures
+        servers = list({one.server.address: one.server for one in self._tries if not one.is_void}.values())
+        for server in servers:
+            # One that was silent may reply to the second try; only after that it has failed. One that answers others
+            # has failed at this question, and what it says to them changes nothing in that.
+            if failures.holding(self._asking.key, server, now) is None:
+                failures.remember(self._asking.key, server, now, is_silence=server.is_silent)
+        is_silence = any(server.is_silent for server in servers)
+        retry_at = now + FAILURE_S_MIN
+        self._finish(self._worst or NoReply(Trouble.GONE.value, retry_at=retry_at, is_silence=is_silence))
+
+    def _finish(self, outcome: UpstreamOutcome) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
+
+
+def _nothing() -> None:
+    return None
+
+
+def _is_lame(message: Message) -> bool:
+    """Return whether a server says nothing because it neither looks up (RA) nor knows (AA): a referral, or less."""
+    if message.flags & (Flag.AA | Flag.RA) or message.answer:
+        return False
+    return all(rr.rtype != Type.SOA for rr in message.authority)
+
+
+def _ede_of(opt: RR | None) -> Explanations:
+    """Return the extended errors (RFC 8914) that the reply's OPT carries."""
+    if opt is None or not opt.rdata:
+        return ()
+    found: list[tuple[int, str]] = []
+    rdata, at = opt.rdata, 0
+    while at + 4 <= len(rdata) and len(found) < 2:
+        code, size = int.from_bytes(rdata[at : at + 2]), int.from_bytes(rdata[at + 2 : at + 4])
+        body = rdata[at + 4 : at + 4 + size]
+        if code == Option.EDE and len(body) >= 2:
+            text = body[2:].decode("utf-8", "replace")[:EDE_TEXT_CHARACTERS_MAX]
+            found.append((int.from_bytes(body[:2]), "".join(c for c in text if c.isprintable())))
+        at += 4 + size
+    return tuple(found)

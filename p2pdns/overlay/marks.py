@@ -1,0 +1,143 @@
+"""The door that every item goes through before anybody is shown it: its mark is on the disk then, or it says not.
+
+Guarantees: nothing below a key's mark is shown; what is shown was committed as the mark before, or carries a note that
+says why not and is provisional; a client prefix makes no more new marks than its budget has; an item from the future
+becomes no mark. Does not know look-ups.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+
+from p2pdns.clock import boot_now
+from p2pdns.dht.guard import RateLimit
+from p2pdns.errors import Unavailable
+from p2pdns.items.item import MutableItem, Present
+from p2pdns.log import get_limited_logger
+from p2pdns.overlay.entries import Entry
+from p2pdns.overlay.ports import Mark, ReaderState
+from p2pdns.resolver import Budget, Found, ItemOutcome, Missing, NotFound
+
+# One client that asks for throw-away zones made 210 marks a second: two million, all that there is room for, within
+# three hours. Nobody opens a zone that is new to his machine every five seconds; a page with links to hundreds may.
+NEW_MARKS_PER_SECOND = 0.2
+NEW_MARKS_BURST = 1_024.0
+PREFIXES_MAX = (
+    4_096  # Prefixes with a budget of their own; about 1 MB. All others share one, so that none is forgotten.
+)
+CONFIRMED_LONG_AGO = 1.0  # Unix time of a mark that was settled once, nobody knows when: any look-up is newer.
+
+_AHEAD = "signed more than 24 hours ahead of this machine's clock: no mark is kept of it"
+_RATIONED = "this client has asked for too many new zones: no mark is kept of this one yet"
+_REFUSED = "no mark of this zone is kept on the disk: after a restart an older item could pass for the newest"
+_BEHIND = "this machine's clock is behind the newest item it has seen"
+
+log = get_limited_logger("overlay", boot_now)
+
+
+class Ration:
+    """How many new marks each client prefix may make; `addresses.client_prefix` says what counts as one."""
+
+    def __init__(self, clock: Callable[[], float], *, prefixes_max: int = PREFIXES_MAX) -> None:
+        self._clock = clock
+        self._prefixes_max = prefixes_max
+        self._limits: OrderedDict[str, RateLimit] = OrderedDict()
+        self._others = self._new()
+
+    def take(self, prefix: str) -> bool:
+        """Return whether a client of this prefix may make another new mark, and count it."""
+        return self._of(prefix).take(self._clock())
+
+    def _of(self, prefix: str) -> RateLimit:
+        limit = self._limits.get(prefix)
+        if limit is None:
+            if len(self._limits) >= self._prefixes_max and not self._has_made_room():
+                return self._others
+            limit = self._limits[prefix] = self._new()
+        self._limits.move_to_end(prefix)
+        return limit
+
+    def _has_made_room(self) -> bool:
+        """Forget the prefix not heard of for longest, if its budget is whole again: nothing is given away by that."""
+        prefix, limit = next(iter(self._limits.items()))
+        if limit.left(self._clock()) < NEW_MARKS_BURST:
+            return False
+        del self._limits[prefix]
+        return True
+
+    def _new(self) -> RateLimit:
+        return RateLimit(NEW_MARKS_PER_SECOND, NEW_MARKS_BURST, self._clock())
+
+
+class Marks:
+    """The marks of the zones in hand, and what time it is by them."""
+
+    def __init__(self, state: ReaderState, clock: Callable[[], float], unix_clock: Callable[[], float]) -> None:
+        self._state = state
+        self._clock = clock
+        self._unix_clock = unix_clock
+        self._ration = Ration(clock)
+
+    @property
+    def now(self) -> Present:
+        """What is known of the time."""
+        return Present(self._unix_clock(), self._state.newest_seq)
+
+    def present(self, entry: Entry) -> Present:
+        """Return what judges the items of a key."""
+        return self.now.of_key(None if entry.mark is None else entry.mark.seq)
+
+    def is_below(self, entry: Entry, item: MutableItem) -> bool:
+        """Return whether something newer than an item was shown, or adopted, before."""
+        return entry.mark is not None and item.seq < entry.mark.seq
+
+    async def shown(self, entry: Entry, found: Found, budget: Budget) -> ItemOutcome:
+        """Return an item as it may be shown, once its mark is committed; it is not found where it is below the mark."""
+        note = await self._note_on(entry, found.item, budget)
+        if self.is_below(entry, found.item):
+            return NotFound(Missing.OLDER, 0.0, found.lookup, found.rpc_count)
+        notes = (_BEHIND,) if self.now.is_clock_behind else ()
+        if note:
+            return replace(found, settled=False, notes=(*notes, note))
+        entry.shown_count += 1
+        if entry.shown_count > 1:
+            self._state.keep(entry.key)
+        return replace(found, notes=notes) if notes else found
+
+    async def _note_on(self, entry: Entry, item: MutableItem, budget: Budget) -> str:
+        """Commit an item as the mark of its key; return why it is none in the end, in words."""
+        mark = entry.mark
+        if mark is not None and (item.seq < mark.seq or (item.seq == mark.seq and mark.is_on_disk)):
+            return ""
+        if self.present(entry).is_ahead(item.seq):
+            return _AHEAD
+        if mark is None and not self._state.is_protected(entry.key) and not self._ration.take(budget.client_prefix):
+            return _RATIONED
+        return "" if await self.raised(entry, item, self.confirmed_unix(entry)) else _REFUSED
+
+    async def raised(self, entry: Entry, item: MutableItem, confirmed_unix: float) -> bool:
+        """Commit an item as the mark of its key; return whether the disk has taken it."""
+        # The state logs what the disk says; whoever is shown the item is told by its note.
+        with contextlib.suppress(Unavailable):
+            await self._state.adopt(item, confirmed_unix)
+        entry.mark = self._state.mark(entry.key) or Mark(item.seq, is_on_disk=False)
+        return entry.mark.is_on_disk
+
+    async def confirmed(self, entry: Entry, item: MutableItem) -> None:
+        """Store the time of a confirmation; nobody waits for it, and its loss costs a look-up after a restart."""
+        if entry.mark is None or item.seq != entry.mark.seq:
+            return
+        try:
+            await self._state.adopt(item, self._unix_clock())
+        except Exception as error:
+            log.error("confirmation not stored", key=item.key, reason=repr(error))
+
+    def confirmed_unix(self, entry: Entry) -> float:
+        """Return when the item in hand was last confirmed; 0 when it never was."""
+        if not entry.was_settled:
+            return 0.0
+        age = self._clock() - entry.confirmed_at
+        return max(CONFIRMED_LONG_AGO, self._unix_clock() - age)

@@ -1,0 +1,170 @@
+"""What the overlay needs of others, as Protocols, and the values it takes and gives.
+
+Guarantees: the node, the simulator and the tests stand in for each other. Does not know any of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from p2pdns.addresses import Address
+from p2pdns.items.item import ImmutableItem, MutableItem, Present
+from p2pdns.items.keys import ZoneKey
+from p2pdns.limits import QUESTION_RPCS_MAX
+
+
+class GetOutcome(Protocol):
+    """How a look-up ended; see `p2pdns.dht`."""
+
+    @property
+    def item(self) -> MutableItem | ImmutableItem | None:
+        """The best item found."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every known contact that could hold a newer one was asked."""
+
+    @property
+    def verdict(self) -> str:
+        """The end in one word."""
+
+    @property
+    def rpc_count(self) -> int:
+        """Requests sent, retransmits and follow-ups included."""
+
+    @property
+    def retransmit_count(self) -> int:
+        """Requests sent again."""
+
+    @property
+    def peer_count(self) -> int:
+        """Distinct nodes asked."""
+
+    @property
+    def answered_count(self) -> int:
+        """Distinct nodes that answered."""
+
+    @property
+    def answered(self) -> tuple[Address, ...]:
+        """Their addresses, nearest first."""
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Items in replies that did not verify, by reason."""
+
+    @property
+    def rpcs_to_first(self) -> int | None:
+        """Requests sent before the first valid item; 0 where our own storage had it."""
+
+    @property
+    def first_s(self) -> float | None:
+        """Seconds to the first valid item."""
+
+    @property
+    def done_s(self) -> float:
+        """Seconds to the end."""
+
+    def confirms(self, item: MutableItem) -> bool:
+        """Return whether contacts have said in this look-up that they hold the item."""
+
+
+class Dht(Protocol):
+    """Where items are looked up; `p2pdns.net.endpoint.Endpoint`, or a simulated one."""
+
+    def get(
+        self,
+        target: bytes,
+        *,
+        key: ZoneKey | None,
+        salt: bytes = b"",
+        known_seq: int | None = None,
+        rpc_max: int = QUESTION_RPCS_MAX,
+        deadline: float | None = None,
+        present: Present | None = None,
+        on_item: Callable[[MutableItem | ImmutableItem], None],
+        on_patient: Callable[[], None] | None = None,
+    ) -> Awaitable[GetOutcome]:
+        """Look a target up; every better item is handed out at once.
+
+        `on_patient` is called where nothing was found so far and what follows loads the node no more.
+        """
+
+
+@dataclass(frozen=True)
+class Held:
+    """An item this reader holds, when the overlay last confirmed that there is nothing newer, and why it is kept."""
+
+    item: MutableItem
+    confirmed_unix: float
+    is_own: bool = False
+    is_pinned: bool = False
+
+
+class Mark(NamedTuple):
+    """The highest seq of a key that was ever adopted; `is_on_disk`: it outlives this process."""
+
+    seq: int
+    is_on_disk: bool = True
+
+
+class ReaderState(Protocol):
+    """What outlives the process; `p2pdns.state.State`."""
+
+    @property
+    def newest_seq(self) -> int | None:
+        """The highest seq ever adopted of all keys, which bounds the time from below."""
+
+    def mark(self, key: ZoneKey) -> Mark | None:
+        """Return the mark of a key, whether its item is held or not."""
+
+    def is_protected(self, key: ZoneKey) -> bool:
+        """Return whether the mark of a key counts against nobody's budget, and never makes room for others."""
+
+    def keep(self, key: ZoneKey) -> None:
+        """Have the item of a key on the disk soon, and not its mark alone."""
+
+    def held(self, key: ZoneKey, salt: bytes = b"") -> Held | None:
+        """Return the item remembered for a key."""
+
+    async def adopt(self, item: MutableItem, confirmed_unix: float, *, own: bool = False) -> None:
+        """Raise the mark of the item's key to the item; returns after the commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookupReport:
+    """One look-up as `lookups` shows it. `at` is Unix time; `first_ms` is None when nothing was found.
+
+    `seq` is that of the best item found; `was_stored_here` says that the first one lay in our own storage;
+    `is_confirmed` is None where there was no item to confirm.
+    """
+
+    key: ZoneKey
+    rpcs: int
+    retransmits: int
+    peers: int
+    first_ms: float | None
+    complete_ms: float
+    verdict: str
+    at: float
+    is_refresh: bool = False
+    number: int = 0
+    seq: int | None = None
+    answered: tuple[Address, ...] = ()
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    was_stored_here: bool = False
+    is_confirmed: bool | None = None
+
+
+class Timer(Protocol):
+    """A call that has yet to come."""
+
+    def cancel(self) -> None:
+        """Let it not come."""
+
+
+def later(seconds: float, callback: Callable[[], None]) -> Timer:
+    """Call back after that many seconds of the running loop."""
+    return asyncio.get_running_loop().call_later(seconds, callback)

@@ -1,0 +1,1 @@
+"""What this node publishes: how it is put at the others' pace, and how it stays published."""

@@ -1,0 +1,397 @@
+"""What this node publishes, and how it stays published.
+
+Guarantees: an item is in the reader's database before anybody is told that it is published, and a kill after that
+loses nothing; an item older than the newest known is refused, with words; own and pinned items are put again every
+hour or so, each at a time of its own, and sooner when a put reached too few nodes; what others ration is put again
+until more than half of them hold it, at the pace that they allow; one from the future is not put again. Does not know
+secret keys (items arrive signed), nor how a put finds its nodes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from p2pdns import log
+from p2pdns.clock import boot_now
+from p2pdns.dht.node import Others, PutOutcome
+from p2pdns.dht.node.keeping import COPIES_ENOUGH
+from p2pdns.dht.routing import K
+from p2pdns.errors import Unavailable
+from p2pdns.items.item import ImmutableItem, MutableItem, Present
+from p2pdns.items.keys import ZoneKey
+from p2pdns.overlay.ports import Held, Mark
+from p2pdns.publishing.dates import date_of, publish_again_after
+from p2pdns.publishing.pacing import Pacer, Standing
+
+REPUBLISH_SECONDS = 3_600.0  # BEP 44 lets nodes forget after 2 h; every hour survives one lost round.
+JITTER = 0.1  # Of that: what was published together should not be put together for ever.
+RETRY_SECONDS_MIN = 15.0  # After a put that reached too few: contacts come within seconds of a start.
+RETRY_SECONDS_MAX = 900.0
+START_SECONDS_PER_ITEM = 0.25  # How far a start spreads the first puts: four a second.
+KEPT_ALIVE_MAX = 1_024  # A put costs some 60 datagrams: at most one put every 3.5 s for ever.
+TRIES_MAX = 12  # Puts of one publication before it no longer waits: with the pace right one or two will do.
+REPORT_SECONDS = 1.0  # Between two words to whoever waits for a rationed publication.
+PUBLISHING_MAX = (
+    448  # Publications that wait for others' rations; the other connections of the control socket stay free.
+)
+OTHERS_WANTED = K
+OTHERS_FEW = 5  # With fewer, one bad night of the others takes the zone away.
+FEW_SHOWN_MAX = 5  # Zones named in one warning.
+SEQ_TOO_LOW = 302  # BEP 44: the node holds a higher seq.
+TAKE_BACK_HINT = "if a clock was wrong then, p2pdns publish --take-back -k KEYFILE ZONEFILE replaces it"
+
+OnProgress = Callable[[int, int], None]
+"""Called with how many other nodes were asked to store, and how many have."""
+
+OnRationed = Callable[[Standing], None]
+"""Called now and then while a publication waits because the others ration it."""
+
+
+class Dht(Protocol):
+    """Where items are put; `p2pdns.net.endpoint.Endpoint`, or a simulated one."""
+
+    def put(
+        self, item: MutableItem | ImmutableItem, *, on_progress: OnProgress | None = None, cas: int | None = None
+    ) -> Awaitable[PutOutcome]:
+        """Put the item to the nodes nearest its target."""
+
+
+class OwnState(Protocol):
+    """Where own items outlive the process; `p2pdns.state.State`."""
+
+    def held(self, key: ZoneKey, salt: bytes = b"") -> Held | None:
+        """Return the newest item known for a key."""
+
+    def mark(self, key: ZoneKey, salt: bytes = b"") -> Mark | None:
+        """Return the highest seq known for a key, whether its item is held or not."""
+
+    @property
+    def newest_seq(self) -> int | None:
+        """The highest seq ever adopted of all keys, which bounds the time from below."""
+
+    def kept_alive(self) -> list[Held]:
+        """Return own and pinned items."""
+
+    async def adopt(self, item: MutableItem, confirmed_unix: float, *, own: bool = False, pinned: bool = False) -> None:
+        """Commit the item as the newest of its key."""
+
+
+def is_enough(outcome: PutOutcome) -> bool:
+    """Return whether more than half of the other nodes hold the item, and at least one; our own copy is none."""
+    return outcome.others.is_enough
+
+
+def is_well_kept(outcome: PutOutcome) -> bool:
+    """Return whether an item may be left alone for an hour: enough nodes hold it, and not only enough of those met.
+
+    A zone that is published while the others are still joining is held by all of a few, and would be until the hour.
+    """
+    return is_enough(outcome) and outcome.others.stored >= COPIES_ENOUGH
+
+
+def is_rationed(outcome: PutOutcome) -> bool:
+    """Return whether an item would be at enough nodes if those had taken it that have rationed it."""
+    known, stored = outcome.others
+    return not is_enough(outcome) and Others(known, stored + outcome.rationed_count).is_enough
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """Where an item that we keep alive is, as far as its puts have shown: the best of them, and the last."""
+
+    seq: int
+    best: Others
+    last: Others
+    was_published_now: bool
+
+    @property
+    def trouble(self) -> str | None:
+        """Why others may not find it, in words; None once a put of it has reached enough."""
+        if self.best.is_enough:
+            return None
+        if self.best.stored:
+            return f"only {self.best.stored} of {self.best.known} other nodes and this machine have it"
+        if not self.was_published_now:
+            return "no other node has taken it since this daemon has started"
+        reason = f"none of {self.best.known} other nodes has taken it" if self.best.known else "no other node is known"
+        return f"only this machine has it: {reason}"
+
+    @property
+    def warning(self) -> str | None:
+        """What is too few about its copies, in words, as long as it lasts."""
+        count = self.last.stored
+        if count >= OTHERS_FEW:
+            return None
+        return f"only {count} other node{' keeps' if count == 1 else 's keep'} it, {OTHERS_WANTED} are wanted"
+
+
+class Publisher:
+    """The items this node answers for: publishes them, and puts them again for as long as it runs."""
+
+    def __init__(
+        self,
+        dht: Dht,
+        state: OwnState,
+        *,
+        unix_clock: Callable[[], float],
+        on_published: Callable[[MutableItem], None] = lambda item: None,
+        look_up: Callable[[ZoneKey], Awaitable[object]] | None = None,
+        clock: Callable[[], float] = boot_now,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """Make a publisher; `look_up` makes the overlay find (and adopt) what is newest, `jitter` is in [0, 1)."""
+        self.counters: Counter[str] = Counter()
+        self._dht = dht
+        self._state = state
+        self._unix_clock = unix_clock
+        self._on_published = on_published
+        self._look_up = look_up
+        self._sleep = sleep
+        self._jitter = jitter
+        self._tasks: dict[bytes, asyncio.Task[None]] = {}
+        self._held_back: dict[bytes, str] = {}
+        self._copies: dict[bytes, Copies] = {}
+        self._publishing: Counter[bytes] = Counter()
+        self._pacer = Pacer(clock, sleep)
+        self._log = log.get_logger("publisher")
+
+    def start(self) -> None:
+        """Begin to keep alive what earlier runs have published or pinned."""
+        kept = self._state.kept_alive()
+        for held in kept:
+            # A thousand puts at once would be a storm, and those of one zone should not wait for it.
+            self._keep_alive(held.item, self._jitter() * START_SECONDS_PER_ITEM * len(kept))
+
+    async def close(self) -> None:
+        """Stop putting."""
+        self._pacer.close()
+        tasks, self._tasks = list(self._tasks.values()), {}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def publish(
+        self,
+        item: MutableItem,
+        on_progress: OnProgress | None = None,
+        on_rationed: OnRationed = lambda standing: None,
+    ) -> PutOutcome:
+        """Commit the item as our own, put it, and keep it alive from now on. Unavailable when it must be refused.
+
+        Where the others ration it, this waits until enough of them hold it, or give no more hope.
+        """
+        self._check(item)
+        if self._pacer.waiting_count >= PUBLISHING_MAX:
+            raise Unavailable(
+                f"{PUBLISHING_MAX} publications wait already",
+                place=str(item.key),
+                hint="publish again when some are through; p2pdns status counts them",
+            )
+        raw = item.key.raw
+        self._publishing[raw] += 1
+        turn = self._pacer.begin()
+        try:
+            await self._state.adopt(item, self._unix_clock(), own=True)
+            self.counters["published"] += 1
+            self._on_published(item)
+            self._copies.pop(raw, None)
+            outcome = await self._put_until_held(item, turn, on_progress, on_rationed)
+        finally:
+            self._pacer.end(turn)
+            self._publishing -= Counter([raw])
+        self._keep_alive(item, self._pause(0) if is_well_kept(outcome) else RETRY_SECONDS_MIN)
+        return outcome
+
+    async def _put_until_held(
+        self, item: MutableItem, turn: int, on_progress: OnProgress | None, on_rationed: OnRationed
+    ) -> PutOutcome:
+        for _ in range(TRIES_MAX):
+            put = asyncio.ensure_future(self._pacer.put(turn, lambda: self._dht.put(item, on_progress=on_progress)))
+            try:
+                while not put.done():
+                    await asyncio.wait({put}, timeout=REPORT_SECONDS)
+                    if not put.done() and self._pacer.is_rationed:
+                        on_rationed(self._pacer.standing(turn))
+            finally:
+                put.cancel()
+            outcome = put.result()
+            self._check_newest(item)
+            self._note(item, outcome, was_published_now=True)
+            if not is_rationed(outcome):
+                break
+            self.counters["rationed"] += 1
+            on_rationed(self._pacer.standing(turn))
+        return outcome
+
+    def _check_newest(self, item: MutableItem) -> None:
+        """Raise Unavailable when an item that is being put is not wanted any more."""
+        held = self._state.held(item.key, item.salt)
+        if held is None:
+            raise Unavailable("the zone was forgotten meanwhile", place=str(item.key), hint="publish again")
+        if held.item.seq != item.seq:
+            what = f"seq {held.item.seq} was published meanwhile"
+            raise Unavailable(what, place=str(item.key), hint="the newer publication stands")
+
+    def _note(self, item: MutableItem, outcome: PutOutcome, *, was_published_now: bool) -> None:
+        raw, others = item.key.raw, outcome.others
+        known = self._copies.get(raw)
+        if known is None or known.seq != item.seq:
+            self._copies[raw] = Copies(item.seq, others, others, was_published_now)
+            return
+        is_better = (others.is_enough, others.stored) >= (known.best.is_enough, known.best.stored)
+        self._copies[raw] = replace(known, best=others if is_better else known.best, last=others)
+
+    def copies(self, key: ZoneKey) -> Copies | None:
+        """Return where the zone's item is, None when it is not ours to keep alive, or was not put yet."""
+        return self._copies.get(key.raw)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Zones that too few other nodes keep, and items that are not put again, in words for `status`."""
+        held_back = list(self._held_back.values())
+        few = [(ZoneKey(raw), text) for raw, copies in self._copies.items() if (text := copies.warning)]
+        lines = [f"zone {key}: {text}" for key, text in few[:FEW_SHOWN_MAX]]
+        more = len(few) - len(lines)
+        rest = [f"and so it is with {more} more zone{'' if more == 1 else 's'}"] if more else []
+        return [*held_back, *lines, *rest]
+
+    @property
+    def kept(self) -> list[tuple[ZoneKey, Copies | None]]:
+        """The zones that are kept alive, with where they are; None before the first put of this run."""
+        return [(ZoneKey(raw), self._copies.get(raw)) for raw in self._tasks]
+
+    @property
+    def held_back(self) -> list[str]:
+        """Zones that are not put again because they are dated ahead of the clock, in words."""
+        return list(self._held_back.values())
+
+    @property
+    def waiting_count(self) -> int:
+        """How many publications are under way."""
+        return self._pacer.waiting_count
+
+    async def pin(self, key: ZoneKey) -> MutableItem:
+        """Keep the newest item of somebody's key alive from now on, and return it; Unavailable when none is known."""
+        held = self._state.held(key)
+        if held is None:
+            raise Unavailable("no item is known that could be pinned", place=str(key), hint=f"p2pdns resolve {key}")
+        self._check_room(key)
+        await self._state.adopt(held.item, held.confirmed_unix, pinned=True)
+        self._keep_alive(held.item, 0.0)
+        return held.item
+
+    def forget(self, key: ZoneKey) -> None:
+        """Put the key's item no more; the caller clears the state."""
+        self._held_back.pop(key.raw, None)
+        self._copies.pop(key.raw, None)
+        self._end_task(key)
+
+    def _end_task(self, key: ZoneKey) -> None:
+        task = self._tasks.pop(key.raw, None)
+        if task is not None:
+            task.cancel()
+
+    @property
+    def kept_count(self) -> int:
+        """How many items are kept alive."""
+        return len(self._tasks)
+
+    def _check(self, item: MutableItem) -> None:
+        place = str(item.key)
+        held = self._state.held(item.key, item.salt)
+        mark = self._state.mark(item.key, item.salt)
+        if mark is not None and item.seq < mark.seq and self._is_ahead(mark.seq):
+            raise Unavailable(
+                f"the newest publication of this key is dated {date_of(mark.seq)}: "
+                + publish_again_after(mark.seq, self._unix_clock()),
+                place=place,
+                hint=TAKE_BACK_HINT,
+            )
+        if held is not None and held.item.supersedes(item):
+            what = f"seq {item.seq} is lower than {held.item.seq}, the newest known of this key"
+            if item.seq == held.item.seq:
+                what = f"seq {item.seq} was published before, with another value"
+            raise Unavailable(what, place=place, hint="publish again: a new signature takes the next seq")
+        if mark is not None and item.seq < mark.seq:
+            # Its item is not at hand, but it was shown here.
+            raise Unavailable(
+                f"seq {item.seq} is lower than {mark.seq}, the newest known of this key",
+                place=place,
+                hint="publish again: a new signature takes the next seq",
+            )
+        if Present(self._unix_clock(), self._state.newest_seq, None if mark is None else mark.seq).is_ahead(item.seq):
+            raise Unavailable(
+                "signed more than a day ahead of this machine's clock",
+                place=place,
+                hint="set the clock, then sign again",
+            )
+        self._check_room(item.key)
+
+    def _is_ahead(self, seq: int) -> bool:
+        # By the clock alone: what was adopted while it was wrong shall not excuse itself.
+        return Present(self._unix_clock()).is_ahead(seq)
+
+    def _hold_back(self, item: MutableItem) -> None:
+        if item.key.raw not in self._held_back:
+            text = f"{item.key} is dated {date_of(item.seq)}, so it is not put again; {TAKE_BACK_HINT}"
+            self._held_back[item.key.raw] = text
+            self._log.warning(text)
+        self.counters["held-back"] += 1
+
+    def _check_room(self, key: ZoneKey) -> None:
+        kept = self._tasks.keys() | self._publishing.keys()
+        if key.raw not in kept and len(kept) >= KEPT_ALIVE_MAX:
+            raise Unavailable(
+                f"this node keeps {KEPT_ALIVE_MAX} zones alive already",
+                place=str(key),
+                hint="p2pdns forget one of them",
+            )
+
+    def _pause(self, failure_count: int) -> float:
+        if failure_count == 0:
+            return REPUBLISH_SECONDS * (1 + JITTER * (2 * self._jitter() - 1))
+        longest = min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2.0 ** min(failure_count - 1, 16))
+        return longest * (1 - JITTER * self._jitter())
+
+    def _keep_alive(self, item: MutableItem, pause_s: float) -> None:
+        self._end_task(item.key)
+        if len(self._tasks) < KEPT_ALIVE_MAX:
+            self._tasks[item.key.raw] = asyncio.get_running_loop().create_task(self._kept_alive(item.key, pause_s))
+
+    async def _kept_alive(self, key: ZoneKey, pause_s: float) -> None:
+        failure_count = 0
+        while True:
+            await self._sleep(pause_s)
+            held = self._state.held(key)
+            if held is None:
+                return
+            if self._is_ahead(held.item.seq):
+                # At nodes that do not know the rule it would take the place of a saner one that somebody has published.
+                self._hold_back(held.item)
+                pause_s = RETRY_SECONDS_MAX
+                continue
+            self._held_back.pop(key.raw, None)
+            try:
+                outcome = await self._put_again(held.item)
+            except Unavailable as error:
+                outcome = PutOutcome(0, 0)
+                self._log.warning("not put again", key=str(key), reason=str(error))
+            self.counters["republished"] += 1
+            self._note(held.item, outcome, was_published_now=False)
+            if (outcome.refused.get(SEQ_TOO_LOW) or outcome.here.refusal == SEQ_TOO_LOW) and self._look_up is not None:
+                # The owner of the key has published elsewhere: what is kept alive is the newest, not ours.
+                with contextlib.suppress(Unavailable):
+                    await self._look_up(key)
+            failure_count = 0 if is_well_kept(outcome) else failure_count + 1
+            self.counters["republished-to-too-few"] += failure_count > 0
+            pause_s = self._pause(failure_count)
+
+    async def _put_again(self, item: MutableItem) -> PutOutcome:
+        return await self._pacer.put(None, lambda: self._dht.put(item))

@@ -1,0 +1,244 @@
+"""A question becomes an answer: the service drives a resolution between the overlay and the upstreams.
+
+Guarantees: every question of every door and of the simulator goes through `Service.resolve`; forwarded questions
+never hold more than their share, nor those of one client prefix more than half of that, and what is beyond is given
+back to whoever can put it again; an answer whose ground was
+taken away while it was made is made again. Does not know frames or sockets; `link_server` does.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from p2pdns.addresses import is_over_share
+from p2pdns.dns.message import Question
+from p2pdns.items.keys import ZoneKey
+from p2pdns.limits import FORWARDED_MAX, QUESTION_SECONDS_MAX
+from p2pdns.link import ClientClass
+from p2pdns.resolver import (
+    Answered,
+    Budget,
+    Fetch,
+    ItemOutcome,
+    NoReply,
+    Outcome,
+    Resolution,
+    Resolved,
+    ResolverSettings,
+    UpstreamOutcome,
+    tag_of_petname,
+    tag_of_setting,
+)
+from p2pdns.values import quickly_made
+
+ATTEMPTS_MAX = 2  # An answer that is outdated twice before it is ready is given, and not kept.
+INVALIDATIONS_MAX = 4_096  # Tags remembered with their generation: more than change while a question lives.
+
+
+Narrate = Callable[[Fetch, ItemOutcome], Iterable[str]]
+"""What there is to say about an item that was fetched, in plain words."""
+
+
+class Items(Protocol):
+    """Where items come from; `p2pdns.overlay.Overlay`."""
+
+    async def item(self, key: ZoneKey, settled: bool, budget: Budget) -> ItemOutcome:
+        """Return the item of a key."""
+
+
+class Resolvers(Protocol):
+    """Who answers the other names; `p2pdns.net.upstream.Upstream`."""
+
+    on_return: Callable[[], None]  # Called when one that was silent is heard again.
+
+    async def ask(self, question: Question, *, rd: bool, do: bool, cd: bool, deadline: float) -> UpstreamOutcome:
+        """Return what an ordinary resolver replies."""
+
+    def came_back(self, question: Question) -> bool:
+        """Return whether the question is one that was sent to find loops."""
+
+    def close(self) -> None:
+        """Let go of what no question waits for."""
+
+
+@quickly_made
+@dataclass(frozen=True, slots=True)
+class QueryFacts:
+    """A question and who asks. `deadline` is a time of the boot clock.
+
+    `is_prefetch`: nobody waits for it, and what is remembered shall be confirmed first if it is nearly over.
+    `can_be_postponed`: whoever puts it knows what `NoPlace` means. `is_traced`: the answer says how it came about.
+    """
+
+    question: Question
+    deadline: float
+    rd: bool = True
+    do: bool = False
+    cd: bool = False
+    client_class: ClientClass = ClientClass.LOOPBACK
+    client_prefix: str = ""
+    is_prefetch: bool = False
+    client_seat: str = ""
+    can_be_postponed: bool = False
+    is_traced: bool = False
+
+
+class NoPlace(Exception):
+    """A question needs an upstream, and the places there that its client may have are taken: put it again later."""
+
+
+class Service:
+    """The one place where questions are resolved."""
+
+    def __init__(
+        self, overlay: Items, upstream: Resolvers, settings: ResolverSettings, *, clock: Callable[[], float]
+    ) -> None:
+        self.counters: Counter[str] = Counter()
+        self.generation = 0
+        self.on_invalidate: Callable[[tuple[bytes, ...] | None], None] = lambda tags: None
+        self._overlay = overlay
+        self._upstream = upstream
+        self._upstream.on_return = self._upstream_returned
+        self._settings = settings
+        self._clock = clock
+        self._forwarded_count = 0
+        self._forwarded_of: Counter[str] = Counter()
+        self._all_invalidated = 0
+        self._invalidated: OrderedDict[bytes, int] = OrderedDict()
+
+    @property
+    def settings(self) -> ResolverSettings:
+        """What the configuration says about names."""
+        return self._settings
+
+    async def resolve(
+        self, query: QueryFacts, on_forward: Callable[[], None] = lambda: None, narrate: Narrate | None = None
+    ) -> Resolved:
+        """Return the answer to a question; `on_forward` is called when it begins to wait for an upstream.
+
+        NoPlace where the question can be postponed, and has to be.
+
+        What `narrate` says about each item that was fetched is put in its place in the trace.
+        """
+        self.counters["questions"] += 1
+        if self._upstream.came_back(query.question):
+            self.counters["probes-came-back"] += 1
+        for _ in range(ATTEMPTS_MAX):
+            generation = self.generation
+            resolved = await self._resolved_once(query, on_forward, narrate)
+            if not self._is_outdated(resolved, generation):
+                break
+            self.counters["answers-outdated"] += 1
+        else:
+            resolved = replace(resolved, cacheable=False)
+        self.counters["failures" if resolved.failure else "answers"] += 1
+        return resolved
+
+    async def trace(self, question: Question, narrate: Narrate | None = None) -> Resolved:
+        """Return the answer to a question of the person at the control socket; its `trace` says how it came about."""
+        query = QueryFacts(question, self._clock() + QUESTION_SECONDS_MAX, client_prefix="control", is_traced=True)
+        return await self.resolve(query, narrate=narrate)
+
+    def invalidate(self, tags: tuple[bytes, ...] | None) -> None:
+        """Declare answers with one of these tags untrue, in the making and in the front's cache; None means all."""
+        self.generation += 1
+        if tags is None:
+            self._all_invalidated = self.generation
+            self._invalidated.clear()
+        else:
+            for tag in tags:
+                self._invalidated[tag] = self.generation
+                self._invalidated.move_to_end(tag)
+            while len(self._invalidated) > INVALIDATIONS_MAX:
+                # What is forgotten counts as invalidated: better an answer made twice than one that is untrue.
+                _, self._all_invalidated = self._invalidated.popitem(last=False)
+        self.on_invalidate(tags)
+
+    def change_settings(self, settings: ResolverSettings, upstream: Resolvers | None = None) -> None:
+        """Use other settings from now on, and invalidate what depended on what has changed."""
+        before, self._settings = self._settings, settings
+        if upstream is not None:
+            self._upstream.close()
+            self._upstream = upstream
+            self._upstream.on_return = self._upstream_returned
+        if upstream is not None or replace(settings, petnames={}) != replace(before, petnames={}):
+            self.invalidate(None)
+            return
+        labels = sorted({*before.petnames, *settings.petnames})
+        changed = [label for label in labels if before.petnames.get(label) != settings.petnames.get(label)]
+        if changed:
+            self.invalidate(tuple(tag_of_petname(label) for label in changed))
+
+    def close(self) -> None:
+        """Let go of the upstreams."""
+        self._upstream.close()
+
+    def _upstream_returned(self) -> None:
+        self.invalidate((tag_of_setting("silence"),))
+
+    async def _resolved_once(
+        self, query: QueryFacts, on_forward: Callable[[], None], narrate: Narrate | None
+    ) -> Resolved:
+        told: list[str] = []
+        told_count = 0
+        now = self._clock()
+        resolution = Resolution(
+            query.question, settings=self._settings, now=now, deadline=query.deadline, is_traced=query.is_traced
+        )
+        step = resolution.next_step(now)
+        while not isinstance(step, Answered):
+            outcome: Outcome
+            if isinstance(step, Fetch):
+                outcome = await self._overlay.item(step.key, step.settled, _budget(resolution, query))
+                if narrate is not None:
+                    told += [*resolution.trace[told_count:], *narrate(step, outcome)]
+                    told_count = len(resolution.trace)
+            else:
+                outcome = await self._asked(step.question, query, resolution.deadline, on_forward)
+            step = resolution.step_done(outcome, self._clock())
+        return replace(step.answer, trace=(*told, *step.answer.trace[told_count:])) if told else step.answer
+
+    async def _asked(
+        self, question: Question, query: QueryFacts, deadline: float, on_forward: Callable[[], None]
+    ) -> UpstreamOutcome:
+        # What is fetched ahead is nobody's, and has its bound in the front.
+        prefix = "" if query.is_prefetch else query.client_prefix
+        free = FORWARDED_MAX - self._forwarded_count
+        if not free or (prefix and is_over_share(self._forwarded_of[prefix], free)):
+            if query.can_be_postponed:
+                # Here it would take a place of the link while it waits, which a question of the overlay may need.
+                self.counters["forwards-postponed"] += 1
+                raise NoPlace
+            self.counters["forwards-refused"] += 1
+            return NoReply("too many questions wait for the upstreams")
+        self._forwarded_count += 1
+        self._forwarded_of[prefix] += 1
+        on_forward()
+        try:
+            return await self._upstream.ask(question, rd=query.rd, do=query.do, cd=query.cd, deadline=deadline)
+        finally:
+            self._forwarded_count -= 1
+            self._forwarded_of[prefix] -= 1
+            if not self._forwarded_of[prefix]:
+                del self._forwarded_of[prefix]
+
+    def _is_outdated(self, resolved: Resolved, generation: int) -> bool:
+        if self.generation == generation:
+            return False
+        latest = max((self._invalidated.get(tag, 0) for tag in resolved.tags), default=0)
+        return max(latest, self._all_invalidated) > generation
+
+
+def _budget(resolution: Resolution, query: QueryFacts) -> Budget:
+    return Budget(
+        deadline=resolution.deadline,
+        rpc_max=resolution.rpcs_left,
+        cold_get_max=resolution.cold_gets_left,
+        client_prefix=query.client_prefix,
+        is_privileged=query.client_class is not ClientClass.OTHER,
+        is_prefetch=query.is_prefetch,
+        client_seat=query.client_seat,
+    )

@@ -1,0 +1,496 @@
+"""What this reader has seen: of each zone key the highest seq, its mark, and of those in use the item as well.
+
+Guarantees: when `adopt` has returned, the mark survives a crash of the machine; a mark never goes down, whatever is
+adopted in whatever order; what comes back from the disk is verified again before anyone sees it. Commits that are
+asked for while another is under way share the next one. A first item itself waits in memory until it is kept (`keep`),
+or until the next `save`; its mark does not wait. Does not know whether an item is fresh, settled, or from the future:
+who adopts has decided that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from p2pdns import log
+from p2pdns.clock import boot_now, unix_now
+from p2pdns.config import read_petname
+from p2pdns.errors import ConfigError, StrangerError, Unavailable
+from p2pdns.items.item import MutableItem, Present
+from p2pdns.items.keys import ZoneKey
+from p2pdns.overlay.ports import Held, Mark
+from p2pdns.state import seen
+from p2pdns.state.database import Database, open_database, transaction
+from p2pdns.state.protection import Protection
+from p2pdns.state.tables import (
+    COLUMNS,
+    CONFIRM,
+    KEPT_ALIVE,
+    OLDEST,
+    RAISE,
+    SCHEMA,
+    Change,
+    Commits,
+    Slot,
+    count_of,
+    flags_of,
+    loss_of,
+    row_of,
+    slot_of,
+)
+
+ITEMS_MAX = 65_536  # About 80 MB of file: every zone a busy site uses. The longest unconfirmed go; their marks stay.
+CACHED_MAX = 4_096  # About 6 MB of memory; the rest is read and verified again when it is asked for (0.3 ms).
+PENDING_MAX = 4_096  # Items whose mark is on the disk and that are not yet themselves; about 6 MB. The oldest go first.
+OWED_MAX = 65_536  # Marks that the disk has refused, held in memory until it takes them; about 8 MB.
+CONFIRMED_LONG_AGO = 1.0  # Unix time of a confirmation that nobody knows the time of: any look-up is newer.
+EVICTED_AT_ONCE = 512  # Looking for the oldest costs a pass over an index; one pass makes room for many.
+TOLD_AGAIN_S = 3_600.0  # How often at most the log says that marks make room for others.
+
+
+@dataclass(frozen=True)
+class _Wish:
+    change: Change
+    done: asyncio.Future[None]
+    # How many items had gone from memory or disk when there was none for the key; None when there was one.
+    absent_since: int | None = None
+    # How many times something had been forgotten by hand.
+    forgotten_before: int = 0
+
+
+class Reader:
+    """The marks, the items with them, and the petnames: `reader.sqlite`, or memory."""
+
+    def __init__(self, path: Path | None) -> None:
+        loss = None if path is None else loss_of(path)
+        self._database: Database = open_database(path, SCHEMA)
+        self.warnings: list[str] = list(self._database.warnings)
+        self.protection = Protection(None if path is None else path.parent)
+        if self._database.is_new:
+            loss = "reader.sqlite was broken"
+        elif loss is not None:
+            self.warnings.append(loss)
+        if loss is not None:
+            self.protection.starts_anew(loss)
+            self.warnings.append("roll-back protection starts anew: what was the newest item of each key is forgotten")
+        self._log = log.get_logger("state")
+        self._cached: OrderedDict[Slot, Held] = OrderedDict()
+        self._confirmed: dict[Slot, float] = {}
+        self._pending: OrderedDict[Slot, Held] = OrderedDict()
+        self._owed: OrderedDict[bytes, seen.Sighting] = OrderedDict()
+        self._protected: frozenset[bytes] = frozenset()
+        self._gone_count = 0
+        self._forgotten_count = 0
+        # Why the disk takes nothing, in words, for as long as that lasts.
+        self.trouble: str | None = None
+        self._wishes: list[_Wish] = []
+        self._writer: asyncio.Task[None] | None = None
+        # SQLite waits for the disk with the interpreter lock released; in a thread that costs the engine nothing.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="reader") if self._database.is_kept else None
+        # What is never to be kept owes the disk nothing; what cannot be kept does.
+        self._owes = path is not None and not self._database.is_kept
+        self.item_count = count_of(self._database.reading)
+        self.facts = seen.read_facts(self._database.reading)
+        self.commits = Commits()
+        self._evicted_told = (float("-inf"), self.facts.evicted_count)
+
+    def __len__(self) -> int:
+        """Return how many marks there are."""
+        return self.facts.seen_count
+
+    @property
+    def owed_count(self) -> int:
+        """How many marks wait for a disk that refuses them."""
+        return len(self._owed)
+
+    def protect(self, keys: Iterable[ZoneKey]) -> None:
+        """Say which keys' marks and items never make room for others', beside those that this node keeps alive."""
+        self._protected = seen.marks_of(keys)
+
+    def is_protected(self, key: ZoneKey) -> bool:
+        """Return whether the marks of a key never make room for others'."""
+        return seen.mark_of(key.raw) in self._protected
+
+    def mark(self, key: ZoneKey, salt: bytes = b"") -> Mark | None:
+        """Return the highest seq of the key that was ever adopted, whether its item is held or not."""
+        mark = seen.mark_of(key.raw, salt)
+        owed = self._owed.get(mark)
+        on_disk = self._seq_on_disk(mark)
+        if owed is not None and (on_disk is None or on_disk <= owed.seq):
+            return Mark(owed.seq, is_on_disk=False)
+        return None if on_disk is None else Mark(on_disk)
+
+    def _seq_on_disk(self, mark: bytes) -> int | None:
+        try:
+            return seen.seq_of(self._database.reading, mark)
+        except sqlite3.Error as error:
+            raise _unreadable(error) from None
+
+    def held(self, key: ZoneKey, salt: bytes = b"") -> Held | None:
+        """Return the newest item that was ever adopted for the key; None where only its mark is known."""
+        slot = (key.raw, salt)
+        held = self._cached.get(slot) or self._pending.get(slot)
+        if held is None:
+            held = self._read(slot)
+            mark = None if held is None else self.mark(key, salt)
+            if held is not None and mark is not None and held.item.seq < mark.seq:
+                # What is on the disk is older than what was shown: it is no longer the newest.
+                return None
+        if held is not None:
+            self._remember(slot, held)
+        return held
+
+    def _read(self, slot: Slot) -> Held | None:
+        query = f"SELECT {COLUMNS} FROM marks WHERE key = ? AND salt = ?"
+        try:
+            row = self._database.reading.execute(query, slot).fetchone()
+        except sqlite3.Error as error:
+            # Without the mark an older item could pass for the newest, so this is no "not held".
+            raise _unreadable(error) from None
+        return None if row is None else self._verified(row)
+
+    def kept_alive(self) -> list[Held]:
+        """Return the items that this node publishes or has pinned, in the order of their keys."""
+        rows = self._database.reading.execute(
+            f"SELECT {COLUMNS} FROM marks WHERE is_own = 1 OR is_pinned = 1 ORDER BY key, salt"
+        ).fetchall()
+        return [held for held in map(self._verified, rows) if held is not None]
+
+    def _verified(self, row: Sequence[Any]) -> Held | None:
+        # The table is STRICT: SQLite lets no other type into these columns.
+        key, salt, seq, value, signature, confirmed_unix, is_own, is_pinned = row
+        cached = self._cached.get((key, salt))
+        if cached is not None:
+            return cached
+        try:
+            item = MutableItem.verified(key, seq, value, signature, salt)
+        except StrangerError as error:
+            self._drop_broken((key, salt), str(error))
+            return None
+        if not 0.0 <= confirmed_unix <= unix_now():
+            confirmed_unix = self._mend_time((key, salt), confirmed_unix)
+        return Held(item, confirmed_unix, bool(is_own), bool(is_pinned))
+
+    def _mend_time(self, slot: Slot, confirmed_unix: float) -> float:
+        """Replace a time of confirmation that cannot be by one that says nothing, and return it.
+
+        It was forged, or written while the clock was ahead: left in place it would come true one day, or never end.
+        """
+        mended = CONFIRMED_LONG_AGO if confirmed_unix > 0 else 0.0
+        with contextlib.suppress(sqlite3.Error):
+            self._database.reading.execute(
+                "UPDATE marks SET confirmed_unix = ? WHERE key = ? AND salt = ?", (mended, *slot)
+            )
+        return mended
+
+    def _drop_broken(self, slot: Slot, trouble: str) -> None:
+        # Left in place, a forged seq would keep every honest item of the key out.
+        self._database.reading.execute("DELETE FROM marks WHERE key = ? AND salt = ?", slot)
+        self.item_count -= 1
+        text = f"reader.sqlite: the row of a key does not verify ({trouble})"
+        if self._seq_on_disk(seen.mark_of(*slot)) is None:
+            self.protection.starts_anew("the row of a key did not verify")
+            self._warn(f"{text}; roll-back protection starts anew for it")
+        else:
+            self._warn(f"{text}; its mark stays, and what was kept alive under it is to be published or pinned again")
+
+    def _warn(self, text: str) -> None:
+        self.warnings.append(text)
+        self._log.warning(text)
+
+    def _remember(self, slot: Slot, held: Held) -> None:
+        self._cached[slot] = held
+        self._cached.move_to_end(slot)
+        if len(self._cached) > CACHED_MAX:
+            self._cached.popitem(last=False)
+            self._gone_count += 1
+
+    async def adopt(self, item: MutableItem, confirmed_unix: float, *, own: bool = False, pinned: bool = False) -> None:
+        """Make the item the mark of its key where it supersedes the one held, and return when that is on the disk.
+
+        An item held already is confirmed, which waits for no disk. Unavailable when the disk refuses.
+        """
+        slot, mark = slot_of(item), seen.mark_of(item.key.raw, item.salt)
+        held = self.held(item.key, item.salt)
+        if held is not None and not item.supersedes(held.item):
+            if own <= held.is_own and pinned <= held.is_pinned:
+                if not held.item.supersedes(item):
+                    self._confirm(slot, held, confirmed_unix)
+                return
+            # The wish is to keep the key alive; the item to keep is the newest one.
+            item, confirmed_unix = held.item, max(held.confirmed_unix, confirmed_unix)
+        on_disk = self._seq_on_disk(mark)
+        if held is None and on_disk is not None and item.seq < on_disk:
+            return
+        wish = Held(item, confirmed_unix, own, pinned)
+        # The newer item of one that is kept is kept as well. In memory nothing is gained by keeping less.
+        is_whole = own or pinned or self._thread is None or (held is not None and slot not in self._pending)
+        if not is_whole and on_disk == item.seq:
+            self._adopted_in_memory(slot, wish)
+            return
+        await self._wish(wish, is_whole=is_whole, is_absent=held is None)
+
+    def keep(self, key: ZoneKey, salt: bytes = b"") -> None:
+        """Have the item of a key on the disk with the next commit, and not its mark alone; nobody waits for it."""
+        held = self._pending.get((key.raw, salt))
+        if held is not None:
+            self._wish(held, is_whole=True, is_absent=False)
+
+    async def save(self) -> None:
+        """Have everything on the disk that waits in memory: items, and times of confirmation."""
+        if self._thread is None:
+            self._write([], self._confirmed, [])
+            self._confirmed = {}
+            return
+        for held in list(self._pending.values()):
+            self._wish(held, is_whole=True, is_absent=False)
+        if self._wishes or self._confirmed or self._owed:
+            self._start_writer(self._thread)
+        if self._writer is not None:
+            await asyncio.wait({self._writer})
+
+    def _wish(self, held: Held, *, is_whole: bool, is_absent: bool) -> asyncio.Future[None]:
+        """Put a wish on the list of the next commit, and return what says that it is done."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # Who does not wait for it has no use for its trouble; the log has it.
+        done.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        absent_since = self._gone_count if is_absent else None
+        wish = _Wish(self._change(held, is_whole), done, absent_since, self._forgotten_count)
+        if self._thread is None:
+            self._write([wish.change], {}, [])
+            self._done([wish], [])
+            if self._owes:
+                self._owe(wish.change.sighting)
+        else:
+            self._wishes.append(wish)
+            self._start_writer(self._thread)
+        return done
+
+    def _change(self, held: Held, is_whole: bool) -> Change:
+        return Change.of(held, Present(unix_now(), self.facts.bound_seq), is_whole=is_whole)
+
+    def _start_writer(self, thread: ThreadPoolExecutor) -> None:
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write_wishes(thread))
+
+    def _confirm(self, slot: Slot, held: Held, confirmed_unix: float) -> None:
+        if confirmed_unix <= held.confirmed_unix:
+            return
+        confirmed = replace(held, confirmed_unix=confirmed_unix)
+        self._remember(slot, confirmed)
+        if slot in self._pending:
+            self._pending[slot] = confirmed
+        else:
+            self._confirmed[slot] = confirmed_unix
+
+    async def _write_wishes(self, thread: ThreadPoolExecutor) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            # The task starts after everything else of this tick has run, so all its wishes are here.
+            wishes, self._wishes = self._wishes, []
+            confirmed, self._confirmed = self._confirmed, {}
+            owed = list(self._owed.values())
+            try:
+                await loop.run_in_executor(thread, self._write, [wish.change for wish in wishes], confirmed, owed)
+                self._done(wishes, owed)
+                if not self._wishes:
+                    return
+            except Exception as error:
+                # Whatever it was: a wish without an end is a question without an answer.
+                self._refused(wishes, confirmed, error)
+                return
+
+    def _done(self, wishes: Sequence[_Wish], owed: Sequence[seen.Sighting]) -> None:
+        """Take note that a commit is on the disk."""
+        self.facts = seen.read_facts(self._database.reading)
+        for sighting in owed:
+            if self._owed.get(sighting.mark) == sighting:
+                del self._owed[sighting.mark]
+        if self.trouble is not None:
+            self.trouble = None
+            self._log.info("reader.sqlite can be written again")
+        for wish in wishes:
+            self._adopted(wish)
+            if not wish.done.done():
+                wish.done.set_result(None)
+        self._tell_evicted()
+
+    def _refused(self, wishes: Sequence[_Wish], confirmed: Mapping[Slot, float], error: Exception) -> None:
+        """Take note that the disk has refused a commit: what it would have said holds for this process alone."""
+        hint = "is the disk full?" if isinstance(error, sqlite3.Error) else None
+        trouble = Unavailable(f"cannot be written: {str(error).lower()}", place="reader.sqlite", hint=hint)
+        if self.trouble != str(trouble):
+            # A full disk refuses every question's commit; that is said once.
+            self.trouble = str(trouble)
+            self._log.error(str(trouble), reason=repr(error))
+        self._confirmed = {**confirmed, **self._confirmed}
+        # Those that came meanwhile would meet the same disk.
+        everybody, self._wishes = [*wishes, *self._wishes], []
+        for wish in everybody:
+            if wish.forgotten_before == self._forgotten_count and not self._is_on_disk(wish.change.sighting):
+                self._owe(wish.change.sighting)
+            if not wish.done.done():
+                wish.done.set_exception(trouble)
+
+    def _is_on_disk(self, sighting: seen.Sighting) -> bool:
+        with contextlib.suppress(Unavailable):
+            return (-1 if (seq := self._seq_on_disk(sighting.mark)) is None else seq) >= sighting.seq
+        return False
+
+    def _owe(self, sighting: seen.Sighting) -> None:
+        before = self._owed.get(sighting.mark)
+        if before is None or before.seq < sighting.seq:
+            self._owed[sighting.mark] = sighting
+        if len(self._owed) > OWED_MAX:
+            self._owed.popitem(last=False)
+
+    def _tell_evicted(self) -> None:
+        told_at, told_count = self._evicted_told
+        if self.facts.evicted_count > told_count and boot_now() >= told_at + TOLD_AGAIN_S:
+            self._evicted_told = (boot_now(), self.facts.evicted_count)
+            self._log.warning(
+                "marks made room for others: roll-back protection has ended for their keys",
+                count=self.facts.evicted_count,
+                marks_max=seen.SEEN_MAX,
+            )
+
+    def _write(self, changes: Sequence[Change], confirmed: Mapping[Slot, float], owed: Sequence[seen.Sighting]) -> None:
+        began = boot_now()
+        whole = [change.held for change in changes if change.is_whole]
+        sightings = [*owed, *(change.sighting for change in changes)]
+        with transaction(self._database.writing) as connection:
+            protected = {*self._protected}
+            if self.facts.seen_count + len(sightings) > seen.SEEN_MAX:
+                protected.update(seen.mark_of(*slot) for slot in connection.execute(KEPT_ALIVE).fetchall())
+            seen.raise_marks(connection, sightings, protected, unix_now())
+            connection.executemany(RAISE, [row_of(held) for held in whole])
+            connection.executemany(CONFIRM, [flags_of(held) for held in whole])
+            connection.executemany(CONFIRM, [(unix, 0, 0, *slot) for slot, unix in confirmed.items()])
+            count = count_of(connection) if whole else self.item_count
+            if count > ITEMS_MAX:
+                count -= self._evict_items(connection)
+        self.item_count = count
+        before = self.commits
+        self.commits = Commits(
+            before.count + 1, before.seconds + boot_now() - began, before.mark_count + len(sightings)
+        )
+
+    def _evict_items(self, connection: sqlite3.Connection) -> int:
+        oldest = connection.execute(OLDEST, (EVICTED_AT_ONCE + len(self._protected),)).fetchall()
+        gone = [slot for slot in oldest if seen.mark_of(*slot) not in self._protected][:EVICTED_AT_ONCE]
+        connection.executemany("DELETE FROM marks WHERE key = ? AND salt = ?", gone)
+        return len(gone)
+
+    def _adopted(self, wish: _Wish) -> None:
+        held = wish.change.held
+        slot = slot_of(held.item)
+        if not wish.change.is_whole:
+            if wish.forgotten_before == self._forgotten_count:
+                self._adopted_in_memory(slot, held)
+            return
+        pending = self._pending.get(slot)
+        if pending is not None and not pending.item.supersedes(held.item):
+            del self._pending[slot]
+        cached = self._cached.get(slot)
+        if cached is None and wish.absent_since == self._gone_count:
+            # The first mark of its key is what was written; to read and verify it again costs as much as finding it.
+            self._remember(slot, held)
+            return
+        if cached is None:
+            # Not in memory any more, or never: what the disk has is the outcome of all wishes.
+            self.held(held.item.key, held.item.salt)
+            return
+        newest = held if held.item.supersedes(cached.item) else cached
+        is_own, is_pinned = cached.is_own or held.is_own, cached.is_pinned or held.is_pinned
+        self._remember(slot, replace(newest, is_own=is_own, is_pinned=is_pinned))
+
+    def _adopted_in_memory(self, slot: Slot, held: Held) -> None:
+        """Hold an item whose mark is on the disk, until the item is as well."""
+        for other in (self._pending.get(slot), self._cached.get(slot)):
+            if other is not None and not held.item.supersedes(other.item):
+                return
+        self._pending[slot] = held
+        self._remember(slot, held)
+        if len(self._pending) > PENDING_MAX:
+            self._pending.popitem(last=False)
+
+    def forget(self, key: ZoneKey) -> bool:
+        """Clear the marks of a key, and with them the wish to keep it alive; return whether there was one."""
+        raw = key.raw
+        with transaction(self._database.reading) as connection:
+            salts = connection.execute("DELETE FROM marks WHERE key = ? RETURNING salt", (raw,)).fetchall()
+            known = {b"", *(salt for (salt,) in salts), *(salt for other, salt in self._pending if other == raw)}
+            marks = [seen.mark_of(raw, salt) for salt in sorted(known)]
+            count = seen.forget(connection, marks, unix_now())
+        for mark in marks:
+            count += self._owed.pop(mark, None) is not None
+        self.item_count -= len(salts)
+        self._forget_in_memory(lambda slot, held: slot[0] == raw)
+        if count:
+            self._log.warning("a mark was cleared with forget: an older item may pass for the newest", key=str(key))
+        return count > 0
+
+    def forget_above(self, seq: int) -> int:
+        """Clear every mark above a seq, and the items with them; return how many marks there were."""
+        with transaction(self._database.reading) as connection:
+            self.item_count -= connection.execute("DELETE FROM marks WHERE seq > ?", (seq,)).rowcount
+            count = seen.forget_above(connection, seq, unix_now())
+        for sighting in [sighting for sighting in self._owed.values() if sighting.seq > seq]:
+            del self._owed[sighting.mark]
+            count += 1
+        self._forget_in_memory(lambda slot, held: held.item.seq > seq)
+        self._log.warning("marks ahead of the clock were cleared with forget", count=count)
+        return count
+
+    def _forget_in_memory(self, is_gone: Callable[[Slot, Held], bool]) -> None:
+        self._gone_count += 1
+        self._forgotten_count += 1
+        for table in (self._cached, self._pending):
+            for slot in [slot for slot, held in table.items() if is_gone(slot, held)]:
+                del table[slot]
+        self.facts = seen.read_facts(self._database.reading)
+
+    def names(self) -> dict[str, str]:
+        """Return the petnames: name to text of a zone key."""
+        names = {}
+        for name, key in self._database.reading.execute("SELECT name, key FROM names ORDER BY name").fetchall():
+            try:
+                names[read_petname(name)] = str(ZoneKey.read(key))
+            except (ConfigError, StrangerError) as error:
+                self._warn(f"reader.sqlite: a petname is dropped: {error}")
+                self.remove_name(name)
+        return names
+
+    def set_names(self, names: Mapping[str, ZoneKey]) -> None:
+        """Keep petnames, all or none; older ones of the same names are replaced."""
+        rows = [(name, str(key)) for name, key in names.items()]
+        with transaction(self._database.reading) as connection:
+            connection.executemany("INSERT OR REPLACE INTO names VALUES (?, ?)", rows)
+
+    def remove_name(self, name: str) -> bool:
+        """Remove a petname; return whether it was there."""
+        return self._database.reading.execute("DELETE FROM names WHERE name = ?", (name,)).rowcount > 0
+
+    def close(self) -> None:
+        """Commit what is waiting, and close the file."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=True)
+        with contextlib.suppress(sqlite3.Error):
+            changes = [wish.change for wish in self._wishes]
+            changes += [self._change(held, is_whole=True) for held in self._pending.values()]
+            if changes or self._confirmed or self._owed:
+                self._write(changes, self._confirmed, list(self._owed.values()))
+        self._wishes.clear()
+        self._database.close()
+
+
+def _unreadable(error: sqlite3.Error) -> Unavailable:
+    hint = "restart: it is checked and rebuilt"
+    return Unavailable(f"cannot be read: {str(error).lower()}", place="reader.sqlite", hint=hint)

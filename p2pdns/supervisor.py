@@ -1,0 +1,340 @@
+"""The supervisor behind `serve`: binds the DNS sockets, starts engine and front, and keeps both alive.
+
+Guarantees: a child that ends is started again, soon the first time and with growing pauses after that, while the
+other goes on; the DNS sockets stay open meanwhile, so that questions wait in the kernel; both children end when
+the supervisor does, even by SIGKILL; SIGTERM and SIGINT end all three with exit 0; SIGHUP reaches both children, and
+the engine alone where there is nothing new but a mistake; an engine or a front that cannot start at all ends the
+daemon with its own exit status. Does not know DNS, and reads no datagram.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import p2pdns
+from p2pdns import log
+from p2pdns.clock import boot_now
+from p2pdns.config import Config, read_address, with_refusal, write_address
+from p2pdns.directory import StateDirectory, give_runtime_directory, refuse_if_taken, remove_unless_taken, shown
+from p2pdns.errors import P2pdnsError
+from p2pdns.net.sockets import DnsSockets, adopt_dns, listen_fds, open_dns
+from p2pdns.privileges import become, identity_of, refuse_unreadable_program
+
+ENGINE_MODULE = "p2pdns.engine.main"
+FRONT_MODULE = "p2pdns.front.main"
+RESTART_S_MIN = 0.05  # A child killed once is back before anybody asks again.
+RESTART_S_MAX = 1.5  # A child that cannot stay up must not burn a core; with its start it serves in three seconds.
+STEADY_S = 10.0  # A child that lived so long starts again without a pause, and is past failing "at start".
+STOP_S_MAX = 5.0  # Time to write state; what hangs longer is killed.
+SOCKET_NAMES = ("link.sock", "control.sock")  # What a killed engine leaves in the state directory.
+EXIT_USAGE = 2  # Nothing but a configuration ends with it, and only at the start, however slow that is.
+EXIT_CANNOT_START = (1, EXIT_USAGE)  # What the children return when a port or the configuration is at fault.
+
+_log = log.get_logger("serve")
+
+
+@dataclass(slots=True)
+class Child:
+    """One supervised process and its history."""
+
+    name: str
+    command: list[str]
+    fds: list[int]
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    restart_at: float | None = None
+    start_count: int = 0
+    early_end_count: int = field(default=0)
+
+    @property
+    def is_running(self) -> bool:
+        """Return whether the process is there."""
+        return self.process is not None and self.process.poll() is None
+
+    def send(self, number: int) -> None:
+        """Send a signal, if there is a process to receive it."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(number)
+
+
+def run(config: Config, state_dir: Path, reload: Callable[[], Config] | None = None) -> int:
+    """Run the daemon until a signal ends it and return its exit status.
+
+    `reload` reads the configuration again on SIGHUP; without it the children are told to, and find the old one.
+    `Unavailable` when a DNS address cannot be bound, or another daemon has the state directory. Call it from the
+    main thread: it handles signals.
+    """
+    log.configure(config.status.log_level)
+    with contextlib.ExitStack() as held:
+        directory, give_up_rights = take_directory(config, state_dir)
+        held.callback(directory.close)
+        sockets = dns_sockets(config)
+        for pair in sockets:
+            held.callback(pair.close)
+        # Low ports are bound, and what strangers send is read from here on.
+        give_up_rights()
+        refuse_unreadable_program()
+        return Supervisor(config, directory, sockets, reload=reload).run()
+
+
+def take_directory(config: Config, state_dir: Path) -> tuple[StateDirectory, Callable[[], None]]:
+    """Return the state directory, marked as this daemon's, and what gives up the rights that it does not need.
+
+    `Unavailable` when it cannot be used, or another daemon has it.
+    """
+    identity = identity_of(config.process.user, state_dir, config.control.group)
+    directory = StateDirectory.open(state_dir, owner=identity.user_id, group=identity.group_id)
+
+    def give_up_rights() -> None:
+        give_runtime_directory(os.environ, identity.user_id, identity.group_id)
+        warning = become(identity, needs_chown=bool(config.control.group))
+        if warning is not None:
+            _log.warning(warning)
+
+    try:
+        # Commands typed right behind this one wait for us then, instead of going without.
+        directory.mark()
+        # The engine would find out too, but by then our front has met the other's engine behind `link.sock`.
+        refuse_if_taken(directory.path)
+    except BaseException:
+        directory.close()
+        raise
+    return directory, give_up_rights
+
+
+def dns_sockets(config: Config) -> list[DnsSockets]:
+    """Return the DNS sockets: those that systemd handed over, else newly bound ones."""
+    inherited = listen_fds(os.environ, os.getpid())
+    for name in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"):
+        # They speak of this process; a child that read them would take other descriptors for sockets.
+        os.environ.pop(name, None)
+    if inherited:
+        return adopt_dns(inherited)
+    sockets: list[DnsSockets] = []
+    try:
+        for text in config.dns.listen:
+            sockets.append(open_dns(read_address(text)))  # noqa: PERF401  (those opened so far are closed on trouble)
+    except P2pdnsError:
+        for pair in sockets:
+            pair.close()
+        raise
+    return sockets
+
+
+class Supervisor:
+    """The two children and the loop that watches them.
+
+    `engine_module` and `front_module` are what `python -m` runs; tests put doubles there.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        directory: StateDirectory,
+        sockets: Sequence[DnsSockets],
+        *,
+        reload: Callable[[], Config] | None = None,
+        engine_module: str = ENGINE_MODULE,
+        front_module: str = FRONT_MODULE,
+    ) -> None:
+        self._reload = reload
+        self._directory = directory
+        self._config_fd = _config_file()
+        self._config = config
+        self._write_config(config.to_json())
+        # The children read; nobody ever writes; the end of the only writer is what they wait for.
+        self._alive_read, self._alive_write = os.pipe()
+        fds = [self._config_fd, self._alive_read, directory.descriptor]
+        names = ("--config-fd", "--alive-fd", "--state-fd")
+        common = [word for name, fd in zip(names, fds, strict=True) for word in (name, str(fd))]
+        # For people who read a list of processes; the children use the descriptor.
+        common += ["--state", shown(directory.path)]
+        listen = [word for pair in sockets for word in ("--dns-listen", write_address(pair.address))]
+        self._engine = Child("engine", [*_python(), engine_module, *common, *listen], fds)
+        handed = [(name, sock.fileno()) for p in sockets for name, sock in (("--udp-fd", p.udp), ("--tcp-fd", p.tcp))]
+        words = [word for name, fd in handed for word in (name, str(fd))]
+        self._front = Child("front", [*_python(), front_module, *common, *words], [*fds, *(fd for _, fd in handed)])
+        self._children = (self._engine, self._front)
+
+    def run(self) -> int:
+        """Start both and watch them; return the exit status of the daemon."""
+        with _signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD) as wakeup:
+            try:
+                for child in self._children:
+                    self._start(child)
+                return self._watch(wakeup)
+            finally:
+                self._stop(wakeup)
+                remove_unless_taken(self._directory.path, left_sockets(self._directory.path))
+                for fd in (self._config_fd, self._alive_read, self._alive_write):
+                    os.close(fd)
+
+    def _watch(self, wakeup: int) -> int:
+        while True:
+            numbers = _wait(wakeup, self._pause_s())
+            if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+                return 0
+            if signal.SIGHUP in numbers:
+                self._take_new_config()
+            for child in self._children:
+                code = self._look_after(child)
+                if code is not None:
+                    return code
+
+    def _pause_s(self) -> float | None:
+        times = [child.restart_at for child in self._children if child.restart_at is not None]
+        return max(0.0, min(times) - boot_now()) if times else None
+
+    def _look_after(self, child: Child) -> int | None:
+        """Start a child again when it is time; return an exit status when it cannot start at all."""
+        now = boot_now()
+        if child.restart_at is not None:
+            if now >= child.restart_at:
+                self._start(child)
+            return None
+        if child.is_running or child.process is None:
+            return None
+        code = child.process.returncode
+        lived_s = now - child.started_at
+        is_early = lived_s < STEADY_S or code == EXIT_USAGE
+        if code in EXIT_CANNOT_START and child.start_count == 1 and is_early:
+            # It has said why on standard error; starting it again would only repeat that.
+            return int(code)
+        child.early_end_count = 0 if lived_s >= STEADY_S else child.early_end_count + 1
+        pause_s = restart_pause_s(child.early_end_count)
+        child.restart_at = now + pause_s
+        _log.warning(f"{child.name} ended ({_ending(code)}), starting it again", pause_s=round(pause_s, 2))
+        return None
+
+    def _start(self, child: Child) -> None:
+        # A child that reads to the end of its configuration starts where the descriptor stands.
+        os.lseek(self._config_fd, 0, os.SEEK_SET)
+        child.restart_at = None
+        child.started_at = boot_now()
+        child.start_count += 1
+        # A process group of its own: Ctrl-C reaches the supervisor alone, which ends the children in order.
+        child.process = subprocess.Popen(
+            child.command, pass_fds=child.fds, stdin=subprocess.DEVNULL, env=_environment(), process_group=0
+        )
+
+    def _take_new_config(self) -> None:
+        if self._reload is not None:
+            try:
+                self._config = self._reload()
+            except P2pdnsError as trouble:
+                _log.error("configuration not taken over", reason=str(trouble), hint=trouble.hint)
+                # Somebody may wait for it at the engine's control socket.
+                self._write_config(with_refusal(self._config, trouble))
+                self._engine.send(signal.SIGHUP)
+                return
+            self._write_config(self._config.to_json())
+        for child in self._children:
+            child.send(signal.SIGHUP)
+
+    def _write_config(self, text: str) -> None:
+        # Written over and only then cut: a child that reads just now finds a whole first line, whichever it is.
+        data = f"{text}\n".encode()
+        os.pwrite(self._config_fd, data, 0)
+        os.ftruncate(self._config_fd, len(data))
+
+    def _stop(self, wakeup: int) -> None:
+        """End both children, the front first: nobody should get an error from an engine that is going."""
+        for child in (self._front, self._engine):
+            child.send(signal.SIGTERM)
+        deadline = boot_now() + STOP_S_MAX
+        while any(child.is_running for child in self._children):
+            left = deadline - boot_now()
+            numbers = _wait(wakeup, max(0.0, left))
+            if left <= 0 or signal.SIGTERM in numbers or signal.SIGINT in numbers:
+                # Who asks twice does not want to wait.
+                for child in self._children:
+                    child.send(signal.SIGKILL)
+                for child in self._children:
+                    if child.process is not None:
+                        child.process.wait()
+
+
+def left_sockets(directory: Path) -> tuple[str, ...]:
+    """Return what a killed engine leaves: the names in its state directory, and the socket that one is a link to."""
+    elsewhere: list[str] = []
+    for name in SOCKET_NAMES:
+        # Without the link the socket in the runtime directory is another daemon's.
+        with contextlib.suppress(OSError):
+            elsewhere.append(os.readlink(directory / name))
+    return (*elsewhere, *SOCKET_NAMES)
+
+
+def restart_pause_s(early_end_count: int) -> float:
+    """Return how long to wait before a child is started again that ended early so many times in a row.
+
+    >>> [restart_pause_s(count) for count in range(7)]
+    [0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 1.5]
+    """
+    return min(RESTART_S_MAX, RESTART_S_MIN * (1 << min(early_end_count, 16)))
+
+
+def _python() -> list[str]:
+    # -P: a folder called p2pdns where the user happens to stand must not be taken for the program.
+    return [sys.executable, "-P", "-m"]
+
+
+def _environment() -> dict[str, str]:
+    # The children run the code that the supervisor runs, wherever that was imported from.
+    root = str(Path(p2pdns.__file__).resolve().parents[1])
+    rest = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([root, rest] if rest else [root])}
+
+
+def _config_file() -> int:
+    """Return a descriptor of a file without a name, in memory where the system can do that."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("p2pdns-config")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"exit {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+@contextlib.contextmanager
+def _signals(*numbers: signal.Signals) -> Iterator[int]:
+    """Yield a descriptor that becomes readable with one byte a signal; everything is as before afterwards."""
+    read_fd, write_fd = os.pipe()
+    os.set_blocking(read_fd, False)
+    os.set_blocking(write_fd, False)
+    # Handlers and not a blocked mask: a mask would be inherited by the children, handlers are reset by exec.
+    before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+    before_fd = signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
+    try:
+        yield read_fd
+    finally:
+        signal.set_wakeup_fd(before_fd)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(read_fd)
+        os.close(write_fd)
+
+
+def _wait(wakeup: int, timeout_s: float | None) -> frozenset[int]:
+    """Return the signals that arrived, waiting for the first one at most so long."""
+    select.select([wakeup], [], [], timeout_s)
+    try:
+        return frozenset(os.read(wakeup, 4096))
+    except BlockingIOError:
+        return frozenset()
