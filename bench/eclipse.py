@@ -39,7 +39,7 @@ from p2pdns.dht.node import Node, NodeSettings
 from p2pdns.dht.routing import crc32c, id_for
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import MutableItem
-from tests.unit.swarm import DELAY_S, Swarm, item_of
+from tests.unit.dht.swarm import DELAY_S, Swarm, item_of
 
 BEHAVIOURS = ("empty", "invented", "together", "victims", "older", "silent")
 ZONE = 7

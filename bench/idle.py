@@ -25,7 +25,7 @@ from p2pdns.addresses import Address
 from p2pdns.clock import boot_now
 from p2pdns.dht import krpc
 from tests.live.test_joining import open_node
-from tests.unit.swarm import Swarm
+from tests.unit.dht.swarm import Swarm
 
 SETTLING_S = 2_400.0  # Two rounds of refresh, in which nodes still meet each other for the first time.
 QUERIES_A_MINUTE_MAX = 20

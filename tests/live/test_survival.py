@@ -192,7 +192,7 @@ def _forged(state: Path) -> None:
     _forged_neighbours(state)
 
 
-# tests/unit/test_state.py spoils each file in each way; these are what a daemon makes of it.
+# tests/unit/state/test_state.py spoils each file in each way; these are what a daemon makes of it.
 SPOILT = {
     "garbage and cut short": (_garbage_and_cut_short, "set aside as"),
     "other tables": (_with_both(_sql("CREATE TABLE other (x)")), "set aside as"),

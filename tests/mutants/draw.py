@@ -20,7 +20,7 @@ from pathlib import Path
 from tests.mutants import anchors
 from tests.mutants.table import ROOT
 
-ROOMS = ("items", "dht", "dns", "overlay", "engine/overlay", "resolver", "front")
+ROOMS = ("items", "dht", "dns", "overlay", "resolver", "front")
 
 _COMPARED: dict[type[ast.AST], type[ast.AST]] = {
     ast.Lt: ast.LtE,

@@ -69,7 +69,7 @@ def judges(root: Path = ROOT) -> list[str]:
         helping = any(imports_a_room(helper) for helper in helpers if helper.is_file() and helper != path)
         return helping or any(name.startswith(rooms) for name in named)
 
-    units = sorted((root / "tests/unit").glob("test_*.py"))
+    units = sorted((root / "tests/unit").rglob("test_*.py"))
     return [CONFORMANCE, *(str(path.relative_to(root)) for path in units if imports_a_room(path))]
 
 

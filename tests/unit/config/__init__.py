@@ -1,0 +1,1 @@
+"""What holds of the room config, one file a module."""

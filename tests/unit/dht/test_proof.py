@@ -1,0 +1,123 @@
+"""How our own gets show that our address is ours: the last token of a node, and a second try where that is wanted."""
+
+from __future__ import annotations
+
+import random
+
+from p2pdns.addresses import Address
+from p2pdns.dht import bencode, krpc
+from p2pdns.dht.guard import TOKEN_PERIOD_S
+from p2pdns.dht.node import GetDone, Node, NodeSettings
+from p2pdns.dht.storage import Storage
+from p2pdns.items.item import MutableItem
+from tests.unit.dht.swarm import UNIX_NOW, secret_of
+
+NOW = 1_000.0
+PEER = krpc.Contact(b"\x11" * 20, ("127.0.0.1", 7_001))
+OTHER = krpc.Contact(b"\x12" * 20, ("127.0.0.1", 7_002))
+TOKEN = b"8 bytes."
+ITEM = MutableItem.signed(secret_of(1), int(UNIX_NOW * 1e6), b"value")
+
+
+def new_node() -> Node:
+    """Return a read-only node that knows one peer."""
+    node = Node(
+        node_id=None,
+        network="unnamed",
+        entropy=random.Random(1).randbytes,
+        storage=Storage(),
+        settings=NodeSettings(bind_host="127.0.0.1", read_only=True),
+        now=NOW,
+    )
+    node._core.table.answered(PEER, 0.01, NOW)
+    return node
+
+
+def sent(node: Node, now: float = NOW) -> list[tuple[krpc.Query, Address]]:
+    """Return the queries that a node sends."""
+    found = [(krpc.parse(data), target) for data, target in node.datagrams_to_send(now)]
+    return [(message, target) for message, target in found if isinstance(message, krpc.Query)]
+
+
+def reply_to(query: krpc.Query, **values: object) -> bytes:
+    """Return a reply of the peer."""
+    return krpc.compose(krpc.Reply(transaction=query.transaction, node_id=PEER.node_id, **values))  # type: ignore[arg-type]
+
+
+def done(node: Node) -> GetDone | None:
+    """Return the end of a get, if it has come."""
+    while (event := node.next_event()) is not None:
+        if isinstance(event, GetDone):
+            return event
+    return None
+
+
+def test_a_get_that_was_told_to_prove_itself_asks_again_with_the_token_and_finds_the_value() -> None:
+    node = new_node()
+    node.start_get(ITEM.target, NOW, key=ITEM.key)
+    ((query, _),) = sent(node)
+    node.receive_datagram(reply_to(query, token=TOKEN, is_proof_wanted=True), PEER.address, NOW)
+    ((again, target),) = sent(node)
+    assert (again.request, target) == (krpc.Get(ITEM.target, None, TOKEN), PEER.address)
+    value = bencode.encode(ITEM.value)
+    whole = reply_to(again, token=TOKEN, key=ITEM.key.raw, seq=ITEM.seq, signature=ITEM.signature, value=value)
+    node.receive_datagram(whole, PEER.address, NOW)
+    # The value came without contacts, which are asked for.
+    ((follow_up, _),) = sent(node)
+    assert isinstance(follow_up.request, krpc.FindNode)
+    node.receive_datagram(reply_to(follow_up), PEER.address, NOW)
+    end = done(node)
+    assert end is not None
+    assert end.outcome.item == ITEM
+
+
+def test_who_wants_proof_for_ever_is_asked_twice_and_no_more() -> None:
+    node = new_node()
+    node.start_get(ITEM.target, NOW, key=ITEM.key)
+    for _ in range(2):
+        ((query, _),) = sent(node)
+        node.receive_datagram(reply_to(query, token=TOKEN, is_proof_wanted=True), PEER.address, NOW)
+    assert sent(node) == []
+    end = done(node)
+    assert end is not None
+    assert end.outcome.answered_count == 1
+
+
+def test_what_the_first_reply_said_stands_when_the_second_does_not_come() -> None:
+    node = new_node()
+    node.start_get(ITEM.target, NOW, key=ITEM.key)
+    ((query, _),) = sent(node)
+    node.receive_datagram(reply_to(query, token=TOKEN, is_proof_wanted=True, nodes=(OTHER,)), PEER.address, NOW)
+    sent(node)
+    asked: list[Address] = []
+    while (due := node.get_timer()) is not None and due < NOW + 3:
+        node.handle_timer(due)
+        asked += [target for _, target in sent(node, due)]
+    assert OTHER.address in asked
+
+
+def test_the_next_get_carries_the_last_token_and_what_it_was_given_for_while_it_holds() -> None:
+    node = new_node()
+    node.start_get(ITEM.target, NOW, key=ITEM.key)
+    ((query, _),) = sent(node)
+    assert isinstance(query.request, krpc.Get)
+    assert query.request.pad_bytes > 0
+    node.receive_datagram(reply_to(query, token=TOKEN), PEER.address, NOW)
+    for target, now, expected in (
+        (b"\x55" * 20, NOW + 1, (TOKEN, ITEM.target, 0)),
+        (ITEM.target, NOW + 2, (TOKEN, None, 0)),
+        (b"\x56" * 20, NOW + TOKEN_PERIOD_S + 1, (None, None, query.request.pad_bytes)),
+    ):
+        node.start_get(target, now, key=None)
+        get = next(q.request for q, _ in sent(node, now) if isinstance(q.request, krpc.Get))
+        assert (get.token, get.token_of, get.pad_bytes) == expected
+
+
+def test_a_token_of_another_kind_of_node_is_not_carried_on() -> None:
+    node = new_node()
+    node.start_get(ITEM.target, NOW, key=ITEM.key)
+    ((query, _),) = sent(node)
+    node.receive_datagram(reply_to(query, token=b"4byt"), PEER.address, NOW)
+    node.start_get(b"\x55" * 20, NOW, key=None)
+    get = next(q.request for q, _ in sent(node) if isinstance(q.request, krpc.Get))
+    assert get.token is None

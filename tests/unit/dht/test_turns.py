@@ -1,0 +1,366 @@
+"""Whose turn it is: the first request of each question, what was found, and only then what is good to know as well."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import socket
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from p2pdns.addresses import Address
+from p2pdns.clock import boot_now
+from p2pdns.dht import krpc
+from p2pdns.dht.bencode import encode
+from p2pdns.dht.lookup import ALPHA
+from p2pdns.dht.node import FindDone, ItemFound, Node, NodeSettings
+from p2pdns.dht.node.operations import SLOT_RPCS_MAX
+from p2pdns.dht.routing import distance
+from p2pdns.dht.storage import Storage
+from p2pdns.net import endpoint as endpoint_module
+from p2pdns.net.endpoint import Endpoint
+from tests.unit.dht.swarm import item_of
+
+GUARD_S = 20.0  # Ten times what the slowest machine needs.
+ROUNDS_MAX = 100  # Of the loop; a pause of no length is over after the first.
+HERE: Address = ("127.0.0.1", 0)
+ITEM = item_of(1)
+NOW = 1000.0
+CONTACTS = [krpc.Contact(bytes([number]) * 20, ("127.0.0.1", 7000 + number)) for number in range(1, 13)]
+ABSENT = [bytes([number]) * 20 for number in range(101, 106)]
+
+
+def node_with(contacts: list[krpc.Contact], now: float, **settings: Any) -> Node:
+    """Return a node whose table holds these contacts."""
+    node = Node(
+        node_id=bytes(20),
+        network="test",
+        entropy=os.urandom,
+        storage=Storage(),
+        settings=NodeSettings(bind_host="127.0.0.1", **settings),
+        now=now,
+    )
+    for contact in contacts:
+        node._core.table.answered(contact, None, now)
+    return node
+
+
+def targets_of(sent: list[tuple[bytes, Address]]) -> list[bytes]:
+    """Return what these queries ask for."""
+    requests = [query.request for data, _ in sent if isinstance(query := krpc.parse(data), krpc.Query)]
+    return [request.target for request in requests if isinstance(request, krpc.Get | krpc.FindNode)]
+
+
+def reply_to(data: bytes, contact: krpc.Contact, *, has_item: bool) -> bytes:
+    """Return a contact's reply to a query."""
+    query = krpc.parse(data)
+    facts: dict[str, Any] = {}
+    if has_item:
+        facts = {"key": ITEM.key.raw, "signature": ITEM.signature, "seq": ITEM.seq, "value": encode(ITEM.value)}
+    reply = krpc.Reply(transaction=query.transaction, node_id=contact.node_id, network=query.network, **facts)
+    return krpc.compose(reply)
+
+
+def test_questions_at_once_send_their_first_requests_before_any_sends_more() -> None:
+    node = node_with(CONTACTS, NOW)
+    node.start_get(ABSENT[0], NOW, key=None)
+    for target in [*ABSENT[1:], ITEM.target]:
+        node.start_get(target, NOW, key=None)
+    first = targets_of(node.datagrams_to_send(NOW, 0))
+    # Who is alone has nobody to wait for.
+    assert Counter(first) == Counter({ABSENT[0]: ALPHA} | dict.fromkeys([*ABSENT[1:], ITEM.target], 1))
+    assert node.has_turns
+    assert targets_of(node.datagrams_to_send(NOW, 5)) == [*ABSENT[1:], ITEM.target]
+    rest = Counter(targets_of(node.datagrams_to_send(NOW)))
+    assert rest == dict.fromkeys([*ABSENT[1:], ITEM.target], ALPHA - 2)
+    assert not node.has_turns
+
+
+def test_a_question_that_has_its_answer_lets_those_without_send_first() -> None:
+    node = node_with(CONTACTS, NOW)
+    node.start_get(ITEM.target, NOW, key=ITEM.key)
+    ((data, address), *_) = node.datagrams_to_send(NOW, 0)
+    for target in ABSENT:
+        node.start_get(target, NOW, key=None)
+    node.datagrams_to_send(NOW, 0)
+    contact = next(contact for contact in CONTACTS if contact.address == address)
+    node.receive_datagram(reply_to(data, contact, has_item=True), address, NOW)
+    assert isinstance(node.next_event(), ItemFound)
+    assert ITEM.target not in targets_of(node.datagrams_to_send(NOW, 0))
+    sent = targets_of(node.datagrams_to_send(NOW))
+    assert sent.index(ITEM.target) == len(ABSENT) * (ALPHA - 1)
+
+
+def test_a_reply_without_an_item_gives_its_place_to_the_question_whose_turn_it_is() -> None:
+    node = node_with(CONTACTS, NOW)
+    for target in ABSENT:
+        node.start_get(target, NOW, key=None)
+    ((data, address), *_) = node.datagrams_to_send(NOW, 0)
+    contact = next(contact for contact in CONTACTS if contact.address == address)
+    node.receive_datagram(reply_to(data, contact, has_item=False), address, NOW)
+    assert targets_of(node.datagrams_to_send(NOW, 1)) == [ABSENT[1]]
+    # It has a turn like every other, behind them.
+    assert targets_of(node.datagrams_to_send(NOW, 4)) == [*ABSENT[2:], ABSENT[0]]
+
+
+def answer_from(node: Node, sent: list[tuple[bytes, Address]], *, has_item: bool = False) -> None:
+    """Let the contacts that these went to reply, and tell of nobody new."""
+    for data, address in sent:
+        contact = next(contact for contact in CONTACTS if contact.address == address)
+        node.receive_datagram(reply_to(data, contact, has_item=has_item), address, NOW)
+
+
+def events_of(node: Node) -> list[str]:
+    """Return the kinds of what has happened."""
+    kinds = []
+    while (event := node.next_event()) is not None:
+        kinds.append(type(event).__name__)
+    return kinds
+
+
+@pytest.mark.parametrize("count", [3, 12])
+def test_a_get_is_patient_once_with_nobody_left_to_ask_or_with_eight_requests_in_vain(count: int) -> None:
+    node = node_with(CONTACTS[:count], NOW)
+    node.start_get(ABSENT[0], NOW, key=None, tells_patience=True)
+    sent = node.datagrams_to_send(NOW, 0)
+    # However few it knows: who has not answered yet may tell of others.
+    assert (len(sent), events_of(node)) == (min(count, ALPHA), [])
+    answered = 0
+    while answered < count - 1:
+        assert events_of(node) == (["GetPatient"] if answered == 1 and count == 3 else [])
+        answer_from(node, sent[answered : answered + 1])
+        answered += 1
+        sent += node.datagrams_to_send(NOW, 0)
+        if len(sent) >= SLOT_RPCS_MAX:
+            break
+    assert events_of(node) == (["GetPatient"] if count == 12 else [])
+    assert node.operation_count == 1
+    answer_from(node, sent[answered:])
+    while sent := node.datagrams_to_send(NOW, 0):
+        answer_from(node, sent)
+    # What was told is not told again.
+    assert events_of(node) == ["GetDone"]
+
+
+def test_a_get_that_has_heard_nothing_yet_is_not_patient_whatever_turns_it_has() -> None:
+    node = node_with(CONTACTS[:3], NOW)
+    for target in ABSENT:
+        node.start_get(target, NOW, key=None, tells_patience=True)
+    sent = node.datagrams_to_send(NOW)
+    assert len(sent) == 3 * len(ABSENT)
+    assert events_of(node) == []
+    answer_from(node, sent[:1])
+    assert events_of(node) == ["GetPatient"]
+
+
+def test_a_get_that_has_an_item_or_was_not_asked_tells_of_no_patience() -> None:
+    node = node_with(CONTACTS, NOW)
+    node.start_get(ITEM.target, NOW, key=ITEM.key, tells_patience=True)
+    answer_from(node, node.datagrams_to_send(NOW, 0)[:1], has_item=True)
+    assert events_of(node) == ["ItemFound"]
+    other = node_with(CONTACTS, NOW)
+    other.start_get(ABSENT[0], NOW, key=None)
+    while sent := other.datagrams_to_send(NOW, 0):
+        answer_from(other, sent)
+    assert events_of(other) == ["GetDone"]
+
+
+def test_a_question_goes_before_those_that_have_asked_eight_in_vain() -> None:
+    node = node_with(CONTACTS, NOW)
+    for target in ABSENT:
+        node.start_get(target, NOW, key=None)
+    asked: Counter[bytes] = Counter()
+    while len(asked) < len(ABSENT) or min(asked.values()) < SLOT_RPCS_MAX:
+        sent = node.datagrams_to_send(NOW, 1)
+        asked.update(targets_of(sent))
+        answer_from(node, sent)
+    assert node._core._waiting_urgent or node._core._waiting
+    node.start_get(ITEM.target, NOW, key=ITEM.key)
+    # Its turns come before any of theirs, until it has sent as many.
+    turns = [targets_of(node.datagrams_to_send(NOW, 1)) for _ in range(ALPHA - 1)]
+    assert [target for targets in turns for target in targets] == [ITEM.target] * ALPHA
+
+
+def test_a_get_that_has_ended_waits_for_no_turn() -> None:
+    node = node_with(CONTACTS, NOW)
+    numbers = [node.start_get(target, NOW, key=None) for target in ABSENT]
+    node.datagrams_to_send(NOW, 0)
+    assert node._core._waiting_urgent
+    for number in numbers:
+        node.cancel(number, NOW)
+    assert not node._core._waiting_urgent
+    # By its deadline, while others are ahead of it.
+    for target in ABSENT:
+        node.start_get(target, NOW, key=None, deadline=NOW + 0.01)
+    node.datagrams_to_send(NOW, 0)
+    node.handle_timer(NOW + 0.01)
+    assert not node._core._waiting_urgent
+    assert not node._core._waiting
+
+
+def test_a_question_that_is_alone_waits_for_no_turn_after_silences() -> None:
+    node = node_with(CONTACTS, NOW)
+    node.start_get(ITEM.target, NOW, key=ITEM.key)
+    assert len(node.datagrams_to_send(NOW, 0)) == ALPHA
+    timer = node.get_timer()
+    assert timer is not None
+    node.handle_timer(timer)
+    # Each silence opens a slot more: four are sent again, and as many others are asked as there are slots then.
+    assert len(set(node.datagrams_to_send(timer, 0))) == 3 * ALPHA
+    assert not node.has_turns
+
+
+def test_nobody_is_woken_for_the_timeout_of_a_request_that_was_answered() -> None:
+    node = node_with(CONTACTS[:1], NOW)
+    idle = node.get_timer()
+    node.start_find(ABSENT[0], NOW)
+    ((data, address),) = node.datagrams_to_send(NOW)
+    assert node.get_timer() != idle
+    node.receive_datagram(reply_to(data, CONTACTS[0], has_item=False), address, NOW)
+    assert isinstance(node.next_event(), FindDone)
+    assert node.get_timer() == idle
+
+
+# The endpoint
+
+
+class Peers:
+    """Sockets that a test answers by hand, nearest to the item first."""
+
+    def __init__(self, count: int) -> None:
+        self._socks = {}
+        for number in range(count):
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sock.bind(HERE)
+            sock.settimeout(GUARD_S)
+            self._socks[krpc.Contact(bytes([number + 1]) * 20, sock.getsockname())] = sock
+        self.contacts = sorted(self._socks, key=lambda contact: distance(contact.node_id, ITEM.target))
+
+    def query(self, contact: krpc.Contact) -> bytes:
+        """Return the next query that a contact was sent."""
+        return self._socks[contact].recv(2_048)
+
+    def has_query(self, contact: krpc.Contact) -> bool:
+        """Return whether a query waits for a contact."""
+        return bool(select.select([self._socks[contact]], [], [], 0)[0])
+
+    def send(self, contact: krpc.Contact, data: bytes, address: Address) -> None:
+        """Send something as a contact."""
+        self._socks[contact].sendto(data, address)
+
+    def close(self) -> None:
+        """Close them all."""
+        for sock in self._socks.values():
+            sock.close()
+
+
+def play(count: int, scene: Callable[[Endpoint, Peers], Coroutine[Any, Any, None]]) -> None:
+    """Play a scene of an endpoint whose table holds so many peers."""
+
+    async def whole() -> None:
+        peers = Peers(count)
+        # Nobody is taken for silent while a slow machine plays.
+        node = node_with(peers.contacts, boot_now(), timeout_s_min=GUARD_S, timeout_s_max=GUARD_S)
+        endpoint = await Endpoint.open(node, HERE)
+        try:
+            await scene(endpoint, peers)
+        finally:
+            endpoint.close()
+            peers.close()
+
+    asyncio.run(asyncio.wait_for(whole(), GUARD_S))
+
+
+def dropped_count(node: Node) -> int:
+    """Return how many datagrams were worked on that are of no use."""
+    return sum(count for name, count in node.counters.items() if name.startswith("dropped-"))
+
+
+@pytest.mark.parametrize("behind_count", [5, 25])
+@pytest.mark.parametrize("meanwhile", ["nothing", "_pause_over", "_timer_fired"])
+def test_an_item_is_handed_on_before_what_came_with_it_is_worked_on(behind_count: int, meanwhile: str) -> None:
+    async def scene(endpoint: Endpoint, peers: Peers) -> None:
+        found = asyncio.get_running_loop().create_future()
+        worked_on: list[int] = []
+
+        def on_item(item: object) -> None:
+            worked_on.append(dropped_count(endpoint.node))
+            found.set_result(item)
+            if meanwhile != "nothing":
+                # What is due in the very next round would read on as well.
+                asyncio.get_running_loop().call_soon(getattr(endpoint, meanwhile))
+
+        async def answer() -> None:
+            # As the overlay waits for it, whose answer goes to the front in the same step.
+            await asyncio.wait({found})
+            worked_on.append(dropped_count(endpoint.node))
+
+        waiter = asyncio.create_task(answer())
+        await asyncio.sleep(0)
+        get = endpoint.get(ITEM.target, key=ITEM.key, on_item=on_item)
+        nearest = peers.contacts[0]
+        reply = reply_to(peers.query(nearest), nearest, has_item=True)
+        for data in [b"garbage"] * behind_count + [reply] + [b"garbage"] * 3:
+            peers.send(nearest, data, endpoint.address)
+        await waiter
+        assert worked_on == [0, 0]
+        while dropped_count(endpoint.node) < behind_count + 3:  # noqa: ASYNC110 - counters have no event
+            await asyncio.sleep(0)
+        get.cancel()
+
+    play(4, scene)
+
+
+def test_items_without_end_do_not_stop_the_timers() -> None:
+    async def scene(endpoint: Endpoint, peers: Peers) -> None:
+        ran: list[float] = []
+        endpoint.node._core.at(boot_now(), ran.append)
+        # As if each round brought an item to somebody.
+        endpoint._rounds_to_give = 1_000_000_000
+        endpoint._flush(boot_now())
+        for _ in range(20_000):
+            await asyncio.sleep(0)
+        assert ran
+
+    play(0, scene)
+
+
+def test_the_second_requests_go_out_even_if_nothing_ever_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint_module, "TURN_PAUSE_S", 0.0)
+
+    async def scene(endpoint: Endpoint, peers: Peers) -> None:
+        gets = [endpoint.get(target, key=None, on_item=lambda item: None) for target in (ABSENT[0], ITEM.target)]
+        # To the first question all four were sent, to the second only the nearest.
+        asked = [peers.query(contact) for contact in peers.contacts]
+        assert len(asked) == ALPHA
+        assert targets_of([(peers.query(peers.contacts[0]), HERE)]) == [ITEM.target]
+        assert not any(peers.has_query(contact) for contact in peers.contacts)
+        for _ in range(ROUNDS_MAX):
+            await asyncio.sleep(0)
+        assert all(peers.has_query(contact) for contact in peers.contacts[1:])
+        for get in gets:
+            get.cancel()
+
+    play(ALPHA, scene)
+
+
+def test_a_reply_lets_the_next_question_have_its_turn() -> None:
+    async def scene(endpoint: Endpoint, peers: Peers) -> None:
+        sent = [ABSENT[0], ABSENT[1], ITEM.target]
+        # Time alone lets nobody have a turn here.
+        endpoint._is_pausing = True
+        gets = [endpoint.get(target, key=None, on_item=lambda item: None) for target in sent]
+        nearest = peers.contacts[0]
+        peers.send(nearest, reply_to(peers.query(nearest), nearest, has_item=False), endpoint.address)
+        while not endpoint.node.counters["reply"]:  # noqa: ASYNC110 - counters have no event
+            await asyncio.sleep(0)
+        # To the first question all four were sent, to each other one; one has come back, so one more went out.
+        assert endpoint.node.in_flight_count == ALPHA + 2
+        for get in gets:
+            get.cancel()
+
+    play(ALPHA, scene)

@@ -1,0 +1,1 @@
+"""What holds of the room dns, one file a module."""

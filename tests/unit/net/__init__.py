@@ -1,0 +1,1 @@
+"""What holds of the room net, one file a module."""

@@ -1,0 +1,1 @@
+"""What holds of the room state, one file a module."""

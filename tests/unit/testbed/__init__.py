@@ -1,0 +1,1 @@
+"""What holds of the tools of the testbed, without its containers."""
