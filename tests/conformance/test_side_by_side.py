@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.outside.forwarders import NAMED
+
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "conformance.md").read_text()
 PROBES_MIN = 60
@@ -130,10 +132,10 @@ def test_replies_differ_in_what_counts_and_not_in_ttl_case_or_order(bench: Any) 
 
 def test_no_server_of_the_bench_can_send_beyond_loopback(bench: Any) -> None:
     servers = importlib.import_module("resolvers")
-    for conf in (servers.UNBOUND, servers.NAMED):
+    for conf in (servers.UNBOUND, NAMED, servers.NAMED_OPTIONS):
         assert all(address.startswith("127.") for address in re.findall(r"\d+\.\d+\.\d+\.\d+", conf))
     assert "outgoing-interface: 127.0.0.1" in servers.UNBOUND
-    assert "query-source address 127.0.0.1" in servers.NAMED
+    assert "query-source address 127.0.0.1" in servers.NAMED_OPTIONS
 
 
 def test_the_document_names_every_module_of_the_suite() -> None:

@@ -49,7 +49,7 @@ def test_ci_says_why_the_images_could_not_be_made_and_runs_no_testbed_on_none(tm
 
 def test_ci_tells_the_testbed_that_it_is_required(tmp_path: Path) -> None:
     done = run_ci(tmp_path, "exit 0", 'echo "P2PDNS_TESTBED=$P2PDNS_TESTBED make $*"')
-    words = ("check", "test mutants", "testbed")
+    words = ("check", "test smoke mutants", "testbed")
     assert done.stdout.splitlines() == [f"P2PDNS_TESTBED=required make {each}" for each in words]
     assert done.returncode == 0
 
