@@ -31,12 +31,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from p2pdns.dht.routing.ids import crc32c, id_for
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from p2pdns.addresses import Address, AddressClass, class_of
 from p2pdns.dht import bencode, krpc
 from p2pdns.dht.node import Node, NodeSettings
-from p2pdns.dht.routing import crc32c, id_for
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import MutableItem
 from tests.unit.dht.swarm import DELAY_S, Swarm, item_of

@@ -21,7 +21,7 @@ from p2pdns import log
 from p2pdns.clock import boot_now
 from p2pdns.dht.node import Others, PutOutcome
 from p2pdns.dht.node.keeping import COPIES_ENOUGH
-from p2pdns.dht.routing import K
+from p2pdns.dht.routing.table import K
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import ImmutableItem, MutableItem, Present
 from p2pdns.items.keys import ZoneKey

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from p2pdns import log
-from p2pdns.dht.routing import SavedContact
+from p2pdns.dht.routing.contact import SavedContact
 from p2pdns.dht.stored import StoredChange, StoredRow
 from p2pdns.directory import StateDirectory
 from p2pdns.errors import Unavailable

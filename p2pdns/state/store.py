@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from p2pdns.addresses import class_of
-from p2pdns.dht.routing import SavedContact
+from p2pdns.dht.routing.contact import SavedContact
 from p2pdns.dht.stored import StoredChange, StoredRow
 from p2pdns.errors import StrangerError
 from p2pdns.state.database import Earlier, Schema, open_database, transaction

@@ -21,7 +21,8 @@ from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.confirmation import Confirmation
 from p2pdns.dht.lookup.shortlist import Candidate, Leave, Request, Shortlist, State
-from p2pdns.dht.routing import K, is_for
+from p2pdns.dht.routing.reach import is_for
+from p2pdns.dht.routing.table import K
 from p2pdns.errors import BadItem
 from p2pdns.items.item import ImmutableItem, MutableItem, Present, SignatureMemo, mutable_target
 from p2pdns.items.keys import ZoneKey

@@ -14,7 +14,7 @@ from enum import IntEnum
 
 from p2pdns.addresses import Address, AddressClass, class_of, host_of, prefix_of
 from p2pdns.dht import krpc
-from p2pdns.dht.routing import is_id_allowed
+from p2pdns.dht.routing.ids import is_id_allowed
 
 SHORTLIST_MAX = 400  # Candidates kept, the nearest ones: made-up contacts cost memory only up to here.
 ADDRESS_IDS_MAX = 2  # Ids under which one address is asked: a look-up is no way to make us flood a third party.

@@ -26,7 +26,7 @@ from p2pdns.dht.node.values import (
     PutOutcome,
     PutProgress,
 )
-from p2pdns.dht.routing import SavedContact
+from p2pdns.dht.routing.contact import SavedContact
 
 __all__ = [
     "Event",

@@ -16,7 +16,8 @@ from p2pdns.dht.node.challenges import Challenges
 from p2pdns.dht.node.core import CONTACTS_IN_REPLY, VERSION, Core
 from p2pdns.dht.node.peers import PeerStore
 from p2pdns.dht.node.values import ItemArrived
-from p2pdns.dht.routing import distance, is_for, is_within, reach_of
+from p2pdns.dht.routing.ids import distance
+from p2pdns.dht.routing.reach import is_for, is_within, reach_of
 from p2pdns.errors import BadRequest
 
 

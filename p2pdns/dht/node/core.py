@@ -17,7 +17,7 @@ from p2pdns.dht.guard import AMPLIFICATION_MAX, TOKEN_BYTES, TOKEN_PERIOD_S, Gua
 from p2pdns.dht.krpc.compact import CONTACT6_BYTES, CONTACT_BYTES
 from p2pdns.dht.node.reply_times import ReplyTimes
 from p2pdns.dht.node.values import Event, NodeSettings, Sibling
-from p2pdns.dht.routing import RoutingTable
+from p2pdns.dht.routing.table import RoutingTable
 from p2pdns.dht.storage import Storage
 
 VERSION = b"PD\x00\x01"

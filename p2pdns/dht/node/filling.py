@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from p2pdns.dht.node.core import CONTACTS_IN_REPLY, Core
-from p2pdns.dht.routing import ID_BITS, ID_BYTES
+from p2pdns.dht.routing.ids import ID_BITS, ID_BYTES
 
 # The public network has about 20 parts with contacts in them, and far buckets of 128, 64 and 32 take ten searches more.
 SEARCHES_MAX = 32

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from p2pdns.addresses import Address, AddressClass, class_of, prefix_of
 from p2pdns.dht.node.core import Core
-from p2pdns.dht.routing import ID_BYTES, id_for, is_id_allowed
+from p2pdns.dht.routing.ids import ID_BYTES, id_for, is_id_allowed
 
 VOTES_MIN = 5  # Distinct prefixes: one neighbour, or one network, must not be able to choose where we stand.
 VOTERS_MAX = 64  # The latest prefixes that told us our address.

@@ -21,7 +21,7 @@ from p2pdns.dht.lookup import Item
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.operations import PutOperation
 from p2pdns.dht.node.values import ItemArrived
-from p2pdns.dht.routing import distance
+from p2pdns.dht.routing.ids import distance
 from p2pdns.dht.stored import Holding
 from p2pdns.items.item import MutableItem
 

@@ -21,7 +21,9 @@ from p2pdns.dht.node.operations import FindOperation, Operation, PutOperation, s
 from p2pdns.dht.node.reach import Reach
 from p2pdns.dht.node.upkeep import Upkeep
 from p2pdns.dht.node.values import Event, NodeSettings, Peer, Sibling
-from p2pdns.dht.routing import ID_BYTES, SavedContact, id_for, is_for
+from p2pdns.dht.routing.contact import SavedContact
+from p2pdns.dht.routing.ids import ID_BYTES, id_for
+from p2pdns.dht.routing.reach import is_for
 from p2pdns.dht.storage import Storage
 from p2pdns.errors import FormatError
 from p2pdns.items.item import Present, SignatureMemo

@@ -23,7 +23,7 @@ from p2pdns.dht.node.values import (
     PutOutcome,
     PutProgress,
 )
-from p2pdns.dht.routing import distance
+from p2pdns.dht.routing.ids import distance
 from p2pdns.errors import BadRequest
 from p2pdns.items.item import MutableItem, Present
 

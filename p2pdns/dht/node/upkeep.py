@@ -16,7 +16,9 @@ from p2pdns.dht.guard import RateLimit
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.filling import Filling
 from p2pdns.dht.node.values import Joined
-from p2pdns.dht.routing import ID_BYTES, Contact, SavedContact, random_id_in
+from p2pdns.dht.routing.bucket import random_id_in
+from p2pdns.dht.routing.contact import Contact, SavedContact
+from p2pdns.dht.routing.ids import ID_BYTES
 
 BOOTSTRAP_MAX = 256  # Addresses remembered to join by; more than a saved table's best half.
 RESTORED_MAX = 192  # Of them, by contacts of an earlier run: addresses that are named later must find room.

@@ -14,7 +14,7 @@ from p2pdns.addresses import Address, AddressClass, class_of
 from p2pdns.dht import krpc
 from p2pdns.dht.confirmation import Confirmation
 from p2pdns.dht.lookup import ALPHA, Item
-from p2pdns.dht.routing import K
+from p2pdns.dht.routing.table import K
 from p2pdns.limits import QUESTION_RPCS_MAX
 
 # The bounds of a timeout, chosen with `bench/lookup.py`: below 50 ms a busy peer counts as dead, and above 1 s nobody

@@ -11,7 +11,7 @@ from p2pdns.dht import krpc
 from p2pdns.dht.lookup import HOST_CONTACTS_MAX, HOST_DATAGRAMS_MAX
 from p2pdns.dht.node import Node
 from p2pdns.dht.node.core import QUERY_BYTES
-from p2pdns.dht.routing import id_for
+from p2pdns.dht.routing.ids import id_for
 from tests.unit.dht.swarm import Swarm, item_of
 
 ITEM = item_of(7)

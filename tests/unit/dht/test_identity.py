@@ -11,7 +11,7 @@ from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.node import Node, NodeSettings
 from p2pdns.dht.node.identity import CHANGE_S_MIN, VOTES_MIN
-from p2pdns.dht.routing import is_id_allowed
+from p2pdns.dht.routing.ids import is_id_allowed
 from p2pdns.dht.storage import Storage
 
 OURS = "93.184.216.34"

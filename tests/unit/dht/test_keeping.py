@@ -14,7 +14,7 @@ from p2pdns.dht.node.keeping import (
     LOOKERS,
     PUT_AFTER_S,
 )
-from p2pdns.dht.routing import distance
+from p2pdns.dht.routing.ids import distance
 from p2pdns.dht.storage import RETENTION_S
 from p2pdns.items.item import ImmutableItem, MutableItem
 from tests.unit.dht.swarm import UNIX_NOW, Swarm, item_of

@@ -22,7 +22,7 @@ from p2pdns.dht.lookup import (
     Sought,
     State,
 )
-from p2pdns.dht.routing import distance
+from p2pdns.dht.routing.ids import distance
 from p2pdns.items.item import ImmutableItem, MutableItem, Present
 from p2pdns.items.keys import SecretKey
 

@@ -14,7 +14,7 @@ from p2pdns.dht.node import GetDone, ItemArrived, Joined, Node, NodeSettings, Pu
 from p2pdns.dht.node.core import REQUESTS_IN_FLIGHT_MAX
 from p2pdns.dht.node.peers import HASHES_MAX, PEER_S, PEERS_MAX, PeerStore
 from p2pdns.dht.node.upkeep import QUARANTINE_MAX
-from p2pdns.dht.routing import distance
+from p2pdns.dht.routing.ids import distance
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import ImmutableItem, MutableItem, Present
 from tests.unit.dht.swarm import UNIX_NOW, Swarm, item_of, secret_of

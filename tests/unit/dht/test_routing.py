@@ -14,19 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pdns.dht import krpc
-from p2pdns.dht.routing import (
-    FAILURES_MAX,
-    ID_BITS,
-    Bucket,
-    Contact,
-    RoutingTable,
-    crc32c,
-    distance,
-    id_for,
-    is_for,
-    is_id_allowed,
-    random_id_in,
-)
+from p2pdns.dht.routing.bucket import Bucket, random_id_in
+from p2pdns.dht.routing.contact import Contact
+from p2pdns.dht.routing.ids import ID_BITS, crc32c, distance, id_for, is_id_allowed
+from p2pdns.dht.routing.reach import is_for
+from p2pdns.dht.routing.table import FAILURES_MAX, RoutingTable
 
 OWN = bytes(20)
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "bep42.json").read_text())["vectors"]

@@ -19,7 +19,7 @@ from p2pdns.dht.lookup import (
     Sought,
 )
 from p2pdns.dht.lookup.shortlist import HOST_SILENT_MAX, SECOND_CHANCES_MAX, SOURCE_CONTACTS_MAX
-from p2pdns.dht.routing import id_for
+from p2pdns.dht.routing.ids import id_for
 from tests.unit.dht.test_lookup import EIGHT, KEY, OWN, TARGET, finish, item, near, new_lookup, reply
 
 PEER = ("10.9.9.9", 7)

@@ -19,7 +19,7 @@ from p2pdns.dht.bencode import encode
 from p2pdns.dht.lookup import ALPHA
 from p2pdns.dht.node import FindDone, ItemFound, Node, NodeSettings
 from p2pdns.dht.node.operations import SLOT_RPCS_MAX
-from p2pdns.dht.routing import distance
+from p2pdns.dht.routing.ids import distance
 from p2pdns.dht.storage import Storage
 from p2pdns.net import endpoint as endpoint_module
 from p2pdns.net.endpoint import Endpoint

@@ -10,7 +10,7 @@ from zeroconf import ServiceStateChange
 
 from p2pdns import log
 from p2pdns.addresses import Address, AddressClass, class_of
-from p2pdns.dht.routing import SavedContact
+from p2pdns.dht.routing.contact import SavedContact
 from p2pdns.errors import ConfigError
 from p2pdns.net.discovery import Discovery
 from p2pdns.net.discovery.lan import PEERS_MAX, REQUESTS_MAX, Lan, own_address, tag_of

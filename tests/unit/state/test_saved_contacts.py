@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from p2pdns.dht.routing import SavedContact
+from p2pdns.dht.routing.contact import SavedContact
 from p2pdns.state import State
 from p2pdns.state.store import CONTACTS_MAX
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from p2pdns.dht.routing import SavedContact
+from p2pdns.dht.routing.contact import SavedContact
 from p2pdns.dht.storage import Storage
 from p2pdns.dht.stored import StoredChange, StoredRow
 from p2pdns.errors import Unavailable
