@@ -11,9 +11,15 @@ from typing import Any
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 # The longest honest test takes half a minute on two busy cores; a hang must end as a failure that names its test.
 TEST_SECONDS_MAX = 240
+
+# A busy machine is no fault of the code: no example has a deadline, nor is refused because its data took long to draw.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+if settings.get_current_profile_name() == "default":
+    settings.load_profile("patient")
 
 REAL_SOCKET = socket.socket
 
