@@ -1,15 +1,17 @@
 """Times of publications in words, as messages have them.
 
-Guarantees: the minute that is named is never too early. Does not know any clock.
+Guarantees: the minute that is named is never too early. Does not know any clock: a date is computed from the number
+that it is told, without the system's library of time.
 """
 
 from __future__ import annotations
 
-import time
-
 from p2pdns.items.item import SEQ_PER_SECOND, SIGN_AHEAD_SECONDS_MAX
 
 MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400
+# The Gregorian calendar repeats itself after 400 years. Years are counted from 1 March, so that the leap day is the
+# last day of a year; 1 March of the year 0 lies so many days before 1970.
+_CYCLE_DAYS, _DAYS_TO_1970 = 146_097, 719_468
 
 
 def date_of(seq: int) -> str:
@@ -18,10 +20,8 @@ def date_of(seq: int) -> str:
     >>> date_of(1_800_000_000_000_000)
     '2027-01-15 08:00:00 UTC'
     """
-    try:
-        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seq / SEQ_PER_SECOND))
-    except (OverflowError, ValueError, OSError):
-        return "a time that no clock shows"
+    at = seq // SEQ_PER_SECOND
+    return f"{_day(at)} {_clock(at)}:{at % MINUTE_S:02} UTC"
 
 
 def publish_again_after(last: int, now: float) -> str:
@@ -35,11 +35,24 @@ def publish_again_after(last: int, now: float) -> str:
     # The first whole minute at which it is allowed.
     at = -((SIGN_AHEAD_SECONDS_MAX * SEQ_PER_SECOND - last) // (MINUTE_S * SEQ_PER_SECOND)) * MINUTE_S
     left_s = max(0, at - int(now))
-    try:
-        when = time.strftime("%H:%M UTC" if left_s <= DAY_S else "%Y-%m-%d %H:%M UTC", time.gmtime(at))
-    except (OverflowError, ValueError, OSError):
-        return "no time comes at which it could be published again under this key"
-    return f"publish again after {when}, in {_span(left_s)}"
+    when = _clock(at) if left_s <= DAY_S else f"{_day(at)} {_clock(at)}"
+    return f"publish again after {when} UTC, in {_span(left_s)}"
+
+
+def _day(at: int) -> str:
+    cycle, day = divmod(at // DAY_S + _DAYS_TO_1970, _CYCLE_DAYS)
+    # 1,460, 36,524 and 146,096 are the last days of 4, 100 and 400 years: each has or lacks its leap day.
+    year = (day - day // 1_460 + day // 36_524 - day // 146_096) // 365
+    day_of_year = day - (365 * year + year // 4 - year // 100)
+    # From March on, five months have 153 days.
+    month = (5 * day_of_year + 2) // 153
+    day_of_month = day_of_year - (153 * month + 2) // 5 + 1
+    is_next_year = month >= 10
+    return f"{year + 400 * cycle + is_next_year}-{month - 9 if is_next_year else month + 3:02}-{day_of_month:02}"
+
+
+def _clock(at: int) -> str:
+    return f"{at % DAY_S // HOUR_S:02}:{at % HOUR_S // MINUTE_S:02}"
 
 
 def _span(seconds: int) -> str:
