@@ -34,6 +34,7 @@ from p2pdns.dns.message import RRset
 from p2pdns.items.item import MutableItem, next_seq
 from p2pdns.items.keys import SecretKey
 from p2pdns.items.packet import compose_packet
+from p2pdns.log import get_logger
 from p2pdns.net.endpoint import Endpoint
 from p2pdns.overlay.finder import Overlay
 from p2pdns.resolver import Budget, Found
@@ -229,7 +230,7 @@ async def run_ours(nodes: int, gets: int, percent: int, seed: int) -> Result:
 
 async def ask_pair(asker: Endpoint, item: MutableItem, sample: Sample) -> None:
     """Ask for A and AAAA of one name as a browser does: two questions at the same moment, one fetch for both."""
-    reader = Overlay(asker, State.open(None), clock=boot_now, unix_clock=unix_now)
+    reader = Overlay(asker, State.open(None), clock=boot_now, unix_clock=unix_now, tell=get_logger("overlay").error)
     budget = Budget(deadline=boot_now() + 4)
     started = time.perf_counter()
     answers = await asyncio.gather(*(reader.item(item.key, False, budget) for _ in range(2)))

@@ -115,6 +115,17 @@ class Clock:
             call[1]()
 
 
+class Told:
+    """What the overlay and a publisher say went wrong: the texts, in order."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def __call__(self, event: str, **fields: object) -> None:
+        """Note it."""
+        self.events.append(event)
+
+
 @dataclass
 class _Call:
     calls: list[tuple[float, Callable[[], None]]]

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from p2pdns import config as configuration
+from p2pdns import log
 from p2pdns.addresses import Address, AddressClass, class_of
 from p2pdns.cli.dnsclient import ExtendedError, Record, Reply, meaning_of, read_type
 from p2pdns.clock import boot_now, unix_now
@@ -48,7 +49,13 @@ class ShortLivedNode:
         self._endpoint = endpoint
         self._state = State.open(None)
         self._gets: set[asyncio.Future[GetOutcome]] = set()
-        self._overlay = Overlay(self, self._state, clock=boot_now, unix_clock=unix_now)
+        self._overlay = Overlay(
+            self,
+            self._state,
+            clock=boot_now,
+            unix_clock=unix_now,
+            tell=log.get_limited_logger("overlay", boot_now).error,
+        )
 
     def get(
         self,

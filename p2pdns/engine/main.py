@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import random
 import secrets
 import signal
 import socket
@@ -166,7 +167,13 @@ class Engine:
         return await Endpoint.adopt(node, sock)
 
     def _open_service(self) -> None:
-        self.overlay = Overlay(self.endpoint, self.state, clock=boot_now, unix_clock=unix_now)
+        self.overlay = Overlay(
+            self.endpoint,
+            self.state,
+            clock=boot_now,
+            unix_clock=unix_now,
+            tell=log.get_limited_logger("overlay", boot_now).error,
+        )
         self.endpoint.on_arrival = self.overlay.item_arrived
         self.service = Service(self.overlay, self.upstreams.current, self._settings, clock=boot_now)
         self.overlay.on_invalidate = self.service.invalidate
@@ -175,7 +182,10 @@ class Engine:
         self.publisher = Publisher(
             self.endpoint,
             self.state,
+            clock=boot_now,
             unix_clock=unix_now,
+            jitter=random.random,
+            tell=log.get_logger("publisher").warning,
             on_published=self.overlay.published,
             look_up=self._look_up,
         )

@@ -12,7 +12,6 @@ import math
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine
 
-from p2pdns.clock import boot_now
 from p2pdns.dns.life import FAILURE_S_MAX, FAILURE_S_MIN
 from p2pdns.dns.zone import Zone
 from p2pdns.errors import BadItem
@@ -20,7 +19,6 @@ from p2pdns.items.item import ImmutableItem, MutableItem, mutable_target
 from p2pdns.items.keys import ZoneKey
 from p2pdns.items.packet import zone_of
 from p2pdns.limits import QUESTION_RPCS_MAX, QUESTION_SECONDS_MAX
-from p2pdns.log import get_limited_logger
 from p2pdns.overlay import ports
 from p2pdns.overlay.entries import (
     NEVER,
@@ -35,7 +33,7 @@ from p2pdns.overlay.entries import (
     report_of,
 )
 from p2pdns.overlay.marks import Marks
-from p2pdns.overlay.ports import Dht, GetOutcome, LookupReport, Mark, ReaderState, Timer
+from p2pdns.overlay.ports import Dht, GetOutcome, LookupReport, Mark, ReaderState, Tell, Timer
 from p2pdns.resolver import Budget, Found, ItemOutcome, Missing, NotFound, tag_of_key
 
 ENTRIES_MAX = 2_048  # Zones kept parsed: about 20 kB each; their items stay in the reader's database anyway.
@@ -52,8 +50,6 @@ INCOMPLETE_SECONDS_MAX = 30.0  # With an item in hand another attempt is worth i
 HELD_WAIT_SECONDS = 0.2
 SHOWN_TRIES_MAX = 3  # While a mark is committed a newer item may be shown to others; then that one is shown instead.
 
-log = get_limited_logger("overlay", boot_now)
-
 
 class Overlay:
     """Items by zone key, found, kept, refreshed."""
@@ -65,6 +61,7 @@ class Overlay:
         *,
         clock: Callable[[], float],
         unix_clock: Callable[[], float],
+        tell: Tell,
         on_invalidate: Callable[[tuple[bytes, ...]], None] = lambda tags: None,
         later: Callable[[float, Callable[[], None]], Timer] = ports.later,
         entry_count_max: int = ENTRIES_MAX,
@@ -79,7 +76,8 @@ class Overlay:
         self._state = state
         self._clock = clock
         self._unix_clock = unix_clock
-        self._marks = Marks(state, clock, unix_clock)
+        self._marks = Marks(state, clock, unix_clock, tell)
+        self._tell = tell
         self._later = later
         self._entry_count_max = entry_count_max
         self._held_wait_s = held_wait_s
@@ -88,7 +86,8 @@ class Overlay:
         self._slots = Slots(cold_get_count_max, cold_get_count_per_prefix_max, self._start)
         self._refresh_count = 0
         self._lookup_count = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        # In the order of their start: a set would be cancelled in an order that no seed decides.
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._is_closed = False
 
     async def item(self, key: ZoneKey, settled: bool, budget: Budget) -> ItemOutcome:
@@ -376,7 +375,7 @@ class Overlay:
             await self._conclude(entry, lookup, await begun)
         except Exception as error:
             # Whatever broke, the questions that wait are told, and the next ones do not repeat it at once.
-            log.error("look-up broke off", key=entry.key, reason=repr(error))
+            self._tell("look-up broke off", key=entry.key, reason=repr(error))
             self.counters["lookups-broken-off"] += 1
             entry.fail(Missing.UNREACHABLE, self._clock(), FAILURE_S_MIN, FAILURE_S_MAX)
             # It may have been shown already, and then nothing older may be.
@@ -456,7 +455,7 @@ class Overlay:
         try:
             await self._raise(entry, item, zone_of(item), False)
         except Exception as error:
-            log.error("item that arrived not adopted", key=item.key, reason=repr(error))
+            self._tell("item that arrived not adopted", key=item.key, reason=repr(error))
             return
         self.on_invalidate((tag_of_key(item.key),))
 
@@ -493,5 +492,5 @@ class Overlay:
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))

@@ -12,13 +12,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 
-from p2pdns.clock import boot_now
 from p2pdns.dht.guard import RateLimit
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem, Present
-from p2pdns.log import get_limited_logger
 from p2pdns.overlay.entries import Entry
-from p2pdns.overlay.ports import Mark, ReaderState
+from p2pdns.overlay.ports import Mark, ReaderState, Tell
 from p2pdns.resolver import Budget, Found, ItemOutcome, Missing, NotFound
 
 # One client that asks for throw-away zones made 210 marks a second: two million, all that there is room for, within
@@ -34,8 +32,6 @@ _AHEAD = "signed more than 24 hours ahead of this machine's clock: no mark is ke
 _RATIONED = "this client has asked for too many new zones: no mark is kept of this one yet"
 _REFUSED = "no mark of this zone is kept on the disk: after a restart an older item could pass for the newest"
 _BEHIND = "this machine's clock is behind the newest item it has seen"
-
-log = get_limited_logger("overlay", boot_now)
 
 
 class Ration:
@@ -75,8 +71,11 @@ class Ration:
 class Marks:
     """The marks of the zones in hand, and what time it is by them."""
 
-    def __init__(self, state: ReaderState, clock: Callable[[], float], unix_clock: Callable[[], float]) -> None:
+    def __init__(
+        self, state: ReaderState, clock: Callable[[], float], unix_clock: Callable[[], float], tell: Tell
+    ) -> None:
         self._state = state
+        self._tell = tell
         self._clock = clock
         self._unix_clock = unix_clock
         self._ration = Ration(clock)
@@ -133,7 +132,7 @@ class Marks:
         try:
             await self._state.adopt(item, self._unix_clock())
         except Exception as error:
-            log.error("confirmation not stored", key=item.key, reason=repr(error))
+            self._tell("confirmation not stored", key=item.key, reason=repr(error))
 
     def confirmed_unix(self, entry: Entry) -> float:
         """Return when the item in hand was last confirmed; 0 when it never was."""

@@ -158,6 +158,13 @@ class LookupReport:
     is_confirmed: bool | None = None
 
 
+class Tell(Protocol):
+    """Where the overlay says what went wrong on this machine; the engine wires it to its log."""
+
+    def __call__(self, event: str, **fields: object) -> None:
+        """Say that something happened, in a text that is the same each time, and with what it happened."""
+
+
 class Timer(Protocol):
     """A call that has yet to come."""
 

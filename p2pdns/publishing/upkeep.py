@@ -11,21 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from p2pdns import log
-from p2pdns.clock import boot_now
 from p2pdns.dht.node import Others, PutOutcome
 from p2pdns.dht.node.keeping import COPIES_ENOUGH
 from p2pdns.dht.routing.table import K
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import ImmutableItem, MutableItem, Present
 from p2pdns.items.keys import ZoneKey
-from p2pdns.overlay.ports import Held, Mark
+from p2pdns.overlay.ports import Held, Mark, Tell
 from p2pdns.publishing.dates import date_of, publish_again_after
 from p2pdns.publishing.pacing import Pacer, Standing
 
@@ -139,14 +136,15 @@ class Publisher:
         dht: Dht,
         state: OwnState,
         *,
+        clock: Callable[[], float],
         unix_clock: Callable[[], float],
+        jitter: Callable[[], float],
+        tell: Tell,
         on_published: Callable[[MutableItem], None] = lambda item: None,
         look_up: Callable[[ZoneKey], Awaitable[object]] | None = None,
-        clock: Callable[[], float] = boot_now,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Make a publisher; `look_up` makes the overlay find (and adopt) what is newest, `jitter` is in [0, 1)."""
+        """Make a publisher; `jitter` draws from [0, 1), `look_up` makes the overlay find (and adopt) what is newest."""
         self.counters: Counter[str] = Counter()
         self._dht = dht
         self._state = state
@@ -160,7 +158,7 @@ class Publisher:
         self._copies: dict[bytes, Copies] = {}
         self._publishing: Counter[bytes] = Counter()
         self._pacer = Pacer(clock, sleep)
-        self._log = log.get_logger("publisher")
+        self._tell = tell
 
     def start(self) -> None:
         """Begin to keep alive what earlier runs have published or pinned."""
@@ -342,7 +340,7 @@ class Publisher:
         if item.key.raw not in self._held_back:
             text = f"{item.key} is dated {date_of(item.seq)}, so it is not put again; {TAKE_BACK_HINT}"
             self._held_back[item.key.raw] = text
-            self._log.warning(text)
+            self._tell(text)
         self.counters["held-back"] += 1
 
     def _check_room(self, key: ZoneKey) -> None:
@@ -382,7 +380,7 @@ class Publisher:
                 outcome = await self._put_again(held.item)
             except Unavailable as error:
                 outcome = PutOutcome(0, 0)
-                self._log.warning("not put again", key=str(key), reason=str(error))
+                self._tell("not put again", key=str(key), reason=str(error))
             self.counters["republished"] += 1
             self._note(held.item, outcome, was_published_now=False)
             if (outcome.refused.get(SEQ_TOO_LOW) or outcome.here.refusal == SEQ_TOO_LOW) and self._look_up is not None:

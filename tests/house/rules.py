@@ -91,6 +91,24 @@ IMPURE_MODULES = frozenset(
     ]
 )
 
+# Rooms that may use coroutines, futures and tasks as well, and nothing else of what the core must not touch. They are
+# told the time (`loop.time` is a clock too), and what they would log; sockets, threads and processes are others' work.
+WAITING = ("overlay", "publishing")
+OF_ASYNCIO = frozenset(
+    [
+        "CancelledError",
+        "Future",
+        "Task",
+        "create_task",
+        "ensure_future",
+        "gather",
+        "get_running_loop",
+        "sleep",
+        "wait",
+    ]
+)
+OF_A_LOOP = frozenset(["call_later", "call_soon", "create_future", "create_task"])
+
 MODULE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 60
 
@@ -176,14 +194,18 @@ def _inner_findings(module: str, row: int, other: str) -> Iterator[str]:
 
 def purity_findings(module: str, source: str) -> list[str]:
     """Return every way in which a core module could read a clock, chance, a file, a socket, or set order."""
-    if not any(is_inside(module, room) for room in PURE):
+    waits = any(is_inside(module, room) for room in WAITING)
+    if not waits and not any(is_inside(module, room) for room in PURE):
         return []
     findings = [
         f"{module}:{line}: imports {name}; the core takes such things as arguments"
         for line, name in imports_of(module, source)
-        if name in IMPURE_MODULES or name.split(".")[0] in IMPURE_MODULES
+        if (name in IMPURE_MODULES or name.split(".")[0] in IMPURE_MODULES) and not (waits and name == "asyncio")
     ]
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    if waits:
+        findings += [f"{module}:{line}: uses {name}, which is no future, task or coroutine" for line, name in _io(tree)]
+    for node in ast.walk(tree):
         iterated = [node.iter] if isinstance(node, ast.For | ast.comprehension) else []
         for iterable in iterated:
             is_set = isinstance(iterable, ast.Set | ast.SetComp) or (
@@ -196,6 +218,30 @@ def purity_findings(module: str, source: str) -> list[str]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open":
             findings.append(f"{module}:{node.lineno}: opens a file")
     return findings
+
+
+def _io(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield (line, name) for all of asyncio and its loops that a room which only waits has no use for."""
+    loops = {"loop", "_loop"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "asyncio" and not node.level:
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        if isinstance(node, ast.Assign) and _is_loop(node.value, loops):
+            loops |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Attribute):
+            continue
+        if isinstance(node.value, ast.Name) and node.value.id == "asyncio" and node.attr not in OF_ASYNCIO:
+            yield node.lineno, f"asyncio.{node.attr}"
+        if _is_loop(node.value, loops) and node.attr not in OF_A_LOOP:
+            yield node.lineno, f"{node.attr} of a loop"
+
+
+def _is_loop(node: ast.expr, loops: set[str]) -> bool:
+    """Return whether an expression is an event loop: a known name, or what asyncio gives out as one."""
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Attribute) and node.func.attr in ("get_running_loop", "get_loop")
+    return (isinstance(node, ast.Name) and node.id in loops) or (isinstance(node, ast.Attribute) and node.attr in loops)
 
 
 def tidy_findings(module: str, source: str) -> list[str]:

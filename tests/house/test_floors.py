@@ -96,3 +96,44 @@ def test_an_import_that_climbs_is_found(module: str, source: str, word: str) -> 
 def test_an_impure_line_in_the_core_is_found(source: str) -> None:
     assert rules.purity_findings("dht.node", source)
     assert rules.purity_findings("engine.main", source) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import time",
+        "import random",
+        "import os",
+        "import socket",
+        "import sqlite3, logging",
+        "from p2pdns.clock import boot_now",
+        "from p2pdns import log",
+        "import asyncio.subprocess",
+        "from asyncio import open_connection",
+        "import asyncio\nasync def f(): await asyncio.open_connection('::1', 53)",
+        "import asyncio\nasync def f(): await asyncio.create_subprocess_exec('true')",
+        "import asyncio\nasync def f(): await asyncio.to_thread(print)",
+        "import asyncio\nasync def f(sock): await asyncio.get_running_loop().sock_recv(sock, 1)",
+        "import asyncio\nasync def f(): await asyncio.get_running_loop().run_in_executor(None, print)",
+        "import asyncio\ndef f():\n    here = asyncio.get_running_loop()\n    return here.time()",
+        "class C:\n    def f(self, sock): self._loop.add_reader(sock, print)",
+        "for x in {1, 2}: pass",
+        "open('x')",
+    ],
+)
+def test_a_room_that_only_waits_touches_nothing_outside(source: str) -> None:
+    assert rules.purity_findings("overlay.finder", source)
+    assert rules.purity_findings("publishing.upkeep", source)
+    assert rules.purity_findings("net.endpoint", source) == []
+
+
+def test_a_room_that_only_waits_may_use_futures_tasks_and_timers() -> None:
+    source = (
+        "import asyncio\n"
+        "async def f(clock):\n"
+        "    loop = asyncio.get_running_loop()\n"
+        "    loop.call_later(1.0, print)\n"
+        "    await asyncio.wait({loop.create_future(), asyncio.create_task(g())}, timeout=clock())\n"
+    )
+    assert rules.purity_findings("overlay.finder", source) == []
+    assert rules.purity_findings("resolver.service", source), "the resolver has no need to wait for anything itself"

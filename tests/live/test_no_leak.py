@@ -36,7 +36,7 @@ from p2pdns.resolver import ResolverSettings
 from p2pdns.resolver.local import PROBE_SUFFIX
 from p2pdns.resolver.service import QueryFacts, Service
 from tests.live.front_process import GUARD_S, wait_until
-from tests.overlay_doubles import KEYS, UNIX, A, FakeDht, FakeState, item_of, rrsets
+from tests.overlay_doubles import KEYS, UNIX, A, FakeDht, FakeState, Told, item_of, rrsets
 
 NAMES_COUNT = 10_000
 PROCESS_NAMES_COUNT = 400  # Through three real processes each costs some milliseconds.
@@ -200,7 +200,7 @@ def test_of_ten_thousand_names_an_upstream_hears_none_that_is_ours(listener: Lis
 
     async def story() -> None:
         dht = FakeDht({A: item_of("a", "* 300 CNAME x.{b}", "@ 300 A 192.0.2.1", "friend 300 NS {c}")})
-        overlay = Overlay(dht, FakeState(), clock=boot_now, unix_clock=unix_now)
+        overlay = Overlay(dht, FakeState(), clock=boot_now, unix_clock=unix_now, tell=Told())
         service = Service(overlay, Upstream([listener.address], clock=boot_now), SETTINGS, clock=boot_now)
 
         async def ask(count: int) -> None:

@@ -19,7 +19,7 @@ from p2pdns.net.upstream.exchange import SOCKETS_MAX, STRAY_DATAGRAMS_MAX, Excha
 from p2pdns.overlay.finder import Overlay
 from p2pdns.resolver import NoReply, Replied, Resolved, ResolverSettings
 from p2pdns.resolver.service import QueryFacts, Service
-from tests.overlay_doubles import FakeDht, FakeState, question, reply_to
+from tests.overlay_doubles import FakeDht, FakeState, Told, question, reply_to
 
 ASKED = question("example.com. A")
 MANY = tuple(f"example.com. 60 A 192.0.2.{number}" for number in range(1, 251))
@@ -393,7 +393,7 @@ def test_an_upstream_that_is_ourselves_is_found_out_and_dropped() -> None:
         tasks: list[asyncio.Task[Resolved]] = []
         async with resolver(forward) as (_, at), resolver(lambda query: [answered(query)]) as (_, honest):
             upstream = Upstream((at, honest), clock=boot_now)
-            nothing = Overlay(FakeDht(), FakeState(), clock=boot_now, unix_clock=unix_now)
+            nothing = Overlay(FakeDht(), FakeState(), clock=boot_now, unix_clock=unix_now, tell=Told())
             services.append(Service(nothing, upstream, ResolverSettings(), clock=boot_now))
             # The question comes back while the probe of it is still under way, as it does through a front.
             await upstream.probe(iter(["abc123", "def456"]).__next__)

@@ -24,6 +24,7 @@ from tests.overlay_doubles import (
     FakeDht,
     FakeState,
     FakeUpstream,
+    Told,
     item_of,
     question,
     rrsets,
@@ -43,7 +44,13 @@ class World:
         self.dht = FakeDht({} if at_once else None)
         clock = self.clock
         self.overlay = Overlay(
-            self.dht, FakeState(), clock=clock.boot, unix_clock=clock.wall, later=clock.later, held_wait_s=0.0
+            self.dht,
+            FakeState(),
+            clock=clock.boot,
+            unix_clock=clock.wall,
+            tell=Told(),
+            later=clock.later,
+            held_wait_s=0.0,
         )
         self.service = Service(self.overlay, FakeUpstream(), ResolverSettings(), clock=clock.boot)
 

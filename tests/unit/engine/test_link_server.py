@@ -38,7 +38,7 @@ from p2pdns.link import (
 from p2pdns.overlay.finder import Overlay
 from p2pdns.resolver import Resolved, ResolverSettings, tag_of_key
 from p2pdns.resolver.service import QueryFacts, Service
-from tests.overlay_doubles import A, Clock, FakeDht, FakeState, FakeUpstream, item_of, question, settle
+from tests.overlay_doubles import A, Clock, FakeDht, FakeState, FakeUpstream, Told, item_of, question, settle
 
 WWW = "WWW 300 A 192.0.2.1"
 
@@ -87,7 +87,12 @@ class World:
         self.dht = FakeDht({A: item_of("a", WWW)})
         self.upstream = FakeUpstream()
         overlay = Overlay(
-            self.dht, FakeState(), clock=self.clock.boot, unix_clock=self.clock.wall, later=self.clock.later
+            self.dht,
+            FakeState(),
+            clock=self.clock.boot,
+            unix_clock=self.clock.wall,
+            tell=Told(),
+            later=self.clock.later,
         )
         self.service = Service(overlay, self.upstream, ResolverSettings(), clock=self.clock.boot)
         self.server = LinkServer(directory, self.service, epoch=77, clock=self.clock.boot)

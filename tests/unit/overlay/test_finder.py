@@ -29,6 +29,7 @@ from tests.overlay_doubles import (
     Clock,
     FakeDht,
     FakeState,
+    Told,
     item_of,
     settle,
 )
@@ -57,11 +58,13 @@ class World:
         if held is not None:
             self.state.marks[held[0].key] = Held(*held)
         self.invalidated: list[bytes] = []
+        self.told = Told()
         self.overlay = Overlay(
             self.dht,
             self.state,
             clock=self.clock.boot,
             unix_clock=self.clock.wall,
+            tell=self.told,
             later=self.clock.later,
             on_invalidate=lambda tags: self.invalidated.extend(tags),
             **limits,
@@ -533,6 +536,7 @@ def test_a_look_up_that_breaks_off_is_a_failure_and_leaves_nobody_waiting() -> N
         await settle()
         assert isinstance(task.result(), NotFound)
         assert world.overlay.counters["lookups-broken-off"] == 1
+        assert world.told.events == ["look-up broke off"]
 
     run(story())
 

@@ -18,7 +18,7 @@ from p2pdns.overlay.finder import Overlay
 from p2pdns.resolver import ResolverSettings
 from p2pdns.resolver.service import QueryFacts, Service
 from tests.front_messages import CALM
-from tests.overlay_doubles import NOW, A, Clock, FakeDht, FakeState, item_of, question, settle
+from tests.overlay_doubles import NOW, A, Clock, FakeDht, FakeState, Told, item_of, question, settle
 
 LATE_SECONDS = 3.0  # A look-up that waits for slow nodes nearly as long as it may.
 KEY = b"www A"
@@ -39,7 +39,12 @@ class Door:
 
     def _start(self) -> None:
         self.overlay = Overlay(
-            self.dht, self.state, clock=self.clock.boot, unix_clock=self.clock.wall, later=self.clock.later
+            self.dht,
+            self.state,
+            clock=self.clock.boot,
+            unix_clock=self.clock.wall,
+            tell=Told(),
+            later=self.clock.later,
         )
         upstream = Upstream((), clock=self.clock.boot)
         self.service = Service(self.overlay, upstream, ResolverSettings(stale_s=86_400), clock=self.clock.boot)

@@ -23,6 +23,7 @@ from p2pdns.publishing import upkeep as publisher_module
 from p2pdns.publishing.pacing import PUTS_AT_ONCE_MAX, Pacer, Standing
 from p2pdns.publishing.upkeep import OnProgress, Publisher
 from p2pdns.state import State
+from tests.overlay_doubles import Told
 
 SEQ = 1_800_000_000_000_000
 CLEAN, RATIONED = PutOutcome(20, 20), PutOutcome(20, 0, {202: 20})
@@ -116,7 +117,7 @@ def items(count: int) -> list[MutableItem]:
 
 def publisher_of(storers: Storers, state: State) -> Publisher:
     """Return a publisher in virtual time."""
-    return Publisher(storers, state, unix_clock=lambda: SEQ / 1e6, clock=now, jitter=lambda: 0.5)
+    return Publisher(storers, state, unix_clock=lambda: SEQ / 1e6, clock=now, jitter=lambda: 0.5, tell=Told())
 
 
 @pytest.mark.parametrize("count", [20, 60])

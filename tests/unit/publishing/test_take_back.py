@@ -21,7 +21,7 @@ from p2pdns.overlay.finder import Overlay
 from p2pdns.publishing.upkeep import Publisher
 from p2pdns.state import State
 from p2pdns.state.clockwatch import ClockWatch
-from tests.overlay_doubles import SECRETS, UNIX, A, Clock, FakeDht, item_of, settle
+from tests.overlay_doubles import SECRETS, UNIX, A, Clock, FakeDht, Told, item_of, settle
 
 YEAR_S = 365 * 86_400.0
 FUTURE = item_of("a", "www 300 A 192.0.2.66", age_s=-YEAR_S)
@@ -54,10 +54,21 @@ class Daemon(ControlClient):
         self.dht = Overlays()
         self.state = State.open(None)
         self.overlay = Overlay(
-            self.dht, self.state, clock=self.clock.boot, unix_clock=self.clock.wall, later=self.clock.later
+            self.dht,
+            self.state,
+            clock=self.clock.boot,
+            unix_clock=self.clock.wall,
+            tell=Told(),
+            later=self.clock.later,
         )
         self.publisher = Publisher(
-            self.dht, self.state, unix_clock=self.clock.wall, on_published=self.overlay.published
+            self.dht,
+            self.state,
+            clock=self.clock.boot,
+            unix_clock=self.clock.wall,
+            jitter=lambda: 0.5,
+            tell=Told(),
+            on_published=self.overlay.published,
         )
         engine = SimpleNamespace(
             state=self.state,

@@ -27,6 +27,7 @@ from p2pdns.publishing.upkeep import (
     is_enough,
 )
 from p2pdns.state import State
+from tests.overlay_doubles import Told
 
 ALICE = SecretKey.generate(b"\x01" * 32)
 NOW = 1_800_000_000.0
@@ -99,7 +100,9 @@ class World:
         return Publisher(
             self,
             self.state,
+            clock=lambda: 0.0,
             unix_clock=lambda: NOW,
+            tell=Told(),
             on_published=self.published.append,
             look_up=self.look_up,
             sleep=self.sleep,

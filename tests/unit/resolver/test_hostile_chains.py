@@ -23,7 +23,7 @@ from p2pdns.overlay.finder import Overlay
 from p2pdns.resolver import NoReply, Replied, Resolved, ResolverSettings
 from p2pdns.resolver.names import Elsewhere, InZone
 from p2pdns.resolver.service import QueryFacts, Service
-from tests.overlay_doubles import KEYS, UNIX, A, Clock, FakeDht, FakeState, FakeUpstream, item_of, rrsets
+from tests.overlay_doubles import KEYS, UNIX, A, Clock, FakeDht, FakeState, FakeUpstream, Told, item_of, rrsets
 
 LOOKUP_RPCS = 30  # What each look-up of the stand-in is charged with.
 SECRETS = [SecretKey.generate(bytes([100 + number]) * 32) for number in range(20)]
@@ -45,7 +45,12 @@ class World:
         self.dht = FakeDht({item.key: item for item in items})
         self.upstream = FakeUpstream(*[NoReply("silence")] * 100)
         overlay = Overlay(
-            self.dht, FakeState(), clock=self.clock.boot, unix_clock=self.clock.wall, later=self.clock.later
+            self.dht,
+            FakeState(),
+            clock=self.clock.boot,
+            unix_clock=self.clock.wall,
+            tell=Told(),
+            later=self.clock.later,
         )
         self.service = Service(overlay, self.upstream, OPTIONS, clock=self.clock.boot)
 

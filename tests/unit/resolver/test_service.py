@@ -22,6 +22,7 @@ from tests.overlay_doubles import (
     FakeDht,
     FakeState,
     FakeUpstream,
+    Told,
     item_of,
     question,
     reply_to,
@@ -39,7 +40,12 @@ class World:
         self.dht = FakeDht({} if at_once else None)
         self.upstream = upstream or FakeUpstream()
         self.overlay = Overlay(
-            self.dht, FakeState(), clock=self.clock.boot, unix_clock=self.clock.wall, later=self.clock.later
+            self.dht,
+            FakeState(),
+            clock=self.clock.boot,
+            unix_clock=self.clock.wall,
+            tell=Told(),
+            later=self.clock.later,
         )
         self.service = Service(self.overlay, self.upstream, ResolverSettings(), clock=self.clock.boot)
         self.overlay.on_invalidate = self.service.invalidate
