@@ -8,9 +8,12 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
+from p2pdns.dht.confirmation import Confirmation
+from p2pdns.dht.lookup import Verdict
+from p2pdns.dht.node import GetOutcome
 from p2pdns.dns.message import Message, Question, RRset, compose, records_of, type_of
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
@@ -137,27 +140,35 @@ class _Call:
             self.calls.remove(self.call)
 
 
-@dataclass(frozen=True)
-class Ended:
-    """A look-up's outcome."""
+HOLDERS = (("127.0.0.1", 4001), ("127.0.0.1", 4002))
 
-    item: MutableItem | ImmutableItem | None = None
-    complete: bool = True
-    verdict: str = "complete"
-    rpc_count: int = 30
-    retransmit_count: int = 1
-    peer_count: int = 20
-    answered_count: int = 20
-    first_s: float | None = 0.004
-    done_s: float = 0.05
-    answered: tuple[tuple[str, int], ...] = (("127.0.0.1", 4001), ("127.0.0.1", 4002))
-    dropped: Mapping[str, int] = field(default_factory=dict)
-    rpcs_to_first: int | None = 3
-    confirmed: MutableItem | None = None
 
-    def confirms(self, item: MutableItem) -> bool:
-        """Return whether contacts returned this item: the one found, unless it lay in our own storage."""
-        return item == self.confirmed or (item == self.item and self.rpcs_to_first != 0)
+def ended(item: MutableItem | None = None, *, confirmed: MutableItem | None = None, **facts: object) -> GetOutcome:
+    """Return the outcome of a look-up, complete unless the facts say otherwise.
+
+    Contacts returned the item `confirmed`: where none is named the one found, unless it lay in our own storage.
+    """
+    confirmation = Confirmation()
+    if confirmed is None and facts.get("rpcs_to_first") != 0:
+        confirmed = item
+    if confirmed is not None:
+        confirmation.item_returned(HOLDERS[0], confirmed)
+    usual = GetOutcome(
+        item=item,
+        verdict=Verdict.COMPLETE,
+        rpc_count=30,
+        retransmit_count=1,
+        peer_count=20,
+        answered_count=20,
+        first_s=0.004,
+        done_s=0.05,
+        bytes_sent=3_000,
+        bytes_received=9_000,
+        rpcs_to_first=3,
+        answered=HOLDERS,
+        confirmation=confirmation,
+    )
+    return replace(usual, **facts)  # type: ignore[arg-type]
 
 
 @dataclass
@@ -170,7 +181,7 @@ class Get:
     rpc_max: int
     deadline: float | None
     on_item: Callable[[MutableItem | ImmutableItem], None]
-    future: asyncio.Future[Ended]
+    future: asyncio.Future[GetOutcome]
     present: Present | None = None
     on_patient: Callable[[], None] | None = None
 
@@ -181,7 +192,7 @@ class Get:
 
     def end(self, item: MutableItem | None = None, **facts: object) -> None:
         """End the look-up."""
-        self.future.set_result(Ended(item, **facts))  # type: ignore[arg-type]
+        self.future.set_result(ended(item, **facts))  # type: ignore[arg-type]
 
 
 class FakeDht:
@@ -203,11 +214,11 @@ class FakeDht:
         present: Present | None = None,
         on_item: Callable[[MutableItem | ImmutableItem], None],
         on_patient: Callable[[], None] | None = None,
-    ) -> asyncio.Future[Ended]:
+    ) -> asyncio.Future[GetOutcome]:
         """Begin a look-up."""
         assert key is not None
         assert target == mutable_target(key.raw, salt)
-        future: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[GetOutcome] = asyncio.get_running_loop().create_future()
         get = Get(target, key, known_seq, rpc_max, deadline, on_item, future, present, on_patient)
         self.gets.append(get)
         if self.items is not None:

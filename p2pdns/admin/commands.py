@@ -276,7 +276,7 @@ class Commands:
                     "peers": entry.peers,
                     "first_ms": entry.first_ms,
                     "complete_ms": entry.complete_ms,
-                    "verdict": entry.verdict,
+                    "verdict": entry.verdict.value,
                     "at": entry.at,
                     "is_refresh": entry.is_refresh,
                     "is_confirmed": entry.is_confirmed,

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from p2pdns.addresses import Address
 from p2pdns.clock import boot_now
 from p2pdns.config import write_address
+from p2pdns.dht.lookup import Verdict
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneKey
 from p2pdns.overlay.finder import Overlay
@@ -23,13 +24,13 @@ PAST_THE_FRONT = "this is the engine's own resolution; the answers that the fron
 ADDRESSES_MAX = 20  # As many as hold an item; more would bury the rest of a trace.
 
 _VERDICTS = {
-    "complete": "complete",
-    "deadline": "not complete, its time was over,",
-    "budget": "not complete, it had used up its requests,",
-    "sparse": "not complete, nearer nodes than those that answered must exist,",
-    "ids-forbidden": "not complete, only nodes with ids that BEP 42 forbids answered,",
-    "no-contacts": "without anybody to ask",
-    "no-answer": "without any answer",
+    Verdict.COMPLETE: "complete",
+    Verdict.DEADLINE: "not complete, its time was over,",
+    Verdict.BUDGET: "not complete, it had used up its requests,",
+    Verdict.SPARSE: "not complete, nearer nodes than those that answered must exist,",
+    Verdict.IDS_FORBIDDEN: "not complete, only nodes with ids that BEP 42 forbids answered,",
+    Verdict.NO_CONTACTS: "without anybody to ask",
+    Verdict.NO_ANSWER: "without any answer",
 }
 # The reasons of docs/spec.md for what an item may not say.
 _LEFT_OUT = {
@@ -131,7 +132,7 @@ class Narration:
 
 
 def _told(report: LookupReport, name: str) -> Iterator[str]:
-    verdict = _VERDICTS.get(report.verdict, report.verdict)
+    verdict = _VERDICTS[report.verdict]
     again = f" ({report.retransmits} sent again)" if report.retransmits else ""
     yield (
         f"{name} was {verdict} after {report.complete_ms:.1f} ms: {_counted(report.rpcs, 'request')}{again} "
@@ -139,7 +140,7 @@ def _told(report: LookupReport, name: str) -> Iterator[str]:
     )
     if report.was_stored_here:
         yield "this node itself stores an item of the key"
-    if report.verdict == "complete" and report.is_confirmed is False:
+    if report.verdict is Verdict.COMPLETE and report.is_confirmed is False:
         yield "no contact confirmed the item: none returned it, and too few named its seq"
     if report.answered:
         yield f"who answered, nearest first: {_addresses(report.answered)}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ from p2pdns.addresses import Address
 from p2pdns.clock import unix_now
 from p2pdns.config import DHT_LISTEN_DEFAULT, read_address
 from p2pdns.dht.confirmation import Confirmation
-from p2pdns.dht.lookup import Item
+from p2pdns.dht.lookup import Item, Verdict
 from p2pdns.dht.node import GetOutcome, Here, PutOutcome, PutProgress
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem, Present
@@ -200,8 +200,7 @@ def merged_get(outcomes: Sequence[GetOutcome], present: Present) -> GetOutcome:
     return replace(
         quickest,
         item=best,
-        complete=all(outcome.complete for outcome in outcomes),
-        verdict=next((outcome.verdict for outcome in outcomes if not outcome.complete), outcomes[0].verdict),
+        verdict=_worst(outcome.verdict for outcome in outcomes),
         rpc_count=sum(outcome.rpc_count for outcome in outcomes),
         retransmit_count=sum(outcome.retransmit_count for outcome in outcomes),
         peer_count=sum(outcome.peer_count for outcome in outcomes),
@@ -235,11 +234,16 @@ def merged_put(outcomes: Sequence[PutOutcome]) -> PutOutcome:
         refused=dict(+refused),
         here=max(here, key=lambda part: (part.stored, part.sent)),
         seq_seen=max((outcome.seq_seen for outcome in outcomes if outcome.seq_seen is not None), default=None),
-        verdict=next((outcome.verdict for outcome in outcomes if outcome.verdict != "complete"), "complete"),
+        verdict=_worst(outcome.verdict for outcome in outcomes),
         rpc_count=sum(outcome.rpc_count for outcome in outcomes),
         done_s=max(outcome.done_s for outcome in outcomes),
         told_others=max(outcome.others for outcome in outcomes),
     )
+
+
+def _worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """Return complete where all are, else the first that is not."""
+    return next((verdict for verdict in verdicts if verdict is not Verdict.COMPLETE), Verdict.COMPLETE)
 
 
 def _counted_twice(parts: Sequence[Here]) -> Here:

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from p2pdns.addresses import is_over_share
+from p2pdns.dht.node import GetOutcome
 from p2pdns.dns.zone import Zone
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneKey
-from p2pdns.overlay.ports import GetOutcome, LookupReport, Mark, Timer
+from p2pdns.overlay.ports import LookupReport, Mark, Timer
 from p2pdns.resolver import Budget, Missing
 
 NEVER = float("-inf")

@@ -12,6 +12,7 @@ import math
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine
 
+from p2pdns.dht.node import GetOutcome
 from p2pdns.dns.life import FAILURE_S_MAX, FAILURE_S_MIN
 from p2pdns.dns.zone import Zone
 from p2pdns.errors import BadItem
@@ -33,7 +34,7 @@ from p2pdns.overlay.entries import (
     report_of,
 )
 from p2pdns.overlay.marks import Marks
-from p2pdns.overlay.ports import Dht, GetOutcome, LookupReport, Mark, ReaderState, Tell, Timer
+from p2pdns.overlay.ports import Dht, LookupReport, Mark, ReaderState, Tell, Timer
 from p2pdns.resolver import Budget, Found, ItemOutcome, Missing, NotFound, tag_of_key
 
 ENTRIES_MAX = 2_048  # Zones kept parsed: about 20 kB each; their items stay in the reader's database anyway.

@@ -11,64 +11,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from p2pdns.addresses import Address
+from p2pdns.dht.lookup import Verdict
+from p2pdns.dht.node import GetOutcome
 from p2pdns.items.item import ImmutableItem, MutableItem, Present
 from p2pdns.items.keys import ZoneKey
 from p2pdns.limits import QUESTION_RPCS_MAX
-
-
-class GetOutcome(Protocol):
-    """How a look-up ended; see `p2pdns.dht`."""
-
-    @property
-    def item(self) -> MutableItem | ImmutableItem | None:
-        """The best item found."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether every known contact that could hold a newer one was asked."""
-
-    @property
-    def verdict(self) -> str:
-        """The end in one word."""
-
-    @property
-    def rpc_count(self) -> int:
-        """Requests sent, retransmits and follow-ups included."""
-
-    @property
-    def retransmit_count(self) -> int:
-        """Requests sent again."""
-
-    @property
-    def peer_count(self) -> int:
-        """Distinct nodes asked."""
-
-    @property
-    def answered_count(self) -> int:
-        """Distinct nodes that answered."""
-
-    @property
-    def answered(self) -> tuple[Address, ...]:
-        """Their addresses, nearest first."""
-
-    @property
-    def dropped(self) -> Mapping[str, int]:
-        """Items in replies that did not verify, by reason."""
-
-    @property
-    def rpcs_to_first(self) -> int | None:
-        """Requests sent before the first valid item; 0 where our own storage had it."""
-
-    @property
-    def first_s(self) -> float | None:
-        """Seconds to the first valid item."""
-
-    @property
-    def done_s(self) -> float:
-        """Seconds to the end."""
-
-    def confirms(self, item: MutableItem) -> bool:
-        """Return whether contacts have said in this look-up that they hold the item."""
 
 
 class Dht(Protocol):
@@ -147,7 +94,7 @@ class LookupReport:
     peers: int
     first_ms: float | None
     complete_ms: float
-    verdict: str
+    verdict: Verdict
     at: float
     is_refresh: bool = False
     number: int = 0

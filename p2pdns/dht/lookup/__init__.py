@@ -1,7 +1,7 @@
 """One iterative look-up: a shortlist by distance, α requests in flight, and when it is over.
 
-In here: `search` (the look-up, its requests and the item found) and `shortlist` (who may be asked, and who counts);
-users import from this page.
+In here: `search` (the look-up, its requests and the item found), `shortlist` (who may be asked, and who counts) and
+`verdict` (how it ended); users import from this page.
 
 Guarantees: see `search`. Does not know datagrams, transactions, the clock or the routing table.
 """
@@ -28,6 +28,7 @@ from p2pdns.dht.lookup.shortlist import (
     Request,
     State,
 )
+from p2pdns.dht.lookup.verdict import Verdict
 
 __all__ = [
     "ADDRESS_IDS_MAX",
@@ -48,4 +49,5 @@ __all__ = [
     "Request",
     "Sought",
     "State",
+    "Verdict",
 ]

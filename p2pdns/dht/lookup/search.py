@@ -21,6 +21,7 @@ from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.confirmation import Confirmation
 from p2pdns.dht.lookup.shortlist import Candidate, Leave, Request, Shortlist, State
+from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.routing.reach import is_for
 from p2pdns.dht.routing.table import K
 from p2pdns.errors import BadItem
@@ -474,22 +475,22 @@ class Lookup:
         """Return whether requests to a candidate may be padded."""
         return self._shortlist.may_pad(candidate)
 
-    def verdict(self, k_distance: int | None, *, is_late: bool = False) -> str:
-        """Return `complete`, or in a word why the look-up is not.
+    def verdict(self, k_distance: int | None, *, is_late: bool = False) -> Verdict:
+        """Return how the look-up ended: complete, or why it is not.
 
         `k_distance` is how far the k-th nearest node should be, None where the table is too small to tell.
         """
         if not self.is_done:
-            return "deadline" if is_late else "budget"
+            return Verdict.DEADLINE if is_late else Verdict.BUDGET
         if not len(self._shortlist):
-            return "no-contacts"
+            return Verdict.NO_CONTACTS
         answered = self.counted()[: self._k]
         if not answered:
-            return "no-answer"
+            return Verdict.NO_ANSWER
         if k_distance is not None:
             if not answered[0].is_allowed:
-                return "ids-forbidden"
+                return Verdict.IDS_FORBIDDEN
             is_near = len(answered) >= self._k and answered[-1].distance <= K_DISTANCE_FACTOR_MAX * k_distance
             if not is_near:
-                return "sparse"
-        return "complete"
+                return Verdict.SPARSE
+        return Verdict.COMPLETE

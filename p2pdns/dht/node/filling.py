@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from p2pdns.dht.lookup import Verdict
 from p2pdns.dht.node.core import CONTACTS_IN_REPLY, Core
 from p2pdns.dht.routing.ids import ID_BITS, ID_BYTES
 
@@ -25,7 +26,7 @@ PLACE_BITS = 5  # So many places in a part are told apart; no part is searched m
 class Filling:
     """What is left to search. `find(target, on_done, now)` starts a search whose end it tells of."""
 
-    def __init__(self, core: Core, find: Callable[[bytes, Callable[[str, float], None], float], None]) -> None:
+    def __init__(self, core: Core, find: Callable[[bytes, Callable[[Verdict, float], None], float], None]) -> None:
         self._core = core
         self._find = find
         self._is_running = False
@@ -47,7 +48,7 @@ class Filling:
         self._tried_count = 0
         self._known_count = self._count(part)
 
-    def _searched(self, verdict: str, now: float) -> None:
+    def _searched(self, verdict: Verdict, now: float) -> None:
         del verdict
         count = self._count(self._part)
         # A part of fewer contacts than a reply holds is told of whole by everyone who is asked about a place in it.

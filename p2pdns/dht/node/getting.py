@@ -11,7 +11,7 @@ from typing import Any
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.confirmation import CHECKS_MAX, CHECKS_SILENT_MAX
-from p2pdns.dht.lookup import Candidate, Item
+from p2pdns.dht.lookup import Candidate, Item, Verdict
 from p2pdns.dht.node.operations import URGENT_RPCS_MAX, Operation
 from p2pdns.dht.node.values import GetDone, GetOutcome, GetPatient, ItemFound
 
@@ -106,7 +106,7 @@ class GetOperation(Operation):
             return True
         lookup, core = self.lookup, self.core
         # A look-up that is not complete confirms nothing anyway.
-        if self.verdict(is_late=False) != "complete":
+        if self.verdict(is_late=False) is not Verdict.COMPLETE:
             return False
         if len(self._checked) >= CHECKS_MAX or self._silent_checks >= CHECKS_SILENT_MAX:
             return False
@@ -131,11 +131,9 @@ class GetOperation(Operation):
         lookup = self.lookup
         if not is_late and self._is_checking(now):
             return
-        verdict = self.verdict(is_late=is_late)
         outcome = GetOutcome(
             item=lookup.item,
-            complete=verdict == "complete",
-            verdict=verdict,
+            verdict=self.verdict(is_late=is_late),
             rpc_count=lookup.rpc_count,
             retransmit_count=lookup.retransmit_count,
             peer_count=lookup.peer_count,

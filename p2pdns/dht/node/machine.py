@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
-from p2pdns.dht.lookup import Item, Lookup, Sought
+from p2pdns.dht.lookup import Item, Lookup, Sought, Verdict
 from p2pdns.dht.node.answering import Answerer
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.getting import GetOperation
@@ -337,7 +337,7 @@ class Node:
         self,
         target: bytes,
         seeds: Iterable[krpc.Contact],
-        on_done: Callable[[str, float], None],
+        on_done: Callable[[Verdict, float], None],
         now: float,
         rpc_max: int | None = None,
         source: Address | None = None,

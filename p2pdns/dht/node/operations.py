@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from p2pdns.dht import bencode, krpc
-from p2pdns.dht.lookup import Candidate, Item, Lookup, Request, Sought
+from p2pdns.dht.lookup import Candidate, Item, Lookup, Request, Sought, Verdict
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.values import (
     NOT_HERE,
@@ -199,7 +199,7 @@ class Operation(ABC):
         self.is_over = True
         self.core.waits_no_more(self)
 
-    def verdict(self, *, is_late: bool) -> str:
+    def verdict(self, *, is_late: bool) -> Verdict:
         """Return how the look-up ended, judged by what the table says of the network's density."""
         core = self.core
         return self.lookup.verdict(core.table.k_distance(core.settings.k), is_late=is_late)
@@ -208,7 +208,7 @@ class Operation(ABC):
 class FindOperation(Operation):
     """Find the contacts nearest to a target. `on_done` is the node's own use, without an event."""
 
-    on_done: Callable[[str, float], None] | None = None
+    on_done: Callable[[Verdict, float], None] | None = None
 
     def _lookup_done(self, now: float, *, is_late: bool) -> None:
         verdict = self.verdict(is_late=is_late)
@@ -252,7 +252,7 @@ class PutOperation(Operation):
         self._sent_count = 0
         self._stored_count = 0
         self._refused: Counter[int | str] = Counter()
-        self._verdict = "complete"
+        self._verdict = Verdict.COMPLETE
         self._here = NOT_HERE
         self._passed_count = 0
 
@@ -411,7 +411,7 @@ class PutOperation(Operation):
             self._lookup_done(now, is_late=True)
             return
         self._refused["timeout"] += self._waiting_count
-        self._verdict = "deadline"
+        self._verdict = Verdict.DEADLINE
         self._put_done(now)
 
     def _put_done(self, now: float) -> None:

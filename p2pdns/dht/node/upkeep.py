@@ -13,6 +13,7 @@ from typing import Any
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.guard import RateLimit
+from p2pdns.dht.lookup import Verdict
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.filling import Filling
 from p2pdns.dht.node.values import Joined
@@ -86,7 +87,7 @@ class Upkeep:
         self,
         core: Core,
         find: Callable[
-            [bytes, Iterable[krpc.Contact], Callable[[str, float], None], float, int | None, Address | None], None
+            [bytes, Iterable[krpc.Contact], Callable[[Verdict, float], None], float, int | None, Address | None], None
         ],
         now: float,
     ) -> None:
@@ -204,7 +205,7 @@ class Upkeep:
         for _ in range(min(BOOTSTRAP_AT_ONCE, len(lost))):
             self._ask_again(lost.popleft(), None, now)
 
-    def _neighbours_found(self, verdict: str, now: float) -> None:
+    def _neighbours_found(self, verdict: Verdict, now: float) -> None:
         core = self._core
         self._is_searching = False
         self._is_joining = False
@@ -213,7 +214,7 @@ class Upkeep:
         if core.settings.fills_table:
             self._filling.begin(now)
 
-    def _looked_round(self, verdict: str, now: float) -> None:
+    def _looked_round(self, verdict: Verdict, now: float) -> None:
         self._is_searching = False
 
     # Newcomers

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 from p2pdns.addresses import Address, AddressClass, class_of
 from p2pdns.dht import krpc
 from p2pdns.dht.confirmation import Confirmation
-from p2pdns.dht.lookup import ALPHA, Item
+from p2pdns.dht.lookup import ALPHA, Item, Verdict
 from p2pdns.dht.routing.table import K
 from p2pdns.limits import QUESTION_RPCS_MAX
 
@@ -89,15 +89,13 @@ class Peer(NamedTuple):
 class GetOutcome:
     """How a get ended.
 
-    `complete` is about the contacts we heard of, see `p2pdns.dht.lookup`; `verdict` is `complete` or the reason why
-    not. `item` is None when nothing newer than `known_seq` was found; `confirmed_count` nodes hold just that seq, or
-    the item found. `confirmation` is what contacts said of it, `peer_count` addresses were asked; times are seconds
-    since the start.
+    `verdict` is about the contacts we heard of, see `p2pdns.dht.lookup`. `item` is None when nothing newer than
+    `known_seq` was found; `confirmed_count` nodes hold just that seq, or the item found. `confirmation` is what
+    contacts said of it, `peer_count` addresses were asked; times are seconds since the start.
     """
 
     item: Item | None
-    complete: bool
-    verdict: str
+    verdict: Verdict
     rpc_count: int
     retransmit_count: int
     peer_count: int
@@ -111,6 +109,11 @@ class GetOutcome:
     answered: tuple[Address, ...] = ()  # Nearest first.
     dropped: Mapping[str, int] = field(default_factory=dict)  # Items in replies that did not verify, by reason.
     confirmation: Confirmation = field(default_factory=Confirmation)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every known contact that could hold a newer item was asked."""
+        return self.verdict is Verdict.COMPLETE
 
     def confirms(self, item: Item) -> bool:
         """Return whether contacts have said in this look-up that they hold the item."""
@@ -156,7 +159,7 @@ class PutOutcome:
     stored_count: int
     refused: Mapping[int | str, int] = field(default_factory=dict)
     seq_seen: int | None = None
-    verdict: str = "complete"
+    verdict: Verdict = Verdict.COMPLETE
     rpc_count: int = 0
     done_s: float = 0.0
     here: Here = NOT_HERE
@@ -236,7 +239,7 @@ class FindDone:
     """A search for contacts has ended."""
 
     operation: int
-    verdict: str
+    verdict: Verdict
     answered_count: int
 
 

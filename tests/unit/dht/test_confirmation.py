@@ -9,6 +9,7 @@ import pytest
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.confirmation import CHECKS_MAX, CHECKS_SILENT_MAX, Confirmation
+from p2pdns.dht.lookup import Verdict
 from p2pdns.dht.node import Node
 from p2pdns.dht.storage import Storage
 from p2pdns.dht.stored import Selected
@@ -261,5 +262,5 @@ def test_a_look_up_that_is_not_complete_asks_nobody_again() -> None:
     swarm.kill(holder)
     outcome = swarm.get(reader, ITEM.target, KEY, known_seq=ITEM.seq, present=Present(UNIX_NOW))
     assert not outcome.complete
-    assert not replace(outcome, complete=True).confirms(ITEM)
+    assert not replace(outcome, verdict=Verdict.COMPLETE).confirms(ITEM)
     assert checks_of(reader) == 0

@@ -21,6 +21,7 @@ from p2pdns.dht.lookup import (
     Request,
     Sought,
     State,
+    Verdict,
 )
 from p2pdns.dht.routing.ids import distance
 from p2pdns.items.item import ImmutableItem, MutableItem, Present
@@ -247,7 +248,7 @@ def test_a_forged_item_is_dropped_and_its_sender_not_followed(changes: dict[str,
     assert lookup.reply_received(request, forged(request.candidate, **changes)) is None
     assert lookup.bad_items[reason] == 1
     assert lookup.is_done, "contacts of a forger were put on the shortlist"
-    assert lookup.verdict(None) == "no-answer"
+    assert lookup.verdict(None) is Verdict.NO_ANSWER
 
 
 def test_without_a_key_an_immutable_item_is_found_by_its_hash() -> None:
@@ -302,7 +303,7 @@ def test_a_silent_follow_up_does_not_hold_the_look_up_for_ever() -> None:
     lookup.add([near(1)])
     finish(lookup, lambda request: None if request.is_follow_up else reply(request.candidate, found=item()))
     assert lookup.is_done
-    assert lookup.verdict(None) == "complete"
+    assert lookup.verdict(None) is Verdict.COMPLETE
 
 
 def test_alpha_requests_are_in_flight_and_each_silence_opens_a_slot_more() -> None:
@@ -340,7 +341,7 @@ def test_a_silent_candidate_is_asked_twice_and_then_dead_here() -> None:
     assert state_of(request.candidate) is State.DEAD
     assert lookup.is_done
     assert (lookup.rpc_count, lookup.retransmit_count) == (2, 1)
-    assert lookup.verdict(None) == "no-answer"
+    assert lookup.verdict(None) is Verdict.NO_ANSWER
 
 
 def test_a_late_reply_is_still_used() -> None:
@@ -416,36 +417,36 @@ def test_a_spent_budget_is_said() -> None:
     lookup.add([near(number) for number in range(1, 60)])
     finish(lookup, lambda request: reply(request.candidate))
     assert lookup.rpc_count == 5
-    assert lookup.verdict(None) == "budget"
+    assert lookup.verdict(None) is Verdict.BUDGET
 
 
 def test_an_empty_shortlist_is_said() -> None:
     lookup = new_lookup()
     assert lookup.is_done
-    assert lookup.verdict(None) == "no-contacts"
+    assert lookup.verdict(None) is Verdict.NO_CONTACTS
 
 
 def test_a_look_up_in_a_thinner_place_than_the_network_is_sparse() -> None:
     lookup = new_lookup(k=2)
     lookup.add([near(100), near(200)])
     finish(lookup, lambda request: reply(request.candidate))
-    assert lookup.verdict(None) == "complete"
-    assert lookup.verdict(50) == "complete"
-    assert lookup.verdict(49) == "sparse"
+    assert lookup.verdict(None) is Verdict.COMPLETE
+    assert lookup.verdict(50) is Verdict.COMPLETE
+    assert lookup.verdict(49) is Verdict.SPARSE
 
 
 def test_fewer_answers_than_k_in_a_large_network_are_sparse() -> None:
     lookup = new_lookup(k=3)
     lookup.add([near(1), near(2)])
     finish(lookup, lambda request: reply(request.candidate))
-    assert lookup.verdict(2**100) == "sparse"
+    assert lookup.verdict(2**100) is Verdict.SPARSE
 
 
 def test_a_deadline_is_said() -> None:
     lookup = new_lookup()
     lookup.add([near(1)])
     lookup.requests_to_send()
-    assert lookup.verdict(None, is_late=True) == "deadline"
+    assert lookup.verdict(None, is_late=True) is Verdict.DEADLINE
 
 
 def test_the_same_replies_give_the_same_requests() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from p2pdns.addresses import Address
 from p2pdns.dht import bencode, krpc
+from p2pdns.dht.lookup import Verdict
 from p2pdns.dht.node import GetDone, ItemArrived, Joined, Node, NodeSettings, PutProgress, SavedContact
 from p2pdns.dht.node.core import REQUESTS_IN_FLIGHT_MAX
 from p2pdns.dht.node.peers import HASHES_MAX, PEER_S, PEERS_MAX, PeerStore
@@ -59,7 +60,7 @@ def test_what_one_node_put_another_gets(count: int) -> None:
     got = swarm.get(nodes_of(swarm)[-1], ITEM.target, KEY)
     assert got.item == ITEM
     assert got.complete
-    assert got.verdict == "complete"
+    assert got.verdict is Verdict.COMPLETE
 
 
 def test_a_put_reaches_exactly_the_k_nearest_nodes() -> None:
@@ -342,7 +343,7 @@ def test_a_late_reply_is_used_and_forgives() -> None:
     swarm.nodes[other].storage.put_own(ITEM, swarm.now)
     swarm.seen.clear()
     outcome = swarm.get(swarm.nodes[asker], ITEM.target, KEY)
-    assert outcome.verdict == "no-answer"
+    assert outcome.verdict is Verdict.NO_ANSWER
     # The first request arrives after all, long after it was given up.
     data, _ = swarm.seen[other][0]
     swarm.is_lost = lambda data, source, target: False
@@ -358,7 +359,7 @@ def test_silence_of_everybody_evicts_nobody() -> None:
     swarm.is_lost = lambda data, source, target: True
     for _ in range(6):
         swarm.run_for(5.0)
-        assert swarm.get(node, ITEM.target, KEY).verdict == "no-answer"
+        assert swarm.get(node, ITEM.target, KEY).verdict is Verdict.NO_ANSWER
     assert node.contact_count == 9, "our cable was pulled, they are not dead"
 
 
@@ -375,7 +376,7 @@ def test_a_deadline_cuts_a_look_up_and_says_so() -> None:
     swarm = swarm_of(20)
     node = nodes_of(swarm)[0]
     outcome = swarm.get(node, ITEM.target, KEY, deadline=swarm.now + 0.012)
-    assert outcome.verdict == "deadline"
+    assert outcome.verdict is Verdict.DEADLINE
     assert not outcome.complete
     assert outcome.done_s == pytest.approx(0.012)
 
@@ -383,7 +384,7 @@ def test_a_deadline_cuts_a_look_up_and_says_so() -> None:
 def test_a_spent_budget_cuts_a_look_up_and_says_so() -> None:
     swarm = swarm_of(40)
     outcome = swarm.get(nodes_of(swarm)[0], ITEM.target, KEY, rpc_max=6)
-    assert outcome.verdict == "budget"
+    assert outcome.verdict is Verdict.BUDGET
     assert outcome.rpc_count == 6
 
 
@@ -402,7 +403,7 @@ def test_a_cancelled_get_ends_without_an_outcome() -> None:
 def test_a_node_without_contacts_sends_nothing_and_says_so() -> None:
     swarm = Swarm()
     node = swarm.new_node()
-    assert swarm.get(node, ITEM.target, KEY).verdict == "no-contacts"
+    assert swarm.get(node, ITEM.target, KEY).verdict is Verdict.NO_CONTACTS
     swarm.run_for(3600.0)
     assert swarm.trace == []
 

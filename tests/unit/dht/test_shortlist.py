@@ -17,6 +17,7 @@ from p2pdns.dht.lookup import (
     Lookup,
     Request,
     Sought,
+    Verdict,
 )
 from p2pdns.dht.lookup.shortlist import HOST_SILENT_MAX, SECOND_CHANCES_MAX, SOURCE_CONTACTS_MAX
 from p2pdns.dht.routing.ids import id_for
@@ -195,7 +196,7 @@ def test_ids_that_bep_42_forbids_are_asked_last_and_do_not_count() -> None:
     assert set(asked[:3]) < set(good), "the nearest that are allowed come first"
     assert set(asked[3:]) <= set(bad)
     assert {one.contact for one in lookup.counted()} <= set(good)
-    assert lookup.verdict(None) == "complete"
+    assert lookup.verdict(None) is Verdict.COMPLETE
 
 
 def test_ids_that_bep_42_forbids_are_not_asked_where_the_others_had_the_item() -> None:
@@ -211,8 +212,8 @@ def test_where_nobody_has_an_allowed_id_the_others_stand_in_but_a_large_network_
     lookup.add([forbidden(number) for number in range(1, 30)])
     finish(lookup, says_yes)
     assert len(lookup.counted()) == 20
-    assert lookup.verdict(None) == "complete"
-    assert lookup.verdict(2**159) == "ids-forbidden"
+    assert lookup.verdict(None) is Verdict.COMPLETE
+    assert lookup.verdict(2**159) is Verdict.IDS_FORBIDDEN
 
 
 # Sources
@@ -231,7 +232,7 @@ def test_a_source_whose_contacts_stay_silent_has_few_of_them_asked() -> None:
     asked = asked_in(lookup, lambda request: says_yes(request) if request.candidate.contact in real else None)
     assert len(asked) == 3 + SOURCE_SILENT_MAX
     assert lookup.rpc_count == len(asked), "and none of them twice"
-    assert lookup.verdict(None) == "complete"
+    assert lookup.verdict(None) is Verdict.COMPLETE
 
 
 def test_a_crowd_that_names_the_same_contacts_has_no_more_asked_than_each_alone() -> None:
@@ -243,7 +244,7 @@ def test_a_crowd_that_names_the_same_contacts_has_no_more_asked_than_each_alone(
         told_by(lookup, ("127.0.0.1", 100 + number), invented(28))
     asked = asked_in(lookup, lambda request: says_yes(request) if request.candidate.contact in real else None)
     assert len(asked) <= 3 + crowd * SOURCE_SILENT_MAX
-    assert lookup.verdict(None) == "complete"
+    assert lookup.verdict(None) is Verdict.COMPLETE
 
 
 def test_honest_sources_that_name_the_same_dead_contacts_are_still_believed() -> None:

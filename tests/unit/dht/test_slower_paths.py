@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from p2pdns.dht.lookup import Verdict
 from p2pdns.dht.node import Node
 from p2pdns.items.item import mutable_target
 from tests.unit.dht import swarm as world
@@ -67,6 +68,6 @@ def test_a_look_up_among_the_dead_ends_once_no_reply_can_come_any_more() -> None
         swarm.kill(node)
     key = item_of(7).key
     outcome = swarm.get(nodes[0], mutable_target(key.raw), key)
-    assert outcome.verdict == "no-answer"
+    assert outcome.verdict is Verdict.NO_ANSWER
     assert outcome.answered_count == 0
     assert 1.0 <= outcome.done_s < 2.0

@@ -14,7 +14,7 @@ import pytest
 from p2pdns.addresses import Address
 from p2pdns.clock import boot_now
 from p2pdns.dht import krpc
-from p2pdns.dht.lookup import Item
+from p2pdns.dht.lookup import Item, Verdict
 from p2pdns.dht.node import Node, NodeSettings
 from p2pdns.dht.node.core import REQUESTS_IN_FLIGHT_MAX
 from p2pdns.dht.storage import Storage
@@ -124,7 +124,7 @@ def test_a_deadline_ends_a_get_among_the_silent() -> None:
     async def scene(first: Endpoint, second: Endpoint) -> None:
         first.close()
         outcome = await second.get(ITEM.target, key=ITEM.key, deadline=boot_now() + 0.001, on_item=ignore)
-        assert outcome.verdict == "deadline"
+        assert outcome.verdict is Verdict.DEADLINE
 
     run(scene)
 
@@ -133,7 +133,7 @@ def test_silent_peers_end_a_get_by_the_timer_alone() -> None:
     async def scene(first: Endpoint, second: Endpoint) -> None:
         first.close()
         outcome = await second.get(ITEM.target, key=ITEM.key, on_item=ignore)
-        assert outcome.verdict == "no-answer"
+        assert outcome.verdict is Verdict.NO_ANSWER
         assert outcome.retransmit_count == 1
 
     run(scene)

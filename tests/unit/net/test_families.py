@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from p2pdns.clock import boot_now
-from p2pdns.dht.lookup import Item
+from p2pdns.dht.lookup import Item, Verdict
 from p2pdns.dht.node import GetOutcome, Here, Node, NodeSettings, PutOutcome
 from p2pdns.dht.storage import Storage
 from p2pdns.errors import Unavailable
@@ -183,26 +183,28 @@ def test_closing_ends_every_wait_with_unavailable() -> None:
     run(scene)
 
 
-FOUND = GetOutcome(OLD, True, "complete", 3, 1, 3, 2, 0.2, 0.5, 100, 200, 2, 1)
+FOUND = GetOutcome(OLD, Verdict.COMPLETE, 3, 1, 3, 2, 0.2, 0.5, 100, 200, 2, 1)
 
 
 def test_an_outcome_is_complete_when_both_families_are() -> None:
-    cut = replace(FOUND, item=NEW, complete=False, verdict="deadline", first_s=0.1, rpcs_to_first=1, done_s=0.9)
+    cut = replace(FOUND, item=NEW, verdict=Verdict.DEADLINE, first_s=0.1, rpcs_to_first=1, done_s=0.9)
     first = replace(FOUND, answered=(("127.0.0.1", 1),), dropped={"signature": 1})
     merged = merged_get([first, replace(cut, answered=(("::1", 2),), dropped={"signature": 2})], PRESENT)
     assert (merged.answered, merged.dropped) == ((("127.0.0.1", 1), ("::1", 2)), {"signature": 3})
-    assert (merged.item, merged.complete, merged.verdict) == (NEW, False, "deadline")
+    assert (merged.item, merged.complete, merged.verdict) == (NEW, False, Verdict.DEADLINE)
     assert (merged.rpc_count, merged.answered_count, merged.bytes_received) == (6, 4, 400)
     assert (merged.first_s, merged.rpcs_to_first, merged.done_s) == (0.1, 1, 0.9)
     assert merged.confirmed_count == 1, "copies of the older item confirm nothing"
 
 
 def test_refusals_of_both_families_add_up() -> None:
-    merged = merged_put([PutOutcome(5, 3, {302: 2}, 7), PutOutcome(4, 1, {302: 1, "timeout": 2}, None, "deadline")])
+    merged = merged_put(
+        [PutOutcome(5, 3, {302: 2}, 7), PutOutcome(4, 1, {302: 1, "timeout": 2}, None, Verdict.DEADLINE)]
+    )
     assert (merged.sent_count, merged.stored_count, merged.seq_seen) == (9, 4, 7)
     assert merged.refused == {302: 3, "timeout": 2}
     assert merged.others == (5, 3), "most nodes are in both families, so the larger speaks for both"
-    assert merged.verdict == "deadline"
+    assert merged.verdict is Verdict.DEADLINE
 
 
 @pytest.mark.parametrize(

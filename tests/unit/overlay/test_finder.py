@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2pdns.dht.lookup import Verdict
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey, ZoneKey
@@ -280,7 +281,7 @@ def test_an_item_we_hold_survives_a_look_up_that_finds_nothing() -> None:
         world = World(held=(NEW, UNIX - DAY))
         task = world.ask(settled=True)
         await settle()
-        world.dht.gets[0].end(complete=False, verdict="deadline", answered_count=0)
+        world.dht.gets[0].end(verdict=Verdict.DEADLINE, answered_count=0)
         await settle()
         outcome = task.result()
         assert isinstance(outcome, Found)
@@ -384,7 +385,7 @@ def test_a_zone_that_this_daemon_publishes_is_confirmed_by_that(is_complete: boo
             world.clock.turn(400)
             task = world.ask(settled=True)
             await settle()
-            world.dht.gets[-1].end(None, complete=is_complete, verdict="any")
+            world.dht.gets[-1].end(None, verdict=Verdict.COMPLETE if is_complete else Verdict.BUDGET)
             await settle()
             outcome = of(task.result())
             assert (outcome.item, outcome.settled, outcome.unconfirmed) == (NEW, True, False)
@@ -399,7 +400,7 @@ def test_an_item_only_ever_seen_in_incomplete_look_ups_is_never_called_settled()
         world = World()
         task = world.ask(settled=True)
         await settle()
-        world.dht.gets[0].end(NEW, complete=False, verdict="far")
+        world.dht.gets[0].end(NEW, verdict=Verdict.SPARSE)
         await settle()
         assert not of(task.result()).settled
         assert world.state.log == [(NEW.seq, 0.0)]
@@ -477,7 +478,7 @@ def test_a_failure_says_whether_any_contact_answered(answered: int, reason: Miss
         world = World()
         task = world.ask()
         await settle()
-        world.dht.gets[0].end(complete=False, answered_count=answered)
+        world.dht.gets[0].end(verdict=Verdict.DEADLINE, answered_count=answered)
         await settle()
         outcome = task.result()
         assert isinstance(outcome, NotFound)
@@ -934,7 +935,7 @@ def test_a_look_up_cut_short_on_a_poor_question_is_no_failure_for_a_rich_one() -
         rich = world.ask()
         await settle()
         assert world.dht.gets[0].rpc_max == 30
-        world.dht.gets[0].end(complete=False, verdict="budget", rpc_count=30)
+        world.dht.gets[0].end(verdict=Verdict.BUDGET, rpc_count=30)
         await settle()
         assert poor.result() == NotFound(Missing.BUDGET, 0.0, 1, 30)
         assert not rich.done()
@@ -1057,7 +1058,7 @@ def test_every_look_up_leaves_a_report() -> None:
         await world.answered()
         await world.answered(B)
         first, second = world.overlay.reports
-        assert (first.key, first.rpcs, first.peers, first.first_ms, first.verdict) == (A, 30, 20, 4.0, "complete")
+        assert (first.key, first.rpcs, first.peers, first.first_ms, first.verdict) == (A, 30, 20, 4.0, Verdict.COMPLETE)
         assert second.key == B
 
     run(story())
