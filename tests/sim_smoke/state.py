@@ -1,0 +1,58 @@
+"""What outlives a process, in memory: the stand-in for the database, with its rules about marks.
+
+Guarantees: a mark never goes back; an item below its key's mark is not held. Does not know disks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from p2pdns.items.item import MutableItem
+from p2pdns.items.keys import ZoneKey
+from p2pdns.overlay.ports import Held, Mark
+
+
+class MemoryState:
+    """The state of one machine: `ReaderState` of the overlay, and `OwnState` of publishing."""
+
+    def __init__(self) -> None:
+        self._held: dict[bytes, Held] = {}
+
+    @property
+    def newest_seq(self) -> int | None:
+        """Return the highest seq of all."""
+        return max((held.item.seq for held in self._held.values()), default=None)
+
+    def mark(self, key: ZoneKey, salt: bytes = b"") -> Mark | None:
+        """Return the highest seq of a key."""
+        held = self._held.get(key.raw)
+        return None if held is None else Mark(held.item.seq)
+
+    def is_protected(self, key: ZoneKey) -> bool:
+        """Return whether the key is this machine's own."""
+        held = self._held.get(key.raw)
+        return held is not None and held.is_own
+
+    def keep(self, key: ZoneKey) -> None:
+        """Do nothing: every item is kept."""
+
+    def held(self, key: ZoneKey, salt: bytes = b"") -> Held | None:
+        """Return the newest item of a key."""
+        return self._held.get(key.raw)
+
+    def kept_alive(self) -> list[Held]:
+        """Return own and pinned items."""
+        return [held for held in self._held.values() if held.is_own or held.is_pinned]
+
+    async def adopt(self, item: MutableItem, confirmed_unix: float, *, own: bool = False, pinned: bool = False) -> None:
+        """Raise the mark of the item's key to the item."""
+        before = self._held.get(item.key.raw)
+        if before is None:
+            self._held[item.key.raw] = Held(item, confirmed_unix, own, pinned)
+            return
+        newest = before.item if before.item.supersedes(item) else item
+        confirmed = confirmed_unix if newest == item else before.confirmed_unix
+        is_own, is_pinned = own or before.is_own, pinned or before.is_pinned
+        self._held[item.key.raw] = replace(
+            before, item=newest, confirmed_unix=confirmed, is_own=is_own, is_pinned=is_pinned
+        )

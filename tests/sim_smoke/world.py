@@ -1,0 +1,298 @@
+"""The simulated hour: fifty nodes, twenty zones, two publishers, a resolver, 10 % loss, a power cut.
+
+Everything but the sockets, the system's clocks and the database is the production's: nodes, endpoints, overlay,
+publishers, service. `python -m tests.sim_smoke.world --seed N` prints what came of it as JSON, with the trace's hash;
+`--trace FILE` writes the trace itself, `--short` is five minutes of a smaller world.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import TextIO
+
+from p2pdns.addresses import Address
+from p2pdns.clock import boot_now, unix_now
+from p2pdns.dht.node import Node, NodeSettings, PutOutcome, SavedContact
+from p2pdns.dht.storage import Storage
+from p2pdns.dns.message import Question, RRset
+from p2pdns.dns.registry import Rcode, Type
+from p2pdns.items.item import MutableItem, next_seq
+from p2pdns.items.keys import SecretKey, ZoneKey
+from p2pdns.items.packet import compose_packet
+from p2pdns.limits import QUESTION_SECONDS_MAX
+from p2pdns.net.endpoint import Endpoint
+from p2pdns.net.upstream import Upstream
+from p2pdns.overlay.finder import Overlay
+from p2pdns.publishing.upkeep import Publisher, is_enough
+from p2pdns.resolver import Budget, ResolverSettings
+from p2pdns.resolver.service import QueryFacts, Service
+from tests.sim_smoke import machine
+from tests.sim_smoke.machine import Network, VirtualLoop
+from tests.sim_smoke.state import MemoryState
+
+LOSS = 0.10
+CONTACTS_AT_START = 3
+PORT = 6_881
+TTL_S = 300
+QUESTION_TRIES_MAX = 3  # As a stub resolver asks: a question may meet more loss than its time allows for.
+UPDATES_AT_S = (1_200.0, 2_700.0)  # One before the restart, one after it.
+POWER_CUT_AT_S = 1_800.0  # Of the resolver and of one publisher.
+POWER_CUT_S = 60.0
+ROUND_S = 300.0  # All zones are asked for so often.
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large the world is, and how long it is watched."""
+
+    nodes: int = 50
+    zones: int = 20
+    seconds: float = 3_600.0
+
+
+HOUR = Scale()
+SHORT = Scale(nodes=16, zones=4, seconds=300.0)
+
+
+@dataclass
+class Outcome:
+    """What came of a run."""
+
+    trace: str = ""
+    datagrams: int = 0
+    lost: int = 0
+    answers: int = 0
+    unresolved: list[str] = field(default_factory=list)
+    went_back: list[str] = field(default_factory=list)
+    missed_updates: list[str] = field(default_factory=list)
+    stored_at_few: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+    newest_after_restart: int = 0
+    put_again_after_restart: int = 0
+    cpu_s: float = 0.0
+
+
+class Engine:
+    """One machine: a node and its endpoint, and on top of them what the engine puts together."""
+
+    def __init__(self, world: World, number: int) -> None:
+        self.world = world
+        # A public address in a network of its own, so that the rules for public space hold; nothing leaves the process.
+        self.address: Address = (f"{number + 20}.{number}.0.1", PORT)
+        self.state = MemoryState()
+        self.random = random.Random(f"{world.seed}/{number}")
+        self.starts = 0
+        self.node_id: bytes | None = None
+        self.saved: Sequence[SavedContact] = ()
+
+    async def start(self, known: Sequence[Address]) -> None:
+        """Start, or start again with what outlives a process."""
+        self.starts += 1
+        self.node = Node(
+            node_id=self.node_id,
+            network="simulated",
+            entropy=self.random.randbytes,
+            storage=Storage(),
+            settings=NodeSettings(bind_host=self.address[0]),
+            now=boot_now(),
+        )
+        self.node.restore_contacts(self.saved, boot_now())
+        self.endpoint = await Endpoint.adopt(self.node, self.world.network.open(self.address))
+        self.overlay = Overlay(
+            self.endpoint, self.state, clock=boot_now, unix_clock=unix_now, tell=self.world.wrong_with(self)
+        )
+        self.endpoint.on_arrival = self.overlay.item_arrived
+        self.service = Service(self.overlay, Upstream((), clock=boot_now), ResolverSettings(), clock=boot_now)
+        self.overlay.on_invalidate = self.service.invalidate
+        self.endpoint.on_joined = self.overlay.joined
+        self.publisher = Publisher(
+            self.endpoint,
+            self.state,
+            clock=boot_now,
+            unix_clock=unix_now,
+            jitter=self.random.random,
+            tell=self.world.wrong_with(self),
+            on_published=self.overlay.published,
+            look_up=self._look_up,
+        )
+        if known:
+            await self.endpoint.bootstrap(known)
+        self.publisher.start()
+
+    async def _look_up(self, key: ZoneKey) -> None:
+        self.overlay.flush(key)
+        await self.overlay.item(key, True, Budget(deadline=boot_now() + QUESTION_SECONDS_MAX))
+
+    async def stop(self) -> None:
+        """End as a process does: what it stored for others is gone, its own state stays."""
+        self.node_id, self.saved = self.node.node_id, self.node.contacts(boot_now())
+        self.service.close()
+        await self.publisher.close()
+        await self.overlay.close()
+        self.endpoint.close()
+
+
+@dataclass
+class Owner:
+    """A zone, its key, where it is published and how often it was, and which edition the reader was shown."""
+
+    secret: SecretKey
+    engine: Engine
+    edition: int = 0
+    seq: int | None = None
+    shown: int = 0
+    seen: int = 0
+
+    @property
+    def key(self) -> ZoneKey:
+        """The zone's key."""
+        return self.secret.zone_key
+
+    def next_item(self) -> MutableItem:
+        """Return the zone's next edition, whose number its only record says."""
+        self.edition += 1
+        self.seq = next_seq(unix_now(), self.seq)
+        apex = self.key.apex
+        content = [RRset(apex.child(b"www"), Type.TXT, TTL_S, (bytes([1, self.edition]),))]
+        return MutableItem.signed(self.secret, self.seq, compose_packet(content, apex))
+
+
+class World:
+    """All machines, all zones, and what is to happen."""
+
+    def __init__(self, loop: VirtualLoop, seed: int, scale: Scale) -> None:
+        self.seed = seed
+        self._scale = scale
+        self.loop = loop
+        self.random = random.Random(f"{seed}/world")
+        self.network = Network(loop, seed, loss=LOSS)
+        self.engines: list[Engine] = []
+        self.outcome = Outcome()
+
+    def wrong_with(self, engine: Engine) -> Tell:
+        """Return what takes note of what a machine says went wrong."""
+        return Tell(self.outcome, engine.address)
+
+    async def hour(self) -> Outcome:
+        """Let the time pass."""
+        start = self.loop.time()
+        for number in range(self._scale.nodes):
+            engine = Engine(self, number)
+            known = self.random.sample(self.engines, min(CONTACTS_AT_START, number))
+            await engine.start([other.address for other in known])
+            self.engines.append(engine)
+        publishers, reader = self.engines[1:3], self.engines[-1]
+        owners = [
+            Owner(SecretKey.generate(self.random.randbytes(32)), publishers[number % 2])
+            for number in range(self._scale.zones)
+        ]
+        await self._publish(owners)
+        plan = [(at_s, partial(self._publish, owners)) for at_s in UPDATES_AT_S]
+        plan.append((POWER_CUT_AT_S, partial(self._cut_power, reader, publishers[1], owners)))
+        plan.sort(key=lambda part: part[0])
+        while self.loop.time() < start + self._scale.seconds:
+            await self._ask_all(reader, owners)
+            await asyncio.sleep(ROUND_S)
+            while plan and self.loop.time() >= start + plan[0][0]:
+                await plan.pop(0)[1]()
+        await self._ask_all(reader, owners)
+        self._look_at(owners)
+        self.outcome.put_again_after_restart = publishers[1].publisher.counters["republished"]
+        for engine in self.engines:
+            await engine.stop()
+        self.outcome.trace = self.network.trace.hexdigest()
+        self.outcome.datagrams, self.outcome.lost = self.network.datagram_count, self.network.lost_count
+        return self.outcome
+
+    async def _publish(self, owners: Sequence[Owner]) -> None:
+        outcomes = await asyncio.gather(*(owner.engine.publisher.publish(owner.next_item()) for owner in owners))
+        for owner, put in zip(owners, outcomes, strict=True):
+            self._published(owner, put)
+
+    def _published(self, owner: Owner, put: PutOutcome) -> None:
+        self.network.note("published", str(owner.key), owner.edition, put.others)
+        if not is_enough(put):
+            self.outcome.stored_at_few.append(f"{owner.key} edition {owner.edition}: {put.others}")
+
+    async def _cut_power(self, reader: Engine, publisher: Engine, owners: Sequence[Owner]) -> None:
+        for engine in (reader, publisher):
+            await engine.stop()
+        self.network.note("power cut")
+        await asyncio.sleep(POWER_CUT_S)
+        for engine in (reader, publisher):
+            await engine.start(())
+        await self._ask_all(reader, owners)
+        self.outcome.newest_after_restart = sum(owner.shown == owner.edition for owner in owners)
+
+    async def _ask_all(self, reader: Engine, owners: Sequence[Owner]) -> None:
+        await asyncio.gather(*(self._ask(reader, owner) for owner in owners))
+
+    async def _ask(self, reader: Engine, owner: Owner) -> None:
+        question = Question(owner.key.apex.child(b"www"), Type.TXT)
+        for _ in range(QUESTION_TRIES_MAX):
+            resolved = await reader.service.resolve(QueryFacts(question, boot_now() + QUESTION_SECONDS_MAX))
+            self.network.note("answer", str(question.name), resolved.rcode, resolved.answer, resolved.provisional)
+            self.outcome.answers += 1
+            if resolved.rcode == Rcode.NOERROR and resolved.answer:
+                shown = resolved.answer[0].rdata[1]
+                if shown < owner.seen:
+                    self.outcome.went_back.append(f"{owner.key}: {shown} after {owner.seen}")
+                owner.shown, owner.seen = shown, max(owner.seen, shown)
+                return
+        self.outcome.unresolved.append(f"{owner.key} at {self.loop.time():.0f} s: rcode {resolved.rcode}")
+
+    def _look_at(self, owners: Sequence[Owner]) -> None:
+        for owner in owners:
+            if owner.seen != owner.edition:
+                self.outcome.missed_updates.append(f"{owner.key}: {owner.seen} of {owner.edition}")
+            copies = owner.engine.publisher.copies(owner.key)
+            if copies is None or not copies.best.is_enough:
+                self.outcome.stored_at_few.append(f"{owner.key} at the end: {copies}")
+
+
+class Tell:
+    """Takes note of what one machine says went wrong."""
+
+    def __init__(self, outcome: Outcome, address: Address) -> None:
+        self._told = outcome.told
+        self._address = address
+
+    def __call__(self, event: str, **fields: object) -> None:
+        """Take note."""
+        self._told.append(f"{self._address[0]}: {event} {fields}")
+
+
+def simulated(seed: int, scale: Scale = HOUR, lines: TextIO | None = None) -> Outcome:
+    """Return what came of a run."""
+
+    async def story(loop: VirtualLoop) -> Outcome:
+        world = World(loop, seed, scale)
+        world.network.lines = lines
+        return await world.hour()
+
+    outcome = machine.run(story)
+    outcome.cpu_s = time.process_time()
+    return outcome
+
+
+def main() -> None:
+    """Print what came of a run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--trace", type=argparse.FileType("w"), help="where the trace is written, a line an event")
+    parser.add_argument("--short", action="store_true", help="five minutes of a smaller world")
+    words = parser.parse_args()
+    outcome = simulated(words.seed, SHORT if words.short else HOUR, words.trace)
+    json.dump(asdict(outcome), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
