@@ -18,6 +18,7 @@ SEQ_MAX = 2**63 - 1
 @example(951_782_399_999_999)  # The last second of 28 February 2000, a leap year for all that it is a hundredth.
 @example(951_868_800_000_000)  # The first of 1 March 2000.
 @example(4_107_542_399_000_000)  # The last of 28 February 2100, which is none.
+@example(4_107_542_400_000_000)  # The first of 1 March 2100.
 @example(4_102_444_799_000_000)  # The last of 2099.
 def test_a_seq_claims_the_date_that_the_system_shows_for_it(seq: int) -> None:
     assert date_of(seq) == time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seq // 1_000_000))
