@@ -1,8 +1,8 @@
 """Sockets: bound sockets for DNS, their hand-over between processes, non-blocking UDP, and Unix sockets by path.
 
 Guarantees: every socket that leaves here is non-blocking and closed on exec unless it is handed over on purpose;
-a port that cannot be bound ends in `Unavailable` with the address and a hint; a reply leaves from the address
-that was asked, also where a socket is bound to all of them. Does not know what the datagrams mean.
+a port that cannot be bound ends in `Unavailable` with the address and a hint; a socket that is bound to all addresses
+says to which of them each datagram came. Does not know what the datagrams mean.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import contextlib
 import errno
 import os
 import socket
-import struct
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,27 +18,19 @@ from pathlib import Path
 
 from p2pdns.addresses import Address
 from p2pdns.errors import Unavailable
+from p2pdns.net.batch import IPV4_PKTINFO
 
-DATAGRAMS_PER_WAKEUP_MAX = 64  # One burst from one socket must not keep the other doors waiting.
-DATAGRAM_BYTES_MAX = 4096  # A query of more is no query; a larger buffer costs its allocation every time.
 BUFFER_BYTES = 1 << 20  # Holds a burst of some thousand datagrams while the process is busy or being restarted.
 LISTEN_BACKLOG = 256  # Connections that wait while a front restarts; more than are served at a time.
 SAME_PORT_ATTEMPTS_MAX = 20  # Draws of a port that must be free for UDP and TCP at once.
 LISTEN_FDS_START = 3  # sd_listen_fds(3)
 UNIX_PATH_BYTES_MAX = 107  # What fits into sockaddr_un beside its final zero.
 
-_IPV4_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
 _IPV6_RECVPKTINFO = getattr(socket, "IPV6_RECVPKTINFO", 49)
-_IPV6_PKTINFO = getattr(socket, "IPV6_PKTINFO", 50)
 # Linux' own numbers, which Python has no names for: more room than the system's limit; and forget what ICMP says of a
 # path's size, and set no DF.
 _SNDBUFFORCE, _RCVBUFFORCE = 32, 33
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_OMIT = 10, 23, 5
-_ANCILLARY_BYTES = socket.CMSG_SPACE(20) + socket.CMSG_SPACE(12)
-
-Ancillary = Sequence[tuple[int, int, bytes]]
-Datagram = tuple[bytes, Address, Ancillary]
-"""Bytes, who sent them, and what makes a reply leave from the address that was asked (empty when it is clear)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +87,7 @@ def prepare_udp(sock: socket.socket) -> socket.socket:
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
         else:
-            sock.setsockopt(socket.IPPROTO_IP, _IPV4_PKTINFO, 1)
+            sock.setsockopt(socket.IPPROTO_IP, IPV4_PKTINFO, 1)
     if sys.platform == "linux":
         # RFC 9715 §3.1: a forged "fragmentation needed" must not make us send fragments, into which others' bytes could
         # be put; what we send is short enough for every path as it is.
@@ -220,49 +211,6 @@ def _paired(adopted: Sequence[socket.socket]) -> list[DnsSockets]:
             hint = "name the address in both ListenDatagram= and ListenStream= of the socket unit"
             raise Unavailable(f"handed over without its {missing} socket", place=_text_of(address), hint=hint)
     return [DnsSockets(udp[address], tcp[address]) for address in udp]
-
-
-def read_datagrams(sock: socket.socket, count_max: int = DATAGRAMS_PER_WAKEUP_MAX) -> Iterator[Datagram]:
-    """Yield the datagrams that wait, at most `count_max` of them; network errors end the round, nothing else.
-
-    A datagram of more than `DATAGRAM_BYTES_MAX` comes cut to one byte more than that.
-    """
-    is_wildcard = address_of(sock)[0] in ("0.0.0.0", "::")
-    for _ in range(count_max):
-        try:
-            if is_wildcard:
-                data, ancillary, _, sender = sock.recvmsg(DATAGRAM_BYTES_MAX + 1, _ANCILLARY_BYTES)
-                yield data, sender, _reply_ancillary(ancillary)
-            else:
-                data, sender = sock.recvfrom(DATAGRAM_BYTES_MAX + 1)
-                yield data, sender, ()
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            # An ICMP error of an earlier reply is reported on the next read; the datagrams behind it still wait.
-            continue
-
-
-def _reply_ancillary(ancillary: Sequence[tuple[int, int, bytes]]) -> Ancillary:
-    for level, kind, data in ancillary:
-        if level == socket.IPPROTO_IP and kind == _IPV4_PKTINFO and len(data) == 12:
-            # struct in_pktinfo: for sending, the local address is the second field and the index is left open.
-            return [(level, kind, struct.pack("=I4s4s", 0, data[4:8], bytes(4)))]
-        if level == socket.IPPROTO_IPV6 and kind == _IPV6_PKTINFO and len(data) == 20:
-            return [(level, kind, data)]
-    return ()
-
-
-def send_datagram(sock: socket.socket, data: bytes, receiver: Address, ancillary: Ancillary = ()) -> bool:
-    """Send one datagram; return whether the system took it. A full buffer or an unreachable host is no error."""
-    try:
-        if ancillary:
-            sock.sendmsg([data], ancillary, 0, receiver)
-        else:
-            sock.sendto(data, receiver)
-    except OSError:
-        return False
-    return True
 
 
 @contextlib.contextmanager

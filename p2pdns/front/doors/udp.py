@@ -15,7 +15,7 @@ from collections import Counter, deque
 from p2pdns.addresses import Address
 from p2pdns.clock import boot_now
 from p2pdns.front.funnel import Funnel
-from p2pdns.net.sockets import DATAGRAM_BYTES_MAX, Ancillary, Datagram, read_datagrams, send_datagram
+from p2pdns.net.batch import DATAGRAM_BYTES_MAX, Ancillary, Datagram, read_datagrams, send_datagram
 
 READ_AHEAD_MAX = 2_048  # Datagrams read and not worked on: at most 8 MiB, and a tenth of a second of work.
 # To read one costs two microseconds, to work on it fifty: a burst that comes meanwhile must find room in the socket.

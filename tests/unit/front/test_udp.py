@@ -11,7 +11,8 @@ from typing import Any, cast
 from p2pdns.addresses import Address
 from p2pdns.front.doors.udp import HANDLED_PER_TURN_MAX, READ_AHEAD_MAX, UdpDoor
 from p2pdns.front.funnel import Funnel
-from p2pdns.net.sockets import DATAGRAM_BYTES_MAX, open_udp
+from p2pdns.net.batch import DATAGRAM_BYTES_MAX
+from p2pdns.net.sockets import open_udp
 
 
 class Heard:
