@@ -1,18 +1,21 @@
-"""Datagrams: many read from a socket in one wake-up, and written to it.
+"""Datagrams: many read from a socket in one wake-up, and many written to it.
 
-Guarantees: reading and writing never wait, and no error of the network is an exception; a reply leaves from the
-address that was asked, also where a socket is bound to all of them. Does not know what the datagrams mean.
+Guarantees: one wake-up reads a bounded number; no error of the network is an exception, nor keeps those behind it from
+being read or sent; a reply can leave from the address that was asked, also where a socket is bound to all of them. Does
+not know what the datagrams mean.
 """
 
 from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from p2pdns.addresses import Address
 
-DATAGRAMS_PER_WAKEUP_MAX = 64  # One burst from one socket must not keep the other doors waiting.
+T = TypeVar("T")
+
 DATAGRAM_BYTES_MAX = 4096  # A query of more is no query; a larger buffer costs its allocation every time.
 
 IPV4_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
@@ -24,25 +27,41 @@ Datagram = tuple[bytes, Address, Ancillary]
 """Bytes, who sent them, and what makes a reply leave from the address that was asked (empty when it is clear)."""
 
 
-def read_datagrams(sock: socket.socket, count_max: int = DATAGRAMS_PER_WAKEUP_MAX) -> Iterator[Datagram]:
-    """Yield the datagrams that wait, at most `count_max` of them; network errors end the round, nothing else.
+def read_batch(read: Callable[[], T], count_max: int) -> tuple[list[T], bool]:
+    """Return the datagrams that wait, at most `count_max`, and whether the socket is known to be empty now.
 
-    A datagram of more than `DATAGRAM_BYTES_MAX` comes cut to one byte more than that.
+    `read` reads one datagram from a non-blocking socket.
     """
-    is_wildcard = sock.getsockname()[0] in ("0.0.0.0", "::")
+    batch: list[T] = []
     for _ in range(count_max):
         try:
-            if is_wildcard:
-                data, ancillary, _, sender = sock.recvmsg(DATAGRAM_BYTES_MAX + 1, _ANCILLARY_BYTES)
-                yield data, sender, _reply_ancillary(ancillary)
-            else:
-                data, sender = sock.recvfrom(DATAGRAM_BYTES_MAX + 1)
-                yield data, sender, ()
+            batch.append(read())
         except (BlockingIOError, InterruptedError):
-            return
+            return batch, True
         except OSError:
-            # An ICMP error of an earlier reply is reported on the next read; the datagrams behind it still wait.
+            # An ICMP error of an earlier datagram is reported on the next read; the datagrams behind it still wait.
             continue
+    return batch, False
+
+
+def reader_of(sock: socket.socket, bytes_max: int = DATAGRAM_BYTES_MAX) -> Callable[[], Datagram]:
+    """Return what reads one datagram together with the way of its reply.
+
+    A datagram of more than `bytes_max` comes cut to one byte more than that.
+    """
+    read_bytes_max = bytes_max + 1
+    recvfrom, recvmsg = sock.recvfrom, sock.recvmsg
+
+    def read() -> Datagram:
+        data, sender = recvfrom(read_bytes_max)
+        return data, sender, ()
+
+    def read_with_way() -> Datagram:
+        data, ancillary, _, sender = recvmsg(read_bytes_max, _ANCILLARY_BYTES)
+        return data, sender, _reply_ancillary(ancillary)
+
+    is_wildcard = sock.getsockname()[0] in ("0.0.0.0", "::")
+    return read_with_way if is_wildcard else read
 
 
 def _reply_ancillary(ancillary: Sequence[tuple[int, int, bytes]]) -> Ancillary:
@@ -65,3 +84,17 @@ def send_datagram(sock: socket.socket, data: bytes, receiver: Address, ancillary
     except OSError:
         return False
     return True
+
+
+def send_batch(sock: socket.socket, datagrams: Iterable[tuple[bytes, Address]]) -> int:
+    """Send datagrams, each as soon as it is made; return how many the system took."""
+    sendto = sock.sendto
+    sent_count = 0
+    for data, receiver in datagrams:
+        try:
+            sendto(data, receiver)
+        except OSError:
+            # A full buffer or an unreachable host: a lost datagram like any other, and the rest has other receivers.
+            continue
+        sent_count += 1
+    return sent_count

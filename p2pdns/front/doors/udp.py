@@ -15,7 +15,7 @@ from collections import Counter, deque
 from p2pdns.addresses import Address
 from p2pdns.clock import boot_now
 from p2pdns.front.funnel import Funnel
-from p2pdns.net.batch import DATAGRAM_BYTES_MAX, Ancillary, Datagram, read_datagrams, send_datagram
+from p2pdns.net.batch import DATAGRAM_BYTES_MAX, Ancillary, Datagram, read_batch, reader_of, send_datagram
 
 READ_AHEAD_MAX = 2_048  # Datagrams read and not worked on: at most 8 MiB, and a tenth of a second of work.
 # To read one costs two microseconds, to work on it fifty: a burst that comes meanwhile must find room in the socket.
@@ -30,6 +30,7 @@ class UdpDoor:
     def __init__(self, sock: socket.socket, funnel: Funnel) -> None:
         self.counters: Counter[str] = Counter()
         self._sock = sock
+        self._read_one = reader_of(sock)
         self._funnel = funnel
         self._loop = asyncio.get_running_loop()
         self._read: deque[Datagram] = deque()
@@ -52,7 +53,7 @@ class UdpDoor:
     def _take_turn(self) -> None:
         for _ in range(HANDLED_PER_TURN_MAX // HANDLED_PER_READ_MAX):
             room = READ_AHEAD_MAX - len(self._read)
-            self._read.extend(read_datagrams(self._sock, min(room, READ_PER_TURN_MAX)))
+            self._read += read_batch(self._read_one, min(room, READ_PER_TURN_MAX))[0]
             if not self._read:
                 break
             now = boot_now()
