@@ -87,7 +87,7 @@ def send_datagram(sock: socket.socket, data: bytes, receiver: Address, ancillary
 
 
 def send_batch(sock: socket.socket, datagrams: Iterable[tuple[bytes, Address]]) -> int:
-    """Send datagrams, each as soon as it is made; return how many the system took."""
+    """Send datagrams in order; return how many of them the system took."""
     sendto = sock.sendto
     sent_count = 0
     for data, receiver in datagrams:

@@ -10,6 +10,7 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from p2pdns.addresses import Address
@@ -33,6 +34,7 @@ from p2pdns.errors import Unavailable
 from p2pdns.items.item import Present
 from p2pdns.items.keys import ZoneKey
 from p2pdns.limits import QUESTION_RPCS_MAX
+from p2pdns.net.batch import read_batch, send_batch
 from p2pdns.net.sockets import address_of, open_udp
 
 DATAGRAMS_PER_WAKEUP_MAX = 8  # Some millisecond of work, then it is the turn of the questions.
@@ -85,6 +87,7 @@ class Endpoint:
         # Called each time there are contacts after a time without any.
         self.on_joined: Callable[[], None] = _nothing
         self._sock = sock
+        self._read_one = partial(sock.recvfrom, DATAGRAM_BYTES_READ)
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = float("inf")
@@ -320,18 +323,9 @@ class Endpoint:
         return count
 
     def _take(self) -> None:
-        recvfrom = self._sock.recvfrom
         others: list[tuple[bytes, Address]] = []
-        self._is_empty = False
-        for _ in range(DATAGRAMS_TAKEN_MAX):
-            try:
-                data, sender = recvfrom(DATAGRAM_BYTES_READ)
-            except (BlockingIOError, InterruptedError):
-                self._is_empty = True
-                break
-            except OSError:
-                # An ICMP error of an earlier datagram; the datagrams behind it still wait.
-                continue
+        batch, self._is_empty = read_batch(self._read_one, DATAGRAMS_TAKEN_MAX)
+        for data, sender in batch:
             (self._inbox if krpc.may_hold_item(data) else others).append((data, sender[:2]))
         self._inbox += others
 
@@ -382,13 +376,8 @@ class Endpoint:
             self._timer = self._loop.call_later(max(due - boot_now(), 0.0) + TIMER_S_MIN, self._timer_fired)
 
     def _send(self, now: float, turn_count_max: int = 0) -> None:
-        sendto = self._sock.sendto
-        for data, address in self.node.datagrams_to_send(now, turn_count_max):
-            try:
-                sendto(data, address)
-            except OSError:
-                # A full buffer or an unreachable host: to the look-up it is a lost datagram like any other.
-                continue
+        # To the look-up, what the system does not take is a lost datagram like any other.
+        send_batch(self._sock, self.node.datagrams_to_send(now, turn_count_max))
 
     def _handle(self, event: object) -> None:
         match event:
