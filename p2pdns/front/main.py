@@ -27,7 +27,8 @@ from p2pdns.directory import StateDirectory
 from p2pdns.errors import P2pdnsError
 from p2pdns.front.cache import AnswerCache
 from p2pdns.front.cookies import Cookies
-from p2pdns.front.doors.tcp import TcpDoor, TcpLimits
+from p2pdns.front.doors.fairness import ConnectionLimits
+from p2pdns.front.doors.tcp import TcpDoor
 from p2pdns.front.doors.udp import UdpDoor
 from p2pdns.front.engine_link import EngineLink
 from p2pdns.front.funnel import Funnel
@@ -45,7 +46,7 @@ class Front:
     """The doors, the funnel and the link of one front process."""
 
     def __init__(self, config: Config, state_dir: Path) -> None:
-        access, limits = access_of(config), tcp_limits_of(config)
+        access, limits = access_of(config), connection_limits_of(config)
         texts = (f"p2pdns {p2pdns.__version__}".encode(), b"p2pdns")
         cache = AnswerCache(**cache_limits_of(config))
         udp_size = config.dns.udp_size_bytes_max
@@ -71,7 +72,7 @@ class Front:
         self.funnel.gate.access = access_of(config)
         self.funnel.change_udp_size(config.dns.udp_size_bytes_max)
         self.funnel.cache.change_limits(**cache_limits_of(config))
-        self.tcp.limits = tcp_limits_of(config)
+        self.tcp.fairness.limits = connection_limits_of(config)
         self._apply_cookies_and_keepalive(config)
 
     def _apply_cookies_and_keepalive(self, config: Config) -> None:
@@ -142,10 +143,12 @@ def cache_limits_of(config: Config) -> dict[str, int]:
     }
 
 
-def tcp_limits_of(config: Config) -> TcpLimits:
-    """Return the TCP limits that a configuration names."""
+def connection_limits_of(config: Config) -> ConnectionLimits:
+    """Return the limits of connections that a configuration names."""
     limits = config.limits
-    return TcpLimits(limits.tcp_connections_max, limits.tcp_connections_per_client_max, limits.tcp_idle_ms / 1000)
+    return ConnectionLimits(
+        limits.tcp_connections_max, limits.tcp_connections_per_client_max, limits.tcp_idle_ms / 1000
+    )
 
 
 async def serve(front: Front, arguments: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ import dns.rcode
 import pytest
 
 from p2pdns.addresses import Address
-from p2pdns.front.doors.tcp import QUERIES_WAITING_MAX
+from p2pdns.front.doors.fairness import QUERIES_WAITING_MAX
 from tests.front_messages import TXT, opt, query
 from tests.live.front_process import GUARD_S, FrontProcess, framed, read_framed, wait_until
 from tests.live.test_front import World, with_limits

@@ -1,27 +1,23 @@
 """The TCP door (RFC 7766, RFC 9210): pipelined queries, responses in the order in which they are ready.
 
-Guarantees: at most so many connections in all and for one client, where a further one takes the place of the one that
-was idle for longest, and a full door takes one more of a client that has fewer than others; a connection that brings no
-whole query and takes no response for the idle time is closed, half a query counts for nothing, and one that waits for
-answers is not; the connections take turns, a few queries each, so that no client waits for all that another has sent;
-what waits to be read, to be answered (of one connection and of one client) and to be taken is bounded; a length that no
-query can have closes the connection, and so does the first message of a client that may not ask, one that is no query,
-and the first two bytes of a protocol that a browser speaks. Does not know what a message says.
+Guarantees: which connections there are, which has its turn and how much of it waits is decided by `fairness`; a
+connection that brings no whole query and takes no response for the idle time is closed, half a query counts for
+nothing, and one that waits for answers is not; what waits to be read and to be taken is bounded; a length that no query
+can have closes the connection, and so does the first message of a client that may not ask, one that is no query, and
+the first two bytes of a protocol that a browser speaks. Does not know what a message says.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections import Counter, OrderedDict
-from dataclasses import dataclass
 
 from p2pdns.addresses import Address, client_host
 from p2pdns.clock import boot_now
 from p2pdns.dns.labels import HEADER_BYTES, MESSAGE_BYTES_MAX
+from p2pdns.front.doors.fairness import QUERIES_PER_TURN_MAX, Account, ConnectionLimits, Fairness
 from p2pdns.front.funnel import Funnel
 from p2pdns.front.gate import is_query
-from p2pdns.front.pending import DATAGRAMS_PER_CLIENT_MAX
 from p2pdns.net.sockets import LISTEN_BACKLOG
 
 LENGTH_BYTES = 2
@@ -31,41 +27,19 @@ LENGTH_BYTES = 2
 TEXT_BYTE_MIN, TEXT_BYTE_MAX = 0x21, 0x7E
 HANDSHAKE_RECORD = b"\x16\x03"  # RFC 8446 §5.1
 ACCEPTED_PER_TURN_MAX = 16  # A connection costs a tenth of a millisecond even where it is one too many.
-QUERIES_PER_TURN_MAX = 16  # Of all connections: about a millisecond of work before the other doors have their turn.
-QUERIES_IN_A_ROW_MAX = 4  # Of one connection, before the next one has its turn.
-QUERIES_WAITING_MAX = 100  # Of one connection; further ones wait in its socket.
-QUERIES_WAITING_OWN_MAX = 2  # Of each connection, whatever others do: all programs of a machine ask from one address.
-# Of all connections of a client but for those; with them, twenty connections have as many as it may have over UDP.
-QUERIES_WAITING_PER_CLIENT_MAX = DATAGRAMS_PER_CLIENT_MAX - 20 * QUERIES_WAITING_OWN_MAX
 READ_AHEAD_BYTES_MAX = LENGTH_BYTES + MESSAGE_BYTES_MAX  # With so many there is a whole query to work on.
 UNTAKEN_BYTES_SOFT_MAX = 256 * 1024  # Responses that a client does not take: no further query of it is read.
 UNTAKEN_BYTES_MAX = 1024 * 1024  # And with those to queries that were read before, the connection is closed.
 
 
-@dataclass(frozen=True, slots=True)
-class TcpLimits:
-    """What connections may take."""
-
-    connections_max: int = 150
-    connections_per_client_max: int = 20
-    idle_s: float = 10.0
-
-
 class TcpDoor:
     """All TCP connections of this front, from however many listening sockets."""
 
-    def __init__(self, funnel: Funnel, limits: TcpLimits) -> None:
-        self.counters: Counter[str] = Counter()
-        self.limits = limits
+    def __init__(self, funnel: Funnel, limits: ConnectionLimits) -> None:
         self.funnel = funnel
+        self.fairness: Fairness[Connection] = Fairness(limits)
+        self.counters = self.fairness.counters
         self._servers: list[asyncio.Server] = []
-        # In the order of their last query, so that the longest idle one comes first.
-        self._connections: OrderedDict[Connection, str] = OrderedDict()
-        self._per_client: Counter[str] = Counter()
-        self._waiting: Counter[str] = Counter()
-        self._stalled: dict[str, dict[Connection, None]] = {}
-        # Connections with a query to work on, in the order of their turns.
-        self._ready: OrderedDict[Connection, None] = OrderedDict()
         self._turn: asyncio.Handle | None = None
 
     async def listen(self, sock: socket.socket) -> None:
@@ -80,92 +54,28 @@ class TcpDoor:
         """Accept no more, and close all connections."""
         for server in self._servers:
             server.close()
-        for connection in list(self._connections):
-            connection.abort("closing")
+        for account in list(self.fairness.accounts):
+            account.connection.abort("closing")
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
 
-    def admit(self, connection: Connection, host: str) -> bool:
-        """Return whether one more connection of that host is taken, for which another one may have to go."""
-        # RFC 7766 §6.2.3: a server may close idle connections early when it runs short of them.
-        if self._per_client[host] >= self.limits.connections_per_client_max:
-            # Programs of a machine share its connections, and none may hold them with nothing to ask: the one whose
-            # last message is oldest goes, but none that waits for an answer.
-            idlest = next((c for c, of in self._connections.items() if of == host and c.is_idle), None)
-            if idlest is None:
-                self.counters["client-limit"] += 1
-                return False
-            idlest.abort("made-room")
-        elif len(self._connections) >= self.limits.connections_max:
-            given_up = next((c for c in self._connections if c.is_idle), None) or self._surplus(host)
-            if given_up is None:
-                self.counters["limit"] += 1
-                return False
-            given_up.abort("made-room")
-        self._connections[connection] = host
-        self._per_client[host] += 1
-        self.counters["accepted"] += 1
-        return True
-
-    def _surplus(self, host: str) -> Connection | None:
-        """Return a connection of the client that has most, where that is at least two more than this one has."""
-        greediest, count = max(self._per_client.items(), key=lambda one: one[1])
-        if count < self._per_client[host] + 2:
-            return None
-        return next(connection for connection, of in self._connections.items() if of == greediest)
-
-    def active(self, connection: Connection) -> None:
-        """Note that a connection brought a query."""
-        if connection in self._connections:
-            self._connections.move_to_end(connection)
-
-    def gone(self, connection: Connection) -> None:
-        """Forget a connection; twice does no harm."""
-        self._ready.pop(connection, None)
-        host = self._connections.pop(connection, None)
-        if host is not None:
-            self._stalled.get(host, {}).pop(connection, None)
-            self._per_client[host] -= 1
-            if not self._per_client[host]:
-                del self._per_client[host]
-
-    def has_room(self, connection: Connection, host: str) -> bool:
-        """Return whether one more query of a client may wait; if not, the connection hears when that changes."""
-        if connection.waiting_count < QUERIES_WAITING_OWN_MAX:
-            return True
-        if self._waiting[host] < QUERIES_WAITING_PER_CLIENT_MAX:
-            return True
-        self._stalled.setdefault(host, {})[connection] = None
-        return False
-
-    def waits(self, host: str) -> None:
-        """Note that a query of a client waits for the engine."""
-        self._waiting[host] += 1
-
-    def answered(self, host: str) -> None:
-        """Note that one that waited has its response."""
-        self._waiting[host] -= 1
-        if not self._waiting[host]:
-            del self._waiting[host]
-        for connection in self._stalled.pop(host, ()):
-            connection.go_on()
-
-    def wants_turn(self, connection: Connection) -> None:
+    def wants_turn(self, account: Account[Connection]) -> None:
         """Give a connection a turn, after those that want one already."""
-        self._ready[connection] = None
+        self.fairness.wants_turn(account)
         if self._turn is None:
             self._turn = asyncio.get_running_loop().call_soon(self._take_turns)
 
     def _take_turns(self) -> None:
         left = QUERIES_PER_TURN_MAX
         try:
-            while self._ready and left > 0:
-                connection, _ = self._ready.popitem(last=False)
-                left -= max(1, connection.take_turn(min(left, QUERIES_IN_A_ROW_MAX)))
+            while (turn := self.fairness.next_turn(left)) is not None:
+                connection, count_max = turn
+                left -= max(1, connection.take_turn(count_max))
         finally:
             # What is called soon runs after the loop has looked at all sockets again.
-            self._turn = asyncio.get_running_loop().call_soon(self._take_turns) if self._ready else None
+            is_more = self.fairness.has_turns
+            self._turn = asyncio.get_running_loop().call_soon(self._take_turns) if is_more else None
 
 
 class Connection(asyncio.Protocol):
@@ -175,11 +85,9 @@ class Connection(asyncio.Protocol):
         self._door = door
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray()
-        self._waiting_count = 0
         self._transport: asyncio.Transport | None = None
         self._address: Address = ("", 0)
-        self._host = ""
-        self._active_at = 0.0
+        self._account: Account[Connection] = Account(self)
         self._idle: asyncio.TimerHandle | None = None
         self._is_reading = True
         self._is_writable = True
@@ -187,15 +95,19 @@ class Connection(asyncio.Protocol):
         self._is_fresh = True
 
     @property
-    def waiting_count(self) -> int:
-        """How many of its queries wait for the engine."""
-        return self._waiting_count
-
-    @property
     def is_idle(self) -> bool:
         """Return whether nothing is owed to the client: no query waits, no response is on its way."""
-        sending = self._transport is not None and self._transport.get_write_buffer_size() > 0
-        return not (self._waiting_count or sending or self._has_query)
+        return not (self._account.waiting_count or self.untaken_bytes or self._has_query)
+
+    @property
+    def unread_bytes(self) -> int:
+        """Return how many bytes were read from its socket and not worked on."""
+        return len(self._buffer)
+
+    @property
+    def untaken_bytes(self) -> int:
+        """Return how many bytes of responses its socket has not taken."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or close it where there are too many."""
@@ -203,15 +115,20 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         peer = transport.get_extra_info("peername")
         # A client may be gone before it was accepted; then there is no address to ask for.
-        self._host = client_host(str(peer[0])) if peer else ""
-        if not peer or not self._door.admit(self, self._host):
+        if not peer or not self._is_admitted(client_host(str(peer[0]))):
             transport.abort()
             self._transport = None
             return
         self._address = (str(peer[0]), int(peer[1]))
         transport.set_write_buffer_limits(high=UNTAKEN_BYTES_SOFT_MAX)
-        self._active_at = self._loop.time()
-        self._idle = self._loop.call_later(self._door.limits.idle_s, self._on_idle)
+        self._idle = self._loop.call_later(self._door.fairness.limits.idle_s, self._on_idle)
+
+    def _is_admitted(self, host: str) -> bool:
+        self._account = Account(self, host, self._loop.time())
+        is_admitted, given_up = self._door.fairness.admit(self._account)
+        if given_up is not None:
+            given_up.abort("made-room")
+        return is_admitted
 
     def data_received(self, data: bytes) -> None:
         """Collect bytes; what is whole has to wait for its turn."""
@@ -237,13 +154,13 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Go on reading."""
         self._is_writable = True
-        self._active_at = self._loop.time()
+        self._account.active_at = self._loop.time()
         self.go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection; answers that still come are dropped."""
         self._transport = None
-        self._door.gone(self)
+        self._door.fairness.close(self._account)
         if self._idle is not None:
             self._idle.cancel()
         self._buffer.clear()
@@ -251,7 +168,7 @@ class Connection(asyncio.Protocol):
     def abort(self, reason: str) -> None:
         """Close at once, counted by reason."""
         self._door.counters[reason] += 1
-        self._door.gone(self)
+        self._door.fairness.close(self._account)
         if self._transport is not None:
             self._transport.abort()
             self._transport = None
@@ -265,17 +182,14 @@ class Connection(asyncio.Protocol):
             if (response := self._received(self._next_message())) is not None:
                 responses.append(response)
         if count:
-            self._active_at = self._loop.time()
-            self._door.active(self)
+            self._door.fairness.brought(self._account, self._loop.time())
         self._write(*responses)
         self.go_on()
         return count
 
     @property
     def _has_room(self) -> bool:
-        if not self._is_writable or self._waiting_count >= QUERIES_WAITING_MAX or self._transport is None:
-            return False
-        return self._door.has_room(self, self._host)
+        return self._is_writable and self._transport is not None and self._door.fairness.has_room(self._account)
 
     @property
     def _has_query(self) -> bool:
@@ -296,8 +210,7 @@ class Connection(asyncio.Protocol):
             return None
         response = self._door.funnel.receive(message, self._address, self._reply, boot_now(), is_stream=True)
         if response is None:
-            self._waiting_count += 1
-            self._door.waits(self._host)
+            self._door.fairness.waits(self._account)
         if not self._door.funnel.gate.access.standing(self._address[0])[1]:
             # It has been told, and its connection is wanted for those who may ask.
             self._hear_no_more()
@@ -316,10 +229,10 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _reply(self, response: bytes) -> None:
-        self._waiting_count -= 1
-        self._active_at = self._loop.time()
+        have_room = self._door.fairness.answered(self._account, self._loop.time())
         self._write(response)
-        self._door.answered(self._host)
+        for connection in have_room:
+            connection.go_on()
         self.go_on()
 
     def _write(self, *responses: bytes) -> None:
@@ -330,7 +243,7 @@ class Connection(asyncio.Protocol):
         data = b"".join(len(one).to_bytes(LENGTH_BYTES, "big") + one for one in responses if one)
         if data:
             self._transport.write(data)
-        if self._transport is not None and self._transport.get_write_buffer_size() > UNTAKEN_BYTES_MAX:
+        if self.untaken_bytes > UNTAKEN_BYTES_MAX:
             self.abort("untaken")
 
     def go_on(self) -> None:
@@ -339,12 +252,12 @@ class Connection(asyncio.Protocol):
             return
         has_query = self._has_query
         if has_query and self._has_room:
-            self._door.wants_turn(self)
+            self._door.wants_turn(self._account)
         if self._is_at_end:
-            if not has_query and not self._waiting_count:
+            if not has_query and not self._account.waiting_count:
                 self._transport.close()
             return
-        wanted = self._has_room and len(self._buffer) < READ_AHEAD_BYTES_MAX
+        wanted = self._has_room and self.unread_bytes < READ_AHEAD_BYTES_MAX
         if wanted and not self._is_reading:
             self._transport.resume_reading()
         elif self._is_reading and not wanted:
@@ -353,9 +266,7 @@ class Connection(asyncio.Protocol):
 
     def _on_idle(self) -> None:
         now = self._loop.time()
-        # While it waits the engine is at work on its behalf; that has a deadline of its own.
-        since = now if self._waiting_count else self._active_at
-        due = since + self._door.limits.idle_s
+        due = self._door.fairness.idle_due(self._account, now)
         if now < due:
             self._idle = self._loop.call_at(due, self._on_idle)
         else:

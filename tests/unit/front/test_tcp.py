@@ -14,19 +14,22 @@ import pytest
 
 from p2pdns.addresses import Address
 from p2pdns.clock import boot_now
-from p2pdns.front.doors.tcp import (
-    LENGTH_BYTES,
+from p2pdns.front.doors.fairness import (
     QUERIES_IN_A_ROW_MAX,
     QUERIES_PER_TURN_MAX,
     QUERIES_WAITING_MAX,
     QUERIES_WAITING_OWN_MAX,
     QUERIES_WAITING_PER_CLIENT_MAX,
+    Account,
+    ConnectionLimits,
+)
+from p2pdns.front.doors.tcp import (
+    LENGTH_BYTES,
     READ_AHEAD_BYTES_MAX,
     UNTAKEN_BYTES_MAX,
     UNTAKEN_BYTES_SOFT_MAX,
     Connection,
     TcpDoor,
-    TcpLimits,
 )
 from p2pdns.front.funnel import Funnel
 from p2pdns.front.gate import AccessList
@@ -40,7 +43,7 @@ LARGE = [bytes([255]) + bytes(255)] * 200  # An answer of 54 kB.
 class World:
     """A door, its funnel, and an engine played by the test."""
 
-    def __init__(self, limits: TcpLimits) -> None:
+    def __init__(self, limits: ConnectionLimits) -> None:
         self.funnel: Funnel = funnel(boot_now())
         self.asked: list[Query] = []
         self.funnel.send_query = self.asked.append
@@ -82,7 +85,7 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def opened(limits: TcpLimits) -> AsyncIterator[World]:
+async def opened(limits: ConnectionLimits) -> AsyncIterator[World]:
     """Return a world with a listening door."""
     world = World(limits)
     with socket.create_server(("127.0.0.1", 0)) as sock:
@@ -96,11 +99,11 @@ async def opened(limits: TcpLimits) -> AsyncIterator[World]:
             world.door.close()
 
 
-def played(story: Callable[[World], Awaitable[None]], limits: TcpLimits | None = None) -> None:
+def played(story: Callable[[World], Awaitable[None]], limits: ConnectionLimits | None = None) -> None:
     """Play a story on a loop of its own."""
 
     async def told() -> None:
-        async with opened(limits or TcpLimits()) as world:
+        async with opened(limits or ConnectionLimits()) as world:
             await asyncio.wait_for(story(world), GUARD_S)
 
     asyncio.run(told())
@@ -217,7 +220,7 @@ def test_all_addresses_of_loopback_are_one_client() -> None:
         assert await read_all(late, 1) == []
         assert world.door.counters["client-limit"] == 1
 
-    played(story, TcpLimits(connections_per_client_max=10))
+    played(story, ConnectionLimits(connections_per_client_max=10))
 
 
 @pytest.mark.usefixtures("is_crowded")
@@ -234,11 +237,11 @@ def test_though_all_wait_there_is_a_place_for_the_connection_of_another(host_cou
         assert world.door.counters["limit"] == 1
         late = await world.client(query(), host="127.0.0.99")
         assert len(await read_all(late, 1)) == 1
-        held = Counter(world.door._connections.values())
+        held = Counter(account.host for account in world.door.fairness.accounts)
         assert held.total() == 8
         assert held["127.0.0.99"] == 1
 
-    played(story, TcpLimits(connections_max=8))
+    played(story, ConnectionLimits(connections_max=8))
 
 
 def test_a_machine_gives_up_the_connection_that_was_idle_for_longest_for_others_of_its_own() -> None:
@@ -265,7 +268,7 @@ def test_a_machine_gives_up_the_connection_that_was_idle_for_longest_for_others_
         assert [await read_all(one, 1) for one in late] == [[], []]
         assert (world.door.counters["made-room"], world.door.counters["client-limit"]) == (4, 0)
 
-    played(story, TcpLimits(connections_per_client_max=3))
+    played(story, ConnectionLimits(connections_per_client_max=3))
 
 
 @pytest.mark.usefixtures("is_crowded")
@@ -281,7 +284,7 @@ def test_a_machine_gives_up_no_connection_of_another() -> None:
         other.send(framed(query(number=2)))
         assert len(await read_all(other, 1)) == 1
 
-    played(story, TcpLimits(connections_per_client_max=2))
+    played(story, ConnectionLimits(connections_per_client_max=2))
 
 
 def test_a_machine_whose_connections_all_wait_for_answers_has_no_further_one() -> None:
@@ -293,7 +296,7 @@ def test_a_machine_whose_connections_all_wait_for_answers_has_no_further_one() -
         assert await read_all(await world.client(query()), 1) == []
         assert (world.door.counters["made-room"], world.door.counters["client-limit"]) == (0, 1)
 
-    played(story, TcpLimits(connections_per_client_max=3))
+    played(story, ConnectionLimits(connections_per_client_max=3))
 
 
 HTTP = [b"GET / HTTP/1.1\r\n", b"POST /", b"HEAD", b"PUT ", b"OPTIONS", b"DELETE", b"PATCH", b"CONNECT", b"TRACE"]
@@ -309,7 +312,7 @@ def test_a_connection_that_begins_as_another_protocol_is_closed_at_its_second_by
         if is_cut:
             client.send(begin[:1])
             (connection,) = await connections(world, 1)
-            await until(lambda: len(connection._buffer) == 1)
+            await until(lambda: connection.unread_bytes == 1)
             client.send(begin[1:2])
         else:
             # What a page says in the body of its request are queries, behind as many bytes as its first two say.
@@ -317,7 +320,7 @@ def test_a_connection_that_begins_as_another_protocol_is_closed_at_its_second_by
             length = int.from_bytes(begin[:2], "big")
             client.send(begin + bytes(length + LENGTH_BYTES - len(begin)) + asked * 20)
         assert await read_all(client, 1) == []
-        await until(lambda: not world.door._connections)
+        await until(lambda: not world.door.fairness.accounts)
         assert world.door.counters["no-dns"] == 1
         assert world.order == []
 
@@ -344,7 +347,7 @@ def test_a_first_message_that_is_no_query_ends_the_connection(name: str) -> None
         rcodes = [one[3] & 0x0F for one in await read_all(client, 2)]
         # What has an answer is told it (RFC 8906), and nothing behind it is read.
         assert rcodes == ([] if rcode is None else [rcode])
-        await until(lambda: not world.door._connections)
+        await until(lambda: not world.door.fairness.accounts)
         assert world.door.counters["no-query"] == 1
 
     played(story)
@@ -385,8 +388,7 @@ def test_all_connections_of_one_client_leave_the_engine_room_for_others() -> Non
             world.funnel.frame_received(Answer(asked.id, message, (), now, now + 60, now + 60), now)
         for client in greedy:
             assert len(await read_all(client, QUERIES_WAITING_MAX)) == QUERIES_WAITING_MAX
-        await until(lambda: not world.door._waiting)
-        assert not any(world.door._stalled.values())
+        await until(lambda: not world.door.fairness.waiting)
 
     played(story)
 
@@ -414,18 +416,16 @@ def test_a_client_that_goes_while_it_waits_leaves_nothing_behind() -> None:
     async def story(world: World) -> None:
         for _ in range(10):
             await world.client(*[query(f"n{i}.example", number=i) for i in range(QUERIES_WAITING_MAX)])
-        await until(lambda: sum(world.door._waiting.values()) == QUERIES_WAITING_PER_CLIENT_MAX)
+        await until(lambda: world.door.fairness.waiting.total() == QUERIES_WAITING_PER_CLIENT_MAX)
         world.sockets.close()
         # The front learns of it at the latest when it has something to say.
-        while world.door._connections or world.door._waiting:
+        while world.door.fairness.accounts or world.door.fairness.waiting:
             for asked in world.asked:
                 message = answer(rdatas=()).message[:12] + asked.question
                 now = boot_now()
                 world.funnel.frame_received(Answer(asked.id, message, (), now, now + 60, now + 60), now)
             world.asked.clear()
             await asyncio.sleep(0)
-        assert not any(world.door._stalled.values())
-        assert not world.door._per_client
 
     played(story)
 
@@ -440,7 +440,7 @@ def test_a_client_that_broke_off_is_no_line_in_the_log(caplog: pytest.LogCapture
         client.close()
         for asked, name in zip(world.asked, names, strict=True):
             world.funnel.frame_received(answer(name, made_at=boot_now(), number=asked.id), boot_now())
-        await until(lambda: not world.door._connections)
+        await until(lambda: not world.door.fairness.accounts)
 
     played(story)
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
@@ -467,18 +467,16 @@ def test_of_a_client_that_takes_nothing_no_more_is_read_and_it_is_closed_in_the_
         world.keep("www.example", TXT, LARGE)
         client = await world.client(*[query(rtype=TXT)] * 2000, receive_bytes=4096)
         (connection,) = await connections(world, 1)
-        transport = connection._transport
-        assert transport is not None
         largest = 0
         while not world.door.counters["idle"]:
-            largest = max(largest, transport.get_write_buffer_size())
+            largest = max(largest, connection.untaken_bytes)
             assert largest <= UNTAKEN_BYTES_SOFT_MAX + QUERIES_IN_A_ROW_MAX * 60_000
             await asyncio.sleep(0)
         assert largest > UNTAKEN_BYTES_SOFT_MAX
         assert len(world.order) < 2000
         assert len(await read_all(client, 2000)) < 2000
 
-    played(story, TcpLimits(idle_s=1.5))
+    played(story, ConnectionLimits(idle_s=1.5))
 
 
 @pytest.fixture
@@ -498,8 +496,7 @@ def test_a_full_door_gives_up_who_was_idle_for_longest_and_nobody_who_waits() ->
             assert len(await read_all(client, 1)) == 1
         late = await world.client(query(), host="127.0.0.4")
         assert len(await read_all(late, 1)) == 1
-        kept = {connection._address for connection in world.door._connections}
-        assert kept == {client.getsockname() for client in (waiting, newer, late)}
+        assert await read_all(oldest, 1) == []
         world.tell("slow.example")
         assert len(await read_all(waiting, 1)) == 1
         asked = query()
@@ -507,7 +504,7 @@ def test_a_full_door_gives_up_who_was_idle_for_longest_and_nobody_who_waits() ->
         assert len(await read_all(newer, 1)) == 1
         assert world.door.counters["made-room"] == 1
 
-    played(story, TcpLimits(connections_max=3))
+    played(story, ConnectionLimits(connections_max=3))
 
 
 def test_only_a_whole_query_is_a_sign_of_life() -> None:
@@ -515,23 +512,28 @@ def test_only_a_whole_query_is_a_sign_of_life() -> None:
         world.keep("www.example")
         whole = len(query()).to_bytes(LENGTH_BYTES, "big") + query()
         client = await world.client()
-        (connection,) = await connections(world, 1)
-        idle_since = connection._active_at
+        (account,) = await accounts(world, 1)
+        idle_since = account.active_at
         for sent in range(1, len(whole)):
             client.send(whole[sent - 1 : sent])
-            await until(lambda sent=sent: len(connection._buffer) == sent)  # type: ignore[misc]
-            assert connection._active_at == idle_since
+            await until(lambda sent=sent: account.connection.unread_bytes == sent)  # type: ignore[misc]
+            assert account.active_at == idle_since
         client.send(whole[-1:])
         assert len(await read_all(client, 1)) == 1
-        assert connection._active_at > idle_since
+        assert account.active_at > idle_since
 
     played(story)
 
 
+async def accounts(world: World, count: int) -> list[Account[Connection]]:
+    """Return the accounts of the connections of a door once there are so many."""
+    await until(lambda: len(world.door.fairness.accounts) == count)
+    return list(world.door.fairness.accounts)
+
+
 async def connections(world: World, count: int) -> list[Connection]:
     """Return the connections of a door once there are so many."""
-    await until(lambda: len(world.door._connections) == count)
-    return list(world.door._connections)
+    return [account.connection for account in await accounts(world, count)]
 
 
 def test_a_client_that_takes_nothing_of_what_it_asked_before_is_closed_at_once() -> None:
@@ -540,12 +542,10 @@ def test_a_client_that_takes_nothing_of_what_it_asked_before_is_closed_at_once()
         client = await world.client(*queries, receive_bytes=4096)
         await until(lambda: len(world.asked) == QUERIES_WAITING_MAX)
         (connection,) = await connections(world, 1)
-        transport = connection._transport
-        assert transport is not None
         for i, asked in enumerate(world.asked):
             made = answer(f"n{i}.example", TXT, rdatas=LARGE, made_at=boot_now(), number=asked.id)
             world.funnel.frame_received(made, boot_now())
-            assert transport.get_write_buffer_size() <= UNTAKEN_BYTES_MAX + 60_000
+            assert connection.untaken_bytes <= UNTAKEN_BYTES_MAX + 60_000
         assert world.door.counters["untaken"] == 1
         assert len(await read_all(client, QUERIES_WAITING_MAX)) < QUERIES_WAITING_MAX
 
@@ -566,7 +566,7 @@ def test_what_is_read_ahead_is_bounded() -> None:
         for _ in range(2000):
             await asyncio.sleep(0)
             # What asyncio reads at once comes on top.
-            assert len(connection._buffer) <= READ_AHEAD_BYTES_MAX + 256 * 1024
+            assert connection.unread_bytes <= READ_AHEAD_BYTES_MAX + 256 * 1024
         assert not sending.done()
         sending.cancel()
 
@@ -579,7 +579,7 @@ def test_a_client_that_may_not_ask_is_told_once_and_its_connection_is_closed() -
         client = await world.client(*[query(number=i) for i in range(50)])
         replies = await read_all(client, 50)
         assert [(one[:2], one[3] & 0x0F) for one in replies] == [(b"\x00\x00", 5)]
-        await until(lambda: not world.door._connections)
+        await until(lambda: not world.door.fairness.accounts)
 
     played(story)
 
