@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from p2pdns.front.transport import UDP
 from p2pdns.limits import QUESTION_RPCS_MAX, QUESTION_SECONDS_MAX, QUESTIONS_MAX
 from p2pdns.overlay.finder import Overlay
 
@@ -329,7 +330,7 @@ def run_places() -> bool:
     def has_place(host: str, port: int, number: int) -> bool:
         name = Name.read(f"n{number}.example.")
         asked = Asked(b"id", 0x0100, Question(name, int(Type.A)).wire(), False, False, 512)
-        waiter = Waiter(asked, access.client((host, port), is_stream=False), lambda _: None)
+        waiter = Waiter(asked, access.client((host, port), UDP), lambda _: None)
         if table.refusal(asked.key, waiter) is None:
             table.add(asked.key, waiter, 0.0)
         pending = table.pending(asked.key)

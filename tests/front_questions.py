@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from p2pdns.front.gate import Passed
 from p2pdns.front.pending import Questions
+from p2pdns.front.transport import TCP, UDP
 from p2pdns.front.waiting import Ending, Waiter
 from tests.front_messages import gate, query
 
@@ -23,7 +24,7 @@ def waiter(
     name: str = "www.example", *, number: int = 1, host: str = "127.0.0.1", port: int = 4000, stream: bool = False
 ) -> Waiter:
     """Return a client that waits for a name."""
-    client = DOOR.access.client((host, port), is_stream=stream)
+    client = DOOR.access.client((host, port), TCP if stream else UDP)
     verdict = DOOR.verdict(query(name, number=number), client, 0.0)
     assert isinstance(verdict, Passed)
     return Waiter(verdict.asked, client, lambda _: None)

@@ -21,6 +21,7 @@ from p2pdns.front.compose import compose_answer, compose_told
 from p2pdns.front.gate import Asked, Client, Dropped, Gate, Told
 from p2pdns.front.memo import Memo
 from p2pdns.front.pending import Questions
+from p2pdns.front.transport import Transport
 from p2pdns.front.waiting import Ending, Pending, Waiter
 from p2pdns.link import Answer, Forwarded, Frame, Hello, Invalidate, Postponed, Query
 
@@ -65,14 +66,14 @@ class Funnel:
             self._memo.clear()
 
     def receive(
-        self, data: bytes, address: Address, reply: Callable[[bytes], None], now: float, *, is_stream: bool
+        self, data: bytes, address: Address, reply: Callable[[bytes], None], now: float, transport: Transport
     ) -> bytes | None:
         """Return the response to a message: empty when there is none, None when it comes through `reply` later."""
-        if not is_stream:
+        if not transport.is_stream:
             remembered = self._memo.response(data, address, self.gate.access, now)
             if remembered is not None:
                 return remembered
-        client = self.gate.access.client(address, is_stream=is_stream)
+        client = self.gate.access.client(address, transport)
         verdict = self.gate.verdict(data, client, now)
         if isinstance(verdict, Dropped):
             return b""
@@ -90,7 +91,7 @@ class Funnel:
         answer = self.cache.fresh(key, now)
         if answer is not None:
             response = self._response(asked, client, answer, now)
-            if not is_stream:
+            if not transport.is_stream:
                 host = address[0] if asked.options else None
                 self._memo.keep(data, response, answer, client.is_trusted, now, host=host)
             if self.cache.is_due(key, now):
@@ -242,7 +243,7 @@ class Funnel:
 
     def _failure(self, waiter: Waiter, ending: Ending) -> bytes:
         """Return what a waiter is told that gets no answer: empty where it shall ask again."""
-        if ending in _FOR_WANT_OF_PLACE and not waiter.client.is_stream:
+        if ending in _FOR_WANT_OF_PLACE and not waiter.client.transport.is_stream:
             self.counters[f"dropped-{ending.value}"] += 1
             return b""
         self.counters[f"failed-{ending.value}"] += 1

@@ -18,12 +18,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from p2pdns.addresses import LOOPBACK_CLIENT, Address, Network, client_host, client_prefix, in_any
-from p2pdns.dns.labels import HEADER_BYTES, MESSAGE_BYTES_MAX, folded_question, owner_end, question_end
+from p2pdns.dns.labels import HEADER_BYTES, folded_question, owner_end, question_end
 from p2pdns.dns.registry import (
     DO_FLAG,
     NXNAME,
     OPCODE_MASK,
-    UDP_SIZE_BYTES_MIN,
     Class,
     Ede,
     Explanations,
@@ -34,6 +33,7 @@ from p2pdns.dns.registry import (
 )
 from p2pdns.errors import FormatError
 from p2pdns.front.cookies import CLIENT_BYTES, Cookies, is_sized
+from p2pdns.front.transport import Transport
 from p2pdns.link import ClientClass
 from p2pdns.values import quickly_made
 
@@ -71,12 +71,12 @@ _OPTION = struct.Struct("!HH")
 @quickly_made
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who asks: an address, how far it is trusted, and whether the transport proves the address."""
+    """Who asks: an address, how far it is trusted, and over which transport."""
 
     address: Address
     client_class: ClientClass
     is_allowed: bool
-    is_stream: bool
+    transport: Transport
 
     @property
     def is_trusted(self) -> bool:
@@ -151,10 +151,10 @@ class AccessList:
         self._listed = tuple(listed)
         self._known: dict[str, tuple[ClientClass, bool]] = {}
 
-    def client(self, address: Address, *, is_stream: bool) -> Client:
-        """Return who asks from that address."""
+    def client(self, address: Address, transport: Transport) -> Client:
+        """Return who asks from that address over that transport."""
         client_class, is_allowed = self.standing(address[0])
-        return Client(address, client_class, is_allowed, is_stream)
+        return Client(address, client_class, is_allowed, transport)
 
     def standing(self, host: str) -> tuple[ClientClass, bool]:
         """Return the class of a host, and whether it may ask."""
@@ -233,29 +233,29 @@ class Gate:
         # Never answer a response: two servers that do so talk to each other for ever.
         if flags & _QR:
             return Dropped("response")
-        if not client.is_stream and client.address[1] in ECHOING_PORTS:
+        if not client.transport.proves_address and client.address[1] in ECHOING_PORTS:
             return Dropped("echoing-port")
         if data[4:8] == STUN_COOKIE:
             return Dropped("stun")
-        query = _Query(data, is_stream=client.is_stream)
+        query = _Query(data, client.transport)
         if flags & OPCODE_MASK:
             # What looks like a question means something else there (a zone, in an UPDATE), and is not repeated.
             query.question = b""
         asked = self._asked(data[0:2], flags, query, client, now)
         if client.is_allowed:
             return self._answered_here(asked, query, client)
-        # A stream or a cookie of ours proves an address, a datagram does not: there the answer is rationed.
-        if not (client.is_stream or asked.is_proven or self._budget.has_room(client.address, now)):
+        # A connection or a cookie of ours proves an address, a datagram does not: there the answer is rationed.
+        if not (client.transport.proves_address or asked.is_proven or self._budget.has_room(client.address, now)):
             return Dropped("refused-silently")
         return Told(asked, Rcode.REFUSED, "refused", ((Ede.PROHIBITED, "this client is not in the access list"),))
 
     def _asked(self, number: bytes, flags: int, query: _Query, client: Client, now: float) -> Asked:
         if not query.has_opt:
-            size_max = MESSAGE_BYTES_MAX if client.is_stream else UDP_SIZE_BYTES_MIN
-            return Asked(number, flags, query.question, False, False, size_max)
-        size_max = (
-            MESSAGE_BYTES_MAX if client.is_stream else min(max(query.opt_size, UDP_SIZE_BYTES_MIN), self.udp_size_max)
-        )
+            return Asked(number, flags, query.question, False, False, client.transport.plain_bytes_max)
+        size_max = client.transport.plain_bytes_max
+        if not client.transport.is_stream:
+            # RFC 6891 §6.2.3: less than 512 counts as 512.
+            size_max = min(max(query.opt_size, size_max), self.udp_size_max)
         options, is_proven = b"", False
         if query.cookie:
             known = self._cookies.known(query.cookie, client.address[0], now)
@@ -275,7 +275,7 @@ class Gate:
             return Told(asked, Rcode.BADVERS, "edns-version")
         if not asked.question:
             return _without_question(asked, query)
-        if self.require_cookies and not (client.is_stream or asked.is_proven):
+        if self.require_cookies and not (client.transport.proves_address or asked.is_proven):
             # RFC 7873 §5.2.3. Who knows nothing of cookies proves its address by a connection instead.
             return (
                 Told(asked, Rcode.BADCOOKIE, "cookie")
@@ -333,7 +333,7 @@ def _option(code: int, value: bytes) -> bytes:
 class _Query:
     """What stands behind the header of a query, as far as it could be read; `trouble` says what kept it from more."""
 
-    def __init__(self, data: bytes, *, is_stream: bool) -> None:
+    def __init__(self, data: bytes, transport: Transport) -> None:
         self.question = b""
         self.has_opt = False
         self.opt_size = 0
@@ -342,7 +342,7 @@ class _Query:
         self.wants_keepalive = False
         self.has_records = False
         self.trouble = ""
-        self._is_stream = is_stream
+        self._transport = transport
         try:
             self._read(data)
         except FormatError as trouble:
@@ -408,7 +408,7 @@ class _Query:
                     raise FormatError("cookie-size")
                 self.cookie = data[start:at]
             # RFC 7828 §3.3.1: over UDP it is to be ignored, and only a server has anything to say in it.
-            elif code == _KEEPALIVE and self._is_stream:
+            elif code == _KEEPALIVE and self._transport.is_stream:
                 if at > start:
                     raise FormatError("keepalive-size")
                 self.wants_keepalive = True

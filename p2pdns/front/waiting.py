@@ -51,23 +51,24 @@ class Waiter:
         address, port = self.client.address[:2]
         host, seat = client_host(address), unmapped(address)
         if host == LOOPBACK_CLIENT:
-            seat = f"{'tcp' if self.client.is_stream else 'udp'} {seat} {port}"
+            seat = f"{self.client.transport.name} {seat} {port}"
         object.__setattr__(self, "host", host)
         object.__setattr__(self, "seat", seat)
         object.__setattr__(self, "prefix", client_prefix(address))
         is_listed = self.client.client_class is ClientClass.LISTED
         object.__setattr__(self, "is_listed", is_listed)
-        object.__setattr__(self, "is_counted_datagram", not (self.client.is_stream or is_listed))
+        object.__setattr__(self, "is_counted_datagram", not (self.client.transport.is_stream or is_listed))
 
     @property
     def lane(self) -> str:
         """Return in which lane of its host it waits for a place: over TCP not behind what came over UDP."""
-        return f"{'tcp' if self.client.is_stream else 'udp'} {self.seat}"
+        return f"{self.client.transport.name} {self.seat}"
 
     @property
     def identity(self) -> Hashable:
         """Return what makes it one waiter: a datagram may be the same again (address, ID), a query on a stream not."""
-        return id(self) if self.client.is_stream else (self.client.address, self.asked.id, self.asked.question)
+        client = self.client
+        return id(self) if client.transport.is_stream else (client.address, self.asked.id, self.asked.question)
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from p2pdns.front.transport import TCP, UDP
 from tests.conformance import wire
 from tests.conformance.upstream import HUGE_COUNT
 from tests.conformance.wire import AA, CH, OPCODE, QR, RA, RD, TC, Z
@@ -227,10 +228,10 @@ def test_ttls_count_down_second_by_second() -> None:
     made = funnel()
     made.send_query = lambda query: None
     made.engine_connected(1, 0.0)
-    made.receive(funnel_query(), ("127.0.0.1", 4000), lambda data: None, 0.0, is_stream=False)
+    made.receive(funnel_query(), ("127.0.0.1", 4000), lambda data: None, 0.0, UDP)
     made.frame_received(answer(ttl=300, number=1), 0.0)
     for is_stream in (False, True):
         for now, left in ((0.0, 300), (1.0, 299), (1.9, 299), (150.0, 150), (299.9, 1)):
-            wired = made.receive(funnel_query(), ("127.0.0.1", 4000), lambda data: None, now, is_stream=is_stream)
+            wired = made.receive(funnel_query(), ("127.0.0.1", 4000), lambda data: None, now, TCP if is_stream else UDP)
             assert wired
             assert wire.Response(wired).answer[0].ttl == left

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from p2pdns.front.transport import TCP, UDP
 from tests.conformance import wire
 from tests.conformance.virtual import VirtualFront
 from tests.conformance.wire import AD, CD, DO, RD
@@ -54,10 +55,10 @@ def test_ad_is_clear_on_a_stale_answer(is_stream: bool) -> None:
     made = answer("x.example", ttl=60, number=1, ad_eligible=True)
     front.funnel.frame_received(made, 0.0)
     asked = wire.query("x.example", flags=RD | AD)
-    fresh = front.funnel.receive(asked, ("127.0.0.1", 4000), front.late.append, 1.0, is_stream=is_stream)
+    fresh = front.funnel.receive(asked, ("127.0.0.1", 4000), front.late.append, 1.0, TCP if is_stream else UDP)
     assert fresh
     assert wire.Response(fresh).flags & AD
-    assert front.funnel.receive(asked, ("127.0.0.1", 4000), front.late.append, 100.0, is_stream=is_stream) is None
+    assert front.funnel.receive(asked, ("127.0.0.1", 4000), front.late.append, 100.0, TCP if is_stream else UDP) is None
     front.fail("x.example", now=100.0)
     assert front.last().answer
     assert not front.last().flags & AD

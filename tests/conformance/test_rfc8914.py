@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from p2pdns.front.pending import QUEUED_S_MAX, WAITERS_MAX
+from p2pdns.front.transport import TCP, UDP
 from p2pdns.limits import QUESTIONS_MAX
 from tests.conformance import wire
 from tests.conformance.virtual import VirtualFront
@@ -98,7 +99,7 @@ def test_a_client_outside_the_access_list_is_told_so() -> None:
     front.funnel.gate = gate()
     query = wire.query(f"www.{KEY}", additional=[wire.opt()])
     for is_stream in (False, True):
-        response = front.funnel.receive(query, ("192.0.2.1", 4000), front.late.append, 0.0, is_stream=is_stream)
+        response = front.funnel.receive(query, ("192.0.2.1", 4000), front.late.append, 0.0, TCP if is_stream else UDP)
         assert response
         assert (wire.Response(response).rcode, wire.Response(response).ede) == (wire.REFUSED, (PROHIBITED,))
 

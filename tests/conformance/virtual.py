@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 
+from p2pdns.front.transport import TCP, UDP
 from p2pdns.link import Answer, Query
 from tests.conformance import wire
 from tests.conformance.wire import Response
@@ -20,7 +21,7 @@ class VirtualFront:
         self.funnel = funnel()
         self.asked: list[Query] = []
         self.late: list[bytes] = []
-        self.is_stream = is_stream
+        self.transport = TCP if is_stream else UDP
         self.funnel.send_query = self.asked.append
         self.funnel.engine_connected(1, 0.0)
 
@@ -30,19 +31,19 @@ class VirtualFront:
         """Ask for an address; None while nothing is answered."""
         data = wire.query(qname, number=number, additional=[wire.opt()] if with_opt else [])
         client = (host, CLIENT[1])
-        response = self.funnel.receive(data, client, self.late.append, now, is_stream=self.is_stream)
+        response = self.funnel.receive(data, client, self.late.append, now, self.transport)
         assert response is None or response, "the query was dropped"
         return None if response is None else Response(response)
 
     def send(self, data: bytes, *, now: float = 0.0) -> Response:
         """Return the response to a message, which comes at once."""
-        response = self.funnel.receive(data, CLIENT, self.late.append, now, is_stream=self.is_stream)
+        response = self.funnel.receive(data, CLIENT, self.late.append, now, self.transport)
         assert response, "nothing was answered"
         return Response(response)
 
     def pass_on(self, data: bytes, *, now: float = 0.0) -> None:
         """Send a message that waits for the engine."""
-        assert self.funnel.receive(data, CLIENT, self.late.append, now, is_stream=self.is_stream) is None
+        assert self.funnel.receive(data, CLIENT, self.late.append, now, self.transport) is None
 
     def tell(self, qname: str, *, ttl: int, now: float, stale_s: float = 86_400.0) -> None:
         """Answer the last question as the engine, with one address."""

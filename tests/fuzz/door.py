@@ -20,6 +20,7 @@ import dns.message
 from p2pdns.addresses import Address
 from p2pdns.front.funnel import Funnel
 from p2pdns.front.gate import ECHOING_PORTS
+from p2pdns.front.transport import TCP, UDP
 from p2pdns.link import Answer, Forwarded, Frame, FrameReader, Query, compose
 from tests.front_messages import funnel
 from tests.fuzz.costs import least_ms
@@ -153,7 +154,7 @@ class Door:
     def receive(self, data: bytes, address: Address, replies: list[bytes], *, is_stream: bool = False) -> int:
         """Hand over a message and return the CPU time it took, in nanoseconds."""
         started = time.thread_time_ns()
-        direct = self.funnel.receive(data, address, replies.append, self.now, is_stream=is_stream)
+        direct = self.funnel.receive(data, address, replies.append, self.now, TCP if is_stream else UDP)
         spent = time.thread_time_ns() - started
         if direct:
             replies.append(direct)

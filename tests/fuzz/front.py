@@ -11,6 +11,7 @@ import struct
 from p2pdns.addresses import Address
 from p2pdns.dns.message import compose_for_cache, parse
 from p2pdns.errors import FormatError
+from p2pdns.front.transport import UDP
 from p2pdns.link import Answer, Frame, Query
 from tests.front_messages import opt
 from tests.fuzz.door import CPU_MS_MAX, DATAGRAM_BYTES_JUDGED, HERE, Door, cpu_ms, is_plain_dns
@@ -56,7 +57,7 @@ def converse(data: bytes) -> None:
         door.worst_ns = 0
         if address[1] == 7 and not is_stream:
             # A service that answers anything is never answered, however good its query looks.
-            assert door.funnel.receive(message, address, _never, door.now, is_stream=False) == b"", data.hex()
+            assert door.funnel.receive(message, address, _never, door.now, UDP) == b"", data.hex()
             continue
         door.exchange(message, is_stream=is_stream, address=address, after_s=PAUSES_S[how >> PAUSE_SHIFT & 7])
         if door.worst_ns > CPU_MS_MAX * 1e6 and len(message) <= DATAGRAM_BYTES_JUDGED:

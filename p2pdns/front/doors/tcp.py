@@ -18,6 +18,7 @@ from p2pdns.dns.labels import HEADER_BYTES, MESSAGE_BYTES_MAX
 from p2pdns.front.doors.fairness import QUERIES_PER_TURN_MAX, Account, ConnectionLimits, Fairness
 from p2pdns.front.funnel import Funnel
 from p2pdns.front.gate import is_query
+from p2pdns.front.transport import TCP
 from p2pdns.net.sockets import LISTEN_BACKLOG
 
 LENGTH_BYTES = 2
@@ -208,7 +209,7 @@ class Connection(asyncio.Protocol):
             self._door.counters["length"] += 1
             self._hear_no_more()
             return None
-        response = self._door.funnel.receive(message, self._address, self._reply, boot_now(), is_stream=True)
+        response = self._door.funnel.receive(message, self._address, self._reply, boot_now(), TCP)
         if response is None:
             self._door.fairness.waits(self._account)
         if not self._door.funnel.gate.access.standing(self._address[0])[1]:

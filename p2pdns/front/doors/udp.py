@@ -15,6 +15,7 @@ from collections import Counter, deque
 from p2pdns.addresses import Address
 from p2pdns.clock import boot_now
 from p2pdns.front.funnel import Funnel
+from p2pdns.front.transport import UDP
 from p2pdns.net.batch import DATAGRAM_BYTES_MAX, Ancillary, Datagram, read_batch, reader_of, send_datagram
 
 READ_AHEAD_MAX = 2_048  # Datagrams read and not worked on: at most 8 MiB, and a tenth of a second of work.
@@ -70,7 +71,7 @@ class UdpDoor:
         def reply(response: bytes) -> None:
             self._send(response, address, ancillary)
 
-        response = self._funnel.receive(data, address, reply, now, is_stream=False)
+        response = self._funnel.receive(data, address, reply, now, UDP)
         if response:
             self._send(response, address, ancillary)
 

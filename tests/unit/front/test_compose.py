@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from p2pdns.dns.life import STALE_TTL_S
 from p2pdns.front.compose import EDE_BYTES_MAX, compose_answer, compose_told
 from p2pdns.front.gate import Asked, Passed
+from p2pdns.front.transport import TCP, UDP
 from p2pdns.link import Answer
 from tests.front_messages import CALM, UDP_SIZE, answer, ede_codes, gate, opt, query
 
@@ -19,7 +20,7 @@ from tests.front_messages import CALM, UDP_SIZE, answer, ede_codes, gate, opt, q
 def asked_by(data: bytes, *, stream: bool = False) -> Asked:
     """Return what the gate makes of a query that passes."""
     door = gate()
-    verdict = door.verdict(data, door.access.client(("127.0.0.1", 4000), is_stream=stream), 0.0)
+    verdict = door.verdict(data, door.access.client(("127.0.0.1", 4000), TCP if stream else UDP), 0.0)
     assert isinstance(verdict, Passed)
     return verdict.asked
 
@@ -216,7 +217,7 @@ def test_a_cut_response_still_says_the_code_of_its_reason() -> None:
 
 def test_badvers_is_told_in_the_opt() -> None:
     door = gate()
-    verdict = door.verdict(query(records=[opt(version=3)]), door.access.client(("127.0.0.1", 9), is_stream=False), 0.0)
+    verdict = door.verdict(query(records=[opt(version=3)]), door.access.client(("127.0.0.1", 9), UDP), 0.0)
     assert not isinstance(verdict, Passed)
     reply = parsed(compose_told(verdict.asked, verdict.rcode, udp_size=UDP_SIZE))  # type: ignore[union-attr]
     assert (reply.rcode(), reply.edns) == (16, 0)

@@ -12,6 +12,7 @@ from p2pdns.dns.life import CLIENT_TIMER_S
 from p2pdns.errors import FormatError
 from p2pdns.front.funnel import Funnel
 from p2pdns.front.pending import DATAGRAMS_PER_CLIENT_MAX, GRACE_S, QUEUED_S_MAX
+from p2pdns.front.transport import TCP, UDP
 from p2pdns.limits import QUESTION_SECONDS_MAX, QUESTIONS_MAX
 from p2pdns.link import Answer, Forwarded, Hello, Invalidate, Postponed, Query
 from tests.front_messages import answer, crowd, ede_codes, failure, funnel, opt, query, question
@@ -32,7 +33,7 @@ class World:
         self, data: bytes, now: float, *, host: str = "127.0.0.1", port: int = 4000, stream: bool = False
     ) -> bytes | None:
         """Send a message as a client."""
-        return self.funnel.receive(data, (host, port), self.replies.append, now, is_stream=stream)
+        return self.funnel.receive(data, (host, port), self.replies.append, now, TCP if stream else UDP)
 
     def tell(self, given: Answer, now: float) -> None:
         """Answer the last question as the engine."""

@@ -15,6 +15,7 @@ import pytest
 from p2pdns.config import Cache, Config, Dns
 from p2pdns.front import main as front_main
 from p2pdns.front.main import Front
+from p2pdns.front.transport import UDP
 from p2pdns.link import Answer, ClientClass, Query
 from tests.front_messages import TXT, answer, opt, query
 
@@ -50,7 +51,7 @@ class World:
         # Refusals are rationed; a second apart each is told.
         self.now += 1.0
         funnel = self.front.funnel
-        response = funnel.receive(data, (host, 4000), replies.append, self.now, is_stream=False)
+        response = funnel.receive(data, (host, 4000), replies.append, self.now, UDP)
         if response is None:
             funnel.frame_received(dataclasses.replace(given, id=self.asked[-1].id), self.now)
             (response,) = replies

@@ -8,6 +8,7 @@ import random
 import pytest
 
 from p2pdns.front.funnel import Funnel
+from p2pdns.front.transport import UDP
 from p2pdns.link import Answer, Invalidate, Query
 from tests.front_messages import answer, funnel, gate, opt, query
 
@@ -27,14 +28,14 @@ def filled(given: Answer, now: float = 0.0, data: bytes | None = None) -> Funnel
     """Return a funnel that has an answer in its cache."""
     door = funnel()
     asked = engine_of(door)
-    door.receive(data or query(), LOOPBACK, lambda _: None, now, is_stream=False)
+    door.receive(data or query(), LOOPBACK, lambda _: None, now, UDP)
     door.frame_received(dataclasses.replace(given, id=asked[-1].id), now)
     return door
 
 
 def ask(door: Funnel, data: bytes, now: float, address: tuple[str, int] = LOOPBACK) -> bytes | None:
     """Ask over UDP."""
-    return door.receive(data, address, lambda _: None, now, is_stream=False)
+    return door.receive(data, address, lambda _: None, now, UDP)
 
 
 def ttl_of(response: bytes | None) -> int:

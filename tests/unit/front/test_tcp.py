@@ -33,6 +33,7 @@ from p2pdns.front.doors.tcp import (
 )
 from p2pdns.front.funnel import Funnel
 from p2pdns.front.gate import AccessList
+from p2pdns.front.transport import UDP, Transport
 from p2pdns.link import Answer, Query
 from tests.front_messages import TXT, answer, funnel, query
 
@@ -56,14 +57,14 @@ class World:
         self.funnel.receive = self._received  # type: ignore[method-assign]
 
     def _received(
-        self, data: bytes, address: Address, reply: Callable[[bytes], None], now: float, *, is_stream: bool
+        self, data: bytes, address: Address, reply: Callable[[bytes], None], now: float, transport: Transport
     ) -> bytes | None:
         self.order.append(address)
-        return self._receive(data, address, reply, now, is_stream=is_stream)
+        return self._receive(data, address, reply, now, transport)
 
     def keep(self, name: str, rtype: int = 1, rdatas: Sequence[bytes] = (bytes(4),)) -> None:
         """Put an answer into the cache."""
-        self.funnel.receive(query(name, rtype), ("127.0.0.1", 9), lambda _: None, boot_now(), is_stream=False)
+        self.funnel.receive(query(name, rtype), ("127.0.0.1", 9), lambda _: None, boot_now(), UDP)
         self.tell(name, rtype, rdatas)
         self.order.clear()
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 from p2pdns.addresses import Address
 from p2pdns.front.doors.udp import HANDLED_PER_TURN_MAX, READ_AHEAD_MAX, UdpDoor
 from p2pdns.front.funnel import Funnel
+from p2pdns.front.transport import UDP, Transport
 from p2pdns.net.batch import DATAGRAM_BYTES_MAX
 from p2pdns.net.sockets import open_udp
 
@@ -22,10 +23,10 @@ class Heard:
         self.messages: list[bytes] = []
 
     def receive(
-        self, data: bytes, _address: Address, _reply: Callable[[bytes], None], _now: float, *, is_stream: bool
+        self, data: bytes, _address: Address, _reply: Callable[[bytes], None], _now: float, transport: Transport
     ) -> bytes:
         """Take a message."""
-        assert not is_stream
+        assert transport is UDP
         self.messages.append(data)
         return data
 
