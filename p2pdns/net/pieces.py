@@ -10,6 +10,11 @@ import asyncio
 PIECE_BYTES_MAX = 65_536
 
 
+def new_buffer() -> memoryview:
+    """Return a buffer that any number of streams of one event loop may be read through."""
+    return memoryview(bytearray(PIECE_BYTES_MAX))
+
+
 class PieceProtocol(asyncio.BufferedProtocol):
     """A protocol for one stream whose `data_received` gets what arrives.
 
@@ -17,8 +22,9 @@ class PieceProtocol(asyncio.BufferedProtocol):
     many times what the reading does.
     """
 
-    def __init__(self) -> None:
-        self._piece = memoryview(bytearray(PIECE_BYTES_MAX))
+    def __init__(self, buffer: memoryview | None = None) -> None:
+        # The loop asks for the buffer, fills it and says so in one go: between two streams nothing stays in it.
+        self._piece = new_buffer() if buffer is None else buffer
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where the next piece is written."""

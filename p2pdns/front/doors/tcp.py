@@ -19,6 +19,7 @@ from p2pdns.front.doors.fairness import QUERIES_PER_TURN_MAX, Account, Connectio
 from p2pdns.front.funnel import Funnel
 from p2pdns.front.gate import is_query
 from p2pdns.front.transport import TCP
+from p2pdns.net.pieces import PieceProtocol, new_buffer
 from p2pdns.net.sockets import LISTEN_BACKLOG
 
 LENGTH_BYTES = 2
@@ -40,6 +41,7 @@ class TcpDoor:
         self.funnel = funnel
         self.fairness: Fairness[Connection] = Fairness(limits)
         self.counters = self.fairness.counters
+        self.buffer = new_buffer()  # All connections are read through it, one after another.
         self._servers: list[asyncio.Server] = []
         self._turn: asyncio.Handle | None = None
 
@@ -79,10 +81,11 @@ class TcpDoor:
             self._turn = asyncio.get_running_loop().call_soon(self._take_turns) if is_more else None
 
 
-class Connection(asyncio.Protocol):
+class Connection(PieceProtocol):
     """One TCP connection: a buffer, the queries that wait, and a clock that ticks while nothing happens."""
 
     def __init__(self, door: TcpDoor) -> None:
+        super().__init__(door.buffer)
         self._door = door
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray()

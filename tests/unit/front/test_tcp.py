@@ -35,6 +35,7 @@ from p2pdns.front.funnel import Funnel
 from p2pdns.front.gate import AccessList
 from p2pdns.front.transport import UDP, Transport
 from p2pdns.link import Answer, Query
+from p2pdns.net.pieces import PIECE_BYTES_MAX
 from tests.front_messages import TXT, answer, funnel, query
 
 GUARD_S = 60.0  # No story takes a tenth of it.
@@ -566,10 +567,29 @@ def test_what_is_read_ahead_is_bounded() -> None:
         (connection,) = await connections(world, 1)
         for _ in range(2000):
             await asyncio.sleep(0)
-            # What asyncio reads at once comes on top.
-            assert connection.unread_bytes <= READ_AHEAD_BYTES_MAX + 256 * 1024
+            # What is read at once comes on top.
+            assert connection.unread_bytes < READ_AHEAD_BYTES_MAX + PIECE_BYTES_MAX
         assert not sending.done()
         sending.cancel()
+
+    played(story)
+
+
+def test_what_connections_send_in_parts_by_turns_stays_apart() -> None:
+    """All are read through one buffer."""
+
+    async def story(world: World) -> None:
+        world.keep("www.example")
+        clients = [await world.client() for _ in range(3)]
+        # Parts of different lengths, so that what a longer one leaves in the buffer stands behind a shorter one.
+        sent = [framed(query(number=n)) + framed(query(number=n + 100)) for n in range(3)]
+        for at in range(0, len(sent[0]), 10):
+            for n, client in enumerate(clients):
+                client.send(sent[n][at : at + 10 - 3 * n])
+                client.send(sent[n][at + 10 - 3 * n : at + 10])
+                await asyncio.sleep(0)
+        for n, client in enumerate(clients):
+            assert [one[1] for one in await read_all(client, 2)] == [n, n + 100]
 
     played(story)
 

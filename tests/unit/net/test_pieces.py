@@ -6,12 +6,12 @@ import asyncio
 import os
 import socket
 
-from p2pdns.net.pieces import PIECE_BYTES_MAX, PieceProtocol
+from p2pdns.net.pieces import PIECE_BYTES_MAX, PieceProtocol, new_buffer
 
 
 class _Kept(PieceProtocol):
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, buffer: memoryview | None = None) -> None:
+        super().__init__(buffer)
         self.pieces: list[bytes] = []
         self.is_over = asyncio.Event()
 
@@ -34,5 +34,26 @@ def test_a_stream_is_handed_on_whole_in_pieces_that_stay_as_they_are() -> None:
         await kept.is_over.wait()
         assert b"".join(kept.pieces) == sent
         assert max(map(len, kept.pieces)) <= PIECE_BYTES_MAX
+
+    asyncio.run(story())
+
+
+def test_streams_that_share_a_buffer_keep_apart() -> None:
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+        buffer = new_buffer()
+        streams = []
+        for _ in range(3):
+            ours, theirs = socket.socketpair()
+            kept = _Kept(buffer)
+            await loop.create_connection(lambda kept=kept: kept, sock=ours)  # type: ignore[misc]
+            _, writer = await asyncio.open_connection(sock=theirs)
+            streams.append((kept, writer, os.urandom(3 * PIECE_BYTES_MAX)))
+        for _, writer, sent in streams:
+            writer.write(sent)
+            writer.close()
+        for kept, _, sent in streams:
+            await kept.is_over.wait()
+            assert b"".join(kept.pieces) == sent
 
     asyncio.run(story())
