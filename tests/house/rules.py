@@ -68,7 +68,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "rich": ("cli", "demo"),
 }
 
-PURE = ("dns", "items", "dht", "resolver", "link", "addresses", "errors")
+PURE = ("dns", "items", "dht", "resolver", "link", "addresses", "errors", "front.doors.fairness", "front.transport")
 IMPURE_MODULES = frozenset(
     [
         "asyncio",
