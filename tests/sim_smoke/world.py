@@ -89,13 +89,11 @@ class Engine:
         self.address: Address = (f"{number + 20}.{number}.0.1", PORT)
         self.state = MemoryState()
         self.random = random.Random(f"{world.seed}/{number}")
-        self.starts = 0
         self.node_id: bytes | None = None
         self.saved: Sequence[SavedContact] = ()
 
     async def start(self, known: Sequence[Address]) -> None:
         """Start, or start again with what outlives a process."""
-        self.starts += 1
         self.node = Node(
             node_id=self.node_id,
             network="simulated",
@@ -106,9 +104,7 @@ class Engine:
         )
         self.node.restore_contacts(self.saved, boot_now())
         self.endpoint = await Endpoint.adopt(self.node, self.world.network.open(self.address))
-        self.overlay = Overlay(
-            self.endpoint, self.state, clock=boot_now, unix_clock=unix_now, tell=self.world.wrong_with(self)
-        )
+        self.overlay = Overlay(self.endpoint, self.state, clock=boot_now, unix_clock=unix_now, tell=self._tell)
         self.endpoint.on_arrival = self.overlay.item_arrived
         self.service = Service(self.overlay, Upstream((), clock=boot_now), ResolverSettings(), clock=boot_now)
         self.overlay.on_invalidate = self.service.invalidate
@@ -119,13 +115,16 @@ class Engine:
             clock=boot_now,
             unix_clock=unix_now,
             jitter=self.random.random,
-            tell=self.world.wrong_with(self),
+            tell=self._tell,
             on_published=self.overlay.published,
             look_up=self._look_up,
         )
         if known:
             await self.endpoint.bootstrap(known)
         self.publisher.start()
+
+    def _tell(self, event: str, **fields: object) -> None:
+        self.world.outcome.told.append(f"{self.address[0]}: {event} {fields}")
 
     async def _look_up(self, key: ZoneKey) -> None:
         self.overlay.flush(key)
@@ -176,10 +175,6 @@ class World:
         self.network = Network(loop, seed, loss=LOSS)
         self.engines: list[Engine] = []
         self.outcome = Outcome()
-
-    def wrong_with(self, engine: Engine) -> Tell:
-        """Return what takes note of what a machine says went wrong."""
-        return Tell(self.outcome, engine.address)
 
     async def hour(self) -> Outcome:
         """Let the time pass."""
@@ -256,18 +251,6 @@ class World:
             copies = owner.engine.publisher.copies(owner.key)
             if copies is None or not copies.best.is_enough:
                 self.outcome.stored_at_few.append(f"{owner.key} at the end: {copies}")
-
-
-class Tell:
-    """Takes note of what one machine says went wrong."""
-
-    def __init__(self, outcome: Outcome, address: Address) -> None:
-        self._told = outcome.told
-        self._address = address
-
-    def __call__(self, event: str, **fields: object) -> None:
-        """Take note."""
-        self._told.append(f"{self._address[0]}: {event} {fields}")
 
 
 def simulated(seed: int, scale: Scale = HOUR, lines: TextIO | None = None) -> Outcome:
