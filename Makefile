@@ -41,7 +41,7 @@ demo: $(VENV)/.installed
 check: $(VENV)/.installed-dev | tools
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy --strict p2pdns tests deploy
+	$(BIN)/mypy --strict p2pdns tests deploy bench
 	$(BIN)/python -m pytest -q tests/house
 
 # Most tests wait for processes and sockets rather than compute, so three at a time suit two cores.

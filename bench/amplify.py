@@ -86,7 +86,8 @@ def kademlia_queries() -> dict[str, bytes]:
     """Return the same of the kademlia package (rpcudp: 0, 20 bytes of id, umsgpack)."""
 
     def query(method: str, *arguments: Any) -> bytes:
-        return b"\x00" + os.urandom(20) + umsgpack.packb([method, [os.urandom(20), *arguments]])
+        body: bytes = umsgpack.packb([method, [os.urandom(20), *arguments]])
+        return b"\x00" + os.urandom(20) + body
 
     return {
         "ping": query("ping"),
@@ -133,7 +134,7 @@ Measure = Callable[[Address, dict[str, bytes]], Measured]
 
 async def of_ours(measure: Measure) -> Measured:
     """Measure a node of ours among neighbours."""
-    endpoints = []
+    endpoints: list[Endpoint] = []
     for _ in range(NEIGHBOURS + 1):
         node = Node(
             node_id=None,

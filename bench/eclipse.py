@@ -245,12 +245,14 @@ class World(Swarm):
         for address in self.hostile:
             others = [krpc.Contact(self.nodes[other].node_id, other) for other in self.hostile if other != address]
             node: Hostile = self.nodes[address]  # type: ignore[assignment]
-            node.named = {
-                "invented": self._invented,
-                "together": lambda: shared,
-                "victims": self._victims,
-                "older": lambda others=others: tuple(others),
-            }.get(case.behaviour, tuple)()
+            if case.behaviour == "invented":
+                node.named = self._invented()
+            elif case.behaviour == "together":
+                node.named = shared
+            elif case.behaviour == "victims":
+                node.named = self._victims()
+            else:
+                node.named = tuple(others) if case.behaviour == "older" else ()
 
     def _invented(self) -> tuple[krpc.Contact, ...]:
         contacts = []

@@ -244,9 +244,9 @@ def main() -> int:
         port = stack.enter_context(upstream())
         resolvers = []
         for start in (ours, unbound):
-            own = folder / start.__name__
-            own.mkdir()
-            resolvers.append(stack.enter_context(start(own, port)))
+            place = folder / start.__name__
+            place.mkdir()
+            resolvers.append(stack.enter_context(start(place, port)))
         lost = measure(resolvers, options.rounds, options.names, options.window)
     own, other = (min(resolver.us) for resolver in resolvers)
     if options.json:

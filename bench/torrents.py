@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import libtorrent
 
@@ -58,7 +59,8 @@ WITHOUT_LIMITS = {
 
 def new_session(more: Mapping[str, object] = WITHOUT_LIMITS) -> libtorrent.session:
     """Return a session whose DHT works on loopback, with `more` settings."""
-    return libtorrent.session({**libtorrent.default_settings(), **ON_LOOPBACK, **more})
+    settings = cast("libtorrent.settings_pack", {**libtorrent.default_settings(), **ON_LOOPBACK, **more})
+    return libtorrent.session(settings)
 
 
 def measure(nodes: int, gets: int, percent: int, seed: int) -> Times:

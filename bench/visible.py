@@ -41,8 +41,10 @@ def _local_data(daemon: Configured, number: int) -> None:
 
 
 def _petname(daemon: Configured, number: int) -> None:
-    verb, more = ("name-add", {"key": KEY}) if number % 2 else ("name-remove", {})
-    daemon.control.call(verb, name="dora", **more)
+    if number % 2:
+        daemon.control.call("name-add", name="dora", key=KEY)
+    else:
+        daemon.control.call("name-remove", name="dora")
 
 
 Change = Callable[[Configured, int], object]
