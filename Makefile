@@ -10,6 +10,7 @@
 # make strangers our nodes and those of Rust crates in one overlay, both ways (some minutes; needs cargo)
 # make bench     what look-ups, attackers round a key, idleness, floods, changes and ordinary names cost, with ratios
 # make man       the manual pages in deploy/man, of the help of the program
+# make architecture  the picture of the rooms in docs/figures, of the table of floors
 # make images    the container images of deploy/, on the first base that can be had
 # make testbed   the whole story in containers, broken and healed; a report in deploy/report (some minutes)
 
@@ -32,6 +33,7 @@ SMOKE_TOOLS := $(TOOLS) chromium-headless-shell=chromium-headless-shell
 OUTSIDE_TOOLS += $(filter-out $(TOOLS),$(SMOKE_TOOLS))
 
 .PHONY: demo check test smoke mutants mutants-random oracle outside fuzz strangers bench man images testbed
+.PHONY: architecture
 .PHONY: tools smoke-tools outside-tools
 .DELETE_ON_ERROR:
 
@@ -92,6 +94,9 @@ bench: $(VENV)/.installed-dev
 
 man: $(VENV)/.installed
 	@$(BIN)/python -m deploy.man
+
+architecture: $(VENV)/.installed-dev
+	@$(BIN)/python -m tests.house.picture
 
 images:
 	@deploy/images.sh

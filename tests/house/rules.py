@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,6 +125,11 @@ def modules() -> list[tuple[str, Path]]:
     return found
 
 
+@cache
+def _known() -> frozenset[str]:
+    return frozenset(name for name, _ in modules())
+
+
 def tools() -> list[tuple[str, Path]]:
     """Return (dotted name, path) of every module in deploy/: they keep house too, but stand on no floor."""
     paths = sorted((ROOT / "deploy").rglob("*.py"))
@@ -148,7 +154,7 @@ def imports_of(module: str, source: str) -> Iterator[tuple[int, str]]:
 
     `from p2pdns.dht import krpc` counts as p2pdns.dht.krpc where such a module exists.
     """
-    known = {name for name, _ in modules()}
+    known = _known()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             for alias in node.names:
