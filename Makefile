@@ -11,6 +11,7 @@
 # make bench     what look-ups, attackers round a key, idleness, floods, changes and ordinary names cost, with ratios
 # make man       the manual pages in deploy/man, of the help of the program
 # make architecture  the picture of the rooms in docs/figures, of the table of floors
+# make handovers how often a cold question is handed over between modules, and in how many forms
 # make images    the container images of deploy/, on the first base that can be had
 # make testbed   the whole story in containers, broken and healed; a report in deploy/report (some minutes)
 
@@ -33,7 +34,7 @@ SMOKE_TOOLS := $(TOOLS) chromium-headless-shell=chromium-headless-shell
 OUTSIDE_TOOLS += $(filter-out $(TOOLS),$(SMOKE_TOOLS))
 
 .PHONY: demo check test smoke mutants mutants-random oracle outside fuzz strangers bench man images testbed
-.PHONY: architecture
+.PHONY: architecture handovers
 .PHONY: tools smoke-tools outside-tools
 .DELETE_ON_ERROR:
 
@@ -97,6 +98,9 @@ man: $(VENV)/.installed
 
 architecture: $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.house.picture
+
+handovers: $(VENV)/.installed-dev
+	@$(BIN)/python bench/handovers.py
 
 images:
 	@deploy/images.sh

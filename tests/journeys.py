@@ -243,9 +243,13 @@ class World:
 
     def ask(self) -> None:
         """Ask the daemon over UDP for a name of a zone that only the rest of the overlay holds."""
+        self.ask_for(self.hold_elsewhere())
+
+    def hold_elsewhere(self) -> MutableItem:
+        """Return the item of a new zone, which the rest of the overlay holds from now on."""
         item = signed(self.new_secret())
         self._others.call(self.others.node.storage.put_own, item, boot_now())
-        self.ask_for(item)
+        return item
 
     def ask_for(self, item: MutableItem) -> None:
         """Ask for the name in the zone of an item."""

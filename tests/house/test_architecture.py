@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,3 +75,16 @@ def test_a_page_that_lists_a_file_too_few_is_found(tmp_path: Path) -> None:
     assert "front/gate.py" in files_of("A question", text)
     assert "front/gate.py" not in files_of("A question", text.replace("`front/gate.py`", "the gate"))
     assert not any(path.startswith("cli/") for path in files_of("A question", text))
+
+
+def test_the_count_of_handovers_sees_calls_awaits_frames_and_forms() -> None:
+    words = [sys.executable, str(ROOT / "bench" / "handovers.py"), "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    counted = json.loads(done.stdout)
+    handovers = {(came_from, module) for came_from, module, _ in counted["handovers"]}
+    assert {
+        ("front.funnel", "front.gate"),
+        ("the event loop", "overlay.finder"),
+        ("net.pieces", "engine.link_server"),
+    } <= handovers
+    assert {"link.Query", "dns.message.values.Question"} <= set(counted["forms"])
