@@ -1,4 +1,4 @@
-"""What the documents name is there: files and headings that links lead to, verbs, flags and configuration keys."""
+"""What the documents name is there: links, verbs, flags, configuration keys, and the paths and modules of this tree."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ TODAY = [page for page in PAGES if page.name != "CHANGELOG.md"]
 TODAY_IDS = [str(page.relative_to(ROOT)) for page in TODAY]
 TABLES = {table: {entry.name for entry in dataclasses.fields(kind)} for table, kind in configuration.TABLES.items()}
 FOREIGN_TABLES = {"misc"}  # Of files of other programs: Pi-hole's.
+# What names paths and modules of today. A decision of the past may name what is no more.
+NAMING = [*(page for page in TODAY if page.parent.name != "adr"), ROOT / "Makefile", ROOT / "pyproject.toml"]
+NAMING_IDS = [str(page.relative_to(ROOT)) for page in NAMING]
+MADE_LATER = ("deploy/report",)  # By `make testbed`.
+# Words that look like a module of ours: a suffix of names, and files that stand on other machines.
+NO_MODULES = ("p2pdns.internal", "p2pdns.toml", "p2pdns.egg")
 
 
 def slug_of(heading: str) -> str:
@@ -101,6 +107,43 @@ def keys_in(text: str) -> Iterator[tuple[str, str]]:
         yield table, key
 
 
+def paths_in(text: str) -> Iterator[str]:
+    """Yield each path of this tree that a document names: from its top, or between ticks from the package."""
+    yield from re.findall(r"(?<![\w./~*-])((?:p2pdns|tests|docs|bench|deploy|zones)/[\w./-]*\w(?:::\w+)?)", text)
+    yield from re.findall(r"`(\w[\w./-]*/(?:[\w.-]+\.(?:py|md|toml)(?:::\w+)?)?)`", text)
+
+
+def has_path(path: str) -> bool:
+    """Return whether a path is there, below the top or the package, with the test that it names after two colons."""
+    file, _, test = path.partition("::")
+    if re.fullmatch(r"docs/adr/\d{4}", file):
+        # A decision is named by its number.
+        return any(ROOT.glob(f"{file}-*.md"))
+    found = [base / file for base in (ROOT, ROOT / "p2pdns") if (base / file).exists()]
+    return bool(found) and (not test or re.search(rf"^def {test}\(", found[0].read_text(), re.MULTILINE) is not None)
+
+
+def modules_in(text: str) -> Iterator[str]:
+    """Yield each dotted name that begins with a package of this tree."""
+    yield from re.findall(r"(?<![\w./@-])((?:p2pdns|tests|bench|deploy)(?:\.[a-zA-Z_]\w*)+)", text)
+
+
+def has_module(name: str) -> bool:
+    """Return whether a dotted name is a module, a name in one, or a file that is called so."""
+    path = ROOT / name.replace(".", "/")
+    if path.is_dir() or path.with_suffix(".py").exists() or any((ROOT / "deploy").glob(f"{name}*")):
+        return True
+    homes = (path.parent / "__init__.py", path.parent.with_suffix(".py"))
+    return any(home.exists() and re.search(rf"\b{path.name}\b", home.read_text()) for home in homes)
+
+
+def unknown_names(text: str) -> list[str]:
+    """Return the paths and modules that a document names and this tree does not have."""
+    paths = [path for path in paths_in(text) if not path.startswith(MADE_LATER) and not has_path(path)]
+    modules = [name for name in modules_in(text) if not name.startswith(NO_MODULES) and not has_module(name)]
+    return sorted({*paths, *modules})
+
+
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
     assert broken_links(page) == []
@@ -121,6 +164,11 @@ def test_every_configuration_that_a_page_shows_is_understood(page: Path) -> None
 def test_every_key_that_a_page_names_exists(page: Path) -> None:
     unknown = [(table, key) for table, key in keys_in(page.read_text()) if key not in TABLES.get(table, ())]
     assert [row for row in unknown if row[0] not in FOREIGN_TABLES] == []
+
+
+@pytest.mark.parametrize("page", NAMING, ids=NAMING_IDS)
+def test_every_path_and_module_that_a_page_names_exists(page: Path) -> None:
+    assert unknown_names(page.read_text()) == []
 
 
 def test_every_page_of_the_how_to_is_linked_from_the_readme() -> None:
@@ -156,3 +204,19 @@ def test_a_link_that_leads_nowhere_is_found(tmp_path: Path, link: str) -> None:
 @pytest.mark.parametrize("text", ["`[dns] nosuch`", "`nosuch` below `[dht]`", "`listen` in `[nosuch]`"])
 def test_a_key_that_does_not_exist_is_found(text: str) -> None:
     assert [key for table, key in keys_in(text) if key not in TABLES.get(table, ())]
+
+
+@pytest.mark.parametrize(
+    ("text", "unknown"),
+    [
+        ("Enforced in `p2pdns/front/gate.py` and p2pdns/front/answers.py.", ["p2pdns/front/answers.py"]),
+        ("`front/gate.py`, `front/answers.py`, `dht/node/`, `dht/nodes/`", ["dht/nodes/", "front/answers.py"]),
+        ("`tests/house/test_documents.py::test_nosuch`", ["tests/house/test_documents.py::test_nosuch"]),
+        ("`tests/house/test_tidy.py` and /etc/p2pdns/p2pdns.toml", []),
+        ("python -m tests.mutants.run, python -m tests.mutants.walk.over", ["tests.mutants.walk.over"]),
+        ("`p2pdns.engine.service.Service`, `p2pdns.resolver.service.Service`", ["p2pdns.engine.service.Service"]),
+        ("www.alice.p2pdns.internal, p2pdns.service", []),
+    ],
+)
+def test_a_path_or_module_that_does_not_exist_is_found(text: str, unknown: list[str]) -> None:
+    assert unknown_names(text) == unknown
