@@ -136,7 +136,7 @@ class Loop:
 
     def run(self, work: Any) -> Any:
         """Return the result of a coroutine that runs there."""
-        return asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, GUARD_S), self.loop).result(GUARD_S)
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(GUARD_S)
 
     def call(self, function: Callable[..., Any], *arguments: object) -> Any:
         """Return the result of a function that is called there."""
@@ -190,6 +190,18 @@ class World:
         await self.front.open([self.door], [])
         self._link = asyncio.create_task(self.front.link.run())
         await self.front.link.connected.wait()
+        self._lasting = asyncio.all_tasks()
+
+    async def _settled(self) -> None:
+        """Wait until the daemon is done with what a journey leaves behind, such as the rest of a look-up."""
+
+        def left() -> set[asyncio.Task[Any]]:
+            tasks = asyncio.all_tasks() - self._lasting - {asyncio.current_task()}
+            # What keeps a publication alive sleeps for an hour.
+            return {task for task in tasks if "_kept_alive" not in repr(task.get_coro())}
+
+        while tasks := left():
+            await asyncio.wait(tasks)
 
     async def _close_daemon(self) -> None:
         self.front.close()
@@ -211,9 +223,11 @@ class World:
         """Trace the daemon while the block runs, and in this thread the commands of `publish`."""
         trace = Trace(on_event=on_event)
         self._trace = trace
+        self._daemon.run(self._settled())
         self._daemon.call(sys.setprofile, trace.profile)
         try:
             yield trace
+            self._daemon.run(self._settled())
         finally:
             self._trace = None
             self._daemon.call(sys.setprofile, None)
