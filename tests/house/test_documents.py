@@ -22,7 +22,7 @@ IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 TODAY = [page for page in PAGES if page.name != "CHANGELOG.md"]
 TODAY_IDS = [str(page.relative_to(ROOT)) for page in TODAY]
 TABLES = {table: {entry.name for entry in dataclasses.fields(kind)} for table, kind in configuration.TABLES.items()}
-FOREIGN_TABLES = {"misc"}  # Of files of other programs: Pi-hole's.
+FOREIGN_TABLES = {"misc", "mutant"}  # Of other files: of Pi-hole's, and of the sabotages.
 # What names paths and modules of today. A decision of the past may name what is no more.
 NAMING = [*(page for page in TODAY if page.parent.name != "adr"), ROOT / "Makefile", ROOT / "pyproject.toml"]
 NAMING_IDS = [str(page.relative_to(ROOT)) for page in NAMING]
