@@ -7,15 +7,41 @@ bounded in addresses, in replies for each, and in time. Does not know when a cha
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.node.core import Core
+from p2pdns.dht.node.requests import OutgoingRequest
 
 # Of the 128 requests that may be in flight: a flood of sources that never answer leaves three quarters to look-ups.
 CHALLENGES_MAX = 32
 HELD_MAX = 4  # Replies for one address; a look-up that starts asks one node no more than a few things at once.
+
+
+class _Challenge(OutgoingRequest):
+    """The ping that proves an address, whatever id is there."""
+
+    __slots__ = ("_challenges",)
+
+    def __init__(self, challenges: Challenges, address: Address) -> None:
+        super().__init__(krpc.Ping(), address, None, is_urgent=True)
+        self._challenges = challenges
+
+    def reply_received(self, reply: krpc.Reply, size_bytes: int, now: float) -> None:
+        """Send what was held."""
+        del reply, size_bytes, now
+        self._challenges.release(self.address)
+
+    def error_received(self, error: krpc.Error, now: float) -> None:
+        """Send what was held: a refusal comes from the same address as a reply would."""
+        del error, now
+        self._challenges.release(self.address)
+
+    def timed_out(self, now: float) -> bool:
+        """Drop what was held; an address that may be a victim is not asked twice."""
+        del now
+        self._challenges.drop(self.address)
+        return False
 
 
 class Challenges:
@@ -49,23 +75,13 @@ class Challenges:
         """Keep a reply back and ask its receiver whether it is there."""
         self._held[address] = [data]
         self._core.counters["reply-held"] += 1
-        # Whatever id it has: it is the address that is to be proven.
-        self._core.ask(self, address, None, address, krpc.Ping(), now, is_urgent=True)
+        self._core.ask(_Challenge(self, address), now)
 
-    def reply_received(self, ticket: Any, reply: krpc.Reply, size_bytes: int, now: float) -> None:
-        """Send what was held."""
-        del reply, size_bytes, now
-        for data in self._held.pop(ticket, ()):
-            self._send(data, ticket)
+    def release(self, address: Address) -> None:
+        """Send what was held for an address."""
+        for data in self._held.pop(address, ()):
+            self._send(data, address)
 
-    def error_received(self, ticket: Any, error: krpc.Error, now: float) -> None:
-        """Send what was held: a refusal comes from the same address as a reply would."""
-        del error, now
-        for data in self._held.pop(ticket, ()):
-            self._send(data, ticket)
-
-    def timed_out(self, ticket: Any, now: float) -> bool:
-        """Drop what was held; an address that may be a victim is not asked twice."""
-        del now
-        self._held.pop(ticket, None)
-        return False
+    def drop(self, address: Address) -> None:
+        """Forget what was held for an address."""
+        self._held.pop(address, None)

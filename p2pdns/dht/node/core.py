@@ -1,7 +1,7 @@
 """What the parts of a node share: settings, table, outgoing datagrams, events, timers, and the requests in flight.
 
 Guarantees: a reply counts only when transaction, address and (where known) id match a request; every request ends
-in an answer or in silence; the number in flight is bounded. Does not know what a request is for: that is its asker's.
+in an answer or in silence; the number in flight is bounded. Does not know what a request is for: the request does.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import heapq
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from p2pdns.addresses import Address, AddressClass, class_of
 from p2pdns.dht import krpc
 from p2pdns.dht.guard import AMPLIFICATION_MAX, TOKEN_BYTES, TOKEN_PERIOD_S, Guard
 from p2pdns.dht.krpc.compact import CONTACT6_BYTES, CONTACT_BYTES
 from p2pdns.dht.node.reply_times import ReplyTimes
+from p2pdns.dht.node.requests import OutgoingRequest, Stage
 from p2pdns.dht.node.values import Event, NodeSettings, Sibling
 from p2pdns.dht.routing.table import RoutingTable
 from p2pdns.dht.storage import Storage
@@ -39,19 +40,6 @@ ASKED_MAX = 1_024  # Addresses remembered as written to; a busy node that is rea
 EVENTS_MAX = 100_000  # More means that nobody reads them.
 
 
-class Asker(Protocol):
-    """Who sends requests; `ticket` is what it gave along."""
-
-    def reply_received(self, ticket: Any, reply: krpc.Reply, size_bytes: int, now: float) -> None:
-        """Take in the reply to a request."""
-
-    def error_received(self, ticket: Any, error: krpc.Error, now: float) -> None:
-        """Take in a refusal."""
-
-    def timed_out(self, ticket: Any, now: float) -> bool:
-        """Note a timeout; return whether to send the request again, which is heeded once."""
-
-
 class Waiter(Protocol):
     """Who has more to send than there is room for."""
 
@@ -61,37 +49,6 @@ class Waiter(Protocol):
 
     def pump(self, now: float) -> None:
         """Send what may be sent now."""
-
-
-class Pending:
-    """A request that was sent and not answered yet."""
-
-    __slots__ = (
-        "address",
-        "asker",
-        "is_urgent",
-        "node_id",
-        "request",
-        "resent_at",
-        "sent_at",
-        "stage",
-        "ticket",
-        "transactions",
-    )
-
-    def __init__(
-        self, asker: Asker, ticket: Any, node_id: bytes | None, address: Address, request: krpc.Request
-    ) -> None:
-        self.asker = asker
-        self.ticket = ticket
-        self.node_id = node_id
-        self.address = address
-        self.request = request
-        self.sent_at = 0.0
-        self.resent_at = 0.0
-        self.is_urgent = False
-        self.stage = 0  # 0 first wait, 1 second wait, 2 given up but still listening, 3 over
-        self.transactions: list[bytes] = []
 
 
 class Core:
@@ -125,10 +82,10 @@ class Core:
         self._waiting_urgent: dict[int, Waiter] = {}
         self._is_giving_turns = False
         self.last_reply_at = float("-inf")
-        self._pending: dict[bytes, Pending] = {}
+        self._pending: dict[bytes, OutgoingRequest] = {}
         self._tokens: OrderedDict[Address, tuple[bytes, bytes, float]] = OrderedDict()
         self._asked: OrderedDict[Address, float] = OrderedDict()
-        self._timers: list[tuple[float, int, Callable[[float], None], Pending | None, int]] = []
+        self._timers: list[tuple[float, int, Callable[[float], None], OutgoingRequest | None, int]] = []
         self._serial = 0
         self.in_flight_count = 0
         self._patient_count = 0
@@ -142,19 +99,19 @@ class Core:
 
     # Timers
 
-    def at(self, due: float, action: Callable[[float], None], pending: Pending | None = None) -> None:
+    def at(self, due: float, action: Callable[[float], None], request: OutgoingRequest | None = None) -> None:
         """Have `action(now)` called once `due` has come; there is no calling off, the action must look for itself.
 
         Where it is about the present stage of a request, nobody is woken for it after that stage.
         """
         self._serial += 1
-        heapq.heappush(self._timers, (due, self._serial, action, pending, 0 if pending is None else pending.stage))
+        heapq.heappush(self._timers, (due, self._serial, action, request, 0 if request is None else request.stage))
 
     def get_timer(self) -> float | None:
         """Return when `run_timers` is due next."""
         timers = self._timers
         # Nearly every request is answered before its time; to wake up for each of them would cost as much as asking.
-        while timers and (pending := timers[0][3]) is not None and pending.stage != timers[0][4]:
+        while timers and (request := timers[0][3]) is not None and request.stage != timers[0][4]:
             heapq.heappop(timers)
         return timers[0][0] if timers else None
 
@@ -236,47 +193,36 @@ class Core:
             return False
         return kind is AddressClass.LOOPBACK or not self.settings.is_on_loopback
 
-    def ask(
-        self,
-        asker: Asker,
-        ticket: Any,
-        node_id: bytes | None,
-        address: Address,
-        request: krpc.Request,
-        now: float,
-        *,
-        is_urgent: bool = False,
-    ) -> int:
+    def ask(self, request: OutgoingRequest, now: float) -> int:
         """Send a request; return its size in bytes."""
-        pending = Pending(asker, ticket, node_id, address, request)
-        pending.sent_at = now
-        pending.is_urgent = is_urgent
-        self._asked[address] = now
-        self._asked.move_to_end(address)
+        request.sent_at = now
+        self._asked[request.address] = now
+        self._asked.move_to_end(request.address)
         if len(self._asked) > ASKED_MAX:
             self._asked.popitem(last=False)
-        self._count_in_flight(pending, 1)
-        size = self._transmit(pending, TRANSACTION_BYTES)
-        self.at(now + self._timeout_of(node_id, address), lambda then: self._first_timeout(pending, then), pending)
+        self._count_in_flight(request, 1)
+        size = self._transmit(request, TRANSACTION_BYTES)
+        wait = self._timeout_of(request.node_id, request.address)
+        self.at(now + wait, lambda then: self._first_timeout(request, then), request)
         return size
 
     def has_asked(self, address: Address, now: float) -> bool:
         """Return whether we wrote to this address so lately that a NAT may still let it in."""
         return self._asked.get(address, float("-inf")) > now - ASKED_S
 
-    def _count_in_flight(self, pending: Pending, change: int) -> None:
+    def _count_in_flight(self, request: OutgoingRequest, change: int) -> None:
         self.in_flight_count += change
-        if not pending.is_urgent:
+        if not request.is_urgent:
             self._patient_count += change
 
-    def _transmit(self, pending: Pending, transaction_bytes: int) -> int:
+    def _transmit(self, request: OutgoingRequest, transaction_bytes: int) -> int:
         transaction = self.entropy(transaction_bytes)
         while transaction in self._pending:
             transaction = self.entropy(transaction_bytes)
-        self._pending[transaction] = pending
-        pending.transactions.append(transaction)
-        data = self._composed(transaction, pending.request)
-        self.out.append((data, pending.address))
+        self._pending[transaction] = request
+        request.transactions.append(transaction)
+        data = self._composed(transaction, request.message)
+        self.out.append((data, request.address))
         return len(data)
 
     def size_of(self, request: krpc.Request) -> int:
@@ -359,72 +305,72 @@ class Core:
             timeout = settings.timeout_s_first if typical_s is None else RTT_FACTOR * typical_s
         return min(max(timeout, settings.timeout_s_min), settings.timeout_s_max)
 
-    def _first_timeout(self, pending: Pending, now: float) -> None:
-        if pending.stage != 0:
+    def _first_timeout(self, request: OutgoingRequest, now: float) -> None:
+        if request.stage is not Stage.FIRST_WAIT:
             return
-        self._count_in_flight(pending, -1)
-        pending.stage = 1
-        if pending.asker.timed_out(pending.ticket, now):
+        self._count_in_flight(request, -1)
+        request.stage = Stage.SECOND_WAIT
+        if request.timed_out(now):
             self.counters["retransmit"] += 1
-            pending.resent_at = now
-            self._transmit(pending, RETRANSMIT_TRANSACTION_BYTES)
-            wait = self._timeout_of(pending.node_id, pending.address)
-            self.at(now + wait, lambda then: self._last_timeout(pending, then), pending)
+            request.resent_at = now
+            self._transmit(request, RETRANSMIT_TRANSACTION_BYTES)
+            wait = self._timeout_of(request.node_id, request.address)
+            self.at(now + wait, lambda then: self._last_timeout(request, then), request)
         else:
-            self._give_up(pending, now)
+            self._give_up(request, now)
 
-    def _last_timeout(self, pending: Pending, now: float) -> None:
-        if pending.stage != 1:
+    def _last_timeout(self, request: OutgoingRequest, now: float) -> None:
+        if request.stage is not Stage.SECOND_WAIT:
             return
-        pending.asker.timed_out(pending.ticket, now)
-        self._give_up(pending, now)
+        request.timed_out(now)
+        self._give_up(request, now)
 
-    def _give_up(self, pending: Pending, now: float) -> None:
-        pending.stage = 2
+    def _give_up(self, request: OutgoingRequest, now: float) -> None:
+        request.stage = Stage.GIVEN_UP
         self.counters["request-unanswered"] += 1
         # When nobody at all has answered meanwhile it is our network that is down, not this contact.
-        if pending.node_id is not None and self.last_reply_at >= pending.sent_at:
-            self.table.failed(krpc.Contact(pending.node_id, pending.address))
-        self.at(now + LATE_S, lambda then: self._forget(pending))
+        if request.node_id is not None and self.last_reply_at >= request.sent_at:
+            self.table.failed(krpc.Contact(request.node_id, request.address))
+        self.at(now + LATE_S, lambda then: self._forget(request))
 
-    def _forget(self, pending: Pending) -> None:
-        pending.stage = 3
-        for transaction in pending.transactions:
-            if self._pending.get(transaction) is pending:
+    def _forget(self, request: OutgoingRequest) -> None:
+        request.stage = Stage.OVER
+        for transaction in request.transactions:
+            if self._pending.get(transaction) is request:
                 del self._pending[transaction]
 
-    def match(self, transaction: bytes, node_id: bytes | None, address: Address, now: float) -> Pending | None:
+    def match(self, transaction: bytes, node_id: bytes | None, address: Address, now: float) -> OutgoingRequest | None:
         """Return the request that an answer belongs to, and note the answer; None with a reason counted.
 
         `node_id` is None for an error, which carries no id.
         """
-        pending = self._pending.get(transaction)
-        if pending is None:
+        request = self._pending.get(transaction)
+        if request is None:
             self.counters["dropped-unknown-transaction"] += 1
             return None
-        if pending.address != address:
+        if request.address != address:
             self.counters["dropped-wrong-address"] += 1
             return None
         if node_id is not None:
             if node_id == self.node_id:
                 self.counters["dropped-own-id"] += 1
                 return None
-            if pending.node_id is not None and pending.node_id != node_id:
+            if request.node_id is not None and request.node_id != node_id:
                 self.counters["dropped-wrong-id"] += 1
                 return None
-        if pending.stage == 0:
-            self._count_in_flight(pending, -1)
-        elif pending.stage == 2:
+        if request.stage is Stage.FIRST_WAIT:
+            self._count_in_flight(request, -1)
+        elif request.stage is Stage.GIVEN_UP:
             self.counters["reply-late"] += 1
-        self._forget(pending)
-        self._note_answer(pending, transaction, node_id, now)
-        return pending
+        self._forget(request)
+        self._note_answer(request, transaction, node_id, now)
+        return request
 
-    def _note_answer(self, pending: Pending, transaction: bytes, node_id: bytes | None, now: float) -> None:
+    def _note_answer(self, request: OutgoingRequest, transaction: bytes, node_id: bytes | None, now: float) -> None:
         # The transaction says which of the two was answered, so there is no guessing (Karn) about the time it took.
-        rtt = now - (pending.sent_at if transaction == pending.transactions[0] else pending.resent_at)
+        rtt = now - (request.sent_at if transaction == request.transactions[0] else request.resent_at)
         self.last_reply_at = now
-        self.guard.prove(pending.address, now)
-        self.reply_times.note(pending.address, rtt)
+        self.guard.prove(request.address, now)
+        self.reply_times.note(request.address, rtt)
         if node_id is not None:
-            self.table.answered(krpc.Contact(node_id, pending.address), rtt, now)
+            self.table.answered(krpc.Contact(node_id, request.address), rtt, now)

@@ -6,24 +6,39 @@ know how a search goes (`lookup` does), nor who asked.
 
 from __future__ import annotations
 
-from typing import Any
-
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.confirmation import CHECKS_MAX, CHECKS_SILENT_MAX
 from p2pdns.dht.lookup import Candidate, Item, Verdict
 from p2pdns.dht.node.operations import URGENT_RPCS_MAX, Operation
+from p2pdns.dht.node.requests import OutgoingRequest
 from p2pdns.dht.node.values import GetDone, GetOutcome, GetPatient, ItemFound
 
 
-class _Check:
+class _CheckRequest(OutgoingRequest):
     """One more get without a seq, to a contact that named the seq and did not return the item."""
 
-    __slots__ = ("candidate", "is_sent_again")
+    __slots__ = ("_get", "candidate", "is_sent_again")
 
-    def __init__(self, candidate: Candidate) -> None:
+    def __init__(self, get: GetOperation, message: krpc.Request, candidate: Candidate) -> None:
+        contact = candidate.contact
+        super().__init__(message, contact.address, contact.node_id)
+        self._get = get
         self.candidate = candidate
         self.is_sent_again = False
+
+    def reply_received(self, reply: krpc.Reply, size_bytes: int, now: float) -> None:
+        """Take in what it returns."""
+        self._get.check_answered(self, reply, size_bytes, now)
+
+    def error_received(self, error: krpc.Error, now: float) -> None:
+        """Let another contact be asked."""
+        del error
+        self._get.check_over(self, now)
+
+    def timed_out(self, now: float) -> bool:
+        """Have it sent again once, then take the contact for silent."""
+        return self._get.check_timed_out(self, now)
 
 
 class GetOperation(Operation):
@@ -31,7 +46,7 @@ class GetOperation(Operation):
 
     first_s: float | None = None
     tells_patience = False
-    _check: _Check | None = None
+    _check: _CheckRequest | None = None
     _checked: tuple[Address, ...] = ()
     _silent_checks = 0
 
@@ -62,40 +77,31 @@ class GetOperation(Operation):
             self.first_s = now - self.started_at
         self.core.events.append(ItemFound(self.number, item))
 
-    def reply_received(self, ticket: Any, reply: krpc.Reply, size_bytes: int, now: float) -> None:
-        """Take in a look-up's reply, or that of a contact that was asked again."""
-        if not isinstance(ticket, _Check):
-            super().reply_received(ticket, reply, size_bytes, now)
-            return
+    def check_answered(self, check: _CheckRequest, reply: krpc.Reply, size_bytes: int, now: float) -> None:
+        """Take in the reply of a contact that was asked again."""
         self.bytes_received += size_bytes
         if self.is_over:
             return
-        item = self.lookup.checked(ticket.candidate, reply)
+        item = self.lookup.checked(check.candidate, reply)
         if item is not None:
             self.item_found(item, now)
-        self._check_over(ticket, now)
+        self.check_over(check, now)
 
-    def error_received(self, ticket: Any, error: krpc.Error, now: float) -> None:
-        """Take in a refusal; another contact may be asked again."""
-        if not isinstance(ticket, _Check):
-            super().error_received(ticket, error, now)
-        elif not self.is_over:
-            self._check_over(ticket, now)
-
-    def timed_out(self, ticket: Any, now: float) -> bool:
+    def check_timed_out(self, check: _CheckRequest, now: float) -> bool:
         """Send a request again once; then take the contact for silent."""
-        if not isinstance(ticket, _Check):
-            return super().timed_out(ticket, now)
         if self.is_over:
             return False
-        if not ticket.is_sent_again and self.lookup.count_request(ticket.candidate, is_retransmit=True):
-            ticket.is_sent_again = True
+        if not check.is_sent_again and self.lookup.count_request(check.candidate, is_retransmit=True):
+            check.is_sent_again = True
             return True
         self._silent_checks += 1
-        self._check_over(ticket, now)
+        self.check_over(check, now)
         return False
 
-    def _check_over(self, check: _Check, now: float) -> None:
+    def check_over(self, check: _CheckRequest, now: float) -> None:
+        """Go on: another contact may be asked again."""
+        if self.is_over:
+            return
         if self._check is check:
             self._check = None
         self.pump(now)
@@ -119,12 +125,12 @@ class GetOperation(Operation):
         if not lookup.count_request(candidate):
             return False
         contact = candidate.contact
-        self._check = _Check(candidate)
         self._checked += (contact.address,)
         core.counters["asked-again-without-seq"] += 1
         is_padded = lookup.may_pad(candidate)
         request = core.get_request(lookup.target, None, contact.address, now, is_padded=is_padded)
-        self.bytes_sent += core.ask(self, self._check, contact.node_id, contact.address, request, now)
+        self._check = _CheckRequest(self, request, candidate)
+        self.bytes_sent += core.ask(self._check, now)
         return True
 
     def _lookup_done(self, now: float, *, is_late: bool) -> None:

@@ -170,8 +170,8 @@ class Node:
 
     def _reply_received(self, reply: krpc.Reply, size_bytes: int, address: Address, now: float) -> None:
         core = self._core
-        pending = core.match(reply.transaction, reply.node_id, address, now)
-        if pending is None:
+        request = core.match(reply.transaction, reply.node_id, address, now)
+        if request is None:
             return
         core.counters["reply"] += 1
         if reply.portless_count:
@@ -182,15 +182,15 @@ class Node:
         if reply.ip is not None:
             self._reach.told(address, reply.ip)
             self._identity.told(address, reply.ip, now)
-        pending.asker.reply_received(pending.ticket, reply, size_bytes, now)
+        request.reply_received(reply, size_bytes, now)
 
     def _error_received(self, error: krpc.Error, address: Address, now: float) -> None:
         core = self._core
-        pending = core.match(error.transaction, None, address, now)
-        if pending is None:
+        request = core.match(error.transaction, None, address, now)
+        if request is None:
             return
         core.counters[f"error-{error.code if 200 <= error.code < 400 else 'other'}"] += 1
-        pending.asker.error_received(pending.ticket, error, now)
+        request.error_received(error, now)
 
     def _query_came(self, query: krpc.Query, address: Address, now: float) -> None:
         # Whoever we wrote to comes in by the way that this has opened, whether it has answered or not.

@@ -10,11 +10,11 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from p2pdns.dht import bencode, krpc
 from p2pdns.dht.lookup import Candidate, Item, Lookup, Request, Sought, Verdict
 from p2pdns.dht.node.core import Core
+from p2pdns.dht.node.requests import OutgoingRequest
 from p2pdns.dht.node.values import (
     NOT_HERE,
     FindDone,
@@ -38,6 +38,34 @@ URGENT_RPCS_MAX = 2 * SLOT_RPCS_MAX
 SEEDS_MAX = 80  # Own contacts a look-up begins with; with 20 it could run out of them among many dead.
 
 
+class SearchRequest(OutgoingRequest):
+    """A request of a look-up. `unproven` is what its contact said before it asked for proof of our address."""
+
+    __slots__ = ("_operation", "request", "unproven")
+
+    def __init__(
+        self, operation: Operation, message: krpc.Request, request: Request, *, unproven: krpc.Reply | None = None
+    ) -> None:
+        contact = request.candidate.contact
+        super().__init__(message, contact.address, contact.node_id, is_urgent=operation.is_urgent)
+        self._operation = operation
+        self.request = request
+        self.unproven = unproven
+
+    def reply_received(self, reply: krpc.Reply, size_bytes: int, now: float) -> None:
+        """Let the look-up learn from it."""
+        self._operation.search_answered(self, reply, size_bytes, now)
+
+    def error_received(self, error: krpc.Error, now: float) -> None:
+        """Let the look-up pass the contact over."""
+        del error
+        self._operation.search_refused(self, now)
+
+    def timed_out(self, now: float) -> bool:
+        """Let the look-up ask others meanwhile."""
+        return self._operation.search_timed_out(self, now)
+
+
 class Operation(ABC):
     """One look-up with what it is for. `pump` sends what may be sent; `on_end` tells the node."""
 
@@ -58,7 +86,6 @@ class Operation(ABC):
         self.bytes_sent = 0
         self.bytes_received = 0
         self._on_end = on_end
-        self._unproven: dict[Request, krpc.Reply] = {}
         self._patient_until: float | None = None
         self._has_asked_all = False
         if deadline is not None:
@@ -91,11 +118,7 @@ class Operation(ABC):
         requests = lookup.requests_to_send(max(turn, 0))
         self._has_asked_all = turn > 0 and not requests and lookup.has_slots
         for request in requests:
-            contact = request.candidate.contact
-            message = self._message(request, now)
-            self.bytes_sent += core.ask(
-                self, request, contact.node_id, contact.address, message, now, is_urgent=self.is_urgent
-            )
+            self.bytes_sent += core.ask(SearchRequest(self, self._message(request, now), request), now)
         if len(requests) >= turn and lookup.has_slots:
             core.wait_for_room(self, is_urgent=self.is_urgent)
         if not requests and (lookup.is_done or lookup.is_cut) and not self._is_patient(now):
@@ -121,52 +144,47 @@ class Operation(ABC):
             return core.search_request(lookup.target, address, now, is_padded=is_padded)
         return core.get_request(lookup.target, lookup.seq, address, now, is_padded=is_padded)
 
-    def reply_received(self, ticket: Any, reply: krpc.Reply, size_bytes: int, now: float) -> None:
+    def search_answered(self, asked: SearchRequest, reply: krpc.Reply, size_bytes: int, now: float) -> None:
         """Take in the reply to a request of the look-up."""
         self.bytes_received += size_bytes
         if reply.token is not None:
-            self.core.note_token(ticket.candidate.contact.address, self.lookup.target, reply.token, now)
-        if self.is_over or self._proves_itself(ticket, reply, now):
+            self.core.note_token(asked.address, self.lookup.target, reply.token, now)
+        if self.is_over or self._proves_itself(asked, reply, now):
             return
-        self._unproven.pop(ticket, None)
-        item = self.lookup.reply_received(ticket, reply, ipv6=self.core.settings.is_ipv6)
+        item = self.lookup.reply_received(asked.request, reply, ipv6=self.core.settings.is_ipv6)
         if item is not None:
             self.item_found(item, now)
         self.pump(now)
 
-    def _proves_itself(self, request: Request, reply: krpc.Reply, now: float) -> bool:
+    def _proves_itself(self, asked: SearchRequest, reply: krpc.Reply, now: float) -> bool:
         """Ask again with the token where only that is told more; return whether this was done.
 
         It happens once a request, and what the first reply said is kept for when there is no second.
         """
-        if not reply.is_proof_wanted or reply.token is None or reply.value is not None or request in self._unproven:
+        if not reply.is_proof_wanted or reply.token is None or reply.value is not None or asked.unproven is not None:
             return False
+        request = asked.request
         if request.is_follow_up or not self.lookup.may_send(request.candidate):
             return False
-        self._unproven[request] = reply
         self.core.counters["asked-again-with-token"] += 1
-        contact = request.candidate.contact
         get = krpc.Get(self.lookup.target, self.lookup.seq, reply.token)
-        self.bytes_sent += self.core.ask(
-            self, request, contact.node_id, contact.address, get, now, is_urgent=self.is_urgent
-        )
+        self.bytes_sent += self.core.ask(SearchRequest(self, get, request, unproven=reply), now)
         return True
 
-    def error_received(self, ticket: Any, error: krpc.Error, now: float) -> None:
+    def search_refused(self, asked: SearchRequest, now: float) -> None:
         """Take in a refusal: this contact is of no use for the look-up."""
         if not self.is_over:
-            self._unproven.pop(ticket, None)
-            self.lookup.refused(ticket)
+            self.lookup.refused(asked.request)
             self.pump(now)
 
-    def timed_out(self, ticket: Any, now: float) -> bool:
+    def search_timed_out(self, asked: SearchRequest, now: float) -> bool:
         """Note a timeout; the slot is free, whether or not the request goes out again."""
         if self.is_over:
             return False
-        is_sent_again = self.lookup.timed_out(ticket)
-        said = None if is_sent_again else self._unproven.get(ticket)
+        is_sent_again = self.lookup.timed_out(asked.request)
+        said = None if is_sent_again else asked.unproven
         if said is not None:
-            self.lookup.reply_received(ticket, said, ipv6=self.core.settings.is_ipv6)
+            self.lookup.reply_received(asked.request, said, ipv6=self.core.settings.is_ipv6)
         self.pump(now)
         return is_sent_again
 
@@ -219,15 +237,31 @@ class FindOperation(Operation):
             self.core.events.append(FindDone(self.number, verdict, self.lookup.answered_count))
 
 
-class _Storer:
-    """A node that was asked to keep the item."""
+class _PutRequest(OutgoingRequest):
+    """A request to a node to keep the item."""
 
-    __slots__ = ("candidate", "is_given_up", "is_sent_again")
+    __slots__ = ("_put", "candidate", "is_given_up", "is_sent_again")
 
-    def __init__(self, candidate: Candidate) -> None:
+    def __init__(self, put: PutOperation, message: krpc.Request, candidate: Candidate) -> None:
+        contact = candidate.contact
+        super().__init__(message, contact.address, contact.node_id)
+        self._put = put
         self.candidate = candidate
         self.is_sent_again = False
         self.is_given_up = False
+
+    def reply_received(self, reply: krpc.Reply, size_bytes: int, now: float) -> None:
+        """Count that it keeps the item."""
+        del reply, size_bytes
+        self._put.stored(self, now)
+
+    def error_received(self, error: krpc.Error, now: float) -> None:
+        """Count its refusal."""
+        self._put.refused(self, error.code, now)
+
+    def timed_out(self, now: float) -> bool:
+        """Have it sent again once, then count the silence."""
+        return self._put.storer_timed_out(self, now)
 
 
 class PutOperation(Operation):
@@ -269,11 +303,10 @@ class PutOperation(Operation):
             candidate = self._to_send.pop(0)
             if not self.lookup.may_send(candidate):
                 continue
-            contact = candidate.contact
             self._sent_count += 1
             self._waiting_count += 1
-            request = self._put_request(candidate.token or b"")
-            self.bytes_sent += core.ask(self, _Storer(candidate), contact.node_id, contact.address, request, now)
+            message = self._put_request(candidate.token or b"")
+            self.bytes_sent += core.ask(_PutRequest(self, message, candidate), now)
         if not self._waiting_count and not self.is_over:
             self._put_done(now)
 
@@ -358,48 +391,52 @@ class PutOperation(Operation):
     def _tell_progress(self) -> None:
         self.core.events.append(PutProgress(self.number, self._sent_count, self._stored_count, self._here))
 
-    def reply_received(self, ticket: Any, reply: krpc.Reply, size_bytes: int, now: float) -> None:
-        """Take in a look-up's reply, or the word of a storer that it keeps the item."""
-        if not isinstance(ticket, _Storer):
-            if self._to_send is None:
-                super().reply_received(ticket, reply, size_bytes, now)
-            return
+    def search_answered(self, asked: SearchRequest, reply: krpc.Reply, size_bytes: int, now: float) -> None:
+        """Take in a reply while the look-up goes on."""
+        if self._to_send is None:
+            super().search_answered(asked, reply, size_bytes, now)
+
+    def search_refused(self, asked: SearchRequest, now: float) -> None:
+        """Take in a refusal while the look-up goes on."""
+        if self._to_send is None:
+            super().search_refused(asked, now)
+
+    def search_timed_out(self, asked: SearchRequest, now: float) -> bool:
+        """Note a timeout while the look-up goes on."""
+        return super().search_timed_out(asked, now) if self._to_send is None else False
+
+    def stored(self, asked: _PutRequest, now: float) -> None:
+        """Count a storer that keeps the item."""
         if self.is_over:
             return
-        self._settle(ticket)
+        self._settle(asked)
         self._stored_count += 1
         self._tell_progress()
         self.pump(now)
 
-    def error_received(self, ticket: Any, error: krpc.Error, now: float) -> None:
+    def refused(self, asked: _PutRequest, code: int, now: float) -> None:
         """Count a refusal by its code."""
-        if not isinstance(ticket, _Storer):
-            if self._to_send is None:
-                super().error_received(ticket, error, now)
-            return
         if self.is_over:
             return
-        self._settle(ticket)
-        self._refused[error.code] += 1
+        self._settle(asked)
+        self._refused[code] += 1
         self.pump(now)
 
-    def timed_out(self, ticket: Any, now: float) -> bool:
+    def storer_timed_out(self, asked: _PutRequest, now: float) -> bool:
         """Send a put again once; then count it as silence."""
-        if not isinstance(ticket, _Storer):
-            return super().timed_out(ticket, now) if self._to_send is None else False
         if self.is_over:
             return False
-        if not ticket.is_sent_again and self.lookup.may_send(ticket.candidate):
-            ticket.is_sent_again = True
+        if not asked.is_sent_again and self.lookup.may_send(asked.candidate):
+            asked.is_sent_again = True
             return True
         self._waiting_count -= 1
-        ticket.is_given_up = True
+        asked.is_given_up = True
         self._refused["timeout"] += 1
         self.pump(now)
         return False
 
-    def _settle(self, storer: _Storer) -> None:
-        if storer.is_given_up:
+    def _settle(self, asked: _PutRequest) -> None:
+        if asked.is_given_up:
             # Late, but an answer all the same.
             self._refused["timeout"] -= 1
         else:

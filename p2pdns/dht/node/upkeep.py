@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
@@ -16,6 +15,7 @@ from p2pdns.dht.guard import RateLimit
 from p2pdns.dht.lookup import Verdict
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.filling import Filling
+from p2pdns.dht.node.requests import OutgoingRequest
 from p2pdns.dht.node.values import Joined
 from p2pdns.dht.routing.bucket import random_id_in
 from p2pdns.dht.routing.contact import Contact, SavedContact
@@ -39,44 +39,61 @@ HEARSAY_MAX = 64  # Contacts of the other family's word asked in one go; a machi
 HEARSAY_PER_SWEEP = 8  # As many more every five minutes: the way may have come.
 
 
-class _Bootstrap:
-    """The asker of bootstrap contacts."""
+class _BootstrapRequest(OutgoingRequest):
+    """A search for our own id, sent to a way in; the search that goes on from its reply has `rpc_max` requests."""
 
-    def __init__(self, upkeep: Upkeep) -> None:
+    __slots__ = ("_has_timed_out", "_upkeep", "rpc_max")
+
+    def __init__(self, upkeep: Upkeep, message: krpc.Request, address: Address, rpc_max: int | None) -> None:
+        # The id of a bootstrap contact may have changed since; whoever answers there will do.
+        super().__init__(message, address, None)
         self._upkeep = upkeep
+        self.rpc_max = rpc_max
+        self._has_timed_out = False
 
-    def reply_received(self, ticket: Any, reply: krpc.Reply, size_bytes: int, now: float) -> None:
+    def reply_received(self, reply: krpc.Reply, size_bytes: int, now: float) -> None:
         """Go on with what the contact knows."""
-        self._upkeep.bootstrap_answered(reply, ticket, now)
+        del size_bytes
+        self._upkeep.bootstrap_answered(self, reply, now)
 
-    def error_received(self, ticket: Any, error: krpc.Error, now: float) -> None:
+    def error_received(self, error: krpc.Error, now: float) -> None:
         """Note that this one is of no use."""
-        self._upkeep.bootstrap_silent(now)
+        del error
+        self._upkeep.bootstrap_silent(self, now)
 
-    def timed_out(self, ticket: Any, now: float) -> bool:
+    def timed_out(self, now: float) -> bool:
         """Have it sent again once."""
-        return self._upkeep.bootstrap_timed_out(ticket, now)
+        if not self._has_timed_out:
+            self._has_timed_out = True
+            return True
+        self._upkeep.bootstrap_silent(self, now)
+        return False
 
 
-class _Newcomers:
-    """The asker of newcomers: their answer alone lets them into the table."""
+class _NewcomerPing(OutgoingRequest):
+    """A ping whose answer lets a newcomer into the table, or shows that an old contact is there still."""
 
-    def __init__(self, upkeep: Upkeep) -> None:
+    __slots__ = ("_upkeep",)
+
+    def __init__(self, upkeep: Upkeep, address: Address, node_id: bytes) -> None:
+        super().__init__(krpc.Ping(), address, node_id)
         self._upkeep = upkeep
-        self.waiting: OrderedDict[Address, bool] = OrderedDict()  # Whether it was hearsay.
 
-    def reply_received(self, ticket: Any, reply: krpc.Reply, size_bytes: int, now: float) -> None:
+    def reply_received(self, reply: krpc.Reply, size_bytes: int, now: float) -> None:
         """Be done with it; the table has heard of the answer already."""
-        if self.waiting.pop(ticket, False):
+        del reply, size_bytes
+        if self._upkeep.asked_back_over(self.address):
             self._upkeep.hearsay_held(now)
 
-    def error_received(self, ticket: Any, error: krpc.Error, now: float) -> None:
+    def error_received(self, error: krpc.Error, now: float) -> None:
         """Be done with it."""
-        self.waiting.pop(ticket, None)
+        del error, now
+        self._upkeep.asked_back_over(self.address)
 
-    def timed_out(self, ticket: Any, now: float) -> bool:
+    def timed_out(self, now: float) -> bool:
         """Never ask twice: the newcomer may not exist."""
-        self.waiting.pop(ticket, None)
+        del now
+        self._upkeep.asked_back_over(self.address)
         return False
 
 
@@ -96,15 +113,15 @@ class Upkeep:
         self._known: OrderedDict[Address, bytes | None] = OrderedDict()
         self._credit: dict[krpc.Contact, float] = {}
         self._untried: deque[Address] = deque()
-        self._asked_count = 0
+        self._asked: set[_BootstrapRequest] = set()
         self.has_joined = False
         self._is_joining = False
         self._is_searching = False
         self._retry_s = RETRY_S_MIN
         self._retry_is_set = False
         self._filling = Filling(core, lambda target, on_done, then: find(target, (), on_done, then, None, None))
-        self._bootstrap = _Bootstrap(self)
-        self._newcomers = _Newcomers(self)
+        # Newcomers that were asked back, and whether they are hearsay.
+        self._asked_back: dict[Address, bool] = {}
         self._newcomer_rate = RateLimit(QUARANTINE_PER_SECOND, QUARANTINE_BURST, now)
         self.hearsay_left = HEARSAY_MAX
         self._tick_count = 0
@@ -144,41 +161,32 @@ class Upkeep:
         self._is_joining = bool(self._untried)
         for _ in range(min(BOOTSTRAP_AT_ONCE, len(self._untried))):
             address = self._untried.popleft()
-            self._asked_count += 1
-            request = self._core.search_request(self._core.node_id, address, now)
-            # The id of a bootstrap contact may have changed since; whoever answers there will do.
-            self._core.ask(self._bootstrap, [address, 0, None], None, address, request, now)
+            self._ask_way_in(self._core.search_request(self._core.node_id, address, now), address, None, now)
 
-    def bootstrap_answered(self, reply: krpc.Reply, ticket: list[Any], now: float) -> None:
+    def _ask_way_in(self, message: krpc.Request, address: Address, rpc_max: int | None, now: float) -> None:
+        request = _BootstrapRequest(self, message, address, rpc_max)
+        self._asked.add(request)
+        self._core.ask(request, now)
+
+    def bootstrap_answered(self, request: _BootstrapRequest, reply: krpc.Reply, now: float) -> None:
         """Go on from the first answer to a search for our own id."""
-        address: Address = ticket[0]
+        self._asked.discard(request)
         if reply.token is not None:
-            self._core.note_token(address, self._core.node_id, reply.token, now)
-        if ticket[1] < 2:
-            self._asked_count -= 1
-            ticket[1] = 2
-        contact = self._core.table.get(krpc.Contact(reply.node_id, address))
+            self._core.note_token(request.address, self._core.node_id, reply.token, now)
+        contact = self._core.table.get(krpc.Contact(reply.node_id, request.address))
         if contact is not None:
             contact.first_at -= self._credit.pop(contact.wire, 0.0)
         self._retry_s = RETRY_S_MIN
         if not self._is_searching:
             self._is_searching = True
             nodes = reply.nodes6 if self._core.settings.is_ipv6 else reply.nodes
-            on_done = self._neighbours_found if ticket[2] is None else self._looked_round
-            self._find(self._core.node_id, nodes, on_done, now, ticket[2], address)
+            on_done = self._neighbours_found if request.rpc_max is None else self._looked_round
+            self._find(self._core.node_id, nodes, on_done, now, request.rpc_max, request.address)
 
-    def bootstrap_timed_out(self, ticket: list[Any], now: float) -> bool:
-        """Return whether to ask a bootstrap contact again."""
-        ticket[1] += 1
-        if ticket[1] == 1:
-            return True
-        self.bootstrap_silent(now)
-        return False
-
-    def bootstrap_silent(self, now: float) -> None:
+    def bootstrap_silent(self, request: _BootstrapRequest, now: float) -> None:
         """Try the next ones when a whole round was silent, and all of them again after a while."""
-        self._asked_count -= 1
-        if self._asked_count or self._is_searching or len(self._core.table):
+        self._asked.discard(request)
+        if self._asked or self._is_searching or len(self._core.table):
             return
         if self._untried:
             self._join(now)
@@ -189,7 +197,7 @@ class Upkeep:
 
     def _retry(self, now: float) -> None:
         self._retry_is_set = False
-        if len(self._core.table) or self._is_searching or self._asked_count:
+        if len(self._core.table) or self._is_searching or self._asked:
             return
         self._untried = deque(self._known)
         self._join(now)
@@ -221,7 +229,7 @@ class Upkeep:
 
     def newcomer_heard(self, node_id: bytes, address: Address, now: float, *, is_hearsay: bool = False) -> None:
         """Ask a stranger who wrote to us back, or of whom we were told, if the table could use it."""
-        core, waiting = self._core, self._newcomers.waiting
+        core, waiting = self._core, self._asked_back
         if address in waiting or len(waiting) >= QUARANTINE_MAX or not core.can_send_to(address):
             return
         if not core.table.wants(node_id, address) or not core.room():
@@ -232,13 +240,17 @@ class Upkeep:
         self._newcomer_rate.take(now)
         self.hearsay_left -= is_hearsay
         waiting[address] = is_hearsay
-        core.ask(self._newcomers, address, node_id, address, krpc.Ping(), now)
+        core.ask(_NewcomerPing(self, address, node_id), now)
 
     def hearsay_held(self, now: float) -> None:
         """Join by the first contact that the other family's nodes have told of, where nobody else is known."""
         if not (self.has_joined or self._is_searching):
             self._is_searching = True
             self._find(self._core.node_id, (), self._neighbours_found, now, None, None)
+
+    def asked_back_over(self, address: Address) -> bool:
+        """Forget that this address was asked back; return whether that was on hearsay."""
+        return self._asked_back.pop(address, False)
 
     # Refresh
 
@@ -250,7 +262,7 @@ class Upkeep:
             core.storage.expire(now)
             self.hearsay_left = min(HEARSAY_MAX, self.hearsay_left + HEARSAY_PER_SWEEP)
         if not len(core.table):
-            if self._known and not (self._is_searching or self._asked_count or self._retry_is_set):
+            if self._known and not (self._is_searching or self._asked or self._retry_is_set):
                 self._retry(now)
             return
         if self._tick_count % RETRY_LOST_EVERY_TICKS == 1 and self._retry_lost(now):
@@ -260,9 +272,9 @@ class Upkeep:
         if self._tick_count % REFRESH_EVERY_TICKS == 0 and self._refresh(now):
             return
         oldest: Contact = min(core.table, key=lambda contact: contact.answered_at)
-        if now - oldest.answered_at >= CONTACT_AGE_S and oldest.address not in self._newcomers.waiting:
-            self._newcomers.waiting[oldest.address] = False
-            core.ask(self._newcomers, oldest.address, oldest.id, oldest.address, krpc.Ping(), now)
+        if now - oldest.answered_at >= CONTACT_AGE_S and oldest.address not in self._asked_back:
+            self._asked_back[oldest.address] = False
+            core.ask(_NewcomerPing(self, oldest.address, oldest.id), now)
 
     def _refresh(self, now: float) -> bool:
         """Search in the bucket that was left alone for longest, if that is too long; return whether it was."""
@@ -280,7 +292,7 @@ class Upkeep:
     def _retry_lost(self, now: float) -> bool:
         """Ask one contact that has gone for silence, and look round from there when it is back."""
         lost = self._core.table.lost
-        if not lost or self._is_searching or self._asked_count:
+        if not lost or self._is_searching or self._asked:
             return False
         self._ask_again(lost.popleft(), None, now)
         return True
@@ -288,7 +300,7 @@ class Upkeep:
     def _retry_known(self, now: float) -> bool:
         """Ask one address that was a way in once and is not in the table: after a long partition it is the last one."""
         missing = [address for address in self._known if not self._core.table.has_address(address)]
-        if not missing or self._is_searching or self._asked_count:
+        if not missing or self._is_searching or self._asked:
             return False
         self._known_turn += 1
         # The table may simply have no room for it, so what follows when it answers has its bound.
@@ -296,6 +308,4 @@ class Upkeep:
         return True
 
     def _ask_again(self, address: Address, rpc_max: int | None, now: float) -> None:
-        core = self._core
-        self._asked_count += 1
-        core.ask(self._bootstrap, [address, 0, rpc_max], None, address, core.find_request(core.node_id), now)
+        self._ask_way_in(self._core.find_request(self._core.node_id), address, rpc_max, now)

@@ -108,3 +108,25 @@ def test_a_move_asks_the_contacts_that_had_gone_silent_in_one_round_at_most() ->
     swarm.run_for(0.01)
     assert set(asked) <= set(away)
     assert 1 <= len(asked) <= BOOTSTRAP_AT_ONCE
+
+
+def test_a_way_in_that_refuses_late_is_asked_again_like_one_that_is_silent() -> None:
+    swarm = Swarm()
+    node = swarm.new_node()
+    way_in: Address = ("127.0.0.1", 20_000)
+    node.add_bootstrap([way_in], swarm.now)
+    query = krpc.parse(node.datagrams_to_send(swarm.now)[0][0])
+    now = swarm.now
+    while node.in_flight_count or not node.counters["request-unanswered"]:
+        now = node.get_timer() or now
+        node.handle_timer(now)
+    node.datagrams_to_send(now)
+    error = krpc.Error(transaction=query.transaction, code=krpc.SERVER_ERROR, text="busy", network=query.network)
+    node.receive_datagram(krpc.compose_error(error), way_in, now)
+    assert node.counters[f"error-{krpc.SERVER_ERROR}"] == 1
+    asked: list[Address] = []
+    while not asked and now < swarm.now + 60.0:
+        now = node.get_timer() or now
+        node.handle_timer(now)
+        asked = [target for _, target in node.datagrams_to_send(now)]
+    assert asked == [way_in]
