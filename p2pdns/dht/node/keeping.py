@@ -19,7 +19,7 @@ from enum import Enum
 from p2pdns.dht.guard import RateLimit
 from p2pdns.dht.lookup import Item
 from p2pdns.dht.node.core import Core
-from p2pdns.dht.node.operations import PutOperation
+from p2pdns.dht.node.putting import PutOperation
 from p2pdns.dht.node.values import ItemArrived
 from p2pdns.dht.routing.ids import distance
 from p2pdns.dht.stored import Holding

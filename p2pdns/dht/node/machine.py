@@ -17,7 +17,8 @@ from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.getting import GetOperation
 from p2pdns.dht.node.identity import Identity
 from p2pdns.dht.node.keeping import Done, Keeper, KeepOperation
-from p2pdns.dht.node.operations import FindOperation, Operation, PutOperation, sought_for
+from p2pdns.dht.node.operations import FindOperation, Operation
+from p2pdns.dht.node.putting import PutOperation, sought_for
 from p2pdns.dht.node.reach import Reach
 from p2pdns.dht.node.upkeep import Upkeep
 from p2pdns.dht.node.values import Event, NodeSettings, Peer, Sibling
