@@ -54,10 +54,6 @@ TIMER_S_MIN = 0.001  # What is due within a millisecond is done together.
 T = TypeVar("T")
 
 
-def _counts_to(tell: Callable[[int, int], None]) -> Callable[[PutProgress], None]:
-    return lambda progress: tell(*progress.others)
-
-
 class _Sibling:
     """An endpoint as the node of the other family knows it."""
 
@@ -100,7 +96,7 @@ class Endpoint:
         self._is_pausing = False
         self._gets: dict[int, tuple[asyncio.Future[GetOutcome], Callable[[Item], None]]] = {}
         self._patience: dict[int, Callable[[], None]] = {}
-        self._puts: dict[int, tuple[asyncio.Future[PutOutcome], Callable[[PutProgress], None] | None]] = {}
+        self._puts: dict[int, tuple[asyncio.Future[PutOutcome], Callable[[int, int], None] | None]] = {}
         self._finds: dict[int, asyncio.Future[int]] = {}
         self._joins: list[asyncio.Future[int]] = []
         self._is_closed = False
@@ -207,18 +203,6 @@ class Endpoint:
         deadline: float | None = None,
     ) -> asyncio.Future[PutOutcome]:
         """Have the nearest nodes keep an item; `on_progress` gets how many others were asked and how many keep it."""
-        tell = None if on_progress is None else _counts_to(on_progress)
-        return self.put_told(item, tell, cas=cas, deadline=deadline)
-
-    def put_told(
-        self,
-        item: Item,
-        on_progress: Callable[[PutProgress], None] | None,
-        *,
-        cas: int | None = None,
-        deadline: float | None = None,
-    ) -> asyncio.Future[PutOutcome]:
-        """Do the same, with progress that tells our own storage from others'."""
         future = self._new_future(PutOutcome)
         now = boot_now()
         number = self.node.start_put(item, now, cas=cas, deadline=deadline)
@@ -391,10 +375,10 @@ class Endpoint:
                     tell()
             case GetDone(number, outcome):
                 self._resolve(self._gets.get(number, (None, None))[0], outcome)
-            case PutProgress(number):
+            case PutProgress(number, sent, stored):
                 put = self._puts.get(number)
                 if put is not None and put[1] is not None:
-                    put[1](event)
+                    put[1](sent, stored)
             case PutDone(number, put_outcome):
                 self._resolve(self._puts.get(number, (None, None))[0], put_outcome)
             case FindDone(number, _, answered_count):

@@ -21,7 +21,7 @@ from p2pdns.clock import unix_now
 from p2pdns.config import DHT_LISTEN_DEFAULT, read_address
 from p2pdns.dht.confirmation import Confirmation
 from p2pdns.dht.lookup import Item, Verdict
-from p2pdns.dht.node import GetOutcome, Here, PutOutcome, PutProgress
+from p2pdns.dht.node import GetOutcome, PutOutcome
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem, Present
 from p2pdns.items.keys import ZoneKey
@@ -122,22 +122,19 @@ class Families:
         cas: int | None = None,
         deadline: float | None = None,
     ) -> asyncio.Future[PutOutcome]:
-        """Put an item in both families; the counts are sums, with the storage they share once. See `Endpoint.put`.
+        """Put an item in both families; see `Endpoint.put`.
 
         Progress is that of the family where more others were asked, as `merged_put` has it for the outcome.
         """
-        told: dict[int, PutProgress] = {}
+        told: dict[int, tuple[int, int]] = {}
 
-        def told_by(index: int) -> Callable[[PutProgress], None]:
-            def tell(progress: PutProgress) -> None:
-                told[index] = progress
-                if on_progress is not None:
-                    on_progress(*max(part.others for part in told.values()))
-
-            return tell
+        def tell(index: int, sent: int, stored: int) -> None:
+            told[index] = sent, stored
+            if on_progress is not None:
+                on_progress(*max(told.values()))
 
         parts = [
-            endpoint.put_told(item, told_by(index), cas=cas, deadline=deadline)
+            endpoint.put(item, on_progress=partial(tell, index), cas=cas, deadline=deadline)
             for index, endpoint in enumerate(self._of_use())
         ]
 
@@ -219,42 +216,30 @@ def merged_get(outcomes: Sequence[GetOutcome], present: Present) -> GetOutcome:
 def merged_put(outcomes: Sequence[PutOutcome]) -> PutOutcome:
     """Return the outcome of one put out of those of the families.
 
-    The others are those of the family where more are known: most nodes are in both, and none shall count twice.
+    The others are those of the family where more are known: most nodes are in both, and none shall count twice. The
+    storage is one: where either family has put the item into it, it is kept, whatever the other was told.
     """
     refused: Counter[int | str] = Counter()
     for outcome in outcomes:
         refused.update(outcome.refused)
-    here = [outcome.here for outcome in outcomes]
-    twice = _counted_twice(here)
-    if twice.refusal is not None:
-        refused[twice.refusal] -= 1
-    return PutOutcome(
-        sent_count=sum(outcome.sent_count for outcome in outcomes) - twice.sent,
-        stored_count=sum(outcome.stored_count for outcome in outcomes) - twice.stored,
-        refused=dict(+refused),
-        here=max(here, key=lambda part: (part.stored, part.sent)),
+    larger = max(outcomes, key=lambda outcome: outcome.others)
+    is_kept_here = any(outcome.is_kept_here for outcome in outcomes)
+    refusals = [outcome.refused_here for outcome in outcomes if outcome.refused_here is not None]
+    return replace(
+        larger,
+        refused=dict(refused),
+        is_kept_here=is_kept_here,
+        refused_here=None if is_kept_here else next(iter(refusals), None),
         seq_seen=max((outcome.seq_seen for outcome in outcomes if outcome.seq_seen is not None), default=None),
         verdict=_worst(outcome.verdict for outcome in outcomes),
         rpc_count=sum(outcome.rpc_count for outcome in outcomes),
         done_s=max(outcome.done_s for outcome in outcomes),
-        told_others=max(outcome.others for outcome in outcomes),
     )
 
 
 def _worst(verdicts: Iterable[Verdict]) -> Verdict:
     """Return complete where all are, else the first that is not."""
     return next((verdict for verdict in verdicts if verdict is not Verdict.COMPLETE), Verdict.COMPLETE)
-
-
-def _counted_twice(parts: Sequence[Here]) -> Here:
-    """Return what the families have counted of the storage they share beyond once."""
-    asked = [part for part in parts if part.sent]
-    if len(asked) < 2:
-        return Here()
-    kept = sum(part.stored for part in asked)
-    refusal = next((part.refusal for part in asked if part.refusal is not None), None)
-    # One word has to stand for both. Where one kept the item, it is kept, whatever the other was told.
-    return Here(len(asked) - 1, max(0, kept - 1), refusal)
 
 
 def _only_better(on_item: Callable[[Item], None], present: Present) -> Callable[[Item], None]:

@@ -383,7 +383,7 @@ class Publisher:
                 self._tell("not put again", key=str(key), reason=str(error))
             self.counters["republished"] += 1
             self._note(held.item, outcome, was_published_now=False)
-            if (outcome.refused.get(SEQ_TOO_LOW) or outcome.here.refusal == SEQ_TOO_LOW) and self._look_up is not None:
+            if (outcome.refused.get(SEQ_TOO_LOW) or outcome.refused_here == SEQ_TOO_LOW) and self._look_up is not None:
                 # The owner of the key has published elsewhere: what is kept alive is the newest, not ours.
                 with contextlib.suppress(Unavailable):
                     await self._look_up(key)

@@ -95,8 +95,8 @@ def is_everywhere(outcome: PutOutcome) -> bool:
 
 
 def is_refused_by_all(outcome: PutOutcome, code: int) -> bool:
-    """Return whether every node has refused for one reason; those of other scenes of this overlay may be among them."""
-    return set(outcome.refused) == {code} and outcome.refused[code] >= 2 * COUNT and not outcome.stored_count
+    """Return whether every other node has refused for one reason; those of other scenes may be among them."""
+    return set(outcome.refused) == {code} and outcome.refused[code] >= 2 * COUNT - 1 and not outcome.stored_count
 
 
 async def open_endpoint(**settings: Any) -> Endpoint:

@@ -73,7 +73,7 @@ class KeepOperation(PutOperation):
             # A partition has healed, or we were away: what spreads from here on is the newer item.
             core.counters["keep-newer-found"] += 1
             core.events.append(ItemArrived(newer.target, newer))
-            self._item = newer
+            self.storing.item = newer
         elif lookup.copy_count >= COPIES_ENOUGH and not self.is_due:
             self._over(Kept.ENOUGH, now)
             return
@@ -88,7 +88,7 @@ class KeepOperation(PutOperation):
         pass
 
     def _put_done(self, now: float) -> None:
-        self._over(Kept.PUT if self._stored_count else Kept.FAILED, now)
+        self._over(Kept.PUT if self.storing.stored_count else Kept.FAILED, now)
 
     def _over(self, kept: Kept, now: float) -> None:
         self.core.counters[f"keep-{kept.value}"] += 1

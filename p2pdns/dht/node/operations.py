@@ -69,6 +69,7 @@ class Operation(ABC):
         self.lookup = lookup
         self.started_at = now
         self.is_over = False
+        self.is_searching = True
         self.bytes_sent = 0
         self.bytes_received = 0
         self._on_end = on_end
@@ -96,7 +97,7 @@ class Operation(ABC):
 
     def pump(self, now: float) -> None:
         """Send what may be sent now; end when there is nothing left to wait for."""
-        if self.is_over:
+        if not self.is_searching:
             return
         lookup, core = self.lookup, self.core
         is_first, own_count = not lookup.rpc_count, lookup.in_flight_count
@@ -135,7 +136,7 @@ class Operation(ABC):
         self.bytes_received += size_bytes
         if reply.token is not None:
             self.core.note_token(asked.address, self.lookup.target, reply.token, now)
-        if self.is_over or self._proves_itself(asked, reply, now):
+        if not self.is_searching or self._proves_itself(asked, reply, now):
             return
         item = self.lookup.reply_received(asked.request, reply, ipv6=self.core.settings.is_ipv6)
         if item is not None:
@@ -159,13 +160,13 @@ class Operation(ABC):
 
     def search_refused(self, asked: SearchRequest, now: float) -> None:
         """Take in a refusal: this contact is of no use for the look-up."""
-        if not self.is_over:
+        if self.is_searching:
             self.lookup.refused(asked.request)
             self.pump(now)
 
     def search_timed_out(self, asked: SearchRequest, now: float) -> bool:
         """Note a timeout; the slot is free, whether or not the request goes out again."""
-        if self.is_over:
+        if not self.is_searching:
             return False
         is_sent_again = self.lookup.timed_out(asked.request)
         said = None if is_sent_again else asked.unproven
@@ -190,8 +191,7 @@ class Operation(ABC):
         """Go on, or end with an outcome, now that the look-up is done."""
 
     def _end(self, now: float) -> None:
-        self.is_over = True
-        self.core.waits_no_more(self)
+        self._stop()
         for reason, count in self.lookup.bad_items.items():
             self.core.counters[f"item-{reason}"] += count
         for reason, count in self.lookup.contacts_dropped().items():
@@ -200,7 +200,15 @@ class Operation(ABC):
 
     def cancel(self) -> None:
         """Stop without an outcome; replies under way still feed the table."""
+        self._stop()
+
+    def _stop(self) -> None:
         self.is_over = True
+        self.end_search()
+
+    def end_search(self) -> None:
+        """Send and learn no more; replies under way still feed the table."""
+        self.is_searching = False
         self.core.waits_no_more(self)
 
     def verdict(self, *, is_late: bool) -> Verdict:

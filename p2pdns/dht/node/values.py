@@ -123,17 +123,6 @@ class GetOutcome:
 RATIONED = "rationed"  # What nodes of ours mean by 202: too many new keys of one prefix at a time, or no room.
 
 
-class Here(NamedTuple):
-    """What of a put's counts is our own storage, which two families share and which counts once."""
-
-    sent: int = 0
-    stored: int = 0
-    refusal: int | str | None = None
-
-
-NOT_HERE = Here()
-
-
 class Others(NamedTuple):
     """How many other nodes an item should be at, and how many of them have said that they keep it."""
 
@@ -148,11 +137,12 @@ class Others(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PutOutcome:
-    """How a put ended: sent to `sent_count` nodes, kept by `stored_count` of them, ours counted where it is near.
+    """How a put ended: `sent_count` others were asked to keep the item, and `stored_count` of them do.
 
-    `refused` counts error codes, `timeout`, and `put-too-long`: not asked, because its token left no room for the item,
-    and others were asked instead. `seq_seen` is the highest seq that a verified item on the way had. `here` is what
-    of the counts is our own storage. `passed_count` others answered the look-up and could not be asked to keep it.
+    `refused` counts their error codes, `timeout`, and `put-too-long`: not asked, because its token left no room for the
+    item, and others were asked instead. `seq_seen` is the highest seq that a verified item on the way had.
+    `is_kept_here` and `refused_here` (an error code) say what our own storage did, where it is near.
+    `passed_count` others answered the look-up and could not be asked to keep it.
     """
 
     sent_count: int
@@ -162,17 +152,14 @@ class PutOutcome:
     verdict: Verdict = Verdict.COMPLETE
     rpc_count: int = 0
     done_s: float = 0.0
-    here: Here = NOT_HERE
+    is_kept_here: bool = False
+    refused_here: int | None = None
     passed_count: int = 0
-    told_others: Others | None = None
 
     @property
     def others(self) -> Others:
-        """The same without us: known are those that answered the look-up, 20 at most; of two families, the larger."""
-        if self.told_others is not None:
-            return self.told_others
-        known = min(K, self.sent_count - self.here.sent + self.passed_count)
-        return Others(known, self.stored_count - self.here.stored)
+        """The others that answered the look-up, 20 at most, and how many of them keep the item."""
+        return Others(min(K, self.sent_count + self.passed_count), self.stored_count)
 
     @property
     def rationed_count(self) -> int:
@@ -181,10 +168,12 @@ class PutOutcome:
 
     @property
     def reasons(self) -> dict[str, int]:
-        """What `refused` counts, in the words that a person is told."""
+        """What was refused, by the others and by us, in the words that a person is told."""
         counts: Counter[str] = Counter()
         for reason, count in self.refused.items():
             counts[RATIONED if reason == krpc.SERVER_ERROR else str(reason)] += count
+        if self.refused_here is not None:
+            counts[str(self.refused_here)] += 1
         return dict(counts)
 
 
@@ -213,17 +202,11 @@ class GetDone:
 
 @dataclass(frozen=True, slots=True)
 class PutProgress:
-    """A node more was asked to keep an item, or has said that it does."""
+    """So many others were asked to keep an item so far, and so many of them have said that they do."""
 
     operation: int
     sent: int
     stored: int
-    here: Here = NOT_HERE
-
-    @property
-    def others(self) -> Others:
-        """How many others were asked so far, and how many keep it."""
-        return Others(self.sent - self.here.sent, self.stored - self.here.stored)
 
 
 @dataclass(frozen=True, slots=True)

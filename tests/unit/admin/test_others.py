@@ -11,7 +11,7 @@ from p2pdns.admin import others
 from p2pdns.admin.others import peers_of, put_of, refuse_older
 from p2pdns.cli.peers import length_text
 from p2pdns.clock import unix_now
-from p2pdns.dht.node import Others, Peer, PutOutcome
+from p2pdns.dht.node import Peer, PutOutcome
 from p2pdns.errors import BadItem, FormatError, Unavailable, UsageError
 from p2pdns.items.item import SEQ_PER_SECOND, MutableItem
 from p2pdns.items.keys import SecretKey
@@ -63,7 +63,7 @@ class Endpoint:
         """Note the item."""
         self.put_items.append(item)
         on_progress(3, 2)
-        return PutOutcome(3, 2, {302: 1}, told_others=Others(3, 2))
+        return PutOutcome(3, 2, {302: 1})
 
 
 def put(endpoint: Endpoint, newest: int | None, **request: Any) -> tuple[dict[str, Any], list[Any]]:

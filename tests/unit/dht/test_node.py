@@ -56,7 +56,7 @@ def test_what_one_node_put_another_gets(count: int) -> None:
     outcome = swarm.put(nodes_of(swarm)[0], ITEM)
     others = min(20, count - 1)
     assert outcome.others == (others, others), "a copy here takes the place of none"
-    assert outcome.sent_count == outcome.stored_count == others + outcome.here.stored
+    assert outcome.is_kept_here == (nodes_of(swarm)[0].storage.held(ITEM.target, swarm.now) is not None)
     got = swarm.get(nodes_of(swarm)[-1], ITEM.target, KEY)
     assert got.item == ITEM
     assert got.complete
@@ -71,16 +71,16 @@ def test_a_put_reaches_exactly_the_k_nearest_nodes() -> None:
     assert {node.node_id for node in holders} == {node.node_id for node in nearest}
 
 
-def test_our_own_storage_counts_when_it_is_among_the_nearest() -> None:
+def test_our_own_storage_keeps_an_item_that_it_is_near_and_counts_as_none_of_the_others() -> None:
     swarm = swarm_of(3)
     progress: list[PutProgress] = []
     node = nodes_of(swarm)[1]
     outcome = swarm.put(node, ITEM)
     events = swarm.events[swarm.address_of(node)]
     progress = [event for event in events if isinstance(event, PutProgress)]
-    assert (outcome.sent_count, outcome.stored_count) == (3, 3)
+    assert (outcome.sent_count, outcome.stored_count, outcome.is_kept_here) == (2, 2, True)
     assert node.storage.held(ITEM.target, swarm.now) is not None
-    assert progress[-1].stored == 3
+    assert progress[-1].stored == 2
 
 
 def test_a_read_only_node_puts_at_others_only() -> None:
@@ -97,7 +97,7 @@ def test_a_read_only_node_puts_at_others_only() -> None:
 def test_immutable_items_are_put_and_got() -> None:
     swarm = swarm_of(5)
     leaf = ImmutableItem(b"leaf")
-    assert swarm.put(nodes_of(swarm)[0], leaf).stored_count == 5
+    assert swarm.put(nodes_of(swarm)[0], leaf).stored_count == 4
     swarm.new_node(read_only=True)
     assert swarm.get(nodes_of(swarm)[3], leaf.target, None).item == leaf
 
@@ -128,8 +128,9 @@ def test_cas_conflicts_are_counted_by_their_code() -> None:
     swarm.put(nodes_of(swarm)[0], ITEM)
     outcome = swarm.put(nodes_of(swarm)[1], item_of(1, ITEM.seq + 1), cas=ITEM.seq - 5)
     # Our own storage goes by the same rule, or we would serve what everybody else has refused.
-    assert (outcome.stored_count, outcome.refused) == (0, {301: 5})
-    assert swarm.put(nodes_of(swarm)[1], item_of(1, ITEM.seq + 1), cas=ITEM.seq).stored_count == 5
+    assert (outcome.stored_count, outcome.refused, outcome.refused_here) == (0, {301: 4}, 301)
+    assert outcome.reasons == {"301": 5}
+    assert swarm.put(nodes_of(swarm)[1], item_of(1, ITEM.seq + 1), cas=ITEM.seq).stored_count == 4
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
@@ -208,7 +209,7 @@ def test_a_publication_from_the_future_is_replaced_by_the_saner_one_everywhere(c
     # And it does not come back.
     again = swarm.put(nodes_of(swarm)[2], future)
     # The twenty others and the node itself refuse it.
-    assert (again.stored_count, again.refused, again.seq_seen) == (0, {203: 21}, ITEM.seq)
+    assert (again.stored_count, again.refused, again.refused_here, again.seq_seen) == (0, {203: 20}, 203, ITEM.seq)
     assert swarm.get(reader, ITEM.target, KEY, present=Present(UNIX_NOW)).item == ITEM
 
 
@@ -303,14 +304,14 @@ def test_others_that_answer_and_keep_nothing_count_among_the_known() -> None:
         node.add_bootstrap([swarm.address_of(keepers[0])], swarm.now)
     swarm.run_for(30.0)
     outcome = swarm.put(keepers[0], ITEM)
-    assert (outcome.others, outcome.here.stored) == ((8, 4), 1)
+    assert (outcome.others, outcome.is_kept_here) == ((8, 4), True)
     assert not outcome.others.is_enough, "half of them is not more than half"
 
 
 def test_alone_an_item_is_kept_here_and_nowhere_else() -> None:
     swarm = swarm_of(1)
     outcome = swarm.put(nodes_of(swarm)[0], ITEM)
-    assert (outcome.others, outcome.here.stored) == ((0, 0), 1)
+    assert (outcome.others, outcome.is_kept_here) == ((0, 0), True)
     assert not outcome.others.is_enough
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from p2pdns.clock import boot_now
 from p2pdns.dht.lookup import Item, Verdict
-from p2pdns.dht.node import GetOutcome, Here, Node, NodeSettings, PutOutcome
+from p2pdns.dht.node import GetOutcome, Node, NodeSettings, PutOutcome
 from p2pdns.dht.storage import Storage
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import Present
@@ -78,9 +78,9 @@ def test_a_put_reaches_both_dhts_and_one_storage_keeps_it() -> None:
     async def scene(world: World) -> None:
         progress: list[tuple[int, int]] = []
         outcome = await world.both.put(OLD, on_progress=lambda sent, stored: progress.append((sent, stored)))
-        assert (outcome.sent_count, outcome.stored_count, outcome.refused) == (3, 3, {}), "our storage counts once"
+        assert (outcome.is_kept_here, outcome.refused) == (True, {})
         assert (outcome.others, progress[-1]) == ((1, 1), (1, 1)), "the other node is one, though it is in both"
-        assert all(sent <= 3 and stored <= 3 for sent, stored in progress)
+        assert all(sent <= 1 and stored <= 1 for sent, stored in progress)
         for storage in (world.ipv4.node.storage, world.ipv6.node.storage, world.storage):
             held = storage.held(OLD.target, boot_now())
             assert held is not None
@@ -117,7 +117,7 @@ def test_of_two_dhts_that_differ_the_newer_item_wins_and_the_older_is_never_hand
 @pytest.mark.parametrize("joins", ["4", "6"])
 def test_a_family_without_contacts_spoils_nothing(joins: str) -> None:
     async def scene(world: World) -> None:
-        assert (await world.both.put(OLD)).sent_count == 2
+        assert (await world.both.put(OLD)).sent_count == 1
         outcome = await world.both.get(OLD.target, key=KEY, on_item=ignore)
         assert outcome.complete
         assert outcome.item == OLD
@@ -201,28 +201,30 @@ def test_refusals_of_both_families_add_up() -> None:
     merged = merged_put(
         [PutOutcome(5, 3, {302: 2}, 7), PutOutcome(4, 1, {302: 1, "timeout": 2}, None, Verdict.DEADLINE)]
     )
-    assert (merged.sent_count, merged.stored_count, merged.seq_seen) == (9, 4, 7)
+    assert (merged.sent_count, merged.stored_count, merged.seq_seen) == (5, 3, 7)
     assert merged.refused == {302: 3, "timeout": 2}
     assert merged.others == (5, 3), "most nodes are in both families, so the larger speaks for both"
     assert merged.verdict is Verdict.DEADLINE
 
 
 @pytest.mark.parametrize(
-    ("here", "counts", "refused"),
+    ("first", "second", "merged"),
     [
-        ((Here(), Here()), (7, 5), {302: 2}),
-        ((Here(1, 1), Here()), (7, 5), {302: 2}),
-        ((Here(1, 1), Here(1, 1)), (6, 4), {302: 2}),
-        ((Here(1, 0, 302), Here(1, 0, 302)), (6, 5), {302: 1}),
-        ((Here(1, 1), Here(1, 0, 302)), (6, 5), {302: 1}),
+        ((False, None), (False, None), (False, None)),
+        ((True, None), (False, None), (True, None)),
+        ((True, None), (True, None), (True, None)),
+        ((False, 302), (False, 302), (False, 302)),
+        ((False, None), (False, 302), (False, 302)),
+        ((False, 302), (True, None), (True, None)),
     ],
 )
-def test_the_storage_that_both_families_share_counts_once(
-    here: tuple[Here, Here], counts: tuple[int, int], refused: dict[int, int]
+def test_the_storage_that_both_families_share_is_told_of_once(
+    first: tuple[bool, int | None], second: tuple[bool, int | None], merged: tuple[bool, int | None]
 ) -> None:
-    merged = merged_put([PutOutcome(4, 3, {302: 1}, here=here[0]), PutOutcome(3, 2, {302: 1}, here=here[1])])
-    assert (merged.sent_count, merged.stored_count) == counts
-    assert merged.refused == refused
+    outcomes = [PutOutcome(4, 3, {302: 1}, is_kept_here=kept, refused_here=code) for kept, code in (first, second)]
+    outcome = merged_put(outcomes)
+    assert (outcome.is_kept_here, outcome.refused_here) == merged
+    assert outcome.reasons == {"302": 3 if merged[1] else 2}
 
 
 def test_ipv6_opens_by_itself_only_beside_every_ipv4_address() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pdns.dht.node import Here, Others, PutOutcome
+from p2pdns.dht.node import Others, PutOutcome
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.items.keys import SecretKey, ZoneKey
@@ -364,7 +364,7 @@ def test_more_than_half_of_the_others_and_at_least_one_is_enough(sent: int, stor
     enough = sent >= 1 and stored > sent / 2
     assert is_enough(PutOutcome(sent, stored)) == enough
     # Our own copy is none of them, and those that could not be asked are some.
-    assert is_enough(PutOutcome(sent + 1, stored + 1, here=Here(1, 1))) == enough
+    assert is_enough(PutOutcome(sent, stored, is_kept_here=True)) == enough
     assert is_enough(PutOutcome(sent, stored, passed_count=1)) == (min(20, sent + 1) < 2 * stored)
 
 
@@ -372,7 +372,7 @@ def test_more_than_half_of_the_others_and_at_least_one_is_enough(sent: int, stor
 
 
 def test_what_no_other_node_has_is_known_until_one_has_it() -> None:
-    only_here = PutOutcome(1, 1, here=Here(1, 1))
+    only_here = PutOutcome(0, 0, is_kept_here=True)
     world = World(outcomes=[only_here, PutOutcome(20, 4, {"timeout": 16}), GOOD, PutOutcome(0, 0)])
 
     async def story(publisher: Publisher) -> None:
