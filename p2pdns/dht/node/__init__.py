@@ -1,10 +1,10 @@
 """A node of the DHT as a datagram machine: no socket, no clock, no randomness of its own.
 
 In here: `values` (settings, outcomes, events), `core` (requests in flight, timers), `requests` (what every kind of
-request is told), `operations`, `getting`, `putting` and `storing` (find, get, put), `reply_times` (how long replies
-take), `answering` (strangers' queries), `peers` (BEP 5), `reach` (are we reachable), `identity` (BEP 42), `upkeep`
-(joining, refresh), `keeping` (others' items whose publisher is away) and `machine`, which joins them; users import from
-this page.
+request is told), `turns` (who may send next), `operations`, `getting`, `putting` and `storing` (find, get, put),
+`reply_times` (how long replies take), `answering` (strangers' queries), `peers` (BEP 5), `reach` (are we reachable),
+`identity` (BEP 42), `upkeep` (joining, refresh), `keeping` (others' items whose publisher is away) and `machine`, which
+joins them; users import from this page.
 
 Guarantees: see `machine`. Does not know what an item says.
 """

@@ -59,7 +59,7 @@ class Challenges:
     @property
     def has_room(self) -> bool:
         """Whether another address may be challenged."""
-        return len(self._held) < CHALLENGES_MAX and self._core.room() > 0
+        return len(self._held) < CHALLENGES_MAX and self._core.turns.room() > 0
 
     def join(self, address: Address, data: bytes) -> bool:
         """Put a reply to those that wait for the same address; False when none does."""

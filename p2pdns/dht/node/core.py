@@ -1,7 +1,7 @@
 """What the parts of a node share: settings, table, outgoing datagrams, events, timers, and the requests in flight.
 
 Guarantees: a reply counts only when transaction, address and (where known) id match a request; every request ends
-in an answer or in silence; the number in flight is bounded. Does not know what a request is for: the request does.
+in an answer or in silence. Does not know what a request is for: the request does.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
-from typing import Protocol
 
 from p2pdns.addresses import Address, AddressClass, class_of
 from p2pdns.dht import krpc
@@ -17,6 +16,7 @@ from p2pdns.dht.guard import AMPLIFICATION_MAX, TOKEN_BYTES, TOKEN_PERIOD_S, Gua
 from p2pdns.dht.krpc.compact import CONTACT6_BYTES, CONTACT_BYTES
 from p2pdns.dht.node.reply_times import ReplyTimes
 from p2pdns.dht.node.requests import OutgoingRequest, Stage
+from p2pdns.dht.node.turns import Turns
 from p2pdns.dht.node.values import Event, NodeSettings, Sibling
 from p2pdns.dht.routing.table import RoutingTable
 from p2pdns.dht.storage import Storage
@@ -25,10 +25,6 @@ VERSION = b"PD\x00\x01"
 TRANSACTION_BYTES = 4  # Rust mainline from 6 on answers no other length.
 RETRANSMIT_TRANSACTION_BYTES = 2  # Rust mainline 5, inside pkdns, answers no other length.
 LATE_S = 2.0  # How long after we gave up an answer still counts; a contact that slow is of no use.
-REQUESTS_IN_FLIGHT_MAX = (
-    128  # Replies of 1.3 kB that a default socket buffer (208 kB, with the kernel's overhead) holds.
-)
-PATIENT_IN_FLIGHT_MIN = 16  # Of them, what look-ups that have an item already may have in flight whatever else is.
 RTT_FACTOR = 4  # Typical times that a contact not yet measured may take: in the public network that is twice the p95.
 PAD_BYTES_MAX = 400  # With the rest of a get a third of the longest reply, so that no peer must doubt our address.
 QUERY_BYTES = 125  # A get of ours without pad.
@@ -38,17 +34,6 @@ TOKENS_MAX = 1_024  # Nodes whose last token we remember: the table, and whom a 
 ASKED_S = 600.0  # For how long a NAT may let in whoever we wrote to; most do for half a minute, some for five.
 ASKED_MAX = 1_024  # Addresses remembered as written to; a busy node that is read-only writes to fewer in that time.
 EVENTS_MAX = 100_000  # More means that nobody reads them.
-
-
-class Waiter(Protocol):
-    """Who has more to send than there is room for."""
-
-    @property
-    def is_young(self) -> bool:
-        """Whether it has sent few requests so far."""
-
-    def pump(self, now: float) -> None:
-        """Send what may be sent now."""
 
 
 class Core:
@@ -78,18 +63,14 @@ class Core:
         self.out: list[tuple[bytes, Address]] = []
         self.events: deque[Event] = deque(maxlen=EVENTS_MAX)
         self.is_read_only: Callable[[], bool] = lambda: bool(settings.read_only)
-        self._waiting: dict[int, Waiter] = {}
-        self._waiting_urgent: dict[int, Waiter] = {}
-        self._is_giving_turns = False
         self.last_reply_at = float("-inf")
         self._pending: dict[bytes, OutgoingRequest] = {}
         self._tokens: OrderedDict[Address, tuple[bytes, bytes, float]] = OrderedDict()
         self._asked: OrderedDict[Address, float] = OrderedDict()
         self._timers: list[tuple[float, int, Callable[[float], None], OutgoingRequest | None, int]] = []
         self._serial = 0
-        self.in_flight_count = 0
-        self._patient_count = 0
         self.reply_times = ReplyTimes()
+        self.turns = Turns()
 
     def change_id(self, node_id: bytes, now: float) -> None:
         """Go by another id from now on, with the same contacts."""
@@ -123,66 +104,6 @@ class Core:
 
     # Requests
 
-    def room(self, *, is_urgent: bool = True) -> int:
-        """Return how many requests may be sent before their replies could overflow a socket buffer.
-
-        Urgent are those who have nothing in hand yet: fifty questions at once get their first answers before any of
-        them is refined. The others keep a small share in any case, or a flood of absent keys would end refinement.
-        """
-        left = REQUESTS_IN_FLIGHT_MAX - self.in_flight_count
-        share = PATIENT_IN_FLIGHT_MIN - self._patient_count
-        if is_urgent:
-            return max(0, left - max(0, min(share, len(self._waiting))))
-        return max(0, left - REQUESTS_IN_FLIGHT_MAX // 2, min(left, share))
-
-    def turn_of(self, *, is_urgent: bool, is_first: bool = False, own_count: int = 0) -> int:
-        """Return how many requests a look-up may send now, before it waits for its next turn.
-
-        Look-ups that have nothing in hand yet send one after another, one request each: so a question that came behind
-        others is not behind all that they ask, and what the first replies bring makes most of the rest less urgent.
-        The first request of each waits for no turn, nor does any of one that is alone, with `own_count` in flight.
-        """
-        room = self.room(is_urgent=is_urgent)
-        if not is_urgent:
-            # Where the urgent wait for their turn, not for room, it will come soon; else the others have their share.
-            return 0 if self._waiting_urgent and self.room() and not self._is_giving_turns else room
-        if self._waiting_urgent and not (is_first or self._is_giving_turns):
-            return 0
-        is_alone = self.in_flight_count - self._patient_count <= own_count and not self._waiting_urgent
-        return room if is_alone else min(room, 1)
-
-    def wait_for_room(self, waiter: Waiter, *, is_urgent: bool = True) -> None:
-        """Have `waiter.pump` called when it is its turn and there is room.
-
-        In order of arrival, but of the urgent the young are first: an answer that is a few requests away does not wait
-        for all that others ask in vain. Nobody is young for long, and the old ones are patient soon.
-        """
-        waiting = self._waiting_urgent if is_urgent else self._waiting
-        waiting.setdefault(id(waiter), waiter)
-
-    def waits_no_more(self, waiter: Waiter) -> None:
-        """Forget one that has ended; while others are urgent its turn might not come for long."""
-        self._waiting_urgent.pop(id(waiter), None)
-        self._waiting.pop(id(waiter), None)
-
-    @property
-    def has_turns(self) -> bool:
-        """Whether somebody waits who could send now."""
-        return bool((self._waiting_urgent and self.room()) or (self._waiting and self.turn_of(is_urgent=False)))
-
-    def give_turns(self, now: float, count_max: int | None = None) -> None:
-        """Let those who wait send, as far as there is room, the urgent first; at most `count_max` of them."""
-        count = 0
-        self._is_giving_turns = True
-        try:
-            for waiting, is_urgent in ((self._waiting_urgent, True), (self._waiting, False)):
-                while waiting and self.turn_of(is_urgent=is_urgent) and (count_max is None or count < count_max):
-                    count += 1
-                    first = next((key for key, one in waiting.items() if one.is_young), next(iter(waiting)))
-                    waiting.pop(first).pump(now)
-        finally:
-            self._is_giving_turns = False
-
     def can_send_to(self, address: Address) -> bool:
         """Return whether a datagram to this address could arrive at a node."""
         host, port = address
@@ -200,7 +121,7 @@ class Core:
         self._asked.move_to_end(request.address)
         if len(self._asked) > ASKED_MAX:
             self._asked.popitem(last=False)
-        self._count_in_flight(request, 1)
+        self.turns.count_in_flight(request, 1)
         size = self._transmit(request, TRANSACTION_BYTES)
         wait = self._timeout_of(request.node_id, request.address)
         self.at(now + wait, lambda then: self._first_timeout(request, then), request)
@@ -209,11 +130,6 @@ class Core:
     def has_asked(self, address: Address, now: float) -> bool:
         """Return whether we wrote to this address so lately that a NAT may still let it in."""
         return self._asked.get(address, float("-inf")) > now - ASKED_S
-
-    def _count_in_flight(self, request: OutgoingRequest, change: int) -> None:
-        self.in_flight_count += change
-        if not request.is_urgent:
-            self._patient_count += change
 
     def _transmit(self, request: OutgoingRequest, transaction_bytes: int) -> int:
         transaction = self.entropy(transaction_bytes)
@@ -308,7 +224,7 @@ class Core:
     def _first_timeout(self, request: OutgoingRequest, now: float) -> None:
         if request.stage is not Stage.FIRST_WAIT:
             return
-        self._count_in_flight(request, -1)
+        self.turns.count_in_flight(request, -1)
         request.stage = Stage.SECOND_WAIT
         if request.timed_out(now):
             self.counters["retransmit"] += 1
@@ -359,7 +275,7 @@ class Core:
                 self.counters["dropped-wrong-id"] += 1
                 return None
         if request.stage is Stage.FIRST_WAIT:
-            self._count_in_flight(request, -1)
+            self.turns.count_in_flight(request, -1)
         elif request.stage is Stage.GIVEN_UP:
             self.counters["reply-late"] += 1
         self._forget(request)

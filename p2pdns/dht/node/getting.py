@@ -119,8 +119,8 @@ class GetOperation(Operation):
         candidate = next((one for one in lookup.to_check() if one.contact.address not in self._checked), None)
         if candidate is None:
             return False
-        if not core.room(is_urgent=False):
-            core.wait_for_room(self, is_urgent=False)
+        if not core.turns.room(is_urgent=False):
+            core.turns.wait_for_room(self, is_urgent=False)
             return True
         if not lookup.count_request(candidate):
             return False

@@ -121,7 +121,7 @@ class Node:
     @property
     def in_flight_count(self) -> int:
         """How many requests are waiting for their first timeout."""
-        return self._core.in_flight_count
+        return self._core.turns.in_flight_count
 
     def contacts(self, now: float) -> list[SavedContact]:
         """Return the contacts to keep over a restart, best first."""
@@ -203,7 +203,7 @@ class Node:
     @property
     def has_turns(self) -> bool:
         """Whether look-ups wait for their turn to send, and could."""
-        return self._core.has_turns
+        return self._core.turns.has_turns
 
     @property
     def has_event(self) -> bool:
@@ -216,7 +216,7 @@ class Node:
         At most `turn_count_max` look-ups that wait for their turn have it now; whoever limits them asks `has_turns`.
         """
         core = self._core
-        core.give_turns(now, turn_count_max)
+        core.turns.give_turns(now, turn_count_max)
         out, core.out = core.out, []
         return out
 

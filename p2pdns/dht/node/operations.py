@@ -101,13 +101,13 @@ class Operation(ABC):
             return
         lookup, core = self.lookup, self.core
         is_first, own_count = not lookup.rpc_count, lookup.in_flight_count
-        turn = core.turn_of(is_urgent=self.is_urgent, is_first=is_first, own_count=own_count)
+        turn = core.turns.turn_of(is_urgent=self.is_urgent, is_first=is_first, own_count=own_count)
         requests = lookup.requests_to_send(max(turn, 0))
         self._has_asked_all = turn > 0 and not requests and lookup.has_slots
         for request in requests:
             self.bytes_sent += core.ask(SearchRequest(self, self._message(request, now), request), now)
         if len(requests) >= turn and lookup.has_slots:
-            core.wait_for_room(self, is_urgent=self.is_urgent)
+            core.turns.wait_for_room(self, is_urgent=self.is_urgent)
         if not requests and (lookup.is_done or lookup.is_cut) and not self._is_patient(now):
             self._lookup_done(now, is_late=False)
 
@@ -209,7 +209,7 @@ class Operation(ABC):
     def end_search(self) -> None:
         """Send and learn no more; replies under way still feed the table."""
         self.is_searching = False
-        self.core.waits_no_more(self)
+        self.core.turns.waits_no_more(self)
 
     def verdict(self, *, is_late: bool) -> Verdict:
         """Return how the look-up ended, judged by what the table says of the network's density."""

@@ -95,8 +95,8 @@ class Storing:
         """Send what there is room for; tell when the last one has answered or was silent."""
         core = self._core
         while self._to_send and not self._is_over:
-            if not core.room(is_urgent=False):
-                core.wait_for_room(self, is_urgent=False)
+            if not core.turns.room(is_urgent=False):
+                core.turns.wait_for_room(self, is_urgent=False)
                 return
             candidate = self._to_send.pop(0)
             if not self._may_send(candidate):
@@ -114,7 +114,7 @@ class Storing:
     def end(self) -> None:
         """Ask and count no more."""
         self._is_over = True
-        self._core.waits_no_more(self)
+        self._core.turns.waits_no_more(self)
 
     @property
     def _size_bytes_max(self) -> int:

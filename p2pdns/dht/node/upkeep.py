@@ -232,7 +232,7 @@ class Upkeep:
         core, waiting = self._core, self._asked_back
         if address in waiting or len(waiting) >= QUARANTINE_MAX or not core.can_send_to(address):
             return
-        if not core.table.wants(node_id, address) or not core.room():
+        if not core.table.wants(node_id, address) or not core.turns.room():
             return
         if not (self._newcomer_rate.left(now) >= 1 and core.guard.may_ask_back(address, now)):
             core.counters["newcomer-not-asked"] += 1

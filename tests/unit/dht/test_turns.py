@@ -178,7 +178,7 @@ def test_a_question_goes_before_those_that_have_asked_eight_in_vain() -> None:
         sent = node.datagrams_to_send(NOW, 1)
         asked.update(targets_of(sent))
         answer_from(node, sent)
-    assert node._core._waiting_urgent or node._core._waiting
+    assert node._core.turns._waiting_urgent or node._core.turns._waiting
     node.start_get(ITEM.target, NOW, key=ITEM.key)
     # Its turns come before any of theirs, until it has sent as many.
     turns = [targets_of(node.datagrams_to_send(NOW, 1)) for _ in range(ALPHA - 1)]
@@ -189,17 +189,17 @@ def test_a_get_that_has_ended_waits_for_no_turn() -> None:
     node = node_with(CONTACTS, NOW)
     numbers = [node.start_get(target, NOW, key=None) for target in ABSENT]
     node.datagrams_to_send(NOW, 0)
-    assert node._core._waiting_urgent
+    assert node._core.turns._waiting_urgent
     for number in numbers:
         node.cancel(number, NOW)
-    assert not node._core._waiting_urgent
+    assert not node._core.turns._waiting_urgent
     # By its deadline, while others are ahead of it.
     for target in ABSENT:
         node.start_get(target, NOW, key=None, deadline=NOW + 0.01)
     node.datagrams_to_send(NOW, 0)
     node.handle_timer(NOW + 0.01)
-    assert not node._core._waiting_urgent
-    assert not node._core._waiting
+    assert not node._core.turns._waiting_urgent
+    assert not node._core.turns._waiting
 
 
 def test_a_question_that_is_alone_waits_for_no_turn_after_silences() -> None:

@@ -16,7 +16,7 @@ from p2pdns.clock import boot_now
 from p2pdns.dht import krpc
 from p2pdns.dht.lookup import Item, Verdict
 from p2pdns.dht.node import Node, NodeSettings
-from p2pdns.dht.node.core import REQUESTS_IN_FLIGHT_MAX
+from p2pdns.dht.node.turns import REQUESTS_IN_FLIGHT_MAX
 from p2pdns.dht.storage import Storage
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem

@@ -1,0 +1,104 @@
+"""Whose turn it is to send: how many requests may be in flight, and who waits for room.
+
+Guarantees: the number in flight is bounded, and the urgent go first without ending the patient. Does not know what is
+sent, nor when.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from p2pdns.dht.node.requests import OutgoingRequest
+
+REQUESTS_IN_FLIGHT_MAX = (
+    128  # Replies of 1.3 kB that a default socket buffer (208 kB, with the kernel's overhead) holds.
+)
+PATIENT_IN_FLIGHT_MIN = 16  # Of them, what look-ups that have an item already may have in flight whatever else is.
+
+
+class Waiter(Protocol):
+    """Who has more to send than there is room for."""
+
+    @property
+    def is_young(self) -> bool:
+        """Whether it has sent few requests so far."""
+
+    def pump(self, now: float) -> None:
+        """Send what may be sent now."""
+
+
+class Turns:
+    """Those who wait to send, and the count of requests in flight."""
+
+    def __init__(self) -> None:
+        self.in_flight_count = 0
+        self._patient_count = 0
+        self._waiting: dict[int, Waiter] = {}
+        self._waiting_urgent: dict[int, Waiter] = {}
+        self._is_giving_turns = False
+
+    def count_in_flight(self, request: OutgoingRequest, change: int) -> None:
+        """Count a request that was sent, or that is waited for no more."""
+        self.in_flight_count += change
+        if not request.is_urgent:
+            self._patient_count += change
+
+    def room(self, *, is_urgent: bool = True) -> int:
+        """Return how many requests may be sent before their replies could overflow a socket buffer.
+
+        Urgent are those who have nothing in hand yet: fifty questions at once get their first answers before any of
+        them is refined. The others keep a small share in any case, or a flood of absent keys would end refinement.
+        """
+        left = REQUESTS_IN_FLIGHT_MAX - self.in_flight_count
+        share = PATIENT_IN_FLIGHT_MIN - self._patient_count
+        if is_urgent:
+            return max(0, left - max(0, min(share, len(self._waiting))))
+        return max(0, left - REQUESTS_IN_FLIGHT_MAX // 2, min(left, share))
+
+    def turn_of(self, *, is_urgent: bool, is_first: bool = False, own_count: int = 0) -> int:
+        """Return how many requests a look-up may send now, before it waits for its next turn.
+
+        Look-ups that have nothing in hand yet send one after another, one request each: so a question that came behind
+        others is not behind all that they ask, and what the first replies bring makes most of the rest less urgent.
+        The first request of each waits for no turn, nor does any of one that is alone, with `own_count` in flight.
+        """
+        room = self.room(is_urgent=is_urgent)
+        if not is_urgent:
+            # Where the urgent wait for their turn, not for room, it will come soon; else the others have their share.
+            return 0 if self._waiting_urgent and self.room() and not self._is_giving_turns else room
+        if self._waiting_urgent and not (is_first or self._is_giving_turns):
+            return 0
+        is_alone = self.in_flight_count - self._patient_count <= own_count and not self._waiting_urgent
+        return room if is_alone else min(room, 1)
+
+    def wait_for_room(self, waiter: Waiter, *, is_urgent: bool = True) -> None:
+        """Have `waiter.pump` called when it is its turn and there is room.
+
+        In order of arrival, but of the urgent the young are first: an answer that is a few requests away does not wait
+        for all that others ask in vain. Nobody is young for long, and the old ones are patient soon.
+        """
+        waiting = self._waiting_urgent if is_urgent else self._waiting
+        waiting.setdefault(id(waiter), waiter)
+
+    def waits_no_more(self, waiter: Waiter) -> None:
+        """Forget one that has ended; while others are urgent its turn might not come for long."""
+        self._waiting_urgent.pop(id(waiter), None)
+        self._waiting.pop(id(waiter), None)
+
+    @property
+    def has_turns(self) -> bool:
+        """Whether somebody waits who could send now."""
+        return bool((self._waiting_urgent and self.room()) or (self._waiting and self.turn_of(is_urgent=False)))
+
+    def give_turns(self, now: float, count_max: int | None = None) -> None:
+        """Let those who wait send, as far as there is room, the urgent first; at most `count_max` of them."""
+        count = 0
+        self._is_giving_turns = True
+        try:
+            for waiting, is_urgent in ((self._waiting_urgent, True), (self._waiting, False)):
+                while waiting and self.turn_of(is_urgent=is_urgent) and (count_max is None or count < count_max):
+                    count += 1
+                    first = next((key for key, one in waiting.items() if one.is_young), next(iter(waiting)))
+                    waiting.pop(first).pump(now)
+        finally:
+            self._is_giving_turns = False
