@@ -90,8 +90,8 @@ def count_traffic() -> None:
     """Count what the reader sends and is sent."""
     stock = Node.datagrams_to_send
 
-    def counted(self: Node, now: float, turn_count_max: int | None = None) -> list[tuple[bytes, Address]]:
-        out = stock(self, now, turn_count_max)
+    def counted(self: Node, now: float) -> list[tuple[bytes, Address]]:
+        out = stock(self, now)
         is_reader = bool(READER) and self.address == READER[0]
         for data, target in out:
             if is_reader:

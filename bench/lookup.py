@@ -179,8 +179,8 @@ def count_datagrams() -> None:
     """Count what every endpoint sends."""
     stock = Node.datagrams_to_send
 
-    def counted(self: Node, now: float, turn_count_max: int | None = None) -> list[Any]:
-        out = stock(self, now, turn_count_max)
+    def counted(self: Node, now: float) -> list[Any]:
+        out = stock(self, now)
         DATAGRAMS[0] += len(out)
         return out
 

@@ -40,14 +40,9 @@ from p2pdns.net.sockets import address_of, open_udp
 DATAGRAMS_PER_WAKEUP_MAX = 8  # Some millisecond of work, then it is the turn of the questions.
 # Taken from the socket at once, so that those with an item can be worked on first; taking one costs a fiftieth of that.
 DATAGRAMS_TAKEN_MAX = 32
-# Look-ups that wait for their turn send when something has come, one for each datagram, else so many in such a time:
-# the first requests of fifty questions bring most answers, if the other hundred and fifty are not in their way.
-TURNS_PER_PAUSE_MAX = 16
-TURN_PAUSE_S = 0.005
-GIVEN_WAY_ROUNDS = 2  # Rounds of the loop that an item takes to whoever waits for it, and from there to the front.
-# Rounds that timers wait for the datagrams that have come already: more than all replies in flight. No time, because a
+# Datagrams that timers wait for because they have come already: more than all replies in flight. No time, because a
 # process that was not let run would have none left; and bounded, because a flood must not stop the timers.
-BEHIND_ROUNDS_MAX = 32
+BEHIND_DATAGRAMS_MAX = 256
 DATAGRAM_BYTES_READ = 2_049  # One byte more than any message has, so that the node sees what is too long.
 TIMER_S_MIN = 0.001  # What is due within a millisecond is done together.
 
@@ -90,10 +85,8 @@ class Endpoint:
         self._inbox: deque[tuple[bytes, Address]] = deque()
         self._is_empty = True
         self._is_behind = False
-        self._behind_rounds = 0
-        self._rounds_to_give = 0
-        self._is_going_on = False
-        self._is_pausing = False
+        self._behind_count = 0
+        self._is_receiving = False
         self._gets: dict[int, tuple[asyncio.Future[GetOutcome], Callable[[Item], None]]] = {}
         self._patience: dict[int, Callable[[], None]] = {}
         self._puts: dict[int, tuple[asyncio.Future[PutOutcome], Callable[[int, int], None] | None]] = {}
@@ -258,53 +251,57 @@ class Endpoint:
     # Datagrams and time
 
     def _readable(self) -> None:
-        # Nothing is lost by not reading: what is in the socket wakes us up in the next round as well.
-        if not self._is_going_on:
-            self._go_on()
+        """Receive behind everything that is ready to run by now.
 
-    def _go_on(self) -> None:
-        """Work on what has come, and let look-ups send whose turn it is; an item that was found goes its way first."""
-        self._is_going_on = False
+        What was found in the last datagrams is on its way to whoever waits for it in two steps of the loop, and so it
+        leaves before the next datagrams are worked on.
+        """
+        if not self._is_receiving:
+            self._is_receiving = True
+            self._loop.call_soon(self._receive)
+
+    def _receive(self) -> None:
+        """Work on what has come, have done what is due, and send what follows from both."""
         if self._is_closed:
             return
         now = boot_now()
-        self._flush(now, 0 if self._rounds_to_give else self._read(now))
-
-    def _give_way(self) -> None:
-        """Leave the next rounds of the loop to an item that is on its way to whoever waits for it."""
-        is_counting, self._rounds_to_give = self._rounds_to_give > 0, GIVEN_WAY_ROUNDS
-        if not is_counting:
-            self._loop.call_soon(self._round_given)
-
-    def _round_given(self) -> None:
-        self._rounds_to_give -= 1
-        if self._rounds_to_give:
-            self._loop.call_soon(self._round_given)
-
-    def _pause_over(self) -> None:
-        self._is_pausing = False
-        if self._is_closed:
-            return
-        now = boot_now()
-        if self._rounds_to_give:
-            # That sets another pause.
+        try:
+            count = self._work_on_datagrams(now)
+            self._run_timers(now, count)
             self._flush(now)
-        else:
-            # Where something has come, it was not the others that were slow but we.
-            self._flush(now, self._read(now) or TURNS_PER_PAUSE_MAX)
+        finally:
+            self._loop.call_soon(self._received)
 
-    def _read(self, now: float) -> int:
+    def _received(self) -> None:
+        self._is_receiving = False
+        if self._is_behind:
+            # What is in the socket would wake us up, but not what is in the inbox.
+            self._readable()
+
+    def _work_on_datagrams(self, now: float) -> int:
         """Work on a few datagrams, those that may hold an item before others that came with them; return how many."""
         inbox, node = self._inbox, self.node
-        if not inbox:
+        has_looked = not inbox
+        if has_looked:
             self._take()
         count = 0
         # Whoever waits for what is found need not wait for what the others behind it bring.
         while inbox and count < DATAGRAMS_PER_WAKEUP_MAX and not node.has_event:
             node.receive_datagram(*inbox.popleft(), now)
             count += 1
-        self._is_behind = bool(inbox) or not self._is_empty
+        self._is_behind = bool(inbox) or not (has_looked and self._is_empty)
         return count
+
+    def _run_timers(self, now: float, count: int) -> None:
+        """Do what is due once the datagrams that came before are worked on: a reply in our own socket is no silence."""
+        due = self.node.get_timer()
+        if due is None or due > now:
+            self._behind_count = 0
+        elif self._is_behind and self._behind_count < BEHIND_DATAGRAMS_MAX:
+            self._behind_count += max(count, 1)
+        else:
+            self._behind_count = 0
+            self.node.handle_timer(now)
 
     def _take(self) -> None:
         others: list[tuple[bytes, Address]] = []
@@ -314,30 +311,18 @@ class Endpoint:
         self._inbox += others
 
     def _timer_fired(self) -> None:
-        if self._rounds_to_give and self._behind_rounds < BEHIND_ROUNDS_MAX:
-            self._behind_rounds += 1
-            self._timer = self._loop.call_later(0.0, self._timer_fired)
-            return
         self._timer = None
-        now = boot_now()
-        if self._is_behind:
-            self._read(now)
-        if self._is_behind and self._behind_rounds < BEHIND_ROUNDS_MAX:
-            # A reply that waits in our own socket is no silence of the one who sent it.
-            self._behind_rounds += 1
-            self._timer = self._loop.call_later(0.0, self._timer_fired)
-            self._flush(now)
-            return
-        self._behind_rounds = 0
         self._timer_due = float("inf")
-        self.node.handle_timer(now)
-        self._flush(now)
+        if self._is_receiving:
+            self._set_timer()
+        else:
+            self._readable()
 
-    def _flush(self, now: float, turn_count_max: int = 0) -> None:
+    def _flush(self, now: float) -> None:
         """Send what is to be sent, hand out what happened, and set the timer."""
         if self._is_closed:
             return
-        self._send(now, turn_count_max)
+        self._transmit(now)
         event = self.node.next_event()
         while event is not None:
             self._handle(event)
@@ -345,13 +330,10 @@ class Endpoint:
         if self._is_closed:
             return
         # Callbacks may have started operations of their own.
-        self._send(now)
-        if self._is_behind and not self._is_going_on:
-            self._is_going_on = True
-            self._loop.call_soon(self._go_on)
-        if not self._is_pausing and self.node.has_turns:
-            self._is_pausing = True
-            self._loop.call_later(TURN_PAUSE_S, self._pause_over)
+        self._transmit(now)
+        self._set_timer()
+
+    def _set_timer(self) -> None:
         due = self.node.get_timer()
         if due is not None and due < self._timer_due:
             if self._timer is not None:
@@ -359,16 +341,15 @@ class Endpoint:
             self._timer_due = due
             self._timer = self._loop.call_later(max(due - boot_now(), 0.0) + TIMER_S_MIN, self._timer_fired)
 
-    def _send(self, now: float, turn_count_max: int = 0) -> None:
+    def _transmit(self, now: float) -> None:
         # To the look-up, what the system does not take is a lost datagram like any other.
-        send_batch(self._sock, self.node.datagrams_to_send(now, turn_count_max))
+        send_batch(self._sock, self.node.datagrams_to_send(now))
 
     def _handle(self, event: object) -> None:
         match event:
             case ItemFound(number, item):
                 found = self._gets.get(number)
                 if found is not None:
-                    self._give_way()
                     found[1](item)
             case GetPatient(number):
                 if (tell := self._patience.pop(number, None)) is not None:

@@ -120,7 +120,7 @@ class GetOperation(Operation):
         if candidate is None:
             return False
         if not core.turns.room(is_urgent=False):
-            core.turns.wait_for_room(self, is_urgent=False)
+            core.turns.wait_for_room(self, now, is_urgent=False)
             return True
         if not lookup.count_request(candidate):
             return False

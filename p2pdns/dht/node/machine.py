@@ -148,6 +148,7 @@ class Node:
     def receive_datagram(self, data: bytes, address: Address, now: float) -> None:
         """Take in a datagram of any origin."""
         core = self._core
+        core.turns.datagram_received(now)
         try:
             message = krpc.parse(data)
         except krpc.BadQuery as bad:
@@ -201,32 +202,26 @@ class Node:
             self._upkeep.newcomer_heard(query.node_id, address, now)
 
     @property
-    def has_turns(self) -> bool:
-        """Whether look-ups wait for their turn to send, and could."""
-        return self._core.turns.has_turns
-
-    @property
     def has_event(self) -> bool:
         """Whether there is something to know."""
         return bool(self._core.events)
 
-    def datagrams_to_send(self, now: float, turn_count_max: int | None = None) -> list[tuple[bytes, Address]]:
-        """Return the datagrams to send now, in order; they count as sent.
-
-        At most `turn_count_max` look-ups that wait for their turn have it now; whoever limits them asks `has_turns`.
-        """
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
+        """Return the datagrams to send now, in order; they count as sent. Look-ups send whose turn has come."""
         core = self._core
-        core.turns.give_turns(now, turn_count_max)
+        core.turns.give_turns(now)
         out, core.out = core.out, []
         return out
 
     def get_timer(self) -> float | None:
         """Return when `handle_timer` is due next."""
-        return self._core.get_timer()
+        dues = (self._core.get_timer(), self._core.turns.get_timer())
+        return min((due for due in dues if due is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
         """Do everything that is due."""
         self._core.run_timers(now)
+        self._core.turns.handle_timer(now)
 
     def next_event(self) -> Event | None:
         """Return the next thing to know, None when there is none."""

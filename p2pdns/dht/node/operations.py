@@ -107,7 +107,7 @@ class Operation(ABC):
         for request in requests:
             self.bytes_sent += core.ask(SearchRequest(self, self._message(request, now), request), now)
         if len(requests) >= turn and lookup.has_slots:
-            core.turns.wait_for_room(self, is_urgent=self.is_urgent)
+            core.turns.wait_for_room(self, now, is_urgent=self.is_urgent)
         if not requests and (lookup.is_done or lookup.is_cut) and not self._is_patient(now):
             self._lookup_done(now, is_late=False)
 

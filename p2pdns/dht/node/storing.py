@@ -96,7 +96,7 @@ class Storing:
         core = self._core
         while self._to_send and not self._is_over:
             if not core.turns.room(is_urgent=False):
-                core.turns.wait_for_room(self, is_urgent=False)
+                core.turns.wait_for_room(self, now, is_urgent=False)
                 return
             candidate = self._to_send.pop(0)
             if not self._may_send(candidate):

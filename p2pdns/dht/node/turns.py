@@ -1,7 +1,7 @@
-"""Whose turn it is to send: how many requests may be in flight, and who waits for room.
+"""Who may send next (ADR 8): look-ups without an answer send in turn, and each datagram that arrives brings one turn.
 
-Guarantees: the number in flight is bounded, and the urgent go first without ending the patient. Does not know what is
-sent, nor when.
+Guarantees: the number of requests in flight is bounded; the urgent go first without ending the patient; whoever waits
+has his turn by time alone where no datagram comes. Does not know what is sent, nor what a datagram says.
 """
 
 from __future__ import annotations
@@ -14,6 +14,11 @@ REQUESTS_IN_FLIGHT_MAX = (
     128  # Replies of 1.3 kB that a default socket buffer (208 kB, with the kernel's overhead) holds.
 )
 PATIENT_IN_FLIGHT_MIN = 16  # Of them, what look-ups that have an item already may have in flight whatever else is.
+
+# Where no datagram comes, so many have their turn after such a pause: the first requests of fifty questions bring most
+# answers, if the other hundred and fifty are not in their way.
+TURNS_PER_PAUSE_MAX = 16
+TURN_PAUSE_S = 0.005
 
 
 class Waiter(Protocol):
@@ -36,6 +41,8 @@ class Turns:
         self._waiting: dict[int, Waiter] = {}
         self._waiting_urgent: dict[int, Waiter] = {}
         self._is_giving_turns = False
+        self._turn_count = 0
+        self._quiet_since = 0.0
 
     def count_in_flight(self, request: OutgoingRequest, change: int) -> None:
         """Count a request that was sent, or that is waited for no more."""
@@ -71,12 +78,14 @@ class Turns:
         is_alone = self.in_flight_count - self._patient_count <= own_count and not self._waiting_urgent
         return room if is_alone else min(room, 1)
 
-    def wait_for_room(self, waiter: Waiter, *, is_urgent: bool = True) -> None:
+    def wait_for_room(self, waiter: Waiter, now: float, *, is_urgent: bool = True) -> None:
         """Have `waiter.pump` called when it is its turn and there is room.
 
         In order of arrival, but of the urgent the young are first: an answer that is a few requests away does not wait
         for all that others ask in vain. Nobody is young for long, and the old ones are patient soon.
         """
+        if not (self._waiting_urgent or self._waiting):
+            self._quiet_since = now
         waiting = self._waiting_urgent if is_urgent else self._waiting
         waiting.setdefault(id(waiter), waiter)
 
@@ -90,14 +99,31 @@ class Turns:
         """Whether somebody waits who could send now."""
         return bool((self._waiting_urgent and self.room()) or (self._waiting and self.turn_of(is_urgent=False)))
 
-    def give_turns(self, now: float, count_max: int | None = None) -> None:
-        """Let those who wait send, as far as there is room, the urgent first; at most `count_max` of them."""
-        count = 0
+    def datagram_received(self, now: float) -> None:
+        """Let one who waits have his turn: what has come made room, and may have made others less urgent."""
+        self._turn_count += 1
+        self._quiet_since = now
+
+    def get_timer(self) -> float | None:
+        """Return when the pause is over after which those who wait have their turn though nothing has come."""
+        return self._quiet_since + TURN_PAUSE_S if self.has_turns else None
+
+    def handle_timer(self, now: float) -> None:
+        """Let some have their turn if the pause is over."""
+        due = self.get_timer()
+        if due is not None and due <= now:
+            self._turn_count += TURNS_PER_PAUSE_MAX
+            self._quiet_since = now
+
+    def give_turns(self, now: float) -> None:
+        """Let those whose turn has come send, as far as there is room, the urgent first."""
+        # Turns that nobody has waited for are not kept.
+        left, self._turn_count = self._turn_count, 0
         self._is_giving_turns = True
         try:
             for waiting, is_urgent in ((self._waiting_urgent, True), (self._waiting, False)):
-                while waiting and self.turn_of(is_urgent=is_urgent) and (count_max is None or count < count_max):
-                    count += 1
+                while left and waiting and self.turn_of(is_urgent=is_urgent):
+                    left -= 1
                     first = next((key for key, one in waiting.items() if one.is_young), next(iter(waiting)))
                     waiting.pop(first).pump(now)
         finally:

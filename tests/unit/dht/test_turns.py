@@ -18,15 +18,15 @@ from p2pdns.dht import krpc
 from p2pdns.dht.bencode import encode
 from p2pdns.dht.lookup import ALPHA
 from p2pdns.dht.node import FindDone, ItemFound, Node, NodeSettings
+from p2pdns.dht.node import turns as turns_module
 from p2pdns.dht.node.operations import SLOT_RPCS_MAX
+from p2pdns.dht.node.turns import TURN_PAUSE_S
 from p2pdns.dht.routing.ids import distance
 from p2pdns.dht.storage import Storage
-from p2pdns.net import endpoint as endpoint_module
 from p2pdns.net.endpoint import Endpoint
 from tests.unit.dht.swarm import item_of
 
 GUARD_S = 20.0  # Ten times what the slowest machine needs.
-ROUNDS_MAX = 100  # Of the loop; a pause of no length is over after the first.
 HERE: Address = ("127.0.0.1", 0)
 ITEM = item_of(1)
 NOW = 1000.0
@@ -55,6 +55,20 @@ def targets_of(sent: list[tuple[bytes, Address]]) -> list[bytes]:
     return [request.target for request in requests if isinstance(request, krpc.Get | krpc.FindNode)]
 
 
+def turns_of(node: Node, count: int) -> list[tuple[bytes, Address]]:
+    """Return what is sent when so many datagrams have come, whatever they say."""
+    for _ in range(count):
+        node.receive_datagram(b"garbage", CONTACTS[0].address, NOW)
+    return node.datagrams_to_send(NOW)
+
+
+def pause_of(node: Node) -> list[tuple[bytes, Address]]:
+    """Return what is sent when nothing comes for a pause."""
+    assert node.get_timer() == NOW + TURN_PAUSE_S
+    node.handle_timer(NOW + TURN_PAUSE_S)
+    return node.datagrams_to_send(NOW + TURN_PAUSE_S)
+
+
 def reply_to(data: bytes, contact: krpc.Contact, *, has_item: bool) -> bytes:
     """Return a contact's reply to a query."""
     query = krpc.parse(data)
@@ -70,28 +84,27 @@ def test_questions_at_once_send_their_first_requests_before_any_sends_more() -> 
     node.start_get(ABSENT[0], NOW, key=None)
     for target in [*ABSENT[1:], ITEM.target]:
         node.start_get(target, NOW, key=None)
-    first = targets_of(node.datagrams_to_send(NOW, 0))
+    first = targets_of(node.datagrams_to_send(NOW))
     # Who is alone has nobody to wait for.
     assert Counter(first) == Counter({ABSENT[0]: ALPHA} | dict.fromkeys([*ABSENT[1:], ITEM.target], 1))
-    assert node.has_turns
-    assert targets_of(node.datagrams_to_send(NOW, 5)) == [*ABSENT[1:], ITEM.target]
-    rest = Counter(targets_of(node.datagrams_to_send(NOW)))
+    assert targets_of(turns_of(node, 5)) == [*ABSENT[1:], ITEM.target]
+    rest = Counter(targets_of(pause_of(node)))
     assert rest == dict.fromkeys([*ABSENT[1:], ITEM.target], ALPHA - 2)
-    assert not node.has_turns
+    assert (node.get_timer() or NOW) > NOW + 2 * TURN_PAUSE_S, "nobody waits for a turn"
 
 
 def test_a_question_that_has_its_answer_lets_those_without_send_first() -> None:
     node = node_with(CONTACTS, NOW)
     node.start_get(ITEM.target, NOW, key=ITEM.key)
-    ((data, address), *_) = node.datagrams_to_send(NOW, 0)
+    ((data, address), *_) = node.datagrams_to_send(NOW)
     for target in ABSENT:
         node.start_get(target, NOW, key=None)
-    node.datagrams_to_send(NOW, 0)
+    node.datagrams_to_send(NOW)
     contact = next(contact for contact in CONTACTS if contact.address == address)
     node.receive_datagram(reply_to(data, contact, has_item=True), address, NOW)
     assert isinstance(node.next_event(), ItemFound)
-    assert ITEM.target not in targets_of(node.datagrams_to_send(NOW, 0))
-    sent = targets_of(node.datagrams_to_send(NOW))
+    # The reply brought one turn.
+    sent = targets_of([*node.datagrams_to_send(NOW), *pause_of(node)])
     assert sent.index(ITEM.target) == len(ABSENT) * (ALPHA - 1)
 
 
@@ -99,12 +112,12 @@ def test_a_reply_without_an_item_gives_its_place_to_the_question_whose_turn_it_i
     node = node_with(CONTACTS, NOW)
     for target in ABSENT:
         node.start_get(target, NOW, key=None)
-    ((data, address), *_) = node.datagrams_to_send(NOW, 0)
+    ((data, address), *_) = node.datagrams_to_send(NOW)
     contact = next(contact for contact in CONTACTS if contact.address == address)
     node.receive_datagram(reply_to(data, contact, has_item=False), address, NOW)
-    assert targets_of(node.datagrams_to_send(NOW, 1)) == [ABSENT[1]]
+    assert targets_of(node.datagrams_to_send(NOW)) == [ABSENT[1]]
     # It has a turn like every other, behind them.
-    assert targets_of(node.datagrams_to_send(NOW, 4)) == [*ABSENT[2:], ABSENT[0]]
+    assert targets_of(turns_of(node, 4)) == [*ABSENT[2:], ABSENT[0]]
 
 
 def answer_from(node: Node, sent: list[tuple[bytes, Address]], *, has_item: bool = False) -> None:
@@ -126,7 +139,7 @@ def events_of(node: Node) -> list[str]:
 def test_a_get_is_patient_once_with_nobody_left_to_ask_or_with_eight_requests_in_vain(count: int) -> None:
     node = node_with(CONTACTS[:count], NOW)
     node.start_get(ABSENT[0], NOW, key=None, tells_patience=True)
-    sent = node.datagrams_to_send(NOW, 0)
+    sent = node.datagrams_to_send(NOW)
     # However few it knows: who has not answered yet may tell of others.
     assert (len(sent), events_of(node)) == (min(count, ALPHA), [])
     answered = 0
@@ -134,13 +147,13 @@ def test_a_get_is_patient_once_with_nobody_left_to_ask_or_with_eight_requests_in
         assert events_of(node) == (["GetPatient"] if answered == 1 and count == 3 else [])
         answer_from(node, sent[answered : answered + 1])
         answered += 1
-        sent += node.datagrams_to_send(NOW, 0)
+        sent += node.datagrams_to_send(NOW)
         if len(sent) >= SLOT_RPCS_MAX:
             break
     assert events_of(node) == (["GetPatient"] if count == 12 else [])
     assert node.operation_count == 1
     answer_from(node, sent[answered:])
-    while sent := node.datagrams_to_send(NOW, 0):
+    while sent := node.datagrams_to_send(NOW):
         answer_from(node, sent)
     # What was told is not told again.
     assert events_of(node) == ["GetDone"]
@@ -150,7 +163,7 @@ def test_a_get_that_has_heard_nothing_yet_is_not_patient_whatever_turns_it_has()
     node = node_with(CONTACTS[:3], NOW)
     for target in ABSENT:
         node.start_get(target, NOW, key=None, tells_patience=True)
-    sent = node.datagrams_to_send(NOW)
+    sent = [*node.datagrams_to_send(NOW), *pause_of(node)]
     assert len(sent) == 3 * len(ABSENT)
     assert events_of(node) == []
     answer_from(node, sent[:1])
@@ -160,11 +173,11 @@ def test_a_get_that_has_heard_nothing_yet_is_not_patient_whatever_turns_it_has()
 def test_a_get_that_has_an_item_or_was_not_asked_tells_of_no_patience() -> None:
     node = node_with(CONTACTS, NOW)
     node.start_get(ITEM.target, NOW, key=ITEM.key, tells_patience=True)
-    answer_from(node, node.datagrams_to_send(NOW, 0)[:1], has_item=True)
+    answer_from(node, node.datagrams_to_send(NOW)[:1], has_item=True)
     assert events_of(node) == ["ItemFound"]
     other = node_with(CONTACTS, NOW)
     other.start_get(ABSENT[0], NOW, key=None)
-    while sent := other.datagrams_to_send(NOW, 0):
+    while sent := other.datagrams_to_send(NOW):
         answer_from(other, sent)
     assert events_of(other) == ["GetDone"]
 
@@ -175,20 +188,21 @@ def test_a_question_goes_before_those_that_have_asked_eight_in_vain() -> None:
         node.start_get(target, NOW, key=None)
     asked: Counter[bytes] = Counter()
     while len(asked) < len(ABSENT) or min(asked.values()) < SLOT_RPCS_MAX:
-        sent = node.datagrams_to_send(NOW, 1)
+        sent = turns_of(node, 1)
         asked.update(targets_of(sent))
         answer_from(node, sent)
     assert node._core.turns._waiting_urgent or node._core.turns._waiting
+    node.datagrams_to_send(NOW)
     node.start_get(ITEM.target, NOW, key=ITEM.key)
     # Its turns come before any of theirs, until it has sent as many.
-    turns = [targets_of(node.datagrams_to_send(NOW, 1)) for _ in range(ALPHA - 1)]
+    turns = [targets_of(turns_of(node, 1)) for _ in range(ALPHA - 1)]
     assert [target for targets in turns for target in targets] == [ITEM.target] * ALPHA
 
 
 def test_a_get_that_has_ended_waits_for_no_turn() -> None:
     node = node_with(CONTACTS, NOW)
     numbers = [node.start_get(target, NOW, key=None) for target in ABSENT]
-    node.datagrams_to_send(NOW, 0)
+    node.datagrams_to_send(NOW)
     assert node._core.turns._waiting_urgent
     for number in numbers:
         node.cancel(number, NOW)
@@ -196,7 +210,7 @@ def test_a_get_that_has_ended_waits_for_no_turn() -> None:
     # By its deadline, while others are ahead of it.
     for target in ABSENT:
         node.start_get(target, NOW, key=None, deadline=NOW + 0.01)
-    node.datagrams_to_send(NOW, 0)
+    node.datagrams_to_send(NOW)
     node.handle_timer(NOW + 0.01)
     assert not node._core.turns._waiting_urgent
     assert not node._core.turns._waiting
@@ -205,13 +219,13 @@ def test_a_get_that_has_ended_waits_for_no_turn() -> None:
 def test_a_question_that_is_alone_waits_for_no_turn_after_silences() -> None:
     node = node_with(CONTACTS, NOW)
     node.start_get(ITEM.target, NOW, key=ITEM.key)
-    assert len(node.datagrams_to_send(NOW, 0)) == ALPHA
+    assert len(node.datagrams_to_send(NOW)) == ALPHA
     timer = node.get_timer()
     assert timer is not None
     node.handle_timer(timer)
     # Each silence opens a slot more: four are sent again, and as many others are asked as there are slots then.
-    assert len(set(node.datagrams_to_send(timer, 0))) == 3 * ALPHA
-    assert not node.has_turns
+    assert len(set(node.datagrams_to_send(timer))) == 3 * ALPHA
+    assert (node.get_timer() or timer) > timer + TURN_PAUSE_S, "it waits for no turn"
 
 
 def test_nobody_is_woken_for_the_timeout_of_a_request_that_was_answered() -> None:
@@ -281,7 +295,7 @@ def dropped_count(node: Node) -> int:
 
 
 @pytest.mark.parametrize("behind_count", [5, 25])
-@pytest.mark.parametrize("meanwhile", ["nothing", "_pause_over", "_timer_fired"])
+@pytest.mark.parametrize("meanwhile", ["nothing", "_timer_fired"])
 def test_an_item_is_handed_on_before_what_came_with_it_is_worked_on(behind_count: int, meanwhile: str) -> None:
     async def scene(endpoint: Endpoint, peers: Peers) -> None:
         found = asyncio.get_running_loop().create_future()
@@ -315,22 +329,8 @@ def test_an_item_is_handed_on_before_what_came_with_it_is_worked_on(behind_count
     play(4, scene)
 
 
-def test_items_without_end_do_not_stop_the_timers() -> None:
-    async def scene(endpoint: Endpoint, peers: Peers) -> None:
-        ran: list[float] = []
-        endpoint.node._core.at(boot_now(), ran.append)
-        # As if each round brought an item to somebody.
-        endpoint._rounds_to_give = 1_000_000_000
-        endpoint._flush(boot_now())
-        for _ in range(20_000):
-            await asyncio.sleep(0)
-        assert ran
-
-    play(0, scene)
-
-
 def test_the_second_requests_go_out_even_if_nothing_ever_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint_module, "TURN_PAUSE_S", 0.0)
+    monkeypatch.setattr(turns_module, "TURN_PAUSE_S", 0.0)
 
     async def scene(endpoint: Endpoint, peers: Peers) -> None:
         gets = [endpoint.get(target, key=None, on_item=lambda item: None) for target in (ABSENT[0], ITEM.target)]
@@ -339,20 +339,20 @@ def test_the_second_requests_go_out_even_if_nothing_ever_comes(monkeypatch: pyte
         assert len(asked) == ALPHA
         assert targets_of([(peers.query(peers.contacts[0]), HERE)]) == [ITEM.target]
         assert not any(peers.has_query(contact) for contact in peers.contacts)
-        for _ in range(ROUNDS_MAX):
+        while not all(peers.has_query(contact) for contact in peers.contacts[1:]):  # noqa: ASYNC110 - no event
             await asyncio.sleep(0)
-        assert all(peers.has_query(contact) for contact in peers.contacts[1:])
         for get in gets:
             get.cancel()
 
     play(ALPHA, scene)
 
 
-def test_a_reply_lets_the_next_question_have_its_turn() -> None:
+def test_a_reply_lets_the_next_question_have_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Time alone lets nobody have a turn here.
+    monkeypatch.setattr(turns_module, "TURN_PAUSE_S", GUARD_S)
+
     async def scene(endpoint: Endpoint, peers: Peers) -> None:
         sent = [ABSENT[0], ABSENT[1], ITEM.target]
-        # Time alone lets nobody have a turn here.
-        endpoint._is_pausing = True
         gets = [endpoint.get(target, key=None, on_item=lambda item: None) for target in sent]
         nearest = peers.contacts[0]
         peers.send(nearest, reply_to(peers.query(nearest), nearest, has_item=False), endpoint.address)

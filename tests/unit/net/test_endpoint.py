@@ -20,7 +20,7 @@ from p2pdns.dht.node.turns import REQUESTS_IN_FLIGHT_MAX
 from p2pdns.dht.storage import Storage
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
-from p2pdns.net.endpoint import BEHIND_ROUNDS_MAX, Endpoint
+from p2pdns.net.endpoint import BEHIND_DATAGRAMS_MAX, Endpoint
 from p2pdns.net.sockets import address_of, open_udp
 from tests.unit.dht.swarm import item_of, secret_of
 
@@ -258,8 +258,8 @@ def test_datagrams_without_end_do_not_stop_the_timers() -> None:
         with contextlib.closing(third), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
             peer.bind(HERE)
             third.bootstrap([peer.getsockname()])
-            # Timers wait for so many turns; the others are for a retransmit that is not due yet.
-            for _ in range(8 * BEHIND_ROUNDS_MAX):
+            # Timers wait for so many datagrams, a few each time; the others are for a retransmit that is not due yet.
+            for _ in range(BEHIND_DATAGRAMS_MAX):
                 for _ in range(20):
                     peer.sendto(b"garbage", third.address)
                 await asyncio.sleep(0)
