@@ -1,4 +1,4 @@
-"""What keeps strangers from using this node against others: write tokens, proven addresses, reply budgets, rates.
+"""What keeps strangers from using this node against others: write tokens, proven addresses, reply budgets.
 
 A source address in UDP is a claim. It is *proven* for ten minutes when a reply came from it to a query of ours, or
 when it presented a token that we had sent there; a proven address gets whole replies without end. Everything that
@@ -37,6 +37,8 @@ from enum import Enum
 from typing import NamedTuple
 
 from p2pdns.addresses import Address, prefix_of
+from p2pdns.rates import PrefixRates
+from p2pdns.rates import RateLimit as RateLimit
 
 TOKEN_BYTES = 8  # 1 in 2⁶⁴ to guess, and two contacts still fit beside a value in an unfragmented reply.
 TOKEN_PERIOD_S = 300.0  # BEP 5: the secret changes every five minutes, tokens are good for up to ten.
@@ -63,69 +65,9 @@ UNPROVEN_REPLIES_PER_SECOND = 2.0  # A prefix: long replies that can do without 
 LEAST_BYTES = 80  # What the shortest replies take; with less than that left, none need be composed.
 SHORT_REPLY_BYTES = 450  # Eight contacts of either family and a token: all that a rationed reply has room for.
 CHALLENGE_BYTES = 85  # Our longest ping, with a network's name, has 82.
-PREFIXES_MAX = 4_096  # Prefixes whose rate is remembered at a time; about 1 MB.
 HEARD_S = 10.0  # For how long at least a prefix counts as heard; whoever got no answer asks again within seconds.
 SERVED_S = 60.0  # For how long at least as served: the budgets allow of 70 a second, and a victim waits its turn.
 LATELY_MAX = 16_384  # Prefixes remembered in such a time; beyond, they are forgotten sooner. About 2 MB.
-
-
-class RateLimit:
-    """An amount that refills at `per_second` up to `burst`, and that is taken from."""
-
-    __slots__ = ("burst", "level", "per_second", "updated_at")
-
-    def __init__(self, per_second: float, burst: float, now: float) -> None:
-        self.per_second = per_second
-        self.burst = burst
-        self.level = burst
-        self.updated_at = now
-
-    def left(self, now: float) -> float:
-        """Return how much could be taken at `now`."""
-        elapsed = max(0.0, now - self.updated_at)
-        self.level = min(self.burst, self.level + elapsed * self.per_second)
-        self.updated_at = max(self.updated_at, now)
-        return self.level
-
-    def take(self, now: float, amount: float = 1.0) -> bool:
-        """Take `amount`; return whether there was enough, and take nothing if not."""
-        if self.left(now) < amount:
-            return False
-        self.level -= amount
-        return True
-
-
-class PrefixRates:
-    """One `RateLimit` for each prefix; those seen longest ago are forgotten first."""
-
-    def __init__(self, per_second: float, burst: float, prefixes_max: int = PREFIXES_MAX) -> None:
-        self._per_second = per_second
-        self._burst = burst
-        self._prefixes_max = prefixes_max
-        self._limits: OrderedDict[str, RateLimit] = OrderedDict()
-
-    def __len__(self) -> int:
-        """Return the number of prefixes remembered."""
-        return len(self._limits)
-
-    def take(self, prefix: str, now: float, amount: float = 1.0) -> bool:
-        """Take `amount` from what `prefix` has left; return whether there was enough."""
-        return self._of(prefix, now).take(now, amount)
-
-    def left(self, prefix: str, now: float) -> float:
-        """Return what `prefix` could take at `now`."""
-        limit = self._limits.get(prefix)
-        return self._burst if limit is None else limit.left(now)
-
-    def _of(self, prefix: str, now: float) -> RateLimit:
-        limit = self._limits.get(prefix)
-        if limit is None:
-            limit = self._limits[prefix] = RateLimit(self._per_second, self._burst, now)
-            if len(self._limits) > self._prefixes_max:
-                self._limits.popitem(last=False)
-        else:
-            self._limits.move_to_end(prefix)
-        return limit
 
 
 class Answering(Enum):

@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 
 from p2pdns.addresses import Address, is_non_public, storage_prefix_of
 from p2pdns.dht import bencode
-from p2pdns.dht.guard import PrefixRates, RateLimit
 from p2pdns.dht.krpc import (
     BAD_SIGNATURE,
     PROTOCOL_ERROR,
@@ -43,6 +42,7 @@ from p2pdns.items.item import (
     reduced_signature,
 )
 from p2pdns.items.keys import ZoneKey
+from p2pdns.rates import PrefixRates, RateLimit
 
 VALUE_FORM_BYTES_MAX = 1_000  # BEP 44's limit on the bencoded form, for values that are no byte strings.
 RETENTION_S = 86_400.0  # BEP 44 suggests 2 h; publishers that re-put once a day are the common case.

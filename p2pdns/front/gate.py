@@ -35,6 +35,7 @@ from p2pdns.errors import FormatError
 from p2pdns.front.cookies import CLIENT_BYTES, Cookies, is_sized
 from p2pdns.front.transport import Transport
 from p2pdns.link import ClientClass
+from p2pdns.rates import PrefixRates, RateLimit
 from p2pdns.values import quickly_made
 
 CLIENTS_REMEMBERED_MAX = 4096  # Hosts whose class we need not work out again.
@@ -175,29 +176,16 @@ class AccessList:
 
 
 class RefusalBudget:
-    """Token buckets for responses to clients outside the access list, one for all and one a prefix."""
+    """What clients outside the access list are sent: a rate for all of them, and one for each prefix."""
 
     def __init__(self) -> None:
-        self._all = (REFUSALS_PER_S, 0.0)
-        self._prefixes: dict[str, tuple[float, float]] = {}
+        self._all = RateLimit(REFUSALS_PER_S, REFUSALS_PER_S, 0.0)
+        self._prefixes = PrefixRates(REFUSALS_PER_PREFIX_S, REFUSALS_PER_PREFIX_S, REFUSAL_PREFIXES_MAX)
 
     def has_room(self, address: Address, now: float) -> bool:
         """Return whether one more response may go to that address now, and charge it."""
-        self._all, all_ok = _charged(self._all, REFUSALS_PER_S, now)
-        if not all_ok:
-            return False
-        prefix = client_prefix(address[0])
-        if prefix not in self._prefixes and len(self._prefixes) >= REFUSAL_PREFIXES_MAX:
-            # The bucket for all holds meanwhile: forgetting the small ones costs at most its rate.
-            self._prefixes.clear()
-        bucket = self._prefixes.get(prefix, (REFUSALS_PER_PREFIX_S, now))
-        self._prefixes[prefix], ok = _charged(bucket, REFUSALS_PER_PREFIX_S, now)
-        return ok
-
-
-def _charged(bucket: tuple[float, float], rate: float, now: float) -> tuple[tuple[float, float], bool]:
-    tokens = min(rate, bucket[0] + max(0.0, now - bucket[1]) * rate)
-    return ((tokens - 1.0, now), True) if tokens >= 1.0 else ((tokens, now), False)
+        # The rate for all comes first: it holds when a flood makes the small ones forget.
+        return self._all.take(now) and self._prefixes.take(client_prefix(address[0]), now)
 
 
 class Gate:

@@ -8,64 +8,26 @@ becomes no mark. Does not know look-ups.
 from __future__ import annotations
 
 import contextlib
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 
-from p2pdns.dht.guard import RateLimit
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem, Present
 from p2pdns.overlay.entries import Entry
 from p2pdns.overlay.ports import Mark, ReaderState, Tell
+from p2pdns.rates import PREFIXES_MAX, PrefixRates
 from p2pdns.resolver import Budget, Found, ItemOutcome, Missing, NotFound
 
 # One client that asks for throw-away zones made 210 marks a second: two million, all that there is room for, within
 # three hours. Nobody opens a zone that is new to his machine every five seconds; a page with links to hundreds may.
 NEW_MARKS_PER_SECOND = 0.2
 NEW_MARKS_BURST = 1_024.0
-PREFIXES_MAX = (
-    4_096  # Prefixes with a budget of their own; about 1 MB. All others share one, so that none is forgotten.
-)
 CONFIRMED_LONG_AGO = 1.0  # Unix time of a mark that was settled once, nobody knows when: any look-up is newer.
 
 _AHEAD = "signed more than 24 hours ahead of this machine's clock: no mark is kept of it"
 _RATIONED = "this client has asked for too many new zones: no mark is kept of this one yet"
 _REFUSED = "no mark of this zone is kept on the disk: after a restart an older item could pass for the newest"
 _BEHIND = "this machine's clock is behind the newest item it has seen"
-
-
-class Ration:
-    """How many new marks each client prefix may make; `addresses.client_prefix` says what counts as one."""
-
-    def __init__(self, clock: Callable[[], float], *, prefixes_max: int = PREFIXES_MAX) -> None:
-        self._clock = clock
-        self._prefixes_max = prefixes_max
-        self._limits: OrderedDict[str, RateLimit] = OrderedDict()
-        self._others = self._new()
-
-    def take(self, prefix: str) -> bool:
-        """Return whether a client of this prefix may make another new mark, and count it."""
-        return self._of(prefix).take(self._clock())
-
-    def _of(self, prefix: str) -> RateLimit:
-        limit = self._limits.get(prefix)
-        if limit is None:
-            if len(self._limits) >= self._prefixes_max and not self._has_made_room():
-                return self._others
-            limit = self._limits[prefix] = self._new()
-        self._limits.move_to_end(prefix)
-        return limit
-
-    def _has_made_room(self) -> bool:
-        """Forget the prefix not heard of for longest, if its budget is whole again: nothing is given away by that."""
-        prefix, limit = next(iter(self._limits.items()))
-        if limit.left(self._clock()) < NEW_MARKS_BURST:
-            return False
-        del self._limits[prefix]
-        return True
-
-    def _new(self) -> RateLimit:
-        return RateLimit(NEW_MARKS_PER_SECOND, NEW_MARKS_BURST, self._clock())
 
 
 class Marks:
@@ -78,7 +40,8 @@ class Marks:
         self._tell = tell
         self._clock = clock
         self._unix_clock = unix_clock
-        self._ration = Ration(clock)
+        # `addresses.client_prefix` says which clients are one prefix.
+        self._new_marks = PrefixRates(NEW_MARKS_PER_SECOND, NEW_MARKS_BURST, PREFIXES_MAX, is_lasting=True)
 
     @property
     def now(self) -> Present:
@@ -113,9 +76,13 @@ class Marks:
             return ""
         if self.present(entry).is_ahead(item.seq):
             return _AHEAD
-        if mark is None and not self._state.is_protected(entry.key) and not self._ration.take(budget.client_prefix):
+        if mark is None and not self._state.is_protected(entry.key) and not self._has_room(budget):
             return _RATIONED
         return "" if await self.raised(entry, item, self.confirmed_unix(entry)) else _REFUSED
+
+    def _has_room(self, budget: Budget) -> bool:
+        """Return whether the client may make another new mark, and count it."""
+        return self._new_marks.take(budget.client_prefix, self._clock())
 
     async def raised(self, entry: Entry, item: MutableItem, confirmed_unix: float) -> bool:
         """Commit an item as the mark of its key; return whether the disk has taken it."""

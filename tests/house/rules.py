@@ -17,7 +17,7 @@ PACKAGE = ROOT / "p2pdns"
 
 # A module may import from lower rows only, or from inside its own entry.
 LADDER: tuple[tuple[str, ...], ...] = (
-    ("errors", "values"),
+    ("errors", "values", "rates"),
     ("addresses", "clock", "log", "limits", "dns.registry", "dns.labels", "dns.life"),
     ("dns.name",),
     ("dns.message",),
@@ -49,7 +49,18 @@ LADDER: tuple[tuple[str, ...], ...] = (
 
 # Rooms that may use less than their row allows.
 GROUND_FLOOR_ONLY = ("config", "link", "net.pieces", "net.sockets", "directory", "privileges")
-GROUND_FLOOR = ("errors", "values", "addresses", "clock", "log", "limits", "dns.registry", "dns.labels", "dns.life")
+GROUND_FLOOR = (
+    "errors",
+    "values",
+    "rates",
+    "addresses",
+    "clock",
+    "log",
+    "limits",
+    "dns.registry",
+    "dns.labels",
+    "dns.life",
+)
 NEVER: dict[str, tuple[str, ...]] = {
     "front": ("admin", "engine", "dns", "items", "dht", "resolver", "overlay", "publishing", "state"),
     "admin": ("front",),
@@ -69,7 +80,18 @@ DOORS: dict[str, tuple[str, ...]] = {
     "rich": ("cli", "demo"),
 }
 
-PURE = ("dns", "items", "dht", "resolver", "link", "addresses", "errors", "front.doors.fairness", "front.transport")
+PURE = (
+    "dns",
+    "items",
+    "dht",
+    "resolver",
+    "link",
+    "addresses",
+    "rates",
+    "errors",
+    "front.doors.fairness",
+    "front.transport",
+)
 IMPURE_MODULES = frozenset(
     [
         "asyncio",

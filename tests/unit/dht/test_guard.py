@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from p2pdns.addresses import Address
 from p2pdns.dht import guard as module
-from p2pdns.dht.guard import Answering, Guard, PrefixRates, RateLimit
+from p2pdns.dht.guard import Answering, Guard
 
 ALICE: Address = ("203.0.113.7", 6881)
 TARGET = b"t" * 20
@@ -326,27 +326,3 @@ def test_no_history_sends_more_than_the_budget(history: list[tuple[int, int, int
             assert allowance.bytes_max == reply_bytes
         assert can_challenge or allowance.answering is not Answering.CHALLENGE
     assert sent_bytes <= 3 * module.POOL_BYTES_PER_SECOND * (now - START) + 3 * module.POOL_BURST_BYTES + 1
-
-
-def test_a_rate_refills_to_its_burst_and_no_further() -> None:
-    rate = RateLimit(2.0, 4.0, START)
-    assert [rate.take(START) for _ in range(5)] == [True] * 4 + [False]
-    assert rate.left(START + 1) == 2.0
-    assert rate.left(START + 100) == 4.0
-
-
-def test_a_clock_that_stands_or_goes_back_refills_nothing() -> None:
-    rate = RateLimit(1.0, 1.0, START)
-    assert rate.take(START)
-    assert not rate.take(START - 50)
-    assert not rate.take(START)
-
-
-def test_prefix_rates_are_apart_and_bounded() -> None:
-    rates = PrefixRates(1.0, 1.0, prefixes_max=2)
-    assert rates.take("a", START)
-    assert not rates.take("a", START)
-    assert rates.take("b", START)
-    assert (rates.left("b", START), rates.left("c", START)) == (0.0, 1.0)
-    assert rates.take("c", START)
-    assert len(rates) == 2

@@ -12,7 +12,7 @@ from p2pdns.cli.inspect import Inspected, facts_of
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.overlay import marks as marks_module
-from p2pdns.overlay.marks import NEW_MARKS_BURST, NEW_MARKS_PER_SECOND, Ration
+from p2pdns.overlay.marks import NEW_MARKS_PER_SECOND
 from p2pdns.overlay.ports import Held, Mark
 from p2pdns.resolver import Found, Missing, NotFound
 from tests.overlay_doubles import SECRETS, UNIX, A, B, C, Clock, FakeState, item_of, settle
@@ -291,20 +291,18 @@ def test_a_rationed_zone_gets_its_mark_when_there_is_room_again(monkeypatch: pyt
     run(story())
 
 
-def test_a_prefix_has_one_budget_and_a_flood_of_prefixes_restores_none() -> None:
-    clock = Clock()
-    ration = Ration(clock.boot, prefixes_max=3)
-    for _ in range(int(NEW_MARKS_BURST)):
-        assert ration.take("loopback")
-    assert not ration.take("loopback")
-    assert ration.take("192.0.2.0/24")
-    assert ration.take("198.51.100.0/24")
-    # No room for more: what others take they share, and nobody is forgotten whose budget is not whole.
-    assert sum(ration.take(f"10.0.{number}.0/24") for number in range(2 * int(NEW_MARKS_BURST))) == int(NEW_MARKS_BURST)
-    assert not ration.take("loopback")
-    clock.turn(NEW_MARKS_BURST / NEW_MARKS_PER_SECOND)
-    assert ration.take("203.0.113.0/24")
-    assert len(ration._limits) == 3
+def test_a_flood_of_prefixes_restores_no_spent_budget_of_new_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(marks_module, "NEW_MARKS_BURST", 1.0)
+    monkeypatch.setattr(marks_module, "PREFIXES_MAX", 1)
+
+    async def story() -> None:
+        world = World(at_once=True)
+        world.dht.items = {A: item_of("a", WWW), B: item_of("b", WWW), C: item_of("c", WWW)}
+        assert of(await world.answered(A, True, client_prefix="loopback")).settled
+        assert of(await world.answered(C, True, client_prefix="192.0.2.0/24")).settled
+        assert of(await world.answered(B, True, client_prefix="loopback")).notes == (marks_module._RATIONED,)
+
+    run(story())
 
 
 def test_a_signed_value_that_is_no_zone_makes_no_mark() -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from p2pdns.dht.guard import RateLimit
 from p2pdns.dht.node import Others, PutOutcome
 from p2pdns.dht.storage import NEW_KEYS_BURST, NEW_KEYS_PER_SECOND
 from p2pdns.errors import Unavailable
@@ -22,6 +21,7 @@ from p2pdns.publishing import pacing
 from p2pdns.publishing import upkeep as publisher_module
 from p2pdns.publishing.pacing import PUTS_AT_ONCE_MAX, Pacer, Standing
 from p2pdns.publishing.upkeep import OnProgress, Publisher
+from p2pdns.rates import RateLimit
 from p2pdns.state import State
 from tests.overlay_doubles import Told
 

@@ -1,0 +1,86 @@
+"""Rates: amounts that refill with time and are taken from (token buckets), one alone or one for each client prefix.
+
+Guarantees: over any time no more is taken than the burst and what refilled meanwhile; a clock that goes back refills
+nothing; a table of prefixes is bounded. Does not know what is counted, nor what becomes of those that get nothing.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+PREFIXES_MAX = 4_096  # Prefixes whose rate is remembered at a time; about 1 MB.
+
+
+class RateLimit:
+    """An amount that refills at `per_second` up to `burst`, and that is taken from."""
+
+    __slots__ = ("burst", "level", "per_second", "updated_at")
+
+    def __init__(self, per_second: float, burst: float, now: float) -> None:
+        self.per_second = per_second
+        self.burst = burst
+        self.level = burst
+        self.updated_at = now
+
+    def left(self, now: float) -> float:
+        """Return how much could be taken at `now`."""
+        elapsed = max(0.0, now - self.updated_at)
+        self.level = min(self.burst, self.level + elapsed * self.per_second)
+        self.updated_at = max(self.updated_at, now)
+        return self.level
+
+    def take(self, now: float, amount: float = 1.0) -> bool:
+        """Take `amount`; return whether there was enough, and take nothing if not."""
+        if self.left(now) < amount:
+            return False
+        self.level -= amount
+        return True
+
+
+class PrefixRates:
+    """One `RateLimit` for each prefix.
+
+    When there is no room for another prefix, the one seen longest ago is forgotten, and with it what it has taken.
+    Where the rates are `is_lasting`, a flood of prefixes must restore no spent budget: a prefix is forgotten only when
+    its budget is whole again, and those without room share one budget meanwhile.
+    """
+
+    def __init__(
+        self, per_second: float, burst: float, prefixes_max: int = PREFIXES_MAX, *, is_lasting: bool = False
+    ) -> None:
+        self._per_second = per_second
+        self._burst = burst
+        self._prefixes_max = prefixes_max
+        self._is_lasting = is_lasting
+        self._limits: OrderedDict[str, RateLimit] = OrderedDict()
+        self._others = RateLimit(per_second, burst, 0.0)
+
+    def __len__(self) -> int:
+        """Return the number of prefixes remembered."""
+        return len(self._limits)
+
+    def take(self, prefix: str, now: float, amount: float = 1.0) -> bool:
+        """Take `amount` from what `prefix` has left; return whether there was enough."""
+        return self._of(prefix, now).take(now, amount)
+
+    def left(self, prefix: str, now: float) -> float:
+        """Return what `prefix` could take at `now`."""
+        limit = self._limits.get(prefix)
+        return self._burst if limit is None else limit.left(now)
+
+    def _of(self, prefix: str, now: float) -> RateLimit:
+        limit = self._limits.get(prefix)
+        if limit is None:
+            if len(self._limits) >= self._prefixes_max and not self._has_made_room(now):
+                return self._others
+            limit = self._limits[prefix] = RateLimit(self._per_second, self._burst, now)
+        self._limits.move_to_end(prefix)
+        return limit
+
+    def _has_made_room(self, now: float) -> bool:
+        """Forget the prefix not seen for longest, unless its budget must be whole for that and is not."""
+        prefix, limit = next(iter(self._limits.items()))
+        if self._is_lasting and limit.left(now) < self._burst:
+            return False
+        del self._limits[prefix]
+        return True
