@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from p2pdns.config import Config, read_petname, refuse_suffix_word
+from p2pdns.config import Config
 from p2pdns.errors import Unavailable, UsageError
+from p2pdns.naming import read_petname, refuse_suffix_word
 
 if TYPE_CHECKING:
     from p2pdns.items.keys import ZoneKey

@@ -25,9 +25,10 @@ from p2pdns.config import Config
 from p2pdns.dns import zonefile
 from p2pdns.errors import StrangerError, Unavailable, UsageError, abridged
 from p2pdns.items.item import VALUE_BYTES_READ_MAX, MutableItem
-from p2pdns.items.keys import KEY_BYTES, SIGNATURE_BYTES, TEXT_CHARACTERS, ZoneKey
+from p2pdns.items.keys import KEY_BYTES, SIGNATURE_BYTES, ZoneKey
 from p2pdns.items.mistyped import fault_of, undressed
 from p2pdns.items.packet import zone_of
+from p2pdns.naming import ZONE_KEY_CHARACTERS
 
 ITEM_FILE_BYTES_MAX = KEY_BYTES + SIGNATURE_BYTES + 8 + VALUE_BYTES_READ_MAX
 ITEM_FILE_MODE = 0o644  # Everything in it is public.
@@ -48,7 +49,7 @@ class Inspected:
 def read_key(text: str, book: Book) -> ZoneKey | None:
     """Return the zone key that a word is, alone or as the last label of a name; None when it is not meant as one."""
     label = book.bare_name(to_ascii(undressed(text))).rstrip(".").rsplit(".", 1)[-1]
-    if len(label) != TEXT_CHARACTERS and not fault_of(label.encode("utf-8", "replace")):
+    if len(label) != ZONE_KEY_CHARACTERS and not fault_of(label.encode("utf-8", "replace")):
         return None
     return read_zone_key(label, place=files.quoted(abridged(text)))
 

@@ -14,8 +14,9 @@ from p2pdns.cli.mixups import is_key_file
 from p2pdns.cli.petnames import Book
 from p2pdns.dns.name import Name
 from p2pdns.errors import FormatError, UsageError, first_token
-from p2pdns.items.keys import TEXT_CHARACTERS, ZoneKey
+from p2pdns.items.keys import ZoneKey
 from p2pdns.items.mistyped import fault_of, undressed
+from p2pdns.naming import ZONE_KEY_CHARACTERS
 
 KEY_HINT = "a zone key has 52 letters and digits; p2pdns pubkey KEYFILE prints one"
 NAME_HINT = "a name is labels of 1 to 63 characters with dots between, 253 in all"
@@ -85,6 +86,6 @@ def read_zone_key(text: str, *, place: str | None = None, book: Book = _NO_BOOK,
     if near := book.hint_for(word):
         raise UsageError("neither a zone key nor a petname", place=place, hint=near)
     mistyped = fault_of(bare.encode("utf-8", "replace"))
-    if book.names and not mistyped and abs(len(bare) - TEXT_CHARACTERS) > 2:
+    if book.names and not mistyped and abs(len(bare) - ZONE_KEY_CHARACTERS) > 2:
         raise UsageError("neither a zone key nor a petname", place=place, hint=hint)
     raise UsageError(f"not a zone key ({mistyped or fault})", place=place, hint=hint)

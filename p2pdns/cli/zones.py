@@ -20,11 +20,12 @@ from p2pdns.cli import completion, files, petnames, settings, ui
 from p2pdns.cli.names import read_zone_key, to_ascii
 from p2pdns.cli.verbs import Verb
 from p2pdns.dns import zonefile
-from p2pdns.dns.name import Name, is_zone_key_label
+from p2pdns.dns.name import Name
 from p2pdns.errors import ConfigError, FormatError, P2pdnsError, UsageError, abridged, first_token, together
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, VALUE_BYTES_WRITE_MAX
 from p2pdns.items.keys import SEED_BYTES, SecretKey, ZoneKey
 from p2pdns.items.packet import compose_packet
+from p2pdns.naming import is_zone_key_label, read_petname
 
 origin_option: Callable[[settings.Command], settings.Command] = click.option(
     "--origin", metavar="NAME", help="Read a zone file written for NAME (example.com.) as the key's zone."
@@ -81,7 +82,7 @@ def keys_by_name(words: Sequence[str], config_flag: str | None, state_flag: str 
             raise UsageError("no key is given", place=place, hint=hint)
         key = str(read_zone_key(text, place=place, hint=hint))
         try:
-            folded = configuration.read_petname(name)
+            folded = read_petname(name)
         except ConfigError as trouble:
             raise UsageError(trouble.what, place=f"--zone {abridged(word[:80])}", hint=hint) from None
         if given.setdefault(folded, key) != key:

@@ -44,9 +44,7 @@ from p2pdns.config.readers import (
     petnames,
     private_zone,
     read_address,
-    read_petname,
     read_upstream,
-    refuse_suffix_word,
     setting,
     suffix,
     text_value,
@@ -56,6 +54,7 @@ from p2pdns.config.readers import (
 )
 from p2pdns.dns.registry import DNS_PORT
 from p2pdns.errors import KEY_FILE_HINT, KEY_FILE_MARK, KEY_FILE_TEXT, ConfigError, P2pdnsError, abridged, hint_of
+from p2pdns.naming import DEFAULT_SUFFIXES, refuse_suffix_word
 
 __all__ = [
     "DHT_LISTEN_DEFAULT",
@@ -81,9 +80,7 @@ __all__ = [
     "parse",
     "read",
     "read_address",
-    "read_petname",
     "read_upstream",
-    "refuse_suffix_word",
     "resolve_config_path",
     "resolve_state_dir",
     "with_refusal",
@@ -105,7 +102,7 @@ class Dns:
     """What clients see: the front and the names that are ours."""
 
     listen: tuple[str, ...] = setting(("127.0.0.1:5300",), listen_addresses(DNS_PORT))
-    suffixes: tuple[str, ...] = setting(("p2p.alt", "p2pdns.internal"), list_of(suffix))
+    suffixes: tuple[str, ...] = setting(DEFAULT_SUFFIXES, list_of(suffix))
     allow: tuple[str, ...] = setting(("127.0.0.0/8", "::1/128"), list_of(network_block))
     trusted_clients: tuple[str, ...] = setting((), list_of(network_block))
     udp_size_bytes_max: int = setting(1232, integer(512, 4096))

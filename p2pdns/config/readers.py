@@ -18,15 +18,12 @@ from typing import Any
 from p2pdns.addresses import Address, read_network
 from p2pdns.dns.registry import DNS_PORT
 from p2pdns.errors import MISTAKES_MAX, ConfigError, together
+from p2pdns.naming import is_plain_name, is_zone_key_text, read_petname, read_suffix
 
 LIST_COUNT_MAX = 1024  # No list here is scanned cheaply enough to be longer.
 NAMES_COUNT_MAX = 10_000  # Petnames typed or imported by one person.
-SUFFIX_CHARACTERS_MAX = 100  # Of 255: a zone key takes 53, and names below it want room too.
-NAME_CHARACTERS_MAX = 253  # RFC 1035 §2.3.4 in text, without escapes and final dot.
 ZONE_LINE_CHARACTERS_MAX = 4_096  # A TXT of some strings; what is longer belongs in a zone.
 
-_ZONE_KEY = re.compile(r"[ybndrfg8ejkmcpqxot1uwisza345h769]{52}", re.IGNORECASE | re.ASCII)
-_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE | re.ASCII)
 _NETWORK_NAME = re.compile(r"[!-~]([ -~]{0,62}[!-~])?")
 
 Reader = Callable[[Any], Any]
@@ -285,22 +282,16 @@ def upstream_servers(value: Any) -> str | tuple[str, ...]:
 
 def suffix(value: Any) -> str:
     """Return a suffix in lower case, without dots at its ends."""
-    text = text_value(value).strip(".").lower()
-    labels = text.split(".")
-    if not all(_LABEL.fullmatch(label) for label in labels) or len(text) > SUFFIX_CHARACTERS_MAX:
-        raise ConfigError(f'"{value}" is not a suffix', hint='labels of letters, digits and "-", as p2p.alt')
-    if _ZONE_KEY.fullmatch(labels[-1]):
-        raise ConfigError(f'"{value}" ends in a zone key', hint="zone keys are answered without a suffix")
-    return text
+    return read_suffix(text_value(value))
 
 
 def forwarded_name(value: Any) -> str:
     """Return a name in lower case, without a dot at its end; whether it is kept here is known where names are."""
-    text = text_value(value).removesuffix(".").lower()
-    if not all(_LABEL.fullmatch(label) for label in text.split(".")) or len(text) > NAME_CHARACTERS_MAX:
+    text = text_value(value).removesuffix(".")
+    if not is_plain_name(text):
         hint = 'labels of letters, digits and "-", as home.arpa or 168.192.in-addr.arpa'
         raise ConfigError(f'"{value}" is not a name', hint=hint)
-    return text
+    return text.lower()
 
 
 def network_name(value: Any) -> str:
@@ -314,19 +305,19 @@ def network_name(value: Any) -> str:
 
 def _zone_key(value: Any) -> str:
     text = text_value(value).rstrip(".")
-    if not _ZONE_KEY.fullmatch(text):
+    if not is_zone_key_text(text):
         raise ConfigError(f'"{value}" is not a zone key', hint="52 characters of z-base-32, as p2pdns pubkey prints")
     return text.lower()
 
 
 def private_zone(value: Any) -> str:
     """Return a zone key, a petname, or a name with a dot, in lower case; a key may have a final dot and loses it."""
-    text = text_value(value).lower()
-    labels = text.removesuffix(".").split(".")
-    if not all(_LABEL.fullmatch(label) for label in labels) or len(text) > NAME_CHARACTERS_MAX:
+    text = text_value(value)
+    name = text.removesuffix(".")
+    if not is_plain_name(name):
         hint = 'a petname is a name under [names]; a name of the ordinary DNS has a dot, as "lan."'
         raise ConfigError(f'"{value}" is neither a zone key, a petname nor a name', hint=hint)
-    return labels[0] if len(labels) == 1 and _ZONE_KEY.fullmatch(labels[0]) else text
+    return (name if is_zone_key_text(name) else text).lower()
 
 
 def file_path(value: Any) -> str:
@@ -344,25 +335,6 @@ def zone_line(value: Any) -> str:
         hint = "one line of a zone file an entry, as router.lan. 300 IN A 192.168.1.1"
         raise ConfigError(f'"{text[:60]}" is not one line of a zone file', hint=hint)
     return text
-
-
-def read_petname(text: str) -> str:
-    """Return a petname as it is kept: one label, lower case, not the shape of a zone key."""
-    if not _LABEL.fullmatch(text):
-        raise ConfigError(f'"{text}" is not a petname', hint='one label of letters, digits, "-" and "_", 63 at most')
-    if _ZONE_KEY.fullmatch(text):
-        raise ConfigError(f'"{text}" looks like a zone key', hint="a petname must be told from a zone key at a glance")
-    return text.lower()
-
-
-def refuse_suffix_word(petname: str, suffixes: Iterable[str]) -> None:
-    """Raise a ConfigError for a petname that is a label of a suffix.
-
-    Where petnames are written without a suffix, as in `resolve www.alice`, `www.p2p.alt` must keep its meaning.
-    """
-    for text in suffixes:
-        if petname in text.split("."):
-            raise ConfigError(f'"{petname}" is a word of the suffix {text}', hint="choose another name")
 
 
 def petnames(content: Any, mistakes: Mistakes) -> Mapping[str, str]:

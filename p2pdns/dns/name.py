@@ -12,22 +12,11 @@ from collections.abc import Iterable
 from p2pdns.dns.labels import LABEL_BYTES_MAX, NAME_BYTES_MAX
 from p2pdns.errors import FormatError
 
-ZONE_KEY_CHARACTERS = 52  # 32 octets in z-base-32.
 NAME_CHARACTERS_MAX = 4 * NAME_BYTES_MAX  # Every octet written as \DDD; longer text cannot be a name.
 
-_ZBASE32 = frozenset(b"ybndrfg8ejkmcpqxot1uwisza345h769YBNDRFGEJKMCPQXOTUWISZAH")
 _LENGTHS = tuple([bytes((size,)) for size in range(LABEL_BYTES_MAX + 1)])  # The octet before a label of each size.
 _PLAIN_OCTETS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_*/+:=!#%&',<>?[]^`{|}~"
 _PLAIN = frozenset(_PLAIN_OCTETS)
-
-
-def is_zone_key_label(label: bytes) -> bool:
-    """Return whether a label has the shape of a zone key, valid or not: 52 letters of z-base-32, in any case.
-
-    >>> is_zone_key_label(b"y" * 52), is_zone_key_label(b"Y" * 52), is_zone_key_label(b"l" * 52)
-    (True, True, False)
-    """
-    return len(label) == ZONE_KEY_CHARACTERS and _ZBASE32.issuperset(label)
 
 
 def wire_of(labels: Iterable[bytes]) -> bytes:

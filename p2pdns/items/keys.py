@@ -26,12 +26,12 @@ from cryptography.hazmat.primitives.serialization import (
 
 from p2pdns.dns.name import Name
 from p2pdns.errors import BadItem, FormatError, KeyFileError
+from p2pdns.naming import ZONE_KEY_ALPHABET, ZONE_KEY_CHARACTERS
 
-ALPHABET = "ybndrfg8ejkmcpqxot1uwisza345h769"
+ALPHABET = ZONE_KEY_ALPHABET
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 SEED_BYTES = 32  # RFC 8032 derives scalar and prefix from it.
-TEXT_CHARACTERS = 52  # 256 bits in characters of 5; the last one holds a single bit of the key.
 KEYS_REMEMBERED_MAX = 4096  # Checked keys kept, 200 bytes each; checking a point takes 25 µs.
 KEY_FILE_BYTES_MAX = 65_536  # A PKCS#8 file takes about 300; anything of this size is another file.
 
@@ -148,8 +148,8 @@ class ZoneKey:
     @classmethod
     def read(cls, text: str) -> ZoneKey:
         """Return the key that 52 characters of z-base-32 stand for, in any letter case."""
-        if len(text) != TEXT_CHARACTERS:
-            raise FormatError("key-length", f"{len(text)} characters, {TEXT_CHARACTERS} expected")
+        if len(text) != ZONE_KEY_CHARACTERS:
+            raise FormatError("key-length", f"{len(text)} characters, {ZONE_KEY_CHARACTERS} expected")
         raw = read_zbase32(text)
         try:
             return cls(raw)

@@ -10,9 +10,9 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from p2pdns.dns.name import ZONE_KEY_CHARACTERS, is_zone_key_label
 from p2pdns.errors import FormatError
 from p2pdns.items.keys import ALPHABET, ZoneKey
+from p2pdns.naming import ZONE_KEY_CHARACTERS, is_zone_key_label
 
 MISTYPED_CHARACTERS_MIN, MISTYPED_CHARACTERS_MAX = 50, 54  # Two lost or doubled; beyond that it may be anything.
 PARTS_MAX = 4  # Labels that a key is cut into by dots.

@@ -14,19 +14,17 @@ from functools import cached_property, lru_cache
 
 from p2pdns.dns.labels import NAME_BYTES_MAX
 from p2pdns.dns.life import STALE_S_MAX
-from p2pdns.dns.name import ZONE_KEY_CHARACTERS, Name, is_zone_key_label
+from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Ede, Rcode, Type
 from p2pdns.errors import ConfigError, FormatError
 from p2pdns.items.keys import ZoneKey
 from p2pdns.items.mistyped import MISTYPED_CHARACTERS_MIN, PRIVATE_TOPS, fault_at_end, key_inside
+from p2pdns.naming import DEFAULT_SUFFIXES, ZONE_KEY_CHARACTERS, is_zone_key_label, read_petname, read_suffix
 from p2pdns.resolver.blocking import BlockedNames
 from p2pdns.resolver.local import LocalName, LocalZone, read_forward_local, read_local_data, special_zone_of
 
 TAG_BYTES = 8  # As the link carries them; 2⁶⁴ makes an accidental hit, which only costs a cache entry, rare enough.
-DEFAULT_SUFFIXES = ("p2p.alt", "p2pdns.internal")
 LABELS_REMEMBERED_MAX = 4_096  # Labels read as keys, 300 bytes each: one message may say the same one a hundred times.
-PETNAME_CHARACTERS = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_")
-PETNAME_BYTES_MAX = 63
 # Firefox asks for it at the system's resolver; without an address there it keeps to that one (support.mozilla.org,
 # "Canary domain - use-application-dns.net").
 CANARY = Name.read("use-application-dns.net.")
@@ -153,11 +151,11 @@ class ResolverSettings:
         keeps_browsers: bool = False,
     ) -> ResolverSettings:
         """Return the settings that texts of a configuration mean; ConfigError when one of them means nothing."""
-        names = {read_petname(label): _read_key(text, label) for label, text in (petnames or {}).items()}
+        names = {read_petname(label).encode(): _read_key(text, label) for label, text in (petnames or {}).items()}
         # A name of the ordinary DNS is told from a petname by its dot, of which the last one may be all it has.
         private = [(text, "." in text) for text in private_zones]
         return cls(
-            suffixes=tuple(read_suffix(text) for text in suffixes),
+            suffixes=tuple(Name.read(read_suffix(text)) for text in suffixes),
             petnames=names,
             trusted=frozenset(_trusted_key(text, names) for text, is_name in private if not is_name),
             stale_s=stale_s,
@@ -355,29 +353,6 @@ def _shown(*labels: bytes) -> str:
 
 def _suffix_text(suffixes: tuple[Name, ...]) -> str:
     return " or ".join(str(suffix).removesuffix(".") for suffix in suffixes) or "a final dot"
-
-
-def read_suffix(text: str) -> Name:
-    """Return the suffix that a text of the configuration means."""
-    hint = 'write a suffix such as "p2p.alt"'
-    try:
-        suffix = Name.read(text).folded()
-    except FormatError as error:
-        raise ConfigError(f'suffix "{text}" is not a name: {error}', hint=hint) from None
-    last = suffix.last_label
-    if last is None or is_zone_key_label(last):
-        raise ConfigError(f'suffix "{text}" would stand for all names or for a zone', hint=hint)
-    return suffix
-
-
-def read_petname(text: str) -> bytes:
-    """Return the label that a petname of the configuration means."""
-    label = text.lower().encode("utf-8", "replace")
-    if not 0 < len(label) <= PETNAME_BYTES_MAX or not all(octet in PETNAME_CHARACTERS for octet in label):
-        raise ConfigError(f'"{text}" is not a petname', hint="use 1 to 63 letters, digits, hyphens and underscores")
-    if is_zone_key_label(label):
-        raise ConfigError(f'petname "{text}" looks like a zone key', hint="choose a petname of another length")
-    return label
 
 
 def _read_key(text: str, label: str) -> ZoneKey:

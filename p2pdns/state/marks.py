@@ -21,10 +21,10 @@ from typing import Any
 
 from p2pdns import log
 from p2pdns.clock import boot_now, unix_now
-from p2pdns.config import read_petname
 from p2pdns.errors import ConfigError, StrangerError, Unavailable
 from p2pdns.items.item import MutableItem, Present
 from p2pdns.items.keys import ZoneKey
+from p2pdns.naming import read_petname
 from p2pdns.overlay.ports import Held, Mark
 from p2pdns.state import seen
 from p2pdns.state.database import Database, open_database, transaction

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "p2pdns"
 # A module may import from lower rows only, or from inside its own entry.
 LADDER: tuple[tuple[str, ...], ...] = (
     ("errors", "values", "rates"),
-    ("addresses", "clock", "log", "limits", "dns.registry", "dns.labels", "dns.life"),
+    ("addresses", "clock", "log", "limits", "naming", "dns.registry", "dns.labels", "dns.life"),
     ("dns.name",),
     ("dns.message",),
     ("dns.zone",),
@@ -57,6 +57,7 @@ GROUND_FLOOR = (
     "clock",
     "log",
     "limits",
+    "naming",
     "dns.registry",
     "dns.labels",
     "dns.life",
@@ -88,6 +89,7 @@ PURE = (
     "link",
     "addresses",
     "rates",
+    "naming",
     "errors",
     "front.doors.fairness",
     "front.transport",

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from p2pdns.dns.message import Question, RRset, names_in
-from p2pdns.dns.name import Name, is_zone_key_label
+from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Rcode, Type
 from p2pdns.errors import FormatError
+from p2pdns.naming import is_zone_key_label
 
 # CNAMEs of one question, DNAMEs counted with the CNAME they make; resolvers in use stop between 8 and 17.
 CHAIN_LINKS_MAX = 16

@@ -11,9 +11,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from p2pdns.dns.name import ZONE_KEY_CHARACTERS
 from p2pdns.dns.zonefile.lines import normalised
 from p2pdns.errors import KEY_FILE_MARK, ZoneFileError, together
+from p2pdns.naming import ZONE_KEY_CHARACTERS
 
 # What a text passes through on its way to a placeholder: comments, strings in quotes, escaped characters.
 _PLACEHOLDER = re.compile(

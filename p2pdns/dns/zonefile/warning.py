@@ -11,11 +11,12 @@ import dns.tokenizer
 
 from p2pdns.addresses import is_rebinding_risk
 from p2pdns.dns.message import RR, names_in, svcb_params, type_text
-from p2pdns.dns.name import Name, is_zone_key_label
+from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
 from p2pdns.dns.zonefile.entries import Entry, Remark
 from p2pdns.dns.zonefile.toplevel import GENERIC, TOP_LEVEL_DOMAINS
 from p2pdns.dns.zonefile.writing import rdata_text, relative_text
+from p2pdns.naming import is_zone_key_label
 
 _HINTS = (4, 6)  # SvcParamKeys ipv4hint and ipv6hint (RFC 9460 §14.3.2).
 _HINT_BYTES = {4: 4, 6: 16}

@@ -297,13 +297,6 @@ def test_nesting_without_end_is_an_error_and_no_traceback() -> None:
     assert trouble_of("x = " + "[" * 100_000)[0].startswith("p.toml")
 
 
-@pytest.mark.parametrize("text", ["\u017fuffix", "\u212aey", "a\u0661", "", "-a", "a-", "a" * 64, "a.b"])
-def test_a_petname_is_ascii_and_one_label(text: str) -> None:
-    # Some letters outside ASCII fold into it, and would then be two names for one.
-    with pytest.raises(ConfigError, match="is not a petname"):
-        configuration.read_petname(text)
-
-
 @given(text=st.text(max_size=80))
 def test_any_text_is_a_config_or_a_config_error(text: str) -> None:
     try:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pdns.dns.name import Name, is_zone_key_label
+from p2pdns.dns.name import Name
 from p2pdns.errors import FormatError
-from tests.unit.dns.strategies import KEY, any_names, names
+from tests.unit.dns.strategies import any_names, names
 
 
 @given(names)
@@ -155,15 +155,6 @@ def test_only_plain_labels_are_parsed(wire: bytes, reason: str) -> None:
     with pytest.raises(FormatError) as caught:
         Name.parse(wire)
     assert caught.value.reason == reason
-
-
-def test_the_shape_of_a_zone_key_is_52_letters_in_any_case() -> None:
-    assert is_zone_key_label(KEY.labels[0])
-    assert is_zone_key_label(b"YBNDRFG8EJKMCPQXOT1UWISZA345H769ybndrfg8ejkmcpqxot1u")
-    assert not is_zone_key_label(b"y" * 51)
-    assert not is_zone_key_label(b"y" * 53)
-    for letter in b"lv02LV-_ ":
-        assert not is_zone_key_label(b"y" * 51 + bytes((letter,)))
 
 
 def test_a_name_never_changes_and_survives_pickling() -> None:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from p2pdns.dns.name import Name, is_zone_key_label
+from p2pdns.dns.name import Name
 from p2pdns.errors import BadItem, FormatError, KeyFileError
 from p2pdns.items import keys
 from p2pdns.items.keys import (
@@ -29,6 +29,7 @@ from p2pdns.items.keys import (
     read_zbase32,
     write_zbase32,
 )
+from p2pdns.naming import is_zone_key_label
 
 SEEDS = st.binary(min_size=32, max_size=32)
 SECRET = SecretKey.generate(bytes(range(32)))

@@ -843,9 +843,9 @@ def test_of_an_upstreams_message_sixty_four_names_are_looked_at() -> None:
     assert len(resolved("n0.example. A", replied("n0.example. A", *many)).answer) == 200
 
 
-@pytest.mark.parametrize("petname", ["", "a" * 64, "a.b", str(A)], ids=["empty", "too long", "two labels", "a key"])
+@pytest.mark.parametrize("petname", ["", "a" * 64, "a.b", "-x", "x-", str(A)])
 def test_what_is_not_one_label_beside_the_keys_is_no_petname(petname: str) -> None:
-    with pytest.raises(ConfigError, match="petname"):
+    with pytest.raises(ConfigError, match=r"is not a petname|looks like a zone key"):
         ResolverSettings.of(petnames={petname: str(A)})
 
 
