@@ -23,8 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from p2pdns.addresses import Address
-from p2pdns.config import read_address
+from p2pdns.addresses import Address, read_address
 from p2pdns.dht import bencode, krpc
 from p2pdns.errors import ConfigError, FormatError, StrangerError
 from p2pdns.items.item import MutableItem, mutable_target

@@ -1,4 +1,4 @@
-"""Classes and prefixes of IP addresses: one table, decided here and nowhere else.
+"""Classes, prefixes and texts of IP addresses: one table, decided here and nowhere else.
 
 Guarantees: the class of an address is the same on every Python (`ipaddress.is_private` changes with patch
 releases and knows neither 100.64.0.0/10 nor what we call documentation); every IPv4 and IPv6 address has
@@ -9,6 +9,7 @@ rebinding filter each have their own rule.
 from __future__ import annotations
 
 import ipaddress
+import re
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -93,6 +94,46 @@ def read_network(text: str) -> Network:
     return network
 
 
+def read_address(text: str, default_port: int | None = None) -> Address:
+    """Return the (host, port) of `127.0.0.1:5300` or `[::1]:5300`; the port may be left out where there is a default.
+
+    >>> read_address("[::1]:5300")
+    ('::1', 5300)
+    >>> read_address("192.0.2.1", 53)
+    ('192.0.2.1', 53)
+    """
+    match = re.fullmatch(r"\[([^\]]*)\](?::([^:]*))?|([^:]*)(?::([^:]*))?", text)
+    if match is None:
+        # Two colons and no bracket: an IPv6 address alone is clear, one with a port would be a guess.
+        host, port_text = text, None
+        if default_port is None:
+            raise ConfigError(f'"{text}" has no port', hint=f"write an IPv6 address as [{text}]:PORT")
+    else:
+        host = match[1] if match[1] is not None else match[3]
+        port_text = match[2] if match[1] is not None else match[4]
+    try:
+        parsed = ipaddress.ip_address(host)
+    except ValueError:
+        raise ConfigError(f'"{text}" is not an address', hint="write ADDR:PORT, as 127.0.0.1:5300") from None
+    if port_text is None:
+        if default_port is None:
+            raise ConfigError(f'"{text}" has no port', hint=f"write ADDR:PORT, as {text}:5300")
+        return str(parsed), default_port
+    if not re.fullmatch(r"[0-9]{1,5}", port_text) or int(port_text) > 65535:
+        raise ConfigError(f'"{text}": "{port_text}" is not a port', hint="a port is a number from 0 to 65535")
+    return str(parsed), int(port_text)
+
+
+def write_address(address: Address) -> str:
+    """Return the text that `read_address` reads back.
+
+    >>> write_address(("::1", 53))
+    '[::1]:53'
+    """
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def in_any(host: str, networks: Iterable[Network]) -> bool:
     """Return whether the host lies in one of the blocks."""
     version, number = _parsed(unmapped(host))
@@ -107,6 +148,16 @@ def _parsed(host: str) -> tuple[int, int]:
     except ValueError:
         raise FormatError("not-an-address", repr(host[:64])) from None
     return address.version, int(address)
+
+
+def packed_of(host: str) -> bytes:
+    """Return the 4 (IPv4) or 16 (IPv6) bytes of an address.
+
+    >>> packed_of("192.0.2.1").hex(), packed_of("fe80::1%eth0").hex()
+    ('c0000201', 'fe800000000000000000000000000001')
+    """
+    version, number = _parsed(host)
+    return number.to_bytes(4 if version == 4 else 16)
 
 
 def _text(version: int, number: int) -> str:
@@ -313,9 +364,8 @@ def host_of(address: Address) -> str:
     >>> host_of(("203.0.113.7", 6881)), host_of(("2600::1:2", 6881)), host_of(("127.0.0.1", 6881))
     ('203.0.113.7', '2600::/64', '127.0.0.1:6881')
     """
-    host, port = address
-    key = _host_key(host)
-    return key if key is not None else f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    key = _host_key(address[0])
+    return write_address(address) if key is None else key
 
 
 @lru_cache(maxsize=PARSED_HOSTS_MAX)

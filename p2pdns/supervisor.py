@@ -22,8 +22,9 @@ from pathlib import Path
 
 import p2pdns
 from p2pdns import log
+from p2pdns.addresses import read_address, write_address
 from p2pdns.clock import boot_now
-from p2pdns.config import Config, read_address, with_refusal, write_address
+from p2pdns.config import Config, with_refusal
 from p2pdns.directory import StateDirectory, give_runtime_directory, refuse_if_taken, remove_unless_taken, shown
 from p2pdns.errors import P2pdnsError
 from p2pdns.net.sockets import DnsSockets, adopt_dns, listen_fds, open_dns

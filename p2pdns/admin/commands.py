@@ -13,12 +13,13 @@ from itertools import islice
 from typing import Any, Protocol
 
 import p2pdns
+from p2pdns.addresses import write_address
 from p2pdns.admin import others, petnames
 from p2pdns.admin.control import Handler, Progress
 from p2pdns.admin.narration import PAST_THE_FRONT, Narration
 from p2pdns.admin.standing import kept_of, problems_of
 from p2pdns.clock import boot_now, unix_now
-from p2pdns.config import Config, write_address
+from p2pdns.config import Config
 from p2pdns.dht.node import Node
 from p2pdns.directory import shown
 from p2pdns.dns.message import RR, Question, type_of, type_text

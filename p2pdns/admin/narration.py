@@ -10,9 +10,8 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from p2pdns.addresses import Address
+from p2pdns.addresses import Address, write_address
 from p2pdns.clock import boot_now
-from p2pdns.config import write_address
 from p2pdns.dht.lookup import Verdict
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneKey

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from p2pdns.addresses import write_address
 from p2pdns.admin.control import Handler, Progress
 from p2pdns.clock import boot_now, unix_now
-from p2pdns.config import write_address
 from p2pdns.errors import Unavailable, UsageError
 from p2pdns.items.item import MutableItem, Present
 from p2pdns.net.endpoint import Endpoint

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from p2pdns.addresses import write_address
 from p2pdns.admin import petnames, problems
 from p2pdns.admin.problems import Kept, Problem
 from p2pdns.clock import boot_now
-from p2pdns.config import write_address
 from p2pdns.directory import shown
 from p2pdns.errors import ConfigError
 from p2pdns.publishing.upkeep import OTHERS_WANTED

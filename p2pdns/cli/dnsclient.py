@@ -24,8 +24,7 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
-from p2pdns.addresses import Address
-from p2pdns.config import write_address
+from p2pdns.addresses import Address, write_address
 from p2pdns.dns.registry import UDP_SIZE_BYTES
 from p2pdns.errors import Unavailable, UsageError
 

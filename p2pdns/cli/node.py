@@ -13,9 +13,8 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from p2pdns import config as configuration
 from p2pdns import log
-from p2pdns.addresses import Address, AddressClass, class_of
+from p2pdns.addresses import Address, AddressClass, class_of, read_address, write_address
 from p2pdns.cli.dnsclient import ExtendedError, Record, Reply, meaning_of, read_type
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config
@@ -116,7 +115,7 @@ class ShortLivedNode:
         return Reply(
             name=str(question.name),
             type=type_text(question.rtype),
-            server=configuration.write_address(self._endpoint.address),
+            server=write_address(self._endpoint.address),
             transport="overlay",
             rcode=Rcode(resolved.rcode).name,
             flags=("aa",) if resolved.is_authoritative else (),
@@ -151,7 +150,7 @@ def bind_host(bootstrap: list[Address]) -> str:
 @asynccontextmanager
 async def short_lived_node(config: Config) -> AsyncIterator[ShortLivedNode]:
     """Yield a node that has joined the network of the configuration; Unavailable when it cannot."""
-    bootstrap = [configuration.read_address(text) for text in config.dht.bootstrap]
+    bootstrap = [read_address(text) for text in config.dht.bootstrap]
     if not bootstrap:
         raise Unavailable(
             f"0 contacts, so nothing was sent (network {config.dht.network})",
@@ -183,7 +182,7 @@ async def short_lived_node(config: Config) -> AsyncIterator[ShortLivedNode]:
             contact_count = node.contact_count
         if not contact_count:
             raise Unavailable(
-                f"no answer from {', '.join(configuration.write_address(address) for address in bootstrap)} "
+                f"no answer from {', '.join(write_address(address) for address in bootstrap)} "
                 f"in the network {config.dht.network}",
                 place="overlay",
                 hint="check the address and --network: nodes of another network do not answer",

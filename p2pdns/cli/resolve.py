@@ -14,8 +14,7 @@ from typing import Any
 
 import click
 
-from p2pdns import config as configuration
-from p2pdns.addresses import Address
+from p2pdns.addresses import Address, read_address
 from p2pdns.admin.control import ControlClient
 from p2pdns.cli import completion, dnsclient, petnames, settings, ui
 from p2pdns.cli.dnsclient import ExtendedError, Record, Reply
@@ -47,7 +46,7 @@ class Asked:
 
 def _is_address(text: str) -> bool:
     try:
-        return bool(configuration.read_address(text, DNS_PORT))
+        return bool(read_address(text, DNS_PORT))
     except ConfigError:
         return False
 
@@ -64,7 +63,7 @@ def read_words(words: tuple[str, ...]) -> Asked:
     server = None
     if servers:
         try:
-            server = configuration.read_address(servers[0], DNS_PORT)
+            server = read_address(servers[0], DNS_PORT)
         except ConfigError as trouble:
             raise UsageError(trouble.what, place=f"@{servers[0]}", hint="@127.0.0.1:5300") from None
     name, rtype = others[0], others[1] if len(others) == 2 else "A"
@@ -95,13 +94,13 @@ def _book_of_anybody(config: Config, state_flag: str | None) -> Book:
 def _server_of(config: Config, client: ControlClient) -> Address:
     if not config.dns.listen:
         raise UsageError("the configuration has no DNS address", hint="name a server: @127.0.0.1:5300")
-    host, port = configuration.read_address(config.dns.listen[0], DNS_PORT)
+    host, port = read_address(config.dns.listen[0], DNS_PORT)
     if port == 0:
         # The daemon picked the port, so only the daemon knows it.
         addresses = client.call("status")["status"].get("dns_addresses") or []
         if not addresses:
             raise Unavailable("the running daemon answers no DNS", hint="resolve --direct asks the overlay itself")
-        host, port = configuration.read_address(addresses[0], DNS_PORT)
+        host, port = read_address(addresses[0], DNS_PORT)
     return ANY_ADDRESS.get(host, host), port
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from p2pdns.addresses import read_address, write_address
 from p2pdns.config.readers import (
     LIST_COUNT_MAX,
     Mistakes,
@@ -43,13 +44,11 @@ from p2pdns.config.readers import (
     network_name,
     petnames,
     private_zone,
-    read_address,
     read_upstream,
     setting,
     suffix,
     text_value,
     upstream_servers,
-    write_address,
     zone_line,
 )
 from p2pdns.dns.registry import DNS_PORT

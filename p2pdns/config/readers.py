@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from p2pdns.addresses import Address, read_network
+from p2pdns.addresses import read_address, read_network, write_address
 from p2pdns.dns.registry import DNS_PORT
 from p2pdns.errors import MISTAKES_MAX, ConfigError, together
 from p2pdns.naming import is_plain_name, is_zone_key_text, read_petname, read_suffix
@@ -70,46 +69,6 @@ class Mistakes:
         if self._found:
             self._all = together(self._found)
             raise self._all
-
-
-def read_address(text: str, default_port: int | None = None) -> Address:
-    """Return the (host, port) of `127.0.0.1:5300` or `[::1]:5300`; the port may be left out where there is a default.
-
-    >>> read_address("[::1]:5300")
-    ('::1', 5300)
-    >>> read_address("192.0.2.1", 53)
-    ('192.0.2.1', 53)
-    """
-    match = re.fullmatch(r"\[([^\]]*)\](?::([^:]*))?|([^:]*)(?::([^:]*))?", text)
-    if match is None:
-        # Two colons and no bracket: an IPv6 address alone is clear, one with a port would be a guess.
-        host, port_text = text, None
-        if default_port is None:
-            raise ConfigError(f'"{text}" has no port', hint=f"write an IPv6 address as [{text}]:PORT")
-    else:
-        host = match[1] if match[1] is not None else match[3]
-        port_text = match[2] if match[1] is not None else match[4]
-    try:
-        parsed = ipaddress.ip_address(host)
-    except ValueError:
-        raise ConfigError(f'"{text}" is not an address', hint="write ADDR:PORT, as 127.0.0.1:5300") from None
-    if port_text is None:
-        if default_port is None:
-            raise ConfigError(f'"{text}" has no port', hint=f"write ADDR:PORT, as {text}:5300")
-        return str(parsed), default_port
-    if not re.fullmatch(r"[0-9]{1,5}", port_text) or int(port_text) > 65535:
-        raise ConfigError(f'"{text}": "{port_text}" is not a port', hint="a port is a number from 0 to 65535")
-    return str(parsed), int(port_text)
-
-
-def write_address(address: Address) -> str:
-    """Return the text that `read_address` reads back.
-
-    >>> write_address(("::1", 53))
-    '[::1]:53'
-    """
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def read_upstream(text: str) -> str | tuple[str, ...]:

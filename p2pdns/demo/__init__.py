@@ -24,13 +24,12 @@ from typing import Any
 
 import click
 
-from p2pdns.addresses import Address
+from p2pdns.addresses import Address, read_address, write_address
 from p2pdns.cli import dnsclient, shipped, ui
 from p2pdns.cli.publish import Stored, publish_through
 from p2pdns.cli.ui import Column
 from p2pdns.cli.verbs import Verb
 from p2pdns.cli.zones import ReadZone, read_zone
-from p2pdns.config import read_address, write_address
 from p2pdns.demo.client import Client, DigClient, client_for
 from p2pdns.demo.ledger import Ledger
 from p2pdns.demo.rows import NOBODY, PETNAMES, ROWS, Row, problems, short, shown

@@ -12,10 +12,9 @@ import subprocess
 from dataclasses import dataclass
 from typing import Protocol
 
-from p2pdns.addresses import Address
+from p2pdns.addresses import Address, write_address
 from p2pdns.cli import dnsclient
 from p2pdns.cli.dnsclient import ExtendedError, Record, Reply
-from p2pdns.config import write_address
 from p2pdns.errors import Unavailable
 
 DIG_SECONDS_MAX = 15.0

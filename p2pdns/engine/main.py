@@ -24,18 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from p2pdns import log
+from p2pdns.addresses import read_address, write_address
 from p2pdns.admin.commands import Commands
 from p2pdns.admin.control_server import ControlServer
 from p2pdns.clock import boot_now, unix_now
-from p2pdns.config import (
-    Config,
-    RefusedConfig,
-    from_descriptor,
-    newest_from_descriptor,
-    read_address,
-    resolve_state_dir,
-    write_address,
-)
+from p2pdns.config import Config, RefusedConfig, from_descriptor, newest_from_descriptor, resolve_state_dir
 from p2pdns.dht.node import Node, SavedContact
 from p2pdns.dht.storage import Storage
 from p2pdns.directory import StateDirectory, runtime_directory

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import p2pdns
 from p2pdns import log
-from p2pdns.addresses import read_network
+from p2pdns.addresses import read_network, write_address
 from p2pdns.clock import boot_now, unix_now
-from p2pdns.config import Config, from_descriptor, write_address
+from p2pdns.config import Config, from_descriptor
 from p2pdns.directory import StateDirectory
 from p2pdns.errors import P2pdnsError
 from p2pdns.front.cache import AnswerCache

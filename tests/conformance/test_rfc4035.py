@@ -20,8 +20,7 @@ import dns.zone
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from p2pdns.addresses import Address
-from p2pdns.config import read_address
+from p2pdns.addresses import Address, read_address
 from p2pdns.demo.swarm import Swarm
 from tests.live.front_process import GUARD_S
 from tests.oracle.nsd import running_nsd

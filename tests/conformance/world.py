@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from p2pdns.addresses import Address
+from p2pdns.addresses import Address, read_address
 from p2pdns.cli.publish import publish_through
-from p2pdns.config import read_address
 from p2pdns.demo.swarm import Node, Swarm
 from p2pdns.dns import zonefile
 from p2pdns.items.item import VALUE_BYTES_WRITE_MAX

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pdns.addresses import Address
-from p2pdns.config import read_address
+from p2pdns.addresses import Address, read_address
 from p2pdns.dht import krpc
 from p2pdns.dht.bencode import encode
 from p2pdns.items.item import ImmutableItem, MutableItem

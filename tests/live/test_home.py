@@ -11,7 +11,7 @@ import dns.query
 import dns.rcode
 import pytest
 
-from p2pdns.config import read_address
+from p2pdns.addresses import read_address
 from p2pdns.errors import Unavailable
 from tests.live.front_process import GUARD_S
 from tests.live.served import Served, assert_refused, p2pdns

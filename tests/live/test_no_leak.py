@@ -20,10 +20,9 @@ import dns.query
 import dns.rcode
 import pytest
 
-from p2pdns.addresses import Address
+from p2pdns.addresses import Address, read_address
 from p2pdns.admin.control import ControlClient
 from p2pdns.clock import boot_now, unix_now
-from p2pdns.config import read_address
 from p2pdns.demo.swarm import Swarm
 from p2pdns.dns.message import Message, Question, compose, parse
 from p2pdns.dns.name import Name

@@ -7,7 +7,7 @@ from pathlib import Path
 import dns.rcode
 import pytest
 
-from p2pdns.config import read_address
+from p2pdns.addresses import read_address
 from tests.live.front_process import wait_until
 from tests.live.served import Served
 from tests.live.test_no_leak import asked, counter, ede_texts

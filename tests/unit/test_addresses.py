@@ -26,9 +26,11 @@ from p2pdns.addresses import (
     is_rebinding_risk,
     is_rebinding_risk_block,
     prefix_of,
+    read_address,
     read_network,
     storage_prefix_of,
     unmapped,
+    write_address,
 )
 from p2pdns.errors import ConfigError, FormatError
 
@@ -283,3 +285,33 @@ def test_a_block_that_reaches_over_private_space_is_a_risk(block: str, is_risk: 
 def test_a_block_of_more_bits_than_an_address_has_is_refused() -> None:
     with pytest.raises(FormatError, match="not-an-address"):
         is_rebinding_risk_block(bytes([8, 8, 8, 8]), 33)
+
+
+@pytest.mark.parametrize(
+    ("text", "default_port", "address"),
+    [
+        ("127.0.0.1:5300", None, ("127.0.0.1", 5300)),
+        ("[::1]:0", None, ("::1", 0)),
+        ("[2001:DB8::1]", 53, ("2001:db8::1", 53)),
+        ("2001:db8::1", 53, ("2001:db8::1", 53)),
+        ("192.0.2.1", 53, ("192.0.2.1", 53)),
+    ],
+)
+def test_addresses_are_read(text: str, default_port: int | None, address: tuple[str, int]) -> None:
+    assert read_address(text, default_port) == address
+    assert read_address(write_address(address)) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ":53", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:+1", "[::1", "::1:53x", "localhost:53", "[1.2.3.4:5"],
+)
+def test_what_is_no_address_is_refused_with_a_hint(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_address(text)
+    assert caught.value.hint
+
+
+@given(host=st.ip_addresses(), port=st.integers(0, 65535))
+def test_read_address_and_write_address_are_inverse(host: Any, port: int) -> None:
+    assert read_address(write_address((str(host), port))) == (str(host), port)

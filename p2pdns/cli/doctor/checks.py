@@ -11,10 +11,10 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
+from p2pdns.addresses import read_address, write_address
 from p2pdns.cli.dnsclient import Reply
 from p2pdns.cli.doctor.machine import Machine, is_here
 from p2pdns.cli.doctor.verdicts import Level, Verdict, ok
-from p2pdns.config import read_address, write_address
 from p2pdns.dns.registry import DNS_PORT
 from p2pdns.errors import ConfigError
 

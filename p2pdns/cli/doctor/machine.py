@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from p2pdns import config as configuration
-from p2pdns.addresses import Address
+from p2pdns.addresses import Address, read_address
 from p2pdns.cli import dnsclient
 from p2pdns.cli.dnsclient import Reply
 from p2pdns.dns.registry import DNS_PORT
@@ -98,7 +97,7 @@ class Machine:
         servers = []
         for text in self.facts.get("dns_addresses") or []:
             try:
-                host, port = configuration.read_address(str(text), DNS_PORT)
+                host, port = read_address(str(text), DNS_PORT)
             except ConfigError:
                 continue
             servers.append((ANY_ADDRESS.get(host, host), port))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from p2pdns.addresses import Address
+from p2pdns.addresses import Address, packed_of
 from p2pdns.errors import FormatError
 
 PACKED_HOSTS_MAX = 4_096  # Addresses whose packed form we remember: about what a full table and its guests hold.
@@ -40,8 +40,7 @@ def parse_address(data: bytes) -> Address | None:
 def compose_address(address: Address) -> bytes:
     """Return the 6 (IPv4) or 18 (IPv6) bytes of `address`."""
     host, port = address
-    packed = ipaddress.ip_address(host.partition("%")[0]).packed
-    return packed + port.to_bytes(2, "big")
+    return packed_of(host) + port.to_bytes(2, "big")
 
 
 @lru_cache(maxsize=CONTACTS_REMEMBERED_MAX)

@@ -5,10 +5,9 @@ Guarantees: pure functions of bytes and addresses. Does not know who has an id.
 
 from __future__ import annotations
 
-import ipaddress
 from functools import lru_cache
 
-from p2pdns.addresses import AddressClass, class_of
+from p2pdns.addresses import AddressClass, class_of, packed_of
 
 ID_BYTES = 20
 ID_BITS = 160
@@ -53,7 +52,7 @@ def crc32c(data: bytes) -> int:
 
 @lru_cache(maxsize=HOSTS_REMEMBERED_MAX)
 def _bep42_crc(host: str, random_byte: int) -> int:
-    packed = ipaddress.ip_address(host.partition("%")[0]).packed
+    packed = packed_of(host)
     if len(packed) == 4:
         number = int.from_bytes(packed) & _BEP42_MASK_V4 | (random_byte & 7) << 29
         return crc32c(number.to_bytes(4))

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from p2pdns import log
-from p2pdns.addresses import Address, AddressClass, class_of
-from p2pdns.config import Dht, read_address
+from p2pdns.addresses import Address, AddressClass, class_of, read_address
+from p2pdns.config import Dht
 from p2pdns.dht.routing.contact import SavedContact
 from p2pdns.net.discovery.mainline import BUILT_IN
 

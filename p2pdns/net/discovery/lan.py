@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import secrets
 import socket
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from zeroconf import Error, IPVersion, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from p2pdns import log
-from p2pdns.addresses import Address, AddressClass, class_of, is_non_public
+from p2pdns.addresses import Address, AddressClass, class_of, is_non_public, packed_of
 from p2pdns.clock import boot_now
 from p2pdns.dht.krpc import network_of
 from p2pdns.errors import StrangerError
@@ -109,7 +108,7 @@ class Lan:
                 SERVICE,
                 self._name,
                 port=self._port,
-                addresses=[ipaddress.ip_address(host).packed],
+                addresses=[packed_of(host)],
                 properties={b"nw": self._tag},
                 server=self._name.replace("_p2pdns._udp.", ""),
             )

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from p2pdns import config
-from p2pdns.addresses import Address
+from p2pdns.addresses import Address, write_address
 from p2pdns.clock import boot_now
-from p2pdns.config import write_address
 from p2pdns.log import get_logger
 from p2pdns.net.upstream.asking import Upstream
 from p2pdns.net.upstream.servers import servers_of

@@ -13,15 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pdns import config as configuration
-from p2pdns.config import (
-    Config,
-    from_descriptor,
-    newest_from_descriptor,
-    parse,
-    read_address,
-    with_refusal,
-    write_address,
-)
+from p2pdns.config import Config, from_descriptor, newest_from_descriptor, parse, with_refusal
 from p2pdns.config.readers import Mistakes, Spot, petnames
 from p2pdns.errors import MISTAKES_MAX, ConfigError
 
@@ -336,36 +328,6 @@ def test_every_setting_has_a_reader_that_takes_its_default() -> None:
             value = getattr(getattr(Config(), table), entry.name)
             written = list(value) if isinstance(value, tuple) else value
             assert entry.metadata["read"](written) == value, f"[{table}] {entry.name}"
-
-
-@pytest.mark.parametrize(
-    ("text", "default_port", "address"),
-    [
-        ("127.0.0.1:5300", None, ("127.0.0.1", 5300)),
-        ("[::1]:0", None, ("::1", 0)),
-        ("[2001:DB8::1]", 53, ("2001:db8::1", 53)),
-        ("2001:db8::1", 53, ("2001:db8::1", 53)),
-        ("192.0.2.1", 53, ("192.0.2.1", 53)),
-    ],
-)
-def test_addresses_are_read(text: str, default_port: int | None, address: tuple[str, int]) -> None:
-    assert read_address(text, default_port) == address
-    assert read_address(write_address(address)) == address
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", ":53", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:+1", "[::1", "::1:53x", "localhost:53", "[1.2.3.4:5"],
-)
-def test_what_is_no_address_is_refused_with_a_hint(text: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        read_address(text)
-    assert caught.value.hint
-
-
-@given(host=st.ip_addresses(), port=st.integers(0, 65535))
-def test_read_address_and_write_address_are_inverse(host: Any, port: int) -> None:
-    assert read_address(write_address((str(host), port))) == (str(host), port)
 
 
 def test_a_file_that_is_missing_earns_the_name_of_its_neighbour(tmp_path: Path) -> None:
