@@ -24,7 +24,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from p2pdns.errors import Unavailable
+from p2pdns.errors import Unavailable, words_of
 
 DIRECTORY_MODE = 0o700  # The control socket is in it, and what somebody asked for is nobody else's business.
 FILE_MODE = 0o600
@@ -84,7 +84,7 @@ class StateDirectory:
             lock = _open_lock(self.path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-                raise Unavailable(_words(error), place=shown(self.path), hint=HINT) from None
+                raise Unavailable(words_of(error), place=shown(self.path), hint=HINT) from None
             # No file can be made. The directory itself can be locked, and whoever meets the same disk does the same; by
             # the same descriptor, because this daemon may have marked it.
             lock = fcntl.fcntl(self.descriptor, fcntl.F_DUPFD_CLOEXEC, 0)
@@ -247,7 +247,7 @@ def _make(path: Path) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        raise Unavailable(_words(error), place=str(path), hint=HINT) from None
+        raise Unavailable(words_of(error), place=str(path), hint=HINT) from None
     return True
 
 
@@ -261,7 +261,7 @@ def _opened(path: Path) -> int:
             raise Unavailable("a symbolic link, not a directory", place=str(path), hint=hint) from None
         raise Unavailable("file exists, and is no directory", place=str(path), hint=HINT) from None
     except OSError as error:
-        raise Unavailable(_words(error), place=str(path), hint=HINT) from None
+        raise Unavailable(words_of(error), place=str(path), hint=HINT) from None
 
 
 def _behind_systemd(path: Path) -> Path:
@@ -328,7 +328,3 @@ def user_text(user_id: int) -> str:
         return pwd.getpwuid(user_id).pw_name
     except KeyError:
         return f"uid {user_id}"
-
-
-def _words(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

@@ -73,6 +73,15 @@ def first_token(text: str) -> str:
     return f"{shown} …" if rest else shown
 
 
+def words_of(trouble: Exception) -> str:
+    """Return what the system says of an error, as a message of ours has it.
+
+    >>> words_of(OSError(errno.ENOSPC, "No space left on device")), words_of(OSError("Timed out"))
+    ('no space left on device', 'timed out')
+    """
+    return (getattr(trouble, "strerror", None) or str(trouble) or type(trouble).__name__).lower()
+
+
 def hint_of(trouble: OSError) -> str:
     """Return the next action for somebody to whom the system has refused a file."""
     return _NEXT_ACTIONS.get(trouble.errno or 0, "that is all the system says; its own log may say more")

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import p2pdns
-from p2pdns.errors import ConfigError, Unavailable
+from p2pdns.errors import ConfigError, Unavailable, words_of
 
 USER_DEFAULT = "p2pdns"  # What packages of distributions make.
 CAP_CHOWN = 0
@@ -142,7 +142,7 @@ def become(identity: Identity, *, needs_chown: bool = False) -> str | None:
         os.setresuid(identity.user_id, identity.user_id, identity.user_id)
         _no_new_privileges()
     except OSError as error:
-        text = f"the system refuses to give up root's rights: {(error.strerror or str(error)).lower()}"
+        text = f"the system refuses to give up root's rights: {words_of(error)}"
         hint = "start it as the user it is to run as"
         raise Unavailable(text, place=f"user {identity.user_id}", hint=hint) from None
     # Nothing here can fail in silence, so a way back would be a mistake of ours or a system that is not Linux.

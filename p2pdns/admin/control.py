@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pdns.directory import is_marked, others_may_write, peer_user_of, user_text
-from p2pdns.errors import Unavailable
+from p2pdns.errors import Unavailable, words_of
 from p2pdns.net.sockets import reachable
 
 SOCKET_NAME = "control.sock"
@@ -87,7 +87,7 @@ class ControlClient:
             except TimeoutError:
                 raise self._trouble(f"the daemon has not answered in {self._timeout_s:g} s") from None
             except OSError as error:
-                raise self._trouble((error.strerror or str(error)).lower()) from None
+                raise self._trouble(words_of(error)) from None
 
     def _reply(self, lines: Any, on_progress: Progress | None) -> dict[str, Any]:
         while True:
@@ -126,7 +126,7 @@ class ControlClient:
                 return None
             if error.errno in (errno.EACCES, errno.EPERM):
                 raise self._not_ours() from None
-            raise self._trouble((error.strerror or str(error)).lower()) from None
+            raise self._trouble(words_of(error)) from None
         try:
             self._refuse_strangers(sock)
         except Unavailable:

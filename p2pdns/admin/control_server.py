@@ -22,7 +22,7 @@ from p2pdns import log
 from p2pdns.admin.control import LINE_BYTES_MAX, SOCKET_NAME, Handler, Progress, line_of
 from p2pdns.clock import boot_now
 from p2pdns.directory import peer_user_of, refuse_shared, shown, user_text
-from p2pdns.errors import ConfigError, P2pdnsError, StrangerError, Unavailable
+from p2pdns.errors import ConfigError, P2pdnsError, StrangerError, Unavailable, words_of
 from p2pdns.net.sockets import listen_unix, reachable
 
 CONNECTIONS_MAX = 512  # A loop that publishes some hundred zones at once; a connection costs a few kB.
@@ -102,7 +102,7 @@ class ControlServer:
             self._log.warning("no link to the control socket", place=shown(self._link), reason=str(error))
 
     def _unusable(self, error: OSError) -> Unavailable:
-        what = (error.strerror or str(error)).lower()
+        what = words_of(error)
         return Unavailable(what, place=shown(self.path), hint="is the state directory yours and writable?")
 
     def _let_group_in(self) -> None:

@@ -26,7 +26,7 @@ import dns.rrset
 
 from p2pdns.addresses import Address, write_address
 from p2pdns.dns.registry import UDP_SIZE_BYTES
-from p2pdns.errors import Unavailable, UsageError
+from p2pdns.errors import Unavailable, UsageError, words_of
 
 ANSWER_TIMEOUT_S = 6.0  # A resolver may take 4 s before it gives up; its word should arrive before ours.
 
@@ -201,7 +201,7 @@ def ask(
         raise Unavailable("nobody listens there", place=place, hint=hint) from None
     except OSError as trouble:
         hint = "is the address one that this machine can reach?"
-        raise Unavailable((trouble.strerror or str(trouble)).lower(), place=place, hint=hint) from None
+        raise Unavailable(words_of(trouble), place=place, hint=hint) from None
     except (dns.exception.DNSException, EOFError) as trouble:
         what = f"not a DNS reply to the question ({type(trouble).__name__})"
         raise Unavailable(what, place=place, hint="is that the address of a DNS server?") from None

@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 
 from p2pdns.cli import mixups, ui
-from p2pdns.errors import KeyFileError, P2pdnsError, Unavailable, UsageError, hint_of
+from p2pdns.errors import KeyFileError, P2pdnsError, Unavailable, UsageError, hint_of, words_of
 from p2pdns.items.keys import KEY_FILE_BYTES_MAX, SecretKey, needs_passphrase
 
 STANDARD_INPUT = "-"
@@ -73,7 +73,7 @@ def file_trouble(path: str, trouble: OSError) -> P2pdnsError:
         near = nearest_file(path)
         hint = f'did you mean "{near}"?' if near else hint_of(trouble)
         return Unavailable("no such file", place=quoted(path), hint=hint)
-    return Unavailable((trouble.strerror or str(trouble)).lower(), place=quoted(path), hint=hint_of(trouble))
+    return Unavailable(words_of(trouble), place=quoted(path), hint=hint_of(trouble))
 
 
 def read_bytes(path: str, size_max: int = FILE_BYTES_MAX) -> bytes:

@@ -21,7 +21,7 @@ import p2pdns
 from p2pdns import log
 from p2pdns.cli import mixups, ui
 from p2pdns.cli.verbs import VERBS, Verbs, did_you_mean
-from p2pdns.errors import P2pdnsError, StrangerError, Unavailable, UsageError, abridged, hint_of
+from p2pdns.errors import P2pdnsError, StrangerError, Unavailable, UsageError, abridged, hint_of, words_of
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell shows for a program that Ctrl-C ended
 NO_VERB = "no verb was given"
@@ -90,7 +90,7 @@ def _synopsis(context: click.Context) -> Iterator[str]:
 
 
 def _system_error(trouble: OSError) -> P2pdnsError:
-    what = (trouble.strerror or str(trouble)).lower()
+    what = words_of(trouble)
     # Whoever opens a file or a socket says so himself; what is left without a name is a result that was not written.
     place = f'"{os.fsdecode(trouble.filename)}"' if isinstance(trouble.filename, str | bytes) else "standard output"
     return Unavailable(what, place=place, hint=hint_of(trouble))

@@ -52,7 +52,16 @@ from p2pdns.config.readers import (
     zone_line,
 )
 from p2pdns.dns.registry import DNS_PORT
-from p2pdns.errors import KEY_FILE_HINT, KEY_FILE_MARK, KEY_FILE_TEXT, ConfigError, P2pdnsError, abridged, hint_of
+from p2pdns.errors import (
+    KEY_FILE_HINT,
+    KEY_FILE_MARK,
+    KEY_FILE_TEXT,
+    ConfigError,
+    P2pdnsError,
+    abridged,
+    hint_of,
+    words_of,
+)
 from p2pdns.naming import DEFAULT_SUFFIXES, refuse_suffix_word
 
 __all__ = [
@@ -405,8 +414,7 @@ def read(path: str) -> Config:
         near = nearest(Path(path).name, _neighbours(path))
         raise ConfigError("no such file", place=path, hint=near or "leave out -c to run with the defaults") from None
     except OSError as trouble:
-        what = (trouble.strerror or "cannot be read").lower()
-        raise ConfigError(what, place=path, hint=hint_of(trouble)) from None
+        raise ConfigError(words_of(trouble), place=path, hint=hint_of(trouble)) from None
     if len(content) > FILE_BYTES_MAX:
         raise ConfigError(f"over {FILE_BYTES_MAX} bytes", place=path, hint="is it the right file?")
     try:

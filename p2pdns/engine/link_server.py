@@ -20,7 +20,7 @@ from p2pdns.clock import boot_now
 from p2pdns.directory import peer_user_of, shown
 from p2pdns.dns.message import Message, Question, compose, compose_for_cache
 from p2pdns.dns.registry import Ede, Flag, Rcode
-from p2pdns.errors import FormatError, Unavailable
+from p2pdns.errors import FormatError, Unavailable, words_of
 from p2pdns.limits import QUESTIONS_MAX
 from p2pdns.link import (
     SOCKET_NAME,
@@ -363,7 +363,7 @@ def _bound(state_dir: Path) -> socket.socket:
         return listen_unix(state_dir / SOCKET_NAME, backlog=CONNECTIONS_MAX)
     except OSError as error:
         raise Unavailable(
-            f"cannot listen there: {(error.strerror or str(error)).lower()}",
+            f"cannot listen there: {words_of(error)}",
             place=shown(state_dir / SOCKET_NAME),
             hint="is the state directory yours and writable?",
         ) from None

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pdns.addresses import Address
-from p2pdns.errors import Unavailable
+from p2pdns.errors import Unavailable, words_of
 from p2pdns.net.batch import IPV4_PKTINFO
 
 BUFFER_BYTES = 1 << 20  # Holds a burst of some thousand datagrams while the process is busy or being restarted.
@@ -155,7 +155,7 @@ _BIND_TROUBLE = {
 
 
 def _unavailable(address: Address, trouble: OSError) -> Unavailable:
-    what, hint = _BIND_TROUBLE.get(trouble.errno or 0, ((trouble.strerror or "cannot be bound").lower(), None))
+    what, hint = _BIND_TROUBLE.get(trouble.errno or 0, (words_of(trouble), None))
     return Unavailable(what, place=_text_of(address), hint=hint)
 
 
@@ -164,7 +164,7 @@ def adopt(fd: int) -> socket.socket:
     try:
         sock = socket.socket(fileno=fd)
     except OSError as trouble:
-        raise Unavailable(f"no socket ({(trouble.strerror or '').lower()})", place=f"descriptor {fd}") from None
+        raise Unavailable(f"no socket ({words_of(trouble)})", place=f"descriptor {fd}") from None
     sock.set_inheritable(False)
     if sock.type == socket.SOCK_DGRAM:
         return prepare_udp(sock)

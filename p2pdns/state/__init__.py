@@ -18,7 +18,7 @@ from p2pdns import log
 from p2pdns.dht.routing.contact import SavedContact
 from p2pdns.dht.stored import StoredChange, StoredRow
 from p2pdns.directory import StateDirectory
-from p2pdns.errors import Unavailable
+from p2pdns.errors import Unavailable, words_of
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneKey
 from p2pdns.overlay.ports import Held, Mark
@@ -156,7 +156,7 @@ class State:
         try:
             return self._store.rows()
         except sqlite3.Error as error:
-            raise Unavailable(f"cannot be read: {str(error).lower()}", place="store.sqlite") from None
+            raise Unavailable(f"cannot be read: {words_of(error)}", place="store.sqlite") from None
 
     async def save_changes(self, changes: Sequence[StoredChange]) -> None:
         """Write what `Storage.take_changes` returned; the loop runs on meanwhile."""
@@ -181,7 +181,7 @@ class State:
                 else:
                     await asyncio.to_thread(save, *args)
             except sqlite3.Error as error:
-                text = f"store.sqlite: cannot be written: {str(error).lower()}"
+                text = f"store.sqlite: cannot be written: {words_of(error)}"
                 # Others' items are not worth the daemon; the next save tries again, and it is said once.
                 if text not in self._store_warnings:
                     self._store_warnings.append(text)

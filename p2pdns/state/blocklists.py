@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2pdns.config import Dns
-from p2pdns.errors import KEY_FILE_HINT, KEY_FILE_MARK, KEY_FILE_TEXT, ConfigError, hint_of
+from p2pdns.errors import KEY_FILE_HINT, KEY_FILE_MARK, KEY_FILE_TEXT, ConfigError, hint_of, words_of
 from p2pdns.log import get_logger
 from p2pdns.resolver.blocking import EXCEPTIONS_MAX, NAMES_MAX, BlockedNames, read_line
 from p2pdns.state.kept import Copy, Draft
@@ -296,4 +296,4 @@ def _read(fd: int, file: ListFile) -> bytes:
 
 
 def _refused(file: ListFile, trouble: OSError) -> ConfigError:
-    return _ListError(file, (trouble.strerror or str(trouble)).lower(), hint_of(trouble))
+    return _ListError(file, words_of(trouble), hint_of(trouble))

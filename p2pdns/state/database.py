@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from p2pdns.directory import shown
-from p2pdns.errors import Unavailable, hint_of
+from p2pdns.errors import Unavailable, hint_of, words_of
 
 APPLICATION_ID = 0x70327064  # "p2pd", so that file(1) and we can tell our files from others.
 BUSY_TIMEOUT_S = 5.0  # Only our own two connections meet here; a commit takes milliseconds, on a card some hundred.
@@ -95,12 +95,8 @@ def open_database(path: Path | None, schema: Schema) -> Database:
         if isinstance(error, sqlite3.Error):
             # A locked or unreadable file is not a broken one: moving it away would lose what it holds.
             hint = "is it a file, yours, and used by nobody else?"
-            raise Unavailable(f"cannot be read: {_words(error)}", place=shown(path), hint=hint) from None
-        raise Unavailable(f"cannot be opened: {_words(error)}", place=shown(path), hint=hint_of(error)) from None
-
-
-def _words(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or str(error)).lower()
+            raise Unavailable(f"cannot be read: {words_of(error)}", place=shown(path), hint=hint) from None
+        raise Unavailable(f"cannot be opened: {words_of(error)}", place=shown(path), hint=hint_of(error)) from None
 
 
 def _connect(path: str, schema: Schema) -> sqlite3.Connection:
@@ -163,7 +159,7 @@ def _fault_of(path: Path, schema: Schema) -> str | None:
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError as error:
-        return _words(error)
+        return words_of(error)
 
 
 class _NewerVersionError(Exception):
@@ -185,7 +181,7 @@ def _refusal_of_disk(directory: Path) -> str | None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        return "no space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else _words(error)
+        return "no space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else words_of(error)
     finally:
         with contextlib.suppress(OSError):
             probe.unlink()

@@ -13,6 +13,7 @@ from io import BufferedWriter
 from pathlib import Path
 
 from p2pdns.directory import FILE_MODE
+from p2pdns.errors import words_of
 from p2pdns.log import get_logger
 
 # Renaming is one step, and what a power cut leaves of the text is told by the missing last line.
@@ -98,7 +99,7 @@ class Draft:
         try:
             yield
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+            reason = words_of(error)
             log.warning("no copy is kept", file=self._path.name.removesuffix(_NEW), reason=reason)
             self.drop()
 

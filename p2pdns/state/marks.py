@@ -21,7 +21,7 @@ from typing import Any
 
 from p2pdns import log
 from p2pdns.clock import boot_now, unix_now
-from p2pdns.errors import ConfigError, StrangerError, Unavailable
+from p2pdns.errors import ConfigError, StrangerError, Unavailable, words_of
 from p2pdns.items.item import MutableItem, Present
 from p2pdns.items.keys import ZoneKey
 from p2pdns.naming import read_petname
@@ -325,7 +325,7 @@ class Reader:
     def _refused(self, wishes: Sequence[_Wish], confirmed: Mapping[Slot, float], error: Exception) -> None:
         """Take note that the disk has refused a commit: what it would have said holds for this process alone."""
         hint = "is the disk full?" if isinstance(error, sqlite3.Error) else None
-        trouble = Unavailable(f"cannot be written: {str(error).lower()}", place="reader.sqlite", hint=hint)
+        trouble = Unavailable(f"cannot be written: {words_of(error)}", place="reader.sqlite", hint=hint)
         if self.trouble != str(trouble):
             # A full disk refuses every question's commit; that is said once.
             self.trouble = str(trouble)
@@ -493,4 +493,4 @@ class Reader:
 
 def _unreadable(error: sqlite3.Error) -> Unavailable:
     hint = "restart: it is checked and rebuilt"
-    return Unavailable(f"cannot be read: {str(error).lower()}", place="reader.sqlite", hint=hint)
+    return Unavailable(f"cannot be read: {words_of(error)}", place="reader.sqlite", hint=hint)

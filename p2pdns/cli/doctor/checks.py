@@ -16,7 +16,7 @@ from p2pdns.cli.dnsclient import Reply
 from p2pdns.cli.doctor.machine import Machine, is_here
 from p2pdns.cli.doctor.verdicts import Level, Verdict, ok
 from p2pdns.dns.registry import DNS_PORT
-from p2pdns.errors import ConfigError
+from p2pdns.errors import ConfigError, words_of
 
 MEBIBYTE = 1_048_576
 DISK_BYTES_MIN = 16 * MEBIBYTE  # A full store of the default size takes some 20 MB.
@@ -336,7 +336,7 @@ def disk(machine: Machine) -> Verdict:
         free = shutil.disk_usage(place).free
         inodes = os.statvfs(place)
     except OSError as error:
-        words = (error.strerror or str(error)).lower()
+        words = words_of(error)
         return Verdict(check, "cannot tell", f"{place}: {words}", "ask as root, or as the user of the daemon")
     # Some file systems count no inodes.
     is_out_of_inodes = bool(inodes.f_files) and inodes.f_favail == 0

@@ -1,0 +1,25 @@
+"""Errors: what the system says, in words of ours."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+
+import pytest
+
+from p2pdns.errors import words_of
+
+
+@pytest.mark.parametrize(
+    ("trouble", "words"),
+    [
+        (OSError(errno.EACCES, os.strerror(errno.EACCES), "/some/file"), "permission denied"),
+        (OSError("Timed out"), "timed out"),
+        (sqlite3.OperationalError("Database is locked"), "database is locked"),
+        (ConnectionResetError(), "connectionreseterror"),
+    ],
+    ids=["a number and a file", "a text", "SQLite", "nothing"],
+)
+def test_the_systems_words_are_lower_case_without_the_file_and_never_empty(trouble: Exception, words: str) -> None:
+    assert words_of(trouble) == words
