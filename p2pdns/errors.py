@@ -11,12 +11,14 @@ Does not know how a message is printed.
 
 from __future__ import annotations
 
+import difflib
 import errno
 import re
 from collections.abc import Iterable
 from typing import TypeVar
 
 MISTAKES_MAX = 50  # Of one file that are told at once; more would scroll away, and the first ones explain many others.
+LIKENESS_MIN = 0.6  # As difflib has it; two letters of five may be wrong.
 TOKEN_CHARACTERS_MAX = 24  # Of a file's words that is shown whole; a secret key has 43 characters or more in any form.
 TOKEN_CHARACTERS_SHOWN = 12  # Of a longer one: enough to find it, and less than a quarter of a secret key.
 KEY_FILE_MARK = "-----BEGIN"
@@ -85,6 +87,29 @@ def words_of(trouble: Exception) -> str:
 def hint_of(trouble: OSError) -> str:
     """Return the next action for somebody to whom the system has refused a file."""
     return _NEXT_ACTIONS.get(trouble.errno or 0, "that is all the system says; its own log may say more")
+
+
+def nearest(word: str, known: Iterable[str], *, likeness_min: float = LIKENESS_MIN) -> str | None:
+    """Return the word most like one that is not known, or None when nothing is near.
+
+    >>> nearest("pubish", ["publish", "status"]), nearest("xyz", ["publish"])
+    ('publish', None)
+    """
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=likeness_min)), None)
+
+
+def did_you_mean(
+    word: str, known: Iterable[str], *, shown: str = '"{}"', likeness_min: float = LIKENESS_MIN
+) -> str | None:
+    """Return the hint that names the nearest of the words that are known, or None when nothing is near.
+
+    `shown` says how the word is put into the hint.
+
+    >>> did_you_mean("pubish", ["publish", "status"]), did_you_mean("alise", ["alice"], shown="the petname {}")
+    ('did you mean "publish"?', 'did you mean the petname alice?')
+    """
+    near = nearest(word, known, likeness_min=likeness_min)
+    return None if near is None else f"did you mean {shown.format(near)}?"
 
 
 class P2pdnsError(Exception):

@@ -18,8 +18,7 @@ from deploy.testbed.faults import Faults
 from deploy.testbed.impair import Impairment
 from deploy.testbed.testbed import Testbed
 from p2pdns.cli import ui
-from p2pdns.cli.verbs import did_you_mean
-from p2pdns.errors import P2pdnsError, UsageError
+from p2pdns.errors import P2pdnsError, UsageError, did_you_mean
 
 PROGRAM = "p2pdns-testbed"
 HOW_IT_IS_CALLED = "python -m deploy.testbed"

@@ -12,8 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from deploy.testbed import engine
-from p2pdns.cli.verbs import did_you_mean
-from p2pdns.errors import UsageError
+from p2pdns.errors import UsageError, did_you_mean
 
 ROLE, SIDE = "org.p2pdns.role", "org.p2pdns.side"
 # Who takes part in the overlay; the others are the ground it stands on, or its enemies.

@@ -7,7 +7,6 @@ server like any other.
 
 from __future__ import annotations
 
-import difflib
 import socket
 import time
 from dataclasses import asdict, dataclass
@@ -26,7 +25,7 @@ import dns.rrset
 
 from p2pdns.addresses import Address, write_address
 from p2pdns.dns.registry import UDP_SIZE_BYTES
-from p2pdns.errors import Unavailable, UsageError, words_of
+from p2pdns.errors import Unavailable, UsageError, did_you_mean, words_of
 
 ANSWER_TIMEOUT_S = 6.0  # A resolver may take 4 s before it gives up; its word should arrive before ours.
 
@@ -105,8 +104,8 @@ def read_type(text: str) -> str:
     try:
         return dns.rdatatype.to_text(dns.rdatatype.from_text(text))
     except (dns.rdatatype.UnknownRdatatype, ValueError):
-        near = difflib.get_close_matches(text.upper(), USUAL_TYPES, n=1)
-        hint = f'did you mean "{near[0]}"?' if near else "a type is a word as AAAA or TXT, or TYPE and a number"
+        near = did_you_mean(text.upper(), USUAL_TYPES)
+        hint = near or "a type is a word as AAAA or TXT, or TYPE and a number"
         raise UsageError("not a record type", place=f'"{text}"', hint=hint) from None
 
 

@@ -17,13 +17,12 @@ from pathlib import Path
 import click
 
 from p2pdns.cli import mixups, ui
-from p2pdns.errors import KeyFileError, P2pdnsError, Unavailable, UsageError, hint_of, words_of
+from p2pdns.errors import LIKENESS_MIN, KeyFileError, P2pdnsError, Unavailable, UsageError, hint_of, words_of
 from p2pdns.items.keys import KEY_FILE_BYTES_MAX, SecretKey, needs_passphrase
 
 STANDARD_INPUT = "-"
 FILE_BYTES_MAX = 16 * 1024 * 1024  # A zone of that size fits no overlay; a device file would never end.
 PASSPHRASE_BYTES_MAX = 1024  # What cryptography's PKCS#8 writer takes.
-LIKENESS_MIN = 0.6  # As difflib has it; two letters of five may be wrong.
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 passphrase_file_option: Callable[[Callable[..., object]], Callable[..., object]] = click.option(

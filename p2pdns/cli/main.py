@@ -20,8 +20,8 @@ import click
 import p2pdns
 from p2pdns import log
 from p2pdns.cli import mixups, ui
-from p2pdns.cli.verbs import VERBS, Verbs, did_you_mean
-from p2pdns.errors import P2pdnsError, StrangerError, Unavailable, UsageError, abridged, hint_of, words_of
+from p2pdns.cli.verbs import VERBS, Verbs
+from p2pdns.errors import P2pdnsError, StrangerError, Unavailable, UsageError, abridged, did_you_mean, hint_of, words_of
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell shows for a program that Ctrl-C ended
 NO_VERB = "no verb was given"

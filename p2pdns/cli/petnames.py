@@ -6,7 +6,6 @@ among them either way; a word with a final dot is never a petname. Does not know
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from p2pdns.admin import petnames
 from p2pdns.admin.control import CALL_SECONDS_MAX, ControlClient
 from p2pdns.admin.petnames import Petname
 from p2pdns.config import Config
-from p2pdns.errors import Unavailable
+from p2pdns.errors import Unavailable, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,7 @@ class Book:
         >>> Book({"alice": Petname("tkrq", "state")}, ()).hint_for("alise")
         'did you mean the petname "alice"?'
         """
-        near = difflib.get_close_matches(text.lower(), list(self.names), n=1)
-        return f'did you mean the petname "{near[0]}"?' if near else None
+        return did_you_mean(text.lower(), self.names, shown='the petname "{}"')
 
     def petname_in(self, text: str) -> str | None:
         """Return the petname that a word ends in, without a suffix or below one; None where it ends in none."""

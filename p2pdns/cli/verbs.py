@@ -7,15 +7,14 @@ is loaded when it is asked for, so that `keygen` does not pay for the resolver.
 
 from __future__ import annotations
 
-import difflib
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import click
 
 from p2pdns.cli.examples import EXAMPLES
-from p2pdns.errors import UsageError, abridged
+from p2pdns.errors import UsageError, abridged, did_you_mean
 
 SUMMARY_CHARACTERS_MAX = 1_000  # No summary is cut: it is a sentence, and wraps where the line ends.
 
@@ -87,16 +86,6 @@ WITHOUT_VERB: dict[str, str] = {
     "log": "the daemon writes its log to standard error; [status] log_level says how much",
     "logs": "the daemon writes its log to standard error; [status] log_level says how much",
 }
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """Return the hint that names the nearest of `known`, or None when nothing is near.
-
-    >>> did_you_mean("pubish", ["publish", "status"])
-    'did you mean "publish"?'
-    """
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f'did you mean "{near[0]}"?' if near else None
 
 
 def unknown_verb(word: str, known: Sequence[str], synonyms: Mapping[str, str], *, place: str = "") -> UsageError:

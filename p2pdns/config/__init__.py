@@ -39,7 +39,6 @@ from p2pdns.config.readers import (
     ipv6_listen,
     list_of,
     listen_addresses,
-    nearest,
     network_block,
     network_name,
     petnames,
@@ -59,6 +58,7 @@ from p2pdns.errors import (
     ConfigError,
     P2pdnsError,
     abridged,
+    did_you_mean,
     hint_of,
     words_of,
 )
@@ -319,7 +319,7 @@ def _unknown_at_top(word: str) -> tuple[bool, str, str]:
     home = [table for table, kind in TABLES.items() if word in {entry.name for entry in dataclasses.fields(kind)}]
     if home:
         return True, "belongs in a table", f"write it below [{home[0]}]"
-    hint = nearest(word, [*TABLES, "names"]) or f"the tables are {', '.join(TABLES)} and names"
+    hint = did_you_mean(word, [*TABLES, "names"]) or f"the tables are {', '.join(TABLES)} and names"
     return False, "unknown table or setting", hint
 
 
@@ -334,7 +334,7 @@ def _table(table: str, content: Any, mistakes: Mistakes) -> Any:
         for word, value in content.items():
             with mistakes.at(table, word):
                 if word not in readers:
-                    hint = nearest(word, readers) or _elsewhere(word) or f"[{table}] has {', '.join(readers)}"
+                    hint = did_you_mean(word, readers) or _elsewhere(word) or f"[{table}] has {', '.join(readers)}"
                     raise ConfigError("unknown setting", hint=hint)
                 values[word] = readers[word](value)
         return kind(**values) if len(values) == len(content) else None
@@ -411,7 +411,7 @@ def read(path: str) -> Config:
         with Path(path).open("rb") as file:
             content = file.read(FILE_BYTES_MAX + 1)
     except FileNotFoundError:
-        near = nearest(Path(path).name, _neighbours(path))
+        near = did_you_mean(Path(path).name, _neighbours(path))
         raise ConfigError("no such file", place=path, hint=near or "leave out -c to run with the defaults") from None
     except OSError as trouble:
         raise ConfigError(words_of(trouble), place=path, hint=hint_of(trouble)) from None

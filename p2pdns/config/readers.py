@@ -7,16 +7,15 @@ what to write instead; `Mistakes` adds the place. Does not know which setting it
 from __future__ import annotations
 
 import contextlib
-import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from p2pdns.addresses import read_address, read_network, write_address
 from p2pdns.dns.registry import DNS_PORT
-from p2pdns.errors import MISTAKES_MAX, ConfigError, together
+from p2pdns.errors import MISTAKES_MAX, ConfigError, did_you_mean, together
 from p2pdns.naming import is_plain_name, is_zone_key_text, read_petname, read_suffix
 
 LIST_COUNT_MAX = 1024  # No list here is scanned cheaply enough to be longer.
@@ -114,12 +113,6 @@ def integer(low: int, high: int) -> Reader:
     return read_integer
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the hint that names the nearest of the words that are known, or None."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f'did you mean "{near[0]}"?' if near else None
-
-
 def text_value(value: Any) -> str:
     """Return a text as it is."""
     if type(value) is not str:
@@ -149,7 +142,9 @@ def choice(*words: str) -> Reader:
 
     def read_choice(value: Any) -> str:
         if text_value(value) not in words:
-            raise ConfigError(f'"{value}" is not a choice', hint=nearest(value, words) or f"one of {', '.join(words)}")
+            raise ConfigError(
+                f'"{value}" is not a choice', hint=did_you_mean(value, words) or f"one of {', '.join(words)}"
+            )
         return str(value)
 
     return read_choice

@@ -8,7 +8,7 @@ import sqlite3
 
 import pytest
 
-from p2pdns.errors import words_of
+from p2pdns.errors import did_you_mean, nearest, words_of
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,9 @@ from p2pdns.errors import words_of
 )
 def test_the_systems_words_are_lower_case_without_the_file_and_never_empty(trouble: Exception, words: str) -> None:
     assert words_of(trouble) == words
+
+
+def test_the_nearest_word_is_meant_or_none_is() -> None:
+    assert did_you_mean("alise", ["bob", "alice"], shown="{{zone:{}}}") == "did you mean {zone:alice}?"
+    assert did_you_mean("alise", ["bob"]) is None
+    assert [nearest("MXX", ["MX"], likeness_min=least) for least in (0.7, 0.9)] == ["MX", None]

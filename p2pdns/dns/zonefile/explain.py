@@ -6,7 +6,6 @@ and fifty mistakes with a word each could show all of it. Does not know lines, o
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
 from collections.abc import Sequence
@@ -17,12 +16,13 @@ import dns.name
 import dns.tokenizer
 
 from p2pdns.dns.registry import Type
-from p2pdns.errors import TOKEN_CHARACTERS_MAX, first_token
+from p2pdns.errors import TOKEN_CHARACTERS_MAX, did_you_mean, first_token
 
 Words = tuple[str, str | None]
 """What is wrong, and a hint."""
 
 LINE_HINT = "a line is: OWNER [TTL] TYPE DATA"
+TYPE_LIKENESS_MIN = 0.7  # Types are short: with less, many words would be near to one.
 SHORT_WORD_CHARACTERS_MAX = 6  # Types, numbers and typing mistakes; nobody writes a key in pieces of that size.
 
 _PLAIN_WORD = re.compile(r"[a-z._-]{1,24}")
@@ -216,7 +216,6 @@ def unknown_type(word: str, quotes: Quotes) -> Words | None:
     """Return what to say of a word that stands where a type should be, None where it does not look like one."""
     if not re.fullmatch("[A-Za-z][A-Za-z0-9-]{0,15}", word):
         return None
-    close = difflib.get_close_matches(word.upper(), list(Type.__members__), n=1, cutoff=0.7)
     what = quotes.of(word)
-    hint = f'did you mean "{close[0]}"?' if close else LINE_HINT
+    hint = did_you_mean(word.upper(), Type.__members__, likeness_min=TYPE_LIKENESS_MIN) or LINE_HINT
     return ("unknown type" if what is None else f'unknown type "{what}"'), hint

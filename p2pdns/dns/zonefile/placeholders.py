@@ -6,13 +6,12 @@ that cannot be filled is told, with its line. Does not know whose names these ar
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from p2pdns.dns.zonefile.lines import normalised
-from p2pdns.errors import KEY_FILE_MARK, ZoneFileError, together
+from p2pdns.errors import KEY_FILE_MARK, ZoneFileError, did_you_mean, together
 from p2pdns.naming import ZONE_KEY_CHARACTERS
 
 # What a text passes through on its way to a placeholder: comments, strings in quotes, escaped characters.
@@ -100,6 +99,6 @@ def _placeholder_trouble(text: str, match: re.Match[str]) -> tuple[str, str] | N
 
 
 def _unfilled(placeholder: str, name: str, keys: Mapping[str, str]) -> tuple[str, str]:
-    near = difflib.get_close_matches(name.lower(), list(keys), n=1)
-    hint = f"did you mean {{zone:{near[0]}}}?" if near else f"--zone {name}=KEY, or p2pdns name add {name} KEY"
+    near = did_you_mean(name.lower(), keys, shown="{{zone:{}}}")
+    hint = near or f"--zone {name}=KEY, or p2pdns name add {name} KEY"
     return f"{placeholder} is not filled: no zone key goes by that name here", hint
