@@ -26,3 +26,12 @@ def sane_ttl(ttl: int) -> int:
     (300, 0)
     """
     return ttl if ttl < TTL_LIMIT else 0
+
+
+def negative_ttl(ttl: int, soa_rdata: bytes) -> int:
+    """Return for how long an absence lasts that an SOA tells of: its own TTL or its minimum, the lesser (RFC 2308 §3).
+
+    >>> negative_ttl(300, bytes(20) + (60).to_bytes(4))
+    60
+    """
+    return min(ttl, int.from_bytes(soa_rdata[-4:]))

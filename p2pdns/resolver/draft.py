@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from p2pdns.dns.life import PROVISIONAL_TTL_S, REFUSAL_TTL_S, STALE_TTL_S, UNCONFIRMED_TTL_S, sane_ttl
+from p2pdns.dns.life import PROVISIONAL_TTL_S, REFUSAL_TTL_S, STALE_TTL_S, UNCONFIRMED_TTL_S, negative_ttl, sane_ttl
 from p2pdns.dns.message import RR, Question, RRset, rewrite_wires
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Class, Ede, Rcode, Type
@@ -270,7 +270,7 @@ def _lowest_ttls(
         ttl = sane_ttl(rr.ttl)
         if is_authority and rr.rtype == _SOA:
             # An upstream may leave it to us that an absence lasts for the SOA's minimum at most (RFC 2308 §5).
-            ttl = min(ttl, int.from_bytes(rr.rdata[-4:]))
+            ttl = negative_ttl(ttl, rr.rdata)
         lowest[of_set] = min(ttl, lowest.get(of_set, ttl))
     return lowest
 

@@ -13,7 +13,7 @@ from p2pdns.dns.life import FAILURE_S_BRIEF, FAILURE_S_MIN
 from p2pdns.dns.message import RR, Question, RRset
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Class, Ede, Rcode, Type
-from p2pdns.dns.zone import CHAIN_LINKS_MAX, TOO_MANY_LINKS, Kind, Zone, ZoneAnswer
+from p2pdns.dns.zone import CHAIN_LINKS_MAX, TOO_MANY_LINKS, Kind, ZoneAnswer
 from p2pdns.errors import FormatError
 from p2pdns.items.keys import ZoneKey
 from p2pdns.limits import QUESTION_LOOKUPS_MAX, QUESTION_RPCS_MAX, QUESTION_SECONDS_MAX
@@ -282,7 +282,7 @@ class Resolution:
         draft.add_rrsets(draft.additional, said.additional, found, now)
         draft.note(f"the zone says {said.kind.value}")
         soa: list[RR] = []
-        draft.add_rrsets(soa, (_negative_soa(found.zone),), found, now)
+        draft.add_rrsets(soa, (found.zone.negative_soa,), found, now)
         return self._finish(said.rcode, now, soa=soa[0] if soa else None)
 
     # Delegations to keys.
@@ -473,12 +473,6 @@ def _absence(found: Found, said: ZoneAnswer, question: Question) -> str:
         # A browser asks for A and AAAA at once: without this every first visit would wait for a complete look-up.
         return "" if _has_data_at(found, owner) else "an absence"
     return "" if said.kind in (Kind.ANSWER, Kind.ALIAS) else "an absence"
-
-
-def _negative_soa(zone: Zone) -> RRset:
-    """Return the SOA as a negative answer has it (RFC 2308 §3)."""
-    minimum = int.from_bytes(zone.soa.rdatas[0][-4:])
-    return replace(zone.soa, ttl=min(zone.soa.ttl, minimum))
 
 
 def _has_data_at(found: Found, owner: Name) -> bool:

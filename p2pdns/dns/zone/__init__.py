@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
+from p2pdns.dns.life import negative_ttl
 from p2pdns.dns.message import Question, RRset, parse, records_of
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
@@ -105,6 +107,11 @@ class Zone:
         """The lowest TTL of any RRset, the SOA's among them; in seconds."""
         return min([self.soa.ttl, *(rrset.ttl for rrset in self.rrsets.values())])
 
+    @property
+    def negative_soa(self) -> RRset:
+        """The SOA as a negative answer has it."""
+        return self._tree.negative_soa
+
     def answer(self, question: Question, links_max: int = CHAIN_LINKS_MAX) -> ZoneAnswer:
         """Return what the zone says about a name at or below its apex, after so many aliases; class IN is understood.
 
@@ -125,11 +132,8 @@ class Zone:
             while name != self.apex and name.parent() not in nodes:
                 name = name.parent()
                 nodes[name] = {}
-        (minimum,) = struct.unpack_from("!I", self.soa.rdatas[0], len(self.soa.rdatas[0]) - 4)
-        # RFC 2308 §3: a negative answer lives for the lesser of the SOA's own TTL and its minimum.
-        ttl = min(self.soa.ttl, int(minimum))
-        negative_soa = RRset(self.soa.owner, self.soa.rtype, ttl, self.soa.rdatas)
-        return Tree(self.apex, nodes, negative_soa)
+        ttl = negative_ttl(self.soa.ttl, self.soa.rdatas[0])
+        return Tree(self.apex, nodes, replace(self.soa, ttl=ttl))
 
 
 def _made_soa(apex: Name, seq: int) -> RRset:
