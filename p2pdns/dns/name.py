@@ -204,6 +204,18 @@ class Name:
         assert self.is_at_or_below(apex), f"{self} is not below {apex}"
         return self.labels[: len(self.labels) - len(apex.labels)]
 
+    def text_in(self, apex: Name) -> str:
+        """Return the name as the zone file of `apex` has it: relative, `@` for the apex itself, absolute elsewhere.
+
+        >>> apex = Name.read("example.")
+        >>> [Name.read(text).text_in(apex) for text in ("www.example.", "example.", "www.test.")]
+        ['www', '@', 'www.test.']
+        """
+        if not self.is_at_or_below(apex):
+            return str(self)
+        labels = self.relative_to(apex)
+        return str(Name._trusted(labels)).removesuffix(".") if labels else "@"
+
     def parent(self) -> Name:
         """Return the name without its leftmost label; the root has none."""
         assert self.labels, "the root has no parent"

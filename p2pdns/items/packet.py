@@ -99,21 +99,13 @@ def _compose(ordered: list[RRset]) -> bytes:
 def _size_of(ordered: list[RRset], apex: Name, size_bytes_max: int) -> PacketSize:
     shares = [sum(RR_FIXED_BYTES + len(rdata) for rdata in rrset.rdatas) for rrset in ordered]
     ranking = sorted(zip(shares, ordered, strict=True), key=lambda share: -share[0])[:LARGEST_SHOWN]
-    largest = tuple((_relative(rrset.owner, apex), type_text(rrset.rtype), share) for share, rrset in ranking)
+    largest = tuple((rrset.owner.text_in(apex), type_text(rrset.rtype), share) for share, rrset in ranking)
     size_bytes = HEADER_BYTES + sum(shares)
     # No message has room for more, and then by how much hardly matters: the sum of the parts will do.
     if sum(len(rrset.rdatas) for rrset in ordered) * RR_FIXED_BYTES < MESSAGE_BYTES_MAX:
         with contextlib.suppress(FormatError):
             size_bytes = len(_compose(ordered))
     return PacketSize(size_bytes, size_bytes_max, largest)
-
-
-def _relative(owner: Name, apex: Name) -> str:
-    """Return the owner as a zone file would have it."""
-    if not owner.is_at_or_below(apex):
-        return str(owner)
-    labels = owner.relative_to(apex)
-    return str(Name.of(*labels)).removesuffix(".") if labels else "@"
 
 
 def _too_large(size: PacketSize, path: str) -> ZoneFileError:

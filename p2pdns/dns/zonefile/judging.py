@@ -14,7 +14,6 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
 from p2pdns.dns.zone.content import SINGLETONS, canonical_rdata
 from p2pdns.dns.zonefile.entries import Entry, Remark
-from p2pdns.dns.zonefile.writing import relative_text
 
 REASONS: Mapping[str, tuple[str, str]] = {
     "meta-type": ("belongs to messages, not to zones", "remove the record"),
@@ -48,7 +47,7 @@ def judged(apex: Name, entries: Iterable[Entry]) -> tuple[list[Remark], list[Rem
             hidden[blocker] = [entry for entry in group if entry.record.rtype != Type.NS]
             continue
         mistakes += [refused(entry.refusal, entry) for entry in group if entry.refusal is not None]
-        mistakes += _clashes([entry for entry in group if entry.refusal is None], relative_text(owner, apex))
+        mistakes += _clashes([entry for entry in group if entry.refusal is None], owner.text_in(apex))
         if Type.DNAME in first and Type.CNAME not in first:
             blocker = first[Type.DNAME]
             hidden[blocker] = []
@@ -79,7 +78,7 @@ def _clashes(group: list[Entry], owner: str) -> Iterable[Remark]:
 
 def _left_out(apex: Name, cut: Entry, left_out: list[Entry]) -> Iterable[Remark]:
     """Yield the warnings about what readers will not see: one a cut, and one about its DS."""
-    owner = relative_text(cut.record.owner, apex)
+    owner = cut.record.owner.text_in(apex)
     ordered = sorted(left_out, key=lambda entry: entry.line)
     for entry in ordered:
         if entry.record.rtype == Type.DS and entry.record.owner == cut.record.owner:
@@ -89,7 +88,7 @@ def _left_out(apex: Name, cut: Entry, left_out: list[Entry]) -> Iterable[Remark]
     if not rest:
         return
     first = rest[0]
-    what = f"{type_text(first.record.rtype)} of {relative_text(first.record.owner, apex)}"
+    what = f"{type_text(first.record.rtype)} of {first.record.owner.text_in(apex)}"
     more = f" and {len(rest) - 1} more" if len(rest) > 1 else ""
     is_cut = cut.record.rtype == Type.NS
     where = f"at or below the delegation of {owner}" if is_cut else f"below the DNAME of {owner}"

@@ -15,7 +15,7 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
 from p2pdns.dns.zonefile.entries import Entry, Remark
 from p2pdns.dns.zonefile.toplevel import GENERIC, TOP_LEVEL_DOMAINS
-from p2pdns.dns.zonefile.writing import rdata_text, relative_text
+from p2pdns.dns.zonefile.writing import rdata_text
 from p2pdns.naming import is_zone_key_label
 
 _HINTS = (4, 6)  # SvcParamKeys ipv4hint and ipv6hint (RFC 9460 §14.3.2).
@@ -83,9 +83,7 @@ def about_zone(apex: Name, entries: Iterable[Entry]) -> Iterator[Remark]:
             yield _about_servers(apex, entry)
         if record.rtype == Type.HTTPS and (Type.HTTPS, record.owner) not in seen:
             seen.add((Type.HTTPS, record.owner))
-            what = (
-                f"HTTPS at {relative_text(record.owner, apex)}: browsers will insist on https, and no public CA signs"
-            )
+            what = f"HTTPS at {record.owner.text_in(apex)}: browsers will insist on https, and no public CA signs"
             yield Remark(entry.line, f"{what} keys")
         if (address := _private_address(record)) is not None:
             what = f"{address} is a private address: readers withhold it unless they list this zone in private_zones"
@@ -101,7 +99,7 @@ def _about_servers(apex: Name, entry: Entry) -> Remark:
     owner = entry.record.owner
     if owner == apex:
         return Remark(entry.line, "NS of @ names hosts, which are not followed: this zone is found by its key")
-    name = relative_text(owner, apex)
+    name = owner.text_in(apex)
     return Remark(entry.line, f"NS of {name} names hosts only, which are not followed: write {name} NS KEY.")
 
 

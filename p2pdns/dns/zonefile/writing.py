@@ -23,7 +23,7 @@ from p2pdns.errors import FormatError
 def write(zone: Zone) -> str:
     """Return a zone file of the zone: one record a line, owners and names relative to the apex where they can be."""
     lines = [
-        f"{relative_text(owner, zone.apex)} {rrset.ttl} {type_text(rtype)} {_rdata_text(rtype, rdata, zone.apex)}\n"
+        f"{owner.text_in(zone.apex)} {rrset.ttl} {type_text(rtype)} {_rdata_text(rtype, rdata, zone.apex)}\n"
         for (owner, rtype), rrset in zone.rrsets.items()
         for rdata in rrset.rdatas
     ]
@@ -37,14 +37,6 @@ def rdata_text(rtype: int, rdata: bytes) -> str:
     ('192.0.2.1', '\\# 2 6162')
     """
     return _rdata_text(rtype, rdata, None)
-
-
-def relative_text(owner: Name, apex: Name) -> str:
-    """Return a name as a zone file has it: relative to the apex, @ for the apex itself, absolute elsewhere."""
-    if not owner.is_at_or_below(apex):
-        return str(owner)
-    labels = owner.relative_to(apex)
-    return str(Name.of(*labels)).removesuffix(".") if labels else "@"
 
 
 def dnspython_name(name: Name) -> dns.name.Name:

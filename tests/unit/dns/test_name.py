@@ -167,3 +167,9 @@ def test_a_name_never_changes_and_survives_pickling() -> None:
     assert not name.is_wildcard
     assert Name.root().last_label is None
     assert name.last_label == b"example"
+
+
+def test_a_zone_file_has_names_below_its_apex_without_it_and_all_others_whole() -> None:
+    apex = Name.read("example.")
+    texts = [Name.read(text).text_in(apex) for text in (r"a\.b.WWW.Example.", "example.", "example.test.", "xexample.")]
+    assert texts == [r"a\.b.WWW", "@", "example.test.", "xexample."]
