@@ -40,6 +40,7 @@ from p2pdns.items.item import (
     ImmutableItem,
     MutableItem,
     reduced_signature,
+    signing_buffer_of_form,
 )
 from p2pdns.items.keys import ZoneKey
 from p2pdns.rates import PrefixRates, RateLimit
@@ -483,7 +484,6 @@ def _mutable(request: PutMutable) -> StoredItem:
         return _stored(MutableItem.verified(request.key, request.seq, text, request.signature, request.salt))
     key = ZoneKey.verified(request.key)
     signature = reduced_signature(request.signature)
-    head = b"4:salt%d:%b" % (len(request.salt), request.salt) if request.salt else b""
-    if not key.verify(signature, head + b"3:seqi%de1:v%b" % (request.seq, request.value)):
+    if not key.verify(signature, signing_buffer_of_form(request.seq, request.value, request.salt)):
         raise BadItem("signature-wrong")
     return StoredItem(request.target, request.value, key.raw, request.seq, signature, request.salt)

@@ -43,8 +43,17 @@ def signing_buffer(seq: int, value: bytes, salt: bytes = b"") -> bytes:
     >>> signing_buffer(1, b"Hello World!")
     b'3:seqi1e1:v12:Hello World!'
     """
+    return signing_buffer_of_form(seq, b"%d:%b" % (len(value), value), salt)
+
+
+def signing_buffer_of_form(seq: int, form: bytes, salt: bytes = b"") -> bytes:
+    """Return the same for a value in its bencoded form, which need not be a string: other programs sign lists too.
+
+    >>> signing_buffer_of_form(1, b"li1ee", b"foo")
+    b'4:salt3:foo3:seqi1e1:vli1ee'
+    """
     head = b"4:salt%d:%b" % (len(salt), salt) if salt else b""
-    return head + b"3:seqi%de1:v%d:%b" % (seq, len(value), value)
+    return head + b"3:seqi%de1:v%b" % (seq, form)
 
 
 def reduced_signature(signature: bytes) -> bytes:
