@@ -19,12 +19,13 @@ from p2pdns.cli.dnsclient import ExtendedError, Record, Reply, meaning_of, read_
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config
 from p2pdns.dht.lookup import Item
-from p2pdns.dht.node import GetOutcome, Node, NodeSettings, PutOutcome
+from p2pdns.dht.node import GetOutcome, Node, PutOutcome
 from p2pdns.dht.storage import Storage
 from p2pdns.dns.message import RR, Question, type_of, type_text
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Rcode
 from p2pdns.dns.zonefile import rdata_text
+from p2pdns.engine.settings import resolver_settings, short_lived_settings
 from p2pdns.errors import FormatError, Unavailable, UsageError
 from p2pdns.items.item import MutableItem, Present, mutable_target
 from p2pdns.items.keys import ZoneKey
@@ -163,13 +164,7 @@ async def short_lived_node(config: Config) -> AsyncIterator[ShortLivedNode]:
         network=config.dht.network,
         entropy=os.urandom,
         storage=Storage(),
-        settings=NodeSettings(
-            bind_host=host,
-            read_only=True,
-            store=False,
-            fills_table=False,
-            timeout_s_max=config.dht.timeout_ms / 1000,
-        ),
+        settings=short_lived_settings(config.dht, host),
         now=boot_now(),
     )
     endpoint = await Endpoint.open(node, (host, 0))
@@ -209,13 +204,4 @@ def settings_of(config: Config) -> ResolverSettings:
     # Lines that are no names are for the daemon's log and for `check` to tell.
     for _ in blocklists.read(blocklists.files_of(config.dns), blocked, []):
         pass
-    return ResolverSettings.of(
-        suffixes=config.dns.suffixes,
-        petnames=config.names,
-        private_zones=config.zones.private_zones,
-        local_data=config.dns.local_data,
-        blocked=blocked,
-        blocks_with_zeros=config.dns.block_answer == "zero",
-        forward_local=config.dns.forward_local,
-        keeps_browsers=config.dns.browser_doh == "keep-off",
-    )
+    return resolver_settings(config, {}, blocked)

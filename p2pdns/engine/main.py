@@ -91,7 +91,7 @@ class Engine:
         self.clock_watch = ClockWatch(state, unix_now, lambda now: self.storage.precedence.tell_time(boot_now(), now))
         self.block_lists = BlockLists(state.directory)
         self._network_watch = NetworkWatch(self._network_changed)
-        self._settings = resolver_settings(config, state)
+        self._settings = resolver_settings(config, state.names())
 
     async def open(self) -> None:
         """Start every part; after this the sockets of front and control are there."""
@@ -205,7 +205,7 @@ class Engine:
         self._follow_system()
 
     def _new_settings(self) -> ResolverSettings:
-        return resolver_settings(self.config, self.state, self.block_lists)
+        return resolver_settings(self.config, self.state.names(), self.block_lists.names)
 
     def _probe(self) -> None:
         self._tasks = [task for task in self._tasks if not task.done()]
@@ -353,7 +353,7 @@ class Engine:
         except RefusedConfig as error:
             # What is in force may be newer than what was read here last.
             config, refusal = error.in_force, error
-        settings = resolver_settings(config, self.state, self.block_lists)
+        settings = resolver_settings(config, self.state.names(), self.block_lists.names)
         changed = changed_settings(self.config, config)
         has_new_lists = self.block_lists.is_outdated(files_of(config.dns))
         if has_new_lists and not {"dns.block", "dns.block_except"} & set(changed):

@@ -1,4 +1,4 @@
-"""What configuration and state say, as the node and the resolver take it.
+"""What configuration and state say, as the node and the resolver take it: those of a daemon, and of one command.
 
 Guarantees: the bounds of a timeout stay in order, however small the configured one is. Does not know the defaults of
 anything else: they are the node's.
@@ -6,14 +6,14 @@ anything else: they are the node's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from p2pdns.config import Config, Dht
 from p2pdns.dht.node import NodeSettings
 from p2pdns.net.upstream import system_search_domains
 from p2pdns.resolver import ResolverSettings
-from p2pdns.state import State
-from p2pdns.state.blocklists import BlockLists
+from p2pdns.resolver.blocking import BlockedNames
 
 
 def node_settings(config: Dht, bind_host: str) -> NodeSettings:
@@ -33,17 +33,28 @@ def node_settings(config: Dht, bind_host: str) -> NodeSettings:
     )
 
 
-def resolver_settings(config: Config, state: State, lists: BlockLists | None = None) -> ResolverSettings:
-    """Return what configuration and state say about names; a name of the configuration wins."""
+def short_lived_settings(config: Dht, bind_host: str) -> NodeSettings:
+    """Return the settings of a node that asks or puts for one command and keeps nothing for others."""
+    usual = node_settings(config, bind_host)
+    return replace(usual, read_only=True, store=False, fills_table=False, far_sizes=())
+
+
+def resolver_settings(
+    config: Config, kept_names: Mapping[str, str], blocked: BlockedNames | None = None
+) -> ResolverSettings:
+    """Return what the configuration says about names, and `kept_names`, the petnames of the state.
+
+    A name of the configuration wins.
+    """
     return ResolverSettings.of(
         suffixes=config.dns.suffixes,
-        petnames={**state.names(), **config.names},
+        petnames={**kept_names, **config.names},
         private_zones=config.zones.private_zones,
         stale_s=float(config.cache.stale_s_max),
         ttl_s_min=config.cache.ttl_s_min,
         withholds_upstreams=config.upstream.withhold_private,
         local_data=config.dns.local_data,
-        blocked=None if lists is None else lists.names,
+        blocked=blocked,
         blocks_with_zeros=config.dns.block_answer == "zero",
         search_domains=system_search_domains(),
         forward_local=config.dns.forward_local,

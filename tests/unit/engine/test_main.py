@@ -78,7 +78,7 @@ def test_a_petname_of_the_configuration_wins_over_one_of_the_state() -> None:
     state = State.open(None)
     state.set_names({"alice": BOB, "bob": BOB})
     config = replace(Config(), names={"alice": str(ALICE)}, zones=replace(Config().zones, private_zones=("bob",)))
-    settings = resolver_settings(config, state)
+    settings = resolver_settings(config, state.names())
     assert settings.petnames == {b"alice": ALICE, b"bob": BOB}
     assert settings.trusted == frozenset({BOB})
     state.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from p2pdns.cli.node import settings_of
-from p2pdns.config import Config, Dns
+from p2pdns.config import Cache, Config, Dns, Upstream
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Rcode, Type
 from p2pdns.errors import ConfigError
@@ -185,6 +185,16 @@ def test_a_node_without_a_daemon_goes_by_the_same_configuration(tmp_path: Path, 
     assert text_of(resolved("router.lan. A", options=settings)) == ["router.lan. 60 A"]
     blocked = resolved("x.tracker.example. A", options=settings)
     assert (blocked.rcode, len(blocked.answer)) == ((Rcode.NOERROR, 1) if zeros else (Rcode.NXDOMAIN, 0))
+
+
+def test_a_node_without_a_daemon_withholds_and_raises_what_a_daemon_would() -> None:
+    config = Config(upstream=Upstream(withhold_private=True), cache=Cache(ttl_s_min=120))
+    answer = resolved(
+        "x.example. A",
+        replied("x.example. A", "x.example. 60 A 192.168.1.1", "x.example. 60 A 192.0.2.1"),
+        options=settings_of(config),
+    )
+    assert [(rr.rdata, rr.ttl) for rr in answer.answer] == [(bytes([192, 0, 2, 1]), 120)]
 
 
 # Private networks.
