@@ -19,7 +19,6 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from p2pdns.dht.node import Node, SavedContact
 from p2pdns.dht.storage import Storage
 from p2pdns.directory import StateDirectory, runtime_directory
 from p2pdns.engine.link_server import LinkServer
-from p2pdns.engine.reloading import changed_settings, needs_restart
+from p2pdns.engine.reloading import changed_settings, in_force, needs_restart
 from p2pdns.engine.settings import node_settings, resolver_settings
 from p2pdns.errors import P2pdnsError, StrangerError, Unavailable
 from p2pdns.items.keys import ZoneKey
@@ -365,14 +364,7 @@ class Engine:
         log.configure(config.status.log_level)
         self.service.change_settings(self._taken(settings), upstream)
         late = [setting for setting in changed if needs_restart(setting)]
-        # What needs a restart stays as it was, so that the next reload says so again.
-        limits = replace(
-            config.limits,
-            store_items_max=self.config.limits.store_items_max,
-            store_bytes_max=self.config.limits.store_bytes_max,
-        )
-        dns = replace(config.dns, listen=self.config.dns.listen)
-        self.config = replace(config, dns=dns, dht=self.config.dht, control=self.config.control, limits=limits)
+        self.config = in_force(self.config, config)
         if has_new_lists:
             self.block_lists.begin(files_of(config.dns), self.names_changed)
         if refusal is not None:

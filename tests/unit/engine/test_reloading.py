@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 from p2pdns.config import Config
-from p2pdns.engine.reloading import changed_settings, needs_restart
+from p2pdns.engine.reloading import changed_settings, in_force, needs_restart
 from p2pdns.items.keys import SecretKey
 
 ALICE = SecretKey.generate(b"\x01" * 32).zone_key
@@ -36,3 +36,19 @@ def test_what_neither_process_takes_over_while_running_needs_a_restart() -> None
         "process.user",
     }
     assert not needs_restart("names")
+
+
+def test_what_needs_a_restart_is_told_again_by_every_reload_and_the_rest_is_in_force() -> None:
+    old = Config()
+    new = replace(
+        old,
+        dns=replace(old.dns, listen=("127.0.0.1:5454",), suffixes=("zone.alt",)),
+        dht=replace(old.dht, network="demo"),
+        control=replace(old.control, group="staff"),
+        process=replace(old.process, user="nobody"),
+        limits=replace(old.limits, store_items_max=7),
+        names={"a": str(ALICE)},
+    )
+    taken = in_force(old, new)
+    assert set(changed_settings(taken, new)) == set(filter(needs_restart, changed_settings(old, new)))
+    assert set(changed_settings(old, taken)) == {"dns.suffixes", "names"}
