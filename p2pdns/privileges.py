@@ -37,7 +37,7 @@ _DATA = struct.Struct("=6I")  # Two struct __user_cap_data_struct: effective, pe
 
 
 @dataclass(frozen=True)
-class Identity:
+class RunsAs:
     """The user to become: ids of user and group, the groups beside it, and why it is this one."""
 
     user_id: int
@@ -51,7 +51,7 @@ class Identity:
         return self.user_id == 0
 
 
-def identity_of(user: str, state_dir: Path, control_group: str = "") -> Identity:
+def identity_of(user: str, state_dir: Path, control_group: str = "") -> RunsAs:
     """Return as which user the daemon is to run; `user` is `[process] user`, empty for none.
 
     Where root does not run this, it is the user who does. ConfigError for a user that is not there, or that a daemon
@@ -62,7 +62,7 @@ def identity_of(user: str, state_dir: Path, control_group: str = "") -> Identity
         if user and _entry(user).pw_uid != own:
             text = f'only root can become "{user}"'
             raise ConfigError(text, place="[process] user", hint="start it as root, or take the setting out")
-        return Identity(own, os.getegid(), tuple(os.getgroups()), "started by it")
+        return RunsAs(own, os.getegid(), tuple(os.getgroups()), "started by it")
     if user:
         return _identity(_entry(user), "[process] user", control_group)
     owner = _owner_of(state_dir)
@@ -76,7 +76,7 @@ def identity_of(user: str, state_dir: Path, control_group: str = "") -> Identity
         raise Unavailable(
             f"belongs to root, and there is a user {USER_DEFAULT} to run as", place=str(state_dir), hint=hint
         )
-    return Identity(0, 0, (), "no other user is known")
+    return RunsAs(0, 0, (), "no other user is known")
 
 
 def _has_user(name: str) -> bool:
@@ -109,16 +109,16 @@ def _entry_of(user_id: int) -> pwd.struct_passwd:
         return pwd.struct_passwd((str(user_id), "x", user_id, user_id, "", "/", ""))
 
 
-def _identity(entry: pwd.struct_passwd, reason: str, control_group: str) -> Identity:
+def _identity(entry: pwd.struct_passwd, reason: str, control_group: str) -> RunsAs:
     groups = set(os.getgrouplist(entry.pw_name, entry.pw_gid))
     if control_group:
         # The control socket is given to it, and without a capability only a member may do that.
         with contextlib.suppress(KeyError):
             groups.add(grp.getgrnam(control_group).gr_gid)
-    return Identity(entry.pw_uid, entry.pw_gid, tuple(sorted(groups)), reason)
+    return RunsAs(entry.pw_uid, entry.pw_gid, tuple(sorted(groups)), reason)
 
 
-def become(identity: Identity, *, needs_chown: bool = False) -> str | None:
+def become(identity: RunsAs, *, needs_chown: bool = False) -> str | None:
     """Give up what a daemon does not need, for ever; return a warning where it stays root.
 
     `needs_chown`: root keeps the right to give a file to a group, which `[control] group` needs. Unavailable when the

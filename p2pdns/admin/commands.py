@@ -55,7 +55,7 @@ _REASONS = {
 }
 
 
-class Engine(Protocol):
+class EngineParts(Protocol):
     """What the verbs work with; `p2pdns.engine.main.Engine`."""
 
     config: Config
@@ -185,7 +185,7 @@ def facts_of(endpoint: Endpoint) -> dict[str, Any]:
 class Commands:
     """The verbs, each a method; `verbs` is the table of them."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: EngineParts) -> None:
         self._engine = engine
 
     @property

@@ -20,13 +20,13 @@ from p2pdns.net.families import Families
 PEERS_SHOWN_MAX = 2_048  # At 250 bytes each they fit into a line; a full table of both families has some hundreds.
 
 
-class Engine(Protocol):
+class HasEndpoint(Protocol):
     """What these verbs work with; `p2pdns.engine.main.Engine`."""
 
     endpoint: Endpoint | Families
 
 
-def peers_of(engine: Engine) -> Handler:
+def peers_of(engine: HasEndpoint) -> Handler:
     """Return the verb `peers`: every contact, the one that answered last first, by family."""
 
     async def peers(request: dict[str, Any], report: Progress) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def refuse_older(item: MutableItem, newest_seq: int | None, now: float) -> None:
         raise Unavailable("signed more than a day ahead of this machine's clock", place=place, hint=hint)
 
 
-def put_of(engine: Engine, newest: Callable[[dict[str, Any], Progress], Awaitable[dict[str, Any]]]) -> Handler:
+def put_of(engine: HasEndpoint, newest: Callable[[dict[str, Any], Progress], Awaitable[dict[str, Any]]]) -> Handler:
     """Return the verb `put`: puts somebody's signed item once; `newest` is the verb that tells a key's highest seq."""
 
     async def put(request: dict[str, Any], report: Progress) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptZone:
     """A zone that this node keeps alive: how many other nodes have it, None before the first put of this run."""
 
     key: str
@@ -146,7 +146,7 @@ def _some(texts: Sequence[str]) -> str:
     return "; ".join([*texts[:LINES_MAX], *([f"and {rest} more"] if rest > 0 else [])])
 
 
-def of_zones(kept: Sequence[Kept], contact_count: int) -> Iterator[Problem]:
+def of_zones(kept: Sequence[KeptZone], contact_count: int) -> Iterator[Problem]:
     """Yield that zones are at too few other nodes, or are not put again."""
     few = [zone for zone in kept if zone.trouble is not None and zone.copies is not None]
     if few:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from p2pdns.addresses import write_address
 from p2pdns.admin import petnames, problems
-from p2pdns.admin.problems import Kept, Problem
+from p2pdns.admin.problems import KeptZone, Problem
 from p2pdns.clock import boot_now
 from p2pdns.directory import shown
 from p2pdns.errors import ConfigError
@@ -19,21 +19,21 @@ from p2pdns.publishing.upkeep import OTHERS_WANTED
 from p2pdns.state.blocklists import files_of
 
 if TYPE_CHECKING:
-    from p2pdns.admin.commands import Engine
+    from p2pdns.admin.commands import EngineParts
 
 
-def kept_of(engine: Engine) -> list[Kept]:
+def kept_of(engine: EngineParts) -> list[KeptZone]:
     """Return the zones that an engine keeps alive, those in trouble first."""
     names = {entry.key: name for name, entry in petnames.in_use(engine.config, engine.state.names()).items()}
     found = []
     for key, copies in engine.publisher.kept:
         trouble = None if copies is None else copies.warning or copies.trouble
         count, seq = (None, None) if copies is None else (copies.last.stored, copies.seq)
-        found.append(Kept(str(key), names.get(str(key)), seq, count, OTHERS_WANTED, trouble))
+        found.append(KeptZone(str(key), names.get(str(key)), seq, count, OTHERS_WANTED, trouble))
     return sorted(found, key=lambda zone: (zone.trouble is None, zone.copies or 0))
 
 
-def problems_of(engine: Engine, kept: Sequence[Kept]) -> list[Problem]:
+def problems_of(engine: EngineParts, kept: Sequence[KeptZone]) -> list[Problem]:
     """Return what is wrong with an engine, what keeps most from working first."""
     state, uptime_s = engine.state, boot_now() - engine.started_at
     place = "-" if state.directory is None else shown(state.directory)

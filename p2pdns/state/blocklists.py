@@ -22,7 +22,7 @@ from p2pdns.config import Dns
 from p2pdns.errors import KEY_FILE_HINT, KEY_FILE_MARK, KEY_FILE_TEXT, ConfigError, hint_of, words_of
 from p2pdns.log import get_logger
 from p2pdns.resolver.blocking import EXCEPTIONS_MAX, NAMES_MAX, BlockedNames, read_line
-from p2pdns.state.kept import Copy, Draft
+from p2pdns.state.kept import Copy, NewCopy
 
 FILE_BYTES_MAX = 268_435_456  # Of one list; four million names of 60 characters, which is more than are taken.
 LINE_BYTES_MAX = 4_096  # A hosts file has some hundred a line; a file with a longer one is no list.
@@ -199,7 +199,7 @@ def _copy_name(file: ListFile) -> str:
 
 
 def read(
-    files: Sequence[ListFile], names: BlockedNames, warnings: list[str], draft: Draft | None = None
+    files: Sequence[ListFile], names: BlockedNames, warnings: list[str], draft: NewCopy | None = None
 ) -> Iterator[None]:
     """Add the names of the files and what is wrong with their lines, and yield after every slice of the work.
 
@@ -212,7 +212,7 @@ def read(
         yield from _read_file(file, names, warnings, draft)
 
 
-def _read_file(file: ListFile, names: BlockedNames, warnings: list[str], draft: Draft | None) -> Iterator[None]:
+def _read_file(file: ListFile, names: BlockedNames, warnings: list[str], draft: NewCopy | None) -> Iterator[None]:
     faults = taken = 0
     first_fault = ""
     for number, line in _lines(file):

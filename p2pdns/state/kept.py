@@ -30,9 +30,9 @@ class Copy:
         self.path = path
 
     @contextlib.contextmanager
-    def written(self) -> Iterator[Draft]:
+    def written(self) -> Iterator[NewCopy]:
         """Yield what takes the lines of a new copy; it replaces the old one at the end, unless an error ends it."""
-        draft = Draft(self.path.with_name(self.path.name + _NEW))
+        draft = NewCopy(self.path.with_name(self.path.name + _NEW))
         try:
             yield draft
             draft.finish(self.path)
@@ -61,7 +61,7 @@ class Copy:
         return text.decode("utf-8", "replace").splitlines()[:-1] if len(text) <= bytes_max else []
 
 
-class Draft:
+class NewCopy:
     """A copy that is being written; a disk that refuses it is told once, and there is none then."""
 
     def __init__(self, path: Path) -> None:

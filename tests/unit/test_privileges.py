@@ -12,7 +12,7 @@ import pytest
 
 from p2pdns import privileges
 from p2pdns.errors import ConfigError, Unavailable
-from p2pdns.privileges import Identity, identity_of
+from p2pdns.privileges import RunsAs, identity_of
 
 NOBODY = pwd.getpwnam("nobody")
 BIND, CHOWN = 10, 0  # capabilities(7)
@@ -20,11 +20,11 @@ BIND, CHOWN = 10, 0  # capabilities(7)
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
 
 
-def status_after(identity: Identity, *, needs_chown: bool = False, then: str = "") -> dict[str, str]:
+def status_after(identity: RunsAs, *, needs_chown: bool = False, then: str = "") -> dict[str, str]:
     """Return /proc/self/status of a process that has given up its rights, and of a program that it then started."""
     code = (
         "import os, subprocess, sys\n"
-        "from p2pdns.privileges import Identity, become\n"
+        "from p2pdns.privileges import RunsAs, become\n"
         f"warning = become({identity!r}, needs_chown={needs_chown})\n"
         f"{then}\n"
         "print('Warning:', warning or '')\n"
@@ -45,7 +45,7 @@ def capabilities(status: dict[str, str], name: str) -> set[int]:
 
 @as_root
 def test_root_becomes_the_user_for_good_and_its_children_too() -> None:
-    identity = Identity(NOBODY.pw_uid, NOBODY.pw_gid, (NOBODY.pw_gid,), "a test")
+    identity = RunsAs(NOBODY.pw_uid, NOBODY.pw_gid, (NOBODY.pw_gid,), "a test")
     back = (
         "for call in (lambda: os.setuid(0), lambda: os.setresuid(0, 0, 0), lambda: os.setgid(0)):\n"
         "    try:\n"
@@ -70,7 +70,7 @@ def test_root_becomes_the_user_for_good_and_its_children_too() -> None:
 def test_root_without_a_user_to_become_keeps_the_right_to_bind_low_ports_alone(
     needs_chown: bool, kept: set[int]
 ) -> None:
-    status = status_after(Identity(0, 0, (), "a test"), needs_chown=needs_chown)
+    status = status_after(RunsAs(0, 0, (), "a test"), needs_chown=needs_chown)
     for prefix in ("", "Child-"):
         assert capabilities(status, f"{prefix}CapEff") == kept
         assert capabilities(status, f"{prefix}CapPrm") == kept

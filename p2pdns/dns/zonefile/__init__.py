@@ -14,7 +14,7 @@ Does not know: where the text came from, keys, how much fits in an item.
 from __future__ import annotations
 
 from p2pdns.dns.zonefile.entries import Remark
-from p2pdns.dns.zonefile.placeholders import Filling, fill, filled, placeholders
+from p2pdns.dns.zonefile.placeholders import FilledText, fill, filled, placeholders
 from p2pdns.dns.zonefile.reader import DEFAULT_TTL, RECORDS_MAX, WARNINGS_MAX, Reading, read, reading
 from p2pdns.dns.zonefile.writing import rdata_text, write
 
@@ -22,7 +22,7 @@ __all__ = [
     "DEFAULT_TTL",
     "RECORDS_MAX",
     "WARNINGS_MAX",
-    "Filling",
+    "FilledText",
     "Reading",
     "Remark",
     "fill",

@@ -11,7 +11,7 @@ from p2pdns.dns.message import RR
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ReadRecord:
     """A record, the line it begins at, and why no zone can have it, whatever stands beside it (None where one can).
 
     `has_ttl` tells a TTL that somebody wrote from one that is still to be found.

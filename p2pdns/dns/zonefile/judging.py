@@ -13,7 +13,7 @@ from p2pdns.dns.message import type_text
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
 from p2pdns.dns.zone.content import SINGLETONS, canonical_rdata
-from p2pdns.dns.zonefile.entries import Entry, Remark
+from p2pdns.dns.zonefile.entries import ReadRecord, Remark
 
 REASONS: Mapping[str, tuple[str, str]] = {
     "meta-type": ("belongs to messages, not to zones", "remove the record"),
@@ -27,14 +27,14 @@ REASONS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def judged(apex: Name, entries: Iterable[Entry]) -> tuple[list[Remark], list[Remark]]:
+def judged(apex: Name, entries: Iterable[ReadRecord]) -> tuple[list[Remark], list[Remark]]:
     """Return the mistakes and the warnings about records that stand in each other's way."""
-    by_owner: dict[Name, list[Entry]] = {}
+    by_owner: dict[Name, list[ReadRecord]] = {}
     for entry in entries:
         by_owner.setdefault(entry.record.owner, []).append(entry)
     mistakes: list[Remark] = []
-    hidden: dict[Entry, list[Entry]] = {}
-    blocker: Entry | None = None
+    hidden: dict[ReadRecord, list[ReadRecord]] = {}
+    blocker: ReadRecord | None = None
     # Canonical order puts everything below a name directly behind it, so one blocker at a time is enough.
     for owner in sorted(by_owner):
         group = by_owner[owner]
@@ -54,14 +54,14 @@ def judged(apex: Name, entries: Iterable[Entry]) -> tuple[list[Remark], list[Rem
     return mistakes, [warning for cut, left_out in hidden.items() for warning in _left_out(apex, cut, left_out)]
 
 
-def refused(reason: str, entry: Entry) -> Remark:
+def refused(reason: str, entry: ReadRecord) -> Remark:
     """Return the mistake of a record that the rules of a zone refuse."""
     what, hint = REASONS[reason]
     return Remark(entry.line, f"{type_text(entry.record.rtype)} {what}", hint)
 
 
-def _clashes(group: list[Entry], owner: str) -> Iterable[Remark]:
-    first: dict[int, Entry] = {}
+def _clashes(group: list[ReadRecord], owner: str) -> Iterable[Remark]:
+    first: dict[int, ReadRecord] = {}
     for entry in group:
         record = entry.record
         twin = first.setdefault(record.rtype, entry)
@@ -76,7 +76,7 @@ def _clashes(group: list[Entry], owner: str) -> Iterable[Remark]:
         yield Remark(other.line, f"{type_text(other.record.rtype)} beside CNAME at {owner}", hint)
 
 
-def _left_out(apex: Name, cut: Entry, left_out: list[Entry]) -> Iterable[Remark]:
+def _left_out(apex: Name, cut: ReadRecord, left_out: list[ReadRecord]) -> Iterable[Remark]:
     """Yield the warnings about what readers will not see: one a cut, and one about its DS."""
     owner = cut.record.owner.text_in(apex)
     ordered = sorted(left_out, key=lambda entry: entry.line)

@@ -25,7 +25,7 @@ _ANY_KEY = "y" * ZONE_KEY_CHARACTERS  # Stands where no key is known, so that th
 
 
 @dataclass(frozen=True)
-class Filling:
+class FilledText:
     """A text in which the placeholders are filled, and what is wrong with those that are not."""
 
     text: str
@@ -57,7 +57,7 @@ def filled(text: str, keys: Mapping[str, str], *, path: str) -> str:
     return filling.text
 
 
-def fill(text: str, keys: Mapping[str, str], *, path: str) -> Filling:
+def fill(text: str, keys: Mapping[str, str], *, path: str) -> FilledText:
     """Return the same without raising: what cannot be filled is a mistake, and some key or other stands there."""
     text = normalised(text)
     parts = []
@@ -78,7 +78,7 @@ def fill(text: str, keys: Mapping[str, str], *, path: str) -> Filling:
             mistakes.append(ZoneFileError(trouble[0], path=path, line=line, hint=trouble[1]))
         parts += [text[copied : match.start()], key or _ANY_KEY]
         copied = match.end()
-    return Filling("".join([*parts, text[copied:]]), tuple(mistakes))
+    return FilledText("".join([*parts, text[copied:]]), tuple(mistakes))
 
 
 def told(trouble: ZoneFileError, text: str) -> ZoneFileError:

@@ -23,7 +23,7 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Class, Type
 from p2pdns.dns.zone.content import TTL_MAX, is_meta_type, refusal_of, select
 from p2pdns.dns.zonefile import explain, generate, judging, svcb, warning
-from p2pdns.dns.zonefile.entries import Entry, LineError, Remark
+from p2pdns.dns.zonefile.entries import LineError, ReadRecord, Remark
 from p2pdns.dns.zonefile.explain import LINE_HINT, Words
 from p2pdns.dns.zonefile.lines import LogicalLine, logical_lines, normalised
 from p2pdns.dns.zonefile.placeholders import told
@@ -113,7 +113,7 @@ class _Reader:
     def __init__(self, apex: Name, reroot: Name | None, ttl: int | None) -> None:
         self.apex = apex
         self.reroot = reroot
-        self.entries: list[Entry] = []
+        self.entries: list[ReadRecord] = []
         self.outside: list[Name] = []
         self._origin = dnspython_name(reroot or apex)
         self._owner: dns.name.Name | None = self._origin  # None behind a line whose owner is not known.
@@ -305,7 +305,7 @@ class _Reader:
         record = RR(owner, rtype, Class.IN, ttl or 0, octets)
         if len(self.entries) >= RECORDS_MAX:
             raise LineError(f"more than {RECORDS_MAX} records", "publish a part of it under another key")
-        self.entries.append(Entry(record, self._line, refusal_of(self.apex, record), ttl is not None))
+        self.entries.append(ReadRecord(record, self._line, refusal_of(self.apex, record), ttl is not None))
         if rtype == Type.TXT:
             self._warnings += warning.about_text(self._line, tokens)
         else:

@@ -13,7 +13,7 @@ from p2pdns.addresses import is_rebinding_risk
 from p2pdns.dns.message import RR, names_in, svcb_params, type_text
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
-from p2pdns.dns.zonefile.entries import Entry, Remark
+from p2pdns.dns.zonefile.entries import ReadRecord, Remark
 from p2pdns.dns.zonefile.toplevel import GENERIC, TOP_LEVEL_DOMAINS
 from p2pdns.dns.zonefile.writing import rdata_text
 from p2pdns.naming import is_zone_key_label
@@ -33,7 +33,7 @@ class Dotless:
         if _ends_like_a_domain(word, TOP_LEVEL_DOMAINS):
             self._found.append((line, word, name))
 
-    def warnings(self, apex: Name, entries: Iterable[Entry]) -> Iterator[Remark]:
+    def warnings(self, apex: Name, entries: Iterable[ReadRecord]) -> Iterator[Remark]:
         """Yield a warning for each of them at or below which the zone itself has nothing."""
         if not self._found:
             return
@@ -70,7 +70,7 @@ def about_text(line: int, tokens: Sequence[dns.tokenizer.Token]) -> Iterator[Rem
     yield Remark(line, f'TXT without quotes ends a string at each space and the text at ";"{count}: write it in "…"')
 
 
-def about_zone(apex: Name, entries: Iterable[Entry]) -> Iterator[Remark]:
+def about_zone(apex: Name, entries: Iterable[ReadRecord]) -> Iterator[Remark]:
     """Yield what is odd about records that readers will see."""
     seen: set[tuple[int, Name]] = set()
     followed = {
@@ -95,7 +95,7 @@ def _is_followed(rdata: bytes) -> bool:
     return len(target.labels) == 1 and is_zone_key_label(target.labels[0])
 
 
-def _about_servers(apex: Name, entry: Entry) -> Remark:
+def _about_servers(apex: Name, entry: ReadRecord) -> Remark:
     owner = entry.record.owner
     if owner == apex:
         return Remark(entry.line, "NS of @ names hosts, which are not followed: this zone is found by its key")

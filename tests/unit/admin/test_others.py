@@ -74,7 +74,7 @@ def put(endpoint: Endpoint, newest: int | None, **request: Any) -> tuple[dict[st
         return {"seq": newest, "ahead": None}
 
     progress: list[Any] = []
-    verb = put_of(cast("others.Engine", endpoint), told)
+    verb = put_of(cast("others.HasEndpoint", endpoint), told)
     return asyncio.run(cast(Any, verb(request, progress.append))), progress
 
 
@@ -119,7 +119,7 @@ def test_what_is_no_item_is_refused_in_words(given: object) -> None:
 
 def test_peers_are_told_whole_and_with_a_bound() -> None:
     peers = [Peer(bytes([n % 256]) * 20, ("192.0.2.1", 1 + n), 0.0234, 1.04, 60.0, 0, True) for n in range(3_000)]
-    found = asyncio.run(cast(Any, peers_of(cast("others.Engine", Endpoint(peers)))({}, lambda progress: None)))
+    found = asyncio.run(cast(Any, peers_of(cast("others.HasEndpoint", Endpoint(peers)))({}, lambda progress: None)))
     assert len(found["peers"]) == others.PEERS_SHOWN_MAX
     assert found["families"]["IPv4"]["contacts"] == 3_000
     assert found["peers"][0] == {

@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 
 from p2pdns.admin import petnames
-from p2pdns.admin.commands import Commands, Engine
+from p2pdns.admin.commands import Commands, EngineParts
 from p2pdns.admin.petnames import Petname
 from p2pdns.cli import petnames as book_of
 from p2pdns.cli.main import main
@@ -47,7 +47,7 @@ def test_whoever_looks_names_up_hears_of_every_change() -> None:
         heard.append(sorted(petnames.in_use(CONFIG, state.names())))
 
     engine = SimpleNamespace(state=state, config=CONFIG, names_changed=names_changed)
-    commands = Commands(cast("Engine", engine))
+    commands = Commands(cast("EngineParts", engine))
 
     async def story() -> None:
         await commands.name_add({"verb": "name-add", "name": "alice", "key": str(ALICE)}, lambda _: None)

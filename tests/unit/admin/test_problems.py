@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from p2pdns.admin import problems
-from p2pdns.admin.problems import Kept, Problem
+from p2pdns.admin.problems import KeptZone, Problem
 from p2pdns.errors import ConfigError
 from p2pdns.state.clockwatch import ClockWatch
 
@@ -23,9 +23,9 @@ def one(found: Iterable[Problem]) -> Problem:
     return problem
 
 
-def zone(name: str, *, copies: int | None = 0, trouble: str | None = "only 0 other nodes keep it") -> Kept:
+def zone(name: str, *, copies: int | None = 0, trouble: str | None = "only 0 other nodes keep it") -> KeptZone:
     """Return a zone that is kept alive."""
-    return Kept(name, None, 1, copies, 20, trouble)
+    return KeptZone(name, None, 1, copies, 20, trouble)
 
 
 def test_a_daemon_that_is_well_has_no_problem() -> None:

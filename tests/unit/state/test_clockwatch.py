@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from p2pdns.admin import commands as commands_module
-from p2pdns.admin.commands import Commands, Engine, clock_warnings
+from p2pdns.admin.commands import Commands, EngineParts, clock_warnings
 from p2pdns.errors import UsageError
 from p2pdns.items.item import CLOCK_STEP_SECONDS_MAX, Present
 from p2pdns.state import State
@@ -71,7 +71,7 @@ def test_forget_ahead_clears_what_a_clock_that_was_ahead_has_left(monkeypatch: p
         publisher=SimpleNamespace(forget=forgotten["publisher"].append),
         clock_watch=ClockWatch(state, lambda: UNIX),
     )
-    commands = Commands(cast("Engine", engine))
+    commands = Commands(cast("EngineParts", engine))
     with contextlib.closing(state):
         monkeypatch.setattr(reader_module, "unix_now", lambda: UNIX + 40 * DAY)
         ahead = item_of(int((UNIX + 40 * DAY) * 1_000_000))
