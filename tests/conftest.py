@@ -21,6 +21,7 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 if settings.get_current_profile_name() == "default":
     settings.load_profile("patient")
 
+LOG_AT_START = structlog.get_config()
 REAL_SOCKET = socket.socket
 
 
@@ -85,9 +86,9 @@ def interruptible() -> None:
 @pytest.fixture(autouse=True)
 def log_as_it_was() -> Iterator[None]:
     """Undo what a test that runs a process's main function did to the log of the next one."""
-    before = structlog.get_config()
     yield
-    structlog.configure(**before)
+    # Not what it was before this test: a fixture of a whole module may have run such a function before that.
+    structlog.configure(**LOG_AT_START)
 
 
 def _rights() -> str:
