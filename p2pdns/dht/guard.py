@@ -37,8 +37,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from p2pdns.addresses import Address, prefix_of
-from p2pdns.rates import PrefixRates
-from p2pdns.rates import RateLimit as RateLimit
+from p2pdns.rates import PrefixRates, RateLimit
 
 TOKEN_BYTES = 8  # 1 in 2⁶⁴ to guess, and two contacts still fit beside a value in an unfragmented reply.
 TOKEN_PERIOD_S = 300.0  # BEP 5: the secret changes every five minutes, tokens are good for up to ten.

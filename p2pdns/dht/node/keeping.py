@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from p2pdns.dht.guard import RateLimit
 from p2pdns.dht.lookup import Item
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.putting import PutOperation
@@ -24,6 +23,7 @@ from p2pdns.dht.node.values import ItemArrived
 from p2pdns.dht.routing.ids import distance
 from p2pdns.dht.stored import Holding
 from p2pdns.items.item import MutableItem
+from p2pdns.rates import RateLimit
 
 TICK_S = 30.0  # Between two items: 2,880 a day, more than the byte quota lets through.
 LOOK_AFTER_S = 4 * 3_600.0  # After the last put: a third of a day's churn has had its chance.

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
-from p2pdns.dht.guard import RateLimit
 from p2pdns.dht.lookup import Verdict
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.filling import Filling
@@ -20,6 +19,7 @@ from p2pdns.dht.node.values import Joined
 from p2pdns.dht.routing.bucket import random_id_in
 from p2pdns.dht.routing.contact import Contact, SavedContact
 from p2pdns.dht.routing.ids import ID_BYTES
+from p2pdns.rates import RateLimit
 
 BOOTSTRAP_MAX = 256  # Addresses remembered to join by; more than a saved table's best half.
 RESTORED_MAX = 192  # Of them, by contacts of an earlier run: addresses that are named later must find room.
