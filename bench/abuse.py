@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pdns.front.transport import UDP
-from p2pdns.limits import QUESTION_RPCS_MAX, QUESTION_SECONDS_MAX, QUESTIONS_MAX
+from p2pdns.limits import QUESTION_RPCS_MAX, QUESTION_S_MAX, QUESTIONS_MAX
 from p2pdns.overlay.finder import Overlay
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -216,7 +216,7 @@ class Reader:
             started = time.perf_counter()
             if through_cache and self.cache.fresh(question.wire(), boot_now()):
                 continue
-            resolved = await self.service.resolve(QueryFacts(question, boot_now() + QUESTION_SECONDS_MAX))
+            resolved = await self.service.resolve(QueryFacts(question, boot_now() + QUESTION_S_MAX))
             cost.seconds = max(cost.seconds, time.perf_counter() - started)
             cost.rcode = Rcode(resolved.rcode).name
             frame = compose_answer(1, resolved, self.service.generation)
@@ -272,7 +272,7 @@ async def flooded(reader: Reader, items: Sequence[MutableItem], absent_per_s: in
 
     def ask(key: Any, who: Asker) -> asyncio.Task[Any]:
         question = Question(Name.read(f"www.{key}."), int(Type.CNAME))
-        facts = QueryFacts(question, boot_now() + QUESTION_SECONDS_MAX, client_prefix=who[0], client_seat=who[1])
+        facts = QueryFacts(question, boot_now() + QUESTION_S_MAX, client_prefix=who[0], client_seat=who[1])
         return asyncio.create_task(reader.service.resolve(facts))
 
     async def absent() -> None:
@@ -361,7 +361,7 @@ async def run_cases(reader: Reader, percent: int, cases: Sequence[Case]) -> bool
         again = await reader.ask(case.names, through_cache=True)
         past = await reader.ask(case.names, through_cache=False)
         second, uncached = again.rpcs + again.rpcs_after, past.rpcs + past.rpcs_after
-        is_met = cost.rpcs <= QUESTION_RPCS_MAX and cost.seconds <= QUESTION_SECONDS_MAX and not second
+        is_met = cost.rpcs <= QUESTION_RPCS_MAX and cost.seconds <= QUESTION_S_MAX and not second
         met &= is_met
         print(
             f"{percent:>3} % dead  {case.title:<34}{cost.rcode:>9}{cost.rpcs:>6}{cost.rpcs_after:>7}"
@@ -394,7 +394,7 @@ async def main() -> int:
     options = parser.parse_args()
     log.configure("error")
     count_traffic()
-    goals = f"{QUESTION_RPCS_MAX} RPCs, {QUESTION_SECONDS_MAX:g} s, and 0 RPCs again"
+    goals = f"{QUESTION_RPCS_MAX} RPCs, {QUESTION_S_MAX:g} s, and 0 RPCs again"
     print(f"{options.nodes} nodes, seed {options.seed}; goals: {goals}")
     print(f"{'':<12}{'':<34}{'rcode':>9}{'RPCs':>6}{'after':>7}{'bytes':>9}{'ms':>8}{'again':>7}{'uncached':>10}")
     results = [await run(options.nodes, percent, options.seed) for percent in DEAD_PERCENT if not options.flood]

@@ -15,14 +15,14 @@ import socket
 import sys
 
 SOCKET_NAME = "control.sock"
-ANSWER_SECONDS_MAX = 3.0  # Less than the engine gives the whole check, so that there is a line and not just an end.
+ANSWER_S_MAX = 3.0  # Less than the engine gives the whole check, so that there is a line and not just an end.
 LINE_BYTES_MAX = 1_048_576  # As the daemon's own limit.
 
 
 def status_of(state_dir: str) -> dict[str, object]:
     """Return the status of the daemon with this state directory; OSError or ValueError where there is none."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.settimeout(ANSWER_SECONDS_MAX)
+        sock.settimeout(ANSWER_S_MAX)
         sock.connect(os.path.join(state_dir, SOCKET_NAME))
         sock.sendall(b'{"verb":"status"}\n')
         with sock.makefile("rb") as lines:

@@ -30,7 +30,7 @@ from p2pdns.items.item import MutableItem, mutable_target
 from p2pdns.items.keys import SecretKey, ZoneKey
 
 COUNT_MAX = 100_000  # Of each kind: an hour's flood is for a simulator.
-REPLY_SECONDS_MAX = 2.0  # A node on the next bridge answers in a hundredth of it, or not at all.
+REPLY_S_MAX = 2.0  # A node on the next bridge answers in a hundredth of it, or not at all.
 VALUE_BYTES = 900  # As large as honest items get.
 BURST = 50  # Packets between two looks at the clock; a receiver's buffer holds some hundred.
 WRONG_SIGNATURE = b"\x00" * krpc.SIGNATURE_BYTES
@@ -46,7 +46,7 @@ class Flood:
         self._rng = rng
         self._node_id = rng.randbytes(krpc.ID_BYTES)
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.settimeout(REPLY_SECONDS_MAX)
+        self._socket.settimeout(REPLY_S_MAX)
         self._socket.connect(target)
 
     def _query(self, request: krpc.Request, transaction: bytes) -> bytes:
@@ -56,7 +56,7 @@ class Flood:
     def _asked(self, request: krpc.Request) -> krpc.Reply | krpc.Error | None:
         transaction = self._rng.randbytes(4)
         self._socket.send(self._query(request, transaction))
-        deadline = time.monotonic() + REPLY_SECONDS_MAX
+        deadline = time.monotonic() + REPLY_S_MAX
         # The node asks us back as it would any newcomer; such a query is not the reply.
         while time.monotonic() < deadline:
             try:

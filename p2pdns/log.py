@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO, cast
 
-SECONDS_BETWEEN_LINES = 1.0  # Of one reason; a disk takes that for years, and a reader sees that it goes on.
+BETWEEN_LINES_S = 1.0  # Of one reason; a disk takes that for years, and a reader sees that it goes on.
 REASONS_MAX = 64  # Reasons remembered; each is a text of ours, and a room has a handful.
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 # sd-daemon(3): the number that the journal takes from the head of a line. A level not named here is an error's kind.
@@ -154,7 +154,7 @@ class LimitedLogger:
         reason = event.partition("<")[0]
         now = self._clock()
         written_at, left_out = self._last.get(reason, (-math.inf, 0))
-        if now < written_at + SECONDS_BETWEEN_LINES:
+        if now < written_at + BETWEEN_LINES_S:
             self._last[reason] = (written_at, left_out + 1)
             return
         if left_out:

@@ -14,7 +14,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 # The longest honest test takes half a minute on two busy cores; a hang must end as a failure that names its test.
-TEST_SECONDS_MAX = 240
+TEST_S_MAX = 240
 
 # A busy machine is no fault of the code: no example has a deadline, nor is refused because its data took long to draw.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -107,14 +107,14 @@ def rights_as_they_were() -> Iterator[None]:
 
 
 def _overdue(_number: int, _frame: object) -> None:
-    raise TimeoutError(f"a test took more than {TEST_SECONDS_MAX} s")
+    raise TimeoutError(f"a test took more than {TEST_S_MAX} s")
 
 
 @pytest.fixture(autouse=True)
 def no_test_hangs() -> Iterator[None]:
     """Turn a hang into a failure."""
     before = signal.signal(signal.SIGALRM, _overdue)
-    signal.setitimer(signal.ITIMER_REAL, TEST_SECONDS_MAX)
+    signal.setitimer(signal.ITIMER_REAL, TEST_S_MAX)
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)

@@ -26,9 +26,9 @@ COMPOSE_FILE = FOLDER / "docker-compose.yml"
 PROFILES = ("--profile", "story", "--profile", "tools")
 IMAGES = ("p2pdns-node:local", "p2pdns-tools:local")
 
-COMMAND_SECONDS_MAX = 180.0  # Every command but a build takes seconds; on a busy machine a stop of many takes longest.
-BUILD_SECONDS_MAX = 1_800.0  # A first build downloads two images' worth of packages.
-END_SECONDS_MAX = 5.0  # For a command that was told to end; then it is killed.
+COMMAND_S_MAX = 180.0  # Every command but a build takes seconds; on a busy machine a stop of many takes longest.
+BUILD_S_MAX = 1_800.0  # A first build downloads two images' worth of packages.
+END_S_MAX = 5.0  # For a command that was told to end; then it is killed.
 TROUBLE_LINES_MAX = 3  # The last lines of a failed command say why; what is before them is progress.
 
 PROJECT = "com.docker.compose.project"
@@ -45,7 +45,7 @@ TROUBLES = (
 )
 
 
-def run(command: Sequence[str], *, seconds_max: float = COMMAND_SECONDS_MAX, check: bool = True) -> str:
+def run(command: Sequence[str], *, seconds_max: float = COMMAND_S_MAX, check: bool = True) -> str:
     """Return what a command printed; a failure is `Unavailable` with the last lines that it said.
 
     Without `check` a failed command's output is returned as any other's.
@@ -83,7 +83,7 @@ def _end(process: subprocess.Popen[str]) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(END_SECONDS_MAX)
+            process.wait(END_S_MAX)
 
 
 def _trouble_of(place: str, said: str) -> Unavailable:
@@ -136,7 +136,7 @@ def compose(project: str, *arguments: str) -> str:
 
 def build_images() -> None:
     """Build the images from this checkout; what is built already costs seconds."""
-    run([str(FOLDER / "images.sh")], seconds_max=BUILD_SECONDS_MAX)
+    run([str(FOLDER / "images.sh")], seconds_max=BUILD_S_MAX)
 
 
 def are_images_there() -> bool:

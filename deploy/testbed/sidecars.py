@@ -26,8 +26,8 @@ KIND, FAULT, OF, WHERE, WHAT = (
 )  # Labels.
 PROJECT = "org.p2pdns.project"
 
-BEGIN_SECONDS_MAX = 60.0  # A start takes a third of a second; on a busy machine with many at once some.
-STOP_SECONDS = 5  # The engine waits so long for the rules to be taken out before it kills.
+BEGIN_S_MAX = 60.0  # A start takes a third of a second; on a busy machine with many at once some.
+STOP_S = 5  # The engine waits so long for the rules to be taken out before it kills.
 AT_ONCE_MAX = 4  # Starting is mostly waiting for the engine, which on two cores gains nothing from more.
 
 # Runs as long as the fault is on, as the other way does, so that both are found and ended alike.
@@ -144,7 +144,7 @@ def wait_until_begun(sidecar: str, where: str) -> None:
         follow, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True
     ) as logs:
         assert logs.stdout is not None
-        guard = threading.Timer(BEGIN_SECONDS_MAX, logs.kill)
+        guard = threading.Timer(BEGIN_S_MAX, logs.kill)
         guard.start()
         # The log ends with the container, so that one which could not begin does not keep us waiting.
         line = logs.stdout.readline()
@@ -169,7 +169,7 @@ def end(sidecars: Sequence[Sidecar]) -> list[dict[str, Any]]:
     if not sidecars:
         return []
     ids = [sidecar.id for sidecar in sidecars]
-    engine.docker("stop", f"--time={STOP_SECONDS}", *ids, check=False)
+    engine.docker("stop", f"--time={STOP_S}", *ids, check=False)
     ended = [{"where": each.where, "method": each.what["method"], "counters": _counters(each.id)} for each in sidecars]
     engine.docker("rm", "--force", *ids, check=False)
     return ended
@@ -191,5 +191,5 @@ def again(project: str, containers: Sequence[str]) -> None:
     """Start the sidecars of containers that have been started again, whose network is a new one."""
     for sidecar in impairing(project):
         if sidecar.of in containers:
-            engine.docker("restart", f"--time={STOP_SECONDS}", sidecar.id)
+            engine.docker("restart", f"--time={STOP_S}", sidecar.id)
             wait_until_begun(sidecar.id, sidecar.where)

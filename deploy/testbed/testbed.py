@@ -26,7 +26,7 @@ DEFAULT_PROJECT = "p2pdns"
 DEFAULT_PORT = 5301
 NODE_DNS_PORT, SERVER_DNS_PORT = 5300, 53
 SET = ("set", "inet", "faults", "cut")
-STOP_SECONDS = 10  # A node that was told to stop writes its contacts down, which takes a moment on a busy machine.
+STOP_S = 10  # A node that was told to stop writes its contacts down, which takes a moment on a busy machine.
 # With the profiles on, compose would start what waits for its hour: the others have to be named.
 AT_FIRST = ("router", "boot-west", "boot-east", *SIDES, "publisher", "resolver", "upstream")
 LATER = ("newcomer", "hostile")
@@ -72,7 +72,7 @@ class Testbed:
         engine.remove_volumes(before - engine.volumes_of(testbed.label))
         return testbed
 
-    def down(self, *, seconds: int = STOP_SECONDS) -> int:
+    def down(self, *, seconds: int = STOP_S) -> int:
         """Take everything away, with all faults and all state; return how many containers there were.
 
         What has not ended within `seconds` is killed.
@@ -259,7 +259,7 @@ class Testbed:
         restarted: list[dict[str, object]] = []
         for container in self.containers_at(words):
             began = time.monotonic()
-            engine.docker("restart", f"--time={STOP_SECONDS}", container.id)
+            engine.docker("restart", f"--time={STOP_S}", container.id)
             sidecars.again(self.project, [container.id])
             restarted.append({"place": container.place, "ms": round((time.monotonic() - began) * 1000)})
         return restarted

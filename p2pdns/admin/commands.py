@@ -27,9 +27,9 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Rcode
 from p2pdns.dns.zonefile import rdata_text
 from p2pdns.errors import P2pdnsError, StrangerError, Unavailable, UsageError
-from p2pdns.items.item import FUTURE_SECONDS_MAX, SEQ_PER_SECOND, MutableItem, Present
+from p2pdns.items.item import FUTURE_S_MAX, SEQ_PER_SECOND, MutableItem, Present
 from p2pdns.items.keys import ZoneKey
-from p2pdns.limits import QUESTION_SECONDS_MAX
+from p2pdns.limits import QUESTION_S_MAX
 from p2pdns.net.endpoint import Endpoint
 from p2pdns.net.families import Families
 from p2pdns.net.upstream import Upstreams
@@ -51,7 +51,7 @@ _REASONS = {
     Missing.UNREACHABLE: "no node answered",
     Missing.BUDGET: "the look-up would have cost more than a question may",
     Missing.OLDER: "only older items can be had than one that was shown here before",
-    Missing.DEADLINE: f"no item was found within {QUESTION_SECONDS_MAX:g} s",
+    Missing.DEADLINE: f"no item was found within {QUESTION_S_MAX:g} s",
 }
 
 
@@ -126,7 +126,7 @@ def _name(request: Mapping[str, Any]) -> Name:
 
 
 def _budget() -> Budget:
-    return Budget(deadline=boot_now() + QUESTION_SECONDS_MAX, client_prefix=CLIENT_PREFIX, is_privileged=True)
+    return Budget(deadline=boot_now() + QUESTION_S_MAX, client_prefix=CLIENT_PREFIX, is_privileged=True)
 
 
 def _rr(rr: RR) -> dict[str, Any]:
@@ -381,7 +381,7 @@ class Commands:
         narration = Narration(self._engine.overlay, self._copies_trouble)
         resolved = await self._engine.service.trace(Question(_name(request), rtype), narration.fetched)
         asked, *steps = resolved.trace
-        steps = [asked, PAST_THE_FRONT, *steps, *await narration.afterwards(QUESTION_SECONDS_MAX)]
+        steps = [asked, PAST_THE_FRONT, *steps, *await narration.afterwards(QUESTION_S_MAX)]
         return {"trace": steps, "answer": answer_of(resolved)}
 
     async def flush(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
@@ -426,7 +426,7 @@ class Commands:
         return {"forgotten": was_known}
 
     def _forget_ahead(self) -> int:
-        latest = int((unix_now() + FUTURE_SECONDS_MAX) * SEQ_PER_SECOND)
+        latest = int((unix_now() + FUTURE_S_MAX) * SEQ_PER_SECOND)
         for held in self._engine.state.kept_alive():
             if held.item.seq > latest:
                 self._engine.publisher.forget(held.item.key)

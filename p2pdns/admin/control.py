@@ -26,7 +26,7 @@ from p2pdns.net.sockets import reachable
 
 SOCKET_NAME = "control.sock"
 LINE_BYTES_MAX = 1_048_576  # The longest honest line is the status of a node with every counter: some 20 kB.
-CALL_SECONDS_MAX = 60.0  # Longer than any verb is without a word (a put ends after some seconds): a hung daemon shows.
+CALL_S_MAX = 60.0  # Longer than any verb is without a word (a put ends after some seconds): a hung daemon shows.
 
 Progress = Callable[[dict[str, Any]], None]
 Handler = Callable[[dict[str, Any], Progress], Awaitable[dict[str, Any]]]
@@ -54,7 +54,7 @@ class Reply(dict[str, Any]):
 class ControlClient:
     """The command line's end. Each call is a connection of its own; everything blocks."""
 
-    def __init__(self, state_dir: Path, *, timeout_s: float = CALL_SECONDS_MAX) -> None:
+    def __init__(self, state_dir: Path, *, timeout_s: float = CALL_S_MAX) -> None:
         self.path = state_dir / SOCKET_NAME
         self._timeout_s = timeout_s
 

@@ -26,8 +26,8 @@ from p2pdns.errors import ConfigError, P2pdnsError, StrangerError, Unavailable, 
 from p2pdns.net.sockets import listen_unix, reachable
 
 CONNECTIONS_MAX = 512  # A loop that publishes some hundred zones at once; a connection costs a few kB.
-IDLE_SECONDS_MAX = 60.0  # A client that connects and says nothing holds one of the connections.
-GONE_CHECK_SECONDS = 1.0  # How soon it shows that nobody waits for a verb any more, so that its connection is free.
+IDLE_S_MAX = 60.0  # A client that connects and says nothing holds one of the connections.
+GONE_CHECK_S = 1.0  # How soon it shows that nobody waits for a verb any more, so that its connection is free.
 ACCEPT_ROUNDS = 4  # Rounds of the event loop from an accepted connection to the task that serves it.
 
 
@@ -154,10 +154,10 @@ class ControlServer:
                     writer.write(refusal)
                 else:
                     await self._serve_lines(reader, writer)
-                await asyncio.wait_for(writer.drain(), IDLE_SECONDS_MAX)
+                await asyncio.wait_for(writer.drain(), IDLE_S_MAX)
             finally:
                 writer.close()
-                await asyncio.wait_for(writer.wait_closed(), IDLE_SECONDS_MAX)
+                await asyncio.wait_for(writer.wait_closed(), IDLE_S_MAX)
 
     def _refusal(self, writer: asyncio.StreamWriter) -> bytes | None:
         if len(self._connections) > CONNECTIONS_MAX:
@@ -175,7 +175,7 @@ class ControlServer:
     async def _serve_lines(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             try:
-                line = await asyncio.wait_for(reader.readline(), IDLE_SECONDS_MAX)
+                line = await asyncio.wait_for(reader.readline(), IDLE_S_MAX)
             except ValueError:
                 writer.write(_error_line(f"control socket: a line has over {LINE_BYTES_MAX} bytes"))
                 return
@@ -219,7 +219,7 @@ class ControlServer:
         work = asyncio.get_running_loop().create_task(_awaited(handler(request, report)))
         try:
             while not work.done():
-                await asyncio.wait({work}, timeout=GONE_CHECK_SECONDS)
+                await asyncio.wait({work}, timeout=GONE_CHECK_S)
                 if writer.is_closing() and not work.done():
                     self._left[work] = None
                     work.add_done_callback(self._let_go)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from p2pdns.state.clockwatch import ClockWatch
 
 UNANSWERED_MIN = 3  # Questions without any reply before an upstream counts as silent: one may be lost on the way.
-STARTING_SECONDS = 10.0  # How long after a start a front may be on its way, or contacts may not have answered yet.
+STARTING_S = 10.0  # How long after a start a front may be on its way, or contacts may not have answered yet.
 ZONES_NAMED_MAX = 3  # In one cause, beside a count of the others.
 LINES_MAX = 3  # Faults of block lists told one by one.
 LOG_COMMAND = "journalctl -u p2pdns -n 50"
@@ -91,7 +91,7 @@ def of_contacts(count: int, hint: str | None, uptime_s: float) -> Iterator[Probl
     if hint is not None and "--bootstrap" in hint:
         yield Problem("contacts", "no other node is known", hint, "p2pdns serve --bootstrap ADDR:PORT")
     else:
-        cause = "no other node answers" if uptime_s >= STARTING_SECONDS else "no other node has answered yet"
+        cause = "no other node answers" if uptime_s >= STARTING_S else "no other node has answered yet"
         yield Problem("contacts", cause, "see whether the network is up and UDP gets out and back", "p2pdns doctor")
 
 
@@ -121,7 +121,7 @@ def of_upstream(
 
 def of_front(dns_addresses: Sequence[str], connection_count: int, uptime_s: float) -> Iterator[Problem]:
     """Yield that the process which answers DNS is not there."""
-    if dns_addresses and not connection_count and uptime_s >= STARTING_SECONDS:
+    if dns_addresses and not connection_count and uptime_s >= STARTING_S:
         cause = "the process that answers DNS is not connected: clients get no answers, or old ones"
         yield Problem("front", cause, "it is started again by itself; if this lasts, the log says why", LOG_COMMAND)
 

@@ -39,7 +39,7 @@ from p2pdns.resolver.service import Service
 from p2pdns.state import State, blocklists
 
 SETTLE_TRIES_MAX = 3  # One for each zone of a usual chain of aliases.
-JOIN_SECONDS_MAX = 3.0  # A living node to begin with answers in a tenth of a second; a dead one never does.
+JOIN_S_MAX = 3.0  # A living node to begin with answers in a tenth of a second; a dead one never does.
 
 
 class ShortLivedNode:
@@ -172,7 +172,7 @@ async def short_lived_node(config: Config) -> AsyncIterator[ShortLivedNode]:
     try:
         contact_count = 0
         try:
-            contact_count = await asyncio.wait_for(endpoint.bootstrap(bootstrap), JOIN_SECONDS_MAX)
+            contact_count = await asyncio.wait_for(endpoint.bootstrap(bootstrap), JOIN_S_MAX)
         except TimeoutError:
             contact_count = node.contact_count
         if not contact_count:

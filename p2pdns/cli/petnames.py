@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from p2pdns.admin import petnames
-from p2pdns.admin.control import CALL_SECONDS_MAX, ControlClient
+from p2pdns.admin.control import CALL_S_MAX, ControlClient
 from p2pdns.admin.petnames import Petname
 from p2pdns.config import Config
 from p2pdns.errors import Unavailable, did_you_mean
@@ -76,7 +76,7 @@ class Book:
         return bare if name is None else bare[: len(bare) - len(name)] + self.names[name].key
 
 
-def load(config: Config, state: Path, *, timeout_s: float = CALL_SECONDS_MAX) -> Book:
+def load(config: Config, state: Path, *, timeout_s: float = CALL_S_MAX) -> Book:
     """Return the petnames that hold here; those of a daemon or state that is not ours to ask are left out."""
     try:
         return load_strictly(config, state, timeout_s=timeout_s)
@@ -90,7 +90,7 @@ def configured(config: Config) -> Book:
     return Book(petnames.in_use(config, {}), config.dns.suffixes)
 
 
-def load_strictly(config: Config, state: Path, *, timeout_s: float = CALL_SECONDS_MAX) -> Book:
+def load_strictly(config: Config, state: Path, *, timeout_s: float = CALL_S_MAX) -> Book:
     """Return the petnames that hold here; Unavailable when they cannot be known."""
     client = ControlClient(state, timeout_s=timeout_s)
     if client.is_running():

@@ -21,7 +21,7 @@ import click
 from p2pdns.admin.control import ControlClient
 from p2pdns.cli import completion, files, mixups, petnames, settings, ui
 from p2pdns.cli.petnames import Book
-from p2pdns.cli.starting import GRACE_SECONDS, running_daemon
+from p2pdns.cli.starting import GRACE_S, running_daemon
 from p2pdns.cli.verbs import Verb
 from p2pdns.cli.zones import (
     ReadZone,
@@ -37,7 +37,7 @@ from p2pdns.config import Config
 from p2pdns.dht.node import Others
 from p2pdns.dht.node.values import RATIONED
 from p2pdns.errors import P2pdnsError, Unavailable
-from p2pdns.items.item import BUILD_UNIX, SEQ_PER_SECOND, SIGN_AHEAD_SECONDS_MAX, MutableItem, Present, next_seq
+from p2pdns.items.item import BUILD_UNIX, SEQ_PER_SECOND, SIGN_AHEAD_S_MAX, MutableItem, Present, next_seq
 from p2pdns.items.keys import SecretKey
 from p2pdns.publishing.dates import date_of, publish_again_after
 from p2pdns.publishing.upkeep import OTHERS_FEW, OTHERS_WANTED
@@ -52,7 +52,7 @@ SEQ_TOO_LOW = 302  # BEP 44: the node holds an item with a higher seq.
 TAKE_BACK_COMMAND = "p2pdns publish --take-back -k KEYFILE ZONEFILE"
 
 
-RATIONED_NOTE_SECONDS = 10.0  # Between two lines about a publication that waits.
+RATIONED_NOTE_S = 10.0  # Between two lines about a publication that waits.
 NOT_KEPT_ALIVE = "nobody puts this again, and nodes forget it, some after two hours: publish through p2pdns serve"
 
 
@@ -106,7 +106,7 @@ def chosen_seq(last: int | None, now: float, *, takes_back: bool = False, comman
             hint="set the clock: what is signed now would be expired for every reader",
         )
     seq = next_seq(now, last)
-    if seq > (now + SIGN_AHEAD_SECONDS_MAX) * SEQ_PER_SECOND and not (takes_back and not Present(now).is_ahead(seq)):
+    if seq > (now + SIGN_AHEAD_S_MAX) * SEQ_PER_SECOND and not (takes_back and not Present(now).is_ahead(seq)):
         raise Unavailable(
             f"the last publication under this key is dated {date_of(seq - 1)}, more than an hour ahead: "
             + publish_again_after(seq - 1, now),
@@ -193,7 +193,7 @@ def _publish(
     if is_alone:
         return alone()[0]
     # A node of our own needs others to begin with. Without any there is nothing to do but to wait for a daemon.
-    client = running_daemon(state, grace_seconds=0.0 if config.dht.bootstrap else GRACE_SECONDS)
+    client = running_daemon(state, grace_seconds=0.0 if config.dht.bootstrap else GRACE_S)
     if client is not None:
         return publish_through(client, secret, value, on_progress, on_rationed, takes_back=takes_back, command=command)
     done, item = alone()
@@ -215,7 +215,7 @@ class _Rations:
         seconds = standing["seconds_left"]
         zones = f"{standing['done']} of {standing['of']} zone{'' if standing['of'] == 1 else 's'} through"
         text = f"rationed by the other nodes: {zones}, about {seconds:.0f} s left"
-        if self._clock() - self._said_at >= RATIONED_NOTE_SECONDS:
+        if self._clock() - self._said_at >= RATIONED_NOTE_S:
             if self._said_at == float("-inf"):
                 text += "; the daemon goes on if you do not wait"
             self._said_at = self._clock()

@@ -25,7 +25,7 @@ from p2pdns.config import Config
 from p2pdns.dns.registry import DNS_PORT
 from p2pdns.errors import ConfigError, P2pdnsError, Unavailable, UsageError
 
-TROUBLE_SECONDS_MAX = 2.0  # What the answer is worth is known; a daemon that hangs must not keep it back.
+TROUBLE_S_MAX = 2.0  # What the answer is worth is known; a daemon that hangs must not keep it back.
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # What listens on all addresses is asked on loopback.
 
 
@@ -86,7 +86,7 @@ def _with_petname(asked: Asked, book: Book, *, is_short: bool) -> Asked:
 def _book_of_anybody(config: Config, state_flag: str | None) -> Book:
     """Return the petnames for a question to a server that is named, which needs no state of this machine."""
     try:
-        return petnames.load(config, settings.state_dir(state_flag), timeout_s=TROUBLE_SECONDS_MAX)
+        return petnames.load(config, settings.state_dir(state_flag), timeout_s=TROUBLE_S_MAX)
     except (P2pdnsError, OSError):
         return petnames.configured(config)
 
@@ -165,7 +165,7 @@ def _troubles(state: Path, reply: Reply) -> dict[str, str]:
     """Return the zones behind an answer that others may not find, with why: this machine's own, not yet at others."""
     names = dict.fromkeys([reply.name, *(record.owner for record in reply.answer)])
     try:
-        client = ControlClient(state, timeout_s=TROUBLE_SECONDS_MAX)
+        client = ControlClient(state, timeout_s=TROUBLE_S_MAX)
         troubles: dict[str, str] = client.call("copies", names=list(names))["troubles"]
     except P2pdnsError:
         # No daemon, not ours, or an older one: the answer stands without.

@@ -18,10 +18,10 @@ from p2pdns.cli import ui
 from p2pdns.directory import is_marked, refuse_if_taken
 from p2pdns.errors import Unavailable
 
-START_SECONDS_MAX = 30.0  # Block lists and a slow disk may take seconds; a daemon that takes longer is in trouble.
-SAID_AFTER_SECONDS = 1.0  # A wait that a person notices is explained.
-POLL_SECONDS = 0.05
-GRACE_SECONDS = 2.0  # How much later than the command a `serve` that was typed before it may reach its mark.
+START_S_MAX = 30.0  # Block lists and a slow disk may take seconds; a daemon that takes longer is in trouble.
+SAID_AFTER_S = 1.0  # A wait that a person notices is explained.
+POLL_S = 0.05
+GRACE_S = 2.0  # How much later than the command a `serve` that was typed before it may reach its mark.
 
 
 def is_taken(directory: Path) -> bool:
@@ -62,14 +62,14 @@ def running_daemon(
             )
         elif waited >= grace_seconds:
             return None
-        if waited >= START_SECONDS_MAX:
+        if waited >= START_S_MAX:
             raise Unavailable(
-                f"a daemon has this state directory, and has not answered in {START_SECONDS_MAX:g} s",
+                f"a daemon has this state directory, and has not answered in {START_S_MAX:g} s",
                 place=str(directory),
                 hint="its log may say why",
             )
-        if has_seen and waited >= SAID_AFTER_SECONDS and not is_told:
+        if has_seen and waited >= SAID_AFTER_S and not is_told:
             is_told = True
             ui.note(f"waiting for the daemon that starts in {directory}")
-        sleep(POLL_SECONDS)
+        sleep(POLL_S)
     return client

@@ -23,8 +23,8 @@ WIDTH, HEIGHT = 80, 24  # The smallest terminal that anybody has.
 LABEL_CHARACTERS = 10
 PROBLEM_LINES_MIN = 9  # Of the screen: the first problem and the count of the others, whatever else there is.
 CAUSE_LINES_MAX = 3  # A cause that names many zones is cut; -v has the whole of it.
-STARTING_SECONDS = 10.0  # How long a daemon that has no front yet only starts.
-STARTING_LOOKS_MAX, LOOK_AGAIN_SECONDS = 40, 0.05  # Two seconds: a front is there in a tenth of that.
+STARTING_S = 10.0  # How long a daemon that has no front yet only starts.
+STARTING_LOOKS_MAX, LOOK_AGAIN_S = 40, 0.05  # Two seconds: a front is there in a tenth of that.
 MORE = "p2pdns status -v"
 
 
@@ -115,7 +115,7 @@ def labelled(label: str, text: str, *, lines_max: int = HEIGHT) -> list[str]:
 def is_starting(facts: Mapping[str, Any]) -> bool:
     """Return whether a daemon has just begun, and its front has not found its engine yet."""
     uptime_s = float(facts.get("uptime_s") or 0)
-    return bool(facts.get("dns_addresses")) and facts.get("front_connected") is False and uptime_s < STARTING_SECONDS
+    return bool(facts.get("dns_addresses")) and facts.get("front_connected") is False and uptime_s < STARTING_S
 
 
 def settled(ask: Callable[[], dict[str, Any]], sleep: Callable[[float], None] = time.sleep) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def settled(ask: Callable[[], dict[str, Any]], sleep: Callable[[float], None] = 
     for _ in range(STARTING_LOOKS_MAX):
         if not is_starting(facts):
             break
-        sleep(LOOK_AGAIN_SECONDS)
+        sleep(LOOK_AGAIN_S)
         facts = ask()
     return facts
 

@@ -17,7 +17,7 @@ from p2pdns.cli import dnsclient
 from p2pdns.cli.dnsclient import ExtendedError, Record, Reply
 from p2pdns.errors import Unavailable
 
-DIG_SECONDS_MAX = 15.0
+DIG_S_MAX = 15.0
 
 _HEADER = re.compile(r"^;; ->>HEADER<<- opcode: \w+, status: (\w+), id: \d+$", re.MULTILINE)
 _FLAGS = re.compile(r"^;; flags: ([a-z ]*);", re.MULTILINE)
@@ -77,10 +77,10 @@ class DigClient:
         command += [f"+bufsize={udp_size_bytes}", "+tcp" if transport == "tcp" else "+notcp", name, rtype]
         try:
             done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DIG_SECONDS_MAX, check=False
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DIG_S_MAX, check=False
             )
         except subprocess.TimeoutExpired:
-            raise Unavailable(f"no answer within {DIG_SECONDS_MAX:g} s", place="dig") from None
+            raise Unavailable(f"no answer within {DIG_S_MAX:g} s", place="dig") from None
         return read_dig(done.stdout, server=write_address(self.server), transport=transport)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from p2pdns.admin.control import ControlClient
 
-COMPLETE_SECONDS_MAX = 5.0  # A look-up ends after 4 s at the latest.
-LOOK_AGAIN_SECONDS = 0.01
+COMPLETE_S_MAX = 5.0  # A look-up ends after 4 s at the latest.
+LOOK_AGAIN_S = 0.01
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Ledger:
 
         The first question for a key is answered before its look-up is complete, so its end is waited for.
         """
-        deadline = time.monotonic() + COMPLETE_SECONDS_MAX
+        deadline = time.monotonic() + COMPLETE_S_MAX
         new = []
         for key, before in self._before.items():
             is_first = key not in self._met
             self._met.add(key)
             while not (reports := self._reports(key)[before:]) and is_first and time.monotonic() < deadline:
-                time.sleep(LOOK_AGAIN_SECONDS)
+                time.sleep(LOOK_AGAIN_S)
             new += reports
         if not new:
             return None

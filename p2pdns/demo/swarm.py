@@ -21,9 +21,9 @@ from typing import Any, Self
 from p2pdns.admin.control import ControlClient
 from p2pdns.errors import Unavailable
 
-READY_SECONDS_MAX = 60.0  # Nine interpreters on a slow machine with one core.
-END_SECONDS_MAX = 10.0  # What a node may take to write its state down before it is killed.
-LOOK_AGAIN_SECONDS = 0.02
+READY_S_MAX = 60.0  # Nine interpreters on a slow machine with one core.
+END_S_MAX = 10.0  # What a node may take to write its state down before it is killed.
+LOOK_AGAIN_S = 0.02
 LOG_LINES_SHOWN = 5
 HOST = "127.0.0.1"
 
@@ -117,7 +117,7 @@ class Swarm:
 
     def wait_until_ready(self, node: Node, *, contact_count_min: int = 0) -> dict[str, Any]:
         """Return the node's status once it answers and knows enough contacts."""
-        deadline = time.monotonic() + READY_SECONDS_MAX
+        deadline = time.monotonic() + READY_S_MAX
         while True:
             try:
                 facts = node.status()
@@ -126,11 +126,11 @@ class Swarm:
             except Unavailable:
                 facts = {}
             if time.monotonic() > deadline:
-                what = f"not ready within {READY_SECONDS_MAX:g} s ({facts.get('contacts', 'no')} contacts)"
+                what = f"not ready within {READY_S_MAX:g} s ({facts.get('contacts', 'no')} contacts)"
                 raise Unavailable(what, place=f"node {node.name}", hint=node.last_words())
             try:
                 # Waiting for its end is a wait that notices it.
-                status = node.process.wait(LOOK_AGAIN_SECONDS)
+                status = node.process.wait(LOOK_AGAIN_S)
             except subprocess.TimeoutExpired:
                 continue
             raise Unavailable(f"ended with status {status}", place=f"node {node.name}", hint=node.last_words())
@@ -153,7 +153,7 @@ class Swarm:
         for node in self.nodes:
             if node.process.poll() is None:
                 node.process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + END_SECONDS_MAX
+        deadline = time.monotonic() + END_S_MAX
         for node in self.nodes:
             try:
                 node.process.wait(max(0.0, deadline - time.monotonic()))

@@ -49,8 +49,8 @@ TAGS_PER_FRAME_MAX = 4_096  # 32 kB; a frame has room for 8,000.
 # times, and each time waits for what was begun meanwhile.
 BEGUN_PER_TURN_MAX = 4
 # Between two times that the engine lets others run: a program that computes takes a few milliseconds each time.
-LET_GO_SECONDS = 0.01
-OVERLOAD_SECONDS = 1.0  # How long a question refused for want of room is not asked again.
+LET_GO_S = 0.01
+OVERLOAD_S = 1.0  # How long a question refused for want of room is not asked again.
 
 log = get_limited_logger("link", boot_now)
 
@@ -261,7 +261,7 @@ class _Connection(PieceProtocol):
             return
         transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
         now = self._clock()
-        if has_answer and now >= self._let_go_at + LET_GO_SECONDS:
+        if has_answer and now >= self._let_go_at + LET_GO_S:
             # The look-ups that go on keep the processor for milliseconds, and where it is the same one, the front waits
             # that long with an answer in its hands.
             self._let_go_at = now
@@ -348,8 +348,8 @@ def _failed(number: int, question: Question, now: float, generation: int, text: 
         message=compose(Message(0, Flag.QR | Rcode.SERVFAIL, question)),
         ttl_offsets=(),
         made_at=now,
-        expiry=now + OVERLOAD_SECONDS,
-        stale_until=now + OVERLOAD_SECONDS,
+        expiry=now + OVERLOAD_S,
+        stale_until=now + OVERLOAD_S,
         ede=((Ede.OTHER, text),),
         cacheable=False,
         failure=True,

@@ -36,7 +36,7 @@ from p2pdns.engine.reloading import changed_settings, in_force, needs_restart
 from p2pdns.engine.settings import node_settings, resolver_settings
 from p2pdns.errors import P2pdnsError, StrangerError, Unavailable
 from p2pdns.items.keys import ZoneKey
-from p2pdns.limits import QUESTION_SECONDS_MAX
+from p2pdns.limits import QUESTION_S_MAX
 from p2pdns.net.changes import NetworkWatch
 from p2pdns.net.discovery import Discovery
 from p2pdns.net.endpoint import Endpoint
@@ -51,11 +51,11 @@ from p2pdns.state import SavedNode, State
 from p2pdns.state.blocklists import BlockLists, files_of
 from p2pdns.state.clockwatch import ClockWatch
 
-SAVE_CHANGES_SECONDS = 5.0  # What a crash may cost of others' items; one commit of a few rows.
-SAVE_CONTACTS_SECONDS = 60.0  # Contacts change slowly, and the first save is made soon after the start.
-FOLLOW_SECONDS = 1.0  # What a laptop that moves may wait for its new resolvers; a look is three calls of the system.
+SAVE_CHANGES_S = 5.0  # What a crash may cost of others' items; one commit of a few rows.
+SAVE_CONTACTS_S = 60.0  # Contacts change slowly, and the first save is made soon after the start.
+FOLLOW_S = 1.0  # What a laptop that moves may wait for its new resolvers; a look is three calls of the system.
 LOADED_AT_ONCE = 16  # Items verified in one go at the start: 4 ms, then others have their turn.
-RELOAD_SECONDS_MAX = 5.0  # How long the supervisor may take to hand over a new configuration.
+RELOAD_S_MAX = 5.0  # How long the supervisor may take to hand over a new configuration.
 
 _log = log.get_logger("engine")
 
@@ -107,12 +107,10 @@ class Engine:
         await self.link.open()
         self._probe()
         self.publisher.start()
-        self._tasks.append(asyncio.create_task(self._every(FOLLOW_SECONDS, self._follow_system)))
+        self._tasks.append(asyncio.create_task(self._every(FOLLOW_S, self._follow_system)))
         self._network_watch.open()
-        self._tasks.append(asyncio.create_task(self._every(SAVE_CHANGES_SECONDS, self._save_changes)))
-        self._tasks.append(
-            asyncio.create_task(self._every(SAVE_CONTACTS_SECONDS, self._save_contacts, SAVE_CHANGES_SECONDS))
-        )
+        self._tasks.append(asyncio.create_task(self._every(SAVE_CHANGES_S, self._save_changes)))
+        self._tasks.append(asyncio.create_task(self._every(SAVE_CONTACTS_S, self._save_contacts, SAVE_CHANGES_S)))
         verbs, group = Commands(self).verbs, self.config.control.group
         self._control = ControlServer(directory, verbs, group=group, runtime=runtime_directory(os.environ))
         await self._control.open()
@@ -184,7 +182,7 @@ class Engine:
 
     async def _look_up(self, key: ZoneKey) -> None:
         self.overlay.flush(key)
-        await self.overlay.item(key, True, Budget(deadline=boot_now() + QUESTION_SECONDS_MAX))
+        await self.overlay.item(key, True, Budget(deadline=boot_now() + QUESTION_S_MAX))
 
     def _follow_system(self) -> None:
         upstream = self.upstreams.look()
@@ -333,7 +331,7 @@ class Engine:
         # It reads the file, hands the result to both children and tells them so.
         os.kill(supervisor, signal.SIGHUP)
         try:
-            await asyncio.wait_for(self._reloaded.wait(), RELOAD_SECONDS_MAX)
+            await asyncio.wait_for(self._reloaded.wait(), RELOAD_S_MAX)
         except TimeoutError:
             what = "the supervisor has not handed over a new configuration"
             raise Unavailable(what, place="reload", hint="its log may say why") from None

@@ -24,7 +24,7 @@ from p2pdns.dns.life import CLIENT_TIMER_S
 from p2pdns.front.gate import Asked, Client
 from p2pdns.front.lanes import Lanes
 from p2pdns.front.waiting import Ending, Pending, Waiter
-from p2pdns.limits import FORWARDED_MAX, QUESTION_SECONDS_MAX, QUESTIONS_MAX
+from p2pdns.limits import FORWARDED_MAX, QUESTION_S_MAX, QUESTIONS_MAX
 from p2pdns.link import Query
 
 PREFETCHES_MAX = QUESTIONS_MAX // 8  # What nobody waits for must leave room for what somebody does.
@@ -238,7 +238,7 @@ class Questions:
         oldest = _first(self._by_id)
         if oldest is None:
             return None
-        times = [oldest.asked_at + QUESTION_SECONDS_MAX + GRACE_S]
+        times = [oldest.asked_at + QUESTION_S_MAX + GRACE_S]
         not_slow = _first(self._not_slow)
         if not_slow is not None:
             times.append(not_slow.asked_at + CLIENT_TIMER_S)
@@ -264,7 +264,7 @@ class Questions:
             if oldest.is_queued:
                 self._remove(oldest)
                 due.append((oldest, Ending.NO_PLACE))
-        while (oldest := _first(self._by_id)) is not None and now >= oldest.asked_at + QUESTION_SECONDS_MAX + GRACE_S:
+        while (oldest := _first(self._by_id)) is not None and now >= oldest.asked_at + QUESTION_S_MAX + GRACE_S:
             self._remove(oldest)
             due.append((oldest, Ending.DEADLINE))
         while (oldest := _first(self._not_slow)) is not None and now >= oldest.asked_at + CLIENT_TIMER_S:
@@ -276,7 +276,7 @@ class Questions:
     def _hold_until(self, pending: Pending) -> float:
         """Return how long a question is held without an engine: its deadline, or 1.8 s without one."""
         held = max(pending.asked_at, self._lost_at) + CLIENT_TIMER_S
-        return min(held, pending.asked_at + QUESTION_SECONDS_MAX + GRACE_S)
+        return min(held, pending.asked_at + QUESTION_S_MAX + GRACE_S)
 
     def _enter(self, key: bytes, asked: Asked, client: Client, now: float) -> Pending:
         pending = Pending(self._next_id, key, asked, client, now)

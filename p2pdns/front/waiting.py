@@ -12,7 +12,7 @@ from enum import Enum
 
 from p2pdns.addresses import LOOPBACK_CLIENT, client_host, client_prefix, unmapped
 from p2pdns.front.gate import Asked, Client
-from p2pdns.limits import QUESTION_SECONDS_MAX
+from p2pdns.limits import QUESTION_S_MAX
 from p2pdns.link import ClientClass, Query
 
 
@@ -110,7 +110,7 @@ class Pending:
             client_class=self.client.client_class,
             client_prefix=self.prefix or client_prefix(self.client.address[0]),
             client_seat=self.seat,
-            deadline=self.asked_at + QUESTION_SECONDS_MAX,
+            deadline=self.asked_at + QUESTION_S_MAX,
             is_prefetch=self.is_prefetch,
         )
 

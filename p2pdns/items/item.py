@@ -21,9 +21,9 @@ SALT_BYTES_MAX = 64  # BEP 44.
 
 SEQ_RESERVED = 2**63 - 1  # The largest a peer can hold: nothing could ever supersede it, so nothing may carry it.
 SEQ_PER_SECOND = 1_000_000  # A seq is a Unix time in microseconds.
-FUTURE_SECONDS_MAX = 86_400  # A wrong time zone is not an attack; a wrong year is.
-CLOCK_STEP_SECONDS_MAX = 60  # What a clock may be set back by without a word: whoever signs a day ahead finds the edge.
-SIGN_AHEAD_SECONDS_MAX = 3_600  # What a publisher may sign ahead of its clock.
+FUTURE_S_MAX = 86_400  # A wrong time zone is not an attack; a wrong year is.
+CLOCK_STEP_S_MAX = 60  # What a clock may be set back by without a word: whoever signs a day ahead finds the edge.
+SIGN_AHEAD_S_MAX = 3_600  # What a publisher may sign ahead of its clock.
 BUILD_UNIX = 1_735_689_600  # 2025-01-01, before any release; an earlier clock is wrong, and judges nobody's seq.
 MEMO_COUNT_MAX = (
     8_192  # Verified signatures remembered: about 1 MB. The replies of one look-up bring the same item 20 times.
@@ -99,7 +99,7 @@ class Present:
         """The earliest time that it can be by what was adopted; 0 where nothing was."""
         if self.newest_seq is None:
             return 0.0
-        return max(0.0, self.newest_seq / SEQ_PER_SECOND - FUTURE_SECONDS_MAX)
+        return max(0.0, self.newest_seq / SEQ_PER_SECOND - FUTURE_S_MAX)
 
     @property
     def unix(self) -> float:
@@ -109,7 +109,7 @@ class Present:
     @property
     def is_clock_behind(self) -> bool:
         """Whether the clock shows a time that is over for certain; a step of a time server's is no matter."""
-        return self.clock_unix + CLOCK_STEP_SECONDS_MAX < self.bound_unix
+        return self.clock_unix + CLOCK_STEP_S_MAX < self.bound_unix
 
     @property
     def is_believable(self) -> bool:
@@ -123,7 +123,7 @@ class Present:
         if not self.is_believable:
             return False
         # In whole numbers: a rounded bound could creep upwards, or leave out the very item that it comes of.
-        latest = int((self.clock_unix + FUTURE_SECONDS_MAX) * SEQ_PER_SECOND)
+        latest = int((self.clock_unix + FUTURE_S_MAX) * SEQ_PER_SECOND)
         return seq > max(latest, self.newest_seq or 0)
 
     def prefers(self, item: MutableItem, other: MutableItem) -> bool:

@@ -12,8 +12,8 @@ import socket
 import struct
 from collections.abc import Callable
 
-SETTLE_SECONDS = 0.1  # An address comes with its routes, and IPv6's is usable a moment later.
-PAUSE_SECONDS = 1.0  # A machine that starts containers has dozens of changes a second.
+SETTLE_S = 0.1  # An address comes with its routes, and IPv6's is usable a moment later.
+PAUSE_S = 1.0  # A machine that starts containers has dozens of changes a second.
 MESSAGES_BYTES_MAX = 65_536
 RTM_NEWADDR, RTM_NEWROUTE = 20, 24
 # RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE
@@ -66,7 +66,7 @@ class NetworkWatch:
             has_come = has_come or (source[0] == 0 and is_news(data))
         if has_come and self._timer is None:
             loop = asyncio.get_running_loop()
-            wait_s = max(SETTLE_SECONDS, self._told_at + PAUSE_SECONDS - loop.time())
+            wait_s = max(SETTLE_S, self._told_at + PAUSE_S - loop.time())
             self._timer = loop.call_later(wait_s, self._tell)
 
     def _tell(self) -> None:

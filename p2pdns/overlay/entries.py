@@ -23,8 +23,8 @@ from p2pdns.resolver import Budget, Missing
 NEVER = float("-inf")
 # What a look-up is counted with that goes on after its first item: about as much as it will have sent at its end.
 LOOKUP_RPCS_USUAL = 40
-REFRESH_SECONDS_MAX = 300.0  # A change is seen after this at the latest.
-REFRESH_SECONDS_MIN = 30.0  # However short the TTLs of a zone, the overlay is not asked more often.
+REFRESH_S_MAX = 300.0  # A change is seen after this at the latest.
+REFRESH_S_MIN = 30.0  # However short the TTLs of a zone, the overlay is not asked more often.
 # Look-ups of clients that have an item or only wait for silent contacts. Each keeps a shortlist of some 50 kB, and half
 # of the questions that the link has room for are enough.
 PATIENT_GETS_MAX = 512
@@ -187,8 +187,8 @@ class Absences:
 def refresh_seconds(zone: Zone | None) -> float:
     """Return how long an item of this content is good before the overlay is asked again."""
     if zone is None:
-        return REFRESH_SECONDS_MAX
-    return max(REFRESH_SECONDS_MIN, min(REFRESH_SECONDS_MAX, float(zone.lowest_ttl)))
+        return REFRESH_S_MAX
+    return max(REFRESH_S_MIN, min(REFRESH_S_MAX, float(zone.lowest_ttl)))
 
 
 def charge_of(lookup: Lookup | None) -> tuple[int, int]:

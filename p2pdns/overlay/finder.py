@@ -19,11 +19,11 @@ from p2pdns.errors import BadItem
 from p2pdns.items.item import ImmutableItem, MutableItem, mutable_target
 from p2pdns.items.keys import ZoneKey
 from p2pdns.items.packet import zone_of
-from p2pdns.limits import QUESTION_RPCS_MAX, QUESTION_SECONDS_MAX
+from p2pdns.limits import QUESTION_RPCS_MAX, QUESTION_S_MAX
 from p2pdns.overlay import ports
 from p2pdns.overlay.entries import (
     NEVER,
-    REFRESH_SECONDS_MIN,
+    REFRESH_S_MIN,
     Absences,
     Entry,
     Lookup,
@@ -45,10 +45,10 @@ COLD_GETS_PER_PREFIX_MAX = 8  # So that one network's questions leave room for t
 REFRESHES_MAX = 16  # Background look-ups in flight; they may wait, questions may not.
 LOOKUP_RPCS_MIN = 24  # With fewer a look-up cannot ask the 20 nearest, so it is not begun.
 PREFETCH_SHARE = 0.85  # Of the time to the next refresh: the front asks early in the last tenth of an answer's life.
-REFRESH_RETRY_SECONDS = 5.0  # How long a refresh waits for room.
-INCOMPLETE_SECONDS_MAX = 30.0  # With an item in hand another attempt is worth its cost sooner than without.
+REFRESH_RETRY_S = 5.0  # How long a refresh waits for room.
+INCOMPLETE_S_MAX = 30.0  # With an item in hand another attempt is worth its cost sooner than without.
 # An item we hold is shown when the network has said nothing for this long: a living one answers in a tenth of it.
-HELD_WAIT_SECONDS = 0.2
+HELD_WAIT_S = 0.2
 SHOWN_TRIES_MAX = 3  # While a mark is committed a newer item may be shown to others; then that one is shown instead.
 
 
@@ -68,7 +68,7 @@ class Overlay:
         entry_count_max: int = ENTRIES_MAX,
         cold_get_count_max: int = COLD_GETS_MAX,
         cold_get_count_per_prefix_max: int = COLD_GETS_PER_PREFIX_MAX,
-        held_wait_s: float = HELD_WAIT_SECONDS,
+        held_wait_s: float = HELD_WAIT_S,
     ) -> None:
         self.on_invalidate = on_invalidate
         self.reports: deque[LookupReport] = deque(maxlen=REPORTS_MAX)
@@ -259,7 +259,7 @@ class Overlay:
                 confirmed_at=entry.confirmed_at,
                 fresh=self._is_fresh(entry.item, entry.zone),
                 unconfirmed=not is_confirmed,
-                good_until=entry.confirmed_at + refresh_s + QUESTION_SECONDS_MAX if is_confirmed else math.inf,
+                good_until=entry.confirmed_at + refresh_s + QUESTION_S_MAX if is_confirmed else math.inf,
                 lookup=number,
                 rpc_count=rpc_count,
             )
@@ -310,7 +310,7 @@ class Overlay:
         """
         refresh_s = refresh_seconds(entry.zone)
         age = self._clock() - entry.confirmed_at
-        is_nearly_over = max(REFRESH_SECONDS_MIN, PREFETCH_SHARE * refresh_s) <= age < refresh_s
+        is_nearly_over = max(REFRESH_S_MIN, PREFETCH_SHARE * refresh_s) <= age < refresh_s
         if entry.item is None or not is_nearly_over or self._clock() < entry.retry_at or self._is_closed:
             return
         if entry.lookup is None:
@@ -360,7 +360,7 @@ class Overlay:
                 key=entry.key,
                 known_seq=known_seq,
                 rpc_max=lookup.rpc_max,
-                deadline=self._clock() + QUESTION_SECONDS_MAX,
+                deadline=self._clock() + QUESTION_S_MAX,
                 present=present,
                 on_item=lambda item: self._item_found(entry, lookup, item),
                 on_patient=lambda: self._slots.ease(lookup),
@@ -427,7 +427,7 @@ class Overlay:
             self._spawn(self._marks.confirmed(entry, entry.item))
         elif entry.item is not None:
             entry.is_unconfirmed = True
-            entry.fail(Missing.ABSENT, now, FAILURE_S_MIN, INCOMPLETE_SECONDS_MAX)
+            entry.fail(Missing.ABSENT, now, FAILURE_S_MIN, INCOMPLETE_S_MAX)
         elif lookup.rpc_max >= QUESTION_RPCS_MAX or outcome.rpc_count < lookup.rpc_max:
             # A look-up cut short on one question's budget says nothing to the next question.
             reason = Missing.ABSENT if entry.mark is None else Missing.OLDER
@@ -482,11 +482,11 @@ class Overlay:
         entry.refresh = None
         is_current = self._entries.get(entry.key.raw) is entry
         # The question that a look-up was made for counts, however long it took.
-        is_asked = entry.asked_at + refresh_seconds(entry.zone) + QUESTION_SECONDS_MAX >= self._clock()
+        is_asked = entry.asked_at + refresh_seconds(entry.zone) + QUESTION_S_MAX >= self._clock()
         if self._is_closed or entry.lookup is not None or not is_current or not is_asked:
             return
         if self._refresh_count >= REFRESHES_MAX:
-            self._arm_refresh(entry, REFRESH_RETRY_SECONDS)
+            self._arm_refresh(entry, REFRESH_RETRY_S)
             return
         self.counters["refreshes"] += 1
         self._start(entry, None)

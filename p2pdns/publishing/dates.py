@@ -6,7 +6,7 @@ that it is told, without the system's library of time.
 
 from __future__ import annotations
 
-from p2pdns.items.item import SEQ_PER_SECOND, SIGN_AHEAD_SECONDS_MAX
+from p2pdns.items.item import SEQ_PER_SECOND, SIGN_AHEAD_S_MAX
 
 MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400
 # The Gregorian calendar repeats itself after 400 years. Years are counted from 1 March, so that the leap day is the
@@ -33,7 +33,7 @@ def publish_again_after(last: int, now: float) -> str:
     'publish again after 2027-01-15 07:00 UTC, in 11 d 12 h 47 min'
     """
     # The first whole minute at which it is allowed.
-    at = -((SIGN_AHEAD_SECONDS_MAX * SEQ_PER_SECOND - last) // (MINUTE_S * SEQ_PER_SECOND)) * MINUTE_S
+    at = -((SIGN_AHEAD_S_MAX * SEQ_PER_SECOND - last) // (MINUTE_S * SEQ_PER_SECOND)) * MINUTE_S
     left_s = max(0, at - int(now))
     when = _clock(at) if left_s <= DAY_S else f"{_day(at)} {_clock(at)}"
     return f"publish again after {when} UTC, in {_span(left_s)}"

@@ -26,14 +26,14 @@ from p2pdns.overlay.ports import Held, Mark, Tell
 from p2pdns.publishing.dates import date_of, publish_again_after
 from p2pdns.publishing.pacing import Pacer, Standing
 
-REPUBLISH_SECONDS = 3_600.0  # BEP 44 lets nodes forget after 2 h; every hour survives one lost round.
+REPUBLISH_S = 3_600.0  # BEP 44 lets nodes forget after 2 h; every hour survives one lost round.
 JITTER = 0.1  # Of that: what was published together should not be put together for ever.
-RETRY_SECONDS_MIN = 15.0  # After a put that reached too few: contacts come within seconds of a start.
-RETRY_SECONDS_MAX = 900.0
-START_SECONDS_PER_ITEM = 0.25  # How far a start spreads the first puts: four a second.
+RETRY_S_MIN = 15.0  # After a put that reached too few: contacts come within seconds of a start.
+RETRY_S_MAX = 900.0
+START_S_PER_ITEM = 0.25  # How far a start spreads the first puts: four a second.
 KEPT_ALIVE_MAX = 1_024  # A put costs some 60 datagrams: at most one put every 3.5 s for ever.
 TRIES_MAX = 12  # Puts of one publication before it no longer waits: with the pace right one or two will do.
-REPORT_SECONDS = 1.0  # Between two words to whoever waits for a rationed publication.
+REPORT_S = 1.0  # Between two words to whoever waits for a rationed publication.
 PUBLISHING_MAX = (
     448  # Publications that wait for others' rations; the other connections of the control socket stay free.
 )
@@ -165,7 +165,7 @@ class Publisher:
         kept = self._state.kept_alive()
         for held in kept:
             # A thousand puts at once would be a storm, and those of one zone should not wait for it.
-            self._keep_alive(held.item, self._jitter() * START_SECONDS_PER_ITEM * len(kept))
+            self._keep_alive(held.item, self._jitter() * START_S_PER_ITEM * len(kept))
 
     async def close(self) -> None:
         """Stop putting."""
@@ -204,7 +204,7 @@ class Publisher:
         finally:
             self._pacer.end(turn)
             self._publishing -= Counter([raw])
-        self._keep_alive(item, self._pause(0) if is_well_kept(outcome) else RETRY_SECONDS_MIN)
+        self._keep_alive(item, self._pause(0) if is_well_kept(outcome) else RETRY_S_MIN)
         return outcome
 
     async def _put_until_held(
@@ -214,7 +214,7 @@ class Publisher:
             put = asyncio.ensure_future(self._pacer.put(turn, lambda: self._dht.put(item, on_progress=on_progress)))
             try:
                 while not put.done():
-                    await asyncio.wait({put}, timeout=REPORT_SECONDS)
+                    await asyncio.wait({put}, timeout=REPORT_S)
                     if not put.done() and self._pacer.is_rationed:
                         on_rationed(self._pacer.standing(turn))
             finally:
@@ -354,8 +354,8 @@ class Publisher:
 
     def _pause(self, failure_count: int) -> float:
         if failure_count == 0:
-            return REPUBLISH_SECONDS * (1 + JITTER * (2 * self._jitter() - 1))
-        longest = min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2.0 ** min(failure_count - 1, 16))
+            return REPUBLISH_S * (1 + JITTER * (2 * self._jitter() - 1))
+        longest = min(RETRY_S_MAX, RETRY_S_MIN * 2.0 ** min(failure_count - 1, 16))
         return longest * (1 - JITTER * self._jitter())
 
     def _keep_alive(self, item: MutableItem, pause_s: float) -> None:
@@ -373,7 +373,7 @@ class Publisher:
             if self._is_ahead(held.item.seq):
                 # At nodes that do not know the rule it would take the place of a saner one that somebody has published.
                 self._hold_back(held.item)
-                pause_s = RETRY_SECONDS_MAX
+                pause_s = RETRY_S_MAX
                 continue
             self._held_back.pop(key.raw, None)
             try:

@@ -16,7 +16,7 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Class, Ede, Rcode, Type
 from p2pdns.errors import FormatError
 from p2pdns.items.keys import ZoneKey
-from p2pdns.resolver.local import LOCAL_TTL_SECONDS
+from p2pdns.resolver.local import LOCAL_TTL_S
 from p2pdns.resolver.names import ResolverSettings, View
 from p2pdns.resolver.rebinding import without_risks
 from p2pdns.resolver.steps import Found, Resolved
@@ -217,7 +217,7 @@ class Draft:
         is_there = rcode == _NOERROR and any(asked in (rr.rtype, _ANY) for rr in self.answer)
         if not is_there and all(rr.rtype != _SOA for rr in self.authority):
             # RFC 2308 §5: a negative answer without SOA is not kept; unless it is our own, and we know that it is true.
-            return LOCAL_TTL_SECONDS if is_ours else 0
+            return LOCAL_TTL_S if is_ours else 0
         return min([rr.ttl for section in (self.answer, self.authority, self.additional) for rr in section])
 
     def _resolved(

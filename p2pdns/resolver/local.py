@@ -15,7 +15,7 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Class, Type
 from p2pdns.errors import ConfigError, FormatError, ZoneFileError, together
 
-LOCAL_TTL_SECONDS = 300  # A petname may be added any minute, and a stub's own cache hears of no invalidation.
+LOCAL_TTL_S = 300  # A petname may be added any minute, and a stub's own cache hears of no invalidation.
 # Below it lie the names that nodes ask their upstreams for, to find those that lead back to themselves.
 # Below it the engine asks upstreams for names that nobody has, to find those that ask us in turn. An ordinary name of
 # class IN, because resolvers answer others themselves: those of RFC 6761 and 6303, and what class CHAOS asks. Only of
@@ -46,9 +46,9 @@ class LocalZone:
 
     def soa(self) -> RR:
         """Return the SOA, as resolvers with built-in zones have it (RFC 6303 §3)."""
-        numbers = (1, 3600, 1200, 604_800, LOCAL_TTL_SECONDS)
+        numbers = (1, 3600, 1200, 604_800, LOCAL_TTL_S)
         rdata = _LOCALHOST.wire() + _NOBODY.wire() + b"".join(number.to_bytes(4) for number in numbers)
-        return RR(self.apex, Type.SOA, Class.IN, LOCAL_TTL_SECONDS, rdata)
+        return RR(self.apex, Type.SOA, Class.IN, LOCAL_TTL_S, rdata)
 
     def answer(self, question: Question) -> tuple[RR, ...]:
         """Return the RRs that answer the question, none where it has none."""
@@ -58,9 +58,7 @@ class LocalZone:
         # ANY gets one RRset and no more (RFC 8482).
         here = [(owner, rtype, rdata) for owner, rtype, rdata in rows if owner == question.name]
         wanted = here[0][1] if here and question.rtype == Type.ANY else question.rtype
-        return tuple(
-            RR(owner, rtype, Class.IN, LOCAL_TTL_SECONDS, rdata) for owner, rtype, rdata in here if rtype == wanted
-        )
+        return tuple(RR(owner, rtype, Class.IN, LOCAL_TTL_S, rdata) for owner, rtype, rdata in here if rtype == wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +91,7 @@ def read_local_data(lines: Sequence[str]) -> Mapping[Name, LocalName]:
         return {}
     place = "[dns] local_data"
     try:
-        rrsets = zonefile.read("\n".join(lines) + "\n", apex=Name.root(), path=place, ttl=LOCAL_TTL_SECONDS)
+        rrsets = zonefile.read("\n".join(lines) + "\n", apex=Name.root(), path=place, ttl=LOCAL_TTL_S)
     except ZoneFileError as trouble:
         raise together(
             ConfigError(

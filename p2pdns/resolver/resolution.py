@@ -16,7 +16,7 @@ from p2pdns.dns.registry import Class, Ede, Rcode, Type
 from p2pdns.dns.zone import CHAIN_LINKS_MAX, TOO_MANY_LINKS, Kind, ZoneAnswer
 from p2pdns.errors import FormatError
 from p2pdns.items.keys import ZoneKey
-from p2pdns.limits import QUESTION_LOOKUPS_MAX, QUESTION_RPCS_MAX, QUESTION_SECONDS_MAX
+from p2pdns.limits import QUESTION_LOOKUPS_MAX, QUESTION_RPCS_MAX, QUESTION_S_MAX
 from p2pdns.resolver.draft import Draft, owner_at_end
 from p2pdns.resolver.foreign import OWNERS_MAX, REFUSED_TYPES, Foreign, cleaned
 from p2pdns.resolver.names import (
@@ -79,7 +79,7 @@ class Resolution:
         # The front has folded what it asks.
         folded = question.name.folded()
         self.question = question if folded is question.name else Question(folded, question.rtype, question.rclass)
-        self.deadline = min(deadline, now + QUESTION_SECONDS_MAX)
+        self.deadline = min(deadline, now + QUESTION_S_MAX)
         self._settings = settings
         self._draft = Draft(self.question, settings, is_traced=is_traced)
         self._step: Step | None = None

@@ -16,7 +16,7 @@ from typing import Protocol
 from p2pdns.addresses import is_over_share
 from p2pdns.dns.message import Question
 from p2pdns.items.keys import ZoneKey
-from p2pdns.limits import FORWARDED_MAX, QUESTION_SECONDS_MAX
+from p2pdns.limits import FORWARDED_MAX, QUESTION_S_MAX
 from p2pdns.link import ClientClass
 from p2pdns.resolver import (
     Answered,
@@ -139,7 +139,7 @@ class Service:
 
     async def trace(self, question: Question, narrate: Narrate | None = None) -> Resolved:
         """Return the answer to a question of the person at the control socket; its `trace` says how it came about."""
-        query = QueryFacts(question, self._clock() + QUESTION_SECONDS_MAX, client_prefix="control", is_traced=True)
+        query = QueryFacts(question, self._clock() + QUESTION_S_MAX, client_prefix="control", is_traced=True)
         return await self.resolve(query, narrate=narrate)
 
     def invalidate(self, tags: tuple[bytes, ...] | None) -> None:

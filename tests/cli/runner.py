@@ -30,8 +30,8 @@ ANY = "…"
 # What of our own environment a session sees: where the package and its compiled modules are, and the language.
 KEPT = ("PYTHONPATH", "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE", "LANG", "LC_ALL")
 PROGRAM = (sys.executable, "-m", "p2pdns")
-COMMAND_SECONDS_MAX = 60
-READY_SECONDS_MAX = 30
+COMMAND_S_MAX = 60
+READY_S_MAX = 30
 
 
 @dataclass
@@ -115,7 +115,7 @@ class Place:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=COMMAND_SECONDS_MAX,
+            timeout=COMMAND_S_MAX,
             check=False,
         )
 
@@ -130,18 +130,18 @@ class Place:
         )
         log.close()
         self.running.append(process)
-        deadline = time.monotonic() + READY_SECONDS_MAX
+        deadline = time.monotonic() + READY_S_MAX
         while self.run("p2pdns status").returncode != 0:
             words = (self.folder / ".daemon.log").read_text()
             assert process.poll() is None, f"{command} ended with {process.returncode}:\n{words}"
-            assert time.monotonic() < deadline, f"{command} was not ready in {READY_SECONDS_MAX} s:\n{words}"
+            assert time.monotonic() < deadline, f"{command} was not ready in {READY_S_MAX} s:\n{words}"
 
     def end(self) -> None:
         """End what still runs, and see that it ends well."""
         for process in self.running:
             process.send_signal(signal.SIGTERM)
         for process in self.running:
-            assert process.wait(COMMAND_SECONDS_MAX) == 0
+            assert process.wait(COMMAND_S_MAX) == 0
         if self.warm is not None:
             self.warm.end()
 

@@ -19,9 +19,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("gate", "compose", "link", "message", "item")
 INPUT_BYTES_MAX = 4096  # A datagram is never longer, and short inputs are tried more often.
-INPUT_SECONDS_MAX = 20  # A hang is a find as well.
+INPUT_S_MAX = 20  # A hang is a find as well.
 MEMORY_MB_MAX = 1024
-GRACE_SECONDS = 60  # For a process to start, to read its corpus, and to end.
+GRACE_S = 60  # For a process to start, to read its corpus, and to end.
 
 _PULSE = re.compile(r"cov: (\d+) ft: \d+ corp: (\d+)")
 _EXECUTED = re.compile(r"stat::number_of_executed_units:\s*(\d+)")
@@ -40,7 +40,7 @@ def fuzz(name: str, seconds: int, corpus: Path) -> None:
     options = [
         f"-max_total_time={seconds}",
         f"-max_len={INPUT_BYTES_MAX}",
-        f"-timeout={INPUT_SECONDS_MAX}",
+        f"-timeout={INPUT_S_MAX}",
         f"-rss_limit_mb={MEMORY_MB_MAX}",
         f"-artifact_prefix={targets.FOUND}/{name}-",
         "-print_final_stats=1",
@@ -55,10 +55,10 @@ def run(name: str, seconds: int, corpus: Path) -> bool:
     command += ["--seconds", str(seconds), "--corpus", str(corpus)]
     try:
         done = subprocess.run(
-            command, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False, timeout=seconds + GRACE_SECONDS
+            command, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False, timeout=seconds + GRACE_S
         )
     except subprocess.TimeoutExpired:
-        sys.stderr.write(f"p2pdns: error: {name}: no end {GRACE_SECONDS} seconds after its time\n")
+        sys.stderr.write(f"p2pdns: error: {name}: no end {GRACE_S} seconds after its time\n")
         return False
     pulses = _PULSE.findall(done.stderr)
     executed = _EXECUTED.search(done.stderr)

@@ -25,10 +25,10 @@ from tests.live.front_process import GUARD_S, wait_until
 from tests.live.served import KEY, SECRET, WWW_ADDRESS, ZONE, Served
 from tests.live.test_no_leak import Listener
 
-PROVISIONAL_SECONDS_MAX = 5
+PROVISIONAL_S_MAX = 5
 OLD = SecretKey.generate(b"\x2b" * 32)
 OLD_DAYS = 40  # Past the 30 days that a zone holds whose publisher says nothing else.
-DAY_SECONDS = 86_400
+DAY_S = 86_400
 EDE_STALE = 3
 # One question may be read in the same turn of the front as the word of the engine, and before it; no second one.
 QUESTIONS_MAX = 2
@@ -50,7 +50,7 @@ def ede_codes(reply: dns.message.Message) -> list[int]:
 def is_settled(daemon: Served, name: str) -> bool:
     """Return whether an answer is one that its daemon relies upon."""
     answer = daemon.ask(name).answer
-    return bool(answer) and answer[0].ttl > PROVISIONAL_SECONDS_MAX
+    return bool(answer) and answer[0].ttl > PROVISIONAL_S_MAX
 
 
 def test_a_restart_without_any_peer_answers_yesterdays_names_and_nothing_of_an_upstream(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_restart_without_any_peer_answers_yesterdays_names_and_nothing_of_an_u
     try:
         wait_until(lambda: reader.status()["contacts"] > 0, "a contact")
         publisher.control.call("publish", item=item_of(SECRET, ZONE))
-        publisher.control.call("publish", item=item_of(OLD, ZONE, time.time() - OLD_DAYS * DAY_SECONDS))
+        publisher.control.call("publish", item=item_of(OLD, ZONE, time.time() - OLD_DAYS * DAY_S))
         wait_until(lambda: is_settled(reader, f"www.{KEY}"), "a settled answer")
         wait_until(lambda: bool(reader.ask(old_name).answer), "the old zone")
         assert reader.ask("look-alike.example").rcode() == dns.rcode.NOERROR

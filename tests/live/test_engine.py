@@ -27,7 +27,7 @@ from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.items.packet import compose_packet
 
-READY_SECONDS_MAX = 30.0  # A start takes half a second; this only ends a test that hangs.
+READY_S_MAX = 30.0  # A start takes half a second; this only ends a test that hangs.
 ALICE = SecretKey.generate(b"\x0a" * 32)
 WWW = Name.of(b"www", str(ALICE.zone_key).encode())
 
@@ -51,7 +51,7 @@ class EngineProcess:
 
     def __init__(self, state: Path, config: Config, *, alive: bool = False) -> None:
         self.state = state
-        self.client = ControlClient(state, timeout_s=READY_SECONDS_MAX)
+        self.client = ControlClient(state, timeout_s=READY_S_MAX)
         self.lines: list[str] = []
         self.config_file = tempfile.TemporaryFile()  # noqa: SIM115  (`end` closes it)
         self.set_config(config)
@@ -84,7 +84,7 @@ class EngineProcess:
     def wait_for_line(self, words: str) -> str:
         """Return the first line of standard error from here on that has these words."""
         assert self.process.stderr is not None
-        deadline = time.monotonic() + READY_SECONDS_MAX
+        deadline = time.monotonic() + READY_S_MAX
         while select.select([self.process.stderr], [], [], max(0.0, deadline - time.monotonic()))[0]:
             line = self.process.stderr.readline().decode()
             if not line:
@@ -103,7 +103,7 @@ class EngineProcess:
         """Send a signal and return exit status and the rest of standard error."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        _, rest = self.process.communicate(timeout=READY_SECONDS_MAX)
+        _, rest = self.process.communicate(timeout=READY_S_MAX)
         self.config_file.close()
         if self.alive_write is not None:
             os.close(self.alive_write)
@@ -212,7 +212,7 @@ def test_a_restarted_publisher_puts_its_items_again_without_being_asked(start: S
     holder = start("holder", config_of())
     assert holder.status()["items_held"] == 0
     start("publisher", config_of([holder.status()["dht_address"]]))
-    give_up_at = time.monotonic() + 2 * READY_SECONDS_MAX
+    give_up_at = time.monotonic() + 2 * READY_S_MAX
     while holder.status()["items_held"] == 0:
         assert time.monotonic() < give_up_at, "the item never came"
         threading.Event().wait(0.05)
@@ -261,7 +261,7 @@ def test_an_engine_without_contacts_says_so_with_a_hint(start: Start) -> None:
 def test_a_second_engine_in_the_state_directory_is_refused_in_two_lines(start: Start) -> None:
     first = start("shared", config_of())
     second = start("shared", config_of(), is_ready=False)
-    second.process.wait(READY_SECONDS_MAX)
+    second.process.wait(READY_S_MAX)
     code, stderr = second.end()
     lines = stderr.splitlines()
     assert code == 1
@@ -278,7 +278,7 @@ def test_a_dht_port_in_use_is_one_line_and_a_hint(start: Start) -> None:
     busy = config_of()
     busy = replace(busy, dht=replace(busy.dht, listen=first.status()["dht_address"]))
     second = start("second", busy, is_ready=False)
-    second.process.wait(READY_SECONDS_MAX)
+    second.process.wait(READY_S_MAX)
     code, stderr = second.end()
     assert code == 1
     assert [line.split(":")[1] for line in stderr.splitlines()] == [" error", " hint"]
@@ -288,7 +288,7 @@ def test_a_dht_port_in_use_is_one_line_and_a_hint(start: Start) -> None:
 def test_a_configuration_that_means_nothing_ends_with_exit_2(start: Start) -> None:
     config = config_of()
     bad = start("bad", replace(config, zones=replace(config.zones, private_zones=("nobody",))), is_ready=False)
-    bad.process.wait(READY_SECONDS_MAX)
+    bad.process.wait(READY_S_MAX)
     code, stderr = bad.end()
     assert code == 2
     assert "nobody" in stderr
@@ -301,7 +301,7 @@ def test_the_end_of_the_supervisor_ends_the_engine(start: Start) -> None:
     assert engine.alive_write is not None
     os.close(engine.alive_write)
     engine.alive_write = None
-    assert engine.process.wait(READY_SECONDS_MAX) == 0
+    assert engine.process.wait(READY_S_MAX) == 0
 
 
 def test_sighup_takes_over_new_names_and_says_what_needs_a_restart(start: Start) -> None:

@@ -19,7 +19,7 @@ from p2pdns.dht import krpc
 from p2pdns.dht.bencode import encode
 from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.items.keys import SecretKey
-from tests.live.test_engine import READY_SECONDS_MAX, EngineProcess, config_of
+from tests.live.test_engine import READY_S_MAX, EngineProcess, config_of
 
 NETWORK = krpc.network_of("test engines")
 ITEMS_MAX, BYTES_MAX = 200, 1024 * 1024
@@ -34,7 +34,7 @@ class Stranger:
         self._id = os.urandom(20)
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
-        self._socket.settimeout(READY_SECONDS_MAX)
+        self._socket.settimeout(READY_S_MAX)
 
     def close(self) -> None:
         """Close the socket."""

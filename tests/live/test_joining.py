@@ -25,7 +25,7 @@ from tests.live.test_overlay_nodes import GUARD_S, item_of
 
 NODES, BOOTSTRAP_NODES = 20, 3
 # Neighbours find each other within two seconds; a datagram lost, or a port in use, takes as long as the next try.
-WIRE_SECONDS_MAX = 120.0
+WIRE_S_MAX = 120.0
 
 
 async def open_node(
@@ -78,7 +78,7 @@ def test_an_overlay_of_20_forms_again_with_every_bootstrap_node_and_the_dns_dead
 
 def wait_until(is_so: Callable[[], bool]) -> None:
     """Ask until something holds."""
-    give_up_at = time.monotonic() + WIRE_SECONDS_MAX
+    give_up_at = time.monotonic() + WIRE_S_MAX
     while not is_so():
         assert time.monotonic() < give_up_at
         threading.Event().wait(0.05)

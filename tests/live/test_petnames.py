@@ -23,7 +23,7 @@ from p2pdns.errors import Unavailable
 from p2pdns.items.keys import SecretKey
 
 NODE_COUNT = 3
-CHANGE_SECONDS_MAX = 10.0  # A change takes effect within a second; the guard is ten times as long.
+CHANGE_S_MAX = 10.0  # A change takes effect within a second; the guard is ten times as long.
 ALICE = SecretKey.generate(b"\x0a" * 32)
 BOB = SecretKey.generate(b"\x0b" * 32)
 KEYS = {"bob": str(BOB.zone_key)}
@@ -49,14 +49,14 @@ class World:
     def ask(self, query: bytes) -> bytes:
         """Return the response to one datagram."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(CHANGE_SECONDS_MAX)
+            sock.settimeout(CHANGE_S_MAX)
             sock.connect(self.client.server)
             sock.send(query)
             return sock.recv(4096)
 
     def ask_until(self, query: bytes, is_wanted: Callable[[bytes], bool]) -> bytes:
         """Ask the same bytes again and again, so that the fast path has them, until the response is another."""
-        deadline = time.monotonic() + CHANGE_SECONDS_MAX
+        deadline = time.monotonic() + CHANGE_S_MAX
         while not is_wanted(response := self.ask(query)):
             assert time.monotonic() < deadline, parse(response)
         return response

@@ -17,7 +17,7 @@ from tests.live.front_process import wait_until
 from tests.live.served import NETWORK, ROOT, Served, environment
 
 SCRIPT = ROOT / "deploy" / "publisher.sh"
-PUBLISHED_SECONDS_MAX = 60.0  # Some commands one after the other, on a machine that runs other tests.
+PUBLISHED_S_MAX = 60.0  # Some commands one after the other, on a machine that runs other tests.
 ZONES = {"alice": "www A 192.0.2.1\nbob NS {zone:bob}.\n", "bob": "www A 192.0.2.2\n"}
 
 
@@ -63,7 +63,7 @@ class Script:
     def end(self) -> int:
         """Stop it as an engine stops a container, and return its exit status."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(PUBLISHED_SECONDS_MAX)
+        return self.process.wait(PUBLISHED_S_MAX)
 
 
 @pytest.fixture
@@ -88,20 +88,20 @@ def test_zones_stay_published_under_their_keys_and_a_changed_file_is_published_a
         (zones / f"{name}.zone").write_text(text)
     peer = holder.status()["dht_address"]
     script = Script(tmp_path, peer)
-    wait_until(lambda: script.is_done(set(ZONES)), "both zones", PUBLISHED_SECONDS_MAX)
+    wait_until(lambda: script.is_done(set(ZONES)), "both zones", PUBLISHED_S_MAX)
     first, keys = seqs(holder), {name: script.key(name) for name in ZONES}
     assert len(first) == len(ZONES)
     assert script.end() == 0
 
     script = Script(tmp_path, peer)
-    wait_until(lambda: script.kept_alive() == len(ZONES), "both zones kept alive", PUBLISHED_SECONDS_MAX)
+    wait_until(lambda: script.kept_alive() == len(ZONES), "both zones kept alive", PUBLISHED_S_MAX)
     assert script.end() == 0
     assert {name: script.key(name) for name in ZONES} == keys
     assert seqs(holder) == first
 
     (zones / "bob.zone").write_text("www A 192.0.2.3\n")
     script = Script(tmp_path, peer)
-    wait_until(lambda: seqs(holder) != first, "the changed zone", PUBLISHED_SECONDS_MAX)
+    wait_until(lambda: seqs(holder) != first, "the changed zone", PUBLISHED_S_MAX)
     assert script.end() == 0
     assert {name: script.key(name) for name in ZONES} == keys
     assert sorted(seqs(holder)[key] > seq for key, seq in first.items()) == [False, True]

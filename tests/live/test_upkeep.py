@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.live.front_process import wait_until
 from tests.live.served import KEY, Served, p2pdns
 
-PROVISIONAL_SECONDS_MAX = 5  # An answer with a longer TTL is settled, and stays with the front for minutes.
+PROVISIONAL_S_MAX = 5  # An answer with a longer TTL is settled, and stays with the front for minutes.
 
 
 def test_a_flushed_answer_is_asked_of_the_engine_again(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_a_flushed_answer_is_asked_of_the_engine_again(tmp_path: Path) -> None:
 
     def is_kept() -> bool:
         reply = daemon.ask(name)
-        return bool(reply.answer) and reply.answer[0].ttl > PROVISIONAL_SECONDS_MAX
+        return bool(reply.answer) and reply.answer[0].ttl > PROVISIONAL_S_MAX
 
     try:
         wait_until(lambda: daemon.status()["contacts"] > 0, "a contact")

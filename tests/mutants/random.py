@@ -26,7 +26,7 @@ from queue import Queue
 
 from tests.mutants.draw import Mutation, drawn
 from tests.mutants.reach import CONFORMANCE, STEADY, Places, Reach, measured
-from tests.mutants.run import RUN_SECONDS_MAX, WORKERS, Copy, borrowed, run_tests, some_copies
+from tests.mutants.run import RUN_S_MAX, WORKERS, Copy, borrowed, run_tests, some_copies
 from tests.mutants.table import ROOT
 
 KILLED_SHARE_MIN = 0.97
@@ -68,7 +68,7 @@ def outcome_of(mutation: Mutation, copy: Copy, reaches: dict[str, Reach], places
     word, detail, passed = "ALIVE", "no test reaches it", 0
     try:
         for files in stages(mutation, reaches, places):
-            limit = RUN_SECONDS_MAX + SLOWER_MAX * sum(reaches[file].seconds for file in files)
+            limit = RUN_S_MAX + SLOWER_MAX * sum(reaches[file].seconds for file in files)
             run = run_tests(copy, [STEADY, *files], limit)
             if run.errors and not run.failures:
                 word, detail = "broken", run.output

@@ -24,7 +24,7 @@ from pathlib import Path
 from queue import Queue
 
 from tests.mutants.draw import ROOMS, Mutation, names_given
-from tests.mutants.run import GREEN_SECONDS_MAX, WORKERS, Copy, Run, borrowed, run_tests
+from tests.mutants.run import GREEN_S_MAX, WORKERS, Copy, Run, borrowed, run_tests
 from tests.mutants.table import ROOT
 
 # All of it asks one daemon, so it is run as one.
@@ -119,7 +119,7 @@ def _noted(copy: Copy, file: str) -> tuple[Run, float, list[str]]:
         log = copy.folder / "reached.txt"
         log.unlink(missing_ok=True)
         began = time.monotonic()
-        run = run_tests(copy, [STEADY, file], GREEN_SECONDS_MAX)
+        run = run_tests(copy, [STEADY, file], GREEN_S_MAX)
         if not run.failures and not run.errors:
             break
     return run, time.monotonic() - began, sorted(set(log.read_text().split())) if log.is_file() else []

@@ -28,8 +28,8 @@ from queue import Queue
 from tests.mutants.table import ROOT, Sabotage, read_tables, sabotages
 
 # A sabotage may turn a look-up into a loop without end; no honest test file here needs this long.
-RUN_SECONDS_MAX = 120
-GREEN_SECONDS_MAX = 900  # All of them, one after the other.
+RUN_S_MAX = 120
+GREEN_S_MAX = 900  # All of them, one after the other.
 TIMES = itertools.count(1)  # Seconds of 1970, when no file of ours was written.
 WORKERS = 2  # the machines this runs on have two cores
 
@@ -129,7 +129,7 @@ def borrowed(copies: Queue[Copy]) -> Iterator[Copy]:
         copies.put(copy)
 
 
-def run_tests(copy: Copy, tests: Iterable[str], seconds: float = RUN_SECONDS_MAX) -> Run:
+def run_tests(copy: Copy, tests: Iterable[str], seconds: float = RUN_S_MAX) -> Run:
     """Run `tests` in the copy and return what happened; the package must come from the copy."""
     report = copy.folder / "report.xml"
     report.unlink(missing_ok=True)
@@ -211,7 +211,7 @@ def _tried(wanted: Sequence[Sabotage], copies: Queue[Copy]) -> int:
 
     def green(share: list[str]) -> Run:
         with borrowed(copies) as copy:
-            return run_tests(copy, share, GREEN_SECONDS_MAX)
+            return run_tests(copy, share, GREEN_S_MAX)
 
     def one(sabotage: Sabotage) -> tuple[str | None, float]:
         with borrowed(copies) as copy:

@@ -21,7 +21,7 @@ import dns.rrset
 from p2pdns.net.sockets import open_dns
 
 # NSD answers its first question a few hundred milliseconds after it started; each try waits at most this long.
-READY_TRY_SECONDS = 0.5
+READY_TRY_S = 0.5
 READY_TRIES_MAX = 60
 STARTS_MAX = 5  # It must be told its port, and other tests take ports too.
 
@@ -107,7 +107,7 @@ def _is_ready(process: subprocess.Popen[str], port: int, apex: str, folder: Path
             assert "Address already in use" in said, said
             return False
         with contextlib.suppress(dns.exception.Timeout, OSError):
-            reply = dns.query.udp(query, "127.0.0.1", port=port, timeout=READY_TRY_SECONDS)
+            reply = dns.query.udp(query, "127.0.0.1", port=port, timeout=READY_TRY_S)
             assert reply.rcode() == dns.rcode.NOERROR, (folder / "nsd.log").read_text()
             return True
     raise AssertionError("NSD never answered: " + (folder / "nsd.log").read_text())

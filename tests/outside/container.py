@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-BUILD_SECONDS_MAX = 900  # Packages are fetched; a guard only.
-RUN_SECONDS_MAX = 120  # A guard only.
+BUILD_S_MAX = 900  # Packages are fetched; a guard only.
+RUN_S_MAX = 120  # A guard only.
 DOCKERFILE = """
 FROM p2pdns-node:local
 USER 0
@@ -42,7 +42,7 @@ class Container:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=RUN_SECONDS_MAX,
+            timeout=RUN_S_MAX,
             check=False,
         )
         assert may_fail or done.returncode == 0, f"{script}\n{done.stdout}"
@@ -59,26 +59,24 @@ class Container:
                     source.chmod(0o644)
                     tar.add(source, arcname=path.lstrip("/"))
             with archive.open("rb") as lines:
-                subprocess.run(
-                    ["docker", "cp", "-", f"{self.name}:/"], stdin=lines, check=True, timeout=RUN_SECONDS_MAX
-                )
+                subprocess.run(["docker", "cp", "-", f"{self.name}:/"], stdin=lines, check=True, timeout=RUN_S_MAX)
 
 
 @contextlib.contextmanager
 def container(name: str, *packages: str) -> Iterator[Container]:
     """Build an image of this checkout with these packages, run a container of it, and take that away afterwards."""
-    subprocess.run([ROOT / "deploy" / "images.sh"], check=True, timeout=BUILD_SECONDS_MAX, stdout=subprocess.DEVNULL)
+    subprocess.run([ROOT / "deploy" / "images.sh"], check=True, timeout=BUILD_S_MAX, stdout=subprocess.DEVNULL)
     image = f"p2pdns-outside-{packages[0]}:local"
     build = ["docker", "build", "-q", "-t", image, "-"]
     text = DOCKERFILE.replace("{packages}", " ".join(["iproute2", "nsd", *packages]))
-    subprocess.run(build, input=text, text=True, check=True, timeout=BUILD_SECONDS_MAX, capture_output=True)
+    subprocess.run(build, input=text, text=True, check=True, timeout=BUILD_S_MAX, capture_output=True)
     start = ["docker", "run", "-d", "--rm", "--init", "--name", name, "--network", "none", "--cap-add", "NET_ADMIN"]
     # A browser wants more shared memory than a container has by itself.
     start += ["--shm-size", "256m", image]
-    subprocess.run(start, check=True, timeout=RUN_SECONDS_MAX, stdout=subprocess.DEVNULL)
+    subprocess.run(start, check=True, timeout=RUN_S_MAX, stdout=subprocess.DEVNULL)
     try:
         found = Container(name)
         found.run(CABLE)
         yield found
     finally:
-        subprocess.run(["docker", "rm", "-f", name], check=True, timeout=RUN_SECONDS_MAX, stdout=subprocess.DEVNULL)
+        subprocess.run(["docker", "rm", "-f", name], check=True, timeout=RUN_S_MAX, stdout=subprocess.DEVNULL)

@@ -23,8 +23,8 @@ from p2pdns.net.sockets import open_dns
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 STARTS_MAX = 5
 READY_TRIES_MAX = 100
-READY_TRY_SECONDS = 0.3
-END_SECONDS_MAX = 20.0  # A guard only.
+READY_TRY_S = 0.3
+END_S_MAX = 20.0  # A guard only.
 
 UNBOUND_SERVER = """
 server:
@@ -151,7 +151,7 @@ def forwarding(
                 return
         finally:
             process.terminate()
-            process.wait(END_SECONDS_MAX)
+            process.wait(END_S_MAX)
         assert port is None, f"{name} did not start: {log.read_text()}"
     raise AssertionError(f"{name} did not start: {log.read_text()}")
 
@@ -163,6 +163,6 @@ def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
         if process.poll() is not None:
             return False
         with contextlib.suppress(dns.exception.Timeout, OSError):
-            dns.query.udp(query, "127.0.0.1", port=port, timeout=READY_TRY_SECONDS)
+            dns.query.udp(query, "127.0.0.1", port=port, timeout=READY_TRY_S)
             return True
     return False

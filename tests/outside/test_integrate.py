@@ -19,7 +19,7 @@ from tests.outside.validating import ORDINARY, ORDINARY_ADDRESS, SignedRoot, in_
 NAS_ADDRESS = "192.168.7.7"
 ZONE = f"$TTL 300\nwww A {WWW_ADDRESS}\nnas A {NAS_ADDRESS}\n"
 WWW, NAS = f"www.{KEY}.p2pdns.internal", f"nas.{KEY}.p2pdns.internal"
-ASK_SECONDS_MAX = 20.0  # A guard only.
+ASK_S_MAX = 20.0  # A guard only.
 
 
 def _outside(*values: object) -> object:
@@ -57,7 +57,7 @@ def asked(address: Address, name: str) -> tuple[str, list[str], bool]:
     """Return what a client with AD set is told: the rcode, the data, and whether AD is set."""
     query = dns.message.make_query(name, "A", flags=dns.flags.RD | dns.flags.AD)
     host, port = address
-    response = dns.query.udp(query, host, port=port, timeout=ASK_SECONDS_MAX)
+    response = dns.query.udp(query, host, port=port, timeout=ASK_S_MAX)
     data = [str(rdata) for rrset in response.answer for rdata in rrset]
     return dns.rcode.to_text(response.rcode()), data, bool(response.flags & dns.flags.AD)
 

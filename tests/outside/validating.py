@@ -34,7 +34,7 @@ ROOT_ZONE = f"""
 ns.ordinary.example. 300 A 127.0.0.1
 {ORDINARY}. 300 A {ORDINARY_ADDRESS}
 """
-SIGNED_SECONDS = 86_400  # Long past any run.
+SIGNED_S = 86_400  # Long past any run.
 
 UNBOUND = f"""{UNBOUND_SERVER}
 server:
@@ -147,9 +147,7 @@ def signed_root_zone() -> tuple[str, str]:
     key = dns.dnssec.make_dnskey(secret.public_key(), dns.dnssectypes.Algorithm.ECDSAP256SHA256, flags=257)
     now = time.time()
     with zone.writer() as transaction:
-        dns.dnssec.sign_zone(
-            zone, transaction, keys=[(secret, key)], inception=now - 3600, expiration=now + SIGNED_SECONDS
-        )
+        dns.dnssec.sign_zone(zone, transaction, keys=[(secret, key)], inception=now - 3600, expiration=now + SIGNED_S)
     return zone.to_text(relativize=False), dns.dnssec.make_ds(".", key, "SHA256").to_text()
 
 

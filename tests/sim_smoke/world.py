@@ -27,7 +27,7 @@ from p2pdns.dns.registry import Rcode, Type
 from p2pdns.items.item import MutableItem, next_seq
 from p2pdns.items.keys import SecretKey, ZoneKey
 from p2pdns.items.packet import compose_packet
-from p2pdns.limits import QUESTION_SECONDS_MAX
+from p2pdns.limits import QUESTION_S_MAX
 from p2pdns.net.endpoint import Endpoint
 from p2pdns.net.upstream import Upstream
 from p2pdns.overlay.finder import Overlay
@@ -128,7 +128,7 @@ class Engine:
 
     async def _look_up(self, key: ZoneKey) -> None:
         self.overlay.flush(key)
-        await self.overlay.item(key, True, Budget(deadline=boot_now() + QUESTION_SECONDS_MAX))
+        await self.overlay.item(key, True, Budget(deadline=boot_now() + QUESTION_S_MAX))
 
     async def stop(self) -> None:
         """End as a process does: what it stored for others is gone, its own state stays."""
@@ -233,7 +233,7 @@ class World:
     async def _ask(self, reader: Engine, owner: Owner) -> None:
         question = Question(owner.key.apex.child(b"www"), Type.TXT)
         for _ in range(QUESTION_TRIES_MAX):
-            resolved = await reader.service.resolve(QueryFacts(question, boot_now() + QUESTION_SECONDS_MAX))
+            resolved = await reader.service.resolve(QueryFacts(question, boot_now() + QUESTION_S_MAX))
             self.network.note("answer", str(question.name), resolved.rcode, resolved.answer, resolved.provisional)
             self.outcome.answers += 1
             if resolved.rcode == Rcode.NOERROR and resolved.answer:

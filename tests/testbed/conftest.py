@@ -21,7 +21,7 @@ from tests.testbed import containers
 from tests.testbed.signals import ending_by_signals
 from tests.testbed.story import Story
 from tests.testbed.traces import temporary_files
-from tests.testbed.world import STOP_SECONDS, World
+from tests.testbed.world import STOP_S, World
 
 MARKER = "testbed"
 STORY = pytest.StashKey[Story]()
@@ -84,7 +84,7 @@ def overlay(request: pytest.FixtureRequest) -> Iterator[World]:
     with pytest.MonkeyPatch.context() as environ, ending_by_signals() as ignore_signals:
         environ.setenv("P2PDNS_TESTBED_PORT", str(port))
         # What a run that was killed has left, or somebody who forgot.
-        containers.BED.down(seconds=STOP_SECONDS)
+        containers.BED.down(seconds=STOP_S)
         try:
             world.start()
             yield world

@@ -27,13 +27,13 @@ from tests.testbed.traces import Traces
 
 ROOT = Path(__file__).resolve().parents[2]
 BED = Testbed(os.environ.get("COMPOSE_PROJECT_NAME", "p2pdns"))
-ENGINE_SECONDS_MAX = 30.0  # One that does not answer in this time does not answer.
-BUILD_SECONDS_MAX = 600.0  # A base image, two package managers and a slow network.
-REQUEST_SECONDS_MAX = 120.0  # Forty questions over bad links take half a minute on a busy machine.
-END_SECONDS_MAX = 5.0
+ENGINE_S_MAX = 30.0  # One that does not answer in this time does not answer.
+BUILD_S_MAX = 600.0  # A base image, two package managers and a slow network.
+REQUEST_S_MAX = 120.0  # Forty questions over bad links take half a minute on a busy machine.
+END_S_MAX = 5.0
 AT_ONCE = 8  # Containers asked at a time; more than that, and the questions wait for the cores and not for the overlay.
-LOOK_AGAIN_SECONDS = 0.1
-STOP_SECONDS = 10
+LOOK_AGAIN_S = 0.1
+STOP_S = 10
 INSIDE = Path(__file__).with_name("inside.py").read_text()
 _pythons: dict[str, subprocess.Popen[str]] = {}
 
@@ -43,7 +43,7 @@ def why_no_engine() -> str | None:
     if shutil.which("docker") is None:
         return "docker is not installed"
     try:
-        engine.run(["docker", "info", "--format", "{{.ServerVersion}}"], seconds_max=ENGINE_SECONDS_MAX)
+        engine.run(["docker", "info", "--format", "{{.ServerVersion}}"], seconds_max=ENGINE_S_MAX)
     except Unavailable as trouble:
         return str(trouble)
     return None
@@ -51,7 +51,7 @@ def why_no_engine() -> str | None:
 
 def build() -> str:
     """Build the images from this checkout, and return the name of their base."""
-    return engine.run([str(ROOT / "deploy" / "images.sh")], seconds_max=BUILD_SECONDS_MAX).strip()
+    return engine.run([str(ROOT / "deploy" / "images.sh")], seconds_max=BUILD_S_MAX).strip()
 
 
 def containers(*roles: str, side: str = "") -> list[Container]:
@@ -101,7 +101,7 @@ def _line_of(place: Container, request: str) -> str:
     python = _pythons[place.id]
     assert python.stdin is not None
     assert python.stdout is not None
-    guard = threading.Timer(REQUEST_SECONDS_MAX, python.kill)
+    guard = threading.Timer(REQUEST_S_MAX, python.kill)
     guard.start()
     try:
         python.stdin.write(request + "\n")
@@ -119,7 +119,7 @@ def _line_of(place: Container, request: str) -> str:
 def _end(container_id: str) -> None:
     python = _pythons.pop(container_id)
     try:
-        python.communicate(timeout=END_SECONDS_MAX)
+        python.communicate(timeout=END_S_MAX)
     except subprocess.TimeoutExpired:
         python.kill()
         python.communicate()
@@ -155,7 +155,7 @@ def wait_until(condition: Callable[[], bool], what: str, seconds_max: float) -> 
     began = time.monotonic()
     while not condition():
         assert time.monotonic() - began < seconds_max, f"waited {seconds_max} s in vain: {what}"
-        time.sleep(LOOK_AGAIN_SECONDS)
+        time.sleep(LOOK_AGAIN_S)
     return time.monotonic() - began
 
 

@@ -14,7 +14,7 @@ from tests.testbed.zones import Expected, Signed
 
 pytestmark = pytest.mark.testbed
 NEWS_TTL = 30  # The least that a refresh waits for, so that nobody has to.
-ONE_REFRESH_SECONDS_MAX = 150.0  # A refresh of 30 s after the half minute in which lost contacts are tried again.
+ONE_REFRESH_S_MAX = 150.0  # A refresh of 30 s after the half minute in which lost contacts are tried again.
 REFUSED = "put refused: 302 "  # BEP 44: the sequence number is less than the current one.
 
 
@@ -57,7 +57,7 @@ def _wait_for_news(places: list[Container], expected: list[Expected]) -> float:
     def knows(place: Container) -> bool:
         return all(entry.is_met_by(reply) for entry, reply in zip(expected, ask(place, expected), strict=True))
 
-    return wait_for_each(places, knows, "the news", ONE_REFRESH_SECONDS_MAX)
+    return wait_for_each(places, knows, "the news", ONE_REFRESH_S_MAX)
 
 
 def _both_sides_answer(overlay: World, unasked: list[Signed], west: list[Container], east: list[Container]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from deploy.testbed import engine
 from p2pdns.cli import dnsclient
 from p2pdns.errors import Unavailable
-from tests.testbed.containers import STOP_SECONDS, daemons, wait_for_contacts
+from tests.testbed.containers import STOP_S, daemons, wait_for_contacts
 from tests.testbed.memory import Memory
 from tests.testbed.world import JOINED_MIN, World
 from tests.testbed.zones import of_zone_files
@@ -26,7 +26,7 @@ def test_a_rolling_restart_loses_neither_items_nor_marks(overlay: World) -> None
         counts = {"marks": 0, "items": 0}
         for index, place in enumerate(places):
             before = Memory.of(place)
-            engine.docker("stop", f"--time={STOP_SECONDS}", place.id)
+            engine.docker("stop", f"--time={STOP_S}", place.id)
             codes[place.place] = engine.inspected(place.id)[0]["State"]["ExitCode"]
             if place.role != "resolver":
                 # Somebody goes on asking while one node after the other is away.

@@ -13,7 +13,7 @@ from tests.testbed.world import JOINED_MIN, World, percentile
 pytestmark = pytest.mark.testbed
 BAD = Impairment(delay_ms=100, jitter_ms=20, loss_percent=10)
 SEED = 6
-LOOKUPS_SECONDS_MAX = 60.0
+LOOKUPS_S_MAX = 60.0
 
 
 def test_names_are_found_over_bad_links(overlay: World) -> None:
@@ -53,5 +53,5 @@ def _reports(places: list[Container], keys: set[str]) -> list[dict[str, Any]]:
         found[place] = [entry for entry in control(place, "lookups")["lookups"] if entry["key"] in keys]
         return {entry["key"] for entry in found[place]} == keys
 
-    wait_for_each(askers, has_ended, "the end of every look-up", LOOKUPS_SECONDS_MAX)
+    wait_for_each(askers, has_ended, "the end of every look-up", LOOKUPS_S_MAX)
     return [entry for own in found.values() for entry in own]

@@ -12,7 +12,7 @@ from tests.testbed.zones import Expected, of_zone_files
 pytestmark = pytest.mark.testbed
 OLD = Expected("www.old.example.", "A", frozenset({"192.0.2.53"}))
 UNASKED = Expected("mail.old.example.", "A", frozenset({"192.0.2.54"}))
-FAILURE_REMEMBERED_SECONDS_MAX = 60.0
+FAILURE_REMEMBERED_S_MAX = 60.0
 
 
 def test_only_ordinary_names_need_the_upstream(overlay: World) -> None:
@@ -36,5 +36,5 @@ def test_only_ordinary_names_need_the_upstream(overlay: World) -> None:
         def answers(place: Container) -> bool:
             return UNASKED.is_met_by(ask(place, [UNASKED])[0])
 
-        seconds = wait_for_each(places, answers, "ordinary names again", FAILURE_REMEMBERED_SECONDS_MAX)
+        seconds = wait_for_each(places, answers, "ordinary names again", FAILURE_REMEMBERED_S_MAX)
         story.row("ordinary names are back", "at every resolver", f"after {seconds:.0f} s", True)

@@ -18,7 +18,7 @@ from tests.testbed.world import World
 pytestmark = pytest.mark.testbed
 SECONDS_MAX = 60  # A guard only.
 PINGS = 20
-PING_SECONDS_MAX = 2  # So long it waits for the last one, fifty times what that may take.
+PING_S_MAX = 2  # So long it waits for the last one, fifty times what that may take.
 FAR = "10.91.2.10"
 HELD_MS = 40.0
 OLD_ADDRESS = "2001:db8::53"
@@ -34,7 +34,7 @@ def tool(*words: str) -> dict[str, Any]:
 def ping(place: Container) -> tuple[int, float]:
     """Return how many pings from a container to the far side came back, and the least time that one took, in ms."""
     words = sidecars.command("ping", BED.project, f"container:{place.id}", "--rm", "--cap-add=NET_RAW")
-    pings = ["ping", "-q", "-n", "-i", "0.02", "-W", str(PING_SECONDS_MAX), "-c", str(PINGS), FAR]
+    pings = ["ping", "-q", "-n", "-i", "0.02", "-W", str(PING_S_MAX), "-c", str(PINGS), FAR]
     # ping fails where nothing comes back, which is for us to judge.
     said = engine.docker(*words, sidecars.TOOLS_IMAGE, *pings, check=False)
     received = re.search(r"(\d+) received", said)

@@ -20,7 +20,7 @@ ADDRESSES = "10.91."
 TEMPORARY = ("p2pdns-images.*", "p2pdns-base.*", "mmdebstrap.*")
 # What is not there has no rules; the tools of root are not on everybody's path.
 FILTERS = "PATH=$PATH:/usr/sbin:/sbin; iptables-save; nft list ruleset"
-COMMAND_SECONDS_MAX = 30.0
+COMMAND_S_MAX = 30.0
 
 
 def temporary_files() -> frozenset[str]:
@@ -38,9 +38,7 @@ def on_this_machine() -> Iterator[str]:
             yield f"process {folder.name} {words} {' '.join((folder / 'cgroup').read_text().split())}"
     for path in Path("/sys/class/net").iterdir():
         yield f"interface {path.name}"
-    listed = subprocess.run(
-        ["sh", "-c", FILTERS], capture_output=True, text=True, timeout=COMMAND_SECONDS_MAX, check=False
-    )
+    listed = subprocess.run(["sh", "-c", FILTERS], capture_output=True, text=True, timeout=COMMAND_S_MAX, check=False)
     for line in listed.stdout.splitlines():
         yield f"rule {line.strip()}"
 

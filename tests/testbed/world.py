@@ -22,10 +22,10 @@ DAEMON_COUNT = OVERLAY_NODE_COUNT + 2  # The publisher and the resolver are node
 # Contacts that are enough to go on with. Who joins while others do hears of the last of them at its next look-up only.
 JOINED_MIN = 8
 NO_RIGHTS = {"is root": False, "capabilities": 0, "may gain more": False, "writes to its root": False}
-PUBLISHED_SECONDS_MAX = 120.0
-STOP_SECONDS = 2  # Nothing is worth waiting for any more.
+PUBLISHED_S_MAX = 120.0
+STOP_S = 2  # Nothing is worth waiting for any more.
 DOWN_TRIES = 3
-GONE_SECONDS_MAX = 10.0
+GONE_S_MAX = 10.0
 
 
 @dataclass
@@ -60,13 +60,13 @@ class World:
         volumes = engine.volumes_of(BED.label)
         # Whoever was interrupted while the containers were being made may meet one more of them afterwards.
         for _ in range(DOWN_TRIES):
-            BED.down(seconds=STOP_SECONDS)
+            BED.down(seconds=STOP_S)
             if not (left := containers.left_behind(volumes)):
                 break
         self.story.row("containers, networks and volumes left", "none", ", ".join(left) or "none", not left)
         # The engine's own processes end a moment after their containers.
         with contextlib.suppress(AssertionError):
-            containers.wait_until(lambda: not traces.left(), "the end of processes", GONE_SECONDS_MAX)
+            containers.wait_until(lambda: not traces.left(), "the end of processes", GONE_S_MAX)
         left = traces.left()
         self.story.row("processes, interfaces, filter rules, files left", "none", "; ".join(left) or "none", not left)
 
@@ -78,7 +78,7 @@ class World:
             facts = containers.status(publisher)
             return bool(facts) and facts["counters"]["publisher"].get("published", 0) >= len(ZONES)
 
-        containers.wait_until(is_published, f"{len(ZONES)} published zones", PUBLISHED_SECONDS_MAX)
+        containers.wait_until(is_published, f"{len(ZONES)} published zones", PUBLISHED_S_MAX)
         listed = engine.docker("exec", publisher.id, "cat", "/var/lib/p2pdns/keys/.flags")
         self.keys = dict(line.removeprefix("--zone=").split("=") for line in listed.split())
         return self.keys

@@ -66,8 +66,8 @@ def test_numbers_in_the_text_are_the_constants() -> None:
         "signature": str(keys.SIGNATURE_BYTES),
     }
     assert f"{item.VALUE_BYTES_WRITE_DEFAULT}, or {item.VALUE_BYTES_WRITE_MAX} on request" in SPEC
-    assert f"more than {item.FUTURE_SECONDS_MAX // 3600} hours ahead" in SPEC
-    assert f"more than {item.FUTURE_SECONDS_MAX // 3600} hours ahead" in " ".join(THREATS.split()).lower()
+    assert f"more than {item.FUTURE_S_MAX // 3600} hours ahead" in SPEC
+    assert f"more than {item.FUTURE_S_MAX // 3600} hours ahead" in " ".join(THREATS.split()).lower()
 
 
 def test_alphabet_of_the_grammar_is_the_alphabet() -> None:

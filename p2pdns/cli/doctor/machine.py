@@ -24,8 +24,8 @@ from p2pdns.dns.registry import DNS_PORT
 from p2pdns.errors import ConfigError, P2pdnsError
 
 FILE_BYTES_MAX = 65_536  # Of a configuration of the system's; the largest known has some kilobytes.
-PROGRAM_SECONDS_MAX = 10.0  # getent waits 5 s for each of two tries by default.
-ANSWER_SECONDS_MAX = 5.0  # The daemon takes up to 4 s to give up a name.
+PROGRAM_S_MAX = 10.0  # getent waits 5 s for each of two tries by default.
+ANSWER_S_MAX = 5.0  # The daemon takes up to 4 s to give up a name.
 OUTPUT_CHARACTERS_MAX = 65_536
 SERVERS_MAX = 8  # The C library takes three, others some more.
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -77,7 +77,7 @@ class Machine:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, "LC_ALL": "C"},
-                timeout=PROGRAM_SECONDS_MAX,
+                timeout=PROGRAM_S_MAX,
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired):
@@ -107,7 +107,7 @@ class Machine:
         """Return the reply of a server on this machine, or in words why there is none."""
         assert is_here(server[0]), "only this machine is asked"
         try:
-            return dnsclient.ask(name, rtype, server, timeout_s=ANSWER_SECONDS_MAX)
+            return dnsclient.ask(name, rtype, server, timeout_s=ANSWER_S_MAX)
         except P2pdnsError as error:
             return str(error.what)
 

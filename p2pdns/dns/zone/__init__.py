@@ -33,7 +33,7 @@ __all__ = [
 
 MADE_SOA_TTL = 300  # Seconds; the negative answers of a zone without SOA are kept as long.
 MADE_SOA_RETRY = 60  # Seconds; nobody transfers these zones, the field only has to be sane.
-EXPIRE_SECONDS_MIN = 30 * 86400  # An item lives at least this long after it was signed, whatever its SOA says.
+EXPIRE_S_MIN = 30 * 86400  # An item lives at least this long after it was signed, whatever its SOA says.
 MICROSECONDS = 1_000_000  # The seq of an item counts these.
 
 
@@ -100,7 +100,7 @@ class Zone:
     def expire_seconds(self) -> int:
         """How long after it was signed an item with this content is fresh."""
         (expire,) = struct.unpack_from("!I", self.soa.rdatas[0], len(self.soa.rdatas[0]) - 8)
-        return max(int(expire), EXPIRE_SECONDS_MIN)
+        return max(int(expire), EXPIRE_S_MIN)
 
     @property
     def lowest_ttl(self) -> int:
@@ -138,6 +138,6 @@ class Zone:
 
 def _made_soa(apex: Name, seq: int) -> RRset:
     serial = seq // MICROSECONDS & 0xFFFFFFFF
-    numbers = struct.pack("!5I", serial, MADE_SOA_TTL, MADE_SOA_RETRY, EXPIRE_SECONDS_MIN, MADE_SOA_TTL)
+    numbers = struct.pack("!5I", serial, MADE_SOA_TTL, MADE_SOA_RETRY, EXPIRE_S_MIN, MADE_SOA_TTL)
     mailbox = apex.child(b"hostmaster") if len(apex.wire()) <= 240 else apex
     return RRset(apex, Type.SOA, MADE_SOA_TTL, (apex.wire() + mailbox.wire() + numbers,))

@@ -22,7 +22,7 @@ from p2pdns.net.discovery.mainline import BUILT_IN
 if TYPE_CHECKING:
     from p2pdns.net.discovery.lan import Lan
 
-JOIN_SECONDS_MAX = 1.0  # What a start waits for its neighbours: a living one answers in a tenth of it.
+JOIN_S_MAX = 1.0  # What a start waits for its neighbours: a living one answers in a tenth of it.
 
 
 class Endpoint(Protocol):
@@ -83,7 +83,7 @@ class Discovery:
             return None
         return "name a node of this network with --bootstrap ADDR:PORT or in [dht] bootstrap"
 
-    async def join(self, endpoint: Endpoint, *, timeout_s: float = JOIN_SECONDS_MAX) -> None:
+    async def join(self, endpoint: Endpoint, *, timeout_s: float = JOIN_S_MAX) -> None:
         """Join by all ways at once, and wait a little for the neighbours; joining goes on when they are late."""
         joined = endpoint.bootstrap(self.static)
         if self.has_lan:

@@ -9,7 +9,7 @@ its caller has decided that.
 from __future__ import annotations
 
 from p2pdns.net.upstream.asking import ATTEMPTS_MAX, Upstream
-from p2pdns.net.upstream.current import PROBE_AGAIN_SECONDS, Upstreams
+from p2pdns.net.upstream.current import PROBE_AGAIN_S, Upstreams
 from p2pdns.net.upstream.exchange import REPLY_RECORDS_MAX, Asking
 from p2pdns.net.upstream.servers import (
     SEARCH_DOMAINS_MAX,
@@ -25,7 +25,7 @@ from p2pdns.net.upstream.system import SystemServers
 __all__ = [
     "ATTEMPTS_MAX",
     "FAILURES_MAX",
-    "PROBE_AGAIN_SECONDS",
+    "PROBE_AGAIN_S",
     "REPLY_RECORDS_MAX",
     "SEARCH_DOMAINS_MAX",
     "SERVERS_MAX",

@@ -20,17 +20,17 @@ from p2pdns.dns.registry import Class, Explanations, Flag, Option, Rcode, Type
 from p2pdns.log import get_logger
 from p2pdns.net.upstream.exchange import SERVER_FAULTS, Asking, Close, Exchange, Exchanges, Heard, Sign, Trouble
 from p2pdns.net.upstream.servers import SERVERS_MAX
-from p2pdns.net.upstream.standing import CHECK_SECONDS, NO_EDNS_SECONDS, Failures, Server
+from p2pdns.net.upstream.standing import CHECK_S, NO_EDNS_S, Failures, Server
 from p2pdns.net.upstream.waiting import Later, Timer, Waits, later
 from p2pdns.resolver import NoReply, Replied, UpstreamOutcome
 from p2pdns.resolver.local import PROBE_SUFFIX
 
 ATTEMPTS_MAX = 6  # Two rounds of three servers.
-TRY_SECONDS_MIN = 0.3  # A resolver that has to look up itself is not slow yet.
-TRY_SECONDS_NEW = 0.4  # A server of which nothing is known yet, while there is another; unbound begins with 0.376.
-TRY_SECONDS_MAX = 1.2  # Two tries fit before a stub repeats its question.
+TRY_S_MIN = 0.3  # A resolver that has to look up itself is not slow yet.
+TRY_S_NEW = 0.4  # A server of which nothing is known yet, while there is another; unbound begins with 0.376.
+TRY_S_MAX = 1.2  # Two tries fit before a stub repeats its question.
 EDE_TEXT_CHARACTERS_MAX = 128  # Enough for the texts that resolvers write.
-PROBE_SECONDS = 5.0  # Long enough for a front that starts after the engine.
+PROBE_S = 5.0  # Long enough for a front that starts after the engine.
 
 NONE_TEXT = "not a name of the overlay, and no upstream is configured"
 LOOP_TEXT = "not a name of the overlay, and every upstream is this resolver itself"
@@ -143,7 +143,7 @@ class Upstream:
 
         asking = Asking(Question(name, int(Type.TXT), Class.IN), True, False, False, False)
         close = self.exchange(address, asking, lambda heard: end(not isinstance(heard, Trouble)))
-        timer = self.later(PROBE_SECONDS, lambda: end(False))
+        timer = self.later(PROBE_S, lambda: end(False))
         try:
             self.counters["probes-unanswered"] += not await answered
         finally:
@@ -174,10 +174,10 @@ class Upstream:
     def patience(self, server: Server, count: int) -> float:
         """Return how long the first and only reply to the try of this number is waited for before the next."""
         if count >= len(self._servers):
-            return 2 * TRY_SECONDS_MAX
+            return 2 * TRY_S_MAX
         if len(self._servers) == 1:
-            return TRY_SECONDS_MAX
-        return min(TRY_SECONDS_MAX, max(TRY_SECONDS_MIN, 4 * server.srtt_s)) if server.srtt_s else TRY_SECONDS_NEW
+            return TRY_S_MAX
+        return min(TRY_S_MAX, max(TRY_S_MIN, 4 * server.srtt_s)) if server.srtt_s else TRY_S_NEW
 
     def listen_beside(self, server: Server, close: Close) -> Close:
         """Keep on listening to a query that no question waits for, one a server at a time; return what ends it."""
@@ -190,7 +190,7 @@ class Upstream:
             close()
             self._beside.pop(server.address, None)
 
-        timer = self.later(CHECK_SECONDS, end)
+        timer = self.later(CHECK_S, end)
         self._beside[server.address] = end
         return end
 
@@ -201,7 +201,7 @@ class Upstream:
 
     def _check_silent(self, now: float) -> None:
         for server in self._servers:
-            if server.is_silent and now >= server.checked_at + CHECK_SECONDS and server.address not in self._beside:
+            if server.is_silent and now >= server.checked_at + CHECK_S and server.address not in self._beside:
                 server.checked_at = now
                 self.counters["checks"] += 1
                 self._check(server, now)
@@ -339,7 +339,7 @@ class _Asked:
             self._ask(one.server, one.asking.without_opt(), now, upstream.patience(one.server, 0))
             return
         if not one.asking.has_opt and rcode not in _NOT_UNDERSTOOD and one.server.speaks_edns(now):
-            one.server.no_edns_until = now + NO_EDNS_SECONDS
+            one.server.no_edns_until = now + NO_EDNS_S
         replied = Replied(message, ad=upstream.trust_ad and message.ad, ede=_ede_of(message.opt))
         if rcode not in SERVER_FAULTS and not (rcode == _NOERROR and _is_lame(message)):
             if len(upstream.failures):

@@ -19,7 +19,7 @@ from p2pdns.net.upstream.servers import servers_of
 from p2pdns.net.upstream.system import FILES, SystemServers
 
 # A loop that begins while we run shows by silence; once a minute is little beside the questions that wait in vain.
-PROBE_AGAIN_SECONDS = 60.0
+PROBE_AGAIN_S = 60.0
 
 log = get_logger("upstream")
 
@@ -80,7 +80,7 @@ class Upstreams:
     def is_probe_due(self, now: float) -> bool:
         """Return whether a server was silent since the last time this returned so, a minute ago or longer."""
         silent_count = self.current.counters["no-reply"]
-        if silent_count == self._silent_count or now < self._probed_at + PROBE_AGAIN_SECONDS:
+        if silent_count == self._silent_count or now < self._probed_at + PROBE_AGAIN_S:
             return False
         self._silent_count, self._probed_at = silent_count, now
         return True

@@ -14,9 +14,9 @@ from p2pdns.addresses import Address
 from p2pdns.dns.life import FAILURE_S_MAX, FAILURE_S_MIN
 
 FAILURES_MAX = 4_096  # Failed pairs of question and server kept: about 1 MB.
-CHECK_SECONDS = 5.0  # Between two questions to a silent server whether it is back, and what each of them may take.
+CHECK_S = 5.0  # Between two questions to a silent server whether it is back, and what each of them may take.
 # How long a server is asked without EDNS after it has answered so only: unbound keeps what it knows of a host as long.
-NO_EDNS_SECONDS = 900.0
+NO_EDNS_S = 900.0
 NEVER = float("-inf")
 
 

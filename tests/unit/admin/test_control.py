@@ -28,7 +28,7 @@ from p2pdns.directory import StateDirectory
 from p2pdns.errors import ConfigError, FormatError, Unavailable, UsageError
 from p2pdns.net.sockets import listen_unix, reachable
 
-WAIT_SECONDS_MAX = 20.0  # Only a test that hangs waits so long.
+WAIT_S_MAX = 20.0  # Only a test that hangs waits so long.
 
 
 async def echo(request: dict[str, Any], report: Progress) -> dict[str, Any]:
@@ -88,18 +88,18 @@ def serving(
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
     thread.start()
     try:
-        assert ready.wait(WAIT_SECONDS_MAX)
-        yield ControlClient(directory, timeout_s=WAIT_SECONDS_MAX)
+        assert ready.wait(WAIT_S_MAX)
+        yield ControlClient(directory, timeout_s=WAIT_S_MAX)
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(WAIT_SECONDS_MAX)
+        thread.join(WAIT_S_MAX)
         loop.close()
 
 
 def exchange(directory: Path, data: bytes, *, is_all: bool = True) -> list[dict[str, Any]]:
     """Send raw bytes and return every line that comes until the server ends the connection."""
     with socket.socket(socket.AF_UNIX) as sock, reachable(directory / "control.sock") as path:
-        sock.settimeout(WAIT_SECONDS_MAX)
+        sock.settimeout(WAIT_S_MAX)
         sock.connect(path)
         try:
             sock.sendall(data)
@@ -128,7 +128,7 @@ def test_a_call_returns_its_reply_after_its_progress(tmp_path: Path) -> None:
 def test_a_verb_whose_client_gives_up_goes_on_and_its_connection_is_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control_server, "GONE_CHECK_SECONDS", 0.01)
+    monkeypatch.setattr(control_server, "GONE_CHECK_S", 0.01)
     monkeypatch.setattr(control_server, "CONNECTIONS_MAX", 1)
     FINISHED.clear()
     with serving(tmp_path) as client:
@@ -137,7 +137,7 @@ def test_a_verb_whose_client_gives_up_goes_on_and_its_connection_is_free(
             sock.sendall(b'{"verb": "patient", "name": "left alone"}\n')
             assert sock.recv(65536).startswith(b'{"progress"')
         # The only place is free again before the verb has ended, and the verb ends all the same.
-        give_up_at = time.monotonic() + WAIT_SECONDS_MAX
+        give_up_at = time.monotonic() + WAIT_S_MAX
         while not FINISHED:
             assert time.monotonic() < give_up_at
             with contextlib.suppress(Unavailable):
@@ -347,7 +347,7 @@ def test_the_socket_lies_in_the_runtime_directory_and_is_found_by_the_state_dire
     with serving(directory, runtime=runtime) as client:
         assert stat.S_ISSOCK((runtime / "control.sock").lstat().st_mode)
         assert client.call("echo")["ok"] is True
-        assert ControlClient(runtime, timeout_s=WAIT_SECONDS_MAX).call("echo")["ok"] is True
+        assert ControlClient(runtime, timeout_s=WAIT_S_MAX).call("echo")["ok"] is True
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     assert (list(directory.iterdir()), list(runtime.iterdir())) == ([], [])
 
@@ -462,8 +462,8 @@ def answering(directory: Path, reply: bytes) -> Iterator[ControlClient]:
 
     thread = threading.Thread(target=serve)
     thread.start()
-    yield ControlClient(directory, timeout_s=WAIT_SECONDS_MAX)
-    thread.join(WAIT_SECONDS_MAX)
+    yield ControlClient(directory, timeout_s=WAIT_S_MAX)
+    thread.join(WAIT_S_MAX)
     listener.close()
 
 

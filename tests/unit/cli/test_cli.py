@@ -15,11 +15,11 @@ import click
 import pytest
 
 import p2pdns
-from p2pdns.admin.control import CALL_SECONDS_MAX
+from p2pdns.admin.control import CALL_S_MAX
 from p2pdns.cli import dnsclient, examples, petnames, shipped, ui
 from p2pdns.cli.dnsclient import Reply
 from p2pdns.cli.main import EXIT_BROKEN_PIPE, main, p2pdns_command
-from p2pdns.cli.resolve import TROUBLE_SECONDS_MAX
+from p2pdns.cli.resolve import TROUBLE_S_MAX
 from p2pdns.cli.verbs import GROUPS, SUMMARY_CHARACTERS_MAX, SYNONYMS, VERBS, WITHOUT_VERB
 from p2pdns.config import Config
 from p2pdns.errors import Unavailable, ZoneFileError, together
@@ -73,7 +73,7 @@ def test_a_question_to_a_named_server_waits_for_a_daemon_no_longer_than_its_petn
 ) -> None:
     waits: list[float] = []
 
-    def load(config: Config, _state: Path, *, timeout_s: float = CALL_SECONDS_MAX) -> petnames.Book:
+    def load(config: Config, _state: Path, *, timeout_s: float = CALL_S_MAX) -> petnames.Book:
         waits.append(timeout_s)
         return petnames.configured(config)
 
@@ -83,7 +83,7 @@ def test_a_question_to_a_named_server_waits_for_a_daemon_no_longer_than_its_petn
     monkeypatch.setattr(petnames, "load", load)
     monkeypatch.setattr(dnsclient, "ask", ask)
     assert main(["resolve", "www.example", "@127.0.0.1:9"]) == 1
-    assert waits == [TROUBLE_SECONDS_MAX]
+    assert waits == [TROUBLE_S_MAX]
 
 
 # Closed pipes

@@ -14,7 +14,7 @@ import pytest
 from p2pdns import directory as directory_module
 from p2pdns.admin.control import SOCKET_NAME, ControlClient
 from p2pdns.cli import starting
-from p2pdns.cli.starting import GRACE_SECONDS, START_SECONDS_MAX, is_taken, running_daemon
+from p2pdns.cli.starting import GRACE_S, START_S_MAX, is_taken, running_daemon
 from p2pdns.directory import LOCK_NAME, StateDirectory, is_marked
 from p2pdns.errors import Unavailable
 
@@ -128,7 +128,7 @@ def test_a_daemon_that_never_answers_is_an_error_after_half_a_minute(tmp_path: P
     time = Time()
     with marked(tmp_path), pytest.raises(Unavailable, match="has not answered in 30 s"):
         daemon_of(tmp_path, time)
-    assert START_SECONDS_MAX <= time.now < START_SECONDS_MAX + 1.0
+    assert START_S_MAX <= time.now < START_S_MAX + 1.0
 
 
 def test_within_the_grace_a_daemon_may_still_appear(tmp_path: Path) -> None:
@@ -136,13 +136,13 @@ def test_within_the_grace_a_daemon_may_still_appear(tmp_path: Path) -> None:
     socks: list[socket.socket] = []
     opened = StateDirectory.open(tmp_path)
     time.at = [(1.0, opened.mark), (4.0, lambda: socks.append(listening(tmp_path)))]
-    assert daemon_of(tmp_path, time, GRACE_SECONDS) is not None
+    assert daemon_of(tmp_path, time, GRACE_S) is not None
     assert 4.0 <= time.now < 4.2
     opened.close()
     socks[0].close()
     time = Time()
-    assert daemon_of(tmp_path / "none", time, GRACE_SECONDS) is None
-    assert GRACE_SECONDS <= time.now < GRACE_SECONDS + 0.2
+    assert daemon_of(tmp_path / "none", time, GRACE_S) is None
+    assert GRACE_S <= time.now < GRACE_S + 0.2
 
 
 def test_a_mark_ends_with_its_holder(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from p2pdns.dns import zonefile
 from p2pdns.dns.message import RR, Message, Question, RRset, compose, records_of, type_of
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Flag, Rcode, Type
-from p2pdns.dns.zone import EXPIRE_SECONDS_MIN, Kind, Zone, ZoneAnswer
+from p2pdns.dns.zone import EXPIRE_S_MIN, Kind, Zone, ZoneAnswer
 from p2pdns.dns.zone.answer import ADDITIONAL_RRSETS_MAX, CHAIN_LINKS_MAX
 from p2pdns.errors import BadItem
 from tests.unit.dns.strategies import KEY, OTHER_KEYS, records, rrsets_of, zone_names, zone_records, zone_targets
@@ -384,8 +384,8 @@ def test_a_negative_ttl_is_the_lesser_of_the_soa_ttl_and_its_minimum() -> None:
 
 
 def test_an_item_lives_thirty_days_or_as_long_as_its_soa_says() -> None:
-    assert zone_of("@ A 192.0.2.1\n").expire_seconds == EXPIRE_SECONDS_MIN == 30 * 86400
-    assert zone_of("@ SOA a b 1 2 3 3600 5\n").expire_seconds == EXPIRE_SECONDS_MIN
+    assert zone_of("@ A 192.0.2.1\n").expire_seconds == EXPIRE_S_MIN == 30 * 86400
+    assert zone_of("@ SOA a b 1 2 3 3600 5\n").expire_seconds == EXPIRE_S_MIN
     assert zone_of("@ SOA a b 1 2 3 9999999 5\n").expire_seconds == 9999999
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from p2pdns.dns.message import RR, Question, parse
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
-from p2pdns.engine.link_server import BEGUN_PER_TURN_MAX, LET_GO_SECONDS, LinkServer, compose_answer
+from p2pdns.engine.link_server import BEGUN_PER_TURN_MAX, LET_GO_S, LinkServer, compose_answer
 from p2pdns.errors import Unavailable
 from p2pdns.limits import FORWARDED_MAX, QUESTIONS_MAX
 from p2pdns.link import (
@@ -382,7 +382,7 @@ def test_the_front_may_run_as_soon_as_it_has_an_answer(tmp_path: Path, monkeypat
             # Not each time: beside a program that computes, that would leave us little.
             connection.send(answer)
             assert events == ["sent"]
-            world.clock.now += LET_GO_SECONDS
+            world.clock.now += LET_GO_S
             connection.send(answer)
             assert events == ["sent", "sent", "let go"]
             front.writer.close()

@@ -13,7 +13,7 @@ from p2pdns.errors import FormatError
 from p2pdns.front.funnel import Funnel
 from p2pdns.front.pending import DATAGRAMS_PER_CLIENT_MAX, GRACE_S, QUEUED_S_MAX
 from p2pdns.front.transport import TCP, UDP
-from p2pdns.limits import QUESTION_SECONDS_MAX, QUESTIONS_MAX
+from p2pdns.limits import QUESTION_S_MAX, QUESTIONS_MAX
 from p2pdns.link import Answer, Forwarded, Hello, Invalidate, Postponed, Query
 from tests.front_messages import answer, crowd, ede_codes, failure, funnel, opt, query, question
 
@@ -104,7 +104,7 @@ def test_without_anything_stale_clients_wait_until_the_deadline_and_get_servfail
     world.ask(query(records=[opt()]), 0.0)
     world.funnel.handle_timer(CLIENT_TIMER_S)
     assert world.replies == []
-    world.funnel.handle_timer(QUESTION_SECONDS_MAX + GRACE_S)
+    world.funnel.handle_timer(QUESTION_S_MAX + GRACE_S)
     assert world.last().rcode() == 2
     assert ede_codes(world.replies[-1]) == [22]
 
@@ -251,7 +251,7 @@ def test_the_timer_is_told_of_what_is_due_before_the_oldest_question() -> None:
     world.ask(query("old.example"), 0.0)
     world.funnel.handle_timer(QUEUED_S_MAX)
     assert told == [CLIENT_TIMER_S]
-    assert world.funnel.get_timer() == QUESTION_SECONDS_MAX + GRACE_S
+    assert world.funnel.get_timer() == QUESTION_S_MAX + GRACE_S
     world.ask(query("young.example"), 2.0)
     assert told[1:] == [2.0 + CLIENT_TIMER_S]
     # And of what is due later than that, not again.

@@ -11,7 +11,7 @@ from p2pdns.dns.life import CLIENT_TIMER_S
 from p2pdns.front.lanes import LOOKED_AT_MAX, Lanes
 from p2pdns.front.pending import DATAGRAMS_PER_CLIENT_MAX, GRACE_S, QUEUED_S_MAX, WAITERS_MAX, Questions
 from p2pdns.front.waiting import Ending, Pending, Waiter
-from p2pdns.limits import FORWARDED_MAX, QUESTION_SECONDS_MAX, QUESTIONS_MAX
+from p2pdns.limits import FORWARDED_MAX, QUESTION_S_MAX, QUESTIONS_MAX
 from p2pdns.link import Query
 from tests.front_messages import CALM, crowd
 from tests.front_questions import (
@@ -279,7 +279,7 @@ def test_every_waiter_is_released_exactly_once_and_no_bound_is_passed(steps: lis
         assert table.put_count <= QUESTIONS_MAX
         assert not table.is_connected or len(drive.at_engine) == table.put_count
         assert sum(drive.owed.values()) <= WAITERS_MAX
-    for later in (CLIENT_TIMER_S, QUEUED_S_MAX, QUESTION_SECONDS_MAX + GRACE_S):
+    for later in (CLIENT_TIMER_S, QUEUED_S_MAX, QUESTION_S_MAX + GRACE_S):
         drive.now += later
         drive.pass_time()
     assert not any(drive.owed.values())

@@ -19,7 +19,7 @@ from p2pdns.front.pending import (
     Questions,
 )
 from p2pdns.front.waiting import Ending, Pending
-from p2pdns.limits import QUESTION_SECONDS_MAX, QUESTIONS_MAX
+from p2pdns.limits import QUESTION_S_MAX, QUESTIONS_MAX
 from tests.front_messages import crowd
 from tests.front_questions import (
     GREEDY,
@@ -42,7 +42,7 @@ def test_equal_questions_are_asked_once() -> None:
     asked = table.add(first.asked.key, first, 0.0)
     assert asked is not None
     assert asked.question == first.asked.key[:-1]
-    assert (asked.rd, asked.do, asked.cd, asked.deadline) == (True, False, False, QUESTION_SECONDS_MAX)
+    assert (asked.rd, asked.do, asked.cd, asked.deadline) == (True, False, False, QUESTION_S_MAX)
     second = waiter("WWW.example", port=4001)
     assert table.add(second.asked.key, second, 1.0) is None
     pending = table.answered(asked.id)
@@ -91,7 +91,7 @@ def test_the_client_timer_fires_once_and_the_question_goes_on_until_its_deadline
     # Where it has a place, the time for which it may wait for one says nothing.
     assert table.get_timer() == 10.0 + QUEUED_S_MAX
     assert table.due(10.0 + QUEUED_S_MAX) == []
-    assert table.get_timer() == 10.0 + QUESTION_SECONDS_MAX + GRACE_S
+    assert table.get_timer() == 10.0 + QUESTION_S_MAX + GRACE_S
     ((same, ending),) = table.due(20.0)
     assert same is pending
     assert ending is Ending.DEADLINE
@@ -316,7 +316,7 @@ def test_a_question_counts_until_it_is_off_the_table_though_its_client_has_a_sta
     pending = table.pending(who.asked.key)
     assert pending is not None
     table.released(pending)
-    table.due(QUESTION_SECONDS_MAX + GRACE_S)
+    table.due(QUESTION_S_MAX + GRACE_S)
     assert has_place(table, who)
-    table.due(2 * (QUESTION_SECONDS_MAX + GRACE_S))
+    table.due(2 * (QUESTION_S_MAX + GRACE_S))
     assert table.put_count == 0

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from p2pdns.errors import BadItem, FormatError, StrangerError, UsageError
 from p2pdns.items.item import (
     BUILD_UNIX,
-    FUTURE_SECONDS_MAX,
+    FUTURE_S_MAX,
     SALT_BYTES_MAX,
     SEQ_RESERVED,
     VALUE_BYTES_READ_MAX,
@@ -221,7 +221,7 @@ def test_next_seq_never_gives_the_reserved_one() -> None:
 def test_future_begins_after_a_day_and_only_for_a_believable_clock() -> None:
     """A machine that boots in 1970 must not refuse everything."""
     now = BUILD_UNIX + 1_000.0
-    edge = int((now + FUTURE_SECONDS_MAX) * 1_000_000)
+    edge = int((now + FUTURE_S_MAX) * 1_000_000)
     assert not Present(now).is_ahead(edge)
     assert Present(now).is_ahead(edge + 1)
     assert not Present(BUILD_UNIX - 1).is_ahead(SEQ_RESERVED - 1)
@@ -232,22 +232,22 @@ def test_future_begins_after_a_day_and_only_for_a_believable_clock() -> None:
 @pytest.mark.parametrize("clock_unix", [0.0, BUILD_UNIX - 1.0, BUILD_UNIX + 5.0])
 def test_the_newest_adopted_seq_judges_where_the_clock_is_behind(clock_unix: float) -> None:
     """A clock without a battery, or one that was set back, must not make a mark of yesterday a seq from the future."""
-    newest = (BUILD_UNIX + 40 * FUTURE_SECONDS_MAX) * 1_000_000 + 7
+    newest = (BUILD_UNIX + 40 * FUTURE_S_MAX) * 1_000_000 + 7
     present = Present(clock_unix, newest)
     assert present.is_clock_behind
-    assert present.unix == pytest.approx(BUILD_UNIX + 39 * FUTURE_SECONDS_MAX)
+    assert present.unix == pytest.approx(BUILD_UNIX + 39 * FUTURE_S_MAX)
     assert not present.is_ahead(newest)
     assert present.is_ahead(newest + 1)
     assert not present.of_key(newest + 9).is_ahead(newest + 9)
     assert present.of_key(newest + 9).is_ahead(newest + 10)
-    right = BUILD_UNIX + 41.0 * FUTURE_SECONDS_MAX
+    right = BUILD_UNIX + 41.0 * FUTURE_S_MAX
     assert not Present(right, newest).is_clock_behind
     assert Present(right, newest).unix == right
 
 
 @given(
     steps=st.lists(
-        st.tuples(st.floats(-3 * FUTURE_SECONDS_MAX, 3 * FUTURE_SECONDS_MAX), st.integers(-3, 3), st.booleans()),
+        st.tuples(st.floats(-3 * FUTURE_S_MAX, 3 * FUTURE_S_MAX), st.integers(-3, 3), st.booleans()),
         max_size=30,
     )
 )
@@ -255,13 +255,13 @@ def test_the_newest_adopted_seq_judges_where_the_clock_is_behind(clock_unix: flo
 def test_no_row_of_adoptions_pushes_the_bound_past_the_clock(steps: list[tuple[float, int, bool]]) -> None:
     """An attacker has keys of his own, and signs for each the latest seq that is adopted."""
     newest, clock_max = None, 0.0
-    clock = BUILD_UNIX + 400.0 * FUTURE_SECONDS_MAX
+    clock = BUILD_UNIX + 400.0 * FUTURE_S_MAX
     for turn, off, is_at_the_bound in steps:
         clock += turn
         clock_max = max(clock, clock_max)
         present = Present(clock, newest)
         from_unix = present.bound_unix if is_at_the_bound else present.unix
-        seq = max(0, int((from_unix + FUTURE_SECONDS_MAX) * 1_000_000) + off)
+        seq = max(0, int((from_unix + FUTURE_S_MAX) * 1_000_000) + off)
         if not present.is_ahead(seq):
             newest = seq if newest is None else max(newest, seq)
         assert Present(clock, newest).bound_unix <= clock_max + 1e-6
@@ -270,7 +270,7 @@ def test_no_row_of_adoptions_pushes_the_bound_past_the_clock(steps: list[tuple[f
 def test_readers_prefer_any_saner_item_to_one_from_the_future_and_else_the_newer() -> None:
     secret = SecretKey.generate(b"\x01" * 32)
     now = BUILD_UNIX + 1_000.0
-    ahead = (now + FUTURE_SECONDS_MAX) * 1_000_000
+    ahead = (now + FUTURE_S_MAX) * 1_000_000
     old, new, odd, odder = (
         MutableItem.signed(secret, seq, b"v") for seq in (7, int(now * 1_000_000), int(ahead) + 1, int(ahead) + 2)
     )

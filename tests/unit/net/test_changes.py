@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from p2pdns.net.changes import RTM_NEWADDR, RTM_NEWROUTE, is_news
 from tests.front_messages import CALM
 
-LOOP_SECONDS_MAX = 3.0  # To read it takes a millisecond.
+LOOP_S_MAX = 3.0  # To read it takes a millisecond.
 RTM_NEWLINK, RTM_DELADDR, RTM_NEWNEIGH = 16, 21, 28
 
 
@@ -38,5 +38,5 @@ def test_any_octets_are_read_to_their_end(data: bytes) -> None:
 
 def test_a_message_of_no_length_ends_too() -> None:
     # The guard that every test has, sooner: a loop without an end is what is tested here.
-    signal.setitimer(signal.ITIMER_REAL, LOOP_SECONDS_MAX)
+    signal.setitimer(signal.ITIMER_REAL, LOOP_S_MAX)
     assert not is_news(bytes(64_000))

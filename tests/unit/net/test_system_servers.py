@@ -10,7 +10,7 @@ import pytest
 
 from p2pdns import config
 from p2pdns.addresses import Address
-from p2pdns.net.upstream import PROBE_AGAIN_SECONDS, SystemServers, Upstreams
+from p2pdns.net.upstream import PROBE_AGAIN_S, SystemServers, Upstreams
 
 HERE: Address = ("127.0.0.1", 53)
 OURS = "nameserver 127.0.0.1\n"
@@ -227,8 +227,8 @@ def test_a_silence_is_a_reason_to_look_for_loops_again_once_a_minute(files: list
     upstreams = new(files)
     assert not upstreams.is_probe_due(0.0)
     upstreams.current.counters["no-reply"] += 1
-    assert upstreams.is_probe_due(PROBE_AGAIN_SECONDS)
-    assert not upstreams.is_probe_due(2 * PROBE_AGAIN_SECONDS)
+    assert upstreams.is_probe_due(PROBE_AGAIN_S)
+    assert not upstreams.is_probe_due(2 * PROBE_AGAIN_S)
     upstreams.current.counters["no-reply"] += 1
-    assert not upstreams.is_probe_due(2 * PROBE_AGAIN_SECONDS - 0.1)
-    assert upstreams.is_probe_due(2 * PROBE_AGAIN_SECONDS)
+    assert not upstreams.is_probe_due(2 * PROBE_AGAIN_S - 0.1)
+    assert upstreams.is_probe_due(2 * PROBE_AGAIN_S)

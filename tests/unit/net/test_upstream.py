@@ -27,7 +27,7 @@ from p2pdns.net.upstream import (
 )
 from p2pdns.net.upstream.asking import CHECK, LAME_TEXT
 from p2pdns.net.upstream.exchange import Close, Heard, Listener, Sign, Trouble
-from p2pdns.net.upstream.standing import CHECK_SECONDS, NO_EDNS_SECONDS, Server
+from p2pdns.net.upstream.standing import CHECK_S, NO_EDNS_S, Server
 from p2pdns.resolver import NoReply, Replied
 from p2pdns.resolver.local import PROBE_SUFFIX
 from tests.overlay_doubles import Clock, question, reply_to, rrsets, settle
@@ -274,15 +274,15 @@ def test_a_silent_server_is_asked_beside_the_questions_whether_it_is_back_one_at
     net = Net({ONE: SILENT, TWO: GOOD})
     upstream = net.upstream(ONE, TWO)
     ask(upstream, net)
-    net.pass_time(CHECK_SECONDS)
+    net.pass_time(CHECK_S)
     for number in range(3):
         ask(upstream, net, question(f"n{number}.example. A"))
     assert net.checked == [ONE]
-    net.pass_time(CHECK_SECONDS)
+    net.pass_time(CHECK_S)
     ask(upstream, net, question("late.example. A"))
     assert net.checked == [ONE, ONE]
     assert net.order[2:] == [TWO] * 4
-    net.pass_time(CHECK_SECONDS)
+    net.pass_time(CHECK_S)
     assert net.open_count == 0
 
 
@@ -293,7 +293,7 @@ def test_a_server_at_a_closed_port_is_checked_no_more_often_than_a_silent_one() 
         ask(upstream, net, question(f"n{number}.example. A"))
         net.pass_time(0.1)
     assert net.checked == [ONE]
-    net.pass_time(CHECK_SECONDS)
+    net.pass_time(CHECK_S)
     ask(upstream, net, question("late.example. A"))
     assert net.checked == [ONE, ONE]
 
@@ -304,7 +304,7 @@ def test_a_silent_server_that_replies_to_the_check_is_asked_again() -> None:
     returns: list[int] = []
     upstream.on_return = lambda: returns.append(1)
     ask(upstream, net)
-    net.pass_time(CHECK_SECONDS)
+    net.pass_time(CHECK_S)
     net.replies[ONE] = GOOD
     ask(upstream, net, question("n1.example. A"))
     net.pass_time(1.0)
@@ -320,7 +320,7 @@ def test_what_was_remembered_of_silence_ends_with_the_first_reply(seconds: float
     while net.clock.now < 1_000 + seconds:
         ask(upstream, net)
         net.pass_time(5.0)
-    net.pass_time(CHECK_SECONDS)
+    net.pass_time(CHECK_S)
     outcome = ask(upstream, net)
     assert isinstance(outcome, NoReply)
     net.replies[ONE] = GOOD
@@ -337,7 +337,7 @@ def test_a_question_answered_from_memory_still_finds_out_that_the_server_is_back
         net.pass_time(11.0)
     ask(upstream, net)
     net.replies[ONE] = GOOD
-    net.pass_time(CHECK_SECONDS)
+    net.pass_time(CHECK_S)
     outcome = ask(upstream, net)
     assert isinstance(outcome, NoReply)
     assert outcome.is_remembered
@@ -376,7 +376,7 @@ def test_a_reply_that_comes_when_the_question_is_answered_shows_that_the_server_
     upstream = net.upstream(ONE, TWO)
     ask(upstream, net)
     assert upstream.servers == (TWO, ONE)
-    net.pass_time(CHECK_SECONDS)
+    net.pass_time(CHECK_S)
     ask(upstream, net, question("other.example. A"))
     assert net.checked == []
     assert net.open_count == 0
@@ -431,7 +431,7 @@ def test_a_server_without_edns_is_asked_again_without_and_remembered(rcode: int)
     assert [asking.has_opt for _, asking in net.asked] == [True, False]
     ask(upstream, net, question("other.example. A"))
     assert [asking.has_opt for _, asking in net.asked[2:]] == [False]
-    net.pass_time(NO_EDNS_SECONDS)
+    net.pass_time(NO_EDNS_S)
     ask(upstream, net, question("later.example. A"))
     assert [asking.has_opt for _, asking in net.asked[3:]] == [True, False]
 

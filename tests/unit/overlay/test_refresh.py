@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from p2pdns.engine.link_server import compose_answer
 from p2pdns.front.cache import AnswerCache
-from p2pdns.limits import QUESTION_SECONDS_MAX
+from p2pdns.limits import QUESTION_S_MAX
 from p2pdns.link import Answer
 from p2pdns.net.upstream import Upstream
 from p2pdns.overlay.finder import Overlay
@@ -20,7 +20,7 @@ from p2pdns.resolver.service import QueryFacts, Service
 from tests.front_messages import CALM
 from tests.overlay_doubles import NOW, A, Clock, FakeDht, FakeState, Told, item_of, question, settle
 
-LATE_SECONDS = 3.0  # A look-up that waits for slow nodes nearly as long as it may.
+LATE_S = 3.0  # A look-up that waits for slow nodes nearly as long as it may.
 KEY = b"www A"
 
 
@@ -126,7 +126,7 @@ def test_an_absence_that_took_long_to_settle_is_looked_up_again_in_time() -> Non
         items, door.dht.items = door.dht.items, None
         asking = asyncio.create_task(door.ask("nobody.{a} A"))
         await settle()
-        await door.pass_time(LATE_SECONDS)
+        await door.pass_time(LATE_S)
         assert items is not None
         door.dht.gets[0].end(items[A])
         await asking
@@ -169,7 +169,7 @@ def test_a_change_made_elsewhere_is_visible_after_one_ttl_or_five_minutes_howeve
     ttl: int, gaps: list[int], changed_after: int, restarts_after: int | None, prefetches: bool
 ) -> None:
     """Neither the engine's interval and the front's nor the front's and a stub's add up."""
-    engine_s = max(30, min(300, ttl)) + QUESTION_SECONDS_MAX
+    engine_s = max(30, min(300, ttl)) + QUESTION_S_MAX
 
     async def story() -> None:
         door = Door(f"www {ttl} A 192.0.2.1")

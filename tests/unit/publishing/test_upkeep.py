@@ -19,9 +19,9 @@ from p2pdns.publishing import upkeep as publisher_module
 from p2pdns.publishing.dates import date_of
 from p2pdns.publishing.upkeep import (
     JITTER,
-    REPUBLISH_SECONDS,
-    RETRY_SECONDS_MAX,
-    RETRY_SECONDS_MIN,
+    REPUBLISH_S,
+    RETRY_S_MAX,
+    RETRY_S_MIN,
     OnProgress,
     Publisher,
     is_enough,
@@ -237,7 +237,7 @@ def test_an_item_is_put_again_every_hour_in_its_newest_form() -> None:
 
     world.run(story)
     assert [item.seq for item in world.puts] == [SEQ, SEQ, SEQ + 1]
-    assert world.pauses == [REPUBLISH_SECONDS] * 3
+    assert world.pauses == [REPUBLISH_S] * 3
 
 
 def test_a_put_that_reached_too_few_is_repeated_soon_and_ever_less_often() -> None:
@@ -251,9 +251,9 @@ def test_a_put_that_reached_too_few_is_repeated_soon_and_ever_less_often() -> No
             await world.wake()
 
     world.run(story)
-    assert world.pauses[:5] == [RETRY_SECONDS_MIN, RETRY_SECONDS_MIN, 30.0, 60.0, 120.0]
+    assert world.pauses[:5] == [RETRY_S_MIN, RETRY_S_MIN, 30.0, 60.0, 120.0]
     # The last put reached enough, so the hour begins.
-    assert world.pauses[-2:] == [RETRY_SECONDS_MAX, REPUBLISH_SECONDS * (1 - JITTER)]
+    assert world.pauses[-2:] == [RETRY_S_MAX, REPUBLISH_S * (1 - JITTER)]
 
 
 def test_a_zone_published_while_the_others_were_still_joining_is_put_again_soon() -> None:
@@ -267,9 +267,9 @@ def test_a_zone_published_while_the_others_were_still_joining_is_put_again_soon(
         await world.wake()
 
     world.run(story)
-    assert world.pauses[0] == RETRY_SECONDS_MIN
-    assert RETRY_SECONDS_MIN * (1 - JITTER) <= world.pauses[1] <= RETRY_SECONDS_MIN
-    assert world.pauses[2] == REPUBLISH_SECONDS
+    assert world.pauses[0] == RETRY_S_MIN
+    assert RETRY_S_MIN * (1 - JITTER) <= world.pauses[1] <= RETRY_S_MIN
+    assert world.pauses[2] == REPUBLISH_S
 
 
 def test_an_overlay_that_is_closed_does_not_end_the_keeping_alive() -> None:

@@ -13,7 +13,7 @@ from p2pdns.dns.registry import Rcode, Type
 from p2pdns.errors import ConfigError
 from p2pdns.resolver import Answered, Fetch, Forward, ResolverSettings, tag_of_setting
 from p2pdns.resolver.blocking import BlockedNames
-from p2pdns.resolver.local import LOCAL_TTL_SECONDS
+from p2pdns.resolver.local import LOCAL_TTL_S
 from tests.overlay_doubles import KEYS, NOW, A, found, item_of, question
 from tests.unit.resolver.test_resolver import begin, replied, resolved, text_of
 
@@ -52,7 +52,7 @@ def test_a_type_that_a_name_of_local_data_has_not_is_nodata() -> None:
     answer = resolved("router.lan. MX", options=HOME)
     assert (answer.rcode, answer.answer) == (Rcode.NOERROR, ())
     assert [(str(rr.owner), rr.rtype) for rr in answer.authority] == [("router.lan.", Type.SOA)]
-    assert answer.expiry == NOW + LOCAL_TTL_SECONDS
+    assert answer.expiry == NOW + LOCAL_TTL_S
 
 
 @pytest.mark.parametrize("text", ["lan. A", "x.router.lan. A", "in.lan. A", "other.lan. A"])
@@ -132,7 +132,7 @@ def test_a_blocked_name_and_all_below_it_do_not_exist(text: str) -> None:
     assert [(str(rr.owner).lower(), rr.rtype) for rr in answer.authority] == [("ads.example.", Type.SOA)]
     assert [code for code, _ in answer.ede] == [15]
     assert answer.tags == (tag_of_setting("block"),)
-    assert answer.expiry == NOW + LOCAL_TTL_SECONDS
+    assert answer.expiry == NOW + LOCAL_TTL_S
 
 
 @pytest.mark.parametrize("text", ["example. A", "bads.example. A", "ads.example.com. A"])

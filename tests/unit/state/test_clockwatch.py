@@ -12,7 +12,7 @@ import pytest
 from p2pdns.admin import commands as commands_module
 from p2pdns.admin.commands import Commands, EngineParts, clock_warnings
 from p2pdns.errors import UsageError
-from p2pdns.items.item import CLOCK_STEP_SECONDS_MAX, Present
+from p2pdns.items.item import CLOCK_STEP_S_MAX, Present
 from p2pdns.state import State
 from p2pdns.state import clockwatch as module
 from p2pdns.state import marks as reader_module
@@ -39,7 +39,7 @@ def test_a_clock_that_is_behind_is_logged_when_it_is_found_so_and_told_while_it_
     assert "signed at 2027-01-13 08:00:00 UTC" in warning
     assert clock_warnings(watch) == [warning]
     # A day is how far ahead a signature may lie, and a time server may set a clock back a little.
-    clock[0] = UNIX - 3 * DAY - CLOCK_STEP_SECONDS_MAX
+    clock[0] = UNIX - 3 * DAY - CLOCK_STEP_S_MAX
     watch.look()
     watch.look()
     assert watch.warning is None

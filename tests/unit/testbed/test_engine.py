@@ -20,11 +20,11 @@ PROGRAM = """
 (trap '' TERM INT; exec 3>"$1/held"; read -r forever < "$1/pipe") &
 wait
 """
-SECONDS_MAX, END_SECONDS_MAX = 30.0, 5.0  # Guards only.
+SECONDS_MAX, END_S_MAX = 30.0, 5.0  # Guards only.
 
 
 def test_what_a_command_has_started_ends_with_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "END_SECONDS_MAX", 0.1)
+    monkeypatch.setattr(engine, "END_S_MAX", 0.1)
     main_thread = threading.get_ident()
     for name in ("held", "pipe"):
         os.mkfifo(tmp_path / name)
@@ -50,7 +50,7 @@ def test_what_a_command_has_started_ends_with_an_interruption(tmp_path: Path, mo
     with pytest.raises(KeyboardInterrupt):
         engine.run(["sh", "-c", PROGRAM, "sh", str(tmp_path)], seconds_max=SECONDS_MAX)
     # The end of the pipe: the last one that had it open for writing is gone.
-    assert select.select([held], [], [], END_SECONDS_MAX)[0]
+    assert select.select([held], [], [], END_S_MAX)[0]
     assert os.read(held, 1) == b""
     os.close(held)
 
