@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from p2pdns.dht.node import Others, PutOutcome
-from p2pdns.dht.node.keeping import COPIES_ENOUGH
+from p2pdns.dht.node.republish import COPIES_ENOUGH
 from p2pdns.dht.routing.table import K
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import ImmutableItem, MutableItem, Present

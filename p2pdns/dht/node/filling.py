@@ -7,7 +7,7 @@ full or a search finds nobody new there. At the end comes our own id again, for 
 nearer ones.
 
 Guarantees: at most `SEARCHES_MAX` searches, one at a time, whatever strangers tell. Does not know what a search is,
-nor what keeps a table full later (`upkeep` does).
+nor what keeps a table full later (`bootstrap` does).
 """
 
 from __future__ import annotations

@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.lookup import Item, Lookup, Sought, Verdict
-from p2pdns.dht.node.answering import Answerer
+from p2pdns.dht.node.bootstrap import Upkeep
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.getting import GetOperation
 from p2pdns.dht.node.identity import Identity
-from p2pdns.dht.node.keeping import Done, Keeper, KeepOperation
+from p2pdns.dht.node.nat import Reach
 from p2pdns.dht.node.operations import FindOperation, Operation
 from p2pdns.dht.node.putting import PutOperation, sought_for
-from p2pdns.dht.node.reach import Reach
-from p2pdns.dht.node.upkeep import Upkeep
+from p2pdns.dht.node.republish import Done, Keeper, KeepOperation
+from p2pdns.dht.node.server import Answerer
 from p2pdns.dht.node.values import Event, NodeSettings, Peer, Sibling
 from p2pdns.dht.routing.contact import SavedContact
 from p2pdns.dht.routing.ids import ID_BYTES, id_for

@@ -12,9 +12,9 @@ from p2pdns.addresses import Address
 from p2pdns.dht import bencode, krpc
 from p2pdns.dht.lookup import Verdict
 from p2pdns.dht.node import GetDone, ItemArrived, Joined, Node, NodeSettings, PutProgress, SavedContact
+from p2pdns.dht.node.bootstrap import QUARANTINE_MAX
 from p2pdns.dht.node.peers import HASHES_MAX, PEER_S, PEERS_MAX, PeerStore
 from p2pdns.dht.node.turns import REQUESTS_IN_FLIGHT_MAX
-from p2pdns.dht.node.upkeep import QUARANTINE_MAX
 from p2pdns.dht.routing.ids import distance
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import ImmutableItem, MutableItem, Present

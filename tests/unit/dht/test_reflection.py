@@ -12,7 +12,7 @@ from p2pdns.addresses import Address
 from p2pdns.dht import bencode, krpc
 from p2pdns.dht.guard import REFLECTED_BYTES_PER_SECOND_MAX
 from p2pdns.dht.node import Node, NodeSettings
-from p2pdns.dht.node.answering import Answerer
+from p2pdns.dht.node.server import Answerer
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import MutableItem
 from tests.unit.dht.swarm import UNIX_NOW, secret_of

@@ -9,8 +9,8 @@ import pytest
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.node import Node, NodeSettings
+from p2pdns.dht.node.bootstrap import HEARSAY_MAX
 from p2pdns.dht.node.machine import HEARD_MAX
-from p2pdns.dht.node.upkeep import HEARSAY_MAX
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import MutableItem
 from tests.unit.dht.swarm import UNIX_NOW, secret_of

@@ -10,7 +10,7 @@ from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.node import Node, NodeSettings
 from p2pdns.dht.node.core import ASKED_S
-from p2pdns.dht.node.reach import Reach
+from p2pdns.dht.node.nat import Reach
 from p2pdns.dht.storage import Storage
 
 OURS: Address = ("93.184.216.34", 6881)

@@ -6,7 +6,7 @@ from p2pdns.addresses import Address
 from p2pdns.dht.bencode import encode
 from p2pdns.dht.krpc import PutImmutable, PutMutable
 from p2pdns.dht.node import GetOutcome, Joined, Node
-from p2pdns.dht.node.keeping import (
+from p2pdns.dht.node.republish import (
     KEPT_BYTES_BURST,
     KEPT_BYTES_PER_SECOND,
     KEPT_S_MAX,

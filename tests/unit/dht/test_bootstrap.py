@@ -7,7 +7,7 @@ from collections import Counter
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.node import Joined, SavedContact
-from p2pdns.dht.node.upkeep import BOOTSTRAP_AT_ONCE, BOOTSTRAP_MAX
+from p2pdns.dht.node.bootstrap import BOOTSTRAP_AT_ONCE, BOOTSTRAP_MAX
 from tests.unit.dht.swarm import Swarm
 
 QUERIES_A_MINUTE_MAX = 20
