@@ -121,8 +121,8 @@ def played(sock: socket.socket, probe: Probe) -> Reply:
     if probe.play in ("pipelined", "one after another"):
         return _several(sock, message, is_pipelined=probe.play == "pipelined")
     if probe.play == "byte by byte":
-        for octet in framed(message):
-            sock.sendall(bytes([octet]))
+        for byte in framed(message):
+            sock.sendall(bytes([byte]))
     else:
         sock.sendall(framed(message))
     if probe.play == "half closed":

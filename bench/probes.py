@@ -135,13 +135,13 @@ HEADERS = [
     Probe("authority in a query", query(WWW, authority=[STRAY]), {}),
     Probe("additional in a query", query(WWW, additional=[STRAY]), {}),
     Probe("tsig of an unknown key", query(WWW, additional=[TSIG]), {}),
-    Probe("trailing octets", query(WWW) + b"\x00\x00\x00", {}),
+    Probe("trailing bytes", query(WWW) + b"\x00\x00\x00", {}),
     Probe("header alone, count of one", query(questions=[])[:4] + b"\x00\x01" + bytes(6), error("FORMERR")),
     Probe("question cut", query(WWW)[:-2], error("FORMERR")),
     Probe("pointer in the question", query(questions=[b"\x03www\xc0\x0c\x00\x01\x00\x01"]), error("FORMERR")),
     Probe("label of 64", query(questions=[b"\x40" + b"x" * 64 + b"\x00\x00\x01\x00\x01"]), error("FORMERR")),
     Probe("name of 257", query(questions=[wire.question(wire.labels(*[b"x" * 63] * 4))]), error("FORMERR")),
-    Probe("eleven octets", query(WWW)[:11], {"outcome": "silence"}, UDP),
+    Probe("eleven bytes", query(WWW)[:11], {"outcome": "silence"}, UDP),
 ]
 
 CLASSES = [

@@ -384,12 +384,12 @@ def _host_key(host: str) -> str | None:
 
 
 def is_rebinding_risk(packed: bytes) -> bool:
-    """Return whether an address of 4 or 16 octets, published by a stranger, could lead into the reader's own network.
+    """Return whether an address of 4 or 16 bytes, published by a stranger, could lead into the reader's own network.
 
     Every address but public and documentation ones, and NAT64, 6to4 and ISATAP forms of such an IPv4 address.
     """
     if len(packed) not in (4, 16):
-        raise FormatError("not-an-address", f"{len(packed)} octets, 4 or 16 expected")
+        raise FormatError("not-an-address", f"{len(packed)} bytes, 4 or 16 expected")
     version, number = (4 if len(packed) == 4 else 6), int.from_bytes(packed)
     if _class(version, number) not in PUBLISHABLE:
         return True
@@ -399,7 +399,7 @@ def is_rebinding_risk(packed: bytes) -> bool:
 
 
 def is_rebinding_risk_block(packed: bytes, bits: int) -> bool:
-    """Return whether a block of addresses, its first one in 4 or 16 octets, has one that could lead there.
+    """Return whether a block of addresses, its first one in 4 or 16 bytes, has one that could lead there.
 
     >>> is_rebinding_risk_block(bytes([8, 0, 0, 0]), 6), is_rebinding_risk_block(bytes([8, 0, 0, 0]), 8)
     (True, False)

@@ -207,8 +207,8 @@ def together(found: Iterable[Mistake]) -> Mistake:
 class StrangerError(P2pdnsError):
     """Input from the network that is refused. `reason` is a short token that counters use.
 
-    >>> str(FormatError("name-too-long", "271 octets, 255 allowed"))
-    'name-too-long: 271 octets, 255 allowed'
+    >>> str(FormatError("name-too-long", "271 bytes, 255 allowed"))
+    'name-too-long: 271 bytes, 255 allowed'
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:

@@ -12,13 +12,13 @@ from collections.abc import Iterable
 
 from p2pdns.errors import ConfigError
 
-ZONE_KEY_CHARACTERS = 52  # 32 octets in z-base-32.
+ZONE_KEY_CHARACTERS = 52  # 32 bytes in z-base-32.
 ZONE_KEY_ALPHABET = "ybndrfg8ejkmcpqxot1uwisza345h769"  # That of z-base-32.
 DEFAULT_SUFFIXES = ("p2p.alt", "p2pdns.internal")
 SUFFIX_CHARACTERS_MAX = 100  # Of 255: a zone key takes 53, and names below it want room too.
 NAME_CHARACTERS_MAX = 253  # RFC 1035 §2.3.4 in text, without escapes and final dot.
 
-_ZONE_KEY_OCTETS = frozenset((ZONE_KEY_ALPHABET + ZONE_KEY_ALPHABET.upper()).encode())
+_ZONE_KEY_BYTES = frozenset((ZONE_KEY_ALPHABET + ZONE_KEY_ALPHABET.upper()).encode())
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE | re.ASCII)
 
 
@@ -28,7 +28,7 @@ def is_zone_key_label(label: bytes) -> bool:
     >>> is_zone_key_label(b"y" * 52), is_zone_key_label(b"Y" * 52), is_zone_key_label(b"l" * 52)
     (True, True, False)
     """
-    return len(label) == ZONE_KEY_CHARACTERS and _ZONE_KEY_OCTETS.issuperset(label)
+    return len(label) == ZONE_KEY_CHARACTERS and _ZONE_KEY_BYTES.issuperset(label)
 
 
 def is_zone_key_text(text: str) -> bool:

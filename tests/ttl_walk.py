@@ -1,4 +1,4 @@
-"""Where the TTLs of a message stand, found by walking over its octets: what the front is told must be the same."""
+"""Where the TTLs of a message stand, found by walking over its bytes: what the front is told must be the same."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The manual pages, made of the same text as `--help`.
 
-Guarantees: the same program gives the same pages, octet for octet. Does not know where they are kept: deploy/man.py
+Guarantees: the same program gives the same pages, byte for byte. Does not know where they are kept: deploy/man.py
 writes them, and a test of the house says when they are stale.
 """
 

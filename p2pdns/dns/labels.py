@@ -11,9 +11,9 @@ from p2pdns.errors import FormatError
 
 HEADER_BYTES = 12  # RFC 1035 §4.1.1
 MESSAGE_BYTES_MAX = 65_535  # The length field of RFC 1035 §4.2.2; no transport carries more.
-NAME_BYTES_MAX = 255  # RFC 1035 §2.3.4, length octets and the root's zero included.
+NAME_BYTES_MAX = 255  # RFC 1035 §2.3.4, length bytes and the root's zero included.
 LABEL_BYTES_MAX = 63  # RFC 1035 §2.3.4; the two bits above belong to compression.
-POINTER = 0xC0  # RFC 1035 §4.1.4: a length octet from here on is the first of a pointer's two.
+POINTER = 0xC0  # RFC 1035 §4.1.4: a length byte from here on is the first of a pointer's two.
 _TYPE_AND_CLASS_BYTES = 4
 
 
@@ -27,12 +27,12 @@ def name_end(wire: bytes, offset: int = 0) -> int:
     try:
         while length := wire[at]:
             if length > LABEL_BYTES_MAX:
-                raise FormatError("compressed-name" if length >= POINTER else "label-type", f"at octet {at}")
+                raise FormatError("compressed-name" if length >= POINTER else "label-type", f"at byte {at}")
             at += 1 + length
     except IndexError:
-        raise FormatError("truncated-name", f"at octet {at}") from None
+        raise FormatError("truncated-name", f"at byte {at}") from None
     if at - offset >= NAME_BYTES_MAX:
-        raise FormatError("name-too-long", f"more than {NAME_BYTES_MAX} octets")
+        raise FormatError("name-too-long", f"more than {NAME_BYTES_MAX} bytes")
     return at + 1
 
 
@@ -48,10 +48,10 @@ def owner_end(wire: bytes, offset: int) -> int:
             if length >= POINTER:
                 return at + 2
             if length > LABEL_BYTES_MAX:
-                raise FormatError("label-type", f"{length:#04x} at octet {at}")
+                raise FormatError("label-type", f"{length:#04x} at byte {at}")
             at += 1 + length
     except IndexError:
-        raise FormatError("truncated-name", f"at octet {at}") from None
+        raise FormatError("truncated-name", f"at byte {at}") from None
     return at + 1
 
 
@@ -75,5 +75,5 @@ def folded_question(question: bytes) -> bytes:
     >>> folded_question(b"\\x01A\\x00\\x00\\x41\\x00\\x01")
     b'\\x01a\\x00\\x00A\\x00\\x01'
     """
-    # Length octets are at most 63 and so never fall among the letters.
+    # Length bytes are at most 63 and so never fall among the letters.
     return question[:-_TYPE_AND_CLASS_BYTES].lower() + question[-_TYPE_AND_CLASS_BYTES:]

@@ -1,6 +1,6 @@
 """Absolute domain names: labels, comparison, canonical order, ancestry, text and uncompressed wire form.
 
-Guarantees: a `Name` that exists fits the wire (labels of 1–63 octets, 255 octets in all); it keeps its octets as
+Guarantees: a `Name` that exists fits the wire (labels of 1–63 bytes, 255 bytes in all); it keeps its bytes as
 given, while `==`, `hash` and every ancestry test ignore ASCII case and nothing else (RFC 4343).
 Does not know: compression (dns/message.py), what a zone key is beyond its shape (items/keys.py).
 """
@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from p2pdns.dns.labels import LABEL_BYTES_MAX, NAME_BYTES_MAX
 from p2pdns.errors import FormatError
 
-NAME_CHARACTERS_MAX = 4 * NAME_BYTES_MAX  # Every octet written as \DDD; longer text cannot be a name.
+NAME_CHARACTERS_MAX = 4 * NAME_BYTES_MAX  # Every byte written as \DDD; longer text cannot be a name.
 
-_LENGTHS = tuple([bytes((size,)) for size in range(LABEL_BYTES_MAX + 1)])  # The octet before a label of each size.
-_PLAIN_OCTETS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_*/+:=!#%&',<>?[]^`{|}~"
-_PLAIN = frozenset(_PLAIN_OCTETS)
+_LENGTHS = tuple([bytes((size,)) for size in range(LABEL_BYTES_MAX + 1)])  # The byte before a label of each size.
+_PLAIN_BYTES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_*/+:=!#%&',<>?[]^`{|}~"
+_PLAIN = frozenset(_PLAIN_BYTES)
 
 
 def wire_of(labels: Iterable[bytes]) -> bytes:
@@ -50,10 +50,10 @@ class Name:
         if sizes and (0 in sizes or max(sizes) > LABEL_BYTES_MAX):
             wrong = next(size for size in sizes if not 0 < size <= LABEL_BYTES_MAX)
             reason = "label-too-long" if wrong else "empty-label"
-            raise FormatError(reason, f"{wrong} octets, {LABEL_BYTES_MAX} allowed")
+            raise FormatError(reason, f"{wrong} bytes, {LABEL_BYTES_MAX} allowed")
         size_bytes = 1 + len(sizes) + sum(sizes)
         if size_bytes > NAME_BYTES_MAX:
-            raise FormatError("name-too-long", f"{size_bytes} octets, {NAME_BYTES_MAX} allowed")
+            raise FormatError("name-too-long", f"{size_bytes} bytes, {NAME_BYTES_MAX} allowed")
         self._adopt(labels)
 
     def _adopt(self, labels: tuple[bytes, ...], wire: bytes | None = None) -> None:
@@ -98,7 +98,7 @@ class Name:
     def read(cls, text: str) -> Name:
         r"""Return the absolute name that a text says, with or without its final dot.
 
-        `\DDD` is an octet in decimal, any other `\x` is x itself (RFC 1035 §5.1). Text outside ASCII is refused:
+        `\DDD` is a byte in decimal, any other `\x` is x itself (RFC 1035 §5.1). Text outside ASCII is refused:
         what it would become depends on a version of IDNA, which belongs to the one who types.
 
         >>> Name.read(r"a\.b.c").labels
@@ -122,20 +122,20 @@ class Name:
         start, size = offset, len(wire)
         while True:
             if offset >= size:
-                raise FormatError("truncated-name", f"at octet {offset}")
+                raise FormatError("truncated-name", f"at byte {offset}")
             length = wire[offset]
             offset += 1
             if length == 0:
                 break
             if length > LABEL_BYTES_MAX:
-                raise FormatError("compressed-name" if length >= 0xC0 else "label-type", f"at octet {offset - 1}")
+                raise FormatError("compressed-name" if length >= 0xC0 else "label-type", f"at byte {offset - 1}")
             label = bytes(wire[offset : offset + length])
             if len(label) < length:
-                raise FormatError("truncated-name", f"at octet {offset}")
+                raise FormatError("truncated-name", f"at byte {offset}")
             labels.append(label)
             offset += length
             if offset - start >= NAME_BYTES_MAX:
-                raise FormatError("name-too-long", f"more than {NAME_BYTES_MAX} octets")
+                raise FormatError("name-too-long", f"more than {NAME_BYTES_MAX} bytes")
         return cls.measured(tuple(labels), bytes(wire[start:offset])), offset
 
     def wire(self) -> bytes:
@@ -147,8 +147,8 @@ class Name:
 
     def __str__(self) -> str:
         labels = self.labels
-        # What is left when the plain octets are taken away: nothing, for most names.
-        if labels and not b"".join(labels).translate(None, _PLAIN_OCTETS):
+        # What is left when the plain bytes are taken away: nothing, for most names.
+        if labels and not b"".join(labels).translate(None, _PLAIN_BYTES):
             return b".".join(labels).decode("ascii") + "."
         return "".join([_text_of_label(label) + "." for label in labels]) or "."
 
@@ -188,7 +188,7 @@ class Name:
 
     def folded(self) -> Name:
         """Return the name in lower case."""
-        # Lengths of labels are no letters, so that the octets fold as a whole; most names are folded already.
+        # Lengths of labels are no letters, so that the bytes fold as a whole; most names are folded already.
         wire = self.wire()
         if wire.lower() == wire:
             return self
@@ -231,7 +231,7 @@ class Name:
         return Name((label, *self.labels))
 
     def under(self, suffix: Name) -> Name:
-        """Return this name with `suffix` appended; FormatError `name-too-long` past 255 octets.
+        """Return this name with `suffix` appended; FormatError `name-too-long` past 255 bytes.
 
         >>> Name.read("www").under(Name.read("p2p.alt"))
         <Name www.p2p.alt.>
@@ -241,7 +241,7 @@ class Name:
     def moved(self, old_apex: Name, new_apex: Name) -> Name:
         """Return the name below `new_apex` that stands where this one stands below `old_apex`.
 
-        FormatError `name-too-long` past 255 octets.
+        FormatError `name-too-long` past 255 bytes.
         """
         return Name(self.relative_to(old_apex) + new_apex.labels)
 
@@ -261,8 +261,8 @@ def _labels_of_text(text: str) -> list[bytes]:
         elif character != "\\":
             label.append(ord(character))
         else:
-            octet, index = _escape_at(text, index)
-            label.append(octet)
+            byte, index = _escape_at(text, index)
+            label.append(byte)
     labels.append(bytes(label))
     return labels
 
@@ -271,7 +271,7 @@ def _escape_at(text: str, index: int) -> tuple[int, int]:
     digits = text[index : index + 3]
     if len(digits) == 3 and digits.isascii() and digits.isdigit():
         if int(digits) > 255:
-            raise FormatError("bad-escape", f"\\{digits} is no octet")
+            raise FormatError("bad-escape", f"\\{digits} is no byte")
         return int(digits), index + 3
     if not digits or digits[0].isdigit() or not " " <= digits[0] < "\x7f":
         raise FormatError("bad-escape", "a backslash is followed by three digits or by one character")
@@ -281,13 +281,13 @@ def _escape_at(text: str, index: int) -> tuple[int, int]:
 def _text_of_label(label: bytes) -> str:
     if _PLAIN.issuperset(label):
         return label.decode("ascii")
-    return "".join([_text_of_octet(octet) for octet in label])
+    return "".join([_text_of_byte(byte) for byte in label])
 
 
-def _text_of_octet(octet: int) -> str:
-    if octet in _PLAIN:
-        return chr(octet)
-    return f"\\{chr(octet)}" if 32 < octet < 127 else f"\\{octet:03d}"
+def _text_of_byte(byte: int) -> str:
+    if byte in _PLAIN:
+        return chr(byte)
+    return f"\\{chr(byte)}" if 32 < byte < 127 else f"\\{byte:03d}"
 
 
 _ROOT = Name(())

@@ -159,7 +159,7 @@ class ZoneKey:
     @classmethod
     def of_label(cls, label: bytes) -> ZoneKey:
         """Return the key that a label of a name stands for."""
-        # Latin-1 maps every octet to a character, so a stray one is refused by the alphabet and not by a codec.
+        # Latin-1 maps every byte to a character, so a stray one is refused by the alphabet and not by a codec.
         return cls.read(label.decode("latin-1"))
 
     @cached_property
@@ -181,7 +181,7 @@ class ZoneKey:
 
         S must be below L. R must not be of small order, canonical or not: a signer whose nonce is zero gives its
         secret key away, and verifiers differ on the rest. The equation is checked without cofactor by comparing
-        the encoding of S·B - k·A with R octet for octet (OpenSSL does), so a non-canonical R never passes.
+        the encoding of S·B - k·A with R byte for byte (OpenSSL does), so a non-canonical R never passes.
         """
         if len(signature) != SIGNATURE_BYTES or int.from_bytes(signature[32:], "little") >= L:
             return False

@@ -257,7 +257,7 @@ def _unique(rrs: Sequence[RR]) -> tuple[RR, ...]:
 
 
 def _set_of(rr: RR) -> tuple[Name, int, bytes]:
-    # Signatures are no RRset of their own: each belongs to the one that its first two octets name (RFC 4034 §3).
+    # Signatures are no RRset of their own: each belongs to the one that its first two bytes name (RFC 4034 §3).
     return rr.owner, rr.rtype, rr.rdata[:2] if rr.rtype == _RRSIG else b""
 
 

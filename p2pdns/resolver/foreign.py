@@ -198,7 +198,7 @@ def _keys_above(name: Name) -> dict[tuple[bytes, ...], None]:
 
 
 def _hosts_in(rrs: Iterable[RR]) -> dict[bytes, None]:
-    """Return the hosts that records lead to, whose addresses come along, as octets in lower case."""
+    """Return the hosts that records lead to, whose addresses come along, as bytes in lower case."""
     hosts: dict[bytes, None] = {}
 
     def note(wire: bytes) -> bytes:

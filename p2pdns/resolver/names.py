@@ -73,7 +73,7 @@ class View:
     key: ZoneKey | None = None
 
     def present(self, name: Name) -> Name:
-        """Return the name as the client may ask for it; FormatError when that has more than 255 octets."""
+        """Return the name as the client may ask for it; FormatError when that has more than 255 bytes."""
         last = name.last_label
         if self.suffix is None or last is None or not is_zone_key_label(last):
             return name
@@ -270,7 +270,7 @@ class ResolverSettings:
         except FormatError:
             # A petname is shorter than its key, so below it fit names that no zone can have.
             zone = LocalZone(name.ancestor(len(suffix.labels) + 1), has_data=False)
-            text = f"the name is too long: below the zone key it would have more than {NAME_BYTES_MAX} octets"
+            text = f"the name is too long: below the zone key it would have more than {NAME_BYTES_MAX} bytes"
             return Here(Rcode.NXDOMAIN, zone, (*tags, tag_of_petname(petname)), text)
 
     def _special_place(self, name: Name) -> Here | None:

@@ -53,12 +53,12 @@ def _has_locator(rdata: bytes) -> bool:
     # L32 and L64: a preference and a locator; of L64 the second half is somebody else's to say.
     size = len(rdata) - 2
     if size not in (4, 8):
-        raise FormatError("not-an-address", f"a locator of {size} octets")
+        raise FormatError("not-an-address", f"a locator of {size} bytes")
     return is_rebinding_risk(rdata[2:]) if size == 4 else is_rebinding_risk_block(rdata[2:] + bytes(8), LOCATOR_BITS)
 
 
 def _has_gateway(rdata: bytes, kind_mask: int, at: int) -> bool:
-    """Return whether the gateway of a tunnel is a risk; its kind is in octet 1, of which the mask may leave a bit out.
+    """Return whether the gateway of a tunnel is a risk; its kind is in byte 1, of which the mask may leave a bit out.
 
     A gateway that is a name (3) or is absent (0) has no address, and what is of no known kind may have any.
     """
@@ -77,7 +77,7 @@ def _has_listed_block(rdata: bytes) -> bool:
         part = rdata[at + 4 : at + 4 + size]
         width = FAMILY_BYTES.get(family)
         if len(part) < size or (width is not None and size > width):
-            raise FormatError("not-an-address", f"a block of {size} octets")
+            raise FormatError("not-an-address", f"a block of {size} bytes")
         if width is not None and is_rebinding_risk_block(part + bytes(width - size), bits):
             return True
         at += 4 + size
@@ -85,7 +85,7 @@ def _has_listed_block(rdata: bytes) -> bool:
 
 
 def _has_suffix(rdata: bytes) -> bool:
-    # A6 (RFC 2874, historic): the last octets of an address, whose first bits another name has.
+    # A6 (RFC 2874, historic): the last bytes of an address, whose first bits another name has.
     size = 16 - rdata[0] // 8
     if rdata[0] > 128 or len(rdata) < 1 + size:
         raise FormatError("not-an-address", f"a suffix behind {rdata[0]} bits")

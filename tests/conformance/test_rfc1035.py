@@ -120,7 +120,7 @@ def test_owners_are_compressed_to_the_question(client: Client) -> None:
     assert response.wire[after : after + 2] == b"\xc0\x0c"
 
 
-def test_what_does_not_fit_into_512_octets_is_cut_and_comes_over_tcp(udp: Client, tcp: Client) -> None:
+def test_what_does_not_fit_into_512_bytes_is_cut_and_comes_over_tcp(udp: Client, tcp: Client) -> None:
     # Each transport has its own half of the rule.
     cut = udp.ask(f"long.{OTHER_KEY}", wire.TXT)
     assert cut.flags & TC
@@ -152,7 +152,7 @@ def test_a_datagram_shorter_than_a_header_is_dropped(udp: Client, size: int) -> 
     assert udp.is_silent_about(wire.query(f"www.{KEY}")[:size])
 
 
-TOO_LONG = wire.labels(*[b"x" * 63] * 4)  # 257 octets
+TOO_LONG = wire.labels(*[b"x" * 63] * 4)  # 257 bytes
 LONGEST = wire.labels(b"x" * 63, b"x" * 63, b"x" * 63, b"x" * 61)  # 255
 
 

@@ -1,4 +1,4 @@
-"""RFC 2181: RRsets, TTLs, aliases, names of any octets, truncation, and the address a reply leaves from."""
+"""RFC 2181: RRsets, TTLs, aliases, names of any bytes, truncation, and the address a reply leaves from."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ def test_an_alias_stands_alone(client: Client) -> None:
         (wire.labels(b"\x00\xff", b"bin", KEY.encode()), [192, 0, 2, 9]),
         (wire.labels(b"a.b", KEY.encode()), [192, 0, 2, 10]),
     ],
-    ids=["octets 0 and 255", "a dot inside a label"],
+    ids=["bytes 0 and 255", "a dot inside a label"],
 )
-def test_labels_may_have_any_octets(client: Client, owner: bytes, address: list[int]) -> None:
+def test_labels_may_have_any_bytes(client: Client, owner: bytes, address: list[int]) -> None:
     response = client.ask(owner)
     assert response.data(wire.A) == [bytes(address)]
     assert response.question == wire.question(owner)

@@ -13,7 +13,7 @@ from tests.conformance.world import KEY, Client
 LOOKS_LIKE_A_POINTER = b"\xc0\x0c\x00\xff\x41"
 
 
-def test_rdata_of_an_unknown_type_comes_octet_for_octet(client: Client) -> None:
+def test_rdata_of_an_unknown_type_comes_byte_for_byte(client: Client) -> None:
     assert client.ask(f"unknown.{KEY}", 65_280).data(65_280) == [LOOKS_LIKE_A_POINTER]
 
 

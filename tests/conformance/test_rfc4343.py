@@ -48,7 +48,7 @@ def test_the_case_is_echoed_in_negative_answers_and_errors(client: Client, qname
 
 
 def test_only_the_26_letters_have_case(client: Client) -> None:
-    # 0xE9 and 0xC9 are one letter in Latin-1 and two different octets here; so are "[" and "{".
+    # 0xE9 and 0xC9 are one letter in Latin-1 and two different bytes here; so are "[" and "{".
     upstream = client.world.upstream
     number = upstream.fresh("a").encode()
     for one, other in ((b"\xe9", b"\xc9"), (b"[", b"{"), (b"@", b"`")):
@@ -62,8 +62,8 @@ def test_only_the_26_letters_have_case(client: Client) -> None:
         assert len(heard) == 2
 
 
-def test_octets_of_the_type_that_look_like_letters_are_not_folded(client: Client) -> None:
-    # Type 65 (HTTPS) is the octet of "A", type 97 that of "a".
+def test_bytes_of_the_type_that_look_like_letters_are_not_folded(client: Client) -> None:
+    # Type 65 (HTTPS) is the byte of "A", type 97 that of "a".
     assert [one.rtype for one in client.ask(f"web.{KEY}", wire.HTTPS).answer] == [wire.HTTPS]
     assert client.ask(f"web.{KEY}", 97).answer == ()
     assert client.ask(f"web.{KEY}", 97).question == wire.question(f"web.{KEY}", 97)

@@ -82,8 +82,8 @@ def test_an_answer_that_is_ready_does_not_wait_for_one_that_is_not(world: World)
 def test_a_query_may_come_byte_by_byte(world: World) -> None:
     with world.connect() as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for octet in framed(wire.query(WWW)):
-            sock.sendall(bytes([octet]))
+        for byte in framed(wire.query(WWW)):
+            sock.sendall(bytes([byte]))
         assert wire.Response(read_framed(sock)).data(wire.A)
 
 

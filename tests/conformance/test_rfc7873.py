@@ -28,12 +28,12 @@ def full_cookie(client: Client, own: bytes = CLIENT_COOKIE) -> bytes:
     return found
 
 
-def test_a_client_cookie_comes_back_with_a_server_cookie_of_16_octets(client: Client) -> None:
+def test_a_client_cookie_comes_back_with_a_server_cookie_of_16_bytes(client: Client) -> None:
     response = client.ask(WWW, additional=with_cookie(CLIENT_COOKIE))
     cookie = response.option(COOKIE)
     assert cookie is not None
     assert cookie[:8] == CLIENT_COOKIE
-    # RFC 9018 §4: 16 octets, of which the first is the version: 1 is SipHash, 240 to 254 are for private use (§7).
+    # RFC 9018 §4: 16 bytes, of which the first is the version: 1 is SipHash, 240 to 254 are for private use (§7).
     assert len(cookie) == 24
     assert cookie[8] == 1 or 240 <= cookie[8] <= 254
     assert cookie[9:12] == bytes(3)

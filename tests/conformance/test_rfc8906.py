@@ -11,7 +11,7 @@ from tests.conformance.wire import AD, CD, DO, OPCODE, RD, Z
 from tests.conformance.world import KEY, Client
 
 WWW = f"www.{KEY}"
-VERSION_AT = 6  # The octet of an OPT record in which its version stands.
+VERSION_AT = 6  # The byte of an OPT record in which its version stands.
 OPCODES = list(range(1, 16))
 
 

@@ -19,7 +19,7 @@ from tests.conformance.wire import AD, CD, DO, QR, RA, RD, TC
 ZONE = wire.name("upstream.example")
 ADDRESS = bytes([192, 0, 2, 1])
 MINIMUM_S = 60  # Of the SOA in negative answers, whose own TTL is 300.
-BIG_COUNT, HUGE_COUNT = 8, 240  # TXT records of 255 octets: more than a datagram holds, and nearly a whole message.
+BIG_COUNT, HUGE_COUNT = 8, 240  # TXT records of 255 bytes: more than a datagram holds, and nearly a whole message.
 PORT_TRIES_MAX = 20
 
 

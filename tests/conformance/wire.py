@@ -151,7 +151,7 @@ class Response:
                 one, at = read_record(self.wire, at)
                 section.append(one)
             found.append(tuple(section))
-        assert at == len(self.wire), "octets behind the last record"
+        assert at == len(self.wire), "bytes behind the last record"
         return tuple(found)
 
     @property

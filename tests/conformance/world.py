@@ -154,7 +154,7 @@ def read_framed(sock: socket.socket) -> bytes:
 
 
 def read_exactly(sock: socket.socket, size: int) -> bytes:
-    """Return so many octets of a stream; an end before that is an error."""
+    """Return so many bytes of a stream; an end before that is an error."""
     data = b""
     while len(data) < size:
         piece = sock.recv(size - len(data))

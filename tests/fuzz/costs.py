@@ -38,7 +38,7 @@ def least_ms(trial: Callable[[], int], *, enough_ms: float | None = None) -> flo
 
 
 def cpu_ms(work: Callable[[bytes], object], data: bytes, *, enough_ms: float | None = None) -> float:
-    """Return the CPU time that some work takes for these octets, as `least_ms` tells it."""
+    """Return the CPU time that some work takes for these bytes, as `least_ms` tells it."""
 
     def trial() -> int:
         started = time.thread_time_ns()
@@ -51,22 +51,22 @@ def cpu_ms(work: Callable[[bytes], object], data: bytes, *, enough_ms: float | N
 def worst_of(
     cost_of: Callable[[bytes], float], starts: Iterable[bytes], *, steps: int, chance: random.Random
 ) -> tuple[float, bytes]:
-    """Return the highest cost found in so many steps, and the octets that cause it."""
+    """Return the highest cost found in so many steps, and the bytes that cause it."""
     ranked = sorted(((cost_of(data), data) for data in starts), reverse=True)[:4]
     for _ in range(steps):
         place = chance.randrange(len(ranked))
-        octets = bytearray(ranked[place][1])
+        raw = bytearray(ranked[place][1])
         for _ in range(chance.randint(1, 3)):
-            at = chance.randrange(4, len(octets))
-            octets[at] = chance.choice((0, 1, 2, 12, 14, 0xC0, 0xC1, chance.randrange(256)))
-        cost = cost_of(bytes(octets))
+            at = chance.randrange(4, len(raw))
+            raw[at] = chance.choice((0, 1, 2, 12, 14, 0xC0, 0xC1, chance.randrange(256)))
+        cost = cost_of(bytes(raw))
         if cost > ranked[place][0]:
-            ranked[place] = (cost, bytes(octets))
+            ranked[place] = (cost, bytes(raw))
     return max(ranked)
 
 
 def heavy_queries(size_bytes: int = DATAGRAM_BYTES) -> dict[str, bytes]:
-    """Return queries of that size whose every octet is some work for the gate."""
+    """Return queries of that size whose every byte is some work for the gate."""
     room = size_bytes - len(query(records=[opt()]))
     empty = record(b"\x00", 1)
     long_owner = record(MANY_LABELS, 1)
@@ -78,7 +78,7 @@ def heavy_queries(size_bytes: int = DATAGRAM_BYTES) -> dict[str, bytes]:
         "records before the OPT": query(records=[*[empty] * (room // 11 - 1), opt()]),
         "owners of 127 labels": query(records=[*[long_owner] * (room // len(long_owner)), opt()]),
         "a name of 127 labels": query(questions=[MANY_LABELS + b"\x00\x01" + CLASS_IN], records=[opt()]),
-        "a name of 255 octets": query(questions=[LONGEST + b"\x00\x01" + CLASS_IN], records=[opt()]),
+        "a name of 255 bytes": query(questions=[LONGEST + b"\x00\x01" + CLASS_IN], records=[opt()]),
         "questions of 127 labels": query(questions=[MANY_LABELS + b"\x00\x01" + CLASS_IN] * 4),
         "counts beyond the end": query(records=[empty] * (room // 11), counts=(0xFFFF, 0xFFFF, 0xFFFF)),
         "many questions": query(questions=[b"\x00\x00\x01" + CLASS_IN] * (room // 5)),
@@ -99,7 +99,7 @@ def _filled(make: Callable[[int], bytes], size_bytes: int, asked: bytes) -> byte
 
 
 def heavy_messages(size_bytes: int = DATAGRAM_BYTES) -> dict[str, bytes]:
-    """Return messages of that size that say long names in few octets."""
+    """Return messages of that size that say long names in few bytes."""
     asked = MANY_LABELS[2:] + b"\x00\x01" + CLASS_IN  # 126 labels: one can be put before it.
 
     def inside(number: int) -> bytes:

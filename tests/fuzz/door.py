@@ -224,7 +224,7 @@ def _judge_cookie(reply: dns.message.Message, reading: Reading, told: str) -> No
 
 
 def is_plain_dns(message: bytes) -> bool:
-    """Return whether an independent library reads these octets as a message, one without OPT and signature."""
+    """Return whether an independent library reads these bytes as a message, one without OPT and signature."""
     try:
         parsed = dns.message.from_wire(message)
     except (dns.exception.DNSException, ValueError):

@@ -1,6 +1,6 @@
 """Two targets of the front: what clients send, and what an engine answers.
 
-The bytes of `converse` are messages, each behind one octet of circumstances and two of length. Those of `be_answered`
+The bytes of `converse` are messages, each behind one byte of circumstances and two of length. Those of `be_answered`
 are the parts of an answer and of the query it is for; a reply is judged as DNS where the answer was DNS.
 """
 
@@ -23,7 +23,7 @@ MESSAGES_MAX = 8
 STREAM, ADDRESS_SHIFT, PAUSE_SHIFT = 1, 1, 3
 
 
-class Octets:
+class Bytes:
     """Bytes handed out piece by piece; behind their end there are zeros."""
 
     def __init__(self, data: bytes) -> None:
@@ -31,13 +31,13 @@ class Octets:
         self._at = 0
 
     def take(self, size: int) -> bytes:
-        """Return the next octets, fewer at the end."""
+        """Return the next bytes, fewer at the end."""
         taken = self._data[self._at : self._at + size]
         self._at += len(taken)
         return taken
 
     def number(self, size: int = 1) -> int:
-        """Return the next octets as a number."""
+        """Return the next bytes as a number."""
         return int.from_bytes(self.take(size).ljust(size, b"\x00"), "big")
 
     def rest(self) -> bytes:
@@ -47,11 +47,11 @@ class Octets:
 
 def converse(data: bytes) -> None:
     """Put messages of clients through one front."""
-    octets = Octets(data)
+    raw = Bytes(data)
     door = Door()
     for _ in range(MESSAGES_MAX):
-        how, size = octets.number(), octets.number(2)
-        message = octets.take(size)
+        how, size = raw.number(), raw.number(2)
+        message = raw.take(size)
         is_stream = bool(how & STREAM)
         address = ADDRESSES[how >> ADDRESS_SHIFT & 3]
         door.worst_ns = 0
@@ -78,11 +78,11 @@ def conversations() -> list[bytes]:
 
 def be_answered(data: bytes) -> None:
     """Ask a question three times, now, again and late, and have it answered by an engine that says anything."""
-    octets = Octets(data)
-    how, size, flags = octets.number(), octets.number(2), octets.number(2)
-    name = octets.take(octets.number() % 64)
-    asked = (bytes([len(name)]) + name if name else b"") + b"\x00\x00" + bytes([octets.number()]) + b"\x00\x01"
-    engine = _Engine(octets, flags)
+    raw = Bytes(data)
+    how, size, flags = raw.number(), raw.number(2), raw.number(2)
+    name = raw.take(raw.number() % 64)
+    asked = (bytes([len(name)]) + name if name else b"") + b"\x00\x00" + bytes([raw.number()]) + b"\x00\x01"
+    engine = _Engine(raw, flags)
     door = Door(engine, says_dns=lambda: engine.is_dns)
     sent = struct.pack("!6H", how, (how & 0x19) << 4, 1, 0, 0, how >> 1 & 1) + asked
     sent += opt(size, do=bool(how & 4)) if how & 2 else b""
@@ -97,15 +97,15 @@ def be_answered(data: bytes) -> None:
 class _Engine:
     """An engine whose every answer is the one that the bytes describe."""
 
-    def __init__(self, octets: Octets, flags: int) -> None:
-        kind = octets.number()
+    def __init__(self, raw: Bytes, flags: int) -> None:
+        kind = raw.number()
         self._flags = flags
         self._bits = kind
-        self._counts = octets.take(6).ljust(6, b"\x00")
-        self._ede = tuple((octets.number(2), "∗x" * octets.number()) for _ in range(octets.number() % 4))
-        self._steps = [octets.number() for _ in range(octets.number() % 16)]
-        self.life_s = float(octets.number(2))
-        self._body = octets.rest()
+        self._counts = raw.take(6).ljust(6, b"\x00")
+        self._ede = tuple((raw.number(2), "∗x" * raw.number()) for _ in range(raw.number() % 4))
+        self._steps = [raw.number() for _ in range(raw.number() % 16)]
+        self.life_s = float(raw.number(2))
+        self._body = raw.rest()
         self.is_dns = False
 
     def __call__(self, query: Query, now: float) -> Frame:

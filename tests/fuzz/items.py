@@ -1,6 +1,6 @@
 """The target of items: item files, signed values, and zones in them.
 
-The first octet says what the rest is: an item file, a value that its publisher signed, a value with parts of an item
+The first byte says what the rest is: an item file, a value that its publisher signed, a value with parts of an item
 made by a stranger, or the text of a key.
 """
 
@@ -22,7 +22,7 @@ SIGNATURES = SignatureMemo()
 
 
 def read(data: bytes) -> None:
-    """Do with the rest what the first octet says."""
+    """Do with the rest what the first byte says."""
     kind, rest = (data[0] & 3 if data else FILE), data[1:]
     (_read_file, _read_signed, _read_forged, _read_key)[kind](rest)
 

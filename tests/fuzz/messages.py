@@ -11,7 +11,7 @@ APEX = Name.of(b"y" * 52)
 
 
 def read(data: bytes) -> None:
-    """Read octets as a message, write it and read it again; then the same as the value of an item."""
+    """Read bytes as a message, write it and read it again; then the same as the value of an item."""
     try:
         message = parse(data)
     except FormatError:

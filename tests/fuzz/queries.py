@@ -80,80 +80,80 @@ def good_queries() -> list[bytes]:
 
 def mutated(bases: list[bytes], chance: random.Random) -> bytes:
     """Return one of the queries with another ID, and mostly with one to four things wrong with it."""
-    octets = bytearray(chance.choice(bases))
-    octets[0:2] = chance.randbytes(2)
+    raw = bytearray(chance.choice(bases))
+    raw[0:2] = chance.randbytes(2)
     if chance.random() < UNTOUCHED_SHARE:
-        return bytes(octets)
+        return bytes(raw)
     for _ in range(chance.randint(1, MUTATIONS_MAX)):
         kind = chance.randrange(len(_WAYS))
-        if octets:
-            _WAYS[kind](octets, bases, chance)
-    del octets[QUERY_BYTES_MAX:]
-    return bytes(octets)
+        if raw:
+            _WAYS[kind](raw, bases, chance)
+    del raw[QUERY_BYTES_MAX:]
+    return bytes(raw)
 
 
-def _flip_bit(octets: bytearray, _: list[bytes], chance: random.Random) -> None:
-    octets[chance.randrange(len(octets))] ^= 1 << chance.randrange(8)
+def _flip_bit(raw: bytearray, _: list[bytes], chance: random.Random) -> None:
+    raw[chance.randrange(len(raw))] ^= 1 << chance.randrange(8)
 
 
-def _set_octet(octets: bytearray, _: list[bytes], chance: random.Random) -> None:
-    octets[chance.randrange(len(octets))] = chance.choice(INTERESTING)
+def _set_byte(raw: bytearray, _: list[bytes], chance: random.Random) -> None:
+    raw[chance.randrange(len(raw))] = chance.choice(INTERESTING)
 
 
-def _set_word(octets: bytearray, _: list[bytes], chance: random.Random) -> None:
+def _set_word(raw: bytearray, _: list[bytes], chance: random.Random) -> None:
     """Change a length or a type wherever one may stand."""
-    at = chance.randrange(len(octets))
-    octets[at : at + 2] = chance.choice(WORDS).to_bytes(2, "big")
+    at = chance.randrange(len(raw))
+    raw[at : at + 2] = chance.choice(WORDS).to_bytes(2, "big")
 
 
-def _change_flags(octets: bytearray, _: list[bytes], chance: random.Random) -> None:
+def _change_flags(raw: bytearray, _: list[bytes], chance: random.Random) -> None:
     # Silence and NOTIMP teach little, so QR stays off and the opcode mostly a query.
     mask = 0x07FF if chance.random() < 0.7 else 0x7FFF
-    octets[2:4] = (chance.getrandbits(16) & mask).to_bytes(2, "big")
+    raw[2:4] = (chance.getrandbits(16) & mask).to_bytes(2, "big")
 
 
-def _change_count(octets: bytearray, _: list[bytes], chance: random.Random) -> None:
+def _change_count(raw: bytearray, _: list[bytes], chance: random.Random) -> None:
     at = chance.choice((4, 6, 8, 10))
-    octets[at : at + 2] = chance.choice((0, 1, 1, 2, 3, 0xFFFF)).to_bytes(2, "big")
+    raw[at : at + 2] = chance.choice((0, 1, 1, 2, 3, 0xFFFF)).to_bytes(2, "big")
 
 
-def _truncate(octets: bytearray, _: list[bytes], chance: random.Random) -> None:
-    del octets[chance.randrange(len(octets)) :]
+def _truncate(raw: bytearray, _: list[bytes], chance: random.Random) -> None:
+    del raw[chance.randrange(len(raw)) :]
 
 
-def _splice(octets: bytearray, bases: list[bytes], chance: random.Random) -> None:
+def _splice(raw: bytearray, bases: list[bytes], chance: random.Random) -> None:
     other = chance.choice(bases)
-    octets[chance.randrange(len(octets)) :] = other[chance.randrange(len(other)) :]
+    raw[chance.randrange(len(raw)) :] = other[chance.randrange(len(other)) :]
 
 
-def _insert_pointer(octets: bytearray, _: list[bytes], chance: random.Random) -> None:
-    at = chance.randrange(len(octets))
-    octets[at:at] = bytes((0xC0 | chance.choice((0, 0, 0, 1, 63)), chance.choice((12, 0, chance.randrange(256)))))
+def _insert_pointer(raw: bytearray, _: list[bytes], chance: random.Random) -> None:
+    at = chance.randrange(len(raw))
+    raw[at:at] = bytes((0xC0 | chance.choice((0, 0, 0, 1, 63)), chance.choice((12, 0, chance.randrange(256)))))
 
 
-def _double_tail(octets: bytearray, _: list[bytes], chance: random.Random) -> None:
+def _double_tail(raw: bytearray, _: list[bytes], chance: random.Random) -> None:
     """Repeat what stands behind some place, as a second OPT or question, and count it somewhere."""
-    octets += octets[chance.randrange(len(octets)) :]
+    raw += raw[chance.randrange(len(raw)) :]
     at = chance.choice((5, 7, 9, 11, 11, 11))
-    if len(octets) > at:
-        octets[at] = (octets[at] + 1) & 0xFF
+    if len(raw) > at:
+        raw[at] = (raw[at] + 1) & 0xFF
 
 
-def _append_opt(octets: bytearray, _: list[bytes], chance: random.Random) -> None:
-    octets += opt(chance.choice(WORDS), do=chance.random() < 0.5, options=chance.choice((b"", CLIENT_COOKIE, b"\x00")))
-    if len(octets) > 11:
-        octets[11] = (octets[11] + 1) & 0xFF
+def _append_opt(raw: bytearray, _: list[bytes], chance: random.Random) -> None:
+    raw += opt(chance.choice(WORDS), do=chance.random() < 0.5, options=chance.choice((b"", CLIENT_COOKIE, b"\x00")))
+    if len(raw) > 11:
+        raw[11] = (raw[11] + 1) & 0xFF
 
 
-def _change_case(octets: bytearray, _: list[bytes], chance: random.Random) -> None:
-    for at in range(12, min(len(octets), 40)):
-        if chr(octets[at]).isalpha() and octets[at] < 128 and chance.random() < 0.5:
-            octets[at] ^= 0x20
+def _change_case(raw: bytearray, _: list[bytes], chance: random.Random) -> None:
+    for at in range(12, min(len(raw), 40)):
+        if chr(raw[at]).isalpha() and raw[at] < 128 and chance.random() < 0.5:
+            raw[at] ^= 0x20
 
 
 _WAYS = (
     _flip_bit,
-    _set_octet,
+    _set_byte,
     _set_word,
     _change_flags,
     _change_count,

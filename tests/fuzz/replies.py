@@ -153,7 +153,7 @@ def _makes(depth: int) -> dict[str, Callable[[int], bytes]]:
 def heavy_replies(
     size_bytes: int = DATAGRAM_BYTES, *, depths: Sequence[int] = DEPTHS, section_counts: Sequence[int] = (1, 3)
 ) -> Iterator[tuple[str, bytes]]:
-    """Yield replies of at most that size that are some work at each of their octets."""
+    """Yield replies of at most that size that are some work at each of their bytes."""
     for depth in depths:
         for name, make in _makes(depth).items():
             for parts in section_counts:

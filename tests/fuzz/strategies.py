@@ -19,7 +19,7 @@ OPT, TSIG, ANY_CLASS = 41, 250, 255
 labels = st.one_of(
     st.sampled_from([b"www", b"example", b"wWw", b"n1", b"n2", b"n3", b"p2p", b"alt", b"y" * 52]),
     st.binary(min_size=1, max_size=63),
-).map(lambda octets: bytes([len(octets)]) + octets)
+).map(lambda raw: bytes([len(raw)]) + raw)
 odd_labels = st.one_of(
     labels,
     st.sampled_from([b"\x40", b"\x80a", b"\xbf", b"\xc0\x0c", b"\xc0\x00", b"\xff\xff", b"\x3f", b"\x05abc"]),
@@ -92,7 +92,7 @@ def queries(draw: st.DrawFn) -> bytes:
     return head + b"".join([*asked, *sections[0], *sections[1], *sections[2]]) + tail
 
 
-# What RDATA is made of, by type: names and octets beside them (RFC 1035 §3.3, and the younger ones with a name inside).
+# What RDATA is made of, by type: names and bytes beside them (RFC 1035 §3.3, and the younger ones with a name inside).
 SHAPES: dict[int, tuple[int, ...]] = {
     1: (4,), 28: (16,), 2: (0,), 5: (0,), 12: (0,), 39: (0,), 14: (0, 0), 15: (2, 0), 33: (6, 0), 6: (0, 0, 20),
     65: (2, 0, 4), 16: (9,), 65_280: (30,),
@@ -104,7 +104,7 @@ class _Written:
     """A message while it is written, which knows which names a pointer may lead to, and how long those are."""
 
     def __init__(self, draw: st.DrawFn, *, is_sound: bool) -> None:
-        self.octets = bytearray(12)
+        self.raw = bytearray(12)
         self._suffixes: list[tuple[int, int]] = []
         self._draw = draw
         self._is_sound = is_sound
@@ -117,25 +117,25 @@ class _Written:
         reachable = [suffix for suffix in self._suffixes if own_bytes + suffix[1] <= 255]
         offset, suffix_bytes = draw(st.sampled_from([(0, 1), *reachable, *reachable]))
         for label in parts:
-            self._suffixes.append((len(self.octets), own_bytes + suffix_bytes))
+            self._suffixes.append((len(self.raw), own_bytes + suffix_bytes))
             own_bytes -= len(label)
-            self.octets += label
+            self.raw += label
         if not self._is_sound and draw(st.integers(0, 3)) == 3:
-            offset = draw(st.integers(0, len(self.octets) + 20))
-        self.octets += struct.pack("!H", 0xC000 | offset & 0x3FFF) if offset else b"\x00"
+            offset = draw(st.integers(0, len(self.raw) + 20))
+        self.raw += struct.pack("!H", 0xC000 | offset & 0x3FFF) if offset else b"\x00"
 
     def record(self, rtype: int, off_by: int) -> None:
         """Append a record whose stated length may be wrong."""
         self.name()
-        self.octets += struct.pack("!HHIH", rtype, 1, self._draw(st.integers(0, 2**32 - 1)), 0)
-        start = len(self.octets)
+        self.raw += struct.pack("!HHIH", rtype, 1, self._draw(st.integers(0, 2**32 - 1)), 0)
+        start = len(self.raw)
         for size in SHAPES[rtype]:
             if size:
-                self.octets += self._draw(st.binary(min_size=size, max_size=size))
+                self.raw += self._draw(st.binary(min_size=size, max_size=size))
             else:
                 self.name()
-        length = max(0, len(self.octets) - start + off_by)
-        self.octets[start - 2 : start] = struct.pack("!H", length)
+        length = max(0, len(self.raw) - start + off_by)
+        self.raw[start - 2 : start] = struct.pack("!H", length)
 
 
 @st.composite
@@ -146,17 +146,15 @@ def messages(draw: st.DrawFn) -> bytes:
     has_question = draw(st.booleans())
     if has_question:
         written.name()
-        written.octets += struct.pack("!HH", draw(types), 1)
+        written.raw += struct.pack("!HH", draw(types), 1)
     off_by = st.just(0) if is_sound else st.sampled_from([0, 0, 0, 0, 0, 1, -1, 9])
     counts = draw(st.lists(st.integers(0, 4), min_size=3, max_size=3))
     for _ in range(sum(counts)):
         written.record(draw(rdata_types), draw(off_by))
     if not is_sound and draw(st.integers(0, 3)) == 3:
         counts[draw(st.integers(0, 2))] += draw(st.sampled_from([1, -1, 300])) % 65_536
-    written.octets[:12] = struct.pack(
-        "!6H", 0, draw(st.integers(0, 65_535)), has_question, *(n % 65_536 for n in counts)
-    )
-    return bytes(written.octets)
+    written.raw[:12] = struct.pack("!6H", 0, draw(st.integers(0, 65_535)), has_question, *(n % 65_536 for n in counts))
+    return bytes(written.raw)
 
 
 @dataclass(frozen=True)

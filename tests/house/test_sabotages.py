@@ -83,7 +83,7 @@ def test_what_is_no_syntax_does_not_matter(before: str, after: str, tmp_path: Pa
     assert_same(silent, STORE.replace('raise ValueError("lower")', "pass"))
 
 
-def test_positions_are_octets_not_letters(tmp_path: Path) -> None:
+def test_positions_are_bytes_not_letters(tmp_path: Path) -> None:
     make_module(tmp_path, "store", 'x = "äöü" + f(1) + "ß"\n')
     assert sabotaged(tmp_path, "store:x", "f(1)", "'ÿ'") == 'x = "äöü" + \'ÿ\' + "ß"\n'
 

@@ -468,10 +468,10 @@ def _memory_kb(pid: int) -> int:
 def _mutated(chance: random.Random, samples: list[bytes]) -> bytes:
     if chance.random() < 0.3:
         return chance.randbytes(chance.randrange(0, 600))
-    octets = bytearray(chance.choice(samples))
+    raw = bytearray(chance.choice(samples))
     for _ in range(chance.randint(1, 4)):
-        octets[chance.randrange(len(octets))] = chance.randrange(256)
-    return bytes(octets[: chance.randrange(len(octets)) + 1] if chance.random() < 0.2 else octets)
+        raw[chance.randrange(len(raw))] = chance.randrange(256)
+    return bytes(raw[: chance.randrange(len(raw)) + 1] if chance.random() < 0.2 else raw)
 
 
 def _samples() -> tuple[list[bytes], list[bytes]]:

@@ -32,9 +32,9 @@ ALICE = SecretKey.generate(b"\x0a" * 32)
 WWW = Name.of(b"www", str(ALICE.zone_key).encode())
 
 
-def zone_item(last_octet: int, seq: int | None = None) -> MutableItem:
+def zone_item(last_byte: int, seq: int | None = None) -> MutableItem:
     """Return a zone of Alice's with one address."""
-    rrsets = [RRset(WWW, int(Type.A), 60, (bytes([203, 0, 113, last_octet]),))]
+    rrsets = [RRset(WWW, int(Type.A), 60, (bytes([203, 0, 113, last_byte]),))]
     value = compose_packet(rrsets, ALICE.zone_key.apex)
     return MutableItem.signed(ALICE, int(time.time() * 1e6) if seq is None else seq, value)
 

@@ -86,9 +86,9 @@ def query_for(name: str) -> bytes:
     return b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00" + Question(Name.read(name), int(Type.A)).wire()
 
 
-def has_answer(octets: bytes) -> Callable[[bytes], bool]:
+def has_answer(raw: bytes) -> Callable[[bytes], bool]:
     """Return whether a response has this one address."""
-    return lambda response: [rr.rdata for rr in parse(response).answer] == [octets]
+    return lambda response: [rr.rdata for rr in parse(response).answer] == [raw]
 
 
 def is_nothing(response: bytes) -> bool:

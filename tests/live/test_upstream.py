@@ -255,7 +255,7 @@ def test_an_old_server_that_answers_its_header_alone_is_asked_again_without_edns
 
 
 def name(text: str) -> bytes:
-    """Return the octets of a name."""
+    """Return the bytes of a name."""
     return Name.read(text).wire()
 
 
@@ -268,7 +268,7 @@ ODD_RECORDS = {
     "AMTRELAY type 4": (260, b"\x0a\x04abcd", True),
     "ZONEMD scheme 0": (63, bytes(4) + b"\0\x01" + bytes(48), True),
     "a type of nobody": (65_280, b"\xc0\x0c\xff", True),
-    "A of five octets": (1, b"\xc0\0\x02\x09\x09", False),
+    "A of five bytes": (1, b"\xc0\0\x02\x09\x09", False),
     "MX cut short": (15, b"\0", False),
 }
 
@@ -312,9 +312,9 @@ def test_a_reply_of_which_nothing_holds_is_a_failure_that_says_so_and_no_absence
     run(story())
 
 
-# Behind a whole reply: octets of nobody, and an OPT whose options are none of our business.
+# Behind a whole reply: bytes of nobody, and an OPT whose options are none of our business.
 TAILS = {
-    "octets behind the message": (b"tail", 0),
+    "bytes behind the message": (b"tail", 0),
     "client-subnet of family 0": (b"\0\0\x29\x04\xd0\0\0\0\0\0\x08\0\x08\0\x04\0\0\0\0", 1),
     "an option that is cut short": (b"\0\0\x29\x04\xd0\0\0\0\0\0\x04\0\x0f\0\x09", 1),
 }
@@ -322,10 +322,10 @@ TAILS = {
 
 @pytest.mark.parametrize("tail", TAILS)
 def test_what_stands_behind_an_answer_does_not_spoil_it(tail: str) -> None:
-    octets, count = TAILS[tail]
+    raw, count = TAILS[tail]
 
     def replies(query: Message) -> list[bytes]:
-        wire = bytearray(answered(query, "example.com. 60 A 192.0.2.9") + octets)
+        wire = bytearray(answered(query, "example.com. 60 A 192.0.2.9") + raw)
         wire[11] = count
         return [bytes(wire)]
 

@@ -20,7 +20,7 @@ OTHER_KEY = Name.of(b"yqrxjzyqrxjzyqrxjzyqrxjzyqrxjzyqrxjzyqrxjzyqrxjzyqry")
 # An NS RRset at the apex is no cut, and the oracle wants it to name servers; the other two would leave nothing else.
 NOT_AT_THE_APEX = (Type.NS, Type.CNAME, Type.DNAME)
 
-# (labels of the owner, type, TTL, labels of the target, one octet of data)
+# (labels of the owner, type, TTL, labels of the target, one byte of data)
 Grown = tuple[list[bytes], Type, int, list[bytes], int]
 
 _labels = st.lists(st.sampled_from(LABELS), max_size=DEPTH_MAX)
@@ -33,14 +33,14 @@ contents = st.lists(
 def zone_of(apex: Name, rows: list[Grown]) -> Zone:
     """Return the zone that remains after the rules have dropped what cannot stand together."""
     found = {(apex, Type.SOA): RRset(apex, Type.SOA, 600, (SOA_RDATA,))}
-    for owner_labels, rtype, ttl, target_labels, octet in rows:
+    for owner_labels, rtype, ttl, target_labels, byte in rows:
         owner = Name.of(*owner_labels).under(apex)
         target = Name.of(*target_labels).under(apex).wire()
         if owner == apex and rtype in NOT_AT_THE_APEX:
             continue
         rdata = {
-            Type.A: bytes((192, 0, 2, octet)),
-            Type.TXT: bytes((1, octet)),
+            Type.A: bytes((192, 0, 2, byte)),
+            Type.TXT: bytes((1, byte)),
             Type.MX: b"\x00\x0a" + target,
             Type.NS: OTHER_KEY.wire(),
         }.get(rtype, target)

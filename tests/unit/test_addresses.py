@@ -97,10 +97,10 @@ def test_where_items_are_kept_no_host_is_a_place_of_its_own(host: str, prefix: s
 
 
 @given(ANY_HOST, st.integers(0, 255))
-def test_hosts_that_differ_in_their_last_octet_bring_items_as_one(host: str, octet: int) -> None:
+def test_hosts_that_differ_in_their_last_byte_bring_items_as_one(host: str, byte: int) -> None:
     number = int(ipaddress.ip_address(host))
     if class_of(unmapped(host)) is not AddressClass.LOOPBACK:
-        other = str(type(ipaddress.ip_address(host))(number & ~0xFF | octet))
+        other = str(type(ipaddress.ip_address(host))(number & ~0xFF | byte))
         is_loopback = class_of(unmapped(other)) is AddressClass.LOOPBACK
         assert is_loopback or storage_prefix_of((host, 1)) == storage_prefix_of((other, 2))
 
@@ -147,7 +147,7 @@ def test_scope_of_a_link_local_host_is_ignored() -> None:
 
 @pytest.mark.parametrize("host", ["", "localhost", "1.2.3", "010.0.0.1", "1.2.3.4.5", "::g", "1.2.3.4:5"])
 def test_text_that_is_no_address_is_refused(host: str) -> None:
-    """A host name or an octal octet never gets a class."""
+    """A host name or an octal byte never gets a class."""
     with pytest.raises(FormatError, match="not-an-address"):
         class_of(host)
 

@@ -34,25 +34,25 @@ def frames(draw: st.DrawFn) -> bytes:
 
 
 def changed(stream: bytes, chance: random.Random) -> bytes:
-    """Return a stream with one to three of its octets or words changed, mostly among the fixed fields."""
-    octets = bytearray(stream)
+    """Return a stream with one to three of its bytes or words changed, mostly among the fixed fields."""
+    raw = bytearray(stream)
     for _ in range(chance.randint(1, 3)):
-        at = chance.randrange(min(len(octets), HEAD_BYTES) if chance.random() < 0.7 else len(octets))
+        at = chance.randrange(min(len(raw), HEAD_BYTES) if chance.random() < 0.7 else len(raw))
         kind = chance.randrange(4)
         if kind == 0:
-            octets[at] ^= 1 << chance.randrange(8)
+            raw[at] ^= 1 << chance.randrange(8)
         elif kind == 1:
-            octets[at : at + 2] = chance.choice(WORDS).to_bytes(2, "big")
+            raw[at : at + 2] = chance.choice(WORDS).to_bytes(2, "big")
         elif kind == 2:
-            octets[at:at] = chance.randbytes(chance.randint(1, 4))
+            raw[at:at] = chance.randbytes(chance.randint(1, 4))
         else:
-            del octets[at : at + chance.randint(1, 4)]
-        if not octets:
+            del raw[at : at + chance.randint(1, 4)]
+        if not raw:
             break
-    if chance.random() < 0.5 and len(octets) > 4:
+    if chance.random() < 0.5 and len(raw) > 4:
         # With a true length the change reaches what stands behind it.
-        octets[:4] = (len(octets) - 4).to_bytes(4, "big")
-    return bytes(octets)
+        raw[:4] = (len(raw) - 4).to_bytes(4, "big")
+    return bytes(raw)
 
 
 def test_changed_streams_end_in_frames_that_say_the_same_again_or_in_a_reason() -> None:

@@ -17,7 +17,7 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
 from p2pdns.errors import FormatError
 
-# What RDATA is made of where we look inside it: a domain name, a <character-string>, so many octets, or the rest.
+# What RDATA is made of where we look inside it: a domain name, a <character-string>, so many bytes, or the rest.
 Field = Literal["name", "string", "rest"] | int
 LAYOUTS: dict[int, tuple[Field, ...]] = {
     Type.A: (4,),
@@ -33,7 +33,7 @@ LAYOUTS: dict[int, tuple[Field, ...]] = {
 for _rtype in (Type.NS, Type.MD, Type.MF, Type.CNAME, Type.MB, Type.MG, Type.MR, Type.PTR, Type.DNAME):
     LAYOUTS[_rtype] = ("name",)
 
-HINT_OCTETS = {4: 4, 6: 16}  # ipv4hint and ipv6hint (RFC 9460 §7.3): octets of one address.
+HINT_BYTES = {4: 4, 6: 16}  # ipv4hint and ipv6hint (RFC 9460 §7.3): bytes of one address.
 
 # RFC 3597 §4: names in RDATA are compressed in the types of RFC 1035 and in no younger one.
 COMPRESSIBLE = frozenset(
@@ -70,7 +70,7 @@ NAME_TYPES = frozenset(
 
 def fields_of(rtype: int, rdata: bytes) -> list[Name | bytes]:
     """Return uncompressed RDATA cut along its layout, names as names; FormatError `rdata-length`."""
-    return [Name.parse(octets)[0] if is_name else octets for is_name, octets in pieces_of(rtype, rdata)]
+    return [Name.parse(raw)[0] if is_name else raw for is_name, raw in pieces_of(rtype, rdata)]
 
 
 def pieces_of(rtype: int, rdata: bytes) -> list[tuple[bool, bytes]]:
@@ -92,7 +92,7 @@ def pieces_of(rtype: int, rdata: bytes) -> list[tuple[bool, bytes]]:
         pieces.append((False, rdata[offset : offset + size_bytes]))
         offset += size_bytes
     if offset != len(rdata):
-        raise FormatError("rdata-length", f"{type_text(rtype)} of {len(rdata)} octets")
+        raise FormatError("rdata-length", f"{type_text(rtype)} of {len(rdata)} bytes")
     return pieces
 
 
@@ -109,10 +109,10 @@ def rewrite_names(rtype: int, rdata: bytes, rewrite: Callable[[Name], Name]) -> 
 
 
 def rewrite_wires(rtype: int, rdata: bytes, rewrite: Callable[[bytes], bytes]) -> bytes:
-    """Return RDATA with `rewrite` applied to every name that `names_in` tells, as uncompressed octets."""
+    """Return RDATA with `rewrite` applied to every name that `names_in` tells, as uncompressed bytes."""
     if rtype not in NAME_TYPES:
         return rdata
-    return b"".join([rewrite(octets) if is_name else octets for is_name, octets in pieces_of(rtype, rdata)])
+    return b"".join([rewrite(raw) if is_name else raw for is_name, raw in pieces_of(rtype, rdata)])
 
 
 def svcb_params(rdata: bytes) -> tuple[tuple[int, bytes], ...]:
@@ -127,8 +127,8 @@ def svcb_params(rdata: bytes) -> tuple[tuple[int, bytes], ...]:
         if len(value) < length or (found and key <= found[-1][0]):
             raise FormatError("svcb-params", f"key {key} is cut short or out of order")
         # Whoever withholds addresses must find every one of them, so a hint that is no list of addresses is refused.
-        if length % HINT_OCTETS.get(key, 1) or (key in HINT_OCTETS and not length):
-            raise FormatError("svcb-params", f"hint {key} of {length} octets")
+        if length % HINT_BYTES.get(key, 1) or (key in HINT_BYTES and not length):
+            raise FormatError("svcb-params", f"hint {key} of {length} bytes")
         found.append((key, value))
         offset += 4 + length
     return tuple(found)

@@ -54,10 +54,10 @@ class Question:
 
     @staticmethod
     def parse(wire: bytes) -> Question:
-        """Return the question that is exactly these octets."""
+        """Return the question that is exactly these bytes."""
         name, offset = Name.parse(wire)
         if len(wire) != offset + 4:
-            raise FormatError("question-length", f"{len(wire)} octets, expected {offset + 4}")
+            raise FormatError("question-length", f"{len(wire)} bytes, expected {offset + 4}")
         return Question(name, *struct.unpack_from("!HH", wire, offset))
 
     def __str__(self) -> str:

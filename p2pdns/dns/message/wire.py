@@ -1,6 +1,6 @@
-"""The wall round dnslib: messages from octets and to octets.
+"""The wall round dnslib: messages from bytes and to bytes.
 
-Guarantees: `parse` ends for any octets in a Message or a FormatError, after a bounded number of steps; RDATA comes
+Guarantees: `parse` ends for any bytes in a Message or a FormatError, after a bounded number of steps; RDATA comes
 out uncompressed; `compose` compresses only what RFC 1035 and RFC 3597 §4 allow and never points past offset 16383;
 no dnslib object leaves this module.
 Does not know: what a zone is, what a client may ask.
@@ -26,9 +26,9 @@ from p2pdns.errors import FormatError
 
 RECORDS_MAX = 2048  # Real answers have tens; this many keep the work at milliseconds.
 STEPS_MAX = 32768  # Labels and pointers read, and labels of distinct names made, in one message.
-# A message pays for its steps by its octets: those of honest servers need less than one an octet, while 43 records of a
+# A message pays for its steps by its bytes: those of honest servers need less than one a byte, while 43 records of a
 # datagram can say 129 names of 127 labels each. The rest is for a short message with a long name in its question.
-STEPS_PER_OCTET = 2
+STEPS_PER_BYTE = 2
 STEPS_FREE = 512
 HOPS_MAX = 127  # An honest pointer leads to at least one label, and a name has no more of them.
 POINTER_OFFSET_MAX = 0x3FFF  # RFC 1035 §4.1.4: a pointer has 14 bits.
@@ -44,7 +44,7 @@ _BROKEN_FROM_ANYWHERE = frozenset(["truncated", "bad-pointer", "label-type"])
 
 
 class _ReadLabel(DNSLabel):
-    """A name that was read, with its uncompressed octets: to make them of a hundred labels again costs far more."""
+    """A name that was read, with its uncompressed bytes: to make them of a hundred labels again costs far more."""
 
     def __init__(self, labels: Sequence[bytes], wire: bytes) -> None:
         self.label = tuple(labels)
@@ -60,10 +60,10 @@ class WallBuffer(DNSBuffer):
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
         self.steps = 0
-        self._steps_max = min(STEPS_MAX, STEPS_FREE + STEPS_PER_OCTET * len(data))
+        self._steps_max = min(STEPS_MAX, STEPS_FREE + STEPS_PER_BYTE * len(data))
         # Offset of a name read whole -> that name.
         self._whole: dict[int, _ReadLabel] = {}
-        # Offset of a label already read -> labels and octets of its name, and where it stands in either.
+        # Offset of a label already read -> labels and bytes of its name, and where it stands in either.
         self._tails: dict[int, tuple[list[bytes], int, bytes, int]] = {}
         self._broken: dict[int, str] = {}
         self._made: dict[bytes, Name] = {}
@@ -96,7 +96,7 @@ class WallBuffer(DNSBuffer):
             raise
 
     def _walked(self, hops: list[tuple[int, int, int]]) -> _ReadLabel:
-        """Read a name; `hops` collects each pointer's target, the labels and the octets before it."""
+        """Read a name; `hops` collects each pointer's target, the labels and the bytes before it."""
         data, position = self.data, self.offset
         run_start = position
         labels: list[bytes] = []
@@ -106,7 +106,7 @@ class WallBuffer(DNSBuffer):
         while True:
             self.spend(1)
             if position >= len(data):
-                raise FormatError("truncated", f"inside a name, at octet {position}")
+                raise FormatError("truncated", f"inside a name, at byte {position}")
             length = data[position]
             if length == 0:
                 runs.append(data[run_start : position + 1])
@@ -115,7 +115,7 @@ class WallBuffer(DNSBuffer):
             if length <= 63:
                 label = bytes(data[position + 1 : position + 1 + length])
                 if len(label) < length:
-                    raise FormatError("truncated", f"inside a label, at octet {position}")
+                    raise FormatError("truncated", f"inside a label, at byte {position}")
                 starts.append((position, len(labels), size_bytes))
                 labels.append(label)
                 size_bytes += 1 + length
@@ -131,16 +131,16 @@ class WallBuffer(DNSBuffer):
                     size_bytes += len(runs[-1]) - 1
                     break
                 if position in self._broken:
-                    raise FormatError(self._broken[position], f"again, at octet {position}")
+                    raise FormatError(self._broken[position], f"again, at byte {position}")
                 hops.append((position, len(labels), size_bytes))
                 if len(hops) >= HOPS_MAX:
                     raise FormatError("pointer-hops", f"more than {HOPS_MAX}")
             else:
-                raise FormatError("label-type", f"{length:#04x} at octet {position}")
+                raise FormatError("label-type", f"{length:#04x} at byte {position}")
             if size_bytes > NAME_BYTES_MAX:
                 break
         if size_bytes > NAME_BYTES_MAX:
-            raise FormatError("name-too-long", f"more than {NAME_BYTES_MAX} octets")
+            raise FormatError("name-too-long", f"more than {NAME_BYTES_MAX} bytes")
         wire = b"".join(runs)
         # Every label may be pointed at again, and then costs no second walk.
         for start, index, before_bytes in (*hops, *starts):
@@ -152,14 +152,14 @@ class WallBuffer(DNSBuffer):
 
     def _target_at(self, position: int, run_start: int) -> int:
         if position + 1 >= len(self.data):
-            raise FormatError("truncated", f"inside a pointer, at octet {position}")
+            raise FormatError("truncated", f"inside a pointer, at byte {position}")
         target = (self.data[position] & 0x3F) << 8 | self.data[position + 1]
         if not HEADER_BYTES <= target < run_start:
-            raise FormatError("bad-pointer", f"from octet {position} to {target}")
+            raise FormatError("bad-pointer", f"from byte {position} to {target}")
         return int(target)
 
     def name_of(self, label: _ReadLabel) -> Name:
-        """Return a name that was read as a Name, one object for equal octets."""
+        """Return a name that was read as a Name, one object for equal bytes."""
         name = self._made.get(label.wire)
         if name is None:
             self.spend(len(label.label))
@@ -173,7 +173,7 @@ class WallBuffer(DNSBuffer):
         self._made[wire] = name
 
     def wire_of(self, label: _ReadLabel) -> bytes:
-        """Return a name that was read as uncompressed octets; a Name for each would take most of the time."""
+        """Return a name that was read as uncompressed bytes; a Name for each would take most of the time."""
         wire = self._wires.get(label.wire)
         if wire is None:
             # Whoever writes the message again goes through these labels.
@@ -192,7 +192,7 @@ class _Writer:
         self.ttl_offsets: list[int] = []
         self._compress = compress
         self._question: Name | None = None
-        # Uncompressed octets of a name or of what ends it -> the offset where they were written.
+        # Uncompressed bytes of a name or of what ends it -> the offset where they were written.
         self._suffixes: dict[bytes, int] = {}
 
     def write_question(self, question: Question) -> None:
@@ -212,11 +212,11 @@ class _Writer:
             return
         data += _FIXED.pack(rtype, record.rclass, record.ttl, 0)
         start = len(data)
-        for is_name, octets in pieces_of(rtype, rdata):
+        for is_name, raw in pieces_of(rtype, rdata):
             if is_name:
-                self._write_name(octets)
+                self._write_name(raw)
             else:
-                data += octets
+                data += raw
         data[start - 2 : start] = (len(data) - start).to_bytes(2)
 
     def _write_name(self, name: bytes) -> None:
@@ -263,7 +263,7 @@ def _read_rdata(buffer: WallBuffer, rtype: int, rclass: int, length: int) -> byt
         else:
             pieces.append(buffer.get(field))
     if buffer.offset != end:
-        raise FormatError("rdata-length", f"{type_text(rtype)} of {length} octets")
+        raise FormatError("rdata-length", f"{type_text(rtype)} of {length} bytes")
     return b"".join(pieces)
 
 
@@ -273,14 +273,14 @@ def _read_record(buffer: WallBuffer, bad_rdata: dict[str, int] | None) -> RR | N
     buffer.offset += _FIXED.size
     end = buffer.offset + length
     if end > len(buffer):
-        raise FormatError("truncated", f"RDATA of {length} octets at octet {buffer.offset} of {len(buffer)}")
+        raise FormatError("truncated", f"RDATA of {length} bytes at byte {buffer.offset} of {len(buffer)}")
     try:
         rdata = _read_rdata(buffer, rtype, rclass, length)
     except (FormatError, DnslibBufferError) as error:
         reason = error.reason if isinstance(error, FormatError) else "rdata-length"
         # Work that is used up ends the message; anything else inside RDATA ends at its own border.
         if bad_rdata is None or reason == "work-limit":
-            raise FormatError(reason, f"in {type_text(rtype)} at octet {end - length}") from error
+            raise FormatError(reason, f"in {type_text(rtype)} at byte {end - length}") from error
         bad_rdata[reason] = bad_rdata.get(reason, 0) + 1
         buffer.offset = end
         return None
@@ -295,14 +295,14 @@ def parse(
     allows_tail: bool = False,
     asked: Question | None = None,
 ) -> Message:
-    """Return the message that is exactly these octets, of so many records at most; FormatError with a reason otherwise.
+    """Return the message that is exactly these bytes, of so many records at most; FormatError with a reason otherwise.
 
     With `bad_rdata`, an RR whose RDATA does not hold is left out and counted there by reason instead of ending
-    the message: its border is known, so that what follows it can be read. With `allows_tail`, octets behind the
-    message are nobody's. `asked` is the question of the message, where the caller has compared it octet by octet.
+    the message: its border is known, so that what follows it can be read. With `allows_tail`, bytes behind the
+    message are nobody's. `asked` is the question of the message, where the caller has compared it byte by byte.
     """
     if len(wire) > MESSAGE_BYTES_MAX:
-        raise FormatError("message-too-long", f"{len(wire)} octets, {MESSAGE_BYTES_MAX} allowed")
+        raise FormatError("message-too-long", f"{len(wire)} bytes, {MESSAGE_BYTES_MAX} allowed")
     buffer = WallBuffer(wire)
     if asked is not None:
         buffer.expect(asked.name)
@@ -340,16 +340,16 @@ def parse_buffer(
             found = [_read_record(buffer, bad_rdata) for _ in range(count)]
             sections.append(tuple([record for record in found if record is not None]))
     except (DnslibBufferError, struct.error) as error:
-        raise FormatError("truncated", f"at octet {buffer.offset} of {len(buffer)}") from error
+        raise FormatError("truncated", f"at byte {buffer.offset} of {len(buffer)}") from error
     if buffer.remaining() and not allows_tail:
-        raise FormatError("trailing-octets", f"{buffer.remaining()} after the message")
+        raise FormatError("trailing-bytes", f"{buffer.remaining()} after the message")
     if len(sections[2]) > 1 and [record.rtype for record in sections[2]].count(Type.OPT) > 1:
         raise FormatError("two-opts")
     return Message(number, flags, question, *sections)
 
 
 def compose(message: Message, *, compress: bool = True) -> bytes:
-    """Return the wire form; FormatError `message-too-long` past 65535 octets.
+    """Return the wire form; FormatError `message-too-long` past 65535 bytes.
 
     Owners equal to the question's name, in any case, become pointers to offset 12, so that whoever echoes the
     case of a client's question has one place to write to.
@@ -374,5 +374,5 @@ def _written(message: Message, *, compress: bool) -> _Writer:
         for record in section:
             writer.write_record(record)
             if len(writer.data) > MESSAGE_BYTES_MAX:
-                raise FormatError("message-too-long", f"more than {MESSAGE_BYTES_MAX} octets")
+                raise FormatError("message-too-long", f"more than {MESSAGE_BYTES_MAX} bytes")
     return writer

@@ -7,7 +7,7 @@ odd; `placeholders` puts keys into a text, `writing` is the way back.
 Guarantees: `read` returns RRsets that `Zone.of` keeps whole, or raises a ZoneFileError that has all mistakes of the
 file, each with its line and what to do; what is left out because no reader would see it is in the warnings of
 `reading`. `write` gives text that `read` turns into the same zone. `filled` puts zone keys where names can stand and
-nowhere else, and every line stays where it was. `rdata_text` ends in printable ASCII for any octets.
+nowhere else, and every line stays where it was. `rdata_text` ends in printable ASCII for any bytes.
 Does not know: where the text came from, keys, how much fits in an item.
 """
 

@@ -183,7 +183,7 @@ def name_trouble(word: str, codec: dns.name.IDNACodec, quotes: Quotes) -> Words 
             why = str(error.kwargs.get("idna_exception", "")).partition(" of '")[0]
             hint = "international names are those of IDNA 2008"
         else:
-            why, hint = str(error), "a label has at most 63 octets, and a name 255"
+            why, hint = str(error), "a label has at most 63 bytes, and a name 255"
         why = f" ({why.rstrip('.').lower()})" if why and len(why) < 80 and word not in why else ""
         return quotes.sentence(word, f"is not a name{why}", f"this is not a name{why}"), hint
     return None
@@ -193,8 +193,8 @@ _READERS_WORDS = {
     "unknown SVCB ParamKey": "a parameter that has no name; any other is written key65280",
     "not a uint16": "a number that is not from 0 to 65535",
     "non-hexadecimal digit found": "data that is not hexadecimal",
-    "odd-length string": "data of half an octet",
-    "string too long": 'a string of more than 255 octets; write it in parts, as "…" "…"',
+    "odd-length string": "data of half a byte",
+    "string too long": 'a string of more than 255 bytes; write it in parts, as "…" "…"',
 }
 
 

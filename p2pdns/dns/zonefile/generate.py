@@ -11,7 +11,7 @@ import re
 from p2pdns.dns.zonefile.entries import LineError
 
 NUMBER_DIGITS_MAX = 10  # Ranges count up to 2**31 - 1 in BIND.
-WIDTH_MAX = 127  # What BIND has room for; a label has 63 octets.
+WIDTH_MAX = 127  # What BIND has room for; a label has 63 bytes.
 
 _NUMBER = rf"\d{{1,{NUMBER_DIGITS_MAX}}}"
 _RANGE = re.compile(rf"({_NUMBER})-({_NUMBER})(?:/({_NUMBER}))?", re.ASCII)

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-RECORD_LINES_MAX = 2_000  # RDATA of 65,535 octets takes 1,366 lines of base64, and not every line is full.
-RECORD_CHARACTERS_MAX = 1_048_576  # The same RDATA with every octet written as \DDD, three times over.
+RECORD_LINES_MAX = 2_000  # RDATA of 65,535 bytes takes 1,366 lines of base64, and not every line is full.
+RECORD_CHARACTERS_MAX = 1_048_576  # The same RDATA with every byte written as \DDD, three times over.
 
 _PIECE = re.compile(r';.*|"(?:[^"\\]|\\.)*(?P<end>["\\]?)|\\.?|(?P<round>[()])')
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f]")

@@ -186,9 +186,9 @@ class _Reader:
         if owner_word is not None:
             self._warnings += warning.about_owner(self._line, owner_word, has_class)
         tokens = words.get_remaining()
-        octets = self._rdata(rtype, tokens)
+        raw = self._rdata(rtype, tokens)
         if owner is not None:
-            self._add(owner, ttl, rtype, octets, tokens)
+            self._add(owner, ttl, rtype, raw, tokens)
 
     def _name(self, word: str) -> dns.name.Name:
         trouble = explain.name_trouble(word, _IDNA, self._quotes)
@@ -256,20 +256,20 @@ class _Reader:
         return seconds
 
     def _rdata(self, rtype: int, tokens: list[dns.tokenizer.Token]) -> bytes:
-        """Return the octets of RDATA; LineError in words of the type where they say none."""
+        """Return the bytes of RDATA; LineError in words of the type where they say none."""
         try:
-            octets = self._octets(rtype, tokens)
+            raw = self._bytes(rtype, tokens)
         except LineError:
             raise
         except Exception as error:  # dnspython's readers trip over some words in ways of their own.
             _raise_interrupt(error)
             trouble = explain.rdata_trouble(rtype, tokens, _IDNA, self._quotes)
             raise LineError(*(trouble or self._reader_words(str(error), rtype, tokens))) from None
-        if len(octets) > RDATA_BYTES_MAX:
+        if len(raw) > RDATA_BYTES_MAX:
             raise LineError(
-                f"{type_text(rtype)} of {len(octets)} octets, {RDATA_BYTES_MAX} allowed", "no record holds more"
+                f"{type_text(rtype)} of {len(raw)} bytes, {RDATA_BYTES_MAX} allowed", "no record holds more"
             )
-        return octets
+        return raw
 
     @staticmethod
     def _reader_words(error: str, rtype: int, tokens: list[dns.tokenizer.Token]) -> Words:
@@ -279,18 +279,18 @@ class _Reader:
             words = "the data cannot be read"
         return f"{type_text(rtype)}: {words}", explain.example_of(rtype)
 
-    def _octets(self, rtype: int, tokens: list[dns.tokenizer.Token]) -> bytes:
+    def _bytes(self, rtype: int, tokens: list[dns.tokenizer.Token]) -> bytes:
         if rtype in (Type.SVCB, Type.HTTPS) and not (tokens and tokens[0].value == "\\#"):
             return svcb.read(rtype, tokens, self._origin, _IDNA)
         text = " ".join([f'"{token.value}"' if token.is_quoted_string() else token.value for token in tokens])
         kind = dns.rdatatype.RdataType.make(rtype)
         words = dns.tokenizer.Tokenizer(text, idna_codec=_IDNA)
-        octets = dns.rdata.from_text(dns.rdataclass.IN, kind, words, self._origin, False).to_wire()
-        assert octets is not None, "without a file to write to, it returns the octets"
-        return octets
+        raw = dns.rdata.from_text(dns.rdataclass.IN, kind, words, self._origin, False).to_wire()
+        assert raw is not None, "without a file to write to, it returns the bytes"
+        return raw
 
     def _add(
-        self, owner_read: dns.name.Name, ttl: int | None, rtype: int, octets: bytes, tokens: list[dns.tokenizer.Token]
+        self, owner_read: dns.name.Name, ttl: int | None, rtype: int, raw: bytes, tokens: list[dns.tokenizer.Token]
     ) -> None:
         """Keep one record; LineError when it cannot be part of the zone."""
         if ttl is None:
@@ -301,8 +301,8 @@ class _Reader:
             self.outside.append(typed)
             raise LineError(f"{typed} is outside the zone", _OUTSIDE_HINT)
         if self.reroot is not None:
-            octets = rewrite_names(rtype, octets, self._rerooted)
-        record = RR(owner, rtype, Class.IN, ttl or 0, octets)
+            raw = rewrite_names(rtype, raw, self._rerooted)
+        record = RR(owner, rtype, Class.IN, ttl or 0, raw)
         if len(self.entries) >= RECORDS_MAX:
             raise LineError(f"more than {RECORDS_MAX} records", "publish a part of it under another key")
         self.entries.append(ReadRecord(record, self._line, refusal_of(self.apex, record), ttl is not None))

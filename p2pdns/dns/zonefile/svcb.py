@@ -1,6 +1,6 @@
-"""SVCB and HTTPS between text and octets, where RFC 9460 allows more than dnspython does.
+"""SVCB and HTTPS between text and bytes, where RFC 9460 allows more than dnspython does.
 
-AliasMode may carry parameters, which readers ignore (§2.4.2), and `ech` is any octets in base64: what is in them is
+AliasMode may carry parameters, which readers ignore (§2.4.2), and `ech` is any bytes in base64: what is in them is
 for clients to judge. Everything else about these types is dnspython's. Guarantees: `write` gives what `read` reads.
 Does not know which parameters make sense together.
 """
@@ -20,7 +20,7 @@ from p2pdns.dns.message import svcb_params, with_svcb_params
 from p2pdns.dns.zonefile.entries import LineError
 
 ECH_KEY = 5  # RFC 9848 §5.
-# The shortest list of ECH configurations: dnspython takes it, and it stands where other octets are.
+# The shortest list of ECH configurations: dnspython takes it, and it stands where other bytes are.
 _ANY_ECH = base64.b64decode("AAQAAAAA")
 _ALIAS_MODE, _SERVICE_MODE = b"\x00\x00", b"\x00\x01"
 
@@ -53,7 +53,7 @@ def read(rtype: int, tokens: list[dns.tokenizer.Token], origin: dns.name.Name, c
     tokenizer = dns.tokenizer.Tokenizer(line, idna_codec=codec)
     kind = dns.rdatatype.RdataType.make(rtype)
     rdata = dns.rdata.from_text(dns.rdataclass.IN, kind, tokenizer, origin, False).to_wire()
-    assert rdata is not None, "without a file to write to, it returns the octets"
+    assert rdata is not None, "without a file to write to, it returns the bytes"
     return _with(rdata, _ALIAS_MODE if is_alias else rdata[:2], ech)
 
 
@@ -61,9 +61,9 @@ def write(rtype: int, rdata: bytes, origin: dns.name.Name | None) -> str:
     """Return the text of RDATA; dnspython's errors and FormatError where there is none."""
     ech = dict(svcb_params(rdata)).get(ECH_KEY)
     is_alias = rdata[:2] == _ALIAS_MODE
-    octets = _with(rdata, _SERVICE_MODE if is_alias else rdata[:2], None if ech is None else _ANY_ECH)
+    raw = _with(rdata, _SERVICE_MODE if is_alias else rdata[:2], None if ech is None else _ANY_ECH)
     kind = dns.rdatatype.RdataType.make(rtype)
-    value = dns.rdata.from_wire(dns.rdataclass.IN, kind, octets, 0, len(octets))
+    value = dns.rdata.from_wire(dns.rdataclass.IN, kind, raw, 0, len(raw))
     text = value.to_text(origin, origin is not None)
     if is_alias:
         text = "0" + text.removeprefix("1")
@@ -80,12 +80,12 @@ def _is_ech(word: str) -> bool:
 
 def _decoded(text: str) -> bytes:
     try:
-        octets = base64.b64decode(text.encode(), validate=True)
+        raw = base64.b64decode(text.encode(), validate=True)
     except (binascii.Error, UnicodeEncodeError):
-        octets = b""
-    if not octets:
+        raw = b""
+    if not raw:
         raise LineError("ech is not base64", 'as ech="BASE64"')
-    return octets
+    return raw
 
 
 def _quoted(token: dns.tokenizer.Token) -> str:

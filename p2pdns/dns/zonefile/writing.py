@@ -1,7 +1,7 @@
 """Zones and RDATA as the text of a zone file.
 
-Guarantees: `write` gives text that is read as the same zone; `rdata_text` ends in printable ASCII for any octets.
-Does not know where the octets came from.
+Guarantees: `write` gives text that is read as the same zone; `rdata_text` ends in printable ASCII for any bytes.
+Does not know where the bytes came from.
 """
 
 from __future__ import annotations
@@ -57,6 +57,6 @@ def _rdata_text(rtype: int, rdata: bytes, apex: Name | None) -> str:
         *(dns.exception.DNSException, FormatError, ValueError),
         *(LookupError, ArithmeticError, AttributeError, TypeError),
     ):
-        # Strangers wrote these octets; whatever a reader of some type trips over, they have the generic form.
+        # Strangers wrote these bytes; whatever a reader of some type trips over, they have the generic form.
         return generic
     return text if text.isascii() and text.isprintable() else generic

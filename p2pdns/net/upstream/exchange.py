@@ -1,8 +1,8 @@
-"""One query to one server: its octets, its socket, and which of the datagrams that come back is the reply.
+"""One query to one server: its bytes, its socket, and which of the datagrams that come back is the reply.
 
 Guarantees: each query leaves from a connected socket of its own, so with a port that the system drew for it, and with
 an ID of its own (RFC 5452 §9.2), and goes to the server named and to no other; a datagram with another ID, with another
-question (octet by octet), or that is no response is counted by reason and passed over, and after too many of them the
+question (byte by byte), or that is no response is counted by reason and passed over, and after too many of them the
 socket is given up; the truncation bit of a reply is read first, and a reply that was cut is asked for over TCP; the
 rest is read once, behind the wall of `p2pdns.dns.message`. Does not know which server is asked next, nor how long a
 reply is waited for.
@@ -37,7 +37,7 @@ SOCKETS_MAX = 768
 READABLE_PER_TURN_MAX = 32  # Replies read in one turn of the loop, some 3 ms of work.
 DATAGRAMS = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 OPT_BYTES = 11  # Without options.
-QR, OPCODE, TC = Flag.QR >> 8, OPCODE_MASK >> 8, Flag.TC >> 8  # In the third octet of a message.
+QR, OPCODE, TC = Flag.QR >> 8, OPCODE_MASK >> 8, Flag.TC >> 8  # In the third byte of a message.
 # A server that says these may be one that leaves the question out (RFC 6891 §7: it could not read the query).
 SERVER_FAULTS = frozenset([Rcode.FORMERR, Rcode.SERVFAIL, Rcode.NOTIMP, Rcode.REFUSED])
 

@@ -52,7 +52,7 @@ def test_a_name_is_read_as_its_writer_means_it(typed: str, name: str) -> None:
     [
         ("a..b", "nothing between two dots"),
         ("💩.example", "a character that no name has"),
-        ("x" * 64 + ".example", "64 octets, 63 allowed"),
+        ("x" * 64 + ".example", "64 bytes, 63 allowed"),
         ("a" * 5_000, "more than 4096 characters"),
         ("a b.example", "character"),
         ("", "it is empty"),

@@ -33,7 +33,7 @@ zone_names = st.lists(plain_labels, max_size=3).map(lambda parts: Name.of(*parts
 names = st.one_of(any_names, close_names, zone_names)
 
 NUMBERS = st.binary(min_size=20, max_size=20)
-STRINGS = st.binary(max_size=20).map(lambda octets: bytes((len(octets),)) + octets)
+STRINGS = st.binary(max_size=20).map(lambda raw: bytes((len(raw),)) + raw)
 
 
 def rdata_of(rtype: int, targets: st.SearchStrategy[Name]) -> st.SearchStrategy[bytes]:

@@ -56,12 +56,12 @@ def read_zone(data: bytes) -> None:
 def fillings(kind: str) -> Iterator[tuple[bytes, Address]]:
     """Yield datagrams that each take a place in a table of the front, and where they come from."""
     for number in range(FILL_COUNT):
-        octets = number.to_bytes(8, "big")
+        raw = number.to_bytes(8, "big")
         host = f"127.1.{number >> 8}.{number & 255}"
         if kind == "cookies":
-            yield query("version.bind", 16, rclass=3, records=[opt(options=option(COOKIE, octets))]), HERE
+            yield query("version.bind", 16, rclass=3, records=[opt(options=option(COOKIE, raw))]), HERE
         elif kind == "responses":
-            yield query("n1.example", records=[opt(options=option(PADDING, bytes(1000) + octets))]), HERE
+            yield query("n1.example", records=[opt(options=option(PADDING, bytes(1000) + raw))]), HERE
         elif kind == "clients":
             yield query("version.bind", 16, rclass=3), (host, 4000)
         elif kind == "questions":
@@ -137,7 +137,7 @@ def test_a_search_finds_no_value_of_an_item_that_costs_more() -> None:
 
 
 def test_a_search_finds_no_reply_that_costs_more_on_its_whole_way() -> None:
-    """From the upstream's octets to the front's cache: reading, resolving, withholding, writing, framing."""
+    """From the upstream's bytes to the front's cache: reading, resolving, withholding, writing, framing."""
     search_replies(dict(heavy_replies()), SEARCH_STEPS, REPLY_CALLS_MAX, CPU_MS_MAX)
 
 
@@ -163,8 +163,8 @@ def search_replies(replies: dict[str, bytes], steps: int, calls_max: int, ms_max
         assert cpu_ms(way.go, reply, enough_ms=guard_ms) < guard_ms, reply.hex()
 
 
-def test_a_message_pays_for_its_labels_by_its_octets() -> None:
-    """Names of 127 labels behind pointers of two octets would be the dearest of all."""
+def test_a_message_pays_for_its_labels_by_its_bytes() -> None:
+    """Names of 127 labels behind pointers of two bytes would be the dearest of all."""
     for name in ("its children", "children as owners"):
         with pytest.raises(StrangerError, match="work-limit"):
             parse(HEAVY_MESSAGES[name])

@@ -63,7 +63,7 @@ def test_what_is_no_owner_has_a_reason(wire: bytes, reason: str) -> None:
 
 
 def test_folding_leaves_type_and_class_alone() -> None:
-    # Type 65 (HTTPS) has the octet of a capital A.
+    # Type 65 (HTTPS) has the byte of a capital A.
     assert folded_question(question("WWW", 65)) == question("www", 65)
 
 
@@ -84,5 +84,5 @@ def test_what_is_no_question_has_a_reason(wire: bytes, reason: str) -> None:
         question_end(wire, 0)
 
 
-def test_a_name_of_255_octets_is_a_name() -> None:
+def test_a_name_of_255_bytes_is_a_name() -> None:
     assert question_end(LONGEST + b"\x00\x01\x00\x01", 0) == 259

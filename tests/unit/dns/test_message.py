@@ -172,7 +172,7 @@ def test_messages_above_16_kib_stay_correct() -> None:
     assert [rrset.name.labels[:-1] for rrset in read.answer] == [record.owner.labels for record in records]
 
 
-def test_a_message_past_65535_octets_is_refused_on_both_sides() -> None:
+def test_a_message_past_65535_bytes_is_refused_on_both_sides() -> None:
     record = RR(WWW, Type.TXT, 1, 1, b"x" * 60000)
     with pytest.raises(FormatError, match="message-too-long"):
         compose(Message(answer=(record, record)))
@@ -181,7 +181,7 @@ def test_a_message_past_65535_octets_is_refused_on_both_sides() -> None:
 
 
 def _worst_names() -> bytes:
-    """Return 64 KB of records whose owners are fresh labels before the longest possible tail of one-octet labels."""
+    """Return 64 KB of records whose owners are fresh labels before the longest possible tail of one-byte labels."""
     tail = b"\x01a" * 125 + b"\x00"
     wire = header(1, 2047) + tail + b"\0\1\0\1"
     start = 12

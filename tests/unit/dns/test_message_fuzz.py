@@ -42,21 +42,21 @@ def base_messages() -> list[bytes]:
 
 def mutated(wire: bytes, chance: random.Random) -> bytes:
     """Return the message with one to four things wrong with it."""
-    octets = bytearray(wire)
+    raw = bytearray(wire)
     for _ in range(chance.randint(1, 4)):
         kind = chance.random()
-        place = chance.randrange(len(octets)) if octets else 0
-        if kind < 0.4 and octets:
-            octets[place] = chance.choice(INTERESTING)
-        elif kind < 0.7 and octets:
-            octets[place] ^= 1 << chance.randrange(8)
+        place = chance.randrange(len(raw)) if raw else 0
+        if kind < 0.4 and raw:
+            raw[place] = chance.choice(INTERESTING)
+        elif kind < 0.7 and raw:
+            raw[place] ^= 1 << chance.randrange(8)
         elif kind < 0.8:
-            del octets[place : place + chance.randint(1, 8)]
+            del raw[place : place + chance.randint(1, 8)]
         elif kind < 0.9:
-            octets[place:place] = chance.randbytes(chance.randint(1, 8))
+            raw[place:place] = chance.randbytes(chance.randint(1, 8))
         else:
-            octets[place:place] = bytes((0xC0, chance.randrange(256)))
-    return bytes(octets)
+            raw[place:place] = bytes((0xC0, chance.randrange(256)))
+    return bytes(raw)
 
 
 def test_every_mutated_message_ends_in_a_message_or_a_strangers_error() -> None:
@@ -77,7 +77,7 @@ def test_every_mutated_message_ends_in_a_message_or_a_strangers_error() -> None:
             _read_as_a_zone(wire, outcomes)
     # The mutations reach every corner, and neither all nor none of them survive.
     assert MESSAGE_COUNT * 0.1 < outcomes["message"] < MESSAGE_COUNT * 0.9
-    for reason in ("truncated", "bad-pointer", "label-type", "rdata-length", "record-count", "trailing-octets", "zone"):
+    for reason in ("truncated", "bad-pointer", "label-type", "rdata-length", "record-count", "trailing-bytes", "zone"):
         assert outcomes[reason] > 20, outcomes
 
 
@@ -96,7 +96,7 @@ NS = 2
 
 
 def read_alone(wire: bytes, at: int) -> tuple[bytes, ...] | None:
-    """Return the labels of a name, octet by octet and without remembering anything, or None when it does not hold."""
+    """Return the labels of a name, byte by byte and without remembering anything, or None when it does not hold."""
     labels: list[bytes] = []
     run_start, size_bytes = at, 1
     while at < len(wire) and wire[at]:

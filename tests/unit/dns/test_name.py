@@ -14,7 +14,7 @@ from tests.unit.dns.strategies import any_names, names
 
 
 @given(names)
-def test_text_and_wire_form_come_back_octet_for_octet(name: Name) -> None:
+def test_text_and_wire_form_come_back_byte_for_byte(name: Name) -> None:
     assert Name.read(str(name)).labels == name.labels
     assert Name.parse(name.wire()) == (name, len(name.wire()))
     assert Name.parse(b"xx" + name.wire() + b"tail", 2)[0].labels == name.labels
@@ -120,7 +120,7 @@ def test_text_that_is_no_name_is_refused(text: str, reason: str) -> None:
     assert caught.value.reason == reason
 
 
-def test_255_octets_are_a_name_and_256_are_not() -> None:
+def test_255_bytes_are_a_name_and_256_are_not() -> None:
     longest = Name.of(*[b"a" * 63] * 3, b"a" * 61)
     assert len(longest.wire()) == 255
     assert Name.parse(longest.wire())[0] == longest
@@ -133,7 +133,7 @@ def test_255_octets_are_a_name_and_256_are_not() -> None:
 
 
 @given(st.binary(max_size=300))
-def test_any_octets_end_in_a_name_or_a_format_error(wire: bytes) -> None:
+def test_any_bytes_end_in_a_name_or_a_format_error(wire: bytes) -> None:
     try:
         name, end = Name.parse(wire)
     except FormatError:

@@ -155,7 +155,7 @@ _s._tcp SRV 1 2 3 www.example.com.
         read("www.example.org. A 192.0.2.1", "example.com")
 
 
-def test_a_name_that_outgrows_255_octets_by_rerooting_is_refused_with_its_line() -> None:
+def test_a_name_that_outgrows_255_bytes_by_rerooting_is_refused_with_its_line() -> None:
     long = ".".join(["l" * 60] * 4)
     with pytest.raises(ZoneFileError) as caught:
         read(f"\n{long} A 192.0.2.1", "x")
@@ -203,7 +203,7 @@ def test_any_text_ends_in_a_zone_or_a_zone_file_error(text: str) -> None:
 
 @given(zone_records)
 def test_what_is_written_is_read_again_or_was_never_readable(found: list[RR]) -> None:
-    """A stranger's RDATA may fit no text form of its type; all else comes back octet for octet."""
+    """A stranger's RDATA may fit no text form of its type; all else comes back byte for byte."""
     zone = Zone.of(KEY, rrsets_of(found), 0)
     text = zonefile.write(zone)
     assert text.isascii()

@@ -31,14 +31,14 @@ reasons = st.lists(st.tuples(st.integers(0, 65535), st.text(alphabet="ab é€�
 
 
 def changed(data: bytes, chance: random.Random) -> bytes:
-    """Return an answering with one to four octets changed, and sometimes a piece of it twice."""
-    octets = bytearray(data)
+    """Return an answering with one to four bytes changed, and sometimes a piece of it twice."""
+    raw = bytearray(data)
     for _ in range(chance.randint(1, 4)):
-        octets[chance.randrange(len(octets))] = chance.choice((0, 1, 3, 12, 64, 0xC0, 0xFF, chance.randrange(256)))
+        raw[chance.randrange(len(raw))] = chance.choice((0, 1, 3, 12, 64, 0xC0, 0xFF, chance.randrange(256)))
     if chance.random() < 0.3:
-        at = chance.randrange(len(octets))
-        octets[at:at] = octets[at : at + chance.randint(1, 300)]
-    return bytes(octets)
+        at = chance.randrange(len(raw))
+        raw[at:at] = raw[at : at + chance.randint(1, 300)]
+    return bytes(raw)
 
 
 def answered(message: bytes, query: Query, now: float) -> Answer:
@@ -88,18 +88,18 @@ def test_an_answer_of_real_records_arrives_whole_or_cut_and_its_ttls_count_down(
 
 
 @pytest.mark.parametrize(
-    ("records", "octets_beside"),
+    ("records", "bytes_beside"),
     [((), 0), ((opt(512),), 11), ((opt(512, options=CLIENT_COOKIE),), 11 + 28)],
     ids=["no OPT", "OPT", "OPT and cookie"],
 )
 def test_an_answer_at_the_edge_of_a_clients_size_is_whole_or_cut_and_never_too_long(
-    records: tuple[bytes, ...], octets_beside: int
+    records: tuple[bytes, ...], bytes_beside: int
 ) -> None:
-    """One octet decides, and `Door` judges the length; a reply's cookie has 28 octets."""
+    """One byte decides, and `Door` judges the length; a reply's cookie has 28 bytes."""
     asked = b"\x01A\x00\x00\x10\x00\x01"
     query = struct.pack("!6H", 7, 0x0100, 1, 0, 0, len(records)) + asked + b"".join(records)
     for room in range(-14, 15):
-        size = 512 - room - octets_beside
+        size = 512 - room - bytes_beside
         text = b"".join(bytes([length]) + b"t" * length for length in (200, 150, size - 12 - len(asked) - 12 - 353))
         message = struct.pack("!6H", 0, 0x8400, 1, 1, 0, 0) + asked.lower()
         message += b"\xc0\x0c" + struct.pack("!HHIH", 16, 1, 60, len(text)) + text

@@ -96,7 +96,7 @@ def test_equal_questions_in_any_case_and_with_any_options_get_each_its_own_reply
 ) -> None:
     door = Door()
     for question, after_s in [*asked, *asked, *asked]:
-        cased = bytes(octet ^ 0x20 if chr(octet).isalpha() and octet < 128 else octet for octet in question[:-4])
+        cased = bytes(byte ^ 0x20 if chr(byte).isalpha() and byte < 128 else byte for byte in question[:-4])
         given_opts = data.draw(st.lists(opts, max_size=1))
         head = data.draw(st.binary(min_size=2, max_size=2)) + struct.pack("!5H", 0x0100, 1, 0, 0, len(given_opts))
         query = head + data.draw(st.sampled_from([question, cased + question[-4:]])) + b"".join(given_opts)

@@ -53,13 +53,13 @@ def test_what_passes_is_one_question_of_a_sane_query(data: bytes, is_stream: boo
 
 @MANY
 @given(queries(), st.integers(1, 255))
-def test_octets_behind_a_message_change_nothing(data: bytes, octet: int) -> None:
+def test_bytes_behind_a_message_change_nothing(data: bytes, byte: int) -> None:
     """Unless a part of the message was still missing: then whatever comes is taken for that part."""
     assume(not reading_of(data).is_cut)
     door = gate()
     client = door.access.client(HERE, UDP)
     verdict = door.verdict(data, client, 0.0)
-    longer = door.verdict(data + bytes([octet]), client, 0.0)
+    longer = door.verdict(data + bytes([byte]), client, 0.0)
     assert _without_options(verdict) == _without_options(longer)
 
 

@@ -25,17 +25,17 @@ zones = st.lists(records(st.one_of(inside, inside, names), st.one_of(inside, nam
 
 
 def changed(data: bytes, chance: random.Random) -> bytes:
-    """Return an input with one to four octets changed behind the one that says what it is."""
-    octets = bytearray(data)
+    """Return an input with one to four bytes changed behind the one that says what it is."""
+    raw = bytearray(data)
     for _ in range(chance.randint(1, 4)):
-        kind, at = chance.randrange(4), chance.randrange(1, len(octets) + 1)
+        kind, at = chance.randrange(4), chance.randrange(1, len(raw) + 1)
         if kind == 0:
-            octets[at:at] = chance.randbytes(chance.randint(1, 6))
+            raw[at:at] = chance.randbytes(chance.randint(1, 6))
         elif kind == 1 and at > 1:
-            del octets[at : at + chance.randint(1, 6)]
-        elif at < len(octets):
-            octets[at] = chance.choice((0, 1, 12, 63, 0xC0, 0xFF, octets[at] ^ 1 << chance.randrange(8)))
-    return bytes(octets)
+            del raw[at : at + chance.randint(1, 6)]
+        elif at < len(raw):
+            raw[at] = chance.choice((0, 1, 12, 63, 0xC0, 0xFF, raw[at] ^ 1 << chance.randrange(8)))
+    return bytes(raw)
 
 
 def test_changed_items_keys_and_zones_end_in_values_or_reasons() -> None:
@@ -50,10 +50,10 @@ def test_no_changed_item_file_is_an_item_of_its_key() -> None:
     chance = random.Random(45)
     whole = MutableItem.signed(SECRET, 1_700_000_000_000_000, b"value of an item").to_bytes()
     for _ in range(RUNS // 2):
-        octets = bytearray(whole)
-        octets[chance.randrange(len(octets))] ^= 1 << chance.randrange(8)
+        raw = bytearray(whole)
+        raw[chance.randrange(len(raw))] ^= 1 << chance.randrange(8)
         try:
-            item = MutableItem.read_file(bytes(octets))
+            item = MutableItem.read_file(bytes(raw))
         except StrangerError:
             continue
         raise AssertionError(f"accepted: {item}")

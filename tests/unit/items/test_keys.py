@@ -106,7 +106,7 @@ def test_any_text_ends_in_a_key_or_a_format_error(text: str) -> None:
 
 @given(st.binary(min_size=52, max_size=52))
 def test_any_label_ends_in_a_key_or_a_format_error(label: bytes) -> None:
-    """Octets outside ASCII are a wrong character, not a codec error."""
+    """Bytes outside ASCII are a wrong character, not a codec error."""
     with contextlib.suppress(FormatError):
         assert str(ZoneKey.of_label(label)).encode() == label.lower()
 

@@ -69,7 +69,7 @@ RRSETS = st.lists(
 @given(RRSETS)
 @settings(max_examples=80, deadline=None)
 def test_what_is_published_is_what_readers_read(rrsets: list[RRset]) -> None:
-    """compose ∘ sign ∘ verify ∘ read is the identity, unknown types and odd octets included."""
+    """compose ∘ sign ∘ verify ∘ read is the identity, unknown types and odd bytes included."""
     value = compose_packet(rrsets, APEX, size_bytes_max=65_000)
     if len(value) > VALUE_BYTES_WRITE_MAX:
         return
@@ -134,7 +134,7 @@ def test_packet_of_pkarrs_javascript_is_read() -> None:
 
 
 def txt(count: int) -> bytes:
-    """Return the RDATA of a TXT of `count` octets."""
+    """Return the RDATA of a TXT of `count` bytes."""
     return bytes([count - 1]) + b"t" * (count - 1)
 
 

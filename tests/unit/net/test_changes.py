@@ -32,7 +32,7 @@ def test_an_address_or_a_route_that_has_come_is_news(kind: int, before: list[int
 
 @CALM
 @given(st.binary(max_size=100))
-def test_any_octets_are_read_to_their_end(data: bytes) -> None:
+def test_any_bytes_are_read_to_their_end(data: bytes) -> None:
     assert is_news(data) in (True, False)
 
 

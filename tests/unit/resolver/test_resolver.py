@@ -488,8 +488,8 @@ def test_a_hostile_zone_of_whatever_content_ends_in_an_answer(
     patches: list[tuple[int, int]], text: str, settled: bool
 ) -> None:
     value = bytearray(PACKET)
-    for position, octet in patches:
-        value[position] = octet
+    for position, byte in patches:
+        value[position] = byte
     item = MutableItem.signed(SECRETS["a"], 1_800_000_000_000_000, bytes(value))
     try:
         zone_of(item)
@@ -501,7 +501,7 @@ def test_a_hostile_zone_of_whatever_content_ends_in_an_answer(
             break
         outcome: Outcome = NoReply("none")
         if isinstance(step, Fetch):
-            # A patched octet may make one key name another, of which nobody has an item.
+            # A patched byte may make one key name another, of which nobody has an item.
             zones = {A: item, B: item_of("b", WWW)}
             is_known = step.key in zones
             outcome = found(zones[step.key], settled=settled) if is_known else NotFound(Missing.ABSENT)
@@ -604,7 +604,7 @@ def test_a_name_that_fits_below_a_petname_and_not_below_its_key_does_not_exist(s
         return
     _, step = begin(f"{text} A", options)
     if isinstance(step, Fetch):
-        # The key in place of the petname is 50 octets longer.
+        # The key in place of the petname is 50 bytes longer.
         assert len(text) + 1 + 50 - len("p2p.alt.") <= 255
         return
     assert isinstance(step, Answered)
