@@ -389,6 +389,8 @@ async def told_of_peers(world: World, info_hash: bytes) -> set[Address]:
     """Ask our nodes until one of them knows peers, and return those."""
     raw = await Raw.open()
     try:
+        for endpoint in world.ours:
+            await raw.prove(endpoint.address)
         async with asyncio.timeout(GUARD_S):
             while True:
                 for endpoint in world.ours:

@@ -176,6 +176,14 @@ class Raw(asyncio.DatagramProtocol):
         self.transport.sendto(krpc.compose(query), address)
         return await asyncio.wait_for(future, RAW_TIMEOUT_S)
 
+    async def prove(self, address: Address) -> None:
+        """Show a node that we read what it sends to this address; until then it may answer with silence (ADR 9)."""
+        info_hash = os.urandom(20)
+        answer = await self.ask(address, krpc.GetPeers(info_hash))
+        assert isinstance(answer, krpc.Reply)
+        assert answer.token is not None
+        await self.ask(address, krpc.AnnouncePeer(info_hash, None, answer.token))
+
     async def put(self, address: Address, put: Callable[[bytes], krpc.PutMutable]) -> krpc.Message:
         """Get a token for what `put(token)` makes, put it, and return the answer."""
         answer = await self.ask(address, krpc.Get(put(b"").target))
