@@ -6,6 +6,7 @@ Guarantees: what arrives is handed on in order, in pieces of a bounded size. Doe
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 
 PIECE_BYTES_MAX = 65_536
 
@@ -15,7 +16,7 @@ def new_buffer() -> memoryview:
     return memoryview(bytearray(PIECE_BYTES_MAX))
 
 
-class PieceProtocol(asyncio.BufferedProtocol):
+class PieceProtocol(asyncio.BufferedProtocol, ABC):
     """A protocol for one stream whose `data_received` gets what arrives.
 
     asyncio's own makes 256 KiB of new memory for every piece, which the system has to give and to take back: that costs
@@ -34,6 +35,6 @@ class PieceProtocol(asyncio.BufferedProtocol):
         """Hand on the piece that was written."""
         self.data_received(bytes(self._piece[:nbytes]))
 
+    @abstractmethod
     def data_received(self, data: bytes) -> None:
         """Take a piece of the stream."""
-        raise NotImplementedError

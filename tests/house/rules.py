@@ -215,8 +215,10 @@ def _inner_findings(module: str, row: int, other: str) -> Iterator[str]:
     other_row = row_of(other)
     if not is_inside(other, own) and (other_row is None or other_row >= row):
         yield f"imports {other}, which is not on a lower floor"
-    if own in GROUND_FLOOR_ONLY and not is_inside(other, own) and other not in GROUND_FLOOR:
-        yield f"imports {other}, but {own} stands on the ground floor only"
+    # The module and not its entry in the ladder: two files of a room may be bound where the room is not.
+    bound = next((room for room in GROUND_FLOOR_ONLY if is_inside(module, room)), None)
+    if bound is not None and not is_inside(other, own) and other not in GROUND_FLOOR:
+        yield f"imports {other}, but {bound} stands on the ground floor only"
     for forbidden in NEVER.get(own, ()):
         if is_inside(other, forbidden) and other not in GROUND_FLOOR:
             yield f"imports {other}, but {own} never sees {forbidden}"

@@ -73,6 +73,7 @@ def test_a_command_loads_no_event_loop_no_database_and_no_dns_library_before_it_
         ("dns.registry", "from p2pdns.dns.name import Name", "lower floor"),
         ("engine.main", "from p2pdns.front import gate", "never sees front"),
         ("link", "from p2pdns.dns.name import Name", "ground floor"),
+        ("net.sockets", "from p2pdns.overlay import ports", "ground floor"),
         ("dht.node", "import cryptography.hazmat", "comes in through"),
         ("dns.zone", "def f():\n    import dnslib", "comes in through"),
         ("dht.node", "from . import lookup\nfrom ..engine import overlay", "lower floor"),
