@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import gc
 import os
 import random
 import secrets
@@ -35,6 +34,7 @@ from p2pdns.engine.link_server import LinkServer
 from p2pdns.engine.reloading import changed_settings, in_force, needs_restart
 from p2pdns.engine.settings import node_settings, resolver_settings
 from p2pdns.errors import P2pdnsError, StrangerError, Unavailable
+from p2pdns.garbage import collect_seldom
 from p2pdns.items.keys import ZoneKey
 from p2pdns.limits import QUESTION_S_MAX
 from p2pdns.net.changes import NetworkWatch
@@ -402,9 +402,7 @@ def run(
     state = State.open(state_dir)
     try:
         supervisor_pid = os.getppid() if alive_fd is not None and os.getppid() > 1 else None
-        # What was imported stays. To look through it for what has gone would halt all questions, for 20 ms at worst.
-        gc.collect()
-        gc.freeze()
+        collect_seldom()
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(_serve(config, state, alive_fd, dns_addresses, reload, supervisor_pid))
     finally:

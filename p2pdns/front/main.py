@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import os
 import signal
 import socket
@@ -33,6 +32,7 @@ from p2pdns.front.doors.udp import UdpDoor
 from p2pdns.front.engine_link import EngineLink
 from p2pdns.front.funnel import Funnel
 from p2pdns.front.gate import AccessList, Gate
+from p2pdns.garbage import collect_seldom
 from p2pdns.link import Counters
 from p2pdns.net.sockets import address_of, adopt
 
@@ -218,9 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except P2pdnsError as trouble:
         _log.error(str(trouble), hint=trouble.hint)
         return trouble.exit_code
-    # What was imported stays. To look through it for what has gone would halt all clients, for milliseconds a time.
-    gc.collect()
-    gc.freeze()
+    collect_seldom()
     try:
         asyncio.run(serve(front, options))
     except KeyboardInterrupt:

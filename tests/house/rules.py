@@ -17,7 +17,7 @@ PACKAGE = ROOT / "p2pdns"
 
 # A module may import from lower rows only, or from inside its own entry.
 LADDER: tuple[tuple[str, ...], ...] = (
-    ("errors", "values", "rates"),
+    ("errors", "garbage", "values", "rates"),
     ("addresses", "clock", "log", "limits", "naming", "dns.registry", "dns.labels", "dns.life"),
     ("dns.name",),
     ("dns.message",),
@@ -51,6 +51,7 @@ LADDER: tuple[tuple[str, ...], ...] = (
 GROUND_FLOOR_ONLY = ("config", "link", "net.pieces", "net.sockets", "directory", "privileges")
 GROUND_FLOOR = (
     "errors",
+    "garbage",
     "values",
     "rates",
     "addresses",

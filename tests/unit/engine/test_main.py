@@ -133,8 +133,9 @@ def test_what_was_loaded_is_never_looked_through_for_what_has_gone(
     monkeypatch.setattr(engine_main, "_serve", serve)
     monkeypatch.setattr(gc, "collect", lambda: told.append("collected"))
     monkeypatch.setattr(gc, "freeze", lambda: told.append("frozen"))
+    monkeypatch.setattr(gc, "set_threshold", lambda young: told.append("seldom" if young >= 10_000 else "often"))
     assert engine_main.run(Config(), tmp_path) == 0
-    assert told == ["collected", "frozen", "serving"]
+    assert told == ["collected", "frozen", "seldom", "serving"]
 
 
 def test_an_expected_error_is_two_lines_and_its_exit_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

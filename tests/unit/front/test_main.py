@@ -159,9 +159,10 @@ def test_what_was_loaded_is_never_looked_through_for_what_has_gone(
     monkeypatch.setattr(front_main, "serve", serve)
     monkeypatch.setattr(gc, "collect", lambda: told.append("collected"))
     monkeypatch.setattr(gc, "freeze", lambda: told.append("frozen"))
+    monkeypatch.setattr(gc, "set_threshold", lambda young: told.append("seldom" if young >= 10_000 else "often"))
     with tempfile.TemporaryFile() as file:
         file.write(Config().to_json().encode())
         file.flush()
         words = ["--config-fd", str(file.fileno()), "--alive-fd", "0", "--state", str(tmp_path)]
         assert front_main.main(words) == 0
-    assert told == ["collected", "frozen", "serving"]
+    assert told == ["collected", "frozen", "seldom", "serving"]
