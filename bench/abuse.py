@@ -34,6 +34,7 @@ from typing import Any
 
 from p2pdns.front.transport import UDP
 from p2pdns.limits import QUESTION_RPCS_MAX, QUESTION_S_MAX, QUESTIONS_MAX
+from p2pdns.link import Ask
 from p2pdns.overlay.finder import Overlay
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -57,7 +58,7 @@ from p2pdns.items.keys import SecretKey
 from p2pdns.net.endpoint import Endpoint
 from p2pdns.net.upstream import Upstream
 from p2pdns.resolver import ResolverSettings
-from p2pdns.resolver.service import QueryFacts, Service
+from p2pdns.resolver.service import Service
 from p2pdns.state import State
 from tests.fuzz.costs import DATAGRAM_BYTES, cpu_ms
 from tests.fuzz.replies import MESSAGE_BYTES, Way, heavy_replies
@@ -216,7 +217,7 @@ class Reader:
             started = time.perf_counter()
             if through_cache and self.cache.fresh(question.wire(), boot_now()):
                 continue
-            resolved = await self.service.resolve(QueryFacts(question, boot_now() + QUESTION_S_MAX))
+            resolved = await self.service.resolve(question, Ask(boot_now() + QUESTION_S_MAX))
             cost.seconds = max(cost.seconds, time.perf_counter() - started)
             cost.rcode = Rcode(resolved.rcode).name
             frame = compose_answer(1, resolved, self.service.generation)
@@ -272,8 +273,8 @@ async def flooded(reader: Reader, items: Sequence[MutableItem], absent_per_s: in
 
     def ask(key: Any, who: Asker) -> asyncio.Task[Any]:
         question = Question(Name.read(f"www.{key}."), int(Type.CNAME))
-        facts = QueryFacts(question, boot_now() + QUESTION_S_MAX, client_prefix=who[0], client_seat=who[1])
-        return asyncio.create_task(reader.service.resolve(facts))
+        asked = Ask(boot_now() + QUESTION_S_MAX, client_prefix=who[0], client_seat=who[1])
+        return asyncio.create_task(reader.service.resolve(question, asked))
 
     async def absent() -> None:
         begun, count = time.perf_counter(), 0

@@ -58,23 +58,32 @@ class Hello:
 
 @quickly_made
 @dataclass(frozen=True, slots=True)
-class Query:
-    """One question for the engine. `question` is the lower-case name, type and class as on the wire.
+class Ask:
+    """How a question is asked, and by whom. `deadline` is a time of `clock.boot_now`.
 
-    `is_prefetch`: an answer is there and nearly over, so what the engine remembers is not what is wanted. The clients
-    of a prefix share what it may take; `client_seat` tells them apart: a socket on loopback, an address elsewhere.
+    The clients of a prefix share what it may take; `client_seat` tells them apart: a socket on loopback, an address
+    elsewhere. `is_prefetch`: no client waits; the answer of the cache ends soon, and the engine shall confirm what it
+    remembers before it answers from that.
     """
+
+    deadline: float
+    rd: bool = True
+    do: bool = False
+    cd: bool = False
+    client_class: ClientClass = ClientClass.LOOPBACK
+    client_prefix: str = ""
+    client_seat: str = ""
+    is_prefetch: bool = False
+
+
+@quickly_made
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One question for the engine. `question` is the lower-case name, type and class as on the wire."""
 
     id: int
     question: bytes
-    rd: bool
-    do: bool
-    cd: bool
-    client_class: ClientClass
-    client_prefix: str
-    deadline: float
-    is_prefetch: bool = False
-    client_seat: str = ""
+    ask: Ask
 
 
 @quickly_made
@@ -201,10 +210,11 @@ def compose(frame: Frame) -> bytes:
 
 
 def _query_body(query: Query) -> bytes:
-    flags = _RD * query.rd | _DO * query.do | _CD * query.cd | _PREFETCH * query.is_prefetch
-    prefix = clipped_text(query.client_prefix, PREFIX_BYTES_MAX)
-    seat = clipped_text(query.client_seat, SEAT_BYTES_MAX)
-    head = _QUERY.pack(query.id, flags, query.client_class, query.deadline, len(query.question), len(prefix))
+    ask = query.ask
+    flags = _RD * ask.rd | _DO * ask.do | _CD * ask.cd | _PREFETCH * ask.is_prefetch
+    prefix = clipped_text(ask.client_prefix, PREFIX_BYTES_MAX)
+    seat = clipped_text(ask.client_seat, SEAT_BYTES_MAX)
+    head = _QUERY.pack(query.id, flags, ask.client_class, ask.deadline, len(query.question), len(prefix))
     return head + query.question + prefix + seat
 
 
@@ -329,18 +339,17 @@ def _parsed_query(body: bytes) -> Query:
         raise FormatError("frame-prefix", f"{len(prefix)} and {len(seat)} bytes, {PREFIX_BYTES_MAX} allowed")
     if client_class not in _CLIENT_CLASSES:
         raise FormatError("frame-class", str(client_class))
-    return Query(
-        id=number,
-        question=question,
+    ask = Ask(
+        deadline=_checked_time(deadline),
         rd=bool(flags & _RD),
         do=bool(flags & _DO),
         cd=bool(flags & _CD),
         client_class=_CLIENT_CLASSES[client_class],
         client_prefix=prefix.decode(),
-        deadline=_checked_time(deadline),
-        is_prefetch=bool(flags & _PREFETCH),
         client_seat=seat.decode(),
+        is_prefetch=bool(flags & _PREFETCH),
     )
+    return Query(number, question, ask)
 
 
 _CLIENT_CLASSES = {int(member): member for member in ClientClass}

@@ -40,7 +40,7 @@ from p2pdns.log import get_limited_logger
 from p2pdns.net.pieces import PieceProtocol
 from p2pdns.net.sockets import listen_unix
 from p2pdns.resolver import Resolved
-from p2pdns.resolver.service import NoPlace, QueryFacts, Service
+from p2pdns.resolver.service import NoPlace, Service
 
 CONNECTIONS_MAX = 4  # One front, and its successor while the old connection dies.
 UNREAD_BYTES_MAX = 8_388_608  # Answers a front has not read: a hundred of the longest; then it is let go.
@@ -165,8 +165,9 @@ class _Connection(PieceProtocol):
         on_counters: Callable[[Counters], None],
     ) -> None:
         super().__init__()
-        # Each takes itself out: to have the loop do it costs as much as to begin one.
-        self.tasks: set[asyncio.Task[None]] = set()
+        # By the order in which they began. Each takes itself out: to have the loop do it costs as much as to begin one.
+        self.tasks: dict[int, asyncio.Task[None]] = {}
+        self._begun_count = 0
         self._service = service
         self._hello = hello
         self._counters = counters
@@ -224,8 +225,8 @@ class _Connection(PieceProtocol):
         self._waiting.clear()
         self._waiting_count = 0
         # Those that have not begun never will, and take nothing out.
-        tasks, self.tasks = self.tasks, set()
-        for task in tasks:
+        tasks, self.tasks = self.tasks, {}
+        for task in tasks.values():
             task.cancel()
 
     def close(self, reason: str) -> None:
@@ -280,8 +281,8 @@ class _Connection(PieceProtocol):
             text = "too many questions are being worked on"
             self.send(_failed(frame.id, question, self._clock(), self._service.generation, text))
             return
-        seats = self._waiting.setdefault(frame.client_prefix, OrderedDict())
-        seats.setdefault(frame.client_seat, deque()).append((frame, question))
+        seats = self._waiting.setdefault(frame.ask.client_prefix, OrderedDict())
+        seats.setdefault(frame.ask.client_seat, deque()).append((frame, question))
         self._waiting_count += 1
 
     def _take_turn(self) -> None:
@@ -294,32 +295,12 @@ class _Connection(PieceProtocol):
                 seats[seat] = waiting
             if seats:
                 self._waiting[prefix] = seats
-            task = self._loop.create_task(self._work_on(query, question))
-            self.tasks.add(task)
+            self._begun_count += 1
+            self.tasks[self._begun_count] = self._loop.create_task(self._answer(self._begun_count, query, question))
         # What is called soon runs after the loop has looked at all sockets again.
         self._turn = self._loop.call_soon(self._take_turn) if self._waiting else None
 
-    async def _work_on(self, query: Query, question: Question) -> None:
-        task = asyncio.current_task()
-        assert task is not None, "a question is worked on in a task"
-        try:
-            await self._answer(query, question)
-        finally:
-            self.tasks.discard(task)
-
-    async def _answer(self, query: Query, question: Question) -> None:
-        facts = QueryFacts(
-            question=question,
-            deadline=query.deadline,
-            rd=query.rd,
-            do=query.do,
-            cd=query.cd,
-            client_class=query.client_class,
-            client_prefix=query.client_prefix,
-            is_prefetch=query.is_prefetch,
-            client_seat=query.client_seat,
-            can_be_postponed=True,
-        )
+    async def _answer(self, number: int, query: Query, question: Question) -> None:
         frame: Frame
         is_forwarded = False
 
@@ -329,7 +310,7 @@ class _Connection(PieceProtocol):
             self.send(Forwarded(query.id), is_patient=True)
 
         try:
-            resolved = await self._service.resolve(facts, forwarded)
+            resolved = await self._service.resolve(question, query.ask, forwarded)
             # Composed and sent without a pause: an invalidation comes either before or after it.
             frame = compose_answer(query.id, resolved, self._service.generation)
         except NoPlace:
@@ -339,6 +320,8 @@ class _Connection(PieceProtocol):
             log.error("a question broke off", question=question, reason=repr(error))
             self._counters["questions-broken-off"] += 1
             frame = _failed(query.id, question, self._clock(), self._service.generation, "internal error")
+        finally:
+            self.tasks.pop(number, None)
         self.send(frame, is_patient=is_forwarded)
 
 

@@ -13,7 +13,7 @@ from enum import Enum
 from p2pdns.addresses import LOOPBACK_CLIENT, client_host, client_prefix, unmapped
 from p2pdns.front.gate import Asked, Client
 from p2pdns.limits import QUESTION_S_MAX
-from p2pdns.link import ClientClass, Query
+from p2pdns.link import Ask, ClientClass, Query
 
 
 class Ending(Enum):
@@ -101,18 +101,17 @@ class Pending:
     def query(self) -> Query:
         """Return the frame that puts this question."""
         bits = self.key[-1]
-        return Query(
-            id=self.id,
-            question=self.key[:-1],
+        ask = Ask(
+            deadline=self.asked_at + QUESTION_S_MAX,
             rd=bool(bits & 1),
             do=bool(bits & 2),
             cd=bool(bits & 4),
             client_class=self.client.client_class,
             client_prefix=self.prefix or client_prefix(self.client.address[0]),
             client_seat=self.seat,
-            deadline=self.asked_at + QUESTION_S_MAX,
             is_prefetch=self.is_prefetch,
         )
+        return Query(self.id, self.key[:-1], ask)
 
     def release(self) -> list[Waiter]:
         """Return the waiters, each for the last time."""

@@ -9,15 +9,15 @@ taken away while it was made is made again. Does not know frames or sockets; `li
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import replace
+from typing import Any, Protocol
 
 from p2pdns.addresses import is_over_share
 from p2pdns.dns.message import Question
 from p2pdns.items.keys import ZoneKey
 from p2pdns.limits import FORWARDED_MAX, QUESTION_S_MAX
-from p2pdns.link import ClientClass
+from p2pdns.link import Ask, ClientClass
 from p2pdns.resolver import (
     Answered,
     Budget,
@@ -32,7 +32,6 @@ from p2pdns.resolver import (
     tag_of_petname,
     tag_of_setting,
 )
-from p2pdns.values import quickly_made
 
 ATTEMPTS_MAX = 2  # An answer that is outdated twice before it is ready is given, and not kept.
 INVALIDATIONS_MAX = 4_096  # Tags remembered with their generation: more than change while a question lives.
@@ -64,28 +63,6 @@ class Resolvers(Protocol):
         """Let go of what no question waits for."""
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class QueryFacts:
-    """A question and who asks. `deadline` is a time of the boot clock.
-
-    `is_prefetch`: nobody waits for it, and what is remembered shall be confirmed first if it is nearly over.
-    `can_be_postponed`: whoever puts it knows what `NoPlace` means. `is_traced`: the answer says how it came about.
-    """
-
-    question: Question
-    deadline: float
-    rd: bool = True
-    do: bool = False
-    cd: bool = False
-    client_class: ClientClass = ClientClass.LOOPBACK
-    client_prefix: str = ""
-    is_prefetch: bool = False
-    client_seat: str = ""
-    can_be_postponed: bool = False
-    is_traced: bool = False
-
-
 class NoPlace(Exception):
     """A question needs an upstream, and the places there that its client may have are taken: put it again later."""
 
@@ -114,21 +91,33 @@ class Service:
         """What the configuration says about names."""
         return self._settings
 
-    async def resolve(
-        self, query: QueryFacts, on_forward: Callable[[], None] = lambda: None, narrate: Narrate | None = None
-    ) -> Resolved:
-        """Return the answer to a question; `on_forward` is called when it begins to wait for an upstream.
+    def resolve(
+        self, question: Question, ask: Ask, on_forward: Callable[[], None] | None = None
+    ) -> Coroutine[Any, Any, Resolved]:
+        """Return the answer to a question.
 
-        NoPlace where the question can be postponed, and has to be.
+        `on_forward` is called when the question begins to wait for an upstream. A caller that gives it can put the
+        question again later: NoPlace is raised where the upstreams have no place for it now.
+        """
+        return self._resolved(question, ask, on_forward, None)
+
+    async def trace(self, question: Question, narrate: Narrate | None = None) -> Resolved:
+        """Return the answer to a question of the person at the control socket; its `trace` says how it came about.
 
         What `narrate` says about each item that was fetched is put in its place in the trace.
         """
+        ask = Ask(self._clock() + QUESTION_S_MAX, client_prefix="control")
+        return await self._resolved(question, ask, None, narrate or _without_words)
+
+    async def _resolved(
+        self, question: Question, ask: Ask, on_forward: Callable[[], None] | None, narrate: Narrate | None
+    ) -> Resolved:
         self.counters["questions"] += 1
-        if self._upstream.came_back(query.question):
+        if self._upstream.came_back(question):
             self.counters["probes-came-back"] += 1
         for _ in range(ATTEMPTS_MAX):
             generation = self.generation
-            resolved = await self._resolved_once(query, on_forward, narrate)
+            resolved = await self._resolved_once(question, ask, on_forward, narrate)
             if not self._is_outdated(resolved, generation):
                 break
             self.counters["answers-outdated"] += 1
@@ -136,11 +125,6 @@ class Service:
             resolved = replace(resolved, cacheable=False)
         self.counters["failures" if resolved.failure else "answers"] += 1
         return resolved
-
-    async def trace(self, question: Question, narrate: Narrate | None = None) -> Resolved:
-        """Return the answer to a question of the person at the control socket; its `trace` says how it came about."""
-        query = QueryFacts(question, self._clock() + QUESTION_S_MAX, client_prefix="control", is_traced=True)
-        return await self.resolve(query, narrate=narrate)
 
     def invalidate(self, tags: tuple[bytes, ...] | None) -> None:
         """Declare answers with one of these tags untrue, in the making and in the front's cache; None means all."""
@@ -180,45 +164,46 @@ class Service:
         self.invalidate((tag_of_setting("silence"),))
 
     async def _resolved_once(
-        self, query: QueryFacts, on_forward: Callable[[], None], narrate: Narrate | None
+        self, question: Question, ask: Ask, on_forward: Callable[[], None] | None, narrate: Narrate | None
     ) -> Resolved:
         told: list[str] = []
         told_count = 0
         now = self._clock()
         resolution = Resolution(
-            query.question, settings=self._settings, now=now, deadline=query.deadline, is_traced=query.is_traced
+            question, settings=self._settings, now=now, deadline=ask.deadline, is_traced=narrate is not None
         )
         step = resolution.next_step(now)
         while not isinstance(step, Answered):
             outcome: Outcome
             if isinstance(step, Fetch):
-                outcome = await self._overlay.item(step.key, step.settled, _budget(resolution, query))
+                outcome = await self._overlay.item(step.key, step.settled, _budget(resolution, ask))
                 if narrate is not None:
                     told += [*resolution.trace[told_count:], *narrate(step, outcome)]
                     told_count = len(resolution.trace)
             else:
-                outcome = await self._asked(step.question, query, resolution.deadline, on_forward)
+                outcome = await self._asked(step.question, ask, resolution.deadline, on_forward)
             step = resolution.step_done(outcome, self._clock())
         return replace(step.answer, trace=(*told, *step.answer.trace[told_count:])) if told else step.answer
 
     async def _asked(
-        self, question: Question, query: QueryFacts, deadline: float, on_forward: Callable[[], None]
+        self, question: Question, ask: Ask, deadline: float, on_forward: Callable[[], None] | None
     ) -> UpstreamOutcome:
         # What is fetched ahead is nobody's, and has its bound in the front.
-        prefix = "" if query.is_prefetch else query.client_prefix
+        prefix = "" if ask.is_prefetch else ask.client_prefix
         free = FORWARDED_MAX - self._forwarded_count
         if not free or (prefix and is_over_share(self._forwarded_of[prefix], free)):
-            if query.can_be_postponed:
+            can_be_postponed = on_forward is not None
+            self.counters["forwards-postponed" if can_be_postponed else "forwards-refused"] += 1
+            if can_be_postponed:
                 # Here it would take a place of the link while it waits, which a question of the overlay may need.
-                self.counters["forwards-postponed"] += 1
                 raise NoPlace
-            self.counters["forwards-refused"] += 1
             return NoReply("too many questions wait for the upstreams")
         self._forwarded_count += 1
         self._forwarded_of[prefix] += 1
-        on_forward()
+        if on_forward is not None:
+            on_forward()
         try:
-            return await self._upstream.ask(question, rd=query.rd, do=query.do, cd=query.cd, deadline=deadline)
+            return await self._upstream.ask(question, rd=ask.rd, do=ask.do, cd=ask.cd, deadline=deadline)
         finally:
             self._forwarded_count -= 1
             self._forwarded_of[prefix] -= 1
@@ -232,13 +217,17 @@ class Service:
         return max(latest, self._all_invalidated) > generation
 
 
-def _budget(resolution: Resolution, query: QueryFacts) -> Budget:
+def _without_words(_step: Fetch, _outcome: ItemOutcome) -> Iterable[str]:
+    return ()
+
+
+def _budget(resolution: Resolution, ask: Ask) -> Budget:
     return Budget(
         deadline=resolution.deadline,
         rpc_max=resolution.rpcs_left,
         cold_get_max=resolution.cold_gets_left,
-        client_prefix=query.client_prefix,
-        is_privileged=query.client_class is not ClientClass.OTHER,
-        is_prefetch=query.is_prefetch,
-        client_seat=query.client_seat,
+        client_prefix=ask.client_prefix,
+        is_privileged=ask.client_class is not ClientClass.OTHER,
+        is_prefetch=ask.is_prefetch,
+        client_seat=ask.client_seat,
     )

@@ -10,6 +10,7 @@ from p2pdns.link import (
     FRAME_BYTES_MAX,
     TAGS_MAX,
     Answer,
+    Ask,
     ClientClass,
     Counters,
     Forwarded,
@@ -82,8 +83,8 @@ def streams() -> list[bytes]:
     asked = question("www.example")
     frames: list[Frame] = [
         Hello(2, 7),
-        Query(1, asked, True, False, True, ClientClass.LISTED, "203.0.113.0/24", 12.5),
-        Query(2, question("n.example", 65), False, True, False, ClientClass.OTHER, "", 0.0),
+        Query(1, asked, Ask(12.5, True, False, True, ClientClass.LISTED, "203.0.113.0/24", is_prefetch=True)),
+        Query(2, question("n.example", 65), Ask(0.0, False, True, False, ClientClass.OTHER)),
         Forwarded(9),
         Postponed(9),
         answer(tags=(b"12345678", b"abcdefgh"), ad_eligible=True),

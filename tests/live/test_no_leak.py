@@ -28,12 +28,13 @@ from p2pdns.dns.message import Message, Question, compose, parse
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
 from p2pdns.errors import Unavailable
+from p2pdns.link import Ask
 from p2pdns.net.sockets import open_dns
 from p2pdns.net.upstream import Upstream
 from p2pdns.overlay.finder import Overlay
 from p2pdns.resolver import ResolverSettings
 from p2pdns.resolver.local import PROBE_SUFFIX
-from p2pdns.resolver.service import QueryFacts, Service
+from p2pdns.resolver.service import Service
 from tests.live.front_process import GUARD_S, wait_until
 from tests.overlay_doubles import KEYS, UNIX, A, FakeDht, FakeState, Told, item_of, rrsets
 
@@ -208,7 +209,7 @@ def test_of_ten_thousand_names_an_upstream_hears_none_that_is_ours(listener: Lis
                 text = names.ours() if mine else names.foreign()
                 before = len(listener.asked)
                 question = Question(Name.read(text), names.rng.choice(TYPES))
-                answer = await service.resolve(QueryFacts(question, boot_now() + 4))
+                answer = await service.resolve(question, Ask(boot_now() + 4))
                 if not mine and len(listener.asked) == before:
                     lost.append(text)
                 assert answer.rcode in (0, 2, 3, 6), text

@@ -14,11 +14,12 @@ from p2pdns.addresses import Address
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.dns.message import Message, compose, parse
 from p2pdns.dns.name import Name
+from p2pdns.link import Ask
 from p2pdns.net.upstream import Asking, Upstream
 from p2pdns.net.upstream.exchange import SOCKETS_MAX, STRAY_DATAGRAMS_MAX, Exchanges, Trouble
 from p2pdns.overlay.finder import Overlay
 from p2pdns.resolver import NoReply, Replied, Resolved, ResolverSettings
-from p2pdns.resolver.service import QueryFacts, Service
+from p2pdns.resolver.service import Service
 from tests.overlay_doubles import FakeDht, FakeState, Told, question, reply_to
 
 ASKED = question("example.com. A")
@@ -386,8 +387,8 @@ def test_an_upstream_that_is_ourselves_is_found_out_and_dropped() -> None:
         def forward(query: Message) -> list[bytes]:
             """Be the front of our own service: what it is asked goes there, and the probe needs no reply."""
             assert query.question is not None
-            facts = QueryFacts(query.question, boot_now() + 5)
-            tasks.append(asyncio.create_task(services[0].resolve(facts)))
+            resolving = services[0].resolve(query.question, Ask(boot_now() + 5))
+            tasks.append(asyncio.create_task(resolving))
             return [answered(query)]
 
         tasks: list[asyncio.Task[Resolved]] = []

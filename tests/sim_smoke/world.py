@@ -28,12 +28,13 @@ from p2pdns.items.item import MutableItem, next_seq
 from p2pdns.items.keys import SecretKey, ZoneKey
 from p2pdns.items.packet import compose_packet
 from p2pdns.limits import QUESTION_S_MAX
+from p2pdns.link import Ask
 from p2pdns.net.endpoint import Endpoint
 from p2pdns.net.upstream import Upstream
 from p2pdns.overlay.finder import Overlay
 from p2pdns.publishing.upkeep import Publisher, is_enough
 from p2pdns.resolver import Budget, ResolverSettings
-from p2pdns.resolver.service import QueryFacts, Service
+from p2pdns.resolver.service import Service
 from tests.sim_smoke import machine
 from tests.sim_smoke.machine import Network, VirtualLoop
 from tests.sim_smoke.state import MemoryState
@@ -233,7 +234,7 @@ class World:
     async def _ask(self, reader: Engine, owner: Owner) -> None:
         question = Question(owner.key.apex.child(b"www"), Type.TXT)
         for _ in range(QUESTION_TRIES_MAX):
-            resolved = await reader.service.resolve(QueryFacts(question, boot_now() + QUESTION_S_MAX))
+            resolved = await reader.service.resolve(question, Ask(boot_now() + QUESTION_S_MAX))
             self.network.note("answer", str(question.name), resolved.rcode, resolved.answer, resolved.provisional)
             self.outcome.answers += 1
             if resolved.rcode == Rcode.NOERROR and resolved.answer:

@@ -12,6 +12,7 @@ from p2pdns import link
 from p2pdns.errors import FormatError
 from p2pdns.link import (
     Answer,
+    Ask,
     ClientClass,
     Counters,
     Forwarded,
@@ -36,18 +37,18 @@ TIMES = st.floats(allow_nan=False, allow_infinity=False)
 NUMBERS = st.integers(0, 2**32 - 1)
 TAGS = st.lists(st.binary(min_size=8, max_size=8), max_size=16).map(tuple)
 TEXTS = st.text(alphabet="ab é€𝄞", max_size=60)
-QUERIES = st.builds(
-    Query,
-    id=NUMBERS,
-    question=QUESTIONS,
+ASKS = st.builds(
+    Ask,
+    deadline=TIMES,
     rd=st.booleans(),
     do=st.booleans(),
     cd=st.booleans(),
     client_class=st.sampled_from(ClientClass),
     client_prefix=st.sampled_from(["203.0.113.0/24", "2001:db8:1::/48", "[::1]:53", ""]),
     client_seat=st.sampled_from(["203.0.113.7", "udp ::1 53", ""]),
-    deadline=TIMES,
+    is_prefetch=st.booleans(),
 )
+QUERIES = st.builds(Query, id=NUMBERS, question=QUESTIONS, ask=ASKS)
 
 COUNTERS = st.dictionaries(
     st.from_regex(r"[a-z0-9-]{1,40}", fullmatch=True), st.integers(0, 2**64 - 1), max_size=link.COUNTERS_MAX
@@ -219,6 +220,6 @@ def test_an_offset_that_would_spoil_the_message_is_refused(offsets: tuple[int, .
 
 
 def test_a_query_with_capitals_is_refused() -> None:
-    asked = Query(1, question("WWW.example"), True, False, False, ClientClass.LOOPBACK, "", 1.0)
+    asked = Query(1, question("WWW.example"), Ask(1.0))
     with pytest.raises(FormatError, match="lower case"):
         FrameReader().feed(compose(asked))

@@ -6,7 +6,7 @@ import asyncio
 import os
 import stat
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from p2pdns.limits import FORWARDED_MAX, QUESTIONS_MAX
 from p2pdns.link import (
     VERSION,
     Answer,
-    ClientClass,
+    Ask,
     Counters,
     Forwarded,
     Frame,
@@ -37,7 +37,7 @@ from p2pdns.link import (
 )
 from p2pdns.overlay.finder import Overlay
 from p2pdns.resolver import Resolved, ResolverSettings, tag_of_key
-from p2pdns.resolver.service import QueryFacts, Service
+from p2pdns.resolver.service import Service
 from tests.overlay_doubles import A, Clock, FakeDht, FakeState, FakeUpstream, Told, item_of, question, settle
 
 WWW = "WWW 300 A 192.0.2.1"
@@ -67,8 +67,8 @@ class Front:
         """Send a question."""
         asked = question(text)
         folded = Question(asked.name.folded(), asked.rtype)
-        facts = {"rd": True, "do": False, "cd": False, "client_class": ClientClass.LOOPBACK, "client_prefix": "x"}
-        self.writer.write(compose(Query(id=number, question=folded.wire(), deadline=1004.0, **{**facts, **more})))
+        ask = Ask(**{"deadline": 1004.0, "client_prefix": "x", **more})
+        self.writer.write(compose(Query(number, folded.wire(), ask)))
 
     async def answer(self) -> Answer:
         """Return the next frame, which is an answer."""
@@ -291,9 +291,9 @@ def test_who_asks_little_does_not_wait_for_all_that_another_has_asked(tmp_path: 
             turns = 0
             resolve = world.service.resolve
 
-            async def noted(query: QueryFacts, *args: Any, **more: Any) -> Resolved:
-                order.append(f"{query.client_prefix} {turns}")
-                return await resolve(query, *args, **more)
+            async def noted(question: Question, ask: Ask, on_forward: Callable[[], None] | None = None) -> Resolved:
+                order.append(f"{ask.client_prefix} {turns}")
+                return await resolve(question, ask, on_forward)
 
             world.service.resolve = noted  # type: ignore[method-assign]
             for number in range(200):
@@ -320,9 +320,9 @@ def test_sockets_of_a_machine_take_turns_within_the_turn_of_the_machine(tmp_path
             order: list[str] = []
             resolve = world.service.resolve
 
-            async def noted(query: QueryFacts, *args: Any, **more: Any) -> Resolved:
-                order.append(f"{query.client_prefix} {query.client_seat}")
-                return await resolve(query, *args, **more)
+            async def noted(question: Question, ask: Ask, on_forward: Callable[[], None] | None = None) -> Resolved:
+                order.append(f"{ask.client_prefix} {ask.client_seat}")
+                return await resolve(question, ask, on_forward)
 
             world.service.resolve = noted  # type: ignore[method-assign]
             for number in range(100):
@@ -346,9 +346,9 @@ def test_a_question_is_begun_in_the_round_after_it_was_read(tmp_path: Path) -> N
             (connection,) = world.server._connections
             received = connection.data_received
 
-            async def noted(query: QueryFacts, *args: Any, **more: Any) -> Resolved:
+            async def noted(question: Question, ask: Ask, on_forward: Callable[[], None] | None = None) -> Resolved:
                 begun.append("question")
-                return await resolve(query, *args, **more)
+                return await resolve(question, ask, on_forward)
 
             def data_received(data: bytes) -> None:
                 received(data)
@@ -418,7 +418,7 @@ def test_a_front_that_goes_away_takes_its_questions_along(tmp_path: Path) -> Non
             await settle()
             (connection,) = world.server._connections
             front.writer.close()
-            done, _ = await asyncio.wait(connection.tasks)
+            done, _ = await asyncio.wait(connection.tasks.values())
             assert all(task.cancelled() for task in done)
             # The look-up goes on: the front's successor will ask again.
             assert not world.dht.gets[0].future.done()

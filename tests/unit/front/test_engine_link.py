@@ -14,7 +14,7 @@ from p2pdns.front.cache import AnswerCache
 from p2pdns.front.engine_link import QUERIES_PER_WRITE_MAX, EngineLink
 from p2pdns.front.funnel import Funnel
 from p2pdns.front.gate import AccessList, Gate
-from p2pdns.link import VERSION, ClientClass, Frame, FrameReader, Hello, Query, compose
+from p2pdns.link import VERSION, Ask, Frame, FrameReader, Hello, Query, compose
 
 
 class Engine(asyncio.Transport):
@@ -55,7 +55,7 @@ class Engine(asyncio.Transport):
 def query(number: int) -> Query:
     """Return a query with a number."""
     question = b"\x01a\x00\x00\x01\x00\x01"
-    return Query(number, question, True, False, False, ClientClass.LOOPBACK, "127.0.0.1", 5.0)
+    return Query(number, question, Ask(5.0, client_prefix="127.0.0.1"))
 
 
 def funnel_of() -> Funnel:

@@ -310,5 +310,5 @@ def test_no_host_is_starved_by_what_others_ask(hosts: int, sockets: int, count: 
         table.released(pending)
         for asked in table.next_queries():
             at_engine.append(asked.id)
-            put[asked.client_prefix] += 1
+            put[asked.ask.client_prefix] += 1
     assert max((put - put_before).values(), default=0) <= count

@@ -77,7 +77,7 @@ def test_a_trusted_client_gets_ad_and_counts_as_listed_at_the_engine(
         reply = world.ask(host, query(flags=0x0120), given)
         assert bool(reply.flags & dns.flags.AD) is has_ad
         assert reply.answer
-    assert [asked.client_class for asked in world.asked] == [client_class]
+    assert [asked.ask.client_class for asked in world.asked] == [client_class]
 
 
 def test_what_one_client_is_trusted_with_no_other_gets_from_the_cache(tmp_path: Path) -> None:

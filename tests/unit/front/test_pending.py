@@ -42,7 +42,8 @@ def test_equal_questions_are_asked_once() -> None:
     asked = table.add(first.asked.key, first, 0.0)
     assert asked is not None
     assert asked.question == first.asked.key[:-1]
-    assert (asked.rd, asked.do, asked.cd, asked.deadline) == (True, False, False, QUESTION_S_MAX)
+    ask = asked.ask
+    assert (ask.rd, ask.do, ask.cd, ask.deadline) == (True, False, False, QUESTION_S_MAX)
     second = waiter("WWW.example", port=4001)
     assert table.add(second.asked.key, second, 1.0) is None
     pending = table.answered(asked.id)
@@ -271,7 +272,7 @@ def test_the_engine_hears_of_a_client_by_its_prefix_and_its_seat() -> None:
     def heard(name: str, **client: Any) -> tuple[str, str]:
         sent = table.add((who := waiter(name, **client)).asked.key, who, 0.0)
         assert sent is not None
-        return sent.client_prefix, sent.client_seat
+        return sent.ask.client_prefix, sent.ask.client_seat
 
     assert heard("a") == ("loopback", "udp 127.0.0.1 4000")
     assert heard("b", host="::1", port=5, stream=True) == ("loopback", "tcp ::1 5")

@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from p2pdns.dns.life import PROVISIONAL_TTL_S
 from p2pdns.engine.link_server import compose_answer
 from p2pdns.front.cache import PREFETCH_LIFE_S_MIN
 from p2pdns.front.pending import PREFETCHES_MAX
 from p2pdns.limits import QUESTIONS_MAX
-from p2pdns.link import FrameReader, Query, compose
-from p2pdns.resolver.service import QueryFacts
-from tests.front_messages import CALM, answer, crowd, failure, query
+from p2pdns.link import Ask, FrameReader, compose
+from tests.front_messages import answer, crowd, failure, query
 from tests.unit.front.test_funnel import World
 from tests.unit.overlay.test_refresh import KEY, Door
 
@@ -36,7 +33,7 @@ def test_a_hit_in_the_last_tenth_asks_the_engine_once_and_is_answered_at_once() 
     assert len(world.asked) == 1
     for now in (270.5, 271.6, 272.7):
         assert world.ask(query(), now) is not None
-    assert [asked.is_prefetch for asked in world.asked] == [False, True]
+    assert [asked.ask.is_prefetch for asked in world.asked] == [False, True]
     assert world.funnel.cache.counters["prefetch"] == 1
 
 
@@ -121,16 +118,12 @@ def test_without_an_engine_nothing_is_fetched_ahead() -> None:
     assert len(world.funnel.questions) == 0
 
 
-@CALM
-@given(st.booleans(), st.booleans(), st.booleans(), st.booleans())
-def test_the_link_tells_the_engine_which_question_is_a_prefetch(rd: bool, do: bool, cd: bool, prefetch: bool) -> None:
-    world = World()
-    world.ask(query(), 0.0)
-    asked = world.asked[0]
-    sent = Query(
-        asked.id, asked.question, rd, do, cd, asked.client_class, asked.client_prefix, asked.deadline, prefetch
-    )
-    assert FrameReader().feed(compose(sent)) == [sent]
+def test_the_link_tells_the_engine_which_question_is_a_prefetch() -> None:
+    world = hot()
+    assert world.ask(query(), 290.0) is not None
+    asked = world.asked[-1]
+    assert asked.ask.is_prefetch
+    assert FrameReader().feed(compose(asked)) == [asked]
 
 
 @pytest.mark.parametrize(("ttl", "interval"), [(3600, 300), (300, 300), (60, 60), (50, 50)])
@@ -156,8 +149,7 @@ def test_a_prefetch_of_what_was_confirmed_lately_costs_the_overlay_nothing() -> 
         door = Door("www 3600 A 192.0.2.1")
         await door.ask()
         await door.pass_time(200)
-        facts = QueryFacts(door.question, door.clock.now + 4, is_prefetch=True)
-        resolved = await door.service.resolve(facts)
+        resolved = await door.service.resolve(door.question, Ask(door.clock.now + 4, is_prefetch=True))
         assert compose_answer(1, resolved, 0).expiry == door.cache.fresh(KEY, door.clock.now).expiry  # type: ignore[union-attr]
         assert len(door.dht.gets) == 1
         await door.overlay.close()
@@ -170,7 +162,7 @@ def test_a_prefetch_looks_a_zone_with_short_ttls_up_no_earlier_than_any_other_qu
         door = Door("www 30 A 192.0.2.1")
         await door.ask()
         await door.pass_time(29)
-        await door.service.resolve(QueryFacts(door.question, door.clock.now + 4, is_prefetch=True))
+        await door.service.resolve(door.question, Ask(door.clock.now + 4, is_prefetch=True))
         assert len(door.dht.gets) == 1
         await door.overlay.close()
 

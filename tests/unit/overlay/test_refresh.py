@@ -9,14 +9,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from p2pdns.dns.message import Question
 from p2pdns.engine.link_server import compose_answer
 from p2pdns.front.cache import AnswerCache
 from p2pdns.limits import QUESTION_S_MAX
-from p2pdns.link import Answer
+from p2pdns.link import Answer, Ask
 from p2pdns.net.upstream import Upstream
 from p2pdns.overlay.finder import Overlay
 from p2pdns.resolver import ResolverSettings
-from p2pdns.resolver.service import QueryFacts, Service
+from p2pdns.resolver.service import Service
 from tests.front_messages import CALM
 from tests.overlay_doubles import NOW, A, Clock, FakeDht, FakeState, Told, item_of, question, settle
 
@@ -62,14 +63,14 @@ class Door:
         answer = self.cache.fresh(KEY, self.clock.now)
         if answer is None:
             self.missed_at.append(self.clock.now - NOW)
-            answer = await self._fetch(QueryFacts(question(text), self.clock.now + 4))
+            answer = await self._fetch(question(text), Ask(self.clock.now + 4))
         elif prefetches and self.cache.is_due(KEY, self.clock.now):
-            await self._fetch(QueryFacts(question(text), self.clock.now + 4, is_prefetch=True))
+            await self._fetch(question(text), Ask(self.clock.now + 4, is_prefetch=True))
         await self.note()
         return answer
 
-    async def _fetch(self, facts: QueryFacts) -> Answer:
-        resolved = await self.service.resolve(facts)
+    async def _fetch(self, asked: Question, ask: Ask) -> Answer:
+        resolved = await self.service.resolve(asked, ask)
         answer = self.cache.accepted(compose_answer(1, resolved, self.service.generation), self.clock.now)
         self.cache.put(KEY, answer, self.clock.now)
         return answer
@@ -147,7 +148,7 @@ def test_an_answer_keeps_its_ttl_and_may_be_stale_as_long_as_any_other() -> None
         door = Door("www 3600 A 192.0.2.1")
         await door.ask()
         await door.pass_time(100)
-        resolved = await door.service.resolve(QueryFacts(question("www.{a} A"), door.clock.now + 4))
+        resolved = await door.service.resolve(question("www.{a} A"), Ask(door.clock.now + 4))
         assert resolved.answer[0].ttl == 3500
         assert NOW + 300 <= resolved.expiry <= NOW + 305
         assert resolved.stale_until == resolved.expiry + 86_400

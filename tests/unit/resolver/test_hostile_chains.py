@@ -19,10 +19,11 @@ from p2pdns.engine.link_server import compose_answer
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.limits import QUESTION_LOOKUPS_MAX, QUESTION_RPCS_MAX
+from p2pdns.link import Ask
 from p2pdns.overlay.finder import Overlay
 from p2pdns.resolver import NoReply, Replied, Resolved, ResolverSettings
 from p2pdns.resolver.names import Elsewhere, InZone
-from p2pdns.resolver.service import QueryFacts, Service
+from p2pdns.resolver.service import Service
 from tests.overlay_doubles import KEYS, UNIX, A, Clock, FakeDht, FakeState, FakeUpstream, Told, item_of, rrsets
 
 LOOKUP_RPCS = 30  # What each look-up of the stand-in is charged with.
@@ -57,8 +58,7 @@ class World:
     async def ask(self, name: str, rtype: Type = Type.A) -> tuple[Resolved, int]:
         """Return the answer to a question, and how many look-ups it caused."""
         before = len(self.dht.gets)
-        facts = QueryFacts(Question(Name.read(name), rtype), self.clock.now + 4)
-        answer = await self.service.resolve(facts)
+        answer = await self.service.resolve(Question(Name.read(name), rtype), Ask(self.clock.now + 4))
         return answer, len(self.dht.gets) - before
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
 from p2pdns.dns.registry import Rcode
 from p2pdns.limits import FORWARDED_MAX
-from p2pdns.link import ClientClass
+from p2pdns.link import Ask, ClientClass
 from p2pdns.overlay.finder import Overlay
 from p2pdns.resolver import NoReply, Replied, Resolved, ResolverSettings, tag_of_key, tag_of_petname
-from p2pdns.resolver.service import NoPlace, QueryFacts, Service
+from p2pdns.resolver.service import NoPlace, Service
 from tests.overlay_doubles import (
     NOW,
     A,
@@ -58,9 +58,9 @@ class World:
         assert self.dht.items is not None
         self.dht.items[item.key] = item
 
-    def facts(self, text: str, **more: Any) -> QueryFacts:
-        """Return a question of a client nearby."""
-        return QueryFacts(question(text), self.clock.now + 4, **more)
+    async def answer(self, text: str, on_forward: Callable[[], None] | None = None, **more: Any) -> Resolved:
+        """Return the answer to a question of a client nearby."""
+        return await self.service.resolve(question(text), Ask(self.clock.now + 4, **more), on_forward)
 
 
 def run(story: Coroutine[Any, Any, None]) -> None:
@@ -76,9 +76,7 @@ def test_a_question_is_driven_through_overlay_and_upstream_to_its_answer() -> No
         world.publish("a", "www 300 CNAME www.{b}")
         world.publish("b", "www 300 CNAME example.com.")
         forwards: list[str] = []
-        answer = await world.service.resolve(
-            world.facts("www.{a} A", do=True, cd=True), lambda: forwards.append("forwarded")
-        )
+        answer = await world.answer("www.{a} A", lambda: forwards.append("forwarded"), do=True, cd=True)
         assert [str(rr.owner).split(".")[0] for rr in answer.answer] == ["www", "www", "example"]
         assert world.upstream.asked == [question("example.com. A")]
         assert world.upstream.flags == [(True, True, True)]
@@ -92,7 +90,7 @@ def test_a_key_nobody_published_is_servfail_and_a_second_question_costs_nothing(
     async def story() -> None:
         world = World()
         for _ in range(3):
-            answer = await world.service.resolve(world.facts("www.{a} A"))
+            answer = await world.answer("www.{a} A")
             assert (answer.rcode, answer.failure, answer.ede[0][0]) == (Rcode.SERVFAIL, True, 22)
             assert answer.expiry == NOW + 5
         assert len(world.dht.gets) == 1
@@ -111,8 +109,8 @@ def test_the_clients_share_goes_to_the_overlay() -> None:
             return await real(key, settled, budget)
 
         world.overlay.item = item  # type: ignore[method-assign]
-        facts = world.facts("no.{a} A", client_class=ClientClass.OTHER, client_prefix="192.0.2.0/24")
-        task = asyncio.create_task(world.service.resolve(facts))
+        client = Ask(world.clock.now + 4, client_class=ClientClass.OTHER, client_prefix="192.0.2.0/24")
+        task = asyncio.create_task(world.service.resolve(question("no.{a} A"), client))
         await settle()
         world.dht.gets[0].on_item(item_of("a", WWW))
         await settle()
@@ -134,17 +132,14 @@ def test_forwarded_questions_hold_at_most_half_and_never_delay_an_overlay_name()
         upstream.gate = asyncio.Event()
         world = World(upstream=upstream)
         world.publish("a", WWW)
-        waiting = [
-            asyncio.create_task(world.service.resolve(world.facts(f"n{number}.example. A")))
-            for number in range(FORWARDED_MAX + 5)
-        ]
+        waiting = [asyncio.create_task(world.answer(f"n{number}.example. A")) for number in range(FORWARDED_MAX + 5)]
         await settle()
         refused = [task.result() for task in waiting if task.done()]
         assert [answer.rcode for answer in refused] == [Rcode.SERVFAIL] * 5
-        assert (await world.service.resolve(world.facts("www.{a} A"))).rcode == Rcode.NOERROR
+        assert (await world.answer("www.{a} A")).rcode == Rcode.NOERROR
         upstream.gate.set()
         await asyncio.gather(*waiting)
-        assert (await world.service.resolve(world.facts("later.example. A"))).rcode == Rcode.REFUSED
+        assert (await world.answer("later.example. A")).rcode == Rcode.REFUSED
 
     run(story())
 
@@ -156,21 +151,20 @@ def test_what_can_be_postponed_is_given_back_where_it_would_be_refused() -> None
         world = World(upstream=upstream)
         world.publish("a", WWW)
         waiting = [
-            asyncio.create_task(world.service.resolve(world.facts(f"n{number}.example. A", client_prefix="loopback")))
+            asyncio.create_task(world.answer(f"n{number}.example. A", client_prefix="loopback"))
             for number in range(FORWARDED_MAX // 2)
         ]
         await settle()
         forwards: list[str] = []
-        late = world.facts("late.example. A", client_prefix="loopback", can_be_postponed=True)
         with pytest.raises(NoPlace):
-            await world.service.resolve(late, lambda: forwards.append("forwarded"))
+            await world.answer("late.example. A", lambda: forwards.append("forwarded"), client_prefix="loopback")
         assert forwards == []
         assert world.service.counters["forwards-postponed"] == 1
-        known = world.facts("www.{a} A", client_prefix="loopback", can_be_postponed=True)
-        assert (await world.service.resolve(known)).rcode == Rcode.NOERROR
+        known = await world.answer("www.{a} A", lambda: forwards.append("forwarded"), client_prefix="loopback")
+        assert known.rcode == Rcode.NOERROR
         upstream.gate.set()
         await asyncio.gather(*waiting)
-        assert (await world.service.resolve(late)).rcode == Rcode.REFUSED
+        assert (await world.answer("late.example. A", client_prefix="loopback")).rcode == Rcode.REFUSED
 
     run(story())
 
@@ -183,7 +177,7 @@ def test_a_prefix_has_half_of_what_may_wait_for_an_upstream_and_any_number_leave
 
         async def held(prefix: str) -> int:
             asked = [
-                asyncio.create_task(world.service.resolve(world.facts(f"n{n}.example. A", client_prefix=prefix)))
+                asyncio.create_task(world.answer(f"n{n}.example. A", client_prefix=prefix))
                 for n in range(FORWARDED_MAX)
             ]
             await settle()
@@ -206,7 +200,7 @@ def test_an_answer_whose_ground_was_taken_away_while_it_was_made_is_made_again()
         upstream.gate = asyncio.Event()
         world = World(upstream=upstream)
         world.publish("a", "www 300 CNAME example.com.", age_s=10)
-        task = asyncio.create_task(world.service.resolve(world.facts("www.{a} A")))
+        task = asyncio.create_task(world.answer("www.{a} A"))
         await settle()
         world.overlay.published(item_of("a", WWW))
         upstream.gate.set()
@@ -230,7 +224,7 @@ def test_an_answer_outdated_every_time_is_given_and_not_kept() -> None:
             return outcome
 
         world.overlay.item = item  # type: ignore[method-assign]
-        answer = await world.service.resolve(world.facts("www.{a} A"))
+        answer = await world.answer("www.{a} A")
         assert (answer.rcode, answer.cacheable) == (Rcode.NOERROR, False)
 
     run(story())
@@ -239,7 +233,7 @@ def test_an_answer_outdated_every_time_is_given_and_not_kept() -> None:
 def test_an_invalidation_of_something_else_disturbs_nothing() -> None:
     async def story() -> None:
         world = World(at_once=False)
-        task = asyncio.create_task(world.service.resolve(world.facts("www.{a} A")))
+        task = asyncio.create_task(world.answer("www.{a} A"))
         await settle()
         world.service.invalidate((tag_of_key(B),))
         world.dht.gets[0].end(item_of("a", WWW))
@@ -269,9 +263,9 @@ def test_a_probe_that_comes_back_is_recognised_and_one_of_another_node_is_passed
         world = World()
         own, other = question("x.p2pdns-probe.example.com. TXT"), question("y.p2pdns-probe.example.com. TXT")
         world.upstream.probes.add(own.name)
-        await world.service.resolve(QueryFacts(own, world.clock.now + 4))
+        await world.service.resolve(own, Ask(world.clock.now + 4))
         assert world.service.counters["probes-came-back"] == 1
-        await world.service.resolve(QueryFacts(other, world.clock.now + 4))
+        await world.service.resolve(other, Ask(world.clock.now + 4))
         assert world.service.counters["probes-came-back"] == 1
         assert world.upstream.asked[-1] == other
 
@@ -294,7 +288,7 @@ def test_when_a_silent_upstream_is_heard_again_what_failed_of_its_silence_is_unt
         world = World(upstream=FakeUpstream(NoReply("no upstream answered in time", is_silence=True)))
         told: list[tuple[bytes, ...] | None] = []
         world.service.on_invalidate = told.append
-        failed = await world.service.resolve(QueryFacts(question("example.com. A"), world.clock.now + 4))
+        failed = await world.answer("example.com. A")
         world.upstream.on_return()
         assert failed.failure
         (tags,) = told
