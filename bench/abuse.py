@@ -331,7 +331,7 @@ def run_places() -> bool:
     def has_place(host: str, port: int, number: int) -> bool:
         name = Name.read(f"n{number}.example.")
         asked = Asked(b"id", 0x0100, Question(name, int(Type.A)).wire(), False, False, 512)
-        waiter = Waiter(asked, access.client((host, port), UDP), lambda _: None)
+        waiter = Waiter.of(asked, access.client((host, port), UDP), lambda _: None)
         if table.refusal(asked.key, waiter) is None:
             table.add(asked.key, waiter, 0.0)
         pending = table.pending(asked.key)

@@ -311,6 +311,7 @@ def client_host(host: str) -> str:
     return f"{_text(version, number >> width << width)}/{CLIENT_BITS_V6}"
 
 
+@lru_cache(maxsize=PARSED_HOSTS_MAX)
 def client_prefix(host: str) -> str:
     """Return the place that a client counts towards: its prefix in public space, elsewhere what it counts as itself.
 

@@ -27,7 +27,7 @@ def waiter(
     client = DOOR.access.client((host, port), TCP if stream else UDP)
     verdict = DOOR.verdict(query(name, number=number), client, 0.0)
     assert isinstance(verdict, Passed)
-    return Waiter(verdict.asked, client, lambda _: None)
+    return Waiter.of(verdict.asked, client, lambda _: None)
 
 
 def connected(now: float = 0.0) -> Questions:

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from p2pdns.dns.life import FAILURE_S_MAX, NEGATIVE_TTL_S_MAX, PROVISIONAL_TTL_S, sane_ttl
 from p2pdns.dns.registry import RCODE_MASK, Rcode, Type
 from p2pdns.link import Answer
+from p2pdns.values import replace
 
 # What Python keeps for one entry beside its bytes: two objects, key and message headers, and a row in each table.
 ENTRY_OVERHEAD_BYTES = 700

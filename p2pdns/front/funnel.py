@@ -101,7 +101,7 @@ class Funnel:
         if held is not None:
             self.cache.counters["stale"] += 1
             return self._response(asked, client, held[0], now, is_stale=True, failure=held[1])
-        return self._wait(key, Waiter(asked, client, reply), now)
+        return self._wait(key, Waiter.of(asked, client, reply), now)
 
     def _prefetch(self, key: bytes, asked: Asked, client: Client, now: float) -> None:
         """Ask the engine for the answer that comes after this one, while this one still holds."""

@@ -36,7 +36,7 @@ from p2pdns.front.cookies import CLIENT_BYTES, Cookies, is_sized
 from p2pdns.front.transport import Transport
 from p2pdns.link import ClientClass
 from p2pdns.rates import PrefixRates, RateLimit
-from p2pdns.values import quickly_made
+from p2pdns.values import Value
 
 CLIENTS_REMEMBERED_MAX = 4096  # Hosts whose class we need not work out again.
 REFUSALS_PER_S = 20.0  # For all clients outside the access list together: enough to be told, too little to aim.
@@ -69,9 +69,7 @@ _FIXED = struct.Struct("!HHIH")  # What stands between the owner and the data of
 _OPTION = struct.Struct("!HH")
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(Value, frozen=True):
     """Who asks: an address, how far it is trusted, and over which transport."""
 
     address: Address
@@ -85,9 +83,7 @@ class Client:
         return self.client_class is not ClientClass.OTHER
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Value, frozen=True):
     """One query as it stands: what a response to it must repeat, and how large it may be.
 
     `question` keeps the letter case of the client, and is empty where there was none that could be read. `options` are
@@ -133,9 +129,7 @@ class Told:
     is_cut: bool = False
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Passed:
+class Passed(Value, frozen=True):
     """A question for the cache and the engine."""
 
     asked: Asked

@@ -14,6 +14,9 @@ from p2pdns.addresses import LOOPBACK_CLIENT, client_host, client_prefix, unmapp
 from p2pdns.front.gate import Asked, Client
 from p2pdns.limits import QUESTION_S_MAX
 from p2pdns.link import Ask, ClientClass, Query
+from p2pdns.values import Value
+
+_LISTED = ClientClass.LISTED  # Every waiter passes it (the registry says why it is bound here).
 
 
 class Ending(Enum):
@@ -27,48 +30,50 @@ class Ending(Enum):
     GREEDY = "client-limit"  # Too many of one client, while there is room for others.
 
 
-@dataclass(frozen=True, slots=True)
-class Waiter:
-    """One client's query that waits, and the way back to it."""
+class Waiter(Value, frozen=True):
+    """One client's query that waits, the way back to it, and what it is counted under.
+
+    `host` is a machine or a link, of which nobody has thousands; `seat` tells clients of one host apart: a socket on
+    loopback, an address elsewhere; `prefix` is what the engine counts it under while it waits for an upstream. `lane`
+    is where it waits for a place among those of its host: over TCP not behind what came over UDP. `identity` is what
+    makes it one waiter: a datagram may be the same again (address, ID, question), a query on a stream never is.
+    `is_listed`: a forwarder of others is one seat, and has all that a host may have. `is_counted_datagram`: it came
+    over UDP from a client that has a share of that.
+    """
 
     asked: Asked
     client: Client
     reply: Callable[[bytes], None]
+    host: str
+    seat: str
+    prefix: str
+    lane: str
+    identity: Hashable
+    is_listed: bool
+    is_counted_datagram: bool
 
-    # What it is counted under: a machine or a link, which nobody has thousands of; among those of its host a socket on
-    # loopback, an address elsewhere; and in the engine, where it waits for an upstream. Each is asked for several times
-    # a query.
-    host: str = field(init=False, compare=False)
-    seat: str = field(init=False, compare=False)
-    prefix: str = field(init=False, compare=False)
-    # A forwarder of others is one seat, and has all that a host may have.
-    is_listed: bool = field(init=False, compare=False)
-    # Whether it came over UDP from somebody who has a share of that.
-    is_counted_datagram: bool = field(init=False, compare=False)
-
-    def __post_init__(self) -> None:
+    @classmethod
+    def of(cls, asked: Asked, client: Client, reply: Callable[[bytes], None]) -> Waiter:
+        """Return the waiter that a client's query makes."""
         # A socket for IPv6 adds flow and scope to these two.
-        address, port = self.client.address[:2]
+        address, port = client.address[:2]
+        transport = client.transport
         host, seat = client_host(address), unmapped(address)
         if host == LOOPBACK_CLIENT:
-            seat = f"{self.client.transport.name} {seat} {port}"
-        object.__setattr__(self, "host", host)
-        object.__setattr__(self, "seat", seat)
-        object.__setattr__(self, "prefix", client_prefix(address))
-        is_listed = self.client.client_class is ClientClass.LISTED
-        object.__setattr__(self, "is_listed", is_listed)
-        object.__setattr__(self, "is_counted_datagram", not (self.client.transport.is_stream or is_listed))
-
-    @property
-    def lane(self) -> str:
-        """Return in which lane of its host it waits for a place: over TCP not behind what came over UDP."""
-        return f"{self.client.transport.name} {self.seat}"
-
-    @property
-    def identity(self) -> Hashable:
-        """Return what makes it one waiter: a datagram may be the same again (address, ID), a query on a stream not."""
-        client = self.client
-        return id(self) if client.transport.is_stream else (client.address, self.asked.id, self.asked.question)
+            seat = f"{transport.name} {seat} {port}"
+        is_listed = client.client_class is _LISTED
+        return cls(
+            asked=asked,
+            client=client,
+            reply=reply,
+            host=host,
+            seat=seat,
+            prefix=client_prefix(address),
+            lane=f"{transport.name} {seat}",
+            identity=object() if transport.is_stream else (client.address, asked.id, asked.question),
+            is_listed=is_listed,
+            is_counted_datagram=not (transport.is_stream or is_listed),
+        )
 
 
 @dataclass(slots=True)

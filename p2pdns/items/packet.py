@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from p2pdns.dns import message
 from p2pdns.dns.labels import HEADER_BYTES, MESSAGE_BYTES_MAX
@@ -20,6 +20,7 @@ from p2pdns.dns.registry import Flag
 from p2pdns.dns.zone import Zone
 from p2pdns.errors import BadItem, FormatError, ZoneFileError
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, VALUE_BYTES_WRITE_MAX, MutableItem
+from p2pdns.values import replace
 
 PACKET_ID = 0
 PACKET_FLAGS = int(Flag.QR)  # QR alone: a response, and nothing else is claimed.

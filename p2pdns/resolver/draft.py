@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from p2pdns.dns.life import PROVISIONAL_TTL_S, REFUSAL_TTL_S, STALE_TTL_S, UNCONFIRMED_TTL_S, negative_ttl, sane_ttl
 from p2pdns.dns.message import RR, Question, RRset, rewrite_wires
@@ -20,6 +19,7 @@ from p2pdns.resolver.local import LOCAL_TTL_S
 from p2pdns.resolver.names import ResolverSettings, View
 from p2pdns.resolver.rebinding import without_risks
 from p2pdns.resolver.steps import Found, Resolved
+from p2pdns.values import replace
 
 TAGS_MAX = 16  # What the link carries; an answer that depends on more is not kept.
 # What every answer is looked at for; a member of an Enum takes ten times as long to name as one of these.

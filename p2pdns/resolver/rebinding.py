@@ -9,12 +9,12 @@ AMTRELAY, APL, IPSECKEY, L32, L64 and WKS. Does not know which zones are trusted
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from p2pdns.addresses import is_rebinding_risk, is_rebinding_risk_block
 from p2pdns.dns.message import RR, svcb_params, with_svcb_params
 from p2pdns.dns.registry import Type
 from p2pdns.errors import FormatError
+from p2pdns.values import replace
 
 ADDRESS_BYTES = {int(Type.A): 4, int(Type.AAAA): 16}
 HINT_BYTES = {4: 4, 6: 16}  # SvcParamKeys ipv4hint and ipv6hint (RFC 9460 §14.3.2), and the size of an address.

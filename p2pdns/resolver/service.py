@@ -8,9 +8,9 @@ taken away while it was made is made again. Does not know frames or sockets; `li
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import replace
 from typing import Any, Protocol
 
 from p2pdns.addresses import is_over_share
@@ -32,6 +32,7 @@ from p2pdns.resolver import (
     tag_of_petname,
     tag_of_setting,
 )
+from p2pdns.values import replace
 
 ATTEMPTS_MAX = 2  # An answer that is outdated twice before it is ready is given, and not kept.
 INVALIDATIONS_MAX = 4_096  # Tags remembered with their generation: more than change while a question lives.
@@ -148,7 +149,7 @@ class Service:
             self._upstream.close()
             self._upstream = upstream
             self._upstream.on_return = self._upstream_returned
-        if upstream is not None or replace(settings, petnames={}) != replace(before, petnames={}):
+        if upstream is not None or _but_petnames(settings) != _but_petnames(before):
             self.invalidate(None)
             return
         labels = sorted({*before.petnames, *settings.petnames})
@@ -215,6 +216,10 @@ class Service:
             return False
         latest = max((self._invalidated.get(tag, 0) for tag in resolved.tags), default=0)
         return max(latest, self._all_invalidated) > generation
+
+
+def _but_petnames(settings: ResolverSettings) -> ResolverSettings:
+    return dataclasses.replace(settings, petnames={})
 
 
 def _without_words(_step: Fetch, _outcome: ItemOutcome) -> Iterable[str]:

@@ -15,7 +15,7 @@ from p2pdns.dns.zone import Zone
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneKey
 from p2pdns.limits import QUESTION_LOOKUPS_MAX, QUESTION_RPCS_MAX
-from p2pdns.values import quickly_made
+from p2pdns.values import Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,7 @@ class Fetch:
     settled: bool
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(Value, frozen=True):
     """What a question may still cause, and on whose account; a prefetch wants what is remembered confirmed first."""
 
     deadline: float
@@ -40,16 +38,13 @@ class Budget:
     client_seat: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(Value, frozen=True):
     """Ask an ordinary resolver."""
 
     question: Question
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(Value, frozen=True):
     """The end of a resolution."""
 
     answer: Resolved
@@ -119,9 +114,7 @@ class NotFound:
 ItemOutcome = Found | NotFound
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Replied:
+class Replied(Value, frozen=True):
     """What an upstream replied; `ad` only where the configuration trusts its validation."""
 
     message: Message
@@ -147,9 +140,7 @@ UpstreamOutcome = Replied | NoReply
 Outcome = ItemOutcome | UpstreamOutcome
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(Value, frozen=True):
     """An answer in the words of the question: sections, life, and what it depends on.
 
     TTLs count from `made_at`; the answer is good until `expiry`, and may be shown as stale until `stale_until`.

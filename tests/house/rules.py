@@ -76,6 +76,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "cryptography": ("items.keys",),
     "kademlia": ("dht.routing",),
     "structlog": ("log",),
+    "msgspec": ("values",),
     "sqlite3": ("state",),
     "zeroconf": ("net.discovery",),
     "click": ("cli", "demo"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import struct
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from p2pdns.errors import FormatError
 from p2pdns.link import FRAME_BYTES_MAX, Answer, FrameReader, compose
+from p2pdns.values import replace
 from tests.front_messages import CALM, answer
 from tests.fuzz.frames import read, streams
 

@@ -2,55 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, dataclass, field, replace
-
 import pytest
 
-from p2pdns.values import quickly_made
+from p2pdns.values import Value, replace
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Quick:
-    """One that is made through its slots."""
+class Noted(Value, frozen=True):
+    """A value of three fields."""
 
     number: int
     text: str = "none"
     parts: tuple[int, ...] = ()
 
 
-def test_a_value_that_is_quickly_made_is_what_a_dataclass_makes() -> None:
-    quick = Quick(7, parts=(1, 2))
-    assert (quick.number, quick.text, quick.parts) == (7, "none", (1, 2))
-    assert repr(quick) == "Quick(number=7, text='none', parts=(1, 2))"
-    assert quick == Quick(7, "none", (1, 2))
-    assert hash(quick) == hash(Quick(7, "none", (1, 2)))
-    assert replace(quick, text="one") == Quick(7, "one", (1, 2))
+def test_a_value_has_its_fields_its_defaults_and_a_text_that_shows_both() -> None:
+    value = Noted(7, parts=(1, 2))
+    assert (value.number, value.text, value.parts) == (7, "none", (1, 2))
+    assert repr(value) == "Noted(number=7, text='none', parts=(1, 2))"
 
 
-def test_a_value_that_is_quickly_made_does_not_change() -> None:
-    with pytest.raises(FrozenInstanceError):
-        Quick(7).number = 8  # type: ignore[misc]
+def test_values_with_equal_fields_are_equal_and_one_key() -> None:
+    assert Noted(7) == Noted(7, "none", ())
+    assert len({Noted(7), Noted(7), Noted(8)}) == 2
+    assert replace(Noted(7), text="one") == Noted(7, "one")
 
 
-def test_a_value_that_is_quickly_made_wants_what_has_no_default() -> None:
+def test_a_value_does_not_change() -> None:
+    with pytest.raises(AttributeError):
+        Noted(7).number = 8  # type: ignore[misc]
+
+
+def test_a_value_wants_what_has_no_default() -> None:
     with pytest.raises(TypeError):
-        Quick()  # type: ignore[call-arg]
-
-
-def test_what_has_more_to_do_than_to_keep_its_fields_is_not_made_quickly() -> None:
-    @dataclass(frozen=True, slots=True)
-    class Counted:
-        number: int
-        twice: int = field(init=False)
-
-    @dataclass(frozen=True, slots=True)
-    class Checked:
-        number: int
-
-        def __post_init__(self) -> None:
-            """Have something to do."""
-
-    for kind in (Counted, Checked):
-        with pytest.raises(AssertionError):
-            quickly_made(kind)
+        Noted()  # type: ignore[call-arg]

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import OPCODE_MASK, RCODE_MASK, Class, Flag, Type
 from p2pdns.errors import FormatError
-from p2pdns.values import quickly_made
+from p2pdns.values import Value
 
 _OPT = int(Type.OPT)
 _TYPE_TEXTS = {int(member): member.name for member in Type}
@@ -39,9 +38,7 @@ def type_text(code: int) -> str:
     return _TYPE_TEXTS.get(code) or f"TYPE{code}"
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Value, frozen=True):
     """What is asked: a name, a type, a class."""
 
     name: Name
@@ -64,9 +61,7 @@ class Question:
         return f"{self.name} {type_text(self.rtype)}"
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class RR:
+class RR(Value, frozen=True):
     """One resource record; `rdata` is uncompressed wire form."""
 
     owner: Name
@@ -76,8 +71,7 @@ class RR:
     rdata: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class RRset:
+class RRset(Value, frozen=True):
     """The RRs of one owner and type, class IN, under one TTL; `rdatas` are uncompressed wire form."""
 
     owner: Name
@@ -95,9 +89,7 @@ def records_of(rrsets: Iterable[RRset]) -> tuple[RR, ...]:
     return tuple([record for rrset in rrsets for record in rrset.records()])
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Value, frozen=True):
     """A DNS message. OPT stays an RR of the additional section; `flags` is the header's whole second word."""
 
     id: int = 0

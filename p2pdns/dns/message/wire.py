@@ -37,8 +37,10 @@ _HEADER = struct.Struct("!6H")  # ID, flags, and how many questions, answers, au
 _QUESTION = struct.Struct("!HH")  # What stands behind its name: type and class.
 _POINTER = struct.Struct("!H")
 _TTL_AT = 4  # Behind the owner.
-_OPT = int(Type.OPT)
+_OPT, _IN = int(Type.OPT), int(Class.IN)
 _TO_QUESTION = _POINTER.pack(0xC000 | HEADER_BYTES)
+_ROOT = Name.root()
+_ADDRESS_BYTES = {int(Type.A): 4, int(Type.AAAA): 16}  # In class IN; most records of most replies are these.
 # Reasons for which a name cannot be read whatever stands before it.
 _BROKEN_FROM_ANYWHERE = frozenset(["truncated", "bad-pointer", "label-type"])
 
@@ -67,6 +69,7 @@ class WallBuffer(DNSBuffer):
         self._tails: dict[int, tuple[list[bytes], int, bytes, int]] = {}
         self._broken: dict[int, str] = {}
         self._made: dict[bytes, Name] = {}
+        self._asked: Name | None = None
         self._wires: dict[bytes, bytes] = {}
 
     def spend(self, step_count: int) -> None:
@@ -171,6 +174,21 @@ class WallBuffer(DNSBuffer):
         wire = name.wire()
         self._whole[HEADER_BYTES] = _ReadLabel(name.labels, wire)
         self._made[wire] = name
+        self._asked = name
+
+    def owner(self) -> Name:
+        """Return the owner of a record at the offset, and move past it."""
+        data, at = self.data, self.offset
+        # By far the most owners are the name that was asked for, and that of an OPT is the root.
+        if self._asked is not None and data[at : at + 2] == _TO_QUESTION:
+            self.spend(1)
+            self.offset = at + 2
+            return self._asked
+        if data[at : at + 1] == b"\0":
+            self.spend(1)
+            self.offset = at + 1
+            return _ROOT
+        return self.name_of(self.decode_name())
 
     def wire_of(self, label: _ReadLabel) -> bytes:
         """Return a name that was read as uncompressed bytes; a Name for each would take most of the time."""
@@ -249,7 +267,8 @@ def _read_rdata(buffer: WallBuffer, rtype: int, rclass: int, length: int) -> byt
     """Return the RDATA at the offset with every name in it decompressed; FormatError `rdata-length`."""
     end = buffer.offset + length
     layout = LAYOUTS.get(rtype)
-    if layout is None or (rclass != Class.IN and rtype in (Type.A, Type.AAAA)):
+    address_bytes = _ADDRESS_BYTES.get(rtype)
+    if layout is None or (address_bytes is not None and (address_bytes == length or rclass != _IN)):
         buffer.offset = end
         return bytes(buffer.data[end - length : end])
     pieces = []
@@ -268,7 +287,7 @@ def _read_rdata(buffer: WallBuffer, rtype: int, rclass: int, length: int) -> byt
 
 
 def _read_record(buffer: WallBuffer, bad_rdata: dict[str, int] | None) -> RR | None:
-    owner = buffer.name_of(buffer.decode_name())
+    owner = buffer.owner()
     rtype, rclass, ttl, length = _FIXED.unpack_from(buffer.data, buffer.offset)
     buffer.offset += _FIXED.size
     end = buffer.offset + length

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 
 from p2pdns.dns.life import negative_ttl
@@ -19,6 +18,7 @@ from p2pdns.dns.registry import Type
 from p2pdns.dns.zone.answer import CHAIN_LINKS_MAX, TOO_MANY_LINKS, Kind, Search, Tree, ZoneAnswer
 from p2pdns.dns.zone.content import RRsets, canonical_rdata, is_meta_type, refusal_of, select
 from p2pdns.errors import BadItem, FormatError
+from p2pdns.values import replace
 
 __all__ = [
     "CHAIN_LINKS_MAX",

@@ -17,7 +17,6 @@ import select
 import socket
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from enum import Enum
 
 from p2pdns.addresses import Address
@@ -25,7 +24,7 @@ from p2pdns.dns.labels import HEADER_BYTES
 from p2pdns.dns.message import Message, Question, parse
 from p2pdns.dns.registry import DO_FLAG, OPCODE_MASK, RCODE_MASK, UDP_SIZE_BYTES, Flag, Rcode
 from p2pdns.errors import FormatError
-from p2pdns.values import quickly_made
+from p2pdns.values import Value, replace
 
 DATAGRAM_BYTES_MAX = 65_535  # What a server sends beyond the size above is read all the same.
 REPLY_RECORDS_MAX = 512  # Real answers have tens; to read, withhold and write so many takes some 20 ms.
@@ -42,9 +41,7 @@ QR, OPCODE, TC = Flag.QR >> 8, OPCODE_MASK >> 8, Flag.TC >> 8  # In the third by
 SERVER_FAULTS = frozenset([Rcode.FORMERR, Rcode.SERVFAIL, Rcode.NOTIMP, Rcode.REFUSED])
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Asking:
+class Asking(Value, frozen=True):
     """One question as it goes out; `has_opt`: with EDNS (RFC 6891), which a few servers do not know."""
 
     question: Question

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -11,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from p2pdns.dns.life import FAILURE_S_MAX, PROVISIONAL_TTL_S
 from p2pdns.front.cache import ENTRY_OVERHEAD_BYTES, AnswerCache, cost_of, is_negative
 from p2pdns.link import Answer
+from p2pdns.values import replace
 from tests.front_messages import CALM, answer, cache, failure
 
 KEY = b"key"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import struct
-from dataclasses import replace
 from functools import partial
 
 import dns.flags
@@ -17,6 +16,7 @@ from p2pdns.dns.message import RR, Message, Question, compose
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Explanations
 from p2pdns.link import Answer, Query
+from p2pdns.values import replace
 from tests.front_messages import CALM, opt
 from tests.fuzz.door import Door, is_plain_dns
 from tests.fuzz.front import answerings, be_answered

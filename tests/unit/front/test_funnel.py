@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import dns.message
 import pytest
@@ -15,6 +14,7 @@ from p2pdns.front.pending import DATAGRAMS_PER_CLIENT_MAX, GRACE_S, QUEUED_S_MAX
 from p2pdns.front.transport import TCP, UDP
 from p2pdns.limits import QUESTION_S_MAX, QUESTIONS_MAX
 from p2pdns.link import Answer, Forwarded, Hello, Invalidate, Postponed, Query
+from p2pdns.values import replace
 from tests.front_messages import answer, crowd, ede_codes, failure, funnel, opt, query, question
 
 
@@ -37,9 +37,7 @@ class World:
 
     def tell(self, given: Answer, now: float) -> None:
         """Answer the last question as the engine."""
-        self.funnel.frame_received(
-            Answer(**{**{name: getattr(given, name) for name in Answer.__slots__}, "id": self.asked[-1].id}), now
-        )
+        self.funnel.frame_received(replace(given, id=self.asked[-1].id), now)
 
     def last(self) -> dns.message.Message:
         """Return the last reply that came later."""
@@ -198,13 +196,9 @@ def test_a_burst_is_put_as_answers_come_and_each_of_it_is_answered() -> None:
     assert len(world.asked) == DATAGRAMS_PER_CLIENT_MAX
     for name, asked in zip(names, world.asked, strict=False):
         given = answer(name)
-        world.funnel.frame_received(Answer(**{**_fields(given), "id": asked.id}), 0.0)
+        world.funnel.frame_received(replace(given, id=asked.id), 0.0)
     assert [dns.message.from_wire(reply).id for reply in world.replies] == list(range(1_000))
     assert {dns.message.from_wire(reply).rcode() for reply in world.replies} == {0}
-
-
-def _fields(given: Answer) -> dict[str, Any]:
-    return {name: getattr(given, name) for name in Answer.__slots__}
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -17,6 +17,7 @@ from p2pdns.front import main as front_main
 from p2pdns.front.main import Front
 from p2pdns.front.transport import UDP
 from p2pdns.link import Answer, ClientClass, Query
+from p2pdns.values import replace
 from tests.front_messages import TXT, answer, opt, query
 
 MEBIBYTE = 1 << 20
@@ -53,7 +54,7 @@ class World:
         funnel = self.front.funnel
         response = funnel.receive(data, (host, 4000), replies.append, self.now, UDP)
         if response is None:
-            funnel.frame_received(dataclasses.replace(given, id=self.asked[-1].id), self.now)
+            funnel.frame_received(replace(given, id=self.asked[-1].id), self.now)
             (response,) = replies
         return dns.message.from_wire(response)
 

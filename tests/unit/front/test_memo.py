@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from p2pdns.front.funnel import Funnel
 from p2pdns.front.transport import UDP
 from p2pdns.link import Answer, Invalidate, Query
+from p2pdns.values import replace
 from tests.front_messages import answer, funnel, gate, opt, query
 
 TAG = b"12345678"
@@ -29,7 +29,7 @@ def filled(given: Answer, now: float = 0.0, data: bytes | None = None) -> Funnel
     door = funnel()
     asked = engine_of(door)
     door.receive(data or query(), LOOPBACK, lambda _: None, now, UDP)
-    door.frame_received(dataclasses.replace(given, id=asked[-1].id), now)
+    door.frame_received(replace(given, id=asked[-1].id), now)
     return door
 
 

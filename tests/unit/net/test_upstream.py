@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from p2pdns.net.upstream.exchange import Close, Heard, Listener, Sign, Trouble
 from p2pdns.net.upstream.standing import CHECK_S, NO_EDNS_S, Server
 from p2pdns.resolver import NoReply, Replied
 from p2pdns.resolver.local import PROBE_SUFFIX
+from p2pdns.values import replace
 from tests.overlay_doubles import Clock, question, reply_to, rrsets, settle
 
 ONE, TWO = ("192.0.2.1", 53), ("192.0.2.2", 53)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2pdns import values
 from p2pdns.dns.message import NAME_TYPES, RR, Message, Question, RRset, compose, names_in, records_of
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Rcode, Type
@@ -560,7 +561,7 @@ def test_names_in_rdata_have_the_form_of_the_question(
 def raw(owner: str, rtype: str, rdata: str) -> RRset:
     """Return an RRset of raw RDATA at a name of zone a."""
     (rrset,) = rrsets(A.apex, f"{owner} 300 TXT x")
-    return replace(rrset, rtype=int(Type[rtype]), rdatas=(bytes.fromhex(rdata),))
+    return values.replace(rrset, rtype=int(Type[rtype]), rdatas=(bytes.fromhex(rdata),))
 
 
 def test_a_petname_keeps_its_form_through_a_delegation() -> None:
