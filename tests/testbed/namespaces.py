@@ -1,83 +1,103 @@
 """Machines made of network namespaces: a left one and a right one, joined by a wire and by nothing else.
 
-Needs root and `ip`. Guarantees: nothing in them can reach any other machine, and they are gone afterwards. The left
-one asks, the right one echoes; both are small programs, because a test process cannot change its namespace and back.
+Needs root and `ip`. Guarantees: nothing in them can reach any other machine, and they are gone afterwards. A socket
+stays in the namespace of the thread that made it, so a test has sockets on both machines without being on either.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import json
 import os
+import select
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
+
+from tests.conftest import REAL_SOCKET
 
 IMPAIR = Path(__file__).resolve().parents[2] / "deploy" / "testbed" / "impair.py"
 LEFT, RIGHT = "10.93.1.1", "10.93.1.2"
 PORT = 7007
 SECONDS_MAX = 30  # Guards only: no test waits for the clock.
+MOMENT_S = 0.2  # So long a reply is awaited that must not come.
+RECEIVE_BYTES = 4_000_000
+CLONE_NEWNET = 0x40000000
 
 _numbers = itertools.count()
 
-# Sends back what it gets, behind the address that it came from; and over TCP as it is.
-ECHO = f"""
-import socket, threading
-udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-udp.bind(("{RIGHT}", {PORT}))
-tcp = socket.create_server(("{RIGHT}", {PORT}))
-def stream():
-    while True:
-        peer, _ = tcp.accept()
-        with peer:
-            while data := peer.recv(65536):
-                peer.sendall(data)
-threading.Thread(target=stream, daemon=True).start()
-print("ready", flush=True)
-while True:
-    data, source = udp.recvfrom(65536)
-    udp.sendto(data[:4] + source[0].encode(), source)
-"""
 
-# Sends numbered packets of a size, all at once, and prints number, sender that the echo saw, and times of each reply.
-# It waits for as many as must come, and then a moment for one that must not.
-ASK = f"""
-import json, socket, sys, time
-count, size, expected = map(int, sys.argv[1:])
-sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4000000)
-replies, sent = [], {{}}
-for number in range(count):
-    sent[number] = time.monotonic()
-    sock.sendto(number.to_bytes(4, "big").ljust(size, b"x"), ("{RIGHT}", {PORT}))
-print("sent", flush=True)
-sock.settimeout({SECONDS_MAX})
-while len(replies) < expected:
-    data, _ = sock.recvfrom(65536)
-    number = int.from_bytes(data[:4], "big")
-    replies.append([number, data[4:].decode(), time.monotonic() - sent[number], time.monotonic() - sent[0]])
-sock.settimeout(0.2)
-try:
-    while True:
-        replies.append([int.from_bytes(sock.recvfrom(65536)[0][:4], "big"), "too many", 0.0, 0.0])
-except TimeoutError:
-    pass
-print(json.dumps(replies))
-"""
+class Reply(NamedTuple):
+    """An echo: the number of its packet, the sender that the echo saw, and its age since that packet and the first."""
 
-STREAM = f"""
-import socket, sys, threading, os
-data = os.urandom(int(sys.argv[1]))
-with socket.create_connection(("{RIGHT}", {PORT}), timeout={SECONDS_MAX}) as sock:
-    threading.Thread(target=sock.sendall, args=(data,), daemon=True).start()
-    back = b""
-    while len(back) < len(data):
-        back += sock.recv(65536)
-print("same" if back == data else "different")
-"""
+    number: int
+    sender: str
+    seconds: float
+    seconds_since_first: float
+
+
+class Machines(NamedTuple):
+    """Two namespaces by their names, and their sockets: a left one that asks, a right one that echoes, one for TCP."""
+
+    left: str
+    right: str
+    asking: socket.socket
+    echoing: socket.socket
+    listening: socket.socket
+
+    def send(self, count: int, *, size_bytes: int = 100) -> list[float]:
+        """Send numbered packets from the left to the right, all at once; return when each was sent."""
+        times = []
+        for number in range(count):
+            times.append(time.monotonic())
+            self.asking.sendto(number.to_bytes(4).ljust(size_bytes, b"x"), (RIGHT, PORT))
+        return times
+
+    def replies(self, sent: list[float], expected: int) -> list[Reply]:
+        """Echo on the right what comes there; return the replies on the left, of which exactly `expected` must come."""
+        found: list[Reply] = []
+        while True:
+            wait_s = SECONDS_MAX if len(found) < expected else MOMENT_S
+            ready, _, _ = select.select([self.asking, self.echoing], [], [], wait_s)
+            if self.echoing in ready:
+                data, source = self.echoing.recvfrom(65536)
+                self.echoing.sendto(data[:4] + source[0].encode(), source)
+            if self.asking in ready:
+                data, now = self.asking.recv(65536), time.monotonic()
+                number = int.from_bytes(data[:4])
+                found.append(Reply(number, data[4:].decode(), now - sent[number], now - sent[0]))
+            if not ready:
+                assert len(found) == expected
+                return found
+
+    def ask(self, count: int, *, size_bytes: int = 100, expected: int | None = None) -> list[Reply]:
+        """Send packets from the left to the right; return the replies, one each or as many as expected."""
+        return self.replies(self.send(count, size_bytes=size_bytes), count if expected is None else expected)
+
+    def stream(self, data: bytes) -> bytes:
+        """Send bytes over TCP from the left to the right and back; return what came back."""
+
+        def echo() -> None:
+            peer, _ = self.listening.accept()
+            with peer:
+                while part := peer.recv(65536):
+                    peer.sendall(part)
+
+        with ThreadPoolExecutor(2) as pool, _socket_in(self.left, socket.SOCK_STREAM) as sock:
+            sock.connect((RIGHT, PORT))
+            for work in (echo, lambda: sock.sendall(data)):
+                pool.submit(work)
+            back = b""
+            while len(back) < len(data) and (part := sock.recv(65536)):
+                back += part
+            return back
 
 
 def ip(*arguments: str) -> str:
@@ -89,12 +109,6 @@ def started(namespace: str, *words: str | Path) -> subprocess.Popen[str]:
     """Start a Python in a namespace. `ip netns exec` becomes it, so its process id is the program's."""
     command = ["ip", "netns", "exec", namespace, sys.executable, *words]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def line_of(process: subprocess.Popen[str]) -> str:
-    """Return the next line that a program says."""
-    assert process.stdout is not None
-    return process.stdout.readline()
 
 
 @contextlib.contextmanager
@@ -109,38 +123,6 @@ def namespaces(*names: str) -> Iterator[list[str]]:
         yield made
 
 
-@dataclass(frozen=True)
-class Reply:
-    """An echo: of which packet, from which sender it had seemed to come, and after how long."""
-
-    number: int
-    sender: str
-    seconds: float
-    seconds_since_first: float
-
-
-@dataclass(frozen=True)
-class Machines:
-    """Two namespaces by their names, with an echo running in the right one."""
-
-    left: str
-    right: str
-
-    def asking(self, count: int, *, size_bytes: int = 100, expected: int | None = None) -> subprocess.Popen[str]:
-        """Return a program that sends packets from the left to the right, says so, and in the end prints replies."""
-        expected = count if expected is None else expected
-        return started(self.left, "-c", ASK, str(count), str(size_bytes), str(expected))
-
-    def ask(self, count: int, *, size_bytes: int = 100, expected: int | None = None) -> list[Reply]:
-        """Send packets from the left to the right; return the replies, of which exactly `expected` must come."""
-        said, _ = self.asking(count, size_bytes=size_bytes, expected=expected).communicate(timeout=SECONDS_MAX)
-        return [Reply(*reply) for reply in json.loads(said.splitlines()[-1])]
-
-    def stream(self, size_bytes: int) -> str:
-        """Send bytes over TCP from the left to the right and back; return "same" or "different"."""
-        return started(self.left, "-c", STREAM, str(size_bytes)).communicate(timeout=SECONDS_MAX)[0].strip()
-
-
 def wire(left: str, address: str, right: str) -> None:
     """Join two namespaces by a wire, whose left end is up and has an address; the right end is down."""
     ip("-n", left, "link", "add", "name", "wire", "type", "veth", "peer", "name", "wire", "netns", right)
@@ -153,27 +135,45 @@ def plug_in(name: str, address: str) -> None:
     ip("-n", name, "link", "set", "wire", "up")
 
 
+def _socket_in(namespace: str, kind: int) -> socket.socket:
+    """Return a socket in a namespace, made by a thread that enters it and ends there."""
+
+    def make() -> socket.socket:
+        with open(f"/run/netns/{namespace}") as entrance:
+            assert ctypes.CDLL(None).setns(entrance.fileno(), CLONE_NEWNET) == 0
+        # The guard against addresses that are not loopback is for sockets with a way out of here.
+        made = REAL_SOCKET(socket.AF_INET, kind)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+        made.settimeout(SECONDS_MAX)
+        return made
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(make).result()
+
+
 @contextlib.contextmanager
 def machines() -> Iterator[Machines]:
-    """Make the two machines, with an echo on the right; take them away at the end."""
-    with namespaces("l", "r") as (left, right):
+    """Make the two machines; take them away at the end."""
+    with namespaces("l", "r") as (left, right), contextlib.ExitStack() as sockets:
         wire(left, LEFT, right)
         plug_in(right, RIGHT)
-        echo = started(right, "-c", ECHO)
-        try:
-            assert line_of(echo) == "ready\n"
-            yield Machines(left, right)
-        finally:
-            echo.kill()
-            echo.communicate(timeout=SECONDS_MAX)
+        asking = sockets.enter_context(_socket_in(left, socket.SOCK_DGRAM))
+        echoing, listening = (
+            sockets.enter_context(_socket_in(right, kind)) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM)
+        )
+        for each in (echoing, listening):
+            each.bind((RIGHT, PORT))
+        listening.listen()
+        yield Machines(left, right, asking, echoing, listening)
 
 
 @contextlib.contextmanager
 def impaired(namespace: str, *flags: str) -> Iterator[subprocess.Popen[str]]:
     """Run the impairing in a namespace, as a file by itself, from when it has begun until the end of the block."""
     process = started(namespace, "-I", "-S", IMPAIR, *flags)
+    assert process.stdout is not None
     try:
-        line = line_of(process)
+        line = process.stdout.readline()
         assert json.loads(line or "{}").get("event") == "up", process.communicate(timeout=SECONDS_MAX)[1]
         yield process
     finally:

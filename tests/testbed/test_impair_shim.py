@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import os
 import signal
 from collections.abc import Iterator
 
 import pytest
 
 from deploy.testbed.impair import DEVICE, RULE_OF_THE_HELD, RULE_OF_THE_SENT, Impairment, Line
-from tests.testbed.namespaces import (
-    IMPAIR,
-    LEFT,
-    RIGHT,
-    SECONDS_MAX,
-    Machines,
-    ending,
-    impaired,
-    ip,
-    line_of,
-    machines,
-    started,
-)
+from tests.testbed.namespaces import IMPAIR, LEFT, RIGHT, SECONDS_MAX, Machines, ending, impaired, ip, machines, started
 
 PACKETS = 200
 # IPv4 and UDP headers, which the kernel adds to what a program sends.
@@ -59,11 +47,10 @@ def test_the_packets_that_are_lost_are_those_of_the_seed(wires: Machines, seed: 
     expected = {**line.counters, "sent": len(line.due(1e9))}
     flags = ["--loss-percent=30", "--duplicate-percent=10", f"--seed={seed}"]
     with impaired(wires.left, *flags, "--path", "any", RIGHT) as process:
-        replies = wires.ask(PACKETS, expected=expected["sent"])
+        assert len(wires.ask(PACKETS, expected=expected["sent"])) == expected["sent"]
         counted = ending(process, signal.SIGTERM)
     assert 0 < expected["lost"] < PACKETS
     assert counted == expected
-    assert len(replies) == expected["sent"]
 
 
 def test_a_path_leaves_other_destinations_alone(wires: Machines) -> None:
@@ -83,16 +70,16 @@ def test_a_rate_makes_the_last_packet_wait_for_all_before_it(wires: Machines) ->
 def test_a_stream_arrives_whole_through_delay_loss_and_disorder(wires: Machines) -> None:
     trouble = ("--delay-ms=5", "--jitter-ms=3", "--loss-percent=1", "--duplicate-percent=5", "--seed=4")
     with impaired(wires.left, *trouble), impaired(wires.right, *trouble):
-        assert wires.stream(300_000) == "same"
+        data = os.urandom(300_000)
+        assert wires.stream(data) == data
 
 
 def test_what_waits_at_its_end_is_not_lost(wires: Machines) -> None:
     with impaired(wires.left, "--delay-ms", "3600000", "--path", "any", RIGHT) as process:
-        asking = wires.asking(20)
-        assert line_of(asking) == "sent\n"
+        sent = wires.send(20)
         counted = ending(process, signal.SIGTERM)
     assert counted["sent"] == counted["taken"] == 20
-    assert len(json.loads(asking.communicate(timeout=SECONDS_MAX)[0])) == 20
+    assert len(wires.replies(sent, 20)) == 20
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
