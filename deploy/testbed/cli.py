@@ -1,6 +1,6 @@
 """The verbs of the testbed's tool.
 
-Guarantees: standard output holds one JSON document and nothing else; what is for people is on standard error with
+Guarantees: standard output holds one JSON document and nothing else; messages to people are on standard error with
 `p2pdns-testbed:` in front; no error shows a traceback. Exit 0 if everything asked was done, 1 when something failed,
 2 for wrong usage; a signal ends it with the status that a shell gives. Does not know how anything is done.
 """
@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from deploy.testbed import sidecars
 from deploy.testbed.faults import Faults
 from deploy.testbed.impair import Impairment
 from deploy.testbed.testbed import Testbed
@@ -25,22 +26,17 @@ HOW_IT_IS_CALLED = "python -m deploy.testbed"
 EXIT_INTERRUPTED = 130  # 128 + SIGINT
 
 
-def say(text: str) -> None:
-    """Say something to people."""
+def _say(text: str) -> None:
     click.echo(f"{PROGRAM}: {ui.printable(text)}", err=True)
 
 
 class _Verbs(click.Group):
-    """The group of all verbs; an unknown one is an error with the nearest known."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the verb that the words begin with."""
-        if not args[0].startswith("-") and args[0] not in self.commands:
-            hint = did_you_mean(args[0], self.commands) or f"the verbs are {', '.join(self.commands)}"
-            raise UsageError("no such verb", place=f'"{args[0]}"', hint=hint)
-        return super().resolve_command(ctx, args)
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        """Return the verb of a name; an unknown one is an error with the nearest known."""
+        if cmd_name not in self.commands:
+            hint = did_you_mean(cmd_name, self.commands) or f"the verbs are {', '.join(self.commands)}"
+            raise UsageError("no such verb", place=f'"{cmd_name}"', hint=hint)
+        return self.commands[cmd_name]
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
@@ -52,15 +48,13 @@ def testbed() -> None:
     """
 
 
-def seconds_of(_context: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
-    """Return a number of seconds that can be waited for."""
+def _seconds(_context: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
     if value is not None and not 0 < value <= threading.TIMEOUT_MAX:
         raise click.BadParameter("say a number of seconds above 0")
     return value
 
 
-def sizes_of(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Mapping[str, int]:
-    """Return SERVICE=N pairs as a mapping."""
+def _sizes(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Mapping[str, int]:
     sizes = {}
     for pair in value.split(",") if value else []:
         service, _, count = pair.partition("=")
@@ -70,14 +64,14 @@ def sizes_of(_context: click.Context, _parameter: click.Parameter, value: str | 
     return sizes
 
 
-some_places = click.argument("places", nargs=-1, required=True, metavar="PLACE...")
-for_seconds = click.option(
-    "--for", "seconds", type=float, metavar="SECONDS", callback=seconds_of, help="Undo it then, or at Ctrl-C."
+_some_places = click.argument("places", nargs=-1, required=True, metavar="PLACE...")
+_for_seconds = click.option(
+    "--for", "seconds", type=float, metavar="SECONDS", callback=_seconds, help="Undo it then, or at Ctrl-C."
 )
 
 
-def make_fault(seconds: float | None, make: Callable[[Testbed | Faults], dict[str, Any]]) -> None:
-    """Make a fault and show it; with a time, undo it then or at a signal."""
+def _make_fault(seconds: float | None, make: Callable[[Testbed | Faults], dict[str, Any]]) -> None:
+    # With a time the fault is undone after it, or at a signal.
     bed = Testbed.find()
     if seconds is None:
         ui.json_result(make(bed))
@@ -86,14 +80,14 @@ def make_fault(seconds: float | None, make: Callable[[Testbed | Faults], dict[st
         with bed.faults() as faults:
             ui.json_result(make(faults))
             sys.stdout.flush()
-            say(f"undone in {seconds:g} s, or at Ctrl-C")
+            _say(f"undone in {seconds:g} s, or at Ctrl-C")
             threading.Event().wait(seconds)
     finally:
-        say("undone")
+        _say("undone")
 
 
 @testbed.command()
-@click.option("--scale", callback=sizes_of, metavar="west=N,east=N", help="How many nodes on each side (5).")
+@click.option("--scale", callback=_sizes, metavar="west=N,east=N", help="How many nodes on each side (5).")
 @click.option("--build", is_flag=True, help="Build the images anew from this checkout.")
 def up(scale: Mapping[str, int], build: bool) -> None:
     """Bring it up; what runs already stays."""
@@ -113,11 +107,11 @@ def status() -> None:
 
 
 @testbed.command()
-@some_places
-@for_seconds
+@_some_places
+@_for_seconds
 def cut(places: tuple[str, ...], seconds: float | None) -> None:
     """Cut a side, addresses or services off from the other side."""
-    make_fault(seconds, lambda bed: {"cut": bed.cut(*places)})
+    _make_fault(seconds, lambda bed: {"cut": bed.cut(*places)})
 
 
 @testbed.command()
@@ -137,7 +131,7 @@ def heal(places: tuple[str, ...]) -> None:
 @click.option("--all", "every_link", is_flag=True, help="What every node of the overlay sends.")
 @click.option("--to", multiple=True, metavar="PLACE", help="Only what is sent there.")
 @click.option("--seed", type=int, default=0, help="Another one loses other packets.")
-@for_seconds
+@_for_seconds
 def impair(
     at: tuple[str, ...], every_link: bool, to: tuple[str, ...], seed: int, seconds: float | None, **settings: float
 ) -> None:
@@ -151,9 +145,9 @@ def impair(
 
     def make(bed: Testbed | Faults) -> dict[str, Any]:
         impaired = bed.impair(impairment, at=at, to=to, every_link=every_link, seed=seed)
-        return {"netem": bed.has_netem(), "impaired": impaired}
+        return {"netem": sidecars.has_netem(Testbed.project_here()), "impaired": impaired}
 
-    make_fault(seconds, make)
+    _make_fault(seconds, make)
 
 
 @testbed.command()
@@ -163,23 +157,23 @@ def unimpair() -> None:
 
 
 @testbed.command()
-@some_places
+@_some_places
 @click.option("--signal", "signal_name", default="KILL", help="Another than KILL, as TERM, STOP or HUP.")
-@for_seconds
+@_for_seconds
 def kill(places: tuple[str, ...], signal_name: str, seconds: float | None) -> None:
     """Kill containers, or send them another signal."""
-    make_fault(seconds, lambda bed: {"signal": signal_name, "killed": bed.kill(*places, signal_name=signal_name)})
+    _make_fault(seconds, lambda bed: {"signal": signal_name, "killed": bed.kill(*places, signal_name=signal_name)})
 
 
 @testbed.command()
-@some_places
+@_some_places
 def start(places: tuple[str, ...]) -> None:
     """Start what does not run; "newcomer" and "hostile" are made the first time."""
     ui.json_result({"started": Testbed.find().start(*places)})
 
 
 @testbed.command()
-@some_places
+@_some_places
 def restart(places: tuple[str, ...]) -> None:
     """Stop and start containers, one after the other."""
     ui.json_result({"restarted": Testbed.find().restart(*places)})
@@ -194,7 +188,7 @@ def dig(name: str, kind: str, at: str | None) -> int:
     answer = Testbed.find().dig(name, kind, at=at)
     ui.json_result(answer)
     if "error" in answer:
-        say(f"error: {answer['error']}")
+        _say(f"error: {answer['error']}")
     return int(answer.get("exit", 0))
 
 
@@ -203,14 +197,6 @@ def _usage_error(trouble: click.ClickException) -> UsageError:
     verb = context.info_name if context and context.parent else None
     what = trouble.format_message().strip().rstrip(".").replace("'", '"')
     return UsageError(what[:1].lower() + what[1:], place=verb, hint=f"{HOW_IT_IS_CALLED} {verb or ''} --help")
-
-
-def error(trouble: P2pdnsError) -> None:
-    """Say what went wrong, where, and what to do next."""
-    say(f"error: {trouble}")
-    hint = trouble.hint or (f"{HOW_IT_IS_CALLED} --help" if isinstance(trouble, UsageError) else "")
-    for line in hint.splitlines():
-        say(f"hint: {' '.join(line.split())}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -224,6 +210,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except (click.ClickException, P2pdnsError) as found:
         trouble = _usage_error(found) if isinstance(found, click.ClickException) else found
-        error(trouble)
+        _say(f"error: {trouble}")
+        hint = trouble.hint or (f"{HOW_IT_IS_CALLED} --help" if isinstance(trouble, UsageError) else "")
+        for line in hint.splitlines():
+            _say(f"hint: {' '.join(line.split())}")
         return trouble.exit_code
     return code if isinstance(code, int) else 0

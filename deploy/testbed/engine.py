@@ -1,9 +1,9 @@
 """The container engine and compose, through their command lines, and what they answer when something is missing.
 
 Guarantees: every failure is an `Unavailable` with what to do next; no command, nor what it has started, outlives its
-limit or an exception here; Ctrl-C reaches this program and not its commands, so that what undoes a fault is not
-interrupted half way. Containers are found by labels, for their names differ between the generations of compose. Does
-not know what the containers are for.
+limit or an exception here; Ctrl-C reaches this program and not its commands, so that it never stops the undoing of a
+fault half way. Containers are found by labels, because their names differ between the generations of compose. Does not
+know what the containers are for.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from typing import Any
 
 from p2pdns.errors import Unavailable
@@ -36,7 +38,7 @@ SERVICE = "com.docker.compose.service"
 NUMBER = "com.docker.compose.container-number"
 ONE_OFF = "com.docker.compose.oneoff"
 
-# What clients of any generation say, what that means, and what helps.
+# What clients of any generation say, its meaning, and a remedy.
 TROUBLES = (
     ("permission denied.*docker.*sock", "the engine does not let you in", "run this as root, or in the group docker"),
     ("(cannot|couldn't) connect to (the )?docker daemon", "no engine answers", "start it, or set DOCKER_HOST"),
@@ -53,13 +55,7 @@ def run(command: Sequence[str], *, seconds_max: float = COMMAND_S_MAX, check: bo
     place = " ".join(command[:3])
     try:
         with subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,
+            command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, text=True, errors="replace", start_new_session=True
         ) as process:
             try:
                 printed, said = process.communicate(timeout=seconds_max)
@@ -77,12 +73,22 @@ def run(command: Sequence[str], *, seconds_max: float = COMMAND_S_MAX, check: bo
     return printed
 
 
+@contextlib.contextmanager
+def killed_after(process: subprocess.Popen[str], seconds_max: float) -> Iterator[None]:
+    """Kill a process that keeps this block waiting for longer."""
+    guard = threading.Timer(seconds_max, process.kill)
+    guard.start()
+    try:
+        yield
+    finally:
+        guard.cancel()
+
+
 def _end(process: subprocess.Popen[str]) -> None:
     # With all that it has started: a build, or the plugin behind `docker compose`, would go on without it.
     for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
             os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(END_S_MAX)
 
 
@@ -101,7 +107,7 @@ def docker(*arguments: str, check: bool = True) -> str:
 
 
 def inspected(*ids: str) -> list[dict[str, Any]]:
-    """Return what the engine knows of containers; those that are gone meanwhile are left out."""
+    """Return what the engine knows of containers; those that are gone by now are left out."""
     found: list[dict[str, Any]] = json.loads(docker("inspect", *ids, check=False) or "[]") if ids else []
     return found
 
@@ -118,25 +124,23 @@ def volumes_of(label: str) -> set[str]:
 
 
 def remove_volumes(names: Iterable[str]) -> None:
-    """Remove volumes that nobody uses; those that are gone or in use are passed over."""
+    """Remove volumes; those that are gone or in use are passed over."""
     if words := sorted(names):
         docker("volume", "rm", "--force", *words, check=False)
 
 
 def compose(project: str, *arguments: str) -> str:
     """Run compose on our file, the plugin or else the older program, with all profiles; return what it printed."""
-    command = ["docker", "compose"]
-    if not docker("compose", "version", check=False):
-        command = ["docker-compose"]
-        if not shutil.which("docker-compose"):
-            hint = "install the plugin, or docker-compose (Debian: docker-compose)"
-            raise Unavailable("there is no compose", place="docker", hint=hint)
+    command = ["docker", "compose"] if docker("compose", "version", check=False) else ["docker-compose"]
+    if not shutil.which(command[0]):
+        hint = "install the plugin, or docker-compose (Debian: docker-compose)"
+        raise Unavailable("there is no compose", place="docker", hint=hint)
     return run([*command, "--file", str(COMPOSE_FILE), "--project-name", project, *PROFILES, *arguments])
 
 
-def build_images() -> None:
-    """Build the images from this checkout; what is built already costs seconds."""
-    run([str(FOLDER / "images.sh")], seconds_max=BUILD_S_MAX)
+def build_images() -> str:
+    """Build the images from this checkout and return the name of their base; the second time it takes seconds."""
+    return run([str(FOLDER / "images.sh")], seconds_max=BUILD_S_MAX).strip()
 
 
 def are_images_there() -> bool:

@@ -5,10 +5,10 @@
         faults.impair(Impairment(delay_ms=100, loss_percent=10), every_link=True)
         …
 
-Guarantees: undone at the end of the block, on an exception, on Ctrl-C, SIGTERM and SIGHUP, and should all that be
-passed by, at the end of the program; a second Ctrl-C does not interrupt the undoing. What undoes a fault is on the list
-before the fault is made, so that nothing is forgotten which was made in part. SIGKILL is the exception: then the faults
-stay, `status` shows them, and `heal` and `unimpair` end them. Does not know how a fault is made.
+Guarantees: faults are undone at the end of the block, on an exception, on Ctrl-C, SIGTERM and SIGHUP, and otherwise at
+the end of the program; a second Ctrl-C does not interrupt the undoing. A fault is on the list of what is to be undone
+before it is made, so that one which was made in part is undone too. SIGKILL is the exception: then the faults stay,
+`status` shows them, and `heal` and `unimpair` end them. Does not know how a fault is made.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import contextlib
 import secrets
 import signal
 import threading
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -31,55 +32,65 @@ ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SHELL_SIGNAL_BASE = 128  # A shell shows 128 + its number for a program that a signal ended.
 
 
+@contextlib.contextmanager
+def first_signal_ends(end: Callable[[int, FrameType | None], Any]) -> Iterator[Callable[[], None]]:
+    """Call `end` at the first signal that ends programs, and ignore all others in the block.
+
+    Yields a function that ignores the first one too. Programs that are started then ignore them as well.
+    """
+    numbers = ENDING_SIGNALS if threading.current_thread() is threading.main_thread() else ()
+
+    def ignore() -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+
+    def end_once(number: int, frame: FrameType | None) -> None:
+        ignore()
+        end(number, frame)
+
+    before = {number: signal.signal(number, end_once) for number in numbers}
+    try:
+        yield ignore
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end_program(number: int, _frame: FrameType | None) -> None:
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(SHELL_SIGNAL_BASE + number)
+
+
 class Faults:
     """The faults of one block."""
 
     def __init__(self, testbed: Testbed) -> None:
         self._testbed = testbed
         self._undo = contextlib.ExitStack()
-        self._before: dict[int, Any] = {}
-        self._is_ending = False
 
     def __enter__(self) -> Self:
         """Begin; from now on a signal that ends programs ends the block."""
-        if threading.current_thread() is threading.main_thread():
-            for number in ENDING_SIGNALS:
-                self._before[number] = signal.signal(number, self._end_block)
+        self._ignore_signals = self._undo.enter_context(first_signal_ends(_end_program))
         # A signal can come between the block and its end, where no `with` sees it.
+        self._undo.callback(atexit.unregister, self.undo)
         atexit.register(self.undo)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Undo everything."""
-        try:
-            self._is_ending = True
-        finally:
-            self.undo()
-
-    def _end_block(self, number: int, _frame: FrameType | None) -> None:
-        # The first one ends the block; the undoing that follows is what all others want, too.
-        if self._is_ending:
-            return
-        self._is_ending = True
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise SystemExit(SHELL_SIGNAL_BASE + number)
+        self.undo()
 
     def undo(self) -> None:
         """Undo what is still on, the last first; one that fails does not keep the others."""
-        self._is_ending = True
         try:
-            self._undo.close()
+            self._ignore_signals()
         finally:
-            atexit.unregister(self.undo)
-            for number, handler in self._before.items():
-                signal.signal(number, handler)
-            self._before.clear()
-            self._is_ending = False
+            self._undo.close()
 
     def cut(self, *words: str) -> list[str]:
         """Cut sides, addresses or services off from the other side; return the networks."""
-        networks = self._testbed.networks_at(words)
+        networks = self._testbed.places().networks_at(*words)
         # What was cut already is not ours to heal.
         self._undo.callback(self._testbed.heal_networks, removed(networks, self._testbed.cut_now()))
         self._testbed.cut_networks(networks)
@@ -91,12 +102,8 @@ class Faults:
         self._undo.callback(self._testbed.unimpair, fault=fault)
         return self._testbed.impair(impairment, fault=fault, **where)
 
-    def has_netem(self) -> bool:
-        """Return whether the kernel has netem."""
-        return self._testbed.has_netem()
-
     def kill(self, *words: str, signal_name: str = "KILL") -> list[str]:
         """Kill what runs at these places, and start it again at the end; return the places."""
-        victims = [container for container in self._testbed.containers_at(words) if container.is_running]
+        victims = [container for container in self._testbed.places().containers_at(*words) if container.is_running]
         self._undo.callback(self._testbed.start_ids, [container.id for container in victims])
         return self._testbed.kill(*(container.place for container in victims), signal_name=signal_name)

@@ -7,11 +7,11 @@ For kernels without netem, whose words it uses. A policy rule routes the packets
 default: every packet) into a TUN device; here each waits until it is due and then leaves through a raw socket whose
 mark the rules pass by. Needs NET_ADMIN, NET_RAW and /dev/net/tun, and nothing but the standard library, because it
 runs in containers beside nodes that have no rights at all. Prints one line of JSON when it has begun and one, with
-what it has counted, when SIGTERM or SIGINT ended it.
+its counters, when SIGTERM or SIGINT ended it.
 
-Guarantees: its rules are gone when it ends; killed with SIGKILL it takes its device along, and the rules that are left
-then lead nowhere, so that packets go their usual way. The same seed and the same packets have the same fate. What
-waits is bounded. Does not know whose packets these are; leaves multicast that is bound to an interface alone.
+Guarantees: its rules are gone when it ends; after SIGKILL its device is gone and the rules that are left lead nowhere,
+so that packets go their usual way. With the same seed the same packets are lost. The number of packets that wait is
+bounded. Does not know whose packets these are; leaves multicast that is bound to an interface alone.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from typing import Any
 DEVICE = "impair0"
 MARK = 0x70D5  # Any value that nobody else marks packets with; also visible in `ip rule`.
 TABLE = 7055
-RULE_OF_THE_SENT = 70  # Before the next: what was held already goes by the table that it would have used without us.
+RULE_OF_THE_SENT = 70  # Before the next: a packet that was held already goes by the table of a machine without us.
 RULE_OF_THE_HELD = 71
-LEFT_OVER_RULES_MAX = 64  # More than one command line has paths; a loop over somebody else's rules must end.
+PROTOCOL = "70"  # The origin that our rules carry, by which all of them can be deleted.
 
 # 8,192 packets of 1,500 bytes are 12 MB, and 100 ms of 80,000 packets/s, more than Python sends. netem's own limit of
 # 1,000 would turn the delay of a flood into a loss that nobody asked for.
@@ -69,7 +69,7 @@ class Impairment:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            # NaN compares false with everything, so the question is asked the way round that it fails.
+            # NaN compares false with everything, so a comparison that must hold refuses it.
             if not 0 <= value < math.inf:
                 raise ValueError(f"{field.name} is {value:g}, which is below 0 or no number")
             if field.name.endswith("percent") and value > 100:
@@ -77,14 +77,7 @@ class Impairment:
 
 
 class Line:
-    """The packets that wait, and the fate of each new one.
-
-    >>> line = Line(Impairment(delay_ms=100), seed=0)
-    >>> line.take(b"packet", now=5.0)
-    [5.1]
-    >>> line.due(5.0), line.due(5.2)
-    ([], [b'packet'])
-    """
+    """The packets that wait, and the fate of each new one."""
 
     def __init__(self, impairment: Impairment, seed: int, held_packets_max: int = HELD_PACKETS_MAX) -> None:
         self._impairment = impairment
@@ -94,7 +87,7 @@ class Line:
         self._held: list[tuple[float, int, bytes]] = []
         self._order = 0
         self._free_at = 0.0
-        self.counters = {"taken": 0, "lost": 0, "duplicated": 0, "overflowed": 0, "sent": 0, "refused": 0}
+        self.counters = dict.fromkeys(("taken", "lost", "duplicated", "overflowed", "sent", "refused"), 0)
 
     def take(self, packet: bytes, now: float) -> list[float]:
         """Decide about a packet that came at `now`; return when its copies are due (none: it is lost)."""
@@ -123,7 +116,7 @@ class Line:
         return True
 
     def due(self, now: float) -> list[bytes]:
-        """Take out what is due, first what was due first; equal times leave in the order in which they came."""
+        """Take out the packets that are due, in the order of their times, equal ones in the order of their arrival."""
         packets = []
         while self._held and self._held[0][0] <= now:
             packets.append(heapq.heappop(self._held)[2])
@@ -148,11 +141,11 @@ def table_routes(routes: Sequence[dict[str, Any]], addresses: dict[str, str]) ->
     The source address stays the one that the kernel would have chosen: without it a packet would leave with any
     address of the machine, and its reply come back on another way.
     """
-    words = []
-    for route in routes:
-        source = route.get("prefsrc") or addresses.get(route.get("dev", ""))
-        words.append([route["dst"], "dev", DEVICE, *(["src", source] if source else []), "table", str(TABLE)])
-    return words
+    sources = [route.get("prefsrc") or addresses.get(route.get("dev", "")) for route in routes]
+    return [
+        [route["dst"], "dev", DEVICE, *(["src", source] if source else []), "table", str(TABLE)]
+        for route, source in zip(routes, sources, strict=True)
+    ]
 
 
 def rule_words(paths: Sequence[tuple[str, str]]) -> list[list[str]]:
@@ -186,14 +179,14 @@ def prepare_device() -> None:
 @contextlib.contextmanager
 def rules_in_place(paths: Sequence[tuple[str, str]]) -> Iterator[None]:
     """Put the rules in, and take them out at the end whatever happens; those of a killed predecessor go first."""
-    for preference in (RULE_OF_THE_SENT, RULE_OF_THE_HELD):
-        for rule in (run_ip("rule", "show", "pref", str(preference)) or [])[:LEFT_OVER_RULES_MAX]:
-            run_ip("rule", "del", "pref", str(rule["priority"]), check=False)
-    with contextlib.ExitStack() as undo:
+    flush = ("rule", "flush", "protocol", PROTOCOL)
+    run_ip(*flush)
+    try:
         for words in rule_words(paths):
-            undo.callback(run_ip, "rule", "del", *words, check=False)
-            run_ip("rule", "add", *words)
+            run_ip("rule", "add", *words, "protocol", PROTOCOL)
         yield
+    finally:
+        run_ip(*flush, check=False)
 
 
 def carry(tun: int, raw: socket.socket, line: Line, stop: int) -> None:
@@ -206,23 +199,22 @@ def carry(tun: int, raw: socket.socket, line: Line, stop: int) -> None:
         readable, _, _ = select.select([tun, stop], [], [], IDLE_S if due is None else max(0.0, due - now))
         if stop in readable:
             return
-        if tun in readable:
-            read_packets(tun, line)
+        read_packets(tun, line)
 
 
 def send(raw: socket.socket, line: Line, now: float) -> None:
-    """Send what is due."""
+    """Send the packets that are due."""
     for packet in line.due(now):
         try:
             raw.sendto(packet, (socket.inet_ntoa(packet[16:20]), 0))
             line.counters["sent"] += 1
         except OSError:
-            # No route any more, or a full socket buffer: what a wire would have lost.
+            # No route any more, or a full socket buffer: a wire would have lost it too.
             line.counters["refused"] += 1
 
 
 def read_packets(tun: int, line: Line) -> None:
-    """Hand what has come in to the line, at most as much as one turn may take."""
+    """Hand the packets that have come in to the line, at most as many as one turn may take."""
     for _ in range(READ_PACKETS_MAX):
         try:
             packet = os.read(tun, PACKET_BYTES_MAX)
@@ -247,31 +239,26 @@ def network_of(text: str) -> str:
     return "any" if text == "any" else str(ipaddress.IPv4Network(text))
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the reader of the command line."""
-    made = argparse.ArgumentParser(prog="impair", description=(__doc__ or "").partition("\n")[0])
-    for field in fields(Impairment):
-        made.add_argument("--" + field.name.replace("_", "-"), type=float, default=0.0)
-    made.add_argument("--path", nargs=2, action="append", type=network_of, metavar=("FROM", "TO"))
-    made.add_argument("--seed", type=int, default=0)
-    return made
-
-
-def say(facts: dict[str, object]) -> None:
-    """Print one line of JSON at once, for whoever waits for it."""
+def _say(facts: dict[str, object]) -> None:
+    # At once: the program that started this one waits for the line.
     sys.stdout.write(json.dumps(facts) + "\n")
     sys.stdout.flush()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Impair until a signal ends it."""
-    options = parser().parse_args(arguments)
+    parser = argparse.ArgumentParser(prog="impair", description=(__doc__ or "").partition("\n")[0])
+    settings = [field.name for field in fields(Impairment)]
+    for name in settings:
+        parser.add_argument("--" + name.replace("_", "-"), type=float, default=0.0)
+    parser.add_argument("--path", nargs=2, action="append", type=network_of, metavar=("FROM", "TO"))
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
     try:
-        impairment = Impairment(**{field.name: getattr(options, field.name) for field in fields(Impairment)})
+        line = Line(Impairment(**{name: getattr(options, name) for name in settings}), options.seed)
     except ValueError as trouble:
         sys.stderr.write(f"impair: error: {trouble}\n")
         return 2
-    line = Line(impairment, options.seed)
     # From here on a signal is a byte in a pipe: it cannot come between a rule and the plan to remove it.
     stop = wake_up_on(signal.SIGTERM, signal.SIGINT)
     try:
@@ -281,15 +268,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raw.setsockopt(socket.SOL_SOCKET, SO_MARK, MARK)
             raw.setblocking(False)
             with rules_in_place(options.path or [("any", "any")]):
-                say({"event": "up"})
+                _say({"event": "up"})
                 carry(tun, raw, line, stop)
-            # The end loses nothing: what still waits goes its way at once.
+            # The end loses nothing: packets that still wait leave at once.
             read_packets(tun, line)
             send(raw, line, math.inf)
     except OSError as trouble:
         sys.stderr.write(f"impair: error: {trouble}\n")
         return 1
-    say({"event": "down", "counters": line.counters})
+    _say({"event": "down", "counters": line.counters})
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Containers that share the network of another: what needs rights or tools has them there, and the node has none.
+"""Containers that share the network of another, and have the rights and tools that a node has not.
 
 Guarantees: a sidecar can be found by its labels and is gone when its fault is; one that impairs is known to have begun
 before `start` returns. Does not know why a place is impaired.
@@ -9,10 +9,10 @@ from __future__ import annotations
 import functools
 import json
 import subprocess
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from subprocess import DEVNULL, PIPE, STDOUT
 from typing import Any
 
 from deploy.testbed import engine
@@ -21,16 +21,14 @@ from deploy.testbed.places import Container
 from p2pdns.errors import Unavailable
 
 TOOLS_IMAGE = engine.IMAGES[1]
-KIND, FAULT, OF, WHERE, WHAT = (
-    f"org.p2pdns.sidecar{end}" for end in ("", ".fault", ".of", ".where", ".what")
-)  # Labels.
-PROJECT = "org.p2pdns.project"
+PROJECT, KIND = "org.p2pdns.project", "org.p2pdns.sidecar"
+FAULT, OF, WHERE, WHAT = (f"{KIND}.{label}" for label in ("fault", "of", "where", "what"))
 
 BEGIN_S_MAX = 60.0  # A start takes a third of a second; on a busy machine with many at once some.
 STOP_S = 5  # The engine waits so long for the rules to be taken out before it kills.
 AT_ONCE_MAX = 4  # Starting is mostly waiting for the engine, which on two cores gains nothing from more.
 
-# Runs as long as the fault is on, as the other way does, so that both are found and ended alike.
+# Runs as long as the fault is on, as `impair` does, so that both are found and ended alike.
 NETEM = """
 devices=$(ip -o -4 address show scope global | awk '{ print $2 }' | sort -u)
 undo() {
@@ -62,27 +60,13 @@ class Sidecar:
 
 def command(kind: str, project: str, network: str, *more: str) -> list[str]:
     """Return the words of `docker run` for a sidecar without any right but those that `more` gives it."""
-    return [
-        "run",
-        "--pull=never",
-        f"--network={network}",
-        f"--label={KIND}={kind}",
-        f"--label={PROJECT}={project}",
-        "--read-only",
-        "--cap-drop=ALL",
-        "--security-opt=no-new-privileges:true",
-        "--memory=128m",
-        "--pids-limit=64",
-        *more,
-    ]
+    bounds = "--read-only --cap-drop=ALL --security-opt=no-new-privileges:true --memory=128m --pids-limit=64"
+    labels = (f"--label={KIND}={kind}", f"--label={PROJECT}={project}")
+    return ["run", "--pull=never", f"--network={network}", *labels, *bounds.split(), *more]
 
 
 def netem_words(impairment: Impairment) -> list[str]:
-    """Return what `tc qdisc add … netem` calls an impairment.
-
-    >>> netem_words(Impairment(delay_ms=100, jitter_ms=20, loss_percent=10))
-    ['delay', '100ms', '20ms', 'loss', '10%']
-    """
+    """Return the words of `tc qdisc add … netem` for an impairment."""
     words = []
     if impairment.delay_ms or impairment.jitter_ms:
         words += ["delay", f"{impairment.delay_ms:g}ms", f"{impairment.jitter_ms:g}ms"]
@@ -101,7 +85,7 @@ def has_netem(project: str) -> bool:
 
 @dataclass(frozen=True)
 class Plan:
-    """A sidecar that shall be: in whose network, under which name, and how it impairs."""
+    """A sidecar that is to be started: beside which container, and how it impairs."""
 
     container: Container
     impairment: Impairment
@@ -110,7 +94,7 @@ class Plan:
     seed: int
 
     def what(self) -> dict[str, object]:
-        """Return what this does, for a label."""
+        """Return the label that tells what this does."""
         return {"method": self.method, **asdict(self.impairment), "paths": self.paths, "seed": self.seed}
 
     def program(self) -> list[str]:
@@ -123,14 +107,13 @@ class Plan:
 
 def start(project: str, fault: str, plans: Sequence[Plan]) -> None:
     """Start sidecars; return when each has said that it has begun. One that cannot is `Unavailable`."""
-    rights = ["--cap-add=NET_ADMIN", "--cap-add=NET_RAW", "--device=/dev/net/tun"]
+    rights = ("--cap-add=NET_ADMIN", "--cap-add=NET_RAW", "--device=/dev/net/tun", "--detach")
 
     def start_one(plan: Plan) -> None:
         of, where = plan.container.id, plan.container.place
         labels = {OF: of, WHERE: where, FAULT: fault, WHAT: json.dumps(plan.what())}
-        words = [*rights, *(f"--label={key}={value}" for key, value in labels.items()), "--detach", TOOLS_IMAGE]
-        started = engine.docker(*command("impair", project, f"container:{of}", *words, *plan.program()))
-        wait_until_begun(started.strip(), where)
+        words = [*rights, *(f"--label={key}={value}" for key, value in labels.items()), TOOLS_IMAGE, *plan.program()]
+        wait_until_begun(engine.docker(*command("impair", project, f"container:{of}", *words)).strip(), where)
 
     with ThreadPoolExecutor(AT_ONCE_MAX) as pool:
         list(pool.map(start_one, plans))
@@ -140,18 +123,14 @@ def wait_until_begun(sidecar: str, where: str) -> None:
     """Return when a sidecar has said its first line since it was last started."""
     since = engine.inspected(sidecar)[0]["State"]["StartedAt"]
     follow = ["docker", "logs", "--follow", "--since", since, sidecar]
-    with subprocess.Popen(
-        follow, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True
-    ) as logs:
+    with subprocess.Popen(follow, stdout=PIPE, stderr=STDOUT, stdin=DEVNULL, text=True, start_new_session=True) as logs:
         assert logs.stdout is not None
-        guard = threading.Timer(BEGIN_S_MAX, logs.kill)
-        guard.start()
         # The log ends with the container, so that one which could not begin does not keep us waiting.
-        line = logs.stdout.readline()
-        guard.cancel()
+        with engine.killed_after(logs, BEGIN_S_MAX):
+            line = logs.stdout.readline()
         logs.kill()
-    if b'"up"' not in line:
-        why = line.decode(errors="replace").strip().removeprefix("impair: error: ") or "it said nothing"
+    if '"up"' not in line:
+        why = line.strip().removeprefix("impair: error: ") or "it said nothing"
         hint = "python -m deploy.testbed unimpair, should it be impaired already"
         raise Unavailable(f"cannot be impaired: {why}", place=where, hint=hint)
 
@@ -166,9 +145,9 @@ def impairing(project: str, *, fault: str | None = None) -> list[Sidecar]:
 
 def end(sidecars: Sequence[Sidecar]) -> list[dict[str, Any]]:
     """End sidecars and remove them; return where each was and what it had counted."""
-    if not sidecars:
-        return []
     ids = [sidecar.id for sidecar in sidecars]
+    if not ids:
+        return []
     engine.docker("stop", f"--time={STOP_S}", *ids, check=False)
     ended = [{"where": each.where, "method": each.what["method"], "counters": _counters(each.id)} for each in sidecars]
     engine.docker("rm", "--force", *ids, check=False)
@@ -176,13 +155,13 @@ def end(sidecars: Sequence[Sidecar]) -> list[dict[str, Any]]:
 
 
 def _counters(sidecar: str) -> object:
-    # What was killed, and netem, have counted nothing.
+    # One that was killed has counted nothing, nor has netem.
     last = engine.docker("logs", "--tail=1", sidecar, check=False)
     return json.loads(last).get("counters") if last.startswith("{") else None
 
 
 def remove(project: str) -> None:
-    """Remove every sidecar at once, those that impair and others, and whatever they have counted."""
+    """Remove every sidecar at once, those that impair and others, with their counters."""
     if ids := engine.container_ids(f"{PROJECT}={project}"):
         engine.docker("rm", "--force", *ids, check=False)
 

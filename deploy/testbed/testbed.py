@@ -1,8 +1,8 @@
 """A testbed as an object: brought up and down, looked at, broken and healed.
 
-Guarantees: what is on is kept in the containers themselves (the router's set of cut networks, sidecars with labels), so
-that every program which looks sees the same; what a method returns is JSON. Does not print, and does not wait for the
-overlay inside to do something.
+Guarantees: the faults that are on are kept in the containers themselves (the router's set of cut networks, sidecars
+with labels), so that every program which looks sees the same; what a method returns is JSON. Does not print, and does
+not wait for the overlay inside to do something.
 """
 
 from __future__ import annotations
@@ -24,10 +24,9 @@ from p2pdns.errors import Unavailable, UsageError
 
 DEFAULT_PROJECT = "p2pdns"
 DEFAULT_PORT = 5301
-NODE_DNS_PORT, SERVER_DNS_PORT = 5300, 53
 SET = ("set", "inet", "faults", "cut")
 STOP_S = 10  # A node that was told to stop writes its contacts down, which takes a moment on a busy machine.
-# With the profiles on, compose would start what waits for its hour: the others have to be named.
+# With the profiles on, compose would start those of LATER too: the others have to be named.
 AT_FIRST = ("router", "boot-west", "boot-east", *SIDES, "publisher", "resolver", "upstream")
 LATER = ("newcomer", "hostile")
 
@@ -35,7 +34,7 @@ LATER = ("newcomer", "hostile")
 class Testbed:
     """The containers of one compose project."""
 
-    __test__ = False  # pytest takes whatever is called so for tests.
+    __test__ = False  # pytest takes every class of such a name for tests.
 
     def __init__(self, project: str) -> None:
         self.project = project
@@ -52,7 +51,7 @@ class Testbed:
     @staticmethod
     def project_here() -> str:
         """Return the project of the testbed on this machine, or the one that it would have."""
-        # Its networks have fixed addresses, so that a machine has one at a time, under whatever name it was brought up.
+        # Its networks have fixed addresses, so a machine has one at a time, under any name.
         if named := os.environ.get("COMPOSE_PROJECT_NAME"):
             return named
         labels = engine.docker("ps", "--all", f"--filter=label={ROLE}", f'--format={{{{.Label "{engine.PROJECT}"}}}}')
@@ -92,17 +91,6 @@ class Testbed:
         found = [container for each in facts if (container := container_of(each)) is not None]
         return Places(sorted(found, key=lambda container: (container.service, container.number)))
 
-    def containers_at(self, words: Sequence[str]) -> list[Container]:
-        """Return the containers at places, each once, in the order of the words."""
-        places = self.places()
-        found = {container.id: container for word in words for container in places.containers_at(word)}
-        return list(found.values())
-
-    def networks_at(self, words: Sequence[str]) -> list[Network]:
-        """Return the networks at places, none inside another."""
-        places = self.places()
-        return added([network for word in words for network in places.networks_at(word)], [])
-
     def status(self) -> dict[str, Any]:
         """Return containers and faults."""
         places = self.places()
@@ -110,11 +98,11 @@ class Testbed:
         return {
             "project": self.project,
             "sides": {side: str(network) for side, network in SIDES.items()},
-            "containers": [container.facts() for container in places.containers],
+            "containers": [container.facts() for container in places],
             "faults": {
                 "cut": [str(network) for network in self.cut_now()] if is_router_up else [],
                 "impaired": [{"where": each.where, **each.what} for each in sidecars.impairing(self.project)],
-                "stopped": [container.place for container in places.containers if not container.is_running],
+                "stopped": [container.place for container in places if not container.is_running],
             },
             "counters": self.counters() if is_router_up else {},
         }
@@ -149,7 +137,7 @@ class Testbed:
     def cut_now(self) -> list[Network]:
         """Return what is cut off now."""
         elements = [each for entry in self.nft("list", *SET) for each in entry.get("set", {}).get("elem", [])]
-        return added([network for element in elements for network in networks_of(element)], [])
+        return added(network for element in elements for network in networks_of(element))
 
     def cut_networks(self, networks: Sequence[Network]) -> list[Network]:
         """Cut networks off, besides those that are; return all that are."""
@@ -174,12 +162,11 @@ class Testbed:
 
         Neighbours on one side go on hearing each other, as they do when a line between two cities breaks.
         """
-        return [str(network) for network in self.cut_networks(self.networks_at(words))]
+        return [str(network) for network in self.cut_networks(self.places().networks_at(*words))]
 
     def heal(self, *words: str) -> list[str]:
         """Join places again, all of them if none is named; return what is cut off now."""
-        networks = self.networks_at(words) if words else None
-        return [str(network) for network in self.heal_networks(networks)]
+        return [str(each) for each in self.heal_networks(self.places().networks_at(*words) if words else None)]
 
     # Impairing
 
@@ -195,34 +182,30 @@ class Testbed:
     ) -> list[dict[str, Any]]:
         """Impair what leaves the places `at`, or every node of the overlay, or else what crosses between the sides.
 
-        `to` names the destinations; none is all. Each place has a seed of its own, counted up from `seed`. What is
-        returned says where and how: by "netem", or by "tun", our own way where the kernel has none.
+        `to` names the destinations; none is all. Each place has a seed of its own, counted up from `seed`. The list
+        that is returned says where and how: by "netem", or by "tun", our own way where the kernel has none.
         """
         if impairment == Impairment():
             raise UsageError("it changes nothing", place="impair", hint="say --delay-ms, --loss-percent or another")
         places = self.places()
-        destinations = [str(network) for word in to for network in places.networks_at(word)]
+        destinations = places.networks_at(*to)
         if at or every_link:
-            targets = places.overlay() if every_link else self.containers_at(at)
-            paths = [("any", destination) for destination in destinations]
+            targets = (
+                places.overlay() if every_link else [each for each in places.containers_at(*at) if each.is_running]
+            )
+            paths = [("any", str(destination)) for destination in destinations]
         else:
             targets = [self._running(places.router())]
-            paths = crossing(list(SIDES.values()), destinations)
-        method = "tun" if paths or not self.has_netem() else "netem"
+            paths = crossing(destinations)
+        method = "tun" if paths or not sidecars.has_netem(self.project) else "netem"
         impaired = {sidecar.of for sidecar in sidecars.impairing(self.project)}
-        plans = []
-        for index, each in enumerate(each for each in targets if each.is_running):
-            if each.id in impaired:
-                raise UsageError("is impaired already", place=each.place, hint="python -m deploy.testbed unimpair")
-            plans.append(sidecars.Plan(each, impairment, method, paths, seed + index))
+        if again := [each.place for each in targets if each.id in impaired]:
+            raise UsageError("is impaired already", place=again[0], hint="python -m deploy.testbed unimpair")
+        plans = [sidecars.Plan(each, impairment, method, paths, seed + number) for number, each in enumerate(targets)]
         sidecars.start(self.project, fault or secrets.token_hex(4), plans)
         # netem takes no seed.
         seeds = {plan.container.place: plan.seed if method == "tun" else None for plan in plans}
         return [{"where": where, "method": method, "seed": own} for where, own in seeds.items()]
-
-    def has_netem(self) -> bool:
-        """Return whether the kernel has netem."""
-        return sidecars.has_netem(self.project)
 
     def unimpair(self, *, fault: str | None = None) -> list[dict[str, Any]]:
         """End all impairing, or that of one fault; return where it was and what it counted."""
@@ -232,32 +215,32 @@ class Testbed:
 
     def kill(self, *words: str, signal_name: str = "KILL") -> list[str]:
         """Send a signal to what runs at places; return those."""
-        running = [container for container in self.containers_at(words) if container.is_running]
+        running = [container for container in self.places().containers_at(*words) if container.is_running]
         if running:
             engine.docker("kill", f"--signal={signal_name}", *(container.id for container in running))
         return [container.place for container in running]
 
     def start(self, *words: str) -> list[str]:
-        """Start what does not run at places, with their impairments; a service that waits for its hour is made."""
-        known = {container.service for container in self.places().containers}
+        """Start what does not run at places, with their impairments; a service of LATER is made the first time."""
+        known = {container.service for container in self.places()}
         made = [word for word in words if word in LATER and word not in known]
         if made:
             engine.compose(self.project, "up", "--detach", "--no-deps", "--no-recreate", *made)
-        stopped = [each for each in self.containers_at([w for w in words if w not in made]) if not each.is_running]
+        others = self.places().containers_at(*(word for word in words if word not in made))
+        stopped = [each for each in others if not each.is_running]
         self.start_ids([container.id for container in stopped])
-        return [container.place for container in [*self.containers_at(made), *stopped]]
+        return [container.place for container in [*self.places().containers_at(*made), *stopped]]
 
     def start_ids(self, ids: Sequence[str]) -> None:
         """Start containers that are still there, with their impairments."""
-        there = [str(facts["Id"]) for facts in engine.inspected(*ids)]
-        if there:
+        if there := [str(facts["Id"]) for facts in engine.inspected(*ids)]:
             engine.docker("start", *there)
             sidecars.again(self.project, there)
 
     def restart(self, *words: str) -> list[dict[str, object]]:
-        """Restart places one after the other, as somebody does who keeps a service up; return how long each took."""
+        """Restart places one after the other, so that the service stays up; return how long each took."""
         restarted: list[dict[str, object]] = []
-        for container in self.containers_at(words):
+        for container in self.places().containers_at(*words):
             began = time.monotonic()
             engine.docker("restart", f"--time={STOP_S}", container.id)
             sidecars.again(self.project, [container.id])
@@ -273,8 +256,8 @@ class Testbed:
         """
         prefix, port = [sys.executable], published_port()
         if at is not None:
-            container = self._running(self.containers_at([at])[0])
-            port = SERVER_DNS_PORT if container.role in ("resolver", "upstream") else NODE_DNS_PORT
+            container = self._running(self.places().containers_at(at)[0])
+            port = container.dns_port
             network = f"container:{container.id}"
             prefix = ["docker", *sidecars.command("dig", self.project, network, "--rm", sidecars.TOOLS_IMAGE, "python")]
         # The petnames of this machine end no name that ends in a dot.
@@ -296,11 +279,7 @@ def published_port() -> int:
 
 
 def networks_of(element: Any) -> list[Network]:
-    """Return the networks of an element of nft's set: an address, a prefix, or a range of neighbours.
-
-    >>> networks_of({"range": ["10.91.1.129", "10.91.1.131"]})
-    [IPv4Network('10.91.1.129/32'), IPv4Network('10.91.1.130/31')]
-    """
+    """Return the networks of an element of nft's set: an address, a prefix, or a range of neighbours."""
     if not isinstance(element, dict):
         return [Network(element)]
     if "prefix" in element:
@@ -309,12 +288,10 @@ def networks_of(element: Any) -> list[Network]:
     return list(ipaddress.summarize_address_range(first, last))
 
 
-def crossing(sides: Sequence[Network], destinations: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the paths over the router that lead to the destinations, from the other side of each.
+def crossing(destinations: Sequence[Network]) -> list[tuple[str, str]]:
+    """Return the paths over the router to the destinations, or to both sides, from the other side of each.
 
-    Whoever asks on the published port comes from neither side, and finds a resolver as near as ever.
+    A question on the published port comes from neither side, so its way to the resolver is never impaired.
     """
-    ends = [Network(destination) for destination in destinations] or sides
-    return [
-        (str(source), str(destination)) for destination in ends for source in sides if not destination.subnet_of(source)
-    ]
+    sides = SIDES.values()
+    return [(str(side), str(end)) for end in destinations or sides for side in sides if not end.subnet_of(side)]

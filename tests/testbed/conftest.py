@@ -1,7 +1,7 @@
-"""What holds for the tests of the testbed: what they need, and what happens where it is not there.
+"""The needs of the tests of the testbed.
 
-On a machine of a user's they say what is missing and are left out; with P2PDNS_TESTBED=required, as CI sets it, that
-is a failure.
+On a machine that lacks something they say what is missing and are left out; with P2PDNS_TESTBED=required, as CI sets
+it, that is a failure.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 from collections.abc import Iterator
 from typing import NoReturn
 
 import pytest
 
 from deploy.testbed import Testbed
+from deploy.testbed.faults import first_signal_ends
 from deploy.testbed.testbed import DEFAULT_PORT
 from p2pdns.demo import free_dns_address
 from tests.testbed import containers
-from tests.testbed.signals import ending_by_signals
 from tests.testbed.story import Story
 from tests.testbed.traces import temporary_files
 from tests.testbed.world import STOP_S, World
@@ -78,12 +79,13 @@ def overlay(request: pytest.FixtureRequest) -> Iterator[World]:
         # The networks have fixed addresses, so that there is room for one.
         pytest.fail(f'a testbed is up, the project "{other}" of compose: python -m deploy.testbed down')
     story = request.config.stash.setdefault(STORY, Story())
-    # Any other where compose's own is taken.
+    # Another one where the usual port is taken.
     port = free_dns_address(DEFAULT_PORT)[1]
     world = World(story, secrets.token_hex(4), port, temporary_files())
-    with pytest.MonkeyPatch.context() as environ, ending_by_signals() as ignore_signals:
+    # Any of the signals is Ctrl-C, which ends the run and not only the test.
+    with pytest.MonkeyPatch.context() as environ, first_signal_ends(signal.default_int_handler) as ignore_signals:
         environ.setenv("P2PDNS_TESTBED_PORT", str(port))
-        # What a run that was killed has left, or somebody who forgot.
+        # An earlier run that was killed has left its containers.
         containers.BED.down(seconds=STOP_S)
         try:
             world.start()

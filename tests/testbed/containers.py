@@ -1,8 +1,8 @@
-"""The containers of the story: building, finding and asking them.
+"""The containers of the story: finding and asking them.
 
 In each container that is asked, a Python waits for requests (`inside.py`): loading the program anew for each question
 would take most of the story's time. Guarantees: a request ends with its reply or within its time; a Python that ended
-with its container is started again; what was started here can be taken down completely. Does not know faults
+with its container is started again; everything that was started here can be taken down. Does not know faults
 (`deploy.testbed` has them) nor what an answer should be.
 """
 
@@ -13,11 +13,11 @@ import json
 import os
 import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from typing import Any
 
 from deploy.testbed import Container, Testbed, engine, sidecars
@@ -28,9 +28,7 @@ from tests.testbed.traces import Traces
 ROOT = Path(__file__).resolve().parents[2]
 BED = Testbed(os.environ.get("COMPOSE_PROJECT_NAME", "p2pdns"))
 ENGINE_S_MAX = 30.0  # One that does not answer in this time does not answer.
-BUILD_S_MAX = 600.0  # A base image, two package managers and a slow network.
 REQUEST_S_MAX = 120.0  # Forty questions over bad links take half a minute on a busy machine.
-END_S_MAX = 5.0
 AT_ONCE = 8  # Containers asked at a time; more than that, and the questions wait for the cores and not for the overlay.
 LOOK_AGAIN_S = 0.1
 STOP_S = 10
@@ -49,14 +47,9 @@ def why_no_engine() -> str | None:
     return None
 
 
-def build() -> str:
-    """Build the images from this checkout, and return the name of their base."""
-    return engine.run([str(ROOT / "deploy" / "images.sh")], seconds_max=BUILD_S_MAX).strip()
-
-
 def containers(*roles: str, side: str = "") -> list[Container]:
     """Return our containers that run, with one of these roles on this side."""
-    found = [each for each in BED.places().containers if each.is_running and side in ("", each.side)]
+    found = [each for each in BED.places() if each.is_running and side in ("", each.side)]
     return [each for each in found if not roles or each.role in roles]
 
 
@@ -66,18 +59,16 @@ def daemons(side: str = "") -> list[Container]:
 
 
 def one(role: str) -> Container:
-    """Return the only container of a role."""
     (found,) = containers(role)
     return found
 
 
 def dht_of(place: Container) -> str:
-    """Return where its node is asked."""
     return f"{place.addresses[place.side or '']}:6881"
 
 
 def inside(place: Container, **words: Any) -> dict[str, Any]:
-    """Do something inside a container, see `inside.py`, and return what came of it. One request at a time in each."""
+    """Do something inside a container, see `inside.py`, and return the results. One request at a time in each."""
     line = _line_of(place, json.dumps(words)) or _line_of(place, json.dumps(words))
     assert line, f"{place.place}: the Python inside ends without a reply"
     reply: dict[str, Any] = json.loads(line)
@@ -89,28 +80,17 @@ def _line_of(place: Container, request: str) -> str:
     """Return the line that answers a request; an empty one if the Python in there has ended."""
     if place.id not in _pythons:
         command = ["docker", "exec", "-i", place.id, "python", "-I", "-c", INSIDE]
-        # Ctrl-C is for us; what was started here ends with its container.
-        _pythons[place.id] = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            process_group=0,
-        )
+        # Ctrl-C is for us; these end with their containers.
+        python = subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True, process_group=0)
+        _pythons[place.id] = python
     python = _pythons[place.id]
-    assert python.stdin is not None
-    assert python.stdout is not None
-    guard = threading.Timer(REQUEST_S_MAX, python.kill)
-    guard.start()
-    try:
-        python.stdin.write(request + "\n")
-        python.stdin.flush()
+    assert python.stdin
+    assert python.stdout
+    with engine.killed_after(python, REQUEST_S_MAX):
+        with contextlib.suppress(BrokenPipeError):
+            python.stdin.write(request + "\n")
+            python.stdin.flush()
         line = python.stdout.readline()
-    except BrokenPipeError:
-        line = ""
-    finally:
-        guard.cancel()
     if not line:
         _end(place.id)
     return line
@@ -118,11 +98,9 @@ def _line_of(place: Container, request: str) -> str:
 
 def _end(container_id: str) -> None:
     python = _pythons.pop(container_id)
-    try:
-        python.communicate(timeout=END_S_MAX)
-    except subprocess.TimeoutExpired:
-        python.kill()
-        python.communicate()
+    # The Python in the container ends with its input.
+    python.kill()
+    python.communicate()
 
 
 def end_all_inside() -> None:
@@ -138,9 +116,9 @@ def everywhere(places: Iterable[Container], what: Callable[[Container], Any]) ->
         return dict(zip(where, pool.map(what, where), strict=True))
 
 
-def control(place: Container, verb: str, **arguments: Any) -> dict[str, Any]:
+def control(place: Container, verb: str) -> dict[str, Any]:
     """Return the reply of a daemon to one request."""
-    reply: dict[str, Any] = inside(place, control=[{"verb": verb, **arguments}])["control"][0]
+    reply: dict[str, Any] = inside(place, control=[{"verb": verb}])["control"][0]
     return reply
 
 
@@ -188,18 +166,19 @@ def wait_for_contacts(places: Iterable[Container], count: int) -> float:
 def left_behind(volumes: Iterable[str]) -> list[str]:
     """Return the containers, networks and volumes of our project that are still there, and those of some volumes."""
     found = []
-    for kind, words, label in (
-        ("container", ["container", "ls", "--all"], BED.label),
-        ("sidecar", ["container", "ls", "--all"], f"{sidecars.PROJECT}={BED.project}"),
-        ("network", ["network", "ls"], BED.label),
-        ("volume", ["volume", "ls"], BED.label),
+    for kind, label in (
+        ("container", BED.label),
+        ("container", f"{sidecars.PROJECT}={BED.project}"),
+        ("network", BED.label),
+        ("volume", BED.label),
     ):
-        found += [f"{kind} {own_id}" for own_id in engine.docker(*words, "-q", f"--filter=label={label}").split()]
+        listed = engine.docker(kind, "ls", *(["--all"] if kind == "container" else []), "-q", f"--filter=label={label}")
+        found += [f"{kind} {own_id}" for own_id in listed.split()]
     # One without a name has no label to be found by.
     return found + sorted(set(volumes) & set(engine.docker("volume", "ls", "-q").split()))
 
 
 def traces(port: int, files_before: frozenset[str]) -> Traces:
-    """Return by what everything that belongs to our containers can be told from the rest of the machine."""
+    """Return the marks by which everything of our containers can be told from the rest of the machine."""
     networks = engine.docker("network", "ls", "-q", "--no-trunc", f"--filter=label={BED.label}").split()
     return Traces(frozenset(engine.container_ids(BED.label)), frozenset(networks), port, files_before)

@@ -56,22 +56,20 @@ def ask(options: dict[str, Any]) -> list[dict[str, Any]]:
 
 def direct(options: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the answer to each question from a node that has just joined."""
-    # Half of the time that loading this file would take, and most agents are never asked for it.
+    # Half of the time that loading this file would take, and most containers are never asked for it.
     from p2pdns.cli.node import short_lived_node
 
     config = Config.from_json(json.dumps({"dht": {"network": NETWORK, "bootstrap": options["bootstrap"]}}))
+    questions = [Question(Name.read(name), type_of(rtype)) for name, rtype in options["questions"]]
 
     async def all_of_them() -> list[dict[str, Any]]:
         async with short_lived_node(config) as node:
-            return [
-                (await node.resolve(Question(Name.read(name), type_of(rtype)))).as_json()
-                for name, rtype, *_ in options["questions"]
-            ]
+            return [(await node.resolve(question)).as_json() for question in questions]
 
     try:
         return asyncio.run(all_of_them())
     except P2pdnsError as trouble:
-        return [{"error": str(trouble)}] * len(options["questions"])
+        return [{"error": str(trouble)}] * len(questions)
 
 
 def control(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -79,9 +77,8 @@ def control(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
     client = ControlClient(Path(os.environ["STATE_DIRECTORY"]))
     replies: list[dict[str, Any]] = []
     for request in requests:
-        words = dict(request)
         try:
-            replies.append(client.call(words.pop("verb"), **words))
+            replies.append(client.call(**request))
         except P2pdnsError as trouble:
             replies.append({"error": str(trouble)})
     return replies
@@ -89,9 +86,8 @@ def control(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def send(options: dict[str, Any]) -> int:
     """Send small datagrams to an address, and return how many the kernel took."""
-    host, port = options["to"]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        return sum(sock.sendto(b"nobody should get this", (host, port)) > 0 for _ in range(options["count"]))
+        return sum(sock.sendto(b"unwanted", tuple(options["to"])) > 0 for _ in range(options["count"]))
 
 
 def marks(_: object) -> dict[str, int]:
@@ -116,11 +112,10 @@ WORDS: dict[str, Callable[[Any], Any]] = {word.__name__: word for word in (ask, 
 
 
 def reply_to(line: str) -> dict[str, Any]:
-    """Return the reply to a request."""
     try:
         return {word: WORDS[word](options) for word, options in json.loads(line).items()}
     except Exception as trouble:
-        # Whoever asked shall hear of it, and the next request is another matter.
+        # The test that asked fails with it; the next request is another matter.
         return {"trouble": f"{type(trouble).__name__}: {trouble}"}
 
 

@@ -16,8 +16,7 @@ NOBODY = str(SecretKey.generate(b"\x07" * 32).zone_key)
 
 
 def test_every_resolver_answers_every_published_name(overlay: World) -> None:
-    story = overlay.story
-    with story.scenario("every name, everywhere"):
+    with overlay.story.scenario("every name, everywhere") as story:
         keys = overlay.publisher_keys()
         story.row("zones/ is published", "every zone", f"{len(keys)} zones", True, keys)
         places = daemons()
@@ -37,11 +36,11 @@ def test_every_resolver_answers_every_published_name(overlay: World) -> None:
 
 
 def test_the_published_port_answers_on_loopback_over_both_transports(overlay: World) -> None:
-    with overlay.story.scenario("the published port"):
+    with overlay.story.scenario("the published port") as story:
         known = overlay.keys | {"nobody": NOBODY}
         wrong, rows = [], of_demo_rows(known)
         for row, (name, rtype, transport, size) in rows:
             server = ("127.0.0.1", overlay.port)
             reply = dnsclient.ask(name, rtype, server, transport=transport, udp_size_bytes=size)
             wrong += [f"{row.what}: {fault}" for fault in problems(row, known, reply)]
-        overlay.story.count("questions from outside", len(rows) - len(wrong), len(rows), wrong)
+        story.count("questions from outside", len(rows) - len(wrong), len(rows), wrong)

@@ -9,13 +9,12 @@ from tests.testbed.world import DAEMON_COUNT, JOINED_MIN, World, holdings
 from tests.testbed.zones import of_zone_files
 
 pytestmark = pytest.mark.testbed
-# One of the two that everybody has joined by, and more of the one side than of the other.
+# One of the two by which all have joined, and more nodes of one side than of the other.
 VICTIMS = ("publisher", "boot-west", "west/1", "east/1", "east/2")
 
 
 def test_names_outlive_their_publisher_and_a_third_of_the_nodes(overlay: World) -> None:
-    story = overlay.story
-    with story.scenario("kill -9"):
+    with overlay.story.scenario("kill -9") as story:
         fresh = overlay.sign(*(f"kept-{number}" for number in range(6)))
         stored = overlay.publish(fresh)
         story.row("new zones are published", "at every node", [reply.get("stored") for reply in stored], True, stored)
@@ -26,7 +25,7 @@ def test_names_outlive_their_publisher_and_a_third_of_the_nodes(overlay: World) 
             story.count("survivors", len(survivors), DAEMON_COUNT - len(VICTIMS), {"killed": killed})
             overlay.tell_unasked("survivors that asked for them before", survivors, fresh)
             overlay.tell_answers("new names at survivors", survivors, expected)
-            # Who keeps an item answers from what it keeps; a node of a moment keeps nothing and has to ask.
+            # A resolver that keeps the item answers from there; a node of a moment keeps nothing and has to ask.
             took_ms = overlay.tell_answers("over the wire, {times}", survivors, expected, directly=True)
             story.facts["answer_ms"] = {"a third killed": took_ms}
             zones = of_zone_files(overlay.keys)

@@ -1,4 +1,4 @@
-"""The two sides are cut apart, each lives on, one learns something new, and after healing all of them know it."""
+"""The two sides are cut apart, each goes on, one publishes an update, and after healing all of them know it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from tests.testbed.world import World, ask, holdings
 from tests.testbed.zones import Expected, Signed
 
 pytestmark = pytest.mark.testbed
-NEWS_TTL = 30  # The least that a refresh waits for, so that nobody has to.
+NEWS_TTL = 30  # The least that a refresh waits for.
 ONE_REFRESH_S_MAX = 150.0  # A refresh of 30 s after the half minute in which lost contacts are tried again.
 REFUSED = "put refused: 302 "  # BEP 44: the sequence number is less than the current one.
 
 
 def test_two_sides_live_apart_and_agree_afterwards(overlay: World) -> None:
-    story = overlay.story
-    with story.scenario("partition"):
+    with overlay.story.scenario("partition") as story:
         unasked = overlay.sign("apart-1", "apart-2", "apart-3")
         (news,) = overlay.sign("news", ttl=NEWS_TTL)
         overlay.publish([*unasked, news])

@@ -1,4 +1,4 @@
-"""Every daemon is stopped and started, one after the other, and has lost nothing."""
+"""Every daemon is stopped and started, one after the other, and loses nothing."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ from deploy.testbed import engine
 from p2pdns.cli import dnsclient
 from p2pdns.errors import Unavailable
 from tests.testbed.containers import STOP_S, daemons, wait_for_contacts
-from tests.testbed.memory import Memory
-from tests.testbed.world import JOINED_MIN, World
+from tests.testbed.world import JOINED_MIN, Memory, World
 from tests.testbed.zones import of_zone_files
 
 pytestmark = pytest.mark.testbed
 
 
 def test_a_rolling_restart_loses_neither_items_nor_marks(overlay: World) -> None:
-    story = overlay.story
-    with story.scenario("rolling restart"):
+    with overlay.story.scenario("rolling restart") as story:
         places = daemons()
         expected = of_zone_files(overlay.keys)
         lost, codes, gaps, answered = {}, {}, [], 0
@@ -29,7 +27,7 @@ def test_a_rolling_restart_loses_neither_items_nor_marks(overlay: World) -> None
             engine.docker("stop", f"--time={STOP_S}", place.id)
             codes[place.place] = engine.inspected(place.id)[0]["State"]["ExitCode"]
             if place.role != "resolver":
-                # Somebody goes on asking while one node after the other is away.
+                # Questions go on while one node after the other is away.
                 entry = expected[index % len(expected)]
                 try:
                     reply = dnsclient.ask(entry.name, entry.type, ("127.0.0.1", overlay.port))

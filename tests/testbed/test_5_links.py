@@ -1,4 +1,4 @@
-"""Every link is slow, uneven and loses a tenth of what goes over it; names are found all the same."""
+"""Every link is slow, uneven and loses a tenth of its packets; names are found all the same."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ LOOKUPS_S_MAX = 60.0
 
 
 def test_names_are_found_over_bad_links(overlay: World) -> None:
-    story = overlay.story
-    with story.scenario("bad links"):
+    with overlay.story.scenario("bad links") as story:
         fresh = overlay.sign(*(f"far-{number}" for number in range(4)))
         overlay.publish(fresh)
         expected = [zone.expected for zone in fresh]

@@ -16,8 +16,7 @@ FAILURE_REMEMBERED_S_MAX = 60.0
 
 
 def test_only_ordinary_names_need_the_upstream(overlay: World) -> None:
-    story = overlay.story
-    with story.scenario("upstream gone"):
+    with overlay.story.scenario("upstream gone") as story:
         places = daemons()
         overlay.tell_answers("an ordinary name, with the upstream", places, [OLD])
         with BED.faults() as faults:

@@ -1,4 +1,4 @@
-"""A hostile neighbour floods two nodes: honest names go on, quotas hold, and nobody else is flooded through them."""
+"""A hostile neighbour floods two nodes: honest names go on, quotas hold, and no third machine is flooded by them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.testbed.world import Tally, World, ask, holdings
 from tests.testbed.zones import of_zone_files
 
 pytestmark = pytest.mark.testbed
-VICTIM = "10.91.2.99"  # Nobody lives there; what is sent to it passes the router.
+VICTIM = "10.91.2.99"  # No container has it; packets to it pass the router.
 PUTS, GETS, GARBAGE = 300, 3_000, 2_000
 RATE = 1_000
 REFLECTED_BYTES_PER_SECOND = 8_000  # What a node gives unproven addresses beyond three times their questions.
@@ -27,8 +27,7 @@ def _dht_counters(place: Container) -> dict[str, int]:
 
 
 def test_a_flood_is_counted_and_nobody_else_feels_it(overlay: World) -> None:
-    story = overlay.story
-    with story.scenario("hostile neighbour"):
+    with overlay.story.scenario("hostile neighbour") as story:
         BED.start("hostile")
         hostile = one("hostile")
         targets = [place for place in daemons("west") if place.service in ("boot-west", "west")][:2]
@@ -53,13 +52,13 @@ def test_a_flood_is_counted_and_nobody_else_feels_it(overlay: World) -> None:
             _quotas_hold(overlay, place, report, before[place])
         reflected = _reflected()
         spoofed = sum(report["sent"]["gets"] for report in said)
-        # Whatever a forged question gets is at most three times itself, or comes out of the budget of the node.
+        # The reply to a forged question is at most three times as long, or comes out of the budget of the node.
         allowed = (len(targets) + spoofed / RATE) * REFLECTED_BYTES_PER_SECOND + 28 * reflected["packets"]
         seen = f"{reflected['bytes']} bytes in {reflected['packets']} packets for {spoofed} questions"
         story.row("what the victim gets", f"<= {allowed:.0f} bytes", seen, reflected["bytes"] <= allowed)
         kept = holdings(targets)
         lost = [key for place, own in kept_before.items() for key in own if key not in kept[place]]
-        story.row("honest items that were pushed out", "none", ", ".join(lost) or "none", not lost)
+        story.none("honest items that were pushed out", lost)
         engine.docker("rm", "--force", "--volumes", hostile.id)
 
 

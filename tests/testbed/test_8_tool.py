@@ -1,4 +1,4 @@
-"""The tool for faults, called as people call it: each fault is felt on the wire, shown by status, and undone."""
+"""The tool for faults, by its command line: each fault is felt on the wire, shown by status, and undone."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 
 from deploy.testbed import Container, Impairment, engine, sidecars
 from tests.testbed.containers import BED
+from tests.testbed.story import Story
 from tests.testbed.world import World
 
 pytestmark = pytest.mark.testbed
@@ -31,107 +32,89 @@ def tool(*words: str) -> dict[str, Any]:
     return document
 
 
-def ping(place: Container) -> tuple[int, float]:
-    """Return how many pings from a container to the far side came back, and the least time that one took, in ms."""
-    words = sidecars.command("ping", BED.project, f"container:{place.id}", "--rm", "--cap-add=NET_RAW")
-    pings = ["ping", "-q", "-n", "-i", "0.02", "-W", str(PING_S_MAX), "-c", str(PINGS), FAR]
-    # ping fails where nothing comes back, which is for us to judge.
-    said = engine.docker(*words, sidecars.TOOLS_IMAGE, *pings, check=False)
-    received = re.search(r"(\d+) received", said)
-    least = re.search(r"= ([\d.]+)/", said)
-    assert received is not None, said
-    return int(received[1]), float(least[1]) if least else 0.0
-
-
 def faults_on() -> dict[str, Any]:
     """Return the faults that status shows."""
     on: dict[str, Any] = tool("status")["faults"]
     return on
 
 
-def tell_pings(overlay: World, title: str, place: Container, *, least_ms: float | None) -> None:
-    """Tell of pings from a container: all come back, and none sooner than that; or none at all."""
-    received, took_ms = ping(place)
-    seen = f"{received} of {PINGS}, >= {took_ms:.0f} ms"
+def tell_pings(story: Story, title: str, place: Container, *, least_ms: float | None) -> None:
+    """Tell of pings from a container to the far side: all come back, and none sooner than that; or none at all."""
+    words = sidecars.command("ping", BED.project, f"container:{place.id}", "--rm", "--cap-add=NET_RAW")
+    pings = ["ping", "-q", "-n", "-i", "0.02", "-W", str(PING_S_MAX), "-c", str(PINGS), FAR]
+    # ping fails where nothing comes back.
+    said = engine.docker(*words, sidecars.TOOLS_IMAGE, *pings, check=False)
+    received, least = re.search(r"(\d+) received", said), re.search(r"= ([\d.]+)/", said)
+    assert received is not None, said
+    count, took_ms = int(received[1]), float(least[1]) if least else 0.0
+    seen = f"{count} of {PINGS}, >= {took_ms:.0f} ms"
     if least_ms is None:
-        overlay.story.row(title, f"0 of {PINGS}", seen, received == 0)
+        story.row(title, f"0 of {PINGS}", seen, count == 0)
     else:
-        held = received == PINGS and took_ms >= least_ms
-        overlay.story.row(title, f"{PINGS} of {PINGS}, >= {least_ms:.0f} ms", seen, held)
+        story.row(title, f"{PINGS} of {PINGS}, >= {least_ms:.0f} ms", seen, count == PINGS and took_ms >= least_ms)
 
 
 def test_every_fault_is_felt_shown_and_undone(overlay: World) -> None:
-    story = overlay.story
-    with story.scenario("the tool"):
+    with overlay.story.scenario("the tool") as story:
         none: dict[str, Any] = {"cut": [], "impaired": [], "stopped": []}
-        on = faults_on()
-        story.row("faults at first", "none", on, on == none)
-        (west,) = BED.containers_at(["west/1"])
+        story.same("faults at first", none, faults_on())
+        west, other = BED.places().containers_at("west/1", "west/2")
 
         cut = tool("cut", "west")["cut"]
-        tell_pings(overlay, "pings over a cut", west, least_ms=None)
-        on = faults_on()["cut"]
-        story.row("status shows the cut", str(cut), on, on == cut)
+        tell_pings(story, "pings over a cut", west, least_ms=None)
+        story.same("status shows the cut", cut, faults_on()["cut"])
         tool("heal", "west")
-        tell_pings(overlay, "pings after healing", west, least_ms=0)
+        tell_pings(story, "pings after healing", west, least_ms=0)
 
         # On the router: there and back. At the node: there only.
         for at, ways in ([], 2), (["west/1"], 1):
             with BED.faults() as faults:
                 (impaired,) = faults.impair(Impairment(delay_ms=HELD_MS), at=at)
                 title = f"{HELD_MS:.0f} ms at {impaired['where']}, by {impaired['method']}"
-                tell_pings(overlay, title, west, least_ms=ways * HELD_MS)
+                tell_pings(story, title, west, least_ms=ways * HELD_MS)
 
         with BED.faults() as faults:
             faults.impair(Impairment(delay_ms=HELD_MS), at=["west/1"])
             tool("kill", "west/1")
             tool("start", "west/1")
-            tell_pings(overlay, "the same node after kill and start", west, least_ms=HELD_MS)
+            tell_pings(story, "the same node after kill and start", west, least_ms=HELD_MS)
 
         tool("impair", "--at", "west/1", "--to", "east", "--loss-percent", "100")
-        tell_pings(overlay, "pings when everything is lost", west, least_ms=None)
+        tell_pings(story, "pings when everything is lost", west, least_ms=None)
         (ended,) = tool("unimpair")["ended"]
         story.row("and the loss is counted", f">= {PINGS}", ended["counters"], ended["counters"]["lost"] >= PINGS)
 
         with BED.faults() as faults:
             killed = faults.kill("west/1")
-            on = faults_on()["stopped"]
-            story.row("status shows what was killed", str(killed), on, on == killed)
-        (other,) = BED.containers_at(["west/2"])
+            story.same("status shows what was killed", killed, faults_on()["stopped"])
         before = engine.inspected(other.id)[0]["State"]["Pid"]
         (restarted,) = tool("restart", "west/2")["restarted"]
         is_another = restarted["place"] == "west/2" and engine.inspected(other.id)[0]["State"]["Pid"] != before
-        story.row("restart makes it another process", "yes", "yes" if is_another else "no", is_another)
-        on = faults_on()
-        story.row("faults in the end", "none", on, on == none)
+        story.same("restart makes it another process", "yes", "yes" if is_another else "no")
+        story.same("faults in the end", none, faults_on())
 
 
 def test_dig_asks_the_published_port_or_inside_a_container(overlay: World) -> None:
-    story = overlay.story
-    with story.scenario("the tool asks"):
+    with overlay.story.scenario("the tool asks") as story:
         for where in ([], ["--from", "west/1"], ["--from", "upstream"]):
             (record,) = tool("dig", "www.old.example", "AAAA", *where)["answer"]
-            title = f"dig {' '.join(where)}".rstrip()
-            story.row(title, OLD_ADDRESS, record["data"], record["data"] == OLD_ADDRESS)
+            story.same(" ".join(["dig", *where]), OLD_ADDRESS, record["data"])
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_a_tool_that_is_ended_undoes_its_fault_and_a_killed_one_leaves_it_to_be_seen(
     overlay: World, number: signal.Signals, code: int
 ) -> None:
-    with overlay.story.scenario(f"the tool ended by {number.name}"):
+    with overlay.story.scenario(f"the tool ended by {number.name}") as story:
         command = [*TOOL, "cut", "west/1", "east/1", "--for", "600"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
         assert process.stderr.readline().startswith("p2pdns-testbed: undone in ")
         on = faults_on()["cut"]
-        overlay.story.row("networks that are cut", "2", len(on), len(on) == 2)
+        story.same("networks that are cut", 2, len(on))
         process.send_signal(number)
         process.communicate(timeout=SECONDS_MAX)
-        overlay.story.row("its exit code", str(code), process.returncode, process.returncode == code)
-        left = faults_on()["cut"]
-        # What was killed can undo nothing; but what it has left is no secret.
-        expected = on if number == signal.SIGKILL else []
-        overlay.story.row("networks that stay cut", str(len(expected)), len(left), left == expected)
-        left = tool("heal")["cut"]
-        overlay.story.row("after heal", "0", len(left), left == [])
+        story.same("its exit code", code, process.returncode)
+        # A tool that was killed can undo nothing, but its fault is shown.
+        story.same("networks that stay cut", on if number == signal.SIGKILL else [], faults_on()["cut"])
+        story.same("networks after heal", [], tool("heal")["cut"])

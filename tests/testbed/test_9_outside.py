@@ -1,4 +1,4 @@
-"""Nothing of all this has left the testbed, and a counter that works says so."""
+"""No packet of all this has left the testbed, and a counter that works says so."""
 
 from __future__ import annotations
 
@@ -23,15 +23,13 @@ def _gateways_of(place: Container) -> set[str]:
 
 
 def test_no_packet_has_gone_outside(overlay: World) -> None:
-    story = overlay.story
-    with story.scenario("nothing outside"):
+    with overlay.story.scenario("nothing outside") as story:
         packets = BED.counters()["outside"]
-        story.row("packets to a place outside, all along", "0", packets, packets == 0)
+        story.same("packets to a place outside, all along", 0, packets)
         places = [place for place in containers() if place.role != "router"]
         found = everywhere(places, _gateways_of)
         wrong = {place.place: own for place, own in found.items() if own - {"0.0.0.0", GATEWAYS.get(place.side or "")}}
-        title = "containers whose only way out is the router"
-        story.count(title, len(found) - len(wrong), len(found), str(wrong))
+        story.count("containers whose only way out is the router", len(found) - len(wrong), len(found), str(wrong))
         sent = inside(daemons()[0], send={"to": OUTSIDE, "count": SENT})["send"]
         counters = BED.counters()
         counted = counters["outside"] - packets

@@ -1,4 +1,4 @@
-"""The running overlay that every scenario works with: how it comes up, what is published in it, how it goes.
+"""The running overlay that every scenario works with: how it comes up, how zones are published in it, how it goes.
 
 Guarantees: after `end` nothing of it is left, and a row of the story says so. Does not know the scenarios.
 """
@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deploy.testbed import Container, Testbed, engine
-from deploy.testbed.testbed import NODE_DNS_PORT, SERVER_DNS_PORT
 from tests.testbed import containers
 from tests.testbed.containers import BED, control, daemons, dht_of, everywhere, inside, one
 from tests.testbed.story import Story
@@ -19,7 +18,7 @@ from tests.testbed.zones import ZONES, Expected, Signed
 
 OVERLAY_NODE_COUNT = 12
 DAEMON_COUNT = OVERLAY_NODE_COUNT + 2  # The publisher and the resolver are nodes too.
-# Contacts that are enough to go on with. Who joins while others do hears of the last of them at its next look-up only.
+# Contacts that are enough to go on with. A node that joins while others do hears of the last at its next look-up only.
 JOINED_MIN = 8
 NO_RIGHTS = {"is root": False, "capabilities": 0, "may gain more": False, "writes to its root": False}
 PUBLISHED_S_MAX = 120.0
@@ -40,35 +39,34 @@ class World:
     signed: dict[str, Signed] = field(default_factory=dict)
 
     def start(self) -> None:
-        """Build, bring up, and wait until everybody knows everybody."""
-        with self.story.scenario("the start"):
-            self.story.row("the images are built", "yes", f"yes, on {containers.build()}", True)
+        """Build, bring up, and wait until the daemons know each other."""
+        with self.story.scenario("the start") as story:
+            story.row("the images are built", "yes", f"yes, on {engine.build_images()}", True)
             Testbed.up()
             found = daemons()
-            self.story.count("containers with a daemon run", len(found), DAEMON_COUNT)
+            story.count("containers with a daemon run", len(found), DAEMON_COUNT)
             containers.wait_for_contacts(found, JOINED_MIN)
-            self.story.row("every daemon knows the others", f">= {JOINED_MIN} contacts each", "yes", True)
+            story.row("every daemon knows the others", f">= {JOINED_MIN} contacts each", "yes", True)
             rights = everywhere(found, lambda place: inside(place, rights=None)["rights"])
             wrong = {place.place: own for place, own in rights.items() if own != NO_RIGHTS}
             title = "no root, no capability, root file system read-only"
-            self.story.count(title, len(found) - len(wrong), len(found), wrong)
+            story.count(title, len(found) - len(wrong), len(found), wrong)
 
     def end(self) -> None:
         """Take everything down, and look for what is left of it."""
         containers.end_all_inside()
         traces = containers.traces(self.port, self.files_before)
         volumes = engine.volumes_of(BED.label)
-        # Whoever was interrupted while the containers were being made may meet one more of them afterwards.
+        # After an interruption while the containers were being made, one more of them may appear.
         for _ in range(DOWN_TRIES):
             BED.down(seconds=STOP_S)
             if not (left := containers.left_behind(volumes)):
                 break
-        self.story.row("containers, networks and volumes left", "none", ", ".join(left) or "none", not left)
+        self.story.none("containers, networks and volumes left", left)
         # The engine's own processes end a moment after their containers.
         with contextlib.suppress(AssertionError):
             containers.wait_until(lambda: not traces.left(), "the end of processes", GONE_S_MAX)
-        left = traces.left()
-        self.story.row("processes, interfaces, filter rules, files left", "none", "; ".join(left) or "none", not left)
+        self.story.none("processes, interfaces, filter rules, files left", traces.left())
 
     def publisher_keys(self) -> dict[str, str]:
         """Return the keys of zones/ once the publisher has published all of them."""
@@ -84,14 +82,11 @@ class World:
         return self.keys
 
     def sign(self, *names: str, ttl: int = 300) -> list[Signed]:
-        """Return new zones, each under a key that nobody has heard of."""
-        made = []
+        """Return new zones, each under a key that no node has heard of."""
         for name in names:
             assert name not in self.signed, "a name of the story is used once"
-            address = f"198.51.100.{len(self.signed) + 1}"
-            self.signed[name] = Signed(name, address, ttl, run=self.run)
-            made.append(self.signed[name])
-        return made
+            self.signed[name] = Signed(name, f"198.51.100.{len(self.signed) + 1}", ttl, run=self.run)
+        return [self.signed[name] for name in names]
 
     def publish(self, zones: Sequence[Signed], at: Container | None = None) -> list[dict[str, Any]]:
         """Have a daemon, the publisher's unless another is named, publish signed zones; return its replies."""
@@ -120,7 +115,7 @@ class World:
         """Tell which of these daemons have looked for any of the zones before: none must."""
         asked = everywhere(places, lambda place: {entry["key"] for entry in control(place, "lookups")["lookups"]})
         known = [f"{place.place}: {zone.name}" for place, keys in asked.items() for zone in zones if zone.key in keys]
-        self.story.row(title, "none", ", ".join(known) or "none", not known)
+        self.story.none(title, known)
 
 
 def ask(place: Container, expected: Sequence[Expected], bootstrap: Sequence[Container] = ()) -> list[dict[str, Any]]:
@@ -135,26 +130,20 @@ def ask(place: Container, expected: Sequence[Expected], bootstrap: Sequence[Cont
 
 def ask_questions(place: Container, questions: Sequence[list[Any]]) -> list[dict[str, Any]]:
     """Return the replies of a container's own resolver to questions as `inside.py` takes them."""
-    port = SERVER_DNS_PORT if place.role == "resolver" else NODE_DNS_PORT
-    replies: list[dict[str, Any]] = inside(place, ask={"port": port, "questions": questions})["ask"]
+    replies: list[dict[str, Any]] = inside(place, ask={"port": place.dns_port, "questions": questions})["ask"]
     return replies
 
 
 @dataclass
 class Tally:
-    """How many answers were right, and which were not."""
+    """The answers that were wrong, and how many ms each of the right ones took."""
 
-    right: int = 0
-    total: int = 0
     wrong: list[str] = field(default_factory=list)
     ms: list[float] = field(default_factory=list)
 
     def take(self, place: Container, expected: Sequence[Expected], replies: Sequence[dict[str, Any]]) -> None:
-        """Count the replies of one place."""
         for entry, reply in zip(expected, replies, strict=True):
-            self.total += 1
             if entry.is_met_by(reply):
-                self.right += 1
                 self.ms.append(reply["ms"])
             else:
                 said = reply.get("error") or f"{reply['rcode']} {[r['data'] for r in reply['answer']]}"
@@ -164,7 +153,7 @@ class Tally:
     def tell(self, story: Story, title: str) -> None:
         """Add a row that holds if all answers were right."""
         title = title.format(times=f"p50 {percentile(self.ms, 50):.0f} ms, p95 {percentile(self.ms, 95):.0f} ms")
-        story.count(title, self.right, self.total, self.wrong)
+        story.count(title, len(self.ms), len(self.ms) + len(self.wrong), self.wrong)
 
 
 def holdings(places: Sequence[Container]) -> dict[Container, dict[str, int]]:
@@ -177,3 +166,33 @@ def percentile(values: Sequence[float], percent: float) -> float:
     """Return the value below which so many percent lie; 0 for none."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] if ordered else 0.0
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Identity of a daemon, the newest seq it has seen by zone key, and the seq of each item it keeps, by target."""
+
+    identity: dict[str, Any]
+    marks: dict[str, int]
+    stored: dict[str, int]
+
+    @classmethod
+    def of(cls, place: Container) -> Memory:
+        """Return what a daemon remembers: the marks as they are on its disk, the rest as it says."""
+        reply = inside(place, control=[{"verb": "status"}, {"verb": "stored"}], marks=None)
+        status, kept = reply["control"][0]["status"], reply["control"][1]["stored"]
+        identity = {
+            "node id": status["node_id"],
+            "address": status["dht_address_seen"],
+            "items kept alive": status["reader"]["kept_alive"],
+            "roll-back protection": status["roll_back_protection"],
+        }
+        return cls(identity, reply["marks"], {entry["target"]: entry["seq"] for entry in kept})
+
+    def lost_in(self, after: Memory) -> list[str]:
+        """Return what is not there any more, or older than it was."""
+        lost = [name for name, value in self.identity.items() if after.identity.get(name) != value]
+        for kind, before, now in (("mark", self.marks, after.marks), ("item", self.stored, after.stored)):
+            # A newer one may have arrived meanwhile.
+            lost += [f"{kind} {key}" for key, seq in before.items() if now.get(key, -1) < seq]
+        return lost

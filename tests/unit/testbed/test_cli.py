@@ -14,10 +14,12 @@ import pytest
 
 from deploy.testbed import cli
 from tests.house.rules import ROOT
+from tests.unit.testbed import stand_ins
+from tests.unit.testbed.test_places import facts
 
 SECONDS_MAX = 60
 Done = tuple[int, str, list[str]]
-"""How a command ended, what it printed, and the lines that it said to people."""
+"""The exit code of a command, its output, and its messages to people."""
 Tool = Callable[..., Done]
 
 
@@ -25,17 +27,18 @@ Tool = Callable[..., Done]
 def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tool:
     """Return what runs the tool in this process, beside a `docker` that answers as told, the first case first.
 
-    No engine may answer on a machine that runs tests, and one that does must not be touched by them.
+    A machine that runs tests may have no engine, and one that it has must not be touched by them.
     """
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("COMPOSE_PROJECT_NAME", raising=False)
 
     def run(*words: str, docker: tuple[str, ...] = (), older: str = "", **environ: str) -> Done:
-        cases = ["#!/bin/sh", "PATH=/usr/bin:/bin", 'case "$*" in', *docker, "*) exit 1 ;;", "esac", ""]
-        for name, text in (("docker", "\n".join(cases) if docker else ""), ("docker-compose", older)):
-            if text:
-                (tmp_path / name).write_text(text)
-                (tmp_path / name).chmod(0o755)
+        if docker:
+            stand_ins(
+                tmp_path, docker="\n".join(["PATH=/usr/bin:/bin", 'case "$*" in', *docker, "*) exit 1 ;;", "esac"])
+            )
+        if older:
+            stand_ins(tmp_path, **{"docker-compose": older})
         with monkeypatch.context() as changed:
             for name, value in environ.items():
                 changed.setenv(name, value)
@@ -82,8 +85,7 @@ def test_it_is_called_as_a_module() -> None:
 def test_without_a_verb_it_shows_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([]) == 2
     said = capsys.readouterr().err
-    for verb in cli.testbed.commands:
-        assert f"\n  {verb} " in said
+    assert all(f"\n  {verb} " in said for verb in cli.testbed.commands)
 
 
 @pytest.mark.parametrize("verb", ["status", "up", "down", "cut west", "unimpair"])
@@ -122,7 +124,7 @@ def test_without_compose_it_says_what_to_install(tool: Tool) -> None:
 @pytest.mark.parametrize("has_plugin", [True, False])
 def test_the_plugin_is_taken_before_the_older_program(tool: Tool, has_plugin: bool) -> None:
     plugin = ("'compose version') echo v2 ;;", "compose*) echo plugin $* >&2; exit 1 ;;") if has_plugin else ()
-    older = '#!/bin/sh\necho older "$@" >&2; exit 1\n'
+    older = 'echo older "$@" >&2; exit 1'
     _, _, (error, _) = tool("up", "--scale", "west=7,east=2", docker=(*DOWN, *IMAGES, *plugin), older=older)
     assert ("plugin compose" if has_plugin else "older") in error
     assert "--project-name p2pdns" in error
@@ -130,22 +132,20 @@ def test_the_plugin_is_taken_before_the_older_program(tool: Tool, has_plugin: bo
 
 
 def test_what_has_become_smaller_or_goes_leaves_no_volume(tool: Tool, tmp_path: Path) -> None:
-    def facts(*names: str) -> str:
-        mounts = [{"Type": "volume", "Name": name} for name in names]
-        return json.dumps([{"Id": "f", "Config": {}, "Mounts": [*mounts, {"Type": "bind", "Source": "/zones"}]}])
+    def mounts(*names: str) -> str:
+        own = [{"Type": "volume", "Name": name} for name in names]
+        return json.dumps([{"Id": "f", "Config": {}, "Mounts": [*own, {"Type": "bind", "Source": "/zones"}]}])
 
     docker = (
         f"'volume rm'*) echo \"$*\" >> {tmp_path}/told ;;",
         *UP,
         *IMAGES,
-        f"inspect*) [ -e {tmp_path}/done ] && echo '{facts('kept')}' || echo '{facts('kept', 'left')}' ;;",
+        f"inspect*) [ -e {tmp_path}/done ] && echo '{mounts('kept')}' || echo '{mounts('kept', 'left')}' ;;",
     )
-    older = f"#!/bin/sh\n: > {tmp_path}/done\n"
-    tool("up", "--scale", "west=1", docker=docker, older=older)
-    assert (tmp_path / "told").read_text() == "volume rm --force left\n"
+    tool("up", "--scale", "west=1", docker=docker, older=f": > {tmp_path}/done")
     (tmp_path / "done").unlink()
-    tool("down", docker=docker, older=older)
-    assert (tmp_path / "told").read_text().splitlines()[1:] == ["volume rm --force kept left"]
+    tool("down", docker=docker)
+    assert (tmp_path / "told").read_text().splitlines() == ["volume rm --force left", "volume rm --force kept left"]
 
 
 def test_the_project_is_that_of_the_containers_that_are_there(tool: Tool) -> None:
@@ -158,20 +158,10 @@ def test_the_project_is_that_of_the_containers_that_are_there(tool: Tool) -> Non
 
 @pytest.mark.parametrize(("role", "port"), [("node", 5300), ("resolver", 53), ("upstream", 53)])
 def test_dig_asks_the_server_in_a_container_where_it_listens(tool: Tool, role: str, port: int) -> None:
-    label = {"com.docker.compose.project": "p2pdns", "com.docker.compose.service": "west", "org.p2pdns.role": role}
-    facts = {
-        "Id": "f" * 64,
-        "Config": {"Labels": {**label, "com.docker.compose.container-number": "1"}},
-        "State": {"Status": "running"},
-        "NetworkSettings": {"Networks": {}},
-    }
-    asked = f"resolve --json -- no.such. AAAA @127.0.0.1:{port}"
+    west = json.dumps([facts("west/1", role, "west", _west="10.91.1.128")])
     answer: dict[str, Any] = {"rcode": "NXDOMAIN", "error": "no.such: no such name", "exit": 3}
-    docker = (
-        *UP,
-        f"inspect*) echo '{json.dumps([facts])}' ;;",
-        f"run*container:ffff*'{asked}') echo '{json.dumps(answer)}'; exit 3 ;;",
-    )
+    asked = f"run*container:west/1*'resolve --json -- no.such. AAAA @127.0.0.1:{port}'"
+    docker = (*UP, f"inspect*) echo '{west}' ;;", f"{asked}) echo '{json.dumps(answer)}'; exit 3 ;;")
     code, printed, said = tool("dig", "no.such", "AAAA", "--from", "west/1", docker=docker)
     assert (code, json.loads(printed), said) == (3, answer, ["error: no.such: no such name"])
 

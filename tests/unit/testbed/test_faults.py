@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from subprocess import DEVNULL, PIPE
 from unittest.mock import Mock
 
 import pytest
 
-from deploy.testbed import Container, Faults, Impairment, Testbed
+from deploy.testbed import Container, Faults, Impairment, Places, Testbed
+from deploy.testbed.faults import ENDING_SIGNALS, first_signal_ends
 from deploy.testbed.places import Network
 from tests.house.rules import ROOT
 
@@ -19,14 +22,11 @@ CHANGES = ("cut_networks", "heal_networks", "impair", "unimpair", "kill", "start
 
 def bed_that_notes(*cut: str) -> Mock:
     """Return a testbed that notes what it is told; what a real one does with it, tests/testbed shows."""
-
-    def containers_at(words: Sequence[str]) -> list[Container]:
-        states = {word: "exited" if word == "dead" else "running" for word in words}
-        return [Container(word, word, 1, "node", "west", state, None, {}) for word, state in states.items()]
-
+    states = {"west": "running", "dead": "exited"}
     bed = Mock(spec=Testbed)
-    bed.networks_at.side_effect = lambda words: [Network(word) for word in words]
-    bed.containers_at.side_effect = containers_at
+    bed.places.return_value = Places(
+        Container(word, word, 1, "node", "west", state, None, {}) for word, state in states.items()
+    )
     bed.cut_now.return_value = [Network(word) for word in cut]
     bed.kill.side_effect = lambda *places, signal_name: list(places)
     return bed
@@ -78,10 +78,10 @@ def test_a_fault_that_was_made_in_part_is_undone_and_one_that_cannot_be_does_not
 # The program says what it does, so that the test sends its signals at known moments and waits for nothing else.
 PROGRAM = """
 import sys, threading
-from deploy.testbed.faults import Faults
+from deploy.testbed import Faults, Places
 
 class Told:
-    def networks_at(self, words): return []
+    def places(self): return Places()
     def cut_now(self): return []
     def cut_networks(self, networks): print("cut", flush=True)
     def heal_networks(self, networks):
@@ -101,14 +101,8 @@ with faults:
 
 def started(mode: str) -> subprocess.Popen[str]:
     """Start the program; return when its fault is on."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, mode, str(SECONDS_MAX)],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = [sys.executable, "-c", PROGRAM, mode, str(SECONDS_MAX)]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "cut\n"
     return process
@@ -116,10 +110,8 @@ def started(mode: str) -> subprocess.Popen[str]:
 
 def rest_of(process: subprocess.Popen[str]) -> str:
     """Return what the program says until it ends, after a line was typed for it."""
-    assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write("go on\n")
-    process.stdin.flush()
+    print("go on", file=process.stdin, flush=True)
     # Not all of it by `communicate`, which passes by what has been read with the first line.
     said = process.stdout.read()
     process.communicate(timeout=SECONDS_MAX)
@@ -149,3 +141,18 @@ def test_a_program_that_ends_without_leaving_its_block_undoes_them() -> None:
     process = started("without a block")
     assert rest_of(process) == "healing\nhealed\n"
     assert process.returncode == 5
+
+
+@pytest.mark.parametrize("first", ENDING_SIGNALS)
+def test_the_first_signal_is_ctrl_c_and_after_it_or_at_the_end_none_is_heard(first: signal.Signals) -> None:
+    with first_signal_ends(signal.default_int_handler) as ignore_signals:
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), first)
+        os.kill(os.getpid(), first)
+    with first_signal_ends(signal.default_int_handler) as ignore_signals:
+        ignore_signals()
+        os.kill(os.getpid(), first)
+        # A program that is started then does not hear it either.
+        said = subprocess.run(["sh", "-c", f"kill -{first:d} $$; echo alive"], stdout=PIPE, check=False)
+        assert said.stdout == b"alive\n"
+    assert signal.getsignal(first) is not signal.SIG_IGN

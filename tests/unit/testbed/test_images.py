@@ -7,15 +7,17 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
 from tests.house.rules import ROOT
+from tests.unit.testbed import stand_ins
 
 SECONDS_MAX = 60
 OURS, PULLED = "p2pdns-base:bookworm", "python:3.12-slim"
 # Notes what it is told and knows the images in $HAS; a build says so and then waits for a word, if it is told to.
-DOCKER = """#!/bin/sh
+DOCKER = """
 echo "$@" >>"$NOTES/told"
 case "$*" in
 info*) [ "$HAS" != "no engine" ] || { echo 'Cannot connect to the Docker daemon' >&2; exit 1; } ;;
@@ -39,20 +41,13 @@ def images(tmp_path: Path) -> Images:
     """Return what starts the script, beside an engine that only notes, with a base or none given."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "temporary").mkdir()
-    for name, text in (("docker", DOCKER), ("mmdebstrap", "#!/bin/sh\necho a whole system\n")):
-        (tmp_path / "bin" / name).write_text(text)
-        (tmp_path / "bin" / name).chmod(0o755)
+    stand_ins(tmp_path / "bin", docker=DOCKER, mmdebstrap="echo a whole system")
 
     def start(has: str, base: str) -> subprocess.Popen[str]:
         own = {"HAS": has, "NOTES": str(tmp_path), "TMPDIR": str(tmp_path / "temporary"), "BASE_IMAGE": base}
-        return subprocess.Popen(
-            [ROOT / "deploy" / "images.sh"],
-            env={**os.environ, **own, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        environ = {**os.environ, **own, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+        script = ROOT / "deploy" / "images.sh"
+        return subprocess.Popen(script, env=environ, stdout=PIPE, stderr=PIPE, text=True, start_new_session=True)
 
     return start
 

@@ -13,7 +13,7 @@ from p2pdns.items.keys import SecretKey
 from p2pdns.state import State
 from p2pdns.state.seen import mark_of
 from tests.testbed import inside
-from tests.testbed.memory import Memory
+from tests.testbed.world import Memory
 
 ALICE = SecretKey.generate(b"\x01" * 32)
 BEFORE = Memory({"node id": "ab", "items kept alive": 8}, {"alice": 7, "bob": 3}, {"aa": 7, "bb": 1})

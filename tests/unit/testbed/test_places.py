@@ -44,12 +44,11 @@ def small_places() -> Places:
         facts("router", "router", "", _access="172.19.0.2", _west="10.91.1.2", _east="10.91.2.2"),
         facts("upstream", "upstream", "east", _east="10.91.2.53"),
     ]
-    containers = [container for each in found if (container := container_of(each)) is not None]
-    return Places(containers)
+    return Places(container for each in found if (container := container_of(each)) is not None)
 
 
 def test_a_container_is_what_its_labels_say_whatever_compose_called_it() -> None:
-    west, dead, east, router, _ = small_places().containers
+    west, dead, east, router, _ = small_places()
     own = {"place": "west/1", "role": "node", "side": "west", "state": "running", "health": "healthy"}
     assert west.facts() == {**own, "addresses": {"west": "10.91.1.129"}}
     assert dict(east.addresses) == {"east": "10.91.2.129"}
@@ -147,13 +146,13 @@ def test_the_set_of_the_router_is_read_in_each_of_its_forms(element: Any, expect
     ],
 )
 def test_what_crosses_comes_from_the_other_side(destinations: list[str], paths: list[tuple[object, object]]) -> None:
-    assert crossing([WEST, EAST], destinations) == [(str(source), str(end)) for source, end in paths]
+    assert crossing([Network(each) for each in destinations]) == [(str(source), str(end)) for source, end in paths]
 
 
 def test_both_ways_of_impairing_are_told_the_same_facts() -> None:
     impairment = Impairment(delay_ms=100, jitter_ms=20, loss_percent=10, duplicate_percent=1, rate_kbit=256)
     netem = ["delay", "100ms", "20ms", "loss", "10%", "duplicate", "1%", "rate", "256kbit"]
-    west = small_places().containers[0]
+    west = small_places()[0]
     assert netem_words(impairment) == Plan(west, impairment, "netem", [], 7).program()[-len(netem) :] == netem
     flags = "--delay-ms=100 --jitter-ms=20 --loss-percent=10 --duplicate-percent=1 --rate-kbit=256 --seed=7"
     words = ["impair", *flags.split(), "--path", "any", "10.91.2.0/24"]

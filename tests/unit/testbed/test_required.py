@@ -10,6 +10,7 @@ import pytest
 
 from tests.house.rules import ROOT
 from tests.testbed.conftest import leave_out
+from tests.unit.testbed import stand_ins
 
 SECONDS_MAX = 60
 
@@ -33,9 +34,7 @@ def test_what_is_left_out_says_why_and_what_is_required_is_not_left_out(
 
 def run_ci(folder: Path, docker: str, make: str) -> subprocess.CompletedProcess[str]:
     """Run the CI's script with stand-ins for what it calls."""
-    for name, line in {"docker": docker, "make": make, "python3": "exit 0"}.items():
-        (folder / name).write_text(f"#!/bin/sh\n{line}\n")
-        (folder / name).chmod(0o755)
+    stand_ins(folder, docker=docker, make=make, python3="exit 0")
     environ = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
     command = ["bash", str(ROOT / ".ci" / "run")]
     return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=SECONDS_MAX, check=False)

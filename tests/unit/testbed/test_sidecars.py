@@ -11,6 +11,7 @@ import pytest
 
 from deploy.testbed.impair import Impairment
 from deploy.testbed.sidecars import NETEM, netem_words
+from tests.unit.testbed import stand_ins
 
 SECONDS_MAX = 30
 LINKS = "2: eth0    inet 10.91.1.129/24 scope global eth0\n7: eth1    inet 10.91.2.2/24 scope global eth1\n"
@@ -23,9 +24,7 @@ def test_netem_is_on_every_device_until_a_signal_and_where_it_is_refused_taken_o
     tmp_path: Path, fails_at: str, number: int, code: int
 ) -> None:
     tc = f'echo "$@" >> {tmp_path}/told\ncase "$*" in *{fails_at}*) exit 2 ;; esac'
-    for name, lines in (("ip", f"printf '{LINKS}'"), ("tc", tc)):
-        (tmp_path / name).write_text(f"#!/bin/sh\n{lines}\n")
-        (tmp_path / name).chmod(0o755)
+    stand_ins(tmp_path, ip=f"printf '{LINKS}'", tc=tc)
     command = ["sh", "-c", NETEM, "sh", *netem_words(Impairment(delay_ms=100, jitter_ms=20, loss_percent=10))]
     environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
@@ -37,10 +36,6 @@ def test_netem_is_on_every_device_until_a_signal_and_where_it_is_refused_taken_o
         assert process.stdout.read() == ""
         process.wait(SECONDS_MAX)
     assert process.returncode == code
-    netem = "root netem delay 100ms 20ms loss 10%"
-    added = [f"qdisc add dev eth0 {netem}", f"qdisc add dev eth1 {netem}"]
-    assert (tmp_path / "told").read_text().splitlines() == [
-        *added,
-        "qdisc del dev eth0 root",
-        "qdisc del dev eth1 root",
-    ]
+    added = [f"qdisc add dev {device} root netem delay 100ms 20ms loss 10%" for device in ("eth0", "eth1")]
+    ended = [f"qdisc del dev {device} root" for device in ("eth0", "eth1")]
+    assert (tmp_path / "told").read_text().splitlines() == [*added, *ended]

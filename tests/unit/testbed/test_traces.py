@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -11,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.testbed.faults import ENDING_SIGNALS
-from tests.testbed.signals import ending_by_signals
 from tests.testbed.traces import Traces, on_this_machine, temporary_files
+from tests.unit.testbed import stand_ins
 
 OURS, OTHER = "ab" * 32, "cd" * 32
 NETWORK = "0123456789ab" + "0" * 52
@@ -48,8 +45,7 @@ def test_what_bears_a_mark_of_ours_is_left_and_nothing_of_others(line: str) -> N
 def test_a_real_process_is_found_until_it_ends_and_interfaces_and_rules_are_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "nft").write_text("#!/bin/sh\necho '  ip daddr 10.91.2.20 drop'\n")
-    (tmp_path / "nft").chmod(0o755)
+    stand_ins(tmp_path, nft="echo '  ip daddr 10.91.2.20 drop'")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     words = [sys.executable, "-c", "print(flush=True); input()", OURS]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -71,20 +67,3 @@ def test_only_files_that_were_not_there_before_are_left(tmp_path: Path, monkeypa
     left = Traces(frozenset(), frozenset(), PORT, before).left()
     expected = [f"file {tmp_path}/p2pdns-base.new", f"file {tmp_path}/p2pdns-images.new"]
     assert sorted(line for line in left if line.startswith("file ")) == expected
-
-
-def test_the_first_signal_is_ctrl_c_and_at_the_end_none_is_heard() -> None:
-    with ending_by_signals() as ignore_signals:
-        for number in ENDING_SIGNALS:
-            with pytest.raises(KeyboardInterrupt):
-                os.kill(os.getpid(), number)
-        ignore_signals()
-        for number in ENDING_SIGNALS:
-            try:
-                os.kill(os.getpid(), number)
-            except KeyboardInterrupt:
-                pytest.fail(f"{number!r} was heard")
-            # What is started then does not hear it either.
-            said = subprocess.run(["sh", "-c", f"kill -{number:d} $$; echo alive"], stdout=subprocess.PIPE, check=False)
-            assert said.stdout == b"alive\n"
-    assert signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN
