@@ -1,0 +1,413 @@
+"""The eight scenarios of the story, in the order in which they are told: each leaves the overlay whole for the next."""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+
+from deploy.testbed import Container, Impairment, engine, sidecars
+from p2pdns.cli import dnsclient
+from p2pdns.demo.rows import problems
+from p2pdns.errors import Unavailable
+from p2pdns.items.keys import SecretKey
+from tests.testbed.containers import (
+    BED,
+    STOP_S,
+    control,
+    daemons,
+    dht_of,
+    everywhere,
+    one,
+    status,
+    wait_for_contacts,
+    wait_for_each,
+)
+from tests.testbed.world import (
+    DAEMON_COUNT,
+    JOINED_MIN,
+    Memory,
+    Tally,
+    World,
+    ask,
+    ask_questions,
+    holdings,
+    percentile,
+)
+from tests.testbed.zones import Expected, Signed, of_demo_rows, of_zone_files, reply_of
+
+pytestmark = pytest.mark.testbed
+# All of zones/ is published, and every node's own resolver answers every name.
+
+NOBODY = str(SecretKey.generate(b"\x07" * 32).zone_key)
+
+
+def test_every_resolver_answers_every_published_name(overlay: World) -> None:
+    with overlay.story.scenario("every name, everywhere") as story:
+        keys = overlay.publisher_keys()
+        story.row("zones/ is published", "every zone", f"{len(keys)} zones", True, keys)
+        places = daemons()
+        expected = of_zone_files(keys)
+        overlay.tell_answers(f"{len(expected)} RRsets at {len(places)} resolvers", places, expected)
+        known = keys | {"nobody": NOBODY}
+        rows = of_demo_rows(known)
+        replies = everywhere(places, lambda place: ask_questions(place, [question for _, question in rows]))
+        wrong = [
+            f"{place.place}: {row.what}: {', '.join(faults)}"
+            for place, own in replies.items()
+            for (row, _), reply in zip(rows, own, strict=True)
+            if (faults := list(problems(row, known, reply_of(reply))))
+        ]
+        total = len(rows) * len(places)
+        story.count("aliases, wildcards, NXDOMAIN, TC, case …", total - len(wrong), total, wrong)
+
+
+def test_the_published_port_answers_on_loopback_over_both_transports(overlay: World) -> None:
+    with overlay.story.scenario("the published port") as story:
+        known = overlay.keys | {"nobody": NOBODY}
+        wrong, rows = [], of_demo_rows(known)
+        for row, (name, rtype, transport, size) in rows:
+            server = ("127.0.0.1", overlay.port)
+            reply = dnsclient.ask(name, rtype, server, transport=transport, udp_size_bytes=size)
+            wrong += [f"{row.what}: {fault}" for fault in problems(row, known, reply)]
+        story.count("questions from outside", len(rows) - len(wrong), len(rows), wrong)
+
+
+# The publisher and a third of the nodes are killed, and every name still resolves from every survivor.
+
+# One of the two by which all have joined, and more nodes of one side than of the other.
+VICTIMS = ("publisher", "boot-west", "west/1", "east/1", "east/2")
+
+
+def test_names_outlive_their_publisher_and_a_third_of_the_nodes(overlay: World) -> None:
+    with overlay.story.scenario("kill -9") as story:
+        fresh = overlay.sign(*(f"kept-{number}" for number in range(6)))
+        stored = overlay.publish(fresh)
+        story.row("new zones are published", "at every node", [reply.get("stored") for reply in stored], True, stored)
+        expected = [zone.expected for zone in fresh]
+        with BED.faults() as faults:
+            killed = faults.kill(*VICTIMS)
+            survivors = daemons()
+            story.count("survivors", len(survivors), DAEMON_COUNT - len(VICTIMS), {"killed": killed})
+            overlay.tell_unasked("survivors that asked for them before", survivors, fresh)
+            overlay.tell_answers("new names at survivors", survivors, expected)
+            # A resolver that keeps the item answers from there; a node of a moment keeps nothing and has to ask.
+            took_ms = overlay.tell_answers("over the wire, {times}", survivors, expected, directly=True)
+            story.facts["answer_ms"] = {"a third killed": took_ms}
+            zones = of_zone_files(overlay.keys)
+            overlay.tell_answers("all of zones/ by who never asked before", survivors, zones, directly=True)
+            overlay.tell_answers("all of zones/ at their resolvers", survivors, zones)
+            replicas = {place.place: kept for place, kept in holdings(survivors).items()}
+            story.facts["replicas_after_kill"] = {zone.name: zone.key for zone in fresh}, replicas
+        seconds = wait_for_contacts(daemons(), JOINED_MIN)
+        story.count("daemons after the restart", len(daemons()), DAEMON_COUNT, {"seconds": round(seconds, 1)})
+        overlay.tell_answers("new names at all", daemons(), expected)
+
+
+# The two sides are cut apart, each goes on, one publishes an update, and after healing all of them know it.
+
+NEWS_TTL = 30  # The least that a refresh waits for.
+ONE_REFRESH_S_MAX = 150.0  # A refresh of 30 s after the half minute in which lost contacts are tried again.
+REFUSED = "put refused: 302 "  # BEP 44: the sequence number is less than the current one.
+
+
+def test_two_sides_live_apart_and_agree_afterwards(overlay: World) -> None:
+    with overlay.story.scenario("partition") as story:
+        unasked = overlay.sign("apart-1", "apart-2", "apart-3")
+        (news,) = overlay.sign("news", ttl=NEWS_TTL)
+        overlay.publish([*unasked, news])
+        old = news.item
+        west, east = daemons("west"), daemons("east")
+        both = [*west, *east]
+        overlay.tell_answers("everybody knows the old news", both, [news.expected])
+        with BED.faults() as faults:
+            faults.cut("west")
+            _both_sides_answer(overlay, unasked, west, east)
+            _one_side_learns(overlay, news, old.seq, west, east)
+            (secret,) = overlay.sign("west-only")
+            replies = overlay.publish([secret])
+            stored = replies[0].get("stored", 0)
+            story.row("west publishes a zone of its own", f"<= {len(west)} nodes", stored, 1 <= stored <= len(west))
+            told = [ask(place, [secret.expected])[0] for place in east[:3]]
+            said = {(reply["rcode"], *(error["code"] for error in reply["extended_errors"])) for reply in told}
+            is_failure = all(rcode == "SERVFAIL" and codes for rcode, *codes in said)
+            story.row("east asked for it", "SERVFAIL with EDE, not NXDOMAIN", sorted(said), is_failure)
+        healed_at = time.monotonic()
+        _stale_is_refused(overlay, news, old.to_bytes(), both)
+        _wait_for_news(both, [news.expected, secret.expected])
+        seconds = time.monotonic() - healed_at
+        story.row("all know the news of both sides", "within a refresh", f"after {seconds:.0f} s", True)
+        story.facts["healed_after_s"] = round(seconds, 1)
+        _stale_is_refused(overlay, news, old.to_bytes(), both)
+        overlay.tell_answers("and stay with it", both, [news.expected])
+        story.facts["replicas_after_heal"] = {place.place: own.get(news.key) for place, own in holdings(both).items()}
+
+
+def _wait_for_news(places: list[Container], expected: list[Expected]) -> float:
+    """Wait until each of these resolvers has answered with the news; return after how many seconds all had."""
+
+    def knows(place: Container) -> bool:
+        return all(entry.is_met_by(reply) for entry, reply in zip(expected, ask(place, expected), strict=True))
+
+    return wait_for_each(places, knows, "the news", ONE_REFRESH_S_MAX)
+
+
+def _both_sides_answer(overlay: World, unasked: list[Signed], west: list[Container], east: list[Container]) -> None:
+    """Ask both sides for names that nobody has looked up, and note who keeps which."""
+    story = overlay.story
+    sides = {"west": west, "east": east}
+    overlay.tell_unasked("nodes that have looked them up before", [*west, *east], unasked)
+    kept = holdings([*west, *east])
+    replicas = {
+        zone.name: {side: [place.place for place in own if zone.key in kept[place]] for side, own in sides.items()}
+        for zone in unasked
+    }
+    counts = {name: [len(own) for own in by_side.values()] for name, by_side in replicas.items()}
+    story.row("replicas, west and east", ">= 1 a side", counts, all(min(count) for count in counts.values()), replicas)
+    story.facts["replicas_in_the_cut"] = replicas
+    expected = [zone.expected for zone in unasked]
+    for side, own in sides.items():
+        overlay.tell_answers(f"{side} answers by its resolvers", own, expected)
+        overlay.tell_answers(f"{side} answers who holds nothing", own, expected, directly=True)
+
+
+def _one_side_learns(overlay: World, news: Signed, old_seq: int, west: list[Container], east: list[Container]) -> None:
+    """Publish an update in the east; east serves it, west keeps what it has."""
+    story = overlay.story
+    before = news.expected
+    news.update("198.51.100.200")
+    (reply,) = overlay.publish([news], at=one("resolver"))
+    stored = reply.get("stored", 0)
+    story.row("east publishes an update", f"<= {len(east)} nodes", stored, 1 <= stored <= len(east), reply)
+    seconds = _wait_for_news(east, [news.expected])
+    story.row("all of the east serve it", "within a refresh", f"after {seconds:.0f} s", True)
+    overlay.tell_answers("all of the west serve the old", west, [before])
+    seqs = {place: own.get(news.key) for place, own in holdings([*west, *east]).items()}
+    right = [*(seqs[place] == old_seq for place in west), *(seqs[place] == news.item.seq for place in east)]
+    details = {place.place: seq for place, seq in seqs.items()}
+    story.count("replicas: old in the west, new in the east", sum(right), len(right), details)
+
+
+def _stale_is_refused(overlay: World, news: Signed, old: bytes, places: list[Container]) -> None:
+    """Have the publisher put the old item again, at all nodes that keep the new one."""
+    newer = [dht_of(place) for place, own in holdings(places).items() if own.get(news.key, 0) >= news.item.seq]
+    network = f"container:{one('publisher').id}"
+    words = sidecars.command("put", BED.project, network, "--rm", "--cap-add=NET_RAW", sidecars.TOOLS_IMAGE)
+    flags = ("hostile", f"--item={old.hex()}", "--puts=1", "--gets=0", "--garbage=0")
+    said = json.loads(engine.docker(*words, *flags, *newer))
+    refused = [report for report in said if all(words.startswith(REFUSED) for words in report["said"])]
+    title = f"stale put refused by {len(newer)} nodes that know better"
+    overlay.story.count(title, len(refused), len(newer), said)
+
+
+# Every daemon is stopped and started, one after the other, and loses nothing.
+
+
+def test_a_rolling_restart_loses_neither_items_nor_marks(overlay: World) -> None:
+    with overlay.story.scenario("rolling restart") as story:
+        places = daemons()
+        expected = of_zone_files(overlay.keys)
+        lost, codes, gaps, answered = {}, {}, [], 0
+        counts = {"marks": 0, "items": 0}
+        for index, place in enumerate(places):
+            before = Memory.of(place)
+            engine.docker("stop", f"--time={STOP_S}", place.id)
+            codes[place.place] = engine.inspected(place.id)[0]["State"]["ExitCode"]
+            if place.role != "resolver":
+                # Questions go on while one node after the other is away.
+                entry = expected[index % len(expected)]
+                try:
+                    reply = dnsclient.ask(entry.name, entry.type, ("127.0.0.1", overlay.port))
+                    answered += entry.is_met_by(reply.as_json())
+                except Unavailable as trouble:
+                    gaps.append(f"{place.place} away: {trouble}")
+            engine.docker("start", place.id)
+            wait_for_contacts([place], 1)
+            if missing := before.lost_in(after := Memory.of(place)):
+                lost[place.place] = {"lost": missing, "before": asdict(before), "after": asdict(after)}
+            counts["marks"] += len(before.marks)
+            counts["items"] += len(before.stored)
+        ended = sum(code == 0 for code in codes.values())
+        story.count("daemons that end by themselves on SIGTERM", ended, len(places), codes)
+        story.count("questions answered meanwhile", answered, len(places) - 1, gaps)
+        title = f"daemons that kept id, {counts['marks']} marks, {counts['items']} items"
+        story.count(title, len(places) - len(lost), len(places), lost)
+        story.row("marks and items there were", ">= 1 each", counts, all(counts.values()))
+        wait_for_contacts(daemons(), JOINED_MIN)
+        overlay.tell_answers("every name at every resolver", daemons(), expected)
+
+
+# Every link is slow, uneven and loses a tenth of its packets; names are found all the same.
+
+BAD = Impairment(delay_ms=100, jitter_ms=20, loss_percent=10)
+SEED = 6
+LOOKUPS_S_MAX = 60.0
+
+
+def test_names_are_found_over_bad_links(overlay: World) -> None:
+    with overlay.story.scenario("bad links") as story:
+        fresh = overlay.sign(*(f"far-{number}" for number in range(4)))
+        overlay.publish(fresh)
+        expected = [zone.expected for zone in fresh]
+        places = daemons()
+        with BED.faults() as faults:
+            impaired = faults.impair(BAD, every_link=True, seed=SEED)
+            methods = sorted({each["method"] for each in impaired})
+            title = "100 ms ± 20, 10 % loss from every node"
+            story.count(title, len(impaired), len(places), {"method": methods, "seed": SEED})
+            took_ms = overlay.tell_answers("over the wire, {times}", places, expected, directly=True)
+            story.facts.setdefault("answer_ms", {})["bad links"] = took_ms
+            overlay.tell_answers("at every resolver", places, expected)
+            own = _reports(places, {zone.key for zone in fresh})
+            rpcs = [entry["rpcs"] for entry in own]
+            resent = sum(entry["retransmits"] for entry in own)
+            seen = f"p50 {percentile(rpcs, 50):.0f}, p95 {percentile(rpcs, 95):.0f}, {resent} sent again"
+            story.row(f"RPCs of {len(own)} look-ups", "each <= 250", seen, max(rpcs) <= 250, own)
+            complete = sum(entry["verdict"] == "complete" for entry in own)
+            story.count("look-ups that were complete", complete, len(own), own)
+            (reply,) = overlay.publish(overlay.sign("from-afar"))
+            stored, sent = reply.get("stored", 0), reply.get("sent", 0)
+            story.row("a zone is published", f"at >= {JOINED_MIN} nodes", f"{stored} of {sent}", stored >= JOINED_MIN)
+
+
+def _reports(places: list[Container], keys: set[str]) -> list[dict[str, Any]]:
+    """Return what every daemon says of its look-ups of these keys, once all of them have ended."""
+    # The publisher knows what it has published, and looks for it no more.
+    askers = [place for place in places if place.role != "publisher"]
+    found: dict[Container, list[dict[str, Any]]] = {}
+
+    def has_ended(place: Container) -> bool:
+        found[place] = [entry for entry in control(place, "lookups")["lookups"] if entry["key"] in keys]
+        return {entry["key"] for entry in found[place]} == keys
+
+    wait_for_each(askers, has_ended, "the end of every look-up", LOOKUPS_S_MAX)
+    return [entry for own in found.values() for entry in own]
+
+
+# The upstream is gone: names of the overlay go on, other names fail and say why.
+
+OLD = Expected("www.old.example.", "A", frozenset({"192.0.2.53"}))
+UNASKED = Expected("mail.old.example.", "A", frozenset({"192.0.2.54"}))
+FAILURE_REMEMBERED_S_MAX = 60.0
+
+
+def test_only_ordinary_names_need_the_upstream(overlay: World) -> None:
+    with overlay.story.scenario("upstream gone") as story:
+        places = daemons()
+        overlay.tell_answers("an ordinary name, with the upstream", places, [OLD])
+        with BED.faults() as faults:
+            faults.kill("upstream")
+            fresh = overlay.sign("no-upstream")
+            overlay.publish(fresh)
+            expected = [*of_zone_files(overlay.keys), fresh[0].expected]
+            overlay.tell_answers("names of the overlay, without", places, expected)
+            replies = [reply for (reply,) in everywhere(places, lambda place: ask(place, [UNASKED])).values()]
+            said = [(reply.get("rcode"), tuple(e["code"] for e in reply["extended_errors"])) for reply in replies]
+            right = sum(rcode == "SERVFAIL" and bool(codes) for rcode, codes in said)
+            words = sorted({error["text"] for reply in replies for error in reply["extended_errors"]})
+            details = {"said": sorted(set(said)), "why": words}
+            story.count("ordinary names: SERVFAIL with EDE", right, len(said), details)
+
+        def answers(place: Container) -> bool:
+            return UNASKED.is_met_by(ask(place, [UNASKED])[0])
+
+        seconds = wait_for_each(places, answers, "ordinary names again", FAILURE_REMEMBERED_S_MAX)
+        story.row("ordinary names are back", "at every resolver", f"after {seconds:.0f} s", True)
+
+
+# A node that was told no address finds its neighbours on the wire and resolves.
+
+
+def test_a_newcomer_without_any_address_finds_the_overlay(overlay: World) -> None:
+    with overlay.story.scenario("newcomer") as story:
+        BED.start("newcomer")
+        newcomer = one("newcomer")
+        seconds = wait_for_contacts([newcomer], 1)
+        (facts,) = engine.inspected(newcomer.id)
+        command = json.dumps([facts["Config"]["Cmd"], facts["Config"]["Env"]])
+        told = [word for word in ("--bootstrap", "10.91.") if word in command]
+        story.none("addresses it was told", told, engine.docker("logs", newcomer.id))
+        contacts = status(newcomer)["contacts"]
+        story.row("it finds the overlay by LAN discovery", ">= 1 contact", f"{contacts} after {seconds:.0f} s", True)
+        fresh = overlay.sign("for-the-newcomer")
+        overlay.publish(fresh)
+        overlay.tell_answers("names that it resolves", [newcomer], [*of_zone_files(overlay.keys), fresh[0].expected])
+        asked = [entry["rpcs"] for entry in control(newcomer, "lookups")["lookups"]]
+        story.row("by asking others", ">= 1 RPC each", f"{sum(asked)} in {len(asked)} look-ups", min(asked) >= 1)
+
+
+# A hostile neighbour floods two nodes: honest names go on, quotas hold, and no third machine is flooded by them.
+
+VICTIM = "10.91.2.99"  # No container has it; packets to it pass the router.
+PUTS, GETS, GARBAGE = 300, 3_000, 2_000
+RATE = 1_000
+REFLECTED_BYTES_PER_SECOND = 8_000  # What a node gives unproven addresses beyond three times their questions.
+BURST_ALLOWED = 64  # New keys of one prefix at once (docs/spec.md), then one a second.
+
+
+def _dht_counters(place: Container) -> dict[str, int]:
+    counters: dict[str, int] = status(place)["counters"]["dht"]
+    return counters
+
+
+def test_a_flood_is_counted_and_nobody_else_feels_it(overlay: World) -> None:
+    with overlay.story.scenario("hostile neighbour") as story:
+        BED.start("hostile")
+        hostile = one("hostile")
+        targets = [place for place in daemons("west") if place.service in ("boot-west", "west")][:2]
+        others = [place for place in daemons() if place not in targets]
+        fresh = overlay.sign("in-the-flood")
+        overlay.publish(fresh)
+        kept_before = holdings(targets)
+        before = {place: _dht_counters(place) for place in targets}
+        BED.nft("add", "rule", "inet", "faults", "link", "ip", "daddr", VICTIM, "counter", "drop")
+        words = [f"--puts={PUTS}", f"--gets={GETS}", f"--garbage={GARBAGE}", f"--rate={RATE}", f"--victim={VICTIM}"]
+        words += [f"--key={overlay.keys['large']}", *map(dht_of, targets)]
+        expected = [*of_zone_files(overlay.keys), fresh[0].expected]
+        tally = Tally()
+        with ThreadPoolExecutor(1) as pool:
+            flood = pool.submit(engine.docker, "exec", hostile.id, "hostile", *words)
+            while not flood.done():
+                for place in [*targets, others[-1]]:
+                    tally.take(place, expected, ask(place, expected))
+            said = json.loads(flood.result())
+        tally.tell(story, "honest names during the flood")
+        for place, report in zip(targets, said, strict=True):
+            _quotas_hold(overlay, place, report, before[place])
+        reflected = _reflected()
+        spoofed = sum(report["sent"]["gets"] for report in said)
+        # The reply to a forged question is at most three times as long, or comes out of the budget of the node.
+        allowed = (len(targets) + spoofed / RATE) * REFLECTED_BYTES_PER_SECOND + 28 * reflected["packets"]
+        seen = f"{reflected['bytes']} bytes in {reflected['packets']} packets for {spoofed} questions"
+        story.row("what the victim gets", f"<= {allowed:.0f} bytes", seen, reflected["bytes"] <= allowed)
+        kept = holdings(targets)
+        lost = [key for place, own in kept_before.items() for key in own if key not in kept[place]]
+        story.none("honest items that were pushed out", lost)
+        engine.docker("rm", "--force", "--volumes", hostile.id)
+
+
+def _reflected() -> dict[str, int]:
+    """Return what the router has counted for the victim: packets and bytes."""
+    rules = [entry["rule"]["expr"] for entry in BED.nft("list", "chain", "inet", "faults", "link") if "rule" in entry]
+    (counter,) = (part["counter"] for rule in rules if VICTIM in json.dumps(rule) for part in rule if "counter" in part)
+    counted: dict[str, int] = counter
+    return counted
+
+
+def _quotas_hold(overlay: World, place: Container, report: dict[str, Any], before: dict[str, int]) -> None:
+    story = overlay.story
+    after = _dht_counters(place)
+    grown = {name: count - before.get(name, 0) for name, count in after.items() if count > before.get(name, 0)}
+    stored = report["said"].get("put stored", 0)
+    refused = grown.get("put-refused-rate", 0)
+    # While it puts, a second or two pass, each of which allows another.
+    allowed = BURST_ALLOWED + 30
+    story.row(f"{place.place} keeps of {PUTS} made-up items", f"<= {allowed}", stored, stored <= allowed)
+    details = {**report, "grown": grown}
+    story.row(f"{place.place} counts what it refused", ">= 100 by rate", refused, refused >= 100, details)
+    dropped = sum(count for name, count in grown.items() if name.startswith(("dropped", "unproven-silent")))
+    story.row(f"{place.place} counts what it dropped", "> 0", dropped, dropped > 0)
