@@ -91,9 +91,10 @@ class Faults:
     def cut(self, *words: str) -> list[str]:
         """Cut sides, addresses or services off from the other side; return the networks."""
         networks = self._testbed.places().networks_at(*words)
-        # What was cut already is not ours to heal.
-        self._undo.callback(self._testbed.heal_networks, removed(networks, self._testbed.cut_now()))
-        self._testbed.cut_networks(networks)
+        # A network that was cut before stays cut. `heal` without a word would heal all.
+        if ours := removed(networks, self._testbed.cut_now()):
+            self._undo.callback(self._testbed.heal, *map(str, ours))
+            self._testbed.cut(*map(str, ours))
         return [str(network) for network in networks]
 
     def impair(self, impairment: Impairment, **where: Any) -> list[dict[str, Any]]:

@@ -139,34 +139,27 @@ class Testbed:
         elements = [each for entry in self.nft("list", *SET) for each in entry.get("set", {}).get("elem", [])]
         return added(network for element in elements for network in networks_of(element))
 
-    def cut_networks(self, networks: Sequence[Network]) -> list[Network]:
-        """Cut networks off, besides those that are; return all that are."""
-        return self._set_cut(added(self.cut_now(), networks))
-
-    def heal_networks(self, networks: Sequence[Network] | None = None) -> list[Network]:
-        """Join networks again, or all; return what stays cut. With a router that does not run nothing is."""
-        if not self.places().router().is_running:
-            return []
-        return self._set_cut([] if networks is None else removed(self.cut_now(), networks))
-
-    def _set_cut(self, networks: list[Network]) -> list[Network]:
-        # Both at once, so that there is no moment without a cut in between.
-        commands = f"flush {' '.join(SET)}"
-        if networks:
-            commands += f"; add element {' '.join(SET[1:])} {{ {', '.join(str(network) for network in networks)} }}"
-        self.nft(commands)
-        return networks
-
     def cut(self, *words: str) -> list[str]:
         """Cut places off from the other side until they are healed; return all that is cut off now.
 
         Neighbours on one side go on hearing each other, as they do when a line between two cities breaks.
         """
-        return [str(network) for network in self.cut_networks(self.places().networks_at(*words))]
+        return self._set_cut(added(self.cut_now(), self.places().networks_at(*words)))
 
     def heal(self, *words: str) -> list[str]:
-        """Join places again, all of them if none is named; return what is cut off now."""
-        return [str(each) for each in self.heal_networks(self.places().networks_at(*words) if words else None)]
+        """Join places again, all of them if none is named; return what stays cut: nothing if the router is down."""
+        places = self.places()
+        networks = places.networks_at(*words)
+        if not places.router().is_running:
+            return []
+        return self._set_cut(removed(self.cut_now(), networks) if words else [])
+
+    def _set_cut(self, networks: list[Network]) -> list[str]:
+        words = [str(network) for network in networks]
+        # Both at once, so that there is no moment without a cut in between.
+        more = f"; add element {' '.join(SET[1:])} {{ {', '.join(words)} }}" if words else ""
+        self.nft(f"flush {' '.join(SET)}{more}")
+        return words
 
     # Impairing
 

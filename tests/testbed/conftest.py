@@ -38,7 +38,6 @@ def leave_out(why: str) -> NoReturn:
 
 @pytest.fixture(scope="session")
 def namespaces() -> None:
-    """Leave out what makes namespaces and devices where that is not possible."""
     if os.geteuid() != 0:
         leave_out("network namespaces need root")
     if shutil.which("ip") is None:

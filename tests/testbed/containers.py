@@ -37,7 +37,6 @@ _pythons: dict[str, subprocess.Popen[str]] = {}
 
 
 def why_no_engine() -> str | None:
-    """Return why there are no containers here, or None where there can be."""
     if shutil.which("docker") is None:
         return "docker is not installed"
     try:
@@ -54,7 +53,6 @@ def containers(*roles: str, side: str = "") -> list[Container]:
 
 
 def daemons(side: str = "") -> list[Container]:
-    """Return every running container with a daemon of ours."""
     return containers(*OVERLAY_ROLES, side=side)
 
 
@@ -104,7 +102,6 @@ def _end(container_id: str) -> None:
 
 
 def end_all_inside() -> None:
-    """End what waits for requests in the containers."""
     for container_id in list(_pythons):
         _end(container_id)
 
@@ -117,7 +114,6 @@ def everywhere(places: Iterable[Container], what: Callable[[Container], Any]) ->
 
 
 def control(place: Container, verb: str) -> dict[str, Any]:
-    """Return the reply of a daemon to one request."""
     reply: dict[str, Any] = inside(place, control=[{"verb": verb}])["control"][0]
     return reply
 
@@ -129,7 +125,6 @@ def status(place: Container) -> dict[str, Any]:
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds_max: float) -> float:
-    """Wait until a condition holds; return after how many seconds it did."""
     began = time.monotonic()
     while not condition():
         assert time.monotonic() - began < seconds_max, f"waited {seconds_max} s in vain: {what}"

@@ -73,7 +73,6 @@ def direct(options: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def control(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the reply to each request, or the error."""
     client = ControlClient(Path(os.environ["STATE_DIRECTORY"]))
     replies: list[dict[str, Any]] = []
     for request in requests:
@@ -85,7 +84,6 @@ def control(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def send(options: dict[str, Any]) -> int:
-    """Send small datagrams to an address, and return how many the kernel took."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         return sum(sock.sendto(b"unwanted", tuple(options["to"])) > 0 for _ in range(options["count"]))
 
@@ -98,7 +96,6 @@ def marks(_: object) -> dict[str, int]:
 
 
 def rights(_: object) -> dict[str, object]:
-    """Return what the kernel lets the daemon do, whose rights are ours."""
     status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line)
     return {
         "is root": os.getuid() == 0,

@@ -78,11 +78,9 @@ class Machines(NamedTuple):
                 return found
 
     def ask(self, count: int, *, size_bytes: int = 100, expected: int | None = None) -> list[Reply]:
-        """Send packets from the left to the right; return the replies, one each or as many as expected."""
         return self.replies(self.send(count, size_bytes=size_bytes), count if expected is None else expected)
 
     def stream(self, data: bytes) -> bytes:
-        """Send bytes over TCP from the left to the right and back; return what came back."""
 
         def echo() -> None:
             peer, _ = self.listening.accept()
@@ -101,7 +99,6 @@ class Machines(NamedTuple):
 
 
 def ip(*arguments: str) -> str:
-    """Run `ip`, which must succeed; return what it printed."""
     return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
 
 
@@ -130,7 +127,6 @@ def wire(left: str, address: str, right: str) -> None:
 
 
 def plug_in(name: str, address: str) -> None:
-    """Give this end of the wire an address, and take it up."""
     ip("-n", name, "address", "add", f"{address}/24", "dev", "wire")
     ip("-n", name, "link", "set", "wire", "up")
 
@@ -153,7 +149,6 @@ def _socket_in(namespace: str, kind: int) -> socket.socket:
 
 @contextlib.contextmanager
 def machines() -> Iterator[Machines]:
-    """Make the two machines; take them away at the end."""
     with namespaces("l", "r") as (left, right), contextlib.ExitStack() as sockets:
         wire(left, LEFT, right)
         plug_in(right, RIGHT)
@@ -182,7 +177,6 @@ def impaired(namespace: str, *flags: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def ending(process: subprocess.Popen[str], signal_number: int) -> dict[str, int]:
-    """End the impairing by a signal; return what it had counted."""
     process.send_signal(signal_number)
     out, err = process.communicate(timeout=SECONDS_MAX)
     assert (process.returncode, err) == (0, "")

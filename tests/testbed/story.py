@@ -33,8 +33,6 @@ class Row:
 
 @dataclass
 class Story:
-    """The rows so far, and facts about the whole run."""
-
     rows: list[Row] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     _began: float = field(default_factory=time.monotonic)
@@ -60,30 +58,24 @@ class Story:
         assert not failed, "\n".join(line[:DETAILS_CHARACTERS_MAX] for line in words)
 
     def row(self, name: str, expected: str, seen: object, held: bool, details: Any = None) -> None:
-        """Add a row to the scenario."""
         seconds = round(time.monotonic() - self._scenario_began, 1)
         self.rows.append(Row(self._scenario, name, expected, str(seen), held, seconds, details))
 
     def count(self, name: str, right: int, total: int, details: Any = None) -> None:
-        """Add a row that holds if all of them are right."""
         self.row(name, f"{total} of {total}", f"{right} of {total}", right == total and total > 0, details)
 
     def none(self, name: str, found: Iterable[str], details: Any = None) -> None:
-        """Add a row that holds if nothing was found."""
         words = ", ".join(found) or "none"
         self.row(name, "none", words, words == "none", details)
 
     def same(self, name: str, expected: object, seen: object) -> None:
-        """Add a row that holds if exactly the expected was seen."""
         self.row(name, str(expected), seen, seen == expected)
 
     @property
     def held(self) -> bool:
-        """Whether every row held, and there is one."""
         return bool(self.rows) and all(row.held for row in self.rows)
 
     def table(self) -> list[str]:
-        """Return the report as lines of text."""
         lines = [("scenario", "what", "expected", "seen", "s", "")] + [
             (row.scenario, row.name, row.expected, row.seen, f"{row.seconds:.1f}", "held" if row.held else "FAILED")
             for row in self.rows
@@ -94,7 +86,6 @@ class Story:
         return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in short]
 
     def write(self, folder: Path) -> None:
-        """Write report.json and report.png into the folder."""
         folder.mkdir(parents=True, exist_ok=True)
         seconds = round(time.monotonic() - self._began, 1)
         report = {"held": self.held, "seconds": seconds, **self.facts, "rows": [asdict(row) for row in self.rows]}

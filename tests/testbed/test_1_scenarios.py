@@ -27,30 +27,35 @@ from tests.testbed.containers import (
     wait_for_contacts,
     wait_for_each,
 )
-from tests.testbed.world import (
-    DAEMON_COUNT,
-    JOINED_MIN,
-    Memory,
-    Tally,
-    World,
-    ask,
-    ask_questions,
-    holdings,
-    percentile,
-)
+from tests.testbed.world import DAEMON_COUNT, JOINED_MIN, Memory, Tally, World, ask, ask_questions, holdings, percentile
 from tests.testbed.zones import Expected, Signed, of_demo_rows, of_zone_files, reply_of
 
 pytestmark = pytest.mark.testbed
-# All of zones/ is published, and every node's own resolver answers every name.
-
 NOBODY = str(SecretKey.generate(b"\x07" * 32).zone_key)
+# One of the two by which all have joined, and more nodes of one side than of the other.
+VICTIMS = ("publisher", "boot-west", "west/1", "east/1", "east/2")
+NEWS_TTL = 30  # The least that a refresh waits for.
+ONE_REFRESH_S_MAX = 150.0  # A refresh of 30 s after the half minute in which lost contacts are tried again.
+REFUSED = "put refused: 302 "  # BEP 44: the sequence number is less than the current one.
+BAD = Impairment(delay_ms=100, jitter_ms=20, loss_percent=10)
+SEED = 6
+LOOKUPS_S_MAX = 60.0
+OLD = Expected("www.old.example.", "A", frozenset({"192.0.2.53"}))
+UNASKED = Expected("mail.old.example.", "A", frozenset({"192.0.2.54"}))
+FAILURE_REMEMBERED_S_MAX = 60.0
+FLOODED = "10.91.2.99"  # No container has it; packets to it pass the router.
+FAULTS_LINK = ("inet", "faults", "link")
+PUTS, GETS, GARBAGE = 300, 3_000, 2_000
+RATE = 1_000
+REFLECTED_BYTES_PER_SECOND = 8_000  # What a node gives unproven addresses beyond three times their questions.
+BURST_ALLOWED = 64  # New keys of one prefix at once (docs/spec.md), then one a second.
+PUTTING_S_MAX = 30
 
 
 def test_every_resolver_answers_every_published_name(overlay: World) -> None:
     with overlay.story.scenario("every name, everywhere") as story:
-        keys = overlay.publisher_keys()
+        keys, places = overlay.publisher_keys(), daemons()
         story.row("zones/ is published", "every zone", f"{len(keys)} zones", True, keys)
-        places = daemons()
         expected = of_zone_files(keys)
         overlay.tell_answers(f"{len(expected)} RRsets at {len(places)} resolvers", places, expected)
         known = keys | {"nobody": NOBODY}
@@ -77,12 +82,6 @@ def test_the_published_port_answers_on_loopback_over_both_transports(overlay: Wo
         story.count("questions from outside", len(rows) - len(wrong), len(rows), wrong)
 
 
-# The publisher and a third of the nodes are killed, and every name still resolves from every survivor.
-
-# One of the two by which all have joined, and more nodes of one side than of the other.
-VICTIMS = ("publisher", "boot-west", "west/1", "east/1", "east/2")
-
-
 def test_names_outlive_their_publisher_and_a_third_of_the_nodes(overlay: World) -> None:
     with overlay.story.scenario("kill -9") as story:
         fresh = overlay.sign(*(f"kept-{number}" for number in range(6)))
@@ -99,20 +98,13 @@ def test_names_outlive_their_publisher_and_a_third_of_the_nodes(overlay: World) 
             took_ms = overlay.tell_answers("over the wire, {times}", survivors, expected, directly=True)
             story.facts["answer_ms"] = {"a third killed": took_ms}
             zones = of_zone_files(overlay.keys)
-            overlay.tell_answers("all of zones/ by who never asked before", survivors, zones, directly=True)
+            overlay.tell_answers("all of zones/ at nodes that never asked", survivors, zones, directly=True)
             overlay.tell_answers("all of zones/ at their resolvers", survivors, zones)
             replicas = {place.place: kept for place, kept in holdings(survivors).items()}
             story.facts["replicas_after_kill"] = {zone.name: zone.key for zone in fresh}, replicas
         seconds = wait_for_contacts(daemons(), JOINED_MIN)
         story.count("daemons after the restart", len(daemons()), DAEMON_COUNT, {"seconds": round(seconds, 1)})
         overlay.tell_answers("new names at all", daemons(), expected)
-
-
-# The two sides are cut apart, each goes on, one publishes an update, and after healing all of them know it.
-
-NEWS_TTL = 30  # The least that a refresh waits for.
-ONE_REFRESH_S_MAX = 150.0  # A refresh of 30 s after the half minute in which lost contacts are tried again.
-REFUSED = "put refused: 302 "  # BEP 44: the sequence number is less than the current one.
 
 
 def test_two_sides_live_apart_and_agree_afterwards(overlay: World) -> None:
@@ -123,15 +115,13 @@ def test_two_sides_live_apart_and_agree_afterwards(overlay: World) -> None:
         old = news.item
         west, east = daemons("west"), daemons("east")
         both = [*west, *east]
-        overlay.tell_answers("everybody knows the old news", both, [news.expected])
+        overlay.tell_answers("all know the old news", both, [news.expected])
         with BED.faults() as faults:
             faults.cut("west")
             _both_sides_answer(overlay, unasked, west, east)
             _one_side_learns(overlay, news, old.seq, west, east)
             (secret,) = overlay.sign("west-only")
-            replies = overlay.publish([secret])
-            stored = replies[0].get("stored", 0)
-            story.row("west publishes a zone of its own", f"<= {len(west)} nodes", stored, 1 <= stored <= len(west))
+            _stored_at_most(overlay, "west publishes a zone of its own", overlay.publish([secret]), west)
             told = [ask(place, [secret.expected])[0] for place in east[:3]]
             said = {(reply["rcode"], *(error["code"] for error in reply["extended_errors"])) for reply in told}
             is_failure = all(rcode == "SERVFAIL" and codes for rcode, *codes in said)
@@ -147,19 +137,24 @@ def test_two_sides_live_apart_and_agree_afterwards(overlay: World) -> None:
         story.facts["replicas_after_heal"] = {place.place: own.get(news.key) for place, own in holdings(both).items()}
 
 
+def _stored_at_most(overlay: World, title: str, replies: list[dict[str, Any]], places: list[Container]) -> None:
+    """Tell at how many nodes a zone was stored: at some of these, and no others can be reached."""
+    stored = replies[0].get("stored", 0)
+    overlay.story.row(title, f"<= {len(places)} nodes", stored, 1 <= stored <= len(places), replies)
+
+
 def _wait_for_news(places: list[Container], expected: list[Expected]) -> float:
     """Wait until each of these resolvers has answered with the news; return after how many seconds all had."""
 
     def knows(place: Container) -> bool:
         return all(entry.is_met_by(reply) for entry, reply in zip(expected, ask(place, expected), strict=True))
 
-    return wait_for_each(places, knows, "the news", ONE_REFRESH_S_MAX)
+    return wait_for_each(places, knows, "the expected answers", ONE_REFRESH_S_MAX)
 
 
 def _both_sides_answer(overlay: World, unasked: list[Signed], west: list[Container], east: list[Container]) -> None:
-    """Ask both sides for names that nobody has looked up, and note who keeps which."""
-    story = overlay.story
-    sides = {"west": west, "east": east}
+    """Ask both sides for names that no node has looked up, and note which nodes keep which."""
+    story, sides = overlay.story, {"west": west, "east": east}
     overlay.tell_unasked("nodes that have looked them up before", [*west, *east], unasked)
     kept = holdings([*west, *east])
     replicas = {
@@ -172,24 +167,21 @@ def _both_sides_answer(overlay: World, unasked: list[Signed], west: list[Contain
     expected = [zone.expected for zone in unasked]
     for side, own in sides.items():
         overlay.tell_answers(f"{side} answers by its resolvers", own, expected)
-        overlay.tell_answers(f"{side} answers who holds nothing", own, expected, directly=True)
+        overlay.tell_answers(f"{side} answers nodes that hold nothing", own, expected, directly=True)
 
 
 def _one_side_learns(overlay: World, news: Signed, old_seq: int, west: list[Container], east: list[Container]) -> None:
     """Publish an update in the east; east serves it, west keeps what it has."""
-    story = overlay.story
-    before = news.expected
+    story, before = overlay.story, news.expected
     news.update("198.51.100.200")
-    (reply,) = overlay.publish([news], at=one("resolver"))
-    stored = reply.get("stored", 0)
-    story.row("east publishes an update", f"<= {len(east)} nodes", stored, 1 <= stored <= len(east), reply)
+    _stored_at_most(overlay, "east publishes an update", overlay.publish([news], at=one("resolver")), east)
     seconds = _wait_for_news(east, [news.expected])
     story.row("all of the east serve it", "within a refresh", f"after {seconds:.0f} s", True)
     overlay.tell_answers("all of the west serve the old", west, [before])
-    seqs = {place: own.get(news.key) for place, own in holdings([*west, *east]).items()}
-    right = [*(seqs[place] == old_seq for place in west), *(seqs[place] == news.item.seq for place in east)]
-    details = {place.place: seq for place, seq in seqs.items()}
-    story.count("replicas: old in the west, new in the east", sum(right), len(right), details)
+    seqs = {place.place: own.get(news.key) for place, own in holdings([*west, *east]).items()}
+    expected = {place.place: old_seq for place in west} | {place.place: news.item.seq for place in east}
+    right = sum(seqs[place] == seq for place, seq in expected.items())
+    story.count("replicas: old in the west, new in the east", right, len(seqs), seqs)
 
 
 def _stale_is_refused(overlay: World, news: Signed, old: bytes, places: list[Container]) -> None:
@@ -200,17 +192,12 @@ def _stale_is_refused(overlay: World, news: Signed, old: bytes, places: list[Con
     flags = ("hostile", f"--item={old.hex()}", "--puts=1", "--gets=0", "--garbage=0")
     said = json.loads(engine.docker(*words, *flags, *newer))
     refused = [report for report in said if all(words.startswith(REFUSED) for words in report["said"])]
-    title = f"stale put refused by {len(newer)} nodes that know better"
-    overlay.story.count(title, len(refused), len(newer), said)
-
-
-# Every daemon is stopped and started, one after the other, and loses nothing.
+    overlay.story.count(f"stale put refused by {len(newer)} nodes that know better", len(refused), len(newer), said)
 
 
 def test_a_rolling_restart_loses_neither_items_nor_marks(overlay: World) -> None:
     with overlay.story.scenario("rolling restart") as story:
-        places = daemons()
-        expected = of_zone_files(overlay.keys)
+        places, expected = daemons(), of_zone_files(overlay.keys)
         lost, codes, gaps, answered = {}, {}, [], 0
         counts = {"marks": 0, "items": 0}
         for index, place in enumerate(places):
@@ -241,24 +228,15 @@ def test_a_rolling_restart_loses_neither_items_nor_marks(overlay: World) -> None
         overlay.tell_answers("every name at every resolver", daemons(), expected)
 
 
-# Every link is slow, uneven and loses a tenth of its packets; names are found all the same.
-
-BAD = Impairment(delay_ms=100, jitter_ms=20, loss_percent=10)
-SEED = 6
-LOOKUPS_S_MAX = 60.0
-
-
 def test_names_are_found_over_bad_links(overlay: World) -> None:
     with overlay.story.scenario("bad links") as story:
         fresh = overlay.sign(*(f"far-{number}" for number in range(4)))
         overlay.publish(fresh)
-        expected = [zone.expected for zone in fresh]
-        places = daemons()
+        expected, places = [zone.expected for zone in fresh], daemons()
         with BED.faults() as faults:
             impaired = faults.impair(BAD, every_link=True, seed=SEED)
-            methods = sorted({each["method"] for each in impaired})
-            title = "100 ms ± 20, 10 % loss from every node"
-            story.count(title, len(impaired), len(places), {"method": methods, "seed": SEED})
+            details = {"method": sorted({each["method"] for each in impaired}), "seed": SEED}
+            story.count("100 ms ± 20, 10 % loss from every node", len(impaired), len(places), details)
             took_ms = overlay.tell_answers("over the wire, {times}", places, expected, directly=True)
             story.facts.setdefault("answer_ms", {})["bad links"] = took_ms
             overlay.tell_answers("at every resolver", places, expected)
@@ -276,23 +254,16 @@ def test_names_are_found_over_bad_links(overlay: World) -> None:
 
 def _reports(places: list[Container], keys: set[str]) -> list[dict[str, Any]]:
     """Return what every daemon says of its look-ups of these keys, once all of them have ended."""
-    # The publisher knows what it has published, and looks for it no more.
-    askers = [place for place in places if place.role != "publisher"]
     found: dict[Container, list[dict[str, Any]]] = {}
 
     def has_ended(place: Container) -> bool:
         found[place] = [entry for entry in control(place, "lookups")["lookups"] if entry["key"] in keys]
         return {entry["key"] for entry in found[place]} == keys
 
+    # The publisher does not look for zones that it has published.
+    askers = [place for place in places if place.role != "publisher"]
     wait_for_each(askers, has_ended, "the end of every look-up", LOOKUPS_S_MAX)
     return [entry for own in found.values() for entry in own]
-
-
-# The upstream is gone: names of the overlay go on, other names fail and say why.
-
-OLD = Expected("www.old.example.", "A", frozenset({"192.0.2.53"}))
-UNASKED = Expected("mail.old.example.", "A", frozenset({"192.0.2.54"}))
-FAILURE_REMEMBERED_S_MAX = 60.0
 
 
 def test_only_ordinary_names_need_the_upstream(overlay: World) -> None:
@@ -311,15 +282,13 @@ def test_only_ordinary_names_need_the_upstream(overlay: World) -> None:
             words = sorted({error["text"] for reply in replies for error in reply["extended_errors"]})
             details = {"said": sorted(set(said)), "why": words}
             story.count("ordinary names: SERVFAIL with EDE", right, len(said), details)
-
-        def answers(place: Container) -> bool:
-            return UNASKED.is_met_by(ask(place, [UNASKED])[0])
-
-        seconds = wait_for_each(places, answers, "ordinary names again", FAILURE_REMEMBERED_S_MAX)
+        seconds = wait_for_each(
+            places,
+            lambda place: UNASKED.is_met_by(ask(place, [UNASKED])[0]),
+            "ordinary names again",
+            FAILURE_REMEMBERED_S_MAX,
+        )
         story.row("ordinary names are back", "at every resolver", f"after {seconds:.0f} s", True)
-
-
-# A node that was told no address finds its neighbours on the wire and resolves.
 
 
 def test_a_newcomer_without_any_address_finds_the_overlay(overlay: World) -> None:
@@ -340,45 +309,31 @@ def test_a_newcomer_without_any_address_finds_the_overlay(overlay: World) -> Non
         story.row("by asking others", ">= 1 RPC each", f"{sum(asked)} in {len(asked)} look-ups", min(asked) >= 1)
 
 
-# A hostile neighbour floods two nodes: honest names go on, quotas hold, and no third machine is flooded by them.
-
-VICTIM = "10.91.2.99"  # No container has it; packets to it pass the router.
-PUTS, GETS, GARBAGE = 300, 3_000, 2_000
-RATE = 1_000
-REFLECTED_BYTES_PER_SECOND = 8_000  # What a node gives unproven addresses beyond three times their questions.
-BURST_ALLOWED = 64  # New keys of one prefix at once (docs/spec.md), then one a second.
-
-
-def _dht_counters(place: Container) -> dict[str, int]:
-    counters: dict[str, int] = status(place)["counters"]["dht"]
-    return counters
-
-
 def test_a_flood_is_counted_and_nobody_else_feels_it(overlay: World) -> None:
     with overlay.story.scenario("hostile neighbour") as story:
         BED.start("hostile")
         hostile = one("hostile")
         targets = [place for place in daemons("west") if place.service in ("boot-west", "west")][:2]
-        others = [place for place in daemons() if place not in targets]
+        other = [place for place in daemons() if place not in targets][-1]
         fresh = overlay.sign("in-the-flood")
         overlay.publish(fresh)
-        kept_before = holdings(targets)
-        before = {place: _dht_counters(place) for place in targets}
-        BED.nft("add", "rule", "inet", "faults", "link", "ip", "daddr", VICTIM, "counter", "drop")
-        words = [f"--puts={PUTS}", f"--gets={GETS}", f"--garbage={GARBAGE}", f"--rate={RATE}", f"--victim={VICTIM}"]
+        kept_before, before = holdings(targets), {place: _dht_counters(place) for place in targets}
+        BED.nft("add", "rule", *FAULTS_LINK, "ip", "daddr", FLOODED, "counter", "drop")
+        words = [f"--puts={PUTS}", f"--gets={GETS}", f"--garbage={GARBAGE}", f"--rate={RATE}", f"--victim={FLOODED}"]
         words += [f"--key={overlay.keys['large']}", *map(dht_of, targets)]
         expected = [*of_zone_files(overlay.keys), fresh[0].expected]
         tally = Tally()
         with ThreadPoolExecutor(1) as pool:
             flood = pool.submit(engine.docker, "exec", hostile.id, "hostile", *words)
             while not flood.done():
-                for place in [*targets, others[-1]]:
+                for place in [*targets, other]:
                     tally.take(place, expected, ask(place, expected))
             said = json.loads(flood.result())
         tally.tell(story, "honest names during the flood")
         for place, report in zip(targets, said, strict=True):
             _quotas_hold(overlay, place, report, before[place])
-        reflected = _reflected()
+        rules = [entry["rule"]["expr"] for entry in BED.nft("list", "chain", *FAULTS_LINK) if "rule" in entry]
+        (reflected,) = (part["counter"] for rule in rules if FLOODED in str(rule) for part in rule if "counter" in part)
         spoofed = sum(report["sent"]["gets"] for report in said)
         # The reply to a forged question is at most three times as long, or comes out of the budget of the node.
         allowed = (len(targets) + spoofed / RATE) * REFLECTED_BYTES_PER_SECOND + 28 * reflected["packets"]
@@ -390,22 +345,17 @@ def test_a_flood_is_counted_and_nobody_else_feels_it(overlay: World) -> None:
         engine.docker("rm", "--force", "--volumes", hostile.id)
 
 
-def _reflected() -> dict[str, int]:
-    """Return what the router has counted for the victim: packets and bytes."""
-    rules = [entry["rule"]["expr"] for entry in BED.nft("list", "chain", "inet", "faults", "link") if "rule" in entry]
-    (counter,) = (part["counter"] for rule in rules if VICTIM in json.dumps(rule) for part in rule if "counter" in part)
-    counted: dict[str, int] = counter
-    return counted
+def _dht_counters(place: Container) -> dict[str, int]:
+    counters: dict[str, int] = status(place)["counters"]["dht"]
+    return counters
 
 
 def _quotas_hold(overlay: World, place: Container, report: dict[str, Any], before: dict[str, int]) -> None:
-    story = overlay.story
-    after = _dht_counters(place)
+    story, after = overlay.story, _dht_counters(place)
     grown = {name: count - before.get(name, 0) for name, count in after.items() if count > before.get(name, 0)}
-    stored = report["said"].get("put stored", 0)
-    refused = grown.get("put-refused-rate", 0)
-    # While it puts, a second or two pass, each of which allows another.
-    allowed = BURST_ALLOWED + 30
+    stored, refused = report["said"].get("put stored", 0), grown.get("put-refused-rate", 0)
+    # Each second of the flood allows another.
+    allowed = BURST_ALLOWED + PUTTING_S_MAX
     story.row(f"{place.place} keeps of {PUTS} made-up items", f"<= {allowed}", stored, stored <= allowed)
     details = {**report, "grown": grown}
     story.row(f"{place.place} counts what it refused", ">= 100 by rate", refused, refused >= 100, details)

@@ -27,13 +27,11 @@ TOOL = [sys.executable, "-m", "deploy.testbed"]
 
 
 def tool(*words: str) -> dict[str, Any]:
-    """Run the tool, which must succeed; return its document."""
     document: dict[str, Any] = json.loads(engine.run([*TOOL, *words]))
     return document
 
 
 def faults_on() -> dict[str, Any]:
-    """Return the faults that status shows."""
     on: dict[str, Any] = tool("status")["faults"]
     return on
 

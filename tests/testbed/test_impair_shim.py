@@ -24,7 +24,6 @@ def wires(namespaces: None) -> Iterator[Machines]:
 
 
 def rules_of(namespace: str) -> list[int]:
-    """Return the preferences of the policy rules in a namespace."""
     return [int(line.partition(":")[0]) for line in ip("-n", namespace, "rule", "show").splitlines()]
 
 

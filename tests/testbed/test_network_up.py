@@ -18,19 +18,17 @@ from tests.testbed.namespaces import namespaces, plug_in, wire
 pytestmark = pytest.mark.testbed
 GUARD_S = 60.0
 THERE, HERE = "10.94.0.1", "10.94.0.2"
+PROGRAM = (sys.executable, "-m", "p2pdns")
 
 
 def run(*words: str | Path) -> str:
-    """Run a command; return what it printed, however it ended."""
     return subprocess.run(words, check=False, capture_output=True, text=True).stdout
 
 
 @contextlib.contextmanager
 def serving(namespace: str, state: Path, *words: str) -> Iterator[ControlClient]:
-    """Run a daemon in a namespace."""
-    command = ["ip", "netns", "exec", namespace, sys.executable, "-m", "p2pdns", "serve", "--network", "up"]
-    environ = {**os.environ, "P2PDNS_CONFIG": os.devnull}
-    process = subprocess.Popen([*command, "--state", str(state), *words], env=environ, stderr=subprocess.DEVNULL)
+    command = ["ip", "netns", "exec", namespace, *PROGRAM, "serve", "--network", "up", "--state", str(state), *words]
+    process = subprocess.Popen(command, env={**os.environ, "P2PDNS_CONFIG": os.devnull}, stderr=subprocess.DEVNULL)
     control = ControlClient(state)
     try:
         wait_until(control.is_running, "the daemon", GUARD_S)
@@ -42,18 +40,17 @@ def serving(namespace: str, state: Path, *words: str) -> Iterator[ControlClient]
 
 @pytest.mark.usefixtures("namespaces")
 def test_a_name_asked_for_in_vain_is_answered_when_the_network_has_come(tmp_path: Path) -> None:
-    zone, key = tmp_path / "a.zone", tmp_path / "a.key"
+    zone, key, state = tmp_path / "a.zone", tmp_path / "a.key", tmp_path / "theirs"
     zone.write_text("www 60 A 192.0.2.7\n")
-    program = (sys.executable, "-m", "p2pdns")
-    run(*program, "keygen", "-o", key)
-    name = f"www.{run(*program, 'pubkey', key).strip()}"
+    run(*PROGRAM, "keygen", "-o", key)
+    name = f"www.{run(*PROGRAM, 'pubkey', key).strip()}"
     with namespaces("a", "b") as (ours, theirs), contextlib.ExitStack() as daemons:
         wire(theirs, THERE, ours)
-        daemons.enter_context(serving(theirs, tmp_path / "theirs", "--no-dns", "--dht", f"{THERE}:6881"))
+        daemons.enter_context(serving(theirs, state, "--no-dns", "--dht", f"{THERE}:6881"))
         words = ("--dns", "127.0.0.1:5300", "--dht", "0.0.0.0:6881", "--upstream", "none")
         control = daemons.enter_context(serving(ours, tmp_path / "ours", *words, "--bootstrap", f"{THERE}:6881"))
-        # Alone there, so it is kept there, which is told by its exit status.
-        run(*program, "publish", "--state", tmp_path / "theirs", "-k", key, zone)
+        # It is alone there, keeps the zone itself, and tells so by its exit status.
+        run(*PROGRAM, "publish", "--state", state, "-k", key, zone)
         dig = ("ip", "netns", "exec", ours, "dig", "@127.0.0.1", "-p", "5300", "+tries=1", "+time=5", name)
         assert "SERVFAIL" in run(*dig)
         # By now the next try of its own is seconds away.

@@ -1,14 +1,15 @@
-"""What a testbed could leave on its machine beside containers, networks and volumes: processes, interfaces, files, and
-rules of the packet filter.
+"""Traces of a testbed on its machine beside containers, networks and volumes: processes, interfaces, files, and rules
+of the packet filter.
 
-Guarantees: found is only what bears the mark of one testbed (the ids of its containers and networks, its addresses, its
-port, the names of its temporary files), so that whatever else the machine does meanwhile is not taken for it. What only
-root may read is left out for others. Does not ask the engine.
+Guarantees: a trace bears a mark of one testbed (the id of a container or network, its addresses, its port, the name of
+a temporary file), so that other things on the machine are not taken for it. Things that only root may read are left
+out for others. Does not ask the engine.
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -18,7 +19,7 @@ from pathlib import Path
 INTERFACE_ID_CHARACTERS = 12  # The engine calls a bridge "br-" and so much of the id of its network.
 ADDRESSES = "10.91."
 TEMPORARY = ("p2pdns-images.*", "p2pdns-base.*", "mmdebstrap.*")
-# What is not there has no rules; the tools of root are not on everybody's path.
+# A tool that is missing has no rules; the tools of root are not on every path.
 FILTERS = "PATH=$PATH:/usr/sbin:/sbin; iptables-save; nft list ruleset"
 COMMAND_S_MAX = 30.0
 
@@ -53,16 +54,11 @@ class Traces:
     before: frozenset[str] = frozenset()
 
     def left(self) -> list[str]:
-        """Return what is still there."""
         return [*self.among(on_this_machine()), *(f"file {name}" for name in temporary_files() - self.before)]
 
     def among(self, lines: Iterable[str]) -> list[str]:
-        """Return the lines that bear a mark."""
         bridges = (f"br-{network[:INTERFACE_ID_CHARACTERS]}" for network in self.network_ids)
         marks = [*self.container_ids, *bridges, f"-host-port {self.port} "]
-        # Anybody may speak of our addresses, but no rule of anybody else's is about them.
-        return [
-            line
-            for line in lines
-            if any(mark in line for mark in marks) or (line.startswith("rule ") and ADDRESSES in line)
-        ]
+        # Other processes may speak of our addresses, but no other rule is about them.
+        ours = re.compile("|".join([*map(re.escape, marks), f"^rule .*{re.escape(ADDRESSES)}"]))
+        return [line for line in lines if ours.search(line)]

@@ -39,7 +39,6 @@ class World:
     signed: dict[str, Signed] = field(default_factory=dict)
 
     def start(self) -> None:
-        """Build, bring up, and wait until the daemons know each other."""
         with self.story.scenario("the start") as story:
             story.row("the images are built", "yes", f"yes, on {engine.build_images()}", True)
             Testbed.up()
@@ -53,7 +52,6 @@ class World:
             story.count(title, len(found) - len(wrong), len(found), wrong)
 
     def end(self) -> None:
-        """Take everything down, and look for what is left of it."""
         containers.end_all_inside()
         traces = containers.traces(self.port, self.files_before)
         volumes = engine.volumes_of(BED.label)
@@ -120,7 +118,7 @@ class World:
 
 def ask(place: Container, expected: Sequence[Expected], bootstrap: Sequence[Container] = ()) -> list[dict[str, Any]]:
     """Return the replies of a container's own resolver, or those of a node of a moment that begins with others."""
-    questions = [entry.question for entry in expected]
+    questions = [[entry.name, entry.type] for entry in expected]
     if not bootstrap:
         return ask_questions(place, questions)
     options = {"bootstrap": [dht_of(other) for other in bootstrap], "questions": questions}
@@ -151,7 +149,6 @@ class Tally:
                 self.wrong.append(f"{place.place}: {entry.name} {entry.type}: {said} {why}")
 
     def tell(self, story: Story, title: str) -> None:
-        """Add a row that holds if all answers were right."""
         title = title.format(times=f"p50 {percentile(self.ms, 50):.0f} ms, p95 {percentile(self.ms, 95):.0f} ms")
         story.count(title, len(self.ms), len(self.ms) + len(self.wrong), self.wrong)
 
@@ -178,7 +175,6 @@ class Memory:
 
     @classmethod
     def of(cls, place: Container) -> Memory:
-        """Return what a daemon remembers: the marks as they are on its disk, the rest as it says."""
         reply = inside(place, control=[{"verb": "status"}, {"verb": "stored"}], marks=None)
         status, kept = reply["control"][0]["status"], reply["control"][1]["stored"]
         identity = {

@@ -1,7 +1,7 @@
 """The zones of the story: those of zones/, and small ones that are signed here, so that no key enters a container.
 
-Guarantees: the same name is the same key in every run of a test; what is expected of a zone file is read from it by
-the program's own reader. Does not know where anything is published.
+Guarantees: a name and a run make the same key every time; the answers expected of a zone file are read from it by the
+program's own reader. Does not know where anything is published.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from p2pdns.cli.dnsclient import ExtendedError, Record, Reply
@@ -33,13 +33,7 @@ class Expected:
     type: str
     data: frozenset[str]
 
-    @property
-    def question(self) -> list[str]:
-        """The question as `inside.py` takes it."""
-        return [self.name, self.type]
-
     def is_met_by(self, reply: Mapping[str, Any]) -> bool:
-        """Return whether a reply says exactly that."""
         if reply.get("rcode") != Rcode.NOERROR.name:
             return False
         return {record["data"] for record in reply["answer"] if record["type"] == self.type} == self.data
@@ -57,13 +51,12 @@ def of_zone_files(keys: Mapping[str, str]) -> list[Expected]:
 
 
 def of_demo_rows(keys: Mapping[str, str]) -> list[tuple[Row, list[Any]]]:
-    """Return what the demo asks too, and the questions: aliases, wildcards, NXDOMAIN, truncation, letter case."""
+    """Return the rows of the demo and their questions: aliases, wildcards, NXDOMAIN, truncation, letter case."""
     rows = [row for row in ROWS if not row.petname and row.zone in keys]
     return [(row, [row.name(keys[row.zone]), row.type, row.transport, row.udp_size_bytes]) for row in rows]
 
 
 def reply_of(facts: Mapping[str, Any]) -> Reply:
-    """Return a reply that came as JSON."""
     if "error" in facts:
         return Reply("", "", "", "", facts["error"], (), (), (), (), 0.0)
     records = {name: tuple(Record(**each) for each in facts[name]) for name in ("answer", "authority")}
@@ -71,38 +64,18 @@ def reply_of(facts: Mapping[str, Any]) -> Reply:
     return Reply(**{**facts, **records, "flags": tuple(facts["flags"]), "extended_errors": errors})
 
 
-@dataclass
 class Signed:
     """A zone of one address, under a key of this run; `update` signs the next version."""
 
-    name: str
-    address: str
-    ttl: int = 300
-    run: str = ""
-    item: MutableItem = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Make the key and sign the first version."""
-        self._secret = SecretKey.generate(hashlib.sha256(f"{self.run} {self.name}".encode()).digest())
-        self._sign()
-
-    def _sign(self) -> None:
-        apex = self._secret.zone_key.apex
-        text = f'$TTL {self.ttl}\n@ A {self.address}\nwww A {self.address}\n@ TXT "{self.name}"\n'
-        value = compose_packet(zonefile.read(text, apex=apex, path=self.name), apex)
-        self.item = MutableItem.signed(self._secret, int(time.time() * 1e6), value)
-
-    @property
-    def key(self) -> str:
-        """The zone key."""
-        return str(self._secret.zone_key)
-
-    @property
-    def expected(self) -> Expected:
-        """A question to the zone as it is."""
-        return Expected(f"www.{self.key}.", "A", frozenset({self.address}))
+    def __init__(self, name: str, address: str, ttl: int = 300, run: str = "") -> None:
+        self.name, self.ttl = name, ttl
+        self._secret = SecretKey.generate(hashlib.sha256(f"{run} {name}".encode()).digest())
+        self.key = str(self._secret.zone_key)
+        self.update(address)
 
     def update(self, address: str) -> None:
-        """Sign another version, newer than the last."""
-        self.address = address
-        self._sign()
+        apex = self._secret.zone_key.apex
+        text = f'$TTL {self.ttl}\n@ A {address}\nwww A {address}\n@ TXT "{self.name}"\n'
+        value = compose_packet(zonefile.read(text, apex=apex, path=self.name), apex)
+        self.item = MutableItem.signed(self._secret, int(time.time() * 1e6), value)
+        self.expected = Expected(f"www.{self.key}.", "A", frozenset({address}))

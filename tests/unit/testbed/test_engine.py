@@ -32,8 +32,6 @@ def test_what_a_command_has_started_ends_with_an_interruption(tmp_path: Path, mo
     is_waiting = threading.Event()
 
     class Watched(subprocess.Popen[str]):
-        """A process that says when it is waited for."""
-
         def communicate(self, *arguments: Any, **named: Any) -> tuple[str, str]:
             is_waiting.set()
             return super().communicate(*arguments, **named)

@@ -17,7 +17,7 @@ from deploy.testbed.places import Network
 from tests.house.rules import ROOT
 
 SECONDS_MAX = 30
-CHANGES = ("cut_networks", "heal_networks", "impair", "unimpair", "kill", "start_ids")
+CHANGES = ("cut", "heal", "impair", "unimpair", "kill", "start_ids")
 
 
 def bed_that_notes(*cut: str) -> Mock:
@@ -33,7 +33,6 @@ def bed_that_notes(*cut: str) -> Mock:
 
 
 def changes(bed: Mock) -> list[str]:
-    """Return what a testbed was told to change, in order."""
     return [name for name, _, _ in bed.method_calls if name in CHANGES]
 
 
@@ -43,18 +42,18 @@ def test_the_last_fault_is_undone_first() -> None:
         assert faults.cut("10.91.1.0/24") == ["10.91.1.0/24"]
         faults.impair(Impairment(delay_ms=1))
         assert faults.kill("west", "dead") == ["west/1"]
-        assert changes(bed) == ["cut_networks", "impair", "kill"]
-    assert changes(bed)[3:] == ["start_ids", "unimpair", "heal_networks"]
+        assert changes(bed) == ["cut", "impair", "kill"]
+    assert changes(bed)[3:] == ["start_ids", "unimpair", "heal"]
     bed.start_ids.assert_called_once_with(["west"])
     bed.unimpair.assert_called_once_with(fault=bed.impair.call_args.kwargs["fault"])
-    bed.heal_networks.assert_called_once_with([Network("10.91.1.0/24")])
+    bed.heal.assert_called_once_with("10.91.1.0/24")
 
 
 def test_what_was_cut_before_stays_cut() -> None:
     bed = bed_that_notes("10.91.1.6/32")
     with Faults(bed) as faults:
         faults.cut("10.91.1.6/31")
-    bed.heal_networks.assert_called_once_with([Network("10.91.1.7/32")])
+    bed.heal.assert_called_once_with("10.91.1.7/32")
 
 
 def test_an_exception_undoes_them_too() -> None:
@@ -62,7 +61,7 @@ def test_an_exception_undoes_them_too() -> None:
     with pytest.raises(ZeroDivisionError), Faults(bed) as faults:
         faults.cut("10.91.1.1")
         raise ZeroDivisionError
-    assert changes(bed) == ["cut_networks", "heal_networks"]
+    assert changes(bed) == ["cut", "heal"]
 
 
 @pytest.mark.parametrize("fails", ["impair", "unimpair"])
@@ -72,7 +71,7 @@ def test_a_fault_that_was_made_in_part_is_undone_and_one_that_cannot_be_does_not
     with pytest.raises(RuntimeError, match=f"^{fails}$"), Faults(bed) as faults:
         faults.cut("10.91.1.1")
         faults.impair(Impairment(delay_ms=1))
-    assert changes(bed) == ["cut_networks", "impair", "unimpair", "heal_networks"]
+    assert changes(bed) == ["cut", "impair", "unimpair", "heal"]
 
 
 # The program says what it does, so that the test sends its signals at known moments and waits for nothing else.
@@ -83,24 +82,23 @@ from deploy.testbed import Faults, Places
 class Told:
     def places(self): return Places()
     def cut_now(self): return []
-    def cut_networks(self, networks): print("cut", flush=True)
-    def heal_networks(self, networks):
+    def cut(self, network): print("cut", flush=True)
+    def heal(self, network):
         print("healing", flush=True)
         sys.stdin.readline()
         print("healed", flush=True)
 
 faults = Faults(Told())
 if sys.argv[1] == "without a block":
-    faults.__enter__().cut()
+    faults.__enter__().cut("west")
     sys.exit(5)
 with faults:
-    faults.cut()
+    faults.cut("west")
     threading.Event().wait(int(sys.argv[2]))
 """
 
 
 def started(mode: str) -> subprocess.Popen[str]:
-    """Start the program; return when its fault is on."""
     command = [sys.executable, "-c", PROGRAM, mode, str(SECONDS_MAX)]
     process = subprocess.Popen(command, cwd=ROOT, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True)
     assert process.stdout is not None

@@ -53,7 +53,6 @@ def images(tmp_path: Path) -> Images:
 
 
 def told(tmp_path: Path, first: str) -> list[str]:
-    """Return the commands of one kind that the engine was told."""
     return [line for line in (tmp_path / "told").read_text().splitlines() if line.startswith(first)]
 
 

@@ -12,7 +12,6 @@ from deploy.testbed.picture import PICTURE, draw, read
 
 
 def words_of(path: Path) -> list[str]:
-    """Return the texts of the picture of a compose file."""
     return [text for element in ElementTree.fromstring(draw(read(path))).iter() if (text := element.text)]
 
 

@@ -33,7 +33,6 @@ def test_what_is_left_out_says_why_and_what_is_required_is_not_left_out(
 
 
 def run_ci(folder: Path, docker: str, make: str) -> subprocess.CompletedProcess[str]:
-    """Run the CI's script with stand-ins for what it calls."""
     stand_ins(folder, docker=docker, make=make, python3="exit 0")
     environ = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
     command = ["bash", str(ROOT / ".ci" / "run")]
