@@ -19,14 +19,14 @@ from deploy.testbed import Testbed
 from deploy.testbed.faults import first_signal_ends
 from deploy.testbed.testbed import DEFAULT_PORT
 from p2pdns.demo import free_dns_address
-from tests.testbed import containers
 from tests.testbed.story import Story
 from tests.testbed.traces import temporary_files
-from tests.testbed.world import STOP_S, World
+from tests.testbed.world import BED, DOWN_S, World, why_no_engine
+from tests.testbed.zones import ROOT
 
 MARKER = "testbed"
 STORY = pytest.StashKey[Story]()
-REPORT = containers.ROOT / "deploy" / "report"
+REPORT = ROOT / "deploy" / "report"
 
 
 def leave_out(why: str) -> NoReturn:
@@ -64,7 +64,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             terminalreporter.write_line(line)
         terminalreporter.write_line(f"{REPORT}/report.json and report.png have the details")
     if MARKER not in config.option.markexpr:
-        why = containers.why_no_engine()
+        why = why_no_engine()
         hint = "run make testbed" if why is None else f"no container engine: {why}"
         terminalreporter.write_line(f"tests of the testbed left out: {hint}")
 
@@ -72,9 +72,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture(scope="session")
 def overlay(request: pytest.FixtureRequest) -> Iterator[World]:
     """Build the images, bring everything up once for all scenarios, and take it down whatever happens."""
-    if (why := containers.why_no_engine()) is not None:
+    if (why := why_no_engine()) is not None:
         pytest.fail(f"no container engine: {why}")
-    if (other := Testbed.project_here()) != containers.BED.project:
+    if (other := Testbed.project_here()) != BED.project:
         # The networks have fixed addresses, so that there is room for one.
         pytest.fail(f'a testbed is up, the project "{other}" of compose: python -m deploy.testbed down')
     story = request.config.stash.setdefault(STORY, Story())
@@ -85,7 +85,7 @@ def overlay(request: pytest.FixtureRequest) -> Iterator[World]:
     with pytest.MonkeyPatch.context() as environ, first_signal_ends(signal.default_int_handler) as ignore_signals:
         environ.setenv("P2PDNS_TESTBED_PORT", str(port))
         # An earlier run that was killed has left its containers.
-        containers.BED.down(seconds=STOP_S)
+        BED.down(seconds=DOWN_S)
         try:
             world.start()
             yield world

@@ -15,19 +15,8 @@ from p2pdns.cli import dnsclient
 from p2pdns.demo.rows import problems
 from p2pdns.errors import Unavailable
 from p2pdns.items.keys import SecretKey
-from tests.testbed.containers import (
-    BED,
-    STOP_S,
-    control,
-    daemons,
-    dht_of,
-    everywhere,
-    one,
-    status,
-    wait_for_contacts,
-    wait_for_each,
-)
-from tests.testbed.world import DAEMON_COUNT, JOINED_MIN, Memory, Tally, World, ask, ask_questions, holdings, percentile
+from tests.testbed import world
+from tests.testbed.world import BED, JOINED_MIN, World, ask, control, daemons, dht_of, everywhere, holdings, one, status
 from tests.testbed.zones import Expected, Signed, of_demo_rows, of_zone_files, reply_of
 
 pytestmark = pytest.mark.testbed
@@ -60,7 +49,7 @@ def test_every_resolver_answers_every_published_name(overlay: World) -> None:
         overlay.tell_answers(f"{len(expected)} RRsets at {len(places)} resolvers", places, expected)
         known = keys | {"nobody": NOBODY}
         rows = of_demo_rows(known)
-        replies = everywhere(places, lambda place: ask_questions(place, [question for _, question in rows]))
+        replies = everywhere(places, lambda place: world.ask_questions(place, [question for _, question in rows]))
         wrong = [
             f"{place.place}: {row.what}: {', '.join(faults)}"
             for place, own in replies.items()
@@ -91,7 +80,7 @@ def test_names_outlive_their_publisher_and_a_third_of_the_nodes(overlay: World) 
         with BED.faults() as faults:
             killed = faults.kill(*VICTIMS)
             survivors = daemons()
-            story.count("survivors", len(survivors), DAEMON_COUNT - len(VICTIMS), {"killed": killed})
+            story.count("survivors", len(survivors), world.DAEMON_COUNT - len(VICTIMS), {"killed": killed})
             overlay.tell_unasked("survivors that asked for them before", survivors, fresh)
             overlay.tell_answers("new names at survivors", survivors, expected)
             # A resolver that keeps the item answers from there; a node of a moment keeps nothing and has to ask.
@@ -102,8 +91,8 @@ def test_names_outlive_their_publisher_and_a_third_of_the_nodes(overlay: World) 
             overlay.tell_answers("all of zones/ at their resolvers", survivors, zones)
             replicas = {place.place: kept for place, kept in holdings(survivors).items()}
             story.facts["replicas_after_kill"] = {zone.name: zone.key for zone in fresh}, replicas
-        seconds = wait_for_contacts(daemons(), JOINED_MIN)
-        story.count("daemons after the restart", len(daemons()), DAEMON_COUNT, {"seconds": round(seconds, 1)})
+        seconds = world.wait_for_contacts(daemons(), JOINED_MIN)
+        story.count("daemons after the restart", len(daemons()), world.DAEMON_COUNT, {"seconds": round(seconds, 1)})
         overlay.tell_answers("new names at all", daemons(), expected)
 
 
@@ -149,7 +138,7 @@ def _wait_for_news(places: list[Container], expected: list[Expected]) -> float:
     def knows(place: Container) -> bool:
         return all(entry.is_met_by(reply) for entry, reply in zip(expected, ask(place, expected), strict=True))
 
-    return wait_for_each(places, knows, "the expected answers", ONE_REFRESH_S_MAX)
+    return world.wait_for_each(places, knows, "the expected answers", ONE_REFRESH_S_MAX)
 
 
 def _both_sides_answer(overlay: World, unasked: list[Signed], west: list[Container], east: list[Container]) -> None:
@@ -201,8 +190,8 @@ def test_a_rolling_restart_loses_neither_items_nor_marks(overlay: World) -> None
         lost, codes, gaps, answered = {}, {}, [], 0
         counts = {"marks": 0, "items": 0}
         for index, place in enumerate(places):
-            before = Memory.of(place)
-            engine.docker("stop", f"--time={STOP_S}", place.id)
+            before = world.Memory.of(place)
+            engine.docker("stop", f"--time={world.STOP_S}", place.id)
             codes[place.place] = engine.inspected(place.id)[0]["State"]["ExitCode"]
             if place.role != "resolver":
                 # Questions go on while one node after the other is away.
@@ -213,8 +202,8 @@ def test_a_rolling_restart_loses_neither_items_nor_marks(overlay: World) -> None
                 except Unavailable as trouble:
                     gaps.append(f"{place.place} away: {trouble}")
             engine.docker("start", place.id)
-            wait_for_contacts([place], 1)
-            if missing := before.lost_in(after := Memory.of(place)):
+            world.wait_for_contacts([place], 1)
+            if missing := before.lost_in(after := world.Memory.of(place)):
                 lost[place.place] = {"lost": missing, "before": asdict(before), "after": asdict(after)}
             counts["marks"] += len(before.marks)
             counts["items"] += len(before.stored)
@@ -224,7 +213,7 @@ def test_a_rolling_restart_loses_neither_items_nor_marks(overlay: World) -> None
         title = f"daemons that kept id, {counts['marks']} marks, {counts['items']} items"
         story.count(title, len(places) - len(lost), len(places), lost)
         story.row("marks and items there were", ">= 1 each", counts, all(counts.values()))
-        wait_for_contacts(daemons(), JOINED_MIN)
+        world.wait_for_contacts(daemons(), JOINED_MIN)
         overlay.tell_answers("every name at every resolver", daemons(), expected)
 
 
@@ -243,13 +232,18 @@ def test_names_are_found_over_bad_links(overlay: World) -> None:
             own = _reports(places, {zone.key for zone in fresh})
             rpcs = [entry["rpcs"] for entry in own]
             resent = sum(entry["retransmits"] for entry in own)
-            seen = f"p50 {percentile(rpcs, 50):.0f}, p95 {percentile(rpcs, 95):.0f}, {resent} sent again"
+            seen = f"p50 {world.percentile(rpcs, 50):.0f}, p95 {world.percentile(rpcs, 95):.0f}, {resent} sent again"
             story.row(f"RPCs of {len(own)} look-ups", "each <= 250", seen, max(rpcs) <= 250, own)
             complete = sum(entry["verdict"] == "complete" for entry in own)
             story.count("look-ups that were complete", complete, len(own), own)
             (reply,) = overlay.publish(overlay.sign("from-afar"))
             stored, sent = reply.get("stored", 0), reply.get("sent", 0)
-            story.row("a zone is published", f"at >= {JOINED_MIN} nodes", f"{stored} of {sent}", stored >= JOINED_MIN)
+            story.row(
+                "a zone is published",
+                f"at >= {JOINED_MIN} nodes",
+                f"{stored} of {sent}",
+                stored >= JOINED_MIN,
+            )
 
 
 def _reports(places: list[Container], keys: set[str]) -> list[dict[str, Any]]:
@@ -262,7 +256,7 @@ def _reports(places: list[Container], keys: set[str]) -> list[dict[str, Any]]:
 
     # The publisher does not look for zones that it has published.
     askers = [place for place in places if place.role != "publisher"]
-    wait_for_each(askers, has_ended, "the end of every look-up", LOOKUPS_S_MAX)
+    world.wait_for_each(askers, has_ended, "the end of every look-up", LOOKUPS_S_MAX)
     return [entry for own in found.values() for entry in own]
 
 
@@ -282,7 +276,7 @@ def test_only_ordinary_names_need_the_upstream(overlay: World) -> None:
             words = sorted({error["text"] for reply in replies for error in reply["extended_errors"]})
             details = {"said": sorted(set(said)), "why": words}
             story.count("ordinary names: SERVFAIL with EDE", right, len(said), details)
-        seconds = wait_for_each(
+        seconds = world.wait_for_each(
             places,
             lambda place: UNASKED.is_met_by(ask(place, [UNASKED])[0]),
             "ordinary names again",
@@ -295,7 +289,7 @@ def test_a_newcomer_without_any_address_finds_the_overlay(overlay: World) -> Non
     with overlay.story.scenario("newcomer") as story:
         BED.start("newcomer")
         newcomer = one("newcomer")
-        seconds = wait_for_contacts([newcomer], 1)
+        seconds = world.wait_for_contacts([newcomer], 1)
         (facts,) = engine.inspected(newcomer.id)
         command = json.dumps([facts["Config"]["Cmd"], facts["Config"]["Env"]])
         told = [word for word in ("--bootstrap", "10.91.") if word in command]
@@ -322,7 +316,7 @@ def test_a_flood_is_counted_and_nobody_else_feels_it(overlay: World) -> None:
         words = [f"--puts={PUTS}", f"--gets={GETS}", f"--garbage={GARBAGE}", f"--rate={RATE}", f"--victim={FLOODED}"]
         words += [f"--key={overlay.keys['large']}", *map(dht_of, targets)]
         expected = [*of_zone_files(overlay.keys), fresh[0].expected]
-        tally = Tally()
+        tally = world.Tally()
         with ThreadPoolExecutor(1) as pool:
             flood = pool.submit(engine.docker, "exec", hostile.id, "hostile", *words)
             while not flood.done():

@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from deploy.testbed import Container, Impairment, engine, sidecars
-from tests.testbed.containers import BED
 from tests.testbed.story import Story
-from tests.testbed.world import World
+from tests.testbed.world import BED, World
 
 pytestmark = pytest.mark.testbed
 SECONDS_MAX = 60  # A guard only.

@@ -7,8 +7,7 @@ import ipaddress
 import pytest
 
 from deploy.testbed import Container, engine
-from tests.testbed.containers import BED, containers, daemons, everywhere, inside, one
-from tests.testbed.world import World
+from tests.testbed.world import BED, World, containers, daemons, everywhere, inside, one
 
 pytestmark = pytest.mark.testbed
 OUTSIDE = ("192.0.2.1", 9)

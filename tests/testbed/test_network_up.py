@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from p2pdns.admin.control import ControlClient
-from tests.testbed.containers import wait_until
 from tests.testbed.namespaces import namespaces, plug_in, wire
+from tests.testbed.world import wait_until
 
 pytestmark = pytest.mark.testbed
 GUARD_S = 60.0

@@ -10,6 +10,7 @@ import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from p2pdns.cli.dnsclient import ExtendedError, Record, Reply
@@ -20,8 +21,8 @@ from p2pdns.dns.registry import Rcode
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey, ZoneKey
 from p2pdns.items.packet import compose_packet
-from tests.testbed.containers import ROOT
 
+ROOT = Path(__file__).resolve().parents[2]
 ZONES = {path.stem: path for path in sorted((ROOT / "zones").glob("*.zone"))}
 
 

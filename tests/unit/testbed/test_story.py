@@ -1,24 +1,33 @@
-"""The report of the testbed's story: what does not hold fails, and every row is told in all three forms."""
+"""The story of the testbed: a row that does not hold fails, each is in every report, and answers are judged rightly."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deploy.testbed import Container
+from p2pdns.items.item import MutableItem
+from p2pdns.items.keys import SecretKey
+from p2pdns.state import State
+from p2pdns.state.seen import mark_of
 from tests.house.rules import ROOT
+from tests.testbed import inside
 from tests.testbed.story import Row, Story
-from tests.testbed.world import Tally, percentile
+from tests.testbed.world import Memory, Tally, percentile
 from tests.testbed.zones import ZONES, Signed, of_zone_files
 
 GUARD_S = 120.0
 PLACE = Container("0", "west", 1, "node", "west", "running", None, {"west": "10.91.1.128"})
+ALICE = SecretKey.generate(b"\x01" * 32)
+BEFORE = Memory({"node id": "ab", "items kept alive": 8}, {"alice": 7, "bob": 3}, {"aa": 7, "bb": 1})
 STORY = sorted((ROOT / "tests" / "testbed").glob("test_[1-3]_*.py"))
 
 
@@ -126,6 +135,36 @@ def test_a_run_without_an_engine_fails_if_it_asks_for_the_testbed_and_else_says_
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=GUARD_S, check=False)
     assert done.returncode == code, done.stdout
     assert f"{said}no container engine: docker is not installed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("after", "lost"),
+    [
+        (BEFORE, []),
+        (replace(BEFORE, marks={"alice": 8, "bob": 3, "new": 1}, stored={"aa": 7, "bb": 2}), []),
+        (replace(BEFORE, identity={"node id": "cd", "items kept alive": 8}), ["node id"]),
+        (replace(BEFORE, identity={}), ["node id", "items kept alive"]),
+        (replace(BEFORE, marks={"alice": 6, "bob": 3}), ["mark alice"]),
+        (replace(BEFORE, marks={"alice": 7}), ["mark bob"]),
+        (replace(BEFORE, stored={"aa": 7}), ["item bb"]),
+        (replace(BEFORE, stored={"aa": 6, "bb": 1}), ["item aa"]),
+    ],
+)
+def test_what_is_gone_or_older_is_lost(after: Memory, lost: list[str]) -> None:
+    assert BEFORE.lost_in(after) == lost
+
+
+def test_marks_are_read_from_the_disk_while_the_daemon_has_its_file_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    state = State.open(tmp_path)
+    assert inside.marks(None) == {}
+    asyncio.run(state.adopt(MutableItem.signed(ALICE, 7, b"v"), 0.0))
+    asyncio.run(state.adopt(MutableItem.signed(ALICE, 9, b"v", b"salt"), 0.0))
+    raw = ALICE.zone_key.raw
+    assert inside.marks(None) == {mark_of(raw).hex(): 7, mark_of(raw, b"salt").hex(): 9}
+    state.close()
 
 
 def test_the_page_names_scenarios_and_tests_that_there_are() -> None:
