@@ -4,8 +4,8 @@
     hostile [--puts 300] [--gets 2000] [--garbage 2000] [--rate 2000] [--victim 10.91.2.99] [--key KEY] ADDR:PORT...
     hostile --item HEX --puts 1 --gets 0 --garbage 0 ADDR:PORT...     an item of somebody else's, whatever its age
 
-It needs CAP_NET_RAW, for a packet whose source is somebody else's address. Guarantees: it sends to the addresses it is
-given and to nobody else, a bounded number of packets, and ends by itself; the same seed sends the same packets but for
+It needs CAP_NET_RAW, for a packet with a forged source address. Guarantees: it sends to the addresses it is given and
+to no others, a bounded number of packets, and ends by itself; the same seed sends the same packets but for
 tokens and times. Prints one line of JSON: what it sent, and what the nodes said to it. Does not know what they should
 say.
 """
@@ -68,7 +68,7 @@ class Flood:
         return None
 
     def put(self, count: int, given: MutableItem | None) -> None:
-        """Put an item so often, or as many of made-up keys, each signed; the signature of every tenth is wrong."""
+        """Put an item `count` times, or as many of made-up keys, each signed; every tenth signature is wrong."""
         for number in range(1, count + 1):
             item = given or self._made_up()
             reply = self._asked(krpc.Get(item.target, pad_bytes=400))
@@ -139,7 +139,7 @@ T = TypeVar("T")
 
 
 def _argument(read: Callable[[str], T]) -> Callable[[str], T]:
-    """Return the reader of a word, as argparse takes it: what is wrong with the word is told and not thrown."""
+    """Return a reader of words for argparse, which prints the reason why a word is wrong."""
 
     def read_word(text: str) -> T:
         try:
@@ -155,7 +155,7 @@ def _read_item(text: str) -> MutableItem:
 
 
 def read_arguments(arguments: list[str]) -> argparse.Namespace:
-    """Return what is on the command line."""
+    """Return the options and nodes of the command line."""
     parser = argparse.ArgumentParser(prog="hostile", description="flood nodes of the testbed")
     parser.add_argument("--network", default="testbed")
     for kind, count in (("puts", 300), ("gets", 2_000), ("garbage", 2_000)):
@@ -170,7 +170,7 @@ def read_arguments(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str]) -> int:
-    """Flood every node in turn, print what came of it, and return the exit status."""
+    """Flood every node in turn, print the counts, and return the exit status."""
     options = read_arguments(arguments)
     rng = random.Random(options.seed)
     results = []

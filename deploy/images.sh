@@ -6,7 +6,7 @@
 #   3. python:3.12-slim, which is pulled where the network allows it;
 #   4. p2pdns-base:bookworm again, made now.
 #
-# Prints the name of the base. What is built already costs seconds: the engine keeps its layers.
+# Prints the name of the base. A second build takes seconds: the engine keeps its layers.
 set -eu
 cd "$(dirname "$0")/.."
 ours=p2pdns-base:bookworm
@@ -40,11 +40,11 @@ fi
 # A file, because the words of a build are of interest only when it fails.
 log=$(mktemp -t p2pdns-images.XXXXXX)
 trap 'rm -f "$log"' EXIT
-# Not every shell does what belongs to its end when a signal ends it.
+# Not every shell runs its EXIT trap when a signal ends it.
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 for target in node tools; do
-    # What an interrupted build has begun is thrown away as well.
+    # --force-rm removes the containers of an interrupted build too.
     if ! docker build --force-rm -f deploy/Dockerfile --build-arg "BASE_IMAGE=$BASE_IMAGE" --target "$target" \
         -t "p2pdns-$target:local" . >"$log" 2>&1; then
         cat "$log" >&2

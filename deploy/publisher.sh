@@ -1,5 +1,5 @@
 #!/bin/sh
-# publisher.sh [FLAG...]: a daemon, and what it publishes: every zone file in /zones, under a key made at the first start.
+# publisher.sh [FLAG...]: a daemon that publishes every zone file in /zones, under a key made at the first start.
 #
 # The keys are /var/lib/p2pdns/keys/NAME.key for /zones/NAME.zone; {zone:NAME} in a file is the key of NAME.zone.
 # A file is published when it is new or has changed since; everything else the daemon keeps alive by itself, for what
@@ -13,7 +13,7 @@ TRIES=60                # a second each, for either wait
 
 mkdir -p -m 0700 "$keys" "$published"
 
-# In the background, so that its end and ours are one: what stops the container stops the daemon first.
+# In the background, so that a signal which stops the container stops the daemon first.
 p2pdns serve "$@" &
 daemon=$!
 trap 'kill -TERM "$daemon"' TERM INT

@@ -1,4 +1,4 @@
-"""The container engine and compose, through their command lines, and what they answer when something is missing.
+"""The container engine and compose, through their command lines, and their errors in the words of this tool.
 
 Guarantees: every failure is an `Unavailable` with what to do next; no command, nor what it has started, outlives its
 limit or an exception here; Ctrl-C reaches this program and not its commands, so that it never stops the undoing of a
@@ -31,7 +31,7 @@ IMAGES = ("p2pdns-node:local", "p2pdns-tools:local")
 COMMAND_S_MAX = 180.0  # Every command but a build takes seconds; on a busy machine a stop of many takes longest.
 BUILD_S_MAX = 1_800.0  # A first build downloads two images' worth of packages.
 END_S_MAX = 5.0  # For a command that was told to end; then it is killed.
-TROUBLE_LINES_MAX = 3  # The last lines of a failed command say why; what is before them is progress.
+TROUBLE_LINES_MAX = 3  # The last lines of a failed command say why; the lines before them are progress.
 
 PROJECT = "com.docker.compose.project"
 SERVICE = "com.docker.compose.service"
@@ -48,7 +48,7 @@ TROUBLES = (
 
 
 def run(command: Sequence[str], *, seconds_max: float = COMMAND_S_MAX, check: bool = True) -> str:
-    """Return what a command printed; a failure is `Unavailable` with the last lines that it said.
+    """Return the output of a command; a failure is `Unavailable` with its last error messages.
 
     Without `check` a failed command's output is returned as any other's.
     """
@@ -102,12 +102,12 @@ def _trouble_of(place: str, said: str) -> Unavailable:
 
 
 def docker(*arguments: str, check: bool = True) -> str:
-    """Run the engine's client; return what it printed."""
+    """Run the engine's client; return its output."""
     return run(["docker", *arguments], check=check)
 
 
 def inspected(*ids: str) -> list[dict[str, Any]]:
-    """Return what the engine knows of containers; those that are gone by now are left out."""
+    """Return the facts about containers as `docker inspect` has them; those that are gone by now are left out."""
     found: list[dict[str, Any]] = json.loads(docker("inspect", *ids, check=False) or "[]") if ids else []
     return found
 
@@ -130,7 +130,7 @@ def remove_volumes(names: Iterable[str]) -> None:
 
 
 def compose(project: str, *arguments: str) -> str:
-    """Run compose on our file, the plugin or else the older program, with all profiles; return what it printed."""
+    """Run compose on our file, the plugin or else the older program, with all profiles; return its output."""
     command = ["docker", "compose"] if docker("compose", "version", check=False) else ["docker-compose"]
     if not shutil.which(command[0]):
         hint = "install the plugin, or docker-compose (Debian: docker-compose)"

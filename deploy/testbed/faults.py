@@ -1,4 +1,4 @@
-"""Faults that end: what was cut, impaired or killed in a block is healed at its end, in reverse order.
+"""Faults that end: each that was made in a block is undone at its end, in reverse order.
 
     with testbed.faults() as faults:
         faults.cut("west")
@@ -82,7 +82,7 @@ class Faults:
         self.undo()
 
     def undo(self) -> None:
-        """Undo what is still on, the last first; one that fails does not keep the others."""
+        """Undo the faults that are still on, the last first; if one fails, the others are undone all the same."""
         try:
             self._ignore_signals()
         finally:
@@ -104,7 +104,7 @@ class Faults:
         return self._testbed.impair(impairment, fault=fault, **where)
 
     def kill(self, *words: str, signal_name: str = "KILL") -> list[str]:
-        """Kill what runs at these places, and start it again at the end; return the places."""
+        """Kill the containers that run at these places, and start them again at the end; return the places."""
         victims = [container for container in self._testbed.places().containers_at(*words) if container.is_running]
         self._undo.callback(self._testbed.start_ids, [container.id for container in victims])
         return self._testbed.kill(*(container.place for container in victims), signal_name=signal_name)

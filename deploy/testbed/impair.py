@@ -37,18 +37,18 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 DEVICE = "impair0"
-MARK = 0x70D5  # Any value that nobody else marks packets with; also visible in `ip rule`.
+MARK = 0x70D5  # Any value with which no other program marks packets; `ip rule` shows it.
 TABLE = 7055
 RULE_OF_THE_SENT = 70  # Before the next: a packet that was held already goes by the table of a machine without us.
 RULE_OF_THE_HELD = 71
 PROTOCOL = "70"  # The origin that our rules carry, by which all of them can be deleted.
 
 # 8,192 packets of 1,500 bytes are 12 MB, and 100 ms of 80,000 packets/s, more than Python sends. netem's own limit of
-# 1,000 would turn the delay of a flood into a loss that nobody asked for.
+# 1,000 would turn the delay of a flood into a loss.
 HELD_PACKETS_MAX = 8_192
 READ_PACKETS_MAX = 256  # In one go, so that packets which are due never wait for a flood of new ones.
 PACKET_BYTES_MAX = 65_535
-TUN_QUEUE_PACKETS = 10_000  # What the kernel holds while this process is not scheduled; its default is 500.
+TUN_QUEUE_PACKETS = 10_000  # The kernel holds these while this process is not scheduled; its default is 500.
 IDLE_S = 1.0
 
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
@@ -58,7 +58,7 @@ IPV4_HEADER_BYTES = 20
 
 @dataclass(frozen=True)
 class Impairment:
-    """What happens to each packet. Jitter is uniform in ± `jitter_ms`; a rate of 0 is none."""
+    """The settings for every packet. Jitter is uniform in ± `jitter_ms`; a rate of 0 is none."""
 
     delay_ms: float = 0.0
     jitter_ms: float = 0.0
@@ -81,7 +81,7 @@ class Line:
 
     def __init__(self, impairment: Impairment, seed: int, held_packets_max: int = HELD_PACKETS_MAX) -> None:
         self._impairment = impairment
-        # One source of chance each: whether the nth packet is lost does not depend on what else is done to packets.
+        # One source of chance each: whether the nth packet is lost does not depend on the other settings.
         self._loss, self._duplication, self._jitter = (random.Random(f"{seed} {what}") for what in ("l", "d", "j"))
         self._held_packets_max = held_packets_max
         self._held: list[tuple[float, int, bytes]] = []
@@ -128,7 +128,7 @@ class Line:
 
 
 def run_ip(*arguments: str, check: bool = True) -> Any:
-    """Run `ip -json`; return what it printed, as values, and None for nothing."""
+    """Run `ip -json`; return its output as values, None for no output."""
     done = subprocess.run(["ip", "-json", "-4", *arguments], capture_output=True, text=True, check=False)
     if done.returncode and check:
         raise OSError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
@@ -166,7 +166,7 @@ def open_device() -> int:
 
 def prepare_device() -> None:
     """Give the device the routes of the main table and the least MTU of the others."""
-    # A filter leaves empty objects in place of what it has left out.
+    # A filter leaves empty objects in place of the devices that it has left out.
     links = {link["ifname"]: link for link in run_ip("address", "show", "up", "scope", "global") or [] if link}
     mtu_bytes = min((int(link["mtu"]) for link in links.values()), default=1500)
     run_ip("link", "set", DEVICE, "mtu", str(mtu_bytes), "txqueuelen", str(TUN_QUEUE_PACKETS), "up")
@@ -178,7 +178,7 @@ def prepare_device() -> None:
 
 @contextlib.contextmanager
 def rules_in_place(paths: Sequence[tuple[str, str]]) -> Iterator[None]:
-    """Put the rules in, and take them out at the end whatever happens; those of a killed predecessor go first."""
+    """Put the rules in, and take them out at the end, after an error too; those of a killed predecessor go first."""
     flush = ("rule", "flush", "protocol", PROTOCOL)
     run_ip(*flush)
     try:

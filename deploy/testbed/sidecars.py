@@ -50,7 +50,7 @@ _NETEM_TRIAL = (
 
 @dataclass(frozen=True)
 class Sidecar:
-    """One that impairs: where it stands, and what it does there."""
+    """A sidecar that impairs: the container beside which it runs, the place of that, and the settings."""
 
     id: str
     of: str
@@ -94,7 +94,7 @@ class Plan:
     seed: int
 
     def what(self) -> dict[str, object]:
-        """Return the label that tells what this does."""
+        """Return the settings, for a label."""
         return {"method": self.method, **asdict(self.impairment), "paths": self.paths, "seed": self.seed}
 
     def program(self) -> list[str]:
@@ -106,7 +106,7 @@ class Plan:
 
 
 def start(project: str, fault: str, plans: Sequence[Plan]) -> None:
-    """Start sidecars; return when each has said that it has begun. One that cannot is `Unavailable`."""
+    """Start sidecars; return when each has said that it has begun, `Unavailable` if one cannot."""
     rights = ("--cap-add=NET_ADMIN", "--cap-add=NET_RAW", "--device=/dev/net/tun", "--detach")
 
     def start_one(plan: Plan) -> None:
@@ -144,7 +144,7 @@ def impairing(project: str, *, fault: str | None = None) -> list[Sidecar]:
 
 
 def end(sidecars: Sequence[Sidecar]) -> list[dict[str, Any]]:
-    """End sidecars and remove them; return where each was and what it had counted."""
+    """End sidecars and remove them; return the place and the counters of each."""
     ids = [sidecar.id for sidecar in sidecars]
     if not ids:
         return []
@@ -155,7 +155,7 @@ def end(sidecars: Sequence[Sidecar]) -> list[dict[str, Any]]:
 
 
 def _counters(sidecar: str) -> object:
-    # One that was killed has counted nothing, nor has netem.
+    # A sidecar that was killed leaves no counters, nor does netem.
     last = engine.docker("logs", "--tail=1", sidecar, check=False)
     return json.loads(last).get("counters") if last.startswith("{") else None
 

@@ -50,7 +50,7 @@ class Testbed:
 
     @staticmethod
     def project_here() -> str:
-        """Return the project of the testbed on this machine, or the one that it would have."""
+        """Return the compose project of the testbed on this machine, or the project for a new one."""
         # Its networks have fixed addresses, so a machine has one at a time, under any name.
         if named := os.environ.get("COMPOSE_PROJECT_NAME"):
             return named
@@ -119,7 +119,7 @@ class Testbed:
         return counted
 
     def nft(self, *words: str) -> list[dict[str, Any]]:
-        """Tell the router's packet filter something; return what it lists."""
+        """Run a command of the router's packet filter; return its list."""
         router = self._running(self.places().router())
         printed = engine.docker("exec", router.id, "nft", "--json", *words)
         listed: list[dict[str, Any]] = json.loads(printed)["nftables"] if printed.strip() else []
@@ -135,7 +135,7 @@ class Testbed:
     # Cutting
 
     def cut_now(self) -> list[Network]:
-        """Return what is cut off now."""
+        """Return the networks that are cut off now."""
         elements = [each for entry in self.nft("list", *SET) for each in entry.get("set", {}).get("elem", [])]
         return added(network for element in elements for network in networks_of(element))
 
@@ -147,7 +147,7 @@ class Testbed:
         return self._set_cut(added(self.cut_now(), self.places().networks_at(*words)))
 
     def heal(self, *words: str) -> list[str]:
-        """Join places again, all of them if none is named; return what stays cut: nothing if the router is down."""
+        """Join places again, all if none is named; return the networks that stay cut, none if the router is down."""
         places = self.places()
         networks = places.networks_at(*words)
         if not places.router().is_running:
@@ -173,7 +173,7 @@ class Testbed:
         seed: int = 0,
         fault: str | None = None,
     ) -> list[dict[str, Any]]:
-        """Impair what leaves the places `at`, or every node of the overlay, or else what crosses between the sides.
+        """Impair packets that leave the places `at`, or every node of the overlay, or else those that cross the router.
 
         `to` names the destinations; none is all. Each place has a seed of its own, counted up from `seed`. The list
         that is returned says where and how: by "netem", or by "tun", our own way where the kernel has none.
@@ -201,20 +201,20 @@ class Testbed:
         return [{"where": where, "method": method, "seed": own} for where, own in seeds.items()]
 
     def unimpair(self, *, fault: str | None = None) -> list[dict[str, Any]]:
-        """End all impairing, or that of one fault; return where it was and what it counted."""
+        """End all impairing, or that of one fault; return the places and their counters."""
         return sidecars.end(sidecars.impairing(self.project, fault=fault))
 
     # Processes
 
     def kill(self, *words: str, signal_name: str = "KILL") -> list[str]:
-        """Send a signal to what runs at places; return those."""
+        """Send a signal to the containers that run at places; return their places."""
         running = [container for container in self.places().containers_at(*words) if container.is_running]
         if running:
             engine.docker("kill", f"--signal={signal_name}", *(container.id for container in running))
         return [container.place for container in running]
 
     def start(self, *words: str) -> list[str]:
-        """Start what does not run at places, with their impairments; a service of LATER is made the first time."""
+        """Start containers that do not run, with their impairments; those of LATER are made the first time."""
         known = {container.service for container in self.places()}
         made = [word for word in words if word in LATER and word not in known]
         if made:

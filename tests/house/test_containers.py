@@ -1,4 +1,4 @@
-"""deploy/ as others count on it: services, labels and addresses of the compose file, and what the images leave out."""
+"""deploy/ as other programs use it: services, labels and addresses of the compose file, and contents of the images."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="session")
 def overlay(request: pytest.FixtureRequest) -> Iterator[World]:
-    """Build the images, bring everything up once for all scenarios, and take it down whatever happens."""
+    """Build the images, bring everything up once for all scenarios, and take it down, after a failure too."""
     if (why := why_no_engine()) is not None:
         pytest.fail(f"no container engine: {why}")
     if (other := Testbed.project_here()) != BED.project:

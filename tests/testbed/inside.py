@@ -1,4 +1,4 @@
-"""What the story does inside a container, in the container's own Python: a request a line, a reply a line, all JSON.
+"""The story's requests inside a container, done by the container's own Python: one a line, a reply a line, all JSON.
 
 Each word of a request is done, and answered under the same word:
 

@@ -61,7 +61,7 @@ class Machines(NamedTuple):
         return times
 
     def replies(self, sent: list[float], expected: int) -> list[Reply]:
-        """Echo on the right what comes there; return the replies on the left, of which exactly `expected` must come."""
+        """Echo packets on the right; return the replies on the left, of which exactly `expected` must come."""
         found: list[Reply] = []
         while True:
             wait_s = SECONDS_MAX if len(found) < expected else MOMENT_S
@@ -110,7 +110,7 @@ def started(namespace: str, *words: str | Path) -> subprocess.Popen[str]:
 
 @contextlib.contextmanager
 def namespaces(*names: str) -> Iterator[list[str]]:
-    """Make namespaces, and take them away at the end; yield what they are called."""
+    """Make namespaces, and take them away at the end; yield their names."""
     made = [f"p2pdns{os.getpid()}-{next(_numbers)}-{name}" for name in names]
     with contextlib.ExitStack() as undo:
         for name in made:

@@ -1,4 +1,4 @@
-"""What the story has seen: rows of expected and seen, and the reports of them: a table, a JSON file, a picture.
+"""The rows of the story, expected and seen, and their reports: a table, a JSON file, a picture.
 
 Guarantees: every row of every scenario is in the report; the picture is drawn without a screen. Does not know how
 anything was measured.
@@ -20,7 +20,7 @@ DETAILS_CHARACTERS_MAX = 1500
 
 @dataclass(frozen=True)
 class Row:
-    """One claim: what was expected, what was seen, and after how many seconds of its scenario."""
+    """One claim: its expected and its seen value, and after how many seconds of its scenario."""
 
     scenario: str
     name: str
@@ -94,7 +94,7 @@ class Story:
 
 
 def draw(rows: list[Row], answer_ms: dict[str, list[float]], path: Path) -> None:
-    """Draw how long each scenario took and what held, and which answers came when over bad links."""
+    """Draw the time and the rows of each scenario, and the times of answers over bad links."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -36,7 +36,7 @@ FLOODED = "10.91.2.99"  # No container has it; packets to it pass the router.
 FAULTS_LINK = ("inet", "faults", "link")
 PUTS, GETS, GARBAGE = 300, 3_000, 2_000
 RATE = 1_000
-REFLECTED_BYTES_PER_SECOND = 8_000  # What a node gives unproven addresses beyond three times their questions.
+REFLECTED_BYTES_PER_SECOND = 8_000  # A node gives unproven addresses so much beyond three times their questions.
 BURST_ALLOWED = 64  # New keys of one prefix at once (docs/spec.md), then one a second.
 PUTTING_S_MAX = 30
 
@@ -160,7 +160,7 @@ def _both_sides_answer(overlay: World, unasked: list[Signed], west: list[Contain
 
 
 def _one_side_learns(overlay: World, news: Signed, old_seq: int, west: list[Container], east: list[Container]) -> None:
-    """Publish an update in the east; east serves it, west keeps what it has."""
+    """Publish an update in the east; east serves it, west keeps the old item."""
     story, before = overlay.story, news.expected
     news.update("198.51.100.200")
     _stored_at_most(overlay, "east publishes an update", overlay.publish([news], at=one("resolver")), east)
@@ -247,7 +247,7 @@ def test_names_are_found_over_bad_links(overlay: World) -> None:
 
 
 def _reports(places: list[Container], keys: set[str]) -> list[dict[str, Any]]:
-    """Return what every daemon says of its look-ups of these keys, once all of them have ended."""
+    """Return the reports of every daemon about its look-ups of these keys, once all of them have ended."""
     found: dict[Container, list[dict[str, Any]]] = {}
 
     def has_ended(place: Container) -> bool:

@@ -18,7 +18,7 @@ from tests.testbed.world import BED, World
 pytestmark = pytest.mark.testbed
 SECONDS_MAX = 60  # A guard only.
 PINGS = 20
-PING_S_MAX = 2  # So long it waits for the last one, fifty times what that may take.
+PING_S_MAX = 2  # The wait for the last reply, fifty times as long as that may take.
 FAR = "10.91.2.10"
 HELD_MS = 40.0
 OLD_ADDRESS = "2001:db8::53"

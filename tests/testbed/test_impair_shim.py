@@ -12,7 +12,7 @@ from deploy.testbed.impair import DEVICE, RULE_OF_THE_HELD, RULE_OF_THE_SENT, Im
 from tests.testbed.namespaces import IMPAIR, LEFT, RIGHT, SECONDS_MAX, Machines, ending, impaired, ip, machines, started
 
 PACKETS = 200
-# IPv4 and UDP headers, which the kernel adds to what a program sends.
+# IPv4 and UDP headers, which the kernel adds to the data of a program.
 HEADER_BYTES = 28
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-INTERFACE_ID_CHARACTERS = 12  # The engine calls a bridge "br-" and so much of the id of its network.
+INTERFACE_ID_CHARACTERS = 12  # A bridge is named "br-" and this many characters of the id of its network.
 ADDRESSES = "10.91."
 TEMPORARY = ("p2pdns-images.*", "p2pdns-base.*", "mmdebstrap.*")
 # A tool that is missing has no rules; the tools of root are not on every path.

@@ -29,7 +29,7 @@ from tests.testbed.traces import Traces
 from tests.testbed.zones import ZONES, Expected, Signed
 
 BED = Testbed(os.environ.get("COMPOSE_PROJECT_NAME", "p2pdns"))
-ENGINE_S_MAX = 30.0  # One that does not answer in this time does not answer.
+ENGINE_S_MAX = 30.0  # An engine that takes longer is taken for none.
 REQUEST_S_MAX = 120.0  # Forty questions over bad links take half a minute on a busy machine.
 AT_ONCE = 8  # Containers asked at a time; more than that, and the questions wait for the cores and not for the overlay.
 LOOK_AGAIN_S = 0.1
@@ -130,7 +130,7 @@ def control(place: Container, verb: str) -> dict[str, Any]:
 
 
 def status(place: Container) -> dict[str, Any]:
-    """Return what a daemon says about itself; an empty table where it does not answer."""
+    """Return the status of a daemon; an empty table where it does not answer."""
     found: dict[str, Any] = control(place, "status").get("status", {})
     return found
 
@@ -158,7 +158,7 @@ def wait_for_each(
 
 
 def wait_for_contacts(places: Iterable[Container], count: int) -> float:
-    """Wait until each of these daemons answers and knows so many others."""
+    """Wait until each of these daemons answers and has this many contacts."""
 
     def has_them(place: Container) -> bool:
         # It may not have started yet.
@@ -192,7 +192,7 @@ def traces(port: int, files_before: frozenset[str]) -> Traces:
 
 @dataclass
 class World:
-    """The overlay, and what has been told of it so far."""
+    """The overlay, its story, and the zones that were published in it."""
 
     story: Story
     run: str
@@ -317,13 +317,13 @@ class Tally:
 
 
 def holdings(places: Sequence[Container]) -> dict[Container, dict[str, int]]:
-    """Return what each of these nodes keeps: seq by zone key."""
+    """Return the items that each of these nodes keeps: seq by zone key."""
     stored = everywhere(places, lambda place: control(place, "stored")["stored"])
     return {place: {entry["key"]: entry["seq"] for entry in entries} for place, entries in stored.items()}
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the value below which so many percent lie; 0 for none."""
+    """Return the value below which this share of the others lies; 0 for no values."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] if ordered else 0.0
 
@@ -349,7 +349,7 @@ class Memory:
         return cls(identity, reply["marks"], {entry["target"]: entry["seq"] for entry in kept})
 
     def lost_in(self, after: Memory) -> list[str]:
-        """Return what is not there any more, or older than it was."""
+        """Return the entries that are gone, or older than they were."""
         lost = [name for name, value in self.identity.items() if after.identity.get(name) != value]
         for kind, before, now in (("mark", self.marks, after.marks), ("item", self.stored, after.stored)):
             # A newer one may have arrived meanwhile.

@@ -25,7 +25,7 @@ Tool = Callable[..., Done]
 
 @pytest.fixture
 def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tool:
-    """Return what runs the tool in this process, beside a `docker` that answers as told, the first case first.
+    """Return a function that runs the tool in this process, beside a `docker` that answers by the first case that fits.
 
     A machine that runs tests may have no engine, and one that it has must not be touched by them.
     """
@@ -179,5 +179,5 @@ def test_the_page_has_every_verb_and_says_what_it_does(tool: Tool) -> None:
     assert not [flag for flag in flags if flag.startswith("--") and flag not in page]
     commands = re.findall(r"^    \$ python -m deploy\.testbed (.*)$", page, re.MULTILINE)
     assert commands
-    # Each is understood: what is wrong is found before anything is asked of the engine.
+    # Each is understood: wrong words would end with 2, before the engine is asked.
     assert {words: tool(*words.split())[0] for words in commands} == dict.fromkeys(commands, 1)

@@ -1,4 +1,4 @@
-"""The commands of the testbed: none outlives its limit or an interruption, nor does what it has started."""
+"""The commands of the testbed: neither one nor a process that it has started outlives its limit or an interruption."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_what_a_command_has_started_ends_with_an_interruption(tmp_path: Path, mo
     monkeypatch.setattr(subprocess, "Popen", Watched)
 
     def interrupt() -> None:
-        # It can be opened for writing once somebody reads: the child is up.
+        # The child is up once it reads: until then this waits.
         os.open(tmp_path / "pipe", os.O_WRONLY)
         is_waiting.wait(SECONDS_MAX)
         signal.pthread_kill(main_thread, signal.SIGINT)
@@ -47,7 +47,7 @@ def test_what_a_command_has_started_ends_with_an_interruption(tmp_path: Path, mo
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
         engine.run(["sh", "-c", PROGRAM, "sh", str(tmp_path)], seconds_max=SECONDS_MAX)
-    # The end of the pipe: the last one that had it open for writing is gone.
+    # The end of the pipe: the last process that had it open for writing is gone.
     assert select.select([held], [], [], END_S_MAX)[0]
     assert os.read(held, 1) == b""
     os.close(held)

@@ -1,4 +1,4 @@
-"""Every fault ends with its block: in reverse order, after an exception, after a signal, and whatever else fails."""
+"""Every fault ends with its block: in reverse order, after an exception, a signal, or the failure of another."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHANGES = ("cut", "heal", "impair", "unimpair", "kill", "start_ids")
 
 
 def bed_that_notes(*cut: str) -> Mock:
-    """Return a testbed that notes what it is told; what a real one does with it, tests/testbed shows."""
+    """Return a testbed that only notes its calls; tests/testbed has a real one."""
     states = {"west": "running", "dead": "exited"}
     bed = Mock(spec=Testbed)
     bed.places.return_value = Places(
@@ -74,7 +74,7 @@ def test_a_fault_that_was_made_in_part_is_undone_and_one_that_cannot_be_does_not
     assert changes(bed) == ["cut", "impair", "unimpair", "heal"]
 
 
-# The program says what it does, so that the test sends its signals at known moments and waits for nothing else.
+# The program prints its steps, so that the test sends its signals at known moments.
 PROGRAM = """
 import sys, threading
 from deploy.testbed import Faults, Places
@@ -107,10 +107,10 @@ def started(mode: str) -> subprocess.Popen[str]:
 
 
 def rest_of(process: subprocess.Popen[str]) -> str:
-    """Return what the program says until it ends, after a line was typed for it."""
+    """Type a line for the program; return its output until it ends."""
     assert process.stdout is not None
     print("go on", file=process.stdin, flush=True)
-    # Not all of it by `communicate`, which passes by what has been read with the first line.
+    # `communicate` would leave out the output that was buffered with the first line.
     said = process.stdout.read()
     process.communicate(timeout=SECONDS_MAX)
     return said
@@ -121,7 +121,7 @@ def test_a_signal_undoes_them_and_ends_the_program(number: int, code: int) -> No
     process = started("a block")
     process.send_signal(number)
     assert rest_of(process) == "healing\nhealed\n"
-    # Ctrl-C that nobody caught ends Python by the signal itself, which a shell shows as 130.
+    # An uncaught Ctrl-C ends Python by the signal itself, which a shell shows as 130.
     assert process.returncode == code
 
 
@@ -141,15 +141,22 @@ def test_a_program_that_ends_without_leaving_its_block_undoes_them() -> None:
     assert process.returncode == 5
 
 
+def is_heard(number: int) -> bool:
+    """Return whether a signal is Ctrl-C to this process."""
+    try:
+        os.kill(os.getpid(), number)
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
 @pytest.mark.parametrize("first", ENDING_SIGNALS)
 def test_the_first_signal_is_ctrl_c_and_after_it_or_at_the_end_none_is_heard(first: signal.Signals) -> None:
-    with first_signal_ends(signal.default_int_handler) as ignore_signals:
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), first)
-        os.kill(os.getpid(), first)
+    with first_signal_ends(signal.default_int_handler):
+        assert [is_heard(number) for number in (first, *ENDING_SIGNALS)] == [True, False, False, False]
     with first_signal_ends(signal.default_int_handler) as ignore_signals:
         ignore_signals()
-        os.kill(os.getpid(), first)
+        assert not is_heard(first)
         # A program that is started then does not hear it either.
         said = subprocess.run(["sh", "-c", f"kill -{first:d} $$; echo alive"], stdout=PIPE, check=False)
         assert said.stdout == b"alive\n"

@@ -1,4 +1,4 @@
-"""The hostile neighbour of the testbed: it sends what it says, to whom it was told, and stops."""
+"""The hostile neighbour of the testbed: it sends the packets that it was told to send, and stops."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VICTIM = "10.91.2.99"
 
 
 def packets(seed: int, *, spoofed: int = 0, garbage: int = 0) -> list[bytes]:
-    """Return what is sent to a loopback address where nobody listens."""
+    """Return the packets that are sent to an unused loopback address."""
     with contextlib.closing(hostile.Flood(("127.0.0.1", 6881), "testbed", random.Random(seed))) as flood:
         return [*flood.garbage(garbage), *flood.spoofed_gets(spoofed, VICTIM, KEY)]
 

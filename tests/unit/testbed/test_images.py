@@ -1,4 +1,4 @@
-"""deploy/images.sh: which base it builds on, and that nothing of a build is left whatever its end."""
+"""deploy/images.sh: the base on which it builds, and no files left after a build, a failure or an interruption."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.unit.testbed import stand_ins
 
 SECONDS_MAX = 60
 OURS, PULLED = "p2pdns-base:bookworm", "python:3.12-slim"
-# Notes what it is told and knows the images in $HAS; a build says so and then waits for a word, if it is told to.
+# Notes its commands and knows the images in $HAS; a "slow" build tells that it has begun and waits for a word.
 DOCKER = """
 echo "$@" >>"$NOTES/told"
 case "$*" in
@@ -38,7 +38,7 @@ Images = Callable[[str, str], subprocess.Popen[str]]
 
 @pytest.fixture
 def images(tmp_path: Path) -> Images:
-    """Return what starts the script, beside an engine that only notes, with a base or none given."""
+    """Return a function that starts the script, beside an engine that only notes, with a base or none given."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "temporary").mkdir()
     stand_ins(tmp_path / "bin", docker=DOCKER, mmdebstrap="echo a whole system")
@@ -97,7 +97,7 @@ def test_a_build_that_is_interrupted_leaves_no_file(images: Images, tmp_path: Pa
     with images("slow", "debian:12") as process:
         assert (tmp_path / "up").read_text() == "build\n"
         assert len(list((tmp_path / "temporary").iterdir())) == 1
-        # As a terminal does, and as whoever ends a command with all that it has started.
+        # To the whole group, as a terminal sends it.
         os.killpg(process.pid, number)
         process.communicate(timeout=SECONDS_MAX)
     assert process.returncode != 0

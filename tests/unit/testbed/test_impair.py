@@ -1,4 +1,4 @@
-"""What the impairing of packets decides: when each is due, which are lost, doubled or too many, and by which rules."""
+"""The decisions of the impairing: when a packet is due, which are lost, doubled or too many, and by which rules."""
 
 from __future__ import annotations
 

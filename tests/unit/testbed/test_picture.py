@@ -1,4 +1,4 @@
-"""The picture of the testbed is that of its compose file, and whatever the file says shows in it."""
+"""The picture of the testbed is that of its compose file, and changes with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where things are in the testbed, by what the engine says of its containers: names, sides, addresses, and cuts."""
+"""The places of the testbed, read from the facts of its containers: names, sides, addresses, and cuts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WEST, EAST = SIDES.values()
 
 
 def facts(place: str, role: str, side: str, **addresses: str) -> dict[str, Any]:
-    """Return what `docker inspect` says of a container, as far as we read it; without an address it does not run."""
+    """Return the facts of `docker inspect` that are read of a container; without an address it does not run."""
     service, _, number = place.partition("/")
     labels = {
         "com.docker.compose.project": "p2pdns",

@@ -1,4 +1,4 @@
-"""What a machine cannot do is left out with a reason for a user, and is a failure where it is required: in CI."""
+"""Tests that a machine cannot run are left out with a reason, and fail where they are required: in CI."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def test_netem_is_on_every_device_until_a_signal_and_where_it_is_refused_taken_o
         assert process.stdout.readline() == ("" if code else '{"event": "up"}\n')
         if number:
             process.send_signal(number)
-        # The pipe ends when nobody holds it any more, so that nothing can have been left behind.
+        # The pipe ends when no process holds it any more, so none can have been left behind.
         assert process.stdout.read() == ""
         process.wait(SECONDS_MAX)
     assert process.returncode == code

@@ -130,7 +130,7 @@ def test_a_run_without_an_engine_fails_if_it_asks_for_the_testbed_and_else_says_
 ) -> None:
     flags = f"-q -p no:xdist -p no:cacheprovider {words} tests/testbed/test_1_scenarios.py"
     command = [sys.executable, "-m", "pytest", *flags.split()]
-    # With no docker on its path there is no engine, whatever this machine has.
+    # With no docker on its path there is no engine.
     environ = {"PATH": str(tmp_path), "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=GUARD_S, check=False)
     assert done.returncode == code, done.stdout
@@ -172,7 +172,7 @@ def test_the_page_names_scenarios_and_tests_that_there_are() -> None:
     rows = re.findall(r"^\| ([^|`]+) \| ((?:`tests/[^`]+`(?:, )?)+) \|$", page, re.MULTILINE)
     told = {name for path in STORY for name in re.findall(r'story\.scenario\("([^"]+)"\)', path.read_text())}
     beside = {scenario for scenario, _ in rows}
-    # Of these there is nothing to compute: a port that is published, a counter of packets, and what the tool does.
+    # These have no part without an engine: a published port, a counter of packets, and the tool.
     assert beside == told - {"the published port", "nothing outside", "the tool", "the tool asks"}
     for test in (test for _, tests in rows for test in re.findall(r"`([^`]+)`", tests)):
         path, _, name = test.partition("::")

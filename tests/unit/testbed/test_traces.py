@@ -1,4 +1,4 @@
-"""What is left of a testbed is found by its own marks, and what belongs to others is not taken for it."""
+"""Traces of a testbed are found by its own marks, and those of other programs are not taken for them."""
 
 from __future__ import annotations
 
