@@ -238,12 +238,7 @@ def test_names_are_found_over_bad_links(overlay: World) -> None:
             story.count("look-ups that were complete", complete, len(own), own)
             (reply,) = overlay.publish(overlay.sign("from-afar"))
             stored, sent = reply.get("stored", 0), reply.get("sent", 0)
-            story.row(
-                "a zone is published",
-                f"at >= {JOINED_MIN} nodes",
-                f"{stored} of {sent}",
-                stored >= JOINED_MIN,
-            )
+            story.row("a zone is published", f"at >= {JOINED_MIN} nodes", f"{stored} of {sent}", stored >= JOINED_MIN)
 
 
 def _reports(places: list[Container], keys: set[str]) -> list[dict[str, Any]]:
