@@ -7,6 +7,7 @@ before `start` returns. Does not know why a place is impaired.
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import subprocess
 from collections.abc import Sequence
@@ -83,40 +84,39 @@ def has_netem(project: str) -> bool:
     return engine.docker(*words, check=False).strip() == "there"
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A sidecar that is to be started: beside which container, and how it impairs."""
-
-    container: Container
-    impairment: Impairment
-    method: str
-    paths: Sequence[tuple[str, str]]
-    seed: int
-
-    def what(self) -> dict[str, object]:
-        """Return the settings, for a label."""
-        return {"method": self.method, **asdict(self.impairment), "paths": self.paths, "seed": self.seed}
-
-    def program(self) -> list[str]:
-        """Return the command that impairs."""
-        if self.method == "netem":
-            return ["sh", "-c", NETEM, "sh", *netem_words(self.impairment)]
-        flags = [f"--{name.replace('_', '-')}={value:g}" for name, value in asdict(self.impairment).items()]
-        return ["impair", *flags, f"--seed={self.seed}", *(w for path in self.paths for w in ("--path", *path))]
+def program(method: str, impairment: Impairment, paths: Sequence[tuple[str, str]], seed: int) -> list[str]:
+    """Return the command that impairs, by "netem" or by "tun"."""
+    if method == "netem":
+        return ["sh", "-c", NETEM, "sh", *netem_words(impairment)]
+    flags = [f"--{name.replace('_', '-')}={value:g}" for name, value in asdict(impairment).items()]
+    return ["impair", *flags, f"--seed={seed}", *(word for path in paths for word in ("--path", *path))]
 
 
-def start(project: str, fault: str, plans: Sequence[Plan]) -> None:
-    """Start sidecars; return when each has said that it has begun, `Unavailable` if one cannot."""
+def start(
+    project: str,
+    fault: str,
+    containers: Sequence[Container],
+    method: str,
+    impairment: Impairment,
+    paths: Sequence[tuple[str, str]],
+    seed: int,
+) -> None:
+    """Start a sidecar beside each container, the first with this seed, the next with the one after it, and so on.
+
+    Returns when each has said that it has begun; `Unavailable` if one cannot.
+    """
     rights = ("--cap-add=NET_ADMIN", "--cap-add=NET_RAW", "--device=/dev/net/tun", "--detach")
 
-    def start_one(plan: Plan) -> None:
-        of, where = plan.container.id, plan.container.place
-        labels = {OF: of, WHERE: where, FAULT: fault, WHAT: json.dumps(plan.what())}
-        words = [*rights, *(f"--label={key}={value}" for key, value in labels.items()), TOOLS_IMAGE, *plan.program()]
-        wait_until_begun(engine.docker(*command("impair", project, f"container:{of}", *words)).strip(), where)
+    def start_one(container: Container, seed: int) -> None:
+        what = {"method": method, **asdict(impairment), "paths": paths, "seed": seed}
+        labels = {OF: container.id, WHERE: container.place, FAULT: fault, WHAT: json.dumps(what)}
+        flags = (*rights, *(f"--label={key}={value}" for key, value in labels.items()))
+        words = (*flags, TOOLS_IMAGE, *program(method, impairment, paths, seed))
+        started = engine.docker(*command("impair", project, f"container:{container.id}", *words))
+        wait_until_begun(started.strip(), container.place)
 
     with ThreadPoolExecutor(AT_ONCE_MAX) as pool:
-        list(pool.map(start_one, plans))
+        list(pool.map(start_one, containers, itertools.count(seed)))
 
 
 def wait_until_begun(sidecar: str, where: str) -> None:

@@ -8,6 +8,7 @@ not wait for the overlay inside to do something.
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import json
 import os
 import secrets
@@ -194,11 +195,10 @@ class Testbed:
         impaired = {sidecar.of for sidecar in sidecars.impairing(self.project)}
         if again := [each.place for each in targets if each.id in impaired]:
             raise UsageError("is impaired already", place=again[0], hint="python -m deploy.testbed unimpair")
-        plans = [sidecars.Plan(each, impairment, method, paths, seed + number) for number, each in enumerate(targets)]
-        sidecars.start(self.project, fault or secrets.token_hex(4), plans)
+        sidecars.start(self.project, fault or secrets.token_hex(4), targets, method, impairment, paths, seed)
         # netem takes no seed.
-        seeds = {plan.container.place: plan.seed if method == "tun" else None for plan in plans}
-        return [{"where": where, "method": method, "seed": own} for where, own in seeds.items()]
+        seeds = itertools.count(seed) if method == "tun" else itertools.repeat(None)
+        return [{"where": each.place, "method": method, "seed": own} for each, own in zip(targets, seeds, strict=False)]
 
     def unimpair(self, *, fault: str | None = None) -> list[dict[str, Any]]:
         """End all impairing, or that of one fault; return the places and their counters."""

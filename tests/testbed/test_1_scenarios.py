@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -188,9 +187,9 @@ def test_a_rolling_restart_loses_neither_items_nor_marks(overlay: World) -> None
     with overlay.story.scenario("rolling restart") as story:
         places, expected = daemons(), of_zone_files(overlay.keys)
         lost, codes, gaps, answered = {}, {}, [], 0
-        counts = {"marks": 0, "items": 0}
+        counts = {"mark": 0, "item": 0}
         for index, place in enumerate(places):
-            before = world.Memory.of(place)
+            before = world.memory_of(place)
             engine.docker("stop", f"--time={world.STOP_S}", place.id)
             codes[place.place] = engine.inspected(place.id)[0]["State"]["ExitCode"]
             if place.role != "resolver":
@@ -203,14 +202,14 @@ def test_a_rolling_restart_loses_neither_items_nor_marks(overlay: World) -> None
                     gaps.append(f"{place.place} away: {trouble}")
             engine.docker("start", place.id)
             world.wait_for_contacts([place], 1)
-            if missing := before.lost_in(after := world.Memory.of(place)):
-                lost[place.place] = {"lost": missing, "before": asdict(before), "after": asdict(after)}
-            counts["marks"] += len(before.marks)
-            counts["items"] += len(before.stored)
+            if missing := world.lost_between(before, after := world.memory_of(place)):
+                lost[place.place] = {"lost": missing, "before": before, "after": after}
+            for kind in counts:
+                counts[kind] += sum(name.startswith(f"{kind} ") for name in before)
         ended = sum(code == 0 for code in codes.values())
         story.count("daemons that end by themselves on SIGTERM", ended, len(places), codes)
         story.count("questions answered meanwhile", answered, len(places) - 1, gaps)
-        title = f"daemons that kept id, {counts['marks']} marks, {counts['items']} items"
+        title = f"daemons that kept id, {counts['mark']} marks, {counts['item']} items"
         story.count(title, len(places) - len(lost), len(places), lost)
         story.row("marks and items there were", ">= 1 each", counts, all(counts.values()))
         world.wait_for_contacts(daemons(), JOINED_MIN)

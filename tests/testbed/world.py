@@ -328,30 +328,25 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] if ordered else 0.0
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Identity of a daemon, the newest seq it has seen by zone key, and the seq of each item it keeps, by target."""
+def memory_of(place: Container) -> dict[str, Any]:
+    """Return all that a daemon must not lose: who it is, the seq of each mark on its disk and of each item it keeps."""
+    reply = inside(place, control=[{"verb": "status"}, {"verb": "stored"}], marks=None)
+    status, kept = reply["control"][0]["status"], reply["control"][1]["stored"]
+    return {
+        "node id": status["node_id"],
+        "address": status["dht_address_seen"],
+        "items kept alive": status["reader"]["kept_alive"],
+        "roll-back protection": status["roll_back_protection"],
+        **{f"mark {key}": seq for key, seq in reply["marks"].items()},
+        **{f"item {entry['target']}": entry["seq"] for entry in kept},
+    }
 
-    identity: dict[str, Any]
-    marks: dict[str, int]
-    stored: dict[str, int]
 
-    @classmethod
-    def of(cls, place: Container) -> Memory:
-        reply = inside(place, control=[{"verb": "status"}, {"verb": "stored"}], marks=None)
-        status, kept = reply["control"][0]["status"], reply["control"][1]["stored"]
-        identity = {
-            "node id": status["node_id"],
-            "address": status["dht_address_seen"],
-            "items kept alive": status["reader"]["kept_alive"],
-            "roll-back protection": status["roll_back_protection"],
-        }
-        return cls(identity, reply["marks"], {entry["target"]: entry["seq"] for entry in kept})
-
-    def lost_in(self, after: Memory) -> list[str]:
-        """Return the entries that are gone, or older than they were."""
-        lost = [name for name, value in self.identity.items() if after.identity.get(name) != value]
-        for kind, before, now in (("mark", self.marks, after.marks), ("item", self.stored, after.stored)):
-            # A newer one may have arrived meanwhile.
-            lost += [f"{kind} {key}" for key, seq in before.items() if now.get(key, -1) < seq]
-        return lost
+def lost_between(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Return the entries of a daemon's memory that are gone, or older than they were."""
+    # A newer mark or item may have arrived meanwhile.
+    return [
+        name
+        for name, value in before.items()
+        if (after.get(name, -1) < value if name.startswith(("mark ", "item ")) else after.get(name) != value)
+    ]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from deploy.testbed.impair import Impairment
 from deploy.testbed.places import SIDES, Network, Places, added, container_of, removed
-from deploy.testbed.sidecars import Plan, netem_words
+from deploy.testbed.sidecars import netem_words, program
 from deploy.testbed.testbed import crossing, networks_of
 from p2pdns.errors import UsageError
 
@@ -152,8 +152,7 @@ def test_what_crosses_comes_from_the_other_side(destinations: list[str], paths: 
 def test_both_ways_of_impairing_are_told_the_same_facts() -> None:
     impairment = Impairment(delay_ms=100, jitter_ms=20, loss_percent=10, duplicate_percent=1, rate_kbit=256)
     netem = ["delay", "100ms", "20ms", "loss", "10%", "duplicate", "1%", "rate", "256kbit"]
-    west = small_places()[0]
-    assert netem_words(impairment) == Plan(west, impairment, "netem", [], 7).program()[-len(netem) :] == netem
+    assert netem_words(impairment) == program("netem", impairment, [], 7)[-len(netem) :] == netem
     flags = "--delay-ms=100 --jitter-ms=20 --loss-percent=10 --duplicate-percent=1 --rate-kbit=256 --seed=7"
     words = ["impair", *flags.split(), "--path", "any", "10.91.2.0/24"]
-    assert Plan(west, impairment, "tun", [("any", "10.91.2.0/24")], 7).program() == words
+    assert program("tun", impairment, [("any", "10.91.2.0/24")], 7) == words
