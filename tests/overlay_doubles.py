@@ -317,9 +317,3 @@ def reply_to(asked: Question, *lines: str, rcode: int = 0, authority: tuple[str,
         tuple(rr for rrset in rrsets(root, *section) for rr in rrset.records()) for section in (lines, authority)
     ]
     return Message(0, 0x8180 | rcode, asked, *sections)
-
-
-async def settle(turns: int = 20) -> None:
-    """Let every task that can run do so."""
-    for _ in range(turns):
-        await asyncio.sleep(0)

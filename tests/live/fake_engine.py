@@ -20,6 +20,7 @@ from pathlib import Path
 from p2pdns.clock import boot_now
 from p2pdns.link import VERSION, Answer, Counters, Forwarded, Frame, FrameReader, Hello, Invalidate, Query, compose
 from tests.front_messages import answer
+from tests.waiting import until
 
 TXT = 16
 TAG = b"all-tags"
@@ -129,8 +130,7 @@ class FakeEngine:
         for connection in list(self.connections):
             assert connection.transport is not None
             connection.transport.abort()
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await until(lambda: not self.connections)
 
     def _push(self, frame: Frame) -> None:
         for connection in self.connections:

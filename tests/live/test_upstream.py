@@ -21,6 +21,7 @@ from p2pdns.overlay.finder import Overlay
 from p2pdns.resolver import NoReply, Replied, Resolved, ResolverSettings
 from p2pdns.resolver.service import Service
 from tests.overlay_doubles import FakeDht, FakeState, Told, question, reply_to
+from tests.waiting import at_rest
 
 ASKED = question("example.com. A")
 MANY = tuple(f"example.com. 60 A 192.0.2.{number}" for number in range(1, 251))
@@ -350,7 +351,7 @@ def test_sockets_are_bounded_and_the_oldest_query_gives_way() -> None:
                 return lambda what: heard.append((number, what))
 
             closes = [exchanges.begin(at, asking, listener(number)) for number in range(SOCKETS_MAX + 2)]
-            await asyncio.sleep(0)
+            await at_rest()
             assert heard == [(0, Trouble.CROWDED), (1, Trouble.CROWDED)]
             for close in closes:
                 close()

@@ -28,10 +28,10 @@ from tests.overlay_doubles import (
     item_of,
     question,
     rrsets,
-    settle,
 )
 from tests.unit.dht.swarm import Swarm
 from tests.unit.dht.swarm import item_of as swarm_item
+from tests.waiting import at_rest
 
 WWW = "www 300 A 192.0.2.1"
 
@@ -125,10 +125,10 @@ def test_a_look_up_that_goes_on_behind_the_answer_is_told_when_it_has_ended() ->
     async def story() -> None:
         world = World(at_once=False)
         asking = asyncio.create_task(world.told("www.{a} A"))
-        await settle()
+        await at_rest()
         world.clock.turn(0.004)
         world.dht.gets[0].on_item(item_of("a", WWW, age_s=60))
-        await settle()
+        await at_rest()
         assert not asking.done(), "the end of the look-up is waited for"
         world.dht.gets[0].end(item_of("a", WWW, "new 300 A 192.0.2.2"), dropped={"signature-wrong": 2})
         lines = await asking
@@ -146,10 +146,10 @@ def test_an_end_that_nobody_confirmed_settles_nothing(is_confirmed: bool) -> Non
     async def story() -> None:
         world = World(at_once=False)
         asking = asyncio.create_task(world.told("www.{a} A"))
-        await settle()
+        await at_rest()
         item = item_of("a", WWW)
         world.dht.gets[0].on_item(item)
-        await settle()
+        await at_rest()
         # Without a request: our own storage had it.
         world.dht.gets[0].end(item, rpcs_to_first=3 if is_confirmed else 0)
         lines = await asking
@@ -164,12 +164,12 @@ def test_a_delegation_waits_for_the_same_look_up_and_tells_it_once() -> None:
     async def story() -> None:
         world = World(at_once=False)
         asking = asyncio.create_task(world.told("www.bob.{a} A"))
-        await settle()
+        await at_rest()
         item = item_of("a", "bob 300 NS {b}")
         world.dht.gets[0].on_item(item)
-        await settle()
+        await at_rest()
         world.dht.gets[0].end(item)
-        await settle()
+        await at_rest()
         world.dht.gets[1].end(item_of("b", WWW))
         lines = await asking
         index_of(lines, "look-up 1 had a first valid item")

@@ -25,6 +25,7 @@ from p2pdns.dht.routing.ids import distance
 from p2pdns.dht.storage import Storage
 from p2pdns.net.endpoint import Endpoint
 from tests.unit.dht.swarm import item_of
+from tests.waiting import at_rest, until
 
 GUARD_S = 20.0  # Ten times what the slowest machine needs.
 HERE: Address = ("127.0.0.1", 0)
@@ -314,7 +315,7 @@ def test_an_item_is_handed_on_before_what_came_with_it_is_worked_on(behind_count
             worked_on.append(dropped_count(endpoint.node))
 
         waiter = asyncio.create_task(answer())
-        await asyncio.sleep(0)
+        await at_rest()
         get = endpoint.get(ITEM.target, key=ITEM.key, on_item=on_item)
         nearest = peers.contacts[0]
         reply = reply_to(peers.query(nearest), nearest, has_item=True)
@@ -322,8 +323,7 @@ def test_an_item_is_handed_on_before_what_came_with_it_is_worked_on(behind_count
             peers.send(nearest, data, endpoint.address)
         await waiter
         assert worked_on == [0, 0]
-        while dropped_count(endpoint.node) < behind_count + 3:  # noqa: ASYNC110 - counters have no event
-            await asyncio.sleep(0)
+        await until(lambda: dropped_count(endpoint.node) == behind_count + 3)
         get.cancel()
 
     play(4, scene)
@@ -339,8 +339,7 @@ def test_the_second_requests_go_out_even_if_nothing_ever_comes(monkeypatch: pyte
         assert len(asked) == ALPHA
         assert targets_of([(peers.query(peers.contacts[0]), HERE)]) == [ITEM.target]
         assert not any(peers.has_query(contact) for contact in peers.contacts)
-        while not all(peers.has_query(contact) for contact in peers.contacts[1:]):  # noqa: ASYNC110 - no event
-            await asyncio.sleep(0)
+        await until(lambda: all(peers.has_query(contact) for contact in peers.contacts[1:]))
         for get in gets:
             get.cancel()
 
@@ -356,8 +355,7 @@ def test_a_reply_lets_the_next_question_have_its_turn(monkeypatch: pytest.Monkey
         gets = [endpoint.get(target, key=None, on_item=lambda item: None) for target in sent]
         nearest = peers.contacts[0]
         peers.send(nearest, reply_to(peers.query(nearest), nearest, has_item=False), endpoint.address)
-        while not endpoint.node.counters["reply"]:  # noqa: ASYNC110 - counters have no event
-            await asyncio.sleep(0)
+        await until(lambda: endpoint.node.counters["reply"])
         # To the first question all four were sent, to each other one; one has come back, so one more went out.
         assert endpoint.node.in_flight_count == ALPHA + 2
         for get in gets:

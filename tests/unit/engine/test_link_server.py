@@ -38,7 +38,8 @@ from p2pdns.link import (
 from p2pdns.overlay.finder import Overlay
 from p2pdns.resolver import Resolved, ResolverSettings, tag_of_key
 from p2pdns.resolver.service import Service
-from tests.overlay_doubles import A, Clock, FakeDht, FakeState, FakeUpstream, Told, item_of, question, settle
+from tests.overlay_doubles import A, Clock, FakeDht, FakeState, FakeUpstream, Told, item_of, question
+from tests.waiting import at_rest, until
 
 WWW = "WWW 300 A 192.0.2.1"
 
@@ -299,9 +300,13 @@ def test_who_asks_little_does_not_wait_for_all_that_another_has_asked(tmp_path: 
             for number in range(200):
                 front.ask(number, f"n{number}.{{a}} A", client_prefix="greedy")
             front.ask(200, "www.{a} A", client_prefix="modest")
-            while len(order) < 201:
+
+            def have_all_begun() -> bool:
+                nonlocal turns
                 turns += 1
-                await asyncio.sleep(0)
+                return len(order) == 201
+
+            await until(have_all_begun)
             begun = [text.split() for text in order]
             # It was sent last, and read with the others.
             at = [prefix for prefix, _ in begun].index("modest")
@@ -415,7 +420,7 @@ def test_a_front_that_goes_away_takes_its_questions_along(tmp_path: Path) -> Non
             front.ask(1, "www.{b} A")
             front.ask(2, "alt. A")
             assert (await front.answer()).id == 2
-            await settle()
+            await at_rest()
             (connection,) = world.server._connections
             front.writer.close()
             done, _ = await asyncio.wait(connection.tasks.values())

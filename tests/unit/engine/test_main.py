@@ -23,6 +23,7 @@ from p2pdns.net import families
 from p2pdns.net.families import dht_socket
 from p2pdns.net.sockets import address_of
 from p2pdns.state import State
+from tests.waiting import at_rest
 
 GUARD_S = 20.0
 ALICE = SecretKey.generate(b"\x01" * 32).zone_key
@@ -90,22 +91,19 @@ def test_a_hangup_while_block_lists_are_read_is_answered_when_the_engine_is_open
     told: list[str] = []
 
     class Slow:
-        """An engine that hears the signal in the midst of its start, and is told to end some rounds later."""
+        """An engine that hears the signal in the midst of its start, and is told to end when nothing is left to do."""
 
         def __init__(self, *_: object, **__: object) -> None:
             told.append("made")
 
         async def open(self) -> None:
             os.kill(os.getpid(), signal.SIGHUP)
-            # The loop hears of a signal by a socket, which it looks at once a turn.
-            for _ in range(10):
-                await asyncio.sleep(0)
+            await at_rest()
             told.append("open")
             self.end = asyncio.create_task(self.end_anyway())
 
         async def end_anyway(self) -> None:
-            for _ in range(100):
-                await asyncio.sleep(0)
+            await at_rest()
             os.kill(os.getpid(), signal.SIGTERM)
 
         def on_hangup(self) -> None:

@@ -15,6 +15,7 @@ from p2pdns.front.engine_link import QUERIES_PER_WRITE_MAX, EngineLink
 from p2pdns.front.funnel import Funnel
 from p2pdns.front.gate import AccessList, Gate
 from p2pdns.link import VERSION, Ask, Frame, FrameReader, Hello, Query, compose
+from tests.waiting import at_rest
 
 
 class Engine(asyncio.Transport):
@@ -96,14 +97,14 @@ def test_the_queries_of_one_wakeup_leave_together(tmp_path: Path) -> None:
         for number in range(3):
             link.send(query(number))
         assert engine.asked == []
-        await asyncio.sleep(0)
+        await at_rest()
         assert engine.asked == [[0, 1, 2]]
         # A long burst does not wait for its end.
         engine.writes.clear()
         for number in range(QUERIES_PER_WRITE_MAX + 1):
             link.send(query(number))
         assert engine.asked == [list(range(QUERIES_PER_WRITE_MAX))]
-        await asyncio.sleep(0)
+        await at_rest()
         assert engine.asked[1:] == [[QUERIES_PER_WRITE_MAX]]
 
     run(story())

@@ -9,6 +9,7 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from itertools import pairwise
 
 import pytest
 
@@ -37,6 +38,7 @@ from p2pdns.front.transport import UDP, Transport
 from p2pdns.link import Answer, Query
 from p2pdns.net.pieces import PIECE_BYTES_MAX
 from tests.front_messages import TXT, answer, funnel, query
+from tests.waiting import at_rest, until
 
 GUARD_S = 60.0  # No story takes a tenth of it.
 LARGE = [bytes([255]) + bytes(255)] * 200  # An answer of 54 kB.
@@ -111,12 +113,6 @@ def played(story: Callable[[World], Awaitable[None]], limits: ConnectionLimits |
     asyncio.run(told())
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop turn until something holds; whoever waits here is stopped by the guard of the story."""
-    while not condition():  # noqa: ASYNC110
-        await asyncio.sleep(0)
-
-
 def framed(message: bytes) -> bytes:
     """Return a message as it travels over TCP."""
     return len(message).to_bytes(LENGTH_BYTES, "big") + message
@@ -144,11 +140,14 @@ def test_a_turn_of_the_loop_works_on_so_many_queries_whoever_sent_them() -> None
     async def story(world: World) -> None:
         world.keep("www.example")
         clients = [await world.client(*[query(number=i) for i in range(500)]) for _ in range(3)]
-        most, before = 0, 0
-        while len(world.order) < 1500:
-            await asyncio.sleep(0)
-            most, before = max(most, len(world.order) - before), len(world.order)
-        assert most == QUERIES_PER_TURN_MAX
+        counts = [0]
+
+        def is_all_done() -> bool:
+            counts.append(len(world.order))
+            return counts[-1] == 1500
+
+        await until(is_all_done)
+        assert max(after - before for before, after in pairwise(counts)) == QUERIES_PER_TURN_MAX
         for client in clients:
             assert len(await read_all(client, 500)) == 500
 
@@ -215,8 +214,7 @@ def test_all_addresses_of_loopback_are_one_client() -> None:
             await world.client(*[query(name, number=i) for i, name in enumerate(names)], host=host)
         most = QUERIES_WAITING_PER_CLIENT_MAX + len(hosts) * QUERIES_WAITING_OWN_MAX
         await until(lambda: len(world.asked) >= QUERIES_WAITING_PER_CLIENT_MAX)
-        for _ in range(1000):
-            await asyncio.sleep(0)
+        await at_rest()
         assert len(world.asked) <= most
         late = await world.client(query("late.example"), host="127.0.0.9")
         assert await read_all(late, 1) == []
@@ -420,14 +418,17 @@ def test_a_client_that_goes_while_it_waits_leaves_nothing_behind() -> None:
             await world.client(*[query(f"n{i}.example", number=i) for i in range(QUERIES_WAITING_MAX)])
         await until(lambda: world.door.fairness.waiting.total() == QUERIES_WAITING_PER_CLIENT_MAX)
         world.sockets.close()
+
         # The front learns of it at the latest when it has something to say.
-        while world.door.fairness.accounts or world.door.fairness.waiting:
+        def is_nothing_left() -> bool:
             for asked in world.asked:
                 message = answer(rdatas=()).message[:12] + asked.question
                 now = boot_now()
                 world.funnel.frame_received(Answer(asked.id, message, (), now, now + 60, now + 60), now)
             world.asked.clear()
-            await asyncio.sleep(0)
+            return not world.door.fairness.accounts and not world.door.fairness.waiting
+
+        await until(is_nothing_left)
 
     played(story)
 
@@ -470,10 +471,14 @@ def test_of_a_client_that_takes_nothing_no_more_is_read_and_it_is_closed_in_the_
         client = await world.client(*[query(rtype=TXT)] * 2000, receive_bytes=4096)
         (connection,) = await connections(world, 1)
         largest = 0
-        while not world.door.counters["idle"]:
+
+        def is_closed() -> bool:
+            nonlocal largest
             largest = max(largest, connection.untaken_bytes)
             assert largest <= UNTAKEN_BYTES_SOFT_MAX + QUERIES_IN_A_ROW_MAX * 60_000
-            await asyncio.sleep(0)
+            return bool(world.door.counters["idle"])
+
+        await until(is_closed)
         assert largest > UNTAKEN_BYTES_SOFT_MAX
         assert len(world.order) < 2000
         assert len(await read_all(client, 2000)) < 2000
@@ -565,10 +570,12 @@ def test_what_is_read_ahead_is_bounded() -> None:
             asyncio.get_running_loop().sock_sendall(client, (len(long).to_bytes(2, "big") + long) * 200)
         )
         (connection,) = await connections(world, 1)
-        for _ in range(2000):
-            await asyncio.sleep(0)
+
+        def look() -> None:
             # What is read at once comes on top.
             assert connection.unread_bytes < READ_AHEAD_BYTES_MAX + PIECE_BYTES_MAX
+
+        await at_rest(look)
         assert not sending.done()
         sending.cancel()
 
@@ -587,7 +594,7 @@ def test_what_connections_send_in_parts_by_turns_stays_apart() -> None:
             for n, client in enumerate(clients):
                 client.send(sent[n][at : at + 10 - 3 * n])
                 client.send(sent[n][at + 10 - 3 * n : at + 10])
-                await asyncio.sleep(0)
+                await at_rest()
         for n, client in enumerate(clients):
             assert [one[1] for one in await read_all(client, 2)] == [n, n + 100]
 

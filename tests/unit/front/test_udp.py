@@ -14,6 +14,7 @@ from p2pdns.front.funnel import Funnel
 from p2pdns.front.transport import UDP, Transport
 from p2pdns.net.batch import DATAGRAM_BYTES_MAX
 from p2pdns.net.sockets import open_udp
+from tests.waiting import at_rest, until
 
 
 class Heard:
@@ -70,12 +71,6 @@ def run(story: Callable[[World], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(opened())
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop turn until a condition holds."""
-    while not condition():  # noqa: ASYNC110 - what it waits for has no event
-        await asyncio.sleep(0)
-
-
 def test_a_burst_is_taken_out_of_the_socket_before_it_is_worked_on() -> None:
     """The system's usual room is for a few hundred queries, and what comes beyond that is lost."""
 
@@ -98,9 +93,12 @@ def test_others_have_their_turn_between_the_datagrams_of_a_burst() -> None:
         for number in range(4 * HANDLED_PER_TURN_MAX):
             world.client.send(b"query %d" % number)
         counts = [0]
-        while counts[-1] < 4 * HANDLED_PER_TURN_MAX:
-            await asyncio.sleep(0)
+
+        def are_all_heard() -> bool:
             counts.append(len(world.heard.messages))
+            return counts[-1] == 4 * HANDLED_PER_TURN_MAX
+
+        await until(are_all_heard)
         assert max(after - before for before, after in pairwise(counts)) <= HANDLED_PER_TURN_MAX
 
     run(story)
@@ -109,12 +107,16 @@ def test_others_have_their_turn_between_the_datagrams_of_a_burst() -> None:
 def test_what_is_read_ahead_is_bounded_and_the_rest_waits_in_the_socket() -> None:
     async def story(world: World) -> None:
         sent = 0
-        # The loop does not turn meanwhile, so that the system's room is all there is.
-        while sent < READ_AHEAD_MAX + 2 * HANDLED_PER_TURN_MAX:
-            await asyncio.sleep(0)
+
+        def is_enough_sent() -> bool:
+            nonlocal sent
+            # The loop does not turn meanwhile, so that the system's room is all there is.
             for _ in range(2 * HANDLED_PER_TURN_MAX):
                 world.client.send(b"query")
                 sent += 1
+            return sent >= READ_AHEAD_MAX + 2 * HANDLED_PER_TURN_MAX
+
+        await until(is_enough_sent)
         await until(world.waits_in_socket)
         await until(lambda: not world.waits_in_socket())
         assert len(world.heard.messages) >= sent - READ_AHEAD_MAX
@@ -129,8 +131,7 @@ def test_a_closed_door_works_on_nothing_more() -> None:
         await until(lambda: bool(world.heard.messages))
         world.door.close()
         heard_count = len(world.heard.messages)
-        for _ in range(10):
-            await asyncio.sleep(0)
+        await at_rest()
         assert len(world.heard.messages) == heard_count
 
     run(story)

@@ -23,6 +23,7 @@ from p2pdns.items.item import MutableItem
 from p2pdns.net.endpoint import BEHIND_DATAGRAMS_MAX, Endpoint
 from p2pdns.net.sockets import address_of, open_udp
 from tests.unit.dht.swarm import item_of, secret_of
+from tests.waiting import until
 
 GUARD_S = 20.0  # Ten times what the slowest machine needs.
 HERE: Address = ("127.0.0.1", 0)
@@ -220,9 +221,12 @@ def test_others_of_the_loop_have_their_turn_after_a_few_datagrams() -> None:
             for _ in range(100):
                 stranger.sendto(b"garbage", first.address)
         read = [0]
-        while read[-1] < 100:
-            await asyncio.sleep(0)
+
+        def are_all_read() -> bool:
             read.append(sum(first.node.counters.values()) - before)
+            return read[-1] >= 100
+
+        await until(are_all_read)
         assert max(after - earlier for earlier, after in pairwise(read)) <= 8
 
     run(scene)
@@ -242,11 +246,8 @@ def test_a_reply_that_waits_in_our_own_socket_is_no_silence() -> None:
                 peer.sendto(b"garbage", third.address)
             reply = krpc.Reply(transaction=query.transaction, node_id=bytes(20), network=query.network)
             peer.sendto(krpc.compose(reply), third.address)
-            counters = [node.counters]
-            while not counters[-1]["reply"]:
-                await asyncio.sleep(0)
-                counters.append(node.counters)
-            assert counters[-1]["retransmit"] == 0
+            await until(lambda: node.counters["reply"])
+            assert node.counters["retransmit"] == 0
 
     run(scene)
 
@@ -259,13 +260,15 @@ def test_datagrams_without_end_do_not_stop_the_timers() -> None:
             peer.bind(HERE)
             third.bootstrap([peer.getsockname()])
             # Timers wait for so many datagrams, a few each time; the others are for a retransmit that is not due yet.
-            for _ in range(BEHIND_DATAGRAMS_MAX):
+            turns = iter(range(BEHIND_DATAGRAMS_MAX))
+
+            def has_sent_again() -> bool:
+                next(turns)
                 for _ in range(20):
                     peer.sendto(b"garbage", third.address)
-                await asyncio.sleep(0)
-                if node.counters["retransmit"]:
-                    return
-        raise AssertionError("no timer had its turn")
+                return bool(node.counters["retransmit"])
+
+            await until(has_sent_again)
 
     run(scene)
 

@@ -30,7 +30,8 @@ from p2pdns.net.upstream.standing import CHECK_S, NO_EDNS_S, Server
 from p2pdns.resolver import NoReply, Replied
 from p2pdns.resolver.local import PROBE_SUFFIX
 from p2pdns.values import replace
-from tests.overlay_doubles import Clock, question, reply_to, rrsets, settle
+from tests.overlay_doubles import Clock, question, reply_to, rrsets
+from tests.waiting import at_rest
 
 ONE, TWO = ("192.0.2.1", 53), ("192.0.2.2", 53)
 ASKED = question("example.com. A")
@@ -99,10 +100,10 @@ def ask(upstream: Upstream, net: Net, asked: Question = ASKED, **flags: bool) ->
 
     async def story() -> Replied | NoReply:
         task = asyncio.create_task(upstream.ask(asked, deadline=net.clock.now + 4, **facts))
-        await settle(3)
+        await at_rest()
         while not task.done():
             net.pass_time(min(at for at, _ in net.clock.calls) - net.clock.now)
-            await settle(3)
+            await at_rest()
         return task.result()
 
     return asyncio.run(story())
@@ -397,13 +398,13 @@ def test_a_server_that_answers_others_meanwhile_is_slow_and_not_silent() -> None
             return asyncio.create_task(upstream.ask(asked, rd=True, do=False, cd=False, deadline=net.clock.now + 4))
 
         task = put(slow)
-        await settle(3)
+        await at_rest()
         while not task.done():
             other = put(quick)
-            await settle(3)
+            await at_rest()
             net.pass_time(0.1)
             await other
-            await settle(3)
+            await at_rest()
         assert isinstance(await task, NoReply)
 
     asyncio.run(story())
@@ -512,12 +513,12 @@ def probe(upstream: Upstream, net: Net) -> None:
 
     async def story() -> None:
         task = asyncio.create_task(upstream.probe(iter(["a1", "b2"]).__next__))
-        await settle(3)
+        await at_rest()
         # All of them at once: each has been asked before any has answered.
         assert len(net.asked) == 2
         while not task.done():
             net.pass_time(1.0)
-            await settle(3)
+            await at_rest()
         await task
 
     asyncio.run(story())

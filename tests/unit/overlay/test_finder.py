@@ -32,8 +32,8 @@ from tests.overlay_doubles import (
     FakeState,
     Told,
     item_of,
-    settle,
 )
+from tests.waiting import at_rest
 
 WWW = "www 300 A 192.0.2.1"
 OLD, NEW = item_of("a", WWW, age_s=100), item_of("a", "www 300 A 192.0.2.2")
@@ -82,7 +82,7 @@ class World:
     async def answered(self, key: ZoneKey = A, settled: bool = False, **budget: Any) -> ItemOutcome:
         """Return what is known without a look-up."""
         task = self.ask(key, settled, **budget)
-        await settle()
+        await at_rest()
         assert task.done(), "a look-up is waited for"
         return task.result()
 
@@ -118,14 +118,14 @@ def test_the_first_valid_item_is_shown_at_once_and_the_settled_one_at_the_end() 
     async def story() -> None:
         world = World()
         first, last = world.ask(), world.ask(settled=True)
-        await settle()
+        await at_rest()
         world.dht.gets[0].on_item(OLD)
-        await settle()
+        await at_rest()
         assert (item_in(first.result()), of(first.result()).settled) == (OLD, False)
         assert not last.done()
         world.dht.gets[0].on_item(NEW)
         world.dht.gets[0].end(NEW)
-        await settle()
+        await at_rest()
         outcome = last.result()
         assert isinstance(outcome, Found)
         assert (outcome.item, outcome.settled, outcome.confirmed_at, outcome.rpc_count) == (NEW, True, NOW, 30)
@@ -139,10 +139,10 @@ def test_one_look_up_serves_everybody_who_asks_for_the_key() -> None:
     async def story() -> None:
         world = World()
         tasks = [world.ask() for _ in range(20)]
-        await settle()
+        await at_rest()
         assert len(world.dht.gets) == 1
         world.dht.gets[0].end(OLD)
-        await settle()
+        await at_rest()
         outcomes = [task.result() for task in tasks]
         assert {(item_in(outcome), outcome.lookup, outcome.rpc_count) for outcome in outcomes} == {(OLD, 1, 30)}
         # Afterwards the item is there, and nobody is charged.
@@ -156,9 +156,9 @@ def test_a_question_that_leaves_before_the_end_is_charged_with_a_usual_look_up()
     async def story() -> None:
         world = World()
         task = world.ask()
-        await settle()
+        await at_rest()
         world.dht.gets[0].on_item(OLD)
-        await settle()
+        await at_rest()
         assert (task.result().lookup, task.result().rpc_count) == (1, LOOKUP_RPCS_USUAL)
 
     run(story())
@@ -172,13 +172,13 @@ def test_the_mark_is_committed_before_the_settled_answer_that_shows_it() -> None
         world = World()
         world.state.gate = asyncio.Event()
         task = world.ask(settled=True)
-        await settle()
+        await at_rest()
         world.dht.gets[0].end(NEW)
-        await settle()
+        await at_rest()
         assert not task.done()
         assert world.state.log == []
         world.state.gate.set()
-        await settle()
+        await at_rest()
         assert of(task.result()).settled
         assert world.state.log[0] == (NEW.seq, UNIX)
 
@@ -190,9 +190,9 @@ def test_an_item_whose_mark_cannot_be_committed_is_not_called_settled() -> None:
         world = World()
         world.state.trouble = Unavailable("disk full")
         task = world.ask(settled=True)
-        await settle()
+        await at_rest()
         world.dht.gets[0].end(NEW)
-        await settle()
+        await at_rest()
         shown = of(task.result())
         assert (shown.item, shown.settled) == (NEW, False)
         assert "no mark of this zone is kept on the disk" in shown.notes[0]
@@ -208,10 +208,10 @@ def test_an_older_item_never_replaces_the_one_we_hold() -> None:
     async def story() -> None:
         world = World(held=(NEW, UNIX - DAY))
         task = world.ask(settled=True)
-        await settle()
+        await at_rest()
         world.dht.gets[0].on_item(OLD)
         world.dht.gets[0].end(OLD)
-        await settle()
+        await at_rest()
         assert (item_in(task.result()), of(task.result()).settled) == (NEW, True)
         assert world.state.marks[A].item == NEW
         assert world.invalidated == []
@@ -239,7 +239,7 @@ def test_a_readers_seq_never_goes_back(history: list[tuple[int, str]]) -> None:
             elif what == "restart":
                 world = World(at_once=True, state=world.state, clock=world.clock)
                 world.dht.items = {A: item}
-            await settle()
+            await at_rest()
             seq = item_in(await world.answered(settled=True)).seq
             assert seq >= highest
             highest = seq
@@ -280,9 +280,9 @@ def test_an_item_we_hold_survives_a_look_up_that_finds_nothing() -> None:
     async def story() -> None:
         world = World(held=(NEW, UNIX - DAY))
         task = world.ask(settled=True)
-        await settle()
+        await at_rest()
         world.dht.gets[0].end(verdict=Verdict.DEADLINE, answered_count=0)
-        await settle()
+        await at_rest()
         outcome = task.result()
         assert isinstance(outcome, Found)
         assert (outcome.item, outcome.settled, outcome.unconfirmed, outcome.fresh) == (NEW, True, True, True)
@@ -297,9 +297,9 @@ def test_a_complete_look_up_in_which_nobody_has_the_item_does_not_confirm_it() -
     async def story() -> None:
         world = World(held=(NEW, UNIX - DAY))
         task = world.ask(settled=True)
-        await settle()
+        await at_rest()
         world.dht.gets[0].end(None)
-        await settle()
+        await at_rest()
         outcome = of(task.result())
         assert (outcome.item, outcome.settled, outcome.unconfirmed) == (NEW, True, True)
         assert outcome.confirmed_at == NOW - DAY
@@ -308,9 +308,9 @@ def test_a_complete_look_up_in_which_nobody_has_the_item_does_not_confirm_it() -
         # It is looked up again soon, and a contact that returns the item confirms it.
         world.clock.turn(40)
         task = world.ask(settled=True)
-        await settle()
+        await at_rest()
         world.dht.gets[-1].end(NEW)
-        await settle()
+        await at_rest()
         assert not of(task.result()).unconfirmed
         assert (world.overlay.unconfirmed_count, world.overlay.reports[-1].is_confirmed) == (0, True)
 
@@ -321,9 +321,9 @@ def test_an_older_item_that_contacts_return_does_not_confirm_the_newer_one_we_ho
     async def story() -> None:
         world = World(held=(NEW, UNIX - DAY))
         task = world.ask(settled=True)
-        await settle()
+        await at_rest()
         world.dht.gets[0].end(OLD)
-        await settle()
+        await at_rest()
         outcome = of(task.result())
         assert (outcome.item, outcome.unconfirmed) == (NEW, True)
 
@@ -334,10 +334,10 @@ def test_a_first_item_that_only_our_own_storage_has_is_not_settled() -> None:
     async def story() -> None:
         world = World()
         task = world.ask(settled=True)
-        await settle()
+        await at_rest()
         world.dht.gets[0].on_item(NEW)
         world.dht.gets[0].end(NEW, rpcs_to_first=0)
-        await settle()
+        await at_rest()
         outcome = of(task.result())
         assert (outcome.item, outcome.settled, outcome.unconfirmed) == (NEW, False, True)
         assert world.state.log == [(NEW.seq, 0.0)]
@@ -349,9 +349,9 @@ def test_a_newer_item_that_only_our_own_storage_has_keeps_the_time_of_the_last_c
     async def story() -> None:
         world = World(held=(OLD, UNIX - DAY))
         task = world.ask(settled=True)
-        await settle()
+        await at_rest()
         world.dht.gets[0].end(NEW, rpcs_to_first=0)
-        await settle()
+        await at_rest()
         outcome = of(task.result())
         assert (outcome.item, outcome.settled, outcome.unconfirmed) == (NEW, True, True)
         assert world.state.log == [(NEW.seq, UNIX - DAY)]
@@ -364,11 +364,11 @@ def test_a_refresh_is_confirmed_by_contacts_that_name_the_seq() -> None:
         world = World(held=(NEW, UNIX - 280))
         await world.answered()
         world.ask(is_prefetch=True)
-        await settle()
+        await at_rest()
         get = world.dht.gets[0]
         assert get.known_seq == NEW.seq
         get.end(None, confirmed=NEW)
-        await settle()
+        await at_rest()
         outcome = of(await world.answered(settled=True))
         assert (outcome.unconfirmed, outcome.confirmed_at) == (False, NOW)
 
@@ -384,9 +384,9 @@ def test_a_zone_that_this_daemon_publishes_is_confirmed_by_that(is_complete: boo
         for _ in range(2):
             world.clock.turn(400)
             task = world.ask(settled=True)
-            await settle()
+            await at_rest()
             world.dht.gets[-1].end(None, verdict=Verdict.COMPLETE if is_complete else Verdict.BUDGET)
-            await settle()
+            await at_rest()
             outcome = of(task.result())
             assert (outcome.item, outcome.settled, outcome.unconfirmed) == (NEW, True, False)
             # A restart knows it from the state.
@@ -399,9 +399,9 @@ def test_an_item_only_ever_seen_in_incomplete_look_ups_is_never_called_settled()
     async def story() -> None:
         world = World()
         task = world.ask(settled=True)
-        await settle()
+        await at_rest()
         world.dht.gets[0].end(NEW, verdict=Verdict.SPARSE)
-        await settle()
+        await at_rest()
         assert not of(task.result()).settled
         assert world.state.log == [(NEW.seq, 0.0)]
 
@@ -431,20 +431,20 @@ def test_a_seq_from_the_future_is_served_but_neither_adopted_nor_in_the_way_of_a
     async def story() -> None:
         world = World()
         task = world.ask(settled=True)
-        await settle()
+        await at_rest()
         world.dht.gets[0].end(odd)
-        await settle()
+        await at_rest()
         assert (item_in(task.result()), of(task.result()).settled) == (odd, False)
         assert "ahead of this machine's clock" in of(task.result()).notes[0]
         assert world.state.log == []
         world.clock.turn(400)
         task = world.ask(settled=True)
-        await settle()
+        await at_rest()
         assert world.dht.gets[1].known_seq is None
         world.dht.gets[1].on_item(odd)
         world.dht.gets[1].on_item(OLD)
         world.dht.gets[1].end(OLD)
-        await settle()
+        await at_rest()
         assert item_in(task.result()) == OLD
         assert world.state.log[0][0] == OLD.seq
         assert tag_of_key(A) in world.invalidated
@@ -460,10 +460,10 @@ def test_a_failure_is_remembered_for_twice_as_long_each_time() -> None:
         world = World()
         for count, seconds in enumerate([5, 10, 20, 40, 80, 160, 300, 300], 1):
             task = world.ask()
-            await settle()
+            await at_rest()
             assert len(world.dht.gets) == count
             world.dht.gets[-1].end()
-            await settle()
+            await at_rest()
             assert task.result() == NotFound(Missing.ABSENT, world.clock.now + seconds, count, 30)
             world.clock.turn(seconds - 0.1)
             assert isinstance(await world.answered(), NotFound)
@@ -477,9 +477,9 @@ def test_a_failure_says_whether_any_contact_answered(answered: int, reason: Miss
     async def story() -> None:
         world = World()
         task = world.ask()
-        await settle()
+        await at_rest()
         world.dht.gets[0].end(verdict=Verdict.DEADLINE, answered_count=answered)
-        await settle()
+        await at_rest()
         outcome = task.result()
         assert isinstance(outcome, NotFound)
         assert outcome.reason is reason
@@ -492,9 +492,9 @@ def test_a_failure_is_forgiven_when_there_is_reason_to_look_again(event: str) ->
     async def story() -> None:
         world = World()
         world.ask()
-        await settle()
+        await at_rest()
         world.dht.gets[0].end()
-        await settle()
+        await at_rest()
         if event == "arrival":
             world.overlay.item_arrived(NEW.target, NEW)
         elif event == "publication":
@@ -509,7 +509,7 @@ def test_a_failure_is_forgiven_when_there_is_reason_to_look_again(event: str) ->
         if event != "flush all":
             assert world.invalidated == [tag_of_key(A)]
         world.ask()
-        await settle()
+        await at_rest()
         assert len(world.dht.gets) == 2
 
     run(story())
@@ -519,9 +519,9 @@ def test_a_put_under_another_target_forgives_nothing() -> None:
     async def story() -> None:
         world = World()
         world.ask()
-        await settle()
+        await at_rest()
         world.dht.gets[0].end()
-        await settle()
+        await at_rest()
         world.overlay.item_arrived(item_of("b", WWW).target, NEW)
         assert isinstance(await world.answered(), NotFound)
 
@@ -532,9 +532,9 @@ def test_a_look_up_that_breaks_off_is_a_failure_and_leaves_nobody_waiting() -> N
     async def story() -> None:
         world = World()
         task = world.ask()
-        await settle()
+        await at_rest()
         world.dht.gets[0].future.set_exception(OSError("socket gone"))
-        await settle()
+        await at_rest()
         assert isinstance(task.result(), NotFound)
         assert world.overlay.counters["lookups-broken-off"] == 1
         assert world.told.events == ["look-up broke off"]
@@ -546,9 +546,9 @@ def test_a_signed_value_that_is_no_zone_is_no_item() -> None:
     async def story() -> None:
         world = World()
         task = world.ask()
-        await settle()
+        await at_rest()
         world.dht.gets[0].end(MutableItem.signed(SECRETS["a"], NEW.seq + 1, b"i am no message"))
-        await settle()
+        await at_rest()
         assert isinstance(task.result(), NotFound)
         assert world.overlay.counters["item-not-dns"] == 1
 
@@ -569,22 +569,22 @@ def test_a_client_prefix_has_eight_cold_look_ups_and_holds_up_nobody_else() -> N
         many = [*KEYS.values(), *keys(4)]
         for key in many[:10]:
             world.ask(key, client_prefix="192.0.2.0/24", is_privileged=False)
-        await settle()
+        await at_rest()
         assert len(world.dht.gets) == 8
         world.ask(many[10], client_prefix="198.51.100.0/24", is_privileged=False)
         world.ask(many[11], client_prefix="127.0.0.1:5", is_privileged=True)
-        await settle()
+        await at_rest()
         assert [get.key for get in world.dht.gets[8:]] == many[10:]
         # The first item frees the client's share: what follows only refines its answer.
         world.dht.gets[0].on_item(item_of("a", WWW))
-        await settle()
+        await at_rest()
         assert [get.key for get in world.dht.gets[10:]] == [many[8]]
         # The end of that look-up frees nothing twice.
         world.dht.gets[0].end(item_of("a", WWW))
-        await settle()
+        await at_rest()
         assert len(world.dht.gets) == 11
         world.dht.gets[1].end()
-        await settle()
+        await at_rest()
         assert [get.key for get in world.dht.gets[11:]] == [many[9]]
 
     run(story())
@@ -596,24 +596,24 @@ def test_a_look_up_that_is_patient_lets_another_begin() -> None:
         many = [*keys(4), A]
         for key in many:
             world.ask(key)
-        await settle()
+        await at_rest()
         assert len(world.dht.gets) == 2
         world.dht.gets[0].be_patient()
         world.dht.gets[0].be_patient()
-        await settle()
+        await at_rest()
         assert len(world.dht.gets) == 3
         # Its end frees nothing twice, nor does patience after an item.
         world.dht.gets[0].end()
-        await settle()
+        await at_rest()
         assert len(world.dht.gets) == 3
         world.dht.gets[1].end()
         world.dht.gets[2].end()
-        await settle()
+        await at_rest()
         world.dht.gets[4].on_item(OLD)
         world.dht.gets[4].be_patient()
         world.dht.gets[4].end(OLD)
         world.dht.gets[3].end()
-        await settle()
+        await at_rest()
         slots = world.overlay._slots
         assert (slots._count, slots._patient_count, slots._by_prefix, slots._patient_of) == (0, 0, {}, {})
         assert not slots._lines
@@ -628,20 +628,20 @@ def test_of_patient_look_ups_no_client_has_more_than_is_free() -> None:
         many = keys(30)
         for key in many[:20]:
             world.ask(key, client_prefix="loopback")
-        await settle()
+        await at_rest()
         told = 0
         while told < len(world.dht.gets):
             world.dht.gets[told].be_patient()
             told += 1
-            await settle()
+            await at_rest()
         # Half of the patient and half of the slots; the others wait.
         assert len(world.dht.gets) == 2 + 4
         world.ask(many[20], client_prefix="192.168.1.1")
-        await settle()
+        await at_rest()
         assert world.dht.gets[-1].key == many[20]
         world.dht.gets[-1].be_patient()
         world.dht.gets[0].end()
-        await settle()
+        await at_rest()
         assert world.overlay._slots._patient_of == {"loopback": 1, "192.168.1.1": 1}
 
     run(story())
@@ -653,20 +653,20 @@ def test_a_host_has_half_of_the_slots_and_any_number_leaves_one() -> None:
         many = keys(40)
         for number, key in enumerate(many[:20]):
             world.ask(key, client_prefix="loopback", client_seat=f"udp {number}")
-        await settle()
+        await at_rest()
         assert len(world.dht.gets) == 4
         for number, key in enumerate(many[20:30]):
             world.ask(key, client_prefix=f"192.168.1.{number % 2}", is_privileged=False)
-        await settle()
+        await at_rest()
         begun = [many.index(get.key) for get in world.dht.gets[4:] if get.key is not None]
         # Two others have what one leaves, and there is still a slot for a newcomer.
         assert begun == [20, 21, 22]
         world.ask(many[39], client_prefix="192.168.1.9", is_privileged=False)
-        await settle()
+        await at_rest()
         assert world.dht.gets[-1].key == many[39]
         for get in world.dht.gets[:2]:
             get.end()
-        await settle()
+        await at_rest()
         assert [many.index(get.key) for get in world.dht.gets[8:] if get.key is not None] == [23]
 
     run(story())
@@ -680,10 +680,10 @@ def test_a_slot_goes_to_the_prefix_that_has_fewest() -> None:
         for key in many[:5]:
             world.ask(key)
         world.ask(many[5], client_prefix="192.168.1.1")
-        await settle()
+        await at_rest()
         assert len(world.dht.gets) == 3
         world.dht.gets[0].end()
-        await settle()
+        await at_rest()
         assert [get.key for get in world.dht.gets[3:]] == [many[5]]
 
     run(story())
@@ -694,19 +694,19 @@ def test_sockets_of_a_machine_take_turns_and_new_keys_go_before_those_found_abse
         world = World(cold_get_count_max=1)
         absent, *many = keys(9)
         world.ask(absent)
-        await settle()
+        await at_rest()
         world.dht.gets[0].end()
-        await settle()
+        await at_rest()
         world.clock.turn(6.0)
         world.ask(many[0])
-        await settle()
+        await at_rest()
         seats = ["udp 1", "udp 1", "udp 1", "udp 1", "udp 2"]
         for key, seat in zip([absent, *many[1:5]], seats, strict=True):
             world.ask(key, client_seat=seat)
-        await settle()
+        await at_rest()
         for get in range(1, 7):
             world.dht.gets[get].end()
-            await settle()
+            await at_rest()
         order = [get.key for get in world.dht.gets[2:]]
         assert order == [many[1], many[4], many[2], many[3], absent]
 
@@ -717,16 +717,16 @@ def test_absences_are_remembered_longer_than_entries_and_push_no_zone_out() -> N
     async def story() -> None:
         world = World(entry_count_max=3)
         task = world.ask(A)
-        await settle()
+        await at_rest()
         world.dht.gets[0].end(OLD)
-        await settle()
+        await at_rest()
         assert item_in(task.result()) == OLD
         many = keys(6)
         for number, key in enumerate(many, 1):
             world.ask(key)
-            await settle()
+            await at_rest()
             world.dht.gets[number].end()
-            await settle()
+            await at_rest()
         assert A.raw in world.overlay._entries
         # Nothing is looked up again: neither the zone nor the first of the absent keys.
         assert isinstance(await world.answered(A), Found)
@@ -734,18 +734,18 @@ def test_absences_are_remembered_longer_than_entries_and_push_no_zone_out() -> N
         assert len(world.dht.gets) == 7
         world.clock.turn(6.0)
         world.ask(many[0])
-        await settle()
+        await at_rest()
         world.dht.gets[7].end()
-        await settle()
+        await at_rest()
         # The second time counts as the second, and the key's own item ends it.
         assert await world.answered(many[0]) == NotFound(Missing.ABSENT, NOW + 16.0)
         for key in many[1:]:
             world.ask(key)
-        await settle()
+        await at_rest()
         world.invalidated.clear()
         world.overlay.flush()
         world.ask(many[0])
-        await settle()
+        await at_rest()
         assert world.dht.gets[-1].key == many[0]
 
     run(story())
@@ -755,17 +755,17 @@ def test_an_item_that_arrives_ends_a_failure_whose_entry_is_gone() -> None:
     async def story() -> None:
         world = World(entry_count_max=1)
         world.ask(A)
-        await settle()
+        await at_rest()
         world.dht.gets[0].end()
-        await settle()
+        await at_rest()
         world.ask(B)
-        await settle()
+        await at_rest()
         world.dht.gets[1].end()
-        await settle()
+        await at_rest()
         world.overlay.item_arrived(OLD.target, OLD)
         assert world.invalidated == [tag_of_key(A)]
         world.ask(A)
-        await settle()
+        await at_rest()
         assert len(world.dht.gets) == 3
 
     run(story())
@@ -799,7 +799,7 @@ def test_thirty_seven_absent_keys_a_second_starve_nobody() -> None:
                 prefix, seat = askers[len(waiting) % 3]
                 task = world.ask(key, wait_s=4.0, client_prefix=prefix, client_seat=seat)
                 asked[key] = (now, task)
-            await settle(5)
+            await at_rest()
             for get in world.dht.gets[seen:]:
                 assert get.key is not None
                 if get.key in live:
@@ -812,7 +812,7 @@ def test_thirty_seven_absent_keys_a_second_starve_nobody() -> None:
             for one in [one for one in due if one[0] <= world.clock.now]:
                 due.remove(one)
                 one[1]()
-            await settle(5)
+            await at_rest()
             for key, (since, task) in list(asked.items()):
                 if task.done():
                     assert isinstance(task.result(), Found)
@@ -830,11 +830,11 @@ def test_the_node_has_a_limit_and_serves_who_waits_in_order_of_arrival() -> None
         many = keys(5)
         for key in many:
             world.ask(key)
-        await settle()
+        await at_rest()
         for count in range(2, 5):
             assert len(world.dht.gets) == count
             world.dht.gets[count - 2].end()
-            await settle()
+            await at_rest()
         assert [get.key for get in world.dht.gets] == many
 
     run(story())
@@ -846,12 +846,12 @@ def test_who_waits_for_room_joins_the_look_up_that_somebody_else_starts() -> Non
         one, two = keys(2)
         world.ask(one)
         waiting = [world.ask(two), world.ask(two)]
-        await settle()
+        await at_rest()
         world.dht.gets[0].end()
-        await settle()
+        await at_rest()
         assert len(world.dht.gets) == 2
         world.dht.gets[1].end()
-        await settle()
+        await at_rest()
         assert all(task.done() for task in waiting)
 
     run(story())
@@ -861,12 +861,12 @@ def test_a_look_up_that_has_its_item_at_once_lets_the_next_in_line_begin_once() 
     async def story() -> None:
         world = World(cold_get_count_per_prefix_max=1)
         asked = [world.ask(key, client_prefix="192.0.2.0", is_privileged=False) for key in (A, B, C)]
-        await settle()
+        await at_rest()
         assert [get.key for get in world.dht.gets] == [A]
         # From now on, what is asked for lies in our own storage.
         world.dht.items = {key: item_of(name, WWW) for name, key in zip("abc", (A, B, C), strict=True)}
         world.dht.gets[0].end()
-        await settle()
+        await at_rest()
         assert [item_in(task.result()).key for task in asked[1:]] == [B, C]
         assert [get.key for get in world.dht.gets] == [A, B, C]
 
@@ -877,14 +877,14 @@ def test_a_long_queue_is_no_deep_stack() -> None:
     async def story() -> None:
         world = World(cold_get_count_max=1)
         world.ask(A)
-        await settle()
+        await at_rest()
         secrets = [SecretKey.generate(bytes([78, n % 256, n // 256, 0]) * 8) for n in range(300)]
         asked = [world.ask(secret.zone_key) for secret in secrets]
-        await settle()
+        await at_rest()
         world.dht.items = {s.zone_key: MutableItem.signed(s, OLD.seq, OLD.value) for s in secrets}
         # Each of them finds its item as it begins, and so lets the next one begin.
         world.dht.gets[0].end()
-        await settle(1000)
+        await at_rest()
         assert [task.done() and isinstance(task.result(), Found) for task in asked] == [True] * 300
 
     run(story())
@@ -897,7 +897,7 @@ def test_the_first_requests_leave_before_the_next_question_is_begun() -> None:
         for key in (A, B, C):
             world.ask(key)
             asyncio.get_running_loop().call_soon(lambda: begun.append(len(world.dht.gets)))
-        await settle()
+        await at_rest()
         assert begun == [1, 2, 3]
 
     run(story())
@@ -908,11 +908,11 @@ def test_who_waits_for_room_gives_up_at_the_deadline() -> None:
         world = World(cold_get_count_max=1)
         one, two = keys(2)
         world.ask(one)
-        await settle()
+        await at_rest()
         outcome = await world.ask(two, wait_s=0.0)
         assert outcome == NotFound(Missing.DEADLINE)
         world.dht.gets[0].end()
-        await settle()
+        await at_rest()
         assert len(world.dht.gets) == 1
 
     run(story())
@@ -933,14 +933,14 @@ def test_a_look_up_cut_short_on_a_poor_question_is_no_failure_for_a_rich_one() -
         world = World()
         poor = world.ask(rpc_max=30)
         rich = world.ask()
-        await settle()
+        await at_rest()
         assert world.dht.gets[0].rpc_max == 30
         world.dht.gets[0].end(verdict=Verdict.BUDGET, rpc_count=30)
-        await settle()
+        await at_rest()
         assert poor.result() == NotFound(Missing.BUDGET, 0.0, 1, 30)
         assert not rich.done()
         world.dht.gets[1].end(NEW)
-        await settle()
+        await at_rest()
         assert (item_in(rich.result()), world.dht.gets[1].rpc_max) == (NEW, 250)
 
     run(story())
@@ -979,14 +979,14 @@ def test_a_zone_that_is_asked_for_is_looked_up_again_in_the_background() -> None
         world.clock.turn(59)
         assert len(world.dht.gets) == 1
         world.clock.turn(1)
-        await settle()
+        await at_rest()
         assert len(world.dht.gets) == 2
         assert world.dht.gets[1].known_seq == world.dht.items[A].seq
         # It is confirmed now; and as nobody has asked since, that was the last time.
         assert of(await world.answered()).confirmed_at == NOW + 60
         world.overlay._entries[A.raw].asked_at = NOW
         world.clock.turn(60)
-        await settle()
+        await at_rest()
         assert len(world.dht.gets) == 2
 
     run(story())
@@ -1012,7 +1012,7 @@ def test_a_newer_item_found_by_a_refresh_takes_the_old_answers_away() -> None:
         await world.answered()
         world.dht.items[A] = NEW
         world.clock.turn(300)
-        await settle()
+        await at_rest()
         assert world.invalidated == [tag_of_key(A)]
         assert item_in(await world.answered(settled=True)) == NEW
         assert world.overlay.reports[-1].is_refresh
@@ -1027,7 +1027,7 @@ def test_a_newer_item_that_arrives_by_a_put_is_shown_without_a_look_up() -> None
         world.dht.items[A] = OLD
         await world.answered()
         world.overlay.item_arrived(NEW.target, NEW)
-        await settle()
+        await at_rest()
         assert world.invalidated == [tag_of_key(A)]
         assert item_in(await world.answered(settled=True)) == NEW
         assert world.state.marks[A].item == NEW
@@ -1068,7 +1068,7 @@ def test_closing_ends_what_is_under_way() -> None:
     async def story() -> None:
         world = World(cold_get_count_max=1)
         tasks = [world.ask(key) for key in keys(2)]
-        await settle()
+        await at_rest()
         await world.overlay.close()
         assert world.dht.gets[0].future.cancelled()
         assert len(world.dht.gets) == 1

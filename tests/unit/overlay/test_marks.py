@@ -15,8 +15,9 @@ from p2pdns.overlay import marks as marks_module
 from p2pdns.overlay.marks import NEW_MARKS_PER_SECOND
 from p2pdns.overlay.ports import Held, Mark
 from p2pdns.resolver import Found, Missing, NotFound
-from tests.overlay_doubles import SECRETS, UNIX, A, B, C, Clock, FakeState, item_of, settle
+from tests.overlay_doubles import SECRETS, UNIX, A, B, C, Clock, FakeState, item_of
 from tests.unit.overlay.test_finder import World, item_in, of, run
+from tests.waiting import at_rest
 
 DAY = 86_400.0
 WWW = "www 300 A 192.0.2.1"
@@ -31,12 +32,12 @@ def test_a_first_answer_waits_until_its_mark_is_committed_and_no_later_one_does(
         world = World()
         world.state.gate = asyncio.Event()
         tasks = [world.ask(), world.ask(settled=True)]
-        await settle()
+        await at_rest()
         world.dht.gets[0].on_item(TWO_DAYS)
-        await settle()
+        await at_rest()
         assert not any(task.done() for task in tasks)
         world.state.gate.set()
-        await settle()
+        await at_rest()
         assert (item_in(tasks[0].result()), of(tasks[0].result()).settled) == (TWO_DAYS, False)
         assert world.state.log == [(TWO_DAYS.seq, 0.0)]
         world.state.gate.clear()
@@ -49,12 +50,12 @@ def test_what_was_shown_provisionally_is_not_fallen_below_when_its_look_up_break
     async def story() -> None:
         world = World(held=(FIFTY_DAYS, UNIX - DAY))
         task = world.ask()
-        await settle()
+        await at_rest()
         world.dht.gets[0].on_item(TWO_DAYS)
-        await settle()
+        await at_rest()
         assert item_in(task.result()) == TWO_DAYS
         world.dht.gets[0].future.set_exception(OSError("socket gone"))
-        await settle()
+        await at_rest()
         assert item_in(await world.answered()) == TWO_DAYS
 
     run(story())
@@ -67,16 +68,16 @@ def test_whoever_waits_for_a_commit_is_shown_the_newer_item_that_others_were_sho
         world = World()
         gate = world.state.gate = asyncio.Event()
         slow = world.ask()
-        await settle()
+        await at_rest()
         world.dht.gets[0].on_item(TWO_DAYS)
-        await settle()
+        await at_rest()
         # The disk is done with the second commit before it is with the first.
         world.state.gate = None
         world.dht.gets[0].on_item(newest)
         assert item_in(await world.ask()) == newest
         assert not slow.done()
         gate.set()
-        await settle()
+        await at_rest()
         assert item_in(slow.result()) == newest
 
     run(story())
@@ -123,14 +124,14 @@ def test_below_a_mark_of_which_only_the_seq_is_known_nothing_is_shown() -> None:
     async def story() -> None:
         world = World(state=seq_only(TWO_DAYS))
         provisional, settled = world.ask(), world.ask(settled=True)
-        await settle()
+        await at_rest()
         # Contacts that hold what was shown are asked for it, and the others leave out what is older.
         assert world.dht.gets[0].known_seq == TWO_DAYS.seq - 1
         world.dht.gets[0].on_item(FIFTY_DAYS)
-        await settle()
+        await at_rest()
         assert not provisional.done()
         world.dht.gets[0].end(FIFTY_DAYS)
-        await settle()
+        await at_rest()
         for task in (provisional, settled):
             outcome = task.result()
             assert isinstance(outcome, NotFound)
@@ -148,9 +149,9 @@ def test_the_item_of_the_mark_serves_again_after_a_restart_and_so_does_another_o
     async def story() -> None:
         world = World(state=seq_only(TWO_DAYS))
         task = world.ask(settled=True)
-        await settle()
+        await at_rest()
         world.dht.gets[0].end(again)
-        await settle()
+        await at_rest()
         assert (item_in(task.result()), of(task.result()).settled) == (again, True)
 
     run(story())
@@ -175,7 +176,7 @@ def test_no_answer_falls_below_one_that_was_given_before_a_kill(history: list[tu
                 state = FakeState(seqs={} if seq is None else {A: Mark(seq)})
                 world = World(at_once=True, state=state, clock=world.clock)
                 world.dht.items = {A: item}
-            await settle()
+            await at_rest()
             outcome = await world.answered(settled=what != "break")
             if isinstance(outcome, Found):
                 assert outcome.item.seq >= highest
@@ -200,14 +201,14 @@ def test_no_clock_that_is_behind_opens_a_way_below_a_mark(behind_days: int, is_i
     async def story() -> None:
         world = World(state=state, clock=clock)
         task = world.ask(settled=True)
-        await settle()
+        await at_rest()
         (get,) = world.dht.gets
         assert get.present is not None
         assert get.present.prefers(TWO_DAYS, FIFTY_DAYS), "the look-up must not take the replayed one for the better"
         get.on_item(FIFTY_DAYS)
         get.on_item(TWO_DAYS)
         get.end(FIFTY_DAYS)
-        await settle()
+        await at_rest()
         outcome = of(task.result())
         assert outcome.item == TWO_DAYS
         assert outcome.notes == (marks_module._BEHIND,)
@@ -335,14 +336,14 @@ def test_an_older_item_that_is_put_here_forgives_no_failure() -> None:
     async def story() -> None:
         world = World(state=seq_only(TWO_DAYS))
         world.ask()
-        await settle()
+        await at_rest()
         world.dht.gets[0].end()
-        await settle()
+        await at_rest()
         world.overlay.item_arrived(FIFTY_DAYS.target, FIFTY_DAYS)
         assert isinstance(await world.answered(), NotFound)
         world.overlay.item_arrived(TWO_DAYS.target, TWO_DAYS)
         world.ask()
-        await settle()
+        await at_rest()
         assert len(world.dht.gets) == 2
 
     run(story())

@@ -19,7 +19,8 @@ from p2pdns.overlay.finder import Overlay
 from p2pdns.resolver import ResolverSettings
 from p2pdns.resolver.service import Service
 from tests.front_messages import CALM
-from tests.overlay_doubles import NOW, A, Clock, FakeDht, FakeState, Told, item_of, question, settle
+from tests.overlay_doubles import NOW, A, Clock, FakeDht, FakeState, Told, item_of, question
+from tests.waiting import at_rest
 
 LATE_S = 3.0  # A look-up that waits for slow nodes nearly as long as it may.
 KEY = b"www A"
@@ -77,7 +78,7 @@ class Door:
 
     async def note(self) -> None:
         """Note the look-ups begun since the last time."""
-        await settle()
+        await at_rest()
         while len(self.looked_up_at) < len(self.dht.gets):
             self.looked_up_at.append(self.clock.now - NOW)
 
@@ -126,7 +127,7 @@ def test_an_absence_that_took_long_to_settle_is_looked_up_again_in_time() -> Non
         door = Door("www 3600 A 192.0.2.1")
         items, door.dht.items = door.dht.items, None
         asking = asyncio.create_task(door.ask("nobody.{a} A"))
-        await settle()
+        await at_rest()
         await door.pass_time(LATE_S)
         assert items is not None
         door.dht.gets[0].end(items[A])

@@ -21,7 +21,8 @@ from p2pdns.overlay.finder import Overlay
 from p2pdns.publishing.upkeep import Publisher
 from p2pdns.state import State
 from p2pdns.state.clockwatch import ClockWatch
-from tests.overlay_doubles import SECRETS, UNIX, A, Clock, FakeDht, Told, item_of, settle
+from tests.overlay_doubles import SECRETS, UNIX, A, Clock, FakeDht, Told, item_of
+from tests.waiting import at_rest
 
 YEAR_S = 365 * 86_400.0
 FUTURE = item_of("a", "www 300 A 192.0.2.66", age_s=-YEAR_S)
@@ -148,7 +149,7 @@ def test_one_that_the_daemon_has_adopted_is_named_with_its_time_and_taken_back_o
         # Now it is the mark, is kept alive, and what the network returns does not bring the other one back.
         for _ in range(3):
             daemon.clock.turn(400)
-            await settle()
+            await at_rest()
             assert (await shown(daemon)).value == SANE.value
         held = daemon.state.held(A)
         assert held is not None

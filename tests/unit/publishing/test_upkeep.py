@@ -28,6 +28,7 @@ from p2pdns.publishing.upkeep import (
 )
 from p2pdns.state import State
 from tests.overlay_doubles import Told
+from tests.waiting import at_rest
 
 ALICE = SecretKey.generate(b"\x01" * 32)
 NOW = 1_800_000_000.0
@@ -84,12 +85,7 @@ class World:
         for sleeper in sleepers:
             if not sleeper.done():
                 sleeper.set_result(None)
-        await self.settle()
-
-    async def settle(self) -> None:
-        """Let every task run until it waits."""
-        for _ in range(20):
-            await asyncio.sleep(0)
+        await at_rest()
 
     async def look_up(self, key: ZoneKey) -> None:
         """Note that somebody wants to know what is newest."""
@@ -195,7 +191,7 @@ def test_an_own_item_from_the_future_is_not_put_again_and_status_says_so() -> No
     async def story(publisher: Publisher) -> None:
         await world.state.adopt(item_of(FUTURE), NOW, own=True)
         publisher.start()
-        await world.settle()
+        await at_rest()
         for _ in range(3):
             await world.wake()
         assert (world.puts, publisher.counters["held-back"]) == ([], 3)
@@ -205,7 +201,7 @@ def test_an_own_item_from_the_future_is_not_put_again_and_status_says_so() -> No
         publisher.forget(ALICE.zone_key)
         assert world.state.forget(ALICE.zone_key)
         await publisher.publish(item_of())
-        await world.settle()
+        await at_rest()
         await world.wake()
         assert (world.puts, publisher.warnings) == ([item_of(), item_of()], [])
 
@@ -229,7 +225,7 @@ def test_an_item_is_put_again_every_hour_in_its_newest_form() -> None:
 
     async def story(publisher: Publisher) -> None:
         await publisher.publish(item_of())
-        await world.settle()
+        await at_rest()
         await world.wake()
         await world.state.adopt(item_of(SEQ + 1), NOW)
         await world.wake()
@@ -246,7 +242,7 @@ def test_a_put_that_reached_too_few_is_repeated_soon_and_ever_less_often() -> No
     async def story(publisher: Publisher) -> None:
         outcome = await publisher.publish(item_of())
         assert outcome.sent_count == 0
-        await world.settle()
+        await at_rest()
         for _ in range(12):
             await world.wake()
 
@@ -262,7 +258,7 @@ def test_a_zone_published_while_the_others_were_still_joining_is_put_again_soon(
 
     async def story(publisher: Publisher) -> None:
         await publisher.publish(item_of())
-        await world.settle()
+        await at_rest()
         await world.wake()
         await world.wake()
 
@@ -277,7 +273,7 @@ def test_an_overlay_that_is_closed_does_not_end_the_keeping_alive() -> None:
 
     async def story(publisher: Publisher) -> None:
         await publisher.publish(item_of())
-        await world.settle()
+        await at_rest()
         await world.wake()
         await world.wake()
 
@@ -290,7 +286,7 @@ def test_a_node_that_holds_a_newer_item_makes_us_look_for_it() -> None:
 
     async def story(publisher: Publisher) -> None:
         await publisher.publish(item_of())
-        await world.settle()
+        await at_rest()
         await world.wake()
 
     world.run(story)
@@ -306,7 +302,7 @@ def test_a_start_puts_what_earlier_runs_have_published_and_spreads_it() -> None:
             await world.state.adopt(item_of(secret=secret), NOW, own=True)
         await world.state.adopt(item_of(secret=SecretKey.generate(b"\x77" * 32)), NOW)
         publisher.start()
-        await world.settle()
+        await at_rest()
         assert world.puts == []
         await world.wake()
 
@@ -323,7 +319,7 @@ def test_a_pinned_zone_of_somebody_else_is_kept_alive_over_a_restart() -> None:
             await publisher.pin(ALICE.zone_key)
         await world.state.adopt(item_of(), NOW)
         assert await publisher.pin(ALICE.zone_key) == item_of()
-        await world.settle()
+        await at_rest()
         await world.wake()
 
     world.run(story)
@@ -335,7 +331,7 @@ def test_what_is_forgotten_is_put_no_more() -> None:
 
     async def story(publisher: Publisher) -> None:
         await publisher.publish(item_of())
-        await world.settle()
+        await at_rest()
         publisher.forget(ALICE.zone_key)
         publisher.forget(ALICE.zone_key)
         await world.wake()
@@ -379,7 +375,7 @@ def test_what_no_other_node_has_is_known_until_one_has_it() -> None:
         key = ALICE.zone_key
         assert publisher.copies(key) is None
         await publisher.publish(item_of())
-        await world.settle()
+        await at_rest()
         told: list[tuple[str | None, list[str]]] = []
         for _ in range(4):
             copies = publisher.copies(key)
@@ -412,7 +408,7 @@ def test_after_a_restart_nothing_is_said_that_only_the_last_run_could_know() -> 
         await world.state.adopt(item_of(), NOW, own=True)
         publisher.start()
         assert publisher.copies(ALICE.zone_key) is None
-        await world.settle()
+        await at_rest()
         await world.wake()
         copies = publisher.copies(ALICE.zone_key)
         assert copies is not None

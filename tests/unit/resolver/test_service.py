@@ -26,8 +26,8 @@ from tests.overlay_doubles import (
     item_of,
     question,
     reply_to,
-    settle,
 )
+from tests.waiting import at_rest
 
 WWW = "www 300 A 192.0.2.1"
 
@@ -111,9 +111,9 @@ def test_the_clients_share_goes_to_the_overlay() -> None:
         world.overlay.item = item  # type: ignore[method-assign]
         client = Ask(world.clock.now + 4, client_class=ClientClass.OTHER, client_prefix="192.0.2.0/24")
         task = asyncio.create_task(world.service.resolve(question("no.{a} A"), client))
-        await settle()
+        await at_rest()
         world.dht.gets[0].on_item(item_of("a", WWW))
-        await settle()
+        await at_rest()
         world.dht.gets[0].end(item_of("a", WWW), rpc_count=77)
         await task
         assert [(b.client_prefix, b.is_privileged, b.cold_get_max) for b in budgets] == [
@@ -133,7 +133,7 @@ def test_forwarded_questions_hold_at_most_half_and_never_delay_an_overlay_name()
         world = World(upstream=upstream)
         world.publish("a", WWW)
         waiting = [asyncio.create_task(world.answer(f"n{number}.example. A")) for number in range(FORWARDED_MAX + 5)]
-        await settle()
+        await at_rest()
         refused = [task.result() for task in waiting if task.done()]
         assert [answer.rcode for answer in refused] == [Rcode.SERVFAIL] * 5
         assert (await world.answer("www.{a} A")).rcode == Rcode.NOERROR
@@ -154,7 +154,7 @@ def test_what_can_be_postponed_is_given_back_where_it_would_be_refused() -> None
             asyncio.create_task(world.answer(f"n{number}.example. A", client_prefix="loopback"))
             for number in range(FORWARDED_MAX // 2)
         ]
-        await settle()
+        await at_rest()
         forwards: list[str] = []
         with pytest.raises(NoPlace):
             await world.answer("late.example. A", lambda: forwards.append("forwarded"), client_prefix="loopback")
@@ -180,7 +180,7 @@ def test_a_prefix_has_half_of_what_may_wait_for_an_upstream_and_any_number_leave
                 asyncio.create_task(world.answer(f"n{n}.example. A", client_prefix=prefix))
                 for n in range(FORWARDED_MAX)
             ]
-            await settle()
+            await at_rest()
             waiting.extend(asked)
             return sum(not task.done() for task in asked)
 
@@ -201,7 +201,7 @@ def test_an_answer_whose_ground_was_taken_away_while_it_was_made_is_made_again()
         world = World(upstream=upstream)
         world.publish("a", "www 300 CNAME example.com.", age_s=10)
         task = asyncio.create_task(world.answer("www.{a} A"))
-        await settle()
+        await at_rest()
         world.overlay.published(item_of("a", WWW))
         upstream.gate.set()
         answer = await task
@@ -234,7 +234,7 @@ def test_an_invalidation_of_something_else_disturbs_nothing() -> None:
     async def story() -> None:
         world = World(at_once=False)
         task = asyncio.create_task(world.answer("www.{a} A"))
-        await settle()
+        await at_rest()
         world.service.invalidate((tag_of_key(B),))
         world.dht.gets[0].end(item_of("a", WWW))
         assert (await task).cacheable

@@ -21,6 +21,7 @@ from p2pdns.resolver.blocking import BlockedNames, read_line
 from p2pdns.state import blocklists
 from p2pdns.state.blocklists import LINE_BYTES_MAX, WARNINGS_PER_FILE_MAX, BlockLists, ListFile
 from tests.front_messages import CALM
+from tests.waiting import until
 
 LABELS = st.text("ab0-_", min_size=1, max_size=3)
 NAMES = st.lists(LABELS, min_size=1, max_size=4).map(".".join)
@@ -469,9 +470,13 @@ def test_while_a_long_list_is_read_others_have_their_turn(tmp_path: Path) -> Non
     async def story() -> int:
         lists, turns = BlockLists(), 0
         lists.begin(files(path), lambda: None)
-        while not len(lists.names):
+
+        def is_read() -> bool:
+            nonlocal turns
             turns += 1
-            await asyncio.sleep(0)
+            return len(lists.names) > 0
+
+        await until(is_read)
         return turns
 
     # Half a megabyte in slices of 16 kB.
