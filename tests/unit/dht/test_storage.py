@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import replace
 from itertools import permutations
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,9 +18,9 @@ from p2pdns.dht import storage as module
 from p2pdns.dht.bencode import encode
 from p2pdns.dht.krpc import PutImmutable, PutMutable
 from p2pdns.dht.storage import RETENTION_S, Storage
-from p2pdns.dht.stored import Kept, StoredRow
+from p2pdns.dht.stored import Holding, Kept, StoredItem, StoredRow
 from p2pdns.errors import BadRequest
-from p2pdns.items.item import ImmutableItem, MutableItem, Present
+from p2pdns.items.item import SALT_BYTES_MAX, ImmutableItem, MutableItem, Present
 from p2pdns.items.keys import L, SecretKey
 
 SECRETS = [SecretKey.generate(hashlib.sha256(b"key %d" % n).digest()) for n in range(4)]
@@ -61,12 +61,29 @@ def put_unless_superseded(storage: Storage, item: MutableItem) -> None:
             raise
 
 
+def kept_in(storage: Storage) -> tuple[list[StoredItem], list[Holding]]:
+    """Return all that is kept, and since when the items of others are, without a change to any of it."""
+    return list(storage.everything(NOW)), list(storage.holdings(NOW))
+
+
+def rows_of(storage: Storage, now: float = NOW, unix_now: float = UNIX) -> dict[bytes, StoredRow | None]:
+    """Return the rows that the disk is due, None for what is gone."""
+    return {change.target: change.row for change in storage.take_changes(now, unix_now)}
+
+
+def row_at(storage: Storage, target: bytes) -> StoredRow:
+    """Return the row of an item that has changed since this was last asked for."""
+    row = rows_of(storage)[target]
+    assert row is not None
+    return row
+
+
 def refusal(storage: Storage, item: MutableItem | PutMutable | PutImmutable, cas: int | None = None) -> tuple[int, str]:
     """Return code and reason with which a put is refused, after checking that nothing but a counter moved."""
-    before, size = list(storage._held.items()), storage.size_bytes
+    before, size = kept_in(storage), storage.size_bytes
     with pytest.raises(BadRequest) as caught:
         put(storage, item, cas=cas)
-    assert (list(storage._held.items()), storage.size_bytes) == (before, size)
+    assert (kept_in(storage), storage.size_bytes) == (before, size)
     assert storage.counters[f"put-refused-{caught.value.reason}"] >= 1
     return caught.value.code, caught.value.reason
 
@@ -317,11 +334,11 @@ def test_203_the_reserved_seq() -> None:
 
 def test_203_a_mutable_item_where_an_immutable_one_is() -> None:
     storage = Storage()
-    asked = request(mutable())
-    assert isinstance(asked, PutMutable)
+    value = b"x" * 29
+    twin = put(storage, ImmutableItem(value))
     # The first bytes of a key can be ground until key and salt spell a bencoded string.
-    twin = put(storage, ImmutableItem(b"x"))
-    storage._held[asked.target] = storage._held[twin.stored.target]
+    asked = PutMutable(encode(value), 1, encode(b"value"), bytes(64), b"token")
+    assert asked.target == twin.stored.target
     assert refusal(storage, asked) == (203, "other-kind")
 
 
@@ -532,11 +549,11 @@ def test_the_prefix_with_the_most_gives_room_and_of_its_items_what_is_unread_the
     ]
     # A 64th of the store goes at once: one item beside the one that has to.
     put(storage, mutable(salt=b"new"), ("11.3.1.1", 1))
-    assert [target for target in order if target not in storage._held] == order[:2]
+    assert [target for target in order if not storage.held(target, NOW)] == order[:2]
     assert storage.counters["evicted"] == 2
     for n in range(3):
         put(storage, mutable(salt=b"newer %d" % n), (f"11.3.{2 + n}.1", 1))
-    assert [target for target in order if target not in storage._held] == order[:4]
+    assert [target for target in order if not storage.held(target, NOW)] == order[:4]
     assert all(storage.held(item.target, NOW) for item in others)
 
 
@@ -546,10 +563,10 @@ def test_an_item_of_a_prefix_over_quota_is_rescued_by_one_within() -> None:
     for item in items:
         put(storage, item)
     put(storage, items[0], BOB)
-    assert storage._held[items[0].target].prefix == "11.0.2.0/24"
+    assert row_at(storage, items[0].target).prefix == "11.0.2.0/24"
     # Within its quota nobody loses an item to somebody who puts it again.
     put(storage, items[0], LOCAL)
-    assert storage._held[items[0].target].prefix == "11.0.2.0/24"
+    assert row_at(storage, items[0].target).prefix == "11.0.2.0/24"
 
 
 def test_a_flood_of_ground_keys_from_one_prefix_leaves_the_honest_items() -> None:
@@ -590,7 +607,7 @@ def test_a_patient_flood_of_keys_ground_to_lie_near_us_takes_a_twentieth_and_no_
         put(storage, item, (f"11.{2 + n // 256}.{n % 256}.1", 1), later + n / 100)
     assert all(storage.held(item.target, later) for item in [*honest, *newcomers])
     assert len(storage) <= 1_000
-    assert storage._shares.by_prefix["11.0.1.0/24"].count <= 50
+    assert Counter(row.prefix for row in rows_of(storage, later).values() if row)["11.0.1.0/24"] <= 50
 
 
 # Many prefixes of one attacker
@@ -681,7 +698,7 @@ def test_immutable_items_have_half_of_the_store_and_make_room_among_themselves()
     for n in range(300):
         with contextlib.suppress(BadRequest):
             put(storage, ImmutableItem(b"%d" % n), (f"11.2.{n // 10}.1", 1))
-    assert storage._shares.immutable.count <= 50
+    assert sum(stored.key is None for stored in storage.everything(NOW)) <= 50
     assert all(storage.held(item.target, NOW) for item in zones)
     # The store is full. The next zone is still taken, for those who have the most are the others.
     for n in range(10):
@@ -714,12 +731,13 @@ def test_immutable_items_have_half_of_the_bytes() -> None:
     assert 19_000 < storage.size_bytes <= 20_000
 
 
-def test_what_two_prefixes_have_put_is_not_evicted_for_what_one_has() -> None:
+@pytest.mark.parametrize("seq", [1, 2], ids=["the same item", "a newer value"])
+def test_what_two_prefixes_have_put_is_not_evicted_for_what_one_has(seq: int) -> None:
     storage = Storage(items_max=100)
     honest = [mutable(salt=b"honest %d" % n) for n in range(40)]
     for item in honest:
         put(storage, item)
-        put(storage, item, BOB)
+        put(storage, mutable(seq, salt=item.salt), BOB)
     # Alice has the most of all, so without that rule hers would be the first to go.
     for n in range(400):
         with contextlib.suppress(BadRequest):
@@ -728,14 +746,15 @@ def test_what_two_prefixes_have_put_is_not_evicted_for_what_one_has() -> None:
     assert len(storage) == 100
 
 
-def test_what_is_here_for_a_day_is_not_evicted_for_what_came_today() -> None:
+@pytest.mark.parametrize("seq", [1, 2], ids=["the same item", "a newer value"])
+def test_what_is_here_for_a_day_is_not_evicted_for_what_came_today(seq: int) -> None:
     storage = Storage(items_max=100)
     honest = [mutable(salt=b"honest %d" % n) for n in range(40)]
     for item in honest:
         put(storage, item)
     later = NOW + RETENTION_S - 1
     for item in honest:
-        put(storage, item, now=later)
+        put(storage, mutable(seq, salt=item.salt), now=later)
     young = [mutable(salt=b"young %d" % n) for n in range(10)]
     for n, item in enumerate(young):
         put(storage, item, BOB, later + n)
@@ -751,15 +770,13 @@ def test_a_newer_value_stays_as_established_as_the_older_was() -> None:
     storage = Storage()
     put(storage, mutable(seq=1))
     put(storage, mutable(seq=2), BOB, NOW + 10)
-    (held,) = storage._held.values()
-    assert held.is_established(NOW + 10)
+    assert row_at(storage, mutable().target).other_prefix == "11.0.2.0/24"
     storage = Storage()
     put(storage, mutable(seq=1))
     put(storage, mutable(seq=1), now=NOW + RETENTION_S - 1)
     put(storage, mutable(seq=2), now=NOW + RETENTION_S - 1)
-    (held,) = storage._held.values()
-    assert not held.is_established(NOW + RETENTION_S - 1)
-    assert held.is_established(NOW + RETENTION_S)
+    row = row_at(storage, mutable().target)
+    assert (row.other_prefix, row.first_unix) == ("", UNIX), "one prefix has put it, a day ago"
 
 
 def test_established_items_of_an_attacker_leave_an_eighth_to_newcomers() -> None:
@@ -801,25 +818,24 @@ def test_an_item_that_is_here_can_be_put_again_whatever_else_is_refused() -> Non
 
 
 def test_that_nothing_may_go_is_found_out_once_in_a_while() -> None:
-    storage = Storage(items_max=60)
-    for n in range(60):
-        put(storage, mutable(salt=b"honest %d" % n), (f"11.1.{n}.1", 1))
     looked = 0
 
-    class Looking(dict[bytes, Any]):
-        def values(self) -> Any:
+    class Looking(Storage):
+        def expire(self, now: float) -> int:
             nonlocal looked
             looked += 1
-            return super().values()
+            return super().expire(now)
 
-    storage._held = Looking(storage._held)
+    storage = Looking(items_max=60)
+    for n in range(60):
+        put(storage, mutable(salt=b"honest %d" % n), (f"11.1.{n}.1", 1))
     for n in range(300):
         with pytest.raises(BadRequest, match="full"):
             put(storage, FLOOD[n], (f"11.2.{n % 250}.{n // 250}", 1), NOW + n / 1_000)
-    assert looked <= 2
+    assert looked == 1, "whether there is room is asked of every item once"
     with pytest.raises(BadRequest, match="full"):
         put(storage, FLOOD[0], BOB, NOW + module.FULL_S + 1)
-    assert looked <= 4
+    assert looked == 2
 
 
 def test_signature_work_of_all_prefixes_together_is_bounded() -> None:
@@ -838,6 +854,7 @@ def test_signature_work_of_all_prefixes_together_is_bounded() -> None:
     assert module.ALL_CHECKS_PER_SECOND * 212e-6 <= 0.30
 
 
+@pytest.mark.parametrize(("items_max", "bytes_max", "digits"), [(20, 3_000, 100), (400, 600, 10)])
 @given(
     st.lists(
         st.tuples(
@@ -849,14 +866,16 @@ def test_signature_work_of_all_prefixes_together_is_bounded() -> None:
         max_size=80,
     )
 )
-def test_no_history_breaks_the_bounds_or_the_books(history: list[tuple[str, int, int, float]]) -> None:
-    storage, now = Storage(items_max=20, bytes_max=3_000), NOW
+def test_no_history_breaks_the_bounds_or_the_books(
+    items_max: int, bytes_max: int, digits: int, history: list[tuple[str, int, int, float]]
+) -> None:
+    storage, now = Storage(items_max=items_max, bytes_max=bytes_max), NOW
     for action, what, who, pause in history:
         now += pause
         address = (f"11.0.{who}.1", 1)
         try:
             if action == "put":
-                put(storage, PutImmutable(encode(b"%d" % what * 100), b"t"), address, now)
+                put(storage, PutImmutable(encode(b"%d" % what * digits), b"t"), address, now)
             elif action == "update":
                 put(storage, ITEMS[1 + what % 3, b"a"], address, now)
             elif action == "get":
@@ -865,23 +884,43 @@ def test_no_history_breaks_the_bounds_or_the_books(history: list[tuple[str, int,
                 storage.expire(now)
         except BadRequest:
             pass
-        assert len(storage) <= 20
-        held = list(storage._held.values())
-        assert storage.size_bytes == sum(one.stored.size_bytes for one in held) <= 3_000
-        used = storage._shares.by_prefix.values()
-        assert sum(one.count for one in used) == len(held)
-        assert sum(one.size_bytes for one in used) == storage.size_bytes
-        assert all(one.count > 0 for one in used)
-        immutable = [one for one in held if one.stored.key is None]
-        assert storage._shares.immutable.count == len(immutable) <= 10
-        assert storage._shares.immutable.size_bytes == sum(one.stored.size_bytes for one in immutable) <= 1_500
+        assert len(storage) <= items_max
+        held = list(storage.everything(NOW))
+        assert len(storage) == len(held)
+        assert storage.size_bytes == sum(one.size_bytes for one in held) <= bytes_max
+        immutable = [one for one in held if one.key is None]
+        assert len(immutable) <= items_max // 2
+        assert sum(one.size_bytes for one in immutable) <= bytes_max // 2
+    # The books of every prefix are those of a store that has the same items and no history.
+    storage.expire(now)
+    rows = rows_of(storage, now, UNIX + now)
+    again = Storage(items_max=items_max, bytes_max=bytes_max)
+    for stored in storage.everything(now):
+        row = rows[stored.target]
+        assert row is not None
+        assert again.load(row, now, UNIX + now)
+    for one in (storage, again):
+        others = iter(range(items_max))
+        while 2 * len(one) < items_max and 2 * one.size_bytes < bytes_max:
+            put(one, FLOOD[n := next(others)], (f"11.9.{n}.1", 1), now)
+    for who in range(7):
+        assert left_of_quota(storage, who, now) == left_of_quota(again, who, now)
+
+
+def left_of_quota(storage: Storage, who: int, now: float) -> int:
+    """Return how many bytes more a prefix may bring in one item to a store that is half full."""
+
+    def is_refused(salt_bytes: int) -> bool:
+        # Nothing is kept of it, for it is not signed.
+        asked = PutMutable(SECRET.zone_key.raw, 1, b"0:", bytes(64), b"t", b"s" * salt_bytes)
+        with pytest.raises(BadRequest) as caught:
+            put(storage, asked, (f"11.0.{who}.1", 1), now)
+        return caught.value.reason == "quota"
+
+    return bisect_left(range(SALT_BYTES_MAX), True, key=is_refused)
 
 
 # The disk
-
-
-def rows_of(storage: Storage, now: float = NOW, unix_now: float = UNIX) -> dict[bytes, StoredRow | None]:
-    return {change.target: change.row for change in storage.take_changes(now, unix_now)}
 
 
 def test_changes_carry_everything_to_the_next_run() -> None:
@@ -912,19 +951,22 @@ def test_who_has_put_an_item_and_since_when_it_is_here_survives_a_restart() -> N
     put(storage, mutable(salt=b"two"), BOB)
     put(storage, mutable(salt=b"old"), now=NOW + RETENTION_S - 10)
     changed = rows_of(storage, NOW + RETENTION_S - 10, UNIX + RETENTION_S - 10)
-    assert set(changed) == {mutable(salt=salt).target for salt in (b"two", b"old")}
-    again = Storage()
-    for row in [*changed.values(), *rows_of(storage_with(mutable(salt=b"neither"))).values()]:
+    assert list(changed) == [mutable(salt=salt).target for salt in (b"two", b"old")]
+    for row in changed.values():
         assert row is not None
+        again = Storage()
         assert again.load(row, 10.0, row.put_unix + 20)
-    established = {target for target, held in again._held.items() if held.is_established(30.0)}
-    assert established == set(changed)
-
-
-def storage_with(item: MutableItem) -> Storage:
-    storage = Storage()
-    put(storage, item)
-    return storage
+        # Only what has changed since is written.
+        put(again, mutable(salt=row.salt), now=30.0)
+        (kept,) = rows_of(again, 30.0, row.put_unix + 40).values()
+        assert kept is not None
+        assert kept.other_prefix == row.other_prefix
+        assert kept.first_unix == pytest.approx(row.first_unix, abs=1e-3)
+    two, old = changed.values()
+    assert two is not None
+    assert old is not None
+    assert (two.other_prefix, old.other_prefix) == ("11.0.2.0/24", "")
+    assert old.put_unix - old.first_unix == RETENTION_S - 10
 
 
 def test_what_is_gone_is_deleted_from_the_disk() -> None:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from p2pdns.admin import commands as commands_module
 from p2pdns.admin.commands import Commands, EngineParts, clock_warnings
@@ -23,29 +24,27 @@ DAY = 86_400.0
 UNIX = 1_800_000_000.0
 
 
-def test_a_clock_that_is_behind_is_logged_when_it_is_found_so_and_told_while_it_lasts(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_clock_that_is_behind_is_logged_when_it_is_found_so_and_told_while_it_lasts() -> None:
     clock = [UNIX - 40 * DAY]
     watch = ClockWatch(SimpleNamespace(newest_seq=int((UNIX - 2 * DAY) * 1_000_000)), lambda: clock[0])
-    said: list[str] = []
-    monkeypatch.setattr(watch, "_log", SimpleNamespace(warning=said.append, info=said.append))
-    for _ in range(3):
-        watch.look()
+    with capture_logs() as said:
+        for _ in range(3):
+            watch.look()
     warning = watch.warning
     assert warning is not None
-    assert said == [warning]
+    assert [(line["log_level"], line["event"]) for line in said] == [("warning", warning)]
     assert "shows 2026-12-06 08:00:00 UTC" in warning
     assert "signed at 2027-01-13 08:00:00 UTC" in warning
     assert clock_warnings(watch) == [warning]
     # A day is how far ahead a signature may lie, and a time server may set a clock back a little.
     clock[0] = UNIX - 3 * DAY - CLOCK_STEP_S_MAX
-    watch.look()
-    watch.look()
+    with capture_logs() as said:
+        watch.look()
+        watch.look()
     assert watch.warning is None
     assert clock_warnings(watch) == []
-    assert len(said) == 2
-    assert "no longer behind" in said[1]
+    (line,) = said
+    assert "no longer behind" in line["event"]
 
 
 def test_storage_is_told_the_present_at_once_and_at_every_look() -> None:

@@ -11,15 +11,18 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from p2pdns.clock import unix_now
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import Present
 from p2pdns.items.keys import SecretKey
 from p2pdns.overlay.ports import Mark
-from p2pdns.state import State, seen, tables
+from p2pdns.state import State, seen
 from p2pdns.state import marks as reader_module
+from tests.unit.state.disk import Disk, kill
 from tests.unit.state.test_state import ALICE, BOB, adopt, held_seq, item_of, mark_seq
+from tests.waiting import until
 
 NOW_SEQ = int(unix_now() * 1_000_000)
 DAY_SEQ = 86_400_000_000
@@ -28,14 +31,6 @@ DAY_SEQ = 86_400_000_000
 def secrets(count: int) -> list[SecretKey]:
     """Return that many keys."""
     return [SecretKey.generate(number.to_bytes(4) * 8) for number in range(1, count + 1)]
-
-
-def kill(state: State) -> None:
-    """Leave the files as a kill does: nothing more is written."""
-    reader = state._reader
-    reader._pending.clear()
-    reader._confirmed.clear()
-    state.close()
 
 
 def sql(directory: Path, *statements: str) -> list[tuple[object, ...]]:
@@ -67,14 +62,12 @@ def test_the_item_itself_follows(tmp_path: Path, how: str) -> None:
         if how == "second question":
             state.keep(ALICE.zone_key)
             state.keep(ALICE.zone_key)
-            writer = state._reader._writer
-            assert writer is not None
-            await asyncio.wait({writer})
+            await until(lambda: sql(tmp_path, "SELECT seq FROM marks") == [(7,)])
         elif how == "a minute later":
             await state.save()
 
     asyncio.run(go_on())
-    (state.close if how == "the end" else lambda: kill(state))()
+    (state.close if how == "the end" else lambda: kill(state, tmp_path))()
     with contextlib.closing(State.open(tmp_path)) as state:
         assert (held_seq(state), mark_seq(state)) == (7, 7)
         assert len(state.kept_alive()) == (how == "own")
@@ -83,7 +76,7 @@ def test_the_item_itself_follows(tmp_path: Path, how: str) -> None:
 def test_after_a_kill_the_mark_is_known_and_its_item_can_serve_again(tmp_path: Path) -> None:
     state = State.open(tmp_path)
     adopt(state, item_of(7))
-    kill(state)
+    kill(state, tmp_path)
     with contextlib.closing(State.open(tmp_path)) as state:
         assert (held_seq(state), mark_seq(state)) == (None, 7)
         # Nothing older becomes the mark again, and what made it is no news for the disk.
@@ -99,7 +92,7 @@ def test_the_newer_item_of_one_that_is_kept_is_kept_at_once(tmp_path: Path) -> N
     adopt(state, item_of(7))
     asyncio.run(state.save())
     adopt(state, item_of(8))
-    kill(state)
+    kill(state, tmp_path)
     with contextlib.closing(State.open(tmp_path)) as state:
         assert held_seq(state) == 8
 
@@ -114,7 +107,8 @@ def test_an_item_on_the_disk_that_lies_below_the_mark_is_not_held(tmp_path: Path
 
 
 def test_a_hundred_first_items_of_one_tick_share_one_commit_that_is_counted(tmp_path: Path) -> None:
-    with contextlib.closing(State.open(tmp_path)) as state:
+    disk = Disk("reader.sqlite")
+    with contextlib.closing(disk.opened(tmp_path)) as state:
 
         async def at_once() -> None:
             await asyncio.gather(*(state.adopt(item_of(5, secret=secret), 0.0) for secret in secrets(100)))
@@ -122,7 +116,7 @@ def test_a_hundred_first_items_of_one_tick_share_one_commit_that_is_counted(tmp_
         asyncio.run(at_once())
         assert (state.commits.count, state.commits.mark_count) == (1, 100)
         assert state.commits.seconds > 0.0
-        assert state._reader._database.writing.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert set(disk.settings("synchronous")) == {2}, "FULL: a commit is on the disk"
 
 
 def test_a_process_killed_as_soon_as_the_first_item_is_adopted_has_its_mark(tmp_path: Path) -> None:
@@ -148,42 +142,43 @@ asyncio.run(main())
 
 
 def test_a_mark_that_the_disk_refuses_holds_in_memory_and_is_written_when_it_can_be(tmp_path: Path) -> None:
-    state = State.open(tmp_path)
-    writing = state._reader._database.writing
-    writing.execute("PRAGMA query_only=ON")
+    disk = Disk("reader.sqlite")
+    state = disk.opened(tmp_path)
+    disk.refuse()
     for _ in range(2):
         with pytest.raises(Unavailable, match="cannot be written"):
             adopt(state, item_of(7))
     assert state.mark(ALICE.zone_key) == Mark(7, is_on_disk=False)
     assert state.roll_back_protection == "whole but for this; 1 marks are not on the disk, which takes none"
-    writing.execute("PRAGMA query_only=OFF")
+    disk.accept()
     adopt(state, item_of(3, secret=BOB))
     assert state.mark(ALICE.zone_key) == Mark(7)
     assert state.roll_back_protection == "whole"
-    kill(state)
+    kill(state, tmp_path)
     with contextlib.closing(State.open(tmp_path)) as state:
         assert (mark_seq(state), mark_seq(state, BOB)) == (7, 3)
 
 
 def test_what_the_disk_refused_is_written_with_the_next_save_and_never_below_what_is_there(tmp_path: Path) -> None:
-    state = State.open(tmp_path)
+    disk = Disk("reader.sqlite")
+    state = disk.opened(tmp_path)
     adopt(state, item_of(5))
-    writing = state._reader._database.writing
-    writing.execute("PRAGMA query_only=ON")
+    disk.refuse()
     for seq in (9, 8):
         with pytest.raises(Unavailable):
             adopt(state, item_of(seq))
-    writing.execute("PRAGMA query_only=OFF")
+    disk.accept()
     asyncio.run(state.save())
-    kill(state)
+    kill(state, tmp_path)
     with contextlib.closing(State.open(tmp_path)) as state:
         assert mark_seq(state) == 9
 
 
 def test_a_mark_on_the_disk_stays_there_when_the_disk_then_refuses_its_item(tmp_path: Path) -> None:
-    with contextlib.closing(State.open(tmp_path)) as state:
+    disk = Disk("reader.sqlite")
+    with contextlib.closing(disk.opened(tmp_path)) as state:
         adopt(state, item_of(0), item_of(7, secret=BOB))
-        state._reader._database.writing.execute("PRAGMA query_only=ON")
+        disk.refuse()
         asyncio.run(state.save())
         assert (state.mark(ALICE.zone_key), state.mark(BOB.zone_key)) == (Mark(0), Mark(7))
         assert state.roll_back_protection == "whole"
@@ -222,7 +217,7 @@ def test_throw_away_zones_wash_out_no_mark_that_a_person_relies_on_and_what_goes
     left = sum(mark_seq(state, secret) is not None for secret in strangers)
     assert left + 3 == state.mark_count <= 40
     assert f"{200 - left} marks made room for others, the last at 20" in state.roll_back_protection
-    kill(state)
+    kill(state, tmp_path)
     with contextlib.closing(State.open(tmp_path)) as state:
         assert f"{200 - left} marks made room for others" in state.roll_back_protection
         assert state.mark_count == left + 3
@@ -233,15 +228,14 @@ def test_that_marks_make_room_is_logged_once_an_hour(tmp_path: Path, monkeypatch
     monkeypatch.setattr(seen, "EVICTED_AT_ONCE", 1)
     now = [1_000.0]
     monkeypatch.setattr(reader_module, "boot_now", lambda: now[0])
-    with contextlib.closing(State.open(tmp_path)) as state:
-        told: list[int] = []
-        monkeypatch.setattr(state._reader._log, "warning", lambda text, **facts: told.append(facts["count"]))
+    with contextlib.closing(State.open(tmp_path)) as state, capture_logs() as told:
         keys = secrets(12)
         adopt(state, *(item_of(5, secret=secret) for secret in keys[:8]))
-        assert told == [1]
+        assert [line["count"] for line in told] == [1]
         now[0] += reader_module.TOLD_AGAIN_S
         adopt(state, *(item_of(5, secret=secret) for secret in keys[8:]))
-        assert told == [1, 5]
+        assert [line["count"] for line in told] == [1, 5]
+        assert all(line["event"].startswith("marks made room for others") for line in told)
 
 
 # What a person clears, and the bound of the time.
@@ -304,12 +298,21 @@ def test_a_forged_fact_is_believed_by_nobody(tmp_path: Path, forged: str) -> Non
 # Files of before, and files that are gone.
 
 
+VERSION_1 = """
+CREATE TABLE marks (
+    key BLOB NOT NULL, salt BLOB NOT NULL, seq INTEGER NOT NULL, value BLOB NOT NULL, signature BLOB NOT NULL,
+    confirmed_unix REAL NOT NULL, is_own INTEGER NOT NULL, is_pinned INTEGER NOT NULL, PRIMARY KEY (key, salt)
+) STRICT;
+CREATE INDEX marks_by_age ON marks (is_own, is_pinned, confirmed_unix);
+CREATE TABLE names (name TEXT PRIMARY KEY, key TEXT NOT NULL) STRICT;
+"""
+
+
 def older_file(directory: Path, *rows: tuple[object, ...]) -> None:
     """Write a file of version 1."""
     directory.mkdir(exist_ok=True)
     with contextlib.closing(sqlite3.connect(directory / "reader.sqlite")) as connection:
-        for statement in tables._VERSION_1:
-            connection.execute(statement)
+        connection.executescript(VERSION_1)
         connection.executemany("INSERT INTO marks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         connection.execute("INSERT INTO names VALUES ('bob', ?)", (str(BOB.zone_key),))
         connection.execute(f"PRAGMA application_id={0x70327064}")

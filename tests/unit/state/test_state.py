@@ -22,13 +22,14 @@ from p2pdns.dht.stored import StoredChange, StoredRow
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
-from p2pdns.state import SavedNode, State
+from p2pdns.state import SavedNode, State, seen
 from p2pdns.state import marks as reader_module
 from p2pdns.state import protection as protection_module
+from tests.unit.state.disk import Disk
+from tests.waiting import until
 
 ALICE = SecretKey.generate(b"\x01" * 32)
 BOB = SecretKey.generate(b"\x02" * 32)
-LOOP_TURNS = 3  # More than it takes from a future that is done to whoever waits behind a task.
 
 
 def item_of(seq: int, value: bytes = b"v", secret: SecretKey = ALICE, salt: bytes = b"") -> MutableItem:
@@ -139,16 +140,16 @@ def test_items_adopted_at_once_end_at_the_same_mark_in_any_order(
 
 
 def test_items_adopted_in_one_tick_share_one_commit(tmp_path: Path) -> None:
-    state = State.open(tmp_path)
-    commits: list[str] = []
-    state._reader._database.writing.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
+    disk = Disk("reader.sqlite")
+    state = disk.opened(tmp_path)
+    before = disk.commit_count
     secrets = [SecretKey.generate(bytes([number]) * 32) for number in range(1, 41)]
 
     async def at_once() -> None:
         await asyncio.gather(*(state.adopt(item_of(5, secret=secret), 0.0) for secret in secrets))
 
     asyncio.run(at_once())
-    assert len(commits) == 1
+    assert disk.commit_count == before + 1
     assert state.mark_count == 40
     state.close()
 
@@ -179,15 +180,19 @@ def test_a_mark_forgotten_while_it_is_written_does_not_come_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool
 ) -> None:
     with contextlib.closing(State.open(tmp_path)) as state:
-        reader = state._reader
-        write = reader._write
 
-        def written_and_forgotten(*wishes: Any) -> None:
-            write(*wishes)
-            reader.forget(ALICE.zone_key)
+        async def story() -> None:
+            loop = asyncio.get_running_loop()
+            run = loop.run_in_executor
 
-        monkeypatch.setattr(reader, "_write", written_and_forgotten)
-        adopt(state, item_of(1), own=own)
+            async def written_and_forgotten(*work: Any) -> None:
+                await run(*work)
+                assert state.forget(ALICE.zone_key), "it is on the disk, and nobody has been told so yet"
+
+            monkeypatch.setattr(loop, "run_in_executor", written_and_forgotten)
+            await state.adopt(item_of(1), 0.0, own=own)
+
+        asyncio.run(story())
         assert held_seq(state) is None
         assert mark_seq(state) is None
 
@@ -225,18 +230,18 @@ asyncio.run(main())
 
 
 def test_a_confirmation_is_kept_without_a_commit_of_its_own(tmp_path: Path) -> None:
-    state = State.open(tmp_path)
+    disk = Disk("reader.sqlite")
+    state = disk.opened(tmp_path)
     adopt(state, item_of(7), confirmed_unix=1.0)
-    commits: list[str] = []
-    state._reader._database.writing.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
+    before = disk.commit_count
     adopt(state, item_of(7), confirmed_unix=9.0)
     adopt(state, item_of(7), confirmed_unix=4.0)
-    assert commits == []
+    assert disk.commit_count == before
     held = state.held(ALICE.zone_key)
     assert held is not None
     assert held.confirmed_unix == 9.0
     asyncio.run(state.save())
-    assert commits == ["COMMIT"]
+    assert disk.commit_count == before + 1
     state.close()
     state = State.open(tmp_path)
     held = state.held(ALICE.zone_key)
@@ -549,19 +554,20 @@ def test_a_state_directory_that_is_a_file_is_one_clear_error(tmp_path: Path) -> 
 
 
 def test_a_disk_that_refuses_is_an_error_and_the_mark_stays(tmp_path: Path) -> None:
-    state = State.open(tmp_path)
+    disk = Disk("reader.sqlite")
+    state = disk.opened(tmp_path)
     adopt(state, item_of(7))
-    state._reader._database.writing.execute("PRAGMA query_only=ON")
+    disk.refuse()
     with pytest.raises(Unavailable, match=r"reader.sqlite: cannot be written"):
         adopt(state, item_of(8))
     assert held_seq(state) == 7
-    state._reader._database.writing.execute("PRAGMA query_only=OFF")
+    disk.accept()
     adopt(state, item_of(8))
     assert held_seq(state) == 8
     state.close()
 
 
-@pytest.mark.parametrize("broken", ["_write", "_adopted"])
+@pytest.mark.parametrize("broken", ["the commit", "what follows it"])
 def test_whatever_breaks_while_marks_are_written_nobody_waits_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
@@ -572,19 +578,15 @@ def test_whatever_breaks_while_marks_are_written_nobody_waits_for_ever(
         raise RuntimeError("no reason that anybody thought of")
 
     async def at_once() -> list[object]:
+        if broken == "the commit":
+            monkeypatch.setattr(asyncio.get_running_loop(), "run_in_executor", breaks)
         wishes = [asyncio.ensure_future(state.adopt(item_of(8, secret=secret), 0.0)) for secret in (ALICE, BOB)]
-        await asyncio.sleep(0)
-        writer = state._reader._writer
-        assert writer is not None
-        await asyncio.wait([writer])
-        # Nobody else would tell them: a wish that is open when its writer has ended is open for ever.
-        for _ in range(LOOP_TURNS):
-            await asyncio.sleep(0)
-        assert all(wish.done() for wish in wishes)
+        await until(lambda: all(wish.done() for wish in wishes))
         return list(await asyncio.gather(*wishes, return_exceptions=True))
 
     with monkeypatch.context() as patch:
-        patch.setattr(state._reader, broken, breaks)
+        if broken == "what follows it":
+            patch.setattr(seen, "read_facts", breaks)
         outcomes = asyncio.run(at_once())
     assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
     assert "no reason that anybody thought of" in str(outcomes[0])
@@ -621,13 +623,14 @@ def test_a_forged_time_of_confirmation_is_believed_by_nobody(tmp_path: Path, for
 
 
 def test_a_store_that_cannot_be_written_is_a_warning_said_once(tmp_path: Path) -> None:
-    state = State.open(tmp_path)
-    state._store._database.writing.execute("PRAGMA query_only=ON")
+    disk = Disk("store.sqlite")
+    state = disk.opened(tmp_path)
+    disk.refuse()
     for _ in range(2):
         asyncio.run(state.save_contacts("demo", []))
     assert len([text for text in state.warnings if "store.sqlite" in text]) == 1
     # Once the disk takes something again, nobody is to look for a fault that is gone.
-    state._store._database.writing.execute("PRAGMA query_only=OFF")
+    disk.accept()
     asyncio.run(state.save_contacts("demo", []))
     assert state.warnings == []
     state.close()
