@@ -349,3 +349,32 @@ def _literal_text(node: ast.expr) -> str | None:
     if isinstance(node, ast.JoinedStr):
         return "".join(str(part.value) if isinstance(part, ast.Constant) else "x" for part in node.values)
     return None
+
+
+# Underscored names that the standard library documents.
+PUBLIC_ALL_THE_SAME = frozenset(["_asdict", "_exit", "_field_defaults", "_fields", "_make", "_replace"])
+BY_NAME = frozenset(["delattr", "getattr", "hasattr", "setattr"])
+
+
+def _is_private(name: str) -> bool:
+    is_underscored = name.startswith("_") and not name.endswith("__") and bool(name.strip("_"))
+    return is_underscored and name not in PUBLIC_ALL_THE_SAME
+
+
+def private_reads(source: str) -> list[int]:
+    """Return the line of every private name of another object or module that a source reads, sets or imports."""
+    lines = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Attribute | ast.ImportFrom | ast.Call):
+            continue
+        names: list[str] = []
+        if isinstance(node, ast.Attribute):
+            if ast.unparse(node.value) not in ("self", "cls", "super()"):
+                names = [node.attr]
+        elif isinstance(node, ast.ImportFrom):
+            names = [alias.name for alias in node.names]
+        elif ast.unparse(node.func).rpartition(".")[2] in BY_NAME:
+            texts = [word.value for word in node.args[:2] if isinstance(word, ast.Constant)]
+            names = [text.rpartition(".")[2] for text in texts if isinstance(text, str)]
+        lines += [node.lineno for name in names if _is_private(name)]
+    return sorted(lines)

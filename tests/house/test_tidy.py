@@ -1,4 +1,7 @@
-"""The tidy rules: nothing too long, everything public explained, one file prints, errors read alike."""
+"""The tidy rules: nothing too long, everything public explained, one file prints, errors read alike.
+
+And tests go by what everybody can see: a ceiling on the private names of others that they read.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.house import rules
+
+# A private name that a test reads is a claim about how something is written. It is lowered when one of them goes.
+PRIVATE_READS_MAX = 30
 
 MODULES = [*rules.modules(), *rules.tools()]
 IDS = [name or "p2pdns" for name, _ in MODULES]
@@ -56,3 +62,33 @@ def test_an_ill_worded_error_is_found(source: str) -> None:
 )
 def test_a_well_worded_error_passes(source: str) -> None:
     assert rules.message_findings("cli.keys", source) == []
+
+
+def test_tests_read_hardly_any_private_name_of_another_object() -> None:
+    found = [
+        f"{path.relative_to(rules.ROOT)}:{line}"
+        for path in sorted((rules.ROOT / "tests").rglob("*.py"))
+        for line in rules.private_reads(path.read_text())
+    ]
+    assert len(found) <= PRIVATE_READS_MAX, found
+
+
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        ("storage._held", 1),
+        ("node._core.guard._tokens", 2),
+        ("from p2pdns.state.tables import _VERSION_1", 1),
+        ("monkeypatch.setattr(reader, '_write', write)", 1),
+        ("monkeypatch.setattr('p2pdns.directory._open_lock', full)", 1),
+        ("getattr(endpoint, '_timer_fired')", 1),
+        ("self._world", 0),
+        ("super()._held", 0),
+        ("row._replace(seq=2)", 0),
+        ("os._exit(0)", 0),
+        ("stored.__class__", 0),
+        ("_ = storage.held", 0),
+    ],
+)
+def test_a_private_name_is_one_of_another_object(source: str, count: int) -> None:
+    assert len(rules.private_reads(source)) == count

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from p2pdns import log
 
@@ -95,9 +96,16 @@ def test_what_asyncio_puts_into_its_texts_makes_no_new_reason(capsys: pytest.Cap
 
 def test_the_reasons_remembered_are_bounded() -> None:
     limited = log.LimitedLogger(log.get_logger("room"), lambda: 0.0)
-    for number in range(10 * log.REASONS_MAX):
-        limited.debug(f"reason {number}")
-    assert len(limited._last) == log.REASONS_MAX
+
+    def is_written(number: int) -> bool:
+        with capture_logs() as lines:
+            limited.warning(f"reason {number}")
+        return bool(lines)
+
+    assert all(is_written(number) for number in range(10 * log.REASONS_MAX))
+    newest = range(9 * log.REASONS_MAX, 10 * log.REASONS_MAX)
+    assert not any(is_written(number) for number in newest)
+    assert is_written(newest.start - 1), "of an older one it is not known any more that it was written just now"
 
 
 def test_a_command_that_logs_nothing_does_without_the_library() -> None:
@@ -116,6 +124,7 @@ SAY = """
 import sys
 from p2pdns import log
 from p2pdns.cli import ui
+from structlog.testing import capture_logs
 log.configure("debug")
 for level in log.LEVELS:
     getattr(log.get_logger("room"), level)("said")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from p2pdns import supervisor
 from p2pdns.clock import boot_now
@@ -57,7 +57,7 @@ def test_listen_fds_of_another_process_are_ignored_and_not_passed_on(monkeypatch
     pair.close()
 
 
-def run_with(tmp_path: Path, engine: str, front: str) -> tuple[int, Supervisor]:
+def run_with(tmp_path: Path, engine: str, front: str) -> int:
     """Run a supervisor over two one-line modules; return its status."""
     for name, code in (("engine_double", engine), ("front_double", front)):
         (tmp_path / f"{name}.py").write_text(code)
@@ -66,7 +66,7 @@ def run_with(tmp_path: Path, engine: str, front: str) -> tuple[int, Supervisor]:
     started = Supervisor(Config(), directory, [pair], engine_module="engine_double", front_module="front_double")
     before = signal.getsignal(signal.SIGTERM)
     try:
-        return started.run(), started
+        return started.run()
     finally:
         assert signal.getsignal(signal.SIGTERM) is before
         pair.close()
@@ -85,8 +85,8 @@ WAIT = "import signal; signal.pause()"
 
 @pytest.mark.parametrize("code", [1, 2])
 def test_a_child_that_cannot_start_ends_the_daemon_with_its_status(doubles: Path, code: int) -> None:
-    assert run_with(doubles, f"raise SystemExit({code})", WAIT)[0] == code
-    assert run_with(doubles, WAIT, f"raise SystemExit({code})")[0] == code
+    assert run_with(doubles, f"raise SystemExit({code})", WAIT) == code
+    assert run_with(doubles, WAIT, f"raise SystemExit({code})") == code
 
 
 def test_a_wrong_configuration_is_no_crash_however_long_the_start_took(
@@ -102,8 +102,8 @@ def test_a_wrong_configuration_is_no_crash_however_long_the_start_took(
         "file.touch()\n"
         "raise SystemExit(2)\n"
     )
-    status, started = run_with(doubles, engine, WAIT)
-    assert (status, started._engine.start_count) == (2, 1)
+    # A second life would end the supervisor by SIGTERM, and its status would be 0.
+    assert run_with(doubles, engine, WAIT) == 2
 
 
 def test_a_child_that_ends_otherwise_is_started_again_after_a_pause(doubles: Path) -> None:
@@ -117,9 +117,10 @@ def test_a_child_that_ends_otherwise_is_started_again_after_a_pause(doubles: Pat
         "signal.pause()\n"
     )
     started = boot_now()
-    status, ended = run_with(doubles, engine, WAIT)
-    assert status == 0
-    assert (ended._engine.start_count, ended._front.start_count) == (4, 1)
+    front = "import pathlib\npathlib.Path(__file__).with_suffix('.lives').open('a').write('x')\n" + WAIT
+    assert run_with(doubles, engine, front) == 0
+    lives = [(doubles / f"{name}_double.lives").read_text() for name in ("engine", "front")]
+    assert lives == ["xxxx", "x"]
     assert boot_now() - started > sum(restart_pause_s(count) for count in (1, 2, 3))
 
 
@@ -135,12 +136,16 @@ def test_a_child_that_ignores_sigterm_is_killed(doubles: Path, monkeypatch: pyte
     stubborn = (
         "import os, signal\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "open(__file__ + '.pid', 'w').write(str(os.getpid()))\n"
         "os.kill(os.getppid(), signal.SIGTERM)\n"
         "while True: signal.pause()\n"
     )
-    status, started = run_with(doubles, stubborn, WAIT)
-    assert status == 0
-    assert [child.is_running for child in started._children] == [False, False]
+    front = "import os\nopen(__file__ + '.pid', 'w').write(str(os.getpid()))\n" + WAIT
+    assert run_with(doubles, stubborn, front) == 0
+    for path in doubles.glob("*.pid"):
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(path.read_text()), 0)
+    assert (doubles / "engine_double.py.pid").exists()
 
 
 def test_the_children_run_our_code_and_not_that_of_the_current_folder(
@@ -151,7 +156,7 @@ def test_the_children_run_our_code_and_not_that_of_the_current_folder(
     (elsewhere / "p2pdns" / "__init__.py").write_text("")
     monkeypatch.chdir(elsewhere)
     engine = "import p2pdns, sys\nsys.exit(2 if hasattr(p2pdns, '__version__') else 1)\n"
-    assert run_with(doubles, engine, WAIT)[0] == 2
+    assert run_with(doubles, engine, WAIT) == 2
 
 
 def test_the_configuration_reaches_each_child_from_its_beginning(doubles: Path) -> None:
@@ -160,13 +165,33 @@ def test_the_configuration_reaches_each_child_from_its_beginning(doubles: Path) 
         "fd = int(sys.argv[sys.argv.index('--config-fd') + 1])\n"
         "sys.exit(2 if os.read(fd, 9_999_999).startswith(b'{') else 1)\n"
     )
-    assert run_with(doubles, read_twice, WAIT)[0] == 2
+    assert run_with(doubles, read_twice, WAIT) == 2
 
 
-def test_an_ending_is_named() -> None:
-    assert supervisor._ending(3) == "exit 3"
-    assert supervisor._ending(-9) == "SIGKILL"
-    assert supervisor._ending(-64) == "SIGRTMAX" if sys.platform == "linux" else True
+@pytest.mark.parametrize(
+    ("end", "name"),
+    [
+        ("raise SystemExit(3)", "exit 3"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL"),
+        ("os.kill(os.getpid(), signal.SIGRTMAX)", "SIGRTMAX"),
+    ],
+)
+def test_an_ending_is_named(doubles: Path, monkeypatch: pytest.MonkeyPatch, end: str, name: str) -> None:
+    monkeypatch.setattr(supervisor, "STEADY_S", 0.0)
+    engine = (
+        "import os, pathlib, signal\n"
+        "file = pathlib.Path(__file__).with_suffix('.lives')\n"
+        "if file.exists():\n"
+        "    os.kill(os.getppid(), signal.SIGTERM)\n"
+        "    signal.pause()\n"
+        "file.touch()\n"
+        f"{end}\n"
+    )
+    with capture_logs() as told:
+        assert run_with(doubles, engine, WAIT) == 0
+    assert [line["event"] for line in told if "starting it again" in line["event"]] == [
+        f"engine ended ({name}), starting it again"
+    ]
 
 
 def test_the_socket_that_a_killed_engine_left_in_the_runtime_directory_goes_too_and_no_other(tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ from functools import partial
 from typing import TypeVar
 
 from p2pdns.addresses import Address
+from p2pdns.dht import krpc
 from p2pdns.dht.node import Event, GetDone, GetOutcome, ItemFound, Joined, Node, NodeSettings, PutDone, PutOutcome
+from p2pdns.dht.routing.ids import distance
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import ImmutableItem, MutableItem, Present
 from p2pdns.items.keys import SecretKey, ZoneKey
@@ -206,6 +208,22 @@ class Swarm:
     def found_items(self, node: Node) -> list[MutableItem | ImmutableItem]:
         """Return the items that a node has handed out, in order."""
         return [event.item for event in self.events[self.address_of(node)] if isinstance(event, ItemFound)]
+
+
+def acquaint(node: Node, contact: krpc.Contact, rtt: float | None, now: float) -> None:
+    """Have a node know a contact as one that has just answered; a test need not play the exchange for each."""
+    node._core.table.answered(contact, rtt, now)
+
+
+def prove(node: Node, address: Address, now: float) -> None:
+    """Have a node know that an address receives what is sent to it."""
+    node._core.guard.prove(address, now)
+
+
+def nearest_of(node: Node, target: bytes, count: int, now: float) -> tuple[krpc.Contact, ...]:
+    """Return the contacts of a node that are nearest to a target."""
+    known = sorted(node.contacts(now), key=lambda contact: distance(contact.node_id, target))
+    return tuple(krpc.Contact(contact.node_id, contact.address) for contact in known[:count])
 
 
 def secret_of(number: int) -> SecretKey:

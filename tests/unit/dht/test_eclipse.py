@@ -12,7 +12,7 @@ from p2pdns.dht.lookup import HOST_CONTACTS_MAX, HOST_DATAGRAMS_MAX
 from p2pdns.dht.node import Node
 from p2pdns.dht.node.core import QUERY_BYTES
 from p2pdns.dht.routing.ids import id_for
-from tests.unit.dht.swarm import Swarm, item_of
+from tests.unit.dht.swarm import Swarm, acquaint, item_of
 
 ITEM = item_of(7)
 VICTIM = "10.66.66.66"
@@ -76,17 +76,16 @@ def world(host: str, count: int) -> tuple[Swarm, Node]:
     for address, node in swarm.nodes.items():
         for other, peer in swarm.nodes.items():
             if other != address:
-                node._core.table.answered(krpc.Contact(peer.node_id, other), 0.01, swarm.now)
+                acquaint(node, krpc.Contact(peer.node_id, other), 0.01, swarm.now)
     return swarm, next(iter(swarm.nodes.values()))
 
 
 def let_in(swarm: Swarm, address: Address, node_id: bytes) -> Stranger:
     """Add a stranger whom every honest node knows."""
-    network = next(iter(swarm.nodes.values()))._core.network
-    stranger = Stranger(node_id, network)
+    stranger = Stranger(node_id, krpc.network_of("swarm"))
     for node in swarm.nodes.values():
         if isinstance(node, Node):
-            node._core.table.answered(krpc.Contact(node_id, address), 0.01, swarm.now)
+            acquaint(node, krpc.Contact(node_id, address), 0.01, swarm.now)
     swarm.nodes[address] = stranger  # type: ignore[assignment]
     swarm.events[address] = []
     return stranger
@@ -104,7 +103,7 @@ def put(swarm: Swarm, node: Node) -> None:
 
 def find(swarm: Swarm, node: Node) -> None:
     """Look for contacts, as a join and a refresh do."""
-    node._find(ITEM.target, (), lambda verdict, now: None, swarm.now)
+    node.start_find(ITEM.target, swarm.now)
     swarm.run_until(lambda: node.operation_count == 0)
 
 

@@ -16,7 +16,7 @@ from p2pdns.dht.node.filling import SEARCHES_MAX
 from p2pdns.dht.routing.table import RoutingTable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
-from tests.unit.dht.swarm import Swarm
+from tests.unit.dht.swarm import Swarm, acquaint
 
 OVERLAY = 54
 
@@ -123,7 +123,7 @@ def test_the_find_nodes_of_a_newcomer_earn_replies_full_of_contacts(host: str) -
     node = swarm.new_node(host)
     peer: Address = (host, 9)
     node.add_bootstrap([peer], swarm.now)
-    node._core.table.answered(krpc.Contact(b"\x55" * 20, peer), 0.01, swarm.now)
+    acquaint(node, krpc.Contact(b"\x55" * 20, peer), 0.01, swarm.now)
     node.start_find(b"\x66" * 20, swarm.now)
     asked = [data for data, _ in node.datagrams_to_send(swarm.now)]
     assert len(asked) == 2, "one to join by, one of the search"

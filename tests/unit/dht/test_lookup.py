@@ -23,6 +23,7 @@ from p2pdns.dht.lookup import (
     State,
     Verdict,
 )
+from p2pdns.dht.lookup.shortlist import Shortlist
 from p2pdns.dht.routing.ids import distance
 from p2pdns.items.item import ImmutableItem, MutableItem, Present
 from p2pdns.items.keys import SecretKey
@@ -398,7 +399,11 @@ def test_the_shortlist_is_bounded_and_keeps_the_nearest() -> None:
     lookup.add([near(number) for number in range(10_000, 10_000 + SHORTLIST_MAX)])
     lookup.add([near(1)])
     assert lookup.requests_to_send(1)[0].candidate.contact == near(1)
-    assert len(lookup._shortlist) == len(lookup._shortlist._by_contact) == SHORTLIST_MAX
+    shortlist, many = Shortlist(), [near(number) for number in range(10_000, 10_000 + SHORTLIST_MAX)]
+    for contact in [*many, near(1)]:
+        shortlist.add(contact, distance(contact.node_id, TARGET), None)
+    assert len(shortlist) == len(list(shortlist)) == SHORTLIST_MAX
+    assert [contact for contact in [*many, near(1)] if shortlist.get(contact) is None] == [many[-1]]
 
 
 def test_done_only_when_nobody_nearer_than_the_kth_answer_is_open() -> None:

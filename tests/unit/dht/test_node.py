@@ -18,7 +18,7 @@ from p2pdns.dht.node.turns import REQUESTS_IN_FLIGHT_MAX
 from p2pdns.dht.routing.ids import distance
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import ImmutableItem, MutableItem, Present
-from tests.unit.dht.swarm import UNIX_NOW, Swarm, item_of, secret_of
+from tests.unit.dht.swarm import UNIX_NOW, Swarm, acquaint, item_of, prove, secret_of
 
 NETWORK = krpc.network_of("swarm")
 STRANGER: Address = ("127.0.0.1", 4_000)
@@ -234,8 +234,9 @@ def test_a_storer_whose_token_makes_the_put_too_long_is_left_out_and_another_sta
     item = MutableItem.signed(secret_of(1), ITEM.seq, b"x" * 996, salt)
     near = sorted(nodes, key=lambda node: distance(node.node_id, item.target))
     for node in near[:2]:
-        monkeypatch.setattr(node._core.guard, "token", lambda *facts: b"t" * 64)
-        monkeypatch.setattr(node._core.guard, "is_token_valid", lambda *facts: True)
+        guard = node._core.guard
+        monkeypatch.setattr(guard, "token", lambda *facts: b"t" * 64)
+        monkeypatch.setattr(guard, "is_token_valid", lambda *facts: True)
     longest = 0
 
     def measure(data: bytes, source: Address, target: Address) -> bool:
@@ -651,8 +652,13 @@ def test_each_get_of_ours_is_known_as_such(seq: int | None, host: str, network: 
         settings=NodeSettings(bind_host=host, read_only=True),
         now=1_000.0,
     )
-    get = node._core.get_request(b"t" * 20, seq, (host, 6881), 1_000.0)
-    assert get.pad_bytes > 0
+    acquaint(node, krpc.Contact(b"\x55" * 20, (host, 6881)), 0.01, 1_000.0)
+    node.start_get(b"t" * 20, 1_000.0, key=None, known_seq=seq)
+    ((data, _),) = node.datagrams_to_send(1_000.0)
+    asked = krpc.parse(data)
+    assert isinstance(asked, krpc.Query)
+    assert isinstance(asked.request, krpc.Get)
+    assert (asked.request.seq, asked.request.pad_bytes > 0) == (seq, True)
 
 
 # Who enters the table
@@ -684,7 +690,7 @@ def test_newcomers_are_asked_back_at_a_bounded_rate(is_proven: bool) -> None:
         source = ("127.0.0.1", 20_000 + number)
         if is_proven:
             # No budget for replies holds these back.
-            node._core.guard.prove(source, swarm.now)
+            prove(node, source, swarm.now)
         node.receive_datagram(query(krpc.Ping(), node_id=node_id), source, swarm.now)
     queries = [data for data, _ in node.datagrams_to_send(swarm.now) if isinstance(krpc.parse(data), krpc.Query)]
     assert len(queries) <= QUARANTINE_MAX

@@ -10,7 +10,7 @@ from p2pdns.dht.guard import TOKEN_PERIOD_S
 from p2pdns.dht.node import GetDone, Node, NodeSettings
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import MutableItem
-from tests.unit.dht.swarm import UNIX_NOW, secret_of
+from tests.unit.dht.swarm import UNIX_NOW, acquaint, secret_of
 
 NOW = 1_000.0
 PEER = krpc.Contact(b"\x11" * 20, ("127.0.0.1", 7_001))
@@ -29,7 +29,7 @@ def new_node() -> Node:
         settings=NodeSettings(bind_host="127.0.0.1", read_only=True),
         now=NOW,
     )
-    node._core.table.answered(PEER, 0.01, NOW)
+    acquaint(node, PEER, 0.01, NOW)
     return node
 
 

@@ -15,7 +15,7 @@ from p2pdns.dht.node import Node, NodeSettings
 from p2pdns.dht.node.server import Answerer
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import MutableItem
-from tests.unit.dht.swarm import UNIX_NOW, secret_of
+from tests.unit.dht.swarm import UNIX_NOW, acquaint, secret_of
 
 START = 1_000.0
 RATE = 2_000
@@ -38,7 +38,7 @@ def new_node() -> Node:
     )
     rng = random.Random(2)
     for n in range(CONTACTS):
-        node._core.table.answered(krpc.Contact(rng.randbytes(20), (f"45.{n}.1.1", 6881)), 0.05, START)
+        acquaint(node, krpc.Contact(rng.randbytes(20), (f"45.{n}.1.1", 6881)), 0.05, START)
     node.storage.put_own(ITEM, START)
     return node
 
@@ -274,7 +274,7 @@ def test_a_stranger_that_reads_five_keys_a_second_finds_each_of_them_at_a_node_t
     for node in nodes:
         for number, other in enumerate(nodes):
             if other is not node:
-                node._core.table.answered(krpc.Contact(other.node_id, (f"45.{number}.1.1", 6881)), 0.05, START)
+                acquaint(node, krpc.Contact(other.node_id, (f"45.{number}.1.1", 6881)), 0.05, START)
     items = [MutableItem.signed(secret_of(100 + n), ITEM.seq, rng.randbytes(300)) for n in range(60)]
     for node in nodes:
         for item in items:

@@ -130,7 +130,8 @@ def test_whatever_happens_ids_addresses_and_ranges_stay_consistent(
     assert len({contact.address for contact in known}) == len(known)
     assert len({contact.id for contact in known}) == len(known)
     assert all(table.get(contact.wire) is contact for contact in known)
-    assert len(table._by_address) == len(known)
+    addresses = {("127.0.0.1", port) for port in range(1, 41)}
+    assert {address for address in addresses if table.has_address(address)} == {contact.address for contact in known}
     assert [bucket.range[0] for bucket in table.buckets[1:]] == [b.range[1] + 1 for b in table.buckets[:-1]]
 
 

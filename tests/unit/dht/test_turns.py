@@ -24,7 +24,7 @@ from p2pdns.dht.node.turns import TURN_PAUSE_S
 from p2pdns.dht.routing.ids import distance
 from p2pdns.dht.storage import Storage
 from p2pdns.net.endpoint import Endpoint
-from tests.unit.dht.swarm import item_of
+from tests.unit.dht.swarm import acquaint, item_of
 from tests.waiting import at_rest, until
 
 GUARD_S = 20.0  # Ten times what the slowest machine needs.
@@ -46,7 +46,7 @@ def node_with(contacts: list[krpc.Contact], now: float, **settings: Any) -> Node
         now=now,
     )
     for contact in contacts:
-        node._core.table.answered(contact, None, now)
+        acquaint(node, contact, None, now)
     return node
 
 
@@ -61,6 +61,12 @@ def turns_of(node: Node, count: int) -> list[tuple[bytes, Address]]:
     for _ in range(count):
         node.receive_datagram(b"garbage", CONTACTS[0].address, NOW)
     return node.datagrams_to_send(NOW)
+
+
+def waits_for_turn(node: Node, now: float) -> bool:
+    """Return whether the node wants to be woken after a pause, because somebody waits for a turn."""
+    due = node.get_timer()
+    return due is not None and due <= now + TURN_PAUSE_S
 
 
 def pause_of(node: Node) -> list[tuple[bytes, Address]]:
@@ -192,29 +198,30 @@ def test_a_question_goes_before_those_that_have_asked_eight_in_vain() -> None:
         sent = turns_of(node, 1)
         asked.update(targets_of(sent))
         answer_from(node, sent)
-    assert node._core.turns._waiting_urgent or node._core.turns._waiting
     node.datagrams_to_send(NOW)
     node.start_get(ITEM.target, NOW, key=ITEM.key)
     # Its turns come before any of theirs, until it has sent as many.
     turns = [targets_of(turns_of(node, 1)) for _ in range(ALPHA - 1)]
     assert [target for targets in turns for target in targets] == [ITEM.target] * ALPHA
+    later = [target for _ in range(SLOT_RPCS_MAX) for target in targets_of(turns_of(node, 1))]
+    assert set(later) & set(ABSENT), "they have waited for theirs"
 
 
 def test_a_get_that_has_ended_waits_for_no_turn() -> None:
     node = node_with(CONTACTS, NOW)
     numbers = [node.start_get(target, NOW, key=None) for target in ABSENT]
     node.datagrams_to_send(NOW)
-    assert node._core.turns._waiting_urgent
+    assert node.get_timer() == NOW + TURN_PAUSE_S
     for number in numbers:
         node.cancel(number, NOW)
-    assert not node._core.turns._waiting_urgent
+    assert not waits_for_turn(node, NOW)
     # By its deadline, while others are ahead of it.
     for target in ABSENT:
         node.start_get(target, NOW, key=None, deadline=NOW + 0.01)
     node.datagrams_to_send(NOW)
+    assert waits_for_turn(node, NOW)
     node.handle_timer(NOW + 0.01)
-    assert not node._core.turns._waiting_urgent
-    assert not node._core.turns._waiting
+    assert not waits_for_turn(node, NOW + 0.01)
 
 
 def test_a_question_that_is_alone_waits_for_no_turn_after_silences() -> None:

@@ -13,7 +13,7 @@ from p2pdns.dht.node.bootstrap import HEARSAY_MAX
 from p2pdns.dht.node.machine import HEARD_MAX
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import MutableItem
-from tests.unit.dht.swarm import UNIX_NOW, secret_of
+from tests.unit.dht.swarm import UNIX_NOW, acquaint, nearest_of, prove, secret_of
 
 NOW = 1_000.0
 ASKER: Address = ("64.1.1.1", 6881)
@@ -40,8 +40,8 @@ def pair_of(network: str = "unnamed", *, known: int = 40) -> tuple[Node, Node]:
     ipv4, ipv6 = new_node("0.0.0.0", network, storage), new_node("::", network, storage)
     rng = random.Random(7)
     for n in range(known):
-        ipv4._core.table.answered(krpc.Contact(rng.randbytes(20), (f"45.{n}.1.1", 6881)), 0.05, NOW)
-        ipv6._core.table.answered(krpc.Contact(rng.randbytes(20), (f"2a00:{n:x}::1", 6881)), 0.05, NOW)
+        acquaint(ipv4, krpc.Contact(rng.randbytes(20), (f"45.{n}.1.1", 6881)), 0.05, NOW)
+        acquaint(ipv6, krpc.Contact(rng.randbytes(20), (f"2a00:{n:x}::1", 6881)), 0.05, NOW)
     ipv4.pair_with(ipv6)
     ipv6.pair_with(ipv4)
     return ipv4, ipv6
@@ -49,7 +49,7 @@ def pair_of(network: str = "unnamed", *, known: int = 40) -> tuple[Node, Node]:
 
 def asked(node: Node, request: krpc.Request, want: tuple[bytes, ...], *, asker: Address = ASKER) -> krpc.Reply:
     """Return the reply to a proven asker, and check its size."""
-    node._core.guard.prove(asker, NOW)
+    prove(node, asker, NOW)
     network = krpc.network_of(node.network) if node.network != "unnamed" else None
     data = krpc.compose(
         krpc.Query(transaction=b"aa", node_id=bytes(20), request=request, want=want, read_only=True, network=network)
@@ -64,7 +64,7 @@ def asked(node: Node, request: krpc.Request, want: tuple[bytes, ...], *, asker: 
 
 def nearest(node: Node, count: int) -> tuple[krpc.Contact, ...]:
     """Return the contacts that a reply should tell of."""
-    return tuple(contact.wire for contact in node._core.table.closest(TARGET, count))
+    return nearest_of(node, TARGET, count, NOW)
 
 
 @pytest.mark.parametrize("request_", [krpc.FindNode(TARGET), krpc.GetPeers(TARGET), krpc.Get(TARGET)])
@@ -101,8 +101,7 @@ def test_contacts_of_both_families_make_room_for_the_value_and_the_nearest_stay(
     reply = asked(ipv4, krpc.Get(ITEM.target), (b"n4", b"n6"))
     assert reply.value is not None
     assert 1 <= len(reply.nodes) < 8
-    near = ipv4._core.table.closest(ITEM.target, 8)
-    assert reply.nodes == tuple(contact.wire for contact in near)[: len(reply.nodes)]
+    assert reply.nodes == nearest_of(ipv4, ITEM.target, 8, NOW)[: len(reply.nodes)]
     assert len(reply.nodes6) < 8
 
 
@@ -116,7 +115,7 @@ def test_in_a_named_network_twenty_of_each_family_are_cut_to_an_unfragmented_rep
 
 def test_a_private_contact_of_the_other_family_is_told_to_nobody_outside() -> None:
     ipv4, ipv6 = pair_of(known=0)
-    ipv6._core.table.answered(krpc.Contact(b"\x01" * 20, ("fd00::1", 6881)), 0.05, NOW)
+    acquaint(ipv6, krpc.Contact(b"\x01" * 20, ("fd00::1", 6881)), 0.05, NOW)
     assert asked(ipv4, krpc.FindNode(TARGET), (b"n6",)).nodes6 == ()
     assert len(asked(ipv4, krpc.FindNode(TARGET), (b"n6",), asker=("192.168.1.9", 6881)).nodes6) == 1
 

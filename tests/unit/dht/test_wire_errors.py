@@ -12,7 +12,7 @@ from p2pdns.dht import bencode, krpc
 from p2pdns.dht.node import Node, NodeSettings
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import MutableItem
-from tests.unit.dht.swarm import UNIX_NOW, secret_of
+from tests.unit.dht.swarm import UNIX_NOW, prove, secret_of
 
 NOW = 1_000.0
 ASKER: Address = ("127.0.0.1", 7777)
@@ -34,7 +34,7 @@ def node() -> Node:
     )
     node.storage.put_own(HELD, NOW)
     # The answers are what is judged here, not their ration.
-    node._core.guard.prove(ASKER, NOW)
+    prove(node, ASKER, NOW)
     return node
 
 
@@ -50,6 +50,14 @@ def answer(node: Node, data: bytes) -> krpc.Message:
 def asked(node: Node, request: krpc.Request) -> krpc.Message:
     """Return the answer to a request."""
     return answer(node, krpc.compose(krpc.Query(transaction=b"tt", node_id=b"\x77" * 20, request=request)))
+
+
+def token_of(node: Node, target: bytes) -> bytes:
+    """Return the token with which something may be put there."""
+    reply = asked(node, krpc.Get(target))
+    assert isinstance(reply, krpc.Reply)
+    assert reply.token is not None
+    return reply.token
 
 
 def put_of(item: MutableItem) -> krpc.PutMutable:
@@ -73,7 +81,7 @@ PUTS: dict[str, tuple[krpc.PutMutable | krpc.PutImmutable, int]] = {
 def test_a_bad_put_is_refused_with_its_code_and_changes_nothing(node: Node, case: str) -> None:
     put, code = PUTS[case]
     if not put.token:
-        put = replace(put, token=node._core.guard.token(ASKER, put.target, NOW))
+        put = replace(put, token=token_of(node, put.target))
     refusal = asked(node, put)
     assert isinstance(refusal, krpc.Error)
     assert refusal.code == code
@@ -83,7 +91,7 @@ def test_a_bad_put_is_refused_with_its_code_and_changes_nothing(node: Node, case
 
 
 def test_a_good_put_with_the_right_cas_is_taken(node: Node) -> None:
-    put = replace(put_of(NEWER), cas=SEQ, token=node._core.guard.token(ASKER, NEWER.target, NOW))
+    put = replace(put_of(NEWER), cas=SEQ, token=token_of(node, NEWER.target))
     assert isinstance(asked(node, put), krpc.Reply)
     held = node.storage.held(HELD.target, NOW)
     assert held is not None

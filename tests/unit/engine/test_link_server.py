@@ -342,13 +342,19 @@ def test_sockets_of_a_machine_take_turns_within_the_turn_of_the_machine(tmp_path
     run(story())
 
 
+def connection_of(world: World) -> Any:
+    """Return the server's end of the only connection."""
+    (connection,) = world.server._connections
+    return connection
+
+
 def test_a_question_is_begun_in_the_round_after_it_was_read(tmp_path: Path) -> None:
     async def story() -> None:
         async with opened(tmp_path) as world:
             front = await world.front()
             begun: list[str] = []
             loop, resolve = asyncio.get_running_loop(), world.service.resolve
-            (connection,) = world.server._connections
+            connection = connection_of(world)
             received = connection.data_received
 
             async def noted(question: Question, ask: Ask, on_forward: Callable[[], None] | None = None) -> Resolved:
@@ -361,7 +367,7 @@ def test_a_question_is_begun_in_the_round_after_it_was_read(tmp_path: Path) -> N
                 loop.call_soon(begun.append, "what was found in other sockets")
 
             world.service.resolve = noted  # type: ignore[method-assign]
-            connection.data_received = data_received  # type: ignore[method-assign]
+            connection.data_received = data_received
             front.ask(1, "www.{a} A")
             await front.answer()
             assert begun == ["question", "what was found in other sockets"]
@@ -373,7 +379,7 @@ def test_the_front_may_run_as_soon_as_it_has_an_answer(tmp_path: Path, monkeypat
     async def story() -> None:
         async with opened(tmp_path) as world:
             front = await world.front()
-            (connection,) = world.server._connections
+            connection = connection_of(world)
             transport = connection._transport
             assert transport is not None
             events: list[str] = []
@@ -421,7 +427,7 @@ def test_a_front_that_goes_away_takes_its_questions_along(tmp_path: Path) -> Non
             front.ask(2, "alt. A")
             assert (await front.answer()).id == 2
             await at_rest()
-            (connection,) = world.server._connections
+            connection = connection_of(world)
             front.writer.close()
             done, _ = await asyncio.wait(connection.tasks.values())
             assert all(task.cancelled() for task in done)

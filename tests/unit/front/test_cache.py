@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -246,6 +248,10 @@ class CacheMachine(RuleBasedStateMachine):
         self.store = cache(bytes_max=12_000)
         self.now = 0.0
 
+    def entries(self) -> dict[Any, Any]:
+        """Return what is kept."""
+        return self.store._entries
+
     @rule(
         key=st.sampled_from([b"a", b"b", b"c", b"d", b"e", b"f"]),
         tags=st.lists(st.sampled_from([TAG, OTHER_TAG, b"tag-iii."]), unique=True).map(tuple),
@@ -267,7 +273,7 @@ class CacheMachine(RuleBasedStateMachine):
     def invalidate(self, tags: tuple[bytes, ...] | None) -> None:
         """Invalidate; nothing with the tag is left."""
         self.store.invalidate(tags)
-        for entry in self.store._entries.values():
+        for entry in self.entries().values():
             assert tags is not None
             assert not set(tags) & set(entry.answer.tags)
 
@@ -284,12 +290,13 @@ class CacheMachine(RuleBasedStateMachine):
     @invariant()
     def the_books_are_right(self) -> None:
         """Size, limit and tag index agree with the entries."""
-        entries = self.store._entries
+        entries = self.entries()
         assert self.store.size_bytes == sum(entry.cost_bytes for entry in entries.values()) <= 12_000
-        index = {(tag, key) for tag, keys in self.store._keys_of_tag.items() for key in keys}
+        by_tag = self.store._keys_of_tag
+        index = {(tag, key) for tag, keys in by_tag.items() for key in keys}
         tagged = [(key, kept) for key, entry in entries.items() for kept in (entry.answer, entry.failure)]
         assert index == {(tag, key) for key, kept in tagged if kept is not None for tag in kept.tags}
-        assert all(self.store._keys_of_tag.values())
+        assert all(by_tag.values())
 
 
 TestCacheMachine = CacheMachine.TestCase

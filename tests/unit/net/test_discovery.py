@@ -16,6 +16,7 @@ from p2pdns.net.discovery import Discovery
 from p2pdns.net.discovery.lan import PEERS_MAX, REQUESTS_MAX, Lan, own_address, tag_of
 from p2pdns.net.discovery.mainline import BUILT_IN
 from p2pdns.state import State
+from tests.waiting import at_rest
 
 CONTACT = SavedContact(b"a" * 20, ("127.0.0.1", 7001), 3.5, 60.0)
 
@@ -249,7 +250,7 @@ def test_a_neighbour_that_is_slow_to_say_its_address_is_asked_a_few_times(
         heard_of: list[Address] = []
         lan = Lan("demo", ("192.168.1.7", 7000), heard_of.append)
         lan._changed(None, "", "a neighbour", ServiceStateChange.Added)  # type: ignore[arg-type]
-        await asyncio.gather(*lan._asking.values())
+        await at_rest()
         return heard_of
 
     monkeypatch.setattr("p2pdns.net.discovery.lan.AsyncServiceInfo", SlowInfo)

@@ -15,7 +15,8 @@ from p2pdns.dht.lookup import Verdict
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey, ZoneKey
-from p2pdns.overlay.entries import LOOKUP_RPCS_USUAL
+from p2pdns.overlay import finder as finder_module
+from p2pdns.overlay.entries import LOOKUP_RPCS_USUAL, Slots
 from p2pdns.overlay.finder import Overlay
 from p2pdns.overlay.ports import Held
 from p2pdns.resolver import Budget, Found, ItemOutcome, Missing, NotFound, tag_of_key
@@ -614,17 +615,22 @@ def test_a_look_up_that_is_patient_lets_another_begin() -> None:
         world.dht.gets[4].end(OLD)
         world.dht.gets[3].end()
         await at_rest()
-        slots = world.overlay._slots
-        assert (slots._count, slots._patient_count, slots._by_prefix, slots._patient_of) == (0, 0, {}, {})
-        assert not slots._lines
+        # There is as much room as at the start, and nobody waits.
+        begun = [get.key for get in world.dht.gets]
+        assert begun == many
+        for key in keys(8)[4:]:
+            world.ask(key)
+        await at_rest()
+        assert len(world.dht.gets) == len(begun) + 2
 
     run(story())
 
 
-def test_of_patient_look_ups_no_client_has_more_than_is_free() -> None:
+def test_of_patient_look_ups_no_client_has_more_than_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finder_module, "Slots", partial(Slots, patient_max=4))
+
     async def story() -> None:
         world = World(cold_get_count_max=8)
-        world.overlay._slots._patient_max = 4
         many = keys(30)
         for key in many[:20]:
             world.ask(key, client_prefix="loopback")
@@ -642,7 +648,15 @@ def test_of_patient_look_ups_no_client_has_more_than_is_free() -> None:
         world.dht.gets[-1].be_patient()
         world.dht.gets[0].end()
         await at_rest()
-        assert world.overlay._slots._patient_of == {"loopback": 1, "192.168.1.1": 1}
+        # Of the three that are free now it may have half, which is one more; the slot of the other is free again.
+        for get in world.dht.gets[2:7]:
+            get.be_patient()
+            await at_rest()
+        assert len(world.dht.gets) == 8
+        for key in many[21:]:
+            world.ask(key, client_prefix="192.168.1.1")
+        await at_rest()
+        assert len(world.dht.gets) == 8 + 2
 
     run(story())
 
@@ -727,8 +741,8 @@ def test_absences_are_remembered_longer_than_entries_and_push_no_zone_out() -> N
             await at_rest()
             world.dht.gets[number].end()
             await at_rest()
-        assert A.raw in world.overlay._entries
-        # Nothing is looked up again: neither the zone nor the first of the absent keys.
+        # Nothing is looked up again, though no mark is left: neither the zone nor the first of the absent keys.
+        world.state.marks.clear()
         assert isinstance(await world.answered(A), Found)
         assert await world.answered(many[0]) == NotFound(Missing.ABSENT, NOW + 5.0)
         assert len(world.dht.gets) == 7
@@ -960,9 +974,14 @@ def test_a_question_leaves_at_its_deadline_with_what_is_in_hand() -> None:
 def test_the_entries_are_bounded_and_the_oldest_question_goes_first() -> None:
     async def story() -> None:
         world = World(at_once=True, entry_count_max=3)
-        for key in keys(6):
+        world.dht.items = {key: item_of(name, WWW) for name, key in list(KEYS.items())[:6]}
+        many = list(world.dht.items)
+        for key in many:
             await world.answered(key)
-        assert [entry.key for entry in world.overlay._entries.values()] == keys(6)[3:]
+        world.state.marks.clear()
+        for key in [*many[3:], many[2]]:
+            assert isinstance(await world.answered(key), Found)
+        assert [get.key for get in world.dht.gets] == [*many, many[2]], "the last three are in hand"
 
     run(story())
 
@@ -983,8 +1002,7 @@ def test_a_zone_that_is_asked_for_is_looked_up_again_in_the_background() -> None
         assert len(world.dht.gets) == 2
         assert world.dht.gets[1].known_seq == world.dht.items[A].seq
         # It is confirmed now; and as nobody has asked since, that was the last time.
-        assert of(await world.answered()).confirmed_at == NOW + 60
-        world.overlay._entries[A.raw].asked_at = NOW
+        assert world.state.log[-1] == (world.dht.items[A].seq, UNIX + 60)
         world.clock.turn(60)
         await at_rest()
         assert len(world.dht.gets) == 2

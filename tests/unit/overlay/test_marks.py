@@ -20,6 +20,10 @@ from tests.unit.overlay.test_finder import World, item_in, of, run
 from tests.waiting import at_rest
 
 DAY = 86_400.0
+# Notes of `inspect`, which people read.
+RATIONED = "this client has asked for too many new zones: no mark is kept of this one yet"
+REFUSED = "no mark of this zone is kept on the disk: after a restart an older item could pass for the newest"
+BEHIND = "this machine's clock is behind the newest item it has seen"
 WWW = "www 300 A 192.0.2.1"
 TWO_DAYS, FIFTY_DAYS = item_of("a", WWW, age_s=2 * DAY), item_of("a", "www 300 A 192.0.2.66", age_s=50 * DAY)
 
@@ -104,7 +108,7 @@ def test_an_item_of_which_the_disk_takes_no_mark_is_shown_with_a_note_and_not_fa
         world.dht.items[A] = TWO_DAYS
         shown = of(await world.answered(settled=True))
         assert (shown.item, shown.settled) == (TWO_DAYS, False)
-        assert shown.notes == (marks_module._REFUSED,)
+        assert shown.notes == (REFUSED,)
         world.dht.items[A] = FIFTY_DAYS
         world.clock.turn(1_000)
         assert item_in(await world.answered(settled=True)) == TWO_DAYS
@@ -211,7 +215,7 @@ def test_no_clock_that_is_behind_opens_a_way_below_a_mark(behind_days: int, is_i
         await at_rest()
         outcome = of(task.result())
         assert outcome.item == TWO_DAYS
-        assert outcome.notes == (marks_module._BEHIND,)
+        assert outcome.notes == (BEHIND,)
         world.clock.turn(400)
         world.dht.items = {A: FIFTY_DAYS}
         assert item_in(await world.answered(settled=True)) == TWO_DAYS
@@ -246,7 +250,7 @@ def test_a_mark_of_a_clock_that_was_ahead_is_judged_by_no_clock_again() -> None:
         world = World(at_once=True, clock=clock, state=world.state)
         world.dht.items = {A: TWO_DAYS}
         outcome = of(await world.answered(settled=True))
-        assert (outcome.item, outcome.notes) == (ahead, (marks_module._BEHIND,))
+        assert (outcome.item, outcome.notes) == (ahead, (BEHIND,))
 
     run(story())
 
@@ -264,7 +268,7 @@ def test_a_client_makes_no_more_new_marks_than_its_budget_has(monkeypatch: pytes
         assert of(await world.answered(A, True, **client)).settled
         for _ in range(2):
             rationed = of(await world.answered(B, True, **client))
-            assert (rationed.settled, rationed.notes) == (False, (marks_module._RATIONED,))
+            assert (rationed.settled, rationed.notes) == (False, (RATIONED,))
         assert world.state.seq_of(B) is None
         # What has a mark costs nothing, and neither do zones that a person has named or trusts.
         assert of(await world.answered(A, True, **client)).notes == ()
@@ -284,7 +288,7 @@ def test_a_rationed_zone_gets_its_mark_when_there_is_room_again(monkeypatch: pyt
         world = World(at_once=True)
         world.dht.items = {A: item_of("a", WWW), B: item_of("b", WWW)}
         await world.answered(A, True)
-        assert of(await world.answered(B, True)).notes == (marks_module._RATIONED,)
+        assert of(await world.answered(B, True)).notes == (RATIONED,)
         world.clock.turn(1 / NEW_MARKS_PER_SECOND)
         assert of(await world.answered(B, True)).notes == ()
         assert world.state.seq_of(B) is not None
@@ -301,7 +305,7 @@ def test_a_flood_of_prefixes_restores_no_spent_budget_of_new_marks(monkeypatch: 
         world.dht.items = {A: item_of("a", WWW), B: item_of("b", WWW), C: item_of("c", WWW)}
         assert of(await world.answered(A, True, client_prefix="loopback")).settled
         assert of(await world.answered(C, True, client_prefix="192.0.2.0/24")).settled
-        assert of(await world.answered(B, True, client_prefix="loopback")).notes == (marks_module._RATIONED,)
+        assert of(await world.answered(B, True, client_prefix="loopback")).notes == (RATIONED,)
 
     run(story())
 
@@ -325,9 +329,10 @@ def test_forgetting_what_lies_ahead_leaves_the_other_zones_in_hand() -> None:
         await world.answered(B, True)
         world.state.marks.pop(A)
         world.overlay.forget_above(sane.seq)
-        assert [entry.key for entry in world.overlay._entries.values()] == [B]
         world.dht.items[A] = TWO_DAYS
         assert item_in(await world.answered(A, True)) == TWO_DAYS
+        assert item_in(await world.answered(B, True)) == sane
+        assert [get.key for get in world.dht.gets] == [A, B, A], "only what was forgotten is looked up again"
 
     run(story())
 
@@ -350,7 +355,5 @@ def test_an_older_item_that_is_put_here_forgives_no_failure() -> None:
 
 
 def test_inspect_says_what_does_not_hold_of_an_item() -> None:
-    assert facts_of(Inspected(TWO_DAYS, "the running daemon", False, (marks_module._BEHIND,)), UNIX)["notes"] == [
-        marks_module._BEHIND
-    ]
+    assert facts_of(Inspected(TWO_DAYS, "the running daemon", False, (BEHIND,)), UNIX)["notes"] == [BEHIND]
     assert "notes" not in facts_of(Inspected(TWO_DAYS, "the running daemon", True), UNIX)

@@ -337,21 +337,32 @@ def test_whoever_is_cancelled_gives_the_place_back() -> None:
             task.cancel()
         assert await late is CLEAN
         # One that is cancelled between the gate's word and its next step has a place as well.
-        stuck = [asyncio.ensure_future(pacer.put(None, never)) for _ in range(PUTS_AT_ONCE_MAX)]
+        begun: list[None] = []
+
+        async def begun_for_ever() -> PutOutcome:
+            begun.append(None)
+            return await never()
+
+        stuck = [asyncio.ensure_future(pacer.put(None, begun_for_ever)) for _ in range(PUTS_AT_ONCE_MAX)]
         late = asyncio.ensure_future(pacer.put(None, never))
         await asyncio.sleep(1.0)
         stuck[0].cancel()
         await asyncio.sleep(0)
         late.cancel()
         await asyncio.sleep(1.0)
-        rest = [asyncio.ensure_future(pacer.put(None, never)) for _ in range(2)]
+        rest = [asyncio.ensure_future(pacer.put(None, begun_for_ever)) for _ in range(2)]
         await asyncio.sleep(1.0)
-        assert pacer._under_way == PUTS_AT_ONCE_MAX, "fifteen and one of the last two"
-        assert len(pacer._waiting) == 1
+        assert len(begun) == PUTS_AT_ONCE_MAX + 1, "one of the last two has the place of the first"
         for task in [*stuck, *rest]:
             task.cancel()
         await asyncio.gather(*stuck, *rest, late, return_exceptions=True)
-        assert pacer._under_way == 0
+        begun.clear()
+        again = [asyncio.ensure_future(pacer.put(None, begun_for_ever)) for _ in range(PUTS_AT_ONCE_MAX + 1)]
+        await asyncio.sleep(1.0)
+        assert len(begun) == PUTS_AT_ONCE_MAX, "all places are free again"
+        for task in again:
+            task.cancel()
+        await asyncio.gather(*again, return_exceptions=True)
         pacer.close()
 
     run(story())

@@ -456,9 +456,8 @@ def test_a_disk_that_fails_in_the_midst_of_a_list_is_a_config_error(
         with monkeypatch.context() as broken:
             broken.setattr(os, "read", failing)
             lists.begin(files(path), lambda: pytest.fail("nothing was read"))
-            await asyncio.wait({lists._reading})  # type: ignore[type-var]
-        with pytest.raises(ConfigError, match="input/output error"):
-            await lists.finished()
+            with pytest.raises(ConfigError, match="input/output error"):
+                await lists.finished()
 
     asyncio.run(story())
 
