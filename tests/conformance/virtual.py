@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
 
 from p2pdns.front.transport import TCP, UDP
 from p2pdns.link import Answer, Query
+from p2pdns.values import replace
 from tests.conformance import wire
 from tests.conformance.wire import Response
 from tests.front_messages import answer, failure, funnel

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import dns.exception
 import dns.name
@@ -29,6 +29,7 @@ from p2pdns.dns.zonefile.lines import LogicalLine, logical_lines, normalised
 from p2pdns.dns.zonefile.placeholders import told
 from p2pdns.dns.zonefile.writing import dnspython_name
 from p2pdns.errors import MISTAKES_MAX, FormatError, ZoneFileError, together
+from p2pdns.values import replace
 
 DEFAULT_TTL = 300  # Seconds; for records without a TTL in a file that has none and no SOA to take it from.
 RECORDS_MAX = 100_000  # One line of $GENERATE can ask for billions.
