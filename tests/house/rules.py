@@ -138,6 +138,7 @@ OF_A_LOOP = frozenset(["call_later", "call_soon", "create_future", "create_task"
 
 MODULE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 60
+PROPERTY_LINES_MAX = 2  # Of a property without a docstring; dunder methods need none at any length.
 
 
 def modules() -> list[tuple[str, Path]]:
@@ -311,8 +312,15 @@ def _undocumented(tree: ast.Module) -> Iterator[tuple[int, str]]:
 def _undocumented_methods(owner: ast.ClassDef) -> Iterator[tuple[int, str]]:
     for node in owner.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
-            if not ast.get_docstring(node):
+            if not ast.get_docstring(node) and not _explains_itself(node):
                 yield node.lineno, f"{owner.name}.{node.name}"
+
+
+def _explains_itself(method: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Return whether a method is a property of one or two lines: its name and its code say all that there is to say."""
+    names = {node.id for node in method.decorator_list if isinstance(node, ast.Name)}
+    lines = (method.body[-1].end_lineno or 0) - method.body[0].lineno + 1
+    return bool(names & {"property", "cached_property"}) and lines <= PROPERTY_LINES_MAX
 
 
 _ERROR_NAMES = re.compile(r"^(Usage|Config|ZoneFile|KeyFile)Error$|^Unavailable$")

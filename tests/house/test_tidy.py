@@ -36,11 +36,24 @@ def test_error_messages_read_alike(module: str, path: Path) -> None:
         ('"""Head."""\ndef f():\n    """Do."""\n' + "    x = 1\n" * 60, "f has 62 lines"),
         ('"""Head."""\ndef f():\n    pass\n', "public f"),
         ('"""Head."""\nclass C:\n    """C."""\n    def m(self):\n        pass\n', "public C.m"),
+        (
+            '"""Head."""\nclass C:\n    """C."""\n    @property\n    def p(self):\n        x = 1\n        y = 2\n'
+            "        return x + y\n",
+            "public C.p",
+        ),
         ('"""Head."""\nprint(1)\n', "prints"),
     ],
 )
 def test_an_untidy_module_is_found(source: str, word: str) -> None:
     assert any(word in finding for finding in rules.tidy_findings("dns.zone", source))
+
+
+def test_a_property_of_two_lines_and_a_dunder_method_need_no_docstring() -> None:
+    source = (
+        '"""Head."""\nclass C:\n    """C."""\n    @property\n    def p(self):\n        x = 1\n        return x\n'
+        "    def __str__(self):\n        return str(self.p)\n"
+    )
+    assert rules.tidy_findings("dns.zone", source) == []
 
 
 @pytest.mark.parametrize(
