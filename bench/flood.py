@@ -24,8 +24,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from p2pdns.addresses import read_address
 from p2pdns.admin.control import ControlClient
-from p2pdns.config import read_address
 from p2pdns.dht import krpc
 from p2pdns.dht.bencode import encode
 from p2pdns.items.item import MutableItem, mutable_target

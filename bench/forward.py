@@ -30,8 +30,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from p2pdns.addresses import read_address
 from p2pdns.admin.control import ControlClient
-from p2pdns.config import read_address
 from p2pdns.errors import P2pdnsError
 from tests.outside.forwarders import SYSTEM_PATH, UNBOUND
 

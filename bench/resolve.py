@@ -33,8 +33,8 @@ from pathlib import Path
 from lookup import item_of, percentile
 from swarm import NETWORK, Swarm
 
+from p2pdns.addresses import read_address
 from p2pdns.admin.control import ControlClient
-from p2pdns.config import read_address
 from p2pdns.dht import krpc
 from p2pdns.items.keys import SecretKey
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from p2pdns.config import read_address
+from p2pdns.addresses import read_address
 from p2pdns.demo.swarm import Swarm
 from tests.oracle.nsd import running_nsd
 from tests.outside.forwarders import PROGRAMS, SYSTEM_PATH, UNBOUND_SERVER, forwarding

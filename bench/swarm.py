@@ -20,8 +20,8 @@ from typing import Any
 from lookup import DATAGRAMS, World, count_datagrams
 
 from p2pdns import log
+from p2pdns.addresses import write_address
 from p2pdns.clock import boot_now
-from p2pdns.config import write_address
 
 NETWORK = "bench"
 

@@ -16,6 +16,7 @@ import click
 
 from p2pdns import config as configuration
 from p2pdns.config import Config
+from p2pdns.config.readers import read_upstream
 from p2pdns.directory import is_marked, runtime_directory
 from p2pdns.errors import ConfigError, Unavailable, UsageError
 
@@ -179,7 +180,7 @@ def with_flags(
         config = replace(config, dht=replace(config.dht, bootstrap=nodes))
     if upstream is not None:
         try:
-            servers = configuration.read_upstream(upstream)
+            servers = read_upstream(upstream)
         except ConfigError as trouble:
             raise UsageError(trouble.what, place="--upstream", hint="system, none or ADDR[:PORT]") from None
         config = replace(config, upstream=replace(config.upstream, servers=servers))

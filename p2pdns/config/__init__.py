@@ -1,9 +1,8 @@
 """The configuration: a TOML file, or nothing at all, becomes one frozen `Config`.
 
-Guarantees: a `Config` that exists has only known settings, each of the right type and within its limits, and
-`Config()` is what a missing file means; an unknown setting, a wrong type or a value out of bounds is a
-`ConfigError` that names the file, the line and the fix, and has all others of the file with it. `to_json` and
-`from_json` are each other's inverse.
+Guarantees: a `Config` has only known settings, each of the right type and within its limits; a missing file means
+`Config()`. An unknown setting, a wrong type or a value out of bounds is a `ConfigError` that names the file, the line
+and the fix, and that carries all other mistakes of the file. `from_json` is the inverse of `to_json`.
 Does not know what a setting is for (deploy/p2pdns.example.toml says it), nor whether a zone key is a point of the
 curve: keys and names stay text here.
 """
@@ -21,35 +20,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from p2pdns.addresses import read_address, write_address
-from p2pdns.config.readers import (
-    LIST_COUNT_MAX,
-    Mistakes,
-    Place,
-    Reader,
-    Spot,
-    address,
-    auto_or_flag,
-    bootstrap_address,
-    choice,
-    file_path,
-    flag,
-    forwarded_name,
-    integer,
-    ipv6_listen,
-    list_of,
-    listen_addresses,
-    network_block,
-    network_name,
-    petnames,
-    private_zone,
-    read_upstream,
-    setting,
-    suffix,
-    text_value,
-    upstream_servers,
-    zone_line,
-)
+from p2pdns.config import readers
+from p2pdns.config.readers import Mistakes, Place, Reader, Spot, integer, list_of, setting
 from p2pdns.dns.registry import DNS_PORT
 from p2pdns.errors import (
     KEY_FILE_HINT,
@@ -64,82 +36,51 @@ from p2pdns.errors import (
 )
 from p2pdns.naming import DEFAULT_SUFFIXES, refuse_suffix_word
 
-__all__ = [
-    "DHT_LISTEN_DEFAULT",
-    "DHT_PORT",
-    "DNS_PORT",
-    "FILE_BYTES_MAX",
-    "LIST_COUNT_MAX",
-    "TABLES",
-    "Cache",
-    "Config",
-    "Control",
-    "Dht",
-    "Dns",
-    "Limits",
-    "Process",
-    "RefusedConfig",
-    "Status",
-    "Upstream",
-    "Zones",
-    "from_descriptor",
-    "lines_of",
-    "newest_from_descriptor",
-    "parse",
-    "read",
-    "read_address",
-    "read_upstream",
-    "resolve_config_path",
-    "resolve_state_dir",
-    "with_refusal",
-    "write_address",
-]
-
-FILE_BYTES_MAX = 1_048_576  # A megabyte holds ten thousand petnames; more is somebody else's file.
+FILE_BYTES_MAX = 1_048_576  # A megabyte holds ten thousand petnames; a larger file is not a configuration.
 DHT_PORT = 6881  # The port that BEP 5 names first; the next free one is taken where it is in use.
 DHT_LISTEN_DEFAULT = f"0.0.0.0:{DHT_PORT}"
 MEBIBYTE = 1_048_576
 JSON_BYTES_MAX = 16 * MEBIBYTE  # Ten thousand petnames and all lists full take less than two.
 
 
-# The tables. A setting is here because a room reads it; the example file says what for.
+# The tables. Each setting here is read by a room; the example file explains it.
 
 
 @dataclass(frozen=True)
 class Dns:
-    """What clients see: the front and the names that are ours."""
+    """The DNS server, and the names that p2pdns answers itself."""
 
-    listen: tuple[str, ...] = setting(("127.0.0.1:5300",), listen_addresses(DNS_PORT))
-    suffixes: tuple[str, ...] = setting(DEFAULT_SUFFIXES, list_of(suffix))
-    allow: tuple[str, ...] = setting(("127.0.0.0/8", "::1/128"), list_of(network_block))
-    trusted_clients: tuple[str, ...] = setting((), list_of(network_block))
+    listen: tuple[str, ...] = setting(("127.0.0.1:5300",), readers.listen_addresses(DNS_PORT))
+    suffixes: tuple[str, ...] = setting(DEFAULT_SUFFIXES, list_of(readers.suffix))
+    allow: tuple[str, ...] = setting(("127.0.0.0/8", "::1/128"), list_of(readers.network_block))
+    trusted_clients: tuple[str, ...] = setting((), list_of(readers.network_block))
     udp_size_bytes_max: int = setting(1232, integer(512, 4096))
-    require_cookies: bool = setting(False, flag)
-    local_data: tuple[str, ...] = setting((), list_of(zone_line))
-    block: tuple[str, ...] = setting((), list_of(file_path))
-    block_except: tuple[str, ...] = setting((), list_of(file_path))
-    block_answer: str = setting("nxdomain", choice("nxdomain", "zero"))
-    forward_local: tuple[str, ...] = setting((), list_of(forwarded_name))
-    browser_doh: str = setting("allow", choice("allow", "keep-off"))
+    require_cookies: bool = setting(False, readers.flag)
+    local_data: tuple[str, ...] = setting((), list_of(readers.zone_line))
+    block: tuple[str, ...] = setting((), list_of(readers.file_path))
+    block_except: tuple[str, ...] = setting((), list_of(readers.file_path))
+    block_answer: str = setting("nxdomain", readers.choice("nxdomain", "zero"))
+    forward_local: tuple[str, ...] = setting((), list_of(readers.forwarded_name))
+    browser_doh: str = setting("allow", readers.choice("allow", "keep-off"))
 
 
 @dataclass(frozen=True)
 class Dht:
-    """The overlay: which one, where from, and with whom to begin."""
+    """The overlay: its name, the addresses that this node binds, and its bootstrap contacts."""
 
-    network: str = setting("mainline", network_name)
-    listen: str = setting(DHT_LISTEN_DEFAULT, address(DHT_PORT))
-    listen_ipv6: str = setting("auto", ipv6_listen(DHT_PORT))
-    bootstrap: tuple[str, ...] = setting((), list_of(bootstrap_address))
+    network: str = setting("mainline", readers.network_name)
+    listen: str = setting(DHT_LISTEN_DEFAULT, readers.address(DHT_PORT))
+    listen_ipv6: str = setting("auto", readers.ipv6_listen(DHT_PORT))
+    bootstrap: tuple[str, ...] = setting((), list_of(readers.bootstrap_address))
     timeout_ms: int = setting(1_000, integer(10, 5_000))
-    lan_discovery: str | bool = setting("auto", auto_or_flag)
-    read_only: str | bool = setting("auto", auto_or_flag)
+    lan_discovery: str | bool = setting("auto", readers.auto_or_flag)
+    read_only: str | bool = setting("auto", readers.auto_or_flag)
     far_bucket_sizes: tuple[int, ...] = setting((), list_of(integer(1, 1_024)))
 
 
 @dataclass(frozen=True)
 class Cache:
-    """How much is remembered, and for how long."""
+    """How many answers are cached, and for how long."""
 
     answers_bytes_max: int = setting(64 * MEBIBYTE, integer(MEBIBYTE, 16_384 * MEBIBYTE))
     ttl_s_min: int = setting(0, integer(0, 3_600))
@@ -150,23 +91,23 @@ class Cache:
 
 @dataclass(frozen=True)
 class Upstream:
-    """Who answers the names that are not ours."""
+    """The resolvers that answer ordinary names."""
 
-    servers: str | tuple[str, ...] = setting("system", upstream_servers)
-    trust_ad: bool = setting(False, flag)
-    withhold_private: bool = setting(False, flag)
+    servers: str | tuple[str, ...] = setting("system", readers.upstream_servers)
+    trust_ad: bool = setting(False, readers.flag)
+    withhold_private: bool = setting(False, readers.flag)
 
 
 @dataclass(frozen=True)
 class Status:
-    """What the daemon says about itself."""
+    """The log."""
 
-    log_level: str = setting("info", choice("debug", "info", "warning", "error"))
+    log_level: str = setting("info", readers.choice("debug", "info", "warning", "error"))
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on what clients and strangers may take."""
+    """Bounds on the resources that clients and other nodes may take."""
 
     tcp_connections_max: int = setting(150, integer(1, 10_000))
     tcp_connections_per_client_max: int = setting(20, integer(1, 10_000))
@@ -177,26 +118,23 @@ class Limits:
 
 @dataclass(frozen=True)
 class Control:
-    """Who may use the control socket."""
+    """The group that may use the control socket."""
 
-    group: str = setting("", text_value)
+    group: str = setting("", readers.text_value)
 
 
 @dataclass(frozen=True)
 class Process:
-    """As which user the daemon runs where root starts it."""
+    """The user that the daemon becomes where root starts it."""
 
-    user: str = setting("", text_value)
+    user: str = setting("", readers.text_value)
 
 
 @dataclass(frozen=True)
 class Zones:
-    """What single zones may do."""
+    """Exceptions for single zones."""
 
-    private_zones: tuple[str, ...] = setting((), list_of(private_zone))
-
-
-_NO_NAMES: Mapping[str, str] = MappingProxyType({})
+    private_zones: tuple[str, ...] = setting((), list_of(readers.private_zone))
 
 
 @dataclass(frozen=True)
@@ -212,7 +150,7 @@ class Config:
     control: Control = field(default_factory=Control)
     process: Process = field(default_factory=Process)
     zones: Zones = field(default_factory=Zones)
-    names: Mapping[str, str] = field(default_factory=lambda: _NO_NAMES)
+    names: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def to_json(self) -> str:
         """Return the text that hands this configuration to a child process."""
@@ -229,13 +167,19 @@ class Config:
         return _config(document, lambda table, name: Spot("configuration from the supervisor"))
 
 
+# The settings of each table, in the order of the classes above.
+TABLES: dict[str, Any] = {
+    entry.name: entry.default_factory for entry in dataclasses.fields(Config) if entry.name != "names"
+}
+
+
 def from_descriptor(fd: int) -> Config:
-    """Return the Config that `to_json` wrote to a descriptor: a file, from its first byte, or a pipe, to its end."""
+    """Return the Config that `to_json` wrote to a descriptor: of a file its first line, of a pipe all until its end."""
     return Config.from_json(_read_all(fd).partition("\n")[0])
 
 
 class RefusedConfig(ConfigError):
-    """What was to come after `in_force` was refused, which whoever has asked for it must hear."""
+    """A reload was refused, and `in_force` stays; the command that asked for the reload is told why."""
 
     def __init__(self, in_force: Config, what: str, *, place: str | None, hint: str | None) -> None:
         self.in_force = in_force
@@ -243,20 +187,20 @@ class RefusedConfig(ConfigError):
 
 
 def newest_from_descriptor(fd: int) -> Config:
-    """Return the same; `RefusedConfig` where a newer one was refused."""
+    """Return the same Config; RefusedConfig where the supervisor has refused a newer one."""
     text, _, refusal = _read_all(fd).partition("\n")
     config = Config.from_json(text)
     try:
         facts = json.loads(refusal)
         what, place, hint = facts["what"], facts["place"], facts["hint"]
     except (ValueError, KeyError, TypeError):
-        # Nothing, or the end of a longer text that is just being written over.
+        # There is no second line, or the supervisor is just writing over a longer text.
         return config
     raise RefusedConfig(config, what, place=place, hint=hint)
 
 
 def with_refusal(config: Config, refusal: P2pdnsError) -> str:
-    """Return the text that hands a configuration to a child process, and why no newer one came of a reload."""
+    """Return the text that hands a configuration to a child process, with the reason why a newer one was refused."""
     facts = {"what": refusal.what, "place": refusal.place, "hint": refusal.hint}
     return f"{config.to_json()}\n{json.dumps(facts)}"
 
@@ -270,19 +214,6 @@ def _read_all(fd: int) -> str:
     return data.decode("utf-8", "replace")
 
 
-TABLES: dict[str, Any] = {
-    "dns": Dns,
-    "dht": Dht,
-    "cache": Cache,
-    "upstream": Upstream,
-    "status": Status,
-    "limits": Limits,
-    "control": Control,
-    "process": Process,
-    "zones": Zones,
-}
-
-
 def _config(document: Any, place: Place) -> Config:
     mistakes = Mistakes(place)
     with mistakes.at(None, None):
@@ -292,13 +223,16 @@ def _config(document: Any, place: Place) -> Config:
     values: dict[str, Any] = {}
     for table, content in document.items():
         if table == "names":
-            values[table] = petnames(content, mistakes)
+            values[table] = readers.petnames(content, mistakes)
         elif table in TABLES:
             values[table] = _table(table, content, mistakes)
+        elif home := _home_of(table):
+            with mistakes.at(None, table):
+                raise ConfigError("belongs in a table", hint=f"write it below [{home}]")
         else:
-            is_setting, what, hint = _unknown_at_top(table)
-            with mistakes.at(*((None, table) if is_setting else (table, None))):
-                raise ConfigError(what, hint=hint)
+            with mistakes.at(table, None):
+                hint = did_you_mean(table, [*TABLES, "names"]) or f"the tables are {', '.join(TABLES)} and names"
+                raise ConfigError("unknown table or setting", hint=hint)
     config = Config(**{table: value for table, value in values.items() if value is not None})
     cache = config.cache
     with mistakes.at("cache", "ttl_s_min"):
@@ -307,49 +241,38 @@ def _config(document: Any, place: Place) -> Config:
             raise ConfigError(what, hint="lower this one, or raise the other")
     for name in config.names:
         with mistakes.at("names", name):
-            # Suffixes that are no suffixes were told, and the default ones are not those that were meant.
+            # Where [dns] has a mistake, its suffixes are not known: the default ones would be the wrong measure.
             refuse_suffix_word(name, config.dns.suffixes if values.get("dns", config.dns) is not None else ())
     mistakes.end()
     return config
 
 
-def _unknown_at_top(word: str) -> tuple[bool, str, str]:
-    """Return whether a word is a setting, what is wrong with it, and a hint."""
-    # A setting written above every table is a frequent slip, and its table is known.
-    home = [table for table, kind in TABLES.items() if word in {entry.name for entry in dataclasses.fields(kind)}]
-    if home:
-        return True, "belongs in a table", f"write it below [{home[0]}]"
-    hint = did_you_mean(word, [*TABLES, "names"]) or f"the tables are {', '.join(TABLES)} and names"
-    return False, "unknown table or setting", hint
+def _home_of(word: str) -> str | None:
+    """Return the table that has a setting: people write settings above all tables, or into the wrong one."""
+    return next((table for table, kind in TABLES.items() if word in kind.__dataclass_fields__), None)
 
 
 def _table(table: str, content: Any, mistakes: Mistakes) -> Any:
-    """Return what a table says; None where a setting of it does not hold."""
+    """Return the settings of a table; None where one of them is a mistake."""
     kind = TABLES[table]
-    readers: dict[str, Reader] = {entry.name: entry.metadata["read"] for entry in dataclasses.fields(kind)}
+    known: dict[str, Reader] = {entry.name: entry.metadata["read"] for entry in dataclasses.fields(kind)}
     values: dict[str, Any] = {}
     with mistakes.at(table, None):
         if type(content) is not dict:
             raise ConfigError("must be a table", hint=f"write [{table}] on a line of its own")
         for word, value in content.items():
             with mistakes.at(table, word):
-                if word not in readers:
-                    hint = did_you_mean(word, readers) or _elsewhere(word) or f"[{table}] has {', '.join(readers)}"
-                    raise ConfigError("unknown setting", hint=hint)
-                values[word] = readers[word](value)
+                if word not in known:
+                    home = _home_of(word)
+                    elsewhere = f"it belongs in [{home}]" if home else f"[{table}] has {', '.join(known)}"
+                    raise ConfigError("unknown setting", hint=did_you_mean(word, known) or elsewhere)
+                values[word] = known[word](value)
         return kind(**values) if len(values) == len(content) else None
     return None
 
 
-def _elsewhere(word: str) -> str | None:
-    for table, kind in TABLES.items():
-        if any(entry.name == word for entry in dataclasses.fields(kind)):
-            return f"it belongs in [{table}]"
-    return None
-
-
 def _line_of(text: str, table: str | None, word: str | None) -> int | None:
-    """Return the line where a table or setting stands, as far as a look at line beginnings tells."""
+    """Return the line of a table or setting, None where the beginnings of the lines do not tell it."""
     inside: str | None = None
     for number, line in enumerate(text.splitlines(), 1):
         header = re.match(r"\s*\[\s*\"?([^]\"]*?)\"?\s*\]", line)
@@ -365,15 +288,14 @@ def _line_of(text: str, table: str | None, word: str | None) -> int | None:
 
 
 def lines_of(path: str) -> dict[tuple[str, str], int | None]:
-    """Return the settings that a good file has, by table and name, each with its line where that is plain to see."""
-    with Path(path).open("rb") as file:
-        text = file.read(FILE_BYTES_MAX).decode("utf-8")
+    """Return the settings of a file without mistakes, by table and name, each with its line where `_line_of` knows."""
+    text = Path(path).read_text("utf-8")
     document = tomllib.loads(text)
     return {(table, word): _line_of(text, table, word) for table, content in document.items() for word in content}
 
 
 def parse(text: str, path: str) -> Config:
-    """Return the Config that a TOML text says; `path` is what errors call it."""
+    """Return the Config of a TOML text; errors call the text `path`."""
     try:
         return _parsed(text, path)
     except ConfigError as trouble:

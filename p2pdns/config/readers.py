@@ -1,7 +1,7 @@
-"""One reader a kind of setting: the value as TOML has it in, the value of the `Config` out.
+"""One reader for each kind of setting: it takes the value of the TOML file and returns the value of the `Config`.
 
-Guarantees: a reader returns what the other rooms may rely on, or raises a `ConfigError` that says what is wrong and
-what to write instead; `Mistakes` adds the place. Does not know which setting it reads.
+Guarantees: a value that a reader returns is valid; otherwise it raises a `ConfigError` that says what is wrong and what
+to write instead. `Mistakes` adds the place. Does not know which setting it reads.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from p2pdns.dns.registry import DNS_PORT
 from p2pdns.errors import MISTAKES_MAX, ConfigError, did_you_mean, together
 from p2pdns.naming import is_plain_name, is_zone_key_text, read_petname, read_suffix
 
-LIST_COUNT_MAX = 1024  # No list here is scanned cheaply enough to be longer.
+LIST_COUNT_MAX = 1024  # Some lists are scanned for each question; a longer one would slow all of them down.
 NAMES_COUNT_MAX = 10_000  # Petnames typed or imported by one person.
-ZONE_LINE_CHARACTERS_MAX = 4_096  # A TXT of some strings; what is longer belongs in a zone.
+ZONE_LINE_CHARACTERS_MAX = 4_096  # A TXT record of some strings; a longer one belongs in a zone.
 
 _NETWORK_NAME = re.compile(r"[!-~]([ -~]{0,62}[!-~])?")
 
@@ -29,18 +29,18 @@ Reader = Callable[[Any], Any]
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """Where something is written, for an error: in words, and the line where there are lines."""
+    """The place of a mistake: in words, and as a line number where the text has lines."""
 
     text: str
     line: int | None = None
 
 
 Place = Callable[[str | None, str | None], Spot]
-"""Where a table or a setting is written; to find that takes a walk over the file, so only a mistake asks."""
+"""Returns the place of a table or a setting. It walks over the file, so it is called for mistakes only."""
 
 
 class Mistakes:
-    """The mistakes of a configuration, until somebody raises them together."""
+    """The mistakes found in a configuration so far; `end` raises them together."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -49,7 +49,7 @@ class Mistakes:
 
     @contextlib.contextmanager
     def at(self, table: str | None, word: str | None) -> Iterator[None]:
-        """Keep every error inside, with the place where it belongs, and go on; raise when there are too many."""
+        """Collect every ConfigError raised inside, with the setting's place; raise them when there are too many."""
         try:
             yield
         except ConfigError as trouble:
@@ -64,14 +64,14 @@ class Mistakes:
             self.end()
 
     def end(self) -> None:
-        """Raise what was found, if anything."""
+        """Raise the mistakes that were found, if any."""
         if self._found:
             self._all = together(self._found)
             raise self._all
 
 
 def read_upstream(text: str) -> str | tuple[str, ...]:
-    """Return what `--upstream` means: `system`, `none`, or one `ADDR[:PORT]`."""
+    """Return the servers that `--upstream` names: `system`, `none`, or one `ADDR[:PORT]`."""
     return text if text in ("system", "none") else (write_address(read_address(text, DNS_PORT)),)
 
 
@@ -83,8 +83,6 @@ _KINDS = {
     list: "a list",
     dict: "a table",
 }
-
-
 _WRITTEN = {
     "true or false": "write it without quotes",
     "a whole number": "write digits only, without quotes",
@@ -95,15 +93,14 @@ _WRITTEN = {
 
 
 def _wrong_type(value: object, wanted: str) -> ConfigError:
-    what = f"must be {wanted}, not {_KINDS.get(type(value), 'a date')}"
-    return ConfigError(what, hint=_WRITTEN.get(wanted))
+    return ConfigError(f"must be {wanted}, not {_KINDS.get(type(value), 'a date')}", hint=_WRITTEN.get(wanted))
 
 
 def integer(low: int, high: int) -> Reader:
     """Read a whole number within bounds."""
 
     def read_integer(value: Any) -> int:
-        # In Python, True is an int; in a configuration it is a mistake.
+        # `isinstance` would take True for a number.
         if type(value) is not int:
             raise _wrong_type(value, "a whole number")
         if not low <= value <= high:
@@ -128,7 +125,7 @@ def flag(value: Any) -> bool:
 
 
 def auto_or_flag(value: Any) -> str | bool:
-    """Return true or false, or "auto" for what the node finds out by itself."""
+    """Return true, false, or "auto", which lets the node find out by itself."""
     if type(value) is bool or value == "auto":
         return value  # type: ignore[no-any-return]
     hint = 'true, false or "auto"; only the last one has quotes'
@@ -142,16 +139,15 @@ def choice(*words: str) -> Reader:
 
     def read_choice(value: Any) -> str:
         if text_value(value) not in words:
-            raise ConfigError(
-                f'"{value}" is not a choice', hint=did_you_mean(value, words) or f"one of {', '.join(words)}"
-            )
+            hint = did_you_mean(value, words) or f"one of {', '.join(words)}"
+            raise ConfigError(f'"{value}" is not a choice', hint=hint)
         return str(value)
 
     return read_choice
 
 
 def list_of(read_one: Reader) -> Reader:
-    """Read a list of what `read_one` reads."""
+    """Read a list; `read_one` reads each entry."""
 
     def read_list(value: Any) -> tuple[Any, ...]:
         if type(value) is not list:
@@ -177,14 +173,13 @@ def address(default_port: int | None = None) -> Reader:
 
 
 def listen_addresses(default_port: int) -> Reader:
-    """Read a list of ADDR:PORT; port 0 may be there more than once, because each is another free one."""
-    read_list = list_of(address(default_port))
+    """Read a list of ADDR:PORT. Port 0 may be there more than once: each stands for another free port."""
 
     def read(value: Any) -> tuple[str, ...]:
-        found: tuple[str, ...] = read_list(value)
+        found: tuple[str, ...] = list_of(address(default_port))(value)
         taken: set[str] = set()
         for text in found:
-            # The system would say that another program has the port, and send its reader looking for one.
+            # Without this check the system would report that another program uses the port.
             if text in taken:
                 raise ConfigError(f'"{text}" is there twice', hint="leave one of them out")
             if not text.endswith(":0"):
@@ -227,9 +222,8 @@ def upstream_servers(value: Any) -> str | tuple[str, ...]:
     if type(value) is str:
         if value in ("system", "none"):
             return value
-        raise ConfigError(
-            f'"{value}" is not a choice', hint=f'"system", "none" or a list of addresses, as ["{value or "192.0.2.1"}"]'
-        )
+        hint = f'"system", "none" or a list of addresses, as ["{value or "192.0.2.1"}"]'
+        raise ConfigError(f'"{value}" is not a choice', hint=hint)
     servers: tuple[str, ...] = list_of(address(DNS_PORT))(value)
     return servers or "none"
 
@@ -240,7 +234,7 @@ def suffix(value: Any) -> str:
 
 
 def forwarded_name(value: Any) -> str:
-    """Return a name in lower case, without a dot at its end; whether it is kept here is known where names are."""
+    """Return a name in lower case, without a final dot; the resolver decides whether it is one that is kept here."""
     text = text_value(value).removesuffix(".")
     if not is_plain_name(text):
         hint = 'labels of letters, digits and "-", as home.arpa or 168.192.in-addr.arpa'
@@ -251,9 +245,8 @@ def forwarded_name(value: Any) -> str:
 def network_name(value: Any) -> str:
     """Return the name of an overlay network."""
     if not _NETWORK_NAME.fullmatch(text_value(value)):
-        raise ConfigError(
-            f'"{value}" is not a network', hint="mainline, unnamed, or a name of 1 to 64 ASCII characters"
-        )
+        hint = "mainline, unnamed, or a name of 1 to 64 ASCII characters"
+        raise ConfigError(f'"{value}" is not a network', hint=hint)
     return str(value)
 
 
@@ -265,7 +258,7 @@ def _zone_key(value: Any) -> str:
 
 
 def private_zone(value: Any) -> str:
-    """Return a zone key, a petname, or a name with a dot, in lower case; a key may have a final dot and loses it."""
+    """Return a zone key, a petname, or a name with a dot, in lower case; a zone key comes back without a final dot."""
     text = text_value(value)
     name = text.removesuffix(".")
     if not is_plain_name(name):
@@ -275,7 +268,7 @@ def private_zone(value: Any) -> str:
 
 
 def file_path(value: Any) -> str:
-    """Return the absolute path of a file; the daemon's own folder is nobody's business."""
+    """Return an absolute path: a relative one would depend on the folder in which the daemon was started."""
     text = text_value(value)
     if not text.startswith("/") or "\0" in text:
         raise ConfigError(f'"{value}" is not an absolute path', hint="write it from / on, as /etc/p2pdns/ads.txt")
@@ -283,7 +276,7 @@ def file_path(value: Any) -> str:
 
 
 def zone_line(value: Any) -> str:
-    """Return a line of a zone file; what it says is read where names are."""
+    """Return a line of a zone file; the resolver reads the record in it."""
     text = text_value(value)
     if not text.strip() or "\n" in text or len(text) > ZONE_LINE_CHARACTERS_MAX:
         hint = "one line of a zone file an entry, as router.lan. 300 IN A 192.168.1.1"

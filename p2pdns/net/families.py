@@ -16,9 +16,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from p2pdns import log
-from p2pdns.addresses import Address
+from p2pdns.addresses import Address, read_address
 from p2pdns.clock import unix_now
-from p2pdns.config import DHT_LISTEN_DEFAULT, read_address
+from p2pdns.config import DHT_LISTEN_DEFAULT
 from p2pdns.dht.confirmation import Confirmation
 from p2pdns.dht.lookup import Item, Verdict
 from p2pdns.dht.node import GetOutcome, PutOutcome

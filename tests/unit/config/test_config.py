@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from p2pdns import config as configuration
 from p2pdns.config import Config, from_descriptor, newest_from_descriptor, parse, with_refusal
-from p2pdns.config.readers import Mistakes, Spot, petnames
+from p2pdns.config.readers import LIST_COUNT_MAX, Mistakes, Spot, petnames, read_upstream
 from p2pdns.errors import MISTAKES_MAX, ConfigError
 
 KEY = "ybndrfg8ejkmcpqxot1uwisza345h769ybndrfg8ejkmcpqxot1o"
@@ -281,7 +281,7 @@ def test_places_are_looked_for_no_longer_than_mistakes_are_told() -> None:
 
 
 def test_a_list_and_a_table_of_names_are_bounded() -> None:
-    allow = ", ".join(f'"10.{i // 256}.{i % 256}.0/24"' for i in range(configuration.LIST_COUNT_MAX + 1))
+    allow = ", ".join(f'"10.{i // 256}.{i % 256}.0/24"' for i in range(LIST_COUNT_MAX + 1))
     assert "1025 entries, 1024 allowed" in trouble_of(f"[dns]\nallow = [{allow}]")[0]
 
 
@@ -389,7 +389,7 @@ def test_without_a_home_the_state_directory_must_be_named() -> None:
     ("text", "servers"), [("none", "none"), ("system", "system"), ("192.0.2.1", ("192.0.2.1:53",))]
 )
 def test_the_upstream_flag_reads_as_the_setting_does(text: str, servers: object) -> None:
-    assert configuration.read_upstream(text) == servers
+    assert read_upstream(text) == servers
 
 
 def test_a_configuration_is_read_from_a_file_again_and_again_and_from_a_pipe_once() -> None:
