@@ -1,15 +1,15 @@
 """The log of a running daemon: one line an event, on standard error.
 
-Guarantees: a line reads `p2pdns: ROOM: what happened key=value …`, behind its priority where standard error is the
-journal; control characters that a stranger sent are escaped, so that a log line is a line; a line that cannot be
-written is lost, and nothing else; what outsiders can cause is written once a second for each reason; structlog is
-loaded for the first line, so that a short command does without. Does not know what is worth logging, and never sees a
-secret key.
+Guarantees: a line reads `p2pdns: ROOM: what happened key=value …`; on the journal of systemd it begins with its
+priority. Control characters are escaped, so a stranger cannot start a new line. A line that cannot be written is lost,
+and has no other effect. A `LimitedLogger` writes one line a second for each reason. structlog is loaded with the first
+line: a short command never loads it. Does not know what is worth logging, and never sees a secret key.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import sys
@@ -17,10 +17,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO, cast
 
-BETWEEN_LINES_S = 1.0  # Of one reason; a disk takes that for years, and a reader sees that it goes on.
-REASONS_MAX = 64  # Reasons remembered; each is a text of ours, and a room has a handful.
+BETWEEN_LINES_S = 1.0  # Between two lines of one reason: little for a disk, and enough to see that it goes on.
+REASONS_MAX = 64  # Reasons remembered at a time; a room has a handful.
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-# sd-daemon(3): the number that the journal takes from the head of a line. A level not named here is an error's kind.
+# sd-daemon(3): the journal reads these numbers at the head of a line. Any other level counts as an error.
 PRIORITIES = {"debug": 7, "info": 6, "notice": 5, "warning": 4, "error": 3}
 STANDARD_ERROR_FD = 2
 
@@ -28,8 +28,7 @@ STANDARD_ERROR_FD = 2
 def is_journal(environ: Mapping[str, str] = os.environ, descriptor: int = STANDARD_ERROR_FD) -> bool:
     """Return whether a descriptor is the stream that systemd has connected to its journal (systemd.exec(5)).
 
-    A program that was started by a service inherits the variable and may have a standard error of its own, so the
-    device and the inode decide.
+    Device and inode decide: a child of a service inherits the variable, but may have another standard error.
     """
     device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
     try:
@@ -40,7 +39,7 @@ def is_journal(environ: Mapping[str, str] = os.environ, descriptor: int = STANDA
 
 
 def priority(level: str) -> str:
-    """Return what stands before a line of a level: nothing, or its priority where the journal reads it."""
+    """Return the prefix of a line: the priority of its level on the journal, elsewhere nothing."""
     return f"<{PRIORITIES.get(level, PRIORITIES['error'])}>" if is_journal() else ""
 
 
@@ -63,13 +62,10 @@ def _line(_logger: object, level: str, event: Mapping[str, Any]) -> str:
 
 
 class _Lines:
-    """What structlog prints lines to: standard error as it is when the line is printed.
-
-    Whoever replaces standard error, a test for one, means the log too.
-    """
+    """The output of structlog: `sys.stderr` at the time of the line, which a test may have replaced."""
 
     def write(self, text: str) -> None:
-        # A log on a full disk, or one whose reader has gone, must not end what wanted to say something.
+        # A full disk, or a closed pipe, must not end the program that wanted to log a line.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             sys.stderr.write(text)
 
@@ -78,7 +74,7 @@ class _Lines:
             sys.stderr.flush()
 
 
-# The level that is wanted once there is something to log.
+# The level of the last `configure`, until structlog is loaded and has it.
 _waiting: list[str] = []
 
 
@@ -90,7 +86,7 @@ def configure(level: str = "info") -> None:
 
 
 def _loaded() -> Any:
-    """Return structlog, configured as was last wanted."""
+    """Return structlog, with the level of the last `configure`."""
     import structlog
 
     if not _waiting:
@@ -106,14 +102,13 @@ def _loaded() -> Any:
 
 
 class _Logger:
-    """A logger of one room, which is made for each line anew, because the configuration may be another by then."""
+    """A logger of one room. It asks structlog anew for each line, because the level may have changed."""
 
     def __init__(self, room: str) -> None:
         self._room = room
 
-    def __getattr__(self, name: str) -> Any:
-        """Return what writes a line of the level that is the name."""
-        return getattr(_loaded().get_logger(room=self._room), name)
+    def __getattr__(self, level: str) -> Any:
+        return getattr(_loaded().get_logger(room=self._room), level)
 
 
 def get_logger(room: str) -> Any:
@@ -122,9 +117,9 @@ def get_logger(room: str) -> Any:
 
 
 class LimitedLogger:
-    """A logger for what outsiders can cause: of the lines of one reason one a second, which says how many went before.
+    """A logger for events that outsiders can cause: one line a second for each reason, with the count of lost lines.
 
-    A reason is the text of the event, without the fields that an outsider chooses.
+    The reason is the text of the event, without its fields, because an outsider can choose those.
     """
 
     def __init__(self, logger: Any, clock: Callable[[], float]) -> None:
@@ -133,24 +128,13 @@ class LimitedLogger:
         # By reason: when its last line was written, and how many were left out since.
         self._last: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
-    def debug(self, event: str, **fields: object) -> None:
-        """Say what helps somebody who looks for a fault."""
-        self._say("debug", event, fields)
+    def __getattr__(self, level: str) -> Callable[..., None]:
+        if level not in LEVELS:
+            raise AttributeError(level)
+        return functools.partial(self._say, level)
 
-    def info(self, event: str, **fields: object) -> None:
-        """Say what happened."""
-        self._say("info", event, fields)
-
-    def warning(self, event: str, **fields: object) -> None:
-        """Say what is odd."""
-        self._say("warning", event, fields)
-
-    def error(self, event: str, **fields: object) -> None:
-        """Say what went wrong."""
-        self._say("error", event, fields)
-
-    def _say(self, level: str, event: str, fields: Mapping[str, object]) -> None:
-        # asyncio puts the objects concerned into its texts, with their addresses and what they were sent.
+    def _say(self, level: str, event: str, **fields: object) -> None:
+        # asyncio puts the repr of an object into its texts: each would be a reason of its own.
         reason = event.partition("<")[0]
         now = self._clock()
         written_at, left_out = self._last.get(reason, (-math.inf, 0))
@@ -167,7 +151,7 @@ class LimitedLogger:
 
 
 def get_limited_logger(room: str, clock: Callable[[], float]) -> LimitedLogger:
-    """Return a logger for lines that outsiders can cause, as `LimitedLogger` writes them."""
+    """Return a `LimitedLogger` of a room."""
     return LimitedLogger(get_logger(room), clock)
 
 
