@@ -1,8 +1,7 @@
 """The two clocks: seconds since boot, and Unix time.
 
-Guarantees: `boot_now` never goes back and counts the time a laptop sleeps, where the system can tell
-(CLOCK_BOOTTIME). Does not know who asks: nothing on the floors of the core imports this module, the shells
-hand them `now` as a number.
+Guarantees: `boot_now` never goes back, and counts the time a laptop sleeps where the system has CLOCK_BOOTTIME. The
+core does not import this module: the shells give it `now` as a number.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ _BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def boot_now() -> float:
-    """Return the seconds since boot, sleep included; only differences mean anything."""
+    """Return the seconds since boot, sleep included; only differences have a meaning."""
     return time.clock_gettime(_BOOT_CLOCK)
 
 

@@ -1,12 +1,11 @@
-"""The errors of p2pdns, sorted by whose fault they are and what can be done.
+"""The errors of p2pdns, sorted by whose fault they are.
 
-Ours (the person at the keyboard can act): `UsageError`, `ConfigError`, `ZoneFileError`, `KeyFileError`,
-`Unavailable`. They are shown as one line that says what and where, with a hint on a line of its own.
-A stranger's (nobody here can act): `StrangerError` and its kinds. They are counted by reason and dropped,
-and never end a process.
+Errors that the user can mend: `UsageError`, `ConfigError`, `ZoneFileError`, `KeyFileError`, `Unavailable`. They are
+printed as one line that says what and where, with a hint on a line of its own. Errors that a stranger has caused:
+`StrangerError` and its subclasses. They are counted by reason and dropped, and never end a process.
 
-Guarantees: every error has a message without secrets; what quotes a file of a person shows a token of it and no more.
-Does not know how a message is printed.
+Guarantees: no message has a secret in it; a message quotes one word of a user's file at most. Does not know how a
+message is printed.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ import re
 from collections.abc import Iterable
 from typing import TypeVar
 
-MISTAKES_MAX = 50  # Of one file that are told at once; more would scroll away, and the first ones explain many others.
-LIKENESS_MIN = 0.6  # As difflib has it; two letters of five may be wrong.
-TOKEN_CHARACTERS_MAX = 24  # Of a file's words that is shown whole; a secret key has 43 characters or more in any form.
-TOKEN_CHARACTERS_SHOWN = 12  # Of a longer one: enough to find it, and less than a quarter of a secret key.
+MISTAKES_MAX = 50  # Mistakes of one file shown at once; more would scroll away, and the first ones explain many others.
+LIKENESS_MIN = 0.6  # The ratio of difflib; two letters of five may be wrong.
+TOKEN_CHARACTERS_MAX = 24  # A word of this length is shown whole; a secret key has 43 characters or more in any form.
+TOKEN_CHARACTERS_SHOWN = 12  # Of a longer word: enough to find it, and less than a quarter of a secret key.
 KEY_FILE_MARK = "-----BEGIN"
 KEY_FILE_TEXT = "it has -----BEGIN in it, as a key file has, so none of its lines is shown"
 KEY_FILE_HINT = "is it the right file? a secret key belongs behind -k and nowhere else"
 _LONG_TOKEN = re.compile(rf"[A-Za-z0-9+/=_-]{{{TOKEN_CHARACTERS_MAX + 1},}}")
-# Zone keys are public, and a person needs the whole of one.
+# A zone key is public, and the user needs all of it.
 _ZONE_KEY = re.compile("[ybndrfg8ejkmcpqxot1uwisza345h769]{52}")
 
 _NOT_YOURS = "run as the user it belongs to, or change its mode (ls -ld shows both)"
@@ -48,7 +47,7 @@ _NEXT_ACTIONS = {
 
 
 def abridged(text: str) -> str:
-    """Return a text in which nothing is left that could be a good part of a secret key.
+    """Return the text with every word cut that could be a large part of a secret key.
 
     >>> abridged("cannot read MC4CAQAwBQYDK2VwBCIEIHcHbQpzGKV9PBbBclGyZkXfTC+H68CZKrF3+6UduSwq")
     'cannot read MC4CAQAwBQYD…'
@@ -58,13 +57,13 @@ def abridged(text: str) -> str:
 
 def _abridged_token(match: re.Match[str]) -> str:
     token = match[0]
-    # Words of ours and of paths have neither; base64 has capitals and hexadecimal has digits.
+    # Long words of messages and paths have neither; base64 has capitals and hexadecimal has digits.
     is_plain = not any(character.isdigit() or character.isupper() for character in token)
     return token if is_plain or _ZONE_KEY.fullmatch(token) else f"{token[:TOKEN_CHARACTERS_SHOWN]}…"
 
 
 def first_token(text: str) -> str:
-    """Return what an error shows of a line of a file that cannot be read: its first word, abridged.
+    """Return the part of a faulty line that an error may show: its first word, abridged.
 
     >>> first_token("  www A 192.0.2.1 junk"), first_token("x" * 99)
     ('www …', 'xxxxxxxxxxxxxxxxxxxxxxxx…')
@@ -76,7 +75,7 @@ def first_token(text: str) -> str:
 
 
 def words_of(trouble: Exception) -> str:
-    """Return what the system says of an error, as a message of ours has it.
+    """Return the system's words for an error, in lower case as all messages are.
 
     >>> words_of(OSError(errno.ENOSPC, "No space left on device")), words_of(OSError("Timed out"))
     ('no space left on device', 'timed out')
@@ -85,12 +84,12 @@ def words_of(trouble: Exception) -> str:
 
 
 def hint_of(trouble: OSError) -> str:
-    """Return the next action for somebody to whom the system has refused a file."""
+    """Return the hint for a user whose file the system has refused."""
     return _NEXT_ACTIONS.get(trouble.errno or 0, "that is all the system says; its own log may say more")
 
 
 def nearest(word: str, known: Iterable[str], *, likeness_min: float = LIKENESS_MIN) -> str | None:
-    """Return the word most like one that is not known, or None when nothing is near.
+    """Return the known word most like `word`, or None when no word is near.
 
     >>> nearest("pubish", ["publish", "status"]), nearest("xyz", ["publish"])
     ('publish', None)
@@ -101,9 +100,7 @@ def nearest(word: str, known: Iterable[str], *, likeness_min: float = LIKENESS_M
 def did_you_mean(
     word: str, known: Iterable[str], *, shown: str = '"{}"', likeness_min: float = LIKENESS_MIN
 ) -> str | None:
-    """Return the hint that names the nearest of the words that are known, or None when nothing is near.
-
-    `shown` says how the word is put into the hint.
+    """Return the hint that names the nearest known word, put into `shown`, or None when no word is near.
 
     >>> did_you_mean("pubish", ["publish", "status"]), did_you_mean("alise", ["alice"], shown="the petname {}")
     ('did you mean "publish"?', 'did you mean the petname alice?')
@@ -113,13 +110,13 @@ def did_you_mean(
 
 
 class P2pdnsError(Exception):
-    """What went wrong, where, and the next action.
+    """An error with its place and a hint.
 
     `what` is lower case without a full stop; `place` is a file, address or setting; `hint` is a sentence with the fix.
     """
 
     exit_code = 1
-    line: int | None = None  # Of the file that `place` names, where one is known.
+    line: int | None = None  # The line in the file of `place`, where it is known.
 
     def __init__(self, what: str, *, place: str | None = None, hint: str | None = None) -> None:
         self.what = what
@@ -130,19 +127,15 @@ class P2pdnsError(Exception):
 
     @property
     def mistakes(self) -> tuple[P2pdnsError, ...]:
-        """This mistake and all others that were found with it, in the order of their lines; each has `line` and `hint`.
-
-        What the error itself says is the first of them, for readers that show one alone.
-        """
+        """This error and all others that `together` has joined to it, in the order of their lines."""
         return (self, *self._others)
 
     def __str__(self) -> str:
-        """Return `PLACE: WHAT`, or `WHAT` where there is no place."""
         return f"{self.place}: {self.what}" if self.place else self.what
 
 
 class UsageError(P2pdnsError):
-    """A command was called with words that do not go together."""
+    """A wrong command line."""
 
     exit_code = 2
 
@@ -169,7 +162,7 @@ class ZoneFileError(P2pdnsError):
         super().__init__(abridged(what), place=place, hint=hint and abridged(hint))
 
     def without_lines(self) -> ZoneFileError:
-        """Return the error about a file of which nothing may be shown."""
+        """Return the error for a file that may be a key file, so that no line of it is shown."""
         return ZoneFileError(f"cannot be read; {KEY_FILE_TEXT}", path=self.path, line=self.line, hint=KEY_FILE_HINT)
 
 
@@ -178,34 +171,31 @@ class KeyFileError(P2pdnsError):
 
 
 class Unavailable(P2pdnsError):
-    """Something outside this program is not there: a daemon, a port, a contact, a file."""
+    """A daemon, port, node or file that this program needs is not there."""
 
 
 Mistake = TypeVar("Mistake", bound=P2pdnsError)
 
 
 def together(found: Iterable[Mistake]) -> Mistake:
-    """Return the first of some mistakes by line, which has the others with it, `MISTAKES_MAX` in all.
+    """Return the first of some mistakes by line, with the others in its `mistakes`: `MISTAKES_MAX` in all.
 
     >>> error = together([ConfigError("two", line=2), ConfigError("one", line=1)])
     >>> str(error), [mistake.line for mistake in error.mistakes]
     ('one', [1, 2])
     """
-    # A mistake without a line is about the whole of the file, and comes last.
+    # A mistake without a line is about the whole file, and comes last.
     ordered = sorted(found, key=lambda mistake: (mistake.line is None, mistake.line or 0))
-    told = ordered[:MISTAKES_MAX]
-    first = told[0]
-    first._others = tuple(told[1:])
+    first, *others = ordered[:MISTAKES_MAX]
+    first._others = tuple(others)
     if len(ordered) > MISTAKES_MAX:
-        last = told[-1]
-        last.hint = "\n".join(
-            part for part in (last.hint, f"there are more; these are the first {MISTAKES_MAX}") if part
-        )
+        more = f"there are more; these are the first {MISTAKES_MAX}"
+        others[-1].hint = f"{others[-1].hint}\n{more}" if others[-1].hint else more
     return first
 
 
 class StrangerError(P2pdnsError):
-    """Input from the network that is refused. `reason` is a short token that counters use.
+    """Refused input from the network. `reason` is a short token, and the name of a counter.
 
     >>> str(FormatError("name-too-long", "271 bytes, 255 allowed"))
     'name-too-long: 271 bytes, 255 allowed'
@@ -218,11 +208,11 @@ class StrangerError(P2pdnsError):
 
 
 class FormatError(StrangerError):
-    """Bytes or text that are not what they claim to be."""
+    """Bytes or text that break their format."""
 
 
 class BadItem(StrangerError):
-    """An item whose key, signature, target or value does not hold."""
+    """An item with a wrong key, signature, target or value."""
 
 
 class BadRequest(StrangerError):

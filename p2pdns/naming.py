@@ -1,8 +1,8 @@
-"""Which texts may name something: labels and names in a configuration, suffixes, petnames, and the shape of zone keys.
+"""Texts that are names: names in a configuration, suffixes, petnames, and the shape of zone keys.
 
-Guarantees: a text that is taken has letters of ASCII only, and none of its labels begins or ends with a hyphen (as in
-RFC 5891 §4.2.3.1); a petname or a suffix never looks like a zone key, and comes back in lower case. Does not know what
-a name stands for, whether a zone key is valid (items/keys), nor names as values (dns/name).
+Guarantees: an accepted name has ASCII letters only, and none of its labels begins or ends with a hyphen (RFC 5891
+§4.2.3.1); a petname or a suffix never looks like a zone key, and comes back in lower case. Does not know what a name
+stands for, whether a zone key is valid (items/keys), nor names of DNS messages (dns/name).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from p2pdns.errors import ConfigError
 
 ZONE_KEY_CHARACTERS = 52  # 32 bytes in z-base-32.
-ZONE_KEY_ALPHABET = "ybndrfg8ejkmcpqxot1uwisza345h769"  # That of z-base-32.
+ZONE_KEY_ALPHABET = "ybndrfg8ejkmcpqxot1uwisza345h769"  # z-base-32.
 DEFAULT_SUFFIXES = ("p2p.alt", "p2pdns.internal")
-SUFFIX_CHARACTERS_MAX = 100  # Of 255: a zone key takes 53, and names below it want room too.
+SUFFIX_CHARACTERS_MAX = 100  # A name has 255: a zone key takes 53 of them, and the labels below it need room too.
 NAME_CHARACTERS_MAX = 253  # RFC 1035 §2.3.4 in text, without escapes and final dot.
 
 _ZONE_KEY_BYTES = frozenset((ZONE_KEY_ALPHABET + ZONE_KEY_ALPHABET.upper()).encode())
@@ -32,7 +32,7 @@ def is_zone_key_label(label: bytes) -> bool:
 
 
 def is_zone_key_text(text: str) -> bool:
-    """Return the same for a text."""
+    """Return whether a text has the shape of a zone key."""
     return is_zone_key_label(text.encode("utf-8", "replace"))
 
 
@@ -48,7 +48,7 @@ def is_plain_name(text: str) -> bool:
 def read_suffix(text: str) -> str:
     """Return a suffix in lower case, without dots at its ends."""
     suffix = text.strip(".")
-    # Before the case is folded: some letters outside ASCII fold into it.
+    # The check comes before `lower`, which turns some letters outside ASCII into ASCII ones.
     if not is_plain_name(suffix) or len(suffix) > SUFFIX_CHARACTERS_MAX:
         raise ConfigError(f'"{text}" is not a suffix', hint='labels of letters, digits and "-", as p2p.alt')
     if is_zone_key_text(suffix.rpartition(".")[2]):
@@ -57,7 +57,7 @@ def read_suffix(text: str) -> str:
 
 
 def read_petname(text: str) -> str:
-    """Return a petname as it is kept: one label, lower case, not the shape of a zone key.
+    """Return a petname in lower case: one label that does not have the shape of a zone key.
 
     >>> read_petname("Alice")
     'alice'
@@ -70,10 +70,7 @@ def read_petname(text: str) -> str:
 
 
 def refuse_suffix_word(petname: str, suffixes: Iterable[str]) -> None:
-    """Raise a ConfigError for a petname that is a label of a suffix.
-
-    Where petnames are written without a suffix, as in `resolve www.alice`, `www.p2p.alt` must keep its meaning.
-    """
+    """Raise a ConfigError for a petname that is a label of a suffix: `resolve www.p2p.alt` must keep its meaning."""
     for text in suffixes:
         if petname in text.split("."):
             raise ConfigError(f'"{petname}" is a word of the suffix {text}', hint="choose another name")

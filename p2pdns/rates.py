@@ -1,7 +1,7 @@
-"""Rates: amounts that refill with time and are taken from (token buckets), one alone or one for each client prefix.
+"""Token buckets: one alone, or one for each client prefix.
 
-Guarantees: over any time no more is taken than the burst and what refilled meanwhile; a clock that goes back refills
-nothing; a table of prefixes is bounded. Does not know what is counted, nor what becomes of those that get nothing.
+Guarantees: in any interval at most the burst and the refill of that interval are taken; a clock that goes back refills
+nothing; the number of prefixes is bounded. Does not know what is counted, nor what happens to a refused client.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ PREFIXES_MAX = 4_096  # Prefixes whose rate is remembered at a time; about 1 MB.
 
 
 class RateLimit:
-    """An amount that refills at `per_second` up to `burst`, and that is taken from."""
+    """A token bucket that refills at `per_second` up to `burst`."""
 
     __slots__ = ("burst", "level", "per_second", "updated_at")
 
@@ -40,9 +40,9 @@ class RateLimit:
 class PrefixRates:
     """One `RateLimit` for each prefix.
 
-    When there is no room for another prefix, the one seen longest ago is forgotten, and with it what it has taken.
-    Where the rates are `is_lasting`, a flood of prefixes must restore no spent budget: a prefix is forgotten only when
-    its budget is whole again, and those without room share one budget meanwhile.
+    When there is no room for another prefix, the one seen longest ago is forgotten, and its bucket with it. With
+    `is_lasting`, a flood of new prefixes cannot restore a spent bucket: a prefix is forgotten only when its bucket is
+    full again, and prefixes without room share one bucket until then.
     """
 
     def __init__(
@@ -56,15 +56,14 @@ class PrefixRates:
         self._others = RateLimit(per_second, burst, 0.0)
 
     def __len__(self) -> int:
-        """Return the number of prefixes remembered."""
         return len(self._limits)
 
     def take(self, prefix: str, now: float, amount: float = 1.0) -> bool:
-        """Take `amount` from what `prefix` has left; return whether there was enough."""
+        """Take `amount` from the bucket of `prefix`; return whether there was enough."""
         return self._of(prefix, now).take(now, amount)
 
     def left(self, prefix: str, now: float) -> float:
-        """Return what `prefix` could take at `now`."""
+        """Return how much `prefix` could take at `now`."""
         limit = self._limits.get(prefix)
         return self._burst if limit is None else limit.left(now)
 
@@ -78,7 +77,7 @@ class PrefixRates:
         return limit
 
     def _has_made_room(self, now: float) -> bool:
-        """Forget the prefix not seen for longest, unless its budget must be whole for that and is not."""
+        """Forget the prefix seen longest ago, unless the rates are lasting and its bucket is not full."""
         prefix, limit = next(iter(self._limits.items()))
         if self._is_lasting and limit.left(now) < self._burst:
             return False
