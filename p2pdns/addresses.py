@@ -1,9 +1,8 @@
-"""Classes, prefixes and texts of IP addresses: one table, decided here and nowhere else.
+"""Classes, prefixes and texts of IP addresses.
 
-Guarantees: the class of an address is the same on every Python (`ipaddress.is_private` changes with patch
-releases and knows neither 100.64.0.0/10 nor what we call documentation); every IPv4 and IPv6 address has
-exactly one class. Does not know what is done with a class: tables, look-ups, the access list and the
-rebinding filter each have their own rule.
+Guarantees: every IPv4 and IPv6 address has exactly one class, the same on every Python (`ipaddress.is_private` changes
+with patch releases, and has no class for documentation). Does not know what is done with a class: routing tables,
+look-ups, the access list and the rebinding filter each have their own rule.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ from p2pdns.errors import ConfigError, FormatError
 Address = tuple[str, int]
 """Host as text, and a port."""
 
-PREFIX_BITS_V4 = 24  # What one customer or one small network gets; BEP 42 masks to less, ISPs hand out no less.
+PREFIX_BITS_V4 = 24  # One customer or one small network; ISPs announce no smaller block.
 PREFIX_BITS_V6 = 48  # One site (RFC 6177); within it addresses are free of charge.
-CLIENT_BITS_V6 = 64  # One link, so mostly one machine: it makes itself a new address in there as often as it likes.
-LOOPBACK_CLIENT = "loopback"  # What 127.0.0.0/8 and ::1 count as together: all of them are this machine.
-LINK_BITS_V6 = 64  # One link: a host on it gives itself as many addresses as it likes.
+CLIENT_BITS_V6 = 64  # One link, so mostly one machine, which can take any address of it.
+LOOPBACK_CLIENT = "loopback"  # All of 127.0.0.0/8 and ::1: they are this machine.
+LINK_BITS_V6 = 64  # One link: a host can take any address of it.
 HOST_BITS_V6 = 64  # One machine: an IPv6 link gives it a whole /64 to choose addresses from (RFC 4291).
-PARSED_HOSTS_MAX = 4096  # Host texts whose number we remember; a busy node talks to a few hundred at a time.
+PARSED_HOSTS_MAX = 4096  # Host texts whose number is cached; a busy node talks to a few hundred at a time.
 
 
 class AddressClass(Enum):
-    """What kind of place an address names."""
+    """The kind of network that an address is in."""
 
     LOOPBACK = "loopback"
     PRIVATE = "private"
@@ -42,7 +41,7 @@ class AddressClass(Enum):
 
 
 NON_PUBLIC = frozenset({AddressClass.LOOPBACK, AddressClass.PRIVATE, AddressClass.LINK_LOCAL})
-# What a stranger may publish: addresses that lead out of the reader's network, and those that lead nowhere by decree.
+# A stranger may publish these: public addresses lead out of the reader's network, documentation addresses nowhere.
 PUBLISHABLE = frozenset({AddressClass.PUBLIC, AddressClass.DOCUMENTATION})
 
 
@@ -68,11 +67,10 @@ class Network:
         return version == self.version and number >> shift == self.first >> shift
 
     def __str__(self) -> str:
-        """Return the usual text, `first/bits`."""
         return f"{_text(self.version, self.first)}/{self.bits}"
 
 
-_MAPPED = Network(6, 0xFFFF << 32, 96)  # IPv4-mapped: what a dual-stack socket shows of an IPv4 client.
+_MAPPED = Network(6, 0xFFFF << 32, 96)  # IPv4-mapped: a dual-stack socket shows an IPv4 client by such an address.
 
 
 def read_network(text: str) -> Network:
@@ -85,11 +83,11 @@ def read_network(text: str) -> Network:
     try:
         ipaddress.ip_network(text.strip())
     except ValueError:
-        # A set host bit is a typing mistake more often than not, and the two readings allow different clients.
+        # A set host bit is mostly a typing mistake, and the two readings allow different clients.
         raise ConfigError(f'"{text}" has host bits set', hint=f'did you mean "{loose}"?') from None
     network = Network(loose.version, int(loose.network_address), loose.prefixlen)
     if _MAPPED._covers(network.version, network.first) and network.bits >= _MAPPED.bits:
-        # Hosts are matched as the IPv4 addresses they are, so such a block is written as one of those.
+        # `has` matches an IPv4-mapped host as an IPv4 address, so the block must be an IPv4 block too.
         return Network(4, network.first & 0xFFFFFFFF, network.bits - _MAPPED.bits)
     return network
 
@@ -104,7 +102,7 @@ def read_address(text: str, default_port: int | None = None) -> Address:
     """
     match = re.fullmatch(r"\[([^\]]*)\](?::([^:]*))?|([^:]*)(?::([^:]*))?", text)
     if match is None:
-        # Two colons and no bracket: an IPv6 address alone is clear, one with a port would be a guess.
+        # Two colons and no bracket: this can only be an IPv6 address without a port.
         host, port_text = text, None
         if default_port is None:
             raise ConfigError(f'"{text}" has no port', hint=f"write an IPv6 address as [{text}]:PORT")
@@ -143,7 +141,7 @@ def in_any(host: str, networks: Iterable[Network]) -> bool:
 @lru_cache(maxsize=PARSED_HOSTS_MAX)
 def _parsed(host: str) -> tuple[int, int]:
     try:
-        # A scope ("%eth0") belongs to the socket, not to the address.
+        # A scope ("%eth0") is no part of the address.
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         raise FormatError("not-an-address", repr(host[:64])) from None
@@ -165,11 +163,11 @@ def _text(version: int, number: int) -> str:
 
 
 def _table(rows: Iterable[tuple[str, AddressClass]]) -> tuple[tuple[Network, AddressClass], ...]:
-    """Return the rows, longest prefix first, so that the first hit is the most exact one."""
+    """Return the rows, longest prefix first, so that the first match is the most exact one."""
     return tuple(sorted(((read_network(net), kind) for net, kind in rows), key=lambda row: -row[0].bits))
 
 
-# IANA's special-purpose registries (RFC 6890 and successors), reduced to what a name server and a DHT must tell apart.
+# IANA's special-purpose registries (RFC 6890 and successors), reduced to the classes above.
 TABLE_V4 = _table(
     [
         ("0.0.0.0/8", AddressClass.UNUSABLE),  # "This network"; many systems connect 0.0.0.0 to themselves.
@@ -193,14 +191,14 @@ TABLE_V4 = _table(
 TABLE_V6 = _table(
     [
         ("::1/128", AddressClass.LOOPBACK),
-        ("64:ff9b:1::/48", AddressClass.PRIVATE),  # A site's own NAT64 (RFC 8215): what it embeds is the site's matter.
+        ("64:ff9b:1::/48", AddressClass.PRIVATE),  # A site's own NAT64 (RFC 8215): the site chooses what it embeds.
         ("2001::/23", AddressClass.UNUSABLE),  # Teredo, ORCHID, benchmarking: protocol assignments.
         ("2001:db8::/32", AddressClass.DOCUMENTATION),
         ("3fff::/20", AddressClass.DOCUMENTATION),
         ("fc00::/7", AddressClass.PRIVATE),
         ("fe80::/10", AddressClass.LINK_LOCAL),
-        ("fec0::/10", AddressClass.PRIVATE),  # Site-local: deprecated, and still routed where someone kept it.
-        ("2000::/3", AddressClass.PUBLIC),  # All the global unicast there is.
+        ("fec0::/10", AddressClass.PRIVATE),  # Site-local: deprecated, and still routed at some sites.
+        ("2000::/3", AddressClass.PUBLIC),  # Global unicast.
         ("::/0", AddressClass.UNUSABLE),
     ]
 )
@@ -211,7 +209,7 @@ _ISATAP = frozenset({0x00005EFE, 0x02005EFE})
 
 
 def _borders(table: Iterable[tuple[Network, AddressClass]], width: int) -> tuple[list[int], list[AddressClass]]:
-    """Return where in the number line a class begins, in order, and which: a message may name hundreds of addresses."""
+    """Return the numbers at which a class begins, in order, and these classes: bisection is quicker than the table."""
     rows = tuple(table)
     edges = {edge for net, _ in rows for edge in (net.first, net.first + (1 << width - net.bits))}
     starts = sorted(edge for edge in edges if edge < 1 << width)
@@ -223,7 +221,7 @@ _BORDERS = {4: _borders(TABLE_V4, 32), 6: _borders(TABLE_V6, 128)}
 
 
 def unmapped(host: str) -> str:
-    """Return the IPv4 text of an IPv4-mapped host, which is how a dual-stack socket shows it; others unchanged.
+    """Return the IPv4 text of an IPv4-mapped host; any other host unchanged.
 
     >>> unmapped("::ffff:192.0.2.1")
     '192.0.2.1'
@@ -245,7 +243,7 @@ def _embedded(number: int) -> int | None:
 
 def _class(version: int, number: int) -> AddressClass:
     if version == 6 and (inner := _embedded(number)) is not None:
-        # A translator sends the packet to the address inside, so that one decides.
+        # A translator sends the packet to the embedded address, so the class is that of the embedded address.
         return _class(4, inner)
     starts, kinds = _BORDERS[version]
     return kinds[bisect_right(starts, number) - 1]
@@ -253,7 +251,7 @@ def _class(version: int, number: int) -> AddressClass:
 
 @lru_cache(maxsize=PARSED_HOSTS_MAX)
 def class_of(host: str) -> AddressClass:
-    """Return the class of an address; IPv4-mapped ones are unusable: nobody is to be reached at one.
+    """Return the class of an address; an IPv4-mapped one is unusable, because no packet can be sent to it.
 
     >>> class_of("100.64.0.1").value
     'private'
@@ -267,33 +265,36 @@ def is_non_public(host: str) -> bool:
 
 
 def prefix_of(address: Address) -> str:
-    """Return what counts as one place when a rule asks for several.
+    """Return the prefix that counts as one place, for rules that want several places.
 
-    A /24 or /48; the address itself in private and link-local space (a LAN is one /24); address and port on
-    loopback (a demo is one address).
+    A /24 or /48; the address itself in private and link-local space (a LAN is one /24); address and port on loopback
+    (all nodes of a demo have one address).
 
     >>> prefix_of(("203.0.113.7", 6881)), prefix_of(("10.1.2.3", 6881)), prefix_of(("127.0.0.1", 6881))
     ('203.0.113.0/24', '10.1.2.3', '127.0.0.1:6881')
     """
     version, number = _parsed(unmapped(address[0]))
     if version == 6 and _NAT64._covers(6, number):
-        # All of IPv4 is one /48 here; the place is the one behind the translator.
+        # All of IPv4 is in one /48 here; the embedded address tells the places apart.
         version, number = 4, number & 0xFFFFFFFF
     kind = _class(version, number)
     if kind is AddressClass.LOOPBACK:
-        text = _text(version, number)
-        return f"{text}:{address[1]}" if version == 4 else f"[{text}]:{address[1]}"
+        return write_address((_text(version, number), address[1]))
     if kind in NON_PUBLIC:
         return _text(version, number)
-    width, bits = (32, PREFIX_BITS_V4) if version == 4 else (128, PREFIX_BITS_V6)
-    return f"{_text(version, number >> (width - bits) << (width - bits))}/{bits}"
+    return _block(version, number, PREFIX_BITS_V4 if version == 4 else PREFIX_BITS_V6)
+
+
+def _block(version: int, number: int, bits: int) -> str:
+    shift = (32 if version == 4 else 128) - bits
+    return f"{_text(version, number >> shift << shift)}/{bits}"
 
 
 @lru_cache(maxsize=PARSED_HOSTS_MAX)
 def client_host(host: str) -> str:
-    """Return what a client counts as where each has a share: what it cannot have many of.
+    """Return the text that stands for a client where each client has a share: one machine cannot have many of them.
 
-    All of loopback is one; an IPv6 address counts by its /64, an IPv4 address by itself, whichever form it comes in.
+    All of loopback is one client; an IPv6 address counts as its /64, an IPv4 address as itself, IPv4-mapped or not.
 
     >>> client_host("127.9.9.9"), client_host("::1"), client_host("2001:db8::7"), client_host("::ffff:192.0.2.1")
     ('loopback', 'loopback', '2001:db8::/64', '192.0.2.1')
@@ -301,19 +302,16 @@ def client_host(host: str) -> str:
     version, number = _parsed(unmapped(host))
     inner = _embedded(number) if version == 6 else None
     if inner is not None and _class(4, inner) is AddressClass.PUBLIC:
-        # Whoever has one IPv4 address has a whole block of these.
+        # One IPv4 address owns a whole block of NAT64 or 6to4 addresses.
         version, number = 4, inner
     elif inner is None and _class(version, number) is AddressClass.LOOPBACK:
         return LOOPBACK_CLIENT
-    if version == 4:
-        return _text(version, number)
-    width = 128 - CLIENT_BITS_V6
-    return f"{_text(version, number >> width << width)}/{CLIENT_BITS_V6}"
+    return _text(version, number) if version == 4 else _block(version, number, CLIENT_BITS_V6)
 
 
 @lru_cache(maxsize=PARSED_HOSTS_MAX)
 def client_prefix(host: str) -> str:
-    """Return the place that a client counts towards: its prefix in public space, elsewhere what it counts as itself.
+    """Return the place of a client: its `prefix_of` in public space, elsewhere its `client_host`.
 
     >>> client_prefix("203.0.113.7"), client_prefix("10.1.2.3"), client_prefix("127.0.0.1")
     ('203.0.113.0/24', '10.1.2.3', 'loopback')
@@ -322,10 +320,10 @@ def client_prefix(host: str) -> str:
 
 
 def is_over_share(held: int, free: int) -> bool:
-    """Return whether a client that holds so many places may have no further one while so many are free.
+    """Return whether a client that holds `held` places may take no further one while `free` are free.
 
-    None may have more than is left: one has half at most, two have a third each, n together n parts of n + 1. So
-    whatever any number of them holds, there is a place for a newcomer, and none is kept for clients that never come.
+    No client may hold more places than are free: one client has half at most, two have a third each, n have n parts of
+    n + 1. So there is always a place for a newcomer, and no place is reserved for clients that never come.
 
     >>> [is_over_share(held, 1024 - held) for held in (0, 511, 512)]
     [False, False, True]
@@ -334,11 +332,10 @@ def is_over_share(held: int, free: int) -> bool:
 
 
 def storage_prefix_of(address: Address) -> str:
-    """Return what counts as one place when it brings items to keep: `prefix_of`, but never a single host.
+    """Return the prefix that counts as one place in the storage of items: as `prefix_of`, but never a single host.
 
-    A /24 or /48 in public space, a /24 or /64 in private and link-local space, where one machine may give itself every
-    address of its network; address and port on loopback. What a translator or a relay carries counts as the IPv4
-    address behind it, of which each has a whole 6to4 /48.
+    A /24 or /48 in public space; a /24 or /64 in private and link-local space, where one machine can take every address
+    of its network; address and port on loopback. A NAT64 or 6to4 address counts as its embedded IPv4 address.
 
     >>> storage_prefix_of(("10.1.2.3", 6881)), storage_prefix_of(("fd00:1:2:3::4", 6881))
     ('10.1.2.0/24', 'fd00:1:2:3::/64')
@@ -350,17 +347,12 @@ def storage_prefix_of(address: Address) -> str:
     elif kind is AddressClass.LOOPBACK:
         return prefix_of(address)
     if version == 4:
-        width, bits = 32, PREFIX_BITS_V4
-    else:
-        width, bits = 128, LINK_BITS_V6 if kind in NON_PUBLIC else PREFIX_BITS_V6
-    return f"{_text(version, number >> (width - bits) << (width - bits))}/{bits}"
+        return _block(version, number, PREFIX_BITS_V4)
+    return _block(version, number, LINK_BITS_V6 if kind in NON_PUBLIC else PREFIX_BITS_V6)
 
 
 def host_of(address: Address) -> str:
-    """Return what counts as one machine.
-
-    The address; its /64 in public IPv6 space, where a machine has that many; address and port on loopback (a demo is
-    one address).
+    """Return the text that counts as one machine: the address; its /64 in public IPv6 space; on loopback with its port.
 
     >>> host_of(("203.0.113.7", 6881)), host_of(("2600::1:2", 6881)), host_of(("127.0.0.1", 6881))
     ('203.0.113.7', '2600::/64', '127.0.0.1:6881')
@@ -374,33 +366,32 @@ def _host_key(host: str) -> str | None:
     version, number = _parsed(unmapped(host))
     inner = _embedded(number) if version == 6 else None
     if inner is not None:
-        # Whoever has one IPv4 address has a whole block of these.
+        # One IPv4 address owns a whole block of NAT64 or 6to4 addresses.
         version, number = 4, inner
     kind = _class(version, number)
     if kind is AddressClass.LOOPBACK:
         return None
-    if version == 4 or kind in NON_PUBLIC:
-        return _text(version, number)
-    return f"{_text(version, number >> HOST_BITS_V6 << HOST_BITS_V6)}/{HOST_BITS_V6}"
+    is_single = version == 4 or kind in NON_PUBLIC
+    return _text(version, number) if is_single else _block(version, number, HOST_BITS_V6)
 
 
 def is_rebinding_risk(packed: bytes) -> bool:
     """Return whether an address of 4 or 16 bytes, published by a stranger, could lead into the reader's own network.
 
-    Every address but public and documentation ones, and NAT64, 6to4 and ISATAP forms of such an IPv4 address.
+    Only public and documentation addresses could not; an embedded IPv4 address (NAT64, 6to4, ISATAP) counts too.
     """
     if len(packed) not in (4, 16):
         raise FormatError("not-an-address", f"{len(packed)} bytes, 4 or 16 expected")
     version, number = (4 if len(packed) == 4 else 6), int.from_bytes(packed)
     if _class(version, number) not in PUBLISHABLE:
         return True
-    # A tunnel takes the packet out of IPv6 and sends it to the address inside.
+    # An ISATAP tunnel sends the packet to the embedded IPv4 address.
     is_isatap = version == 6 and number >> 32 & 0xFFFFFFFF in _ISATAP
     return is_isatap and _class(4, number & 0xFFFFFFFF) not in PUBLISHABLE
 
 
 def is_rebinding_risk_block(packed: bytes, bits: int) -> bool:
-    """Return whether a block of addresses, its first one in 4 or 16 bytes, has one that could lead there.
+    """Return whether a block of addresses has one that is a rebinding risk; `packed` is any of them, 4 or 16 bytes.
 
     >>> is_rebinding_risk_block(bytes([8, 0, 0, 0]), 6), is_rebinding_risk_block(bytes([8, 0, 0, 0]), 8)
     (True, False)
@@ -413,11 +404,11 @@ def is_rebinding_risk_block(packed: bytes, bits: int) -> bool:
     number = int.from_bytes(packed)
     for network, shift in ((_NAT64, 0), (_SIX_TO_FOUR, 80)):
         if bits >= network.bits and network._covers(version, number):
-            # As many bits of the address inside as the block leaves fixed.
+            # The block fixes this many bits of the embedded address.
             inner = (number >> shift & 0xFFFFFFFF).to_bytes(4)
             return is_rebinding_risk_block(inner, min(32, bits - network.bits))
     first = number >> (width - bits) << (width - bits)
     starts, kinds = _BORDERS[version]
-    # Every class that begins within the block, and the one that it begins with.
+    # The class at the start of the block, and every class that begins within it.
     begin, end = bisect_right(starts, first) - 1, bisect_right(starts, first + (1 << (width - bits)) - 1)
     return any(kind not in PUBLISHABLE for kind in kinds[begin:end])
