@@ -1,13 +1,11 @@
-"""The state directory, opened once: whose it is, who may write to it, and how the files in it are reached.
+"""The state directory: it is opened and checked once, and then reached through its descriptor.
 
-Guarantees: a directory of another user, or one that others may write to or put another one in the place of, is
-refused; so is one with a file of ours in it that is a link, has a second name or belongs to somebody else; everything
-in it is reached through the one descriptor that was checked, whatever its name leads to by then. Does not know what
-the files mean.
+Guarantees: a directory is refused if it belongs to another user, or if others may write to it or replace it, or if a
+file of p2pdns in it is a link, has a second name or belongs to another user. Every file in it is reached through the
+descriptor that was checked, even if its path leads elsewhere by then. Does not know what the files mean.
 
-Beside it there may be a directory of systemd's under /run, in which the control socket lies then.
-
-Linux only: the descriptor is reached by its name under /proc.
+Beside it there may be a runtime directory of systemd under /run; then the control socket is in that one. Linux only:
+the descriptor is reached by its name under /proc.
 """
 
 from __future__ import annotations
@@ -26,14 +24,14 @@ from pathlib import Path
 
 from p2pdns.errors import Unavailable, words_of
 
-DIRECTORY_MODE = 0o700  # The control socket is in it, and what somebody asked for is nobody else's business.
+DIRECTORY_MODE = 0o700  # The control socket is in it, and the names that the user has asked for are private.
 FILE_MODE = 0o600
 LOCK_NAME = "lock"
-PID_BYTES_MAX = 16  # What a lock file says about its holder.
-MARK_TRIES, MARK_PAUSE_S = 4, 0.01  # Commands that look for the mark take turns with whoever sets it.
-ANCESTORS_MAX = 64  # Deeper than any path that a system accepts has directories of more than one character.
-# How the names begin that we give to files there, companions of SQLite and files set aside included. Sockets are not
-# opened but removed and made anew, whatever lies in their place. Other names are the owner's own, such as keys.
+PID_BYTES_MAX = 16  # The lock file holds the pid of its process.
+MARK_TRIES, MARK_PAUSE_S = 4, 0.01  # A command that looks for the mark has the same lock for a moment.
+ANCESTORS_MAX = 64  # No usual path is deeper.
+# The files of p2pdns begin with these, those of SQLite and damaged ones set aside too. Sockets are not among them:
+# they are removed and made anew. Files with other names, such as keys, are the user's.
 OUR_PREFIXES = ("lock", "reader.", "store.", "block.", "upstream.")
 HINT = "say --state DIR with a directory of your own"
 RUNTIME_HINT = "RuntimeDirectory=p2pdns in the unit makes it; elsewhere, unset RUNTIME_DIRECTORY"
@@ -43,19 +41,19 @@ _UCRED = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid.
 
 
 class StateDirectory:
-    """A checked directory. Made by `open`; `close` gives the descriptor back."""
+    """A checked directory. `open` makes it, `close` closes its descriptor."""
 
     def __init__(self, descriptor: int) -> None:
-        """Take a descriptor that was checked, by this process or by the one that started it."""
+        """Take a descriptor that this process or its parent has checked."""
         os.set_inheritable(descriptor, False)
         self.descriptor = descriptor
 
     @classmethod
     def open(cls, path: Path, *, owner: int | None = None, group: int | None = None) -> StateDirectory:
-        """Return the directory at a path, made where it is missing.
+        """Return the directory at a path; make it if it is missing.
 
-        `owner` and `group` (ids; None: this process's own) are those of the user that this process is about to become.
-        Unavailable, with the reason, for one that is not that user's alone.
+        `owner` and `group` are the ids of the user that this process is about to become (None: it stays as it is).
+        Unavailable if other users have access to the directory.
         """
         owner = os.geteuid() if owner is None else owner
         is_new = _make(path)
@@ -72,21 +70,21 @@ class StateDirectory:
 
     @property
     def path(self) -> Path:
-        """The path by which everything in the directory is reached; `shown` gives the one that people know."""
+        """The path through the descriptor; `shown` turns it into the usual one."""
         return Path(f"{_PROC}/{self.descriptor}")
 
     def lock(self) -> int:
-        """Return a descriptor whose lock says that the directory is this process's; Unavailable where another has it.
+        """Lock the directory for this process and return the descriptor of the lock; Unavailable if another has it.
 
-        Where the disk has no room for the pid, the file says less and the lock holds all the same.
+        The lock holds even where the disk has no room for the pid in its file.
         """
         try:
             lock = _open_lock(self.path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
                 raise Unavailable(words_of(error), place=shown(self.path), hint=HINT) from None
-            # No file can be made. The directory itself can be locked, and whoever meets the same disk does the same; by
-            # the same descriptor, because this daemon may have marked it.
+            # No file can be made, so the directory itself is locked: another process on this disk does the same. The
+            # descriptor is the same too, because this daemon may have marked the directory by it.
             lock = fcntl.fcntl(self.descriptor, fcntl.F_DUPFD_CLOEXEC, 0)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -100,16 +98,16 @@ class StateDirectory:
         return lock
 
     def mark(self) -> None:
-        """Mark the directory as one in which a daemon starts or runs, until this process and its children end.
+        """Mark the directory until this process and its children end: a daemon starts or runs in it.
 
-        The mark is a lock of the directory itself, so it needs no file. Where another daemon has it, nothing happens:
-        `lock` decides between the two.
+        The mark is a lock of the directory itself, so it needs no file. If another daemon has it, nothing happens:
+        `lock` decides which of the two may run.
         """
         for _ in range(MARK_TRIES):
             try:
                 fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                # A command that only looks has it for some microseconds.
+                # A command in `is_marked` has the lock for some microseconds.
                 time.sleep(MARK_PAUSE_S)
             else:
                 return
@@ -122,15 +120,15 @@ class StateDirectory:
 def runtime_directory(environ: Mapping[str, str]) -> Path | None:
     """Return the directory that systemd has made for the sockets of this service (RuntimeDirectory=), or None.
 
-    It is outside of the state directory, which with DynamicUser= lies where nobody but root may pass.
+    With DynamicUser= the state directory is in a place that only root may enter; this one is not.
     """
-    # A colon-separated list where a unit asks for several; the first is ours.
+    # A unit may have several, separated by colons; the first one is for p2pdns.
     given = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
     return Path(given) if given else None
 
 
 def give_runtime_directory(environ: Mapping[str, str], owner: int, group: int) -> None:
-    """Let the user that root is about to become make the control socket in the runtime directory that root has made."""
+    """Give the runtime directory, which root has made, to the user that root is about to become."""
     path = runtime_directory(environ)
     if path is None or os.geteuid() != 0 or owner == 0:
         return
@@ -140,14 +138,14 @@ def give_runtime_directory(environ: Mapping[str, str], owner: int, group: int) -
 
 
 def refuse_shared(path: Path) -> None:
-    """Raise Unavailable unless a runtime directory is this user's alone, by the rules of a state directory."""
+    """Raise Unavailable if a runtime directory breaks the rules for the state directory."""
     with _runtime(path) as descriptor:
         _check_directory(descriptor, path, os.geteuid())
 
 
 @contextlib.contextmanager
 def _runtime(path: Path) -> Iterator[int]:
-    """Yield the descriptor of a runtime directory; what is wrong with it has its own hint."""
+    """Yield the descriptor of a runtime directory; an error about it has the hint for runtime directories."""
     try:
         descriptor = _opened(path)
         try:
@@ -159,12 +157,12 @@ def _runtime(path: Path) -> Iterator[int]:
 
 
 def others_may_write(path: Path) -> bool:
-    """Return whether users other than its owner may put something into a directory."""
+    """Return whether users other than its owner may write to a directory."""
     return bool(path.stat().st_mode & _OTHERS_WRITE)
 
 
 def shown(path: Path) -> str:
-    """Return a path below a descriptor as people know it, and any other as it is."""
+    """Return the usual form of a path through a descriptor; any other path as it is."""
     with contextlib.suppress(ValueError, OSError):
         below = path.relative_to(_PROC)
         return str(Path(os.readlink(f"{_PROC}/{below.parts[0]}"), *below.parts[1:]))
@@ -172,13 +170,13 @@ def shown(path: Path) -> str:
 
 
 def is_marked(directory: Path) -> bool:
-    """Return whether a daemon starts or runs in a directory, see `StateDirectory.mark`."""
+    """Return whether a daemon starts or runs in a directory (see `StateDirectory.mark`)."""
     try:
         looking = _opened(directory)
     except Unavailable:
         return False
     try:
-        # Shared, so that two commands that look do not see each other; it is gone with the descriptor.
+        # A shared lock: two commands that look do not see each other. It ends with the descriptor.
         fcntl.flock(looking, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -192,10 +190,10 @@ def refuse_if_taken(directory: Path) -> None:
     try:
         lock = _open_lock(directory, os.O_RDWR)
     except OSError:
-        # Not there, or not for us: the engine makes the directory, or says what is wrong with it.
+        # The file is missing or unreadable: the engine makes the directory, or reports what is wrong with it.
         return
     try:
-        # Shared, so that two daemons that only look do not refuse each other; it is gone with the descriptor.
+        # A shared lock: two daemons that look do not refuse each other. It ends with the descriptor.
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         raise taken(directory, holder_of(lock)) from None
@@ -204,7 +202,7 @@ def refuse_if_taken(directory: Path) -> None:
 
 
 def remove_unless_taken(directory: Path, names: tuple[str, ...]) -> None:
-    """Remove files that a killed process has left, unless another one has the directory by now."""
+    """Remove the files that a killed process has left, unless another process has the directory by now."""
     with contextlib.suppress(OSError):
         lock = _open_lock(directory, os.O_RDWR)
         try:
@@ -236,11 +234,6 @@ def peer_user_of(sock: socket.socket) -> int:
     return int(_UCRED.unpack(credentials)[1])
 
 
-def is_file_of_ours(name: str) -> bool:
-    """Return whether a name in the directory is one that we give."""
-    return name.startswith(OUR_PREFIXES)
-
-
 def _make(path: Path) -> bool:
     try:
         path.mkdir(DIRECTORY_MODE, parents=True)
@@ -265,8 +258,8 @@ def _opened(path: Path) -> int:
 
 
 def _behind_systemd(path: Path) -> Path:
-    # With DynamicUser=yes systemd keeps the directory of a unit under private/, and $STATE_DIRECTORY names a link to it
-    # that root has made. No other link is followed.
+    # With DynamicUser=yes systemd keeps the directory of a unit under private/, and root's link in $STATE_DIRECTORY
+    # leads to it. No other link is followed.
     with contextlib.suppress(OSError):
         target = Path("private", path.name)
         if os.readlink(path) == str(target) and path.lstat().st_uid == 0:
@@ -282,7 +275,7 @@ def _check_directory(descriptor: int, path: Path, owner: int) -> None:
     if about.st_mode & _OTHERS_WRITE:
         what = f"others may write to it (mode {stat.S_IMODE(about.st_mode):04o})"
         raise Unavailable(what, place=str(path), hint=f"chmod go-w {path}")
-    # SQLite opens files by the full path, so nobody else may put another directory in the place of this one.
+    # SQLite opens files by the full path, so no other user may replace this directory.
     above = Path(shown(Path(f"{_PROC}/{descriptor}")))
     for parent in list(above.parents)[:ANCESTORS_MAX]:
         about = os.stat(parent)
@@ -293,11 +286,11 @@ def _check_directory(descriptor: int, path: Path, owner: int) -> None:
 
 
 def _check_files(descriptor: int, path: Path, owner: int) -> None:
-    for name in sorted(filter(is_file_of_ours, os.listdir(descriptor))):
+    for name in sorted(name for name in os.listdir(descriptor) if name.startswith(OUR_PREFIXES)):
         try:
             about = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
         except FileNotFoundError:
-            # A file of SQLite's that another process has just removed.
+            # Another process has just removed this file of SQLite.
             continue
         what = None
         if stat.S_ISLNK(about.st_mode):
@@ -313,7 +306,7 @@ def _check_files(descriptor: int, path: Path, owner: int) -> None:
 
 
 def _open_lock(directory: Path, flags: int) -> int:
-    # Not blocking: a FIFO in its place would wait for somebody to write.
+    # Not blocking: a FIFO in the place of the file would wait for a writer.
     lock = os.open(directory / LOCK_NAME, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, FILE_MODE)
     about = os.fstat(lock)
     if not stat.S_ISREG(about.st_mode) or about.st_nlink > 1:

@@ -1,9 +1,9 @@
-"""As which user a daemon runs, and what it may do: root's rights are given up once the DNS ports are bound.
+"""The user that a daemon runs as, and its rights: it gives up those of root once the DNS ports are bound.
 
 Guarantees: a daemon that root has started becomes the user of the configuration, else the owner of its state
-directory, else the user `p2pdns`; where there is none of these it stays root with the right to bind low ports alone,
-and says so; whoever has started it, no program that it runs ever gains a right (no_new_privs); a step that the system
-refuses is an error, never a daemon with more rights than it says. Does not know what is bound or read before.
+directory, else the user `p2pdns`. If there is none of these, it stays root with the right to bind low ports alone, and
+logs that. No program that a daemon runs can gain a right (no_new_privs). A step that the system refuses is an error:
+no daemon goes on with more rights than that. Does not know what is bound or read before.
 
 Linux: capabilities(7), prctl(2), credentials(7).
 """
@@ -23,12 +23,11 @@ from pathlib import Path
 import p2pdns
 from p2pdns.errors import ConfigError, Unavailable, words_of
 
-USER_DEFAULT = "p2pdns"  # What packages of distributions make.
+USER_DEFAULT = "p2pdns"  # Packages of distributions make this user.
 CAP_CHOWN = 0
 CAP_SETPCAP = 8
 CAP_NET_BIND_SERVICE = 10
-CAPABILITY_COUNT_MAX = 64  # Two words of bits is what the system call takes.
-GROUPS_MAX = 65_536  # NGROUPS_MAX of Linux.
+CAPABILITY_COUNT_MAX = 64  # The system call takes two words of 32 bits.
 _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 23, 24, 38, 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -38,7 +37,7 @@ _DATA = struct.Struct("=6I")  # Two struct __user_cap_data_struct: effective, pe
 
 @dataclass(frozen=True)
 class RunsAs:
-    """The user to become: ids of user and group, the groups beside it, and why it is this one."""
+    """The user to become: its id, its group, its other groups, and why it is this user."""
 
     user_id: int
     group_id: int
@@ -47,15 +46,13 @@ class RunsAs:
 
     @property
     def is_root(self) -> bool:
-        """Whether nothing but capabilities is given up."""
         return self.user_id == 0
 
 
 def identity_of(user: str, state_dir: Path, control_group: str = "") -> RunsAs:
-    """Return as which user the daemon is to run; `user` is `[process] user`, empty for none.
+    """Return the user that the daemon is to run as; `user` is `[process] user`, empty for none.
 
-    Where root does not run this, it is the user who does. ConfigError for a user that is not there, or that a daemon
-    which root did not start cannot become.
+    Only root can become another user. ConfigError for a user that does not exist, or that this process cannot become.
     """
     own = os.geteuid()
     if own != 0:
@@ -68,22 +65,15 @@ def identity_of(user: str, state_dir: Path, control_group: str = "") -> RunsAs:
     owner = _owner_of(state_dir)
     if owner not in (None, 0):
         return _identity(_entry_of(owner), "owner of the state directory", control_group)
-    if owner is None or not state_dir.is_dir():
-        with contextlib.suppress(KeyError):
-            return _identity(pwd.getpwnam(USER_DEFAULT), "the user of that name", control_group)
-    elif _has_user(USER_DEFAULT):
+    with contextlib.suppress(KeyError):
+        default = pwd.getpwnam(USER_DEFAULT)
+        if owner is None or not state_dir.is_dir():
+            return _identity(default, "the user of that name", control_group)
         hint = f'chown -R {USER_DEFAULT}: {state_dir}, or user = "root" under [process]'
         raise Unavailable(
             f"belongs to root, and there is a user {USER_DEFAULT} to run as", place=str(state_dir), hint=hint
         )
     return RunsAs(0, 0, (), "no other user is known")
-
-
-def _has_user(name: str) -> bool:
-    with contextlib.suppress(KeyError):
-        pwd.getpwnam(name)
-        return True
-    return False
 
 
 def _owner_of(directory: Path) -> int | None:
@@ -105,23 +95,23 @@ def _entry_of(user_id: int) -> pwd.struct_passwd:
     try:
         return pwd.getpwuid(user_id)
     except KeyError:
-        # A container's volume may belong to a number without a name; the group of that number is the usual one.
+        # A container's volume may belong to a user without a name; the usual group has the same number.
         return pwd.struct_passwd((str(user_id), "x", user_id, user_id, "", "/", ""))
 
 
 def _identity(entry: pwd.struct_passwd, reason: str, control_group: str) -> RunsAs:
     groups = set(os.getgrouplist(entry.pw_name, entry.pw_gid))
     if control_group:
-        # The control socket is given to it, and without a capability only a member may do that.
+        # The daemon gives the control socket to this group; without CAP_CHOWN it must be a member to do so.
         with contextlib.suppress(KeyError):
             groups.add(grp.getgrnam(control_group).gr_gid)
     return RunsAs(entry.pw_uid, entry.pw_gid, tuple(sorted(groups)), reason)
 
 
 def become(identity: RunsAs, *, needs_chown: bool = False) -> str | None:
-    """Give up what a daemon does not need, for ever; return a warning where it stays root.
+    """Give up all rights that a daemon does not need, for ever; return a warning where it stays root.
 
-    `needs_chown`: root keeps the right to give a file to a group, which `[control] group` needs. Unavailable when the
+    With `needs_chown` root keeps the right to give a file to a group, for `[control] group`. Unavailable when the
     system refuses a step.
     """
     try:
@@ -145,17 +135,14 @@ def become(identity: RunsAs, *, needs_chown: bool = False) -> str | None:
         text = f"the system refuses to give up root's rights: {words_of(error)}"
         hint = "start it as the user it is to run as"
         raise Unavailable(text, place=f"user {identity.user_id}", hint=hint) from None
-    # Nothing here can fail in silence, so a way back would be a mistake of ours or a system that is not Linux.
+    # No call above fails silently, so another id here is a mistake of ours, or the system is not Linux.
     assert os.getresuid() == (identity.user_id,) * 3
     assert os.getresgid() == (identity.group_id,) * 3
     return None
 
 
 def refuse_unreadable_program() -> None:
-    """Raise Unavailable where this process may not read the program that its children are to run.
-
-    One that was installed below root's home is out of reach once root's rights are gone.
-    """
+    """Raise Unavailable if this process may not read the program of its children, as below the home of root."""
     for path, mode in ((sys.executable, os.X_OK), (os.__file__, os.R_OK), (p2pdns.__file__, os.R_OK)):
         if not os.access(path, mode):
             hint = "install p2pdns where everybody may read it, as in /opt or /usr/local"
@@ -183,9 +170,9 @@ def _no_new_privileges() -> None:
 
 
 def _drop_bounding(kept: tuple[int, ...]) -> bool:
-    """Take all but `kept` out of the bounding set, from which programs that root runs get theirs.
+    """Take all capabilities but `kept` out of the bounding set, which limits the programs that root runs.
 
-    Return False where the system does not let us, as in a container without CAP_SETPCAP.
+    Return False where the system refuses that, as in a container without CAP_SETPCAP.
     """
     with contextlib.suppress(OSError):
         _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
@@ -194,7 +181,7 @@ def _drop_bounding(kept: tuple[int, ...]) -> bool:
         try:
             is_there = _prctl(_PR_CAPBSET_READ, capability) == 1
         except OSError:
-            # The kernel knows no more than this.
+            # The kernel has no capability of this number, and none above it.
             break
         if is_there and capability not in kept:
             try:
@@ -214,7 +201,7 @@ def _set_capabilities(kept: tuple[int, ...]) -> None:
 
 
 def _permitted() -> int:
-    """Return the bits of the capabilities that this process has."""
+    """Return the capabilities of this process as bits."""
     header = ctypes.create_string_buffer(_HEADER.pack(_CAPABILITY_VERSION_3, 0), _HEADER.size)
     data = ctypes.create_string_buffer(_DATA.size)
     _checked(int(_libc().capget(header, data)))
