@@ -1,10 +1,10 @@
 """The supervisor behind `serve`: binds the DNS sockets, starts engine and front, and keeps both alive.
 
-Guarantees: a child that ends is started again, soon the first time and with growing pauses after that, while the
-other goes on; the DNS sockets stay open meanwhile, so that questions wait in the kernel; both children end when
-the supervisor does, even by SIGKILL; SIGTERM and SIGINT end all three with exit 0; SIGHUP reaches both children, and
-the engine alone where there is nothing new but a mistake; an engine or a front that cannot start at all ends the
-daemon with its own exit status. Does not know DNS, and reads no datagram.
+Guarantees: a child that ends is started again, with growing pauses, while the other one goes on; the DNS sockets stay
+open, so that queries wait in the kernel; both children end when the supervisor ends, even by SIGKILL; SIGTERM and
+SIGINT end all three with exit 0; SIGHUP makes both children read the new configuration, and tells a mistake in it to
+the engine alone; when a child cannot start at all, the daemon ends with that child's exit status. Does not know DNS,
+and reads no datagram.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import p2pdns
@@ -32,13 +31,13 @@ from p2pdns.privileges import become, identity_of, refuse_unreadable_program
 
 ENGINE_MODULE = "p2pdns.engine.main"
 FRONT_MODULE = "p2pdns.front.main"
-RESTART_S_MIN = 0.05  # A child killed once is back before anybody asks again.
-RESTART_S_MAX = 1.5  # A child that cannot stay up must not burn a core; with its start it serves in three seconds.
-STEADY_S = 10.0  # A child that lived so long starts again without a pause, and is past failing "at start".
-STOP_S_MAX = 5.0  # Time to write state; what hangs longer is killed.
-SOCKET_NAMES = ("link.sock", "control.sock")  # What a killed engine leaves in the state directory.
-EXIT_USAGE = 2  # Nothing but a configuration ends with it, and only at the start, however slow that is.
-EXIT_CANNOT_START = (1, EXIT_USAGE)  # What the children return when a port or the configuration is at fault.
+RESTART_S_MIN = 0.05  # A child killed once is back before clients ask again.
+RESTART_S_MAX = 1.5  # A child that always ends must not burn a core; a start takes another second or two.
+STEADY_S = 10.0  # A child that lived this long starts again without a pause, and its end is no failed start.
+STOP_S_MAX = 5.0  # Time for the children to write state; after it they are killed.
+SOCKET_NAMES = ("link.sock", "control.sock")  # A killed engine leaves them in the state directory.
+EXIT_USAGE = 2  # A child ends with it only because of the configuration, and only at its start.
+EXIT_CANNOT_START = (1, EXIT_USAGE)  # The exit status of a child when a port or the configuration is at fault.
 
 _log = log.get_logger("serve")
 
@@ -54,11 +53,10 @@ class Child:
     started_at: float = 0.0
     restart_at: float | None = None
     start_count: int = 0
-    early_end_count: int = field(default=0)
+    early_end_count: int = 0
 
     @property
     def is_running(self) -> bool:
-        """Return whether the process is there."""
         return self.process is not None and self.process.poll() is None
 
     def send(self, number: int) -> None:
@@ -71,9 +69,9 @@ class Child:
 def run(config: Config, state_dir: Path, reload: Callable[[], Config] | None = None) -> int:
     """Run the daemon until a signal ends it and return its exit status.
 
-    `reload` reads the configuration again on SIGHUP; without it the children are told to, and find the old one.
-    `Unavailable` when a DNS address cannot be bound, or another daemon has the state directory. Call it from the
-    main thread: it handles signals.
+    On SIGHUP `reload` reads the configuration again; without `reload` the children read the old one again.
+    `Unavailable` when a DNS address cannot be bound, or another daemon has the state directory. Call it from the main
+    thread, because it handles signals.
     """
     log.configure(config.status.log_level)
     with contextlib.ExitStack() as held:
@@ -82,16 +80,16 @@ def run(config: Config, state_dir: Path, reload: Callable[[], Config] | None = N
         sockets = dns_sockets(config)
         for pair in sockets:
             held.callback(pair.close)
-        # Low ports are bound, and what strangers send is read from here on.
+        # The low ports are bound, and no datagram has been read yet.
         give_up_rights()
         refuse_unreadable_program()
         return Supervisor(config, directory, sockets, reload=reload).run()
 
 
 def take_directory(config: Config, state_dir: Path) -> tuple[StateDirectory, Callable[[], None]]:
-    """Return the state directory, marked as this daemon's, and what gives up the rights that it does not need.
+    """Return the state directory, marked as this daemon's, and a function that gives up rights of root.
 
-    `Unavailable` when it cannot be used, or another daemon has it.
+    `Unavailable` when the directory cannot be used, or another daemon has it.
     """
     identity = identity_of(config.process.user, state_dir, config.control.group)
     directory = StateDirectory.open(state_dir, owner=identity.user_id, group=identity.group_id)
@@ -103,9 +101,9 @@ def take_directory(config: Config, state_dir: Path) -> tuple[StateDirectory, Cal
             _log.warning(warning)
 
     try:
-        # Commands typed right behind this one wait for us then, instead of going without.
+        # A command typed right after `serve` sees the mark, and waits for this daemon.
         directory.mark()
-        # The engine would find out too, but by then our front has met the other's engine behind `link.sock`.
+        # The engine checks this too, but only after our front has connected to the other daemon's engine.
         refuse_if_taken(directory.path)
     except BaseException:
         directory.close()
@@ -117,25 +115,23 @@ def dns_sockets(config: Config) -> list[DnsSockets]:
     """Return the DNS sockets: those that systemd handed over, else newly bound ones."""
     inherited = listen_fds(os.environ, os.getpid())
     for name in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"):
-        # They speak of this process; a child that read them would take other descriptors for sockets.
+        # They are about this process; a child that read them would take other descriptors for sockets.
         os.environ.pop(name, None)
     if inherited:
         return adopt_dns(inherited)
-    sockets: list[DnsSockets] = []
-    try:
+    with contextlib.ExitStack() as on_trouble:
+        sockets = []
         for text in config.dns.listen:
-            sockets.append(open_dns(read_address(text)))  # noqa: PERF401  (those opened so far are closed on trouble)
-    except P2pdnsError:
-        for pair in sockets:
-            pair.close()
-        raise
+            sockets.append(open_dns(read_address(text)))
+            on_trouble.callback(sockets[-1].close)
+        on_trouble.pop_all()
     return sockets
 
 
 class Supervisor:
     """The two children and the loop that watches them.
 
-    `engine_module` and `front_module` are what `python -m` runs; tests put doubles there.
+    `python -m` runs `engine_module` and `front_module`; tests put doubles there.
     """
 
     def __init__(
@@ -150,15 +146,15 @@ class Supervisor:
     ) -> None:
         self._reload = reload
         self._directory = directory
-        self._config_fd = _config_file()
+        self._config_fd = os.memfd_create("p2pdns-config")
         self._config = config
         self._write_config(config.to_json())
-        # The children read; nobody ever writes; the end of the only writer is what they wait for.
+        # The children read from this pipe. Nothing is ever written: it ends when the supervisor ends.
         self._alive_read, self._alive_write = os.pipe()
         fds = [self._config_fd, self._alive_read, directory.descriptor]
         names = ("--config-fd", "--alive-fd", "--state-fd")
         common = [word for name, fd in zip(names, fds, strict=True) for word in (name, str(fd))]
-        # For people who read a list of processes; the children use the descriptor.
+        # The path is for `ps`; the children use the descriptor.
         common += ["--state", shown(directory.path)]
         listen = [word for pair in sockets for word in ("--dns-listen", write_address(pair.address))]
         self._engine = Child("engine", [*_python(), engine_module, *common, *listen], fds)
@@ -197,7 +193,7 @@ class Supervisor:
         return max(0.0, min(times) - boot_now()) if times else None
 
     def _look_after(self, child: Child) -> int | None:
-        """Start a child again when it is time; return an exit status when it cannot start at all."""
+        """Start an ended child again when its pause is over; return its exit status when it cannot start at all."""
         now = boot_now()
         if child.restart_at is not None:
             if now >= child.restart_at:
@@ -209,7 +205,7 @@ class Supervisor:
         lived_s = now - child.started_at
         is_early = lived_s < STEADY_S or code == EXIT_USAGE
         if code in EXIT_CANNOT_START and child.start_count == 1 and is_early:
-            # It has said why on standard error; starting it again would only repeat that.
+            # The child has printed why; a second start would only print it again.
             return int(code)
         child.early_end_count = 0 if lived_s >= STEADY_S else child.early_end_count + 1
         pause_s = restart_pause_s(child.early_end_count)
@@ -218,7 +214,7 @@ class Supervisor:
         return None
 
     def _start(self, child: Child) -> None:
-        # A child that reads to the end of its configuration starts where the descriptor stands.
+        # The children share the offset of the descriptor, and an earlier child may have read to the end.
         os.lseek(self._config_fd, 0, os.SEEK_SET)
         child.restart_at = None
         child.started_at = boot_now()
@@ -234,7 +230,7 @@ class Supervisor:
                 self._config = self._reload()
             except P2pdnsError as trouble:
                 _log.error("configuration not taken over", reason=str(trouble), hint=trouble.hint)
-                # Somebody may wait for it at the engine's control socket.
+                # `p2pdns reload` waits at the engine's control socket for the reason.
                 self._write_config(with_refusal(self._config, trouble))
                 self._engine.send(signal.SIGHUP)
                 return
@@ -243,13 +239,13 @@ class Supervisor:
             child.send(signal.SIGHUP)
 
     def _write_config(self, text: str) -> None:
-        # Written over and only then cut: a child that reads just now finds a whole first line, whichever it is.
+        # Overwrite first, truncate then: a child that reads in between finds one whole first line.
         data = f"{text}\n".encode()
         os.pwrite(self._config_fd, data, 0)
         os.ftruncate(self._config_fd, len(data))
 
     def _stop(self, wakeup: int) -> None:
-        """End both children, the front first: nobody should get an error from an engine that is going."""
+        """End both children, the front first: clients should get no error from an engine that is ending."""
         for child in (self._front, self._engine):
             child.send(signal.SIGTERM)
         deadline = boot_now() + STOP_S_MAX
@@ -257,7 +253,7 @@ class Supervisor:
             left = deadline - boot_now()
             numbers = _wait(wakeup, max(0.0, left))
             if left <= 0 or signal.SIGTERM in numbers or signal.SIGINT in numbers:
-                # Who asks twice does not want to wait.
+                # A second signal means that the user does not want to wait.
                 for child in self._children:
                     child.send(signal.SIGKILL)
                 for child in self._children:
@@ -266,17 +262,17 @@ class Supervisor:
 
 
 def left_sockets(directory: Path) -> tuple[str, ...]:
-    """Return what a killed engine leaves: the names in its state directory, and the socket that one is a link to."""
+    """Return the sockets that a killed engine leaves: those in its state directory, and the target of a link there."""
     elsewhere: list[str] = []
     for name in SOCKET_NAMES:
-        # Without the link the socket in the runtime directory is another daemon's.
+        # Only the link shows that a socket in the runtime directory is this engine's.
         with contextlib.suppress(OSError):
             elsewhere.append(os.readlink(directory / name))
     return (*elsewhere, *SOCKET_NAMES)
 
 
 def restart_pause_s(early_end_count: int) -> float:
-    """Return how long to wait before a child is started again that ended early so many times in a row.
+    """Return the pause before the next start of a child that has ended early so many times in a row.
 
     >>> [restart_pause_s(count) for count in range(7)]
     [0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 1.5]
@@ -285,23 +281,15 @@ def restart_pause_s(early_end_count: int) -> float:
 
 
 def _python() -> list[str]:
-    # -P: a folder called p2pdns where the user happens to stand must not be taken for the program.
+    # -P: a folder called p2pdns in the current folder must not be taken for the program.
     return [sys.executable, "-P", "-m"]
 
 
 def _environment() -> dict[str, str]:
-    # The children run the code that the supervisor runs, wherever that was imported from.
+    # The children import p2pdns from the same place as the supervisor.
     root = str(Path(p2pdns.__file__).resolve().parents[1])
     rest = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": os.pathsep.join([root, rest] if rest else [root])}
-
-
-def _config_file() -> int:
-    """Return a descriptor of a file without a name, in memory where the system can do that."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("p2pdns-config")
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
 
 
 def _ending(code: int) -> str:
@@ -315,11 +303,11 @@ def _ending(code: int) -> str:
 
 @contextlib.contextmanager
 def _signals(*numbers: signal.Signals) -> Iterator[int]:
-    """Yield a descriptor that becomes readable with one byte a signal; everything is as before afterwards."""
+    """Yield a descriptor from which one byte can be read for each signal; restore the old handlers at the end."""
     read_fd, write_fd = os.pipe()
     os.set_blocking(read_fd, False)
     os.set_blocking(write_fd, False)
-    # Handlers and not a blocked mask: a mask would be inherited by the children, handlers are reset by exec.
+    # Handlers instead of a blocked mask: the children would inherit a mask, while exec resets handlers.
     before = {number: signal.signal(number, lambda *_: None) for number in numbers}
     before_fd = signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
     try:
@@ -333,7 +321,7 @@ def _signals(*numbers: signal.Signals) -> Iterator[int]:
 
 
 def _wait(wakeup: int, timeout_s: float | None) -> frozenset[int]:
-    """Return the signals that arrived, waiting for the first one at most so long."""
+    """Return the signals that have arrived; wait for the first one, `timeout_s` at most."""
     select.select([wakeup], [], [], timeout_s)
     try:
         return frozenset(os.read(wakeup, 4096))
