@@ -1,13 +1,13 @@
-"""`doctor`: why a name does not come up on this machine, from the program that asks to the nodes that answer.
+"""`doctor`: finds out why a name does not come up on this machine, from the program that asks to the other nodes.
 
-Guarantees: changes nothing; exit 0 if and only if no check found a problem; `--json` has every check, also those that
-could tell nothing. Does not know what is checked (`cli.doctor.checks` does).
+Guarantees: changes nothing; exit 0 if and only if no check found a problem; `--json` has every check. Does not know the
+checks (`cli.doctor.checks` does).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import click
@@ -17,6 +17,7 @@ from p2pdns.cli.doctor.checks import CHECKS
 from p2pdns.cli.doctor.machine import Machine
 from p2pdns.cli.doctor.verdicts import Verdict
 from p2pdns.cli.names import read_name
+from p2pdns.cli.settings import Given
 from p2pdns.cli.status import counted, labelled
 from p2pdns.cli.verbs import Verb
 from p2pdns.errors import P2pdnsError, UsageError
@@ -37,13 +38,13 @@ def facts_of_daemon(state_flag: str | None) -> tuple[dict[str, Any], Verdict | N
 
 
 def lines_of(verdicts: Sequence[Verdict]) -> list[str]:
-    """Return the verdicts as a person reads them: those that are not fine with cause and remedy, the others by name."""
+    """Return the verdicts as lines: bad ones with cause and remedy, good ones by name."""
     counts = {level: sum(verdict.level == level for verdict in verdicts) for level in LEVELS_SHOWN}
     parts = [counted(counts["problem"], "problem"), counted(counts["warning"], "warning")]
     head = ", ".join(part for part in parts if not part.startswith("0 ")) or "no problem"
     fine = [verdict.check for verdict in verdicts if verdict.level == "ok"]
     lines = [head]
-    # Without a daemon half of the checks can tell nothing, all for the same reason.
+    # Without a daemon half of the checks cannot tell, all for the same reason: it is shown once.
     alike: dict[Verdict, list[str]] = {}
     for verdict in sorted(verdicts, key=lambda verdict: (*LEVELS_SHOWN, "ok").index(verdict.level)):
         if verdict.level != "ok":
@@ -60,19 +61,18 @@ def lines_of(verdicts: Sequence[Verdict]) -> list[str]:
 @click.command(cls=Verb)
 @click.option("--name", metavar="NAME", help="A name of a key that getent is to find (default: one of your own zones).")
 @settings.usual_options
-def doctor(name: str | None, config_flag: str | None, state_flag: str | None, as_json: bool) -> int:
+def doctor(name: str | None, given: Given) -> int:
     """Find out why a name does not come up here: from the program that asks to the nodes that answer.
 
     Each problem comes with its remedy and a command. Nothing is changed.
     """
-    config = settings.load(config_flag)
-    facts, trouble = facts_of_daemon(state_flag)
-    machine = Machine(facts, config.dns.suffixes, name=None if name is None else read_name(name))
+    facts, trouble = facts_of_daemon(given.state_flag)
+    machine = Machine(facts, given.config().dns.suffixes, name=None if name is None else read_name(name))
     verdicts = [trouble if trouble is not None and check.__name__ == "daemon" else check(machine) for check in CHECKS]
     problems = [verdict for verdict in verdicts if verdict.level == "problem"]
-    if as_json:
-        ui.json_result({"problems": len(problems), "checks": [verdict.as_json() for verdict in verdicts]})
-        # The document of a failure names its error; in words the problems have been told by then.
+    if given.as_json:
+        ui.json_result({"problems": len(problems), "checks": [asdict(verdict) for verdict in verdicts]})
+        # A failure must have its error in the document.
         for verdict in problems:
             ui.error(P2pdnsError(verdict.cause, place=verdict.check, hint=f"{verdict.remedy}\n{verdict.command}"))
     else:

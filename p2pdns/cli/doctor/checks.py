@@ -1,22 +1,23 @@
-"""The checks of `doctor`: what a daemon needs of the machine around it, one function each.
+"""The checks of `doctor`, one function each: the settings of this machine that names of keys depend on.
 
-Guarantees: a check only looks, and says what it saw; where it cannot look it says so instead of guessing. Does not know
-how verdicts are shown.
+Guarantees: a check changes nothing; a check that cannot see its subject says "cannot tell", and does not guess. Does
+not know how verdicts are shown.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from p2pdns.addresses import read_address, write_address
+from p2pdns.addresses import write_address
 from p2pdns.cli.dnsclient import Reply
 from p2pdns.cli.doctor.machine import Machine, is_here
-from p2pdns.cli.doctor.verdicts import Level, Verdict, ok
+from p2pdns.cli.doctor.verdicts import Level, Verdict
 from p2pdns.dns.registry import DNS_PORT
-from p2pdns.errors import ConfigError, words_of
+from p2pdns.errors import words_of
 
 MEBIBYTE = 1_048_576
 DISK_BYTES_MIN = 16 * MEBIBYTE  # A full store of the default size takes some 20 MB.
@@ -25,49 +26,68 @@ CONTACTS_FEW = 5  # With fewer, one bad night of the others takes a zone away.
 DROP_IN = "/etc/systemd/resolved.conf.d/p2pdns.conf"
 RESOLVED_STUBS = ("127.0.0.53", "127.0.0.54")
 RESOLVED_FILES = ("/etc/systemd/resolved.conf", "/run/systemd/resolved.conf", "/usr/lib/systemd/resolved.conf")
-RESOLVED_FOLDERS = (
-    "/usr/lib/systemd/resolved.conf.d",
-    "/run/systemd/resolved.conf.d",
-    "/etc/systemd/resolved.conf.d",
-)
+RESOLVED_FOLDERS = tuple(f"{folder}/systemd/resolved.conf.d" for folder in ("/usr/lib", "/run", "/etc"))
 TRUST_ANCHORS = "/etc/dnssec-trust-anchors.d"
 NO_DAEMON = ("no daemon answers, and it alone knows", "start it, then ask again", "p2pdns serve")
 
+Said = tuple[Level, *tuple[str, ...]]
+"""A verdict without the name of its check: the level, the cause, the remedy, the command."""
 
-def daemon(machine: Machine) -> Verdict:
+SaidBy = Callable[[Machine], Said]
+Check = Callable[[Machine], Verdict]
+
+
+def _check(name: str, *, needs_daemon: bool = False, told_as: Sequence[str] = ()) -> Callable[[SaidBy], Check]:
+    """Make a check of a function; a problem that the daemon itself reports under `told_as` comes first."""
+
+    def made(judge: SaidBy) -> Check:
+        @functools.wraps(judge)
+        def check(machine: Machine) -> Verdict:
+            if needs_daemon and not machine.facts:
+                return Verdict(name, "cannot tell", *NO_DAEMON)
+            for problem in (problem for about in told_as for problem in _told(machine, about)):
+                return Verdict(name, "problem", problem["cause"], problem["remedy"], problem["command"])
+            return Verdict(name, *judge(machine))
+
+        return check
+
+    return made
+
+
+@_check("daemon")
+def daemon(machine: Machine) -> Said:
     """Is there a daemon, and does its front answer?"""
-    check = "daemon"
     if not machine.facts:
-        return Verdict(check, "problem", "no daemon answers", "start one", "p2pdns serve")
+        return "problem", "no daemon answers", "start one", "p2pdns serve"
     if not machine.own_servers:
-        return ok(check, "answers no DNS, as it was started")
+        return "ok", "answers no DNS, as it was started"
     for server in machine.own_servers:
         if not is_here(server[0]):
             continue
         reply = machine.ask("localhost", "A", server)
         if isinstance(reply, str):
             cause = f"{write_address(server)}: the daemon runs, and its DNS port gives no answer: {reply}"
-            return Verdict(check, "problem", cause, "its log says why", "journalctl -u p2pdns -n 50")
+            return "problem", cause, "its log says why", "journalctl -u p2pdns -n 50"
         if reply.rcode == "REFUSED":
             cause = f"{write_address(server)}: this machine is not allowed to ask"
-            return Verdict(check, "problem", cause, "add its network to [dns] allow, then reload", "p2pdns reload")
-    return ok(check)
+            return "problem", cause, "add its network to [dns] allow, then reload", "p2pdns reload"
+    return ("ok",)
 
 
-def port_53(machine: Machine) -> Verdict:
-    """Do the programs of this machine ask us? They ask port 53 of what /etc/resolv.conf names, and nothing else."""
-    check = "port 53"
+@_check("port 53")
+def port_53(machine: Machine) -> Said:
+    """Do the programs of this machine ask the daemon? They ask port 53 of the servers in /etc/resolv.conf only."""
     hosts = machine.nameservers
     if machine.read("/etc/resolv.conf") is None:
         remedy = "make it, with the line: nameserver 127.0.0.1"
-        return Verdict(check, "problem", "/etc/resolv.conf: cannot be read", remedy, "ls -lL /etc/resolv.conf")
-    # Without a line the C library asks this machine (resolv.conf(5)).
+        return "problem", "/etc/resolv.conf: cannot be read", remedy, "ls -lL /etc/resolv.conf"
+    # Without a nameserver line the C library asks this machine (resolv.conf(5)).
     first = hosts[0] if hosts else "127.0.0.1"
     if machine.leads_here(first):
-        return ok(check, f"{first} leads to the daemon")
+        return "ok", f"{first} leads to the daemon"
     if not is_here(first) and names_of_keys(machine).level == "ok":
-        # A router that asks this daemon for the whole house.
-        return ok(check, f"{first} finds names of keys")
+        # A router may ask this daemon for all machines of its network.
+        return "ok", f"{first} finds names of keys"
     own = [server for server in machine.own_servers if server[1] == DNS_PORT]
     if machine.leads_here(first) is None:
         cause = f"/etc/resolv.conf names {first}, and nobody answers there"
@@ -75,38 +95,38 @@ def port_53(machine: Machine) -> Verdict:
         cause = f"programs ask {first} (/etc/resolv.conf), which does not lead to the daemon"
     if own:
         remedy = f"name the daemon there instead: nameserver {own[0][0]}"
-        return Verdict(check, "problem", cause, remedy, f"p2pdns resolve localhost @{write_address(own[0])}")
+        return "problem", cause, remedy, f"p2pdns resolve localhost @{write_address(own[0])}"
     if machine.facts and not machine.own_servers:
-        return Verdict(check, "warning", cause, "this daemon answers no DNS, so nothing can", "p2pdns status")
+        return "warning", cause, "this daemon answers no DNS, so nothing can", "p2pdns status"
     where = ", ".join(map(write_address, machine.own_servers)) or "another port"
     cause = f"{cause}; it answers at {where}"
     remedy = 'let it answer at port 53, [dns] listen = ["127.0.0.1:53"], and name it in /etc/resolv.conf'
-    return Verdict(check, "problem", cause, remedy, "ss -lnup sport = :53")
+    return "problem", cause, remedy, "ss -lnup sport = :53"
 
 
-def second_nameserver(machine: Machine) -> Verdict:
-    """Is there another name server beside us that is asked too? It knows no keys, and its denial may come first."""
-    check = "second nameserver"
+@_check("second nameserver")
+def second_nameserver(machine: Machine) -> Said:
+    """Is another name server asked beside the daemon? It denies all names of keys, and its answer may come first."""
     hosts = machine.nameservers
     if any(host in RESOLVED_STUBS for host in hosts):
-        return _second_in_resolved(machine, check)
+        return _second_in_resolved(machine)
     ours = [host for host in hosts if machine.leads_here(host)]
     others = [host for host in hosts if not machine.leads_here(host)]
     if not ours or not others:
-        return ok(check)
+        return ("ok",)
     cause = (
         f"/etc/resolv.conf names {', '.join(others)} beside {', '.join(ours)}: a program that asks both, or the next "
         "one after a lost packet, hears from it that no key exists"
     )
     remedy = "leave the daemon alone there; it asks the others itself for ordinary names"
-    return Verdict(check, "problem", cause, remedy, "grep -n ^nameserver /etc/resolv.conf")
+    return "problem", cause, remedy, "grep -n ^nameserver /etc/resolv.conf"
 
 
-def _second_in_resolved(machine: Machine, check: str) -> Verdict:
+def _second_in_resolved(machine: Machine) -> Said:
     done, domains = machine.run("resolvectl", "dns"), machine.run("resolvectl", "domain")
     if done is None or done.status or domains is None:
         cause = "systemd-resolved is asked, and resolvectl does not tell which servers it asks"
-        return Verdict(check, "cannot tell", cause, f"DNS= with the daemon alone and Domains=~. in {DROP_IN}")
+        return "cannot tell", cause, f"DNS= with the daemon alone and Domains=~. in {DROP_IN}"
     servers: dict[str, list[str]] = {}
     for line in done.output.splitlines():
         scope, _, words = line.partition(":")
@@ -122,62 +142,58 @@ def _second_in_resolved(machine: Machine, check: str) -> Verdict:
     if foreign or (own & set(total) and links and not is_routed):
         cause = f"systemd-resolved asks {', '.join(foreign or links)} beside the daemon, and takes what comes first"
         remedy = f"DNS= with the daemon alone and Domains=~. below [Resolve] in {DROP_IN}"
-        return Verdict(check, "problem", cause, remedy, "systemctl restart systemd-resolved")
-    return ok(check)
+        return "problem", cause, remedy, "systemctl restart systemd-resolved"
+    return ("ok",)
 
 
-def upstream(machine: Machine) -> Verdict:
+@_check("upstream", needs_daemon=True)
+def upstream(machine: Machine) -> Said:
     """Which servers answer ordinary names, and do they?"""
-    check = "upstream"
-    if not machine.facts:
-        return Verdict(check, "cannot tell", *NO_DAEMON)
     facts = machine.facts.get("upstream") or {}
     servers = ", ".join(facts.get("servers") or [])
     if facts.get("setting") == "none":
-        return ok(check, "none, as configured")
+        return "ok", "none, as configured"
     asked = [server for server in machine.own_servers if is_here(server[0])]
     if not servers:
         for problem in _told(machine, "upstream"):
-            return Verdict(check, "problem", problem["cause"], problem["remedy"], problem["command"])
+            return "problem", problem["cause"], problem["remedy"], problem["command"]
     if not asked:
-        return Verdict(check, "cannot tell", "the daemon answers no DNS on this machine", "see p2pdns status")
+        return "cannot tell", "the daemon answers no DNS on this machine", "see p2pdns status"
     name = machine.unknown_name()
     reply = machine.ask(name, "A", asked[0])
     if isinstance(reply, Reply) and reply.rcode in ("NOERROR", "NXDOMAIN"):
-        return ok(check, servers)
+        return "ok", servers
     if isinstance(reply, str):
         words = reply
     else:
         words = "; ".join([reply.rcode, *(str(reason) for reason in reply.extended_errors)])
     cause = f"{servers or 'nobody'} gives the daemon no answer for {name}: {words}"
     remedy = "see whether the network is up; else name another server in [upstream] servers, then reload"
-    return Verdict(check, "problem", cause, remedy, "p2pdns reload")
+    return "problem", cause, remedy, "p2pdns reload"
 
 
-def names_of_keys(machine: Machine) -> Verdict:
-    """Does getent, as every program of the C library, see a name of a key?"""
-    check = "getent"
-    if not machine.facts:
-        return Verdict(check, "cannot tell", *NO_DAEMON)
+@_check("getent", needs_daemon=True)
+def names_of_keys(machine: Machine) -> Said:
+    """Does the C library find a name of a key? getent asks it as every program does."""
     known = _known_name(machine)
     if known is None:
         cause = "no zone with an address is known here to look for"
-        return Verdict(check, "cannot tell", cause, "name one", "p2pdns doctor --name www.KEY")
+        return "cannot tell", cause, "name one", "p2pdns doctor --name www.KEY"
     name, addresses = known
     done = machine.run("getent", "ahosts", name)
     if done is None:
-        return Verdict(check, "cannot tell", "there is no getent, or it does not end", "ask with another program")
+        return "cannot tell", "there is no getent, or it does not end", "ask with another program"
     seen = {line.split()[0] for line in done.output.splitlines() if line.split()}
     if seen & addresses:
-        return ok(check, name)
+        return "ok", name
     what = f"sees {', '.join(sorted(seen))}" if seen else "does not find it"
     cause = f"{name}: the daemon answers {', '.join(sorted(addresses))}, and getent {what}"
     remedy = "mend what the checks port 53, second nameserver and nsswitch say; programs that ran before may remember"
-    return Verdict(check, "problem", cause, remedy, f"getent ahosts {name}")
+    return "problem", cause, remedy, f"getent ahosts {name}"
 
 
 def _known_name(machine: Machine) -> tuple[str, set[str]] | None:
-    """Return a name of a key with its addresses, as the daemon itself answers it."""
+    """Return a name of a key with the addresses that the daemon answers for it."""
     asked = [server for server in machine.own_servers if is_here(server[0])]
     if not asked:
         return None
@@ -196,39 +212,39 @@ def _known_name(machine: Machine) -> tuple[str, set[str]] | None:
     return None
 
 
-def nsswitch(machine: Machine) -> Verdict:
+@_check("nsswitch")
+def nsswitch(machine: Machine) -> Said:
     """Does the C library ask DNS at all?"""
-    check = "nsswitch"
     lines = [line.partition("#")[0].split() for line in (machine.read("/etc/nsswitch.conf") or "").splitlines()]
     words = next((line[1:] for line in lines if line[:1] == ["hosts:"]), ["dns", "files"])
     if "dns" in words or "resolve" in words:
-        return ok(check)
+        return ("ok",)
     cause = f"/etc/nsswitch.conf: hosts: {' '.join(words)}: the C library asks no name server"
-    return Verdict(check, "problem", cause, "add dns to that line", "grep -n ^hosts: /etc/nsswitch.conf")
+    return "problem", cause, "add dns to that line", "grep -n ^hosts: /etc/nsswitch.conf"
 
 
-def resolved(machine: Machine) -> Verdict:
-    """Does systemd-resolved stand between programs and us, and check DNSSEC? No chain leads to a key."""
-    check = "resolved"
+@_check("resolved")
+def resolved(machine: Machine) -> Said:
+    """Does systemd-resolved check DNSSEC? No chain of signatures leads to a key, so it refuses every answer."""
     hosts_line = machine.read("/etc/nsswitch.conf") or ""
     is_asked = any(host in RESOLVED_STUBS for host in machine.nameservers)
     if not is_asked and not any(
         "resolve" in line.split() for line in hosts_line.splitlines() if line.startswith("hosts:")
     ):
-        return ok(check, "not used")
+        return "ok", "not used"
     setting, place = _dnssec_setting(machine)
     if setting is None:
         cause = "systemd-resolved is asked, and neither resolvectl nor its files say whether it checks DNSSEC"
-        return Verdict(check, "cannot tell", cause, f"DNSSEC=no below [Resolve] in {DROP_IN}")
+        return "cannot tell", cause, f"DNSSEC=no below [Resolve] in {DROP_IN}"
     if setting in ("no", "false", "0", "off"):
-        return ok(check, f"DNSSEC={setting}")
+        return "ok", f"DNSSEC={setting}"
     cause = f"systemd-resolved checks DNSSEC ({place}: {setting}), and no chain of signatures leads to a key"
     remedy = f"DNSSEC=no below [Resolve] in {DROP_IN}; the daemon still passes on what its upstream has checked"
     anchors = "\n".join(machine.read(path) or "" for path in machine.files(TRUST_ANCHORS, ".negative")).split()
     level: Level = "problem"
     if machine.suffixes and all(suffix in anchors for suffix in machine.suffixes):
         level, cause = "warning", f"{cause}; below {', '.join(machine.suffixes)} it does not, keys alone it refuses"
-    return Verdict(check, level, cause, remedy, "systemctl restart systemd-resolved")
+    return level, cause, remedy, "systemctl restart systemd-resolved"
 
 
 def _dnssec_setting(machine: Machine) -> tuple[str | None, str]:
@@ -237,7 +253,7 @@ def _dnssec_setting(machine: Machine) -> tuple[str | None, str]:
         words = [line.partition(":")[2].strip() for line in done.output.splitlines()]
         checking = [word for word in words if word and word != "no"]
         return (checking or words or ["no"])[0], "resolvectl dnssec"
-    # As systemd reads them: the first main file that is there, then the folders' files by name, the last one counts.
+    # systemd reads the first main file, then the files of all folders by name; the last setting counts.
     paths = [path for path in RESOLVED_FILES if machine.read(path) is not None][:1]
     by_name = {path.rpartition("/")[2]: path for folder in RESOLVED_FOLDERS for path in machine.files(folder, ".conf")}
     found: tuple[str | None, str] = (None, "")
@@ -249,133 +265,94 @@ def _dnssec_setting(machine: Machine) -> tuple[str | None, str]:
     return found
 
 
-def reachability(machine: Machine) -> Verdict:
-    """Can other nodes come to us, or is there a NAT in between?"""
-    check = "reachability"
+@_check("reachability", needs_daemon=True)
+def reachability(machine: Machine) -> Said:
+    """Can other nodes reach this one, or is a NAT in between?"""
     families: dict[str, Any] = machine.facts.get("families") or {}
-    if not machine.facts:
-        return Verdict(check, "cannot tell", *NO_DAEMON)
     if not machine.facts.get("contacts"):
-        return Verdict(check, "cannot tell", "no other node says how it sees this one", "see the check contacts")
+        return "cannot tell", "no other node says how it sees this one", "see the check contacts"
     closed = {name: family for name, family in families.items() if family.get("read_only")}
     if not families or len(closed) < len(families):
-        return ok(check, "; ".join(str(family.get("read_only_reason")) for family in families.values()))
+        return "ok", "; ".join(str(family.get("read_only_reason")) for family in families.values())
     name, family = next(iter(closed.items()))
     reason = str(family.get("read_only_reason"))
     if reason == "the settings say so":
-        return ok(check, "read-only, as configured")
-    port = _port_of(str(family.get("address")))
+        return "ok", "read-only, as configured"
+    port = str(family.get("address")).rpartition(":")[2]
     cause = f"{name}: this node looks names up, and keeps nothing for others: {reason}"
     if reason.startswith("bound to"):
         remedy = "let it listen at 0.0.0.0 below [dht], if others are to reach it"
-        return Verdict(check, "warning", cause, remedy, "p2pdns status")
+        return "warning", cause, remedy, "p2pdns status"
     seen = family.get("address_seen")
-    where = "" if seen is None or is_here(_host_of(str(seen))) else "in the router, "
+    where = "" if seen is None or is_here(str(seen).rpartition(":")[0].strip("[]")) else "in the router, "
     remedy = f"{where}let UDP port {port} through to this machine"
-    return Verdict(check, "warning", cause, remedy, "p2pdns status")
+    return "warning", cause, remedy, "p2pdns status"
 
 
-def _host_of(text: str) -> str:
-    try:
-        return read_address(text)[0]
-    except ConfigError:
-        return ""
-
-
-def _port_of(text: str) -> str:
-    return text.rpartition(":")[2]
-
-
-def clock(machine: Machine) -> Verdict:
-    """Is the clock right? It decides what is signed, and what is believed."""
-    check = "clock"
-    for problem in _told(machine, "clock"):
-        return Verdict(check, "problem", problem["cause"], problem["remedy"], problem["command"])
+@_check("clock", told_as=("clock",))
+def clock(machine: Machine) -> Said:
+    """Is the clock right? Signatures are dated and judged by it."""
     done = machine.run("timedatectl", "show", "-p", "NTPSynchronized", "--value")
     if done is not None and done.status == 0 and done.output.strip() == "no":
         cause = "timedatectl says that nobody keeps this clock right"
-        return Verdict(check, "warning", cause, "turn time synchronization on", "timedatectl set-ntp true")
-    return ok(check)
+        return "warning", cause, "turn time synchronization on", "timedatectl set-ntp true"
+    return ("ok",)
 
 
-def contacts(machine: Machine) -> Verdict:
+@_check("contacts", needs_daemon=True)
+def contacts(machine: Machine) -> Said:
     """Are there other nodes?"""
-    check = "contacts"
-    if not machine.facts:
-        return Verdict(check, "cannot tell", *NO_DAEMON)
     for problem in _told(machine, "contacts"):
-        # Somebody without an answer is sent here, and not in a circle.
+        # The daemon names `doctor` as the command, and this is `doctor`.
         command = "p2pdns status" if problem["command"] == "p2pdns doctor" else problem["command"]
-        return Verdict(check, "problem", problem["cause"], problem["remedy"], command)
+        return "problem", problem["cause"], problem["remedy"], command
     count = int(machine.facts.get("contacts") or 0)
     if count < CONTACTS_FEW:
         cause = f"{count} other node{'' if count == 1 else 's'} known: a zone is lost when they are off at once"
-        return Verdict(check, "warning", cause, "let more nodes join this network", "p2pdns status")
-    return ok(check, str(count))
+        return "warning", cause, "let more nodes join this network", "p2pdns status"
+    return "ok", str(count)
 
 
-def copies(machine: Machine) -> Verdict:
-    """Are our own zones at enough other nodes?"""
-    check = "copies"
-    if not machine.facts:
-        return Verdict(check, "cannot tell", *NO_DAEMON)
-    for problem in _told(machine, "copies"):
-        return Verdict(check, "problem", problem["cause"], problem["remedy"], problem["command"])
-    return ok(check)
+@_check("copies", needs_daemon=True, told_as=("copies",))
+def copies(machine: Machine) -> Said:
+    """Do enough other nodes keep the zones of this daemon?"""
+    return ("ok",)
 
 
-def disk(machine: Machine) -> Verdict:
-    """Is there room for the state?"""
-    check = "disk"
-    for problem in _told(machine, "state"):
-        return Verdict(check, "problem", problem["cause"], problem["remedy"], problem["command"])
+@_check("disk", needs_daemon=True, told_as=("state",))
+def disk(machine: Machine) -> Said:
+    """Has the disk room for the state?"""
     place = machine.facts.get("state")
     if not place:
-        return Verdict(check, "cannot tell", *NO_DAEMON)
+        return "cannot tell", *NO_DAEMON
     try:
         free = shutil.disk_usage(place).free
         inodes = os.statvfs(place)
     except OSError as error:
         words = words_of(error)
-        return Verdict(check, "cannot tell", f"{place}: {words}", "ask as root, or as the user of the daemon")
-    # Some file systems count no inodes.
+        return "cannot tell", f"{place}: {words}", "ask as root, or as the user of the daemon"
+    # A file system without a limit of inodes reports 0 of them.
     is_out_of_inodes = bool(inodes.f_files) and inodes.f_favail == 0
     if free >= DISK_BYTES_FEW and not is_out_of_inodes:
-        return ok(check, f"{free // MEBIBYTE} MiB free")
+        return "ok", f"{free // MEBIBYTE} MiB free"
     what = "no inode is left" if is_out_of_inodes else f"{free / MEBIBYTE:.1f} MiB are left"
     level: Level = "problem" if is_out_of_inodes or free < DISK_BYTES_MIN else "warning"
     cause = f"{place}: {what}; when the disk is full, nothing new survives a restart"
-    return Verdict(check, level, cause, "make room on that disk", f"df -h {place}")
+    return level, cause, "make room on that disk", f"df -h {place}"
 
 
-def told(machine: Machine) -> Verdict:
-    """Does the daemon itself tell of anything that no other check asks about?"""
-    check = "daemon's own"
-    if not machine.facts:
-        return Verdict(check, "cannot tell", *NO_DAEMON)
-    for about in ("configuration", "block"):
-        for problem in _told(machine, about):
-            return Verdict(check, "problem", problem["cause"], problem["remedy"], problem["command"])
-    return ok(check)
+@_check("daemon's own", needs_daemon=True, told_as=("configuration", "block"))
+def told(machine: Machine) -> Said:
+    """Does the daemon report a problem that no other check asks about?"""
+    return ("ok",)
 
 
 def _told(machine: Machine, about: str) -> list[dict[str, str]]:
     return [problem for problem in machine.facts.get("problems") or [] if problem.get("about") == about]
 
 
-CHECKS: tuple[Callable[[Machine], Verdict], ...] = (
-    daemon,
-    port_53,
-    second_nameserver,
-    resolved,
-    nsswitch,
-    names_of_keys,
-    upstream,
-    contacts,
-    reachability,
-    copies,
-    clock,
-    disk,
-    told,
+CHECKS: tuple[Check, ...] = (
+    *(daemon, port_53, second_nameserver, resolved, nsswitch, names_of_keys, upstream),
+    *(contacts, reachability, copies, clock, disk, told),
 )
-"""In the order in which a question goes: from the program to the daemon, and on to others."""
+"""In the order of a question's way: from the program to the daemon, and on to other nodes."""

@@ -1,7 +1,7 @@
-"""What `doctor` reads of this machine: files, programs of the system, DNS on loopback, and the daemon's own words.
+"""The machine as `doctor` sees it: its files, the output of programs, answers over DNS, and the daemon's status.
 
-Guarantees: reads only; every file, output and wait is bounded; DNS queries go to addresses of this machine and to no
-other, so what leaves it does so through the daemon's configured upstream. Does not know what is good or bad.
+Guarantees: reads only; every file, output and wait is bounded; DNS queries go to addresses of this machine only, so
+nothing leaves it but through the daemon's configured upstream. Does not know what is good or bad.
 """
 
 from __future__ import annotations
@@ -23,17 +23,16 @@ from p2pdns.cli.dnsclient import Reply
 from p2pdns.dns.registry import DNS_PORT
 from p2pdns.errors import ConfigError, P2pdnsError
 
-FILE_BYTES_MAX = 65_536  # Of a configuration of the system's; the largest known has some kilobytes.
+FILE_BYTES_MAX = 65_536  # Of a system's configuration file; the largest known has some kilobytes.
 PROGRAM_S_MAX = 10.0  # getent waits 5 s for each of two tries by default.
 ANSWER_S_MAX = 5.0  # The daemon takes up to 4 s to give up a name.
 OUTPUT_CHARACTERS_MAX = 65_536
-SERVERS_MAX = 8  # The C library takes three, others some more.
-ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+SERVERS_MAX = 8  # The C library asks three servers, other resolvers some more.
 
 
 @dataclass(frozen=True)
 class Done:
-    """How a program ended: its exit status, and what it has printed."""
+    """The exit status and the output of a program."""
 
     status: int
     output: str
@@ -50,7 +49,7 @@ class Machine:
     _leads: dict[str, bool | None] = field(default_factory=dict)
 
     def read(self, path: str) -> str | None:
-        """Return the text of a file, None where it cannot be read."""
+        """Return the text of a file, None if it cannot be read."""
         try:
             with (self.root / path.lstrip("/")).open("rb") as file:
                 return file.read(FILE_BYTES_MAX).decode("utf-8", "replace")
@@ -58,7 +57,7 @@ class Machine:
             return None
 
     def files(self, directory: str, suffix: str) -> list[str]:
-        """Return the paths of the files in a directory of the system's, in their order."""
+        """Return the paths of the files in a directory that end in `suffix`, by name."""
         try:
             names = sorted(entry.name for entry in (self.root / directory.lstrip("/")).iterdir())
         except OSError:
@@ -66,7 +65,7 @@ class Machine:
         return [f"{directory}/{name}" for name in names if name.endswith(suffix)]
 
     def run(self, *words: str) -> Done | None:
-        """Run a program of the system that only reads; None where there is none, or it does not end in time."""
+        """Run a program that only reads; None if it is not installed, or does not end in time."""
         program = shutil.which(words[0])
         if program is None:
             return None
@@ -100,11 +99,11 @@ class Machine:
                 host, port = read_address(str(text), DNS_PORT)
             except ConfigError:
                 continue
-            servers.append((ANY_ADDRESS.get(host, host), port))
+            servers.append((dnsclient.ANY_ADDRESS.get(host, host), port))
         return servers
 
     def ask(self, name: str, rtype: str, server: Address) -> Reply | str:
-        """Return the reply of a server on this machine, or in words why there is none."""
+        """Return the response of a server on this machine, or the reason why there is none."""
         assert is_here(server[0]), "only this machine is asked"
         try:
             return dnsclient.ask(name, rtype, server, timeout_s=ANSWER_S_MAX)
@@ -112,10 +111,7 @@ class Machine:
             return str(error.what)
 
     def leads_here(self, host: str) -> bool | None:
-        """Return whether questions to port 53 of a host reach the daemon; None where nobody answers there.
-
-        A host that is not this machine is not asked: it is none of ours.
-        """
+        """Return whether port 53 of a host leads to the daemon; None if it does not answer. Other machines never do."""
         if host not in self._leads:
             self._leads[host] = self._asked_for_us(host)
         return self._leads[host]
@@ -123,14 +119,14 @@ class Machine:
     def _asked_for_us(self, host: str) -> bool | None:
         if not is_here(host):
             return False
-        # The apex of a suffix is answered by every p2pdns, and by nobody else: it has no delegation.
+        # Only p2pdns answers for the apex of a suffix: the ordinary DNS has no such name.
         reply = self.ask(next(iter(self.suffixes), "p2p.alt"), "SOA", (host, DNS_PORT))
         if isinstance(reply, str):
             return None
         return any(record.type == "SOA" and "nobody.invalid." in record.data for record in reply.answer)
 
     def unknown_name(self) -> str:
-        """Return a name that no cache can have, which an upstream has to look for as for any other."""
+        """Return a new name, which no cache can have."""
         return f"{secrets.token_hex(8)}.example.com"
 
 

@@ -1,8 +1,8 @@
-"""What a check of `doctor` says."""
+"""The verdict of a check of `doctor`."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 Level = Literal["ok", "warning", "problem", "cannot tell"]
@@ -17,12 +17,3 @@ class Verdict:
     cause: str = ""
     remedy: str = ""
     command: str = ""
-
-    def as_json(self) -> dict[str, str]:
-        """Return the fields for `--json`."""
-        return asdict(self)
-
-
-def ok(check: str, cause: str = "") -> Verdict:
-    """Return that nothing is wrong; a cause says what was seen, for `--json` and `-v`."""
-    return Verdict(check, "ok", cause)

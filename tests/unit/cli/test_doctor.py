@@ -11,7 +11,7 @@ import pytest
 from p2pdns.cli import dnsclient
 from p2pdns.cli.doctor import checks, lines_of
 from p2pdns.cli.doctor.machine import Done, Machine, is_here
-from p2pdns.cli.doctor.verdicts import Verdict, ok
+from p2pdns.cli.doctor.verdicts import Verdict
 
 KEY = "o4dksfbqk85ogzdb5osziw6befigbuxmuxkuxq8434q89uj56uyy"
 ETC, LIB = "etc/systemd/resolved.conf", "usr/lib/systemd/resolved.conf"
@@ -68,9 +68,12 @@ def test_each_check_says_the_same_of_a_daemon_that_is_not_there(tmp_path: Path) 
 
 
 def test_what_is_fine_is_told_in_a_word() -> None:
-    assert lines_of([ok("disk", "many MiB"), ok("clock")]) == ["no problem", "fine      disk, clock"]
+    assert lines_of([Verdict("disk", "ok", "many MiB"), Verdict("clock", "ok")]) == [
+        "no problem",
+        "fine      disk, clock",
+    ]
     verdict = Verdict("disk", "problem", "a cause", "a remedy", "p2pdns " + "x" * 90)
-    assert lines_of([ok("clock"), verdict]) == [
+    assert lines_of([Verdict("clock", "ok"), verdict]) == [
         "1 problem",
         "",
         "problem   disk: a cause",
@@ -175,7 +178,7 @@ def test_a_router_that_passes_questions_on_to_us_is_as_good(tmp_path: Path, monk
     facts = {"dns_addresses": ["127.0.0.1:5300"]}
     made = machine(tmp_path, {"etc/resolv.conf": "nameserver 192.0.2.1\n"}, facts)
     assert checks.port_53(made).level == "problem"
-    monkeypatch.setattr(checks, "names_of_keys", lambda machine: ok("getent"))
+    monkeypatch.setattr(checks, "names_of_keys", lambda machine: Verdict("getent", "ok"))
     assert checks.port_53(made).level == "ok"
 
 
