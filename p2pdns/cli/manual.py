@@ -1,7 +1,7 @@
-"""The manual pages, made of the same text as `--help`.
+"""The manual pages, made of the texts of `--help`.
 
-Guarantees: the same program gives the same pages, byte for byte. Does not know where they are kept: deploy/man.py
-writes them, and a test of the house says when they are stale.
+Guarantees: the same program gives the same pages, byte for byte. Does not know the folder of the pages: deploy/man.py
+writes them, and a test of the house fails when they are stale.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FILES = (
 
 
 def escaped(text: str) -> str:
-    r"""Return a line of text as roff has it.
+    r"""Return a line of text in roff.
 
     >>> print(escaped(".p2pdns -k a\\b"))
     \&.p2pdns \-k a\eb
@@ -64,36 +64,29 @@ def _list(entries: Sequence[tuple[str, str]]) -> Iterator[str]:
         yield escaped(text)
 
 
-def _options(command: click.Command, context: click.Context) -> list[tuple[str, str]]:
-    options = [option for option in command.get_params(context) if isinstance(option, click.Option)]
-    return [record for option in options if (record := option.get_help_record(context)) is not None]
+def _options(context: click.Context) -> Iterator[str]:
+    options = [option for option in context.command.get_params(context) if isinstance(option, click.Option)]
+    yield from _list([record for option in options if (record := option.get_help_record(context)) is not None])
 
 
-def _synopsis(command: click.Command, context: click.Context) -> Iterator[str]:
+def _synopsis(context: click.Context) -> Iterator[str]:
     yield f".B {_quoted(context.command_path)}"
-    yield escaped(" ".join(command.collect_usage_pieces(context)))
+    yield escaped(" ".join(context.command.collect_usage_pieces(context)))
 
 
-def _examples(path: str) -> Iterator[str]:
-    for example in EXAMPLES.get(path, ()):
-        yield ".TP"
-        yield f".B {_quoted(example.command)}"
-        yield escaped(example.what)
+def _examples(context: click.Context) -> Iterator[str]:
+    examples = EXAMPLES.get(context.command_path.partition(" ")[2], ())
+    yield from _list([(example.command, example.what) for example in examples])
 
 
-def _summary(command: click.Command) -> str:
-    return command.get_short_help_str(SUMMARY_CHARACTERS_MAX)
-
-
-def _verb_of(family: Family, name: str, above: click.Context) -> Iterator[str]:
+def _verb_of(family: Family, name: str, above: click.Context) -> click.Context:
     command = family.get_command(above, name)
     assert command is not None, "a listed verb is there"
-    context = click.Context(command, info_name=name, parent=above)
-    yield f".SS {_quoted(context.command_path)}"
-    yield from _synopsis(command, context)
-    yield from _paragraphs(command.help or "")
-    yield from _list(_options(command, context))
-    yield from _examples(context.command_path.partition(" ")[2])
+    return click.Context(command, info_name=name, parent=above)
+
+
+def _summary(context: click.Context) -> str:
+    return context.command.get_short_help_str(SUMMARY_CHARACTERS_MAX)
 
 
 def _page(title: str, summary: str, body: Iterator[str]) -> str:
@@ -108,57 +101,54 @@ def _page(title: str, summary: str, body: Iterator[str]) -> str:
     return "\n".join([*head, *body]) + "\n"
 
 
-def _program_body(program: Family, context: click.Context) -> Iterator[str]:
+def _body(context: click.Context, verbs: Iterator[str], end: Iterator[str]) -> Iterator[str]:
     yield ".SH SYNOPSIS"
-    yield from _synopsis(program, context)
+    yield from _synopsis(context)
     yield ".SH DESCRIPTION"
-    yield from _paragraphs(program.help or "")
+    yield from _paragraphs(context.command.help or "")
+    yield from verbs
+    yield ".SH OPTIONS"
+    yield from _options(context)
+    yield ".SH EXAMPLES"
+    yield from _examples(context)
+    yield from end
+
+
+def _groups(program: Family, context: click.Context) -> Iterator[str]:
     for group, verbs in GROUPS.items():
         yield f".SH {_quoted(group.upper())}"
-        for verb in verbs:
-            command = program.get_command(context, verb)
-            assert command is not None, "a listed verb is there"
-            yield from _list([(f"{PROGRAM}-{verb}(1)", _summary(command))])
-    yield ".SH OPTIONS"
-    yield from _list(_options(program, context))
-    yield ".SH EXAMPLES"
-    yield from _examples("")
-    yield ".SH EXIT STATUS"
-    yield from _list(EXITS)
-    yield ".SH ENVIRONMENT"
-    yield from _list(ENVIRONMENT)
-    yield ".SH FILES"
-    yield from _list(FILES)
+        yield from _list([(f"{PROGRAM}-{verb}(1)", _summary(_verb_of(program, verb, context))) for verb in verbs])
 
 
-def _verb_body(command: click.Command, context: click.Context) -> Iterator[str]:
-    yield ".SH SYNOPSIS"
-    yield from _synopsis(command, context)
-    yield ".SH DESCRIPTION"
-    yield from _paragraphs(command.help or "")
-    if isinstance(command, Family):
-        yield ".SH VERBS"
-        for name in command.list_commands(context):
-            yield from _verb_of(command, name, context)
-        for short, long in command.aliases.items():
-            yield ".PP"
-            yield escaped(f'"{short}" is short for "{long}".')
-    yield ".SH OPTIONS"
-    yield from _list(_options(command, context))
-    yield ".SH EXAMPLES"
-    yield from _examples(context.command_path.partition(" ")[2])
-    yield ".SH SEE ALSO"
-    yield f".BR {PROGRAM} (1)"
+def _verbs(command: click.Command, context: click.Context) -> Iterator[str]:
+    if not isinstance(command, Family):
+        return
+    yield ".SH VERBS"
+    for name in command.list_commands(context):
+        verb = _verb_of(command, name, context)
+        yield f".SS {_quoted(verb.command_path)}"
+        yield from _synopsis(verb)
+        yield from _paragraphs(verb.command.help or "")
+        yield from _options(verb)
+        yield from _examples(verb)
+    for short, long in command.aliases.items():
+        yield ".PP"
+        yield escaped(f'"{short}" is short for "{long}".')
+
+
+def _tables() -> Iterator[str]:
+    for title, entries in (("EXIT STATUS", EXITS), ("ENVIRONMENT", ENVIRONMENT), ("FILES", FILES)):
+        yield f".SH {title}"
+        yield from _list(entries)
 
 
 def pages(program: Family) -> dict[str, str]:
     """Return every manual page by the name of its file."""
     root = click.Context(program, info_name=PROGRAM, **program.context_settings)
-    made = {f"{PROGRAM}.1": _page(PROGRAM, "names without a registry", _program_body(program, root))}
-    for verb in program.list_commands(root):
-        command = program.get_command(root, verb)
-        assert command is not None, "a listed verb is there"
-        context = click.Context(command, info_name=verb, parent=root)
-        title = f"{PROGRAM}-{verb}"
-        made[f"{title}.1"] = _page(title, _summary(command), _verb_body(command, context))
+    body = _body(root, _groups(program, root), _tables())
+    made = {f"{PROGRAM}.1": _page(PROGRAM, "names without a registry", body)}
+    for name in program.list_commands(root):
+        verb, title = _verb_of(program, name, root), f"{PROGRAM}-{name}"
+        body = _body(verb, _verbs(verb.command, verb), iter((".SH SEE ALSO", f".BR {PROGRAM} (1)")))
+        made[f"{title}.1"] = _page(title, _summary(verb), body)
     return made
