@@ -1,7 +1,7 @@
-"""`config print`: every setting with its value, and where that comes from.
+"""`config print`: prints every setting with its value and its source.
 
-Guarantees: what it prints is a configuration that means the same (comments say the rest); a setting that no file has
-is said to be a default. Does not know what a setting is for: deploy/p2pdns.example.toml says that.
+Guarantees: the output is a configuration file with the same meaning; the sources are comments in it. Does not know what
+a setting is for: deploy/p2pdns.example.toml says that.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import dataclasses
 import json
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
 from p2pdns import config as configuration
 from p2pdns.cli import settings, ui
+from p2pdns.cli.settings import Given
 from p2pdns.cli.verbs import Family
 from p2pdns.config import Config
 from p2pdns.resolver.local import read_local_data
@@ -26,10 +27,9 @@ DEFAULT = "default"
 class ConfigFamily(Family):
     """The verbs about the configuration."""
 
-    @property
-    def synonyms(self) -> Mapping[str, str]:
-        """What other programs call the verbs."""
-        return dict.fromkeys(("show", "list", "ls", "get", "dump", "view", "cat"), "config print")
+    synonyms: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("show", "list", "ls", "get", "dump", "view", "cat"), "config print"
+    )
 
 
 @click.group(cls=ConfigFamily)
@@ -38,7 +38,7 @@ def config() -> None:
 
 
 def _file_and_reason(config_flag: str | None) -> tuple[str | None, str]:
-    """Return the file that is read and why it is that one."""
+    """Return the configuration file, and why it is that one."""
     path = configuration.resolve_config_path(config_flag, os.environ)
     if path is None:
         return None, "there is none: every setting has its default"
@@ -58,7 +58,7 @@ def _state_and_reason(state_flag: str | None) -> tuple[str, str]:
 
 
 def toml_value(value: object) -> str:
-    r"""Return a value of a setting as TOML has it.
+    r"""Return a value of a setting in TOML.
 
     >>> toml_value(True), toml_value(3), toml_value(("a", 'b"c')), toml_value("\x7f")
     ('true', '3', '["a", "b\\"c"]', '"\\u007f"')
@@ -73,7 +73,7 @@ def toml_value(value: object) -> str:
 
 
 def facts_of(found: Config, path: str | None) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return each setting by table and name, with its value and where it comes from."""
+    """Return each setting by table and name, with its value and its source."""
     written = configuration.lines_of(path) if path is not None else {}
 
     def source(table: str, name: str) -> str:
@@ -95,18 +95,18 @@ def facts_of(found: Config, path: str | None) -> dict[str, dict[str, dict[str, A
 
 @config.command("print")
 @settings.usual_options
-def print_config(config_flag: str | None, state_flag: str | None, as_json: bool) -> None:
+def print_config(given: Given) -> None:
     """Print every setting with its value and where that comes from, in the form of a configuration file.
 
     It is what "serve" would begin with; a daemon that runs may have begun with another (p2pdns reload).
     """
-    path, reason = _file_and_reason(config_flag)
-    state, state_reason = _state_and_reason(state_flag)
-    found = settings.load(config_flag)
-    # Lines that are no records are refused as `serve` refuses them: what is in them may be anything, a key too.
+    path, reason = _file_and_reason(given.config_flag)
+    state, state_reason = _state_and_reason(given.state_flag)
+    found = given.config()
+    # A line that is no record is refused, as `serve` refuses it: it may be anything, even a secret key.
     read_local_data(found.dns.local_data)
     tables = facts_of(found, path)
-    if as_json:
+    if given.as_json:
         places = {"file": path, "file_from": reason, "state": state, "state_from": state_reason}
         ui.json_result({**places, "settings": tables})
         return

@@ -1,16 +1,14 @@
-"""A DNS client: one question to one server, and the whole reply as plain values (the door to dnspython for cli).
+"""A DNS client: sends one question to one server and returns the whole response (the door to dnspython for cli).
 
-Guarantees: a reply that is not to the question asked is never returned; no answer in time, a closed port and a
-broken reply are `Unavailable` with the server's address. Does not know zone keys: to this client we are a DNS
-server like any other.
+Guarantees: a response to another question is never returned; a timeout, a closed port and a broken response are
+`Unavailable` with the server's address. Does not know zone keys: p2pdns is a DNS server like any other here.
 """
 
 from __future__ import annotations
 
 import socket
 import time
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import dns.edns
 import dns.exception
@@ -27,7 +25,8 @@ from p2pdns.addresses import Address, write_address
 from p2pdns.dns.registry import UDP_SIZE_BYTES
 from p2pdns.errors import Unavailable, UsageError, did_you_mean, words_of
 
-ANSWER_TIMEOUT_S = 6.0  # A resolver may take 4 s before it gives up; its word should arrive before ours.
+ANSWER_TIMEOUT_S = 6.0  # A resolver says SERVFAIL, with the reason, after 4 s; that must come before the timeout.
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # A server that listens on all addresses is asked on loopback.
 
 
 @dataclass(frozen=True)
@@ -40,27 +39,25 @@ class Record:
     data: str
 
     def __str__(self) -> str:
-        """Return the record as a zone file would have it."""
         return f"{self.owner} {self.ttl} IN {self.type} {self.data}"
 
 
 @dataclass(frozen=True)
 class ExtendedError:
-    """An extended DNS error (RFC 8914): why the answer is what it is."""
+    """An extended DNS error (RFC 8914)."""
 
     code: int
     meaning: str
     text: str
 
     def __str__(self) -> str:
-        """Return code, meaning and text in one line."""
         head = f"EDE {self.code} ({self.meaning})"
         return f"{head}: {self.text}" if self.text else head
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a server said, and how long it took."""
+    """The response of a server, and how long it took."""
 
     name: str
     type: str
@@ -75,15 +72,10 @@ class Reply:
 
     @property
     def is_truncated(self) -> bool:
-        """Return whether the server had more to say than fits."""
         return "tc" in self.flags
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the reply as JSON values."""
-        return asdict(self)
 
-
-# Those that a zone here can hold or that a person asks a resolver for; completion offers them.
+# The types that zone files can have or that people often ask for; completion offers them.
 USUAL_TYPES = (
     *("A", "AAAA", "CAA", "CNAME", "DNAME", "HTTPS", "MX", "NAPTR", "NS", "PTR"),
     *("SOA", "SRV", "SSHFP", "SVCB", "TLSA", "TXT", "URI", "ANY"),
@@ -100,7 +92,7 @@ def is_type(text: str) -> bool:
 
 
 def read_type(text: str) -> str:
-    """Return the name of a record type as it is written, for `aaaa`, `AAAA` or `TYPE28`."""
+    """Return the usual name of a record type, for `aaaa`, `AAAA` or `TYPE28`."""
     try:
         return dns.rdatatype.to_text(dns.rdatatype.from_text(text))
     except (dns.rdatatype.UnknownRdatatype, ValueError):
@@ -109,17 +101,15 @@ def read_type(text: str) -> str:
         raise UsageError("not a record type", place=f'"{text}"', hint=hint) from None
 
 
-_NAME_HINT = "a name is labels of 1 to 63 characters with dots between, 253 in all"
-
-
 def _read_name(text: str) -> dns.name.Name:
+    hint = "a name is labels of 1 to 63 characters with dots between, 253 in all"
     try:
         return dns.name.from_text(text)
     except dns.exception.DNSException as trouble:
         what = f"not a name: {str(trouble).rstrip('.').lower()}"
-        raise UsageError(what, place=f'"{text}"', hint=_NAME_HINT) from None
+        raise UsageError(what, place=f'"{text}"', hint=hint) from None
     except UnicodeError:
-        raise UsageError("not a name", place=f'"{text}"', hint=_NAME_HINT) from None
+        raise UsageError("not a name", place=f'"{text}"', hint=hint) from None
 
 
 def _records(section: list[dns.rrset.RRset]) -> tuple[Record, ...]:
@@ -131,7 +121,7 @@ def _records(section: list[dns.rrset.RRset]) -> tuple[Record, ...]:
 
 
 def meaning_of(code: int) -> str:
-    """Return the words that RFC 8914 has for an extended error.
+    """Return the name that RFC 8914 gives an extended error.
 
     >>> meaning_of(22)
     'no reachable authority'
@@ -152,19 +142,12 @@ def _extended_errors(reply: dns.message.Message) -> tuple[ExtendedError, ...]:
 
 def _exchange_udp(query: dns.message.Message, server: Address, timeout_s: float) -> dns.message.Message:
     family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
-    # A connected socket hears at once that nobody listens; an unconnected one would wait until the end.
+    # A connected socket reports a closed port at once; an unconnected one would wait until the timeout.
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
         sock.connect(server)
-        return dns.query.udp(
-            query,
-            server[0],
-            port=server[1],
-            timeout=timeout_s,
-            sock=sock,
-            ignore_unexpected=True,
-            ignore_errors=True,
-        )
+        host, port = server
+        return dns.query.udp(query, host, timeout_s, port, sock=sock, ignore_unexpected=True, ignore_errors=True)
 
 
 def _exchange_tcp(query: dns.message.Message, server: Address, timeout_s: float) -> dns.message.Message:
@@ -180,7 +163,7 @@ def ask(
     udp_size_bytes: int = UDP_SIZE_BYTES,
     timeout_s: float = ANSWER_TIMEOUT_S,
 ) -> Reply:
-    """Return the server's reply. `auto` is UDP, and TCP when that was truncated; `udp` and `tcp` stay what they are."""
+    """Return the server's response. `auto` is UDP, and TCP if that was truncated; `udp` and `tcp` are nothing else."""
     query = dns.message.make_query(
         _read_name(name), read_type(rtype), use_edns=0, payload=udp_size_bytes, flags=dns.flags.RD | dns.flags.AD
     )

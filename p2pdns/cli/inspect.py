@@ -1,7 +1,7 @@
-"""`inspect`: what a key has published, from the overlay or from an item file, and whether it holds.
+"""`inspect`: shows the item that a key has published, from the overlay or from an item file.
 
-Guarantees: what is shown has been verified; an item file is exactly the signed thing, so that anyone can check it
-again. Does not know whether a newer item exists beyond the look-up it made.
+Guarantees: only a verified item is shown; an item file holds exactly the signed bytes, so that anyone can verify it
+again. Does not know whether a newer item exists that the look-up has not found.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from p2pdns.cli import completion, files, petnames, settings, ui
 from p2pdns.cli.mixups import is_key_file
 from p2pdns.cli.names import read_zone_key, to_ascii
 from p2pdns.cli.petnames import Book
+from p2pdns.cli.settings import Given
 from p2pdns.cli.starting import running_daemon
 from p2pdns.cli.verbs import Verb
 from p2pdns.clock import unix_now
@@ -31,7 +32,7 @@ from p2pdns.items.packet import zone_of
 from p2pdns.naming import ZONE_KEY_CHARACTERS
 
 ITEM_FILE_BYTES_MAX = KEY_BYTES + SIGNATURE_BYTES + 8 + VALUE_BYTES_READ_MAX
-ITEM_FILE_MODE = 0o644  # Everything in it is public.
+ITEM_FILE_MODE = 0o644  # An item is public.
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Inspected:
 
 
 def read_key(text: str, book: Book) -> ZoneKey | None:
-    """Return the zone key that a word is, alone or as the last label of a name; None when it is not meant as one."""
+    """Return the zone key that a word is or ends in; None when its last label does not look like a zone key."""
     label = book.bare_name(to_ascii(undressed(text))).rstrip(".").rsplit(".", 1)[-1]
     if len(label) != ZONE_KEY_CHARACTERS and not fault_of(label.encode("utf-8", "replace")):
         return None
@@ -70,12 +71,11 @@ def read_item_file(path: str) -> Inspected:
 
 
 def write_item_file(path: str, item: MutableItem) -> None:
-    """Write the item; an older item of the same key is replaced, any other file is left alone."""
+    """Write the item; replace an older item of the same key, but no other file."""
     if os.path.exists(path):
         if files.read_bytes(path, ITEM_FILE_BYTES_MAX)[:KEY_BYTES] != item.key.raw:
-            raise UsageError(
-                "the file exists and is no item of this key", place=files.quoted(path), hint="choose another name"
-            )
+            what = "the file exists and is no item of this key"
+            raise UsageError(what, place=files.quoted(path), hint="choose another name")
         Path(path).unlink()
     files.write_new(path, item.to_bytes(), mode=ITEM_FILE_MODE, place_hint="choose another name")
 
@@ -100,16 +100,13 @@ def fetch(config: Config, state: Path, is_alone: bool, key: ZoneKey) -> Inspecte
         notes = tuple(str(note) for note in found.get("notes", ()))
         trouble = found.get("copies_trouble")
         return Inspected(item, "the running daemon", bool(found.get("settled")), notes, is_confirmed, trouble)
-    # Loaded late: a daemon has an event loop of its own.
+    # Loaded late: with a daemon this process needs no event loop.
     import asyncio
 
     fetched = asyncio.run(_fetch_alone(config, key))
     if fetched is None:
-        raise Unavailable(
-            "nothing was found under this key",
-            place=str(key),
-            hint="it may be unpublished or expired; --bootstrap ADDR:PORT names a node to begin with",
-        )
+        hint = "it may be unpublished or expired; --bootstrap ADDR:PORT names a node to begin with"
+        raise Unavailable("nothing was found under this key", place=str(key), hint=hint)
     return fetched
 
 
@@ -121,30 +118,27 @@ def _utc(unix: float) -> str:
 
 
 def facts_of(inspected: Inspected, now: float, petname: str | None = None) -> dict[str, Any]:
-    """Return what there is to say about an item, as JSON values."""
+    """Return the facts about an item, as JSON values; facts that are not known are left out."""
     item = inspected.item
-    facts: dict[str, Any] = {
+    known: dict[str, Any] = {
         "zone": str(item.key),
-        **({} if petname is None else {"petname": petname}),
+        "petname": petname,
         "source": inspected.source,
         "signature": "valid",
         "seq": item.seq,
         "signed_at": _utc(item.signed_at_unix),
         "size_bytes": len(item.value),
         "target": item.target.hex(),
+        "settled": inspected.is_settled,
+        "notes": list(inspected.notes) or None,
+        "confirmed": inspected.is_confirmed,
+        "trouble": inspected.trouble,
     }
-    if inspected.is_settled is not None:
-        facts["settled"] = inspected.is_settled
-    if inspected.notes:
-        facts["notes"] = list(inspected.notes)
-    if inspected.is_confirmed is not None:
-        facts["confirmed"] = inspected.is_confirmed
-    if inspected.trouble is not None:
-        facts["trouble"] = inspected.trouble
+    facts = {name: value for name, value in known.items() if value is not None}
     try:
         zone = zone_of(item)
     except StrangerError as trouble:
-        # A key may sign anything; what is no zone is shown as what it is.
+        # A key may sign any value, so one that is no zone is shown as bytes.
         return {**facts, "content": f"not a zone ({trouble})", "value": item.value.hex()}
     until = item.signed_at_unix + zone.expire_seconds
     facts["fresh"] = until > now
@@ -177,7 +171,7 @@ def _show(facts: dict[str, Any]) -> None:
 
 
 def _item_file_or_petname(what: str, book: Book) -> Inspected:
-    """Return the item of a file; where there is none, a petname may have been meant."""
+    """Return the item of a file; if the file is missing, the error names a near petname."""
     hint = book.hint_for(what)
     if hint is not None and not os.path.exists(what):
         raise Unavailable("neither a file nor a petname", place=files.quoted(what), hint=hint)
@@ -187,38 +181,25 @@ def _item_file_or_petname(what: str, book: Book) -> Inspected:
 @click.command(cls=Verb)
 @click.argument("what", metavar="KEY|NAME|FILE", shell_complete=completion.a_zone_or_file)
 @click.option("-o", "--output", metavar="FILE", help="Write the item to FILE: key, signature, seq and value.")
-@settings.config_option
-@settings.state_option
 @settings.overlay_options
-@settings.json_option
-def inspect(
-    what: str,
-    output: str | None,
-    config_flag: str | None,
-    state_flag: str | None,
-    network: str | None,
-    bootstrap: tuple[str, ...],
-    as_json: bool,
-) -> None:
+def inspect(what: str, output: str | None, given: Given) -> None:
     """Show what a zone has published, or what an item FILE holds, with its signature checked.
 
     The zone is given by its KEY, by a petname, or by any NAME that ends in one of them.
     """
-    config = settings.with_flags(settings.load(config_flag), network=network, bootstrap=bootstrap)
-    state = settings.state_dir(state_flag)
+    config, state = given.config(), given.state()
     book = petnames.load(config, state)
     key = None if os.path.exists(what) else read_key(what, book)
     if key is None:
         inspected = _item_file_or_petname(what, book)
     else:
-        is_alone = network is not None or bool(bootstrap)
-        inspected = fetch(config, state, is_alone, key)
+        inspected = fetch(config, state, given.names_an_overlay, key)
     if output is not None:
         write_item_file(output, inspected.item)
     facts = facts_of(inspected, unix_now(), book.name_of(str(inspected.item.key)))
     if inspected.trouble is not None:
         ui.warning(inspected.trouble)
-    if as_json:
+    if given.as_json:
         ui.json_result(facts)
     else:
         _show(facts)

@@ -1,7 +1,7 @@
-"""`name`: short names of one's own for zone keys.
+"""`name`: the user's own short names for zone keys.
 
-Guarantees: what is said to be kept is kept; an import is kept whole or not at all; with a daemon a change holds for the
-next question. Does not know who a key belongs to: that is what a petname is for.
+Guarantees: a petname that is printed as added has been kept; an import is kept whole or not at all; a running daemon
+uses a change from the next question on. Does not know the owner of a key.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from p2pdns.admin import petnames as kept_petnames
 from p2pdns.cli import completion, files, petnames, settings, ui
 from p2pdns.cli.names import read_zone_key, to_ascii
+from p2pdns.cli.settings import Given
 from p2pdns.cli.starting import running_daemon
 from p2pdns.cli.verbs import NameFamily
 from p2pdns.config import Config
@@ -31,7 +32,7 @@ from p2pdns.errors import (
 )
 from p2pdns.items.keys import ZoneKey
 
-# The request in which the daemon gets them has a line of a mebibyte; a text of half that always fits.
+# The daemon takes requests of a mebibyte, and a text of half that always fits into one.
 IMPORT_BYTES_MAX = 512 * 1024
 NAME_FILE_HINT = "a line is: NAME KEY, and what follows a # is a comment"
 
@@ -42,8 +43,8 @@ Done = TypeVar("Done")
 
 
 def _in_state(state: Path, change: Callable[[State], Done]) -> Done:
-    """Make a change where no daemon runs, and say so."""
-    # Loaded late: a running daemon has the databases, and its commands need none of this.
+    """Change the state directory where no daemon runs, and tell the user so."""
+    # Loaded late: with a running daemon the databases are not needed.
     from p2pdns.state import State
 
     opened = State.open(state)
@@ -64,7 +65,7 @@ def _add(config: Config, state: Path, names: Mapping[str, ZoneKey]) -> list[str]
 
 
 def read_names(text: str, path: str, config: Config, kept: Mapping[str, str]) -> tuple[dict[str, ZoneKey], list[str]]:
-    """Return the petnames of a file; what is wrong is shown with its line, and the lines at fault come second."""
+    """Return the petnames of a file, and the places of its mistakes; show each mistake with its line."""
     if KEY_FILE_MARK in text:
         raise UsageError(f"not a file of petnames; {KEY_FILE_TEXT}", place=files.quoted(path), hint=KEY_FILE_HINT)
     names: dict[str, ZoneKey] = {}
@@ -100,16 +101,16 @@ def name() -> None:
 
 
 def _refuse_swapped(petname: str, key: str) -> None:
-    """Raise a UsageError where NAME is a zone key and KEY is none: each stands at the place of the other."""
+    """Raise a UsageError where NAME is a zone key and KEY is none: they are swapped."""
     try:
-        given = read_zone_key(petname)
+        first = read_zone_key(petname)
     except UsageError:
         return
     with contextlib.suppress(UsageError):
-        # Two keys are another mistake, which is told where petnames are read.
+        # Two zone keys are another mistake, which `read_petname` reports.
         read_zone_key(key)
         return
-    hint = f"p2pdns name add {first_token(key)} {given}"
+    hint = f"p2pdns name add {first_token(key)} {first}"
     raise UsageError("the NAME comes first, then the KEY", place="name add", hint=hint)
 
 
@@ -117,33 +118,33 @@ def _refuse_swapped(petname: str, key: str) -> None:
 @click.argument("petname", metavar="NAME")
 @click.argument("key", metavar="KEY", shell_complete=completion.a_zone)
 @settings.usual_options
-def add(petname: str, key: str, config_flag: str | None, state_flag: str | None, as_json: bool) -> None:
+def add(petname: str, key: str, given: Given) -> None:
     """Let NAME stand for the zone KEY."""
-    config, state = settings.load(config_flag), settings.state_dir(state_flag)
+    config, state = given.config(), given.state()
     book = petnames.load(config, state)
     _refuse_swapped(petname, key)
     petname = to_ascii(petname.strip())
     zone_key = read_zone_key(key, book=book)
     added = _add(config, state, {petname: zone_key})
     folded = petname.lower()
-    if as_json:
+    if given.as_json:
         ui.json_result({"name": folded, "key": str(zone_key), "is_new": bool(added)})
         return
     ui.result(f"{folded} {zone_key}")
     if not added:
         ui.note(f"{folded} was there before")
     elif suffixes := config.dns.suffixes:
-        # Browsers take what ends in .internal for an address; other endings that they do not know they search for.
+        # A browser opens a name below .internal; it sends a name with another unknown ending to a search engine.
         suffix = next((suffix for suffix in suffixes if suffix.endswith(".internal")), suffixes[0])
         ui.note(f"its zone is at {folded}.{suffix}")
 
 
 @name.command("list")
 @settings.usual_options
-def list_names(config_flag: str | None, state_flag: str | None, as_json: bool) -> None:
+def list_names(given: Given) -> None:
     """Print every petname with its key, in the form that "import" reads."""
-    book = petnames.load_strictly(settings.load(config_flag), settings.state_dir(state_flag))
-    if as_json:
+    book = petnames.load_strictly(given.config(), given.state())
+    if given.as_json:
         ui.json_result({name: {"key": entry.key, "from": entry.source} for name, entry in book.names.items()})
         return
     width = max((len(name) for name in book.names), default=0)
@@ -157,9 +158,9 @@ def list_names(config_flag: str | None, state_flag: str | None, as_json: bool) -
 @name.command()
 @click.argument("petname", metavar="NAME", shell_complete=completion.a_petname)
 @settings.usual_options
-def remove(petname: str, config_flag: str | None, state_flag: str | None, as_json: bool) -> None:
+def remove(petname: str, given: Given) -> None:
     """Let NAME stand for nothing."""
-    config, state = settings.load(config_flag), settings.state_dir(state_flag)
+    config, state = given.config(), given.state()
     petname = to_ascii(petname.strip())
     book = petnames.load_strictly(config, state)
     if petname.lower() not in book.names and (near := book.hint_for(petname)) is not None:
@@ -169,7 +170,7 @@ def remove(petname: str, config_flag: str | None, state_flag: str | None, as_jso
         removed: str = client.call("name-remove", name=petname)["removed"]
     else:
         removed = _in_state(state, lambda opened: kept_petnames.remove(opened, config, petname))
-    if as_json:
+    if given.as_json:
         ui.json_result({"removed": removed})
     else:
         ui.note(f"{removed} stands for nothing now")
@@ -178,12 +179,12 @@ def remove(petname: str, config_flag: str | None, state_flag: str | None, as_jso
 @name.command("import")
 @click.argument("path", metavar="FILE", shell_complete=completion.a_file)
 @settings.usual_options
-def import_names(path: str, config_flag: str | None, state_flag: str | None, as_json: bool) -> int:
+def import_names(path: str, given: Given) -> int:
     """Take over petnames from FILE ("-" is standard input): all of them, or none.
 
     A line is: NAME KEY. What follows a "#" is a comment.
     """
-    config, state = settings.load(config_flag), settings.state_dir(state_flag)
+    config, state = given.config(), given.state()
     text = files.read_text(path)
     if len(text.encode()) > IMPORT_BYTES_MAX:
         hint = "split it; each part is taken over whole or not at all"
@@ -195,9 +196,9 @@ def import_names(path: str, config_flag: str | None, state_flag: str | None, as_
         ui.note("nothing was taken over")
         return 1
     added = _add(config, state, names) if names else []
-    facts: dict[str, Any] = {"added": added, "known": [name for name in names if name not in added]}
-    if as_json:
-        ui.json_result(facts)
+    known = [name for name in names if name not in added]
+    if given.as_json:
+        ui.json_result({"added": added, "known": known})
     else:
-        ui.result(f"petnames added: {len(added)}, there before: {len(facts['known'])}")
+        ui.result(f"petnames added: {len(added)}, there before: {len(known)}")
     return 0

@@ -1,11 +1,12 @@
 """`publish`: signs a zone and puts it into the overlay.
 
-The secret key stays in this process: a running daemon gets the signed item, and where none runs (or another overlay
-is named) a short-lived node of our own puts it. A daemon that is just starting is waited for, or gets the item when it
-is there. Guarantees: exit 0 if and only if more than half of the other nodes known hold the item, and at least one;
-where nobody puts it again, that is said; the seq is above every one that counts for readers of the key; nothing is
-signed that lies more than an hour ahead of this machine's clock, unless it takes back a publication that does. Does not
-know how an item finds its nodes, nor whether the clock is right.
+A running daemon, or one that is just starting, gets the signed item and puts it. Without a daemon, or when a flag names
+another overlay, a short-lived node of this process puts it.
+
+Guarantees: the secret key stays in this process; exit 0 if and only if more than half of the other known nodes hold the
+item, and at least one; a warning is printed if no daemon will put it again; the seq is above every seq that readers of
+the key accept; no item is dated more than an hour ahead of this machine's clock, unless it takes back one that is. Does
+not know how an item finds its nodes, nor whether the clock is right.
 """
 
 from __future__ import annotations
@@ -21,17 +22,10 @@ import click
 from p2pdns.admin.control import ControlClient
 from p2pdns.cli import completion, files, mixups, petnames, settings, ui
 from p2pdns.cli.petnames import Book
+from p2pdns.cli.settings import Given
 from p2pdns.cli.starting import GRACE_S, running_daemon
 from p2pdns.cli.verbs import Verb
-from p2pdns.cli.zones import (
-    ReadZone,
-    keys_by_name,
-    origin_option,
-    read_zone,
-    show_warnings,
-    size_option,
-    zone_option,
-)
+from p2pdns.cli.zones import ReadZone, keys_by_name, read_zone, show_warnings, zone_file_options
 from p2pdns.clock import unix_now
 from p2pdns.config import Config
 from p2pdns.dht.node import Others
@@ -46,19 +40,17 @@ OnProgress = Callable[[int, int], None]
 """Called with the number of other nodes a put was sent to, and how many of them have stored it."""
 
 OnRationed = Callable[[dict[str, Any]], None]
-"""Called now and then while the others ration a publication: how many are done, of how many, and the seconds left."""
+"""Called while other nodes ration a publication: with how many are done, of how many, and the seconds left."""
 
 SEQ_TOO_LOW = 302  # BEP 44: the node holds an item with a higher seq.
 TAKE_BACK_COMMAND = "p2pdns publish --take-back -k KEYFILE ZONEFILE"
-
-
 RATIONED_NOTE_S = 10.0  # Between two lines about a publication that waits.
 NOT_KEPT_ALIVE = "nobody puts this again, and nodes forget it, some after two hours: publish through p2pdns serve"
 
 
 @dataclass(frozen=True)
 class Stored:
-    """How a publication ended: at `stored` of `sent` other nodes; and here, where a daemon puts it again."""
+    """The end of a publication: `stored` of `sent` other nodes hold it; with `is_kept_here` a daemon keeps it too."""
 
     seq: int
     sent: int
@@ -70,19 +62,17 @@ class Stored:
 
     @property
     def is_enough(self) -> bool:
-        """Return whether more than half of the others hold it, and at least one."""
         return Others(self.sent, self.stored).is_enough
 
     @property
     def warning(self) -> str | None:
-        """What is too few about it although it is enough, in words."""
+        """The warning about a publication that is enough, but held by few other nodes."""
         if not self.is_enough or self.stored >= OTHERS_FEW:
             return None
         keeps = "node keeps" if self.stored == 1 else "nodes keep"
         return f"only {self.stored} other {keeps} this zone, {OTHERS_WANTED} are wanted"
 
     def __str__(self) -> str:
-        """Return the sentence that `publish` ends with."""
         if not self.sent:
             where = "kept here, at" if self.is_kept_here else "stored at"
             return f"{where} 0 other nodes, seq {self.seq}"
@@ -94,16 +84,15 @@ def _at(unix: float) -> str:
 
 
 def chosen_seq(last: int | None, now: float, *, takes_back: bool = False, command: str = TAKE_BACK_COMMAND) -> int:
-    """Return the seq to sign; Unavailable when that would lie more than an hour ahead of the clock.
+    """Return the seq to sign; Unavailable when it would be more than an hour ahead of the clock.
 
-    With `takes_back` it may lie just above the last one, as long as readers and nodes do not take that for a seq from
-    the future: a lower one they would refuse until its time has come. `command` is what takes a publication back.
+    With `takes_back` it may be further ahead, just above the last one, as long as readers do not take it for a seq from
+    the future: they would refuse a lower one. The hint names `command`, which takes a publication back.
     """
     if now < BUILD_UNIX:
+        what = f"the clock says {_at(now)}, which is before this program was made"
         raise Unavailable(
-            f"the clock says {_at(now)}, which is before this program was made",
-            place="clock",
-            hint="set the clock: what is signed now would be expired for every reader",
+            what, place="clock", hint="set the clock: what is signed now would be expired for every reader"
         )
     seq = next_seq(now, last)
     if seq > (now + SIGN_AHEAD_S_MAX) * SEQ_PER_SECOND and not (takes_back and not Present(now).is_ahead(seq)):
@@ -131,7 +120,7 @@ def publish_through(
     known = client.call("seq", key=key)
     ahead = known.get("ahead")
     if takes_back and known["seq"] is not None and Present(unix_now()).is_ahead(known["seq"]):
-        # The daemon has adopted it, and never goes below a mark that it was not told to forget.
+        # The daemon has a mark at this seq, and goes below a mark only after `forget`.
         ahead = known["seq"]
         client.call("forget", key=key)
         known = client.call("seq", key=key)
@@ -162,10 +151,9 @@ async def _publish_alone(
     async with short_lived_node(config) as node:
         known = (await node.look_up(secret.zone_key)).item
         last = known.seq if isinstance(known, MutableItem) else None
-        # This node has adopted nothing, so an item from the future hides nothing from it.
+        # This node has no marks, so an item from the future does not count for it.
         ahead = last if last is not None and Present(unix_now()).is_ahead(last) else None
-        counting = None if ahead is not None else last
-        seq = chosen_seq(counting, unix_now(), takes_back=takes_back, command=command)
+        seq = chosen_seq(None if ahead else last, unix_now(), takes_back=takes_back, command=command)
         item = MutableItem.signed(secret, seq, value)
         outcome = await node.put(item, on_progress)
         return Stored(seq, *outcome.others, "a node of its own", outcome.reasons, ahead=ahead), item
@@ -184,7 +172,7 @@ def _publish(
     command: str,
 ) -> Stored:
     def alone() -> tuple[Stored, MutableItem]:
-        # Loaded late: a daemon has an event loop of its own.
+        # Loaded late: with a daemon this process needs no event loop.
         import asyncio
 
         work = _publish_alone(config, secret, value, on_progress, takes_back=takes_back, command=command)
@@ -192,18 +180,18 @@ def _publish(
 
     if is_alone:
         return alone()[0]
-    # A node of our own needs others to begin with. Without any there is nothing to do but to wait for a daemon.
+    # Without a bootstrap contact only a daemon can publish, so a daemon that was just started is waited for.
     client = running_daemon(state, grace_seconds=0.0 if config.dht.bootstrap else GRACE_S)
     if client is not None:
         return publish_through(client, secret, value, on_progress, on_rationed, takes_back=takes_back, command=command)
     done, item = alone()
-    # Meanwhile one may have started that had not yet marked its directory.
+    # A daemon may have started in the meantime.
     client = running_daemon(state)
     return done if client is None else hand_over(client, item, on_progress, on_rationed)
 
 
 class _Rations:
-    """What is said of a publication that the others ration: on the line of progress, and now and then for good."""
+    """Messages about a publication that other nodes ration: on the progress line, and at times on a line that stays."""
 
     def __init__(self, line: ui.Progress, clock: Callable[[], float] = time.monotonic) -> None:
         self._line = line
@@ -211,10 +199,9 @@ class _Rations:
         self._said_at = float("-inf")
 
     def told(self, standing: dict[str, Any]) -> None:
-        """Say how far it is."""
-        seconds = standing["seconds_left"]
+        """Show how far the publication is."""
         zones = f"{standing['done']} of {standing['of']} zone{'' if standing['of'] == 1 else 's'} through"
-        text = f"rationed by the other nodes: {zones}, about {seconds:.0f} s left"
+        text = f"rationed by the other nodes: {zones}, about {standing['seconds_left']:.0f} s left"
         if self._clock() - self._said_at >= RATIONED_NOTE_S:
             if self._said_at == float("-inf"):
                 text += "; the daemon goes on if you do not wait"
@@ -293,9 +280,7 @@ def _warn(done: Stored) -> None:
 
 @click.command(cls=Verb)
 @click.option(
-    "-k",
-    "--key",
-    "key_file",
+    *("-k", "--key", "key_file"),
     required=True,
     metavar="KEYFILE",
     help="The key that signs the zone.",
@@ -303,16 +288,11 @@ def _warn(done: Stored) -> None:
 )
 @click.argument("zone_file", metavar="ZONEFILE", shell_complete=completion.a_file)
 @files.passphrase_file_option
-@zone_option
-@origin_option
-@size_option
+@zone_file_options
 @click.option(
     "--take-back", "takes_back", is_flag=True, help="Replace a publication that a wrong clock has dated ahead."
 )
-@settings.config_option
-@settings.state_option
 @settings.overlay_options
-@settings.json_option
 def publish(
     key_file: str,
     zone_file: str,
@@ -321,32 +301,26 @@ def publish(
     origin: str | None,
     size_max: int,
     takes_back: bool,
-    config_flag: str | None,
-    state_flag: str | None,
-    network: str | None,
-    bootstrap: tuple[str, ...],
-    as_json: bool,
-) -> int:
+    given: Given,
+) -> None:
     """Sign ZONEFILE with a key and store it in the overlay.
 
     The running daemon puts it there and keeps it alive; it gets the signed zone, never the key. Without a daemon, or
     with --network or --bootstrap, a node of its own does it once.
     """
     mixups.refuse_swapped(key_file, zone_file)
-    config = settings.with_flags(settings.load(config_flag), network=network, bootstrap=bootstrap)
+    config = given.config()
     secret = files.read_secret_key(key_file, passphrase_file)
-    keys = keys_by_name(zone_words, config_flag, state_flag)
+    keys = keys_by_name(zone_words, given.config_flag, given.state_flag)
     zone = read_zone(zone_file, secret.zone_key, origin=origin, size_bytes_max=size_max, keys=keys)
     show_warnings(zone)
-    is_alone = network is not None or bool(bootstrap)
-    key = str(secret.zone_key)
-    state = settings.state_dir(state_flag)
+    key, state = str(secret.zone_key), given.state()
     with ui.progress() as line:
         line.update(f"looking for the nodes nearest {key}")
         done = _publish(
             config,
             state,
-            is_alone,
+            given.names_an_overlay,
             secret,
             zone.value,
             lambda sent, stored: line.update(f"stored at {stored} of {sent} nodes so far"),
@@ -354,7 +328,6 @@ def publish(
             takes_back=takes_back,
             command=f"p2pdns publish --take-back -k {key_file} {zone_file}",
         )
-    _show(done, zone, key, petnames.load(config, state), as_json)
+    _show(done, zone, key, petnames.load(config, state), given.as_json)
     if not done.is_enough:
         raise _failure(done, key)
-    return 0

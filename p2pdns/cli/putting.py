@@ -1,8 +1,7 @@
-"""`put`: puts an item again that `inspect -o` has saved, without the key that signed it.
+"""`put`: puts an item again that `inspect -o` has saved, without the secret key.
 
-Guarantees: nothing is sent of a file whose signature does not hold, or of one that is older than what is known of its
-key; exit 0 if and only if enough other nodes hold it then. Does not know who signed it, and keeps nothing alive: `pin`
-does that.
+Guarantees: an item with a wrong signature, or an item older than the newest known one of its key, is not sent; exit 0
+if and only if enough other nodes hold the item at the end. Does not keep the item alive: `pin` does that.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import click
 from p2pdns.admin.others import refuse_older
 from p2pdns.cli import completion, petnames, settings, ui
 from p2pdns.cli.inspect import read_item_file
+from p2pdns.cli.settings import Given
 from p2pdns.cli.starting import running_daemon
 from p2pdns.cli.verbs import Verb
 from p2pdns.clock import unix_now
@@ -30,7 +30,7 @@ async def _put_alone(config: Config, item: MutableItem, line: ui.Progress) -> di
     async with short_lived_node(config) as node:
         known = (await node.look_up(item.key)).item
         newest = known.seq if isinstance(known, MutableItem) else None
-        # One from the future hides nothing, as for any reader.
+        # As for every reader, an item from the future does not count.
         counts = newest is not None and not Present(unix_now()).is_ahead(newest)
         refuse_older(item, newest if counts else None, unix_now())
         outcome = await node.put(item, lambda sent, stored: line.update(f"stored at {stored} of {sent} nodes so far"))
@@ -43,7 +43,7 @@ def _put(config: Config, state: Path, is_alone: bool, item: MutableItem) -> dict
         line.update(f"looking for the nodes nearest {item.key}")
         client = None if is_alone else running_daemon(state)
         if client is None:
-            # Loaded late: a daemon has an event loop of its own.
+            # Loaded late: with a daemon this process needs no event loop.
             import asyncio
 
             return asyncio.run(_put_alone(config, item, line))
@@ -52,43 +52,26 @@ def _put(config: Config, state: Path, is_alone: bool, item: MutableItem) -> dict
             line.update(f"stored at {progress.get('stored', 0)} of {progress.get('sent', 0)} nodes so far")
 
         done = client.call("put", on_progress=report, item=item.to_bytes().hex())
-        return {
-            "sent": done["sent"],
-            "stored": done["stored"],
-            "refused": done["refused"],
-            "through": "the running daemon",
-        }
+        return {**{name: done[name] for name in ("sent", "stored", "refused")}, "through": "the running daemon"}
 
 
 @click.command(cls=Verb)
 @click.argument("path", metavar="FILE", shell_complete=completion.a_file)
-@settings.config_option
-@settings.state_option
 @settings.overlay_options
-@settings.json_option
-def put(
-    path: str,
-    config_flag: str | None,
-    state_flag: str | None,
-    network: str | None,
-    bootstrap: tuple[str, ...],
-    as_json: bool,
-) -> None:
+def put(path: str, given: Given) -> None:
     """Put the signed item in FILE ("-" is standard input), as "inspect -o" saves it, into the overlay once.
 
     No key is needed: the item is checked, and refused where a newer one of its zone is known. Nodes forget it within a
     day; "p2pdns pin KEY" keeps a zone alive.
     """
-    config = settings.with_flags(settings.load(config_flag), network=network, bootstrap=bootstrap)
+    config = given.config()
     item = read_item_file(path).item
-    state = settings.state_dir(state_flag)
-    done = _put(config, state, network is not None or bool(bootstrap), item)
+    state = given.state()
+    done = _put(config, state, given.names_an_overlay, item)
     book = petnames.load(config, state)
     key = str(item.key)
-    name = book.name_of(key)
-    facts = {"zone": key, "petname": name, "file": path, "seq": item.seq, **done}
-    if as_json:
-        ui.json_result(facts)
+    if given.as_json:
+        ui.json_result({"zone": key, "petname": book.name_of(key), "file": path, "seq": item.seq, **done})
     else:
         ui.note(f"zone key: {book.shown(key)}")
         for reason, count in done["refused"].items():

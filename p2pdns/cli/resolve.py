@@ -1,14 +1,14 @@
-"""`resolve`: asks for a name, over DNS like any program, through the daemon's resolver, or by a node of its own.
+"""`resolve`: asks for a name over DNS, through the daemon's resolver, or by a node of its own.
 
-Guarantees: exit 3 if and only if a server said that the name or the type does not exist; a question without an answer
-is exit 1, whatever the reason; a name that ends in a petname gets the suffix below which servers know petnames, and
-one with a final dot is asked as it stands. Does not know how a name is resolved.
+Guarantees: exit 3 if and only if a server said that the name or the type does not exist; any other question without an
+answer is exit 1; a name that ends in a petname is asked below the suffix for petnames, unless it has a final dot. Does
+not know how a name is resolved.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +20,24 @@ from p2pdns.cli import completion, dnsclient, petnames, settings, ui
 from p2pdns.cli.dnsclient import ExtendedError, Record, Reply
 from p2pdns.cli.names import read_name
 from p2pdns.cli.petnames import Book
+from p2pdns.cli.settings import Given
 from p2pdns.cli.verbs import Verb
 from p2pdns.config import Config
 from p2pdns.dns.registry import DNS_PORT
 from p2pdns.errors import ConfigError, P2pdnsError, Unavailable, UsageError
 
-TROUBLE_S_MAX = 2.0  # What the answer is worth is known; a daemon that hangs must not keep it back.
-ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # What listens on all addresses is asked on loopback.
+TROUBLE_S_MAX = 2.0  # For additions to an answer: a daemon that hangs must not keep the answer back.
 
 
 class DoesNotExist(P2pdnsError):
-    """A server said so: there is no such name, or no such type at it."""
+    """A server said that there is no such name, or no such type at it."""
 
     exit_code = 3
 
 
 @dataclass(frozen=True)
 class Asked:
-    """The words of the command line: a name, a type, and the server where one is named."""
+    """The question of the command line: a name, a type, and the server if one is named."""
 
     name: str
     type: str
@@ -52,7 +52,7 @@ def _is_address(text: str) -> bool:
 
 
 def read_words(words: tuple[str, ...]) -> Asked:
-    """Return what `NAME [TYPE] [@ADDR[:PORT]]` means, the server at any place."""
+    """Return the question of `NAME [TYPE] [@ADDR[:PORT]]`; the server may come first, too."""
     servers = [word[1:] for word in words if word.startswith("@")]
     others = [word for word in words if not word.startswith("@")]
     if not others or len(others) > 2 or len(servers) > 1:
@@ -73,8 +73,8 @@ def read_words(words: tuple[str, ...]) -> Asked:
 
 
 def _with_petname(asked: Asked, book: Book, *, is_short: bool) -> Asked:
-    """Return what a name that ends in a petname means in full."""
-    # The petnames of this machine mean nothing to a server that is named.
+    """Return the question with the full form of a name that ends in a petname."""
+    # A named server does not know the petnames of this machine, so it is asked by the key.
     name = book.full_name(asked.name, by_key=asked.server is not None)
     if name != asked.name and not is_short:
         petname = book.petname_in(asked.name)
@@ -84,7 +84,7 @@ def _with_petname(asked: Asked, book: Book, *, is_short: bool) -> Asked:
 
 
 def _book_of_anybody(config: Config, state_flag: str | None) -> Book:
-    """Return the petnames for a question to a server that is named, which needs no state of this machine."""
+    """Return the petnames for a question to a named server; a problem with the local state must not prevent it."""
     try:
         return petnames.load(config, settings.state_dir(state_flag), timeout_s=TROUBLE_S_MAX)
     except (P2pdnsError, OSError):
@@ -101,7 +101,7 @@ def _server_of(config: Config, client: ControlClient) -> Address:
         if not addresses:
             raise Unavailable("the running daemon answers no DNS", hint="resolve --direct asks the overlay itself")
         host, port = read_address(addresses[0], DNS_PORT)
-    return ANY_ADDRESS.get(host, host), port
+    return dnsclient.ANY_ADDRESS.get(host, host), port
 
 
 def _show_reply(reply: Reply, *, is_short: bool) -> None:
@@ -119,7 +119,7 @@ def _show_reply(reply: Reply, *, is_short: bool) -> None:
 
 
 def _petname_hint(name: str, book: Book) -> str | None:
-    """Return what a name that was not answered may have meant: a petname that is near, or one without a final dot."""
+    """Return the hint for a name without an answer: a near petname, or the same name without its final dot."""
     bare = book.without_suffix(name)
     last = bare.rpartition(".")[2].lower()
     if last in book.names:
@@ -135,7 +135,7 @@ def _raise_unless_answered(reply: Reply, book: Book) -> None:
         raise DoesNotExist(": ".join(filter(None, ["no such name (NXDOMAIN)", reasons])), place=name, hint=hint)
     if reply.rcode != "NOERROR":
         raise Unavailable(": ".join(filter(None, [f"no answer ({reply.rcode})", reasons])), place=name, hint=hint)
-    # A chain of aliases that ends without the type asked is an answer, yet not to the question.
+    # An answer with nothing but a chain of aliases is NODATA.
     if not any(record.type == reply.type for record in reply.answer) and reply.type != "ANY":
         raise DoesNotExist(f"the name has no {reply.type} records (NODATA)", place=name)
 
@@ -162,13 +162,13 @@ def _traced(client: ControlClient, asked: Asked) -> tuple[Reply, list[str]]:
 
 
 def _troubles(state: Path, reply: Reply) -> dict[str, str]:
-    """Return the zones behind an answer that others may not find, with why: this machine's own, not yet at others."""
+    """Return the zones of an answer that too few other nodes hold, with the reason; only the daemon's own zones."""
     names = dict.fromkeys([reply.name, *(record.owner for record in reply.answer)])
     try:
         client = ControlClient(state, timeout_s=TROUBLE_S_MAX)
         troubles: dict[str, str] = client.call("copies", names=list(names))["troubles"]
     except P2pdnsError:
-        # No daemon, not ours, or an older one: the answer stands without.
+        # No daemon, another user's, or an older one: the answer is shown without a warning.
         return {}
     return troubles
 
@@ -180,43 +180,30 @@ def _troubles(state: Path, reply: Reply) -> dict[str, str]:
 @click.option("--trace", is_flag=True, help="Show every step of the daemon's resolver.")
 @click.option("--direct", is_flag=True, help="Ask the overlay by a node of its own, not a daemon.")
 @click.option("--short", is_flag=True, help="Print the data only.")
-@settings.config_option
-@settings.state_option
 @settings.overlay_options
-@settings.json_option
-def resolve(
-    words: tuple[str, ...],
-    trace: bool,
-    direct: bool,
-    short: bool,
-    config_flag: str | None,
-    state_flag: str | None,
-    network: str | None,
-    bootstrap: tuple[str, ...],
-    as_json: bool,
-) -> int:
+def resolve(words: tuple[str, ...], trace: bool, direct: bool, short: bool, given: Given) -> int:
     """Look up a name: www.KEY, www.KEY.p2p.alt, www.PETNAME, or any other. TYPE is A unless given.
 
     Asks the DNS server of the configuration, or the one after the "@".
     """
     asked = read_words(words)
-    is_direct = direct or network is not None or bool(bootstrap)
+    is_direct = direct or given.names_an_overlay
     if trace + is_direct + (asked.server is not None) > 1:
         raise UsageError("--trace, --direct and @ADDR:PORT exclude each other", place="resolve")
-    config = settings.with_flags(settings.load(config_flag), network=network, bootstrap=bootstrap)
+    config = given.config()
     if asked.server is None:
-        # The trace is the daemon's alone, so one that does not let us ask is told of.
-        client = settings.daemon(state_flag) if trace else ControlClient(settings.state_dir(state_flag))
+        # Only the daemon has a trace, so a daemon that refuses to be asked is an error.
+        client = settings.daemon(given.state_flag) if trace else ControlClient(given.state())
         state = client.path.parent
         book = petnames.load(config, state)
     else:
-        book = _book_of_anybody(config, state_flag)
+        book = _book_of_anybody(config, given.state_flag)
     asked = _with_petname(asked, book, is_short=short)
     steps: list[str] = []
     if trace:
         reply, steps = _traced(client, asked)
     elif is_direct:
-        # Loaded late: an ordinary question needs neither an event loop nor a node.
+        # Loaded late: a question over DNS needs neither an event loop nor a node.
         import asyncio
 
         from p2pdns.cli.node import resolve_directly
@@ -227,9 +214,9 @@ def resolve(
     troubles = {} if is_direct or trace or asked.server is not None else _troubles(state, reply)
     for key, trouble in troubles.items():
         ui.warning(f"zone {key}: {trouble}")
-    if as_json:
+    if given.as_json:
         more: dict[str, Any] = {"trace": steps} if trace else {}
-        ui.json_result(more | reply.as_json() | ({"troubles": troubles} if troubles else {}))
+        ui.json_result(more | asdict(reply) | ({"troubles": troubles} if troubles else {}))
     else:
         for number, step in enumerate(steps, 1):
             ui.result(f"{number:2}  {step}")

@@ -1,7 +1,7 @@
-"""`serve`: runs a node of the overlay, with or without a DNS server in front of it.
+"""`serve`: runs a node of the overlay, with or without a DNS server.
 
-Guarantees: what a flag says wins over the configuration file; `--no-dns` is one process. Does not know how the
-processes do their work: the supervisor (`p2pdns.supervisor`) and the engine (`p2pdns.engine.main`) do it.
+Guarantees: a flag wins over the configuration file; `--no-dns` is one process. Does not know what the processes do:
+`p2pdns.supervisor` and `p2pdns.engine.main` do the work.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from p2pdns.errors import UsageError
 
 
 def end_with(alive_fd: int) -> None:
-    """End this process, as SIGTERM would, when the other end of the pipe is closed: whoever started us is gone."""
+    """End this process by SIGTERM when the other end of the pipe is closed, because the parent process has ended."""
 
     def watch() -> None:
         try:
@@ -52,7 +52,8 @@ def _run_engine_alone(config: Config, state: Path) -> int:
 @click.option("--no-dns", is_flag=True, help="Be a node of the overlay only.")
 @click.option("--dht", metavar="ADDR:PORT", help="Speak to other nodes there (default: 0.0.0.0:6881 or the next free).")
 @click.option("--dht6", metavar="ADDR:PORT", help="The same over IPv6, or auto (default: beside 0.0.0.0), or off.")
-@settings.overlay_options
+@settings.network_option
+@settings.bootstrap_option
 @settings.state_option
 @click.option("--upstream", metavar="ADDR[:PORT]", help="Who answers other names: an address, system or none.")
 @click.option("--alive-fd", type=int, hidden=True)
@@ -82,14 +83,13 @@ def serve(
         )
 
     config = read()
-    # Its own, whatever daemon the system has beside it.
+    # Always a directory of the user: the system's daemon has its own.
     state = configuration.resolve_state_dir(state_flag, os.environ)
     if alive_fd is not None:
         end_with(alive_fd)
-    # Each loads what it needs only: the supervisor stays small because it imports no resolver.
+    # The engine is imported only for `--no-dns`: the supervisor stays small because it has no resolver.
     if no_dns:
         return _run_engine_alone(config, state)
     from p2pdns import supervisor
 
-    # Reading again means the same flags over a newer file.
     return supervisor.run(config, state, reload=read)

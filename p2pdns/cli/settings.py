@@ -1,14 +1,15 @@
-"""Which configuration and which state directory a verb works with, and what its flags change in them.
+"""The flags that verbs share, and the configuration, state directory and daemon that they name.
 
-Guarantees: a flag wins over the file, and is checked by the same rules; the daemon of the system is found where the
-user has none, and only in a directory that root has made. Does not know what the settings do.
+Guarantees: a flag wins over the file, and is checked by the same rules; the system's daemon is found where the user has
+none, and only in a directory that root has made. Does not know what the settings do.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,46 +24,64 @@ from p2pdns.errors import ConfigError, Unavailable, UsageError
 if TYPE_CHECKING:
     from p2pdns.admin.control import ControlClient
 
-# Where a daemon of the system has its control socket: RuntimeDirectory=p2pdns, else StateDirectory=p2pdns.
+# The system's daemon has its control socket in RuntimeDirectory=p2pdns, else in StateDirectory=p2pdns.
 SYSTEM_DIRECTORIES = (Path("/run/p2pdns"), Path("/var/lib/p2pdns"))
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def config_option(command: Command) -> Command:
-    """Add `-c FILE`."""
-    help_text = "Configuration (default: $P2PDNS_CONFIG, else ~/.config/p2pdns/p2pdns.toml)."
-    return click.option("-c", "--config", "config_flag", metavar="FILE", help=help_text)(command)
+_CONFIG_HELP = "Configuration (default: $P2PDNS_CONFIG, else ~/.config/p2pdns/p2pdns.toml)."
+_STATE_HELP = "State directory of the daemon (default: $STATE_DIRECTORY, else yours, else that of the system's daemon)."
+_NETWORK_HELP = "The overlay: mainline (the default), unnamed, or a name of your own."
+_BOOTSTRAP_HELP = "A node to begin with; may be given several times."
+config_option = click.option("-c", "--config", "config_flag", metavar="FILE", help=_CONFIG_HELP)
+state_option = click.option("--state", "state_flag", metavar="DIR", help=_STATE_HELP)
+network_option = click.option("--network", metavar="NAME", help=_NETWORK_HELP)
+bootstrap_option = click.option("--bootstrap", multiple=True, metavar="ADDR:PORT", help=_BOOTSTRAP_HELP)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON with the same facts.")
 
 
-def state_option(command: Command) -> Command:
-    """Add `--state DIR`."""
-    help_text = (
-        "State directory of the daemon (default: $STATE_DIRECTORY, else yours, else that of the system's daemon)."
-    )
-    return click.option("--state", "state_flag", metavar="DIR", help=help_text)(command)
+@dataclass(frozen=True)
+class Given:
+    """The shared flags of one call; the flags that a verb does not have are as if they were not given."""
+
+    config_flag: str | None = None
+    state_flag: str | None = None
+    network: str | None = None
+    bootstrap: tuple[str, ...] = ()
+    as_json: bool = False
+
+    @property
+    def names_an_overlay(self) -> bool:
+        return self.network is not None or bool(self.bootstrap)
+
+    def config(self) -> Config:
+        """Return the configuration, with what the flags change in it."""
+        return with_flags(load(self.config_flag), network=self.network, bootstrap=self.bootstrap)
+
+    def state(self) -> Path:
+        """Return the state directory of the daemon to ask."""
+        return state_dir(self.state_flag)
 
 
-def overlay_options(command: Command) -> Command:
-    """Add `--network` and `--bootstrap`: which overlay, and whom to ask first."""
-    command = click.option(
-        "--bootstrap", multiple=True, metavar="ADDR:PORT", help="A node to begin with; may be given several times."
-    )(command)
-    return click.option(
-        "--network", metavar="NAME", help="The overlay: mainline (the default), unnamed, or a name of your own."
-    )(command)
+def _taking_given(command: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(command)
+    def called(**values: Any) -> Any:
+        shared = {name: values.pop(name) for name in Given.__dataclass_fields__ if name in values}
+        return command(given=Given(**shared), **values)
+
+    return called
 
 
-def json_option(command: Command) -> Command:
-    """Add `--json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON with the same facts.")(command)
+def usual_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `-c FILE`, `--state DIR` and `--json`; the verb gets them as one value, `given`."""
+    return config_option(state_option(json_option(_taking_given(command))))
 
 
-def usual_options(command: Command) -> Command:
-    """Add `-c FILE`, `--state DIR` and `--json`."""
-    for option in (json_option, state_option, config_option):
-        command = option(command)
-    return command
+def overlay_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the usual options, and `--network` and `--bootstrap` before `--json`."""
+    command = network_option(bootstrap_option(json_option(_taking_given(command))))
+    return config_option(state_option(command))
 
 
 def load(config_flag: str | None, environ: Mapping[str, str] = os.environ) -> Config:
@@ -76,7 +95,7 @@ def state_dir(
 ) -> Path:
     """Return the directory of the daemon to ask: that of the flag, the environment or the user, else the system's.
 
-    The system's is taken where no daemon of the user runs and that one lets this user ask.
+    The system's daemon is asked only if it lets this user ask, and no daemon of the user runs.
     """
     trouble: ConfigError | None = None
     try:
@@ -97,9 +116,9 @@ def state_dir(
 def daemon(
     state_flag: str | None, environ: Mapping[str, str] = os.environ, system: Sequence[Path] = SYSTEM_DIRECTORIES
 ) -> ControlClient:
-    """Return the way to the daemon, for a verb that is of no use without one.
+    """Return the client of the daemon, for a verb that needs one.
 
-    Unavailable where there is none but one of the system that does not let this user ask.
+    Unavailable if the only daemon is the system's, and it does not let this user ask.
     """
     if not _is_named(state_flag, environ):
         directory, refusal = _of_system(environ, system)
@@ -114,7 +133,7 @@ def daemon(
 
 
 def _client(directory: Path) -> ControlClient:
-    # Loaded late: `serve` needs no client, and is to mark its directory before a command typed behind it looks there.
+    # Loaded late: `serve` needs no client, and has to mark its directory before the next command looks there.
     from p2pdns.admin.control import ControlClient
 
     return ControlClient(directory)
@@ -125,7 +144,7 @@ def _is_named(state_flag: str | None, environ: Mapping[str, str]) -> bool:
 
 
 def _has_daemon(directory: Path) -> bool:
-    """Return whether a daemon runs or starts in a directory, or something is there that is to be told of."""
+    """Return whether a daemon runs or starts in a directory; True too where the client reports a problem with it."""
     try:
         return _client(directory).is_running() or is_marked(directory)
     except Unavailable:
@@ -133,7 +152,7 @@ def _has_daemon(directory: Path) -> bool:
 
 
 def _of_system(environ: Mapping[str, str], system: Sequence[Path]) -> tuple[Path | None, Unavailable | None]:
-    """Return the directory of the daemon of the system, or the first reason for which it cannot be asked."""
+    """Return the directory of the system's daemon, or the first reason why it cannot be asked."""
     runtime = runtime_directory(environ)
     refusal: Unavailable | None = None
     for directory in dict.fromkeys([*([] if runtime is None else [runtime]), *system]):
@@ -148,7 +167,7 @@ def _of_system(environ: Mapping[str, str], system: Sequence[Path]) -> tuple[Path
 
 
 def _is_made_by_root(directory: Path) -> bool:
-    """Return whether nobody but root, and this user, can have put a directory in its place."""
+    """Return whether only root or this user can have made a directory."""
     try:
         about = directory.parent.stat()
     except OSError:
@@ -166,18 +185,18 @@ def with_flags(
     bootstrap: Sequence[str] = (),
     upstream: str | None = None,
 ) -> Config:
-    """Return the configuration with what the flags say; ConfigError or UsageError names the flag at fault."""
-    if dns:
-        config = replace(config, dns=replace(config.dns, listen=_setting("--dns", "dns", "listen", list(dns))))
-    if dht is not None:
-        config = replace(config, dht=replace(config.dht, listen=_setting("--dht", "dht", "listen", dht)))
-    if dht6 is not None:
-        config = replace(config, dht=replace(config.dht, listen_ipv6=_setting("--dht6", "dht", "listen_ipv6", dht6)))
-    if network is not None:
-        config = replace(config, dht=replace(config.dht, network=_setting("--network", "dht", "network", network)))
-    if bootstrap:
-        nodes = _setting("--bootstrap", "dht", "bootstrap", list(bootstrap))
-        config = replace(config, dht=replace(config.dht, bootstrap=nodes))
+    """Return the configuration with the settings of the flags; ConfigError or UsageError names the flag at fault."""
+    given = (
+        ("--dns", "dns", "listen", list(dns) or None),
+        ("--dht", "dht", "listen", dht),
+        ("--dht6", "dht", "listen_ipv6", dht6),
+        ("--network", "dht", "network", network),
+        ("--bootstrap", "dht", "bootstrap", list(bootstrap) or None),
+    )
+    for flag, table, name, value in given:
+        if value is not None:
+            changed = replace(getattr(config, table), **{name: _setting(flag, table, name, value)})
+            config = replace(config, **{table: changed})
     if upstream is not None:
         try:
             servers = read_upstream(upstream)
@@ -188,7 +207,7 @@ def with_flags(
 
 
 def _setting(flag: str, table: str, name: str, value: object) -> Any:
-    # The readers of the file read the flag too, so that both mean the same.
+    # The readers of the file read the flag too, so both have the same rules.
     import json
 
     try:

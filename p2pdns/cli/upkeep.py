@@ -1,7 +1,7 @@
-"""`flush`, `forget`, `pin` and `reload`: what a running daemon is told about what it remembers.
+"""`flush`, `forget`, `pin` and `reload`: they change what a running daemon remembers.
 
-Guarantees: what is said to be done has been done by the daemon, in both of its processes. Does not know how anything
-is remembered; without a daemon there is nothing to tell, and that is an error.
+Guarantees: a change that is printed has been made in both processes of the daemon; without a daemon a verb is an error.
+Does not know how anything is remembered.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from p2pdns.admin.control import ControlClient
 from p2pdns.cli import completion, petnames, settings, ui
 from p2pdns.cli.names import read_name, read_zone_key
 from p2pdns.cli.petnames import Book
+from p2pdns.cli.settings import Given
 from p2pdns.cli.verbs import Verb
 from p2pdns.errors import P2pdnsError, UsageError
 
 
-def _daemon_and_book(config_flag: str | None, state_flag: str | None) -> tuple[ControlClient, Book]:
-    client = settings.daemon(state_flag)
-    return client, petnames.load(settings.load(config_flag), client.path.parent)
+def _daemon_and_book(given: Given) -> tuple[ControlClient, Book]:
+    client = settings.daemon(given.state_flag)
+    return client, petnames.load(given.config(), client.path.parent)
 
 
 @click.command(cls=Verb)
@@ -30,9 +31,7 @@ def _daemon_and_book(config_flag: str | None, state_flag: str | None) -> tuple[C
 )
 @click.option("--all", "is_all", is_flag=True, help="Everything, ordinary names too.")
 @settings.usual_options
-def flush(
-    name: str | None, zone: str | None, is_all: bool, config_flag: str | None, state_flag: str | None, as_json: bool
-) -> None:
+def flush(name: str | None, zone: str | None, is_all: bool, given: Given) -> None:
     """Drop the cached answers of the zone that NAME is in, so that the next question is looked up again.
 
     What has been verified, and the newest seq ever seen of a key, stay (forget drops those). Ordinary names are dropped
@@ -40,14 +39,14 @@ def flush(
     """
     if (name is not None) + (zone is not None) + is_all != 1:
         raise UsageError("one of NAME, --zone and --all is needed", place="flush", hint="p2pdns flush --help")
-    client, book = _daemon_and_book(config_flag, state_flag)
+    client, book = _daemon_and_book(given)
     if zone is not None:
         wanted: dict[str, Any] = {"zone": str(read_zone_key(zone, book=book))}
     else:
         wanted = {"all": True} if name is None else {"name": book.full_name(read_name(name), by_key=True)}
     flushed: str = client.call("flush", **wanted)["flushed"]
     is_everything = flushed == "everything"
-    if as_json:
+    if given.as_json:
         ui.json_result({"flushed": flushed} | ({} if is_everything else _petname(book, flushed)))
         return
     ui.result(f"flushed: {flushed if is_everything else book.shown(flushed)}")
@@ -59,7 +58,7 @@ def flush(
 @click.argument("key", required=False, metavar="KEY", shell_complete=completion.a_zone)
 @click.option("--ahead", "is_ahead", is_flag=True, help="All zones whose newest item is dated ahead of this clock.")
 @settings.usual_options
-def forget(key: str | None, is_ahead: bool, config_flag: str | None, state_flag: str | None, as_json: bool) -> None:
+def forget(key: str | None, is_ahead: bool, given: Given) -> None:
     """Drop everything known of the zone KEY, and no longer keep it alive.
 
     With it goes the memory of its newest seq, which guards against older items: for a key whose owner has lost count,
@@ -69,17 +68,17 @@ def forget(key: str | None, is_ahead: bool, config_flag: str | None, state_flag:
     if (key is None) != is_ahead:
         hint = "a zone key or a petname names one zone, --ahead all that are dated ahead of this machine's clock"
         raise UsageError("a KEY or --ahead is needed, and not both", place="forget", hint=hint)
-    client, book = _daemon_and_book(config_flag, state_flag)
+    client, book = _daemon_and_book(given)
     if key is None:
         count: int = client.call("forget", ahead=True)["forgotten"]
-        if as_json:
+        if given.as_json:
             ui.json_result({"forgotten": count})
         else:
             ui.result(f"forgotten: {count} zones dated ahead of this machine's clock")
         return
     zone_key = str(read_zone_key(key, book=book))
     was_known: bool = client.call("forget", key=zone_key)["forgotten"]
-    if as_json:
+    if given.as_json:
         ui.json_result({"key": zone_key, **_petname(book, zone_key), "was_known": was_known})
         return
     ui.result(f"forgotten: {book.shown(zone_key)}")
@@ -90,15 +89,15 @@ def forget(key: str | None, is_ahead: bool, config_flag: str | None, state_flag:
 @click.command(cls=Verb)
 @click.argument("key", metavar="KEY", shell_complete=completion.a_zone)
 @settings.usual_options
-def pin(key: str, config_flag: str | None, state_flag: str | None, as_json: bool) -> None:
+def pin(key: str, given: Given) -> None:
     """Keep the zone KEY alive: put its newest item again every hour, as its publisher would.
 
     "p2pdns forget KEY" ends it.
     """
-    client, book = _daemon_and_book(config_flag, state_flag)
+    client, book = _daemon_and_book(given)
     zone_key = str(read_zone_key(key, book=book))
     seq: int = client.call("pin", key=zone_key)["seq"]
-    if as_json:
+    if given.as_json:
         ui.json_result({"key": zone_key, **_petname(book, zone_key), "seq": seq})
     else:
         ui.result(f"kept alive: {book.shown(zone_key)}, seq {seq}")

@@ -1,8 +1,8 @@
-"""The verbs, their groups and other names, and how their help reads.
+"""The verbs, their groups and synonyms, and the form of their help.
 
-Guarantees: a verb that does not exist gets a hint that is true: the verb that was meant, or what there is instead; the
-summaries of a list of verbs are whole sentences; every help ends in its examples. Does not know what a verb does: each
-is loaded when it is asked for, so that `keygen` does not pay for the resolver.
+Guarantees: the error for an unknown verb has a true hint: the verb that was meant, or what to do instead; the summary
+of a verb is a whole sentence; every help ends in examples. Does not know what a verb does: each is loaded when it is
+used, so `keygen` does not load the resolver.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import click
 from p2pdns.cli.examples import EXAMPLES
 from p2pdns.errors import UsageError, abridged, did_you_mean
 
-SUMMARY_CHARACTERS_MAX = 1_000  # No summary is cut: it is a sentence, and wraps where the line ends.
+SUMMARY_CHARACTERS_MAX = 1_000  # No summary is cut: it is a sentence, and wraps at the end of the line.
 
-# The verb and the module of its family, by what they are for, in the order of a first visit.
+# Each verb with its module, in groups, in the order of a first visit.
 GROUPS: dict[str, dict[str, str]] = {
     "Keys and zones": {"keygen": "keys", "pubkey": "keys", "check": "zones", "publish": "publish", "put": "putting"},
     "Names": {"resolve": "resolve", "inspect": "inspect", "name": "name"},
@@ -41,7 +41,7 @@ VERBS = {
     for verb, module in group.items()
 }
 
-# Words of other programs, and of people, for verbs of ours. A near spelling alone would send `start` to `status`.
+# Verbs that people know from other programs. By its spelling alone, `start` would be taken for `status`.
 SYNONYMS: dict[str, str] = {
     **dict.fromkeys(("start", "run", "daemon", "up", "server", "listen", "node", "launch"), "serve"),
     **dict.fromkeys(("lookup", "look-up", "query", "dig", "nslookup", "drill", "host", "ask", "get"), "resolve"),
@@ -75,7 +75,7 @@ _EXPIRES = (
     "put it no more; to show something else at once, publish another zone file with the same key"
 )
 _ENDS = 'Ctrl-C or SIGTERM ends "p2pdns serve"; p2pdns status -v shows its process, supervisor pid'
-# What has no verb, and what there is instead.
+# Wishes for which there is no verb, each with what to do instead.
 WITHOUT_VERB: dict[str, str] = {
     **dict.fromkeys(("unpublish", "delete", "retract", "revoke", "withdraw", "takedown", "expire"), _EXPIRES),
     **dict.fromkeys(("stop", "kill", "quit", "exit", "shutdown", "down"), _ENDS),
@@ -89,7 +89,7 @@ WITHOUT_VERB: dict[str, str] = {
 
 
 def unknown_verb(word: str, known: Sequence[str], synonyms: Mapping[str, str], *, place: str = "") -> UsageError:
-    """Return the error about a verb that does not exist, with the one that was meant or what there is instead."""
+    """Return the error for an unknown verb, with the verb that was meant or with what to do instead."""
     folded = word.lower().lstrip("-")
     shown = f'"{abridged(f"{place} {word}".strip())}"'
     if not place and folded in WITHOUT_VERB:
@@ -109,10 +109,11 @@ class Verb(click.Command):
 
 
 class Family(click.Group):
-    """A verb with verbs of its own, such as `name add`; they have short names beside the long ones."""
+    """A verb with verbs of its own, such as `name add`; `aliases` are their short names."""
 
     command_class = Verb
     aliases: ClassVar[Mapping[str, str]] = {}
+    synonyms: ClassVar[Mapping[str, str]] = {}
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command of a name or of a short name, or None."""
@@ -121,7 +122,7 @@ class Family(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the verb that `args` opens with; an unknown one is an error with the nearest known."""
+        """Find the verb at the beginning of `args`; the error for an unknown one names the verb that was meant."""
         args = [self.aliases.get(args[0], args[0]), *args[1:]]
         known = self.list_commands(ctx)
         if not ctx.resilient_parsing and not args[0].startswith("-") and args[0] not in known:
@@ -129,13 +130,8 @@ class Family(click.Group):
             raise unknown_verb(args[0], known, self.synonyms, place=place)
         return super().resolve_command(ctx, args)
 
-    @property
-    def synonyms(self) -> Mapping[str, str]:
-        """What other programs call the verbs."""
-        return {}
-
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the verbs with their whole summaries."""
+        """Write the verbs with their summaries."""
         write_summaries(self, ctx, formatter, "Verbs", self.list_commands(ctx), self.aliases)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -147,26 +143,18 @@ class NameFamily(Family):
     """The verbs about petnames."""
 
     aliases: ClassVar[Mapping[str, str]] = {"ls": "list", "rm": "remove"}
-
-    @property
-    def synonyms(self) -> Mapping[str, str]:
-        """What other programs call the verbs."""
-        words = {
-            "add": ("set", "new", "create", "assign", "put"),
-            "list": ("show", "all", "print", "export", "get"),
-            "remove": ("delete", "del", "unset", "forget", "drop"),
-            "import": ("load", "read", "merge", "restore"),
-        }
-        return {word: f"name {verb}" for verb, others in words.items() for word in others}
+    synonyms: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("set", "new", "create", "assign", "put"), "name add"),
+        **dict.fromkeys(("show", "all", "print", "export", "get"), "name list"),
+        **dict.fromkeys(("delete", "del", "unset", "forget", "drop"), "name remove"),
+        **dict.fromkeys(("load", "read", "merge", "restore"), "name import"),
+    }
 
 
 class Verbs(Family):
     """The group of all verbs, each imported when it is first used."""
 
-    @property
-    def synonyms(self) -> Mapping[str, str]:
-        """What other programs call the verbs."""
-        return SYNONYMS
+    synonyms: ClassVar[Mapping[str, str]] = SYNONYMS
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the verbs in the order of a first visit."""
@@ -176,13 +164,12 @@ class Verbs(Family):
         """Return the verb's command, or None."""
         if cmd_name not in VERBS:
             return None
-        module = importlib.import_module(VERBS[cmd_name])
-        command = getattr(module, cmd_name)
+        command = getattr(importlib.import_module(VERBS[cmd_name]), cmd_name)
         assert isinstance(command, click.Command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the verbs by what they are for."""
+        """Write the verbs in their groups."""
         for title, group in GROUPS.items():
             write_summaries(self, ctx, formatter, title, list(group), {})
 
@@ -195,7 +182,7 @@ def write_summaries(
     verbs: Sequence[str],
     aliases: Mapping[str, str],
 ) -> None:
-    """Write one group of verbs: each with its short name, where it has one, and its whole summary."""
+    """Write one group of verbs, each with its short name, if it has one, and its summary."""
     rows = []
     for verb in verbs:
         command = family.get_command(ctx, verb)
@@ -207,12 +194,12 @@ def write_summaries(
 
 
 def write_examples(ctx: click.Context, formatter: click.HelpFormatter) -> None:
-    """Write the examples of the verb that a context is of."""
+    """Write the examples of the verb of a context."""
     examples = EXAMPLES.get(ctx.command_path.partition(" ")[2], ())
     if not examples:
         return
     with formatter.section("Examples"):
-        # Line by line: what is to be copied must not be wrapped.
+        # Not `write_text`, which wraps: a wrapped command cannot be copied.
         for example in examples:
             formatter.write(f"{'':>{formatter.current_indent}}{example.command}\n")
             formatter.write(f"{'':>{formatter.current_indent}}    {example.what}\n")

@@ -1,8 +1,7 @@
-"""`check`: what would be wrong with zone files and configurations, before anything is published or started.
+"""`check`: finds the mistakes of zone files and configurations before they are used; reads the zone file of `publish`.
 
-Also reads zone files for `publish`, by the same rules. Guarantees: nothing leaves this machine and no secret key is
-needed; every file is looked at, whatever is wrong with the others. Does not know which key will sign a zone: a zone
-file is measured under a key of the same length.
+Guarantees: nothing leaves this machine, and no secret key is needed; every file is checked, even if another one has
+mistakes. Does not know which key will sign a zone: all keys have one length, so any key gives the size of the item.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import click
 from p2pdns import config as configuration
 from p2pdns.cli import completion, files, petnames, settings, ui
 from p2pdns.cli.names import read_zone_key, to_ascii
+from p2pdns.cli.settings import Given
 from p2pdns.cli.verbs import Verb
 from p2pdns.dns import zonefile
 from p2pdns.dns.name import Name
@@ -27,34 +27,32 @@ from p2pdns.items.keys import SEED_BYTES, SecretKey, ZoneKey
 from p2pdns.items.packet import compose_packet
 from p2pdns.naming import is_zone_key_label, read_petname
 
-origin_option: Callable[[settings.Command], settings.Command] = click.option(
-    "--origin", metavar="NAME", help="Read a zone file written for NAME (example.com.) as the key's zone."
-)
-size_option: Callable[[settings.Command], settings.Command] = click.option(
-    "--size-max",
-    type=click.IntRange(1, VALUE_BYTES_WRITE_MAX),
-    default=VALUE_BYTES_WRITE_DEFAULT,
-    show_default=True,
-    metavar="BYTES",
-    help=f"Allow zones of this size, {VALUE_BYTES_WRITE_MAX} at most; replies with large ones carry fewer contacts.",
-)
-zone_option: Callable[[settings.Command], settings.Command] = click.option(
-    "--zone",
-    "zone_words",
-    multiple=True,
-    metavar="NAME=KEY",
-    help="What {zone:NAME} in a zone file stands for, besides the petnames; may be given several times.",
-)
+_ZONE_HELP = "Let {zone:NAME} in a zone file stand for KEY, as a petname does; may be given several times."
+_ORIGIN_HELP = "Read a zone file written for NAME (example.com.) as the key's zone."
+_SIZE_HELP = f"Allow zones of this size, {VALUE_BYTES_WRITE_MAX} at most; replies with large ones carry fewer contacts."
 
 KeysByName = Callable[[], Mapping[str, str]]
-"""The keys that `{zone:NAME}` may ask for; called when a file asks for one."""
+"""Returns the keys for `{zone:NAME}`; it is called only for a file that has such a placeholder."""
+
+
+def zone_file_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--zone`, `--origin` and `--size-max`, which say how a zone file is read."""
+    sizes, usual = click.IntRange(1, VALUE_BYTES_WRITE_MAX), VALUE_BYTES_WRITE_DEFAULT
+    for option in (
+        click.option("--size-max", type=sizes, default=usual, show_default=True, metavar="BYTES", help=_SIZE_HELP),
+        click.option("--origin", metavar="NAME", help=_ORIGIN_HELP),
+        click.option("--zone", "zone_words", multiple=True, metavar="NAME=KEY", help=_ZONE_HELP),
+    ):
+        command = option(command)
+    return command
 
 
 @dataclass(frozen=True)
 class ReadZone:
-    """A zone file that can be published under a key: the value to sign, what it holds, and whom it points to.
+    """A zone file that can be published under a key, with the value to sign.
 
-    `warnings` have path and line; `origin` is the apex it was written for, where the name of the file had to tell.
+    `zones` are the keys of its placeholders; `warnings` have path and line; `origin` is the apex that the file was
+    written for, if the name of the file told it.
     """
 
     path: str
@@ -67,12 +65,11 @@ class ReadZone:
 
     @property
     def size_text(self) -> str:
-        """How much of an item it takes."""
         return f"{len(self.value)} of {self.size_bytes_max} bytes"
 
 
 def keys_by_name(words: Sequence[str], config_flag: str | None, state_flag: str | None) -> KeysByName:
-    """Return what names in zone files stand for: those of `--zone`, else petnames, read when they are needed."""
+    """Return the keys of names in zone files: those of `--zone`, else the petnames, which are read when needed."""
     given: dict[str, str] = {}
     for word in words:
         name, equals, text = word.partition("=")
@@ -84,11 +81,9 @@ def keys_by_name(words: Sequence[str], config_flag: str | None, state_flag: str 
         try:
             folded = read_petname(name)
         except ConfigError as trouble:
-            raise UsageError(trouble.what, place=f"--zone {abridged(word[:80])}", hint=hint) from None
+            raise UsageError(trouble.what, place=place, hint=hint) from None
         if given.setdefault(folded, key) != key:
-            raise UsageError(
-                "two keys for one name", place=f"--zone {abridged(word[:80])}", hint="leave one of them out"
-            )
+            raise UsageError("two keys for one name", place=place, hint="leave one of them out")
 
     @lru_cache(maxsize=1)
     def keys() -> Mapping[str, str]:
@@ -98,7 +93,7 @@ def keys_by_name(words: Sequence[str], config_flag: str | None, state_flag: str 
 
 
 def read_zone(path: str, key: ZoneKey, *, origin: str | None, size_bytes_max: int, keys: KeysByName = dict) -> ReadZone:
-    """Return what a zone file says when this key signs it; ZoneFileError with the line where it says nothing."""
+    """Return a zone file, read as the zone of a key; ZoneFileError names the line of a mistake."""
     reroot = None
     if origin is not None:
         try:
@@ -129,7 +124,7 @@ def read_zone(path: str, key: ZoneKey, *, origin: str | None, size_bytes_max: in
 
 
 def show_warnings(zone: ReadZone) -> None:
-    """Say what is odd about a zone file that can be published all the same."""
+    """Print the warnings about a zone file that can be published."""
     if zone.origin is not None:
         ui.note(f"{zone.path}: read as written for {zone.origin}, by its name (--origin says another)")
     for warning in zone.warnings:
@@ -137,22 +132,15 @@ def show_warnings(zone: ReadZone) -> None:
 
 
 def _origin_in(path: str) -> Name | None:
-    """Return the apex that the name of a file tells, as servers and their people call them: db.NAME or NAME.zone."""
+    """Return the apex in the usual file names of other servers, db.NAME and NAME.zone; None for other file names."""
     base = os.path.basename(path)
     text = base.removeprefix("db.") if base.startswith("db.") else base.removesuffix(".zone")
     try:
         origin = Name.read(text) if text != base and text.strip(".") else None
     except FormatError:
         return None
-    # What was written for one key is not published under another because its file is called so.
+    # A zone written for one key must not be published under another one because of the name of its file.
     return None if origin is None or is_zone_key_label(origin.labels[-1]) else origin
-
-
-def _key_to_check_with(text: str | None) -> ZoneKey:
-    if text is None:
-        # Any key will do, and always the same one makes the same output.
-        return SecretKey.generate(bytes(SEED_BYTES)).zone_key
-    return read_zone_key(text, place=f"--key {first_token(text)}")
 
 
 def _counted(count: int, noun: str) -> str:
@@ -160,8 +148,7 @@ def _counted(count: int, noun: str) -> str:
 
 
 def _check_file(path: str, key: ZoneKey, origin: str | None, size_bytes_max: int, keys: KeysByName) -> dict[str, Any]:
-    suffix = os.path.splitext(path)[1]
-    if suffix == ".toml":
+    if path.endswith(".toml"):
         if not os.path.exists(path):
             raise files.file_trouble(path, FileNotFoundError())
         return {"file": path, "ok": True, "kind": "configuration", **_names_of(path)}
@@ -180,7 +167,7 @@ def _check_file(path: str, key: ZoneKey, origin: str | None, size_bytes_max: int
 
 
 def _names_of(path: str) -> dict[str, Any]:
-    """Return what the block lists of a configuration hold; ConfigError for what `serve` would refuse about names."""
+    """Return the size and the warnings of the block lists; ConfigError for names that `serve` would refuse."""
     # Loaded late: a zone file needs none of this.
     from p2pdns.resolver.blocking import BlockedNames
     from p2pdns.resolver.local import read_forward_local, read_local_data
@@ -204,7 +191,7 @@ def _names_of(path: str) -> dict[str, Any]:
     except ConfigError as trouble:
         mistakes.append(trouble)
     if mistakes:
-        # Their lines are those of other texts.
+        # Their lines are not lines of this file.
         raise together(
             ConfigError(mistake.what, place=f"{path}: {mistake.place}", hint=mistake.hint) for mistake in mistakes
         )
@@ -224,30 +211,27 @@ def _line(found: dict[str, Any]) -> str:
 @click.command(cls=Verb)
 @click.argument("paths", nargs=-1, required=True, metavar="FILE...", shell_complete=completion.a_file)
 @click.option("--key", "key_text", metavar="KEY", help="Read zone files as this zone key's, for files that name it.")
-@zone_option
-@origin_option
-@size_option
-@settings.config_option
-@settings.state_option
-@settings.json_option
+@zone_file_options
+@settings.usual_options
 def check(
     paths: tuple[str, ...],
     key_text: str | None,
     zone_words: tuple[str, ...],
     origin: str | None,
     size_max: int,
-    config_flag: str | None,
-    state_flag: str | None,
-    as_json: bool,
+    given: Given,
 ) -> int:
     """Check configurations (*.toml) and zone files (any other name), without sending anything.
 
-    For each zone: how much of the 940 bytes of an item it takes, and what is odd about it. For each mistake, the first
-    50 of a file: file, line and what to do. A file called db.NAME or NAME.zone may have been written for NAME.
-    Configuration and state directory are looked into only for petnames that a zone file asks for.
+    For each zone: how much of the 940 bytes of an item it takes, and warnings. For each mistake, the first 50 of a
+    file: file, line and what to do. A file called db.NAME or NAME.zone may have been written for NAME. Configuration
+    and state directory are read only for the petnames of a zone file.
     """
-    key = _key_to_check_with(key_text)
-    keys = keys_by_name(zone_words, config_flag, state_flag)
+    # Without --key the key is always the same, so the output is too.
+    key = SecretKey.generate(bytes(SEED_BYTES)).zone_key
+    if key_text is not None:
+        key = read_zone_key(key_text, place=f"--key {first_token(key_text)}")
+    keys = keys_by_name(zone_words, given.config_flag, given.state_flag)
     results: list[dict[str, Any]] = []
     code = 0
     for path in paths:
@@ -255,15 +239,15 @@ def check(
             found = _check_file(path, key, origin, size_max, keys)
         except P2pdnsError as trouble:
             ui.error(trouble)
-            # A bad configuration is what `serve` would refuse with 2; a bad zone is what `publish` would with 1.
+            # `serve` would refuse a bad configuration with 2, `publish` a bad zone with 1.
             code = max(code, 2 if isinstance(trouble, ConfigError | UsageError) else 1)
             found = {"file": path, "ok": False, "error": str(trouble), "hint": trouble.hint}
         else:
-            if not as_json:
+            if not given.as_json:
                 ui.result(_line(found))
                 for warning in found["warnings"]:
                     ui.warning(warning)
         results.append(found)
-    if as_json:
+    if given.as_json:
         ui.json_result({"ok": code == 0, "files": results})
     return code
