@@ -70,9 +70,8 @@ def identity_of(user: str, state_dir: Path, control_group: str = "") -> RunsAs:
         if owner is None or not state_dir.is_dir():
             return _identity(default, "the user of that name", control_group)
         hint = f'chown -R {USER_DEFAULT}: {state_dir}, or user = "root" under [process]'
-        raise Unavailable(
-            f"belongs to root, and there is a user {USER_DEFAULT} to run as", place=str(state_dir), hint=hint
-        )
+        what = f"belongs to root, and there is a user {USER_DEFAULT} to run as"
+        raise Unavailable(what, place=str(state_dir), hint=hint)
     return RunsAs(0, 0, (), "no other user is known")
 
 

@@ -157,10 +157,12 @@ class Supervisor:
         # The path is for `ps`; the children use the descriptor.
         common += ["--state", shown(directory.path)]
         listen = [word for pair in sockets for word in ("--dns-listen", write_address(pair.address))]
-        self._engine = Child("engine", [*_python(), engine_module, *common, *listen], fds)
+        # -P: a folder called p2pdns in the current folder must not be taken for the program.
+        python = [sys.executable, "-P", "-m"]
+        self._engine = Child("engine", [*python, engine_module, *common, *listen], fds)
         handed = [(name, sock.fileno()) for p in sockets for name, sock in (("--udp-fd", p.udp), ("--tcp-fd", p.tcp))]
         words = [word for name, fd in handed for word in (name, str(fd))]
-        self._front = Child("front", [*_python(), front_module, *common, *words], [*fds, *(fd for _, fd in handed)])
+        self._front = Child("front", [*python, front_module, *common, *words], [*fds, *(fd for _, fd in handed)])
         self._children = (self._engine, self._front)
 
     def run(self) -> int:
@@ -278,11 +280,6 @@ def restart_pause_s(early_end_count: int) -> float:
     [0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 1.5]
     """
     return min(RESTART_S_MAX, RESTART_S_MIN * (1 << min(early_end_count, 16)))
-
-
-def _python() -> list[str]:
-    # -P: a folder called p2pdns in the current folder must not be taken for the program.
-    return [sys.executable, "-P", "-m"]
 
 
 def _environment() -> dict[str, str]:

@@ -1,14 +1,13 @@
 """Completion on the Tab key for bash, zsh and fish: verbs, flags, files, petnames, own keys and record types.
 
-Guarantees: nothing is sent anywhere, and what cannot be known completes to nothing; only a daemon of this machine is
-asked for its petnames. Does not know the shells: click has a script for each.
+Guarantees: only a daemon of this machine is asked, for its petnames; an error leads to no completion and no message.
+Does not know the shells: click has a script for each.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -23,12 +22,11 @@ if TYPE_CHECKING:
 
 VARIABLE = "_P2PDNS_COMPLETE"  # The script sets it, and `main` answers instead of running a verb.
 SHELLS = ("bash", "zsh", "fish")
-Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 def _book(ctx: click.Context) -> Book:
-    """Return the petnames that hold for the command line so far; none where they cannot be had."""
-    # Loaded late: every verb names its completers, and few calls of the program complete anything.
+    """Return the petnames, with the flags of the command line so far; none if they cannot be read."""
+    # Loaded late: every verb imports this module, and few calls of the program complete anything.
     from p2pdns.cli import petnames, settings
     from p2pdns.cli.petnames import Book
     from p2pdns.config import Config
@@ -43,7 +41,7 @@ def _book(ctx: click.Context) -> Book:
 
 
 def _keys(book: Book) -> dict[str, str]:
-    """Return the words that stand for a zone, each with what it is."""
+    """Return the words that stand for a zone, each with its description."""
     words = {name: f"petname of {entry.key}" for name, entry in book.names.items()}
     return words | {key: f"the key of {file}" for key, file in mixups.keys_in_folder().items()}
 
@@ -76,7 +74,7 @@ def a_name(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
 
 
 def a_zone_or_file(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete a zone, and files where no zone begins so."""
+    """Complete a zone; if no zone begins so, a file."""
     return a_name(ctx, param, incomplete) or a_file(ctx, param, incomplete)
 
 
@@ -103,7 +101,7 @@ def completion(shell: str) -> None:
 
 
 def answered(program: click.Command) -> int | None:
-    """Return the exit status of a question of a shell's script, once it is answered; None where there is none."""
+    """Answer a shell's script and return the exit status; None if no script has asked."""
     instruction = os.environ.get(VARIABLE)
     if not instruction:
         return None
@@ -112,5 +110,5 @@ def answered(program: click.Command) -> int | None:
     try:
         return shell_complete(program, {}, ui.PROGRAM, VARIABLE, instruction)
     except (P2pdnsError, click.ClickException, OSError, KeyError, ValueError):
-        # A half-typed line may be wrong in any way; a word about it would stand in the middle of it.
+        # A half-typed line may have any mistake, and a message would appear in the middle of the line.
         return 1

@@ -98,7 +98,7 @@ def facts_of(found: Config, path: str | None) -> dict[str, dict[str, dict[str, A
 def print_config(given: Given) -> None:
     """Print every setting with its value and where that comes from, in the form of a configuration file.
 
-    It is what "serve" would begin with; a daemon that runs may have begun with another (p2pdns reload).
+    "serve" would start with this configuration; a running daemon may have an older one (p2pdns reload).
     """
     path, reason = _file_and_reason(given.config_flag)
     state, state_reason = _state_and_reason(given.state_flag)

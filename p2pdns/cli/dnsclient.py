@@ -150,10 +150,6 @@ def _exchange_udp(query: dns.message.Message, server: Address, timeout_s: float)
         return dns.query.udp(query, host, timeout_s, port, sock=sock, ignore_unexpected=True, ignore_errors=True)
 
 
-def _exchange_tcp(query: dns.message.Message, server: Address, timeout_s: float) -> dns.message.Message:
-    return dns.query.tcp(query, server[0], port=server[1], timeout=timeout_s)
-
-
 def ask(
     name: str,
     rtype: str,
@@ -171,10 +167,11 @@ def ask(
     used = "tcp" if transport == "tcp" else "udp"
     began = time.perf_counter()
     try:
-        reply = _exchange_tcp(query, server, timeout_s) if used == "tcp" else _exchange_udp(query, server, timeout_s)
-        if transport == "auto" and reply.flags & dns.flags.TC:
-            used = "tcp"
-            reply = _exchange_tcp(query, server, timeout_s)
+        if used == "udp":
+            reply = _exchange_udp(query, server, timeout_s)
+            used = "tcp" if transport == "auto" and reply.flags & dns.flags.TC else "udp"
+        if used == "tcp":
+            reply = dns.query.tcp(query, server[0], timeout_s, server[1])
     except dns.exception.Timeout:
         hint = "is that the address of a DNS server?"
         raise Unavailable(f"no answer within {timeout_s:g} s", place=place, hint=hint) from None

@@ -1,7 +1,4 @@
-"""The examples of every verb, for its help and its manual page.
-
-Guarantees: nothing but text. Does not know the verbs: a test reads each example with the verb it belongs to.
-"""
+"""The examples of every verb, for its help and its manual page. A test parses each example with its verb."""
 
 from __future__ import annotations
 

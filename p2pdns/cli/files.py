@@ -1,8 +1,7 @@
-"""The files a person names on the command line: zone files, key files, item files.
+"""The files of the command line: zone files, key files, item files.
 
-Guarantees: a file that is not there is an error with the nearest name that is; a file that is written new never
-replaces another; a secret key is neither read from a file that others can read nor written into one. Does not
-know what the files say.
+Guarantees: the error for a missing file names the file with the nearest name; a new file never replaces another; a
+secret key is neither read from a file that others can read nor written into one. Does not know the files' content.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from p2pdns.errors import LIKENESS_MIN, KeyFileError, P2pdnsError, Unavailable, 
 from p2pdns.items.keys import KEY_FILE_BYTES_MAX, SecretKey, needs_passphrase
 
 STANDARD_INPUT = "-"
-FILE_BYTES_MAX = 16 * 1024 * 1024  # A zone of that size fits no overlay; a device file would never end.
-PASSPHRASE_BYTES_MAX = 1024  # What cryptography's PKCS#8 writer takes.
+FILE_BYTES_MAX = 16 * 1024 * 1024  # No item can hold a larger zone file; a device file would never end.
+PASSPHRASE_BYTES_MAX = 1024  # The limit of cryptography's PKCS#8 writer.
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 passphrase_file_option: Callable[[Callable[..., object]], Callable[..., object]] = click.option(
@@ -31,14 +30,12 @@ passphrase_file_option: Callable[[Callable[..., object]], Callable[..., object]]
 
 
 def quoted(path: str) -> str:
-    """Return a path as errors show it."""
+    """Return a path in quotes, for an error."""
     return f'"{path}"'
 
 
 def nearest_name(name: str, names: Sequence[str]) -> str | None:
-    """Return the file name most like one that is missing, or None.
-
-    By their stems: a common ending makes two short names no nearer.
+    """Return the file name most like a missing one, or None; a common ending does not make two names alike.
 
     >>> nearest_name("exmaple.zone", ["example.zone", "mail.zone"]), nearest_name("xyz.zone", ["web.zone"])
     ('example.zone', None)
@@ -56,7 +53,7 @@ def nearest_name(name: str, names: Sequence[str]) -> str | None:
 
 
 def nearest_file(path: str) -> str | None:
-    """Return the path beside a missing one whose name is most like it, or None."""
+    """Return the path in the same folder whose name is most like a missing one, or None."""
     folder = os.path.dirname(path)
     try:
         names = sorted(os.listdir(folder or "."))
@@ -67,7 +64,7 @@ def nearest_file(path: str) -> str | None:
 
 
 def file_trouble(path: str, trouble: OSError) -> P2pdnsError:
-    """Return the error for a file that the system refuses, with the nearest name where it is missing."""
+    """Return the error for a file that the system refuses; for a missing file with the nearest name."""
     if isinstance(trouble, FileNotFoundError):
         near = nearest_file(path)
         hint = f'did you mean "{near}"?' if near else hint_of(trouble)
@@ -76,7 +73,7 @@ def file_trouble(path: str, trouble: OSError) -> P2pdnsError:
 
 
 def read_bytes(path: str, size_max: int = FILE_BYTES_MAX) -> bytes:
-    """Return what is in the file; `-` is standard input."""
+    """Return the content of a file; `-` is standard input."""
     try:
         if path == STANDARD_INPUT:
             data = sys.stdin.buffer.read(size_max + 1)
@@ -92,7 +89,7 @@ def read_bytes(path: str, size_max: int = FILE_BYTES_MAX) -> bytes:
 
 
 def read_text(path: str) -> str:
-    """Return what is in the text file."""
+    """Return the content of a text file."""
     data = read_bytes(path)
     try:
         return data.decode()
@@ -104,7 +101,7 @@ def read_text(path: str) -> str:
 
 def write_new(path: str, data: bytes, *, mode: int, place_hint: str) -> None:
     """Write a file that does not exist yet, whole or not at all."""
-    # O_EXCL also refuses a symbolic link somebody laid there.
+    # O_EXCL refuses a symbolic link too.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     try:
         descriptor = os.open(path, flags, mode)
@@ -131,11 +128,8 @@ def read_passphrase_file(path: str) -> bytes:
     """Return the first line of the file, without its end."""
     line = read_bytes(path, PASSPHRASE_BYTES_MAX + 2).split(b"\n", 1)[0].removesuffix(b"\r")
     if not line:
-        raise KeyFileError(
-            "the first line is empty, a passphrase is expected there",
-            place=quoted(path),
-            hint="leave --passphrase-file out for a key without a passphrase",
-        )
+        hint = "leave --passphrase-file out for a key without a passphrase"
+        raise KeyFileError("the first line is empty, a passphrase is expected there", place=quoted(path), hint=hint)
     if len(line) > PASSPHRASE_BYTES_MAX:
         what = f"the passphrase is longer than {PASSPHRASE_BYTES_MAX} bytes"
         raise KeyFileError(what, place=quoted(path), hint="is it the right file? only its first line is read")
@@ -147,23 +141,20 @@ def _refuse_if_others_may_read(path: str) -> None:
         found = os.stat(path)
     except OSError as trouble:
         raise file_trouble(path, trouble) from None
-    # A pipe made by the shell has a mode too, which says nothing about who can read it.
+    # The mode of a pipe of the shell does not tell who can read it.
     if stat.S_ISREG(found.st_mode) and found.st_mode & _OTHERS:
-        raise KeyFileError(
-            f"other users may open this key file (mode {stat.S_IMODE(found.st_mode):04o})",
-            place=quoted(path),
-            hint=f"chmod 600 {path}",
-        )
+        what = f"other users may open this key file (mode {stat.S_IMODE(found.st_mode):04o})"
+        raise KeyFileError(what, place=quoted(path), hint=f"chmod 600 {path}")
 
 
 def read_secret_key(path: str, passphrase_file: str | None) -> SecretKey:
-    """Return the key of a key file, asking for its passphrase where it needs one and a person is there."""
+    """Return the key of a key file; ask for its passphrase if it has one and a terminal is there."""
     if path == STANDARD_INPUT and passphrase_file == STANDARD_INPUT:
         what = "standard input can be the key or the passphrase, not both"
         raise UsageError(what, place="--passphrase-file -", hint="name a file for one of them")
     if path != STANDARD_INPUT:
         mixups.refuse_key_for_file(path)
-        # Of any other file its mode does not matter: that it is none is told where it is read.
+        # The mode of a file that is no key file does not matter: reading it is an error below.
         if mixups.is_key_file(path):
             _refuse_if_others_may_read(path)
     pem = read_bytes(path, KEY_FILE_BYTES_MAX)

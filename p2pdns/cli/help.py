@@ -1,7 +1,4 @@
-"""`help`: the help of a verb, for those who type it that way round.
-
-Guarantees: it prints what `--help` prints. Does not know the verbs.
-"""
+"""`help VERB`: prints the same as `VERB --help`. Does not know the verbs."""
 
 from __future__ import annotations
 

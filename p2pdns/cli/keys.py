@@ -1,7 +1,7 @@
-"""`keygen` and `pubkey`: making a key, and telling the zone that it signs.
+"""`keygen` makes a key; `pubkey` prints the zone key of a key file.
 
-Guarantees: `keygen` never overwrites a file and writes no key that others can read; the secret key is shown only
-by `keygen` without `-o`, whose output it is. Does not know what is published under a key.
+Guarantees: `keygen` never overwrites a file, and other users cannot read the file it writes; a secret key is printed
+only by `keygen` without `-o`. Does not know what is published under a key.
 """
 
 from __future__ import annotations
@@ -17,47 +17,40 @@ from p2pdns.items.keys import SEED_BYTES, SecretKey
 
 KEY_FILE_MODE = 0o600
 STANDARD_OUTPUT = "-"
+_OUTPUT_HELP = 'Write the key to FILE (mode 0600), which must not exist yet; "-" is standard output.'
 
 
 @click.command(cls=Verb)
-@click.option(
-    "-o",
-    "--output",
-    metavar="FILE",
-    help='Write the key to FILE (mode 0600), which must not exist yet; "-" is standard output.',
-)
+@click.option("-o", "--output", metavar="FILE", help=_OUTPUT_HELP)
 @click.option("-p", "--passphrase", is_flag=True, help="Ask for a passphrase that protects the key.")
 @files.passphrase_file_option
 @settings.json_option
 def keygen(output: str | None, passphrase: bool, passphrase_file: str | None, as_json: bool) -> None:
     """Make a key. Its public half is the name of a zone.
 
-    The key is PKCS#8 PEM below a comment with its public half. Whoever has it can publish under the zone, and nobody
-    can make it again: keep a copy.
+    The file is PKCS#8 PEM below a comment with the public half. Anyone who has the key can publish the zone, and a lost
+    key cannot be made again: keep a copy.
     """
     if passphrase and passphrase_file is not None:
         raise UsageError("--passphrase and --passphrase-file exclude each other", place="keygen")
     if output == STANDARD_OUTPUT:
         output = None
     if as_json and output is None:
-        hint = "p2pdns keygen --json -o FILE"
-        raise UsageError("with --json the key needs a file", place="keygen", hint=hint)
+        raise UsageError("with --json the key needs a file", place="keygen", hint="p2pdns keygen --json -o FILE")
     phrase = None
     if passphrase_file is not None:
         phrase = files.read_passphrase_file(passphrase_file)
     elif passphrase:
         if not ui.is_interactive():
-            raise UsageError(
-                "no terminal to ask for the passphrase", place="keygen", hint="give it with --passphrase-file FILE"
-            )
+            hint = "give it with --passphrase-file FILE"
+            raise UsageError("no terminal to ask for the passphrase", place="keygen", hint=hint)
         phrase = ui.ask_passphrase(files.quoted(output) if output else "the new key", is_new=True)
     secret = SecretKey.generate(os.urandom(SEED_BYTES))
     pem = secret.key_file(phrase)
     if output is None:
         ui.secret_key(pem)
     else:
-        hint = "choose another name, or move the old key away"
-        files.write_new(output, pem, mode=KEY_FILE_MODE, place_hint=hint)
+        files.write_new(output, pem, mode=KEY_FILE_MODE, place_hint="choose another name, or move the old key away")
     if as_json:
         ui.json_result({"zone": str(secret.zone_key), "file": output, "encrypted": phrase is not None})
     else:

@@ -80,7 +80,7 @@ def _usage_error(trouble: click.ClickException, arguments: Sequence[str]) -> Usa
 
 
 def _synopsis(context: click.Context) -> Iterator[str]:
-    """Yield what a verb cannot do without, as it is typed."""
+    """Yield the required words of a verb, as they are typed."""
     for parameter in context.command.get_params(context):
         if parameter.required and isinstance(parameter, click.Option):
             yield f"{parameter.opts[0]} {parameter.make_metavar(context)}"
@@ -91,13 +91,13 @@ def _synopsis(context: click.Context) -> Iterator[str]:
 
 def _system_error(trouble: OSError) -> P2pdnsError:
     what = words_of(trouble)
-    # Whoever opens a file or a socket says so himself; what is left without a name is a result that was not written.
+    # An error about a file has its name; one without a name came from writing the result.
     place = f'"{os.fsdecode(trouble.filename)}"' if isinstance(trouble.filename, str | bytes) else "standard output"
     return Unavailable(what, place=place, hint=hint_of(trouble))
 
 
 def _invoke(arguments: Sequence[str]) -> int:
-    # Not click's own `main`: it ends the program itself where a pipe is closed, with a status that says something else.
+    # Not click's own `main`: it ends the program with another status when a pipe is closed.
     try:
         with p2pdns_command.make_context(ui.PROGRAM, list(arguments)) as context:
             code = p2pdns_command.invoke(context)
@@ -111,7 +111,7 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         code = _invoke(arguments)
         ui.end_json(code)
-        # A pipe that was closed shows itself when the buffer is written, which must not be at exit.
+        # A closed pipe is noticed only when the buffer is written, and that must not be at exit.
         sys.stdout.flush()
         return code
     except (click.Abort, KeyboardInterrupt, EOFError):
@@ -137,7 +137,7 @@ def _run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         return EXIT_BROKEN_PIPE
     except OSError:
-        # What could not be written was the error itself, or the first part of it was said above.
+        # The error itself could not be written, or it was printed above.
         pass
     return error.exit_code
 
@@ -152,7 +152,7 @@ def _completion_status() -> int | None:
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:
-    """Return whether failures are to be JSON too; words that could not be read must be as good as any to tell it."""
+    """Return whether failures are to be JSON too; a command line that click refuses must tell it as well."""
     words = list(arguments)
     return "--json" in (words[: words.index("--")] if "--" in words else words)
 
@@ -163,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.suppress(AttributeError):
-        # A name can hold any character; a terminal that cannot show one must not end the program.
+        # A name may have any character; one that the terminal cannot show must not end the program.
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     # What the parts log is for a daemon's log; `serve` sets the level of its configuration. Never standard output.
@@ -181,12 +181,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open_closed_streams() -> None:
-    """Put something in the place of standard streams that whoever started us has closed.
+    """Open /dev/null for each standard stream that the parent process has closed.
 
-    Their numbers would go to the next files and sockets, and what is said to the user would be written into those.
+    The next file or socket would get its number, and messages to the user would be written into that.
     """
-    # The first two are opened the wrong way round: a result that nobody gets, or an input that nobody gives, stays
-    # an error. What is said on standard error may get lost.
+    # Standard input is opened for writing and standard output for reading, so that using them stays an error. Messages
+    # on standard error may get lost.
     for number, (name, flags) in enumerate((("stdin", os.O_WRONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_RDWR))):
         try:
             os.fstat(number)

@@ -29,11 +29,11 @@ EXITS = (
 ENVIRONMENT = (
     ("P2PDNS_CONFIG", "The configuration, where -c names none."),
     ("STATE_DIRECTORY", "The state directory, where --state names none; systemd sets it."),
-    ("NO_COLOR", "Set to anything, it keeps colour and progress away."),
+    ("NO_COLOR", "If it is set, there is no colour and no progress line."),
 )
 FILES = (
     ("~/.config/p2pdns/p2pdns.toml", "The configuration of a user, where there is one."),
-    ("~/.local/state/p2pdns", "What a daemon keeps: marks, own items, petnames, contacts."),
+    ("~/.local/state/p2pdns", "The state of a daemon: marks, own items, petnames, contacts."),
 )
 
 

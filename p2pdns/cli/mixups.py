@@ -1,7 +1,7 @@
-"""Files of the wrong kind on a command line: a zone file behind -k, a key file in its place, a key instead of its file.
+"""Files of the wrong kind on a command line: a zone file after -k, a key file as zone file, a key instead of its file.
 
-Guarantees: nothing of a file is shown, and what is no mix-up passes. Does not know whether the right file is any good.
-`items.keys` is loaded late, because every command imports this module, and most of them read no key.
+Guarantees: an error shows nothing of a file; a command line without such a mix-up passes. Does not know whether a file
+of the right kind is valid. `items.keys` is loaded late: every command imports this module, and most read no key.
 """
 
 from __future__ import annotations
@@ -12,14 +12,12 @@ from pathlib import Path
 
 from p2pdns.errors import KEY_FILE_MARK, FormatError, UsageError, abridged
 
-FOLDER_ENTRIES_MAX = 1_000  # Looked at for the file of a key; a folder with more is not where keys are kept.
-HEAD_BYTES_MAX = 4_096  # A key file's comment is its first line.
-ZONE_SUFFIX = ".zone"
-KEY_FILE_WANTED = "name the file that p2pdns keygen -o FILE has written"
+FOLDER_ENTRIES_MAX = 1_000  # Key files that are looked at; people keep their keys in smaller folders.
+HEAD_BYTES_MAX = 4_096  # The comment of a key file is its first line.
 
 
 def is_key_file(path: str) -> bool:
-    """Return whether a word names a file that holds a secret key; nothing of what is in it goes anywhere."""
+    """Return whether a word names a file with a secret key."""
     from p2pdns.items.keys import KEY_FILE_BYTES_MAX
 
     try:
@@ -40,13 +38,13 @@ def refuse_swapped(key_file: str, zone_file: str) -> None:
             raise UsageError("a second key file where the zone file belongs", place=quoted, hint=hint)
         hint = f"did you mean: p2pdns publish -k {zone_file} {key_file}"
         raise UsageError("a key file where the zone file belongs", place=quoted, hint=hint)
-    if key_file.endswith(ZONE_SUFFIX) and not is_key_file(key_file) and os.path.exists(key_file):
+    if key_file.endswith(".zone") and not is_key_file(key_file) and os.path.exists(key_file):
         hint = "p2pdns publish -k KEYFILE " + (key_file if not os.path.exists(zone_file) else zone_file)
         raise UsageError("a zone file where the key file belongs", place=f'"{key_file}"', hint=hint)
 
 
 def refuse_key_for_file(path: str) -> None:
-    """Raise a UsageError where a word that should name a key file is a zone key and no file."""
+    """Raise a UsageError if the word for a key file is a zone key."""
     if os.path.exists(path):
         return
     from p2pdns.items.keys import ZoneKey
@@ -55,13 +53,14 @@ def refuse_key_for_file(path: str) -> None:
         key = str(ZoneKey.read(path.strip().removeprefix("pk:").rstrip(".")))
     except FormatError:
         return
-    found = file_of_key(key)
-    hint = KEY_FILE_WANTED if found is None else f'did you mean "{found}"? it is the file of this key'
+    hint = "name the file that p2pdns keygen -o FILE has written"
+    if found := keys_in_folder().get(key):
+        hint = f'did you mean "{found}"? it is the file of this key'
     raise UsageError("a zone key, and the file of its secret key is needed", place=f'"{abridged(key)}"', hint=hint)
 
 
 def without_flag(words: Sequence[str]) -> str | None:
-    """Return what was meant by `publish` with two files and no -k, where it is plain which is which."""
+    """Return the command for `publish` with two files and no -k; None unless exactly one of them is a key file."""
     files = [word for word in words if not word.startswith("-")]
     kinds = [is_key_file(word) for word in files]
     if len(files) != 2 or sum(kinds) != 1:
@@ -71,7 +70,7 @@ def without_flag(words: Sequence[str]) -> str | None:
 
 
 def keys_in_folder() -> dict[str, str]:
-    """Return the zone keys that key files of this folder name in their comments, each with its file."""
+    """Return the zone keys in the comments of the key files of this folder, each with its file."""
     from p2pdns.items.keys import PUBLIC_KEY_COMMENT
 
     keys: dict[str, str] = {}
@@ -89,8 +88,3 @@ def keys_in_folder() -> dict[str, str]:
         if line.startswith(PUBLIC_KEY_COMMENT):
             keys.setdefault(line.removeprefix(PUBLIC_KEY_COMMENT), name)
     return keys
-
-
-def file_of_key(key: str) -> str | None:
-    """Return the key file of this folder whose comment names a zone key, or None."""
-    return keys_in_folder().get(key)

@@ -34,7 +34,7 @@ from p2pdns.items.keys import ZoneKey
 
 # The daemon takes requests of a mebibyte, and a text of half that always fits into one.
 IMPORT_BYTES_MAX = 512 * 1024
-NAME_FILE_HINT = "a line is: NAME KEY, and what follows a # is a comment"
+NAME_FILE_HINT = "a line is: NAME KEY, and a # begins a comment"
 
 if TYPE_CHECKING:
     from p2pdns.state import State
@@ -182,7 +182,7 @@ def remove(petname: str, given: Given) -> None:
 def import_names(path: str, given: Given) -> int:
     """Take over petnames from FILE ("-" is standard input): all of them, or none.
 
-    A line is: NAME KEY. What follows a "#" is a comment.
+    A line is: NAME KEY. A "#" begins a comment.
     """
     config, state = given.config(), given.state()
     text = files.read_text(path)

@@ -1,8 +1,8 @@
-"""The names and zone keys that a person types: one reader for all verbs.
+"""The names and zone keys that a user types: one reader for all verbs.
 
-Guarantees: what a person pastes is read alike everywhere: blanks and dots round it, `pk:`, a scheme, a port and a path
-are taken away, letters of other scripts become xn--, a petname stands for its key; what cannot be read is refused with
-the hint that fits: a near petname, the key file that was meant, the character at fault. Does not know what is asked.
+Guarantees: every verb reads a pasted word alike: blanks and dots around it, `pk:`, a scheme, a port and a path are
+removed, letters of other scripts become xn--, a petname becomes its key. The error for an unreadable word has a hint: a
+near petname, the key file that was meant, or the wrong character. Does not know the verb.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from p2pdns.naming import ZONE_KEY_CHARACTERS
 
 KEY_HINT = "a zone key has 52 letters and digits; p2pdns pubkey KEYFILE prints one"
 NAME_HINT = "a name is labels of 1 to 63 characters with dots between, 253 in all"
-TYPED_CHARACTERS_MAX = 4_096  # A pasted URL may be long; a name has 253, and more is a slip of the mouse.
+TYPED_CHARACTERS_MAX = 4_096  # A pasted URL may be long; a longer text was pasted by mistake.
 _NO_BOOK = Book({}, ())
-# The full stops of other scripts, which IDNA has stand for a dot (UTS 46).
+# The full stops of other scripts, which UTS 46 turns into a dot.
 _DOTS = re.compile("[\u3002\uff0e\uff61]")
-# Neither UTS 46 nor a person means anything by them: soft hyphen, zero width space, word joiner, byte order mark.
+# Invisible characters without a meaning (UTS 46): soft hyphen, zero width space, word joiner, byte order mark.
 _UNSEEN = dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"))
 
 
 def to_ascii(text: str) -> str:
-    """Return a name with each label of another script in the form that DNS has for it; UsageError where it has none.
+    """Return a name with each label of another script in its xn-- form; UsageError if a label has none.
 
-    Letters are folded as browsers do it (UTS 46 without transition: the ß stays one).
+    Letters are folded as browsers do it (UTS 46 without transition: the ß stays).
 
     >>> to_ascii("www.B\u00dccher.example"), to_ascii("stra\u00dfe"), to_ascii("a.b")
     ('www.xn--bcher-kva.example', 'xn--strae-oqa', 'a.b')
@@ -45,7 +45,7 @@ def to_ascii(text: str) -> str:
 def _label_to_ascii(label: str) -> str:
     if label.isascii():
         return label
-    # Letter by letter: the lower case of a whole word would make a final sigma of one letter and not of another.
+    # Letter by letter: `lower` of a whole word turns a capital sigma at its end into another letter.
     folded = unicodedata.normalize("NFKC", "".join(character.lower() for character in label))
     folded = unicodedata.normalize("NFC", "".join(character.lower() for character in folded))
     if folded.isascii():
@@ -58,7 +58,7 @@ def _label_to_ascii(label: str) -> str:
 
 
 def read_name(text: str) -> str:
-    """Return the name that a person means, in ASCII, as a question may have it; a final dot stays."""
+    """Return the name of a pasted word in ASCII, for a question; a final dot stays."""
     place = f'"{first_token(text)}"'
     if len(text) > TYPED_CHARACTERS_MAX:
         raise UsageError(f"not a name: more than {TYPED_CHARACTERS_MAX} characters", place=place, hint=NAME_HINT)
@@ -72,7 +72,7 @@ def read_name(text: str) -> str:
 
 
 def read_zone_key(text: str, *, place: str | None = None, book: Book = _NO_BOOK, hint: str = KEY_HINT) -> ZoneKey:
-    """Return the zone key that a word is, or stands for as a petname; `place` is what the error calls it."""
+    """Return the zone key of a word, or of the petname in it; errors call the word `place`."""
     place = place or f'"{first_token(text)}"'
     word = to_ascii(undressed(text)) if len(text) <= TYPED_CHARACTERS_MAX else text
     bare = book.bare_name(word).rstrip(".")

@@ -1,8 +1,8 @@
-"""A short-lived node: what `publish`, `inspect` and `resolve --direct` use where no daemon does it for them.
+"""A short-lived node, for `publish`, `put`, `inspect` and `resolve --direct` without a daemon.
 
-Guarantees: it is read-only (nobody will ask it anything), keeps its state in memory, and is gone when the block ends;
-without anybody to begin with it sends nothing and says so; where all it was told to begin with is loopback, it is bound
-to loopback too. Does not know what is published.
+Guarantees: the node is read-only, keeps its state in memory, and is gone at the end of the block; without a bootstrap
+contact it sends nothing, and that is an error; if all bootstrap contacts are on loopback, it is bound to loopback too.
+Does not know what is published.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from p2pdns import log
 from p2pdns.addresses import Address, AddressClass, class_of, read_address, write_address
 from p2pdns.cli.dnsclient import ExtendedError, Record, Reply, meaning_of, read_type
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config
-from p2pdns.dht.lookup import Item
 from p2pdns.dht.node import GetOutcome, Node, PutOutcome
 from p2pdns.dht.storage import Storage
 from p2pdns.dns.message import RR, Question, type_of, type_text
@@ -27,9 +27,8 @@ from p2pdns.dns.registry import Rcode
 from p2pdns.dns.zonefile import rdata_text
 from p2pdns.engine.settings import resolver_settings, short_lived_settings
 from p2pdns.errors import FormatError, Unavailable, UsageError
-from p2pdns.items.item import MutableItem, Present, mutable_target
+from p2pdns.items.item import MutableItem, mutable_target
 from p2pdns.items.keys import ZoneKey
-from p2pdns.limits import QUESTION_RPCS_MAX
 from p2pdns.net.endpoint import Endpoint
 from p2pdns.net.upstream import Upstream
 from p2pdns.overlay.finder import Overlay
@@ -39,69 +38,41 @@ from p2pdns.resolver.service import Service
 from p2pdns.state import State, blocklists
 
 SETTLE_TRIES_MAX = 3  # One for each zone of a usual chain of aliases.
-JOIN_S_MAX = 3.0  # A living node to begin with answers in a tenth of a second; a dead one never does.
+JOIN_S_MAX = 3.0  # A bootstrap contact that is alive answers in a tenth of a second; a dead one never does.
 
 
 class ShortLivedNode:
-    """A joined node that looks up, stores at others, and resolves."""
+    """A node that has joined the overlay, for look-ups, puts and questions."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._state = State.open(None)
         self._gets: set[asyncio.Future[GetOutcome]] = set()
-        self._overlay = Overlay(
-            self,
-            self._state,
-            clock=boot_now,
-            unix_clock=unix_now,
-            tell=log.get_limited_logger("overlay", boot_now).error,
-        )
+        tell = log.get_limited_logger("overlay", boot_now).error
+        self._overlay = Overlay(self, self._state, clock=boot_now, unix_clock=unix_now, tell=tell)
 
-    def get(
-        self,
-        target: bytes,
-        *,
-        key: ZoneKey | None,
-        salt: bytes = b"",
-        known_seq: int | None = None,
-        rpc_max: int = QUESTION_RPCS_MAX,
-        deadline: float | None = None,
-        present: Present | None = None,
-        on_item: Callable[[Item], None],
-        on_patient: Callable[[], None] | None = None,
-    ) -> asyncio.Future[GetOutcome]:
-        """Look a target up as the endpoint does, and remember that this goes on."""
-        future = self._endpoint.get(
-            target,
-            key=key,
-            salt=salt,
-            known_seq=known_seq,
-            rpc_max=rpc_max,
-            deadline=deadline,
-            present=present,
-            on_item=on_item,
-            on_patient=on_patient,
-        )
+    def get(self, target: bytes, **wanted: Any) -> asyncio.Future[GetOutcome]:
+        """Look a target up as the endpoint does, and remember the look-up until it ends."""
+        future = self._endpoint.get(target, **wanted)
         self._gets.add(future)
         future.add_done_callback(self._gets.discard)
         return future
 
     async def look_up(self, key: ZoneKey) -> GetOutcome:
-        """Return how a whole look-up of the key ended; Unavailable when nobody answered it."""
+        """Return the outcome of a complete look-up of the key; Unavailable when no node has answered."""
         outcome = await self._endpoint.get(mutable_target(key.raw), key=key, on_item=lambda item: None)
         if outcome.item is None and outcome.answered_count == 0:
-            raise Unavailable(
-                "no node answered", place=str(key), hint="--bootstrap ADDR:PORT names another to begin with"
-            )
+            hint = "--bootstrap ADDR:PORT names another to begin with"
+            raise Unavailable("no node answered", place=str(key), hint=hint)
         assert outcome.item is None or isinstance(outcome.item, MutableItem)
         return outcome
 
     async def put(self, item: MutableItem, on_progress: Callable[[int, int], None]) -> PutOutcome:
-        """Have the nearest nodes keep the item."""
+        """Put the item at the nearest nodes."""
         return await self._endpoint.put(item, on_progress=on_progress)
 
     async def resolve(self, question: Question, settings: ResolverSettings | None = None) -> Reply:
-        """Return the answer that a daemon with these settings would give, with the resolver's own rules."""
+        """Return the answer that a daemon with these settings would give: the rules are those of its resolver."""
         settings = settings or ResolverSettings()
         service = Service(self._overlay, Upstream((), clock=boot_now), settings, clock=boot_now)
         began = time.perf_counter()
@@ -109,7 +80,7 @@ class ShortLivedNode:
         for _ in range(SETTLE_TRIES_MAX):
             if not resolved.provisional:
                 break
-            # A browser takes the first valid item and asks again; a command that ends waits for the newest.
+            # The answer is of the first valid item; a command can wait for the newest one.
             await self._until_looked_up()
             resolved = await service.trace(question)
         await self._until_looked_up()
@@ -131,7 +102,7 @@ class ShortLivedNode:
             await asyncio.wait(self._gets)
 
     def close(self) -> None:
-        """Leave."""
+        """Leave the overlay."""
         self._endpoint.close()
         self._state.close()
 
@@ -141,7 +112,7 @@ def _records(rrs: tuple[RR, ...]) -> tuple[Record, ...]:
 
 
 def bind_host(bootstrap: list[Address]) -> str:
-    """Return the address to bind to: loopback where everybody we begin with is there, else any."""
+    """Return the address to bind: loopback if all bootstrap contacts are on loopback, else any address."""
     is_ipv6 = all(":" in host for host, _ in bootstrap)
     if all(class_of(host) is AddressClass.LOOPBACK for host, _ in bootstrap):
         return "::1" if is_ipv6 else "127.0.0.1"
@@ -153,11 +124,9 @@ async def short_lived_node(config: Config) -> AsyncIterator[ShortLivedNode]:
     """Yield a node that has joined the network of the configuration; Unavailable when it cannot."""
     bootstrap = [read_address(text) for text in config.dht.bootstrap]
     if not bootstrap:
-        raise Unavailable(
-            f"0 contacts, so nothing was sent (network {config.dht.network})",
-            place="overlay",
-            hint='name a node with --bootstrap ADDR:PORT, or start a daemon with "p2pdns serve"',
-        )
+        what = f"0 contacts, so nothing was sent (network {config.dht.network})"
+        hint = 'name a node with --bootstrap ADDR:PORT, or start a daemon with "p2pdns serve"'
+        raise Unavailable(what, place="overlay", hint=hint)
     host = bind_host(bootstrap)
     node = Node(
         node_id=None,
@@ -170,18 +139,14 @@ async def short_lived_node(config: Config) -> AsyncIterator[ShortLivedNode]:
     endpoint = await Endpoint.open(node, (host, 0))
     short_lived = ShortLivedNode(endpoint)
     try:
-        contact_count = 0
         try:
             contact_count = await asyncio.wait_for(endpoint.bootstrap(bootstrap), JOIN_S_MAX)
         except TimeoutError:
             contact_count = node.contact_count
         if not contact_count:
-            raise Unavailable(
-                f"no answer from {', '.join(write_address(address) for address in bootstrap)} "
-                f"in the network {config.dht.network}",
-                place="overlay",
-                hint="check the address and --network: nodes of another network do not answer",
-            )
+            what = f"no answer from {', '.join(map(write_address, bootstrap))} in the network {config.dht.network}"
+            hint = "check the address and --network: nodes of another network do not answer"
+            raise Unavailable(what, place="overlay", hint=hint)
         yield short_lived
     finally:
         short_lived.close()
@@ -199,9 +164,9 @@ async def resolve_directly(config: Config, name: str, rtype: str) -> Reply:
 
 
 def settings_of(config: Config) -> ResolverSettings:
-    """Return what a configuration says about names, block lists included; ConfigError where `serve` would refuse it."""
+    """Return the resolver's settings, block lists included; ConfigError if `serve` would refuse the configuration."""
     blocked = BlockedNames()
-    # Lines that are no names are for the daemon's log and for `check` to tell.
+    # The warnings about lines that are no names are dropped: the daemon's log and `check` show them.
     for _ in blocklists.read(blocklists.files_of(config.dns), blocked, []):
         pass
     return resolver_settings(config, {}, blocked)

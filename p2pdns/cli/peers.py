@@ -1,6 +1,6 @@
-"""`peers`: the contacts of the running daemon, a block each, in the form of `wg show`.
+"""`peers`: shows the contacts of the running daemon, each as a block, in the form of `wg show`.
 
-Guarantees: the human form and `--json` are made of the same facts. Does not know why a node is a contact.
+Guarantees: text and `--json` have the same facts. Does not know why a node is a contact.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 
 
 def length_text(seconds: float) -> str:
-    """Return a length in its two largest units.
+    """Return a length of time in its two largest units.
 
     >>> length_text(93784.5), length_text(61), length_text(3600), length_text(0.4)
     ('1 day, 2 hours', '1 minute, 1 second', '1 hour', 'less than a second')
@@ -51,7 +51,7 @@ def _show_peer(peer: dict[str, Any]) -> None:
 @settings.state_option
 @settings.json_option
 def peers(state_flag: str | None, as_json: bool) -> None:
-    """Show the contacts of the running daemon, as "wg show" does: who answered last comes first."""
+    """Show the contacts of the running daemon, as "wg show" does: the one that answered last comes first."""
     found = settings.daemon(state_flag).call("peers")
     facts = {"families": found["families"], "peers": found["peers"]}
     if as_json:

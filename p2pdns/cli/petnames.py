@@ -1,13 +1,13 @@
-"""The petnames that hold here, as the words of a command line mean them.
+"""The petnames of this machine, as they are used in the words of a command line.
 
-Guarantees: where a daemon runs its own list counts, else that of the state directory; the configuration's names are
-among them either way; a word with a final dot is never a petname. Does not know how petnames are kept.
+Guarantees: the list is that of the running daemon, else that of the state directory, with the configuration's names in
+both cases; a word with a final dot is never a petname. Does not know how petnames are kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from p2pdns.admin import petnames
@@ -19,14 +19,13 @@ from p2pdns.errors import Unavailable, did_you_mean
 
 @dataclass(frozen=True)
 class Book:
-    """Petnames, and the suffixes below which zones are found."""
+    """The petnames, and the suffixes of the names of zones."""
 
     names: Mapping[str, Petname]
     suffixes: tuple[str, ...]
 
     @property
     def keys(self) -> dict[str, str]:
-        """Every petname with its key."""
         return {name: entry.key for name, entry in self.names.items()}
 
     def name_of(self, key: str) -> str | None:
@@ -34,12 +33,12 @@ class Book:
         return next((name for name, entry in self.names.items() if entry.key == key), None)
 
     def shown(self, key: str) -> str:
-        """Return the key, with its petname where it has one."""
+        """Return the key, with its petname if it has one."""
         name = self.name_of(key)
         return key if name is None else f"{key} ({name})"
 
     def hint_for(self, text: str) -> str | None:
-        """Return the hint that names the petname nearest to a word, or None when nothing is near.
+        """Return the hint that names the petname nearest to a word, or None when no petname is near.
 
         >>> Book({"alice": Petname("tkrq", "state")}, ()).hint_for("alise")
         'did you mean the petname "alice"?'
@@ -47,20 +46,20 @@ class Book:
         return did_you_mean(text.lower(), self.names, shown='the petname "{}"')
 
     def petname_in(self, text: str) -> str | None:
-        """Return the petname that a word ends in, without a suffix or below one; None where it ends in none."""
+        """Return the petname at the end of a word or before its suffix; None if there is none."""
         if text.endswith("."):
             return None
         last = self.without_suffix(text).rpartition(".")[2].lower()
         return last if last in self.names else None
 
     def without_suffix(self, text: str) -> str:
-        """Return the word without the suffix that it ends in."""
+        """Return the word without the suffix at its end."""
         folded = text.lower().rstrip(".")
         suffix = max((s for s in self.suffixes if folded.endswith("." + s)), key=len, default=None)
         return text if suffix is None else text[: len(folded) - len(suffix) - 1]
 
     def full_name(self, text: str, *, by_key: bool = False) -> str:
-        """Return the name to ask for: a petname gets a suffix, or with `by_key` its key, which every resolver knows.
+        """Return the full form of a name that ends in a petname: with a suffix, or with `by_key` with its zone key.
 
         >>> book = Book({"alice": Petname("tkrq", "state")}, ("p2p.alt",))
         >>> book.full_name("www.Alice"), book.full_name("www.alice", by_key=True), book.full_name("www.alice.")
@@ -77,29 +76,24 @@ class Book:
 
 
 def load(config: Config, state: Path, *, timeout_s: float = CALL_S_MAX) -> Book:
-    """Return the petnames that hold here; those of a daemon or state that is not ours to ask are left out."""
+    """Return the petnames; only the configuration's if this user may ask neither the daemon nor the state directory."""
     try:
         return load_strictly(config, state, timeout_s=timeout_s)
     except Unavailable:
-        # The verb that asks has something else to do, and says what it misses when it misses it.
+        # The verb may not need a petname at all; if it does, its own error says which one.
         return configured(config)
 
 
 def configured(config: Config) -> Book:
-    """Return the petnames that the configuration gives."""
+    """Return the petnames of the configuration."""
     return Book(petnames.in_use(config, {}), config.dns.suffixes)
 
 
 def load_strictly(config: Config, state: Path, *, timeout_s: float = CALL_S_MAX) -> Book:
-    """Return the petnames that hold here; Unavailable when they cannot be known."""
+    """Return the petnames; Unavailable when they cannot be read."""
     client = ControlClient(state, timeout_s=timeout_s)
     if client.is_running():
         found = client.call("names")["names"]
         names = {name: Petname(entry["key"], entry["from"]) for name, entry in found.items()}
         return Book(names, config.dns.suffixes)
     return Book(petnames.in_use(config, petnames.kept_in(state)), config.dns.suffixes)
-
-
-def merged(config: Config, book: Book) -> Config:
-    """Return the configuration with every petname of the book, for a node of our own."""
-    return replace(config, names=book.keys)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import click
@@ -79,10 +78,6 @@ class Stored:
         return f"stored at {self.stored} of {self.sent} nodes, seq {self.seq}"
 
 
-def _at(unix: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(unix))
-
-
 def chosen_seq(last: int | None, now: float, *, takes_back: bool = False, command: str = TAKE_BACK_COMMAND) -> int:
     """Return the seq to sign; Unavailable when it would be more than an hour ahead of the clock.
 
@@ -90,18 +85,15 @@ def chosen_seq(last: int | None, now: float, *, takes_back: bool = False, comman
     the future: they would refuse a lower one. The hint names `command`, which takes a publication back.
     """
     if now < BUILD_UNIX:
-        what = f"the clock says {_at(now)}, which is before this program was made"
-        raise Unavailable(
-            what, place="clock", hint="set the clock: what is signed now would be expired for every reader"
-        )
+        when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now))
+        what = f"the clock says {when}, which is before this program was made"
+        hint = "set the clock: what is signed now would be expired for every reader"
+        raise Unavailable(what, place="clock", hint=hint)
     seq = next_seq(now, last)
     if seq > (now + SIGN_AHEAD_S_MAX) * SEQ_PER_SECOND and not (takes_back and not Present(now).is_ahead(seq)):
-        raise Unavailable(
-            f"the last publication under this key is dated {date_of(seq - 1)}, more than an hour ahead: "
-            + publish_again_after(seq - 1, now),
-            place="clock",
-            hint=f"set the clock; if it is right now and was wrong then, {command} replaces that publication",
-        )
+        what = f"the last publication under this key is dated {date_of(seq - 1)}, more than an hour ahead"
+        hint = f"set the clock; if it is right now and was wrong then, {command} replaces that publication"
+        raise Unavailable(f"{what}: {publish_again_after(seq - 1, now)}", place="clock", hint=hint)
     return seq
 
 
@@ -159,37 +151,6 @@ async def _publish_alone(
         return Stored(seq, *outcome.others, "a node of its own", outcome.reasons, ahead=ahead), item
 
 
-def _publish(
-    config: Config,
-    state: Path,
-    is_alone: bool,
-    secret: SecretKey,
-    value: bytes,
-    on_progress: OnProgress,
-    on_rationed: OnRationed,
-    *,
-    takes_back: bool,
-    command: str,
-) -> Stored:
-    def alone() -> tuple[Stored, MutableItem]:
-        # Loaded late: with a daemon this process needs no event loop.
-        import asyncio
-
-        work = _publish_alone(config, secret, value, on_progress, takes_back=takes_back, command=command)
-        return asyncio.run(work)
-
-    if is_alone:
-        return alone()[0]
-    # Without a bootstrap contact only a daemon can publish, so a daemon that was just started is waited for.
-    client = running_daemon(state, grace_seconds=0.0 if config.dht.bootstrap else GRACE_S)
-    if client is not None:
-        return publish_through(client, secret, value, on_progress, on_rationed, takes_back=takes_back, command=command)
-    done, item = alone()
-    # A daemon may have started in the meantime.
-    client = running_daemon(state)
-    return done if client is None else hand_over(client, item, on_progress, on_rationed)
-
-
 class _Rations:
     """Messages about a publication that other nodes ration: on the progress line, and at times on a line that stays."""
 
@@ -234,26 +195,25 @@ def _failure(done: Stored, key: str) -> P2pdnsError:
 
 def _show(done: Stored, zone: ReadZone, key: str, book: Book, as_json: bool) -> None:
     if as_json:
-        ui.json_result(
-            {
-                "zone": key,
-                "petname": book.name_of(key),
-                "file": zone.path,
-                "zones": dict(zone.zones),
-                "size_bytes": len(zone.value),
-                "size_bytes_max": zone.size_bytes_max,
-                "seq": done.seq,
-                "sent": done.sent,
-                "stored": done.stored,
-                "wanted": OTHERS_WANTED,
-                "refused": done.refused,
-                "through": done.through,
-                "ahead": done.ahead,
-                "kept_here": done.is_kept_here,
-                "kept_alive_by": "daemon" if done.is_kept_here else None,
-                "warning": done.warning,
-            }
-        )
+        facts = {
+            "zone": key,
+            "petname": book.name_of(key),
+            "file": zone.path,
+            "zones": dict(zone.zones),
+            "size_bytes": len(zone.value),
+            "size_bytes_max": zone.size_bytes_max,
+            "seq": done.seq,
+            "sent": done.sent,
+            "stored": done.stored,
+            "wanted": OTHERS_WANTED,
+            "refused": done.refused,
+            "through": done.through,
+            "ahead": done.ahead,
+            "kept_here": done.is_kept_here,
+            "kept_alive_by": "daemon" if done.is_kept_here else None,
+            "warning": done.warning,
+        }
+        ui.json_result(facts)
         _warn(done)
         return
     ui.note(f"zone key: {book.shown(key)}")
@@ -280,7 +240,9 @@ def _warn(done: Stored) -> None:
 
 @click.command(cls=Verb)
 @click.option(
-    *("-k", "--key", "key_file"),
+    "-k",
+    "--key",
+    "key_file",
     required=True,
     metavar="KEYFILE",
     help="The key that signs the zone.",
@@ -315,19 +277,28 @@ def publish(
     zone = read_zone(zone_file, secret.zone_key, origin=origin, size_bytes_max=size_max, keys=keys)
     show_warnings(zone)
     key, state = str(secret.zone_key), given.state()
+    command = f"p2pdns publish --take-back -k {key_file} {zone_file}"
+    how: dict[str, Any] = {"takes_back": takes_back, "command": command}
     with ui.progress() as line:
         line.update(f"looking for the nodes nearest {key}")
-        done = _publish(
-            config,
-            state,
-            given.names_an_overlay,
-            secret,
-            zone.value,
-            lambda sent, stored: line.update(f"stored at {stored} of {sent} nodes so far"),
-            _Rations(line).told,
-            takes_back=takes_back,
-            command=f"p2pdns publish --take-back -k {key_file} {zone_file}",
-        )
+
+        def on_progress(sent: int, stored: int) -> None:
+            line.update(f"stored at {stored} of {sent} nodes so far")
+
+        # Without a bootstrap contact only a daemon can publish, so a daemon that was just started is waited for.
+        grace = 0.0 if config.dht.bootstrap else GRACE_S
+        client = None if given.names_an_overlay else running_daemon(state, grace_seconds=grace)
+        if client is not None:
+            done = publish_through(client, secret, zone.value, on_progress, _Rations(line).told, **how)
+        else:
+            # Loaded late: with a daemon this process needs no event loop.
+            import asyncio
+
+            done, item = asyncio.run(_publish_alone(config, secret, zone.value, on_progress, **how))
+            # A daemon may have started in the meantime.
+            client = None if given.names_an_overlay else running_daemon(state)
+            if client is not None:
+                done = hand_over(client, item, on_progress, _Rations(line).told)
     _show(done, zone, key, petnames.load(config, state), given.as_json)
     if not done.is_enough:
         raise _failure(done, key)

@@ -184,7 +184,7 @@ def _troubles(state: Path, reply: Reply) -> dict[str, str]:
 def resolve(words: tuple[str, ...], trace: bool, direct: bool, short: bool, given: Given) -> int:
     """Look up a name: www.KEY, www.KEY.p2p.alt, www.PETNAME, or any other. TYPE is A unless given.
 
-    Asks the DNS server of the configuration, or the one after the "@".
+    It asks the DNS server of the configuration, or the one after the "@".
     """
     asked = read_words(words)
     is_direct = direct or given.names_an_overlay
@@ -208,7 +208,7 @@ def resolve(words: tuple[str, ...], trace: bool, direct: bool, short: bool, give
 
         from p2pdns.cli.node import resolve_directly
 
-        reply = asyncio.run(resolve_directly(petnames.merged(config, book), asked.name, asked.type))
+        reply = asyncio.run(resolve_directly(replace(config, names=book.keys), asked.name, asked.type))
     else:
         reply = dnsclient.ask(asked.name, asked.type, asked.server or _server_of(config, client))
     troubles = {} if is_direct or trace or asked.server is not None else _troubles(state, reply)

@@ -51,11 +51,13 @@ def _run_engine_alone(config: Config, state: Path) -> int:
 @click.option("--dns", multiple=True, metavar="ADDR:PORT", help="Answer DNS there (default: 127.0.0.1:5300).")
 @click.option("--no-dns", is_flag=True, help="Be a node of the overlay only.")
 @click.option("--dht", metavar="ADDR:PORT", help="Speak to other nodes there (default: 0.0.0.0:6881 or the next free).")
-@click.option("--dht6", metavar="ADDR:PORT", help="The same over IPv6, or auto (default: beside 0.0.0.0), or off.")
+@click.option(
+    "--dht6", metavar="ADDR:PORT", help="The same for IPv6: an address, auto (default: beside 0.0.0.0) or off."
+)
 @settings.network_option
 @settings.bootstrap_option
 @settings.state_option
-@click.option("--upstream", metavar="ADDR[:PORT]", help="Who answers other names: an address, system or none.")
+@click.option("--upstream", metavar="ADDR[:PORT]", help="The resolver for other names: an address, system or none.")
 @click.option("--alive-fd", type=int, hidden=True)
 def serve(
     config_flag: str | None,
@@ -71,7 +73,7 @@ def serve(
 ) -> int:
     """Run a node of the overlay and answer DNS from what it finds there, until Ctrl-C.
 
-    SIGHUP reads the configuration again.
+    SIGHUP makes it read the configuration again.
     """
     if dns and no_dns:
         raise UsageError("--dns and --no-dns exclude each other", place="serve")

@@ -1,8 +1,8 @@
-"""`status`: what the running daemon says about itself, on one screen.
+"""`status`: shows the state of the running daemon on one screen.
 
-Guarantees: the screen has a sentence that says whether all is well, every problem with its remedy and a command as far
-as there is room, and never more than 24 lines of 80 characters; `-v` and `--json` have every fact, those of a daemon of
-another version too. Does not know what makes a problem: the daemon says so.
+Guarantees: the first sentence says whether all is well; the problems follow, each with its remedy and a command, as far
+as there is room; the screen never has more than 24 lines of 80 characters; `-v` and `--json` have every fact, even one
+that only another version of the daemon has. Does not know what a problem is: the daemon decides that.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import click
 from p2pdns.cli import settings, ui
 from p2pdns.cli.verbs import Verb
 
-# More than the usual counters have, so that the second column stays where it is when something is counted anew.
+# Longer than the usual counters, so that the second column does not move when a new counter appears.
 NAME_CHARACTERS_MIN = 36
-WIDTH, HEIGHT = 80, 24  # The smallest terminal that anybody has.
+WIDTH, HEIGHT = 80, 24  # The smallest usual terminal.
 LABEL_CHARACTERS = 10
-PROBLEM_LINES_MIN = 9  # Of the screen: the first problem and the count of the others, whatever else there is.
-CAUSE_LINES_MAX = 3  # A cause that names many zones is cut; -v has the whole of it.
-STARTING_S = 10.0  # How long a daemon that has no front yet only starts.
-STARTING_LOOKS_MAX, LOOK_AGAIN_S = 40, 0.05  # Two seconds: a front is there in a tenth of that.
+PROBLEM_LINES_MIN = 9  # Always kept free for the first problem and the count of the others.
+CAUSE_LINES_MAX = 3  # A cause that names many zones is cut; -v shows all of it.
+STARTING_S = 10.0  # A daemon without a front is "starting" for so long, and in trouble after that.
+STARTING_LOOKS_MAX, LOOK_AGAIN_S = 40, 0.05  # Two seconds: a front starts in a tenth of that.
 MORE = "p2pdns status -v"
 
 
 def text_of(value: object) -> str:
-    """Return a JSON value in words.
+    """Return a JSON value as text.
 
     >>> text_of(True), text_of(None), text_of(["a", "b"]), text_of(1.5)
     ('yes', '-', 'a, b', '1.5')
@@ -46,7 +46,7 @@ def text_of(value: object) -> str:
 
 
 def lines_of(facts: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[str, str]]:
-    """Yield (name, value) of every fact, tables after their name with two spaces more."""
+    """Yield (name, value) of every fact; the facts of a table follow its name, indented by two spaces."""
     for name, value in facts.items():
         label = "  " * depth + name.replace("_", " ")
         if isinstance(value, Mapping):
@@ -61,7 +61,7 @@ def lines_of(facts: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[str, st
 
 
 def duration(seconds: float) -> str:
-    """Return a length of time as a person says it.
+    """Return a length of time in its one or two largest units.
 
     >>> duration(5), duration(720), duration(11_520), duration(400_000)
     ('5 s', '12 min', '3 h 12 min', '4 d 15 h')
@@ -75,7 +75,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """Return a number of bytes as a person says it.
+    """Return a number of bytes in its largest unit.
 
     >>> size(900), size(2_048), size(5_767_168)
     ('900 B', '2.0 KiB', '5.5 MiB')
@@ -97,14 +97,10 @@ def counted(count: int, thing: str) -> str:
 
 
 def labelled(label: str, text: str, *, lines_max: int = HEIGHT) -> list[str]:
-    """Return a text in lines of a screen, behind a label in a column of its own."""
-    indent = " " * LABEL_CHARACTERS
+    """Return a text as lines of the screen, with a label in the first column."""
+    first, rest = label.ljust(LABEL_CHARACTERS), " " * LABEL_CHARACTERS
     wrapped = textwrap.wrap(
-        ui.printable(text),
-        WIDTH,
-        initial_indent=label.ljust(LABEL_CHARACTERS),
-        subsequent_indent=indent,
-        break_on_hyphens=False,
+        ui.printable(text), WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
     )
     if len(wrapped) > lines_max:
         wrapped = wrapped[:lines_max]
@@ -113,13 +109,13 @@ def labelled(label: str, text: str, *, lines_max: int = HEIGHT) -> list[str]:
 
 
 def is_starting(facts: Mapping[str, Any]) -> bool:
-    """Return whether a daemon has just begun, and its front has not found its engine yet."""
+    """Return whether a daemon has just started, and its front has not connected to the engine yet."""
     uptime_s = float(facts.get("uptime_s") or 0)
     return bool(facts.get("dns_addresses")) and facts.get("front_connected") is False and uptime_s < STARTING_S
 
 
 def settled(ask: Callable[[], dict[str, Any]], sleep: Callable[[float], None] = time.sleep) -> dict[str, Any]:
-    """Return what the daemon says; one that only starts is asked again, until its front is there too."""
+    """Return the daemon's status; ask a daemon that is still starting again."""
     facts = ask()
     for _ in range(STARTING_LOOKS_MAX):
         if not is_starting(facts):
@@ -130,7 +126,7 @@ def settled(ask: Callable[[], dict[str, Any]], sleep: Callable[[float], None] = 
 
 
 def sentence(facts: Mapping[str, Any]) -> str:
-    """Return the first line: whether all is well, what runs, since when and where."""
+    """Return the first line: whether all is well, the version, the uptime and the addresses."""
     problems = facts.get("problems") or []
     addresses = facts.get("dns_addresses") or []
     uptime_s = float(facts.get("uptime_s") or 0)
@@ -142,7 +138,7 @@ def sentence(facts: Mapping[str, Any]) -> str:
 
 
 def problem_lines(facts: Mapping[str, Any], lines_max: int) -> list[str]:
-    """Return the problems: cause, remedy and command of each, and how many had no room."""
+    """Return the problems with cause, remedy and command, and the count of those without room."""
     lines: list[str] = []
     problems = facts.get("problems") or []
     for number, problem in enumerate(problems):
@@ -150,7 +146,7 @@ def problem_lines(facts: Mapping[str, Any], lines_max: int) -> list[str]:
             "",
             *labelled("problem", str(problem.get("cause")), lines_max=CAUSE_LINES_MAX),
             *labelled("  remedy", str(problem.get("remedy")), lines_max=2),
-            # A command that is broken over two lines cannot be copied.
+            # Not wrapped: a command on two lines cannot be copied.
             f"{'  type'.ljust(LABEL_CHARACTERS)}{ui.printable(str(problem.get('command')))}",
         ]
         count = len(lines) + len(block) + (2 if number + 1 < len(problems) else 0)
@@ -171,7 +167,7 @@ def _upstream_text(facts: Mapping[str, Any]) -> str | None:
 
 def _cache_text(facts: Mapping[str, Any]) -> str | None:
     front = (facts.get("counters") or {}).get("front") or {}
-    # A front says what it has counted once there is something, so one that is there and silent has kept nothing yet.
+    # A connected front without counters has an empty cache: it sends them once there are any.
     if not front and not facts.get("front_connected"):
         return None
     hits, misses = front.get("cache-hit", 0), front.get("cache-miss", 0)
@@ -190,7 +186,7 @@ def _family_texts(facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def fact_lines(facts: Mapping[str, Any]) -> list[str]:
-    """Return the cache, the upstreams, the overlay and where the state is, a line or two each."""
+    """Return the lines about the cache, the upstreams, the overlay and the state directory."""
     lines: list[str] = []
     for label, text in (("cache", _cache_text(facts)), ("upstream", _upstream_text(facts))):
         lines += [] if text is None else labelled(label, text)
@@ -211,7 +207,7 @@ def fact_lines(facts: Mapping[str, Any]) -> list[str]:
 
 
 def zone_lines(facts: Mapping[str, Any], lines_max: int) -> list[str]:
-    """Return the zones that this daemon keeps alive, with how many others have them, those in trouble first."""
+    """Return the zones that this daemon keeps alive, with the number of their copies, those in trouble first."""
     zones = facts.get("zones")
     if not isinstance(zones, Sequence):
         return []
@@ -238,10 +234,10 @@ def screen(facts: Mapping[str, Any]) -> list[str]:
     """Return the screen: the sentence, the problems and the facts, within 24 lines of 80 characters."""
     if not facts:
         return []
-    # The sentence opens the line, with no label, and a long list of addresses is cut.
+    # The sentence has no label, and a long list of addresses is cut.
     head = textwrap.wrap(ui.printable(sentence(facts)), WIDTH, subsequent_indent="  ")[:2]
     rest = fact_lines(facts)
-    # A line of the zones and an empty one are kept free; the prompt takes the last line of the terminal.
+    # Two lines stay free for the zones, and the last line of the terminal for the prompt.
     room = HEIGHT - 1 - len(head) - len(rest)
     problems = problem_lines(facts, max(PROBLEM_LINES_MIN, room - 2))
     gap = [""] if problems else []

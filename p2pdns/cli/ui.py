@@ -1,10 +1,8 @@
 """The terminal: everything that p2pdns prints goes through here.
 
-Results go to standard output, everything else to standard error with `p2pdns:` in front, so that a pipe sees
-results only. Colour and progress appear on a terminal only.
-
-Guarantees: no control character that came from outside reaches the terminal; a secret is printed by
-`secret_key` alone, which `keygen` calls. Does not know what the verbs do.
+Results go to standard output, everything else to standard error with `p2pdns:` in front, so that a pipe gets results
+only. Colour and progress appear on a terminal only. Guarantees: no control character from outside reaches the terminal;
+only `secret_key`, which `keygen` calls, prints a secret. Does not know what the verbs do.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TextIO
 
 from p2pdns import log
@@ -25,13 +23,13 @@ from p2pdns.cli import shipped
 from p2pdns.errors import ConfigError, P2pdnsError, UsageError, ZoneFileError
 
 PROGRAM = "p2pdns"
-TABLE_COLUMNS_MIN = 90  # A zone key and what is said of it take so much; below it a table would fold every cell.
-_PASSPHRASE_TRIES_MAX = 3  # A slip of the finger is common, a third one is a wrong key file.
+TABLE_COLUMNS_MIN = 90  # The width of a table with a zone key in it; on a narrower terminal every cell would fold.
+_PASSPHRASE_TRIES_MAX = 3  # One slip is common; after three the user has the wrong key file.
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: its title and the side its cells lean on."""
+    """A column of a table: its title and the side to which its cells are aligned."""
 
     title: str
     side: Literal["left", "right"] = "left"
@@ -49,12 +47,12 @@ def printable(text: str) -> str:
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Return whether colour and progress are wanted on `stream` (https://no-color.org for the exception)."""
+    """Return whether colour and progress are wanted on `stream` (NO_COLOR: https://no-color.org)."""
     return stream.isatty() and os.environ.get("TERM") != "dumb" and "NO_COLOR" not in os.environ
 
 
 def is_interactive() -> bool:
-    """Return whether a person can be asked a question."""
+    """Return whether a user can be asked a question."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
@@ -69,23 +67,23 @@ def _styled(text: str, style: str, stream: TextIO) -> str:
 
 
 def result(line: str = "") -> None:
-    """Print one line of what was asked for."""
+    """Print one line of the result."""
     print(printable(line), file=sys.stdout)
 
 
 def show_at_once() -> None:
-    """From now on, show every line as soon as it is printed, into a pipe too."""
+    """From now on, write every line at once, even into a pipe."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
 
 
+@dataclass
 class _Run:
-    """What is kept from one call of the program to its end: whether JSON is wanted, its document, and the errors."""
+    """One call of the program: whether it prints JSON, the JSON document, and the errors so far."""
 
-    def __init__(self, *, as_json: bool) -> None:
-        self.as_json = as_json
-        self.document: dict[str, Any] = {}
-        self.errors: list[P2pdnsError] = []
+    as_json: bool
+    document: dict[str, Any] = field(default_factory=dict)
+    errors: list[P2pdnsError] = field(default_factory=list)
 
 
 _run = _Run(as_json=False)
@@ -93,7 +91,7 @@ _run = _Run(as_json=False)
 
 @contextmanager
 def one_call(*, as_json: bool) -> Iterator[None]:
-    """Hold one call of the program, in JSON or in text; nothing of it is left for what this process does next."""
+    """Begin one call of the program, in JSON or in text; at the end of the block its state is dropped."""
     global _run
     _run = _Run(as_json=as_json)
     try:
@@ -103,12 +101,12 @@ def one_call(*, as_json: bool) -> Iterator[None]:
 
 
 def is_json() -> bool:
-    """Return whether this call of the program answers in JSON, failures too."""
+    """Return whether this call of the program prints JSON, for failures too."""
     return _run.as_json
 
 
 def json_result(value: Mapping[str, Any]) -> None:
-    """Take what was asked for; `end_json` prints it, as it may end in a failure that belongs into the document."""
+    """Keep the result until `end_json` prints it: a later failure belongs into the same document."""
     if not _run.as_json:
         _print_json(value)
         return
@@ -116,17 +114,20 @@ def json_result(value: Mapping[str, Any]) -> None:
 
 
 def end_json(code: int) -> None:
-    """Print the document of this call, with the error it ended in where `code` is not 0."""
+    """Print the document of this call, with its error if `code` is not 0."""
     if not _run.as_json:
         return
     document = _run.document
     if code:
         first = _run.errors[0] if _run.errors else P2pdnsError("not everything asked was done")
         document = {**document, **_error_facts(first), "exit": code}
-        # An error about a file may be the first of several, and a verb may have told of several.
+        # One error may have several mistakes of a file, and a verb may have shown several errors.
         mistakes = [mistake for error in _run.errors for mistake in error.mistakes]
         if len(mistakes) > 1:
-            document["mistakes"] = [_mistake_facts(mistake) for mistake in mistakes]
+            document["mistakes"] = [
+                {**_error_facts(mistake), **({} if mistake.line is None else {"line": mistake.line})}
+                for mistake in mistakes
+            ]
     if document:
         _print_json(document)
 
@@ -135,53 +136,49 @@ def _error_facts(trouble: P2pdnsError) -> dict[str, str | None]:
     return {"error": str(trouble), "hint": (trouble.hint or _usual_hint(trouble)) or None}
 
 
-def _mistake_facts(trouble: P2pdnsError) -> dict[str, str | int | None]:
-    return {**_error_facts(trouble), **({} if trouble.line is None else {"line": trouble.line})}
-
-
 def _print_json(value: Mapping[str, Any]) -> None:
-    # Two spaces of indent, and ASCII: nothing a stranger wrote can steer a terminal.
+    # ASCII only, so that no text of a stranger can control the terminal.
     print(json.dumps(value, indent=2, ensure_ascii=True), file=sys.stdout)
 
 
 def secret_key(pem: bytes) -> None:
-    """Print a secret key: the one thing here that must not be seen by others."""
+    """Print a secret key."""
     sys.stdout.write(pem.decode("ascii"))
 
 
 def _say(level: str, text: str) -> None:
-    # What a service says before its log begins reaches the same journal as its log.
+    # A service may print before its log begins; on the journal such a line needs a priority too.
     print(f"{log.priority(level)}{PROGRAM}: {text}", file=sys.stderr)
 
 
 def note(text: str) -> None:
-    """Say on standard error what is going on."""
+    """Print on standard error what is going on."""
     _say("notice", printable(text))
 
 
 def warning(text: str) -> None:
-    """Say on standard error what is odd but does not stop us."""
+    """Print a warning on standard error."""
     _say("warning", f"{_styled('warning:', 'bold yellow', sys.stderr)} {printable(text)}")
 
 
 def hint(text: str) -> None:
-    """Say on standard error what to do next."""
+    """Print on standard error what to do next."""
     _say("notice", f"{_styled('hint:', 'bold cyan', sys.stderr)} {printable(text)}")
 
 
 def usage(text: str) -> None:
-    """Show how a command is called."""
+    """Print the help of a command."""
     print(text, file=sys.stdout)
 
 
 def error(trouble: P2pdnsError) -> None:
-    """Say what went wrong and where, and the next action on a line of its own; of a file, all that is wrong."""
+    """Print an error with its place, and its hint on a line of its own; of a file, all mistakes."""
     _run.errors.append(trouble)
     mistakes = trouble.mistakes
     hints = [mistake.hint or _usual_hint(mistake) for mistake in mistakes]
     for mistake, text, following in zip(mistakes, hints, [*hints[1:], None], strict=True):
         _say("error", f"{_styled('error:', 'bold red', sys.stderr)} {printable(str(mistake))}")
-        # What helps against the next mistake too is said once, below the last of them.
+        # A hint that is the same for the next mistake is printed once, after the last of them.
         if text != following:
             for line in text.splitlines():
                 hint(line)
@@ -193,9 +190,9 @@ def _usual_hint(trouble: P2pdnsError) -> str:
     if isinstance(trouble, ConfigError):
         return f"{shipped.shown(shipped.EXAMPLE_CONFIG)} shows every setting"
     if isinstance(trouble, UsageError):
-        # Mistakes that no single flag is at fault for have the verb as their place.
+        # The place is a verb if no single flag is at fault.
         return f"{PROGRAM} {trouble.place} --help" if (trouble.place or "").isalpha() else f"{PROGRAM} --help"
-    # What is not there, as a name that nobody has published, has no next action.
+    # Nothing can be done, for example, about a name that nobody has published.
     return ""
 
 
@@ -218,7 +215,7 @@ def table_lines(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> lis
 
 
 def block_lines(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return a table as blocks, a line for each cell: what a narrow terminal shows without folding.
+    """Return a table as blocks, a line for each cell: a narrow terminal shows them without folding.
 
     >>> block_lines([Column("name"), Column("ms", "right")], [["www", "3"], ["mail.x", "12"]])
     ['name  www', 'ms    3', '', 'name  mail.x', 'ms    12']
@@ -234,14 +231,11 @@ def block_lines(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> lis
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table: plain text into a pipe; on a terminal with a bold head, and as blocks where that is narrow."""
-    # A person without colour has a narrow screen all the same; a pipe has no width, and what reads it wants lines.
-    if sys.stdout.isatty() and shutil.get_terminal_size().columns < TABLE_COLUMNS_MIN:
-        for line in block_lines(columns, rows):
-            print(line, file=sys.stdout)
-        return
-    if not is_terminal(sys.stdout):
-        for line in table_lines(columns, rows):
+    """Print a table: plain text into a pipe; with a bold head on a terminal, and as blocks on a narrow one."""
+    # A pipe has no width, but a terminal without colour has one.
+    is_narrow = sys.stdout.isatty() and shutil.get_terminal_size().columns < TABLE_COLUMNS_MIN
+    if is_narrow or not is_terminal(sys.stdout):
+        for line in (block_lines if is_narrow else table_lines)(columns, rows):
             print(line, file=sys.stdout)
         return
     from rich.console import Console
@@ -257,7 +251,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _style_of(cell: str) -> str:
-    # A table row tells good from bad by these words; everything else keeps the terminal's own colour.
+    # These words tell good from bad; every other cell has the terminal's usual colour.
     if cell.startswith("WRONG"):
         return "bold red"
     return {"cache": "dim", "ok": "green"}.get(cell, "")
@@ -271,7 +265,7 @@ def fields(pairs: Mapping[str, str], *, indent: str = "") -> None:
 
 
 class Progress:
-    """One line on a terminal that says how far we are; nothing anywhere else."""
+    """A progress line on a terminal; nothing anywhere else."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -287,7 +281,7 @@ class Progress:
             self._width = len(line)
 
     def clear(self) -> None:
-        """Take the line away, so that what is printed next starts at the left edge."""
+        """Remove the line, so that the next line starts at the left edge."""
         if self._is_shown and self._width:
             self._stream.write("\r" + " " * self._width + "\r")
             self._stream.flush()
@@ -305,7 +299,7 @@ def progress() -> Iterator[Progress]:
 
 
 def ask_passphrase(what: str, *, is_new: bool = False) -> bytes:
-    """Return a passphrase typed at the terminal, unseen; a new one is asked for twice."""
+    """Return a passphrase typed at the terminal without echo; a new one must be typed twice."""
     for _ in range(_PASSPHRASE_TRIES_MAX):
         first = getpass.getpass(f"{PROGRAM}: passphrase for {what}: ", stream=sys.stderr)
         if not first:

@@ -34,8 +34,7 @@ def _daemon_and_book(given: Given) -> tuple[ControlClient, Book]:
 def flush(name: str | None, zone: str | None, is_all: bool, given: Given) -> None:
     """Drop the cached answers of the zone that NAME is in, so that the next question is looked up again.
 
-    What has been verified, and the newest seq ever seen of a key, stay (forget drops those). Ordinary names are dropped
-    together.
+    Verified items, and the newest seq ever seen of a key, stay; forget drops them. Ordinary names are dropped together.
     """
     if (name is not None) + (zone is not None) + is_all != 1:
         raise UsageError("one of NAME, --zone and --all is needed", place="flush", hint="p2pdns flush --help")
@@ -61,9 +60,9 @@ def flush(name: str | None, zone: str | None, is_all: bool, given: Given) -> Non
 def forget(key: str | None, is_ahead: bool, given: Given) -> None:
     """Drop everything known of the zone KEY, and no longer keep it alive.
 
-    With it goes the memory of its newest seq, which guards against older items: for a key whose owner has lost count,
-    or whose zone is of no interest any more. With --ahead all zones go whose newest item is dated more than 24 hours
-    ahead of this machine's clock: for a clock that was ahead when they were read, and is right now.
+    The daemon also forgets the newest seq of the key, which guards against older items. Use it for a key whose
+    publisher has lost count, or for a zone that you no longer need. With --ahead, drop all zones whose newest item is
+    dated more than 24 hours ahead of this machine's clock. Use that if the clock was ahead once, and is right now.
     """
     if (key is None) != is_ahead:
         hint = "a zone key or a petname names one zone, --ahead all that are dated ahead of this machine's clock"
@@ -109,7 +108,7 @@ def pin(key: str, given: Given) -> None:
 def reload(state_flag: str | None, as_json: bool) -> int:
     """Make the daemon read its configuration again, and say what took effect.
 
-    What takes effect only with a restart is named, and is an error.
+    A changed setting that takes effect only with a restart is named, and is an error.
     """
     done = settings.daemon(state_flag).call("reload")
     changed, late = done["changed"], done["needs_restart"]

@@ -108,7 +108,7 @@ class Verb(click.Command):
         write_examples(ctx, formatter)
 
 
-class Family(click.Group):
+class Family(Verb, click.Group):
     """A verb with verbs of its own, such as `name add`; `aliases` are their short names."""
 
     command_class = Verb
@@ -133,10 +133,6 @@ class Family(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the verbs with their summaries."""
         write_summaries(self, ctx, formatter, "Verbs", self.list_commands(ctx), self.aliases)
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples."""
-        write_examples(ctx, formatter)
 
 
 class NameFamily(Family):

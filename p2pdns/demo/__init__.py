@@ -1,16 +1,15 @@
-"""`demo`: the whole of p2pdns on one machine, with real processes, in under a minute.
+"""`demo`: all of p2pdns on one machine, with real processes, in under a minute.
 
-Eight nodes, a zone for each kind of record, a ninth node that answers DNS, the death of the publisher, and a table
-of look-ups by a real client. Guarantees: exit 0 with `--once` only if every row of the table is as expected; nothing
-leaves this machine; no process and no file is left behind, however it ends. Does not know how anything works: it uses
-the commands a user has.
+It starts eight nodes, publishes a zone for each kind of record, starts a ninth node that answers DNS, kills the
+publisher, and prints a table of look-ups by a DNS client. Guarantees: exit 0 with `--once` only if every row is as
+expected; nothing leaves this machine; no process and no file is left behind, even after an error. Does not know how
+p2pdns works: it uses the commands that a user has.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import signal
 import socket
 import tempfile
@@ -30,7 +29,7 @@ from p2pdns.cli.publish import Stored, publish_through
 from p2pdns.cli.ui import Column
 from p2pdns.cli.verbs import Verb
 from p2pdns.cli.zones import ReadZone, read_zone
-from p2pdns.demo.client import Client, DigClient, client_for
+from p2pdns.demo.client import DigClient, PythonClient, client_for
 from p2pdns.demo.ledger import Ledger
 from p2pdns.demo.rows import NOBODY, PETNAMES, ROWS, Row, problems, short, shown
 from p2pdns.demo.swarm import HOST, Node, Swarm
@@ -43,20 +42,15 @@ DNS_PORT = 5300
 COLD_ROWS_MIN = 4
 
 COLUMNS = (
-    Column("what"),
-    Column("name"),
-    Column("type"),
-    Column("answer"),
-    Column("rcode"),
-    Column("ms", "right"),
-    Column("RPCs", "right"),
-    Column("peers", "right"),
+    *(Column(title) for title in ("what", "name", "type", "answer", "rcode")),
+    *(Column(title, "right") for title in ("ms", "RPCs", "peers")),
 )
+TRIED = ("address", "mail servers", "alias", "wildcard", "below p2p.alt", "no such name", "below a petname")
 
 
 @dataclass(frozen=True)
 class Published:
-    """A zone file, the key made for it, and where it was stored."""
+    """A zone file, the key made for it, and the nodes that store it."""
 
     zone: ReadZone
     key: str
@@ -64,16 +58,13 @@ class Published:
 
 
 def _zone_paths(folder: str | None) -> dict[str, str]:
-    # Those that are shipped, and not what happens to lie in a folder called zones: the table knows what is in them.
+    # The shipped zones are taken even where the current folder has a folder `zones`: the table expects their records.
     where = Path(folder if folder is not None else shipped.shown(shipped.ZONES))
     paths = {path.stem: str(path) for path in sorted(where.glob("*.zone"))}
     missing = {row.zone for row in ROWS} - set(paths) - {NOBODY}
     if missing:
-        raise UsageError(
-            f"{', '.join(sorted(missing))}.zone not there",
-            place=f'"{where}"',
-            hint="install p2pdns with the files that come with it, or name its zones with --zones DIR",
-        )
+        hint = "install p2pdns with the files that come with it, or name its zones with --zones DIR"
+        raise UsageError(f"{', '.join(sorted(missing))}.zone not there", place=f'"{where}"', hint=hint)
     return paths
 
 
@@ -84,7 +75,7 @@ def free_dns_address(port: int) -> Address:
             socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
         ):
-            # As the daemon binds: a connection of the last run that lingers does not make a port taken.
+            # The daemon binds so too: a connection in TIME_WAIT does not block the port.
             tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 tcp.bind((HOST, wished))
@@ -97,7 +88,7 @@ def free_dns_address(port: int) -> Address:
 
 def _publish_all(paths: dict[str, str], publisher: Node) -> dict[str, Published]:
     published = {}
-    # Keys for a minute: they exist in this process only. {zone:NAME} in a file is the key of NAME.zone.
+    # The keys exist in this process only. {zone:NAME} in a file is the key of NAME.zone.
     secrets_of = {name: SecretKey.generate(os.urandom(SEED_BYTES)) for name in paths}
     keys = {name: str(secret.zone_key) for name, secret in secrets_of.items()}
     with ui.progress() as line:
@@ -141,7 +132,7 @@ def _start_resolver(swarm: Swarm, wished: int) -> tuple[Node, Address]:
     node = swarm.start("resolver", "--dns", write_address(address), bootstrap=known)
     facts = swarm.wait_until_ready(node, contact_count_min=NODE_COUNT - 1)
     server = read_address(facts["dns_addresses"][0])
-    # The front may still be on its way; the first row is to show what a look-up takes, and not what a start does.
+    # This waits for the front, so that the time of the first row does not contain its start.
     with suppress(Unavailable):
         dnsclient.ask("localhost.", "A", server, transport="udp", udp_size_bytes=512)
     return node, server
@@ -154,8 +145,10 @@ def _add_petnames(resolver: Node, keys: dict[str, str]) -> None:
     ui.result(f"petnames of the resolver: {', '.join(words)}")
 
 
-def _ask(row: Row, client: Client, ledger: Ledger, keys: dict[str, str]) -> tuple[list[str], list[str], bool]:
-    """Return the row's cells, what is wrong with it, and whether it was cold."""
+def _ask(
+    row: Row, client: DigClient | PythonClient, ledger: Ledger, keys: dict[str, str]
+) -> tuple[list[str], list[str], bool]:
+    """Return the row's cells, its faults, and whether it was cold."""
     name = row.name(keys[row.zone])
     ledger.begin(*(keys[zone] for zone in (row.zone, row.through) if zone))
     try:
@@ -169,8 +162,8 @@ def _ask(row: Row, client: Client, ledger: Ledger, keys: dict[str, str]) -> tupl
     return cells, list(problems(row, keys, reply)), spent is not None
 
 
-def _look_up_all(keys: dict[str, str], client: Client, resolver: Node) -> bool:
-    """Ask for every row, print the table, and return whether all is as expected."""
+def _look_up_all(keys: dict[str, str], client: DigClient | PythonClient, resolver: Node) -> bool:
+    """Ask for every row, print the table, and return whether every row is as expected."""
     ledger = Ledger(resolver.control)
     table, wrong, cold_count = [], [], 0
     with ui.progress() as line:
@@ -194,15 +187,7 @@ def _look_up_all(keys: dict[str, str], client: Client, resolver: Node) -> bool:
 def _show_what_to_try(keys: dict[str, str], address: Address, *, has_dig: bool) -> None:
     ui.result()
     for row in ROWS:
-        if row.what in (
-            "address",
-            "mail servers",
-            "alias",
-            "wildcard",
-            "below p2p.alt",
-            "no such name",
-            "below a petname",
-        ):
+        if row.what in TRIED:
             name = row.name(keys[row.zone]).rstrip(".")
             command = f"dig @{address[0]} -p {address[1]} {name} {row.type}"
             ui.result(command if has_dig else f"p2pdns resolve {name} {row.type} @{write_address(address)}")
@@ -211,7 +196,7 @@ def _show_what_to_try(keys: dict[str, str], address: Address, *, has_dig: bool) 
 
 @contextmanager
 def _orderly_end() -> Iterator[None]:
-    """Turn the signals that end a program into KeyboardInterrupt, once, so that what was started is ended too."""
+    """Turn the signals that end a program into one KeyboardInterrupt, so that the nodes are ended too."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -224,15 +209,6 @@ def _orderly_end() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="p2pdns-demo-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
 
 
 def _story(swarm: Swarm, paths: dict[str, str], port: int, began: float) -> tuple[bool, Node]:
@@ -250,10 +226,8 @@ def _story(swarm: Swarm, paths: dict[str, str], port: int, began: float) -> tupl
     keys = {name: entry.key for name, entry in published.items()} | {NOBODY: nobody}
     _add_petnames(resolver, keys)
     client = client_for(address)
-    pids = ", ".join(str(pid) for pid in resolver.pids)
-    ui.result(
-        f"{client.name} asks the resolver (pids {pids}) on {write_address(address)}, which has seen none of them:"
-    )
+    asked = f"the resolver (pids {', '.join(map(str, resolver.pids))}) on {write_address(address)}"
+    ui.result(f"{client.name} asks {asked}, which has seen none of them:")
     ui.result()
     is_right = _look_up_all(keys, client, resolver)
     ui.note(f"{time.monotonic() - began:.1f} s since the start")
@@ -263,7 +237,7 @@ def _story(swarm: Swarm, paths: dict[str, str], port: int, began: float) -> tupl
 
 def _wait_for_ctrl_c(resolver: Node) -> None:
     try:
-        # Inside: who reads this line may press at once.
+        # Inside the block: the user may press Ctrl-C as soon as the line is there.
         ui.note("all of it runs until Ctrl-C")
         status = resolver.process.wait()
     except KeyboardInterrupt:
@@ -278,15 +252,17 @@ def _wait_for_ctrl_c(resolver: Node) -> None:
 def demo(once: bool, port: int, zones: str | None) -> int:
     """Start eight nodes on this machine, publish zones, kill the publisher, and look the names up.
 
-    Stays up until Ctrl-C, and then leaves nothing behind.
+    It runs until Ctrl-C, and then leaves nothing behind.
     """
     began = time.monotonic()
     ui.show_at_once()
     paths = _zone_paths(zones)
-    with _orderly_end(), _folder() as folder, Swarm(folder, f"demo-{secrets.token_hex(4)}") as swarm:
+    network = f"demo-{secrets.token_hex(4)}"
+    folder = tempfile.TemporaryDirectory(prefix="p2pdns-demo-")
+    with _orderly_end(), folder as path, Swarm(Path(path), network) as swarm:
         is_right, resolver = _story(swarm, paths, port, began)
         if not once:
             _wait_for_ctrl_c(resolver)
-    # Behind both blocks: every process has ended, and the folder is gone.
+    # At the end of the block every process has ended, and the folder is gone.
     ui.note("stopped, nothing is left")
     return 0 if is_right else 1

@@ -1,7 +1,6 @@
-"""The DNS clients of the demo: `dig` where it is installed, else dnspython; both give the same kind of reply.
+"""The DNS clients of the demo: `dig` if it is installed, else dnspython; both return the same kind of reply.
 
-Guarantees: the client is a program that knows nothing of p2pdns and speaks to its port only. Does not know what a reply
-should say.
+Guarantees: a client knows nothing of p2pdns but the address of its DNS server. Does not know the expected reply.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
-from typing import Protocol
 
 from p2pdns.addresses import Address, write_address
 from p2pdns.cli import dnsclient
@@ -27,17 +25,6 @@ _EDE = re.compile(r"^; EDE: (\d+)(?: \(([^)]*)\))?(?:: \((.*)\))?$", re.MULTILIN
 _TIME = re.compile(r"^;; Query time: (\d+) (usec|msec)$", re.MULTILINE)
 
 
-class Client(Protocol):
-    """Something that asks a DNS server."""
-
-    @property
-    def name(self) -> str:
-        """Its name and version."""
-
-    def ask(self, name: str, rtype: str, *, transport: str, udp_size_bytes: int) -> Reply:
-        """Return the reply over `udp` or `tcp`, truncated ones as they are."""
-
-
 @dataclass(frozen=True)
 class PythonClient:
     """dnspython."""
@@ -46,7 +33,7 @@ class PythonClient:
     name: str = "dnspython (dig is not installed)"
 
     def ask(self, name: str, rtype: str, *, transport: str, udp_size_bytes: int) -> Reply:
-        """Return the reply."""
+        """Return the reply over `udp` or `tcp`; a truncated one is not asked for again."""
         return dnsclient.ask(name, rtype, self.server, transport=transport, udp_size_bytes=udp_size_bytes)
 
 
@@ -59,21 +46,11 @@ class DigClient:
     name: str
 
     def ask(self, name: str, rtype: str, *, transport: str, udp_size_bytes: int) -> Reply:
-        """Return the reply that dig prints."""
+        """Return the reply over `udp` or `tcp`, as dig prints it; a truncated one is not asked for again."""
         host, port = self.server
-        # -r: no ~/.digrc; -u: microseconds; +ignore: a truncated reply is what we want to see.
-        command = [
-            self.program,
-            "-r",
-            "-u",
-            f"@{host}",
-            "-p",
-            str(port),
-            "+tries=1",
-            "+time=10",
-            "+ignore",
-            "+nocookie",
-        ]
+        # -r: no ~/.digrc; -u: microseconds; +ignore: a truncated reply is shown and not asked for again.
+        command = [self.program, "-r", "-u", f"@{host}", "-p", str(port)]
+        command += ["+tries=1", "+time=10", "+ignore", "+nocookie"]
         command += [f"+bufsize={udp_size_bytes}", "+tcp" if transport == "tcp" else "+notcp", name, rtype]
         try:
             done = subprocess.run(
@@ -112,8 +89,8 @@ def read_dig(text: str, *, server: str, transport: str) -> Reply:
     )
 
 
-def client_for(server: Address) -> Client:
-    """Return dig where it is installed and works, else dnspython."""
+def client_for(server: Address) -> DigClient | PythonClient:
+    """Return dig if it is installed and works, else dnspython."""
     program = shutil.which("dig")
     if program is not None:
         done = subprocess.run([program, "-v"], capture_output=True, text=True, check=False)

@@ -1,6 +1,6 @@
-"""What the look-ups of a row have cost, by the engine's own account.
+"""The cost of a row's look-ups, as the engine reports it.
 
-Guarantees: a cost that is shown was spent between the question of a row and the next one. Does not know what was asked.
+Guarantees: the cost of a row was spent after its question and before the next one. Does not know the questions.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ LOOK_AGAIN_S = 0.01
 
 @dataclass(frozen=True)
 class Spent:
-    """What one or more look-ups for a key took."""
+    """The cost of one or more look-ups."""
 
     rpcs: int
     peers: int
 
 
 class Ledger:
-    """Reads the engine's list of look-ups and tells what is new in it."""
+    """The difference between two readings of the engine's list of look-ups."""
 
     def __init__(self, control: ControlClient) -> None:
         self._control = control
@@ -36,13 +36,13 @@ class Ledger:
         return [report for report in reports if report["key"] == key and not report.get("is_refresh")]
 
     def begin(self, *keys: str) -> None:
-        """Note what has been spent for these keys so far."""
+        """Note the look-ups of these keys so far."""
         self._before = {key: len(self._reports(key)) for key in keys}
 
     def spent(self) -> Spent | None:
-        """Return what was spent since `begin`; None when the answer came from the cache.
+        """Return the cost since `begin`; None when the answer came from the cache.
 
-        The first question for a key is answered before its look-up is complete, so its end is waited for.
+        The first question for a key is answered before its look-up is complete, so this waits for the end of it.
         """
         deadline = time.monotonic() + COMPLETE_S_MAX
         new = []
@@ -52,6 +52,5 @@ class Ledger:
             while not (reports := self._reports(key)[before:]) and is_first and time.monotonic() < deadline:
                 time.sleep(LOOK_AGAIN_S)
             new += reports
-        if not new:
-            return None
-        return Spent(sum(report["rpcs"] for report in new), max(report["peers"] for report in new))
+        rpcs, peers = ([report[what] for report in new] for what in ("rpcs", "peers"))
+        return Spent(sum(rpcs), max(peers)) if new else None

@@ -1,7 +1,7 @@
-"""The rows of the demo's table: what is asked, and what the answer must be.
+"""The rows of the demo's table: the questions and their expected answers.
 
-Each group asks a zone of its own, so that its first row is cold: nothing of that zone has been seen by the node that
-answers. Guarantees: a row is right only if code, sections and spelling are what it says. Does not know how to ask.
+The rows of one zone stand together, so that the first of them is cold: the node that answers has seen nothing of that
+zone. Guarantees: a row is right only if code, sections and spelling are as expected. Does not know how to ask.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ NOBODY = "nobody"
 """The zone of a key that has published nothing."""
 
 ANY = "…"
-KEY_CHARACTERS_SHOWN = 6  # Enough to tell a handful of keys apart; the list of keys has them whole.
+KEY_CHARACTERS_SHOWN = 6  # Enough to tell a handful of keys apart; the list of zones shows whole keys.
 ANSWER_CHARACTERS_SHOWN = 46
 NO_REACHABLE_AUTHORITY = 22  # RFC 8914
 
 
 @dataclass(frozen=True)
 class Row:
-    """One look-up and what is expected of it.
+    """One question and its expected answer.
 
-    `{key}` stands for the key of the zone, `{zone:NAME}` for that of another one; `through` names the other one that is
-    looked up on the way. A petname stands in the question in place of the key.
+    `{key}` stands for the key of the zone, `{zone:NAME}` for that of another zone; `through` is another zone that is
+    looked up on the way. A petname replaces the key in the question.
     """
 
     what: str
@@ -51,7 +51,7 @@ class Row:
         return mixed_case(name) if self.is_mixed_case else name
 
 
-# The petnames that the node which answers is told, each with the zone it stands for.
+# The petnames of the node that answers, each with its zone.
 PETNAMES = {"alice": "links", "bob": "friend"}
 
 ROWS = (
@@ -64,13 +64,7 @@ ROWS = (
     Row("service", "mail", "_imaps._tcp", "SRV", ("SRV 0 1 993 mail.{key}.",)),
     Row("no such type", "mail", "mail", "MX", has_soa=True),
     Row("no such name", "mail", "pop", "A", rcode="NXDOMAIN", has_soa=True),
-    Row(
-        "HTTPS binding",
-        "web",
-        "",
-        "HTTPS",
-        ("HTTPS 1 . alpn=h2,h3 ipv4hint=198.51.100.10 ipv6hint=2001:db8:10::1",),
-    ),
+    Row("HTTPS binding", "web", "", "HTTPS", ("HTTPS 1 . alpn=h2,h3 ipv4hint=198.51.100.10 ipv6hint=2001:db8:10::1",)),
     Row("alias", "web", "blog", "A", ("CNAME www.{key}.", "CNAME {key}.", "A 198.51.100.10")),
     Row("wildcard", "wildcard", "anna.users", "A", ("A 203.0.113.7",)),
     Row("over 512 bytes", "large", "key1._domainkey", "TXT", udp_size_bytes=512, is_truncated=True),
@@ -111,7 +105,7 @@ def mixed_case(name: str) -> str:
 
 
 def _plain(text: str) -> str:
-    # Whether a text is shown in one string or several, and a parameter in quotes, is the client's taste.
+    # Clients differ in quotes and in the strings of a text.
     return re.sub(r'[" ]', "", text).lower()
 
 
@@ -127,7 +121,7 @@ def _with_keys(text: str, row: Row, keys: Mapping[str, str]) -> str:
 
 
 def problems(row: Row, keys: Mapping[str, str], reply: Reply) -> Iterator[str]:
-    """Yield what is wrong with a reply; nothing when it is as expected."""
+    """Yield the differences between a reply and the expected one."""
     key = keys[row.zone]
     if reply.rcode != row.rcode:
         yield f"{reply.rcode}, expected {row.rcode}"
@@ -135,14 +129,14 @@ def problems(row: Row, keys: Mapping[str, str], reply: Reply) -> Iterator[str]:
         yield f"the question came back as {reply.name}"
     if reply.is_truncated != row.is_truncated:
         yield "truncated" if reply.is_truncated else "not truncated"
-    # The DNAME of a tree stands at its top, before the record that is made for the name below it.
+    # A DNAME is at the top of its tree; the CNAME made of it, which has the name of the question, follows.
     owners = [record.owner for record in reply.answer if record.type != "DNAME"]
     if owners and owners[0] != row.name(key):
         yield f"the answer is at {owners[0]}"
     if not row.is_truncated:
         expected = [_with_keys(text, row, keys) for text in row.answer]
         found = [f"{record.type} {record.data}" for record in reply.answer]
-        # The order within one RRset means nothing, that of a chain is fixed by its owners.
+        # The order within one RRset means nothing, and that of a chain follows from its owners.
         if len(expected) != len(found) or not all(any(_is_like(e, f) for f in found) for e in expected):
             yield f"answer {found or 'empty'}, expected {expected or 'empty'}"
     if row.has_soa != any(record.type == "SOA" for record in reply.authority):
@@ -160,14 +154,14 @@ def short(text: str, keys: Mapping[str, str]) -> str:
     '10 mail.ABCDEF…'
     """
     for key in keys.values():
-        # The final dot after an ellipsis would read as a fourth one; before a suffix it stays.
+        # A final dot after the ellipsis would look like a part of it; a dot before a suffix stays.
         pattern = re.escape(key) + r"(?:\.(?=[\s,]|$))?"
         text = re.sub(pattern, lambda match: match[0][:KEY_CHARACTERS_SHOWN] + ANY, text, flags=re.IGNORECASE)
     return text
 
 
 def shown(reply: Reply, keys: Mapping[str, str]) -> str:
-    """Return what a reply says in one cell: its data, or why there is none."""
+    """Return a reply as the text of one cell: its data, or the reason why there is none."""
     if reply.is_truncated:
         return "TC: ask again over TCP"
     if reply.answer:
@@ -183,5 +177,5 @@ def shown(reply: Reply, keys: Mapping[str, str]) -> str:
 def _answer_shown(reply: Reply) -> str:
     if not any(record.type == "CNAME" for record in reply.answer):
         return ", ".join(record.data for record in reply.answer)
-    # A chain reads as the way it leads; the last step says what is found there.
+    # A chain of aliases is shown as the steps to its last record.
     return " → ".join(record.data for record in reply.answer if record.type != "DNAME")

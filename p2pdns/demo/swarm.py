@@ -1,8 +1,8 @@
-"""Nodes as operating-system processes in one named network on loopback, and their orderly end.
+"""Nodes as processes of their own, in one named network on loopback, and their orderly end.
 
-Guarantees: every process started here is ended by its own pid, also when something goes wrong, and ends by itself when
-this process is killed: each reads a pipe that only we hold open. Nothing here sends to an address outside loopback: the
-nodes are bound to 127.0.0.1, and the kernel refuses the rest. Does not know what the nodes are asked.
+Guarantees: every process started here is ended by its own pid, even after an error. When this process is killed, they
+end by themselves: they read a pipe that only this process holds open. The nodes are bound to 127.0.0.1, so none of them
+can send to an address outside loopback. Does not know the questions.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from p2pdns.admin.control import ControlClient
 from p2pdns.errors import Unavailable
 
 READY_S_MAX = 60.0  # Nine interpreters on a slow machine with one core.
-END_S_MAX = 10.0  # What a node may take to write its state down before it is killed.
+END_S_MAX = 10.0  # Time for a node to write its state before it is killed.
 LOOK_AGAIN_S = 0.02
 LOG_LINES_SHOWN = 5
 HOST = "127.0.0.1"
@@ -39,31 +38,29 @@ class Node:
 
     @property
     def pid(self) -> int:
-        """The process that was started; a node with DNS has two more below it."""
         return self.process.pid
 
     @property
     def pids(self) -> list[int]:
-        """The process and those it has started: with DNS a supervisor, an engine and a front."""
+        """The process and its children: with DNS a supervisor, an engine and a front."""
         try:
             children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         except OSError:
-            # Not every kernel keeps this list; the engine says who it is.
+            # Not every kernel has this list; the status has the pid of the engine.
             children = [str(self.status()["pid"])]
         return sorted({self.pid, *(int(child) for child in children)})
 
     @property
     def control(self) -> ControlClient:
-        """A client of the node's control socket."""
         return ControlClient(self.state)
 
     def status(self) -> dict[str, Any]:
-        """Return what the node says about itself."""
+        """Return the node's status."""
         facts: dict[str, Any] = self.control.call("status")["status"]
         return facts
 
     def last_words(self) -> str:
-        """Return the end of what the node has logged."""
+        """Return the last lines of the node's log."""
         lines = self.log.read_text(errors="replace").splitlines()
         return "\n".join(lines[-LOG_LINES_SHOWN:])
 
@@ -77,17 +74,13 @@ class Swarm:
         self.nodes: list[Node] = []
         self._alive_read, self._alive_write = os.pipe()
         self._config = folder / "p2pdns.toml"
-        # A file of its own, so that the user's configuration changes nothing here.
+        # A configuration of its own, so that the user's has no effect.
         self._config.write_text(f'[dht]\nnetwork = "{network}"\n\n[upstream]\nservers = "none"\n')
 
     def __enter__(self) -> Self:
-        """Return the swarm, without nodes yet."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End every process."""
+    def __exit__(self, *_: object) -> None:
         self.end()
 
     def start(self, name: str, *flags: str, bootstrap: Sequence[str] = ()) -> Node:
@@ -106,9 +99,9 @@ class Swarm:
                 stdout=output,
                 stderr=output,
                 pass_fds=[self._alive_read],
-                # The control socket of each lies in its state directory, also where a service shows the demo.
+                # Each control socket must be in the state directory, even if the demo runs as a service.
                 env={**os.environ, "RUNTIME_DIRECTORY": ""},
-                # Out of the terminal's group: Ctrl-C reaches us alone, and we end the others in order.
+                # Not in the terminal's group: Ctrl-C reaches the demo alone, which ends the nodes in order.
                 process_group=0,
             )
         node = Node(name, process, state, log)
@@ -129,7 +122,7 @@ class Swarm:
                 what = f"not ready within {READY_S_MAX:g} s ({facts.get('contacts', 'no')} contacts)"
                 raise Unavailable(what, place=f"node {node.name}", hint=node.last_words())
             try:
-                # Waiting for its end is a wait that notices it.
+                # The pause between two looks ends at once when the process ends.
                 status = node.process.wait(LOOK_AGAIN_S)
             except subprocess.TimeoutExpired:
                 continue
@@ -144,12 +137,12 @@ class Swarm:
         return [self.wait_until_ready(node, contact_count_min=count - 1) for node in self.nodes]
 
     def kill(self, node: Node) -> None:
-        """Kill a node as a power cut would: no goodbye, nothing written down."""
+        """Kill a node as a power cut would: it writes no state."""
         node.process.kill()
         node.process.wait()
 
     def end(self) -> None:
-        """End every process: ask first, kill what does not listen."""
+        """End every process by SIGTERM, and by SIGKILL if that takes too long."""
         for node in self.nodes:
             if node.process.poll() is None:
                 node.process.send_signal(signal.SIGTERM)
@@ -161,7 +154,7 @@ class Swarm:
                 node.process.kill()
                 node.process.wait()
         self.nodes.clear()
-        # The pipe last: what survives its parent by a moment ends with it.
+        # The pipe is closed last: a child that still runs ends with it.
         for descriptor in (self._alive_read, self._alive_write):
             if descriptor >= 0:
                 os.close(descriptor)

@@ -24,6 +24,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def ask(options: dict[str, Any]) -> list[dict[str, Any]]:
         name, rtype, transport, size = (*question, "auto", UDP_SIZE_BYTES)[:4]
         server = ("127.0.0.1", options["port"])
         try:
-            return dnsclient.ask(name, rtype, server, transport=transport, udp_size_bytes=size).as_json()
+            return asdict(dnsclient.ask(name, rtype, server, transport=transport, udp_size_bytes=size))
         except P2pdnsError as trouble:
             return {"error": str(trouble)}
 
@@ -64,7 +65,7 @@ def direct(options: dict[str, Any]) -> list[dict[str, Any]]:
 
     async def all_of_them() -> list[dict[str, Any]]:
         async with short_lived_node(config) as node:
-            return [(await node.resolve(question)).as_json() for question in questions]
+            return [asdict(await node.resolve(question)) for question in questions]
 
     try:
         return asyncio.run(all_of_them())

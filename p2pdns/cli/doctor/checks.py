@@ -28,7 +28,7 @@ RESOLVED_STUBS = ("127.0.0.53", "127.0.0.54")
 RESOLVED_FILES = ("/etc/systemd/resolved.conf", "/run/systemd/resolved.conf", "/usr/lib/systemd/resolved.conf")
 RESOLVED_FOLDERS = tuple(f"{folder}/systemd/resolved.conf.d" for folder in ("/usr/lib", "/run", "/etc"))
 TRUST_ANCHORS = "/etc/dnssec-trust-anchors.d"
-NO_DAEMON = ("no daemon answers, and it alone knows", "start it, then ask again", "p2pdns serve")
+NO_DAEMON = ("no daemon answers, and only a daemon knows this", "start it, then ask again", "p2pdns serve")
 
 Said = tuple[Level, *tuple[str, ...]]
 """A verdict without the name of its check: the level, the cause, the remedy, the command."""
