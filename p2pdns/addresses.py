@@ -20,7 +20,7 @@ from p2pdns.errors import ConfigError, FormatError
 Address = tuple[str, int]
 """Host as text, and a port."""
 
-PREFIX_BITS_V4 = 24  # One customer or one small network; ISPs announce no smaller block.
+PREFIX_BITS_V4 = 24  # One customer or one small network: ISPs announce no smaller block.
 PREFIX_BITS_V6 = 48  # One site (RFC 6177); within it addresses are free of charge.
 CLIENT_BITS_V6 = 64  # One link, so mostly one machine, which can take any address of it.
 LOOPBACK_CLIENT = "loopback"  # All of 127.0.0.0/8 and ::1: they are this machine.
@@ -292,7 +292,7 @@ def _block(version: int, number: int, bits: int) -> str:
 
 @lru_cache(maxsize=PARSED_HOSTS_MAX)
 def client_host(host: str) -> str:
-    """Return the text that stands for a client where each client has a share: one machine cannot have many of them.
+    """Return the text by which a client is counted, so that one machine cannot count as many clients.
 
     All of loopback is one client; an IPv6 address counts as its /64, an IPv4 address as itself, IPv4-mapped or not.
 
@@ -378,7 +378,7 @@ def _host_key(host: str) -> str | None:
 def is_rebinding_risk(packed: bytes) -> bool:
     """Return whether an address of 4 or 16 bytes, published by a stranger, could lead into the reader's own network.
 
-    Only public and documentation addresses could not; an embedded IPv4 address (NAT64, 6to4, ISATAP) counts too.
+    True for every class but public and documentation. An embedded IPv4 address (NAT64, 6to4, ISATAP) is judged too.
     """
     if len(packed) not in (4, 16):
         raise FormatError("not-an-address", f"{len(packed)} bytes, 4 or 16 expected")
@@ -391,7 +391,7 @@ def is_rebinding_risk(packed: bytes) -> bool:
 
 
 def is_rebinding_risk_block(packed: bytes, bits: int) -> bool:
-    """Return whether a block of addresses has one that is a rebinding risk; `packed` is any of them, 4 or 16 bytes.
+    """Return whether a block has an address that is a rebinding risk; `packed` is its first address, 4 or 16 bytes.
 
     >>> is_rebinding_risk_block(bytes([8, 0, 0, 0]), 6), is_rebinding_risk_block(bytes([8, 0, 0, 0]), 8)
     (True, False)

@@ -107,7 +107,7 @@ def _refuse_swapped(petname: str, key: str) -> None:
     except UsageError:
         return
     with contextlib.suppress(UsageError):
-        # Two zone keys are another mistake, which `read_petname` reports.
+        # Two zone keys are another mistake, which is reported when NAME is read.
         read_zone_key(key)
         return
     hint = f"p2pdns name add {first_token(key)} {first}"

@@ -225,7 +225,7 @@ def nsswitch(machine: Machine) -> Said:
 
 @_check("resolved")
 def resolved(machine: Machine) -> Said:
-    """Does systemd-resolved check DNSSEC? No chain of signatures leads to a key, so it refuses every answer."""
+    """Does systemd-resolved check DNSSEC? No chain of signatures leads to a key, so it would refuse the answers."""
     hosts_line = machine.read("/etc/nsswitch.conf") or ""
     is_asked = any(host in RESOLVED_STUBS for host in machine.nameservers)
     if not is_asked and not any(

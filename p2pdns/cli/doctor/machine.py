@@ -111,7 +111,7 @@ class Machine:
             return str(error.what)
 
     def leads_here(self, host: str) -> bool | None:
-        """Return whether port 53 of a host leads to the daemon; None if it does not answer. Other machines never do."""
+        """Return whether port 53 of a host leads to the daemon: None if it is silent, False for any other machine."""
         if host not in self._leads:
             self._leads[host] = self._asked_for_us(host)
         return self._leads[host]
