@@ -88,15 +88,6 @@ def hint_of(trouble: OSError) -> str:
     return _NEXT_ACTIONS.get(trouble.errno or 0, "that is all the system says; its own log may say more")
 
 
-def nearest(word: str, known: Iterable[str], *, likeness_min: float = LIKENESS_MIN) -> str | None:
-    """Return the known word most like `word`, or None when no word is near.
-
-    >>> nearest("pubish", ["publish", "status"]), nearest("xyz", ["publish"])
-    ('publish', None)
-    """
-    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=likeness_min)), None)
-
-
 def did_you_mean(
     word: str, known: Iterable[str], *, shown: str = '"{}"', likeness_min: float = LIKENESS_MIN
 ) -> str | None:
@@ -105,8 +96,8 @@ def did_you_mean(
     >>> did_you_mean("pubish", ["publish", "status"]), did_you_mean("alise", ["alice"], shown="the petname {}")
     ('did you mean "publish"?', 'did you mean the petname alice?')
     """
-    near = nearest(word, known, likeness_min=likeness_min)
-    return None if near is None else f"did you mean {shown.format(near)}?"
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=likeness_min)
+    return f"did you mean {shown.format(near[0])}?" if near else None
 
 
 class P2pdnsError(Exception):

@@ -32,7 +32,7 @@ from p2pdns.privileges import become, identity_of, refuse_unreadable_program
 ENGINE_MODULE = "p2pdns.engine.main"
 FRONT_MODULE = "p2pdns.front.main"
 RESTART_S_MIN = 0.05  # A child killed once is back before clients ask again.
-RESTART_S_MAX = 1.5  # A child that always ends must not burn a core; a start takes another second or two.
+RESTART_S_MAX = 1.5  # A child that always ends must not burn a core; pause and start together stay below three seconds.
 STEADY_S = 10.0  # A child that lived this long starts again without a pause, and its end is no failed start.
 STOP_S_MAX = 5.0  # Time for the children to write state; after it they are killed.
 SOCKET_NAMES = ("link.sock", "control.sock")  # A killed engine leaves them in the state directory.

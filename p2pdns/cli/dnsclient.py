@@ -93,12 +93,10 @@ def is_type(text: str) -> bool:
 
 def read_type(text: str) -> str:
     """Return the usual name of a record type, for `aaaa`, `AAAA` or `TYPE28`."""
-    try:
-        return dns.rdatatype.to_text(dns.rdatatype.from_text(text))
-    except (dns.rdatatype.UnknownRdatatype, ValueError):
-        near = did_you_mean(text.upper(), USUAL_TYPES)
-        hint = near or "a type is a word as AAAA or TXT, or TYPE and a number"
-        raise UsageError("not a record type", place=f'"{text}"', hint=hint) from None
+    if not is_type(text):
+        hint = did_you_mean(text.upper(), USUAL_TYPES) or "a type is a word as AAAA or TXT, or TYPE and a number"
+        raise UsageError("not a record type", place=f'"{text}"', hint=hint)
+    return dns.rdatatype.to_text(dns.rdatatype.from_text(text))
 
 
 def _read_name(text: str) -> dns.name.Name:

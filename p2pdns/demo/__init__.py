@@ -58,7 +58,7 @@ class Published:
 
 
 def _zone_paths(folder: str | None) -> dict[str, str]:
-    # The shipped zones are taken even where the current folder has a folder `zones`: the table expects their records.
+    # The table expects the records of the shipped zones.
     where = Path(folder if folder is not None else shipped.shown(shipped.ZONES))
     paths = {path.stem: str(path) for path in sorted(where.glob("*.zone"))}
     missing = {row.zone for row in ROWS} - set(paths) - {NOBODY}
