@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -197,7 +198,7 @@ def test_a_rolling_restart_loses_neither_items_nor_marks(overlay: World) -> None
                 entry = expected[index % len(expected)]
                 try:
                     reply = dnsclient.ask(entry.name, entry.type, ("127.0.0.1", overlay.port))
-                    answered += entry.is_met_by(reply.as_json())
+                    answered += entry.is_met_by(asdict(reply))
                 except Unavailable as trouble:
                     gaps.append(f"{place.place} away: {trouble}")
             engine.docker("start", place.id)
