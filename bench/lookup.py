@@ -28,7 +28,7 @@ import torrents
 from kademlia.network import Server
 
 from p2pdns.clock import boot_now, unix_now
-from p2pdns.dht.node import GetOutcome, Node, NodeSettings
+from p2pdns.dht.node import GetOutcome, Node, NodeSettings, Wanted
 from p2pdns.dht.storage import Storage
 from p2pdns.dns.message import RRset
 from p2pdns.items.item import MutableItem, next_seq
@@ -146,9 +146,7 @@ class World:
         found: list[float] = []
         started = time.perf_counter()
         outcome = await endpoint.get(
-            target,
-            key=item.key if item else None,
-            on_item=lambda _: found.append(time.perf_counter()),
+            Wanted(target, item.key if item else None), on_item=lambda _: found.append(time.perf_counter())
         )
         sample.done_ms.append((time.perf_counter() - started) * 1000)
         sample.outcomes.append(outcome)

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from p2pdns.dht.confirmation import Confirmation
-from p2pdns.dht.lookup import Verdict
-from p2pdns.dht.node import GetOutcome
+from p2pdns.dht.lookup import Item, Verdict
+from p2pdns.dht.node import GetOutcome, Wanted
 from p2pdns.dns.message import Message, Question, RRset, compose, records_of, type_of
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
-from p2pdns.items.item import ImmutableItem, MutableItem, Present, mutable_target
+from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey, ZoneKey
 from p2pdns.items.packet import zone_of
 from p2pdns.overlay.ports import Held, Mark
@@ -175,14 +175,9 @@ def ended(item: MutableItem | None = None, *, confirmed: MutableItem | None = No
 class Get:
     """A look-up that the test answers."""
 
-    target: bytes
-    key: ZoneKey | None
-    known_seq: int | None
-    rpc_max: int
-    deadline: float | None
-    on_item: Callable[[MutableItem | ImmutableItem], None]
+    wanted: Wanted
+    on_item: Callable[[Item], None]
     future: asyncio.Future[GetOutcome]
-    present: Present | None = None
     on_patient: Callable[[], None] | None = None
 
     def be_patient(self) -> None:
@@ -204,25 +199,18 @@ class FakeDht:
 
     def get(
         self,
-        target: bytes,
+        wanted: Wanted,
         *,
-        key: ZoneKey | None,
-        salt: bytes = b"",
-        known_seq: int | None = None,
-        rpc_max: int = 250,
-        deadline: float | None = None,
-        present: Present | None = None,
-        on_item: Callable[[MutableItem | ImmutableItem], None],
+        on_item: Callable[[Item], None],
         on_patient: Callable[[], None] | None = None,
     ) -> asyncio.Future[GetOutcome]:
         """Begin a look-up."""
-        assert key is not None
-        assert target == mutable_target(key.raw, salt)
+        assert wanted.key is not None
         future: asyncio.Future[GetOutcome] = asyncio.get_running_loop().create_future()
-        get = Get(target, key, known_seq, rpc_max, deadline, on_item, future, present, on_patient)
+        get = Get(wanted, on_item, future, on_patient)
         self.gets.append(get)
         if self.items is not None:
-            item = self.items.get(key)
+            item = self.items.get(wanted.key)
             if item is not None:
                 on_item(item)
             get.end(item)

@@ -12,14 +12,14 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 from p2pdns import log
 from p2pdns.addresses import Address, AddressClass, class_of, read_address, write_address
 from p2pdns.cli.dnsclient import ExtendedError, Record, Reply, meaning_of, read_type
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config
-from p2pdns.dht.node import GetOutcome, Node, PutOutcome
+from p2pdns.dht.lookup import Item
+from p2pdns.dht.node import GetOutcome, Node, PutOutcome, Wanted
 from p2pdns.dht.storage import Storage
 from p2pdns.dns.message import RR, Question, type_of, type_text
 from p2pdns.dns.name import Name
@@ -51,16 +51,22 @@ class ShortLivedNode:
         tell = log.get_limited_logger("overlay", boot_now).error
         self._overlay = Overlay(self, self._state, clock=boot_now, unix_clock=unix_now, tell=tell)
 
-    def get(self, target: bytes, **wanted: Any) -> asyncio.Future[GetOutcome]:
-        """Look a target up as the endpoint does, and remember the look-up until it ends."""
-        future = self._endpoint.get(target, **wanted)
+    def get(
+        self,
+        wanted: Wanted,
+        *,
+        on_item: Callable[[Item], None],
+        on_patient: Callable[[], None] | None = None,
+    ) -> asyncio.Future[GetOutcome]:
+        """Look an item up as the endpoint does, and remember the look-up until it ends."""
+        future = self._endpoint.get(wanted, on_item=on_item, on_patient=on_patient)
         self._gets.add(future)
         future.add_done_callback(self._gets.discard)
         return future
 
     async def look_up(self, key: ZoneKey) -> GetOutcome:
         """Return the outcome of a complete look-up of the key; Unavailable when no node has answered."""
-        outcome = await self._endpoint.get(mutable_target(key.raw), key=key, on_item=lambda item: None)
+        outcome = await self._endpoint.get(Wanted(mutable_target(key.raw), key), on_item=lambda item: None)
         if outcome.item is None and outcome.answered_count == 0:
             hint = "--bootstrap ADDR:PORT names another to begin with"
             raise Unavailable("no node answered", place=str(key), hint=hint)

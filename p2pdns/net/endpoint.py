@@ -10,6 +10,7 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -29,11 +30,10 @@ from p2pdns.dht.node import (
     PutDone,
     PutOutcome,
     PutProgress,
+    Wanted,
 )
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import Present
-from p2pdns.items.keys import ZoneKey
-from p2pdns.limits import QUESTION_RPCS_MAX
 from p2pdns.net.batch import read_batch, send_batch
 from p2pdns.net.sockets import address_of, open_udp
 
@@ -150,36 +150,22 @@ class Endpoint:
 
     def get(
         self,
-        target: bytes,
+        wanted: Wanted,
         *,
-        key: ZoneKey | None,
-        salt: bytes = b"",
-        known_seq: int | None = None,
-        rpc_max: int = QUESTION_RPCS_MAX,
-        deadline: float | None = None,
-        present: Present | None = None,
         on_item: Callable[[Item], None],
         on_patient: Callable[[], None] | None = None,
     ) -> asyncio.Future[GetOutcome]:
         """Look an item up: `on_item` gets the first valid one at once and each better one, the future the outcome.
 
-        `on_patient` is called where nothing was found and what follows loads the node no more.
-        `deadline` is a time of `p2pdns.clock.boot_now`. `present` judges seqs; without it the clock alone does.
-        A cancelled future stops the look-up.
+        `on_patient` is called where nothing was found and what follows loads the node no more. Deadlines are times of
+        `p2pdns.clock.boot_now`. Where no present is given, the clock alone judges seqs. A cancelled future stops the
+        look-up.
         """
         future = self._new_future(GetOutcome)
         now = boot_now()
-        number = self.node.start_get(
-            target,
-            now,
-            key=key,
-            salt=salt,
-            known_seq=known_seq,
-            rpc_max=rpc_max,
-            deadline=deadline,
-            present=present or Present(unix_now()),
-            tells_patience=on_patient is not None,
-        )
+        if wanted.present is None:
+            wanted = replace(wanted, present=Present(unix_now()))
+        number = self.node.start_get(wanted, now, tells_patience=on_patient is not None)
         self._gets[number] = (future, on_item)
         if on_patient is not None:
             self._patience[number] = on_patient
@@ -191,8 +177,8 @@ class Endpoint:
         self,
         item: Item,
         *,
-        on_progress: Callable[[int, int], None] | None = None,
         cas: int | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
         deadline: float | None = None,
     ) -> asyncio.Future[PutOutcome]:
         """Have the nearest nodes keep an item; `on_progress` gets how many others were asked and how many keep it."""

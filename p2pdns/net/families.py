@@ -21,11 +21,9 @@ from p2pdns.clock import unix_now
 from p2pdns.config import DHT_LISTEN_DEFAULT
 from p2pdns.dht.confirmation import Confirmation
 from p2pdns.dht.lookup import Item, Verdict
-from p2pdns.dht.node import GetOutcome, PutOutcome
+from p2pdns.dht.node import GetOutcome, PutOutcome, Wanted
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem, Present
-from p2pdns.items.keys import ZoneKey
-from p2pdns.limits import QUESTION_RPCS_MAX
 from p2pdns.net.endpoint import Endpoint
 from p2pdns.net.sockets import open_udp
 
@@ -67,20 +65,15 @@ class Families:
 
     def get(
         self,
-        target: bytes,
+        wanted: Wanted,
         *,
-        key: ZoneKey | None,
-        salt: bytes = b"",
-        known_seq: int | None = None,
-        rpc_max: int = QUESTION_RPCS_MAX,
-        deadline: float | None = None,
-        present: Present | None = None,
         on_item: Callable[[Item], None],
         on_patient: Callable[[], None] | None = None,
     ) -> asyncio.Future[GetOutcome]:
         """Look an item up in both families at once, within one budget; see `Endpoint.get`."""
         asked = self._of_use()
-        present = present or Present(unix_now())
+        present = wanted.present or Present(unix_now())
+        part = replace(wanted, present=present, rpc_max=max(1, wanted.rpc_max // len(asked)))
         hand_out = _only_better(on_item, present)
         urgent = set(range(len(asked)))
 
@@ -92,25 +85,15 @@ class Families:
         def ended(index: int, _: asyncio.Future[GetOutcome]) -> None:
             is_patient(index)
 
-        parts = [
-            endpoint.get(
-                target,
-                key=key,
-                salt=salt,
-                known_seq=known_seq,
-                rpc_max=max(1, rpc_max // len(asked)),
-                deadline=deadline,
-                present=present,
-                on_item=hand_out,
-                on_patient=partial(is_patient, index),
-            )
+        gets = [
+            endpoint.get(part, on_item=hand_out, on_patient=partial(is_patient, index))
             for index, endpoint in enumerate(asked)
         ]
-        for index, part in enumerate(parts):
-            part.add_done_callback(partial(ended, index))
+        for index, get in enumerate(gets):
+            get.add_done_callback(partial(ended, index))
 
         async def both() -> GetOutcome:
-            return merged_get(await asyncio.gather(*parts), present)
+            return merged_get(await asyncio.gather(*gets), present)
 
         return _started(both())
 
@@ -118,8 +101,8 @@ class Families:
         self,
         item: Item,
         *,
-        on_progress: Callable[[int, int], None] | None = None,
         cas: int | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
         deadline: float | None = None,
     ) -> asyncio.Future[PutOutcome]:
         """Put an item in both families; see `Endpoint.put`.
@@ -134,7 +117,7 @@ class Families:
                 on_progress(*max(told.values()))
 
         parts = [
-            endpoint.put(item, on_progress=partial(tell, index), cas=cas, deadline=deadline)
+            endpoint.put(item, cas=cas, on_progress=partial(tell, index), deadline=deadline)
             for index, endpoint in enumerate(self._of_use())
         ]
 

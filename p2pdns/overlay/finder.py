@@ -12,7 +12,7 @@ import math
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine
 
-from p2pdns.dht.node import GetOutcome
+from p2pdns.dht.node import GetOutcome, Wanted
 from p2pdns.dns.life import FAILURE_S_MAX, FAILURE_S_MIN
 from p2pdns.dns.zone import Zone
 from p2pdns.errors import BadItem
@@ -34,7 +34,7 @@ from p2pdns.overlay.entries import (
     report_of,
 )
 from p2pdns.overlay.marks import Marks
-from p2pdns.overlay.ports import Dht, LookupReport, Mark, ReaderState, Tell, Timer
+from p2pdns.overlay.ports import Gets, LookupReport, Mark, ReaderState, Tell, Timer
 from p2pdns.resolver import Budget, Found, ItemOutcome, Missing, NotFound, tag_of_key
 
 ENTRIES_MAX = 2_048  # Zones kept parsed: about 20 kB each; their items stay in the reader's database anyway.
@@ -57,7 +57,7 @@ class Overlay:
 
     def __init__(
         self,
-        dht: Dht,
+        network: Gets,
         state: ReaderState,
         *,
         clock: Callable[[], float],
@@ -73,7 +73,7 @@ class Overlay:
         self.on_invalidate = on_invalidate
         self.reports: deque[LookupReport] = deque(maxlen=REPORTS_MAX)
         self.counters: Counter[str] = Counter()
-        self._dht = dht
+        self._network = network
         self._state = state
         self._clock = clock
         self._unix_clock = unix_clock
@@ -354,14 +354,17 @@ class Overlay:
         if entry.item is None and entry.mark is not None:
             # What lies below the mark is of no use, and the item that made the mark is wanted as well.
             known_seq = entry.mark.seq - 1 if entry.mark.seq else None
+        wanted = Wanted(
+            target=mutable_target(entry.key.raw),
+            key=entry.key,
+            known_seq=known_seq,
+            present=present,
+            rpc_max=lookup.rpc_max,
+            deadline=self._clock() + QUESTION_S_MAX,
+        )
         try:
-            return self._dht.get(
-                mutable_target(entry.key.raw),
-                key=entry.key,
-                known_seq=known_seq,
-                rpc_max=lookup.rpc_max,
-                deadline=self._clock() + QUESTION_S_MAX,
-                present=present,
+            return self._network.get(
+                wanted,
                 on_item=lambda item: self._item_found(entry, lookup, item),
                 on_patient=lambda: self._slots.ease(lookup),
             )

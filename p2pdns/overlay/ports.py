@@ -11,33 +11,38 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from p2pdns.addresses import Address
-from p2pdns.dht.lookup import Verdict
-from p2pdns.dht.node import GetOutcome
-from p2pdns.items.item import ImmutableItem, MutableItem, Present
+from p2pdns.dht.lookup import Item, Verdict
+from p2pdns.dht.node import GetOutcome, PutOutcome, Wanted
+from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneKey
-from p2pdns.limits import QUESTION_RPCS_MAX
+
+OnProgress = Callable[[int, int], None]
+"""Called with how many other nodes were asked to store, and how many have."""
 
 
-class Dht(Protocol):
-    """Where items are looked up; `p2pdns.net.endpoint.Endpoint`, or a simulated one."""
+class Gets(Protocol):
+    """The half of the network that looks items up; `p2pdns.net.endpoint.Endpoint`, or a simulated one."""
 
     def get(
         self,
-        target: bytes,
+        wanted: Wanted,
         *,
-        key: ZoneKey | None,
-        salt: bytes = b"",
-        known_seq: int | None = None,
-        rpc_max: int = QUESTION_RPCS_MAX,
-        deadline: float | None = None,
-        present: Present | None = None,
-        on_item: Callable[[MutableItem | ImmutableItem], None],
+        on_item: Callable[[Item], None],
         on_patient: Callable[[], None] | None = None,
     ) -> Awaitable[GetOutcome]:
-        """Look a target up; every better item is handed out at once.
+        """Look an item up; every better one is handed out at once.
 
         `on_patient` is called where nothing was found so far and what follows loads the node no more.
         """
+
+
+class Puts(Protocol):
+    """The half of the network that has items kept; `p2pdns.net.endpoint.Endpoint`, or a simulated one."""
+
+    def put(
+        self, item: Item, *, cas: int | None = None, on_progress: OnProgress | None = None
+    ) -> Awaitable[PutOutcome]:
+        """Have the nodes nearest an item's target keep it; with `cas` only where they hold that seq, or nothing."""
 
 
 @dataclass(frozen=True)

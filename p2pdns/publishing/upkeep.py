@@ -20,9 +20,9 @@ from p2pdns.dht.node import Others, PutOutcome
 from p2pdns.dht.node.republish import COPIES_ENOUGH
 from p2pdns.dht.routing.table import K
 from p2pdns.errors import Unavailable
-from p2pdns.items.item import ImmutableItem, MutableItem, Present
+from p2pdns.items.item import MutableItem, Present
 from p2pdns.items.keys import ZoneKey
-from p2pdns.overlay.ports import Held, Mark, Tell
+from p2pdns.overlay.ports import Held, Mark, OnProgress, Puts, Tell
 from p2pdns.publishing.dates import date_of, publish_again_after
 from p2pdns.publishing.pacing import Pacer, Standing
 
@@ -43,20 +43,8 @@ FEW_SHOWN_MAX = 5  # Zones named in one warning.
 SEQ_TOO_LOW = 302  # BEP 44: the node holds a higher seq.
 TAKE_BACK_HINT = "if a clock was wrong then, p2pdns publish --take-back -k KEYFILE ZONEFILE replaces it"
 
-OnProgress = Callable[[int, int], None]
-"""Called with how many other nodes were asked to store, and how many have."""
-
 OnRationed = Callable[[Standing], None]
 """Called now and then while a publication waits because the others ration it."""
-
-
-class Dht(Protocol):
-    """Where items are put; `p2pdns.net.endpoint.Endpoint`, or a simulated one."""
-
-    def put(
-        self, item: MutableItem | ImmutableItem, *, on_progress: OnProgress | None = None, cas: int | None = None
-    ) -> Awaitable[PutOutcome]:
-        """Put the item to the nodes nearest its target."""
 
 
 class OwnState(Protocol):
@@ -133,7 +121,7 @@ class Publisher:
 
     def __init__(
         self,
-        dht: Dht,
+        network: Puts,
         state: OwnState,
         *,
         clock: Callable[[], float],
@@ -146,7 +134,7 @@ class Publisher:
     ) -> None:
         """Make a publisher; `jitter` draws from [0, 1), `look_up` makes the overlay find (and adopt) what is newest."""
         self.counters: Counter[str] = Counter()
-        self._dht = dht
+        self._network = network
         self._state = state
         self._unix_clock = unix_clock
         self._on_published = on_published
@@ -211,7 +199,7 @@ class Publisher:
         self, item: MutableItem, turn: int, on_progress: OnProgress | None, on_rationed: OnRationed
     ) -> PutOutcome:
         for _ in range(TRIES_MAX):
-            put = asyncio.ensure_future(self._pacer.put(turn, lambda: self._dht.put(item, on_progress=on_progress)))
+            put = asyncio.ensure_future(self._pacer.put(turn, lambda: self._network.put(item, on_progress=on_progress)))
             try:
                 while not put.done():
                     await asyncio.wait({put}, timeout=REPORT_S)
@@ -392,4 +380,4 @@ class Publisher:
             pause_s = self._pause(failure_count)
 
     async def _put_again(self, item: MutableItem) -> PutOutcome:
-        return await self._pacer.put(None, lambda: self._dht.put(item))
+        return await self._pacer.put(None, lambda: self._network.put(item))

@@ -17,7 +17,7 @@ import pytest
 
 from p2pdns.addresses import Address
 from p2pdns.clock import boot_now
-from p2pdns.dht.node import Node, NodeSettings, SavedContact
+from p2pdns.dht.node import Node, NodeSettings, SavedContact, Wanted
 from p2pdns.dht.storage import Storage
 from p2pdns.net.endpoint import Endpoint
 from tests.live.test_engine import EngineProcess, config_of
@@ -68,7 +68,7 @@ def test_an_overlay_of_20_forms_again_with_every_bootstrap_node_and_the_dns_dead
         outcome = await live[0].put(item)
         assert (outcome.sent_count, outcome.stored_count) == (NODES - 1, NODES - 1)
         for endpoint in live:
-            assert (await endpoint.get(item.target, key=item.key, on_item=lambda _: None)).item == item
+            assert (await endpoint.get(Wanted(item.target, item.key), on_item=lambda _: None)).item == item
         # Not one by one: the later ones would have to look among ever more dead ones, which is another test's subject.
         for endpoint in live:
             endpoint.close()

@@ -30,7 +30,7 @@ from p2pdns.addresses import Address
 from p2pdns.clock import boot_now
 from p2pdns.dht import krpc
 from p2pdns.dht.bencode import encode
-from p2pdns.dht.node import Node, NodeSettings, PutOutcome
+from p2pdns.dht.node import Node, NodeSettings, PutOutcome, Wanted
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.items.keys import SecretKey, ZoneKey
@@ -80,7 +80,7 @@ class World:
 
     async def seen_by_ours(self, target: bytes, key: ZoneKey | None, salt: bytes = b"") -> list[object]:
         """Return what each of our nodes finds."""
-        outcomes = [await e.get(target, key=key, salt=salt, on_item=lambda _: None) for e in self.ours]
+        outcomes = [await e.get(Wanted(target, key, salt=salt), on_item=lambda _: None) for e in self.ours]
         assert all(outcome.complete for outcome in outcomes)
         return [outcome.item for outcome in outcomes]
 
@@ -376,7 +376,7 @@ def test_a_node_that_answers_one_length_of_transactions_only_understands_us(size
         transport, picky = await loop.create_datagram_endpoint(lambda: Picky(size, old), local_addr=("127.0.0.1", 0))
         endpoint = await open_endpoint(read_only=True)
         assert await endpoint.bootstrap([transport.get_extra_info("sockname")]) == 1
-        assert (await endpoint.get(old.target, key=old.key, on_item=lambda _: None)).item == old
+        assert (await endpoint.get(Wanted(old.target, old.key), on_item=lambda _: None)).item == old
         assert (await endpoint.put(new)).stored_count == 1
         assert picky.has_stored
         endpoint.close()

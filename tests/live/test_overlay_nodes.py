@@ -11,7 +11,7 @@ import pytest
 
 from p2pdns.addresses import Address
 from p2pdns.clock import boot_now
-from p2pdns.dht.node import Node, NodeSettings, SavedContact
+from p2pdns.dht.node import Node, NodeSettings, SavedContact, Wanted
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.items.keys import SecretKey
@@ -89,7 +89,7 @@ def test_every_node_gets_what_one_has_put() -> None:
         outcome = await world.live[3].put(item)
         assert outcome.sent_count == outcome.stored_count == 11
         for endpoint in world.live:
-            got = await endpoint.get(item.target, key=item.key, on_item=lambda _: None)
+            got = await endpoint.get(Wanted(item.target, item.key), on_item=lambda _: None)
             assert got.item == item
             assert got.complete
 
@@ -107,7 +107,7 @@ def test_names_survive_the_death_of_their_publisher_and_a_third_of_the_nodes() -
         for item in items:
             handed_out: list[object] = []
             endpoint = world.cold(item.target)
-            got = await endpoint.get(item.target, key=item.key, on_item=handed_out.append)
+            got = await endpoint.get(Wanted(item.target, item.key), on_item=handed_out.append)
             assert got.item == item
             assert handed_out[0] == item
             assert got.retransmit_count > 0
@@ -122,7 +122,9 @@ def test_fifty_cold_keys_at_once_lose_nothing() -> None:
             await world.rng.choice(world.live).put(item)
         reader = await open_endpoint(read_only=True, store=False)
         await reader.bootstrap([world.live[0].address])
-        got = await asyncio.gather(*(reader.get(item.target, key=item.key, on_item=lambda _: None) for item in items))
+        got = await asyncio.gather(
+            *(reader.get(Wanted(item.target, item.key), on_item=lambda _: None) for item in items)
+        )
         reader.close()
         assert [outcome.item for outcome in got] == items
 
@@ -135,7 +137,7 @@ def test_an_update_is_seen_by_all_and_a_stale_put_refused() -> None:
         await world.live[0].put(old)
         await world.live[5].put(new)
         for endpoint in world.live:
-            assert (await endpoint.get(old.target, key=old.key, on_item=lambda _: None)).item == new
+            assert (await endpoint.get(Wanted(old.target, old.key), on_item=lambda _: None)).item == new
         stale = await world.live[1].put(old)
         assert stale.stored_count == 0
         assert (stale.refused, stale.refused_here) == ({302: 9}, 302)
@@ -150,8 +152,8 @@ def test_immutable_items_and_salts_travel_too() -> None:
         salted = MutableItem.signed(secret, SEQ, b"salted", b"salt")
         assert (await world.live[0].put(leaf)).stored_count == 9
         assert (await world.live[0].put(salted)).stored_count == 9
-        assert (await world.live[9].get(leaf.target, key=None, on_item=lambda _: None)).item == leaf
-        got = await world.live[9].get(salted.target, key=secret.zone_key, salt=b"salt", on_item=lambda _: None)
+        assert (await world.live[9].get(Wanted(leaf.target), on_item=lambda _: None)).item == leaf
+        got = await world.live[9].get(Wanted(salted.target, secret.zone_key, salt=b"salt"), on_item=lambda _: None)
         assert got.item == salted
 
     run(10, scene)
@@ -175,7 +177,7 @@ def test_an_ipv6_overlay_works_alike() -> None:
             await endpoint.bootstrap([endpoints[0].address])
         item = item_of(1)
         assert (await endpoints[1].put(item)).stored_count == 3
-        assert (await endpoints[3].get(item.target, key=item.key, on_item=lambda _: None)).item == item
+        assert (await endpoints[3].get(Wanted(item.target, item.key), on_item=lambda _: None)).item == item
         for endpoint in endpoints:
             endpoint.close()
 
@@ -203,8 +205,10 @@ def test_two_networks_that_share_contacts_do_not_merge(other: str) -> None:
                 missing = foreign if own is item else item
                 for endpoint in side:
                     assert not {contact.address for contact in endpoint.node.contacts(boot_now())} & set(others)
-                    assert (await endpoint.get(own.target, key=own.key, on_item=lambda _: None)).item == own
-                    assert (await endpoint.get(missing.target, key=missing.key, on_item=lambda _: None)).item is None
+                    assert (await endpoint.get(Wanted(own.target, own.key), on_item=lambda _: None)).item == own
+                    assert (
+                        await endpoint.get(Wanted(missing.target, missing.key), on_item=lambda _: None)
+                    ).item is None
             assert len(asked) == len(world.live)
             for side in (world.live, strangers):
                 assert all(endpoint.node.counters["dropped-other-network"] for endpoint in side)

@@ -22,7 +22,7 @@ from pathlib import Path
 from p2pdns.clock import boot_now
 from p2pdns.demo.swarm import Swarm
 from p2pdns.dht.lookup import Item
-from p2pdns.dht.node import Node, NodeSettings
+from p2pdns.dht.node import Node, NodeSettings, Wanted
 from p2pdns.dht.node.values import PutOutcome
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import ImmutableItem, MutableItem
@@ -230,7 +230,9 @@ class Ours:
         wanted = MutableItem.signed(secret, SEQ, b"", salt)
 
         async def get() -> Item | None:
-            return (await self._endpoint.get(wanted.target, key=wanted.key, salt=salt, on_item=lambda item: None)).item
+            return (
+                await self._endpoint.get(Wanted(wanted.target, wanted.key, salt=salt), on_item=lambda item: None)
+            ).item
 
         found = self._loop.run_until_complete(get())
         return held(found) if isinstance(found, MutableItem) else None
@@ -239,7 +241,7 @@ class Ours:
         """Return the value under a target."""
 
         async def get() -> Item | None:
-            return (await self._endpoint.get(target, key=None, on_item=lambda item: None)).item
+            return (await self._endpoint.get(Wanted(target), on_item=lambda item: None)).item
 
         found = self._loop.run_until_complete(get())
         return found.value if isinstance(found, ImmutableItem) else None

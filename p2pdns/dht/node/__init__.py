@@ -1,10 +1,10 @@
 """A node of the DHT as a datagram machine: no socket, no clock, no randomness of its own.
 
-In here: `values` (settings, outcomes, events), `core` (requests in flight, timers), `requests` (what every kind of
-request is told), `turns` (who may send next), `operations`, `getting`, `putting` and `storing` (find, get, put),
-`reply_times` (how long replies take), `server` (strangers' queries), `peers` (BEP 5), `nat` (are we reachable),
-`identity` (BEP 42), `bootstrap` (joining, refresh), `republish` (others' items whose publisher is away) and `machine`,
-which joins them; users import from this page.
+In here: `values` (settings, what is wanted, outcomes, events), `core` (requests in flight, timers), `requests` (what
+every kind of request is told), `turns` (who may send next), `operations`, `getting`, `putting` and `storing` (find,
+get, put), `reply_times` (how long replies take), `server` (strangers' queries), `peers` (BEP 5), `nat` (are we
+reachable), `identity` (BEP 42), `bootstrap` (joining, refresh), `republish` (others' items whose publisher is away) and
+`machine`, which joins them; users import from this page.
 
 Guarantees: see `machine`. Does not know what an item says.
 """
@@ -25,6 +25,7 @@ from p2pdns.dht.node.values import (
     PutDone,
     PutOutcome,
     PutProgress,
+    Wanted,
 )
 from p2pdns.dht.routing.contact import SavedContact
 
@@ -45,4 +46,5 @@ __all__ = [
     "PutOutcome",
     "PutProgress",
     "SavedContact",
+    "Wanted",
 ]

@@ -21,14 +21,13 @@ from p2pdns.dht.node.operations import FindOperation, Operation
 from p2pdns.dht.node.putting import PutOperation, sought_for
 from p2pdns.dht.node.republish import Done, Keeper, KeepOperation
 from p2pdns.dht.node.server import Answerer
-from p2pdns.dht.node.values import Event, NodeSettings, Peer, Sibling
+from p2pdns.dht.node.values import Event, NodeSettings, Peer, Sibling, Wanted
 from p2pdns.dht.routing.contact import SavedContact
 from p2pdns.dht.routing.ids import ID_BYTES, id_for
 from p2pdns.dht.routing.reach import is_for
 from p2pdns.dht.storage import Storage
 from p2pdns.errors import FormatError
-from p2pdns.items.item import Present, SignatureMemo
-from p2pdns.items.keys import ZoneKey
+from p2pdns.items.item import SignatureMemo
 
 HEARD_MAX = 8  # Contacts of the other family's word in one reply that are asked; it is what a reply of BEP 5 holds.
 
@@ -269,27 +268,20 @@ class Node:
 
     def start_get(
         self,
-        target: bytes,
+        wanted: Wanted,
         now: float,
         *,
-        key: ZoneKey | None,
-        salt: bytes = b"",
-        known_seq: int | None = None,
-        rpc_max: int | None = None,
-        deadline: float | None = None,
-        present: Present | None = None,
         tells_patience: bool = False,
     ) -> int:
-        """Look for the best item under `target`; return the operation's number.
+        """Look for the best item of those wanted; return the operation's number.
 
-        `key` None takes any item that belongs there. With `known_seq` only newer ones count. `present` lets the
-        look-up see through seqs from the future. `tells_patience` asks for the event `GetPatient`.
+        `tells_patience` asks for the event `GetPatient`.
         """
-        sought = Sought(key, salt, known_seq, present)
-        lookup = self._lookup(target, sought, rpc_max)
-        operation = GetOperation(self._next_number(), self._core, lookup, now, deadline, self._ended)
+        sought = Sought(wanted.key, wanted.salt, wanted.known_seq, wanted.present)
+        lookup = self._lookup(wanted.target, sought, wanted.rpc_max)
+        operation = GetOperation(self._next_number(), self._core, lookup, now, wanted.deadline, self._ended)
         operation.tells_patience = tells_patience
-        held = self._core.storage.held(target, now)
+        held = self._core.storage.held(wanted.target, now)
         if held is not None and held.item is not None:
             item = lookup.item_found(held.item)
             if item is not None:

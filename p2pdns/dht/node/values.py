@@ -1,4 +1,4 @@
-"""What a node is told and what it tells: settings, outcomes and events, all frozen.
+"""What a node is told and what it tells: settings, what is wanted of it, outcomes and events, all frozen.
 
 Guarantees: nothing here changes after it was made. Does not know how any of it comes about.
 """
@@ -15,6 +15,8 @@ from p2pdns.dht import krpc
 from p2pdns.dht.confirmation import Confirmation
 from p2pdns.dht.lookup import ALPHA, Item, Verdict
 from p2pdns.dht.routing.table import K
+from p2pdns.items.item import Present, mutable_target
+from p2pdns.items.keys import ZoneKey
 from p2pdns.limits import QUESTION_RPCS_MAX
 
 # The bounds of a timeout, chosen with `bench/lookup.py`: below 50 ms a busy peer counts as dead, and above 1 s nobody
@@ -83,6 +85,27 @@ class Peer(NamedTuple):
     known_s: float
     failures: int
     is_allowed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An item that is looked for, and what that may cost.
+
+    `key` None takes any item that belongs under the target. With `known_seq` only newer ones count. `present` judges
+    seqs, so that one from the future hides nothing. `deadline` is a time of the clock that the node is told.
+    """
+
+    target: bytes
+    key: ZoneKey | None = None
+    salt: bytes = b""
+    known_seq: int | None = None
+    present: Present | None = None
+    rpc_max: int = QUESTION_RPCS_MAX
+    deadline: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a target that is not that of the key: no reply would ever fit."""
+        assert self.key is None or self.target == mutable_target(self.key.raw, self.salt), "the target of another item"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,18 @@ from typing import TypeVar
 
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
-from p2pdns.dht.node import Event, GetDone, GetOutcome, ItemFound, Joined, Node, NodeSettings, PutDone, PutOutcome
+from p2pdns.dht.node import (
+    Event,
+    GetDone,
+    GetOutcome,
+    ItemFound,
+    Joined,
+    Node,
+    NodeSettings,
+    PutDone,
+    PutOutcome,
+    Wanted,
+)
 from p2pdns.dht.routing.ids import distance
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import ImmutableItem, MutableItem, Present
@@ -190,7 +201,7 @@ class Swarm:
 
     def get(self, node: Node, target: bytes, key: ZoneKey | None, **more: float | bytes | Present | None) -> GetOutcome:
         """Get and wait for the end."""
-        number = node.start_get(target, self.now, key=key, **more)  # type: ignore[arg-type]
+        number = node.start_get(Wanted(target, key, **more), self.now)  # type: ignore[arg-type]
         return self._outcome(node, GetDone, number).outcome
 
     def _outcome(self, node: Node, kind: type[E], number: int) -> E:

@@ -9,7 +9,7 @@ import pytest
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.guard import AMPLIFICATION_MAX
-from p2pdns.dht.node import Event, GetDone, ItemFound, Joined, Node
+from p2pdns.dht.node import Event, GetDone, ItemFound, Joined, Node, Wanted
 from p2pdns.dht.node.bootstrap import BUCKET_AGE_S, REFRESH_EVERY_TICKS, TICK_S
 from p2pdns.dht.node.core import VERSION
 from p2pdns.dht.node.filling import SEARCHES_MAX
@@ -99,7 +99,7 @@ def test_read_only_newcomers_of_one_network_find_an_item_at_once(count: int, fil
             node.add_bootstrap(ways_in, swarm.now)
         swarm.run_until(partial(all_took, swarm, newcomers, Joined))
         for node in newcomers:
-            node.start_get(item.target, swarm.now, key=secret.zone_key, deadline=swarm.now + 4.0)
+            node.start_get(Wanted(item.target, secret.zone_key, deadline=swarm.now + 4.0), swarm.now)
         swarm.run_until(partial(all_took, swarm, newcomers, GetDone))
         assert all_took(swarm, newcomers, ItemFound)
         for node in newcomers:

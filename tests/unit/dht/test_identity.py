@@ -9,7 +9,7 @@ import pytest
 
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
-from p2pdns.dht.node import Node, NodeSettings
+from p2pdns.dht.node import Node, NodeSettings, Wanted
 from p2pdns.dht.node.identity import CHANGE_S_MIN, VOTES_MIN
 from p2pdns.dht.routing.ids import is_id_allowed
 from p2pdns.dht.storage import Storage
@@ -37,7 +37,7 @@ class Told:
     def by(self, voters: Sequence[Address], *hosts: str, now: float = 0.0) -> None:
         """Have these contacts say where they see the node, by turns at these hosts, as they answer a get of it."""
         self.node.add_bootstrap(voters, now)
-        self.node.start_get(self.rng.randbytes(20), now, key=None)
+        self.node.start_get(Wanted(self.rng.randbytes(20)), now)
         asked = 0
         for data, target in self.node.datagrams_to_send(now):
             message = krpc.parse(data)

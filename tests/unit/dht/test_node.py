@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from p2pdns.addresses import Address
 from p2pdns.dht import bencode, krpc
 from p2pdns.dht.lookup import Verdict
-from p2pdns.dht.node import GetDone, ItemArrived, Joined, Node, NodeSettings, PutProgress, SavedContact
+from p2pdns.dht.node import GetDone, ItemArrived, Joined, Node, NodeSettings, PutProgress, SavedContact, Wanted
 from p2pdns.dht.node.bootstrap import QUARANTINE_MAX
 from p2pdns.dht.node.peers import HASHES_MAX, PEER_S, PEERS_MAX, PeerStore
 from p2pdns.dht.node.turns import REQUESTS_IN_FLIGHT_MAX
@@ -160,7 +160,7 @@ def test_an_item_in_our_own_storage_is_handed_out_before_anything_is_sent() -> N
     swarm = swarm_of(3)
     node = nodes_of(swarm)[0]
     node.storage.put_own(ITEM, swarm.now)
-    node.start_get(ITEM.target, swarm.now, key=KEY)
+    node.start_get(Wanted(ITEM.target, KEY), swarm.now)
     event = node.next_event()
     assert event is not None
     assert getattr(event, "item", None) == ITEM
@@ -394,7 +394,7 @@ def test_a_cancelled_get_ends_without_an_outcome() -> None:
     swarm = swarm_of(20)
     node = nodes_of(swarm)[0]
     swarm.events[swarm.address_of(node)].clear()
-    number = node.start_get(ITEM.target, swarm.now, key=KEY)
+    number = node.start_get(Wanted(ITEM.target, KEY), swarm.now)
     node.cancel(number, swarm.now)
     node.cancel(number, swarm.now)
     swarm.run_for(5.0)
@@ -416,7 +416,7 @@ def test_requests_in_flight_are_bounded_and_all_gets_end() -> None:
     address = swarm.address_of(node)
     swarm.events[address].clear()
     for number in range(100):
-        node.start_get(random.Random(number).randbytes(20), swarm.now, key=KEY)
+        node.start_get(Wanted(random.Random(number).randbytes(20)), swarm.now)
         assert node.in_flight_count <= REQUESTS_IN_FLIGHT_MAX
     swarm.run_until(lambda: len(swarm.events[address]) == 100)
     assert node.in_flight_count == 0
@@ -653,7 +653,7 @@ def test_each_get_of_ours_is_known_as_such(seq: int | None, host: str, network: 
         now=1_000.0,
     )
     acquaint(node, krpc.Contact(b"\x55" * 20, (host, 6881)), 0.01, 1_000.0)
-    node.start_get(b"t" * 20, 1_000.0, key=None, known_seq=seq)
+    node.start_get(Wanted(b"t" * 20, known_seq=seq), 1_000.0)
     ((data, _),) = node.datagrams_to_send(1_000.0)
     asked = krpc.parse(data)
     assert isinstance(asked, krpc.Query)
@@ -732,7 +732,7 @@ def test_hostile_replies_leave_the_table_unchanged() -> None:
     node.receive_datagram(krpc.compose(pong), liar, swarm.now)
     assert node.contact_count == 1
     before = [contact.node_id for contact in node.contacts(swarm.now)]
-    node.start_get(ITEM.target, swarm.now, key=KEY)
+    node.start_get(Wanted(ITEM.target, KEY), swarm.now)
     request = krpc.parse(node.datagrams_to_send(swarm.now)[0][0])
     assert isinstance(request, krpc.Query)
     for data, source in hostile_replies(request, node, random.Random(1)):
@@ -893,9 +893,9 @@ def test_refinement_keeps_a_share_of_the_room_beside_a_flood_of_absent_keys() ->
     address = swarm.address_of(node)
 
     def flood(number: int) -> None:
-        node.start_get(random.Random(number).randbytes(20), swarm.now, key=KEY)
+        node.start_get(Wanted(random.Random(number).randbytes(20)), swarm.now)
 
-    wanted = node.start_get(ITEM.target, swarm.now, key=KEY)
+    wanted = node.start_get(Wanted(ITEM.target, KEY), swarm.now)
     for number in range(400):
         flood(number)
     swarm.run_until(lambda: any(getattr(event, "operation", None) == wanted for event in swarm.events[address]))
@@ -989,3 +989,10 @@ def test_peers_are_told_with_the_last_to_answer_first() -> None:
     }
     assert [peer.silent_s for peer in peers] == sorted(peer.silent_s for peer in peers)
     assert all(peer.silent_s <= peer.known_s and peer.failures == 0 for peer in peers)
+
+
+def test_the_target_that_is_wanted_is_that_of_the_key_and_the_salt() -> None:
+    salted = MutableItem.signed(secret_of(1), 1, b"value", b"salt")
+    assert Wanted(salted.target, salted.key, b"salt").target == salted.target
+    with pytest.raises(AssertionError, match="another item"):
+        Wanted(salted.target, salted.key)

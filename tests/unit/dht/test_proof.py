@@ -7,7 +7,7 @@ import random
 from p2pdns.addresses import Address
 from p2pdns.dht import bencode, krpc
 from p2pdns.dht.guard import TOKEN_PERIOD_S
-from p2pdns.dht.node import GetDone, Node, NodeSettings
+from p2pdns.dht.node import GetDone, Node, NodeSettings, Wanted
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import MutableItem
 from tests.unit.dht.swarm import UNIX_NOW, acquaint, secret_of
@@ -54,7 +54,7 @@ def done(node: Node) -> GetDone | None:
 
 def test_a_get_that_was_told_to_prove_itself_asks_again_with_the_token_and_finds_the_value() -> None:
     node = new_node()
-    node.start_get(ITEM.target, NOW, key=ITEM.key)
+    node.start_get(Wanted(ITEM.target, ITEM.key), NOW)
     ((query, _),) = sent(node)
     node.receive_datagram(reply_to(query, token=TOKEN, is_proof_wanted=True), PEER.address, NOW)
     ((again, target),) = sent(node)
@@ -73,7 +73,7 @@ def test_a_get_that_was_told_to_prove_itself_asks_again_with_the_token_and_finds
 
 def test_who_wants_proof_for_ever_is_asked_twice_and_no_more() -> None:
     node = new_node()
-    node.start_get(ITEM.target, NOW, key=ITEM.key)
+    node.start_get(Wanted(ITEM.target, ITEM.key), NOW)
     for _ in range(2):
         ((query, _),) = sent(node)
         node.receive_datagram(reply_to(query, token=TOKEN, is_proof_wanted=True), PEER.address, NOW)
@@ -85,7 +85,7 @@ def test_who_wants_proof_for_ever_is_asked_twice_and_no_more() -> None:
 
 def test_what_the_first_reply_said_stands_when_the_second_does_not_come() -> None:
     node = new_node()
-    node.start_get(ITEM.target, NOW, key=ITEM.key)
+    node.start_get(Wanted(ITEM.target, ITEM.key), NOW)
     ((query, _),) = sent(node)
     node.receive_datagram(reply_to(query, token=TOKEN, is_proof_wanted=True, nodes=(OTHER,)), PEER.address, NOW)
     sent(node)
@@ -98,7 +98,7 @@ def test_what_the_first_reply_said_stands_when_the_second_does_not_come() -> Non
 
 def test_the_next_get_carries_the_last_token_and_what_it_was_given_for_while_it_holds() -> None:
     node = new_node()
-    node.start_get(ITEM.target, NOW, key=ITEM.key)
+    node.start_get(Wanted(ITEM.target, ITEM.key), NOW)
     ((query, _),) = sent(node)
     assert isinstance(query.request, krpc.Get)
     assert query.request.pad_bytes > 0
@@ -108,16 +108,16 @@ def test_the_next_get_carries_the_last_token_and_what_it_was_given_for_while_it_
         (ITEM.target, NOW + 2, (TOKEN, None, 0)),
         (b"\x56" * 20, NOW + TOKEN_PERIOD_S + 1, (None, None, query.request.pad_bytes)),
     ):
-        node.start_get(target, now, key=None)
+        node.start_get(Wanted(target), now)
         get = next(q.request for q, _ in sent(node, now) if isinstance(q.request, krpc.Get))
         assert (get.token, get.token_of, get.pad_bytes) == expected
 
 
 def test_a_token_of_another_kind_of_node_is_not_carried_on() -> None:
     node = new_node()
-    node.start_get(ITEM.target, NOW, key=ITEM.key)
+    node.start_get(Wanted(ITEM.target, ITEM.key), NOW)
     ((query, _),) = sent(node)
     node.receive_datagram(reply_to(query, token=b"4byt"), PEER.address, NOW)
-    node.start_get(b"\x55" * 20, NOW, key=None)
+    node.start_get(Wanted(b"\x55" * 20), NOW)
     get = next(q.request for q, _ in sent(node) if isinstance(q.request, krpc.Get))
     assert get.token is None

@@ -17,7 +17,7 @@ from p2pdns.clock import boot_now
 from p2pdns.dht import krpc
 from p2pdns.dht.bencode import encode
 from p2pdns.dht.lookup import ALPHA
-from p2pdns.dht.node import FindDone, ItemFound, Node, NodeSettings
+from p2pdns.dht.node import FindDone, ItemFound, Node, NodeSettings, Wanted
 from p2pdns.dht.node import turns as turns_module
 from p2pdns.dht.node.operations import SLOT_RPCS_MAX
 from p2pdns.dht.node.turns import TURN_PAUSE_S
@@ -88,9 +88,9 @@ def reply_to(data: bytes, contact: krpc.Contact, *, has_item: bool) -> bytes:
 
 def test_questions_at_once_send_their_first_requests_before_any_sends_more() -> None:
     node = node_with(CONTACTS, NOW)
-    node.start_get(ABSENT[0], NOW, key=None)
+    node.start_get(Wanted(ABSENT[0]), NOW)
     for target in [*ABSENT[1:], ITEM.target]:
-        node.start_get(target, NOW, key=None)
+        node.start_get(Wanted(target), NOW)
     first = targets_of(node.datagrams_to_send(NOW))
     # Who is alone has nobody to wait for.
     assert Counter(first) == Counter({ABSENT[0]: ALPHA} | dict.fromkeys([*ABSENT[1:], ITEM.target], 1))
@@ -102,10 +102,10 @@ def test_questions_at_once_send_their_first_requests_before_any_sends_more() -> 
 
 def test_a_question_that_has_its_answer_lets_those_without_send_first() -> None:
     node = node_with(CONTACTS, NOW)
-    node.start_get(ITEM.target, NOW, key=ITEM.key)
+    node.start_get(Wanted(ITEM.target, ITEM.key), NOW)
     ((data, address), *_) = node.datagrams_to_send(NOW)
     for target in ABSENT:
-        node.start_get(target, NOW, key=None)
+        node.start_get(Wanted(target), NOW)
     node.datagrams_to_send(NOW)
     contact = next(contact for contact in CONTACTS if contact.address == address)
     node.receive_datagram(reply_to(data, contact, has_item=True), address, NOW)
@@ -118,7 +118,7 @@ def test_a_question_that_has_its_answer_lets_those_without_send_first() -> None:
 def test_a_reply_without_an_item_gives_its_place_to_the_question_whose_turn_it_is() -> None:
     node = node_with(CONTACTS, NOW)
     for target in ABSENT:
-        node.start_get(target, NOW, key=None)
+        node.start_get(Wanted(target), NOW)
     ((data, address), *_) = node.datagrams_to_send(NOW)
     contact = next(contact for contact in CONTACTS if contact.address == address)
     node.receive_datagram(reply_to(data, contact, has_item=False), address, NOW)
@@ -145,7 +145,7 @@ def events_of(node: Node) -> list[str]:
 @pytest.mark.parametrize("count", [3, 12])
 def test_a_get_is_patient_once_with_nobody_left_to_ask_or_with_eight_requests_in_vain(count: int) -> None:
     node = node_with(CONTACTS[:count], NOW)
-    node.start_get(ABSENT[0], NOW, key=None, tells_patience=True)
+    node.start_get(Wanted(ABSENT[0]), NOW, tells_patience=True)
     sent = node.datagrams_to_send(NOW)
     # However few it knows: who has not answered yet may tell of others.
     assert (len(sent), events_of(node)) == (min(count, ALPHA), [])
@@ -169,7 +169,7 @@ def test_a_get_is_patient_once_with_nobody_left_to_ask_or_with_eight_requests_in
 def test_a_get_that_has_heard_nothing_yet_is_not_patient_whatever_turns_it_has() -> None:
     node = node_with(CONTACTS[:3], NOW)
     for target in ABSENT:
-        node.start_get(target, NOW, key=None, tells_patience=True)
+        node.start_get(Wanted(target), NOW, tells_patience=True)
     sent = [*node.datagrams_to_send(NOW), *pause_of(node)]
     assert len(sent) == 3 * len(ABSENT)
     assert events_of(node) == []
@@ -179,11 +179,11 @@ def test_a_get_that_has_heard_nothing_yet_is_not_patient_whatever_turns_it_has()
 
 def test_a_get_that_has_an_item_or_was_not_asked_tells_of_no_patience() -> None:
     node = node_with(CONTACTS, NOW)
-    node.start_get(ITEM.target, NOW, key=ITEM.key, tells_patience=True)
+    node.start_get(Wanted(ITEM.target, ITEM.key), NOW, tells_patience=True)
     answer_from(node, node.datagrams_to_send(NOW)[:1], has_item=True)
     assert events_of(node) == ["ItemFound"]
     other = node_with(CONTACTS, NOW)
-    other.start_get(ABSENT[0], NOW, key=None)
+    other.start_get(Wanted(ABSENT[0]), NOW)
     while sent := other.datagrams_to_send(NOW):
         answer_from(other, sent)
     assert events_of(other) == ["GetDone"]
@@ -192,14 +192,14 @@ def test_a_get_that_has_an_item_or_was_not_asked_tells_of_no_patience() -> None:
 def test_a_question_goes_before_those_that_have_asked_eight_in_vain() -> None:
     node = node_with(CONTACTS, NOW)
     for target in ABSENT:
-        node.start_get(target, NOW, key=None)
+        node.start_get(Wanted(target), NOW)
     asked: Counter[bytes] = Counter()
     while len(asked) < len(ABSENT) or min(asked.values()) < SLOT_RPCS_MAX:
         sent = turns_of(node, 1)
         asked.update(targets_of(sent))
         answer_from(node, sent)
     node.datagrams_to_send(NOW)
-    node.start_get(ITEM.target, NOW, key=ITEM.key)
+    node.start_get(Wanted(ITEM.target, ITEM.key), NOW)
     # Its turns come before any of theirs, until it has sent as many.
     turns = [targets_of(turns_of(node, 1)) for _ in range(ALPHA - 1)]
     assert [target for targets in turns for target in targets] == [ITEM.target] * ALPHA
@@ -209,7 +209,7 @@ def test_a_question_goes_before_those_that_have_asked_eight_in_vain() -> None:
 
 def test_a_get_that_has_ended_waits_for_no_turn() -> None:
     node = node_with(CONTACTS, NOW)
-    numbers = [node.start_get(target, NOW, key=None) for target in ABSENT]
+    numbers = [node.start_get(Wanted(target), NOW) for target in ABSENT]
     node.datagrams_to_send(NOW)
     assert node.get_timer() == NOW + TURN_PAUSE_S
     for number in numbers:
@@ -217,7 +217,7 @@ def test_a_get_that_has_ended_waits_for_no_turn() -> None:
     assert not waits_for_turn(node, NOW)
     # By its deadline, while others are ahead of it.
     for target in ABSENT:
-        node.start_get(target, NOW, key=None, deadline=NOW + 0.01)
+        node.start_get(Wanted(target, deadline=NOW + 0.01), NOW)
     node.datagrams_to_send(NOW)
     assert waits_for_turn(node, NOW)
     node.handle_timer(NOW + 0.01)
@@ -226,7 +226,7 @@ def test_a_get_that_has_ended_waits_for_no_turn() -> None:
 
 def test_a_question_that_is_alone_waits_for_no_turn_after_silences() -> None:
     node = node_with(CONTACTS, NOW)
-    node.start_get(ITEM.target, NOW, key=ITEM.key)
+    node.start_get(Wanted(ITEM.target, ITEM.key), NOW)
     assert len(node.datagrams_to_send(NOW)) == ALPHA
     timer = node.get_timer()
     assert timer is not None
@@ -323,7 +323,7 @@ def test_an_item_is_handed_on_before_what_came_with_it_is_worked_on(behind_count
 
         waiter = asyncio.create_task(answer())
         await at_rest()
-        get = endpoint.get(ITEM.target, key=ITEM.key, on_item=on_item)
+        get = endpoint.get(Wanted(ITEM.target, ITEM.key), on_item=on_item)
         nearest = peers.contacts[0]
         reply = reply_to(peers.query(nearest), nearest, has_item=True)
         for data in [b"garbage"] * behind_count + [reply] + [b"garbage"] * 3:
@@ -340,7 +340,7 @@ def test_the_second_requests_go_out_even_if_nothing_ever_comes(monkeypatch: pyte
     monkeypatch.setattr(turns_module, "TURN_PAUSE_S", 0.0)
 
     async def scene(endpoint: Endpoint, peers: Peers) -> None:
-        gets = [endpoint.get(target, key=None, on_item=lambda item: None) for target in (ABSENT[0], ITEM.target)]
+        gets = [endpoint.get(Wanted(target), on_item=lambda item: None) for target in (ABSENT[0], ITEM.target)]
         # To the first question all four were sent, to the second only the nearest.
         asked = [peers.query(contact) for contact in peers.contacts]
         assert len(asked) == ALPHA
@@ -359,7 +359,7 @@ def test_a_reply_lets_the_next_question_have_its_turn(monkeypatch: pytest.Monkey
 
     async def scene(endpoint: Endpoint, peers: Peers) -> None:
         sent = [ABSENT[0], ABSENT[1], ITEM.target]
-        gets = [endpoint.get(target, key=None, on_item=lambda item: None) for target in sent]
+        gets = [endpoint.get(Wanted(target), on_item=lambda item: None) for target in sent]
         nearest = peers.contacts[0]
         peers.send(nearest, reply_to(peers.query(nearest), nearest, has_item=False), endpoint.address)
         await until(lambda: endpoint.node.counters["reply"])

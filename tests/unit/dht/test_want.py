@@ -8,7 +8,7 @@ import pytest
 
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
-from p2pdns.dht.node import Node, NodeSettings
+from p2pdns.dht.node import Node, NodeSettings, Wanted
 from p2pdns.dht.node.bootstrap import HEARSAY_MAX
 from p2pdns.dht.node.machine import HEARD_MAX
 from p2pdns.dht.storage import Storage
@@ -135,7 +135,7 @@ def test_both_families_are_asked_for_while_the_other_knows_few(known: int, want:
     ipv4.add_bootstrap([ASKER], NOW)
     ((query, target),) = queries_of(ipv4)
     assert (target, query.want) == (ASKER, want)
-    ipv4.start_get(ITEM.target, NOW, key=None)
+    ipv4.start_get(Wanted(ITEM.target), NOW)
     assert all(query.want == () for query, _ in queries_of(ipv4)), "only a search for contacts asks for both"
 
 

@@ -15,7 +15,7 @@ from p2pdns.addresses import Address
 from p2pdns.clock import boot_now
 from p2pdns.dht import krpc
 from p2pdns.dht.lookup import Item, Verdict
-from p2pdns.dht.node import Node, NodeSettings
+from p2pdns.dht.node import Node, NodeSettings, Wanted
 from p2pdns.dht.node.turns import REQUESTS_IN_FLIGHT_MAX
 from p2pdns.dht.storage import Storage
 from p2pdns.errors import Unavailable
@@ -71,7 +71,7 @@ def test_put_tells_its_progress_and_get_hands_the_item_out() -> None:
         assert (outcome.others, progress[-1]) == ((1, 1), (1, 1))
         assert arrived == [ITEM.target]
         items: list[Item] = []
-        got = await first.get(ITEM.target, key=ITEM.key, on_item=items.append)
+        got = await first.get(Wanted(ITEM.target, ITEM.key), on_item=items.append)
         assert got.item == ITEM
         assert items == [ITEM]
         assert got.bytes_sent > 0
@@ -88,7 +88,7 @@ def test_a_callback_may_ask_again() -> None:
         def on_item(item: Item) -> None:
             inner.append(asyncio.ensure_future(second.find(item.target)))
 
-        await first.get(ITEM.target, key=ITEM.key, on_item=on_item)
+        await first.get(Wanted(ITEM.target, ITEM.key), on_item=on_item)
         assert await inner[0] == 1
 
     run(scene)
@@ -107,7 +107,7 @@ def test_a_cancelled_get_stops_the_look_up() -> None:
         first.close()
         # A node that has just joined may still be filling its table.
         before = second.node.operation_count
-        future = second.get(ITEM.target, key=ITEM.key, on_item=ignore)
+        future = second.get(Wanted(ITEM.target, ITEM.key), on_item=ignore)
         assert second.node.operation_count == before + 1
         future.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -124,7 +124,7 @@ def test_a_cancelled_get_stops_the_look_up() -> None:
 def test_a_deadline_ends_a_get_among_the_silent() -> None:
     async def scene(first: Endpoint, second: Endpoint) -> None:
         first.close()
-        outcome = await second.get(ITEM.target, key=ITEM.key, deadline=boot_now() + 0.001, on_item=ignore)
+        outcome = await second.get(Wanted(ITEM.target, ITEM.key, deadline=boot_now() + 0.001), on_item=ignore)
         assert outcome.verdict is Verdict.DEADLINE
 
     run(scene)
@@ -133,7 +133,7 @@ def test_a_deadline_ends_a_get_among_the_silent() -> None:
 def test_silent_peers_end_a_get_by_the_timer_alone() -> None:
     async def scene(first: Endpoint, second: Endpoint) -> None:
         first.close()
-        outcome = await second.get(ITEM.target, key=ITEM.key, on_item=ignore)
+        outcome = await second.get(Wanted(ITEM.target, ITEM.key), on_item=ignore)
         assert outcome.verdict is Verdict.NO_ANSWER
         assert outcome.retransmit_count == 1
 
@@ -143,7 +143,7 @@ def test_silent_peers_end_a_get_by_the_timer_alone() -> None:
 def test_closing_ends_every_future_with_unavailable() -> None:
     async def scene(first: Endpoint, second: Endpoint) -> None:
         futures: list[asyncio.Future[object]] = [
-            asyncio.ensure_future(second.get(ITEM.target, key=ITEM.key, on_item=ignore)),
+            asyncio.ensure_future(second.get(Wanted(ITEM.target, ITEM.key), on_item=ignore)),
             asyncio.ensure_future(second.put(ITEM)),
             asyncio.ensure_future(second.find(ITEM.target)),
         ]

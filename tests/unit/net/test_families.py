@@ -12,7 +12,7 @@ import pytest
 
 from p2pdns.clock import boot_now
 from p2pdns.dht.lookup import Item, Verdict
-from p2pdns.dht.node import GetOutcome, Node, NodeSettings, PutOutcome
+from p2pdns.dht.node import GetOutcome, Node, NodeSettings, PutOutcome, Wanted
 from p2pdns.dht.storage import Storage
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import Present
@@ -96,7 +96,7 @@ def test_an_item_of_either_dht_is_found(family: str) -> None:
         await getattr(world, family).put(OLD)
         # The neighbours put at us as well; what is sought here is what the network says.
         handed_out: list[Item] = []
-        outcome = await world.both.get(OLD.target, key=KEY, on_item=handed_out.append)
+        outcome = await world.both.get(Wanted(OLD.target, KEY), on_item=handed_out.append)
         assert (outcome.item, outcome.complete, handed_out) == (OLD, True, [OLD])
 
     run(scene)
@@ -107,7 +107,7 @@ def test_of_two_dhts_that_differ_the_newer_item_wins_and_the_older_is_never_hand
         world.ipv4.node.storage.put_own(OLD, boot_now())
         world.ipv6.node.storage.put_own(NEW, boot_now())
         handed_out: list[Item] = []
-        outcome = await world.both.get(OLD.target, key=KEY, on_item=handed_out.append)
+        outcome = await world.both.get(Wanted(OLD.target, KEY), on_item=handed_out.append)
         assert outcome.item == NEW
         assert handed_out in ([NEW], [OLD, NEW])
 
@@ -118,7 +118,7 @@ def test_of_two_dhts_that_differ_the_newer_item_wins_and_the_older_is_never_hand
 def test_a_family_without_contacts_spoils_nothing(joins: str) -> None:
     async def scene(world: World) -> None:
         assert (await world.both.put(OLD)).sent_count == 1
-        outcome = await world.both.get(OLD.target, key=KEY, on_item=ignore)
+        outcome = await world.both.get(Wanted(OLD.target, KEY), on_item=ignore)
         assert outcome.complete
         assert outcome.item == OLD
         assert await world.both.find(OLD.target) == 1
@@ -132,9 +132,9 @@ def test_both_families_share_one_budget_of_requests() -> None:
         try:
             for endpoint in more:
                 await endpoint.bootstrap([world.ipv4.address, world.ipv6.address])
-            alone = await world.both.get(OLD.target, key=KEY, on_item=ignore)
+            alone = await world.both.get(Wanted(OLD.target, KEY), on_item=ignore)
             assert alone.rpc_count > 6
-            outcome = await world.both.get(OLD.target, key=KEY, rpc_max=6, on_item=ignore)
+            outcome = await world.both.get(Wanted(OLD.target, KEY, rpc_max=6), on_item=ignore)
             assert outcome.rpc_count <= 6
         finally:
             for endpoint in more:
@@ -174,7 +174,10 @@ def test_closing_ends_every_wait_with_unavailable() -> None:
     async def scene(world: World) -> None:
         world.ipv4.close()
         world.ipv6.close()
-        waiting: list[asyncio.Future[Any]] = [world.both.get(OLD.target, key=KEY, on_item=ignore), world.both.put(OLD)]
+        waiting: list[asyncio.Future[Any]] = [
+            world.both.get(Wanted(OLD.target, KEY), on_item=ignore),
+            world.both.put(OLD),
+        ]
         world.both.close()
         for future in waiting:
             with pytest.raises(Unavailable):

@@ -367,7 +367,7 @@ def test_a_refresh_is_confirmed_by_contacts_that_name_the_seq() -> None:
         world.ask(is_prefetch=True)
         await at_rest()
         get = world.dht.gets[0]
-        assert get.known_seq == NEW.seq
+        assert get.wanted.known_seq == NEW.seq
         get.end(None, confirmed=NEW)
         await at_rest()
         outcome = of(await world.answered(settled=True))
@@ -441,7 +441,7 @@ def test_a_seq_from_the_future_is_served_but_neither_adopted_nor_in_the_way_of_a
         world.clock.turn(400)
         task = world.ask(settled=True)
         await at_rest()
-        assert world.dht.gets[1].known_seq is None
+        assert world.dht.gets[1].wanted.known_seq is None
         world.dht.gets[1].on_item(odd)
         world.dht.gets[1].on_item(OLD)
         world.dht.gets[1].end(OLD)
@@ -575,18 +575,18 @@ def test_a_client_prefix_has_eight_cold_look_ups_and_holds_up_nobody_else() -> N
         world.ask(many[10], client_prefix="198.51.100.0/24", is_privileged=False)
         world.ask(many[11], client_prefix="127.0.0.1:5", is_privileged=True)
         await at_rest()
-        assert [get.key for get in world.dht.gets[8:]] == many[10:]
+        assert [get.wanted.key for get in world.dht.gets[8:]] == many[10:]
         # The first item frees the client's share: what follows only refines its answer.
         world.dht.gets[0].on_item(item_of("a", WWW))
         await at_rest()
-        assert [get.key for get in world.dht.gets[10:]] == [many[8]]
+        assert [get.wanted.key for get in world.dht.gets[10:]] == [many[8]]
         # The end of that look-up frees nothing twice.
         world.dht.gets[0].end(item_of("a", WWW))
         await at_rest()
         assert len(world.dht.gets) == 11
         world.dht.gets[1].end()
         await at_rest()
-        assert [get.key for get in world.dht.gets[11:]] == [many[9]]
+        assert [get.wanted.key for get in world.dht.gets[11:]] == [many[9]]
 
     run(story())
 
@@ -616,7 +616,7 @@ def test_a_look_up_that_is_patient_lets_another_begin() -> None:
         world.dht.gets[3].end()
         await at_rest()
         # There is as much room as at the start, and nobody waits.
-        begun = [get.key for get in world.dht.gets]
+        begun = [get.wanted.key for get in world.dht.gets]
         assert begun == many
         for key in keys(8)[4:]:
             world.ask(key)
@@ -644,7 +644,7 @@ def test_of_patient_look_ups_no_client_has_more_than_is_free(monkeypatch: pytest
         assert len(world.dht.gets) == 2 + 4
         world.ask(many[20], client_prefix="192.168.1.1")
         await at_rest()
-        assert world.dht.gets[-1].key == many[20]
+        assert world.dht.gets[-1].wanted.key == many[20]
         world.dht.gets[-1].be_patient()
         world.dht.gets[0].end()
         await at_rest()
@@ -672,16 +672,16 @@ def test_a_host_has_half_of_the_slots_and_any_number_leaves_one() -> None:
         for number, key in enumerate(many[20:30]):
             world.ask(key, client_prefix=f"192.168.1.{number % 2}", is_privileged=False)
         await at_rest()
-        begun = [many.index(get.key) for get in world.dht.gets[4:] if get.key is not None]
+        begun = [many.index(get.wanted.key) for get in world.dht.gets[4:] if get.wanted.key is not None]
         # Two others have what one leaves, and there is still a slot for a newcomer.
         assert begun == [20, 21, 22]
         world.ask(many[39], client_prefix="192.168.1.9", is_privileged=False)
         await at_rest()
-        assert world.dht.gets[-1].key == many[39]
+        assert world.dht.gets[-1].wanted.key == many[39]
         for get in world.dht.gets[:2]:
             get.end()
         await at_rest()
-        assert [many.index(get.key) for get in world.dht.gets[8:] if get.key is not None] == [23]
+        assert [many.index(get.wanted.key) for get in world.dht.gets[8:] if get.wanted.key is not None] == [23]
 
     run(story())
 
@@ -698,7 +698,7 @@ def test_a_slot_goes_to_the_prefix_that_has_fewest() -> None:
         assert len(world.dht.gets) == 3
         world.dht.gets[0].end()
         await at_rest()
-        assert [get.key for get in world.dht.gets[3:]] == [many[5]]
+        assert [get.wanted.key for get in world.dht.gets[3:]] == [many[5]]
 
     run(story())
 
@@ -721,7 +721,7 @@ def test_sockets_of_a_machine_take_turns_and_new_keys_go_before_those_found_abse
         for get in range(1, 7):
             world.dht.gets[get].end()
             await at_rest()
-        order = [get.key for get in world.dht.gets[2:]]
+        order = [get.wanted.key for get in world.dht.gets[2:]]
         assert order == [many[1], many[4], many[2], many[3], absent]
 
     run(story())
@@ -760,7 +760,7 @@ def test_absences_are_remembered_longer_than_entries_and_push_no_zone_out() -> N
         world.overlay.flush()
         world.ask(many[0])
         await at_rest()
-        assert world.dht.gets[-1].key == many[0]
+        assert world.dht.gets[-1].wanted.key == many[0]
 
     run(story())
 
@@ -815,10 +815,10 @@ def test_thirty_seven_absent_keys_a_second_starve_nobody() -> None:
                 asked[key] = (now, task)
             await at_rest()
             for get in world.dht.gets[seen:]:
-                assert get.key is not None
-                if get.key in live:
-                    due.append((now + live_s, partial(get.on_item, live[get.key])))
-                    due.append((now + live_s, partial(get.end, live[get.key])))
+                assert get.wanted.key is not None
+                if get.wanted.key in live:
+                    due.append((now + live_s, partial(get.on_item, live[get.wanted.key])))
+                    due.append((now + live_s, partial(get.end, live[get.wanted.key])))
                 else:
                     due += [(now + active_s, get.be_patient), (now + absent_s, get.end)]
             seen = len(world.dht.gets)
@@ -849,7 +849,7 @@ def test_the_node_has_a_limit_and_serves_who_waits_in_order_of_arrival() -> None
             assert len(world.dht.gets) == count
             world.dht.gets[count - 2].end()
             await at_rest()
-        assert [get.key for get in world.dht.gets] == many
+        assert [get.wanted.key for get in world.dht.gets] == many
 
     run(story())
 
@@ -876,13 +876,13 @@ def test_a_look_up_that_has_its_item_at_once_lets_the_next_in_line_begin_once() 
         world = World(cold_get_count_per_prefix_max=1)
         asked = [world.ask(key, client_prefix="192.0.2.0", is_privileged=False) for key in (A, B, C)]
         await at_rest()
-        assert [get.key for get in world.dht.gets] == [A]
+        assert [get.wanted.key for get in world.dht.gets] == [A]
         # From now on, what is asked for lies in our own storage.
         world.dht.items = {key: item_of(name, WWW) for name, key in zip("abc", (A, B, C), strict=True)}
         world.dht.gets[0].end()
         await at_rest()
         assert [item_in(task.result()).key for task in asked[1:]] == [B, C]
-        assert [get.key for get in world.dht.gets] == [A, B, C]
+        assert [get.wanted.key for get in world.dht.gets] == [A, B, C]
 
     run(story())
 
@@ -948,14 +948,14 @@ def test_a_look_up_cut_short_on_a_poor_question_is_no_failure_for_a_rich_one() -
         poor = world.ask(rpc_max=30)
         rich = world.ask()
         await at_rest()
-        assert world.dht.gets[0].rpc_max == 30
+        assert world.dht.gets[0].wanted.rpc_max == 30
         world.dht.gets[0].end(verdict=Verdict.BUDGET, rpc_count=30)
         await at_rest()
         assert poor.result() == NotFound(Missing.BUDGET, 0.0, 1, 30)
         assert not rich.done()
         world.dht.gets[1].end(NEW)
         await at_rest()
-        assert (item_in(rich.result()), world.dht.gets[1].rpc_max) == (NEW, 250)
+        assert (item_in(rich.result()), world.dht.gets[1].wanted.rpc_max) == (NEW, 250)
 
     run(story())
 
@@ -981,7 +981,7 @@ def test_the_entries_are_bounded_and_the_oldest_question_goes_first() -> None:
         world.state.marks.clear()
         for key in [*many[3:], many[2]]:
             assert isinstance(await world.answered(key), Found)
-        assert [get.key for get in world.dht.gets] == [*many, many[2]], "the last three are in hand"
+        assert [get.wanted.key for get in world.dht.gets] == [*many, many[2]], "the last three are in hand"
 
     run(story())
 
@@ -1000,7 +1000,7 @@ def test_a_zone_that_is_asked_for_is_looked_up_again_in_the_background() -> None
         world.clock.turn(1)
         await at_rest()
         assert len(world.dht.gets) == 2
-        assert world.dht.gets[1].known_seq == world.dht.items[A].seq
+        assert world.dht.gets[1].wanted.known_seq == world.dht.items[A].seq
         # It is confirmed now; and as nobody has asked since, that was the last time.
         assert world.state.log[-1] == (world.dht.items[A].seq, UNIX + 60)
         world.clock.turn(60)

@@ -130,7 +130,7 @@ def test_below_a_mark_of_which_only_the_seq_is_known_nothing_is_shown() -> None:
         provisional, settled = world.ask(), world.ask(settled=True)
         await at_rest()
         # Contacts that hold what was shown are asked for it, and the others leave out what is older.
-        assert world.dht.gets[0].known_seq == TWO_DAYS.seq - 1
+        assert world.dht.gets[0].wanted.known_seq == TWO_DAYS.seq - 1
         world.dht.gets[0].on_item(FIFTY_DAYS)
         await at_rest()
         assert not provisional.done()
@@ -207,8 +207,10 @@ def test_no_clock_that_is_behind_opens_a_way_below_a_mark(behind_days: int, is_i
         task = world.ask(settled=True)
         await at_rest()
         (get,) = world.dht.gets
-        assert get.present is not None
-        assert get.present.prefers(TWO_DAYS, FIFTY_DAYS), "the look-up must not take the replayed one for the better"
+        assert get.wanted.present is not None
+        assert get.wanted.present.prefers(TWO_DAYS, FIFTY_DAYS), (
+            "the look-up must not take the replayed one for the better"
+        )
         get.on_item(FIFTY_DAYS)
         get.on_item(TWO_DAYS)
         get.end(FIFTY_DAYS)
@@ -332,7 +334,7 @@ def test_forgetting_what_lies_ahead_leaves_the_other_zones_in_hand() -> None:
         world.dht.items[A] = TWO_DAYS
         assert item_in(await world.answered(A, True)) == TWO_DAYS
         assert item_in(await world.answered(B, True)) == sane
-        assert [get.key for get in world.dht.gets] == [A, B, A], "only what was forgotten is looked up again"
+        assert [get.wanted.key for get in world.dht.gets] == [A, B, A], "only what was forgotten is looked up again"
 
     run(story())
 

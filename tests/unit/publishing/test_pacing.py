@@ -12,15 +12,17 @@ from typing import Any
 
 import pytest
 
+from p2pdns.dht.lookup import Item
 from p2pdns.dht.node import Others, PutOutcome
 from p2pdns.dht.storage import NEW_KEYS_BURST, NEW_KEYS_PER_SECOND
 from p2pdns.errors import Unavailable
-from p2pdns.items.item import ImmutableItem, MutableItem
+from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
+from p2pdns.overlay.ports import OnProgress
 from p2pdns.publishing import pacing
 from p2pdns.publishing import upkeep as publisher_module
 from p2pdns.publishing.pacing import PUTS_AT_ONCE_MAX, Pacer, Standing
-from p2pdns.publishing.upkeep import OnProgress, Publisher
+from p2pdns.publishing.upkeep import Publisher
 from p2pdns.rates import RateLimit
 from p2pdns.state import State
 from tests.overlay_doubles import Told
@@ -83,9 +85,7 @@ class Storers:
     def __post_init__(self) -> None:
         self.rations = [RateLimit(NEW_KEYS_PER_SECOND, NEW_KEYS_BURST, 0.0) for _ in range(self.count)]
 
-    async def put(
-        self, item: MutableItem | ImmutableItem, *, on_progress: OnProgress | None = None, cas: int | None = None
-    ) -> PutOutcome:
+    async def put(self, item: Item, *, cas: int | None = None, on_progress: OnProgress | None = None) -> PutOutcome:
         """Put an item."""
         assert isinstance(item, MutableItem)
         self.put_count += 1

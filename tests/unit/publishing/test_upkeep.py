@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pdns.dht.lookup import Item
 from p2pdns.dht.node import Others, PutOutcome
 from p2pdns.errors import Unavailable
-from p2pdns.items.item import ImmutableItem, MutableItem
+from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey, ZoneKey
+from p2pdns.overlay.ports import OnProgress
 from p2pdns.publishing import upkeep as publisher_module
 from p2pdns.publishing.dates import date_of
 from p2pdns.publishing.upkeep import (
@@ -22,7 +24,6 @@ from p2pdns.publishing.upkeep import (
     REPUBLISH_S,
     RETRY_S_MAX,
     RETRY_S_MIN,
-    OnProgress,
     Publisher,
     is_enough,
 )
@@ -56,7 +57,7 @@ class World:
     _sleepers: list[asyncio.Future[None]] = field(default_factory=list)
 
     def put(
-        self, item: MutableItem | ImmutableItem, *, on_progress: OnProgress | None = None, cas: int | None = None
+        self, item: Item, *, cas: int | None = None, on_progress: OnProgress | None = None
     ) -> Awaitable[PutOutcome]:
         """Put as told by `outcomes`, well when they are used up."""
         assert isinstance(item, MutableItem)

@@ -81,7 +81,7 @@ def test_a_question_is_driven_through_overlay_and_upstream_to_its_answer() -> No
         assert world.upstream.asked == [question("example.com. A")]
         assert world.upstream.flags == [(True, True, True)]
         assert forwards == ["forwarded"]
-        assert [get.key for get in world.dht.gets] == [A, B]
+        assert [get.wanted.key for get in world.dht.gets] == [A, B]
 
     run(story())
 
