@@ -17,6 +17,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO, cast
 
+from p2pdns.timing import Clock
+
 BETWEEN_LINES_S = 1.0  # Between two lines of one reason: little for a disk, and enough to see that it goes on.
 REASONS_MAX = 64  # Reasons remembered at a time; a room has a handful.
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -122,7 +124,7 @@ class LimitedLogger:
     The reason is the text of the event, without its fields, because an outsider can choose those.
     """
 
-    def __init__(self, logger: Any, clock: Callable[[], float]) -> None:
+    def __init__(self, logger: Any, clock: Clock) -> None:
         self._logger = logger
         self._clock = clock
         # By reason: when its last line was written, and how many were left out since.
@@ -150,7 +152,7 @@ class LimitedLogger:
             self._last.popitem(last=False)
 
 
-def get_limited_logger(room: str, clock: Callable[[], float]) -> LimitedLogger:
+def get_limited_logger(room: str, clock: Clock) -> LimitedLogger:
     """Return a `LimitedLogger` of a room."""
     return LimitedLogger(get_logger(room), clock)
 

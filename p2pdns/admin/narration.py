@@ -18,6 +18,7 @@ from p2pdns.items.keys import ZoneKey
 from p2pdns.overlay.finder import Overlay
 from p2pdns.overlay.ports import LookupReport
 from p2pdns.resolver import Fetch, Found, ItemOutcome, NotFound
+from p2pdns.timing import Clock
 
 PAST_THE_FRONT = "this is the engine's own resolution; the answers that the front has in its cache are not used"
 ADDRESSES_MAX = 20  # As many as hold an item; more would bury the rest of a trace.
@@ -59,7 +60,7 @@ class Narration:
         overlay: Overlay,
         copies_trouble: Callable[[ZoneKey], str | None] = lambda key: None,
         *,
-        clock: Callable[[], float] = boot_now,
+        clock: Clock = boot_now,
     ) -> None:
         """Begin one; `copies_trouble` says in words why others may not find a zone that this machine publishes."""
         self._overlay = overlay

@@ -34,6 +34,7 @@ from p2pdns.items.item import BUILD_UNIX, SEQ_PER_SECOND, SIGN_AHEAD_S_MAX, Muta
 from p2pdns.items.keys import SecretKey
 from p2pdns.publishing.dates import date_of, publish_again_after
 from p2pdns.publishing.upkeep import OTHERS_FEW, OTHERS_WANTED
+from p2pdns.timing import Clock
 
 OnProgress = Callable[[int, int], None]
 """Called with the number of other nodes a put was sent to, and how many of them have stored it."""
@@ -154,7 +155,7 @@ async def _publish_alone(
 class _Rations:
     """Messages about a publication that other nodes ration: on the progress line, and at times on a line that stays."""
 
-    def __init__(self, line: ui.Progress, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, line: ui.Progress, clock: Clock = time.monotonic) -> None:
         self._line = line
         self._clock = clock
         self._said_at = float("-inf")

@@ -17,6 +17,7 @@ from p2pdns.admin.control import ControlClient
 from p2pdns.cli import ui
 from p2pdns.directory import is_marked, refuse_if_taken
 from p2pdns.errors import Unavailable
+from p2pdns.timing import Clock
 
 START_S_MAX = 30.0  # Block lists and a slow disk take seconds; a daemon that takes longer is in trouble.
 SAID_AFTER_S = 1.0  # A user notices a longer wait, so a note explains it.
@@ -40,7 +41,7 @@ def running_daemon(
     directory: Path,
     *,
     grace_seconds: float = 0.0,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Clock = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> ControlClient | None:
     """Return the client of the daemon once it answers; None if no daemon runs, and none starts within the grace.

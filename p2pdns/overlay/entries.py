@@ -17,8 +17,9 @@ from p2pdns.dht.node import GetOutcome
 from p2pdns.dns.zone import Zone
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneKey
-from p2pdns.overlay.ports import LookupReport, Mark, Timer
+from p2pdns.overlay.ports import LookupReport, Mark
 from p2pdns.resolver import Budget, Missing
+from p2pdns.timing import Timer
 
 NEVER = float("-inf")
 # What a look-up is counted with that goes on after its first item: about as much as it will have sent at its end.

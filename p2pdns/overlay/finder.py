@@ -34,8 +34,9 @@ from p2pdns.overlay.entries import (
     report_of,
 )
 from p2pdns.overlay.marks import Marks
-from p2pdns.overlay.ports import Gets, LookupReport, Mark, ReaderState, Tell, Timer
+from p2pdns.overlay.ports import Gets, LookupReport, Mark, ReaderState, Tell
 from p2pdns.resolver import Budget, Found, ItemOutcome, Missing, NotFound, tag_of_key
+from p2pdns.timing import Clock, Later, UnixClock
 
 ENTRIES_MAX = 2_048  # Zones kept parsed: about 20 kB each; their items stay in the reader's database anyway.
 INVALIDATED_AT_ONCE = 256  # Tags in one frame to the front: some 10 kB.
@@ -60,11 +61,11 @@ class Overlay:
         network: Gets,
         state: ReaderState,
         *,
-        clock: Callable[[], float],
-        unix_clock: Callable[[], float],
+        clock: Clock,
+        unix_clock: UnixClock,
         tell: Tell,
         on_invalidate: Callable[[tuple[bytes, ...]], None] = lambda tags: None,
-        later: Callable[[float, Callable[[], None]], Timer] = ports.later,
+        later: Later = ports.later,
         entry_count_max: int = ENTRIES_MAX,
         cold_get_count_max: int = COLD_GETS_MAX,
         cold_get_count_per_prefix_max: int = COLD_GETS_PER_PREFIX_MAX,
@@ -325,18 +326,11 @@ class Overlay:
 
     def _start(self, entry: Entry, budget: Budget | None) -> None:
         """Start a look-up: on a question's account, or as a refresh on the node's."""
-        loop = asyncio.get_running_loop()
+        future = asyncio.get_running_loop().create_future
         self._lookup_count += 1
         rpc_max = QUESTION_RPCS_MAX if budget is None else min(budget.rpc_max, QUESTION_RPCS_MAX)
         prefix = None if budget is None else budget.client_prefix
-        lookup = Lookup(
-            self._lookup_count,
-            rpc_max,
-            prefix,
-            loop.create_future(),
-            loop.create_future(),
-            started_at=self._clock(),
-        )
+        lookup = Lookup(self._lookup_count, rpc_max, prefix, future(), future(), started_at=self._clock())
         entry.begun(lookup)
         if prefix is None:
             self._refresh_count += 1

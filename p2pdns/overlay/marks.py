@@ -8,7 +8,6 @@ becomes no mark. Does not know look-ups.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from dataclasses import replace
 
 from p2pdns.errors import Unavailable
@@ -17,6 +16,7 @@ from p2pdns.overlay.entries import Entry
 from p2pdns.overlay.ports import Mark, ReaderState, Tell
 from p2pdns.rates import PREFIXES_MAX, PrefixRates
 from p2pdns.resolver import Budget, Found, ItemOutcome, Missing, NotFound
+from p2pdns.timing import Clock, UnixClock
 
 # One client that asks for throw-away zones made 210 marks a second: two million, all that there is room for, within
 # three hours. Nobody opens a zone that is new to his machine every five seconds; a page with links to hundreds may.
@@ -33,9 +33,7 @@ _BEHIND = "this machine's clock is behind the newest item it has seen"
 class Marks:
     """The marks of the zones in hand, and what time it is by them."""
 
-    def __init__(
-        self, state: ReaderState, clock: Callable[[], float], unix_clock: Callable[[], float], tell: Tell
-    ) -> None:
+    def __init__(self, state: ReaderState, clock: Clock, unix_clock: UnixClock, tell: Tell) -> None:
         self._state = state
         self._tell = tell
         self._clock = clock

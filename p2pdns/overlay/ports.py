@@ -15,6 +15,7 @@ from p2pdns.dht.lookup import Item, Verdict
 from p2pdns.dht.node import GetOutcome, PutOutcome, Wanted
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneKey
+from p2pdns.timing import Timer
 
 OnProgress = Callable[[int, int], None]
 """Called with how many other nodes were asked to store, and how many have."""
@@ -115,13 +116,6 @@ class Tell(Protocol):
 
     def __call__(self, event: str, **fields: object) -> None:
         """Say that something happened, in a text that is the same each time, and with what it happened."""
-
-
-class Timer(Protocol):
-    """A call that has yet to come."""
-
-    def cancel(self) -> None:
-        """Let it not come."""
 
 
 def later(seconds: float, callback: Callable[[], None]) -> Timer:

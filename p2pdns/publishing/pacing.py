@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from p2pdns.dht.node import PutOutcome
 from p2pdns.dht.storage import NEW_KEYS_PER_SECOND
+from p2pdns.timing import Clock
 
 PUTS_AT_ONCE_MAX = 16  # A put costs some 60 datagrams; more at a time only wait for each other's.
 RATE_FIRST = NEW_KEYS_PER_SECOND  # Puts a second once something was rationed: what every node of ours lets through.
@@ -38,7 +39,7 @@ class Standing(NamedTuple):
 class Pacer:
     """The gate through which puts go."""
 
-    def __init__(self, clock: Callable[[], float], sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    def __init__(self, clock: Clock, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._clock = clock
         self._sleep = sleep
         self._rate: float | None = None

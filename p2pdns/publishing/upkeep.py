@@ -25,6 +25,7 @@ from p2pdns.items.keys import ZoneKey
 from p2pdns.overlay.ports import Held, Mark, OnProgress, Puts, Tell
 from p2pdns.publishing.dates import date_of, publish_again_after
 from p2pdns.publishing.pacing import Pacer, Standing
+from p2pdns.timing import Clock, UnixClock
 
 REPUBLISH_S = 3_600.0  # BEP 44 lets nodes forget after 2 h; every hour survives one lost round.
 JITTER = 0.1  # Of that: what was published together should not be put together for ever.
@@ -124,8 +125,8 @@ class Publisher:
         network: Puts,
         state: OwnState,
         *,
-        clock: Callable[[], float],
-        unix_clock: Callable[[], float],
+        clock: Clock,
+        unix_clock: UnixClock,
         jitter: Callable[[], float],
         tell: Tell,
         on_published: Callable[[MutableItem], None] = lambda item: None,

@@ -32,6 +32,7 @@ from p2pdns.resolver import (
     tag_of_petname,
     tag_of_setting,
 )
+from p2pdns.timing import Clock
 from p2pdns.values import replace
 
 ATTEMPTS_MAX = 2  # An answer that is outdated twice before it is ready is given, and not kept.
@@ -71,9 +72,7 @@ class NoPlace(Exception):
 class Service:
     """The one place where questions are resolved."""
 
-    def __init__(
-        self, overlay: Items, upstream: Resolvers, settings: ResolverSettings, *, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, overlay: Items, upstream: Resolvers, settings: ResolverSettings, *, clock: Clock) -> None:
         self.counters: Counter[str] = Counter()
         self.generation = 0
         self.on_invalidate: Callable[[tuple[bytes, ...] | None], None] = lambda tags: None

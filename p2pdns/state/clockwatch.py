@@ -12,6 +12,7 @@ from typing import Protocol
 from p2pdns import log
 from p2pdns.items.item import SEQ_PER_SECOND, Present
 from p2pdns.state.protection import moment
+from p2pdns.timing import UnixClock
 
 
 class Adopted(Protocol):
@@ -26,7 +27,7 @@ class ClockWatch:
     """The clock beside what was adopted. `tell` hears of the present at once, and whenever it is looked at."""
 
     def __init__(
-        self, state: Adopted, unix_clock: Callable[[], float], tell: Callable[[Present], None] = lambda present: None
+        self, state: Adopted, unix_clock: UnixClock, tell: Callable[[Present], None] = lambda present: None
     ) -> None:
         self._state = state
         self._unix_clock = unix_clock

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "p2pdns"
 
 # A module may import from lower rows only, or from inside its own entry.
 LADDER: tuple[tuple[str, ...], ...] = (
-    ("errors", "garbage", "values", "rates"),
+    ("errors", "garbage", "values", "rates", "timing"),
     ("addresses", "clock", "log", "limits", "naming", "dns.registry", "dns.labels", "dns.life"),
     ("dns.name",),
     ("dns.message",),
@@ -54,6 +54,7 @@ GROUND_FLOOR = (
     "garbage",
     "values",
     "rates",
+    "timing",
     "addresses",
     "clock",
     "log",
@@ -91,6 +92,7 @@ PURE = (
     "link",
     "addresses",
     "rates",
+    "timing",
     "naming",
     "errors",
     "front.doors.fairness",
