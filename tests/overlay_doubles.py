@@ -18,8 +18,9 @@ from p2pdns.dns.message import Message, Question, RRset, compose, records_of, ty
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
 from p2pdns.items.item import MutableItem
-from p2pdns.items.keys import SecretKey, ZoneKey
+from p2pdns.items.keys import SecretKey, ZoneId
 from p2pdns.items.packet import zone_of
+from p2pdns.overlay.parts import zone_id_of
 from p2pdns.overlay.ports import Held, Mark
 from p2pdns.resolver import Found, NoReply, UpstreamOutcome
 
@@ -27,7 +28,7 @@ UNIX = 1_800_000_000.0
 NOW = 1_000.0
 
 SECRETS = {name: SecretKey.generate(bytes([number]) * 32) for number, name in enumerate("abcdefgh", 1)}
-KEYS = {name: secret.zone_key for name, secret in SECRETS.items()}
+KEYS = {name: ZoneId.of_key(secret.zone_key) for name, secret in SECRETS.items()}
 A, B, C = KEYS["a"], KEYS["b"], KEYS["c"]
 
 
@@ -180,6 +181,12 @@ class Get:
     future: asyncio.Future[GetOutcome]
     on_patient: Callable[[], None] | None = None
 
+    @property
+    def zone_id(self) -> ZoneId:
+        """Of which zone a part is wanted."""
+        assert self.wanted.key is not None
+        return ZoneId.of_key(self.wanted.key)
+
     def be_patient(self) -> None:
         """Say that what follows loads the node no more."""
         assert self.on_patient is not None
@@ -193,7 +200,7 @@ class Get:
 class FakeDht:
     """A DHT whose look-ups wait for the test, or end at once with what `items` has."""
 
-    def __init__(self, items: dict[ZoneKey, MutableItem] | None = None) -> None:
+    def __init__(self, items: dict[ZoneId, MutableItem] | None = None) -> None:
         self.gets: list[Get] = []
         self.items = items
 
@@ -205,12 +212,11 @@ class FakeDht:
         on_patient: Callable[[], None] | None = None,
     ) -> asyncio.Future[GetOutcome]:
         """Begin a look-up."""
-        assert wanted.key is not None
         future: asyncio.Future[GetOutcome] = asyncio.get_running_loop().create_future()
         get = Get(wanted, on_item, future, on_patient)
         self.gets.append(get)
         if self.items is not None:
-            item = self.items.get(wanted.key)
+            item = self.items.get(get.zone_id)
             if item is not None:
                 on_item(item)
             get.end(item)
@@ -221,41 +227,41 @@ class FakeDht:
 class FakeState:
     """A reader's state in a dictionary; `gate` holds commits up, `log` has them in order."""
 
-    marks: dict[ZoneKey, Held] = field(default_factory=dict)
+    marks: dict[ZoneId, Held] = field(default_factory=dict)
     log: list[tuple[int, float]] = field(default_factory=list)
     gate: asyncio.Event | None = None
     trouble: Exception | None = None
 
-    seqs: dict[ZoneKey, Mark] = field(default_factory=dict)
-    protected: set[ZoneKey] = field(default_factory=set)
-    kept: list[ZoneKey] = field(default_factory=list)
+    seqs: dict[ZoneId, Mark] = field(default_factory=dict)
+    protected: set[ZoneId] = field(default_factory=set)
+    kept: list[ZoneId] = field(default_factory=list)
 
     @property
     def newest_seq(self) -> int | None:
         """Return the highest seq of all."""
         return max((seq for key in (*self.marks, *self.seqs) if (seq := self.seq_of(key)) is not None), default=None)
 
-    def seq_of(self, key: ZoneKey) -> int | None:
+    def seq_of(self, zone_id: ZoneId) -> int | None:
         """Return the seq of the mark."""
-        mark = self.mark(key)
+        mark = self.mark(zone_id)
         return None if mark is None else mark.seq
 
-    def mark(self, key: ZoneKey) -> Mark | None:
+    def mark(self, zone_id: ZoneId) -> Mark | None:
         """Return the mark, of which the item need not be held."""
-        held = self.marks.get(key)
-        return self.seqs.get(key, None if held is None else Mark(held.item.seq))
+        held = self.marks.get(zone_id)
+        return self.seqs.get(zone_id, None if held is None else Mark(held.item.seq))
 
-    def is_protected(self, key: ZoneKey) -> bool:
+    def is_protected(self, zone_id: ZoneId) -> bool:
         """Return what the test says."""
-        return key in self.protected
+        return zone_id in self.protected
 
-    def keep(self, key: ZoneKey) -> None:
+    def keep(self, zone_id: ZoneId) -> None:
         """Note it."""
-        self.kept.append(key)
+        self.kept.append(zone_id)
 
-    def held(self, key: ZoneKey, salt: bytes = b"") -> Held | None:
+    def held(self, zone_id: ZoneId) -> Held | None:
         """Return the item of the mark."""
-        held, mark = self.marks.get(key), self.seqs.get(key)
+        held, mark = self.marks.get(zone_id), self.seqs.get(zone_id)
         return None if held is not None and mark is not None and held.item.seq < mark.seq else held
 
     async def adopt(self, item: MutableItem, confirmed_unix: float, *, own: bool = False) -> None:
@@ -265,10 +271,11 @@ class FakeState:
         if self.trouble is not None:
             raise self.trouble
         self.log.append((item.seq, confirmed_unix))
-        mark = self.marks.get(item.key)
+        zone_id = zone_id_of(item)
+        mark = self.marks.get(zone_id)
         if mark is None or not mark.item.supersedes(item):
-            self.marks[item.key] = Held(item, confirmed_unix, own or (mark is not None and mark.is_own))
-            self.seqs.pop(item.key, None)
+            self.marks[zone_id] = Held(item, confirmed_unix, own or (mark is not None and mark.is_own))
+            self.seqs.pop(zone_id, None)
 
 
 class FakeUpstream:

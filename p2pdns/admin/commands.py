@@ -28,12 +28,13 @@ from p2pdns.dns.registry import Rcode
 from p2pdns.dns.zonefile import rdata_text
 from p2pdns.errors import P2pdnsError, StrangerError, Unavailable, UsageError
 from p2pdns.items.item import FUTURE_S_MAX, SEQ_PER_SECOND, MutableItem, Present
-from p2pdns.items.keys import ZoneKey
+from p2pdns.items.keys import ZoneId
 from p2pdns.limits import QUESTION_S_MAX
 from p2pdns.net.endpoint import Endpoint
 from p2pdns.net.families import Families
 from p2pdns.net.upstream import Upstreams
 from p2pdns.overlay.finder import Overlay
+from p2pdns.overlay.parts import zone_id_of
 from p2pdns.publishing.upkeep import Publisher
 from p2pdns.resolver import Budget, Found, Missing, Resolved
 from p2pdns.resolver.names import InZone
@@ -106,13 +107,13 @@ def _text(request: Mapping[str, Any], argument: str) -> str:
     return value
 
 
-def _key(request: Mapping[str, Any], argument: str = "key") -> ZoneKey:
-    return _read_key(_text(request, argument))
+def _zone_id(request: Mapping[str, Any], argument: str = "key") -> ZoneId:
+    return _read_zone_id(_text(request, argument))
 
 
-def _read_key(text: str) -> ZoneKey:
+def _read_zone_id(text: str) -> ZoneId:
     try:
-        return ZoneKey.read(text)
+        return ZoneId.read(text)
     except StrangerError as error:
         raise UsageError(f"not a zone key: {error}", place=f'"{text[:64]}"') from None
 
@@ -271,7 +272,7 @@ class Commands:
         return {
             "lookups": [
                 {
-                    "key": str(entry.key),
+                    "key": str(entry.zone_id),
                     "rpcs": entry.rpcs,
                     "retransmits": entry.retransmits,
                     "peers": entry.peers,
@@ -321,14 +322,14 @@ class Commands:
 
         `ahead` is the seq of an item that was found and is from the future: it counts only once it was adopted.
         """
-        key = _key(request)
+        zone_id = _zone_id(request)
         found: list[int] = []
         if self._engine.contact_count:
-            outcome = await self._engine.overlay.item(key, True, _budget())
+            outcome = await self._engine.overlay.item(zone_id, True, _budget())
             if isinstance(outcome, Found):
                 found.append(outcome.item.seq)
         # Of a zone that was asked for once its mark is known, and perhaps not its item. It counts at any clock.
-        mark = self._engine.state.mark(key)
+        mark = self._engine.state.mark(zone_id)
         present = Present(unix_now(), mark_seq=None if mark is None else mark.seq)
         seqs = [] if mark is None else [mark.seq]
         seqs += [seq for seq in found if not present.is_ahead(seq)]
@@ -336,10 +337,10 @@ class Commands:
 
     async def item(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Return the item of a key, as the bytes of an item file, and what is known of it."""
-        key = _key(request)
-        outcome = await self._engine.overlay.item(key, request.get("settled") is True, _budget())
+        zone_id = _zone_id(request)
+        outcome = await self._engine.overlay.item(zone_id, request.get("settled") is True, _budget())
         if not isinstance(outcome, Found):
-            raise Unavailable(_REASONS[outcome.reason], place=str(key), hint=self._hint())
+            raise Unavailable(_REASONS[outcome.reason], place=str(zone_id), hint=self._hint())
         age_s = boot_now() - outcome.confirmed_at
         return {
             "item": outcome.item.to_bytes().hex(),
@@ -349,11 +350,11 @@ class Commands:
             "fresh": outcome.fresh,
             "notes": list(outcome.notes),
             "confirmed_s": round(age_s, 3) if age_s < float("inf") else None,
-            "copies_trouble": self._copies_trouble(key),
+            "copies_trouble": self._copies_trouble(zone_id),
         }
 
-    def _copies_trouble(self, key: ZoneKey) -> str | None:
-        copies = self._engine.publisher.copies(key)
+    def _copies_trouble(self, zone_id: ZoneId) -> str | None:
+        copies = self._engine.publisher.copies(zone_id)
         return None if copies is None else copies.trouble
 
     async def copies(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
@@ -364,8 +365,8 @@ class Commands:
         troubles: dict[str, str] = {}
         for text in names[:COPIES_NAMES_MAX]:
             place = self._engine.service.settings.place_of(_name({"name": text}))
-            if isinstance(place, InZone) and (trouble := self._copies_trouble(place.key)) is not None:
-                troubles[str(place.key)] = trouble
+            if isinstance(place, InZone) and (trouble := self._copies_trouble(place.zone_id)) is not None:
+                troubles[str(place.zone_id)] = trouble
         return {"troubles": troubles}
 
     def _hint(self) -> str | None:
@@ -387,20 +388,20 @@ class Commands:
     async def flush(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Drop what is cached of a zone, of the zone of a name, or everything; marks and items stay."""
         engine = self._engine
-        key: ZoneKey | None = None
+        zone_id: ZoneId | None = None
         if "zone" in request:
-            key = _key(request, "zone")
+            zone_id = _zone_id(request, "zone")
         elif "name" in request:
             place = engine.service.settings.place_of(_name(request))
             # Ordinary names have no tag of their own in the front, so they go with everything else.
-            key = place.key if isinstance(place, InZone) else None
+            zone_id = place.zone_id if isinstance(place, InZone) else None
         elif request.get("all") is not True:
             raise UsageError('one of "name", "zone" or "all": true is needed', place="flush")
-        engine.overlay.flush(key)
-        if key is None:
+        engine.overlay.flush(zone_id)
+        if zone_id is None:
             engine.flush_upstream()
             engine.service.invalidate(None)
-        return {"flushed": "everything" if key is None else str(key)}
+        return {"flushed": "everything" if zone_id is None else str(zone_id)}
 
     async def reload(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Read the configuration again and say what took effect."""
@@ -408,20 +409,20 @@ class Commands:
 
     async def pin(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Keep the newest item of a key alive from now on, as its publisher would."""
-        key = _key(request)
-        if self._engine.state.held(key) is None:
-            await self._engine.overlay.item(key, True, _budget())
-        item = await self._engine.publisher.pin(key)
+        zone_id = _zone_id(request)
+        if self._engine.state.held(zone_id) is None:
+            await self._engine.overlay.item(zone_id, True, _budget())
+        item = await self._engine.publisher.pin(zone_id)
         return {"seq": item.seq}
 
     async def forget(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Clear the mark of a key, or all that lie ahead of the clock, and no longer keep their items alive."""
         if request.get("ahead") is True:
             return {"forgotten": self._forget_ahead()}
-        key = _key(request)
-        self._engine.publisher.forget(key)
-        was_known = self._engine.state.forget(key)
-        self._engine.overlay.forget(key)
+        zone_id = _zone_id(request)
+        self._engine.publisher.forget(zone_id)
+        was_known = self._engine.state.forget(zone_id)
+        self._engine.overlay.forget(zone_id)
         self._engine.clock_watch.look()
         return {"forgotten": was_known}
 
@@ -429,7 +430,7 @@ class Commands:
         latest = int((unix_now() + FUTURE_S_MAX) * SEQ_PER_SECOND)
         for held in self._engine.state.kept_alive():
             if held.item.seq > latest:
-                self._engine.publisher.forget(held.item.key)
+                self._engine.publisher.forget(zone_id_of(held.item))
         count = self._engine.state.forget_above(latest)
         self._engine.overlay.forget_above(latest)
         self._engine.clock_watch.look()
@@ -442,16 +443,16 @@ class Commands:
 
     async def name_add(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Give a zone key a petname."""
-        return self._add_names({_text(request, "name"): _key(request)})
+        return self._add_names({_text(request, "name"): _zone_id(request)})
 
     async def name_import(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Give petnames to many zone keys, or to none of them."""
         names = request.get("names")
         if not isinstance(names, dict) or not all(isinstance(key, str) for key in names.values()):
             raise UsageError("missing, or not a table of keys", place='name-import: "names"')
-        return self._add_names({name: _read_key(key) for name, key in names.items()})
+        return self._add_names({name: _read_zone_id(key) for name, key in names.items()})
 
-    def _add_names(self, names: Mapping[str, ZoneKey]) -> dict[str, Any]:
+    def _add_names(self, names: Mapping[str, ZoneId]) -> dict[str, Any]:
         added = petnames.add(self._engine.state, self._engine.config, names)
         self._engine.names_changed()
         return {"added": added}

@@ -14,7 +14,7 @@ from p2pdns.addresses import Address, write_address
 from p2pdns.clock import boot_now
 from p2pdns.dht.lookup import Verdict
 from p2pdns.items.item import MutableItem
-from p2pdns.items.keys import ZoneKey
+from p2pdns.items.keys import ZoneId
 from p2pdns.overlay.finder import Overlay
 from p2pdns.overlay.ports import LookupReport
 from p2pdns.resolver import Fetch, Found, ItemOutcome, NotFound
@@ -58,7 +58,7 @@ class Narration:
     def __init__(
         self,
         overlay: Overlay,
-        copies_trouble: Callable[[ZoneKey], str | None] = lambda key: None,
+        copies_trouble: Callable[[ZoneId], str | None] = lambda zone_id: None,
         *,
         clock: Clock = boot_now,
     ) -> None:
@@ -73,7 +73,7 @@ class Narration:
     def fetched(self, step: Fetch, outcome: ItemOutcome) -> Iterator[str]:
         """Yield where an item came from, what was verified and what was left out; or who was asked in vain."""
         wanted = "its newest item" if step.settled else "any valid item of it"
-        yield f"the zone of {step.key} is needed: {wanted}"
+        yield f"the zone of {step.zone_id} is needed: {wanted}"
         yield from self._source(outcome)
         if isinstance(outcome, NotFound):
             if (seconds := outcome.retry_at - self._clock()) > 0:
@@ -83,7 +83,7 @@ class Narration:
             return
         self._shown.add(outcome.item.signature)
         yield _verified(outcome.item)
-        if (trouble := self._copies_trouble(step.key)) is not None:
+        if (trouble := self._copies_trouble(step.zone_id)) is not None:
             yield trouble
         for reason, count in outcome.zone.dropped.items():
             yield f"left out of the zone: {_counted(count, 'record')} {_LEFT_OUT.get(reason, '')} ({reason})"

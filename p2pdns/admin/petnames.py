@@ -17,7 +17,7 @@ from p2pdns.errors import Unavailable, UsageError
 from p2pdns.naming import read_petname, refuse_suffix_word
 
 if TYPE_CHECKING:
-    from p2pdns.items.keys import ZoneKey
+    from p2pdns.items.keys import ZoneId
     from p2pdns.state import State
 
 PETNAMES_MAX = 5_000  # Their list is one line at the control socket, which has a mebibyte.
@@ -52,28 +52,28 @@ def kept_in(directory: Path) -> dict[str, str]:
         state.close()
 
 
-def refuse(text: str, key: ZoneKey, *, config: Config, kept: Mapping[str, str]) -> str:
-    """Return the petname as it is kept; an error when it may not stand for this key here."""
+def refuse(text: str, zone_id: ZoneId, *, config: Config, kept: Mapping[str, str]) -> str:
+    """Return the petname as it is kept; an error when it may not stand for this zone here."""
     name = read_petname(text)
     refuse_suffix_word(name, config.dns.suffixes)
     place = f'"{name}"'
-    if config.names.get(name, str(key)) != str(key):
+    if config.names.get(name, str(zone_id)) != str(zone_id):
         hint = "change it under [names] there"
         raise Unavailable(f"the configuration has it for {config.names[name]}", place=place, hint=hint)
-    if kept.get(name, str(key)) != str(key):
+    if kept.get(name, str(zone_id)) != str(zone_id):
         # Whoever types a petname relies on it as on a key, so it changes hands in two steps.
         hint = f"p2pdns name remove {name}, and then add it again"
         raise Unavailable(f"stands for {kept[name]} already", place=place, hint=hint)
     return name
 
 
-def add(state: State, config: Config, names: Mapping[str, ZoneKey]) -> list[str]:
+def add(state: State, config: Config, names: Mapping[str, ZoneId]) -> list[str]:
     """Keep petnames, all or none; return those that were not there before."""
     kept = state.names()
-    wanted = {refuse(text, key, config=config, kept=kept): key for text, key in names.items()}
+    wanted = {refuse(text, zone_id, config=config, kept=kept): zone_id for text, zone_id in names.items()}
     if len(wanted) < len(names):
         raise UsageError("a name is there twice", hint="letter case does not make another name")
-    new = {name: key for name, key in wanted.items() if name not in kept and name not in config.names}
+    new = {name: zone_id for name, zone_id in wanted.items() if name not in kept and name not in config.names}
     if len(kept) + len(new) > PETNAMES_MAX:
         raise Unavailable(f"more than {PETNAMES_MAX} petnames", hint="remove some with p2pdns name remove NAME")
     state.set_names(new)

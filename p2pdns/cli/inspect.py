@@ -26,7 +26,7 @@ from p2pdns.config import Config
 from p2pdns.dns import zonefile
 from p2pdns.errors import StrangerError, Unavailable, UsageError, abridged
 from p2pdns.items.item import VALUE_BYTES_READ_MAX, MutableItem
-from p2pdns.items.keys import KEY_BYTES, SIGNATURE_BYTES, ZoneKey
+from p2pdns.items.keys import KEY_BYTES, SIGNATURE_BYTES, ZoneId, ZoneKey
 from p2pdns.items.mistyped import fault_of, undressed
 from p2pdns.items.packet import zone_of
 from p2pdns.naming import ZONE_KEY_CHARACTERS
@@ -84,7 +84,7 @@ async def _fetch_alone(config: Config, key: ZoneKey) -> Inspected | None:
     from p2pdns.cli.node import short_lived_node
 
     async with short_lived_node(config) as node:
-        outcome = await node.look_up(key)
+        outcome = await node.look_up(ZoneId.of_key(key))
         if not isinstance(outcome.item, MutableItem):
             return None
         return Inspected(outcome.item, "a node of its own", outcome.complete, (), outcome.confirms(outcome.item))

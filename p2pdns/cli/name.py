@@ -30,7 +30,7 @@ from p2pdns.errors import (
     abridged,
     first_token,
 )
-from p2pdns.items.keys import ZoneKey
+from p2pdns.items.keys import ZoneId
 
 # The daemon takes requests of a mebibyte, and a text of half that always fits into one.
 IMPORT_BYTES_MAX = 512 * 1024
@@ -56,7 +56,7 @@ def _in_state(state: Path, change: Callable[[State], Done]) -> Done:
     return done
 
 
-def _add(config: Config, state: Path, names: Mapping[str, ZoneKey]) -> list[str]:
+def _add(config: Config, state: Path, names: Mapping[str, ZoneId]) -> list[str]:
     client = running_daemon(state)
     if client is not None:
         added: list[str] = client.call("name-import", names={name: str(key) for name, key in names.items()})["added"]
@@ -64,11 +64,11 @@ def _add(config: Config, state: Path, names: Mapping[str, ZoneKey]) -> list[str]
     return _in_state(state, lambda opened: kept_petnames.add(opened, config, names))
 
 
-def read_names(text: str, path: str, config: Config, kept: Mapping[str, str]) -> tuple[dict[str, ZoneKey], list[str]]:
+def read_names(text: str, path: str, config: Config, kept: Mapping[str, str]) -> tuple[dict[str, ZoneId], list[str]]:
     """Return the petnames of a file, and the places of its mistakes; show each mistake with its line."""
     if KEY_FILE_MARK in text:
         raise UsageError(f"not a file of petnames; {KEY_FILE_TEXT}", place=files.quoted(path), hint=KEY_FILE_HINT)
-    names: dict[str, ZoneKey] = {}
+    names: dict[str, ZoneId] = {}
     lines: dict[str, int] = {}
     faults: list[str] = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -79,7 +79,7 @@ def read_names(text: str, path: str, config: Config, kept: Mapping[str, str]) ->
         try:
             if len(words) != 2:
                 raise UsageError(f'cannot read "{first_token(line)}"', hint=NAME_FILE_HINT)
-            key = read_zone_key(words[1])
+            key = ZoneId.of_key(read_zone_key(words[1]))
             name = kept_petnames.refuse(words[0], key, config=config, kept=kept)
             if names.setdefault(name, key) != key:
                 raise UsageError(f"{name} has another key in line {lines[name]}", hint="remove one of the two")
@@ -124,7 +124,7 @@ def add(petname: str, key: str, given: Given) -> None:
     book = petnames.load(config, state)
     _refuse_swapped(petname, key)
     petname = to_ascii(petname.strip())
-    zone_key = read_zone_key(key, book=book)
+    zone_key = ZoneId.of_key(read_zone_key(key, book=book))
     added = _add(config, state, {petname: zone_key})
     folded = petname.lower()
     if given.as_json:

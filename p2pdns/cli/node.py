@@ -27,11 +27,12 @@ from p2pdns.dns.registry import Rcode
 from p2pdns.dns.zonefile import rdata_text
 from p2pdns.engine.settings import resolver_settings, short_lived_settings
 from p2pdns.errors import FormatError, Unavailable, UsageError
-from p2pdns.items.item import MutableItem, mutable_target
-from p2pdns.items.keys import ZoneKey
+from p2pdns.items.item import MutableItem
+from p2pdns.items.keys import ZoneId
 from p2pdns.net.endpoint import Endpoint
 from p2pdns.net.upstream import Upstream
 from p2pdns.overlay.finder import Overlay
+from p2pdns.overlay.parts import parts_of
 from p2pdns.resolver import ResolverSettings
 from p2pdns.resolver.blocking import BlockedNames
 from p2pdns.resolver.service import Service
@@ -64,12 +65,13 @@ class ShortLivedNode:
         future.add_done_callback(self._gets.discard)
         return future
 
-    async def look_up(self, key: ZoneKey) -> GetOutcome:
-        """Return the outcome of a complete look-up of the key; Unavailable when no node has answered."""
-        outcome = await self._endpoint.get(Wanted(mutable_target(key.raw), key), on_item=lambda item: None)
+    async def look_up(self, zone_id: ZoneId) -> GetOutcome:
+        """Return the outcome of a complete look-up of the zone's item; Unavailable when no node has answered."""
+        (part,) = parts_of(zone_id)
+        outcome = await self._endpoint.get(part, on_item=lambda item: None)
         if outcome.item is None and outcome.answered_count == 0:
             hint = "--bootstrap ADDR:PORT names another to begin with"
-            raise Unavailable("no node answered", place=str(key), hint=hint)
+            raise Unavailable("no node answered", place=str(zone_id), hint=hint)
         assert outcome.item is None or isinstance(outcome.item, MutableItem)
         return outcome
 

@@ -31,7 +31,7 @@ from p2pdns.dht.node import Others
 from p2pdns.dht.node.values import RATIONED
 from p2pdns.errors import P2pdnsError, Unavailable
 from p2pdns.items.item import BUILD_UNIX, SEQ_PER_SECOND, SIGN_AHEAD_S_MAX, MutableItem, Present, next_seq
-from p2pdns.items.keys import SecretKey
+from p2pdns.items.keys import SecretKey, ZoneId
 from p2pdns.publishing.dates import date_of, publish_again_after
 from p2pdns.publishing.upkeep import OTHERS_FEW, OTHERS_WANTED
 from p2pdns.timing import Clock
@@ -142,7 +142,7 @@ async def _publish_alone(
     from p2pdns.cli.node import short_lived_node
 
     async with short_lived_node(config) as node:
-        known = (await node.look_up(secret.zone_key)).item
+        known = (await node.look_up(ZoneId.of_key(secret.zone_key))).item
         last = known.seq if isinstance(known, MutableItem) else None
         # This node has no marks, so an item from the future does not count for it.
         ahead = last if last is not None and Present(unix_now()).is_ahead(last) else None

@@ -22,13 +22,14 @@ from p2pdns.config import Config
 from p2pdns.dht.node import Others
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem, Present
+from p2pdns.items.keys import ZoneId
 
 
 async def _put_alone(config: Config, item: MutableItem, line: ui.Progress) -> dict[str, Any]:
     from p2pdns.cli.node import short_lived_node
 
     async with short_lived_node(config) as node:
-        known = (await node.look_up(item.key)).item
+        known = (await node.look_up(ZoneId.of_key(item.key))).item
         newest = known.seq if isinstance(known, MutableItem) else None
         # As for every reader, an item from the future does not count.
         counts = newest is not None and not Present(unix_now()).is_ahead(newest)

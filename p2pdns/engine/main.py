@@ -35,7 +35,7 @@ from p2pdns.engine.reloading import changed_settings, in_force, needs_restart
 from p2pdns.engine.settings import node_settings, resolver_settings
 from p2pdns.errors import P2pdnsError, StrangerError, Unavailable
 from p2pdns.garbage import collect_seldom
-from p2pdns.items.keys import ZoneKey
+from p2pdns.items.keys import ZoneId
 from p2pdns.limits import QUESTION_S_MAX
 from p2pdns.net.changes import NetworkWatch
 from p2pdns.net.discovery import Discovery
@@ -180,9 +180,9 @@ class Engine:
             look_up=self._look_up,
         )
 
-    async def _look_up(self, key: ZoneKey) -> None:
-        self.overlay.flush(key)
-        await self.overlay.item(key, True, Budget(deadline=boot_now() + QUESTION_S_MAX))
+    async def _look_up(self, zone_id: ZoneId) -> None:
+        self.overlay.flush(zone_id)
+        await self.overlay.item(zone_id, True, Budget(deadline=boot_now() + QUESTION_S_MAX))
 
     def _follow_system(self) -> None:
         upstream = self.upstreams.look()

@@ -1,4 +1,4 @@
-"""Zone keys and secret keys: Ed25519 points, z-base-32 text, key files.
+"""Zone ids, zone keys and secret keys: Ed25519 points, z-base-32 text, key files.
 
 Guarantees: a `ZoneKey` that exists is the canonical encoding of a curve point that is not of small order, so two
 different keys never verify the same signature and nobody can sign for a key without its secret half; a signature
@@ -200,6 +200,57 @@ class ZoneKey:
     def __repr__(self) -> str:
         """Return the key as it would be read."""
         return f"ZoneKey({self.text})"
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneId:
+    """What names a zone, whatever signs it and however many items it has. Equality is equality of names.
+
+    Today a zone is named by the key that signs it. Only `p2pdns.overlay.parts` goes by that.
+
+    >>> str(ZoneId.read("8PINXXGQS41N4AIDIDENW5APQP1URFMZDZTR8JT4ABRKDN435EWO"))
+    '8pinxxgqs41n4aididenw5apqp1urfmzdztr8jt4abrkdn435ewo'
+    """
+
+    signed_by: ZoneKey
+
+    @classmethod
+    def of_key(cls, key: ZoneKey) -> ZoneId:
+        """Return the id of the zone that a key signs."""
+        return cls(key)
+
+    @classmethod
+    def verified(cls, raw: bytes) -> ZoneId:
+        """Return the id that these 32 bytes are; BadItem when they are none."""
+        return cls(ZoneKey.verified(raw))
+
+    @classmethod
+    def read(cls, text: str) -> ZoneId:
+        """Return the id that 52 characters of z-base-32 stand for, in any letter case."""
+        return cls(ZoneKey.read(text))
+
+    @classmethod
+    def of_label(cls, label: bytes) -> ZoneId:
+        """Return the id that a label of a name stands for."""
+        return cls(ZoneKey.of_label(label))
+
+    @property
+    def raw(self) -> bytes:
+        """The id as 32 bytes."""
+        return self.signed_by.raw
+
+    @property
+    def apex(self) -> Name:
+        """The name of the zone: the id as the only label."""
+        return self.signed_by.apex
+
+    def __str__(self) -> str:
+        """Return the 52 characters."""
+        return self.signed_by.text
+
+    def __repr__(self) -> str:
+        """Return the id as it would be read."""
+        return f"ZoneId({self.signed_by.text})"
 
 
 class SecretKey:

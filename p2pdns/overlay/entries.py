@@ -1,4 +1,4 @@
-"""What is known of each key, the look-ups under way, and the questions that wait for one.
+"""What is known of each zone, the look-ups under way, and the questions that wait for one.
 
 Guarantees: look-ups on questions' accounts stay within the node's and each client prefix's share; no prefix has more
 slots than are free, the prefix that has fewest begins next, and in it the clients take turns, with keys that were
@@ -16,7 +16,7 @@ from p2pdns.addresses import is_over_share
 from p2pdns.dht.node import GetOutcome
 from p2pdns.dns.zone import Zone
 from p2pdns.items.item import MutableItem
-from p2pdns.items.keys import ZoneKey
+from p2pdns.items.keys import ZoneId
 from p2pdns.overlay.ports import LookupReport, Mark
 from p2pdns.resolver import Budget, Missing
 from p2pdns.timing import Timer
@@ -59,14 +59,14 @@ class Lookup:
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """What is known of one key.
+    """What is known of one zone.
 
     `was_settled`: some complete look-up ended at this item or at an older one, and contacts confirmed that.
     `is_own`: this daemon publishes the zone, which confirms it. `is_unconfirmed`: the last look-up did not confirm it.
     `mark`: the highest seq of the key that was ever shown, of which the item need not be in hand.
     """
 
-    key: ZoneKey
+    zone_id: ZoneId
     item: MutableItem | None = None
     zone: Zone | None = None
     mark: Mark | None = None
@@ -134,7 +134,7 @@ class Entry:
 def report_of(entry: Entry, lookup: Lookup, outcome: GetOutcome, is_confirmed: bool, unix_now: float) -> LookupReport:
     """Return a look-up that has ended as `lookups` and a trace show it."""
     return LookupReport(
-        key=entry.key,
+        zone_id=entry.zone_id,
         rpcs=outcome.rpc_count,
         retransmits=outcome.retransmit_count,
         peers=outcome.peer_count,
@@ -157,28 +157,28 @@ class Absences:
 
     def __init__(self, count_max: int = ABSENCES_MAX) -> None:
         self._count_max = count_max
-        self._kept: OrderedDict[bytes, tuple[ZoneKey, Missing, float, float]] = OrderedDict()
+        self._kept: OrderedDict[bytes, tuple[ZoneId, Missing, float, float]] = OrderedDict()
 
     def keep(self, entry: Entry) -> None:
         """Keep what an entry that goes knows of failures."""
         if entry.failure is not None:
-            self._kept[entry.key.raw] = (entry.key, entry.failure, entry.retry_at, entry.backoff_s)
+            self._kept[entry.zone_id.raw] = (entry.zone_id, entry.failure, entry.retry_at, entry.backoff_s)
             if len(self._kept) > self._count_max:
                 self._kept.popitem(last=False)
 
     def give_back(self, entry: Entry) -> None:
         """Tell a new entry what was known of its key."""
-        kept = self._kept.pop(entry.key.raw, None)
+        kept = self._kept.pop(entry.zone_id.raw, None)
         if kept is not None:
             _, entry.failure, entry.retry_at, entry.backoff_s = kept
 
-    def forget(self, key: ZoneKey) -> bool:
+    def forget(self, zone_id: ZoneId) -> bool:
         """Forget the failures of a key; return whether there were any."""
-        return self._kept.pop(key.raw, None) is not None
+        return self._kept.pop(zone_id.raw, None) is not None
 
-    def keys(self) -> list[ZoneKey]:
+    def zone_ids(self) -> list[ZoneId]:
         """Return whose failures are kept."""
-        return [key for key, *_ in self._kept.values()]
+        return [zone_id for zone_id, *_ in self._kept.values()]
 
     def clear(self) -> None:
         """Forget all."""
@@ -210,7 +210,7 @@ def make_room(entries: OrderedDict[bytes, Entry], absences: Absences, count_max:
     for entry in idle[:excess]:
         entry.stop_refresh()
         absences.keep(entry)
-        del entries[entry.key.raw]
+        del entries[entry.zone_id.raw]
 
 
 @dataclass(slots=True, eq=False)

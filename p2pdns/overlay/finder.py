@@ -1,6 +1,6 @@
-"""The overlay as readers see it: `await item(key, settled, budget)`.
+"""The overlay as readers see it: `await item(zone_id, settled, budget)`, a zone as far as a question needs it.
 
-Guarantees: one look-up a key however many ask; a reader's seq never goes back, and what is shown goes through the door
+Guarantees: one look-up a zone however many ask; a reader's seq never goes back, and what is shown goes through the door
 of `marks`; a seq from the future hides nothing and is never remembered; a failure is not repeated before its time. Does
 not know what is asked of a zone, nor how a look-up works.
 """
@@ -11,13 +11,14 @@ import asyncio
 import math
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 
-from p2pdns.dht.node import GetOutcome, Wanted
+from p2pdns.dht.node import GetOutcome
 from p2pdns.dns.life import FAILURE_S_MAX, FAILURE_S_MIN
 from p2pdns.dns.zone import Zone
 from p2pdns.errors import BadItem
-from p2pdns.items.item import ImmutableItem, MutableItem, mutable_target
-from p2pdns.items.keys import ZoneKey
+from p2pdns.items.item import ImmutableItem, MutableItem
+from p2pdns.items.keys import ZoneId
 from p2pdns.items.packet import zone_of
 from p2pdns.limits import QUESTION_RPCS_MAX, QUESTION_S_MAX
 from p2pdns.overlay import ports
@@ -34,8 +35,9 @@ from p2pdns.overlay.entries import (
     report_of,
 )
 from p2pdns.overlay.marks import Marks
+from p2pdns.overlay.parts import is_part, parts_of, zone_id_of
 from p2pdns.overlay.ports import Gets, LookupReport, Mark, ReaderState, Tell
-from p2pdns.resolver import Budget, Found, ItemOutcome, Missing, NotFound, tag_of_key
+from p2pdns.resolver import Budget, Found, ItemOutcome, Missing, NotFound, tag_of_zone
 from p2pdns.timing import Clock, Later, UnixClock
 
 ENTRIES_MAX = 2_048  # Zones kept parsed: about 20 kB each; their items stay in the reader's database anyway.
@@ -54,7 +56,7 @@ SHOWN_TRIES_MAX = 3  # While a mark is committed a newer item may be shown to ot
 
 
 class Overlay:
-    """Items by zone key, found, kept, refreshed."""
+    """Zones by their ids, found, kept, refreshed."""
 
     def __init__(
         self,
@@ -92,10 +94,10 @@ class Overlay:
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._is_closed = False
 
-    async def item(self, key: ZoneKey, settled: bool, budget: Budget) -> ItemOutcome:
-        """Return the item of a key: at once what is good enough, else what a look-up brings within the budget."""
+    async def item(self, zone_id: ZoneId, settled: bool, budget: Budget) -> ItemOutcome:
+        """Return a zone as far as a question needs it: at once what is good enough, else what a look-up brings."""
         for _ in range(SHOWN_TRIES_MAX):
-            entry = self._entry(key)
+            entry = self._entry(zone_id)
             outcome = await self._best(entry, settled, budget)
             if isinstance(outcome, Found):
                 outcome = await self._marks.shown(entry, outcome, budget)
@@ -128,19 +130,22 @@ class Overlay:
 
     def item_arrived(self, target: bytes, item: MutableItem | ImmutableItem) -> None:
         """Take note of a valid put that reached our storage: it ends a failure and may be news of a zone in use."""
-        if not isinstance(item, MutableItem) or item.salt or target != item.target:
+        if not isinstance(item, MutableItem) or target != item.target:
             return
-        entry = self._entries.get(item.key.raw)
+        zone_id = zone_id_of(item)
+        if not is_part(item, zone_id):
+            return
+        entry = self._entries.get(zone_id.raw)
         if entry is None or self._marks.is_below(entry, item):
-            if entry is None and self._absences.forget(item.key):
-                self.on_invalidate((tag_of_key(item.key),))
+            if entry is None and self._absences.forget(zone_id):
+                self.on_invalidate((tag_of_zone(zone_id),))
             return
         had_failed = entry.failure is not None
         entry.forgive()
         if entry.item is not None and self._is_better(entry, item, entry.item):
             self._spawn(self._adopt_arrived(entry, item))
         elif had_failed:
-            self.on_invalidate((tag_of_key(item.key),))
+            self.on_invalidate((tag_of_zone(zone_id),))
 
     def published(self, item: MutableItem) -> None:
         """Take what this node has published itself, already committed, as the newest there is."""
@@ -149,32 +154,36 @@ class Overlay:
         except BadItem:
             # A publisher may store what is no zone; readers see none then, here as elsewhere.
             return
-        entry = self._entry(item.key)
+        zone_id = zone_id_of(item)
+        entry = self._entry(zone_id)
         entry.forgive()
         if entry.item is None or not self._is_better(entry, entry.item, item):
             entry.item, entry.zone, entry.mark, entry.is_own = item, zone, Mark(item.seq), True
             entry.confirm(self._clock())
-        self.on_invalidate((tag_of_key(item.key),))
+        self.on_invalidate((tag_of_zone(zone_id),))
 
-    def flush(self, key: ZoneKey | None = None) -> None:
+    def flush(self, zone_id: ZoneId | None = None) -> None:
         """Look up again what is asked next, of one key or of all; marks stay."""
-        entries = list(self._entries.values()) if key is None else [self._entry(key)]
-        if key is None:
+        entries = list(self._entries.values()) if zone_id is None else [self._entry(zone_id)]
+        if zone_id is None:
             self._absences.clear()
         for entry in entries:
             entry.forgive()
             entry.confirmed_at = NEVER
-        if key is not None:
-            self.on_invalidate((tag_of_key(key),))
+        if zone_id is not None:
+            self.on_invalidate((tag_of_zone(zone_id),))
 
     def joined(self) -> None:
         """Look up again what was asked for in vain: there are contacts to ask now."""
-        keys = [*self._absences.keys(), *(entry.key for entry in self._entries.values() if entry.failure is not None)]
+        zone_ids = [
+            *self._absences.zone_ids(),
+            *(entry.zone_id for entry in self._entries.values() if entry.failure is not None),
+        ]
         self._absences.clear()
         for entry in self._entries.values():
             entry.forgive()
-        for first in range(0, len(keys), INVALIDATED_AT_ONCE):
-            self.on_invalidate(tuple(map(tag_of_key, keys[first : first + INVALIDATED_AT_ONCE])))
+        for first in range(0, len(zone_ids), INVALIDATED_AT_ONCE):
+            self.on_invalidate(tuple(map(tag_of_zone, zone_ids[first : first + INVALIDATED_AT_ONCE])))
 
     @property
     def unconfirmed_count(self) -> int:
@@ -190,18 +199,18 @@ class Overlay:
         lookups = (entry.lookup for entry in self._entries.values())
         return next((lookup for lookup in lookups if lookup is not None and lookup.number == number), None)
 
-    def forget(self, key: ZoneKey) -> None:
+    def forget(self, zone_id: ZoneId) -> None:
         """Drop everything known of a key here; its mark is the state's to clear."""
-        entry = self._entries.pop(key.raw, None)
-        self._absences.forget(key)
+        entry = self._entries.pop(zone_id.raw, None)
+        self._absences.forget(zone_id)
         if entry is not None:
             entry.stop_refresh()
-        self.on_invalidate((tag_of_key(key),))
+        self.on_invalidate((tag_of_zone(zone_id),))
 
     def forget_above(self, seq: int) -> None:
         """Drop everything known of the keys whose mark lies above a seq; the marks are the state's to clear."""
         for entry in [entry for entry in self._entries.values() if entry.seq_max > seq]:
-            self.forget(entry.key)
+            self.forget(entry.zone_id)
 
     async def close(self) -> None:
         """End every look-up and timer."""
@@ -216,19 +225,19 @@ class Overlay:
 
     # What is known.
 
-    def _entry(self, key: ZoneKey) -> Entry:
-        entry = self._entries.get(key.raw)
+    def _entry(self, zone_id: ZoneId) -> Entry:
+        entry = self._entries.get(zone_id.raw)
         if entry is None:
-            entry = self._entries[key.raw] = self._remembered(key)
+            entry = self._entries[zone_id.raw] = self._remembered(zone_id)
             self._absences.give_back(entry)
             make_room(self._entries, self._absences, self._entry_count_max, entry)
-        self._entries.move_to_end(key.raw)
+        self._entries.move_to_end(zone_id.raw)
         return entry
 
-    def _remembered(self, key: ZoneKey) -> Entry:
+    def _remembered(self, zone_id: ZoneId) -> Entry:
         """Return what survived the last process: an item that was confirmed lately still is."""
-        entry = Entry(key, mark=self._state.mark(key))
-        held = self._state.held(key)
+        entry = Entry(zone_id, mark=self._state.mark(zone_id))
+        held = self._state.held(zone_id)
         if held is None or self._marks.is_below(entry, held.item):
             return entry
         try:
@@ -348,14 +357,9 @@ class Overlay:
         if entry.item is None and entry.mark is not None:
             # What lies below the mark is of no use, and the item that made the mark is wanted as well.
             known_seq = entry.mark.seq - 1 if entry.mark.seq else None
-        wanted = Wanted(
-            target=mutable_target(entry.key.raw),
-            key=entry.key,
-            known_seq=known_seq,
-            present=present,
-            rpc_max=lookup.rpc_max,
-            deadline=self._clock() + QUESTION_S_MAX,
-        )
+        (part,) = parts_of(entry.zone_id)
+        deadline = self._clock() + QUESTION_S_MAX
+        wanted = replace(part, known_seq=known_seq, present=present, rpc_max=lookup.rpc_max, deadline=deadline)
         try:
             return self._network.get(
                 wanted,
@@ -373,7 +377,7 @@ class Overlay:
             await self._conclude(entry, lookup, await begun)
         except Exception as error:
             # Whatever broke, the questions that wait are told, and the next ones do not repeat it at once.
-            self._tell("look-up broke off", key=entry.key, reason=repr(error))
+            self._tell("look-up broke off", key=entry.zone_id, reason=repr(error))
             self.counters["lookups-broken-off"] += 1
             entry.fail(Missing.UNREACHABLE, self._clock(), FAILURE_S_MIN, FAILURE_S_MAX)
             # It may have been shown already, and then nothing older may be.
@@ -382,7 +386,7 @@ class Overlay:
             self._end(entry, lookup)
 
     def _item_found(self, entry: Entry, lookup: Lookup, item: MutableItem | ImmutableItem) -> None:
-        if not isinstance(item, MutableItem) or item.key != entry.key or item.salt:
+        if not isinstance(item, MutableItem) or not is_part(item, entry.zone_id):
             return
         if self._marks.is_below(entry, item):
             self.counters["items-below-the-mark"] += 1
@@ -398,7 +402,7 @@ class Overlay:
         lookup.item, lookup.zone = item, zone
         # Who has seen an older item, provisional or settled, must not keep it: a newer one exists.
         if shown is not None and self._is_better(entry, item, shown):
-            self.on_invalidate((tag_of_key(entry.key),))
+            self.on_invalidate((tag_of_zone(entry.zone_id),))
         self._has_first(lookup)
 
     def _has_first(self, lookup: Lookup) -> None:
@@ -455,7 +459,7 @@ class Overlay:
         except Exception as error:
             self._tell("item that arrived not adopted", key=item.key, reason=repr(error))
             return
-        self.on_invalidate((tag_of_key(item.key),))
+        self.on_invalidate((tag_of_zone(entry.zone_id),))
 
     def _end(self, entry: Entry, lookup: Lookup) -> None:
         entry.lookup = None
@@ -477,7 +481,7 @@ class Overlay:
     def _refresh(self, entry: Entry) -> None:
         """Look a zone up again if it was asked for since the last time."""
         entry.refresh = None
-        is_current = self._entries.get(entry.key.raw) is entry
+        is_current = self._entries.get(entry.zone_id.raw) is entry
         # The question that a look-up was made for counts, however long it took.
         is_asked = entry.asked_at + refresh_seconds(entry.zone) + QUESTION_S_MAX >= self._clock()
         if self._is_closed or entry.lookup is not None or not is_current or not is_asked:

@@ -64,7 +64,7 @@ class Marks:
             return replace(found, settled=False, notes=(*notes, note))
         entry.shown_count += 1
         if entry.shown_count > 1:
-            self._state.keep(entry.key)
+            self._state.keep(entry.zone_id)
         return replace(found, notes=notes) if notes else found
 
     async def _note_on(self, entry: Entry, item: MutableItem, budget: Budget) -> str:
@@ -74,7 +74,7 @@ class Marks:
             return ""
         if self.present(entry).is_ahead(item.seq):
             return _AHEAD
-        if mark is None and not self._state.is_protected(entry.key) and not self._has_room(budget):
+        if mark is None and not self._state.is_protected(entry.zone_id) and not self._has_room(budget):
             return _RATIONED
         return "" if await self.raised(entry, item, self.confirmed_unix(entry)) else _REFUSED
 
@@ -87,7 +87,7 @@ class Marks:
         # The state logs what the disk says; whoever is shown the item is told by its note.
         with contextlib.suppress(Unavailable):
             await self._state.adopt(item, confirmed_unix)
-        entry.mark = self._state.mark(entry.key) or Mark(item.seq, is_on_disk=False)
+        entry.mark = self._state.mark(entry.zone_id) or Mark(item.seq, is_on_disk=False)
         return entry.mark.is_on_disk
 
     async def confirmed(self, entry: Entry, item: MutableItem) -> None:

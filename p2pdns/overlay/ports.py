@@ -14,7 +14,7 @@ from p2pdns.addresses import Address
 from p2pdns.dht.lookup import Item, Verdict
 from p2pdns.dht.node import GetOutcome, PutOutcome, Wanted
 from p2pdns.items.item import MutableItem
-from p2pdns.items.keys import ZoneKey
+from p2pdns.items.keys import ZoneId
 from p2pdns.timing import Timer
 
 OnProgress = Callable[[int, int], None]
@@ -57,7 +57,7 @@ class Held:
 
 
 class Mark(NamedTuple):
-    """The highest seq of a key that was ever adopted; `is_on_disk`: it outlives this process."""
+    """The highest seq of a zone that was ever adopted; `is_on_disk`: it outlives this process."""
 
     seq: int
     is_on_disk: bool = True
@@ -68,22 +68,22 @@ class ReaderState(Protocol):
 
     @property
     def newest_seq(self) -> int | None:
-        """The highest seq ever adopted of all keys, which bounds the time from below."""
+        """The highest seq ever adopted of all zones, which bounds the time from below."""
 
-    def mark(self, key: ZoneKey) -> Mark | None:
-        """Return the mark of a key, whether its item is held or not."""
+    def mark(self, zone_id: ZoneId) -> Mark | None:
+        """Return the mark of a zone, whether its item is held or not."""
 
-    def is_protected(self, key: ZoneKey) -> bool:
-        """Return whether the mark of a key counts against nobody's budget, and never makes room for others."""
+    def is_protected(self, zone_id: ZoneId) -> bool:
+        """Return whether the mark of a zone counts against nobody's budget, and never makes room for others."""
 
-    def keep(self, key: ZoneKey) -> None:
-        """Have the item of a key on the disk soon, and not its mark alone."""
+    def keep(self, zone_id: ZoneId) -> None:
+        """Have the item of a zone on the disk soon, and not its mark alone."""
 
-    def held(self, key: ZoneKey, salt: bytes = b"") -> Held | None:
-        """Return the item remembered for a key."""
+    def held(self, zone_id: ZoneId) -> Held | None:
+        """Return the item remembered of a zone."""
 
     async def adopt(self, item: MutableItem, confirmed_unix: float, *, own: bool = False) -> None:
-        """Raise the mark of the item's key to the item; returns after the commit."""
+        """Raise the mark of the item's zone to the item; returns after the commit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class LookupReport:
     `is_confirmed` is None where there was no item to confirm.
     """
 
-    key: ZoneKey
+    zone_id: ZoneId
     rpcs: int
     retransmits: int
     peers: int

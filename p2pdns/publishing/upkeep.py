@@ -21,7 +21,8 @@ from p2pdns.dht.node.republish import COPIES_ENOUGH
 from p2pdns.dht.routing.table import K
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem, Present
-from p2pdns.items.keys import ZoneKey
+from p2pdns.items.keys import ZoneId
+from p2pdns.overlay.parts import zone_id_of
 from p2pdns.overlay.ports import Held, Mark, OnProgress, Puts, Tell
 from p2pdns.publishing.dates import date_of, publish_again_after
 from p2pdns.publishing.pacing import Pacer, Standing
@@ -51,21 +52,21 @@ OnRationed = Callable[[Standing], None]
 class OwnState(Protocol):
     """Where own items outlive the process; `p2pdns.state.State`."""
 
-    def held(self, key: ZoneKey, salt: bytes = b"") -> Held | None:
-        """Return the newest item known for a key."""
+    def held(self, zone_id: ZoneId, salt: bytes = b"") -> Held | None:
+        """Return the newest item known of a zone."""
 
-    def mark(self, key: ZoneKey, salt: bytes = b"") -> Mark | None:
-        """Return the highest seq known for a key, whether its item is held or not."""
+    def mark(self, zone_id: ZoneId, salt: bytes = b"") -> Mark | None:
+        """Return the highest seq known of a zone, whether its item is held or not."""
 
     @property
     def newest_seq(self) -> int | None:
-        """The highest seq ever adopted of all keys, which bounds the time from below."""
+        """The highest seq ever adopted of all zones, which bounds the time from below."""
 
     def kept_alive(self) -> list[Held]:
         """Return own and pinned items."""
 
     async def adopt(self, item: MutableItem, confirmed_unix: float, *, own: bool = False, pinned: bool = False) -> None:
-        """Commit the item as the newest of its key."""
+        """Commit the item as the newest of its zone."""
 
 
 def is_enough(outcome: PutOutcome) -> bool:
@@ -130,7 +131,7 @@ class Publisher:
         jitter: Callable[[], float],
         tell: Tell,
         on_published: Callable[[MutableItem], None] = lambda item: None,
-        look_up: Callable[[ZoneKey], Awaitable[object]] | None = None,
+        look_up: Callable[[ZoneId], Awaitable[object]] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Make a publisher; `jitter` draws from [0, 1), `look_up` makes the overlay find (and adopt) what is newest."""
@@ -181,7 +182,7 @@ class Publisher:
                 place=str(item.key),
                 hint="publish again when some are through; p2pdns status counts them",
             )
-        raw = item.key.raw
+        raw = zone_id_of(item).raw
         self._publishing[raw] += 1
         turn = self._pacer.begin()
         try:
@@ -219,7 +220,7 @@ class Publisher:
 
     def _check_newest(self, item: MutableItem) -> None:
         """Raise Unavailable when an item that is being put is not wanted any more."""
-        held = self._state.held(item.key, item.salt)
+        held = self._state.held(zone_id_of(item), item.salt)
         if held is None:
             raise Unavailable("the zone was forgotten meanwhile", place=str(item.key), hint="publish again")
         if held.item.seq != item.seq:
@@ -227,7 +228,7 @@ class Publisher:
             raise Unavailable(what, place=str(item.key), hint="the newer publication stands")
 
     def _note(self, item: MutableItem, outcome: PutOutcome, *, was_published_now: bool) -> None:
-        raw, others = item.key.raw, outcome.others
+        raw, others = zone_id_of(item).raw, outcome.others
         known = self._copies.get(raw)
         if known is None or known.seq != item.seq:
             self._copies[raw] = Copies(item.seq, others, others, was_published_now)
@@ -235,24 +236,24 @@ class Publisher:
         is_better = (others.is_enough, others.stored) >= (known.best.is_enough, known.best.stored)
         self._copies[raw] = replace(known, best=others if is_better else known.best, last=others)
 
-    def copies(self, key: ZoneKey) -> Copies | None:
+    def copies(self, zone_id: ZoneId) -> Copies | None:
         """Return where the zone's item is, None when it is not ours to keep alive, or was not put yet."""
-        return self._copies.get(key.raw)
+        return self._copies.get(zone_id.raw)
 
     @property
     def warnings(self) -> list[str]:
         """Zones that too few other nodes keep, and items that are not put again, in words for `status`."""
         held_back = list(self._held_back.values())
-        few = [(ZoneKey(raw), text) for raw, copies in self._copies.items() if (text := copies.warning)]
-        lines = [f"zone {key}: {text}" for key, text in few[:FEW_SHOWN_MAX]]
+        few = [(ZoneId.verified(raw), text) for raw, copies in self._copies.items() if (text := copies.warning)]
+        lines = [f"zone {zone_id}: {text}" for zone_id, text in few[:FEW_SHOWN_MAX]]
         more = len(few) - len(lines)
         rest = [f"and so it is with {more} more zone{'' if more == 1 else 's'}"] if more else []
         return [*held_back, *lines, *rest]
 
     @property
-    def kept(self) -> list[tuple[ZoneKey, Copies | None]]:
+    def kept(self) -> list[tuple[ZoneId, Copies | None]]:
         """The zones that are kept alive, with where they are; None before the first put of this run."""
-        return [(ZoneKey(raw), self._copies.get(raw)) for raw in self._tasks]
+        return [(ZoneId.verified(raw), self._copies.get(raw)) for raw in self._tasks]
 
     @property
     def held_back(self) -> list[str]:
@@ -264,24 +265,26 @@ class Publisher:
         """How many publications are under way."""
         return self._pacer.waiting_count
 
-    async def pin(self, key: ZoneKey) -> MutableItem:
+    async def pin(self, zone_id: ZoneId) -> MutableItem:
         """Keep the newest item of somebody's key alive from now on, and return it; Unavailable when none is known."""
-        held = self._state.held(key)
+        held = self._state.held(zone_id)
         if held is None:
-            raise Unavailable("no item is known that could be pinned", place=str(key), hint=f"p2pdns resolve {key}")
-        self._check_room(key)
+            raise Unavailable(
+                "no item is known that could be pinned", place=str(zone_id), hint=f"p2pdns resolve {zone_id}"
+            )
+        self._check_room(zone_id)
         await self._state.adopt(held.item, held.confirmed_unix, pinned=True)
         self._keep_alive(held.item, 0.0)
         return held.item
 
-    def forget(self, key: ZoneKey) -> None:
+    def forget(self, zone_id: ZoneId) -> None:
         """Put the key's item no more; the caller clears the state."""
-        self._held_back.pop(key.raw, None)
-        self._copies.pop(key.raw, None)
-        self._end_task(key)
+        self._held_back.pop(zone_id.raw, None)
+        self._copies.pop(zone_id.raw, None)
+        self._end_task(zone_id)
 
-    def _end_task(self, key: ZoneKey) -> None:
-        task = self._tasks.pop(key.raw, None)
+    def _end_task(self, zone_id: ZoneId) -> None:
+        task = self._tasks.pop(zone_id.raw, None)
         if task is not None:
             task.cancel()
 
@@ -292,8 +295,8 @@ class Publisher:
 
     def _check(self, item: MutableItem) -> None:
         place = str(item.key)
-        held = self._state.held(item.key, item.salt)
-        mark = self._state.mark(item.key, item.salt)
+        held = self._state.held(zone_id_of(item), item.salt)
+        mark = self._state.mark(zone_id_of(item), item.salt)
         if mark is not None and item.seq < mark.seq and self._is_ahead(mark.seq):
             raise Unavailable(
                 f"the newest publication of this key is dated {date_of(mark.seq)}: "
@@ -319,25 +322,25 @@ class Publisher:
                 place=place,
                 hint="set the clock, then sign again",
             )
-        self._check_room(item.key)
+        self._check_room(zone_id_of(item))
 
     def _is_ahead(self, seq: int) -> bool:
         # By the clock alone: what was adopted while it was wrong shall not excuse itself.
         return Present(self._unix_clock()).is_ahead(seq)
 
     def _hold_back(self, item: MutableItem) -> None:
-        if item.key.raw not in self._held_back:
+        if zone_id_of(item).raw not in self._held_back:
             text = f"{item.key} is dated {date_of(item.seq)}, so it is not put again; {TAKE_BACK_HINT}"
-            self._held_back[item.key.raw] = text
+            self._held_back[zone_id_of(item).raw] = text
             self._tell(text)
         self.counters["held-back"] += 1
 
-    def _check_room(self, key: ZoneKey) -> None:
+    def _check_room(self, zone_id: ZoneId) -> None:
         kept = self._tasks.keys() | self._publishing.keys()
-        if key.raw not in kept and len(kept) >= KEPT_ALIVE_MAX:
+        if zone_id.raw not in kept and len(kept) >= KEPT_ALIVE_MAX:
             raise Unavailable(
                 f"this node keeps {KEPT_ALIVE_MAX} zones alive already",
-                place=str(key),
+                place=str(zone_id),
                 hint="p2pdns forget one of them",
             )
 
@@ -348,15 +351,16 @@ class Publisher:
         return longest * (1 - JITTER * self._jitter())
 
     def _keep_alive(self, item: MutableItem, pause_s: float) -> None:
-        self._end_task(item.key)
+        zone_id = zone_id_of(item)
+        self._end_task(zone_id)
         if len(self._tasks) < KEPT_ALIVE_MAX:
-            self._tasks[item.key.raw] = asyncio.get_running_loop().create_task(self._kept_alive(item.key, pause_s))
+            self._tasks[zone_id.raw] = asyncio.get_running_loop().create_task(self._kept_alive(zone_id, pause_s))
 
-    async def _kept_alive(self, key: ZoneKey, pause_s: float) -> None:
+    async def _kept_alive(self, zone_id: ZoneId, pause_s: float) -> None:
         failure_count = 0
         while True:
             await self._sleep(pause_s)
-            held = self._state.held(key)
+            held = self._state.held(zone_id)
             if held is None:
                 return
             if self._is_ahead(held.item.seq):
@@ -364,18 +368,18 @@ class Publisher:
                 self._hold_back(held.item)
                 pause_s = RETRY_S_MAX
                 continue
-            self._held_back.pop(key.raw, None)
+            self._held_back.pop(zone_id.raw, None)
             try:
                 outcome = await self._put_again(held.item)
             except Unavailable as error:
                 outcome = PutOutcome(0, 0)
-                self._tell("not put again", key=str(key), reason=str(error))
+                self._tell("not put again", key=str(zone_id), reason=str(error))
             self.counters["republished"] += 1
             self._note(held.item, outcome, was_published_now=False)
             if (outcome.refused.get(SEQ_TOO_LOW) or outcome.refused_here == SEQ_TOO_LOW) and self._look_up is not None:
                 # The owner of the key has published elsewhere: what is kept alive is the newest, not ours.
                 with contextlib.suppress(Unavailable):
-                    await self._look_up(key)
+                    await self._look_up(zone_id)
             failure_count = 0 if is_well_kept(outcome) else failure_count + 1
             self.counters["republished-to-too-few"] += failure_count > 0
             pause_s = self._pause(failure_count)

@@ -6,7 +6,7 @@ withholds addresses, `resolution` is the machine. Guarantees: no clock, no socke
 driver for, within a fixed budget. Does not know how items are found, what an upstream is, or who asked.
 """
 
-from p2pdns.resolver.names import ResolverSettings, View, tag_of_key, tag_of_petname, tag_of_setting
+from p2pdns.resolver.names import ResolverSettings, View, tag_of_petname, tag_of_setting, tag_of_zone
 from p2pdns.resolver.resolution import Resolution
 from p2pdns.resolver.steps import (
     Answered,
@@ -43,7 +43,7 @@ __all__ = [
     "Step",
     "UpstreamOutcome",
     "View",
-    "tag_of_key",
     "tag_of_petname",
     "tag_of_setting",
+    "tag_of_zone",
 ]

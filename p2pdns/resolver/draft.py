@@ -14,7 +14,7 @@ from p2pdns.dns.message import RR, Question, RRset, rewrite_wires
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Class, Ede, Rcode, Type
 from p2pdns.errors import FormatError
-from p2pdns.items.keys import ZoneKey
+from p2pdns.items.keys import ZoneId
 from p2pdns.resolver.local import LOCAL_TTL_S
 from p2pdns.resolver.names import ResolverSettings, View
 from p2pdns.resolver.rebinding import without_risks
@@ -45,7 +45,7 @@ class Draft:
         # Names of RDATA as the zone or the upstream writes them, and as the client may ask for them.
         self._shown: dict[tuple[View, bytes], bytes] = {}
         self._foreign_owners: dict[Name, None] = {}
-        self._keys: list[ZoneKey] = []
+        self._zone_ids: list[ZoneId] = []
         self._tags: list[bytes] = []
         self._left_out = 0
         self._provisional = self._stale = self._unconfirmed = False
@@ -73,12 +73,12 @@ class Draft:
     @property
     def zone_count(self) -> int:
         """How many zones have a say in the answer, or were to have one."""
-        return len(self._keys)
+        return len(self._zone_ids)
 
-    def depend_on_zone(self, key: ZoneKey) -> None:
-        """Remember that the zone of a key has a say in the answer."""
-        if key not in self._keys:
-            self._keys.append(key)
+    def depend_on_zone(self, zone_id: ZoneId) -> None:
+        """Remember that a zone has a say in the answer."""
+        if zone_id not in self._zone_ids:
+            self._zone_ids.append(zone_id)
 
     def caution(self, notes: Iterable[str]) -> None:
         """Tell whoever asks what does not hold of an item that was used; nothing is then vouched for."""
@@ -187,7 +187,7 @@ class Draft:
     def _withhold(self, soa: RR | None) -> None:
         # One stranger in the chain is enough: an alias of his to an address that a trusted zone or an upstream has
         # leads a page of his just as well.
-        if all(key in self.settings.trusted for key in self._keys):
+        if all(zone_id in self.settings.trusted for zone_id in self._zone_ids):
             # What an upstream says is its to filter, unless the configuration says otherwise.
             if not self.settings.withholds_upstreams or all(map(self._is_private, self._foreign_owners)):
                 return

@@ -17,7 +17,7 @@ from p2pdns.dns.life import STALE_S_MAX
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Ede, Rcode, Type
 from p2pdns.errors import ConfigError, FormatError
-from p2pdns.items.keys import ZoneKey
+from p2pdns.items.keys import ZoneId
 from p2pdns.items.mistyped import MISTYPED_CHARACTERS_MIN, PRIVATE_TOPS, fault_at_end, key_inside
 from p2pdns.naming import DEFAULT_SUFFIXES, ZONE_KEY_CHARACTERS, is_zone_key_label, read_petname, read_suffix
 from p2pdns.resolver.blocking import BlockedNames
@@ -45,9 +45,9 @@ def _tag(kind: bytes, text: bytes) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def tag_of_key(key: ZoneKey) -> bytes:
-    """Return the tag of answers that depend on the item of a key."""
-    return _tag(b"key", key.raw)
+def tag_of_zone(zone_id: ZoneId) -> bytes:
+    """Return the tag of answers that depend on a zone."""
+    return _tag(b"key", zone_id.raw)
 
 
 def tag_of_petname(label: bytes) -> bytes:
@@ -70,23 +70,23 @@ class View:
 
     suffix: Name | None = None
     petname: bytes | None = None
-    key: ZoneKey | None = None
+    zone_id: ZoneId | None = None
 
     def present(self, name: Name) -> Name:
         """Return the name as the client may ask for it; FormatError when that has more than 255 bytes."""
         last = name.last_label
         if self.suffix is None or last is None or not is_zone_key_label(last):
             return name
-        if self.petname is not None and last.lower() == str(self.key).encode():
+        if self.petname is not None and last.lower() == str(self.zone_id).encode():
             name = Name.of(*name.labels[:-1], self.petname)
         return name.under(self.suffix)
 
 
 @dataclass(frozen=True, slots=True)
 class InZone:
-    """A name of the zone of a key, in the zone's own form, and the view it was asked through."""
+    """A name of a zone, in the zone's own form, and the view it was asked through."""
 
-    key: ZoneKey
+    zone_id: ZoneId
     name: Name
     view: View
 
@@ -120,8 +120,8 @@ class ResolverSettings:
     """
 
     suffixes: tuple[Name, ...] = tuple(Name.read(text) for text in DEFAULT_SUFFIXES)
-    petnames: Mapping[bytes, ZoneKey] = field(default_factory=dict)
-    trusted: frozenset[ZoneKey] = frozenset()
+    petnames: Mapping[bytes, ZoneId] = field(default_factory=dict)
+    trusted: frozenset[ZoneId] = frozenset()
     stale_s: float = STALE_S_MAX
     ttl_s_min: int = 0
     private_names: tuple[Name, ...] = ()
@@ -259,14 +259,14 @@ class ResolverSettings:
         if is_zone_key_label(last):
             return _in_zone(labels, last, View(suffix), zone)
         petname = last.lower()
-        key = self.petnames.get(petname)
-        if key is None:
+        zone_id = self.petnames.get(petname)
+        if zone_id is None:
             fault, count = fault_at_end(labels)
             text = f"{_shown(last)} is neither a zone key nor a petname of this resolver"
             text = f"{_shown(*labels[-count:])}: {fault}" if fault else text
             return Here(Rcode.NXDOMAIN, zone, (*tags, tag_of_petname(petname)), text)
         try:
-            return InZone(key, Name.of(*labels[:-1], str(key).encode()), View(suffix, petname, key))
+            return InZone(zone_id, Name.of(*labels[:-1], str(zone_id).encode()), View(suffix, petname, zone_id))
         except FormatError:
             # A petname is shorter than its key, so below it fit names that no zone can have.
             zone = LocalZone(name.ancestor(len(suffix.labels) + 1), has_data=False)
@@ -298,7 +298,7 @@ class ResolverSettings:
         # Most names have no label as long as a key; 64 owners of 127 labels are looked at in one message.
         long = name.labels[:-1] if ZONE_KEY_CHARACTERS in map(len, name.labels) else ()
         for label in long:
-            if is_zone_key_label(label) and _key_of(label)[0] is not None:
+            if is_zone_key_label(label) and _zone_id_of(label)[0] is not None:
                 text = f"{_shown(label)} is a zone key: nothing may follow it but {_suffix_text(self.suffixes)}"
                 zone = LocalZone(Name.of(*name.labels[name.labels.index(label) :]), has_data=False)
                 return Here(Rcode.NXDOMAIN, zone, (), text)
@@ -323,28 +323,28 @@ def _end_inside(name: Name, suffix: Name) -> int:
 
 
 def _in_zone(labels: tuple[bytes, ...], label: bytes, view: View, zone: LocalZone | None) -> Place:
-    key, fault = _key_of(label)
-    if key is None:
+    zone_id, fault = _zone_id_of(label)
+    if zone_id is None:
         # No item can ever be signed for it, so this absence is proved without a look-up; and a SERVFAIL would send
         # the client on to its next resolver, with a name that should not leave.
         # RFC 2308 §3: whoever denies says by an SOA for how long; the bare form has no suffix to give one.
         zone = zone or LocalZone(Name.of(label), has_data=False)
         return Here(Rcode.NXDOMAIN, zone, (), f"{_shown(label)} is no zone key: {fault}")
-    return InZone(key, Name.of(*labels[:-1], str(key).encode()), view)
+    return InZone(zone_id, Name.of(*labels[:-1], str(zone_id).encode()), view)
 
 
 @lru_cache(maxsize=LABELS_REMEMBERED_MAX)
-def _key_of(label: bytes) -> tuple[ZoneKey | None, str]:
+def _zone_id_of(label: bytes) -> tuple[ZoneId | None, str]:
     try:
-        return ZoneKey.of_label(label), ""
+        return ZoneId.of_label(label), ""
     except FormatError as error:
         return None, error.detail or error.reason
 
 
-def key_of_name(name: Name) -> ZoneKey | None:
-    """Return the zone key that a name ends in, if it ends in a valid one."""
+def zone_of_name(name: Name) -> ZoneId | None:
+    """Return the zone that a name lies in, if it ends in a valid zone key."""
     last = name.last_label
-    return _key_of(last)[0] if last is not None and is_zone_key_label(last) else None
+    return _zone_id_of(last)[0] if last is not None and is_zone_key_label(last) else None
 
 
 def _shown(*labels: bytes) -> str:
@@ -355,9 +355,9 @@ def _suffix_text(suffixes: tuple[Name, ...]) -> str:
     return " or ".join(str(suffix).removesuffix(".") for suffix in suffixes) or "a final dot"
 
 
-def _read_key(text: str, label: str) -> ZoneKey:
+def _read_key(text: str, label: str) -> ZoneId:
     try:
-        return ZoneKey.read(text)
+        return ZoneId.read(text)
     except FormatError as error:
         raise ConfigError(
             f'petname "{label}" stands for "{text}", which is no zone key: {error}',
@@ -365,12 +365,12 @@ def _read_key(text: str, label: str) -> ZoneKey:
         ) from None
 
 
-def _trusted_key(text: str, petnames: Mapping[bytes, ZoneKey]) -> ZoneKey:
+def _trusted_key(text: str, petnames: Mapping[bytes, ZoneId]) -> ZoneId:
     named = petnames.get(text.lower().encode("utf-8", "replace"))
     if named is not None:
         return named
     try:
-        return ZoneKey.read(text)
+        return ZoneId.read(text)
     except FormatError as error:
         raise ConfigError(
             f'"{text}" is neither a petname nor a zone key: {error}',

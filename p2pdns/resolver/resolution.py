@@ -15,7 +15,7 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Class, Ede, Rcode, Type
 from p2pdns.dns.zone import CHAIN_LINKS_MAX, TOO_MANY_LINKS, Kind, ZoneAnswer
 from p2pdns.errors import FormatError
-from p2pdns.items.keys import ZoneKey
+from p2pdns.items.keys import ZoneId
 from p2pdns.limits import QUESTION_LOOKUPS_MAX, QUESTION_RPCS_MAX, QUESTION_S_MAX
 from p2pdns.resolver.draft import Draft, owner_at_end
 from p2pdns.resolver.foreign import OWNERS_MAX, REFUSED_TYPES, Foreign, cleaned
@@ -24,10 +24,10 @@ from p2pdns.resolver.names import (
     Here,
     InZone,
     ResolverSettings,
-    key_of_name,
-    tag_of_key,
     tag_of_petname,
     tag_of_setting,
+    tag_of_zone,
+    zone_of_name,
 )
 from p2pdns.resolver.steps import (
     Answered,
@@ -92,7 +92,7 @@ class Resolution:
         self._step_count = 0
         # The second way through a chain takes settled items only, those of the first way without another step.
         self._settled_only = False
-        self._known: dict[ZoneKey, Found] = {}
+        self._known: dict[ZoneId, Found] = {}
 
     @property
     def trace(self) -> tuple[str, ...]:
@@ -151,9 +151,9 @@ class Resolution:
                 self._draft.depend_on(tag_of_setting("suffixes"))
             if place.view.petname is not None:
                 self._draft.depend_on(tag_of_petname(place.view.petname))
-                self._draft.note(f"the petname {place.view.petname.decode()} stands for {place.key}")
+                self._draft.note(f"the petname {place.view.petname.decode()} stands for {place.zone_id}")
             # `www.<key>` and `www.<key>.p2p.alt` are one place; a loop through both forms is a loop.
-            return self._enter_zone(place.key, place.name, now)
+            return self._enter_zone(place.zone_id, place.name, now)
         if name in self._visited:
             return self._looped(name, now)
         self._visited.append(name)
@@ -166,16 +166,16 @@ class Resolution:
         self._draft.note("{} is no name of ours: asking an upstream", name)
         return Forward(self._question_at(name))
 
-    def _enter_zone(self, key: ZoneKey, name: Name, now: float) -> Step:
+    def _enter_zone(self, zone_id: ZoneId, name: Name, now: float) -> Step:
         if name in self._visited:
             return self._looped(name, now)
         self._visited.append(name)
         self._name = self._zone_name = name
-        self._draft.depend_on(tag_of_key(key), tag_of_setting("trusted"))
-        self._draft.depend_on_zone(key)
+        self._draft.depend_on(tag_of_zone(zone_id), tag_of_setting("trusted"))
+        self._draft.depend_on_zone(zone_id)
         if self._draft.zone_count > ZONES_MAX:
             return self._fail(f"more than {ZONES_MAX} zones have a say in the answer", now)
-        return self._fetch(key, now, settled=False)
+        return self._fetch(zone_id, now, settled=False)
 
     def _question_at(self, name: Name) -> Question:
         """Return what is asked, asked at a name of the way."""
@@ -191,10 +191,10 @@ class Resolution:
             return self._settle_first("a loop", now)
         return self._fail(f"the aliases of {name} lead back to it", now)
 
-    def _fetch(self, key: ZoneKey, now: float, *, settled: bool) -> Step:
-        step = Fetch(key, settled or self._settled_only or self._is_behind_cut)
+    def _fetch(self, zone_id: ZoneId, now: float, *, settled: bool) -> Step:
+        step = Fetch(zone_id, settled or self._settled_only or self._is_behind_cut)
         # Each at most once, so that a chain through a few zones over and over still runs out of steps.
-        known = self._known.pop(key, None) if self._settled_only else None
+        known = self._known.pop(zone_id, None) if self._settled_only else None
         if known is not None:
             return self._found(step, known, now)
         failed = self._over_budget(now)
@@ -214,13 +214,13 @@ class Resolution:
         if outcome.lookup:
             self._charges[outcome.lookup] = max(outcome.rpc_count, self._charges.get(outcome.lookup, 0))
         if isinstance(outcome, NotFound):
-            return self._missing(step.key, outcome, now)
+            return self._missing(step.zone_id, outcome, now)
         if outcome.settled:
-            self._known[step.key] = outcome
+            self._known[step.zone_id] = outcome
         return self._found(step, outcome, now)
 
     def _found(self, step: Fetch, outcome: Found, now: float) -> Step:
-        self._draft.note("item of {}: {}", step.key, outcome.description(now))
+        self._draft.note("item of {}: {}", step.zone_id, outcome.description(now))
         self._draft.caution(outcome.notes)
         question = Question(self._zone_name, self.question.rtype, self.question.rclass)
         said = outcome.zone.answer(question, CHAIN_LINKS_MAX - self._draft.link_count)
@@ -238,12 +238,12 @@ class Resolution:
         if step.settled:
             return self._fail(_too_little_for(why), now, seconds=FAILURE_S_BRIEF)
         self._draft.note(f"that is not enough for {why}: waiting for the complete look-up")
-        return self._fetch(step.key, now, settled=True)
+        return self._fetch(step.zone_id, now, settled=True)
 
-    def _missing(self, key: ZoneKey, outcome: NotFound, now: float) -> Step:
+    def _missing(self, zone_id: ZoneId, outcome: NotFound, now: float) -> Step:
         code, text = _MISSING[outcome.reason]
         if self._delegation is not None and len(self._delegation.candidates) > 1:
-            self._draft.note(f"{key}: {text}")
+            self._draft.note(f"{zone_id}: {text}")
             self._delegation = replace(self._delegation, candidates=self._delegation.candidates[1:])
             return self._try_candidate(now)
         # Only time comes back by itself: a chain that cost too much would cost as much again a moment later.
@@ -288,7 +288,7 @@ class Resolution:
     # Delegations to keys.
 
     def _delegated(self, found: Found, said: ZoneAnswer, now: float) -> Step:
-        candidates = tuple(name for name in said.delegates if key_of_name(name) is not None)
+        candidates = tuple(name for name in said.delegates if zone_of_name(name) is not None)
         if not candidates:
             return self._fail("delegated to labels that are no zone keys", now)
         assert said.target is not None, "a delegation has a target"
@@ -302,13 +302,13 @@ class Resolution:
         """Return the step to the zone of the first candidate left."""
         assert self._delegation is not None, "there is a cut"
         apex = self._delegation.candidates[0]
-        key = key_of_name(apex)
-        assert key is not None, "candidates end in zone keys"
+        zone_id = zone_of_name(apex)
+        assert zone_id is not None, "candidates end in zone keys"
         try:
             target = Name.of(*self._delegation.labels).under(apex)
         except FormatError:
             return self._fail("the name below a delegation is too long", now)
-        self._draft.note(f"delegated to {key}: going on with {target}")
+        self._draft.note(f"delegated to {zone_id}: going on with {target}")
         # As an alias would: what the person here says of the name holds behind a cut too.
         return self._follow(target, now)
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from p2pdns.addresses import is_over_share
 from p2pdns.dns.message import Question
-from p2pdns.items.keys import ZoneKey
+from p2pdns.items.keys import ZoneId
 from p2pdns.limits import FORWARDED_MAX, QUESTION_S_MAX
 from p2pdns.link import Ask, ClientClass
 from p2pdns.resolver import (
@@ -46,8 +46,8 @@ Narrate = Callable[[Fetch, ItemOutcome], Iterable[str]]
 class Items(Protocol):
     """Where items come from; `p2pdns.overlay.Overlay`."""
 
-    async def item(self, key: ZoneKey, settled: bool, budget: Budget) -> ItemOutcome:
-        """Return the item of a key."""
+    async def item(self, zone_id: ZoneId, settled: bool, budget: Budget) -> ItemOutcome:
+        """Return what is known of a zone, as far as a question needs it."""
 
 
 class Resolvers(Protocol):
@@ -176,7 +176,7 @@ class Service:
         while not isinstance(step, Answered):
             outcome: Outcome
             if isinstance(step, Fetch):
-                outcome = await self._overlay.item(step.key, step.settled, _budget(resolution, ask))
+                outcome = await self._overlay.item(step.zone_id, step.settled, _budget(resolution, ask))
                 if narrate is not None:
                     told += [*resolution.trace[told_count:], *narrate(step, outcome)]
                     told_count = len(resolution.trace)

@@ -13,16 +13,16 @@ from p2pdns.dns.message import RR, Message, Question
 from p2pdns.dns.registry import Explanations
 from p2pdns.dns.zone import Zone
 from p2pdns.items.item import MutableItem
-from p2pdns.items.keys import ZoneKey
+from p2pdns.items.keys import ZoneId
 from p2pdns.limits import QUESTION_LOOKUPS_MAX, QUESTION_RPCS_MAX
 from p2pdns.values import Value
 
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Find the item of a key; `settled` asks for the outcome of a complete look-up."""
+    """Find a zone; `settled` asks for the outcome of a complete look-up."""
 
-    key: ZoneKey
+    zone_id: ZoneId
     settled: bool
 
 
@@ -55,12 +55,12 @@ Step = Fetch | Forward | Answered
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An item of the key asked for, and what is known of it.
+    """An item of the zone asked for, and what is known of it.
 
     `settled`: a negative answer and a delegation may rest on it. `confirmed_at`: when a complete look-up last said
     that it is the newest. `unconfirmed`: that is too long ago, and at the end of the last look-up no contact confirmed
     it; nothing new may be denied on such an item.
-    `fresh`: the publisher still stands behind it. `previous`: an older zone of this key that was settled, while
+    `fresh`: the publisher still stands behind it. `previous`: an older state of this zone that was settled, while
     this one is not. `good_until`: when whoever keeps an answer asks again, whatever its TTLs. `lookup` numbers the
     look-up that was waited for (0: none), which has sent `rpc_count` so far. `notes` say what does not hold of it, in
     words for whoever asks.

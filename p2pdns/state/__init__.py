@@ -20,7 +20,7 @@ from p2pdns.dht.stored import StoredChange, StoredRow
 from p2pdns.directory import StateDirectory
 from p2pdns.errors import Unavailable, words_of
 from p2pdns.items.item import MutableItem
-from p2pdns.items.keys import ZoneKey
+from p2pdns.items.keys import ZoneId
 from p2pdns.overlay.ports import Held, Mark
 from p2pdns.state.marks import Reader
 from p2pdns.state.store import SavedNode, Store
@@ -99,29 +99,29 @@ class State:
         """Return the highest seq that was adopted by a clock that could be believed; it bounds the time from below."""
         return self._reader.facts.bound_seq
 
-    def mark(self, key: ZoneKey, salt: bytes = b"") -> Mark | None:
+    def mark(self, zone_id: ZoneId, salt: bytes = b"") -> Mark | None:
         """Return the highest seq ever adopted for a key, whether its item is held or not."""
-        return self._reader.mark(key, salt)
+        return self._reader.mark(zone_id, salt)
 
-    def protect(self, keys: Iterable[ZoneKey]) -> None:
+    def protect(self, zone_ids: Iterable[ZoneId]) -> None:
         """Say which keys' marks never make room for others', beside those that this node keeps alive."""
-        self._reader.protect(keys)
+        self._reader.protect(zone_ids)
 
-    def is_protected(self, key: ZoneKey) -> bool:
+    def is_protected(self, zone_id: ZoneId) -> bool:
         """Return whether the mark of a key never makes room for others'."""
-        return self._reader.is_protected(key)
+        return self._reader.is_protected(zone_id)
 
-    def held(self, key: ZoneKey, salt: bytes = b"") -> Held | None:
+    def held(self, zone_id: ZoneId, salt: bytes = b"") -> Held | None:
         """Return the newest item ever adopted for a key."""
-        return self._reader.held(key, salt)
+        return self._reader.held(zone_id, salt)
 
     async def adopt(self, item: MutableItem, confirmed_unix: float, *, own: bool = False, pinned: bool = False) -> None:
         """Raise the mark of the item's key to the item, never lower it; return after the commit."""
         await self._reader.adopt(item, confirmed_unix, own=own, pinned=pinned)
 
-    def keep(self, key: ZoneKey) -> None:
+    def keep(self, zone_id: ZoneId) -> None:
         """Have the item of a key on the disk soon, and not its mark alone."""
-        self._reader.keep(key)
+        self._reader.keep(zone_id)
 
     async def save(self) -> None:
         """Write the items and the confirmations that wait for a commit."""
@@ -131,9 +131,9 @@ class State:
         """Clear every mark above a seq; return how many there were."""
         return self._reader.forget_above(seq)
 
-    def forget(self, key: ZoneKey) -> bool:
+    def forget(self, zone_id: ZoneId) -> bool:
         """Clear the mark of a key; return whether there was one."""
-        return self._reader.forget(key)
+        return self._reader.forget(zone_id)
 
     def kept_alive(self) -> list[Held]:
         """Return the items that this node publishes or has pinned."""
@@ -143,7 +143,7 @@ class State:
         """Return the petnames that `p2pdns name add` has made: name to zone key."""
         return self._reader.names()
 
-    def set_names(self, names: Mapping[str, ZoneKey]) -> None:
+    def set_names(self, names: Mapping[str, ZoneId]) -> None:
         """Keep petnames, all or none."""
         self._reader.set_names(names)
 

@@ -23,8 +23,9 @@ from p2pdns import log
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.errors import ConfigError, StrangerError, Unavailable, words_of
 from p2pdns.items.item import MutableItem, Present
-from p2pdns.items.keys import ZoneKey
+from p2pdns.items.keys import ZoneId
 from p2pdns.naming import read_petname
+from p2pdns.overlay.parts import key_of, zone_id_of
 from p2pdns.overlay.ports import Held, Mark
 from p2pdns.state import seen
 from p2pdns.state.database import Database, open_database, transaction
@@ -110,17 +111,17 @@ class Reader:
         """How many marks wait for a disk that refuses them."""
         return len(self._owed)
 
-    def protect(self, keys: Iterable[ZoneKey]) -> None:
+    def protect(self, zone_ids: Iterable[ZoneId]) -> None:
         """Say which keys' marks and items never make room for others', beside those that this node keeps alive."""
-        self._protected = seen.marks_of(keys)
+        self._protected = seen.marks_of(zone_ids)
 
-    def is_protected(self, key: ZoneKey) -> bool:
+    def is_protected(self, zone_id: ZoneId) -> bool:
         """Return whether the marks of a key never make room for others'."""
-        return seen.mark_of(key.raw) in self._protected
+        return seen.mark_of(zone_id.raw) in self._protected
 
-    def mark(self, key: ZoneKey, salt: bytes = b"") -> Mark | None:
+    def mark(self, zone_id: ZoneId, salt: bytes = b"") -> Mark | None:
         """Return the highest seq of the key that was ever adopted, whether its item is held or not."""
-        mark = seen.mark_of(key.raw, salt)
+        mark = seen.mark_of(zone_id.raw, salt)
         owed = self._owed.get(mark)
         on_disk = self._seq_on_disk(mark)
         if owed is not None and (on_disk is None or on_disk <= owed.seq):
@@ -133,13 +134,13 @@ class Reader:
         except sqlite3.Error as error:
             raise _unreadable(error) from None
 
-    def held(self, key: ZoneKey, salt: bytes = b"") -> Held | None:
+    def held(self, zone_id: ZoneId, salt: bytes = b"") -> Held | None:
         """Return the newest item that was ever adopted for the key; None where only its mark is known."""
-        slot = (key.raw, salt)
+        slot = (key_of(zone_id).raw, salt)
         held = self._cached.get(slot) or self._pending.get(slot)
         if held is None:
             held = self._read(slot)
-            mark = None if held is None else self.mark(key, salt)
+            mark = None if held is None else self.mark(zone_id, salt)
             if held is not None and mark is not None and held.item.seq < mark.seq:
                 # What is on the disk is older than what was shown: it is no longer the newest.
                 return None
@@ -195,7 +196,7 @@ class Reader:
         self._database.reading.execute("DELETE FROM marks WHERE key = ? AND salt = ?", slot)
         self.item_count -= 1
         text = f"reader.sqlite: the row of a key does not verify ({trouble})"
-        if self._seq_on_disk(seen.mark_of(*slot)) is None:
+        if self._seq_on_disk(seen.mark_of_slot(*slot)) is None:
             self.protection.starts_anew("the row of a key did not verify")
             self._warn(f"{text}; roll-back protection starts anew for it")
         else:
@@ -217,8 +218,9 @@ class Reader:
 
         An item held already is confirmed, which waits for no disk. Unavailable when the disk refuses.
         """
-        slot, mark = slot_of(item), seen.mark_of(item.key.raw, item.salt)
-        held = self.held(item.key, item.salt)
+        zone_id = zone_id_of(item)
+        slot, mark = slot_of(item), seen.mark_of(zone_id.raw, item.salt)
+        held = self.held(zone_id, item.salt)
         if held is not None and not item.supersedes(held.item):
             if own <= held.is_own and pinned <= held.is_pinned:
                 if not held.item.supersedes(item):
@@ -237,9 +239,9 @@ class Reader:
             return
         await self._wish(wish, is_whole=is_whole, is_absent=held is None)
 
-    def keep(self, key: ZoneKey, salt: bytes = b"") -> None:
+    def keep(self, zone_id: ZoneId, salt: bytes = b"") -> None:
         """Have the item of a key on the disk with the next commit, and not its mark alone; nobody waits for it."""
-        held = self._pending.get((key.raw, salt))
+        held = self._pending.get((key_of(zone_id).raw, salt))
         if held is not None:
             self._wish(held, is_whole=True, is_absent=False)
 
@@ -368,7 +370,7 @@ class Reader:
         with transaction(self._database.writing) as connection:
             protected = {*self._protected}
             if self.facts.seen_count + len(sightings) > seen.SEEN_MAX:
-                protected.update(seen.mark_of(*slot) for slot in connection.execute(KEPT_ALIVE).fetchall())
+                protected.update(seen.mark_of_slot(*slot) for slot in connection.execute(KEPT_ALIVE).fetchall())
             seen.raise_marks(connection, sightings, protected, unix_now())
             connection.executemany(RAISE, [row_of(held) for held in whole])
             connection.executemany(CONFIRM, [flags_of(held) for held in whole])
@@ -384,7 +386,7 @@ class Reader:
 
     def _evict_items(self, connection: sqlite3.Connection) -> int:
         oldest = connection.execute(OLDEST, (EVICTED_AT_ONCE + len(self._protected),)).fetchall()
-        gone = [slot for slot in oldest if seen.mark_of(*slot) not in self._protected][:EVICTED_AT_ONCE]
+        gone = [slot for slot in oldest if seen.mark_of_slot(*slot) not in self._protected][:EVICTED_AT_ONCE]
         connection.executemany("DELETE FROM marks WHERE key = ? AND salt = ?", gone)
         return len(gone)
 
@@ -405,7 +407,7 @@ class Reader:
             return
         if cached is None:
             # Not in memory any more, or never: what the disk has is the outcome of all wishes.
-            self.held(held.item.key, held.item.salt)
+            self.held(zone_id_of(held.item), held.item.salt)
             return
         newest = held if held.item.supersedes(cached.item) else cached
         is_own, is_pinned = cached.is_own or held.is_own, cached.is_pinned or held.is_pinned
@@ -421,20 +423,20 @@ class Reader:
         if len(self._pending) > PENDING_MAX:
             self._pending.popitem(last=False)
 
-    def forget(self, key: ZoneKey) -> bool:
+    def forget(self, zone_id: ZoneId) -> bool:
         """Clear the marks of a key, and with them the wish to keep it alive; return whether there was one."""
-        raw = key.raw
+        raw = key_of(zone_id).raw
         with transaction(self._database.reading) as connection:
             salts = connection.execute("DELETE FROM marks WHERE key = ? RETURNING salt", (raw,)).fetchall()
             known = {b"", *(salt for (salt,) in salts), *(salt for other, salt in self._pending if other == raw)}
-            marks = [seen.mark_of(raw, salt) for salt in sorted(known)]
+            marks = [seen.mark_of(zone_id.raw, salt) for salt in sorted(known)]
             count = seen.forget(connection, marks, unix_now())
         for mark in marks:
             count += self._owed.pop(mark, None) is not None
         self.item_count -= len(salts)
         self._forget_in_memory(lambda slot, held: slot[0] == raw)
         if count:
-            self._log.warning("a mark was cleared with forget: an older item may pass for the newest", key=str(key))
+            self._log.warning("a mark was cleared with forget: an older item may pass for the newest", key=str(zone_id))
         return count > 0
 
     def forget_above(self, seq: int) -> int:
@@ -462,15 +464,15 @@ class Reader:
         names = {}
         for name, key in self._database.reading.execute("SELECT name, key FROM names ORDER BY name").fetchall():
             try:
-                names[read_petname(name)] = str(ZoneKey.read(key))
+                names[read_petname(name)] = str(ZoneId.read(key))
             except (ConfigError, StrangerError) as error:
                 self._warn(f"reader.sqlite: a petname is dropped: {error}")
                 self.remove_name(name)
         return names
 
-    def set_names(self, names: Mapping[str, ZoneKey]) -> None:
+    def set_names(self, names: Mapping[str, ZoneId]) -> None:
         """Keep petnames, all or none; older ones of the same names are replaced."""
-        rows = [(name, str(key)) for name, key in names.items()]
+        rows = [(name, str(zone_id)) for name, zone_id in names.items()]
         with transaction(self._database.reading) as connection:
             connection.executemany("INSERT OR REPLACE INTO names VALUES (?, ?)", rows)
 

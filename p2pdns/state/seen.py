@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from p2pdns.errors import StrangerError
 from p2pdns.items.item import SEQ_PER_SECOND, SEQ_RESERVED, MutableItem, Present
-from p2pdns.items.keys import ZoneKey
+from p2pdns.items.keys import ZoneId
+from p2pdns.overlay.parts import raw_id_of
 
 SEEN_MAX = 2_097_152  # 28 bytes each and the tree round them: 80 MB of file, and at a mark every five seconds 121 days.
 EVICTED_AT_ONCE = 512  # One walk makes room for many.
@@ -55,12 +56,17 @@ class Facts:
         return self.newest_seq or None
 
 
-def mark_of(key_raw: bytes, salt: bytes = b"") -> bytes:
-    """Return what stands for a key and a salt in the table.
+def mark_of(zone_raw: bytes, salt: bytes = b"") -> bytes:
+    """Return what stands for a zone and a salt in the table; the bytes are those of the zone's id.
 
     SHA-256 and not the target of the overlay: two keys of one SHA-1 can be made, and would share their mark.
     """
-    return hashlib.sha256(key_raw + salt).digest()[:MARK_BYTES]
+    return hashlib.sha256(zone_raw + salt).digest()[:MARK_BYTES]
+
+
+def mark_of_slot(key_raw: bytes, salt: bytes) -> bytes:
+    """Return the mark that an item under a key and a salt has made."""
+    return mark_of(raw_id_of(key_raw), salt)
 
 
 def read_facts(connection: sqlite3.Connection) -> Facts:
@@ -171,7 +177,8 @@ def fill_from_items(connection: sqlite3.Connection, unix_now: float) -> None:
     items = [item for item in items if _is_verified(*item)]
     latest = int((Present(unix_now).unix + AHEAD_OF_UPGRADE_S_MAX) * SEQ_PER_SECOND)
     connection.executemany(
-        "INSERT OR IGNORE INTO seen VALUES (?, ?)", [(mark_of(key, salt), seq) for key, salt, seq, _, _ in items]
+        "INSERT OR IGNORE INTO seen VALUES (?, ?)",
+        [(mark_of_slot(key, salt), seq) for key, salt, seq, _, _ in items],
     )
     newest = max((seq for _, _, seq, _, _ in items if seq <= latest), default=0)
     write_facts(connection, Facts(seen_count=len(items), newest_seq=newest))
@@ -185,6 +192,6 @@ def _is_verified(key: bytes, salt: bytes, seq: int, value: bytes, signature: byt
     return True
 
 
-def marks_of(keys: Iterable[ZoneKey]) -> frozenset[bytes]:
-    """Return the marks of keys' zones."""
-    return frozenset(mark_of(key.raw) for key in keys)
+def marks_of(zone_ids: Iterable[ZoneId]) -> frozenset[bytes]:
+    """Return the marks of zones."""
+    return frozenset(mark_of(zone_id.raw) for zone_id in zone_ids)

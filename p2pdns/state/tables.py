@@ -68,7 +68,7 @@ class Change:
         # Without a clock that can be believed a seq may be of any time, and says nothing about the present.
         is_counted = present.is_believable and not present.is_ahead(held.item.seq)
         item = held.item
-        return cls(held, seen.Sighting(seen.mark_of(item.key.raw, item.salt), item.seq, is_counted), is_whole)
+        return cls(held, seen.Sighting(seen.mark_of_slot(*slot_of(item)), item.seq, is_counted), is_whole)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,25 @@ def test_error_messages_read_alike(module: str, path: Path) -> None:
     assert rules.message_findings(module, path.read_text()) == []
 
 
+@pytest.mark.parametrize(("module", "path"), rules.modules(), ids=[name or "p2pdns" for name, _ in rules.modules()])
+def test_zone_key_and_item_are_one_in_one_module_alone(module: str, path: Path) -> None:
+    assert rules.zone_findings(module, path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "count"),
+    [
+        ("overlay.finder", "key = zone_id.signed_by", 1),
+        ("state.marks", "held(ZoneId.of_key(item.key), ZoneId(item.key))", 2),
+        ("cli.inspect", "node.look_up(ZoneId.of_key(key))", 0),
+        ("cli.inspect", "key = zone_id.signed_by", 1),
+        ("overlay.parts", "ZoneId.of_key(item.key).signed_by", 0),
+    ],
+)
+def test_a_zone_id_taken_for_a_key_is_found(module: str, source: str, count: int) -> None:
+    assert len(rules.zone_findings(module, source)) == count
+
+
 @pytest.mark.parametrize(
     ("source", "word"),
     [

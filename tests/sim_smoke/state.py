@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from p2pdns.items.item import MutableItem
-from p2pdns.items.keys import ZoneKey
+from p2pdns.items.keys import ZoneId
+from p2pdns.overlay.parts import zone_id_of
 from p2pdns.overlay.ports import Held, Mark
 
 
@@ -23,36 +24,35 @@ class MemoryState:
         """Return the highest seq of all."""
         return max((held.item.seq for held in self._held.values()), default=None)
 
-    def mark(self, key: ZoneKey, salt: bytes = b"") -> Mark | None:
-        """Return the highest seq of a key."""
-        held = self._held.get(key.raw)
+    def mark(self, zone_id: ZoneId, salt: bytes = b"") -> Mark | None:
+        """Return the highest seq of a zone."""
+        held = self._held.get(zone_id.raw)
         return None if held is None else Mark(held.item.seq)
 
-    def is_protected(self, key: ZoneKey) -> bool:
-        """Return whether the key is this machine's own."""
-        held = self._held.get(key.raw)
+    def is_protected(self, zone_id: ZoneId) -> bool:
+        """Return whether the zone is this machine's own."""
+        held = self._held.get(zone_id.raw)
         return held is not None and held.is_own
 
-    def keep(self, key: ZoneKey) -> None:
+    def keep(self, zone_id: ZoneId) -> None:
         """Do nothing: every item is kept."""
 
-    def held(self, key: ZoneKey, salt: bytes = b"") -> Held | None:
-        """Return the newest item of a key."""
-        return self._held.get(key.raw)
+    def held(self, zone_id: ZoneId, salt: bytes = b"") -> Held | None:
+        """Return the newest item of a zone."""
+        return self._held.get(zone_id.raw)
 
     def kept_alive(self) -> list[Held]:
         """Return own and pinned items."""
         return [held for held in self._held.values() if held.is_own or held.is_pinned]
 
     async def adopt(self, item: MutableItem, confirmed_unix: float, *, own: bool = False, pinned: bool = False) -> None:
-        """Raise the mark of the item's key to the item."""
-        before = self._held.get(item.key.raw)
+        """Raise the mark of the item's zone to the item."""
+        raw = zone_id_of(item).raw
+        before = self._held.get(raw)
         if before is None:
-            self._held[item.key.raw] = Held(item, confirmed_unix, own, pinned)
+            self._held[raw] = Held(item, confirmed_unix, own, pinned)
             return
         newest = before.item if before.item.supersedes(item) else item
         confirmed = confirmed_unix if newest == item else before.confirmed_unix
         is_own, is_pinned = own or before.is_own, pinned or before.is_pinned
-        self._held[item.key.raw] = replace(
-            before, item=newest, confirmed_unix=confirmed, is_own=is_own, is_pinned=is_pinned
-        )
+        self._held[raw] = replace(before, item=newest, confirmed_unix=confirmed, is_own=is_own, is_pinned=is_pinned)

@@ -25,7 +25,7 @@ from p2pdns.dht.storage import Storage
 from p2pdns.dns.message import Question, RRset
 from p2pdns.dns.registry import Rcode, Type
 from p2pdns.items.item import MutableItem, next_seq
-from p2pdns.items.keys import SecretKey, ZoneKey
+from p2pdns.items.keys import SecretKey, ZoneId, ZoneKey
 from p2pdns.items.packet import compose_packet
 from p2pdns.limits import QUESTION_S_MAX
 from p2pdns.link import Ask
@@ -127,9 +127,9 @@ class Engine:
     def _tell(self, event: str, **fields: object) -> None:
         self.world.outcome.told.append(f"{self.address[0]}: {event} {fields}")
 
-    async def _look_up(self, key: ZoneKey) -> None:
-        self.overlay.flush(key)
-        await self.overlay.item(key, True, Budget(deadline=boot_now() + QUESTION_S_MAX))
+    async def _look_up(self, zone_id: ZoneId) -> None:
+        self.overlay.flush(zone_id)
+        await self.overlay.item(zone_id, True, Budget(deadline=boot_now() + QUESTION_S_MAX))
 
     async def stop(self) -> None:
         """End as a process does: what it stored for others is gone, its own state stays."""
@@ -249,7 +249,7 @@ class World:
         for owner in owners:
             if owner.seen != owner.edition:
                 self.outcome.missed_updates.append(f"{owner.key}: {owner.seen} of {owner.edition}")
-            copies = owner.engine.publisher.copies(owner.key)
+            copies = owner.engine.publisher.copies(ZoneId.of_key(owner.key))
             if copies is None or not copies.best.is_enough:
                 self.outcome.stored_at_few.append(f"{owner.key} at the end: {copies}")
 

@@ -20,11 +20,11 @@ from p2pdns.cli.name import IMPORT_BYTES_MAX
 from p2pdns.cli.petnames import Book
 from p2pdns.config import Config
 from p2pdns.errors import ConfigError, P2pdnsError, Unavailable, UsageError
-from p2pdns.items.keys import SecretKey
+from p2pdns.items.keys import SecretKey, ZoneId
 from p2pdns.state import State
 
-ALICE = SecretKey.generate(b"\x01" * 32).zone_key
-BOB = SecretKey.generate(b"\x02" * 32).zone_key
+ALICE = ZoneId.of_key(SecretKey.generate(b"\x01" * 32).zone_key)
+BOB = ZoneId.of_key(SecretKey.generate(b"\x02" * 32).zone_key)
 CONFIG = replace(Config(), names={"carol": str(ALICE)})
 BOOK = Book({"alice": Petname(str(ALICE), "state"), "bob": Petname(str(BOB), "state")}, Config().dns.suffixes)
 

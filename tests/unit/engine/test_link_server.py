@@ -36,7 +36,7 @@ from p2pdns.link import (
     compose,
 )
 from p2pdns.overlay.finder import Overlay
-from p2pdns.resolver import Resolved, ResolverSettings, tag_of_key
+from p2pdns.resolver import Resolved, ResolverSettings, tag_of_zone
 from p2pdns.resolver.service import Service
 from tests.overlay_doubles import A, Clock, FakeDht, FakeState, FakeUpstream, Told, item_of, question
 from tests.waiting import at_rest, until
@@ -141,7 +141,7 @@ def test_a_question_over_the_link_is_answered_with_ttl_offsets_and_tags(tmp_path
             assert answer.message[end : end + 2] == b"\xc0\x0c"
             (offset,) = answer.ttl_offsets
             assert int.from_bytes(answer.message[offset : offset + 4]) == 300
-            assert tag_of_key(A) in answer.tags
+            assert tag_of_zone(A) in answer.tags
             assert (answer.expiry, answer.cacheable, answer.failure, answer.ad_eligible) == (1300.0, True, False, True)
 
     run(story())

@@ -18,7 +18,7 @@ from p2pdns.config import Config
 from p2pdns.engine import main as engine_main
 from p2pdns.engine.settings import resolver_settings
 from p2pdns.errors import Unavailable
-from p2pdns.items.keys import SecretKey
+from p2pdns.items.keys import SecretKey, ZoneId
 from p2pdns.net import families
 from p2pdns.net.families import dht_socket
 from p2pdns.net.sockets import address_of
@@ -26,8 +26,8 @@ from p2pdns.state import State
 from tests.waiting import at_rest
 
 GUARD_S = 20.0
-ALICE = SecretKey.generate(b"\x01" * 32).zone_key
-BOB = SecretKey.generate(b"\x02" * 32).zone_key
+ALICE = ZoneId.of_key(SecretKey.generate(b"\x01" * 32).zone_key)
+BOB = ZoneId.of_key(SecretKey.generate(b"\x02" * 32).zone_key)
 
 
 @pytest.fixture(autouse=True)

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from p2pdns.dht.lookup import Verdict
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
-from p2pdns.items.keys import SecretKey, ZoneKey
+from p2pdns.items.keys import SecretKey, ZoneId
 from p2pdns.overlay import finder as finder_module
 from p2pdns.overlay.entries import LOOKUP_RPCS_USUAL, Slots
 from p2pdns.overlay.finder import Overlay
+from p2pdns.overlay.parts import zone_id_of
 from p2pdns.overlay.ports import Held
-from p2pdns.resolver import Budget, Found, ItemOutcome, Missing, NotFound, tag_of_key
+from p2pdns.resolver import Budget, Found, ItemOutcome, Missing, NotFound, tag_of_zone
 from tests.overlay_doubles import (
     KEYS,
     NOW,
@@ -58,7 +59,7 @@ class World:
         self.dht = FakeDht({} if at_once else None)
         self.state = state or FakeState()
         if held is not None:
-            self.state.marks[held[0].key] = Held(*held)
+            self.state.marks[zone_id_of(held[0])] = Held(*held)
         self.invalidated: list[bytes] = []
         self.told = Told()
         self.overlay = Overlay(
@@ -74,15 +75,15 @@ class World:
         OVERLAYS.append(self.overlay)
 
     def ask(
-        self, key: ZoneKey = A, settled: bool = False, *, wait_s: float = 60.0, **budget: Any
+        self, zone_id: ZoneId = A, settled: bool = False, *, wait_s: float = 60.0, **budget: Any
     ) -> asyncio.Task[ItemOutcome]:
         """Ask for an item; the deadline is far away unless the test wants it near."""
         facts = Budget(self.clock.now + wait_s, **budget)
-        return asyncio.create_task(self.overlay.item(key, settled, facts))
+        return asyncio.create_task(self.overlay.item(zone_id, settled, facts))
 
-    async def answered(self, key: ZoneKey = A, settled: bool = False, **budget: Any) -> ItemOutcome:
+    async def answered(self, zone_id: ZoneId = A, settled: bool = False, **budget: Any) -> ItemOutcome:
         """Return what is known without a look-up."""
-        task = self.ask(key, settled, **budget)
+        task = self.ask(zone_id, settled, **budget)
         await at_rest()
         assert task.done(), "a look-up is waited for"
         return task.result()
@@ -131,7 +132,7 @@ def test_the_first_valid_item_is_shown_at_once_and_the_settled_one_at_the_end() 
         assert isinstance(outcome, Found)
         assert (outcome.item, outcome.settled, outcome.confirmed_at, outcome.rpc_count) == (NEW, True, NOW, 30)
         # Who had the first one is told to forget it.
-        assert world.invalidated == [tag_of_key(A)]
+        assert world.invalidated == [tag_of_zone(A)]
 
     run(story())
 
@@ -268,7 +269,7 @@ def test_an_item_confirmed_long_ago_is_shown_provisionally_when_the_network_is_s
         # The look-up goes on, and brings a newer one.
         newest = item_of("a", WWW, age_s=-5)
         world.dht.gets[0].on_item(newest)
-        assert world.invalidated == [tag_of_key(A)]
+        assert world.invalidated == [tag_of_zone(A)]
         shown = await world.answered()
         assert isinstance(shown, Found)
         assert (shown.item, shown.settled, shown.previous) == (newest, False, shown.previous)
@@ -448,7 +449,7 @@ def test_a_seq_from_the_future_is_served_but_neither_adopted_nor_in_the_way_of_a
         await at_rest()
         assert item_in(task.result()) == OLD
         assert world.state.log[0][0] == OLD.seq
-        assert tag_of_key(A) in world.invalidated
+        assert tag_of_zone(A) in world.invalidated
 
     run(story())
 
@@ -504,11 +505,11 @@ def test_a_failure_is_forgiven_when_there_is_reason_to_look_again(event: str) ->
             return
         elif event == "joined":
             world.overlay.joined()
-            assert world.invalidated == [tag_of_key(A)], "the front has kept the failure too"
+            assert world.invalidated == [tag_of_zone(A)], "the front has kept the failure too"
         else:
             world.overlay.flush(None if event == "flush all" else A)
         if event != "flush all":
-            assert world.invalidated == [tag_of_key(A)]
+            assert world.invalidated == [tag_of_zone(A)]
         world.ask()
         await at_rest()
         assert len(world.dht.gets) == 2
@@ -559,9 +560,9 @@ def test_a_signed_value_that_is_no_zone_is_no_item() -> None:
 # Room.
 
 
-def keys(count: int) -> list[ZoneKey]:
+def keys(count: int) -> list[ZoneId]:
     """Return that many keys nobody has published under."""
-    return [SecretKey.generate(bytes([99, number]) * 16).zone_key for number in range(count)]
+    return [ZoneId.of_key(SecretKey.generate(bytes([99, number]) * 16).zone_key) for number in range(count)]
 
 
 def test_a_client_prefix_has_eight_cold_look_ups_and_holds_up_nobody_else() -> None:
@@ -575,18 +576,18 @@ def test_a_client_prefix_has_eight_cold_look_ups_and_holds_up_nobody_else() -> N
         world.ask(many[10], client_prefix="198.51.100.0/24", is_privileged=False)
         world.ask(many[11], client_prefix="127.0.0.1:5", is_privileged=True)
         await at_rest()
-        assert [get.wanted.key for get in world.dht.gets[8:]] == many[10:]
+        assert [get.zone_id for get in world.dht.gets[8:]] == many[10:]
         # The first item frees the client's share: what follows only refines its answer.
         world.dht.gets[0].on_item(item_of("a", WWW))
         await at_rest()
-        assert [get.wanted.key for get in world.dht.gets[10:]] == [many[8]]
+        assert [get.zone_id for get in world.dht.gets[10:]] == [many[8]]
         # The end of that look-up frees nothing twice.
         world.dht.gets[0].end(item_of("a", WWW))
         await at_rest()
         assert len(world.dht.gets) == 11
         world.dht.gets[1].end()
         await at_rest()
-        assert [get.wanted.key for get in world.dht.gets[11:]] == [many[9]]
+        assert [get.zone_id for get in world.dht.gets[11:]] == [many[9]]
 
     run(story())
 
@@ -616,7 +617,7 @@ def test_a_look_up_that_is_patient_lets_another_begin() -> None:
         world.dht.gets[3].end()
         await at_rest()
         # There is as much room as at the start, and nobody waits.
-        begun = [get.wanted.key for get in world.dht.gets]
+        begun = [get.zone_id for get in world.dht.gets]
         assert begun == many
         for key in keys(8)[4:]:
             world.ask(key)
@@ -644,7 +645,7 @@ def test_of_patient_look_ups_no_client_has_more_than_is_free(monkeypatch: pytest
         assert len(world.dht.gets) == 2 + 4
         world.ask(many[20], client_prefix="192.168.1.1")
         await at_rest()
-        assert world.dht.gets[-1].wanted.key == many[20]
+        assert world.dht.gets[-1].zone_id == many[20]
         world.dht.gets[-1].be_patient()
         world.dht.gets[0].end()
         await at_rest()
@@ -672,16 +673,16 @@ def test_a_host_has_half_of_the_slots_and_any_number_leaves_one() -> None:
         for number, key in enumerate(many[20:30]):
             world.ask(key, client_prefix=f"192.168.1.{number % 2}", is_privileged=False)
         await at_rest()
-        begun = [many.index(get.wanted.key) for get in world.dht.gets[4:] if get.wanted.key is not None]
+        begun = [many.index(get.zone_id) for get in world.dht.gets[4:] if get.zone_id is not None]
         # Two others have what one leaves, and there is still a slot for a newcomer.
         assert begun == [20, 21, 22]
         world.ask(many[39], client_prefix="192.168.1.9", is_privileged=False)
         await at_rest()
-        assert world.dht.gets[-1].wanted.key == many[39]
+        assert world.dht.gets[-1].zone_id == many[39]
         for get in world.dht.gets[:2]:
             get.end()
         await at_rest()
-        assert [many.index(get.wanted.key) for get in world.dht.gets[8:] if get.wanted.key is not None] == [23]
+        assert [many.index(get.zone_id) for get in world.dht.gets[8:] if get.zone_id is not None] == [23]
 
     run(story())
 
@@ -698,7 +699,7 @@ def test_a_slot_goes_to_the_prefix_that_has_fewest() -> None:
         assert len(world.dht.gets) == 3
         world.dht.gets[0].end()
         await at_rest()
-        assert [get.wanted.key for get in world.dht.gets[3:]] == [many[5]]
+        assert [get.zone_id for get in world.dht.gets[3:]] == [many[5]]
 
     run(story())
 
@@ -721,7 +722,7 @@ def test_sockets_of_a_machine_take_turns_and_new_keys_go_before_those_found_abse
         for get in range(1, 7):
             world.dht.gets[get].end()
             await at_rest()
-        order = [get.wanted.key for get in world.dht.gets[2:]]
+        order = [get.zone_id for get in world.dht.gets[2:]]
         assert order == [many[1], many[4], many[2], many[3], absent]
 
     run(story())
@@ -760,7 +761,7 @@ def test_absences_are_remembered_longer_than_entries_and_push_no_zone_out() -> N
         world.overlay.flush()
         world.ask(many[0])
         await at_rest()
-        assert world.dht.gets[-1].wanted.key == many[0]
+        assert world.dht.gets[-1].zone_id == many[0]
 
     run(story())
 
@@ -777,7 +778,7 @@ def test_an_item_that_arrives_ends_a_failure_whose_entry_is_gone() -> None:
         world.dht.gets[1].end()
         await at_rest()
         world.overlay.item_arrived(OLD.target, OLD)
-        assert world.invalidated == [tag_of_key(A)]
+        assert world.invalidated == [tag_of_zone(A)]
         world.ask(A)
         await at_rest()
         assert len(world.dht.gets) == 3
@@ -796,9 +797,9 @@ def test_thirty_seven_absent_keys_a_second_starve_nobody() -> None:
     async def story() -> None:
         world = World(entry_count_max=100)
         secrets = [SecretKey.generate(bytes([77, n]) * 16) for n in range(30)]
-        live = {secret.zone_key: MutableItem.signed(secret, OLD.seq, NEW.value) for secret in secrets}
+        live = {ZoneId.of_key(secret.zone_key): MutableItem.signed(secret, OLD.seq, NEW.value) for secret in secrets}
         waiting = list(live)
-        asked: dict[ZoneKey, tuple[float, asyncio.Task[ItemOutcome]]] = {}
+        asked: dict[ZoneId, tuple[float, asyncio.Task[ItemOutcome]]] = {}
         waited: list[float] = []
         due: list[tuple[float, Callable[[], None]]] = []
         seen = absent_count = 0
@@ -806,7 +807,7 @@ def test_thirty_seven_absent_keys_a_second_starve_nobody() -> None:
             now = world.clock.now
             while absent_count < 37 * (now - NOW):
                 secret = SecretKey.generate(absent_count.to_bytes(4) * 8)
-                world.ask(secret.zone_key, wait_s=4.0, client_prefix="loopback", client_seat="udp 1")
+                world.ask(ZoneId.of_key(secret.zone_key), wait_s=4.0, client_prefix="loopback", client_seat="udp 1")
                 absent_count += 1
             if now >= NOW + 4.0 and waiting and len(waited) + len(asked) < 5 * (now - NOW - 4.0):
                 key = waiting.pop()
@@ -815,10 +816,9 @@ def test_thirty_seven_absent_keys_a_second_starve_nobody() -> None:
                 asked[key] = (now, task)
             await at_rest()
             for get in world.dht.gets[seen:]:
-                assert get.wanted.key is not None
-                if get.wanted.key in live:
-                    due.append((now + live_s, partial(get.on_item, live[get.wanted.key])))
-                    due.append((now + live_s, partial(get.end, live[get.wanted.key])))
+                if get.zone_id in live:
+                    due.append((now + live_s, partial(get.on_item, live[get.zone_id])))
+                    due.append((now + live_s, partial(get.end, live[get.zone_id])))
                 else:
                     due += [(now + active_s, get.be_patient), (now + absent_s, get.end)]
             seen = len(world.dht.gets)
@@ -849,7 +849,7 @@ def test_the_node_has_a_limit_and_serves_who_waits_in_order_of_arrival() -> None
             assert len(world.dht.gets) == count
             world.dht.gets[count - 2].end()
             await at_rest()
-        assert [get.wanted.key for get in world.dht.gets] == many
+        assert [get.zone_id for get in world.dht.gets] == many
 
     run(story())
 
@@ -876,13 +876,13 @@ def test_a_look_up_that_has_its_item_at_once_lets_the_next_in_line_begin_once() 
         world = World(cold_get_count_per_prefix_max=1)
         asked = [world.ask(key, client_prefix="192.0.2.0", is_privileged=False) for key in (A, B, C)]
         await at_rest()
-        assert [get.wanted.key for get in world.dht.gets] == [A]
+        assert [get.zone_id for get in world.dht.gets] == [A]
         # From now on, what is asked for lies in our own storage.
         world.dht.items = {key: item_of(name, WWW) for name, key in zip("abc", (A, B, C), strict=True)}
         world.dht.gets[0].end()
         await at_rest()
-        assert [item_in(task.result()).key for task in asked[1:]] == [B, C]
-        assert [get.wanted.key for get in world.dht.gets] == [A, B, C]
+        assert [zone_id_of(item_in(task.result())) for task in asked[1:]] == [B, C]
+        assert [get.zone_id for get in world.dht.gets] == [A, B, C]
 
     run(story())
 
@@ -893,9 +893,9 @@ def test_a_long_queue_is_no_deep_stack() -> None:
         world.ask(A)
         await at_rest()
         secrets = [SecretKey.generate(bytes([78, n % 256, n // 256, 0]) * 8) for n in range(300)]
-        asked = [world.ask(secret.zone_key) for secret in secrets]
+        asked = [world.ask(ZoneId.of_key(secret.zone_key)) for secret in secrets]
         await at_rest()
-        world.dht.items = {s.zone_key: MutableItem.signed(s, OLD.seq, OLD.value) for s in secrets}
+        world.dht.items = {ZoneId.of_key(s.zone_key): MutableItem.signed(s, OLD.seq, OLD.value) for s in secrets}
         # Each of them finds its item as it begins, and so lets the next one begin.
         world.dht.gets[0].end()
         await at_rest()
@@ -981,7 +981,7 @@ def test_the_entries_are_bounded_and_the_oldest_question_goes_first() -> None:
         world.state.marks.clear()
         for key in [*many[3:], many[2]]:
             assert isinstance(await world.answered(key), Found)
-        assert [get.wanted.key for get in world.dht.gets] == [*many, many[2]], "the last three are in hand"
+        assert [get.zone_id for get in world.dht.gets] == [*many, many[2]], "the last three are in hand"
 
     run(story())
 
@@ -1031,7 +1031,7 @@ def test_a_newer_item_found_by_a_refresh_takes_the_old_answers_away() -> None:
         world.dht.items[A] = NEW
         world.clock.turn(300)
         await at_rest()
-        assert world.invalidated == [tag_of_key(A)]
+        assert world.invalidated == [tag_of_zone(A)]
         assert item_in(await world.answered(settled=True)) == NEW
         assert world.overlay.reports[-1].is_refresh
 
@@ -1046,7 +1046,7 @@ def test_a_newer_item_that_arrives_by_a_put_is_shown_without_a_look_up() -> None
         await world.answered()
         world.overlay.item_arrived(NEW.target, NEW)
         await at_rest()
-        assert world.invalidated == [tag_of_key(A)]
+        assert world.invalidated == [tag_of_zone(A)]
         assert item_in(await world.answered(settled=True)) == NEW
         assert world.state.marks[A].item == NEW
         assert len(world.dht.gets) == 1
@@ -1076,8 +1076,14 @@ def test_every_look_up_leaves_a_report() -> None:
         await world.answered()
         await world.answered(B)
         first, second = world.overlay.reports
-        assert (first.key, first.rpcs, first.peers, first.first_ms, first.verdict) == (A, 30, 20, 4.0, Verdict.COMPLETE)
-        assert second.key == B
+        assert (first.zone_id, first.rpcs, first.peers, first.first_ms, first.verdict) == (
+            A,
+            30,
+            20,
+            4.0,
+            Verdict.COMPLETE,
+        )
+        assert second.zone_id == B
 
     run(story())
 

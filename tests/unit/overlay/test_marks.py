@@ -13,6 +13,7 @@ from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.overlay import marks as marks_module
 from p2pdns.overlay.marks import NEW_MARKS_PER_SECOND
+from p2pdns.overlay.parts import zone_id_of
 from p2pdns.overlay.ports import Held, Mark
 from p2pdns.resolver import Found, Missing, NotFound
 from tests.overlay_doubles import SECRETS, UNIX, A, B, C, Clock, FakeState, item_of
@@ -121,7 +122,7 @@ def test_an_item_of_which_the_disk_takes_no_mark_is_shown_with_a_note_and_not_fa
 
 def seq_only(item: MutableItem) -> FakeState:
     """Return the state of a reader that was killed after it had shown the item once."""
-    return FakeState(seqs={item.key: Mark(item.seq)})
+    return FakeState(seqs={zone_id_of(item): Mark(item.seq)})
 
 
 def test_below_a_mark_of_which_only_the_seq_is_known_nothing_is_shown() -> None:
@@ -334,7 +335,7 @@ def test_forgetting_what_lies_ahead_leaves_the_other_zones_in_hand() -> None:
         world.dht.items[A] = TWO_DAYS
         assert item_in(await world.answered(A, True)) == TWO_DAYS
         assert item_in(await world.answered(B, True)) == sane
-        assert [get.wanted.key for get in world.dht.gets] == [A, B, A], "only what was forgotten is looked up again"
+        assert [get.zone_id for get in world.dht.gets] == [A, B, A], "only what was forgotten is looked up again"
 
     run(story())
 

@@ -17,7 +17,7 @@ from p2pdns.dht.node import Others, PutOutcome
 from p2pdns.dht.storage import NEW_KEYS_BURST, NEW_KEYS_PER_SECOND
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
-from p2pdns.items.keys import SecretKey
+from p2pdns.items.keys import SecretKey, ZoneId
 from p2pdns.overlay.ports import OnProgress
 from p2pdns.publishing import pacing
 from p2pdns.publishing import upkeep as publisher_module
@@ -216,8 +216,8 @@ def test_a_newer_publication_takes_the_place_of_one_that_waits() -> None:
         assert (await publisher.publish(newer)).others.is_enough
         with pytest.raises(Unavailable, match=f"seq {SEQ + 1} was published meanwhile"):
             await waiting[-1]
-        publisher.forget(zones[70].key)
-        state.forget(zones[70].key)
+        publisher.forget(ZoneId.of_key(zones[70].key))
+        state.forget(ZoneId.of_key(zones[70].key))
         ends = await asyncio.gather(*waiting[:-1], return_exceptions=True)
         assert [str(end) for end in ends if isinstance(end, Exception)] in (
             [],

@@ -15,7 +15,7 @@ from p2pdns.dht.lookup import Item
 from p2pdns.dht.node import Others, PutOutcome
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
-from p2pdns.items.keys import SecretKey, ZoneKey
+from p2pdns.items.keys import SecretKey, ZoneId
 from p2pdns.overlay.ports import OnProgress
 from p2pdns.publishing import upkeep as publisher_module
 from p2pdns.publishing.dates import date_of
@@ -51,7 +51,7 @@ class World:
     puts: list[MutableItem] = field(default_factory=list)
     pauses: list[float] = field(default_factory=list)
     published: list[MutableItem] = field(default_factory=list)
-    looked_up: list[ZoneKey] = field(default_factory=list)
+    looked_up: list[ZoneId] = field(default_factory=list)
     state: State = field(default_factory=lambda: State.open(None))
     on_put: Callable[[MutableItem], None] = lambda item: None
     _sleepers: list[asyncio.Future[None]] = field(default_factory=list)
@@ -88,9 +88,9 @@ class World:
                 sleeper.set_result(None)
         await at_rest()
 
-    async def look_up(self, key: ZoneKey) -> None:
+    async def look_up(self, zone_id: ZoneId) -> None:
         """Note that somebody wants to know what is newest."""
-        self.looked_up.append(key)
+        self.looked_up.append(zone_id)
 
     def publisher(self) -> Publisher:
         """Return a publisher in this world."""
@@ -124,7 +124,7 @@ def test_an_item_is_committed_and_shown_before_it_is_put() -> None:
     world = World()
 
     def check(item: MutableItem) -> None:
-        held = world.state.held(item.key)
+        held = world.state.held(ZoneId.of_key(item.key))
         assert held is not None
         assert (held.item, held.is_own) == (item, True)
         assert world.published == [item]
@@ -178,8 +178,8 @@ def test_a_refusal_below_a_mark_from_the_future_names_its_date_the_time_and_the_
         assert date_of(FUTURE) in str(caught.value)
         assert "p2pdns publish --take-back" in str(caught.value.hint)
         # Told to forget, it publishes the saner one.
-        publisher.forget(ALICE.zone_key)
-        assert world.state.forget(ALICE.zone_key)
+        publisher.forget(ZoneId.of_key(ALICE.zone_key))
+        assert world.state.forget(ZoneId.of_key(ALICE.zone_key))
         assert await publisher.publish(item_of()) == GOOD
 
     world.run(story)
@@ -199,8 +199,8 @@ def test_an_own_item_from_the_future_is_not_put_again_and_status_says_so() -> No
         [warning] = publisher.warnings
         assert "p2pdns publish --take-back" in warning
         assert date_of(FUTURE) in warning
-        publisher.forget(ALICE.zone_key)
-        assert world.state.forget(ALICE.zone_key)
+        publisher.forget(ZoneId.of_key(ALICE.zone_key))
+        assert world.state.forget(ZoneId.of_key(ALICE.zone_key))
         await publisher.publish(item_of())
         await at_rest()
         await world.wake()
@@ -291,7 +291,7 @@ def test_a_node_that_holds_a_newer_item_makes_us_look_for_it() -> None:
         await world.wake()
 
     world.run(story)
-    assert world.looked_up == [ALICE.zone_key]
+    assert world.looked_up == [ZoneId.of_key(ALICE.zone_key)]
 
 
 def test_a_start_puts_what_earlier_runs_have_published_and_spreads_it() -> None:
@@ -317,9 +317,9 @@ def test_a_pinned_zone_of_somebody_else_is_kept_alive_over_a_restart() -> None:
 
     async def story(publisher: Publisher) -> None:
         with pytest.raises(Unavailable, match="no item is known that could be pinned"):
-            await publisher.pin(ALICE.zone_key)
+            await publisher.pin(ZoneId.of_key(ALICE.zone_key))
         await world.state.adopt(item_of(), NOW)
-        assert await publisher.pin(ALICE.zone_key) == item_of()
+        assert await publisher.pin(ZoneId.of_key(ALICE.zone_key)) == item_of()
         await at_rest()
         await world.wake()
 
@@ -333,8 +333,8 @@ def test_what_is_forgotten_is_put_no_more() -> None:
     async def story(publisher: Publisher) -> None:
         await publisher.publish(item_of())
         await at_rest()
-        publisher.forget(ALICE.zone_key)
-        publisher.forget(ALICE.zone_key)
+        publisher.forget(ZoneId.of_key(ALICE.zone_key))
+        publisher.forget(ZoneId.of_key(ALICE.zone_key))
         await world.wake()
         assert publisher.kept_count == 0
 
@@ -374,12 +374,12 @@ def test_what_no_other_node_has_is_known_until_one_has_it() -> None:
 
     async def story(publisher: Publisher) -> None:
         key = ALICE.zone_key
-        assert publisher.copies(key) is None
+        assert publisher.copies(ZoneId.of_key(key)) is None
         await publisher.publish(item_of())
         await at_rest()
         told: list[tuple[str | None, list[str]]] = []
         for _ in range(4):
-            copies = publisher.copies(key)
+            copies = publisher.copies(ZoneId.of_key(key))
             assert copies is not None
             told.append((copies.trouble, publisher.warnings))
             await world.wake()
@@ -396,8 +396,8 @@ def test_what_no_other_node_has_is_known_until_one_has_it() -> None:
             # The network is away: the others hold it still, and how many will be seen when it is back.
             (None, [f"zone {key}: only 0 other nodes keep it, 20 are wanted"]),
         ]
-        publisher.forget(key)
-        assert (publisher.copies(key), publisher.warnings) == (None, [])
+        publisher.forget(ZoneId.of_key(key))
+        assert (publisher.copies(ZoneId.of_key(key)), publisher.warnings) == (None, [])
 
     world.run(story)
 
@@ -408,10 +408,10 @@ def test_after_a_restart_nothing_is_said_that_only_the_last_run_could_know() -> 
     async def story(publisher: Publisher) -> None:
         await world.state.adopt(item_of(), NOW, own=True)
         publisher.start()
-        assert publisher.copies(ALICE.zone_key) is None
+        assert publisher.copies(ZoneId.of_key(ALICE.zone_key)) is None
         await at_rest()
         await world.wake()
-        copies = publisher.copies(ALICE.zone_key)
+        copies = publisher.copies(ZoneId.of_key(ALICE.zone_key))
         assert copies is not None
         assert copies.trouble == "no other node has taken it since this daemon has started"
 
@@ -424,7 +424,7 @@ def test_a_newer_publication_begins_its_own_count() -> None:
     async def story(publisher: Publisher) -> None:
         await publisher.publish(item_of())
         await publisher.publish(item_of(SEQ + 1))
-        copies = publisher.copies(ALICE.zone_key)
+        copies = publisher.copies(ZoneId.of_key(ALICE.zone_key))
         assert copies is not None
         assert copies.best == Others(0, 0)
 

@@ -21,6 +21,7 @@ from p2pdns.items.keys import SecretKey
 from p2pdns.limits import QUESTION_LOOKUPS_MAX, QUESTION_RPCS_MAX
 from p2pdns.link import Ask
 from p2pdns.overlay.finder import Overlay
+from p2pdns.overlay.parts import zone_id_of
 from p2pdns.resolver import NoReply, Replied, Resolved, ResolverSettings
 from p2pdns.resolver.names import Elsewhere, InZone
 from p2pdns.resolver.service import Service
@@ -43,7 +44,7 @@ class World:
 
     def __init__(self, items: Iterable[MutableItem]) -> None:
         self.clock = Clock()
-        self.dht = FakeDht({item.key: item for item in items})
+        self.dht = FakeDht({zone_id_of(item): item for item in items})
         self.upstream = FakeUpstream(*[NoReply("silence")] * 100)
         overlay = Overlay(
             self.dht,
@@ -244,7 +245,7 @@ def test_hostile_zones_end_in_an_answer_that_speaks_for_nobody_else(
         if answer.rcode == Rcode.NXDOMAIN:
             owners = [rr.owner for rr in answer.authority if rr.rtype == Type.SOA]
             places = [OPTIONS.place_of(owner) for owner in owners]
-            assert all(not isinstance(place, InZone) or place.key in world.dht.items for place in places)  # type: ignore[operator]
+            assert all(not isinstance(place, InZone) or place.zone_id in world.dht.items for place in places)  # type: ignore[operator]
         for rr in (*answer.answer, *answer.authority, *answer.additional):
             assert not isinstance(OPTIONS.place_of(rr.owner), Elsewhere) or rr.owner == answer.question.name
             assert bytes([10, 0, 0, 1]) not in rr.rdata

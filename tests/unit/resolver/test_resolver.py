@@ -30,8 +30,8 @@ from p2pdns.resolver import (
     Resolved,
     ResolverSettings,
     Step,
-    tag_of_key,
     tag_of_petname,
+    tag_of_zone,
 )
 from p2pdns.resolver.draft import Draft
 from p2pdns.resolver.foreign import OWNERS_MAX
@@ -209,7 +209,7 @@ def test_an_answer_has_the_rest_of_its_ttl_and_depends_on_its_key() -> None:
     answer = resolved("www.{a} A", found(item_of("a", WWW), confirmed_at=NOW - 100.5))
     assert text_of(answer) == ["www.<a>. 199 A"]
     assert (answer.expiry, answer.provisional, answer.ad_eligible) == (NOW + 199, False, True)
-    assert tag_of_key(A) in answer.tags
+    assert tag_of_zone(A) in answer.tags
 
 
 def test_nodata_and_nxdomain_carry_the_zones_soa() -> None:
@@ -355,7 +355,7 @@ def test_an_alias_to_another_key_is_followed_there() -> None:
     answer = resolved("www.{a} A", found(item_of("a", "www 60 CNAME www.{b}")), found(item_of("b", WWW)))
     assert text_of(answer) == ["www.<a>. 60 CNAME", "www.<b>. 300 A"]
     assert (answer.expiry, answer.ad_eligible) == (NOW + 60, True)
-    assert {tag_of_key(A), tag_of_key(B)} <= set(answer.tags)
+    assert {tag_of_zone(A), tag_of_zone(B)} <= set(answer.tags)
 
 
 def test_a_dname_to_another_key_is_followed_there() -> None:
@@ -409,7 +409,9 @@ def test_a_chain_of_twenty_keys_ends_in_servfail_within_the_budget() -> None:
     count = 0
     while isinstance(step, Fetch) and count < 20:
         count += 1
-        item = item_of("a" if step.key == A else "b", f"* 60 CNAME k{count}.{'{b}' if step.key == A else '{a}'}")
+        item = item_of(
+            "a" if step.zone_id == A else "b", f"* 60 CNAME k{count}.{'{b}' if step.zone_id == A else '{a}'}"
+        )
         step = resolution.step_done(found(item, lookup=count, rpc_count=10), NOW)
     assert count == STEPS_MAX
     assert isinstance(step, Answered)
@@ -445,7 +447,7 @@ def test_any_outcomes_end_within_the_steps_and_no_failure_denies_a_name(data: st
         if isinstance(step, Forward):
             outcome = NoReply("none")
         elif data.draw(st.booleans()):
-            letter = "a" if step.key == A else "b"
+            letter = "a" if step.zone_id == A else "b"
             outcome = found(item_of(letter, *data.draw(st.sets(lines, max_size=3))), settled=data.draw(st.booleans()))
         else:
             outcome = NotFound(data.draw(st.sampled_from(list(Missing))))
@@ -504,8 +506,8 @@ def test_a_hostile_zone_of_whatever_content_ends_in_an_answer(
         if isinstance(step, Fetch):
             # A patched byte may make one key name another, of which nobody has an item.
             zones = {A: item, B: item_of("b", WWW)}
-            is_known = step.key in zones
-            outcome = found(zones[step.key], settled=settled) if is_known else NotFound(Missing.ABSENT)
+            is_known = step.zone_id in zones
+            outcome = found(zones[step.zone_id], settled=settled) if is_known else NotFound(Missing.ABSENT)
         step = resolution.step_done(outcome, NOW)
     assert isinstance(step, Answered)
     answer = step.answer

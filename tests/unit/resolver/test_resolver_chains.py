@@ -16,8 +16,8 @@ from p2pdns.resolver import (
     Outcome,
     Resolved,
     ResolverSettings,
-    tag_of_key,
     tag_of_petname,
+    tag_of_zone,
 )
 from p2pdns.resolver.resolution import STEPS_MAX
 from tests.overlay_doubles import KEYS, NOW, A, B, found, item_of
@@ -34,7 +34,7 @@ def walked(
     left = {place: list(outcomes) for place, outcomes in zones.items()}
     steps: list[str] = []
     while not isinstance(step, Answered):
-        place = "." if isinstance(step, Forward) else next(name for name, key in KEYS.items() if key == step.key)
+        place = "." if isinstance(step, Forward) else next(name for name, key in KEYS.items() if key == step.zone_id)
         steps.append(place + "!" * (isinstance(step, Fetch) and step.settled))
         step = resolution.step_done(left[place].pop(0), NOW)
     return steps, step.answer
@@ -128,7 +128,7 @@ def test_the_second_way_through_a_chain_forgets_what_the_first_has_told() -> Non
     assert text_of(answer) == ["www.alice.p2p.alt. 60 CNAME", "x.<c>.p2p.alt. 60 A"]
     assert (answer.ede, answer.provisional) == ((), False)
     assert tag_of_petname(b"alice") in answer.tags
-    assert tag_of_key(B) not in answer.tags
+    assert tag_of_zone(B) not in answer.tags
 
 
 # Delegation to keys.

@@ -12,7 +12,8 @@ from p2pdns.dns.registry import Rcode
 from p2pdns.limits import FORWARDED_MAX
 from p2pdns.link import Ask, ClientClass
 from p2pdns.overlay.finder import Overlay
-from p2pdns.resolver import NoReply, Replied, Resolved, ResolverSettings, tag_of_key, tag_of_petname
+from p2pdns.overlay.parts import zone_id_of
+from p2pdns.resolver import NoReply, Replied, Resolved, ResolverSettings, tag_of_petname, tag_of_zone
 from p2pdns.resolver.service import NoPlace, Service
 from tests.overlay_doubles import (
     NOW,
@@ -56,7 +57,7 @@ class World:
         """Let the DHT have an item."""
         item = item_of(letter, *lines, age_s=age_s)
         assert self.dht.items is not None
-        self.dht.items[item.key] = item
+        self.dht.items[zone_id_of(item)] = item
 
     async def answer(self, text: str, on_forward: Callable[[], None] | None = None, **more: Any) -> Resolved:
         """Return the answer to a question of a client nearby."""
@@ -81,7 +82,7 @@ def test_a_question_is_driven_through_overlay_and_upstream_to_its_answer() -> No
         assert world.upstream.asked == [question("example.com. A")]
         assert world.upstream.flags == [(True, True, True)]
         assert forwards == ["forwarded"]
-        assert [get.wanted.key for get in world.dht.gets] == [A, B]
+        assert [get.zone_id for get in world.dht.gets] == [A, B]
 
     run(story())
 
@@ -104,9 +105,9 @@ def test_the_clients_share_goes_to_the_overlay() -> None:
         budgets = []
         real = world.overlay.item
 
-        async def item(key: Any, settled: bool, budget: Any) -> Any:
+        async def item(zone_id: Any, settled: bool, budget: Any) -> Any:
             budgets.append(budget)
-            return await real(key, settled, budget)
+            return await real(zone_id, settled, budget)
 
         world.overlay.item = item  # type: ignore[method-assign]
         client = Ask(world.clock.now + 4, client_class=ClientClass.OTHER, client_prefix="192.0.2.0/24")
@@ -210,7 +211,7 @@ def test_an_answer_whose_ground_was_taken_away_while_it_was_made_is_made_again()
         answer = await task
         assert [rr.rdata for rr in answer.answer] == [bytes([192, 0, 2, 1])]
         assert answer.cacheable
-        assert world.pushed == [(tag_of_key(A),)]
+        assert world.pushed == [(tag_of_zone(A),)]
 
     run(story())
 
@@ -221,9 +222,9 @@ def test_an_answer_outdated_every_time_is_given_and_not_kept() -> None:
         world.publish("a", WWW)
         real = world.overlay.item
 
-        async def item(key: Any, settled: bool, budget: Any) -> Any:
-            outcome = await real(key, settled, budget)
-            world.service.invalidate((tag_of_key(A),))
+        async def item(zone_id: Any, settled: bool, budget: Any) -> Any:
+            outcome = await real(zone_id, settled, budget)
+            world.service.invalidate((tag_of_zone(A),))
             return outcome
 
         world.overlay.item = item  # type: ignore[method-assign]
@@ -238,7 +239,7 @@ def test_an_invalidation_of_something_else_disturbs_nothing() -> None:
         world = World(at_once=False)
         task = asyncio.create_task(world.answer("www.{a} A"))
         await at_rest()
-        world.service.invalidate((tag_of_key(B),))
+        world.service.invalidate((tag_of_zone(B),))
         world.dht.gets[0].end(item_of("a", WWW))
         assert (await task).cacheable
         assert world.service.counters["answers-outdated"] == 0

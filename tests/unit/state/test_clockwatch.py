@@ -14,6 +14,7 @@ from p2pdns.admin import commands as commands_module
 from p2pdns.admin.commands import Commands, EngineParts, clock_warnings
 from p2pdns.errors import UsageError
 from p2pdns.items.item import CLOCK_STEP_S_MAX, Present
+from p2pdns.items.keys import ZoneId
 from p2pdns.state import State
 from p2pdns.state import clockwatch as module
 from p2pdns.state import marks as reader_module
@@ -82,7 +83,7 @@ def test_forget_ahead_clears_what_a_clock_that_was_ahead_has_left(monkeypatch: p
         request = {"verb": "forget", "ahead": True}
         assert asyncio.run(commands.forget(request, lambda facts: None)) == {"forgotten": 1}
         assert (mark_seq(state), mark_seq(state, BOB)) == (None, int(UNIX * 1_000_000))
-        assert forgotten == {"overlay": [int((UNIX + DAY) * 1_000_000)], "publisher": [ALICE.zone_key]}
+        assert forgotten == {"overlay": [int((UNIX + DAY) * 1_000_000)], "publisher": [ZoneId.of_key(ALICE.zone_key)]}
         assert engine.clock_watch.warning is None
         with pytest.raises(UsageError):
             asyncio.run(commands.forget({"verb": "forget"}, lambda facts: None))

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from p2pdns.clock import unix_now
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import Present
-from p2pdns.items.keys import SecretKey
+from p2pdns.items.keys import SecretKey, ZoneId
 from p2pdns.overlay.ports import Mark
 from p2pdns.state import State, seen
 from p2pdns.state import marks as reader_module
@@ -60,8 +60,8 @@ def test_the_item_itself_follows(tmp_path: Path, how: str) -> None:
 
     async def go_on() -> None:
         if how == "second question":
-            state.keep(ALICE.zone_key)
-            state.keep(ALICE.zone_key)
+            state.keep(ZoneId.of_key(ALICE.zone_key))
+            state.keep(ZoneId.of_key(ALICE.zone_key))
             await until(lambda: sql(tmp_path, "SELECT seq FROM marks") == [(7,)])
         elif how == "a minute later":
             await state.save()
@@ -148,11 +148,11 @@ def test_a_mark_that_the_disk_refuses_holds_in_memory_and_is_written_when_it_can
     for _ in range(2):
         with pytest.raises(Unavailable, match="cannot be written"):
             adopt(state, item_of(7))
-    assert state.mark(ALICE.zone_key) == Mark(7, is_on_disk=False)
+    assert state.mark(ZoneId.of_key(ALICE.zone_key)) == Mark(7, is_on_disk=False)
     assert state.roll_back_protection == "whole but for this; 1 marks are not on the disk, which takes none"
     disk.accept()
     adopt(state, item_of(3, secret=BOB))
-    assert state.mark(ALICE.zone_key) == Mark(7)
+    assert state.mark(ZoneId.of_key(ALICE.zone_key)) == Mark(7)
     assert state.roll_back_protection == "whole"
     kill(state, tmp_path)
     with contextlib.closing(State.open(tmp_path)) as state:
@@ -180,7 +180,10 @@ def test_a_mark_on_the_disk_stays_there_when_the_disk_then_refuses_its_item(tmp_
         adopt(state, item_of(0), item_of(7, secret=BOB))
         disk.refuse()
         asyncio.run(state.save())
-        assert (state.mark(ALICE.zone_key), state.mark(BOB.zone_key)) == (Mark(0), Mark(7))
+        assert (state.mark(ZoneId.of_key(ALICE.zone_key)), state.mark(ZoneId.of_key(BOB.zone_key))) == (
+            Mark(0),
+            Mark(7),
+        )
         assert state.roll_back_protection == "whole"
 
 
@@ -191,12 +194,12 @@ def test_where_nothing_is_kept_beyond_the_run_no_new_mark_counts_as_kept(tmp_pat
     sql(tmp_path, "PRAGMA user_version=99")
     with contextlib.closing(State.open(tmp_path)) as state:
         adopt(state, item_of(8))
-        assert (held_seq(state), state.mark(ALICE.zone_key)) == (8, Mark(8, is_on_disk=False))
+        assert (held_seq(state), state.mark(ZoneId.of_key(ALICE.zone_key))) == (8, Mark(8, is_on_disk=False))
         assert "1 marks are not on the disk" in state.roll_back_protection
     with contextlib.closing(State.open(None)) as state:
         # Who never keeps anything misses nothing.
         adopt(state, item_of(8))
-        assert (state.mark(ALICE.zone_key), state.roll_back_protection) == (Mark(8), "whole")
+        assert (state.mark(ZoneId.of_key(ALICE.zone_key)), state.roll_back_protection) == (Mark(8), "whole")
 
 
 # Room.
@@ -209,7 +212,7 @@ def test_throw_away_zones_wash_out_no_mark_that_a_person_relies_on_and_what_goes
     monkeypatch.setattr(seen, "EVICTED_AT_ONCE", 8)
     named, own, pinned, *strangers = secrets(203)
     state = State.open(tmp_path)
-    state.protect([named.zone_key])
+    state.protect([ZoneId.of_key(named.zone_key)])
     adopt(state, item_of(5, secret=own), own=True)
     asyncio.run(state.adopt(item_of(5, secret=pinned), 0.0, pinned=True))
     adopt(state, item_of(5, secret=named), *(item_of(5, secret=secret) for secret in strangers))
@@ -246,9 +249,9 @@ def test_forget_is_told_with_its_moment_for_ever_and_takes_the_bound_back(tmp_pa
     assert state.newest_seq is None
     adopt(state, item_of(NOW_SEQ - 2 * DAY_SEQ), item_of(NOW_SEQ, secret=BOB))
     assert state.newest_seq == NOW_SEQ
-    assert not state.forget(secrets(1)[0].zone_key)
+    assert not state.forget(ZoneId.of_key(secrets(1)[0].zone_key))
     assert state.roll_back_protection == "whole"
-    assert state.forget(BOB.zone_key)
+    assert state.forget(ZoneId.of_key(BOB.zone_key))
     assert state.newest_seq == NOW_SEQ - 2 * DAY_SEQ
     assert mark_seq(state, BOB) is None
     state.close()
@@ -332,7 +335,11 @@ def test_a_file_of_version_1_keeps_what_it_holds(tmp_path: Path) -> None:
     with contextlib.closing(State.open(tmp_path)) as state:
         assert not list(tmp_path.glob("*.corrupt-*"))
         assert (held_seq(state), held_seq(state, BOB), held_seq(state, salt=b"s")) == (NOW_SEQ, 7, 8)
-        assert (mark_seq(state), mark_seq(state, BOB), state.mark(ALICE.zone_key, b"s")) == (NOW_SEQ, 7, Mark(8))
+        assert (mark_seq(state), mark_seq(state, BOB), state.mark(ZoneId.of_key(ALICE.zone_key), b"s")) == (
+            NOW_SEQ,
+            7,
+            Mark(8),
+        )
         assert state.names() == {"bob": str(BOB.zone_key)}
         assert len(state.kept_alive()) == 1
         # A seq that can only come of no clock at all is a mark, and bounds no time.

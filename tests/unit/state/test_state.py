@@ -21,7 +21,7 @@ from p2pdns.dht.storage import Storage
 from p2pdns.dht.stored import StoredChange, StoredRow
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
-from p2pdns.items.keys import SecretKey
+from p2pdns.items.keys import SecretKey, ZoneId
 from p2pdns.state import SavedNode, State, seen
 from p2pdns.state import marks as reader_module
 from p2pdns.state import protection as protection_module
@@ -49,22 +49,22 @@ def adopt(state: State, *items: MutableItem, confirmed_unix: float = 0.0, own: b
 
 def held_seq(state: State, secret: SecretKey = ALICE, salt: bytes = b"") -> int | None:
     """Return the seq of the mark."""
-    held = state.held(secret.zone_key, salt)
+    held = state.held(ZoneId.of_key(secret.zone_key), salt)
     return None if held is None else held.item.seq
 
 
 def mark_seq(state: State, secret: SecretKey = ALICE) -> int | None:
     """Return the seq of the mark, whether its item is held or not."""
-    mark = state.mark(secret.zone_key)
+    mark = state.mark(ZoneId.of_key(secret.zone_key))
     return None if mark is None else mark.seq
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_an_adopted_item_is_held(tmp_path: Path, in_memory: bool) -> None:
     state = State.open(None if in_memory else tmp_path)
-    assert state.held(ALICE.zone_key) is None
+    assert state.held(ZoneId.of_key(ALICE.zone_key)) is None
     adopt(state, item_of(7), confirmed_unix=5.0)
-    held = state.held(ALICE.zone_key)
+    held = state.held(ZoneId.of_key(ALICE.zone_key))
     assert held is not None
     assert (held.item, held.confirmed_unix, held.is_own) == (item_of(7), 5.0, False)
     assert state.mark_count == 1
@@ -75,7 +75,7 @@ def test_a_restart_keeps_items_salts_flags_names_contacts_and_the_node(tmp_path:
     state = State.open(tmp_path)
     adopt(state, item_of(7), own=True)
     adopt(state, item_of(9, salt=b"mail"), item_of(3, secret=BOB), confirmed_unix=11.0)
-    state.set_names({"alice": ALICE.zone_key})
+    state.set_names({"alice": ZoneId.of_key(ALICE.zone_key)})
     state.save_node("demo", SavedNode(b"n" * 20, 6881))
     contacts = [SavedContact(b"a" * 20, ("127.0.0.1", 6881), 12.5, 60.0), SavedContact(b"b" * 20, ("::1", 1), None)]
     asyncio.run(state.save_contacts("demo", contacts))
@@ -113,7 +113,7 @@ def test_a_mark_never_goes_down_in_any_order_across_restarts(
             state = State.open(directory)
         adopt(state, item)
         best = max(best, (item.seq, item.value))
-        held = state.held(ALICE.zone_key)
+        held = state.held(ZoneId.of_key(ALICE.zone_key))
         assert held is not None
         assert (held.item.seq, held.item.value) == best
     state.close()
@@ -132,7 +132,7 @@ def test_items_adopted_at_once_end_at_the_same_mark_in_any_order(
     for _ in range(2):
         state = State.open(directory)
         asyncio.run(at_once(state))
-        held = state.held(ALICE.zone_key)
+        held = state.held(ZoneId.of_key(ALICE.zone_key))
         assert held is not None
         assert (held.item.seq, held.item.value) == (3, b"b")
         assert mark_seq(state) == 3
@@ -170,7 +170,7 @@ def test_the_first_mark_of_a_key_is_not_read_back_and_verified_again(
             patched.setattr(MutableItem, "verified", check)
             adopt(state, item, own=own)
         assert checked == []
-        held = state.held(ALICE.zone_key)
+        held = state.held(ZoneId.of_key(ALICE.zone_key))
         assert held is not None
         assert held.item is item
 
@@ -187,7 +187,7 @@ def test_a_mark_forgotten_while_it_is_written_does_not_come_back(
 
             async def written_and_forgotten(*work: Any) -> None:
                 await run(*work)
-                assert state.forget(ALICE.zone_key), "it is on the disk, and nobody has been told so yet"
+                assert state.forget(ZoneId.of_key(ALICE.zone_key)), "it is on the disk, and nobody has been told so yet"
 
             monkeypatch.setattr(loop, "run_in_executor", written_and_forgotten)
             await state.adopt(item_of(1), 0.0, own=own)
@@ -237,14 +237,14 @@ def test_a_confirmation_is_kept_without_a_commit_of_its_own(tmp_path: Path) -> N
     adopt(state, item_of(7), confirmed_unix=9.0)
     adopt(state, item_of(7), confirmed_unix=4.0)
     assert disk.commit_count == before
-    held = state.held(ALICE.zone_key)
+    held = state.held(ZoneId.of_key(ALICE.zone_key))
     assert held is not None
     assert held.confirmed_unix == 9.0
     asyncio.run(state.save())
     assert disk.commit_count == before + 1
     state.close()
     state = State.open(tmp_path)
-    held = state.held(ALICE.zone_key)
+    held = state.held(ZoneId.of_key(ALICE.zone_key))
     assert held is not None
     assert held.confirmed_unix == 9.0
     state.close()
@@ -264,7 +264,7 @@ def test_publishing_an_item_already_held_makes_it_own(tmp_path: Path) -> None:
     assert state.kept_alive() == []
     adopt(state, item_of(7), own=True)
     assert [held.item.seq for held in state.kept_alive()] == [7]
-    held = state.held(ALICE.zone_key)
+    held = state.held(ZoneId.of_key(ALICE.zone_key))
     assert held is not None
     assert held.is_own
     state.close()
@@ -281,8 +281,8 @@ def test_pinning_keeps_the_newest_item_of_the_key(tmp_path: Path) -> None:
 def test_forget_clears_the_marks_of_one_key(tmp_path: Path) -> None:
     state = State.open(tmp_path)
     adopt(state, item_of(7), item_of(8, salt=b"s"), item_of(9, secret=BOB))
-    assert state.forget(ALICE.zone_key)
-    assert not state.forget(ALICE.zone_key)
+    assert state.forget(ZoneId.of_key(ALICE.zone_key))
+    assert not state.forget(ZoneId.of_key(ALICE.zone_key))
     assert held_seq(state) is None
     assert held_seq(state, salt=b"s") is None
     assert held_seq(state, BOB) == 9
@@ -301,7 +301,7 @@ def test_when_there_are_too_many_items_the_longest_unconfirmed_go_and_all_marks_
     secrets = [SecretKey.generate(bytes([number]) * 32) for number in range(1, 6)]
     state = State.open(tmp_path)
     adopt(state, item_of(1, secret=secrets[0]), own=True)
-    state.protect([secrets[1].zone_key])
+    state.protect([ZoneId.of_key(secrets[1].zone_key)])
     for age, secret in enumerate(secrets[1:], 1):
         adopt(state, item_of(1, secret=secret), confirmed_unix=float(age))
         asyncio.run(state.save())
@@ -418,7 +418,7 @@ def test_a_dropped_mark_is_told_after_a_restart_and_a_dropped_petname_or_a_broke
 ) -> None:
     state = State.open(tmp_path)
     adopt(state, item_of(7))
-    state.set_names({"alice": ALICE.zone_key})
+    state.set_names({"alice": ZoneId.of_key(ALICE.zone_key)})
     state.close()
     connection = sqlite3.connect(tmp_path / "reader.sqlite")
     connection.execute("UPDATE names SET key = 'none'")
@@ -492,7 +492,7 @@ def test_a_row_that_was_tampered_with_is_dropped_with_a_warning(tmp_path: Path, 
 def test_a_petname_that_was_tampered_with_is_dropped_and_the_others_stay(tmp_path: Path) -> None:
     state = State.open(tmp_path)
     for name in ("alice", "bob", "carol"):
-        state.set_names({name: ALICE.zone_key})
+        state.set_names({name: ZoneId.of_key(ALICE.zone_key)})
     state.close()
     connection = sqlite3.connect(tmp_path / "reader.sqlite")
     connection.execute("UPDATE names SET key = 'nonsense' WHERE name = 'alice'")
@@ -607,7 +607,7 @@ def test_a_forged_time_of_confirmation_is_believed_by_nobody(tmp_path: Path, for
     # Once read it is mended in the file too: no time on the clock makes it true later.
     for _ in range(2):
         state = State.open(tmp_path)
-        held = state.held(ALICE.zone_key)
+        held = state.held(ZoneId.of_key(ALICE.zone_key))
         assert held is not None
         assert 0.0 <= held.confirmed_unix <= 1.0
         state.close()
@@ -616,7 +616,7 @@ def test_a_forged_time_of_confirmation_is_believed_by_nobody(tmp_path: Path, for
     connection.close()
     state = State.open(tmp_path)
     adopt(state, item_of(7), confirmed_unix=9.0)
-    held = state.held(ALICE.zone_key)
+    held = state.held(ZoneId.of_key(ALICE.zone_key))
     assert held is not None
     assert held.confirmed_unix == 9.0
     state.close()
