@@ -96,7 +96,7 @@ class Hostile:
     def __init__(self, node_id: bytes, world: World, behaviour: str) -> None:
         self.node_id = node_id
         self.behaviour = behaviour
-        self.named: tuple[krpc.Contact, ...] = ()
+        self.named: tuple[krpc.NodeInfo, ...] = ()
         self._world = world
         self._out: list[tuple[bytes, Address]] = []
 
@@ -204,7 +204,7 @@ class World(Swarm):
             table = self.nodes[address]._core.table
             for other in self.rng.sample(list(addresses), len(addresses)):
                 if other != address:
-                    table.answered(krpc.Contact(self.nodes[other].node_id, other), 0.01, self.now)
+                    table.answered(krpc.NodeInfo(self.nodes[other].node_id, other), 0.01, self.now)
 
     def near_id(self, bits: int = LOOPBACK_BITS) -> bytes:
         """Return a random id that has the first bits of the target, whatever BEP 42 says of it."""
@@ -243,7 +243,7 @@ class World(Swarm):
         self.introduce(self.hostile, self.honest)
         shared = self._invented()
         for address in self.hostile:
-            others = [krpc.Contact(self.nodes[other].node_id, other) for other in self.hostile if other != address]
+            others = [krpc.NodeInfo(self.nodes[other].node_id, other) for other in self.hostile if other != address]
             node: Hostile = self.nodes[address]  # type: ignore[assignment]
             if case.behaviour == "invented":
                 node.named = self._invented()
@@ -254,29 +254,29 @@ class World(Swarm):
             else:
                 node.named = tuple(others) if case.behaviour == "older" else ()
 
-    def _invented(self) -> tuple[krpc.Contact, ...]:
+    def _invented(self) -> tuple[krpc.NodeInfo, ...]:
         contacts = []
         for _ in range(INVENTED_COUNT if self.case.behaviour in ("invented", "together") else 0):
             if self.case.space == "loopback":
                 contacts.append(
-                    krpc.Contact(self.near_id(LOOPBACK_BITS + 8), ("127.0.0.1", self.rng.randrange(30_000, 60_000)))
+                    krpc.NodeInfo(self.near_id(LOOPBACK_BITS + 8), ("127.0.0.1", self.rng.randrange(30_000, 60_000)))
                 )
             else:
                 node_id, host = self.near_contact()
-                contacts.append(krpc.Contact(node_id, (host, self.rng.randrange(30_000, 60_000))))
+                contacts.append(krpc.NodeInfo(node_id, (host, self.rng.randrange(30_000, 60_000))))
         return tuple(contacts)
 
-    def _victims(self) -> tuple[krpc.Contact, ...]:
+    def _victims(self) -> tuple[krpc.NodeInfo, ...]:
         nearest = sorted(self.honest, key=lambda a: int.from_bytes(self.nodes[a].node_id) ^ int.from_bytes(self.target))
         victims = nearest[:30]
         contacts = []
         for number in range(INVENTED_COUNT):
             victim = victims[number % len(victims)]
             if self.case.space == "loopback":
-                contacts.append(krpc.Contact(self.near_id(LOOPBACK_BITS + 8), victim))
+                contacts.append(krpc.NodeInfo(self.near_id(LOOPBACK_BITS + 8), victim))
             else:
                 node_id = id_for(victim[0], self.near_id()[:19] + bytes([self.rng.getrandbits(8)]))
-                contacts.append(krpc.Contact(node_id, victim))
+                contacts.append(krpc.NodeInfo(node_id, victim))
         return tuple(contacts)
 
     def holders(self) -> int:

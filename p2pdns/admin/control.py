@@ -38,7 +38,7 @@ def line_of(fields: Mapping[str, Any]) -> bytes:
     return json.dumps(fields, separators=(",", ":"), default=str).encode() + b"\n"
 
 
-class Reply(dict[str, Any]):
+class ControlReply(dict[str, Any]):
     """The fields of a reply. One that is missing is the daemon's mistake, or that of a daemon of another version."""
 
     def __init__(self, fields: Mapping[str, Any], place: str) -> None:
@@ -107,7 +107,7 @@ class ControlClient:
                     on_progress(reply["progress"])
                 continue
             if reply.get("ok") is True:
-                return Reply(reply, str(self.path))
+                return ControlReply(reply, str(self.path))
             raise Unavailable(str(reply.get("error", "refused")), hint=reply.get("hint"))
 
     def _trouble(self, what: str) -> Unavailable:

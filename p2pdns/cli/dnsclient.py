@@ -56,7 +56,7 @@ class ExtendedError:
 
 
 @dataclass(frozen=True)
-class Reply:
+class DnsReply:
     """The response of a server, and how long it took."""
 
     name: str
@@ -156,7 +156,7 @@ def ask(
     transport: str = "auto",
     udp_size_bytes: int = UDP_SIZE_BYTES,
     timeout_s: float = ANSWER_TIMEOUT_S,
-) -> Reply:
+) -> DnsReply:
     """Return the server's response. `auto` is UDP, and TCP if that was truncated; `udp` and `tcp` are nothing else."""
     query = dns.message.make_query(
         _read_name(name), read_type(rtype), use_edns=0, payload=udp_size_bytes, flags=dns.flags.RD | dns.flags.AD
@@ -184,7 +184,7 @@ def ask(
         raise Unavailable(what, place=place, hint="is that the address of a DNS server?") from None
     elapsed_ms = (time.perf_counter() - began) * 1000
     question = reply.question[0] if reply.question else query.question[0]
-    return Reply(
+    return DnsReply(
         name=question.name.to_text(),
         type=dns.rdatatype.to_text(question.rdtype),
         server=place,

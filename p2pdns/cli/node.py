@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 
 from p2pdns import log
 from p2pdns.addresses import Address, AddressClass, class_of, read_address, write_address
-from p2pdns.cli.dnsclient import ExtendedError, Record, Reply, meaning_of, read_type
+from p2pdns.cli.dnsclient import DnsReply, ExtendedError, Record, meaning_of, read_type
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config
 from p2pdns.dht.lookup import Item
@@ -79,7 +79,7 @@ class ShortLivedNode:
         """Put the item at the nearest nodes."""
         return await self._endpoint.put(item, on_progress=on_progress)
 
-    async def resolve(self, question: Question, settings: ResolverSettings | None = None) -> Reply:
+    async def resolve(self, question: Question, settings: ResolverSettings | None = None) -> DnsReply:
         """Return the answer that a daemon with these settings would give: the rules are those of its resolver."""
         settings = settings or ResolverSettings()
         service = Service(self._overlay, Upstream((), clock=boot_now), settings, clock=boot_now)
@@ -92,7 +92,7 @@ class ShortLivedNode:
             await self._until_looked_up()
             resolved = await service.trace(question)
         await self._until_looked_up()
-        return Reply(
+        return DnsReply(
             name=str(question.name),
             type=type_text(question.rtype),
             server=write_address(self._endpoint.address),
@@ -160,7 +160,7 @@ async def short_lived_node(config: Config) -> AsyncIterator[ShortLivedNode]:
         short_lived.close()
 
 
-async def resolve_directly(config: Config, name: str, rtype: str) -> Reply:
+async def resolve_directly(config: Config, name: str, rtype: str) -> DnsReply:
     """Return the answer to a question without any daemon."""
     try:
         question = Question(Name.read(name), type_of(read_type(rtype)))

@@ -17,7 +17,7 @@ import click
 from p2pdns.addresses import Address, read_address
 from p2pdns.admin.control import ControlClient
 from p2pdns.cli import completion, dnsclient, petnames, settings, ui
-from p2pdns.cli.dnsclient import ExtendedError, Record, Reply
+from p2pdns.cli.dnsclient import DnsReply, ExtendedError, Record
 from p2pdns.cli.names import read_name
 from p2pdns.cli.petnames import Book
 from p2pdns.cli.settings import Given
@@ -36,7 +36,7 @@ class DoesNotExist(P2pdnsError):
 
 
 @dataclass(frozen=True)
-class Asked:
+class TypedQuestion:
     """The question of the command line: a name, a type, and the server if one is named."""
 
     name: str
@@ -51,7 +51,7 @@ def _is_address(text: str) -> bool:
         return False
 
 
-def read_words(words: tuple[str, ...]) -> Asked:
+def read_words(words: tuple[str, ...]) -> TypedQuestion:
     """Return the question of `NAME [TYPE] [@ADDR[:PORT]]`; the server may come first, too."""
     servers = [word[1:] for word in words if word.startswith("@")]
     others = [word for word in words if not word.startswith("@")]
@@ -69,10 +69,10 @@ def read_words(words: tuple[str, ...]) -> Asked:
     name, rtype = others[0], others[1] if len(others) == 2 else "A"
     if not dnsclient.is_type(rtype) and dnsclient.is_type(name):
         raise UsageError("the NAME comes first, then the TYPE", place="resolve", hint=f"p2pdns resolve {rtype} {name}")
-    return Asked(read_name(name), dnsclient.read_type(rtype), server)
+    return TypedQuestion(read_name(name), dnsclient.read_type(rtype), server)
 
 
-def _with_petname(asked: Asked, book: Book, *, is_short: bool) -> Asked:
+def _with_petname(asked: TypedQuestion, book: Book, *, is_short: bool) -> TypedQuestion:
     """Return the question with the full form of a name that ends in a petname."""
     # A named server does not know the petnames of this machine, so it is asked by the key.
     name = book.full_name(asked.name, by_key=asked.server is not None)
@@ -104,7 +104,7 @@ def _server_of(config: Config, client: ControlClient) -> Address:
     return dnsclient.ANY_ADDRESS.get(host, host), port
 
 
-def _show_reply(reply: Reply, *, is_short: bool) -> None:
+def _show_reply(reply: DnsReply, *, is_short: bool) -> None:
     for record in reply.answer:
         ui.result(record.data if is_short else str(record))
     if is_short:
@@ -127,7 +127,7 @@ def _petname_hint(name: str, book: Book) -> str | None:
     return book.hint_for(last)
 
 
-def _raise_unless_answered(reply: Reply, book: Book) -> None:
+def _raise_unless_answered(reply: DnsReply, book: Book) -> None:
     name = reply.name.removesuffix(".") or "."
     hint = _petname_hint(name, book)
     reasons = "; ".join(str(reason) for reason in reply.extended_errors)
@@ -140,11 +140,11 @@ def _raise_unless_answered(reply: Reply, book: Book) -> None:
         raise DoesNotExist(f"the name has no {reply.type} records (NODATA)", place=name)
 
 
-def _traced(client: ControlClient, asked: Asked) -> tuple[Reply, list[str]]:
+def _traced(client: ControlClient, asked: TypedQuestion) -> tuple[DnsReply, list[str]]:
     began = time.perf_counter()
     found: dict[str, Any] = client.call("trace", name=asked.name, type=asked.type)
     answer = found["answer"]
-    reply = Reply(
+    reply = DnsReply(
         name=asked.name,
         type=asked.type,
         server="the running daemon",
@@ -161,7 +161,7 @@ def _traced(client: ControlClient, asked: Asked) -> tuple[Reply, list[str]]:
     return reply, list(found["trace"])
 
 
-def _troubles(state: Path, reply: Reply) -> dict[str, str]:
+def _troubles(state: Path, reply: DnsReply) -> dict[str, str]:
     """Return the zones of an answer that too few other nodes hold, with the reason; only the daemon's own zones."""
     names = dict.fromkeys([reply.name, *(record.owner for record in reply.answer)])
     try:

@@ -47,7 +47,7 @@ JSON_BYTES_MAX = 16 * MEBIBYTE  # Ten thousand petnames and all lists full take 
 
 
 @dataclass(frozen=True)
-class Dns:
+class DnsTable:
     """The DNS server, and the names that p2pdns answers itself."""
 
     listen: tuple[str, ...] = setting(("127.0.0.1:5300",), readers.listen_addresses(DNS_PORT))
@@ -65,7 +65,7 @@ class Dns:
 
 
 @dataclass(frozen=True)
-class Dht:
+class DhtTable:
     """The overlay: its name, the addresses that this node binds, and its bootstrap contacts."""
 
     network: str = setting("mainline", readers.network_name)
@@ -79,7 +79,7 @@ class Dht:
 
 
 @dataclass(frozen=True)
-class Cache:
+class CacheTable:
     """How many answers are cached, and for how long."""
 
     answers_bytes_max: int = setting(64 * MEBIBYTE, integer(MEBIBYTE, 16_384 * MEBIBYTE))
@@ -90,7 +90,7 @@ class Cache:
 
 
 @dataclass(frozen=True)
-class Upstream:
+class UpstreamTable:
     """The resolvers that answer ordinary names."""
 
     servers: str | tuple[str, ...] = setting("system", readers.upstream_servers)
@@ -99,14 +99,14 @@ class Upstream:
 
 
 @dataclass(frozen=True)
-class Status:
+class StatusTable:
     """The log."""
 
     log_level: str = setting("info", readers.choice("debug", "info", "warning", "error"))
 
 
 @dataclass(frozen=True)
-class Limits:
+class LimitsTable:
     """Bounds on the resources that clients and other nodes may take."""
 
     tcp_connections_max: int = setting(150, integer(1, 10_000))
@@ -117,21 +117,21 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Control:
+class ControlTable:
     """The group that may use the control socket."""
 
     group: str = setting("", readers.text_value)
 
 
 @dataclass(frozen=True)
-class Process:
+class ProcessTable:
     """The user that the daemon becomes where root starts it."""
 
     user: str = setting("", readers.text_value)
 
 
 @dataclass(frozen=True)
-class Zones:
+class ZonesTable:
     """Exceptions for single zones."""
 
     private_zones: tuple[str, ...] = setting((), list_of(readers.private_zone))
@@ -141,15 +141,15 @@ class Zones:
 class Config:
     """Every setting of a daemon, with a value. `Config()` has the defaults."""
 
-    dns: Dns = field(default_factory=Dns)
-    dht: Dht = field(default_factory=Dht)
-    cache: Cache = field(default_factory=Cache)
-    upstream: Upstream = field(default_factory=Upstream)
-    status: Status = field(default_factory=Status)
-    limits: Limits = field(default_factory=Limits)
-    control: Control = field(default_factory=Control)
-    process: Process = field(default_factory=Process)
-    zones: Zones = field(default_factory=Zones)
+    dns: DnsTable = field(default_factory=DnsTable)
+    dht: DhtTable = field(default_factory=DhtTable)
+    cache: CacheTable = field(default_factory=CacheTable)
+    upstream: UpstreamTable = field(default_factory=UpstreamTable)
+    status: StatusTable = field(default_factory=StatusTable)
+    limits: LimitsTable = field(default_factory=LimitsTable)
+    control: ControlTable = field(default_factory=ControlTable)
+    process: ProcessTable = field(default_factory=ProcessTable)
+    zones: ZonesTable = field(default_factory=ZonesTable)
     names: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def to_json(self) -> str:

@@ -32,7 +32,7 @@ from p2pdns.cli.zones import ReadZone, read_zone
 from p2pdns.demo.client import DigClient, PythonClient, client_for
 from p2pdns.demo.ledger import Ledger
 from p2pdns.demo.rows import NOBODY, PETNAMES, ROWS, Row, problems, short, shown
-from p2pdns.demo.swarm import HOST, Node, Swarm
+from p2pdns.demo.swarm import HOST, Swarm, SwarmNode
 from p2pdns.errors import P2pdnsError, Unavailable, UsageError
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT
 from p2pdns.items.keys import SEED_BYTES, SecretKey
@@ -86,7 +86,7 @@ def free_dns_address(port: int) -> Address:
     raise Unavailable("no port is free for UDP and TCP", place=HOST)
 
 
-def _publish_all(paths: dict[str, str], publisher: Node) -> dict[str, Published]:
+def _publish_all(paths: dict[str, str], publisher: SwarmNode) -> dict[str, Published]:
     published = {}
     # The keys exist in this process only. {zone:NAME} in a file is the key of NAME.zone.
     secrets_of = {name: SecretKey.generate(os.urandom(SEED_BYTES)) for name in paths}
@@ -124,7 +124,7 @@ def _show_keys(published: dict[str, Published], nobody: str) -> None:
     ui.result()
 
 
-def _start_resolver(swarm: Swarm, wished: int) -> tuple[Node, Address]:
+def _start_resolver(swarm: Swarm, wished: int) -> tuple[SwarmNode, Address]:
     address = free_dns_address(wished)
     if address[1] != wished:
         ui.note(f"port {wished} is taken, so DNS is on {write_address(address)}")
@@ -138,7 +138,7 @@ def _start_resolver(swarm: Swarm, wished: int) -> tuple[Node, Address]:
     return node, server
 
 
-def _add_petnames(resolver: Node, keys: dict[str, str]) -> None:
+def _add_petnames(resolver: SwarmNode, keys: dict[str, str]) -> None:
     for name, zone in PETNAMES.items():
         resolver.control.call("name-add", name=name, key=keys[zone])
     words = [f"{name} for {short(keys[zone], keys)} ({zone}.zone)" for name, zone in PETNAMES.items()]
@@ -162,7 +162,7 @@ def _ask(
     return cells, list(problems(row, keys, reply)), spent is not None
 
 
-def _look_up_all(keys: dict[str, str], client: DigClient | PythonClient, resolver: Node) -> bool:
+def _look_up_all(keys: dict[str, str], client: DigClient | PythonClient, resolver: SwarmNode) -> bool:
     """Ask for every row, print the table, and return whether every row is as expected."""
     ledger = Ledger(resolver.control)
     table, wrong, cold_count = [], [], 0
@@ -211,7 +211,7 @@ def _orderly_end() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _story(swarm: Swarm, paths: dict[str, str], port: int, began: float) -> tuple[bool, Node]:
+def _story(swarm: Swarm, paths: dict[str, str], port: int, began: float) -> tuple[bool, SwarmNode]:
     with ui.progress() as line:
         line.update(f"starting {NODE_COUNT} nodes")
         statuses = swarm.grow(NODE_COUNT)
@@ -235,7 +235,7 @@ def _story(swarm: Swarm, paths: dict[str, str], port: int, began: float) -> tupl
     return is_right, resolver
 
 
-def _wait_for_ctrl_c(resolver: Node) -> None:
+def _wait_for_ctrl_c(resolver: SwarmNode) -> None:
     try:
         # Inside the block: the user may press Ctrl-C as soon as the line is there.
         ui.note("all of it runs until Ctrl-C")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from p2pdns.addresses import Address, write_address
 from p2pdns.cli import dnsclient
-from p2pdns.cli.dnsclient import ExtendedError, Record, Reply
+from p2pdns.cli.dnsclient import DnsReply, ExtendedError, Record
 from p2pdns.errors import Unavailable
 
 DIG_S_MAX = 15.0
@@ -32,7 +32,7 @@ class PythonClient:
     server: Address
     name: str = "dnspython (dig is not installed)"
 
-    def ask(self, name: str, rtype: str, *, transport: str, udp_size_bytes: int) -> Reply:
+    def ask(self, name: str, rtype: str, *, transport: str, udp_size_bytes: int) -> DnsReply:
         """Return the reply over `udp` or `tcp`; a truncated one is not asked for again."""
         return dnsclient.ask(name, rtype, self.server, transport=transport, udp_size_bytes=udp_size_bytes)
 
@@ -45,7 +45,7 @@ class DigClient:
     program: str
     name: str
 
-    def ask(self, name: str, rtype: str, *, transport: str, udp_size_bytes: int) -> Reply:
+    def ask(self, name: str, rtype: str, *, transport: str, udp_size_bytes: int) -> DnsReply:
         """Return the reply over `udp` or `tcp`, as dig prints it; a truncated one is not asked for again."""
         host, port = self.server
         # -r: no ~/.digrc; -u: microseconds; +ignore: a truncated reply is shown and not asked for again.
@@ -68,14 +68,14 @@ def _section(text: str, name: str) -> tuple[Record, ...]:
     return tuple(Record(owner, int(ttl), rtype, data) for owner, ttl, rtype, data in _RECORD.findall(match[1]))
 
 
-def read_dig(text: str, *, server: str, transport: str) -> Reply:
+def read_dig(text: str, *, server: str, transport: str) -> DnsReply:
     """Return the reply that dig's output shows; Unavailable when it shows none."""
     header, flags, question, took = (pattern.search(text) for pattern in (_HEADER, _FLAGS, _QUESTION, _TIME))
     if header is None or flags is None or question is None or took is None:
         words = [line for line in text.splitlines() if line.startswith(";;")]
         raise Unavailable(words[-1].lstrip("; ") if words else "dig printed nothing", place=server)
     errors = [ExtendedError(int(code), meaning, words) for code, meaning, words in _EDE.findall(text)]
-    return Reply(
+    return DnsReply(
         name=question[1],
         type=question[2],
         server=server,

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from p2pdns.cli.dnsclient import Reply
+from p2pdns.cli.dnsclient import DnsReply
 from p2pdns.dns.registry import UDP_SIZE_BYTES
 
 NOBODY = "nobody"
@@ -120,7 +120,7 @@ def _with_keys(text: str, row: Row, keys: Mapping[str, str]) -> str:
     return text.replace("{key}", keys[row.zone])
 
 
-def problems(row: Row, keys: Mapping[str, str], reply: Reply) -> Iterator[str]:
+def problems(row: Row, keys: Mapping[str, str], reply: DnsReply) -> Iterator[str]:
     """Yield the differences between a reply and the expected one."""
     key = keys[row.zone]
     if reply.rcode != row.rcode:
@@ -160,7 +160,7 @@ def short(text: str, keys: Mapping[str, str]) -> str:
     return text
 
 
-def shown(reply: Reply, keys: Mapping[str, str]) -> str:
+def shown(reply: DnsReply, keys: Mapping[str, str]) -> str:
     """Return a reply as the text of one cell: its data, or the reason why there is none."""
     if reply.is_truncated:
         return "TC: ask again over TCP"
@@ -174,7 +174,7 @@ def shown(reply: Reply, keys: Mapping[str, str]) -> str:
     return text if len(text) <= ANSWER_CHARACTERS_SHOWN else text[: ANSWER_CHARACTERS_SHOWN - 1] + ANY
 
 
-def _answer_shown(reply: Reply) -> str:
+def _answer_shown(reply: DnsReply) -> str:
     if not any(record.type == "CNAME" for record in reply.answer):
         return ", ".join(record.data for record in reply.answer)
     # A chain of aliases is shown as the steps to its last record.

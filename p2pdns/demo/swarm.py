@@ -28,7 +28,7 @@ HOST = "127.0.0.1"
 
 
 @dataclass
-class Node:
+class SwarmNode:
     """One process of the swarm: its number, its state directory, its log."""
 
     name: str
@@ -71,7 +71,7 @@ class Swarm:
     def __init__(self, folder: Path, network: str) -> None:
         self.folder = folder
         self.network = network
-        self.nodes: list[Node] = []
+        self.nodes: list[SwarmNode] = []
         self._alive_read, self._alive_write = os.pipe()
         self._config = folder / "p2pdns.toml"
         # A configuration of its own, so that the user's has no effect.
@@ -83,7 +83,7 @@ class Swarm:
     def __exit__(self, *_: object) -> None:
         self.end()
 
-    def start(self, name: str, *flags: str, bootstrap: Sequence[str] = ()) -> Node:
+    def start(self, name: str, *flags: str, bootstrap: Sequence[str] = ()) -> SwarmNode:
         """Start `p2pdns serve` with a state directory of its own and a free DHT port."""
         state = self.folder / name
         state.mkdir(mode=0o700)
@@ -104,11 +104,11 @@ class Swarm:
                 # Not in the terminal's group: Ctrl-C reaches the demo alone, which ends the nodes in order.
                 process_group=0,
             )
-        node = Node(name, process, state, log)
+        node = SwarmNode(name, process, state, log)
         self.nodes.append(node)
         return node
 
-    def wait_until_ready(self, node: Node, *, contact_count_min: int = 0) -> dict[str, Any]:
+    def wait_until_ready(self, node: SwarmNode, *, contact_count_min: int = 0) -> dict[str, Any]:
         """Return the node's status once it answers and knows enough contacts."""
         deadline = time.monotonic() + READY_S_MAX
         while True:
@@ -136,7 +136,7 @@ class Swarm:
             self.start(str(number), "--no-dns", bootstrap=[address])
         return [self.wait_until_ready(node, contact_count_min=count - 1) for node in self.nodes]
 
-    def kill(self, node: Node) -> None:
+    def kill(self, node: SwarmNode) -> None:
         """Kill a node as a power cut would: it writes no state."""
         node.process.kill()
         node.process.wait()

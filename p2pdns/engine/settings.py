@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from p2pdns.config import Config, Dht
+from p2pdns.config import Config, DhtTable
 from p2pdns.dht.node import NodeSettings
 from p2pdns.net.upstream import system_search_domains
 from p2pdns.resolver import ResolverSettings
 from p2pdns.resolver.blocking import BlockedNames
 
 
-def node_settings(config: Dht, bind_host: str) -> NodeSettings:
+def node_settings(config: DhtTable, bind_host: str) -> NodeSettings:
     """Return the settings of a node that is bound to an address of this host."""
     timeout_s = config.timeout_ms / 1000
     usual = NodeSettings(
@@ -33,7 +33,7 @@ def node_settings(config: Dht, bind_host: str) -> NodeSettings:
     )
 
 
-def short_lived_settings(config: Dht, bind_host: str) -> NodeSettings:
+def short_lived_settings(config: DhtTable, bind_host: str) -> NodeSettings:
     """Return the settings of a node that asks or puts for one command and keeps nothing for others."""
     usual = node_settings(config, bind_host)
     return replace(usual, read_only=True, store=False, fills_table=False, far_sizes=())

@@ -60,11 +60,11 @@ class _Sibling:
         """Whether it knows few."""
         return self._endpoint.node.wants_contacts
 
-    def contacts_near(self, target: bytes, asker: Address) -> tuple[krpc.Contact, ...]:
+    def contacts_near(self, target: bytes, asker: Address) -> tuple[krpc.NodeInfo, ...]:
         """Return its contacts nearest to a target."""
         return self._endpoint.node.contacts_near(target, asker)
 
-    def contacts_heard(self, contacts: tuple[krpc.Contact, ...], source: Address, now: float) -> None:
+    def contacts_heard(self, contacts: tuple[krpc.NodeInfo, ...], source: Address, now: float) -> None:
         """Have it ask them."""
         self._endpoint.contacts_heard(contacts, source, now)
 
@@ -120,7 +120,7 @@ class Endpoint:
         """Let the same node in the other address family tell of our contacts, and us hear of those that it is told."""
         self.node.pair_with(_Sibling(sibling))
 
-    def contacts_heard(self, contacts: tuple[krpc.Contact, ...], source: Address, now: float) -> None:
+    def contacts_heard(self, contacts: tuple[krpc.NodeInfo, ...], source: Address, now: float) -> None:
         """Hear of contacts that a node of the other family has told of."""
         self.node.contacts_heard(contacts, source, now)
         self._flush(now)

@@ -34,7 +34,7 @@ ABSENCES_MAX = 16_384
 
 
 @dataclass(slots=True, eq=False)
-class Lookup:
+class LookupUnderWay:
     """A look-up under way. `first` is done at the first valid item or at the end, `done` at the end."""
 
     number: int
@@ -58,7 +58,7 @@ class Lookup:
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
+class KnownZone:
     """What is known of one zone.
 
     `was_settled`: some complete look-up ended at this item or at an older one, and contacts confirmed that.
@@ -76,7 +76,7 @@ class Entry:
     is_unconfirmed: bool = False
     confirmed_at: float = NEVER
     asked_at: float = NEVER
-    lookup: Lookup | None = None
+    lookup: LookupUnderWay | None = None
     failure: Missing | None = None
     retry_at: float = NEVER
     backoff_s: float = 0.0
@@ -116,7 +116,7 @@ class Entry:
         self.backoff_s = min(max(seconds_min, self.backoff_s * 2), seconds_max)
         self.failure, self.retry_at = reason, now + self.backoff_s
 
-    def begun(self, lookup: Lookup) -> None:
+    def begun(self, lookup: LookupUnderWay) -> None:
         """Take a look-up, and tell the questions that wait for one."""
         self.lookup = lookup
         for started in self.waiters:
@@ -131,7 +131,9 @@ class Entry:
             self.refresh = None
 
 
-def report_of(entry: Entry, lookup: Lookup, outcome: GetOutcome, is_confirmed: bool, unix_now: float) -> LookupReport:
+def report_of(
+    entry: KnownZone, lookup: LookupUnderWay, outcome: GetOutcome, is_confirmed: bool, unix_now: float
+) -> LookupReport:
     """Return a look-up that has ended as `lookups` and a trace show it."""
     return LookupReport(
         zone_id=entry.zone_id,
@@ -159,14 +161,14 @@ class Absences:
         self._count_max = count_max
         self._kept: OrderedDict[bytes, tuple[ZoneId, Missing, float, float]] = OrderedDict()
 
-    def keep(self, entry: Entry) -> None:
+    def keep(self, entry: KnownZone) -> None:
         """Keep what an entry that goes knows of failures."""
         if entry.failure is not None:
             self._kept[entry.zone_id.raw] = (entry.zone_id, entry.failure, entry.retry_at, entry.backoff_s)
             if len(self._kept) > self._count_max:
                 self._kept.popitem(last=False)
 
-    def give_back(self, entry: Entry) -> None:
+    def give_back(self, entry: KnownZone) -> None:
         """Tell a new entry what was known of its key."""
         kept = self._kept.pop(entry.zone_id.raw, None)
         if kept is not None:
@@ -192,14 +194,14 @@ def refresh_seconds(zone: Zone | None) -> float:
     return max(REFRESH_S_MIN, min(REFRESH_S_MAX, float(zone.lowest_ttl)))
 
 
-def charge_of(lookup: Lookup | None) -> tuple[int, int]:
+def charge_of(lookup: LookupUnderWay | None) -> tuple[int, int]:
     """Return the number of a look-up, and the RPCs that whoever waited for it is charged with."""
     if lookup is None:
         return 0, 0
     return lookup.number, lookup.rpc_count if lookup.done.done() else LOOKUP_RPCS_USUAL
 
 
-def make_room(entries: OrderedDict[bytes, Entry], absences: Absences, count_max: int, newest: Entry) -> None:
+def make_room(entries: OrderedDict[bytes, KnownZone], absences: Absences, count_max: int, newest: KnownZone) -> None:
     """Make room, keys without an item first, and then the oldest question; a key that is being looked up stays."""
     excess = len(entries) - count_max
     if excess <= 0:
@@ -215,7 +217,7 @@ def make_room(entries: OrderedDict[bytes, Entry], absences: Absences, count_max:
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
-    entry: Entry
+    entry: KnownZone
     budget: Budget
     started: asyncio.Future[None]
 
@@ -269,7 +271,7 @@ class Slots:
         self,
         count_max: int,
         per_prefix_max: int,
-        start: Callable[[Entry, Budget], None],
+        start: Callable[[KnownZone, Budget], None],
         patient_max: int = PATIENT_GETS_MAX,
     ) -> None:
         self.count_max = count_max
@@ -283,7 +285,7 @@ class Slots:
         self._lines: OrderedDict[str, _Line] = OrderedDict()
         self._is_serving = False
 
-    async def started(self, entry: Entry, budget: Budget, timeout_s: float) -> bool:
+    async def started(self, entry: KnownZone, budget: Budget, timeout_s: float) -> bool:
         """Return whether a look-up of the key is under way, after waiting for room."""
         if self._has_room(budget):
             self._start(entry, budget)
@@ -307,14 +309,14 @@ class Slots:
         if waiter.started in waiter.entry.waiters:
             waiter.entry.waiters.remove(waiter.started)
 
-    def take(self, lookup: Lookup) -> None:
+    def take(self, lookup: LookupUnderWay) -> None:
         """Count a look-up in that is made for a client."""
         assert lookup.prefix is not None, "the node's own look-ups hold no slot"
         lookup.holds_slot = lookup.holds_share = True
         self._count += 1
         self._by_prefix[lookup.prefix] += 1
 
-    def ease(self, lookup: Lookup) -> None:
+    def ease(self, lookup: LookupUnderWay) -> None:
         """Let others begin in place of a look-up that has its first item or is patient, where there is room for it.
 
         With an item its client's share is free in any case: what is still asked only refines the answer, and is the
@@ -335,7 +337,7 @@ class Slots:
             self._patient_of[prefix] += 1
         self.serve()
 
-    def release(self, lookup: Lookup) -> None:
+    def release(self, lookup: LookupUnderWay) -> None:
         """Count a look-up out, with whatever it still holds."""
         assert lookup.prefix is not None, "the node's own look-ups hold no slot"
         if lookup.holds_share:

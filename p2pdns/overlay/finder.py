@@ -26,8 +26,8 @@ from p2pdns.overlay.entries import (
     NEVER,
     REFRESH_S_MIN,
     Absences,
-    Entry,
-    Lookup,
+    KnownZone,
+    LookupUnderWay,
     Slots,
     charge_of,
     make_room,
@@ -85,7 +85,7 @@ class Overlay:
         self._later = later
         self._entry_count_max = entry_count_max
         self._held_wait_s = held_wait_s
-        self._entries: OrderedDict[bytes, Entry] = OrderedDict()
+        self._entries: OrderedDict[bytes, KnownZone] = OrderedDict()
         self._absences = Absences()
         self._slots = Slots(cold_get_count_max, cold_get_count_per_prefix_max, self._start)
         self._refresh_count = 0
@@ -105,13 +105,13 @@ class Overlay:
                 break
         return outcome
 
-    async def _best(self, entry: Entry, settled: bool, budget: Budget) -> ItemOutcome:
+    async def _best(self, entry: KnownZone, settled: bool, budget: Budget) -> ItemOutcome:
         entry.asked_at = self._clock()
         if budget.is_prefetch:
             await self._confirm_early(entry, budget)
             # Nobody waits, so there is time for the end of a look-up.
             settled = True
-        last: Lookup | None = None
+        last: LookupUnderWay | None = None
         while not self._is_closed:
             if (known := self._known(entry, last)) is not None:
                 return known
@@ -194,7 +194,7 @@ class Overlay:
         """Return how a look-up ended; None while it goes on, and once others have taken its place in the list."""
         return next((report for report in reversed(self.reports) if report.number == number), None)
 
-    def under_way(self, number: int) -> Lookup | None:
+    def under_way(self, number: int) -> LookupUnderWay | None:
         """Return a look-up that has not ended."""
         lookups = (entry.lookup for entry in self._entries.values())
         return next((lookup for lookup in lookups if lookup is not None and lookup.number == number), None)
@@ -225,7 +225,7 @@ class Overlay:
 
     # What is known.
 
-    def _entry(self, zone_id: ZoneId) -> Entry:
+    def _entry(self, zone_id: ZoneId) -> KnownZone:
         entry = self._entries.get(zone_id.raw)
         if entry is None:
             entry = self._entries[zone_id.raw] = self._remembered(zone_id)
@@ -234,9 +234,9 @@ class Overlay:
         self._entries.move_to_end(zone_id.raw)
         return entry
 
-    def _remembered(self, zone_id: ZoneId) -> Entry:
+    def _remembered(self, zone_id: ZoneId) -> KnownZone:
         """Return what survived the last process: an item that was confirmed lately still is."""
-        entry = Entry(zone_id, mark=self._state.mark(zone_id))
+        entry = KnownZone(zone_id, mark=self._state.mark(zone_id))
         held = self._state.held(zone_id)
         if held is None or self._marks.is_below(entry, held.item):
             return entry
@@ -254,7 +254,7 @@ class Overlay:
             entry.confirmed_at = self._clock() - age
         return entry
 
-    def _known(self, entry: Entry, last: Lookup | None) -> ItemOutcome | None:
+    def _known(self, entry: KnownZone, last: LookupUnderWay | None) -> ItemOutcome | None:
         """Return what needs no look-up: an item confirmed lately, or a failure that is not to be repeated yet."""
         now = self._clock()
         number, rpc_count = charge_of(last)
@@ -277,7 +277,7 @@ class Overlay:
             return NotFound(entry.failure, entry.retry_at, number, rpc_count)
         return None
 
-    def _in_hand(self, entry: Entry, lookup: Lookup | None, reason: Missing) -> ItemOutcome:
+    def _in_hand(self, entry: KnownZone, lookup: LookupUnderWay | None, reason: Missing) -> ItemOutcome:
         """Return the best item there is while nothing better can be waited for: never called settled."""
         number, rpc_count = charge_of(lookup)
         item, zone, previous = entry.item, entry.zone, None
@@ -296,15 +296,15 @@ class Overlay:
     def _is_fresh(self, item: MutableItem, zone: Zone) -> bool:
         return self._marks.now.unix < item.signed_at_unix + zone.expire_seconds
 
-    def _is_better(self, entry: Entry, new: MutableItem, old: MutableItem) -> bool:
+    def _is_better(self, entry: KnownZone, new: MutableItem, old: MutableItem) -> bool:
         return self._marks.present(entry).prefers(new, old)
 
     # Waiting.
 
-    async def _started(self, entry: Entry, budget: Budget) -> bool:
+    async def _started(self, entry: KnownZone, budget: Budget) -> bool:
         return await self._slots.started(entry, budget, budget.deadline - self._clock())
 
-    async def _has_news(self, entry: Entry, lookup: Lookup, settled: bool, budget: Budget) -> bool:
+    async def _has_news(self, entry: KnownZone, lookup: LookupUnderWay, settled: bool, budget: Budget) -> bool:
         """Return whether the look-up has an item, or for `settled` its end, before the question's patience is over."""
         event = lookup.done if settled else lookup.first
         patience_s = budget.deadline - self._clock()
@@ -313,7 +313,7 @@ class Overlay:
         await asyncio.wait({event}, timeout=max(0.0, patience_s))
         return event.done()
 
-    async def _confirm_early(self, entry: Entry, budget: Budget) -> None:
+    async def _confirm_early(self, entry: KnownZone, budget: Budget) -> None:
         """Refresh an item a little before its time, and wait for that.
 
         Its name is asked so often that somebody would have to wait for the look-up otherwise.
@@ -333,13 +333,13 @@ class Overlay:
 
     # Looking up.
 
-    def _start(self, entry: Entry, budget: Budget | None) -> None:
+    def _start(self, entry: KnownZone, budget: Budget | None) -> None:
         """Start a look-up: on a question's account, or as a refresh on the node's."""
         future = asyncio.get_running_loop().create_future
         self._lookup_count += 1
         rpc_max = QUESTION_RPCS_MAX if budget is None else min(budget.rpc_max, QUESTION_RPCS_MAX)
         prefix = None if budget is None else budget.client_prefix
-        lookup = Lookup(self._lookup_count, rpc_max, prefix, future(), future(), started_at=self._clock())
+        lookup = LookupUnderWay(self._lookup_count, rpc_max, prefix, future(), future(), started_at=self._clock())
         entry.begun(lookup)
         if prefix is None:
             self._refresh_count += 1
@@ -348,7 +348,7 @@ class Overlay:
         # The first requests leave now: behind what else is begun in this round they would wait for nothing.
         self._spawn(self._run(entry, lookup, self._begun(entry, lookup)))
 
-    def _begun(self, entry: Entry, lookup: Lookup) -> Awaitable[GetOutcome]:
+    def _begun(self, entry: KnownZone, lookup: LookupUnderWay) -> Awaitable[GetOutcome]:
         # Replies to a get with a seq leave out what is not newer; a refresh can do without, a question cannot.
         # Nor may one from the future be named: saner ones lie below it.
         held = entry.item if lookup.is_refresh else None
@@ -372,7 +372,7 @@ class Overlay:
             broken.set_exception(error)
             return broken
 
-    async def _run(self, entry: Entry, lookup: Lookup, begun: Awaitable[GetOutcome]) -> None:
+    async def _run(self, entry: KnownZone, lookup: LookupUnderWay, begun: Awaitable[GetOutcome]) -> None:
         try:
             await self._conclude(entry, lookup, await begun)
         except Exception as error:
@@ -385,7 +385,7 @@ class Overlay:
         finally:
             self._end(entry, lookup)
 
-    def _item_found(self, entry: Entry, lookup: Lookup, item: MutableItem | ImmutableItem) -> None:
+    def _item_found(self, entry: KnownZone, lookup: LookupUnderWay, item: MutableItem | ImmutableItem) -> None:
         if not isinstance(item, MutableItem) or not is_part(item, entry.zone_id):
             return
         if self._marks.is_below(entry, item):
@@ -405,13 +405,13 @@ class Overlay:
             self.on_invalidate((tag_of_zone(entry.zone_id),))
         self._has_first(lookup)
 
-    def _has_first(self, lookup: Lookup) -> None:
+    def _has_first(self, lookup: LookupUnderWay) -> None:
         if not lookup.first.done():
             lookup.first_s = self._clock() - lookup.started_at
             lookup.first.set_result(None)
             self._slots.ease(lookup)
 
-    async def _conclude(self, entry: Entry, lookup: Lookup, outcome: GetOutcome) -> None:
+    async def _conclude(self, entry: KnownZone, lookup: LookupUnderWay, outcome: GetOutcome) -> None:
         """Take the end of a look-up: the mark first, then what others may see."""
         lookup.rpc_count = outcome.rpc_count
         if outcome.item is not None:
@@ -437,7 +437,7 @@ class Overlay:
         if entry.item is not None:
             self._arm_refresh(entry, refresh_seconds(entry.zone))
 
-    async def _raise(self, entry: Entry, item: MutableItem, zone: Zone, is_settled: bool) -> None:
+    async def _raise(self, entry: KnownZone, item: MutableItem, zone: Zone, is_settled: bool) -> None:
         """Take a newer item, after its commit where its key has a mark; a first mark is made when it is shown."""
         if entry.item is not None and not self._is_better(entry, item, entry.item):
             return
@@ -447,13 +447,13 @@ class Overlay:
         # Something still newer may have come while the commit was under way.
         self._take(entry, item, zone)
 
-    def _take(self, entry: Entry, item: MutableItem | None, zone: Zone | None) -> None:
+    def _take(self, entry: KnownZone, item: MutableItem | None, zone: Zone | None) -> None:
         if item is None or self._marks.is_below(entry, item):
             return
         if entry.item is None or self._is_better(entry, item, entry.item):
             entry.item, entry.zone = item, zone
 
-    async def _adopt_arrived(self, entry: Entry, item: MutableItem) -> None:
+    async def _adopt_arrived(self, entry: KnownZone, item: MutableItem) -> None:
         try:
             await self._raise(entry, item, zone_of(item), False)
         except Exception as error:
@@ -461,7 +461,7 @@ class Overlay:
             return
         self.on_invalidate((tag_of_zone(entry.zone_id),))
 
-    def _end(self, entry: Entry, lookup: Lookup) -> None:
+    def _end(self, entry: KnownZone, lookup: LookupUnderWay) -> None:
         entry.lookup = None
         for event in (lookup.first, lookup.done):
             if not event.done():
@@ -473,12 +473,12 @@ class Overlay:
 
     # Refreshing.
 
-    def _arm_refresh(self, entry: Entry, seconds: float) -> None:
+    def _arm_refresh(self, entry: KnownZone, seconds: float) -> None:
         entry.stop_refresh()
         if not self._is_closed:
             entry.refresh = self._later(seconds, lambda: self._refresh(entry))
 
-    def _refresh(self, entry: Entry) -> None:
+    def _refresh(self, entry: KnownZone) -> None:
         """Look a zone up again if it was asked for since the last time."""
         entry.refresh = None
         is_current = self._entries.get(entry.zone_id.raw) is entry

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem, Present
-from p2pdns.overlay.entries import Entry
+from p2pdns.overlay.entries import KnownZone
 from p2pdns.overlay.ports import Mark, ReaderState, Tell
 from p2pdns.rates import PREFIXES_MAX, PrefixRates
 from p2pdns.resolver import Budget, Found, ItemOutcome, Missing, NotFound
@@ -46,15 +46,15 @@ class Marks:
         """What is known of the time."""
         return Present(self._unix_clock(), self._state.newest_seq)
 
-    def present(self, entry: Entry) -> Present:
+    def present(self, entry: KnownZone) -> Present:
         """Return what judges the items of a key."""
         return self.now.of_key(None if entry.mark is None else entry.mark.seq)
 
-    def is_below(self, entry: Entry, item: MutableItem) -> bool:
+    def is_below(self, entry: KnownZone, item: MutableItem) -> bool:
         """Return whether something newer than an item was shown, or adopted, before."""
         return entry.mark is not None and item.seq < entry.mark.seq
 
-    async def shown(self, entry: Entry, found: Found, budget: Budget) -> ItemOutcome:
+    async def shown(self, entry: KnownZone, found: Found, budget: Budget) -> ItemOutcome:
         """Return an item as it may be shown, once its mark is committed; it is not found where it is below the mark."""
         note = await self._note_on(entry, found.item, budget)
         if self.is_below(entry, found.item):
@@ -67,7 +67,7 @@ class Marks:
             self._state.keep(entry.zone_id)
         return replace(found, notes=notes) if notes else found
 
-    async def _note_on(self, entry: Entry, item: MutableItem, budget: Budget) -> str:
+    async def _note_on(self, entry: KnownZone, item: MutableItem, budget: Budget) -> str:
         """Commit an item as the mark of its key; return why it is none in the end, in words."""
         mark = entry.mark
         if mark is not None and (item.seq < mark.seq or (item.seq == mark.seq and mark.is_on_disk)):
@@ -82,7 +82,7 @@ class Marks:
         """Return whether the client may make another new mark, and count it."""
         return self._new_marks.take(budget.client_prefix, self._clock())
 
-    async def raised(self, entry: Entry, item: MutableItem, confirmed_unix: float) -> bool:
+    async def raised(self, entry: KnownZone, item: MutableItem, confirmed_unix: float) -> bool:
         """Commit an item as the mark of its key; return whether the disk has taken it."""
         # The state logs what the disk says; whoever is shown the item is told by its note.
         with contextlib.suppress(Unavailable):
@@ -90,7 +90,7 @@ class Marks:
         entry.mark = self._state.mark(entry.zone_id) or Mark(item.seq, is_on_disk=False)
         return entry.mark.is_on_disk
 
-    async def confirmed(self, entry: Entry, item: MutableItem) -> None:
+    async def confirmed(self, entry: KnownZone, item: MutableItem) -> None:
         """Store the time of a confirmation; nobody waits for it, and its loss costs a look-up after a restart."""
         if entry.mark is None or item.seq != entry.mark.seq:
             return
@@ -99,7 +99,7 @@ class Marks:
         except Exception as error:
             self._tell("confirmation not stored", key=item.key, reason=repr(error))
 
-    def confirmed_unix(self, entry: Entry) -> float:
+    def confirmed_unix(self, entry: KnownZone) -> float:
         """Return when the item in hand was last confirmed; 0 when it never was."""
         if not entry.was_settled:
             return 0.0

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from p2pdns.config import Dns
+from p2pdns.config import DnsTable
 from p2pdns.errors import KEY_FILE_HINT, KEY_FILE_MARK, KEY_FILE_TEXT, ConfigError, hint_of, words_of
 from p2pdns.log import get_logger
 from p2pdns.resolver.blocking import EXCEPTIONS_MAX, NAMES_MAX, BlockedNames, read_line
@@ -52,7 +52,7 @@ class ListFile:
         return "block_except" if self.is_exceptions else "block"
 
 
-def files_of(config: Dns) -> tuple[ListFile, ...]:
+def files_of(config: DnsTable) -> tuple[ListFile, ...]:
     """Return the lists that the configuration names."""
     return (*map(ListFile, config.block), *(ListFile(path, is_exceptions=True) for path in config.block_except))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pdns.config import Config, Limits
+from p2pdns.config import Config, LimitsTable
 from tests.conformance import wire
 from tests.conformance.world import KEY, World, framed, read_exactly, read_framed
 from tests.live.fake_engine import FakeEngine
@@ -31,7 +31,7 @@ def start_front(tmp_path: Path) -> Iterator[StartFront]:
         def start(**limits: int) -> FrontProcess:
             engine = FakeEngine(tmp_path)
             stack.callback(engine.close)
-            config = dataclasses.replace(Config(), limits=dataclasses.replace(Limits(), **limits))
+            config = dataclasses.replace(Config(), limits=dataclasses.replace(LimitsTable(), **limits))
             front = FrontProcess(tmp_path, config)
             stack.callback(front.close)
             assert engine.connected.wait(GUARD_S)

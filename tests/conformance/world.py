@@ -14,7 +14,7 @@ from pathlib import Path
 
 from p2pdns.addresses import Address, read_address
 from p2pdns.cli.publish import publish_through
-from p2pdns.demo.swarm import Node, Swarm
+from p2pdns.demo.swarm import Swarm, SwarmNode
 from p2pdns.dns import zonefile
 from p2pdns.items.item import VALUE_BYTES_WRITE_MAX
 from p2pdns.items.keys import SecretKey
@@ -75,7 +75,7 @@ LOCAL_DATA = ("router.home.example. 120 IN A 192.168.1.1", "box.home.example. CN
 class World:
     """The daemon, where it answers, and its upstream."""
 
-    def __init__(self, resolver: Node, upstream: Upstream) -> None:
+    def __init__(self, resolver: SwarmNode, upstream: Upstream) -> None:
         self.resolver = resolver
         self.upstream = upstream
         self.address: Address = read_address(resolver.status()["dns_addresses"][0])
@@ -163,7 +163,7 @@ def read_exactly(sock: socket.socket, size: int) -> bytes:
     return data
 
 
-def publish(node: Node, owner: str, text: str) -> None:
+def publish(node: SwarmNode, owner: str, text: str) -> None:
     """Publish the zone of an owner through a node."""
     secret = SECRETS[owner]
     apex = secret.zone_key.apex

@@ -20,7 +20,7 @@ import dns.query
 import dns.rcode
 import pytest
 
-from p2pdns.config import Config, Limits
+from p2pdns.config import Config, LimitsTable
 from tests.front_messages import query
 from tests.live.fake_engine import FakeEngine, invalidate_all_tagged
 from tests.live.front_process import GUARD_S, FrontProcess, framed, read_framed, wait_until
@@ -68,7 +68,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 def with_limits(**limits: int) -> Config:
     """Return a configuration with other limits."""
-    return dataclasses.replace(Config(), limits=dataclasses.replace(Limits(), **limits))
+    return dataclasses.replace(Config(), limits=dataclasses.replace(LimitsTable(), **limits))
 
 
 def test_a_client_gets_the_answer_of_the_engine_and_then_of_the_cache(world: World) -> None:

@@ -15,7 +15,7 @@ from p2pdns.addresses import read_address
 from p2pdns.cli.publish import publish_through
 from p2pdns.cli.zones import read_zone
 from p2pdns.demo.client import DigClient, client_for
-from p2pdns.demo.swarm import Node, Swarm
+from p2pdns.demo.swarm import Swarm, SwarmNode
 from p2pdns.dns.message import Question, parse
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Rcode, Type
@@ -37,7 +37,7 @@ ZONES = {
 class World:
     """A swarm that has both zones, and a daemon with DNS that has asked for neither."""
 
-    resolver: Node
+    resolver: SwarmNode
     client: DigClient
     config: Path
     settings: str

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p2pdns.cli.dnsclient import ExtendedError, Record, Reply
+from p2pdns.cli.dnsclient import DnsReply, ExtendedError, Record
 from p2pdns.demo.rows import ROWS, Row
 from p2pdns.dns import zonefile
 from p2pdns.dns.message import type_text
@@ -57,12 +57,12 @@ def of_demo_rows(keys: Mapping[str, str]) -> list[tuple[Row, list[Any]]]:
     return [(row, [row.name(keys[row.zone]), row.type, row.transport, row.udp_size_bytes]) for row in rows]
 
 
-def reply_of(facts: Mapping[str, Any]) -> Reply:
+def reply_of(facts: Mapping[str, Any]) -> DnsReply:
     if "error" in facts:
-        return Reply("", "", "", "", facts["error"], (), (), (), (), 0.0)
+        return DnsReply("", "", "", "", facts["error"], (), (), (), (), 0.0)
     records = {name: tuple(Record(**each) for each in facts[name]) for name in ("answer", "authority")}
     errors = tuple(ExtendedError(**each) for each in facts["extended_errors"])
-    return Reply(**{**facts, **records, "flags": tuple(facts["flags"]), "extended_errors": errors})
+    return DnsReply(**{**facts, **records, "flags": tuple(facts["flags"]), "extended_errors": errors})
 
 
 class Signed:

@@ -15,7 +15,7 @@ import click
 from p2pdns.cli import settings, ui
 from p2pdns.cli.doctor.checks import CHECKS
 from p2pdns.cli.doctor.machine import Machine
-from p2pdns.cli.doctor.verdicts import Verdict
+from p2pdns.cli.doctor.verdicts import Finding
 from p2pdns.cli.names import read_name
 from p2pdns.cli.settings import Given
 from p2pdns.cli.status import counted, labelled
@@ -25,7 +25,7 @@ from p2pdns.errors import P2pdnsError, UsageError
 LEVELS_SHOWN = ("problem", "warning", "cannot tell")
 
 
-def facts_of_daemon(state_flag: str | None) -> tuple[dict[str, Any], Verdict | None]:
+def facts_of_daemon(state_flag: str | None) -> tuple[dict[str, Any], Finding | None]:
     """Return the daemon's status; without a daemon an empty one, and the verdict that says so."""
     try:
         facts: dict[str, Any] = settings.daemon(state_flag).call("status")["status"]
@@ -33,11 +33,11 @@ def facts_of_daemon(state_flag: str | None) -> tuple[dict[str, Any], Verdict | N
         raise
     except P2pdnsError as error:
         hint = error.hint or "start it with p2pdns serve"
-        return {}, Verdict("daemon", "problem", str(error), hint, "p2pdns serve")
+        return {}, Finding("daemon", "problem", str(error), hint, "p2pdns serve")
     return facts, None
 
 
-def lines_of(verdicts: Sequence[Verdict]) -> list[str]:
+def lines_of(verdicts: Sequence[Finding]) -> list[str]:
     """Return the verdicts as lines: bad ones with cause and remedy, good ones by name."""
     counts = {level: sum(verdict.level == level for verdict in verdicts) for level in LEVELS_SHOWN}
     parts = [counted(counts["problem"], "problem"), counted(counts["warning"], "warning")]
@@ -45,7 +45,7 @@ def lines_of(verdicts: Sequence[Verdict]) -> list[str]:
     fine = [verdict.check for verdict in verdicts if verdict.level == "ok"]
     lines = [head]
     # Without a daemon half of the checks cannot tell, all for the same reason: it is shown once.
-    alike: dict[Verdict, list[str]] = {}
+    alike: dict[Finding, list[str]] = {}
     for verdict in sorted(verdicts, key=lambda verdict: (*LEVELS_SHOWN, "ok").index(verdict.level)):
         if verdict.level != "ok":
             alike.setdefault(replace(verdict, check=""), []).append(verdict.check)

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from p2pdns.addresses import write_address
-from p2pdns.cli.dnsclient import Reply
+from p2pdns.cli.dnsclient import DnsReply
 from p2pdns.cli.doctor.machine import Machine, is_here
-from p2pdns.cli.doctor.verdicts import Level, Verdict
+from p2pdns.cli.doctor.verdicts import Finding, Level
 from p2pdns.dns.registry import DNS_PORT
 from p2pdns.errors import words_of
 
@@ -34,7 +34,7 @@ Said = tuple[Level, *tuple[str, ...]]
 """A verdict without the name of its check: the level, the cause, the remedy, the command."""
 
 SaidBy = Callable[[Machine], Said]
-Check = Callable[[Machine], Verdict]
+Check = Callable[[Machine], Finding]
 
 
 def _check(name: str, *, needs_daemon: bool = False, told_as: Sequence[str] = ()) -> Callable[[SaidBy], Check]:
@@ -42,12 +42,12 @@ def _check(name: str, *, needs_daemon: bool = False, told_as: Sequence[str] = ()
 
     def made(judge: SaidBy) -> Check:
         @functools.wraps(judge)
-        def check(machine: Machine) -> Verdict:
+        def check(machine: Machine) -> Finding:
             if needs_daemon and not machine.facts:
-                return Verdict(name, "cannot tell", *NO_DAEMON)
+                return Finding(name, "cannot tell", *NO_DAEMON)
             for problem in (problem for about in told_as for problem in _told(machine, about)):
-                return Verdict(name, "problem", problem["cause"], problem["remedy"], problem["command"])
-            return Verdict(name, *judge(machine))
+                return Finding(name, "problem", problem["cause"], problem["remedy"], problem["command"])
+            return Finding(name, *judge(machine))
 
         return check
 
@@ -161,7 +161,7 @@ def upstream(machine: Machine) -> Said:
         return "cannot tell", "the daemon answers no DNS on this machine", "see p2pdns status"
     name = machine.unknown_name()
     reply = machine.ask(name, "A", asked[0])
-    if isinstance(reply, Reply) and reply.rcode in ("NOERROR", "NXDOMAIN"):
+    if isinstance(reply, DnsReply) and reply.rcode in ("NOERROR", "NXDOMAIN"):
         return "ok", servers
     if isinstance(reply, str):
         words = reply
@@ -203,7 +203,7 @@ def _known_name(machine: Machine) -> tuple[str, set[str]] | None:
         found = {
             record.data
             for reply in replies
-            if isinstance(reply, Reply)
+            if isinstance(reply, DnsReply)
             for record in reply.answer
             if record.type in ("A", "AAAA")
         }

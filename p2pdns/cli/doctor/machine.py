@@ -19,7 +19,7 @@ from typing import Any
 
 from p2pdns.addresses import Address, read_address
 from p2pdns.cli import dnsclient
-from p2pdns.cli.dnsclient import Reply
+from p2pdns.cli.dnsclient import DnsReply
 from p2pdns.dns.registry import DNS_PORT
 from p2pdns.errors import ConfigError, P2pdnsError
 
@@ -102,7 +102,7 @@ class Machine:
             servers.append((dnsclient.ANY_ADDRESS.get(host, host), port))
         return servers
 
-    def ask(self, name: str, rtype: str, server: Address) -> Reply | str:
+    def ask(self, name: str, rtype: str, server: Address) -> DnsReply | str:
         """Return the response of a server on this machine, or the reason why there is none."""
         assert is_here(server[0]), "only this machine is asked"
         try:

@@ -9,7 +9,7 @@ Level = Literal["ok", "warning", "problem", "cannot tell"]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Finding:
     """A check's verdict. All but "ok" have a cause and a remedy; a problem has a command to type as well."""
 
     check: str

@@ -10,7 +10,7 @@ who sent a message, nor whether a token or a signature holds.
 
 from p2pdns.dht.krpc.compact import (
     ID_BYTES,
-    Contact,
+    NodeInfo,
     compose_address,
     compose_contacts,
     parse_address,
@@ -76,13 +76,13 @@ __all__ = [
     "VALUE_TOO_BIG",
     "AnnouncePeer",
     "BadQuery",
-    "Contact",
     "Error",
     "FindNode",
     "Fitted",
     "Get",
     "GetPeers",
     "Message",
+    "NodeInfo",
     "Ping",
     "PutImmutable",
     "PutMutable",

@@ -21,7 +21,7 @@ ID_BYTES = 20
 CONTACT_BYTES, CONTACT6_BYTES = 26, 38
 
 
-class Contact(NamedTuple):
+class NodeInfo(NamedTuple):
     """A node as KRPC names it: id and address."""
 
     node_id: bytes
@@ -44,18 +44,18 @@ def compose_address(address: Address) -> bytes:
 
 
 @lru_cache(maxsize=CONTACTS_REMEMBERED_MAX)
-def _parse_contact(data: bytes) -> Contact | None:
+def _parse_contact(data: bytes) -> NodeInfo | None:
     """Return the contact in 26 or 38 bytes, None at port 0."""
     address = parse_address(data[ID_BYTES:])
-    return None if address is None else Contact(data[:ID_BYTES], address)
+    return None if address is None else NodeInfo(data[:ID_BYTES], address)
 
 
 @lru_cache(maxsize=CONTACTS_REMEMBERED_MAX)
-def _compose_contact(contact: Contact) -> bytes:
+def _compose_contact(contact: NodeInfo) -> bytes:
     return contact.node_id + compose_address(contact.address)
 
 
-def parse_contacts(data: bytes, *, ipv6: bool = False) -> tuple[Contact, ...]:
+def parse_contacts(data: bytes, *, ipv6: bool = False) -> tuple[NodeInfo, ...]:
     """Return the contacts of `nodes` (26 bytes each) or `nodes6` (38), without those at port 0."""
     if not data:
         return ()
@@ -66,7 +66,7 @@ def parse_contacts(data: bytes, *, ipv6: bool = False) -> tuple[Contact, ...]:
     return tuple([contact for contact in found if contact is not None])
 
 
-def compose_contacts(contacts: Sequence[Contact]) -> bytes:
+def compose_contacts(contacts: Sequence[NodeInfo]) -> bytes:
     """Return `contacts`, all of one family, as `nodes` or `nodes6` carries them."""
     return b"".join([_compose_contact(contact) for contact in contacts])
 

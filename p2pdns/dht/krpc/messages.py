@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from p2pdns.addresses import Address
-from p2pdns.dht.krpc.compact import Contact
+from p2pdns.dht.krpc.compact import NodeInfo
 from p2pdns.errors import FormatError
 
 DATAGRAM_BYTES_MAX = 2_048  # An Ethernet frame carries 1472; nothing that KRPC can say needs a fragment.
@@ -157,8 +157,8 @@ class Reply:
 
     transaction: bytes
     node_id: bytes
-    nodes: tuple[Contact, ...] = ()
-    nodes6: tuple[Contact, ...] = ()
+    nodes: tuple[NodeInfo, ...] = ()
+    nodes6: tuple[NodeInfo, ...] = ()
     token: bytes | None = None
     key: bytes | None = None
     signature: bytes | None = None

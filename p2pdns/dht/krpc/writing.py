@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from p2pdns.dht.bencode import encode
-from p2pdns.dht.krpc.compact import CONTACT6_BYTES, CONTACT_BYTES, Contact, compose_address, compose_contacts
+from p2pdns.dht.krpc.compact import CONTACT6_BYTES, CONTACT_BYTES, NodeInfo, compose_address, compose_contacts
 from p2pdns.dht.krpc.messages import (
     REPLY_BYTES_MAX,
     AnnouncePeer,
@@ -95,7 +95,7 @@ def _with_fewer_contacts(reply: Reply, limit: int) -> tuple[Reply, bytes]:
     return reply, data
 
 
-def _shortened(contacts: Sequence[Contact], excess: int, size: int, is_shared: bool) -> tuple[Contact, ...]:
+def _shortened(contacts: Sequence[NodeInfo], excess: int, size: int, is_shared: bool) -> tuple[NodeInfo, ...]:
     drop = 1 if is_shared else max(1, excess // size)
     return tuple(contacts[: max(0, len(contacts) - drop)])
 

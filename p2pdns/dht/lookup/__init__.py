@@ -25,8 +25,8 @@ from p2pdns.dht.lookup.shortlist import (
     SHORTLIST_MAX,
     SOURCE_SILENT_MAX,
     Candidate,
+    CandidateState,
     Request,
-    State,
 )
 from p2pdns.dht.lookup.verdict import Verdict
 
@@ -44,10 +44,10 @@ __all__ = [
     "SOURCE_SILENT_MAX",
     "SPARE",
     "Candidate",
+    "CandidateState",
     "Item",
     "Lookup",
     "Request",
     "Sought",
-    "State",
     "Verdict",
 ]

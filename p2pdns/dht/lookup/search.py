@@ -20,7 +20,7 @@ from typing import TypeAlias
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.confirmation import Confirmation
-from p2pdns.dht.lookup.shortlist import Candidate, Leave, Request, Shortlist, State
+from p2pdns.dht.lookup.shortlist import Candidate, CandidateState, Leave, Request, Shortlist
 from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.routing.reach import is_for
 from p2pdns.dht.routing.table import K
@@ -105,7 +105,7 @@ class Lookup:
 
     # Candidates
 
-    def add(self, contacts: Iterable[krpc.Contact], source: Address | None = None) -> None:
+    def add(self, contacts: Iterable[krpc.NodeInfo], source: Address | None = None) -> None:
         """Put contacts on the shortlist: our own table's, or what the peer at `source` told us."""
         shortlist = self._shortlist
         named_by = None if source is None else shortlist.source_of(source)
@@ -126,7 +126,7 @@ class Lookup:
                 continue
             shortlist.add(contact, int.from_bytes(contact.node_id) ^ self._number, named_by)
 
-    def begin_with(self, contacts: Iterable[krpc.Contact]) -> None:
+    def begin_with(self, contacts: Iterable[krpc.NodeInfo]) -> None:
         """Put contacts of our own table on the shortlist, nearest first: they have answered us, so can be asked."""
         if len(self._shortlist):
             self.add(contacts)
@@ -214,11 +214,11 @@ class Lookup:
             if candidate.is_allowed is not is_allowed:
                 continue
             state = candidate.state
-            if state is State.ANSWERED or state is State.ASKED:
-                expected += candidate.is_counted if state is State.ANSWERED else hope
+            if state is CandidateState.ANSWERED or state is CandidateState.ASKED:
+                expected += candidate.is_counted if state is CandidateState.ANSWERED else hope
                 if expected >= wanted:
                     break
-            elif state is State.NEW and self._shortlist.leave_of(candidate) is Leave.YES:
+            elif state is CandidateState.NEW and self._shortlist.leave_of(candidate) is Leave.YES:
                 requests.append(self._asked(candidate, is_follow_up=False))
                 expected += hope
                 room -= 1
@@ -233,14 +233,14 @@ class Lookup:
         if is_follow_up:
             self._follow_up_count += 1
         else:
-            self._shortlist.change(candidate, State.ASKED)
+            self._shortlist.change(candidate, CandidateState.ASKED)
             self._addresses_asked[candidate.contact.address] = None
         self._fair_count += is_fair
         return Request(candidate, is_follow_up, is_fair)
 
     def timed_out(self, request: Request) -> bool:
         """Note that a request was not answered in time; return whether to send it again (which then counts)."""
-        if request.state is State.ASKED:
+        if request.state is CandidateState.ASKED:
             self.in_flight_count -= 1
             self._fair_count -= request.is_fair
             self._silent_count += 1
@@ -249,45 +249,48 @@ class Lookup:
                 self.rpc_count += 1
                 self.retransmit_count += 1
                 self._slow_count += 1
-                self._set_state(request, State.SLOW)
+                self._set_state(request, CandidateState.SLOW)
                 return True
             self._give_up(request)
-        elif request.state is State.SLOW:
+        elif request.state is CandidateState.SLOW:
             self._slow_count -= 1
             self._give_up(request)
         return False
 
     def _give_up(self, request: Request) -> None:
-        self._set_state(request, State.DEAD)
+        self._set_state(request, CandidateState.DEAD)
         if not request.is_follow_up:
             self._given_up_count += 1
 
     def refused(self, request: Request) -> None:
         """Note that a request was answered with an error: alive, but of no use here."""
         self._settle(request)
-        self._set_state(request, State.DEAD)
+        self._set_state(request, CandidateState.DEAD)
         self._shortlist.absolve(request.candidate)
 
     def pass_over(self, candidate: Candidate) -> None:
         """Leave out one that answered and is of no use, so that the next nearest stands in for it."""
-        self._shortlist.change(candidate, State.DEAD)
+        self._shortlist.change(candidate, CandidateState.DEAD)
         self._shortlist.absolve(candidate)
 
-    def _set_state(self, request: Request, state: State) -> None:
+    def _set_state(self, request: Request, state: CandidateState) -> None:
         if request.is_follow_up:
-            if request.state in (State.ASKED, State.SLOW) and state in (State.DEAD, State.ANSWERED):
+            if request.state in (CandidateState.ASKED, CandidateState.SLOW) and state in (
+                CandidateState.DEAD,
+                CandidateState.ANSWERED,
+            ):
                 self._follow_up_count -= 1
         else:
             self._shortlist.change(request.candidate, state)
         request.state = state
 
     def _settle(self, request: Request) -> None:
-        if request.state is State.ASKED:
+        if request.state is CandidateState.ASKED:
             self.in_flight_count -= 1
             self._fair_count -= request.is_fair
-        elif request.state is State.SLOW:
+        elif request.state is CandidateState.SLOW:
             self._slow_count -= 1
-        elif request.state is State.DEAD and not request.is_follow_up:
+        elif request.state is CandidateState.DEAD and not request.is_follow_up:
             # It was only late.
             self._given_up_count -= 1
 
@@ -303,7 +306,7 @@ class Lookup:
 
     def reply_received(self, request: Request, reply: krpc.Reply, *, ipv6: bool = False) -> Item | None:
         """Take in a reply, early or late; return the item in it when that is valid and the best so far."""
-        if request.state is State.ANSWERED:
+        if request.state is CandidateState.ANSWERED:
             return None
         self._settle(request)
         candidate = request.candidate
@@ -312,10 +315,10 @@ class Lookup:
         except BadItem as error:
             # Who hands out forgeries is not followed, and counts as nobody who answered.
             self.bad_items[error.reason] += 1
-            self._set_state(request, State.DEAD)
+            self._set_state(request, CandidateState.DEAD)
             self._shortlist.absolve(candidate)
             return None
-        self._set_state(request, State.ANSWERED)
+        self._set_state(request, CandidateState.ANSWERED)
         self._answered_count += 1
         nodes = reply.nodes6 if ipv6 else reply.nodes
         self.add(nodes, candidate.contact.address)
@@ -458,7 +461,7 @@ class Lookup:
 
     def answered(self) -> list[Candidate]:
         """Return the candidates that answered, nearest first."""
-        return [candidate for candidate in self._shortlist if candidate.state is State.ANSWERED]
+        return [candidate for candidate in self._shortlist if candidate.state is CandidateState.ANSWERED]
 
     def counted(self) -> list[Candidate]:
         """Return those of them that count, nearest first."""

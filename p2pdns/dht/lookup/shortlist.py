@@ -31,7 +31,7 @@ SOURCE_SILENT_FACTOR = 3  # As many more for each that answered: where half are 
 SECOND_CHANCES_MAX = 3  # How often the sources may begin anew, where too few have answered and nobody else is left.
 
 
-class State(IntEnum):
+class CandidateState(IntEnum):
     """What is known of a candidate, or of a request."""
 
     NEW = 0
@@ -41,7 +41,7 @@ class State(IntEnum):
     ANSWERED = 4
 
 
-WAITING = (State.ASKED, State.SLOW)
+WAITING = (CandidateState.ASKED, CandidateState.SLOW)
 
 
 class Word(IntEnum):
@@ -132,10 +132,10 @@ class Candidate:
         "word",
     )
 
-    def __init__(self, contact: krpc.Contact, distance: int, word: Word = Word.OURS) -> None:
+    def __init__(self, contact: krpc.NodeInfo, distance: int, word: Word = Word.OURS) -> None:
         self.contact = contact
         self.distance = distance
-        self.state = State.NEW
+        self.state = CandidateState.NEW
         self.token: bytes | None = None
         self.word = word
         self.sources: list[Source] = []
@@ -155,14 +155,14 @@ class Request:
         self.candidate = candidate
         self.is_follow_up = is_follow_up
         self.is_fair = is_fair
-        self.state = State.ASKED
+        self.state = CandidateState.ASKED
 
 
 class Shortlist:
     """The candidates of one look-up."""
 
     def __init__(self) -> None:
-        self._by_contact: dict[krpc.Contact, Candidate] = {}
+        self._by_contact: dict[krpc.NodeInfo, Candidate] = {}
         self._sorted: list[tuple[int, int, Candidate]] = []
         self._serial = 0
         self._places: dict[str, Place] = {}
@@ -178,7 +178,7 @@ class Shortlist:
         """Yield the candidates, nearest first."""
         return (entry[2] for entry in self._sorted)
 
-    def get(self, contact: krpc.Contact) -> Candidate | None:
+    def get(self, contact: krpc.NodeInfo) -> Candidate | None:
         """Return the candidate that a contact is, if it is one."""
         return self._by_contact.get(contact)
 
@@ -192,7 +192,7 @@ class Shortlist:
             source = self._sources[key] = Source(prefix_of(address))
         return source
 
-    def add(self, contact: krpc.Contact, distance: int, source: Source | None) -> None:
+    def add(self, contact: krpc.NodeInfo, distance: int, source: Source | None) -> None:
         """Take in a contact of our own table (no source), or one that a source has named first."""
         word = Word.OURS if source is None else Word.ONE
         if source is not None and source.named_count >= SOURCE_CONTACTS_MAX:
@@ -223,7 +223,7 @@ class Shortlist:
         if len(source.view) < SOURCE_CONTACTS_MAX:
             source.view.append(candidate)
         # Nobody is praised for naming a contact that has answered, or blamed for one that has not.
-        if candidate.state in (State.ANSWERED, State.DEAD) or candidate.word is Word.OURS:
+        if candidate.state in (CandidateState.ANSWERED, CandidateState.DEAD) or candidate.word is Word.OURS:
             return
         if source in candidate.sources:
             return
@@ -238,7 +238,7 @@ class Shortlist:
             farthest = self._sorted[index][2]
             if farthest.distance <= distance:
                 return False
-            if farthest.state is State.NEW and farthest.word >= word:
+            if farthest.state is CandidateState.NEW and farthest.word >= word:
                 del self._sorted[index]
                 del self._by_contact[farthest.contact]
                 return True
@@ -279,13 +279,13 @@ class Shortlist:
             is_like = other.word is candidate.word
             if is_like and other.contact.address == candidate.contact.address:
                 id_count += 1
-            if other.state is not State.ANSWERED:
+            if other.state is not CandidateState.ANSWERED:
                 unanswered += is_like
-            if other.state is State.DEAD:
+            if other.state is CandidateState.DEAD:
                 continue
             if candidate.is_allowed and not other.is_allowed:
                 continue
-            if other.state is State.ANSWERED:
+            if other.state is CandidateState.ANSWERED:
                 if other.contact.address == candidate.contact.address:
                     # A node has one id; whoever answered here is it.
                     return Leave.NEVER
@@ -306,14 +306,14 @@ class Shortlist:
         """
         bound = None
         for candidate in self:
-            if candidate.word is Word.OURS or candidate.state is State.ANSWERED:
+            if candidate.word is Word.OURS or candidate.state is CandidateState.ANSWERED:
                 k -= 1
                 bound = candidate.distance
                 if not k:
                     break
         for source in sorted((*self._sources.values(), self._table), key=lambda source: source.pick_count):
             for candidate in source.farther_half():
-                if candidate.state is not State.NEW or not candidate.is_allowed:
+                if candidate.state is not CandidateState.NEW or not candidate.is_allowed:
                     continue
                 if (bound is None or candidate.distance <= bound) and self.leave_of(candidate) is Leave.YES:
                     source.pick_count += 1
@@ -322,16 +322,16 @@ class Shortlist:
 
     # What becomes of them
 
-    def change(self, candidate: Candidate, state: State) -> None:
+    def change(self, candidate: Candidate, state: CandidateState) -> None:
         """Note a candidate's new state."""
         old, candidate.state = candidate.state, state
-        if old is State.NEW:
+        if old is CandidateState.NEW:
             host = candidate.host or self._settle(candidate)
             host.asked.append(candidate)
             if candidate.prefix is not None:
                 candidate.prefix.asked.append(candidate)
         self._credit(candidate, (state in WAITING) - (old in WAITING))
-        if state is State.ANSWERED or old is State.ANSWERED:
+        if state is CandidateState.ANSWERED or old is CandidateState.ANSWERED:
             self._count(candidate)
 
     def _credit(self, candidate: Candidate, waiting_change: int) -> None:
@@ -340,9 +340,9 @@ class Shortlist:
             return
         # What one contact costs or brings is the same whether one source has named it or all of them: a crowd that
         # makes up contacts together has no more of them asked than each could alone.
-        credit = {State.DEAD: -1.0, State.ANSWERED: float(SOURCE_SILENT_FACTOR)}.get(candidate.state, 0.0) / len(
-            sources
-        )
+        credit = {CandidateState.DEAD: -1.0, CandidateState.ANSWERED: float(SOURCE_SILENT_FACTOR)}.get(
+            candidate.state, 0.0
+        ) / len(sources)
         for source in sources:
             source.change(credit - candidate.credit, waiting_change)
         candidate.credit = credit
@@ -356,7 +356,7 @@ class Shortlist:
 
     def is_muted(self, candidate: Candidate) -> bool:
         """Whether a candidate could be asked but for the sources that named it."""
-        if candidate.state is not State.NEW or not candidate.is_allowed or candidate.word is Word.OURS:
+        if candidate.state is not CandidateState.NEW or not candidate.is_allowed or candidate.word is Word.OURS:
             return False
         if self._second_chance_count >= SECOND_CHANCES_MAX:
             return False
@@ -376,7 +376,7 @@ class Shortlist:
         addresses: dict[Address, None] = {}
         for one in sorted(group.asked, key=lambda one: (not one.is_allowed, one.distance)):
             one.is_counted = False
-            if one.state is not State.ANSWERED or one.contact.address in addresses:
+            if one.state is not CandidateState.ANSWERED or one.contact.address in addresses:
                 continue
             places = [(one.host, HOST_CONTACTS_MAX), (one.prefix, PREFIX_CONTACTS_MAX)]
             if all(by_place.get(id(place), 0) < limit for place, limit in places if place is not None):
@@ -406,14 +406,14 @@ class Shortlist:
             if candidate.is_allowed is not is_allowed:
                 continue
             state = candidate.state
-            if state is State.ANSWERED:
+            if state is CandidateState.ANSWERED:
                 left -= candidate.is_counted
                 if left <= 0:
                     return True
-            elif state is State.NEW:
+            elif state is CandidateState.NEW:
                 if self.leave_of(candidate) is not Leave.NEVER:
                     return False
-            elif state is not State.DEAD:
+            elif state is not CandidateState.DEAD:
                 return False
         return True
 

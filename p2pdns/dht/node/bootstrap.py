@@ -104,14 +104,14 @@ class Upkeep:
         self,
         core: Core,
         find: Callable[
-            [bytes, Iterable[krpc.Contact], Callable[[Verdict, float], None], float, int | None, Address | None], None
+            [bytes, Iterable[krpc.NodeInfo], Callable[[Verdict, float], None], float, int | None, Address | None], None
         ],
         now: float,
     ) -> None:
         self._core = core
         self._find = find
         self._known: OrderedDict[Address, bytes | None] = OrderedDict()
-        self._credit: dict[krpc.Contact, float] = {}
+        self._credit: dict[krpc.NodeInfo, float] = {}
         self._untried: deque[Address] = deque()
         self._asked: set[_BootstrapRequest] = set()
         self.has_joined = False
@@ -138,7 +138,7 @@ class Upkeep:
         """Remember contacts of an earlier run, best first, and join by them; they enter the table when they answer."""
         contacts = [contact for contact in contacts if self._core.can_send_to(contact.address)][:RESTORED_MAX]
         for contact in contacts:
-            self._credit[krpc.Contact(contact.node_id, contact.address)] = contact.known_s
+            self._credit[krpc.NodeInfo(contact.node_id, contact.address)] = contact.known_s
         self._remember([(contact.address, contact.node_id) for contact in contacts], now)
 
     def _remember(
@@ -173,7 +173,7 @@ class Upkeep:
         self._asked.discard(request)
         if reply.token is not None:
             self._core.note_token(request.address, self._core.node_id, reply.token, now)
-        contact = self._core.table.get(krpc.Contact(reply.node_id, request.address))
+        contact = self._core.table.get(krpc.NodeInfo(reply.node_id, request.address))
         if contact is not None:
             contact.first_at -= self._credit.pop(contact.wire, 0.0)
         self._retry_s = RETRY_S_MIN

@@ -214,7 +214,7 @@ class Core:
         settings = self.settings
         timeout = None
         if node_id is not None:
-            contact = self.table.get(krpc.Contact(node_id, address))
+            contact = self.table.get(krpc.NodeInfo(node_id, address))
             timeout = None if contact is None else contact.timeout
         if timeout is None:
             typical_s = self.reply_times.typical_s
@@ -246,7 +246,7 @@ class Core:
         self.counters["request-unanswered"] += 1
         # When nobody at all has answered meanwhile it is our network that is down, not this contact.
         if request.node_id is not None and self.last_reply_at >= request.sent_at:
-            self.table.failed(krpc.Contact(request.node_id, request.address))
+            self.table.failed(krpc.NodeInfo(request.node_id, request.address))
         self.at(now + LATE_S, lambda then: self._forget(request))
 
     def _forget(self, request: OutgoingRequest) -> None:
@@ -289,4 +289,4 @@ class Core:
         self.guard.prove(request.address, now)
         self.reply_times.note(request.address, rtt)
         if node_id is not None:
-            self.table.answered(krpc.Contact(node_id, request.address), rtt, now)
+            self.table.answered(krpc.NodeInfo(node_id, request.address), rtt, now)

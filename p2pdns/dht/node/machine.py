@@ -252,11 +252,11 @@ class Node:
         """Whether so few contacts are known that the other family's nodes should be asked for some."""
         return self.contact_count < self.settings.k and self._upkeep.hearsay_left > 0
 
-    def contacts_near(self, target: bytes, asker: Address) -> tuple[krpc.Contact, ...]:
+    def contacts_near(self, target: bytes, asker: Address) -> tuple[krpc.NodeInfo, ...]:
         """Return the contacts to tell an asker of the other family."""
         return self._answerer.contacts(target, asker)
 
-    def contacts_heard(self, contacts: tuple[krpc.Contact, ...], source: Address, now: float) -> None:
+    def contacts_heard(self, contacts: tuple[krpc.NodeInfo, ...], source: Address, now: float) -> None:
         """Ask a few of these contacts, told of by a node of the other family, whether they are there."""
         if not self.wants_contacts:
             return
@@ -324,7 +324,7 @@ class Node:
     def _find(
         self,
         target: bytes,
-        seeds: Iterable[krpc.Contact],
+        seeds: Iterable[krpc.NodeInfo],
         on_done: Callable[[Verdict, float], None],
         now: float,
         rpc_max: int | None = None,

@@ -40,7 +40,7 @@ KEPT_BYTES_BURST = 64_000.0
 OVERHEAD_BYTES = 350  # Of a put and of the get before it, headers included.
 
 
-class Kept(Enum):
+class KeepOutcome(Enum):
     """How an attempt to keep an item alive ended."""
 
     PUT = "put"
@@ -48,7 +48,7 @@ class Kept(Enum):
     FAILED = "failed"
 
 
-Done = Callable[[Kept, float], None]
+Done = Callable[[KeepOutcome, float], None]
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ class KeepOperation(PutOperation):
             core.events.append(ItemArrived(newer.target, newer))
             self.storing.item = newer
         elif lookup.copy_count >= COPIES_ENOUGH and not self.is_due:
-            self._over(Kept.ENOUGH, now)
+            self._over(KeepOutcome.ENOUGH, now)
             return
         super()._lookup_done(now, is_late=is_late)
 
@@ -88,9 +88,9 @@ class KeepOperation(PutOperation):
         pass
 
     def _put_done(self, now: float) -> None:
-        self._over(Kept.PUT if self.storing.stored_count else Kept.FAILED, now)
+        self._over(KeepOutcome.PUT if self.storing.stored_count else KeepOutcome.FAILED, now)
 
-    def _over(self, kept: Kept, now: float) -> None:
+    def _over(self, kept: KeepOutcome, now: float) -> None:
         self.core.counters[f"keep-{kept.value}"] += 1
         self._end(now)
         if self.on_done is not None:
@@ -154,14 +154,14 @@ class Keeper:
         self._keep(item, is_due, lambda kept, then: self._done(watch, kept, then), now)
         return True
 
-    def _done(self, watch: _Watch, kept: Kept, now: float) -> None:
+    def _done(self, watch: _Watch, kept: KeepOutcome, now: float) -> None:
         self._is_busy = False
-        if kept is Kept.FAILED:
+        if kept is KeepOutcome.FAILED:
             watch.next_at = now + RETRY_S
             return
         watch.looked_at = now
         watch.next_at = now + LOOK_AFTER_S
-        if kept is Kept.PUT:
+        if kept is KeepOutcome.PUT:
             watch.put_at = now
 
     def _rank(self, target: bytes) -> int:

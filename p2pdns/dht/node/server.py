@@ -24,8 +24,8 @@ from p2pdns.errors import BadRequest
 class _Near(NamedTuple):
     """The contacts of a reply, by family."""
 
-    nodes: tuple[krpc.Contact, ...]
-    nodes6: tuple[krpc.Contact, ...]
+    nodes: tuple[krpc.NodeInfo, ...]
+    nodes6: tuple[krpc.NodeInfo, ...]
 
 
 NOBODY = _Near((), ())
@@ -87,7 +87,7 @@ class Answerer:
         # BEP 5 descendants expect nodes for any method with a target.
         return self._envelope(query, address, self._near(query, request.target, address))
 
-    def contacts(self, target: bytes, asker: Address) -> tuple[krpc.Contact, ...]:
+    def contacts(self, target: bytes, asker: Address) -> tuple[krpc.NodeInfo, ...]:
         """Return the contacts to tell `asker`: reliable, nearest first, in its reach, not itself."""
         peer_reach = reach_of(asker[0])
         count = self._core.contacts_in_reply
@@ -105,7 +105,7 @@ class Answerer:
         families = (b"n6", b"n4") if core.settings.is_ipv6 else (b"n4", b"n6")
         wanted = query.want or families[:1]
         ours = self.contacts(target, address) if families[0] in wanted else ()
-        theirs: tuple[krpc.Contact, ...] = ()
+        theirs: tuple[krpc.NodeInfo, ...] = ()
         if families[1] in wanted and core.sibling is not None:
             theirs = core.sibling.contacts_near(target, address)
         return _Near(theirs, ours) if core.settings.is_ipv6 else _Near(ours, theirs)

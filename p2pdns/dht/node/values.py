@@ -64,10 +64,10 @@ class Sibling(Protocol):
     def wants_contacts(self) -> bool:
         """Whether it knows so few contacts that ours should ask for some."""
 
-    def contacts_near(self, target: bytes, asker: Address) -> tuple[krpc.Contact, ...]:
+    def contacts_near(self, target: bytes, asker: Address) -> tuple[krpc.NodeInfo, ...]:
         """Return its contacts nearest to a target, as far as an asker of our family may be told of them."""
 
-    def contacts_heard(self, contacts: tuple[krpc.Contact, ...], source: Address, now: float) -> None:
+    def contacts_heard(self, contacts: tuple[krpc.NodeInfo, ...], source: Address, now: float) -> None:
         """Hear of contacts of its family, as the node at `source` in ours has told of them."""
 
 

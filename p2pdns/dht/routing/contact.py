@@ -43,7 +43,7 @@ class Contact:
         "wire",
     )
 
-    def __init__(self, wire: krpc.Contact, now: float) -> None:
+    def __init__(self, wire: krpc.NodeInfo, now: float) -> None:
         self.wire = wire
         self.id = wire.node_id
         self.long_id = int.from_bytes(wire.node_id)

@@ -64,7 +64,7 @@ class RoutingTable:
         """Return the bucket that an id falls into."""
         return self.buckets[self._index_of(int.from_bytes(node_id))]
 
-    def get(self, wire: krpc.Contact) -> Contact | None:
+    def get(self, wire: krpc.NodeInfo) -> Contact | None:
         """Return what is known of a contact, replacements included; None for an unknown one or another address."""
         contact = self._by_address.get(wire.address)
         return contact if contact is not None and contact.id == wire.node_id else None
@@ -87,7 +87,7 @@ class RoutingTable:
         lower, upper = bucket.range
         return bool(lower <= self._own_number <= upper)
 
-    def answered(self, wire: krpc.Contact, rtt: float | None, now: float, *, known_s: float = 0.0) -> Contact | None:
+    def answered(self, wire: krpc.NodeInfo, rtt: float | None, now: float, *, known_s: float = 0.0) -> Contact | None:
         """Note that a contact answered us, and take it in; None when it is not to be known.
 
         Who says it has the id or the address of another contact waits until that one has failed to answer.
@@ -151,7 +151,7 @@ class RoutingTable:
                 table._add(contact, now)
         return table
 
-    def failed(self, wire: krpc.Contact) -> None:
+    def failed(self, wire: krpc.NodeInfo) -> None:
         """Note that a contact left a request and its retransmit unanswered; repeated silence ends its stay."""
         contact = self.get(wire)
         if contact is not None:

@@ -82,11 +82,11 @@ def reading(
     it. `mistakes` are those that somebody else has found in this text; a line has one mistake at most.
     """
     try:
-        reader = _Reader(apex, reroot, ttl)
+        reader = _ZoneFileReader(apex, reroot, ttl)
         reader.read(text)
         if reroot is None and reroot_if_needed is not None:
             if any(owner.is_at_or_below(reroot_if_needed) for owner in reader.outside):
-                reader = _Reader(apex, reroot_if_needed, ttl)
+                reader = _ZoneFileReader(apex, reroot_if_needed, ttl)
                 reader.read(text)
         return reader.result(path, tuple(mistakes))
     except ZoneFileError as trouble:
@@ -108,7 +108,7 @@ class _Mistake:
         return ZoneFileError(self.what + more, path=path, line=self.line, hint=self.hint)
 
 
-class _Reader:
+class _ZoneFileReader:
     """One zone file on its way to RRsets: what is in force at a line, and what was found up to it."""
 
     def __init__(self, apex: Name, reroot: Name | None, ttl: int | None) -> None:

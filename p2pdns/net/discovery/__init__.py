@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from p2pdns import log
 from p2pdns.addresses import Address, AddressClass, class_of, read_address
-from p2pdns.config import Dht
+from p2pdns.config import DhtTable
 from p2pdns.dht.routing.contact import SavedContact
 from p2pdns.net.discovery.mainline import BUILT_IN
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 JOIN_S_MAX = 1.0  # What a start waits for its neighbours: a living one answers in a tenth of it.
 
 
-class Endpoint(Protocol):
-    """A node on the network; `p2pdns.net.endpoint.Endpoint`."""
+class Joining(Protocol):
+    """What joins the network by addresses; `p2pdns.net.endpoint.Endpoint`."""
 
     @property
     def address(self) -> Address:
@@ -71,7 +71,7 @@ class Discovery:
         self._log = log.get_logger("dht")
 
     @classmethod
-    def of(cls, config: Dht, state: SavedContacts) -> Discovery:
+    def of(cls, config: DhtTable, state: SavedContacts) -> Discovery:
         """Return the ways that the configuration and the last run name."""
         host = read_address(config.listen)[0]
         return cls(config.network, config.bootstrap, state, bind_host=host, lan=config.lan_discovery)
@@ -83,7 +83,7 @@ class Discovery:
             return None
         return "name a node of this network with --bootstrap ADDR:PORT or in [dht] bootstrap"
 
-    async def join(self, endpoint: Endpoint, *, timeout_s: float = JOIN_S_MAX) -> None:
+    async def join(self, endpoint: Joining, *, timeout_s: float = JOIN_S_MAX) -> None:
         """Join by all ways at once, and wait a little for the neighbours; joining goes on when they are late."""
         joined = endpoint.bootstrap(self.static)
         if self.has_lan:
@@ -101,7 +101,7 @@ class Discovery:
             ways = f"{len(self.static)} listed, {len(self.saved)} saved, {len(self.built_in)} built in"
             self._log.warning("0 contacts so far; nobody answers yet", network=self._network, asked=ways)
 
-    def _listen_on_lan(self, endpoint: Endpoint) -> None:
+    def _listen_on_lan(self, endpoint: Joining) -> None:
         # Not above: an engine on loopback has no use for what this brings in, and starts the sooner.
         from p2pdns.net.discovery.lan import Lan
 

@@ -29,7 +29,7 @@ class Upstreams:
 
     def __init__(
         self,
-        settings: config.Upstream,
+        settings: config.UpstreamTable,
         own: Sequence[Address],
         directory: Path | None = None,
         files: Sequence[Path] = FILES,
@@ -42,7 +42,7 @@ class Upstreams:
         self._probed_at = 0.0
         self.current = self.use(settings)
 
-    def use(self, settings: config.Upstream) -> Upstream:
+    def use(self, settings: config.UpstreamTable) -> Upstream:
         """Return a new Upstream, in force from now on, for what the configuration says."""
         self._settings = settings
         if settings.servers != "system":

@@ -17,7 +17,7 @@ import pytest
 import p2pdns
 from p2pdns.admin.control import CALL_S_MAX
 from p2pdns.cli import dnsclient, examples, petnames, shipped, ui
-from p2pdns.cli.dnsclient import Reply
+from p2pdns.cli.dnsclient import DnsReply
 from p2pdns.cli.main import EXIT_BROKEN_PIPE, main, p2pdns_command
 from p2pdns.cli.resolve import TROUBLE_S_MAX
 from p2pdns.cli.verbs import GROUPS, SUMMARY_CHARACTERS_MAX, SYNONYMS, VERBS, WITHOUT_VERB
@@ -77,7 +77,7 @@ def test_a_question_to_a_named_server_waits_for_a_daemon_no_longer_than_its_petn
         waits.append(timeout_s)
         return petnames.configured(config)
 
-    def ask(*_question: object) -> Reply:
+    def ask(*_question: object) -> DnsReply:
         raise Unavailable("nobody is asked here")
 
     monkeypatch.setattr(petnames, "load", load)

@@ -11,7 +11,7 @@ import pytest
 from p2pdns.cli import dnsclient
 from p2pdns.cli.doctor import checks, lines_of
 from p2pdns.cli.doctor.machine import Done, Machine, is_here
-from p2pdns.cli.doctor.verdicts import Verdict
+from p2pdns.cli.doctor.verdicts import Finding
 
 KEY = "o4dksfbqk85ogzdb5osziw6befigbuxmuxkuxq8434q89uj56uyy"
 ETC, LIB = "etc/systemd/resolved.conf", "usr/lib/systemd/resolved.conf"
@@ -68,12 +68,12 @@ def test_each_check_says_the_same_of_a_daemon_that_is_not_there(tmp_path: Path) 
 
 
 def test_what_is_fine_is_told_in_a_word() -> None:
-    assert lines_of([Verdict("disk", "ok", "many MiB"), Verdict("clock", "ok")]) == [
+    assert lines_of([Finding("disk", "ok", "many MiB"), Finding("clock", "ok")]) == [
         "no problem",
         "fine      disk, clock",
     ]
-    verdict = Verdict("disk", "problem", "a cause", "a remedy", "p2pdns " + "x" * 90)
-    assert lines_of([Verdict("clock", "ok"), verdict]) == [
+    verdict = Finding("disk", "problem", "a cause", "a remedy", "p2pdns " + "x" * 90)
+    assert lines_of([Finding("clock", "ok"), verdict]) == [
         "1 problem",
         "",
         "problem   disk: a cause",
@@ -178,7 +178,7 @@ def test_a_router_that_passes_questions_on_to_us_is_as_good(tmp_path: Path, monk
     facts = {"dns_addresses": ["127.0.0.1:5300"]}
     made = machine(tmp_path, {"etc/resolv.conf": "nameserver 192.0.2.1\n"}, facts)
     assert checks.port_53(made).level == "problem"
-    monkeypatch.setattr(checks, "names_of_keys", lambda machine: Verdict("getent", "ok"))
+    monkeypatch.setattr(checks, "names_of_keys", lambda machine: Finding("getent", "ok"))
     assert checks.port_53(made).level == "ok"
 
 
@@ -252,7 +252,7 @@ def test_the_command_exits_with_0_only_without_a_problem(
 
     words = ["doctor", "--json", "--state", str(tmp_path)]
     for level, status in (("ok", 0), ("warning", 0), ("cannot tell", 0), ("problem", 1)):
-        verdict = Verdict("one", level, "a", "b", "c")  # type: ignore[arg-type]
+        verdict = Finding("one", level, "a", "b", "c")  # type: ignore[arg-type]
         monkeypatch.setattr(doctor, "CHECKS", (lambda machine, verdict=verdict: verdict,))
         assert main(words) == status
         assert f'"level": "{level}"' in capsys.readouterr().out
@@ -264,8 +264,8 @@ def test_in_json_the_problems_are_the_error_of_the_document(
     from p2pdns.cli import doctor
     from p2pdns.cli.main import main
 
-    said = [Verdict("disk", "problem", "it is full", "make room", "df -h"), Verdict("clock", "ok")]
-    said.append(Verdict("port 53", "problem", "it is shut", "open it", "ss"))
+    said = [Finding("disk", "problem", "it is full", "make room", "df -h"), Finding("clock", "ok")]
+    said.append(Finding("port 53", "problem", "it is shut", "open it", "ss"))
     monkeypatch.setattr(doctor, "CHECKS", [lambda machine, verdict=verdict: verdict for verdict in said])
     assert main(["doctor", "--json", "--state", str(tmp_path)]) == 1
     shown = capsys.readouterr()

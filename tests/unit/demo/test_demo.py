@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from p2pdns.admin.control import ControlClient, Progress
-from p2pdns.cli.dnsclient import ExtendedError, Record, Reply
+from p2pdns.cli.dnsclient import DnsReply, ExtendedError, Record
 from p2pdns.demo import free_dns_address
 from p2pdns.demo.client import read_dig
 from p2pdns.demo.ledger import Ledger
@@ -20,7 +20,7 @@ from p2pdns.errors import Unavailable
 
 ROOT = Path(__file__).resolve().parents[3]
 KEY = "o4dksfbqk85ogzdb5osziw6befigbuxmuxkuxq8434q89uj56uyy"
-GOOD = Reply(
+GOOD = DnsReply(
     name=f"www.{KEY}.",
     type="A",
     server="127.0.0.1:5300",

@@ -221,7 +221,7 @@ class Swarm:
         return [event.item for event in self.events[self.address_of(node)] if isinstance(event, ItemFound)]
 
 
-def acquaint(node: Node, contact: krpc.Contact, rtt: float | None, now: float) -> None:
+def acquaint(node: Node, contact: krpc.NodeInfo, rtt: float | None, now: float) -> None:
     """Have a node know a contact as one that has just answered; a test need not play the exchange for each."""
     node._core.table.answered(contact, rtt, now)
 
@@ -231,10 +231,10 @@ def prove(node: Node, address: Address, now: float) -> None:
     node._core.guard.prove(address, now)
 
 
-def nearest_of(node: Node, target: bytes, count: int, now: float) -> tuple[krpc.Contact, ...]:
+def nearest_of(node: Node, target: bytes, count: int, now: float) -> tuple[krpc.NodeInfo, ...]:
     """Return the contacts of a node that are nearest to a target."""
     known = sorted(node.contacts(now), key=lambda contact: distance(contact.node_id, target))
-    return tuple(krpc.Contact(contact.node_id, contact.address) for contact in known[:count])
+    return tuple(krpc.NodeInfo(contact.node_id, contact.address) for contact in known[:count])
 
 
 def secret_of(number: int) -> SecretKey:

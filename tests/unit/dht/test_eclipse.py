@@ -27,7 +27,7 @@ class Stranger:
 
     def __init__(self, node_id: bytes, network: bytes | None) -> None:
         self.node_id = node_id
-        self.named: tuple[krpc.Contact, ...] = ()
+        self.named: tuple[krpc.NodeInfo, ...] = ()
         self.stored_count = 0
         self._network = network
         self._out: list[tuple[bytes, Address]] = []
@@ -76,7 +76,7 @@ def world(host: str, count: int) -> tuple[Swarm, Node]:
     for address, node in swarm.nodes.items():
         for other, peer in swarm.nodes.items():
             if other != address:
-                acquaint(node, krpc.Contact(peer.node_id, other), 0.01, swarm.now)
+                acquaint(node, krpc.NodeInfo(peer.node_id, other), 0.01, swarm.now)
     return swarm, next(iter(swarm.nodes.values()))
 
 
@@ -85,7 +85,7 @@ def let_in(swarm: Swarm, address: Address, node_id: bytes) -> Stranger:
     stranger = Stranger(node_id, krpc.network_of("swarm"))
     for node in swarm.nodes.values():
         if isinstance(node, Node):
-            acquaint(node, krpc.Contact(node_id, address), 0.01, swarm.now)
+            acquaint(node, krpc.NodeInfo(node_id, address), 0.01, swarm.now)
     swarm.nodes[address] = stranger  # type: ignore[assignment]
     swarm.events[address] = []
     return stranger
@@ -115,7 +115,7 @@ def test_replies_that_name_one_host_at_many_ports_draw_twenty_datagrams_there(
     swarm, node = world("10.0.0.{}", 8)
     for number in range(crowd):
         stranger = let_in(swarm, (f"10.1.{number}.1", 5_000), near_id(2**100 + number))
-        stranger.named = tuple(krpc.Contact(near_id(port), (VICTIM, port)) for port in PORTS)
+        stranger.named = tuple(krpc.NodeInfo(near_id(port), (VICTIM, port)) for port in PORTS)
     act(swarm, node)
     sent = [size for _, target, size in swarm.trace if target[0] == VICTIM]
     assert 0 < len(sent) <= HOST_DATAGRAMS_MAX
@@ -127,7 +127,7 @@ def test_the_seeds_of_a_join_stand_on_the_word_of_the_one_who_named_them() -> No
     swarm, _ = world("10.0.0.{}", 1)
     newcomer = swarm.new_node("10.0.5.5", fills_table=False)
     stranger = let_in(swarm, ("10.1.0.1", 5_000), near_id(1))
-    stranger.named = tuple(krpc.Contact(near_id(port), (f"10.7.{port % 250}.{port // 250}", port)) for port in PORTS)
+    stranger.named = tuple(krpc.NodeInfo(near_id(port), (f"10.7.{port % 250}.{port // 250}", port)) for port in PORTS)
     newcomer.add_bootstrap([("10.1.0.1", 5_000)], swarm.now)
     swarm.run_for(3.0)
     asked = [target for source, target, _ in swarm.trace if target[0].startswith("10.7.") and source[0] == "10.0.5.5"]
@@ -164,7 +164,7 @@ def test_ten_that_are_nearest_and_name_inventions_hide_nothing() -> None:
     for number in range(10):
         stranger = let_in(swarm, ("127.0.0.1", 5_000 + number), near_id(2**100 + number))
         stranger.named = tuple(
-            krpc.Contact(near_id(100 * number + port), ("127.0.0.1", port + 1_000 * number)) for port in PORTS
+            krpc.NodeInfo(near_id(100 * number + port), ("127.0.0.1", port + 1_000 * number)) for port in PORTS
         )
     askers = [one for one in swarm.nodes.values() if isinstance(one, Node)]
     for asker in [one for one in askers if one.storage.held(ITEM.target, swarm.now) is None][:5]:

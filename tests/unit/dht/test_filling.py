@@ -27,7 +27,7 @@ def room_of(node: Node, swarm: Swarm) -> int:
     for address, other in swarm.nodes.items():
         # Who is read-only is in nobody's table.
         if not other.is_read_only:
-            table.answered(krpc.Contact(other.node_id, address), 0.01, 0.0)
+            table.answered(krpc.NodeInfo(other.node_id, address), 0.01, 0.0)
     return len(table)
 
 
@@ -123,11 +123,11 @@ def test_the_find_nodes_of_a_newcomer_earn_replies_full_of_contacts(host: str) -
     node = swarm.new_node(host)
     peer: Address = (host, 9)
     node.add_bootstrap([peer], swarm.now)
-    acquaint(node, krpc.Contact(b"\x55" * 20, peer), 0.01, swarm.now)
+    acquaint(node, krpc.NodeInfo(b"\x55" * 20, peer), 0.01, swarm.now)
     node.start_find(b"\x66" * 20, swarm.now)
     asked = [data for data, _ in node.datagrams_to_send(swarm.now)]
     assert len(asked) == 2, "one to join by, one of the search"
-    told = tuple(krpc.Contact(bytes([n]) * 20, (host, 1_024 + n)) for n in range(node.settings.k))
+    told = tuple(krpc.NodeInfo(bytes([n]) * 20, (host, 1_024 + n)) for n in range(node.settings.k))
     nodes, nodes6 = (told, ()) if host == "127.0.0.1" else ((), told)
     query = krpc.parse(asked[0])
     assert isinstance(query, krpc.Query)
@@ -167,7 +167,7 @@ def test_a_world_made_to_measure_cannot_make_a_node_search_without_end() -> None
                 near = int.from_bytes(node.node_id) ^ 1 << 159 - shared ^ swarm.rng.randrange(1 << 159 - shared)
                 address = ("127.0.0.1", 1_024 + len(ids))
                 ids[address] = near.to_bytes(20)
-                told.append(krpc.Contact(ids[address], address))
+                told.append(krpc.NodeInfo(ids[address], address))
             reply = krpc.Reply(
                 transaction=query.transaction,
                 node_id=ids.get(there, b"\x55" * 20),

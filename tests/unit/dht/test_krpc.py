@@ -16,12 +16,12 @@ from p2pdns.dht.bencode import decode, encode
 from p2pdns.dht.krpc import (
     AnnouncePeer,
     BadQuery,
-    Contact,
     Error,
     FindNode,
     Get,
     GetPeers,
     Message,
+    NodeInfo,
     Ping,
     PutImmutable,
     PutMutable,
@@ -38,16 +38,16 @@ from p2pdns.errors import FormatError
 ID = b"i" * 20
 TARGET = b"t" * 20
 NETWORK = krpc.network_of("test")
-IPV4 = tuple(Contact(bytes([n]) * 20, (f"192.0.2.{n}", 6881)) for n in range(1, 9))
-IPV6 = tuple(Contact(bytes([n]) * 20, (f"2001:db8::{n}", 6881)) for n in range(1, 9))
+IPV4 = tuple(NodeInfo(bytes([n]) * 20, (f"192.0.2.{n}", 6881)) for n in range(1, 9))
+IPV6 = tuple(NodeInfo(bytes([n]) * 20, (f"2001:db8::{n}", 6881)) for n in range(1, 9))
 
 IDS = st.binary(min_size=20, max_size=20)
 SEQS = st.integers(min_value=0, max_value=krpc.SEQ_MAX)
 PORTS = st.integers(min_value=1, max_value=65_535)
 ADDRESSES4 = st.tuples(st.ip_addresses(v=4).map(str), PORTS)
 ADDRESSES6 = st.tuples(st.ip_addresses(v=6).map(str), PORTS)
-CONTACTS4 = st.lists(st.builds(Contact, IDS, ADDRESSES4), max_size=8).map(tuple)
-CONTACTS6 = st.lists(st.builds(Contact, IDS, ADDRESSES6), max_size=8).map(tuple)
+CONTACTS4 = st.lists(st.builds(NodeInfo, IDS, ADDRESSES4), max_size=8).map(tuple)
+CONTACTS6 = st.lists(st.builds(NodeInfo, IDS, ADDRESSES6), max_size=8).map(tuple)
 TOKENS = st.binary(max_size=krpc.TOKEN_BYTES_MAX)
 FORMS = st.one_of(
     st.binary(max_size=100),
@@ -161,8 +161,8 @@ BEP5 = [
 WHOLE_REPLY = Reply(
     transaction=b"aa",
     node_id=ID,
-    nodes=(Contact(ID, ("192.0.2.1", 1)),),
-    nodes6=(Contact(ID, ("2001:db8::1", 1)),),
+    nodes=(NodeInfo(ID, ("192.0.2.1", 1)),),
+    nodes6=(NodeInfo(ID, ("2001:db8::1", 1)),),
     token=b"tok",
     key=b"k" * 32,
     signature=b"s" * 64,
@@ -339,8 +339,8 @@ def test_an_unknown_method_keeps_the_target_it_came_with() -> None:
 
 
 def test_contacts_and_peers_at_port_0_are_dropped() -> None:
-    nodes = krpc.compose_contacts([IPV4[0], Contact(ID, ("192.0.2.9", 0)), IPV4[1]])
-    nodes6 = krpc.compose_contacts([Contact(ID, ("2001:db8::9", 0)), IPV6[0]])
+    nodes = krpc.compose_contacts([IPV4[0], NodeInfo(ID, ("192.0.2.9", 0)), IPV4[1]])
+    nodes6 = krpc.compose_contacts([NodeInfo(ID, ("2001:db8::9", 0)), IPV6[0]])
     found = parse(reply(nodes=nodes, nodes6=nodes6, values=[b"\x7f\0\0\1\0\0", b"\x7f\0\0\1\0\7", b"odd", 7]))
     assert isinstance(found, Reply)
     assert (found.nodes, found.nodes6) == (IPV4[:2], IPV6[:1])
@@ -413,7 +413,7 @@ def test_a_named_network_is_8_bytes_of_the_hash_of_its_name() -> None:
     assert krpc.network_of("demo") == hashlib.sha256(b"demo").digest()[:8]
 
 
-def whole_reply(value_bytes: int | None, nodes: tuple[Contact, ...] = (), **more: object) -> Reply:
+def whole_reply(value_bytes: int | None, nodes: tuple[NodeInfo, ...] = (), **more: object) -> Reply:
     found = Reply(
         transaction=b"abcd",
         node_id=ID,

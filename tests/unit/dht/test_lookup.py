@@ -17,10 +17,10 @@ from p2pdns.dht.lookup import (
     ALPHA_MAX,
     SHORTLIST_MAX,
     Candidate,
+    CandidateState,
     Lookup,
     Request,
     Sought,
-    State,
     Verdict,
 )
 from p2pdns.dht.lookup.shortlist import Shortlist
@@ -43,13 +43,13 @@ def item(seq: int = SEQ, value: bytes = b"value") -> MutableItem:
 TARGET = item().target
 
 
-def near(number: int, port: int | None = None, host: str = "127.0.0.1") -> krpc.Contact:
+def near(number: int, port: int | None = None, host: str = "127.0.0.1") -> krpc.NodeInfo:
     """Return the contact at this distance from the target."""
     node_id = (int.from_bytes(TARGET) ^ number).to_bytes(20)
-    return krpc.Contact(node_id, (host, port or number % 60_000 + 1))
+    return krpc.NodeInfo(node_id, (host, port or number % 60_000 + 1))
 
 
-def reply(candidate: Candidate, *, nodes: Sequence[krpc.Contact] = (), found: MutableItem | None = None) -> krpc.Reply:
+def reply(candidate: Candidate, *, nodes: Sequence[krpc.NodeInfo] = (), found: MutableItem | None = None) -> krpc.Reply:
     """Return the reply of a candidate."""
     envelope = krpc.Reply(transaction=b"t", node_id=candidate.contact.node_id, nodes=tuple(nodes), token=b"token")
     if found is None:
@@ -71,7 +71,7 @@ def new_lookup(sought: Sought | None = None, *, k: int = 20, rpc_max: int = 250)
     return Lookup(TARGET, OWN, sought or Sought(KEY, present=Present(UNIX_NOW)), k=k, rpc_max=rpc_max)
 
 
-def state_of(candidate: Candidate) -> State:
+def state_of(candidate: Candidate) -> CandidateState:
     """Return the state now, whatever an earlier assertion has taught the type checker."""
     return candidate.state
 
@@ -100,7 +100,7 @@ def finish(lookup: Lookup, answer: Callable[[Request], krpc.Reply | None]) -> in
 @given(st.integers(0, 2**32), st.integers(1, 120), st.integers(0, 60))
 def test_finds_the_k_nearest_of_a_network_with_dead_nodes(seed: int, count: int, dead_percent: int) -> None:
     rng = random.Random(seed)
-    network = [krpc.Contact(rng.randbytes(20), ("127.0.0.1", port + 1)) for port in range(count)]
+    network = [krpc.NodeInfo(rng.randbytes(20), ("127.0.0.1", port + 1)) for port in range(count)]
     dead = {contact for contact in network if rng.random() * 100 < dead_percent}
 
     def answer(request: Request) -> krpc.Reply | None:
@@ -336,10 +336,10 @@ def test_a_silent_candidate_is_asked_twice_and_then_dead_here() -> None:
     lookup.add([near(1)])
     request = lookup.requests_to_send()[0]
     assert lookup.timed_out(request) is True
-    assert state_of(request.candidate) is State.SLOW
+    assert state_of(request.candidate) is CandidateState.SLOW
     assert not lookup.is_done
     assert lookup.timed_out(request) is False
-    assert state_of(request.candidate) is State.DEAD
+    assert state_of(request.candidate) is CandidateState.DEAD
     assert lookup.is_done
     assert (lookup.rpc_count, lookup.retransmit_count) == (2, 1)
     assert lookup.verdict(None) is Verdict.NO_ANSWER
@@ -390,7 +390,7 @@ def test_a_public_peer_cannot_send_us_into_our_own_network() -> None:
 
 def test_our_own_id_and_repeated_contacts_are_not_asked() -> None:
     lookup = new_lookup()
-    lookup.add([krpc.Contact(OWN, ("127.0.0.1", 9)), near(1), near(1)])
+    lookup.add([krpc.NodeInfo(OWN, ("127.0.0.1", 9)), near(1), near(1)])
     assert len(lookup.requests_to_send()) == 1
 
 

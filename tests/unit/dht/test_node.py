@@ -652,7 +652,7 @@ def test_each_get_of_ours_is_known_as_such(seq: int | None, host: str, network: 
         settings=NodeSettings(bind_host=host, read_only=True),
         now=1_000.0,
     )
-    acquaint(node, krpc.Contact(b"\x55" * 20, (host, 6881)), 0.01, 1_000.0)
+    acquaint(node, krpc.NodeInfo(b"\x55" * 20, (host, 6881)), 0.01, 1_000.0)
     node.start_get(Wanted(b"t" * 20, known_seq=seq), 1_000.0)
     ((data, _),) = node.datagrams_to_send(1_000.0)
     asked = krpc.parse(data)
@@ -700,7 +700,7 @@ def test_newcomers_are_asked_back_at_a_bounded_rate(is_proven: bool) -> None:
 def hostile_replies(request: krpc.Query, victim: Node, rng: random.Random) -> list[tuple[bytes, Address | None]]:
     """Return answers to a request that must change nothing: datagrams, and the address they come from."""
     good = {"transaction": request.transaction, "node_id": b"\x66" * 20, "network": NETWORK}
-    contacts = (krpc.Contact(b"\x65" * 20, ("127.0.0.1", 6_500)),)
+    contacts = (krpc.NodeInfo(b"\x65" * 20, ("127.0.0.1", 6_500)),)
 
     def reply(**changes: object) -> bytes:
         return krpc.compose(krpc.Reply(**(good | {"nodes": contacts} | changes)))  # type: ignore[arg-type]
@@ -763,11 +763,11 @@ def test_useless_contacts_in_a_reply_are_not_asked() -> None:
     node.start_find(ITEM.target, swarm.now)
     request = krpc.parse(node.datagrams_to_send(swarm.now)[0][0])
     useless = (
-        krpc.Contact(node.node_id, ("127.0.0.1", 1)),
-        krpc.Contact(b"\x01" * 20, ("8.8.8.8", 53)),
-        krpc.Contact(b"\x02" * 20, ("224.0.0.1", 53)),
-        krpc.Contact(b"\x03" * 20, ("192.0.2.1", 53)),
-        krpc.Contact(nodes_of(swarm)[1].node_id, other),
+        krpc.NodeInfo(node.node_id, ("127.0.0.1", 1)),
+        krpc.NodeInfo(b"\x01" * 20, ("8.8.8.8", 53)),
+        krpc.NodeInfo(b"\x02" * 20, ("224.0.0.1", 53)),
+        krpc.NodeInfo(b"\x03" * 20, ("192.0.2.1", 53)),
+        krpc.NodeInfo(nodes_of(swarm)[1].node_id, other),
     )
     reply = krpc.Reply(
         transaction=request.transaction, node_id=nodes_of(swarm)[1].node_id, nodes=useless, network=NETWORK

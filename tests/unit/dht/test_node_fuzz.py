@@ -179,9 +179,9 @@ def test_replies_full_of_useless_contacts_make_nobody_a_contact_and_are_followed
     hosts = ["::", "ff02::1", "fe80::1", "fd00::1", "2001:db8::1", "2a00:1450::1", "::ffff:127.0.0.1"]
     hosts = hosts if is_ipv6 else ["0.0.0.0", "224.0.0.1", "255.255.255.255", "10.0.0.1", "192.0.2.1", "8.8.8.8"]
     ids = (node.node_id, other.node_id, b"\x01" * 20)
-    useless = tuple(krpc.Contact(node_id, (each, 6881)) for each in hosts for node_id in ids)
-    portless = (krpc.Contact(b"\x03" * 20, (host, 0)),) * 2
-    twins = (krpc.Contact(node.node_id, (host, 7_000)),) * 3 + (krpc.Contact(other.node_id, address),) * 3
+    useless = tuple(krpc.NodeInfo(node_id, (each, 6881)) for each in hosts for node_id in ids)
+    portless = (krpc.NodeInfo(b"\x03" * 20, (host, 0)),) * 2
+    twins = (krpc.NodeInfo(node.node_id, (host, 7_000)),) * 3 + (krpc.NodeInfo(other.node_id, address),) * 3
     known = addresses_of(node, swarm.now)
     node.start_find(b"\x02" * 20, swarm.now, deadline=swarm.now + 1.0)
     sent = node.datagrams_to_send(swarm.now)

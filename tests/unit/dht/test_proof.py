@@ -13,8 +13,8 @@ from p2pdns.items.item import MutableItem
 from tests.unit.dht.swarm import UNIX_NOW, acquaint, secret_of
 
 NOW = 1_000.0
-PEER = krpc.Contact(b"\x11" * 20, ("127.0.0.1", 7_001))
-OTHER = krpc.Contact(b"\x12" * 20, ("127.0.0.1", 7_002))
+PEER = krpc.NodeInfo(b"\x11" * 20, ("127.0.0.1", 7_001))
+OTHER = krpc.NodeInfo(b"\x12" * 20, ("127.0.0.1", 7_002))
 TOKEN = b"8 bytes."
 ITEM = MutableItem.signed(secret_of(1), int(UNIX_NOW * 1e6), b"value")
 

@@ -38,7 +38,7 @@ def new_node() -> Node:
     )
     rng = random.Random(2)
     for n in range(CONTACTS):
-        acquaint(node, krpc.Contact(rng.randbytes(20), (f"45.{n}.1.1", 6881)), 0.05, START)
+        acquaint(node, krpc.NodeInfo(rng.randbytes(20), (f"45.{n}.1.1", 6881)), 0.05, START)
     node.storage.put_own(ITEM, START)
     return node
 
@@ -206,7 +206,7 @@ def test_a_stranger_is_never_told_that_we_have_nothing_where_we_have_it(request_
 
 
 def test_a_short_reply_says_the_seq_where_that_is_all_we_have_to_say() -> None:
-    node_id, near = b"\x77" * 20, tuple(krpc.Contact(bytes([n]) * 20, (f"45.{n}.1.1", 6881)) for n in range(1, 9))
+    node_id, near = b"\x77" * 20, tuple(krpc.NodeInfo(bytes([n]) * 20, (f"45.{n}.1.1", 6881)) for n in range(1, 9))
     newest = krpc.Reply(transaction=b"aa", node_id=node_id, nodes=near, token=b"token", seq=ITEM.seq)
     short = Answerer._short(newest, 200)
     assert short is not None
@@ -274,7 +274,7 @@ def test_a_stranger_that_reads_five_keys_a_second_finds_each_of_them_at_a_node_t
     for node in nodes:
         for number, other in enumerate(nodes):
             if other is not node:
-                acquaint(node, krpc.Contact(other.node_id, (f"45.{number}.1.1", 6881)), 0.05, START)
+                acquaint(node, krpc.NodeInfo(other.node_id, (f"45.{number}.1.1", 6881)), 0.05, START)
     items = [MutableItem.signed(secret_of(100 + n), ITEM.seq, rng.randbytes(300)) for n in range(60)]
     for node in nodes:
         for item in items:

@@ -24,18 +24,18 @@ OWN = bytes(20)
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "bep42.json").read_text())["vectors"]
 
 
-def wire(number: int, port: int | None = None, host: str = "127.0.0.1") -> krpc.Contact:
+def wire(number: int, port: int | None = None, host: str = "127.0.0.1") -> krpc.NodeInfo:
     """Return a contact with this number as its id."""
-    return krpc.Contact(number.to_bytes(20), (host, port or number % 60_000 + 1))
+    return krpc.NodeInfo(number.to_bytes(20), (host, port or number % 60_000 + 1))
 
 
-def spread(count: int, seed: int = 1) -> list[krpc.Contact]:
+def spread(count: int, seed: int = 1) -> list[krpc.NodeInfo]:
     """Return contacts with random ids and ports of their own."""
     rng = random.Random(seed)
-    return [krpc.Contact(rng.randbytes(20), ("127.0.0.1", port + 1)) for port in range(count)]
+    return [krpc.NodeInfo(rng.randbytes(20), ("127.0.0.1", port + 1)) for port in range(count)]
 
 
-def table_of(contacts: Sequence[krpc.Contact], own: bytes = OWN, size: int = 20, **more: Any) -> RoutingTable:
+def table_of(contacts: Sequence[krpc.NodeInfo], own: bytes = OWN, size: int = 20, **more: Any) -> RoutingTable:
     """Return a table that all these contacts have answered."""
     table = RoutingTable(own, 0.0, size=size, **more)
     for contact in contacts:
@@ -115,7 +115,7 @@ def test_whatever_happens_ids_addresses_and_ranges_stay_consistent(
     ids = [rng.randbytes(20) for _ in range(61)]
     table = RoutingTable(rng.randbytes(20), 0.0, size=4)
     for index, port, is_answer in steps:
-        contact = krpc.Contact(ids[index], ("127.0.0.1", port))
+        contact = krpc.NodeInfo(ids[index], ("127.0.0.1", port))
         if is_answer:
             table.answered(contact, 0.001 * port, 1.0)
         else:
@@ -144,7 +144,7 @@ def test_buckets_never_read_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_our_own_id_is_never_a_contact() -> None:
-    table = table_of([krpc.Contact(OWN, ("127.0.0.1", 1))])
+    table = table_of([krpc.NodeInfo(OWN, ("127.0.0.1", 1))])
     assert len(table) == 0
 
 
@@ -177,7 +177,7 @@ def test_only_repeated_silence_evicts() -> None:
     assert len(table) == 0
 
 
-def far(count: int, first: int = 0) -> list[krpc.Contact]:
+def far(count: int, first: int = 0) -> list[krpc.NodeInfo]:
     """Return contacts in the half of the id space that is not ours."""
     return [wire(2 ** (ID_BITS - 1) + number + 1) for number in range(first, first + count)]
 

@@ -26,13 +26,13 @@ from tests.unit.dht.test_lookup import EIGHT, KEY, OWN, TARGET, finish, item, ne
 PEER = ("10.9.9.9", 7)
 
 
-def at(host: str, number: int, port: int = 1) -> krpc.Contact:
+def at(host: str, number: int, port: int = 1) -> krpc.NodeInfo:
     """Return a contact with an id that BEP 42 allows at a public host; the lower the number, the nearer to a target."""
     node_id = id_for(host, bytes(17) + number.to_bytes(2) + b"\x01")
-    return krpc.Contact(node_id, (host, port))
+    return krpc.NodeInfo(node_id, (host, port))
 
 
-def lookup_near(contact: krpc.Contact, *, k: int = 20) -> Lookup:
+def lookup_near(contact: krpc.NodeInfo, *, k: int = 20) -> Lookup:
     """Return a look-up whose target is the id of a contact."""
     return Lookup(contact.node_id, OWN, Sought(KEY), k=k)
 
@@ -42,14 +42,14 @@ def search(*, k: int = 20) -> Lookup:
     return Lookup(TARGET, OWN, k=k)
 
 
-def told_by(lookup: Lookup, source: Address, contacts: Sequence[krpc.Contact]) -> None:
+def told_by(lookup: Lookup, source: Address, contacts: Sequence[krpc.NodeInfo]) -> None:
     """Put contacts on the shortlist that a peer has named."""
     lookup.add(contacts, source)
 
 
-def asked_in(lookup: Lookup, answer: Callable[[Request], krpc.Reply | None]) -> list[krpc.Contact]:
+def asked_in(lookup: Lookup, answer: Callable[[Request], krpc.Reply | None]) -> list[krpc.NodeInfo]:
     """Finish a look-up and return whom it asked, in order; retransmits left out."""
-    asked: list[krpc.Contact] = []
+    asked: list[krpc.NodeInfo] = []
 
     def noted(request: Request) -> krpc.Reply | None:
         if request.candidate.contact not in asked:
@@ -182,7 +182,7 @@ def test_requests_to_one_id_of_a_host_are_padded() -> None:
 # BEP 42
 
 
-def forbidden(number: int) -> krpc.Contact:
+def forbidden(number: int) -> krpc.NodeInfo:
     """Return a contact at a public host with an id that BEP 42 does not allow there."""
     return near(number, host=f"9.{number % 200}.0.1")
 
@@ -219,7 +219,7 @@ def test_where_nobody_has_an_allowed_id_the_others_stand_in_but_a_large_network_
 # Sources
 
 
-def invented(count: int, first: int = 1) -> list[krpc.Contact]:
+def invented(count: int, first: int = 1) -> list[krpc.NodeInfo]:
     """Return contacts that nobody is at."""
     return [near(first + number, port=first + number) for number in range(count)]
 

@@ -31,11 +31,11 @@ GUARD_S = 20.0  # Ten times what the slowest machine needs.
 HERE: Address = ("127.0.0.1", 0)
 ITEM = item_of(1)
 NOW = 1000.0
-CONTACTS = [krpc.Contact(bytes([number]) * 20, ("127.0.0.1", 7000 + number)) for number in range(1, 13)]
+CONTACTS = [krpc.NodeInfo(bytes([number]) * 20, ("127.0.0.1", 7000 + number)) for number in range(1, 13)]
 ABSENT = [bytes([number]) * 20 for number in range(101, 106)]
 
 
-def node_with(contacts: list[krpc.Contact], now: float, **settings: Any) -> Node:
+def node_with(contacts: list[krpc.NodeInfo], now: float, **settings: Any) -> Node:
     """Return a node whose table holds these contacts."""
     node = Node(
         node_id=bytes(20),
@@ -76,7 +76,7 @@ def pause_of(node: Node) -> list[tuple[bytes, Address]]:
     return node.datagrams_to_send(NOW + TURN_PAUSE_S)
 
 
-def reply_to(data: bytes, contact: krpc.Contact, *, has_item: bool) -> bytes:
+def reply_to(data: bytes, contact: krpc.NodeInfo, *, has_item: bool) -> bytes:
     """Return a contact's reply to a query."""
     query = krpc.parse(data)
     facts: dict[str, Any] = {}
@@ -259,18 +259,18 @@ class Peers:
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             sock.bind(HERE)
             sock.settimeout(GUARD_S)
-            self._socks[krpc.Contact(bytes([number + 1]) * 20, sock.getsockname())] = sock
+            self._socks[krpc.NodeInfo(bytes([number + 1]) * 20, sock.getsockname())] = sock
         self.contacts = sorted(self._socks, key=lambda contact: distance(contact.node_id, ITEM.target))
 
-    def query(self, contact: krpc.Contact) -> bytes:
+    def query(self, contact: krpc.NodeInfo) -> bytes:
         """Return the next query that a contact was sent."""
         return self._socks[contact].recv(2_048)
 
-    def has_query(self, contact: krpc.Contact) -> bool:
+    def has_query(self, contact: krpc.NodeInfo) -> bool:
         """Return whether a query waits for a contact."""
         return bool(select.select([self._socks[contact]], [], [], 0)[0])
 
-    def send(self, contact: krpc.Contact, data: bytes, address: Address) -> None:
+    def send(self, contact: krpc.NodeInfo, data: bytes, address: Address) -> None:
         """Send something as a contact."""
         self._socks[contact].sendto(data, address)
 

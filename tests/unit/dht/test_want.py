@@ -40,8 +40,8 @@ def pair_of(network: str = "unnamed", *, known: int = 40) -> tuple[Node, Node]:
     ipv4, ipv6 = new_node("0.0.0.0", network, storage), new_node("::", network, storage)
     rng = random.Random(7)
     for n in range(known):
-        acquaint(ipv4, krpc.Contact(rng.randbytes(20), (f"45.{n}.1.1", 6881)), 0.05, NOW)
-        acquaint(ipv6, krpc.Contact(rng.randbytes(20), (f"2a00:{n:x}::1", 6881)), 0.05, NOW)
+        acquaint(ipv4, krpc.NodeInfo(rng.randbytes(20), (f"45.{n}.1.1", 6881)), 0.05, NOW)
+        acquaint(ipv6, krpc.NodeInfo(rng.randbytes(20), (f"2a00:{n:x}::1", 6881)), 0.05, NOW)
     ipv4.pair_with(ipv6)
     ipv6.pair_with(ipv4)
     return ipv4, ipv6
@@ -62,7 +62,7 @@ def asked(node: Node, request: krpc.Request, want: tuple[bytes, ...], *, asker: 
     return reply
 
 
-def nearest(node: Node, count: int) -> tuple[krpc.Contact, ...]:
+def nearest(node: Node, count: int) -> tuple[krpc.NodeInfo, ...]:
     """Return the contacts that a reply should tell of."""
     return nearest_of(node, TARGET, count, NOW)
 
@@ -115,7 +115,7 @@ def test_in_a_named_network_twenty_of_each_family_are_cut_to_an_unfragmented_rep
 
 def test_a_private_contact_of_the_other_family_is_told_to_nobody_outside() -> None:
     ipv4, ipv6 = pair_of(known=0)
-    acquaint(ipv6, krpc.Contact(b"\x01" * 20, ("fd00::1", 6881)), 0.05, NOW)
+    acquaint(ipv6, krpc.NodeInfo(b"\x01" * 20, ("fd00::1", 6881)), 0.05, NOW)
     assert asked(ipv4, krpc.FindNode(TARGET), (b"n6",)).nodes6 == ()
     assert len(asked(ipv4, krpc.FindNode(TARGET), (b"n6",), asker=("192.168.1.9", 6881)).nodes6) == 1
 
@@ -139,7 +139,7 @@ def test_both_families_are_asked_for_while_the_other_knows_few(known: int, want:
     assert all(query.want == () for query, _ in queries_of(ipv4)), "only a search for contacts asks for both"
 
 
-def told_of(ipv4: Node, contacts: tuple[krpc.Contact, ...]) -> None:
+def told_of(ipv4: Node, contacts: tuple[krpc.NodeInfo, ...]) -> None:
     """Have the IPv4 half's first contact tell of these IPv6 contacts."""
     ipv4.add_bootstrap([ASKER], NOW)
     ((query, _),) = queries_of(ipv4)
@@ -147,9 +147,9 @@ def told_of(ipv4: Node, contacts: tuple[krpc.Contact, ...]) -> None:
     ipv4.receive_datagram(krpc.compose(reply), ASKER, NOW)
 
 
-def hearsay(count: int) -> tuple[krpc.Contact, ...]:
+def hearsay(count: int) -> tuple[krpc.NodeInfo, ...]:
     """Return contacts of the IPv6 DHT that may not exist."""
-    return tuple(krpc.Contact(bytes([n + 1]) * 20, (f"2a01:{n + 1:x}::1", 6881)) for n in range(count))
+    return tuple(krpc.NodeInfo(bytes([n + 1]) * 20, (f"2a01:{n + 1:x}::1", 6881)) for n in range(count))
 
 
 def test_contacts_heard_of_are_pinged_and_enter_a_table_when_they_answer() -> None:
@@ -179,7 +179,7 @@ def test_hearsay_is_bounded_and_ends_where_it_leads_nowhere() -> None:
         later += 30.0
         while (due := ipv6.get_timer()) is not None and due <= later and n < 9:
             ipv6.handle_timer(due)
-        contact = krpc.Contact(bytes([n + 100]) * 20, (f"2a02:{n + 1:x}::1", 6881))
+        contact = krpc.NodeInfo(bytes([n + 100]) * 20, (f"2a02:{n + 1:x}::1", 6881))
         ipv6.contacts_heard((contact,), ASKER, later)
         ipv6._upkeep._asked_back.clear()
     assert not ipv6.wants_contacts
@@ -190,7 +190,7 @@ def test_hearsay_is_bounded_and_ends_where_it_leads_nowhere() -> None:
 
 def test_who_is_outside_cannot_make_us_ask_inside() -> None:
     ipv4, ipv6 = pair_of(known=0)
-    told_of(ipv4, (krpc.Contact(b"\x01" * 20, ("fd00::1", 6881)), krpc.Contact(b"\x02" * 20, ("::1", 6881))))
+    told_of(ipv4, (krpc.NodeInfo(b"\x01" * 20, ("fd00::1", 6881)), krpc.NodeInfo(b"\x02" * 20, ("::1", 6881))))
     assert queries_of(ipv6) == []
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import dns.message
 import pytest
 
-from p2pdns.config import Cache, Config
+from p2pdns.config import CacheTable, Config
 from p2pdns.dns.message import RR, Message, Question, compose
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
@@ -75,9 +75,9 @@ def test_the_limit_of_absences_is_a_setting_and_binds_nothing_else() -> None:
 
 
 def test_the_front_takes_its_limits_from_the_configuration(tmp_path: Path) -> None:
-    front = Front(Config(cache=Cache(negative_ttl_s_max=5)), tmp_path)
+    front = Front(Config(cache=CacheTable(negative_ttl_s_max=5)), tmp_path)
     assert front.funnel.cache.accepted(with_soa(0, rcode=3), 0.0).expiry == 5
-    front.apply(Config(cache=Cache(negative_ttl_s_max=9)))
+    front.apply(Config(cache=CacheTable(negative_ttl_s_max=9)))
     assert front.funnel.cache.accepted(with_soa(0, rcode=3), 0.0).expiry == 9
 
 

@@ -12,7 +12,7 @@ import dns.message
 import dns.rcode
 import pytest
 
-from p2pdns.config import Cache, Config, Dns
+from p2pdns.config import CacheTable, Config, DnsTable
 from p2pdns.front import main as front_main
 from p2pdns.front.main import Front
 from p2pdns.front.transport import UDP
@@ -26,12 +26,12 @@ LISTED, ALLOWED, STRANGER = "192.0.2.1", "192.0.2.129", "198.51.100.1"
 
 def with_cache(**settings: int) -> Config:
     """Return a configuration with other settings of [cache]."""
-    return dataclasses.replace(Config(), cache=dataclasses.replace(Cache(), **settings))
+    return dataclasses.replace(Config(), cache=dataclasses.replace(CacheTable(), **settings))
 
 
 def with_dns(**settings: tuple[str, ...] | int) -> Config:
     """Return a configuration with other settings of [dns]."""
-    return dataclasses.replace(Config(), dns=dataclasses.replace(Dns(), **settings))  # type: ignore[arg-type]
+    return dataclasses.replace(Config(), dns=dataclasses.replace(DnsTable(), **settings))  # type: ignore[arg-type]
 
 
 class World:

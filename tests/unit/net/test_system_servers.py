@@ -167,7 +167,7 @@ def test_a_copy_that_says_nothing_is_nothing(files: list[Path], state: Path, tex
 
 
 def new(files: list[Path], state: Path | None = None, servers: str | tuple[str, ...] = "system") -> Upstreams:
-    return Upstreams(config.Upstream(servers=servers), [HERE], state, files)
+    return Upstreams(config.UpstreamTable(servers=servers), [HERE], state, files)
 
 
 def test_each_change_makes_a_new_upstream_that_knows_nothing_of_the_old_servers(files: list[Path]) -> None:
@@ -189,9 +189,9 @@ def test_what_the_configuration_names_itself_is_not_followed(files: list[Path], 
     files[0].write_text("nameserver 198.51.100.1\n")
     assert upstreams.look() is None
     assert upstreams.problem is None
-    assert upstreams.use(config.Upstream(servers="system")).servers == (server("198.51.100.1"),)
+    assert upstreams.use(config.UpstreamTable(servers="system")).servers == (server("198.51.100.1"),)
     files[0].write_text("nameserver 198.51.100.22\n")
-    assert upstreams.use(config.Upstream(servers=servers)).servers != (server("198.51.100.22"),)
+    assert upstreams.use(config.UpstreamTable(servers=servers)).servers != (server("198.51.100.22"),)
     os.utime(files[0], (1, 1))
     assert upstreams.look() is None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from p2pdns.cli.node import settings_of
-from p2pdns.config import Cache, Config, Dns, Upstream
+from p2pdns.config import CacheTable, Config, DnsTable, UpstreamTable
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Rcode, Type
 from p2pdns.errors import ConfigError
@@ -180,7 +180,7 @@ def test_neither_does_a_delegation_and_local_data_holds_behind_it_too() -> None:
 def test_a_node_without_a_daemon_goes_by_the_same_configuration(tmp_path: Path, zeros: bool) -> None:
     (tmp_path / "ads.txt").write_text("tracker.example\n")
     answer = "zero" if zeros else "nxdomain"
-    dns = Dns(local_data=(LINES[0],), block=(str(tmp_path / "ads.txt"),), block_answer=answer)
+    dns = DnsTable(local_data=(LINES[0],), block=(str(tmp_path / "ads.txt"),), block_answer=answer)
     settings = settings_of(Config(dns=dns))
     assert text_of(resolved("router.lan. A", options=settings)) == ["router.lan. 60 A"]
     blocked = resolved("x.tracker.example. A", options=settings)
@@ -188,7 +188,7 @@ def test_a_node_without_a_daemon_goes_by_the_same_configuration(tmp_path: Path, 
 
 
 def test_a_node_without_a_daemon_withholds_and_raises_what_a_daemon_would() -> None:
-    config = Config(upstream=Upstream(withhold_private=True), cache=Cache(ttl_s_min=120))
+    config = Config(upstream=UpstreamTable(withhold_private=True), cache=CacheTable(ttl_s_min=120))
     answer = resolved(
         "x.example. A",
         replied("x.example. A", "x.example. 60 A 192.168.1.1", "x.example. 60 A 192.0.2.1"),
