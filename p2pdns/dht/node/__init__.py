@@ -3,8 +3,8 @@
 In here: `values` (settings, what is wanted, outcomes, events), `core` (requests in flight, timers), `requests` (what
 every kind of request is told), `turns` (who may send next), `operations`, `getting`, `putting` and `storing` (find,
 get, put), `reply_times` (how long replies take), `server` (strangers' queries), `peers` (BEP 5), `nat` (are we
-reachable), `identity` (BEP 42), `bootstrap` (joining, refresh), `republish` (others' items whose publisher is away) and
-`machine`, which joins them; users import from this page.
+reachable), `identity` (BEP 42), `bootstrap` (joining, refresh), `bucket_refresh` (of all buckets, after a join),
+`republish` (others' items whose publisher is away) and `machine`, which joins them; users import from this page.
 
 Guarantees: see `machine`. Does not know what an item says.
 """

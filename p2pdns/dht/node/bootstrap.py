@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.lookup import Verdict
+from p2pdns.dht.node.bucket_refresh import BucketRefresh
 from p2pdns.dht.node.core import Core
-from p2pdns.dht.node.filling import Filling
 from p2pdns.dht.node.requests import OutgoingRequest
 from p2pdns.dht.node.values import Joined
 from p2pdns.dht.routing.bucket import random_id_in
@@ -25,7 +25,7 @@ BOOTSTRAP_MAX = 256  # Addresses remembered to join by; more than a saved table'
 RESTORED_MAX = 192  # Of them, by contacts of an earlier run: addresses that are named later must find room.
 BOOTSTRAP_AT_ONCE = 16  # Asked in one round; most of yesterday's public contacts are gone.
 RETRY_S_MIN, RETRY_S_MAX = 2.0, 300.0  # Between rounds in which nobody answered, doubling.
-TICK_S = 15.0  # Between two acts of upkeep.
+TICK_S = 15.0  # Between two looks at what is to be refreshed.
 BUCKET_AGE_S = 900.0  # BEP 5: a bucket that nothing went through for 15 minutes is refreshed.
 CONTACT_AGE_S = 900.0  # BEP 5: after 15 minutes of silence a contact is questionable.
 QUARANTINE_MAX = 32  # Newcomers asked back at a time.
@@ -42,63 +42,63 @@ HEARSAY_PER_SWEEP = 8  # As many more every five minutes: the way may have come.
 class _BootstrapRequest(OutgoingRequest):
     """A search for our own id, sent to a way in; the search that goes on from its reply has `rpc_max` requests."""
 
-    __slots__ = ("_has_timed_out", "_upkeep", "rpc_max")
+    __slots__ = ("_bootstrap", "_has_timed_out", "rpc_max")
 
-    def __init__(self, upkeep: Upkeep, message: krpc.Request, address: Address, rpc_max: int | None) -> None:
+    def __init__(self, bootstrap: Bootstrap, message: krpc.Request, address: Address, rpc_max: int | None) -> None:
         # The id of a bootstrap contact may have changed since; whoever answers there will do.
         super().__init__(message, address, None)
-        self._upkeep = upkeep
+        self._bootstrap = bootstrap
         self.rpc_max = rpc_max
         self._has_timed_out = False
 
     def reply_received(self, reply: krpc.Reply, size_bytes: int, now: float) -> None:
         """Go on with what the contact knows."""
         del size_bytes
-        self._upkeep.bootstrap_answered(self, reply, now)
+        self._bootstrap.bootstrap_answered(self, reply, now)
 
     def error_received(self, error: krpc.Error, now: float) -> None:
         """Note that this one is of no use."""
         del error
-        self._upkeep.bootstrap_silent(self, now)
+        self._bootstrap.bootstrap_silent(self, now)
 
     def timed_out(self, now: float) -> bool:
         """Have it sent again once."""
         if not self._has_timed_out:
             self._has_timed_out = True
             return True
-        self._upkeep.bootstrap_silent(self, now)
+        self._bootstrap.bootstrap_silent(self, now)
         return False
 
 
 class _NewcomerPing(OutgoingRequest):
     """A ping whose answer lets a newcomer into the table, or shows that an old contact is there still."""
 
-    __slots__ = ("_upkeep",)
+    __slots__ = ("_bootstrap",)
 
-    def __init__(self, upkeep: Upkeep, address: Address, node_id: bytes) -> None:
+    def __init__(self, bootstrap: Bootstrap, address: Address, node_id: bytes) -> None:
         super().__init__(krpc.Ping(), address, node_id)
-        self._upkeep = upkeep
+        self._bootstrap = bootstrap
 
     def reply_received(self, reply: krpc.Reply, size_bytes: int, now: float) -> None:
         """Be done with it; the table has heard of the answer already."""
         del reply, size_bytes
-        if self._upkeep.asked_back_over(self.address):
-            self._upkeep.hearsay_held(now)
+        if self._bootstrap.asked_back_over(self.address):
+            self._bootstrap.hearsay_held(now)
 
     def error_received(self, error: krpc.Error, now: float) -> None:
         """Be done with it."""
         del error, now
-        self._upkeep.asked_back_over(self.address)
+        self._bootstrap.asked_back_over(self.address)
 
     def timed_out(self, now: float) -> bool:
         """Never ask twice: the newcomer may not exist."""
         del now
-        self._upkeep.asked_back_over(self.address)
+        self._bootstrap.asked_back_over(self.address)
         return False
 
 
-class Upkeep:
-    """The part of a node that acts without being asked. `find` starts a search whose end it is told of."""
+class Bootstrap:
+    """How a node joins, and keeps its table fresh. `find` starts a search whose end it is told of."""
 
     def __init__(
         self,
@@ -119,7 +119,9 @@ class Upkeep:
         self._is_searching = False
         self._retry_s = RETRY_S_MIN
         self._retry_is_set = False
-        self._filling = Filling(core, lambda target, on_done, then: find(target, (), on_done, then, None, None))
+        self._first_refresh = BucketRefresh(
+            core, lambda target, on_done, then: find(target, (), on_done, then, None, None)
+        )
         # Newcomers that were asked back, and whether they are hearsay.
         self._asked_back: dict[Address, bool] = {}
         self._newcomer_rate = RateLimit(QUARANTINE_PER_SECOND, QUARANTINE_BURST, now)
@@ -220,7 +222,7 @@ class Upkeep:
         self.has_joined = True
         core.events.append(Joined(len(core.table)))
         if core.settings.fills_table:
-            self._filling.begin(now)
+            self._first_refresh.begin(now)
 
     def _looked_round(self, verdict: Verdict, now: float) -> None:
         self._is_searching = False

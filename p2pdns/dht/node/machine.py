@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.lookup import Item, Lookup, Sought, Verdict
-from p2pdns.dht.node.bootstrap import Upkeep
+from p2pdns.dht.node.bootstrap import Bootstrap
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.getting import GetOperation
 from p2pdns.dht.node.identity import Identity
-from p2pdns.dht.node.nat import Reach
+from p2pdns.dht.node.nat import NatDetector
 from p2pdns.dht.node.operations import FindOperation, Operation
 from p2pdns.dht.node.putting import PutOperation, sought_for
-from p2pdns.dht.node.republish import Done, Keeper, KeepOperation
-from p2pdns.dht.node.server import Answerer
+from p2pdns.dht.node.republish import Done, Republisher, RepublishOperation
+from p2pdns.dht.node.server import RequestServer
 from p2pdns.dht.node.values import Event, NodeSettings, Peer, Sibling, Wanted
 from p2pdns.dht.routing.contact import SavedContact
 from p2pdns.dht.routing.ids import ID_BYTES, id_for
@@ -55,17 +55,17 @@ class Node:
         self.settings = settings
         self._core = Core(node_id, network, entropy, storage, settings, now)
         storage.node_ids = (*storage.node_ids, node_id)
-        self._reach = Reach(settings.bind_host, settings.read_only)
-        self._core.is_read_only = lambda: self._reach.is_read_only
+        self._nat = NatDetector(settings.bind_host, settings.read_only)
+        self._core.is_read_only = lambda: self._nat.is_read_only
         self._identity = Identity(
             self._core, lambda then: self._find(self.node_id, (), lambda verdict, end: None, then)
         )
-        self._answerer = Answerer(self._core, self._query_came)
+        self._server = RequestServer(self._core, self._query_came)
         self._memo = SignatureMemo()
         self._operations: dict[int, Operation] = {}
         self._operation_count = 0
-        self._upkeep = Upkeep(self._core, self._find, now)
-        self._keeper = Keeper(self._core, self._keep, now)
+        self._bootstrap = Bootstrap(self._core, self._find, now)
+        self._republisher = Republisher(self._core, self._keep, now)
 
     # What it is
 
@@ -95,22 +95,22 @@ class Node:
     @property
     def has_joined(self) -> bool:
         """Whether we have found our neighbourhood at least once."""
-        return self._upkeep.has_joined
+        return self._bootstrap.has_joined
 
     @property
     def is_read_only(self) -> bool:
         """Whether we ask without being of use to others (BEP 43)."""
-        return self._reach.is_read_only
+        return self._nat.is_read_only
 
     @property
     def read_only_reason(self) -> str:
         """Why the node is read-only, or why not, in words."""
-        return self._reach.reason
+        return self._nat.reason
 
     @property
     def address(self) -> Address | None:
         """Our address as enough contacts see it, None while they do not agree."""
-        return self._reach.address
+        return self._nat.address
 
     @property
     def operation_count(self) -> int:
@@ -153,7 +153,7 @@ class Node:
         except krpc.BadQuery as bad:
             core.counters[f"dropped-{bad.reason}"] += 1
             if bad.network == core.network and core.can_send_to(address):
-                self._answerer.bad_query_received(bad, len(data), address, now)
+                self._server.bad_query_received(bad, len(data), address, now)
             return
         except FormatError as error:
             core.counters[f"dropped-{error.reason}"] += 1
@@ -163,7 +163,7 @@ class Node:
         elif not core.can_send_to(address):
             core.counters["dropped-unusable-address"] += 1
         elif isinstance(message, krpc.Query):
-            self._answerer.query_received(message, len(data), address, now)
+            self._server.query_received(message, len(data), address, now)
         elif isinstance(message, krpc.Reply):
             self._reply_received(message, len(data), address, now)
         else:
@@ -181,7 +181,7 @@ class Node:
         if theirs and core.sibling is not None:
             core.sibling.contacts_heard(theirs, address, now)
         if reply.ip is not None:
-            self._reach.told(address, reply.ip)
+            self._nat.told(address, reply.ip)
             self._identity.told(address, reply.ip, now)
         request.reply_received(reply, size_bytes, now)
 
@@ -196,9 +196,9 @@ class Node:
     def _query_came(self, query: krpc.Query, address: Address, now: float) -> None:
         # Whoever we wrote to comes in by the way that this has opened, whether it has answered or not.
         if not self._core.has_asked(address, now) and not self._core.guard.is_proven(address, now):
-            self._reach.unsolicited_query_came()
+            self._nat.unsolicited_query_came()
         if not query.read_only:
-            self._upkeep.newcomer_heard(query.node_id, address, now)
+            self._bootstrap.newcomer_heard(query.node_id, address, now)
 
     @property
     def has_event(self) -> bool:
@@ -231,15 +231,15 @@ class Node:
 
     def add_bootstrap(self, addresses: Sequence[Address], now: float) -> None:
         """Join by these addresses; `Joined` tells when that is done. Silent ones are tried again, ever less often."""
-        self._upkeep.add_bootstrap(addresses, now)
+        self._bootstrap.add_bootstrap(addresses, now)
 
     def restore_contacts(self, contacts: Sequence[SavedContact], now: float) -> None:
         """Join by the contacts of an earlier run, best first."""
-        self._upkeep.restore_contacts(contacts, now)
+        self._bootstrap.restore_contacts(contacts, now)
 
     def network_changed(self, now: float) -> None:
         """Ask again those that were silent, because this machine has another way to the network."""
-        self._upkeep.network_changed(now)
+        self._bootstrap.network_changed(now)
 
     # The other family
 
@@ -250,19 +250,19 @@ class Node:
     @property
     def wants_contacts(self) -> bool:
         """Whether so few contacts are known that the other family's nodes should be asked for some."""
-        return self.contact_count < self.settings.k and self._upkeep.hearsay_left > 0
+        return self.contact_count < self.settings.k and self._bootstrap.hearsay_left > 0
 
     def contacts_near(self, target: bytes, asker: Address) -> tuple[krpc.NodeInfo, ...]:
         """Return the contacts to tell an asker of the other family."""
-        return self._answerer.contacts(target, asker)
+        return self._server.contacts(target, asker)
 
     def contacts_heard(self, contacts: tuple[krpc.NodeInfo, ...], source: Address, now: float) -> None:
         """Ask a few of these contacts, told of by a node of the other family, whether they are there."""
         if not self.wants_contacts:
             return
-        for contact in contacts[: min(HEARD_MAX, self._upkeep.hearsay_left)]:
+        for contact in contacts[: min(HEARD_MAX, self._bootstrap.hearsay_left)]:
             if is_for(contact.address[0], source[0]):
-                self._upkeep.newcomer_heard(contact.node_id, contact.address, now, is_hearsay=True)
+                self._bootstrap.newcomer_heard(contact.node_id, contact.address, now, is_hearsay=True)
 
     # Operations
 
@@ -339,7 +339,7 @@ class Node:
 
     def _keep(self, item: Item, is_due: bool, on_done: Done, now: float) -> None:
         lookup = self._lookup(item.target, sought_for(item, self._core.storage.precedence.present(now)), None)
-        operation = KeepOperation(self._next_number(), self._core, item, None, lookup, now, None, self._ended)
+        operation = RepublishOperation(self._next_number(), self._core, item, None, lookup, now, None, self._ended)
         operation.is_due = is_due
         operation.on_done = on_done
         self._begin(operation, now)

@@ -14,7 +14,7 @@ VOTES_MIN = 3  # Distinct prefixes that must agree; one where all of them are no
 VOTERS_MAX = 64  # The latest prefixes that told us our address; an address that changed wins within so many.
 
 
-class Reach:
+class NatDetector:
     """What the contacts say of our address. `forced` fixes the answer."""
 
     def __init__(self, bind_host: str, forced: bool | None) -> None:

@@ -40,7 +40,7 @@ KEPT_BYTES_BURST = 64_000.0
 OVERHEAD_BYTES = 350  # Of a put and of the get before it, headers included.
 
 
-class KeepOutcome(Enum):
+class RepublishOutcome(Enum):
     """How an attempt to keep an item alive ended."""
 
     PUT = "put"
@@ -48,7 +48,7 @@ class KeepOutcome(Enum):
     FAILED = "failed"
 
 
-Done = Callable[[KeepOutcome, float], None]
+Done = Callable[[RepublishOutcome, float], None]
 
 
 @dataclass(slots=True)
@@ -60,7 +60,7 @@ class _Watch:
     next_at: float = float("-inf")
 
 
-class KeepOperation(PutOperation):
+class RepublishOperation(PutOperation):
     """A put of what we hold for others; it ends without one when there are copies enough."""
 
     is_due = False
@@ -75,7 +75,7 @@ class KeepOperation(PutOperation):
             core.events.append(ItemArrived(newer.target, newer))
             self.storing.item = newer
         elif lookup.copy_count >= COPIES_ENOUGH and not self.is_due:
-            self._over(KeepOutcome.ENOUGH, now)
+            self._over(RepublishOutcome.ENOUGH, now)
             return
         super()._lookup_done(now, is_late=is_late)
 
@@ -88,17 +88,17 @@ class KeepOperation(PutOperation):
         pass
 
     def _put_done(self, now: float) -> None:
-        self._over(KeepOutcome.PUT if self.storing.stored_count else KeepOutcome.FAILED, now)
+        self._over(RepublishOutcome.PUT if self.storing.stored_count else RepublishOutcome.FAILED, now)
 
-    def _over(self, kept: KeepOutcome, now: float) -> None:
+    def _over(self, kept: RepublishOutcome, now: float) -> None:
         self.core.counters[f"keep-{kept.value}"] += 1
         self._end(now)
         if self.on_done is not None:
             self.on_done(kept, now)
 
 
-class Keeper:
-    """The part of a node that keeps others' items alive. `keep` begins a KeepOperation for an item."""
+class Republisher:
+    """The part of a node that keeps others' items alive. `keep` begins a RepublishOperation for an item."""
 
     def __init__(self, core: Core, keep: Callable[[Item, bool, Done, float], None], now: float) -> None:
         self._core = core
@@ -154,14 +154,14 @@ class Keeper:
         self._keep(item, is_due, lambda kept, then: self._done(watch, kept, then), now)
         return True
 
-    def _done(self, watch: _Watch, kept: KeepOutcome, now: float) -> None:
+    def _done(self, watch: _Watch, kept: RepublishOutcome, now: float) -> None:
         self._is_busy = False
-        if kept is KeepOutcome.FAILED:
+        if kept is RepublishOutcome.FAILED:
             watch.next_at = now + RETRY_S
             return
         watch.looked_at = now
         watch.next_at = now + LOOK_AFTER_S
-        if kept is KeepOutcome.PUT:
+        if kept is RepublishOutcome.PUT:
             watch.put_at = now
 
     def _rank(self, target: bytes) -> int:

@@ -31,7 +31,7 @@ class _Near(NamedTuple):
 NOBODY = _Near((), ())
 
 
-class Answerer:
+class RequestServer:
     """The serving half of a node. `on_query` hears of every query, before it is answered."""
 
     def __init__(self, core: Core, on_query: Callable[[krpc.Query, Address, float], None]) -> None:

@@ -10,7 +10,7 @@ from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.node import Node, NodeSettings
 from p2pdns.dht.node.core import ASKED_S
-from p2pdns.dht.node.nat import Reach
+from p2pdns.dht.node.nat import NatDetector
 from p2pdns.dht.storage import Storage
 
 OURS: Address = ("93.184.216.34", 6881)
@@ -19,9 +19,9 @@ VOTERS: list[Address] = [("8.8.8.8", 6881), ("9.9.9.9", 6881), ("1.1.1.1", 6881)
 STRANGER: Address = ("5.5.5.5", 6881)
 
 
-def reach_of(*votes: tuple[Address, Address], host: str = "0.0.0.0", is_visited: bool = False) -> Reach:
+def reach_of(*votes: tuple[Address, Address], host: str = "0.0.0.0", is_visited: bool = False) -> NatDetector:
     """Return what a node concludes from these votes, and from a stranger's visit."""
-    reach = Reach(host, None)
+    reach = NatDetector(host, None)
     for voter, ours in votes:
         reach.told(voter, ours)
     if is_visited:
@@ -50,12 +50,12 @@ def all_say(ours: Address) -> list[tuple[Address, Address]]:
         (reach_of((("10.0.0.2", 1), ("10.0.0.1", 1))), False, "see us at 10.0.0.1, a private address"),
         (reach_of(host="127.0.0.1"), False, "bound to a loopback address"),
         (reach_of(host="192.168.1.7"), False, "bound to a private address"),
-        (Reach("0.0.0.0", True), True, "the settings say so"),
-        (Reach("0.0.0.0", False), False, "the settings say so"),
-        (Reach("127.0.0.1", True), True, "the settings say so"),
+        (NatDetector("0.0.0.0", True), True, "the settings say so"),
+        (NatDetector("0.0.0.0", False), False, "the settings say so"),
+        (NatDetector("127.0.0.1", True), True, "the settings say so"),
     ],
 )
-def test_read_only_and_why(reach: Reach, is_read_only: bool, words: str) -> None:
+def test_read_only_and_why(reach: NatDetector, is_read_only: bool, words: str) -> None:
     assert reach.is_read_only is is_read_only
     assert words in reach.reason
 

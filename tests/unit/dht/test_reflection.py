@@ -12,7 +12,7 @@ from p2pdns.addresses import Address
 from p2pdns.dht import bencode, krpc
 from p2pdns.dht.guard import REFLECTED_BYTES_PER_SECOND_MAX
 from p2pdns.dht.node import Node, NodeSettings
-from p2pdns.dht.node.server import Answerer
+from p2pdns.dht.node.server import RequestServer
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import MutableItem
 from tests.unit.dht.swarm import UNIX_NOW, acquaint, secret_of
@@ -192,7 +192,7 @@ def test_a_read_only_newcomer_is_answered_and_a_token_earns_it_the_value_while_a
 @pytest.mark.parametrize("request_kind", ["get", "get with an older seq", "get_peers"])
 def test_a_stranger_is_never_told_that_we_have_nothing_where_we_have_it(request_kind: str) -> None:
     flooded = Flooded([REQUESTS["get of what is held"]])
-    flooded.node._answerer.peers.announce(ITEM.target, ("46.1.1.1", 6881), START)
+    flooded.node._server.peers.announce(ITEM.target, ("46.1.1.1", 6881), START)
     requests: dict[str, krpc.Request] = {
         "get": krpc.Get(ITEM.target),
         "get with an older seq": krpc.Get(ITEM.target, ITEM.seq - 1),
@@ -208,7 +208,7 @@ def test_a_stranger_is_never_told_that_we_have_nothing_where_we_have_it(request_
 def test_a_short_reply_says_the_seq_where_that_is_all_we_have_to_say() -> None:
     node_id, near = b"\x77" * 20, tuple(krpc.NodeInfo(bytes([n]) * 20, (f"45.{n}.1.1", 6881)) for n in range(1, 9))
     newest = krpc.Reply(transaction=b"aa", node_id=node_id, nodes=near, token=b"token", seq=ITEM.seq)
-    short = Answerer._short(newest, 200)
+    short = RequestServer._short(newest, 200)
     assert short is not None
     told = krpc.parse(short)
     assert isinstance(told, krpc.Reply)
@@ -216,7 +216,7 @@ def test_a_short_reply_says_the_seq_where_that_is_all_we_have_to_say() -> None:
     assert 0 < len(told.nodes) < 8
     # With a value behind it a seq would say that there is none.
     whole = replace(newest, key=b"k" * 32, signature=b"s" * 64, value=b"1:x")
-    short = Answerer._short(whole, 200)
+    short = RequestServer._short(whole, 200)
     assert short is not None
     told = krpc.parse(short)
     assert isinstance(told, krpc.Reply)

@@ -181,7 +181,7 @@ def test_hearsay_is_bounded_and_ends_where_it_leads_nowhere() -> None:
             ipv6.handle_timer(due)
         contact = krpc.NodeInfo(bytes([n + 100]) * 20, (f"2a02:{n + 1:x}::1", 6881))
         ipv6.contacts_heard((contact,), ASKER, later)
-        ipv6._upkeep._asked_back.clear()
+        ipv6._bootstrap._asked_back.clear()
     assert not ipv6.wants_contacts
     queries_of(ipv6)
     ipv6.contacts_heard(hearsay(1), ASKER, later)

@@ -11,8 +11,8 @@ from p2pdns.dht import krpc
 from p2pdns.dht.guard import AMPLIFICATION_MAX
 from p2pdns.dht.node import Event, GetDone, ItemFound, Joined, Node, Wanted
 from p2pdns.dht.node.bootstrap import BUCKET_AGE_S, REFRESH_EVERY_TICKS, TICK_S
+from p2pdns.dht.node.bucket_refresh import SEARCHES_MAX
 from p2pdns.dht.node.core import VERSION
-from p2pdns.dht.node.filling import SEARCHES_MAX
 from p2pdns.dht.routing.table import RoutingTable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey

@@ -1,4 +1,4 @@
-"""The searches by which a node that has just joined comes to know more than its own neighbourhood.
+"""The first refresh of all buckets: by these searches a node that has joined knows more than its own neighbourhood.
 
 A table has room for some contacts of each *part* of the id space: part 0 is the far half of it, part 1 the far half of
 the near half, and so on. Who searches for its own id meets few of them; in an overlay of fifty that may be a quarter
@@ -23,7 +23,7 @@ SEARCHES_MAX = 32
 PLACE_BITS = 5  # So many places in a part are told apart; no part is searched more often.
 
 
-class Filling:
+class BucketRefresh:
     """What is left to search. `find(target, on_done, now)` starts a search whose end it tells of."""
 
     def __init__(self, core: Core, find: Callable[[bytes, Callable[[Verdict, float], None], float], None]) -> None:
