@@ -231,10 +231,10 @@ async def ask_pair(asker: Endpoint, item: MutableItem, sample: Sample) -> None:
     reader = Overlay(asker, State.open(None), clock=boot_now, unix_clock=unix_now, tell=get_logger("overlay").error)
     budget = Budget(deadline=boot_now() + 4)
     started = time.perf_counter()
-    answers = await asyncio.gather(*(reader.item(ZoneId.of_key(item.key), False, budget) for _ in range(2)))
+    answers = await asyncio.gather(*(reader.zone(ZoneId.of_key(item.key), False, budget) for _ in range(2)))
     sample.first_ms.append((time.perf_counter() - started) * 1000)
     sample.lost += sum(not isinstance(answer, Found) for answer in answers)
-    await reader.item(ZoneId.of_key(item.key), True, budget)
+    await reader.zone(ZoneId.of_key(item.key), True, budget)
     sample.done_ms.append((time.perf_counter() - started) * 1000)
     await reader.close()
 

@@ -22,6 +22,7 @@ Overlay (Kademlia, BEP 5, BEP 44)
 
 Items and keys
     zone key        the Ed25519 public key that names a zone: 52 characters of z-base-32
+    zone id         what names a zone, as distinct from the key that signs it; today that key
     secret key      its other half, held by the publisher
     item            the signed thing in the overlay (a record is always a DNS RR)
     seq             the item's number: Unix time in microseconds; higher supersedes lower

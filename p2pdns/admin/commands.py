@@ -325,7 +325,7 @@ class Commands:
         zone_id = _zone_id(request)
         found: list[int] = []
         if self._engine.contact_count:
-            outcome = await self._engine.overlay.item(zone_id, True, _budget())
+            outcome = await self._engine.overlay.zone(zone_id, True, _budget())
             if isinstance(outcome, Found):
                 found.append(outcome.item.seq)
         # Of a zone that was asked for once its mark is known, and perhaps not its item. It counts at any clock.
@@ -338,7 +338,7 @@ class Commands:
     async def item(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Return the item of a key, as the bytes of an item file, and what is known of it."""
         zone_id = _zone_id(request)
-        outcome = await self._engine.overlay.item(zone_id, request.get("settled") is True, _budget())
+        outcome = await self._engine.overlay.zone(zone_id, request.get("settled") is True, _budget())
         if not isinstance(outcome, Found):
             raise Unavailable(_REASONS[outcome.reason], place=str(zone_id), hint=self._hint())
         age_s = boot_now() - outcome.confirmed_at
@@ -411,7 +411,7 @@ class Commands:
         """Keep the newest item of a key alive from now on, as its publisher would."""
         zone_id = _zone_id(request)
         if self._engine.state.held(zone_id) is None:
-            await self._engine.overlay.item(zone_id, True, _budget())
+            await self._engine.overlay.zone(zone_id, True, _budget())
         item = await self._engine.publisher.pin(zone_id)
         return {"seq": item.seq}
 

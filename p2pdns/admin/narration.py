@@ -17,7 +17,7 @@ from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneId
 from p2pdns.overlay.finder import Overlay
 from p2pdns.overlay.ports import LookupReport
-from p2pdns.resolver import Fetch, Found, ItemOutcome, NotFound
+from p2pdns.resolver import Fetch, Found, NotFound, ZoneOutcome
 from p2pdns.timing import Clock
 
 PAST_THE_FRONT = "this is the engine's own resolution; the answers that the front has in its cache are not used"
@@ -70,7 +70,7 @@ class Narration:
         self._reported: set[int] = set()
         self._open: dict[int, int | None] = {}
 
-    def fetched(self, step: Fetch, outcome: ItemOutcome) -> Iterator[str]:
+    def fetched(self, step: Fetch, outcome: ZoneOutcome) -> Iterator[str]:
         """Yield where an item came from, what was verified and what was left out; or who was asked in vain."""
         wanted = "its newest item" if step.settled else "any valid item of it"
         yield f"the zone of {step.zone_id} is needed: {wanted}"
@@ -88,7 +88,7 @@ class Narration:
         for reason, count in outcome.zone.dropped.items():
             yield f"left out of the zone: {_counted(count, 'record')} {_LEFT_OUT.get(reason, '')} ({reason})"
 
-    def _source(self, outcome: ItemOutcome) -> Iterator[str]:
+    def _source(self, outcome: ZoneOutcome) -> Iterator[str]:
         number = outcome.lookup
         if not number:
             held = isinstance(outcome, Found)

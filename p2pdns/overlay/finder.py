@@ -1,4 +1,4 @@
-"""The overlay as readers see it: `await item(zone_id, settled, budget)`, a zone as far as a question needs it.
+"""The overlay as readers see it: `await zone(zone_id, settled, budget)`, a zone as far as a question needs it.
 
 Guarantees: one look-up a zone however many ask; a reader's seq never goes back, and what is shown goes through the door
 of `marks`; a seq from the future hides nothing and is never remembered; a failure is not repeated before its time. Does
@@ -37,7 +37,7 @@ from p2pdns.overlay.entries import (
 from p2pdns.overlay.marks import Marks
 from p2pdns.overlay.parts import is_part, parts_of, zone_id_of
 from p2pdns.overlay.ports import Gets, LookupReport, Mark, ReaderState, Tell
-from p2pdns.resolver import Budget, Found, ItemOutcome, Missing, NotFound, tag_of_zone
+from p2pdns.resolver import Budget, Found, Missing, NotFound, ZoneOutcome, tag_of_zone
 from p2pdns.timing import Clock, Later, UnixClock
 
 ENTRIES_MAX = 2_048  # Zones kept parsed: about 20 kB each; their items stay in the reader's database anyway.
@@ -94,7 +94,7 @@ class Overlay:
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._is_closed = False
 
-    async def item(self, zone_id: ZoneId, settled: bool, budget: Budget) -> ItemOutcome:
+    async def zone(self, zone_id: ZoneId, settled: bool, budget: Budget) -> ZoneOutcome:
         """Return a zone as far as a question needs it: at once what is good enough, else what a look-up brings."""
         for _ in range(SHOWN_TRIES_MAX):
             entry = self._entry(zone_id)
@@ -105,7 +105,7 @@ class Overlay:
                 break
         return outcome
 
-    async def _best(self, entry: KnownZone, settled: bool, budget: Budget) -> ItemOutcome:
+    async def _best(self, entry: KnownZone, settled: bool, budget: Budget) -> ZoneOutcome:
         entry.asked_at = self._clock()
         if budget.is_prefetch:
             await self._confirm_early(entry, budget)
@@ -254,7 +254,7 @@ class Overlay:
             entry.confirmed_at = self._clock() - age
         return entry
 
-    def _known(self, entry: KnownZone, last: LookupUnderWay | None) -> ItemOutcome | None:
+    def _known(self, entry: KnownZone, last: LookupUnderWay | None) -> ZoneOutcome | None:
         """Return what needs no look-up: an item confirmed lately, or a failure that is not to be repeated yet."""
         now = self._clock()
         number, rpc_count = charge_of(last)
@@ -277,7 +277,7 @@ class Overlay:
             return NotFound(entry.failure, entry.retry_at, number, rpc_count)
         return None
 
-    def _in_hand(self, entry: KnownZone, lookup: LookupUnderWay | None, reason: Missing) -> ItemOutcome:
+    def _in_hand(self, entry: KnownZone, lookup: LookupUnderWay | None, reason: Missing) -> ZoneOutcome:
         """Return the best item there is while nothing better can be waited for: never called settled."""
         number, rpc_count = charge_of(lookup)
         item, zone, previous = entry.item, entry.zone, None

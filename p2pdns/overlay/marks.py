@@ -15,7 +15,7 @@ from p2pdns.items.item import MutableItem, Present
 from p2pdns.overlay.entries import KnownZone
 from p2pdns.overlay.ports import Mark, ReaderState, Tell
 from p2pdns.rates import PREFIXES_MAX, PrefixRates
-from p2pdns.resolver import Budget, Found, ItemOutcome, Missing, NotFound
+from p2pdns.resolver import Budget, Found, Missing, NotFound, ZoneOutcome
 from p2pdns.timing import Clock, UnixClock
 
 # One client that asks for throw-away zones made 210 marks a second: two million, all that there is room for, within
@@ -54,7 +54,7 @@ class Marks:
         """Return whether something newer than an item was shown, or adopted, before."""
         return entry.mark is not None and item.seq < entry.mark.seq
 
-    async def shown(self, entry: KnownZone, found: Found, budget: Budget) -> ItemOutcome:
+    async def shown(self, entry: KnownZone, found: Found, budget: Budget) -> ZoneOutcome:
         """Return an item as it may be shown, once its mark is committed; it is not found where it is below the mark."""
         note = await self._note_on(entry, found.item, budget)
         if self.is_below(entry, found.item):

@@ -14,7 +14,6 @@ from p2pdns.resolver.steps import (
     Fetch,
     Forward,
     Found,
-    ItemOutcome,
     Missing,
     NoReply,
     NotFound,
@@ -23,6 +22,7 @@ from p2pdns.resolver.steps import (
     Resolved,
     Step,
     UpstreamOutcome,
+    ZoneOutcome,
 )
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
     "Fetch",
     "Forward",
     "Found",
-    "ItemOutcome",
     "Missing",
     "NoReply",
     "NotFound",
@@ -43,6 +42,7 @@ __all__ = [
     "Step",
     "UpstreamOutcome",
     "View",
+    "ZoneOutcome",
     "tag_of_petname",
     "tag_of_setting",
     "tag_of_zone",

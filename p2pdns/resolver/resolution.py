@@ -34,7 +34,6 @@ from p2pdns.resolver.steps import (
     Fetch,
     Forward,
     Found,
-    ItemOutcome,
     Missing,
     NoReply,
     NotFound,
@@ -42,6 +41,7 @@ from p2pdns.resolver.steps import (
     Replied,
     Step,
     UpstreamOutcome,
+    ZoneOutcome,
 )
 
 STEPS_MAX = 8  # Fetches and forwards of one question; honest chains have two or three.
@@ -210,7 +210,7 @@ class Resolution:
 
     # What a zone says.
 
-    def _fetched(self, step: Fetch, outcome: ItemOutcome, now: float) -> Step:
+    def _fetched(self, step: Fetch, outcome: ZoneOutcome, now: float) -> Step:
         if outcome.lookup:
             self._charges[outcome.lookup] = max(outcome.rpc_count, self._charges.get(outcome.lookup, 0))
         if isinstance(outcome, NotFound):

@@ -22,13 +22,13 @@ from p2pdns.resolver import (
     Answered,
     Budget,
     Fetch,
-    ItemOutcome,
     NoReply,
     Outcome,
     Resolution,
     Resolved,
     ResolverSettings,
     UpstreamOutcome,
+    ZoneOutcome,
     tag_of_petname,
     tag_of_setting,
 )
@@ -39,14 +39,14 @@ ATTEMPTS_MAX = 2  # An answer that is outdated twice before it is ready is given
 INVALIDATIONS_MAX = 4_096  # Tags remembered with their generation: more than change while a question lives.
 
 
-Narrate = Callable[[Fetch, ItemOutcome], Iterable[str]]
+Narrate = Callable[[Fetch, ZoneOutcome], Iterable[str]]
 """What there is to say about an item that was fetched, in plain words."""
 
 
-class Items(Protocol):
-    """Where items come from; `p2pdns.overlay.Overlay`."""
+class Zones(Protocol):
+    """Where zones come from; `p2pdns.overlay.Overlay`."""
 
-    async def item(self, zone_id: ZoneId, settled: bool, budget: Budget) -> ItemOutcome:
+    async def zone(self, zone_id: ZoneId, settled: bool, budget: Budget) -> ZoneOutcome:
         """Return what is known of a zone, as far as a question needs it."""
 
 
@@ -72,7 +72,7 @@ class NoPlace(Exception):
 class Service:
     """The one place where questions are resolved."""
 
-    def __init__(self, overlay: Items, upstream: Resolvers, settings: ResolverSettings, *, clock: Clock) -> None:
+    def __init__(self, overlay: Zones, upstream: Resolvers, settings: ResolverSettings, *, clock: Clock) -> None:
         self.counters: Counter[str] = Counter()
         self.generation = 0
         self.on_invalidate: Callable[[tuple[bytes, ...] | None], None] = lambda tags: None
@@ -176,7 +176,7 @@ class Service:
         while not isinstance(step, Answered):
             outcome: Outcome
             if isinstance(step, Fetch):
-                outcome = await self._overlay.item(step.zone_id, step.settled, _budget(resolution, ask))
+                outcome = await self._overlay.zone(step.zone_id, step.settled, _budget(resolution, ask))
                 if narrate is not None:
                     told += [*resolution.trace[told_count:], *narrate(step, outcome)]
                     told_count = len(resolution.trace)
@@ -221,7 +221,7 @@ def _but_petnames(settings: ResolverSettings) -> ResolverSettings:
     return dataclasses.replace(settings, petnames={})
 
 
-def _without_words(_step: Fetch, _outcome: ItemOutcome) -> Iterable[str]:
+def _without_words(_step: Fetch, _outcome: ZoneOutcome) -> Iterable[str]:
     return ()
 
 

@@ -111,7 +111,7 @@ class NotFound:
     rpc_count: int = 0
 
 
-ItemOutcome = Found | NotFound
+ZoneOutcome = Found | NotFound
 
 
 class Replied(Value, frozen=True):
@@ -137,7 +137,7 @@ class NoReply:
 
 
 UpstreamOutcome = Replied | NoReply
-Outcome = ItemOutcome | UpstreamOutcome
+Outcome = ZoneOutcome | UpstreamOutcome
 
 
 class Resolved(Value, frozen=True):

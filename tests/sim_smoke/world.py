@@ -129,7 +129,7 @@ class Engine:
 
     async def _look_up(self, zone_id: ZoneId) -> None:
         self.overlay.flush(zone_id)
-        await self.overlay.item(zone_id, True, Budget(deadline=boot_now() + QUESTION_S_MAX))
+        await self.overlay.zone(zone_id, True, Budget(deadline=boot_now() + QUESTION_S_MAX))
 
     async def stop(self) -> None:
         """End as a process does: what it stored for others is gone, its own state stays."""

@@ -20,7 +20,7 @@ from p2pdns.overlay.entries import LOOKUP_RPCS_USUAL, Slots
 from p2pdns.overlay.finder import Overlay
 from p2pdns.overlay.parts import zone_id_of
 from p2pdns.overlay.ports import Held
-from p2pdns.resolver import Budget, Found, ItemOutcome, Missing, NotFound, tag_of_zone
+from p2pdns.resolver import Budget, Found, Missing, NotFound, ZoneOutcome, tag_of_zone
 from tests.overlay_doubles import (
     KEYS,
     NOW,
@@ -76,12 +76,12 @@ class World:
 
     def ask(
         self, zone_id: ZoneId = A, settled: bool = False, *, wait_s: float = 60.0, **budget: Any
-    ) -> asyncio.Task[ItemOutcome]:
+    ) -> asyncio.Task[ZoneOutcome]:
         """Ask for an item; the deadline is far away unless the test wants it near."""
         facts = Budget(self.clock.now + wait_s, **budget)
-        return asyncio.create_task(self.overlay.item(zone_id, settled, facts))
+        return asyncio.create_task(self.overlay.zone(zone_id, settled, facts))
 
-    async def answered(self, zone_id: ZoneId = A, settled: bool = False, **budget: Any) -> ItemOutcome:
+    async def answered(self, zone_id: ZoneId = A, settled: bool = False, **budget: Any) -> ZoneOutcome:
         """Return what is known without a look-up."""
         task = self.ask(zone_id, settled, **budget)
         await at_rest()
@@ -105,13 +105,13 @@ def run(story: Coroutine[Any, Any, None]) -> None:
     assert unseen == []
 
 
-def of(outcome: ItemOutcome) -> Found:
+def of(outcome: ZoneOutcome) -> Found:
     """Return the outcome, which has an item."""
     assert isinstance(outcome, Found), outcome
     return outcome
 
 
-def item_in(outcome: ItemOutcome) -> MutableItem:
+def item_in(outcome: ZoneOutcome) -> MutableItem:
     """Return the item that was found."""
     return of(outcome).item
 
@@ -799,7 +799,7 @@ def test_thirty_seven_absent_keys_a_second_starve_nobody() -> None:
         secrets = [SecretKey.generate(bytes([77, n]) * 16) for n in range(30)]
         live = {ZoneId.of_key(secret.zone_key): MutableItem.signed(secret, OLD.seq, NEW.value) for secret in secrets}
         waiting = list(live)
-        asked: dict[ZoneId, tuple[float, asyncio.Task[ItemOutcome]]] = {}
+        asked: dict[ZoneId, tuple[float, asyncio.Task[ZoneOutcome]]] = {}
         waited: list[float] = []
         due: list[tuple[float, Callable[[], None]]] = []
         seen = absent_count = 0

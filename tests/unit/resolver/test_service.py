@@ -103,13 +103,13 @@ def test_the_clients_share_goes_to_the_overlay() -> None:
     async def story() -> None:
         world = World(at_once=False)
         budgets = []
-        real = world.overlay.item
+        real = world.overlay.zone
 
-        async def item(zone_id: Any, settled: bool, budget: Any) -> Any:
+        async def zone(zone_id: Any, settled: bool, budget: Any) -> Any:
             budgets.append(budget)
             return await real(zone_id, settled, budget)
 
-        world.overlay.item = item  # type: ignore[method-assign]
+        world.overlay.zone = zone  # type: ignore[method-assign]
         client = Ask(world.clock.now + 4, client_class=ClientClass.OTHER, client_prefix="192.0.2.0/24")
         task = asyncio.create_task(world.service.resolve(question("no.{a} A"), client))
         await at_rest()
@@ -220,14 +220,14 @@ def test_an_answer_outdated_every_time_is_given_and_not_kept() -> None:
     async def story() -> None:
         world = World()
         world.publish("a", WWW)
-        real = world.overlay.item
+        real = world.overlay.zone
 
-        async def item(zone_id: Any, settled: bool, budget: Any) -> Any:
+        async def zone(zone_id: Any, settled: bool, budget: Any) -> Any:
             outcome = await real(zone_id, settled, budget)
             world.service.invalidate((tag_of_zone(A),))
             return outcome
 
-        world.overlay.item = item  # type: ignore[method-assign]
+        world.overlay.zone = zone  # type: ignore[method-assign]
         answer = await world.answer("www.{a} A")
         assert (answer.rcode, answer.cacheable) == (Rcode.NOERROR, False)
 
