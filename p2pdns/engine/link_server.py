@@ -41,6 +41,7 @@ from p2pdns.net.pieces import PieceProtocol
 from p2pdns.net.sockets import listen_unix
 from p2pdns.resolver import Resolved
 from p2pdns.resolver.service import NoPlace, Service
+from p2pdns.timing import Clock
 
 CONNECTIONS_MAX = 4  # One front, and its successor while the old connection dies.
 UNREAD_BYTES_MAX = 8_388_608  # Answers a front has not read: a hundred of the longest; then it is let go.
@@ -87,7 +88,7 @@ def _frame(number: int, resolved: Resolved, generation: int, wire: bytes, ttl_of
 class LinkServer:
     """Listens on `link.sock` of the state directory and answers the front."""
 
-    def __init__(self, state_dir: Path, service: Service, *, epoch: int, clock: Callable[[], float]) -> None:
+    def __init__(self, state_dir: Path, service: Service, *, epoch: int, clock: Clock) -> None:
         self.counters: Counter[str] = Counter()
         self._state_dir = state_dir
         self._service = service
@@ -161,7 +162,7 @@ class _Connection(PieceProtocol):
         hello: Hello,
         counters: Counter[str],
         connections: dict[_Connection, None],
-        clock: Callable[[], float],
+        clock: Clock,
         on_counters: Callable[[Counters], None],
     ) -> None:
         super().__init__()

@@ -21,9 +21,10 @@ from p2pdns.log import get_logger
 from p2pdns.net.upstream.exchange import SERVER_FAULTS, Asking, Close, Exchange, Exchanges, Heard, Sign, Trouble
 from p2pdns.net.upstream.servers import SERVERS_MAX
 from p2pdns.net.upstream.standing import CHECK_S, NO_EDNS_S, Failures, Server
-from p2pdns.net.upstream.waiting import Later, Timer, Waits, later
+from p2pdns.net.upstream.waiting import Waits, later
 from p2pdns.resolver import NoReply, Replied, UpstreamOutcome
 from p2pdns.resolver.local import PROBE_SUFFIX
+from p2pdns.timing import Clock, Later, Timer
 
 ATTEMPTS_MAX = 6  # Two rounds of three servers.
 TRY_S_MIN = 0.3  # A resolver that has to look up itself is not slow yet.
@@ -52,7 +53,7 @@ class Upstream:
         self,
         servers: Sequence[Address],
         *,
-        clock: Callable[[], float],
+        clock: Clock,
         trust_ad: bool = False,
         exchange: Exchange | None = None,
         later: Later = later,

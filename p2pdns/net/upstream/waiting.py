@@ -8,17 +8,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from typing import Protocol
 
-
-class Timer(Protocol):
-    """A call that was put off."""
-
-    def cancel(self) -> None:
-        """Let it not come."""
-
-
-Later = Callable[[float, Callable[[], None]], Timer]
+from p2pdns.timing import Clock, Later, Timer
 
 
 def later(seconds: float, callback: Callable[[], None]) -> Timer:
@@ -48,7 +39,7 @@ class Waits:
     stays set when its call is cancelled, and then finds nothing to do.
     """
 
-    def __init__(self, clock: Callable[[], float], later: Later) -> None:
+    def __init__(self, clock: Clock, later: Later) -> None:
         self._clock = clock
         self._later = later
         self._waiting: dict[Wait, None] = {}
