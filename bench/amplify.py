@@ -77,7 +77,9 @@ def krpc_queries() -> dict[str, bytes]:
         "unknown method": krpc.Unknown(b"vote", None),
     }
     return {
-        name: krpc.compose(krpc.Query(transaction=b"aa", node_id=os.urandom(20), request=request, read_only=True))
+        name: krpc.compose(
+            krpc.RequestMessage(transaction=b"aa", node_id=os.urandom(20), request=request, read_only=True)
+        )
         for name, request in requests.items()
     }
 
@@ -173,7 +175,7 @@ def store_in_libtorrent(target: Address) -> None:
         sock.settimeout(5.0)
 
         def ask(request: krpc.Request) -> krpc.Message:
-            query = krpc.Query(transaction=b"pp", node_id=os.urandom(20), request=request, read_only=True)
+            query = krpc.RequestMessage(transaction=b"pp", node_id=os.urandom(20), request=request, read_only=True)
             sock.sendto(krpc.compose(query), target)
             return krpc.parse(sock.recv(2_048))
 

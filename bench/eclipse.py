@@ -103,7 +103,7 @@ class Hostile:
     def receive_datagram(self, data: bytes, address: Address, now: float) -> None:
         """Answer a query."""
         query = krpc.parse(data)
-        if not isinstance(query, krpc.Query) or (self.behaviour == "silent" and self._world.is_armed):
+        if not isinstance(query, krpc.RequestMessage) or (self.behaviour == "silent" and self._world.is_armed):
             return
         request = query.request
         fields: dict[str, object] = {}

@@ -99,7 +99,7 @@ class Stranger:
 
     def send(self, request: krpc.Request, transaction: bytes) -> None:
         """Send a query."""
-        query = krpc.Query(
+        query = krpc.RequestMessage(
             transaction=transaction,
             node_id=b"\x55" * 20,
             request=request,

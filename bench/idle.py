@@ -44,7 +44,7 @@ def idle(nodes: int, minutes: int, seed: int) -> bool:
 
     def note(data: bytes, source: Address, target: Address) -> bool:
         sent[source] += len(data)
-        if isinstance(krpc.parse(data), krpc.Query):
+        if isinstance(krpc.parse(data), krpc.RequestMessage):
             queries[source, int(swarm.now // 60)] += 1
         return False
 

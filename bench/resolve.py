@@ -161,7 +161,7 @@ class Resolver:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.bind(("127.0.0.1", 0))
             sock.settimeout(REPLY_S_MAX)
-            query = krpc.Query(
+            query = krpc.RequestMessage(
                 transaction=b"hold",
                 node_id=bytes(20),
                 request=krpc.Get(target, None, None, 400),

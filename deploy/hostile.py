@@ -50,7 +50,9 @@ class Flood:
         self._socket.connect(target)
 
     def _query(self, request: krpc.Request, transaction: bytes) -> bytes:
-        query = krpc.Query(transaction=transaction, node_id=self._node_id, request=request, network=self._network)
+        query = krpc.RequestMessage(
+            transaction=transaction, node_id=self._node_id, request=request, network=self._network
+        )
         return krpc.compose(query)
 
     def _asked(self, request: krpc.Request) -> krpc.Reply | krpc.Error | None:
@@ -63,7 +65,7 @@ class Flood:
                 message = krpc.parse(self._socket.recv(krpc.DATAGRAM_BYTES_MAX))
             except (OSError, FormatError):
                 break
-            if not isinstance(message, krpc.Query) and message.transaction == transaction:
+            if not isinstance(message, krpc.RequestMessage) and message.transaction == transaction:
                 return message
         return None
 

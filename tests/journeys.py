@@ -290,7 +290,7 @@ class World:
     @staticmethod
     def _exchange(sock: socket.socket, request: Any) -> object:
         asker, network = os.urandom(20), krpc.network_of(NETWORK)
-        query = krpc.Query(transaction=b"aa", node_id=asker, request=request, read_only=True, network=network)
+        query = krpc.RequestMessage(transaction=b"aa", node_id=asker, request=request, read_only=True, network=network)
         sock.send(krpc.compose(query))
         return krpc.parse(sock.recv(2048))
 

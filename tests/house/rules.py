@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -293,6 +293,16 @@ def zone_findings(module: str, source: str) -> list[str]:
             if ast.unparse(node.func) in ("ZoneId", "ZoneId.of_key"):
                 findings.append(f"{module}:{node.lineno}: makes a zone id of a key; overlay.parts does")
     return findings
+
+
+def namesake_findings(sources: Mapping[str, str]) -> list[str]:
+    """Return the class names, private ones too, that stand for more than one thing in these modules."""
+    homes: dict[str, list[str]] = {}
+    for module, source in sources.items():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(f"{module}:{node.lineno}")
+    return [f"{name}: {', '.join(places)}" for name, places in sorted(homes.items()) if len(places) > 1]
 
 
 def tidy_findings(module: str, source: str) -> list[str]:

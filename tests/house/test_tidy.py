@@ -47,6 +47,19 @@ def test_a_zone_id_taken_for_a_key_is_found(module: str, source: str, count: int
     assert len(rules.zone_findings(module, source)) == count
 
 
+def test_no_two_classes_of_the_package_share_a_name() -> None:
+    assert rules.namesake_findings({module: path.read_text() for module, path in rules.modules()}) == []
+
+
+def test_classes_that_share_a_name_are_found_with_their_places() -> None:
+    sources = {
+        "dht.node": "class _Reader: ...",
+        "dns.name": "def f():\n    class _Reader: ...",
+        "link": "class Frame: ...",
+    }
+    assert rules.namesake_findings(sources) == ["_Reader: dht.node:1, dns.name:2"]
+
+
 @pytest.mark.parametrize(
     ("source", "word"),
     [

@@ -43,7 +43,9 @@ class Stranger:
     def ask(self, request: krpc.Request) -> krpc.Reply | krpc.Error:
         """Return the answer to a query."""
         transaction = os.urandom(4)
-        query = krpc.Query(transaction=transaction, node_id=self._id, request=request, read_only=True, network=NETWORK)
+        query = krpc.RequestMessage(
+            transaction=transaction, node_id=self._id, request=request, read_only=True, network=NETWORK
+        )
         self._socket.sendto(krpc.compose(query), self._engine)
         while True:
             message = krpc.parse(self._socket.recv(2_048))

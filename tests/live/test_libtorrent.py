@@ -356,7 +356,7 @@ class Picky(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, address: Address) -> None:
         """Answer what has the right length."""
         query = krpc.parse(data)
-        if not isinstance(query, krpc.Query) or len(query.transaction) != self._size:
+        if not isinstance(query, krpc.RequestMessage) or len(query.transaction) != self._size:
             return
         reply: dict[str, Any] = {"transaction": query.transaction, "node_id": self._id, "token": b"tokn"}
         if isinstance(query.request, krpc.PutMutable):

@@ -170,7 +170,9 @@ class Raw(asyncio.DatagramProtocol):
         assert self.transport is not None, "a client is made with open"
         transaction = os.urandom(4) if transaction is None else transaction
         # Read-only, so that nobody wants this client as a contact.
-        query = krpc.Query(transaction=transaction, node_id=os.urandom(20), request=request, read_only=True, want=want)
+        query = krpc.RequestMessage(
+            transaction=transaction, node_id=os.urandom(20), request=request, read_only=True, want=want
+        )
         future: asyncio.Future[krpc.Message] = asyncio.get_running_loop().create_future()
         self._waiting[address, transaction] = future
         self.transport.sendto(krpc.compose(query), address)

@@ -1,8 +1,8 @@
 """KRPC, the wire protocol of the DHT: BEP 5, 32 (IPv6), 42 (`ip`), 43 (`ro`), 44 (items), and our `nw`.
 
-`parse` turns a datagram into a `Query`, a `Reply` or an `Error`, `compose` is its inverse, and `compose_reply_within`
-fits a reply into a datagram that no path fragments. In here: `compact` (addresses and contacts), `messages` (the
-values), `reading`, `writing`; users import from this page.
+`parse` turns a datagram into a `RequestMessage`, a `Reply` or an `Error`, `compose` is its inverse, and
+`compose_reply_within` fits a reply into a datagram that no path fragments. In here: `compact` (addresses and contacts),
+`messages` (the values), `reading`, `writing`; users import from this page.
 
 Guarantees: `parse(compose(message)) == message`, and any bytes end in a message or a `FormatError`. Does not know
 who sent a message, nor whether a token or a signature holds.
@@ -45,9 +45,9 @@ from p2pdns.dht.krpc.messages import (
     Ping,
     PutImmutable,
     PutMutable,
-    Query,
     Reply,
     Request,
+    RequestMessage,
     Unknown,
     network_of,
     string_of,
@@ -86,9 +86,9 @@ __all__ = [
     "Ping",
     "PutImmutable",
     "PutMutable",
-    "Query",
     "Reply",
     "Request",
+    "RequestMessage",
     "Unknown",
     "compose",
     "compose_address",

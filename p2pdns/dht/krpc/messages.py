@@ -135,7 +135,7 @@ Request: TypeAlias = Ping | FindNode | Get | PutMutable | PutImmutable | GetPeer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
+class RequestMessage:
     """A request and its envelope. `want` holds b"n4" and b"n6" as asked for (BEP 32)."""
 
     transaction: bytes
@@ -185,7 +185,7 @@ class Error:
     network: bytes | None = None
 
 
-Message: TypeAlias = Query | Reply | Error
+Message: TypeAlias = RequestMessage | Reply | Error
 
 
 class Fitted(NamedTuple):

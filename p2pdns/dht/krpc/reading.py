@@ -32,9 +32,9 @@ from p2pdns.dht.krpc.messages import (
     Ping,
     PutImmutable,
     PutMutable,
-    Query,
     Reply,
     Request,
+    RequestMessage,
     Unknown,
 )
 from p2pdns.errors import FormatError
@@ -73,7 +73,7 @@ def parse(data: bytes) -> Message:
     raise FormatError("krpc-kind")
 
 
-def _parse_query(top: dict[bytes, Value], data: bytes, transaction: bytes, network: bytes | None) -> Query:
+def _parse_query(top: dict[bytes, Value], data: bytes, transaction: bytes, network: bytes | None) -> RequestMessage:
     method = top.get(b"q")
     arguments = top.get(b"a")
     if not isinstance(method, bytes):
@@ -81,7 +81,7 @@ def _parse_query(top: dict[bytes, Value], data: bytes, transaction: bytes, netwo
     if not isinstance(arguments, dict):
         raise FormatError("krpc-arguments")
     want = arguments.get(b"want")
-    return Query(
+    return RequestMessage(
         transaction=transaction,
         node_id=_sized(arguments, b"id", ID_BYTES),
         request=_parse_request(method, arguments, data),

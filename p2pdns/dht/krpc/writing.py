@@ -23,8 +23,8 @@ from p2pdns.dht.krpc.messages import (
     Ping,
     PutImmutable,
     PutMutable,
-    Query,
     Reply,
+    RequestMessage,
     Unknown,
 )
 
@@ -33,17 +33,17 @@ def compose(message: Message) -> bytes:
     """Return the datagram that says `message`."""
     # Every dictionary is written in the order of its keys, so none need be made, sorted and walked.
     parts = [b"d"]
-    if isinstance(message, Query):
+    if isinstance(message, RequestMessage):
         method, arguments = _arguments(message)
         parts += (b"1:ad", arguments, b"e")
     elif isinstance(message, Error):
         parts += (b"1:e", encode([message.code, message.text.encode()]))
-    if not isinstance(message, Query) and message.ip is not None:
+    if not isinstance(message, RequestMessage) and message.ip is not None:
         parts.append(b"2:ip" + _string(compose_address(message.ip)))
     if message.network is not None:
         parts.append(b"2:nw" + _string(message.network))
     kind = b"1:y1:ee"
-    if isinstance(message, Query):
+    if isinstance(message, RequestMessage):
         kind = b"1:y1:qe"
         parts.append(b"1:q" + _string(method))
         if message.read_only:
@@ -104,7 +104,7 @@ def _string(data: bytes) -> bytes:
     return b"%d:%b" % (len(data), data)
 
 
-def _arguments(query: Query) -> tuple[bytes, bytes]:
+def _arguments(query: RequestMessage) -> tuple[bytes, bytes]:
     """Return the method of a query, and its arguments without the ends of the dictionary."""
     request, node_id = query.request, b"2:id" + _string(query.node_id)
     match request:

@@ -146,7 +146,7 @@ class Core:
         return len(self._composed(bytes(TRANSACTION_BYTES), request))
 
     def _composed(self, transaction: bytes, request: krpc.Request) -> bytes:
-        query = krpc.Query(
+        query = krpc.RequestMessage(
             transaction=transaction,
             node_id=self.node_id,
             request=request,

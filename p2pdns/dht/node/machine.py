@@ -162,7 +162,7 @@ class Node:
             core.counters["dropped-other-network"] += 1
         elif not core.can_send_to(address):
             core.counters["dropped-unusable-address"] += 1
-        elif isinstance(message, krpc.Query):
+        elif isinstance(message, krpc.RequestMessage):
             self._server.query_received(message, len(data), address, now)
         elif isinstance(message, krpc.Reply):
             self._reply_received(message, len(data), address, now)
@@ -193,7 +193,7 @@ class Node:
         core.counters[f"error-{error.code if 200 <= error.code < 400 else 'other'}"] += 1
         request.error_received(error, now)
 
-    def _query_came(self, query: krpc.Query, address: Address, now: float) -> None:
+    def _query_came(self, query: krpc.RequestMessage, address: Address, now: float) -> None:
         # Whoever we wrote to comes in by the way that this has opened, whether it has answered or not.
         if not self._core.has_asked(address, now) and not self._core.guard.is_proven(address, now):
             self._nat.unsolicited_query_came()

@@ -34,13 +34,13 @@ NOBODY = _Near((), ())
 class RequestServer:
     """The serving half of a node. `on_query` hears of every query, before it is answered."""
 
-    def __init__(self, core: Core, on_query: Callable[[krpc.Query, Address, float], None]) -> None:
+    def __init__(self, core: Core, on_query: Callable[[krpc.RequestMessage, Address, float], None]) -> None:
         self._core = core
         self._on_query = on_query
         self._challenges = Challenges(core, lambda data, address: core.out.append((data, address)))
         self.peers = PeerStore()
 
-    def query_received(self, query: krpc.Query, size_bytes: int, address: Address, now: float) -> None:
+    def query_received(self, query: krpc.RequestMessage, size_bytes: int, address: Address, now: float) -> None:
         """Answer a query, or drop it with a reason counted."""
         core = self._core
         if query.node_id == core.node_id:
@@ -68,7 +68,7 @@ class RequestServer:
         if not self._core.settings.read_only:
             self._refuse(bad.transaction, bad.code, bad.reason, size_bytes, address, now)
 
-    def _reply(self, query: krpc.Query, address: Address, now: float) -> krpc.Reply:
+    def _reply(self, query: krpc.RequestMessage, address: Address, now: float) -> krpc.Reply:
         request = query.request
         if isinstance(request, krpc.Get):
             return self._get(query, request, address, now)
@@ -99,7 +99,7 @@ class RequestServer:
             ]
         )
 
-    def _near(self, query: krpc.Query, target: bytes, address: Address) -> _Near:
+    def _near(self, query: krpc.RequestMessage, target: bytes, address: Address) -> _Near:
         """Return the contacts of the families that a query wants: without `want`, of the one that it came by."""
         core = self._core
         families = (b"n6", b"n4") if core.settings.is_ipv6 else (b"n4", b"n6")
@@ -112,7 +112,7 @@ class RequestServer:
 
     def _envelope(
         self,
-        query: krpc.Query,
+        query: krpc.RequestMessage,
         address: Address,
         near: _Near = NOBODY,
         *,
@@ -132,7 +132,7 @@ class RequestServer:
             network=core.network,
         )
 
-    def _get(self, query: krpc.Query, get: krpc.Get, address: Address, now: float) -> krpc.Reply:
+    def _get(self, query: krpc.RequestMessage, get: krpc.Get, address: Address, now: float) -> krpc.Reply:
         core = self._core
         if get.token is not None:
             # A token of ours proves the address; a wrong one proves nothing and costs nothing.
@@ -161,7 +161,7 @@ class RequestServer:
         )
 
     def _put(
-        self, query: krpc.Query, put: krpc.PutMutable | krpc.PutImmutable, address: Address, now: float
+        self, query: krpc.RequestMessage, put: krpc.PutMutable | krpc.PutImmutable, address: Address, now: float
     ) -> krpc.Reply:
         core = self._core
         if not core.settings.store:
@@ -172,7 +172,9 @@ class RequestServer:
             core.events.append(ItemArrived(kept.stored.target, kept.stored.item))
         return self._envelope(query, address)
 
-    def _get_peers(self, query: krpc.Query, request: krpc.GetPeers, address: Address, now: float) -> krpc.Reply:
+    def _get_peers(
+        self, query: krpc.RequestMessage, request: krpc.GetPeers, address: Address, now: float
+    ) -> krpc.Reply:
         core = self._core
         near = self._near(query, request.info_hash, address)
         if core.is_named:
@@ -181,7 +183,9 @@ class RequestServer:
         peers = tuple(peer for peer in self.peers.peers(request.info_hash, now) if is_for(peer[0], address[0]))
         return self._envelope(query, address, near, token=token, peers=peers or None)
 
-    def _announce(self, query: krpc.Query, request: krpc.AnnouncePeer, address: Address, now: float) -> krpc.Reply:
+    def _announce(
+        self, query: krpc.RequestMessage, request: krpc.AnnouncePeer, address: Address, now: float
+    ) -> krpc.Reply:
         core = self._core
         if core.is_named:
             raise BadRequest("method-unknown", krpc.METHOD_UNKNOWN)
@@ -192,7 +196,9 @@ class RequestServer:
 
     # Sizes
 
-    def _send(self, reply: krpc.Reply, query: krpc.Query, size_bytes: int, address: Address, now: float) -> None:
+    def _send(
+        self, reply: krpc.Reply, query: krpc.RequestMessage, size_bytes: int, address: Address, now: float
+    ) -> None:
         core = self._core
         fitted = krpc.compose_reply_within(reply)
         if fitted.has_lost_value:
@@ -207,7 +213,13 @@ class RequestServer:
             core.out.append((data, address))
 
     def _rationed(
-        self, reply: krpc.Reply, whole: bytes, query: krpc.Query, request_bytes: int, address: Address, now: float
+        self,
+        reply: krpc.Reply,
+        whole: bytes,
+        query: krpc.RequestMessage,
+        request_bytes: int,
+        address: Address,
+        now: float,
     ) -> bytes | None:
         """Return what an unproven address gets of a reply now, None for nothing."""
         core = self._core

@@ -21,7 +21,7 @@ TURNS_PER_PAUSE_MAX = 16
 TURN_PAUSE_S = 0.005
 
 
-class Waiter(Protocol):
+class TurnTaker(Protocol):
     """Who has more to send than there is room for."""
 
     @property
@@ -38,8 +38,8 @@ class Turns:
     def __init__(self) -> None:
         self.in_flight_count = 0
         self._patient_count = 0
-        self._waiting: dict[int, Waiter] = {}
-        self._waiting_urgent: dict[int, Waiter] = {}
+        self._waiting: dict[int, TurnTaker] = {}
+        self._waiting_urgent: dict[int, TurnTaker] = {}
         self._is_giving_turns = False
         self._turn_count = 0
         self._quiet_since = 0.0
@@ -78,7 +78,7 @@ class Turns:
         is_alone = self.in_flight_count - self._patient_count <= own_count and not self._waiting_urgent
         return room if is_alone else min(room, 1)
 
-    def wait_for_room(self, waiter: Waiter, now: float, *, is_urgent: bool = True) -> None:
+    def wait_for_room(self, waiter: TurnTaker, now: float, *, is_urgent: bool = True) -> None:
         """Have `waiter.pump` called when it is its turn and there is room.
 
         In order of arrival, but of the urgent the young are first: an answer that is a few requests away does not wait
@@ -89,7 +89,7 @@ class Turns:
         waiting = self._waiting_urgent if is_urgent else self._waiting
         waiting.setdefault(id(waiter), waiter)
 
-    def waits_no_more(self, waiter: Waiter) -> None:
+    def waits_no_more(self, waiter: TurnTaker) -> None:
         """Forget one that has ended; while others are urgent its turn might not come for long."""
         self._waiting_urgent.pop(id(waiter), None)
         self._waiting.pop(id(waiter), None)

@@ -148,8 +148,8 @@ class Exchanges:
     def __init__(self, counters: Counter[str]) -> None:
         self.counters = counters
         # All that are under way, oldest first, and those that listen for a datagram, by their socket.
-        self._open: dict[_Query, None] = {}
-        self._listening: dict[int, _Query] = {}
+        self._open: dict[_QueryUnderWay, None] = {}
+        self._listening: dict[int, _QueryUnderWay] = {}
         self._watched: select.epoll | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closing = False
@@ -160,7 +160,7 @@ class Exchanges:
             next(iter(self._open)).give_way()
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
-        query = _Query(server, asking, listener, self, self._loop)
+        query = _QueryUnderWay(server, asking, listener, self, self._loop)
         self._open[query] = None
         query.send()
         return query.close
@@ -170,7 +170,7 @@ class Exchanges:
         self._is_closing = True
         self._let_go()
 
-    def watch(self, sock: socket.socket, query: _Query) -> None:
+    def watch(self, sock: socket.socket, query: _QueryUnderWay) -> None:
         """Let a query know when its socket has something to read."""
         if self._watched is None:
             assert self._loop is not None, "a query has begun"
@@ -184,7 +184,7 @@ class Exchanges:
         """Let go of a socket that is about to be closed, and so leaves the set by itself."""
         self._listening.pop(sock.fileno(), None)
 
-    def ended(self, query: _Query) -> None:
+    def ended(self, query: _QueryUnderWay) -> None:
         """Let go of a query."""
         self._open.pop(query, None)
         if self._is_closing:
@@ -204,7 +204,7 @@ class Exchanges:
                 query.on_readable()
 
 
-class _Query:
+class _QueryUnderWay:
     """One query under way."""
 
     __slots__ = (

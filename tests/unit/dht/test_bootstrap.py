@@ -22,7 +22,7 @@ def queries_a_minute(far_sizes: tuple[int, ...]) -> Counter[tuple[Address, int]]
     sent: Counter[tuple[Address, int]] = Counter()
 
     def note(data: bytes, source: Address, target: Address) -> bool:
-        if isinstance(krpc.parse(data), krpc.Query):
+        if isinstance(krpc.parse(data), krpc.RequestMessage):
             sent[source, int(swarm.now // 60)] += 1
         return False
 
@@ -99,7 +99,7 @@ def test_a_move_asks_the_contacts_that_had_gone_silent_in_one_round_at_most() ->
     asked: list[Address] = []
 
     def note(data: bytes, source: Address, target: Address) -> bool:
-        if source == swarm.address_of(node) and isinstance(krpc.parse(data), krpc.Query):
+        if source == swarm.address_of(node) and isinstance(krpc.parse(data), krpc.RequestMessage):
             asked.append(target)
         return True
 

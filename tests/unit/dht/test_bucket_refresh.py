@@ -130,7 +130,7 @@ def test_the_find_nodes_of_a_newcomer_earn_replies_full_of_contacts(host: str) -
     told = tuple(krpc.NodeInfo(bytes([n]) * 20, (host, 1_024 + n)) for n in range(node.settings.k))
     nodes, nodes6 = (told, ()) if host == "127.0.0.1" else ((), told)
     query = krpc.parse(asked[0])
-    assert isinstance(query, krpc.Query)
+    assert isinstance(query, krpc.RequestMessage)
     reply = krpc.Reply(
         transaction=query.transaction,
         node_id=b"\x55" * 20,
@@ -158,7 +158,7 @@ def test_a_world_made_to_measure_cannot_make_a_node_search_without_end() -> None
             node.handle_timer(swarm.now)
         for data, there in asked:
             query = krpc.parse(data)
-            assert isinstance(query, krpc.Query)
+            assert isinstance(query, krpc.RequestMessage)
             assert isinstance(query.request, krpc.FindNode)
             targets[query.request.target] = None
             told = []
@@ -190,7 +190,7 @@ def test_the_bucket_round_our_own_id_is_refreshed_though_searches_for_our_own_id
 
     def note(data: bytes, source: Address, target: Address) -> bool:
         query = krpc.parse(data)
-        if source == swarm.address_of(node) and isinstance(query, krpc.Query):
+        if source == swarm.address_of(node) and isinstance(query, krpc.RequestMessage):
             targets.extend([query.request.target] if isinstance(query.request, krpc.FindNode) else [])
         return False
 

@@ -207,7 +207,11 @@ def test_our_own_storage_confirms_nothing() -> None:
 def is_check(data: bytes) -> bool:
     """Return whether a datagram is a get without a seq."""
     message = krpc.parse(data)
-    return isinstance(message, krpc.Query) and isinstance(message.request, krpc.Get) and message.request.seq is None
+    return (
+        isinstance(message, krpc.RequestMessage)
+        and isinstance(message.request, krpc.Get)
+        and message.request.seq is None
+    )
 
 
 @pytest.mark.parametrize(("liar_count", "is_confirmed"), [(1, True), (CHECKS_SILENT_MAX, False)])

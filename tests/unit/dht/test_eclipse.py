@@ -35,7 +35,7 @@ class Stranger:
     def receive_datagram(self, data: bytes, address: Address, now: float) -> None:
         """Answer a query."""
         query = krpc.parse(data)
-        if not isinstance(query, krpc.Query):
+        if not isinstance(query, krpc.RequestMessage):
             return
         self.stored_count += isinstance(query.request, krpc.PutMutable)
         is_search = isinstance(query.request, krpc.FindNode | krpc.Get)

@@ -41,7 +41,7 @@ class Told:
         asked = 0
         for data, target in self.node.datagrams_to_send(now):
             message = krpc.parse(data)
-            if target in voters and isinstance(message, krpc.Query):
+            if target in voters and isinstance(message, krpc.RequestMessage):
                 node_id, ours = random.Random(target[0]).randbytes(20), (hosts[asked % len(hosts)], 6881)
                 reply = krpc.Reply(transaction=message.transaction, node_id=node_id, ip=ours)
                 self.node.receive_datagram(krpc.compose(reply), target, now + 0.01)
@@ -65,7 +65,9 @@ def test_a_moved_node_keeps_its_contacts_and_looks_for_its_new_neighbours() -> N
     told.by(VOTERS[:VOTES_MIN], OURS)
     assert {contact.address for contact in told.node.contacts(1.0)} == set(VOTERS[:VOTES_MIN])
     said = [krpc.parse(data) for data, _ in told.node.datagrams_to_send(0.02)]
-    searches = [query for query in said if isinstance(query, krpc.Query) and query.node_id == told.node.node_id]
+    searches = [
+        query for query in said if isinstance(query, krpc.RequestMessage) and query.node_id == told.node.node_id
+    ]
     assert {query.request for query in searches} >= {krpc.FindNode(told.node.node_id)}
 
 

@@ -25,9 +25,9 @@ from p2pdns.dht.krpc import (
     Ping,
     PutImmutable,
     PutMutable,
-    Query,
     Reply,
     Request,
+    RequestMessage,
     Unknown,
     compose,
     compose_reply_within,
@@ -80,7 +80,7 @@ ENVELOPE = {
     "network": st.none() | st.binary(min_size=8, max_size=8),
 }
 QUERIES = st.builds(
-    Query,
+    RequestMessage,
     node_id=IDS,
     request=REQUESTS,
     read_only=st.booleans(),
@@ -122,20 +122,20 @@ def test_every_message_comes_back(message: Message) -> None:
 BEP5 = [
     (
         b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe",
-        Query(transaction=b"aa", node_id=b"abcdefghij0123456789", request=Ping()),
+        RequestMessage(transaction=b"aa", node_id=b"abcdefghij0123456789", request=Ping()),
     ),
     (
         b"d1:ad2:id20:abcdefghij01234567896:target20:mnopqrstuvwxyz123456e1:q9:find_node1:t2:aa1:y1:qe",
-        Query(transaction=b"aa", node_id=b"abcdefghij0123456789", request=FindNode(b"mnopqrstuvwxyz123456")),
+        RequestMessage(transaction=b"aa", node_id=b"abcdefghij0123456789", request=FindNode(b"mnopqrstuvwxyz123456")),
     ),
     (
         b"d1:ad2:id20:abcdefghij01234567899:info_hash20:mnopqrstuvwxyz123456e1:q9:get_peers1:t2:aa1:y1:qe",
-        Query(transaction=b"aa", node_id=b"abcdefghij0123456789", request=GetPeers(b"mnopqrstuvwxyz123456")),
+        RequestMessage(transaction=b"aa", node_id=b"abcdefghij0123456789", request=GetPeers(b"mnopqrstuvwxyz123456")),
     ),
     (
         b"d1:ad2:id20:abcdefghij012345678912:implied_porti1e9:info_hash20:mnopqrstuvwxyz1234564:porti6881e"
         b"5:token8:aoeusnthe1:q13:announce_peer1:t2:aa1:y1:qe",
-        Query(
+        RequestMessage(
             transaction=b"aa",
             node_id=b"abcdefghij0123456789",
             request=AnnouncePeer(b"mnopqrstuvwxyz123456", None, b"aoeusnth"),
@@ -182,7 +182,7 @@ WHOLE_REQUESTS = (
     AnnouncePeer(ID, 1, b"tok"),
 )
 WHOLE_QUERIES = [
-    Query(
+    RequestMessage(
         transaction=b"aa",
         node_id=ID,
         request=request,
@@ -311,17 +311,17 @@ def test_advice_of_the_wrong_type_counts_as_absent() -> None:
     top = {b"v": 7, b"ip": b"four", b"ro": b"1", b"t": b"aa", b"y": b"r", b"r": {b"id": ID}}
     assert parse(encode(top)) == Reply(transaction=b"aa", node_id=ID)  # type: ignore[arg-type]
     asked = parse(query(want=b"n4", pad=7, token=[]))
-    assert isinstance(asked, Query)
+    assert isinstance(asked, RequestMessage)
     assert asked.want == ()
     assert not asked.read_only
-    assert parse(query(b"get", target=TARGET, token=7, pad=[])) == Query(
+    assert parse(query(b"get", target=TARGET, token=7, pad=[])) == RequestMessage(
         transaction=b"aa", node_id=ID, request=Get(TARGET)
     )
 
 
 def test_want_names_families_we_know() -> None:
     asked = parse(query(b"find_node", target=TARGET, want=[b"n6", b"n9", b"n4", 4]))
-    assert isinstance(asked, Query)
+    assert isinstance(asked, RequestMessage)
     assert asked.want == (b"n4", b"n6")
 
 
@@ -331,7 +331,7 @@ def test_an_unknown_method_keeps_the_target_it_came_with() -> None:
         parse(query(b"vote", info_hash=TARGET)),
         parse(query(b"x")),
     ]
-    assert [message.request for message in asked if isinstance(message, Query)] == [
+    assert [message.request for message in asked if isinstance(message, RequestMessage)] == [
         Unknown(b"sample_infohashes", TARGET),
         Unknown(b"vote", TARGET),
         Unknown(b"x", None),
@@ -389,20 +389,20 @@ def test_the_target_of_a_mutable_put_covers_key_and_salt() -> None:
 )
 def test_a_put_names_its_target(put: PutMutable | PutImmutable) -> None:
     # Nodes of the Rust crate `mainline` drop one that does not, and tell nobody.
-    data = compose(Query(transaction=b"aaaa", node_id=ID, request=put))
+    data = compose(RequestMessage(transaction=b"aaaa", node_id=ID, request=put))
     top = decode(data)
     assert isinstance(top, dict)
     arguments = top[b"a"]
     assert isinstance(arguments, dict)
     assert arguments[b"target"] == put.target
-    assert parse(data) == Query(transaction=b"aaaa", node_id=ID, request=put)
+    assert parse(data) == RequestMessage(transaction=b"aaaa", node_id=ID, request=put)
 
 
 @pytest.mark.parametrize("target", [bytes(20), TARGET, b"short", 7, []])
 @pytest.mark.parametrize("arguments", [PUT, {"v": b"x", "token": b"tok"}], ids=["mutable", "immutable"])
 def test_a_target_beside_an_item_that_has_another_is_overlooked(arguments: dict[str, object], target: object) -> None:
     found = parse(query(b"put", **arguments, target=target))
-    assert isinstance(found, Query)
+    assert isinstance(found, RequestMessage)
     put = found.request
     assert isinstance(put, PutMutable | PutImmutable)
     covered = b"k" * 32 if isinstance(put, PutMutable) else b"1:x"

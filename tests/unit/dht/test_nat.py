@@ -96,7 +96,7 @@ def public_node(read_only: bool | None = None) -> Node:
 
 def visit(node: Node, address: Address, now: float) -> None:
     """Have a stranger's ping arrive."""
-    ping = krpc.Query(transaction=b"tttt", node_id=b"\x77" * 20, request=krpc.Ping())
+    ping = krpc.RequestMessage(transaction=b"tttt", node_id=b"\x77" * 20, request=krpc.Ping())
     node.receive_datagram(krpc.compose(ping), address, now)
 
 

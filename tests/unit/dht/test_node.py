@@ -323,7 +323,7 @@ def test_a_lost_datagram_is_sent_again_with_a_transaction_of_two_bytes() -> None
 
     def is_lost(data: bytes, source: Address, target: Address) -> bool:
         message = krpc.parse(data)
-        if source == asker and isinstance(message, krpc.Query) and len(message.transaction) == 4:
+        if source == asker and isinstance(message, krpc.RequestMessage) and len(message.transaction) == 4:
             lost.append(data)
             return True
         return False
@@ -443,7 +443,7 @@ def test_the_same_seed_is_the_same_history() -> None:
 
 def query(request: krpc.Request, *, node_id: bytes = b"\x77" * 20, network: bytes | None = NETWORK) -> bytes:
     """Return a stranger's query."""
-    return krpc.compose(krpc.Query(transaction=b"tttt", node_id=node_id, request=request, network=network))
+    return krpc.compose(krpc.RequestMessage(transaction=b"tttt", node_id=node_id, request=request, network=network))
 
 
 def ask(node: Node, data: bytes, now: float, source: Address = STRANGER) -> krpc.Message | None:
@@ -451,7 +451,7 @@ def ask(node: Node, data: bytes, now: float, source: Address = STRANGER) -> krpc
     node.datagrams_to_send(now)
     node.receive_datagram(data, source, now)
     answers = [krpc.parse(out) for out, target in node.datagrams_to_send(now) if target == source]
-    return next((answer for answer in answers if not isinstance(answer, krpc.Query)), None)
+    return next((answer for answer in answers if not isinstance(answer, krpc.RequestMessage)), None)
 
 
 def test_ping_and_find_node_are_answered_with_our_id_and_the_askers_address() -> None:
@@ -478,7 +478,7 @@ def test_a_node_alone_answers_with_nothing_but_itself() -> None:
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 8, 32])
 def test_transactions_of_any_length_are_echoed(size: int) -> None:
     swarm = Swarm()
-    message = krpc.Query(transaction=b"x" * size, node_id=b"\x77" * 20, request=krpc.Ping(), network=NETWORK)
+    message = krpc.RequestMessage(transaction=b"x" * size, node_id=b"\x77" * 20, request=krpc.Ping(), network=NETWORK)
     pong = ask(swarm.new_node(), krpc.compose(message), swarm.now)
     assert pong is not None
     assert pong.transaction == b"x" * size
@@ -634,7 +634,7 @@ def test_a_read_only_node_answers_nobody_and_says_ro() -> None:
     assert ask(node, query(krpc.Ping()), swarm.now) is None
     node.add_bootstrap([next(iter(swarm.nodes))], swarm.now)
     sent = krpc.parse(node.datagrams_to_send(swarm.now)[0][0])
-    assert isinstance(sent, krpc.Query)
+    assert isinstance(sent, krpc.RequestMessage)
     assert sent.read_only
     assert node.read_only_reason == "the settings say so"
 
@@ -656,7 +656,7 @@ def test_each_get_of_ours_is_known_as_such(seq: int | None, host: str, network: 
     node.start_get(Wanted(b"t" * 20, known_seq=seq), 1_000.0)
     ((data, _),) = node.datagrams_to_send(1_000.0)
     asked = krpc.parse(data)
-    assert isinstance(asked, krpc.Query)
+    assert isinstance(asked, krpc.RequestMessage)
     assert isinstance(asked.request, krpc.Get)
     assert (asked.request.seq, asked.request.pad_bytes > 0) == (seq, True)
 
@@ -670,7 +670,7 @@ def test_a_stranger_enters_the_table_only_after_it_answered() -> None:
     node.receive_datagram(query(krpc.Ping()), STRANGER, swarm.now)
     assert node.contact_count == 2
     pings = [krpc.parse(data) for data, target in node.datagrams_to_send(swarm.now) if target == STRANGER]
-    ping = next(message for message in pings if isinstance(message, krpc.Query))
+    ping = next(message for message in pings if isinstance(message, krpc.RequestMessage))
     wrong_id = krpc.Reply(transaction=ping.transaction, node_id=b"\x78" * 20, network=NETWORK)
     node.receive_datagram(krpc.compose(wrong_id), STRANGER, swarm.now)
     assert node.contact_count == 2
@@ -692,12 +692,16 @@ def test_newcomers_are_asked_back_at_a_bounded_rate(is_proven: bool) -> None:
             # No budget for replies holds these back.
             prove(node, source, swarm.now)
         node.receive_datagram(query(krpc.Ping(), node_id=node_id), source, swarm.now)
-    queries = [data for data, _ in node.datagrams_to_send(swarm.now) if isinstance(krpc.parse(data), krpc.Query)]
+    queries = [
+        data for data, _ in node.datagrams_to_send(swarm.now) if isinstance(krpc.parse(data), krpc.RequestMessage)
+    ]
     assert len(queries) <= QUARANTINE_MAX
     assert node.contact_count == 0
 
 
-def hostile_replies(request: krpc.Query, victim: Node, rng: random.Random) -> list[tuple[bytes, Address | None]]:
+def hostile_replies(
+    request: krpc.RequestMessage, victim: Node, rng: random.Random
+) -> list[tuple[bytes, Address | None]]:
     """Return answers to a request that must change nothing: datagrams, and the address they come from."""
     good = {"transaction": request.transaction, "node_id": b"\x66" * 20, "network": NETWORK}
     contacts = (krpc.NodeInfo(b"\x65" * 20, ("127.0.0.1", 6_500)),)
@@ -727,14 +731,14 @@ def test_hostile_replies_leave_the_table_unchanged() -> None:
     # Make the liar a contact, honestly.
     node.receive_datagram(query(krpc.Ping(), node_id=b"\x66" * 20), liar, swarm.now)
     sent = [krpc.parse(data) for data, _ in node.datagrams_to_send(swarm.now)]
-    ping = next(message for message in sent if isinstance(message, krpc.Query))
+    ping = next(message for message in sent if isinstance(message, krpc.RequestMessage))
     pong = krpc.Reply(transaction=ping.transaction, node_id=b"\x66" * 20, network=NETWORK)
     node.receive_datagram(krpc.compose(pong), liar, swarm.now)
     assert node.contact_count == 1
     before = [contact.node_id for contact in node.contacts(swarm.now)]
     node.start_get(Wanted(ITEM.target, KEY), swarm.now)
     request = krpc.parse(node.datagrams_to_send(swarm.now)[0][0])
-    assert isinstance(request, krpc.Query)
+    assert isinstance(request, krpc.RequestMessage)
     for data, source in hostile_replies(request, node, random.Random(1)):
         dropped = sum(count for reason, count in node.counters.items() if reason.startswith("dropped-"))
         node.receive_datagram(data, source or liar, swarm.now)
@@ -864,7 +868,7 @@ def test_an_idle_node_sends_at_most_twenty_queries_a_minute_and_keeps_its_contac
     asked: dict[Address, int] = {}
     for entries in swarm.seen.values():
         for data, source in entries:
-            if isinstance(krpc.parse(data), krpc.Query):
+            if isinstance(krpc.parse(data), krpc.RequestMessage):
                 asked[source] = asked.get(source, 0) + 1
     assert max(asked.values()) <= 20 * 60
     assert min(asked.values()) > 0

@@ -90,7 +90,9 @@ def others_say() -> set[bytes]:
     network = krpc.network_of("swarm")
     return {
         krpc.compose(
-            krpc.Query(transaction=b"oo", node_id=b"\x44" * 20, request=request, network=network, want=(b"n4",))
+            krpc.RequestMessage(
+                transaction=b"oo", node_id=b"\x44" * 20, request=request, network=network, want=(b"n4",)
+            )
         )
         for request in requests
     }
@@ -210,7 +212,7 @@ def test_a_token_holds_for_its_own_address_and_target_only(family: str) -> None:
     value = encode(ITEM.value)
 
     def say(request: krpc.Request, source: Address) -> krpc.Message:
-        query = krpc.Query(transaction=b"tt", node_id=b"\x55" * 20, request=request, read_only=True)
+        query = krpc.RequestMessage(transaction=b"tt", node_id=b"\x55" * 20, request=request, read_only=True)
         node.receive_datagram(krpc.compose(query), source, 1000.0)
         return krpc.parse(node.datagrams_to_send(1000.0)[-1][0])
 

@@ -33,13 +33,13 @@ def new_node() -> Node:
     return node
 
 
-def sent(node: Node, now: float = NOW) -> list[tuple[krpc.Query, Address]]:
+def sent(node: Node, now: float = NOW) -> list[tuple[krpc.RequestMessage, Address]]:
     """Return the queries that a node sends."""
     found = [(krpc.parse(data), target) for data, target in node.datagrams_to_send(now)]
-    return [(message, target) for message, target in found if isinstance(message, krpc.Query)]
+    return [(message, target) for message, target in found if isinstance(message, krpc.RequestMessage)]
 
 
-def reply_to(query: krpc.Query, **values: object) -> bytes:
+def reply_to(query: krpc.RequestMessage, **values: object) -> bytes:
     """Return a reply of the peer."""
     return krpc.compose(krpc.Reply(transaction=query.transaction, node_id=PEER.node_id, **values))  # type: ignore[arg-type]
 

@@ -71,7 +71,7 @@ def query(request: krpc.Request | bytes, node_id: bytes, *, read_only: bool = Fa
     if isinstance(request, bytes):
         return request
     return krpc.compose(
-        krpc.Query(
+        krpc.RequestMessage(
             transaction=b"aa",
             node_id=node_id,
             request=request,
@@ -136,7 +136,7 @@ class Flooded:
         for _ in range(2):
             self.deliver(query(request, b"\x77" * 20, read_only=read_only), source)
             for message in self.inbox.pop(source, []):
-                if isinstance(message, krpc.Query) and not read_only:
+                if isinstance(message, krpc.RequestMessage) and not read_only:
                     answer = krpc.Reply(transaction=message.transaction, node_id=b"\x77" * 20)
                     self.deliver(krpc.compose(answer), source)
                 elif isinstance(message, krpc.Reply):
@@ -227,7 +227,7 @@ def test_a_value_that_a_long_transaction_leaves_no_room_for_is_not_denied() -> N
     node = new_node()
     node.storage.put_own(MutableItem.signed(secret_of(3), ITEM.seq, b"z" * 996), START)
     target = MutableItem.signed(secret_of(3), ITEM.seq, b"").target
-    asked = krpc.Query(transaction=b"t" * 32, node_id=b"\x77" * 20, request=krpc.Get(target), read_only=True)
+    asked = krpc.RequestMessage(transaction=b"t" * 32, node_id=b"\x77" * 20, request=krpc.Get(target), read_only=True)
     node.receive_datagram(krpc.compose(asked), ("64.5.5.5", 6881), START)
     sent = [krpc.parse(data) for data, _ in node.datagrams_to_send(START)]
     assert all(isinstance(message, krpc.Reply) and message.value is not None for message in sent)
@@ -245,7 +245,7 @@ def read_at(nodes: list[Node], targets: list[bytes], per_second: float) -> list[
         count = 0
         for node in nodes:
             for request in (krpc.Get(target), krpc.Ping()):
-                asked = krpc.Query(
+                asked = krpc.RequestMessage(
                     transaction=b"aaaa", node_id=b"\x77" * 20, request=request, read_only=True, version=b"RS\0\5"
                 )
                 node.receive_datagram(krpc.compose(asked), client, now)
@@ -314,7 +314,7 @@ def test_a_challenged_address_that_stays_silent_is_sent_no_reply_and_one_ping() 
         flooded.deliver(query(krpc.FindNode(TARGET), b"\x66" * 20), victim)
     flooded.pass_time(3)
     messages = flooded.inbox[victim]
-    assert [type(message) for message in messages] == [krpc.Query]
+    assert [type(message) for message in messages] == [krpc.RequestMessage]
 
 
 def test_newcomers_are_not_challenged_while_nothing_is_wrong() -> None:
@@ -322,4 +322,6 @@ def test_newcomers_are_not_challenged_while_nothing_is_wrong() -> None:
     near = node.node_id[:-1] + b"\x66"
     node.receive_datagram(query(krpc.FindNode(TARGET), near), ("64.4.4.4", 6881), START)
     sent = [krpc.parse(data) for data, _ in node.datagrams_to_send(START)]
-    assert [type(message) for message in sent] == [krpc.Query, krpc.Reply], "a ping for the table, and the reply"
+    assert [type(message) for message in sent] == [krpc.RequestMessage, krpc.Reply], (
+        "a ping for the table, and the reply"
+    )

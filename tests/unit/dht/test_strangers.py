@@ -51,7 +51,7 @@ def new_node() -> Node:
 def test_what_the_crates_send_is_read_and_written_the_same(vector: dict[str, str]) -> None:
     data = bytes.fromhex(vector["datagram"])
     message = krpc.parse(data)
-    assert isinstance(message, krpc.Query)
+    assert isinstance(message, krpc.RequestMessage)
     assert type(message.request).__name__ == vector["request"]
     assert krpc.compose(message) == data
 
@@ -59,7 +59,7 @@ def test_what_the_crates_send_is_read_and_written_the_same(vector: dict[str, str
 @pytest.mark.parametrize("data", of("PutMutable"))
 def test_a_put_of_ours_has_all_that_one_of_the_crates_has(data: bytes) -> None:
     message = krpc.parse(data)
-    assert isinstance(message, krpc.Query)
+    assert isinstance(message, krpc.RequestMessage)
     put = krpc.PutMutable(ITEM.key.raw, ITEM.seq, encode(ITEM.value), ITEM.signature, b"tokentok", ITEM.salt, 4)
     assert message.request == put
 

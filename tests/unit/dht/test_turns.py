@@ -52,7 +52,7 @@ def node_with(contacts: list[krpc.NodeInfo], now: float, **settings: Any) -> Nod
 
 def targets_of(sent: list[tuple[bytes, Address]]) -> list[bytes]:
     """Return what these queries ask for."""
-    requests = [query.request for data, _ in sent if isinstance(query := krpc.parse(data), krpc.Query)]
+    requests = [query.request for data, _ in sent if isinstance(query := krpc.parse(data), krpc.RequestMessage)]
     return [request.target for request in requests if isinstance(request, krpc.Get | krpc.FindNode)]
 
 

@@ -52,7 +52,9 @@ def asked(node: Node, request: krpc.Request, want: tuple[bytes, ...], *, asker: 
     prove(node, asker, NOW)
     network = krpc.network_of(node.network) if node.network != "unnamed" else None
     data = krpc.compose(
-        krpc.Query(transaction=b"aa", node_id=bytes(20), request=request, want=want, read_only=True, network=network)
+        krpc.RequestMessage(
+            transaction=b"aa", node_id=bytes(20), request=request, want=want, read_only=True, network=network
+        )
     )
     node.receive_datagram(data, asker, NOW)
     ((reply_data, _),) = node.datagrams_to_send(NOW)
@@ -123,10 +125,10 @@ def test_a_private_contact_of_the_other_family_is_told_to_nobody_outside() -> No
 # Our own queries
 
 
-def queries_of(node: Node) -> list[tuple[krpc.Query, Address]]:
+def queries_of(node: Node) -> list[tuple[krpc.RequestMessage, Address]]:
     """Return what a node asks."""
     found = [(krpc.parse(data), target) for data, target in node.datagrams_to_send(NOW)]
-    return [(message, target) for message, target in found if isinstance(message, krpc.Query)]
+    return [(message, target) for message, target in found if isinstance(message, krpc.RequestMessage)]
 
 
 @pytest.mark.parametrize(("known", "want"), [(0, (b"n4", b"n6")), (40, ())])

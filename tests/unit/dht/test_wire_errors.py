@@ -42,14 +42,14 @@ def answer(node: Node, data: bytes) -> krpc.Message:
     """Return what a datagram is answered with."""
     node.receive_datagram(data, ASKER, NOW)
     replies = [krpc.parse(sent) for sent, target in node.datagrams_to_send(NOW) if target == ASKER]
-    (found,) = [message for message in replies if not isinstance(message, krpc.Query)]
+    (found,) = [message for message in replies if not isinstance(message, krpc.RequestMessage)]
     assert found.transaction == b"tt"
     return found
 
 
 def asked(node: Node, request: krpc.Request) -> krpc.Message:
     """Return the answer to a request."""
-    return answer(node, krpc.compose(krpc.Query(transaction=b"tt", node_id=b"\x77" * 20, request=request)))
+    return answer(node, krpc.compose(krpc.RequestMessage(transaction=b"tt", node_id=b"\x77" * 20, request=request)))
 
 
 def token_of(node: Node, target: bytes) -> bytes:

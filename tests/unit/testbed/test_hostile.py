@@ -31,7 +31,7 @@ def test_a_spoofed_get_is_a_whole_packet_from_the_victim() -> None:
         assert (socket.inet_ntoa(packet[12:16]), socket.inet_ntoa(packet[16:20])) == (VICTIM, "127.0.0.1")
         assert int.from_bytes(packet[24:26]) == len(packet) - 20
         query = krpc.parse(packet[28:])
-        assert isinstance(query, krpc.Query)
+        assert isinstance(query, krpc.RequestMessage)
         assert query.request == krpc.Get(mutable_target(KEY.raw))
         assert query.network == krpc.network_of("testbed")
 
