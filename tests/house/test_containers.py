@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +183,11 @@ def test_what_the_readme_says_of_the_containers_is_so() -> None:
     assert f"@{address_of('resolver', 'east')} NAME" in text
     for variable in set(re.findall(r"`(P2PDNS_TESTBED_PORT|BASE_IMAGE)\b", text)):
         assert f"${{{variable}:-" in (DEPLOY / "docker-compose.yml").read_text()
+
+
+def test_every_library_of_the_program_is_in_the_lock_file() -> None:
+    """What is missing there is missing in every image and on every new machine."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {re.split(r"[<>=~ ]", line, maxsplit=1)[0] for line in project["dependencies"]}
+    locked = re.findall(r"^([\w.-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert wanted - set(locked) == set()
