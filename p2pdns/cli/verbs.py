@@ -1,20 +1,23 @@
 """The verbs, their groups and synonyms, and the form of their help.
 
 Guarantees: the error for an unknown verb has a true hint: the verb that was meant, or what to do instead; the summary
-of a verb is a whole sentence; every help ends in examples. Does not know what a verb does: each is loaded when it is
-used, so `keygen` does not load the resolver.
+of a verb is a whole sentence; every help ends in examples. Does not know how a verb does what its summary says: each is
+loaded when it is used, so neither `keygen` nor `--help` loads the resolver.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import click
 
 from p2pdns.cli.examples import EXAMPLES
 from p2pdns.errors import UsageError, abridged, did_you_mean
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 SUMMARY_CHARACTERS_MAX = 1_000  # No summary is cut: it is a sentence, and wraps at the end of the line.
 
@@ -39,6 +42,34 @@ VERBS = {
     verb: "p2pdns.demo" if module == "demo" else f"p2pdns.cli.{module}"
     for group in GROUPS.values()
     for verb, module in group.items()
+}
+
+# The first sentence of the help of each verb. A list of verbs, in a help or on the Tab key, needs no verb loaded.
+SUMMARIES: dict[str, str] = {
+    "keygen": "Make a key.",
+    "pubkey": 'Print the zone key of KEYFILE ("-" is standard input): the name of its zone.',
+    "check": "Check configurations (*.toml) and zone files (any other name), without sending anything.",
+    "publish": "Sign ZONEFILE with a key and store it in the overlay.",
+    "put": 'Put the signed item in FILE ("-" is standard input), as "inspect -o" saves it, into the overlay once.',
+    "resolve": "Look up a name: www.KEY, www.KEY.p2p.alt, www.PETNAME, or any other.",
+    "inspect": "Show what a zone has published, or what an item FILE holds, with its signature checked.",
+    "name": "Give zone keys short names of your own (petnames), which hold on this machine only.",
+    "serve": "Run a node of the overlay and answer DNS from what it finds there, until Ctrl-C.",
+    "status": (
+        "Show whether the running daemon is well, what is wrong with it and what to do, its zones, cache and network."
+    ),
+    "doctor": "Find out why a name does not come up here: from the program that asks to the nodes that answer.",
+    "peers": 'Show the contacts of the running daemon, as "wg show" does: the one that answered last comes first.',
+    "flush": "Drop the cached answers of the zone that NAME is in, so that the next question is looked up again.",
+    "forget": "Drop everything known of the zone KEY, and no longer keep it alive.",
+    "pin": "Keep the zone KEY alive: put its newest item again every hour, as its publisher would.",
+    "reload": "Make the daemon read its configuration again, and say what took effect.",
+    "config": "Show the configuration that holds here, whichever file and defaults it is made of.",
+    "demo": "Start eight nodes on this machine, publish zones, kill the publisher, and look the names up.",
+    "completion": (
+        "Print the script that makes a shell complete p2pdns on the Tab key: verbs, flags, petnames, keys and types."
+    ),
+    "help": "Show how a VERB is called, with examples; without one, the list of all verbs.",
 }
 
 # Verbs that people know from other programs. By its spelling alone, `start` would be taken for `status`.
@@ -132,7 +163,13 @@ class Family(Verb, click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the verbs with their summaries."""
-        write_summaries(self, ctx, formatter, "Verbs", self.list_commands(ctx), self.aliases)
+        summaries = {}
+        for verb in self.list_commands(ctx):
+            command = self.get_command(ctx, verb)
+            assert command is not None, "a listed verb is there"
+            names = [verb, *(short for short, long in self.aliases.items() if long == verb)]
+            summaries[", ".join(names)] = command.get_short_help_str(SUMMARY_CHARACTERS_MAX)
+        write_summaries(formatter, "Verbs", summaries)
 
 
 class NameFamily(Family):
@@ -167,26 +204,25 @@ class Verbs(Family):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the verbs in their groups."""
         for title, group in GROUPS.items():
-            write_summaries(self, ctx, formatter, title, list(group), {})
+            write_summaries(formatter, title, {verb: SUMMARIES[verb] for verb in group})
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the verbs and flags that begin with some text."""
+        # Imported here: only the Tab key needs it.
+        from click.shell_completion import CompletionItem
+
+        verbs = [verb for verb in VERBS if verb.startswith(incomplete)]
+        # Some shells show a summary beside each verb, cut by click to the length of its own.
+        stubs = [click.Command(verb, help=SUMMARIES[verb]) for verb in verbs]
+        items = [CompletionItem(stub.name, help=stub.get_short_help_str()) for stub in stubs]
+        # The method of the group would load each verb.
+        return items + click.Command.shell_complete(self, ctx, incomplete)
 
 
-def write_summaries(
-    family: click.Group,
-    ctx: click.Context,
-    formatter: click.HelpFormatter,
-    title: str,
-    verbs: Sequence[str],
-    aliases: Mapping[str, str],
-) -> None:
+def write_summaries(formatter: click.HelpFormatter, title: str, summaries: Mapping[str, str]) -> None:
     """Write one group of verbs, each with its short name, if it has one, and its summary."""
-    rows = []
-    for verb in verbs:
-        command = family.get_command(ctx, verb)
-        assert command is not None, "a listed verb is there"
-        names = [verb, *(short for short, long in aliases.items() if long == verb)]
-        rows.append((", ".join(names), command.get_short_help_str(SUMMARY_CHARACTERS_MAX)))
     with formatter.section(title):
-        formatter.write_dl(rows)
+        formatter.write_dl(list(summaries.items()))
 
 
 def write_examples(ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -64,6 +64,30 @@ def test_a_command_loads_no_event_loop_no_database_and_no_dns_library_before_it_
 
 
 @pytest.mark.parametrize(
+    ("words", "environ"),
+    [
+        (["--help"], {}),
+        ([], {"_P2PDNS_COMPLETE": "bash_complete", "COMP_WORDS": "p2pdns ", "COMP_CWORD": "1"}),
+    ],
+    ids=["--help", "Tab"],
+)
+def test_a_list_of_verbs_loads_none_of_them(words: list[str], environ: dict[str, str]) -> None:
+    # On the Tab key `completion` is what answers.
+    code = (
+        "import sys\n"
+        "from p2pdns.cli import main, verbs\n"
+        "status = main.main()\n"
+        "loaded = set(verbs.VERBS.values()) & set(sys.modules) - {'p2pdns.cli.completion'}\n"
+        "assert not loaded, loaded\n"
+        "print('light' if status == 0 else status)"
+    )
+    command = [sys.executable, "-c", code, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environ})
+    assert done.stdout.endswith("light\n"), done.stderr
+    assert "keygen" in done.stdout
+
+
+@pytest.mark.parametrize(
     ("module", "source", "word"),
     [
         ("dns.name", "from p2pdns.dns.message import parse", "lower floor"),

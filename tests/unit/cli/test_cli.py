@@ -20,7 +20,7 @@ from p2pdns.cli import dnsclient, examples, petnames, shipped, ui
 from p2pdns.cli.dnsclient import DnsReply
 from p2pdns.cli.main import EXIT_BROKEN_PIPE, main, p2pdns_command
 from p2pdns.cli.resolve import TROUBLE_S_MAX
-from p2pdns.cli.verbs import GROUPS, SUMMARY_CHARACTERS_MAX, SYNONYMS, VERBS, WITHOUT_VERB
+from p2pdns.cli.verbs import GROUPS, SUMMARIES, SUMMARY_CHARACTERS_MAX, SYNONYMS, VERBS, WITHOUT_VERB
 from p2pdns.config import Config
 from p2pdns.errors import Unavailable, ZoneFileError, together
 from p2pdns.items.keys import SecretKey
@@ -273,6 +273,12 @@ def test_a_list_of_verbs_has_their_whole_first_sentences(path: str) -> None:
         summary = command.get_short_help_str(SUMMARY_CHARACTERS_MAX)
         assert summary.endswith(".")
         assert summary in shown
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_list_of_verbs_says_of_each_what_its_own_help_begins_with(verb: str) -> None:
+    command, _ = COMMANDS[verb]
+    assert SUMMARIES[verb] == command.get_short_help_str(SUMMARY_CHARACTERS_MAX)
 
 
 def test_the_list_of_verbs_is_in_groups(capsys: pytest.CaptureFixture[str]) -> None:
