@@ -161,6 +161,7 @@ def test_a_world_made_to_measure_cannot_make_a_node_search_without_end() -> None
             assert isinstance(query, krpc.RequestMessage)
             assert isinstance(query.request, krpc.FindNode)
             targets[query.request.target] = None
+            assert len(targets) <= SEARCHES_MAX + 1
             told = []
             for _ in range(20):
                 shared = swarm.rng.randrange(120)
@@ -175,7 +176,7 @@ def test_a_world_made_to_measure_cannot_make_a_node_search_without_end() -> None
                 network=query.network,
             )
             node.receive_datagram(krpc.compose(reply), there, swarm.now)
-    assert SEARCHES_MAX // 2 <= len(targets) <= SEARCHES_MAX + 1
+    assert len(targets) >= SEARCHES_MAX // 2
     assert not node.operation_count
 
 

@@ -46,3 +46,18 @@ def test_both_halves_answer_what_they_hold_and_all_serve_the_newest_one_refresh_
     assert ask(swarm, nodes, 1) == [NEW.value] * 24
     assert ask(swarm, nodes, 2) == [b"west"] * 24
     assert ask(swarm, nodes, 3) == [b"east"] * 24
+
+
+def test_two_pairs_that_were_apart_for_hours_find_each_other_one_refresh_after_healing() -> None:
+    swarm = Swarm(7)
+    swarm.grow(4)
+    nodes = list(swarm.nodes.values())
+    west, east = nodes[:2], nodes[2:]
+    western = [swarm.address_of(node) for node in west]
+    swarm.is_lost = lambda data, source, target: (source in western) != (target in western)
+    swarm.run_for(3 * 3_600.0)
+    swarm.put(west[0], WESTERN)
+    assert ask(swarm, east, 2) == [None] * 2
+    swarm.is_lost = lambda data, source, target: False
+    swarm.run_for(REFRESH_S)
+    assert ask(swarm, nodes, 2) == [b"west"] * 4
