@@ -34,22 +34,29 @@ SMOKE_TOOLS := $(TOOLS) chromium-headless-shell=chromium-headless-shell
 OUTSIDE_TOOLS += $(filter-out $(TOOLS),$(SMOKE_TOOLS))
 
 .PHONY: demo check test smoke mutants mutants-random oracle outside fuzz strangers bench man images testbed
-.PHONY: architecture handovers
+.PHONY: architecture handovers style compiled
 .PHONY: tools smoke-tools outside-tools
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
 	@$(BIN)/p2pdns demo $(if $(ONCE),--once)
 
-check: $(VENV)/.installed-dev | tools
+check: style | tools
+	$(BIN)/python -m pytest -q tests/house
+
+# What `make check` is without the tests of the house, which are among those of `make test`.
+style: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict p2pdns tests deploy bench
-	$(BIN)/python -m pytest -q tests/house
 
 # Most tests wait for processes and sockets rather than compute, so three at a time suit two cores.
 test: $(VENV)/.installed-dev | tools
 	$(BIN)/python -m pytest -q -n 3 --dist worksteal
+
+# Each process of `make test` reads every test. On a new machine each would also rewrite the asserts of all of them.
+compiled: $(VENV)/.installed-dev
+	@$(BIN)/python -m pytest -q --collect-only >/dev/null
 
 smoke: $(VENV)/.installed-dev | smoke-tools
 	$(BIN)/python -m pytest -q -m smoke tests/outside
