@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.sim_smoke import machine
+from p2pdns.sim import network as machine
 from tests.sim_smoke.world import HOUR, LOSS
 
 ROOT = Path(__file__).resolve().parents[2]

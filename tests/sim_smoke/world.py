@@ -35,9 +35,9 @@ from p2pdns.overlay.finder import Overlay
 from p2pdns.publishing.upkeep import Publisher, is_enough
 from p2pdns.resolver import Budget, ResolverSettings
 from p2pdns.resolver.service import Service
-from tests.sim_smoke import machine
-from tests.sim_smoke.machine import Network, VirtualLoop
-from tests.sim_smoke.state import MemoryState
+from p2pdns.sim import network as machine
+from p2pdns.sim.memory import MemoryState
+from p2pdns.sim.network import VirtualLoop, VirtualNetwork
 
 LOSS = 0.10
 CONTACTS_AT_START = 3
@@ -173,7 +173,7 @@ class World:
         self._scale = scale
         self.loop = loop
         self.random = random.Random(f"{seed}/world")
-        self.network = Network(loop, seed, loss=LOSS)
+        self.network = VirtualNetwork(loop, seed, loss=LOSS)
         self.engines: list[Engine] = []
         self.outcome = Outcome()
 

@@ -34,7 +34,7 @@ class _Selector(selectors.BaseSelector):
 
     def __init__(self) -> None:
         self.now = BOOTED_AT
-        self._waiting: dict[Socket, None] = {}
+        self._waiting: dict[VirtualSocket, None] = {}
         self._keys: dict[Any, selectors.SelectorKey] = {}
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
@@ -55,7 +55,7 @@ class _Selector(selectors.BaseSelector):
         """Watch nothing."""
         self._keys.clear()
 
-    def arrived(self, at: Socket) -> None:
+    def arrived(self, at: VirtualSocket) -> None:
         """Hear that a socket has a datagram."""
         self._waiting[at] = None
 
@@ -91,10 +91,10 @@ def clocks_of(loop: VirtualLoop) -> Iterator[None]:
         yield
 
 
-class Socket:
+class VirtualSocket:
     """A bound datagram socket of the simulated network, as far as an endpoint uses one."""
 
-    def __init__(self, network: Network, address: Address, fileno: int) -> None:
+    def __init__(self, network: VirtualNetwork, address: Address, fileno: int) -> None:
         self.inbox: deque[tuple[bytes, Address]] = deque()
         self._network = network
         self._address = address
@@ -126,7 +126,7 @@ class Socket:
         self.inbox.clear()
 
 
-class Network:
+class VirtualNetwork:
     """Datagrams on their way: each is late by a time of its own, and a share of them is lost."""
 
     def __init__(self, loop: VirtualLoop, seed: int, *, loss: float) -> None:
@@ -138,13 +138,13 @@ class Network:
         self._loop = loop
         self._random = random.Random(seed)
         self._loss = loss
-        self._sockets: dict[Address, Socket] = {}
+        self._sockets: dict[Address, VirtualSocket] = {}
         self._opened_count = 0
 
     def open(self, address: Address) -> socket.socket:
         """Return a socket that is bound to an address of this network."""
         assert address not in self._sockets, "the port is in use"
-        self._sockets[address] = Socket(self, address, FIRST_FILENO + self._opened_count)
+        self._sockets[address] = VirtualSocket(self, address, FIRST_FILENO + self._opened_count)
         self._opened_count += 1
         return cast(socket.socket, self._sockets[address])
 

@@ -1,0 +1,6 @@
+"""A simulated world: production nodes, overlay, publishers and resolver in virtual time, where a seed is a history.
+
+`loop` is the event loop whose clock stands still while anything can run, `network` carries the datagrams and loses
+some, `memory` outlives a simulated process. Guarantees: nothing leaves the process, and the same seed gives the same
+trace. Does not know sockets, disks or the machine's clock.
+"""
