@@ -1,94 +1,60 @@
-"""The machine and the network under a simulation: an event loop in virtual time, and datagram sockets in memory.
+"""The network of a simulated world: datagram sockets in memory, delays and losses drawn from a seed, and rules.
 
-Guarantees: time stands still while anything can run, and jumps to the next timer when nothing can; the same seed and
-the same calls give the same history; no datagram leaves the process. Does not know what the datagrams mean.
+Guarantees: no datagram leaves the process; the same seed and the same calls give the same history; each datagram is
+in the trace before its fate is drawn. Does not know what datagrams mean.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
+import math
 import random
-import selectors
 import socket
-import time
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, TextIO, TypeVar, cast
-from unittest.mock import patch
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TextIO, cast
 
 from p2pdns.addresses import Address
+from p2pdns.sim.loop import VirtualLoop
+from p2pdns.values import Value
 
-UNIX_AT_START = 1_800_000_000.0
-BOOTED_AT = 1_000.0
 FIRST_FILENO = 1 << 20  # Above all descriptors of the process itself.
-DELAY_S_MIN, DELAY_S_MAX = 0.005, 0.080
 SOCKET_DATAGRAMS_MAX = 512  # A receive buffer of the usual size holds about so many.
-
-T = TypeVar("T")
-
-
-class _Selector(selectors.BaseSelector):
-    """What is readable now; without that, `select` lets the time pass that it was told to wait."""
-
-    def __init__(self) -> None:
-        self.now = BOOTED_AT
-        self._waiting: dict[VirtualSocket, None] = {}
-        self._keys: dict[Any, selectors.SelectorKey] = {}
-
-    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        """Watch a socket."""
-        fileno = fileobj if isinstance(fileobj, int) else fileobj.fileno()
-        self._keys[fileobj] = selectors.SelectorKey(fileobj, fileno, events, data)
-        return self._keys[fileobj]
-
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        """Watch it no more."""
-        return self._keys.pop(fileobj)
-
-    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        """Return what is watched."""
-        return self._keys
-
-    def close(self) -> None:
-        """Watch nothing."""
-        self._keys.clear()
-
-    def arrived(self, at: VirtualSocket) -> None:
-        """Hear that a socket has a datagram."""
-        self._waiting[at] = None
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Return the sockets that have datagrams, in the order in which these came."""
-        self._waiting = {at: None for at in self._waiting if at.inbox}
-        ready = [self._keys[at] for at in self._waiting if at in self._keys]
-        if not ready:
-            assert timeout is not None, "nothing will ever happen again"
-            self.now += max(0.0, timeout)
-        return [(key, selectors.EVENT_READ) for key in ready]
+# Round-trip times between hosts of the internet are log-normal as far as anybody has measured: half of the pairs are
+# below 82 ms, one in twenty is above 240, one in a hundred above 370.
+RTT_S_MEDIAN = 0.082
+RTT_SIGMA = 0.65
+JITTER = 0.1  # Of a delay: datagrams sent within a tenth of it overtake each other.
 
 
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """The event loop of asyncio itself; the clock that it reads is virtual, and so is what it waits for."""
+class Datagram(Value, frozen=True):
+    """A datagram that was just sent."""
 
-    def __init__(self) -> None:
-        self.virtual = _Selector()
-        super().__init__(self.virtual)
-
-    def time(self) -> float:
-        """Return the virtual time."""
-        return self.virtual.now
+    data: bytes
+    sender: Address
+    receiver: Address
+    sent_at: float
 
 
-@contextmanager
-def clocks_of(loop: VirtualLoop) -> Iterator[None]:
-    """Have the system's clocks show the virtual time: production code reads them through p2pdns.clock."""
-    with (
-        patch.object(time, "clock_gettime", lambda _clock: loop.time()),
-        patch.object(time, "time", lambda: UNIX_AT_START + loop.time() - BOOTED_AT),
-    ):
-        yield
+Fate = tuple[float, ...]
+"""How much later than the network's own delay each copy arrives, in seconds; empty: the datagram is lost."""
+
+Rule = Callable[[Datagram], Fate | None]
+"""A kind of trouble: it decides what becomes of a datagram, or says None and leaves it to the next rule."""
+
+LOST: Fate = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """How the network treats every datagram that no rule has decided on: shares from 0 to 1."""
+
+    loss: float = 0.0
+    duplication: float = 0.0
+    rtt_s_median: float = RTT_S_MEDIAN
+    rtt_sigma: float = RTT_SIGMA
 
 
 class VirtualSocket:
@@ -127,17 +93,19 @@ class VirtualSocket:
 
 
 class VirtualNetwork:
-    """Datagrams on their way: each is late by a time of its own, and a share of them is lost."""
+    """Datagrams on their way. `rules` are asked in order, and the first that decides is followed."""
 
-    def __init__(self, loop: VirtualLoop, seed: int, *, loss: float) -> None:
+    def __init__(self, loop: VirtualLoop, seed: int, weather: Weather | None = None) -> None:
+        self.weather = weather or Weather()
+        self.rules: list[Rule] = []
         self.trace = hashlib.sha256()
         # Where two runs differ is found by comparing these.
         self.lines: TextIO | None = None
-        self.datagram_count = 0
-        self.lost_count = 0
+        self.counters: Counter[str] = Counter()
+        self.bytes_sent = 0
         self._loop = loop
-        self._random = random.Random(seed)
-        self._loss = loss
+        self._seed = seed
+        self._random = random.Random(f"{seed}/network")
         self._sockets: dict[Address, VirtualSocket] = {}
         self._opened_count = 0
 
@@ -152,22 +120,44 @@ class VirtualNetwork:
         """Have nothing arrive at an address any more."""
         self._sockets.pop(address, None)
 
+    def rtt_s(self, one: Address, other: Address) -> float:
+        """Return the round-trip time between two hosts, which is the same each time and in both directions."""
+        pair = sorted((one[0], other[0]))
+        digest = hashlib.blake2s(f"{self._seed}/{pair[0]}/{pair[1]}".encode(), digest_size=8).digest()
+        # Neither 0 nor 1, where the quantile would be infinite.
+        share = (int.from_bytes(digest) + 0.5) / 2**64
+        return self.weather.rtt_s_median * math.exp(self.weather.rtt_sigma * NormalDist().inv_cdf(share))
+
     def send(self, data: bytes, sender: Address, receiver: Address) -> None:
-        """Take a datagram, and let it arrive later or never."""
-        self.datagram_count += 1
-        self.note("datagram", sender, receiver, hashlib.sha256(data).hexdigest())
-        is_lost = self._random.random() < self._loss
-        delay_s = self._random.uniform(DELAY_S_MIN, DELAY_S_MAX)
-        if is_lost:
-            self.lost_count += 1
-        else:
-            self._loop.call_later(delay_s, self._arrive, data, sender, receiver)
+        """Take a datagram, and let it arrive later, twice or never."""
+        self.counters["sent"] += 1
+        self.bytes_sent += len(data)
+        self.note("datagram", sender, receiver, hashlib.blake2s(data).hexdigest())
+        delay_s = self.rtt_s(sender, receiver) / 2
+        for extra_s in self._fate(Datagram(data, sender, receiver, self._loop.time())):
+            jitter_s = delay_s * JITTER * self._random.random()
+            self._loop.call_later(delay_s + jitter_s + extra_s, self._arrive, data, sender, receiver)
+
+    def _fate(self, datagram: Datagram) -> Fate:
+        for rule in self.rules:
+            fate = rule(datagram)
+            if fate is not None:
+                self.counters["lost-by-rule"] += not fate
+                return fate
+        # Both are drawn each time, so that a share of 0 leaves the history of the others as it is.
+        is_lost = self._random.random() < self.weather.loss
+        is_doubled = self._random.random() < self.weather.duplication
+        self.counters["lost"] += is_lost
+        self.counters["doubled"] += is_doubled and not is_lost
+        return LOST if is_lost else (0.0, 0.0) if is_doubled else (0.0,)
 
     def _arrive(self, data: bytes, sender: Address, receiver: Address) -> None:
         there = self._sockets.get(receiver)
-        if there is not None and len(there.inbox) < SOCKET_DATAGRAMS_MAX:
-            there.inbox.append((data, sender))
-            self._loop.virtual.arrived(there)
+        if there is None or len(there.inbox) >= SOCKET_DATAGRAMS_MAX:
+            self.counters["nobody-there" if there is None else "overrun"] += 1
+            return
+        there.inbox.append((data, sender))
+        self._loop.virtual.arrived(there)
 
     def note(self, *facts: object) -> None:
         """Add something that happened now to the trace."""
@@ -175,13 +165,3 @@ class VirtualNetwork:
         self.trace.update(line.encode())
         if self.lines is not None:
             self.lines.write(line)
-
-
-def run(story: Callable[[VirtualLoop], Coroutine[Any, Any, T]]) -> T:
-    """Return what a story in virtual time comes to."""
-    loop = VirtualLoop()
-    try:
-        with clocks_of(loop):
-            return loop.run_until_complete(story(loop))
-    finally:
-        loop.close()

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from p2pdns.sim import network as machine
+from p2pdns.sim import loop as virtual
 from tests.sim_smoke.world import HOUR, LOSS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,7 +58,7 @@ def test_five_minutes_of_a_small_world_are_the_same_whatever_order_sets_have() -
 
 
 def test_virtual_time_passes_when_nothing_can_run_and_only_then() -> None:
-    async def story(loop: machine.VirtualLoop) -> list[float]:
+    async def story(loop: virtual.VirtualLoop) -> list[float]:
         began = loop.time()
         for _ in range(100):
             await asyncio.sleep(0)
@@ -66,4 +66,4 @@ def test_virtual_time_passes_when_nothing_can_run_and_only_then() -> None:
         await asyncio.gather(asyncio.sleep(3_600.0), asyncio.sleep(60.0))
         return [turned, loop.time() - began]
 
-    assert machine.run(story) == [0.0, 3_600.0]
+    assert virtual.run(story) == [0.0, 3_600.0]

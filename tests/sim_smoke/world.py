@@ -18,10 +18,8 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TextIO
 
-from p2pdns.addresses import Address
 from p2pdns.clock import boot_now, unix_now
-from p2pdns.dht.node import Node, NodeSettings, PutOutcome, SavedContact
-from p2pdns.dht.storage import Storage
+from p2pdns.dht.node import PutOutcome
 from p2pdns.dns.message import Question, RRset
 from p2pdns.dns.registry import Rcode, Type
 from p2pdns.items.item import MutableItem, next_seq
@@ -29,19 +27,15 @@ from p2pdns.items.keys import SecretKey, ZoneId, ZoneKey
 from p2pdns.items.packet import compose_packet
 from p2pdns.limits import QUESTION_S_MAX
 from p2pdns.link import Ask
-from p2pdns.net.endpoint import Endpoint
-from p2pdns.net.upstream import Upstream
-from p2pdns.overlay.finder import Overlay
-from p2pdns.publishing.upkeep import Publisher, is_enough
-from p2pdns.resolver import Budget, ResolverSettings
-from p2pdns.resolver.service import Service
-from p2pdns.sim import network as machine
-from p2pdns.sim.memory import MemoryState
-from p2pdns.sim.network import VirtualLoop, VirtualNetwork
+from p2pdns.publishing.upkeep import is_enough
+from p2pdns.sim import loop as virtual
+from p2pdns.sim.engine import VirtualEngine, host_of
+from p2pdns.sim.loop import VirtualLoop
+from p2pdns.sim.network import VirtualNetwork, Weather
 
 LOSS = 0.10
+WEATHER = Weather(loss=LOSS, duplication=0.01)
 CONTACTS_AT_START = 3
-PORT = 6_881
 TTL_S = 300
 QUESTION_TRIES_MAX = 3  # As a stub resolver asks: a question may meet more loss than its time allows for.
 UPDATES_AT_S = (1_200.0, 2_700.0)  # One before the restart, one after it.
@@ -81,71 +75,12 @@ class Outcome:
     cpu_s: float = 0.0
 
 
-class Engine:
-    """One machine: a node and its endpoint, and on top of them what the engine puts together."""
-
-    def __init__(self, world: World, number: int) -> None:
-        self.world = world
-        # A public address in a network of its own, so that the rules for public space hold; nothing leaves the process.
-        self.address: Address = (f"{number + 20}.{number}.0.1", PORT)
-        self.state = MemoryState()
-        self.random = random.Random(f"{world.seed}/{number}")
-        self.node_id: bytes | None = None
-        self.saved: Sequence[SavedContact] = ()
-
-    async def start(self, known: Sequence[Address]) -> None:
-        """Start, or start again with what outlives a process."""
-        self.node = Node(
-            node_id=self.node_id,
-            network="simulated",
-            entropy=self.random.randbytes,
-            storage=Storage(),
-            settings=NodeSettings(bind_host=self.address[0]),
-            now=boot_now(),
-        )
-        self.node.restore_contacts(self.saved, boot_now())
-        self.endpoint = await Endpoint.adopt(self.node, self.world.network.open(self.address))
-        self.overlay = Overlay(self.endpoint, self.state, clock=boot_now, unix_clock=unix_now, tell=self._tell)
-        self.endpoint.on_arrival = self.overlay.item_arrived
-        self.service = Service(self.overlay, Upstream((), clock=boot_now), ResolverSettings(), clock=boot_now)
-        self.overlay.on_invalidate = self.service.invalidate
-        self.endpoint.on_joined = self.overlay.joined
-        self.publisher = Publisher(
-            self.endpoint,
-            self.state,
-            clock=boot_now,
-            unix_clock=unix_now,
-            jitter=self.random.random,
-            tell=self._tell,
-            on_published=self.overlay.published,
-            look_up=self._look_up,
-        )
-        if known:
-            await self.endpoint.bootstrap(known)
-        self.publisher.start()
-
-    def _tell(self, event: str, **fields: object) -> None:
-        self.world.outcome.told.append(f"{self.address[0]}: {event} {fields}")
-
-    async def _look_up(self, zone_id: ZoneId) -> None:
-        self.overlay.flush(zone_id)
-        await self.overlay.zone(zone_id, True, Budget(deadline=boot_now() + QUESTION_S_MAX))
-
-    async def stop(self) -> None:
-        """End as a process does: what it stored for others is gone, its own state stays."""
-        self.node_id, self.saved = self.node.node_id, self.node.contacts(boot_now())
-        self.service.close()
-        await self.publisher.close()
-        await self.overlay.close()
-        self.endpoint.close()
-
-
 @dataclass
 class Owner:
     """A zone, its key, where it is published and how often it was, and which edition the reader was shown."""
 
     secret: SecretKey
-    engine: Engine
+    engine: VirtualEngine
     edition: int = 0
     seq: int | None = None
     shown: int = 0
@@ -173,15 +108,15 @@ class World:
         self._scale = scale
         self.loop = loop
         self.random = random.Random(f"{seed}/world")
-        self.network = VirtualNetwork(loop, seed, loss=LOSS)
-        self.engines: list[Engine] = []
+        self.network = VirtualNetwork(loop, seed, WEATHER)
+        self.engines: list[VirtualEngine] = []
         self.outcome = Outcome()
 
     async def hour(self) -> Outcome:
         """Let the time pass."""
         start = self.loop.time()
         for number in range(self._scale.nodes):
-            engine = Engine(self, number)
+            engine = VirtualEngine(self.network, host_of(number), f"{self.seed}/{number}", self._tell)
             known = self.random.sample(self.engines, min(CONTACTS_AT_START, number))
             await engine.start([other.address for other in known])
             self.engines.append(engine)
@@ -205,8 +140,11 @@ class World:
         for engine in self.engines:
             await engine.stop()
         self.outcome.trace = self.network.trace.hexdigest()
-        self.outcome.datagrams, self.outcome.lost = self.network.datagram_count, self.network.lost_count
+        self.outcome.datagrams, self.outcome.lost = self.network.counters["sent"], self.network.counters["lost"]
         return self.outcome
+
+    def _tell(self, event: str, **fields: object) -> None:
+        self.outcome.told.append(f"{event} {fields}")
 
     async def _publish(self, owners: Sequence[Owner]) -> None:
         outcomes = await asyncio.gather(*(owner.engine.publisher.publish(owner.next_item()) for owner in owners))
@@ -218,7 +156,7 @@ class World:
         if not is_enough(put):
             self.outcome.stored_at_few.append(f"{owner.key} edition {owner.edition}: {put.others}")
 
-    async def _cut_power(self, reader: Engine, publisher: Engine, owners: Sequence[Owner]) -> None:
+    async def _cut_power(self, reader: VirtualEngine, publisher: VirtualEngine, owners: Sequence[Owner]) -> None:
         for engine in (reader, publisher):
             await engine.stop()
         self.network.note("power cut")
@@ -228,10 +166,10 @@ class World:
         await self._ask_all(reader, owners)
         self.outcome.newest_after_restart = sum(owner.shown == owner.edition for owner in owners)
 
-    async def _ask_all(self, reader: Engine, owners: Sequence[Owner]) -> None:
+    async def _ask_all(self, reader: VirtualEngine, owners: Sequence[Owner]) -> None:
         await asyncio.gather(*(self._ask(reader, owner) for owner in owners))
 
-    async def _ask(self, reader: Engine, owner: Owner) -> None:
+    async def _ask(self, reader: VirtualEngine, owner: Owner) -> None:
         question = Question(owner.key.apex.child(b"www"), Type.TXT)
         for _ in range(QUESTION_TRIES_MAX):
             resolved = await reader.service.resolve(question, Ask(boot_now() + QUESTION_S_MAX))
@@ -262,7 +200,7 @@ def simulated(seed: int, scale: Scale = HOUR, lines: TextIO | None = None) -> Ou
         world.network.lines = lines
         return await world.hour()
 
-    outcome = machine.run(story)
+    outcome = virtual.run(story)
     outcome.cpu_s = time.process_time()
     return outcome
 

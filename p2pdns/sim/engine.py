@@ -1,0 +1,99 @@
+"""One machine of a simulated world: a node and its endpoint, and on top of them what the production's engine has.
+
+Guarantees: nothing in it stands in for our own code but the socket and the database. Does not know what is to happen.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from p2pdns.addresses import Address
+from p2pdns.clock import boot_now, unix_now
+from p2pdns.dht.node import Node, NodeSettings, SavedContact
+from p2pdns.dht.storage import Storage
+from p2pdns.items.keys import ZoneId
+from p2pdns.limits import QUESTION_S_MAX
+from p2pdns.net.endpoint import Endpoint
+from p2pdns.net.upstream import Upstream
+from p2pdns.overlay.finder import Overlay
+from p2pdns.overlay.ports import Tell
+from p2pdns.publishing.upkeep import Publisher
+from p2pdns.resolver import Budget, ResolverSettings
+from p2pdns.resolver.service import Service
+from p2pdns.sim.memory import MemoryState
+from p2pdns.sim.network import VirtualNetwork
+
+PORT = 6_881
+NETWORK_NAME = "simulated"
+FIRST_OCTETS = range(11, 91)  # Public space that no block of special use reaches into.
+
+
+def host_of(number: int) -> str:
+    """Return the address of a machine: each in a /16 of its own as long as there are some.
+
+    >>> host_of(0), host_of(80), host_of(20_480)
+    ('11.0.0.1', '11.1.0.1', '11.0.1.1')
+    """
+    rest, first = divmod(number, len(FIRST_OCTETS))
+    third, second = divmod(rest, 256)
+    return f"{FIRST_OCTETS[first]}.{second}.{third}.1"
+
+
+class VirtualEngine:
+    """A machine that can be started, stopped and started again."""
+
+    def __init__(self, network: VirtualNetwork, host: str, seed: str, tell: Tell) -> None:
+        self.address: Address = (host, PORT)
+        self.state = MemoryState()
+        self.is_up = False
+        self._network = network
+        self._tell = tell
+        self._random = random.Random(seed)
+        self._node_id: bytes | None = None
+        self._saved: Sequence[SavedContact] = ()
+
+    async def start(self, known: Sequence[Address] = ()) -> None:
+        """Start, or start again with what outlives a process; returns once the neighbourhood is known."""
+        self.node = Node(
+            node_id=self._node_id,
+            network=NETWORK_NAME,
+            entropy=self._random.randbytes,
+            storage=Storage(),
+            settings=NodeSettings(bind_host=self.address[0]),
+            now=boot_now(),
+        )
+        self.node.restore_contacts(self._saved, boot_now())
+        self.endpoint = await Endpoint.adopt(self.node, self._network.open(self.address))
+        self.overlay = Overlay(self.endpoint, self.state, clock=boot_now, unix_clock=unix_now, tell=self._tell)
+        self.endpoint.on_arrival = self.overlay.item_arrived
+        self.service = Service(self.overlay, Upstream((), clock=boot_now), ResolverSettings(), clock=boot_now)
+        self.overlay.on_invalidate = self.service.invalidate
+        self.endpoint.on_joined = self.overlay.joined
+        self.publisher = Publisher(
+            self.endpoint,
+            self.state,
+            clock=boot_now,
+            unix_clock=unix_now,
+            jitter=self._random.random,
+            tell=self._tell,
+            on_published=self.overlay.published,
+            look_up=self._look_up,
+        )
+        self.is_up = True
+        if known:
+            await self.endpoint.bootstrap(known)
+        self.publisher.start()
+
+    async def _look_up(self, zone_id: ZoneId) -> None:
+        self.overlay.flush(zone_id)
+        await self.overlay.zone(zone_id, True, Budget(deadline=boot_now() + QUESTION_S_MAX))
+
+    async def stop(self) -> None:
+        """End as a process does: what it stored for others is gone, its own state stays."""
+        self.is_up = False
+        self._node_id, self._saved = self.node.node_id, self.node.contacts(boot_now())
+        self.service.close()
+        await self.publisher.close()
+        await self.overlay.close()
+        self.endpoint.close()
