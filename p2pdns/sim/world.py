@@ -1,0 +1,151 @@
+"""A world: machines that join, publish, look up and fall silent, in one network, by one seed.
+
+Guarantees: everything that is drawn comes of the seed, in an order that does not depend on hashes; what any machine
+says of itself as trouble is kept. Does not know what a scenario measures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from p2pdns.clock import boot_now, unix_now
+from p2pdns.dht.lookup import Item
+from p2pdns.dht.node import GetOutcome, Wanted
+from p2pdns.dns.message import RRset
+from p2pdns.dns.registry import Type
+from p2pdns.items.item import MutableItem, mutable_target, next_seq
+from p2pdns.items.keys import SecretKey, ZoneKey
+from p2pdns.items.packet import compose_packet
+from p2pdns.sim.engine import VirtualEngine, host_of
+from p2pdns.sim.loop import VirtualLoop
+from p2pdns.sim.network import VirtualNetwork, Weather
+
+CONTACTS_AT_START = 3  # As a person who sets a machine up has them: a few addresses, of machines chosen by lot.
+JOINING_AT_ONCE_MAX = 20  # Machines that join while others do; more only makes the table of each poorer for a while.
+TROUBLES_KEPT_MAX = 100  # Lines; a world that says more is told from one that says none.
+TTL_S = 300
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+@dataclass
+class Owner:
+    """A zone of a world: its key, the machine it is published at, and what was published last."""
+
+    secret: SecretKey
+    engine: VirtualEngine
+    edition: int = 0
+    seq: int | None = None
+
+    @property
+    def key(self) -> ZoneKey:
+        """The zone's key."""
+        return self.secret.zone_key
+
+    def next_item(self) -> MutableItem:
+        """Return the zone's next edition, whose number its only record says."""
+        self.edition += 1
+        self.seq = next_seq(unix_now(), self.seq)
+        apex = self.key.apex
+        content = [RRset(apex.child(b"www"), Type.TXT, TTL_S, (bytes([1, self.edition]),))]
+        return MutableItem.signed(self.secret, self.seq, compose_packet(content, apex))
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look-up of a machine that had never asked for the zone: what it was shown first, and how it ended."""
+
+    first_s: float | None
+    outcome: GetOutcome
+    shown_seq: int | None
+    wanted_seq: int
+
+
+class World:
+    """All machines, all zones, and the network between them."""
+
+    def __init__(self, loop: VirtualLoop, seed: int, weather: Weather, progress: Progress | None = None) -> None:
+        self.seed = seed
+        self.loop = loop
+        self.random = random.Random(f"{seed}/world")
+        self.network = VirtualNetwork(loop, seed, weather)
+        self.engines: list[VirtualEngine] = []
+        self.owners: list[Owner] = []
+        self.troubles: list[str] = []
+        self._progress = progress or _in_silence
+
+    @property
+    def living(self) -> list[VirtualEngine]:
+        """The machines that are up, in the order in which they joined."""
+        return [engine for engine in self.engines if engine.is_up]
+
+    async def grow(self, count: int) -> None:
+        """Add so many machines, each of which knows a few that are there already."""
+        for first in range(0, count, JOINING_AT_ONCE_MAX):
+            known = list(self.engines)
+            joining = [self._new_engine() for _ in range(min(JOINING_AT_ONCE_MAX, count - first))]
+            # The very first ones have only each other.
+            choices = [known or self.engines[:1]] * len(joining)
+            starts = [
+                engine.start([other.address for other in self._some(others, but=engine)])
+                for engine, others in zip(joining, choices, strict=True)
+            ]
+            await asyncio.gather(*starts)
+            self._progress("joining", first + len(joining), count)
+
+    async def publish(self, count: int) -> None:
+        """Have so many zones published, each at a machine chosen by lot."""
+        living = self.living
+        for number in range(count):
+            owner = Owner(SecretKey.generate(self.random.randbytes(32)), self.random.choice(living))
+            self.owners.append(owner)
+            put = await owner.engine.publisher.publish(owner.next_item())
+            self.network.note("published", str(owner.key), owner.edition, put.others)
+            self._progress("publishing", number + 1, count)
+
+    async def silence(self, share: float) -> None:
+        """Let a share of the machines fall silent at once, publishers among them."""
+        for engine in self.random.sample(self.living, round(share * len(self.living))):
+            await engine.stop()
+
+    async def look_up(self, owner: Owner) -> Look:
+        """Look a zone up from a machine that neither publishes it nor stores it for others."""
+        began, target = boot_now(), mutable_target(owner.key.raw)
+        others = [one for one in self.living if one is not owner.engine]
+        engine = self.random.choice([one for one in others if one.node.storage.held(target, began) is None] or others)
+        seen: list[tuple[float, Item]] = []
+        wanted = Wanted(target, owner.key)
+        outcome = await engine.endpoint.get(wanted, on_item=lambda item: seen.append((boot_now() - began, item)))
+        shown = seen[-1][1] if seen else None
+        self.network.note("looked up", str(owner.key), outcome.verdict.name, outcome.rpc_count)
+        shown_seq = shown.seq if isinstance(shown, MutableItem) else None
+        assert owner.seq is not None, "it was published"
+        return Look(seen[0][0] if seen else None, outcome, shown_seq, owner.seq)
+
+    async def close(self) -> None:
+        """Stop every machine."""
+        for engine in self.living:
+            await engine.stop()
+
+    def _new_engine(self) -> VirtualEngine:
+        number = len(self.engines)
+        engine = VirtualEngine(self.network, host_of(number), f"{self.seed}/{number}", self._told)
+        self.engines.append(engine)
+        return engine
+
+    def _some(self, others: Sequence[VirtualEngine], *, but: VirtualEngine) -> list[VirtualEngine]:
+        candidates = [other for other in others if other is not but]
+        return self.random.sample(candidates, min(CONTACTS_AT_START, len(candidates)))
+
+    def _told(self, event: str, **fields: object) -> None:
+        if len(self.troubles) < TROUBLES_KEPT_MAX:
+            self.troubles.append(f"{event} {fields}")
+
+
+def _in_silence(_what: str, _done: int, _all: int) -> None:
+    return None
+
