@@ -89,6 +89,12 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         Example("p2pdns peers", "show each contact: its address, round-trip time and when it last answered"),
         Example("p2pdns peers --json | jq '.peers | length'", "print how many there are"),
     ),
+    "sim": (
+        Example("p2pdns sim", "look zones up in a simulated world of a hundred machines, by a seed that is drawn"),
+        Example(
+            "p2pdns sim --seed 7 --nodes 1000 --json", "a thousand machines by this seed, with the figures as JSON"
+        ),
+    ),
     "flush": (
         Example("p2pdns flush www.alice", "look the zone of this name up again at the next question"),
         Example("p2pdns flush --all", "drop every cached answer"),

@@ -35,7 +35,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "pin": "upkeep",
         "reload": "upkeep",
     },
-    "This program": {"config": "config", "demo": "demo", "completion": "completion", "help": "help"},
+    "This program": {"config": "config", "demo": "demo", "sim": "sim", "completion": "completion", "help": "help"},
 }
 # Each verb's module. The demo has a room of its own, above this one.
 VERBS = {
@@ -97,6 +97,7 @@ SYNONYMS: dict[str, str] = {
     **dict.fromkeys(("man", "usage", "manual", "?"), "help"),
     **dict.fromkeys(("completions", "complete", "autocomplete"), "completion"),
     **dict.fromkeys(("example", "try", "tour"), "demo"),
+    **dict.fromkeys(("simulate", "simulation", "simulator", "world"), "sim"),
     **dict.fromkeys(("diagnose", "debug", "why", "troubleshoot", "trace"), "doctor"),
     "version": "--version",
 }

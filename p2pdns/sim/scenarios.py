@@ -6,6 +6,7 @@ figure that misses its goal, and a rule that was broken, make the verdict. Does 
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -77,8 +78,9 @@ def quantiles(values: Sequence[float]) -> tuple[float, float, float]:
     >>> quantiles([3.0, 1.0, 2.0])
     (2.0, 3.0, 3.0)
     """
-    ordered = sorted(values)
-    return tuple(ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else 0.0 for q in (0.5, 0.95, 0.98))  # type: ignore[return-value]
+    ordered = sorted(values) or [0.0]
+    half, most, nearly_all = (ordered[min(len(ordered) - 1, int(q * len(ordered)))] for q in (0.5, 0.95, 0.98))
+    return half, most, nearly_all
 
 
 def lookup(seed: int, nodes: int, progress: Progress) -> Report:
@@ -93,7 +95,7 @@ def lookup(seed: int, nodes: int, progress: Progress) -> Report:
         began = loop.time()
         await world.grow(nodes)
         await world.publish(ZONES)
-        await loop.create_task(_pause(QUIET_S))
+        await asyncio.sleep(QUIET_S)
         dead = 0.0
         for share in DEAD_SHARES:
             await world.silence(1 - (1 - share) / (1 - dead))
@@ -114,12 +116,6 @@ def lookup(seed: int, nodes: int, progress: Progress) -> Report:
     report.missed += _missed(report.rows)
     del report.findings[FINDINGS_SHOWN_MAX:]
     return report
-
-
-async def _pause(seconds: float) -> None:
-    import asyncio
-
-    await asyncio.sleep(seconds)
 
 
 async def _look(world: World, number: int, progress: Progress) -> Look:

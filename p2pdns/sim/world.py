@@ -148,4 +148,3 @@ class World:
 
 def _in_silence(_what: str, _done: int, _all: int) -> None:
     return None
-

@@ -1,0 +1,113 @@
+"""`sim`: a simulated world on this machine, in which one seed decides everything.
+
+Guarantees: the seed is printed before anything runs; exit 0 if and only if every rule held and every goal was met, else
+the line that repeats the run is printed; text and `--json` have the same facts; nothing leaves the process. Does not
+know what is simulated (`p2pdns.sim` does).
+"""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from p2pdns.cli import settings, ui
+from p2pdns.cli.verbs import Verb
+from p2pdns.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from p2pdns.sim.scenarios import Report, Row
+
+SCENARIOS = ("lookup",)
+NODES_DEFAULT = 100
+# The first machines know only each other, and a look-up asks twenty. A machine takes some 100 kB and a second of CPU.
+NODES_MIN, NODES_MAX = 30, 20_000
+SEED_MAX = 2**32 - 1
+
+_COLUMNS = (
+    ui.Column("dead", "right"),
+    ui.Column("found", "right"),
+    ui.Column("newest", "right"),
+    ui.Column("first p50/p95/p98 ms", "right"),
+    ui.Column("complete", "right"),
+    ui.Column("end p50/p95/p98 ms", "right"),
+    ui.Column("RPCs", "right"),
+    ui.Column("to first", "right"),
+    ui.Column("bytes", "right"),
+)
+
+
+@click.command(cls=Verb)
+@click.option("--scenario", metavar="NAME", default="lookup", help="What happens in the world: lookup (the default).")
+@click.option("--seed", metavar="N", type=click.IntRange(0, SEED_MAX), help="Decides everything; drawn if not given.")
+@click.option("--nodes", metavar="N", type=int, default=NODES_DEFAULT, help="How many machines there are (100).")
+@settings.json_option
+def sim(scenario: str, seed: int | None, nodes: int, as_json: bool) -> None:
+    """Run a simulated world on this machine: the real code in virtual time, by one seed.
+
+    The scenario "lookup" lets machines join, publishes zones, and looks them up while ever more machines are dead. The
+    same seed gives the same figures and the same trace.
+    """
+    if scenario not in SCENARIOS:
+        hint = did_you_mean(scenario, SCENARIOS) or f"there is: {', '.join(SCENARIOS)}"
+        raise UsageError(f"no scenario is called {scenario!r}", place="--scenario", hint=hint)
+    if not NODES_MIN <= nodes <= NODES_MAX:
+        raise UsageError(f"{nodes} machines, {NODES_MIN} to {NODES_MAX} are possible", place="--nodes")
+    from p2pdns.sim.scenarios import SCENARIOS as RUNS
+
+    seed = secrets.randbelow(SEED_MAX + 1) if seed is None else seed
+    if not as_json:
+        ui.result(f"seed: {seed}")
+        ui.show_at_once()
+    with ui.progress() as line:
+        report = RUNS[scenario](seed, nodes, lambda what, done, count: line.update(f"{what} {done} of {count}"))
+    _show(report, as_json=as_json)
+    if not report.is_good:
+        again = shlex.join(["p2pdns", "sim", "--scenario", scenario, "--seed", str(seed), "--nodes", str(nodes)])
+        ui.hint(f"to repeat it: {again}")
+        raise SystemExit(1)
+
+
+def _show(report: Report, *, as_json: bool) -> None:
+    speed = report.node_hours_per_cpu_minute
+    if as_json:
+        ui.json_result({**asdict(report), "node_hours_per_cpu_minute": speed, "is_good": report.is_good})
+        return
+    ui.fields({f"{name}:": f"{value:g}" for name, value in report.draw.items()})
+    ui.result()
+    ui.table(_COLUMNS, [_cells(row) for row in report.rows])
+    ui.result()
+    facts: dict[str, Any] = {
+        "machines:": f"{report.nodes} for {report.virtual_s:.0f} s, {report.datagrams} datagrams",
+        "this took:": f"{report.cpu_s:.1f} s of CPU, {speed:.0f} node-hours a minute",
+        "trace_sha256:": report.trace_sha256,
+        "verdict:": "every rule held, every goal was met" if report.is_good else "",
+    }
+    ui.fields({name: value for name, value in facts.items() if value})
+    for text in report.findings:
+        ui.result(f"BROKEN  {text}")
+    for text in report.missed:
+        ui.result(f"MISSED  {text}")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    def share(count: int) -> str:
+        return f"{count} of {row.gets}"
+
+    def ms(values: tuple[float, float, float]) -> str:
+        return " / ".join(f"{value * 1000:.0f}" for value in values)
+
+    return (
+        f"{row.dead:.0%}",
+        share(row.found),
+        share(row.newest),
+        ms(row.first_s),
+        share(row.complete),
+        ms(row.done_s),
+        f"{row.rpcs:.1f}",
+        f"{row.rpcs_to_first:.1f}",
+        f"{row.bytes:.0f}",
+    )
