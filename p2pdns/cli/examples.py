@@ -91,9 +91,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     ),
     "sim": (
         Example("p2pdns sim", "look zones up in a simulated world of a hundred machines, by a seed that is drawn"),
-        Example(
-            "p2pdns sim --seed 7 --nodes 1000 --json", "a thousand machines by this seed, with the figures as JSON"
-        ),
+        Example("p2pdns sim --seed 7 --nodes 1000 --json", "a thousand machines by this seed, as JSON"),
     ),
     "flush": (
         Example("p2pdns flush www.alice", "look the zone of this name up again at the next question"),

@@ -66,6 +66,7 @@ SUMMARIES: dict[str, str] = {
     "reload": "Make the daemon read its configuration again, and say what took effect.",
     "config": "Show the configuration that holds here, whichever file and defaults it is made of.",
     "demo": "Start eight nodes on this machine, publish zones, kill the publisher, and look the names up.",
+    "sim": "Run a simulated world on this machine: the real code in virtual time, by one seed.",
     "completion": (
         "Print the script that makes a shell complete p2pdns on the Tab key: verbs, flags, petnames, keys and types."
     ),

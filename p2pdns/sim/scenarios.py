@@ -83,7 +83,7 @@ def quantiles(values: Sequence[float]) -> tuple[float, float, float]:
     return half, most, nearly_all
 
 
-def lookup(seed: int, nodes: int, progress: Progress) -> Report:
+def lookup(seed: int, nodes: int, progress: Progress, *, zones: int = ZONES, gets: int = GETS) -> Report:
     """Grow a world, publish, and look up while ever more of its machines are dead."""
     drawn = random.Random(f"{seed}/draw")
     weather = Weather(loss=round(drawn.uniform(0.0, LOSS_MAX), 4), duplication=round(drawn.uniform(0.0, 0.01), 4))
@@ -94,13 +94,16 @@ def lookup(seed: int, nodes: int, progress: Progress) -> Report:
         world = World(loop, seed, weather, progress)
         began = loop.time()
         await world.grow(nodes)
-        await world.publish(ZONES)
+        await world.publish(zones)
         await asyncio.sleep(QUIET_S)
         dead = 0.0
         for share in DEAD_SHARES:
             await world.silence(1 - (1 - share) / (1 - dead))
             dead = share
-            looks = [await _look(world, number, progress) for number in range(GETS)]
+            looks = []
+            for number in range(gets):
+                looks.append(await world.look_up(world.owners[number % zones]))
+                progress(f"looking up, {share:.0%} dead,", number + 1, gets)
             report.rows.append(_row(share, looks))
             report.findings += [text for look in looks for text in look_findings(look)]
             report.findings += world_findings(world)
@@ -113,15 +116,9 @@ def lookup(seed: int, nodes: int, progress: Progress) -> Report:
     cpu_at = time.process_time()
     virtual.run(story)
     report.cpu_s = time.process_time() - cpu_at
-    report.missed += _missed(report.rows)
+    report.missed += missed_goals(report.rows)
     del report.findings[FINDINGS_SHOWN_MAX:]
     return report
-
-
-async def _look(world: World, number: int, progress: Progress) -> Look:
-    look = await world.look_up(world.owners[number % len(world.owners)])
-    progress("looking up", number + 1, GETS)
-    return look
 
 
 def _row(dead: float, looks: Sequence[Look]) -> Row:
@@ -142,7 +139,8 @@ def _row(dead: float, looks: Sequence[Look]) -> Row:
     )
 
 
-def _missed(rows: Sequence[Row]) -> Iterator[str]:
+def missed_goals(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield which goals the rows of the look-ups miss, from all alive to half dead."""
     alive, half = rows[0], rows[-1]
     for name, value, most in (
         ("p50 of the first answer", alive.first_s[0], P50_RTTS_MAX * RTT_S_MEDIAN),

@@ -1,0 +1,116 @@
+"""Whole worlds: a seed is a history, and what is broken or missed is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from p2pdns.cli.main import main
+from p2pdns.dht.lookup import Verdict
+from p2pdns.dht.node import GetOutcome
+from p2pdns.limits import QUESTION_RPCS_MAX
+from p2pdns.sim.checkers import look_findings
+from p2pdns.sim.scenarios import Row, missed_goals
+from p2pdns.sim.world import Look
+
+ROOT = Path(__file__).resolve().parents[3]
+GUARD_S = 600.0
+SMALL = (
+    "import json\n"
+    "from dataclasses import asdict\n"
+    "from p2pdns.sim.scenarios import lookup\n"
+    "print(json.dumps(asdict(lookup(SEED, 30, lambda *_: None, zones=4, gets=8))))\n"
+)
+OUTCOME = GetOutcome(None, Verdict.COMPLETE, 20, 0, 20, 20, 0.1, 0.5, 1_000, 1_000, 4)
+GOOD = Row(
+    dead=0.0,
+    gets=10,
+    found=10,
+    newest=10,
+    complete=10,
+    first_s=(0.05, 0.1, 0.2),
+    done_s=(1.0, 1.0, 1.0),
+    rpcs=20.0,
+    rpcs_to_first=4.0,
+    bytes=17_000.0,
+)
+
+
+def worlds(*seeds_and_hashes: tuple[int, str]) -> list[dict[str, object]]:
+    """Return what comes of small worlds, each in a process in which sets have an order of their own."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", SMALL.replace("SEED", str(seed))],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            stdout=subprocess.PIPE,
+        )
+        for seed, hash_seed in seeds_and_hashes
+    ]
+    try:
+        return [json.loads(process.communicate(timeout=GUARD_S)[0]) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def test_the_same_seed_is_the_same_history_whatever_order_sets_have_and_another_seed_is_another() -> None:
+    *same, other = worlds((1, "0"), (1, "1"), (1, "4242"), (2, "0"))
+    traces = [world["trace_sha256"] for world in (*same, other)]
+    assert len({*traces}) == 2
+    assert traces[0] != other["trace_sha256"]
+    assert same[0]["findings"] == []
+    rows = same[0]["rows"]
+    assert isinstance(rows, list)
+    assert [row["dead"] for row in rows] == [0.0, 0.1, 0.3, 0.5]
+    assert rows[0]["newest"] == rows[0]["gets"] == 8
+
+
+def test_a_look_up_beyond_its_budget_is_a_finding() -> None:
+    look = Look(0.1, OUTCOME, 5, 5)
+    assert list(look_findings(look)) == []
+    dear = replace(look, outcome=replace(OUTCOME, rpc_count=QUESTION_RPCS_MAX + 1))
+    assert list(look_findings(dear)) == [f"a look-up sent {QUESTION_RPCS_MAX + 1} RPCs, {QUESTION_RPCS_MAX} allowed"]
+
+
+def test_an_edition_that_nobody_published_is_a_finding() -> None:
+    assert any("nobody has published" in text for text in look_findings(Look(0.1, OUTCOME, 6, 5)))
+
+
+@pytest.mark.parametrize(
+    ("alive", "half", "count"),
+    [
+        (GOOD, GOOD, 0),
+        (replace(GOOD, first_s=(0.17, 0.1, 0.2)), GOOD, 1),
+        (replace(GOOD, first_s=(0.05, 0.34, 0.4)), GOOD, 1),
+        (GOOD, replace(GOOD, first_s=(0.05, 0.51, 0.6)), 1),
+        (replace(GOOD, newest=9), GOOD, 1),
+    ],
+    ids=["good", "median", "tail", "half dead", "not the newest"],
+)
+def test_a_figure_beyond_its_goal_is_missed(alive: Row, half: Row, count: int) -> None:
+    assert len(list(missed_goals([alive, half]))) == count
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--scenario", "eclips"], "no scenario is called"),
+        (["--nodes", "0"], "0 machines, 30 to 20000 are possible"),
+        (["--nodes", "1000000"], "1000000 machines"),
+        (["--seed", "-1"], "--seed"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_world_that_cannot_be_is_a_usage_error(
+    words: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sim", *words]) == 2
+    assert text in capsys.readouterr().err
