@@ -19,7 +19,7 @@ from p2pdns.cli.verbs import Verb
 from p2pdns.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from p2pdns.sim.scenarios import Report, Row
+    from p2pdns.sim.scenarios import LookupRow, Report
 
 SCENARIOS = ("lookup",)
 NODES_DEFAULT = 100
@@ -93,7 +93,7 @@ def _show(report: Report, *, as_json: bool) -> None:
         ui.result(f"MISSED  {text}")
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: LookupRow) -> tuple[str, ...]:
     def share(count: int) -> str:
         return f"{count} of {row.gets}"
 

@@ -30,7 +30,7 @@ FINDINGS_SHOWN_MAX = 20
 
 
 @dataclass(frozen=True)
-class Row:
+class LookupRow:
     """The look-ups of one share of dead machines; times in seconds, to the first valid item and to the end."""
 
     dead: float
@@ -53,7 +53,7 @@ class Report:
     seed: int
     nodes: int
     draw: dict[str, float]
-    rows: list[Row] = field(default_factory=list)
+    rows: list[LookupRow] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
     trace_sha256: str = ""
@@ -121,11 +121,11 @@ def lookup(seed: int, nodes: int, progress: Progress, *, zones: int = ZONES, get
     return report
 
 
-def _row(dead: float, looks: Sequence[Look]) -> Row:
+def _row(dead: float, looks: Sequence[Look]) -> LookupRow:
     outcomes = [look.outcome for look in looks]
     firsts = [look.first_s for look in looks if look.first_s is not None]
     to_first = [outcome.rpcs_to_first for outcome in outcomes if outcome.rpcs_to_first is not None]
-    return Row(
+    return LookupRow(
         dead=dead,
         gets=len(looks),
         found=len(firsts),
@@ -139,7 +139,7 @@ def _row(dead: float, looks: Sequence[Look]) -> Row:
     )
 
 
-def missed_goals(rows: Sequence[Row]) -> Iterator[str]:
+def missed_goals(rows: Sequence[LookupRow]) -> Iterator[str]:
     """Yield which goals the rows of the look-ups miss, from all alive to half dead."""
     alive, half = rows[0], rows[-1]
     for name, value, most in (

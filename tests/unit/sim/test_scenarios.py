@@ -16,7 +16,7 @@ from p2pdns.dht.lookup import Verdict
 from p2pdns.dht.node import GetOutcome
 from p2pdns.limits import QUESTION_RPCS_MAX
 from p2pdns.sim.checkers import look_findings
-from p2pdns.sim.scenarios import Row, missed_goals
+from p2pdns.sim.scenarios import LookupRow, missed_goals
 from p2pdns.sim.world import Look
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -28,7 +28,7 @@ SMALL = (
     "print(json.dumps(asdict(lookup(SEED, 30, lambda *_: None, zones=4, gets=8))))\n"
 )
 OUTCOME = GetOutcome(None, Verdict.COMPLETE, 20, 0, 20, 20, 0.1, 0.5, 1_000, 1_000, 4)
-GOOD = Row(
+GOOD = LookupRow(
     dead=0.0,
     gets=10,
     found=10,
@@ -95,7 +95,7 @@ def test_an_edition_that_nobody_published_is_a_finding() -> None:
     ],
     ids=["good", "median", "tail", "half dead", "not the newest"],
 )
-def test_a_figure_beyond_its_goal_is_missed(alive: Row, half: Row, count: int) -> None:
+def test_a_figure_beyond_its_goal_is_missed(alive: LookupRow, half: LookupRow, count: int) -> None:
     assert len(list(missed_goals([alive, half]))) == count
 
 
