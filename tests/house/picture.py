@@ -24,7 +24,7 @@ PURPOSES = {
     "__main__": "python -m p2pdns",
     "demo": "a network on one machine",
     "cli": "the command line, a file per family of verbs",
-    "sim": "later: a simulated world",
+    "sim": "a simulated world: production code in virtual time, by a seed",
     "supervisor": "starts, watches and stops the two processes of p2pdns serve",
     "engine": "puts the parts of the engine process together; its end of the link",
     "admin": "what a running daemon can be told; beside it the clients' side, in bytes and without a DNS library",
@@ -48,7 +48,7 @@ PROCESSES = (
 )
 INK, FAINT, GROUND, PANEL, EDGE = "#1d1d1f", "#5f6368", "#ffffff", "#f5f7fa", "#c9d1d9"
 FONT = "system-ui, -apple-system, Segoe UI, DejaVu Sans, sans-serif"
-WIDTH, MARGIN, HEAD, GAP, BOX_LEFT = 1000, 24, 84, 6, 104
+WIDTH, MARGIN, HEAD, GAP, BOX_LEFT = 1100, 24, 84, 6, 104
 # A floor is as high as its boxes, or has room for a line below them where they leave none beside them.
 BAND, BAND_WITH_LINE, LINE_WIDTH = 44, 60, 560
 LETTER, BOX_HEIGHT, DOT = 7.7, 32, 3.4
@@ -97,6 +97,7 @@ def draw() -> str:
     bands = []
     top = HEAD
     for rows in floors():
+        assert _boxes_right(rows) <= WIDTH - MARGIN, f"the floor of {rows[0][0]} is wider than the picture"
         bands.append((rows, top))
         top += _band_height(rows) + GAP
     height = top + MARGIN - GAP
