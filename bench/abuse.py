@@ -45,7 +45,8 @@ from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config
 from p2pdns.dht.node import Node, NodeSettings
 from p2pdns.dht.storage import Storage
-from p2pdns.dns.message import Message, Question, RRset, compose, records_of
+from p2pdns.dns.message import Message, Question, RRset, records_of
+from p2pdns.dns.message.wire import compose
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Rcode, Type
 from p2pdns.engine.link_server import compose_answer

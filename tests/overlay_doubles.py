@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from p2pdns.dht.confirmation import Confirmation
 from p2pdns.dht.lookup import Item, Verdict
 from p2pdns.dht.node import GetOutcome, Wanted
-from p2pdns.dns.message import Message, Question, RRset, compose, records_of, type_of
+from p2pdns.dns.message import Message, Question, RRset, records_of, type_of
+from p2pdns.dns.message.wire import compose
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
 from p2pdns.items.item import MutableItem

@@ -25,7 +25,7 @@ from p2pdns.directory import shown
 from p2pdns.dns.message import RR, Question, type_of, type_text
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Rcode
-from p2pdns.dns.zonefile import rdata_text
+from p2pdns.dns.zonefile.writing import rdata_text
 from p2pdns.errors import P2pdnsError, StrangerError, Unavailable, UsageError
 from p2pdns.items.item import FUTURE_S_MAX, SEQ_PER_SECOND, MutableItem, Present
 from p2pdns.items.keys import ZoneId

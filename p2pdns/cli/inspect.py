@@ -23,7 +23,7 @@ from p2pdns.cli.starting import running_daemon
 from p2pdns.cli.verbs import Verb
 from p2pdns.clock import unix_now
 from p2pdns.config import Config
-from p2pdns.dns import zonefile
+from p2pdns.dns.zonefile import writing
 from p2pdns.errors import StrangerError, Unavailable, UsageError, abridged
 from p2pdns.items.item import VALUE_BYTES_READ_MAX, MutableItem
 from p2pdns.items.keys import KEY_BYTES, SIGNATURE_BYTES, ZoneId, ZoneKey
@@ -144,7 +144,7 @@ def facts_of(inspected: Inspected, now: float, petname: str | None = None) -> di
     facts["fresh"] = until > now
     facts["fresh_until"] = _utc(until)
     facts["left_out"] = dict(zone.dropped)
-    facts["records"] = zonefile.write(zone).splitlines()
+    facts["records"] = writing.write(zone).splitlines()
     return facts
 
 

@@ -24,7 +24,7 @@ from p2pdns.dht.storage import Storage
 from p2pdns.dns.message import RR, Question, type_of, type_text
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Rcode
-from p2pdns.dns.zonefile import rdata_text
+from p2pdns.dns.zonefile.writing import rdata_text
 from p2pdns.engine.settings import resolver_settings, short_lived_settings
 from p2pdns.errors import FormatError, Unavailable, UsageError
 from p2pdns.items.item import MutableItem

@@ -19,8 +19,8 @@ from p2pdns.cli import completion, files, petnames, settings, ui
 from p2pdns.cli.names import read_zone_key, to_ascii
 from p2pdns.cli.settings import Given
 from p2pdns.cli.verbs import Verb
-from p2pdns.dns import zonefile
 from p2pdns.dns.name import Name
+from p2pdns.dns.zonefile import placeholders, reader
 from p2pdns.errors import ConfigError, FormatError, P2pdnsError, UsageError, abridged, first_token, together
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, VALUE_BYTES_WRITE_MAX
 from p2pdns.items.keys import SEED_BYTES, SecretKey, ZoneKey
@@ -101,10 +101,10 @@ def read_zone(path: str, key: ZoneKey, *, origin: str | None, size_bytes_max: in
         except FormatError as trouble:
             raise UsageError(f"not a name ({trouble})", place=f"--origin {origin}") from None
     text = files.read_text(path)
-    names = zonefile.placeholders(text)
+    names = placeholders.placeholders(text)
     known = keys() if names else {}
-    filling = zonefile.fill(text, known, path=path)
-    reading = zonefile.reading(
+    filling = placeholders.fill(text, known, path=path)
+    reading = reader.reading(
         filling.text,
         apex=key.apex,
         path=path,

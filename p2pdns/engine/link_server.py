@@ -18,7 +18,8 @@ from pathlib import Path
 
 from p2pdns.clock import boot_now
 from p2pdns.directory import peer_user_of, shown
-from p2pdns.dns.message import Message, Question, compose, compose_for_cache
+from p2pdns.dns.message import Message, Question
+from p2pdns.dns.message.wire import compose, compose_for_cache
 from p2pdns.dns.registry import Ede, Flag, Rcode
 from p2pdns.errors import FormatError, Unavailable, words_of
 from p2pdns.limits import QUESTIONS_MAX

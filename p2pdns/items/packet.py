@@ -12,9 +12,9 @@ import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from p2pdns.dns import message
 from p2pdns.dns.labels import HEADER_BYTES, MESSAGE_BYTES_MAX
 from p2pdns.dns.message import Message, RRset, records_of, type_text
+from p2pdns.dns.message.wire import compose
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Flag
 from p2pdns.dns.zone import Zone
@@ -94,7 +94,7 @@ def _in_order(content: Zone | Iterable[RRset]) -> list[RRset]:
 
 
 def _compose(ordered: list[RRset]) -> bytes:
-    return message.compose(Message(PACKET_ID, PACKET_FLAGS, None, records_of(ordered), (), ()), compress=True)
+    return compose(Message(PACKET_ID, PACKET_FLAGS, None, records_of(ordered), (), ()), compress=True)
 
 
 def _size_of(ordered: list[RRset], apex: Name, size_bytes_max: int) -> PacketSize:

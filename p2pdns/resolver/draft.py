@@ -10,7 +10,8 @@ import math
 from collections.abc import Iterable, Sequence
 
 from p2pdns.dns.life import PROVISIONAL_TTL_S, REFUSAL_TTL_S, STALE_TTL_S, UNCONFIRMED_TTL_S, negative_ttl, sane_ttl
-from p2pdns.dns.message import RR, Question, RRset, rewrite_wires
+from p2pdns.dns.message import RR, Question, RRset
+from p2pdns.dns.message.rdata import rewrite_wires
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Class, Ede, Rcode, Type
 from p2pdns.errors import FormatError

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from p2pdns.dns.message import RR, Message, Question, rewrite_wires
+from p2pdns.dns.message import RR, Message, Question
+from p2pdns.dns.message.rdata import rewrite_wires
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Class, Rcode, Type
 from p2pdns.errors import FormatError

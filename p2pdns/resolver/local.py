@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from p2pdns.dns import zonefile
 from p2pdns.dns.message import RR, Question, RRset, type_text
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Class, Type
+from p2pdns.dns.zonefile import reader
 from p2pdns.errors import ConfigError, FormatError, ZoneFileError, together
 
 LOCAL_TTL_S = 300  # A petname may be added any minute, and a stub's own cache hears of no invalidation.
@@ -91,7 +91,7 @@ def read_local_data(lines: Sequence[str]) -> Mapping[Name, LocalName]:
         return {}
     place = "[dns] local_data"
     try:
-        rrsets = zonefile.read("\n".join(lines) + "\n", apex=Name.root(), path=place, ttl=LOCAL_TTL_S)
+        rrsets = reader.read("\n".join(lines) + "\n", apex=Name.root(), path=place, ttl=LOCAL_TTL_S)
     except ZoneFileError as trouble:
         raise together(
             ConfigError(

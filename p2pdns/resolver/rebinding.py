@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from p2pdns.addresses import is_rebinding_risk, is_rebinding_risk_block
-from p2pdns.dns.message import RR, svcb_params, with_svcb_params
+from p2pdns.dns.message import RR
+from p2pdns.dns.message.rdata import svcb_params, with_svcb_params
 from p2pdns.dns.registry import Type
 from p2pdns.errors import FormatError
 from p2pdns.values import replace

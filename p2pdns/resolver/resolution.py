@@ -13,7 +13,7 @@ from p2pdns.dns.life import FAILURE_S_BRIEF, FAILURE_S_MIN
 from p2pdns.dns.message import RR, Question, RRset
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Class, Ede, Rcode, Type
-from p2pdns.dns.zone import CHAIN_LINKS_MAX, TOO_MANY_LINKS, Kind, ZoneAnswer
+from p2pdns.dns.zone.answer import CHAIN_LINKS_MAX, TOO_MANY_LINKS, Kind, ZoneAnswer
 from p2pdns.errors import FormatError
 from p2pdns.items.keys import ZoneId
 from p2pdns.limits import QUESTION_LOOKUPS_MAX, QUESTION_RPCS_MAX, QUESTION_S_MAX

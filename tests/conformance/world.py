@@ -15,7 +15,7 @@ from pathlib import Path
 from p2pdns.addresses import Address, read_address
 from p2pdns.cli.publish import publish_through
 from p2pdns.demo.swarm import Swarm, SwarmNode
-from p2pdns.dns import zonefile
+from p2pdns.dns.zonefile import reader
 from p2pdns.items.item import VALUE_BYTES_WRITE_MAX
 from p2pdns.items.keys import SecretKey
 from p2pdns.items.packet import compose_packet
@@ -167,7 +167,7 @@ def publish(node: SwarmNode, owner: str, text: str) -> None:
     """Publish the zone of an owner through a node."""
     secret = SECRETS[owner]
     apex = secret.zone_key.apex
-    rrsets = zonefile.read(text, apex=apex, path=owner)
+    rrsets = reader.read(text, apex=apex, path=owner)
     value = compose_packet(rrsets, apex, size_bytes_max=VALUE_BYTES_WRITE_MAX)
     assert publish_through(node.control, secret, value).sent
 

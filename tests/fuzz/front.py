@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 
 from p2pdns.addresses import Address
-from p2pdns.dns.message import compose_for_cache, parse
+from p2pdns.dns.message.wire import compose_for_cache, parse
 from p2pdns.errors import FormatError
 from p2pdns.front.transport import UDP
 from p2pdns.link import Answer, Frame, Query

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from p2pdns.dns.message import Message, compose, compose_for_cache, parse
+from p2pdns.dns.message import Message
+from p2pdns.dns.message.wire import compose, compose_for_cache, parse
 from p2pdns.dns.name import Name
 from p2pdns.dns.zone import Zone
 from p2pdns.errors import FormatError, StrangerError

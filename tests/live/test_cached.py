@@ -15,7 +15,7 @@ import dns.message
 import dns.rcode
 import pytest
 
-from p2pdns.dns import zonefile
+from p2pdns.dns.zonefile import reader
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.items.packet import compose_packet
@@ -36,7 +36,7 @@ QUESTIONS_MAX = 2
 
 def item_of(secret: SecretKey, zone: str, unix: float | None = None) -> str:
     """Return the signed item of a zone as the control socket takes it."""
-    rrsets = zonefile.read(zone, apex=secret.zone_key.apex, path="test.zone")
+    rrsets = reader.read(zone, apex=secret.zone_key.apex, path="test.zone")
     value = compose_packet(rrsets, secret.zone_key.apex, size_bytes_max=940, path="test.zone")
     seq = int((time.time() if unix is None else unix) * 1_000_000)
     return MutableItem.signed(secret, seq, value).to_bytes().hex()

@@ -24,7 +24,8 @@ from p2pdns.addresses import Address, read_address
 from p2pdns.admin.control import ControlClient
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.demo.swarm import Swarm
-from p2pdns.dns.message import Message, Question, compose, parse
+from p2pdns.dns.message import Message, Question
+from p2pdns.dns.message.wire import compose, parse
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
 from p2pdns.errors import Unavailable

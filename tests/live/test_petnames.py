@@ -16,7 +16,8 @@ from p2pdns.cli.publish import publish_through
 from p2pdns.cli.zones import read_zone
 from p2pdns.demo.client import DigClient, client_for
 from p2pdns.demo.swarm import Swarm, SwarmNode
-from p2pdns.dns.message import Question, parse
+from p2pdns.dns.message import Question
+from p2pdns.dns.message.wire import parse
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Rcode, Type
 from p2pdns.errors import Unavailable

@@ -12,7 +12,8 @@ import pytest
 
 from p2pdns.addresses import Address
 from p2pdns.clock import boot_now, unix_now
-from p2pdns.dns.message import Message, compose, parse
+from p2pdns.dns.message import Message
+from p2pdns.dns.message.wire import compose, parse
 from p2pdns.dns.name import Name
 from p2pdns.link import Ask
 from p2pdns.net.upstream import Asking, Upstream

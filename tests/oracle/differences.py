@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Rcode, Type
-from p2pdns.dns.zone import Kind, ZoneAnswer
+from p2pdns.dns.zone.answer import Kind, ZoneAnswer
 from tests.oracle.nsd import Reply, Section
 
 

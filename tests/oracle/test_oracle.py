@@ -21,11 +21,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from p2pdns.dns import zonefile
 from p2pdns.dns.message import Question, RRset
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
-from p2pdns.dns.zone import Kind, Zone
+from p2pdns.dns.zone import Zone
+from p2pdns.dns.zone.answer import Kind
+from p2pdns.dns.zonefile import writing
 from tests.oracle.differences import DIFFERENCES, Case
 from tests.oracle.grown import SEQ, Grown, contents, zone_of
 from tests.oracle.nsd import Section, ask, digest_of, running_nsd
@@ -154,7 +155,7 @@ def test_every_answer_about_the_hand_written_zones_equals_the_oracles(served: li
 def test_every_answer_about_grown_zones_equals_the_oracles(batch: list[list[Grown]]) -> None:
     zones = [zone_of(apex_of(index), rows) for index, rows in enumerate(batch)]
     with tempfile.TemporaryDirectory() as folder:
-        texts = {str(zone.apex): zonefile.write(zone) for zone in zones}
+        texts = {str(zone.apex): writing.write(zone) for zone in zones}
         with running_nsd(texts, Path(folder)) as port:
             assert_equal(zones, port, SAMPLE_A_GROWN_ZONE)
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from p2pdns.cli.dnsclient import DnsReply, ExtendedError, Record
 from p2pdns.demo.rows import ROWS, Row
-from p2pdns.dns import zonefile
 from p2pdns.dns.message import type_text
 from p2pdns.dns.registry import Rcode
+from p2pdns.dns.zonefile import placeholders, reader, writing
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey, ZoneKey
 from p2pdns.items.packet import compose_packet
@@ -44,9 +44,9 @@ def of_zone_files(keys: Mapping[str, str]) -> list[Expected]:
     """Return a question for every RRset of zones/, whose keys these are."""
     expected = []
     for name, path in ZONES.items():
-        text = zonefile.filled(path.read_text(), keys, path=path.name)
-        for rrset in zonefile.read(text, apex=ZoneKey.read(keys[name]).apex, path=path.name):
-            data = frozenset(zonefile.rdata_text(rrset.rtype, rdata) for rdata in rrset.rdatas)
+        text = placeholders.filled(path.read_text(), keys, path=path.name)
+        for rrset in reader.read(text, apex=ZoneKey.read(keys[name]).apex, path=path.name):
+            data = frozenset(writing.rdata_text(rrset.rtype, rdata) for rdata in rrset.rdatas)
             expected.append(Expected(str(rrset.owner), type_text(rrset.rtype), data))
     return expected
 
@@ -77,6 +77,6 @@ class Signed:
     def update(self, address: str) -> None:
         apex = self._secret.zone_key.apex
         text = f'$TTL {self.ttl}\n@ A {address}\nwww A {address}\n@ TXT "{self.name}"\n'
-        value = compose_packet(zonefile.read(text, apex=apex, path=self.name), apex)
+        value = compose_packet(reader.read(text, apex=apex, path=self.name), apex)
         self.item = MutableItem.signed(self._secret, int(time.time() * 1e6), value)
         self.expected = Expected(f"www.{self.key}.", "A", frozenset({address}))

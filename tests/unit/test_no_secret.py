@@ -14,8 +14,8 @@ import pytest
 from p2pdns import config as configuration
 from p2pdns import log
 from p2pdns.cli.main import main
-from p2pdns.dns import zonefile
 from p2pdns.dns.name import Name
+from p2pdns.dns.zonefile import placeholders, reader
 from p2pdns.errors import P2pdnsError, abridged, first_token
 from p2pdns.items.keys import SecretKey
 from p2pdns.state.blocklists import BlockLists, ListFile
@@ -158,8 +158,8 @@ def test_no_reader_below_the_verbs_shows_a_secret(kind: str) -> None:
     apex = Name.of(str(SECRET.zone_key).encode())
     readers: list[Callable[[], object]] = [
         lambda: configuration.parse(FILES[kind], "a.toml"),
-        lambda: zonefile.read(FILES[kind], apex=apex, path="a.zone"),
-        lambda: zonefile.filled(FILES[kind] + "{zone:" + BODY + "}", {}, path="a.zone"),
+        lambda: reader.read(FILES[kind], apex=apex, path="a.zone"),
+        lambda: placeholders.filled(FILES[kind] + "{zone:" + BODY + "}", {}, path="a.zone"),
     ]
     for read in readers:
         said = ""

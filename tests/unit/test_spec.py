@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from p2pdns.dns import message
-from p2pdns.dns.message import RR, Message
+from p2pdns.dns.message import RR, Message, wire
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
 from p2pdns.dns.zone import Zone
@@ -179,9 +178,9 @@ def test_every_counted_rule_of_the_page_is_counted_under_its_reason() -> None:
     on_page = [row[2].strip("`") for row in rows(section("What a zone may say")) if row[2]]
     assert sorted(on_page) == sorted([*SAYS, "other-section"])
     for reason, records in SAYS.items():
-        value = message.compose(Message(0, 0x8000, None, tuple(records), (), ()), compress=False)
+        value = wire.compose(Message(0, 0x8000, None, tuple(records), (), ()), compress=False)
         assert dict(Zone.verified(APEX, value, 0).dropped) == {reason: 1}, reason
-    elsewhere = message.compose(Message(0, 0x8000, None, (), (rr("www.", A, IPV4),), ()))
+    elsewhere = wire.compose(Message(0, 0x8000, None, (), (rr("www.", A, IPV4),), ()))
     assert dict(Zone.verified(APEX, elsewhere, 0).dropped) == {"other-section": 1}
 
 
@@ -189,7 +188,7 @@ def test_rules_without_a_count_hold_too() -> None:
     """The lowest TTL, a TTL beyond 31 bits, the SOA that is made, and the two refusals."""
     records = [rr("www.", A, IPV4, ttl=60), rr("www.", A, bytes(4), ttl=2**31)]
     records += [rr("a.", A, IPV4, ttl=60), rr("a.", A, bytes(4), ttl=30)]
-    zone = Zone.verified(APEX, message.compose(Message(0, 0x8000, None, tuple(records), (), ())), 5_000_000)
+    zone = Zone.verified(APEX, wire.compose(Message(0, 0x8000, None, tuple(records), (), ())), 5_000_000)
     assert zone.rrsets[Name.read(f"www.{APEX}"), A].ttl == 0
     assert zone.rrsets[Name.read(f"a.{APEX}"), A].ttl == 30
     assert zone.soa.rdatas[0][-20:-16] == (5).to_bytes(4)

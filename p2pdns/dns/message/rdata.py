@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Literal
 
 from p2pdns.dns.labels import name_end
-from p2pdns.dns.message.values import type_text
+from p2pdns.dns.message import type_text
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
 from p2pdns.errors import FormatError

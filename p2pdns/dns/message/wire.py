@@ -18,8 +18,8 @@ from dnslib.buffer import BufferError as DnslibBufferError
 from dnslib.label import DNSBuffer, DNSLabel
 
 from p2pdns.dns.labels import HEADER_BYTES, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, POINTER
+from p2pdns.dns.message import RR, Message, Question, type_text
 from p2pdns.dns.message.rdata import COMPRESSIBLE, LAYOUTS, pieces_of
-from p2pdns.dns.message.values import RR, Message, Question, type_text
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Class, Type
 from p2pdns.errors import FormatError

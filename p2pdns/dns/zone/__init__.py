@@ -12,24 +12,14 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from p2pdns.dns.life import negative_ttl
-from p2pdns.dns.message import Question, RRset, parse, records_of
+from p2pdns.dns.message import Question, RRset, records_of
+from p2pdns.dns.message.wire import parse
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
-from p2pdns.dns.zone.answer import CHAIN_LINKS_MAX, TOO_MANY_LINKS, Kind, Search, Tree, ZoneAnswer
-from p2pdns.dns.zone.content import RRsets, canonical_rdata, is_meta_type, refusal_of, select
+from p2pdns.dns.zone.answer import CHAIN_LINKS_MAX, Search, Tree, ZoneAnswer
+from p2pdns.dns.zone.content import RRsets, select
 from p2pdns.errors import BadItem, FormatError
 from p2pdns.values import replace
-
-__all__ = [
-    "CHAIN_LINKS_MAX",
-    "TOO_MANY_LINKS",
-    "Kind",
-    "Zone",
-    "ZoneAnswer",
-    "canonical_rdata",
-    "is_meta_type",
-    "refusal_of",
-]
 
 MADE_SOA_TTL = 300  # Seconds; the negative answers of a zone without SOA are kept as long.
 MADE_SOA_RETRY = 60  # Seconds; nobody transfers these zones, the field only has to be sane.

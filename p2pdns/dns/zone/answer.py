@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from p2pdns.dns.message import Question, RRset, names_in
+from p2pdns.dns.message import Question, RRset
+from p2pdns.dns.message.rdata import names_in
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Rcode, Type
 from p2pdns.errors import FormatError

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from p2pdns.dns.message import RR, RRset, rewrite_names, svcb_params
+from p2pdns.dns.message import RR, RRset
+from p2pdns.dns.message.rdata import rewrite_names, svcb_params
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Class, Type
 from p2pdns.errors import FormatError

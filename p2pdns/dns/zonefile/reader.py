@@ -18,7 +18,8 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.tokenizer
 
-from p2pdns.dns.message import RR, RRset, names_in, rewrite_names, type_text
+from p2pdns.dns.message import RR, RRset, type_text
+from p2pdns.dns.message.rdata import names_in, rewrite_names
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Class, Type
 from p2pdns.dns.zone.content import TTL_MAX, is_meta_type, refusal_of, select

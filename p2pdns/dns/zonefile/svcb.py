@@ -16,7 +16,7 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.tokenizer
 
-from p2pdns.dns.message import svcb_params, with_svcb_params
+from p2pdns.dns.message.rdata import svcb_params, with_svcb_params
 from p2pdns.dns.zonefile.entries import LineError
 
 ECH_KEY = 5  # RFC 9848 §5.

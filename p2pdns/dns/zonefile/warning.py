@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import dns.tokenizer
 
 from p2pdns.addresses import is_rebinding_risk
-from p2pdns.dns.message import RR, names_in, svcb_params, type_text
+from p2pdns.dns.message import RR, type_text
+from p2pdns.dns.message.rdata import names_in, svcb_params
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
 from p2pdns.dns.zonefile.entries import ReadRecord, Remark

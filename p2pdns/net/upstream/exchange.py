@@ -21,7 +21,8 @@ from enum import Enum
 
 from p2pdns.addresses import Address
 from p2pdns.dns.labels import HEADER_BYTES
-from p2pdns.dns.message import Message, Question, parse
+from p2pdns.dns.message import Message, Question
+from p2pdns.dns.message.wire import parse
 from p2pdns.dns.registry import DO_FLAG, OPCODE_MASK, RCODE_MASK, UDP_SIZE_BYTES, Flag, Rcode
 from p2pdns.errors import FormatError
 from p2pdns.values import Value, replace

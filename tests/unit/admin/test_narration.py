@@ -10,7 +10,8 @@ import pytest
 
 from p2pdns.admin import narration
 from p2pdns.admin.narration import Narration
-from p2pdns.dns.message import Message, compose, records_of
+from p2pdns.dns.message import Message, records_of
+from p2pdns.dns.message.wire import compose
 from p2pdns.items.item import MutableItem
 from p2pdns.overlay.finder import Overlay
 from p2pdns.resolver import ResolverSettings

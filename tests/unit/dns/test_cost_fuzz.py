@@ -13,8 +13,7 @@ from functools import partial
 import pytest
 
 from p2pdns.addresses import Address
-from p2pdns.dns.message import compose_for_cache, parse
-from p2pdns.dns.message.wire import WallBuffer, parse_buffer
+from p2pdns.dns.message.wire import WallBuffer, compose_for_cache, parse, parse_buffer
 from p2pdns.dns.name import Name
 from p2pdns.dns.zone import Zone
 from p2pdns.errors import StrangerError

@@ -14,25 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pdns.dns.labels import MESSAGE_BYTES_MAX
-from p2pdns.dns.message import (
-    RECORDS_MAX,
-    RR,
-    STEPS_MAX,
-    Message,
-    Question,
-    RRset,
-    compose,
-    compose_for_cache,
-    names_in,
-    parse,
-    records_of,
-    rewrite_names,
-    svcb_params,
-    type_of,
-    type_text,
-    with_svcb_params,
-)
-from p2pdns.dns.message.wire import WallBuffer, parse_buffer
+from p2pdns.dns.message import RR, Message, Question, RRset, records_of, type_of, type_text
+from p2pdns.dns.message.rdata import names_in, rewrite_names, svcb_params, with_svcb_params
+from p2pdns.dns.message.wire import RECORDS_MAX, STEPS_MAX, WallBuffer, compose, compose_for_cache, parse, parse_buffer
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Flag, Rcode, Type
 from p2pdns.errors import FormatError

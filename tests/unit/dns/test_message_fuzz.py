@@ -15,7 +15,8 @@ import dns.exception
 import dns.message
 from hypothesis import given, settings
 
-from p2pdns.dns.message import Message, compose, parse
+from p2pdns.dns.message import Message
+from p2pdns.dns.message.wire import compose, parse
 from p2pdns.dns.name import Name
 from p2pdns.dns.zone import Zone
 from p2pdns.errors import StrangerError

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pdns.dns import zonefile
-from p2pdns.dns.message import RR, Message, Question, RRset, compose, records_of, type_of
+from p2pdns.dns.message import RR, Message, Question, RRset, records_of, type_of
+from p2pdns.dns.message.wire import compose
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Flag, Rcode, Type
-from p2pdns.dns.zone import EXPIRE_S_MIN, Kind, Zone, ZoneAnswer
-from p2pdns.dns.zone.answer import ADDITIONAL_RRSETS_MAX, CHAIN_LINKS_MAX
+from p2pdns.dns.zone import EXPIRE_S_MIN, Zone
+from p2pdns.dns.zone.answer import ADDITIONAL_RRSETS_MAX, CHAIN_LINKS_MAX, Kind, ZoneAnswer
+from p2pdns.dns.zonefile import reader, writing
 from p2pdns.errors import BadItem
 from tests.unit.dns.strategies import KEY, OTHER_KEYS, records, rrsets_of, zone_names, zone_records, zone_targets
 
@@ -75,7 +76,7 @@ def at(text: str) -> Name:
 
 def zone_of(text: str) -> Zone:
     """Return the zone of a zone file."""
-    return Zone.of(KEY, zonefile.read(text, apex=KEY, path="test.zone"), SEQ)
+    return Zone.of(KEY, reader.read(text, apex=KEY, path="test.zone"), SEQ)
 
 
 WHOLE = zone_of(ZONE)
@@ -90,7 +91,7 @@ def lines(rrsets: tuple[RRset, ...]) -> list[str]:
     """Return RRsets as `owner ttl TYPE rdata…`, the apex as @ and the other keys as BOB and DORA."""
     found = []
     for rrset in rrsets:
-        rdatas = " | ".join(zonefile.rdata_text(rrset.rtype, rdata) for rdata in rrset.rdatas)
+        rdatas = " | ".join(writing.rdata_text(rrset.rtype, rdata) for rdata in rrset.rdatas)
         text = f"{rrset.owner} {rrset.ttl} {Type(rrset.rtype).name} {rdatas}"
         for name, short in ((f".{KEY}", ""), (str(KEY), "@"), (str(BOB), "BOB"), (str(DORA), "DORA")):
             text = text.replace(name, short)
@@ -106,7 +107,7 @@ def vector_name(vector: dict[str, Any]) -> str:
 @pytest.mark.parametrize("vector", VECTORS["vectors"], ids=vector_name)
 def test_content_rule_leaves_what_the_vector_says(vector: dict[str, Any]) -> None:
     zone = Zone.verified(Name.read(VECTORS["apex"]), bytes.fromhex(vector["value"]), SEQ)
-    assert zonefile.write(zone).splitlines() == vector["zone"]
+    assert writing.write(zone).splitlines() == vector["zone"]
     assert dict(zone.dropped) == vector["dropped"]
     assert vector["bug"]
 

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from p2pdns.dns import zonefile
-from p2pdns.dns.message import RR, Message, RRset, compose, names_in, records_of
+from p2pdns.dns.message import RR, Message, RRset, records_of
+from p2pdns.dns.message.rdata import names_in
+from p2pdns.dns.message.wire import compose
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Flag, Type
 from p2pdns.dns.zone import Zone
+from p2pdns.dns.zonefile import placeholders, reader, writing
 from p2pdns.errors import ZoneFileError
 from tests.unit.dns.strategies import KEY, OTHER_KEYS, rrsets_of, zone_records
 
@@ -23,23 +25,23 @@ BOB = OTHER_KEYS[0]
 
 def read(text: str, reroot: str | None = None) -> tuple[RRset, ...]:
     """Return the RRsets of a text."""
-    return zonefile.read(text, apex=KEY, path="a.zone", reroot=Name.read(reroot) if reroot else None)
+    return reader.read(text, apex=KEY, path="a.zone", reroot=Name.read(reroot) if reroot else None)
 
 
 def shown(text: str, reroot: str | None = None) -> list[str]:
     """Return the zone of a text as `write` shows it."""
-    return zonefile.write(Zone.of(KEY, read(text, reroot), 0)).splitlines()
+    return writing.write(Zone.of(KEY, read(text, reroot), 0)).splitlines()
 
 
 @pytest.mark.parametrize("path", ZONES, ids=lambda path: path.name)
 def test_example_zone_survives_item_and_text(path: Path) -> None:
-    text = zonefile.filled(path.read_text(), {"friend": str(BOB).removesuffix(".")}, path=str(path))
-    rrsets = zonefile.read(text, apex=KEY, path=str(path))
+    text = placeholders.filled(path.read_text(), {"friend": str(BOB).removesuffix(".")}, path=str(path))
+    rrsets = reader.read(text, apex=KEY, path=str(path))
     zone = Zone.of(KEY, rrsets, 10**15)
     assert tuple(zone.rrsets.values()) == rrsets
     assert not zone.dropped
     assert Zone.verified(KEY, compose(Message(0, Flag.QR, None, records_of(rrsets))), 10**15) == zone
-    assert read(zonefile.write(zone)) == rrsets
+    assert read(writing.write(zone)) == rrsets
 
 
 @pytest.mark.parametrize(
@@ -205,11 +207,11 @@ def test_any_text_ends_in_a_zone_or_a_zone_file_error(text: str) -> None:
 def test_what_is_written_is_read_again_or_was_never_readable(found: list[RR]) -> None:
     """A stranger's RDATA may fit no text form of its type; all else comes back byte for byte."""
     zone = Zone.of(KEY, rrsets_of(found), 0)
-    text = zonefile.write(zone)
+    text = writing.write(zone)
     assert text.isascii()
     readable = {key: rrset for key, rrset in zone.rrsets.items() if key[1] not in (16, 257, 64, 65, 35)}
     if readable:
-        again = read(zonefile.write(Zone.of(KEY, readable.values(), 0)))
+        again = read(writing.write(Zone.of(KEY, readable.values(), 0)))
         assert {(rrset.owner, rrset.rtype): rrset for rrset in again} == readable
         assert [names_in(r.rtype, d) for r in again for d in r.rdatas] == [
             names_in(r.rtype, d) for r in readable.values() for d in r.rdatas
@@ -218,14 +220,14 @@ def test_what_is_written_is_read_again_or_was_never_readable(found: list[RR]) ->
 
 @given(st.integers(0, 0xFFFF), st.binary(max_size=80))
 def test_any_rdata_has_a_text_of_printable_ascii(rtype: int, rdata: bytes) -> None:
-    text = zonefile.rdata_text(rtype, rdata)
+    text = writing.rdata_text(rtype, rdata)
     assert text.isascii()
     assert text.isprintable()
 
 
 @given(st.sampled_from(list(Type)), st.binary(max_size=80))
 def test_any_rdata_of_a_known_type_has_a_text_of_printable_ascii(rtype: Type, rdata: bytes) -> None:
-    text = zonefile.rdata_text(rtype, rdata)
+    text = writing.rdata_text(rtype, rdata)
     assert text.isascii()
     assert text.isprintable()
 
@@ -249,7 +251,7 @@ KEYS = {"bob": "b" * 52, "carol-2": "c" * 52}
 )
 def test_a_zone_key_is_filled_in_where_a_name_can_stand_and_nowhere_else(text: str, expected: str) -> None:
     wanted = expected.replace("{b}", KEYS["bob"]).replace("{c}", KEYS["carol-2"])
-    assert zonefile.filled(text, KEYS, path="a.zone") == wanted
+    assert placeholders.filled(text, KEYS, path="a.zone") == wanted
 
 
 @pytest.mark.parametrize(
@@ -270,24 +272,24 @@ def test_a_placeholder_that_cannot_be_filled_is_refused_with_its_line(
     text: str, line: int, what: str, hint: str
 ) -> None:
     with pytest.raises(ZoneFileError) as caught:
-        zonefile.filled(text, KEYS, path="a.zone")
+        placeholders.filled(text, KEYS, path="a.zone")
     assert caught.value.place == f"a.zone:{line}"
     assert what in caught.value.what
     assert hint in (caught.value.hint or "")
 
 
 def test_all_placeholders_that_cannot_be_filled_are_told_a_name_once() -> None:
-    filling = zonefile.fill(
+    filling = placeholders.fill(
         "a NS {zone:dora}.\nb NS {zone:DORA}.\nc NS x{zone:bob}.\nd NS {zone:eve}.\n", KEYS, path="a.zone"
     )
     assert [mistake.line for mistake in filling.mistakes] == [1, 3, 4]
-    assert zonefile.placeholders(filling.text) == ()
+    assert placeholders.placeholders(filling.text) == ()
 
 
 def test_a_mistake_below_a_filled_name_keeps_its_line() -> None:
-    text = zonefile.filled("a NS {zone:bob}.\n\nb A 300.1.1.1\n", KEYS, path="a.zone")
+    text = placeholders.filled("a NS {zone:bob}.\n\nb A 300.1.1.1\n", KEYS, path="a.zone")
     with pytest.raises(ZoneFileError) as caught:
-        zonefile.read(text, apex=KEY, path="a.zone")
+        reader.read(text, apex=KEY, path="a.zone")
     assert caught.value.line == 3
 
 
@@ -295,7 +297,7 @@ def test_a_mistake_below_a_filled_name_keeps_its_line() -> None:
 def test_any_text_is_filled_or_refused_and_keeps_its_lines(text: str) -> None:
     line = None
     try:
-        done = zonefile.filled(text, KEYS, path="a.zone")
+        done = placeholders.filled(text, KEYS, path="a.zone")
     except ZoneFileError as trouble:
         line = int((trouble.place or "").rpartition(":")[2])
     if line is None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pdns.dns import zonefile
+from p2pdns.dns.zonefile import placeholders, reader
 from p2pdns.errors import MISTAKES_MAX, ZoneFileError
 from tests.unit.dns.strategies import KEY, OTHER_KEYS
 
@@ -18,7 +18,7 @@ SHOWN_MAX = 25  # Characters of a file that could be parts of a key, in all that
 def refused(text: str) -> ZoneFileError:
     """Return the error about a text."""
     with pytest.raises(ZoneFileError) as caught:
-        zonefile.read(text, apex=KEY, path="a.zone")
+        reader.read(text, apex=KEY, path="a.zone")
     return caught.value
 
 
@@ -93,9 +93,9 @@ def test_a_mistake_is_told_in_words_of_its_type_and_hides_none_behind_it(line: s
 
 def test_all_mistakes_are_told_by_line_whatever_finds_them() -> None:
     text = "c CNAME a\nx A 300.1.1.1\nc A 192.0.2.1\ny DNSKEY 257 3 15 AA==\nfriend NS {zone:nobody}.\nz A 1\n"
-    filling = zonefile.fill(text, {}, path="a.zone")
+    filling = placeholders.fill(text, {}, path="a.zone")
     with pytest.raises(ZoneFileError) as caught:
-        zonefile.reading(filling.text, apex=KEY, path="a.zone", mistakes=filling.mistakes)
+        reader.reading(filling.text, apex=KEY, path="a.zone", mistakes=filling.mistakes)
     error = caught.value
     assert [mistake.line for mistake in error.mistakes] == [2, 3, 4, 5, 6]
     assert str(error) == "a.zone:2: 300.1.1.1 is not an IPv4 address"
@@ -187,12 +187,12 @@ def test_a_key_file_is_one_mistake_without_a_word_of_it() -> None:
 
 
 def test_line_ends_and_a_byte_order_mark_of_other_systems_are_read() -> None:
-    wanted = zonefile.read("@ A 192.0.2.1\nwww TXT (\n x )\n", apex=KEY, path="a.zone")
+    wanted = reader.read("@ A 192.0.2.1\nwww TXT (\n x )\n", apex=KEY, path="a.zone")
     for end in ("\r\n", "\r"):
         text = "\ufeff" + f"@ A 192.0.2.1{end}www TXT ({end} x ){end}"
-        assert zonefile.read(text, apex=KEY, path="a.zone") == wanted
+        assert reader.read(text, apex=KEY, path="a.zone") == wanted
         assert refused(text + f"{end}x A y{end}").line == 5
-        assert zonefile.placeholders(f"; a{end}www CNAME {{zone:bob}}.{end}") == ("bob",)
+        assert placeholders.placeholders(f"; a{end}www CNAME {{zone:bob}}.{end}") == ("bob",)
 
 
 PARTS = st.sampled_from(
@@ -241,7 +241,7 @@ PARTS = st.sampled_from(
 def test_any_parts_of_a_zone_file_end_in_a_zone_or_in_mistakes_by_line(spaced: str, joined: str) -> None:
     for text in (spaced, joined):
         try:
-            rrsets = zonefile.read(text, apex=KEY, path="a.zone")
+            rrsets = reader.read(text, apex=KEY, path="a.zone")
         except ZoneFileError as error:
             found = [mistake.line for mistake in error.mistakes if mistake.line is not None]
             assert found == sorted(found)

@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pdns.dns import zonefile
-from p2pdns.dns.message import RR, Message, Question, RRset, compose, names_in, records_of
+from p2pdns.dns.message import RR, Message, Question, RRset, records_of
+from p2pdns.dns.message.rdata import names_in
+from p2pdns.dns.message.wire import compose
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Flag, Type
 from p2pdns.dns.zone import Zone
-from p2pdns.dns.zonefile import Reading
+from p2pdns.dns.zonefile import reader, writing
+from p2pdns.dns.zonefile.reader import Reading
 from p2pdns.errors import ZoneFileError
 from p2pdns.items.packet import compose_packet
 from tests.unit.dns.strategies import KEY, OTHER_KEYS, records
@@ -22,12 +24,12 @@ BOB = OTHER_KEYS[0]
 def reading(text: str, reroot_if_needed: str | None = None) -> Reading:
     """Return what a text says."""
     origin = Name.read(reroot_if_needed) if reroot_if_needed else None
-    return zonefile.reading(text, apex=KEY, path="a.zone", reroot_if_needed=origin)
+    return reader.reading(text, apex=KEY, path="a.zone", reroot_if_needed=origin)
 
 
 def shown(text: str) -> list[str]:
     """Return the zone of a text as `write` shows it."""
-    return zonefile.write(Zone.of(KEY, reading(text).rrsets, 0)).splitlines()
+    return writing.write(Zone.of(KEY, reading(text).rrsets, 0)).splitlines()
 
 
 def warnings(text: str) -> list[tuple[int, str]]:
@@ -84,7 +86,7 @@ TARGETS = st.sampled_from([BOB, Name.read("ns.example"), Name.read("a").under(KE
 def test_a_zone_with_glue_answers_as_the_one_published_without(found: list[RR]) -> None:
     """What the file's reader leaves out is what every reader of an item would, whatever stands beside it."""
     readable = [rr for rr in found if rr.rtype in (1, 28, 2, 5, 6, 12, 15, 33, 39) and rr.ttl < 1 << 31]
-    text = "".join(f"{rr.owner} {rr.ttl} TYPE{rr.rtype} {zonefile.rdata_text(rr.rtype, rr.rdata)}\n" for rr in readable)
+    text = "".join(f"{rr.owner} {rr.ttl} TYPE{rr.rtype} {writing.rdata_text(rr.rtype, rr.rdata)}\n" for rr in readable)
     try:
         published = compose_packet(reading(text).rrsets, KEY, size_bytes_max=100_000)
     except ZoneFileError:
@@ -177,7 +179,7 @@ def test_a_big_generate_is_refused_before_a_record_is_made() -> None:
 @given(st.sampled_from([Type.SVCB, Type.HTTPS]), st.integers(0, 2), st.binary(min_size=1, max_size=12))
 def test_any_ech_survives_the_text(rtype: Type, priority: int, ech: bytes) -> None:
     rdata = bytes([0, priority, 0]) + b"\x00\x03\x00\x02\x00\x35" + b"\x00\x05" + len(ech).to_bytes(2) + ech
-    text = f"@ {rtype.name} {zonefile.rdata_text(rtype, rdata)}"
+    text = f"@ {rtype.name} {writing.rdata_text(rtype, rdata)}"
     assert "ech=" in text
     assert reading(text).rrsets[0].rdatas == (rdata,)
 
@@ -192,7 +194,7 @@ def test_a_file_that_is_named_after_its_apex_is_read_as_such_where_owners_need_i
     assert [rrset.owner for rrset in found.rrsets] == [KEY, Name.read("www").under(KEY)]
     relative = reading("www CNAME web.example.com.\n", "example.com")
     assert relative.reroot is None
-    assert zonefile.write(Zone.of(KEY, relative.rrsets, 0)) == "www 300 CNAME web.example.com.\n"
+    assert writing.write(Zone.of(KEY, relative.rrsets, 0)) == "www 300 CNAME web.example.com.\n"
     for origin in (None, "example.org"):
         with pytest.raises(ZoneFileError, match="outside the zone"):
             reading(text, origin)
@@ -279,7 +281,7 @@ def test_what_is_odd_is_said_and_read_all_the_same(text: str, expected: list[str
 
 def test_warnings_have_an_end() -> None:
     found = warnings("".join(f"h{number} A 10.0.0.{number}\n" for number in range(200)))
-    assert len(found) == zonefile.WARNINGS_MAX
+    assert len(found) == reader.WARNINGS_MAX
     assert found[-1] == (50, "more warnings are left out")
 
 

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pdns.dns.message import RR, Question, parse
+from p2pdns.dns.message import RR, Question
+from p2pdns.dns.message.wire import parse
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
 from p2pdns.engine.link_server import BEGUN_PER_TURN_MAX, LET_GO_S, LinkServer, compose_answer

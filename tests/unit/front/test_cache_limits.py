@@ -12,7 +12,8 @@ import dns.message
 import pytest
 
 from p2pdns.config import CacheTable, Config
-from p2pdns.dns.message import RR, Message, Question, compose
+from p2pdns.dns.message import RR, Message, Question
+from p2pdns.dns.message.wire import compose
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
 from p2pdns.front.cache import AnswerCache, is_negative

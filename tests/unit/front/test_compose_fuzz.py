@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pdns.dns.message import RR, Message, Question, compose
+from p2pdns.dns.message import RR, Message, Question
+from p2pdns.dns.message.wire import compose
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Explanations
 from p2pdns.link import Answer, Query

@@ -7,7 +7,8 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pdns.dns.message import Message, compose
+from p2pdns.dns.message import Message
+from p2pdns.dns.message.wire import compose
 from p2pdns.errors import StrangerError
 from p2pdns.items.item import VALUE_BYTES_WRITE_MAX, MutableItem
 from tests.fuzz.items import FILE, FORGED, KEY, SECRET, SIGNED, read

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pdns.dns import message
-from p2pdns.dns.message import RR, Message, RRset, type_of
+from p2pdns.dns.message import RR, Message, RRset, type_of, wire
 from p2pdns.dns.name import Name
 from p2pdns.dns.zone import Zone
 from p2pdns.errors import BadItem, ZoneFileError
@@ -98,7 +97,7 @@ def test_packet_is_a_response_with_answers_only(rrsets: list[RRset]) -> None:
     value = compose_packet(rrsets, APEX, size_bytes_max=65_000)
     count = sum(len(one.rdatas) for one in rrsets)
     assert value[:12] == bytes.fromhex("0000 8000 0000") + count.to_bytes(2) + bytes(4)
-    read = message.parse(value)
+    read = wire.parse(value)
     assert len(read.answer) == count
     assert size_of(rrsets, APEX).size_bytes == len(value)
 
@@ -129,8 +128,8 @@ def test_packet_of_pkarrs_javascript_is_read() -> None:
     # The same zone as we write it: the same message, and the only difference is compression.
     value = compose_packet(expected, item.key.apex)
     assert len(value) < len(item.value)
-    assert message.parse(value) == message.parse(item.value)
-    assert message.compose(message.parse(value), compress=False) == item.value
+    assert wire.parse(value) == wire.parse(item.value)
+    assert wire.compose(wire.parse(value), compress=False) == item.value
 
 
 def txt(count: int) -> bytes:
@@ -228,7 +227,7 @@ def test_serial_of_a_made_soa_is_the_seq_in_seconds() -> None:
 def test_packet_of_a_thousand_bytes_from_elsewhere_is_read() -> None:
     """pkarr allows more than we write."""
     rrs = tuple(RR(APEX, TXT, 1, 300, txt(size)) for size in (251, 252, 253, 132))
-    value = message.compose(Message(0, 0x8000, None, rrs, (), ()))
+    value = wire.compose(Message(0, 0x8000, None, rrs, (), ()))
     assert VALUE_BYTES_WRITE_MAX < len(value) <= VALUE_BYTES_READ_MAX
     signature = SECRET.sign(b"3:seqi9e1:v%d:%b" % (len(value), value))
     assert zone_of(MutableItem.verified(SECRET.zone_key, 9, value, signature)).dropped == {}

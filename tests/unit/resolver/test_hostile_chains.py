@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pdns.dns.message import Message, Question, compose, records_of
+from p2pdns.dns.message import Message, Question, records_of
+from p2pdns.dns.message.wire import compose
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Rcode, Type
-from p2pdns.dns.zone import TOO_MANY_LINKS
+from p2pdns.dns.zone.answer import TOO_MANY_LINKS
 from p2pdns.engine.link_server import compose_answer
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey

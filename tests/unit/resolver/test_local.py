@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from p2pdns.dns.message import Question, names_in
+from p2pdns.dns.message import Question
+from p2pdns.dns.message.rdata import names_in
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Rcode, Type
 from p2pdns.errors import ConfigError

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pdns import values
-from p2pdns.dns.message import NAME_TYPES, RR, Message, Question, RRset, compose, names_in, records_of
+from p2pdns.dns.message import RR, Message, Question, RRset, records_of
+from p2pdns.dns.message.rdata import NAME_TYPES, names_in
+from p2pdns.dns.message.wire import compose
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Rcode, Type
 from p2pdns.errors import BadItem, ConfigError
