@@ -1,6 +1,6 @@
 """Names and questions on the wire: where they end, and their lower case.
 
-Guarantees: nothing is read outside the bytes that were given, and no pointer is followed; what is no name ends in
+Guarantees: no byte outside those given is read, and no pointer is followed; bytes that are no name end in
 `FormatError`. Imports no library, so that the front uses it too. Does not know names as values (dns/name), nor how
 names are compressed (dns/message).
 """
@@ -12,8 +12,8 @@ from p2pdns.errors import FormatError
 HEADER_BYTES = 12  # RFC 1035 §4.1.1
 MESSAGE_BYTES_MAX = 65_535  # The length field of RFC 1035 §4.2.2; no transport carries more.
 NAME_BYTES_MAX = 255  # RFC 1035 §2.3.4, length bytes and the root's zero included.
-LABEL_BYTES_MAX = 63  # RFC 1035 §2.3.4; the two bits above belong to compression.
-POINTER = 0xC0  # RFC 1035 §4.1.4: a length byte from here on is the first of a pointer's two.
+LABEL_BYTES_MAX = 63  # RFC 1035 §2.3.4; the two upper bits of a length byte belong to compression.
+POINTER = 0xC0  # RFC 1035 §4.1.4: a byte from here on is no length: a pointer begins with it.
 _TYPE_AND_CLASS_BYTES = 4
 
 
@@ -30,14 +30,15 @@ def name_end(wire: bytes, offset: int = 0) -> int:
                 raise FormatError("compressed-name" if length >= POINTER else "label-type", f"at byte {at}")
             at += 1 + length
     except IndexError:
-        raise FormatError("truncated-name", f"at byte {at}") from None
+        if at - offset < NAME_BYTES_MAX:
+            raise FormatError("truncated-name", f"at byte {at}") from None
     if at - offset >= NAME_BYTES_MAX:
         raise FormatError("name-too-long", f"more than {NAME_BYTES_MAX} bytes")
     return at + 1
 
 
 def owner_end(wire: bytes, offset: int) -> int:
-    """Return the offset after the name at `offset`, which may end in a pointer; what the pointer leads to is not read.
+    """Return the offset after the name at `offset`; a pointer at its end is passed and not followed.
 
     >>> owner_end(b"\\x03www\\xc0\\x0c", 0)
     6
@@ -58,7 +59,7 @@ def owner_end(wire: bytes, offset: int) -> int:
 def question_end(wire: bytes, offset: int) -> int:
     """Return the offset after the question (name, type, class) at `offset`.
 
-    Its name must be uncompressed: no name stands before a question that it could point to.
+    Its name must be uncompressed: no other name stands before it.
 
     >>> question_end(bytes([1, 97, 0, 0, 1, 0, 1]), 0)
     7
@@ -75,5 +76,5 @@ def folded_question(question: bytes) -> bytes:
     >>> folded_question(b"\\x01A\\x00\\x00\\x41\\x00\\x01")
     b'\\x01a\\x00\\x00A\\x00\\x01'
     """
-    # Length bytes are at most 63 and so never fall among the letters.
+    # Length bytes are at most 63, and letters begin at 65.
     return question[:-_TYPE_AND_CLASS_BYTES].lower() + question[-_TYPE_AND_CLASS_BYTES:]

@@ -1,31 +1,26 @@
 """Absolute domain names: labels, comparison, canonical order, ancestry, text and uncompressed wire form.
 
-Guarantees: a `Name` that exists fits the wire (labels of 1–63 bytes, 255 bytes in all); it keeps its bytes as
-given, while `==`, `hash` and every ancestry test ignore ASCII case and nothing else (RFC 4343).
-Does not know: compression (dns/message.py), what a zone key is beyond its shape (items/keys.py).
+Guarantees: a `Name` that exists fits the wire: labels of 1–63 bytes, 255 bytes in all. It keeps its bytes as given;
+`==`, `hash` and every test of ancestry ignore ASCII case and nothing else (RFC 4343).
+Does not know: compression (dns/message), zone keys (items/keys).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
 
-from p2pdns.dns.labels import LABEL_BYTES_MAX, NAME_BYTES_MAX
+from p2pdns.dns.labels import LABEL_BYTES_MAX, NAME_BYTES_MAX, name_end
 from p2pdns.errors import FormatError
 
 NAME_CHARACTERS_MAX = 4 * NAME_BYTES_MAX  # Every byte written as \DDD; longer text cannot be a name.
 
 _LENGTHS = tuple([bytes((size,)) for size in range(LABEL_BYTES_MAX + 1)])  # The byte before a label of each size.
-_PLAIN_BYTES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_*/+:=!#%&',<>?[]^`{|}~"
-_PLAIN = frozenset(_PLAIN_BYTES)
-
-
-def wire_of(labels: Iterable[bytes]) -> bytes:
-    """Return the uncompressed wire form of labels that are known to fit it.
-
-    >>> wire_of([b"www", b"Example"])
-    b'\\x03www\\x07Example\\x00'
-    """
-    return b"".join([_LENGTHS[len(label)] + label for label in labels]) + b"\x00"
+# Bytes that stand for themselves in text; any other is escaped.
+_PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_*/+:=!#%&',<>?[]^`{|}~"
+# One piece of a name in text: a byte, or the dot behind a label.
+_PIECE = re.compile(
+    r"\\(?P<code>[0-9]{3})|\\(?P<escaped>[ -/:-~])|(?P<bad>\\)|(?P<plain>[!-~])|(?P<strange>.)", re.DOTALL
+)
 
 
 class Name:
@@ -42,7 +37,7 @@ class Name:
     labels: tuple[bytes, ...]
     _key: tuple[bytes, ...]
     _hash: int
-    _wire: bytes | None  # Made when it is asked for: the owner of a thousand records is written a thousand times.
+    _wire: bytes | None  # Kept once it is made: the owner of a thousand records is written a thousand times.
 
     def __init__(self, labels: tuple[bytes, ...]) -> None:
         # A message may hold hundreds of names of 127 labels, so nothing here is done label by label.
@@ -54,10 +49,9 @@ class Name:
         size_bytes = 1 + len(sizes) + sum(sizes)
         if size_bytes > NAME_BYTES_MAX:
             raise FormatError("name-too-long", f"{size_bytes} bytes, {NAME_BYTES_MAX} allowed")
-        self._adopt(labels)
+        self._adopt(labels, None)
 
-    def _adopt(self, labels: tuple[bytes, ...], wire: bytes | None = None) -> None:
-        # The key is what everything compares by: lower case, nearest the root first (RFC 4034 §6.1).
+    def _adopt(self, labels: tuple[bytes, ...], wire: bytes | None) -> None:
         key = tuple(map(bytes.lower, reversed(labels)))
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "_key", key)
@@ -65,15 +59,8 @@ class Name:
         object.__setattr__(self, "_wire", wire)
 
     @classmethod
-    def _trusted(cls, labels: tuple[bytes, ...]) -> Name:
-        # For pieces of names that were measured already.
-        name = cls.__new__(cls)
-        name._adopt(labels)
-        return name
-
-    @classmethod
-    def measured(cls, labels: tuple[bytes, ...], wire: bytes) -> Name:
-        """Return the name that fits the wire in this form, which its reader has measured label by label."""
+    def measured(cls, labels: tuple[bytes, ...], wire: bytes | None = None) -> Name:
+        """Return the name of labels that the caller knows to fit the wire, and its wire form where that is known."""
         name = cls.__new__(cls)
         name._adopt(labels, wire)
         return name
@@ -99,7 +86,7 @@ class Name:
         r"""Return the absolute name that a text says, with or without its final dot.
 
         `\DDD` is a byte in decimal, any other `\x` is x itself (RFC 1035 §5.1). Text outside ASCII is refused:
-        what it would become depends on a version of IDNA, which belongs to the one who types.
+        its form in ASCII depends on the version of IDNA that the typing program uses.
 
         >>> Name.read(r"a\.b.c").labels
         (b'a.b', b'c')
@@ -118,39 +105,28 @@ class Name:
     @classmethod
     def parse(cls, wire: bytes, offset: int = 0) -> tuple[Name, int]:
         """Return the uncompressed name at `offset`, and the offset after it."""
+        end = name_end(wire, offset)
         labels = []
-        start, size = offset, len(wire)
-        while True:
-            if offset >= size:
-                raise FormatError("truncated-name", f"at byte {offset}")
-            length = wire[offset]
-            offset += 1
-            if length == 0:
-                break
-            if length > LABEL_BYTES_MAX:
-                raise FormatError("compressed-name" if length >= 0xC0 else "label-type", f"at byte {offset - 1}")
-            label = bytes(wire[offset : offset + length])
-            if len(label) < length:
-                raise FormatError("truncated-name", f"at byte {offset}")
-            labels.append(label)
-            offset += length
-            if offset - start >= NAME_BYTES_MAX:
-                raise FormatError("name-too-long", f"more than {NAME_BYTES_MAX} bytes")
-        return cls.measured(tuple(labels), bytes(wire[start:offset])), offset
+        at = offset
+        while length := wire[at]:
+            labels.append(bytes(wire[at + 1 : at + 1 + length]))
+            at += 1 + length
+        return cls.measured(tuple(labels), bytes(wire[offset:end])), end
 
     def wire(self) -> bytes:
         """Return the uncompressed wire form, case as given."""
-        if self._wire is None:
-            object.__setattr__(self, "_wire", wire_of(self.labels))
-        assert self._wire is not None, "it was made just now"
-        return self._wire
+        wire = self._wire
+        if wire is None:
+            wire = b"".join([_LENGTHS[len(label)] + label for label in self.labels]) + b"\x00"
+            object.__setattr__(self, "_wire", wire)
+        return wire
 
     def __str__(self) -> str:
         labels = self.labels
-        # What is left when the plain bytes are taken away: nothing, for most names.
-        if labels and not b"".join(labels).translate(None, _PLAIN_BYTES):
+        # Most names have plain bytes only.
+        if labels and not b"".join(labels).translate(None, _PLAIN):
             return b".".join(labels).decode("ascii") + "."
-        return "".join([_text_of_label(label) + "." for label in labels]) or "."
+        return "".join(["".join(map(_text_of_byte, label)) + "." for label in labels]) or "."
 
     def __repr__(self) -> str:
         return f"<Name {self}>"
@@ -158,17 +134,17 @@ class Name:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Name):
             return NotImplemented
-        # The hash first: names of a hundred labels that differ in the last are compared by the thousand.
+        # The hash comes first: hostile messages make us compare thousands of long names that differ in one label.
         return self._hash == other._hash and self._key == other._key
 
     def __hash__(self) -> int:
         return self._hash
 
     def __lt__(self, other: Name) -> bool:
-        return self.canonical_key() < other.canonical_key()
+        return self._key < other._key
 
     def canonical_key(self) -> tuple[bytes, ...]:
-        """Return what sorts names canonically: lower-case labels, nearest the root first (RFC 4034 §6.1).
+        """Return the key of the canonical order: lower-case labels, nearest the root first (RFC 4034 §6.1).
 
         >>> names = [Name.read(text) for text in ("z.example", "a.example", "yljkjljk.a.example", "example")]
         >>> " ".join(str(name) for name in sorted(names))
@@ -178,26 +154,24 @@ class Name:
 
     @property
     def last_label(self) -> bytes | None:
-        """The label nearest the root; None for the root itself."""
         return self.labels[-1] if self.labels else None
 
     @property
     def is_wildcard(self) -> bool:
-        """Whether the leftmost label is an asterisk (RFC 4592)."""
         return self.labels[:1] == (b"*",)
 
     def folded(self) -> Name:
         """Return the name in lower case."""
-        # Lengths of labels are no letters, so that the bytes fold as a whole; most names are folded already.
+        # No length of a label is a letter, so the wire form folds as a whole. Most names are folded already.
         wire = self.wire()
         if wire.lower() == wire:
             return self
-        return Name._trusted(tuple([label.lower() for label in self.labels]))
+        return Name.measured(tuple([label.lower() for label in self.labels]))
 
     def is_at_or_below(self, apex: Name) -> bool:
         """Return whether this is `apex` or a name below it."""
-        key = apex.canonical_key()
-        return self.canonical_key()[: len(key)] == key
+        key = apex._key
+        return self._key[: len(key)] == key
 
     def relative_to(self, apex: Name) -> tuple[bytes, ...]:
         """Return the labels in front of `apex`, which must be an ancestor or the name itself."""
@@ -205,7 +179,7 @@ class Name:
         return self.labels[: len(self.labels) - len(apex.labels)]
 
     def text_in(self, apex: Name) -> str:
-        """Return the name as the zone file of `apex` has it: relative, `@` for the apex itself, absolute elsewhere.
+        """Return the name as the zone file of `apex` says it: relative below the apex, `@` for it, else absolute.
 
         >>> apex = Name.read("example.")
         >>> [Name.read(text).text_in(apex) for text in ("www.example.", "example.", "www.test.")]
@@ -214,20 +188,20 @@ class Name:
         if not self.is_at_or_below(apex):
             return str(self)
         labels = self.relative_to(apex)
-        return str(Name._trusted(labels)).removesuffix(".") if labels else "@"
+        return str(Name.measured(labels)).removesuffix(".") if labels else "@"
 
     def parent(self) -> Name:
         """Return the name without its leftmost label; the root has none."""
         assert self.labels, "the root has no parent"
-        return Name._trusted(self.labels[1:])
+        return Name.measured(self.labels[1:])
 
     def ancestor(self, label_count: int) -> Name:
         """Return the ancestor (or the name itself) that has this many labels."""
         assert 0 <= label_count <= len(self.labels), f"{self} has no ancestor of {label_count} labels"
-        return Name._trusted(self.labels[len(self.labels) - label_count :])
+        return Name.measured(self.labels[len(self.labels) - label_count :])
 
     def child(self, label: bytes) -> Name:
-        """Return the name one label below; FormatError when that is no name."""
+        """Return the name one label below; FormatError where that name is too long."""
         return Name((label, *self.labels))
 
     def under(self, suffix: Name) -> Name:
@@ -239,49 +213,26 @@ class Name:
         return Name(self.labels + suffix.labels)
 
     def moved(self, old_apex: Name, new_apex: Name) -> Name:
-        """Return the name below `new_apex` that stands where this one stands below `old_apex`.
-
-        FormatError `name-too-long` past 255 bytes.
-        """
+        """Return this name with its end `old_apex` replaced by `new_apex`; FormatError `name-too-long`."""
         return Name(self.relative_to(old_apex) + new_apex.labels)
 
 
 def _labels_of_text(text: str) -> list[bytes]:
-    labels: list[bytes] = []
-    label = bytearray()
-    index = 0
-    while index < len(text):
-        character = text[index]
-        index += 1
-        if not " " < character < "\x7f":
-            raise FormatError("not-ascii", f"character {index} of the name; write international names as xn--")
-        if character == ".":
-            labels.append(bytes(label))
-            label.clear()
-        elif character != "\\":
-            label.append(ord(character))
+    labels = [bytearray()]
+    for piece in _PIECE.finditer(text):
+        if piece["strange"]:
+            raise FormatError("not-ascii", f"character {piece.end()} of the name; write international names as xn--")
+        if piece["bad"]:
+            raise FormatError("bad-escape", "a backslash is followed by three digits or by one character")
+        if piece[0] == ".":
+            labels.append(bytearray())
+        elif not piece["code"]:
+            labels[-1] += (piece["escaped"] or piece["plain"]).encode("ascii")
+        elif int(piece["code"]) <= 255:
+            labels[-1].append(int(piece["code"]))
         else:
-            byte, index = _escape_at(text, index)
-            label.append(byte)
-    labels.append(bytes(label))
-    return labels
-
-
-def _escape_at(text: str, index: int) -> tuple[int, int]:
-    digits = text[index : index + 3]
-    if len(digits) == 3 and digits.isascii() and digits.isdigit():
-        if int(digits) > 255:
-            raise FormatError("bad-escape", f"\\{digits} is no byte")
-        return int(digits), index + 3
-    if not digits or digits[0].isdigit() or not " " <= digits[0] < "\x7f":
-        raise FormatError("bad-escape", "a backslash is followed by three digits or by one character")
-    return ord(digits[0]), index + 1
-
-
-def _text_of_label(label: bytes) -> str:
-    if _PLAIN.issuperset(label):
-        return label.decode("ascii")
-    return "".join([_text_of_byte(byte) for byte in label])
+            raise FormatError("bad-escape", f"{piece[0]} is no byte")
+    return [bytes(label) for label in labels]
 
 
 def _text_of_byte(byte: int) -> str:

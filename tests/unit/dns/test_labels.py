@@ -23,27 +23,27 @@ def end_of(wire: bytes, read: Callable[[bytes, int], int]) -> int | None:
 
 
 @pytest.mark.parametrize(
-    "wire",
+    ("wire", "end"),
     [
-        b"\x00",
-        b"\x01\x00\x00tail",
-        b"\x03www\x02ab\x00\x03www\x00",
-        (b"\x3f" + b"a" * 63) * 3 + b"\x3d" + b"a" * 61 + b"\x00",
-        (b"\x3f" + b"a" * 63) * 3 + b"\x3e" + b"a" * 62 + b"\x00",
-        b"\x01a" * 127 + b"\x00",
-        b"\x01a" * 128 + b"\x00",
-        b"\x01a" * 30_000 + b"\x00",
-        b"",
-        b"\x03ww",
-        b"\x03www",
-        b"\x01a\x40",
-        b"\x01a\xc0\x0c",
+        (b"\x00", 2),
+        (b"\x01\x00\x00tail", 4),
+        (b"\x03www\x02ab\x00\x03www\x00", 9),
+        (LONGEST, 256),
+        ((b"\x3f" + b"a" * 63) * 3 + b"\x3e" + b"a" * 62 + b"\x00", None),
+        (b"\x01a" * 127 + b"\x00", 256),
+        (b"\x01a" * 128 + b"\x00", None),
+        (b"\x01a" * 30_000 + b"\x00", None),
+        (b"", None),
+        (b"\x03ww", None),
+        (b"\x03www", None),
+        (b"\x01a\x40", None),
+        (b"\x01a\xc0\x0c", None),
     ],
-    ids=lambda wire: f"{wire[:4].hex()} of {len(wire)}",
+    ids=lambda value: f"{value[:4].hex()} of {len(value)}" if isinstance(value, bytes) else str(value),
 )
-def test_where_a_name_ends_is_where_reading_it_ends(wire: bytes) -> None:
-    expected = end_of(b"x" + wire, lambda data, at: Name.parse(data, at)[1])
-    assert end_of(b"x" + wire, name_end) == expected
+def test_where_a_name_ends_is_where_reading_it_ends(wire: bytes, end: int | None) -> None:
+    assert end_of(b"x" + wire, lambda data, at: Name.parse(data, at)[1]) == end
+    assert end_of(b"x" + wire, name_end) == end
 
 
 @pytest.mark.parametrize(
