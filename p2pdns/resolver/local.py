@@ -91,7 +91,7 @@ def read_local_data(lines: Sequence[str]) -> Mapping[Name, LocalName]:
         return {}
     place = "[dns] local_data"
     try:
-        rrsets = reader.read("\n".join(lines) + "\n", apex=Name.root(), path=place, ttl=LOCAL_TTL_S)
+        rrsets = reader.reading("\n".join(lines) + "\n", apex=Name.root(), path=place, ttl=LOCAL_TTL_S).rrsets
     except ZoneFileError as trouble:
         raise together(
             ConfigError(

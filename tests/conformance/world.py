@@ -167,7 +167,7 @@ def publish(node: SwarmNode, owner: str, text: str) -> None:
     """Publish the zone of an owner through a node."""
     secret = SECRETS[owner]
     apex = secret.zone_key.apex
-    rrsets = reader.read(text, apex=apex, path=owner)
+    rrsets = reader.reading(text, apex=apex, path=owner).rrsets
     value = compose_packet(rrsets, apex, size_bytes_max=VALUE_BYTES_WRITE_MAX)
     assert publish_through(node.control, secret, value).sent
 

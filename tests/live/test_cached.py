@@ -36,7 +36,7 @@ QUESTIONS_MAX = 2
 
 def item_of(secret: SecretKey, zone: str, unix: float | None = None) -> str:
     """Return the signed item of a zone as the control socket takes it."""
-    rrsets = reader.read(zone, apex=secret.zone_key.apex, path="test.zone")
+    rrsets = reader.reading(zone, apex=secret.zone_key.apex, path="test.zone").rrsets
     value = compose_packet(rrsets, secret.zone_key.apex, size_bytes_max=940, path="test.zone")
     seq = int((time.time() if unix is None else unix) * 1_000_000)
     return MutableItem.signed(secret, seq, value).to_bytes().hex()

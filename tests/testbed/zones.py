@@ -44,8 +44,8 @@ def of_zone_files(keys: Mapping[str, str]) -> list[Expected]:
     """Return a question for every RRset of zones/, whose keys these are."""
     expected = []
     for name, path in ZONES.items():
-        text = placeholders.filled(path.read_text(), keys, path=path.name)
-        for rrset in reader.read(text, apex=ZoneKey.read(keys[name]).apex, path=path.name):
+        text = placeholders.fill(path.read_text(), keys, path=path.name).text
+        for rrset in reader.reading(text, apex=ZoneKey.read(keys[name]).apex, path=path.name).rrsets:
             data = frozenset(writing.rdata_text(rrset.rtype, rdata) for rdata in rrset.rdatas)
             expected.append(Expected(str(rrset.owner), type_text(rrset.rtype), data))
     return expected
@@ -77,6 +77,6 @@ class Signed:
     def update(self, address: str) -> None:
         apex = self._secret.zone_key.apex
         text = f'$TTL {self.ttl}\n@ A {address}\nwww A {address}\n@ TXT "{self.name}"\n'
-        value = compose_packet(reader.read(text, apex=apex, path=self.name), apex)
+        value = compose_packet(reader.reading(text, apex=apex, path=self.name).rrsets, apex)
         self.item = MutableItem.signed(self._secret, int(time.time() * 1e6), value)
         self.expected = Expected(f"www.{self.key}.", "A", frozenset({address}))

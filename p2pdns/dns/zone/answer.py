@@ -1,13 +1,13 @@
-"""From a question to what a zone says about it (RFC 1034 §4.3.2, 2308, 4592, 6672, 8020, 8482).
+"""The answer of one zone to a question (RFC 1034 §4.3.2, 2308, 4592, 6672, 8020, 8482).
 
-Guarantees: every question at or below the apex gets a `ZoneAnswer` after at most `CHAIN_LINKS_MAX` steps; answers use
-the zone's own names, the owner of the first RRset spelled as it was asked.
+Guarantees: every question at or below the apex gets a `ZoneAnswer` after at most `CHAIN_LINKS_MAX` aliases. Answers
+have the zone's own names; the owner of the first RRset is spelled as in the question.
 Does not know: suffixes, other zones, whether the item is fresh or settled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -18,31 +18,36 @@ from p2pdns.dns.registry import Rcode, Type
 from p2pdns.errors import FormatError
 from p2pdns.naming import is_zone_key_label
 
-# CNAMEs of one question, DNAMEs counted with the CNAME they make; resolvers in use stop between 8 and 17.
+# Aliases followed for one question; a DNAME counts as one with its CNAME. Resolvers in use stop between 8 and 17.
 CHAIN_LINKS_MAX = 16
-ADDITIONAL_RRSETS_MAX = 16  # Addresses beside an answer are a courtesy, and a zone may name hundreds of targets.
-
+ADDITIONAL_RRSETS_MAX = 16  # Addresses beside an answer are optional, and a zone may have hundreds of targets.
 TOO_MANY_LINKS = f"more than {CHAIN_LINKS_MAX} aliases in a row"
 
-# Types whose targets get their addresses into the additional section (RFC 1034 §3.6, 2782, 9460 §4.1).
+# For these types, the addresses of the targets go into the additional section (RFC 1034 §3.6, 2782, 9460 §4.1).
 _WITH_ADDRESSES = (Type.NS, Type.MX, Type.SRV, Type.SVCB, Type.HTTPS)
 
 
+def delegates_in(rdatas: Iterable[bytes]) -> list[Name]:
+    """Return the zone keys among the targets of NS records."""
+    targets = [target for rdata in rdatas for target in names_in(Type.NS, rdata)]
+    return [target for target in targets if len(target.labels) == 1 and is_zone_key_label(target.labels[0])]
+
+
 class Kind(Enum):
-    """What sort of answer a zone gave."""
+    """The kind of an answer of a zone."""
 
     ANSWER = "answer"
     NODATA = "nodata"
     NXDOMAIN = "nxdomain"
-    ALIAS = "alias"  # The chain leaves the zone; `target` is the name to go on with.
-    DELEGATED = "delegated"  # The chain ends with the CNAME made of a cut; `delegates` are the keys it names.
-    DELEGATED_AWAY = "delegated away"  # The cut names hosts only, which are not followed.
-    FAILED = "failed"  # A loop, a chain without end or a name too long; `reason` says which.
+    ALIAS = "alias"  # The chain leads out of the zone, to `target`.
+    DELEGATED = "delegated"  # The chain ends with a CNAME made from a zone cut; `delegates` are the keys in its NS.
+    DELEGATED_AWAY = "delegated away"  # The NS of the zone cut name hosts only, which are not followed.
+    FAILED = "failed"  # `reason` says why: a loop, too many aliases, a name too long, and so on.
 
 
 @dataclass(frozen=True, slots=True)
 class ZoneAnswer:
-    """What a zone says: the sections, how to read them, and where to go on."""
+    """The sections of an answer, its kind, and the name at which the caller goes on."""
 
     kind: Kind
     rcode: int = Rcode.NOERROR
@@ -56,20 +61,16 @@ class ZoneAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A zone as the look-up sees it: `nodes` has every name that exists, empty non-terminals too."""
+    """The names of a zone: `nodes` has every name that exists, empty non-terminals too."""
 
     apex: Name
     nodes: Mapping[Name, Mapping[int, RRset]]
     negative_soa: RRset
 
-    def is_cut(self, name: Name) -> bool:
-        """Return whether the subtree at `name` belongs to somebody else."""
-        return name != self.apex and Type.NS in self.nodes[name]
-
     def closest_encloser(self, name: Name) -> Name:
         """Return the longest existing name at or above `name` (RFC 4592 §3.3.1); the apex always exists."""
-        # What exists has every name above it, so halving finds the border: a chain may lead through 16 names of 127
-        # labels, and to make all the names above each of them would take milliseconds.
+        # Every name above an existing name exists, so a binary search finds the longest one. A chain may lead through
+        # 16 names of 127 labels, and making every name above each of them would take milliseconds.
         exists, too_deep = len(self.apex.labels), len(name.labels) + 1
         while too_deep - exists > 1:
             depth = (exists + too_deep) // 2
@@ -82,7 +83,7 @@ class Tree:
 
 @dataclass(slots=True)
 class Search:
-    """One question on its way through one zone."""
+    """The search for the answer to one question in one zone."""
 
     tree: Tree
     question: Question
@@ -106,11 +107,11 @@ class Search:
         return self._failed(Rcode.SERVFAIL, TOO_MANY_LINKS)
 
     def _step(self, name: Name) -> ZoneAnswer | Name:
-        """Return the answer for one name, or the name to go on with."""
+        """Return the answer for one name, or the name at which the search goes on."""
         tree = self.tree
         encloser = tree.closest_encloser(name)
         rrsets = tree.nodes[encloser]
-        if tree.is_cut(encloser):
+        if encloser != tree.apex and Type.NS in rrsets:
             return self._at_cut(name, encloser, rrsets[Type.NS])
         if name == encloser:
             return self._at_node(name, rrsets)
@@ -120,7 +121,7 @@ class Search:
             wildcard = tree.nodes.get(encloser.child(b"*"))
         except FormatError:
             wildcard = None
-        # RFC 4592 §4: the wildcard of the closest encloser and of no other, even where it has nothing to say.
+        # RFC 4592 §4: the wildcard of the closest encloser counts and no other, even where it has no RRset of the type.
         if wildcard is not None:
             return self._at_node(name, wildcard)
         return self._negative(Kind.NXDOMAIN)
@@ -128,7 +129,7 @@ class Search:
     def _at_node(self, name: Name, rrsets: Mapping[int, RRset]) -> ZoneAnswer | Name:
         rtype = self.question.rtype
         if rtype == Type.ANY and rrsets:
-            # RFC 8482 §4.1: one RRset is an answer to ANY, and the same one every time.
+            # RFC 8482 §4.1: ANY is answered with one RRset, always the same one.
             return self._answer(name, rrsets[min(rrsets)])
         if rtype in rrsets:
             return self._answer(name, rrsets[rtype])
@@ -139,46 +140,36 @@ class Search:
         return self._negative(Kind.NODATA)
 
     def _through_dname(self, name: Name, owner: Name, dname: RRset) -> ZoneAnswer | Name:
-        # A chain can pass the same DNAME twice; a section holds an RRset once (RFC 2181 §5).
+        # A chain can pass the same DNAME twice, but a section holds an RRset once (RFC 2181 §5).
         if all((rrset.owner, rrset.rtype) != (owner, Type.DNAME) for rrset in self.chain):
             self._append(owner, dname)
         substitute = names_in(dname.rtype, dname.rdatas[0])[0]
         outcome = self._synthesise(name, owner, substitute, dname.ttl)
-        # Whoever asks for the alias itself has it now, and is not led on to where it points.
+        # A question for the CNAME itself is answered now; the chain ends here.
         if isinstance(outcome, Name) and self.question.rtype in (Type.CNAME, Type.ANY):
             return ZoneAnswer(Kind.ANSWER, answer=tuple(self.chain))
         return outcome
 
     def _synthesise(self, name: Name, old_apex: Name, new_apex: Name, ttl: int) -> ZoneAnswer | Name:
-        """Append the CNAME that moves `name` elsewhere, and return where (RFC 6672 §3.1)."""
+        """Append the CNAME from `name` to the same name below `new_apex`, and return that name (RFC 6672 §3.1)."""
         try:
             target = name.moved(old_apex, new_apex)
         except FormatError:
             return self._failed(Rcode.YXDOMAIN, f"{name} is too long below {new_apex}")
-        made = RRset(name, Type.CNAME, ttl, (target.wire(),))
-        self.chain.append(made)
+        self.chain.append(RRset(name, Type.CNAME, ttl, (target.wire(),)))
         return target
 
     def _at_cut(self, name: Name, cut: Name, delegation: RRset) -> ZoneAnswer:
         if name == cut and self.question.rtype == Type.NS:
             return self._answer(name, delegation)
-        # RFC 4035 §3.1.4.1: DS belongs to the parent's side of a cut, and this zone never has any.
+        # RFC 4035 §3.1.4.1: DS belongs to the parent's side of a cut, and no item holds DS.
         if name == cut and self.question.rtype == Type.DS:
             return self._negative(Kind.NODATA)
-        # The RDATA of a zone stands in canonical order, and so do the keys.
-        keys = [
-            target
-            for rdata in delegation.rdatas
-            for target in names_in(Type.NS, rdata)
-            if len(target.labels) == 1 and is_zone_key_label(target.labels[0])
-        ]
+        # RDATA is in canonical order, so the keys are too.
+        keys = delegates_in(delegation.rdatas)
         if not keys:
-            return ZoneAnswer(
-                Kind.DELEGATED_AWAY,
-                Rcode.SERVFAIL,
-                answer=tuple(self.chain),
-                reason=f"{cut} is delegated to a host name, which is not followed",
-            )
+            reason = f"{cut} is delegated to a host name, which is not followed"
+            return ZoneAnswer(Kind.DELEGATED_AWAY, Rcode.SERVFAIL, answer=tuple(self.chain), reason=reason)
         target = self._synthesise(name, cut, keys[0], delegation.ttl)
         if isinstance(target, ZoneAnswer):
             return target
@@ -192,7 +183,7 @@ class Search:
         return ZoneAnswer(Kind.ANSWER, answer=tuple(self.chain), additional=self._addresses(name, rrset))
 
     def _addresses(self, name: Name, rrset: RRset) -> tuple[RRset, ...]:
-        """Return the A and AAAA RRsets of the targets that the zone itself has."""
+        """Return the A and AAAA RRsets of those targets that are names of this zone."""
         if rrset.rtype not in _WITH_ADDRESSES:
             return ()
         found: dict[tuple[Name, int], RRset] = {}

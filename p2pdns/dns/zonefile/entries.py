@@ -1,6 +1,6 @@
-"""What a line of a zone file gave: a record, a remark, or an error.
+"""The results of reading a line of a zone file: a record, a remark, or an error.
 
-Guarantees: nothing here reads text. Does not know the rules of a zone.
+Does not know text, or the rules of a zone.
 """
 
 from __future__ import annotations
@@ -8,13 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from p2pdns.dns.message import RR
+from p2pdns.errors import ZoneFileError
 
 
 @dataclass(frozen=True, slots=True)
 class ReadRecord:
-    """A record, the line it begins at, and why no zone can have it, whatever stands beside it (None where one can).
+    """A record and its first line; `refusal` is the reason why no zone can have it, None where a zone can.
 
-    `has_ttl` tells a TTL that somebody wrote from one that is still to be found.
+    Without `has_ttl`, the record got no TTL from the lines up to it, and its own does not count.
     """
 
     record: RR
@@ -25,7 +26,7 @@ class ReadRecord:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """A mistake or a warning about a line; the list that it is in says which."""
+    """A mistake in a line, or a warning about it."""
 
     line: int
     what: str
@@ -33,10 +34,18 @@ class Remark:
 
 
 class LineError(Exception):
-    """A line that cannot be read, in words; `is_garbage` where it does not even look like a record."""
+    """A line that cannot be read; with `is_garbage`, it does not even look like a record."""
 
-    def __init__(self, what: str, hint: str | None = None, *, is_garbage: bool = False) -> None:
+    def __init__(self, what: str, hint: str | None = None, *, line: int = 0, is_garbage: bool = False) -> None:
         super().__init__(what)
         self.what = what
         self.hint = hint
+        self.line = line
         self.is_garbage = is_garbage
+        self.more_lines = 0  # Lines of garbage that follow directly.
+
+    def for_user(self, path: str) -> ZoneFileError:
+        """Return the mistake in the form that users see."""
+        count = "line" if self.more_lines == 1 else self.more_lines
+        more = f", nor the {count} behind it" if self.more_lines else ""
+        return ZoneFileError(self.what + more, path=path, line=self.line, hint=self.hint)

@@ -1,6 +1,6 @@
-"""`$GENERATE`: a line that stands for many, as BIND's manual has it.
+"""`$GENERATE`: one line that stands for many, as in BIND's manual.
 
-Guarantees: how many lines it stands for is known before one is made; no line is longer than its template allows.
+Guarantees: the number of lines is known before one is made, and no line is longer than its template allows.
 Does not know names, types or values: templates are text.
 """
 
@@ -11,7 +11,7 @@ import re
 from p2pdns.dns.zonefile.entries import LineError
 
 NUMBER_DIGITS_MAX = 10  # Ranges count up to 2**31 - 1 in BIND.
-WIDTH_MAX = 127  # What BIND has room for; a label has 63 bytes.
+WIDTH_MAX = 127  # As in BIND; a label has 63 bytes.
 
 _NUMBER = rf"\d{{1,{NUMBER_DIGITS_MAX}}}"
 _RANGE = re.compile(rf"({_NUMBER})-({_NUMBER})(?:/({_NUMBER}))?", re.ASCII)
@@ -20,7 +20,7 @@ _DOLLAR = re.compile(rf"\\.|\$(?:(?P<twice>\$)|{_MODIFIER}|(?P<bad>\{{))?", re.D
 
 
 def range_of(text: str) -> range:
-    """Return the numbers that `START-STOP[/STEP]` names.
+    """Return the numbers of a range in text, `START-STOP[/STEP]`.
 
     >>> list(range_of("1-7/3"))
     [1, 4, 7]
@@ -33,9 +33,9 @@ def range_of(text: str) -> range:
 
 
 def substituted(template: str, number: int) -> str:
-    r"""Return a template with each $ replaced by the number, as `${OFFSET[,WIDTH[,BASE]]}` says it.
+    r"""Return a template with each $ or `${OFFSET[,WIDTH[,BASE]]}` replaced by the number, in that form.
 
-    A `$$` is a dollar sign, and what a backslash stands before stays as it is.
+    `$$` becomes a dollar sign. A backslash and the character behind it stay as they are.
 
     >>> substituted("h${-1,3,d}.$$.x", 10)
     'h009.$.x'

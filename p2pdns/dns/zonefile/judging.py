@@ -1,8 +1,8 @@
-"""What becomes of the records of a file together: which clash, and which every reader leaves out.
+"""Records of one file that exclude each other: mistakes, and records that readers leave out.
 
-A record at or below a zone cut, or below a DNAME, is no mistake: zones of other servers hold glue and DS there. It is
-left out with a warning, one a cut. Guarantees: what is neither a mistake nor left out is what `dns/zone/content` keeps
-of the same records. Does not know text, TTLs, or where the file is.
+A record at or below a zone cut, or below a DNAME, is no mistake, since zones of other servers hold glue and DS there.
+It is left out, with one warning for each cut. Guarantees: `dns/zone/content` keeps every record that is neither a
+mistake nor left out. Does not know text, TTLs, or where the file is.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ REASONS: Mapping[str, tuple[str, str]] = {
 
 
 def judged(apex: Name, entries: Iterable[ReadRecord]) -> tuple[list[Remark], list[Remark]]:
-    """Return the mistakes and the warnings about records that stand in each other's way."""
+    """Return the mistakes of records that exclude each other, and the warnings about records that are left out."""
     by_owner: dict[Name, list[ReadRecord]] = {}
     for entry in entries:
         by_owner.setdefault(entry.record.owner, []).append(entry)
     mistakes: list[Remark] = []
     hidden: dict[ReadRecord, list[ReadRecord]] = {}
     blocker: ReadRecord | None = None
-    # Canonical order puts everything below a name directly behind it, so one blocker at a time is enough.
+    # In canonical order all names below a name follow it directly, so one blocker at a time is enough.
     for owner in sorted(by_owner):
         group = by_owner[owner]
         if blocker is not None and owner.is_at_or_below(blocker.record.owner):
@@ -46,18 +46,15 @@ def judged(apex: Name, entries: Iterable[ReadRecord]) -> tuple[list[Remark], lis
             blocker = first[Type.NS]
             hidden[blocker] = [entry for entry in group if entry.record.rtype != Type.NS]
             continue
-        mistakes += [refused(entry.refusal, entry) for entry in group if entry.refusal is not None]
+        for entry in group:
+            if entry.refusal is not None:
+                what, hint = REASONS[entry.refusal]
+                mistakes.append(Remark(entry.line, f"{type_text(entry.record.rtype)} {what}", hint))
         mistakes += _clashes([entry for entry in group if entry.refusal is None], owner.text_in(apex))
         if Type.DNAME in first and Type.CNAME not in first:
             blocker = first[Type.DNAME]
             hidden[blocker] = []
     return mistakes, [warning for cut, left_out in hidden.items() for warning in _left_out(apex, cut, left_out)]
-
-
-def refused(reason: str, entry: ReadRecord) -> Remark:
-    """Return the mistake of a record that the rules of a zone refuse."""
-    what, hint = REASONS[reason]
-    return Remark(entry.line, f"{type_text(entry.record.rtype)} {what}", hint)
 
 
 def _clashes(group: list[ReadRecord], owner: str) -> Iterable[Remark]:
@@ -77,14 +74,15 @@ def _clashes(group: list[ReadRecord], owner: str) -> Iterable[Remark]:
 
 
 def _left_out(apex: Name, cut: ReadRecord, left_out: list[ReadRecord]) -> Iterable[Remark]:
-    """Yield the warnings about what readers will not see: one a cut, and one about its DS."""
+    """Yield the warnings about the records that a cut or a DNAME hides: one for all, and one for the DS of the cut."""
     owner = cut.record.owner.text_in(apex)
-    ordered = sorted(left_out, key=lambda entry: entry.line)
-    for entry in ordered:
-        if entry.record.rtype == Type.DS and entry.record.owner == cut.record.owner:
-            yield Remark(entry.line, f"DS at the delegation of {owner} is left out: the key in its NS is what counts")
-            break
-    rest = [entry for entry in ordered if entry.record.rtype != Type.DS or entry.record.owner != cut.record.owner]
+    ds: list[ReadRecord] = []
+    rest: list[ReadRecord] = []
+    for entry in sorted(left_out, key=lambda entry: entry.line):
+        is_ds = entry.record.rtype == Type.DS and entry.record.owner == cut.record.owner
+        (ds if is_ds else rest).append(entry)
+    if ds:
+        yield Remark(ds[0].line, f"DS at the delegation of {owner} is left out: the key in its NS is what counts")
     if not rest:
         return
     first = rest[0]

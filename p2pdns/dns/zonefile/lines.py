@@ -1,8 +1,8 @@
-"""Lines of a zone file as a record sees them: one, or several where parentheses hold them together.
+"""Logical lines of a zone file: one line of text, or several inside parentheses.
 
-Guarantees: every line of the text is in exactly one `LogicalLine`, in order; one mistake hides nothing that stands
-below it: a parenthesis that nothing closes ends with its line. The work is linear in the text but for the lines
-behind such parentheses, which are looked at once more, `RECORD_LINES_MAX` at most. Does not know what a line says.
+Guarantees: every line of the text is in exactly one `LogicalLine`, in order. A mistake hides nothing below it: a
+parenthesis that is not closed ends with its line. The work is linear in the text, except that up to `RECORD_LINES_MAX`
+lines behind such a parenthesis are read twice. Does not know the records in a line.
 """
 
 from __future__ import annotations
@@ -21,10 +21,7 @@ _NEED_A_LOOK = frozenset('()"\\')
 
 @dataclass(frozen=True, slots=True)
 class LogicalLine:
-    """What one record is written in; `number` is its first line, `trouble` what keeps it from being read.
-
-    The trouble is (line, what, hint).
-    """
+    """The text of one record; `number` is its first line, `trouble` is (line, what, hint) where it cannot be read."""
 
     number: int
     text: str
@@ -37,7 +34,7 @@ def normalised(text: str) -> str:
 
 
 def logical_lines(text: str) -> Iterator[LogicalLine]:
-    """Yield the lines of a text that was normalised.
+    """Yield the logical lines of a normalised text.
 
     >>> [line.number for line in logical_lines("a TXT (\\n x )\\nb TXT y")]
     [1, 3]
@@ -71,7 +68,7 @@ def _logical_line(lines: list[str], start: int) -> LogicalLine:
 
 
 def _after(line: str, depth: int) -> tuple[tuple[str, str] | None, int]:
-    """Return what is wrong with a line, and how deep in parentheses its end is."""
+    """Return the mistake in a line, and the depth of parentheses at its end."""
     trouble: tuple[str, str] | None = None
     if not line.isprintable() and (odd := _CONTROL.search(line)):
         trouble = (f"a control character, 0x{ord(odd[0]):02x}, in column {odd.start() + 1}", "is it the right file?")
@@ -85,10 +82,8 @@ def _after(line: str, depth: int) -> tuple[tuple[str, str] | None, int]:
                 return ("a closing parenthesis without an opening one", "remove it, or put ( before the values"), 0
             depth -= 1
         elif piece[0][0] == '"' and piece["end"] != '"':
-            trouble = (
-                "the quotes are not closed",
-                'a string in quotes ends on its own line, and " in it is written \\"',
-            )
+            hint = 'a string in quotes ends on its own line, and " in it is written \\"'
+            trouble = ("the quotes are not closed", hint)
         elif piece[0] == "\\":
             trouble = ("a backslash at the end of the line", "it is followed by three digits or by one character")
     return trouble, depth

@@ -1,13 +1,14 @@
 """Zone files as text, read to RRsets: directives, owners, TTLs, types, and all mistakes of a file.
 
 dnspython splits a line into words and reads the data of each type; this module decides what each line is.
-Guarantees: a mistake in one line hides none in another; what is returned is what `Zone.of` keeps whole.
-Does not know where the text came from, keys, how much fits in an item.
+Guarantees: a mistake in one line hides none in another, and `Zone.of` keeps every RRset that is returned.
+Does not know the origin of the text, zone keys, how much fits in an item.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -19,25 +20,24 @@ import dns.rdatatype
 import dns.tokenizer
 
 from p2pdns.dns.message import RR, RRset, type_text
-from p2pdns.dns.message.rdata import names_in, rewrite_names
+from p2pdns.dns.message.rdata import names_in, rewrite_wires
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Class, Type
 from p2pdns.dns.zone.content import TTL_MAX, is_meta_type, refusal_of, select
 from p2pdns.dns.zonefile import explain, generate, judging, svcb, warning
 from p2pdns.dns.zonefile.entries import LineError, ReadRecord, Remark
-from p2pdns.dns.zonefile.explain import LINE_HINT, Words
+from p2pdns.dns.zonefile.explain import LINE_HINT
 from p2pdns.dns.zonefile.lines import LogicalLine, logical_lines, normalised
-from p2pdns.dns.zonefile.placeholders import told
 from p2pdns.dns.zonefile.writing import dnspython_name
-from p2pdns.errors import MISTAKES_MAX, FormatError, ZoneFileError, together
+from p2pdns.errors import KEY_FILE_MARK, MISTAKES_MAX, FormatError, ZoneFileError, together
 from p2pdns.values import replace
 
-DEFAULT_TTL = 300  # Seconds; for records without a TTL in a file that has none and no SOA to take it from.
+DEFAULT_TTL = 300  # Seconds; for records without a TTL in a file that has no TTL and no SOA.
 RECORDS_MAX = 100_000  # One line of $GENERATE can ask for billions.
 RDATA_BYTES_MAX = 65_535  # RFC 1035 §3.2.1: its length has 16 bits.
-WARNINGS_MAX = 50  # Of one file; a person who reads that many has understood.
+WARNINGS_MAX = 50  # Of one file; more of them tell a person no more.
 
-# IDNA 2008 (RFC 5891), after the mapping to lower case that typing needs (UTS 46): 2003 makes another name of "ß".
+# IDNA 2008 (RFC 5891), after the mapping to lower case that typed names need (UTS 46). IDNA 2003 changes "ß" to "ss".
 _IDNA = dns.name.IDNA2008Codec(uts_46=True, transitional=False, allow_pure_ascii=True)
 _TTL = re.compile(r"([0-9]+)|(?:[0-9]+[wdhms])+", re.IGNORECASE | re.ASCII)
 _TTL_UNITS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
@@ -48,23 +48,11 @@ _DIRECTIVES = "$TTL, $ORIGIN and $GENERATE are read"
 
 @dataclass(frozen=True)
 class Reading:
-    """What a zone file says: its RRsets in canonical order, and what is odd about it, each with its line.
-
-    `reroot` is the apex it was written for, where that was asked for or had to be taken.
-    """
+    """The RRsets of a zone file in canonical order, the warnings about it, and the apex that was replaced, if any."""
 
     rrsets: tuple[RRset, ...]
     warnings: tuple[Remark, ...]
     reroot: Name | None = None
-
-
-def read(text: str, *, apex: Name, path: str, reroot: Name | None = None, ttl: int | None = None) -> tuple[RRset, ...]:
-    """Return the RRsets of a zone file, in canonical order; ZoneFileError with path and line, and all its mistakes.
-
-    `reroot` is an apex the file was written for (`$ORIGIN example.com.`): names at or below it, in RDATA too, move
-    to `apex`. `ttl` is what a `$TTL` above the first line would say.
-    """
-    return reading(text, apex=apex, path=path, reroot=reroot, ttl=ttl).rrsets
 
 
 def reading(
@@ -77,10 +65,11 @@ def reading(
     ttl: int | None = None,
     mistakes: Iterable[ZoneFileError] = (),
 ) -> Reading:
-    """Return the same, and what is odd about it.
+    """Return the RRsets and the warnings of a zone file; ZoneFileError with path, line and all mistakes of the file.
 
-    `reroot_if_needed` is an apex the file may have been written for: it counts where owners outside the zone lie below
-    it. `mistakes` are those that somebody else has found in this text; a line has one mistake at most.
+    `reroot` is an apex that the file was written for: names at or below it, in RDATA too, move to `apex`.
+    `reroot_if_needed` is such an apex that counts only where owners outside the zone are below it. `ttl` acts as a
+    `$TTL` above the first line. `mistakes` were found in this text before; a line has one mistake at most.
     """
     try:
         reader = _ZoneFileReader(apex, reroot, ttl)
@@ -91,26 +80,11 @@ def reading(
                 reader.read(text)
         return reader.result(path, tuple(mistakes))
     except ZoneFileError as trouble:
-        raise told(trouble, text) from None
-
-
-@dataclass
-class _Mistake:
-    line: int
-    what: str
-    hint: str | None
-    is_garbage: bool = False
-    more_lines: int = 0  # Lines of the same kind right behind it.
-
-    def error(self, path: str) -> ZoneFileError:
-        more = "" if not self.more_lines else f", nor the {self.more_lines} behind it"
-        if self.more_lines == 1:
-            more = ", nor the line behind it"
-        return ZoneFileError(self.what + more, path=path, line=self.line, hint=self.hint)
+        raise (trouble.without_lines() if KEY_FILE_MARK in text else trouble) from None
 
 
 class _ZoneFileReader:
-    """One zone file on its way to RRsets: what is in force at a line, and what was found up to it."""
+    """The reading of one zone file: the settings in force at the current line, and all that was found up to it."""
 
     def __init__(self, apex: Name, reroot: Name | None, ttl: int | None) -> None:
         self.apex = apex
@@ -118,23 +92,24 @@ class _ZoneFileReader:
         self.entries: list[ReadRecord] = []
         self.outside: list[Name] = []
         self._origin = dnspython_name(reroot or apex)
-        self._owner: dns.name.Name | None = self._origin  # None behind a line whose owner is not known.
+        self._owner: dns.name.Name | None = self._origin  # None after a line whose owner could not be read.
         self._default_ttl = ttl
         self._last_ttl: int | None = None
         self._quotes = explain.Quotes()
-        self._mistakes: list[_Mistake] = []
+        self._mistakes: list[LineError] = []
         self._warnings: list[Remark] = []
-        self._dotless = warning.Dotless()
+        self._dotless: list[tuple[int, str, Name]] = []  # Targets that were typed like names of the public DNS.
         self._line = 0
 
     def read(self, text: str) -> None:
-        """Read a text, up to the mistake after which no more are told."""
+        """Read a text, up to the mistake after which no more are shown."""
         for line in logical_lines(normalised(text)):
             if len(self._mistakes) > MISTAKES_MAX:
                 return
             self._line = line.number
             if line.trouble is not None:
-                self._mistakes.append(_Mistake(*line.trouble))
+                number, what, hint = line.trouble
+                self._mistakes.append(LineError(what, hint, line=number))
             elif (content := line.text.lstrip(" \t")) and content[0] not in ";\n":
                 self._read_line(line)
 
@@ -155,14 +130,13 @@ class _ZoneFileReader:
             if last.line + last.more_lines + 1 == self._line:
                 last.more_lines += 1
                 return
-        self._mistakes.append(_Mistake(self._line, wrong.what, wrong.hint, wrong.is_garbage))
+        wrong.line = self._line
+        self._mistakes.append(wrong)
 
     def _unreadable(self, text: str) -> str:
-        shown = self._quotes.of(text.split(maxsplit=1)[0])
-        rest = " …" if len(text.split(maxsplit=1)) > 1 else ""
-        return "cannot read this line" if shown is None else f'cannot read "{shown}{rest}"'
-
-    # One line.
+        first, *rest = text.split(maxsplit=1) or [""]
+        shown = self._quotes.of(first) if first else None
+        return "cannot read this line" if shown is None else f'cannot read "{shown}{" …" if rest else ""}"'
 
     def _read_words(self, words: dns.tokenizer.Tokenizer) -> None:
         token = words.get(want_leading=True)
@@ -180,7 +154,7 @@ class _ZoneFileReader:
         if owner_word is None:
             words.unget(token)
         else:
-            # What follows without an owner belongs to nobody until this line turns out to be a record.
+            # Where this line turns out to be no record, following lines without an owner have none.
             self._owner = None
             owner = self._name(owner_word)
         ttl, rtype, has_class = self._header(words, owner_word)
@@ -202,7 +176,7 @@ class _ZoneFileReader:
             raise LineError(explain.reader_words(str(error)) or self._unreadable(word), LINE_HINT) from None
 
     def _header(self, words: dns.tokenizer.Tokenizer, owner_word: str | None) -> tuple[int | None, int, bool]:
-        """Return TTL, type, and whether there is a class, in whatever order the first and the last stand."""
+        """Return TTL, type, and whether there is a class; TTL and class come in any order before the type."""
         ttl: int | None = None
         has_class = False
         while True:
@@ -235,15 +209,12 @@ class _ZoneFileReader:
             if word and explain.rdata_trouble(rtype, [token], _IDNA, explain.Quotes()) is None:
                 return LineError(f"the type is missing: {kind} {word}", LINE_HINT)
         trouble = explain.unknown_type(word, self._quotes)
-        # Prose at the head of a file that is no zone file is not full of unknown types; types are written in capitals.
+        # A file of prose should not give a list of unknown types. Types are mostly written in capitals.
         is_type_like = owner_word is None or len(self.entries) or word.isupper()
         if trouble is not None and (trouble[1] != LINE_HINT or is_type_like):
             return LineError(*trouble)
-        first = owner_word or word
-        shown = None if not first else self._quotes.of(first)
         rest = "" if token.is_eol_or_eof() else " …"
-        what = "cannot read this line" if shown is None else f'cannot read "{shown}{rest}"'
-        return LineError(what, LINE_HINT, is_garbage=True)
+        return LineError(self._unreadable(f"{owner_word or word}{rest}"), LINE_HINT, is_garbage=True)
 
     @staticmethod
     def _ttl(word: str) -> int:
@@ -258,38 +229,24 @@ class _ZoneFileReader:
         return seconds
 
     def _rdata(self, rtype: int, tokens: list[dns.tokenizer.Token]) -> bytes:
-        """Return the bytes of RDATA; LineError in words of the type where they say none."""
+        """Return the RDATA of these words; LineError in words of the type where there is none."""
         try:
             raw = self._bytes(rtype, tokens)
         except LineError:
             raise
-        except Exception as error:  # dnspython's readers trip over some words in ways of their own.
+        except Exception as error:  # For some words, dnspython's readers fail with other exceptions than its own.
             _raise_interrupt(error)
             trouble = explain.rdata_trouble(rtype, tokens, _IDNA, self._quotes)
-            raise LineError(*(trouble or self._reader_words(str(error), rtype, tokens))) from None
+            raise LineError(*(trouble or explain.reader_trouble(rtype, tokens, str(error)))) from None
         if len(raw) > RDATA_BYTES_MAX:
-            raise LineError(
-                f"{type_text(rtype)} of {len(raw)} bytes, {RDATA_BYTES_MAX} allowed", "no record holds more"
-            )
+            what = f"{type_text(rtype)} of {len(raw)} bytes, {RDATA_BYTES_MAX} allowed"
+            raise LineError(what, "no record holds more")
         return raw
-
-    @staticmethod
-    def _reader_words(error: str, rtype: int, tokens: list[dns.tokenizer.Token]) -> Words:
-        words = explain.reader_words(error)
-        # What a reader quotes of the line may be part of a key.
-        if words is None or any(len(part.value) > 4 and part.value in words for part in tokens):
-            words = "the data cannot be read"
-        return f"{type_text(rtype)}: {words}", explain.example_of(rtype)
 
     def _bytes(self, rtype: int, tokens: list[dns.tokenizer.Token]) -> bytes:
         if rtype in (Type.SVCB, Type.HTTPS) and not (tokens and tokens[0].value == "\\#"):
             return svcb.read(rtype, tokens, self._origin, _IDNA)
-        text = " ".join([f'"{token.value}"' if token.is_quoted_string() else token.value for token in tokens])
-        kind = dns.rdatatype.RdataType.make(rtype)
-        words = dns.tokenizer.Tokenizer(text, idna_codec=_IDNA)
-        raw = dns.rdata.from_text(dns.rdataclass.IN, kind, words, self._origin, False).to_wire()
-        assert raw is not None, "without a file to write to, it returns the bytes"
-        return raw
+        return svcb.rdata_of(rtype, " ".join(map(svcb.quoted, tokens)), self._origin, _IDNA)
 
     def _add(
         self, owner_read: dns.name.Name, ttl: int | None, rtype: int, raw: bytes, tokens: list[dns.tokenizer.Token]
@@ -303,7 +260,7 @@ class _ZoneFileReader:
             self.outside.append(typed)
             raise LineError(f"{typed} is outside the zone", _OUTSIDE_HINT)
         if self.reroot is not None:
-            raw = rewrite_names(rtype, raw, self._rerooted)
+            raw = rewrite_wires(rtype, raw, lambda wire: self._rerooted(Name.parse(wire)[0]).wire())
         record = RR(owner, rtype, Class.IN, ttl or 0, raw)
         if len(self.entries) >= RECORDS_MAX:
             raise LineError(f"more than {RECORDS_MAX} records", "publish a part of it under another key")
@@ -317,17 +274,15 @@ class _ZoneFileReader:
         origin = Name(self._origin.labels[:-1])
         for target in names_in(record.rtype, record.rdata):
             for token in tokens:
-                if "." in token.value and not token.value.endswith("."):
+                if warning.ends_like_a_domain(token.value):
                     relative = tuple(token.value.lower().encode().split(b"."))
                     if target.folded().labels == (*relative, *self._rerooted(origin).folded().labels):
-                        self._dotless.add_target(self._line, token.value, target)
+                        self._dotless.append((self._line, token.value, target))
 
     def _rerooted(self, name: Name) -> Name:
         if self.reroot is None or not name.is_at_or_below(self.reroot):
             return name
         return name.moved(self.reroot, self.apex)
-
-    # Directives.
 
     def _directive(self, word: str, words: dns.tokenizer.Tokenizer) -> None:
         if word == "$GENERATE":
@@ -369,43 +324,39 @@ class _ZoneFileReader:
 
     @staticmethod
     def _template(rtype: int, tokens: list[dns.tokenizer.Token]) -> str:
-        """Return the data that numbers are put into. BIND has one string there, in quotes where it has spaces.
+        """Return the data with `$` in it. BIND reads one string there, in quotes where it has spaces.
 
-        In TXT the quotes stay, as in PowerDNS: nobody wants the words of a text joined without their spaces.
+        In TXT the quotes stay, as in PowerDNS: without them, the words of a text would be joined.
         """
         if len(tokens) == 1 and tokens[0].is_quoted_string() and rtype not in (Type.TXT, Type.SPF):
             return str(tokens[0].value).replace('\\"', '"')
-        return " ".join([f'"{token.value}"' if token.is_quoted_string() else token.value for token in tokens])
-
-    # The end.
+        return " ".join(map(svcb.quoted, tokens))
 
     def result(self, path: str, known: tuple[ZoneFileError, ...]) -> Reading:
-        """Return what was read; ZoneFileError with all mistakes, those that were known before among them."""
+        """Return the result; ZoneFileError with all mistakes, also those that were known before."""
         clashes, left_out = judging.judged(self.apex, self.entries)
-        mistakes = [*self._mistakes, *(_Mistake(clash.line, clash.what, clash.hint) for clash in clashes)]
+        mistakes = [*self._mistakes, *(LineError(clash.what, clash.hint, line=clash.line) for clash in clashes)]
         lines = {error.line for error in known}
-        found = [*known, *(mistake.error(path) for mistake in mistakes if mistake.line not in lines)]
+        found = [*known, *(mistake.for_user(path) for mistake in mistakes if mistake.line not in lines)]
         if found:
             raise together(found)
         if not self.entries:
             raise ZoneFileError("no records", path=path, hint="a zone needs at least one line such as: @ A 192.0.2.1")
-        rrsets = tuple(select(self.apex, self._timed_records(), {}).values())
+        rrsets = tuple(select(self.apex, self._timed_records(), Counter()).values())
         return Reading(rrsets, self._all_warnings(rrsets, left_out), self.reroot)
 
     def _timed_records(self) -> list[RR]:
-        """Return the records, those without a TTL with the SOA's minimum (RFC 1035 §3.3.13), or with ours."""
-        ttl = DEFAULT_TTL
-        for entry in self.entries:
-            if entry.record.rtype == Type.SOA and entry.record.owner == self.apex:
-                ttl = min(int.from_bytes(entry.record.rdata[-4:]), TTL_MAX)
-                break
+        """Return the records; one without a TTL gets the SOA's minimum (RFC 1035 §3.3.13) or `DEFAULT_TTL`."""
+        soas = (entry.record for entry in self.entries if entry.record.rtype == Type.SOA)
+        soa = next((record for record in soas if record.owner == self.apex), None)
+        ttl = DEFAULT_TTL if soa is None else min(int.from_bytes(soa.rdata[-4:]), TTL_MAX)
         kept = [entry for entry in self.entries if entry.refusal is None]
         return [entry.record if entry.has_ttl else replace(entry.record, ttl=ttl) for entry in kept]
 
     def _all_warnings(self, rrsets: tuple[RRset, ...], left_out: list[Remark]) -> tuple[Remark, ...]:
         visible = {(rrset.owner, rrset.rtype) for rrset in rrsets}
         seen = [entry for entry in self.entries if (entry.record.owner, entry.record.rtype) in visible]
-        odd = [*warning.about_zone(self.apex, seen), *self._dotless.warnings(self.apex, self.entries)]
+        odd = [*warning.about_zone(self.apex, seen), *warning.about_targets(self.apex, self.entries, self._dotless)]
         found = sorted([*self._warnings, *left_out, *odd], key=lambda remark: remark.line)
         if len(found) > WARNINGS_MAX:
             found[WARNINGS_MAX - 1 :] = [Remark(found[WARNINGS_MAX - 1].line, "more warnings are left out")]
@@ -413,7 +364,7 @@ class _ZoneFileReader:
 
 
 def _raise_interrupt(error: BaseException) -> None:
-    """Raise the Ctrl-C that dnspython, whose wrapper catches every exception, has made a mistake of the file."""
+    """Raise a Ctrl-C again: dnspython's wrapper catches every exception, so it looks like a mistake of the file."""
     cause: BaseException | None = error
     while cause is not None:
         if not isinstance(cause, Exception):

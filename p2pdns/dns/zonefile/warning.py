@@ -1,6 +1,6 @@
-"""What a zone may say and a person seldom means: names without their final dot, servers that nobody asks, and the like.
+"""Warnings about records that a zone may have and that are seldom meant, such as names without their final dot.
 
-Guarantees: a warning changes nothing of the zone. Does not know whether anybody shows it.
+Guarantees: a warning changes nothing in the zone. Does not know whether the warnings are shown.
 """
 
 from __future__ import annotations
@@ -11,55 +11,51 @@ import dns.tokenizer
 
 from p2pdns.addresses import is_rebinding_risk
 from p2pdns.dns.message import RR, type_text
-from p2pdns.dns.message.rdata import names_in, svcb_params
+from p2pdns.dns.message.rdata import HINT_BYTES, svcb_params
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
+from p2pdns.dns.zone.answer import delegates_in
 from p2pdns.dns.zonefile.entries import ReadRecord, Remark
-from p2pdns.dns.zonefile.toplevel import GENERIC, TOP_LEVEL_DOMAINS
 from p2pdns.dns.zonefile.writing import rdata_text
-from p2pdns.naming import is_zone_key_label
 
-_HINTS = (4, 6)  # SvcParamKeys ipv4hint and ipv6hint (RFC 9460 §14.3.2).
-_HINT_BYTES = {4: 4, 6: 16}
-
-
-class Dotless:
-    """Names that were typed without a final dot and end as names of the ordinary DNS do, until the zone is known."""
-
-    def __init__(self) -> None:
-        self._found: list[tuple[int, str, Name]] = []
-
-    def add_target(self, line: int, word: str, name: Name) -> None:
-        """Keep a name in RDATA as it was typed, and what it was read as."""
-        if _ends_like_a_domain(word, TOP_LEVEL_DOMAINS):
-            self._found.append((line, word, name))
-
-    def warnings(self, apex: Name, entries: Iterable[ReadRecord]) -> Iterator[Remark]:
-        """Yield a warning for each of them at or below which the zone itself has nothing."""
-        if not self._found:
-            return
-        exists = {
-            entry.record.owner.ancestor(count) for entry in entries for count in _depths(entry.record.owner, apex)
-        }
-        for line, word, name in self._found:
-            if name not in exists:
-                yield Remark(line, f"{word} is a name in this zone: did you forget the final dot?")
+# Top-level domains that end the names people type. A missing one costs a warning, no more.
+GENERIC = frozenset(b"com net org edu gov mil int info biz name arpa".split())  # Rare as names of hosts.
+_OTHERS = b"""
+academy agency app art bank berlin blog care center city cloud club company dev digital email events family foundation
+fund games global group guru hamburg health help home homes host hosting house link live london mobi money museum
+network news one online page paris photo photos plus press pro radio red rocks run school science services shop site
+social software solutions space store studio systems tech tel today tools top tv vip website wiki work works world xyz
+ac ad ae af ag ai al am ao aq ar as at au aw ax az ba bb bd be bf bg bh bi bj bm bn bo br bs bt bw by bz ca cc cd cf cg
+ch ci ck cl cm cn co cr cu cv cw cx cy cz de dj dk dm do dz ec ee eg er es et eu fi fj fk fm fo fr ga gb gd ge gf gg gh
+gi gl gm gn gp gq gr gs gt gu gw gy hk hm hn hr ht hu id ie il im in io iq ir is it je jm jo jp ke kg kh ki km kn kp kr
+kw ky kz la lb lc li lk lr ls lt lu lv ly ma mc md me mg mh mk ml mm mn mo mp mq mr ms mt mu mv mw mx my mz na nc ne nf
+ng ni nl no np nr nu nz om pa pe pf pg ph pk pl pm pn pr ps pt pw py qa re ro rs ru rw sa sb sc sd se sg sh si sk sl sm
+sn so sr ss st sv sx sy sz tc td tf tg th tj tk tl tm tn to tr tt tv tw tz ua ug uk us uy uz va vc ve vg vi vn vu wf ws
+ye yt za zm zw
+"""
+TOP_LEVEL_DOMAINS = GENERIC | frozenset(_OTHERS.split())
 
 
-def _depths(owner: Name, apex: Name) -> range:
-    return range(len(apex.labels), len(owner.labels) + 1)
-
-
-def _ends_like_a_domain(word: str, endings: frozenset[bytes]) -> bool:
+def ends_like_a_domain(word: str, endings: frozenset[bytes] = TOP_LEVEL_DOMAINS) -> bool:
+    """Return whether a name was typed as names of the public DNS are: with a dot and a top-level domain at its end."""
     before, dot, last = word.rpartition(".")
     return bool(before and dot) and last.lower().encode() in endings
 
 
+def about_targets(apex: Name, entries: Iterable[ReadRecord], targets: list[tuple[int, str, Name]]) -> Iterator[Remark]:
+    """Yield a warning for each target (line, word, name) that is no name of the zone."""
+    owners = {entry.record.owner for entry in entries}
+    exists = {owner.ancestor(count) for owner in owners for count in range(len(apex.labels), len(owner.labels) + 1)}
+    for line, word, name in targets:
+        if name not in exists:
+            yield Remark(line, f"{word} is a name in this zone: did you forget the final dot?")
+
+
 def about_owner(line: int, word: str, has_class: bool) -> Iterator[Remark]:
-    """Yield what is odd about the owner of a record as it was typed."""
+    """Yield a warning about the owner of a record, as it was typed."""
     if word.upper() == "IN" and not has_class:
         yield Remark(line, f'"{word}" is read as the owner of this record: did you mean @ IN …?')
-    elif _ends_like_a_domain(word, GENERIC):
+    elif ends_like_a_domain(word, GENERIC):
         yield Remark(line, f"the owner {word} is a name in this zone: did you forget the final dot?")
 
 
@@ -72,28 +68,22 @@ def about_text(line: int, tokens: Sequence[dns.tokenizer.Token]) -> Iterator[Rem
 
 
 def about_zone(apex: Name, entries: Iterable[ReadRecord]) -> Iterator[Remark]:
-    """Yield what is odd about records that readers will see."""
+    """Yield warnings about the records that readers will see."""
     seen: set[tuple[int, Name]] = set()
-    followed = {
-        entry.record.owner for entry in entries if entry.record.rtype == Type.NS and _is_followed(entry.record.rdata)
-    }
+    servers = [entry.record for entry in entries if entry.record.rtype == Type.NS]
+    followed = {record.owner for record in servers if delegates_in([record.rdata])}
     for entry in entries:
         record = entry.record
-        if record.rtype == Type.NS and record.owner not in followed and (Type.NS, record.owner) not in seen:
-            seen.add((Type.NS, record.owner))
+        is_first = (record.rtype, record.owner) not in seen
+        seen.add((record.rtype, record.owner))
+        if is_first and record.rtype == Type.NS and record.owner not in followed:
             yield _about_servers(apex, entry)
-        if record.rtype == Type.HTTPS and (Type.HTTPS, record.owner) not in seen:
-            seen.add((Type.HTTPS, record.owner))
+        if is_first and record.rtype == Type.HTTPS:
             what = f"HTTPS at {record.owner.text_in(apex)}: browsers will insist on https, and no public CA signs"
             yield Remark(entry.line, f"{what} keys")
         if (address := _private_address(record)) is not None:
             what = f"{address} is a private address: readers withhold it unless they list this zone in private_zones"
             yield Remark(entry.line, what)
-
-
-def _is_followed(rdata: bytes) -> bool:
-    (target,) = names_in(Type.NS, rdata)
-    return len(target.labels) == 1 and is_zone_key_label(target.labels[0])
 
 
 def _about_servers(apex: Name, entry: ReadRecord) -> Remark:
@@ -111,8 +101,8 @@ def _private_address(record: RR) -> str | None:
     if record.rtype not in (Type.SVCB, Type.HTTPS):
         return None
     for key, value in svcb_params(rdata):
-        for at in range(0, len(value) if key in _HINTS else 0, _HINT_BYTES.get(key, 1)):
-            packed = value[at : at + _HINT_BYTES[key]]
+        for at in range(0, len(value), HINT_BYTES[key]) if key in HINT_BYTES else ():
+            packed = value[at : at + HINT_BYTES[key]]
             if is_rebinding_risk(packed):
                 return f"a hint of {type_text(record.rtype)}, {rdata_text(Type.A if key == 4 else Type.AAAA, packed)},"
     return None

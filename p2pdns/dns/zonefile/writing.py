@@ -1,6 +1,6 @@
 """Zones and RDATA as the text of a zone file.
 
-Guarantees: `write` gives text that is read as the same zone; `rdata_text` ends in printable ASCII for any bytes.
+Guarantees: `write` gives text that is read as the same zone; `rdata_text` gives printable ASCII for any bytes.
 Does not know where the bytes came from.
 """
 
@@ -19,9 +19,14 @@ from p2pdns.dns.zone import Zone
 from p2pdns.dns.zonefile import svcb
 from p2pdns.errors import FormatError
 
+_READER_ERRORS = (
+    *(dns.exception.DNSException, FormatError, ValueError),
+    *(LookupError, ArithmeticError, AttributeError, TypeError),
+)
+
 
 def write(zone: Zone) -> str:
-    """Return a zone file of the zone: one record a line, owners and names relative to the apex where they can be."""
+    """Return a zone file of the zone: one record a line, names relative to the apex where that is possible."""
     lines = [
         f"{owner.text_in(zone.apex)} {rrset.ttl} {type_text(rtype)} {_rdata_text(rtype, rdata, zone.apex)}\n"
         for (owner, rtype), rrset in zone.rrsets.items()
@@ -31,7 +36,7 @@ def write(zone: Zone) -> str:
 
 
 def rdata_text(rtype: int, rdata: bytes) -> str:
-    r"""Return RDATA as a zone file has it, names absolute; `\# 4 0a000001` where there is no better form (RFC 3597).
+    r"""Return RDATA as a zone file says it, names absolute, or `\# 4 0a000001` where that is not possible (RFC 3597).
 
     >>> rdata_text(Type.A, bytes([192, 0, 2, 1])), rdata_text(65280, b"ab")
     ('192.0.2.1', '\\# 2 6162')
@@ -46,17 +51,10 @@ def dnspython_name(name: Name) -> dns.name.Name:
 
 def _rdata_text(rtype: int, rdata: bytes, apex: Name | None) -> str:
     generic = f"\\# {len(rdata)} {rdata.hex()}".rstrip()
-    origin = dnspython_name(apex) if apex else None
     try:
-        if rtype in (Type.SVCB, Type.HTTPS):
-            text = svcb.write(rtype, rdata, origin)
-        else:
-            value = dns.rdata.from_wire(dns.rdataclass.IN, dns.rdatatype.RdataType.make(rtype), rdata, 0, len(rdata))
-            text = value.to_text(origin, apex is not None) if origin else value.to_text()
-    except (
-        *(dns.exception.DNSException, FormatError, ValueError),
-        *(LookupError, ArithmeticError, AttributeError, TypeError),
-    ):
-        # Strangers wrote these bytes; whatever a reader of some type trips over, they have the generic form.
+        write_rdata = svcb.write if rtype in (Type.SVCB, Type.HTTPS) else svcb.text_of
+        text = write_rdata(rtype, rdata, None if apex is None else dnspython_name(apex))
+    except _READER_ERRORS:
+        # A stranger wrote these bytes. Where dnspython cannot read them, the generic form remains.
         return generic
     return text if text.isascii() and text.isprintable() else generic

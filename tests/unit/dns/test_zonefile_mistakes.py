@@ -18,7 +18,7 @@ SHOWN_MAX = 25  # Characters of a file that could be parts of a key, in all that
 def refused(text: str) -> ZoneFileError:
     """Return the error about a text."""
     with pytest.raises(ZoneFileError) as caught:
-        reader.read(text, apex=KEY, path="a.zone")
+        reader.reading(text, apex=KEY, path="a.zone")
     return caught.value
 
 
@@ -187,10 +187,10 @@ def test_a_key_file_is_one_mistake_without_a_word_of_it() -> None:
 
 
 def test_line_ends_and_a_byte_order_mark_of_other_systems_are_read() -> None:
-    wanted = reader.read("@ A 192.0.2.1\nwww TXT (\n x )\n", apex=KEY, path="a.zone")
+    wanted = reader.reading("@ A 192.0.2.1\nwww TXT (\n x )\n", apex=KEY, path="a.zone").rrsets
     for end in ("\r\n", "\r"):
         text = "\ufeff" + f"@ A 192.0.2.1{end}www TXT ({end} x ){end}"
-        assert reader.read(text, apex=KEY, path="a.zone") == wanted
+        assert reader.reading(text, apex=KEY, path="a.zone").rrsets == wanted
         assert refused(text + f"{end}x A y{end}").line == 5
         assert placeholders.placeholders(f"; a{end}www CNAME {{zone:bob}}.{end}") == ("bob",)
 
@@ -241,7 +241,7 @@ PARTS = st.sampled_from(
 def test_any_parts_of_a_zone_file_end_in_a_zone_or_in_mistakes_by_line(spaced: str, joined: str) -> None:
     for text in (spaced, joined):
         try:
-            rrsets = reader.read(text, apex=KEY, path="a.zone")
+            rrsets = reader.reading(text, apex=KEY, path="a.zone").rrsets
         except ZoneFileError as error:
             found = [mistake.line for mistake in error.mistakes if mistake.line is not None]
             assert found == sorted(found)
