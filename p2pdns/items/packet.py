@@ -1,9 +1,8 @@
 """A whole zone in one item: the value of a pkarr signed packet.
 
 The value is a DNS response without a question: id 0, flags 0x8000, every RR in the answer section, names compressed.
-Guarantees: the same RRsets give the same bytes, in whatever order they come; what is composed here loses no RR when
-it is read again; a zone that does not fit is refused with the numbers that help. Does not know keys' secret halves,
-nor the time.
+Guarantees: the same RRsets give the same bytes, in whatever order they come. A reader of a value composed here loses
+no RR. A zone that does not fit is refused with its size and its largest RRsets. Does not know secret keys or the time.
 """
 
 from __future__ import annotations
@@ -23,17 +22,14 @@ from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, VALUE_BYTES_WRITE_MAX, 
 from p2pdns.values import replace
 
 PACKET_ID = 0
-PACKET_FLAGS = int(Flag.QR)  # QR alone: a response, and nothing else is claimed.
+PACKET_FLAGS = int(Flag.QR)  # A response that claims nothing else.
 RR_FIXED_BYTES = 12  # Owner as a pointer (2), type, class, TTL and length of the RDATA (10).
-LARGEST_SHOWN = 3  # RRsets named when a zone is too large; the fourth never made the difference.
+LARGEST_SHOWN = 3  # RRsets named when a zone is too large.
 
 
 @dataclass(frozen=True)
 class PacketSize:
-    """How much of an item a zone takes, and what takes most of it.
-
-    `largest` has (owner relative to the apex, type, bytes of RDATA and fixed fields), the largest first.
-    """
+    """The size of a zone in an item, and its largest RRsets: owner relative to the apex, type, bytes."""
 
     size_bytes: int
     size_bytes_max: int
@@ -41,40 +37,32 @@ class PacketSize:
 
     @property
     def over_bytes(self) -> int:
-        """How many bytes must go; 0 when the zone fits."""
         return max(0, self.size_bytes - self.size_bytes_max)
 
 
 def zone_of(item: MutableItem) -> Zone:
-    """Return what an item says about its key's zone; BadItem when its value is no DNS message."""
+    """Return the zone that an item holds; BadItem where its value is no DNS message."""
     if item.salt:
         raise BadItem("zone-with-salt", "a zone is the item of its key without a salt")
     return Zone.verified(item.key.apex, item.value, item.seq)
 
 
 def compose_packet(
-    content: Zone | Iterable[RRset],
-    apex: Name,
-    *,
-    size_bytes_max: int = VALUE_BYTES_WRITE_DEFAULT,
-    path: str = "zone",
+    content: Zone | Iterable[RRset], apex: Name, *, size_bytes_max: int = VALUE_BYTES_WRITE_DEFAULT, path: str = "zone"
 ) -> bytes:
-    """Return the value of the item that says these RRsets; `path` is only for the error."""
+    """Return the value of an item with these RRsets; `path` is for the error only."""
     ordered = _in_order(content)
-    size = _size_of(ordered, apex, size_bytes_max)
+    size = size_of(ordered, apex, size_bytes_max=size_bytes_max)
     if size.over_bytes:
         raise _too_large(size, path)
     value = _compose(ordered)
-    # The reader's own rules decide, so that nothing is signed that every reader would leave out.
+    # The rules of the reader decide, so that no RR is signed that readers would leave out.
     dropped = dict(Zone.verified(apex, value, 0).dropped)
-    dropped.pop("duplicate", None)  # Said twice, read once: nothing is lost.
+    dropped.pop("duplicate", None)  # The reader keeps one of the two, so none is lost.
     if dropped:
         reasons = ", ".join(f"{count} × {reason}" for reason, count in sorted(dropped.items()))
-        raise ZoneFileError(
-            f"readers would leave out {sum(dropped.values())} RRs ({reasons})",
-            path=path,
-            hint="remove them; docs/spec.md lists what a zone may say",
-        )
+        what = f"readers would leave out {sum(dropped.values())} RRs ({reasons})"
+        raise ZoneFileError(what, path=path, hint="remove them; docs/spec.md lists what a zone may say")
     return value
 
 
@@ -82,31 +70,28 @@ def size_of(
     content: Zone | Iterable[RRset], apex: Name, *, size_bytes_max: int = VALUE_BYTES_WRITE_DEFAULT
 ) -> PacketSize:
     """Return how many bytes the RRsets take in an item, and the largest of them."""
-    return _size_of(_in_order(content), apex, size_bytes_max)
+    ordered = _in_order(content)
+    shares = [sum(RR_FIXED_BYTES + len(rdata) for rdata in rrset.rdatas) for rrset in ordered]
+    ranking = sorted(zip(shares, ordered, strict=True), key=lambda share: -share[0])[:LARGEST_SHOWN]
+    largest = tuple((rrset.owner.text_in(apex), type_text(rrset.rtype), share) for share, rrset in ranking)
+    size_bytes = HEADER_BYTES + sum(shares)
+    # A message has no room for more RRs than these; the sum of their sizes is then near enough.
+    if sum(len(rrset.rdatas) for rrset in ordered) * RR_FIXED_BYTES < MESSAGE_BYTES_MAX:
+        with contextlib.suppress(FormatError):
+            size_bytes = len(_compose(ordered))
+    return PacketSize(size_bytes, size_bytes_max, largest)
 
 
 def _in_order(content: Zone | Iterable[RRset]) -> list[RRset]:
-    """Return the RRsets in canonical order, RDATA too: publishing a zone again gives the same value."""
-    # A zone keeps the SOA that was made for it apart, so a made SOA is never published.
+    """Return the RRsets in canonical order, their RDATA too, so that publishing a zone again gives the same value."""
+    # `Zone.rrsets` is without a made SOA, so a made SOA is never published.
     rrsets = content.rrsets.values() if isinstance(content, Zone) else content
     ordered = sorted(rrsets, key=lambda rrset: (rrset.owner.canonical_key(), rrset.rtype))
     return [replace(rrset, rdatas=tuple(sorted(rrset.rdatas))) for rrset in ordered]
 
 
 def _compose(ordered: list[RRset]) -> bytes:
-    return compose(Message(PACKET_ID, PACKET_FLAGS, None, records_of(ordered), (), ()), compress=True)
-
-
-def _size_of(ordered: list[RRset], apex: Name, size_bytes_max: int) -> PacketSize:
-    shares = [sum(RR_FIXED_BYTES + len(rdata) for rdata in rrset.rdatas) for rrset in ordered]
-    ranking = sorted(zip(shares, ordered, strict=True), key=lambda share: -share[0])[:LARGEST_SHOWN]
-    largest = tuple((rrset.owner.text_in(apex), type_text(rrset.rtype), share) for share, rrset in ranking)
-    size_bytes = HEADER_BYTES + sum(shares)
-    # No message has room for more, and then by how much hardly matters: the sum of the parts will do.
-    if sum(len(rrset.rdatas) for rrset in ordered) * RR_FIXED_BYTES < MESSAGE_BYTES_MAX:
-        with contextlib.suppress(FormatError):
-            size_bytes = len(_compose(ordered))
-    return PacketSize(size_bytes, size_bytes_max, largest)
+    return compose(Message(PACKET_ID, PACKET_FLAGS, None, records_of(ordered), (), ()))
 
 
 def _too_large(size: PacketSize, path: str) -> ZoneFileError:
@@ -114,9 +99,5 @@ def _too_large(size: PacketSize, path: str) -> ZoneFileError:
     hint = "shorten or remove RRs; names and addresses are cheap, long TXT and many targets are not"
     if size.size_bytes_max < size.size_bytes <= VALUE_BYTES_WRITE_MAX:
         hint += f"; up to {VALUE_BYTES_WRITE_MAX} bytes can be published on request"
-    return ZoneFileError(
-        f"{size.over_bytes} bytes too large for one item: {size.size_bytes}, {size.size_bytes_max} allowed; "
-        f"largest: {listed}",
-        path=path,
-        hint=hint,
-    )
+    what = f"{size.over_bytes} bytes too large for one item: {size.size_bytes}, {size.size_bytes_max} allowed"
+    return ZoneFileError(f"{what}; largest: {listed}", path=path, hint=hint)

@@ -80,7 +80,7 @@ def _judge_zone(item: MutableItem) -> None:
     except ZoneFileError:
         return
     assert len(value) <= 65_000, told
-    if not zone.has_made_soa or zone.rrsets:
+    if zone.rrsets:
         again = zone_of_value(value, item)
         if again is not None:
             assert again == dict(zone.rrsets), told

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterable
 
 from p2pdns.dns.name import Name
-from p2pdns.dns.registry import OPCODE_MASK, RCODE_MASK, Class, Flag, Type
+from p2pdns.dns.registry import RCODE_MASK, Class, Flag, Type
 from p2pdns.errors import FormatError
 from p2pdns.values import Value
 
@@ -34,12 +34,12 @@ def type_of(text: str) -> int:
 
 
 def type_text(code: int) -> str:
-    """Return the text of an RR type: its mnemonic, else `TYPE` and the code."""
+    """Return the mnemonic of an RR type, or `TYPE` and the code where it has none."""
     return _TYPE_TEXTS.get(code) or f"TYPE{code}"
 
 
 class Question(Value, frozen=True):
-    """What is asked: a name, a type, a class."""
+    """A name, a type and a class."""
 
     name: Name
     rtype: int
@@ -114,41 +114,9 @@ class Message(Value, frozen=True):
         return (self.flags & RCODE_MASK) | ((opt.ttl >> 24 << 4) if opt is not None else 0)
 
     @property
-    def opcode(self) -> int:
-        """What kind of message this is; 0 is QUERY."""
-        return (self.flags & OPCODE_MASK) >> 11
-
-    @property
     def is_response(self) -> bool:
-        """QR."""
         return bool(self.flags & Flag.QR)
 
     @property
-    def aa(self) -> bool:
-        """Authoritative answer."""
-        return bool(self.flags & Flag.AA)
-
-    @property
-    def tc(self) -> bool:
-        """Truncated."""
-        return bool(self.flags & Flag.TC)
-
-    @property
-    def rd(self) -> bool:
-        """Recursion desired."""
-        return bool(self.flags & Flag.RD)
-
-    @property
-    def ra(self) -> bool:
-        """Recursion available."""
-        return bool(self.flags & Flag.RA)
-
-    @property
     def ad(self) -> bool:
-        """Authentic data (RFC 6840)."""
         return bool(self.flags & Flag.AD)
-
-    @property
-    def cd(self) -> bool:
-        """Checking disabled (RFC 6840)."""
-        return bool(self.flags & Flag.CD)

@@ -1,7 +1,7 @@
-"""RDATA: which types we look inside, what they are made of, the names in them.
+"""RDATA: the types whose RDATA has a layout here, and the names in it.
 
-Guarantees: every type without a layout here passes through untouched (RFC 3597); a function that takes RDATA takes it
-uncompressed, and refuses what does not fit its layout.
+Guarantees: RDATA of every other type passes through untouched (RFC 3597). Functions take uncompressed RDATA and refuse
+RDATA that does not fit its layout.
 Does not know: messages, owners, text.
 """
 
@@ -17,9 +17,11 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
 from p2pdns.errors import FormatError
 
-# What RDATA is made of where we look inside it: a domain name, a <character-string>, so many bytes, or the rest.
+# The fields of RDATA: a domain name, a <character-string>, so many bytes, or all bytes that are left.
 Field = Literal["name", "string", "rest"] | int
+_OBSOLETE = (Type.MD, Type.MF, Type.MB, Type.MG, Type.MR)
 LAYOUTS: dict[int, tuple[Field, ...]] = {
+    **dict.fromkeys((Type.NS, Type.CNAME, Type.PTR, Type.DNAME, *_OBSOLETE), ("name",)),
     Type.A: (4,),
     Type.AAAA: (16,),
     Type.SOA: ("name", "name", 20),
@@ -30,51 +32,17 @@ LAYOUTS: dict[int, tuple[Field, ...]] = {
     Type.SVCB: (2, "name", "rest"),
     Type.HTTPS: (2, "name", "rest"),
 }
-for _rtype in (Type.NS, Type.MD, Type.MF, Type.CNAME, Type.MB, Type.MG, Type.MR, Type.PTR, Type.DNAME):
-    LAYOUTS[_rtype] = ("name",)
+_WITH_NAMES = frozenset(rtype for rtype, layout in LAYOUTS.items() if "name" in layout)
 
-HINT_BYTES = {4: 4, 6: 16}  # ipv4hint and ipv6hint (RFC 9460 §7.3): bytes of one address.
-
-# RFC 3597 §4: names in RDATA are compressed in the types of RFC 1035 and in no younger one.
-COMPRESSIBLE = frozenset(
-    [
-        Type.NS,
-        Type.MD,
-        Type.MF,
-        Type.CNAME,
-        Type.SOA,
-        Type.MB,
-        Type.MG,
-        Type.MR,
-        Type.PTR,
-        Type.MINFO,
-        Type.MX,
-    ]
-)
-# The types whose names are the zone's own words, so that a suffix or another apex changes them.
-NAME_TYPES = frozenset(
-    [
-        Type.NS,
-        Type.CNAME,
-        Type.SOA,
-        Type.PTR,
-        Type.MX,
-        Type.SRV,
-        Type.NAPTR,
-        Type.DNAME,
-        Type.SVCB,
-        Type.HTTPS,
-    ]
-)
-
-
-def fields_of(rtype: int, rdata: bytes) -> list[Name | bytes]:
-    """Return uncompressed RDATA cut along its layout, names as names; FormatError `rdata-length`."""
-    return [Name.parse(raw)[0] if is_name else raw for is_name, raw in pieces_of(rtype, rdata)]
+# RFC 3597 §4: names in RDATA are compressed in the types of RFC 1035, which end with TXT, and in no younger one.
+COMPRESSIBLE = frozenset(rtype for rtype in _WITH_NAMES if rtype <= Type.TXT)
+# The types whose names a zone means as names: another suffix or apex changes them.
+NAME_TYPES = _WITH_NAMES - {*_OBSOLETE, Type.MINFO}
+HINT_BYTES = {4: 4, 6: 16}  # SvcParamKeys ipv4hint and ipv6hint (RFC 9460 §14.3.2), and the bytes of an address.
 
 
 def pieces_of(rtype: int, rdata: bytes) -> list[tuple[bool, bytes]]:
-    """Return uncompressed RDATA cut along its layout, and of each piece whether it is a name; errors as `fields_of`."""
+    """Return the fields of uncompressed RDATA, each with whether it is a name; FormatError `rdata-length`."""
     pieces: list[tuple[bool, bytes]] = []
     offset = 0
     for field in LAYOUTS.get(rtype, ("rest",)):
@@ -97,26 +65,21 @@ def pieces_of(rtype: int, rdata: bytes) -> list[tuple[bool, bytes]]:
 
 
 def names_in(rtype: int, rdata: bytes) -> tuple[Name, ...]:
-    """Return the domain names inside RDATA, in order; none in types that pass through untouched."""
+    """Return the domain names inside RDATA, in order; none for a type that is not in `NAME_TYPES`."""
     if rtype not in NAME_TYPES:
         return ()
-    return tuple([field for field in fields_of(rtype, rdata) if isinstance(field, Name)])
-
-
-def rewrite_names(rtype: int, rdata: bytes, rewrite: Callable[[Name], Name]) -> bytes:
-    """Return RDATA with `rewrite` applied to every name that `names_in` tells."""
-    return rewrite_wires(rtype, rdata, lambda wire: rewrite(Name.parse(wire)[0]).wire())
+    return tuple([Name.parse(raw)[0] for is_name, raw in pieces_of(rtype, rdata) if is_name])
 
 
 def rewrite_wires(rtype: int, rdata: bytes, rewrite: Callable[[bytes], bytes]) -> bytes:
-    """Return RDATA with `rewrite` applied to every name that `names_in` tells, as uncompressed bytes."""
+    """Return RDATA with `rewrite` applied to the uncompressed bytes of every name that `names_in` finds."""
     if rtype not in NAME_TYPES:
         return rdata
     return b"".join([rewrite(raw) if is_name else raw for is_name, raw in pieces_of(rtype, rdata)])
 
 
 def svcb_params(rdata: bytes) -> tuple[tuple[int, bytes], ...]:
-    """Return (key, value) of the parameters of SVCB or HTTPS RDATA; FormatError when they do not hold (RFC 9460)."""
+    """Return (key, value) of the parameters of SVCB or HTTPS RDATA; FormatError where they break RFC 9460."""
     found: list[tuple[int, bytes]] = []
     offset = name_end(rdata, 2)
     while offset < len(rdata):
@@ -126,7 +89,7 @@ def svcb_params(rdata: bytes) -> tuple[tuple[int, bytes], ...]:
         value = rdata[offset + 4 : offset + 4 + length]
         if len(value) < length or (found and key <= found[-1][0]):
             raise FormatError("svcb-params", f"key {key} is cut short or out of order")
-        # Whoever withholds addresses must find every one of them, so a hint that is no list of addresses is refused.
+        # resolver/rebinding must find every address in RDATA, so a hint that is no list of addresses is refused.
         if length % HINT_BYTES.get(key, 1) or (key in HINT_BYTES and not length):
             raise FormatError("svcb-params", f"hint {key} of {length} bytes")
         found.append((key, value))
@@ -135,6 +98,6 @@ def svcb_params(rdata: bytes) -> tuple[tuple[int, bytes], ...]:
 
 
 def with_svcb_params(rdata: bytes, params: Iterable[tuple[int, bytes]]) -> bytes:
-    """Return SVCB or HTTPS RDATA with other parameters, which come in rising order of key."""
+    """Return SVCB or HTTPS RDATA with these parameters, which the caller has sorted by key."""
     offset = name_end(rdata, 2)
     return rdata[:offset] + b"".join([struct.pack("!HH", key, len(value)) + value for key, value in params])

@@ -1,9 +1,12 @@
 """The wall round dnslib: messages from bytes and to bytes.
 
-Guarantees: `parse` ends for any bytes in a Message or a FormatError, after a bounded number of steps; RDATA comes
-out uncompressed; `compose` compresses only what RFC 1035 and RFC 3597 §4 allow and never points past offset 16383;
-no dnslib object leaves this module.
-Does not know: what a zone is, what a client may ask.
+Guarantees: `parse` ends for any bytes in a Message or a FormatError, after a bounded number of steps. RDATA comes out
+uncompressed. `compose` compresses only names that RFC 1035 and RFC 3597 §4 allow, and no pointer leads past offset
+16383. No dnslib object leaves this module.
+Does not know: zones, or what a client may ask.
+
+dnslib's buffer reads the fields. Its readers of RR types are not used: they refuse an RR without RDATA, drop the end
+of an OPT, do not compare the fields with the length of the RDATA, and take longer.
 """
 
 # dnslib carries no types, and this module is its door.
@@ -24,29 +27,29 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Class, Type
 from p2pdns.errors import FormatError
 
-RECORDS_MAX = 2048  # Real answers have tens; this many keep the work at milliseconds.
-STEPS_MAX = 32768  # Labels and pointers read, and labels of distinct names made, in one message.
-# A message pays for its steps by its bytes: those of honest servers need less than one a byte, while 43 records of a
-# datagram can say 129 names of 127 labels each. The rest is for a short message with a long name in its question.
+RECORDS_MAX = 2048  # Real answers have tens; the work for this many takes milliseconds.
+STEPS_MAX = 32768  # For one message. A step is a label or a pointer read, or a label of a name that is made.
+# Messages of honest servers need less than one step a byte, while 43 records of a hostile datagram can hold 129 names
+# of 127 labels each. The free steps are for a short message with a long name in its question.
 STEPS_PER_BYTE = 2
 STEPS_FREE = 512
-HOPS_MAX = 127  # An honest pointer leads to at least one label, and a name has no more of them.
+HOPS_MAX = 127  # A name has no more labels, and an honest pointer leads to at least one.
 POINTER_OFFSET_MAX = 0x3FFF  # RFC 1035 §4.1.4: a pointer has 14 bits.
-_FIXED = struct.Struct("!HHIH")  # What stands between owner and RDATA: type, class, TTL, length.
-_HEADER = struct.Struct("!6H")  # ID, flags, and how many questions, answers, authorities and additionals there are.
-_QUESTION = struct.Struct("!HH")  # What stands behind its name: type and class.
+_FIXED = struct.Struct("!HHIH")  # Type, class, TTL and length of the RDATA: they follow the owner.
+_HEADER = struct.Struct("!6H")  # ID, flags, and the counts of questions, answers, authorities and additionals.
+_QUESTION = struct.Struct("!HH")  # Type and class: they follow the name of a question.
 _POINTER = struct.Struct("!H")
-_TTL_AT = 4  # Behind the owner.
+_TTL_AT = 4  # Bytes between the owner and the TTL.
 _OPT, _IN = int(Type.OPT), int(Class.IN)
 _TO_QUESTION = _POINTER.pack(0xC000 | HEADER_BYTES)
 _ROOT = Name.root()
-_ADDRESS_BYTES = {int(Type.A): 4, int(Type.AAAA): 16}  # In class IN; most records of most replies are these.
-# Reasons for which a name cannot be read whatever stands before it.
+_ADDRESS_BYTES = {int(Type.A): 4, int(Type.AAAA): 16}  # In class IN. Most records of most replies have these types.
+# With these reasons a name is bad whatever labels precede a pointer to it.
 _BROKEN_FROM_ANYWHERE = frozenset(["truncated", "bad-pointer", "label-type"])
 
 
 class _ReadLabel(DNSLabel):
-    """A name that was read, with its uncompressed bytes: to make them of a hundred labels again costs far more."""
+    """A name that was read. It keeps its uncompressed bytes, since joining a hundred labels again costs far more."""
 
     def __init__(self, labels: Sequence[bytes], wire: bytes) -> None:
         self.label = tuple(labels)
@@ -54,7 +57,7 @@ class _ReadLabel(DNSLabel):
 
 
 class WallBuffer(DNSBuffer):
-    """dnslib's buffer with names that neither recurse nor loop, and whose cost is counted in steps."""
+    """dnslib's buffer, with a reader of names that neither recurses nor loops and counts its steps."""
 
     data: bytearray
     offset: int
@@ -63,24 +66,24 @@ class WallBuffer(DNSBuffer):
         super().__init__(data)
         self.steps = 0
         self._steps_max = min(STEPS_MAX, STEPS_FREE + STEPS_PER_BYTE * len(data))
-        # Offset of a name read whole -> that name.
+        # Offset of a name that was read -> that name.
         self._whole: dict[int, _ReadLabel] = {}
-        # Offset of a label already read -> labels and bytes of its name, and where it stands in either.
+        # Offset of a label that was read -> labels and bytes of its name, and the place of the label in each of them.
         self._tails: dict[int, tuple[list[bytes], int, bytes, int]] = {}
-        self._broken: dict[int, str] = {}
-        self._made: dict[bytes, Name] = {}
+        self._broken: dict[int, str] = {}  # Offset of a name that cannot be read -> the reason.
+        self._made: dict[bytes, Name] = {}  # Uncompressed bytes -> the name.
         self._asked: Name | None = None
-        self._wires: dict[bytes, bytes] = {}
+        self._paid: set[bytes] = set()  # Uncompressed bytes of the names in RDATA whose labels were counted.
 
     def spend(self, step_count: int) -> None:
-        """Count work; FormatError when the message has used up its share."""
+        """Count steps; FormatError when there are too many for a message of this size."""
         self.steps += step_count
         if self.steps > self._steps_max:
             raise FormatError("work-limit", f"more than {self._steps_max} steps")
 
     def decode_name(self, last: int = -1) -> _ReadLabel:
         """Return the name at the offset and move past it. Pointers lead strictly backwards, so no loop exists."""
-        # Most names of a message are a pointer to one that was read already.
+        # Most names of a message are a pointer to a name that was read before.
         data, at = self.data, self.offset
         if at + 1 < len(data) and data[at] >= POINTER:
             known = self._whole.get((data[at] & 0x3F) << 8 | data[at + 1])
@@ -92,14 +95,14 @@ class WallBuffer(DNSBuffer):
         try:
             return self._walked(hops)
         except FormatError as error:
-            # Where RDATA that does not hold is left out, the same bad name would be walked for every RR.
+            # Every RR may point to the same bad name. It is walked once and then refused at once.
             for target, _, before_bytes in hops:
                 if error.reason in _BROKEN_FROM_ANYWHERE or (error.reason == "name-too-long" and before_bytes == 1):
                     self._broken[target] = error.reason
             raise
 
     def _walked(self, hops: list[tuple[int, int, int]]) -> _ReadLabel:
-        """Read a name; `hops` collects each pointer's target, the labels and the bytes before it."""
+        """Read a name; `hops` collects the target of each pointer, and the count of labels and bytes before it."""
         data, position = self.data, self.offset
         run_start = position
         labels: list[bytes] = []
@@ -145,11 +148,11 @@ class WallBuffer(DNSBuffer):
         if size_bytes > NAME_BYTES_MAX:
             raise FormatError("name-too-long", f"more than {NAME_BYTES_MAX} bytes")
         wire = b"".join(runs)
-        # Every label may be pointed at again, and then costs no second walk.
+        # A later pointer to any of these labels costs no second walk.
         for start, index, before_bytes in (*hops, *starts):
             self._tails[start] = (labels, index, wire, before_bytes - 1)
         first, self.offset = self.offset, end
-        # A name that is a pointer alone is the one it points to.
+        # A name that begins with a pointer is known by the offset that the pointer leads to.
         name = self._whole[hops[0][0] if hops and hops[0][1] == 0 else first] = _ReadLabel(labels, wire)
         return name
 
@@ -162,7 +165,7 @@ class WallBuffer(DNSBuffer):
         return int(target)
 
     def name_of(self, label: _ReadLabel) -> Name:
-        """Return a name that was read as a Name, one object for equal bytes."""
+        """Return the Name of a name that was read: one object for equal bytes."""
         name = self._made.get(label.wire)
         if name is None:
             self.spend(len(label.label))
@@ -170,7 +173,7 @@ class WallBuffer(DNSBuffer):
         return name
 
     def expect(self, name: Name) -> None:
-        """Take the name that stands behind the header as read."""
+        """Take this name for the one behind the header, which is then not read."""
         wire = name.wire()
         self._whole[HEADER_BYTES] = _ReadLabel(name.labels, wire)
         self._made[wire] = name
@@ -179,7 +182,7 @@ class WallBuffer(DNSBuffer):
     def owner(self) -> Name:
         """Return the owner of a record at the offset, and move past it."""
         data, at = self.data, self.offset
-        # By far the most owners are the name that was asked for, and that of an OPT is the root.
+        # Most owners are the name of the question, and the owner of an OPT is the root.
         if self._asked is not None and data[at : at + 2] == _TO_QUESTION:
             self.spend(1)
             self.offset = at + 2
@@ -191,27 +194,24 @@ class WallBuffer(DNSBuffer):
         return self.name_of(self.decode_name())
 
     def wire_of(self, label: _ReadLabel) -> bytes:
-        """Return a name that was read as uncompressed bytes; a Name for each would take most of the time."""
-        wire = self._wires.get(label.wire)
-        if wire is None:
-            # Whoever writes the message again goes through these labels.
+        """Return the uncompressed bytes of a name that was read, without making a Name, which takes much longer."""
+        if label.wire not in self._paid:
+            # Composing the message again goes through these labels.
             self.spend(len(label.label))
-            wire = self._wires[label.wire] = label.wire
-        return wire
+            self._paid.add(label.wire)
+        return label.wire
 
 
 class _Writer:
-    """A message that is being written; `ttl_offsets` says where the TTL of each RR stands, in order, but of no OPT."""
+    """A message that is being written; `ttl_offsets` has the offset of the TTL of each RR but OPT, in order."""
 
-    __slots__ = ("_compress", "_question", "_suffixes", "data", "ttl_offsets")
+    __slots__ = ("_question", "_suffixes", "data", "ttl_offsets")
 
-    def __init__(self, *, compress: bool) -> None:
+    def __init__(self) -> None:
         self.data = bytearray()
         self.ttl_offsets: list[int] = []
-        self._compress = compress
         self._question: Name | None = None
-        # Uncompressed bytes of a name or of what ends it -> the offset where they were written.
-        self._suffixes: dict[bytes, int] = {}
+        self._suffixes: dict[bytes, int] = {}  # Uncompressed bytes of a name or its end -> their offset.
 
     def write_question(self, question: Question) -> None:
         """Append the question; owners equal to its name in any case become pointers to it."""
@@ -225,7 +225,7 @@ class _Writer:
         data, rtype, rdata = self.data, record.rtype, record.rdata
         if rtype != _OPT:
             self.ttl_offsets.append(len(data) + _TTL_AT)
-        if rtype not in COMPRESSIBLE or not self._compress:
+        if rtype not in COMPRESSIBLE:
             data += _FIXED.pack(rtype, record.rclass, record.ttl, len(rdata)) + rdata
             return
         data += _FIXED.pack(rtype, record.rclass, record.ttl, 0)
@@ -238,10 +238,7 @@ class _Writer:
         data[start - 2 : start] = (len(data) - start).to_bytes(2)
 
     def _write_name(self, name: bytes) -> None:
-        """Append a name, the longest suffix that already stands in reach of a pointer replaced by one."""
-        if not self._compress:
-            self.data += name
-            return
+        """Append a name; a pointer replaces its longest suffix that was written within a pointer's reach."""
         at, start = 0, len(self.data)
         while name[at]:
             suffix = name[at:]
@@ -255,9 +252,9 @@ class _Writer:
         self.data += name
 
     def _write_owner(self, owner: Name) -> None:
-        """Append an owner; the question's own name is always the pointer to offset 12."""
+        """Append an owner; one that equals the question's name becomes the pointer to offset 12."""
         asked = self._question
-        if self._compress and asked is not None and owner.labels and (owner is asked or owner == asked):
+        if asked is not None and owner.labels and (owner is asked or owner == asked):
             self.data += _TO_QUESTION
         else:
             self._write_name(owner.wire())
@@ -297,7 +294,7 @@ def _read_record(buffer: WallBuffer, bad_rdata: dict[str, int] | None) -> RR | N
         rdata = _read_rdata(buffer, rtype, rclass, length)
     except (FormatError, DnslibBufferError) as error:
         reason = error.reason if isinstance(error, FormatError) else "rdata-length"
-        # Work that is used up ends the message; anything else inside RDATA ends at its own border.
+        # Too many steps end the reading. Any other fault of RDATA ends with that RDATA.
         if bad_rdata is None or reason == "work-limit":
             raise FormatError(reason, f"in {type_text(rtype)} at byte {end - length}") from error
         bad_rdata[reason] = bad_rdata.get(reason, 0) + 1
@@ -314,11 +311,11 @@ def parse(
     allows_tail: bool = False,
     asked: Question | None = None,
 ) -> Message:
-    """Return the message that is exactly these bytes, of so many records at most; FormatError with a reason otherwise.
+    """Return the message that is exactly these bytes; FormatError with a reason where they are none.
 
-    With `bad_rdata`, an RR whose RDATA does not hold is left out and counted there by reason instead of ending
-    the message: its border is known, so that what follows it can be read. With `allows_tail`, bytes behind the
-    message are nobody's. `asked` is the question of the message, where the caller has compared it byte by byte.
+    With `bad_rdata`, an RR whose RDATA does not fit its type is left out and counted there by reason; the rest of the
+    message is read, since the length of the RDATA is known. With `allows_tail`, bytes behind the message are ignored.
+    `asked` is the question of the message, where the caller has compared it byte by byte.
     """
     if len(wire) > MESSAGE_BYTES_MAX:
         raise FormatError("message-too-long", f"{len(wire)} bytes, {MESSAGE_BYTES_MAX} allowed")
@@ -336,7 +333,7 @@ def parse_buffer(
     allows_tail: bool = False,
     asked: Question | None = None,
 ) -> Message:
-    """Return the message a buffer holds; its `steps` tell afterwards what that cost."""
+    """Return the message in a buffer, whose `steps` then say how much work that was."""
     try:
         number, flags, question_count, *counts = _HEADER.unpack_from(buffer.data)
         buffer.offset = HEADER_BYTES
@@ -367,23 +364,18 @@ def parse_buffer(
     return Message(number, flags, question, *sections)
 
 
-def compose(message: Message, *, compress: bool = True) -> bytes:
+def compose(message: Message) -> bytes:
     """Return the wire form; FormatError `message-too-long` past 65535 bytes.
 
-    Owners equal to the question's name, in any case, become pointers to offset 12, so that whoever echoes the
-    case of a client's question has one place to write to.
+    Owners equal to the question's name, in any case, become pointers to offset 12: the front has one place only where
+    it writes the spelling that a client used.
     """
-    return bytes(_written(message, compress=compress).data)
+    return compose_for_cache(message)[0]
 
 
 def compose_for_cache(message: Message) -> tuple[bytes, tuple[int, ...]]:
-    """Return the wire form, and where in it the TTL of each RR stands, in order; OPT has none."""
-    written = _written(message, compress=True)
-    return bytes(written.data), tuple(written.ttl_offsets)
-
-
-def _written(message: Message, *, compress: bool) -> _Writer:
-    writer = _Writer(compress=compress)
+    """Return the wire form, and the offset of the TTL of each RR in it, in order; an OPT has no TTL."""
+    writer = _Writer()
     sections = (message.answer, message.authority, message.additional)
     asked = message.question
     writer.data += _HEADER.pack(message.id, message.flags, asked is not None, *map(len, sections))
@@ -394,4 +386,4 @@ def _written(message: Message, *, compress: bool) -> _Writer:
             writer.write_record(record)
             if len(writer.data) > MESSAGE_BYTES_MAX:
                 raise FormatError("message-too-long", f"more than {MESSAGE_BYTES_MAX} bytes")
-    return writer
+    return bytes(writer.data), tuple(writer.ttl_offsets)

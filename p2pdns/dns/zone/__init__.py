@@ -1,13 +1,14 @@
 """A zone: verified content under one apex, and its answers.
 
-Guarantees: a `Zone` that exists keeps every rule of `content`; it always has an SOA, made from the item where the
-publisher gave none; it never changes.
-Does not know: signatures (items/), suffixes and other zones (resolver.py).
+Guarantees: a `Zone` that exists keeps every rule of `content` and never changes. It always has an SOA, which is made
+from the item where the publisher gave none.
+Does not know: signatures (items/), suffixes and other zones (resolver/).
 """
 
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
@@ -21,38 +22,34 @@ from p2pdns.dns.zone.content import RRsets, select
 from p2pdns.errors import BadItem, FormatError
 from p2pdns.values import replace
 
-MADE_SOA_TTL = 300  # Seconds; the negative answers of a zone without SOA are kept as long.
-MADE_SOA_RETRY = 60  # Seconds; nobody transfers these zones, the field only has to be sane.
+MADE_SOA_TTL = 300  # Seconds; for this long, resolvers keep negative answers of a zone without an SOA of its own.
+MADE_SOA_RETRY = 60  # Seconds; no server transfers these zones, so the field only has to be sane.
 EXPIRE_S_MIN = 30 * 86400  # An item lives at least this long after it was signed, whatever its SOA says.
 MICROSECONDS = 1_000_000  # The seq of an item counts these.
 
 
 class Zone:
-    """What one item says about the names below its key."""
+    """The content of one item: the RRsets at and below its key."""
 
-    __slots__ = ("_tree", "apex", "dropped", "has_made_soa", "rrsets", "soa")
+    __slots__ = ("_tree", "apex", "dropped", "rrsets", "soa")
 
     apex: Name
     rrsets: Mapping[tuple[Name, int], RRset]  # In canonical order, without a made SOA.
     dropped: Mapping[str, int]  # Reason -> how many records were left out.
     soa: RRset
-    has_made_soa: bool
 
     def __init__(self, apex: Name, rrsets: RRsets, dropped: dict[str, int], seq: int) -> None:
-        """Only `verified` and `of` call this; what they pass has been selected."""
         self.apex = apex
         self.rrsets = MappingProxyType(rrsets)
         self.dropped = MappingProxyType(dropped)
-        own_soa = rrsets.get((apex, Type.SOA))
-        self.has_made_soa = own_soa is None
-        self.soa = own_soa or _made_soa(apex, seq)
+        self.soa = rrsets.get((apex, Type.SOA)) or _made_soa(apex, seq)
         self._tree = self._grow()
 
     @classmethod
     def verified(cls, apex: Name, value: bytes, seq: int) -> Zone:
-        """Return the zone that a stranger's item value holds; BadItem only when it is no DNS response at all.
+        """Return the zone in the value of a stranger's item; BadItem where the value is no DNS response.
 
-        `seq` is the item's; the serial of a made SOA comes from it.
+        `seq` is the item's. A made SOA takes its serial from it.
         """
         bad_rdata: dict[str, int] = {}
         try:
@@ -61,19 +58,16 @@ class Zone:
             raise BadItem("not-dns", str(error)) from error
         if not message.is_response:
             raise BadItem("dns-query", "the value is a query, not a response")
-        dropped: dict[str, int] = {}
-        if bad_rdata:
-            dropped["bad-rdata"] = sum(bad_rdata.values())
-        # Other readers of packed zones look at the answer section only, and so a zone must not differ for us.
+        # Other readers of pkarr packets look at the answer section only, and must see the same zone.
         elsewhere = len(message.authority) + len(message.additional)
-        if elsewhere:
-            dropped["other-section"] = elsewhere
+        # The plus sign leaves out counts of 0.
+        dropped = +Counter({"bad-rdata": sum(bad_rdata.values()), "other-section": elsewhere})
         return cls(apex, select(apex, message.answer, dropped), dropped, seq)
 
     @classmethod
     def of(cls, apex: Name, rrsets: Iterable[RRset], seq: int) -> Zone:
         """Return the zone made of RRsets of our own, under the same rules as a stranger's."""
-        dropped: dict[str, int] = {}
+        dropped: Counter[str] = Counter()
         return cls(apex, select(apex, records_of(rrsets), dropped), dropped, seq)
 
     def __eq__(self, other: object) -> bool:
@@ -88,24 +82,21 @@ class Zone:
 
     @property
     def expire_seconds(self) -> int:
-        """How long after it was signed an item with this content is fresh."""
-        (expire,) = struct.unpack_from("!I", self.soa.rdatas[0], len(self.soa.rdatas[0]) - 8)
-        return max(int(expire), EXPIRE_S_MIN)
+        """For how many seconds after its signing an item with this content is fresh."""
+        return max(int.from_bytes(self.soa.rdatas[0][-8:-4]), EXPIRE_S_MIN)
 
     @property
     def lowest_ttl(self) -> int:
-        """The lowest TTL of any RRset, the SOA's among them; in seconds."""
         return min([self.soa.ttl, *(rrset.ttl for rrset in self.rrsets.values())])
 
     @property
     def negative_soa(self) -> RRset:
-        """The SOA as a negative answer has it."""
         return self._tree.negative_soa
 
     def answer(self, question: Question, links_max: int = CHAIN_LINKS_MAX) -> ZoneAnswer:
-        """Return what the zone says about a name at or below its apex, after so many aliases; class IN is understood.
+        """Return the answer to a question at or below the apex, after at most so many aliases; its class is not read.
 
-        The chain of a question may lead through several zones, and what is left of its aliases is what they have.
+        A chain of aliases may lead through several zones, so the caller says how many links it has left.
         """
         assert question.name.is_at_or_below(self.apex), f"{question.name} is not in {self.apex}"
         return Search(self._tree, question, links_max).run()
@@ -114,7 +105,7 @@ class Zone:
         nodes: dict[Name, dict[int, RRset]] = {self.apex: {}}
         for (owner, rtype), rrset in self.rrsets.items():
             nodes.setdefault(owner, {})[rtype] = rrset
-        if self.has_made_soa and Type.CNAME not in nodes[self.apex]:
+        if Type.CNAME not in nodes[self.apex]:
             nodes[self.apex][Type.SOA] = self.soa
         # RFC 4592 §2.2.2: a name exists when anything exists below it.
         for owner in list(nodes):

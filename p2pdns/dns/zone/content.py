@@ -1,22 +1,22 @@
-"""What an item may say: the rules that turn records made by a stranger into the RRsets of a zone.
+"""The rules by which records of a stranger become the RRsets of a zone.
 
-Guarantees: total and deterministic; the order in which the records came has no influence; whatever is left out is
+Guarantees: total and deterministic. The order of the records has no influence, and every record that is left out is
 counted by reason. docs/spec.md has the same rules as a table, tests/vectors/zones.json has a vector for each.
-Does not know: questions, signatures, where the records came from.
+Does not know: questions, signatures, the origin of the records.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from p2pdns.dns.message import RR, RRset
-from p2pdns.dns.message.rdata import rewrite_names, svcb_params
+from p2pdns.dns.message.rdata import rewrite_wires, svcb_params
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Class, Type
 from p2pdns.errors import FormatError
 
-TTL_MAX = 0x7FFFFFFF  # RFC 2181 §8; what is larger counts as 0.
+TTL_MAX = 0x7FFFFFFF  # RFC 2181 §8; a larger one counts as 0.
 
 DNSSEC_TYPES = frozenset([Type.RRSIG, Type.NSEC, Type.NSEC3, Type.NSEC3PARAM, Type.DNSKEY, Type.DS])
 SINGLETONS = {Type.CNAME: "second-cname", Type.SOA: "second-soa", Type.DNAME: "second-dname"}
@@ -25,19 +25,8 @@ RRsets = dict[tuple[Name, int], RRset]
 Nodes = dict[Name, dict[int, RRset]]
 
 
-@dataclass
-class Counter:
-    """How many records were left out, by reason."""
-
-    counts: dict[str, int]
-
-    def add(self, reason: str, count: int = 1) -> None:
-        """Count records that were left out."""
-        self.counts[reason] = self.counts.get(reason, 0) + count
-
-
 def is_meta_type(rtype: int) -> bool:
-    """Return whether a type belongs to messages and not to zones (RFC 6895 §3.1): 0, OPT, and 128 to 255."""
+    """Return whether a type is for messages and not for zones (RFC 6895 §3.1): 0, OPT, and 128 to 255."""
     return rtype in (0, Type.OPT) or 128 <= rtype <= 255
 
 
@@ -49,7 +38,7 @@ def refusal_of(apex: Name, record: RR) -> str | None:
         return "foreign-owner"
     if is_meta_type(record.rtype):
         return "meta-type"
-    # The signature of the item covers everything; DNSSEC records inside it would promise what nobody checks.
+    # The signature of the item covers the whole zone, and no reader checks DNSSEC records inside it.
     if record.rtype in DNSSEC_TYPES:
         return "dnssec-type"
     if record.rtype == Type.SOA and record.owner != apex:
@@ -66,28 +55,28 @@ def refusal_of(apex: Name, record: RR) -> str | None:
 
 
 def canonical_rdata(rtype: int, rdata: bytes) -> bytes:
-    """Return what RDATA compares by: names in it in lower case (RFC 4034 §6.2)."""
-    return rewrite_names(rtype, rdata, Name.folded)
+    """Return RDATA with its names in lower case: the form in which RDATA is compared (RFC 4034 §6.2)."""
+    # No length of a label is a letter, so names fold as bytes.
+    return rewrite_wires(rtype, rdata, bytes.lower)
 
 
-def select(apex: Name, records: Iterable[RR], dropped: dict[str, int]) -> RRsets:
-    """Return the RRsets that records make, in canonical order; what is left out is counted in `dropped`."""
-    counter = Counter(dropped)
+def select(apex: Name, records: Iterable[RR], dropped: Counter[str]) -> RRsets:
+    """Return the RRsets of a zone in canonical order; `dropped` counts the records that are left out, by reason."""
     groups: dict[tuple[tuple[bytes, ...], int], list[RR]] = {}
     for record in records:
         reason = refusal_of(apex, record)
         if reason is not None:
-            counter.add(reason)
+            dropped[reason] += 1
             continue
         groups.setdefault((record.owner.canonical_key(), record.rtype), []).append(record)
     nodes: Nodes = {}
     for key in sorted(groups):
-        rrset = _rrset_of(groups[key], counter)
+        rrset = _rrset_of(groups[key], dropped)
         nodes.setdefault(rrset.owner, {})[rrset.rtype] = rrset
-    return _visible(apex, nodes, counter)
+    return _visible(apex, nodes, dropped)
 
 
-def _rrset_of(group: list[RR], counter: Counter) -> RRset:
+def _rrset_of(group: list[RR], dropped: Counter[str]) -> RRset:
     owner = min(group, key=lambda record: record.owner.labels).owner
     rtype = group[0].rtype
     ttl = min(record.ttl if record.ttl <= TTL_MAX else 0 for record in group)
@@ -95,22 +84,22 @@ def _rrset_of(group: list[RR], counter: Counter) -> RRset:
     for canonical, rdata in sorted((canonical_rdata(rtype, record.rdata), record.rdata) for record in group):
         distinct.setdefault(canonical, rdata)
     if len(distinct) < len(group):
-        counter.add("duplicate", len(group) - len(distinct))
+        dropped["duplicate"] += len(group) - len(distinct)
     rdatas = tuple(distinct.values())
     if rtype in SINGLETONS and len(rdatas) > 1:
-        counter.add(SINGLETONS[Type(rtype)], len(rdatas) - 1)
+        dropped[SINGLETONS[Type(rtype)]] += len(rdatas) - 1
         rdatas = rdatas[:1]
     return RRset(owner, rtype, ttl, rdatas)
 
 
-def _visible(apex: Name, nodes: Nodes, counter: Counter) -> RRsets:
-    """Return what is left when CNAMEs win over data, and cuts and DNAMEs hide what is below them."""
+def _visible(apex: Name, nodes: Nodes, dropped: Counter[str]) -> RRsets:
+    """Return the RRsets that are not hidden by a CNAME beside them, or by a zone cut or DNAME above them."""
     visible: RRsets = {}
-    # Canonical order puts everything below a name directly behind it, so one blocker at a time is enough.
+    # In canonical order all names below a name follow it directly, so one blocker at a time is enough.
     blocker: Name | None = None
     for owner, rrsets in nodes.items():
         if blocker is not None and owner.is_at_or_below(blocker):
-            counter.add("occluded", _record_count(rrsets))
+            dropped["occluded"] += _record_count(rrsets)
             continue
         kept = rrsets
         if Type.CNAME in rrsets:
@@ -120,7 +109,7 @@ def _visible(apex: Name, nodes: Nodes, counter: Counter) -> RRsets:
             kept = {Type.NS: rrsets[Type.NS]}
             reason = "occluded"
         if len(kept) < len(rrsets):
-            counter.add(reason, _record_count(rrsets) - _record_count(kept))
+            dropped[reason] += _record_count(rrsets) - _record_count(kept)
         if Type.DNAME in kept or (Type.NS in kept and owner != apex):
             blocker = owner
         for rtype, rrset in kept.items():

@@ -19,6 +19,17 @@ labels = st.binary(min_size=1, max_size=63)
 plain_labels = st.sampled_from([b"a", b"b", b"c", b"*", b"www", b"WWW", b"_tcp", b"a.b", b"\x00", b"x" * 63])
 
 
+def uncompressed(message: Message) -> bytes:
+    """Return the wire form of a message without compression."""
+    sections = (message.answer, message.authority, message.additional)
+    asked = message.question
+    wire = struct.pack("!6H", message.id, message.flags, asked is not None, *map(len, sections))
+    wire += asked.wire() if asked is not None else b""
+    for rr in (rr for section in sections for rr in section):
+        wire += rr.owner.wire() + struct.pack("!HHIH", rr.rtype, rr.rclass, rr.ttl, len(rr.rdata)) + rr.rdata
+    return wire
+
+
 def _name_or_root(parts: list[bytes]) -> Name:
     try:
         return Name.of(*parts)

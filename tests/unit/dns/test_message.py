@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from p2pdns.dns.labels import MESSAGE_BYTES_MAX
 from p2pdns.dns.message import RR, Message, Question, RRset, records_of, type_of, type_text
-from p2pdns.dns.message.rdata import names_in, rewrite_names, svcb_params, with_svcb_params
+from p2pdns.dns.message.rdata import names_in, rewrite_wires, svcb_params, with_svcb_params
 from p2pdns.dns.message.wire import RECORDS_MAX, STEPS_MAX, WallBuffer, compose, compose_for_cache, parse, parse_buffer
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Flag, Rcode, Type
 from p2pdns.errors import FormatError
 from tests.ttl_walk import ttl_offsets
-from tests.unit.dns.strategies import KEY, TYPES, messages, names, rdata_of, types
+from tests.unit.dns.strategies import KEY, TYPES, messages, names, rdata_of, types, uncompressed
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "vectors" / "messages.json").read_text("utf-8"))
 WWW = Name.read("www.example")
@@ -64,12 +64,12 @@ def test_every_prefix_and_every_tail_of_a_good_message_is_refused(vector: dict[s
 
 @given(messages)
 def test_parse_after_compose_is_the_identity(message: Message) -> None:
-    for compress in (True, False):
-        again = parse(compose(message, compress=compress))
+    for wire in (compose(message), uncompressed(message)):
+        again = parse(wire)
         assert again == message
         for record, twin in zip(again.answer, message.answer, strict=True):
             assert record.rdata == twin.rdata
-    assert len(compose(message)) <= len(compose(message, compress=False))
+    assert len(compose(message)) <= len(uncompressed(message))
 
 
 @given(messages)
@@ -245,15 +245,11 @@ def test_opt_gives_the_upper_bits_of_the_rcode() -> None:
 
 
 def test_flags_have_names() -> None:
-    message = Message(flags=0x8180 | 0x0400 | 0x0200 | 0x30)
+    message = Message(flags=0x8180 | 0x30)
     assert message.is_response
-    assert message.aa
-    assert message.tc
-    assert message.rd
-    assert message.ra
     assert message.ad
-    assert message.cd
-    assert Message(flags=0x2000).opcode == 4
+    assert not Message().is_response
+    assert not Message().ad
     assert Message().opt is None
 
 
@@ -270,10 +266,10 @@ def test_questions_come_back(name: Name, rtype: int, rclass: int) -> None:
 @given(types.flatmap(lambda rtype: st.tuples(st.just(rtype), rdata_of(rtype, names))))
 def test_rewriting_with_the_same_names_changes_nothing(pair: tuple[int, bytes]) -> None:
     rtype, rdata = pair
-    assert rewrite_names(rtype, rdata, lambda name: name) == rdata
-    seen: list[Name] = []
-    rewrite_names(rtype, rdata, lambda name: seen.append(name) or name)  # type: ignore[func-returns-value]
-    assert tuple(seen) == names_in(rtype, rdata)
+    assert rewrite_wires(rtype, rdata, lambda name: name) == rdata
+    seen: list[bytes] = []
+    rewrite_wires(rtype, rdata, lambda name: seen.append(name) or name)  # type: ignore[func-returns-value]
+    assert seen == [name.wire() for name in names_in(rtype, rdata)]
 
 
 @pytest.mark.parametrize("rtype", [2, 5, 6, 12, 15, 33, 35, 39, 64, 65])
@@ -281,14 +277,14 @@ def test_every_name_of_the_listed_types_is_rewritten(rtype: int) -> None:
     name = WWW.wire()
     shapes = {6: name * 2 + bytes(20), 15: b"\0\1" + name, 33: bytes(6) + name, 35: bytes(4) + b"\1a\1b\1c" + name}
     rdata = shapes.get(rtype, b"\0\1" + name + b"\0\7\0\1x" if rtype in (64, 65) else name)
-    moved = rewrite_names(rtype, rdata, lambda found: found.under(KEY))
+    moved = rewrite_wires(rtype, rdata, lambda found: found[:-1] + KEY.wire())
     assert moved == rdata.replace(name, WWW.under(KEY).wire())
     assert names_in(rtype, moved) == (WWW.under(KEY),) * (2 if rtype == 6 else 1)
 
 
 @pytest.mark.parametrize("rtype", [rtype for rtype in TYPES if rtype in (1, 28, 16, 257, 65280)] + [Type.RP, Type.KX])
 def test_other_types_pass_through_untouched(rtype: int) -> None:
-    assert rewrite_names(rtype, WWW.wire(), lambda name: KEY) == WWW.wire()
+    assert rewrite_wires(rtype, WWW.wire(), lambda _: KEY.wire()) == WWW.wire()
     assert names_in(rtype, WWW.wire()) == ()
 
 
