@@ -1,1 +1,1 @@
-"""What is signed: keys, items and the packing of zones into them."""
+"""Keys, signed items, and the packing of zones into items."""

@@ -1,8 +1,8 @@
-"""The signed things that nodes keep for each other: mutable and immutable items (BEP 44).
+"""Items: the signed values that nodes keep for each other, mutable and immutable (BEP 44).
 
-Guarantees: an item that exists is verified; its signature is in the one canonical form, whichever form arrived;
-of two items of one key, every reader prefers the same one. Does not know what the value means, where an item is
-stored, or what time it is.
+Guarantees: an item that exists is verified, and its signature has the one canonical form, whichever form arrived. Of
+two items of one key, every reader prefers the same one. Does not know the content of the value, the nodes that hold
+the item, or the time.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from dataclasses import InitVar, dataclass, replace
 from p2pdns.errors import BadItem, FormatError, UsageError
 from p2pdns.items.keys import KEY_BYTES, SIGNATURE_BYTES, L, SecretKey, ZoneKey
 
-VALUE_BYTES_READ_MAX = 1000  # What pkarr allows, and what other nodes may therefore hold.
+VALUE_BYTES_READ_MAX = 1000  # pkarr allows so many, so other nodes may hold them.
 VALUE_BYTES_WRITE_DEFAULT = 940  # Leaves room for two contacts in a reply of 1232 bytes.
 VALUE_BYTES_WRITE_MAX = 996  # BEP 44 limits the bencoded form to 1000; libtorrent refuses raw 997.
 SALT_BYTES_MAX = 64  # BEP 44.
 
-SEQ_RESERVED = 2**63 - 1  # The largest a peer can hold: nothing could ever supersede it, so nothing may carry it.
+SEQ_RESERVED = 2**63 - 1  # The largest seq on the wire. No item could ever supersede it, so no item may carry it.
 SEQ_PER_SECOND = 1_000_000  # A seq is a Unix time in microseconds.
-FUTURE_S_MAX = 86_400  # A wrong time zone is not an attack; a wrong year is.
-CLOCK_STEP_S_MAX = 60  # What a clock may be set back by without a word: whoever signs a day ahead finds the edge.
-SIGN_AHEAD_S_MAX = 3_600  # What a publisher may sign ahead of its clock.
-BUILD_UNIX = 1_735_689_600  # 2025-01-01, before any release; an earlier clock is wrong, and judges nobody's seq.
-MEMO_COUNT_MAX = (
-    8_192  # Verified signatures remembered: about 1 MB. The replies of one look-up bring the same item 20 times.
-)
+FUTURE_S_MAX = 86_400  # A clock in a wrong time zone is no attack; a wrong year is.
+# A clock may be behind by so much: time servers set clocks back, and an item signed a day ahead makes the bound exact.
+CLOCK_STEP_S_MAX = 60
+SIGN_AHEAD_S_MAX = 3_600  # For a publisher: how far the seq may be ahead of its clock.
+BUILD_UNIX = 1_735_689_600  # 2025-01-01, before any release. A clock that shows less is wrong and judges no seq.
+# Verified signatures remembered, about 1 MB of them: the replies of one look-up bring the same item 20 times.
+MEMO_COUNT_MAX = 8_192
 
 _VERIFIED = object()
 
@@ -38,7 +38,7 @@ def mutable_target(key_raw: bytes, salt: bytes = b"") -> bytes:
 
 
 def signing_buffer(seq: int, value: bytes, salt: bytes = b"") -> bytes:
-    """Return what is signed: salt (where there is one), seq and v as in a bencoded dictionary, without its ends.
+    """Return the bytes that are signed: salt (if any), seq and v as in a bencoded dictionary, without its ends.
 
     >>> signing_buffer(1, b"Hello World!")
     b'3:seqi1e1:v12:Hello World!'
@@ -47,7 +47,7 @@ def signing_buffer(seq: int, value: bytes, salt: bytes = b"") -> bytes:
 
 
 def signing_buffer_of_form(seq: int, form: bytes, salt: bytes = b"") -> bytes:
-    """Return the same for a value in its bencoded form, which need not be a string: other programs sign lists too.
+    """Return the bytes that are signed for a value in its bencoded form; other programs sign lists too.
 
     >>> signing_buffer_of_form(1, b"li1ee", b"foo")
     b'4:salt3:foo3:seqi1e1:vli1ee'
@@ -57,10 +57,10 @@ def signing_buffer_of_form(seq: int, form: bytes, salt: bytes = b"") -> bytes:
 
 
 def reduced_signature(signature: bytes) -> bytes:
-    """Return the signature with its S below L; BadItem where no lenient verifier would take it either.
+    """Return the signature with its S below L; BadItem where even lenient verifiers would refuse it.
 
-    Anyone can add L to the S of a foreign signature, and widespread verifiers accept the twin. Who refuses the twin
-    outright can be cut off from the item by whoever stores the twin first, so it is brought back instead.
+    Anyone can add L to the S of another's signature, and widespread verifiers accept both forms. A node could store
+    the other form first and so hide the item from readers that refuse it. So the other form is reduced, not refused.
     """
     if len(signature) != SIGNATURE_BYTES:
         raise BadItem("signature-size", f"{len(signature)} bytes, {SIGNATURE_BYTES} expected")
@@ -71,23 +71,22 @@ def reduced_signature(signature: bytes) -> bytes:
 
 
 def next_seq(unix_now: float, last: int | None) -> int:
-    """Return the seq of the next item: the time in microseconds, and more than the last one in any case."""
+    """Return the seq of the next item: the time in microseconds, and always more than the last seq."""
     seq = max(int(unix_now * SEQ_PER_SECOND), 0 if last is None else last + 1)
     if seq >= SEQ_RESERVED:
-        raise UsageError(
-            "the last seq of this key leaves none for a newer item", hint="make a new key and publish under that"
-        )
+        what = "the last seq of this key leaves none for a newer item"
+        raise UsageError(what, hint="make a new key and publish under that")
     return seq
 
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """What a reader knows of the time: its clock, and what it has adopted, which bounds the time from below.
+    """A reader's knowledge of the present: its clock, and a lower bound from the marks that it has adopted.
 
-    `newest_seq` is the highest seq that was adopted as a mark, of whatever key. When it was adopted, it was a day ahead
-    of the present at most, so the present is at most a day behind it: a clock that says less is wrong. The bound never
-    passes the latest time that the clock has shown, whatever is signed. `mark_seq` is the mark of the key in question:
-    what was adopted once is judged by no clock again.
+    `newest_seq` is the highest seq adopted as a mark, of any key. At its adoption it was at most a day ahead of the
+    present, so the present is at least that seq less a day: a clock that shows less is wrong. The bound never passes
+    the latest time that the clock has shown, whatever is signed. `mark_seq` is the mark of the key in question: a seq
+    that was adopted once is not judged by the clock again.
     """
 
     clock_unix: float
@@ -96,51 +95,46 @@ class Present:
 
     @property
     def bound_unix(self) -> float:
-        """The earliest time that it can be by what was adopted; 0 where nothing was."""
+        """The lower bound of the present; 0 where no mark was adopted."""
         if self.newest_seq is None:
             return 0.0
         return max(0.0, self.newest_seq / SEQ_PER_SECOND - FUTURE_S_MAX)
 
     @property
     def unix(self) -> float:
-        """The time to judge by: that of the clock, and never one before the bound."""
         return max(self.clock_unix, self.bound_unix)
 
     @property
     def is_clock_behind(self) -> bool:
-        """Whether the clock shows a time that is over for certain; a step of a time server's is no matter."""
         return self.clock_unix + CLOCK_STEP_S_MAX < self.bound_unix
 
     @property
     def is_believable(self) -> bool:
-        """Whether it says enough to judge anybody's seq by."""
         return self.unix >= BUILD_UNIX
 
     def is_ahead(self, seq: int) -> bool:
-        """Return whether a seq lies more than a day ahead: such a one becomes no mark and hides no lower one."""
-        if self.mark_seq is not None and seq <= self.mark_seq:
+        """Return whether a seq is more than a day ahead: an item with such a seq becomes no mark and hides no other."""
+        if not self.is_believable or (self.mark_seq is not None and seq <= self.mark_seq):
             return False
-        if not self.is_believable:
-            return False
-        # In whole numbers: a rounded bound could creep upwards, or leave out the very item that it comes of.
+        # In whole numbers: a rounded bound could creep upwards, or refuse the very item that it comes from.
         latest = int((self.clock_unix + FUTURE_S_MAX) * SEQ_PER_SECOND)
         return seq > max(latest, self.newest_seq or 0)
 
     def prefers(self, item: MutableItem, other: MutableItem) -> bool:
-        """Return whether readers prefer an item to another: any saner one to one from the future, else the newer."""
+        """Return whether readers prefer an item to another: one that is not ahead to one that is, else the newer."""
         is_ahead, is_other_ahead = self.is_ahead(item.seq), self.is_ahead(other.seq)
         return is_other_ahead if is_ahead != is_other_ahead else item.supersedes(other)
 
     def of_key(self, mark_seq: int | None) -> Present:
-        """Return the same present, for the items of a key that has this mark."""
+        """Return the present for the items of a key with this mark."""
         return replace(self, mark_seq=mark_seq)
 
 
 class SignatureMemo:
-    """Signatures already found good, least recently used forgotten first.
+    """Signatures that were found good; the least recently used is forgotten first.
 
-    The digest covers everything a signature check covers and the signature too: a memo of values alone would accept
-    an old value under a new seq, or anyone's signature for a value once seen.
+    The digest covers every input of a signature check and the signature. A memo of values alone would accept an old
+    value under a new seq, or anyone's signature for a known value.
     """
 
     def __init__(self, count_max: int = MEMO_COUNT_MAX) -> None:
@@ -149,26 +143,25 @@ class SignatureMemo:
 
     @staticmethod
     def digest_of(key_raw: bytes, salt: bytes, seq: int, value: bytes, signature: bytes) -> bytes:
-        """Return the SHA-256 of the five, each of fixed size or behind its size, the value last."""
+        """Return the SHA-256 of these five: each has a fixed size or follows its size, but for the value, the last."""
         head = key_raw + signature + seq.to_bytes(8) + len(salt).to_bytes(1) + salt
         return hashlib.sha256(head + value).digest()
 
     def has(self, digest: bytes) -> bool:
-        """Return whether the digest is known, and keep it longer if so."""
+        """Return whether the digest is known; it then counts as used."""
         if digest not in self._digests:
             return False
         self._digests.move_to_end(digest)
         return True
 
     def add(self, digest: bytes) -> None:
-        """Remember a digest, and forget the one unused for longest where there are too many."""
+        """Remember a digest; where there are too many, the least recently used is forgotten."""
+        self._digests.pop(digest, None)
         self._digests[digest] = None
-        self._digests.move_to_end(digest)
         if len(self._digests) > self.count_max:
             self._digests.popitem(last=False)
 
     def __len__(self) -> int:
-        """Return how many are remembered."""
         return len(self._digests)
 
 
@@ -185,7 +178,7 @@ def _check_sizes(seq: int, value: bytes, salt: bytes) -> None:
 
 @dataclass(frozen=True)
 class MutableItem:
-    """A value that its key has signed. Made by `verified`, `signed` or `read_file`, and by nothing else."""
+    """A value that its key has signed. Only `verified`, `signed` and `read_file` make one."""
 
     key: ZoneKey
     seq: int
@@ -195,7 +188,6 @@ class MutableItem:
     made_by: InitVar[object] = None
 
     def __post_init__(self, made_by: object) -> None:
-        """Refuse to exist without a check."""
         if made_by is not _VERIFIED:
             raise TypeError("an item is made by MutableItem.verified or MutableItem.signed")
 
@@ -210,7 +202,7 @@ class MutableItem:
         memo: SignatureMemo | None = None,
     ) -> MutableItem:
         """Return the item if its key has signed it; BadItem with the reason otherwise."""
-        # Sizes first: a signature check costs more than any of these, and everything here comes from strangers.
+        # Sizes first: all of this comes from strangers, and a signature check costs most.
         _check_sizes(seq, value, salt)
         signature = reduced_signature(signature)
         zone_key = key if isinstance(key, ZoneKey) else ZoneKey.verified(key)
@@ -224,7 +216,7 @@ class MutableItem:
 
     @classmethod
     def signed(cls, secret: SecretKey, seq: int, value: bytes, salt: bytes = b"") -> MutableItem:
-        """Return the item that the holder of the secret key makes of a value."""
+        """Return the item of a value, signed with the secret key."""
         if len(value) > VALUE_BYTES_WRITE_MAX:
             raise UsageError(f"the value has {len(value)} bytes, {VALUE_BYTES_WRITE_MAX} can be published")
         try:
@@ -236,12 +228,10 @@ class MutableItem:
 
     @property
     def target(self) -> bytes:
-        """The 20 bytes under which nodes look for the item."""
         return mutable_target(self.key.raw, self.salt)
 
     @property
     def signed_at_unix(self) -> float:
-        """The time the publisher claims, in Unix seconds."""
         return self.seq / SEQ_PER_SECOND
 
     def supersedes(self, other: MutableItem) -> bool:
@@ -272,13 +262,12 @@ class ImmutableItem:
     value: bytes
 
     def __post_init__(self) -> None:
-        """Refuse what no node would store."""
         if len(self.value) > VALUE_BYTES_READ_MAX:
             raise BadItem("value-too-large", f"{len(self.value)} bytes, {VALUE_BYTES_READ_MAX} allowed")
 
     @classmethod
     def verified(cls, target: bytes, value: bytes) -> ImmutableItem:
-        """Return the item if the value is the one that belongs under the target."""
+        """Return the item if the value hashes to the target; BadItem otherwise."""
         item = cls(value)
         if item.target != target:
             raise BadItem("target-wrong", "the value hashes to another target")

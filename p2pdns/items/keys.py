@@ -1,13 +1,15 @@
 """Zone ids, zone keys and secret keys: Ed25519 points, z-base-32 text, key files.
 
 Guarantees: a `ZoneKey` that exists is the canonical encoding of a curve point that is not of small order, so two
-different keys never verify the same signature and nobody can sign for a key without its secret half; a signature
-is accepted in one form only; no text made here shows a secret. Does not know where a key file lies or who may
-read it, and draws no randomness: entropy is an argument.
+different keys never verify the same signature, and only the holder of the secret key can sign. A signature is accepted
+in one form only. No text made here shows a secret. Does not know where a key file is or who may read it, and draws no
+randomness: entropy is an argument.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -17,7 +19,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
-    KeySerializationEncryption,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
@@ -28,12 +29,11 @@ from p2pdns.dns.name import Name
 from p2pdns.errors import BadItem, FormatError, KeyFileError
 from p2pdns.naming import ZONE_KEY_ALPHABET, ZONE_KEY_CHARACTERS
 
-ALPHABET = ZONE_KEY_ALPHABET
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 SEED_BYTES = 32  # RFC 8032 derives scalar and prefix from it.
-KEYS_REMEMBERED_MAX = 4096  # Checked keys kept, 200 bytes each; checking a point takes 25 µs.
-KEY_FILE_BYTES_MAX = 65_536  # A PKCS#8 file takes about 300; anything of this size is another file.
+KEYS_REMEMBERED_MAX = 4096  # Keys whose check is remembered, 200 bytes each; checking a point takes 25 µs.
+KEY_FILE_BYTES_MAX = 65_536  # A PKCS#8 file takes about 300; a file of this size is no key file.
 
 PUBLIC_KEY_COMMENT = "# public key: "  # The first line of a key file, as age writes it.
 
@@ -47,15 +47,16 @@ _Y_OF_ORDER_8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E8
 SMALL_ORDER_Y = frozenset({0, 1, P - 1, _Y_OF_ORDER_8, P - _Y_OF_ORDER_8})
 
 _Y_MASK = (1 << 255) - 1
+_MAKE_ONE = 'make one that is with "p2pdns keygen -o FILE"'
 _COMMENT_LIKE = re.compile(rb"^[ \t]*#[ \t]*public[ \t-]*key.*$", re.MULTILINE | re.IGNORECASE)
-_VALUES = {character: value for value, character in enumerate(ALPHABET)}
+_BASE32 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"  # RFC 4648 §6, which z-base-32 reorders.
+_TO_ZBASE32 = bytes.maketrans(_BASE32, ZONE_KEY_ALPHABET.encode())
+_TO_BASE32 = bytes.maketrans(ZONE_KEY_ALPHABET.encode(), _BASE32)
 
 
 def write_zbase32(raw: bytes) -> str:
     """Return the z-base-32 text, padded with zero bits on the right to a whole character."""
-    count = -(-len(raw) * 8 // 5)
-    number = int.from_bytes(raw) << (count * 5 - len(raw) * 8)
-    return "".join(ALPHABET[number >> shift & 31] for shift in range(count * 5 - 5, -5, -5))
+    return base64.b32encode(raw).rstrip(b"=").translate(_TO_ZBASE32).decode("ascii")
 
 
 def read_zbase32(text: str) -> bytes:
@@ -64,25 +65,27 @@ def read_zbase32(text: str) -> bytes:
     Bits that are left over must be zero: otherwise one key would have sixteen names.
     """
     if not text.isascii():
-        # Lower-casing reaches into ASCII from outside: U+212A (kelvin) would become a k, a second name for one key.
+        # Lower case leads from outside into ASCII: U+212A (kelvin) would become a k, and one key would have two names.
         raise FormatError("zbase32-character", "only ASCII characters stand for anything")
-    number = 0
-    for character in text.lower():
-        value = _VALUES.get(character)
-        if value is None:
-            raise FormatError("zbase32-character", f"{character!r} is not one of {ALPHABET}")
-        number = number << 5 | value
-    size, spare = divmod(len(text) * 5, 8)
-    if spare >= 5 or number & ((1 << spare) - 1):
+    lower = text.lower()
+    for character in lower:
+        if character not in ZONE_KEY_ALPHABET:
+            raise FormatError("zbase32-character", f"{character!r} is not one of {ZONE_KEY_ALPHABET}")
+    padded = lower.encode("ascii").translate(_TO_BASE32) + b"=" * (-len(text) % 8)
+    try:
+        raw = base64.b32decode(padded)
+    except binascii.Error:
+        raw = b""
+    if write_zbase32(raw) != lower:
         raise FormatError("zbase32-not-canonical", "the bits past the last whole byte are not zero")
-    return (number >> spare).to_bytes(size)
+    return raw
 
 
 def is_on_curve(y: int, sign: int) -> bool:
     """Return whether a point with this y and this lowest bit of x exists (RFC 8032 §5.1.3).
 
-    x² is a fraction, and the fraction a square where the product of its two parts is one. To see that takes a quarter
-    of the time of the root itself, which nobody here needs; a name costs this before its look-up can begin.
+    x² is a fraction, which is a square where the product of its two parts is a square. The Jacobi symbol tells that in
+    a quarter of the time that the root takes, and every look-up of a name begins with this check.
     """
     numerator = (y * y - 1) % P
     if not numerator:
@@ -92,7 +95,7 @@ def is_on_curve(y: int, sign: int) -> bool:
 
 
 def _jacobi(number: int, modulus: int) -> int:
-    """Return the Jacobi symbol by the law of quadratic reciprocity: for a prime modulus 1 for squares, 0 for 0."""
+    """Return the Jacobi symbol by the law of quadratic reciprocity; of a prime modulus, 1 for squares and 0 for 0."""
     symbol = 1
     while number:
         twos = (number & -number).bit_length() - 1
@@ -110,7 +113,7 @@ def _encodes_small_order(raw: bytes) -> bool:
     return (int.from_bytes(raw, "little") & _Y_MASK) % P in SMALL_ORDER_Y
 
 
-# OpenSSL, and `cryptography` with it, loads every one of the keys refused here.
+# OpenSSL, and so `cryptography`, accepts all the keys that are refused here.
 @lru_cache(maxsize=KEYS_REMEMBERED_MAX)
 def _fault_of(raw: bytes) -> tuple[str, str] | None:
     y = int.from_bytes(raw, "little") & _Y_MASK
@@ -125,7 +128,7 @@ def _fault_of(raw: bytes) -> tuple[str, str] | None:
 
 @dataclass(frozen=True)
 class ZoneKey:
-    """The public key that names a zone. Equality is equality of the 32 bytes.
+    """The public key that names a zone. Keys with equal bytes are equal.
 
     >>> str(ZoneKey.read("8PINXXGQS41N4AIDIDENW5APQP1URFMZDZTR8JT4ABRKDN435EWO"))
     '8pinxxgqs41n4aididenw5apqp1urfmzdztr8jt4abrkdn435ewo'
@@ -134,7 +137,6 @@ class ZoneKey:
     raw: bytes
 
     def __post_init__(self) -> None:
-        """Refuse what is not a usable key, whichever way the object is made."""
         if len(self.raw) != KEY_BYTES:
             raise BadItem("key-size", f"{len(self.raw)} bytes, {KEY_BYTES} expected")
         if (fault := _fault_of(self.raw)) is not None:
@@ -142,7 +144,7 @@ class ZoneKey:
 
     @classmethod
     def verified(cls, raw: bytes) -> ZoneKey:
-        """Return the key these 32 bytes are; BadItem when they are none."""
+        """Return the key of these 32 bytes; BadItem where they are no key."""
         return cls(bytes(raw))
 
     @classmethod
@@ -159,17 +161,15 @@ class ZoneKey:
     @classmethod
     def of_label(cls, label: bytes) -> ZoneKey:
         """Return the key that a label of a name stands for."""
-        # Latin-1 maps every byte to a character, so a stray one is refused by the alphabet and not by a codec.
+        # Latin-1 maps every byte to a character, so the alphabet refuses a stray byte, and no codec does.
         return cls.read(label.decode("latin-1"))
 
     @cached_property
     def text(self) -> str:
-        """The key as 52 lower-case characters."""
         return write_zbase32(self.raw)
 
     @cached_property
     def apex(self) -> Name:
-        """The name of the zone: the key as the only label."""
         return Name.of(self.text.encode("ascii"))
 
     @cached_property
@@ -177,11 +177,11 @@ class ZoneKey:
         return Ed25519PublicKey.from_public_bytes(self.raw)
 
     def verify(self, signature: bytes, message: bytes) -> bool:
-        """Return whether the signature holds, strictly: each message has few valid signatures and one form of each.
+        """Return whether the signature is good, by strict rules: for a message few are, and each in one form.
 
-        S must be below L. R must not be of small order, canonical or not: a signer whose nonce is zero gives its
-        secret key away, and verifiers differ on the rest. The equation is checked without cofactor by comparing
-        the encoding of S·B - k·A with R byte for byte (OpenSSL does), so a non-canonical R never passes.
+        S must be below L. R must not be of small order, canonical or not: a signer whose nonce is zero reveals its
+        secret key, and verifiers differ on the rest. The equation is checked without cofactor: OpenSSL compares the
+        encoding of S·B - k·A with R byte for byte, so a non-canonical R never passes.
         """
         if len(signature) != SIGNATURE_BYTES or int.from_bytes(signature[32:], "little") >= L:
             return False
@@ -194,11 +194,9 @@ class ZoneKey:
         return True
 
     def __str__(self) -> str:
-        """Return the 52 characters."""
         return self.text
 
     def __repr__(self) -> str:
-        """Return the key as it would be read."""
         return f"ZoneKey({self.text})"
 
 
@@ -254,7 +252,7 @@ class ZoneId:
 
 
 class SecretKey:
-    """The secret half of a zone key. It signs, writes itself to a key file, and shows itself nowhere else."""
+    """The secret half of a zone key. It signs and makes a key file; nothing else shows it."""
 
     __slots__ = ("_private", "zone_key")
 
@@ -264,7 +262,7 @@ class SecretKey:
 
     @classmethod
     def generate(cls, entropy: bytes) -> SecretKey:
-        """Return the key that grows from 32 random bytes; the same bytes give the same key."""
+        """Return the key made from 32 random bytes; the same bytes give the same key."""
         if len(entropy) != SEED_BYTES:
             raise KeyFileError(f"{len(entropy)} bytes of entropy, {SEED_BYTES} are needed")
         return cls(Ed25519PrivateKey.from_private_bytes(entropy))
@@ -275,18 +273,15 @@ class SecretKey:
         _check_armour(pem, path)
         is_encrypted = needs_passphrase(pem)
         if is_encrypted and not passphrase:
-            raise KeyFileError(
-                "the key needs a passphrase", place=path, hint="give it at the prompt or with --passphrase-file FILE"
-            )
+            hint = "give it at the prompt or with --passphrase-file FILE"
+            raise KeyFileError("the key needs a passphrase", place=path, hint=hint)
         try:
             private = load_pem_private_key(pem, passphrase if is_encrypted else None)
         except (ValueError, TypeError, UnsupportedAlgorithm):
-            # What the library says may quote the input, so none of it goes on.
+            # The message of the library may quote the input, so none of it is passed on.
             raise _unreadable(path, is_encrypted) from None
         if not isinstance(private, Ed25519PrivateKey):
-            raise KeyFileError(
-                "the key is not Ed25519", place=path, hint='make one that is with "p2pdns keygen -o FILE"'
-            )
+            raise KeyFileError("the key is not Ed25519", place=path, hint=_MAKE_ONE)
         secret = cls(private)
         _check_comments(pem, secret.comment, path)
         return secret
@@ -295,18 +290,16 @@ class SecretKey:
         """Return the key as PKCS#8 PEM, encrypted where there is a passphrase."""
         if passphrase == b"":
             raise KeyFileError("the passphrase is empty", hint="leave it out to write the key without one")
-        protection: KeySerializationEncryption = NoEncryption()
-        if passphrase is not None:
-            protection = BestAvailableEncryption(passphrase)
+        protection = NoEncryption() if passphrase is None else BestAvailableEncryption(passphrase)
         return self._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection)
 
     @property
     def comment(self) -> str:
-        """The line that tells a person, and a shell, which zone a key file signs; `read` holds it against the key."""
+        """The first line of a key file. It names the public key, and `read` compares it with the key in the file."""
         return f"{PUBLIC_KEY_COMMENT}{self.zone_key}"
 
     def key_file(self, passphrase: bytes | None) -> bytes:
-        """Return what `keygen` writes: the comment, then the key."""
+        """Return the content of a key file: the comment, then the key."""
         return f"{self.comment}\n".encode("ascii") + self.write(passphrase)
 
     def sign(self, message: bytes) -> bytes:
@@ -314,11 +307,10 @@ class SecretKey:
         return self._private.sign(message)
 
     def __repr__(self) -> str:
-        """Return what may be seen: the public half."""
         return f"SecretKey(of {self.zone_key})"
 
     def __reduce__(self) -> str | tuple[object, ...]:
-        """Refuse to be pickled or copied: a secret leaves by `write` only."""
+        # Pickling and copying would take the secret elsewhere.
         raise TypeError("a secret key is not serialised but by write()")
 
 
@@ -328,28 +320,24 @@ def needs_passphrase(pem: bytes) -> bool:
 
 
 def _check_armour(pem: bytes, path: str) -> None:
-    """Tell the files apart that people take for a key file, by their first line."""
+    """Refuse other files that people take for a key file, each with a hint."""
+    what, hint = "not a PEM key file", 'a key file is what "p2pdns keygen -o FILE" writes (PKCS#8 PEM)'
     if len(pem) > KEY_FILE_BYTES_MAX:
-        what = f"{len(pem)} bytes, a key file has at most {KEY_FILE_BYTES_MAX}"
-        raise KeyFileError(what, place=path, hint="is it the right file?")
-    if b"-----BEGIN ENCRYPTED PRIVATE KEY-----" in pem or b"-----BEGIN PRIVATE KEY-----" in pem:
+        what, hint = f"{len(pem)} bytes, a key file has at most {KEY_FILE_BYTES_MAX}", "is it the right file?"
+    elif needs_passphrase(pem) or b"-----BEGIN PRIVATE KEY-----" in pem:
         return
-    if b"-----BEGIN PUBLIC KEY-----" in pem:
+    elif b"-----BEGIN PUBLIC KEY-----" in pem:
+        what = "a public key, the secret one is needed"
         hint = "name the file that was made with it; a public key signs nothing"
-        raise KeyFileError("a public key, the secret one is needed", place=path, hint=hint)
-    if b"-----BEGIN OPENSSH PRIVATE KEY-----" in pem:
-        raise KeyFileError(
-            "an OpenSSH key, not PKCS#8", place=path, hint='make a zone key with "p2pdns keygen -o FILE"'
-        )
-    if b" PRIVATE KEY-----" in pem and b"-----BEGIN " in pem:
-        raise KeyFileError("the key is not Ed25519", place=path, hint='make one that is with "p2pdns keygen -o FILE"')
-    raise KeyFileError(
-        "not a PEM key file", place=path, hint='a key file is what "p2pdns keygen -o FILE" writes (PKCS#8 PEM)'
-    )
+    elif b"-----BEGIN OPENSSH PRIVATE KEY-----" in pem:
+        what, hint = "an OpenSSH key, not PKCS#8", 'make a zone key with "p2pdns keygen -o FILE"'
+    elif b" PRIVATE KEY-----" in pem and b"-----BEGIN " in pem:
+        what, hint = "the key is not Ed25519", _MAKE_ONE
+    raise KeyFileError(what, place=path, hint=hint)
 
 
 def _check_comments(pem: bytes, comment: str, path: str) -> None:
-    """Refuse a file whose comment tells of another key: somebody would give a wrong name away for their own."""
+    """Refuse a file whose comment names another key: its owner would tell others the name of a wrong zone."""
     for line in _COMMENT_LIKE.findall(pem):
         if line.removesuffix(b"\r") != comment.encode("ascii"):
             what = f'the comment "{PUBLIC_KEY_COMMENT.strip()}" is not that of the key in the file'
@@ -359,7 +347,6 @@ def _check_comments(pem: bytes, comment: str, path: str) -> None:
 
 def _unreadable(path: str, is_encrypted: bool) -> KeyFileError:
     if is_encrypted:
-        return KeyFileError(
-            "wrong passphrase, or a damaged file", place=path, hint="try the passphrase given when the key was made"
-        )
+        hint = "try the passphrase given when the key was made"
+        return KeyFileError("wrong passphrase, or a damaged file", place=path, hint=hint)
     return KeyFileError("a damaged PKCS#8 PEM file", place=path, hint="restore the key from its backup")

@@ -1,7 +1,7 @@
-"""Zone keys as people mistype and dress them: a character lost, a dot within, `pk:` before, a port behind.
+"""Mistyped zone keys, with a character lost or a dot inside, and keys with something round them: `pk:KEY`, `KEY:443`.
 
-Guarantees: what is told of a label is a short text that counts, or nothing where the label is like no key; a text is
-undressed to the name in it, and any other text is left as it is. Does not know whose a name is.
+Guarantees: the fault of a label is a short text, which is empty where the label is not like a key. A text with a name
+in it is reduced to that name, and any other text is left as it is. Does not know whether a zone exists.
 """
 
 from __future__ import annotations
@@ -11,25 +11,24 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from p2pdns.errors import FormatError
-from p2pdns.items.keys import ALPHABET, ZoneKey
-from p2pdns.naming import ZONE_KEY_CHARACTERS, is_zone_key_label
+from p2pdns.items.keys import ZoneKey
+from p2pdns.naming import ZONE_KEY_ALPHABET, ZONE_KEY_CHARACTERS, is_zone_key_label
 
-MISTYPED_CHARACTERS_MIN, MISTYPED_CHARACTERS_MAX = 50, 54  # Two lost or doubled; beyond that it may be anything.
-PARTS_MAX = 4  # Labels that a key is cut into by dots.
-# A part as short as a top-level domain makes no key of the label before it, unless the two are a valid one.
+MISTYPED_CHARACTERS_MIN, MISTYPED_CHARACTERS_MAX = 50, 54  # Two characters lost or doubled.
+PARTS_MAX = 4  # Labels into which dots cut a key.
+# A shorter part may be a top-level domain: with it, the parts count as a key only where they make a valid one.
 PART_CHARACTERS_MIN = 10
 LABELS_REMEMBERED_MAX = 4_096  # Labels judged, 300 bytes each.
-# What private networks put behind names that have no dot at their end, and what no name of the DNS ends in.
+# Private networks append these to names without a final dot; no public name ends in them.
 PRIVATE_TOPS = frozenset(b"corp domain home host intranet lan local localdomain localnet private workgroup".split())
 
-_ALPHABET = frozenset(ALPHABET)
 _BLANKS = " \t\r\n\v\f_.,;\"'`<>()[]{}"
 _DRESS = re.compile(r"(?:pk:/{0,3}|[a-z][a-z0-9+.-]*:/{1,3})+", re.IGNORECASE)
 _PORT = re.compile(r":[0-9]{0,5}$")
 
 
 def undressed(text: str) -> str:
-    """Return the name in what a person has typed or pasted: without blanks, `pk:`, scheme, user, port and path.
+    """Return the name in a text that was typed or pasted: without blanks, `pk:`, scheme, user, port and path.
 
     >>> undressed(" https://www.Example:443/path ? "), undressed("pk:abc"), undressed("1/25.2.0.192.in-addr.arpa")
     ('www.Example', 'abc', '1/25.2.0.192.in-addr.arpa')
@@ -37,17 +36,16 @@ def undressed(text: str) -> str:
     text = text.strip()
     dress = _DRESS.match(text)
     inner = text[dress.end() :] if dress else text
-    host = re.split(r"[/?#]", inner, maxsplit=1)[0].rpartition("@")[2]
-    host = _PORT.sub("", host)
+    host = _PORT.sub("", re.split(r"[/?#]", inner, maxsplit=1)[0].rpartition("@")[2])
     # A word of a command line that was not UTF-8 has characters that cannot be encoded again.
     last = host.removesuffix(".").rpartition(".")[2].encode("utf-8", "replace")
-    # A slash is good in a name (RFC 2317), and so is all else, unless it stands round a key.
+    # A name may have a slash in it (RFC 2317), and any other byte, so only the surroundings of a key are removed.
     return host if dress or is_zone_key_label(last) else text
 
 
 @lru_cache(maxsize=LABELS_REMEMBERED_MAX)
 def fault_of(label: bytes) -> str:
-    """Return what makes a label a mistyped zone key; empty where it is a key's label, or like none.
+    """Return the fault of a label that is like a zone key; empty where it is a key's label, or not like one.
 
     >>> fault_of(b"y" * 51), fault_of(b"y" * 51 + b"l"), fault_of(b"y" * 52), fault_of(b"www")
     ('51 characters; a zone key has 52', '"l" is in no zone key', '', '')
@@ -56,7 +54,7 @@ def fault_of(label: bytes) -> str:
         return ""
     text = label.decode("utf-8", "replace").lower()
     if text.startswith("xn--"):
-        # A browser writes a key with one letter of another alphabet as the 51 others and what stands for that one.
+        # A key with one letter of another alphabet becomes an xn-- label: its 51 other letters, "-" and a code.
         text = text[4:].rpartition("-")[0] + "\ufffd"
     if fault := _fault_of(text):
         return fault
@@ -67,18 +65,18 @@ def fault_of(label: bytes) -> str:
 
 
 def _fault_of(text: str) -> str:
-    strange = [character for character in text if character not in _ALPHABET]
+    strange = [character for character in text if character not in ZONE_KEY_ALPHABET]
     if not strange and MISTYPED_CHARACTERS_MIN <= len(text) <= MISTYPED_CHARACTERS_MAX:
-        is_counted = len(text) != ZONE_KEY_CHARACTERS
-        return f"{len(text)} characters; a zone key has {ZONE_KEY_CHARACTERS}" if is_counted else ""
+        is_whole = len(text) == ZONE_KEY_CHARACTERS
+        return "" if is_whole else f"{len(text)} characters; a zone key has {ZONE_KEY_CHARACTERS}"
     if len(strange) == 1 and len(text) == ZONE_KEY_CHARACTERS:
-        shown = strange[0] if " " < strange[0] < "\x7f" else "a character outside ASCII"
-        return f'"{shown}" is in no zone key' if len(shown) == 1 else f"{shown} is in no zone key"
+        shown = f'"{strange[0]}"' if " " < strange[0] < "\x7f" else "a character outside ASCII"
+        return f"{shown} is in no zone key"
     return ""
 
 
 def fault_at_end(labels: Sequence[bytes]) -> tuple[str, int]:
-    """Return what makes the last labels of a name a mistyped zone key, and how many they are; empty and 0 otherwise."""
+    """Return the fault of the last labels of a name and their count; empty and 0 where they are not like a key."""
     if not labels:
         return "", 0
     if fault := fault_of(labels[-1]):
