@@ -202,9 +202,9 @@ class ZoneKey:
 
 @dataclass(frozen=True, slots=True)
 class ZoneId:
-    """What names a zone, whatever signs it and however many items it has. Equality is equality of names.
+    """The id of a zone, whatever signs it and however many items it has. Ids of the same name are equal.
 
-    Today a zone is named by the key that signs it. Only `p2pdns.overlay.parts` goes by that.
+    Today the id of a zone is the key that signs it. Only `p2pdns.overlay.parts` relies on that.
 
     >>> str(ZoneId.read("8PINXXGQS41N4AIDIDENW5APQP1URFMZDZTR8JT4ABRKDN435EWO"))
     '8pinxxgqs41n4aididenw5apqp1urfmzdztr8jt4abrkdn435ewo'
@@ -219,7 +219,7 @@ class ZoneId:
 
     @classmethod
     def verified(cls, raw: bytes) -> ZoneId:
-        """Return the id that these 32 bytes are; BadItem when they are none."""
+        """Return the id of these 32 bytes; BadItem where they are no id."""
         return cls(ZoneKey.verified(raw))
 
     @classmethod
@@ -234,20 +234,16 @@ class ZoneId:
 
     @property
     def raw(self) -> bytes:
-        """The id as 32 bytes."""
         return self.signed_by.raw
 
     @property
     def apex(self) -> Name:
-        """The name of the zone: the id as the only label."""
         return self.signed_by.apex
 
     def __str__(self) -> str:
-        """Return the 52 characters."""
         return self.signed_by.text
 
     def __repr__(self) -> str:
-        """Return the id as it would be read."""
         return f"ZoneId({self.signed_by.text})"
 
 
