@@ -13,7 +13,7 @@ HEADER_BYTES = 12  # RFC 1035 §4.1.1
 MESSAGE_BYTES_MAX = 65_535  # The length field of RFC 1035 §4.2.2; no transport carries more.
 NAME_BYTES_MAX = 255  # RFC 1035 §2.3.4, length bytes and the root's zero included.
 LABEL_BYTES_MAX = 63  # RFC 1035 §2.3.4; the two upper bits of a length byte belong to compression.
-POINTER = 0xC0  # RFC 1035 §4.1.4: a byte from here on is no length: a pointer begins with it.
+POINTER = 0xC0  # RFC 1035 §4.1.4: a byte of this value or more is no length but the first of a pointer.
 _TYPE_AND_CLASS_BYTES = 4
 
 

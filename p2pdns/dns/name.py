@@ -179,7 +179,7 @@ class Name:
         return self.labels[: len(self.labels) - len(apex.labels)]
 
     def text_in(self, apex: Name) -> str:
-        """Return the name as the zone file of `apex` says it: relative below the apex, `@` for it, else absolute.
+        """Return the name as the zone file of `apex` says it: relative below the apex, `@` at it, else absolute.
 
         >>> apex = Name.read("example.")
         >>> [Name.read(text).text_in(apex) for text in ("www.example.", "example.", "www.test.")]

@@ -49,7 +49,7 @@ SMALL_ORDER_Y = frozenset({0, 1, P - 1, _Y_OF_ORDER_8, P - _Y_OF_ORDER_8})
 _Y_MASK = (1 << 255) - 1
 _MAKE_ONE = 'make one that is with "p2pdns keygen -o FILE"'
 _COMMENT_LIKE = re.compile(rb"^[ \t]*#[ \t]*public[ \t-]*key.*$", re.MULTILINE | re.IGNORECASE)
-_BASE32 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"  # RFC 4648 §6, which z-base-32 reorders.
+_BASE32 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"  # RFC 4648 §6; z-base-32 has other characters for the same values.
 _TO_ZBASE32 = bytes.maketrans(_BASE32, ZONE_KEY_ALPHABET.encode())
 _TO_BASE32 = bytes.maketrans(ZONE_KEY_ALPHABET.encode(), _BASE32)
 
@@ -65,7 +65,7 @@ def read_zbase32(text: str) -> bytes:
     Bits that are left over must be zero: otherwise one key would have sixteen names.
     """
     if not text.isascii():
-        # Lower case leads from outside into ASCII: U+212A (kelvin) would become a k, and one key would have two names.
+        # `lower` turns some other characters into ASCII: U+212A (kelvin) becomes a k, a second name for one key.
         raise FormatError("zbase32-character", "only ASCII characters stand for anything")
     lower = text.lower()
     for character in lower:

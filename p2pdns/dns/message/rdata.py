@@ -36,7 +36,7 @@ _WITH_NAMES = frozenset(rtype for rtype, layout in LAYOUTS.items() if "name" in 
 
 # RFC 3597 §4: names in RDATA are compressed in the types of RFC 1035, which end with TXT, and in no younger one.
 COMPRESSIBLE = frozenset(rtype for rtype in _WITH_NAMES if rtype <= Type.TXT)
-# The types whose names a zone means as names: another suffix or apex changes them.
+# The types whose names change when a zone gets another suffix or apex.
 NAME_TYPES = _WITH_NAMES - {*_OBSOLETE, Type.MINFO}
 HINT_BYTES = {4: 4, 6: 16}  # SvcParamKeys ipv4hint and ipv6hint (RFC 9460 §14.3.2), and the bytes of an address.
 

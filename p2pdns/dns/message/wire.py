@@ -33,7 +33,7 @@ STEPS_MAX = 32768  # For one message. A step is a label or a pointer read, or a 
 # of 127 labels each. The free steps are for a short message with a long name in its question.
 STEPS_PER_BYTE = 2
 STEPS_FREE = 512
-HOPS_MAX = 127  # A name has no more labels, and an honest pointer leads to at least one.
+HOPS_MAX = 127  # A name has 127 labels at most, and an honest pointer leads to at least one.
 POINTER_OFFSET_MAX = 0x3FFF  # RFC 1035 §4.1.4: a pointer has 14 bits.
 _FIXED = struct.Struct("!HHIH")  # Type, class, TTL and length of the RDATA: they follow the owner.
 _HEADER = struct.Struct("!6H")  # ID, flags, and the counts of questions, answers, authorities and additionals.
@@ -95,7 +95,7 @@ class WallBuffer(DNSBuffer):
         try:
             return self._walked(hops)
         except FormatError as error:
-            # Every RR may point to the same bad name. It is walked once and then refused at once.
+            # All RRs may point to one bad name. It is walked once, and later pointers to it are refused at once.
             for target, _, before_bytes in hops:
                 if error.reason in _BROKEN_FROM_ANYWHERE or (error.reason == "name-too-long" and before_bytes == 1):
                     self._broken[target] = error.reason
@@ -173,7 +173,7 @@ class WallBuffer(DNSBuffer):
         return name
 
     def expect(self, name: Name) -> None:
-        """Take this name for the one behind the header, which is then not read."""
+        """Use this name as the one behind the header, without reading it."""
         wire = name.wire()
         self._whole[HEADER_BYTES] = _ReadLabel(name.labels, wire)
         self._made[wire] = name

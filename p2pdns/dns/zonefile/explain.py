@@ -23,7 +23,7 @@ Words = tuple[str, str | None]
 """A mistake and a hint."""
 
 LINE_HINT = "a line is: OWNER [TTL] TYPE DATA"
-TYPE_LIKENESS_MIN = 0.7  # Types are short: with less, many words would be like one.
+TYPE_LIKENESS_MIN = 0.7  # Types are short: below this, too many words would be like a type.
 SHORT_WORD_CHARACTERS_MAX = 6  # Types, numbers and typing mistakes; no secret is written in pieces of that size.
 
 _PLAIN_WORD = re.compile(r"[a-z._-]{1,24}")

@@ -14,7 +14,7 @@ from p2pdns.dns.zonefile.lines import normalised
 from p2pdns.errors import ZoneFileError, did_you_mean
 from p2pdns.naming import ZONE_KEY_CHARACTERS
 
-# Comments, strings in quotes and escaped characters are kept, so that a placeholder inside them is none.
+# Comments, strings in quotes and escaped characters are text, so braces inside them are no placeholder.
 _PLACEHOLDER = re.compile(
     r'(?P<kept>;[^\n]*|"(?:[^"\\\n]|\\[^\n])*"?|\\.)|\{zone:(?P<name>[^\s{}"();]*)(?P<end>\}?)',
     re.IGNORECASE | re.DOTALL,
