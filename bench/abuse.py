@@ -58,7 +58,7 @@ from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.net.endpoint import Endpoint
 from p2pdns.net.upstream import Upstream
-from p2pdns.resolver import ResolverSettings
+from p2pdns.resolver.names import ResolverSettings
 from p2pdns.resolver.service import Service
 from p2pdns.state import State
 from tests.fuzz.costs import DATAGRAM_BYTES, cpu_ms

@@ -37,7 +37,7 @@ from p2pdns.items.packet import compose_packet
 from p2pdns.log import get_logger
 from p2pdns.net.endpoint import Endpoint
 from p2pdns.overlay.finder import Overlay
-from p2pdns.resolver import Budget, Found
+from p2pdns.resolver.steps import Budget, Found
 from p2pdns.state import State
 
 VALUE = b"as many bytes as one of our packed zones has".ljust(200, b".")

@@ -23,7 +23,7 @@ from p2pdns.items.keys import SecretKey, ZoneId
 from p2pdns.items.packet import zone_of
 from p2pdns.overlay.parts import zone_id_of
 from p2pdns.overlay.ports import Held, Mark
-from p2pdns.resolver import Found, NoReply, UpstreamOutcome
+from p2pdns.resolver.steps import Found, NoReply, UpstreamOutcome
 
 UNIX = 1_800_000_000.0
 NOW = 1_000.0

@@ -36,9 +36,9 @@ from p2pdns.net.upstream import Upstreams
 from p2pdns.overlay.finder import Overlay
 from p2pdns.overlay.parts import zone_id_of
 from p2pdns.publishing.upkeep import Publisher
-from p2pdns.resolver import Budget, Found, Missing, Resolved
 from p2pdns.resolver.names import InZone
 from p2pdns.resolver.service import Service
+from p2pdns.resolver.steps import Budget, Found, Missing, Resolved
 from p2pdns.state import State
 from p2pdns.state.blocklists import BlockLists
 from p2pdns.state.clockwatch import ClockWatch

@@ -17,7 +17,7 @@ from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneId
 from p2pdns.overlay.finder import Overlay
 from p2pdns.overlay.ports import LookupReport
-from p2pdns.resolver import Fetch, Found, NotFound, ZoneOutcome
+from p2pdns.resolver.steps import Fetch, Found, NotFound, ZoneOutcome
 from p2pdns.timing import Clock
 
 PAST_THE_FRONT = "this is the engine's own resolution; the answers that the front has in its cache are not used"

@@ -33,8 +33,8 @@ from p2pdns.net.endpoint import Endpoint
 from p2pdns.net.upstream import Upstream
 from p2pdns.overlay.finder import Overlay
 from p2pdns.overlay.parts import parts_of
-from p2pdns.resolver import ResolverSettings
 from p2pdns.resolver.blocking import BlockedNames
+from p2pdns.resolver.names import ResolverSettings
 from p2pdns.resolver.service import Service
 from p2pdns.state import State, blocklists
 

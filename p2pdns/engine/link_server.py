@@ -40,8 +40,8 @@ from p2pdns.link import compose as compose_frame
 from p2pdns.log import get_limited_logger
 from p2pdns.net.pieces import PieceProtocol
 from p2pdns.net.sockets import listen_unix
-from p2pdns.resolver import Resolved
 from p2pdns.resolver.service import NoPlace, Service
+from p2pdns.resolver.steps import Resolved
 from p2pdns.timing import Clock
 
 CONNECTIONS_MAX = 4  # One front, and its successor while the old connection dies.

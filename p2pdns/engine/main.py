@@ -45,8 +45,9 @@ from p2pdns.net.sockets import address_of
 from p2pdns.net.upstream import Upstreams
 from p2pdns.overlay.finder import Overlay
 from p2pdns.publishing.upkeep import Publisher
-from p2pdns.resolver import Budget, ResolverSettings
+from p2pdns.resolver.names import ResolverSettings
 from p2pdns.resolver.service import Service
+from p2pdns.resolver.steps import Budget
 from p2pdns.state import SavedNode, State
 from p2pdns.state.blocklists import BlockLists, files_of
 from p2pdns.state.clockwatch import ClockWatch

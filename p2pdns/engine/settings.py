@@ -12,8 +12,8 @@ from dataclasses import replace
 from p2pdns.config import Config, DhtTable
 from p2pdns.dht.node import NodeSettings
 from p2pdns.net.upstream import system_search_domains
-from p2pdns.resolver import ResolverSettings
 from p2pdns.resolver.blocking import BlockedNames
+from p2pdns.resolver.names import ResolverSettings
 
 
 def node_settings(config: DhtTable, bind_host: str) -> NodeSettings:

@@ -18,7 +18,7 @@ from p2pdns.dns.zone import Zone
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneId
 from p2pdns.overlay.ports import LookupReport, Mark
-from p2pdns.resolver import Budget, Missing
+from p2pdns.resolver.steps import Budget, Missing
 from p2pdns.timing import Timer
 
 NEVER = float("-inf")

@@ -37,7 +37,8 @@ from p2pdns.overlay.entries import (
 from p2pdns.overlay.marks import Marks
 from p2pdns.overlay.parts import is_part, parts_of, zone_id_of
 from p2pdns.overlay.ports import Gets, LookupReport, Mark, ReaderState, Tell
-from p2pdns.resolver import Budget, Found, Missing, NotFound, ZoneOutcome, tag_of_zone
+from p2pdns.resolver.names import tag_of_zone
+from p2pdns.resolver.steps import Budget, Found, Missing, NotFound, ZoneOutcome
 from p2pdns.timing import Clock, Later, UnixClock
 
 ENTRIES_MAX = 2_048  # Zones kept parsed: about 20 kB each; their items stay in the reader's database anyway.

@@ -15,7 +15,7 @@ from p2pdns.items.item import MutableItem, Present
 from p2pdns.overlay.entries import KnownZone
 from p2pdns.overlay.ports import Mark, ReaderState, Tell
 from p2pdns.rates import PREFIXES_MAX, PrefixRates
-from p2pdns.resolver import Budget, Found, Missing, NotFound, ZoneOutcome
+from p2pdns.resolver.steps import Budget, Found, Missing, NotFound, ZoneOutcome
 from p2pdns.timing import Clock, UnixClock
 
 # One client that asks for throw-away zones made 210 marks a second: two million, all that there is room for, within

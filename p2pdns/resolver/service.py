@@ -18,20 +18,9 @@ from p2pdns.dns.message import Question
 from p2pdns.items.keys import ZoneId
 from p2pdns.limits import FORWARDED_MAX, QUESTION_S_MAX
 from p2pdns.link import Ask, ClientClass
-from p2pdns.resolver import (
-    Answered,
-    Budget,
-    Fetch,
-    NoReply,
-    Outcome,
-    Resolution,
-    Resolved,
-    ResolverSettings,
-    UpstreamOutcome,
-    ZoneOutcome,
-    tag_of_petname,
-    tag_of_setting,
-)
+from p2pdns.resolver.names import ResolverSettings, tag_of_petname, tag_of_setting
+from p2pdns.resolver.resolution import Resolution
+from p2pdns.resolver.steps import Answered, Budget, Fetch, NoReply, Outcome, Resolved, UpstreamOutcome, ZoneOutcome
 from p2pdns.timing import Clock
 from p2pdns.values import replace
 

@@ -19,8 +19,9 @@ from p2pdns.net.upstream import Upstream
 from p2pdns.overlay.finder import Overlay
 from p2pdns.overlay.ports import Tell
 from p2pdns.publishing.upkeep import Publisher
-from p2pdns.resolver import Budget, ResolverSettings
+from p2pdns.resolver.names import ResolverSettings
 from p2pdns.resolver.service import Service
+from p2pdns.resolver.steps import Budget
 from p2pdns.sim.memory import MemoryState
 from p2pdns.sim.network import VirtualNetwork
 

@@ -22,9 +22,10 @@ from p2pdns.link import Answer, FrameReader
 from p2pdns.link import compose as compose_frame
 from p2pdns.net.upstream import REPLY_RECORDS_MAX
 from p2pdns.net.upstream.exchange import Trouble, read_reply
-from p2pdns.resolver import Answered, NoReply, Replied, Resolution, Resolved, ResolverSettings
 from p2pdns.resolver.blocking import BlockedNames
-from p2pdns.resolver.steps import Forward
+from p2pdns.resolver.names import ResolverSettings
+from p2pdns.resolver.resolution import Resolution
+from p2pdns.resolver.steps import Answered, Forward, NoReply, Replied, Resolved
 from tests.fuzz.costs import DATAGRAM_BYTES
 from tests.fuzz.queries import record
 

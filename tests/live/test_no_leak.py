@@ -33,8 +33,8 @@ from p2pdns.link import Ask
 from p2pdns.net.sockets import open_dns
 from p2pdns.net.upstream import Upstream
 from p2pdns.overlay.finder import Overlay
-from p2pdns.resolver import ResolverSettings
 from p2pdns.resolver.local import PROBE_SUFFIX
+from p2pdns.resolver.names import ResolverSettings
 from p2pdns.resolver.service import Service
 from tests.live.front_process import GUARD_S, wait_until
 from tests.overlay_doubles import KEYS, UNIX, A, FakeDht, FakeState, Told, item_of, rrsets

@@ -20,8 +20,9 @@ from p2pdns.link import Ask
 from p2pdns.net.upstream import Asking, Upstream
 from p2pdns.net.upstream.exchange import SOCKETS_MAX, STRAY_DATAGRAMS_MAX, Exchanges, Trouble
 from p2pdns.overlay.finder import Overlay
-from p2pdns.resolver import NoReply, Replied, Resolved, ResolverSettings
+from p2pdns.resolver.names import ResolverSettings
 from p2pdns.resolver.service import Service
+from p2pdns.resolver.steps import NoReply, Replied, Resolved
 from tests.overlay_doubles import FakeDht, FakeState, Told, question, reply_to
 from tests.waiting import at_rest
 

@@ -22,8 +22,8 @@ from p2pdns.net.upstream.exchange import SERVER_FAULTS, Asking, Close, Exchange,
 from p2pdns.net.upstream.servers import SERVERS_MAX
 from p2pdns.net.upstream.standing import CHECK_S, NO_EDNS_S, Failures, Server
 from p2pdns.net.upstream.waiting import Waits, later
-from p2pdns.resolver import NoReply, Replied, UpstreamOutcome
 from p2pdns.resolver.local import PROBE_SUFFIX
+from p2pdns.resolver.steps import NoReply, Replied, UpstreamOutcome
 from p2pdns.timing import Clock, Later, Timer
 
 ATTEMPTS_MAX = 6  # Two rounds of three servers.

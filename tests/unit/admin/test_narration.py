@@ -14,7 +14,7 @@ from p2pdns.dns.message import Message, records_of
 from p2pdns.dns.message.wire import compose
 from p2pdns.items.item import MutableItem
 from p2pdns.overlay.finder import Overlay
-from p2pdns.resolver import ResolverSettings
+from p2pdns.resolver.names import ResolverSettings
 from p2pdns.resolver.service import Service
 from tests.overlay_doubles import (
     SECRETS,

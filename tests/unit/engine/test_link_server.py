@@ -37,8 +37,9 @@ from p2pdns.link import (
     compose,
 )
 from p2pdns.overlay.finder import Overlay
-from p2pdns.resolver import Resolved, ResolverSettings, tag_of_zone
+from p2pdns.resolver.names import ResolverSettings, tag_of_zone
 from p2pdns.resolver.service import Service
+from p2pdns.resolver.steps import Resolved
 from tests.overlay_doubles import A, Clock, FakeDht, FakeState, FakeUpstream, Told, item_of, question
 from tests.waiting import at_rest, until
 

@@ -27,8 +27,8 @@ from p2pdns.net.upstream import (
 from p2pdns.net.upstream.asking import CHECK, LAME_TEXT
 from p2pdns.net.upstream.exchange import Close, Heard, Listener, Sign, Trouble
 from p2pdns.net.upstream.standing import CHECK_S, NO_EDNS_S, Server
-from p2pdns.resolver import NoReply, Replied
 from p2pdns.resolver.local import PROBE_SUFFIX
+from p2pdns.resolver.steps import NoReply, Replied
 from p2pdns.values import replace
 from tests.overlay_doubles import Clock, question, reply_to, rrsets
 from tests.waiting import at_rest

@@ -6,7 +6,8 @@ import pytest
 
 from p2pdns.dns.message import Message, RRset
 from p2pdns.dns.registry import Rcode, Type
-from p2pdns.resolver import Replied, ResolverSettings
+from p2pdns.resolver.names import ResolverSettings
+from p2pdns.resolver.steps import Replied
 from tests.overlay_doubles import NOW, found, item_of, question, reply_to
 from tests.unit.resolver.test_resolver import resolved
 

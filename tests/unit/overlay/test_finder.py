@@ -20,7 +20,8 @@ from p2pdns.overlay.entries import LOOKUP_RPCS_USUAL, Slots
 from p2pdns.overlay.finder import Overlay
 from p2pdns.overlay.parts import zone_id_of
 from p2pdns.overlay.ports import Held
-from p2pdns.resolver import Budget, Found, Missing, NotFound, ZoneOutcome, tag_of_zone
+from p2pdns.resolver.names import tag_of_zone
+from p2pdns.resolver.steps import Budget, Found, Missing, NotFound, ZoneOutcome
 from tests.overlay_doubles import (
     KEYS,
     NOW,

@@ -15,7 +15,7 @@ from p2pdns.overlay import marks as marks_module
 from p2pdns.overlay.marks import NEW_MARKS_PER_SECOND
 from p2pdns.overlay.parts import zone_id_of
 from p2pdns.overlay.ports import Held, Mark
-from p2pdns.resolver import Found, Missing, NotFound
+from p2pdns.resolver.steps import Found, Missing, NotFound
 from tests.overlay_doubles import SECRETS, UNIX, A, B, C, Clock, FakeState, item_of
 from tests.unit.overlay.test_finder import World, item_in, of, run
 from tests.waiting import at_rest

@@ -16,7 +16,7 @@ from p2pdns.limits import QUESTION_S_MAX
 from p2pdns.link import Answer, Ask
 from p2pdns.net.upstream import Upstream
 from p2pdns.overlay.finder import Overlay
-from p2pdns.resolver import ResolverSettings
+from p2pdns.resolver.names import ResolverSettings
 from p2pdns.resolver.service import Service
 from tests.front_messages import CALM
 from tests.overlay_doubles import NOW, A, Clock, FakeDht, FakeState, Told, item_of, question

@@ -8,7 +8,7 @@ from p2pdns.dns.message import Question
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Class, Rcode, Type
 from p2pdns.dns.zone.answer import CHAIN_LINKS_MAX, TOO_MANY_LINKS
-from p2pdns.resolver import Answered, Forward, NoReply, Replied
+from p2pdns.resolver.steps import Answered, Forward, NoReply, Replied
 from tests.overlay_doubles import NOW, A, found, item_of, question
 from tests.unit.resolver.test_resolver import WWW, begin, replied, resolved, target_of, text_of, texts_of
 

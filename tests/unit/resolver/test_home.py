@@ -11,9 +11,10 @@ from p2pdns.config import CacheTable, Config, DnsTable, UpstreamTable
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Rcode, Type
 from p2pdns.errors import ConfigError
-from p2pdns.resolver import Answered, Fetch, Forward, ResolverSettings, tag_of_setting
 from p2pdns.resolver.blocking import BlockedNames
 from p2pdns.resolver.local import LOCAL_TTL_S
+from p2pdns.resolver.names import ResolverSettings, tag_of_setting
+from p2pdns.resolver.steps import Answered, Fetch, Forward
 from tests.overlay_doubles import KEYS, NOW, A, found, item_of, question
 from tests.unit.resolver.test_resolver import begin, replied, resolved, text_of
 

@@ -23,9 +23,9 @@ from p2pdns.limits import QUESTION_LOOKUPS_MAX, QUESTION_RPCS_MAX
 from p2pdns.link import Ask
 from p2pdns.overlay.finder import Overlay
 from p2pdns.overlay.parts import zone_id_of
-from p2pdns.resolver import NoReply, Replied, Resolved, ResolverSettings
-from p2pdns.resolver.names import Elsewhere, InZone
+from p2pdns.resolver.names import Elsewhere, InZone, ResolverSettings
 from p2pdns.resolver.service import Service
+from p2pdns.resolver.steps import NoReply, Replied, Resolved
 from tests.overlay_doubles import KEYS, UNIX, A, Clock, FakeDht, FakeState, FakeUpstream, Told, item_of, rrsets
 
 LOOKUP_RPCS = 30  # What each look-up of the stand-in is charged with.

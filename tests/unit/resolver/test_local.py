@@ -9,8 +9,10 @@ from p2pdns.dns.message.rdata import names_in
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Rcode, Type
 from p2pdns.errors import ConfigError
-from p2pdns.resolver import Answered, Fetch, Forward, Replied, Resolution, Resolved, ResolverSettings, Step
 from p2pdns.resolver.local import SPECIAL_USE
+from p2pdns.resolver.names import ResolverSettings
+from p2pdns.resolver.resolution import Resolution
+from p2pdns.resolver.steps import Answered, Fetch, Forward, Replied, Resolved, Step
 from tests.overlay_doubles import NOW, A, reply_to
 
 SETTINGS = ResolverSettings.of(petnames={"alice": str(A)})

@@ -12,8 +12,9 @@ from p2pdns.addresses import is_rebinding_risk
 from p2pdns.dns.message import RR, Message, Question
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Class, Ede, Type
-from p2pdns.resolver import Replied, ResolverSettings
+from p2pdns.resolver.names import ResolverSettings
 from p2pdns.resolver.rebinding import without_risks
+from p2pdns.resolver.steps import Replied
 from tests.overlay_doubles import A, found, item_of
 from tests.unit.resolver.test_resolver import resolved
 

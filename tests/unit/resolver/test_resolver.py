@@ -18,7 +18,11 @@ from p2pdns.errors import BadItem, ConfigError
 from p2pdns.items.item import MutableItem
 from p2pdns.items.packet import zone_of
 from p2pdns.limits import QUESTION_LOOKUPS_MAX, QUESTION_RPCS_MAX
-from p2pdns.resolver import (
+from p2pdns.resolver.draft import Draft
+from p2pdns.resolver.foreign import OWNERS_MAX
+from p2pdns.resolver.names import Elsewhere, ResolverSettings, View, tag_of_petname, tag_of_zone
+from p2pdns.resolver.resolution import STEPS_MAX, Resolution
+from p2pdns.resolver.steps import (
     Answered,
     Fetch,
     Forward,
@@ -28,17 +32,9 @@ from p2pdns.resolver import (
     NotFound,
     Outcome,
     Replied,
-    Resolution,
     Resolved,
-    ResolverSettings,
     Step,
-    tag_of_petname,
-    tag_of_zone,
 )
-from p2pdns.resolver.draft import Draft
-from p2pdns.resolver.foreign import OWNERS_MAX
-from p2pdns.resolver.names import Elsewhere, View
-from p2pdns.resolver.resolution import STEPS_MAX
 from tests.overlay_doubles import KEYS, NOW, SECRETS, A, B, found, item_of, name_of, question, reply_to, rrsets
 
 SETTINGS = ResolverSettings.of(petnames={"alice": str(A)})

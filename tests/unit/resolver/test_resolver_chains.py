@@ -7,19 +7,9 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from p2pdns.dns.registry import Rcode
-from p2pdns.resolver import (
-    Answered,
-    Fetch,
-    Forward,
-    Missing,
-    NotFound,
-    Outcome,
-    Resolved,
-    ResolverSettings,
-    tag_of_petname,
-    tag_of_zone,
-)
+from p2pdns.resolver.names import ResolverSettings, tag_of_petname, tag_of_zone
 from p2pdns.resolver.resolution import STEPS_MAX
+from p2pdns.resolver.steps import Answered, Fetch, Forward, Missing, NotFound, Outcome, Resolved
 from tests.overlay_doubles import KEYS, NOW, A, B, found, item_of
 from tests.unit.resolver.test_resolver import SETTINGS, begin, replied, shown, target_of, text_of
 

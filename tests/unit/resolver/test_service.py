@@ -13,8 +13,9 @@ from p2pdns.limits import FORWARDED_MAX
 from p2pdns.link import Ask, ClientClass
 from p2pdns.overlay.finder import Overlay
 from p2pdns.overlay.parts import zone_id_of
-from p2pdns.resolver import NoReply, Replied, Resolved, ResolverSettings, tag_of_petname, tag_of_zone
+from p2pdns.resolver.names import ResolverSettings, tag_of_petname, tag_of_zone
 from p2pdns.resolver.service import NoPlace, Service
+from p2pdns.resolver.steps import NoReply, Replied, Resolved
 from tests.overlay_doubles import (
     NOW,
     A,
