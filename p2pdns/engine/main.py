@@ -155,7 +155,7 @@ class Engine:
         self.state.save_node(remembered_as, SavedNode(node.node_id, port))
         self._remembered_as[node] = remembered_as
         node.restore_contacts(self._discovery.saved, now)
-        return await Endpoint.adopt(node, sock)
+        return Endpoint(node, sock)
 
     def _open_service(self) -> None:
         self.overlay = Overlay(

@@ -1,8 +1,8 @@
-"""IPv4 and IPv6 as two DHTs behind one face (BEP 32): puts go to both, gets race both.
+"""The IPv4 and the IPv6 DHT of one node behind one interface (BEP 32): puts go to both, gets race both.
 
-Guarantees: the first valid item of either family is handed out at once, and later only what supersedes it; an outcome
-speaks for every family that has contacts, so that one without a network holds up and spoils nothing. Does not know
-datagrams: each family has an endpoint and a node of its own, and both share one storage.
+Guarantees: the first valid item of either family is handed out at once, and after it only items that supersede it; an
+outcome joins the families that have contacts, so that a family without a network delays nothing and spoils nothing.
+Does not know datagrams: each family has an endpoint and a node of its own, and both share one storage.
 """
 
 from __future__ import annotations
@@ -30,45 +30,41 @@ from p2pdns.net.sockets import open_udp
 PORTS_TRIED_MAX = 100  # Above the default port; a machine with a hundred nodes names its ports.
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Families:
-    """The endpoints of one node, one a family; the first is the one whose address the node is known by."""
+    """The endpoints of one node, one a family. The node is known by the address of the first."""
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self.endpoints = tuple(endpoints)
         for one in self.endpoints:
             for other in self.endpoints:
                 if one is not other:
-                    one.pair_with(other)
+                    one.node.pair_with(other)
 
     @property
     def address(self) -> Address:
-        """Where the first family's socket is bound."""
         return self.endpoints[0].address
 
     @property
     def on_arrival(self) -> Callable[[bytes, Item], None] | None:
-        """Who hears of valid puts of strangers, in either family."""
+        """The callback for valid puts of strangers, in either family."""
         return self.endpoints[0].on_arrival
 
     @on_arrival.setter
     def on_arrival(self, hear: Callable[[bytes, Item], None] | None) -> None:
-        """Have this heard."""
+        """Set the callback in each family."""
         for endpoint in self.endpoints:
             endpoint.on_arrival = hear
 
     def close(self) -> None:
-        """Close the sockets; whoever still waits gets `Unavailable`."""
+        """Close the sockets; a future that has not ended gets `Unavailable`."""
         for endpoint in self.endpoints:
             endpoint.close()
 
     def get(
-        self,
-        wanted: Wanted,
-        *,
-        on_item: Callable[[Item], None],
-        on_patient: Callable[[], None] | None = None,
+        self, wanted: Wanted, *, on_item: Callable[[Item], None], on_patient: Callable[[], None] | None = None
     ) -> asyncio.Future[GetOutcome]:
         """Look an item up in both families at once, within one budget; see `Endpoint.get`."""
         asked = self._of_use()
@@ -77,25 +73,18 @@ class Families:
         hand_out = _only_better(on_item, present)
         urgent = set(range(len(asked)))
 
-        def is_patient(index: int) -> None:
+        def is_patient(index: int, _ended: object = None) -> None:
             urgent.discard(index)
             if not urgent and on_patient is not None:
                 on_patient()
-
-        def ended(index: int, _: asyncio.Future[GetOutcome]) -> None:
-            is_patient(index)
 
         gets = [
             endpoint.get(part, on_item=hand_out, on_patient=partial(is_patient, index))
             for index, endpoint in enumerate(asked)
         ]
         for index, get in enumerate(gets):
-            get.add_done_callback(partial(ended, index))
-
-        async def both() -> GetOutcome:
-            return merged_get(await asyncio.gather(*gets), present)
-
-        return _started(both())
+            get.add_done_callback(partial(is_patient, index))
+        return _joined(gets, partial(merged_get, present=present))
 
     def put(
         self,
@@ -107,7 +96,7 @@ class Families:
     ) -> asyncio.Future[PutOutcome]:
         """Put an item in both families; see `Endpoint.put`.
 
-        Progress is that of the family where more others were asked, as `merged_put` has it for the outcome.
+        `on_progress` is told of the family where more others were asked, as `merged_put` counts it in the outcome.
         """
         told: dict[int, tuple[int, int]] = {}
 
@@ -120,20 +109,11 @@ class Families:
             endpoint.put(item, cas=cas, on_progress=partial(tell, index), deadline=deadline)
             for index, endpoint in enumerate(self._of_use())
         ]
-
-        async def both() -> PutOutcome:
-            return merged_put(await asyncio.gather(*parts))
-
-        return _started(both())
+        return _joined(parts, merged_put)
 
     def find(self, target: bytes) -> asyncio.Future[int]:
         """Look for the contacts nearest to a target; the future gets how many answered, in both families."""
-        parts = [endpoint.find(target) for endpoint in self._of_use()]
-
-        async def both() -> int:
-            return sum(await asyncio.gather(*parts))
-
-        return _started(both())
+        return _joined([endpoint.find(target) for endpoint in self._of_use()], sum)
 
     def bootstrap(self, addresses: Sequence[Address] = ()) -> asyncio.Future[int]:
         """Join by these addresses; the future gets the number of contacts once one family has its neighbours."""
@@ -146,14 +126,15 @@ class Families:
         return _started(first())
 
     def _of_use(self) -> tuple[Endpoint, ...]:
-        # A machine without IPv6 has an IPv6 node that never meets anybody; it has nothing to say about any item.
+        # On a machine without IPv6, the IPv6 node has no contacts, and its outcomes say nothing about an item.
         return tuple(e for e in self.endpoints if e.node.contact_count) or self.endpoints[:1]
 
 
 def socket_beside(listen: str, first: Address) -> socket.socket | None:
-    """Return the bound socket of the IPv6 DHT, None where there is none; `first` is where the other socket is.
+    """Return the bound socket of the IPv6 DHT, or None where there is none; `first` is the IPv4 socket's address.
 
-    `auto` takes the same port of every address where the other one does, and a machine without IPv6 goes without.
+    `auto` binds the port of the IPv4 socket at every IPv6 address if the IPv4 socket is bound to every address. On a
+    machine without IPv6 there is then no socket.
     """
     if listen == "off" or (listen == "auto" and first[0] != "0.0.0.0"):
         return None
@@ -168,11 +149,10 @@ def socket_beside(listen: str, first: Address) -> socket.socket | None:
 
 def merged_get(outcomes: Sequence[GetOutcome], present: Present) -> GetOutcome:
     """Return the outcome of one get out of those of the families; it is complete when all of them are."""
-    items = [outcome.item for outcome in outcomes if outcome.item is not None]
     firsts = [outcome for outcome in outcomes if outcome.first_s is not None]
     quickest = min(firsts, key=lambda outcome: outcome.first_s or 0.0, default=outcomes[0])
     best = None
-    for item in items:
+    for item in [outcome.item for outcome in outcomes if outcome.item is not None]:
         best = item if best is None or _is_better(item, best, present) else best
     dropped: Counter[str] = Counter()
     for outcome in outcomes:
@@ -199,8 +179,9 @@ def merged_get(outcomes: Sequence[GetOutcome], present: Present) -> GetOutcome:
 def merged_put(outcomes: Sequence[PutOutcome]) -> PutOutcome:
     """Return the outcome of one put out of those of the families.
 
-    The others are those of the family where more are known: most nodes are in both, and none shall count twice. The
-    storage is one: where either family has put the item into it, it is kept, whatever the other was told.
+    The counts are those of the family where more others were asked: most nodes are in both families, and no node may
+    count twice. The families share one storage: the item is kept here if either family stored it, whatever the other
+    was told.
     """
     refused: Counter[int | str] = Counter()
     for outcome in outcomes:
@@ -240,9 +221,18 @@ def _is_better(item: Item, other: Item, present: Present) -> bool:
     return isinstance(item, MutableItem) and isinstance(other, MutableItem) and present.prefers(item, other)
 
 
+def _joined(parts: Sequence[asyncio.Future[T]], join: Callable[[Sequence[T]], U]) -> asyncio.Future[U]:
+    """Return a future of the joined results of the families."""
+
+    async def all_of() -> U:
+        return join(await asyncio.gather(*parts))
+
+    return _started(all_of())
+
+
 def _started(work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
     task = asyncio.get_running_loop().create_task(work)
-    # Who no longer waits must not be blamed for not having looked.
+    # The exception of an abandoned operation is retrieved, so that asyncio does not log it.
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     return task
 
@@ -250,21 +240,21 @@ def _started(work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
 def dht_socket(listen: str, last_port: int | None) -> socket.socket:
     """Return the bound socket of the DHT.
 
-    Where any port will do, it is that of the last run, which others remember; where the default is taken, the next one.
+    For port 0 the port of the last run is tried first, because other nodes remember it. If the default port is taken,
+    that of the last run is tried, and then the next ones.
     """
     host, port = read_address(listen)
-    is_default = listen == DHT_LISTEN_DEFAULT
     ports = [port]
     if port == 0:
         ports = [0] if last_port is None else [last_port, 0]
-    elif is_default:
+    elif listen == DHT_LISTEN_DEFAULT:
         ports += [*([] if last_port is None else [last_port]), *range(port + 1, port + PORTS_TRIED_MAX)]
     trouble: Unavailable | None = None
     for candidate in ports:
         try:
             return open_udp((host, candidate))
         except Unavailable as error:
-            # The first port is the one that was asked for, so its trouble is the one to tell.
+            # The first port is the configured one, so its error is the one to report.
             trouble = trouble or error
     assert trouble is not None, "at least one port was tried"
     raise trouble

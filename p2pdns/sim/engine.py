@@ -65,7 +65,7 @@ class VirtualEngine:
             now=boot_now(),
         )
         self.node.restore_contacts(self._saved, boot_now())
-        self.endpoint = await Endpoint.adopt(self.node, self._network.open(self.address))
+        self.endpoint = Endpoint(self.node, self._network.open(self.address))
         self.overlay = Overlay(self.endpoint, self.state, clock=boot_now, unix_clock=unix_now, tell=self._tell)
         self.endpoint.on_arrival = self.overlay.item_arrived
         self.service = Service(self.overlay, Upstream((), clock=boot_now), ResolverSettings(), clock=boot_now)

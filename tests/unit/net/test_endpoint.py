@@ -172,7 +172,7 @@ def test_an_adopted_socket_serves() -> None:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.setblocking(False)
         sock.bind(HERE)
-        third = await Endpoint.adopt(new_node(), sock)
+        third = Endpoint(new_node(), sock)
         try:
             assert await third.bootstrap([first.address]) == 2
             assert third.address == sock.getsockname()
