@@ -1,8 +1,8 @@
-"""What is known of each zone, the look-ups under way, and the questions that wait for one.
+"""The known zones, the look-ups under way, and the questions that wait for a look-up.
 
-Guarantees: look-ups on questions' accounts stay within the node's and each client prefix's share; no prefix has more
-slots than are free, the prefix that has fewest begins next, and in it the clients take turns, with keys that were
-never found absent first. Does not know what a look-up brings.
+Guarantees: look-ups for questions stay within the share of the node and of each client prefix; no prefix has more slots
+than are free; the prefix with the fewest look-ups begins next, and within a prefix the clients take turns, keys that
+were never found absent first. Does not know the result of a look-up.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from p2pdns.resolver.steps import Budget, Missing
 from p2pdns.timing import Timer
 
 NEVER = float("-inf")
-# What a look-up is counted with that goes on after its first item: about as much as it will have sent at its end.
-LOOKUP_RPCS_USUAL = 40
+LOOKUP_RPCS_USUAL = 40  # The charge for a look-up that has not ended: about as many RPCs as it sends in all.
 REFRESH_S_MAX = 300.0  # A change is seen after this at the latest.
 REFRESH_S_MIN = 30.0  # However short the TTLs of a zone, the overlay is not asked more often.
 # Look-ups of clients that have an item or only wait for silent contacts. Each keeps a shortlist of some 50 kB, and half
 # of the questions that the link has room for are enough.
 PATIENT_GETS_MAX = 512
-# Keys without an item whose failures are remembered, 150 bytes each: at 37 new ones a second those of seven minutes.
+# Keys without an item whose failures are remembered, 150 bytes each: at 37 new keys a second those of seven minutes.
 ABSENCES_MAX = 16_384
 
 
@@ -53,17 +52,17 @@ class LookupUnderWay:
 
     @property
     def is_refresh(self) -> bool:
-        """Whether the node asks on its own account."""
         return self.prefix is None
 
 
 @dataclass(slots=True, eq=False)
 class KnownZone:
-    """What is known of one zone.
+    """A zone with its newest known item.
 
-    `was_settled`: some complete look-up ended at this item or at an older one, and contacts confirmed that.
-    `is_own`: this daemon publishes the zone, which confirms it. `is_unconfirmed`: the last look-up did not confirm it.
-    `mark`: the highest seq of the key that was ever shown, of which the item need not be in hand.
+    `was_settled`: a complete look-up ended at this item or at an older one, and contacts confirmed that. `is_own`: this
+    daemon publishes the zone, which confirms the item. `is_unconfirmed`: the last look-up did not confirm the item.
+    `mark`: the highest seq of the key that was ever shown; its item may be lost. `waiters`: questions that wait for
+    room; a look-up that another question begins serves them too.
     """
 
     zone_id: ZoneId
@@ -81,12 +80,10 @@ class KnownZone:
     retry_at: float = NEVER
     backoff_s: float = 0.0
     refresh: Timer | None = None
-    # Of questions that wait for room: a look-up that others begin is theirs as well.
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
 
     @property
     def was_absent(self) -> bool:
-        """Whether the key was looked up in vain before, and nothing is known of it."""
         return self.item is None and self.failure is not None
 
     @property
@@ -97,14 +94,15 @@ class KnownZone:
     def is_confirmed_by(self, outcome: GetOutcome) -> bool:
         """Return whether the item in hand is the newest: contacts confirmed it at the end of a complete look-up.
 
-        That a look-up found nothing newer is not enough: in it nobody may hold the zone, or those that do keep silent.
+        A look-up that found nothing newer does not confirm it: perhaps no contact held the zone, or the holders were
+        silent.
         """
         if self.item is None:
             return False
         return self.is_own or (outcome.complete and outcome.confirms(self.item))
 
     def confirm(self, now: float) -> None:
-        """Take the item in hand for the newest from now on."""
+        """Note that the item in hand is the newest now."""
         self.was_settled, self.is_unconfirmed, self.confirmed_at = True, False, now
 
     def forgive(self) -> None:
@@ -112,12 +110,12 @@ class KnownZone:
         self.failure, self.retry_at, self.backoff_s = None, NEVER, 0.0
 
     def fail(self, reason: Missing, now: float, seconds_min: float, seconds_max: float) -> None:
-        """Remember a failure, for twice as long as the last one."""
+        """Remember a failure for twice as long as the last one."""
         self.backoff_s = min(max(seconds_min, self.backoff_s * 2), seconds_max)
         self.failure, self.retry_at = reason, now + self.backoff_s
 
     def begun(self, lookup: LookupUnderWay) -> None:
-        """Take a look-up, and tell the questions that wait for one."""
+        """Note the look-up that has begun, and wake the questions that wait for one."""
         self.lookup = lookup
         for started in self.waiters:
             if not started.done():
@@ -125,7 +123,7 @@ class KnownZone:
         self.waiters.clear()
 
     def stop_refresh(self) -> None:
-        """Cancel the next refresh."""
+        """Cancel the timer of the next refresh."""
         if self.refresh is not None:
             self.refresh.cancel()
             self.refresh = None
@@ -134,7 +132,7 @@ class KnownZone:
 def report_of(
     entry: KnownZone, lookup: LookupUnderWay, outcome: GetOutcome, is_confirmed: bool, unix_now: float
 ) -> LookupReport:
-    """Return a look-up that has ended as `lookups` and a trace show it."""
+    """Return the report of a look-up that has ended, as `lookups` and a trace show it."""
     return LookupReport(
         zone_id=entry.zone_id,
         rpcs=outcome.rpc_count,
@@ -155,59 +153,59 @@ def report_of(
 
 
 class Absences:
-    """Keys that were looked up in vain and have lost their entry: how long that holds, and how often it happened."""
+    """The failures of keys without an item whose entry was evicted."""
 
     def __init__(self, count_max: int = ABSENCES_MAX) -> None:
         self._count_max = count_max
         self._kept: OrderedDict[bytes, tuple[ZoneId, Missing, float, float]] = OrderedDict()
 
     def keep(self, entry: KnownZone) -> None:
-        """Keep what an entry that goes knows of failures."""
+        """Keep the failure of an entry that is evicted."""
         if entry.failure is not None:
             self._kept[entry.zone_id.raw] = (entry.zone_id, entry.failure, entry.retry_at, entry.backoff_s)
             if len(self._kept) > self._count_max:
                 self._kept.popitem(last=False)
 
     def give_back(self, entry: KnownZone) -> None:
-        """Tell a new entry what was known of its key."""
+        """Give a new entry the failure that is kept of its key."""
         kept = self._kept.pop(entry.zone_id.raw, None)
         if kept is not None:
             _, entry.failure, entry.retry_at, entry.backoff_s = kept
 
     def forget(self, zone_id: ZoneId) -> bool:
-        """Forget the failures of a key; return whether there were any."""
+        """Forget the failure of a key; return whether there was one."""
         return self._kept.pop(zone_id.raw, None) is not None
 
     def zone_ids(self) -> list[ZoneId]:
-        """Return whose failures are kept."""
+        """Return the zones whose failures are kept."""
         return [zone_id for zone_id, *_ in self._kept.values()]
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all failures."""
         self._kept.clear()
 
 
 def refresh_seconds(zone: Zone | None) -> float:
-    """Return how long an item of this content is good before the overlay is asked again."""
+    """Return for how long an item of this content is taken for the newest before the overlay is asked again."""
     if zone is None:
         return REFRESH_S_MAX
     return max(REFRESH_S_MIN, min(REFRESH_S_MAX, float(zone.lowest_ttl)))
 
 
 def charge_of(lookup: LookupUnderWay | None) -> tuple[int, int]:
-    """Return the number of a look-up, and the RPCs that whoever waited for it is charged with."""
+    """Return the number of a look-up, and the RPCs that a question that waited for it is charged with."""
     if lookup is None:
         return 0, 0
     return lookup.number, lookup.rpc_count if lookup.done.done() else LOOKUP_RPCS_USUAL
 
 
 def make_room(entries: OrderedDict[bytes, KnownZone], absences: Absences, count_max: int, newest: KnownZone) -> None:
-    """Make room, keys without an item first, and then the oldest question; a key that is being looked up stays."""
+    """Evict entries: keys without an item first, then the least recently asked; a key that is being looked up stays."""
     excess = len(entries) - count_max
     if excess <= 0:
         return
     idle = [entry for entry in entries.values() if entry.lookup is None and entry is not newest]
-    # Absent keys are asked for at will. What is left of them is their failure, and that is remembered longer.
+    # Anybody can ask for any number of absent keys. Their failures are remembered for longer, in `absences`.
     idle.sort(key=lambda entry: entry.item is not None)
     for entry in idle[:excess]:
         entry.stop_refresh()
@@ -223,33 +221,31 @@ class _Waiter:
 
 
 class _Line:
-    """The questions of one client prefix that wait: its clients by turns, keys that were never found absent first."""
+    """The waiting questions of one client prefix: its clients take turns, keys that were never found absent first."""
 
     def __init__(self) -> None:
         self._by_seat: tuple[OrderedDict[str, deque[_Waiter]], ...] = (OrderedDict(), OrderedDict())
 
     def __bool__(self) -> bool:
-        """Return whether anybody waits."""
         return any(self._by_seat)
 
     @property
     def has_new(self) -> bool:
-        """Whether a key waits that was not found absent before."""
+        """Whether a question waits for a key that was never found absent."""
         return bool(self._by_seat[0])
 
     @property
     def first(self) -> _Waiter:
-        """Whose turn it is."""
         by_seat = self._by_seat[0] or self._by_seat[1]
         return next(iter(by_seat.values()))[0]
 
     def append(self, waiter: _Waiter) -> None:
-        """Put a question in line."""
+        """Put a question at the end of the line."""
         by_seat = self._by_seat[waiter.entry.was_absent]
         by_seat.setdefault(waiter.budget.client_seat, deque()).append(waiter)
 
     def remove(self, waiter: _Waiter) -> None:
-        """Take a question out of line; its seat has its next turn behind the others."""
+        """Take a question out of the line; its client has its next turn after the others."""
         seat = waiter.budget.client_seat
         for by_seat in self._by_seat:
             queue = by_seat.get(seat)
@@ -261,10 +257,10 @@ class _Line:
 
 
 class Slots:
-    """Room for cold look-ups. `start` begins one and takes its room with `take`.
+    """The slots for cold look-ups. `start` begins a look-up and takes a slot for it with `take`.
 
-    A look-up holds a slot of the node and a share of its client's prefix until it is patient, which `ease` is told: it
-    has an item, or loads the node no more. Then it counts among the patient, of which there may be many more.
+    A look-up holds a slot of the node and a share of its client's prefix until `ease` is called: then it has an item or
+    loads the node no more. From then on it counts as patient, and there may be many more patient look-ups.
     """
 
     def __init__(
@@ -286,7 +282,7 @@ class Slots:
         self._is_serving = False
 
     async def started(self, entry: KnownZone, budget: Budget, timeout_s: float) -> bool:
-        """Return whether a look-up of the key is under way, after waiting for room."""
+        """Return whether a look-up of the key is under way, after a wait for a slot."""
         if self._has_room(budget):
             self._start(entry, budget)
             return True
@@ -310,17 +306,17 @@ class Slots:
             waiter.entry.waiters.remove(waiter.started)
 
     def take(self, lookup: LookupUnderWay) -> None:
-        """Count a look-up in that is made for a client."""
+        """Count a look-up for a client as begun."""
         assert lookup.prefix is not None, "the node's own look-ups hold no slot"
         lookup.holds_slot = lookup.holds_share = True
         self._count += 1
         self._by_prefix[lookup.prefix] += 1
 
     def ease(self, lookup: LookupUnderWay) -> None:
-        """Let others begin in place of a look-up that has its first item or is patient, where there is room for it.
+        """Give back the slot of a look-up that has its first item or loads the node no more, if the patient have room.
 
-        With an item its client's share is free in any case: what is still asked only refines the answer, and is the
-        node's own interest.
+        With an item the look-up gives back its client's share in any case: the rest of it only refines the answer, in
+        the node's own interest.
         """
         prefix = lookup.prefix
         if prefix is None or not (lookup.holds_slot or lookup.holds_share):
@@ -338,7 +334,7 @@ class Slots:
         self.serve()
 
     def release(self, lookup: LookupUnderWay) -> None:
-        """Count a look-up out, with whatever it still holds."""
+        """Count a look-up as ended, and give back all that it still holds."""
         assert lookup.prefix is not None, "the node's own look-ups hold no slot"
         if lookup.holds_share:
             self._give_back(self._by_prefix, lookup.prefix)
@@ -356,10 +352,10 @@ class Slots:
             del counts[prefix]
 
     def serve(self) -> None:
-        """Let waiting questions go on that have room now, of the prefix that has fewest look-ups first."""
+        """Begin the look-ups of waiting questions that have room now, the prefix with the fewest look-ups first."""
         if self._is_serving:
-            # A look-up that finds its item in our own storage gives room back as it begins. Who waits for that goes on
-            # in the next round: a long queue would be a deep stack.
+            # A look-up that finds its item in our own storage gives its slot back as it begins. The next question then
+            # begins in the next round of the loop: with recursion, a long queue would be a deep stack.
             asyncio.get_running_loop().call_soon(self.serve)
             return
         self._is_serving = True
@@ -374,7 +370,7 @@ class Slots:
             self._is_serving = False
 
     def _next(self) -> _Waiter | None:
-        """Return the question that begins next; a key found absent before has to wait where all else is equal."""
+        """Return the question that begins next; where all else is equal, a key found absent before waits."""
         best: tuple[int, bool] | None = None
         chosen: _Waiter | None = None
         for prefix, line in self._lines.items():

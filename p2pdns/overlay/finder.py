@@ -1,8 +1,8 @@
-"""The overlay as readers see it: `await zone(zone_id, settled, budget)`, a zone as far as a question needs it.
+"""The overlay for readers: `await zone(zone_id, settled, budget)` returns a zone as far as a question needs it.
 
-Guarantees: one look-up a zone however many ask; a reader's seq never goes back, and what is shown goes through the door
-of `marks`; a seq from the future hides nothing and is never remembered; a failure is not repeated before its time. Does
-not know what is asked of a zone, nor how a look-up works.
+Guarantees: one look-up a zone for all questions; a reader's seq never goes back, and every item that is shown passes
+the check of `marks`; a seq from the future hides no item and is never remembered; a failed look-up is not repeated
+before its time. Does not know the question that a zone is fetched for, nor how a look-up works.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ ENTRIES_MAX = 2_048  # Zones kept parsed: about 20 kB each; their items stay in 
 INVALIDATED_AT_ONCE = 256  # Tags in one frame to the front: some 10 kB.
 REPORTS_MAX = 256  # Look-ups that `lookups` shows.
 COLD_GETS_MAX = 64  # In flight for the node: at α = 4, what a socket buffer holds of their replies.
-COLD_GETS_PER_PREFIX_MAX = 8  # So that one network's questions leave room for the others'.
-REFRESHES_MAX = 16  # Background look-ups in flight; they may wait, questions may not.
-LOOKUP_RPCS_MIN = 24  # With fewer a look-up cannot ask the 20 nearest, so it is not begun.
-PREFETCH_SHARE = 0.85  # Of the time to the next refresh: the front asks early in the last tenth of an answer's life.
+COLD_GETS_PER_PREFIX_MAX = 8  # So that the questions of one network leave room for those of others.
+REFRESHES_MAX = 16  # Look-ups in the background at once; they may wait, questions may not.
+LOOKUP_RPCS_MIN = 24  # With fewer RPCs a look-up cannot ask the 20 nearest contacts, so it is not begun.
+PREFETCH_SHARE = 0.85  # Of the time to the next refresh: the front prefetches in the last tenth of an answer's life.
 REFRESH_RETRY_S = 5.0  # How long a refresh waits for room.
-INCOMPLETE_S_MAX = 30.0  # With an item in hand another attempt is worth its cost sooner than without.
-# An item we hold is shown when the network has said nothing for this long: a living one answers in a tenth of it.
+INCOMPLETE_S_MAX = 30.0  # With an item in hand, the next attempt is worth its cost sooner than without.
+# An item in hand is shown if the network is silent for this long: a working network answers in a tenth of it.
 HELD_WAIT_S = 0.2
-SHOWN_TRIES_MAX = 3  # While a mark is committed a newer item may be shown to others; then that one is shown instead.
+SHOWN_TRIES_MAX = 3  # While a mark is committed, others may be shown a newer item; then that one is shown instead.
 
 
 class Overlay:
@@ -91,12 +91,12 @@ class Overlay:
         self._slots = Slots(cold_get_count_max, cold_get_count_per_prefix_max, self._start)
         self._refresh_count = 0
         self._lookup_count = 0
-        # In the order of their start: a set would be cancelled in an order that no seed decides.
+        # Tasks in the order of their start: the order of a set would differ between runs with the same seed.
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._is_closed = False
 
     async def zone(self, zone_id: ZoneId, settled: bool, budget: Budget) -> ZoneOutcome:
-        """Return a zone as far as a question needs it: at once what is good enough, else what a look-up brings."""
+        """Return a zone as far as a question needs it: the item in hand if it is good enough, else from a look-up."""
         for _ in range(SHOWN_TRIES_MAX):
             entry = self._entry(zone_id)
             outcome = await self._best(entry, settled, budget)
@@ -110,18 +110,19 @@ class Overlay:
         entry.asked_at = self._clock()
         if budget.is_prefetch:
             await self._confirm_early(entry, budget)
-            # Nobody waits, so there is time for the end of a look-up.
+            # No client waits for a prefetch, so there is time for the end of a look-up.
             settled = True
         last: LookupUnderWay | None = None
         while not self._is_closed:
             if (known := self._known(entry, last)) is not None:
                 return known
-            # A look-up that was cut short on a poorer question's budget is made again, on this one's.
+            # A look-up that a smaller budget cut short is made again, on the budget of this question.
             was_own = last is not None and last.rpc_max >= budget.rpc_max
             if was_own or budget.cold_get_max <= 0 or budget.rpc_max < LOOKUP_RPCS_MIN:
                 return self._in_hand(entry, last, Missing.BUDGET)
-            if entry.lookup is None and not await self._started(entry, budget):
-                break
+            if entry.lookup is None:
+                if not await self._slots.started(entry, budget, budget.deadline - self._clock()):
+                    break
             if (lookup := entry.lookup) is None:
                 continue
             last = lookup
@@ -130,7 +131,7 @@ class Overlay:
         return self._in_hand(entry, last, Missing.DEADLINE)
 
     def item_arrived(self, target: bytes, item: MutableItem | ImmutableItem) -> None:
-        """Take note of a valid put that reached our storage: it ends a failure and may be news of a zone in use."""
+        """Handle a valid put into our storage: it ends a remembered failure, and may be newer than the item in hand."""
         if not isinstance(item, MutableItem) or target != item.target:
             return
         zone_id = zone_id_of(item)
@@ -149,11 +150,11 @@ class Overlay:
             self.on_invalidate((tag_of_zone(zone_id),))
 
     def published(self, item: MutableItem) -> None:
-        """Take what this node has published itself, already committed, as the newest there is."""
+        """Take an item that this node published, and that is committed already, for the newest."""
         try:
             zone = zone_of(item)
         except BadItem:
-            # A publisher may store what is no zone; readers see none then, here as elsewhere.
+            # A publisher may store an item that is no zone. Readers see no zone then, here as elsewhere.
             return
         zone_id = zone_id_of(item)
         entry = self._entry(zone_id)
@@ -164,7 +165,7 @@ class Overlay:
         self.on_invalidate((tag_of_zone(zone_id),))
 
     def flush(self, zone_id: ZoneId | None = None) -> None:
-        """Look up again what is asked next, of one key or of all; marks stay."""
+        """Have the next question of one key, or of every key, cause a look-up; marks stay."""
         entries = list(self._entries.values()) if zone_id is None else [self._entry(zone_id)]
         if zone_id is None:
             self._absences.clear()
@@ -175,7 +176,7 @@ class Overlay:
             self.on_invalidate((tag_of_zone(zone_id),))
 
     def joined(self) -> None:
-        """Look up again what was asked for in vain: there are contacts to ask now."""
+        """Forget all failures, because there are contacts to ask now."""
         zone_ids = [
             *self._absences.zone_ids(),
             *(entry.zone_id for entry in self._entries.values() if entry.failure is not None),
@@ -188,11 +189,11 @@ class Overlay:
 
     @property
     def unconfirmed_count(self) -> int:
-        """How many of the zones in hand the last look-up has not confirmed."""
+        """How many of the zones in hand were not confirmed by their last look-up."""
         return sum(entry.is_unconfirmed for entry in self._entries.values())
 
     def report_of(self, number: int) -> LookupReport | None:
-        """Return how a look-up ended; None while it goes on, and once others have taken its place in the list."""
+        """Return how a look-up ended; None while it goes on, and once its report was evicted."""
         return next((report for report in reversed(self.reports) if report.number == number), None)
 
     def under_way(self, number: int) -> LookupUnderWay | None:
@@ -201,7 +202,7 @@ class Overlay:
         return next((lookup for lookup in lookups if lookup is not None and lookup.number == number), None)
 
     def forget(self, zone_id: ZoneId) -> None:
-        """Drop everything known of a key here; its mark is the state's to clear."""
+        """Drop the entry of a zone and its failures; its mark is cleared by the state."""
         entry = self._entries.pop(zone_id.raw, None)
         self._absences.forget(zone_id)
         if entry is not None:
@@ -209,7 +210,7 @@ class Overlay:
         self.on_invalidate((tag_of_zone(zone_id),))
 
     def forget_above(self, seq: int) -> None:
-        """Drop everything known of the keys whose mark lies above a seq; the marks are the state's to clear."""
+        """Forget the zones whose mark lies above a seq; the marks are cleared by the state."""
         for entry in [entry for entry in self._entries.values() if entry.seq_max > seq]:
             self.forget(entry.zone_id)
 
@@ -236,7 +237,7 @@ class Overlay:
         return entry
 
     def _remembered(self, zone_id: ZoneId) -> KnownZone:
-        """Return what survived the last process: an item that was confirmed lately still is."""
+        """Return a new entry with the item and mark that the state has kept; a recent confirmation still counts."""
         entry = KnownZone(zone_id, mark=self._state.mark(zone_id))
         held = self._state.held(zone_id)
         if held is None or self._marks.is_below(entry, held.item):
@@ -250,13 +251,13 @@ class Overlay:
         entry.was_settled = held.confirmed_unix > 0
         entry.is_own = held.is_own
         age = self._marks.now.unix - held.confirmed_unix
-        # A confirmation that lies ahead comes of a clock that was set back, and says nothing about the age.
+        # A confirmation in the future means that the clock was set back since, so its age is unknown.
         if entry.was_settled and age >= 0:
             entry.confirmed_at = self._clock() - age
         return entry
 
     def _known(self, entry: KnownZone, last: LookupUnderWay | None) -> ZoneOutcome | None:
-        """Return what needs no look-up: an item confirmed lately, or a failure that is not to be repeated yet."""
+        """Return the outcome that needs no look-up: an item confirmed lately, or a failure before its time is over."""
         now = self._clock()
         number, rpc_count = charge_of(last)
         refresh_s = refresh_seconds(entry.zone)
@@ -279,16 +280,13 @@ class Overlay:
         return None
 
     def _in_hand(self, entry: KnownZone, lookup: LookupUnderWay | None, reason: Missing) -> ZoneOutcome:
-        """Return the best item there is while nothing better can be waited for: never called settled."""
+        """Return the best item known, as not settled, for a question that can wait no longer."""
         number, rpc_count = charge_of(lookup)
         item, zone, previous = entry.item, entry.zone, None
-        if (
-            lookup is not None
-            and lookup.item is not None
-            and (item is None or self._is_better(entry, lookup.item, item))
-        ):
+        found = None if lookup is None else lookup.item
+        if lookup is not None and found is not None and (item is None or self._is_better(entry, found, item)):
             previous = zone if entry.was_settled else None
-            item, zone = lookup.item, lookup.zone
+            item, zone = found, lookup.zone
         if item is None or zone is None:
             return NotFound(reason, 0.0, number, rpc_count)
         fresh = self._is_fresh(item, zone)
@@ -302,11 +300,8 @@ class Overlay:
 
     # Waiting.
 
-    async def _started(self, entry: KnownZone, budget: Budget) -> bool:
-        return await self._slots.started(entry, budget, budget.deadline - self._clock())
-
     async def _has_news(self, entry: KnownZone, lookup: LookupUnderWay, settled: bool, budget: Budget) -> bool:
-        """Return whether the look-up has an item, or for `settled` its end, before the question's patience is over."""
+        """Return whether the look-up has an item, or for `settled` has ended, before the question's time is over."""
         event = lookup.done if settled else lookup.first
         patience_s = budget.deadline - self._clock()
         if entry.item is not None and not settled:
@@ -315,9 +310,9 @@ class Overlay:
         return event.done()
 
     async def _confirm_early(self, entry: KnownZone, budget: Budget) -> None:
-        """Refresh an item a little before its time, and wait for that.
+        """Refresh an item a little before its confirmation runs out, and wait for the end of the look-up.
 
-        Its name is asked so often that somebody would have to wait for the look-up otherwise.
+        Its name is asked so often that otherwise some client would have to wait for this look-up.
         """
         refresh_s = refresh_seconds(entry.zone)
         age = self._clock() - entry.confirmed_at
@@ -335,7 +330,7 @@ class Overlay:
     # Looking up.
 
     def _start(self, entry: KnownZone, budget: Budget | None) -> None:
-        """Start a look-up: on a question's account, or as a refresh on the node's."""
+        """Start a look-up for a question, with its budget, or without one as a refresh by the node."""
         future = asyncio.get_running_loop().create_future
         self._lookup_count += 1
         rpc_max = QUESTION_RPCS_MAX if budget is None else min(budget.rpc_max, QUESTION_RPCS_MAX)
@@ -346,17 +341,17 @@ class Overlay:
             self._refresh_count += 1
         else:
             self._slots.take(lookup)
-        # The first requests leave now: behind what else is begun in this round they would wait for nothing.
+        # The first requests leave now: they need not wait for other work of this round of the loop.
         self._spawn(self._run(entry, lookup, self._begun(entry, lookup)))
 
     def _begun(self, entry: KnownZone, lookup: LookupUnderWay) -> Awaitable[GetOutcome]:
-        # Replies to a get with a seq leave out what is not newer; a refresh can do without, a question cannot.
-        # Nor may one from the future be named: saner ones lie below it.
+        # Replies to a get with a seq leave out items that are not newer: a refresh does not need them, a question does.
+        # A seq from the future is not sent either, because valid newer items lie below it.
         held = entry.item if lookup.is_refresh else None
         present = self._marks.present(entry)
         known_seq = held.seq if held is not None and not present.is_ahead(held.seq) else None
         if entry.item is None and entry.mark is not None:
-            # What lies below the mark is of no use, and the item that made the mark is wanted as well.
+            # Items below the mark are of no use, but the item that made the mark is wanted.
             known_seq = entry.mark.seq - 1 if entry.mark.seq else None
         (part,) = parts_of(entry.zone_id)
         deadline = self._clock() + QUESTION_S_MAX
@@ -368,7 +363,7 @@ class Overlay:
                 on_patient=lambda: self._slots.ease(lookup),
             )
         except Exception as error:
-            # As if it had broken off later: whoever waits is told in the same way.
+            # Handled like a look-up that breaks off later, so that the waiting questions are woken in the same way.
             broken: asyncio.Future[GetOutcome] = asyncio.get_running_loop().create_future()
             broken.set_exception(error)
             return broken
@@ -377,11 +372,11 @@ class Overlay:
         try:
             await self._conclude(entry, lookup, await begun)
         except Exception as error:
-            # Whatever broke, the questions that wait are told, and the next ones do not repeat it at once.
+            # After any error the waiting questions are woken, and the next questions do not repeat the look-up at once.
             self._tell("look-up broke off", key=entry.zone_id, reason=repr(error))
             self.counters["lookups-broken-off"] += 1
             entry.fail(Missing.UNREACHABLE, self._clock(), FAILURE_S_MIN, FAILURE_S_MAX)
-            # It may have been shown already, and then nothing older may be.
+            # The item may have been shown already, and then no older one may be shown.
             self._take(entry, lookup.item, lookup.zone)
         finally:
             self._end(entry, lookup)
@@ -401,19 +396,16 @@ class Overlay:
             return
         shown = entry.item if lookup.item is None else lookup.item
         lookup.item, lookup.zone = item, zone
-        # Who has seen an older item, provisional or settled, must not keep it: a newer one exists.
+        # An older item that was shown, provisional or settled, must not stay in the front's cache: a newer one exists.
         if shown is not None and self._is_better(entry, item, shown):
             self.on_invalidate((tag_of_zone(entry.zone_id),))
-        self._has_first(lookup)
-
-    def _has_first(self, lookup: LookupUnderWay) -> None:
         if not lookup.first.done():
             lookup.first_s = self._clock() - lookup.started_at
             lookup.first.set_result(None)
             self._slots.ease(lookup)
 
     async def _conclude(self, entry: KnownZone, lookup: LookupUnderWay, outcome: GetOutcome) -> None:
-        """Take the end of a look-up: the mark first, then what others may see."""
+        """Take the outcome of a look-up: commit the mark first, then let questions see the item."""
         lookup.rpc_count = outcome.rpc_count
         if outcome.item is not None:
             self._item_found(entry, lookup, outcome.item)
@@ -431,7 +423,7 @@ class Overlay:
             entry.is_unconfirmed = True
             entry.fail(Missing.ABSENT, now, FAILURE_S_MIN, INCOMPLETE_S_MAX)
         elif lookup.rpc_max >= QUESTION_RPCS_MAX or outcome.rpc_count < lookup.rpc_max:
-            # A look-up cut short on one question's budget says nothing to the next question.
+            # A look-up that one question's budget cut short proves nothing for the next question.
             reason = Missing.ABSENT if entry.mark is None else Missing.OLDER
             reason = reason if outcome.answered_count else Missing.UNREACHABLE
             entry.fail(reason, now, FAILURE_S_MIN, FAILURE_S_MAX)
@@ -439,13 +431,13 @@ class Overlay:
             self._arm_refresh(entry, refresh_seconds(entry.zone))
 
     async def _raise(self, entry: KnownZone, item: MutableItem, zone: Zone, is_settled: bool) -> None:
-        """Take a newer item, after its commit where its key has a mark; a first mark is made when it is shown."""
+        """Take a newer item, after its commit if its key has a mark; a first mark is made when the item is shown."""
         if entry.item is not None and not self._is_better(entry, item, entry.item):
             return
         if entry.mark is not None and not self._marks.present(entry).is_ahead(item.seq):
             confirmed_unix = self._unix_clock() if is_settled else self._marks.confirmed_unix(entry)
             await self._marks.raised(entry, item, confirmed_unix)
-        # Something still newer may have come while the commit was under way.
+        # A still newer item may have come during the commit, which `_take` then keeps.
         self._take(entry, item, zone)
 
     def _take(self, entry: KnownZone, item: MutableItem | None, zone: Zone | None) -> None:
@@ -483,7 +475,7 @@ class Overlay:
         """Look a zone up again if it was asked for since the last time."""
         entry.refresh = None
         is_current = self._entries.get(entry.zone_id.raw) is entry
-        # The question that a look-up was made for counts, however long it took.
+        # The question that the last look-up was made for counts too, so its time is added.
         is_asked = entry.asked_at + refresh_seconds(entry.zone) + QUESTION_S_MAX >= self._clock()
         if self._is_closed or entry.lookup is not None or not is_current or not is_asked:
             return

@@ -1,8 +1,8 @@
-"""The door that every item goes through before anybody is shown it: its mark is on the disk then, or it says not.
+"""The check that every item passes before a client is shown it: its mark is on the disk, or a note says why it is not.
 
-Guarantees: nothing below a key's mark is shown; what is shown was committed as the mark before, or carries a note that
-says why not and is provisional; a client prefix makes no more new marks than its budget has; an item from the future
-becomes no mark. Does not know look-ups.
+Guarantees: no item below its key's mark is shown; an item that is shown was committed as the mark before, or is
+provisional and carries a note with the reason; a client prefix makes no more new marks than its budget allows; an item
+from the future becomes no mark. Does not know look-ups.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from p2pdns.rates import PREFIXES_MAX, PrefixRates
 from p2pdns.resolver.steps import Budget, Found, Missing, NotFound, ZoneOutcome
 from p2pdns.timing import Clock, UnixClock
 
-# One client that asks for throw-away zones made 210 marks a second: two million, all that there is room for, within
-# three hours. Nobody opens a zone that is new to his machine every five seconds; a page with links to hundreds may.
+# One client that asks for throw-away zones made 210 marks a second: two million, which fill the table, within three
+# hours. No person opens a zone that is new to the machine every five seconds; a page with links to hundreds may, once.
 NEW_MARKS_PER_SECOND = 0.2
 NEW_MARKS_BURST = 1_024.0
-CONFIRMED_LONG_AGO = 1.0  # Unix time of a mark that was settled once, nobody knows when: any look-up is newer.
+CONFIRMED_LONG_AGO = 1.0  # Unix time of a mark that was settled at an unknown time: any look-up is newer.
 
 _AHEAD = "signed more than 24 hours ahead of this machine's clock: no mark is kept of it"
 _RATIONED = "this client has asked for too many new zones: no mark is kept of this one yet"
@@ -31,31 +31,29 @@ _BEHIND = "this machine's clock is behind the newest item it has seen"
 
 
 class Marks:
-    """The marks of the zones in hand, and what time it is by them."""
+    """The marks of the known zones, and the bounds that they set to the time."""
 
     def __init__(self, state: ReaderState, clock: Clock, unix_clock: UnixClock, tell: Tell) -> None:
         self._state = state
         self._tell = tell
         self._clock = clock
         self._unix_clock = unix_clock
-        # `addresses.client_prefix` says which clients are one prefix.
         self._new_marks = PrefixRates(NEW_MARKS_PER_SECOND, NEW_MARKS_BURST, PREFIXES_MAX, is_lasting=True)
 
     @property
     def now(self) -> Present:
-        """What is known of the time."""
         return Present(self._unix_clock(), self._state.newest_seq)
 
     def present(self, entry: KnownZone) -> Present:
-        """Return what judges the items of a key."""
+        """Return the clock and the seqs by which the items of a key are judged."""
         return self.now.of_key(None if entry.mark is None else entry.mark.seq)
 
     def is_below(self, entry: KnownZone, item: MutableItem) -> bool:
-        """Return whether something newer than an item was shown, or adopted, before."""
+        """Return whether a newer item than this one was shown or adopted before."""
         return entry.mark is not None and item.seq < entry.mark.seq
 
     async def shown(self, entry: KnownZone, found: Found, budget: Budget) -> ZoneOutcome:
-        """Return an item as it may be shown, once its mark is committed; it is not found where it is below the mark."""
+        """Return an item as it may be shown, once its mark is committed; NotFound if it is below the mark."""
         note = await self._note_on(entry, found.item, budget)
         if self.is_below(entry, found.item):
             return NotFound(Missing.OLDER, 0.0, found.lookup, found.rpc_count)
@@ -68,7 +66,7 @@ class Marks:
         return replace(found, notes=notes) if notes else found
 
     async def _note_on(self, entry: KnownZone, item: MutableItem, budget: Budget) -> str:
-        """Commit an item as the mark of its key; return why it is none in the end, in words."""
+        """Commit an item as the mark of its key; return in words why it did not become the mark, or an empty text."""
         mark = entry.mark
         if mark is not None and (item.seq < mark.seq or (item.seq == mark.seq and mark.is_on_disk)):
             return ""
@@ -79,19 +77,19 @@ class Marks:
         return "" if await self.raised(entry, item, self.confirmed_unix(entry)) else _REFUSED
 
     def _has_room(self, budget: Budget) -> bool:
-        """Return whether the client may make another new mark, and count it."""
+        """Return whether the client may make another new mark, and count that mark."""
         return self._new_marks.take(budget.client_prefix, self._clock())
 
     async def raised(self, entry: KnownZone, item: MutableItem, confirmed_unix: float) -> bool:
-        """Commit an item as the mark of its key; return whether the disk has taken it."""
-        # The state logs what the disk says; whoever is shown the item is told by its note.
+        """Commit an item as the mark of its key; return whether the mark is on the disk."""
+        # The state logs the error of the disk, and the client that is shown the item gets a note.
         with contextlib.suppress(Unavailable):
             await self._state.adopt(item, confirmed_unix)
         entry.mark = self._state.mark(entry.zone_id) or Mark(item.seq, is_on_disk=False)
         return entry.mark.is_on_disk
 
     async def confirmed(self, entry: KnownZone, item: MutableItem) -> None:
-        """Store the time of a confirmation; nobody waits for it, and its loss costs a look-up after a restart."""
+        """Store the time of a confirmation; no question waits for it, and its loss costs a look-up after a restart."""
         if entry.mark is None or item.seq != entry.mark.seq:
             return
         try:

@@ -1,8 +1,9 @@
 """From the id of a zone to the items that it is made of, and back.
 
-Guarantees: overlay, publisher and the reader's state take a zone, its key and its item for one nowhere but here. Today
-they are one: the id is the key that signs, and the zone is one item, that of its key without a salt. Blinded or
-succeeded keys, and zones of several parts, come in here. Does not know what an item says, nor how it is found.
+Guarantees: this is the only module where a zone id, its zone key and its item are the same thing, for the overlay, the
+publisher and the reader's state. Today the id is the key that signs, and the zone is one item: that of the key without
+a salt. Blinded or succeeded keys and zones of several parts will change this module only. Does not know the content of
+an item, nor how it is found.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ def key_of(zone_id: ZoneId) -> ZoneKey:
 
 
 def parts_of(zone_id: ZoneId) -> tuple[Wanted, ...]:
-    """Return what is wanted of the overlay to have a zone: today one item."""
+    """Return the items to look up for a zone: today one."""
     key = key_of(zone_id)
     return (Wanted(mutable_target(key.raw), key),)
 
@@ -30,10 +31,10 @@ def zone_id_of(item: MutableItem) -> ZoneId:
 
 
 def raw_id_of(key_raw: bytes) -> bytes:
-    """Return the same in bytes, for what has not been verified."""
+    """Return the id of a zone as bytes, from a key as bytes that nobody has verified."""
     return key_raw
 
 
 def is_part(item: Item, zone_id: ZoneId) -> bool:
-    """Return whether an item is one of the parts of a zone: a salted one of its key is none."""
+    """Return whether an item is one of the parts of a zone: an item of its key with a salt is not."""
     return isinstance(item, MutableItem) and item.key == key_of(zone_id) and not item.salt

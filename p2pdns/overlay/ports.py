@@ -1,6 +1,6 @@
-"""What the overlay needs of others, as Protocols, and the values it takes and gives.
+"""The overlay's interfaces to the network and to the reader's state, as Protocols, and the values that cross them.
 
-Guarantees: the node, the simulator and the tests stand in for each other. Does not know any of them.
+Guarantees: the node, the simulator and the tests can stand in for each other. Does not know any of them.
 """
 
 from __future__ import annotations
@@ -25,30 +25,26 @@ class Gets(Protocol):
     """The half of the network that looks items up; `p2pdns.net.endpoint.Endpoint`, or a simulated one."""
 
     def get(
-        self,
-        wanted: Wanted,
-        *,
-        on_item: Callable[[Item], None],
-        on_patient: Callable[[], None] | None = None,
+        self, wanted: Wanted, *, on_item: Callable[[Item], None], on_patient: Callable[[], None] | None = None
     ) -> Awaitable[GetOutcome]:
-        """Look an item up; every better one is handed out at once.
+        """Look an item up; `on_item` gets the first valid item and every better one at once.
 
-        `on_patient` is called where nothing was found so far and what follows loads the node no more.
+        `on_patient` is called if nothing was found so far and the rest of the look-up loads the node no more.
         """
 
 
 class Puts(Protocol):
-    """The half of the network that has items kept; `p2pdns.net.endpoint.Endpoint`, or a simulated one."""
+    """The half of the network that stores items; `p2pdns.net.endpoint.Endpoint`, or a simulated one."""
 
     def put(
         self, item: Item, *, cas: int | None = None, on_progress: OnProgress | None = None
     ) -> Awaitable[PutOutcome]:
-        """Have the nodes nearest an item's target keep it; with `cas` only where they hold that seq, or nothing."""
+        """Have the nodes nearest an item's target keep it; with `cas` only nodes that hold that seq, or no item."""
 
 
 @dataclass(frozen=True)
 class Held:
-    """An item this reader holds, when the overlay last confirmed that there is nothing newer, and why it is kept."""
+    """An item this reader holds, the time when the overlay last confirmed it as the newest, and why it is kept."""
 
     item: MutableItem
     confirmed_unix: float
@@ -57,14 +53,14 @@ class Held:
 
 
 class Mark(NamedTuple):
-    """The highest seq of a zone that was ever adopted; `is_on_disk`: it outlives this process."""
+    """The highest seq of a zone that was ever adopted. A mark that `is_on_disk` outlives this process."""
 
     seq: int
     is_on_disk: bool = True
 
 
 class ReaderState(Protocol):
-    """What outlives the process; `p2pdns.state.State`."""
+    """The part of the reader's state that outlives the process; `p2pdns.state.State`."""
 
     @property
     def newest_seq(self) -> int | None:
@@ -74,10 +70,10 @@ class ReaderState(Protocol):
         """Return the mark of a zone, whether its item is held or not."""
 
     def is_protected(self, zone_id: ZoneId) -> bool:
-        """Return whether the mark of a zone counts against nobody's budget, and never makes room for others."""
+        """Return whether the mark of a zone counts against no client's budget and is never evicted."""
 
     def keep(self, zone_id: ZoneId) -> None:
-        """Have the item of a zone on the disk soon, and not its mark alone."""
+        """Store the item of a zone on the disk soon, not only its mark."""
 
     def held(self, zone_id: ZoneId) -> Held | None:
         """Return the item remembered of a zone."""
@@ -90,8 +86,8 @@ class ReaderState(Protocol):
 class LookupReport:
     """One look-up as `lookups` shows it. `at` is Unix time; `first_ms` is None when nothing was found.
 
-    `seq` is that of the best item found; `was_stored_here` says that the first one lay in our own storage;
-    `is_confirmed` is None where there was no item to confirm.
+    `seq` is that of the best item found; `was_stored_here`: the first item came from our own storage; `is_confirmed` is
+    None where there was no item to confirm.
     """
 
     zone_id: ZoneId
@@ -112,12 +108,12 @@ class LookupReport:
 
 
 class Tell(Protocol):
-    """Where the overlay says what went wrong on this machine; the engine wires it to its log."""
+    """The overlay's report of a fault on this machine; the engine connects it to its log."""
 
     def __call__(self, event: str, **fields: object) -> None:
-        """Say that something happened, in a text that is the same each time, and with what it happened."""
+        """Report an event by a constant text, with the values that go with it."""
 
 
 def later(seconds: float, callback: Callable[[], None]) -> Timer:
-    """Call back after that many seconds of the running loop."""
+    """Call back after that many seconds, by the running loop."""
     return asyncio.get_running_loop().call_later(seconds, callback)
