@@ -1,8 +1,8 @@
-"""Names that are blocked: a set of millions of them in little memory, and the lines of the lists they come from.
+"""Block lists: millions of blocked names in little memory, and the reader of the lines of a list.
 
-Guarantees: a name is blocked when it or a name above it was added and neither it nor a name above it is an exception;
-no other is, but for one in 2⁶⁴⁻²² by accident of its hash; a name added costs some 12 bytes. Does not know files, nor
-what is answered for a blocked name.
+Guarantees: a name is blocked if it or a name above it was added, and neither it nor a name above it is an exception;
+by accident of its hash one other name in 2⁶⁴⁻²² is blocked too; an added name costs some 12 bytes. Does not know files,
+nor the answer for a blocked name.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from typing import NamedTuple
 from p2pdns.dns.name import Name
 from p2pdns.errors import first_token
 
-NAMES_MAX = 4_194_304  # 50 MB; the longest lists that people keep have a quarter of it.
+NAMES_MAX = 4_194_304  # 50 MB; the longest published lists have a quarter of it.
 EXCEPTIONS_MAX = 65_536  # 5 MB; people write some tens, and the longest list of exceptions has some thousand.
-FOUND_MAX = 4_096  # Names looked up and remembered, some 250 bytes each.
+FOUND_MAX = 4_096  # Names whose result is remembered, some 250 bytes each.
 HASH_BYTES = 8
 BUCKETS = 1 << 16  # By the first two bytes of a hash; a bucket of a million names holds some fifteen.
 _REST_BYTES = HASH_BYTES - 2
 _NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*", re.ASCII)
-# A rule for a whole name, as blockers in browsers write it: `||ads.example^`, `@@` before an exception, and behind it
-# options that change nothing about a name as a whole.
+# A rule for a whole name in the syntax of ad blockers: `||ads.example^`, `@@` before an exception, and at the end the
+# options that make no difference for a whole name.
 _RULE = re.compile(r"(?P<exception>@@)?\|\|(?P<name>[^\^|*/$]+)\^?\|?(\$(important|all|document))?\Z")
-# A line of dnsmasq: what is answered (address) or not asked of others (local, server) at and below the names between /.
+# A line of dnsmasq: at and below the names between /, an address is answered, or no upstream is asked (local, server).
 _DNSMASQ = re.compile(r"(?P<option>address|local|server)=/(?P<names>[^#]*)/(?P<value>[^/]*)\Z")
-# What a hosts file sends a name to that is to lead nowhere.
+# The addresses by which a hosts file blocks a name.
 _NOWHERE = frozenset({"0.0.0.0", "127.0.0.1", "::", "::1"})
-# Every hosts file names this machine and its link, and means them.
+# Every hosts file has these names of the machine itself and of its link; they are not to be blocked.
 _OWN_NAMES = frozenset(
     [
         *("localhost", "localhost.localdomain", "local", "broadcasthost", "0.0.0.0", "ip6-localhost", "ip6-loopback"),
@@ -41,7 +41,7 @@ _OWN_NAMES = frozenset(
 
 
 def _hash_of(text: bytes) -> bytes:
-    # Whoever could find another name with the hash of a listed one could as well have written that name on the list.
+    # The hash needs no key: an author of a list who makes two names collide could as well list both.
     return hashlib.blake2b(text, digest_size=HASH_BYTES).digest()
 
 
@@ -53,23 +53,20 @@ class BlockedNames:
         self._count = 0
         self._labels_max = 0
         self._exceptions: set[bytes] = set()
-        # What was found of names looked up, by their labels from the root: hundreds in a message have the same end.
+        # Results by the labels of a name from the root: hundreds of names in a message have the same end.
         self._found: dict[tuple[bytes, ...], _Found] = {}
         for name in names:
             self.add(name)
 
     def __len__(self) -> int:
-        """Return how many names there are."""
         return self._count
 
     @property
     def exception_count(self) -> int:
-        """How many names are exceptions."""
         return len(self._exceptions)
 
     @property
     def is_full(self) -> bool:
-        """Whether no more names are taken."""
         return self._count >= NAMES_MAX
 
     def add(self, name: str) -> None:
@@ -105,7 +102,7 @@ class BlockedNames:
             return None
         key = name.canonical_key()
         blocked: Name | None = None
-        # Listed names have a few labels, and an upstream may name many owners that have a hundred.
+        # Listed names have a few labels, but a message of an upstream may have many owners of a hundred labels.
         for count in range(min(len(key), self._labels_max), 0, -1):
             labels = key[:count]
             found = self._found.get(labels)
@@ -120,7 +117,7 @@ class BlockedNames:
         return blocked
 
     def _remembered(self, labels: tuple[bytes, ...]) -> _Found:
-        # A dot inside a label makes a text that is no name's; nobody can have listed it.
+        # A dot inside a label is not escaped: at worst, a name is blocked whose text is that of a listed name.
         digest = _hash_of(b".".join(reversed(labels)))
         bucket = self._buckets[int.from_bytes(digest[:2])]
         if len(self._found) >= FOUND_MAX:
@@ -142,14 +139,14 @@ class _Found(Enum):
 
 def _has(bucket: bytearray, rest: bytes) -> bool:
     at = bucket.find(rest)
-    # What begins in the midst of another entry is none.
+    # A match that begins in the middle of an entry is not an entry.
     while at >= 0 and at % _REST_BYTES:
         at = bucket.find(rest, at + 1)
     return at >= 0
 
 
 class Line(NamedTuple):
-    """What a line of a list says: names to block, names that are exceptions, and what is wrong with it, else empty."""
+    """A line of a list as read: names to block, names that are exceptions, and the fault of the line, empty if none."""
 
     names: list[str]
     exceptions: list[str]
@@ -157,71 +154,71 @@ class Line(NamedTuple):
 
 
 def read_line(line: str) -> Line:
-    """Return what a line of a list says, in any of the four forms in which lists are kept.
+    """Read a line of a list in any of four forms.
 
-    A name, or one behind `*.`; an address that leads nowhere and names, as in a hosts file; `||NAME^`, or `@@||NAME^`
-    for an exception, as for blockers in browsers; `address=/NAME/`, `local=/NAME/` or `server=/NAME/` of dnsmasq.
+    A name, or `*.` and a name; an address that leads nowhere and then names, as in a hosts file; `||NAME^`, or
+    `@@||NAME^` for an exception, as ad blockers write it; `address=/NAME/`, `local=/NAME/` or `server=/NAME/`, as
+    dnsmasq does.
 
     >>> read_line("0.0.0.0 Ads.Example # a comment").names, read_line("@@||cdn.example^").exceptions
     (['ads.example'], ['cdn.example'])
     """
     text = line.strip().lower()
     if not text or text[0] in "#!" or (text[0] == "[" and text[-1] == "]"):
-        return Line([], [], "")
+        return _faulty("")
     if "||" in text or text.startswith("@@"):
         rule = _RULE.fullmatch(text)
         if rule is None:
-            return Line([], [], "a rule for parts of pages, not for a whole name")
-        names, fault = _names_of([rule["name"]])
-        return Line([], names, fault) if rule["exception"] else Line(names, [], fault)
+            return _faulty("a rule for parts of pages, not for a whole name")
+        return _line_of([rule["name"]], is_exception=bool(rule["exception"]))
     if (setting := _DNSMASQ.fullmatch(text)) is not None:
         return _read_setting(setting)
-    # A mark of comment inside a word is part of it.
+    # A # inside a word begins no comment.
     words = re.split(r"(?:^|\s)#", text, maxsplit=1)[0].split()
     if words[0] in _NOWHERE:
-        names, fault = _names_of(words[1:])
-        return Line(names, [], fault)
+        return _line_of(words[1:])
     if _is_address(words[0]):
         if len(words) > 1 and set(words[1:]) <= _OWN_NAMES:
-            return Line([], [], "")
-        return Line([], [], f"{words[0]} is an address that leads somewhere, and this is a list of names to block")
+            return _faulty("")
+        return _faulty(f"{words[0]} is an address that leads somewhere, and this is a list of names to block")
     if len(words) > 1:
-        return Line([], [], "neither a name alone nor an address and names")
-    names, fault = _names_of(words)
-    return Line(names, [], fault)
+        return _faulty("neither a name alone nor an address and names")
+    return _line_of(words)
 
 
 def _read_setting(setting: re.Match[str]) -> Line:
-    value = setting["value"]
-    names, fault = _names_of(setting["names"].split("/"))
-    if setting["option"] == "address":
-        if value not in _NOWHERE and value not in ("", "#"):
-            fault = f"{first_token(value)} leads somewhere, and this is a list of names to block"
-            return Line([], [], fault)
-        return Line(names, [], fault)
+    value, names = setting["value"], setting["names"].split("/")
+    if setting["option"] == "address" and value not in _NOWHERE and value not in ("", "#"):
+        return _faulty(f"{first_token(value)} leads somewhere, and this is a list of names to block")
+    if setting["option"] == "address" or not value:
+        return _line_of(names)
+    # To dnsmasq # means "as any other name": an exception.
     if value == "#":
-        # "As any other name", which is how exceptions are written there.
-        return Line([], names, fault)
-    if value:
-        return Line([], [], "a server for names, and this is a list of names to block")
-    return Line(names, [], fault)
+        return _line_of(names, is_exception=True)
+    return _faulty("a server for names, and this is a list of names to block")
 
 
-def _names_of(words: Iterable[str]) -> tuple[list[str], str]:
-    """Return the names among some words up to the first that is none, and what is wrong with that."""
+def _faulty(fault: str) -> Line:
+    return Line([], [], fault)
+
+
+def _line_of(words: Iterable[str], *, is_exception: bool = False) -> Line:
+    """Return a line with the names up to the first word that is no name, and the fault of that word."""
     names: list[str] = []
+    fault = ""
     for word in words:
         name = word.removeprefix("*.").removesuffix(".")
         if name in _OWN_NAMES:
             continue
         if not _NAME.fullmatch(name):
-            return names, f'"{first_token(word)}" is not a name'
+            fault = f'"{first_token(word)}" is not a name'
+            break
         names.append(name)
-    return names, ""
+    return Line([], names, fault) if is_exception else Line(names, [], fault)
 
 
 def _is_address(word: str) -> bool:
-    # A name has a letter in its last label; the reader of addresses takes twenty times as long to say no.
+    # A word that ends in a letter is no IPv4 address; to find that out, `ip_address` takes twenty times as long.
     if word[-1].isalpha() and ":" not in word:
         return False
     try:

@@ -1,10 +1,10 @@
-"""What an upstream says of a name, cleaned: the aliases from the name to the end, in order, and what belongs to that.
+"""The reply of an upstream, cleaned: the aliases from the question's name to the end, in order, and their context.
 
-Guarantees: the answer is a chain that begins at the name asked for, whatever the order in which it came, with a CNAME
-made where there was a DNAME alone (RFC 6672 §3.1), and the data at its end; nothing is in it of any other owner, of
-another type, or of a name that is not the upstream's to speak of; the sections beside it have what denies, delegates or
-proves something about names of the chain, and the addresses of hosts named; it takes a bounded number of steps. Does
-not know what follows from it.
+Guarantees: the answer is a chain that begins at the question's name, in whatever order the records came, with a CNAME
+made where there was only a DNAME (RFC 6672 §3.1), and then the data at its end; it has no record of another owner, of
+another type, or of a name that is ours; the other sections have only records that deny, delegate or prove something
+about names of the chain, and the addresses of hosts named in it; the number of steps is bounded. Does not know the next
+step of the resolution.
 """
 
 from __future__ import annotations
@@ -19,22 +19,25 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Class, Rcode, Type
 from p2pdns.errors import FormatError
 
-OWNERS_MAX = 64  # Names looked at in one message of an upstream; honest ones have hardly more than twenty.
+OWNERS_MAX = 64  # Owners looked at in one message of an upstream; honest messages have hardly more than twenty.
 
-# Questions that are no look-up of data: OPT, and TKEY, TSIG, IXFR, AXFR, MAILB, MAILA.
+# Types that are no data: OPT, and TKEY, TSIG, IXFR, AXFR, MAILB, MAILA.
 REFUSED_TYPES = frozenset({41, 249, 250, 251, 252, 253, 254})
-_ABOVE = frozenset([int(Type.SOA), int(Type.NS)])  # What stands at the apex or the cut of a zone that has the name.
+# Numbers that every record is compared with; a member of an Enum takes ten times as long to look up as one of these.
+_SOA, _CNAME, _DNAME, _RRSIG, _ANY = (int(t) for t in (Type.SOA, Type.CNAME, Type.DNAME, Type.RRSIG, Type.ANY))
+_IN, _NOERROR = int(Class.IN), int(Rcode.NOERROR)
+_ABOVE = frozenset([int(Type.SOA), int(Type.NS)])  # Types at the apex or the cut of a zone that has the name.
 _WITH_HOSTS = frozenset([int(Type.NS), int(Type.MX), int(Type.SRV), int(Type.NAPTR), int(Type.SVCB), int(Type.HTTPS)])
-_PROOFS = frozenset([int(Type.RRSIG), int(Type.NSEC), int(Type.NSEC3), int(Type.DS)])  # Their owners may be any.
+_PROOFS = frozenset([int(Type.RRSIG), int(Type.NSEC), int(Type.NSEC3), int(Type.DS)])  # They may have any owner.
 
 
 @dataclass(slots=True)
 class Foreign:
-    """What is left of a message of an upstream.
+    """A message of an upstream after cleaning.
 
-    `target` is the end of its aliases, of which it has `link_count`. `leads_on`: nothing is said of the target itself.
-    `loops`: the aliases lead back to it. `dropped_count`: records of names that are ours. `owner_count`: all names of
-    the message, of which no more than `OWNERS_MAX` are looked at.
+    `target` is the end of its `link_count` aliases. `leads_on`: the message says nothing about the target itself.
+    `loops`: the aliases lead back to the target. `dropped_count`: left out records of names that are ours.
+    `owner_count`: all owners in the message, of which at most `OWNERS_MAX` are looked at.
     """
 
     rcode: int
@@ -50,26 +53,26 @@ class Foreign:
 
 
 def cleaned(reply: Message, asked: Question, is_theirs: Callable[[Name], bool], links_max: int) -> Foreign:
-    """Return what a reply says about the name of a question, which is the upstream's to speak of.
+    """Return the part of a reply that answers a question; the question's name must be one that `is_theirs`.
 
-    One link more than `links_max` is the most that is gone through.
+    At most one alias more than `links_max` is followed.
     """
     name, rtype = asked.name, asked.rtype
     reply_rcode = reply.rcode
-    beside = [rr for rr in reply.additional if rr.rtype not in REFUSED_TYPES and rr.rclass == Class.IN]
+    beside = [rr for rr in reply.additional if rr.rtype not in REFUSED_TYPES and rr.rclass == _IN]
     if not (reply.authority or beside) and reply.answer:
-        # By far the most replies: data of the name itself, and nothing else.
+        # Most replies have data of the name itself, and nothing else.
         for rr in reply.answer:
-            if rr.rtype != rtype or rr.rclass != Class.IN or rr.owner != name:
+            if rr.rtype != rtype or rr.rclass != _IN or rr.owner != name:
                 break
         else:
             if rtype not in REFUSED_TYPES:
                 return Foreign(reply_rcode, reply.answer, (), (), name)
     said = (reply.answer, reply.authority)
-    data = [[rr for rr in rrs if rr.rtype not in REFUSED_TYPES and rr.rclass == Class.IN] for rrs in said]
+    data = [[rr for rr in rrs if rr.rtype not in REFUSED_TYPES and rr.rclass == _IN] for rrs in said]
     data.append(beside)
-    # A message may have two thousand records, and hardly more than a handful of owners: of equal ones the wall has made
-    # one object, and by its identity a record is sorted without a comparison of names.
+    # A message may have two thousand records, but hardly more than a handful of owners. The parser makes one object of
+    # equal owners, so that records are grouped by the identity of that object, without a comparison of names.
     objects = {id(rr.owner): rr.owner for rrs in data for rr in rrs}
     owners = list(dict.fromkeys(objects.values()))
     theirs = {owner: owner == name or is_theirs(owner) for owner in owners[:OWNERS_MAX]}
@@ -84,7 +87,7 @@ def cleaned(reply: Message, asked: Question, is_theirs: Callable[[Name], bool], 
         hosts.update({name.wire().lower(): None for name in chain.names})
         welcome = {number for number, owner in objects.items() if owner.wire().lower() in hosts}
         additional = [rr for rr in additional if id(rr.owner) in welcome]
-    is_said = chain.has_data or reply_rcode != Rcode.NOERROR or Type.SOA in [rr.rtype for rr in authority]
+    is_said = chain.has_data or reply_rcode != _NOERROR or _SOA in [rr.rtype for rr in authority]
     return Foreign(
         rcode=Rcode.YXDOMAIN if chain.is_too_long else reply_rcode,
         answer=chain.told,
@@ -100,7 +103,7 @@ def cleaned(reply: Message, asked: Question, is_theirs: Callable[[Name], bool], 
 
 
 class _Chain:
-    """The aliases of an answer section and what they lead to, in order in `told`; `names` has what they go through."""
+    """The chain in an answer section: aliases and data in order in `told`, the names on its way in `names`."""
 
     def __init__(self, answer: Sequence[RR], rtype: int, links_max: int) -> None:
         self.told: list[RR] = []
@@ -116,60 +119,60 @@ class _Chain:
         self._by_owner: dict[Name, list[RR]] = {}
         for rrs in by_object.values():
             self._by_owner.setdefault(rrs[0].owner, []).extend(rrs)
-        renaming = {id(rr.owner): rr for rr in reversed(answer) if rr.rtype == Type.DNAME}
-        # By owner, one each: a second DNAME of one name would be a second answer.
+        renaming = {id(rr.owner): rr for rr in reversed(answer) if rr.rtype == _DNAME}
+        # One DNAME an owner: a second one would be a second answer.
         self._dnames = {rr.owner.canonical_key(): rr for rr in renaming.values()}
 
     def walk(self, name: Name) -> None:
-        """Go from a name to the end."""
+        """Follow the aliases from a name to the end."""
         asked, covered = self._rtype, self._rtype.to_bytes(2)
-        is_any = asked == Type.ANY
+        is_any = asked == _ANY
         while True:
             self.names[name] = None
             here = self._by_owner.get(name, [])
             data = [
-                rr for rr in here if rr.rtype == asked or is_any or (rr.rtype == Type.RRSIG and rr.rdata[:2] == covered)
+                rr for rr in here if rr.rtype == asked or is_any or (rr.rtype == _RRSIG and rr.rdata[:2] == covered)
             ]
             alias = self._alias_of(name, here)
             if self.is_too_long:
                 return
-            if asked == Type.CNAME and alias is not None:
-                # Asked for itself, it is not followed; the upstream may have left out what a DNAME makes.
+            if asked == _CNAME and alias is not None:
+                # A CNAME that is asked for is not followed; the upstream may have left out the one that a DNAME makes.
                 data = data or [alias]
                 alias = None
             if alias is None or (is_any and data) or (target := _target_of(alias)) in self.names:
                 self.has_data = bool(data)
-                self.loops = not data and (alias is not None or Type.CNAME in [rr.rtype for rr in here])
+                self.loops = not data and (alias is not None or _CNAME in [rr.rtype for rr in here])
                 self.told += data
                 return
-            self.told += [alias, *_signatures(here, Type.CNAME)]
+            self.told += [alias, *_signatures(here, _CNAME)]
             self.link_count += 1
             if self.link_count > self._links_max:
                 return
             name = target
 
     def _alias_of(self, name: Name, here: Sequence[RR]) -> RR | None:
-        """Return the alias at a name, made of the DNAME above it where there is that alone; the DNAME is told."""
-        # An alias to itself is none, and a second one would be a second answer.
+        """Return the CNAME at a name, or one made of the DNAME above it; add that DNAME to the chain."""
+        # A CNAME to its own owner is no alias, and a second CNAME would be a second answer.
         itself = name.wire().lower()
-        alias = next((rr for rr in here if rr.rtype == Type.CNAME and rr.rdata.lower() != itself), None)
+        alias = next((rr for rr in here if rr.rtype == _CNAME and rr.rdata.lower() != itself), None)
         above = self._dnames.keys() & _keys_above(name).keys() if self._dnames else ()
         if not above:
             return alias
         dname = self._dnames[max(above, key=len)]
-        # Told once, however many names of the chain are below it.
+        # A DNAME is told once, however many names of the chain are below it.
         if dname.owner not in self._told_dnames:
             self._told_dnames[dname.owner] = None
-            self.told += [dname, *_signatures(self._by_owner[dname.owner], Type.DNAME)]
+            self.told += [dname, *_signatures(self._by_owner[dname.owner], _DNAME)]
         if alias is not None:
             return alias
         try:
             target = name.moved(dname.owner, _target_of(dname))
         except FormatError:
-            # RFC 6672 §2.2: the name cannot be said, which is an answer.
+            # RFC 6672 §2.2: the target is too long for a name; the answer to that is YXDOMAIN.
             self.is_too_long = True
             return None
-        return RR(name, int(Type.CNAME), Class.IN, dname.ttl, target.wire())
+        return RR(name, _CNAME, _IN, dname.ttl, target.wire())
 
 
 def _target_of(alias: RR) -> Name:
@@ -178,11 +181,11 @@ def _target_of(alias: RR) -> Name:
 
 def _signatures(rrs: Sequence[RR], covered: int) -> list[RR]:
     wanted = covered.to_bytes(2)
-    return [rr for rr in rrs if rr.rtype == Type.RRSIG and rr.rdata[:2] == wanted]
+    return [rr for rr in rrs if rr.rtype == _RRSIG and rr.rdata[:2] == wanted]
 
 
 def _belonging(authority: Sequence[RR], names: Iterable[Name]) -> list[RR]:
-    """Return what denies, delegates or proves something about one of these names."""
+    """Return the records that deny, delegate or prove something about one of these names."""
     above = {id(rr.owner): rr.owner for rr in authority if rr.rtype in _ABOVE}
     if above:
         keys = {name.canonical_key(): None for name in names}
@@ -199,7 +202,7 @@ def _keys_above(name: Name) -> dict[tuple[bytes, ...], None]:
 
 
 def _hosts_in(rrs: Iterable[RR]) -> dict[bytes, None]:
-    """Return the hosts that records lead to, whose addresses come along, as bytes in lower case."""
+    """Return the hosts that records point to, as wire bytes in lower case; their addresses belong to the answer."""
     hosts: dict[bytes, None] = {}
 
     def note(wire: bytes) -> bytes:

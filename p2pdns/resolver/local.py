@@ -1,13 +1,13 @@
 """Zones without a publisher: our suffixes, `alt` and `internal`, the special-use names of the RFCs, and local data.
 
-Guarantees: a negative answer has an SOA of the zone it speaks for. Does not know which names are looked up where;
-`names` decides that.
+Guarantees: a negative answer has the SOA of its zone. Does not know which names are answered from here; `names` decides
+that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from p2pdns.dns.message import RR, Question, RRset, type_text
 from p2pdns.dns.name import Name
@@ -15,11 +15,10 @@ from p2pdns.dns.registry import Class, Type
 from p2pdns.dns.zonefile import reader
 from p2pdns.errors import ConfigError, FormatError, ZoneFileError, together
 
-LOCAL_TTL_S = 300  # A petname may be added any minute, and a stub's own cache hears of no invalidation.
-# Below it lie the names that nodes ask their upstreams for, to find those that lead back to themselves.
-# Below it the engine asks upstreams for names that nobody has, to find those that ask us in turn. An ordinary name of
-# class IN, because resolvers answer others themselves: those of RFC 6761 and 6303, and what class CHAOS asks. Only of
-# `example` does RFC 6761 §6.5 say that resolvers should not know it as special.
+LOCAL_TTL_S = 300  # A petname may be added at any time, and no invalidation reaches the cache of a stub resolver.
+# The engine asks its upstreams for names below this one that do not exist, to find upstreams that ask us in turn. It is
+# an ordinary name in class IN, because resolvers answer class CHAOS and the names of RFC 6761 and 6303 themselves; of
+# `example` alone RFC 6761 §6.5 says that resolvers should not treat it as special.
 PROBE_SUFFIX = Name.read("p2pdns-probe.example.com.")
 
 _LOCALHOST = Name.read("localhost.")
@@ -28,10 +27,10 @@ _NOBODY = Name.read("nobody.invalid.")
 
 @dataclass(frozen=True, slots=True)
 class LocalZone:
-    """A zone answered here. With `has_data` its apex has SOA and NS; `covers_all` gives every name below it `data`.
+    """A zone answered here. With `has_data` its apex has SOA and NS; with `covers_all` every name below it exists.
 
-    `has_parent`: it is delegated in the DNS, so that its DS is not answered here: only the parent can prove that there
-    is none.
+    Rows of `data` without an owner belong to every name. `has_parent`: the zone is delegated in the DNS, so a question
+    for its DS is not answered here; only the parent can prove that there is none.
     """
 
     apex: Name
@@ -51,11 +50,11 @@ class LocalZone:
         return RR(self.apex, Type.SOA, Class.IN, LOCAL_TTL_S, rdata)
 
     def answer(self, question: Question) -> tuple[RR, ...]:
-        """Return the RRs that answer the question, none where it has none."""
+        """Return the RRs that answer the question, if there are any."""
         rows = [(owner or question.name, rtype, rdata) for owner, rtype, rdata in self.data]
         if self.has_data:
             rows += [(self.apex, Type.SOA, self.soa().rdata), (self.apex, Type.NS, _LOCALHOST.wire())]
-        # ANY gets one RRset and no more (RFC 8482).
+        # ANY gets one RRset only (RFC 8482).
         here = [(owner, rtype, rdata) for owner, rtype, rdata in rows if owner == question.name]
         wanted = here[0][1] if here and question.rtype == Type.ANY else question.rtype
         return tuple(RR(owner, rtype, Class.IN, LOCAL_TTL_S, rdata) for owner, rtype, rdata in here if rtype == wanted)
@@ -63,18 +62,18 @@ class LocalZone:
 
 @dataclass(frozen=True, slots=True)
 class LocalName:
-    """A name whose records the configuration says; what is below it, and what it has not, is nobody's here."""
+    """A name with records in the configuration; its other types and the names below it do not exist here."""
 
     apex: Name
     rrsets: tuple[RRset, ...]
     has_parent: bool = False
 
     def soa(self) -> RR:
-        """Return the SOA of a zone that is this name alone."""
+        """Return the SOA of a zone that consists of this name."""
         return LocalZone(self.apex).soa()
 
     def answer(self, question: Question) -> tuple[RR, ...]:
-        """Return the RRs that answer the question, none where it has none; an alias answers whatever is asked."""
+        """Return the RRs that answer the question, if there are any; a CNAME answers every type."""
         for rrset in self.rrsets:
             if question.rtype in (rrset.rtype, Type.ANY) or rrset.rtype == Type.CNAME:
                 return tuple(RR(question.name, rrset.rtype, Class.IN, rrset.ttl, rdata) for rdata in rrset.rdatas)
@@ -82,7 +81,7 @@ class LocalName:
 
 
 def read_local_data(lines: Sequence[str]) -> Mapping[Name, LocalName]:
-    """Return the names that lines of a zone file give records to; ConfigError with the line that does not hold.
+    """Return the names that have records in lines of a zone file; ConfigError with the line that is wrong.
 
     >>> list(read_local_data(["router.lan 300 A 192.168.1.1"]))
     [<Name router.lan.>]
@@ -125,74 +124,52 @@ def _reverse_v6() -> list[str]:
     ]
 
 
-@dataclass(slots=True)
-class _Branch:
-    """A name among the special-use ones: the zone that begins there, and the labels below it."""
-
-    zone: LocalZone | None = None
-    below: dict[bytes, _Branch] = field(default_factory=dict)
-
-
-def _by_label(zones: Mapping[Name, LocalZone]) -> _Branch:
-    root = _Branch()
-    for apex, zone in zones.items():
-        branch = root
-        for label in apex.canonical_key():
-            branch = branch.below.setdefault(label, _Branch())
-        branch.zone = zone
-    return root
-
-
 def _special_use() -> dict[Name, LocalZone]:
-    # RFC 6761 (invalid, test, private reverse zones), 7686 (onion), 6303, 6762 §22.1 (local: multicast DNS has it).
+    # RFC 6761 (invalid, test, private reverse zones), 7686 (onion), 6303, 6762 §22.1 (local, used by multicast DNS).
     zones = {name: LocalZone(name) for name in map(Name.read, ("invalid.", "test.", "onion.", "local."))}
-    # RFC 6303 §7: these are delegated, unsigned, so that a validating client learns there is nothing to validate.
+    # RFC 6303 §7: these zones are delegated and unsigned, so a validating client learns that nothing is to validate.
     for name in map(Name.read, (*_reverse_v4(), *_reverse_v6())):
         zones[name] = LocalZone(name, has_parent=True)
-    # RFC 9462 §4: a resolver without a designated one says NODATA, also to names below.
+    # RFC 9462 §4: a resolver without a designated resolver answers NODATA, also at the names below.
     discovery, home = Name.read("resolver.arpa."), Name.read("home.arpa.")
     zones[discovery] = LocalZone(discovery, covers_all=True)
-    # RFC 8375 §4: the one question about it that is forwarded is for its DS.
+    # RFC 8375 §4: only a question for its DS is forwarded.
     zones[home] = LocalZone(home, has_parent=True)
     loopback = ((None, int(Type.A), bytes([127, 0, 0, 1])), (None, int(Type.AAAA), bytes(15) + b"\x01"))
     zones[_LOCALHOST] = LocalZone(_LOCALHOST, covers_all=True, data=loopback)
-    for host, apex in (
-        ("1.0.0.127.in-addr.arpa.", "127.in-addr.arpa."),
-        (f"1.{'.'.join('0' * 31)}.ip6.arpa.",) * 2,
-    ):
+    for host, apex in (("1.0.0.127.in-addr.arpa.", "127.in-addr.arpa."), (f"1.{'.'.join('0' * 31)}.ip6.arpa.",) * 2):
         owner, top = Name.read(host), Name.read(apex)
         zones[top] = LocalZone(top, has_parent=True, data=((owner, int(Type.PTR), _LOCALHOST.wire()),))
     return zones
 
 
 SPECIAL_USE = _special_use()
-"""By apex, the zones that no upstream needs to hear of."""
+"""By apex, the special-use zones, which are answered here and not forwarded."""
 
-_BY_LABEL = _by_label(SPECIAL_USE)
-# RFC 6761 §6.3 and 6.4, RFC 7686 §2, RFC 9462 §6.4: of these no upstream may hear, or its answer would be about itself.
+_BY_LABELS = {apex.canonical_key(): zone for apex, zone in SPECIAL_USE.items()}
+_LABEL_COUNTS = sorted({len(labels) for labels in _BY_LABELS})
+# RFC 6761 §6.3 and 6.4, RFC 7686 §2, RFC 9462 §6.4: never forwarded, because the answer would describe the upstream.
 _NEVER_FORWARDED = frozenset(Name.read(text) for text in ("localhost.", "invalid.", "onion.", "resolver.arpa."))
 
 
 def special_zone_of(name: Name) -> LocalZone | None:
-    """Return the nearest zone at or above a name that no upstream needs to hear of.
+    """Return the nearest special-use zone at or above a name.
 
-    One walk over the labels, from the root: a message of an upstream may have many owners of 127 labels.
+    The cost does not grow with the labels of the name: a message of an upstream may have many owners of 127 labels.
 
     >>> special_zone_of(Name.read("a.b.Localhost")).apex
     <Name localhost.>
     """
-    branch, found = _BY_LABEL, None
-    for label in name.canonical_key():
-        following = branch.below.get(label)
-        if following is None:
+    labels, found = name.canonical_key(), None
+    for count in _LABEL_COUNTS:
+        if count > len(labels):
             break
-        branch = following
-        found = branch.zone or found
+        found = _BY_LABELS.get(labels[:count]) or found
     return found
 
 
 def read_forward_local(text: str) -> Name:
-    """Return the name, at or in a zone answered here, that shall be asked of the upstreams instead; else ConfigError.
+    """Return a name in a special-use zone that the upstreams shall be asked for all the same; else ConfigError.
 
     >>> read_forward_local("168.192.in-addr.arpa")
     <Name 168.192.in-addr.arpa.>

@@ -1,8 +1,8 @@
-"""Whose a name is: a zone's, ours to answer, or the rest of the DNS; and how a zone's names look to who asked.
+"""The place of a name: in a zone, answered here, or elsewhere in the DNS; and the form of a zone's names for a client.
 
-Guarantees: a name whose last label has the shape of a zone key, one below a suffix of ours or below `alt`, and one
-that a search list made of either is never called someone else's, so nothing of the kind is ever forwarded; what a
-`View` presents ends in the suffix or petname that the question came with. Does not know what a zone holds.
+Guarantees: a name whose last label has the shape of a zone key, a name below a suffix of ours or below `alt`, and
+either of them with a search domain appended is never placed elsewhere, so none of them is ever forwarded; a name that a
+`View` presents ends in the suffix or petname of the question. Does not know the content of a zone.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from p2pdns.naming import DEFAULT_SUFFIXES, ZONE_KEY_CHARACTERS, is_zone_key_lab
 from p2pdns.resolver.blocking import BlockedNames
 from p2pdns.resolver.local import LocalName, LocalZone, read_forward_local, read_local_data, special_zone_of
 
-TAG_BYTES = 8  # As the link carries them; 2⁶⁴ makes an accidental hit, which only costs a cache entry, rare enough.
-LABELS_REMEMBERED_MAX = 4_096  # Labels read as keys, 300 bytes each: one message may say the same one a hundred times.
-# Firefox asks for it at the system's resolver; without an address there it keeps to that one (support.mozilla.org,
-# "Canary domain - use-application-dns.net").
+TAG_BYTES = 8  # As on the link. Of 2⁶⁴ tags, two are equal by accident rarely enough; that costs a cache entry only.
+LABELS_REMEMBERED_MAX = 4_096  # Labels read as keys, 300 bytes each: one message may repeat a label a hundred times.
+# Firefox asks the system's resolver for this name; without an address in the answer it uses that resolver and no DoH
+# (support.mozilla.org, "Canary domain - use-application-dns.net").
 CANARY = Name.read("use-application-dns.net.")
 CANARY_TEXT = "this resolver asks browsers to keep to it ([dns] browser_doh)"
 BLOCKED_TEXT = "on a block list of this resolver"
-# What is told of a blocked name that must look as if it were there: addresses that lead nowhere.
+# The data of a blocked name with `blocks_with_zeros`: addresses that lead nowhere.
 _NOWHERE = ((None, int(Type.A), bytes(4)), (None, int(Type.AAAA), bytes(16)))
 
 _DS = int(Type.DS)
@@ -51,7 +51,7 @@ def tag_of_zone(zone_id: ZoneId) -> bytes:
 
 
 def tag_of_petname(label: bytes) -> bytes:
-    """Return the tag of answers that depend on what a petname stands for, or on its absence."""
+    """Return the tag of answers that depend on the zone of a petname, or on the petname's absence."""
     return _tag(b"petname", label.lower())
 
 
@@ -63,9 +63,9 @@ def tag_of_setting(entry: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How names of zones look to who asked: bare, below a suffix, and one zone below a petname.
+    """The form of zones' names for the client: bare, or below a suffix, and one zone's names below a petname.
 
-    A client that routes only `p2p.alt` to us would send a bare zone key to its other resolver.
+    A client that sends only `p2p.alt` to us would send the bare name of a zone to its other resolver.
     """
 
     suffix: Name | None = None
@@ -73,7 +73,7 @@ class View:
     zone_id: ZoneId | None = None
 
     def present(self, name: Name) -> Name:
-        """Return the name as the client may ask for it; FormatError when that has more than 255 bytes."""
+        """Return the name as the client may ask for it; FormatError when it has more than 255 bytes then."""
         last = name.last_label
         if self.suffix is None or last is None or not is_zone_key_label(last):
             return name
@@ -84,7 +84,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class InZone:
-    """A name of a zone, in the zone's own form, and the view it was asked through."""
+    """A name in a zone, in its bare form, and the view of the question."""
 
     zone_id: ZoneId
     name: Name
@@ -93,7 +93,7 @@ class InZone:
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """A name we answer ourselves; the zone has it, or denies it by its SOA."""
+    """A name that is answered here: the zone has its data, or the SOA of a negative answer."""
 
     rcode: Rcode
     zone: LocalZone | LocalName
@@ -112,11 +112,11 @@ Place = InZone | Here | Elsewhere
 
 @dataclass(frozen=True)
 class ResolverSettings:
-    """What the configuration says about names.
+    """The settings of the resolver.
 
-    `trusted` zones may publish addresses of private networks; with `withholds_upstreams`, upstreams may tell of such
-    addresses at or below `private_names` only. `search_domains` are those that this machine puts behind names.
-    `forward_local` names are asked of the upstreams with all below them, though they lie in zones answered here.
+    `trusted` zones may publish addresses of private networks. With `withholds_upstreams`, upstreams may do so at or
+    below `private_names` only. `search_domains` are the domains that this machine appends to names. `forward_local`
+    names and all names below them are forwarded, although they lie in special-use zones.
     """
 
     suffixes: tuple[Name, ...] = tuple(Name.read(text) for text in DEFAULT_SUFFIXES)
@@ -150,9 +150,9 @@ class ResolverSettings:
         forward_local: Iterable[str] = (),
         keeps_browsers: bool = False,
     ) -> ResolverSettings:
-        """Return the settings that texts of a configuration mean; ConfigError when one of them means nothing."""
+        """Return the settings from the texts of a configuration; ConfigError when one of them is wrong."""
         names = {read_petname(label).encode(): _read_key(text, label) for label, text in (petnames or {}).items()}
-        # A name of the ordinary DNS is told from a petname by its dot, of which the last one may be all it has.
+        # A name of the ordinary DNS has a dot, at least the final one; a petname or zone key has none.
         private = [(text, "." in text) for text in private_zones]
         return cls(
             suffixes=tuple(Name.read(read_suffix(text)) for text in suffixes),
@@ -171,7 +171,7 @@ class ResolverSettings:
         )
 
     def place_of(self, name: Name) -> Place:
-        """Return whose the name is: what the person here says comes before what anybody else does."""
+        """Return the place of a name: the configuration of this machine comes before any zone."""
         local = self.local_data.get(name)
         if local is not None:
             return Here(Rcode.NOERROR, local, (tag_of_setting("local_data"),))
@@ -182,19 +182,19 @@ class ResolverSettings:
             zone = LocalZone(CANARY, has_data=False)
             return Here(Rcode.NXDOMAIN, zone, (tag_of_setting("browser_doh"),), CANARY_TEXT)
         place = self._place_of(name)
-        # A list may have the key of a zone, which is reached by more names than that.
+        # A block list may have the bare name of a zone, which has other names below suffixes and petnames.
         if isinstance(place, InZone) and (covering := self.blocked.covering(place.name)) is not None:
             return self._blocked(covering)
         return place
 
     def place_asked(self, name: Name, rtype: int) -> Place:
-        """Return who answers a question for a type at a name: DS is the parent's to answer (RFC 4035 §3.1.4.1)."""
+        """Return the place of a question: the parent answers a question for DS (RFC 4035 §3.1.4.1)."""
         place = self.place_of(name)
         if rtype != _DS:
             return place
         if isinstance(place, Here) and place.zone.has_parent and name == place.zone.apex:
             return Elsewhere()
-        # The bare form of a zone has no parent here; there the zone itself says that it has none.
+        # Below a suffix, the suffix is the parent of a zone. In bare form a zone has none, and denies its DS itself.
         if isinstance(place, InZone) and place.view.suffix is not None and len(place.name.labels) == 1:
             petname = () if place.view.petname is None else (tag_of_petname(place.view.petname),)
             return Here(Rcode.NOERROR, LocalZone(place.view.suffix), (tag_of_setting("suffixes"), *petname))
@@ -212,7 +212,7 @@ class ResolverSettings:
             return Elsewhere()
         if is_zone_key_label(last):
             return _in_zone(name.labels, last, View(), None)
-        # Nothing that ends elsewhere is at, above or below a suffix: most names are none of ours.
+        # Most names have another top-level label than our suffixes, so they cannot be at or below one.
         if last.lower() in self._tops and (suffix := self._suffix_of(name)) is not None:
             return self._below(suffix, name)
         if (special := self._special_place(name)) is not None:
@@ -220,7 +220,7 @@ class ResolverSettings:
         return self._searched(name) or self._mistyped(name) or Elsewhere()
 
     def _mistyped(self, name: Name) -> Here | None:
-        """Return the place of a name whose end is a zone key that was mistyped or dressed up, and so is nobody's."""
+        """Return the place of a name whose end is a mistyped or decorated zone key; None for any other name."""
         labels = name.labels
         if sum(map(len, labels)) < MISTYPED_CHARACTERS_MIN:
             return None
@@ -237,7 +237,7 @@ class ResolverSettings:
         return None
 
     def _search_tails(self, name: Name) -> list[int]:
-        """Return how many labels at the end of a name a search list may have added."""
+        """Return the numbers of labels that a search list may have added to the end of a name."""
         tails = [len(domain.labels) for domain in self.search_domains if name.is_at_or_below(domain)]
         return [*tails, 1] if name.canonical_key()[0] in PRIVATE_TOPS else tails
 
@@ -268,17 +268,17 @@ class ResolverSettings:
         try:
             return InZone(zone_id, Name.of(*labels[:-1], str(zone_id).encode()), View(suffix, petname, zone_id))
         except FormatError:
-            # A petname is shorter than its key, so below it fit names that no zone can have.
+            # A petname is shorter than its zone key, so some names below it are too long below the key.
             zone = LocalZone(name.ancestor(len(suffix.labels) + 1), has_data=False)
             text = f"the name is too long: below the zone key it would have more than {NAME_BYTES_MAX} bytes"
             return Here(Rcode.NXDOMAIN, zone, (*tags, tag_of_petname(petname)), text)
 
     def _special_place(self, name: Name) -> Here | None:
-        """Return the place of a name that no upstream may hear of, or that RFC 6761 and its kin keep at home."""
+        """Return the place of a name in `alt`, above a suffix, or in a special-use zone; None for any other name."""
         top = _KEPT_TOPS.get(name.canonical_key()[0])
         if top is not None:
             tags = (tag_of_setting("suffixes"),)
-            # RFC 8020: nothing exists below a name that does not exist, so what lies above a suffix must exist.
+            # RFC 8020: nothing exists below a name that does not exist, so the names above a suffix must exist.
             is_above = any(suffix.is_at_or_below(name) for suffix in self.suffixes)
             if name == top or (is_above and name.is_at_or_below(top)):
                 return Here(Rcode.NOERROR, LocalZone(top, has_data=False), tags)
@@ -288,14 +288,14 @@ class ResolverSettings:
         zone = special_zone_of(name)
         if zone is None or any(name.is_at_or_below(passed) for passed in self.forward_local):
             return None
-        # What lies above a name that upstreams answer for exists.
+        # For the same reason, the names above a forwarded name must exist.
         is_above = any(passed.is_at_or_below(name) for passed in self.forward_local)
         exists = zone.covers_all or is_above or zone.has_owner(name)
         return Here(Rcode.NOERROR if exists else Rcode.NXDOMAIN, zone, ())
 
     def _searched(self, name: Name) -> Here | None:
-        """Return the place of a name of ours to which a search list has added something."""
-        # Most names have no label as long as a key; 64 owners of 127 labels are looked at in one message.
+        """Return the place of a name of ours with a search domain appended; None for any other name."""
+        # Most names have no label as long as a key, and one message may have 64 owners of 127 labels.
         long = name.labels[:-1] if ZONE_KEY_CHARACTERS in map(len, name.labels) else ()
         for label in long:
             if is_zone_key_label(label) and _zone_id_of(label)[0] is not None:
@@ -303,7 +303,7 @@ class ResolverSettings:
                 zone = LocalZone(Name.of(*name.labels[name.labels.index(label) :]), has_data=False)
                 return Here(Rcode.NXDOMAIN, zone, (), text)
         for suffix in self.suffixes:
-            # A suffix of one label, such as a made-up "home", is too common a word to claim in others' names.
+            # A suffix of one label, such as "home", is too common a word in names of the DNS to be claimed there.
             if len(suffix.labels) > 1 and (label_count := _end_inside(name, suffix)):
                 zone = LocalZone(name.ancestor(label_count), has_data=False)
                 text = f"nothing may follow the suffix {suffix}"
@@ -312,7 +312,7 @@ class ResolverSettings:
 
 
 def _end_inside(name: Name, suffix: Name) -> int:
-    """Return how many labels of a name begin with those of a suffix that other labels follow; 0 where none do."""
+    """Return how many labels a name has from a suffix inside it to its end; 0 where there is no suffix inside."""
     key, wanted = name.canonical_key(), suffix.canonical_key()
     at = 0
     while wanted[0] in key[at + 1 :]:
@@ -325,9 +325,9 @@ def _end_inside(name: Name, suffix: Name) -> int:
 def _in_zone(labels: tuple[bytes, ...], label: bytes, view: View, zone: LocalZone | None) -> Place:
     zone_id, fault = _zone_id_of(label)
     if zone_id is None:
-        # No item can ever be signed for it, so this absence is proved without a look-up; and a SERVFAIL would send
-        # the client on to its next resolver, with a name that should not leave.
-        # RFC 2308 §3: whoever denies says by an SOA for how long; the bare form has no suffix to give one.
+        # No item can be signed for such a key, so the absence is proved without a look-up. After a SERVFAIL the client
+        # would ask its next resolver for a name that must not leave this machine.
+        # RFC 2308 §3: a negative answer has an SOA for its lifetime; in the bare form no suffix has one.
         zone = zone or LocalZone(Name.of(label), has_data=False)
         return Here(Rcode.NXDOMAIN, zone, (), f"{_shown(label)} is no zone key: {fault}")
     return InZone(zone_id, Name.of(*labels[:-1], str(zone_id).encode()), view)
@@ -342,7 +342,7 @@ def _zone_id_of(label: bytes) -> tuple[ZoneId | None, str]:
 
 
 def zone_of_name(name: Name) -> ZoneId | None:
-    """Return the zone that a name lies in, if it ends in a valid zone key."""
+    """Return the zone of a name that ends in a valid zone key; None for any other name."""
     last = name.last_label
     return _zone_id_of(last)[0] if last is not None and is_zone_key_label(last) else None
 

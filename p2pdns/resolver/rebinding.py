@@ -1,9 +1,9 @@
-"""Addresses of the reader's own network, withheld from what strangers publish.
+"""Protection from DNS rebinding: addresses that are not public are withheld from the answers of untrusted zones.
 
-A page of a stranger's zone may run scripts against names of that zone; an address of the reader's network behind
-such a name would hand those scripts the network (DNS rebinding). Guarantees: no address is left that is neither public
-nor of documentation, in A, AAAA, the hints of SVCB and HTTPS, and the other types whose RDATA has addresses: A6,
-AMTRELAY, APL, IPSECKEY, L32, L64 and WKS. Does not know which zones are trusted.
+The scripts of a page in a stranger's zone may send requests to names of that zone; with an address of the reader's
+network behind such a name, they reach that network. Guarantees: every address that is left is public or of
+documentation, in A, AAAA, the hints of SVCB and HTTPS, and the other types whose RDATA has addresses: A6, AMTRELAY,
+APL, IPSECKEY, L32, L64 and WKS. Does not know which zones are trusted.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ ADDRESS_BYTES = {int(Type.A): 4, int(Type.AAAA): 16}
 HINT_BYTES = {4: 4, 6: 16}  # SvcParamKeys ipv4hint and ipv6hint (RFC 9460 §14.3.2), and the size of an address.
 MANDATORY_KEY = 0
 FAMILY_BYTES = {1: 4, 2: 16}  # IANA's address families IPv4 and IPv6, as APL and the gateways of tunnels number them.
-LOCATOR_BITS = 64  # RFC 6742: what L64 has is the first half of an IPv6 address.
+LOCATOR_BITS = 64  # RFC 6742: L64 has the first half of an IPv6 address.
+_WITH_HINTS = frozenset([int(Type.SVCB), int(Type.HTTPS)])
 
 
 def without_risks(rrs: Iterable[RR]) -> tuple[tuple[RR, ...], int]:
-    """Return the RRs a stranger may publish, and how many RRs lost an address or were left out."""
+    """Return the RRs that an untrusted zone may publish, and how many RRs lost an address or were left out."""
     kept: list[RR] = []
     count = 0
     for rr in rrs:
@@ -37,8 +38,8 @@ def without_risks(rrs: Iterable[RR]) -> tuple[tuple[RR, ...], int]:
 
 
 def _safe(rr: RR) -> RR | None:
-    """Return the RR itself, or what is left of it."""
-    if rr.rtype in (Type.SVCB, Type.HTTPS):
+    """Return the RR itself if it is safe, or the RR without unsafe hints, or None."""
+    if rr.rtype in _WITH_HINTS:
         return _with_safe_hints(rr)
     is_risk = _RISKS.get(rr.rtype)
     if is_risk is None:
@@ -46,12 +47,12 @@ def _safe(rr: RR) -> RR | None:
     try:
         return None if is_risk(rr.rdata) else rr
     except (FormatError, IndexError):
-        # What cannot be read cannot be called safe.
+        # RDATA that cannot be read may have any address.
         return None
 
 
 def _has_locator(rdata: bytes) -> bool:
-    # L32 and L64: a preference and a locator; of L64 the second half is somebody else's to say.
+    # L32 and L64: a preference and a locator; the second half of an L64's address comes from another record.
     size = len(rdata) - 2
     if size not in (4, 8):
         raise FormatError("not-an-address", f"a locator of {size} bytes")
@@ -59,9 +60,9 @@ def _has_locator(rdata: bytes) -> bool:
 
 
 def _has_gateway(rdata: bytes, kind_mask: int, at: int) -> bool:
-    """Return whether the gateway of a tunnel is a risk; its kind is in byte 1, of which the mask may leave a bit out.
+    """Return whether the gateway of a tunnel is a risk; its kind is in the bits of byte 1 that the mask selects.
 
-    A gateway that is a name (3) or is absent (0) has no address, and what is of no known kind may have any.
+    A gateway that is a name (3) or absent (0) has no address; one of an unknown kind may have any.
     """
     kind = rdata[1] & kind_mask
     if kind in FAMILY_BYTES:
@@ -71,7 +72,7 @@ def _has_gateway(rdata: bytes, kind_mask: int, at: int) -> bool:
 
 
 def _has_listed_block(rdata: bytes) -> bool:
-    """Return whether a block of APL (RFC 3123) has a risk in it: what it negates is told too."""
+    """Return whether a block of addresses in APL (RFC 3123) is a risk; a negated block counts too."""
     at = 0
     while at < len(rdata):
         family, bits, size = int.from_bytes(rdata[at : at + 2]), rdata[at + 2], rdata[at + 3] & 0x7F
@@ -86,7 +87,7 @@ def _has_listed_block(rdata: bytes) -> bool:
 
 
 def _has_suffix(rdata: bytes) -> bool:
-    # A6 (RFC 2874, historic): the last bytes of an address, whose first bits another name has.
+    # A6 (RFC 2874, historic): the last bytes of an address; its first bits come from another name.
     size = 16 - rdata[0] // 8
     if rdata[0] > 128 or len(rdata) < 1 + size:
         raise FormatError("not-an-address", f"a suffix behind {rdata[0]} bits")
@@ -104,15 +105,14 @@ _RISKS: dict[int, Callable[[bytes], bool]] = {
     int(Type.IPSECKEY): lambda rdata: _has_gateway(rdata, 0xFF, 3),
     int(Type.AMTRELAY): lambda rdata: _has_gateway(rdata, 0x7F, 2),
 }
-"""What finds a risk in RDATA, by type; FormatError or IndexError where it does not hold."""
+"""By type, the function that finds a risk in RDATA; FormatError or IndexError if the RDATA is malformed."""
 
 
 def _with_safe_hints(rr: RR) -> RR | None:
     try:
         params = svcb_params(rr.rdata)
     except FormatError:
-        # As above.
-        return None
+        return None  # As in `_safe`.
     left = tuple((key, safe) for key, value in params if (safe := _safe_hints(key, value)) or key not in HINT_BYTES)
     if left == params:
         return rr

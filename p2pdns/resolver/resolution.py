@@ -1,8 +1,8 @@
-"""One question on its way to an answer: what is asked next, what may be said, what it may cost.
+"""The machine that leads one question to an answer: its next step, the content of the answer, and its cost.
 
-Guarantees: ends within its budget; says nothing negative and crosses no delegation on an item that is not settled;
-says that a name does not exist only where a verified zone or one of our own says so, never because a look-up found
-nothing; forwards no name that is ours. Does not know how items are found, what is cached, or who asked.
+Guarantees: it ends within its budget; it gives no negative answer and crosses no delegation on an item that is not
+settled; it denies a name only where a verified zone or one of our own does, never because a look-up found nothing; it
+forwards no name that is ours. Does not know how items are found, the cache, or the client.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from p2pdns.resolver.steps import (
 )
 
 STEPS_MAX = 8  # Fetches and forwards of one question; honest chains have two or three.
-# Zones of one question, known or not: a chain that ends by its cost would go on further each time it is asked.
+# Zones of one question, in hand or not. Without this bound each repetition of a long chain would get further by one.
 ZONES_MAX = QUESTION_LOOKUPS_MAX
 
 _DENYING = frozenset([int(Rcode.NXDOMAIN), int(Rcode.YXDOMAIN)])
@@ -61,7 +61,7 @@ _MISSING = {
 
 @dataclass(frozen=True, slots=True)
 class _Delegation:
-    """A cut on the way: where it is, what was asked below it, and the zones that may go on."""
+    """A delegation on the way: its owner, the labels of the question below it, and the zones that may take over."""
 
     owner: Name
     ttl: int
@@ -71,12 +71,12 @@ class _Delegation:
 
 
 class Resolution:
-    """A question machine: `next_step` says what it needs, `step_done` takes what came of it, `Answered` ends it."""
+    """A question machine: `next_step` returns a step, `step_done` takes its outcome; `Answered` is the last step."""
 
     def __init__(
         self, question: Question, *, settings: ResolverSettings, now: float, deadline: float, is_traced: bool = True
     ) -> None:
-        # The front has folded what it asks.
+        # The front has folded the names of its questions already.
         folded = question.name.folded()
         self.question = question if folded is question.name else Question(folded, question.rtype, question.rclass)
         self.deadline = min(deadline, now + QUESTION_S_MAX)
@@ -87,35 +87,32 @@ class Resolution:
         self._visited: list[Name] = []
         self._charges: dict[int, int] = {}
         self._delegation: _Delegation | None = None
-        # Behind a cut the complete look-up is waited for: whose a name is does not hang on the first reply.
+        # Behind a delegation only a complete look-up counts: the first reply must not decide which zone has a name.
         self._is_behind_cut = False
         self._step_count = 0
-        # The second way through a chain takes settled items only, those of the first way without another step.
+        # The second pass through a chain takes settled items only. Those of the first pass cost no other step.
         self._settled_only = False
         self._known: dict[ZoneId, Found] = {}
 
     @property
     def trace(self) -> tuple[str, ...]:
-        """What happened so far, in plain words."""
         return tuple(self._draft.trace)
 
     @property
     def rpc_count(self) -> int:
-        """How many RPCs the look-ups that were waited for have sent; each waiting question is charged in full."""
+        """How many RPCs the look-ups that this question waited for have sent; each such question is charged in full."""
         return sum(self._charges.values())
 
     @property
     def rpcs_left(self) -> int:
-        """How many RPCs the question may still cause."""
         return max(0, QUESTION_RPCS_MAX - self.rpc_count)
 
     @property
     def cold_gets_left(self) -> int:
-        """How many more look-ups the question may wait for."""
         return max(0, QUESTION_LOOKUPS_MAX - len(self._charges))
 
     def next_step(self, now: float) -> Step:
-        """Return what the resolution needs now."""
+        """Return the current step."""
         if self._step is None:
             self._draft.note("asked for {}", self.question)
             self._step = self._first(now)
@@ -145,14 +142,14 @@ class Resolution:
         """Return the step that goes on with a name."""
         place = self._settings.place_asked(name, self.question.rtype)
         if isinstance(place, InZone):
-            # A bare name inside a chain keeps the view of the question; one with a suffix of its own brings its own.
+            # A bare name inside a chain keeps the current view; a name below a suffix changes the view to its own.
             if place.view.suffix is not None:
                 self._draft.view = place.view
                 self._draft.depend_on(tag_of_setting("suffixes"))
             if place.view.petname is not None:
                 self._draft.depend_on(tag_of_petname(place.view.petname))
                 self._draft.note(f"the petname {place.view.petname.decode()} stands for {place.zone_id}")
-            # `www.<key>` and `www.<key>.p2p.alt` are one place; a loop through both forms is a loop.
+            # `www.<key>` and `www.<key>.p2p.alt` are one name in the zone; a loop through both forms is a loop.
             return self._enter_zone(place.zone_id, place.name, now)
         if name in self._visited:
             return self._looped(name, now)
@@ -178,12 +175,12 @@ class Resolution:
         return self._fetch(zone_id, now, settled=False)
 
     def _question_at(self, name: Name) -> Question:
-        """Return what is asked, asked at a name of the way."""
+        """Return the question with another name, one on the way."""
         question = self.question
         return question if name is question.name else Question(name, question.rtype, question.rclass)
 
     def _is_of_others(self, name: Name) -> bool:
-        """Return whether upstreams may hear of a name and speak for it."""
+        """Return whether a name may be forwarded, and upstreams may answer for it."""
         return isinstance(self._settings.place_asked(name, self.question.rtype), Elsewhere)
 
     def _looped(self, name: Name, now: float) -> Step:
@@ -193,7 +190,7 @@ class Resolution:
 
     def _fetch(self, zone_id: ZoneId, now: float, *, settled: bool) -> Step:
         step = Fetch(zone_id, settled or self._settled_only or self._is_behind_cut)
-        # Each at most once, so that a chain through a few zones over and over still runs out of steps.
+        # A known item is used once, so that a chain through the same few zones again and again runs out of steps.
         known = self._known.pop(zone_id, None) if self._settled_only else None
         if known is not None:
             return self._found(step, known, now)
@@ -246,23 +243,21 @@ class Resolution:
             self._draft.note(f"{zone_id}: {text}")
             self._delegation = replace(self._delegation, candidates=self._delegation.candidates[1:])
             return self._try_candidate(now)
-        # Only time comes back by itself: a chain that cost too much would cost as much again a moment later.
+        # Only a lack of time may be over soon; a chain that cost too much would cost as much again.
         is_brief = outcome.reason is Missing.DEADLINE
         seconds = max(FAILURE_S_BRIEF if is_brief else FAILURE_S_MIN, outcome.retry_at - now)
         return self._fail(text, now, code=code, seconds=seconds)
 
     def _said(self, found: Found, said: ZoneAnswer, now: float) -> Step:
-        """Return what follows from an answer of a zone that may be relied upon."""
+        """Return the step that follows from a zone's answer that may be relied upon."""
         if not self._tell_delegation(now):
             return self._fail("the name below a delegation is too long to be told", now)
         self._draft.rely_on(found)
-        if said.kind is Kind.DELEGATED_AWAY:
-            return self._fail(said.reason, now)
-        if said.rcode == Rcode.SERVFAIL:
+        if said.kind is Kind.DELEGATED_AWAY or said.rcode == Rcode.SERVFAIL:
             return self._fail(said.reason, now)
         if said.kind not in (Kind.ALIAS, Kind.DELEGATED):
             return self._conclude(found, said, now)
-        # The alias at a cut is told once it is known which of several zones goes on.
+        # The alias at a delegation is added once it is known which of several zones takes over.
         chain = said.answer if said.kind is Kind.ALIAS else said.answer[:-1]
         if not self._draft.add_rrsets(self._draft.answer, chain, found, now):
             return self._fail("a name of the chain is too long to be told", now)
@@ -299,7 +294,7 @@ class Resolution:
         return self._try_candidate(now)
 
     def _try_candidate(self, now: float) -> Step:
-        """Return the step to the zone of the first candidate left."""
+        """Return the step to the zone of the first remaining candidate."""
         assert self._delegation is not None, "there is a cut"
         apex = self._delegation.candidates[0]
         zone_id = zone_of_name(apex)
@@ -309,11 +304,11 @@ class Resolution:
         except FormatError:
             return self._fail("the name below a delegation is too long", now)
         self._draft.note(f"delegated to {zone_id}: going on with {target}")
-        # As an alias would: what the person here says of the name holds behind a cut too.
+        # Followed like an alias, because this machine's configuration counts behind a delegation too.
         return self._follow(target, now)
 
     def _tell_delegation(self, now: float) -> bool:
-        """Add the alias across the cut to the zone that had an item; return whether it could be told."""
+        """Add the alias across the delegation to the zone that was found; return whether its names are not too long."""
         delegation, self._delegation = self._delegation, None
         if delegation is None:
             return True
@@ -339,8 +334,8 @@ class Resolution:
             return self._looped(said.target, now)
         draft.add_foreign(draft.answer, said.answer)
         if said.leads_on or (said.target != self._name and not self._is_of_others(said.target)):
-            # What lies behind an alias into an overlay name only we can say, and what the upstream has left out, it
-            # may say when it is asked for that.
+            # The upstream cannot answer for an alias's target that is ours; and if it left the target out, it may
+            # answer a question for it.
             draft.note(f"an alias of the upstream leads to {said.target}")
             return self._follow(said.target, now)
         draft.add_foreign(draft.authority, said.authority)
@@ -359,16 +354,16 @@ class Resolution:
 
     def _no_reply(self, outcome: NoReply, now: float) -> Step:
         if outcome.is_refusal and len(self._visited) > 1:
-            # The question itself is one of ours, so it is not refused: its answer cannot be had.
+            # The question's name is ours, so it is not refused: its answer is only out of reach.
             return self._fail(outcome.text, now, code=Ede.NOT_AUTHORITATIVE)
         if outcome.is_refusal:
             self._draft.note(outcome.text)
             self._draft.ede.append((Ede.NOT_AUTHORITATIVE, outcome.text))
-            # An empty answer has nothing unverified in it, and yet nothing that was verified.
+            # An empty answer has no unverified record, but no verified one either.
             self._draft.earns_ad = False
             return self._finish(Rcode.REFUSED, now)
         if outcome.is_silence:
-            # One of them may be heard again long before this failure is over.
+            # A silent upstream may answer again long before this failure is forgotten.
             self._draft.depend_on(tag_of_setting("silence"))
         if outcome.is_remembered:
             self._draft.ede.append((Ede.CACHED_ERROR, ""))
@@ -378,7 +373,7 @@ class Resolution:
     # The ends.
 
     def _settle_first(self, why: str, now: float) -> Step:
-        """Return the step that begins again on settled items: the aliases that led here may be out of date."""
+        """Return the step that begins again on settled items only: the aliases so far may be out of date."""
         if self._settled_only:
             return self._fail(_too_little_for(why), now, seconds=FAILURE_S_BRIEF)
         trace = self._draft.trace
@@ -418,16 +413,10 @@ class Resolution:
         return Answered(self._draft.finished(rcode, now, is_ours=is_ours, soa=soa, rpc_count=self.rpc_count))
 
     def _fail(
-        self,
-        text: str,
-        now: float,
-        *,
-        code: int = Ede.NO_REACHABLE_AUTHORITY,
-        seconds: float = FAILURE_S_MIN,
+        self, text: str, now: float, *, code: int = Ede.NO_REACHABLE_AUTHORITY, seconds: float = FAILURE_S_MIN
     ) -> Step:
-        failed = self._draft.failed(
-            text, now, code=code, rcode=Rcode.SERVFAIL, seconds=seconds, rpc_count=self.rpc_count
-        )
+        rpc_count = self.rpc_count
+        failed = self._draft.failed(text, now, code=code, rcode=Rcode.SERVFAIL, seconds=seconds, rpc_count=rpc_count)
         return Answered(failed)
 
 
@@ -440,9 +429,9 @@ def _unconfirmed_for(why: str) -> str:
 
 
 def _unfit_for_provisional(found: Found, said: ZoneAnswer, question: Question) -> str:
-    """Return what in an answer an item that is not settled cannot carry; empty where it can.
+    """Return the part of an answer that may not rest on an item that is not settled; empty if there is none.
 
-    An older item that somebody keeps alive must not make names disappear or change hands.
+    An older item that is kept alive by somebody must not make names disappear or move to other zones.
     """
     if said.kind in (Kind.DELEGATED, Kind.DELEGATED_AWAY):
         return "a delegation"
@@ -456,9 +445,9 @@ def _unfit_for_provisional(found: Found, said: ZoneAnswer, question: Question) -
 
 
 def _denied(found: Found, said: ZoneAnswer, question: Question) -> str:
-    """Return what in an answer an item that nobody confirmed cannot carry; empty where it can.
+    """Return the part of an answer that may not rest on an unconfirmed item; empty if there is none.
 
-    A newer item may have the name, and be withheld. What the item has, it was confirmed to have before.
+    A newer item may have the denied name, and be withheld. The records of this item were confirmed before.
     """
     if said.kind in (Kind.DELEGATED, Kind.DELEGATED_AWAY):
         return ""
@@ -466,16 +455,17 @@ def _denied(found: Found, said: ZoneAnswer, question: Question) -> str:
 
 
 def _absence(found: Found, said: ZoneAnswer, question: Question) -> str:
-    """Return the word for an answer that denies a name; empty for one that only lacks a type, and for any other."""
+    """Return the word for an answer that denies a name; empty for any other answer, as one that only lacks a type."""
     if said.kind is Kind.NODATA:
         aliases = [RR(s.owner, s.rtype, Class.IN, s.ttl, s.rdatas[0]) for s in said.answer]
         owner = owner_at_end(question.name, aliases)
-        # A browser asks for A and AAAA at once: without this every first visit would wait for a complete look-up.
+        # A browser asks for A and AAAA at once; if a missing AAAA counted, each first visit would wait for the end of a
+        # look-up.
         return "" if _has_data_at(found, owner) else "an absence"
     return "" if said.kind in (Kind.ANSWER, Kind.ALIAS) else "an absence"
 
 
 def _has_data_at(found: Found, owner: Name) -> bool:
-    """Return whether the item itself has records at a name, and no cut there."""
+    """Return whether the item has records at a name, and no delegation there."""
     types = [rtype for at, rtype in found.zone.rrsets if at == owner]
     return bool(types) and (Type.NS not in types or owner == found.zone.apex)

@@ -1,17 +1,17 @@
-"""A question becomes an answer: the service drives a resolution between the overlay and the upstreams.
+"""The service that answers questions: it drives a resolution between the overlay and the upstreams.
 
-Guarantees: every question of every door and of the simulator goes through `Service.resolve`; forwarded questions
-never hold more than their share, nor those of one client prefix more than half of that, and what is beyond is given
-back to whoever can put it again; an answer whose ground was
-taken away while it was made is made again. Does not know frames or sockets; `link_server` does.
+Guarantees: every question of every door and of the simulator goes through `Service.resolve`; forwarded questions never
+hold more than their share, nor those of one client prefix more than half of the rest, and a caller that can put a
+question again gets the excess back; an answer that is invalidated while it is made is made again. Does not know frames
+or sockets; `link_server` does.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from p2pdns.addresses import is_over_share
 from p2pdns.dns.message import Question
@@ -24,38 +24,37 @@ from p2pdns.resolver.steps import Answered, Budget, Fetch, NoReply, Outcome, Res
 from p2pdns.timing import Clock
 from p2pdns.values import replace
 
-ATTEMPTS_MAX = 2  # An answer that is outdated twice before it is ready is given, and not kept.
+ATTEMPTS_MAX = 2  # An answer that is outdated twice before it is ready is given, but not cached.
 INVALIDATIONS_MAX = 4_096  # Tags remembered with their generation: more than change while a question lives.
 
-
 Narrate = Callable[[Fetch, ZoneOutcome], Iterable[str]]
-"""What there is to say about an item that was fetched, in plain words."""
+"""A function that describes the outcome of a fetch in lines for the trace."""
 
 
 class Zones(Protocol):
-    """Where zones come from; `p2pdns.overlay.Overlay`."""
+    """The source of zones; `p2pdns.overlay.finder.Overlay`."""
 
     async def zone(self, zone_id: ZoneId, settled: bool, budget: Budget) -> ZoneOutcome:
-        """Return what is known of a zone, as far as a question needs it."""
+        """Return a zone as far as a question needs it."""
 
 
 class Resolvers(Protocol):
-    """Who answers the other names; `p2pdns.net.upstream.Upstream`."""
+    """The upstreams, which answer names that are not ours; `p2pdns.net.upstream.Upstream`."""
 
-    on_return: Callable[[], None]  # Called when one that was silent is heard again.
+    on_return: Callable[[], None]  # Called when an upstream that was silent answers again.
 
     async def ask(self, question: Question, *, rd: bool, do: bool, cd: bool, deadline: float) -> UpstreamOutcome:
-        """Return what an ordinary resolver replies."""
+        """Return the outcome of a forwarded question."""
 
     def came_back(self, question: Question) -> bool:
-        """Return whether the question is one that was sent to find loops."""
+        """Return whether the question is one of ours, sent to find upstreams that ask us in turn."""
 
     def close(self) -> None:
-        """Let go of what no question waits for."""
+        """Close the sockets that no question waits for."""
 
 
 class NoPlace(Exception):
-    """A question needs an upstream, and the places there that its client may have are taken: put it again later."""
+    """A question must be forwarded, but its client's places for that are taken: put the question again later."""
 
 
 class Service:
@@ -68,39 +67,34 @@ class Service:
         self._overlay = overlay
         self._upstream = upstream
         self._upstream.on_return = self._upstream_returned
-        self._settings = settings
+        self.settings = settings
         self._clock = clock
         self._forwarded_count = 0
         self._forwarded_of: Counter[str] = Counter()
         self._all_invalidated = 0
         self._invalidated: OrderedDict[bytes, int] = OrderedDict()
 
-    @property
-    def settings(self) -> ResolverSettings:
-        """What the configuration says about names."""
-        return self._settings
+    async def trace(self, question: Question, narrate: Narrate = lambda step, outcome: ()) -> Resolved:
+        """Return the answer to a question from the control socket, with the way to it in its `trace`.
 
-    def resolve(
-        self, question: Question, ask: Ask, on_forward: Callable[[], None] | None = None
-    ) -> Coroutine[Any, Any, Resolved]:
-        """Return the answer to a question.
-
-        `on_forward` is called when the question begins to wait for an upstream. A caller that gives it can put the
-        question again later: NoPlace is raised where the upstreams have no place for it now.
-        """
-        return self._resolved(question, ask, on_forward, None)
-
-    async def trace(self, question: Question, narrate: Narrate | None = None) -> Resolved:
-        """Return the answer to a question of the person at the control socket; its `trace` says how it came about.
-
-        What `narrate` says about each item that was fetched is put in its place in the trace.
+        The lines of `narrate` about each fetch are put in their place in the trace.
         """
         ask = Ask(self._clock() + QUESTION_S_MAX, client_prefix="control")
-        return await self._resolved(question, ask, None, narrate or _without_words)
+        return await self.resolve(question, ask, narrate=narrate)
 
-    async def _resolved(
-        self, question: Question, ask: Ask, on_forward: Callable[[], None] | None, narrate: Narrate | None
+    async def resolve(
+        self,
+        question: Question,
+        ask: Ask,
+        on_forward: Callable[[], None] | None = None,
+        *,
+        narrate: Narrate | None = None,
     ) -> Resolved:
+        """Return the answer to a question; see `trace` for `narrate`.
+
+        `on_forward` is called when the question begins to wait for an upstream. A caller that gives it can put the
+        question again later: NoPlace is raised when the upstreams have no place for it.
+        """
         self.counters["questions"] += 1
         if self._upstream.came_back(question):
             self.counters["probes-came-back"] += 1
@@ -116,7 +110,7 @@ class Service:
         return resolved
 
     def invalidate(self, tags: tuple[bytes, ...] | None) -> None:
-        """Declare answers with one of these tags untrue, in the making and in the front's cache; None means all."""
+        """Declare untrue the answers with one of these tags, both in the making and cached; None means all answers."""
         self.generation += 1
         if tags is None:
             self._all_invalidated = self.generation
@@ -126,18 +120,18 @@ class Service:
                 self._invalidated[tag] = self.generation
                 self._invalidated.move_to_end(tag)
             while len(self._invalidated) > INVALIDATIONS_MAX:
-                # What is forgotten counts as invalidated: better an answer made twice than one that is untrue.
+                # A forgotten tag counts as invalidated: better make an answer twice than give an untrue one.
                 _, self._all_invalidated = self._invalidated.popitem(last=False)
         self.on_invalidate(tags)
 
     def change_settings(self, settings: ResolverSettings, upstream: Resolvers | None = None) -> None:
-        """Use other settings from now on, and invalidate what depended on what has changed."""
-        before, self._settings = self._settings, settings
+        """Use other settings from now on, and invalidate the answers that depend on a change."""
+        before, self.settings = self.settings, settings
         if upstream is not None:
             self._upstream.close()
             self._upstream = upstream
             self._upstream.on_return = self._upstream_returned
-        if upstream is not None or _but_petnames(settings) != _but_petnames(before):
+        if upstream is not None or dataclasses.replace(settings, petnames=before.petnames) != before:
             self.invalidate(None)
             return
         labels = sorted({*before.petnames, *settings.petnames})
@@ -146,7 +140,7 @@ class Service:
             self.invalidate(tuple(tag_of_petname(label) for label in changed))
 
     def close(self) -> None:
-        """Let go of the upstreams."""
+        """Close the upstreams."""
         self._upstream.close()
 
     def _upstream_returned(self) -> None:
@@ -159,7 +153,7 @@ class Service:
         told_count = 0
         now = self._clock()
         resolution = Resolution(
-            question, settings=self._settings, now=now, deadline=ask.deadline, is_traced=narrate is not None
+            question, settings=self.settings, now=now, deadline=ask.deadline, is_traced=narrate is not None
         )
         step = resolution.next_step(now)
         while not isinstance(step, Answered):
@@ -177,14 +171,14 @@ class Service:
     async def _asked(
         self, question: Question, ask: Ask, deadline: float, on_forward: Callable[[], None] | None
     ) -> UpstreamOutcome:
-        # What is fetched ahead is nobody's, and has its bound in the front.
+        # A prefetch is charged to no client; the front bounds prefetches.
         prefix = "" if ask.is_prefetch else ask.client_prefix
         free = FORWARDED_MAX - self._forwarded_count
         if not free or (prefix and is_over_share(self._forwarded_of[prefix], free)):
             can_be_postponed = on_forward is not None
             self.counters["forwards-postponed" if can_be_postponed else "forwards-refused"] += 1
             if can_be_postponed:
-                # Here it would take a place of the link while it waits, which a question of the overlay may need.
+                # A question that waits here would take a place on the link, which a question of the overlay may need.
                 raise NoPlace
             return NoReply("too many questions wait for the upstreams")
         self._forwarded_count += 1
@@ -204,14 +198,6 @@ class Service:
             return False
         latest = max((self._invalidated.get(tag, 0) for tag in resolved.tags), default=0)
         return max(latest, self._all_invalidated) > generation
-
-
-def _but_petnames(settings: ResolverSettings) -> ResolverSettings:
-    return dataclasses.replace(settings, petnames={})
-
-
-def _without_words(_step: Fetch, _outcome: ZoneOutcome) -> Iterable[str]:
-    return ()
 
 
 def _budget(resolution: Resolution, ask: Ask) -> Budget:

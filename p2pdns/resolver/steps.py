@@ -1,6 +1,6 @@
-"""The words between a resolution and its driver: what it asks for, what it is told, what comes out.
+"""The values between a resolution and its driver: steps, their outcomes, and the resolved answer.
 
-Guarantees: values only, frozen. Does not know who makes them.
+Guarantees: frozen values only. Does not know the resolution or its driver.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from p2pdns.values import Value
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Find a zone; `settled` asks for the outcome of a complete look-up."""
+    """The step "find a zone"; with `settled`, by a complete look-up."""
 
     zone_id: ZoneId
     settled: bool
 
 
 class Budget(Value, frozen=True):
-    """What a question may still cause, and on whose account; a prefetch wants what is remembered confirmed first."""
+    """The rest of a question's budget, and the client that it is charged to; a prefetch first confirms a known item."""
 
     deadline: float
     rpc_max: int = QUESTION_RPCS_MAX
@@ -39,13 +39,13 @@ class Budget(Value, frozen=True):
 
 
 class Forward(Value, frozen=True):
-    """Ask an ordinary resolver."""
+    """The step "ask an upstream"."""
 
     question: Question
 
 
 class Answered(Value, frozen=True):
-    """The end of a resolution."""
+    """The last step: the answer."""
 
     answer: Resolved
 
@@ -55,15 +55,14 @@ Step = Fetch | Forward | Answered
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An item of the zone asked for, and what is known of it.
+    """An item of the fetched zone, and its state.
 
-    `settled`: a negative answer and a delegation may rest on it. `confirmed_at`: when a complete look-up last said
-    that it is the newest. `unconfirmed`: that is too long ago, and at the end of the last look-up no contact confirmed
-    it; nothing new may be denied on such an item.
-    `fresh`: the publisher still stands behind it. `previous`: an older state of this zone that was settled, while
-    this one is not. `good_until`: when whoever keeps an answer asks again, whatever its TTLs. `lookup` numbers the
-    look-up that was waited for (0: none), which has sent `rpc_count` so far. `notes` say what does not hold of it, in
-    words for whoever asks.
+    `settled`: a negative answer and a delegation may rest on it. `confirmed_at`: when a complete look-up last confirmed
+    it as the newest. `unconfirmed`: that is too long ago, and the last look-up did not confirm it again; no new denial
+    may rest on it. `fresh`: the publisher renewed it in time. `previous`: an older, settled state of the zone, if this
+    one is not settled. `good_until`: when a cached answer ends, whatever its TTLs. `lookup`: the number of the look-up
+    that the question waited for (0: none), which has sent `rpc_count` so far. `notes`: reservations about the item, in
+    words for the client.
     """
 
     item: MutableItem
@@ -79,7 +78,7 @@ class Found:
     notes: tuple[str, ...] = ()
 
     def description(self, now: float) -> str:
-        """Return in plain words what it is."""
+        """Return the state of the item in plain words."""
         state = "settled" if self.settled else "provisional"
         if self.unconfirmed:
             state += ", not confirmed again"
@@ -92,18 +91,18 @@ class Found:
 
 
 class Missing(Enum):
-    """Why no item came of a fetch."""
+    """Why a fetch found no item."""
 
-    ABSENT = "absent"  # Contacts answered, and none had it.
+    ABSENT = "absent"  # Contacts answered, and none had an item.
     UNREACHABLE = "unreachable"  # No contact answered.
-    BUDGET = "budget"  # The question may not spend what a look-up costs.
-    DEADLINE = "deadline"  # The question's time was over first.
-    OLDER = "older"  # This reader has shown a newer item than any that can be had now.
+    BUDGET = "budget"  # A look-up costs more than the question's budget.
+    DEADLINE = "deadline"  # The question's time was over before an item was found.
+    OLDER = "older"  # Every item found is older than one that this reader has shown.
 
 
 @dataclass(frozen=True, slots=True)
 class NotFound:
-    """No valid item; before `retry_at` another look-up will not be made."""
+    """No valid item; there is no other look-up before `retry_at`."""
 
     reason: Missing
     retry_at: float = 0.0
@@ -115,7 +114,7 @@ ZoneOutcome = Found | NotFound
 
 
 class Replied(Value, frozen=True):
-    """What an upstream replied; `ad` only where the configuration trusts its validation."""
+    """The reply of an upstream; `ad` only where the configuration trusts its validation."""
 
     message: Message
     ad: bool = False
@@ -126,7 +125,8 @@ class Replied(Value, frozen=True):
 class NoReply:
     """No upstream replied, or none is configured (`is_refusal`).
 
-    `is_silence`: it holds until one of them is heard again, which may be at once.
+    `is_silence`: the upstreams are silent, which ends when one of them answers again. `is_remembered`: the failure of
+    an earlier question, which holds until `retry_at`.
     """
 
     text: str
@@ -141,10 +141,10 @@ Outcome = ZoneOutcome | UpstreamOutcome
 
 
 class Resolved(Value, frozen=True):
-    """An answer in the words of the question: sections, life, and what it depends on.
+    """An answer as the client may ask for its names: sections, lifetime, and tags.
 
-    TTLs count from `made_at`; the answer is good until `expiry`, and may be shown as stale until `stale_until`.
-    `tags` is empty and `cacheable` false where it depends on more things than a tag list may name.
+    TTLs count from `made_at`. The answer is good until `expiry`, and may be served stale until `stale_until`.
+    `cacheable` is false where the answer depends on more tags than the list may have.
     """
 
     question: Question

@@ -298,7 +298,7 @@ def test_who_asks_little_does_not_wait_for_all_that_another_has_asked(tmp_path: 
                 order.append(f"{ask.client_prefix} {turns}")
                 return await resolve(question, ask, on_forward)
 
-            world.service.resolve = noted  # type: ignore[method-assign]
+            world.service.resolve = noted  # type: ignore[assignment]
             for number in range(200):
                 front.ask(number, f"n{number}.{{a}} A", client_prefix="greedy")
             front.ask(200, "www.{a} A", client_prefix="modest")
@@ -331,7 +331,7 @@ def test_sockets_of_a_machine_take_turns_within_the_turn_of_the_machine(tmp_path
                 order.append(f"{ask.client_prefix} {ask.client_seat}")
                 return await resolve(question, ask, on_forward)
 
-            world.service.resolve = noted  # type: ignore[method-assign]
+            world.service.resolve = noted  # type: ignore[assignment]
             for number in range(100):
                 front.ask(number, f"n{number}.{{a}} A", client_prefix="loopback", client_seat=f"udp {number // 10}")
             for number in range(100, 120):
@@ -368,7 +368,7 @@ def test_a_question_is_begun_in_the_round_after_it_was_read(tmp_path: Path) -> N
                 # What the loop finds in its sockets from now on comes behind this.
                 loop.call_soon(begun.append, "what was found in other sockets")
 
-            world.service.resolve = noted  # type: ignore[method-assign]
+            world.service.resolve = noted  # type: ignore[assignment]
             connection.data_received = data_received
             front.ask(1, "www.{a} A")
             await front.answer()
