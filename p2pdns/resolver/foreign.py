@@ -36,7 +36,7 @@ class Foreign:
     """A message of an upstream after cleaning.
 
     `target` is the end of its `link_count` aliases. `leads_on`: the message says nothing about the target itself.
-    `loops`: the aliases lead back to the target. `dropped_count`: left out records of names that are ours.
+    `loops`: the aliases lead back to the target. `dropped_count`: records left out because their names are ours.
     `owner_count`: all owners in the message, of which at most `OWNERS_MAX` are looked at.
     """
 

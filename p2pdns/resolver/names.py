@@ -179,8 +179,7 @@ class ResolverSettings:
         if covering is not None:
             return self._blocked(covering)
         if self.keeps_browsers and name.is_at_or_below(CANARY):
-            zone = LocalZone(CANARY, has_data=False)
-            return Here(Rcode.NXDOMAIN, zone, (tag_of_setting("browser_doh"),), CANARY_TEXT)
+            return _denied(CANARY, CANARY_TEXT, tag_of_setting("browser_doh"))
         place = self._place_of(name)
         # A block list may have the bare name of a zone, which has other names below suffixes and petnames.
         if isinstance(place, InZone) and (covering := self.blocked.covering(place.name)) is not None:
@@ -227,13 +226,11 @@ class ResolverSettings:
         for tail in (0, *self._search_tails(name)):
             fault, count = fault_at_end(labels[: len(labels) - tail])
             if fault:
-                zone = LocalZone(name.ancestor(tail + count), has_data=False)
-                return Here(Rcode.NXDOMAIN, zone, (), f"{_shown(*labels[-tail - count :][:count])}: {fault}")
+                return _denied(name.ancestor(tail + count), f"{_shown(*labels[-tail - count :][:count])}: {fault}")
         for at, label in enumerate(labels):
             if len(label) > ZONE_KEY_CHARACTERS and key_inside(label):
-                zone = LocalZone(name.ancestor(len(labels) - at), has_data=False)
                 text = f"{_shown(label)}: a zone key stands there with something round it"
-                return Here(Rcode.NXDOMAIN, zone, (), text)
+                return _denied(name.ancestor(len(labels) - at), text)
         return None
 
     def _search_tails(self, name: Name) -> list[int]:
@@ -269,9 +266,8 @@ class ResolverSettings:
             return InZone(zone_id, Name.of(*labels[:-1], str(zone_id).encode()), View(suffix, petname, zone_id))
         except FormatError:
             # A petname is shorter than its zone key, so some names below it are too long below the key.
-            zone = LocalZone(name.ancestor(len(suffix.labels) + 1), has_data=False)
             text = f"the name is too long: below the zone key it would have more than {NAME_BYTES_MAX} bytes"
-            return Here(Rcode.NXDOMAIN, zone, (*tags, tag_of_petname(petname)), text)
+            return _denied(name.ancestor(len(suffix.labels) + 1), text, *tags, tag_of_petname(petname))
 
     def _special_place(self, name: Name) -> Here | None:
         """Return the place of a name in `alt`, above a suffix, or in a special-use zone; None for any other name."""
@@ -283,8 +279,7 @@ class ResolverSettings:
             if name == top or (is_above and name.is_at_or_below(top)):
                 return Here(Rcode.NOERROR, LocalZone(top, has_data=False), tags)
             if top is ALT:
-                text = "names in alt are not in the DNS (RFC 9476)"
-                return Here(Rcode.NXDOMAIN, LocalZone(ALT, has_data=False), tags, text)
+                return _denied(ALT, "names in alt are not in the DNS (RFC 9476)", *tags)
         zone = special_zone_of(name)
         if zone is None or any(name.is_at_or_below(passed) for passed in self.forward_local):
             return None
@@ -300,15 +295,17 @@ class ResolverSettings:
         for label in long:
             if is_zone_key_label(label) and _zone_id_of(label)[0] is not None:
                 text = f"{_shown(label)} is a zone key: nothing may follow it but {_suffix_text(self.suffixes)}"
-                zone = LocalZone(Name.of(*name.labels[name.labels.index(label) :]), has_data=False)
-                return Here(Rcode.NXDOMAIN, zone, (), text)
+                return _denied(Name.of(*name.labels[name.labels.index(label) :]), text)
         for suffix in self.suffixes:
             # A suffix of one label, such as "home", is too common a word in names of the DNS to be claimed there.
             if len(suffix.labels) > 1 and (label_count := _end_inside(name, suffix)):
-                zone = LocalZone(name.ancestor(label_count), has_data=False)
                 text = f"nothing may follow the suffix {suffix}"
-                return Here(Rcode.NXDOMAIN, zone, (tag_of_setting("suffixes"),), text)
+                return _denied(name.ancestor(label_count), text, tag_of_setting("suffixes"))
         return None
+
+
+def _denied(apex: Name, text: str, *tags: bytes) -> Here:
+    return Here(Rcode.NXDOMAIN, LocalZone(apex, has_data=False), tags, text)
 
 
 def _end_inside(name: Name, suffix: Name) -> int:
@@ -327,7 +324,7 @@ def _in_zone(labels: tuple[bytes, ...], label: bytes, view: View, zone: LocalZon
     if zone_id is None:
         # No item can be signed for such a key, so the absence is proved without a look-up. After a SERVFAIL the client
         # would ask its next resolver for a name that must not leave this machine.
-        # RFC 2308 §3: a negative answer has an SOA for its lifetime; in the bare form no suffix has one.
+        # RFC 2308 §3: a negative answer needs an SOA for its lifetime; in the bare form there is no suffix to give it.
         zone = zone or LocalZone(Name.of(label), has_data=False)
         return Here(Rcode.NXDOMAIN, zone, (), f"{_shown(label)} is no zone key: {fault}")
     return InZone(zone_id, Name.of(*labels[:-1], str(zone_id).encode()), view)

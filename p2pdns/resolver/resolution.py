@@ -459,8 +459,7 @@ def _absence(found: Found, said: ZoneAnswer, question: Question) -> str:
     if said.kind is Kind.NODATA:
         aliases = [RR(s.owner, s.rtype, Class.IN, s.ttl, s.rdatas[0]) for s in said.answer]
         owner = owner_at_end(question.name, aliases)
-        # A browser asks for A and AAAA at once; if a missing AAAA counted, each first visit would wait for the end of a
-        # look-up.
+        # A browser asks for A and AAAA at once: if a missing AAAA counted, each first visit would wait long.
         return "" if _has_data_at(found, owner) else "an absence"
     return "" if said.kind in (Kind.ANSWER, Kind.ALIAS) else "an absence"
 
