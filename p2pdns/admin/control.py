@@ -1,8 +1,8 @@
-"""The control socket: how the person who runs a daemon, and nobody else, talks to it; the command line's end of it.
+"""The command line's end of the control socket, by which the person who runs a daemon talks to it.
 
 One JSON object a line each way: a request `{"verb": …}`, any number of `{"progress": …}`, then one line with `ok`.
-It lies in the runtime directory that systemd has made, where there is one, with a link to it in the state directory.
-Guarantees: a process of somebody else that listens there is not asked; a daemon that hangs ends a call as an error.
+The socket lies in the runtime directory of systemd, where there is one, with a link to it in the state directory.
+Guarantees: a process of another user that listens there is not asked; a call to a daemon that hangs ends as an error.
 Does not know what a verb does (`admin.commands` does) nor the daemon's end (`admin.control_server`): most commands
 need this end alone, and no event loop.
 """
@@ -16,7 +16,7 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,11 @@ from p2pdns.net.sockets import reachable
 
 SOCKET_NAME = "control.sock"
 LINE_BYTES_MAX = 1_048_576  # The longest honest line is the status of a node with every counter: some 20 kB.
-CALL_S_MAX = 60.0  # Longer than any verb is without a word (a put ends after some seconds): a hung daemon shows.
+CALL_S_MAX = 60.0  # No verb is silent for so long (a put ends after some seconds), so the daemon hangs.
 
 Progress = Callable[[dict[str, Any]], None]
-Handler = Callable[[dict[str, Any], Progress], Awaitable[dict[str, Any]]]
-"""A verb: its request and a way to report, to the fields of its reply."""
+Handler = Callable[[dict[str, Any], Progress], Coroutine[Any, Any, dict[str, Any]]]
+"""A verb: from its request, and a function that reports progress, to the fields of its reply."""
 
 
 def line_of(fields: Mapping[str, Any]) -> bytes:
@@ -39,27 +39,26 @@ def line_of(fields: Mapping[str, Any]) -> bytes:
 
 
 class ControlReply(dict[str, Any]):
-    """The fields of a reply. One that is missing is the daemon's mistake, or that of a daemon of another version."""
+    """The fields of a reply. A daemon of another version may lack one."""
 
     def __init__(self, fields: Mapping[str, Any], place: str) -> None:
         super().__init__(fields)
         self._place = place
 
     def __missing__(self, field: str) -> Any:
-        """Raise Unavailable."""
         hint = "a daemon of another version runs there; restart it"
         raise Unavailable(f'the daemon\'s reply has no "{field}"', place=self._place, hint=hint)
 
 
 class ControlClient:
-    """The command line's end. Each call is a connection of its own; everything blocks."""
+    """The command line's end. Each call is a connection of its own, and blocks."""
 
     def __init__(self, state_dir: Path, *, timeout_s: float = CALL_S_MAX) -> None:
         self.path = state_dir / SOCKET_NAME
         self._timeout_s = timeout_s
 
     def is_running(self) -> bool:
-        """Return whether a daemon answers at the socket; Unavailable when there is one that is not ours to ask."""
+        """Return whether a daemon answers at the socket; Unavailable when it is another user's."""
         sock = self._connected()
         if sock is None:
             return False
@@ -69,19 +68,16 @@ class ControlClient:
     def call(self, verb: str, on_progress: Progress | None = None, **arguments: Any) -> dict[str, Any]:
         """Return the reply to a verb; Unavailable when no daemon runs, it refuses, or it does not answer."""
         sock = self._connected()
-        if sock is None and is_marked(self.path.parent):
-            hint = "wait a moment, then do this again; its log says what it is doing"
-            raise Unavailable("a daemon starts here, and does not answer yet", place=str(self.path.parent), hint=hint)
         if sock is None:
-            raise Unavailable(
-                "no daemon runs here",
-                place=str(self.path.parent),
-                hint="start one with p2pdns serve, or say --state DIR",
-            )
+            what, hint = "no daemon runs here", "start one with p2pdns serve, or say --state DIR"
+            if is_marked(self.path.parent):
+                what = "a daemon starts here, and does not answer yet"
+                hint = "wait a moment, then do this again; its log says what it is doing"
+            raise Unavailable(what, place=str(self.path.parent), hint=hint)
         with sock, sock.makefile("rb") as lines:
             try:
                 with contextlib.suppress(BrokenPipeError):
-                    # A daemon that refuses us closes before it reads; its reason is still to be read.
+                    # A daemon that refuses us closes before it reads; its reason can still be read.
                     sock.sendall(line_of({"verb": verb, **arguments}))
                 return self._reply(lines, on_progress)
             except TimeoutError:
@@ -121,7 +117,7 @@ class ControlClient:
                 sock.connect(text)
         except OSError as error:
             sock.close()
-            # Nothing there, or something that a killed daemon has left.
+            # There is nothing, or the socket of a killed daemon.
             if error.errno in (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR, errno.ENOTSOCK):
                 return None
             if error.errno in (errno.EACCES, errno.EPERM):
@@ -141,7 +137,7 @@ class ControlClient:
         return self.path
 
     def _refuse_strangers(self, sock: socket.socket) -> None:
-        # A stranger who may write to the directory could listen in the daemon's place, and tell what he likes.
+        # A user who may write to the directory could listen in the daemon's place.
         place = self._place()
         trusted = {0, os.geteuid()}
         for directory in dict.fromkeys((self.path.parent, place.parent)):
@@ -151,9 +147,8 @@ class ControlClient:
                     what = "others may write to this directory, so anybody could listen in it"
                     raise Unavailable(what, place=str(directory), hint=f"chmod go-w {directory}")
         if peer_user_of(sock) not in trusted:
-            raise Unavailable(
-                "a process of another user listens there", place=str(self.path), hint="ls -l shows whose socket it is"
-            )
+            hint = "ls -l shows whose socket it is"
+            raise Unavailable("a process of another user listens there", place=str(self.path), hint=hint)
 
     def _not_ours(self) -> Unavailable:
         owner, hint = "another user", "run the command as that user, or set [control] group in the configuration"
@@ -172,7 +167,7 @@ class ControlClient:
 
 
 def _group_hint(group_id: int, way: str) -> str:
-    """Return what somebody does who is kept out by a group."""
+    """Return the remedy of a user who is not let in because of a group."""
     user = user_text(os.geteuid())
     try:
         group = grp.getgrgid(group_id)

@@ -1,6 +1,6 @@
-"""The daemon's end of the control socket; `admin.control` has the other end, and what crosses between them.
+"""The daemon's end of the control socket; `admin.control` has the other end, and the form of the lines.
 
-Guarantees: only the daemon's user, root and the configured group are served; lines, connections and their waiting are
+Guarantees: only the daemon's user, root and the configured group are served; lines, connections and idle times are
 bounded; a line that is no request ends its connection with an error line and nothing else. Does not know what a verb
 does (`admin.commands` does).
 """
@@ -14,7 +14,7 @@ import grp
 import json
 import os
 import socket
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,9 @@ from p2pdns.directory import peer_user_of, refuse_shared, shown, user_text
 from p2pdns.errors import ConfigError, P2pdnsError, StrangerError, Unavailable, words_of
 from p2pdns.net.sockets import listen_unix, reachable
 
-CONNECTIONS_MAX = 512  # A loop that publishes some hundred zones at once; a connection costs a few kB.
-IDLE_S_MAX = 60.0  # A client that connects and says nothing holds one of the connections.
-GONE_CHECK_S = 1.0  # How soon it shows that nobody waits for a verb any more, so that its connection is free.
+CONNECTIONS_MAX = 512  # Enough for a script that publishes some hundred zones at once; each costs a few kB.
+IDLE_S_MAX = 60.0  # A silent client holds one of the connections for so long.
+GONE_CHECK_S = 1.0  # How soon the server notices that the client of a verb has gone, so that its connection is free.
 ACCEPT_ROUNDS = 4  # Rounds of the event loop from an accepted connection to the task that serves it.
 
 
@@ -36,11 +36,10 @@ def _error_line(what: str, hint: str | None = None) -> bytes:
 
 
 def _request(line: bytes) -> dict[str, Any] | None:
-    try:
+    with contextlib.suppress(ValueError, RecursionError):
         request = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return request if isinstance(request, dict) and isinstance(request.get("verb"), str) else None
+        return request if isinstance(request, dict) and isinstance(request.get("verb"), str) else None
+    return None
 
 
 class ControlServer:
@@ -50,11 +49,11 @@ class ControlServer:
         self, directory: Path, verbs: Mapping[str, Handler], *, group: str = "", runtime: Path | None = None
     ) -> None:
         self.path = (runtime or directory) / SOCKET_NAME
-        # Who knows the state directory alone, as a health check or another verb with --state, finds the socket by it.
+        # Callers that know only the state directory (a health check, a verb with --state) find the socket by this link.
         self._link = None if runtime is None else directory / SOCKET_NAME
         self._verbs = verbs
         self._group = group
-        # Under a group the kernel lets its members connect and nobody else, so who arrives may ask.
+        # With a group, the kernel lets only its members connect, so every connection is served.
         self._user_ids: frozenset[int] | None = None if group else frozenset({0, os.geteuid()})
         self._server: asyncio.Server | None = None
         self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
@@ -63,14 +62,15 @@ class ControlServer:
         self._limited_log = log.get_limited_logger("control", boot_now)
 
     async def open(self) -> None:
-        """Begin to serve: from here on the socket is there, which tells others that the daemon is ready."""
+        """Begin to serve. The socket tells others that the daemon is ready."""
         if self._link is not None:
             refuse_shared(self.path.parent)
             self._refuse_if_heard()
         try:
             sock = listen_unix(self.path, backlog=CONNECTIONS_MAX, mode=0o660 if self._group else 0o600)
         except OSError as error:
-            raise self._unusable(error) from None
+            hint = "is the state directory yours and writable?"
+            raise Unavailable(words_of(error), place=shown(self.path), hint=hint) from None
         try:
             if self._group:
                 self._let_group_in()
@@ -82,9 +82,9 @@ class ControlServer:
         self._server = await asyncio.start_unix_server(self._connected, sock=sock, limit=LINE_BYTES_MAX)
 
     def _refuse_if_heard(self) -> None:
-        """Raise Unavailable when somebody listens already: no lock guards a runtime directory as it does the other."""
+        """Raise Unavailable when another program listens: no lock guards a runtime directory, unlike the other."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock, reachable(self.path) as text:
-            # One that cannot take another connection at once listens too.
+            # EAGAIN: it listens, and cannot take another connection at once.
             sock.setblocking(False)
             if sock.connect_ex(text) not in (0, errno.EAGAIN):
                 return
@@ -98,12 +98,8 @@ class ControlServer:
             self._link.unlink(missing_ok=True)
             self._link.symlink_to(self.path)
         except OSError as error:
-            # A full disk has no room for it. The socket is where it belongs all the same.
+            # A full disk has no room for the link. The socket can be used without it.
             self._log.warning("no link to the control socket", place=shown(self._link), reason=str(error))
-
-    def _unusable(self, error: OSError) -> Unavailable:
-        what = words_of(error)
-        return Unavailable(what, place=shown(self.path), hint="is the state directory yours and writable?")
 
     def _let_group_in(self) -> None:
         try:
@@ -111,28 +107,26 @@ class ControlServer:
         except KeyError:
             raise ConfigError(f'no group "{self._group}" on this system', place="[control] group") from None
         try:
-            # Without the right to pass the directory, the right to the socket in it is worth nothing.
+            # The group must be able to pass the directory to reach the socket in it.
             os.chown(self.path.parent, -1, group_id)
             self.path.parent.chmod(0o710)
             os.chown(self.path, -1, group_id)
         except PermissionError:
-            raise ConfigError(
-                f'not allowed to give the control socket to "{self._group}"',
-                place="[control] group",
-                hint="name a group that the daemon's user is a member of",
-            ) from None
+            what = f'not allowed to give the control socket to "{self._group}"'
+            hint = "name a group that the daemon's user is a member of"
+            raise ConfigError(what, place="[control] group", hint=hint) from None
 
     async def close(self) -> None:
         """End all connections and remove the socket."""
         if self._server is not None:
-            # First no new ones: a server that is closed while a connection is on its way to a task loses its socket.
+            # No new connections first: a server that is closed before a connection has its task leaks that socket.
             for sock in self._server.sockets:
                 asyncio.get_running_loop().remove_reader(sock.fileno())
             for _ in range(ACCEPT_ROUNDS):
                 await asyncio.sleep(0)
             self._server.close()
         for task, writer in list(self._connections.items()):
-            # A task that is cancelled before its first step closes nothing, so the transport is ended here.
+            # A task that is cancelled before its first step closes nothing, so this ends the transport.
             writer.transport.abort()
             task.cancel()
         for left in list(self._left):
@@ -205,18 +199,18 @@ class ControlServer:
         except StrangerError as error:
             return _error_line(str(error))
         except ConnectionResetError:
-            # Whoever has asked is gone.
+            # The client is gone.
             raise
         except Exception as error:
-            # A mistake of ours in one verb must not take the resolver with it; the log keeps where it happened.
+            # A mistake of ours in one verb must not end the resolver; the log keeps the traceback.
             self._log.exception("a verb broke", verb=verb)
             return _error_line(f"internal error: {type(error).__name__}", "the daemon's log says where")
 
     async def _answer(
         self, handler: Handler, request: dict[str, Any], report: Progress, writer: asyncio.StreamWriter
     ) -> dict[str, Any]:
-        """Return what a verb answers. Where the client gives up, the verb goes on, and its connection is free."""
-        work = asyncio.get_running_loop().create_task(_awaited(handler(request, report)))
+        """Return the reply of a verb. When the client goes, the verb goes on, and the connection is free."""
+        work = asyncio.get_running_loop().create_task(handler(request, report))
         try:
             while not work.done():
                 await asyncio.wait({work}, timeout=GONE_CHECK_S)
@@ -233,7 +227,3 @@ class ControlServer:
         self._left.pop(work, None)
         if not work.cancelled() and (error := work.exception()) is not None:
             self._log.warning("a verb failed that nobody waited for", reason=str(error))
-
-
-async def _awaited(answer: Awaitable[dict[str, Any]]) -> dict[str, Any]:
-    return await answer

@@ -1,27 +1,26 @@
-"""What a trace says about the items behind an answer: where they come from, who was asked, what held and what did not.
+"""The lines of a trace about the items behind an answer: their sources, the nodes asked, and what was verified.
 
-Guarantees: nothing is said twice; numbers of a look-up are told when it has ended, the time of its first item at once.
-Does not know how a look-up works, nor what follows from a zone: the resolution says that in lines of its own.
+Guarantees: nothing is said twice; the counts of a look-up are told when it has ended, the time of its first item at
+once. Does not know how a look-up works, nor what follows from a zone: the resolution says that in lines of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
-from p2pdns.addresses import Address, write_address
+from p2pdns.addresses import write_address
 from p2pdns.clock import boot_now
 from p2pdns.dht.lookup import Verdict
-from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneId
 from p2pdns.overlay.finder import Overlay
 from p2pdns.overlay.ports import LookupReport
+from p2pdns.publishing.dates import date_of
 from p2pdns.resolver.steps import Fetch, Found, NotFound, ZoneOutcome
 from p2pdns.timing import Clock
 
 PAST_THE_FRONT = "this is the engine's own resolution; the answers that the front has in its cache are not used"
-ADDRESSES_MAX = 20  # As many as hold an item; more would bury the rest of a trace.
+ADDRESSES_MAX = 20  # As many nodes hold an item; more would hide the rest of a trace.
 
 _VERDICTS = {
     Verdict.COMPLETE: "complete",
@@ -32,7 +31,7 @@ _VERDICTS = {
     Verdict.NO_CONTACTS: "without anybody to ask",
     Verdict.NO_ANSWER: "without any answer",
 }
-# The reasons of docs/spec.md for what an item may not say.
+# The reasons of docs/spec.md for leaving a record of an item out.
 _LEFT_OUT = {
     "class": "of a class other than IN",
     "foreign-owner": "whose owner is not in the zone",
@@ -62,7 +61,7 @@ class Narration:
         *,
         clock: Clock = boot_now,
     ) -> None:
-        """Begin one; `copies_trouble` says in words why others may not find a zone that this machine publishes."""
+        """Begin; `copies_trouble` says in words why others may not find a zone that this machine publishes."""
         self._overlay = overlay
         self._copies_trouble = copies_trouble
         self._clock = clock
@@ -71,7 +70,7 @@ class Narration:
         self._open: dict[int, int | None] = {}
 
     def fetched(self, step: Fetch, outcome: ZoneOutcome) -> Iterator[str]:
-        """Yield where an item came from, what was verified and what was left out; or who was asked in vain."""
+        """Yield the source of an item, what was verified and what was left out; or how the search for it failed."""
         wanted = "its newest item" if step.settled else "any valid item of it"
         yield f"the zone of {step.zone_id} is needed: {wanted}"
         yield from self._source(outcome)
@@ -82,7 +81,8 @@ class Narration:
         if outcome.item.signature in self._shown:
             return
         self._shown.add(outcome.item.signature)
-        yield _verified(outcome.item)
+        size, date = len(outcome.item.value), date_of(outcome.item.seq)
+        yield f"verified: the key has signed these {size} bytes, {date}"
         if (trouble := self._copies_trouble(step.zone_id)) is not None:
             yield trouble
         for reason, count in outcome.zone.dropped.items():
@@ -110,7 +110,7 @@ class Narration:
         self._open[number] = outcome.item.seq if isinstance(outcome, Found) else None
 
     async def afterwards(self, seconds_max: float) -> list[str]:
-        """Return how the look-ups ended that went on behind the answer, after waiting for them."""
+        """Wait for the look-ups that went on after the answer, and return how they ended."""
         lookups = [lookup for number in self._open if (lookup := self._overlay.under_way(number)) is not None]
         if lookups:
             await asyncio.wait([lookup.done for lookup in lookups], timeout=seconds_max)
@@ -143,23 +143,11 @@ def _told(report: LookupReport, name: str) -> Iterator[str]:
     if report.verdict is Verdict.COMPLETE and report.is_confirmed is False:
         yield "no contact confirmed the item: none returned it, and too few named its seq"
     if report.answered:
-        yield f"who answered, nearest first: {_addresses(report.answered)}"
+        shown = ", ".join(map(write_address, report.answered[:ADDRESSES_MAX]))
+        more = len(report.answered) - ADDRESSES_MAX
+        yield f"who answered, nearest first: {shown}{f' and {more} more' if more > 0 else ''}"
     for reason, count in report.dropped.items():
         yield f"dropped: {_counted(count, 'item')} that did not verify ({reason})"
-
-
-def _addresses(addresses: Sequence[Address]) -> str:
-    shown = ", ".join(write_address(address) for address in addresses[:ADDRESSES_MAX])
-    more = len(addresses) - ADDRESSES_MAX
-    return f"{shown} and {more} more" if more > 0 else shown
-
-
-def _verified(item: MutableItem) -> str:
-    try:
-        at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(item.signed_at_unix))
-    except (OverflowError, ValueError, OSError):
-        at = "at a time that no clock shows"
-    return f"verified: the key has signed these {len(item.value)} bytes, {at}"
 
 
 def _counted(count: int, noun: str) -> str:
