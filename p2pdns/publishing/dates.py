@@ -1,7 +1,7 @@
-"""Times of publications in words, as messages have them.
+"""Times of publications in words, for messages.
 
-Guarantees: the minute that is named is never too early. Does not know any clock: a date is computed from the number
-that it is told, without the system's library of time.
+Guarantees: a publication is allowed in the minute that is named. Does not know any clock: a date is computed from a
+number, without the system's library of time, which this room may not use.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from p2pdns.items.item import SEQ_PER_SECOND, SIGN_AHEAD_S_MAX
 
 MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400
-# The Gregorian calendar repeats itself after 400 years. Years are counted from 1 March, so that the leap day is the
-# last day of a year; 1 March of the year 0 lies so many days before 1970.
+# The Gregorian calendar repeats itself after 400 years. Years begin on 1 March here, so that the leap day is the last
+# day of a year. From 1 March of the year 0 to 1970 there are `_DAYS_TO_1970` days.
 _CYCLE_DAYS, _DAYS_TO_1970 = 146_097, 719_468
 
 
@@ -25,7 +25,7 @@ def date_of(seq: int) -> str:
 
 
 def publish_again_after(last: int, now: float) -> str:
-    """Return when a seq above `last` lies no more than an hour ahead, with its date where that is not within a day.
+    """Return when a seq above `last` is no more than an hour ahead; with the date where that is not within a day.
 
     >>> publish_again_after(1_800_000_000_000_000, 1_799_928_000.0)
     'publish again after 07:00 UTC, in 19 h 0 min'

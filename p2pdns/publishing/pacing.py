@@ -1,11 +1,11 @@
-"""At what pace this node puts items, so that those who are asked to keep them can.
+"""The pace at which this node puts items, so that other nodes can keep them.
 
-A node takes few new keys of one prefix at a time (64 at once and one a second, if it is one of ours), and refuses what
-is beyond. So puts go out as they come until the first of them is rationed; from there on they go at a rate that rises
-while everything is taken and falls when too much is refused.
+A node takes few new keys of one prefix at a time (64 at once and one a second, if it is one of ours), and refuses the
+rest. So puts go out as they come until the first of them is rationed; from then on they go at a rate that rises while
+everything is taken and falls when too much is refused.
 
-Guarantees: at most so many puts are under way; those that began earlier go first, publications before what is only put
-again; every wait ends, and says about how long it still takes. Does not know what is put, nor how.
+Guarantees: at most `PUTS_AT_ONCE_MAX` puts are under way; earlier ones go first, and publications before re-puts;
+every wait ends, and `standing` estimates when. Does not know the items, nor how a put finds its nodes.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from p2pdns.dht.node import PutOutcome
 from p2pdns.dht.storage import NEW_KEYS_PER_SECOND
 from p2pdns.timing import Clock
 
-PUTS_AT_ONCE_MAX = 16  # A put costs some 60 datagrams; more at a time only wait for each other's.
-RATE_FIRST = NEW_KEYS_PER_SECOND  # Puts a second once something was rationed: what every node of ours lets through.
-RATE_STEP = 0.05  # What each put that everybody took adds to the rate.
-RATE_CUT = 0.7  # What a put that too many refused leaves of it.
+PUTS_AT_ONCE_MAX = 16  # A put costs some 60 datagrams; more puts at once only wait for each other's.
+RATE_FIRST = NEW_KEYS_PER_SECOND  # Puts a second once one was rationed: every node of ours lets so many through.
+RATE_STEP = 0.05  # Added to the rate by each put that no node rationed.
+RATE_CUT = 0.7  # Factor of the rate after a put that too many nodes refused.
 RATE_MIN = 0.1
-IDLE_S = 60.0  # After so long without anything waiting, the others' rations are whole again.
-LATER = 1 << 48  # Added to the turn of what is only put again.
+IDLE_S = 60.0  # After so long without a waiting put, the rations of the others are whole again.
+LATER = 1 << 48  # Added to the turn of a re-put.
 
 
 class Standing(NamedTuple):
-    """How far a rationed publication is: `done` of the `of` zones that were published together, and a guess."""
+    """How far a rationed publication is: `done` of the `of` zones published together, and an estimate of the rest."""
 
     done: int
     of: int
@@ -55,23 +55,21 @@ class Pacer:
 
     @property
     def is_rationed(self) -> bool:
-        """Whether puts wait for others' rations."""
         return self._rate is not None
 
     @property
     def waiting_count(self) -> int:
-        """How many publications have begun and not ended."""
         return len(self._open)
 
     def close(self) -> None:
-        """Let nobody through any more."""
+        """Let no put through any more."""
         if self._timer is not None:
             self._timer.cancel()
         for _, _, gate in self._waiting:
             gate.cancel()
 
     def begin(self) -> int:
-        """Return the turn of a publication, which `end` gives back."""
+        """Return the turn of a publication, which the caller gives back with `end`."""
         self._count += 1
         if not self._open:
             self._batch_count = 0
@@ -80,7 +78,7 @@ class Pacer:
         return self._count
 
     def end(self, turn: int) -> None:
-        """Note that a publication is through, or given up."""
+        """Note that a publication is done, or given up."""
         self._open.pop(turn, None)
 
     def standing(self, turn: int) -> Standing:
@@ -90,7 +88,7 @@ class Pacer:
         return Standing(self._batch_count - len(self._open), self._batch_count, seconds)
 
     async def put(self, turn: int | None, put: Callable[[], Awaitable[PutOutcome]]) -> PutOutcome:
-        """Put when it is time, and learn from how that ended; without a turn, behind all publications."""
+        """Put when it is time, and learn from the outcome; a put without a turn goes behind all publications."""
         self._count += 1
         gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (self._count + LATER if turn is None else turn, self._count, gate))
@@ -116,7 +114,7 @@ class Pacer:
         now = self._clock()
         while self._waiting and self._under_way < PUTS_AT_ONCE_MAX:
             if self._waiting[0][2].done():
-                # Whoever waited was cancelled.
+                # The waiting put was cancelled.
                 heapq.heappop(self._waiting)
                 continue
             if self._rate is not None and now - self._busy_at >= IDLE_S:
@@ -124,15 +122,12 @@ class Pacer:
             self._busy_at = now
             if self._rate is not None:
                 if now < self._next_at:
-                    self._wake_in(self._next_at - now)
+                    if self._timer is None or self._timer.done():
+                        self._timer = asyncio.get_running_loop().create_task(self._woken(self._next_at - now))
                     return
                 self._next_at = max(now, self._next_at + 1 / self._rate)
             heapq.heappop(self._waiting)[2].set_result(None)
             self._under_way += 1
-
-    def _wake_in(self, seconds: float) -> None:
-        if self._timer is None or self._timer.done():
-            self._timer = asyncio.get_running_loop().create_task(self._woken(seconds))
 
     async def _woken(self, seconds: float) -> None:
         await self._sleep(seconds)
@@ -147,6 +142,6 @@ class Pacer:
         elif self._rate is None:
             self._rate, self._cut_at, self._next_at = RATE_FIRST, now, now + 1 / RATE_FIRST
         elif not outcome.others.is_enough and now - self._cut_at >= 1 / self._rate:
-            # Once for all puts that were under way together: they met the same rations.
+            # The rate is cut once for all puts that were under way together: they met the same rations.
             self._rate = max(RATE_MIN, RATE_CUT * self._rate)
             self._cut_at = now

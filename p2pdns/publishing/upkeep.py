@@ -1,9 +1,9 @@
-"""What this node publishes, and how it stays published.
+"""The items that this node publishes, and how they stay published.
 
-Guarantees: an item is in the reader's database before anybody is told that it is published, and a kill after that
-loses nothing; an item older than the newest known is refused, with words; own and pinned items are put again every
-hour or so, each at a time of its own, and sooner when a put reached too few nodes; what others ration is put again
-until more than half of them hold it, at the pace that they allow; one from the future is not put again. Does not know
+Guarantees: an item is in the reader's database before its publication is reported, and a kill after that loses
+nothing; an item older than the newest known is refused, with words; own and pinned items are put again about every
+hour, each at a time of its own, and sooner when a put reached too few nodes; an item that others ration is put again
+at the pace that they allow until more than half of them hold it; one from the future is not put again. Does not know
 secret keys (items arrive signed), nor how a put finds its nodes.
 """
 
@@ -14,6 +14,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from p2pdns.dht.node import Others, PutOutcome
@@ -28,19 +29,17 @@ from p2pdns.publishing.dates import date_of, publish_again_after
 from p2pdns.publishing.pacing import Pacer, Standing
 from p2pdns.timing import Clock, UnixClock
 
-REPUBLISH_S = 3_600.0  # BEP 44 lets nodes forget after 2 h; every hour survives one lost round.
-JITTER = 0.1  # Of that: what was published together should not be put together for ever.
+REPUBLISH_S = 3_600.0  # BEP 44 lets nodes forget after 2 h, so one lost round does no harm.
+JITTER = 0.1  # Share of a pause: items that were published together should not be put together for ever.
 RETRY_S_MIN = 15.0  # After a put that reached too few: contacts come within seconds of a start.
 RETRY_S_MAX = 900.0
 START_S_PER_ITEM = 0.25  # How far a start spreads the first puts: four a second.
 KEPT_ALIVE_MAX = 1_024  # A put costs some 60 datagrams: at most one put every 3.5 s for ever.
-TRIES_MAX = 12  # Puts of one publication before it no longer waits: with the pace right one or two will do.
-REPORT_S = 1.0  # Between two words to whoever waits for a rationed publication.
-PUBLISHING_MAX = (
-    448  # Publications that wait for others' rations; the other connections of the control socket stay free.
-)
+TRIES_MAX = 12  # Puts of one publication before it no longer waits; at the right pace one or two are enough.
+REPORT_S = 1.0  # Between two reports of a rationed publication to its caller.
+PUBLISHING_MAX = 448  # Publications under way; the other connections of the control socket stay free.
 OTHERS_WANTED = K
-OTHERS_FEW = 5  # With fewer, one bad night of the others takes the zone away.
+OTHERS_FEW = 5  # Fewer nodes than that may all be gone by tomorrow.
 FEW_SHOWN_MAX = 5  # Zones named in one warning.
 SEQ_TOO_LOW = 302  # BEP 44: the node holds a higher seq.
 TAKE_BACK_HINT = "if a clock was wrong then, p2pdns publish --take-back -k KEYFILE ZONEFILE replaces it"
@@ -50,17 +49,17 @@ OnRationed = Callable[[Standing], None]
 
 
 class OwnState(Protocol):
-    """Where own items outlive the process; `p2pdns.state.State`."""
+    """Where own items outlive the process; `p2pdns.state.marks.Reader`."""
+
+    @property
+    def newest_seq(self) -> int | None:
+        """The highest seq ever adopted of all zones, which bounds the time from below."""
 
     def held(self, zone_id: ZoneId, salt: bytes = b"") -> Held | None:
         """Return the newest item known of a zone."""
 
     def mark(self, zone_id: ZoneId, salt: bytes = b"") -> Mark | None:
         """Return the highest seq known of a zone, whether its item is held or not."""
-
-    @property
-    def newest_seq(self) -> int | None:
-        """The highest seq ever adopted of all zones, which bounds the time from below."""
 
     def kept_alive(self) -> list[Held]:
         """Return own and pinned items."""
@@ -69,28 +68,23 @@ class OwnState(Protocol):
         """Commit the item as the newest of its zone."""
 
 
-def is_enough(outcome: PutOutcome) -> bool:
-    """Return whether more than half of the other nodes hold the item, and at least one; our own copy is none."""
-    return outcome.others.is_enough
-
-
 def is_well_kept(outcome: PutOutcome) -> bool:
-    """Return whether an item may be left alone for an hour: enough nodes hold it, and not only enough of those met.
+    """Return whether an item may be left alone for an hour: enough nodes hold it, in number too.
 
-    A zone that is published while the others are still joining is held by all of a few, and would be until the hour.
+    More than half of the nodes known is not sufficient: while the others are still joining, that is a few.
     """
-    return is_enough(outcome) and outcome.others.stored >= COPIES_ENOUGH
+    return outcome.others.is_enough and outcome.others.stored >= COPIES_ENOUGH
 
 
 def is_rationed(outcome: PutOutcome) -> bool:
-    """Return whether an item would be at enough nodes if those had taken it that have rationed it."""
+    """Return whether enough nodes would hold an item if those had taken it that have rationed it."""
     known, stored = outcome.others
-    return not is_enough(outcome) and Others(known, stored + outcome.rationed_count).is_enough
+    return not outcome.others.is_enough and Others(known, stored + outcome.rationed_count).is_enough
 
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """Where an item that we keep alive is, as far as its puts have shown: the best of them, and the last."""
+    """How many other nodes hold an item that we keep alive, by its best and its last put."""
 
     seq: int
     best: Others
@@ -99,7 +93,7 @@ class Copies:
 
     @property
     def trouble(self) -> str | None:
-        """Why others may not find it, in words; None once a put of it has reached enough."""
+        """Why others may not find the item, in words; None once a put of it has reached enough nodes."""
         if self.best.is_enough:
             return None
         if self.best.stored:
@@ -111,7 +105,7 @@ class Copies:
 
     @property
     def warning(self) -> str | None:
-        """What is too few about its copies, in words, as long as it lasts."""
+        """That too few other nodes keep the item, in words; None where enough do."""
         count = self.last.stored
         if count >= OTHERS_FEW:
             return None
@@ -134,7 +128,7 @@ class Publisher:
         look_up: Callable[[ZoneId], Awaitable[object]] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Make a publisher; `jitter` draws from [0, 1), `look_up` makes the overlay find (and adopt) what is newest."""
+        """Make a publisher; `jitter` draws from [0, 1), `look_up` makes the overlay find and adopt the newest item."""
         self.counters: Counter[str] = Counter()
         self._network = network
         self._state = state
@@ -154,7 +148,7 @@ class Publisher:
         """Begin to keep alive what earlier runs have published or pinned."""
         kept = self._state.kept_alive()
         for held in kept:
-            # A thousand puts at once would be a storm, and those of one zone should not wait for it.
+            # The first puts are spread: a thousand at once would be too many, and a single zone need not wait.
             self._keep_alive(held.item, self._jitter() * START_S_PER_ITEM * len(kept))
 
     async def close(self) -> None:
@@ -173,15 +167,12 @@ class Publisher:
     ) -> PutOutcome:
         """Commit the item as our own, put it, and keep it alive from now on. Unavailable when it must be refused.
 
-        Where the others ration it, this waits until enough of them hold it, or give no more hope.
+        Where other nodes ration it, this waits until enough of them hold it, or `TRIES_MAX` puts have failed.
         """
         self._check(item)
         if self._pacer.waiting_count >= PUBLISHING_MAX:
-            raise Unavailable(
-                f"{PUBLISHING_MAX} publications wait already",
-                place=str(item.key),
-                hint="publish again when some are through; p2pdns status counts them",
-            )
+            hint = "publish again when some are through; p2pdns status counts them"
+            raise Unavailable(f"{PUBLISHING_MAX} publications wait already", place=str(item.key), hint=hint)
         raw = zone_id_of(item).raw
         self._publishing[raw] += 1
         turn = self._pacer.begin()
@@ -219,7 +210,7 @@ class Publisher:
         return outcome
 
     def _check_newest(self, item: MutableItem) -> None:
-        """Raise Unavailable when an item that is being put is not wanted any more."""
+        """Raise Unavailable when an item that is being put was forgotten or superseded."""
         held = self._state.held(zone_id_of(item), item.salt)
         if held is None:
             raise Unavailable("the zone was forgotten meanwhile", place=str(item.key), hint="publish again")
@@ -237,22 +228,21 @@ class Publisher:
         self._copies[raw] = replace(known, best=others if is_better else known.best, last=others)
 
     def copies(self, zone_id: ZoneId) -> Copies | None:
-        """Return where the zone's item is, None when it is not ours to keep alive, or was not put yet."""
+        """Return the copies of the zone's item; None when we do not keep it alive, or have not put it yet."""
         return self._copies.get(zone_id.raw)
 
     @property
     def warnings(self) -> list[str]:
         """Zones that too few other nodes keep, and items that are not put again, in words for `status`."""
-        held_back = list(self._held_back.values())
         few = [(ZoneId.verified(raw), text) for raw, copies in self._copies.items() if (text := copies.warning)]
         lines = [f"zone {zone_id}: {text}" for zone_id, text in few[:FEW_SHOWN_MAX]]
         more = len(few) - len(lines)
         rest = [f"and so it is with {more} more zone{'' if more == 1 else 's'}"] if more else []
-        return [*held_back, *lines, *rest]
+        return [*self.held_back, *lines, *rest]
 
     @property
     def kept(self) -> list[tuple[ZoneId, Copies | None]]:
-        """The zones that are kept alive, with where they are; None before the first put of this run."""
+        """The zones that are kept alive, and their copies; None before the first put of this run."""
         return [(ZoneId.verified(raw), self._copies.get(raw)) for raw in self._tasks]
 
     @property
@@ -262,23 +252,21 @@ class Publisher:
 
     @property
     def waiting_count(self) -> int:
-        """How many publications are under way."""
         return self._pacer.waiting_count
 
     async def pin(self, zone_id: ZoneId) -> MutableItem:
-        """Keep the newest item of somebody's key alive from now on, and return it; Unavailable when none is known."""
+        """Keep the newest item of any key alive from now on, and return it; Unavailable when none is known."""
         held = self._state.held(zone_id)
         if held is None:
-            raise Unavailable(
-                "no item is known that could be pinned", place=str(zone_id), hint=f"p2pdns resolve {zone_id}"
-            )
+            hint = f"p2pdns resolve {zone_id}"
+            raise Unavailable("no item is known that could be pinned", place=str(zone_id), hint=hint)
         self._check_room(zone_id)
         await self._state.adopt(held.item, held.confirmed_unix, pinned=True)
         self._keep_alive(held.item, 0.0)
         return held.item
 
     def forget(self, zone_id: ZoneId) -> None:
-        """Put the key's item no more; the caller clears the state."""
+        """Put the zone's item no more; the caller clears the state."""
         self._held_back.pop(zone_id.raw, None)
         self._copies.pop(zone_id.raw, None)
         self._end_task(zone_id)
@@ -288,44 +276,27 @@ class Publisher:
         if task is not None:
             task.cancel()
 
-    @property
-    def kept_count(self) -> int:
-        """How many items are kept alive."""
-        return len(self._tasks)
-
     def _check(self, item: MutableItem) -> None:
-        place = str(item.key)
+        place, hint, now = str(item.key), "publish again: a new signature takes the next seq", self._unix_clock()
         held = self._state.held(zone_id_of(item), item.salt)
         mark = self._state.mark(zone_id_of(item), item.salt)
         if mark is not None and item.seq < mark.seq and self._is_ahead(mark.seq):
-            raise Unavailable(
-                f"the newest publication of this key is dated {date_of(mark.seq)}: "
-                + publish_again_after(mark.seq, self._unix_clock()),
-                place=place,
-                hint=TAKE_BACK_HINT,
-            )
+            what = f"the newest publication of this key is dated {date_of(mark.seq)}"
+            raise Unavailable(f"{what}: {publish_again_after(mark.seq, now)}", place=place, hint=TAKE_BACK_HINT)
+        # The item of a mark was shown here, whether it is held or not; an item may outlive its mark.
+        newest_seq = max(0 if mark is None else mark.seq, 0 if held is None else held.item.seq)
+        if item.seq < newest_seq:
+            what = f"seq {item.seq} is lower than {newest_seq}, the newest known of this key"
+            raise Unavailable(what, place=place, hint=hint)
         if held is not None and held.item.supersedes(item):
-            what = f"seq {item.seq} is lower than {held.item.seq}, the newest known of this key"
-            if item.seq == held.item.seq:
-                what = f"seq {item.seq} was published before, with another value"
-            raise Unavailable(what, place=place, hint="publish again: a new signature takes the next seq")
-        if mark is not None and item.seq < mark.seq:
-            # Its item is not at hand, but it was shown here.
-            raise Unavailable(
-                f"seq {item.seq} is lower than {mark.seq}, the newest known of this key",
-                place=place,
-                hint="publish again: a new signature takes the next seq",
-            )
-        if Present(self._unix_clock(), self._state.newest_seq, None if mark is None else mark.seq).is_ahead(item.seq):
-            raise Unavailable(
-                "signed more than a day ahead of this machine's clock",
-                place=place,
-                hint="set the clock, then sign again",
-            )
+            raise Unavailable(f"seq {item.seq} was published before, with another value", place=place, hint=hint)
+        if Present(now, self._state.newest_seq, None if mark is None else mark.seq).is_ahead(item.seq):
+            hint = "set the clock, then sign again"
+            raise Unavailable("signed more than a day ahead of this machine's clock", place=place, hint=hint)
         self._check_room(zone_id_of(item))
 
     def _is_ahead(self, seq: int) -> bool:
-        # By the clock alone: what was adopted while it was wrong shall not excuse itself.
+        # By the clock alone: an item that was adopted while the clock was wrong must not make itself believable.
         return Present(self._unix_clock()).is_ahead(seq)
 
     def _hold_back(self, item: MutableItem) -> None:
@@ -338,11 +309,8 @@ class Publisher:
     def _check_room(self, zone_id: ZoneId) -> None:
         kept = self._tasks.keys() | self._publishing.keys()
         if zone_id.raw not in kept and len(kept) >= KEPT_ALIVE_MAX:
-            raise Unavailable(
-                f"this node keeps {KEPT_ALIVE_MAX} zones alive already",
-                place=str(zone_id),
-                hint="p2pdns forget one of them",
-            )
+            what, hint = f"this node keeps {KEPT_ALIVE_MAX} zones alive already", "p2pdns forget one of them"
+            raise Unavailable(what, place=str(zone_id), hint=hint)
 
     def _pause(self, failure_count: int) -> float:
         if failure_count == 0:
@@ -364,25 +332,22 @@ class Publisher:
             if held is None:
                 return
             if self._is_ahead(held.item.seq):
-                # At nodes that do not know the rule it would take the place of a saner one that somebody has published.
+                # Nodes that do not know the rule would take it in place of an item with a sane date.
                 self._hold_back(held.item)
                 pause_s = RETRY_S_MAX
                 continue
             self._held_back.pop(zone_id.raw, None)
             try:
-                outcome = await self._put_again(held.item)
+                outcome = await self._pacer.put(None, partial(self._network.put, held.item))
             except Unavailable as error:
                 outcome = PutOutcome(0, 0)
                 self._tell("not put again", key=str(zone_id), reason=str(error))
             self.counters["republished"] += 1
             self._note(held.item, outcome, was_published_now=False)
             if (outcome.refused.get(SEQ_TOO_LOW) or outcome.refused_here == SEQ_TOO_LOW) and self._look_up is not None:
-                # The owner of the key has published elsewhere: what is kept alive is the newest, not ours.
+                # The owner of the key has published elsewhere: the newest item is the one to keep alive.
                 with contextlib.suppress(Unavailable):
                     await self._look_up(zone_id)
             failure_count = 0 if is_well_kept(outcome) else failure_count + 1
             self.counters["republished-to-too-few"] += failure_count > 0
             pause_s = self._pause(failure_count)
-
-    async def _put_again(self, item: MutableItem) -> PutOutcome:
-        return await self._pacer.put(None, lambda: self._network.put(item))
