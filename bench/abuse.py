@@ -198,7 +198,7 @@ class Reader:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self.overlay = Overlay(
-            endpoint, State.open(None), clock=boot_now, unix_clock=unix_now, tell=log.get_logger("overlay").error
+            endpoint, State.open(None).reader, clock=boot_now, unix_clock=unix_now, tell=log.get_logger("overlay").error
         )
         nobody = Upstream((), clock=boot_now)
         self.service = Service(self.overlay, nobody, ResolverSettings(), clock=boot_now)

@@ -38,7 +38,7 @@ from p2pdns.log import get_logger
 from p2pdns.net.endpoint import Endpoint
 from p2pdns.overlay.finder import Overlay
 from p2pdns.resolver.steps import Budget, Found
-from p2pdns.state import State
+from p2pdns.state.marks import Reader
 
 VALUE = b"as many bytes as one of our packed zones has".ljust(200, b".")
 KADEMLIA_GET_S_MAX = 30.0  # A hostile or half-dead swarm may keep one of its gets for minutes.
@@ -228,7 +228,7 @@ async def run_ours(nodes: int, gets: int, percent: int, seed: int) -> Result:
 
 async def ask_pair(asker: Endpoint, item: MutableItem, sample: Sample) -> None:
     """Ask for A and AAAA of one name as a browser does: two questions at the same moment, one fetch for both."""
-    reader = Overlay(asker, State.open(None), clock=boot_now, unix_clock=unix_now, tell=get_logger("overlay").error)
+    reader = Overlay(asker, Reader(None), clock=boot_now, unix_clock=unix_now, tell=get_logger("overlay").error)
     budget = Budget(deadline=boot_now() + 4)
     started = time.perf_counter()
     answers = await asyncio.gather(*(reader.zone(ZoneId.of_key(item.key), False, budget) for _ in range(2)))

@@ -1,8 +1,7 @@
-"""What the verbs of the control socket do.
+"""The verbs of the control socket.
 
 Guarantees: a request with a missing or wrong argument is refused with words and changes nothing; every reply can be
-written as JSON. Does not know sockets (`admin.control_server` does) nor how the engine is put together
-(`engine.main`).
+written as JSON. Does not know sockets (`admin.control_server` does) nor how the engine is put together.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from p2pdns.addresses import write_address
 from p2pdns.admin import others, petnames
 from p2pdns.admin.control import Handler, Progress
 from p2pdns.admin.narration import PAST_THE_FRONT, Narration
-from p2pdns.admin.standing import kept_of, problems_of
+from p2pdns.admin.problems import kept_of, problems_of
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config
 from p2pdns.dht.node import Node
@@ -57,7 +56,7 @@ _REASONS = {
 
 
 class EngineParts(Protocol):
-    """What the verbs work with; `p2pdns.engine.main.Engine`."""
+    """The engine as the verbs use it; `p2pdns.engine.main.Engine`."""
 
     config: Config
     state: State
@@ -75,26 +74,15 @@ class EngineParts(Protocol):
     reload_trouble: P2pdnsError | None
 
     @property
-    def contact_count(self) -> int:
-        """Return how many contacts there are, in both families."""
-
+    def contact_count(self) -> int: ...
     @property
-    def front_count(self) -> int:
-        """Return how many fronts are connected."""
-
+    def front_count(self) -> int: ...
     @property
-    def counters(self) -> dict[str, dict[str, int]]:
-        """Return every counter, by room."""
-
+    def counters(self) -> dict[str, dict[str, int]]: ...
     @property
-    def hint(self) -> str | None:
-        """Return what to do when there is nobody to ask."""
-
+    def hint(self) -> str | None: ...
     async def reload(self) -> dict[str, Any]:
         """Read the configuration again."""
-
-    def flush_upstream(self) -> None:
-        """Forget failures of upstreams."""
 
     def names_changed(self) -> None:
         """Take over the petnames of the state."""
@@ -131,25 +119,14 @@ def _budget() -> Budget:
 
 
 def _rr(rr: RR) -> dict[str, Any]:
-    return {
-        "owner": str(rr.owner),
-        "ttl": rr.ttl,
-        "type": type_text(rr.rtype),
-        "data": rdata_text(rr.rtype, rr.rdata),
-    }
-
-
-def _rcode_text(rcode: int) -> str:
-    try:
-        return Rcode(rcode).name
-    except ValueError:
-        return f"RCODE{rcode}"
+    data = rdata_text(rr.rtype, rr.rdata)
+    return {"owner": str(rr.owner), "ttl": rr.ttl, "type": type_text(rr.rtype), "data": data}
 
 
 def answer_of(resolved: Resolved) -> dict[str, Any]:
     """Return an answer as JSON shows it."""
     return {
-        "rcode": _rcode_text(resolved.rcode),
+        "rcode": Rcode(resolved.rcode).name if resolved.rcode in set(Rcode) else f"RCODE{resolved.rcode}",
         "answer": [_rr(rr) for rr in resolved.answer],
         "authority": [_rr(rr) for rr in resolved.authority],
         "additional": [_rr(rr) for rr in resolved.additional],
@@ -159,24 +136,13 @@ def answer_of(resolved: Resolved) -> dict[str, Any]:
     }
 
 
-def clock_warnings(watch: ClockWatch) -> list[str]:
-    """Return what is wrong with this machine's clock."""
-    return [] if watch.warning is None else [watch.warning]
-
-
-def family_of(endpoint: Endpoint) -> str:
-    """Return which of the two DHTs an endpoint speaks in (BEP 32)."""
-    return "IPv6" if endpoint.node.settings.is_ipv6 else "IPv4"
-
-
 def facts_of(endpoint: Endpoint) -> dict[str, Any]:
     """Return what status tells of one family."""
     node = endpoint.node
-    seen = node.address
     return {
         "node_id": node.node_id.hex(),
         "address": write_address(endpoint.address),
-        "address_seen": None if seen is None else write_address(seen),
+        "address_seen": node.address and write_address(node.address),
         "contacts": node.contact_count,
         "read_only": node.is_read_only,
         "read_only_reason": node.read_only_reason,
@@ -216,38 +182,37 @@ class Commands:
     async def status(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Return what the engine knows of itself."""
         engine, state, node = self._engine, self._engine.state, self._engine.node
-        directory = state.directory
-        seen = node.address
+        endpoints, commits = engine.endpoint.endpoints, state.reader.commits
         kept = kept_of(engine)
         status: dict[str, Any] = {
             "version": p2pdns.__version__,
             "pid": os.getpid(),
             "supervisor_pid": engine.supervisor_pid,
             "uptime_s": round(boot_now() - engine.started_at, 1),
-            "state": None if directory is None else shown(directory),
+            "state": state.directory and shown(state.directory),
             "network": node.network,
             "node_id": node.node_id.hex(),
             "dht_address": write_address(engine.endpoint.address),
-            "dht_address_seen": None if seen is None else write_address(seen),
+            "dht_address_seen": node.address and write_address(node.address),
             "dns_addresses": list(engine.dns_addresses),
-            "dht_addresses": [write_address(endpoint.address) for endpoint in engine.endpoint.endpoints],
-            "families": {family_of(endpoint): facts_of(endpoint) for endpoint in engine.endpoint.endpoints},
+            "dht_addresses": [write_address(endpoint.address) for endpoint in endpoints],
+            "families": {others.family_of(endpoint): facts_of(endpoint) for endpoint in endpoints},
             "contacts": engine.contact_count,
-            "contacts_hint": None if engine.contact_count else engine.hint,
+            "contacts_hint": self._hint(),
             "read_only": node.is_read_only,
             "read_only_reason": node.read_only_reason,
             "items_held": len(node.storage),
             "items_held_bytes": node.storage.size_bytes,
-            "reader": {"keys": state.mark_count, "kept_alive": engine.publisher.kept_count},
+            "reader": {"keys": state.reader.mark_count, "kept_alive": len(kept)},
             "marks": {
-                "with_items": state.item_count,
-                "commits": state.commits.count,
-                "commits_ms": round(1000 * state.commits.seconds, 3),
-                "commit_ms": round(1000 * state.commits.seconds / max(1, state.commits.count), 3),
+                "with_items": state.reader.item_count,
+                "commits": commits.count,
+                "commits_ms": round(1000 * commits.seconds, 3),
+                "commit_ms": round(1000 * commits.seconds / max(1, commits.count), 3),
             },
             "zones_unconfirmed": engine.overlay.unconfirmed_count,
             "publications_under_way": engine.publisher.waiting_count,
-            "roll_back_protection": state.roll_back_protection,
+            "roll_back_protection": state.reader.roll_back_protection,
             "blocked_names": len(engine.block_lists.names),
             "front_connected": bool(engine.front_count),
             "upstream": {
@@ -257,8 +222,7 @@ class Commands:
             "zones": [zone.as_json() for zone in kept],
             "problems": [problem.as_json() for problem in problems_of(engine, kept)],
             "warnings": [
-                *clock_warnings(engine.clock_watch),
-                *filter(None, [engine.upstreams.problem]),
+                *filter(None, [engine.clock_watch.warning, engine.upstreams.problem]),
                 *state.warnings,
                 *engine.block_lists.warnings,
                 *engine.publisher.warnings,
@@ -318,9 +282,9 @@ class Commands:
         return {"sent": sent, "stored": stored, "seq": item.seq, "refused": outcome.reasons, "kept_here": True}
 
     async def seq(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
-        """Return the highest seq of a key that counts, after a look for newer ones; null when there is none.
+        """Return the highest seq of a key that counts, after a look-up of newer ones; null when there is none.
 
-        `ahead` is the seq of an item that was found and is from the future: it counts only once it was adopted.
+        `ahead` is the seq of an item that was found and is from the future: it does not count until it is adopted.
         """
         zone_id = _zone_id(request)
         found: list[int] = []
@@ -328,15 +292,15 @@ class Commands:
             outcome = await self._engine.overlay.zone(zone_id, True, _budget())
             if isinstance(outcome, Found):
                 found.append(outcome.item.seq)
-        # Of a zone that was asked for once its mark is known, and perhaps not its item. It counts at any clock.
-        mark = self._engine.state.mark(zone_id)
+        # A zone that was asked for before has a mark, perhaps without an item. It counts at any clock.
+        mark = self._engine.state.reader.mark(zone_id)
         present = Present(unix_now(), mark_seq=None if mark is None else mark.seq)
         seqs = [] if mark is None else [mark.seq]
         seqs += [seq for seq in found if not present.is_ahead(seq)]
         return {"seq": max(seqs, default=None), "ahead": max(filter(present.is_ahead, found), default=None)}
 
     async def item(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
-        """Return the item of a key, as the bytes of an item file, and what is known of it."""
+        """Return the item of a key, as the bytes of an item file, and how well it is known."""
         zone_id = _zone_id(request)
         outcome = await self._engine.overlay.zone(zone_id, request.get("settled") is True, _budget())
         if not isinstance(outcome, Found):
@@ -358,7 +322,7 @@ class Commands:
         return None if copies is None else copies.trouble
 
     async def copies(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
-        """Return, for each zone that one of the names is in, why others may not find what this machine has of it."""
+        """Return, for each zone that one of the names is in, why others may not find it though this machine has it."""
         names = request.get("names")
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise UsageError("missing, or not a list of names", place='copies: "names"')
@@ -373,7 +337,7 @@ class Commands:
         return None if self._engine.contact_count else self._engine.hint
 
     async def trace(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
-        """Resolve a name and return every step in words beside the answer."""
+        """Resolve a name and return the answer, and every step in words."""
         type_name = request.get("type", "A")
         try:
             rtype = type_of(str(type_name))
@@ -386,20 +350,19 @@ class Commands:
         return {"trace": steps, "answer": answer_of(resolved)}
 
     async def flush(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
-        """Drop what is cached of a zone, of the zone of a name, or everything; marks and items stay."""
-        engine = self._engine
-        zone_id: ZoneId | None = None
+        """Drop the cached answers and zones of one zone, of the zone of a name, or all; marks and items stay."""
+        engine, zone_id = self._engine, None
         if "zone" in request:
             zone_id = _zone_id(request, "zone")
         elif "name" in request:
             place = engine.service.settings.place_of(_name(request))
-            # Ordinary names have no tag of their own in the front, so they go with everything else.
+            # Ordinary names have no tag in the front's cache, so everything is dropped for them.
             zone_id = place.zone_id if isinstance(place, InZone) else None
         elif request.get("all") is not True:
             raise UsageError('one of "name", "zone" or "all": true is needed', place="flush")
         engine.overlay.flush(zone_id)
         if zone_id is None:
-            engine.flush_upstream()
+            engine.upstreams.current.flush()
             engine.service.invalidate(None)
         return {"flushed": "everything" if zone_id is None else str(zone_id)}
 
@@ -410,35 +373,34 @@ class Commands:
     async def pin(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Keep the newest item of a key alive from now on, as its publisher would."""
         zone_id = _zone_id(request)
-        if self._engine.state.held(zone_id) is None:
+        if self._engine.state.reader.held(zone_id) is None:
             await self._engine.overlay.zone(zone_id, True, _budget())
-        item = await self._engine.publisher.pin(zone_id)
-        return {"seq": item.seq}
+        return {"seq": (await self._engine.publisher.pin(zone_id)).seq}
 
     async def forget(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
-        """Clear the mark of a key, or all that lie ahead of the clock, and no longer keep their items alive."""
+        """Clear the mark of a key, or all marks ahead of the clock, and keep their items alive no longer."""
         if request.get("ahead") is True:
             return {"forgotten": self._forget_ahead()}
         zone_id = _zone_id(request)
         self._engine.publisher.forget(zone_id)
-        was_known = self._engine.state.forget(zone_id)
+        was_known = self._engine.state.reader.forget(zone_id)
         self._engine.overlay.forget(zone_id)
         self._engine.clock_watch.look()
         return {"forgotten": was_known}
 
     def _forget_ahead(self) -> int:
         latest = int((unix_now() + FUTURE_S_MAX) * SEQ_PER_SECOND)
-        for held in self._engine.state.kept_alive():
+        for held in self._engine.state.reader.kept_alive():
             if held.item.seq > latest:
                 self._engine.publisher.forget(zone_id_of(held.item))
-        count = self._engine.state.forget_above(latest)
+        count = self._engine.state.reader.forget_above(latest)
         self._engine.overlay.forget_above(latest)
         self._engine.clock_watch.look()
         return count
 
     async def names(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Return the petnames in use and where each comes from."""
-        names = petnames.in_use(self._engine.config, self._engine.state.names())
+        names = petnames.in_use(self._engine.config, self._engine.state.reader.names())
         return {"names": {name: {"key": entry.key, "from": entry.source} for name, entry in names.items()}}
 
     async def name_add(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
@@ -458,7 +420,7 @@ class Commands:
         return {"added": added}
 
     async def name_remove(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
-        """Take a petname away."""
+        """Remove a petname."""
         name = petnames.remove(self._engine.state, self._engine.config, _text(request, "name"))
         self._engine.names_changed()
         return {"removed": name}

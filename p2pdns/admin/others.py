@@ -1,7 +1,7 @@
-"""What the control socket tells of other nodes, and does for other publishers: the verbs `peers` and `put`.
+"""The verbs about other nodes and other publishers: `peers` and `put`.
 
-Guarantees: what is put was signed by its key, is no older than anything known of that key, and is put once: nothing is
-adopted as our own and nothing kept alive. Does not know sockets, nor who has saved the item.
+Guarantees: an item that is put was signed by its key and is not older than the newest known of that key; it is put
+once, and neither adopted as our own nor kept alive. Does not know sockets, nor where the item was saved.
 """
 
 from __future__ import annotations
@@ -21,9 +21,14 @@ PEERS_SHOWN_MAX = 2_048  # At 250 bytes each they fit into a line; a full table 
 
 
 class HasEndpoint(Protocol):
-    """What these verbs work with; `p2pdns.engine.main.Engine`."""
+    """The engine as these verbs use it; `p2pdns.engine.main.Engine`."""
 
     endpoint: Endpoint | Families
+
+
+def family_of(endpoint: Endpoint) -> str:
+    """Return the name of the one of the two DHTs that an endpoint is in (BEP 32)."""
+    return "IPv6" if endpoint.node.settings.is_ipv6 else "IPv4"
 
 
 def peers_of(engine: HasEndpoint) -> Handler:
@@ -31,11 +36,9 @@ def peers_of(engine: HasEndpoint) -> Handler:
 
     async def peers(request: dict[str, Any], report: Progress) -> dict[str, Any]:
         now = boot_now()
-        found = []
-        families = {}
+        found, families = [], {}
         for endpoint in engine.endpoint.endpoints:
-            node = endpoint.node
-            family = "IPv6" if node.settings.is_ipv6 else "IPv4"
+            node, family = endpoint.node, family_of(endpoint)
             families[family] = {
                 "network": node.network,
                 "node_id": node.node_id.hex(),
@@ -66,7 +69,7 @@ def refuse_older(item: MutableItem, newest_seq: int | None, now: float) -> None:
     if newest_seq is not None and item.seq < newest_seq:
         what = f"seq {item.seq} is lower than {newest_seq}, the newest known of this key"
         raise Unavailable(what, place=place, hint=f"the newer publication stands; p2pdns inspect {place} shows it")
-    # A seq that somebody has shown already is judged by no clock again.
+    # The clock does not judge a seq that was adopted before.
     if Present(now, mark_seq=newest_seq).is_ahead(item.seq):
         hint = "set the clock if it is wrong; nodes refuse the item until its time has come"
         raise Unavailable("signed more than a day ahead of this machine's clock", place=place, hint=hint)

@@ -1,27 +1,37 @@
-"""What is wrong with a running daemon, as a person can act on it: cause, remedy, and a command to type.
+"""Problems of a running daemon that a person can act on: each with its cause, a remedy, and a command to type.
 
-Guarantees: every problem has all three, and a daemon that is well has none; what is only unusual (a small network, no
-upstream because the configuration says so) is no problem. Does not know how they are shown, and finds out nothing by
-itself: it is handed facts that the rooms of the engine know.
+Guarantees: a healthy daemon has no problem; a state that is only unusual (a small network, no upstream because the
+configuration says so) is none; the gravest comes first; looking for them changes nothing, and costs no signature and no
+commit. Does not know how problems are shown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
+from p2pdns.addresses import write_address
+from p2pdns.admin import petnames
+from p2pdns.clock import boot_now
+from p2pdns.directory import shown
+from p2pdns.errors import ConfigError
+from p2pdns.publishing.upkeep import OTHERS_WANTED
+from p2pdns.state.blocklists import files_of
 from p2pdns.state.clockwatch import ClockWatch
 
+if TYPE_CHECKING:
+    from p2pdns.admin.commands import EngineParts
+
 UNANSWERED_MIN = 3  # Questions without any reply before an upstream counts as silent: one may be lost on the way.
-STARTING_S = 10.0  # How long after a start a front may be on its way, or contacts may not have answered yet.
-ZONES_NAMED_MAX = 3  # In one cause, beside a count of the others.
-LINES_MAX = 3  # Faults of block lists told one by one.
+STARTING_S = 10.0  # How long after a start the front need not be connected, nor contacts have answered.
+NAMED_MAX = 3  # Zones or faults named in one cause, beside a count of the others.
 LOG_COMMAND = "journalctl -u p2pdns -n 50"
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem; `about` is a word that programs can tell it by."""
+    """One problem; `about` is the word by which programs tell it apart."""
 
     about: str
     cause: str
@@ -35,7 +45,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class KeptZone:
-    """A zone that this node keeps alive: how many other nodes have it, None before the first put of this run."""
+    """A zone that this node keeps alive; `copies` counts the other nodes that have it, None before the first put."""
 
     key: str
     petname: str | None
@@ -46,7 +56,6 @@ class KeptZone:
 
     @property
     def name(self) -> str:
-        """What a person calls it."""
         return self.petname or self.key
 
     def as_json(self) -> dict[str, object]:
@@ -54,7 +63,7 @@ class KeptZone:
         return asdict(self)
 
 
-# By a fragment of what the state says of its files: the remedy and the command. `{place}` is the state directory.
+# A fragment of a warning of the state, its remedy, and the command. `{place}` is the state directory.
 _FILES: tuple[tuple[str, str, str], ...] = (
     ("of a newer p2pdns", "run that newer version here, or give this one another --state DIR", "p2pdns --version"),
     ("no space", "make room on that disk, then restart the daemon", "df -h {place}"),
@@ -68,14 +77,14 @@ _FILES: tuple[tuple[str, str, str], ...] = (
 
 
 def of_clock(watch: ClockWatch) -> Iterator[Problem]:
-    """Yield that the clock is behind what was adopted."""
+    """Yield the problem of a clock that is behind the newest item adopted."""
     if watch.cause is not None:
         remedy = "set the clock; only if it is right now and was ahead before: p2pdns forget --ahead"
         yield Problem("clock", watch.cause, remedy, "timedatectl set-ntp true")
 
 
 def of_files(warnings: Sequence[str], disk_trouble: str | None, place: str) -> Iterator[Problem]:
-    """Yield what is wrong with the files of the state, one problem for a remedy."""
+    """Yield the problems of the files of the state, one for each remedy."""
     found: dict[tuple[str, str], list[str]] = {}
     for text in [*warnings, *([disk_trouble] if disk_trouble else [])]:
         remedy, command = next((remedy, command) for fragment, remedy, command in _FILES if fragment in text)
@@ -85,7 +94,7 @@ def of_files(warnings: Sequence[str], disk_trouble: str | None, place: str) -> I
 
 
 def of_contacts(count: int, hint: str | None, uptime_s: float) -> Iterator[Problem]:
-    """Yield that there is nobody to ask."""
+    """Yield the problem of a node without contacts."""
     if count:
         return
     if hint is not None and "--bootstrap" in hint:
@@ -98,9 +107,9 @@ def of_contacts(count: int, hint: str | None, uptime_s: float) -> Iterator[Probl
 def of_upstream(
     setting: str | Sequence[str], servers: Sequence[str], counters: Mapping[str, int], trouble: str | None = None
 ) -> Iterator[Problem]:
-    """Yield that ordinary names cannot be resolved, unless the configuration wants it so.
+    """Yield the problems of resolving ordinary names, unless the configuration turns that off.
 
-    `trouble` is what is wrong with the resolvers that the machine names, and the line to write instead.
+    `trouble` is the fault of the resolvers that the machine names, and after "; " the remedy.
     """
     if setting == "none":
         return
@@ -120,14 +129,14 @@ def of_upstream(
 
 
 def of_front(dns_addresses: Sequence[str], connection_count: int, uptime_s: float) -> Iterator[Problem]:
-    """Yield that the process which answers DNS is not there."""
+    """Yield the problem of a front that is not connected."""
     if dns_addresses and not connection_count and uptime_s >= STARTING_S:
         cause = "the process that answers DNS is not connected: clients get no answers, or old ones"
         yield Problem("front", cause, "it is started again by itself; if this lasts, the log says why", LOG_COMMAND)
 
 
 def of_block_lists(warnings: Sequence[str], trouble: str | None, is_outdated: bool) -> Iterator[Problem]:
-    """Yield what is wrong with the lists of names that are answered as absent: files, and lines in them."""
+    """Yield the problems of block lists: their files, and the lines in them."""
     files = [text for text in warnings if text.startswith("[dns] ")]
     if trouble is not None and not any(text.startswith(trouble) for text in files):
         files.append(f"{trouble}; what was read before is in force")
@@ -141,35 +150,69 @@ def of_block_lists(warnings: Sequence[str], trouble: str | None, is_outdated: bo
         yield Problem("block", _some(lines), "mend or remove the lines, then have the list read", "p2pdns reload")
 
 
-def _some(texts: Sequence[str]) -> str:
-    rest = len(texts) - LINES_MAX
-    return "; ".join([*texts[:LINES_MAX], *([f"and {rest} more"] if rest > 0 else [])])
+def _some(texts: Sequence[str], noun: str = "") -> str:
+    rest = len(texts) - NAMED_MAX
+    return "; ".join([*texts[:NAMED_MAX], *([f"and {rest} more{noun}"] if rest > 0 else [])])
 
 
 def of_zones(kept: Sequence[KeptZone], contact_count: int) -> Iterator[Problem]:
-    """Yield that zones are at too few other nodes, or are not put again."""
+    """Yield the problem of zones that too few other nodes have."""
     few = [zone for zone in kept if zone.trouble is not None and zone.copies is not None]
     if few:
-        rest = len(few) - ZONES_NAMED_MAX
-        named = [f"zone {zone.name}: {zone.trouble}" for zone in few[:ZONES_NAMED_MAX]]
         when = "within minutes" if contact_count else "once other nodes are known"
         remedy = f"each is put again by itself {when}; who has it is shown by"
-        cause = "; ".join([*named, *([f"and {rest} more zones"] if rest > 0 else [])])
+        cause = _some([f"zone {zone.name}: {zone.trouble}" for zone in few], " zones")
         yield Problem("copies", cause, remedy, f"p2pdns inspect {few[0].name}")
 
 
 def of_held_back(held_back: Sequence[str]) -> Iterator[Problem]:
-    """Yield that zones are not put again, because they are dated ahead of the clock."""
+    """Yield the problem of zones that are not put again because they are dated ahead of the clock."""
     if held_back:
-        rest = len(held_back) - ZONES_NAMED_MAX
-        cause = "; ".join([*held_back[:ZONES_NAMED_MAX], *([f"and {rest} more zones"] if rest > 0 else [])])
         remedy = "if the clock is right now and was wrong then, publish the zone anew in its place"
-        yield Problem("copies", cause, remedy, "p2pdns publish --take-back -k KEYFILE ZONEFILE")
+        command = "p2pdns publish --take-back -k KEYFILE ZONEFILE"
+        yield Problem("copies", _some(held_back, " zones"), remedy, command)
 
 
 def of_configuration(trouble: Exception | None) -> Iterator[Problem]:
-    """Yield that a newer configuration was refused."""
+    """Yield the problem of a newer configuration that was refused."""
     if trouble is not None:
         hint = getattr(trouble, "hint", None) or "mend the line"
         cause = f"the newest configuration was refused, the one before is in force: {trouble}"
         yield Problem("configuration", cause, f"{hint}; then have it read", "p2pdns reload")
+
+
+def kept_of(engine: EngineParts) -> list[KeptZone]:
+    """Return the zones that an engine keeps alive, those in trouble first."""
+    names = {entry.key: name for name, entry in petnames.in_use(engine.config, engine.state.reader.names()).items()}
+    found = []
+    for key, copies in engine.publisher.kept:
+        trouble = None if copies is None else copies.warning or copies.trouble
+        count, seq = (None, None) if copies is None else (copies.last.stored, copies.seq)
+        found.append(KeptZone(str(key), names.get(str(key)), seq, count, OTHERS_WANTED, trouble))
+    return sorted(found, key=lambda zone: (zone.trouble is None, zone.copies or 0))
+
+
+def problems_of(engine: EngineParts, kept: Sequence[KeptZone]) -> list[Problem]:
+    """Return the problems of an engine, the gravest first."""
+    state, uptime_s = engine.state, boot_now() - engine.started_at
+    place = shown(state.directory) if state.directory else "-"
+    servers = [write_address(server) for server in engine.upstreams.current.servers]
+    counters = engine.counters["upstream"]
+    list_trouble, is_outdated = None, False
+    try:
+        is_outdated = engine.block_lists.is_outdated(files_of(engine.config.dns))
+    except ConfigError as error:
+        list_trouble = str(error)
+    # A missing list also makes a reload fail: that is one problem, not two.
+    refused = None if str(engine.reload_trouble) == list_trouble else engine.reload_trouble
+    return [
+        *of_front(engine.dns_addresses, engine.front_count, uptime_s),
+        *of_configuration(refused),
+        *of_clock(engine.clock_watch),
+        *of_files(state.warnings, state.reader.trouble, place),
+        *of_contacts(engine.contact_count, engine.hint, uptime_s),
+        *of_upstream(engine.config.upstream.servers, servers, counters, engine.upstreams.problem),
+        *of_zones(kept, engine.contact_count),
+        *of_held_back(engine.publisher.held_back),
+        *of_block_lists(engine.block_lists.warnings, list_trouble, is_outdated),
+    ]

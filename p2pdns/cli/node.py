@@ -36,7 +36,8 @@ from p2pdns.overlay.parts import parts_of
 from p2pdns.resolver.blocking import BlockedNames
 from p2pdns.resolver.names import ResolverSettings
 from p2pdns.resolver.service import Service
-from p2pdns.state import State, blocklists
+from p2pdns.state import blocklists
+from p2pdns.state.marks import Reader
 
 SETTLE_TRIES_MAX = 3  # One for each zone of a usual chain of aliases.
 JOIN_S_MAX = 3.0  # A bootstrap contact that is alive answers in a tenth of a second; a dead one never does.
@@ -47,7 +48,7 @@ class ShortLivedNode:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._state = State.open(None)
+        self._state = Reader(None)
         self._gets: set[asyncio.Future[GetOutcome]] = set()
         tell = log.get_limited_logger("overlay", boot_now).error
         self._overlay = Overlay(self, self._state, clock=boot_now, unix_clock=unix_now, tell=tell)

@@ -1,9 +1,10 @@
 """The engine's end of the link: frames in, answers and invalidations out.
 
-Guarantees: the socket is its owner's alone; each connection opens with our `Hello`; at most `QUESTIONS_MAX` questions
-of a connection are worked on or wait for that; a few are begun in one turn of the loop, the prefixes one after another
-and in each the clients, so that nobody's answer waits for all that another has asked; a connection that sends what is
-no frame of a front, or does not read, is closed, and no other notices. Does not know how a question is answered.
+Guarantees: only its owner can open the socket; each connection opens with our `Hello`; at most `QUESTIONS_MAX`
+questions of a connection are worked on or wait for that; a few begin in one turn of the loop, from one prefix after
+another and within it from one client after another, so that no client waits for all questions of another; a connection
+that sends anything but frames of a front, or does not read, is closed, and no other notices. Does not know how a
+question is answered.
 """
 
 from __future__ import annotations
@@ -11,9 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable
 from pathlib import Path
 
 from p2pdns.clock import boot_now
@@ -45,12 +44,12 @@ from p2pdns.resolver.steps import Resolved
 from p2pdns.timing import Clock
 
 CONNECTIONS_MAX = 4  # One front, and its successor while the old connection dies.
-UNREAD_BYTES_MAX = 8_388_608  # Answers a front has not read: a hundred of the longest; then it is let go.
+UNREAD_BYTES_MAX = 8_388_608  # Answers that a front has not read: a hundred of the longest; then it is closed.
 TAGS_PER_FRAME_MAX = 4_096  # 32 kB; a frame has room for 8,000.
-# A question of a zone that is here takes a third of a millisecond; one for an upstream comes back to the loop a few
-# times, and each time waits for what was begun meanwhile.
+# A question about a zone in memory takes a third of a millisecond. One for an upstream comes back to the loop a few
+# times, and each time waits for the questions that were begun meanwhile.
 BEGUN_PER_TURN_MAX = 4
-# Between two times that the engine lets others run: a program that computes takes a few milliseconds each time.
+# Pause between two yields of the processor: a program that computes takes a few milliseconds each time.
 LET_GO_S = 0.01
 OVERLOAD_S = 1.0  # How long a question refused for want of room is not asked again.
 
@@ -63,27 +62,24 @@ def compose_answer(number: int, resolved: Resolved, generation: int) -> Answer:
     for additional in (resolved.additional, ()):
         with contextlib.suppress(FormatError):
             message = Message(0, flags, resolved.question, resolved.answer, resolved.authority, additional)
-            return _frame(number, resolved, generation, *compose_for_cache(message))
+            wire, ttl_offsets = compose_for_cache(message)
+            return Answer(
+                id=number,
+                message=wire,
+                ttl_offsets=ttl_offsets,
+                made_at=resolved.made_at,
+                expiry=resolved.expiry,
+                stale_until=resolved.stale_until,
+                ede=resolved.ede,
+                ad_eligible=resolved.ad_eligible,
+                provisional=resolved.provisional,
+                cacheable=resolved.cacheable,
+                failure=resolved.failure,
+                tags=resolved.tags,
+                generation=generation,
+            )
     text = "the answer is too large for a message"
     return _failed(number, resolved.question, resolved.made_at, generation, text)
-
-
-def _frame(number: int, resolved: Resolved, generation: int, wire: bytes, ttl_offsets: tuple[int, ...]) -> Answer:
-    return Answer(
-        id=number,
-        message=wire,
-        ttl_offsets=ttl_offsets,
-        made_at=resolved.made_at,
-        expiry=resolved.expiry,
-        stale_until=resolved.stale_until,
-        ede=resolved.ede,
-        ad_eligible=resolved.ad_eligible,
-        provisional=resolved.provisional,
-        cacheable=resolved.cacheable,
-        failure=resolved.failure,
-        tags=resolved.tags,
-        generation=generation,
-    )
 
 
 class LinkServer:
@@ -91,65 +87,44 @@ class LinkServer:
 
     def __init__(self, state_dir: Path, service: Service, *, epoch: int, clock: Clock) -> None:
         self.counters: Counter[str] = Counter()
-        self._state_dir = state_dir
-        self._service = service
-        self._epoch = epoch
-        self._clock = clock
-        self._server: asyncio.Server | None = None
-        # In the order in which they came, which is that in which they hear what is untrue from now on.
-        self._connections: dict[_Connection, None] = {}
-        # A front's last words outlive it: its successor has counted nothing yet.
+        # The last counters of a front outlive it: its successor has counted nothing yet.
         self.front_counters: dict[str, int] = {}
+        # In the order of arrival, in which they get each invalidation.
+        self.connections: dict[_Connection, None] = {}
+        self.service = service
+        self.hello = Hello(VERSION, epoch)
+        self.clock = clock
+        self._path = state_dir / SOCKET_NAME
+        self._server: asyncio.Server | None = None
 
     async def open(self) -> None:
         """Listen. The caller holds the lock of the state directory, so a socket that is there already is a leftover."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(self._connection, sock=_bound(self._state_dir))
-        self._service.on_invalidate = self._push
+        try:
+            sock = listen_unix(self._path, backlog=CONNECTIONS_MAX)
+        except OSError as error:
+            what, hint = f"cannot listen there: {words_of(error)}", "is the state directory yours and writable?"
+            raise Unavailable(what, place=shown(self._path), hint=hint) from None
+        self._server = await asyncio.get_running_loop().create_unix_server(lambda: _Connection(self), sock=sock)
+        self.service.on_invalidate = self._push
 
     async def close(self) -> None:
         """Close every connection and take the socket away."""
         if self._server is None:
             return
-        self._service.on_invalidate = lambda tags: None
+        self.service.on_invalidate = lambda tags: None
         self._server.close()
-        for connection in list(self._connections):
+        for connection in list(self.connections):
             connection.close("closing")
         await self._server.wait_closed()
         self._server = None
         with contextlib.suppress(OSError):
-            (self._state_dir / SOCKET_NAME).unlink()
-
-    @property
-    def in_flight_count(self) -> int:
-        """How many questions are being worked on."""
-        return sum(connection.in_flight_count for connection in self._connections)
-
-    @property
-    def connection_count(self) -> int:
-        """How many fronts are connected."""
-        return len(self._connections)
-
-    def _connection(self) -> _Connection:
-        return _Connection(
-            self._service,
-            Hello(VERSION, self._epoch),
-            self.counters,
-            self._connections,
-            self._clock,
-            self._front_counted,
-        )
-
-    def _front_counted(self, frame: Counters) -> None:
-        self.front_counters = dict(frame.counts)
+            self._path.unlink()
 
     def _push(self, tags: tuple[bytes, ...] | None) -> None:
-        if tags is None:
-            frames: list[Frame] = [Invalidate(None)]
-        else:
-            steps = range(0, len(tags), TAGS_PER_FRAME_MAX)
-            frames = [Invalidate(tags[i : i + TAGS_PER_FRAME_MAX]) for i in steps]
-        for connection in list(self._connections):
+        frames = [Invalidate(None)]
+        if tags is not None:
+            frames = [Invalidate(tags[i : i + TAGS_PER_FRAME_MAX]) for i in range(0, len(tags), TAGS_PER_FRAME_MAX)]
+        for connection in list(self.connections):
             for frame in frames:
                 connection.send(frame)
 
@@ -157,29 +132,18 @@ class LinkServer:
 class _Connection(PieceProtocol):
     """One front."""
 
-    def __init__(
-        self,
-        service: Service,
-        hello: Hello,
-        counters: Counter[str],
-        connections: dict[_Connection, None],
-        clock: Clock,
-        on_counters: Callable[[Counters], None],
-    ) -> None:
+    def __init__(self, server: LinkServer) -> None:
         super().__init__()
-        # By the order in which they began. Each takes itself out: to have the loop do it costs as much as to begin one.
+        # By the order in which they began. Each takes itself out: a callback of the loop costs as much as beginning it.
         self.tasks: dict[int, asyncio.Task[None]] = {}
         self._begun_count = 0
-        self._service = service
-        self._hello = hello
-        self._counters = counters
-        self._connections = connections
-        self._clock = clock
-        self._on_counters = on_counters
+        self._server = server
+        self._service = server.service
+        self._counters = server.counters
         self._reader = FrameReader()
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
-        # Questions not begun yet by the prefix and the seat of who asks, both in the order of their turns.
+        # Questions that have not begun, by the prefix and the seat of the client, both in the order of their turns.
         self._waiting: OrderedDict[str, OrderedDict[str, deque[tuple[Query, Question]]]] = OrderedDict()
         self._waiting_count = 0
         self._let_go_at = float("-inf")
@@ -197,25 +161,25 @@ class _Connection(PieceProtocol):
         """Greet, if there is room."""
         assert isinstance(transport, asyncio.Transport), "a stream has a transport"
         self._transport = transport
-        self._connections[self] = None
+        self._server.connections[self] = None
         if peer_user_of(transport.get_extra_info("socket")) != os.geteuid():
             self.close("foreign-user")
             return
-        if len(self._connections) > CONNECTIONS_MAX:
+        if len(self._server.connections) > CONNECTIONS_MAX:
             self.close("too-many-connections")
             return
         self._counters["connections"] += 1
-        self.send(self._hello)
+        self.send(self._server.hello)
 
     def data_received(self, data: bytes) -> None:
-        """Read questions; the first thing that is none ends the connection."""
+        """Read questions; the first other frame ends the connection."""
         try:
             for frame in self._reader.feed(data):
                 if self._transport is None or self._transport.is_closing():
                     return
                 self._frame_received(frame)
             if self._waiting and self._turn is None:
-                # At once: a round of the loop later, replies of the overlay would come first.
+                # Not one round of the loop later: replies of the overlay would come first then.
                 self._take_turn()
         except FormatError as trouble:
             log.warning("a front sends what is no question, its connection is closed", reason=str(trouble))
@@ -223,10 +187,10 @@ class _Connection(PieceProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop working for a front that is gone; look-ups go on and are kept for its successor."""
-        self._connections.pop(self, None)
+        self._server.connections.pop(self, None)
         self._waiting.clear()
         self._waiting_count = 0
-        # Those that have not begun never will, and take nothing out.
+        # A task that is cancelled before its first step does not take itself out.
         tasks, self.tasks = self.tasks, {}
         for task in tasks.values():
             task.cancel()
@@ -238,10 +202,10 @@ class _Connection(PieceProtocol):
             self._transport.abort()
 
     def send(self, frame: Frame, *, is_patient: bool = False) -> None:
-        """Send a frame, unless the front has stopped reading; a patient one with those of the same turn of the loop.
+        """Send a frame, unless the front has stopped reading; a patient one together with those of the same turn.
 
-        Each write wakes the front, which costs both of us more than the frame: so what has waited for an upstream
-        goes together with its like. The order of frames stays.
+        Each write wakes the front, which costs both processes more than the frame: so frames that have waited for an
+        upstream go together. The order of frames stays.
         """
         self._unsent.append(compose_frame(frame))
         self._has_unsent_answer |= isinstance(frame, Answer)
@@ -263,16 +227,16 @@ class _Connection(PieceProtocol):
             self.close("unread")
             return
         transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
-        now = self._clock()
+        now = self._server.clock()
         if has_answer and now >= self._let_go_at + LET_GO_S:
-            # The look-ups that go on keep the processor for milliseconds, and where it is the same one, the front waits
-            # that long with an answer in its hands.
+            # Look-ups keep the processor for milliseconds. A front on the same processor would wait that long before
+            # it can pass the answer on.
             self._let_go_at = now
             os.sched_yield()
 
     def _frame_received(self, frame: Frame) -> None:
         if isinstance(frame, Counters):
-            self._on_counters(frame)
+            self._server.front_counters = dict(frame.counts)
             return
         if not isinstance(frame, Query):
             raise FormatError("frame-order", f"a front does not send {type(frame).__name__}")
@@ -281,7 +245,7 @@ class _Connection(PieceProtocol):
         if self.in_flight_count >= QUESTIONS_MAX:
             self._counters["overload"] += 1
             text = "too many questions are being worked on"
-            self.send(_failed(frame.id, question, self._clock(), self._service.generation, text))
+            self.send(_failed(frame.id, question, self._server.clock(), self._service.generation, text))
             return
         seats = self._waiting.setdefault(frame.ask.client_prefix, OrderedDict())
         seats.setdefault(frame.ask.client_seat, deque()).append((frame, question))
@@ -299,7 +263,7 @@ class _Connection(PieceProtocol):
                 self._waiting[prefix] = seats
             self._begun_count += 1
             self.tasks[self._begun_count] = self._loop.create_task(self._answer(self._begun_count, query, question))
-        # What is called soon runs after the loop has looked at all sockets again.
+        # The loop looks at all sockets before it runs this.
         self._turn = self._loop.call_soon(self._take_turn) if self._waiting else None
 
     async def _answer(self, number: int, query: Query, question: Question) -> None:
@@ -313,15 +277,15 @@ class _Connection(PieceProtocol):
 
         try:
             resolved = await self._service.resolve(question, query.ask, forwarded)
-            # Composed and sent without a pause: an invalidation comes either before or after it.
+            # Nothing is awaited between composing and sending, so an invalidation comes either before or after both.
             frame = compose_answer(query.id, resolved, self._service.generation)
         except NoPlace:
             frame = Postponed(query.id)
         except Exception as error:
-            # One question must not take the engine down, nor leave a client without a reply.
+            # One question must neither take the engine down nor leave a client without a reply.
             log.error("a question broke off", question=question, reason=repr(error))
             self._counters["questions-broken-off"] += 1
-            frame = _failed(query.id, question, self._clock(), self._service.generation, "internal error")
+            frame = _failed(query.id, question, self._server.clock(), self._service.generation, "internal error")
         finally:
             self.tasks.pop(number, None)
         self.send(frame, is_patient=is_forwarded)
@@ -340,15 +304,3 @@ def _failed(number: int, question: Question, now: float, generation: int, text: 
         failure=True,
         generation=generation,
     )
-
-
-def _bound(state_dir: Path) -> socket.socket:
-    """Return a listening socket at `link.sock` that only its owner can open."""
-    try:
-        return listen_unix(state_dir / SOCKET_NAME, backlog=CONNECTIONS_MAX)
-    except OSError as error:
-        raise Unavailable(
-            f"cannot listen there: {words_of(error)}",
-            place=shown(state_dir / SOCKET_NAME),
-            hint="is the state directory yours and writable?",
-        ) from None

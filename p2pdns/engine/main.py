@@ -1,8 +1,8 @@
-"""The engine process: everything of the overlay's side put together, its timers, its signals, and how it ends.
+"""The engine process: the parts of the overlay's side put together, its timers, its signals, and how it ends.
 
-Guarantees: one engine a state directory; `link.sock` and `control.sock` appear when questions can be answered; what
-was kept for others and the contacts are on disk within seconds; SIGTERM, SIGINT and the supervisor's end are a clean
-end; a mistake of the user's is one line and a hint, never a traceback. Does not know DNS clients (the front does).
+Guarantees: one engine a state directory; `link.sock` and `control.sock` appear when questions can be answered; others'
+items are on disk within seconds, contacts within a minute; SIGTERM, SIGINT and the supervisor's end are a clean end; a
+mistake of the user's is one line and a hint, never a traceback. Does not know DNS clients (the front does).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config, RefusedConfig, from_descriptor, newest_from_descriptor, resolve_state_dir
 from p2pdns.dht.node import Node, SavedContact
 from p2pdns.dht.storage import Storage
+from p2pdns.dht.stored import StoredChange
 from p2pdns.directory import StateDirectory, runtime_directory
 from p2pdns.engine.link_server import LinkServer
 from p2pdns.engine.reloading import changed_settings, in_force, needs_restart
@@ -42,20 +44,21 @@ from p2pdns.net.discovery import Discovery
 from p2pdns.net.endpoint import Endpoint
 from p2pdns.net.families import Families, dht_socket, socket_beside
 from p2pdns.net.sockets import address_of
-from p2pdns.net.upstream import Upstreams
+from p2pdns.net.upstream import Upstream, Upstreams
 from p2pdns.overlay.finder import Overlay
 from p2pdns.publishing.upkeep import Publisher
 from p2pdns.resolver.names import ResolverSettings
 from p2pdns.resolver.service import Service
 from p2pdns.resolver.steps import Budget
-from p2pdns.state import SavedNode, State
+from p2pdns.state import State
 from p2pdns.state.blocklists import BlockLists, files_of
 from p2pdns.state.clockwatch import ClockWatch
+from p2pdns.state.store import SavedNode
 
-SAVE_CHANGES_S = 5.0  # What a crash may cost of others' items; one commit of a few rows.
+SAVE_CHANGES_S = 5.0  # A crash loses the last seconds of others' items; a save is one commit of a few rows.
 SAVE_CONTACTS_S = 60.0  # Contacts change slowly, and the first save is made soon after the start.
-FOLLOW_S = 1.0  # What a laptop that moves may wait for its new resolvers; a look is three calls of the system.
-LOADED_AT_ONCE = 16  # Items verified in one go at the start: 4 ms, then others have their turn.
+FOLLOW_S = 1.0  # How long a laptop that moves may wait for its new resolvers; a look is three system calls.
+LOADED_AT_ONCE = 16  # Items verified in one go at the start: 4 ms, then other tasks run.
 RELOAD_S_MAX = 5.0  # How long the supervisor may take to hand over a new configuration.
 
 _log = log.get_logger("engine")
@@ -85,22 +88,24 @@ class Engine:
         self._tasks: list[asyncio.Task[None]] = []
         self._remembered_as: dict[Node, str] = {}
         self.storage = Storage(items_max=config.limits.store_items_max, bytes_max=config.limits.store_bytes_max)
-        self._discovery = Discovery.of(config.dht, state)
-        # What names mean is checked before any socket is opened.
+        self._discovery = Discovery.of(config.dht, state.store)
         self.upstreams = Upstreams(config.upstream, list(map(read_address, dns_addresses)), state.directory)
-        self.clock_watch = ClockWatch(state, unix_now, lambda now: self.storage.precedence.tell_time(boot_now(), now))
+        self.clock_watch = ClockWatch(
+            state.reader, unix_now, lambda now: self.storage.precedence.tell_time(boot_now(), now)
+        )
         self.block_lists = BlockLists(state.directory)
         self._network_watch = NetworkWatch(self._network_changed)
-        self._settings = resolver_settings(config, state.names())
+        # A wrong name in the configuration is an error here, before any socket is opened.
+        self._settings = self._settings_of(config)
 
     async def open(self) -> None:
         """Start every part; after this the sockets of front and control are there."""
         directory = self.state.directory
         assert directory is not None, "an engine has a state directory; short-lived nodes are put together otherwise"
         await self._open_overlay()
-        # Before the first answer: a list that is not in force yet would let its names through.
+        # This comes before the first answer, so that no blocked name gets through.
         await self.block_lists.start(files_of(self.config.dns))
-        self._settings = self._taken(self._new_settings())
+        self._settings = self._taken(self._settings_of(self.config))
         self._open_service()
         self._tasks.append(asyncio.create_task(self._load_store()))
         await self._discovery.join(self.endpoint)
@@ -108,10 +113,13 @@ class Engine:
         await self.link.open()
         self._probe()
         self.publisher.start()
-        self._tasks.append(asyncio.create_task(self._every(FOLLOW_S, self._follow_system)))
         self._network_watch.open()
-        self._tasks.append(asyncio.create_task(self._every(SAVE_CHANGES_S, self._save_changes)))
-        self._tasks.append(asyncio.create_task(self._every(SAVE_CONTACTS_S, self._save_contacts, SAVE_CHANGES_S)))
+        timers = (
+            self._every(FOLLOW_S, self._follow_system),
+            self._every(SAVE_CHANGES_S, lambda: self.state.store.save_changes(self._changes())),
+            self._every(SAVE_CONTACTS_S, self._save_contacts, SAVE_CHANGES_S),
+        )
+        self._tasks += map(asyncio.create_task, timers)
         verbs, group = Commands(self).verbs, self.config.control.group
         self._control = ControlServer(directory, verbs, group=group, runtime=runtime_directory(os.environ))
         await self._control.open()
@@ -121,13 +129,13 @@ class Engine:
             log.get_logger("dht").info(f"listening on {write_address(endpoint.address)} ({network})")
 
     def _taken(self, settings: ResolverSettings) -> ResolverSettings:
-        """Return the settings that are going to be in force, and protect the marks of what they name."""
-        self.state.protect({*settings.petnames.values(), *settings.trusted})
+        """Return settings that are going to be in force, and protect the marks of the zones that they name."""
+        self.state.reader.protect({*settings.petnames.values(), *settings.trusted})
         return settings
 
     async def _open_overlay(self) -> None:
         config = self.config.dht
-        saved = self.state.load_node(config.network)
+        saved = self.state.store.load_node(config.network)
         sock = dht_socket(config.listen, None if saved is None else saved.port)
         first = await self._open_family(sock, config.network)
         self.node = first.node
@@ -141,7 +149,7 @@ class Engine:
             self.endpoint = Families((first, second))
 
     async def _open_family(self, sock: socket.socket, remembered_as: str) -> Endpoint:
-        saved = self.state.load_node(remembered_as)
+        saved = self.state.store.load_node(remembered_as)
         host, port = address_of(sock)
         now = boot_now()
         node = Node(
@@ -152,7 +160,7 @@ class Engine:
             settings=node_settings(self.config.dht, host),
             now=now,
         )
-        self.state.save_node(remembered_as, SavedNode(node.node_id, port))
+        self.state.store.save_node(remembered_as, SavedNode(node.node_id, port))
         self._remembered_as[node] = remembered_as
         node.restore_contacts(self._discovery.saved, now)
         return Endpoint(node, sock)
@@ -160,7 +168,7 @@ class Engine:
     def _open_service(self) -> None:
         self.overlay = Overlay(
             self.endpoint,
-            self.state,
+            self.state.reader,
             clock=boot_now,
             unix_clock=unix_now,
             tell=log.get_limited_logger("overlay", boot_now).error,
@@ -172,7 +180,7 @@ class Engine:
             endpoint.on_joined = self.overlay.joined
         self.publisher = Publisher(
             self.endpoint,
-            self.state,
+            self.state.reader,
             clock=boot_now,
             unix_clock=unix_now,
             jitter=random.random,
@@ -189,8 +197,8 @@ class Engine:
         upstream = self.upstreams.look()
         if upstream is not None:
             self._probe()
-            # The answers of the old ones go as well: they may have been those of another network.
-            self.service.change_settings(self._taken(self._new_settings()), upstream)
+            # The answers of the old upstreams go as well: they may have been those of another network.
+            self.names_changed(upstream)
         elif self.upstreams.is_probe_due(boot_now()):
             self._probe()
 
@@ -198,19 +206,19 @@ class Engine:
         for endpoint in self.endpoint.endpoints:
             endpoint.network_changed()
         self._discovery.network_changed()
-        # Servers that were silent may be reached now, and the machine may have others.
+        # Silent servers may be reached now, and the machine may have others.
         self.upstreams.current.flush()
         self._follow_system()
 
-    def _new_settings(self) -> ResolverSettings:
-        return resolver_settings(self.config, self.state.names(), self.block_lists.names)
+    def _settings_of(self, config: Config) -> ResolverSettings:
+        return resolver_settings(config, self.state.reader.names(), self.block_lists.names)
 
     def _probe(self) -> None:
         self._tasks = [task for task in self._tasks if not task.done()]
         self._tasks.append(asyncio.create_task(self.upstreams.probe()))
 
     async def close(self) -> None:
-        """End every part, the doors first, and write what is left."""
+        """End every part, the sockets of front and control first, and save."""
         await self._control.close()
         await self.link.close()
         self.service.close()
@@ -222,8 +230,7 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.overlay.close()
-        changes = self.storage.take_changes(boot_now(), unix_now())
-        self.state.save_now(self.node.network, changes, self._contacts())
+        self.state.store.save_now(self.node.network, self._changes(), self._contacts())
         self.endpoint.close()
 
     # Timers
@@ -240,12 +247,12 @@ class Engine:
                 if work is not None:
                     await work
             except Exception as error:
-                # A timer that ends would be noticed a day later, when a restart has forgotten everything.
+                # A timer that ends would be noticed only after a restart, by what is missing then.
                 _log.error("a timer's work broke off", reason=repr(error))
 
     async def _load_store(self) -> None:
         try:
-            rows = self.state.load_store()
+            rows = self.state.store.rows()
         except Unavailable as error:
             _log.error("items kept for others stay away", reason=str(error))
             return
@@ -257,18 +264,18 @@ class Engine:
         if rows:
             _log.info("items kept for others are back", loaded=len(self.storage), saved=len(rows))
 
-    async def _save_changes(self) -> None:
-        await self.state.save_changes(self.storage.take_changes(boot_now(), unix_now()))
-
     async def _save_contacts(self) -> None:
         self.clock_watch.look()
         await self._discovery.save(self._contacts())
         for node, name in self._remembered_as.items():
-            saved = self.state.load_node(name)
-            # BEP 42 may have moved it; under an id that fits, the next run need not move again.
+            saved = self.state.store.load_node(name)
+            # BEP 42 may have given the node another id; the next run begins with that one.
             if saved is not None and saved.node_id != node.node_id:
-                self.state.save_node(name, saved._replace(node_id=node.node_id))
-        await self.state.save()
+                self.state.store.save_node(name, saved._replace(node_id=node.node_id))
+        await self.state.reader.save()
+
+    def _changes(self) -> list[StoredChange]:
+        return self.storage.take_changes(boot_now(), unix_now())
 
     def _contacts(self) -> list[SavedContact]:
         return [contact for node in self.nodes for contact in node.contacts(boot_now())]
@@ -277,19 +284,24 @@ class Engine:
 
     @property
     def contact_count(self) -> int:
-        """Return how many contacts there are, in both families."""
+        """How many contacts there are, in both families."""
         return sum(node.contact_count for node in self.nodes)
 
     @property
     def front_count(self) -> int:
-        """Return how many fronts are connected."""
-        return self.link.connection_count
+        return len(self.link.connections)
 
     @property
     def counters(self) -> dict[str, dict[str, int]]:
-        """Return every counter, by room."""
+        """Every counter, by room."""
+        dht: Counter[str] = Counter()
+        for node in self.nodes:
+            dht.update(node.counters)
+        for _ in self.nodes[1:]:
+            # Every node counts the storage that they share.
+            dht.subtract(self.storage.counters)
         rooms = {
-            "dht": self._dht_counters(),
+            "dht": dht,
             "overlay": self.overlay.counters,
             "service": self.service.counters,
             "upstream": self.upstreams.current.counters,
@@ -299,37 +311,24 @@ class Engine:
         }
         return {room: dict(sorted(counters.items())) for room, counters in rooms.items()}
 
-    def _dht_counters(self) -> Counter[str]:
-        total: Counter[str] = Counter()
-        for node in self.nodes:
-            total.update(node.counters)
-        for _ in self.nodes[1:]:
-            # Every node counts the storage that they share.
-            total.subtract(self.storage.counters)
-        return total
-
     @property
     def hint(self) -> str | None:
-        """Return what to do when there is nobody to ask."""
+        """What to do when there is no contact."""
         return self._discovery.hint or "the contacts of this node are silent; is the network up?"
 
-    def flush_upstream(self) -> None:
-        """Forget failures of upstreams."""
-        self.upstreams.current.flush()
-
-    def names_changed(self) -> None:
-        """Take over the petnames of the state, and what is trusted by them."""
-        self.service.change_settings(self._taken(self._new_settings()))
+    def names_changed(self, upstream: Upstream | None = None) -> None:
+        """Take over the petnames and the block lists of now, and another upstream where there is one."""
+        self.service.change_settings(self._taken(self._settings_of(self.config)), upstream)
 
     async def reload(self) -> dict[str, Any]:
-        """Have the configuration read again, by the supervisor where there is one; return what came of it."""
+        """Have the configuration read again, by the supervisor where there is one; return what took effect."""
         supervisor = self.supervisor_pid
         if supervisor is None or os.getppid() != supervisor:
             result = self.take_new_config()
             await self.block_lists.finished()
             return result
         self._reloaded.clear()
-        # It reads the file, hands the result to both children and tells them so.
+        # The supervisor reads the file, hands the result to both children and sends them SIGHUP.
         os.kill(supervisor, signal.SIGHUP)
         try:
             await asyncio.wait_for(self._reloaded.wait(), RELOAD_S_MAX)
@@ -342,16 +341,16 @@ class Engine:
         return self._reload_result
 
     def take_new_config(self) -> dict[str, Any]:
-        """Read the configuration again, use what can be used while running, and return what took effect."""
+        """Read the configuration again, take over the settings that need no restart, and return what took effect."""
         if self._read_config is None:
             raise Unavailable("this node was started without a configuration file", place="reload", hint="restart it")
         refusal: RefusedConfig | None = None
         try:
             config = self._read_config()
         except RefusedConfig as error:
-            # What is in force may be newer than what was read here last.
+            # The configuration in force may be newer than the one that was read here last.
             config, refusal = error.in_force, error
-        settings = resolver_settings(config, self.state.names(), self.block_lists.names)
+        settings = self._settings_of(config)
         changed = changed_settings(self.config, config)
         has_new_lists = self.block_lists.is_outdated(files_of(config.dns))
         if has_new_lists and not {"dns.block", "dns.block_except"} & set(changed):
@@ -379,7 +378,7 @@ class Engine:
             result = self.take_new_config()
         except (P2pdnsError, StrangerError, OSError, UnicodeDecodeError) as trouble:
             _log.error("configuration not taken over", reason=str(trouble))
-            # Who waits at the control socket is told at once.
+            # A caller that waits at the control socket is told at once.
             ours = trouble if isinstance(trouble, P2pdnsError) else None
             self.reload_trouble = ours or Unavailable(str(trouble), place="configuration")
             self._reloaded.set()
@@ -395,40 +394,34 @@ def run(
     dns_addresses: Sequence[str] = (),
     reload: Callable[[], Config] | None = None,
 ) -> int:
-    """Run an engine until a signal, or the end of whoever holds the other end of `alive_fd`; return the exit status.
+    """Run an engine until a signal, or until no process holds the other end of `alive_fd`; return the exit status.
 
-    This is all of `serve --no-dns`. `reload` reads the configuration again when SIGHUP asks for it.
+    This is all of `serve --no-dns`. `reload` reads the configuration again after SIGHUP.
     """
     log.configure(config.status.log_level)
     state = State.open(state_dir)
     try:
-        supervisor_pid = os.getppid() if alive_fd is not None and os.getppid() > 1 else None
+        pid = os.getppid() if alive_fd is not None and os.getppid() > 1 else None
+        make = partial(Engine, config, state, dns_addresses=dns_addresses, read_config=reload, supervisor_pid=pid)
         collect_seldom()
         with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(_serve(config, state, alive_fd, dns_addresses, reload, supervisor_pid))
+            asyncio.run(_serve(make, alive_fd))
     finally:
         state.close()
     return 0
 
 
-async def _serve(
-    config: Config,
-    state: State,
-    alive_fd: int | None,
-    dns_addresses: Sequence[str],
-    read_config: Callable[[], Config] | None,
-    supervisor_pid: int | None,
-) -> None:
+async def _serve(make: Callable[[], Engine], alive_fd: int | None) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(log.loop_trouble(log.get_limited_logger("engine", boot_now)))
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     if alive_fd is not None:
-        # Nobody writes to this pipe: it becomes readable when its only writer is gone.
+        # The supervisor writes nothing to this pipe: it becomes readable when the supervisor is gone.
         loop.add_reader(alive_fd, stopped.set)
-    engine = Engine(config, state, dns_addresses=dns_addresses, read_config=read_config, supervisor_pid=supervisor_pid)
-    # While block lists are read, which may take seconds, there are no parts yet that could use another configuration.
+    engine = make()
+    # Block lists may take seconds to read, and until then there is no part that could use another configuration.
     hung_up = asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, hung_up.set)
     await engine.open()
@@ -442,7 +435,7 @@ async def _serve(
 
 
 def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Return what the supervisor put on the command line."""
+    """Return the options that the supervisor put on the command line."""
     parser = argparse.ArgumentParser(prog="p2pdns.engine.main", description="the engine process of p2pdns serve")
     parser.add_argument("--config-fd", type=int)
     parser.add_argument("--alive-fd", type=int)

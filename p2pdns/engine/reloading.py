@@ -1,4 +1,4 @@
-"""What a reload changes: which settings differ, and which of them only a restart takes over.
+"""The settings that differ between two configurations, and those of them that only a restart takes over.
 
 Does not know how a setting is taken over: the front and `engine.main` do that.
 """
@@ -10,17 +10,20 @@ from typing import Any
 
 from p2pdns.config import Config
 
-# What the process was started with, and its sockets and stores opened with.
+# The settings that the process was started with, and that its sockets and stores were opened with.
 AT_START_ONLY = ("dht.", "control.", "process.", "dns.listen", "limits.store_")
 
 
 def needs_restart(setting: str) -> bool:
-    """Return whether a setting takes effect at a start only; the others are taken over by the front or here."""
+    """Return whether a setting takes effect only at a start; the front or the engine takes over the others."""
     return setting.startswith(AT_START_ONLY)
 
 
 def in_force(old: Config, new: Config) -> Config:
-    """Return the new configuration with what only a restart takes over as it was; the next reload says so again."""
+    """Return the new configuration, but with the old values of what only a restart takes over.
+
+    So the next reload says again that these need a restart.
+    """
     kept: dict[str, dict[str, Any]] = {}
     for setting in filter(needs_restart, changed_settings(old, new)):
         table, name = setting.split(".")
@@ -37,9 +40,6 @@ def changed_settings(old: Config, new: Config) -> list[str]:
         if table.name == "names":
             changed += ["names"] if before != after else []
             continue
-        changed += [
-            f"{table.name}.{entry.name}"
-            for entry in fields(before)
-            if getattr(before, entry.name) != getattr(after, entry.name)
-        ]
+        names = [entry.name for entry in fields(before)]
+        changed += [f"{table.name}.{name}" for name in names if getattr(before, name) != getattr(after, name)]
     return changed

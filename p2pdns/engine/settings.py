@@ -1,7 +1,7 @@
-"""What configuration and state say, as the node and the resolver take it: those of a daemon, and of one command.
+"""The settings of node and resolver, from configuration and state: for a daemon, and for one command.
 
-Guarantees: the bounds of a timeout stay in order, however small the configured one is. Does not know the defaults of
-anything else: they are the node's.
+Guarantees: the bounds of a timeout stay in order, however small the configured one is. Does not know the other
+defaults: the node does.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def node_settings(config: DhtTable, bind_host: str) -> NodeSettings:
 
 
 def short_lived_settings(config: DhtTable, bind_host: str) -> NodeSettings:
-    """Return the settings of a node that asks or puts for one command and keeps nothing for others."""
+    """Return the settings of a node that looks up or puts for one command, and keeps nothing for others."""
     usual = node_settings(config, bind_host)
     return replace(usual, read_only=True, store=False, fills_table=False, far_sizes=())
 
@@ -42,10 +42,7 @@ def short_lived_settings(config: DhtTable, bind_host: str) -> NodeSettings:
 def resolver_settings(
     config: Config, kept_names: Mapping[str, str], blocked: BlockedNames | None = None
 ) -> ResolverSettings:
-    """Return what the configuration says about names, and `kept_names`, the petnames of the state.
-
-    A name of the configuration wins.
-    """
+    """Return the resolver's settings. `kept_names` are the petnames of the state; those of the configuration win."""
     return ResolverSettings.of(
         suffixes=config.dns.suffixes,
         petnames={**kept_names, **config.names},

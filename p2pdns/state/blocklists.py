@@ -1,9 +1,9 @@
 """The block lists of the configuration: files of names, read a little at a time.
 
-Guarantees: reading a million names keeps no question waiting for longer than a few milliseconds; what is in force is
-always the whole of a reading, never a part; a file that cannot be read, or that holds no name although it holds lines,
-is a `ConfigError`, and at the start of a daemon a warning and the last good copy; a line that is no name is a warning
-with file and line. Does not know what is answered for a blocked name.
+Guarantees: while a million names are read, no question waits longer than a few milliseconds; a reading comes into force
+whole or not at all; a file that cannot be read, or that has lines but no name, is a `ConfigError`, at the start of a
+daemon a warning and the last good copy; a line that is no name is a warning with file and line. Does not know what is
+answered for a blocked name.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from p2pdns.resolver.blocking import EXCEPTIONS_MAX, NAMES_MAX, BlockedNames, re
 from p2pdns.state.kept import Copy, NewCopy
 
 FILE_BYTES_MAX = 268_435_456  # Of one list; four million names of 60 characters, which is more than are taken.
-LINE_BYTES_MAX = 4_096  # A hosts file has some hundred a line; a file with a longer one is no list.
-SLICE_BYTES = 16_384  # Some five hundred lines, two milliseconds; then others have their turn.
-WARNINGS_PER_FILE_MAX = 10  # Who has taken the wrong format sees it in the first ones.
+LINE_BYTES_MAX = 4_096  # A line of a hosts file has some hundred; a file with a longer line is no list.
+SLICE_BYTES = 16_384  # Some five hundred lines, two milliseconds; then other tasks run.
+WARNINGS_PER_FILE_MAX = 10  # The first ones show that a file has the wrong format.
 COPY_PREFIX = "block."
 
 log = get_logger("block")
@@ -37,10 +37,7 @@ Signature = tuple[tuple[str, int, int, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class ListFile:
-    """A list of names to block, or of names that are exceptions; `setting` is where the configuration names it.
-
-    Where `copy` is set, that is read in its place.
-    """
+    """A list of names to block, or of names that are exceptions; `copy` is read in its place where it is set."""
 
     path: str
     is_exceptions: bool = False
@@ -48,7 +45,6 @@ class ListFile:
 
     @property
     def setting(self) -> str:
-        """Where the configuration names it."""
         return "block_except" if self.is_exceptions else "block"
 
 
@@ -58,7 +54,7 @@ def files_of(config: DnsTable) -> tuple[ListFile, ...]:
 
 
 class BlockLists:
-    """What the lists said when they were last read. Copies are kept in `directory`; without one there are none."""
+    """The names of the last reading. Copies of the lists are kept in `directory`, where one is given."""
 
     def __init__(self, directory: Path | None = None) -> None:
         self.names = BlockedNames()
@@ -69,36 +65,39 @@ class BlockLists:
         self._trouble: ConfigError | None = None
 
     def is_outdated(self, files: Sequence[ListFile]) -> bool:
-        """Return whether these files are others, or have changed; ConfigError for one that cannot be read."""
-        signature = signature_of(files)
-        # What is being read may be what nobody wants any more.
+        """Return whether these files differ from those last read; ConfigError for one that cannot be read."""
+        signature = tuple(map(_signature_of, files))
+        # The files that are being read may have been replaced since.
         is_reading = self._reading is not None and not self._reading.done()
         return is_reading or signature != self._signature
 
     async def load(self, files: Sequence[ListFile]) -> None:
-        """Read the files, unless that was done, and let what they say take the place of what was said before."""
-        signature = signature_of(files)
+        """Read the files, unless they are those last read, and replace the names in force."""
+        signature = tuple(map(_signature_of, files))
         if signature != self._signature:
             await self._take(files, signature, [])
 
     async def start(self, files: Sequence[ListFile]) -> None:
-        """Read the files; for one that cannot be read there is a warning, and its last good copy if there is one.
+        """Read the files; in place of one that cannot be read take its last good copy, if there is one, and warn.
 
-        A daemon that would not start for it would leave its machine without any names.
+        A daemon that did not start because of a list would leave its machine without DNS.
         """
         told: list[str] = []
         wanted = list(files)
-        signatures = {file: _signature_or_none(file) for file in files}
-        # Each round but the last gives up one file.
+        signatures: list[tuple[str, int, int, int]] = []
+        for file in files:
+            with contextlib.suppress(ConfigError):
+                signatures.append(_signature_of(file))
+        # Each round but the last replaces or gives up one file.
         for _ in range(len(files) + 1):
             try:
-                await self._take(wanted, tuple(filter(None, map(signatures.get, files))), told)
+                await self._take(wanted, tuple(signatures), told)
                 return
             except _ListError as trouble:
                 wanted = [other for file in wanted for other in self._instead(file, trouble, told)]
 
     def _instead(self, file: ListFile, trouble: _ListError, told: list[str]) -> list[ListFile]:
-        """Return what is read in the place of a file: itself, where it is not the one at fault, else its copy."""
+        """Return the file, where it is not the one at fault; else its copy, or nothing."""
         if file != trouble.file:
             return [file]
         copy = self._copy_of(file)
@@ -134,7 +133,7 @@ class BlockLists:
                     (self._directory / name).unlink()
 
     def begin(self, files: Sequence[ListFile], on_read: Callable[[], None]) -> None:
-        """Read the files in the background; what was said before holds until then, and if that fails."""
+        """Read the files in the background; the names of before stay in force until then, and if that fails."""
         self.close()
         self._trouble = None
         self._reading = asyncio.create_task(self._read(files, on_read))
@@ -149,10 +148,10 @@ class BlockLists:
         on_read()
 
     async def finished(self) -> None:
-        """Return when what `begin` began is done; ConfigError when that came to nothing."""
+        """Return when the reading that `begin` began has ended; ConfigError when it has failed."""
         if self._reading is not None:
             await asyncio.wait({self._reading})
-        # Told once: the next reload may find the old files in their places and nothing to read.
+        # The failure is told once: the next reload may find the old files in their places and nothing to read.
         trouble, self._trouble = self._trouble, None
         if trouble is not None:
             raise trouble
@@ -171,27 +170,15 @@ class _ListError(ConfigError):
         self.file = file
 
 
-def signature_of(files: Sequence[ListFile]) -> Signature:
-    """Return what differs once a file is another; ConfigError for one that is not there or cannot be read."""
-    return tuple(map(_signature_of, files))
-
-
 def _signature_of(file: ListFile) -> tuple[str, int, int, int]:
+    """Return values that differ once a file has changed; ConfigError where it is missing or cannot be read."""
     with _opened(file) as fd:
         facts = os.fstat(fd)
         if not stat.S_ISREG(facts.st_mode):
             raise _ListError(file, "not a file", "name a file of names, one a line")
         if facts.st_size > FILE_BYTES_MAX:
-            what = f"{facts.st_size} bytes, {FILE_BYTES_MAX} allowed"
-            raise _ListError(file, what, "is it the right file?")
+            raise _ListError(file, f"{facts.st_size} bytes, {FILE_BYTES_MAX} allowed", "is it the right file?")
         return (f"{file.setting} {file.path}", facts.st_mtime_ns, facts.st_size, facts.st_ino)
-
-
-def _signature_or_none(file: ListFile) -> tuple[str, int, int, int] | None:
-    try:
-        return _signature_of(file)
-    except ConfigError:
-        return None
 
 
 def _copy_name(file: ListFile) -> str:
@@ -201,13 +188,13 @@ def _copy_name(file: ListFile) -> str:
 def read(
     files: Sequence[ListFile], names: BlockedNames, warnings: list[str], draft: NewCopy | None = None
 ) -> Iterator[None]:
-    """Add the names of the files and what is wrong with their lines, and yield after every slice of the work.
+    """Add the names of the files, and warnings about their lines; yield after every slice of the work.
 
-    What was taken is written to `draft`.
+    Each name and exception that was added is written to `draft` too.
     """
     for file in files:
         if file.copy is None:
-            # A pipe in the place of a file would never end.
+            # This refuses a pipe in the place of a file: it would never end.
             _signature_of(file)
         yield from _read_file(file, names, warnings, draft)
 
@@ -220,7 +207,7 @@ def _read_file(file: ListFile, names: BlockedNames, warnings: list[str], draft: 
             yield
             continue
         if KEY_FILE_MARK in line:
-            # Told before any line at fault is, so that none is shown.
+            # This comes before the warnings about lines, so that no line of a key file is shown.
             raise _ListError(file, f"not a list of names; {KEY_FILE_TEXT}", KEY_FILE_HINT)
         found = read_line(line.removeprefix("\ufeff") if number == 1 else line)
         exceptions = found.names + found.exceptions if file.is_exceptions else found.exceptions
@@ -244,7 +231,7 @@ def _read_file(file: ListFile, names: BlockedNames, warnings: list[str], draft: 
             warnings.append(f"{file.path}:{number}: more than {NAMES_MAX} names, the rest is left out")
             return
     if faults and not taken:
-        # A page that says "moved", or a download of another form: an empty list would let everything through.
+        # It is a page that says "moved", or a list of another format. Taken as empty it would block nothing.
         what = f"no line of it holds a name; {first_fault}"
         raise _ListError(file, what, "is it the right file? a line is a name, or one of a hosts file")
     if faults > WARNINGS_PER_FILE_MAX:
@@ -257,7 +244,7 @@ def _lines(file: ListFile) -> Iterator[tuple[int, str | None]]:
     rest = b""
     with _opened(file) as fd:
         while True:
-            piece = _read(fd, file)
+            piece = os.read(fd, SLICE_BYTES)
             *lines, rest = (rest + piece).split(b"\n")
             if not piece and rest:
                 lines, rest = [rest], b""
@@ -274,26 +261,15 @@ def _lines(file: ListFile) -> Iterator[tuple[int, str | None]]:
 
 @contextmanager
 def _opened(file: ListFile) -> Iterator[int]:
-    """Yield a descriptor that reads a file; ConfigError when the system refuses it."""
+    """Yield a descriptor that reads a file; ConfigError when the system refuses that, also inside the block."""
     try:
         # A pipe without a writer would keep us waiting for ever.
         fd = os.open(file.copy or file.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
     except FileNotFoundError:
         raise _ListError(file, "no such file", "check the name, or leave it out of the list") from None
     except OSError as trouble:
-        raise _refused(file, trouble) from None
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _read(fd: int, file: ListFile) -> bytes:
-    try:
-        return os.read(fd, SLICE_BYTES)
-    except OSError as trouble:
-        raise _refused(file, trouble) from None
-
-
-def _refused(file: ListFile, trouble: OSError) -> ConfigError:
-    return _ListError(file, words_of(trouble), hint_of(trouble))
+        raise _ListError(file, words_of(trouble), hint_of(trouble)) from None

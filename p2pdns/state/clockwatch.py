@@ -1,7 +1,7 @@
-"""Whether this machine's clock can be right, by what its reader has adopted: said in the log when that changes.
+"""Whether this machine's clock can be right, judged by the items that its reader has adopted.
 
-Guarantees: a clock that is behind is told once when it is found so, and once when it no longer is; `warning` says it
-for as long as it lasts. Does not know when to look, and sets no clock.
+Guarantees: the log says once that the clock is behind, and once that it no longer is; `warning` says it for as long as
+it lasts. Does not know when to look, and sets no clock.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Protocol
 
 from p2pdns import log
 from p2pdns.items.item import SEQ_PER_SECOND, Present
-from p2pdns.state.protection import moment
+from p2pdns.publishing.dates import date_of
 from p2pdns.timing import UnixClock
 
 
 class Adopted(Protocol):
-    """What the watch needs of the reader's state; `p2pdns.state.State`."""
+    """What the watch needs of the state; `p2pdns.state.marks.Reader`."""
 
     @property
     def newest_seq(self) -> int | None:
@@ -24,7 +24,7 @@ class Adopted(Protocol):
 
 
 class ClockWatch:
-    """The clock beside what was adopted. `tell` hears of the present at once, and whenever it is looked at."""
+    """The clock beside what was adopted. `tell` is told the present at once, and at every `look`."""
 
     def __init__(
         self, state: Adopted, unix_clock: UnixClock, tell: Callable[[Present], None] = lambda present: None
@@ -47,24 +47,18 @@ class ClockWatch:
         present = self.present
         if present.newest_seq is None or not present.is_clock_behind:
             return None
-        return (
-            f"this machine's clock shows {moment(present.clock_unix)}, and it has adopted an item that was signed at "
-            f"{moment(present.newest_seq / SEQ_PER_SECOND)}"
-        )
+        shown, signed = date_of(int(present.clock_unix) * SEQ_PER_SECOND), date_of(present.newest_seq)
+        return f"this machine's clock shows {shown}, and it has adopted an item that was signed at {signed}"
 
     @property
     def warning(self) -> str | None:
-        """The same, and what to do, in words for the log."""
-        cause = self.cause
-        if cause is None:
-            return None
-        return (
-            f"{cause}: set the clock; only if it is right now and was ahead "
-            'before, "p2pdns forget --ahead" clears the marks that it cannot believe'
-        )
+        """The cause, and what to do, in words for the log."""
+        remedy = "set the clock; only if it is right now and was ahead before"
+        todo = f'{remedy}, "p2pdns forget --ahead" clears the marks that it cannot believe'
+        return None if (cause := self.cause) is None else f"{cause}: {todo}"
 
     def look(self) -> None:
-        """Log what has changed, and tell the present: a clock may be set at any time."""
+        """Tell the present, because a clock may be set at any time, and log what has changed."""
         self._tell(self.present)
         warning = self.warning
         if warning is not None and not self._was_behind:

@@ -2,8 +2,8 @@
 
 Guarantees: what `open_database` returns has the schema that was asked for and passed SQLite's own check; a file that
 does not is set aside under another name, never deleted, and a new one takes its place; where the disk takes no more,
-and where the file is of a newer version of this program, the file is left alone and a copy in memory is used. A message
-says which of these it was. Does not know what the tables mean.
+and where a newer version of this program made the file, the file is left alone and a database in memory is used. A
+message says which of these it was. Does not know what the tables mean.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _COMPANIONS = ("", "-wal", "-shm", "-journal")
 
 @dataclass(frozen=True)
 class Earlier:
-    """The tables that an older program made, and how what is in them is brought to the present form."""
+    """The tables that an older program made, and how their content is brought to the present form."""
 
     version: int
     statements: tuple[str, ...]
@@ -48,15 +48,15 @@ class Schema:
     earlier: tuple[Earlier, ...] = ()
 
     def before(self, version: int) -> Earlier | None:
-        """Return what the file of an older program has; None where no upgrade leads from there to here."""
+        """Return the tables of an older version; None where there is no upgrade from it."""
         return next((earlier for earlier in self.earlier if earlier.version == version), None)
 
 
 @dataclass(frozen=True)
 class Database:
-    """Two connections to one file (one connection where it is in memory), and what was noticed when it was opened.
+    """Two connections to one file (one where it is in memory), and what was noticed when it was opened.
 
-    `is_kept`: what is written is on a disk. `is_new`: the file was set aside, so what it held is forgotten.
+    `is_kept`: commits go to a disk. `is_new`: the old file was set aside, so its content is forgotten.
     """
 
     reading: sqlite3.Connection
@@ -66,7 +66,7 @@ class Database:
     is_new: bool = False
 
     def close(self) -> None:
-        """Close the file. What was not committed is gone."""
+        """Close the file, without a commit."""
         self.reading.close()
         self.writing.close()
 
@@ -107,7 +107,7 @@ def _connect(path: str, schema: Schema) -> sqlite3.Connection:
 
 
 def _opened(path: Path, schema: Schema, warnings: tuple[str, ...]) -> Database:
-    # The file exists with its mode before SQLite writes a byte of it, and SQLite gives its companions the same mode.
+    # The file has its mode before SQLite writes to it, and SQLite gives its companions the same mode.
     path.touch(FILE_MODE)
     writing = _connect(str(path), schema)
     try:
@@ -189,11 +189,11 @@ def _refusal_of_disk(directory: Path) -> str | None:
 
 
 def _in_memory(schema: Schema, path: Path | None, *warnings: str) -> Database:
-    """Return a database in memory, with what the file at `path` holds as far as it can be read."""
+    """Return a database in memory, with the content of the file at `path` as far as it can be read."""
     memory = _connect(":memory:", schema)
     for mode in ("mode=ro", "mode=ro&immutable=1"):
         # An exclusive reader needs no shared memory beside the file. Where even the log beside it cannot be opened, the
-        # file alone is read: what a crash has left in the log is then missing.
+        # file alone is read, without the commits that a crash has left in the log.
         if path is None or not path.exists() or not path.stat().st_size:
             break
         with contextlib.suppress(sqlite3.Error):
@@ -224,7 +224,7 @@ def _set_aside(path: Path) -> Path:
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """Commit what happens inside as one, or none of it."""
+    """Commit all statements inside, or none of them."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield connection

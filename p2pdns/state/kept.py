@@ -1,7 +1,7 @@
-"""Copies in the state directory of what was good when it was last read elsewhere: block lists, the system's upstreams.
+"""Copies, in the state directory, of the last good reading of files elsewhere: block lists, the system's upstreams.
 
-Guarantees: a copy is whole or is not there; one that cannot be written costs a warning and nothing else; nothing is
-followed that lies in its place. Does not know what the lines mean.
+Guarantees: a copy is whole or is not there; one that cannot be written costs a warning and nothing else; a link in its
+place is not followed. Does not know what the lines mean.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from p2pdns.directory import FILE_MODE
 from p2pdns.errors import words_of
 from p2pdns.log import get_logger
 
-# Renaming is one step, and what a power cut leaves of the text is told by the missing last line.
+# The last line of every copy. A power cut may leave a renamed file without its text: then this line is missing.
 END_LINE = b"# end\n"
 _NEW = ".new"
 
@@ -31,7 +31,7 @@ class Copy:
 
     @contextlib.contextmanager
     def written(self) -> Iterator[NewCopy]:
-        """Yield what takes the lines of a new copy; it replaces the old one at the end, unless an error ends it."""
+        """Yield a new copy to write lines to; it replaces the old one at the end, unless an error ends the block."""
         draft = NewCopy(self.path.with_name(self.path.name + _NEW))
         try:
             yield draft
@@ -50,7 +50,7 @@ class Copy:
             return False
 
     def lines(self, bytes_max: int) -> list[str]:
-        """Return the lines of a small copy, none where it is not there or not whole."""
+        """Return the lines of a small copy; none where it is missing or not whole."""
         if not self.is_whole:
             return []
         try:
@@ -62,7 +62,7 @@ class Copy:
 
 
 class NewCopy:
-    """A copy that is being written; a disk that refuses it is told once, and there is none then."""
+    """A copy that is being written; where the disk refuses, the log says so once and the copy is dropped."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,10 +1,9 @@
-"""What this reader has seen: of each zone key the highest seq, its mark, and of those in use the item as well.
+"""What this reader has seen: of each zone key the highest seq (its mark), and of the zones in use the item as well.
 
-Guarantees: when `adopt` has returned, the mark survives a crash of the machine; a mark never goes down, whatever is
-adopted in whatever order; what comes back from the disk is verified again before anyone sees it. Commits that are
-asked for while another is under way share the next one. A first item itself waits in memory until it is kept (`keep`),
-or until the next `save`; its mark does not wait. Does not know whether an item is fresh, settled, or from the future:
-who adopts has decided that.
+Guarantees: when `adopt` has returned, the mark survives a crash of the machine; a mark never goes down, whatever the
+order of adoption; an item from the disk is verified again before it is returned. Commits that are asked for while
+another is under way share the next one. The first item of a key waits in memory until `keep` or the next `save`; its
+mark does not wait. Does not know whether an item is fresh, settled, or from the future: the caller of `adopt` does.
 """
 
 from __future__ import annotations
@@ -49,10 +48,9 @@ from p2pdns.state.tables import (
 
 ITEMS_MAX = 65_536  # About 80 MB of file: every zone a busy site uses. The longest unconfirmed go; their marks stay.
 CACHED_MAX = 4_096  # About 6 MB of memory; the rest is read and verified again when it is asked for (0.3 ms).
-PENDING_MAX = 4_096  # Items whose mark is on the disk and that are not yet themselves; about 6 MB. The oldest go first.
+PENDING_MAX = 4_096  # Items in memory alone, their marks being on the disk; about 6 MB. The oldest go first.
 OWED_MAX = 65_536  # Marks that the disk has refused, held in memory until it takes them; about 8 MB.
-CONFIRMED_LONG_AGO = 1.0  # Unix time of a confirmation that nobody knows the time of: any look-up is newer.
-EVICTED_AT_ONCE = 512  # Looking for the oldest costs a pass over an index; one pass makes room for many.
+CONFIRMED_LONG_AGO = 1.0  # Unix time of a confirmation at an unknown time: any look-up is newer.
 TOLD_AGAIN_S = 3_600.0  # How often at most the log says that marks make room for others.
 
 
@@ -60,10 +58,10 @@ TOLD_AGAIN_S = 3_600.0  # How often at most the log says that marks make room fo
 class _Wish:
     change: Change
     done: asyncio.Future[None]
-    # How many items had gone from memory or disk when there was none for the key; None when there was one.
-    absent_since: int | None = None
-    # How many times something had been forgotten by hand.
-    forgotten_before: int = 0
+    # `_gone_count` at the time of the wish, where no item of the key was held; None where one was.
+    absent_since: int | None
+    # `_forgotten_count` at the time of the wish.
+    forgotten_before: int
 
 
 class Reader:
@@ -73,13 +71,13 @@ class Reader:
         loss = None if path is None else loss_of(path)
         self._database: Database = open_database(path, SCHEMA)
         self.warnings: list[str] = list(self._database.warnings)
-        self.protection = Protection(None if path is None else path.parent)
+        self._protection = Protection(None if path is None else path.parent)
         if self._database.is_new:
             loss = "reader.sqlite was broken"
         elif loss is not None:
             self.warnings.append(loss)
         if loss is not None:
-            self.protection.starts_anew(loss)
+            self._protection.starts_anew(loss)
             self.warnings.append("roll-back protection starts anew: what was the newest item of each key is forgotten")
         self._log = log.get_logger("state")
         self._cached: OrderedDict[Slot, Held] = OrderedDict()
@@ -89,31 +87,36 @@ class Reader:
         self._protected: frozenset[bytes] = frozenset()
         self._gone_count = 0
         self._forgotten_count = 0
-        # Why the disk takes nothing, in words, for as long as that lasts.
+        # Why the disk takes no marks at present, in words; None where it does.
         self.trouble: str | None = None
         self._wishes: list[_Wish] = []
         self._writer: asyncio.Task[None] | None = None
         # SQLite waits for the disk with the interpreter lock released; in a thread that costs the engine nothing.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="reader") if self._database.is_kept else None
-        # What is never to be kept owes the disk nothing; what cannot be kept does.
+        # Marks that a disk should hold and cannot are owed to it; a reader without a path owes nothing.
         self._owes = path is not None and not self._database.is_kept
         self.item_count = count_of(self._database.reading)
         self.facts = seen.read_facts(self._database.reading)
         self.commits = Commits()
         self._evicted_told = (float("-inf"), self.facts.evicted_count)
 
-    def __len__(self) -> int:
-        """Return how many marks there are."""
+    @property
+    def mark_count(self) -> int:
         return self.facts.seen_count
 
     @property
-    def owed_count(self) -> int:
-        """How many marks wait for a disk that refuses them."""
-        return len(self._owed)
+    def newest_seq(self) -> int | None:
+        """The highest seq that was adopted by a clock that could be believed; it bounds the time from below."""
+        return self.facts.newest_seq or None
+
+    @property
+    def roll_back_protection(self) -> str:
+        """In words: since when no answer falls below the newest item seen, and for which keys it may."""
+        return self._protection.told(self.facts, len(self._owed))
 
     def protect(self, zone_ids: Iterable[ZoneId]) -> None:
         """Say which keys' marks and items never make room for others', beside those that this node keeps alive."""
-        self._protected = seen.marks_of(zone_ids)
+        self._protected = frozenset(seen.mark_of(zone_id.raw) for zone_id in zone_ids)
 
     def is_protected(self, zone_id: ZoneId) -> bool:
         """Return whether the marks of a key never make room for others'."""
@@ -139,23 +142,20 @@ class Reader:
         slot = (key_of(zone_id).raw, salt)
         held = self._cached.get(slot) or self._pending.get(slot)
         if held is None:
-            held = self._read(slot)
+            query = f"SELECT {COLUMNS} FROM marks WHERE key = ? AND salt = ?"
+            try:
+                row = self._database.reading.execute(query, slot).fetchone()
+            except sqlite3.Error as error:
+                # This is not the same as "not held": without the mark an older item could pass for the newest.
+                raise _unreadable(error) from None
+            held = None if row is None else self._verified(row)
             mark = None if held is None else self.mark(zone_id, salt)
             if held is not None and mark is not None and held.item.seq < mark.seq:
-                # What is on the disk is older than what was shown: it is no longer the newest.
+                # A newer item than the one on the disk was shown.
                 return None
         if held is not None:
             self._remember(slot, held)
         return held
-
-    def _read(self, slot: Slot) -> Held | None:
-        query = f"SELECT {COLUMNS} FROM marks WHERE key = ? AND salt = ?"
-        try:
-            row = self._database.reading.execute(query, slot).fetchone()
-        except sqlite3.Error as error:
-            # Without the mark an older item could pass for the newest, so this is no "not held".
-            raise _unreadable(error) from None
-        return None if row is None else self._verified(row)
 
     def kept_alive(self) -> list[Held]:
         """Return the items that this node publishes or has pinned, in the order of their keys."""
@@ -180,9 +180,9 @@ class Reader:
         return Held(item, confirmed_unix, bool(is_own), bool(is_pinned))
 
     def _mend_time(self, slot: Slot, confirmed_unix: float) -> float:
-        """Replace a time of confirmation that cannot be by one that says nothing, and return it.
+        """Replace an impossible time of confirmation by one that says nothing, and return that.
 
-        It was forged, or written while the clock was ahead: left in place it would come true one day, or never end.
+        It was forged, or written while the clock was ahead. Left in place, the item would count as confirmed one day.
         """
         mended = CONFIRMED_LONG_AGO if confirmed_unix > 0 else 0.0
         with contextlib.suppress(sqlite3.Error):
@@ -197,7 +197,7 @@ class Reader:
         self.item_count -= 1
         text = f"reader.sqlite: the row of a key does not verify ({trouble})"
         if self._seq_on_disk(seen.mark_of_slot(*slot)) is None:
-            self.protection.starts_anew("the row of a key did not verify")
+            self._protection.starts_anew("the row of a key did not verify")
             self._warn(f"{text}; roll-back protection starts anew for it")
         else:
             self._warn(f"{text}; its mark stays, and what was kept alive under it is to be published or pinned again")
@@ -214,9 +214,9 @@ class Reader:
             self._gone_count += 1
 
     async def adopt(self, item: MutableItem, confirmed_unix: float, *, own: bool = False, pinned: bool = False) -> None:
-        """Make the item the mark of its key where it supersedes the one held, and return when that is on the disk.
+        """Raise the mark of the item's key to the item, never lower it; return when the mark is on the disk.
 
-        An item held already is confirmed, which waits for no disk. Unavailable when the disk refuses.
+        An item that is held already is only confirmed, which waits for no disk. Unavailable when the disk refuses.
         """
         zone_id = zone_id_of(item)
         slot, mark = slot_of(item), seen.mark_of(zone_id.raw, item.salt)
@@ -232,7 +232,7 @@ class Reader:
         if held is None and on_disk is not None and item.seq < on_disk:
             return
         wish = Held(item, confirmed_unix, own, pinned)
-        # The newer item of one that is kept is kept as well. In memory nothing is gained by keeping less.
+        # The successor of an item on the disk goes to the disk too. In memory nothing is gained by keeping less.
         is_whole = own or pinned or self._thread is None or (held is not None and slot not in self._pending)
         if not is_whole and on_disk == item.seq:
             self._adopted_in_memory(slot, wish)
@@ -240,13 +240,13 @@ class Reader:
         await self._wish(wish, is_whole=is_whole, is_absent=held is None)
 
     def keep(self, zone_id: ZoneId, salt: bytes = b"") -> None:
-        """Have the item of a key on the disk with the next commit, and not its mark alone; nobody waits for it."""
+        """Write the item of a key, and not its mark alone, with the next commit; do not wait for that."""
         held = self._pending.get((key_of(zone_id).raw, salt))
         if held is not None:
             self._wish(held, is_whole=True, is_absent=False)
 
     async def save(self) -> None:
-        """Have everything on the disk that waits in memory: items, and times of confirmation."""
+        """Write everything that waits in memory: items, and times of confirmation."""
         if self._thread is None:
             self._write([], self._confirmed, [])
             self._confirmed = {}
@@ -259,9 +259,9 @@ class Reader:
             await asyncio.wait({self._writer})
 
     def _wish(self, held: Held, *, is_whole: bool, is_absent: bool) -> asyncio.Future[None]:
-        """Put a wish on the list of the next commit, and return what says that it is done."""
+        """Put a wish on the list of the next commit, and return a future of its end."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        # Who does not wait for it has no use for its trouble; the log has it.
+        # The exception of a wish without a waiter is retrieved, so that asyncio does not log it; our log has it.
         done.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         absent_since = self._gone_count if is_absent else None
         wish = _Wish(self._change(held, is_whole), done, absent_since, self._forgotten_count)
@@ -276,7 +276,7 @@ class Reader:
         return done
 
     def _change(self, held: Held, is_whole: bool) -> Change:
-        return Change.of(held, Present(unix_now(), self.facts.bound_seq), is_whole=is_whole)
+        return Change.of(held, Present(unix_now(), self.newest_seq), is_whole=is_whole)
 
     def _start_writer(self, thread: ThreadPoolExecutor) -> None:
         if self._writer is None or self._writer.done():
@@ -305,7 +305,7 @@ class Reader:
                 if not self._wishes:
                     return
             except Exception as error:
-                # Whatever it was: a wish without an end is a question without an answer.
+                # Every kind of error ends the wishes: a wish without an end is a question without an answer.
                 self._refused(wishes, confirmed, error)
                 return
 
@@ -325,7 +325,7 @@ class Reader:
         self._tell_evicted()
 
     def _refused(self, wishes: Sequence[_Wish], confirmed: Mapping[Slot, float], error: Exception) -> None:
-        """Take note that the disk has refused a commit: what it would have said holds for this process alone."""
+        """Take note that the disk has refused a commit: its marks hold for this process alone."""
         hint = "is the disk full?" if isinstance(error, sqlite3.Error) else None
         trouble = Unavailable(f"cannot be written: {words_of(error)}", place="reader.sqlite", hint=hint)
         if self.trouble != str(trouble):
@@ -333,7 +333,7 @@ class Reader:
             self.trouble = str(trouble)
             self._log.error(str(trouble), reason=repr(error))
         self._confirmed = {**confirmed, **self._confirmed}
-        # Those that came meanwhile would meet the same disk.
+        # The wishes that came meanwhile would meet the same disk.
         everybody, self._wishes = [*wishes, *self._wishes], []
         for wish in everybody:
             if wish.forgotten_before == self._forgotten_count and not self._is_on_disk(wish.change.sighting):
@@ -343,7 +343,8 @@ class Reader:
 
     def _is_on_disk(self, sighting: seen.Sighting) -> bool:
         with contextlib.suppress(Unavailable):
-            return (-1 if (seq := self._seq_on_disk(sighting.mark)) is None else seq) >= sighting.seq
+            seq = self._seq_on_disk(sighting.mark)
+            return seq is not None and seq >= sighting.seq
         return False
 
     def _owe(self, sighting: seen.Sighting) -> None:
@@ -375,18 +376,16 @@ class Reader:
             connection.executemany(RAISE, [row_of(held) for held in whole])
             connection.executemany(CONFIRM, [flags_of(held) for held in whole])
             connection.executemany(CONFIRM, [(unix, 0, 0, *slot) for slot, unix in confirmed.items()])
-            count = count_of(connection) if whole else self.item_count
-            if count > ITEMS_MAX:
-                count -= self._evict_items(connection)
-        self.item_count = count
-        before = self.commits
-        self.commits = Commits(
-            before.count + 1, before.seconds + boot_now() - began, before.mark_count + len(sightings)
-        )
+            item_count = count_of(connection) if whole else self.item_count
+            if item_count > ITEMS_MAX:
+                item_count -= self._evict_items(connection)
+        self.item_count = item_count
+        before, seconds = self.commits, boot_now() - began
+        self.commits = Commits(before.count + 1, before.seconds + seconds, before.mark_count + len(sightings))
 
     def _evict_items(self, connection: sqlite3.Connection) -> int:
-        oldest = connection.execute(OLDEST, (EVICTED_AT_ONCE + len(self._protected),)).fetchall()
-        gone = [slot for slot in oldest if seen.mark_of_slot(*slot) not in self._protected][:EVICTED_AT_ONCE]
+        oldest = connection.execute(OLDEST, (seen.EVICTED_AT_ONCE + len(self._protected),)).fetchall()
+        gone = [slot for slot in oldest if seen.mark_of_slot(*slot) not in self._protected][: seen.EVICTED_AT_ONCE]
         connection.executemany("DELETE FROM marks WHERE key = ? AND salt = ?", gone)
         return len(gone)
 
@@ -402,11 +401,11 @@ class Reader:
             del self._pending[slot]
         cached = self._cached.get(slot)
         if cached is None and wish.absent_since == self._gone_count:
-            # The first mark of its key is what was written; to read and verify it again costs as much as finding it.
+            # No other item of the key came between. Reading it back would verify its signature once more.
             self._remember(slot, held)
             return
         if cached is None:
-            # Not in memory any more, or never: what the disk has is the outcome of all wishes.
+            # The key's item is not in memory: the disk has the outcome of all wishes.
             self.held(zone_id_of(held.item), held.item.salt)
             return
         newest = held if held.item.supersedes(cached.item) else cached
@@ -414,7 +413,7 @@ class Reader:
         self._remember(slot, replace(newest, is_own=is_own, is_pinned=is_pinned))
 
     def _adopted_in_memory(self, slot: Slot, held: Held) -> None:
-        """Hold an item whose mark is on the disk, until the item is as well."""
+        """Hold an item in memory until it is on the disk, where its mark is already."""
         for other in (self._pending.get(slot), self._cached.get(slot)):
             if other is not None and not held.item.supersedes(other.item):
                 return

@@ -1,22 +1,22 @@
-"""Since when this reader's roll-back protection holds for every key: a line in a file of its own.
+"""Since when this reader's roll-back protection holds for every key: one line, in a file of its own.
 
-Guarantees: what was said in one process is said by the next ones, until the state directory itself goes. It is a
-file of its own, because it tells what became of the one with the marks. Does not know marks: how many have gone one by
-one stands beside them, and is only put into words here.
+Guarantees: the note of one process is there for the next ones, as long as the state directory is. It has a file of its
+own because it tells of the loss of the file with the marks. Does not know marks: their table counts those that went one
+by one, and `told` only puts that into words.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import time
 from pathlib import Path
 
 from p2pdns.clock import unix_now
+from p2pdns.items.item import SEQ_PER_SECOND
+from p2pdns.publishing.dates import date_of
 from p2pdns.state.seen import Facts
 
 FILE_NAME = "reader.anew"
-WHOLE = "whole"
 NOTE_BYTES_MAX = 512  # Read back; what we write is shorter.
 FILE_MODE = 0o600
 
@@ -28,35 +28,27 @@ class Protection:
         self._path = None if directory is None else directory / FILE_NAME
         self._note = _read(self._path) if self._path is not None else ""
 
-    def __str__(self) -> str:
-        """Return, in words, since when no answer falls below the newest item seen."""
-        return f"starts anew as of {self._note}" if self._note else WHOLE
-
     def told(self, facts: Facts, owed_count: int) -> str:
-        """Return the same, and for which keys an answer may fall below what they have shown."""
+        """Return, in words, since when no answer falls below the newest item seen, and for which keys it may."""
         exceptions = []
         if facts.evicted_count:
-            when = moment(facts.evicted_unix)
+            when = date_of(facts.evicted_unix * SEQ_PER_SECOND)
             exceptions.append(f"{facts.evicted_count} marks made room for others, the last at {when}")
         if facts.forgotten_count:
-            when = moment(facts.forgotten_unix)
+            when = date_of(facts.forgotten_unix * SEQ_PER_SECOND)
             exceptions.append(f"{facts.forgotten_count} marks were cleared with forget, the last at {when}")
         if owed_count:
             exceptions.append(f"{owed_count} marks are not on the disk, which takes none")
-        return "; ".join([str(self) if self._note or not exceptions else "whole but for this", *exceptions])
+        whole = "whole but for this" if exceptions else "whole"
+        return "; ".join([f"starts anew as of {self._note}" if self._note else whole, *exceptions])
 
     def starts_anew(self, reason: str) -> None:
-        """Remember that marks are lost as of now. For keys whose mark was kept it says too little, never too much."""
-        self._note = f"{moment(unix_now())}: {reason}"
+        """Note that marks are lost as of now. Protection that still holds for some keys goes unsaid."""
+        self._note = f"{date_of(int(unix_now()) * SEQ_PER_SECOND)}: {reason}"
         if self._path is not None:
-            # Without the file this process says it all the same, and a disk that refuses is complained of elsewhere.
+            # Without the file this process says it all the same; the table of marks reports a disk that refuses.
             with contextlib.suppress(OSError):
                 _write(self._path, self._note)
-
-
-def moment(unix: float) -> str:
-    """Return a time as a person reads it."""
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(unix))
 
 
 def _read(path: Path) -> str:

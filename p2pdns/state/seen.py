@@ -1,8 +1,8 @@
-"""The small marks: of every key whose item was ever shown a hash and the highest seq, and facts about all of them.
+"""The small marks: the hash and the highest seq of every key whose item was ever shown, and facts about all of them.
 
-Guarantees: a mark never goes down but by `forget`; there are `SEEN_MAX` at most, and where one has to go it is none of
-those that are protected; how many have gone, by room or by hand, is remembered beside them. Does not know items, nor
-when to commit: each function works inside a transaction of the caller's.
+Guarantees: only `forget` lowers a mark; there are `SEEN_MAX` at most, and no protected one is evicted; the facts count
+how many were evicted and how many forgotten. Does not know items, nor when to commit: each function works inside a
+transaction of the caller's.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from typing import NamedTuple
 
 from p2pdns.errors import StrangerError
 from p2pdns.items.item import SEQ_PER_SECOND, SEQ_RESERVED, MutableItem, Present
-from p2pdns.items.keys import ZoneId
 from p2pdns.overlay.parts import raw_id_of
 
 SEEN_MAX = 2_097_152  # 28 bytes each and the tree round them: 80 MB of file, and at a mark every five seconds 121 days.
-EVICTED_AT_ONCE = 512  # One walk makes room for many.
+EVICTED_AT_ONCE = 512  # One pass makes room for many.
 MARK_BYTES = 20  # Nobody makes two keys whose hashes agree in 160 bits, and the table stays small.
-# A mark of an older file that lies farther ahead was adopted under no clock at all, and says nothing of the time.
+# A mark of an older file that lies farther ahead of the clock was adopted without one, and does not bound the time.
 AHEAD_OF_UPGRADE_S_MAX = 366 * 86_400
 
 STATEMENTS = (
@@ -32,7 +31,7 @@ STATEMENTS = (
 
 
 class Sighting(NamedTuple):
-    """A mark to be raised. `is_counted`: it was adopted by a clock that can be believed, and so bounds the time."""
+    """A mark to be raised. `is_counted`: the clock of its adoption could be believed, so the seq bounds the time."""
 
     mark: bytes
     seq: int
@@ -50,16 +49,11 @@ class Facts:
     forgotten_count: int = 0
     forgotten_unix: int = 0
 
-    @property
-    def bound_seq(self) -> int | None:
-        """The newest seq that bounds the time from below; None where nothing was adopted."""
-        return self.newest_seq or None
-
 
 def mark_of(zone_raw: bytes, salt: bytes = b"") -> bytes:
-    """Return what stands for a zone and a salt in the table; the bytes are those of the zone's id.
+    """Return the hash that stands for a zone (the bytes of its id) and a salt in the table.
 
-    SHA-256 and not the target of the overlay: two keys of one SHA-1 can be made, and would share their mark.
+    It is SHA-256 and not the target of the overlay: two keys of one SHA-1 can be made, and would share their mark.
     """
     return hashlib.sha256(zone_raw + salt).digest()[:MARK_BYTES]
 
@@ -70,7 +64,7 @@ def mark_of_slot(key_raw: bytes, salt: bytes) -> bytes:
 
 
 def read_facts(connection: sqlite3.Connection) -> Facts:
-    """Return the facts; one that was tampered with counts as if it had never been written."""
+    """Return the facts; one that was tampered with counts as never written."""
     names = {field.name for field in fields(Facts)}
     rows = connection.execute("SELECT name, value FROM facts").fetchall()
     sane = {name: value for name, value in rows if name in names and isinstance(value, int) and value >= 0}
@@ -119,7 +113,7 @@ def raise_marks(
 def _evict(connection: sqlite3.Connection, kept: Collection[bytes]) -> int:
     """Delete some marks from a random place on; return how many.
 
-    Who fills the table cannot choose whose mark goes: the place is random, and so is the order of hashes.
+    A client that fills the table cannot choose whose mark goes: the place is random, and so is the order of hashes.
     """
     start, gone = os.urandom(MARK_BYTES), 0
     wanted = EVICTED_AT_ONCE + len(kept)
@@ -157,7 +151,7 @@ def _note_forgotten(connection: sqlite3.Connection, gone: int, highest: int, uni
         return
     facts = read_facts(connection)
     if highest >= facts.newest_seq:
-        # It bounded the time, so the next lower one does now. A walk over all marks, which a person waits for.
+        # The forgotten mark bounded the time, so the next lower one does now. This reads all marks; a person waits.
         query = "SELECT max(seq) FROM seen WHERE seq <= ?"
         newest = connection.execute(query, (facts.newest_seq,)).fetchone()[0]
         facts = replace(facts, newest_seq=newest or 0)
@@ -173,7 +167,7 @@ def _note_forgotten(connection: sqlite3.Connection, gone: int, highest: int, uni
 def fill_from_items(connection: sqlite3.Connection, unix_now: float) -> None:
     """Make the small marks out of the items of a file that had no others yet."""
     items = connection.execute("SELECT key, salt, seq, value, signature FROM marks").fetchall()
-    # What does not verify is dropped when it is read; as a mark it would keep every honest item of its key out.
+    # An item that does not verify is dropped when it is read; its mark would keep every honest item of its key out.
     items = [item for item in items if _is_verified(*item)]
     latest = int((Present(unix_now).unix + AHEAD_OF_UPGRADE_S_MAX) * SEQ_PER_SECOND)
     connection.executemany(
@@ -190,8 +184,3 @@ def _is_verified(key: bytes, salt: bytes, seq: int, value: bytes, signature: byt
     except StrangerError:
         return False
     return True
-
-
-def marks_of(zone_ids: Iterable[ZoneId]) -> frozenset[bytes]:
-    """Return the marks of zones."""
-    return frozenset(mark_of(zone_id.raw) for zone_id in zone_ids)

@@ -1,27 +1,28 @@
 """What a node remembers of others: their items, its contacts, its node id and port in each network.
 
 Guarantees: a restart loses at most what came since the last save, and nothing else depends on it; rows come back with
-the types they had, and who takes them verifies the items anew. Does not know which items are kept (`dht.storage`
+the types they had, and `dht.storage` verifies the items anew. Does not know which items are kept (`dht.storage`
 decides) nor which contacts are good.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import math
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from p2pdns import log
 from p2pdns.addresses import class_of
 from p2pdns.dht.routing.contact import SavedContact
 from p2pdns.dht.stored import StoredChange, StoredRow
-from p2pdns.errors import StrangerError
+from p2pdns.errors import StrangerError, Unavailable, words_of
 from p2pdns.state.database import Earlier, Schema, open_database, transaction
 
-CONTACTS_MAX = (
-    256  # A network and address family: 12 buckets' worth; a boot asks the best few, a later one finds the rest again.
-)
+CONTACTS_MAX = 256  # Of each network and address family: 12 buckets' worth; a boot asks the best few of them.
 NODE_ID_BYTES = 20
 
 _ITEMS = """CREATE TABLE items (
@@ -46,7 +47,8 @@ _ITEMS_OF_VERSION_1 = """CREATE TABLE items (
 
 
 def _from_version_1(connection: sqlite3.Connection) -> None:
-    # It did not know who else had put an item, nor since when there was one: since the value came, at least.
+    # Version 1 did not record which prefix beside the first had put an item, nor when the first item of its target
+    # came: that was no later than the value.
     connection.execute("ALTER TABLE items RENAME TO items_1")
     connection.execute(_ITEMS)
     connection.execute("INSERT INTO items SELECT *, '', new_unix FROM items_1")
@@ -63,26 +65,65 @@ SCHEMA = Schema(
 
 
 class SavedNode(NamedTuple):
-    """Who this node was in a network, and at which port: others remember both."""
+    """The id and the port that this node had in a network: other nodes remember both."""
 
     node_id: bytes
     port: int
 
 
 class Store:
-    """The items kept for others, the contacts and the nodes this was: `store.sqlite`, or memory."""
+    """The items kept for others, the contacts, and this node's own ids: `store.sqlite`, or memory."""
 
     def __init__(self, path: Path | None) -> None:
         self._database = open_database(path, SCHEMA)
-        self.warnings: list[str] = list(self._database.warnings)
+        self._trouble: str | None = None
+        self._saving = asyncio.Lock()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What went wrong with the file, in words for `status`."""
+        return [*self._database.warnings, *filter(None, [self._trouble])]
 
     def rows(self) -> list[StoredRow]:
-        """Return every kept item as it was saved."""
+        """Return every kept item as it was saved, not verified; Unavailable where the file cannot be read."""
         columns = ", ".join(StoredRow._fields)
-        return [StoredRow(*row) for row in self._database.reading.execute(f"SELECT {columns} FROM items")]
+        try:
+            return [StoredRow(*row) for row in self._database.reading.execute(f"SELECT {columns} FROM items")]
+        except sqlite3.Error as error:
+            raise Unavailable(f"cannot be read: {words_of(error)}", place="store.sqlite") from None
 
-    def save(self, changes: Sequence[StoredChange]) -> None:
-        """Write or delete one row a change, all in one commit. May be called from another thread, one at a time."""
+    async def save_changes(self, changes: Sequence[StoredChange]) -> None:
+        """Write what `Storage.take_changes` returned; the loop runs on meanwhile."""
+        if changes:
+            await self._save(self._write_changes, changes)
+
+    async def save_contacts(self, network: str, contacts: Iterable[SavedContact]) -> None:
+        """Replace the contacts of a network by these, best first; the loop runs on meanwhile."""
+        await self._save(self._write_contacts, network, list(contacts))
+
+    async def _save(self, write: Callable[..., None], *args: object) -> None:
+        async with self._saving:
+            try:
+                # There is one connection, so one save at a time; in memory a thread would only cost.
+                if self._database.is_kept:
+                    await asyncio.to_thread(write, *args)
+                else:
+                    write(*args)
+                self._trouble = None
+            except sqlite3.Error as error:
+                text = f"store.sqlite: cannot be written: {words_of(error)}"
+                # Others' items are not worth the daemon; the next save tries again, and the log says it once.
+                if text != self._trouble:
+                    self._trouble = text
+                    log.get_logger("state").warning(text)
+
+    def save_now(self, network: str, changes: Sequence[StoredChange], contacts: Iterable[SavedContact]) -> None:
+        """Write what is left at the end of a process; the loop stands still meanwhile."""
+        with contextlib.suppress(sqlite3.Error):
+            self._write_changes(changes)
+            self._write_contacts(network, contacts)
+
+    def _write_changes(self, changes: Sequence[StoredChange]) -> None:
         rows = [change.row for change in changes if change.row is not None]
         gone = [(change.target,) for change in changes if change.row is None]
         marks = ", ".join("?" * len(StoredRow._fields))
@@ -90,7 +131,7 @@ class Store:
             connection.executemany("DELETE FROM items WHERE target = ?", gone)
             connection.executemany(f"INSERT OR REPLACE INTO items VALUES ({marks})", rows)
 
-    def contacts(self, network: str) -> list[SavedContact]:
+    def load_contacts(self, network: str) -> list[SavedContact]:
         """Return the contacts saved for a network, best first."""
         query = "SELECT node_id, host, port, rtt_ms, known_s FROM contacts WHERE network = ? ORDER BY place LIMIT ?"
         rows = self._database.reading.execute(query, (network, 2 * CONTACTS_MAX)).fetchall()
@@ -100,12 +141,11 @@ class Store:
             if _is_sane(node_id, host, port, rtt_ms, known_s)
         ]
 
-    def save_contacts(self, network: str, contacts: Iterable[SavedContact]) -> None:
-        """Replace the contacts of a network by these, best first. May be called from another thread, one at a time."""
+    def _write_contacts(self, network: str, contacts: Iterable[SavedContact]) -> None:
         kept: list[SavedContact] = []
         counts = {False: 0, True: 0}
         for contact in contacts:
-            # Each family by itself: those of the second would find no place behind a full table of the first.
+            # Each family is counted by itself: behind a full table of one, those of the other would find no place.
             is_ipv6 = ":" in contact.address[0]
             counts[is_ipv6] += 1
             if counts[is_ipv6] <= CONTACTS_MAX:
@@ -118,8 +158,8 @@ class Store:
             connection.execute("DELETE FROM contacts WHERE network = ?", (network,))
             connection.executemany("INSERT INTO contacts VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
-    def node(self, network: str) -> SavedNode | None:
-        """Return what this node was in a network, or None."""
+    def load_node(self, network: str) -> SavedNode | None:
+        """Return the id and the port that this node had in a network, or None."""
         query = "SELECT node_id, port FROM nodes WHERE network = ?"
         row = self._database.reading.execute(query, (network,)).fetchone()
         if row is None or len(row[0]) != NODE_ID_BYTES or not 0 < row[1] < 65536:
@@ -127,9 +167,9 @@ class Store:
         return SavedNode(*row)
 
     def save_node(self, network: str, node: SavedNode) -> None:
-        """Keep the id and the port for the next start."""
+        """Keep the id and the port for the next start, where the disk takes them."""
         assert len(node.node_id) == NODE_ID_BYTES
-        with transaction(self._database.writing) as connection:
+        with contextlib.suppress(sqlite3.Error), transaction(self._database.writing) as connection:
             connection.execute("INSERT OR REPLACE INTO nodes VALUES (?, ?, ?)", (network, *node))
 
     def close(self) -> None:

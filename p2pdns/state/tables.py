@@ -1,4 +1,4 @@
-"""The tables of `reader.sqlite`: items, small marks, petnames; and how items become rows.
+"""The tables of `reader.sqlite` (items, small marks, petnames), and how items become rows.
 
 Guarantees: a file of an older version keeps what it holds. Does not know when anything is written.
 """
@@ -56,16 +56,16 @@ Slot = tuple[bytes, bytes]
 
 @dataclass(frozen=True)
 class Change:
-    """A mark to be raised, and whether its item goes to the disk with it."""
+    """A mark to be raised; `is_whole`: its item goes to the disk with it."""
 
     held: Held
     sighting: seen.Sighting
-    is_whole: bool = True
+    is_whole: bool
 
     @classmethod
-    def of(cls, held: Held, present: Present, *, is_whole: bool = True) -> Change:
+    def of(cls, held: Held, present: Present, *, is_whole: bool) -> Change:
         """Return the change that makes the mark of an item."""
-        # Without a clock that can be believed a seq may be of any time, and says nothing about the present.
+        # Without a clock that can be believed, a seq says nothing about the present.
         is_counted = present.is_believable and not present.is_ahead(held.item.seq)
         item = held.item
         return cls(held, seen.Sighting(seen.mark_of_slot(*slot_of(item)), item.seq, is_counted), is_whole)
@@ -86,9 +86,9 @@ def slot_of(item: MutableItem) -> Slot:
 
 
 def loss_of(path: Path) -> str | None:
-    """Return in words why a file that is not there, or is empty, is a loss; None where there never was one.
+    """Return in words why a missing or empty file is a loss; None where there never was one.
 
-    It is made before the store of its directory, so where that has been written, this one had been.
+    It is made before the store of its directory: where the store has content, this file had been made.
     """
     if path.exists() and path.stat().st_size > 0:
         return None
@@ -106,13 +106,13 @@ def count_of(connection: sqlite3.Connection) -> int:
 
 
 def row_of(held: Held) -> tuple[object, ...]:
-    """Return what `RAISE` takes."""
+    """Return the parameters of `RAISE`."""
     item = held.item
     flags = (int(held.is_own), int(held.is_pinned))
     return item.key.raw, item.salt, item.seq, item.value, item.signature, held.confirmed_unix, *flags
 
 
 def flags_of(held: Held) -> tuple[object, ...]:
-    """Return what `CONFIRM` takes to add why an item is kept."""
-    # Minus infinity leaves the time alone: what was confirmed is the item of the wish, which may not be the newest.
+    """Return the parameters of `CONFIRM` that add why an item is kept."""
+    # Minus infinity leaves the time alone: the row may hold a newer item than the one that was confirmed.
     return float("-inf"), int(held.is_own), int(held.is_pinned), *slot_of(held.item)

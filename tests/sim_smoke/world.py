@@ -27,7 +27,6 @@ from p2pdns.items.keys import SecretKey, ZoneId, ZoneKey
 from p2pdns.items.packet import compose_packet
 from p2pdns.limits import QUESTION_S_MAX
 from p2pdns.link import Ask
-from p2pdns.publishing.upkeep import is_enough
 from p2pdns.sim import loop as virtual
 from p2pdns.sim.engine import VirtualEngine, host_of
 from p2pdns.sim.loop import VirtualLoop
@@ -153,7 +152,7 @@ class World:
 
     def _published(self, owner: Owner, put: PutOutcome) -> None:
         self.network.note("published", str(owner.key), owner.edition, put.others)
-        if not is_enough(put):
+        if not put.others.is_enough:
             self.outcome.stored_at_few.append(f"{owner.key} edition {owner.edition}: {put.others}")
 
     async def _cut_power(self, reader: VirtualEngine, publisher: VirtualEngine, owners: Sequence[Owner]) -> None:

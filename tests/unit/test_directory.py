@@ -206,12 +206,13 @@ FULL = """
 import os, sys
 from pathlib import Path
 from p2pdns import log
-from p2pdns.state import SavedNode, State
+from p2pdns.state import State
+from p2pdns.state.store import SavedNode
 
 log.configure()
 directory = Path(sys.argv[1])
 state = State.open(directory)
-state.save_node("demo", SavedNode(b"n" * 20, 6881))
+state.store.save_node("demo", SavedNode(b"n" * 20, 6881))
 state.close()
 with open(directory / "filler", "wb", buffering=0) as filler:
     try:
@@ -230,9 +231,9 @@ for name in sys.argv[2:]:
 state = State.open(directory)
 for text in state.warnings:
     print(text)
-print("node", state.load_node("demo"))
-state.save_node("later", SavedNode(b"m" * 20, 6882))
-print("later", state.load_node("later") is not None)
+print("node", state.store.load_node("demo"))
+state.store.save_node("later", SavedNode(b"m" * 20, 6882))
+print("later", state.store.load_node("later") is not None)
 state.close()
 print(sorted(path.name for path in directory.iterdir() if path.name != "lock"))
 """

@@ -44,7 +44,7 @@ def test_whoever_looks_names_up_hears_of_every_change() -> None:
     state = State.open(None)
 
     def names_changed() -> None:
-        heard.append(sorted(petnames.in_use(CONFIG, state.names())))
+        heard.append(sorted(petnames.in_use(CONFIG, state.reader.names())))
 
     engine = SimpleNamespace(state=state, config=CONFIG, names_changed=names_changed)
     commands = Commands(cast("EngineParts", engine))
@@ -67,7 +67,7 @@ def test_a_petname_never_changes_hands_without_being_removed() -> None:
     assert "name remove alice" in (caught.value.hint or "")
     assert petnames.remove(state, CONFIG, "ALICE") == "alice"
     assert petnames.add(state, CONFIG, {"alice": BOB}) == ["alice"]
-    assert state.names() == {"alice": str(BOB)}
+    assert state.reader.names() == {"alice": str(BOB)}
     state.close()
 
 
@@ -91,7 +91,7 @@ def test_a_name_that_means_something_else_is_refused(name: str, what: str) -> No
     with pytest.raises(P2pdnsError, match=what) as caught:
         petnames.add(state, CONFIG, {"dora": BOB, name: BOB})
     assert caught.value.hint
-    assert state.names() == {}
+    assert state.reader.names() == {}
     state.close()
 
 
@@ -108,7 +108,7 @@ def test_petnames_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     petnames.add(state, CONFIG, {"a": ALICE, "b": BOB})
     with pytest.raises(Unavailable, match="more than 2 petnames"):
         petnames.add(state, CONFIG, {"c": ALICE})
-    assert list(state.names()) == ["a", "b"]
+    assert list(state.reader.names()) == ["a", "b"]
     state.close()
 
 
@@ -123,7 +123,7 @@ def test_what_the_configuration_says_and_what_is_not_there_cannot_be_removed(nam
     with pytest.raises(Unavailable, match=what) as caught:
         petnames.remove(state, config, name)
     assert caught.value.hint
-    assert state.names() == {"dora": str(BOB)}
+    assert state.reader.names() == {"dora": str(BOB)}
     state.close()
 
 

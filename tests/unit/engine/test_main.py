@@ -10,6 +10,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import structlog
@@ -77,23 +78,21 @@ def test_when_no_port_is_free_the_first_one_is_named(busy_port: int, monkeypatch
 
 def test_a_petname_of_the_configuration_wins_over_one_of_the_state() -> None:
     state = State.open(None)
-    state.set_names({"alice": BOB, "bob": BOB})
+    state.reader.set_names({"alice": BOB, "bob": BOB})
     config = replace(Config(), names={"alice": str(ALICE)}, zones=replace(Config().zones, private_zones=("bob",)))
-    settings = resolver_settings(config, state.names())
+    settings = resolver_settings(config, state.reader.names())
     assert settings.petnames == {b"alice": ALICE, b"bob": BOB}
     assert settings.trusted == frozenset({BOB})
     state.close()
 
 
-def test_a_hangup_while_block_lists_are_read_is_answered_when_the_engine_is_open(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_hangup_while_block_lists_are_read_is_answered_when_the_engine_is_open() -> None:
     told: list[str] = []
 
     class Slow:
         """An engine that hears the signal in the midst of its start, and is told to end when nothing is left to do."""
 
-        def __init__(self, *_: object, **__: object) -> None:
+        def __init__(self) -> None:
             told.append("made")
 
         async def open(self) -> None:
@@ -112,10 +111,7 @@ def test_a_hangup_while_block_lists_are_read_is_answered_when_the_engine_is_open
         async def close(self) -> None:
             told.append("closed")
 
-    monkeypatch.setattr(engine_main, "Engine", Slow)
-    state = State.open(None)
-    asyncio.run(asyncio.wait_for(engine_main._serve(Config(), state, None, (), None, None), GUARD_S))
-    state.close()
+    asyncio.run(asyncio.wait_for(engine_main._serve(cast(Any, Slow), None), GUARD_S))
     assert told == ["made", "open", "reloaded", "closed"]
 
 

@@ -15,7 +15,7 @@ from p2pdns.errors import ConfigError
 from p2pdns.net.discovery import Discovery
 from p2pdns.net.discovery.lan import PEERS_MAX, REQUESTS_MAX, Lan, own_address, tag_of
 from p2pdns.net.discovery.mainline import BUILT_IN
-from p2pdns.state import State
+from p2pdns.state.store import Store
 from tests.waiting import at_rest
 
 CONTACT = SavedContact(b"a" * 20, ("127.0.0.1", 7001), 3.5, 60.0)
@@ -55,7 +55,7 @@ def join(discovery: Discovery, contact_count: int | None, timeout_s: float = 30.
 
 
 def test_listed_contacts_are_joined_by_as_addresses() -> None:
-    state = State.open(None)
+    state = Store(None)
     discovery = Discovery("demo", ["127.0.0.1:7000", "[::1]:7000"], state)
     assert join(discovery, 1).asked == [(("127.0.0.1", 7000), ("::1", 7000))]
     assert discovery.hint is None
@@ -63,14 +63,14 @@ def test_listed_contacts_are_joined_by_as_addresses() -> None:
 
 
 def test_a_name_in_the_list_is_refused_because_a_boot_needs_no_dns() -> None:
-    state = State.open(None)
+    state = Store(None)
     with pytest.raises(ConfigError, match="is not an address"):
         Discovery("demo", ["router.example.org:6881"], state)
     state.close()
 
 
 def test_saved_contacts_come_back_for_their_network_only() -> None:
-    state = State.open(None)
+    state = Store(None)
     asyncio.run(Discovery("demo", [], state).save([CONTACT]))
     assert Discovery("demo", [], state).saved == (CONTACT,)
     assert Discovery("demo", [], state).hint is None
@@ -81,7 +81,7 @@ def test_saved_contacts_come_back_for_their_network_only() -> None:
 
 
 def test_an_empty_table_does_not_wipe_out_what_was_saved() -> None:
-    state = State.open(None)
+    state = Store(None)
     asyncio.run(Discovery("demo", [], state).save([CONTACT]))
     asyncio.run(Discovery("demo", [], state).save([]))
     assert state.load_contacts("demo") == [CONTACT]
@@ -89,7 +89,7 @@ def test_an_empty_table_does_not_wipe_out_what_was_saved() -> None:
 
 
 def test_without_anybody_to_ask_nothing_is_asked_and_a_hint_is_given(capsys: pytest.CaptureFixture[str]) -> None:
-    state = State.open(None)
+    state = Store(None)
     # A contact count of None would hang for the whole timeout if it were waited for.
     assert join(Discovery("demo", [], state), None).asked == [()]
     said = capsys.readouterr()
@@ -98,7 +98,7 @@ def test_without_anybody_to_ask_nothing_is_asked_and_a_hint_is_given(capsys: pyt
 
 
 def test_silent_contacts_delay_a_start_by_the_time_limit_at_most(capsys: pytest.CaptureFixture[str]) -> None:
-    state = State.open(None)
+    state = Store(None)
     join(Discovery("demo", ["127.0.0.1:7000"], state), None, timeout_s=0.01)
     said = capsys.readouterr()
     assert "0 contacts so far" in said.out + said.err
@@ -128,7 +128,7 @@ def test_built_in_addresses_are_public_literals_and_no_names() -> None:
     ],
 )
 def test_built_in_addresses_are_for_the_public_network_alone(network: str, host: str, is_built_in: bool) -> None:
-    state = State.open(None)
+    state = Store(None)
     discovery = Discovery(network, [], state, bind_host=host)
     assert bool(discovery.built_in) is is_built_in
     assert (discovery.hint is None) is is_built_in
@@ -136,7 +136,7 @@ def test_built_in_addresses_are_for_the_public_network_alone(network: str, host:
 
 
 def test_built_in_addresses_are_asked_when_nobody_else_answers() -> None:
-    state = State.open(None)
+    state = Store(None)
     discovery = Discovery("mainline", ["127.0.0.1:7000"], state, bind_host="0.0.0.0", lan=False)
     endpoint = FakeEndpoint(5, after=BUILT_IN[0])
     asyncio.run(discovery.join(endpoint, timeout_s=0.01))
@@ -145,7 +145,7 @@ def test_built_in_addresses_are_asked_when_nobody_else_answers() -> None:
 
 
 def test_built_in_addresses_are_not_asked_when_somebody_answers() -> None:
-    state = State.open(None)
+    state = Store(None)
     discovery = Discovery("mainline", ["127.0.0.1:7000"], state, bind_host="0.0.0.0", lan=False)
     endpoint = FakeEndpoint(5)
     asyncio.run(discovery.join(endpoint, timeout_s=30.0))
@@ -154,7 +154,7 @@ def test_built_in_addresses_are_not_asked_when_somebody_answers() -> None:
 
 
 def test_a_first_start_asks_the_built_in_addresses_at_once() -> None:
-    state = State.open(None)
+    state = Store(None)
     discovery = Discovery("mainline", [], state, bind_host="0.0.0.0", lan=False)
     endpoint = FakeEndpoint(5, after=BUILT_IN[0])
     asyncio.run(discovery.join(endpoint, timeout_s=30.0))
@@ -179,7 +179,7 @@ def test_a_first_start_asks_the_built_in_addresses_at_once() -> None:
 def test_neighbours_are_looked_for_unless_bound_to_loopback_or_told_not_to(
     lan: str | bool, host: str, has_lan: bool
 ) -> None:
-    state = State.open(None)
+    state = Store(None)
     assert Discovery("demo", [], state, bind_host=host, lan=lan).has_lan is has_lan
     state.close()
 

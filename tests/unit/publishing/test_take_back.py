@@ -56,7 +56,7 @@ class Daemon(ControlClient):
         self.state = State.open(None)
         self.overlay = Overlay(
             self.dht,
-            self.state,
+            self.state.reader,
             clock=self.clock.boot,
             unix_clock=self.clock.wall,
             tell=Told(),
@@ -64,7 +64,7 @@ class Daemon(ControlClient):
         )
         self.publisher = Publisher(
             self.dht,
-            self.state,
+            self.state.reader,
             clock=self.clock.boot,
             unix_clock=self.clock.wall,
             jitter=lambda: 0.5,
@@ -77,7 +77,7 @@ class Daemon(ControlClient):
             publisher=self.publisher,
             contact_count=3,
             hint=None,
-            clock_watch=ClockWatch(self.state, self.clock.wall),
+            clock_watch=ClockWatch(self.state.reader, self.clock.wall),
         )
         self.verbs = Commands(cast(Any, engine)).verbs
 
@@ -138,7 +138,7 @@ def test_a_publication_from_the_future_that_the_network_has_does_not_lock_its_ke
 
 def test_one_that_the_daemon_has_adopted_is_named_with_its_time_and_taken_back_on_demand() -> None:
     async def story(daemon: Daemon) -> None:
-        await daemon.state.adopt(FUTURE, UNIX, own=True)
+        await daemon.state.reader.adopt(FUTURE, UNIX, own=True)
         with pytest.raises(
             Unavailable, match="publish again after 2028-01-15 07:00 UTC, in 364 d 23 h 0 min"
         ) as caught:
@@ -151,7 +151,7 @@ def test_one_that_the_daemon_has_adopted_is_named_with_its_time_and_taken_back_o
             daemon.clock.turn(400)
             await at_rest()
             assert (await shown(daemon)).value == SANE.value
-        held = daemon.state.held(A)
+        held = daemon.state.reader.held(A)
         assert held is not None
         assert (held.item.seq, held.is_own) == (SANE.seq, True)
         assert daemon.dht.puts == [held.item]
@@ -161,7 +161,7 @@ def test_one_that_the_daemon_has_adopted_is_named_with_its_time_and_taken_back_o
 
 def test_after_forget_the_usual_publication_goes_below_it() -> None:
     async def story(daemon: Daemon) -> None:
-        await daemon.state.adopt(FUTURE, UNIX, own=True)
+        await daemon.state.reader.adopt(FUTURE, UNIX, own=True)
         await asyncio.to_thread(daemon.call, "forget", key=str(A))
         assert (await published(daemon)).seq == SANE.seq
 

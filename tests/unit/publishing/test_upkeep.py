@@ -25,9 +25,8 @@ from p2pdns.publishing.upkeep import (
     RETRY_S_MAX,
     RETRY_S_MIN,
     Publisher,
-    is_enough,
 )
-from p2pdns.state import State
+from p2pdns.state.marks import Reader
 from tests.overlay_doubles import Told
 from tests.waiting import at_rest
 
@@ -52,7 +51,7 @@ class World:
     pauses: list[float] = field(default_factory=list)
     published: list[MutableItem] = field(default_factory=list)
     looked_up: list[ZoneId] = field(default_factory=list)
-    state: State = field(default_factory=lambda: State.open(None))
+    state: Reader = field(default_factory=lambda: Reader(None))
     on_put: Callable[[MutableItem], None] = lambda item: None
     _sleepers: list[asyncio.Future[None]] = field(default_factory=list)
 
@@ -215,7 +214,7 @@ def test_publishing_the_same_item_again_is_no_mistake() -> None:
     async def story(publisher: Publisher) -> None:
         await publisher.publish(item_of())
         await publisher.publish(item_of())
-        assert publisher.kept_count == 1
+        assert len(publisher.kept) == 1
 
     world.run(story)
     assert len(world.puts) == 2
@@ -336,7 +335,7 @@ def test_what_is_forgotten_is_put_no_more() -> None:
         publisher.forget(ZoneId.of_key(ALICE.zone_key))
         publisher.forget(ZoneId.of_key(ALICE.zone_key))
         await world.wake()
-        assert publisher.kept_count == 0
+        assert len(publisher.kept) == 0
 
     world.run(story)
     assert len(world.puts) == 1
@@ -359,10 +358,10 @@ def test_one_node_keeps_only_so_many_zones_alive(monkeypatch: pytest.MonkeyPatch
 def test_more_than_half_of_the_others_and_at_least_one_is_enough(sent: int, stored: int) -> None:
     stored = min(sent, stored)
     enough = sent >= 1 and stored > sent / 2
-    assert is_enough(PutOutcome(sent, stored)) == enough
+    assert PutOutcome(sent, stored).others.is_enough == enough
     # Our own copy is none of them, and those that could not be asked are some.
-    assert is_enough(PutOutcome(sent, stored, is_kept_here=True)) == enough
-    assert is_enough(PutOutcome(sent, stored, passed_count=1)) == (min(20, sent + 1) < 2 * stored)
+    assert PutOutcome(sent, stored, is_kept_here=True).others.is_enough == enough
+    assert PutOutcome(sent, stored, passed_count=1).others.is_enough == (min(20, sent + 1) < 2 * stored)
 
 
 # Where it is

@@ -22,9 +22,10 @@ from p2pdns.dht.stored import StoredChange, StoredRow
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey, ZoneId
-from p2pdns.state import SavedNode, State, seen
+from p2pdns.state import State, seen
 from p2pdns.state import marks as reader_module
 from p2pdns.state import protection as protection_module
+from p2pdns.state.store import SavedNode
 from tests.unit.state.disk import Disk
 from tests.waiting import until
 
@@ -42,32 +43,32 @@ def adopt(state: State, *items: MutableItem, confirmed_unix: float = 0.0, own: b
 
     async def all_of_them() -> None:
         for item in items:
-            await state.adopt(item, confirmed_unix, own=own)
+            await state.reader.adopt(item, confirmed_unix, own=own)
 
     asyncio.run(all_of_them())
 
 
 def held_seq(state: State, secret: SecretKey = ALICE, salt: bytes = b"") -> int | None:
     """Return the seq of the mark."""
-    held = state.held(ZoneId.of_key(secret.zone_key), salt)
+    held = state.reader.held(ZoneId.of_key(secret.zone_key), salt)
     return None if held is None else held.item.seq
 
 
 def mark_seq(state: State, secret: SecretKey = ALICE) -> int | None:
     """Return the seq of the mark, whether its item is held or not."""
-    mark = state.mark(ZoneId.of_key(secret.zone_key))
+    mark = state.reader.mark(ZoneId.of_key(secret.zone_key))
     return None if mark is None else mark.seq
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_an_adopted_item_is_held(tmp_path: Path, in_memory: bool) -> None:
     state = State.open(None if in_memory else tmp_path)
-    assert state.held(ZoneId.of_key(ALICE.zone_key)) is None
+    assert state.reader.held(ZoneId.of_key(ALICE.zone_key)) is None
     adopt(state, item_of(7), confirmed_unix=5.0)
-    held = state.held(ZoneId.of_key(ALICE.zone_key))
+    held = state.reader.held(ZoneId.of_key(ALICE.zone_key))
     assert held is not None
     assert (held.item, held.confirmed_unix, held.is_own) == (item_of(7), 5.0, False)
-    assert state.mark_count == 1
+    assert state.reader.mark_count == 1
     state.close()
 
 
@@ -75,21 +76,21 @@ def test_a_restart_keeps_items_salts_flags_names_contacts_and_the_node(tmp_path:
     state = State.open(tmp_path)
     adopt(state, item_of(7), own=True)
     adopt(state, item_of(9, salt=b"mail"), item_of(3, secret=BOB), confirmed_unix=11.0)
-    state.set_names({"alice": ZoneId.of_key(ALICE.zone_key)})
-    state.save_node("demo", SavedNode(b"n" * 20, 6881))
+    state.reader.set_names({"alice": ZoneId.of_key(ALICE.zone_key)})
+    state.store.save_node("demo", SavedNode(b"n" * 20, 6881))
     contacts = [SavedContact(b"a" * 20, ("127.0.0.1", 6881), 12.5, 60.0), SavedContact(b"b" * 20, ("::1", 1), None)]
-    asyncio.run(state.save_contacts("demo", contacts))
+    asyncio.run(state.store.save_contacts("demo", contacts))
     state.close()
     state = State.open(tmp_path)
     assert held_seq(state) == 7
     assert held_seq(state, salt=b"mail") == 9
     assert held_seq(state, BOB) == 3
-    assert [held.item.seq for held in state.kept_alive()] == [7]
-    assert state.names() == {"alice": str(ALICE.zone_key)}
-    assert state.load_node("demo") == SavedNode(b"n" * 20, 6881)
-    assert state.load_node("mainline") is None
-    assert state.load_contacts("demo") == contacts
-    assert state.load_contacts("mainline") == []
+    assert [held.item.seq for held in state.reader.kept_alive()] == [7]
+    assert state.reader.names() == {"alice": str(ALICE.zone_key)}
+    assert state.store.load_node("demo") == SavedNode(b"n" * 20, 6881)
+    assert state.store.load_node("mainline") is None
+    assert state.store.load_contacts("demo") == contacts
+    assert state.store.load_contacts("mainline") == []
     assert state.warnings == []
     state.close()
 
@@ -113,7 +114,7 @@ def test_a_mark_never_goes_down_in_any_order_across_restarts(
             state = State.open(directory)
         adopt(state, item)
         best = max(best, (item.seq, item.value))
-        held = state.held(ZoneId.of_key(ALICE.zone_key))
+        held = state.reader.held(ZoneId.of_key(ALICE.zone_key))
         assert held is not None
         assert (held.item.seq, held.item.value) == best
     state.close()
@@ -127,12 +128,12 @@ def test_items_adopted_at_once_end_at_the_same_mark_in_any_order(
     directory = tmp_path_factory.mktemp("state")
 
     async def at_once(state: State) -> None:
-        await asyncio.gather(*(state.adopt(item_of(seq, value), 0.0) for seq, value in order))
+        await asyncio.gather(*(state.reader.adopt(item_of(seq, value), 0.0) for seq, value in order))
 
     for _ in range(2):
         state = State.open(directory)
         asyncio.run(at_once(state))
-        held = state.held(ZoneId.of_key(ALICE.zone_key))
+        held = state.reader.held(ZoneId.of_key(ALICE.zone_key))
         assert held is not None
         assert (held.item.seq, held.item.value) == (3, b"b")
         assert mark_seq(state) == 3
@@ -146,11 +147,11 @@ def test_items_adopted_in_one_tick_share_one_commit(tmp_path: Path) -> None:
     secrets = [SecretKey.generate(bytes([number]) * 32) for number in range(1, 41)]
 
     async def at_once() -> None:
-        await asyncio.gather(*(state.adopt(item_of(5, secret=secret), 0.0) for secret in secrets))
+        await asyncio.gather(*(state.reader.adopt(item_of(5, secret=secret), 0.0) for secret in secrets))
 
     asyncio.run(at_once())
     assert disk.commit_count == before + 1
-    assert state.mark_count == 40
+    assert state.reader.mark_count == 40
     state.close()
 
 
@@ -170,7 +171,7 @@ def test_the_first_mark_of_a_key_is_not_read_back_and_verified_again(
             patched.setattr(MutableItem, "verified", check)
             adopt(state, item, own=own)
         assert checked == []
-        held = state.held(ZoneId.of_key(ALICE.zone_key))
+        held = state.reader.held(ZoneId.of_key(ALICE.zone_key))
         assert held is not None
         assert held.item is item
 
@@ -187,10 +188,12 @@ def test_a_mark_forgotten_while_it_is_written_does_not_come_back(
 
             async def written_and_forgotten(*work: Any) -> None:
                 await run(*work)
-                assert state.forget(ZoneId.of_key(ALICE.zone_key)), "it is on the disk, and nobody has been told so yet"
+                assert state.reader.forget(ZoneId.of_key(ALICE.zone_key)), (
+                    "it is on the disk, and nobody has been told so yet"
+                )
 
             monkeypatch.setattr(loop, "run_in_executor", written_and_forgotten)
-            await state.adopt(item_of(1), 0.0, own=own)
+            await state.reader.adopt(item_of(1), 0.0, own=own)
 
         asyncio.run(story())
         assert held_seq(state) is None
@@ -216,7 +219,7 @@ from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 state = State.open(Path({str(tmp_path)!r}))
 async def main():
-    await state.adopt(MutableItem.signed(SecretKey.generate(b"\\x01" * 32), 77, b"v"), 0.0, own=True)
+    await state.reader.adopt(MutableItem.signed(SecretKey.generate(b"\\x01" * 32), 77, b"v"), 0.0, own=True)
     os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(main())
 """
@@ -224,7 +227,7 @@ asyncio.run(main())
     assert done.returncode == -9
     state = State.open(tmp_path)
     assert held_seq(state) == 77
-    assert [held.item.seq for held in state.kept_alive()] == [77]
+    assert [held.item.seq for held in state.reader.kept_alive()] == [77]
     assert state.warnings == []
     state.close()
 
@@ -237,14 +240,14 @@ def test_a_confirmation_is_kept_without_a_commit_of_its_own(tmp_path: Path) -> N
     adopt(state, item_of(7), confirmed_unix=9.0)
     adopt(state, item_of(7), confirmed_unix=4.0)
     assert disk.commit_count == before
-    held = state.held(ZoneId.of_key(ALICE.zone_key))
+    held = state.reader.held(ZoneId.of_key(ALICE.zone_key))
     assert held is not None
     assert held.confirmed_unix == 9.0
-    asyncio.run(state.save())
+    asyncio.run(state.reader.save())
     assert disk.commit_count == before + 1
     state.close()
     state = State.open(tmp_path)
-    held = state.held(ZoneId.of_key(ALICE.zone_key))
+    held = state.reader.held(ZoneId.of_key(ALICE.zone_key))
     assert held is not None
     assert held.confirmed_unix == 9.0
     state.close()
@@ -254,17 +257,17 @@ def test_own_stays_own_when_a_newer_item_arrives_from_elsewhere(tmp_path: Path) 
     state = State.open(tmp_path)
     adopt(state, item_of(7), own=True)
     adopt(state, item_of(8))
-    assert [(held.item.seq, held.is_own) for held in state.kept_alive()] == [(8, True)]
+    assert [(held.item.seq, held.is_own) for held in state.reader.kept_alive()] == [(8, True)]
     state.close()
 
 
 def test_publishing_an_item_already_held_makes_it_own(tmp_path: Path) -> None:
     state = State.open(tmp_path)
     adopt(state, item_of(7))
-    assert state.kept_alive() == []
+    assert state.reader.kept_alive() == []
     adopt(state, item_of(7), own=True)
-    assert [held.item.seq for held in state.kept_alive()] == [7]
-    held = state.held(ZoneId.of_key(ALICE.zone_key))
+    assert [held.item.seq for held in state.reader.kept_alive()] == [7]
+    held = state.reader.held(ZoneId.of_key(ALICE.zone_key))
     assert held is not None
     assert held.is_own
     state.close()
@@ -273,22 +276,22 @@ def test_publishing_an_item_already_held_makes_it_own(tmp_path: Path) -> None:
 def test_pinning_keeps_the_newest_item_of_the_key(tmp_path: Path) -> None:
     state = State.open(tmp_path)
     adopt(state, item_of(7))
-    asyncio.run(state.adopt(item_of(6), 0.0, pinned=True))
-    assert [(held.item.seq, held.is_pinned, held.is_own) for held in state.kept_alive()] == [(7, True, False)]
+    asyncio.run(state.reader.adopt(item_of(6), 0.0, pinned=True))
+    assert [(held.item.seq, held.is_pinned, held.is_own) for held in state.reader.kept_alive()] == [(7, True, False)]
     state.close()
 
 
 def test_forget_clears_the_marks_of_one_key(tmp_path: Path) -> None:
     state = State.open(tmp_path)
     adopt(state, item_of(7), item_of(8, salt=b"s"), item_of(9, secret=BOB))
-    assert state.forget(ZoneId.of_key(ALICE.zone_key))
-    assert not state.forget(ZoneId.of_key(ALICE.zone_key))
+    assert state.reader.forget(ZoneId.of_key(ALICE.zone_key))
+    assert not state.reader.forget(ZoneId.of_key(ALICE.zone_key))
     assert held_seq(state) is None
     assert held_seq(state, salt=b"s") is None
     assert held_seq(state, BOB) == 9
     adopt(state, item_of(1))
     assert held_seq(state) == 1
-    assert state.mark_count == 2
+    assert state.reader.mark_count == 2
     state.close()
 
 
@@ -296,19 +299,19 @@ def test_when_there_are_too_many_items_the_longest_unconfirmed_go_and_all_marks_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader_module, "ITEMS_MAX", 4)
-    monkeypatch.setattr(reader_module, "EVICTED_AT_ONCE", 2)
+    monkeypatch.setattr(seen, "EVICTED_AT_ONCE", 2)
     monkeypatch.setattr(reader_module, "CACHED_MAX", 1)
     secrets = [SecretKey.generate(bytes([number]) * 32) for number in range(1, 6)]
     state = State.open(tmp_path)
     adopt(state, item_of(1, secret=secrets[0]), own=True)
-    state.protect([ZoneId.of_key(secrets[1].zone_key)])
+    state.reader.protect([ZoneId.of_key(secrets[1].zone_key)])
     for age, secret in enumerate(secrets[1:], 1):
         adopt(state, item_of(1, secret=secret), confirmed_unix=float(age))
-        asyncio.run(state.save())
+        asyncio.run(state.reader.save())
     assert [held_seq(state, secret) for secret in secrets] == [1, 1, None, None, 1]
     assert [mark_seq(state, secret) for secret in secrets] == [1] * 5
-    assert (state.item_count, state.mark_count) == (3, 5)
-    assert state.roll_back_protection == "whole"
+    assert (state.reader.item_count, state.reader.mark_count) == (3, 5)
+    assert state.reader.roll_back_protection == "whole"
     state.close()
 
 
@@ -370,7 +373,7 @@ def test_a_file_of_a_newer_version_is_left_alone_and_named(tmp_path: Path, name:
 def test_a_broken_file_is_set_aside_and_made_anew(tmp_path: Path, name: str, spoil: Callable[[Path], None]) -> None:
     state = State.open(tmp_path)
     adopt(state, item_of(7))
-    state.save_node("demo", SavedNode(b"n" * 20, 6881))
+    state.store.save_node("demo", SavedNode(b"n" * 20, 6881))
     state.close()
     spoil(tmp_path / name)
     spoilt = (tmp_path / name).read_bytes()
@@ -392,7 +395,7 @@ def test_protection_that_started_anew_is_told_after_every_restart_with_the_momen
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = State.open(tmp_path)
-    assert state.roll_back_protection == "whole"
+    assert state.reader.roll_back_protection == "whole"
     state.close()
     _garbage(tmp_path / "reader.sqlite")
     monkeypatch.setattr(protection_module, "unix_now", lambda: 1_790_000_000.0)
@@ -400,7 +403,9 @@ def test_protection_that_started_anew_is_told_after_every_restart_with_the_momen
     monkeypatch.setattr(protection_module, "unix_now", lambda: 1_799_999_999.0)
     for _ in range(2):
         state = State.open(tmp_path)
-        assert state.roll_back_protection == "starts anew as of 2026-09-21 14:13:20 UTC: reader.sqlite was broken"
+        assert (
+            state.reader.roll_back_protection == "starts anew as of 2026-09-21 14:13:20 UTC: reader.sqlite was broken"
+        )
         assert state.warnings == []
         state.close()
 
@@ -409,7 +414,7 @@ def test_protection_that_started_anew_is_told_after_every_restart_with_the_momen
 def test_a_note_that_was_tampered_with_still_says_that_protection_started_anew(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "reader.anew").write_bytes(content)
     state = State.open(tmp_path)
-    assert state.roll_back_protection.startswith("starts anew as of ")
+    assert state.reader.roll_back_protection.startswith("starts anew as of ")
     state.close()
 
 
@@ -418,7 +423,7 @@ def test_a_dropped_mark_is_told_after_a_restart_and_a_dropped_petname_or_a_broke
 ) -> None:
     state = State.open(tmp_path)
     adopt(state, item_of(7))
-    state.set_names({"alice": ZoneId.of_key(ALICE.zone_key)})
+    state.reader.set_names({"alice": ZoneId.of_key(ALICE.zone_key)})
     state.close()
     connection = sqlite3.connect(tmp_path / "reader.sqlite")
     connection.execute("UPDATE names SET key = 'none'")
@@ -426,9 +431,9 @@ def test_a_dropped_mark_is_told_after_a_restart_and_a_dropped_petname_or_a_broke
     connection.close()
     _garbage(tmp_path / "store.sqlite")
     state = State.open(tmp_path)
-    assert state.names() == {}
+    assert state.reader.names() == {}
     assert len(state.warnings) == 2
-    assert state.roll_back_protection == "whole"
+    assert state.reader.roll_back_protection == "whole"
     state.close()
     connection = sqlite3.connect(tmp_path / "reader.sqlite")
     connection.execute("UPDATE marks SET seq = 8")
@@ -437,7 +442,7 @@ def test_a_dropped_mark_is_told_after_a_restart_and_a_dropped_petname_or_a_broke
     state = State.open(tmp_path)
     assert held_seq(state) is None
     assert mark_seq(state) == 7
-    assert state.roll_back_protection == "whole"
+    assert state.reader.roll_back_protection == "whole"
     state.close()
     # Without its small mark a broken row is all that there was.
     state = State.open(tmp_path)
@@ -452,7 +457,7 @@ def test_a_dropped_mark_is_told_after_a_restart_and_a_dropped_petname_or_a_broke
     assert held_seq(state) is None
     state.close()
     state = State.open(tmp_path)
-    assert state.roll_back_protection.endswith("UTC: the row of a key did not verify")
+    assert state.reader.roll_back_protection.endswith("UTC: the row of a key did not verify")
     state.close()
 
 
@@ -477,7 +482,7 @@ def test_a_row_that_was_tampered_with_is_dropped_with_a_warning(tmp_path: Path, 
     connection.commit()
     connection.close()
     state = State.open(tmp_path)
-    assert state.kept_alive() == []
+    assert state.reader.kept_alive() == []
     assert held_seq(state) is None
     assert held_seq(state, BOB) == 9
     is_lost = change.startswith("key")
@@ -492,7 +497,7 @@ def test_a_row_that_was_tampered_with_is_dropped_with_a_warning(tmp_path: Path, 
 def test_a_petname_that_was_tampered_with_is_dropped_and_the_others_stay(tmp_path: Path) -> None:
     state = State.open(tmp_path)
     for name in ("alice", "bob", "carol"):
-        state.set_names({name: ZoneId.of_key(ALICE.zone_key)})
+        state.reader.set_names({name: ZoneId.of_key(ALICE.zone_key)})
     state.close()
     connection = sqlite3.connect(tmp_path / "reader.sqlite")
     connection.execute("UPDATE names SET key = 'nonsense' WHERE name = 'alice'")
@@ -500,9 +505,9 @@ def test_a_petname_that_was_tampered_with_is_dropped_and_the_others_stay(tmp_pat
     connection.commit()
     connection.close()
     state = State.open(tmp_path)
-    assert state.names() == {"carol": str(ALICE.zone_key)}
+    assert state.reader.names() == {"carol": str(ALICE.zone_key)}
     assert len(state.warnings) == 2
-    assert state.names() == {"carol": str(ALICE.zone_key)}
+    assert state.reader.names() == {"carol": str(ALICE.zone_key)}
     assert len(state.warnings) == 2
     state.close()
 
@@ -514,14 +519,14 @@ def test_a_petname_that_was_tampered_with_is_dropped_and_the_others_stay(tmp_pat
 def test_a_contact_that_was_tampered_with_is_left_out(tmp_path: Path, change: str) -> None:
     state = State.open(tmp_path)
     contacts = [SavedContact(bytes([n]) * 20, ("127.0.0.1", n), 1.0, 1.0) for n in (1, 2)]
-    asyncio.run(state.save_contacts("demo", contacts))
+    asyncio.run(state.store.save_contacts("demo", contacts))
     state.close()
     connection = sqlite3.connect(tmp_path / "store.sqlite")
     connection.execute(f"UPDATE contacts SET {change} WHERE place = 0")
     connection.commit()
     connection.close()
     state = State.open(tmp_path)
-    assert state.load_contacts("demo") == contacts[1:]
+    assert state.store.load_contacts("demo") == contacts[1:]
     state.close()
 
 
@@ -580,7 +585,7 @@ def test_whatever_breaks_while_marks_are_written_nobody_waits_for_ever(
     async def at_once() -> list[object]:
         if broken == "the commit":
             monkeypatch.setattr(asyncio.get_running_loop(), "run_in_executor", breaks)
-        wishes = [asyncio.ensure_future(state.adopt(item_of(8, secret=secret), 0.0)) for secret in (ALICE, BOB)]
+        wishes = [asyncio.ensure_future(state.reader.adopt(item_of(8, secret=secret), 0.0)) for secret in (ALICE, BOB)]
         await until(lambda: all(wish.done() for wish in wishes))
         return list(await asyncio.gather(*wishes, return_exceptions=True))
 
@@ -607,7 +612,7 @@ def test_a_forged_time_of_confirmation_is_believed_by_nobody(tmp_path: Path, for
     # Once read it is mended in the file too: no time on the clock makes it true later.
     for _ in range(2):
         state = State.open(tmp_path)
-        held = state.held(ZoneId.of_key(ALICE.zone_key))
+        held = state.reader.held(ZoneId.of_key(ALICE.zone_key))
         assert held is not None
         assert 0.0 <= held.confirmed_unix <= 1.0
         state.close()
@@ -616,7 +621,7 @@ def test_a_forged_time_of_confirmation_is_believed_by_nobody(tmp_path: Path, for
     connection.close()
     state = State.open(tmp_path)
     adopt(state, item_of(7), confirmed_unix=9.0)
-    held = state.held(ZoneId.of_key(ALICE.zone_key))
+    held = state.reader.held(ZoneId.of_key(ALICE.zone_key))
     assert held is not None
     assert held.confirmed_unix == 9.0
     state.close()
@@ -627,11 +632,11 @@ def test_a_store_that_cannot_be_written_is_a_warning_said_once(tmp_path: Path) -
     state = disk.opened(tmp_path)
     disk.refuse()
     for _ in range(2):
-        asyncio.run(state.save_contacts("demo", []))
+        asyncio.run(state.store.save_contacts("demo", []))
     assert len([text for text in state.warnings if "store.sqlite" in text]) == 1
     # Once the disk takes something again, nobody is to look for a fault that is gone.
     disk.accept()
-    asyncio.run(state.save_contacts("demo", []))
+    asyncio.run(state.store.save_contacts("demo", []))
     assert state.warnings == []
     state.close()
 
@@ -648,12 +653,12 @@ def test_the_store_is_what_its_changes_say(steps: Sequence[tuple[int, bool]]) ->
     expected: dict[bytes, StoredRow] = {}
     for number, is_kept in steps:
         row = row_of(number)
-        asyncio.run(state.save_changes([StoredChange(row.target, row if is_kept else None)]))
+        asyncio.run(state.store.save_changes([StoredChange(row.target, row if is_kept else None)]))
         if is_kept:
             expected[row.target] = row
         else:
             expected.pop(row.target, None)
-    assert {row.target: row for row in state.load_store()} == expected
+    assert {row.target: row for row in state.store.rows()} == expected
     state.close()
 
 
@@ -661,11 +666,11 @@ def test_what_a_storage_changed_loads_into_the_next_one(tmp_path: Path) -> None:
     state = State.open(tmp_path)
     storage = Storage()
     storage.put_own(item_of(7), 100.0)
-    state.save_now("demo", storage.take_changes(100.0, 1_800_000_000.0), [])
+    state.store.save_now("demo", storage.take_changes(100.0, 1_800_000_000.0), [])
     state.close()
     state = State.open(tmp_path)
     after = Storage()
-    assert [after.load(row, 5.0, 1_800_000_060.0) for row in state.load_store()] == [True]
+    assert [after.load(row, 5.0, 1_800_000_060.0) for row in state.store.rows()] == [True]
     kept = after.held(item_of(7).target, 5.0)
     assert kept is not None
     assert kept.item == item_of(7)
@@ -694,15 +699,15 @@ def _made_old(path: Path) -> None:
 
 def test_a_store_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
     state = State.open(tmp_path)
-    state.save_node("demo", SavedNode(b"n" * 20, 6881))
-    asyncio.run(state.save_changes([StoredChange(row_of(1).target, row_of(1)._replace(new_unix=7.0))]))
+    state.store.save_node("demo", SavedNode(b"n" * 20, 6881))
+    asyncio.run(state.store.save_changes([StoredChange(row_of(1).target, row_of(1)._replace(new_unix=7.0))]))
     state.close()
     _made_old(tmp_path / "store.sqlite")
     for _ in range(2):
         state = State.open(tmp_path)
         assert state.warnings == []
-        assert state.load_store() == [row_of(1)._replace(new_unix=7.0, other_prefix="", first_unix=7.0)]
-        assert state.load_node("demo") == SavedNode(b"n" * 20, 6881)
+        assert state.store.rows() == [row_of(1)._replace(new_unix=7.0, other_prefix="", first_unix=7.0)]
+        assert state.store.load_node("demo") == SavedNode(b"n" * 20, 6881)
         state.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "reader.sqlite", "store.sqlite"]
 

@@ -160,8 +160,8 @@ def test_marks_are_read_from_the_disk_while_the_daemon_has_its_file_open(
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     state = State.open(tmp_path)
     assert inside.marks(None) == {}
-    asyncio.run(state.adopt(MutableItem.signed(ALICE, 7, b"v"), 0.0))
-    asyncio.run(state.adopt(MutableItem.signed(ALICE, 9, b"v", b"salt"), 0.0))
+    asyncio.run(state.reader.adopt(MutableItem.signed(ALICE, 7, b"v"), 0.0))
+    asyncio.run(state.reader.adopt(MutableItem.signed(ALICE, 9, b"v", b"salt"), 0.0))
     raw = ALICE.zone_key.raw
     assert inside.marks(None) == {mark_of(raw).hex(): 7, mark_of(raw, b"salt").hex(): 9}
     state.close()
