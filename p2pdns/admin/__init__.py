@@ -1,1 +1,1 @@
-"""What a daemon tells and is told while it runs: the control socket, its verbs, and what they say of its state."""
+"""The control of a running daemon: its socket, the verbs, and the problems that they report."""

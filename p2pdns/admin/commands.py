@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from itertools import islice
 from typing import Any, Protocol
 
 import p2pdns
 from p2pdns.addresses import write_address
-from p2pdns.admin import others, petnames
+from p2pdns.admin import petnames
 from p2pdns.admin.control import Handler, Progress
 from p2pdns.admin.narration import PAST_THE_FRONT, Narration
 from p2pdns.admin.problems import kept_of, problems_of
@@ -34,7 +35,7 @@ from p2pdns.net.families import Families
 from p2pdns.net.upstream import Upstreams
 from p2pdns.overlay.finder import Overlay
 from p2pdns.overlay.parts import zone_id_of
-from p2pdns.publishing.upkeep import Publisher
+from p2pdns.publishing.upkeep import Publisher, refuse_older
 from p2pdns.resolver.names import InZone
 from p2pdns.resolver.service import Service
 from p2pdns.resolver.steps import Budget, Found, Missing, Resolved
@@ -44,6 +45,7 @@ from p2pdns.state.clockwatch import ClockWatch
 
 CLIENT_PREFIX = "control"
 COPIES_NAMES_MAX = 64  # The owners of an answer; a message of DNS has room for few more.
+PEERS_SHOWN_MAX = 2_048  # At 250 bytes each they fit into a line; a full table of both families has some hundreds.
 STORED_SHOWN_MAX = 4_096  # At 180 bytes each they fit into a line; a store of the default size holds more.
 
 _REASONS = {
@@ -106,6 +108,13 @@ def _read_zone_id(text: str) -> ZoneId:
         raise UsageError(f"not a zone key: {error}", place=f'"{text[:64]}"') from None
 
 
+def _item(request: Mapping[str, Any]) -> MutableItem:
+    try:
+        return MutableItem.read_file(bytes.fromhex(_text(request, "item")))
+    except ValueError:
+        raise UsageError("not hexadecimal", place=f'{request["verb"]}: "item"') from None
+
+
 def _name(request: Mapping[str, Any]) -> Name:
     text = _text(request, "name")
     try:
@@ -136,8 +145,11 @@ def answer_of(resolved: Resolved) -> dict[str, Any]:
     }
 
 
-def facts_of(endpoint: Endpoint) -> dict[str, Any]:
-    """Return what status tells of one family."""
+def _family_of(endpoint: Endpoint) -> str:
+    return "IPv6" if endpoint.node.settings.is_ipv6 else "IPv4"
+
+
+def _facts_of(endpoint: Endpoint) -> dict[str, Any]:
     node = endpoint.node
     return {
         "node_id": node.node_id.hex(),
@@ -162,9 +174,9 @@ class Commands:
             "status": self.status,
             "lookups": self.lookups,
             "stored": self.stored,
-            "peers": others.peers_of(self._engine),
+            "peers": self.peers,
             "publish": self.publish,
-            "put": others.put_of(self._engine, self.seq),
+            "put": self.put,
             "seq": self.seq,
             "item": self.item,
             "trace": self.trace,
@@ -196,7 +208,7 @@ class Commands:
             "dht_address_seen": node.address and write_address(node.address),
             "dns_addresses": list(engine.dns_addresses),
             "dht_addresses": [write_address(endpoint.address) for endpoint in endpoints],
-            "families": {others.family_of(endpoint): facts_of(endpoint) for endpoint in endpoints},
+            "families": {_family_of(endpoint): _facts_of(endpoint) for endpoint in endpoints},
             "contacts": engine.contact_count,
             "contacts_hint": self._hint(),
             "read_only": node.is_read_only,
@@ -219,8 +231,8 @@ class Commands:
                 "setting": engine.config.upstream.servers,
                 "servers": [write_address(server) for server in engine.upstreams.current.servers],
             },
-            "zones": [zone.as_json() for zone in kept],
-            "problems": [problem.as_json() for problem in problems_of(engine, kept)],
+            "zones": list(map(asdict, kept)),
+            "problems": list(map(asdict, problems_of(engine, kept))),
             "warnings": [
                 *filter(None, [engine.clock_watch.warning, engine.upstreams.problem]),
                 *state.warnings,
@@ -267,12 +279,35 @@ class Commands:
             "items_held": len(self._engine.node.storage),
         }
 
+    async def peers(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Return every contact by family, the one that answered last first."""
+        found, families = [], {}
+        for endpoint in self._engine.endpoint.endpoints:
+            node, family = endpoint.node, _family_of(endpoint)
+            families[family] = {
+                "network": node.network,
+                "node_id": node.node_id.hex(),
+                "address": write_address(endpoint.address),
+                "contacts": node.contact_count,
+            }
+            found += [
+                {
+                    "node_id": peer.node_id.hex(),
+                    "address": write_address(peer.address),
+                    "family": family,
+                    "rtt_ms": None if peer.rtt_s is None else round(1_000 * peer.rtt_s, 1),
+                    "silent_s": round(peer.silent_s, 1),
+                    "known_s": round(peer.known_s, 1),
+                    "failures": peer.failures,
+                    "id_allowed": peer.is_allowed,
+                }
+                for peer in node.peers(boot_now())
+            ]
+        return {"families": families, "peers": found[:PEERS_SHOWN_MAX]}
+
     async def publish(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Publish a signed item, reporting how many other nodes were asked to store it and how many have."""
-        try:
-            item = MutableItem.read_file(bytes.fromhex(_text(request, "item")))
-        except ValueError:
-            raise UsageError("not hexadecimal", place='publish: "item"') from None
+        item = _item(request)
         outcome = await self._engine.publisher.publish(
             item,
             lambda sent, stored: report({"sent": sent, "stored": stored}),
@@ -280,6 +315,17 @@ class Commands:
         )
         sent, stored = outcome.others
         return {"sent": sent, "stored": stored, "seq": item.seq, "refused": outcome.reasons, "kept_here": True}
+
+    async def put(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Put a signed item of any key once: it is neither adopted as our own nor kept alive."""
+        item = _item(request)
+        known = await self.seq({"verb": "put", "key": str(item.key)}, report)
+        refuse_older(item, known["seq"], unix_now())
+        outcome = await self._engine.endpoint.put(
+            item, on_progress=lambda sent, stored: report({"sent": sent, "stored": stored})
+        )
+        sent, stored = outcome.others
+        return {"sent": sent, "stored": stored, "seq": item.seq, "refused": outcome.reasons}
 
     async def seq(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Return the highest seq of a key that counts, after a look-up of newer ones; null when there is none.

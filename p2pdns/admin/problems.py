@@ -8,7 +8,7 @@ commit. Does not know how problems are shown.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from p2pdns.addresses import write_address
@@ -38,10 +38,6 @@ class Problem:
     remedy: str
     command: str
 
-    def as_json(self) -> dict[str, str]:
-        """Return the fields for a reply."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class KeptZone:
@@ -57,10 +53,6 @@ class KeptZone:
     @property
     def name(self) -> str:
         return self.petname or self.key
-
-    def as_json(self) -> dict[str, object]:
-        """Return the fields for a reply."""
-        return asdict(self)
 
 
 # A fragment of a warning of the state, its remedy, and the command. `{place}` is the state directory.

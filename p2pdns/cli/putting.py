@@ -11,7 +11,6 @@ from typing import Any
 
 import click
 
-from p2pdns.admin.others import refuse_older
 from p2pdns.cli import completion, petnames, settings, ui
 from p2pdns.cli.inspect import read_item_file
 from p2pdns.cli.settings import Given
@@ -23,6 +22,7 @@ from p2pdns.dht.node import Others
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem, Present
 from p2pdns.items.keys import ZoneId
+from p2pdns.publishing.upkeep import refuse_older
 
 
 async def _put_alone(config: Config, item: MutableItem, line: ui.Progress) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import os
 from collections import Counter, OrderedDict, deque
 from pathlib import Path
 
+from p2pdns import link
 from p2pdns.clock import boot_now
 from p2pdns.directory import peer_user_of, shown
 from p2pdns.dns.message import Message, Question
@@ -22,20 +23,6 @@ from p2pdns.dns.message.wire import compose, compose_for_cache
 from p2pdns.dns.registry import Ede, Flag, Rcode
 from p2pdns.errors import FormatError, Unavailable, words_of
 from p2pdns.limits import QUESTIONS_MAX
-from p2pdns.link import (
-    SOCKET_NAME,
-    VERSION,
-    Answer,
-    Counters,
-    Forwarded,
-    Frame,
-    FrameReader,
-    Hello,
-    Invalidate,
-    Postponed,
-    Query,
-)
-from p2pdns.link import compose as compose_frame
 from p2pdns.log import get_limited_logger
 from p2pdns.net.pieces import PieceProtocol
 from p2pdns.net.sockets import listen_unix
@@ -56,14 +43,14 @@ OVERLOAD_S = 1.0  # How long a question refused for want of room is not asked ag
 log = get_limited_logger("link", boot_now)
 
 
-def compose_answer(number: int, resolved: Resolved, generation: int) -> Answer:
+def compose_answer(number: int, resolved: Resolved, generation: int) -> link.Answer:
     """Return the frame of an answer, without the additional section where that does not fit."""
     flags = Flag.QR | (Flag.AA if resolved.is_authoritative else 0) | resolved.rcode
     for additional in (resolved.additional, ()):
         with contextlib.suppress(FormatError):
             message = Message(0, flags, resolved.question, resolved.answer, resolved.authority, additional)
             wire, ttl_offsets = compose_for_cache(message)
-            return Answer(
+            return link.Answer(
                 id=number,
                 message=wire,
                 ttl_offsets=ttl_offsets,
@@ -92,9 +79,9 @@ class LinkServer:
         # In the order of arrival, in which they get each invalidation.
         self.connections: dict[_Connection, None] = {}
         self.service = service
-        self.hello = Hello(VERSION, epoch)
+        self.hello = link.Hello(link.VERSION, epoch)
         self.clock = clock
-        self._path = state_dir / SOCKET_NAME
+        self._path = state_dir / link.SOCKET_NAME
         self._server: asyncio.Server | None = None
 
     async def open(self) -> None:
@@ -121,9 +108,10 @@ class LinkServer:
             self._path.unlink()
 
     def _push(self, tags: tuple[bytes, ...] | None) -> None:
-        frames = [Invalidate(None)]
+        frames = [link.Invalidate(None)]
         if tags is not None:
-            frames = [Invalidate(tags[i : i + TAGS_PER_FRAME_MAX]) for i in range(0, len(tags), TAGS_PER_FRAME_MAX)]
+            steps = range(0, len(tags), TAGS_PER_FRAME_MAX)
+            frames = [link.Invalidate(tags[i : i + TAGS_PER_FRAME_MAX]) for i in steps]
         for connection in list(self.connections):
             for frame in frames:
                 connection.send(frame)
@@ -140,11 +128,11 @@ class _Connection(PieceProtocol):
         self._server = server
         self._service = server.service
         self._counters = server.counters
-        self._reader = FrameReader()
+        self._reader = link.FrameReader()
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         # Questions that have not begun, by the prefix and the seat of the client, both in the order of their turns.
-        self._waiting: OrderedDict[str, OrderedDict[str, deque[tuple[Query, Question]]]] = OrderedDict()
+        self._waiting: OrderedDict[str, OrderedDict[str, deque[tuple[link.Query, Question]]]] = OrderedDict()
         self._waiting_count = 0
         self._let_go_at = float("-inf")
         self._unsent: list[bytes] = []
@@ -201,14 +189,14 @@ class _Connection(PieceProtocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def send(self, frame: Frame, *, is_patient: bool = False) -> None:
+    def send(self, frame: link.Frame, *, is_patient: bool = False) -> None:
         """Send a frame, unless the front has stopped reading; a patient one together with those of the same turn.
 
         Each write wakes the front, which costs both processes more than the frame: so frames that have waited for an
         upstream go together. The order of frames stays.
         """
-        self._unsent.append(compose_frame(frame))
-        self._has_unsent_answer |= isinstance(frame, Answer)
+        self._unsent.append(link.compose(frame))
+        self._has_unsent_answer |= isinstance(frame, link.Answer)
         if not is_patient:
             self._send_all()
         elif self._sending is None:
@@ -234,11 +222,11 @@ class _Connection(PieceProtocol):
             self._let_go_at = now
             os.sched_yield()
 
-    def _frame_received(self, frame: Frame) -> None:
-        if isinstance(frame, Counters):
+    def _frame_received(self, frame: link.Frame) -> None:
+        if isinstance(frame, link.Counters):
             self._server.front_counters = dict(frame.counts)
             return
-        if not isinstance(frame, Query):
+        if not isinstance(frame, link.Query):
             raise FormatError("frame-order", f"a front does not send {type(frame).__name__}")
         self._counters["queries"] += 1
         question = Question.parse(frame.question)
@@ -266,21 +254,21 @@ class _Connection(PieceProtocol):
         # The loop looks at all sockets before it runs this.
         self._turn = self._loop.call_soon(self._take_turn) if self._waiting else None
 
-    async def _answer(self, number: int, query: Query, question: Question) -> None:
-        frame: Frame
+    async def _answer(self, number: int, query: link.Query, question: Question) -> None:
+        frame: link.Frame
         is_forwarded = False
 
         def forwarded() -> None:
             nonlocal is_forwarded
             is_forwarded = True
-            self.send(Forwarded(query.id), is_patient=True)
+            self.send(link.Forwarded(query.id), is_patient=True)
 
         try:
             resolved = await self._service.resolve(question, query.ask, forwarded)
             # Nothing is awaited between composing and sending, so an invalidation comes either before or after both.
             frame = compose_answer(query.id, resolved, self._service.generation)
         except NoPlace:
-            frame = Postponed(query.id)
+            frame = link.Postponed(query.id)
         except Exception as error:
             # One question must neither take the engine down nor leave a client without a reply.
             log.error("a question broke off", question=question, reason=repr(error))
@@ -291,8 +279,8 @@ class _Connection(PieceProtocol):
         self.send(frame, is_patient=is_forwarded)
 
 
-def _failed(number: int, question: Question, now: float, generation: int, text: str) -> Answer:
-    return Answer(
+def _failed(number: int, question: Question, now: float, generation: int, text: str) -> link.Answer:
+    return link.Answer(
         id=number,
         message=compose(Message(0, Flag.QR | Rcode.SERVFAIL, question)),
         ttl_offsets=(),

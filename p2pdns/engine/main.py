@@ -280,7 +280,7 @@ class Engine:
     def _contacts(self) -> list[SavedContact]:
         return [contact for node in self.nodes for contact in node.contacts(boot_now())]
 
-    # What the verbs of the control socket need
+    # For the verbs of the control socket
 
     @property
     def contact_count(self) -> int:

@@ -1,1 +1,1 @@
-"""What this node publishes: how it is put at the others' pace, and how it stays published."""
+"""The publications of this node: how their items are put at the pace of other nodes, and stay published."""

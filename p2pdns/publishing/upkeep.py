@@ -69,9 +69,9 @@ class OwnState(Protocol):
 
 
 def is_well_kept(outcome: PutOutcome) -> bool:
-    """Return whether an item may be left alone for an hour: enough nodes hold it, in number too.
+    """Return whether an item may be left alone for an hour: enough of the nodes known hold it, and `COPIES_ENOUGH`.
 
-    More than half of the nodes known is not sufficient: while the others are still joining, that is a few.
+    While other nodes are still joining, more than half of those known is only a few.
     """
     return outcome.others.is_enough and outcome.others.stored >= COPIES_ENOUGH
 
@@ -80,6 +80,18 @@ def is_rationed(outcome: PutOutcome) -> bool:
     """Return whether enough nodes would hold an item if those had taken it that have rationed it."""
     known, stored = outcome.others
     return not outcome.others.is_enough and Others(known, stored + outcome.rationed_count).is_enough
+
+
+def refuse_older(item: MutableItem, newest_seq: int | None, now: float) -> None:
+    """Raise Unavailable for an item that is older than the newest known of its key, or from the future."""
+    place = str(item.key)
+    if newest_seq is not None and item.seq < newest_seq:
+        what = f"seq {item.seq} is lower than {newest_seq}, the newest known of this key"
+        raise Unavailable(what, place=place, hint=f"the newer publication stands; p2pdns inspect {place} shows it")
+    # The clock does not judge a seq that was adopted before.
+    if Present(now, mark_seq=newest_seq).is_ahead(item.seq):
+        hint = "set the clock if it is wrong; nodes refuse the item until its time has come"
+        raise Unavailable("signed more than a day ahead of this machine's clock", place=place, hint=hint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What survives a restart: the state directory with its lock, `reader.sqlite` and `store.sqlite`.
+"""The state that survives a restart: its directory with a lock, `reader.sqlite` and `store.sqlite`.
 
 Guarantees: one process a directory; what strangers write to (the store) never shares a file with what protects this
 reader (the marks); a broken file is set aside and made anew, and `warnings` says so. Does not know when to save: the

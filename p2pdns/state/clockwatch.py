@@ -16,7 +16,7 @@ from p2pdns.timing import UnixClock
 
 
 class Adopted(Protocol):
-    """What the watch needs of the state; `p2pdns.state.marks.Reader`."""
+    """The state as the watch uses it; `p2pdns.state.marks.Reader`."""
 
     @property
     def newest_seq(self) -> int | None:
@@ -24,7 +24,7 @@ class Adopted(Protocol):
 
 
 class ClockWatch:
-    """The clock beside what was adopted. `tell` is told the present at once, and at every `look`."""
+    """The clock, compared with the newest item adopted. `tell` is told the present at once, and at every `look`."""
 
     def __init__(
         self, state: Adopted, unix_clock: UnixClock, tell: Callable[[Present], None] = lambda present: None
@@ -43,7 +43,7 @@ class ClockWatch:
 
     @property
     def cause(self) -> str | None:
-        """What is wrong with the clock, in words; None where nothing is known to be."""
+        """The fault of the clock, in words; None where none is known."""
         present = self.present
         if present.newest_seq is None or not present.is_clock_behind:
             return None

@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from p2pdns.directory import shown
+from p2pdns.directory import FILE_MODE, shown
 from p2pdns.errors import Unavailable, hint_of, words_of
 
 APPLICATION_ID = 0x70327064  # "p2pd", so that file(1) and we can tell our files from others.
 BUSY_TIMEOUT_S = 5.0  # Only our own two connections meet here; a commit takes milliseconds, on a card some hundred.
 SET_ASIDE_MAX = 1_000  # Numbers tried for the name of a broken file.
-FILE_MODE = 0o600
 PROBE_NAME = "store.probe"  # Written and removed to learn whether the disk takes anything.
 PROBE_BYTES = 65_536  # More than SQLite needs to open a file: its shared memory has 32 KiB.
 _COMPANIONS = ("", "-wal", "-shm", "-journal")
@@ -74,9 +73,7 @@ class Database:
 def open_database(path: Path | None, schema: Schema) -> Database:
     """Return the open database; None is one in memory. A file that cannot be used is set aside and made anew."""
     if path is None:
-        memory = _connect(":memory:", schema)
-        _create(memory, schema)
-        return Database(memory, memory, is_kept=False)
+        return _in_memory(schema, None)
     warnings: tuple[str, ...] = ()
     try:
         trouble = _fault_of(path, schema)

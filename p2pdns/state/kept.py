@@ -51,14 +51,13 @@ class Copy:
 
     def lines(self, bytes_max: int) -> list[str]:
         """Return the lines of a small copy; none where it is missing or not whole."""
-        if not self.is_whole:
-            return []
         try:
             with open(_opened(self.path, os.O_RDONLY), "rb") as file:
                 text = file.read(bytes_max + 1)
         except OSError:
             return []
-        return text.decode("utf-8", "replace").splitlines()[:-1] if len(text) <= bytes_max else []
+        is_good = len(text) <= bytes_max and text.endswith(END_LINE)
+        return text.decode("utf-8", "replace").splitlines()[:-1] if is_good else []
 
 
 class NewCopy:
@@ -86,7 +85,7 @@ class NewCopy:
                 self._file = None
 
     def drop(self) -> None:
-        """Remove what was not finished."""
+        """Remove an unfinished copy."""
         if self._file is not None:
             file, self._file = self._file, None
             with contextlib.suppress(OSError):

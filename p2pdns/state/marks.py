@@ -1,4 +1,4 @@
-"""What this reader has seen: of each zone key the highest seq (its mark), and of the zones in use the item as well.
+"""The memory of this reader: the highest seq of each zone key (its mark), and the items of the zones in use.
 
 Guarantees: when `adopt` has returned, the mark survives a crash of the machine; a mark never goes down, whatever the
 order of adoption; an item from the disk is verified again before it is returned. Commits that are asked for while
@@ -26,25 +26,10 @@ from p2pdns.items.keys import ZoneId
 from p2pdns.naming import read_petname
 from p2pdns.overlay.parts import key_of, zone_id_of
 from p2pdns.overlay.ports import Held, Mark
-from p2pdns.state import seen
+from p2pdns.state import seen, tables
 from p2pdns.state.database import Database, open_database, transaction
 from p2pdns.state.protection import Protection
-from p2pdns.state.tables import (
-    COLUMNS,
-    CONFIRM,
-    KEPT_ALIVE,
-    OLDEST,
-    RAISE,
-    SCHEMA,
-    Change,
-    Commits,
-    Slot,
-    count_of,
-    flags_of,
-    loss_of,
-    row_of,
-    slot_of,
-)
+from p2pdns.state.tables import Change, Slot
 
 ITEMS_MAX = 65_536  # About 80 MB of file: every zone a busy site uses. The longest unconfirmed go; their marks stay.
 CACHED_MAX = 4_096  # About 6 MB of memory; the rest is read and verified again when it is asked for (0.3 ms).
@@ -68,8 +53,8 @@ class Reader:
     """The marks, the items with them, and the petnames: `reader.sqlite`, or memory."""
 
     def __init__(self, path: Path | None) -> None:
-        loss = None if path is None else loss_of(path)
-        self._database: Database = open_database(path, SCHEMA)
+        loss = None if path is None else tables.loss_of(path)
+        self._database: Database = open_database(path, tables.SCHEMA)
         self.warnings: list[str] = list(self._database.warnings)
         self._protection = Protection(None if path is None else path.parent)
         if self._database.is_new:
@@ -95,9 +80,9 @@ class Reader:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="reader") if self._database.is_kept else None
         # Marks that a disk should hold and cannot are owed to it; a reader without a path owes nothing.
         self._owes = path is not None and not self._database.is_kept
-        self.item_count = count_of(self._database.reading)
+        self.item_count = tables.count_of(self._database.reading)
         self.facts = seen.read_facts(self._database.reading)
-        self.commits = Commits()
+        self.commits = tables.Commits()
         self._evicted_told = (float("-inf"), self.facts.evicted_count)
 
     @property
@@ -142,7 +127,7 @@ class Reader:
         slot = (key_of(zone_id).raw, salt)
         held = self._cached.get(slot) or self._pending.get(slot)
         if held is None:
-            query = f"SELECT {COLUMNS} FROM marks WHERE key = ? AND salt = ?"
+            query = f"SELECT {tables.COLUMNS} FROM marks WHERE key = ? AND salt = ?"
             try:
                 row = self._database.reading.execute(query, slot).fetchone()
             except sqlite3.Error as error:
@@ -160,7 +145,7 @@ class Reader:
     def kept_alive(self) -> list[Held]:
         """Return the items that this node publishes or has pinned, in the order of their keys."""
         rows = self._database.reading.execute(
-            f"SELECT {COLUMNS} FROM marks WHERE is_own = 1 OR is_pinned = 1 ORDER BY key, salt"
+            f"SELECT {tables.COLUMNS} FROM marks WHERE is_own = 1 OR is_pinned = 1 ORDER BY key, salt"
         ).fetchall()
         return [held for held in map(self._verified, rows) if held is not None]
 
@@ -219,7 +204,7 @@ class Reader:
         An item that is held already is only confirmed, which waits for no disk. Unavailable when the disk refuses.
         """
         zone_id = zone_id_of(item)
-        slot, mark = slot_of(item), seen.mark_of(zone_id.raw, item.salt)
+        slot, mark = tables.slot_of(item), seen.mark_of(zone_id.raw, item.salt)
         held = self.held(zone_id, item.salt)
         if held is not None and not item.supersedes(held.item):
             if own <= held.is_own and pinned <= held.is_pinned:
@@ -371,27 +356,27 @@ class Reader:
         with transaction(self._database.writing) as connection:
             protected = {*self._protected}
             if self.facts.seen_count + len(sightings) > seen.SEEN_MAX:
-                protected.update(seen.mark_of_slot(*slot) for slot in connection.execute(KEPT_ALIVE).fetchall())
+                protected.update(seen.mark_of_slot(*slot) for slot in connection.execute(tables.KEPT_ALIVE).fetchall())
             seen.raise_marks(connection, sightings, protected, unix_now())
-            connection.executemany(RAISE, [row_of(held) for held in whole])
-            connection.executemany(CONFIRM, [flags_of(held) for held in whole])
-            connection.executemany(CONFIRM, [(unix, 0, 0, *slot) for slot, unix in confirmed.items()])
-            item_count = count_of(connection) if whole else self.item_count
+            connection.executemany(tables.RAISE, [tables.row_of(held) for held in whole])
+            connection.executemany(tables.CONFIRM, [tables.flags_of(held) for held in whole])
+            connection.executemany(tables.CONFIRM, [(unix, 0, 0, *slot) for slot, unix in confirmed.items()])
+            item_count = tables.count_of(connection) if whole else self.item_count
             if item_count > ITEMS_MAX:
                 item_count -= self._evict_items(connection)
         self.item_count = item_count
         before, seconds = self.commits, boot_now() - began
-        self.commits = Commits(before.count + 1, before.seconds + seconds, before.mark_count + len(sightings))
+        self.commits = tables.Commits(before.count + 1, before.seconds + seconds, before.mark_count + len(sightings))
 
     def _evict_items(self, connection: sqlite3.Connection) -> int:
-        oldest = connection.execute(OLDEST, (seen.EVICTED_AT_ONCE + len(self._protected),)).fetchall()
+        oldest = connection.execute(tables.OLDEST, (seen.EVICTED_AT_ONCE + len(self._protected),)).fetchall()
         gone = [slot for slot in oldest if seen.mark_of_slot(*slot) not in self._protected][: seen.EVICTED_AT_ONCE]
         connection.executemany("DELETE FROM marks WHERE key = ? AND salt = ?", gone)
         return len(gone)
 
     def _adopted(self, wish: _Wish) -> None:
         held = wish.change.held
-        slot = slot_of(held.item)
+        slot = tables.slot_of(held.item)
         if not wish.change.is_whole:
             if wish.forgotten_before == self._forgotten_count:
                 self._adopted_in_memory(slot, held)
@@ -480,7 +465,7 @@ class Reader:
         return self._database.reading.execute("DELETE FROM names WHERE name = ?", (name,)).rowcount > 0
 
     def close(self) -> None:
-        """Commit what is waiting, and close the file."""
+        """Commit everything that waits, and close the file."""
         if self._thread is not None:
             self._thread.shutdown(wait=True)
         with contextlib.suppress(sqlite3.Error):

@@ -12,13 +12,13 @@ import os
 from pathlib import Path
 
 from p2pdns.clock import unix_now
+from p2pdns.directory import FILE_MODE
 from p2pdns.items.item import SEQ_PER_SECOND
 from p2pdns.publishing.dates import date_of
 from p2pdns.state.seen import Facts
 
 FILE_NAME = "reader.anew"
 NOTE_BYTES_MAX = 512  # Read back; what we write is shorter.
-FILE_MODE = 0o600
 
 
 class Protection:
@@ -43,7 +43,7 @@ class Protection:
         return "; ".join([f"starts anew as of {self._note}" if self._note else whole, *exceptions])
 
     def starts_anew(self, reason: str) -> None:
-        """Note that marks are lost as of now. Protection that still holds for some keys goes unsaid."""
+        """Note that marks are lost as of now. A key whose mark was kept is protected still, without being named."""
         self._note = f"{date_of(int(unix_now()) * SEQ_PER_SECOND)}: {reason}"
         if self._path is not None:
             # Without the file this process says it all the same; the table of marks reports a disk that refuses.

@@ -40,7 +40,7 @@ class Sighting(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of all marks together. Times are Unix seconds; 0 where it never happened."""
+    """Facts about all marks together. Times are Unix seconds; 0 where it never happened."""
 
     seen_count: int = 0
     newest_seq: int = 0

@@ -1,7 +1,7 @@
-"""What a node remembers of others: their items, its contacts, its node id and port in each network.
+"""The memory of a node: other publishers' items, its contacts, its node id and port in each network.
 
-Guarantees: a restart loses at most what came since the last save, and nothing else depends on it; rows come back with
-the types they had, and `dht.storage` verifies the items anew. Does not know which items are kept (`dht.storage`
+Guarantees: a restart loses at most the changes since the last save, and nothing else depends on them; rows come back
+with the types they had, and `dht.storage` verifies the items anew. Does not know which items are kept (`dht.storage`
 decides) nor which contacts are good.
 """
 
@@ -118,7 +118,7 @@ class Store:
                     log.get_logger("state").warning(text)
 
     def save_now(self, network: str, changes: Sequence[StoredChange], contacts: Iterable[SavedContact]) -> None:
-        """Write what is left at the end of a process; the loop stands still meanwhile."""
+        """Write the last changes at the end of a process; the loop stands still meanwhile."""
         with contextlib.suppress(sqlite3.Error):
             self._write_changes(changes)
             self._write_contacts(network, contacts)

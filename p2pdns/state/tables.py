@@ -73,7 +73,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Commits:
-    """How many commits there were, what they took in all, and how many marks they raised."""
+    """How many commits there were, how long they took in all, and how many marks they raised."""
 
     count: int = 0
     seconds: float = 0.0

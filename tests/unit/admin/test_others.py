@@ -7,14 +7,14 @@ from typing import Any, cast
 
 import pytest
 
-from p2pdns.admin import others
-from p2pdns.admin.others import peers_of, put_of, refuse_older
+from p2pdns.admin.commands import PEERS_SHOWN_MAX, Commands, EngineParts
 from p2pdns.cli.peers import length_text
 from p2pdns.clock import unix_now
 from p2pdns.dht.node import Peer, PutOutcome
 from p2pdns.errors import BadItem, FormatError, Unavailable, UsageError
 from p2pdns.items.item import SEQ_PER_SECOND, MutableItem
 from p2pdns.items.keys import SecretKey
+from p2pdns.publishing.upkeep import refuse_older
 
 SECRET = SecretKey.generate(bytes(range(32)))
 NOW = unix_now()
@@ -69,13 +69,14 @@ class Endpoint:
 def put(endpoint: Endpoint, newest: int | None, **request: Any) -> tuple[dict[str, Any], list[Any]]:
     """Call the verb, with a key whose newest seq is known."""
 
-    async def told(asked: dict[str, Any], report: Any) -> dict[str, Any]:
-        assert asked["key"] == str(SECRET.zone_key)
-        return {"seq": newest, "ahead": None}
+    class Known(Commands):
+        async def seq(self, request: dict[str, Any], report: Any) -> dict[str, Any]:
+            assert request["key"] == str(SECRET.zone_key)
+            return {"seq": newest, "ahead": None}
 
     progress: list[Any] = []
-    verb = put_of(cast("others.HasEndpoint", endpoint), told)
-    return asyncio.run(cast(Any, verb(request, progress.append))), progress
+    verb = Known(cast("EngineParts", endpoint)).verbs["put"]
+    return asyncio.run(verb({"verb": "put", **request}, progress.append)), progress
 
 
 @pytest.mark.parametrize("older_by", [None, 1, 0])
@@ -113,14 +114,15 @@ def test_an_item_whose_signature_does_not_hold_is_not_put() -> None:
 
 @pytest.mark.parametrize("given", [None, 3, "", "zz", ["00"]])
 def test_what_is_no_item_is_refused_in_words(given: object) -> None:
-    with pytest.raises((UsageError, FormatError), match=r"missing, or not hexadecimal|item-file-too-short"):
+    with pytest.raises((UsageError, FormatError), match=r"missing, or not text|not hexadecimal|item-file-too-short"):
         put(Endpoint(), None, item=given)
 
 
 def test_peers_are_told_whole_and_with_a_bound() -> None:
     peers = [Peer(bytes([n % 256]) * 20, ("192.0.2.1", 1 + n), 0.0234, 1.04, 60.0, 0, True) for n in range(3_000)]
-    found = asyncio.run(cast(Any, peers_of(cast("others.HasEndpoint", Endpoint(peers)))({}, lambda progress: None)))
-    assert len(found["peers"]) == others.PEERS_SHOWN_MAX
+    verbs = Commands(cast("EngineParts", Endpoint(peers))).verbs
+    found = asyncio.run(verbs["peers"]({"verb": "peers"}, lambda progress: None))
+    assert len(found["peers"]) == PEERS_SHOWN_MAX
     assert found["families"]["IPv4"]["contacts"] == 3_000
     assert found["peers"][0] == {
         "node_id": "00" * 20,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
@@ -19,7 +20,7 @@ def one(found: Iterable[Problem]) -> Problem:
     """Return the only problem, after a look at whether it is whole."""
     [problem] = list(found)
     assert all((problem.cause, problem.remedy, problem.command))
-    assert "\n" not in "".join(problem.as_json().values())
+    assert "\n" not in "".join(asdict(problem).values())
     return problem
 
 
