@@ -60,7 +60,7 @@ class Mark(NamedTuple):
 
 
 class ReaderState(Protocol):
-    """The part of the reader's state that outlives the process; `p2pdns.state.State`."""
+    """The part of the reader's state that outlives the process; `p2pdns.state.marks.Reader`."""
 
     @property
     def newest_seq(self) -> int | None:

@@ -37,7 +37,7 @@ class Joining(Protocol):
 
 
 class SavedContacts(Protocol):
-    """Where contacts outlive the process; `p2pdns.state.State`."""
+    """Where contacts outlive the process; `p2pdns.state.store.Store`."""
 
     def load_contacts(self, network: str) -> list[SavedContact]:
         """Return the contacts of an earlier run, best first."""
