@@ -86,7 +86,8 @@ class Engine:
         self._reload_result: dict[str, Any] = {}
         self.reload_trouble: P2pdnsError | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._remembered_as: dict[Node, str] = {}
+        # Each node (one of each family), and the name under which the state remembers it.
+        self._nodes: dict[Node, str] = {}
         self.storage = Storage(items_max=config.limits.store_items_max, bytes_max=config.limits.store_bytes_max)
         self._discovery = Discovery.of(config.dht, state.store)
         self.upstreams = Upstreams(config.upstream, list(map(read_address, dns_addresses)), state.directory)
@@ -139,13 +140,11 @@ class Engine:
         sock = dht_socket(config.listen, None if saved is None else saved.port)
         first = await self._open_family(sock, config.network)
         self.node = first.node
-        self.nodes = [first.node]
         self.endpoint: Endpoint | Families = first
         sock_ipv6 = socket_beside(config.listen_ipv6, address_of(sock))
         if sock_ipv6 is not None:
             # One machine for each family, one storage for both (BEP 32).
             second = await self._open_family(sock_ipv6, f"{config.network} (IPv6)")
-            self.nodes.append(second.node)
             self.endpoint = Families((first, second))
 
     async def _open_family(self, sock: socket.socket, remembered_as: str) -> Endpoint:
@@ -161,7 +160,7 @@ class Engine:
             now=now,
         )
         self.state.store.save_node(remembered_as, SavedNode(node.node_id, port))
-        self._remembered_as[node] = remembered_as
+        self._nodes[node] = remembered_as
         node.restore_contacts(self._discovery.saved, now)
         return Endpoint(node, sock)
 
@@ -267,7 +266,7 @@ class Engine:
     async def _save_contacts(self) -> None:
         self.clock_watch.look()
         await self._discovery.save(self._contacts())
-        for node, name in self._remembered_as.items():
+        for node, name in self._nodes.items():
             saved = self.state.store.load_node(name)
             # BEP 42 may have given the node another id; the next run begins with that one.
             if saved is not None and saved.node_id != node.node_id:
@@ -278,14 +277,14 @@ class Engine:
         return self.storage.take_changes(boot_now(), unix_now())
 
     def _contacts(self) -> list[SavedContact]:
-        return [contact for node in self.nodes for contact in node.contacts(boot_now())]
+        return [contact for node in self._nodes for contact in node.contacts(boot_now())]
 
     # For the verbs of the control socket
 
     @property
     def contact_count(self) -> int:
         """How many contacts there are, in both families."""
-        return sum(node.contact_count for node in self.nodes)
+        return sum(node.contact_count for node in self._nodes)
 
     @property
     def front_count(self) -> int:
@@ -295,11 +294,11 @@ class Engine:
     def counters(self) -> dict[str, dict[str, int]]:
         """Every counter, by room."""
         dht: Counter[str] = Counter()
-        for node in self.nodes:
+        for node in self._nodes:
+            # Every node counts the storage that they share, which is to count once.
             dht.update(node.counters)
-        for _ in self.nodes[1:]:
-            # Every node counts the storage that they share.
             dht.subtract(self.storage.counters)
+        dht.update(self.storage.counters)
         rooms = {
             "dht": dht,
             "overlay": self.overlay.counters,

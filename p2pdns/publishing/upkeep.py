@@ -311,13 +311,6 @@ class Publisher:
         # By the clock alone: an item that was adopted while the clock was wrong must not make itself believable.
         return Present(self._unix_clock()).is_ahead(seq)
 
-    def _hold_back(self, item: MutableItem) -> None:
-        if zone_id_of(item).raw not in self._held_back:
-            text = f"{item.key} is dated {date_of(item.seq)}, so it is not put again; {TAKE_BACK_HINT}"
-            self._held_back[zone_id_of(item).raw] = text
-            self._tell(text)
-        self.counters["held-back"] += 1
-
     def _check_room(self, zone_id: ZoneId) -> None:
         kept = self._tasks.keys() | self._publishing.keys()
         if zone_id.raw not in kept and len(kept) >= KEPT_ALIVE_MAX:
@@ -345,7 +338,12 @@ class Publisher:
                 return
             if self._is_ahead(held.item.seq):
                 # Nodes that do not know the rule would take it in place of an item with a sane date.
-                self._hold_back(held.item)
+                if zone_id.raw not in self._held_back:
+                    date = date_of(held.item.seq)
+                    text = f"{held.item.key} is dated {date}, so it is not put again; {TAKE_BACK_HINT}"
+                    self._held_back[zone_id.raw] = text
+                    self._tell(text)
+                self.counters["held-back"] += 1
                 pause_s = RETRY_S_MAX
                 continue
             self._held_back.pop(zone_id.raw, None)

@@ -7,27 +7,19 @@ it lasts. Does not know when to look, and sets no clock.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 from p2pdns import log
 from p2pdns.items.item import SEQ_PER_SECOND, Present
+from p2pdns.overlay.ports import ReaderState
 from p2pdns.publishing.dates import date_of
 from p2pdns.timing import UnixClock
-
-
-class Adopted(Protocol):
-    """The state as the watch uses it; `p2pdns.state.marks.Reader`."""
-
-    @property
-    def newest_seq(self) -> int | None:
-        """The highest seq ever adopted, which bounds the time from below."""
 
 
 class ClockWatch:
     """The clock, compared with the newest item adopted. `tell` is told the present at once, and at every `look`."""
 
     def __init__(
-        self, state: Adopted, unix_clock: UnixClock, tell: Callable[[Present], None] = lambda present: None
+        self, state: ReaderState, unix_clock: UnixClock, tell: Callable[[Present], None] = lambda present: None
     ) -> None:
         self._state = state
         self._unix_clock = unix_clock

@@ -82,7 +82,7 @@ def open_database(path: Path | None, schema: Schema) -> Database:
             warnings = (f"{shown(path)}: {trouble}; set aside as {aside.name}, a new file takes its place",)
         return _opened(path, schema, warnings)
     except _NewerVersionError as newer:
-        text = f"{shown(path)}: version {newer.version} of a newer p2pdns, this one writes {schema.version}"
+        text = f"{shown(path)}: version {newer} of a newer p2pdns, this one writes {schema.version}"
         return _in_memory(schema, None, f"{text}; the file is left alone, and nothing is kept beyond this run")
     except (sqlite3.Error, OSError) as error:
         why = _refusal_of_disk(path.parent)
@@ -160,11 +160,7 @@ def _fault_of(path: Path, schema: Schema) -> str | None:
 
 
 class _NewerVersionError(Exception):
-    """The file is of a version that this program does not know yet."""
-
-    def __init__(self, version: int) -> None:
-        self.version = version
-        super().__init__(version)
+    """A newer program made the file; the argument is its version."""
 
 
 def _refusal_of_disk(directory: Path) -> str | None:
