@@ -1,4 +1,4 @@
-"""The verbs about others: what is known of contacts, and when somebody's item is not put."""
+"""The verbs `peers` and `put`: the contacts that are told, and the items that are refused."""
 
 from __future__ import annotations
 
