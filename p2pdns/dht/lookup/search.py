@@ -20,7 +20,7 @@ from typing import TypeAlias
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.confirmation import Confirmation
-from p2pdns.dht.lookup.shortlist import Candidate, CandidateState, Leave, Request, Shortlist
+from p2pdns.dht.lookup.shortlist import WAITING, Candidate, CandidateState, Leave, Request, Shortlist
 from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.routing.reach import is_for
 from p2pdns.dht.routing.table import K
@@ -82,9 +82,8 @@ class Lookup:
         self.confirmed_count = 0
         self.confirmation = Confirmation()
         self.bad_items: Counter[str] = Counter()
-        self.out_of_reach_count = 0
-        self.own_id_count = 0
-        self.repeated_count = 0
+        # Contacts that were named in vain, by reason. A contact is usually named twice; far more often is not usual.
+        self.contacts_dropped: Counter[str] = Counter()
         self._own_id = own_id
         self._number = int.from_bytes(target)
         self._k = k
@@ -92,8 +91,8 @@ class Lookup:
         self._rpc_max = rpc_max
         self._memo = memo
         self._can_ask = can_ask
-        self._shortlist = Shortlist()
-        self._addresses_asked: dict[Address, None] = {}
+        self.shortlist = Shortlist()
+        self.asked: dict[Address, None] = {}
         self.in_flight_count = 0
         self._slow_count = 0
         self._fair_count = 0
@@ -107,44 +106,28 @@ class Lookup:
 
     def add(self, contacts: Iterable[krpc.NodeInfo], source: Address | None = None) -> None:
         """Put contacts on the shortlist: our own table's, or what the peer at `source` told us."""
-        shortlist = self._shortlist
+        shortlist = self.shortlist
         named_by = None if source is None else shortlist.source_of(source)
         for contact in contacts:
-            candidate = shortlist.get(contact)
+            candidate = shortlist.by_contact.get(contact)
             if candidate is not None:
-                self.repeated_count += 1
+                self.contacts_dropped["repeated"] += 1
                 shortlist.named_again(candidate, named_by)
-                continue
-            if contact.node_id == self._own_id:
-                self.own_id_count += 1
-                continue
-            if source is not None and not is_for(contact.address[0], source[0]):
-                self.out_of_reach_count += 1
-                continue
-            if not self._can_ask(contact.address):
-                self.out_of_reach_count += 1
-                continue
-            shortlist.add(contact, int.from_bytes(contact.node_id) ^ self._number, named_by)
+            elif contact.node_id == self._own_id:
+                self.contacts_dropped["own-id"] += 1
+            elif not (source is None or is_for(contact.address[0], source[0])) or not self._can_ask(contact.address):
+                self.contacts_dropped["out-of-reach"] += 1
+            else:
+                shortlist.add(contact, int.from_bytes(contact.node_id) ^ self._number, named_by)
 
     def begin_with(self, contacts: Iterable[krpc.NodeInfo]) -> None:
         """Put contacts of our own table on the shortlist, nearest first: they have answered us, so can be asked."""
-        if len(self._shortlist):
+        if len(self.shortlist):
             self.add(contacts)
             return
-        # No look-up can send its first request before this, and each begins with as many as a table has.
+        # Faster than `add`: each look-up begins with as many contacts as a table has, before its first request.
         number = self._number
-        self._shortlist.begin_with(
-            [Candidate(contact, int.from_bytes(contact.node_id) ^ number) for contact in contacts]
-        )
-
-    def contacts_dropped(self) -> dict[str, int]:
-        """Return how many contacts were told in vain, by reason; to be told twice of one is usual, far more is not."""
-        counts = {
-            "out-of-reach": self.out_of_reach_count,
-            "own-id": self.own_id_count,
-            "repeated": self.repeated_count,
-        }
-        return {reason: count for reason, count in counts.items() if count}
+        self.shortlist.begin_with([Candidate(one, int.from_bytes(one.node_id) ^ number) for one in contacts])
 
     # Requests
 
@@ -180,7 +163,7 @@ class Lookup:
     def requests_to_send(self, count_max: int = QUESTION_RPCS_MAX) -> list[Request]:
         """Return the requests to send now, at most `count_max`; they count as sent."""
         if not (self.in_flight_count or self._slow_count):
-            self._shortlist.relent(self._k)
+            self.shortlist.relent(self._k)
         room = min(count_max, self._slot_count)
         requests: list[Request] = []
         while room > 0 and self._follow_ups:
@@ -191,14 +174,14 @@ class Lookup:
         # Where turns are short, the first goes to the nearest.
         fair_room = min(room, (self.in_flight_count + room) // FAIR_SHARE - self._fair_count)
         if self._is_searching:
-            while fair_room > 0 and (candidate := self._shortlist.fair_pick(self._k)) is not None:
+            while fair_room > 0 and (candidate := self.shortlist.fair_pick(self._k)) is not None:
                 requests.append(self._asked(candidate, is_follow_up=False, is_fair=True))
                 fair_room -= 1
                 room -= 1
         if room <= 0:
             return requests
         requests += self._nearest(room, self._k, is_allowed=True)
-        if not requests and self._wants_forbidden and self._shortlist.is_settled(self._k, is_allowed=True):
+        if not requests and self._wants_forbidden and self.shortlist.is_settled(self._k, is_allowed=True):
             requests += self._nearest(room, self._forbidden_max, is_allowed=False)
         return requests
 
@@ -210,7 +193,7 @@ class Lookup:
         expected = 0.0
         wanted = count + (SPARE if self._silent_count else 0)
         requests: list[Request] = []
-        for candidate in self._shortlist:
+        for candidate in self.shortlist:
             if candidate.is_allowed is not is_allowed:
                 continue
             state = candidate.state
@@ -218,7 +201,7 @@ class Lookup:
                 expected += candidate.is_counted if state is CandidateState.ANSWERED else hope
                 if expected >= wanted:
                     break
-            elif state is CandidateState.NEW and self._shortlist.leave_of(candidate) is Leave.YES:
+            elif state is CandidateState.NEW and self.shortlist.leave_of(candidate) is Leave.YES:
                 requests.append(self._asked(candidate, is_follow_up=False))
                 expected += hope
                 room -= 1
@@ -229,12 +212,12 @@ class Lookup:
     def _asked(self, candidate: Candidate, *, is_follow_up: bool, is_fair: bool = False) -> Request:
         self.rpc_count += 1
         self.in_flight_count += 1
-        self._shortlist.datagram_sent(candidate)
+        self.shortlist.datagram_sent(candidate)
         if is_follow_up:
             self._follow_up_count += 1
         else:
-            self._shortlist.change(candidate, CandidateState.ASKED)
-            self._addresses_asked[candidate.contact.address] = None
+            self.shortlist.change(candidate, CandidateState.ASKED)
+            self.asked[candidate.contact.address] = None
         self._fair_count += is_fair
         return Request(candidate, is_follow_up, is_fair)
 
@@ -244,8 +227,8 @@ class Lookup:
             self.in_flight_count -= 1
             self._fair_count -= request.is_fair
             self._silent_count += 1
-            if self.rpc_count < self._rpc_max and self._shortlist.may_send_again(request.candidate):
-                self._shortlist.datagram_sent(request.candidate)
+            if self.rpc_count < self._rpc_max and self.shortlist.may_send_again(request.candidate):
+                self.shortlist.datagram_sent(request.candidate)
                 self.rpc_count += 1
                 self.retransmit_count += 1
                 self._slow_count += 1
@@ -266,22 +249,18 @@ class Lookup:
         """Note that a request was answered with an error: alive, but of no use here."""
         self._settle(request)
         self._set_state(request, CandidateState.DEAD)
-        self._shortlist.absolve(request.candidate)
+        self.shortlist.absolve(request.candidate)
 
     def pass_over(self, candidate: Candidate) -> None:
         """Leave out one that answered and is of no use, so that the next nearest stands in for it."""
-        self._shortlist.change(candidate, CandidateState.DEAD)
-        self._shortlist.absolve(candidate)
+        self.shortlist.change(candidate, CandidateState.DEAD)
+        self.shortlist.absolve(candidate)
 
     def _set_state(self, request: Request, state: CandidateState) -> None:
         if request.is_follow_up:
-            if request.state in (CandidateState.ASKED, CandidateState.SLOW) and state in (
-                CandidateState.DEAD,
-                CandidateState.ANSWERED,
-            ):
-                self._follow_up_count -= 1
+            self._follow_up_count -= request.state in WAITING and state not in WAITING
         else:
-            self._shortlist.change(request.candidate, state)
+            self.shortlist.change(request.candidate, state)
         request.state = state
 
     def _settle(self, request: Request) -> None:
@@ -316,7 +295,7 @@ class Lookup:
             # Who hands out forgeries is not followed, and counts as nobody who answered.
             self.bad_items[error.reason] += 1
             self._set_state(request, CandidateState.DEAD)
-            self._shortlist.absolve(candidate)
+            self.shortlist.absolve(candidate)
             return None
         self._set_state(request, CandidateState.ANSWERED)
         self._answered_count += 1
@@ -417,18 +396,18 @@ class Lookup:
         """Whether the k nearest known contacts that are not dead have answered, and nothing is followed up."""
         if self._follow_ups or self._follow_up_count:
             return False
-        return self._shortlist.is_settled(self._k, is_allowed=True) and (
-            not self._wants_forbidden or self._shortlist.is_settled(self._forbidden_max, is_allowed=False)
+        return self.shortlist.is_settled(self._k, is_allowed=True) and (
+            not self._wants_forbidden or self.shortlist.is_settled(self._forbidden_max, is_allowed=False)
         )
 
     @property
     def _wants_forbidden(self) -> bool:
         """Whether ids that BEP 42 forbids are asked, at last: they may hold what nobody else has shown us."""
-        return self._is_searching or len(self.counted()) < self._k
+        return self._is_searching or len(self.shortlist.counted()) < self._k
 
     @property
     def _forbidden_max(self) -> int:
-        return FORBIDDEN_MAX if self._shortlist.has_allowed else self._k
+        return FORBIDDEN_MAX if self.shortlist.has_allowed else self._k
 
     @property
     def has_given_up(self) -> bool:
@@ -449,34 +428,16 @@ class Lookup:
         """Whether the budget is spent and nothing is on its way any more."""
         return self.rpc_count >= self._rpc_max and not self.in_flight_count and not self._slow_count
 
-    @property
-    def answered_count(self) -> int:
-        """How many candidates answered."""
-        return len(self.answered())
-
-    @property
-    def peer_count(self) -> int:
-        """How many addresses were asked."""
-        return len(self._addresses_asked)
-
     def answered(self) -> list[Candidate]:
         """Return the candidates that answered, nearest first."""
-        return [candidate for candidate in self._shortlist if candidate.state is CandidateState.ANSWERED]
-
-    def counted(self) -> list[Candidate]:
-        """Return those of them that count, nearest first."""
-        return self._shortlist.counted()
+        return [candidate for candidate in self.shortlist if candidate.state is CandidateState.ANSWERED]
 
     def may_send(self, candidate: Candidate) -> bool:
         """Return whether a further datagram may go to a candidate; it counts as sent."""
-        if not self._shortlist.may_send(candidate):
+        if not self.shortlist.may_send(candidate):
             return False
-        self._shortlist.datagram_sent(candidate)
+        self.shortlist.datagram_sent(candidate)
         return True
-
-    def may_pad(self, candidate: Candidate) -> bool:
-        """Return whether requests to a candidate may be padded."""
-        return self._shortlist.may_pad(candidate)
 
     def verdict(self, k_distance: int | None, *, is_late: bool = False) -> Verdict:
         """Return how the look-up ended: complete, or why it is not.
@@ -485,9 +446,9 @@ class Lookup:
         """
         if not self.is_done:
             return Verdict.DEADLINE if is_late else Verdict.BUDGET
-        if not len(self._shortlist):
+        if not len(self.shortlist):
             return Verdict.NO_CONTACTS
-        answered = self.counted()[: self._k]
+        answered = self.shortlist.counted()[: self._k]
         if not answered:
             return Verdict.NO_ANSWER
         if k_distance is not None:

@@ -1,4 +1,4 @@
-"""The contacts that a look-up has heard of, nearest first, and which of them may be asked and count.
+"""The contacts that a look-up has heard of, nearest first: which of them may be asked, and which count.
 
 Guarantees: at most `HOST_CONTACTS_MAX` contacts of a host and `PREFIX_CONTACTS_MAX` of a public prefix count among the
 nearest; contacts that never answered take no place from those that did, nor from those of our own table; a source
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from p2pdns.addresses import Address, AddressClass, class_of, host_of, prefix_of
@@ -18,17 +19,17 @@ from p2pdns.dht.routing.ids import is_id_allowed
 
 SHORTLIST_MAX = 400  # Candidates kept, the nearest ones: made-up contacts cost memory only up to here.
 ADDRESS_IDS_MAX = 2  # Ids under which one address is asked: a look-up is no way to make us flood a third party.
-VIEW_MAX = 20  # Contacts of our own table that have their turn, as many as a source names.
+VIEW_MAX = 20  # Contacts of our own table in its view, as many as a source names.
 HOST_CONTACTS_MAX = 2  # Of one host among the nearest: a household has two nodes, an attacker's machine has a thousand.
 PREFIX_CONTACTS_MAX = 4  # Of one public /24 or /48 among the nearest: a fifth of them, so that the others outvote it.
-HOST_SILENT_MAX = 4  # Contacts of a host that stay silent before no more are asked there on the same kind of word.
+HOST_SILENT_MAX = 4  # Contacts of a host that stay silent before no more of the same kind of source are asked there.
 PREFIX_SILENT_MAX = 8  # The same for a public prefix.
 HOST_DATAGRAMS_MAX = 20  # To one host: what two nodes that lose every second datagram need for a get and a put.
 HOST_RETRANSMITS_UNTIL = 10  # Datagrams to a host after which nothing is sent again: the rest is for first requests.
 SOURCE_CONTACTS_MAX = 28  # New contacts of one source: a whole reply of ours, and the eight that BEP 5 sends.
 SOURCE_SILENT_MAX = 5  # Silent contacts that a source may have named. Those that several have named are shared out.
 SOURCE_SILENT_FACTOR = 3  # As many more for each that answered: where half are dead, honest sources gain by it.
-SECOND_CHANCES_MAX = 3  # How often the sources may begin anew, where too few have answered and nobody else is left.
+SECOND_CHANCES_MAX = 3  # How often all sources get their credit back, if too few contacts answered and none is left.
 
 
 class CandidateState(IntEnum):
@@ -45,7 +46,7 @@ WAITING = (CandidateState.ASKED, CandidateState.SLOW)
 
 
 class Word(IntEnum):
-    """On whose word a contact is on the shortlist; the lower, the better."""
+    """The source of a contact on the shortlist; the lower, the better."""
 
     OURS = 0  # Our own table's: it has answered us before.
     SEVERAL = 1  # Sources in different prefixes.
@@ -56,28 +57,26 @@ class Leave(IntEnum):
     """Whether a candidate may be asked."""
 
     YES = 0
-    LATER = 1  # Once others have answered, or have not.
+    LATER = 1  # Once others have answered or were silent.
     NEVER = 2
 
 
+@dataclass(slots=True, eq=False)
 class Source:
-    """A host that named contacts, and what became of them; our own table is one too, the one without a prefix."""
+    """A host that named contacts, and what became of them. Our own table is a source as well, with an empty prefix."""
 
-    __slots__ = ("_half", "_half_of", "credit", "leave", "named_count", "pick_count", "prefix", "view", "waiting_count")
-
-    def __init__(self, prefix: str) -> None:
-        self.prefix = prefix
-        self.view: list[Candidate] = []
-        self._half: list[Candidate] = []
-        self._half_of = 0
-        self.pick_count = 0
-        self.named_count = 0
-        self.waiting_count = 0
-        self.credit = float(SOURCE_SILENT_MAX)
-        self.leave = Leave.YES  # Whether another of its contacts may be asked on its word.
+    prefix: str
+    view: list[Candidate] = field(default_factory=list)
+    pick_count: int = 0
+    named_count: int = 0
+    waiting_count: int = 0
+    credit: float = SOURCE_SILENT_MAX
+    leave: Leave = Leave.YES  # Whether another contact may be asked that this source has named.
+    _half: list[Candidate] = field(default_factory=list)
+    _half_of: int = 0
 
     def farther_half(self) -> list[Candidate]:
-        """Return the farther half of what it has named near the key, nearest first."""
+        """Return the farther half of the contacts it has named near the key, nearest first."""
         if self._half_of != len(self.view):
             self._half_of = len(self.view)
             self.view.sort(key=lambda candidate: candidate.distance)
@@ -85,7 +84,7 @@ class Source:
         return self._half
 
     def change(self, credit: float, waiting: int = 0) -> None:
-        """Give it credit, or take some, and count its contacts that are waited for."""
+        """Change its credit, and the count of its contacts that are waited for."""
         self.credit += credit
         self.waiting_count += waiting
         if self.credit <= 0:
@@ -104,65 +103,50 @@ def _leave_by(sources: list[Source]) -> Leave:
     return leave
 
 
+@dataclass(slots=True, eq=False)
 class Place:
     """A host or a prefix, and the candidates asked there."""
 
-    __slots__ = ("asked", "datagram_count", "padded_for")
-
-    def __init__(self) -> None:
-        self.asked: list[Candidate] = []
-        self.datagram_count = 0
-        self.padded_for: Candidate | None = None
+    asked: list[Candidate] = field(default_factory=list)
+    datagram_count: int = 0
+    padded_for: Candidate | None = None
 
 
+@dataclass(slots=True, eq=False)
 class Candidate:
     """A contact on the shortlist. `is_counted`: it answered, and is among those of its host and prefix that count."""
 
-    __slots__ = (
-        "contact",
-        "credit",
-        "distance",
-        "host",
-        "is_allowed",
-        "is_counted",
-        "prefix",
-        "sources",
-        "state",
-        "token",
-        "word",
-    )
+    contact: krpc.NodeInfo
+    distance: int
+    word: Word = Word.OURS
+    state: CandidateState = CandidateState.NEW
+    token: bytes | None = None
+    sources: list[Source] = field(default_factory=list)
+    credit: float = 0.0  # Gained by each of the sources for this contact.
+    is_allowed: bool = field(init=False)  # BEP 42 allows the id at the address.
+    is_counted: bool = False
+    host: Place | None = None
+    prefix: Place | None = None
 
-    def __init__(self, contact: krpc.NodeInfo, distance: int, word: Word = Word.OURS) -> None:
-        self.contact = contact
-        self.distance = distance
-        self.state = CandidateState.NEW
-        self.token: bytes | None = None
-        self.word = word
-        self.sources: list[Source] = []
-        self.credit = 0.0  # What each of the sources has gained by it.
-        self.is_allowed = is_id_allowed(contact.node_id, contact.address[0])
-        self.is_counted = False
-        self.host: Place | None = None
-        self.prefix: Place | None = None
+    def __post_init__(self) -> None:
+        self.is_allowed = is_id_allowed(self.contact.node_id, self.contact.address[0])
 
 
+@dataclass(slots=True, eq=False)
 class Request:
-    """One question to one candidate; `is_follow_up` asks for contacts that a value had pushed out of a reply."""
+    """One request to one candidate; `is_follow_up` asks for contacts that a value had pushed out of a reply."""
 
-    __slots__ = ("candidate", "is_fair", "is_follow_up", "state")
-
-    def __init__(self, candidate: Candidate, is_follow_up: bool, is_fair: bool = False) -> None:
-        self.candidate = candidate
-        self.is_follow_up = is_follow_up
-        self.is_fair = is_fair
-        self.state = CandidateState.ASKED
+    candidate: Candidate
+    is_follow_up: bool
+    is_fair: bool = False
+    state: CandidateState = CandidateState.ASKED
 
 
 class Shortlist:
     """The candidates of one look-up."""
 
     def __init__(self) -> None:
-        self._by_contact: dict[krpc.NodeInfo, Candidate] = {}
+        self.by_contact: dict[krpc.NodeInfo, Candidate] = {}
         self._sorted: list[tuple[int, int, Candidate]] = []
         self._serial = 0
         self._places: dict[str, Place] = {}
@@ -171,21 +155,15 @@ class Shortlist:
         self._table = Source("")
 
     def __len__(self) -> int:
-        """Return how many candidates there are."""
         return len(self._sorted)
 
     def __iter__(self) -> Iterator[Candidate]:
-        """Yield the candidates, nearest first."""
         return (entry[2] for entry in self._sorted)
-
-    def get(self, contact: krpc.NodeInfo) -> Candidate | None:
-        """Return the candidate that a contact is, if it is one."""
-        return self._by_contact.get(contact)
 
     # Contacts
 
     def source_of(self, address: Address) -> Source:
-        """Return the source that a peer at an address is."""
+        """Return the source for a peer at an address."""
         key = host_of(address)
         source = self._sources.get(key)
         if source is None:
@@ -204,25 +182,25 @@ class Shortlist:
             source.named_count += 1
             source.view.append(candidate)
             candidate.sources.append(source)
-        self._by_contact[contact] = candidate
+        self.by_contact[contact] = candidate
         self._serial += 1
         insort(self._sorted, (distance, self._serial, candidate))
 
     def begin_with(self, candidates: list[Candidate]) -> None:
         """Take in the contacts of our own table, nearest first, while there are no others."""
-        self._by_contact = {candidate.contact: candidate for candidate in candidates}
+        self.by_contact = {candidate.contact: candidate for candidate in candidates}
         self._sorted = [(one.distance, serial, one) for serial, one in enumerate(candidates)]
         self._serial = len(candidates)
         self._table.view = candidates[:VIEW_MAX]
 
     def named_again(self, candidate: Candidate, source: Source | None) -> None:
-        """Note that our own table, or another source, has a contact that is on the list already."""
+        """Note that our own table, or another source, has named a contact that is on the list already."""
         if source is None:
             candidate.word = Word.OURS
             return
         if len(source.view) < SOURCE_CONTACTS_MAX:
             source.view.append(candidate)
-        # Nobody is praised for naming a contact that has answered, or blamed for one that has not.
+        # A source gains nothing by a contact that has answered already, and loses nothing by one that was silent.
         if candidate.state in (CandidateState.ANSWERED, CandidateState.DEAD) or candidate.word is Word.OURS:
             return
         if source in candidate.sources:
@@ -233,18 +211,18 @@ class Shortlist:
         source.change(0.0, candidate.state in WAITING)
 
     def _has_room_for(self, distance: int, word: Word) -> bool:
-        # Whatever strangers make up, it pushes out nothing that more than one of them, or our own table, has named.
+        # Made-up contacts of one source push out none that several sources, or our own table, have named.
         for index in range(len(self._sorted) - 1, -1, -1):
             farthest = self._sorted[index][2]
             if farthest.distance <= distance:
                 return False
             if farthest.state is CandidateState.NEW and farthest.word >= word:
                 del self._sorted[index]
-                del self._by_contact[farthest.contact]
+                del self.by_contact[farthest.contact]
                 return True
         return False
 
-    # Who may be asked
+    # Which candidates may be asked
 
     def _place_of(self, key: str) -> Place:
         place = self._places.get(key)
@@ -287,7 +265,7 @@ class Shortlist:
                 continue
             if other.state is CandidateState.ANSWERED:
                 if other.contact.address == candidate.contact.address:
-                    # A node has one id; whoever answered here is it.
+                    # A node has one id, and one at this address has answered.
                     return Leave.NEVER
                 answered += other.distance < candidate.distance
             elif other.word <= candidate.word:
@@ -299,10 +277,10 @@ class Shortlist:
         return Leave.LATER if answered + waiting >= count_max else Leave.YES
 
     def fair_pick(self, k: int) -> Candidate | None:
-        """Return a candidate of those who have a turn: our own table, and each source; None when none has any left.
+        """Return a candidate from the views of our own table and of each source in turn, None when none has any left.
 
-        Everybody can be nearest to a key who wants to. So each view has its turn, and gives of its nearest the
-        farther half, where nodes are that stand there by chance.
+        An attacker can choose ids nearest to a key. So a view gives only the farther half of its nearest contacts,
+        where most nodes have their place by chance.
         """
         bound = None
         for candidate in self:
@@ -320,7 +298,7 @@ class Shortlist:
                     return candidate
         return None
 
-    # What becomes of them
+    # Answers and silence
 
     def change(self, candidate: Candidate, state: CandidateState) -> None:
         """Note a candidate's new state."""
@@ -338,8 +316,8 @@ class Shortlist:
         sources = candidate.sources
         if not sources:
             return
-        # What one contact costs or brings is the same whether one source has named it or all of them: a crowd that
-        # makes up contacts together has no more of them asked than each could alone.
+        # A contact costs or brings the same in all, whether one source has named it or many: sources that make up
+        # contacts together have no more of them asked than each could alone.
         credit = {CandidateState.DEAD: -1.0, CandidateState.ANSWERED: float(SOURCE_SILENT_FACTOR)}.get(
             candidate.state, 0.0
         ) / len(sources)
@@ -348,14 +326,14 @@ class Shortlist:
         candidate.credit = credit
 
     def absolve(self, candidate: Candidate) -> None:
-        """Blame nobody for having named a contact that is alive and of no use."""
+        """Take no credit from the sources that named a contact which is alive and of no use."""
         for source in candidate.sources:
             source.change(-candidate.credit)
         candidate.credit = 0.0
         candidate.sources.clear()
 
     def is_muted(self, candidate: Candidate) -> bool:
-        """Whether a candidate could be asked but for the sources that named it."""
+        """Return whether only the silence of its sources' other contacts keeps a candidate from being asked."""
         if candidate.state is not CandidateState.NEW or not candidate.is_allowed or candidate.word is Word.OURS:
             return False
         if self._second_chance_count >= SECOND_CHANCES_MAX:
@@ -363,13 +341,13 @@ class Shortlist:
         return min(source.leave for source in candidate.sources) is Leave.NEVER
 
     def give_second_chance(self) -> None:
-        """Let every source begin anew."""
+        """Restore the credit of every source."""
         self._second_chance_count += 1
         for source in self._sources.values():
             source.change(SOURCE_SILENT_MAX - min(source.credit, 0.0))
 
     def _count(self, candidate: Candidate) -> None:
-        """Say anew which of a place's contacts count: the nearest of those that answered."""
+        """Decide again which contacts of a place count: the nearest of those that answered."""
         group = candidate.prefix or candidate.host
         assert group is not None
         by_place: dict[int, int] = {}
@@ -385,19 +363,18 @@ class Shortlist:
                 for place, _ in places:
                     by_place[id(place)] = by_place.get(id(place), 0) + 1
 
-    # Who counts, and the end
+    # Which candidates count, and the end
 
     def counted(self) -> list[Candidate]:
         """Return the candidates that count, nearest first.
 
-        Ids that BEP 42 forbids count only where nobody with another has answered: in a network too young to have any.
+        Ids that BEP 42 forbids count only where no node with an allowed id has answered: in a very young network.
         """
         counted = [candidate for candidate in self if candidate.is_counted]
         return [candidate for candidate in counted if candidate.is_allowed] or counted
 
     @property
     def has_allowed(self) -> bool:
-        """Whether a contact has answered whose id BEP 42 allows."""
         return any(candidate.is_allowed and candidate.is_counted for candidate in self)
 
     def is_settled(self, left: int, *, is_allowed: bool) -> bool:
@@ -418,7 +395,7 @@ class Shortlist:
         return True
 
     def relent(self, k: int) -> None:
-        """Trust sources again whose contacts were silent, where fewer than k have answered and nobody else is left."""
+        """Trust sources again whose contacts were silent, if fewer than k have answered and no others can be asked."""
         if len(self.counted()) < k and self.is_settled(k, is_allowed=True) and any(map(self.is_muted, self)):
             self.give_second_chance()
 
@@ -437,7 +414,7 @@ class Shortlist:
     def may_send_again(self, candidate: Candidate) -> bool:
         """Return whether a silent candidate is worth a second datagram.
 
-        It is not where one source alone has named it, nor where every source has named more silent ones than others.
+        It is not if only one source has named it, nor if all of its sources have less credit than at their beginning.
         """
         host = candidate.host or self._settle(candidate)
         if candidate.word is Word.ONE or host.datagram_count >= HOST_RETRANSMITS_UNTIL:
@@ -445,7 +422,7 @@ class Shortlist:
         return candidate.word is Word.OURS or any(one.credit >= SOURCE_SILENT_MAX for one in candidate.sources)
 
     def may_pad(self, candidate: Candidate) -> bool:
-        """Return whether requests to a candidate may be padded: one id a host, for a pad is bytes at its expense."""
+        """Return whether requests to a candidate may be padded: one id a host, as the host pays for the bytes."""
         host = candidate.host or self._settle(candidate)
         if host.padded_for is None:
             host.padded_for = candidate

@@ -1,17 +1,17 @@
 """Joining the overlay and staying in it: bootstrap contacts, newcomers in quarantine, refresh.
 
-Guarantees: a contact enters the table only after it answered; who writes to us unasked is asked back at a bounded
-rate; an idle node sends at most 20 queries a minute; with nobody to ask it sends nothing. Does not know sockets.
+Guarantees: a contact enters the table only after it answered; strangers that write to us are sent pings at a bounded
+rate; an idle node sends at most 20 queries a minute; a node that knows no address sends nothing. Does not know sockets.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
-from p2pdns.dht.lookup import Verdict
+from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.node.bucket_refresh import BucketRefresh
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.requests import OutgoingRequest
@@ -24,81 +24,28 @@ from p2pdns.rates import RateLimit
 BOOTSTRAP_MAX = 256  # Addresses remembered to join by; more than a saved table's best half.
 RESTORED_MAX = 192  # Of them, by contacts of an earlier run: addresses that are named later must find room.
 BOOTSTRAP_AT_ONCE = 16  # Asked in one round; most of yesterday's public contacts are gone.
-RETRY_S_MIN, RETRY_S_MAX = 2.0, 300.0  # Between rounds in which nobody answered, doubling.
+RETRY_S_MIN, RETRY_S_MAX = 2.0, 300.0  # Between rounds in which no contact answered, doubling.
 TICK_S = 15.0  # Between two looks at what is to be refreshed.
-BUCKET_AGE_S = 900.0  # BEP 5: a bucket that nothing went through for 15 minutes is refreshed.
+BUCKET_AGE_S = 900.0  # BEP 5: a bucket that no look-up went through for 15 minutes is refreshed.
 CONTACT_AGE_S = 900.0  # BEP 5: after 15 minutes of silence a contact is questionable.
-QUARANTINE_MAX = 32  # Newcomers asked back at a time.
+QUARANTINE_MAX = 32  # Newcomers that a ping is under way to.
 QUARANTINE_PER_SECOND, QUARANTINE_BURST = 4.0, 64.0  # A ping for each forged query would be a reflector.
 RETRY_LOST_EVERY_TICKS = 2  # Every half a minute one lost contact is tried, so that a healed partition is noticed.
 REFRESH_EVERY_TICKS = 4  # One bucket a minute: with the 22 of the public network each has its turn in time enough.
-RETRY_KNOWN_EVERY_TICKS = 8  # Every other minute that turn is for an old way in which the table does not hold.
+RETRY_KNOWN_EVERY_TICKS = 8  # Every other minute that turn is for a bootstrap address that is not in the table.
 REFRESH_QUERIES_MAX = 12  # Of a refresh; with the pings of a minute 15, where a whole look-up would send 40 at once.
 EXPIRE_EVERY_TICKS = 20  # Storage is swept every five minutes.
-HEARSAY_MAX = 64  # Contacts of the other family's word asked in one go; a machine may have no way to any of them.
+# Contacts named by the other address family that are sent a ping in one go; a machine may have no way to any of them.
+HEARSAY_MAX = 64
 HEARSAY_PER_SWEEP = 8  # As many more every five minutes: the way may have come.
 
 
-class _BootstrapRequest(OutgoingRequest):
-    """A search for our own id, sent to a way in; the search that goes on from its reply has `rpc_max` requests."""
-
-    __slots__ = ("_bootstrap", "_has_timed_out", "rpc_max")
-
-    def __init__(self, bootstrap: Bootstrap, message: krpc.Request, address: Address, rpc_max: int | None) -> None:
-        # The id of a bootstrap contact may have changed since; whoever answers there will do.
-        super().__init__(message, address, None)
-        self._bootstrap = bootstrap
-        self.rpc_max = rpc_max
-        self._has_timed_out = False
-
-    def reply_received(self, reply: krpc.Reply, size_bytes: int, now: float) -> None:
-        """Go on with what the contact knows."""
-        del size_bytes
-        self._bootstrap.bootstrap_answered(self, reply, now)
-
-    def error_received(self, error: krpc.Error, now: float) -> None:
-        """Note that this one is of no use."""
-        del error
-        self._bootstrap.bootstrap_silent(self, now)
-
-    def timed_out(self, now: float) -> bool:
-        """Have it sent again once."""
-        if not self._has_timed_out:
-            self._has_timed_out = True
-            return True
-        self._bootstrap.bootstrap_silent(self, now)
-        return False
-
-
-class _NewcomerPing(OutgoingRequest):
-    """A ping whose answer lets a newcomer into the table, or shows that an old contact is there still."""
-
-    __slots__ = ("_bootstrap",)
-
-    def __init__(self, bootstrap: Bootstrap, address: Address, node_id: bytes) -> None:
-        super().__init__(krpc.Ping(), address, node_id)
-        self._bootstrap = bootstrap
-
-    def reply_received(self, reply: krpc.Reply, size_bytes: int, now: float) -> None:
-        """Be done with it; the table has heard of the answer already."""
-        del reply, size_bytes
-        if self._bootstrap.asked_back_over(self.address):
-            self._bootstrap.hearsay_held(now)
-
-    def error_received(self, error: krpc.Error, now: float) -> None:
-        """Be done with it."""
-        del error, now
-        self._bootstrap.asked_back_over(self.address)
-
-    def timed_out(self, now: float) -> bool:
-        """Never ask twice: the newcomer may not exist."""
-        del now
-        self._bootstrap.asked_back_over(self.address)
-        return False
-
-
 class Bootstrap:
-    """How a node joins, and keeps its table fresh. `find` starts a search whose end it is told of."""
+    """How a node joins, and keeps its table fresh.
+
+    `find(target, contacts, on_done, now, rpc_max, source)` starts a search, with contacts that the peer at `source` has
+    named, and calls `on_done` at its end.
+    """
 
     def __init__(
         self,
@@ -110,10 +57,10 @@ class Bootstrap:
     ) -> None:
         self._core = core
         self._find = find
-        self._known: OrderedDict[Address, bytes | None] = OrderedDict()
+        self._known: dict[Address, None] = {}
         self._credit: dict[krpc.NodeInfo, float] = {}
         self._untried: deque[Address] = deque()
-        self._asked: set[_BootstrapRequest] = set()
+        self._asked: set[OutgoingRequest] = set()
         self.has_joined = False
         self._is_joining = False
         self._is_searching = False
@@ -122,7 +69,7 @@ class Bootstrap:
         self._first_refresh = BucketRefresh(
             core, lambda target, on_done, then: find(target, (), on_done, then, None, None)
         )
-        # Newcomers that were asked back, and whether they are hearsay.
+        # Newcomers that a ping is under way to, and whether a node of the other address family has named them.
         self._asked_back: dict[Address, bool] = {}
         self._newcomer_rate = RateLimit(QUARANTINE_PER_SECOND, QUARANTINE_BURST, now)
         self.hearsay_left = HEARSAY_MAX
@@ -133,30 +80,28 @@ class Bootstrap:
     # Joining
 
     def add_bootstrap(self, addresses: Sequence[Address], now: float) -> None:
-        """Remember addresses to join by, and ask them at once, for what is saved may be dead."""
-        self._remember([(address, None) for address in reversed(addresses)], now, is_first=True)
+        """Remember addresses to join by, and ask them before the saved contacts, all of which may be dead."""
+        self._remember([*reversed(addresses)], now, is_first=True)
 
     def restore_contacts(self, contacts: Sequence[SavedContact], now: float) -> None:
         """Remember contacts of an earlier run, best first, and join by them; they enter the table when they answer."""
         contacts = [contact for contact in contacts if self._core.can_send_to(contact.address)][:RESTORED_MAX]
         for contact in contacts:
             self._credit[krpc.NodeInfo(contact.node_id, contact.address)] = contact.known_s
-        self._remember([(contact.address, contact.node_id) for contact in contacts], now)
+        self._remember([contact.address for contact in contacts], now)
 
-    def _remember(
-        self, contacts: Sequence[tuple[Address, bytes | None]], now: float, *, is_first: bool = False
-    ) -> None:
-        for address, node_id in contacts:
+    def _remember(self, addresses: Sequence[Address], now: float, *, is_first: bool = False) -> None:
+        for address in addresses:
             if is_first and address in self._untried:
                 self._untried.remove(address)
                 self._untried.appendleft(address)
             elif len(self._known) < BOOTSTRAP_MAX and address not in self._known and self._core.can_send_to(address):
-                self._known[address] = node_id
+                self._known[address] = None
                 if is_first:
                     self._untried.appendleft(address)
                 else:
                     self._untried.append(address)
-        if (is_first and contacts) or not self._is_joining:
+        if (is_first and addresses) or not self._is_joining:
             self._join(now)
 
     def _join(self, now: float) -> None:
@@ -166,28 +111,41 @@ class Bootstrap:
             self._ask_way_in(self._core.search_request(self._core.node_id, address, now), address, None, now)
 
     def _ask_way_in(self, message: krpc.Request, address: Address, rpc_max: int | None, now: float) -> None:
-        request = _BootstrapRequest(self, message, address, rpc_max)
+        """Send a search for our own id; the search that goes on from its reply has `rpc_max` requests."""
+
+        def answered(reply: krpc.Reply, _: int, then: float) -> None:
+            self._asked.discard(request)
+            self._way_in_answered(address, rpc_max, reply, then)
+
+        def silent(then: float) -> None:
+            self._asked.discard(request)
+            self._way_in_silent(then)
+
+        def timed_out(is_sent_again: bool, then: float) -> bool:
+            if is_sent_again:
+                silent(then)
+            return not is_sent_again
+
+        # A node at the address may have another id by now, and serves as well.
+        request = OutgoingRequest(message, address, None, answered, lambda _, then: silent(then), timed_out)
         self._asked.add(request)
         self._core.ask(request, now)
 
-    def bootstrap_answered(self, request: _BootstrapRequest, reply: krpc.Reply, now: float) -> None:
-        """Go on from the first answer to a search for our own id."""
-        self._asked.discard(request)
+    def _way_in_answered(self, address: Address, rpc_max: int | None, reply: krpc.Reply, now: float) -> None:
         if reply.token is not None:
-            self._core.note_token(request.address, self._core.node_id, reply.token, now)
-        contact = self._core.table.get(krpc.NodeInfo(reply.node_id, request.address))
+            self._core.note_token(address, self._core.node_id, reply.token, now)
+        contact = self._core.table.get(krpc.NodeInfo(reply.node_id, address))
         if contact is not None:
             contact.first_at -= self._credit.pop(contact.wire, 0.0)
         self._retry_s = RETRY_S_MIN
         if not self._is_searching:
             self._is_searching = True
             nodes = reply.nodes6 if self._core.settings.is_ipv6 else reply.nodes
-            on_done = self._neighbours_found if request.rpc_max is None else self._looked_round
-            self._find(self._core.node_id, nodes, on_done, now, request.rpc_max, request.address)
+            on_done = self._neighbours_found if rpc_max is None else self._looked_round
+            self._find(self._core.node_id, nodes, on_done, now, rpc_max, address)
 
-    def bootstrap_silent(self, request: _BootstrapRequest, now: float) -> None:
-        """Try the next ones when a whole round was silent, and all of them again after a while."""
-        self._asked.discard(request)
+    def _way_in_silent(self, now: float) -> None:
+        """Ask the next addresses when a whole round was silent, and all of them again after a while."""
         if self._asked or self._is_searching or len(self._core.table):
             return
         if self._untried:
@@ -205,7 +163,7 @@ class Bootstrap:
         self._join(now)
 
     def network_changed(self, now: float) -> None:
-        """Ask again at once those that were silent: the way to them may have come just now."""
+        """Ask the silent addresses again at once: this machine may have a way to them now."""
         self._retry_s = RETRY_S_MIN
         if not len(self._core.table):
             self._untried = deque(self._known)
@@ -230,7 +188,10 @@ class Bootstrap:
     # Newcomers
 
     def newcomer_heard(self, node_id: bytes, address: Address, now: float, *, is_hearsay: bool = False) -> None:
-        """Ask a stranger who wrote to us back, or of whom we were told, if the table could use it."""
+        """Send a ping to a stranger if the table has room for it.
+
+        The stranger wrote to us or, `is_hearsay`, was named by a node of the other address family.
+        """
         core, waiting = self._core, self._asked_back
         if address in waiting or len(waiting) >= QUARANTINE_MAX or not core.can_send_to(address):
             return
@@ -241,18 +202,24 @@ class Bootstrap:
             return
         self._newcomer_rate.take(now)
         self.hearsay_left -= is_hearsay
-        waiting[address] = is_hearsay
-        core.ask(_NewcomerPing(self, address, node_id), now)
+        self._ask_back(node_id, address, now, is_hearsay=is_hearsay)
 
-    def hearsay_held(self, now: float) -> None:
-        """Join by the first contact that the other family's nodes have told of, where nobody else is known."""
-        if not (self.has_joined or self._is_searching):
-            self._is_searching = True
-            self._find(self._core.node_id, (), self._neighbours_found, now, None, None)
+    def _ask_back(self, node_id: bytes, address: Address, now: float, *, is_hearsay: bool = False) -> None:
+        """Send a ping whose reply lets a newcomer into the table, or shows that an old contact is still there."""
 
-    def asked_back_over(self, address: Address) -> bool:
-        """Forget that this address was asked back; return whether that was on hearsay."""
-        return self._asked_back.pop(address, False)
+        def answered(_reply: krpc.Reply, _size: int, then: float) -> None:
+            # The node joins by the first contact that the other family has named, where it knows no other way in.
+            if self._asked_back.pop(address, False) and not (self.has_joined or self._is_searching):
+                self._is_searching = True
+                self._find(self._core.node_id, (), self._neighbours_found, then, None, None)
+
+        def over(*_: object) -> bool:
+            # No second ping: there may be no node at the address.
+            self._asked_back.pop(address, None)
+            return False
+
+        self._asked_back[address] = is_hearsay
+        self._core.ask(OutgoingRequest(krpc.Ping(), address, node_id, answered, over, over), now)
 
     # Refresh
 
@@ -275,24 +242,23 @@ class Bootstrap:
             return
         oldest: Contact = min(core.table, key=lambda contact: contact.answered_at)
         if now - oldest.answered_at >= CONTACT_AGE_S and oldest.address not in self._asked_back:
-            self._asked_back[oldest.address] = False
-            core.ask(_NewcomerPing(self, oldest.address, oldest.id), now)
+            self._ask_back(oldest.id, oldest.address, now)
 
     def _refresh(self, now: float) -> bool:
-        """Search in the bucket that was left alone for longest, if that is too long; return whether it was."""
+        """Search in the stalest bucket; return whether there was one."""
         core = self._core
         stale = core.table.stale_buckets(now, BUCKET_AGE_S)
         if not stale:
             return False
         bucket = min(stale, key=lambda bucket: bucket.last_updated)
-        # Noted at once: a search that ends in nothing must not be begun again every minute.
+        # Noted at once, so that a search that finds no contact does not begin again every minute.
         bucket.touch_last_updated(now)
         target = random_id_in(bucket, core.entropy(ID_BYTES))
         self._find(target, (), lambda verdict, then: None, now, REFRESH_QUERIES_MAX, None)
         return True
 
     def _retry_lost(self, now: float) -> bool:
-        """Ask one contact that has gone for silence, and look round from there when it is back."""
+        """Ask one contact that the table dropped for silence; its reply begins a search for our own id."""
         lost = self._core.table.lost
         if not lost or self._is_searching or self._asked:
             return False
@@ -300,12 +266,12 @@ class Bootstrap:
         return True
 
     def _retry_known(self, now: float) -> bool:
-        """Ask one address that was a way in once and is not in the table: after a long partition it is the last one."""
+        """Ask one bootstrap address that is not in the table: after a long partition it is the last way back."""
         missing = [address for address in self._known if not self._core.table.has_address(address)]
         if not missing or self._is_searching or self._asked:
             return False
         self._known_turn += 1
-        # The table may simply have no room for it, so what follows when it answers has its bound.
+        # The table may only lack room for it, so the search that its reply begins is bounded.
         self._ask_again(missing[self._known_turn % len(missing)], REFRESH_QUERIES_MAX, now)
         return True
 

@@ -226,7 +226,7 @@ class Core:
             return
         self.turns.count_in_flight(request, -1)
         request.stage = Stage.SECOND_WAIT
-        if request.timed_out(now):
+        if request.on_timeout(False, now):
             self.counters["retransmit"] += 1
             request.resent_at = now
             self._transmit(request, RETRANSMIT_TRANSACTION_BYTES)
@@ -238,7 +238,7 @@ class Core:
     def _last_timeout(self, request: OutgoingRequest, now: float) -> None:
         if request.stage is not Stage.SECOND_WAIT:
             return
-        request.timed_out(now)
+        request.on_timeout(True, now)
         self._give_up(request, now)
 
     def _give_up(self, request: OutgoingRequest, now: float) -> None:

@@ -1,7 +1,7 @@
 """Getting an item: the search, its first valid item at once, and a confirmation at its end.
 
 Guarantees: a get ends within its requests and its deadline, with an outcome that says what contacts confirmed. Does not
-know how a search goes (`lookup` does), nor who asked.
+know how a search goes (`lookup` does), nor the caller.
 """
 
 from __future__ import annotations
@@ -9,36 +9,12 @@ from __future__ import annotations
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.confirmation import CHECKS_MAX, CHECKS_SILENT_MAX
-from p2pdns.dht.lookup import Candidate, Item, Verdict
+from p2pdns.dht.lookup.search import Item
+from p2pdns.dht.lookup.shortlist import Candidate
+from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.node.operations import URGENT_RPCS_MAX, Operation
 from p2pdns.dht.node.requests import OutgoingRequest
 from p2pdns.dht.node.values import GetDone, GetOutcome, GetPatient, ItemFound
-
-
-class _CheckRequest(OutgoingRequest):
-    """One more get without a seq, to a contact that named the seq and did not return the item."""
-
-    __slots__ = ("_get", "candidate", "is_sent_again")
-
-    def __init__(self, get: GetOperation, message: krpc.Request, candidate: Candidate) -> None:
-        contact = candidate.contact
-        super().__init__(message, contact.address, contact.node_id)
-        self._get = get
-        self.candidate = candidate
-        self.is_sent_again = False
-
-    def reply_received(self, reply: krpc.Reply, size_bytes: int, now: float) -> None:
-        """Take in what it returns."""
-        self._get.check_answered(self, reply, size_bytes, now)
-
-    def error_received(self, error: krpc.Error, now: float) -> None:
-        """Let another contact be asked."""
-        del error
-        self._get.check_over(self, now)
-
-    def timed_out(self, now: float) -> bool:
-        """Have it sent again once, then take the contact for silent."""
-        return self._get.check_timed_out(self, now)
 
 
 class GetOperation(Operation):
@@ -46,18 +22,17 @@ class GetOperation(Operation):
 
     first_s: float | None = None
     tells_patience = False
-    _check: _CheckRequest | None = None
+    _check: Candidate | None = None  # The contact whose reply to a check is waited for.
     _checked: tuple[Address, ...] = ()
     _silent_checks = 0
 
     @property
     def is_urgent(self) -> bool:
-        """Whether somebody waits for a first answer that may be near."""
         return self.first_s is None and self.lookup.rpc_count < URGENT_RPCS_MAX
 
     @property
     def is_patient(self) -> bool:
-        """Whether others may begin in its place: it has an item, has asked enough, or nobody new is left to ask."""
+        """Whether others may begin in its place: it has an item, has asked enough, or no new contact is left to ask."""
         lookup = self.lookup
         # Before the first contact has answered or was silent, the few that were asked may tell of others.
         is_waiting = self._has_asked_all and lookup.rpc_count > lookup.in_flight_count
@@ -77,37 +52,11 @@ class GetOperation(Operation):
             self.first_s = now - self.started_at
         self.core.events.append(ItemFound(self.number, item))
 
-    def check_answered(self, check: _CheckRequest, reply: krpc.Reply, size_bytes: int, now: float) -> None:
-        """Take in the reply of a contact that was asked again."""
-        self.bytes_received += size_bytes
-        if self.is_over:
-            return
-        item = self.lookup.checked(check.candidate, reply)
-        if item is not None:
-            self.item_found(item, now)
-        self.check_over(check, now)
-
-    def check_timed_out(self, check: _CheckRequest, now: float) -> bool:
-        """Send a request again once; then take the contact for silent."""
-        if self.is_over:
-            return False
-        if not check.is_sent_again and self.lookup.count_request(check.candidate, is_retransmit=True):
-            check.is_sent_again = True
-            return True
-        self._silent_checks += 1
-        self.check_over(check, now)
-        return False
-
-    def check_over(self, check: _CheckRequest, now: float) -> None:
-        """Go on: another contact may be asked again."""
-        if self.is_over:
-            return
-        if self._check is check:
-            self._check = None
-        self.pump(now)
-
     def _is_checking(self, now: float) -> bool:
-        """Return whether the end waits for a contact to return what it has only named; ask the next one if need be."""
+        """Return whether the end waits for a contact to return the item whose seq it has named; ask the next one.
+
+        A check is a get without a seq, to a contact that named the seq and did not return the item.
+        """
         if self._check is not None:
             return True
         lookup, core = self.lookup, self.core
@@ -124,14 +73,42 @@ class GetOperation(Operation):
             return True
         if not lookup.count_request(candidate):
             return False
-        contact = candidate.contact
-        self._checked += (contact.address,)
+        self._check = candidate
+        self._checked += (candidate.contact.address,)
         core.counters["asked-again-without-seq"] += 1
-        is_padded = lookup.may_pad(candidate)
-        request = core.get_request(lookup.target, None, contact.address, now, is_padded=is_padded)
-        self._check = _CheckRequest(self, request, candidate)
-        self.bytes_sent += core.ask(self._check, now)
+        self._send_check(candidate, now)
         return True
+
+    def _send_check(self, candidate: Candidate, now: float) -> None:
+        def answered(reply: krpc.Reply, size_bytes: int, then: float) -> None:
+            self.bytes_received += size_bytes
+            item = None if self.is_over else self.lookup.checked(candidate, reply)
+            if item is not None:
+                self.item_found(item, then)
+            self._check_over(candidate, then)
+
+        def refused(_: krpc.Error, then: float) -> None:
+            self._check_over(candidate, then)
+
+        def timed_out(is_sent_again: bool, then: float) -> bool:
+            if self.is_over:
+                return False
+            if not is_sent_again and self.lookup.count_request(candidate, is_retransmit=True):
+                return True
+            self._silent_checks += 1
+            self._check_over(candidate, then)
+            return False
+
+        contact, lookup = candidate.contact, self.lookup
+        is_padded = lookup.shortlist.may_pad(candidate)
+        message = self.core.get_request(lookup.target, None, contact.address, now, is_padded=is_padded)
+        check = OutgoingRequest(message, contact.address, contact.node_id, answered, refused, timed_out)
+        self.bytes_sent += self.core.ask(check, now)
+
+    def _check_over(self, candidate: Candidate, now: float) -> None:
+        if self._check is candidate:
+            self._check = None
+        self.pump(now)
 
     def _lookup_done(self, now: float, *, is_late: bool) -> None:
         lookup = self.lookup
@@ -142,8 +119,8 @@ class GetOperation(Operation):
             verdict=self.verdict(is_late=is_late),
             rpc_count=lookup.rpc_count,
             retransmit_count=lookup.retransmit_count,
-            peer_count=lookup.peer_count,
-            answered_count=lookup.answered_count,
+            peer_count=len(lookup.asked),
+            answered_count=len(lookup.answered()),
             first_s=self.first_s,
             done_s=now - self.started_at,
             bytes_sent=self.bytes_sent,
@@ -154,5 +131,5 @@ class GetOperation(Operation):
             dropped=dict(lookup.bad_items),
             confirmation=lookup.confirmation,
         )
-        self._end(now)
+        self._end()
         self.core.events.append(GetDone(self.number, outcome))

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
-from p2pdns.dht.lookup import Item, Lookup, Sought, Verdict
+from p2pdns.dht.lookup.search import Item, Lookup, Sought
+from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.node.bootstrap import Bootstrap
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.getting import GetOperation
@@ -71,17 +72,15 @@ class Node:
 
     @property
     def node_id(self) -> bytes:
-        """Our id."""
         return self._core.node_id
 
     @property
     def storage(self) -> Storage:
-        """The items kept for others."""
         return self._core.storage
 
     @property
     def counters(self) -> Mapping[str, int]:
-        """What happened, by reason; those of guard and storage included."""
+        """The counts by reason, those of guard and storage included."""
         total: Counter[str] = Counter(self._core.counters)
         total.update(self._core.guard.counters)
         total.update(self._core.storage.counters)
@@ -89,37 +88,31 @@ class Node:
 
     @property
     def contact_count(self) -> int:
-        """How many contacts the table holds."""
         return len(self._core.table)
 
     @property
     def has_joined(self) -> bool:
-        """Whether we have found our neighbourhood at least once."""
         return self._bootstrap.has_joined
 
     @property
     def is_read_only(self) -> bool:
-        """Whether we ask without being of use to others (BEP 43)."""
         return self._nat.is_read_only
 
     @property
     def read_only_reason(self) -> str:
-        """Why the node is read-only, or why not, in words."""
         return self._nat.reason
 
     @property
     def address(self) -> Address | None:
-        """Our address as enough contacts see it, None while they do not agree."""
+        """Our address as enough contacts see it; None while they do not agree."""
         return self._nat.address
 
     @property
     def operation_count(self) -> int:
-        """How many operations are under way, those of upkeep included."""
         return len(self._operations)
 
     @property
     def in_flight_count(self) -> int:
-        """How many requests are waiting for their first timeout."""
         return self._core.turns.in_flight_count
 
     def contacts(self, now: float) -> list[SavedContact]:
@@ -129,16 +122,8 @@ class Node:
     def peers(self, now: float) -> list[Peer]:
         """Return what is known of every contact, the one that answered last first."""
         found = [
-            Peer(
-                contact.wire.node_id,
-                contact.address,
-                contact.srtt,
-                now - contact.answered_at,
-                now - contact.first_at,
-                contact.failures,
-                contact.is_allowed,
-            )
-            for contact in self._core.table
+            Peer(one.id, one.address, one.srtt, now - one.answered_at, now - one.first_at, one.failures, one.is_allowed)
+            for one in self._core.table
         ]
         return sorted(found, key=lambda peer: (peer.silent_s, peer.node_id))
 
@@ -183,7 +168,7 @@ class Node:
         if reply.ip is not None:
             self._nat.told(address, reply.ip)
             self._identity.told(address, reply.ip, now)
-        request.reply_received(reply, size_bytes, now)
+        request.on_reply(reply, size_bytes, now)
 
     def _error_received(self, error: krpc.Error, address: Address, now: float) -> None:
         core = self._core
@@ -191,10 +176,10 @@ class Node:
         if request is None:
             return
         core.counters[f"error-{error.code if 200 <= error.code < 400 else 'other'}"] += 1
-        request.error_received(error, now)
+        request.on_error(error, now)
 
     def _query_came(self, query: krpc.RequestMessage, address: Address, now: float) -> None:
-        # Whoever we wrote to comes in by the way that this has opened, whether it has answered or not.
+        # Our own datagram lets its receiver in through a NAT, so a query from there shows no open way.
         if not self._core.has_asked(address, now) and not self._core.guard.is_proven(address, now):
             self._nat.unsolicited_query_came()
         if not query.read_only:
@@ -202,11 +187,10 @@ class Node:
 
     @property
     def has_event(self) -> bool:
-        """Whether there is something to know."""
         return bool(self._core.events)
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
-        """Return the datagrams to send now, in order; they count as sent. Look-ups send whose turn has come."""
+        """Return the datagrams to send now, in order, with those of the look-ups in turn; they count as sent."""
         core = self._core
         core.turns.give_turns(now)
         out, core.out = core.out, []
@@ -223,7 +207,7 @@ class Node:
         self._core.turns.handle_timer(now)
 
     def next_event(self) -> Event | None:
-        """Return the next thing to know, None when there is none."""
+        """Return the next event, None when there is none."""
         events = self._core.events
         return events.popleft() if events else None
 
@@ -238,13 +222,13 @@ class Node:
         self._bootstrap.restore_contacts(contacts, now)
 
     def network_changed(self, now: float) -> None:
-        """Ask again those that were silent, because this machine has another way to the network."""
+        """Ask the silent contacts again: this machine has another way to the network."""
         self._bootstrap.network_changed(now)
 
     # The other family
 
     def pair_with(self, sibling: Sibling) -> None:
-        """Tell of this one's contacts too, where they are wanted, and let it hear of those that ours tell of."""
+        """Name contacts of the sibling in our replies where they are wanted, and tell it those that we hear of."""
         self._core.sibling = sibling
 
     @property
@@ -257,7 +241,7 @@ class Node:
         return self._server.contacts(target, asker)
 
     def contacts_heard(self, contacts: tuple[krpc.NodeInfo, ...], source: Address, now: float) -> None:
-        """Ask a few of these contacts, told of by a node of the other family, whether they are there."""
+        """Send a few of these contacts, which a node of the other family has named, a ping."""
         if not self.wants_contacts:
             return
         for contact in contacts[: min(HEARD_MAX, self._bootstrap.hearsay_left)]:
@@ -266,41 +250,27 @@ class Node:
 
     # Operations
 
-    def start_get(
-        self,
-        wanted: Wanted,
-        now: float,
-        *,
-        tells_patience: bool = False,
-    ) -> int:
+    def start_get(self, wanted: Wanted, now: float, *, tells_patience: bool = False) -> int:
         """Look for the best item of those wanted; return the operation's number.
 
         `tells_patience` asks for the event `GetPatient`.
         """
         sought = Sought(wanted.key, wanted.salt, wanted.known_seq, wanted.present)
         lookup = self._lookup(wanted.target, sought, wanted.rpc_max)
-        operation = GetOperation(self._next_number(), self._core, lookup, now, wanted.deadline, self._ended)
+        operation = GetOperation(self._core, lookup, now, wanted.deadline)
         operation.tells_patience = tells_patience
-        held = self._core.storage.held(wanted.target, now)
-        if held is not None and held.item is not None:
-            item = lookup.item_found(held.item)
-            if item is not None:
-                operation.item_found(item, now)
-        return self._begin(operation, now)
+        return self._begin(operation, now, self._found_here(lookup, now))
 
     def start_put(self, item: Item, now: float, *, cas: int | None = None, deadline: float | None = None) -> int:
         """Have the k nodes nearest to the item's target keep it; return the operation's number."""
         lookup = self._lookup(item.target, sought_for(item, self._core.storage.precedence.present(now)), None)
-        held = self._core.storage.held(item.target, now)
-        if held is not None and held.item is not None:
-            lookup.item_found(held.item)
-        number = self._next_number()
-        return self._begin(PutOperation(number, self._core, item, cas, lookup, now, deadline, self._ended), now)
+        self._found_here(lookup, now)
+        return self._begin(PutOperation(self._core, item, cas, lookup, now, deadline), now)
 
     def start_find(self, target: bytes, now: float, *, deadline: float | None = None) -> int:
         """Look for the contacts nearest to `target`; return the operation's number."""
         lookup = self._lookup(target, None, None)
-        return self._begin(FindOperation(self._next_number(), self._core, lookup, now, deadline, self._ended), now)
+        return self._begin(FindOperation(self._core, lookup, now, deadline), now)
 
     def cancel(self, operation: int, now: float) -> None:
         """Stop an operation without an outcome; unknown or ended ones are no error."""
@@ -333,25 +303,31 @@ class Node:
         """Look for contacts near a target, from the table's and `seeds`, which the peer at `source` has named."""
         lookup = self._lookup(target, None, rpc_max)
         lookup.add(seeds, source)
-        operation = FindOperation(self._next_number(), self._core, lookup, now, None, self._ended)
+        operation = FindOperation(self._core, lookup, now, None)
         operation.on_done = on_done
         self._begin(operation, now)
 
     def _keep(self, item: Item, is_due: bool, on_done: Done, now: float) -> None:
         lookup = self._lookup(item.target, sought_for(item, self._core.storage.precedence.present(now)), None)
-        operation = RepublishOperation(self._next_number(), self._core, item, None, lookup, now, None, self._ended)
+        operation = RepublishOperation(self._core, item, None, lookup, now, None)
         operation.is_due = is_due
         operation.on_done = on_done
         self._begin(operation, now)
 
-    def _next_number(self) -> int:
-        self._operation_count += 1
-        return self._operation_count
+    def _found_here(self, lookup: Lookup, now: float) -> Item | None:
+        """Have a look-up begin with the item in our own storage; return it if it is wanted."""
+        held = self._core.storage.held(lookup.target, now)
+        return lookup.item_found(held.item) if held is not None and held.item is not None else None
 
-    def _begin(self, operation: Operation, now: float) -> int:
+    def _begin(self, operation: Operation, now: float, found: Item | None = None) -> int:
+        self._operation_count += 1
+        operation.number = self._operation_count
+        operation.on_end = self._ended
         self._operations[operation.number] = operation
+        if found is not None:
+            operation.item_found(found, now)
         operation.start(now)
         return operation.number
 
-    def _ended(self, operation: Operation, now: float) -> None:
+    def _ended(self, operation: Operation) -> None:
         self._operations.pop(operation.number, None)

@@ -1,15 +1,15 @@
 """Putting an item: a search for the nearest nodes, and then a `Storing` at them.
 
-Guarantees: a put ends, with an outcome that counts the others that were asked, keep the item or refused it, and tells
-what became of it in our own storage apart from them. Does not know how a search goes (`lookup` does), nor who asked.
+Guarantees: a put ends, with an outcome that counts the others that were asked, keep the item or refused it, and says
+separately what our own storage did. Does not know how a search goes (`lookup` does), nor the caller.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from p2pdns.dht import krpc
-from p2pdns.dht.lookup import Candidate, Item, Lookup, Sought, Verdict
+from p2pdns.dht.lookup.search import Item, Lookup, Sought
+from p2pdns.dht.lookup.shortlist import Candidate
+from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.operations import Operation
 from p2pdns.dht.node.storing import Storing
@@ -23,17 +23,9 @@ class PutOperation(Operation):
     """Find the k nodes nearest to an item and have them keep it, and our own storage where it is among them."""
 
     def __init__(
-        self,
-        number: int,
-        core: Core,
-        item: Item,
-        cas: int | None,
-        lookup: Lookup,
-        now: float,
-        deadline: float | None,
-        on_end: Callable[[Operation, float], None],
+        self, core: Core, item: Item, cas: int | None, lookup: Lookup, now: float, deadline: float | None
     ) -> None:
-        super().__init__(number, core, lookup, now, deadline, on_end)
+        super().__init__(core, lookup, now, deadline)
         self.storing = Storing(core, item, cas, lookup.may_send, self._tell_progress, self._put_done)
         self._verdict = Verdict.COMPLETE
         self._is_kept_here = False
@@ -49,20 +41,20 @@ class PutOperation(Operation):
             return
         self.end_search()
         if self._is_ours_near(nearest):
-            # Beside the others and in the place of none: a copy here helps nobody when this machine is off.
+            # Beside the others and in the place of none: a copy here is of no use while this machine is off.
             self._put_here(now)
         self.storing.begin(nearest, now)
 
     def _storers(self) -> list[Candidate]:
         """Return the k nearest that count and can be asked to keep the item."""
         storers: list[Candidate] = []
-        for candidate in self.lookup.counted():
-            # A node that gave no token keeps nothing for anyone; the next nearest stands in for it.
+        for candidate in self.lookup.shortlist.counted():
+            # A node that gave no token keeps no items; the next nearest stands in for it.
             if candidate.token is None:
                 self._passed_count += 1
                 self.lookup.pass_over(candidate)
                 continue
-            # Nor can one be asked whose token leaves no room for the item in a datagram.
+            # A node cannot be asked either if its token leaves no room for the item in a datagram.
             if not self.storing.fits(candidate):
                 self.storing.refused["put-too-long"] += 1
                 self._passed_count += 1
@@ -92,7 +84,7 @@ class PutOperation(Operation):
         self._tell_progress()
 
     def _check_cas(self, now: float) -> None:
-        """Refuse by the rule that every other storer goes by, or we would serve what all of them have refused."""
+        """Refuse by the rule of all other storers, or this node would serve an item that they have refused."""
         storage, cas = self.core.storage, self.storing.cas
         held = storage.held(self.lookup.target, now)
         if held is None or storage.is_from_the_future(held, now):
@@ -105,15 +97,16 @@ class PutOperation(Operation):
 
     def _cut(self, now: float) -> None:
         if self.is_searching:
-            # Too late for a look-up to the end, but what answered may still be asked to keep the item.
+            # It is too late to finish the look-up, but the nodes that answered may still be asked to keep the item.
             self._lookup_done(now, is_late=True)
             return
         self.storing.cut()
         self._verdict = Verdict.DEADLINE
         self._put_done(now)
 
-    def _stop(self) -> None:
-        super()._stop()
+    def cancel(self) -> None:
+        """Stop without an outcome, whether it searches or has the item kept."""
+        super().cancel()
         self.storing.end()
 
     def _put_done(self, now: float) -> None:
@@ -130,14 +123,14 @@ class PutOperation(Operation):
             refused_here=self._refused_here,
             passed_count=self._passed_count,
         )
-        self._end(now)
+        self._end()
         self.core.events.append(PutDone(self.number, outcome))
 
 
 def sought_for(item: Item, present: Present | None) -> Sought:
     """Return what a put looks for on its way: tokens, and an item newer than its own.
 
-    Where its own is from the future, a saner one has a lower seq, so none is named.
+    An item from the future is superseded by a saner one with a lower seq, so for it no seq is named.
     """
     if isinstance(item, MutableItem):
         is_ahead = present is not None and present.is_ahead(item.seq)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from p2pdns.dht.lookup import Item
+from p2pdns.dht.lookup.search import Item
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.putting import PutOperation
 from p2pdns.dht.node.values import ItemArrived
@@ -92,7 +92,7 @@ class RepublishOperation(PutOperation):
 
     def _over(self, kept: RepublishOutcome, now: float) -> None:
         self.core.counters[f"keep-{kept.value}"] += 1
-        self._end(now)
+        self._end()
         if self.on_done is not None:
             self.on_done(kept, now)
 

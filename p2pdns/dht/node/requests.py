@@ -1,12 +1,13 @@
-"""A request of ours that is in flight, of the kind that knows what its reply means.
+"""A request of ours that is in flight.
 
-Guarantees: a request is told once of its reply or of a refusal, and of every timeout before that. Does not know how a
-reply is matched to it (`core` does); each kind stands beside the code that sends it.
+Guarantees: its sender is told once of the reply or of the refusal, and of every timeout before that. Does not know how
+a reply is matched to its request (`core` does), nor what the reply means.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from p2pdns.addresses import Address
@@ -22,40 +23,22 @@ class Stage(IntEnum):
     OVER = 3
 
 
-class OutgoingRequest(ABC):
-    """One message to one address. `node_id` is the id that must answer; None where any may."""
+@dataclass(slots=True, eq=False)
+class OutgoingRequest:
+    """One message to one address, and what to call with its end. `node_id` None accepts a reply under any id.
 
-    __slots__ = (
-        "address",
-        "is_urgent",
-        "message",
-        "node_id",
-        "resent_at",
-        "sent_at",
-        "stage",
-        "transactions",
-    )
+    `on_reply` is told the size of the reply in bytes as well. `on_timeout` is told whether the message was sent again
+    already; the first time its return value says whether to do that.
+    """
 
-    def __init__(
-        self, message: krpc.Request, address: Address, node_id: bytes | None, *, is_urgent: bool = False
-    ) -> None:
-        self.message = message
-        self.address = address
-        self.node_id = node_id
-        self.is_urgent = is_urgent
-        self.sent_at = 0.0
-        self.resent_at = 0.0
-        self.stage = Stage.FIRST_WAIT
-        self.transactions: list[bytes] = []
-
-    @abstractmethod
-    def reply_received(self, reply: krpc.Reply, size_bytes: int, now: float) -> None:
-        """Take in the reply."""
-
-    @abstractmethod
-    def error_received(self, error: krpc.Error, now: float) -> None:
-        """Take in a refusal."""
-
-    @abstractmethod
-    def timed_out(self, now: float) -> bool:
-        """Note a timeout; return whether to send the message again, which is heeded once."""
+    message: krpc.Request
+    address: Address
+    node_id: bytes | None
+    on_reply: Callable[[krpc.Reply, int, float], None]
+    on_error: Callable[[krpc.Error, float], object]
+    on_timeout: Callable[[bool, float], bool]
+    is_urgent: bool = False
+    sent_at: float = 0.0
+    resent_at: float = 0.0
+    stage: Stage = Stage.FIRST_WAIT
+    transactions: list[bytes] = field(default_factory=list)

@@ -37,7 +37,7 @@ class RequestServer:
     def __init__(self, core: Core, on_query: Callable[[krpc.RequestMessage, Address, float], None]) -> None:
         self._core = core
         self._on_query = on_query
-        self._challenges = Challenges(core, lambda data, address: core.out.append((data, address)))
+        self._challenges = Challenges(core)
         self.peers = PeerStore()
 
     def query_received(self, query: krpc.RequestMessage, size_bytes: int, address: Address, now: float) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from p2pdns.dht import bencode, krpc
-from p2pdns.dht.lookup import Candidate, Item
+from p2pdns.dht.lookup.search import Item
+from p2pdns.dht.lookup.shortlist import Candidate
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.requests import OutgoingRequest
 from p2pdns.items.item import MutableItem
@@ -24,38 +25,11 @@ PUT_BYTES_MAX_IPV6 = 1_232
 PutMessage = krpc.PutMutable | krpc.PutImmutable
 
 
-class _PutRequest(OutgoingRequest):
-    """A request to a node to keep the item."""
-
-    __slots__ = ("_storing", "candidate", "is_given_up", "is_sent_again")
-
-    def __init__(self, storing: Storing, message: PutMessage, candidate: Candidate) -> None:
-        contact = candidate.contact
-        super().__init__(message, contact.address, contact.node_id)
-        self._storing = storing
-        self.candidate = candidate
-        self.is_sent_again = False
-        self.is_given_up = False
-
-    def reply_received(self, reply: krpc.Reply, size_bytes: int, now: float) -> None:
-        """Count that it keeps the item."""
-        del reply, size_bytes
-        self._storing.stored(self, now)
-
-    def error_received(self, error: krpc.Error, now: float) -> None:
-        """Count its refusal."""
-        self._storing.refused_by(self, error.code, now)
-
-    def timed_out(self, now: float) -> bool:
-        """Have it sent again once, then count the silence."""
-        return self._storing.timed_out(self, now)
-
-
 class Storing:
     """The requests to keep one item, and what came of them.
 
     `may_send` says whether a contact may be sent a datagram more; `on_stored` is called for each node that keeps the
-    item, `on_done` when nobody is waited for any more. `item` may be exchanged until `begin`.
+    item, `on_done` when no answer is waited for any more. `item` may be exchanged until `begin`.
     """
 
     is_young = False
@@ -75,11 +49,12 @@ class Storing:
         self.stored_count = 0
         self.refused: Counter[int | str] = Counter()
         self._core = core
+        self._size_bytes_max = PUT_BYTES_MAX_IPV6 if core.settings.is_ipv6 else PUT_BYTES_MAX_IPV4
         self._may_send = may_send
         self._on_stored = on_stored
         self._on_done = on_done
         self._to_send: list[Candidate] = []
-        self._waiting_count = 0
+        self._waited_for: set[Candidate] = set()
         self._is_over = False
 
     def fits(self, candidate: Candidate) -> bool:
@@ -92,33 +67,28 @@ class Storing:
         self.pump(now)
 
     def pump(self, now: float) -> None:
-        """Send what there is room for; tell when the last one has answered or was silent."""
+        """Send what there is room for; call `on_done` when the last node has answered or was silent."""
         core = self._core
         while self._to_send and not self._is_over:
             if not core.turns.room(is_urgent=False):
                 core.turns.wait_for_room(self, now, is_urgent=False)
                 return
             candidate = self._to_send.pop(0)
-            if not self._may_send(candidate):
-                continue
-            self.sent_count += 1
-            self._waiting_count += 1
-            core.ask(_PutRequest(self, self._message(candidate), candidate), now)
-        if not self._waiting_count and not self._is_over:
+            if self._may_send(candidate):
+                self.sent_count += 1
+                self._waited_for.add(candidate)
+                self._ask(candidate, now)
+        if not self._waited_for and not self._is_over:
             self._on_done(now)
 
     def cut(self) -> None:
         """Count those that have not answered as silent."""
-        self.refused["timeout"] += self._waiting_count
+        self.refused["timeout"] += len(self._waited_for)
 
     def end(self) -> None:
         """Ask and count no more."""
         self._is_over = True
         self._core.turns.waits_no_more(self)
-
-    @property
-    def _size_bytes_max(self) -> int:
-        return PUT_BYTES_MAX_IPV6 if self._core.settings.is_ipv6 else PUT_BYTES_MAX_IPV4
 
     def _message(self, candidate: Candidate) -> PutMessage:
         item, token = self.item, candidate.token or b""
@@ -131,39 +101,36 @@ class Storing:
             message = replace(message, names_target=False)
         return message
 
-    def stored(self, asked: _PutRequest, now: float) -> None:
-        """Count a node that keeps the item."""
-        if self._is_over:
-            return
-        self._settle(asked)
-        self.stored_count += 1
-        self._on_stored()
-        self.pump(now)
+    def _ask(self, candidate: Candidate, now: float) -> None:
+        def stored(reply: krpc.Reply, size_bytes: int, then: float) -> None:
+            if not self._is_over:
+                self._settle(candidate)
+                self.stored_count += 1
+                self._on_stored()
+                self.pump(then)
 
-    def refused_by(self, asked: _PutRequest, code: int, now: float) -> None:
-        """Count a refusal by its code."""
-        if self._is_over:
-            return
-        self._settle(asked)
-        self.refused[code] += 1
-        self.pump(now)
+        def refused(error: krpc.Error, then: float) -> None:
+            if not self._is_over:
+                self._settle(candidate)
+                self.refused[error.code] += 1
+                self.pump(then)
 
-    def timed_out(self, asked: _PutRequest, now: float) -> bool:
-        """Return whether to send a request again; count the second silence."""
-        if self._is_over:
+        def timed_out(is_sent_again: bool, then: float) -> bool:
+            if self._is_over:
+                return False
+            if not is_sent_again and self._may_send(candidate):
+                return True
+            self._waited_for.discard(candidate)
+            self.refused["timeout"] += 1
+            self.pump(then)
             return False
-        if not asked.is_sent_again and self._may_send(asked.candidate):
-            asked.is_sent_again = True
-            return True
-        self._waiting_count -= 1
-        asked.is_given_up = True
-        self.refused["timeout"] += 1
-        self.pump(now)
-        return False
 
-    def _settle(self, asked: _PutRequest) -> None:
-        if asked.is_given_up:
-            # Late, but an answer all the same.
-            self.refused["timeout"] -= 1
+        contact, message = candidate.contact, self._message(candidate)
+        self._core.ask(OutgoingRequest(message, contact.address, contact.node_id, stored, refused, timed_out), now)
+
+    def _settle(self, candidate: Candidate) -> None:
+        if candidate in self._waited_for:
+            self._waited_for.discard(candidate)
         else:
-            self._waiting_count -= 1
+            # A late answer counts as well.
+            self.refused["timeout"] -= 1

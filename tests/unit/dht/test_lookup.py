@@ -363,7 +363,7 @@ def test_a_refusal_is_neither_an_answer_nor_waited_for() -> None:
     request = lookup.requests_to_send()[0]
     lookup.refused(request)
     assert lookup.is_done
-    assert lookup.answered_count == 0
+    assert lookup.answered() == []
 
 
 def test_one_address_is_asked_under_few_ids() -> None:
@@ -371,7 +371,7 @@ def test_one_address_is_asked_under_few_ids() -> None:
     lookup.add([near(number, port=7) for number in range(1, 100)])
     finish(lookup, lambda request: None)
     assert lookup.rpc_count - lookup.retransmit_count == ADDRESS_IDS_MAX
-    assert lookup.peer_count == 1
+    assert len(lookup.asked) == 1
 
 
 def test_a_public_peer_cannot_send_us_into_our_own_network() -> None:
@@ -403,7 +403,7 @@ def test_the_shortlist_is_bounded_and_keeps_the_nearest() -> None:
     for contact in [*many, near(1)]:
         shortlist.add(contact, distance(contact.node_id, TARGET), None)
     assert len(shortlist) == len(list(shortlist)) == SHORTLIST_MAX
-    assert [contact for contact in [*many, near(1)] if shortlist.get(contact) is None] == [many[-1]]
+    assert [contact for contact in [*many, near(1)] if contact not in shortlist.by_contact] == [many[-1]]
 
 
 def test_done_only_when_nobody_nearer_than_the_kth_answer_is_open() -> None:

@@ -78,7 +78,7 @@ def test_two_contacts_of_a_host_are_asked_and_count(host: str) -> None:
     lookup = lookup_near(contacts[0])
     lookup.add(contacts)
     assert asked_in(lookup, says_yes) == contacts[:HOST_CONTACTS_MAX]
-    assert len(lookup.counted()) == HOST_CONTACTS_MAX
+    assert len(lookup.shortlist.counted()) == HOST_CONTACTS_MAX
 
 
 def test_the_addresses_of_one_64_are_one_host_in_public_space() -> None:
@@ -93,15 +93,15 @@ def test_four_contacts_of_a_public_prefix_count(hosts: list[str]) -> None:
     lookup = Lookup(TARGET, OWN, Sought(KEY))
     lookup.add([at(host, 1) for host in hosts])
     finish(lookup, says_yes)
-    assert len(lookup.counted()) == PREFIX_CONTACTS_MAX
-    assert lookup.counted() == sorted(lookup.answered(), key=lambda one: one.distance)[:PREFIX_CONTACTS_MAX]
+    assert len(lookup.shortlist.counted()) == PREFIX_CONTACTS_MAX
+    assert lookup.shortlist.counted() == sorted(lookup.answered(), key=lambda one: one.distance)[:PREFIX_CONTACTS_MAX]
 
 
 def test_a_private_network_is_no_prefix() -> None:
     lookup = new_lookup()
     lookup.add([near(number, host=f"10.0.0.{number}") for number in range(1, 16)])
     finish(lookup, says_yes)
-    assert len(lookup.counted()) == 15
+    assert len(lookup.shortlist.counted()) == 15
 
 
 def test_the_nearest_two_of_a_host_count_even_if_farther_ones_answered_first() -> None:
@@ -112,14 +112,14 @@ def test_the_nearest_two_of_a_host_count_even_if_farther_ones_answered_first() -
     for request in first:
         lookup.reply_received(request, reply(request.candidate, nodes=told))
     finish(lookup, says_yes)
-    assert [candidate.distance for candidate in lookup.counted()] == [1, 2]
+    assert [candidate.distance for candidate in lookup.shortlist.counted()] == [1, 2]
 
 
 def test_one_address_counts_once_whatever_ids_it_answers_under() -> None:
     lookup = new_lookup()
     lookup.add([near(1, port=7), near(2, port=7), near(3, port=8)])
     finish(lookup, says_yes)
-    assert [candidate.contact.address[1] for candidate in lookup.counted()] == [7, 8]
+    assert [candidate.contact.address[1] for candidate in lookup.shortlist.counted()] == [7, 8]
 
 
 def test_invented_contacts_at_a_host_do_not_keep_ours_there_waiting() -> None:
@@ -140,7 +140,7 @@ def test_silent_inventions_at_a_host_do_not_use_up_the_places_of_one_that_severa
     lookup.add([real], ("10.1.1.1", 1))
     lookup.add([real], ("10.1.1.2", 1))
     assert asked_in(lookup, says_yes) == [real]
-    assert [one.contact for one in lookup.counted()] == [real]
+    assert [one.contact for one in lookup.shortlist.counted()] == [real]
 
 
 def test_one_host_gets_few_datagrams_whoever_names_it() -> None:
@@ -175,7 +175,7 @@ def test_further_datagrams_count_too() -> None:
 def test_requests_to_one_id_of_a_host_are_padded() -> None:
     lookup = new_lookup()
     lookup.add([near(1, host="10.0.0.1"), near(2, host="10.0.0.1", port=9), near(3, host="10.0.0.2")])
-    padded = [lookup.may_pad(request.candidate) for request in lookup.requests_to_send()]
+    padded = [lookup.shortlist.may_pad(request.candidate) for request in lookup.requests_to_send()]
     assert padded == [True, False, True]
 
 
@@ -195,7 +195,7 @@ def test_ids_that_bep_42_forbids_are_asked_last_and_do_not_count() -> None:
     asked = asked_in(lookup, says_yes)
     assert set(asked[:3]) < set(good), "the nearest that are allowed come first"
     assert set(asked[3:]) <= set(bad)
-    assert {one.contact for one in lookup.counted()} <= set(good)
+    assert {one.contact for one in lookup.shortlist.counted()} <= set(good)
     assert lookup.verdict(None) is Verdict.COMPLETE
 
 
@@ -211,7 +211,7 @@ def test_where_nobody_has_an_allowed_id_the_others_stand_in_but_a_large_network_
     lookup = new_lookup()
     lookup.add([forbidden(number) for number in range(1, 30)])
     finish(lookup, says_yes)
-    assert len(lookup.counted()) == 20
+    assert len(lookup.shortlist.counted()) == 20
     assert lookup.verdict(None) is Verdict.COMPLETE
     assert lookup.verdict(2**159) is Verdict.IDS_FORBIDDEN
 
