@@ -43,7 +43,8 @@ from p2pdns import log
 from p2pdns.addresses import Address, read_network
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config
-from p2pdns.dht.node import Node, NodeSettings
+from p2pdns.dht.node.machine import Node
+from p2pdns.dht.node.values import NodeSettings
 from p2pdns.dht.storage import Storage
 from p2pdns.dns.message import Message, Question, RRset, records_of
 from p2pdns.dns.message.wire import compose

@@ -32,7 +32,10 @@ from p2pdns.clock import boot_now
 from p2pdns.dht import krpc
 from p2pdns.dht.bencode import encode
 from p2pdns.dht.guard import POOL_BURST_BYTES, POOL_BYTES_PER_SECOND, REFLECTED_BYTES_PER_SECOND_MAX
-from p2pdns.dht.node import Node, NodeSettings
+from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.krpc.writing import compose
+from p2pdns.dht.node.machine import Node
+from p2pdns.dht.node.values import NodeSettings
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
@@ -77,9 +80,7 @@ def krpc_queries() -> dict[str, bytes]:
         "unknown method": krpc.Unknown(b"vote", None),
     }
     return {
-        name: krpc.compose(
-            krpc.RequestMessage(transaction=b"aa", node_id=os.urandom(20), request=request, read_only=True)
-        )
+        name: compose(krpc.RequestMessage(transaction=b"aa", node_id=os.urandom(20), request=request, read_only=True))
         for name, request in requests.items()
     }
 
@@ -176,8 +177,8 @@ def store_in_libtorrent(target: Address) -> None:
 
         def ask(request: krpc.Request) -> krpc.Message:
             query = krpc.RequestMessage(transaction=b"pp", node_id=os.urandom(20), request=request, read_only=True)
-            sock.sendto(krpc.compose(query), target)
-            return krpc.parse(sock.recv(2_048))
+            sock.sendto(compose(query), target)
+            return parse(sock.recv(2_048))
 
         answer = ask(krpc.Get(ITEM.target))
         assert isinstance(answer, krpc.Reply)

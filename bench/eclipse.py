@@ -37,7 +37,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from p2pdns.addresses import Address, AddressClass, class_of
 from p2pdns.dht import bencode, krpc
-from p2pdns.dht.node import Node, NodeSettings
+from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.krpc.writing import compose
+from p2pdns.dht.node.machine import Node
+from p2pdns.dht.node.values import NodeSettings
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import MutableItem
 from tests.unit.dht.swarm import DELAY_S, Swarm, item_of
@@ -102,7 +105,7 @@ class Hostile:
 
     def receive_datagram(self, data: bytes, address: Address, now: float) -> None:
         """Answer a query."""
-        query = krpc.parse(data)
+        query = parse(data)
         if not isinstance(query, krpc.RequestMessage) or (self.behaviour == "silent" and self._world.is_armed):
             return
         request = query.request
@@ -120,7 +123,7 @@ class Hostile:
                     "signature": old.signature,
                 }
         reply = krpc.Reply(transaction=query.transaction, node_id=self.node_id, network=query.network, **fields)  # type: ignore[arg-type]
-        self._out.append((krpc.compose(reply), address))
+        self._out.append((compose(reply), address))
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
         """Return the replies."""

@@ -28,6 +28,8 @@ from p2pdns.addresses import read_address
 from p2pdns.admin.control import ControlClient
 from p2pdns.dht import krpc
 from p2pdns.dht.bencode import encode
+from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.krpc.writing import compose
 from p2pdns.items.item import MutableItem, mutable_target
 from p2pdns.items.keys import SecretKey
 
@@ -106,14 +108,14 @@ class Stranger:
             read_only=True,
             network=krpc.network_of(NETWORK),
         )
-        self.sock.send(krpc.compose(query))
+        self.sock.send(compose(query))
 
     def ask(self, request: krpc.Request) -> krpc.Message:
         """Return the answer to one query, asked until the node has budget for an address that it does not know."""
         for _ in range(TRIES_MAX):
             self.send(request, b"one!")
             if select.select([self.sock], [], [], RETRY_S)[0]:
-                return krpc.parse(self.sock.recv(2_048))
+                return parse(self.sock.recv(2_048))
         raise AssertionError("the node does not answer")
 
     def token(self, target: bytes) -> bytes:
@@ -169,7 +171,7 @@ def one_prefix(node: Node, count: int) -> tuple[Counter[str], float]:
             answers["no answer"] += len(under_way)
             under_way.clear()
             continue
-        reply = krpc.parse(stranger.sock.recv(2_048))
+        reply = parse(stranger.sock.recv(2_048))
         found = under_way.get(reply.transaction)
         if found is None:
             continue

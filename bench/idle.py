@@ -24,6 +24,7 @@ from p2pdns import log
 from p2pdns.addresses import Address
 from p2pdns.clock import boot_now
 from p2pdns.dht import krpc
+from p2pdns.dht.krpc.reading import parse
 from tests.live.test_joining import open_node
 from tests.unit.dht.swarm import Swarm
 
@@ -44,7 +45,7 @@ def idle(nodes: int, minutes: int, seed: int) -> bool:
 
     def note(data: bytes, source: Address, target: Address) -> bool:
         sent[source] += len(data)
-        if isinstance(krpc.parse(data), krpc.RequestMessage):
+        if isinstance(parse(data), krpc.RequestMessage):
             queries[source, int(swarm.now // 60)] += 1
         return False
 

@@ -28,7 +28,8 @@ import torrents
 from kademlia.network import Server
 
 from p2pdns.clock import boot_now, unix_now
-from p2pdns.dht.node import GetOutcome, Node, NodeSettings, Wanted
+from p2pdns.dht.node.machine import Node
+from p2pdns.dht.node.values import GetOutcome, NodeSettings, Wanted
 from p2pdns.dht.storage import Storage
 from p2pdns.dns.message import RRset
 from p2pdns.items.item import MutableItem, next_seq

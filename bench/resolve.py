@@ -36,6 +36,8 @@ from swarm import NETWORK, Swarm
 from p2pdns.addresses import read_address
 from p2pdns.admin.control import ControlClient
 from p2pdns.dht import krpc
+from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.krpc.writing import compose
 from p2pdns.items.keys import SecretKey
 
 DEAD_PERCENT = (0, 30)
@@ -168,8 +170,8 @@ class Resolver:
                 read_only=True,
                 network=krpc.network_of(NETWORK),
             )
-            sock.sendto(krpc.compose(query), self.dht)
-            reply = krpc.parse(sock.recv(4096))
+            sock.sendto(compose(query), self.dht)
+            reply = parse(sock.recv(4096))
             return isinstance(reply, krpc.Reply) and reply.value is not None
 
     def spent(self) -> tuple[float, float, int]:

@@ -25,6 +25,9 @@ from typing import TypeVar
 
 from p2pdns.addresses import Address, read_address
 from p2pdns.dht import bencode, krpc
+from p2pdns.dht.krpc.compact import ID_BYTES
+from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.krpc.writing import compose
 from p2pdns.errors import ConfigError, FormatError, StrangerError
 from p2pdns.items.item import MutableItem, mutable_target
 from p2pdns.items.keys import SecretKey, ZoneKey
@@ -44,7 +47,7 @@ class Flood:
         self.said: Counter[str] = Counter()
         self._network = krpc.network_of(network)
         self._rng = rng
-        self._node_id = rng.randbytes(krpc.ID_BYTES)
+        self._node_id = rng.randbytes(ID_BYTES)
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.settimeout(REPLY_S_MAX)
         self._socket.connect(target)
@@ -53,7 +56,7 @@ class Flood:
         query = krpc.RequestMessage(
             transaction=transaction, node_id=self._node_id, request=request, network=self._network
         )
-        return krpc.compose(query)
+        return compose(query)
 
     def _asked(self, request: krpc.Request) -> krpc.Reply | krpc.Error | None:
         transaction = self._rng.randbytes(4)
@@ -62,7 +65,7 @@ class Flood:
         # The node asks us back as it would any newcomer; such a query is not the reply.
         while time.monotonic() < deadline:
             try:
-                message = krpc.parse(self._socket.recv(krpc.DATAGRAM_BYTES_MAX))
+                message = parse(self._socket.recv(krpc.DATAGRAM_BYTES_MAX))
             except (OSError, FormatError):
                 break
             if not isinstance(message, krpc.RequestMessage) and message.transaction == transaction:
@@ -96,7 +99,7 @@ class Flood:
     def spoofed_gets(self, count: int, victim: str, key: ZoneKey | None) -> Iterator[bytes]:
         """Yield IP packets from the victim's address, each a short get: of an item that is there, if a key is given."""
         for number in range(count):
-            target = self._rng.randbytes(krpc.ID_BYTES) if key is None else mutable_target(key.raw)
+            target = self._rng.randbytes(ID_BYTES) if key is None else mutable_target(key.raw)
             data = self._query(krpc.Get(target), number.to_bytes(4))
             udp = struct.pack("!HHHH", 1024 + number % 60_000, self.target[1], 8 + len(data), 0)
             addresses = socket.inet_aton(victim), socket.inet_aton(self.target[0])
@@ -109,7 +112,7 @@ class Flood:
             if number % 2:
                 yield self._rng.randbytes(self._rng.randrange(1, 1_400))
                 continue
-            data = bytearray(self._query(krpc.FindNode(self._rng.randbytes(krpc.ID_BYTES)), self._rng.randbytes(4)))
+            data = bytearray(self._query(krpc.FindNode(self._rng.randbytes(ID_BYTES)), self._rng.randbytes(4)))
             for _ in range(self._rng.randrange(1, 8)):
                 data[self._rng.randrange(len(data))] = self._rng.randrange(256)
             yield bytes(data[: self._rng.randrange(1, len(data) + 1)])

@@ -36,7 +36,10 @@ from p2pdns.cli.main import main as p2pdns_main
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config
 from p2pdns.dht import bencode, krpc
-from p2pdns.dht.node import Node, NodeSettings
+from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.krpc.writing import compose
+from p2pdns.dht.node.machine import Node
+from p2pdns.dht.node.values import NodeSettings
 from p2pdns.dht.storage import Storage
 from p2pdns.dns.message import RRset
 from p2pdns.dns.name import Name
@@ -291,8 +294,8 @@ class World:
     def _exchange(sock: socket.socket, request: Any) -> object:
         asker, network = os.urandom(20), krpc.network_of(NETWORK)
         query = krpc.RequestMessage(transaction=b"aa", node_id=asker, request=request, read_only=True, network=network)
-        sock.send(krpc.compose(query))
-        return krpc.parse(sock.recv(2048))
+        sock.send(compose(query))
+        return parse(sock.recv(2048))
 
 
 def signed(secret: SecretKey) -> MutableItem:

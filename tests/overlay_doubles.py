@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from p2pdns.dht.confirmation import Confirmation
-from p2pdns.dht.lookup import Item, Verdict
-from p2pdns.dht.node import GetOutcome, Wanted
+from p2pdns.dht.lookup.verdict import Verdict
+from p2pdns.dht.node.values import GetOutcome, Wanted
 from p2pdns.dns.message import Message, Question, RRset, records_of, type_of
 from p2pdns.dns.message.wire import compose
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
-from p2pdns.items.item import MutableItem
+from p2pdns.items.item import Item, MutableItem
 from p2pdns.items.keys import SecretKey, ZoneId
 from p2pdns.items.packet import zone_of
 from p2pdns.overlay.parts import zone_id_of

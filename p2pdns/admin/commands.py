@@ -20,7 +20,7 @@ from p2pdns.admin.narration import PAST_THE_FRONT, Narration
 from p2pdns.admin.problems import kept_of, problems_of
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config
-from p2pdns.dht.node import Node
+from p2pdns.dht.node.machine import Node
 from p2pdns.directory import shown
 from p2pdns.dns.message import RR, Question, type_of, type_text
 from p2pdns.dns.name import Name

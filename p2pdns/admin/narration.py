@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from p2pdns.addresses import write_address
 from p2pdns.clock import boot_now
-from p2pdns.dht.lookup import Verdict
+from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.items.keys import ZoneId
 from p2pdns.overlay.finder import Overlay
 from p2pdns.overlay.ports import LookupReport

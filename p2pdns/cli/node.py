@@ -18,8 +18,8 @@ from p2pdns.addresses import Address, AddressClass, class_of, read_address, writ
 from p2pdns.cli.dnsclient import DnsReply, ExtendedError, Record, meaning_of, read_type
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config
-from p2pdns.dht.lookup import Item
-from p2pdns.dht.node import GetOutcome, Node, PutOutcome, Wanted
+from p2pdns.dht.node.machine import Node
+from p2pdns.dht.node.values import GetOutcome, PutOutcome, Wanted
 from p2pdns.dht.storage import Storage
 from p2pdns.dns.message import RR, Question, type_of, type_text
 from p2pdns.dns.name import Name
@@ -27,7 +27,7 @@ from p2pdns.dns.registry import Rcode
 from p2pdns.dns.zonefile.writing import rdata_text
 from p2pdns.engine.settings import resolver_settings, short_lived_settings
 from p2pdns.errors import FormatError, Unavailable, UsageError
-from p2pdns.items.item import MutableItem
+from p2pdns.items.item import Item, MutableItem
 from p2pdns.items.keys import ZoneId
 from p2pdns.net.endpoint import Endpoint
 from p2pdns.net.upstream import Upstream

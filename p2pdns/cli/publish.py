@@ -27,8 +27,7 @@ from p2pdns.cli.verbs import Verb
 from p2pdns.cli.zones import ReadZone, keys_by_name, read_zone, show_warnings, zone_file_options
 from p2pdns.clock import unix_now
 from p2pdns.config import Config
-from p2pdns.dht.node import Others
-from p2pdns.dht.node.values import RATIONED
+from p2pdns.dht.node.values import RATIONED, Others
 from p2pdns.errors import P2pdnsError, Unavailable
 from p2pdns.items.item import BUILD_UNIX, SEQ_PER_SECOND, SIGN_AHEAD_S_MAX, MutableItem, Present, next_seq
 from p2pdns.items.keys import SecretKey, ZoneId

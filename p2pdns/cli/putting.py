@@ -18,7 +18,7 @@ from p2pdns.cli.starting import running_daemon
 from p2pdns.cli.verbs import Verb
 from p2pdns.clock import unix_now
 from p2pdns.config import Config
-from p2pdns.dht.node import Others
+from p2pdns.dht.node.values import Others
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem, Present
 from p2pdns.items.keys import ZoneId

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from p2pdns.addresses import Address, is_non_public, prefix_of
-from p2pdns.items.item import ImmutableItem, MutableItem
+from p2pdns.items.item import ImmutableItem, Item, MutableItem
 
 # The seq of a get can be repeated by a node that has no item. One host has one prefix, a small network two.
 NAMING_PREFIXES_MIN = 3
@@ -47,7 +47,7 @@ class Confirmation:
         """Drop the seq that a contact named: asked again without it, a contact that holds the item returns it."""
         self._named.pop(address, None)
 
-    def is_of(self, item: MutableItem | ImmutableItem) -> bool:
+    def is_of(self, item: Item) -> bool:
         """Return whether contacts have confirmed the item. An immutable item has no newer one, so it needs no word."""
         if isinstance(item, ImmutableItem):
             return True

@@ -1,25 +1,38 @@
-"""Who takes how much of a store, and which items go first when there is no room for another.
+"""How much of a store each prefix takes, and which items go first when there is no room for another.
 
-An item belongs to the prefix that brought it. Room is made by the prefix that takes the most, one item after the other,
-and only for a prefix that would then still take less: so a store that is full of an attacker's items gives up those,
+An item belongs to the prefix that brought it. The prefix that takes the most gives up one item after the other, and
+only for a prefix that would then still take less: so a store that is full of an attacker's items gives up those,
 however many prefixes he has, as long as the others have few each. Among equals the earlier item stays.
 
-Guarantees: nothing of this node's own goes; the books are exact. Does not know what is stored, nor for how long.
+Guarantees: no item of this node's own goes; the sums are exact. Does not know the content of an item, nor its age.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar
 
 PREFIX_SHARE_MAX = 0.05  # Of items and of bytes, once the store is half full.
-IMMUTABLE_SHARE_MAX = 0.5  # Anybody makes those without a key or a signature's cost; zones are mutable items.
+IMMUTABLE_SHARE_MAX = 0.5  # They cost no key and no signature; zones are mutable items.
 ESTABLISHED_SHARE_MAX = 0.875  # The last eighth is for newcomers: established items must not lock them out for ever.
 OWN = ""  # The prefix of this node itself: no quota, never evicted.
 
-T = TypeVar("T")
+
+class Charged(Protocol):
+    """An item of a prefix; the item with the least `worth` goes first."""
+
+    prefix: str
+
+    @property
+    def size_bytes(self) -> int: ...
+
+    @property
+    def worth(self) -> tuple[float, int]: ...
+
+
+T = TypeVar("T", bound=Charged)
 
 
 @dataclass(slots=True)
@@ -36,7 +49,7 @@ class Usage:
 
 
 class Shares:
-    """The books of one store: its limits, and what is taken of them."""
+    """The limits of one store, and how much of them is taken."""
 
     def __init__(self, items_max: int, bytes_max: int) -> None:
         self.items_max = items_max
@@ -68,7 +81,6 @@ class Shares:
 
     @property
     def is_half_full(self) -> bool:
-        """Whether half of the items or of the bytes are taken."""
         return 2 * self.total.count >= self.items_max or 2 * self.total.size_bytes >= self.bytes_max
 
     def is_over_quota(self, prefix: str, more_items: int = 0, more_bytes: int = 0) -> bool:
@@ -89,34 +101,32 @@ class Shares:
     def _part(self, count: int, size_bytes: int) -> float:
         return max(count / self.items_max, size_bytes / self.bytes_max)
 
-    def above_the_established(
-        self, held: Iterable[T], size_of: Callable[[T], int], prefix_of: Callable[[T], str], worth: Callable[[T], Any]
-    ) -> list[T]:
+    def above_the_established(self, established: list[T]) -> list[T]:
         """Return which of the established items take the newcomers' part; mostly none."""
-        established = list(held)
-        count, size_bytes = len(established), sum(map(size_of, established))
+        count, size_bytes = len(established), sum(one.size_bytes for one in established)
         items, limit = ESTABLISHED_SHARE_MAX * self.items_max, ESTABLISHED_SHARE_MAX * self.bytes_max
         if count <= items and size_bytes <= limit:
             return []
         above = []
-        for one, _ in self.in_order(grouped(established, prefix_of), size_of, worth):
+        for one, _ in self.in_order(established):
             if count <= items and size_bytes <= limit:
                 break
             above.append(one)
-            count, size_bytes = count - 1, size_bytes - size_of(one)
+            count, size_bytes = count - 1, size_bytes - one.size_bytes
         return above
 
-    def in_order(
-        self, groups: Mapping[str, list[T]], size_of: Callable[[T], int], worth: Callable[[T], Any]
-    ) -> Iterable[tuple[T, float]]:
-        """Yield the items of `groups` (by prefix) in the order in which they go, with the level of their prefix.
+    def in_order(self, held: Iterable[T]) -> Iterator[tuple[T, float]]:
+        """Yield the items in the order in which they go, with the level of their prefix.
 
         The prefix that takes most of the store comes first; of its items, those with the least `worth`.
         """
+        groups: dict[str, list[T]] = {}
+        for one in held:
+            groups.setdefault(one.prefix, []).append(one)
         taken = {
             prefix: Usage(used.count, used.size_bytes) for prefix, used in self.by_prefix.items() if prefix in groups
         }
-        # The number makes equals come in the order of `groups`, so that the same history has the same end.
+        # Among equals the number keeps the order of `groups`, so that the same history has the same end.
         heap = [
             (-self._part(taken[prefix].count, taken[prefix].size_bytes), n, prefix) for n, prefix in enumerate(groups)
         ]
@@ -126,19 +136,11 @@ class Shares:
             level, number, prefix = heap[0]
             group = sorted_groups.get(prefix)
             if group is None:
-                group = sorted_groups[prefix] = sorted(groups[prefix], key=worth, reverse=True)
+                group = sorted_groups[prefix] = sorted(groups[prefix], key=lambda one: one.worth, reverse=True)
             one = group.pop()
             yield one, -level
-            taken[prefix].add(-1, -size_of(one))
+            taken[prefix].add(-1, -one.size_bytes)
             if group:
                 heapq.heapreplace(heap, (-self._part(taken[prefix].count, taken[prefix].size_bytes), number, prefix))
             else:
                 heapq.heappop(heap)
-
-
-def grouped(held: Iterable[T], prefix_of: Callable[[T], str]) -> dict[str, list[T]]:
-    """Return the items by their prefix."""
-    groups: dict[str, list[T]] = {}
-    for one in held:
-        groups.setdefault(prefix_of(one), []).append(one)
-    return groups

@@ -1,14 +1,13 @@
-"""The items kept for others: what is accepted, what is handed out, how long, how much, and what goes first.
+"""The items kept for others: which puts are accepted, what a get is answered, and which items go first.
 
-Guarantees: everything kept is verified; a put is refused with the code that BEP 44 gives its fault, the cheap checks
+Guarantees: every item kept is verified; a put is refused with the code that BEP 44 gives its fault, the cheap checks
 before the dear ones; the number of items, their bytes, the share of one prefix once the store is half full, the half
 that immutable items may take, and the signature checks a second are bounded, whatever arrives. An item that two
 prefixes have put, or that is here for a day, is *established*: it is never evicted for one that is neither. Does not
-know sockets, tokens (`guard` does; the caller says whether one held), the disk (`take_changes` and `load` are for it),
-or which zone a value belongs to.
+know sockets, tokens (the caller says whether one is valid), the disk (`take_changes` and `load` serve it), or zones.
 
 Mutable values need not be byte strings (BEP 46 keeps a dictionary there). Such an item is kept and served like any
-other, but is no `MutableItem`, because nothing in p2pdns could read it: its `StoredItem.item` is None.
+other, but its `StoredItem.item` is None: no other part of p2pdns reads it.
 """
 
 from __future__ import annotations
@@ -18,26 +17,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from p2pdns.addresses import Address, is_non_public, storage_prefix_of
-from p2pdns.dht import bencode
-from p2pdns.dht.krpc import (
-    BAD_SIGNATURE,
-    PROTOCOL_ERROR,
-    SALT_TOO_BIG,
-    SEQ_MAX,
-    SERVER_ERROR,
-    VALUE_TOO_BIG,
-    PutImmutable,
-    PutMutable,
-    string_of,
-)
+from p2pdns.dht import bencode, krpc
 from p2pdns.dht.precedence import Precedence
-from p2pdns.dht.shares import OWN, Shares, grouped
-from p2pdns.dht.stored import Holding, Item, Kept, Selected, StoredChange, StoredItem, StoredRow
+from p2pdns.dht.shares import OWN, Shares
+from p2pdns.dht.stored import Holding, Kept, Selected, StoredChange, StoredItem, StoredRow
 from p2pdns.errors import BadItem, BadRequest
 from p2pdns.items.item import (
     SALT_BYTES_MAX,
     VALUE_BYTES_READ_MAX,
     ImmutableItem,
+    Item,
     MutableItem,
     reduced_signature,
     signing_buffer_of_form,
@@ -55,7 +44,7 @@ ALL_CHECKS_PER_SECOND = 1_400.0  # A check takes 212 µs: this is 30 % of one co
 ALL_CHECKS_BURST = 350.0  # A quarter of a second's worth: with a whole one the first second would take 60 %.
 ESTABLISHED_AFTER_S = 86_400.0  # A flood of today's must not drive out what was here yesterday.
 EVICTED_PART = 64  # A 64th of a full store goes at once.
-FULL_S = 10.0  # For how long the answer that nothing may go is remembered: to find out looks at every item, some 30 ms.
+FULL_S = 10.0  # For how long it is remembered that no item may go: the search for one looks at all, some 30 ms.
 GET_NOTED_AFTER_S = 3_600.0  # A get moves the expiry by that much before the disk hears of it.
 
 
@@ -81,6 +70,11 @@ class _Held:
     def size_bytes(self) -> int:
         return self.stored.size_bytes
 
+    @property
+    def worth(self) -> tuple[float, int]:
+        # Items that were never asked for go first, and of them those that are far from our ids.
+        return float("-inf") if self.got_at is None else self.got_at, -self.distance
+
     def is_established(self, now: float) -> bool:
         return bool(self.other_prefix) or now - self.first_at >= ESTABLISHED_AFTER_S
 
@@ -95,7 +89,7 @@ class Storage:
         self._measured_from: tuple[bytes, ...] = ()
         self._held: dict[bytes, _Held] = {}
         self._shares = Shares(items_max, bytes_max)
-        # Until when nothing may go for whoever takes that part of the store, by what is short and who asks.
+        # Until when no item goes for a prefix that takes so much of the store: by (immutable, established).
         self._full: dict[tuple[bool, bool], tuple[float, float]] = {}
         self._changed: dict[bytes, None] = {}
         self._new_keys = PrefixRates(NEW_KEYS_PER_SECOND, NEW_KEYS_BURST)
@@ -103,18 +97,16 @@ class Storage:
         self._all_checks = RateLimit(ALL_CHECKS_PER_SECOND, ALL_CHECKS_BURST, 0.0)
 
     def __len__(self) -> int:
-        """Return the number of items kept."""
         return len(self._held)
 
     @property
     def size_bytes(self) -> int:
-        """The bytes of all values and salts kept."""
         return self._shares.total.size_bytes
 
     # Put
 
-    def put(self, request: PutMutable | PutImmutable, address: Address, now: float, *, has_token: bool) -> Kept:
-        """Keep what a stranger at `address` puts, or raise the BadRequest whose code is owed to it."""
+    def put(self, request: krpc.Put, address: Address, now: float, *, has_token: bool) -> Kept:
+        """Keep the item that a stranger at `address` puts, or raise the BadRequest whose code is owed to it."""
         try:
             return self._put(request, address, now, has_token)
         except BadRequest as refusal:
@@ -134,20 +126,20 @@ class Storage:
         self._admit(stored, OWN, now)
         return Kept(stored, True)
 
-    def _put(self, request: PutMutable | PutImmutable, address: Address, now: float, has_token: bool) -> Kept:
-        # Sizes first, then everything that is a look-up in a table; a signature check costs more than all of these
-        # together, and whoever sent this has proven nothing but an address.
+    def _put(self, request: krpc.Put, address: Address, now: float, has_token: bool) -> Kept:
+        # Sizes first, then the look-ups in tables: a signature check costs more than all of these together, and the
+        # sender has proven nothing but an address.
         _check_sizes(request)
         if not has_token:
-            raise BadRequest("bad-token", PROTOCOL_ERROR)
+            raise BadRequest("bad-token", krpc.PROTOCOL_ERROR)
         prefix = storage_prefix_of(address)
         held = self._live(request.target, now)
         if held is None:
             self._check_room(request, prefix, now)
-        elif held.stored.key != (request.key if isinstance(request, PutMutable) else None):
-            # The bytes of a key and a salt may spell a bencoded value. Who came first stays.
-            raise BadRequest("other-kind", PROTOCOL_ERROR)
-        elif isinstance(request, PutImmutable) or _is_same(held.stored, request):
+        elif held.stored.key != (request.key if isinstance(request, krpc.PutMutable) else None):
+            # The bytes of a key and a salt may spell a bencoded value. The first item stays.
+            raise BadRequest("other-kind", krpc.PROTOCOL_ERROR)
+        elif isinstance(request, krpc.PutImmutable) or _is_same(held.stored, request):
             # The same item may come with a cas that has become true: its first copy was accepted, the reply lost.
             self._refresh(held, prefix, now)
             return Kept(held.stored, False)
@@ -161,29 +153,29 @@ class Storage:
         self._admit(stored, prefix, now)
         return Kept(stored, True)
 
-    def _check_room(self, request: PutMutable | PutImmutable, prefix: str, now: float) -> None:
-        size_bytes = len(request.value) + (len(request.salt) if isinstance(request, PutMutable) else 0)
+    def _check_room(self, request: krpc.Put, prefix: str, now: float) -> None:
+        size_bytes = len(request.value) + (len(request.salt) if isinstance(request, krpc.PutMutable) else 0)
         if self._shares.is_half_full and self._shares.is_over_quota(prefix, 1, size_bytes):
-            raise BadRequest("quota", SERVER_ERROR)
+            raise BadRequest("quota", krpc.SERVER_ERROR)
         if not self._new_keys.take(prefix, now):
-            raise BadRequest("rate", SERVER_ERROR)
-        self._leaving(size_bytes, prefix, now, is_immutable=isinstance(request, PutImmutable))
+            raise BadRequest("rate", krpc.SERVER_ERROR)
+        self._leaving(size_bytes, prefix, now, is_immutable=isinstance(request, krpc.PutImmutable))
 
-    def _verified(self, request: PutMutable | PutImmutable, prefix: str, now: float) -> StoredItem:
-        if isinstance(request, PutImmutable):
+    def _verified(self, request: krpc.Put, prefix: str, now: float) -> StoredItem:
+        if isinstance(request, krpc.PutImmutable):
             return _immutable(request.value)
         if not self._checks.take(prefix, now) or not self._all_checks.take(now):
-            raise BadRequest("busy", SERVER_ERROR)
+            raise BadRequest("busy", krpc.SERVER_ERROR)
         try:
             return _mutable(request)
         except BadItem as error:
             self.counters[f"item-{error.reason}"] += 1
-            raise BadRequest("bad-signature", BAD_SIGNATURE) from None
+            raise BadRequest("bad-signature", krpc.BAD_SIGNATURE) from None
 
     # Get
 
     def select(self, target: bytes, known_seq: int | None, address: Address, now: float) -> Selected | None:
-        """Return what to tell `address` of the item at `target`; a seq alone when it knows one as new (BEP 44)."""
+        """Return the part of the item at `target` to send to `address`: a seq alone if it knows one as new (BEP 44)."""
         held = self._live(target, now)
         if held is None:
             self.counters["get-missed"] += 1
@@ -193,7 +185,7 @@ class Storage:
         stored = held.stored
         if stored.key is None:
             return Selected(None, None, None, stored.value)
-        # To a getter that knows an item from the future a saner one is news, although its seq is lower.
+        # For a getter that knows an item from the future, a saner one with a lower seq is newer.
         if known_seq is not None and not self.precedence.is_newer(stored.seq, known_seq, now):
             return Selected(None, None, stored.seq, None)
         return Selected(stored.key, stored.signature, stored.seq, stored.value)
@@ -219,7 +211,7 @@ class Storage:
         held.getter, held.getter_at = prefix, now
 
     def holdings(self, now: float) -> Iterator[Holding]:
-        """Yield what is kept for others: put by another node, or asked for from two prefixes, within a day."""
+        """Yield the items kept for others: put by another node, or asked for from two prefixes, within a day."""
         for held in self._held.values():
             if held.prefix != OWN and held.expires_at > now:
                 yield Holding(held.stored, held.put_at, held.new_at)
@@ -229,7 +221,7 @@ class Storage:
         return stored.key is not None and self.precedence.is_ahead(stored.seq, now)
 
     def everything(self, now: float) -> Iterator[StoredItem]:
-        """Yield all that is kept, this node's own included."""
+        """Yield every item kept, this node's own included."""
         return (held.stored for held in self._held.values() if held.expires_at > now)
 
     def adopt(self, item: Item, now: float) -> bool:
@@ -243,7 +235,7 @@ class Storage:
         try:
             self._admit(stored, held.prefix, now)
         except BadRequest:
-            # The newer item is larger, and nothing may go for it.
+            # The newer item is larger, and no other may go for it.
             return False
         return True
 
@@ -272,7 +264,7 @@ class Storage:
         if old is None:
             held = _Held(stored, prefix, put_at=now, new_at=now, first_at=now)
         else:
-            # A newer value stays charged to whom the older was, and what was asked for is still wanted.
+            # A newer value stays charged to the prefix of the older one, and its gets still count.
             held = replace(old, stored=stored, put_at=now, new_at=now)
             _note_prefix(held, prefix)
             held.prefix = OWN if prefix == OWN else old.prefix
@@ -287,7 +279,7 @@ class Storage:
 
     def _insert(self, held: _Held) -> None:
         self._held[held.stored.target] = held
-        # Once an item and not once for each time that everything is ranked.
+        # Measured once for each item, and not each time that all items are ranked.
         self._measure(held)
         self._charge(held, 1)
 
@@ -302,13 +294,13 @@ class Storage:
     def _leaving(
         self, size_bytes: int, prefix: str, now: float, *, is_immutable: bool, old: _Held | None = None
     ) -> list[_Held]:
-        """Return what goes for an item of `prefix`, in the place of `old` where there is one.
+        """Return the items that go for one of `prefix`, which takes the place of `old` if there is one.
 
-        BadRequest "full" when nothing may go for it.
+        BadRequest "full" if no item may go for it.
         """
         items, more_bytes = (1, size_bytes) if old is None else (0, size_bytes - old.size_bytes)
         is_own, shares = prefix == OWN, self._shares
-        # Where immutable items have their half, they make room among themselves.
+        # Immutable items that fill their half make room among themselves.
         is_half = is_immutable and not is_own and not shares.fits_as_immutable(items, more_bytes)
         if not is_half and shares.fits(items, more_bytes):
             return []
@@ -316,9 +308,9 @@ class Storage:
         level = shares.level(prefix, 1, size_bytes) if old is None and not is_own else 0.0
         until, free_level = self._full.get((is_half, is_established), (now, 0.0))
         if now < until and level >= free_level and not is_own:
-            raise BadRequest("full", SERVER_ERROR)
+            raise BadRequest("full", krpc.SERVER_ERROR)
         self.expire(now)
-        # Ranking everything costs milliseconds, so room is made for many puts at a time.
+        # To rank all items costs milliseconds, so room is made for many puts at a time.
         spare_items, spare_bytes = shares.items_max // EVICTED_PART, shares.bytes_max // EVICTED_PART
         limits = (shares.fits, shares.fits_as_immutable) if is_half else (shares.fits,)
         leaving: list[_Held] = []
@@ -333,13 +325,13 @@ class Storage:
             items, more_bytes = items - 1, more_bytes - held.size_bytes
         if not is_own and not all(fits(items, more_bytes) for fits in limits):
             self._full[is_half, is_established] = (now + FULL_S, free_level)
-            raise BadRequest("full", SERVER_ERROR)
+            raise BadRequest("full", krpc.SERVER_ERROR)
         return leaving
 
     def _in_order(
         self, old: _Held | None, now: float, *, is_established: bool, is_immutable: bool
     ) -> Iterator[tuple[_Held, float]]:
-        """Yield what may go, first what goes first; established items only where the one that comes is established."""
+        """Yield the items that may go, in order; established ones only if the new item is established."""
         if self._measured_from != self.node_ids:
             self._measured_from = self.node_ids
             for held in self._held.values():
@@ -349,20 +341,18 @@ class Storage:
             here = [held for held in here if held.stored.key is None]
         shares = self._shares
         established = [held for held in here if held.is_established(now)]
-        above = shares.above_the_established(established, _size_of, _prefix_of, _worth)
-        free = [*(held for held in here if not held.is_established(now)), *above]
-        yield from shares.in_order(grouped(free, _prefix_of), _size_of, _worth)
+        above = shares.above_the_established(established)
+        yield from shares.in_order([*(held for held in here if not held.is_established(now)), *above])
         if is_established:
             gone = {held.stored.target for held in above}
-            rest = [held for held in established if held.stored.target not in gone]
-            yield from shares.in_order(grouped(rest, _prefix_of), _size_of, _worth)
+            yield from shares.in_order(held for held in established if held.stored.target not in gone)
 
     def _measure(self, held: _Held) -> None:
         target = int.from_bytes(held.stored.target)
         held.distance = min((target ^ int.from_bytes(node_id) for node_id in self._measured_from), default=0)
 
     def expire(self, now: float) -> int:
-        """Drop what nobody has put or wanted for a day; return how many items that were."""
+        """Drop the items that were neither put nor wanted for a day; return how many."""
         gone = [held for held in self._held.values() if held.expires_at <= now]
         for held in gone:
             self._remove(held)
@@ -400,11 +390,11 @@ class Storage:
     def load(self, row: StoredRow, now: float, unix_now: float) -> bool:
         """Take back a row of an earlier run, verified anew; return whether it is kept (else its deletion is due)."""
         try:
-            request: PutMutable | PutImmutable = PutImmutable(row.value, b"")
+            request: krpc.Put = krpc.PutImmutable(row.value, b"")
             if row.key:
-                request = PutMutable(row.key, row.seq, row.value, row.signature, b"", row.salt)
+                request = krpc.PutMutable(row.key, row.seq, row.value, row.signature, b"", row.salt)
             _check_sizes(request)
-            stored = _mutable(request) if isinstance(request, PutMutable) else _immutable(row.value)
+            stored = _mutable(request) if isinstance(request, krpc.PutMutable) else _immutable(row.value)
             if stored.target != row.target:
                 raise BadItem("target-wrong")
         except (BadItem, BadRequest) as error:
@@ -429,17 +419,17 @@ class Storage:
         return True
 
 
-def _check_sizes(request: PutMutable | PutImmutable) -> None:
-    text = string_of(request.value)
+def _check_sizes(request: krpc.Put) -> None:
+    text = krpc.string_of(request.value)
     limit, size = (VALUE_FORM_BYTES_MAX, len(request.value)) if text is None else (VALUE_BYTES_READ_MAX, len(text))
     if size > limit:
-        raise BadRequest("value-too-big", VALUE_TOO_BIG, f"{size} bytes, {limit} allowed")
-    if isinstance(request, PutMutable):
+        raise BadRequest("value-too-big", krpc.VALUE_TOO_BIG, f"{size} bytes, {limit} allowed")
+    if isinstance(request, krpc.PutMutable):
         if len(request.salt) > SALT_BYTES_MAX:
-            raise BadRequest("salt-too-big", SALT_TOO_BIG, f"{len(request.salt)} bytes, {SALT_BYTES_MAX} allowed")
+            raise BadRequest("salt-too-big", krpc.SALT_TOO_BIG, f"{len(request.salt)} bytes, {SALT_BYTES_MAX} allowed")
         # Nothing could ever supersede the largest seq, so nothing may carry it.
-        if request.seq == SEQ_MAX:
-            raise BadRequest("seq-reserved", PROTOCOL_ERROR)
+        if request.seq == krpc.SEQ_MAX:
+            raise BadRequest("seq-reserved", krpc.PROTOCOL_ERROR)
 
 
 def _note_prefix(held: _Held, prefix: str) -> None:
@@ -448,20 +438,7 @@ def _note_prefix(held: _Held, prefix: str) -> None:
         held.other_prefix = prefix
 
 
-def _worth(held: _Held) -> tuple[float, int]:
-    """Return a key that sorts what of a prefix may go first to the front: what nobody asked for, and what is far."""
-    return float("-inf") if held.got_at is None else held.got_at, -held.distance
-
-
-def _size_of(held: _Held) -> int:
-    return held.size_bytes
-
-
-def _prefix_of(held: _Held) -> str:
-    return held.prefix
-
-
-def _is_same(stored: StoredItem, request: PutMutable) -> bool:
+def _is_same(stored: StoredItem, request: krpc.PutMutable) -> bool:
     return (stored.seq, stored.value, stored.signature) == (request.seq, request.value, request.signature)
 
 
@@ -473,13 +450,13 @@ def _stored(item: Item) -> StoredItem:
 
 
 def _immutable(value: bytes) -> StoredItem:
-    text = string_of(value)
-    target = PutImmutable(value, b"").target
+    text = krpc.string_of(value)
+    target = krpc.PutImmutable(value, b"").target
     return StoredItem(target, value, item=None if text is None else ImmutableItem(text))
 
 
-def _mutable(request: PutMutable) -> StoredItem:
-    text = string_of(request.value)
+def _mutable(request: krpc.PutMutable) -> StoredItem:
+    text = krpc.string_of(request.value)
     if text is not None:
         return _stored(MutableItem.verified(request.key, request.seq, text, request.signature, request.salt))
     key = ZoneKey.verified(request.key)

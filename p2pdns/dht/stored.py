@@ -6,11 +6,9 @@ Guarantees: nothing here changes after it was made. Does not know what is accept
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
-from p2pdns.items.item import ImmutableItem, MutableItem
-
-Item: TypeAlias = MutableItem | ImmutableItem
+from p2pdns.items.item import Item
 
 
 @dataclass(frozen=True, slots=True)

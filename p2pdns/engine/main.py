@@ -28,7 +28,8 @@ from p2pdns.admin.commands import Commands
 from p2pdns.admin.control_server import ControlServer
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config, RefusedConfig, from_descriptor, newest_from_descriptor, resolve_state_dir
-from p2pdns.dht.node import Node, SavedContact
+from p2pdns.dht.node.machine import Node
+from p2pdns.dht.routing.contact import SavedContact
 from p2pdns.dht.storage import Storage
 from p2pdns.dht.stored import StoredChange
 from p2pdns.directory import StateDirectory, runtime_directory

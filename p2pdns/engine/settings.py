@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from p2pdns.config import Config, DhtTable
-from p2pdns.dht.node import NodeSettings
+from p2pdns.dht.node.values import NodeSettings
 from p2pdns.net.upstream import system_search_domains
 from p2pdns.resolver.blocking import BlockedNames
 from p2pdns.resolver.names import ResolverSettings

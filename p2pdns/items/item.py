@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from dataclasses import InitVar, dataclass, replace
+from typing import TypeAlias
 
 from p2pdns.errors import BadItem, FormatError, UsageError
 from p2pdns.items.keys import KEY_BYTES, SIGNATURE_BYTES, L, SecretKey, ZoneKey
@@ -277,3 +278,6 @@ class ImmutableItem:
     def target(self) -> bytes:
         """The SHA-1 of the bencoded value."""
         return hashlib.sha1(b"%d:%b" % (len(self.value), self.value), usedforsecurity=False).digest()
+
+
+Item: TypeAlias = MutableItem | ImmutableItem

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 from p2pdns.addresses import Address
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.dht import krpc
-from p2pdns.dht.lookup import Item
-from p2pdns.dht.node import (
+from p2pdns.dht.krpc.reading import may_hold_item
+from p2pdns.dht.node.machine import Node
+from p2pdns.dht.node.values import (
     Event,
     FindDone,
     GetDone,
@@ -27,14 +28,13 @@ from p2pdns.dht.node import (
     ItemArrived,
     ItemFound,
     Joined,
-    Node,
     PutDone,
     PutOutcome,
     PutProgress,
     Wanted,
 )
 from p2pdns.errors import Unavailable
-from p2pdns.items.item import Present
+from p2pdns.items.item import Item, Present
 from p2pdns.net.batch import read_batch, send_batch
 from p2pdns.net.sockets import address_of, open_udp
 
@@ -274,7 +274,7 @@ class Endpoint:
         others: list[tuple[bytes, Address]] = []
         batch, self._is_empty = read_batch(self._read_one, DATAGRAMS_TAKEN_MAX)
         for data, sender in batch:
-            (self._inbox if krpc.may_hold_item(data) else others).append((data, sender[:2]))
+            (self._inbox if may_hold_item(data) else others).append((data, sender[:2]))
         self._inbox += others
 
     def _timer_fired(self) -> None:

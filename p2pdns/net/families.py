@@ -20,10 +20,10 @@ from p2pdns.addresses import Address, read_address
 from p2pdns.clock import unix_now
 from p2pdns.config import DHT_LISTEN_DEFAULT
 from p2pdns.dht.confirmation import Confirmation
-from p2pdns.dht.lookup import Item, Verdict
-from p2pdns.dht.node import GetOutcome, PutOutcome, Wanted
+from p2pdns.dht.lookup.verdict import Verdict
+from p2pdns.dht.node.values import GetOutcome, PutOutcome, Wanted
 from p2pdns.errors import Unavailable
-from p2pdns.items.item import MutableItem, Present
+from p2pdns.items.item import Item, MutableItem, Present
 from p2pdns.net.endpoint import Endpoint
 from p2pdns.net.sockets import open_udp
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from p2pdns.addresses import is_over_share
-from p2pdns.dht.node import GetOutcome
+from p2pdns.dht.node.values import GetOutcome
 from p2pdns.dns.zone import Zone
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneId

@@ -13,7 +13,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 
-from p2pdns.dht.node import GetOutcome
+from p2pdns.dht.node.values import GetOutcome
 from p2pdns.dns.life import FAILURE_S_MAX, FAILURE_S_MIN
 from p2pdns.dns.zone import Zone
 from p2pdns.errors import BadItem

@@ -8,9 +8,8 @@ an item, nor how it is found.
 
 from __future__ import annotations
 
-from p2pdns.dht.lookup import Item
-from p2pdns.dht.node import Wanted
-from p2pdns.items.item import MutableItem, mutable_target
+from p2pdns.dht.node.values import Wanted
+from p2pdns.items.item import Item, MutableItem, mutable_target
 from p2pdns.items.keys import ZoneId, ZoneKey
 
 

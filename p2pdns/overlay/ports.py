@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from p2pdns.addresses import Address
-from p2pdns.dht.lookup import Item, Verdict
-from p2pdns.dht.node import GetOutcome, PutOutcome, Wanted
-from p2pdns.items.item import MutableItem
+from p2pdns.dht.lookup.verdict import Verdict
+from p2pdns.dht.node.values import GetOutcome, PutOutcome, Wanted
+from p2pdns.items.item import Item, MutableItem
 from p2pdns.items.keys import ZoneId
 from p2pdns.timing import Timer
 

@@ -15,7 +15,7 @@ import heapq
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from p2pdns.dht.node import PutOutcome
+from p2pdns.dht.node.values import PutOutcome
 from p2pdns.dht.storage import NEW_KEYS_PER_SECOND
 from p2pdns.timing import Clock
 

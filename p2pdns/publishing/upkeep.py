@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
-from p2pdns.dht.node import Others, PutOutcome
 from p2pdns.dht.node.republish import COPIES_ENOUGH
+from p2pdns.dht.node.values import Others, PutOutcome
 from p2pdns.dht.routing.table import K
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem, Present

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 
 from p2pdns.addresses import Address
 from p2pdns.clock import boot_now, unix_now
-from p2pdns.dht.node import Node, NodeSettings, SavedContact
+from p2pdns.dht.node.machine import Node
+from p2pdns.dht.node.values import NodeSettings
+from p2pdns.dht.routing.contact import SavedContact
 from p2pdns.dht.storage import Storage
 from p2pdns.items.keys import ZoneId
 from p2pdns.limits import QUESTION_S_MAX

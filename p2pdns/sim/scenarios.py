@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from p2pdns.dht.lookup import Verdict
+from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.sim import loop as virtual
 from p2pdns.sim.checkers import look_findings, world_findings
 from p2pdns.sim.loop import VirtualLoop

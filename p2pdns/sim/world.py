@@ -12,11 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from p2pdns.clock import boot_now, unix_now
-from p2pdns.dht.lookup import Item
-from p2pdns.dht.node import GetOutcome, Wanted
+from p2pdns.dht.node.values import GetOutcome, Wanted
 from p2pdns.dns.message import RRset
 from p2pdns.dns.registry import Type
-from p2pdns.items.item import MutableItem, mutable_target, next_seq
+from p2pdns.items.item import Item, MutableItem, mutable_target, next_seq
 from p2pdns.items.keys import SecretKey, ZoneKey
 from p2pdns.items.packet import compose_packet
 from p2pdns.sim.engine import VirtualEngine, host_of

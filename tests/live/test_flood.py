@@ -17,6 +17,8 @@ import pytest
 from p2pdns.addresses import Address, read_address
 from p2pdns.dht import krpc
 from p2pdns.dht.bencode import encode
+from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.krpc.writing import compose
 from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.items.keys import SecretKey
 from tests.live.test_engine import READY_S_MAX, EngineProcess, config_of
@@ -46,9 +48,9 @@ class Stranger:
         query = krpc.RequestMessage(
             transaction=transaction, node_id=self._id, request=request, read_only=True, network=NETWORK
         )
-        self._socket.sendto(krpc.compose(query), self._engine)
+        self._socket.sendto(compose(query), self._engine)
         while True:
-            message = krpc.parse(self._socket.recv(2_048))
+            message = parse(self._socket.recv(2_048))
             if message.transaction == transaction:
                 assert isinstance(message, krpc.Reply | krpc.Error)
                 return message

@@ -30,7 +30,10 @@ from p2pdns.addresses import Address
 from p2pdns.clock import boot_now
 from p2pdns.dht import krpc
 from p2pdns.dht.bencode import encode
-from p2pdns.dht.node import Node, NodeSettings, PutOutcome, Wanted
+from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.krpc.writing import compose
+from p2pdns.dht.node.machine import Node
+from p2pdns.dht.node.values import NodeSettings, PutOutcome, Wanted
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.items.keys import SecretKey, ZoneKey
@@ -355,7 +358,7 @@ class Picky(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, address: Address) -> None:
         """Answer what has the right length."""
-        query = krpc.parse(data)
+        query = parse(data)
         if not isinstance(query, krpc.RequestMessage) or len(query.transaction) != self._size:
             return
         reply: dict[str, Any] = {"transaction": query.transaction, "node_id": self._id, "token": b"tokn"}
@@ -364,7 +367,7 @@ class Picky(asyncio.DatagramProtocol):
         elif isinstance(query.request, krpc.Get):
             item = self._item
             reply |= {"key": item.key.raw, "seq": item.seq, "signature": item.signature, "value": encode(item.value)}
-        self._transport.sendto(krpc.compose(krpc.Reply(**reply)), address)
+        self._transport.sendto(compose(krpc.Reply(**reply)), address)
 
 
 @pytest.mark.parametrize("size", [2, 4])

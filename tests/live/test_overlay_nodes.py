@@ -11,7 +11,9 @@ import pytest
 
 from p2pdns.addresses import Address
 from p2pdns.clock import boot_now
-from p2pdns.dht.node import Node, NodeSettings, SavedContact, Wanted
+from p2pdns.dht.node.machine import Node
+from p2pdns.dht.node.values import NodeSettings, Wanted
+from p2pdns.dht.routing.contact import SavedContact
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.items.keys import SecretKey

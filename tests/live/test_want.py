@@ -12,7 +12,8 @@ import pytest
 from p2pdns.addresses import Address
 from p2pdns.clock import boot_now
 from p2pdns.dht import krpc
-from p2pdns.dht.node import Node, NodeSettings
+from p2pdns.dht.node.machine import Node
+from p2pdns.dht.node.values import NodeSettings
 from p2pdns.dht.storage import Storage
 from p2pdns.net.endpoint import Endpoint
 from p2pdns.net.families import Families

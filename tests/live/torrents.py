@@ -17,6 +17,8 @@ import libtorrent
 
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
+from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.krpc.writing import compose
 
 GUARD_S = 40.0  # A look-up takes milliseconds; 15 s when libtorrent waits for one dead node.
 RAW_TIMEOUT_S = 5.0  # For one reply on loopback.
@@ -158,7 +160,7 @@ class Raw(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, address: Address) -> None:
         """Hand a reply to whoever waits for it."""
-        message = krpc.parse(data)
+        message = parse(data)
         future = self._waiting.pop((address, message.transaction), None)
         if future is not None and not future.done():
             future.set_result(message)
@@ -175,7 +177,7 @@ class Raw(asyncio.DatagramProtocol):
         )
         future: asyncio.Future[krpc.Message] = asyncio.get_running_loop().create_future()
         self._waiting[address, transaction] = future
-        self.transport.sendto(krpc.compose(query), address)
+        self.transport.sendto(compose(query), address)
         return await asyncio.wait_for(future, RAW_TIMEOUT_S)
 
     async def prove(self, address: Address) -> None:

@@ -19,7 +19,7 @@ from functools import partial
 from typing import TextIO
 
 from p2pdns.clock import boot_now, unix_now
-from p2pdns.dht.node import PutOutcome
+from p2pdns.dht.node.values import PutOutcome
 from p2pdns.dns.message import Question, RRset
 from p2pdns.dns.registry import Rcode, Type
 from p2pdns.items.item import MutableItem, next_seq

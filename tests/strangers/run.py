@@ -21,11 +21,10 @@ from pathlib import Path
 
 from p2pdns.clock import boot_now
 from p2pdns.demo.swarm import Swarm
-from p2pdns.dht.lookup import Item
-from p2pdns.dht.node import Node, NodeSettings, Wanted
-from p2pdns.dht.node.values import PutOutcome
+from p2pdns.dht.node.machine import Node
+from p2pdns.dht.node.values import NodeSettings, PutOutcome, Wanted
 from p2pdns.dht.storage import Storage
-from p2pdns.items.item import ImmutableItem, MutableItem
+from p2pdns.items.item import ImmutableItem, Item, MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.net.endpoint import Endpoint
 from tests.live.served import p2pdns

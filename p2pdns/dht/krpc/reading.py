@@ -10,33 +10,9 @@ Does not know who sent a message, nor whether a signature or a token holds.
 from __future__ import annotations
 
 from p2pdns.addresses import Address
+from p2pdns.dht import krpc
 from p2pdns.dht.bencode import Value, decode, encode
 from p2pdns.dht.krpc.compact import CONTACT6_BYTES, CONTACT_BYTES, ID_BYTES, parse_address, parse_contacts
-from p2pdns.dht.krpc.messages import (
-    DATAGRAM_BYTES_MAX,
-    ERROR_TEXT_BYTES_MAX,
-    KEY_BYTES,
-    NETWORK_BYTES,
-    PROTOCOL_ERROR,
-    SEQ_MAX,
-    SIGNATURE_BYTES,
-    TOKEN_BYTES_MAX,
-    TRANSACTION_BYTES_MAX,
-    AnnouncePeer,
-    BadQuery,
-    Error,
-    FindNode,
-    Get,
-    GetPeers,
-    Message,
-    Ping,
-    PutImmutable,
-    PutMutable,
-    Reply,
-    Request,
-    RequestMessage,
-    Unknown,
-)
 from p2pdns.errors import FormatError
 
 
@@ -45,18 +21,18 @@ def may_hold_item(data: bytes) -> bool:
     return data.endswith(b"1:y1:re") and b"3:sig64:" in data
 
 
-def parse(data: bytes) -> Message:
+def parse(data: bytes) -> krpc.Message:
     """Return the message in `data`; `FormatError` with the reason, or `BadQuery` where an error is owed."""
-    if len(data) > DATAGRAM_BYTES_MAX:
-        raise FormatError("krpc-too-long", f"{len(data)} bytes, {DATAGRAM_BYTES_MAX} allowed")
+    if len(data) > krpc.DATAGRAM_BYTES_MAX:
+        raise FormatError("krpc-too-long", f"{len(data)} bytes, {krpc.DATAGRAM_BYTES_MAX} allowed")
     top = decode(data)
     if not isinstance(top, dict):
         raise FormatError("krpc-no-dictionary")
     transaction = top.get(b"t")
-    if not isinstance(transaction, bytes) or not 1 <= len(transaction) <= TRANSACTION_BYTES_MAX:
+    if not isinstance(transaction, bytes) or not 1 <= len(transaction) <= krpc.TRANSACTION_BYTES_MAX:
         raise FormatError("krpc-transaction")
     network = top.get(b"nw")
-    if network is not None and not (isinstance(network, bytes) and len(network) == NETWORK_BYTES):
+    if network is not None and not (isinstance(network, bytes) and len(network) == krpc.NETWORK_BYTES):
         raise FormatError("krpc-network")
     kind = top.get(b"y")
     if kind == b"r":
@@ -65,15 +41,17 @@ def parse(data: bytes) -> Message:
         try:
             return _parse_query(top, data, transaction, network)
         except FormatError as error:
-            if isinstance(error, BadQuery):
+            if isinstance(error, krpc.BadQuery):
                 raise
-            raise BadQuery(error.reason, PROTOCOL_ERROR, transaction, network) from None
+            raise krpc.BadQuery(error.reason, krpc.PROTOCOL_ERROR, transaction, network) from None
     if kind == b"e":
         return _parse_error(top, transaction, network)
     raise FormatError("krpc-kind")
 
 
-def _parse_query(top: dict[bytes, Value], data: bytes, transaction: bytes, network: bytes | None) -> RequestMessage:
+def _parse_query(
+    top: dict[bytes, Value], data: bytes, transaction: bytes, network: bytes | None
+) -> krpc.RequestMessage:
     method = top.get(b"q")
     arguments = top.get(b"a")
     if not isinstance(method, bytes):
@@ -81,7 +59,7 @@ def _parse_query(top: dict[bytes, Value], data: bytes, transaction: bytes, netwo
     if not isinstance(arguments, dict):
         raise FormatError("krpc-arguments")
     want = arguments.get(b"want")
-    return RequestMessage(
+    return krpc.RequestMessage(
         transaction=transaction,
         node_id=_sized(arguments, b"id", ID_BYTES),
         request=_parse_request(method, arguments, data),
@@ -92,13 +70,13 @@ def _parse_query(top: dict[bytes, Value], data: bytes, transaction: bytes, netwo
     )
 
 
-def _parse_request(method: bytes, arguments: dict[bytes, Value], data: bytes) -> Request:
+def _parse_request(method: bytes, arguments: dict[bytes, Value], data: bytes) -> krpc.Request:
     match method:
         case b"ping":
-            return Ping()
+            return krpc.Ping()
         case b"find_node":
             pad = _advice(arguments, b"pad")
-            return FindNode(_sized(arguments, b"target", ID_BYTES), len(pad or b""))
+            return krpc.FindNode(_sized(arguments, b"target", ID_BYTES), len(pad or b""))
         case b"get":
             token = _advice(arguments, b"token")
             pad = _advice(arguments, b"pad")
@@ -106,21 +84,21 @@ def _parse_request(method: bytes, arguments: dict[bytes, Value], data: bytes) ->
             token_of = _advice(arguments, b"token_of")
             if token_of is not None and len(token_of) != ID_BYTES:
                 token_of = None
-            return Get(target, _optional_integer(arguments, b"seq"), token, len(pad or b""), token_of)
+            return krpc.Get(target, _optional_integer(arguments, b"seq"), token, len(pad or b""), token_of)
         case b"put":
             return _parse_put(arguments, data)
         case b"get_peers":
-            return GetPeers(_sized(arguments, b"info_hash", ID_BYTES))
+            return krpc.GetPeers(_sized(arguments, b"info_hash", ID_BYTES))
         case b"announce_peer":
             return _parse_announce(arguments)
     for name in (b"target", b"info_hash"):
         target_found = arguments.get(name)
         if isinstance(target_found, bytes) and len(target_found) == ID_BYTES:
-            return Unknown(method, target_found)
-    return Unknown(method, None)
+            return krpc.Unknown(method, target_found)
+    return krpc.Unknown(method, None)
 
 
-def _parse_put(arguments: dict[bytes, Value], data: bytes) -> PutMutable | PutImmutable:
+def _parse_put(arguments: dict[bytes, Value], data: bytes) -> krpc.Put:
     token = _token(arguments)
     if b"v" not in arguments:
         raise FormatError("krpc-no-v")
@@ -130,18 +108,18 @@ def _parse_put(arguments: dict[bytes, Value], data: bytes) -> PutMutable | PutIm
     # have one structure for all arguments may well write twenty zeros there.
     names_target = b"target" in arguments
     if b"k" not in arguments:
-        return PutImmutable(value, token, names_target)
+        return krpc.PutImmutable(value, token, names_target)
     seq = _optional_integer(arguments, b"seq")
     if seq is None:
         raise FormatError("krpc-no-seq")
     salt = arguments.get(b"salt", b"")
     if not isinstance(salt, bytes):
         raise FormatError("krpc-salt")
-    return PutMutable(
-        key=_sized(arguments, b"k", KEY_BYTES),
+    return krpc.PutMutable(
+        key=_sized(arguments, b"k", krpc.KEY_BYTES),
         seq=seq,
         value=value,
-        signature=_sized(arguments, b"sig", SIGNATURE_BYTES),
+        signature=_sized(arguments, b"sig", krpc.SIGNATURE_BYTES),
         token=token,
         salt=salt,
         cas=_optional_integer(arguments, b"cas"),
@@ -149,19 +127,19 @@ def _parse_put(arguments: dict[bytes, Value], data: bytes) -> PutMutable | PutIm
     )
 
 
-def _parse_announce(arguments: dict[bytes, Value]) -> AnnouncePeer:
+def _parse_announce(arguments: dict[bytes, Value]) -> krpc.AnnouncePeer:
     info_hash = _sized(arguments, b"info_hash", ID_BYTES)
     token = _token(arguments)
     implied = arguments.get(b"implied_port")
     if isinstance(implied, int) and implied:
-        return AnnouncePeer(info_hash, None, token)
+        return krpc.AnnouncePeer(info_hash, None, token)
     port = arguments.get(b"port")
     if not isinstance(port, int) or not 0 < port <= 65_535:
         raise FormatError("krpc-port")
-    return AnnouncePeer(info_hash, port, token)
+    return krpc.AnnouncePeer(info_hash, port, token)
 
 
-def _parse_reply(top: dict[bytes, Value], data: bytes, transaction: bytes, network: bytes | None) -> Reply:
+def _parse_reply(top: dict[bytes, Value], data: bytes, transaction: bytes, network: bytes | None) -> krpc.Reply:
     values = top.get(b"r")
     if not isinstance(values, dict):
         raise FormatError("krpc-reply")
@@ -172,14 +150,14 @@ def _parse_reply(top: dict[bytes, Value], data: bytes, transaction: bytes, netwo
     contacts, contacts6 = parse_contacts(nodes), parse_contacts(nodes6, ipv6=True)
     ip = _advice(top, b"ip")
     peers = values.get(b"values")
-    return Reply(
+    return krpc.Reply(
         transaction=transaction,
         node_id=_sized(values, b"id", ID_BYTES),
         nodes=contacts,
         nodes6=contacts6,
         token=_token(values) if b"token" in values else None,
-        key=_sized(values, b"k", KEY_BYTES) if b"k" in values else None,
-        signature=_sized(values, b"sig", SIGNATURE_BYTES) if b"sig" in values else None,
+        key=_sized(values, b"k", krpc.KEY_BYTES) if b"k" in values else None,
+        signature=_sized(values, b"sig", krpc.SIGNATURE_BYTES) if b"sig" in values else None,
         seq=_optional_integer(values, b"seq"),
         value=_value_form(values[b"v"], data) if b"v" in values else None,
         peers=None if peers is None else _parse_peers(peers),
@@ -198,7 +176,7 @@ def _parse_peers(values: Value) -> tuple[Address, ...]:
     return tuple(address for address in found if address)
 
 
-def _parse_error(top: dict[bytes, Value], transaction: bytes, network: bytes | None) -> Error:
+def _parse_error(top: dict[bytes, Value], transaction: bytes, network: bytes | None) -> krpc.Error:
     error = top.get(b"e")
     if not isinstance(error, list) or not error or not isinstance(error[0], int):
         raise FormatError("krpc-error")
@@ -206,10 +184,10 @@ def _parse_error(top: dict[bytes, Value], transaction: bytes, network: bytes | N
     if not isinstance(text, bytes):
         raise FormatError("krpc-error")
     ip = _advice(top, b"ip")
-    return Error(
+    return krpc.Error(
         transaction=transaction,
         code=error[0],
-        text=text[:ERROR_TEXT_BYTES_MAX].decode("utf-8", "replace"),
+        text=text[: krpc.ERROR_TEXT_BYTES_MAX].decode("utf-8", "replace"),
         ip=parse_address(ip) if ip else None,
         version=_advice(top, b"v"),
         network=network,
@@ -225,7 +203,7 @@ def _sized(values: dict[bytes, Value], name: bytes, size: int) -> bytes:
 
 def _token(values: dict[bytes, Value]) -> bytes:
     token = values.get(b"token")
-    if not isinstance(token, bytes) or len(token) > TOKEN_BYTES_MAX:
+    if not isinstance(token, bytes) or len(token) > krpc.TOKEN_BYTES_MAX:
         raise FormatError("krpc-token")
     return token
 
@@ -239,7 +217,7 @@ def _optional_integer(values: dict[bytes, Value], name: bytes) -> int | None:
     value = values.get(name)
     if value is None:
         return None
-    if not isinstance(value, int) or not 0 <= value <= SEQ_MAX:
+    if not isinstance(value, int) or not 0 <= value <= krpc.SEQ_MAX:
         raise FormatError(f"krpc-{_word(name)}")
     return value
 

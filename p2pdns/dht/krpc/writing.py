@@ -9,46 +9,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from p2pdns.dht import krpc
 from p2pdns.dht.bencode import encode
 from p2pdns.dht.krpc.compact import CONTACT6_BYTES, CONTACT_BYTES, NodeInfo, compose_address, compose_contacts
-from p2pdns.dht.krpc.messages import (
-    REPLY_BYTES_MAX,
-    AnnouncePeer,
-    Error,
-    FindNode,
-    Fitted,
-    Get,
-    GetPeers,
-    Message,
-    Ping,
-    PutImmutable,
-    PutMutable,
-    Reply,
-    RequestMessage,
-    Unknown,
-)
 
 
-def compose(message: Message) -> bytes:
+def compose(message: krpc.Message) -> bytes:
     """Return the datagram that says `message`."""
     # Every dictionary is written in the order of its keys, so none need be made, sorted and walked.
     parts = [b"d"]
-    if isinstance(message, RequestMessage):
+    if isinstance(message, krpc.RequestMessage):
         method, arguments = _arguments(message)
         parts += (b"1:ad", arguments, b"e")
-    elif isinstance(message, Error):
+    elif isinstance(message, krpc.Error):
         parts += (b"1:e", encode([message.code, message.text.encode()]))
-    if not isinstance(message, RequestMessage) and message.ip is not None:
+    if not isinstance(message, krpc.RequestMessage) and message.ip is not None:
         parts.append(b"2:ip" + _string(compose_address(message.ip)))
     if message.network is not None:
         parts.append(b"2:nw" + _string(message.network))
     kind = b"1:y1:ee"
-    if isinstance(message, RequestMessage):
+    if isinstance(message, krpc.RequestMessage):
         kind = b"1:y1:qe"
         parts.append(b"1:q" + _string(method))
         if message.read_only:
             parts.append(b"2:roi1e")
-    elif isinstance(message, Reply):
+    elif isinstance(message, krpc.Reply):
         kind = b"1:y1:re"
         parts += (b"1:rd", *_values(message), b"e")
     parts.append(b"1:t" + _string(message.transaction))
@@ -58,7 +43,7 @@ def compose(message: Message) -> bytes:
     return b"".join(parts)
 
 
-def compose_error(error: Error, limit: int = REPLY_BYTES_MAX) -> bytes:
+def compose_error(error: krpc.Error, limit: int = krpc.REPLY_BYTES_MAX) -> bytes:
     """Return the datagram of a refusal, its text cut so that it keeps within `limit`."""
     data = compose(error)
     if len(data) > limit:
@@ -66,7 +51,7 @@ def compose_error(error: Error, limit: int = REPLY_BYTES_MAX) -> bytes:
     return data
 
 
-def compose_reply_within(reply: Reply, limit: int = REPLY_BYTES_MAX) -> Fitted:
+def compose_reply_within(reply: krpc.Reply, limit: int = krpc.REPLY_BYTES_MAX) -> krpc.Fitted:
     """Return `reply` in at most `limit` bytes, and what had to go to get there.
 
     A reply with a value goes without `v` and `ip`, so that contacts fit beside it; then contacts go, last to first,
@@ -79,10 +64,10 @@ def compose_reply_within(reply: Reply, limit: int = REPLY_BYTES_MAX) -> Fitted:
         # seq without v means "nothing newer than yours" (BEP 44), so a lost value takes its whole item along.
         bare = compose_reply_within(replace(reply, value=None, key=None, signature=None, seq=None), limit)
         return bare._replace(has_lost_value=True)
-    return Fitted(data, count - len(small.nodes) - len(small.nodes6), False)
+    return krpc.Fitted(data, count - len(small.nodes) - len(small.nodes6), False)
 
 
-def _with_fewer_contacts(reply: Reply, limit: int) -> tuple[Reply, bytes]:
+def _with_fewer_contacts(reply: krpc.Reply, limit: int) -> tuple[krpc.Reply, bytes]:
     data = compose(reply)
     while len(data) > limit and (reply.nodes or reply.nodes6):
         excess = len(data) - limit
@@ -104,30 +89,30 @@ def _string(data: bytes) -> bytes:
     return b"%d:%b" % (len(data), data)
 
 
-def _arguments(query: RequestMessage) -> tuple[bytes, bytes]:
+def _arguments(query: krpc.RequestMessage) -> tuple[bytes, bytes]:
     """Return the method of a query, and its arguments without the ends of the dictionary."""
     request, node_id = query.request, b"2:id" + _string(query.node_id)
     match request:
-        case Ping():
+        case krpc.Ping():
             method, parts = b"ping", [node_id]
-        case FindNode():
+        case krpc.FindNode():
             method, parts = b"find_node", [node_id, _pad(request.pad_bytes), b"6:target", _string(request.target)]
-        case Get():
+        case krpc.Get():
             method, parts = b"get", _get(request, node_id)
-        case PutMutable():
+        case krpc.PutMutable():
             method, parts = b"put", _put(request, node_id)
-        case PutImmutable():
+        case krpc.PutImmutable():
             method, parts = b"put", [node_id, *_target(request)]
             parts += (b"5:token", _string(request.token), b"1:v", request.value)
-        case GetPeers():
+        case krpc.GetPeers():
             method, parts = b"get_peers", [node_id, b"9:info_hash", _string(request.info_hash)]
-        case AnnouncePeer():
+        case krpc.AnnouncePeer():
             # With implied_port the number is ignored, but BEP 5 wants one there.
             implied, port = int(request.port is None), request.port or 1
             method, parts = b"announce_peer", [node_id, b"12:implied_porti%de" % implied]
             parts += (b"9:info_hash", _string(request.info_hash), b"4:porti%de" % port)
             parts += (b"5:token", _string(request.token))
-        case Unknown():
+        case krpc.Unknown():
             method, parts = request.method, [node_id]
             if request.target is not None:
                 parts += (b"6:target", _string(request.target))
@@ -140,7 +125,7 @@ def _pad(size: int) -> bytes:
     return b"3:pad" + _string(bytes(size)) if size else b""
 
 
-def _get(get: Get, node_id: bytes) -> list[bytes]:
+def _get(get: krpc.Get, node_id: bytes) -> list[bytes]:
     parts = [node_id, _pad(get.pad_bytes)]
     if get.seq is not None:
         parts.append(b"3:seqi%de" % get.seq)
@@ -152,7 +137,7 @@ def _get(get: Get, node_id: bytes) -> list[bytes]:
     return parts
 
 
-def _put(put: PutMutable, node_id: bytes) -> list[bytes]:
+def _put(put: krpc.PutMutable, node_id: bytes) -> list[bytes]:
     parts = [] if put.cas is None else [b"3:casi%de" % put.cas]
     parts += (node_id, b"1:k", _string(put.key))
     if put.salt:
@@ -162,13 +147,13 @@ def _put(put: PutMutable, node_id: bytes) -> list[bytes]:
     return parts
 
 
-def _target(put: PutMutable | PutImmutable) -> tuple[bytes, ...]:
+def _target(put: krpc.Put) -> tuple[bytes, ...]:
     # BEP 44 has no target among the arguments of a put, and lets storers overlook what they do not know. The Rust
     # crate `mainline` (in pkarr, pkdns and iroh) drops a put that has none, without a word.
     return (b"6:target", _string(put.target)) if put.names_target else ()
 
 
-def _values(reply: Reply) -> list[bytes]:
+def _values(reply: krpc.Reply) -> list[bytes]:
     parts = [b"2:id", _string(reply.node_id)]
     if reply.key is not None:
         parts += (b"1:k", _string(reply.key))

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
@@ -25,7 +24,7 @@ from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.routing.reach import is_for
 from p2pdns.dht.routing.table import K
 from p2pdns.errors import BadItem
-from p2pdns.items.item import ImmutableItem, MutableItem, Present, SignatureMemo, mutable_target
+from p2pdns.items.item import ImmutableItem, Item, MutableItem, Present, SignatureMemo, mutable_target
 from p2pdns.items.keys import ZoneKey
 from p2pdns.limits import QUESTION_RPCS_MAX
 
@@ -41,8 +40,6 @@ DOUBTFUL_SILENT_MIN = 3  # Silent contacts for each that answered; where half ar
 FAIR_SHARE = 2
 FORBIDDEN_MAX = 8  # Contacts with an id that BEP 42 forbids asked when the others had nothing: one reply of Mainline's.
 K_DISTANCE_FACTOR_MAX = 4  # How much farther than estimated the k-th may be before the answer is called sparse.
-
-Item: TypeAlias = MutableItem | ImmutableItem
 
 
 @dataclass(frozen=True, slots=True)

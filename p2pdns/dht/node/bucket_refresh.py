@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from p2pdns.dht.lookup import Verdict
+from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.node.core import CONTACTS_IN_REPLY, Core
 from p2pdns.dht.routing.ids import ID_BITS, ID_BYTES
 

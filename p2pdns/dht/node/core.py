@@ -14,6 +14,7 @@ from p2pdns.addresses import Address, AddressClass, class_of
 from p2pdns.dht import krpc
 from p2pdns.dht.guard import AMPLIFICATION_MAX, TOKEN_BYTES, TOKEN_PERIOD_S, Guard
 from p2pdns.dht.krpc.compact import CONTACT6_BYTES, CONTACT_BYTES
+from p2pdns.dht.krpc.writing import compose
 from p2pdns.dht.node.reply_times import ReplyTimes
 from p2pdns.dht.node.requests import OutgoingRequest, Stage
 from p2pdns.dht.node.turns import Turns
@@ -153,10 +154,10 @@ class Core:
             read_only=self.is_read_only(),
             want=self._wanted(request),
             # A put goes without: with the longest value and our tokens it is nine bytes that an IPv6 link may not have.
-            version=None if isinstance(request, krpc.PutMutable | krpc.PutImmutable) else VERSION,
+            version=None if isinstance(request, krpc.Put) else VERSION,
             network=self.network,
         )
-        return krpc.compose(query)
+        return compose(query)
 
     def _wanted(self, request: krpc.Request) -> tuple[bytes, ...]:
         """Return the families to ask contacts of: BEP 32 has both asked for where one DHT helps the other to begin."""

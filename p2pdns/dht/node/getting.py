@@ -9,12 +9,12 @@ from __future__ import annotations
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.confirmation import CHECKS_MAX, CHECKS_SILENT_MAX
-from p2pdns.dht.lookup.search import Item
 from p2pdns.dht.lookup.shortlist import Candidate
 from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.node.operations import URGENT_RPCS_MAX, Operation
 from p2pdns.dht.node.requests import OutgoingRequest
 from p2pdns.dht.node.values import GetDone, GetOutcome, GetPatient, ItemFound
+from p2pdns.items.item import Item
 
 
 class GetOperation(Operation):

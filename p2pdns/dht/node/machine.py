@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
-from p2pdns.dht.lookup.search import Item, Lookup, Sought
+from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.lookup.search import Lookup, Sought
 from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.node.bootstrap import Bootstrap
 from p2pdns.dht.node.core import Core
@@ -28,7 +29,7 @@ from p2pdns.dht.routing.ids import ID_BYTES, id_for
 from p2pdns.dht.routing.reach import is_for
 from p2pdns.dht.storage import Storage
 from p2pdns.errors import FormatError
-from p2pdns.items.item import SignatureMemo
+from p2pdns.items.item import Item, SignatureMemo
 
 HEARD_MAX = 8  # Contacts of the other family's word in one reply that are asked; it is what a reply of BEP 5 holds.
 
@@ -134,7 +135,7 @@ class Node:
         core = self._core
         core.turns.datagram_received(now)
         try:
-            message = krpc.parse(data)
+            message = parse(data)
         except krpc.BadQuery as bad:
             core.counters[f"dropped-{bad.reason}"] += 1
             if bad.network == core.network and core.can_send_to(address):

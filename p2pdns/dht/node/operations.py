@@ -10,12 +10,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from p2pdns.dht import krpc
-from p2pdns.dht.lookup.search import Item, Lookup
+from p2pdns.dht.lookup.search import Lookup
 from p2pdns.dht.lookup.shortlist import Request
 from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.requests import OutgoingRequest
 from p2pdns.dht.node.values import FindDone
+from p2pdns.items.item import Item
 
 # A first answer costs four requests, among many dead contacts some eight. A look-up that has sent so many without an
 # answer is for a key that does not exist, more likely than not: others begin in its place, and after twice as many

@@ -7,7 +7,7 @@ separately what our own storage did. Does not know how a search goes (`lookup` d
 from __future__ import annotations
 
 from p2pdns.dht import krpc
-from p2pdns.dht.lookup.search import Item, Lookup, Sought
+from p2pdns.dht.lookup.search import Lookup, Sought
 from p2pdns.dht.lookup.shortlist import Candidate
 from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.node.core import Core
@@ -16,7 +16,7 @@ from p2pdns.dht.node.storing import Storing
 from p2pdns.dht.node.values import PutDone, PutOutcome, PutProgress
 from p2pdns.dht.routing.ids import distance
 from p2pdns.errors import BadRequest
-from p2pdns.items.item import MutableItem, Present
+from p2pdns.items.item import Item, MutableItem, Present
 
 
 class PutOperation(Operation):

@@ -16,13 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from p2pdns.dht.lookup.search import Item
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.putting import PutOperation
 from p2pdns.dht.node.values import ItemArrived
 from p2pdns.dht.routing.ids import distance
 from p2pdns.dht.stored import Holding
-from p2pdns.items.item import MutableItem
+from p2pdns.items.item import Item, MutableItem
 from p2pdns.rates import RateLimit
 
 TICK_S = 30.0  # Between two items: 2,880 a day, more than the byte quota lets through.

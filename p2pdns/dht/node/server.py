@@ -1,7 +1,7 @@
-"""Queries of strangers, and what they get.
+"""Queries of strangers, and our replies.
 
-Guarantees: nothing goes to an unproven address outside the guard's budgets, no reply is longer than an unfragmented
-datagram, and a put needs a token and passes the storage's rules. Does not know our own requests.
+Guarantees: all that an unproven address is sent comes out of the guard's budgets, no reply is longer than an
+unfragmented datagram, and a put needs a token and passes the storage's rules. Does not know our own requests.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from typing import NamedTuple
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.guard import AMPLIFICATION_MAX, Answering
+from p2pdns.dht.krpc.writing import compose_error, compose_reply_within
 from p2pdns.dht.node.challenges import Challenges
 from p2pdns.dht.node.core import CONTACTS_IN_REPLY, VERSION, Core
 from p2pdns.dht.node.peers import PeerStore
 from p2pdns.dht.node.values import ItemArrived
 from p2pdns.dht.routing.ids import distance
 from p2pdns.dht.routing.reach import is_for, is_within, reach_of
+from p2pdns.dht.stored import Selected
 from p2pdns.errors import BadRequest
 
 
@@ -28,11 +30,12 @@ class _Near(NamedTuple):
     nodes6: tuple[krpc.NodeInfo, ...]
 
 
-NOBODY = _Near((), ())
+NO_CONTACTS = _Near((), ())
+NO_ITEM = Selected(None, None, None, None)
 
 
 class RequestServer:
-    """The serving half of a node. `on_query` hears of every query, before it is answered."""
+    """The serving half of a node. `on_query` is called with every query, before it is answered."""
 
     def __init__(self, core: Core, on_query: Callable[[krpc.RequestMessage, Address, float], None]) -> None:
         self._core = core
@@ -48,12 +51,12 @@ class RequestServer:
             return
         self._on_query(query, address, now)
         if core.settings.read_only:
-            # BEP 43: who is read-only for good does not answer.
+            # BEP 43: a node that stays read-only does not answer.
             core.counters["dropped-read-only"] += 1
             return
         core.counters["query"] += 1
         if not _has_token(query.request) and core.guard.is_spent(address, now):
-            # A flood costs us as little as it gets.
+            # A query of a flood that gets no reply costs us little.
             core.counters["dropped-reply-budget"] += 1
             return
         try:
@@ -64,7 +67,7 @@ class RequestServer:
         self._send(reply, query, size_bytes, address, now)
 
     def bad_query_received(self, bad: krpc.BadQuery, size_bytes: int, address: Address, now: float) -> None:
-        """Tell the sender what was wrong with its query."""
+        """Answer a malformed query with its error."""
         if not self._core.settings.read_only:
             self._refuse(bad.transaction, bad.code, bad.reason, size_bytes, address, now)
 
@@ -76,7 +79,7 @@ class RequestServer:
             return self._envelope(query, address, self._near(query, request.target, address))
         if isinstance(request, krpc.Ping):
             return self._envelope(query, address)
-        if isinstance(request, krpc.PutMutable | krpc.PutImmutable):
+        if isinstance(request, krpc.Put):
             return self._put(query, request, address, now)
         if isinstance(request, krpc.GetPeers):
             return self._get_peers(query, request, address, now)
@@ -84,20 +87,17 @@ class RequestServer:
             return self._announce(query, request, address, now)
         if request.target is None:
             raise BadRequest("method-unknown", krpc.METHOD_UNKNOWN)
-        # BEP 5 descendants expect nodes for any method with a target.
+        # Nodes of later BEPs expect contacts for any method with a target.
         return self._envelope(query, address, self._near(query, request.target, address))
 
     def contacts(self, target: bytes, asker: Address) -> tuple[krpc.NodeInfo, ...]:
-        """Return the contacts to tell `asker`: reliable, nearest first, in its reach, not itself."""
+        """Return the contacts to tell `asker`: reliable, nearest first, in its reach, without itself."""
         peer_reach = reach_of(asker[0])
         count = self._core.contacts_in_reply
         # One more than needed, because the asker itself is often among them.
         near = self._core.table.closest(target, count + 1, is_reliable=True)
-        return tuple(
-            [contact.wire for contact in near if is_within(contact.reach, peer_reach) and contact.address != asker][
-                :count
-            ]
-        )
+        told = [contact.wire for contact in near if is_within(contact.reach, peer_reach) and contact.address != asker]
+        return tuple(told[:count])
 
     def _near(self, query: krpc.RequestMessage, target: bytes, address: Address) -> _Near:
         """Return the contacts of the families that a query wants: without `want`, of the one that it came by."""
@@ -114,9 +114,10 @@ class RequestServer:
         self,
         query: krpc.RequestMessage,
         address: Address,
-        near: _Near = NOBODY,
+        near: _Near = NO_CONTACTS,
         *,
         token: bytes | None = None,
+        item: Selected = NO_ITEM,
         peers: tuple[Address, ...] | None = None,
     ) -> krpc.Reply:
         core = self._core
@@ -126,6 +127,10 @@ class RequestServer:
             nodes=near.nodes,
             nodes6=near.nodes6,
             token=token,
+            key=item.key,
+            signature=item.signature,
+            seq=item.seq,
+            value=item.value,
             peers=peers,
             ip=address,
             version=VERSION,
@@ -135,34 +140,16 @@ class RequestServer:
     def _get(self, query: krpc.RequestMessage, get: krpc.Get, address: Address, now: float) -> krpc.Reply:
         core = self._core
         if get.token is not None:
-            # A token of ours proves the address; a wrong one proves nothing and costs nothing.
+            # A token of ours proves the address; a wrong one has no consequence.
             core.guard.show(get.token, address, get.token_of or get.target, now)
         selected = core.storage.select(get.target, get.seq, address, now) if core.settings.store else None
         near = self._near(query, get.target, address)
         token = core.guard.token(address, get.target, now) if core.settings.store else None
-        reply = self._envelope(query, address, near, token=token)
-        if selected is None:
-            return reply
-        if selected.value is not None:
+        if selected is not None and selected.value is not None:
             near = _Near(near.nodes[:CONTACTS_IN_REPLY], near.nodes6[:CONTACTS_IN_REPLY])
-        return krpc.Reply(
-            transaction=query.transaction,
-            node_id=core.node_id,
-            nodes=near.nodes,
-            nodes6=near.nodes6,
-            token=token,
-            key=selected.key,
-            signature=selected.signature,
-            seq=selected.seq,
-            value=selected.value,
-            ip=reply.ip,
-            version=VERSION,
-            network=core.network,
-        )
+        return self._envelope(query, address, near, token=token, item=selected or NO_ITEM)
 
-    def _put(
-        self, query: krpc.RequestMessage, put: krpc.PutMutable | krpc.PutImmutable, address: Address, now: float
-    ) -> krpc.Reply:
+    def _put(self, query: krpc.RequestMessage, put: krpc.Put, address: Address, now: float) -> krpc.Reply:
         core = self._core
         if not core.settings.store:
             raise BadRequest("no-storage", krpc.SERVER_ERROR)
@@ -200,11 +187,11 @@ class RequestServer:
         self, reply: krpc.Reply, query: krpc.RequestMessage, size_bytes: int, address: Address, now: float
     ) -> None:
         core = self._core
-        fitted = krpc.compose_reply_within(reply)
+        fitted = compose_reply_within(reply)
         if fitted.has_lost_value:
             core.counters["value-too-long-for-reply"] += 1
             if not _is_ours(query.request):
-                # What is left would say that we do not have what we have.
+                # The rest of the reply would say that we do not hold the value.
                 return
         data: bytes | None = fitted.data
         if not core.guard.is_proven(address, now):
@@ -221,22 +208,22 @@ class RequestServer:
         address: Address,
         now: float,
     ) -> bytes | None:
-        """Return what an unproven address gets of a reply now, None for nothing."""
+        """Return the part of a reply that an unproven address gets now, or None."""
         core = self._core
         if self._challenges.join(address, whole):
             return None
         data = whole
         modest_bytes = AMPLIFICATION_MAX * request_bytes
         if len(whole) > modest_bytes and reply.value is None:
-            # Eight contacts are what every BEP 5 node sends; if they fit, it need not be more.
-            modest = krpc.compose_reply_within(reply, modest_bytes)
+            # Every BEP 5 node sends eight contacts; if they fit, a longer reply is not needed.
+            modest = compose_reply_within(reply, modest_bytes)
             left = len(reply.nodes) + len(reply.nodes6) - modest.contacts_dropped
             if left >= CONTACTS_IN_REPLY and len(modest.data) <= modest_bytes:
                 data = modest.data
         # A reply to a ping is no longer than the challenge would be, and a read-only node answers none (BEP 43).
         is_short = isinstance(query.request, krpc.Ping)
         can_challenge = not (is_short or query.read_only) and self._challenges.has_room
-        # One of ours is told less with `prove`, and asks again; a stranger would take less for nothing.
+        # A node of ours gets less, with `prove`, and asks again; a stranger would take less for "not found".
         is_whole_only = (reply.value is not None or bool(reply.peers)) and not _is_ours(query.request)
         answering, bytes_max = core.guard.allowance(
             address,
@@ -258,7 +245,7 @@ class RequestServer:
         return None
 
     def _nearer_count(self, request: krpc.Request) -> int:
-        """Return how many of the nodes that should hold what is asked for are nearer to it than this one."""
+        """Return how many of the nodes that should hold a target are nearer to it than this one."""
         core = self._core
         target = request.target if isinstance(request, krpc.Get) else b""
         if isinstance(request, krpc.GetPeers):
@@ -276,13 +263,13 @@ class RequestServer:
             nodes=reply.nodes,
             nodes6=reply.nodes6,
             token=reply.token,
-            # A seq alone means "nothing newer than yours"; without it we would have nothing at all.
+            # A seq alone means "nothing newer than yours"; a reply without it means "not found".
             seq=None if reply.value is not None else reply.seq,
             # A node of ours asks again with the token, which proves its address; others do not know the word.
             is_proof_wanted=reply.token is not None,
             network=reply.network,
         )
-        data = krpc.compose_reply_within(bare, bytes_max).data
+        data = compose_reply_within(bare, bytes_max).data
         return data if len(data) <= bytes_max else None
 
     def _refuse(
@@ -291,14 +278,14 @@ class RequestServer:
         core = self._core
         core.counters[f"refused-{reason}"] += 1
         error = krpc.Error(transaction=transaction, code=code, text=reason, network=core.network)
-        data = krpc.compose_error(error)
+        data = compose_error(error)
         allowance = core.guard.allowance(address, request_bytes, len(data), now)
         if allowance.answering is Answering.FULL:
             core.out.append((data, address))
 
 
 def _is_ours(request: krpc.Request) -> bool:
-    """Return whether a request has a word that only nodes of ours know; they read `prove` and ask again."""
+    """Return whether a request has a word that only nodes of ours write; they read `prove` and ask again."""
     return isinstance(request, krpc.Get) and (request.pad_bytes > 0 or request.token is not None)
 
 
@@ -306,4 +293,4 @@ def _has_token(request: krpc.Request) -> bool:
     """Return whether a request may prove its sender's address."""
     if isinstance(request, krpc.Get):
         return request.token is not None
-    return isinstance(request, krpc.PutMutable | krpc.PutImmutable | krpc.AnnouncePeer)
+    return isinstance(request, krpc.Put | krpc.AnnouncePeer)

@@ -11,18 +11,15 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from p2pdns.dht import bencode, krpc
-from p2pdns.dht.lookup.search import Item
 from p2pdns.dht.lookup.shortlist import Candidate
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.requests import OutgoingRequest
-from p2pdns.items.item import MutableItem
+from p2pdns.items.item import Item, MutableItem
 
 # A put has no second form to fall back to, so it must arrive whole: below what tunnels and home lines leave of an
 # Ethernet frame on IPv4, and within the least that every IPv6 link carries.
 PUT_BYTES_MAX_IPV4 = 1_300
 PUT_BYTES_MAX_IPV6 = 1_232
-
-PutMessage = krpc.PutMutable | krpc.PutImmutable
 
 
 class Storing:
@@ -90,10 +87,10 @@ class Storing:
         self._is_over = True
         self._core.turns.waits_no_more(self)
 
-    def _message(self, candidate: Candidate) -> PutMessage:
+    def _message(self, candidate: Candidate) -> krpc.Put:
         item, token = self.item, candidate.token or b""
         value = bencode.encode(item.value)
-        message: PutMessage = krpc.PutImmutable(value, token)
+        message: krpc.Put = krpc.PutImmutable(value, token)
         if isinstance(item, MutableItem):
             message = krpc.PutMutable(item.key.raw, item.seq, value, item.signature, token, item.salt, self.cas)
         if self._core.size_of(message) > self._size_bytes_max:

@@ -1,6 +1,6 @@
-"""What a node is told and what it tells: settings, what is wanted of it, outcomes and events, all frozen.
+"""The values at the boundary of a node: settings, what is wanted, outcomes and events, all frozen.
 
-Guarantees: nothing here changes after it was made. Does not know how any of it comes about.
+Guarantees: no value changes after it was made. Does not know how an outcome comes about.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from typing import NamedTuple, Protocol, TypeAlias
 from p2pdns.addresses import Address, AddressClass, class_of
 from p2pdns.dht import krpc
 from p2pdns.dht.confirmation import Confirmation
-from p2pdns.dht.lookup import ALPHA, Item, Verdict
+from p2pdns.dht.lookup.search import ALPHA
+from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.routing.table import K
-from p2pdns.items.item import Present, mutable_target
+from p2pdns.items.item import Item, Present, mutable_target
 from p2pdns.items.keys import ZoneKey
 from p2pdns.limits import QUESTION_RPCS_MAX
 
-# The bounds of a timeout, chosen with `bench/lookup.py`: below 50 ms a busy peer counts as dead, and above 1 s nobody
-# who asked is still there.
+# The bounds of a timeout, chosen with `bench/lookup.py`: below 50 ms a busy peer counts as dead, and after 1 s the
+# client that asked has given up.
 TIMEOUT_S_MIN = 0.05
 TIMEOUT_S_MAX = 1.0
 TIMEOUT_S_FIRST = 0.35  # Before anything was measured: the p75 of the public network is 269 ms.
@@ -31,7 +32,7 @@ class NodeSettings:
     """How a node behaves.
 
     `read_only` None lets the node find out (BEP 43: full once it is reachable); `bind_host` is where its socket is
-    bound; `far_sizes` enlarges the farthest buckets; `fills_table` is for who stays: one question needs no full table.
+    bound; `far_sizes` enlarges the farthest buckets; a node for one question needs no `fills_table`.
     """
 
     bind_host: str = "0.0.0.0"
@@ -48,7 +49,6 @@ class NodeSettings:
 
     @property
     def is_ipv6(self) -> bool:
-        """Whether the node speaks in the IPv6 DHT (BEP 32)."""
         return ":" in self.bind_host
 
     @property
@@ -58,24 +58,23 @@ class NodeSettings:
 
 
 class Sibling(Protocol):
-    """The same node in the other address family (BEP 32), as far as its DHT is of use to ours."""
+    """The same node in the other address family (BEP 32)."""
 
     @property
     def wants_contacts(self) -> bool:
         """Whether it knows so few contacts that ours should ask for some."""
 
     def contacts_near(self, target: bytes, asker: Address) -> tuple[krpc.NodeInfo, ...]:
-        """Return its contacts nearest to a target, as far as an asker of our family may be told of them."""
+        """Return its contacts nearest to a target that an asker of our family may be told of."""
 
     def contacts_heard(self, contacts: tuple[krpc.NodeInfo, ...], source: Address, now: float) -> None:
-        """Hear of contacts of its family, as the node at `source` in ours has told of them."""
+        """Take in contacts of its family that the node at `source` in ours has named."""
 
 
 class Peer(NamedTuple):
-    """What is known of a contact; lengths in seconds, `rtt_s` is None when unmeasured.
+    """A contact as it is reported; lengths in seconds, `rtt_s` is None when unmeasured.
 
-    `failures` counts the requests since its last reply that it has not answered; `is_allowed` is what BEP 42 says of
-    its id.
+    `failures` counts the unanswered requests since its last reply; `is_allowed` says whether BEP 42 allows its id.
     """
 
     node_id: bytes
@@ -89,10 +88,10 @@ class Peer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """An item that is looked for, and what that may cost.
+    """An item that is looked for, and the limits of the look-up.
 
     `key` None takes any item that belongs under the target. With `known_seq` only newer ones count. `present` judges
-    seqs, so that one from the future hides nothing. `deadline` is a time of the clock that the node is told.
+    seqs, so that an item from the future hides no other. `deadline` is a time of the node's clock.
     """
 
     target: bytes
@@ -104,7 +103,6 @@ class Wanted:
     deadline: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a target that is not that of the key: no reply would ever fit."""
         assert self.key is None or self.target == mutable_target(self.key.raw, self.salt), "the target of another item"
 
 
@@ -112,9 +110,9 @@ class Wanted:
 class GetOutcome:
     """How a get ended.
 
-    `verdict` is about the contacts we heard of, see `p2pdns.dht.lookup`. `item` is None when nothing newer than
-    `known_seq` was found; `confirmed_count` nodes hold just that seq, or the item found. `confirmation` is what
-    contacts said of it, `peer_count` addresses were asked; times are seconds since the start.
+    `verdict` is about the contacts we heard of, see `p2pdns.dht.lookup.search`. `item` is None when none newer than
+    `known_seq` was found; `confirmed_count` nodes hold just that seq, or the item found, and `confirmation` has their
+    words. `peer_count` addresses were asked; times are seconds since the start.
     """
 
     item: Item | None
@@ -135,7 +133,6 @@ class GetOutcome:
 
     @property
     def complete(self) -> bool:
-        """Whether every known contact that could hold a newer item was asked."""
         return self.verdict is Verdict.COMPLETE
 
     def confirms(self, item: Item) -> bool:
@@ -143,7 +140,7 @@ class GetOutcome:
         return self.confirmation.is_of(item)
 
 
-RATIONED = "rationed"  # What nodes of ours mean by 202: too many new keys of one prefix at a time, or no room.
+RATIONED = "rationed"  # Error 202 of a node of ours: too many new keys of one prefix at a time, or no room.
 
 
 class Others(NamedTuple):
@@ -154,7 +151,6 @@ class Others(NamedTuple):
 
     @property
     def is_enough(self) -> bool:
-        """Whether more than half of them keep it, and at least one."""
         return 2 * self.stored > self.known >= 1
 
 
@@ -162,10 +158,10 @@ class Others(NamedTuple):
 class PutOutcome:
     """How a put ended: `sent_count` others were asked to keep the item, and `stored_count` of them do.
 
-    `refused` counts their error codes, `timeout`, and `put-too-long`: not asked, because its token left no room for the
-    item, and others were asked instead. `seq_seen` is the highest seq that a verified item on the way had.
-    `is_kept_here` and `refused_here` (an error code) say what our own storage did, where it is near.
-    `passed_count` others answered the look-up and could not be asked to keep it.
+    `refused` counts error codes, `timeout`, and `put-too-long`: another node was asked, because the token of this one
+    left no room for the item. `seq_seen` is the highest seq of a verified item that the look-up found. `is_kept_here`
+    and `refused_here` (an error code) say what our own storage did, if it is near. `passed_count` others answered the
+    look-up and could not be asked to keep the item.
     """
 
     sent_count: int
@@ -186,12 +182,11 @@ class PutOutcome:
 
     @property
     def rationed_count(self) -> int:
-        """How many have refused the item for now."""
         return self.refused.get(krpc.SERVER_ERROR, 0)
 
     @property
     def reasons(self) -> dict[str, int]:
-        """What was refused, by the others and by us, in the words that a person is told."""
+        """The refusals of the others and of our own storage, in words for a user."""
         counts: Counter[str] = Counter()
         for reason, count in self.refused.items():
             counts[RATIONED if reason == krpc.SERVER_ERROR else str(reason)] += count
@@ -210,7 +205,7 @@ class ItemFound:
 
 @dataclass(frozen=True, slots=True)
 class GetPatient:
-    """A get that has found nothing goes on, but loads the node no more: others may begin in its place."""
+    """A get without an item goes on, but hardly loads the node: others may begin in its place."""
 
     operation: int
 
@@ -225,7 +220,7 @@ class GetDone:
 
 @dataclass(frozen=True, slots=True)
 class PutProgress:
-    """So many others were asked to keep an item so far, and so many of them have said that they do."""
+    """`sent` others were asked to keep an item so far, and `stored` of them have said that they do."""
 
     operation: int
     sent: int

@@ -10,7 +10,7 @@ import pytest
 from p2pdns.admin.commands import PEERS_SHOWN_MAX, Commands, EngineParts
 from p2pdns.cli.peers import length_text
 from p2pdns.clock import unix_now
-from p2pdns.dht.node import Peer, PutOutcome
+from p2pdns.dht.node.values import Peer, PutOutcome
 from p2pdns.errors import BadItem, FormatError, Unavailable, UsageError
 from p2pdns.items.item import SEQ_PER_SECOND, MutableItem
 from p2pdns.items.keys import SecretKey

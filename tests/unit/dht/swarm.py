@@ -14,13 +14,13 @@ from typing import TypeVar
 
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
-from p2pdns.dht.node import (
+from p2pdns.dht.node.machine import Node
+from p2pdns.dht.node.values import (
     Event,
     GetDone,
     GetOutcome,
     ItemFound,
     Joined,
-    Node,
     NodeSettings,
     PutDone,
     PutOutcome,

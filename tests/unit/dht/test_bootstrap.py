@@ -6,8 +6,11 @@ from collections import Counter
 
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
-from p2pdns.dht.node import Joined, SavedContact
+from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.krpc.writing import compose_error
 from p2pdns.dht.node.bootstrap import BOOTSTRAP_AT_ONCE, BOOTSTRAP_MAX
+from p2pdns.dht.node.values import Joined
+from p2pdns.dht.routing.contact import SavedContact
 from tests.unit.dht.swarm import Swarm
 
 QUERIES_A_MINUTE_MAX = 20
@@ -22,7 +25,7 @@ def queries_a_minute(far_sizes: tuple[int, ...]) -> Counter[tuple[Address, int]]
     sent: Counter[tuple[Address, int]] = Counter()
 
     def note(data: bytes, source: Address, target: Address) -> bool:
-        if isinstance(krpc.parse(data), krpc.RequestMessage):
+        if isinstance(parse(data), krpc.RequestMessage):
             sent[source, int(swarm.now // 60)] += 1
         return False
 
@@ -99,7 +102,7 @@ def test_a_move_asks_the_contacts_that_had_gone_silent_in_one_round_at_most() ->
     asked: list[Address] = []
 
     def note(data: bytes, source: Address, target: Address) -> bool:
-        if source == swarm.address_of(node) and isinstance(krpc.parse(data), krpc.RequestMessage):
+        if source == swarm.address_of(node) and isinstance(parse(data), krpc.RequestMessage):
             asked.append(target)
         return True
 
@@ -115,14 +118,14 @@ def test_a_way_in_that_refuses_late_is_asked_again_like_one_that_is_silent() -> 
     node = swarm.new_node()
     way_in: Address = ("127.0.0.1", 20_000)
     node.add_bootstrap([way_in], swarm.now)
-    query = krpc.parse(node.datagrams_to_send(swarm.now)[0][0])
+    query = parse(node.datagrams_to_send(swarm.now)[0][0])
     now = swarm.now
     while node.in_flight_count or not node.counters["request-unanswered"]:
         now = node.get_timer() or now
         node.handle_timer(now)
     node.datagrams_to_send(now)
     error = krpc.Error(transaction=query.transaction, code=krpc.SERVER_ERROR, text="busy", network=query.network)
-    node.receive_datagram(krpc.compose_error(error), way_in, now)
+    node.receive_datagram(compose_error(error), way_in, now)
     assert node.counters[f"error-{krpc.SERVER_ERROR}"] == 1
     asked: list[Address] = []
     while not asked and now < swarm.now + 60.0:

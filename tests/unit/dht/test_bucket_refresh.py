@@ -9,10 +9,13 @@ import pytest
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.guard import AMPLIFICATION_MAX
-from p2pdns.dht.node import Event, GetDone, ItemFound, Joined, Node, Wanted
+from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.krpc.writing import compose
 from p2pdns.dht.node.bootstrap import BUCKET_AGE_S, REFRESH_EVERY_TICKS, TICK_S
 from p2pdns.dht.node.bucket_refresh import SEARCHES_MAX
 from p2pdns.dht.node.core import VERSION
+from p2pdns.dht.node.machine import Node
+from p2pdns.dht.node.values import Event, GetDone, ItemFound, Joined, Wanted
 from p2pdns.dht.routing.table import RoutingTable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
@@ -129,7 +132,7 @@ def test_the_find_nodes_of_a_newcomer_earn_replies_full_of_contacts(host: str) -
     assert len(asked) == 2, "one to join by, one of the search"
     told = tuple(krpc.NodeInfo(bytes([n]) * 20, (host, 1_024 + n)) for n in range(node.settings.k))
     nodes, nodes6 = (told, ()) if host == "127.0.0.1" else ((), told)
-    query = krpc.parse(asked[0])
+    query = parse(asked[0])
     assert isinstance(query, krpc.RequestMessage)
     reply = krpc.Reply(
         transaction=query.transaction,
@@ -141,7 +144,7 @@ def test_the_find_nodes_of_a_newcomer_earn_replies_full_of_contacts(host: str) -
         network=query.network,
     )
     for data in asked:
-        assert len(krpc.compose(reply)) <= AMPLIFICATION_MAX * len(data)
+        assert len(compose(reply)) <= AMPLIFICATION_MAX * len(data)
 
 
 def test_a_world_made_to_measure_cannot_make_a_node_search_without_end() -> None:
@@ -157,7 +160,7 @@ def test_a_world_made_to_measure_cannot_make_a_node_search_without_end() -> None
             swarm.now = node.get_timer() or end
             node.handle_timer(swarm.now)
         for data, there in asked:
-            query = krpc.parse(data)
+            query = parse(data)
             assert isinstance(query, krpc.RequestMessage)
             assert isinstance(query.request, krpc.FindNode)
             targets[query.request.target] = None
@@ -175,7 +178,7 @@ def test_a_world_made_to_measure_cannot_make_a_node_search_without_end() -> None
                 nodes=tuple(told),
                 network=query.network,
             )
-            node.receive_datagram(krpc.compose(reply), there, swarm.now)
+            node.receive_datagram(compose(reply), there, swarm.now)
     assert len(targets) >= SEARCHES_MAX // 2
     assert not node.operation_count
 
@@ -190,7 +193,7 @@ def test_the_bucket_round_our_own_id_is_refreshed_though_searches_for_our_own_id
     targets: list[bytes] = []
 
     def note(data: bytes, source: Address, target: Address) -> bool:
-        query = krpc.parse(data)
+        query = parse(data)
         if source == swarm.address_of(node) and isinstance(query, krpc.RequestMessage):
             targets.extend([query.request.target] if isinstance(query.request, krpc.FindNode) else [])
         return False

@@ -9,8 +9,9 @@ import pytest
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.confirmation import CHECKS_MAX, CHECKS_SILENT_MAX, Confirmation
-from p2pdns.dht.lookup import Verdict
-from p2pdns.dht.node import Node
+from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.lookup.verdict import Verdict
+from p2pdns.dht.node.machine import Node
 from p2pdns.dht.storage import Storage
 from p2pdns.dht.stored import Selected
 from p2pdns.items.item import ImmutableItem, MutableItem, Present
@@ -206,7 +207,7 @@ def test_our_own_storage_confirms_nothing() -> None:
 
 def is_check(data: bytes) -> bool:
     """Return whether a datagram is a get without a seq."""
-    message = krpc.parse(data)
+    message = parse(data)
     return (
         isinstance(message, krpc.RequestMessage)
         and isinstance(message.request, krpc.Get)

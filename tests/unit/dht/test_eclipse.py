@@ -8,9 +8,11 @@ import pytest
 
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
-from p2pdns.dht.lookup import HOST_CONTACTS_MAX, HOST_DATAGRAMS_MAX
-from p2pdns.dht.node import Node
+from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.krpc.writing import compose
+from p2pdns.dht.lookup.shortlist import HOST_CONTACTS_MAX, HOST_DATAGRAMS_MAX
 from p2pdns.dht.node.core import QUERY_BYTES
+from p2pdns.dht.node.machine import Node
 from p2pdns.dht.routing.ids import id_for
 from tests.unit.dht.swarm import Swarm, acquaint, item_of
 
@@ -34,7 +36,7 @@ class Stranger:
 
     def receive_datagram(self, data: bytes, address: Address, now: float) -> None:
         """Answer a query."""
-        query = krpc.parse(data)
+        query = parse(data)
         if not isinstance(query, krpc.RequestMessage):
             return
         self.stored_count += isinstance(query.request, krpc.PutMutable)
@@ -46,7 +48,7 @@ class Stranger:
             nodes=self.named if is_search else (),
             token=b"token" if isinstance(query.request, krpc.Get) else None,
         )
-        self._out.append((krpc.compose(reply), address))
+        self._out.append((compose(reply), address))
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
         """Return the replies."""

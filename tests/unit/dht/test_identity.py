@@ -9,8 +9,11 @@ import pytest
 
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
-from p2pdns.dht.node import Node, NodeSettings, Wanted
+from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.krpc.writing import compose
 from p2pdns.dht.node.identity import CHANGE_S_MIN, VOTES_MIN
+from p2pdns.dht.node.machine import Node
+from p2pdns.dht.node.values import NodeSettings, Wanted
 from p2pdns.dht.routing.ids import is_id_allowed
 from p2pdns.dht.storage import Storage
 
@@ -40,11 +43,11 @@ class Told:
         self.node.start_get(Wanted(self.rng.randbytes(20)), now)
         asked = 0
         for data, target in self.node.datagrams_to_send(now):
-            message = krpc.parse(data)
+            message = parse(data)
             if target in voters and isinstance(message, krpc.RequestMessage):
                 node_id, ours = random.Random(target[0]).randbytes(20), (hosts[asked % len(hosts)], 6881)
                 reply = krpc.Reply(transaction=message.transaction, node_id=node_id, ip=ours)
-                self.node.receive_datagram(krpc.compose(reply), target, now + 0.01)
+                self.node.receive_datagram(compose(reply), target, now + 0.01)
                 asked += 1
         assert asked >= min(len(voters), VOTES_MIN), "the node asked fewer than the test needs"
 
@@ -64,7 +67,7 @@ def test_a_moved_node_keeps_its_contacts_and_looks_for_its_new_neighbours() -> N
     told = Told()
     told.by(VOTERS[:VOTES_MIN], OURS)
     assert {contact.address for contact in told.node.contacts(1.0)} == set(VOTERS[:VOTES_MIN])
-    said = [krpc.parse(data) for data, _ in told.node.datagrams_to_send(0.02)]
+    said = [parse(data) for data, _ in told.node.datagrams_to_send(0.02)]
     searches = [
         query for query in said if isinstance(query, krpc.RequestMessage) and query.node_id == told.node.node_id
     ]

@@ -29,10 +29,10 @@ from p2pdns.dht.krpc import (
     Request,
     RequestMessage,
     Unknown,
-    compose,
-    compose_reply_within,
-    parse,
 )
+from p2pdns.dht.krpc.compact import compose_address, compose_contacts
+from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.krpc.writing import compose, compose_error, compose_reply_within
 from p2pdns.errors import FormatError
 
 ID = b"i" * 20
@@ -339,8 +339,8 @@ def test_an_unknown_method_keeps_the_target_it_came_with() -> None:
 
 
 def test_contacts_and_peers_at_port_0_are_dropped() -> None:
-    nodes = krpc.compose_contacts([IPV4[0], NodeInfo(ID, ("192.0.2.9", 0)), IPV4[1]])
-    nodes6 = krpc.compose_contacts([NodeInfo(ID, ("2001:db8::9", 0)), IPV6[0]])
+    nodes = compose_contacts([IPV4[0], NodeInfo(ID, ("192.0.2.9", 0)), IPV4[1]])
+    nodes6 = compose_contacts([NodeInfo(ID, ("2001:db8::9", 0)), IPV6[0]])
     found = parse(reply(nodes=nodes, nodes6=nodes6, values=[b"\x7f\0\0\1\0\0", b"\x7f\0\0\1\0\7", b"odd", 7]))
     assert isinstance(found, Reply)
     assert (found.nodes, found.nodes6) == (IPV4[:2], IPV6[:1])
@@ -349,9 +349,9 @@ def test_contacts_and_peers_at_port_0_are_dropped() -> None:
 
 
 def test_a_compact_contact_takes_26_or_38_bytes() -> None:
-    assert len(krpc.compose_contacts(IPV4[:1])) == 26
-    assert len(krpc.compose_contacts(IPV6[:1])) == 38
-    assert krpc.compose_address(("fe80::1%eth0", 1)) == krpc.compose_address(("fe80::1", 1))
+    assert len(compose_contacts(IPV4[:1])) == 26
+    assert len(compose_contacts(IPV6[:1])) == 38
+    assert compose_address(("fe80::1%eth0", 1)) == compose_address(("fe80::1", 1))
 
 
 def test_any_value_is_kept_in_the_form_that_its_target_covers() -> None:
@@ -485,7 +485,7 @@ def test_a_fitted_reply_keeps_its_limit_its_order_and_its_value_first(reply: Rep
 
 def test_a_refusal_loses_its_text_before_it_grows_too_long() -> None:
     error = Error(transaction=b"aa", code=203, text="x" * 300)
-    assert parse(krpc.compose_error(error, 200)) == replace(error, text="")
+    assert parse(compose_error(error, 200)) == replace(error, text="")
 
 
 def mutated(data: bytes, chance: random.Random) -> bytes:

@@ -8,9 +8,12 @@ import pytest
 
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
-from p2pdns.dht.node import Node, NodeSettings
+from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.krpc.writing import compose
 from p2pdns.dht.node.core import ASKED_S
+from p2pdns.dht.node.machine import Node
 from p2pdns.dht.node.nat import NatDetector
+from p2pdns.dht.node.values import NodeSettings
 from p2pdns.dht.storage import Storage
 
 OURS: Address = ("93.184.216.34", 6881)
@@ -97,7 +100,7 @@ def public_node(read_only: bool | None = None) -> Node:
 def visit(node: Node, address: Address, now: float) -> None:
     """Have a stranger's ping arrive."""
     ping = krpc.RequestMessage(transaction=b"tttt", node_id=b"\x77" * 20, request=krpc.Ping())
-    node.receive_datagram(krpc.compose(ping), address, now)
+    node.receive_datagram(compose(ping), address, now)
 
 
 def known_node() -> Node:
@@ -107,8 +110,8 @@ def known_node() -> Node:
     for data, address in node.datagrams_to_send(0.0):
         if address in VOTERS:
             node_id = random.Random(address[0]).randbytes(20)
-            reply = krpc.Reply(transaction=krpc.parse(data).transaction, node_id=node_id, ip=OURS)
-            node.receive_datagram(krpc.compose(reply), address, 0.01)
+            reply = krpc.Reply(transaction=parse(data).transaction, node_id=node_id, ip=OURS)
+            node.receive_datagram(compose(reply), address, 0.01)
     assert node.address == OURS
     assert node.is_read_only
     return node

@@ -10,11 +10,15 @@ from hypothesis import strategies as st
 
 from p2pdns.addresses import Address
 from p2pdns.dht import bencode, krpc
-from p2pdns.dht.lookup import Verdict
-from p2pdns.dht.node import GetDone, ItemArrived, Joined, Node, NodeSettings, PutProgress, SavedContact, Wanted
+from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.krpc.writing import compose
+from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.node.bootstrap import QUARANTINE_MAX
+from p2pdns.dht.node.machine import Node
 from p2pdns.dht.node.peers import HASHES_MAX, PEER_S, PEERS_MAX, PeerStore
 from p2pdns.dht.node.turns import REQUESTS_IN_FLIGHT_MAX
+from p2pdns.dht.node.values import GetDone, ItemArrived, Joined, NodeSettings, PutProgress, Wanted
+from p2pdns.dht.routing.contact import SavedContact
 from p2pdns.dht.routing.ids import distance
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import ImmutableItem, MutableItem, Present
@@ -322,7 +326,7 @@ def test_a_lost_datagram_is_sent_again_with_a_transaction_of_two_bytes() -> None
     lost: list[bytes] = []
 
     def is_lost(data: bytes, source: Address, target: Address) -> bool:
-        message = krpc.parse(data)
+        message = parse(data)
         if source == asker and isinstance(message, krpc.RequestMessage) and len(message.transaction) == 4:
             lost.append(data)
             return True
@@ -334,7 +338,7 @@ def test_a_lost_datagram_is_sent_again_with_a_transaction_of_two_bytes() -> None
     assert lost
     assert outcome.answered_count == 1
     assert outcome.retransmit_count == 1
-    transactions = [krpc.parse(data).transaction for data, _ in swarm.seen[other]]
+    transactions = [parse(data).transaction for data, _ in swarm.seen[other]]
     assert [len(transaction) for transaction in transactions] == [4, 2]
 
 
@@ -443,14 +447,14 @@ def test_the_same_seed_is_the_same_history() -> None:
 
 def query(request: krpc.Request, *, node_id: bytes = b"\x77" * 20, network: bytes | None = NETWORK) -> bytes:
     """Return a stranger's query."""
-    return krpc.compose(krpc.RequestMessage(transaction=b"tttt", node_id=node_id, request=request, network=network))
+    return compose(krpc.RequestMessage(transaction=b"tttt", node_id=node_id, request=request, network=network))
 
 
 def ask(node: Node, data: bytes, now: float, source: Address = STRANGER) -> krpc.Message | None:
     """Return what a node answers to a datagram; pings of newcomers left out."""
     node.datagrams_to_send(now)
     node.receive_datagram(data, source, now)
-    answers = [krpc.parse(out) for out, target in node.datagrams_to_send(now) if target == source]
+    answers = [parse(out) for out, target in node.datagrams_to_send(now) if target == source]
     return next((answer for answer in answers if not isinstance(answer, krpc.RequestMessage)), None)
 
 
@@ -479,7 +483,7 @@ def test_a_node_alone_answers_with_nothing_but_itself() -> None:
 def test_transactions_of_any_length_are_echoed(size: int) -> None:
     swarm = Swarm()
     message = krpc.RequestMessage(transaction=b"x" * size, node_id=b"\x77" * 20, request=krpc.Ping(), network=NETWORK)
-    pong = ask(swarm.new_node(), krpc.compose(message), swarm.now)
+    pong = ask(swarm.new_node(), compose(message), swarm.now)
     assert pong is not None
     assert pong.transaction == b"x" * size
 
@@ -524,7 +528,7 @@ def test_a_reply_with_a_value_fits_an_unfragmented_datagram() -> None:
     padded = query(krpc.Get(large.target, pad_bytes=400))
     reply = ask(node, padded, swarm.now)
     assert isinstance(reply, krpc.Reply)
-    assert len(krpc.compose(reply)) <= 1232
+    assert len(compose(reply)) <= 1232
     assert reply.value is not None
     assert len(reply.nodes) >= 2
 
@@ -633,7 +637,7 @@ def test_a_read_only_node_answers_nobody_and_says_ro() -> None:
     node = swarm.new_node(read_only=True)
     assert ask(node, query(krpc.Ping()), swarm.now) is None
     node.add_bootstrap([next(iter(swarm.nodes))], swarm.now)
-    sent = krpc.parse(node.datagrams_to_send(swarm.now)[0][0])
+    sent = parse(node.datagrams_to_send(swarm.now)[0][0])
     assert isinstance(sent, krpc.RequestMessage)
     assert sent.read_only
     assert node.read_only_reason == "the settings say so"
@@ -655,7 +659,7 @@ def test_each_get_of_ours_is_known_as_such(seq: int | None, host: str, network: 
     acquaint(node, krpc.NodeInfo(b"\x55" * 20, (host, 6881)), 0.01, 1_000.0)
     node.start_get(Wanted(b"t" * 20, known_seq=seq), 1_000.0)
     ((data, _),) = node.datagrams_to_send(1_000.0)
-    asked = krpc.parse(data)
+    asked = parse(data)
     assert isinstance(asked, krpc.RequestMessage)
     assert isinstance(asked.request, krpc.Get)
     assert (asked.request.seq, asked.request.pad_bytes > 0) == (seq, True)
@@ -669,15 +673,15 @@ def test_a_stranger_enters_the_table_only_after_it_answered() -> None:
     node = nodes_of(swarm)[0]
     node.receive_datagram(query(krpc.Ping()), STRANGER, swarm.now)
     assert node.contact_count == 2
-    pings = [krpc.parse(data) for data, target in node.datagrams_to_send(swarm.now) if target == STRANGER]
+    pings = [parse(data) for data, target in node.datagrams_to_send(swarm.now) if target == STRANGER]
     ping = next(message for message in pings if isinstance(message, krpc.RequestMessage))
     wrong_id = krpc.Reply(transaction=ping.transaction, node_id=b"\x78" * 20, network=NETWORK)
-    node.receive_datagram(krpc.compose(wrong_id), STRANGER, swarm.now)
+    node.receive_datagram(compose(wrong_id), STRANGER, swarm.now)
     assert node.contact_count == 2
     right = krpc.Reply(transaction=ping.transaction, node_id=b"\x77" * 20, network=NETWORK)
-    node.receive_datagram(krpc.compose(right), ("127.0.0.1", 4_001), swarm.now)
+    node.receive_datagram(compose(right), ("127.0.0.1", 4_001), swarm.now)
     assert node.contact_count == 2
-    node.receive_datagram(krpc.compose(right), STRANGER, swarm.now)
+    node.receive_datagram(compose(right), STRANGER, swarm.now)
     assert node.contact_count == 3
 
 
@@ -692,9 +696,7 @@ def test_newcomers_are_asked_back_at_a_bounded_rate(is_proven: bool) -> None:
             # No budget for replies holds these back.
             prove(node, source, swarm.now)
         node.receive_datagram(query(krpc.Ping(), node_id=node_id), source, swarm.now)
-    queries = [
-        data for data, _ in node.datagrams_to_send(swarm.now) if isinstance(krpc.parse(data), krpc.RequestMessage)
-    ]
+    queries = [data for data, _ in node.datagrams_to_send(swarm.now) if isinstance(parse(data), krpc.RequestMessage)]
     assert len(queries) <= QUARANTINE_MAX
     assert node.contact_count == 0
 
@@ -707,7 +709,7 @@ def hostile_replies(
     contacts = (krpc.NodeInfo(b"\x65" * 20, ("127.0.0.1", 6_500)),)
 
     def reply(**changes: object) -> bytes:
-        return krpc.compose(krpc.Reply(**(good | {"nodes": contacts} | changes)))  # type: ignore[arg-type]
+        return compose(krpc.Reply(**(good | {"nodes": contacts} | changes)))  # type: ignore[arg-type]
 
     return [
         (reply(transaction=rng.randbytes(4)), None),
@@ -719,7 +721,7 @@ def hostile_replies(
         (reply()[:-1], None),
         (reply() + b"e", None),
         (reply().replace(b"5:nodes26:", b"5:nodes25:"), None),
-        (krpc.compose(krpc.Reply(**(good | {"value": b"1500:" + bytes(1500)}))), ("127.0.0.1", 6_667)),  # type: ignore[arg-type]
+        (compose(krpc.Reply(**(good | {"value": b"1500:" + bytes(1500)}))), ("127.0.0.1", 6_667)),  # type: ignore[arg-type]
     ]
 
 
@@ -730,14 +732,14 @@ def test_hostile_replies_leave_the_table_unchanged() -> None:
     node.restore_contacts([], swarm.now)
     # Make the liar a contact, honestly.
     node.receive_datagram(query(krpc.Ping(), node_id=b"\x66" * 20), liar, swarm.now)
-    sent = [krpc.parse(data) for data, _ in node.datagrams_to_send(swarm.now)]
+    sent = [parse(data) for data, _ in node.datagrams_to_send(swarm.now)]
     ping = next(message for message in sent if isinstance(message, krpc.RequestMessage))
     pong = krpc.Reply(transaction=ping.transaction, node_id=b"\x66" * 20, network=NETWORK)
-    node.receive_datagram(krpc.compose(pong), liar, swarm.now)
+    node.receive_datagram(compose(pong), liar, swarm.now)
     assert node.contact_count == 1
     before = [contact.node_id for contact in node.contacts(swarm.now)]
     node.start_get(Wanted(ITEM.target, KEY), swarm.now)
-    request = krpc.parse(node.datagrams_to_send(swarm.now)[0][0])
+    request = parse(node.datagrams_to_send(swarm.now)[0][0])
     assert isinstance(request, krpc.RequestMessage)
     for data, source in hostile_replies(request, node, random.Random(1)):
         dropped = sum(count for reason, count in node.counters.items() if reason.startswith("dropped-"))
@@ -752,9 +754,9 @@ def test_a_way_in_that_leads_to_ourselves_is_none() -> None:
     """Of an address named by hand the id is not known, and it may well be our own."""
     node = Swarm().new_node()
     node.add_bootstrap([STRANGER], 1000.0)
-    request = krpc.parse(node.datagrams_to_send(1000.0)[0][0])
+    request = parse(node.datagrams_to_send(1000.0)[0][0])
     ourselves = krpc.Reply(transaction=request.transaction, node_id=node.node_id, network=NETWORK)
-    node.receive_datagram(krpc.compose(ourselves), STRANGER, 1000.0)
+    node.receive_datagram(compose(ourselves), STRANGER, 1000.0)
     assert node.counters["dropped-own-id"] == 1
     node.handle_timer(1010.0)
     assert not node.has_joined
@@ -765,7 +767,7 @@ def test_useless_contacts_in_a_reply_are_not_asked() -> None:
     node = nodes_of(swarm)[0]
     other = swarm.address_of(nodes_of(swarm)[1])
     node.start_find(ITEM.target, swarm.now)
-    request = krpc.parse(node.datagrams_to_send(swarm.now)[0][0])
+    request = parse(node.datagrams_to_send(swarm.now)[0][0])
     useless = (
         krpc.NodeInfo(node.node_id, ("127.0.0.1", 1)),
         krpc.NodeInfo(b"\x01" * 20, ("8.8.8.8", 53)),
@@ -776,7 +778,7 @@ def test_useless_contacts_in_a_reply_are_not_asked() -> None:
     reply = krpc.Reply(
         transaction=request.transaction, node_id=nodes_of(swarm)[1].node_id, nodes=useless, network=NETWORK
     )
-    node.receive_datagram(krpc.compose(reply), other, swarm.now)
+    node.receive_datagram(compose(reply), other, swarm.now)
     assert node.datagrams_to_send(swarm.now) == [], "a node bound to loopback can reach nobody else"
     assert node.contact_count == 1
 
@@ -868,7 +870,7 @@ def test_an_idle_node_sends_at_most_twenty_queries_a_minute_and_keeps_its_contac
     asked: dict[Address, int] = {}
     for entries in swarm.seen.values():
         for data, source in entries:
-            if isinstance(krpc.parse(data), krpc.RequestMessage):
+            if isinstance(parse(data), krpc.RequestMessage):
                 asked[source] = asked.get(source, 0) + 1
     assert max(asked.values()) <= 20 * 60
     assert min(asked.values()) > 0
@@ -931,14 +933,14 @@ def public_node() -> Node:
 def voters_of(node: Node, *contacts: Address) -> dict[Address, bytes]:
     """Have a node ask these contacts; return the transactions."""
     node.add_bootstrap(contacts, 0.0)
-    return {target: krpc.parse(data).transaction for data, target in node.datagrams_to_send(0.0)}
+    return {target: parse(data).transaction for data, target in node.datagrams_to_send(0.0)}
 
 
 def vote(node: Node, voters: dict[Address, bytes], contact: Address, ours: Address) -> None:
     """Have a contact answer and tell the node where it sees it."""
     node_id = random.Random(contact[0]).randbytes(20)
     reply = krpc.Reply(transaction=voters[contact], node_id=node_id, ip=ours)
-    node.receive_datagram(krpc.compose(reply), contact, 0.01)
+    node.receive_datagram(compose(reply), contact, 0.01)
 
 
 def test_a_public_node_is_read_only_until_three_prefixes_agree_and_a_stranger_came() -> None:

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.bencode import decode, encode
-from p2pdns.dht.node import Node
+from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.krpc.writing import compose
+from p2pdns.dht.node.machine import Node
 from p2pdns.errors import StrangerError
 from tests.unit.dht.swarm import Swarm, item_of
 
@@ -89,7 +91,7 @@ def others_say() -> set[bytes]:
     requests += [krpc.Unknown(b"sample_infohashes", bytes(20)), krpc.Unknown(b"vote", None)]
     network = krpc.network_of("swarm")
     return {
-        krpc.compose(
+        compose(
             krpc.RequestMessage(
                 transaction=b"oo", node_id=b"\x44" * 20, request=request, network=network, want=(b"n4",)
             )
@@ -165,9 +167,9 @@ def test_any_structure_is_counted_and_lets_nobody_in(packet: dict[bytes, Any], f
 @pytest.mark.parametrize("frame", [b"%b", b"d1:ad2:id20:%be1:q4:ping1:t1:x1:y1:qe", b"d1:rd2:id20:%be1:t1:x1:y1:re"])
 def test_giant_numbers_and_deep_nesting_end_in_a_reason(raw: bytes, frame: bytes) -> None:
     with pytest.raises(StrangerError):
-        krpc.parse(frame % raw)
+        parse(frame % raw)
     with pytest.raises(StrangerError):
-        krpc.parse(b"d1:ad2:id20:" + bytes(20) + b"1:v" + raw + b"e1:q3:put1:t1:x1:y1:qe")
+        parse(b"d1:ad2:id20:" + bytes(20) + b"1:v" + raw + b"e1:q3:put1:t1:x1:y1:qe")
 
 
 @pytest.mark.parametrize("family", HOSTS)
@@ -187,12 +189,12 @@ def test_replies_full_of_useless_contacts_make_nobody_a_contact_and_are_followed
     known = addresses_of(node, swarm.now)
     node.start_find(b"\x02" * 20, swarm.now, deadline=swarm.now + 1.0)
     sent = node.datagrams_to_send(swarm.now)
-    request = next(krpc.parse(data) for data, target in sent if target == address)
+    request = next(parse(data) for data, target in sent if target == address)
     fields: dict[str, Any] = {"nodes6" if is_ipv6 else "nodes": useless + twins + portless}
     reply = krpc.Reply(
         transaction=request.transaction, node_id=other.node_id, network=krpc.network_of("swarm"), **fields
     )
-    data = krpc.compose(reply)
+    data = compose(reply)
     node.receive_datagram(data, address, swarm.now)
     assert {target for _, target in node.datagrams_to_send(swarm.now)} <= known
     assert addresses_of(node, swarm.now) == known
@@ -213,8 +215,8 @@ def test_a_token_holds_for_its_own_address_and_target_only(family: str) -> None:
 
     def say(request: krpc.Request, source: Address) -> krpc.Message:
         query = krpc.RequestMessage(transaction=b"tt", node_id=b"\x55" * 20, request=request, read_only=True)
-        node.receive_datagram(krpc.compose(query), source, 1000.0)
-        return krpc.parse(node.datagrams_to_send(1000.0)[-1][0])
+        node.receive_datagram(compose(query), source, 1000.0)
+        return parse(node.datagrams_to_send(1000.0)[-1][0])
 
     def put(token: bytes, source: Address) -> krpc.Message:
         return say(krpc.PutMutable(ITEM.key.raw, ITEM.seq, value, ITEM.signature, token), source)

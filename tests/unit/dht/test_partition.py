@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from p2pdns.addresses import Address
-from p2pdns.dht.node import Node
+from p2pdns.dht.node.machine import Node
 from tests.unit.dht.swarm import Swarm, item_of
 
 REFRESH_S = 300.0  # A zone that is asked for is fetched again after this time at the latest.

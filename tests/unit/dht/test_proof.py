@@ -7,7 +7,10 @@ import random
 from p2pdns.addresses import Address
 from p2pdns.dht import bencode, krpc
 from p2pdns.dht.guard import TOKEN_PERIOD_S
-from p2pdns.dht.node import GetDone, Node, NodeSettings, Wanted
+from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.krpc.writing import compose
+from p2pdns.dht.node.machine import Node
+from p2pdns.dht.node.values import GetDone, NodeSettings, Wanted
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import MutableItem
 from tests.unit.dht.swarm import UNIX_NOW, acquaint, secret_of
@@ -35,13 +38,13 @@ def new_node() -> Node:
 
 def sent(node: Node, now: float = NOW) -> list[tuple[krpc.RequestMessage, Address]]:
     """Return the queries that a node sends."""
-    found = [(krpc.parse(data), target) for data, target in node.datagrams_to_send(now)]
+    found = [(parse(data), target) for data, target in node.datagrams_to_send(now)]
     return [(message, target) for message, target in found if isinstance(message, krpc.RequestMessage)]
 
 
 def reply_to(query: krpc.RequestMessage, **values: object) -> bytes:
     """Return a reply of the peer."""
-    return krpc.compose(krpc.Reply(transaction=query.transaction, node_id=PEER.node_id, **values))  # type: ignore[arg-type]
+    return compose(krpc.Reply(transaction=query.transaction, node_id=PEER.node_id, **values))  # type: ignore[arg-type]
 
 
 def done(node: Node) -> GetDone | None:

@@ -11,8 +11,11 @@ import pytest
 from p2pdns.addresses import Address
 from p2pdns.dht import bencode, krpc
 from p2pdns.dht.guard import REFLECTED_BYTES_PER_SECOND_MAX
-from p2pdns.dht.node import Node, NodeSettings
+from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.krpc.writing import compose
+from p2pdns.dht.node.machine import Node
 from p2pdns.dht.node.server import RequestServer
+from p2pdns.dht.node.values import NodeSettings
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import MutableItem
 from tests.unit.dht.swarm import UNIX_NOW, acquaint, secret_of
@@ -70,7 +73,7 @@ def query(request: krpc.Request | bytes, node_id: bytes, *, read_only: bool = Fa
     """Return a datagram; what is bytes already stays as it is."""
     if isinstance(request, bytes):
         return request
-    return krpc.compose(
+    return compose(
         krpc.RequestMessage(
             transaction=b"aa",
             node_id=node_id,
@@ -109,7 +112,7 @@ class Flooded:
     def _collect(self) -> None:
         for data, target in self.node.datagrams_to_send(self.now):
             if target[0].startswith("64."):
-                self.inbox.setdefault(target, []).append(krpc.parse(data))
+                self.inbox.setdefault(target, []).append(parse(data))
             elif not target[0].startswith("45."):
                 self.reflected += len(data)
 
@@ -138,7 +141,7 @@ class Flooded:
             for message in self.inbox.pop(source, []):
                 if isinstance(message, krpc.RequestMessage) and not read_only:
                     answer = krpc.Reply(transaction=message.transaction, node_id=b"\x77" * 20)
-                    self.deliver(krpc.compose(answer), source)
+                    self.deliver(compose(answer), source)
                 elif isinstance(message, krpc.Reply):
                     return message
             for message in self.inbox.pop(source, []):
@@ -210,7 +213,7 @@ def test_a_short_reply_says_the_seq_where_that_is_all_we_have_to_say() -> None:
     newest = krpc.Reply(transaction=b"aa", node_id=node_id, nodes=near, token=b"token", seq=ITEM.seq)
     short = RequestServer._short(newest, 200)
     assert short is not None
-    told = krpc.parse(short)
+    told = parse(short)
     assert isinstance(told, krpc.Reply)
     assert told.seq == ITEM.seq
     assert 0 < len(told.nodes) < 8
@@ -218,7 +221,7 @@ def test_a_short_reply_says_the_seq_where_that_is_all_we_have_to_say() -> None:
     whole = replace(newest, key=b"k" * 32, signature=b"s" * 64, value=b"1:x")
     short = RequestServer._short(whole, 200)
     assert short is not None
-    told = krpc.parse(short)
+    told = parse(short)
     assert isinstance(told, krpc.Reply)
     assert told.seq is None
 
@@ -228,8 +231,8 @@ def test_a_value_that_a_long_transaction_leaves_no_room_for_is_not_denied() -> N
     node.storage.put_own(MutableItem.signed(secret_of(3), ITEM.seq, b"z" * 996), START)
     target = MutableItem.signed(secret_of(3), ITEM.seq, b"").target
     asked = krpc.RequestMessage(transaction=b"t" * 32, node_id=b"\x77" * 20, request=krpc.Get(target), read_only=True)
-    node.receive_datagram(krpc.compose(asked), ("64.5.5.5", 6881), START)
-    sent = [krpc.parse(data) for data, _ in node.datagrams_to_send(START)]
+    node.receive_datagram(compose(asked), ("64.5.5.5", 6881), START)
+    sent = [parse(data) for data, _ in node.datagrams_to_send(START)]
     assert all(isinstance(message, krpc.Reply) and message.value is not None for message in sent)
 
 
@@ -248,8 +251,8 @@ def read_at(nodes: list[Node], targets: list[bytes], per_second: float) -> list[
                 asked = krpc.RequestMessage(
                     transaction=b"aaaa", node_id=b"\x77" * 20, request=request, read_only=True, version=b"RS\0\5"
                 )
-                node.receive_datagram(krpc.compose(asked), client, now)
-            replies = [krpc.parse(data) for data, address in node.datagrams_to_send(now) if address == client]
+                node.receive_datagram(compose(asked), client, now)
+            replies = [parse(data) for data, address in node.datagrams_to_send(now) if address == client]
             values = [reply for reply in replies if isinstance(reply, krpc.Reply) and reply.value is not None]
             denied = [reply for reply in replies if isinstance(reply, krpc.Reply) and reply.token and not reply.value]
             assert not denied, "who holds an item must not say that there is none"
@@ -321,7 +324,7 @@ def test_newcomers_are_not_challenged_while_nothing_is_wrong() -> None:
     node = new_node()
     near = node.node_id[:-1] + b"\x66"
     node.receive_datagram(query(krpc.FindNode(TARGET), near), ("64.4.4.4", 6881), START)
-    sent = [krpc.parse(data) for data, _ in node.datagrams_to_send(START)]
+    sent = [parse(data) for data, _ in node.datagrams_to_send(START)]
     assert [type(message) for message in sent] == [krpc.RequestMessage, krpc.Reply], (
         "a ping for the table, and the reply"
     )

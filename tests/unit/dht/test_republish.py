@@ -5,7 +5,7 @@ from __future__ import annotations
 from p2pdns.addresses import Address
 from p2pdns.dht.bencode import encode
 from p2pdns.dht.krpc import PutImmutable, PutMutable
-from p2pdns.dht.node import GetOutcome, Joined, Node
+from p2pdns.dht.node.machine import Node
 from p2pdns.dht.node.republish import (
     KEPT_BYTES_BURST,
     KEPT_BYTES_PER_SECOND,
@@ -14,6 +14,7 @@ from p2pdns.dht.node.republish import (
     LOOKERS,
     PUT_AFTER_S,
 )
+from p2pdns.dht.node.values import GetOutcome, Joined
 from p2pdns.dht.routing.ids import distance
 from p2pdns.dht.storage import RETENTION_S
 from p2pdns.items.item import ImmutableItem, MutableItem

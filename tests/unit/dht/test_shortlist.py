@@ -8,18 +8,20 @@ import pytest
 
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
-from p2pdns.dht.lookup import (
+from p2pdns.dht.lookup.search import Lookup, Sought
+from p2pdns.dht.lookup.shortlist import (
     HOST_CONTACTS_MAX,
     HOST_DATAGRAMS_MAX,
+    HOST_SILENT_MAX,
     PREFIX_CONTACTS_MAX,
+    SECOND_CHANCES_MAX,
     SHORTLIST_MAX,
+    SOURCE_CONTACTS_MAX,
     SOURCE_SILENT_MAX,
-    Lookup,
     Request,
-    Sought,
-    Verdict,
+    Shortlist,
 )
-from p2pdns.dht.lookup.shortlist import HOST_SILENT_MAX, SECOND_CHANCES_MAX, SOURCE_CONTACTS_MAX, Shortlist
+from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.routing.ids import id_for
 from tests.unit.dht.test_lookup import EIGHT, KEY, OWN, TARGET, finish, item, near, new_lookup, reply
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from p2pdns.dht.lookup import Verdict
-from p2pdns.dht.node import Node
+from p2pdns.dht.lookup.verdict import Verdict
+from p2pdns.dht.node.machine import Node
 from p2pdns.items.item import mutable_target
 from tests.unit.dht import swarm as world
 from tests.unit.dht.swarm import Swarm, item_of

@@ -11,7 +11,10 @@ import pytest
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.bencode import decode, encode
-from p2pdns.dht.node import Node, NodeSettings
+from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.krpc.writing import compose
+from p2pdns.dht.node.machine import Node
+from p2pdns.dht.node.values import NodeSettings
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
@@ -50,15 +53,15 @@ def new_node() -> Node:
 @pytest.mark.parametrize("vector", VECTORS, ids=[vector["bug"] for vector in VECTORS])
 def test_what_the_crates_send_is_read_and_written_the_same(vector: dict[str, str]) -> None:
     data = bytes.fromhex(vector["datagram"])
-    message = krpc.parse(data)
+    message = parse(data)
     assert isinstance(message, krpc.RequestMessage)
     assert type(message.request).__name__ == vector["request"]
-    assert krpc.compose(message) == data
+    assert compose(message) == data
 
 
 @pytest.mark.parametrize("data", of("PutMutable"))
 def test_a_put_of_ours_has_all_that_one_of_the_crates_has(data: bytes) -> None:
-    message = krpc.parse(data)
+    message = parse(data)
     assert isinstance(message, krpc.RequestMessage)
     put = krpc.PutMutable(ITEM.key.raw, ITEM.seq, encode(ITEM.value), ITEM.signature, b"tokentok", ITEM.salt, 4)
     assert message.request == put

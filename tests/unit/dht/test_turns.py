@@ -16,11 +16,14 @@ from p2pdns.addresses import Address
 from p2pdns.clock import boot_now
 from p2pdns.dht import krpc
 from p2pdns.dht.bencode import encode
-from p2pdns.dht.lookup import ALPHA
-from p2pdns.dht.node import FindDone, ItemFound, Node, NodeSettings, Wanted
+from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.krpc.writing import compose
+from p2pdns.dht.lookup.search import ALPHA
 from p2pdns.dht.node import turns as turns_module
+from p2pdns.dht.node.machine import Node
 from p2pdns.dht.node.operations import SLOT_RPCS_MAX
 from p2pdns.dht.node.turns import TURN_PAUSE_S
+from p2pdns.dht.node.values import FindDone, ItemFound, NodeSettings, Wanted
 from p2pdns.dht.routing.ids import distance
 from p2pdns.dht.storage import Storage
 from p2pdns.net.endpoint import Endpoint
@@ -52,7 +55,7 @@ def node_with(contacts: list[krpc.NodeInfo], now: float, **settings: Any) -> Nod
 
 def targets_of(sent: list[tuple[bytes, Address]]) -> list[bytes]:
     """Return what these queries ask for."""
-    requests = [query.request for data, _ in sent if isinstance(query := krpc.parse(data), krpc.RequestMessage)]
+    requests = [query.request for data, _ in sent if isinstance(query := parse(data), krpc.RequestMessage)]
     return [request.target for request in requests if isinstance(request, krpc.Get | krpc.FindNode)]
 
 
@@ -78,12 +81,12 @@ def pause_of(node: Node) -> list[tuple[bytes, Address]]:
 
 def reply_to(data: bytes, contact: krpc.NodeInfo, *, has_item: bool) -> bytes:
     """Return a contact's reply to a query."""
-    query = krpc.parse(data)
+    query = parse(data)
     facts: dict[str, Any] = {}
     if has_item:
         facts = {"key": ITEM.key.raw, "signature": ITEM.signature, "seq": ITEM.seq, "value": encode(ITEM.value)}
     reply = krpc.Reply(transaction=query.transaction, node_id=contact.node_id, network=query.network, **facts)
-    return krpc.compose(reply)
+    return compose(reply)
 
 
 def test_questions_at_once_send_their_first_requests_before_any_sends_more() -> None:

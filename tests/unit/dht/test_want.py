@@ -8,9 +8,11 @@ import pytest
 
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
-from p2pdns.dht.node import Node, NodeSettings, Wanted
+from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.krpc.writing import compose
 from p2pdns.dht.node.bootstrap import HEARSAY_MAX
-from p2pdns.dht.node.machine import HEARD_MAX
+from p2pdns.dht.node.machine import HEARD_MAX, Node
+from p2pdns.dht.node.values import NodeSettings, Wanted
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import MutableItem
 from tests.unit.dht.swarm import UNIX_NOW, acquaint, nearest_of, prove, secret_of
@@ -51,7 +53,7 @@ def asked(node: Node, request: krpc.Request, want: tuple[bytes, ...], *, asker: 
     """Return the reply to a proven asker, and check its size."""
     prove(node, asker, NOW)
     network = krpc.network_of(node.network) if node.network != "unnamed" else None
-    data = krpc.compose(
+    data = compose(
         krpc.RequestMessage(
             transaction=b"aa", node_id=bytes(20), request=request, want=want, read_only=True, network=network
         )
@@ -59,7 +61,7 @@ def asked(node: Node, request: krpc.Request, want: tuple[bytes, ...], *, asker: 
     node.receive_datagram(data, asker, NOW)
     ((reply_data, _),) = node.datagrams_to_send(NOW)
     assert len(reply_data) <= krpc.REPLY_BYTES_MAX
-    reply = krpc.parse(reply_data)
+    reply = parse(reply_data)
     assert isinstance(reply, krpc.Reply)
     return reply
 
@@ -127,7 +129,7 @@ def test_a_private_contact_of_the_other_family_is_told_to_nobody_outside() -> No
 
 def queries_of(node: Node) -> list[tuple[krpc.RequestMessage, Address]]:
     """Return what a node asks."""
-    found = [(krpc.parse(data), target) for data, target in node.datagrams_to_send(NOW)]
+    found = [(parse(data), target) for data, target in node.datagrams_to_send(NOW)]
     return [(message, target) for message, target in found if isinstance(message, krpc.RequestMessage)]
 
 
@@ -146,7 +148,7 @@ def told_of(ipv4: Node, contacts: tuple[krpc.NodeInfo, ...]) -> None:
     ipv4.add_bootstrap([ASKER], NOW)
     ((query, _),) = queries_of(ipv4)
     reply = krpc.Reply(transaction=query.transaction, node_id=b"\x11" * 20, nodes6=contacts)
-    ipv4.receive_datagram(krpc.compose(reply), ASKER, NOW)
+    ipv4.receive_datagram(compose(reply), ASKER, NOW)
 
 
 def hearsay(count: int) -> tuple[krpc.NodeInfo, ...]:
@@ -164,7 +166,7 @@ def test_contacts_heard_of_are_pinged_and_enter_a_table_when_they_answer() -> No
     assert ipv6.contact_count == 0
     query, address = pings[1]
     ipv6.receive_datagram(
-        krpc.compose(krpc.Reply(transaction=query.transaction, node_id=hearsay(2)[1].node_id)), address, NOW
+        compose(krpc.Reply(transaction=query.transaction, node_id=hearsay(2)[1].node_id)), address, NOW
     )
     assert ipv6.contact_count == 1
     searched = [target for query, target in queries_of(ipv6) if isinstance(query.request, krpc.FindNode)]

@@ -9,7 +9,10 @@ import pytest
 
 from p2pdns.addresses import Address
 from p2pdns.dht import bencode, krpc
-from p2pdns.dht.node import Node, NodeSettings
+from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.krpc.writing import compose
+from p2pdns.dht.node.machine import Node
+from p2pdns.dht.node.values import NodeSettings
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import MutableItem
 from tests.unit.dht.swarm import UNIX_NOW, prove, secret_of
@@ -41,7 +44,7 @@ def node() -> Node:
 def answer(node: Node, data: bytes) -> krpc.Message:
     """Return what a datagram is answered with."""
     node.receive_datagram(data, ASKER, NOW)
-    replies = [krpc.parse(sent) for sent, target in node.datagrams_to_send(NOW) if target == ASKER]
+    replies = [parse(sent) for sent, target in node.datagrams_to_send(NOW) if target == ASKER]
     (found,) = [message for message in replies if not isinstance(message, krpc.RequestMessage)]
     assert found.transaction == b"tt"
     return found
@@ -49,7 +52,7 @@ def answer(node: Node, data: bytes) -> krpc.Message:
 
 def asked(node: Node, request: krpc.Request) -> krpc.Message:
     """Return the answer to a request."""
-    return answer(node, krpc.compose(krpc.RequestMessage(transaction=b"tt", node_id=b"\x77" * 20, request=request)))
+    return answer(node, compose(krpc.RequestMessage(transaction=b"tt", node_id=b"\x77" * 20, request=request)))
 
 
 def token_of(node: Node, target: bytes) -> bytes:

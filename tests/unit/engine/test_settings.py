@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from p2pdns.config import Config
-from p2pdns.dht.node import NodeSettings
+from p2pdns.dht.node.values import NodeSettings
 from p2pdns.engine.settings import node_settings, short_lived_settings
 
 

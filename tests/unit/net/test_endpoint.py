@@ -14,12 +14,15 @@ import pytest
 from p2pdns.addresses import Address
 from p2pdns.clock import boot_now
 from p2pdns.dht import krpc
-from p2pdns.dht.lookup import Item, Verdict
-from p2pdns.dht.node import Node, NodeSettings, Wanted
+from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.krpc.writing import compose
+from p2pdns.dht.lookup.verdict import Verdict
+from p2pdns.dht.node.machine import Node
 from p2pdns.dht.node.turns import REQUESTS_IN_FLIGHT_MAX
+from p2pdns.dht.node.values import NodeSettings, Wanted
 from p2pdns.dht.storage import Storage
 from p2pdns.errors import Unavailable
-from p2pdns.items.item import MutableItem
+from p2pdns.items.item import Item, MutableItem
 from p2pdns.net.endpoint import BEHIND_DATAGRAMS_MAX, Endpoint
 from p2pdns.net.sockets import address_of, open_udp
 from tests.unit.dht.swarm import item_of, secret_of
@@ -241,11 +244,11 @@ def test_a_reply_that_waits_in_our_own_socket_is_no_silence() -> None:
             peer.bind(HERE)
             peer.settimeout(GUARD_S)
             third.bootstrap([peer.getsockname()])
-            query = krpc.parse(peer.recv(2_048))
+            query = parse(peer.recv(2_048))
             for _ in range(200):
                 peer.sendto(b"garbage", third.address)
             reply = krpc.Reply(transaction=query.transaction, node_id=bytes(20), network=query.network)
-            peer.sendto(krpc.compose(reply), third.address)
+            peer.sendto(compose(reply), third.address)
             await until(lambda: node.counters["reply"])
             assert node.counters["retransmit"] == 0
 

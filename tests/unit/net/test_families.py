@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from p2pdns.clock import boot_now
-from p2pdns.dht.lookup import Item, Verdict
-from p2pdns.dht.node import GetOutcome, Node, NodeSettings, PutOutcome, Wanted
+from p2pdns.dht.lookup.verdict import Verdict
+from p2pdns.dht.node.machine import Node
+from p2pdns.dht.node.values import GetOutcome, NodeSettings, PutOutcome, Wanted
 from p2pdns.dht.storage import Storage
 from p2pdns.errors import Unavailable
-from p2pdns.items.item import Present
+from p2pdns.items.item import Item, Present
 from p2pdns.net.endpoint import Endpoint
 from p2pdns.net.families import Families, _only_better, merged_get, merged_put, socket_beside
 from tests.unit.dht.swarm import item_of

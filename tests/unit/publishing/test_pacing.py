@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 
-from p2pdns.dht.lookup import Item
-from p2pdns.dht.node import Others, PutOutcome
+from p2pdns.dht.node.values import Others, PutOutcome
 from p2pdns.dht.storage import NEW_KEYS_BURST, NEW_KEYS_PER_SECOND
 from p2pdns.errors import Unavailable
-from p2pdns.items.item import MutableItem
+from p2pdns.items.item import Item, MutableItem
 from p2pdns.items.keys import SecretKey, ZoneId
 from p2pdns.overlay.ports import OnProgress
 from p2pdns.publishing import pacing

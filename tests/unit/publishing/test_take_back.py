@@ -14,7 +14,7 @@ from p2pdns.admin import commands
 from p2pdns.admin.commands import Commands
 from p2pdns.admin.control import ControlClient, Progress
 from p2pdns.cli import publish
-from p2pdns.dht.node import PutOutcome
+from p2pdns.dht.node.values import PutOutcome
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.overlay.finder import Overlay

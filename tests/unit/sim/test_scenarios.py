@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from p2pdns.cli.main import main
-from p2pdns.dht.lookup import Verdict
-from p2pdns.dht.node import GetOutcome
+from p2pdns.dht.lookup.verdict import Verdict
+from p2pdns.dht.node.values import GetOutcome
 from p2pdns.limits import QUESTION_RPCS_MAX
 from p2pdns.sim.checkers import look_findings
 from p2pdns.sim.scenarios import LookupRow, missed_goals

@@ -10,6 +10,7 @@ import pytest
 
 from deploy import hostile
 from p2pdns.dht import krpc
+from p2pdns.dht.krpc.reading import parse
 from p2pdns.errors import FormatError
 from p2pdns.items.item import mutable_target
 from p2pdns.items.keys import SecretKey
@@ -30,7 +31,7 @@ def test_a_spoofed_get_is_a_whole_packet_from_the_victim() -> None:
         assert packet[9] == socket.IPPROTO_UDP
         assert (socket.inet_ntoa(packet[12:16]), socket.inet_ntoa(packet[16:20])) == (VICTIM, "127.0.0.1")
         assert int.from_bytes(packet[24:26]) == len(packet) - 20
-        query = krpc.parse(packet[28:])
+        query = parse(packet[28:])
         assert isinstance(query, krpc.RequestMessage)
         assert query.request == krpc.Get(mutable_target(KEY.raw))
         assert query.network == krpc.network_of("testbed")
@@ -41,7 +42,7 @@ def test_garbage_is_mostly_nothing_that_a_node_understands() -> None:
     for data in packets(1, garbage=400):
         assert 0 < len(data) < 1_400
         with contextlib.suppress(FormatError):
-            krpc.parse(data)
+            parse(data)
             understood += 1
     assert understood < 40
 
