@@ -1,8 +1,8 @@
-"""What contacts said, in one look-up, about the item that a reader holds or has found.
+"""The word of contacts, in one look-up, about the item that a reader holds or has found.
 
-A contact that returns the signed item shows that the network still has it. A contact that names a seq shows nothing:
-our own get has told it that seq. So a named seq counts only from several prefixes of public space, and a contact that
-named it can be asked once more without the seq, which has to bring the item.
+A contact that returns the signed item proves that the network still has it. A contact that names a seq proves nothing:
+it may repeat the seq of our own get. So a named seq counts only from several prefixes of public space, and a contact
+that named it can be asked once more without the seq, and then has to return the item.
 
 Guarantees: silence, an empty reply, another seq and our own storage confirm nothing. Does not know datagrams, nor
 which contacts a look-up asks.
@@ -48,7 +48,7 @@ class Confirmation:
         self._named.pop(address, None)
 
     def is_of(self, item: Item) -> bool:
-        """Return whether contacts have confirmed the item. An immutable item has no newer one, so it needs no word."""
+        """Return whether contacts have confirmed the item. An immutable item has no newer one, so it needs none."""
         if isinstance(item, ImmutableItem):
             return True
         return (item.seq, item.value) in self._returned.values() or self._is_named_widely(item.seq)
@@ -72,18 +72,18 @@ class Confirmation:
         return [address for *_, address in sorted(ranked, key=lambda entry: entry[:2])]
 
     def copies_of(self, seq: int) -> int:
-        """Return in how many places contacts hold an item with this seq, by what they say."""
+        """Return in how many prefixes contacts say that they hold an item with this seq."""
         holders = [address for address, (returned, _) in self._returned.items() if returned == seq]
         return len(_prefixes(holders + [address for address, named in self._named.items() if named == seq]))
 
     def _is_named_widely(self, seq: int) -> bool:
-        # In a home network and on loopback addresses cost nothing, so the item itself has to be returned there.
+        # Addresses in a home network and on loopback are free, so only a returned item confirms there.
         named = [at for at, named in self._named.items() if named == seq and not is_non_public(at[0])]
         return len(named) >= NAMING_PREFIXES_MIN and len(_prefixes(named)) >= NAMING_PREFIXES_MIN
 
     @classmethod
     def merged(cls, parts: Iterable[Confirmation]) -> Confirmation:
-        """Return what the contacts of several look-ups for one target have said."""
+        """Return the confirmations of several look-ups for one target as one."""
         whole = cls()
         for part in parts:
             whole._returned.update(part._returned)

@@ -1,30 +1,29 @@
-"""What keeps strangers from using this node against others: write tokens, proven addresses, reply budgets.
+"""Protection of third parties from this node: write tokens, proven addresses, reply budgets.
 
 A source address in UDP is a claim. It is *proven* for ten minutes when a reply came from it to a query of ours, or
-when it presented a token that we had sent there; a proven address gets whole replies without end. Everything that
-anyone else makes us send, whatever it answers and however short it is, comes out of budgets, because who floods us
-with the addresses of victims is served by small replies too, if there are enough of them:
+when it presented a token that we had sent there; a proven address gets whole replies without limit. Every datagram to
+another address, however short, comes out of budgets, because many small replies to the forged address of a victim are
+a flood as well:
 
-- A prefix has `PREFIX_BYTES_PER_SECOND`, so that one victim sees little and uses up nothing of what others are owed.
+- A prefix has `PREFIX_BYTES_PER_SECOND`, so that one victim receives little and uses up no budget of others.
 - The node has three pools: for prefixes that it hears for the first time in a while, for those that it heard and could
   not serve, and for those that it served and that have not proven themselves since. Each may take what the others have
-  above their halves, so they are one while nothing is wrong. Under a flood they are not: victims named again and again
-  use up the third, ever new sources the first, and the second is left to those who ask again, as every node does that
-  got no answer.
-- While a pool is above its half there is no rationing but that of long replies (two a second for a prefix). Below it,
-  who can prove its address is asked to: a *challenge* is a ping, shorter than any query it answers, and the reply
-  follows when the answer is there. Who cannot (read-only nodes never answer a ping, BEP 43) gets short replies as long
-  as the pool lasts, and a token, which proves it in its next query.
-- Values for strangers go first to targets that this node is among the nearest of: the fuller the budgets must be,
-  the more nodes are known to be nearer. Of all that hold an item the nearest so answers a client that asks for more
-  than all of them may send, and the client finds each key at one node or another.
-- A reply that says nothing without its value is sent whole or not at all: contacts alone, from a node that holds the
-  item, read as "I have none" to everybody but nodes of ours, which know the word `prove`.
+  above their halves, so without a flood they are one. Under a flood, victims named again and again use up the third,
+  ever new sources the first, and the second is left to nodes that ask again, as every node does without an answer.
+- While a pool is above its half, only long replies are rationed (two a second for a prefix). Below it, a sender that
+  can prove its address is sent a *challenge*: a ping, shorter than any query it answers; the reply follows when the
+  ping is answered. A sender that cannot (read-only nodes never answer a ping, BEP 43) gets short replies as long as
+  the pool lasts, and a token, which proves its address in its next query.
+- Values for strangers go first to targets that this node is among the nearest of: the more nodes are known to be
+  nearer, the fuller the budgets must be. So the nearest holder of an item answers a client that asks for more than all
+  holders may send, and the client finds each key at one node or another.
+- A reply that is useless without its value is sent whole or not at all: contacts alone, from a node that holds the
+  item, mean "not found" to every node but ours, which know the word `prove`.
 
-Guarantees: a token holds for its address, its target, and 5 to 10 minutes; what unproven addresses are sent, all
-messages together, is at most 3 × `POOL_BURST_BYTES` and 3 × `POOL_BYTES_PER_SECOND`, which from the fourth second of a
-flood on is at most `REFLECTED_BYTES_PER_SECOND_MAX`, whatever arrives; every table is bounded. Does not know what a
-reply says, nor whom the look-ups trust.
+Guarantees: a token holds for its address, its target, and 5 to 10 minutes; unproven addresses are sent, all
+messages together, at most 3 × `POOL_BURST_BYTES` and 3 × `POOL_BYTES_PER_SECOND`, which from the fourth second of a
+flood on is at most `REFLECTED_BYTES_PER_SECOND_MAX`, whatever arrives; every table is bounded. Does not know the
+content of a reply, nor which contacts the look-ups trust.
 """
 
 from __future__ import annotations
@@ -52,20 +51,20 @@ POOL_BYTES_PER_SECOND = 2_000.0  # Three pools: 6,000, so that a flood of four s
 POOL_BURST_BYTES = 2_600.0  # With what the others have to spare: a score of nodes that join at the same moment.
 POOL_RESERVE_BYTES = POOL_BURST_BYTES / 2  # Below it, replies are rationed; the other pools never take from it.
 VALUES_BURST_BYTES = 3 * (POOL_BURST_BYTES - POOL_RESERVE_BYTES)  # What a pool has for values, with what others lend.
-# What one victim may get from us. A stranger that reads five keys of 300 bytes a second from eight nodes, with a ping
-# beside each get, needs five sixths of it for at least one node to answer each; with two thirds it misses 1 in 1,000.
+# The most for one victim. A stranger that reads five keys of 300 bytes a second from eight nodes, with a ping beside
+# each get, needs five sixths of it for at least one node to answer each; with two thirds it misses 1 in 1,000.
 PREFIX_BYTES_PER_SECOND = 3_000.0
 PREFIX_BURST_BYTES = 3_000.0  # Two values and a few contacts-only replies: a resolver's first minute.
-# The share of the budgets that a value must leave, for whose target fewer nodes than so many are known to be nearer.
-# Ranks double from step to step, and so do the targets for which a node has such a rank.
+# (count, share): a value must leave that share of the budgets if fewer known nodes than the count are nearer to its
+# target. Ranks double from step to step, and so do the targets for which a node has such a rank.
 VALUE_SHARES = ((1, 0.0), (2, 0.125), (4, 0.25), (8, 0.5))
 VALUE_SHARE_FAR = 0.75
-UNPROVEN_REPLIES_PER_SECOND = 2.0  # A prefix: long replies that can do without what makes them long.
-LEAST_BYTES = 80  # What the shortest replies take; with less than that left, none need be composed.
+UNPROVEN_REPLIES_PER_SECOND = 2.0  # A prefix: long replies that could be made shorter.
+LEAST_BYTES = 80  # Of the shortest replies; with less than that left, none need be composed.
 SHORT_REPLY_BYTES = 450  # Eight contacts of either family and a token: all that a rationed reply has room for.
 CHALLENGE_BYTES = 85  # Our longest ping, with a network's name, has 82.
-HEARD_S = 10.0  # For how long at least a prefix counts as heard; whoever got no answer asks again within seconds.
-SERVED_S = 60.0  # For how long at least as served: the budgets allow of 70 a second, and a victim waits its turn.
+HEARD_S = 10.0  # For how long at least a prefix counts as heard; a node without an answer asks again within seconds.
+SERVED_S = 60.0  # For how long at least as served: the budgets suffice for 70 a second, and a victim waits its turn.
 LATELY_MAX = 16_384  # Prefixes remembered in such a time; beyond, they are forgotten sooner. About 2 MB.
 
 
@@ -86,7 +85,7 @@ class Allowance(NamedTuple):
 
 
 class Lately:
-    """Prefixes noted in the last `period_s` to twice as much, in two generations, so that forgetting is cheap."""
+    """Prefixes noted in the last `period_s`, or up to twice as long ago: two generations make forgetting cheap."""
 
     def __init__(self, period_s: float, now: float) -> None:
         self._period_s = period_s
@@ -108,7 +107,6 @@ class Lately:
         self._young[prefix] = None
 
     def __len__(self) -> int:
-        """Return the number of prefixes remembered."""
         return len(self._young) + len(self._old)
 
 
@@ -139,7 +137,7 @@ class Guard:
         return is_valid
 
     def show(self, token: bytes, address: Address, target: bytes, now: float) -> bool:
-        """Return the same for a token that nothing is asked for: it proves the address, or says nothing."""
+        """Return the same for a token that serves as proof only; a wrong one is not counted."""
         period = int(now // TOKEN_PERIOD_S)
         is_valid = any(
             hmac.compare_digest(token, self._token(address, target, given)) for given in (period, period - 1)
@@ -149,8 +147,8 @@ class Guard:
         return is_valid
 
     def _token(self, address: Address, target: bytes, period: int) -> bytes:
-        # The secret of a period is the node's secret and the period's number: nothing to rotate, nothing to forget
-        # to rotate, and as unguessable as a fresh one.
+        # The secret of a period is the node's secret and the period's number: as unguessable as a fresh one, and no
+        # rotation can be forgotten.
         host, port = address
         text = b"%d|%d|%b|%b" % (period, port, host.encode(), target)
         return hashlib.blake2b(text, key=self._secret, digest_size=TOKEN_BYTES).digest()
@@ -158,7 +156,7 @@ class Guard:
     # Proven addresses
 
     def prove(self, address: Address, now: float) -> None:
-        """Note that `address` was shown to be where it says: it answered a query of ours."""
+        """Note that `address` answered a query of ours, or presented a token."""
         self._proven[address] = now + PROVEN_S
         self._proven.move_to_end(address)
         if len(self._proven) > PROVEN_ADDRESSES_MAX:
@@ -167,11 +165,6 @@ class Guard:
     def is_proven(self, address: Address, now: float) -> bool:
         """Return whether `address` was proven within the last ten minutes."""
         return self._proven.get(address, 0.0) > now
-
-    @property
-    def proven_count(self) -> int:
-        """Return the number of addresses remembered as proven, expired ones included."""
-        return len(self._proven)
 
     # Reply budgets
 
@@ -188,10 +181,10 @@ class Guard:
     ) -> Allowance:
         """Return how to answer a request of `request_bytes` whose whole reply takes `reply_bytes`, and charge for it.
 
-        Ask once a query, when the whole reply is composed. For NODES_ONLY compose another, without value and within
-        `bytes_max`; for CHALLENGE, which is told only where it can be answered, send a ping and keep the reply.
-        `nearer_count` is, for a value to a stranger, how many nodes are known to be nearer to its target than we are;
-        a reply that `is_whole_only` must not be made shorter.
+        Call it once for a query, with the whole reply composed. For NODES_ONLY compose another, without value and
+        within `bytes_max`; for CHALLENGE, which needs `can_challenge`, send a ping and hold the reply. `nearer_count`
+        is, for a value to a stranger, how many nodes are known to be nearer to its target than we are; a reply that
+        `is_whole_only` must not be made shorter.
         """
         if self.is_proven(address, now):
             return Allowance(Answering.FULL, reply_bytes)
@@ -200,7 +193,7 @@ class Guard:
         self._heard.note(prefix)
         is_modest = reply_bytes <= AMPLIFICATION_MAX * request_bytes
         share = _share_kept(nearer_count)
-        # What is kept is kept after this reply, but for the first from a full budget, which may have any size.
+        # The share must be left after this reply; only the first reply from a full budget may have any size.
         in_pools = POOL_RESERVE_BYTES + _with_share(reply_bytes, share, VALUES_BURST_BYTES)
         of_prefix = _with_share(reply_bytes, share, PREFIX_BURST_BYTES)
         told, size = Answering.SILENT, 0
@@ -222,7 +215,7 @@ class Guard:
         return Allowance(told, size)
 
     def is_spent(self, address: Address, now: float) -> bool:
-        """Return whether an address would get nothing, whatever it asks; its query has then been counted as heard."""
+        """Return whether any query of an address would get no reply; if so, this one is counted as heard."""
         if self.is_proven(address, now):
             return False
         prefix = prefix_of(address)
@@ -234,9 +227,9 @@ class Guard:
         return True
 
     def may_ask_back(self, address: Address, now: float) -> bool:
-        """Return whether who wrote to us may be sent a ping for the table's sake, and charge for it.
+        """Return whether a stranger that wrote to us may be sent a ping for the table's sake, and charge for it.
 
-        What a flood has left is for answers; the table can wait.
+        Under a flood the rest of the budgets is for answers; the table can wait.
         """
         if self.is_proven(address, now):
             return True
@@ -247,7 +240,7 @@ class Guard:
         return True
 
     def _pools_of(self, prefix: str, now: float) -> tuple[RateLimit, ...]:
-        """Return the pools, that of a prefix which is heard just now first."""
+        """Return the pools in the order in which a prefix takes from them, its own first."""
         newcomers, unserved, served = self._pools
         was_heard = self._heard.has(prefix, now)
         if self._served.has(prefix, now):
@@ -270,7 +263,7 @@ class Guard:
 
 
 def _share_kept(nearer_count: int) -> float:
-    """Return which share of the budgets a value must leave, of whose target so many nodes are nearer than we are."""
+    """Return which share of the budgets a value must leave if so many nodes are nearer to its target than we are."""
     for below, share in VALUE_SHARES:
         if nearer_count < below:
             return share
@@ -278,5 +271,5 @@ def _share_kept(nearer_count: int) -> float:
 
 
 def _with_share(size_bytes: int, share: float, burst_bytes: float) -> float:
-    """Return what a budget must have for a reply after which the share is left; a full one is always enough."""
+    """Return what a budget must have to leave the share after a reply; a full budget always suffices."""
     return max(size_bytes, min(size_bytes + share * burst_bytes, burst_bytes))

@@ -1,7 +1,7 @@
 """Which of two items of one target a storing node keeps.
 
-Guarantees: the rule is that of readers. An item from the future is kept only while nothing saner is known: a saner one
-takes its place whatever the seqs and `cas` say, and it takes no saner one's place. Does not know what is stored.
+Guarantees: the rule is that of readers. A saner item takes the place of one from the future whatever the seqs and `cas`
+say, and never the reverse. Does not know the store.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from p2pdns.items.item import Present
 class Precedence:
     """The rule with the time that it needs. Until the time is known, no seq is from the future.
 
-    A clock that is behind would make every item of today one from the future, and let old ones take their places. So it
-    is never earlier than `latest_unix`, when an earlier run last stored something, nor a day before `newest_seq`, the
-    newest seq that the reader of this node has adopted.
+    With a clock that is behind, every item of today would be from the future, and old ones would take their places. So
+    the time is never earlier than `latest_unix`, the last put of an earlier run, nor than a day before `newest_seq`,
+    the newest seq that the reader of this node has adopted.
     """
 
     def __init__(self) -> None:
@@ -48,9 +48,9 @@ class Precedence:
         """Raise the BadRequest that is owed to a put that cannot take the place of what is held."""
         if self.is_ahead(seq, now) != self.is_ahead(held_seq, now):
             if self.is_newer(seq, held_seq, now):
-                # As where nothing is held: an item from the future is a mistake of its publisher, and hides nothing.
+                # As if none were held: an item from the future is a mistake of its publisher, and hides no other.
                 return
-            # Code 302 would be a lie, and would make a publisher look for a higher seq.
+            # Code 302 would be wrong, and would make a publisher look for a higher seq.
             raise BadRequest("seq-from-the-future", PROTOCOL_ERROR, f"seq {seq} lies more than a day ahead")
         if cas is not None and cas != held_seq:
             raise BadRequest("cas-mismatch", CAS_MISMATCH, f"seq is {held_seq}")

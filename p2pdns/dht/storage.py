@@ -216,10 +216,6 @@ class Storage:
             if held.prefix != OWN and held.expires_at > now:
                 yield Holding(held.stored, held.put_at, held.new_at)
 
-    def is_from_the_future(self, stored: StoredItem, now: float) -> bool:
-        """Return whether an item lies more than a day ahead, so that any saner one takes its place."""
-        return stored.key is not None and self.precedence.is_ahead(stored.seq, now)
-
     def everything(self, now: float) -> Iterator[StoredItem]:
         """Yield every item kept, this node's own included."""
         return (held.stored for held in self._held.values() if held.expires_at > now)

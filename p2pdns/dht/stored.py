@@ -1,6 +1,6 @@
-"""What a store tells of an item, and an item as it lies on the disk: values, all frozen.
+"""An item in a store, in a reply, and in a row on the disk: values, all frozen.
 
-Guarantees: nothing here changes after it was made. Does not know what is accepted (`storage` does), nor SQL.
+Guarantees: no value changes after it was made. Does not know which items are accepted (`storage` does), nor SQL.
 """
 
 from __future__ import annotations
@@ -25,12 +25,11 @@ class StoredItem:
 
     @property
     def size_bytes(self) -> int:
-        """The bytes that count against the store's limit."""
         return len(self.value) + len(self.salt)
 
 
 class Selected(NamedTuple):
-    """What a reply to a get says of the item; the names are those of `krpc.Reply`."""
+    """The part of an item that a reply to a get has; the names are those of `krpc.Reply`."""
 
     key: bytes | None
     signature: bytes | None
@@ -56,8 +55,7 @@ class Holding(NamedTuple):
 class StoredRow(NamedTuple):
     """A stored item as it survives a restart; `key` is empty for an immutable one, times are Unix seconds, 0 never.
 
-    `other_prefix` has put the item too (empty: nobody but `prefix` has); `first_unix` is since when there is one at the
-    target.
+    `other_prefix` has put the item too (empty: only `prefix` has); since `first_unix` there is an item at the target.
     """
 
     target: bytes
@@ -75,7 +73,7 @@ class StoredRow(NamedTuple):
 
 
 class StoredChange(NamedTuple):
-    """What the disk has to do for a target: write the row, or delete it where there is none."""
+    """A change for the disk at a target: write the row, or delete it where `row` is None."""
 
     target: bytes
     row: StoredRow | None

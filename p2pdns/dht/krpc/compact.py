@@ -1,7 +1,7 @@
 """Addresses and contacts in the compact forms of BEP 5 and BEP 32.
 
-Guarantees: what is read has a port that is not 0; what is written is read back the same. Does not know whether an
-address is usable (`p2pdns.addresses` does) or a contact alive.
+Guarantees: an address that was read has no port 0; reading returns the address that was written. Does not know whether
+an address is usable (`p2pdns.addresses` does) or a contact alive.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import NamedTuple
 from p2pdns.addresses import Address, packed_of
 from p2pdns.errors import FormatError
 
-PACKED_HOSTS_MAX = 4_096  # Addresses whose packed form we remember: about what a full table and its guests hold.
-# Contacts whose two forms we remember, about 2 MB: the replies of a look-up tell of the same neighbours twenty times.
+PACKED_HOSTS_MAX = 4_096  # Addresses whose packed form we remember: those of a full table and its guests.
+# Contacts whose two forms we remember, about 2 MB: the replies of a look-up name the same neighbours twenty times.
 CONTACTS_REMEMBERED_MAX = 4_096
 ID_BYTES = 20
 CONTACT_BYTES, CONTACT6_BYTES = 26, 38
@@ -33,7 +33,8 @@ def parse_address(data: bytes) -> Address | None:
     if len(data) not in (6, 18):
         return None
     port = int.from_bytes(data[-2:], "big")
-    return (_host_text(data[:-2]), port) if port else None
+    host = "{}.{}.{}.{}".format(*data[:4]) if len(data) == 6 else str(ipaddress.IPv6Address(data[:-2]))
+    return (host, port) if port else None
 
 
 @lru_cache(maxsize=PACKED_HOSTS_MAX)
@@ -69,9 +70,3 @@ def parse_contacts(data: bytes, *, ipv6: bool = False) -> tuple[NodeInfo, ...]:
 def compose_contacts(contacts: Sequence[NodeInfo]) -> bytes:
     """Return `contacts`, all of one family, as `nodes` or `nodes6` carries them."""
     return b"".join([_compose_contact(contact) for contact in contacts])
-
-
-def _host_text(packed: bytes) -> str:
-    if len(packed) == 4:
-        return "{}.{}.{}.{}".format(*packed)
-    return str(ipaddress.IPv6Address(packed))

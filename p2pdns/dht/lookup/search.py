@@ -31,12 +31,12 @@ from p2pdns.limits import QUESTION_RPCS_MAX
 # Chosen with `bench/lookup.py` at 0 and 30 % dead: with α = 8 a first item costs 8 RPCs instead of 4 and comes no
 # sooner, with α = 3 the end comes a quarter later; without a spare one look-up in twenty takes a timeout more.
 ALPHA = 4
-ALPHA_MAX = 12  # Where silences widen it to.
-SPARE = 1  # Candidates asked ahead once somebody was silent, so that the last ones are not found dead one by one.
+ALPHA_MAX = 12  # After many silences.
+SPARE = 1  # Candidates asked ahead once a contact was silent, so that the last ones are not found dead one by one.
 NODES_MIN = 8  # BEP 44 nodes send 8 contacts; a value beside fewer has pushed contacts out of the datagram.
 DOUBTFUL_SILENT_MIN = 3  # Silent contacts for each that answered; where half are dead, hardly a look-up has so many.
-# While there is no item, every second request goes not to the nearest, for they may surround a key. Measured with
-# `bench/eclipse.py`: with one request in four a single dead contact ends their use.
+# While there is no item, every second request goes to a contact that is not among the nearest: an attacker may have
+# surrounded the key. Measured with `bench/eclipse.py`: with one in four a single dead contact ends their use.
 FAIR_SHARE = 2
 FORBIDDEN_MAX = 8  # Contacts with an id that BEP 42 forbids asked when the others had nothing: one reply of Mainline's.
 K_DISTANCE_FACTOR_MAX = 4  # How much farther than estimated the k-th may be before the answer is called sparse.
@@ -46,7 +46,7 @@ K_DISTANCE_FACTOR_MAX = 4  # How much farther than estimated the k-th may be bef
 class Sought:
     """The item that is looked for; a look-up without one looks for contacts.
 
-    `key` None means: whatever item belongs under the target. `present` tells what seq is from the future.
+    `key` None accepts any item that belongs under the target. `present` says which seqs are from the future.
     """
 
     key: ZoneKey | None = None
@@ -102,7 +102,7 @@ class Lookup:
     # Candidates
 
     def add(self, contacts: Iterable[krpc.NodeInfo], source: Address | None = None) -> None:
-        """Put contacts on the shortlist: our own table's, or what the peer at `source` told us."""
+        """Put contacts on the shortlist: our own table's, or those that the peer at `source` named."""
         shortlist = self.shortlist
         named_by = None if source is None else shortlist.source_of(source)
         for contact in contacts:
@@ -130,7 +130,7 @@ class Lookup:
 
     @property
     def seq(self) -> int | None:
-        """The seq that gets carry: nodes with nothing newer then leave the value out and send contacts instead."""
+        """The seq in our gets: nodes with no newer item then send contacts instead of the value."""
         if self.sought is None:
             return None
         known = self.sought.known_seq
@@ -140,12 +140,11 @@ class Lookup:
 
     @property
     def _width(self) -> int:
-        # Each silence opens a slot more: among many dead, four slots would be held by them most of the time.
+        # Each silence opens a slot more: dead contacts, if many, would hold four slots most of the time.
         return min(self._alpha + self._silent_count, max(self._alpha, ALPHA_MAX))
 
     @property
     def _is_searching(self) -> bool:
-        """Whether an item is looked for and none was found."""
         return self.sought is not None and self.item is None
 
     @property
@@ -154,7 +153,6 @@ class Lookup:
 
     @property
     def has_slots(self) -> bool:
-        """Whether another request could be under way, if there is anybody left to ask."""
         return self._slot_count > 0
 
     def requests_to_send(self, count_max: int = QUESTION_RPCS_MAX) -> list[Request]:
@@ -168,7 +166,7 @@ class Lookup:
             room -= 1
         if room <= 0:
             return requests
-        # Where turns are short, the first goes to the nearest.
+        # If turns are short, the first request goes to the nearest.
         fair_room = min(room, (self.in_flight_count + room) // FAIR_SHARE - self._fair_count)
         if self._is_searching:
             while fair_room > 0 and (candidate := self.shortlist.fair_pick(self._k)) is not None:
@@ -184,8 +182,8 @@ class Lookup:
 
     def _nearest(self, room: int, count: int, *, is_allowed: bool) -> list[Request]:
         """Ask the nearest until probably `count` will have answered."""
-        # Who was just asked will probably answer, and asking the one behind it as well would be for nothing. How
-        # probably, this look-up has seen: where a third is dead, two further ones are asked at once for every six.
+        # A contact that was just asked will probably answer, and a request to the next one would be wasted. The share
+        # of answers so far says how probably: if a third is dead, two further ones are asked at once for every six.
         hope = (self._answered_count + 1) / (self._answered_count + self._silent_count + 1)
         expected = 0.0
         wanted = count + (SPARE if self._silent_count else 0)
@@ -249,7 +247,7 @@ class Lookup:
         self.shortlist.absolve(request.candidate)
 
     def pass_over(self, candidate: Candidate) -> None:
-        """Leave out one that answered and is of no use, so that the next nearest stands in for it."""
+        """Leave out a candidate that answered and is of no use, so that the next nearest stands in for it."""
         self.shortlist.change(candidate, CandidateState.DEAD)
         self.shortlist.absolve(candidate)
 
@@ -271,7 +269,7 @@ class Lookup:
             self._given_up_count -= 1
 
     def count_request(self, candidate: Candidate, *, is_retransmit: bool = False) -> bool:
-        """Count a request that is no part of the search, and return True; False where a budget is spent."""
+        """Count a request outside the search and return True; False if a budget is spent."""
         if self.rpc_count >= self._rpc_max or not self.may_send(candidate):
             return False
         self.rpc_count += 1
@@ -289,7 +287,7 @@ class Lookup:
         try:
             item = self._item_of(reply)
         except BadItem as error:
-            # Who hands out forgeries is not followed, and counts as nobody who answered.
+            # A contact that returns a forgery does not count as answered, and the contacts it names are not asked.
             self.bad_items[error.reason] += 1
             self._set_state(request, CandidateState.DEAD)
             self.shortlist.absolve(candidate)
@@ -317,7 +315,7 @@ class Lookup:
 
     @property
     def copy_count(self) -> int:
-        """In how many places contacts hold the item that is looked for, by what they say."""
+        """In how many places contacts say that they hold the item that is looked for."""
         seq = self.item.seq if isinstance(self.item, MutableItem) else self.seq
         return 0 if seq is None else self.confirmation.copies_of(seq)
 
@@ -344,7 +342,7 @@ class Lookup:
         return self.item_found(item)
 
     def item_found(self, item: Item) -> Item | None:
-        """Take in a valid item, whoever had it; return it when it is the best so far."""
+        """Take in a valid item; return it when it is the best so far."""
         if isinstance(item, MutableItem):
             known = self.sought.known_seq if self.sought is not None else None
             if known is not None and item.seq <= known:
@@ -390,7 +388,7 @@ class Lookup:
 
     @property
     def is_done(self) -> bool:
-        """Whether the k nearest known contacts that are not dead have answered, and nothing is followed up."""
+        """Whether the k nearest known contacts that are not dead have answered, and no follow-up is waited for."""
         if self._follow_ups or self._follow_up_count:
             return False
         return self.shortlist.is_settled(self._k, is_allowed=True) and (
@@ -399,7 +397,7 @@ class Lookup:
 
     @property
     def _wants_forbidden(self) -> bool:
-        """Whether ids that BEP 42 forbids are asked, at last: they may hold what nobody else has shown us."""
+        """Whether ids that BEP 42 forbids are asked at the end: they may hold an item that no other contact has."""
         return self._is_searching or len(self.shortlist.counted()) < self._k
 
     @property
@@ -408,21 +406,21 @@ class Lookup:
 
     @property
     def has_given_up(self) -> bool:
-        """Whether somebody is taken for dead who may only be late."""
+        """Whether a contact counts as dead that may only be late."""
         return self._given_up_count > 0
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether so many were silent that the waits were too short, rather than the contacts dead.
+        """Whether so many were silent that the timeouts were too short, rather than the contacts dead.
 
-        How long to wait for each is measured. When the way to all of them becomes slower at once, as on a train or
-        behind a tunnel, every measure is wrong, and the look-up would end before the first reply can be there.
+        Timeouts are measured. When the way to all contacts becomes slower at once, as on a train or behind a tunnel,
+        every measure is wrong, and the look-up would end before the first reply can be there.
         """
         return self.has_given_up and self._answered_count * DOUBTFUL_SILENT_MIN <= self._given_up_count
 
     @property
     def is_cut(self) -> bool:
-        """Whether the budget is spent and nothing is on its way any more."""
+        """Whether the budget is spent and no request is in flight."""
         return self.rpc_count >= self._rpc_max and not self.in_flight_count and not self._slow_count
 
     def answered(self) -> list[Candidate]:

@@ -1,7 +1,7 @@
 """How a look-up ended, in one word.
 
-Guarantees: there is one word for each end, and `complete` is the only one that says anything about what was not found.
-Does not know how a look-up comes to its end.
+Guarantees: there is one word for each end, and only after `complete` does "not found" mean anything. Does not know how
+a look-up comes to its end.
 """
 
 from __future__ import annotations
@@ -17,5 +17,5 @@ class Verdict(Enum):
     BUDGET = "budget"  # It had used up its requests.
     SPARSE = "sparse"  # Nearer nodes than those that answered must exist.
     IDS_FORBIDDEN = "ids-forbidden"  # Only nodes answered whose ids BEP 42 forbids.
-    NO_CONTACTS = "no-contacts"  # There was nobody to ask.
-    NO_ANSWER = "no-answer"  # Nobody answered.
+    NO_CONTACTS = "no-contacts"  # No contact was known.
+    NO_ANSWER = "no-answer"  # No contact answered.

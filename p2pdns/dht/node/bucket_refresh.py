@@ -1,13 +1,13 @@
 """The first refresh of all buckets: by these searches a node that has joined knows more than its own neighbourhood.
 
 A table has room for some contacts of each *part* of the id space: part 0 is the far half of it, part 1 the far half of
-the near half, and so on. Who searches for its own id meets few of them; in an overlay of fifty that may be a quarter
-of what there is. So each part is searched, the far ones first, at places as far from each other as may be, until it is
-full or a search finds nobody new there. At the end comes our own id again, for those found on the way may know of
-nearer ones.
+the near half, and so on. A search for our own id meets few contacts of most parts; in an overlay of fifty that may be
+a quarter of all. So each part is searched, the far ones first, at places as far from each other as may be, until it is
+full or a search finds no new contact there. At the end comes our own id again, because the contacts found on the way
+may know of nearer ones.
 
-Guarantees: at most `SEARCHES_MAX` searches, one at a time, whatever strangers tell. Does not know what a search is,
-nor what keeps a table full later (`bootstrap` does).
+Guarantees: at most `SEARCHES_MAX` searches, one at a time, whatever strangers tell. Does not know how a search goes,
+nor how a table stays full later (`bootstrap` does).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PLACE_BITS = 5  # So many places in a part are told apart; no part is searched m
 
 
 class BucketRefresh:
-    """What is left to search. `find(target, on_done, now)` starts a search whose end it tells of."""
+    """The parts left to search. `find(target, on_done, now)` starts a search and calls `on_done` at its end."""
 
     def __init__(self, core: Core, find: Callable[[bytes, Callable[[Verdict, float], None], float], None]) -> None:
         self._core = core
@@ -36,7 +36,7 @@ class BucketRefresh:
         self._known_count = 0
 
     def begin(self, now: float) -> None:
-        """Search all parts; where that is under way already, from the farthest on again."""
+        """Search all parts; if that is under way already, begin again with the farthest."""
         self._left = SEARCHES_MAX
         self._take(0)
         if not self._is_running:
@@ -51,7 +51,7 @@ class BucketRefresh:
     def _searched(self, verdict: Verdict, now: float) -> None:
         del verdict
         count = self._count(self._part)
-        # A part of fewer contacts than a reply holds is told of whole by everyone who is asked about a place in it.
+        # A reply about a place in a part names the whole part, if it has fewer contacts than a reply holds.
         if count > self._known_count and count >= self._core.contacts_in_reply:
             self._known_count = count
         else:
@@ -73,8 +73,8 @@ class BucketRefresh:
         self._find(core.node_id, lambda verdict, then: None, now)
 
     def _last_part(self) -> int:
-        """Return the part of the last contact that any search for our own id finds: what is nearer is known."""
-        # Replies tell of so many; who is there a little farther away, the nearest may not know.
+        """Return the part of the last contact that any search for our own id finds: nearer parts are known."""
+        # As many contacts as a reply names; the nearest may not know those a little farther away.
         core = self._core
         count = core.contacts_in_reply if len(core.table) >= core.contacts_in_reply else CONTACTS_IN_REPLY
         nearest = core.table.closest(core.node_id, count)

@@ -1,7 +1,7 @@
-"""What the parts of a node share: settings, table, outgoing datagrams, events, timers, and the requests in flight.
+"""The state that the parts of a node share: settings, table, outgoing datagrams, events, timers, requests in flight.
 
 Guarantees: a reply counts only when transaction, address and (where known) id match a request; every request ends
-in an answer or in silence. Does not know what a request is for: the request does.
+in an answer or in silence. Does not know the purpose of a request.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ PAD_BYTES_MAX = 400  # With the rest of a get a third of the longest reply, so t
 QUERY_BYTES = 125  # A get of ours without pad.
 REPLY_BYTES = 120  # A reply of ours without contacts and value.
 CONTACTS_IN_REPLY = 8  # BEP 5
-TOKENS_MAX = 1_024  # Nodes whose last token we remember: the table, and whom a minute of look-ups asks.
-ASKED_S = 600.0  # For how long a NAT may let in whoever we wrote to; most do for half a minute, some for five.
+TOKENS_MAX = 1_024  # Nodes whose last token we remember: the table, and those that a minute of look-ups asks.
+ASKED_S = 600.0  # For how long a NAT may let in an address that we wrote to; most do for half a minute, some for five.
 ASKED_MAX = 1_024  # Addresses remembered as written to; a busy node that is read-only writes to fewer in that time.
-EVENTS_MAX = 100_000  # More means that nobody reads them.
+EVENTS_MAX = 100_000  # More means that no caller reads them.
 
 
 class Core:
@@ -82,9 +82,9 @@ class Core:
     # Timers
 
     def at(self, due: float, action: Callable[[float], None], request: OutgoingRequest | None = None) -> None:
-        """Have `action(now)` called once `due` has come; there is no calling off, the action must look for itself.
+        """Have `action(now)` called once `due` has come; it cannot be called off, so the action checks the state.
 
-        Where it is about the present stage of a request, nobody is woken for it after that stage.
+        With `request`, `get_timer` leaves the action out once the request has passed its present stage.
         """
         self._serial += 1
         heapq.heappush(self._timers, (due, self._serial, action, request, 0 if request is None else request.stage))
@@ -92,7 +92,7 @@ class Core:
     def get_timer(self) -> float | None:
         """Return when `run_timers` is due next."""
         timers = self._timers
-        # Nearly every request is answered before its time; to wake up for each of them would cost as much as asking.
+        # Nearly every request is answered before its timeout; to wake up for each would cost as much as the request.
         while timers and (request := timers[0][3]) is not None and request.stage != timers[0][4]:
             heapq.heappop(timers)
         return timers[0][0] if timers else None
@@ -106,7 +106,7 @@ class Core:
     # Requests
 
     def can_send_to(self, address: Address) -> bool:
-        """Return whether a datagram to this address could arrive at a node."""
+        """Return whether there can be a node at this address that our socket reaches."""
         host, port = address
         kind = class_of(host)
         if kind in (AddressClass.UNUSABLE, AddressClass.DOCUMENTATION) or not port:
@@ -125,11 +125,11 @@ class Core:
         self.turns.count_in_flight(request, 1)
         size = self._transmit(request, TRANSACTION_BYTES)
         wait = self._timeout_of(request.node_id, request.address)
-        self.at(now + wait, lambda then: self._first_timeout(request, then), request)
+        self.at(now + wait, lambda then: self._timed_out(request, Stage.FIRST_WAIT, then), request)
         return size
 
     def has_asked(self, address: Address, now: float) -> bool:
-        """Return whether we wrote to this address so lately that a NAT may still let it in."""
+        """Return whether we wrote to this address so recently that a NAT may still let its datagrams in."""
         return self._asked.get(address, float("-inf")) > now - ASKED_S
 
     def _transmit(self, request: OutgoingRequest, transaction_bytes: int) -> int:
@@ -160,15 +160,15 @@ class Core:
         return compose(query)
 
     def _wanted(self, request: krpc.Request) -> tuple[bytes, ...]:
-        """Return the families to ask contacts of: BEP 32 has both asked for where one DHT helps the other to begin."""
+        """Return the families to ask for contacts of: both where one DHT helps the other to begin (BEP 32)."""
         if isinstance(request, krpc.FindNode) and self.sibling is not None and self.sibling.wants_contacts:
             return (b"n4", b"n6")
         return ()
 
     def note_token(self, address: Address, target: bytes, token: bytes, now: float) -> None:
-        """Remember the last token of a node, with which we can show it that our address is ours."""
+        """Remember the last token of a node, which proves our address to it."""
         if len(token) != TOKEN_BYTES:
-            # Not of our kind: who does not ration us need not be shown anything.
+            # A foreign node: it does not ration us, so it needs no proof.
             return
         self._tokens[address] = (target, token, now)
         self._tokens.move_to_end(address)
@@ -178,11 +178,11 @@ class Core:
     def get_request(
         self, target: bytes, seq: int | None, address: Address, now: float, *, is_padded: bool = True
     ) -> krpc.Get:
-        """Return a get with the last token of the node that it goes to, or padded to a third of the longest reply."""
+        """Return a get with the last token of its receiver, or padded to a third of the longest reply."""
         token_of, token, given_at = self._tokens.get(address, (b"", b"", float("-inf")))
         if now - given_at < TOKEN_PERIOD_S:
             return krpc.Get(target, seq, token, 0, None if token_of == target else token_of)
-        # A byte at least: by it the node knows that we would read `prove`, and need not be silent for want of proof.
+        # At least one byte: it says that we read `prove`, so that the node sends a short reply instead of none.
         pad_bytes = self._pad_bytes(may_bring_more=seq is None) if is_padded else 0
         return krpc.Get(target, seq, None, max(1, pad_bytes))
 
@@ -194,11 +194,11 @@ class Core:
         return krpc.FindNode(target, self._pad_bytes(may_bring_more=bool(self._wanted(request))))
 
     def search_request(self, target: bytes, address: Address, now: float, *, is_padded: bool = True) -> krpc.Request:
-        """Return what asks a node for contacts near `target`.
+        """Return the request for contacts near `target`.
 
-        A read-only node answers no ping, so it can only prove its address with a token, and find_node brings none.
-        In a named network, where everybody understands get, it therefore asks with that: who joins would otherwise
-        live for its first minute on what unproven addresses of its prefix are given together.
+        A read-only node answers no ping, so it can prove its address with a token only, and find_node brings none. In a
+        named network, where every node understands get, it sends that instead: for its first minute a newcomer would
+        otherwise share the budget of all unproven addresses of its prefix.
         """
         request = self.find_request(target, is_padded=is_padded)
         if self.is_named and self.is_read_only() and not self._wanted(request):
@@ -206,7 +206,7 @@ class Core:
         return request
 
     def _pad_bytes(self, *, may_bring_more: bool) -> int:
-        """Return how much pad earns a reply full of contacts, or of whatever may be in it beside them."""
+        """Return how much pad earns a reply full of contacts, or the longest reply."""
         size = CONTACT6_BYTES if self.settings.is_ipv6 else CONTACT_BYTES
         expected = krpc.REPLY_BYTES_MAX if may_bring_more else REPLY_BYTES + size * self.contacts_in_reply
         return max(0, min(PAD_BYTES_MAX, -(-expected // AMPLIFICATION_MAX) - QUERY_BYTES))
@@ -222,30 +222,23 @@ class Core:
             timeout = settings.timeout_s_first if typical_s is None else RTT_FACTOR * typical_s
         return min(max(timeout, settings.timeout_s_min), settings.timeout_s_max)
 
-    def _first_timeout(self, request: OutgoingRequest, now: float) -> None:
-        if request.stage is not Stage.FIRST_WAIT:
+    def _timed_out(self, request: OutgoingRequest, stage: Stage, now: float) -> None:
+        if request.stage is not stage:
             return
-        self.turns.count_in_flight(request, -1)
-        request.stage = Stage.SECOND_WAIT
-        if request.on_timeout(False, now):
+        is_first = stage is Stage.FIRST_WAIT
+        if is_first:
+            self.turns.count_in_flight(request, -1)
+            request.stage = Stage.SECOND_WAIT
+        if request.on_timeout(not is_first, now) and is_first:
             self.counters["retransmit"] += 1
             request.resent_at = now
             self._transmit(request, RETRANSMIT_TRANSACTION_BYTES)
             wait = self._timeout_of(request.node_id, request.address)
-            self.at(now + wait, lambda then: self._last_timeout(request, then), request)
-        else:
-            self._give_up(request, now)
-
-    def _last_timeout(self, request: OutgoingRequest, now: float) -> None:
-        if request.stage is not Stage.SECOND_WAIT:
+            self.at(now + wait, lambda then: self._timed_out(request, Stage.SECOND_WAIT, then), request)
             return
-        request.on_timeout(True, now)
-        self._give_up(request, now)
-
-    def _give_up(self, request: OutgoingRequest, now: float) -> None:
         request.stage = Stage.GIVEN_UP
         self.counters["request-unanswered"] += 1
-        # When nobody at all has answered meanwhile it is our network that is down, not this contact.
+        # If no contact at all has answered meanwhile, our own network is down, and not this contact.
         if request.node_id is not None and self.last_reply_at >= request.sent_at:
             self.table.failed(krpc.NodeInfo(request.node_id, request.address))
         self.at(now + LATE_S, lambda then: self._forget(request))
@@ -284,7 +277,7 @@ class Core:
         return request
 
     def _note_answer(self, request: OutgoingRequest, transaction: bytes, node_id: bytes | None, now: float) -> None:
-        # The transaction says which of the two was answered, so there is no guessing (Karn) about the time it took.
+        # The transaction says which of the two datagrams was answered, so the time is exact (Karn's problem).
         rtt = now - (request.sent_at if transaction == request.transactions[0] else request.resent_at)
         self.last_reply_at = now
         self.guard.prove(request.address, now)

@@ -1,7 +1,7 @@
-"""Which id this node goes by (BEP 42): one that fits the public address at which its contacts see it.
+"""The id of this node (BEP 42): one that fits the public address at which its contacts see it.
 
-Guarantees: only a majority over at least five prefixes moves the id, at most once an hour, and nothing moves it in
-space that is not public, where the rule does not hold. Does not know how contacts are found again under a new id.
+Guarantees: only a majority over at least five prefixes moves the id, at most once an hour; addresses that are not
+public never move it, as the rule does not hold there. Does not know how contacts are found again under a new id.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from p2pdns.addresses import Address, AddressClass, class_of, prefix_of
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.routing.ids import ID_BYTES, id_for, is_id_allowed
 
-VOTES_MIN = 5  # Distinct prefixes: one neighbour, or one network, must not be able to choose where we stand.
+VOTES_MIN = 5  # Distinct prefixes: one neighbour, or one network, must not be able to choose our id.
 VOTERS_MAX = 64  # The latest prefixes that told us our address.
 CHANGE_S_MIN = 3_600.0  # A new id leaves the items of the old place behind; an address that flaps must not cost that.
 
 
 class Identity:
-    """The votes on our address, and what follows for our id. `on_change` hears of each new id."""
+    """The votes on our address, and our id by them. `on_change` is called after each change of the id."""
 
     def __init__(self, core: Core, on_change: Callable[[float], None]) -> None:
         self._core = core
@@ -31,7 +31,7 @@ class Identity:
         """Note at which address a contact sees us, and take an id that fits once enough of them agree."""
         core = self._core
         host = ours[0]
-        # A voter in our own network knows nothing of how the world sees us.
+        # A voter in our own network does not see our public address.
         if class_of(host) is not AddressClass.PUBLIC or class_of(voter[0]) is not AddressClass.PUBLIC:
             return
         if (":" in host) != core.settings.is_ipv6:

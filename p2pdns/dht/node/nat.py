@@ -1,7 +1,7 @@
 """Whether strangers can reach this node, and at which address (BEP 42's `ip`, BEP 43's `ro`).
 
-Guarantees: a public address is believed when three places that have nothing to do with each other agree on it; a
-node behind a NAT stays read-only until a query came in that it had not opened the way for. Does not know who asked.
+Guarantees: a public address is believed when contacts in three prefixes agree on it; a node behind a NAT stays
+read-only until a query arrived from an address that it had not written to. Does not know the queries.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ VOTERS_MAX = 64  # The latest prefixes that told us our address; an address that
 
 
 class NatDetector:
-    """What the contacts say of our address. `forced` fixes the answer."""
+    """Our address as the contacts see it, and whether we are read-only; `forced` decides the latter."""
 
     def __init__(self, bind_host: str, forced: bool | None) -> None:
         self._forced = forced
@@ -29,11 +29,11 @@ class NatDetector:
         """Note what address of ours a contact sees."""
         if class_of(ours[0]) in (AddressClass.UNUSABLE, AddressClass.DOCUMENTATION):
             return
-        # Only who is in private space itself can see us at a private address.
+        # Only a contact in private space can see us at a private address.
         if is_non_public(ours[0]) and not is_non_public(voter[0]):
             return
         if self._bind_class in NON_PUBLIC:
-            # There is nothing to find out, and every address and port on loopback would have a vote of its own.
+            # No vote is needed, and every address and port on loopback would have a vote of its own.
             self.address = ours
             return
         prefix = prefix_of(voter)
@@ -49,7 +49,7 @@ class NatDetector:
             self.address = None
             return
         if self._reached_at not in (None, address):
-            # A laptop that moved, a line that came back with another address: who could reach us there is no witness.
+            # The machine moved, or its line has another address: queries at the old one show nothing about this one.
             self._reached_at, self._has_unsolicited = None, False
         self.address = address
         if self._has_unsolicited:
@@ -62,7 +62,7 @@ class NatDetector:
 
     @property
     def is_read_only(self) -> bool:
-        """Whether our queries must say that nobody need remember us."""
+        """Whether our queries say `ro`: others should not put us into their tables."""
         if self._forced is not None:
             return self._forced
         if self._bind_class in NON_PUBLIC:

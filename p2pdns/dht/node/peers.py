@@ -1,7 +1,7 @@
-"""Who announced what (BEP 5): the least a citizen of Mainline keeps, bounded in count and time.
+"""Announced peers (BEP 5), which every node of Mainline keeps for others, bounded in count and time.
 
 Guarantees: at most `HASHES_MAX` hashes of `PEERS_MAX` peers, each for `PEER_S` after its last announcement. Does not
-know tokens, nor why anyone wants peers: nothing in p2pdns does.
+know tokens, nor a use of peers: p2pdns itself has none.
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ class PeerStore:
         self._peers: OrderedDict[bytes, OrderedDict[Address, float]] = OrderedDict()
 
     def __len__(self) -> int:
-        """Return the number of hashes."""
         return len(self._peers)
 
     def announce(self, info_hash: bytes, peer: Address, now: float) -> None:
-        """Remember that a peer has something."""
+        """Remember that a peer has announced a hash."""
         peers = self._peers.setdefault(info_hash, OrderedDict())
         self._peers.move_to_end(info_hash)
         peers[peer] = now

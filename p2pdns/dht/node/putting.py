@@ -87,7 +87,7 @@ class PutOperation(Operation):
         """Refuse by the rule of all other storers, or this node would serve an item that they have refused."""
         storage, cas = self.core.storage, self.storing.cas
         held = storage.held(self.lookup.target, now)
-        if held is None or storage.is_from_the_future(held, now):
+        if held is None or storage.precedence.is_ahead(held.seq, now):
             return
         if cas is not None and held.seq != cas:
             raise BadRequest("cas-mismatch", krpc.CAS_MISMATCH)

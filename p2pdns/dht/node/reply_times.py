@@ -1,7 +1,7 @@
-"""How long replies take, measured so that a few slow contacts cannot make us wait for everybody.
+"""The time that replies take, measured so that a few slow contacts cannot prolong all our timeouts.
 
-Guarantees: fewer than half of the prefixes cannot raise the typical time above that of the others. Does not know what
-is asked, nor what is measured of a single contact (`routing` does).
+Guarantees: fewer than half of the prefixes cannot raise the typical time above that of the others. Does not know the
+requests, nor the times of a single contact (`routing` does).
 """
 
 from __future__ import annotations

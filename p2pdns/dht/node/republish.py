@@ -1,13 +1,13 @@
-"""What this node does for items whose publisher is away: it has the nearest nodes keep them, without the key.
+"""The republishing of others' items while their publisher is away, which needs no key.
 
-The holder nearest to an item looks first: where eight others hold it still, that is enough for now. Twice as long
-after the last put it puts again in any case, and whoever receives that put begins to count anew; so an item costs its
+The holder nearest to an item looks first: if eight others still hold it, that is enough for now. Twice as long after
+the last put it puts again in any case, and every receiver of that put starts its count anew; so an item costs its
 twenty holders together about one put in eight hours.
 
 Guarantees: only items that another node has put, or that two prefixes have asked for, within a day; none for longer
-than a fortnight after its seq was new, so that nothing lives for ever on its holders' word alone; one at a time,
-within a byte quota. Our own put prolongs the item's life at the others only: a node that is left alone lets go of
-everything within a day. Does not know own or pinned items (the engine's publisher puts those).
+than a fortnight after its seq was new, so that holders alone keep no item for ever; one at a time, within a byte
+quota. Our own put prolongs the item's life at the others only: a node that is left alone drops all items within a day.
+Does not know own or pinned items (the engine's publisher puts those).
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from enum import Enum
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.putting import PutOperation
 from p2pdns.dht.node.values import ItemArrived
-from p2pdns.dht.routing.ids import distance
 from p2pdns.dht.stored import Holding
 from p2pdns.items.item import Item, MutableItem
 from p2pdns.rates import RateLimit
@@ -28,12 +27,12 @@ TICK_S = 30.0  # Between two items: 2,880 a day, more than the byte quota lets t
 LOOK_AFTER_S = 4 * 3_600.0  # After the last put: a third of a day's churn has had its chance.
 PUT_AFTER_S = 8 * 3_600.0  # Two holders that take turns meet each other's 24 h twice over.
 LOOKERS = 4  # The nearest holders look; if all four are gone, the others put when that is due.
-RETRY_S = 900.0  # After a put that nobody took.
-STAGGER_S = 180.0  # For each holder that is nearer: the first put spares the others theirs.
+RETRY_S = 900.0  # After a put that no node kept.
+STAGGER_S = 180.0  # For each holder that is nearer: after the first put the others need none.
 COPIES_ENOUGH = 8  # 10 copies survive a day at 99.4 %, and until the next look it is a third of one.
-KEPT_S_MAX = 14 * 86_400.0  # After the last new seq: a holiday of the publisher's, not a grave's care.
-SEQ_UNIX_MIN = 1_262_304_000.0  # 2010. A seq that means a time before BEP 44 is a plain number.
-SEQ_AHEAD_S_MAX = 86_400.0  # And so is one that means a time after tomorrow.
+KEPT_S_MAX = 14 * 86_400.0  # After the last new seq: as long as a holiday of the publisher.
+SEQ_UNIX_MIN = 1_262_304_000.0  # 2010. A seq that would be a time before BEP 44 is a plain number.
+SEQ_AHEAD_S_MAX = 86_400.0  # A seq that would be a time after tomorrow is one as well.
 KEPT_BYTES_PER_SECOND = 500.0  # 43 MB a day at the most; a full store of small zones takes half of it.
 KEPT_BYTES_BURST = 64_000.0
 OVERHEAD_BYTES = 350  # Of a put and of the get before it, headers included.
@@ -52,7 +51,7 @@ Done = Callable[[RepublishOutcome, float], None]
 
 @dataclass(slots=True)
 class _Watch:
-    """What was done for an item: our last put and look (never: minus infinity), and when to look at it again."""
+    """Our last put of an item and our last look at it (minus infinity if never), and when to look again."""
 
     put_at: float = float("-inf")
     looked_at: float = float("-inf")
@@ -60,7 +59,7 @@ class _Watch:
 
 
 class RepublishOperation(PutOperation):
-    """A put of what we hold for others; it ends without one when there are copies enough."""
+    """A put of an item that we hold for others; with enough copies found it ends after the look-up."""
 
     is_due = False
     on_done: Done | None = None
@@ -69,7 +68,7 @@ class RepublishOperation(PutOperation):
         core, lookup = self.core, self.lookup
         newer = lookup.item
         if isinstance(newer, MutableItem) and core.storage.adopt(newer, now):
-            # A partition has healed, or we were away: what spreads from here on is the newer item.
+            # A partition has healed, or we were away: from here on the newer item is put.
             core.counters["keep-newer-found"] += 1
             core.events.append(ItemArrived(newer.target, newer))
             self.storing.item = newer
@@ -79,11 +78,11 @@ class RepublishOperation(PutOperation):
         super()._lookup_done(now, is_late=is_late)
 
     def _put_here(self, now: float) -> None:
-        # It is here already, on the word of whoever put it; ours must not make it live longer, or make it our own.
+        # It is here already, put by another node; our own put must not prolong its life, or make it our own.
         pass
 
     def _tell_progress(self) -> None:
-        # Nobody waits for this put.
+        # No caller waits for this put.
         pass
 
     def _put_done(self, now: float) -> None:
@@ -97,7 +96,7 @@ class RepublishOperation(PutOperation):
 
 
 class Republisher:
-    """The part of a node that keeps others' items alive. `keep` begins a RepublishOperation for an item."""
+    """The part of a node that republishes others' items. `keep` begins a RepublishOperation for an item."""
 
     def __init__(self, core: Core, keep: Callable[[Item, bool, Done, float], None], now: float) -> None:
         self._core = core
@@ -126,16 +125,16 @@ class Republisher:
         return first if watch is None else max(first, watch.next_at)
 
     def _has_begun(self, holding: Holding, now: float) -> bool:
-        """Begin to keep an item alive, or note when to look at it again; return whether this tick is used up."""
+        """Begin to republish an item, or note when to look at it again; return whether this tick is used up."""
         item, target = holding.stored.item, holding.stored.target
         watch = self._watches.setdefault(target, _Watch())
-        rank = self._rank(target)
+        rank = self._core.table.nearer_count(target, self._core.settings.k)
         if item is None or rank >= self._core.settings.k or self._age(holding, now) > KEPT_S_MAX:
             watch.next_at = now + LOOK_AFTER_S
             return False
         last_put_at = max(holding.put_at, watch.put_at)
         has_looked = watch.looked_at > last_put_at
-        # Who put last goes last: otherwise the nearest would put for ever, hear from nobody, and lose its own copy.
+        # The last to put goes last: otherwise the nearest would always put, receive no put, and lose its own copy.
         turn = rank + self._core.settings.k * (watch.put_at > holding.put_at)
         due_at = last_put_at + PUT_AFTER_S + turn * STAGGER_S
         look_at = last_put_at + LOOK_AFTER_S + turn * STAGGER_S
@@ -147,7 +146,7 @@ class Republisher:
         if not self._bytes.take(now, self._core.settings.k * (holding.stored.size_bytes + OVERHEAD_BYTES)):
             self._core.counters["keep-over-quota"] += 1
             return True
-        # What came back from the disk may have been put again while we were away; so it is looked for first.
+        # An item loaded from the disk may have been put again while we were away; so it is looked for first.
         is_due = now >= due_at and (has_looked or last_put_at >= self._started_at)
         self._is_busy = True
         self._keep(item, is_due, lambda kept, then: self._done(watch, kept, then), now)
@@ -163,18 +162,11 @@ class Republisher:
         if kept is RepublishOutcome.PUT:
             watch.put_at = now
 
-    def _rank(self, target: bytes) -> int:
-        """Return how many contacts are nearer to the target than we are."""
-        core = self._core
-        ours = distance(core.node_id, target)
-        near = core.table.closest(target, core.settings.k, is_reliable=True)
-        return sum(distance(contact.id, target) < ours for contact in near)
-
     def _age(self, holding: Holding, now: float) -> float:
-        """Return for how long an item has been no newer, by its seq where that is a time."""
+        """Return how old the seq of an item is: by its value if that is a time, else since it came."""
         age_s, skew = now - holding.new_at, self._core.storage.precedence.unix_skew
         if holding.stored.key is not None and skew is not None:
-            # Who got the item from another holder has seen it for the first time, but its seq has not become newer.
+            # For a node that got the item from another holder it is new, but its seq has not become newer.
             signed_unix, unix_now = holding.stored.seq / 1e6, now + skew
             if SEQ_UNIX_MIN < signed_unix <= unix_now + SEQ_AHEAD_S_MAX:
                 age_s = max(age_s, unix_now - signed_unix)

@@ -17,7 +17,6 @@ from p2pdns.dht.node.challenges import Challenges
 from p2pdns.dht.node.core import CONTACTS_IN_REPLY, VERSION, Core
 from p2pdns.dht.node.peers import PeerStore
 from p2pdns.dht.node.values import ItemArrived
-from p2pdns.dht.routing.ids import distance
 from p2pdns.dht.routing.reach import is_for, is_within, reach_of
 from p2pdns.dht.stored import Selected
 from p2pdns.errors import BadRequest
@@ -246,13 +245,10 @@ class RequestServer:
 
     def _nearer_count(self, request: krpc.Request) -> int:
         """Return how many of the nodes that should hold a target are nearer to it than this one."""
-        core = self._core
         target = request.target if isinstance(request, krpc.Get) else b""
         if isinstance(request, krpc.GetPeers):
             target = request.info_hash
-        ours, number = distance(core.node_id, target), int.from_bytes(target)
-        near = core.table.closest(target, core.settings.k, is_reliable=True)
-        return sum(contact.long_id ^ number < ours for contact in near)
+        return self._core.table.nearer_count(target, self._core.settings.k)
 
     @staticmethod
     def _short(reply: krpc.Reply, bytes_max: int) -> bytes | None:

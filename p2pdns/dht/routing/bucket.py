@@ -1,8 +1,8 @@
-"""A k-bucket: the contacts in one range of ids, and those that would like to be among them.
+"""A k-bucket: the contacts in one range of ids, and their replacements.
 
 Guarantees: a contact leaves only for one that is better in rank, or measurably faster, and of the latter kind never
-more than half of a bucket. It is the bucket of the `kademlia` package, with everything replaced that reads a clock or
-promotes strangers. Does not know the other buckets.
+more than half of a bucket. It is the bucket of the `kademlia` package without the methods that read a clock or promote
+strangers. Does not know the other buckets.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ RTT_GAIN_MIN = 0.5  # A newcomer must be twice as fast to push a contact out; le
 
 
 class Bucket(KBucket):
-    """The contacts in one range of ids, and those that would like to be among them."""
+    """The contacts in one range of ids, and the replacements, which answered and found no room."""
 
     def __init__(self, lower: int, upper: int, size: int, now: float) -> None:
         # The stock constructor calls touch_last_updated without a time; the time must be there first.
@@ -37,7 +37,7 @@ class Bucket(KBucket):
         return list(self.nodes.values())
 
     def split(self) -> tuple[Bucket, Bucket]:
-        """Return the lower and the upper half with everything that was in here."""
+        """Return the lower and the upper half with all contacts and replacements."""
         (lower, upper), now, size = self.range, self.last_updated, self.ksize
         middle = (lower + upper) // 2
         halves = (Bucket(lower, middle, size, now), Bucket(middle + 1, upper, size, now))
@@ -65,7 +65,7 @@ class Bucket(KBucket):
         worst = max(members, key=rank)
         if (worst.failures, not worst.is_allowed) > (newcomer.failures, not newcomer.is_allowed):
             return worst
-        # The older half stays whatever its round-trip time: else whoever sits close to us could take the whole bucket.
+        # The older half stays whatever its round-trip time, or an attacker close to us could take the whole bucket.
         younger = sorted(members, key=lambda member: member.first_at)[len(members) // 2 :]
         slowest = max(younger, key=lambda member: member.srtt or 0.0)
         if newcomer.srtt is None or slowest.srtt is None or newcomer.failures or not newcomer.is_allowed:
@@ -73,7 +73,7 @@ class Bucket(KBucket):
         return slowest if newcomer.srtt < RTT_GAIN_MIN * slowest.srtt else None
 
     def keep_as_replacement(self, contact: Contact) -> None:
-        """Keep a contact for when there is room; who goes for it is put on `forgotten`."""
+        """Keep a contact for when there is room; the one that goes for it is put on `forgotten`."""
         self.replacement_nodes.pop(contact.id, None)
         self.replacement_nodes[contact.id] = contact
         while len(self.replacement_nodes) > self.max_replacement_nodes:
@@ -82,7 +82,7 @@ class Bucket(KBucket):
             self.forgotten.append(self.replacement_nodes.pop(oldest.id))
 
     def remove_node(self, contact: Contact) -> None:
-        """Drop a contact; the best of the replacements takes its place (stock: the newest, whoever that is)."""
+        """Drop a contact; the best of the replacements takes its place (in `kademlia` the newest)."""
         self.replacement_nodes.pop(contact.id, None)
         if self.nodes.pop(contact.id, None) is not None and self.replacement_nodes:
             best = min(self.replacement_nodes.values(), key=rank)
@@ -91,7 +91,6 @@ class Bucket(KBucket):
 
     @property
     def is_full(self) -> bool:
-        """Whether the next contact needs a split, a replacement, or to wait."""
         return len(self.nodes) >= self.ksize
 
 

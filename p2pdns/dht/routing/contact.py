@@ -1,11 +1,12 @@
-"""What is known of another node: its id and address, when it answered, how long that took, how often it was silent.
+"""A contact: the id and address of another node, when it answered, its round-trip time, how often it was silent.
 
-Guarantees: told the time; the estimate of a round-trip time is that of RFC 6298 without its floor. Does not know which
-bucket it is in.
+Guarantees: reads no clock; the estimate of a round-trip time is that of RFC 6298 without its floor. Does not know its
+bucket.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from p2pdns.addresses import Address
@@ -25,49 +26,29 @@ class SavedContact(NamedTuple):
     known_s: float = 0.0
 
 
+@dataclass(slots=True, eq=False)
 class Contact:
-    """What we know of another node. `id` and `long_id` are the names that the buckets go by."""
+    """What we know of another node. The buckets of `kademlia` read `id` and `long_id`."""
 
-    __slots__ = (
-        "address",
-        "answered_at",
-        "failures",
-        "first_at",
-        "id",
-        "is_allowed",
-        "long_id",
-        "reach",
-        "rtt_count",
-        "rttvar",
-        "srtt",
-        "wire",
-    )
+    wire: krpc.NodeInfo
+    first_at: float
+    id: bytes = field(init=False)
+    long_id: int = field(init=False)
+    address: Address = field(init=False)
+    reach: int | None = field(init=False)
+    is_allowed: bool = field(init=False)
+    answered_at: float = field(init=False)
+    srtt: float | None = None
+    rttvar: float = 0.0
+    rtt_count: int = 0
+    failures: int = 0
 
-    def __init__(self, wire: krpc.NodeInfo, now: float) -> None:
-        self.wire = wire
-        self.id = wire.node_id
-        self.long_id = int.from_bytes(wire.node_id)
-        self.address = wire.address
-        self.srtt: float | None = None
-        self.rttvar = 0.0
-        self.rtt_count = 0
-        self.failures = 0
-        self.first_at = now
-        self.answered_at = now
-        self.reach = reach_of(wire.address[0])
-        self.is_allowed = is_id_allowed(wire.node_id, wire.address[0])
-
-    def __eq__(self, other: object) -> bool:
-        """Contacts are the same when id and address are."""
-        return isinstance(other, Contact) and self.wire == other.wire
-
-    def __hash__(self) -> int:
-        """Return a hash over id and address."""
-        return hash(self.wire)
-
-    def __repr__(self) -> str:
-        """Return id and address, for test output."""
-        return f"Contact({self.id.hex()}, {self.address[0]}:{self.address[1]})"
+    def __post_init__(self) -> None:
+        self.id, self.address = self.wire
+        self.long_id = int.from_bytes(self.id)
+        self.reach = reach_of(self.address[0])
+        self.is_allowed = is_id_allowed(self.id, self.address[0])
+        self.answered_at = self.first_at
 
     def answered(self, rtt: float | None, now: float) -> None:
         """Note an answer, and its round-trip time where one was measured (RFC 6298, without its floor)."""
@@ -85,7 +66,7 @@ class Contact:
 
     @property
     def timeout(self) -> float | None:
-        """The time after which an answer is late, None while too little was measured; bounds are the asker's."""
+        """The time after which an answer is late, None while too little was measured; `core` bounds it."""
         return self.srtt + 4 * self.rttvar if self.srtt is not None and self.rtt_count >= RTT_SAMPLES_MIN else None
 
 

@@ -1,6 +1,6 @@
 """Node ids: their XOR distance, and which of them BEP 42 allows at an address.
 
-Guarantees: pure functions of bytes and addresses. Does not know who has an id.
+Guarantees: pure functions of bytes and addresses. Does not know nodes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from p2pdns.addresses import AddressClass, class_of, packed_of
 
 ID_BYTES = 20
 ID_BITS = 160
-HOSTS_REMEMBERED_MAX = 4_096  # Hosts of which it is remembered what BEP 42 wants: a full table and its guests.
+HOSTS_REMEMBERED_MAX = 4_096  # Hosts whose CRC for BEP 42 is remembered: a full table and its guests.
 _CRC32C_POLYNOMIAL = 0x82F63B78
 _BEP42_MASK_V4 = 0x030F3FFF
 _BEP42_MASK_V6 = 0x0103070F1F3F7FFF

@@ -1,7 +1,7 @@
-"""Who may be told of whom: public contacts are everybody's, the others mean something in their own space only.
+"""Which contacts may be named to a peer: all peers may hear of public ones, the others are valid in their space only.
 
-Guarantees: a contact that a peer tells of never makes us send into a space that the peer is not in itself. Does not
-know ids, nor what is known of a contact.
+Guarantees: a contact that a peer names never makes us send into a space that the peer is not in. Does not know ids,
+nor the state of a contact.
 """
 
 from __future__ import annotations
@@ -12,25 +12,20 @@ from p2pdns.addresses import AddressClass, class_of
 
 HOSTS_REMEMBERED_MAX = 4_096  # Hosts whose reach is remembered: a full table and its guests.
 
-_REACH = {
-    AddressClass.PUBLIC: 0,
-    AddressClass.PRIVATE: 1,
-    AddressClass.LINK_LOCAL: 2,
-    AddressClass.LOOPBACK: 3,
-}
+_REACH = {AddressClass.PUBLIC: 0, AddressClass.PRIVATE: 1, AddressClass.LINK_LOCAL: 2, AddressClass.LOOPBACK: 3}
 
 
 @lru_cache(maxsize=HOSTS_REMEMBERED_MAX)
 def reach_of(host: str) -> int | None:
-    """Return how narrow the space is in which `host` means something: 0 for everywhere, None for nowhere."""
+    """Return how narrow the space is in which `host` is valid: 0 for everywhere, None for nowhere."""
     return _REACH.get(class_of(host))
 
 
 def is_for(host: str, peer_host: str) -> bool:
     """Return whether a contact at `host` may be learnt from, or told to, a peer at `peer_host`.
 
-    Public contacts are everybody's. A private one means something in private space only, a loopback one on its own
-    machine only; told from elsewhere it would make us send to our own network on a stranger's word.
+    A private contact is valid in private space only, a loopback one on its own machine only; named from elsewhere it
+    would make us send to our own network at a stranger's request.
     """
     return is_within(reach_of(host), reach_of(peer_host))
 

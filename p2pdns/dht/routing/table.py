@@ -18,12 +18,12 @@ from p2pdns.dht.routing.ids import ID_BITS
 
 K = 20  # Copies of an item and width of a look-up: 20 replicas survive a day of churn, 10 do not always.
 FAILURES_MAX = 3  # Look-ups in a row that a contact left unanswered before it goes; one lost burst is not a death.
-LOST_MAX = 64  # Contacts gone for silence that are tried again now and then: after a partition they are the way back.
+LOST_MAX = 64  # Contacts dropped for silence that are tried again: after a partition they are the way back.
 SPARSE_CONTACTS_MAX = 40  # Below this many contacts the table is too small to estimate a density from.
 
 
 class RoutingTable:
-    """The contacts of one node: dense near its own id, thinner with distance.
+    """The contacts of one node. Its length and its iteration leave replacements out.
 
     `far_sizes` enlarges the farthest buckets, farthest first (128, 64, 32 cost upkeep and save a hop).
     """
@@ -38,11 +38,9 @@ class RoutingTable:
         self.lost: deque[Address] = deque(maxlen=LOST_MAX)
 
     def __len__(self) -> int:
-        """Return the number of contacts, replacements left out."""
         return sum(len(bucket.nodes) for bucket in self.buckets)
 
     def __iter__(self) -> Iterator[Contact]:
-        """Yield every contact, replacements left out."""
         for bucket in self.buckets:
             yield from bucket.contacts()
 
@@ -65,7 +63,7 @@ class RoutingTable:
         return self.buckets[self._index_of(int.from_bytes(node_id))]
 
     def get(self, wire: krpc.NodeInfo) -> Contact | None:
-        """Return what is known of a contact, replacements included; None for an unknown one or another address."""
+        """Return a contact, replacements included; None if the id is unknown or has another address."""
         contact = self._by_address.get(wire.address)
         return contact if contact is not None and contact.id == wire.node_id else None
 
@@ -74,7 +72,7 @@ class RoutingTable:
         return address in self._by_address
 
     def wants(self, node_id: bytes, address: Address) -> bool:
-        """Return whether there would be room for this contact if it answered, so that asking it is worth a datagram."""
+        """Return whether there would be room for this contact if it answered, so that it is worth a ping."""
         if node_id == self.own_id or address in self._by_address:
             return False
         bucket = self.bucket_of(node_id)
@@ -87,10 +85,10 @@ class RoutingTable:
         lower, upper = bucket.range
         return bool(lower <= self._own_number <= upper)
 
-    def answered(self, wire: krpc.NodeInfo, rtt: float | None, now: float, *, known_s: float = 0.0) -> Contact | None:
-        """Note that a contact answered us, and take it in; None when it is not to be known.
+    def answered(self, wire: krpc.NodeInfo, rtt: float | None, now: float) -> Contact | None:
+        """Note that a contact answered us, and take it in; None when it is refused.
 
-        Who says it has the id or the address of another contact waits until that one has failed to answer.
+        A node with the id or the address of another contact is refused until that one has failed to answer.
         """
         if wire.node_id == self.own_id:
             return None
@@ -108,7 +106,7 @@ class RoutingTable:
             if not holder.failures:
                 return None
             self._drop(holder)
-        contact = Contact(wire, now - known_s)
+        contact = Contact(wire, now)
         contact.answered(rtt, now)
         self._add(contact, now)
         return contact
@@ -171,8 +169,8 @@ class RoutingTable:
         """
         number = int.from_bytes(target)
         found: list[Contact] = []
-        # A bucket is a subtree of the id space: everything in one is nearer than everything in another, so whole
-        # buckets come in the order of their nearest possible id. Going to and fro beside the target's own is wrong.
+        # A bucket is a subtree of the id space: all ids in one are nearer than all in another, so whole buckets come in
+        # the order of their nearest possible id, which is not the order beside the target's own.
         for bucket in sorted(self.buckets, key=lambda bucket: _gap(bucket.range, number)):
             members: Iterable[Contact] = bucket.nodes.values()
             if is_reliable:
@@ -181,6 +179,12 @@ class RoutingTable:
             if len(found) >= count:
                 break
         return found[:count]
+
+    def nearer_count(self, target: bytes, count: int) -> int:
+        """Return how many of the `count` reliable contacts nearest to `target` are nearer to it than this node."""
+        number = int.from_bytes(target)
+        near = self.closest(target, count, is_reliable=True)
+        return sum(contact.long_id ^ number < self._own_number ^ number for contact in near)
 
     def k_distance(self, k: int = K) -> int | None:
         """Return an estimate of how far the k-th nearest node is from a random target; None for a small table.
@@ -195,7 +199,7 @@ class RoutingTable:
         return k * weighted // sum(j * j for j in range(1, len(nearest) + 1))
 
     def touch(self, target: bytes, now: float) -> None:
-        """Note that a look-up went through the bucket of `target`; our own may be wide, and it saw one place there."""
+        """Note that a look-up went through the bucket of `target`; our own is wide, and the look-up saw one place."""
         if not self.is_own(bucket := self.bucket_of(target)):
             bucket.touch_last_updated(now)
 

@@ -110,9 +110,9 @@ def test_proven_addresses_are_bounded_and_the_oldest_go_first() -> None:
         guard.prove(("203.0.113.7", port), START)
     guard.prove(("203.0.113.7", 1), START)
     guard.prove(("203.0.113.9", 1), START)
-    assert guard.proven_count == module.PROVEN_ADDRESSES_MAX
-    assert guard.is_proven(("203.0.113.7", 1), START)
-    assert not guard.is_proven(("203.0.113.7", 2), START)
+    ports = range(1, module.PROVEN_ADDRESSES_MAX + 1)
+    assert [port for port in ports if not guard.is_proven(("203.0.113.7", port), START)] == [2]
+    assert guard.is_proven(("203.0.113.9", 1), START)
 
 
 def test_a_proven_address_gets_whole_replies_without_end() -> None:
