@@ -192,7 +192,7 @@ class Guard:
         pools = self._pools_of(prefix, now)
         self._heard.note(prefix)
         is_modest = reply_bytes <= AMPLIFICATION_MAX * request_bytes
-        share = _share_kept(nearer_count)
+        share = next((share for count, share in VALUE_SHARES if nearer_count < count), VALUE_SHARE_FAR)
         # The share must be left after this reply; only the first reply from a full budget may have any size.
         in_pools = POOL_RESERVE_BYTES + _with_share(reply_bytes, share, VALUES_BURST_BYTES)
         of_prefix = _with_share(reply_bytes, share, PREFIX_BURST_BYTES)
@@ -260,14 +260,6 @@ class Guard:
             if part > 0:
                 pool.take(now, part)
                 size_bytes -= part
-
-
-def _share_kept(nearer_count: int) -> float:
-    """Return which share of the budgets a value must leave if so many nodes are nearer to its target than we are."""
-    for below, share in VALUE_SHARES:
-        if nearer_count < below:
-            return share
-    return VALUE_SHARE_FAR
 
 
 def _with_share(size_bytes: int, share: float, burst_bytes: float) -> float:

@@ -273,10 +273,6 @@ class Core:
         elif request.stage is Stage.GIVEN_UP:
             self.counters["reply-late"] += 1
         self._forget(request)
-        self._note_answer(request, transaction, node_id, now)
-        return request
-
-    def _note_answer(self, request: OutgoingRequest, transaction: bytes, node_id: bytes | None, now: float) -> None:
         # The transaction says which of the two datagrams was answered, so the time is exact (Karn's problem).
         rtt = now - (request.sent_at if transaction == request.transactions[0] else request.resent_at)
         self.last_reply_at = now
@@ -284,3 +280,4 @@ class Core:
         self.reply_times.note(request.address, rtt)
         if node_id is not None:
             self.table.answered(krpc.NodeInfo(node_id, request.address), rtt, now)
+        return request

@@ -50,6 +50,15 @@ class Contact:
         self.is_allowed = is_id_allowed(self.id, self.address[0])
         self.answered_at = self.first_at
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Contact) and self.wire == other.wire
+
+    def __hash__(self) -> int:
+        return hash(self.wire)
+
+    def __repr__(self) -> str:
+        return f"Contact({self.id.hex()}, {self.address[0]}:{self.address[1]})"
+
     def answered(self, rtt: float | None, now: float) -> None:
         """Note an answer, and its round-trip time where one was measured (RFC 6298, without its floor)."""
         self.failures = 0
