@@ -79,7 +79,7 @@ class Lookup:
         self.confirmed_count = 0
         self.confirmation = Confirmation()
         self.bad_items: Counter[str] = Counter()
-        # Contacts that were named in vain, by reason. A contact is usually named twice; far more often is not usual.
+        # Contacts that were named in vain, by reason. Many are "repeated": each look-up hears of its contacts again.
         self.contacts_dropped: Counter[str] = Counter()
         self._own_id = own_id
         self._number = int.from_bytes(target)

@@ -326,7 +326,7 @@ class Shortlist:
         candidate.credit = credit
 
     def absolve(self, candidate: Candidate) -> None:
-        """Take no credit from the sources that named a contact which is alive and of no use."""
+        """Undo what a contact that is alive and of no use has changed in the credit of its sources."""
         for source in candidate.sources:
             source.change(-candidate.credit)
         candidate.credit = 0.0
