@@ -1,7 +1,7 @@
 """The frames between the front and the engine: what crosses their one Unix stream, and how it is read.
 
 A frame is a length of four bytes and a value in MessagePack: the kind of the frame and its fields, in order. The engine
-listens on `link.sock` and opens each connection with `Hello`; then the front sends `Query` and now and then its
+listens on `link.sock` and opens each connection with `Hello`; then the front sends `QuestionFrame` and now and then its
 `Counters`, and the engine sends `Forwarded` (this query waits on an upstream now), `Answer`, and `Invalidate` whenever
 it likes.
 
@@ -80,7 +80,7 @@ class Ask(_Fields, frozen=True):
     is_prefetch: bool = False
 
 
-class Query(_Fields, frozen=True, tag=2):
+class QuestionFrame(_Fields, frozen=True, tag=2):
     """One question for the engine. `question` is the lower-case name, type and class as on the wire."""
 
     id: Number
@@ -145,7 +145,7 @@ class Counters(_Fields, frozen=True, tag=6):
         return Counters(tuple(named[:COUNTERS_MAX]))
 
 
-Frame = Hello | Query | Forwarded | Postponed | Answer | Invalidate | Counters
+Frame = Hello | QuestionFrame | Forwarded | Postponed | Answer | Invalidate | Counters
 
 _LENGTH_BYTES = 4
 _encoder = msgpack.Encoder()
@@ -217,14 +217,14 @@ def _parsed(body: bytearray) -> Frame:
         # What the types do not say. First the two kinds of which there is one for each question.
         case Answer():
             _check_answer(frame)
-        case Query():
+        case QuestionFrame():
             _check_query(frame)
         case Counters():
             _check_counters(frame)
     return frame
 
 
-def _check_query(query: Query) -> None:
+def _check_query(query: QuestionFrame) -> None:
     question = query.question
     if question_end(question, 0) != len(question):
         raise FormatError("frame-question", f"{len(question)} bytes")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from p2pdns.front.gate import Passed
 from p2pdns.front.pending import Questions
 from p2pdns.front.transport import TCP, UDP
-from p2pdns.front.waiting import Ending, Waiter
+from p2pdns.front.waiting import Ending, WaitingClient
 from tests.front_messages import gate, query
 
 GREEDY = "192.168.1.1"
@@ -22,12 +22,12 @@ ONE_LINK = ["fd00::1", "fd00::2", "fd00::ffff:ffff:ffff:ffff", "fd00:0:0:0:abcd:
 
 def waiter(
     name: str = "www.example", *, number: int = 1, host: str = "127.0.0.1", port: int = 4000, stream: bool = False
-) -> Waiter:
+) -> WaitingClient:
     """Return a client that waits for a name."""
     client = DOOR.access.client((host, port), TCP if stream else UDP)
     verdict = DOOR.verdict(query(name, number=number), client, 0.0)
     assert isinstance(verdict, Passed)
-    return Waiter.of(verdict.asked, client, lambda _: None)
+    return WaitingClient.of(verdict.asked, client, lambda _: None)
 
 
 def connected(now: float = 0.0) -> Questions:
@@ -37,7 +37,7 @@ def connected(now: float = 0.0) -> Questions:
     return table
 
 
-def add(table: Questions, who: Waiter, now: float) -> int:
+def add(table: Questions, who: WaitingClient, now: float) -> int:
     """Let somebody wait; return the number of the question."""
     table.add(who.asked.key, who, now)
     pending = table.pending(who.asked.key)
@@ -45,12 +45,12 @@ def add(table: Questions, who: Waiter, now: float) -> int:
     return pending.id
 
 
-def refused(table: Questions, who: Waiter) -> Ending | None:
+def refused(table: Questions, who: WaitingClient) -> Ending | None:
     """Return why somebody may not wait."""
     return table.refusal(who.asked.key, who)
 
 
-def has_place(table: Questions, who: Waiter) -> bool:
+def has_place(table: Questions, who: WaitingClient) -> bool:
     """Let somebody wait; return whether the question has a place at the engine."""
     add(table, who, 0.0)
     pending = table.pending(who.asked.key)

@@ -132,7 +132,7 @@ class _Connection(PieceProtocol):
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         # Questions that have not begun, by the prefix and the seat of the client, both in the order of their turns.
-        self._waiting: OrderedDict[str, OrderedDict[str, deque[tuple[link.Query, Question]]]] = OrderedDict()
+        self._waiting: OrderedDict[str, OrderedDict[str, deque[tuple[link.QuestionFrame, Question]]]] = OrderedDict()
         self._waiting_count = 0
         self._let_go_at = float("-inf")
         self._unsent: list[bytes] = []
@@ -226,7 +226,7 @@ class _Connection(PieceProtocol):
         if isinstance(frame, link.Counters):
             self._server.front_counters = dict(frame.counts)
             return
-        if not isinstance(frame, link.Query):
+        if not isinstance(frame, link.QuestionFrame):
             raise FormatError("frame-order", f"a front does not send {type(frame).__name__}")
         self._counters["queries"] += 1
         question = Question.parse(frame.question)
@@ -254,7 +254,7 @@ class _Connection(PieceProtocol):
         # The loop looks at all sockets before it runs this.
         self._turn = self._loop.call_soon(self._take_turn) if self._waiting else None
 
-    async def _answer(self, number: int, query: link.Query, question: Question) -> None:
+    async def _answer(self, number: int, query: link.QuestionFrame, question: Question) -> None:
         frame: link.Frame
         is_forwarded = False
 

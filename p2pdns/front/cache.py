@@ -31,7 +31,7 @@ _NXDOMAIN, _TYPE_SOA = int(Rcode.NXDOMAIN), Type.SOA.to_bytes(2, "big")
 
 
 @dataclass(slots=True)
-class Entry:
+class CachedAnswer:
     """One answer as it is kept.
 
     `held_until` is how long a failure lets it be served stale without asking again; from `prefetch_at` on the next one
@@ -81,7 +81,7 @@ class AnswerCache:
         self._ttl_s_max = ttl_s_max
         self._stale_s_max = stale_s_max
         self._negative_ttl_s_max = negative_ttl_s_max
-        self._entries: OrderedDict[bytes, Entry] = OrderedDict()
+        self._entries: OrderedDict[bytes, CachedAnswer] = OrderedDict()
         self._keys_of_tag: dict[bytes, dict[bytes, None]] = {}
 
     def change_limits(
@@ -176,7 +176,7 @@ class AnswerCache:
         cost = cost_of(key, answer)
         if cost > self._bytes_max:
             return
-        self._entries[key] = Entry(key, answer, self.epoch, cost, _prefetch_at(answer, now))
+        self._entries[key] = CachedAnswer(key, answer, self.epoch, cost, _prefetch_at(answer, now))
         self.size_bytes += cost
         self.counters["insert"] += 1
         for tag in answer.tags:
@@ -218,17 +218,17 @@ class AnswerCache:
             self._remove(next(iter(self._entries)))
             self.counters["evict"] += 1
 
-    def _survives_failure(self, entry: Entry, now: float) -> bool:
+    def _survives_failure(self, entry: CachedAnswer, now: float) -> bool:
         return not entry.answer.failure and now < max(entry.answer.expiry, entry.answer.stale_until)
 
-    def _hold(self, entry: Entry, failure: Answer) -> None:
+    def _hold(self, entry: CachedAnswer, failure: Answer) -> None:
         """Let a stale answer be given for as long as a failure holds."""
         self._let_go(entry)
         entry.held_until, entry.failure = failure.expiry, failure
         for tag in failure.tags:
             self._keys_of_tag.setdefault(tag, {})[entry.key] = None
 
-    def _let_go(self, entry: Entry) -> None:
+    def _let_go(self, entry: CachedAnswer) -> None:
         failure, entry.failure, entry.held_until = entry.failure, None, 0.0
         if failure is not None:
             self._untag(entry.key, [tag for tag in failure.tags if tag not in entry.answer.tags])

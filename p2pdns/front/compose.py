@@ -12,7 +12,7 @@ from __future__ import annotations
 from p2pdns.dns.labels import HEADER_BYTES
 from p2pdns.dns.life import STALE_TTL_S
 from p2pdns.dns.registry import OPCODE_MASK, RCODE_MASK, Ede, Explanations, Flag, Option, Rcode, Type
-from p2pdns.front.gate import Asked
+from p2pdns.front.gate import ClientQuery
 from p2pdns.link import Answer, clipped_text
 
 EDE_BYTES_MAX = 400  # All explanations together; they must not push an answer out of a 1232-byte datagram alone.
@@ -25,7 +25,7 @@ _TYPE_OPT = Type.OPT.to_bytes(2, "big")
 
 
 def compose_told(
-    asked: Asked,
+    asked: ClientQuery,
     rcode: int,
     *,
     ede: Explanations = (),
@@ -49,7 +49,14 @@ def compose_told(
 
 
 def compose_answer(
-    asked: Asked, answer: Answer, now: float, *, is_stale: bool, is_trusted: bool, udp_size: int, ede: Explanations = ()
+    asked: ClientQuery,
+    answer: Answer,
+    now: float,
+    *,
+    is_stale: bool,
+    is_trusted: bool,
+    udp_size: int,
+    ede: Explanations = (),
 ) -> bytes:
     """Return a kept answer as the response to one query.
 
@@ -83,7 +90,7 @@ def compose_answer(
 
 
 def _fitted(
-    message: bytes, asked: Asked, rcode_high: int, ede: Explanations, udp_size: int, offsets: tuple[int, ...] = ()
+    message: bytes, asked: ClientQuery, rcode_high: int, ede: Explanations, udp_size: int, offsets: tuple[int, ...] = ()
 ) -> bytes:
     """Return a message with its OPT, within the size of the client: first without what it can do without, then cut."""
     room = asked.size_max - len(asked.options) - (_OPT_BYTES if asked.has_opt else 0)
@@ -98,7 +105,7 @@ def _fitted(
     return _with_opt(message, asked, rcode_high, told, udp_size) if asked.has_opt else message
 
 
-def _with_opt(message: bytes, asked: Asked, rcode_high: int, told: bytes, udp_size: int) -> bytes:
+def _with_opt(message: bytes, asked: ClientQuery, rcode_high: int, told: bytes, udp_size: int) -> bytes:
     options = asked.options + told
     opt = b"\x00" + _TYPE_OPT + udp_size.to_bytes(2, "big")
     opt += bytes([rcode_high, 0, 0x80 if asked.dnssec_ok else 0, 0]) + len(options).to_bytes(2, "big") + options
@@ -110,7 +117,7 @@ def _ede_option(code: int, text: bytes) -> bytes:
     return _EDE + (2 + len(text)).to_bytes(2, "big") + code.to_bytes(2, "big") + text
 
 
-def _without_additional(message: bytes, asked: Asked, offsets: tuple[int, ...]) -> bytes:
+def _without_additional(message: bytes, asked: ClientQuery, offsets: tuple[int, ...]) -> bytes:
     # RFC 2181 §9: what was added unasked is left out without a word, and TC is for what was asked.
     answers, authorities, additionals = (int.from_bytes(message[i : i + 2], "big") for i in (6, 8, 10))
     count = answers + authorities
@@ -124,7 +131,7 @@ def _without_additional(message: bytes, asked: Asked, offsets: tuple[int, ...]) 
     return message[:10] + bytes(2) + message[HEADER_BYTES:end]
 
 
-def _truncated(message: bytes, asked: Asked) -> bytes:
+def _truncated(message: bytes, asked: ClientQuery) -> bytes:
     # RFC 2181 §9: a client retries over TCP and ignores the rest, so nothing but the question is worth sending.
     flags = int.from_bytes(message[2:4], "big") | _TC
     counts = (b"\x00\x01" if asked.question else b"\x00\x00") + bytes(6)

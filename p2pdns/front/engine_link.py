@@ -16,7 +16,7 @@ from p2pdns.clock import boot_now
 from p2pdns.directory import peer_user_of
 from p2pdns.errors import FormatError
 from p2pdns.front.funnel import Funnel
-from p2pdns.link import SOCKET_NAME, VERSION, Counters, Frame, FrameReader, Hello, Query, compose
+from p2pdns.link import SOCKET_NAME, VERSION, Counters, Frame, FrameReader, Hello, QuestionFrame, compose
 from p2pdns.log import get_limited_logger
 from p2pdns.net.pieces import PieceProtocol
 from p2pdns.net.sockets import reachable
@@ -48,7 +48,7 @@ class EngineLink(PieceProtocol):
         self._distrusted = False
         self._closed = asyncio.Event()
         self._reported: Counters | None = None
-        self._unsent: list[Query] = []
+        self._unsent: list[QuestionFrame] = []
         funnel.send_query = self.send
 
     async def run(self) -> None:
@@ -85,7 +85,7 @@ class EngineLink(PieceProtocol):
             task.cancel()
         return self.connected.is_set() or (self._closed.is_set() and self._greeted)
 
-    def send(self, query: Query) -> None:
+    def send(self, query: QuestionFrame) -> None:
         """Send one query with those that come in the same wakeup; without a connection the table has them all."""
         self._unsent.append(query)
         if len(self._unsent) >= QUERIES_PER_WRITE_MAX:

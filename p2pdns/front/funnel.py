@@ -18,12 +18,12 @@ from p2pdns.dns.registry import Ede, Rcode
 from p2pdns.errors import FormatError
 from p2pdns.front.cache import AnswerCache
 from p2pdns.front.compose import compose_answer, compose_told
-from p2pdns.front.gate import Asked, Client, Dropped, Gate, Told
+from p2pdns.front.gate import Client, ClientQuery, Dropped, Gate, Told
 from p2pdns.front.memo import Memo
 from p2pdns.front.pending import Questions
 from p2pdns.front.transport import Transport
-from p2pdns.front.waiting import Ending, Pending, Waiter
-from p2pdns.link import Answer, Forwarded, Frame, Hello, Invalidate, Postponed, Query
+from p2pdns.front.waiting import Ending, OpenQuestion, WaitingClient
+from p2pdns.link import Answer, Forwarded, Frame, Hello, Invalidate, Postponed, QuestionFrame
 
 _EXPLAINED = {
     Ending.DEADLINE: (Ede.NO_REACHABLE_AUTHORITY, "no answer within the time limit"),
@@ -48,7 +48,7 @@ class Funnel:
         self._memo = Memo(cache)
         self.counters: Counter[str] = Counter()
         # Set by whoever owns the connection to the engine and the timer.
-        self.send_query: Callable[[Query], None] = _nowhere
+        self.send_query: Callable[[QuestionFrame], None] = _nowhere
         self.on_timer_changed: Callable[[], None] = _nothing
         self._udp_size = udp_size
         self._armed_for: float | None = None
@@ -101,9 +101,9 @@ class Funnel:
         if held is not None:
             self.cache.counters["stale"] += 1
             return self._response(asked, client, held[0], now, is_stale=True, failure=held[1])
-        return self._wait(key, Waiter.of(asked, client, reply), now)
+        return self._wait(key, WaitingClient.of(asked, client, reply), now)
 
-    def _prefetch(self, key: bytes, asked: Asked, client: Client, now: float) -> None:
+    def _prefetch(self, key: bytes, asked: ClientQuery, client: Client, now: float) -> None:
         """Ask the engine for the answer that comes after this one, while this one still holds."""
         query = self.questions.prefetch(key, asked, client, now)
         if query is None:
@@ -113,7 +113,7 @@ class Funnel:
         self.send_query(query)
         self._hasten_timer(now)
 
-    def _wait(self, key: bytes, waiter: Waiter, now: float) -> bytes | None:
+    def _wait(self, key: bytes, waiter: WaitingClient, now: float) -> bytes | None:
         pending = self.questions.pending(key)
         # The engine is known to be slow about this one: nobody else needs to find out by waiting.
         if pending is not None and pending.is_slow and (response := self._stale_response(key, waiter, now)):
@@ -141,7 +141,7 @@ class Funnel:
                 if pending is not None:
                     self._give_up(pending, Ending.NO_PLACE, now)
                 self._put_next(has_upstream_place=False)
-            case Hello() | Query():
+            case Hello() | QuestionFrame():
                 raise FormatError("frame-order", type(frame).__name__)
 
     def engine_connected(self, epoch: int, now: float) -> None:
@@ -208,13 +208,13 @@ class Funnel:
                 response = self._response(waiter.asked, waiter.client, answer, now)
             waiter.reply(response)
 
-    def _give_up(self, pending: Pending, ending: Ending, now: float) -> None:
+    def _give_up(self, pending: OpenQuestion, ending: Ending, now: float) -> None:
         for waiter in self.questions.released(pending):
             response = self._stale_response(pending.key, waiter, now) or self._failure(waiter, ending)
             if response:
                 waiter.reply(response)
 
-    def _stale_response(self, key: bytes, waiter: Waiter, now: float) -> bytes | None:
+    def _stale_response(self, key: bytes, waiter: WaitingClient, now: float) -> bytes | None:
         answer = self.cache.stale(key, now)
         if answer is None:
             return None
@@ -223,7 +223,7 @@ class Funnel:
 
     def _response(
         self,
-        asked: Asked,
+        asked: ClientQuery,
         client: Client,
         answer: Answer,
         now: float,
@@ -241,7 +241,7 @@ class Funnel:
             ede=failure.ede if failure is not None else (),
         )
 
-    def _failure(self, waiter: Waiter, ending: Ending) -> bytes:
+    def _failure(self, waiter: WaitingClient, ending: Ending) -> bytes:
         """Return what a waiter is told that gets no answer: empty where it shall ask again."""
         if ending in _FOR_WANT_OF_PLACE and not waiter.client.transport.is_stream:
             self.counters[f"dropped-{ending.value}"] += 1
@@ -250,7 +250,7 @@ class Funnel:
         return compose_told(waiter.asked, Rcode.SERVFAIL, ede=(_EXPLAINED[ending],), udp_size=self._udp_size)
 
 
-def _nowhere(_query: Query) -> None:
+def _nowhere(_query: QuestionFrame) -> None:
     return None
 
 

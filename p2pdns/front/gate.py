@@ -83,7 +83,7 @@ class Client(Value, frozen=True):
         return self.client_class is not ClientClass.OTHER
 
 
-class Asked(Value, frozen=True):
+class ClientQuery(Value, frozen=True):
     """One query as it stands: what a response to it must repeat, and how large it may be.
 
     `question` keeps the letter case of the client, and is empty where there was none that could be read. `options` are
@@ -121,7 +121,7 @@ class Told:
     `is_cut` asks the client to come again over TCP, as a response that did not fit would.
     """
 
-    asked: Asked
+    asked: ClientQuery
     rcode: int
     reason: str
     ede: Explanations = ()
@@ -132,7 +132,7 @@ class Told:
 class Passed(Value, frozen=True):
     """A question for the cache and the engine."""
 
-    asked: Asked
+    asked: ClientQuery
 
 
 Verdict = Dropped | Told | Passed
@@ -219,7 +219,7 @@ class Gate:
             return Dropped("echoing-port")
         if data[4:8] == STUN_COOKIE:
             return Dropped("stun")
-        query = _Query(data, client.transport)
+        query = _QueryBody(data, client.transport)
         if flags & OPCODE_MASK:
             # What looks like a question means something else there (a zone, in an UPDATE), and is not repeated.
             query.question = b""
@@ -231,9 +231,9 @@ class Gate:
             return Dropped("refused-silently")
         return Told(asked, Rcode.REFUSED, "refused", ((Ede.PROHIBITED, "this client is not in the access list"),))
 
-    def _asked(self, number: bytes, flags: int, query: _Query, client: Client, now: float) -> Asked:
+    def _asked(self, number: bytes, flags: int, query: _QueryBody, client: Client, now: float) -> ClientQuery:
         if not query.has_opt:
-            return Asked(number, flags, query.question, False, False, client.transport.plain_bytes_max)
+            return ClientQuery(number, flags, query.question, False, False, client.transport.plain_bytes_max)
         size_max = client.transport.plain_bytes_max
         if not client.transport.is_stream:
             # RFC 6891 §6.2.3: less than 512 counts as 512.
@@ -245,9 +245,9 @@ class Gate:
         if query.wants_keepalive:
             options += _option(_KEEPALIVE, (self.tcp_idle_ms // KEEPALIVE_UNIT_MS).to_bytes(2, "big"))
         dnssec_ok = bool(query.opt_ttl & DO_FLAG)
-        return Asked(number, flags, query.question, True, dnssec_ok, size_max, options, is_proven)
+        return ClientQuery(number, flags, query.question, True, dnssec_ok, size_max, options, is_proven)
 
-    def _answered_here(self, asked: Asked, query: _Query, client: Client) -> Told | Passed:
+    def _answered_here(self, asked: ClientQuery, query: _QueryBody, client: Client) -> Told | Passed:
         # The opcode comes first: what follows the header of another opcode has another meaning (RFC 8906 §3.1.4).
         if asked.flags & OPCODE_MASK:
             return Told(asked, Rcode.NOTIMP, "opcode")
@@ -280,7 +280,7 @@ class Gate:
             return Told(asked, Rcode.FORMERR, "records")
         return Passed(asked)
 
-    def _chaos(self, asked: Asked, rtype: int) -> Told:
+    def _chaos(self, asked: ClientQuery, rtype: int) -> Told:
         names = {
             b"\x07version\x04bind\x00": self._version_text,
             b"\x07version\x06server\x00": self._version_text,
@@ -300,7 +300,7 @@ def is_query(data: bytes) -> bool:
     return not flags & (_QR | OPCODE_MASK) and questions <= 1
 
 
-def _without_question(asked: Asked, query: _Query) -> Told:
+def _without_question(asked: ClientQuery, query: _QueryBody) -> Told:
     if not query.cookie:
         return Told(asked, Rcode.FORMERR, "questions")
     # RFC 7873 §5.4: a query without a question asks for a cookie, or whether the one it has still counts.
@@ -312,7 +312,7 @@ def _option(code: int, value: bytes) -> bytes:
     return _OPTION.pack(code, len(value)) + value
 
 
-class _Query:
+class _QueryBody:
     """What stands behind the header of a query, as far as it could be read; `trouble` says what kept it from more."""
 
     def __init__(self, data: bytes, transport: Transport) -> None:

@@ -21,11 +21,11 @@ from typing import TypeVar
 
 from p2pdns.addresses import is_over_share
 from p2pdns.dns.life import CLIENT_TIMER_S
-from p2pdns.front.gate import Asked, Client
+from p2pdns.front.gate import Client, ClientQuery
 from p2pdns.front.lanes import Lanes
-from p2pdns.front.waiting import Ending, Pending, Waiter
+from p2pdns.front.waiting import Ending, OpenQuestion, WaitingClient
 from p2pdns.limits import FORWARDED_MAX, QUESTION_S_MAX, QUESTIONS_MAX
-from p2pdns.link import Query
+from p2pdns.link import QuestionFrame
 
 PREFETCHES_MAX = QUESTIONS_MAX // 8  # What nobody waits for must leave room for what somebody does.
 WAITERS_MAX = 8192  # All waiters together: equal questions are cheap, not free.
@@ -53,14 +53,14 @@ class Questions:
         self.is_connected = False
         self._lost_at = now
         self._next_id = 1
-        self._by_key: dict[bytes, Pending] = {}
+        self._by_key: dict[bytes, OpenQuestion] = {}
         # All timers have one length each, so that order of arrival is the order in which they fire. What is answered
         # leaves at once: behind one that waits, seconds of a busy front would gather.
-        self._by_id: OrderedDict[int, Pending] = OrderedDict()
-        self._not_slow: OrderedDict[int, Pending] = OrderedDict()
-        self._not_late: OrderedDict[int, Pending] = OrderedDict()
-        self._lanes: Lanes[Waiter] = Lanes()
-        self._upstream_lanes: Lanes[Waiter] = Lanes()
+        self._by_id: OrderedDict[int, OpenQuestion] = OrderedDict()
+        self._not_slow: OrderedDict[int, OpenQuestion] = OrderedDict()
+        self._not_late: OrderedDict[int, OpenQuestion] = OrderedDict()
+        self._lanes: Lanes[WaitingClient] = Lanes()
+        self._upstream_lanes: Lanes[WaitingClient] = Lanes()
         self._put_count = 0
         self._forwarded_count = 0
         self._prefetch_count = 0
@@ -89,11 +89,11 @@ class Questions:
         by_seat = (self._waiters_from, self._put_from)
         return sum(map(len, counts)) + sum(map(len, by_seat)) + len(self._lanes) + len(self._upstream_lanes)
 
-    def pending(self, key: bytes) -> Pending | None:
+    def pending(self, key: bytes) -> OpenQuestion | None:
         """Return the pending question with that key."""
         return self._by_key.get(key)
 
-    def refusal(self, key: bytes, waiter: Waiter) -> Ending | None:
+    def refusal(self, key: bytes, waiter: WaitingClient) -> Ending | None:
         """Return why one more waiter for that key would be too many, even without a place; None when it is not."""
         pending = self._by_key.get(key)
         if pending is not None and waiter.identity in pending.waiters:
@@ -110,7 +110,7 @@ class Questions:
         is_over = not _is_alone(waiter) and is_over_share(self._waiters_from[host, seat], left)
         return Ending.GREEDY if is_over else None
 
-    def add(self, key: bytes, waiter: Waiter, now: float) -> Query | None:
+    def add(self, key: bytes, waiter: WaitingClient, now: float) -> QuestionFrame | None:
         """Let a client wait; return the frame to send when its question is put by that, and there is an engine.
 
         The same datagram again (address, ID) is the same waiter, as stubs repeat themselves.
@@ -138,12 +138,12 @@ class Questions:
         lanes.add(host, waiter.lane, key, waiter)
         return None
 
-    def next_queries(self, *, has_upstream_place: bool = True) -> list[Query]:
+    def next_queries(self, *, has_upstream_place: bool = True) -> list[QuestionFrame]:
         """Return the frames of the questions for which a place has become free.
 
         Those that need an upstream come first; of them none, where only a place of the table was given back.
         """
-        queries: list[Query] = []
+        queries: list[QuestionFrame] = []
         if not (self._lanes or self._upstream_lanes):
             return queries
         forwards = [(self._upstream_lanes, self._may_forward)] if has_upstream_place else []
@@ -155,7 +155,7 @@ class Questions:
                     queries.append(query)
         return queries
 
-    def prefetch(self, key: bytes, asked: Asked, client: Client, now: float) -> Query | None:
+    def prefetch(self, key: bytes, asked: ClientQuery, client: Client, now: float) -> QuestionFrame | None:
         """Return the frame that asks a question for those to come, or None when it is asked already or has no room."""
         is_full = self._put_count >= QUESTIONS_MAX or self._prefetch_count >= PREFETCHES_MAX
         if not self.is_connected or is_full or key in self._by_key:
@@ -166,7 +166,7 @@ class Questions:
         self._prefetch_count += 1
         return pending.query()
 
-    def answered(self, number: int) -> Pending | None:
+    def answered(self, number: int) -> OpenQuestion | None:
         """Take a question off the table because its answer came; None when nobody waits for it any more."""
         pending = self._by_id.get(number)
         if pending is None or pending.is_queued:
@@ -180,7 +180,7 @@ class Questions:
         if pending is not None and not pending.is_queued:
             self._is_forwarded(pending)
 
-    def postponed(self, number: int) -> Pending | None:
+    def postponed(self, number: int) -> OpenQuestion | None:
         """Let a question that the engine gave back wait for a place at the upstreams; return it when it cannot."""
         pending = self._by_id.get(number)
         if pending is None or pending.is_queued:
@@ -194,7 +194,7 @@ class Questions:
             self._upstream_lanes.add(waiter.prefix, waiter.lane, pending.key, waiter)
         return None
 
-    def released(self, pending: Pending) -> list[Waiter]:
+    def released(self, pending: OpenQuestion) -> list[WaitingClient]:
         """Return the waiters of a question, each for the last time."""
         if pending.is_queued and self._by_id.get(pending.id) is pending:
             # Without a place and without a waiter it would wait for nothing.
@@ -208,11 +208,11 @@ class Questions:
                 _give_back(self._datagrams, waiter.seat)
         return waiters
 
-    def engine_connected(self) -> tuple[list[Query], list[Pending]]:
+    def engine_connected(self) -> tuple[list[QuestionFrame], list[OpenQuestion]]:
         """Return the questions to put to a newly connected engine, and those that were put twice already."""
         self.is_connected = True
-        queries: list[Query] = []
-        given_up: list[Pending] = []
+        queries: list[QuestionFrame] = []
+        given_up: list[OpenQuestion] = []
         for pending in list(self._by_id.values()):
             if pending.is_queued:
                 continue
@@ -249,9 +249,9 @@ class Questions:
             times.append(self._hold_until(oldest))
         return min(times)
 
-    def due(self, now: float) -> list[tuple[Pending, Ending]]:
+    def due(self, now: float) -> list[tuple[OpenQuestion, Ending]]:
         """Return the questions whose time has come; all but the slow ones are off the table then."""
-        due: list[tuple[Pending, Ending]] = []
+        due: list[tuple[OpenQuestion, Ending]] = []
         if not self.is_connected:
             for pending in list(self._by_id.values()):
                 if now < self._hold_until(pending):
@@ -273,13 +273,13 @@ class Questions:
             due.append((oldest, Ending.SLOW))
         return due
 
-    def _hold_until(self, pending: Pending) -> float:
+    def _hold_until(self, pending: OpenQuestion) -> float:
         """Return how long a question is held without an engine: its deadline, or 1.8 s without one."""
         held = max(pending.asked_at, self._lost_at) + CLIENT_TIMER_S
         return min(held, pending.asked_at + QUESTION_S_MAX + GRACE_S)
 
-    def _enter(self, key: bytes, asked: Asked, client: Client, now: float) -> Pending:
-        pending = Pending(self._next_id, key, asked, client, now)
+    def _enter(self, key: bytes, asked: ClientQuery, client: Client, now: float) -> OpenQuestion:
+        pending = OpenQuestion(self._next_id, key, asked, client, now)
         self._next_id = self._next_id % 0xFFFFFFFF + 1
         self._by_key[key] = self._by_id[pending.id] = pending
         self._not_slow[pending.id] = self._not_late[pending.id] = pending
@@ -288,7 +288,7 @@ class Questions:
     def _may_host_put(self, host: str) -> bool:
         return _left(self._put_of[host], QUESTIONS_MAX - self._put_count, QUESTIONS_PER_CLIENT_MAX) > 0
 
-    def _may_put(self, waiter: Waiter) -> bool:
+    def _may_put(self, waiter: WaitingClient) -> bool:
         """Return whether a client may have one more place at the engine."""
         host, seat = waiter.host, waiter.seat
         left = _left(self._put_of[host], QUESTIONS_MAX - self._put_count, QUESTIONS_PER_CLIENT_MAX)
@@ -300,7 +300,7 @@ class Questions:
         free = FORWARDED_MAX - self._forwarded_count
         return free > 0 and not is_over_share(self._forwarded_of[prefix], free)
 
-    def _put(self, pending: Pending, owner: Waiter) -> Query | None:
+    def _put(self, pending: OpenQuestion, owner: WaitingClient) -> QuestionFrame | None:
         """Give a question a place, through one of its waiters; return its frame when there is an engine."""
         self._leave_lanes(pending)
         pending.is_queued = False
@@ -318,14 +318,14 @@ class Questions:
         pending.is_sent = self.is_connected
         return pending.query() if self.is_connected else None
 
-    def _leave_lanes(self, pending: Pending) -> None:
+    def _leave_lanes(self, pending: OpenQuestion) -> None:
         if not (self._lanes or self._upstream_lanes):
             return
         for waiter in pending.waiters.values():
             self._lanes.discard(waiter.host, waiter.lane, pending.key)
             self._upstream_lanes.discard(waiter.prefix, waiter.lane, pending.key)
 
-    def _remove(self, pending: Pending) -> None:
+    def _remove(self, pending: OpenQuestion) -> None:
         del self._by_id[pending.id]
         del self._by_key[pending.key]
         self._not_slow.pop(pending.id, None)
@@ -335,7 +335,7 @@ class Questions:
         else:
             self._give_place_back(pending)
 
-    def _give_place_back(self, pending: Pending) -> None:
+    def _give_place_back(self, pending: OpenQuestion) -> None:
         self._put_count -= 1
         self._prefetch_count -= pending.is_prefetch
         pending.is_prefetch = pending.is_sent = False
@@ -348,14 +348,14 @@ class Questions:
         pending.host = pending.seat = pending.prefix = ""
         pending.is_datagram = False
 
-    def _is_forwarded(self, pending: Pending) -> None:
+    def _is_forwarded(self, pending: OpenQuestion) -> None:
         if not pending.is_forwarded:
             pending.is_forwarded = True
             self._forwarded_count += 1
             if pending.prefix:
                 self._forwarded_of[pending.prefix] += 1
 
-    def _not_forwarded(self, pending: Pending) -> None:
+    def _not_forwarded(self, pending: OpenQuestion) -> None:
         if pending.is_forwarded:
             pending.is_forwarded = False
             self._forwarded_count -= 1
@@ -369,12 +369,12 @@ def _left(held: int, free: int, held_max: int) -> int:
     return max(0, min(held_max - held, (free - held + 1) // 2))
 
 
-def _is_alone(waiter: Waiter) -> bool:
+def _is_alone(waiter: WaitingClient) -> bool:
     """Return whether a client shares what its host has with nobody: an IPv4 address, and a forwarder."""
     return waiter.seat == waiter.host or waiter.is_listed
 
 
-def _first(pendings: OrderedDict[int, Pending]) -> Pending | None:
+def _first(pendings: OrderedDict[int, OpenQuestion]) -> OpenQuestion | None:
     return next(iter(pendings.values()), None)
 
 

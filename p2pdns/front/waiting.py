@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from p2pdns.addresses import LOOPBACK_CLIENT, client_host, client_prefix, unmapped
-from p2pdns.front.gate import Asked, Client
+from p2pdns.front.gate import Client, ClientQuery
 from p2pdns.limits import QUESTION_S_MAX
-from p2pdns.link import Ask, ClientClass, Query
+from p2pdns.link import Ask, ClientClass, QuestionFrame
 from p2pdns.values import Value
 
 _LISTED = ClientClass.LISTED  # Every waiter passes it (the registry says why it is bound here).
@@ -30,7 +30,7 @@ class Ending(Enum):
     GREEDY = "client-limit"  # Too many of one client, while there is room for others.
 
 
-class Waiter(Value, frozen=True):
+class WaitingClient(Value, frozen=True):
     """One client's query that waits, the way back to it, and what it is counted under.
 
     `host` is a machine or a link, of which nobody has thousands; `seat` tells clients of one host apart: a socket on
@@ -41,7 +41,7 @@ class Waiter(Value, frozen=True):
     over UDP from a client that has a share of that.
     """
 
-    asked: Asked
+    asked: ClientQuery
     client: Client
     reply: Callable[[bytes], None]
     host: str
@@ -53,7 +53,7 @@ class Waiter(Value, frozen=True):
     is_counted_datagram: bool
 
     @classmethod
-    def of(cls, asked: Asked, client: Client, reply: Callable[[bytes], None]) -> Waiter:
+    def of(cls, asked: ClientQuery, client: Client, reply: Callable[[bytes], None]) -> WaitingClient:
         """Return the waiter that a client's query makes."""
         # A socket for IPv6 adds flow and scope to these two.
         address, port = client.address[:2]
@@ -77,7 +77,7 @@ class Waiter(Value, frozen=True):
 
 
 @dataclass(slots=True)
-class Pending:
+class OpenQuestion:
     """One question at the engine, on its way there, or (`is_queued`) without a place yet.
 
     `needs_upstream`: the engine has given it back, to be put again when there is a place at the upstreams.
@@ -85,10 +85,10 @@ class Pending:
 
     id: int
     key: bytes
-    asked: Asked
+    asked: ClientQuery
     client: Client
     asked_at: float
-    waiters: dict[Hashable, Waiter] = field(default_factory=dict)
+    waiters: dict[Hashable, WaitingClient] = field(default_factory=dict)
     is_slow: bool = False
     is_sent: bool = False
     is_put_again: bool = False
@@ -103,7 +103,7 @@ class Pending:
     prefix: str = ""
     is_datagram: bool = False
 
-    def query(self) -> Query:
+    def query(self) -> QuestionFrame:
         """Return the frame that puts this question."""
         bits = self.key[-1]
         ask = Ask(
@@ -116,9 +116,9 @@ class Pending:
             client_seat=self.seat,
             is_prefetch=self.is_prefetch,
         )
-        return Query(self.id, self.key[:-1], ask)
+        return QuestionFrame(self.id, self.key[:-1], ask)
 
-    def release(self) -> list[Waiter]:
+    def release(self) -> list[WaitingClient]:
         """Return the waiters, each for the last time."""
         waiters = list(self.waiters.values())
         self.waiters.clear()

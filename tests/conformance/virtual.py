@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from p2pdns.front.transport import TCP, UDP
-from p2pdns.link import Answer, Query
+from p2pdns.link import Answer, QuestionFrame
 from p2pdns.values import replace
 from tests.conformance import wire
 from tests.conformance.wire import Response
@@ -19,7 +19,7 @@ class VirtualFront:
 
     def __init__(self, *, is_stream: bool) -> None:
         self.funnel = funnel()
-        self.asked: list[Query] = []
+        self.asked: list[QuestionFrame] = []
         self.late: list[bytes] = []
         self.transport = TCP if is_stream else UDP
         self.funnel.send_query = self.asked.append

@@ -21,7 +21,7 @@ from p2pdns.addresses import Address
 from p2pdns.front.funnel import Funnel
 from p2pdns.front.gate import ECHOING_PORTS
 from p2pdns.front.transport import TCP, UDP
-from p2pdns.link import Answer, Forwarded, Frame, FrameReader, Query, compose
+from p2pdns.link import Answer, Forwarded, Frame, FrameReader, QuestionFrame, compose
 from tests.front_messages import funnel
 from tests.fuzz.costs import least_ms
 from tests.fuzz.reading import Reading, reading_of
@@ -35,7 +35,7 @@ QR, AA, TC, RD, RA, Z, AD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0040, 
 OPCODE = 0x7800
 FORMERR, NOTIMP = 1, 4
 
-Engine = Callable[[Query, float], Frame | None]
+Engine = Callable[[QuestionFrame, float], Frame | None]
 
 
 def _message(question: bytes, flags: int, *records: bytes, authority: int = 0) -> tuple[bytes, tuple[int, ...]]:
@@ -57,7 +57,7 @@ TEXT = b"\xc8" + b"t" * 200
 KINDS = 12
 
 
-def fixed_answer(query: Query, now: float) -> Frame | None:
+def fixed_answer(query: QuestionFrame, now: float) -> Frame | None:
     """Answer like an engine whose zones are few: what is said depends on the question, and some get silence.
 
     Every fourth minute all is lost, so that what is held is given past its time.
@@ -113,7 +113,7 @@ class Door:
         # An engine may say what is no DNS; then no reply with its answer can be read as such.
         self._says_dns = says_dns
         self._engine = engine
-        self._asked: list[Query] = []
+        self._asked: list[QuestionFrame] = []
         self._frames = FrameReader()
         self.funnel.send_query = self._asked.append
         # As a front arms its timer; what that costs belongs to the message that made it necessary.

@@ -19,7 +19,7 @@ from p2pdns.link import (
     Hello,
     Invalidate,
     Postponed,
-    Query,
+    QuestionFrame,
     compose,
 )
 from tests.front_messages import answer, failure, question
@@ -66,7 +66,7 @@ def _promises_too_much(data: bytes) -> bool:
 
 def _judge(frame: Frame) -> None:
     """Assert what whoever reads a frame relies upon."""
-    if isinstance(frame, Query):
+    if isinstance(frame, QuestionFrame):
         assert question_end(frame.question, 0) == len(frame.question)
         assert folded_question(frame.question) == frame.question
     elif isinstance(frame, Answer):
@@ -83,8 +83,8 @@ def streams() -> list[bytes]:
     asked = question("www.example")
     frames: list[Frame] = [
         Hello(2, 7),
-        Query(1, asked, Ask(12.5, True, False, True, ClientClass.LISTED, "203.0.113.0/24", is_prefetch=True)),
-        Query(2, question("n.example", 65), Ask(0.0, False, True, False, ClientClass.OTHER)),
+        QuestionFrame(1, asked, Ask(12.5, True, False, True, ClientClass.LISTED, "203.0.113.0/24", is_prefetch=True)),
+        QuestionFrame(2, question("n.example", 65), Ask(0.0, False, True, False, ClientClass.OTHER)),
         Forwarded(9),
         Postponed(9),
         answer(tags=(b"12345678", b"abcdefgh"), ad_eligible=True),

@@ -12,7 +12,7 @@ from p2pdns.addresses import Address
 from p2pdns.dns.message.wire import compose_for_cache, parse
 from p2pdns.errors import FormatError
 from p2pdns.front.transport import UDP
-from p2pdns.link import Answer, Frame, Query
+from p2pdns.link import Answer, Frame, QuestionFrame
 from tests.front_messages import opt
 from tests.fuzz.door import CPU_MS_MAX, DATAGRAM_BYTES_JUDGED, HERE, Door, cpu_ms, is_plain_dns
 from tests.fuzz.queries import good_queries
@@ -108,7 +108,7 @@ class _Engine:
         self._body = raw.rest()
         self.is_dns = False
 
-    def __call__(self, query: Query, now: float) -> Frame:
+    def __call__(self, query: QuestionFrame, now: float) -> Frame:
         head = b"\x00\x00" + self._flags.to_bytes(2, "big") + b"\x00\x01" + self._counts
         message = head + query.question + self._body
         offsets: list[int] = []

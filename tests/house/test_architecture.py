@@ -85,4 +85,4 @@ def test_the_count_of_handovers_sees_calls_awaits_frames_and_forms() -> None:
         ("the event loop", "overlay.finder"),
         ("net.pieces", "engine.link_server"),
     } <= handovers
-    assert {"link.Query", "dns.message.Question"} <= set(counted["forms"])
+    assert {"link.QuestionFrame", "dns.message.Question"} <= set(counted["forms"])

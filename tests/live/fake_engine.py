@@ -18,7 +18,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from p2pdns.clock import boot_now
-from p2pdns.link import VERSION, Answer, Counters, Forwarded, Frame, FrameReader, Hello, Invalidate, Query, compose
+from p2pdns.link import (
+    VERSION,
+    Answer,
+    Counters,
+    Forwarded,
+    Frame,
+    FrameReader,
+    Hello,
+    Invalidate,
+    QuestionFrame,
+    compose,
+)
 from tests.front_messages import answer
 from tests.waiting import until
 
@@ -26,7 +37,7 @@ TXT = 16
 TAG = b"all-tags"
 
 
-def answered(query: Query) -> Answer | None:
+def answered(query: QuestionFrame) -> Answer | None:
     """Return the answer to a query, or None for silence."""
     now = boot_now()
     made: Answer | None = None
@@ -72,13 +83,13 @@ class _Connection(asyncio.Protocol):
             if isinstance(frame, Counters):
                 self._engine.counted.append(dict(frame.counts))
                 continue
-            assert isinstance(frame, Query)
+            assert isinstance(frame, QuestionFrame)
             self._received(frame)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._engine.connections.remove(self)
 
-    def _received(self, query: Query) -> None:
+    def _received(self, query: QuestionFrame) -> None:
         assert self.transport is not None
         self._engine.asked.append(_text_of(query.question))
         if query.question[1:].startswith(b"garbage"):

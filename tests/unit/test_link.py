@@ -22,7 +22,7 @@ from p2pdns.link import (
     Hello,
     Invalidate,
     Postponed,
-    Query,
+    QuestionFrame,
     compose,
 )
 from tests.front_messages import CALM, answer, question
@@ -49,7 +49,7 @@ ASKS = st.builds(
     client_seat=st.sampled_from(["203.0.113.7", "udp ::1 53", ""]),
     is_prefetch=st.booleans(),
 )
-QUERIES = st.builds(Query, id=NUMBERS, question=QUESTIONS, ask=ASKS)
+QUERIES = st.builds(QuestionFrame, id=NUMBERS, question=QUESTIONS, ask=ASKS)
 
 COUNTERS = st.dictionaries(
     st.from_regex(r"[a-z0-9-]{1,40}", fullmatch=True), st.integers(0, 2**64 - 1), max_size=link.COUNTERS_MAX
@@ -254,6 +254,6 @@ def test_an_offset_that_would_spoil_the_message_is_refused(offsets: tuple[int, .
 
 
 def test_a_query_with_capitals_is_refused() -> None:
-    asked = Query(1, question("WWW.example"), Ask(1.0))
+    asked = QuestionFrame(1, question("WWW.example"), Ask(1.0))
     with pytest.raises(FormatError, match="lower case"):
         FrameReader().feed(compose(asked))

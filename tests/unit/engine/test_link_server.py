@@ -33,7 +33,7 @@ from p2pdns.link import (
     Hello,
     Invalidate,
     Postponed,
-    Query,
+    QuestionFrame,
     compose,
 )
 from p2pdns.overlay.finder import Overlay
@@ -71,7 +71,7 @@ class Front:
         asked = question(text)
         folded = Question(asked.name.folded(), asked.rtype)
         ask = Ask(**{"deadline": 1004.0, "client_prefix": "x", **more})
-        self.writer.write(compose(Query(number, folded.wire(), ask)))
+        self.writer.write(compose(QuestionFrame(number, folded.wire(), ask)))
 
     async def answer(self) -> Answer:
         """Return the next frame, which is an answer."""

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from p2pdns.dns.life import STALE_TTL_S
 from p2pdns.front.compose import EDE_BYTES_MAX, compose_answer, compose_told
-from p2pdns.front.gate import Asked, Passed
+from p2pdns.front.gate import ClientQuery, Passed
 from p2pdns.front.transport import TCP, UDP
 from p2pdns.link import Answer
 from tests.front_messages import CALM, UDP_SIZE, answer, ede_codes, gate, opt, query
 
 
-def asked_by(data: bytes, *, stream: bool = False) -> Asked:
+def asked_by(data: bytes, *, stream: bool = False) -> ClientQuery:
     """Return what the gate makes of a query that passes."""
     door = gate()
     verdict = door.verdict(data, door.access.client(("127.0.0.1", 4000), TCP if stream else UDP), 0.0)

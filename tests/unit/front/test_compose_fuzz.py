@@ -16,7 +16,7 @@ from p2pdns.dns.message import RR, Message, Question
 from p2pdns.dns.message.wire import compose
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Explanations
-from p2pdns.link import Answer, Query
+from p2pdns.link import Answer, QuestionFrame
 from p2pdns.values import replace
 from tests.front_messages import CALM, opt
 from tests.fuzz.door import Door, is_plain_dns
@@ -42,7 +42,7 @@ def changed(data: bytes, chance: random.Random) -> bytes:
     return bytes(raw)
 
 
-def answered(message: bytes, query: Query, now: float) -> Answer:
+def answered(message: bytes, query: QuestionFrame, now: float) -> Answer:
     """Return the frame that gives a message as the answer, for 100 seconds."""
     return Answer(query.id, message, ttl_offsets(message), now, now + 100, now + 200)
 

@@ -14,7 +14,7 @@ from p2pdns.front.cache import AnswerCache
 from p2pdns.front.engine_link import QUERIES_PER_WRITE_MAX, EngineLink
 from p2pdns.front.funnel import Funnel
 from p2pdns.front.gate import AccessList, Gate
-from p2pdns.link import VERSION, Ask, Frame, FrameReader, Hello, Query, compose
+from p2pdns.link import VERSION, Ask, Frame, FrameReader, Hello, QuestionFrame, compose
 from tests.waiting import at_rest
 
 
@@ -50,13 +50,13 @@ class Engine(asyncio.Transport):
     @property
     def asked(self) -> list[list[int]]:
         """The numbers of the queries in each write."""
-        return [[frame.id for frame in write if isinstance(frame, Query)] for write in self.writes]
+        return [[frame.id for frame in write if isinstance(frame, QuestionFrame)] for write in self.writes]
 
 
-def query(number: int) -> Query:
+def query(number: int) -> QuestionFrame:
     """Return a query with a number."""
     question = b"\x01a\x00\x00\x01\x00\x01"
-    return Query(number, question, Ask(5.0, client_prefix="127.0.0.1"))
+    return QuestionFrame(number, question, Ask(5.0, client_prefix="127.0.0.1"))
 
 
 def funnel_of() -> Funnel:

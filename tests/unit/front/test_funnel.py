@@ -13,7 +13,7 @@ from p2pdns.front.funnel import Funnel
 from p2pdns.front.pending import DATAGRAMS_PER_CLIENT_MAX, GRACE_S, QUEUED_S_MAX
 from p2pdns.front.transport import TCP, UDP
 from p2pdns.limits import QUESTION_S_MAX, QUESTIONS_MAX
-from p2pdns.link import Answer, Forwarded, Hello, Invalidate, Postponed, Query
+from p2pdns.link import Answer, Forwarded, Hello, Invalidate, Postponed, QuestionFrame
 from p2pdns.values import replace
 from tests.front_messages import answer, crowd, ede_codes, failure, funnel, opt, query, question
 
@@ -23,7 +23,7 @@ class World:
 
     def __init__(self, *, engine: bool = True) -> None:
         self.funnel: Funnel = funnel()
-        self.asked: list[Query] = []
+        self.asked: list[QuestionFrame] = []
         self.replies: list[bytes] = []
         self.funnel.send_query = self.asked.append
         if engine:

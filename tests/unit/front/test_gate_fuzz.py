@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from p2pdns.dns.registry import Rcode
-from p2pdns.front.gate import Asked, Dropped, Passed, Told
+from p2pdns.front.gate import ClientQuery, Dropped, Passed, Told
 from p2pdns.front.transport import TCP, UDP
 from tests.front_messages import CALM, gate
 from tests.fuzz.door import HERE
@@ -67,5 +67,5 @@ def _version_of(opt: tuple[int, int, bytes] | None) -> int:
     return 0 if opt is None else opt[1] >> 16 & 0xFF
 
 
-def _without_options(verdict: Dropped | Told | Passed) -> tuple[str, Asked | None]:
+def _without_options(verdict: Dropped | Told | Passed) -> tuple[str, ClientQuery | None]:
     return type(verdict).__name__, None if isinstance(verdict, Dropped) else verdict.asked

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from p2pdns.dns.life import CLIENT_TIMER_S
 from p2pdns.front.lanes import LOOKED_AT_MAX, Lanes
 from p2pdns.front.pending import DATAGRAMS_PER_CLIENT_MAX, GRACE_S, QUEUED_S_MAX, WAITERS_MAX, Questions
-from p2pdns.front.waiting import Ending, Pending, Waiter
+from p2pdns.front.waiting import Ending, OpenQuestion, WaitingClient
 from p2pdns.limits import FORWARDED_MAX, QUESTION_S_MAX, QUESTIONS_MAX
-from p2pdns.link import Query
+from p2pdns.link import QuestionFrame
 from tests.front_messages import CALM, crowd
 from tests.front_questions import (
     GREEDY,
@@ -207,17 +207,17 @@ class Drive:
     def __init__(self) -> None:
         self.table = Questions(0.0)
         self.owed: Counter[int] = Counter()
-        self.waiters: dict[int, Waiter] = {}
+        self.waiters: dict[int, WaitingClient] = {}
         self.at_engine: dict[int, None] = {}
         self.now = 0.0
 
-    def sent(self, *queries: Query | None) -> None:
+    def sent(self, *queries: QuestionFrame | None) -> None:
         """Note what is put."""
         for asked in filter(None, queries):
             assert asked.id not in self.at_engine
             self.at_engine[asked.id] = None
 
-    def release(self, pending: Pending | None) -> None:
+    def release(self, pending: OpenQuestion | None) -> None:
         """Release the waiters of a question, each of which must be owed that."""
         for who in self.table.released(pending) if pending is not None else ():
             self.owed[id(who)] -= 1

@@ -16,7 +16,7 @@ from p2pdns.config import CacheTable, Config, DnsTable
 from p2pdns.front import main as front_main
 from p2pdns.front.main import Front
 from p2pdns.front.transport import UDP
-from p2pdns.link import Answer, ClientClass, Query
+from p2pdns.link import Answer, ClientClass, QuestionFrame
 from p2pdns.values import replace
 from tests.front_messages import TXT, answer, opt, query
 
@@ -39,7 +39,7 @@ class World:
 
     def __init__(self, directory: Path, config: Config) -> None:
         self.front = Front(config, directory)
-        self.asked: list[Query] = []
+        self.asked: list[QuestionFrame] = []
         self.now = 1.0
         self.front.funnel.send_query = self.asked.append
         # Nothing here waits, so there is no event loop that a timer could be set in.

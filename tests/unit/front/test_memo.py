@@ -8,7 +8,7 @@ import pytest
 
 from p2pdns.front.funnel import Funnel
 from p2pdns.front.transport import UDP
-from p2pdns.link import Answer, Invalidate, Query
+from p2pdns.link import Answer, Invalidate, QuestionFrame
 from p2pdns.values import replace
 from tests.front_messages import answer, funnel, gate, opt, query
 
@@ -16,9 +16,9 @@ TAG = b"12345678"
 LOOPBACK = ("127.0.0.1", 4000)
 
 
-def engine_of(door: Funnel) -> list[Query]:
+def engine_of(door: Funnel) -> list[QuestionFrame]:
     """Connect an engine played by the test; return where its questions arrive."""
-    asked: list[Query] = []
+    asked: list[QuestionFrame] = []
     door.send_query = asked.append
     door.engine_connected(1, 0.0)
     return asked

@@ -17,7 +17,7 @@ from p2pdns.front.pending import (
     WAITERS_MAX,
     Questions,
 )
-from p2pdns.front.waiting import Ending, Pending, Waiter
+from p2pdns.front.waiting import Ending, OpenQuestion, WaitingClient
 from p2pdns.limits import QUESTION_S_MAX, QUESTIONS_MAX
 from tests.front_messages import crowd
 from tests.front_questions import (
@@ -56,7 +56,7 @@ def test_what_was_answered_is_forgotten_however_long_another_question_waits() ->
     """Thousands a second kept for seconds would have to be looked through in one go, by whoever asks next."""
 
     def kept_count() -> int:
-        return sum(isinstance(kept, Pending) for kept in gc.get_objects())
+        return sum(isinstance(kept, OpenQuestion) for kept in gc.get_objects())
 
     before = kept_count()
     table = connected()
@@ -143,9 +143,9 @@ def test_the_table_is_bounded_and_what_is_beyond_waits_for_a_place() -> None:
     assert table.put_count == QUESTIONS_MAX
 
 
-def another(who: Waiter) -> Waiter:
+def another(who: WaitingClient) -> WaitingClient:
     """Return a further query of the same client over the same connection, byte for byte the same."""
-    return Waiter.of(who.asked, who.client, who.reply)
+    return WaitingClient.of(who.asked, who.client, who.reply)
 
 
 def test_waiters_are_bounded_in_all_and_none_has_more_than_half() -> None:

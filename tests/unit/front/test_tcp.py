@@ -35,7 +35,7 @@ from p2pdns.front.doors.tcp import (
 from p2pdns.front.funnel import Funnel
 from p2pdns.front.gate import AccessList
 from p2pdns.front.transport import UDP, Transport
-from p2pdns.link import Answer, Query
+from p2pdns.link import Answer, QuestionFrame
 from p2pdns.net.pieces import PIECE_BYTES_MAX
 from tests.front_messages import TXT, answer, funnel, query
 from tests.waiting import at_rest, until
@@ -49,7 +49,7 @@ class World:
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self.funnel: Funnel = funnel(boot_now())
-        self.asked: list[Query] = []
+        self.asked: list[QuestionFrame] = []
         self.funnel.send_query = self.asked.append
         self.funnel.engine_connected(1, boot_now())
         self.door = TcpDoor(self.funnel, limits)
