@@ -58,7 +58,7 @@ from p2pdns.front.waiting import WaitingClient
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.net.endpoint import Endpoint
-from p2pdns.net.upstream import Upstream
+from p2pdns.net.upstream.asking import Upstream
 from p2pdns.resolver.names import ResolverSettings
 from p2pdns.resolver.service import Service
 from p2pdns.state import State
@@ -203,10 +203,7 @@ class Reader:
         )
         nobody = Upstream((), clock=boot_now)
         self.service = Service(self.overlay, nobody, ResolverSettings(), clock=boot_now)
-        limits = Config().cache
-        self.cache = AnswerCache(
-            bytes_max=limits.answers_bytes_max, ttl_s_max=limits.ttl_s_max, stale_s_max=limits.stale_s_max
-        )
+        self.cache = AnswerCache(Config().cache)
         self.overlay.on_invalidate = self.service.invalidate
         self.service.on_invalidate = self.cache.invalidate
 

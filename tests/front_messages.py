@@ -9,6 +9,7 @@ import dns.message
 from hypothesis import HealthCheck, settings
 
 from p2pdns.addresses import read_network
+from p2pdns.config import CacheTable
 from p2pdns.dns.registry import Explanations
 from p2pdns.front.cache import AnswerCache
 from p2pdns.front.funnel import Funnel
@@ -126,7 +127,7 @@ def gate(allow: Sequence[str] = ("127.0.0.0/8", "::1/128"), listed: Sequence[str
 
 def cache(bytes_max: int = 1 << 20) -> AnswerCache:
     """Return an empty cache."""
-    return AnswerCache(bytes_max=bytes_max, ttl_s_max=86_400, stale_s_max=86_400)
+    return AnswerCache(CacheTable(answers_bytes_max=bytes_max))
 
 
 def funnel(now: float = 0.0) -> Funnel:

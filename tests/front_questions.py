@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from p2pdns.front.gate import Passed
+from p2pdns.front.gate import ClientQuery
 from p2pdns.front.pending import Questions
 from p2pdns.front.transport import TCP, UDP
 from p2pdns.front.waiting import Ending, WaitingClient
@@ -26,8 +26,8 @@ def waiter(
     """Return a client that waits for a name."""
     client = DOOR.access.client((host, port), TCP if stream else UDP)
     verdict = DOOR.verdict(query(name, number=number), client, 0.0)
-    assert isinstance(verdict, Passed)
-    return WaitingClient.of(verdict.asked, client, lambda _: None)
+    assert isinstance(verdict, ClientQuery)
+    return WaitingClient.of(verdict, client, lambda _: None)
 
 
 def connected(now: float = 0.0) -> Questions:

@@ -32,7 +32,7 @@ from p2pdns.items.keys import ZoneId
 from p2pdns.limits import QUESTION_S_MAX
 from p2pdns.net.endpoint import Endpoint
 from p2pdns.net.families import Families
-from p2pdns.net.upstream import Upstreams
+from p2pdns.net.upstream.current import Upstreams
 from p2pdns.overlay.finder import Overlay
 from p2pdns.overlay.parts import zone_id_of
 from p2pdns.publishing.upkeep import Publisher, refuse_older

@@ -30,7 +30,7 @@ from p2pdns.errors import FormatError, Unavailable, UsageError
 from p2pdns.items.item import Item, MutableItem
 from p2pdns.items.keys import ZoneId
 from p2pdns.net.endpoint import Endpoint
-from p2pdns.net.upstream import Upstream
+from p2pdns.net.upstream.asking import Upstream
 from p2pdns.overlay.finder import Overlay
 from p2pdns.overlay.parts import parts_of
 from p2pdns.resolver.blocking import BlockedNames

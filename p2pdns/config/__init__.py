@@ -22,6 +22,7 @@ from typing import Any
 
 from p2pdns.config import readers
 from p2pdns.config.readers import Mistakes, Place, Reader, Spot, integer, list_of, setting
+from p2pdns.dns.life import NEGATIVE_TTL_S_MAX
 from p2pdns.dns.registry import DNS_PORT
 from p2pdns.errors import (
     KEY_FILE_HINT,
@@ -85,7 +86,7 @@ class CacheTable:
     answers_bytes_max: int = setting(64 * MEBIBYTE, integer(MEBIBYTE, 16_384 * MEBIBYTE))
     ttl_s_min: int = setting(0, integer(0, 3_600))
     ttl_s_max: int = setting(86_400, integer(1, 604_800))
-    negative_ttl_s_max: int = setting(3_600, integer(1, 86_400))
+    negative_ttl_s_max: int = setting(NEGATIVE_TTL_S_MAX, integer(1, 86_400))
     stale_s_max: int = setting(86_400, integer(0, 259_200))
 
 

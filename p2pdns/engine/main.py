@@ -45,7 +45,8 @@ from p2pdns.net.discovery import Discovery
 from p2pdns.net.endpoint import Endpoint
 from p2pdns.net.families import Families, dht_socket, socket_beside
 from p2pdns.net.sockets import address_of
-from p2pdns.net.upstream import Upstream, Upstreams
+from p2pdns.net.upstream.asking import Upstream
+from p2pdns.net.upstream.current import Upstreams
 from p2pdns.overlay.finder import Overlay
 from p2pdns.publishing.upkeep import Publisher
 from p2pdns.resolver.names import ResolverSettings

@@ -1,29 +1,31 @@
-"""The answer cache: whole answers per question, their time, what they depend on, and what makes room.
+"""The answer cache: one whole answer for each question, with its times and the tags that it depends on.
 
 Guarantees: an answer is fresh until its expiry and stale until its stale-until, never later; a provisional answer
-lives 5 seconds at most and replaces nothing settled that holds; a failure never takes the place of an answer that can
-be served stale; what depends on an invalidated tag is gone; the stated cost of all entries stays below the limit,
-least recently used first out; an answer is called due for a new one at most once.
+lives 5 seconds at most and replaces no settled answer that is still fresh; a failure never replaces an answer that can
+be served stale; an answer that depends on an invalidated tag is gone; the stated cost of all answers stays below the
+limit, and the least recently used is evicted first; each answer is reported as due for renewal at most once.
 Does not know what a question means: keys are bytes, and answers come from the engine only.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from p2pdns.dns.life import FAILURE_S_MAX, NEGATIVE_TTL_S_MAX, PROVISIONAL_TTL_S, sane_ttl
+from p2pdns.config import CacheTable
+from p2pdns.dns.life import FAILURE_S_MAX, PROVISIONAL_TTL_S, sane_ttl
 from p2pdns.dns.registry import RCODE_MASK, Rcode, Type
 from p2pdns.link import Answer
 from p2pdns.values import replace
 
-# What Python keeps for one entry beside its bytes: two objects, key and message headers, and a row in each table.
+# The memory of one kept answer beside its bytes: two objects, the headers of key and message, and a row in each table.
 ENTRY_OVERHEAD_BYTES = 700
 OFFSET_BYTES = 40  # A number in a tuple.
-TAG_OVERHEAD_BYTES = 340  # A tag of its own: its row, its table, and this entry in it. A shared one takes less.
-PREFETCH_SHARE = 0.1  # Of an answer's life: who asks in this last part has the next answer fetched for those to come.
-# Below this the last tenth is shorter than the second for which the memo answers alone.
+TAG_OVERHEAD_BYTES = 340  # A tag that no other answer has: its row, its table, and the answer in it.
+PREFETCH_SHARE = 0.1  # The last part of an answer's life, in which a hit makes the front fetch the next answer.
+# Of a shorter life, the last tenth is shorter than the second for which the memo answers alone.
 PREFETCH_LIFE_S_MIN = 10.0
 NEVER = float("inf")
 SHOWN = ("hit", "miss", "stale", "prefetch", "evict")
@@ -34,8 +36,8 @@ _NXDOMAIN, _TYPE_SOA = int(Rcode.NXDOMAIN), Type.SOA.to_bytes(2, "big")
 class CachedAnswer:
     """One answer as it is kept.
 
-    `held_until` is how long a failure lets it be served stale without asking again; from `prefetch_at` on the next one
-    to ask has it asked for anew.
+    From `prefetch_at` on, the next hit makes the front fetch a new answer. Until `held_until`, `failure` lets this
+    answer be served stale without asking the engine again.
     """
 
     key: bytes
@@ -54,13 +56,13 @@ def is_negative(answer: Answer) -> bool:
     if rcode:
         return rcode == _NXDOMAIN
     answer_count, authority_count = int.from_bytes(message[6:8], "big"), int.from_bytes(message[8:10], "big")
-    # Behind an alias an absence has an answer section too; the SOA beside it is what tells (RFC 2308 §2.2).
+    # A negative answer behind an alias has an answer section too; it is known by its SOA (RFC 2308 §2.2).
     authority = answer.ttl_offsets[answer_count : answer_count + authority_count]
     return not answer_count or any(message[at - 4 : at - 2] == _TYPE_SOA for at in authority)
 
 
 def cost_of(key: bytes, answer: Answer) -> int:
-    """Return the bytes that one entry is counted with."""
+    """Return the bytes that one kept answer is counted with."""
     texts = sum(100 + len(text) for _, text in answer.ede)
     numbers = OFFSET_BYTES * len(answer.ttl_offsets) + TAG_OVERHEAD_BYTES * len(answer.tags)
     return ENTRY_OVERHEAD_BYTES + len(key) + len(answer.message) + numbers + texts
@@ -69,43 +71,32 @@ def cost_of(key: bytes, answer: Answer) -> int:
 class AnswerCache:
     """Answers by question, bounded in bytes."""
 
-    def __init__(
-        self, *, bytes_max: int, ttl_s_max: int, stale_s_max: int, negative_ttl_s_max: int = NEGATIVE_TTL_S_MAX
-    ) -> None:
+    def __init__(self, limits: CacheTable) -> None:
         self.counters: Counter[str] = Counter()
         self.size_bytes = 0
         self.epoch = 0
-        # Counts every change after which a response made earlier could be wrong; the funnel's memo watches it.
+        # The count of changes after which an earlier response could be wrong; the funnel's memo watches it.
         self.version = 0
-        self._bytes_max = bytes_max
-        self._ttl_s_max = ttl_s_max
-        self._stale_s_max = stale_s_max
-        self._negative_ttl_s_max = negative_ttl_s_max
+        self._limits = limits
         self._entries: OrderedDict[bytes, CachedAnswer] = OrderedDict()
         self._keys_of_tag: dict[bytes, dict[bytes, None]] = {}
 
-    def change_limits(
-        self, *, bytes_max: int, ttl_s_max: int, stale_s_max: int, negative_ttl_s_max: int = NEGATIVE_TTL_S_MAX
-    ) -> None:
-        """Take new limits: room is made at once, and what was kept under other times is forgotten."""
-        times = (ttl_s_max, stale_s_max, negative_ttl_s_max)
-        if times != (self._ttl_s_max, self._stale_s_max, self._negative_ttl_s_max):
-            self._ttl_s_max, self._stale_s_max, self._negative_ttl_s_max = times
+    def change_limits(self, limits: CacheTable) -> None:
+        """Take new limits: evict at once what is too much, and forget all answers when a limit of time changed."""
+        old, self._limits = self._limits, limits
+        if dataclasses.replace(old, answers_bytes_max=limits.answers_bytes_max) != limits:
             self.invalidate(None)
-        self._bytes_max = bytes_max
         self._make_room()
 
     @property
     def facts(self) -> dict[str, int]:
-        """Return the counters, those a person looks for even at 0, and how much is kept."""
         return {**dict.fromkeys(SHOWN, 0), **self.counters, "entries": len(self), "bytes": self.size_bytes}
 
     def __len__(self) -> int:
-        """Return how many answers are kept."""
         return len(self._entries)
 
     def fresh(self, key: bytes, now: float) -> Answer | None:
-        """Return the answer to a question while it holds, and count a hit or a miss."""
+        """Return the answer to a question while it is fresh, and count a hit or a miss."""
         entry = self._entries.get(key)
         if entry is not None and now < entry.answer.expiry:
             self._entries.move_to_end(key)
@@ -115,7 +106,7 @@ class AnswerCache:
         return None
 
     def is_due(self, key: bytes, now: float) -> bool:
-        """Return whether a hit is the one upon which the next answer should be fetched; True once for each answer."""
+        """Return whether this hit is the one at which the next answer should be fetched: True once for each answer."""
         entry = self._entries.get(key)
         if entry is None or now < entry.prefetch_at:
             return False
@@ -123,29 +114,29 @@ class AnswerCache:
         return True
 
     def stale(self, key: bytes, now: float) -> Answer | None:
-        """Return the answer to a question when it holds no more but may still be given."""
+        """Return the answer to a question while it may be served, even past its expiry; a failure never is."""
         entry = self._entries.get(key)
         if entry is None or entry.answer.failure or now >= entry.answer.stale_until:
             return None
         return entry.answer
 
     def held_stale(self, key: bytes, now: float) -> tuple[Answer, Answer] | None:
-        """Return a stale answer and the failure that lets it be given at once, without asking the engine again."""
+        """Return a stale answer that may be served without asking the engine, and the failure for which it may."""
         entry = self._entries.get(key)
         if entry is None or entry.failure is None or not now < min(entry.held_until, entry.answer.stale_until):
             return None
         return entry.answer, entry.failure
 
     def accepted(self, answer: Answer, now: float) -> Answer:
-        """Return an answer of the engine within the limits of this cache: TTLs, expiry, stale-until."""
-        ttl_max = self._ttl_s_max
+        """Return an answer of the engine with its TTLs, expiry and stale-until cut to the limits of this cache."""
+        ttl_max = self._limits.ttl_s_max
         if is_negative(answer):
-            ttl_max = min(ttl_max, self._negative_ttl_s_max)
+            ttl_max = min(ttl_max, self._limits.negative_ttl_s_max)
         if answer.provisional:
             ttl_max = min(ttl_max, PROVISIONAL_TTL_S)
         made_at = min(answer.made_at, now)
         expiry = min(answer.expiry, made_at + ttl_max)
-        stale_until = min(max(answer.stale_until, expiry), expiry + self._stale_s_max)
+        stale_until = min(max(answer.stale_until, expiry), expiry + self._limits.stale_s_max)
         if answer.provisional:
             stale_until = expiry
         if answer.failure:
@@ -157,24 +148,25 @@ class AnswerCache:
         return replace(answer, message=message, made_at=made_at, expiry=expiry, stale_until=stale_until)
 
     def put(self, key: bytes, answer: Answer, now: float) -> None:
-        """Keep an accepted answer, if it may be kept and nothing better is there."""
+        """Keep an accepted answer, if it may be kept and no better one is there."""
         if not answer.cacheable or (answer.stale_until <= now and answer.expiry <= now):
             return
         old = self._entries.get(key)
         if old is not None:
-            if answer.failure and self._survives_failure(old, now):
+            may_be_served = not old.answer.failure and now < max(old.answer.expiry, old.answer.stale_until)
+            if answer.failure and may_be_served:
                 self._hold(old, answer)
                 return
-            # Answers may overtake each other; within one life of the engine the later generation is right.
+            # Frames may overtake each other; within one epoch the answer of the later generation is right.
             if old.epoch == self.epoch and old.answer.generation > answer.generation and now < old.answer.expiry:
                 return
-            # Whoever asks for the next answer early must not end up with one that is worth less.
+            # A prefetch must not replace a settled answer by a provisional one.
             if answer.provisional and not (old.answer.provisional or old.answer.failure) and now < old.answer.expiry:
                 return
             self._remove(key)
             self.version += 1
         cost = cost_of(key, answer)
-        if cost > self._bytes_max:
+        if cost > self._limits.answers_bytes_max:
             return
         self._entries[key] = CachedAnswer(key, answer, self.epoch, cost, _prefetch_at(answer, now))
         self.size_bytes += cost
@@ -184,7 +176,7 @@ class AnswerCache:
         self._make_room()
 
     def invalidate(self, tags: tuple[bytes, ...] | None) -> None:
-        """Forget what depends on one of the tags; everything when there are none given (None)."""
+        """Forget the answers that depend on one of the tags; all answers when `tags` is None."""
         self.version += 1
         if tags is None:
             self.counters["invalidated"] += len(self._entries)
@@ -198,12 +190,12 @@ class AnswerCache:
                 if tag in entry.answer.tags:
                     self._remove(key)
                 else:
-                    # What is untrue now is only that it cannot be had.
+                    # Only the failure had the tag: the answer stays, and the engine is asked again.
                     self._let_go(entry)
                 self.counters["invalidated"] += 1
 
     def new_epoch(self, epoch: int) -> None:
-        """Forget what a new engine might see differently: provisional, negative and failure entries."""
+        """Forget what a new engine might answer differently: provisional and negative answers, and failures."""
         if epoch == self.epoch:
             return
         self.epoch = epoch
@@ -214,15 +206,12 @@ class AnswerCache:
                 self._remove(key)
 
     def _make_room(self) -> None:
-        while self.size_bytes > self._bytes_max:
+        while self.size_bytes > self._limits.answers_bytes_max:
             self._remove(next(iter(self._entries)))
             self.counters["evict"] += 1
 
-    def _survives_failure(self, entry: CachedAnswer, now: float) -> bool:
-        return not entry.answer.failure and now < max(entry.answer.expiry, entry.answer.stale_until)
-
     def _hold(self, entry: CachedAnswer, failure: Answer) -> None:
-        """Let a stale answer be given for as long as a failure holds."""
+        """Let an answer be served stale until a failure expires."""
         self._let_go(entry)
         entry.held_until, entry.failure = failure.expiry, failure
         for tag in failure.tags:

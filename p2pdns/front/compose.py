@@ -1,10 +1,10 @@
-"""Every response this front sends: a kept answer, or a few words of our own, fitted to one client.
+"""Every response of this front: a kept answer, or a short message of our own, fitted to one client.
 
-Guarantees: the ID, the question in the client's letter case, RD and CD are repeated; RA is set where a question was
-understood, AA only without RD, AD only where it was asked for, earned and the client is trusted; TTLs are counted
-down from when the answer was made; OPT if and only if the query had one, with DO echoed, the options that the gate
-owes the client, and explanations (EDE); never more bytes than the client takes, with TC, question and OPT kept when
-the answer does not fit. Does not know where an answer comes from.
+Guarantees: a response repeats the ID, the question in the client's letter case, RD and CD; RA is set when the question
+was understood, AA only without RD, AD only when the query asks for it, the answer has earned it and the client is
+trusted; TTLs count down from the time when the answer was made; a response has an OPT if and only if the query had one,
+with DO echoed, the options that the gate owes the client, and explanations (EDE); a response never has more bytes than
+the client takes: one that does not fit has TC, the question and the OPT. Does not know where an answer comes from.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from __future__ import annotations
 from p2pdns.dns.labels import HEADER_BYTES
 from p2pdns.dns.life import STALE_TTL_S
 from p2pdns.dns.registry import OPCODE_MASK, RCODE_MASK, Ede, Explanations, Flag, Option, Rcode, Type
-from p2pdns.front.gate import ClientQuery
+from p2pdns.front.gate import ClientQuery, Told
 from p2pdns.link import Answer, clipped_text
 
-EDE_BYTES_MAX = 400  # All explanations together; they must not push an answer out of a 1232-byte datagram alone.
+EDE_BYTES_MAX = 400  # All explanations together: they alone must not push an answer out of a 1232-byte datagram.
 _STALE, _STALE_NXDOMAIN = (int(Ede.STALE_ANSWER), ""), (int(Ede.STALE_NXDOMAIN_ANSWER), "")
 _OPT_BYTES = 11
 # Every response passes these (the registry says why they are bound here).
@@ -24,28 +24,20 @@ _NXDOMAIN, _EDE = int(Rcode.NXDOMAIN), Option.EDE.to_bytes(2, "big")
 _TYPE_OPT = Type.OPT.to_bytes(2, "big")
 
 
-def compose_told(
-    asked: ClientQuery,
-    rcode: int,
-    *,
-    ede: Explanations = (),
-    texts: tuple[bytes, ...] = (),
-    is_cut: bool = False,
-    udp_size: int,
-) -> bytes:
-    """Return a response without a look-up: an error, one TXT RR (TTL 0, class of the question), or TC alone."""
-    answer = b""
-    if texts:
-        rdata = b"".join(bytes([len(text)]) + text for text in texts)
+def compose_told(told: Told, *, udp_size: int) -> bytes:
+    """Return a response that needs no look-up: an error, one TXT RR (TTL 0, class of the question), or TC alone."""
+    asked, rcode, answer = told.asked, told.rcode, b""
+    if told.texts:
+        rdata = b"".join(bytes([len(text)]) + text for text in told.texts)
         answer = b"\xc0\x0c" + Type.TXT.to_bytes(2, "big") + asked.question[-2:] + bytes(4)
         answer += len(rdata).to_bytes(2, "big") + rdata
     flags = _QR | (asked.flags & (OPCODE_MASK | _RD | _CD)) | (rcode & RCODE_MASK)
-    # What was not understood was no question, and says nothing of recursion; other resolvers do the same.
+    # A query that was not understood gets no statement about recursion; other resolvers do the same.
     flags |= 0 if rcode in (Rcode.FORMERR, Rcode.NOTIMP) else _RA
-    flags |= _TC if is_cut else 0
+    flags |= _TC if told.is_cut else 0
     head = asked.id + flags.to_bytes(2, "big")
-    counts = (b"\x00\x01" if asked.question else b"\x00\x00") + bytes([0, bool(texts)]) + bytes(4)
-    return _fitted(head + counts + asked.question + answer, asked, rcode >> 4, ede, udp_size)
+    counts = (b"\x00\x01" if asked.question else b"\x00\x00") + bytes([0, bool(told.texts)]) + bytes(4)
+    return _fitted(head + counts + asked.question + answer, asked, rcode >> 4, told.ede, udp_size)
 
 
 def compose_answer(
@@ -60,13 +52,13 @@ def compose_answer(
 ) -> bytes:
     """Return a kept answer as the response to one query.
 
-    `is_stale` serves it past its time: TTL 30 at most, EDE 3, no AD. `ede` is added to the answer's own.
+    `is_stale`: it is past its expiry, so its TTLs are 30 at most, with EDE 3 and no AD. `ede` is added to its own.
     """
     message = bytearray(answer.message)
     message[0:2] = asked.id
     kept = int.from_bytes(message[2:4], "big") & RCODE_MASK
     flags = _QR | _RA | kept | (asked.flags & (_RD | _CD))
-    # AA is for who asks as a resolver asks the server of a zone; to all others this is a resolver.
+    # A query without RD asks us as the server of a zone; to all others we are a resolver, which never sets AA.
     if not (asked.flags & _RD or is_stale):
         flags |= int.from_bytes(message[2:4], "big") & _AA
     wants_ad = asked.dnssec_ok or asked.flags & _AD
@@ -84,7 +76,7 @@ def compose_answer(
     told = (*answer.ede, *ede)
     if is_stale:
         stale = _STALE_NXDOMAIN if kept & RCODE_MASK == _NXDOMAIN else _STALE
-        # The engine may have said so already, with its reason.
+        # The engine may have set this EDE already, with a reason.
         told = told if any(code == stale[0] for code, _ in told) else (stale, *told)
     return _fitted(bytes(message), asked, 0, told, udp_size, answer.ttl_offsets)
 
@@ -92,11 +84,11 @@ def compose_answer(
 def _fitted(
     message: bytes, asked: ClientQuery, rcode_high: int, ede: Explanations, udp_size: int, offsets: tuple[int, ...] = ()
 ) -> bytes:
-    """Return a message with its OPT, within the size of the client: first without what it can do without, then cut."""
+    """Return a message with its OPT. Where it is too long, EDE texts go first, then additional records, then all."""
     room = asked.size_max - len(asked.options) - (_OPT_BYTES if asked.has_opt else 0)
     told = b"".join(_ede_option(code, clipped_text(text, 255)) for code, text in ede) if asked.has_opt else b""
     if told and (len(told) > EDE_BYTES_MAX or len(message) + len(told) > room):
-        # The codes say most of it; an answer is worth more than its explanation.
+        # The EDE codes say most of it; the answer matters more than the texts.
         told = b"".join(_ede_option(code, b"") for code, _ in ede)
     if len(message) + len(told) > room:
         message = _without_additional(message, asked, offsets)
@@ -118,21 +110,21 @@ def _ede_option(code: int, text: bytes) -> bytes:
 
 
 def _without_additional(message: bytes, asked: ClientQuery, offsets: tuple[int, ...]) -> bytes:
-    # RFC 2181 §9: what was added unasked is left out without a word, and TC is for what was asked.
+    # RFC 2181 §9: additional records are left out silently; TC is for records that the question asked for.
     answers, authorities, additionals = (int.from_bytes(message[i : i + 2], "big") for i in (6, 8, 10))
     count = answers + authorities
     if not additionals or len(offsets) != count + additionals:
         return message
     end = HEADER_BYTES + len(asked.question)
     if count:
-        # Behind the TTL of a record stand the length of its data and the data.
+        # The TTL of a record is followed by the length of its RDATA and the RDATA.
         at = offsets[count - 1] + 4
         end = at + 2 + int.from_bytes(message[at : at + 2], "big")
     return message[:10] + bytes(2) + message[HEADER_BYTES:end]
 
 
 def _truncated(message: bytes, asked: ClientQuery) -> bytes:
-    # RFC 2181 §9: a client retries over TCP and ignores the rest, so nothing but the question is worth sending.
+    # RFC 2181 §9: the client ignores a cut response and asks over TCP, so only the question is worth sending.
     flags = int.from_bytes(message[2:4], "big") | _TC
     counts = (b"\x00\x01" if asked.question else b"\x00\x00") + bytes(6)
     return message[:2] + flags.to_bytes(2, "big") + counts + asked.question

@@ -1,11 +1,11 @@
-"""DNS cookies (RFC 7873): what proves that a client can read what is sent to its address.
+"""DNS cookies (RFC 7873): they prove that a client reads what is sent to its address.
 
-A server cookie has the 16 bytes of RFC 9018: version, three zeros, seconds, and a hash over all of these, the client's
-own cookie and its address. The hash is BLAKE2s with a secret of this process, so the version is one for private use.
+A server cookie has the 16 bytes of RFC 9018: version, three zeros, seconds, and a hash over these, the client cookie
+and the client's address. The hash is BLAKE2s with a secret of this process, so the version is one for private use.
 
-Guarantees: a cookie counts only at the address it was made for, for an hour, and with a secret that is the present
-one or the one before it; what was checked once is not hashed again while it holds; memory is bounded. A machine: it
-is told the time and where randomness comes from. Does not know messages.
+Guarantees: a cookie is valid only at the address it was made for, for an hour, and with the present secret or the one
+before it; a cookie that was checked is not hashed again while it is valid; memory is bounded. The time and the source
+of randomness are arguments. Does not know messages.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from dataclasses import dataclass
 from p2pdns.addresses import unmapped
 
 CLIENT_BYTES = 8  # RFC 7873 §4
-COOKIE_BYTES_MIN, COOKIE_BYTES_MAX = 16, 40  # With a server cookie, which has 8 to 32.
+COOKIE_BYTES_MIN, COOKIE_BYTES_MAX = 16, 40  # Of client and server cookie together; the latter has 8 to 32.
 SERVER_BYTES = 16
-VERSION = 240  # RFC 9018 §7: 1 stands for SipHash-2-4, 240 to 254 for what is agreed on privately.
+VERSION = 240  # RFC 9018 §7: 1 stands for SipHash-2-4, 240 to 254 are for private use.
 LIFETIME_S = 3600  # RFC 9018 §4.3, as the next two.
 AHEAD_S_MAX = 300
 RENEW_S = 1800
-SECRET_S = 86_400.0  # RFC 7873 §7.1 allows 36 days and advises one; more often than LIFETIME_S two are not enough.
+SECRET_S = 86_400.0  # RFC 7873 §7.1 allows 36 days and advises one; below LIFETIME_S two secrets are not enough.
 SECRET_BYTES = 32  # The longest key of BLAKE2s.
-KNOWN_MAX = 4096  # Clients whose cookie need not be hashed again; each costs some 400 bytes.
-FRESH_S = 60.0  # A client that does not learn gets the same cookie for so long, not a new hash for every query.
+KNOWN_MAX = 4096  # Cookies that need not be hashed again; each costs some 400 bytes.
+FRESH_S = 60.0  # A client that never sends our cookie back gets the same one for so long: one hash, not one a query.
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of one cookie from one address: whether it is ours, what to send back, and until when."""
+    """A checked cookie of one address: whether it is valid, the cookie to send back, and how long both hold."""
 
     is_ours: bool
     reply: bytes
@@ -40,7 +40,7 @@ class Known:
 
 
 def is_sized(cookie: bytes) -> bool:
-    """Return whether an option has a length that RFC 7873 §5.2.2 allows: a client cookie, alone or with a server's."""
+    """Return whether a cookie has a length of RFC 7873 §5.2.2: a client cookie, alone or with a server cookie."""
     return len(cookie) == CLIENT_BYTES or COOKIE_BYTES_MIN <= len(cookie) <= COOKIE_BYTES_MAX
 
 
@@ -49,14 +49,14 @@ class Cookies:
 
     def __init__(self, entropy: Callable[[int], bytes], *, unix_at_zero: float = 0.0) -> None:
         self._entropy = entropy
-        # The wall clock may jump; this one was read once, so that an hour stays an hour.
+        # The wall clock may jump, so it is read once and the boot clock counts from there.
         self._unix_at_zero = unix_at_zero
         self._secret = self._secret_before = entropy(SECRET_BYTES)
         self._secret_until: float | None = None
         self._known: dict[tuple[bytes, str], Known] = {}
 
     def known(self, cookie: bytes, host: str, now: float) -> Known:
-        """Return what there is to know of a cookie of an allowed size that came from a host."""
+        """Return whether a cookie of an allowed size is ours at this host, and what to send back."""
         known = self._known.get((cookie, host))
         if known is None or now >= known.until:
             if len(self._known) >= KNOWN_MAX:
@@ -77,7 +77,7 @@ class Cookies:
             return Known(True, cookie, now + RENEW_S - max(0, age_s))
         head = bytes([VERSION, 0, 0, 0]) + seconds.to_bytes(4, "big")
         reply = client + _made(self._secret, client, head, address)
-        # What is ours now is not ours for ever.
+        # A verdict of "ours" must end with the cookie's own lifetime.
         left_s = min(FRESH_S, LIFETIME_S - age_s) if counts else FRESH_S
         return Known(is_present or is_before, reply, now + left_s)
 
@@ -89,7 +89,7 @@ class Cookies:
 
 
 def _age_s(server: bytes, seconds: int) -> int:
-    """Return how old a server cookie says it is; what cannot be one of ours that still counts is too old."""
+    """Return the age that a server cookie states; LIFETIME_S for one that cannot be a valid one of ours."""
     if len(server) != SERVER_BYTES or server[0] != VERSION:
         return LIFETIME_S
     # RFC 9018 §4.3: seconds are serial numbers (RFC 1982), which wrap.

@@ -1,13 +1,14 @@
-"""The connection to the engine: kept open, opened again when it breaks, distrusted when it talks nonsense.
+"""The connection to the engine: it is opened again whenever it breaks.
 
-Guarantees: exactly one connection at a time; the engine's `Hello` comes first and has our version, else the
-connection is closed; bytes that are no frames, or frames that an engine does not send, close it as well; an
-engine that does not read is let go before it fills our memory. Does not know what the frames are about.
+Guarantees: there is one connection at a time. It is closed when the first frame is not a `Hello` of our version, when
+bytes are no frames, when an engine does not send such frames, and when the engine reads nothing and too much is unsent.
+Does not know what the frames mean.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections import Counter
 from pathlib import Path
@@ -21,13 +22,12 @@ from p2pdns.log import get_limited_logger
 from p2pdns.net.pieces import PieceProtocol
 from p2pdns.net.sockets import reachable
 
-RETRY_S_MIN = 0.02  # A restarted engine is found at once; a look costs a system call.
+RETRY_S_MIN = 0.02  # A restarted engine is found at once; an attempt costs a system call.
 RETRY_S_MAX = 0.32
-HELLO_S_MAX = 2.0  # An engine that accepts and says nothing is no engine.
-# Queries to an engine that reads nothing: four times what 1024 questions of the longest names take.
-UNREAD_BYTES_MAX = 1_500_000
-# Queries of one wakeup that leave together. Each write wakes the engine, which then takes the processor from us while
-# the rest of a burst still waits in the socket; and the engine shares its time out better when it knows of all.
+HELLO_S_MAX = 2.0  # After this silence, a process that accepted the connection is no engine.
+UNREAD_BYTES_MAX = 1_500_000  # Four times the size of 1024 questions with the longest names.
+# Queries of one wakeup that leave together. Each write wakes the engine, which takes the processor from us while the
+# rest of a burst still waits in the socket; and the engine divides its time better when it knows of all.
 QUERIES_PER_WRITE_MAX = 8
 
 _log = get_limited_logger("front", boot_now)
@@ -47,6 +47,7 @@ class EngineLink(PieceProtocol):
         self._greeted = False
         self._distrusted = False
         self._closed = asyncio.Event()
+        self._greeted_or_closed = asyncio.Event()
         self._reported: Counters | None = None
         self._unsent: list[QuestionFrame] = []
         funnel.send_query = self.send
@@ -55,38 +56,32 @@ class EngineLink(PieceProtocol):
         """Connect, and connect again, for ever."""
         delay_s = RETRY_S_MIN
         while True:
-            self._closed.clear()
-            if await self._connect():
-                greeted = await self._wait_for_hello()
-                if not greeted:
-                    self._distrust("no-hello")
-                await self._closed.wait()
-                # What was an engine is likely to be one again soon; what talked nonsense may go on with it.
-                is_trusted = greeted and not self._distrusted
-                delay_s = RETRY_S_MIN if is_trusted else min(delay_s * 2, RETRY_S_MAX)
-            else:
-                delay_s = min(delay_s * 2, RETRY_S_MAX)
+            # An engine that restarts is back soon; a process that sent nonsense may well send more.
+            was_engine = await self._connect_once()
+            delay_s = RETRY_S_MIN if was_engine else min(delay_s * 2, RETRY_S_MAX)
             await asyncio.sleep(delay_s)
 
-    async def _connect(self) -> bool:
-        loop = asyncio.get_running_loop()
+    async def _connect_once(self) -> bool:
+        """Connect and wait until the connection ends; return whether it was one to an engine to the end."""
+        self._closed.clear()
+        self._greeted_or_closed.clear()
         try:
             with reachable(self._state_dir / SOCKET_NAME) as path:
-                await loop.create_unix_connection(lambda: self, path)
+                await asyncio.get_running_loop().create_unix_connection(lambda: self, path)
         except OSError:
             self.counters["connect-refused"] += 1
             return False
-        return True
-
-    async def _wait_for_hello(self) -> bool:
-        waiting = [asyncio.ensure_future(event.wait()) for event in (self.connected, self._closed)]
-        await asyncio.wait(waiting, timeout=HELLO_S_MAX, return_when=asyncio.FIRST_COMPLETED)
-        for task in waiting:
-            task.cancel()
-        return self.connected.is_set() or (self._closed.is_set() and self._greeted)
+        # Not `wait_for`: in Python 3.11 that loses a cancellation that comes together with the event.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HELLO_S_MAX):
+                await self._greeted_or_closed.wait()
+        if not self._greeted:
+            self._distrust("no-hello")
+        await self._closed.wait()
+        return not self._distrusted
 
     def send(self, query: QuestionFrame) -> None:
-        """Send one query with those that come in the same wakeup; without a connection the table has them all."""
+        """Send a query together with those of the same wakeup; without a connection it stays in `Questions`."""
         self._unsent.append(query)
         if len(self._unsent) >= QUERIES_PER_WRITE_MAX:
             self._send_all()
@@ -99,7 +94,7 @@ class EngineLink(PieceProtocol):
             self._write(*queries)
 
     def report(self, counters: Counters) -> None:
-        """Tell the engine what the front has counted, unless it knows."""
+        """Tell the engine the counters of the front, unless it has them."""
         if counters != self._reported and self._write(counters):
             self._reported = counters
 
@@ -118,7 +113,7 @@ class EngineLink(PieceProtocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         if peer_user_of(transport.get_extra_info("socket")) != os.geteuid():
-            # The answers of another user's process would be shown as ours.
+            # Otherwise the answers of another user's process would be served as ours.
             self._distrust("foreign-user")
             return
         self._reader = FrameReader()
@@ -126,11 +121,11 @@ class EngineLink(PieceProtocol):
         self._greeted = self._distrusted = False
 
     def data_received(self, data: bytes) -> None:
-        """Read frames and act on them; close the connection over the first that is none."""
+        """Read frames and act on them; close the connection at the first bytes that are no frame."""
         transport = self._transport
         try:
             for frame in self._reader.feed(data):
-                # An earlier frame of the same piece may have closed the connection.
+                # An earlier frame of this piece may have closed the connection.
                 if transport is None or transport.is_closing():
                     return
                 self._frame_received(frame)
@@ -138,10 +133,11 @@ class EngineLink(PieceProtocol):
             self._distrust(trouble.reason)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Hold what waits, and look for an engine again."""
+        """Hold the open questions, and let `run` connect again."""
         self._transport = None
         self.connected.clear()
         self._closed.set()
+        self._greeted_or_closed.set()
         self._funnel.engine_lost(boot_now())
 
     def _frame_received(self, frame: Frame) -> None:
@@ -154,6 +150,7 @@ class EngineLink(PieceProtocol):
             raise FormatError("link-version", f"{frame.version}, {VERSION} expected")
         self._greeted = True
         self.connected.set()
+        self._greeted_or_closed.set()
         self.counters["connected"] += 1
         self._funnel.engine_connected(frame.epoch, boot_now())
 

@@ -1,9 +1,9 @@
-"""The funnel behind all doors: gate, cache, pending questions and responses, for UDP and TCP alike.
+"""The funnel behind all doors: gate, cache, open questions and responses, for UDP and TCP alike.
 
-Guarantees: every message that the gate lets through is answered exactly once, at once or through `reply`, within its
-deadline, but for a datagram for which there was no place, which is dropped; the access list comes before the cache;
-nothing waits for the engine that the cache can answer. A machine: it is told the time, and sends through what it was
-given. Does not know sockets.
+Guarantees: every message that the gate lets through is answered exactly once, at once or through `reply`, and within
+its deadline; the exception is a datagram for which there is no place, which is dropped. The access list comes before
+the cache, and no query waits for the engine that the cache can answer. The time is an argument, and queries leave
+through a function that was given. Does not know sockets.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _EXPLAINED = {
     Ending.TOO_MANY: (Ede.OTHER, "too many questions are waiting"),
     Ending.GREEDY: (Ede.OTHER, "too many questions of this client are waiting"),
 }
-# A client that is told SERVFAIL believes that the name cannot be had, and goes on without it; one that hears nothing
-# asks again, when there may be a place. On a stream nothing is ever asked again.
+# A client that gets SERVFAIL takes the name for unavailable; one that gets no response asks again, and there may be a
+# place then. Over a stream a client never asks again, so it does get SERVFAIL.
 _FOR_WANT_OF_PLACE = frozenset({Ending.NO_PLACE, Ending.TOO_MANY, Ending.GREEDY})
 
 
@@ -47,28 +47,24 @@ class Funnel:
         self.questions = Questions(now)
         self._memo = Memo(cache)
         self.counters: Counter[str] = Counter()
-        # Set by whoever owns the connection to the engine and the timer.
-        self.send_query: Callable[[QuestionFrame], None] = _nowhere
-        self.on_timer_changed: Callable[[], None] = _nothing
+        # The owners of the engine's connection and of the timer set these.
+        self.send_query: Callable[[QuestionFrame], None] = lambda _: None
+        self.on_timer_changed: Callable[[], None] = lambda: None
         self._udp_size = udp_size
         self._armed_for: float | None = None
 
-    def change_udp_size(self, udp_size: int) -> None:
-        """Take a new longest UDP response, which no response made before may outlive."""
-        if udp_size != self._udp_size:
+    def change_responses(self, *, udp_size: int, require_cookies: bool) -> None:
+        """Take the size of the longest UDP response, and whether a client must prove its address over UDP."""
+        if (udp_size, require_cookies) != (self._udp_size, self.gate.require_cookies):
             self._udp_size = self.gate.udp_size_max = udp_size
-            self._memo.clear()
-
-    def require_cookies(self, is_required: bool) -> None:
-        """Say whether clients must prove their address over UDP, which no response made before may outlive."""
-        if is_required != self.gate.require_cookies:
-            self.gate.require_cookies = is_required
+            self.gate.require_cookies = require_cookies
+            # A response of before may be too long now, or its client may have to send a cookie.
             self._memo.clear()
 
     def receive(
         self, data: bytes, address: Address, reply: Callable[[bytes], None], now: float, transport: Transport
     ) -> bytes | None:
-        """Return the response to a message: empty when there is none, None when it comes through `reply` later."""
+        """Return the response to a message; empty when there is none, None when it comes later through `reply`."""
         if not transport.is_stream:
             remembered = self._memo.response(data, address, self.gate.access, now)
             if remembered is not None:
@@ -77,17 +73,9 @@ class Funnel:
         verdict = self.gate.verdict(data, client, now)
         if isinstance(verdict, Dropped):
             return b""
-        asked = verdict.asked
         if isinstance(verdict, Told):
-            return compose_told(
-                asked,
-                verdict.rcode,
-                ede=verdict.ede,
-                texts=verdict.texts,
-                is_cut=verdict.is_cut,
-                udp_size=self._udp_size,
-            )
-        key = asked.key
+            return compose_told(verdict, udp_size=self._udp_size)
+        asked, key = verdict, verdict.key
         answer = self.cache.fresh(key, now)
         if answer is not None:
             response = self._response(asked, client, answer, now)
@@ -95,17 +83,16 @@ class Funnel:
                 host = address[0] if asked.options else None
                 self._memo.keep(data, response, answer, client.is_trusted, now, host=host)
             if self.cache.is_due(key, now):
-                self._prefetch(key, asked, client, now)
+                self._prefetch(key, client, now)
             return response
         held = self.cache.held_stale(key, now)
         if held is not None:
-            self.cache.counters["stale"] += 1
-            return self._response(asked, client, held[0], now, is_stale=True, failure=held[1])
+            return self._stale_response(asked, client, held[0], now, failure=held[1])
         return self._wait(key, WaitingClient.of(asked, client, reply), now)
 
-    def _prefetch(self, key: bytes, asked: ClientQuery, client: Client, now: float) -> None:
-        """Ask the engine for the answer that comes after this one, while this one still holds."""
-        query = self.questions.prefetch(key, asked, client, now)
+    def _prefetch(self, key: bytes, client: Client, now: float) -> None:
+        """Ask the engine for the next answer while the present one is still fresh."""
+        query = self.questions.prefetch(key, client, now)
         if query is None:
             self.cache.counters["prefetch-no-room"] += 1
             return
@@ -115,12 +102,12 @@ class Funnel:
 
     def _wait(self, key: bytes, waiter: WaitingClient, now: float) -> bytes | None:
         pending = self.questions.pending(key)
-        # The engine is known to be slow about this one: nobody else needs to find out by waiting.
-        if pending is not None and pending.is_slow and (response := self._stale_response(key, waiter, now)):
-            return response
+        # The engine is known to be slow with this question, so a further client need not wait to find that out.
+        if pending is not None and pending.is_slow and (stale := self.cache.stale(key, now)) is not None:
+            return self._stale_response(waiter.asked, waiter.client, stale, now)
         refusal = self.questions.refusal(key, waiter)
         if refusal is not None:
-            return self._stale_response(key, waiter, now) or self._failure(waiter, refusal)
+            return self._response_without_engine(key, waiter, refusal, now)
         query = self.questions.add(key, waiter, now)
         if query is not None:
             self.send_query(query)
@@ -128,7 +115,7 @@ class Funnel:
         return None
 
     def frame_received(self, frame: Frame, now: float) -> None:
-        """Act on a frame of the engine; FormatError when it is not one that an engine sends."""
+        """Act on a frame of the engine; FormatError when an engine does not send such frames."""
         match frame:
             case Answer():
                 self._answer_received(frame, now)
@@ -145,7 +132,7 @@ class Funnel:
                 raise FormatError("frame-order", type(frame).__name__)
 
     def engine_connected(self, epoch: int, now: float) -> None:
-        """Put the waiting questions to an engine that has just said hello."""
+        """Put the open questions to an engine that has just said hello."""
         self.cache.new_epoch(epoch)
         queries, given_up = self.questions.engine_connected()
         for query in queries:
@@ -156,7 +143,7 @@ class Funnel:
         self.on_timer_changed()
 
     def engine_lost(self, now: float) -> None:
-        """Hold the waiting questions until an engine is back, or their time is up."""
+        """Hold the open questions until an engine is back or their time is over."""
         self.questions.engine_lost(now)
         self.on_timer_changed()
 
@@ -166,8 +153,8 @@ class Funnel:
         return self._armed_for
 
     def _hasten_timer(self, now: float) -> None:
-        """Say so where the timer was told a later time than is due with a question that came now."""
-        # Nothing that a question waits for is nearer than its client's timer.
+        """Report a changed timer if it is set later than a question that came now needs it."""
+        # The first time of a question is that of its client's timer.
         if self._armed_for is not None and self._armed_for <= now + CLIENT_TIMER_S:
             return
         due = self.questions.get_timer()
@@ -175,7 +162,7 @@ class Funnel:
             self.on_timer_changed()
 
     def handle_timer(self, now: float) -> None:
-        """Release those whose time has come: with a stale answer where there is one, else with SERVFAIL."""
+        """Release the clients whose time has come: with a stale answer if there is one, else with SERVFAIL."""
         for pending, ending in self.questions.due(now):
             if ending is Ending.SLOW and self.cache.stale(pending.key, now) is None:
                 continue
@@ -183,7 +170,7 @@ class Funnel:
         self._put_next()
 
     def _put_next(self, *, has_upstream_place: bool = True) -> None:
-        """Put the questions for which there is a place now."""
+        """Put the waiting questions for which there is a place now."""
         for query in self.questions.next_queries(has_upstream_place=has_upstream_place):
             self.send_query(query)
 
@@ -202,57 +189,42 @@ class Funnel:
         stale = self.cache.stale(pending.key, now) if answer.failure else None
         for waiter in self.questions.released(pending):
             if stale is not None:
-                self.cache.counters["stale"] += 1
-                response = self._response(waiter.asked, waiter.client, stale, now, is_stale=True, failure=answer)
+                waiter.reply(self._stale_response(waiter.asked, waiter.client, stale, now, failure=answer))
             else:
-                response = self._response(waiter.asked, waiter.client, answer, now)
-            waiter.reply(response)
+                waiter.reply(self._response(waiter.asked, waiter.client, answer, now))
 
     def _give_up(self, pending: OpenQuestion, ending: Ending, now: float) -> None:
         for waiter in self.questions.released(pending):
-            response = self._stale_response(pending.key, waiter, now) or self._failure(waiter, ending)
-            if response:
+            if response := self._response_without_engine(pending.key, waiter, ending, now):
                 waiter.reply(response)
 
-    def _stale_response(self, key: bytes, waiter: WaitingClient, now: float) -> bytes | None:
-        answer = self.cache.stale(key, now)
-        if answer is None:
-            return None
-        self.cache.counters["stale"] += 1
-        return self._response(waiter.asked, waiter.client, answer, now, is_stale=now >= answer.expiry)
+    def _response(self, asked: ClientQuery, client: Client, answer: Answer, now: float) -> bytes:
+        is_trusted = client.is_trusted
+        return compose_answer(asked, answer, now, is_stale=False, is_trusted=is_trusted, udp_size=self._udp_size)
 
-    def _response(
-        self,
-        asked: ClientQuery,
-        client: Client,
-        answer: Answer,
-        now: float,
-        *,
-        is_stale: bool = False,
-        failure: Answer | None = None,
+    def _stale_response(
+        self, asked: ClientQuery, client: Client, answer: Answer, now: float, *, failure: Answer | None = None
     ) -> bytes:
+        """Return a cached answer, stale or not, for a client to which the engine gives none, and count it."""
+        self.cache.counters["stale"] += 1
         return compose_answer(
             asked,
             answer,
             now,
-            is_stale=is_stale and now >= answer.expiry,
+            is_stale=now >= answer.expiry,
             is_trusted=client.is_trusted,
             udp_size=self._udp_size,
-            ede=failure.ede if failure is not None else (),
+            ede=() if failure is None else failure.ede,
         )
 
-    def _failure(self, waiter: WaitingClient, ending: Ending) -> bytes:
-        """Return what a waiter is told that gets no answer: empty where it shall ask again."""
+    def _response_without_engine(self, key: bytes, waiter: WaitingClient, ending: Ending, now: float) -> bytes:
+        """Return a cached answer, or else a failure; empty for a client that shall ask again."""
+        answer = self.cache.stale(key, now)
+        if answer is not None:
+            return self._stale_response(waiter.asked, waiter.client, answer, now)
         if ending in _FOR_WANT_OF_PLACE and not waiter.client.transport.is_stream:
             self.counters[f"dropped-{ending.value}"] += 1
             return b""
         self.counters[f"failed-{ending.value}"] += 1
-        return compose_told(waiter.asked, Rcode.SERVFAIL, ede=(_EXPLAINED[ending],), udp_size=self._udp_size)
-
-
-def _nowhere(_query: QuestionFrame) -> None:
-    return None
-
-
-def _nothing() -> None:
-    return None
+        failure = Told(waiter.asked, Rcode.SERVFAIL, ending.value, (_EXPLAINED[ending],))
+        return compose_told(failure, udp_size=self._udp_size)

@@ -1,9 +1,9 @@
-"""The gate: which messages deserve an answer, and the header, question and OPT of a query.
+"""The gate: it reads header, question and OPT of a query, and decides which messages get an answer.
 
-Guarantees: any bytes end in a verdict, never in an exception: `Dropped` (silence), `Told` (a response without the
-engine: an error, or who we are), or `Passed` (a question for the cache and the engine). What is refused costs
-no more than one pass over the message. Clients outside the access list get REFUSED within a budget, so that
-spoofed sources are not showered. Does not know what is cached, nor any zone.
+Guarantees: any bytes end in a verdict, never in an exception: `Dropped` (no response), `Told` (a response without the
+engine: an error, or our version), or a `ClientQuery` for the cache and the engine. A refused message costs one pass
+over it at most. Clients outside the access list get REFUSED within a budget, so that forged queries do not make us
+flood their victim. Does not know the cache, nor any zone.
 
 Rules and their sources: RFC 1035 §4, RFC 6891 (EDNS), RFC 9619 (one question), RFC 8906 (answer every sane query),
 RFC 7873 (cookies), RFC 7828 (keepalive), RFC 5358 (no open resolver).
@@ -16,21 +16,11 @@ import struct
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from p2pdns.addresses import LOOPBACK_CLIENT, Address, Network, client_host, client_prefix, in_any
 from p2pdns.dns.labels import HEADER_BYTES, folded_question, owner_end, question_end
-from p2pdns.dns.registry import (
-    DO_FLAG,
-    NXNAME,
-    OPCODE_MASK,
-    Class,
-    Ede,
-    Explanations,
-    Flag,
-    Option,
-    Rcode,
-    Type,
-)
+from p2pdns.dns.registry import DO_FLAG, NXNAME, OPCODE_MASK, Class, Ede, Explanations, Flag, Option, Rcode, Type
 from p2pdns.errors import FormatError
 from p2pdns.front.cookies import CLIENT_BYTES, Cookies, is_sized
 from p2pdns.front.transport import Transport
@@ -38,39 +28,37 @@ from p2pdns.link import ClientClass
 from p2pdns.rates import PrefixRates, RateLimit
 from p2pdns.values import Value
 
-CLIENTS_REMEMBERED_MAX = 4096  # Hosts whose class we need not work out again.
-REFUSALS_PER_S = 20.0  # For all clients outside the access list together: enough to be told, too little to aim.
+CLIENTS_REMEMBERED_MAX = 4096  # Hosts whose class need not be worked out again.
+REFUSALS_PER_S = 20.0  # All refusals together: enough for clients to learn of it, too few for an attack on others.
 REFUSALS_PER_PREFIX_S = 2.0
 REFUSAL_PREFIXES_MAX = 1024
-# Services that answer anything (echo, daytime, quotd, chargen, time): an error sent there comes back for ever.
+# Services that answer anything (echo, daytime, quotd, chargen, time): our error and their answer would go on for ever.
 ECHOING_PORTS = frozenset({0, 7, 13, 17, 19, 37})
-# RFC 8489 §5: what a browser sends to the address of a STUN server that a page has named. It would be told FORMERR.
+# RFC 8489 §5: a browser sends this to the STUN server that a web page names. Without this rule it would get FORMERR.
 STUN_COOKIE = b"\x21\x12\xa4\x42"
 
-QUESTIONS_READ_MAX = 8  # More than one is an error already; they are read only to find the OPT behind them.
-RECORDS_READ_MAX = 64  # A sane query has an OPT and a signature; a message of 64 kB could have six thousand.
-OPTIONS_READ_MAX = 256  # A sane OPT has a handful; to pass over one takes a third of a microsecond.
+QUESTIONS_READ_MAX = 8  # More than one is an error; the others are read only to find the OPT behind them.
+RECORDS_READ_MAX = 64  # A sane query has an OPT and a signature; a message of 64 kB could have six thousand records.
+OPTIONS_READ_MAX = 256  # A sane OPT has a handful; skipping one takes a third of a microsecond.
 KEEPALIVE_UNIT_MS = 100  # RFC 7828 §3.1
 
 # Every query passes these (the registry says why they are bound here).
 _QR, _RD, _CD = int(Flag.QR), int(Flag.RD), int(Flag.CD)
-_TYPE_OPT, _COOKIE, _KEEPALIVE, _IN, _CH = (
-    int(Type.OPT),
-    int(Option.COOKIE),
-    int(Option.KEEPALIVE),
-    int(Class.IN),
-    int(Class.CH),
-)
+_TYPE_OPT, _COOKIE, _KEEPALIVE = int(Type.OPT), int(Option.COOKIE), int(Option.KEEPALIVE)
+_IN, _CH = int(Class.IN), int(Class.CH)
 _TRANSFERS, _NEVER_ASKED = (int(Type.IXFR), int(Type.AXFR)), (int(Type.OPT), NXNAME)
-_META_TYPES = range(NXNAME + 1, Type.ANY)  # RFC 6895 §3.1 keeps 128 to 255 for questions: no data can have one.
+_META_TYPES = range(NXNAME + 1, Type.ANY)  # RFC 6895 §3.1 keeps 128 to 255 for questions: no record has such a type.
 
 _COUNTS = struct.Struct("!HHHH")  # Of questions, answers, authority and additional records.
-_FIXED = struct.Struct("!HHIH")  # What stands between the owner and the data of a record: type, class, TTL, size.
+_FIXED = struct.Struct("!HHIH")  # Type, class, TTL and RDATA size, which follow the owner of a record.
 _OPTION = struct.Struct("!HH")
 
 
 class Client(Value, frozen=True):
-    """Who asks: an address, how far it is trusted, and over which transport."""
+    """The client of a query: its address, how far it is trusted, and the transport it uses.
+
+    `is_trusted`: AD means something to this client, because nobody else is on the way to it.
+    """
 
     address: Address
     client_class: ClientClass
@@ -79,16 +67,15 @@ class Client(Value, frozen=True):
 
     @property
     def is_trusted(self) -> bool:
-        """Return whether AD means something to this client: nobody else is on the way to it."""
         return self.client_class is not ClientClass.OTHER
 
 
 class ClientQuery(Value, frozen=True):
-    """One query as it stands: what a response to it must repeat, and how large it may be.
+    """One query: the parts that a response to it must repeat, and the size that the response may have.
 
-    `question` keeps the letter case of the client, and is empty where there was none that could be read. `options` are
-    the EDNS options that the response owes to this client, as on the wire; `is_proven` says that a cookie of ours
-    showed that the client reads what is sent to its address.
+    `question` keeps the letter case of the client, and is empty if no question could be read. `options` are the EDNS
+    options that the response must have, as on the wire. `is_proven`: by a cookie of ours the client has shown that it
+    reads what is sent to its address.
     """
 
     id: bytes
@@ -102,14 +89,14 @@ class ClientQuery(Value, frozen=True):
 
     @property
     def key(self) -> bytes:
-        """Return what equal questions have in common: lower-case question, RD, DO and CD."""
+        """Return the key that equal questions share: lower-case question, RD, DO and CD."""
         bits = (self.flags & _RD and 1) | (self.dnssec_ok and 2) | (self.flags & _CD and 4)
         return folded_question(self.question) + bytes([bits])
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """Silence, for a reason that is counted."""
+    """No response, for a reason that is counted."""
 
     reason: str
 
@@ -118,7 +105,7 @@ class Dropped:
 class Told:
     """A response that needs no look-up; `texts` are the strings of one TXT RR in the class of the question.
 
-    `is_cut` asks the client to come again over TCP, as a response that did not fit would.
+    `is_cut` sets TC, which makes the client ask again over TCP.
     """
 
     asked: ClientQuery
@@ -129,36 +116,24 @@ class Told:
     is_cut: bool = False
 
 
-class Passed(Value, frozen=True):
-    """A question for the cache and the engine."""
-
-    asked: ClientQuery
-
-
-Verdict = Dropped | Told | Passed
+Verdict = Dropped | Told | ClientQuery
 
 
 class AccessList:
-    """Who may ask, and who counts as trusted; remembers the class of recent clients."""
+    """The clients that may ask, and those that are trusted.
+
+    `standing` returns the class of a host and whether it may ask, and remembers that of recent clients.
+    """
 
     def __init__(self, allowed: Sequence[Network], listed: Sequence[Network] = ()) -> None:
         self._allowed = tuple(allowed)
         self._listed = tuple(listed)
-        self._known: dict[str, tuple[ClientClass, bool]] = {}
+        self.standing = lru_cache(CLIENTS_REMEMBERED_MAX)(self._looked_up)
 
     def client(self, address: Address, transport: Transport) -> Client:
-        """Return who asks from that address over that transport."""
+        """Return the client at that address, which uses that transport."""
         client_class, is_allowed = self.standing(address[0])
         return Client(address, client_class, is_allowed, transport)
-
-    def standing(self, host: str) -> tuple[ClientClass, bool]:
-        """Return the class of a host, and whether it may ask."""
-        known = self._known.get(host)
-        if known is None:
-            if len(self._known) >= CLIENTS_REMEMBERED_MAX:
-                self._known.clear()
-            known = self._known[host] = self._looked_up(host)
-        return known
 
     def _looked_up(self, host: str) -> tuple[ClientClass, bool]:
         allowed = in_any(host, self._allowed)
@@ -169,21 +144,8 @@ class AccessList:
         return ClientClass.OTHER, allowed
 
 
-class RefusalBudget:
-    """What clients outside the access list are sent: a rate for all of them, and one for each prefix."""
-
-    def __init__(self) -> None:
-        self._all = RateLimit(REFUSALS_PER_S, REFUSALS_PER_S, 0.0)
-        self._prefixes = PrefixRates(REFUSALS_PER_PREFIX_S, REFUSALS_PER_PREFIX_S, REFUSAL_PREFIXES_MAX)
-
-    def has_room(self, address: Address, now: float) -> bool:
-        """Return whether one more response may go to that address now, and charge it."""
-        # The rate for all comes first: it holds when a flood makes the small ones forget.
-        return self._all.take(now) and self._prefixes.take(client_prefix(address[0]), now)
-
-
 class Gate:
-    """Judges every message from a client, whichever door it came through."""
+    """The judge of every message of a client, whichever door it came through."""
 
     def __init__(
         self,
@@ -199,20 +161,27 @@ class Gate:
         self.tcp_idle_ms = 0
         self.require_cookies = False
         self._cookies = cookies or Cookies(os.urandom)
-        self._version_text, self._id_text = server_texts
-        self._budget = RefusalBudget()
+        version, server_id = server_texts
+        self._chaos_texts = {
+            b"\x07version\x04bind\x00": version,
+            b"\x07version\x06server\x00": version,
+            b"\x02id\x06server\x00": server_id,
+            b"\x08hostname\x04bind\x00": server_id,
+        }
+        self._refusals = RateLimit(REFUSALS_PER_S, REFUSALS_PER_S, 0.0)
+        self._refusals_by_prefix = PrefixRates(REFUSALS_PER_PREFIX_S, REFUSALS_PER_PREFIX_S, REFUSAL_PREFIXES_MAX)
 
     def verdict(self, data: bytes, client: Client, now: float) -> Verdict:
-        """Return what becomes of one message, and count it."""
+        """Return the verdict on one message, and count it."""
         verdict = self._judged(data, client, now)
-        self.counters["passed" if isinstance(verdict, Passed) else verdict.reason] += 1
+        self.counters["passed" if isinstance(verdict, ClientQuery) else verdict.reason] += 1
         return verdict
 
     def _judged(self, data: bytes, client: Client, now: float) -> Verdict:
         if len(data) < HEADER_BYTES:
             return Dropped("short")
         flags = int.from_bytes(data[2:4], "big")
-        # Never answer a response: two servers that do so talk to each other for ever.
+        # A response is never answered: two servers that answer responses would go on for ever.
         if flags & _QR:
             return Dropped("response")
         if not client.transport.proves_address and client.address[1] in ECHOING_PORTS:
@@ -221,15 +190,19 @@ class Gate:
             return Dropped("stun")
         query = _QueryBody(data, client.transport)
         if flags & OPCODE_MASK:
-            # What looks like a question means something else there (a zone, in an UPDATE), and is not repeated.
+            # Under another opcode this section means something else (a zone, in an UPDATE), so it is not repeated.
             query.question = b""
         asked = self._asked(data[0:2], flags, query, client, now)
         if client.is_allowed:
             return self._answered_here(asked, query, client)
-        # A connection or a cookie of ours proves an address, a datagram does not: there the answer is rationed.
-        if not (client.transport.proves_address or asked.is_proven or self._budget.has_room(client.address, now)):
+        # A connection or a cookie of ours proves an address. A datagram does not, so refusals by datagram are rationed.
+        if not (client.transport.proves_address or asked.is_proven or self._may_refuse(client.address[0], now)):
             return Dropped("refused-silently")
         return Told(asked, Rcode.REFUSED, "refused", ((Ede.PROHIBITED, "this client is not in the access list"),))
+
+    def _may_refuse(self, host: str, now: float) -> bool:
+        # The rate for all comes first: it still holds when a flood makes the table of prefixes forget.
+        return self._refusals.take(now) and self._refusals_by_prefix.take(client_prefix(host), now)
 
     def _asked(self, number: bytes, flags: int, query: _QueryBody, client: Client, now: float) -> ClientQuery:
         if not query.has_opt:
@@ -247,8 +220,8 @@ class Gate:
         dnssec_ok = bool(query.opt_ttl & DO_FLAG)
         return ClientQuery(number, flags, query.question, True, dnssec_ok, size_max, options, is_proven)
 
-    def _answered_here(self, asked: ClientQuery, query: _QueryBody, client: Client) -> Told | Passed:
-        # The opcode comes first: what follows the header of another opcode has another meaning (RFC 8906 §3.1.4).
+    def _answered_here(self, asked: ClientQuery, query: _QueryBody, client: Client) -> Told | ClientQuery:
+        # The opcode comes first: under another one, the bytes behind the header mean something else (RFC 8906 §3.1.4).
         if asked.flags & OPCODE_MASK:
             return Told(asked, Rcode.NOTIMP, "opcode")
         if query.trouble:
@@ -258,12 +231,9 @@ class Gate:
         if not asked.question:
             return _without_question(asked, query)
         if self.require_cookies and not (client.transport.proves_address or asked.is_proven):
-            # RFC 7873 §5.2.3. Who knows nothing of cookies proves its address by a connection instead.
-            return (
-                Told(asked, Rcode.BADCOOKIE, "cookie")
-                if query.cookie
-                else Told(asked, Rcode.NOERROR, "cookie", is_cut=True)
-            )
+            # RFC 7873 §5.2.3. A client that does not know cookies proves its address by a connection instead.
+            rcode = Rcode.BADCOOKIE if query.cookie else Rcode.NOERROR
+            return Told(asked, rcode, "cookie", is_cut=not query.cookie)
         rtype = int.from_bytes(asked.question[-4:-2], "big")
         rclass = int.from_bytes(asked.question[-2:], "big")
         if rtype in _TRANSFERS:
@@ -278,16 +248,10 @@ class Gate:
             return Told(asked, Rcode.REFUSED, "type", ((Ede.NOT_SUPPORTED, "meta types are not served"),))
         if query.has_records:
             return Told(asked, Rcode.FORMERR, "records")
-        return Passed(asked)
+        return asked
 
     def _chaos(self, asked: ClientQuery, rtype: int) -> Told:
-        names = {
-            b"\x07version\x04bind\x00": self._version_text,
-            b"\x07version\x06server\x00": self._version_text,
-            b"\x02id\x06server\x00": self._id_text,
-            b"\x08hostname\x04bind\x00": self._id_text,
-        }
-        text = names.get(asked.question[:-4].lower())
+        text = self._chaos_texts.get(asked.question[:-4].lower())
         if text is None:
             return Told(asked, Rcode.REFUSED, "chaos", ((Ede.NOT_SUPPORTED, "only version.bind and id.server"),))
         is_text = rtype in (Type.TXT, Type.ANY)
@@ -303,7 +267,7 @@ def is_query(data: bytes) -> bool:
 def _without_question(asked: ClientQuery, query: _QueryBody) -> Told:
     if not query.cookie:
         return Told(asked, Rcode.FORMERR, "questions")
-    # RFC 7873 §5.4: a query without a question asks for a cookie, or whether the one it has still counts.
+    # RFC 7873 §5.4: a query without a question asks for a cookie, or whether its cookie is still valid.
     is_first = len(query.cookie) == CLIENT_BYTES
     return Told(asked, Rcode.NOERROR if is_first or asked.is_proven else Rcode.BADCOOKIE, "cookie-only")
 
@@ -313,7 +277,7 @@ def _option(code: int, value: bytes) -> bytes:
 
 
 class _QueryBody:
-    """What stands behind the header of a query, as far as it could be read; `trouble` says what kept it from more."""
+    """The part of a query behind its header, as far as it could be read; `trouble` is the reason why it ends there."""
 
     def __init__(self, data: bytes, transport: Transport) -> None:
         self.question = b""
@@ -332,7 +296,6 @@ class _QueryBody:
 
     @property
     def opt_version(self) -> int:
-        """Return the version of EDNS that the query speaks."""
         return self.opt_ttl >> 16 & 0xFF
 
     def _read(self, data: bytes) -> None:
@@ -367,9 +330,9 @@ class _QueryBody:
             if self.has_opt or not is_root or not is_additional:
                 raise FormatError("opt")
             self.has_opt = True
-            # RFC 6891 §6.1.2: class and TTL of an OPT are none.
+            # RFC 6891 §6.1.2: the fields for class and TTL have another meaning in an OPT.
             self.opt_size, self.opt_ttl = opt_size, opt_ttl
-            # What another version writes into an OPT is not known here (RFC 6891 §6.1.3).
+            # The options of another version are unknown here (RFC 6891 §6.1.3).
             if not self.opt_version:
                 self._read_options(data, at + _FIXED.size, end)
         return end
@@ -389,7 +352,7 @@ class _QueryBody:
                 if not is_sized(data[start:at]):
                     raise FormatError("cookie-size")
                 self.cookie = data[start:at]
-            # RFC 7828 §3.3.1: over UDP it is to be ignored, and only a server has anything to say in it.
+            # RFC 7828 §3.3.1: over UDP it is ignored, and only a server puts a value into it.
             elif code == _KEEPALIVE and self._transport.is_stream:
                 if at > start:
                     raise FormatError("keepalive-size")

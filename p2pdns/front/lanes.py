@@ -1,8 +1,8 @@
-"""Lanes: what waits for a place, in turns of the hosts, and in each host of its lanes.
+"""Lanes: things that wait for a place. The hosts take turns, and the lanes of each host take turns.
 
-Guarantees: a host waits for no more than one turn of each other host, whatever those have brought, and a lane for no
-more than one turn of each other lane of its host; within a lane the order is that of arrival; one search looks at a
-bounded number of them and goes on behind these the next time. Does not know what a place is, nor when one is free.
+Guarantees: before a host has its turn, each other host has at most one, however much waits for it; the same holds for
+the lanes of a host; a lane keeps the order of arrival; one search looks at a bounded number of hosts and lanes, and the
+next search goes on behind them. Does not know what a place is, nor when one is free.
 """
 
 from __future__ import annotations
@@ -11,21 +11,20 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-# Of one search: a host or lane that may have no further place takes a microsecond. Where thousands of forged addresses
-# wait, the search for each free place would take milliseconds.
+# Hosts and lanes of one search. Each costs a microsecond, and thousands of forged addresses may wait: without a bound,
+# the search for each free place would take milliseconds.
 LOOKED_AT_MAX = 64
 
 T = TypeVar("T")
 
 
 class Lanes(Generic[T]):
-    """What waits, by host and lane; in one lane a key stands once."""
+    """The things that wait, by host and lane; a key stands once in a lane."""
 
     def __init__(self) -> None:
         self._hosts: OrderedDict[str, OrderedDict[str, dict[bytes, T]]] = OrderedDict()
 
     def __len__(self) -> int:
-        """Return how many hosts have something that waits."""
         return len(self._hosts)
 
     def is_empty(self, host: str, lane: str) -> bool:
@@ -33,15 +32,15 @@ class Lanes(Generic[T]):
         return lane not in self._hosts.get(host, ())
 
     def add(self, host: str, lane: str, key: bytes, what: T) -> None:
-        """Put something at the end of a lane, or in place of what has the same key there."""
+        """Put a thing at the end of a lane, or in the place of the one with the same key."""
         self._hosts.setdefault(host, OrderedDict()).setdefault(lane, {})[key] = what
 
     def discard(self, host: str, lane: str, key: bytes) -> None:
-        """Take something away, if it is there."""
+        """Take the thing with that key away, if it is there."""
         lanes = self._hosts.get(host)
-        waiting = lanes.get(lane) if lanes else None
-        if lanes is None or waiting is None:
+        if lanes is None or lane not in lanes:
             return
+        waiting = lanes[lane]
         waiting.pop(key, None)
         if not waiting:
             del lanes[lane]
@@ -49,11 +48,11 @@ class Lanes(Generic[T]):
                 del self._hosts[host]
 
     def take(self, may_host: Callable[[str], bool], may: Callable[[T], bool]) -> tuple[bytes, T] | None:
-        """Return the next one that may have a place, taken out; None when none is found."""
+        """Take out and return the next thing that may have a place; None when none is found."""
         left = LOOKED_AT_MAX
         for _ in range(min(left, len(self._hosts))):
             host, lanes = next(iter(self._hosts.items()))
-            # It had its turn, whether or not it could use it.
+            # This was the host's turn, whether or not it may have a place.
             self._hosts.move_to_end(host)
             left -= 1
             if not may_host(host):

@@ -1,8 +1,8 @@
-"""The front process: inherited sockets, the doors on them, the link to the engine, and how it all ends.
+"""The front process: inherited sockets, their doors, the link to the engine, signals.
 
-Guarantees: it lives only as long as its supervisor (a pipe says so), ends cleanly on SIGTERM and SIGINT, takes a
-new configuration on SIGHUP but for its sockets, and nothing that comes from the network reaches standard error as a
-traceback. Does not know how it is restarted.
+Guarantees: it ends with its supervisor, by SIGTERM or by SIGINT, and ends cleanly; at SIGHUP it takes over a new
+configuration, except for the sockets; nothing that comes from the network makes a traceback on standard error. Does not
+know how it is restarted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from p2pdns.directory import StateDirectory
 from p2pdns.errors import P2pdnsError
 from p2pdns.front.cache import AnswerCache
 from p2pdns.front.cookies import Cookies
-from p2pdns.front.doors.fairness import ConnectionLimits
 from p2pdns.front.doors.tcp import TcpDoor
 from p2pdns.front.doors.udp import UdpDoor
 from p2pdns.front.engine_link import EngineLink
@@ -36,8 +35,8 @@ from p2pdns.garbage import collect_seldom
 from p2pdns.link import Counters
 from p2pdns.net.sockets import address_of, adopt
 
-COUNTERS_S = 2.0  # How old what `p2pdns status` says of the front may be; a frame of a kilobyte costs microseconds.
-ENGINE_WAIT_S = 5.0  # After this long without an engine a line in the log says what the front waits for.
+COUNTERS_S = 2.0  # The age of the front's counters in `p2pdns status`; a frame of a kilobyte costs microseconds.
+ENGINE_WAIT_S = 5.0  # After so long without an engine, a line in the log says that the front waits for it.
 
 _log = log.get_logger("dns")
 
@@ -46,19 +45,17 @@ class Front:
     """The doors, the funnel and the link of one front process."""
 
     def __init__(self, config: Config, state_dir: Path) -> None:
-        access, limits = access_of(config), connection_limits_of(config)
         texts = (f"p2pdns {p2pdns.__version__}".encode(), b"p2pdns")
-        cache = AnswerCache(**cache_limits_of(config))
         udp_size = config.dns.udp_size_bytes_max
         cookies = Cookies(os.urandom, unix_at_zero=unix_now() - boot_now())
-        gate = Gate(access, udp_size_max=udp_size, server_texts=texts, cookies=cookies)
-        self.funnel = Funnel(gate, cache, udp_size=udp_size, now=boot_now())
+        gate = Gate(access_of(config), udp_size_max=udp_size, server_texts=texts, cookies=cookies)
+        self.funnel = Funnel(gate, AnswerCache(config.cache), udp_size=udp_size, now=boot_now())
         self.funnel.on_timer_changed = self._arm
         self.link = EngineLink(state_dir, self.funnel)
-        self.tcp = TcpDoor(self.funnel, limits)
-        self._apply_cookies_and_keepalive(config)
+        self.tcp = TcpDoor(self.funnel, config.limits)
         self.udp: list[UdpDoor] = []
         self._timer: asyncio.TimerHandle | None = None
+        self.apply(config)
 
     async def open(self, udp: Sequence[socket.socket], tcp: Sequence[socket.socket]) -> None:
         """Begin to read from the sockets."""
@@ -67,21 +64,17 @@ class Front:
             await self.tcp.listen(sock)
 
     def apply(self, config: Config) -> None:
-        """Take over what can change while running, which is everything but the sockets."""
-        log.configure(config.status.log_level)
+        """Take over all settings that can change while running: all but the sockets."""
+        dns = config.dns
         self.funnel.gate.access = access_of(config)
-        self.funnel.change_udp_size(config.dns.udp_size_bytes_max)
-        self.funnel.cache.change_limits(**cache_limits_of(config))
-        self.tcp.fairness.limits = connection_limits_of(config)
-        self._apply_cookies_and_keepalive(config)
-
-    def _apply_cookies_and_keepalive(self, config: Config) -> None:
-        self.funnel.require_cookies(config.dns.require_cookies)
         self.funnel.gate.tcp_idle_ms = config.limits.tcp_idle_ms
+        self.funnel.change_responses(udp_size=dns.udp_size_bytes_max, require_cookies=dns.require_cookies)
+        self.funnel.cache.change_limits(config.cache)
+        self.tcp.fairness.limits = config.limits
 
     @property
     def counters(self) -> dict[str, int]:
-        """Return every counter of this process, each behind the name of its room."""
+        """Return every counter of this process, with the name of its room in front."""
         rooms = [
             ("gate", self.funnel.gate.counters),
             ("cache", self.funnel.cache.facts),
@@ -96,13 +89,13 @@ class Front:
         return dict(total)
 
     async def report_counters(self) -> None:
-        """Tell the engine now and then what was counted, for ever."""
+        """Send the counters to the engine every two seconds, for ever."""
         while True:
             await asyncio.sleep(COUNTERS_S)
             self.link.report(Counters.of(self.counters))
 
     def close(self) -> None:
-        """Stop reading and forget the clients."""
+        """Stop reading, and close all connections."""
         for door in self.udp:
             door.close()
         self.tcp.close()
@@ -132,34 +125,15 @@ def access_of(config: Config) -> AccessList:
     return AccessList(allowed, listed)
 
 
-def cache_limits_of(config: Config) -> dict[str, int]:
-    """Return the limits of the answer cache that a configuration names, as the cache takes them."""
-    cache = config.cache
-    return {
-        "bytes_max": cache.answers_bytes_max,
-        "ttl_s_max": cache.ttl_s_max,
-        "negative_ttl_s_max": cache.negative_ttl_s_max,
-        "stale_s_max": cache.stale_s_max,
-    }
-
-
-def connection_limits_of(config: Config) -> ConnectionLimits:
-    """Return the limits of connections that a configuration names."""
-    limits = config.limits
-    return ConnectionLimits(
-        limits.tcp_connections_max, limits.tcp_connections_per_client_max, limits.tcp_idle_ms / 1000
-    )
-
-
 async def serve(front: Front, arguments: argparse.Namespace) -> None:
-    """Serve until the supervisor goes or a signal says stop."""
+    """Serve until the supervisor ends or a signal says stop."""
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(log.loop_trouble(log.get_limited_logger("dns", boot_now)))
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     loop.add_signal_handler(signal.SIGHUP, _reload, front, arguments.config_fd)
-    # Nobody writes to this pipe: it becomes readable when its only writer, the supervisor, is gone.
+    # Only the supervisor holds the other end of this pipe and it writes nothing, so it is readable when that has ended.
     loop.add_reader(arguments.alive_fd, stopped.set)
     udp = [adopt(fd) for fd in arguments.udp_fd]
     tcp = [adopt(fd) for fd in arguments.tcp_fd]
@@ -176,7 +150,7 @@ async def serve(front: Front, arguments: argparse.Namespace) -> None:
 
 
 async def _announce(front: Front, udp: Sequence[socket.socket]) -> None:
-    # The line stands for "ask me now", so it waits for the engine; questions are taken before that.
+    # The line tells people that they can ask, so it waits for the engine; questions are accepted before that.
     try:
         await asyncio.wait_for(front.link.connected.wait(), ENGINE_WAIT_S)
     except TimeoutError:
@@ -188,7 +162,9 @@ async def _announce(front: Front, udp: Sequence[socket.socket]) -> None:
 
 def _reload(front: Front, config_fd: int) -> None:
     try:
-        front.apply(from_descriptor(config_fd))
+        config = from_descriptor(config_fd)
+        log.configure(config.status.log_level)
+        front.apply(config)
     except (P2pdnsError, OSError, UnicodeDecodeError) as trouble:
         _log.error("configuration not taken over", reason=str(trouble))
     else:
@@ -196,7 +172,7 @@ def _reload(front: Front, config_fd: int) -> None:
 
 
 def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Return what the supervisor put on the command line."""
+    """Return the arguments of the command line, which the supervisor has written."""
     parser = argparse.ArgumentParser(prog="p2pdns.front.main", description="the front process of p2pdns serve")
     parser.add_argument("--config-fd", type=int, required=True)
     parser.add_argument("--alive-fd", type=int, required=True)
@@ -215,11 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.configure(config.status.log_level)
         state = options.state if options.state_fd is None else StateDirectory(options.state_fd).path
         front = Front(config, state)
-    except P2pdnsError as trouble:
-        _log.error(str(trouble), hint=trouble.hint)
-        return trouble.exit_code
-    collect_seldom()
-    try:
+        collect_seldom()
         asyncio.run(serve(front, options))
     except KeyboardInterrupt:
         return 0

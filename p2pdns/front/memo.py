@@ -1,9 +1,9 @@
-"""The memo of the UDP door: the same bytes again get the same response, for less than a second.
+"""The memo of the UDP door: the same bytes get the same response again, for less than a second.
 
-Guarantees: what it gives is, byte for byte but the ID, what the cache would have given: same flags, size, case and
-trust (they are in the key), TTLs of the same second, and nothing that was replaced or invalidated meanwhile. A response
-that holds a cookie goes to the host it was made for and no other. Only answers from the cache for allowed clients get
-in. Does not know what the bytes mean.
+Guarantees: but for the ID, a response is byte for byte what the cache would give: the key of the memo holds flags,
+size, letter case and trust, the TTLs are those of the same second, and no answer was replaced or invalidated meanwhile.
+A response with a cookie goes only to the host that it was made for. The memo keeps only answers of the cache, and only
+allowed clients get them. Does not know what the bytes mean.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from p2pdns.front.cache import AnswerCache
 from p2pdns.front.gate import ECHOING_PORTS, AccessList
 from p2pdns.link import Answer, ClientClass
 
-ENTRIES_MAX = 4096  # Clients that draw the case of letters by lot fill it with what never comes again.
-
-Key = tuple[bytes, bool]
+ENTRIES_MAX = 4096  # Clients with random letter case (0x20) fill the memo with queries that never come again.
 
 
 class Memo:
@@ -24,15 +22,15 @@ class Memo:
     def __init__(self, cache: AnswerCache) -> None:
         self._cache = cache
         self._version = 0
-        # The third is the one host that may have it, or None where every host may.
-        self._responses: dict[Key, tuple[bytes, float, str | None]] = {}
+        # By query and trust: the response, its end, and the only host that may have it (None: every host may).
+        self._responses: dict[tuple[bytes, bool], tuple[bytes, float, str | None]] = {}
 
     def clear(self) -> None:
         """Forget every response."""
         self._responses.clear()
 
     def response(self, data: bytes, address: Address, access: AccessList, now: float) -> bytes | None:
-        """Return the response to a datagram that was answered before in this second, or None."""
+        """Return the response to a datagram that was answered already in this second, or None."""
         if self._version != self._cache.version:
             self._responses.clear()
             self._version = self._cache.version
@@ -49,7 +47,7 @@ class Memo:
     def keep(
         self, data: bytes, response: bytes, answer: Answer, is_trusted: bool, now: float, *, host: str | None
     ) -> None:
-        """Keep the response that a fresh answer gave to a datagram, until its TTLs change; `host` if for it alone."""
+        """Keep the response to a datagram until its TTLs change; with `host`, for that host alone."""
         if self._version != self._cache.version or len(self._responses) >= ENTRIES_MAX:
             self._responses.clear()
             self._version = self._cache.version

@@ -1,137 +1,164 @@
-"""The questions of the clients: equal ones asked once, each with a deadline, all of them bounded.
+"""The open questions of the clients: equal ones are asked once, each has a deadline, and all are bounded.
 
-A question is put to the engine where there is a place for it: 1024 in all, a share of them for each host, and of that a
-share for each seat. Beyond its share it waits in the lanes (`lanes`) until a place is free, or for 2.5 seconds. One
-that the engine gives back, because all places at the upstreams are taken that its client may have, waits in the lanes
-for those.
+The engine has 1024 places for questions. A host has a share of them, and each seat a share of its host's. A question
+that finds no place waits in the lanes (`lanes`) until one is free, for 2.5 seconds at most. The engine gives a question
+back when its client has no further place at the upstreams; then the question waits in the lanes for such a place.
 
-Guarantees: every waiter is released exactly once, by an answer, by its deadline, for want of a place, or by the absence
-of an engine; at most 1024 questions are put, and at most an eighth of them without a waiter, for the clients to come;
-no host has more places than it leaves free, of the table and of the waiters, so that however many fill them there is
-room for one more; a question that waits for a place is taken in turns, and through each of its waiters, so that nobody
-waits behind what another has asked; a question is put again at most once when the engine changes. A machine without
-clock or socket: it is told what happened and when, and says what to do. Does not know the cache, nor how a response is
-composed.
+Guarantees: every waiting client is released exactly once: by an answer, by its deadline, for want of a place, or for
+want of an engine. At most 1024 questions have a place; at most an eighth of these are prefetches, which have no client.
+No host has more places than it leaves free, at the engine or among the waiting clients, so there is always room for one
+more host. Places go to hosts and lanes in turns, and a question may get its place through any of its clients, so no
+client waits behind the questions of another. A question is put again at most once when the engine changes. The time and
+the events are arguments. Does not know the cache, nor how a response is composed.
 """
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from typing import TypeVar
+from collections.abc import Hashable
 
 from p2pdns.addresses import is_over_share
 from p2pdns.dns.life import CLIENT_TIMER_S
-from p2pdns.front.gate import Client, ClientQuery
+from p2pdns.front.gate import Client
 from p2pdns.front.lanes import Lanes
 from p2pdns.front.waiting import Ending, OpenQuestion, WaitingClient
 from p2pdns.limits import FORWARDED_MAX, QUESTION_S_MAX, QUESTIONS_MAX
 from p2pdns.link import QuestionFrame
 
-PREFETCHES_MAX = QUESTIONS_MAX // 8  # What nobody waits for must leave room for what somebody does.
-WAITERS_MAX = 8192  # All waiters together: equal questions are cheap, not free.
-# Questions that one client has put over UDP: of an address, and on loopback, where all addresses are one machine, of a
-# socket. Further ones wait for these; with answers of 50 ms that is 4,000 a second.
+PREFETCHES_MAX = QUESTIONS_MAX // 8  # Prefetches must leave room for questions that a client waits for.
+WAITERS_MAX = 8192  # All waiting clients: those that join an equal question cost little, but not nothing.
+# Places of one client over UDP: of an address, or on loopback, where all addresses are one machine, of a socket. With
+# answers after 50 ms, 200 places serve 4,000 questions a second.
 DATAGRAMS_PER_CLIENT_MAX = 200
-# Queries of one client that wait over UDP, for an answer or a place: c-ares and what is built on it send hundreds at
-# once. Half of what a host may have, so that the same address is still heard over TCP.
+# Queries of one client that wait over UDP, for an answer or a place: c-ares and programs built on it send hundreds at
+# once. It is half of what a host may have, so the same address is still heard over TCP.
 DATAGRAMS_WAITING_MAX = WAITERS_MAX // 4
-WAITERS_PER_CLIENT_MAX = WAITERS_MAX // 2  # Of one host, and where the waiters are fuller no more than are free.
-# Questions that one host has put, over either transport, until they are off the table, which may be later than its
-# responses. Less than half of the table, and where that is fuller, no more than are free: see `is_over_share`.
+WAITERS_PER_CLIENT_MAX = WAITERS_MAX // 2  # Of one host; fewer when fewer are free (`is_over_share`).
+# Places of one host, over both transports. A question keeps its place until it is off the table, which may be after its
+# responses. It is less than half of the table; fewer when fewer are free (`is_over_share`).
 QUESTIONS_PER_CLIENT_MAX = 2 * DATAGRAMS_PER_CLIENT_MAX
-# How long a question may wait for a place: it leaves the engine a second and a half, in which what is alive answers.
-QUEUED_S_MAX = 2.5
+QUEUED_S_MAX = 2.5  # For a place. It leaves the engine a second and a half, in which a living node answers.
 GRACE_S = 0.25  # For the engine's own explanation of a deadline to arrive.
 
-K = TypeVar("K")
+
+class Holdings:
+    """How many things of one kind the clients hold: in all, by host, by seat, and over UDP by seat."""
+
+    def __init__(self, per_host_max: int, datagrams_max: int) -> None:
+        self.count = 0
+        self._per_host_max = per_host_max
+        self._datagrams_max = datagrams_max
+        self._of_host: Counter[Hashable] = Counter()
+        self._of_seat: Counter[Hashable] = Counter()
+        self._datagrams: Counter[Hashable] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._of_host) + len(self._of_seat) + len(self._datagrams)
+
+    def left(self, host: str, free: int) -> int:
+        """Return how many more a host may take when so many are free."""
+        held = self._of_host[host]
+        # The rule of `is_over_share` for each in turn: each one that the host takes leaves one less free.
+        return max(0, min(self._per_host_max - held, (free - held + 1) // 2))
+
+    def may_take(self, waiter: WaitingClient, free: int) -> bool:
+        """Return whether a client may take one more when so many are free."""
+        if waiter.is_counted_datagram and self._datagrams[waiter.seat] >= self._datagrams_max:
+            return False
+        left = self.left(waiter.host, free)
+        # An IPv4 address shares its host with no other client, and a forwarder of others is one client.
+        is_alone = waiter.seat == waiter.host or waiter.is_listed
+        return left > 0 and (is_alone or not is_over_share(self._of_seat[waiter.host, waiter.seat], left))
+
+    def take(self, waiter: WaitingClient) -> None:
+        """Count one more of a client."""
+        self.count += 1
+        self._of_host[waiter.host] += 1
+        self._of_seat[waiter.host, waiter.seat] += 1
+        if waiter.is_counted_datagram:
+            self._datagrams[waiter.seat] += 1
+
+    def give_back(self, waiter: WaitingClient) -> None:
+        """Count one less of a client."""
+        self.count -= 1
+        _give_back(self._of_host, waiter.host)
+        _give_back(self._of_seat, (waiter.host, waiter.seat))
+        if waiter.is_counted_datagram:
+            _give_back(self._datagrams, waiter.seat)
 
 
 class Questions:
-    """The table of pending questions."""
+    """The table of open questions."""
 
     def __init__(self, now: float) -> None:
         self.is_connected = False
         self._lost_at = now
         self._next_id = 1
         self._by_key: dict[bytes, OpenQuestion] = {}
-        # All timers have one length each, so that order of arrival is the order in which they fire. What is answered
-        # leaves at once: behind one that waits, seconds of a busy front would gather.
+        # Each kind of timer has one length, so timers fire in the order of arrival. An answered question leaves all
+        # tables at once; otherwise, behind one that still waits, a busy front would gather those of seconds.
         self._by_id: OrderedDict[int, OpenQuestion] = OrderedDict()
         self._not_slow: OrderedDict[int, OpenQuestion] = OrderedDict()
         self._not_late: OrderedDict[int, OpenQuestion] = OrderedDict()
+        self._timers = (
+            (self._by_id, QUESTION_S_MAX + GRACE_S),
+            (self._not_slow, CLIENT_TIMER_S),
+            (self._not_late, QUEUED_S_MAX),
+        )
         self._lanes: Lanes[WaitingClient] = Lanes()
         self._upstream_lanes: Lanes[WaitingClient] = Lanes()
-        self._put_count = 0
-        self._forwarded_count = 0
+        self._waiters = Holdings(WAITERS_PER_CLIENT_MAX, DATAGRAMS_WAITING_MAX)
+        self._places = Holdings(QUESTIONS_PER_CLIENT_MAX, DATAGRAMS_PER_CLIENT_MAX)
         self._prefetch_count = 0
-        self._waiter_count = 0
-        self._datagrams: Counter[str] = Counter()
-        self._waiters_of: Counter[str] = Counter()
-        self._waiters_from: Counter[tuple[str, str]] = Counter()
-        self._put_datagrams: Counter[str] = Counter()
-        self._put_of: Counter[str] = Counter()
-        self._put_from: Counter[tuple[str, str]] = Counter()
-        self._forwarded_of: Counter[str] = Counter()
+        self._forwarded_count = 0
+        self._forwarded_of: Counter[Hashable] = Counter()
 
     def __len__(self) -> int:
-        """Return how many questions are pending."""
         return len(self._by_id)
 
     @property
     def put_count(self) -> int:
-        """How many of them have a place at the engine."""
-        return self._put_count
+        """The count of questions that have a place at the engine."""
+        return self._places.count + self._prefetch_count
 
     @property
     def holder_count(self) -> int:
-        """How many hosts, seats and prefixes it keeps anything of; none while nothing is pending."""
-        counts = (self._datagrams, self._waiters_of, self._put_datagrams, self._put_of, self._forwarded_of)
-        by_seat = (self._waiters_from, self._put_from)
-        return sum(map(len, counts)) + sum(map(len, by_seat)) + len(self._lanes) + len(self._upstream_lanes)
+        """The count of hosts, seats and prefixes that hold anything; 0 while no question is open."""
+        lanes_count = len(self._lanes) + len(self._upstream_lanes)
+        return len(self._waiters) + len(self._places) + len(self._forwarded_of) + lanes_count
 
     def pending(self, key: bytes) -> OpenQuestion | None:
-        """Return the pending question with that key."""
+        """Return the open question with that key."""
         return self._by_key.get(key)
 
     def refusal(self, key: bytes, waiter: WaitingClient) -> Ending | None:
-        """Return why one more waiter for that key would be too many, even without a place; None when it is not."""
+        """Return why this client would be one too many, even without a place; None when it is not."""
         pending = self._by_key.get(key)
         if pending is not None and waiter.identity in pending.waiters:
             return None
-        free = WAITERS_MAX - self._waiter_count
+        free = WAITERS_MAX - self._waiters.count
         if not free:
             return Ending.TOO_MANY
-        host, seat = waiter.host, waiter.seat
-        if waiter.is_counted_datagram and self._datagrams[seat] >= DATAGRAMS_WAITING_MAX:
-            return Ending.GREEDY
-        left = _left(self._waiters_of[host], free, WAITERS_PER_CLIENT_MAX)
-        if not left:
-            return Ending.GREEDY
-        is_over = not _is_alone(waiter) and is_over_share(self._waiters_from[host, seat], left)
-        return Ending.GREEDY if is_over else None
+        return None if self._waiters.may_take(waiter, free) else Ending.GREEDY
 
     def add(self, key: bytes, waiter: WaitingClient, now: float) -> QuestionFrame | None:
-        """Let a client wait; return the frame to send when its question is put by that, and there is an engine.
+        """Let a client wait; return the frame to send if its question gets a place and there is an engine.
 
-        The same datagram again (address, ID) is the same waiter, as stubs repeat themselves.
+        A stub resolver repeats its datagrams: the same one (address, ID, question) is the same client.
         """
         pending = self._by_key.get(key)
         if pending is None:
-            pending = self._enter(key, waiter.asked, waiter.client, now)
+            pending = self._enter(key, waiter.client, now)
             pending.is_queued = True
         if waiter.identity not in pending.waiters:
-            self._waiter_count += 1
-            self._waiters_of[waiter.host] += 1
-            self._waiters_from[waiter.host, waiter.seat] += 1
-            if waiter.is_counted_datagram:
-                self._datagrams[waiter.seat] += 1
+            self._waiters.take(waiter)
         pending.waiters[waiter.identity] = waiter
         if not pending.is_queued:
             return None
         lanes, host = self._lanes, waiter.host
         if pending.needs_upstream:
             lanes, host = self._upstream_lanes, waiter.prefix
-        # Behind those of its own lane, and before those of others that have had their share.
+        # It waits behind those of its own lane only: other lanes have waiters because they have had their share.
         is_first = lanes.is_empty(host, waiter.lane) and self._may_put(waiter)
         if is_first and (not pending.needs_upstream or self._may_forward(host)):
             return self._put(pending, waiter)
@@ -141,33 +168,32 @@ class Questions:
     def next_queries(self, *, has_upstream_place: bool = True) -> list[QuestionFrame]:
         """Return the frames of the questions for which a place has become free.
 
-        Those that need an upstream come first; of them none, where only a place of the table was given back.
+        Questions that need an upstream come first. `has_upstream_place` is False when no place there became free.
         """
         queries: list[QuestionFrame] = []
         if not (self._lanes or self._upstream_lanes):
             return queries
         forwards = [(self._upstream_lanes, self._may_forward)] if has_upstream_place else []
         for lanes, may_host in (*forwards, (self._lanes, self._may_host_put)):
-            while self._put_count < QUESTIONS_MAX and (found := lanes.take(may_host, self._may_put)) is not None:
+            while self.put_count < QUESTIONS_MAX and (found := lanes.take(may_host, self._may_put)) is not None:
                 key, waiter = found
                 query = self._put(self._by_key[key], waiter)
                 if query is not None:
                     queries.append(query)
         return queries
 
-    def prefetch(self, key: bytes, asked: ClientQuery, client: Client, now: float) -> QuestionFrame | None:
-        """Return the frame that asks a question for those to come, or None when it is asked already or has no room."""
-        is_full = self._put_count >= QUESTIONS_MAX or self._prefetch_count >= PREFETCHES_MAX
+    def prefetch(self, key: bytes, client: Client, now: float) -> QuestionFrame | None:
+        """Return the frame of a question that no client waits for; None when it is open already or has no room."""
+        is_full = self.put_count >= QUESTIONS_MAX or self._prefetch_count >= PREFETCHES_MAX
         if not self.is_connected or is_full or key in self._by_key:
             return None
-        pending = self._enter(key, asked, client, now)
+        pending = self._enter(key, client, now)
         pending.is_sent = pending.is_prefetch = True
-        self._put_count += 1
         self._prefetch_count += 1
         return pending.query()
 
     def answered(self, number: int) -> OpenQuestion | None:
-        """Take a question off the table because its answer came; None when nobody waits for it any more."""
+        """Take a question off the table because its answer came; None when it is not open any more."""
         pending = self._by_id.get(number)
         if pending is None or pending.is_queued:
             return None
@@ -181,7 +207,7 @@ class Questions:
             self._is_forwarded(pending)
 
     def postponed(self, number: int) -> OpenQuestion | None:
-        """Let a question that the engine gave back wait for a place at the upstreams; return it when it cannot."""
+        """Let a question that the engine gave back wait for a place at the upstreams; return it if it may not wait."""
         pending = self._by_id.get(number)
         if pending is None or pending.is_queued:
             return None
@@ -195,21 +221,18 @@ class Questions:
         return None
 
     def released(self, pending: OpenQuestion) -> list[WaitingClient]:
-        """Return the waiters of a question, each for the last time."""
+        """Return the clients of a question, each for the last time."""
         if pending.is_queued and self._by_id.get(pending.id) is pending:
-            # Without a place and without a waiter it would wait for nothing.
+            # It has no place and no client any more.
             self._remove(pending)
-        waiters = pending.release()
-        self._waiter_count -= len(waiters)
+        waiters = list(pending.waiters.values())
+        pending.waiters.clear()
         for waiter in waiters:
-            _give_back(self._waiters_of, waiter.host)
-            _give_back(self._waiters_from, (waiter.host, waiter.seat))
-            if waiter.is_counted_datagram:
-                _give_back(self._datagrams, waiter.seat)
+            self._waiters.give_back(waiter)
         return waiters
 
     def engine_connected(self) -> tuple[list[QuestionFrame], list[OpenQuestion]]:
-        """Return the questions to put to a newly connected engine, and those that were put twice already."""
+        """Return the frames for a newly connected engine, and the questions that were put twice already."""
         self.is_connected = True
         queries: list[QuestionFrame] = []
         given_up: list[OpenQuestion] = []
@@ -217,7 +240,7 @@ class Questions:
             if pending.is_queued:
                 continue
             if pending.is_sent and pending.is_put_again:
-                # A question that was with two engines when they went is under suspicion.
+                # Two engines ended while they had this question, so it may be the cause.
                 self._remove(pending)
                 given_up.append(pending)
                 continue
@@ -228,29 +251,20 @@ class Questions:
         return queries, given_up
 
     def engine_lost(self, now: float) -> None:
-        """Note that there is no engine any more."""
+        """Note that the engine is gone."""
         if self.is_connected:
             self.is_connected = False
             self._lost_at = now
 
     def get_timer(self) -> float | None:
-        """Return when `due` may have something to say next, or None while nothing waits."""
-        oldest = _first(self._by_id)
-        if oldest is None:
-            return None
-        times = [oldest.asked_at + QUESTION_S_MAX + GRACE_S]
-        not_slow = _first(self._not_slow)
-        if not_slow is not None:
-            times.append(not_slow.asked_at + CLIENT_TIMER_S)
-        not_late = _first(self._not_late)
-        if not_late is not None:
-            times.append(not_late.asked_at + QUEUED_S_MAX)
-        if not self.is_connected:
+        """Return the next time at which `due` may return something; None while no question is open."""
+        times = [first.asked_at + length_s for table, length_s in self._timers if (first := _first(table)) is not None]
+        if not self.is_connected and (oldest := _first(self._by_id)) is not None:
             times.append(self._hold_until(oldest))
-        return min(times)
+        return min(times, default=None)
 
     def due(self, now: float) -> list[tuple[OpenQuestion, Ending]]:
-        """Return the questions whose time has come; all but the slow ones are off the table then."""
+        """Return the questions whose time has come; all but those that are merely slow leave the table."""
         due: list[tuple[OpenQuestion, Ending]] = []
         if not self.is_connected:
             for pending in list(self._by_id.values()):
@@ -274,46 +288,35 @@ class Questions:
         return due
 
     def _hold_until(self, pending: OpenQuestion) -> float:
-        """Return how long a question is held without an engine: its deadline, or 1.8 s without one."""
+        """Return until when a question waits for an engine: 1.8 s without one, but no longer than its deadline."""
         held = max(pending.asked_at, self._lost_at) + CLIENT_TIMER_S
         return min(held, pending.asked_at + QUESTION_S_MAX + GRACE_S)
 
-    def _enter(self, key: bytes, asked: ClientQuery, client: Client, now: float) -> OpenQuestion:
-        pending = OpenQuestion(self._next_id, key, asked, client, now)
+    def _enter(self, key: bytes, client: Client, now: float) -> OpenQuestion:
+        pending = OpenQuestion(self._next_id, key, client, now)
         self._next_id = self._next_id % 0xFFFFFFFF + 1
         self._by_key[key] = self._by_id[pending.id] = pending
         self._not_slow[pending.id] = self._not_late[pending.id] = pending
         return pending
 
     def _may_host_put(self, host: str) -> bool:
-        return _left(self._put_of[host], QUESTIONS_MAX - self._put_count, QUESTIONS_PER_CLIENT_MAX) > 0
+        return self._places.left(host, QUESTIONS_MAX - self.put_count) > 0
 
     def _may_put(self, waiter: WaitingClient) -> bool:
-        """Return whether a client may have one more place at the engine."""
-        host, seat = waiter.host, waiter.seat
-        left = _left(self._put_of[host], QUESTIONS_MAX - self._put_count, QUESTIONS_PER_CLIENT_MAX)
-        if not left or (waiter.is_counted_datagram and self._put_datagrams[seat] >= DATAGRAMS_PER_CLIENT_MAX):
-            return False
-        return _is_alone(waiter) or not is_over_share(self._put_from[host, seat], left)
+        return self._places.may_take(waiter, QUESTIONS_MAX - self.put_count)
 
     def _may_forward(self, prefix: str) -> bool:
         free = FORWARDED_MAX - self._forwarded_count
         return free > 0 and not is_over_share(self._forwarded_of[prefix], free)
 
     def _put(self, pending: OpenQuestion, owner: WaitingClient) -> QuestionFrame | None:
-        """Give a question a place, through one of its waiters; return its frame when there is an engine."""
+        """Give a question a place, in the name of one of its clients; return its frame if there is an engine."""
         self._leave_lanes(pending)
         pending.is_queued = False
-        pending.client, pending.asked = owner.client, owner.asked
-        pending.host, pending.seat, pending.prefix = owner.host, owner.seat, owner.prefix
-        pending.is_datagram = owner.is_counted_datagram
-        self._put_count += 1
-        self._put_of[pending.host] += 1
-        self._put_from[pending.host, pending.seat] += 1
-        if pending.is_datagram:
-            self._put_datagrams[pending.seat] += 1
+        pending.owner, pending.client = owner, owner.client
+        self._places.take(owner)
         if pending.needs_upstream:
-            # At once, or all that wait would be put for one place.
+            # Counted at once; otherwise all that wait would be put for one place.
             self._is_forwarded(pending)
         pending.is_sent = self.is_connected
         return pending.query() if self.is_connected else None
@@ -336,50 +339,34 @@ class Questions:
             self._give_place_back(pending)
 
     def _give_place_back(self, pending: OpenQuestion) -> None:
-        self._put_count -= 1
         self._prefetch_count -= pending.is_prefetch
         pending.is_prefetch = pending.is_sent = False
         self._not_forwarded(pending)
-        if pending.host:
-            _give_back(self._put_of, pending.host)
-            _give_back(self._put_from, (pending.host, pending.seat))
-        if pending.is_datagram:
-            _give_back(self._put_datagrams, pending.seat)
-        pending.host = pending.seat = pending.prefix = ""
-        pending.is_datagram = False
+        if pending.owner is not None:
+            self._places.give_back(pending.owner)
+            pending.owner = None
 
     def _is_forwarded(self, pending: OpenQuestion) -> None:
         if not pending.is_forwarded:
             pending.is_forwarded = True
             self._forwarded_count += 1
-            if pending.prefix:
-                self._forwarded_of[pending.prefix] += 1
+            if pending.owner is not None:
+                self._forwarded_of[pending.owner.prefix] += 1
 
     def _not_forwarded(self, pending: OpenQuestion) -> None:
         if pending.is_forwarded:
             pending.is_forwarded = False
             self._forwarded_count -= 1
-            if pending.prefix:
-                _give_back(self._forwarded_of, pending.prefix)
-
-
-def _left(held: int, free: int, held_max: int) -> int:
-    """Return how many further places a holder may take, of those that are free, before it has its share."""
-    # As `is_over_share` has it, for each of them: with each that it takes one less is free.
-    return max(0, min(held_max - held, (free - held + 1) // 2))
-
-
-def _is_alone(waiter: WaitingClient) -> bool:
-    """Return whether a client shares what its host has with nobody: an IPv4 address, and a forwarder."""
-    return waiter.seat == waiter.host or waiter.is_listed
+            if pending.owner is not None:
+                _give_back(self._forwarded_of, pending.owner.prefix)
 
 
 def _first(pendings: OrderedDict[int, OpenQuestion]) -> OpenQuestion | None:
     return next(iter(pendings.values()), None)
 
 
-def _give_back(counts: Counter[K], holder: K) -> None:
+def _give_back(counts: Counter[Hashable], holder: Hashable) -> None:
     counts[holder] -= 1
-    # A holder that has nothing here any more is forgotten, so that there are never more than waiters.
+    # A holder of nothing is forgotten, so there are never more holders than waiting clients.
     if not counts[holder]:
         del counts[holder]

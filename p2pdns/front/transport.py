@@ -1,6 +1,6 @@
-"""What a query came over: UDP or TCP, and what follows from that.
+"""The transports of queries: UDP and TCP.
 
-Guarantees: everything that the front decides by the transport is decided by a property of this value, so that a further
+Guarantees: each decision of the front that depends on the transport reads a property of this value, so a further
 transport is one more value. Does not know sockets.
 """
 
@@ -18,9 +18,9 @@ class Transport:
     """One transport of DNS."""
 
     name: str
-    is_stream: bool  # Queries come in order and are never lost, so that none is asked again.
-    proves_address: bool  # The client reads what is sent to its address: nobody else has written it.
-    plain_bytes_max: int  # The longest response to a query that says no size of its own (by EDNS).
+    is_stream: bool  # Queries come in order and none is lost, so a client never repeats one.
+    proves_address: bool  # The client has shown that it receives what is sent to its address.
+    plain_bytes_max: int  # The longest response to a query without EDNS, which states no size.
 
 
 UDP = Transport("udp", is_stream=False, proves_address=False, plain_bytes_max=UDP_SIZE_BYTES_MIN)

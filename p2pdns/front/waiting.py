@@ -1,7 +1,6 @@
-"""A question that is pending, the clients that wait for its answer, and how their wait ends.
+"""An open question, the clients that wait for its answer, and the ways in which their wait ends.
 
-Guarantees: what a client is counted under is what it cannot have many of. Does not know how many may wait; `questions`
-does.
+Guarantees: a client is counted under names of which it cannot have many. Does not know how many clients may wait.
 """
 
 from __future__ import annotations
@@ -20,25 +19,24 @@ _LISTED = ClientClass.LISTED  # Every waiter passes it (the registry says why it
 
 
 class Ending(Enum):
-    """Why waiters are released without an answer of the engine."""
+    """Why clients are released without an answer of the engine."""
 
-    SLOW = "slow"  # The client timer: give what is stale; the question itself goes on.
+    SLOW = "slow"  # The client timer: a client gets a stale answer, and the question goes on.
     DEADLINE = "deadline"
     NO_ENGINE = "no-engine"
     NO_PLACE = "no-place"  # None became free in time.
     TOO_MANY = "too-many"
-    GREEDY = "client-limit"  # Too many of one client, while there is room for others.
+    GREEDY = "client-limit"  # This client has too many, and there is room for others.
 
 
 class WaitingClient(Value, frozen=True):
-    """One client's query that waits, the way back to it, and what it is counted under.
+    """A client whose query waits: the way back to it, and the names that it is counted under.
 
-    `host` is a machine or a link, of which nobody has thousands; `seat` tells clients of one host apart: a socket on
-    loopback, an address elsewhere; `prefix` is what the engine counts it under while it waits for an upstream. `lane`
-    is where it waits for a place among those of its host: over TCP not behind what came over UDP. `identity` is what
-    makes it one waiter: a datagram may be the same again (address, ID, question), a query on a stream never is.
-    `is_listed`: a forwarder of others is one seat, and has all that a host may have. `is_counted_datagram`: it came
-    over UDP from a client that has a share of that.
+    `host` is a machine or a link, of which no client has thousands; `seat` tells the clients of a host apart: a socket
+    on loopback, an address elsewhere; the engine counts by `prefix` while the query waits for an upstream. `lane` is
+    its line among those of its host: over TCP it is not behind queries over UDP. Two datagrams with the same `identity`
+    (address, ID, question) are one query; on a stream each query has its own. `is_listed`: a forwarder of others is one
+    seat and may have all that a host may have. `is_counted_datagram`: the limits for datagrams apply.
     """
 
     asked: ClientQuery
@@ -54,8 +52,8 @@ class WaitingClient(Value, frozen=True):
 
     @classmethod
     def of(cls, asked: ClientQuery, client: Client, reply: Callable[[bytes], None]) -> WaitingClient:
-        """Return the waiter that a client's query makes."""
-        # A socket for IPv6 adds flow and scope to these two.
+        """Return the waiting client that a query makes."""
+        # An IPv6 socket adds flow and scope to address and port.
         address, port = client.address[:2]
         transport = client.transport
         host, seat = client_host(address), unmapped(address)
@@ -80,12 +78,12 @@ class WaitingClient(Value, frozen=True):
 class OpenQuestion:
     """One question at the engine, on its way there, or (`is_queued`) without a place yet.
 
-    `needs_upstream`: the engine has given it back, to be put again when there is a place at the upstreams.
+    `owner` is the client that the place is counted under; a prefetch has none. `is_late`: it may wait for no place any
+    more. `needs_upstream`: the engine has given it back, and it is put again when there is a place at the upstreams.
     """
 
     id: int
     key: bytes
-    asked: ClientQuery
     client: Client
     asked_at: float
     waiters: dict[Hashable, WaitingClient] = field(default_factory=dict)
@@ -96,30 +94,20 @@ class OpenQuestion:
     is_prefetch: bool = False
     is_queued: bool = False
     needs_upstream: bool = False
-    is_late: bool = False  # It may wait for no place any more.
-    # What it is counted under while it has a place; what is fetched ahead is nobody's.
-    host: str = ""
-    seat: str = ""
-    prefix: str = ""
-    is_datagram: bool = False
+    is_late: bool = False
+    owner: WaitingClient | None = None
 
     def query(self) -> QuestionFrame:
         """Return the frame that puts this question."""
-        bits = self.key[-1]
+        bits, owner = self.key[-1], self.owner
         ask = Ask(
             deadline=self.asked_at + QUESTION_S_MAX,
             rd=bool(bits & 1),
             do=bool(bits & 2),
             cd=bool(bits & 4),
             client_class=self.client.client_class,
-            client_prefix=self.prefix or client_prefix(self.client.address[0]),
-            client_seat=self.seat,
+            client_prefix=client_prefix(self.client.address[0]) if owner is None else owner.prefix,
+            client_seat="" if owner is None else owner.seat,
             is_prefetch=self.is_prefetch,
         )
         return QuestionFrame(self.id, self.key[:-1], ask)
-
-    def release(self) -> list[WaitingClient]:
-        """Return the waiters, each for the last time."""
-        waiters = list(self.waiters.values())
-        self.waiters.clear()
-        return waiters

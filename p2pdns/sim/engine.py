@@ -17,7 +17,7 @@ from p2pdns.dht.storage import Storage
 from p2pdns.items.keys import ZoneId
 from p2pdns.limits import QUESTION_S_MAX
 from p2pdns.net.endpoint import Endpoint
-from p2pdns.net.upstream import Upstream
+from p2pdns.net.upstream.asking import Upstream
 from p2pdns.overlay.finder import Overlay
 from p2pdns.overlay.ports import Tell
 from p2pdns.publishing.upkeep import Publisher

@@ -118,7 +118,7 @@ def test_a_query_with_neither_question_nor_cookie_is_a_format_error(client: Clie
 def test_where_cookies_are_demanded_a_datagram_without_one_is_not_answered_with_data() -> None:
     # In this process, because no shared daemon can demand them. UDP only: a connection proves the address by itself.
     front = VirtualFront(is_stream=False)
-    front.funnel.require_cookies(True)
+    front.funnel.change_responses(udp_size=1232, require_cookies=True)
     told = front.send(wire.query("x.example", additional=with_cookie(CLIENT_COOKIE)))
     assert (told.rcode, told.answer) == (BADCOOKIE, ())
     cookie = told.option(COOKIE)
@@ -135,6 +135,6 @@ def test_where_cookies_are_demanded_a_datagram_without_one_is_not_answered_with_
 def test_where_cookies_are_demanded_a_connection_needs_none() -> None:
     # In this process, as above.
     front = VirtualFront(is_stream=True)
-    front.funnel.require_cookies(True)
+    front.funnel.change_responses(udp_size=1232, require_cookies=True)
     front.pass_on(wire.query("x.example"))
     assert len(front.asked) == 1

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from types import FrameType
 
+from p2pdns.config import CacheTable
 from p2pdns.dns.message import Question
 from p2pdns.dns.registry import Class
 from p2pdns.engine.link_server import compose_answer
@@ -20,8 +21,7 @@ from p2pdns.errors import StrangerError
 from p2pdns.front.cache import AnswerCache
 from p2pdns.link import Answer, FrameReader
 from p2pdns.link import compose as compose_frame
-from p2pdns.net.upstream import REPLY_RECORDS_MAX
-from p2pdns.net.upstream.exchange import Trouble, read_reply
+from p2pdns.net.upstream.exchange import REPLY_RECORDS_MAX, Trouble, read_reply
 from p2pdns.resolver.blocking import BlockedNames
 from p2pdns.resolver.names import ResolverSettings
 from p2pdns.resolver.resolution import Resolution
@@ -42,7 +42,7 @@ class Way:
 
     def __init__(self, settings: ResolverSettings = SETTINGS) -> None:
         self._settings = settings
-        self._cache = AnswerCache(bytes_max=1 << 24, ttl_s_max=86_400, stale_s_max=86_400)
+        self._cache = AnswerCache(CacheTable(answers_bytes_max=1 << 24))
 
     def go(self, reply: bytes) -> Resolved | None:
         """Return the answer that a reply leads to; None where none is made of it."""

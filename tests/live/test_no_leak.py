@@ -31,7 +31,7 @@ from p2pdns.dns.registry import Type
 from p2pdns.errors import Unavailable
 from p2pdns.link import Ask
 from p2pdns.net.sockets import open_dns
-from p2pdns.net.upstream import Upstream
+from p2pdns.net.upstream.asking import Upstream
 from p2pdns.overlay.finder import Overlay
 from p2pdns.resolver.local import PROBE_SUFFIX
 from p2pdns.resolver.names import ResolverSettings

@@ -17,8 +17,8 @@ from p2pdns.dns.message.wire import compose, parse
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Flag
 from p2pdns.link import Ask
-from p2pdns.net.upstream import Asking, Upstream
-from p2pdns.net.upstream.exchange import SOCKETS_MAX, STRAY_DATAGRAMS_MAX, Exchanges, Trouble
+from p2pdns.net.upstream.asking import Upstream
+from p2pdns.net.upstream.exchange import SOCKETS_MAX, STRAY_DATAGRAMS_MAX, Asking, Exchanges, Trouble
 from p2pdns.overlay.finder import Overlay
 from p2pdns.resolver.names import ResolverSettings
 from p2pdns.resolver.service import Service

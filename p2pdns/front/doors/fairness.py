@@ -1,10 +1,11 @@
-"""Fairness among connections: which are taken, which one makes room, how much of a client may wait, whose turn it is.
+"""Fairness among connections: which are admitted, which is closed for a new one, how many queries of a client may
+wait, and which connection has its turn.
 
-Guarantees: at most so many connections in all and of one client. A client that has all its connections gives up the one
-that was idle for longest, and a full door gives up the longest idle connection, or else one of the client that has
-most, for a client that has at least two fewer; no other connection that waits for an answer is given up. What waits of
-one connection and of one client is bounded, with a little for each connection that no other can take. Turns are short
-and go around. Told the time. Does not know sockets, nor what a query says.
+Guarantees: the connections of one client and of all clients are bounded. A client that has all its connections loses
+the one that was idle for longest. A full door closes the one of all that was idle for longest, or else a connection of
+the client that has most, in favour of a client that has at least two fewer. No other connection that waits for an
+answer is closed. The waiting queries of a connection and of a client are bounded, and each connection may have a few
+that no other can displace. Turns are short and go around. Does not know sockets, clocks, nor what a query says.
 """
 
 from __future__ import annotations
@@ -13,31 +14,22 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from p2pdns.config import LimitsTable
 from p2pdns.front.pending import DATAGRAMS_PER_CLIENT_MAX
 
-QUERIES_PER_TURN_MAX = 16  # Of all connections: about a millisecond of work before the other doors have their turn.
+QUERIES_PER_TURN_MAX = 16  # Of all connections: a millisecond of work, before the other doors have their turn.
 QUERIES_IN_A_ROW_MAX = 4  # Of one connection, before the next one has its turn.
 QUERIES_WAITING_MAX = 100  # Of one connection; further ones wait in its socket.
-QUERIES_WAITING_OWN_MAX = 2  # Of each connection, whatever others do: all programs of a machine ask from one address.
-# Of all connections of a client but for those; with them, twenty connections have as many as it may have over UDP.
+QUERIES_WAITING_OWN_MAX = 2  # Each connection may have these, whatever the other programs at its address do.
+# Of all connections of a client beyond those two; with them, twenty connections have as many as UDP allows a client.
 QUERIES_WAITING_PER_CLIENT_MAX = DATAGRAMS_PER_CLIENT_MAX - 20 * QUERIES_WAITING_OWN_MAX
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionLimits:
-    """What connections may take."""
-
-    connections_max: int = 150
-    connections_per_client_max: int = 20
-    idle_s: float = 10.0
-
-
 class Connected(Protocol):
-    """A connection, as far as fairness asks it anything."""
+    """A connection, as fairness sees it; it is idle while nothing is owed to the client."""
 
     @property
-    def is_idle(self) -> bool:
-        """Return whether nothing is owed to the client."""
+    def is_idle(self) -> bool: ...
 
 
 C = TypeVar("C", bound=Connected)
@@ -45,43 +37,43 @@ C = TypeVar("C", bound=Connected)
 
 @dataclass(slots=True, eq=False)
 class Account(Generic[C]):
-    """What one connection has had; while answers to its queries are to come, it outlives the connection."""
+    """What one connection has used. It outlives the connection while answers to its queries are still to come."""
 
     connection: C
     host: str = ""  # The client: one machine or one link.
-    active_at: float = 0.0  # When it last brought a whole query, or was given or took a response.
-    waiting_count: int = 0  # How many of its queries wait for the engine.
+    active_at: float = 0.0  # The time of the last whole query, or of the last response given or taken.
+    waiting_count: int = 0  # The count of its queries that wait for the engine.
 
 
 class Fairness(Generic[C]):
     """The accounts of all connections of one door."""
 
-    def __init__(self, limits: ConnectionLimits) -> None:
+    def __init__(self, limits: LimitsTable) -> None:
         self.limits = limits
         self.counters: Counter[str] = Counter()
-        # In the order of their last query, so that the longest idle one comes first.
+        # In the order of their last query: the connection that was idle for longest comes first.
         self.accounts: OrderedDict[Account[C], None] = OrderedDict()
-        # How many queries of each client wait for the engine, those of connections that are gone among them.
+        # The queries of each client that wait for the engine, also those of connections that are gone.
         self.waiting: Counter[str] = Counter()
         self._per_client: Counter[str] = Counter()
-        # Connections that have a query for which their client has no room.
+        # Connections whose next query would be one too many of their client, by client.
         self._stalled: dict[str, dict[Account[C], None]] = {}
         # Connections with a query to work on, in the order of their turns.
         self._ready: OrderedDict[Account[C], None] = OrderedDict()
 
     def admit(self, account: Account[C]) -> tuple[bool, C | None]:
-        """Return whether one more connection is taken, and the connection that has to go for it."""
+        """Return whether a new connection is admitted, and the connection to close for it, if any."""
         # RFC 7766 §6.2.3: a server may close idle connections early when it runs short of them.
         given_up: Account[C] | None = None
-        if self._per_client[account.host] >= self.limits.connections_per_client_max:
-            # Programs of a machine share its connections, and none may hold them with nothing to ask: the one whose
-            # last message is oldest goes, but none that waits for an answer.
+        if self._per_client[account.host] >= self.limits.tcp_connections_per_client_max:
+            # The programs of a machine share its connections, so a connection with nothing to ask must not keep
+            # another program out: the one whose last message is oldest is closed, but none that waits for an answer.
             own = (one for one in self.accounts if one.host == account.host)
             given_up = next((one for one in own if one.connection.is_idle), None)
             if given_up is None:
                 self.counters["client-limit"] += 1
                 return False, None
-        elif len(self.accounts) >= self.limits.connections_max:
+        elif len(self.accounts) >= self.limits.tcp_connections_max:
             idle = (one for one in self.accounts if one.connection.is_idle)
             given_up = next(idle, None) or self._surplus(account.host)
             if given_up is None:
@@ -95,7 +87,7 @@ class Fairness(Generic[C]):
         return True, None if given_up is None else given_up.connection
 
     def _surplus(self, host: str) -> Account[C] | None:
-        """Return a connection of the client that has most, where that is at least two more than this one has."""
+        """Return a connection of the client that has most, if this client has at least two fewer."""
         greediest, count = max(self._per_client.items(), key=lambda one: one[1])
         if count < self._per_client[host] + 2:
             return None
@@ -112,21 +104,18 @@ class Fairness(Generic[C]):
                 del self._per_client[account.host]
 
     def brought(self, account: Account[C], now: float) -> None:
-        """Note that a connection brought a query."""
+        """Note that a whole query came over a connection."""
         account.active_at = now
         if account in self.accounts:
             self.accounts.move_to_end(account)
 
     def idle_due(self, account: Account[C], now: float) -> float:
-        """Return when a connection has been idle for too long, if nothing happens until then."""
-        # While it waits the engine is at work on its behalf; that has a deadline of its own.
-        return (now if account.waiting_count else account.active_at) + self.limits.idle_s
+        """Return when a connection will have been idle for too long, if nothing happens until then."""
+        # A connection that waits for the engine is not idle; its question has a deadline of its own.
+        return (now if account.waiting_count else account.active_at) + self.limits.tcp_idle_ms / 1000
 
     def has_room(self, account: Account[C]) -> bool:
-        """Return whether one more query of a connection may wait.
-
-        If its client has too many, `answered` names the connection when that changes.
-        """
+        """Return whether one more query of a connection may wait; if not, `answered` returns it when that changes."""
         if account.waiting_count >= QUERIES_WAITING_MAX:
             return False
         if account.waiting_count < QUERIES_WAITING_OWN_MAX:
@@ -142,7 +131,7 @@ class Fairness(Generic[C]):
         self.waiting[account.host] += 1
 
     def answered(self, account: Account[C], now: float) -> list[C]:
-        """Note that a query that waited has its response; return the connections that may have room now."""
+        """Note that a waiting query has its response; return the connections that may have room now."""
         account.active_at = now
         account.waiting_count -= 1
         self.waiting[account.host] -= 1
@@ -152,7 +141,6 @@ class Fairness(Generic[C]):
 
     @property
     def has_turns(self) -> bool:
-        """Return whether a connection wants a turn."""
         return bool(self._ready)
 
     def wants_turn(self, account: Account[C]) -> None:
@@ -160,7 +148,7 @@ class Fairness(Generic[C]):
         self._ready[account] = None
 
     def next_turn(self, left_count: int) -> tuple[C, int] | None:
-        """Return whose turn it is and for how many queries, when `left_count` may be worked on before others' turn."""
+        """Return the connection that has its turn, and its share of the `left_count` queries; None without either."""
         if left_count <= 0 or not self._ready:
             return None
         account, _ = self._ready.popitem(last=False)

@@ -1,10 +1,10 @@
 """The TCP door (RFC 7766, RFC 9210): pipelined queries, responses in the order in which they are ready.
 
-Guarantees: which connections there are, which has its turn and how much of it waits is decided by `fairness`; a
-connection that brings no whole query and takes no response for the idle time is closed, half a query counts for
-nothing, and one that waits for answers is not; what waits to be read and to be taken is bounded; a length that no query
-can have closes the connection, and so does the first message of a client that may not ask, one that is no query, and
-the first two bytes of a protocol that a browser speaks. Does not know what a message says.
+Guarantees: `fairness` decides which connections are open, which has its turn and how many of its queries wait. A
+connection is closed when for the idle time no whole query came (half a query does not count), no response was taken and
+no answer was due. The bytes that wait to be read and to be taken are bounded. A connection is also closed after a
+length that no query can have, after the first message of a client that may not ask, after a first message that is no
+query, and after the first two bytes of a protocol that a browser speaks. Does not know what a message says.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import socket
 
 from p2pdns.addresses import Address, client_host
 from p2pdns.clock import boot_now
+from p2pdns.config import LimitsTable
 from p2pdns.dns.labels import HEADER_BYTES, MESSAGE_BYTES_MAX
-from p2pdns.front.doors.fairness import QUERIES_PER_TURN_MAX, Account, ConnectionLimits, Fairness
+from p2pdns.front.doors.fairness import QUERIES_PER_TURN_MAX, Account, Fairness
 from p2pdns.front.funnel import Funnel
 from p2pdns.front.gate import is_query
 from p2pdns.front.transport import TCP
@@ -23,32 +24,32 @@ from p2pdns.net.pieces import PieceProtocol, new_buffer
 from p2pdns.net.sockets import LISTEN_BACKLOG
 
 LENGTH_BYTES = 2
-# A page that a browser shows may send to any port of this machine, but not bytes of its own choice at the beginning:
-# HTTP begins with a method, which is text, and HTTPS with a handshake record. As lengths, these would be above 8,000 or
-# 5,635, so that the body of a request would follow as the next messages. No first query has such a length.
+# A web page can make a browser send to any port of this machine, but it cannot choose the first bytes: HTTP begins with
+# a method, which is text, and HTTPS with a handshake record. Read as lengths these are above 8,000 or are 5,635; then
+# the body of the request, which the page chooses, would be read as further messages. No first query is so long.
 TEXT_BYTE_MIN, TEXT_BYTE_MAX = 0x21, 0x7E
 HANDSHAKE_RECORD = b"\x16\x03"  # RFC 8446 §5.1
-ACCEPTED_PER_TURN_MAX = 16  # A connection costs a tenth of a millisecond even where it is one too many.
-READ_AHEAD_BYTES_MAX = LENGTH_BYTES + MESSAGE_BYTES_MAX  # With so many there is a whole query to work on.
-UNTAKEN_BYTES_SOFT_MAX = 256 * 1024  # Responses that a client does not take: no further query of it is read.
-UNTAKEN_BYTES_MAX = 1024 * 1024  # And with those to queries that were read before, the connection is closed.
+ACCEPTED_PER_TURN_MAX = 16  # Each costs a tenth of a millisecond, even one that is refused.
+READ_AHEAD_BYTES_MAX = LENGTH_BYTES + MESSAGE_BYTES_MAX  # So many bytes hold at least one whole query.
+UNTAKEN_BYTES_SOFT_MAX = 256 * 1024  # Of responses that a client does not take: above it, no query of it is read.
+UNTAKEN_BYTES_MAX = 1024 * 1024  # Above it, which queries read before may reach, the connection is closed.
 
 
 class TcpDoor:
     """All TCP connections of this front, from however many listening sockets."""
 
-    def __init__(self, funnel: Funnel, limits: ConnectionLimits) -> None:
+    def __init__(self, funnel: Funnel, limits: LimitsTable) -> None:
         self.funnel = funnel
         self.fairness: Fairness[Connection] = Fairness(limits)
         self.counters = self.fairness.counters
-        self.buffer = new_buffer()  # All connections are read through it, one after another.
+        self.buffer = new_buffer()  # All connections are read through it, one after the other.
         self._servers: list[asyncio.Server] = []
         self._turn: asyncio.Handle | None = None
 
     async def listen(self, sock: socket.socket) -> None:
         """Accept connections from a listening socket."""
         loop = asyncio.get_running_loop()
-        # What asyncio calls a backlog is also how many it accepts before anybody else has a turn.
+        # asyncio accepts as many connections in one turn of the loop as its `backlog` says.
         server = await loop.create_server(lambda: Connection(self), sock=sock, backlog=ACCEPTED_PER_TURN_MAX)
         sock.listen(LISTEN_BACKLOG)
         self._servers.append(server)
@@ -76,13 +77,13 @@ class TcpDoor:
                 connection, count_max = turn
                 left -= max(1, connection.take_turn(count_max))
         finally:
-            # What is called soon runs after the loop has looked at all sockets again.
+            # A call of `call_soon` runs after the loop has looked at all sockets again.
             is_more = self.fairness.has_turns
             self._turn = asyncio.get_running_loop().call_soon(self._take_turns) if is_more else None
 
 
 class Connection(PieceProtocol):
-    """One TCP connection: a buffer, the queries that wait, and a clock that ticks while nothing happens."""
+    """One TCP connection: a buffer, the queries that wait, and a timer for idleness."""
 
     def __init__(self, door: TcpDoor) -> None:
         super().__init__(door.buffer)
@@ -100,17 +101,14 @@ class Connection(PieceProtocol):
 
     @property
     def is_idle(self) -> bool:
-        """Return whether nothing is owed to the client: no query waits, no response is on its way."""
         return not (self._account.waiting_count or self.untaken_bytes or self._has_query)
 
     @property
     def unread_bytes(self) -> int:
-        """Return how many bytes were read from its socket and not worked on."""
         return len(self._buffer)
 
     @property
     def untaken_bytes(self) -> int:
-        """Return how many bytes of responses its socket has not taken."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -118,40 +116,38 @@ class Connection(PieceProtocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         peer = transport.get_extra_info("peername")
-        # A client may be gone before it was accepted; then there is no address to ask for.
-        if not peer or not self._is_admitted(client_host(str(peer[0]))):
+        # A client may be gone before it was accepted; then the socket has no peer address.
+        host = client_host(str(peer[0])) if peer else ""
+        self._account = Account(self, host, self._loop.time())
+        is_admitted, given_up = self._door.fairness.admit(self._account) if peer else (False, None)
+        if given_up is not None:
+            given_up.abort("made-room")
+        if not is_admitted:
             transport.abort()
             self._transport = None
             return
         self._address = (str(peer[0]), int(peer[1]))
         transport.set_write_buffer_limits(high=UNTAKEN_BYTES_SOFT_MAX)
-        self._idle = self._loop.call_later(self._door.fairness.limits.idle_s, self._on_idle)
-
-    def _is_admitted(self, host: str) -> bool:
-        self._account = Account(self, host, self._loop.time())
-        is_admitted, given_up = self._door.fairness.admit(self._account)
-        if given_up is not None:
-            given_up.abort("made-room")
-        return is_admitted
+        self._on_idle()
 
     def data_received(self, data: bytes) -> None:
-        """Collect bytes; what is whole has to wait for its turn."""
+        """Collect bytes; a whole query waits for its turn."""
         if self._is_at_end:
             return
         self._buffer += data
         if self._is_fresh and _is_of_another_protocol(self._buffer):
-            # At once: the rest would be waited for, and would be taken for further messages.
+            # At once: the bytes that follow would be read as further messages.
             self.abort("no-dns")
             return
         self.go_on()
 
     def eof_received(self) -> bool:
-        """Send what is owed before closing: a client may close its half after its last query (RFC 7766 §6.2.4)."""
+        """Close after the last response: a client may close its half after its last query (RFC 7766 §6.2.4)."""
         self._is_at_end = True
         return not self.is_idle
 
     def pause_writing(self) -> None:
-        """Read no further queries while their responses are not taken."""
+        """Read no further queries while the client does not take its responses."""
         self._is_writable = False
         self.go_on()
 
@@ -162,7 +158,7 @@ class Connection(PieceProtocol):
         self.go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection; answers that still come are dropped."""
+        """Forget the connection; later responses to it are dropped."""
         self._transport = None
         self._door.fairness.close(self._account)
         if self._idle is not None:
@@ -178,7 +174,7 @@ class Connection(PieceProtocol):
             self._transport = None
 
     def take_turn(self, count_max: int) -> int:
-        """Work on so many queries at most; return on how many."""
+        """Work on at most so many queries; return their count."""
         responses: list[bytes] = []
         count = 0
         while count < count_max and self._has_room and self._has_query:
@@ -208,7 +204,7 @@ class Connection(PieceProtocol):
 
     def _received(self, message: bytes) -> bytes | None:
         if len(message) < HEADER_BYTES:
-            # Nothing that starts so can be DNS, and the next length would be guesswork.
+            # The stream is not DNS, so the place of the next length is unknown.
             self._door.counters["length"] += 1
             self._hear_no_more()
             return None
@@ -216,10 +212,10 @@ class Connection(PieceProtocol):
         if response is None:
             self._door.fairness.waits(self._account)
         if not self._door.funnel.gate.access.standing(self._address[0])[1]:
-            # It has been told, and its connection is wanted for those who may ask.
+            # The client was told REFUSED; its connection is needed for clients that may ask.
             self._hear_no_more()
         elif self._is_fresh and not is_query(message):
-            # It has been told as well, where such a message is told anything.
+            # The gate has answered it, if such a message gets an answer at all.
             self._door.counters["no-query"] += 1
             self._hear_no_more()
         self._is_fresh = False
@@ -240,10 +236,10 @@ class Connection(PieceProtocol):
         self.go_on()
 
     def _write(self, *responses: bytes) -> None:
-        # Of a connection that broke a moment ago nothing is left but the news of it.
+        # A connection that broke a moment ago still has a transport, which is closing.
         if self._transport is None or self._transport.is_closing():
             return
-        # One write: length and message in one segment, as RFC 7766 §8 asks for.
+        # RFC 7766 §8: length and message in one segment, so in one write.
         data = b"".join(len(one).to_bytes(LENGTH_BYTES, "big") + one for one in responses if one)
         if data:
             self._transport.write(data)
@@ -251,7 +247,7 @@ class Connection(PieceProtocol):
             self.abort("untaken")
 
     def go_on(self) -> None:
-        """Do what is next after anything has happened: a turn, reading or not, or the end."""
+        """Take the next step after any event: ask for a turn, start or stop reading, or close."""
         if self._transport is None:
             return
         has_query = self._has_query

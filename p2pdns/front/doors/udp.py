@@ -1,9 +1,8 @@
 """The UDP door: datagrams in, datagrams out, a bounded number at a time.
 
-Guarantees: nothing that arrives ends in an exception; what waits in the socket is taken out of it before it is worked
-on, up to a bound, because the system gives a socket room for a few hundred queries and drops the rest of a burst;
-a reply leaves from the address that was asked; a reply that the system does not take is counted and gone. Does not know
-what a datagram says.
+Guarantees: no datagram ends in an exception; datagrams are read ahead, up to a bound, because the system gives a socket
+room for a few hundred queries and drops the rest of a burst; a response leaves from the address that was asked; a
+response that the system does not take is counted and lost. Does not know what a datagram says.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from p2pdns.front.transport import UDP
 from p2pdns.net.batch import DATAGRAM_BYTES_MAX, Ancillary, Datagram, read_batch, reader_of, send_datagram
 
 READ_AHEAD_MAX = 2_048  # Datagrams read and not worked on: at most 8 MiB, and a tenth of a second of work.
-# To read one costs two microseconds, to work on it fifty: a burst that comes meanwhile must find room in the socket.
+# Reading a datagram costs two microseconds, answering it fifty: reading ahead makes room in the socket for a burst.
 READ_PER_TURN_MAX = 512
 HANDLED_PER_READ_MAX = 16
 HANDLED_PER_TURN_MAX = 64  # One burst from one socket must not keep the other doors waiting.
@@ -40,14 +39,14 @@ class UdpDoor:
         self._loop.add_reader(sock.fileno(), self._on_readable)
 
     def close(self) -> None:
-        """Stop reading; the socket belongs to whoever opened it."""
+        """Stop reading; the caller closes the socket."""
         self._loop.remove_reader(self._sock.fileno())
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
 
     def _on_readable(self) -> None:
-        # With a turn to come, what has arrived is read there.
+        # A turn that is planned reads what has arrived.
         if self._turn is None:
             self._take_turn()
 
@@ -60,7 +59,7 @@ class UdpDoor:
             now = boot_now()
             for _ in range(min(len(self._read), HANDLED_PER_READ_MAX)):
                 self._received(*self._read.popleft(), now)
-        # What is called soon runs after the loop has looked at all sockets again.
+        # A call of `call_soon` runs after the loop has looked at all sockets again.
         self._turn = self._loop.call_soon(self._take_turn) if self._read else None
 
     def _received(self, data: bytes, address: Address, ancillary: Ancillary, now: float) -> None:

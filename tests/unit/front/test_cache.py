@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from p2pdns.config import CacheTable
 from p2pdns.dns.life import FAILURE_S_MAX, PROVISIONAL_TTL_S
 from p2pdns.front.cache import ENTRY_OVERHEAD_BYTES, AnswerCache, cost_of, is_negative
 from p2pdns.link import Answer
@@ -45,7 +46,7 @@ def test_an_answer_is_fresh_until_its_expiry_and_stale_until_its_end() -> None:
 @CALM
 @given(st.integers(0, 2**32 - 1), st.floats(0, 1e6), st.floats(0, 1e6), st.floats(0, 1e6))
 def test_nothing_is_given_past_its_time(ttl: int, expiry: float, stale_until: float, now: float) -> None:
-    store = AnswerCache(bytes_max=1 << 20, ttl_s_max=3600, stale_s_max=600)
+    store = AnswerCache(CacheTable(answers_bytes_max=1 << 20, ttl_s_max=3600, stale_s_max=600))
     kept(store, answer(ttl=ttl, expiry=expiry, stale_until=stale_until))
     limit = min(expiry, 3600)
     if store.fresh(KEY, now) is not None:
@@ -55,7 +56,7 @@ def test_nothing_is_given_past_its_time(ttl: int, expiry: float, stale_until: fl
 
 
 def test_a_ttl_above_the_limit_is_capped_and_one_with_the_top_bit_is_nothing() -> None:
-    store = AnswerCache(bytes_max=1 << 20, ttl_s_max=3600, stale_s_max=600)
+    store = AnswerCache(CacheTable(answers_bytes_max=1 << 20, ttl_s_max=3600, stale_s_max=600))
     assert ttl_of(store.accepted(answer(ttl=604_800), 0.0)) == 3600
     assert ttl_of(store.accepted(answer(ttl=60), 0.0)) == 60
     assert ttl_of(store.accepted(answer(ttl=2**31), 0.0)) == 0

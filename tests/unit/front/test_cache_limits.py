@@ -68,10 +68,10 @@ def test_an_absence_is_kept_for_an_hour_at_most(given_answer: Answer) -> None:
 
 
 def test_the_limit_of_absences_is_a_setting_and_binds_nothing_else() -> None:
-    store = AnswerCache(bytes_max=1 << 20, ttl_s_max=86_400, stale_s_max=0, negative_ttl_s_max=60)
+    store = AnswerCache(CacheTable(answers_bytes_max=1 << 20, ttl_s_max=86_400, stale_s_max=0, negative_ttl_s_max=60))
     assert store.accepted(with_soa(0, rcode=3), 0.0).expiry == 60
     assert store.accepted(answer(ttl=7200), 0.0).expiry == 7200
-    store.change_limits(bytes_max=1 << 20, ttl_s_max=30, stale_s_max=0, negative_ttl_s_max=60)
+    store.change_limits(CacheTable(answers_bytes_max=1 << 20, ttl_s_max=30, stale_s_max=0, negative_ttl_s_max=60))
     assert store.accepted(with_soa(0, rcode=3), 0.0).expiry == 30
 
 
@@ -127,7 +127,7 @@ def _as_received(number: int) -> tuple[bytes, Answer]:
 def test_the_stated_cost_of_an_entry_is_what_it_takes() -> None:
     frames = [_as_received(number) for number in range(ENTRIES)]
     del frames
-    store = AnswerCache(bytes_max=1 << 30, ttl_s_max=86_400, stale_s_max=86_400)
+    store = AnswerCache(CacheTable(answers_bytes_max=1 << 30, ttl_s_max=86_400, stale_s_max=86_400))
     gc.collect()
     tracemalloc.start()
     try:

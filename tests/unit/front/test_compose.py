@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from p2pdns.dns.life import STALE_TTL_S
 from p2pdns.front.compose import EDE_BYTES_MAX, compose_answer, compose_told
-from p2pdns.front.gate import ClientQuery, Passed
+from p2pdns.front.gate import ClientQuery, Told
 from p2pdns.front.transport import TCP, UDP
 from p2pdns.link import Answer
 from tests.front_messages import CALM, UDP_SIZE, answer, ede_codes, gate, opt, query
@@ -21,8 +21,8 @@ def asked_by(data: bytes, *, stream: bool = False) -> ClientQuery:
     """Return what the gate makes of a query that passes."""
     door = gate()
     verdict = door.verdict(data, door.access.client(("127.0.0.1", 4000), TCP if stream else UDP), 0.0)
-    assert isinstance(verdict, Passed)
-    return verdict.asked
+    assert isinstance(verdict, ClientQuery)
+    return verdict
 
 
 def response(
@@ -179,7 +179,11 @@ def test_what_is_owed_to_a_client_comes_with_every_response_cut_ones_too() -> No
     cut = parsed(response(data, many))
     assert cut.flags & dns.flags.TC
     assert (cut.edns, len(cut.question)) == (0, 1)
-    for reply in (cut, parsed(response(data, answer())), parsed(compose_told(asked_by(data), 5, udp_size=UDP_SIZE))):
+    for reply in (
+        cut,
+        parsed(response(data, answer())),
+        parsed(compose_told(Told(asked_by(data), 5, "x"), udp_size=UDP_SIZE)),
+    ):
         (cookie,) = (option for option in reply.options if option.otype == dns.edns.OptionType.COOKIE)
         assert isinstance(cookie, dns.edns.CookieOption)
         assert (cookie.client, len(cookie.server)) == (b"clientco", 16)
@@ -218,20 +222,20 @@ def test_a_cut_response_still_says_the_code_of_its_reason() -> None:
 def test_badvers_is_told_in_the_opt() -> None:
     door = gate()
     verdict = door.verdict(query(records=[opt(version=3)]), door.access.client(("127.0.0.1", 9), UDP), 0.0)
-    assert not isinstance(verdict, Passed)
-    reply = parsed(compose_told(verdict.asked, verdict.rcode, udp_size=UDP_SIZE))  # type: ignore[union-attr]
+    assert isinstance(verdict, Told)
+    reply = parsed(compose_told(verdict, udp_size=UDP_SIZE))
     assert (reply.rcode(), reply.edns) == (16, 0)
 
 
 @pytest.mark.parametrize(("rcode", "has_ra"), [(0, True), (1, False), (2, True), (4, False), (5, True), (16, True)])
 def test_ra_is_set_where_a_question_was_understood(rcode: int, has_ra: bool) -> None:
-    reply = parsed(compose_told(asked_by(query(records=[opt()])), rcode, udp_size=UDP_SIZE))
+    reply = parsed(compose_told(Told(asked_by(query(records=[opt()])), rcode, "x"), udp_size=UDP_SIZE))
     assert (reply.rcode(), bool(reply.flags & dns.flags.RA)) == (rcode, has_ra)
 
 
 def test_a_told_error_repeats_the_question_and_the_flags() -> None:
     asked = asked_by(query("WWW.example", flags=0x0110))
-    reply = parsed(compose_told(asked, 2, udp_size=UDP_SIZE))
+    reply = parsed(compose_told(Told(asked, 2, "x"), udp_size=UDP_SIZE))
     assert reply.question[0].name.to_text() == "WWW.example."
     assert reply.flags & (dns.flags.RD | dns.flags.CD) == dns.flags.RD | dns.flags.CD
     assert not reply.flags & (dns.flags.TC | dns.flags.AA | dns.flags.AD), "it is whole, and nobody's data"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from p2pdns.config import LimitsTable
 from p2pdns.front.doors.fairness import (
     QUERIES_IN_A_ROW_MAX,
     QUERIES_WAITING_MAX,
     QUERIES_WAITING_OWN_MAX,
     QUERIES_WAITING_PER_CLIENT_MAX,
     Account,
-    ConnectionLimits,
     Fairness,
 )
 
@@ -26,7 +26,7 @@ class World:
     """Fairness, and the connections that it was told of."""
 
     def __init__(self, connections_max: int = 150, per_client_max: int = 20) -> None:
-        self.fairness: Fairness[Line] = Fairness(ConnectionLimits(connections_max, per_client_max, idle_s=10.0))
+        self.fairness: Fairness[Line] = Fairness(LimitsTable(connections_max, per_client_max))
         self.now = 0.0
         self.given_up: Line | None = None
 
@@ -123,7 +123,7 @@ def test_a_closed_connection_is_forgotten_however_often_it_is_closed() -> None:
 def test_new_limits_hold_for_the_next_connection() -> None:
     world = World(per_client_max=1)
     world.open(is_idle=False)
-    world.fairness.limits = ConnectionLimits(connections_per_client_max=2)
+    world.fairness.limits = LimitsTable(tcp_connections_per_client_max=2)
     world.open(is_idle=False)
     assert world.is_refused()
 

@@ -179,7 +179,7 @@ def test_a_search_for_a_place_goes_on_where_the_last_one_ended() -> None:
 def test_what_is_fetched_ahead_and_given_back_is_forgotten() -> None:
     table = connected()
     who = waiter()
-    asked = table.prefetch(who.asked.key, who.asked, who.client, 0.0)
+    asked = table.prefetch(who.asked.key, who.client, 0.0)
     assert asked is not None
     pending = table.postponed(asked.id)
     assert pending is not None

@@ -10,7 +10,7 @@ from p2pdns.front.funnel import Funnel
 from p2pdns.front.transport import UDP
 from p2pdns.link import Answer, Invalidate, QuestionFrame
 from p2pdns.values import replace
-from tests.front_messages import answer, funnel, gate, opt, query
+from tests.front_messages import UDP_SIZE, answer, funnel, gate, opt, query
 
 TAG = b"12345678"
 LOOPBACK = ("127.0.0.1", 4000)
@@ -101,7 +101,7 @@ def test_a_cookie_goes_to_the_host_it_was_made_for_and_to_no_other() -> None:
 def test_what_was_remembered_ends_when_cookies_are_required() -> None:
     door = filled(answer())
     assert ask(door, query(), 0.1) == ask(door, query(), 0.1)
-    door.require_cookies(True)
+    door.change_responses(udp_size=UDP_SIZE, require_cookies=True)
     cut = ask(door, query(), 0.1)
     assert cut is not None
     assert cut[2] & 0x02

@@ -15,6 +15,7 @@ import pytest
 
 from p2pdns.addresses import Address
 from p2pdns.clock import boot_now
+from p2pdns.config import LimitsTable
 from p2pdns.front.doors.fairness import (
     QUERIES_IN_A_ROW_MAX,
     QUERIES_PER_TURN_MAX,
@@ -22,7 +23,6 @@ from p2pdns.front.doors.fairness import (
     QUERIES_WAITING_OWN_MAX,
     QUERIES_WAITING_PER_CLIENT_MAX,
     Account,
-    ConnectionLimits,
 )
 from p2pdns.front.doors.tcp import (
     LENGTH_BYTES,
@@ -47,7 +47,7 @@ LARGE = [bytes([255]) + bytes(255)] * 200  # An answer of 54 kB.
 class World:
     """A door, its funnel, and an engine played by the test."""
 
-    def __init__(self, limits: ConnectionLimits) -> None:
+    def __init__(self, limits: LimitsTable) -> None:
         self.funnel: Funnel = funnel(boot_now())
         self.asked: list[QuestionFrame] = []
         self.funnel.send_query = self.asked.append
@@ -89,7 +89,7 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def opened(limits: ConnectionLimits) -> AsyncIterator[World]:
+async def opened(limits: LimitsTable) -> AsyncIterator[World]:
     """Return a world with a listening door."""
     world = World(limits)
     with socket.create_server(("127.0.0.1", 0)) as sock:
@@ -103,11 +103,11 @@ async def opened(limits: ConnectionLimits) -> AsyncIterator[World]:
             world.door.close()
 
 
-def played(story: Callable[[World], Awaitable[None]], limits: ConnectionLimits | None = None) -> None:
+def played(story: Callable[[World], Awaitable[None]], limits: LimitsTable | None = None) -> None:
     """Play a story on a loop of its own."""
 
     async def told() -> None:
-        async with opened(limits or ConnectionLimits()) as world:
+        async with opened(limits or LimitsTable()) as world:
             await asyncio.wait_for(story(world), GUARD_S)
 
     asyncio.run(told())
@@ -220,7 +220,7 @@ def test_all_addresses_of_loopback_are_one_client() -> None:
         assert await read_all(late, 1) == []
         assert world.door.counters["client-limit"] == 1
 
-    played(story, ConnectionLimits(connections_per_client_max=10))
+    played(story, LimitsTable(tcp_connections_per_client_max=10))
 
 
 @pytest.mark.usefixtures("is_crowded")
@@ -241,7 +241,7 @@ def test_though_all_wait_there_is_a_place_for_the_connection_of_another(host_cou
         assert held.total() == 8
         assert held["127.0.0.99"] == 1
 
-    played(story, ConnectionLimits(connections_max=8))
+    played(story, LimitsTable(tcp_connections_max=8))
 
 
 def test_a_machine_gives_up_the_connection_that_was_idle_for_longest_for_others_of_its_own() -> None:
@@ -268,7 +268,7 @@ def test_a_machine_gives_up_the_connection_that_was_idle_for_longest_for_others_
         assert [await read_all(one, 1) for one in late] == [[], []]
         assert (world.door.counters["made-room"], world.door.counters["client-limit"]) == (4, 0)
 
-    played(story, ConnectionLimits(connections_per_client_max=3))
+    played(story, LimitsTable(tcp_connections_per_client_max=3))
 
 
 @pytest.mark.usefixtures("is_crowded")
@@ -284,7 +284,7 @@ def test_a_machine_gives_up_no_connection_of_another() -> None:
         other.send(framed(query(number=2)))
         assert len(await read_all(other, 1)) == 1
 
-    played(story, ConnectionLimits(connections_per_client_max=2))
+    played(story, LimitsTable(tcp_connections_per_client_max=2))
 
 
 def test_a_machine_whose_connections_all_wait_for_answers_has_no_further_one() -> None:
@@ -296,7 +296,7 @@ def test_a_machine_whose_connections_all_wait_for_answers_has_no_further_one() -
         assert await read_all(await world.client(query()), 1) == []
         assert (world.door.counters["made-room"], world.door.counters["client-limit"]) == (0, 1)
 
-    played(story, ConnectionLimits(connections_per_client_max=3))
+    played(story, LimitsTable(tcp_connections_per_client_max=3))
 
 
 HTTP = [b"GET / HTTP/1.1\r\n", b"POST /", b"HEAD", b"PUT ", b"OPTIONS", b"DELETE", b"PATCH", b"CONNECT", b"TRACE"]
@@ -483,7 +483,7 @@ def test_of_a_client_that_takes_nothing_no_more_is_read_and_it_is_closed_in_the_
         assert len(world.order) < 2000
         assert len(await read_all(client, 2000)) < 2000
 
-    played(story, ConnectionLimits(idle_s=1.5))
+    played(story, LimitsTable(tcp_idle_ms=1_500))
 
 
 @pytest.fixture
@@ -511,7 +511,7 @@ def test_a_full_door_gives_up_who_was_idle_for_longest_and_nobody_who_waits() ->
         assert len(await read_all(newer, 1)) == 1
         assert world.door.counters["made-room"] == 1
 
-    played(story, ConnectionLimits(connections_max=3))
+    played(story, LimitsTable(tcp_connections_max=3))
 
 
 def test_only_a_whole_query_is_a_sign_of_life() -> None:

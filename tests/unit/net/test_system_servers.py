@@ -10,7 +10,8 @@ import pytest
 
 from p2pdns import config
 from p2pdns.addresses import Address
-from p2pdns.net.upstream import PROBE_AGAIN_S, SystemServers, Upstreams
+from p2pdns.net.upstream.current import PROBE_AGAIN_S, Upstreams
+from p2pdns.net.upstream.system import SystemServers
 
 HERE: Address = ("127.0.0.1", 53)
 OURS = "nameserver 127.0.0.1\n"

@@ -14,19 +14,10 @@ from p2pdns.dns.message import RR, Message, Question
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Flag, Type
 from p2pdns.errors import FormatError
-from p2pdns.net.upstream import (
-    ATTEMPTS_MAX,
-    FAILURES_MAX,
-    SERVERS_MAX,
-    Asking,
-    Upstream,
-    read_server,
-    servers_of,
-    system_servers,
-)
-from p2pdns.net.upstream.asking import CHECK, LAME_TEXT
-from p2pdns.net.upstream.exchange import Close, Heard, Listener, Sign, Trouble
-from p2pdns.net.upstream.standing import CHECK_S, NO_EDNS_S, Server
+from p2pdns.net.upstream.asking import ATTEMPTS_MAX, CHECK, LAME_TEXT, Upstream
+from p2pdns.net.upstream.exchange import Asking, Close, Heard, Listener, Sign, Trouble
+from p2pdns.net.upstream.servers import SERVERS_MAX, read_server, servers_of, system_servers
+from p2pdns.net.upstream.standing import CHECK_S, FAILURES_MAX, NO_EDNS_S, Server
 from p2pdns.resolver.local import PROBE_SUFFIX
 from p2pdns.resolver.steps import NoReply, Replied
 from p2pdns.values import replace

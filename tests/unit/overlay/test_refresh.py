@@ -9,12 +9,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from p2pdns.config import CacheTable
 from p2pdns.dns.message import Question
 from p2pdns.engine.link_server import compose_answer
 from p2pdns.front.cache import AnswerCache
 from p2pdns.limits import QUESTION_S_MAX
 from p2pdns.link import Answer, Ask
-from p2pdns.net.upstream import Upstream
+from p2pdns.net.upstream.asking import Upstream
 from p2pdns.overlay.finder import Overlay
 from p2pdns.resolver.names import ResolverSettings
 from p2pdns.resolver.service import Service
@@ -33,7 +34,7 @@ class Door:
         self.clock = Clock()
         self.dht = FakeDht({A: item_of("a", *lines, age_s=100)})
         self.state = FakeState()
-        self.cache = AnswerCache(bytes_max=1 << 24, ttl_s_max=86_400, stale_s_max=86_400)
+        self.cache = AnswerCache(CacheTable(answers_bytes_max=1 << 24))
         self._start()
         self.missed_at: list[float] = []
         self.looked_up_at: list[float] = []
