@@ -225,6 +225,8 @@ def upstream_servers(value: Any) -> str | tuple[str, ...]:
         hint = f'"system", "none" or a list of addresses, as ["{value or "192.0.2.1"}"]'
         raise ConfigError(f'"{value}" is not a choice', hint=hint)
     servers: tuple[str, ...] = list_of(address(DNS_PORT))(value)
+    if zero := next((text for text in servers if text.endswith(":0")), None):
+        raise ConfigError(f'"{zero}": no server has port 0', hint=f"leave the port out for {DNS_PORT}")
     return servers or "none"
 
 

@@ -1,9 +1,9 @@
-"""The upstreams as one: which server is asked, for how long it is waited for, and what of the replies is believed.
+"""The upstreams as one: which server is asked, how long its reply is waited for, and which reply is believed.
 
-Guarantees: no question waits for a silent server while there is another; beside the questions, a silent one is asked
-now and then whether it is back; the first try is listened to while others are under way, and the first usable reply is
-the answer; AD survives only where the configuration trusts it; a server without EDNS is asked without. Does not know
-sockets, nor which names are ours: its caller has decided that.
+Guarantees: no question waits for a silent server while another is alive; a silent server is checked now and then by a
+question of our own; an earlier try is still listened to while later ones are under way, and the first usable reply is
+the answer; AD survives only if the configuration trusts it; a server that does not know EDNS is asked without it. Does
+not know sockets, nor which names are ours: its caller has decided that.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from p2pdns.addresses import Address
 from p2pdns.dns.life import FAILURE_S_MIN
@@ -27,19 +28,19 @@ from p2pdns.resolver.steps import NoReply, Replied, UpstreamOutcome
 from p2pdns.timing import Clock, Later, Timer
 
 ATTEMPTS_MAX = 6  # Two rounds of three servers.
-TRY_S_MIN = 0.3  # A resolver that has to look up itself is not slow yet.
-TRY_S_NEW = 0.4  # A server of which nothing is known yet, while there is another; unbound begins with 0.376.
-TRY_S_MAX = 1.2  # Two tries fit before a stub repeats its question.
+TRY_S_MIN = 0.3  # A resolver that must look the name up itself may take this long.
+TRY_S_NEW = 0.4  # For a server of which nothing is known, while there is another; unbound begins with 0.376.
+TRY_S_MAX = 1.2  # Two tries fit in before a stub resolver repeats its question.
 EDE_TEXT_CHARACTERS_MAX = 128  # Enough for the texts that resolvers write.
 PROBE_S = 5.0  # Long enough for a front that starts after the engine.
 
 NONE_TEXT = "not a name of the overlay, and no upstream is configured"
 LOOP_TEXT = "not a name of the overlay, and every upstream is this resolver itself"
 LAME_TEXT = "the upstream neither looks names up nor knows this one"
-# What asks a silent server whether it is back: every resolver knows the answer, and it tells of nobody's questions.
+# The check of a silent server: every resolver knows the answer, and the question reveals nothing about clients.
 CHECK = Asking(Question(Name.root(), int(Type.NS)), rd=True, do=False, cd=False, ad=False)
 
-# Of every reply; a member of an Enum takes ten times as long to name.
+# Every reply passes these; reading a member of an Enum takes ten times as long.
 _NOERROR = int(Rcode.NOERROR)
 _NOT_UNDERSTOOD = frozenset([int(Rcode.FORMERR), int(Rcode.NOTIMP)])
 
@@ -59,7 +60,7 @@ class Upstream:
         later: Later = later,
     ) -> None:
         self.counters: Counter[str] = Counter()
-        # Called when a server that was silent is heard again: what failed because of that need not fail any more.
+        # Called when a silent server is heard again: questions that failed because of it need not fail any more.
         self.on_return: Callable[[], None] = lambda: None
         self.trust_ad = trust_ad
         self.clock = clock
@@ -70,21 +71,21 @@ class Upstream:
         self.failures = Failures()
         self._servers = [Server(address) for address in servers[:SERVERS_MAX]]
         self._probes: dict[Name, Address] = {}
-        # What is still listened to though no question waits for it, by server.
+        # By server: the query that is still listened to though no question waits for it.
         self._beside: dict[Address, Close] = {}
 
     @property
     def servers(self) -> tuple[Address, ...]:
-        """The servers asked, in the order in which they would be asked now."""
+        """The servers, in the order in which they would be asked now."""
         return tuple(server.address for server in self._in_order())
 
     def flush(self) -> None:
-        """Forget failures, silence, and who does not know EDNS."""
+        """Forget the failures, and of each server everything but its speed."""
         self.failures.clear()
         self._servers = [Server(server.address, server.srtt_s) for server in self._servers]
 
     def close(self) -> None:
-        """Stop listening to what no question waits for; what is under way ends as it would have."""
+        """End the queries that no question waits for; the others end as they would have."""
         for close in list(self._beside.values()):
             close()
         self._exchanges.close()
@@ -103,13 +104,13 @@ class Upstream:
             usable = found
         asked = _Asked(self, asking, deadline, usable)
         try:
-            asked.begin(now)
+            asked.send_next(now)
             return await asked.outcome
         finally:
             asked.close()
 
     def _usable(self, key: bytes, order: list[Server], now: float) -> list[Server] | NoReply:
-        """Return which of the servers may be asked a question: those that live, or all where none does."""
+        """Return the servers that may be asked a question: of those that are alive, or of all if none is."""
         living = [server for server in order if not server.is_silent]
         holding = [(server, self.failures.holding(key, server, now)) for server in living or order]
         usable = [server for server, failure in holding if failure is None]
@@ -121,15 +122,15 @@ class Upstream:
         held = [failure for _, failure in holding if failure is not None]
         is_silence = any(failure.is_silence for failure in held)
         retry_at = min(failure.retry_at for failure in held)
-        # A server may be back long before that, and nobody can tell whoever keeps this answer in all cases.
+        # A silent server may be back long before that, and a cache that keeps this failure may not hear of it.
         retry_at = min(retry_at, now + FAILURE_S_MIN) if is_silence else retry_at
         text = "no upstream answered this question a moment ago"
         return NoReply(text, is_remembered=True, retry_at=retry_at, is_silence=is_silence)
 
     async def probe(self, random_label: Callable[[], str]) -> None:
-        """Ask each server for a name that nobody has; `came_back` drops a server whose question reaches ourselves.
+        """Ask each server for a name that does not exist; `came_back` drops a server whose question comes back to us.
 
-        See `PROBE_SUFFIX`: whatever could close a loop passes such a question on, be it a forwarder or a resolver.
+        See `PROBE_SUFFIX`: every forwarder or resolver that could close a loop passes such a question on.
         """
         names = [(PROBE_SUFFIX.child(random_label().encode()), server.address) for server in self._servers]
         await asyncio.gather(*(self._probe(name, address) for name, address in names))
@@ -153,7 +154,7 @@ class Upstream:
             self._probes.pop(name, None)
 
     def came_back(self, question: Question) -> bool:
-        """Return whether a question we were asked is a probe of ours; its server is not asked any more."""
+        """Return whether a question of a client is a probe of ours; if so, drop the server it was sent to."""
         address = self._probes.pop(question.name, None) if self._probes else None
         if address is None:
             return False
@@ -167,13 +168,13 @@ class Upstream:
         self.counters["servers-dropped"] += 1
 
     def heard(self, server: Server, now: float, sent_at: float | None = None) -> None:
-        """Note that something was heard of a server, for a query sent then."""
+        """Note a sign of life of a server, for a query sent at that time."""
         if server.heard(now, sent_at):
             self.counters["servers-back"] += 1
             self.on_return()
 
     def patience(self, server: Server, count: int) -> float:
-        """Return how long the first and only reply to the try of this number is waited for before the next."""
+        """Return how long the try of this number is waited for before the next one is sent."""
         if count >= len(self._servers):
             return 2 * TRY_S_MAX
         if len(self._servers) == 1:
@@ -181,7 +182,7 @@ class Upstream:
         return min(TRY_S_MAX, max(TRY_S_MIN, 4 * server.srtt_s)) if server.srtt_s else TRY_S_NEW
 
     def listen_beside(self, server: Server, close: Close) -> Close:
-        """Keep on listening to a query that no question waits for, one a server at a time; return what ends it."""
+        """Listen on to a query that no question waits for, to one of each server; return a function that ends it."""
         if server.address in self._beside:
             close()
             return close
@@ -217,53 +218,42 @@ class Upstream:
         end = self.listen_beside(server, self.exchange(server.address, asking, hear))
 
 
+def _nothing() -> None:
+    return None
+
+
+@dataclass(slots=True, eq=False)
 class _Try:
-    """One query of a question."""
+    """One query of a question; `is_void`: that it failed says nothing about its server."""
 
-    __slots__ = ("asking", "close", "is_latest", "is_over", "is_void", "sent_at", "server")
-
-    def __init__(self, server: Server, asking: Asking, now: float) -> None:
-        self.server = server
-        self.asking = asking
-        self.sent_at = now
-        self.is_over = self.is_void = False
-        self.is_latest = True
-        self.close: Close = _nothing
+    server: Server
+    asking: Asking
+    sent_at: float
+    close: Close = _nothing
+    is_latest: bool = True
+    is_over: bool = False
+    is_void: bool = False
 
 
 class _Asked:
-    """One question at the upstreams: its tries, and what comes of them."""
+    """One question at the upstreams: its tries and its outcome."""
 
-    __slots__ = (
-        "_asking",
-        "_count",
-        "_deadline",
-        "_plan",
-        "_timer",
-        "_tries",
-        "_upstream",
-        "_worst",
-        "outcome",
-    )
+    __slots__ = ("_asking", "_count", "_deadline", "_plan", "_timer", "_tries", "_upstream", "_worst", "outcome")
 
     def __init__(self, upstream: Upstream, asking: Asking, deadline: float, servers: Sequence[Server]) -> None:
         self.outcome: asyncio.Future[UpstreamOutcome] = asyncio.get_running_loop().create_future()
         self._upstream = upstream
         self._asking = asking
         self._deadline = deadline
-        # Two rounds, the next one last.
+        # Two rounds, in reverse: the next server is the last of the list.
         self._plan = [*servers, *servers][ATTEMPTS_MAX - 1 :: -1]
         self._count = 0
         self._tries: list[_Try] = []
         self._worst: UpstreamOutcome | None = None
         self._timer: Timer | None = None
 
-    def begin(self, now: float) -> None:
-        """Send the first try."""
-        self._next(now)
-
     def close(self) -> None:
-        """End it; a server that has not answered yet may still show that it is there."""
+        """End it, but go on listening: a server that has not replied yet may still show that it is alive."""
         if self._timer is not None:
             self._timer.cancel()
         for one in self._tries:
@@ -271,8 +261,8 @@ class _Asked:
                 one.is_over = True
                 one.close = self._upstream.listen_beside(one.server, one.close)
 
-    def _next(self, now: float) -> None:
-        """Ask the server whose turn it is; without one, end when nothing can come any more."""
+    def send_next(self, now: float) -> None:
+        """Ask the next server; without one, fail if no try is under way any more."""
         for one in self._tries:
             one.is_latest = False
         failures = self._upstream.failures
@@ -282,7 +272,7 @@ class _Asked:
                 self._ask(server, self._asking, now, self._upstream.patience(server, self._count))
                 self._count += 1
                 return
-        if not any(not one.is_over for one in self._tries):
+        if all(one.is_over for one in self._tries):
             self._fail(now)
 
     def _ask(self, server: Server, asking: Asking, now: float, patience_s: float) -> None:
@@ -298,7 +288,7 @@ class _Asked:
         self._timer = upstream.waits.call_at(min(now + patience_s, self._deadline), self._waited)
 
     def _waited(self) -> None:
-        """Go on because the latest try has had its time."""
+        """Go on after the time of the latest try."""
         now = self._upstream.clock()
         self._timer = None
         for one in self._tries:
@@ -307,7 +297,7 @@ class _Asked:
         if now >= self._deadline or not self._plan:
             self._fail(now)
             return
-        self._next(now)
+        self.send_next(now)
         if self._timer is None and not self.outcome.done():
             self._fail(now)
 
@@ -315,7 +305,7 @@ class _Asked:
         upstream = self._upstream
         now = upstream.clock()
         if one.is_over or self.outcome.done():
-            # Nobody waits for it any more; that it came says something of the server all the same.
+            # No question waits for this reply any more, but it shows that the server is alive.
             if not isinstance(heard, Trouble):
                 upstream.heard(one.server, now, one.sent_at)
             one.close()
@@ -335,7 +325,7 @@ class _Asked:
     def _replied(self, one: _Try, message: Message, now: float) -> None:
         upstream, rcode = self._upstream, message.rcode
         if rcode in _NOT_UNDERSTOOD and one.asking.has_opt:
-            # RFC 6891 §7: so answers a server that does not know EDNS, and it may know all the rest.
+            # RFC 6891 §7: a server that does not know EDNS answers so; without EDNS it may give an answer.
             upstream.counters["asked-again-without-edns"] += 1
             self._ask(one.server, one.asking.without_opt(), now, upstream.patience(one.server, 0))
             return
@@ -348,7 +338,7 @@ class _Asked:
             self._finish(replied)
             return
         if not self._asking.rd and rcode == Rcode.REFUSED:
-            # Many resolvers refuse what they are not asked to look up: an answer of theirs, and no failure.
+            # Many resolvers refuse questions without recursion: that is an answer, and no failure.
             self._finish(NoReply("the upstream refuses questions without recursion", is_refusal=True))
             return
         is_lame = rcode not in SERVER_FAULTS
@@ -363,7 +353,7 @@ class _Asked:
                 self._unanswered(one)
             else:
                 self._worst = self._worst or NoReply(trouble.value, retry_at=now + FAILURE_S_MIN)
-            # What this process has too little of is no server's fault.
+            # A lack of sockets in this process is not the server's fault.
             one.is_void = trouble is Trouble.CROWDED
             self._go_on(one, now)
             return
@@ -371,15 +361,15 @@ class _Asked:
         self._failed(one, NoReply(trouble.value, retry_at=now + FAILURE_S_MIN), now)
 
     def _failed(self, one: _Try, outcome: UpstreamOutcome, now: float) -> None:
-        """Note what a server has made of the question, and ask the next one."""
+        """Note that a server failed at the question, and ask the next one."""
         self._worst = outcome
         self._upstream.failures.remember(self._asking.key, one.server, now, is_silence=False)
         self._go_on(one, now)
 
     def _go_on(self, one: _Try, now: float) -> None:
-        # Where it was not the latest, that one has its time.
+        # A later try that is under way has its time first.
         if one.is_latest or all(other.is_over for other in self._tries):
-            self._next(now)
+            self.send_next(now)
 
     def _unanswered(self, one: _Try) -> None:
         self._upstream.counters["no-reply"] += 1
@@ -389,8 +379,8 @@ class _Asked:
         failures = self._upstream.failures
         servers = list({one.server.address: one.server for one in self._tries if not one.is_void}.values())
         for server in servers:
-            # One that was silent may reply to the second try; only after that it has failed. One that answers others
-            # has failed at this question, and what it says to them changes nothing in that.
+            # Only a server that is still silent after its second try has failed by silence. A server that answers other
+            # questions has failed at this one, and its answers to others do not end that failure.
             if failures.holding(self._asking.key, server, now) is None:
                 failures.remember(self._asking.key, server, now, is_silence=server.is_silent)
         is_silence = any(server.is_silent for server in servers)
@@ -402,12 +392,8 @@ class _Asked:
             self.outcome.set_result(outcome)
 
 
-def _nothing() -> None:
-    return None
-
-
 def _is_lame(message: Message) -> bool:
-    """Return whether a server says nothing because it neither looks up (RA) nor knows (AA): a referral, or less."""
+    """Return whether a reply is a referral or less, from a server that neither looks up (RA) nor knows (AA)."""
     if message.flags & (Flag.AA | Flag.RA) or message.answer:
         return False
     return all(rr.rtype != Type.SOA for rr in message.authority)

@@ -1,15 +1,13 @@
-"""Which ordinary resolvers the configuration means, and what this machine's own files say of them.
+"""The ordinary resolvers and the search domains in the files of this machine.
 
 Guarantees: a server is an address, never a name that would have to be looked up first; this resolver itself is not
-taken from the system's files; files of any size and content are read within a bound. Does not know which of them is
-asked, nor what.
+among the servers; files of any size and content are read within a bound. Does not know when a server is asked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from p2pdns.addresses import Address, AddressClass, class_of
@@ -17,54 +15,20 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.registry import DNS_PORT
 from p2pdns.errors import FormatError
 
-SERVERS_MAX = 8  # resolv.conf of the C library has three; systemd's may have some more.
-STUB_HOSTS = ("127.0.0.53", "127.0.0.54")  # systemd-resolved's, see its manual.
+SERVERS_MAX = 8  # The C library reads three from resolv.conf; that of systemd may name some more.
+STUB_HOSTS = ("127.0.0.53", "127.0.0.54")  # Of systemd-resolved, see its manual.
 RESOLV_CONF = Path("/etc/resolv.conf")
-SYSTEMD_RESOLV_CONF = Path("/run/systemd/resolve/resolv.conf")
-NETWORK_MANAGER_RESOLV_CONF = Path("/run/NetworkManager/no-stub-resolv.conf")
+# The second and third are read when the first names only a stub.
+FILES = (RESOLV_CONF, Path("/run/systemd/resolve/resolv.conf"), Path("/run/NetworkManager/no-stub-resolv.conf"))
 RESOLV_CONF_BYTES_MAX = 65_536
-SEARCH_DOMAINS_MAX = 32  # The C library had six for decades; each is looked at for names that end like a key.
+SEARCH_DOMAINS_MAX = 32  # The C library had six for decades; each costs a comparison for names that end like a key.
 
 
-def servers_of(setting: str | Sequence[str], own: Sequence[Address] = ()) -> tuple[Address, ...]:
-    """Return the servers that the setting `system`, `none` or a list of addresses means.
+def system_servers(own: Sequence[Address], files: Sequence[Path]) -> tuple[tuple[Address, ...], bool]:
+    """Return the name servers that the files name, and whether they name none but this resolver itself.
 
-    `own` is where this machine's own front listens: a server found in the system's files is not asked there.
-    """
-    if setting == "none":
-        return ()
-    if setting == "system":
-        return system_servers(own)
-    listed = [setting] if isinstance(setting, str) else setting
-    return tuple(read_server(text) for text in listed)
-
-
-def read_server(text: str) -> Address:
-    """Return the address that `192.0.2.1`, `192.0.2.1:5353`, `2001:db8::1` or `[2001:db8::1]:53` means."""
-    host, port = text.strip(), ""
-    if host.startswith("["):
-        host, _, rest = host[1:].partition("]")
-        port = rest.removeprefix(":")
-    elif host.count(":") == 1:
-        host, _, port = host.partition(":")
-    if port and not (port.isdecimal() and 0 < int(port) < 65_536):
-        raise FormatError("not-a-port", repr(port[:16]))
-    class_of(host)  # FormatError where it is no address: names of servers would have to be looked up first.
-    return host, int(port) if port else DNS_PORT
-
-
-@dataclass(frozen=True, slots=True)
-class InSystem:
-    """What the system's files say; `is_only_ourselves`: there are servers in them, and all are this resolver."""
-
-    servers: tuple[Address, ...]
-    is_only_ourselves: bool
-
-
-def found_in_system(own: Sequence[Address], files: Sequence[Path]) -> InSystem:
-    """Return the name servers of this machine: those of the first file, and where these are a stub, the next ones'.
-
-    A stub is systemd's, or our own front, which somebody has put in the place of what came from the network.
+    The first file counts. If it names a stub, the first of the other files that names a usable server counts. A stub is
+    that of systemd, or our own front (`own` are its addresses), which then stands in place of the network's servers.
     """
     first, *others = files
     listed = _nameservers(first)
@@ -74,22 +38,14 @@ def found_in_system(own: Sequence[Address], files: Sequence[Path]) -> InSystem:
         behind = (_nameservers(path) for path in others)
         usable = ([one for one in some if not _is_own(one, own) and one[0] not in STUB_HOSTS] for some in behind)
         found = next(filter(None, usable), found)
-    return InSystem(tuple(dict.fromkeys(found))[:SERVERS_MAX], is_only_ourselves and not found)
-
-
-def system_servers(
-    own: Sequence[Address] = (),
-    files: Sequence[Path] = (RESOLV_CONF, SYSTEMD_RESOLV_CONF, NETWORK_MANAGER_RESOLV_CONF),
-) -> tuple[Address, ...]:
-    """Return the name servers of this machine, past stubs, without those that are ourselves."""
-    return found_in_system(own, files).servers
+    return tuple(dict.fromkeys(found))[:SERVERS_MAX], is_only_ourselves and not found
 
 
 def system_search_domains(resolv_conf: Path = RESOLV_CONF) -> tuple[str, ...]:
-    """Return the domains that this machine puts behind names which it is asked for."""
+    """Return the search domains of this machine, which programs append to names."""
     found: list[str] = []
     for words in _resolv_conf_lines(resolv_conf):
-        # As the C library does: the last of these lines counts.
+        # As in the C library, the last of these lines counts.
         found = words[1:] if words[:1] in (["search"], ["domain"]) else found
     domains = []
     for text in found[:SEARCH_DOMAINS_MAX]:
@@ -123,7 +79,7 @@ def _is_own(server: Address, own: Sequence[Address]) -> bool:
     for host, port in own:
         if port != server[1]:
             continue
-        # A listener on all addresses is also reached at every loopback address; the probe finds the others.
+        # A listener on all addresses answers at every loopback address too; probes find the other ways to it.
         if host == server[0] or (host in ("0.0.0.0", "::") and class_of(server[0]) is AddressClass.LOOPBACK):
             return True
     return False

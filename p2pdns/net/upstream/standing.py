@@ -1,8 +1,7 @@
-"""What is known of each upstream: how fast it is, whether it is silent, what it does not know, what it failed at.
+"""The standing of each upstream: its speed, its silence, whether it knows EDNS, and the questions it failed at.
 
-Guarantees: a server that is silent comes after all that are not; a failure is remembered per question and server and
-not repeated before its time (RFC 9520), and a failure that was silence ends with the first thing that is heard of the
-server; the memory is bounded. Does not know how a server is asked.
+Guarantees: a failure is remembered for its question and server, and not repeated before its time (RFC 9520); a failure
+by silence ends with the first thing heard from the server; the memory is bounded. Does not know how a server is asked.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ from dataclasses import dataclass
 from p2pdns.addresses import Address
 from p2pdns.dns.life import FAILURE_S_MAX, FAILURE_S_MIN
 
-FAILURES_MAX = 4_096  # Failed pairs of question and server kept: about 1 MB.
-CHECK_S = 5.0  # Between two questions to a silent server whether it is back, and what each of them may take.
-# How long a server is asked without EDNS after it has answered so only: unbound keeps what it knows of a host as long.
+FAILURES_MAX = 4_096  # Failed pairs of question and server: about 1 MB.
+CHECK_S = 5.0  # Between two checks of a silent server, and the time for each reply.
+# A server that answers only without EDNS is asked so for this long: unbound keeps its knowledge of a host as long.
 NO_EDNS_S = 900.0
 NEVER = float("-inf")
 
@@ -32,7 +31,7 @@ class Server:
     no_edns_until: float = NEVER
 
     def heard(self, now: float, sent_at: float | None = None) -> bool:
-        """Note that something came from it, for a query sent then; return whether it was silent before."""
+        """Note a sign of life, for a query sent at that time; return whether the server was silent before."""
         if sent_at is not None:
             rtt_s = now - sent_at
             self.srtt_s = rtt_s if not self.srtt_s else 0.7 * self.srtt_s + 0.3 * rtt_s
@@ -41,14 +40,14 @@ class Server:
         return was_silent
 
     def unanswered(self, sent_at: float) -> None:
-        """Note that a query sent then got nothing for longer than replies take here.
+        """Note that a query sent at that time got no reply for longer than replies take here.
 
-        A server that says something else meanwhile is there, and slow with this question only.
+        A server from which anything else came meanwhile is alive, and slow with this question only.
         """
         self.is_silent = self.is_silent or self.heard_at < sent_at
 
     def speaks_edns(self, now: float) -> bool:
-        """Return whether it is asked with EDNS."""
+        """Return whether this server is asked with EDNS."""
         return now >= self.no_edns_until
 
 
@@ -63,25 +62,24 @@ class Failure:
 
 
 class Failures:
-    """Which questions failed at which server."""
+    """The questions that failed, for each server."""
 
     def __init__(self) -> None:
         self._failures: OrderedDict[tuple[bytes, Address], Failure] = OrderedDict()
 
     def __len__(self) -> int:
-        """Return how many are remembered."""
         return len(self._failures)
 
     def clear(self) -> None:
-        """Forget them."""
+        """Forget all failures."""
         self._failures.clear()
 
     def forget(self, key: bytes, server: Server) -> None:
-        """Forget one, because the server has answered the question."""
+        """Forget a failure, because the server has answered the question."""
         self._failures.pop((key, server.address), None)
 
     def holding(self, key: bytes, server: Server, now: float) -> Failure | None:
-        """Return the failure for which a server is not asked this question now."""
+        """Return the failure because of which a server is not asked this question now."""
         failure = self._failures.get((key, server.address))
         if failure is None or failure.retry_at <= now:
             return None
@@ -91,7 +89,7 @@ class Failures:
         return failure
 
     def remember(self, key: bytes, server: Server, now: float, *, is_silence: bool) -> None:
-        """Remember one, for twice as long as the last of this question and server."""
+        """Remember a failure, for twice as long as the last one of this question and server."""
         last = self._failures.pop((key, server.address), None)
         backoff_s = FAILURE_S_MIN if last is None else min(FAILURE_S_MAX, last.backoff_s * 2)
         self._failures[key, server.address] = Failure(now, now + backoff_s, backoff_s, is_silence)

@@ -1,9 +1,8 @@
-"""The resolvers of this machine, followed while its files change: DHCP comes after us, laptops move.
+"""The resolvers of this machine, followed while its files change: DHCP may come after us, and laptops move.
 
-Guarantees: a change of a file is seen at the next look, whatever made it (an edit, a rename, another link); this
-resolver itself is not among the servers; where no other is left, the servers used before are asked, from a copy in the
-state directory; `problem` says in words when that is so, and when there is no server at all. Does not know when to
-look, nor how a server is asked.
+Guarantees: the next look sees any change of a file (an edit, a rename, another link); this resolver itself is not among
+the servers; if no other is left, the servers used before are taken from a copy in the state directory; `problem` says
+in words when that is so, and when there is no server at all. Does not know when to look, nor how a server is asked.
 """
 
 from __future__ import annotations
@@ -12,29 +11,20 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from p2pdns.addresses import Address
+from p2pdns.addresses import Address, read_address, write_address
 from p2pdns.dns.registry import DNS_PORT
-from p2pdns.errors import FormatError
-from p2pdns.net.upstream.servers import (
-    NETWORK_MANAGER_RESOLV_CONF,
-    RESOLV_CONF,
-    SERVERS_MAX,
-    SYSTEMD_RESOLV_CONF,
-    found_in_system,
-    read_server,
-    system_search_domains,
-)
+from p2pdns.errors import ConfigError
+from p2pdns.net.upstream.servers import FILES, SERVERS_MAX, system_search_domains, system_servers
 from p2pdns.state.kept import Copy
 
 COPY_NAME = "upstream.servers"
 COPY_BYTES_MAX = 1_024  # Eight addresses with their ports.
-FILES = (RESOLV_CONF, SYSTEMD_RESOLV_CONF, NETWORK_MANAGER_RESOLV_CONF)
 
 Signature = tuple[tuple[int, int, int, int] | None, ...]
 
 
 class SystemServers:
-    """What `[upstream] servers = "system"` means now."""
+    """The servers that `[upstream] servers = "system"` means now."""
 
     def __init__(self, own: Sequence[Address], directory: Path | None = None, files: Sequence[Path] = FILES) -> None:
         self.servers: tuple[Address, ...] = ()
@@ -49,43 +39,42 @@ class SystemServers:
         self.look()
 
     def look(self) -> bool:
-        """Read the files if one of them is another than before; return whether servers or search domains are others."""
+        """Read the files if one of them has changed; return whether servers or search domains have changed."""
         signature = tuple(map(_signature_of, self._files))
         if signature == self._signature:
             return False
         self._signature = signature
         before = self.servers, self.search_domains
-        found = found_in_system(self._own, self._files)
-        self.servers, self.is_remembered = found.servers, False
-        self._is_only_ourselves = found.is_only_ourselves
+        self.servers, self._is_only_ourselves = system_servers(self._own, self._files)
+        self.is_remembered = False
         if self._is_only_ourselves:
             self.fall_back()
         self.search_domains = system_search_domains(self._files[0])
         return (self.servers, self.search_domains) != before
 
     def fall_back(self) -> bool:
-        """Take the servers used before, because the files lead to ourselves; return whether there are any."""
+        """Take the servers used before, because the files lead to this resolver; return whether there are any."""
         if self.is_remembered or not self._remembered:
             return False
         self.servers, self.is_remembered = self._remembered, True
         return True
 
     def remember(self, servers: Sequence[Address]) -> None:
-        """Keep the servers in use, one of which has replied, for the day when the files lead to ourselves alone.
+        """Keep the servers in use, one of which has replied, for a time when the files lead to this resolver alone.
 
         All are kept: the fastest is asked first, so a good second one may never have had a question.
         """
-        # None are left when all have turned out to be ourselves; what is remembered is for just that day.
+        # No servers: all have turned out to be this resolver, which is when the remembered ones are needed.
         if self._copy is None or not servers or self.is_remembered or set(servers) == set(self._remembered):
             return
         self._remembered = tuple(servers[:SERVERS_MAX])
         with self._copy.written() as draft:
-            for host, port in self._remembered:
-                draft.write(f"[{host}]:{port}")
+            for server in self._remembered:
+                draft.write(write_address(server))
 
     @property
     def problem(self) -> str | None:
-        """What is wrong and the line to write; None where nothing is."""
+        """The problem and the line to write; None without a problem."""
         place = '[upstream] servers = "system"'
         if not self.servers and not self._is_only_ourselves:
             return (
@@ -102,18 +91,15 @@ class SystemServers:
 
     def _read_copy(self) -> tuple[Address, ...]:
         lines = [] if self._copy is None else self._copy.lines(COPY_BYTES_MAX)
-        servers = []
-        for line in lines[:SERVERS_MAX]:
-            try:
-                servers.append(read_server(line))
-            except FormatError:
-                return ()
-        return tuple(servers)
+        try:
+            return tuple(map(read_address, lines[:SERVERS_MAX]))
+        except ConfigError:
+            return ()
 
 
 def _signature_of(path: Path) -> tuple[int, int, int, int] | None:
     try:
-        # Of what a link leads to: resolv.conf is one on most machines, and often to a file that is replaced.
+        # The link is followed: on most machines resolv.conf is one, often to a file that is replaced.
         about = os.stat(path)
     except OSError:
         return None

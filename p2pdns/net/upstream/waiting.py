@@ -1,6 +1,6 @@
-"""Calls that are put off: one at a time, or any number of them over one timer.
+"""Delayed calls: one at a time, or any number of them over one timer.
 
-Guarantees: a call comes once, when its time is over, and not when it was cancelled before. Does not know what waits.
+Guarantees: a call is made once, when its time has come, and never after it was cancelled. Does not know what waits.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from p2pdns.timing import Clock, Later, Timer
 
@@ -17,26 +18,24 @@ def later(seconds: float, callback: Callable[[], None]) -> Timer:
     return asyncio.get_running_loop().call_later(seconds, callback)
 
 
+@dataclass(slots=True, eq=False)
 class Wait:
-    """A call that is put off until a time."""
+    """A call that is delayed until a time."""
 
-    __slots__ = ("_waiting", "callback", "due")
-
-    def __init__(self, due: float, callback: Callable[[], None], waiting: dict[Wait, None]) -> None:
-        self.due = due
-        self.callback = callback
-        self._waiting = waiting
+    due: float
+    callback: Callable[[], None]
+    waiting: dict[Wait, None]
 
     def cancel(self) -> None:
-        """Let it not come."""
-        self._waiting.pop(self, None)
+        """Do not make the call."""
+        self.waiting.pop(self, None)
 
 
 class Waits:
-    """Calls that nearly always are cancelled, and seldom come: they share one timer, set for the first of them.
+    """Delayed calls of which nearly all are cancelled: they share one timer, which is set for the first of them.
 
-    To set and to cancel a timer of the loop costs more than all else that a query does before it is sent. The timer
-    stays set when its call is cancelled, and then finds nothing to do.
+    Setting and cancelling a timer of the loop costs more than everything else that a query does before it is sent. When
+    a call is cancelled, the timer stays set, and later finds nothing to do.
     """
 
     def __init__(self, clock: Clock, later: Later) -> None:
@@ -64,7 +63,7 @@ class Waits:
         self._timer, self._rings_at = None, math.inf
         now = self._clock()
         for wait in [wait for wait in self._waiting if wait.due <= now]:
-            # The call before may have cancelled it.
+            # The call before may have cancelled this one.
             if wait in self._waiting:
                 del self._waiting[wait]
                 wait.callback()

@@ -160,6 +160,11 @@ private_zones = ["alice", "{KEY}.", "LAN.", "corp.example"]
             "mainline, unnamed, or a name of 1 to 64 ASCII characters",
         ),
         (
+            '[upstream]\nservers = ["192.0.2.1:0"]',
+            'p.toml:2: [upstream] servers: "192.0.2.1:0": no server has port 0',
+            "leave the port out for 53",
+        ),
+        (
             '[upstream]\nservers = "192.0.2.1"',
             'p.toml:2: [upstream] servers: "192.0.2.1" is not a choice',
             '"system", "none" or a list of addresses, as ["192.0.2.1"]',

@@ -184,6 +184,12 @@ def test_each_change_makes_a_new_upstream_that_knows_nothing_of_the_old_servers(
     assert before.servers == (server("192.0.2.1"),)
 
 
+def test_the_setting_none_means_none_and_a_list_itself(files: list[Path]) -> None:
+    assert new(files, None, "none").current.servers == ()
+    listed = new(files, None, ("192.0.2.1", "[::1]:5353")).current
+    assert listed.servers == (("192.0.2.1", 53), ("::1", 5353))
+
+
 @pytest.mark.parametrize("servers", ["none", ("192.0.2.7",)])
 def test_what_the_configuration_names_itself_is_not_followed(files: list[Path], servers: str | tuple[str, ...]) -> None:
     upstreams = new(files, None, servers)

@@ -13,10 +13,9 @@ from p2pdns.addresses import Address
 from p2pdns.dns.message import RR, Message, Question
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Flag, Type
-from p2pdns.errors import FormatError
 from p2pdns.net.upstream.asking import ATTEMPTS_MAX, CHECK, LAME_TEXT, Upstream
 from p2pdns.net.upstream.exchange import Asking, Close, Heard, Listener, Sign, Trouble
-from p2pdns.net.upstream.servers import SERVERS_MAX, read_server, servers_of, system_servers
+from p2pdns.net.upstream.servers import SERVERS_MAX, system_servers
 from p2pdns.net.upstream.standing import CHECK_S, FAILURES_MAX, NO_EDNS_S, Server
 from p2pdns.resolver.local import PROBE_SUFFIX
 from p2pdns.resolver.steps import NoReply, Replied
@@ -568,29 +567,6 @@ def test_a_question_that_merely_looks_like_a_probe_drops_nobody() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("192.0.2.1", ("192.0.2.1", 53)),
-        ("192.0.2.1:5353", ("192.0.2.1", 5353)),
-        ("2001:db8::1", ("2001:db8::1", 53)),
-        ("[2001:db8::1]", ("2001:db8::1", 53)),
-        ("[2001:db8::1]:5353", ("2001:db8::1", 5353)),
-    ],
-)
-def test_servers_are_read_as_people_write_them(text: str, address: Address) -> None:
-    assert read_server(text) == address
-
-
-@pytest.mark.parametrize("text", ["", "dns.example", "192.0.2.1:0", "192.0.2.1:x", "192.0.2.1:70000", "[::1"])
-def test_what_is_no_address_is_no_server(text: str) -> None:
-    if text == "[::1":
-        assert read_server(text) == ("::1", 53)
-        return
-    with pytest.raises(FormatError):
-        read_server(text)
-
-
-@pytest.mark.parametrize(
     ("resolv", "systemd", "own", "expected"),
     [
         ("nameserver 192.0.2.1\nnameserver 2001:db8::1\n", None, [], ["192.0.2.1", "2001:db8::1"]),
@@ -617,11 +593,5 @@ def test_the_systems_servers_are_taken_without_its_stub_and_ourselves(
     for path, text in zip(paths, (resolv, systemd), strict=True):
         if text is not None:
             path.write_text(text)
-    found = system_servers(own, paths)
+    found, _ = system_servers(own, paths)
     assert found == tuple((host, 53) for host in expected)
-
-
-def test_the_setting_none_means_none_and_a_list_itself() -> None:
-    assert servers_of("none") == ()
-    assert servers_of(["192.0.2.1", "[::1]:5353"]) == (("192.0.2.1", 53), ("::1", 5353))
-    assert servers_of("192.0.2.1:54") == (("192.0.2.1", 54),)
