@@ -1,13 +1,12 @@
-"""The frames between the front and the engine: what crosses their one Unix stream, and how it is read.
+"""The frames that cross the Unix stream between front and engine, and their reader.
 
 A frame is a length of four bytes and a value in MessagePack: the kind of the frame and its fields, in order. The engine
-listens on `link.sock` and opens each connection with `Hello`; then the front sends `QuestionFrame` and now and then its
-`Counters`, and the engine sends `Forwarded` (this query waits on an upstream now), `Answer`, and `Invalidate` whenever
-it likes.
+listens on `link.sock` and opens each connection with `Hello`. Then the front sends a `QuestionFrame` for each question
+and `Counters` now and then. The engine sends `Forwarded`, `Postponed`, `Answer` and, at any time, `Invalidate`.
 
-Guarantees: a frame that was read is valid (question in shape and lower case, offsets inside the message and in
-order, finite times, known kinds); any other bytes end in `FormatError`; memory is bounded by one frame and what
-was fed. Does not know what a question means, nor who writes to the stream.
+Guarantees: a frame that was read is valid (question well formed and in lower case, offsets inside the message and in
+order, finite times, known kinds); any other bytes end in `FormatError`; memory is bounded by one frame and the bytes
+that were fed. Does not know what a question means, nor which process writes to the stream.
 """
 
 from __future__ import annotations
@@ -24,18 +23,15 @@ from p2pdns.values import DecodeError, Meta, Value, msgpack, replace
 
 VERSION = 6
 SOCKET_NAME = "link.sock"  # In the state directory.
-FRAME_BYTES_MAX = (
-    80_000  # A message of 65,535 bytes, three bytes for the offset of each of its 4,000 RRs, texts and tags.
-)
+FRAME_BYTES_MAX = 80_000  # A message of 65,535 bytes, texts, tags, and three bytes for the offset of each of 4,000 RRs.
 TAG_BYTES = 8
-TAGS_MAX = 16  # An answer that depends on more is not kept by the front.
-EDE_MAX = 8  # RFC 8914 allows several; more than this only fills the client's datagram.
+TAGS_MAX = 16  # The front does not keep an answer that depends on more.
+EDE_MAX = 8  # RFC 8914 allows several; more would only fill the client's datagram.
 EDE_TEXT_BYTES_MAX = 255
-COUNTERS_MAX = 128  # A front has some fifty; each is a name and a number that the engine keeps.
-COUNTER_NAME = re.compile(r"[a-z0-9-]{1,40}")  # As `cache-hit`; what is shown to a person has no other characters.
-CLIENT_CHARACTERS_MAX = 64  # The longest text of an IPv6 address has 47 with its port; a transport may stand before it.
-
-RECORD_BYTES_MIN = 11  # A root name, type, class, TTL and the length of no RDATA (RFC 1035 §4.1.3).
+COUNTERS_MAX = 128  # A front has some fifty; the engine keeps a name and a number of each.
+COUNTER_NAME = re.compile(r"[a-z0-9-]{1,40}")  # For example `cache-hit`; it is shown to people as it is.
+CLIENT_CHARACTERS_MAX = 64  # An IPv6 address with its port has 47 at most, and a transport may stand before it.
+RECORD_BYTES_MIN = 11  # A root name, type, class, TTL and an RDATA length of 0 (RFC 1035 §4.1.3).
 
 
 class ClientClass(IntEnum):
@@ -52,22 +48,22 @@ ClientText = Annotated[str, Meta(max_length=CLIENT_CHARACTERS_MAX)]
 
 
 class _Fields(Value, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Fields that stand in order in a frame, none of them missing that has no default, and none too many."""
+    """Fields in the order of the frame: one without a default must be there, and there are no others."""
 
 
 class Hello(_Fields, frozen=True, tag=1):
-    """The engine's greeting; an epoch is one life of an engine, and a new one makes what the old one said doubtful."""
+    """The engine's greeting. An epoch is one life of an engine; a new one makes some earlier answers doubtful."""
 
     version: int
     epoch: int
 
 
 class Ask(_Fields, frozen=True):
-    """How a question is asked, and by whom. `deadline` is a time of `clock.boot_now`.
+    """The flags, the client and the deadline of a question; the deadline is a time of `clock.boot_now`.
 
-    The clients of a prefix share what it may take; `client_seat` tells them apart: a socket on loopback, an address
-    elsewhere. `is_prefetch`: no client waits; the answer of the cache ends soon, and the engine shall confirm what it
-    remembers before it answers from that.
+    The clients of a prefix share its places; `client_seat` tells them apart: a socket on loopback, an address
+    elsewhere. `is_prefetch`: no client waits, because the front has an answer that expires soon; the engine confirms
+    what it remembers before it answers.
     """
 
     deadline: float
@@ -89,13 +85,13 @@ class QuestionFrame(_Fields, frozen=True, tag=2):
 
 
 class Forwarded(_Fields, frozen=True, tag=3):
-    """The engine's note that a query waits on an upstream; such queries may hold half of the link at most."""
+    """The engine's note that a question waits for an upstream; such questions may have half of the link at most."""
 
     id: Number
 
 
 class Postponed(_Fields, frozen=True, tag=7):
-    """The engine gives a query back: it needs an upstream, and the places there that its client may have are taken."""
+    """The engine gives a question back: it needs an upstream, and its client has no further place there now."""
 
     id: Number
 
@@ -103,8 +99,8 @@ class Postponed(_Fields, frozen=True, tag=7):
 class Answer(_Fields, frozen=True, tag=4):
     """The engine's answer: a message with ID 0 and without OPT, whose TTLs count from `made_at`.
 
-    Its question is in lower case, and owners equal to it are pointers to offset 12, so that the case of a client
-    is echoed by one copy. Times are those of `clock.boot_now`.
+    The question is in lower case, and owners equal to it are pointers to offset 12: a copy of the client's question
+    over it gives all of them the client's letter case. Times are those of `clock.boot_now`.
     """
 
     id: Number
@@ -123,24 +119,24 @@ class Answer(_Fields, frozen=True, tag=4):
 
 
 class Invalidate(_Fields, frozen=True, tag=5):
-    """What depends on one of these tags is no longer true; None stands for everything."""
+    """Answers that depend on one of these tags are outdated; None stands for all answers."""
 
     tags: tuple[Tag, ...] | None
 
 
 class Counters(_Fields, frozen=True, tag=6):
-    """What the front has counted since it started, in the order of the names."""
+    """The counters of the front since it started, in the order of their names."""
 
     counts: Annotated[tuple[tuple[str, Annotated[int, Meta(ge=0)]], ...], Meta(max_length=COUNTERS_MAX)]
 
     @staticmethod
     def of(counts: Mapping[str, int]) -> Counters:
-        """Return the frame of a table; what is more than a frame may hold, or no name, is left out.
+        """Return the frame of these counters, without bad names and without those that are too many.
 
         >>> Counters.of({"cache-miss": 1, "cache-hit": 2}).counts
         (('cache-hit', 2), ('cache-miss', 1))
         """
-        # A name that the reader refuses would cost the connection.
+        # The reader would close the connection because of a bad name.
         named = sorted((name, count) for name, count in counts.items() if COUNTER_NAME.fullmatch(name))
         return Counters(tuple(named[:COUNTERS_MAX]))
 
@@ -163,9 +159,8 @@ def clipped_text(text: str, size_bytes_max: int) -> bytes:
 def compose(frame: Frame) -> bytes:
     """Return a frame with its length in front.
 
-    Texts of EDE are clipped to 255 bytes, more than eight are left out, and an answer with more than 16 tags
-    becomes uncacheable. FormatError "frame-too-large" when a message of very many tiny RRs does not fit: answer
-    with a failure then.
+    EDE texts are clipped to 255 bytes, EDEs beyond eight are left out, and an answer with more than 16 tags becomes
+    uncacheable. A message of very many tiny RRs may not fit: FormatError "frame-too-large". Answer with a failure then.
     """
     if isinstance(frame, Answer) and (frame.ede or frame.tags):
         frame = _within_bounds(frame)
@@ -189,7 +184,7 @@ class FrameReader:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[Frame]:
-        """Return the frames that `data` completes; after a FormatError the stream cannot be trusted any more."""
+        """Return the frames that `data` completes; after a FormatError nothing in the stream can be trusted."""
         buffer = self._buffer
         buffer += data
         frames: list[Frame] = []
@@ -197,7 +192,7 @@ class FrameReader:
         while len(buffer) - at >= _LENGTH_BYTES:
             start = at + _LENGTH_BYTES
             size = int.from_bytes(buffer[at:start])
-            # The length comes first: a stream of garbage must not make us wait for four gigabytes.
+            # The length is checked first: garbage must not make us wait for four gigabytes.
             if not 0 < size <= FRAME_BYTES_MAX:
                 raise FormatError("frame-length", f"{size} bytes, 1 to {FRAME_BYTES_MAX} allowed")
             if len(buffer) < start + size:
@@ -214,7 +209,7 @@ def _parsed(body: bytearray) -> Frame:
     except (DecodeError, ValueError, OverflowError) as trouble:
         raise FormatError("frame-body", str(trouble)) from None
     match frame:
-        # What the types do not say. First the two kinds of which there is one for each question.
+        # The checks that types cannot express. The two kinds that come with every question stand first.
         case Answer():
             _check_answer(frame)
         case QuestionFrame():
@@ -239,7 +234,7 @@ def _check_answer(answer: Answer) -> None:
     if message[4:6] != b"\x00\x01":
         raise FormatError("frame-message", "not one question")
     question_stop = question_end(message, HEADER_BYTES)
-    # The front counts an OPT of its own on top, and a count without records behind it would go to the client.
+    # The front adds its own OPT to the counts, so it would pass on a count of records that are not there.
     record_count = sum([int.from_bytes(message[at : at + 2]) for at in (6, 8, 10)])
     if record_count * RECORD_BYTES_MIN > len(message) - question_stop:
         raise FormatError("frame-message", f"{record_count} records in {len(message)} bytes")
@@ -247,7 +242,7 @@ def _check_answer(answer: Answer) -> None:
         raise FormatError("frame-time", f"{answer.made_at}, {answer.expiry}, {answer.stale_until}")
     lowest, highest = question_stop, len(message) - 4
     for offset in answer.ttl_offsets:
-        # Four bytes are rewritten at each offset: one inside the question or overlapping the last would spoil both.
+        # The front rewrites four bytes at each offset, so none may lie in the question or overlap the one before.
         if not lowest <= offset <= highest:
             raise FormatError("frame-offsets", f"{offset} in a message of {len(message)} bytes")
         lowest = offset + 4

@@ -1,8 +1,8 @@
-"""Datagrams: many read from a socket in one wake-up, and many written to it.
+"""Datagrams: many are read from a socket in one wake-up, and many are written to it.
 
-Guarantees: one wake-up reads a bounded number; no error of the network is an exception, nor keeps those behind it from
-being read or sent; a reply can leave from the address that was asked, also where a socket is bound to all of them. Does
-not know what the datagrams mean.
+Guarantees: one wake-up reads a bounded number; an error of the network raises no exception, and the datagrams behind it
+are still read or sent; a reply can leave from the address that was asked, even from a socket bound to all addresses.
+Does not know what the datagrams mean.
 """
 
 from __future__ import annotations
@@ -16,19 +16,18 @@ from p2pdns.addresses import Address
 
 T = TypeVar("T")
 
-DATAGRAM_BYTES_MAX = 4096  # A query of more is no query; a larger buffer costs its allocation every time.
+DATAGRAM_BYTES_MAX = 4096  # No query is longer, and each datagram costs the allocation of a whole buffer.
 
-IPV4_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
-_IPV6_PKTINFO = getattr(socket, "IPV6_PKTINFO", 50)
+IPV4_PKTINFO = 8  # IP_PKTINFO of Linux; Python 3.11 has no name for it.
 _ANCILLARY_BYTES = socket.CMSG_SPACE(20) + socket.CMSG_SPACE(12)
 
 Ancillary = Sequence[tuple[int, int, bytes]]
 Datagram = tuple[bytes, Address, Ancillary]
-"""Bytes, who sent them, and what makes a reply leave from the address that was asked (empty when it is clear)."""
+"""Bytes, their sender, and the data that makes a reply leave from the address that was asked (often empty)."""
 
 
 def read_batch(read: Callable[[], T], count_max: int) -> tuple[list[T], bool]:
-    """Return the datagrams that wait, at most `count_max`, and whether the socket is known to be empty now.
+    """Return the waiting datagrams, at most `count_max`, and whether the socket is known to be empty now.
 
     `read` reads one datagram from a non-blocking socket.
     """
@@ -39,16 +38,13 @@ def read_batch(read: Callable[[], T], count_max: int) -> tuple[list[T], bool]:
         except (BlockingIOError, InterruptedError):
             return batch, True
         except OSError:
-            # An ICMP error of an earlier datagram is reported on the next read; the datagrams behind it still wait.
+            # This read reports an ICMP error of an earlier datagram; others still wait behind it.
             continue
     return batch, False
 
 
 def reader_of(sock: socket.socket, bytes_max: int = DATAGRAM_BYTES_MAX) -> Callable[[], Datagram]:
-    """Return what reads one datagram together with the way of its reply.
-
-    A datagram of more than `bytes_max` comes cut to one byte more than that.
-    """
+    """Return a function that reads one datagram with the way of its reply; a longer one is cut to `bytes_max + 1`."""
     read_bytes_max = bytes_max + 1
     recvfrom, recvmsg = sock.recvfrom, sock.recvmsg
 
@@ -67,15 +63,15 @@ def reader_of(sock: socket.socket, bytes_max: int = DATAGRAM_BYTES_MAX) -> Calla
 def _reply_ancillary(ancillary: Sequence[tuple[int, int, bytes]]) -> Ancillary:
     for level, kind, data in ancillary:
         if level == socket.IPPROTO_IP and kind == IPV4_PKTINFO and len(data) == 12:
-            # struct in_pktinfo: for sending, the local address is the second field and the index is left open.
+            # struct in_pktinfo: for sending, the second field is the local address, and the interface is left open.
             return [(level, kind, struct.pack("=I4s4s", 0, data[4:8], bytes(4)))]
-        if level == socket.IPPROTO_IPV6 and kind == _IPV6_PKTINFO and len(data) == 20:
+        if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO and len(data) == 20:
             return [(level, kind, data)]
     return ()
 
 
 def send_datagram(sock: socket.socket, data: bytes, receiver: Address, ancillary: Ancillary = ()) -> bool:
-    """Send one datagram; return whether the system took it. A full buffer or an unreachable host is no error."""
+    """Send one datagram; return whether the system took it: a full buffer or an unreachable host is no error."""
     try:
         if ancillary:
             sock.sendmsg([data], ancillary, 0, receiver)
@@ -87,14 +83,14 @@ def send_datagram(sock: socket.socket, data: bytes, receiver: Address, ancillary
 
 
 def send_batch(sock: socket.socket, datagrams: Iterable[tuple[bytes, Address]]) -> int:
-    """Send datagrams in order; return how many of them the system took."""
+    """Send datagrams in order; return the count of those that the system took."""
     sendto = sock.sendto
     sent_count = 0
     for data, receiver in datagrams:
         try:
             sendto(data, receiver)
         except OSError:
-            # A full buffer or an unreachable host: a lost datagram like any other, and the rest has other receivers.
+            # A full buffer or an unreachable host: this datagram is lost like any other, and the rest are still sent.
             continue
         sent_count += 1
     return sent_count

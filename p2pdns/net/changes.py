@@ -1,8 +1,8 @@
-"""An ear for the network of this machine: addresses and routes that come, told by the kernel (rtnetlink(7)).
+"""A watch on the network of this machine: the kernel reports new addresses and routes (rtnetlink(7)).
 
-Guarantees: the first change is told a tenth of a second after it was made, further ones together and at most once a
-second; where the kernel has no such socket nothing is told, and everything else goes on by its own timers. Does not
-know what is done about it.
+Guarantees: the first change is reported a tenth of a second after it was made, further ones together and at most once a
+second; if the kernel refuses the socket nothing is reported, and the rest of the daemon relies on its own timers. Does
+not know the consequences of a change.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import socket
 import struct
 from collections.abc import Callable
 
-SETTLE_S = 0.1  # An address comes with its routes, and IPv6's is usable a moment later.
+SETTLE_S = 0.1  # An address comes with its routes, and one of IPv6 is usable only a moment later.
 PAUSE_S = 1.0  # A machine that starts containers has dozens of changes a second.
 MESSAGES_BYTES_MAX = 65_536
 RTM_NEWADDR, RTM_NEWROUTE = 20, 24
@@ -22,7 +22,7 @@ _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr of netlink(7): length, type
 
 
 class NetworkWatch:
-    """Calls `on_change` when an address or a route has come."""
+    """Calls `on_change` after new addresses and routes."""
 
     def __init__(self, on_change: Callable[[], None]) -> None:
         self._on_change = on_change
@@ -36,7 +36,7 @@ class NetworkWatch:
             self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
             self._sock.setblocking(False)
             self._sock.bind((0, GROUPS))
-        except (OSError, AttributeError):
+        except OSError:
             self.close()
             return
         asyncio.get_running_loop().add_reader(self._sock, self._readable)
@@ -59,10 +59,10 @@ class NetworkWatch:
             except BlockingIOError:
                 break
             except OSError:
-                # There was more than the buffer holds: something has changed.
+                # The buffer overflowed, so something has changed.
                 has_come = True
                 break
-            # Only the kernel has port 0; any process of this machine may send to us.
+            # Any process of this machine may send to this socket; only the kernel has port 0.
             has_come = has_come or (source[0] == 0 and is_news(data))
         if has_come and self._timer is None:
             loop = asyncio.get_running_loop()
@@ -76,7 +76,7 @@ class NetworkWatch:
 
 
 def is_news(data: bytes) -> bool:
-    """Return whether one of these netlink messages says that an address or a route has come."""
+    """Return whether one of these netlink messages reports a new address or route."""
     at = 0
     while at + _HEADER.size <= len(data):
         size, kind, *_ = _HEADER.unpack_from(data, at)

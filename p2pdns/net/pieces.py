@@ -1,6 +1,6 @@
-"""Streams read through one buffer.
+"""Streams that are read through one buffer.
 
-Guarantees: what arrives is handed on in order, in pieces of a bounded size. Does not know what a piece says.
+Guarantees: a stream is handed on in order, in pieces of a bounded size. Does not know what a piece says.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ PIECE_BYTES_MAX = 65_536
 
 
 def new_buffer() -> memoryview:
-    """Return a buffer that any number of streams of one event loop may be read through."""
+    """Return a buffer for any number of streams of one event loop."""
     return memoryview(bytearray(PIECE_BYTES_MAX))
 
 
 class PieceProtocol(asyncio.BufferedProtocol, ABC):
-    """A protocol for one stream whose `data_received` gets what arrives.
+    """A protocol for one stream; `data_received` gets the pieces.
 
-    asyncio's own makes 256 KiB of new memory for every piece, which the system has to give and to take back: that costs
-    many times what the reading does.
+    asyncio's own protocol allocates 256 KiB for every piece, and the system gives and takes back this memory each time:
+    that costs many times as much as the reading.
     """
 
     def __init__(self, buffer: memoryview | None = None) -> None:
-        # The loop asks for the buffer, fills it and says so in one go: between two streams nothing stays in it.
+        # The loop asks for the buffer, fills it and calls `buffer_updated` in one go, so streams can share it.
         self._piece = new_buffer() if buffer is None else buffer
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return where the next piece is written."""
+        """Return the buffer for the next piece."""
         return self._piece
 
     def buffer_updated(self, nbytes: int) -> None:

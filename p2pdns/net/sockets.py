@@ -1,34 +1,33 @@
 """Sockets: bound sockets for DNS, their hand-over between processes, non-blocking UDP, and Unix sockets by path.
 
-Guarantees: every socket that leaves here is non-blocking and closed on exec unless it is handed over on purpose;
-a port that cannot be bound ends in `Unavailable` with the address and a hint; a socket that is bound to all addresses
-says to which of them each datagram came. Does not know what the datagrams mean.
+Guarantees: every socket from here is non-blocking, and closed on exec unless it is handed over on purpose; a port that
+cannot be bound ends in `Unavailable` with the address and a hint; a socket bound to all addresses reports the one that
+each datagram was sent to. Does not know what the datagrams mean.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import os
 import socket
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2pdns.addresses import Address
+from p2pdns.addresses import Address, write_address
 from p2pdns.errors import Unavailable, words_of
 from p2pdns.net.batch import IPV4_PKTINFO
 
 BUFFER_BYTES = 1 << 20  # Holds a burst of some thousand datagrams while the process is busy or being restarted.
-LISTEN_BACKLOG = 256  # Connections that wait while a front restarts; more than are served at a time.
-SAME_PORT_ATTEMPTS_MAX = 20  # Draws of a port that must be free for UDP and TCP at once.
+LISTEN_BACKLOG = 256  # Connections that wait while a front restarts: more than are served at a time.
+SAME_PORT_ATTEMPTS_MAX = 20  # Ports tried until one is free for UDP and TCP.
 LISTEN_FDS_START = 3  # sd_listen_fds(3)
-UNIX_PATH_BYTES_MAX = 107  # What fits into sockaddr_un beside its final zero.
+UNIX_PATH_BYTES_MAX = 107  # The size of the path in sockaddr_un without its final zero.
 
-_IPV6_RECVPKTINFO = getattr(socket, "IPV6_RECVPKTINFO", 49)
-# Linux' own numbers, which Python has no names for: more room than the system's limit; and forget what ICMP says of a
-# path's size, and set no DF.
+# Numbers of Linux for which Python has no names: buffers above the system's limit, and IP_PMTUDISC_OMIT, which ignores
+# what ICMP says of a path's size and sets no DF.
 _SNDBUFFORCE, _RCVBUFFORCE = 32, 33
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_OMIT = 10, 23, 5
 
@@ -42,7 +41,6 @@ class DnsSockets:
 
     @property
     def address(self) -> Address:
-        """Return the address both are bound to."""
         return address_of(self.udp)
 
     def close(self) -> None:
@@ -53,12 +51,11 @@ class DnsSockets:
 
 def family_of(host: str) -> socket.AddressFamily | None:
     """Return the family of a host in numbers, or None when it is a name or nonsense."""
-    for family in (socket.AF_INET, socket.AF_INET6):
-        # A scope ("fe80::1%eth0") is no part of what inet_pton reads.
-        with contextlib.suppress(OSError, ValueError):
-            socket.inet_pton(family, host.partition("%")[0] if family == socket.AF_INET6 else host)
-            return family
-    return None
+    try:
+        is_v6 = ipaddress.ip_address(host).version == 6
+    except ValueError:
+        return None
+    return socket.AF_INET6 if is_v6 else socket.AF_INET
 
 
 def address_of(sock: socket.socket) -> Address:
@@ -69,33 +66,26 @@ def address_of(sock: socket.socket) -> Address:
 
 def open_udp(address: Address) -> socket.socket:
     """Return a non-blocking UDP socket bound to an address; `Unavailable` when that is not possible."""
-    sock = _new_socket(address, socket.SOCK_DGRAM)
-    return _bound(prepare_udp(sock), address)
+    return _open(address, socket.SOCK_DGRAM)
 
 
 def prepare_udp(sock: socket.socket) -> socket.socket:
     """Set buffers and options of a UDP socket of any origin; return it."""
     sock.setblocking(False)
     for option, forced in ((socket.SO_RCVBUF, _RCVBUFFORCE), (socket.SO_SNDBUF, _SNDBUFFORCE)):
-        # The system may allow less; what it allows is what we get. Its usual limit holds five hundred queries, and lets
-        # nobody but root pass it.
+        # The system's usual limit holds five hundred queries, and only root may exceed it; then we get what it allows.
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
-            if sys.platform == "linux" and sock.getsockopt(socket.SOL_SOCKET, option) < BUFFER_BYTES:
+            if sock.getsockopt(socket.SOL_SOCKET, option) < BUFFER_BYTES:
                 sock.setsockopt(socket.SOL_SOCKET, forced, BUFFER_BYTES)
-    with contextlib.suppress(OSError):
-        if sock.family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
-        else:
-            sock.setsockopt(socket.IPPROTO_IP, IPV4_PKTINFO, 1)
-    if sys.platform == "linux":
-        # RFC 9715 §3.1: a forged "fragmentation needed" must not make us send fragments, into which others' bytes could
-        # be put; what we send is short enough for every path as it is.
+    level, pktinfo, mtu_discover = socket.IPPROTO_IP, IPV4_PKTINFO, _IP_MTU_DISCOVER
+    if sock.family == socket.AF_INET6:
+        level, pktinfo, mtu_discover = socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, _IPV6_MTU_DISCOVER
+    # RFC 9715 §3.1: a forged "fragmentation needed" must not make us send fragments, because others could replace one
+    # of them. Our datagrams are short enough for every path.
+    for option, value in ((pktinfo, 1), (mtu_discover, _PMTUDISC_OMIT)):
         with contextlib.suppress(OSError):
-            if sock.family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_OMIT)
-            else:
-                sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_OMIT)
+            sock.setsockopt(level, option, value)
     return sock
 
 
@@ -103,47 +93,16 @@ def open_dns(address: Address) -> DnsSockets:
     """Return UDP and TCP sockets bound to one address; port 0 picks a port that is free for both."""
     for _ in range(SAME_PORT_ATTEMPTS_MAX):
         udp = open_udp(address)
-        wanted = (address[0], address_of(udp)[1])
         try:
-            return DnsSockets(udp, _open_listener(wanted))
+            tcp = _open((address[0], address_of(udp)[1]), socket.SOCK_STREAM)
         except Unavailable:
             udp.close()
             if address[1] != 0:
                 raise
-    raise Unavailable("no port is free for UDP and TCP", place=_text_of(address), hint="name a port")
-
-
-def _open_listener(address: Address) -> socket.socket:
-    sock = _new_socket(address, socket.SOCK_STREAM)
-    # Connections of an earlier daemon in TIME_WAIT must not keep a restarted one from its port.
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener = _bound(sock, address)
-    listener.listen(LISTEN_BACKLOG)
-    listener.setblocking(False)
-    return listener
-
-
-def _new_socket(address: Address, kind: socket.SocketKind) -> socket.socket:
-    family = family_of(address[0])
-    if family is None:
-        raise Unavailable("not an IP address", place=_text_of(address))
-    try:
-        sock = socket.socket(family, kind)
-    except OSError as trouble:
-        raise _unavailable(address, trouble) from None
-    if family == socket.AF_INET6:
-        # "::" means IPv6 and nothing else, so that 0.0.0.0 on the same port is a listener of its own.
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    return sock
-
-
-def _bound(sock: socket.socket, address: Address) -> socket.socket:
-    try:
-        sock.bind(address)
-    except OSError as trouble:
-        sock.close()
-        raise _unavailable(address, trouble) from None
-    return sock
+        else:
+            tcp.listen(LISTEN_BACKLOG)
+            return DnsSockets(udp, tcp)
+    raise Unavailable("no port is free for UDP and TCP", place=write_address(address), hint="name a port")
 
 
 _BIND_TROUBLE = {
@@ -154,9 +113,30 @@ _BIND_TROUBLE = {
 }
 
 
-def _unavailable(address: Address, trouble: OSError) -> Unavailable:
-    what, hint = _BIND_TROUBLE.get(trouble.errno or 0, (words_of(trouble), None))
-    return Unavailable(what, place=_text_of(address), hint=hint)
+def _open(address: Address, kind: socket.SocketKind) -> socket.socket:
+    """Return a non-blocking bound socket."""
+    family = family_of(address[0])
+    if family is None:
+        raise Unavailable("not an IP address", place=write_address(address))
+    sock: socket.socket | None = None
+    try:
+        sock = socket.socket(family, kind)
+        sock.setblocking(False)
+        if family == socket.AF_INET6:
+            # "::" means IPv6 and nothing else, so that 0.0.0.0 on the same port is a listener of its own.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if kind == socket.SOCK_DGRAM:
+            prepare_udp(sock)
+        else:
+            # Connections of an earlier daemon in TIME_WAIT must not keep a restarted one from its port.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+    except OSError as trouble:
+        if sock is not None:
+            sock.close()
+        what, hint = _BIND_TROUBLE.get(trouble.errno or 0, (words_of(trouble), None))
+        raise Unavailable(what, place=write_address(address), hint=hint) from None
+    return sock
 
 
 def adopt(fd: int) -> socket.socket:
@@ -175,7 +155,7 @@ def adopt(fd: int) -> socket.socket:
 def listen_fds(environ: Mapping[str, str], pid: int) -> list[int]:
     """Return the descriptors that systemd handed to the process `pid` (sd_listen_fds(3)); often none."""
     count = environ.get("LISTEN_FDS", "")
-    # The variables are inherited by children they are not meant for; LISTEN_PID says whom they are meant for.
+    # Other processes inherit these variables too; LISTEN_PID names the one they are meant for.
     if environ.get("LISTEN_PID") != str(pid) or not (count.isascii() and count.isdigit()):
         return []
     return list(range(LISTEN_FDS_START, LISTEN_FDS_START + int(count)))
@@ -209,13 +189,13 @@ def _paired(adopted: Sequence[socket.socket]) -> list[DnsSockets]:
         if address not in udp or address not in tcp:
             missing = "TCP" if address in udp else "UDP"
             hint = "name the address in both ListenDatagram= and ListenStream= of the socket unit"
-            raise Unavailable(f"handed over without its {missing} socket", place=_text_of(address), hint=hint)
+            raise Unavailable(f"handed over without its {missing} socket", place=write_address(address), hint=hint)
     return [DnsSockets(udp[address], tcp[address]) for address in udp]
 
 
 @contextlib.contextmanager
 def reachable(path: Path) -> Iterator[str]:
-    """Yield a text for the path that fits into a socket address, through the opened directory if it is deep."""
+    """Yield a text for the path that fits into a socket address: a long path goes through its opened directory."""
     if len(os.fsencode(path)) <= UNIX_PATH_BYTES_MAX:
         yield str(path)
         return
@@ -227,11 +207,11 @@ def reachable(path: Path) -> Iterator[str]:
 
 
 def listen_unix(path: Path, *, backlog: int, mode: int = 0o600) -> socket.socket:
-    """Return a listening Unix socket at the path; one that an earlier process has left there is replaced."""
+    """Return a listening Unix socket at the path, in place of one that an earlier process has left there."""
     path.unlink(missing_ok=True)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # Nobody can connect before `listen`, so there is no moment with a wider mode.
+        # No client can connect before `listen`, so the wider mode until `chmod` does no harm.
         with reachable(path) as text:
             sock.bind(text)
         path.chmod(mode)
@@ -241,8 +221,3 @@ def listen_unix(path: Path, *, backlog: int, mode: int = 0o600) -> socket.socket
         raise
     sock.setblocking(False)
     return sock
-
-
-def _text_of(address: Address) -> str:
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

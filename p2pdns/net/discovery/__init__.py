@@ -1,10 +1,10 @@
-"""How this node finds others: the contacts of its last run, the list in the configuration, neighbours on the local
-network (`lan`), and for the public network the addresses that everybody begins with (`mainline`).
+"""The ways to other nodes: the contacts of the last run, the list in the configuration, neighbours on the local
+network (`lan`), and for the public network its well-known addresses (`mainline`).
 
-Guarantees: no name is looked up to join, so a boot needs no DNS; what is saved is saved often enough for the next
-boot; the built-in addresses are asked only in the public network, and only when nobody else answers; a node on
-loopback looks for neighbours nowhere unless it is told to, and then on loopback; who has nobody to ask is told so,
-with the fix. Does not know how a contact is asked, or when again (`dht.node` does).
+Guarantees: joining looks no name up, so a boot needs no DNS; the built-in addresses are asked only in the public
+network, and only when no other contact answers; a node on loopback looks for neighbours only if it is told to, and then
+on loopback; a node without any contact logs a hint. Does not know how a contact is asked, or when again (`dht.node`
+does).
 """
 
 from __future__ import annotations
@@ -22,22 +22,21 @@ from p2pdns.net.discovery.mainline import BUILT_IN
 if TYPE_CHECKING:
     from p2pdns.net.discovery.lan import Lan
 
-JOIN_S_MAX = 1.0  # What a start waits for its neighbours: a living one answers in a tenth of it.
+JOIN_S_MAX = 1.0  # How long a start waits for contacts: a living one answers in a tenth of it.
 
 
 class Joining(Protocol):
-    """What joins the network by addresses; `p2pdns.net.endpoint.Endpoint`."""
+    """A node that can join the network by addresses; `p2pdns.net.endpoint.Endpoint`."""
 
     @property
-    def address(self) -> Address:
-        """Where the socket is bound."""
+    def address(self) -> Address: ...
 
     def bootstrap(self, addresses: Sequence[Address] = ()) -> asyncio.Future[int]:
         """Join by these addresses; the future gets the number of contacts."""
 
 
 class SavedContacts(Protocol):
-    """Where contacts outlive the process; `p2pdns.state.store.Store`."""
+    """A store of contacts that outlives the process; `p2pdns.state.store.Store`."""
 
     def load_contacts(self, network: str) -> list[SavedContact]:
         """Return the contacts of an earlier run, best first."""
@@ -61,7 +60,7 @@ class Discovery:
         is_on_loopback = class_of(bind_host) is AddressClass.LOOPBACK
         self.static: tuple[Address, ...] = tuple(read_address(text) for text in bootstrap)
         self.saved: tuple[SavedContact, ...] = tuple(state.load_contacts(network))
-        # From loopback no datagram gets there; and only the public network has members that never heard of us.
+        # No datagram from loopback reaches them, and they belong to the public network alone.
         self.built_in: tuple[Address, ...] = BUILT_IN if network == "mainline" and not is_on_loopback else ()
         self.has_lan = lan is True or (lan == "auto" and not is_on_loopback)
         self._lan: Lan | None = None
@@ -78,18 +77,18 @@ class Discovery:
 
     @property
     def hint(self) -> str | None:
-        """What to do when there is nobody to ask; None when there is somebody."""
+        """The advice for a node without any contact; None for one with contacts."""
         if self.static or self.saved or self.built_in:
             return None
         return "name a node of this network with --bootstrap ADDR:PORT or in [dht] bootstrap"
 
     async def join(self, endpoint: Joining, *, timeout_s: float = JOIN_S_MAX) -> None:
-        """Join by all ways at once, and wait a little for the neighbours; joining goes on when they are late."""
+        """Join by all ways at once, and wait a little for the first contacts; late ones still join."""
         joined = endpoint.bootstrap(self.static)
         if self.has_lan:
             self._listen_on_lan(endpoint)
         if self.hint is not None:
-            # Others may come to us: then there is a way in after all, and nobody waits for it here.
+            # Other nodes may still contact this one, but a start does not wait for that.
             self._log.warning(f"0 contacts; {self.hint}", network=self._network)
             return
         if self.static or self.saved:
@@ -102,18 +101,18 @@ class Discovery:
             self._log.warning("0 contacts so far; nobody answers yet", network=self._network, asked=ways)
 
     def _listen_on_lan(self, endpoint: Joining) -> None:
-        # Not above: an engine on loopback has no use for what this brings in, and starts the sooner.
+        # Imported here: an engine on loopback needs no zeroconf, and starts sooner without it.
         from p2pdns.net.discovery.lan import Lan
 
         def found(address: Address) -> None:
             endpoint.bootstrap((address,))
 
         self._lan = Lan(self._network, endpoint.address, found)
-        # An announcement is made after a second of asking whether its name is free; nobody waits for that.
+        # Before it announces, mDNS asks for a second whether the name is free; the start does not wait for that.
         self._opening = asyncio.create_task(self._lan.open())
 
     def network_changed(self) -> None:
-        """Announce this node where it is now, because this machine has another way to the network."""
+        """Announce this node at its present address, because addresses or routes of this machine have changed."""
         if self._lan is None or (self._opening is not None and not self._opening.done()):
             return
         if self._lan.is_elsewhere:
@@ -128,6 +127,6 @@ class Discovery:
             await self._lan.close()
 
     async def save(self, contacts: Sequence[SavedContact]) -> None:
-        """Keep the contacts for the next run; an empty table does not wipe out what an earlier one had."""
+        """Keep the contacts for the next run; an empty table does not replace the contacts of an earlier one."""
         if contacts:
             await self._state.save_contacts(self._network, contacts)

@@ -1,9 +1,9 @@
-"""The nodes of our network on the same wire, found by DNS-SD over multicast DNS (RFC 6762, 6763): `_p2pdns._udp`.
+"""The nodes of our network on the same link, found by DNS-SD over multicast DNS (RFC 6762, 6763): `_p2pdns._udp`.
 
-Guarantees: what is announced is a random name, our port, our addresses in private space and the tag of the network,
-never its name or a key; only announcements of our own network in non-public space are believed, so that nobody on the
-wire can make us send elsewhere; a wire without multicast is a line in the log, and tried again. Does not know what a
-contact is: who is found is asked like any other address.
+Guarantees: an announcement has a random name, our port, our address in private space and the tag of the network, never
+its name or a key; only announcements of our own network in non-public space are believed, so no neighbour can make us
+send elsewhere; a link without multicast is logged once and tried again. Does not know contacts: an address found here
+is asked like any other.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from p2pdns.dht.krpc import network_of
 from p2pdns.errors import StrangerError
 
 SERVICE = "_p2pdns._udp.local."
-PEERS_MAX = 64  # Neighbours asked in one run; one who answers leads to all others.
-ASKED_AT_ONCE_MAX = 16  # Names whose addresses are being asked for; a wire full of made-up names costs no more.
-REQUEST_MS = 3_000  # What a neighbour may take to say its address.
-REQUESTS_MAX = 3  # Its name is told of once; a machine that has just started may miss the first request or two.
-RETRY_S_MIN, RETRY_S_MAX = 5.0, 300.0  # Who has bound port 5353 for itself alone may be gone soon, or never.
+PEERS_MAX = 64  # Neighbours asked in one run; each that answers leads to all others.
+ASKED_AT_ONCE_MAX = 16  # Names whose addresses are asked for at a time, because a neighbour can invent names.
+REQUEST_MS = 3_000  # The time for a neighbour to tell its address.
+REQUESTS_MAX = 3  # A name is reported once, and a machine that has just started may miss the first two requests.
+RETRY_S_MIN, RETRY_S_MAX = 5.0, 300.0  # A program that holds port 5353 for itself alone may end soon, or never.
 NAME_BYTES = 6
 MDNS_PORT = 5353
-ANY = {"0.0.0.0": "224.0.0.251", "::": "ff02::fb"}  # The groups of RFC 6762, as where to look for a way out.
+ANY = {"0.0.0.0": "224.0.0.251", "::": "ff02::fb"}  # For each address of all hosts, the multicast group of RFC 6762.
 
 
 def tag_of(network: str) -> bytes:
-    """Return what tells a network from others on the wire without giving its name away."""
+    """Return the tag by which nodes recognise their network; it does not reveal the network's name."""
     return network.encode() if network in ("mainline", "unnamed") else network_of(network).hex().encode()
 
 
 def own_address(host: str) -> str | None:
-    """Return the address to announce for a bound host; None where there is none that neighbours could use.
+    """Return the address to announce for a bound host; None if neighbours could use none.
 
     >>> own_address("192.168.1.7")
     '192.168.1.7'
@@ -51,7 +51,7 @@ def own_address(host: str) -> str | None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             with socket.socket(family, socket.SOCK_DGRAM) as sock:
-                # Connecting sends nothing; it makes the kernel choose the interface that multicast would leave by.
+                # Connecting sends nothing; it makes the kernel choose the interface for multicast.
                 sock.connect((ANY[host], MDNS_PORT))
                 host = str(sock.getsockname()[0])
         except OSError:
@@ -60,7 +60,7 @@ def own_address(host: str) -> str | None:
 
 
 class Lan:
-    """Our announcement, and the ear for those of others. `on_peer` hears each address once."""
+    """Our announcement, and the search for those of others. `on_peer` is called once for each address."""
 
     def __init__(self, network: str, address: Address, on_peer: Callable[[Address], None]) -> None:
         self._tag = tag_of(network)
@@ -76,17 +76,16 @@ class Lan:
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether the address to announce is not the one that is announced: a boot before the network, a move."""
         return own_address(self._host) not in (None, self._announced)
 
     async def reopen(self) -> None:
-        """Announce this node at the address that it has now; all who are there are found anew."""
+        """Announce this node at its present address, and find all neighbours anew."""
         await self.close()
         self._seen.clear()
         await self.open()
 
     async def open(self) -> None:
-        """Announce this node and begin to listen; where that cannot be, say so once and try again, ever less often."""
+        """Announce this node and begin to listen; when that fails, log it once and try again, ever less often."""
         host = self._announced = own_address(self._host)
         if host is None:
             return
@@ -99,10 +98,10 @@ class Lan:
             host = self._announced = own_address(self._host) or host
 
     async def _refusal(self, host: str) -> str | None:
-        """Open both; return why that could not be done, None when it was."""
+        """Announce and begin to listen; return the reason when that fails, else None."""
         version = IPVersion.V6Only if ":" in self._host else IPVersion.V4Only
         try:
-            # On this interface only: what is bound to loopback is not announced to the neighbours.
+            # On this interface only: a node on loopback is not announced to the neighbours.
             self._zeroconf = AsyncZeroconf(interfaces=[host], ip_version=version)
             info = AsyncServiceInfo(
                 SERVICE,
@@ -120,7 +119,7 @@ class Lan:
         return None
 
     async def close(self) -> None:
-        """Take the announcement back and stop listening."""
+        """Withdraw the announcement and stop listening."""
         for task in list(self._asking.values()):
             task.cancel()
         await asyncio.gather(*self._asking.values(), return_exceptions=True)
@@ -150,7 +149,7 @@ class Lan:
             self._log.debug("a neighbour's announcement is not understood", name=name, reason=str(error))
 
     def heard(self, hosts: Sequence[str], port: int, tag: bytes | None) -> None:
-        """Take in an announcement: pass its addresses on where they are of our network and of our kind of space."""
+        """Pass on the addresses of an announcement if it is of our network and they are in our kind of space."""
         if tag != self._tag or not 0 < port < 65536:
             return
         is_here = class_of(self._host) is AddressClass.LOOPBACK

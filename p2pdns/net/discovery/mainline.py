@@ -1,11 +1,10 @@
-"""Where the public Mainline DHT can be entered without a name being looked up.
+"""Addresses by which a node enters the public Mainline DHT without looking up a name.
 
-These are addresses that public sources of 2026 give for two host names that BitTorrent clients begin with,
-`dht.transmissionbt.com` (Transmission's) and `dht.libtorrent.org` (libtorrent's). The IPv4 ones were reported there as
-answering in July and August; the IPv6 ones rest on a single document. Nobody here has asked any of them. Left out are
-`router.bittorrent.com`, `router.utorrent.com` and `dht.aelitis.com`, which the same sources reported as dead. Such
-addresses change hands within years; therefore they are asked only when neither a saved nor a listed contact answers,
-and a find_node that goes to the wrong host does no harm.
+Public sources of 2026 give them for two host names that BitTorrent clients begin with: `dht.transmissionbt.com` (of
+Transmission) and `dht.libtorrent.org` (of libtorrent). They report the IPv4 addresses as answering in July and August;
+the IPv6 ones rest on a single document. We have asked none of them. `router.bittorrent.com`, `router.utorrent.com` and
+`dht.aelitis.com`, which the same sources report as dead, are left out. Such addresses change their owners within years,
+so they are asked only when no saved and no listed contact answers; a find_node to the wrong host does no harm.
 
 Guarantees: literals of public addresses only. Does not know when they are asked (`Discovery` does).
 """
