@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from p2pdns.config import Config, DhtTable
 from p2pdns.dht.node.values import NodeSettings
-from p2pdns.net.upstream.servers import system_search_domains
+from p2pdns.net.upstream.system import system_search_domains
 from p2pdns.resolver.blocking import BlockedNames
 from p2pdns.resolver.names import ResolverSettings
 

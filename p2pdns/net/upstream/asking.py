@@ -20,8 +20,7 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Class, Explanations, Flag, Option, Rcode, Type
 from p2pdns.log import get_logger
 from p2pdns.net.upstream.exchange import SERVER_FAULTS, Asking, Close, Exchange, Exchanges, Heard, Sign, Trouble
-from p2pdns.net.upstream.servers import SERVERS_MAX
-from p2pdns.net.upstream.standing import CHECK_S, NO_EDNS_S, Failures, Server
+from p2pdns.net.upstream.standing import CHECK_S, NO_EDNS_S, SERVERS_MAX, Failures, Server
 from p2pdns.net.upstream.waiting import Waits, later
 from p2pdns.resolver.local import PROBE_SUFFIX
 from p2pdns.resolver.steps import NoReply, Replied, UpstreamOutcome
@@ -224,7 +223,7 @@ def _nothing() -> None:
 
 @dataclass(slots=True, eq=False)
 class _Try:
-    """One query of a question; `is_void`: that it failed says nothing about its server."""
+    """One query of a question; `is_void`: its failure says nothing about its server."""
 
     server: Server
     asking: Asking

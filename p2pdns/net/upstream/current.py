@@ -16,8 +16,7 @@ from p2pdns.clock import boot_now
 from p2pdns.dns.registry import DNS_PORT
 from p2pdns.log import get_logger
 from p2pdns.net.upstream.asking import Upstream
-from p2pdns.net.upstream.servers import FILES
-from p2pdns.net.upstream.system import SystemServers
+from p2pdns.net.upstream.system import FILES, SystemServers
 
 # A loop that begins while we run shows as silence; a probe a minute costs little beside the questions that then fail.
 PROBE_AGAIN_S = 60.0

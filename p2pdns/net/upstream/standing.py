@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from p2pdns.addresses import Address
 from p2pdns.dns.life import FAILURE_S_MAX, FAILURE_S_MIN
 
+SERVERS_MAX = 8  # The C library reads three from resolv.conf; that of systemd may name some more.
 FAILURES_MAX = 4_096  # Failed pairs of question and server: about 1 MB.
 CHECK_S = 5.0  # Between two checks of a silent server, and the time for each reply.
 # A server that answers only without EDNS is asked so for this long: unbound keeps its knowledge of a host as long.

@@ -1,22 +1,31 @@
-"""The resolvers of this machine, followed while its files change: DHCP may come after us, and laptops move.
+"""The resolvers and search domains of this machine, followed while its files change: DHCP may come after us.
 
-Guarantees: the next look sees any change of a file (an edit, a rename, another link); this resolver itself is not among
-the servers; if no other is left, the servers used before are taken from a copy in the state directory; `problem` says
-in words when that is so, and when there is no server at all. Does not know when to look, nor how a server is asked.
+Guarantees: a server is an address, and never this resolver itself; files of any size and content are read within a
+bound; the next look sees any change of a file (an edit, a rename, another link); if no other server is left, those used
+before are taken from a copy in the state directory; `problem` says in words when that is so, and when there is no
+server at all. Does not know when to look, nor how a server is asked.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from p2pdns.addresses import Address, read_address, write_address
+from p2pdns.addresses import Address, AddressClass, class_of, read_address, write_address
+from p2pdns.dns.name import Name
 from p2pdns.dns.registry import DNS_PORT
-from p2pdns.errors import ConfigError
-from p2pdns.net.upstream.servers import FILES, SERVERS_MAX, system_search_domains, system_servers
+from p2pdns.errors import ConfigError, FormatError
+from p2pdns.net.upstream.standing import SERVERS_MAX
 from p2pdns.state.kept import Copy
 
+STUB_HOSTS = ("127.0.0.53", "127.0.0.54")  # Of systemd-resolved, see its manual.
+RESOLV_CONF = Path("/etc/resolv.conf")
+# The second and third are read when the first names only a stub.
+FILES = (RESOLV_CONF, Path("/run/systemd/resolve/resolv.conf"), Path("/run/NetworkManager/no-stub-resolv.conf"))
+RESOLV_CONF_BYTES_MAX = 65_536
+SEARCH_DOMAINS_MAX = 32  # The C library had six for decades; each costs a comparison for names that end like a key.
 COPY_NAME = "upstream.servers"
 COPY_BYTES_MAX = 1_024  # Eight addresses with their ports.
 
@@ -104,3 +113,64 @@ def _signature_of(path: Path) -> tuple[int, int, int, int] | None:
     except OSError:
         return None
     return about.st_dev, about.st_ino, about.st_mtime_ns, about.st_size
+
+
+def system_servers(own: Sequence[Address], files: Sequence[Path]) -> tuple[tuple[Address, ...], bool]:
+    """Return the name servers that the files name, and whether they name none but this resolver itself.
+
+    The first file counts. If it names a stub, the first of the other files that names a usable server counts. A stub is
+    that of systemd, or our own front (`own` are its addresses), which then stands in place of the network's servers.
+    """
+    first, *others = files
+    listed = _nameservers(first)
+    found = [server for server in listed if not _is_own(server, own)]
+    is_only_ourselves = bool(listed) and not found
+    if is_only_ourselves or any(host in STUB_HOSTS for host, _ in found):
+        behind = (_nameservers(path) for path in others)
+        usable = ([one for one in some if not _is_own(one, own) and one[0] not in STUB_HOSTS] for some in behind)
+        found = next(filter(None, usable), found)
+    return tuple(dict.fromkeys(found))[:SERVERS_MAX], is_only_ourselves and not found
+
+
+def system_search_domains(resolv_conf: Path = RESOLV_CONF) -> tuple[str, ...]:
+    """Return the search domains of this machine, which programs append to names."""
+    found: list[str] = []
+    for words in _resolv_conf_lines(resolv_conf):
+        # As in the C library, the last of these lines counts.
+        found = words[1:] if words[:1] in (["search"], ["domain"]) else found
+    domains = []
+    for text in found[:SEARCH_DOMAINS_MAX]:
+        with suppress(FormatError):
+            domains += [text] if Name.read(text).labels else []
+    return tuple(domains)
+
+
+def _resolv_conf_lines(path: Path) -> list[list[str]]:
+    try:
+        with path.open("rb") as file:
+            text = file.read(RESOLV_CONF_BYTES_MAX).decode("utf-8", "replace")
+    except OSError:
+        return []
+    return [line.split() for line in text.splitlines()]
+
+
+def _nameservers(path: Path) -> list[Address]:
+    servers = []
+    for words in _resolv_conf_lines(path):
+        if len(words) >= 2 and words[0] == "nameserver":
+            try:
+                class_of(words[1])
+            except FormatError:
+                continue
+            servers.append((words[1], DNS_PORT))
+    return servers
+
+
+def _is_own(server: Address, own: Sequence[Address]) -> bool:
+    for host, port in own:
+        if port != server[1]:
+            continue
+        # A listener on all addresses answers at every loopback address too; probes find the other ways to it.
+        if host == server[0] or (host in ("0.0.0.0", "::") and class_of(server[0]) is AddressClass.LOOPBACK):
+            return True
+    return False

@@ -13,7 +13,7 @@ from p2pdns.dns.message import Question
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Rcode, Type
 from p2pdns.items.mistyped import fault_of, undressed
-from p2pdns.net.upstream.servers import SEARCH_DOMAINS_MAX, system_search_domains
+from p2pdns.net.upstream.system import SEARCH_DOMAINS_MAX, system_search_domains
 from p2pdns.resolver.names import Elsewhere, Here, ResolverSettings
 from tests.overlay_doubles import A, B
 from tests.unit.resolver.test_resolver import resolved

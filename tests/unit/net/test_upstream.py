@@ -15,8 +15,8 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Flag, Type
 from p2pdns.net.upstream.asking import ATTEMPTS_MAX, CHECK, LAME_TEXT, Upstream
 from p2pdns.net.upstream.exchange import Asking, Close, Heard, Listener, Sign, Trouble
-from p2pdns.net.upstream.servers import SERVERS_MAX, system_servers
-from p2pdns.net.upstream.standing import CHECK_S, FAILURES_MAX, NO_EDNS_S, Server
+from p2pdns.net.upstream.standing import CHECK_S, FAILURES_MAX, NO_EDNS_S, SERVERS_MAX, Server
+from p2pdns.net.upstream.system import system_servers
 from p2pdns.resolver.local import PROBE_SUFFIX
 from p2pdns.resolver.steps import NoReply, Replied
 from p2pdns.values import replace
