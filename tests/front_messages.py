@@ -132,7 +132,7 @@ def cache(bytes_max: int = 1 << 20) -> AnswerCache:
 
 def funnel(now: float = 0.0) -> Funnel:
     """Return a funnel without an engine, for this machine and a crowd."""
-    return Funnel(gate(["127.0.0.0/8", "::1/128", "10.0.0.0/8"]), cache(), udp_size=UDP_SIZE, now=now)
+    return Funnel(gate(["127.0.0.0/8", "::1/128", "10.0.0.0/8"]), cache(), now=now)
 
 
 def ede_codes(response: bytes) -> list[int]:

@@ -25,7 +25,7 @@ ENTRY_OVERHEAD_BYTES = 700
 OFFSET_BYTES = 40  # A number in a tuple.
 TAG_OVERHEAD_BYTES = 340  # A tag that no other answer has: its row, its table, and the answer in it.
 PREFETCH_SHARE = 0.1  # The last part of an answer's life, in which a hit makes the front fetch the next answer.
-# Of a shorter life, the last tenth is shorter than the second for which the memo answers alone.
+# In a shorter life, the last tenth lasts less than the second for which the memo answers alone.
 PREFETCH_LIFE_S_MIN = 10.0
 NEVER = float("inf")
 SHOWN = ("hit", "miss", "stale", "prefetch", "evict")
@@ -114,14 +114,14 @@ class AnswerCache:
         return True
 
     def stale(self, key: bytes, now: float) -> Answer | None:
-        """Return the answer to a question while it may be served, even past its expiry; a failure never is."""
+        """Return the answer to a question while it may be served, even past its expiry; None for a failure."""
         entry = self._entries.get(key)
         if entry is None or entry.answer.failure or now >= entry.answer.stale_until:
             return None
         return entry.answer
 
     def held_stale(self, key: bytes, now: float) -> tuple[Answer, Answer] | None:
-        """Return a stale answer that may be served without asking the engine, and the failure for which it may."""
+        """Return a stale answer that may be served without asking the engine, and the failure that allows it."""
         entry = self._entries.get(key)
         if entry is None or entry.failure is None or not now < min(entry.held_until, entry.answer.stale_until):
             return None

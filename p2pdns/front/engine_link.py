@@ -1,7 +1,7 @@
 """The connection to the engine: it is opened again whenever it breaks.
 
 Guarantees: there is one connection at a time. It is closed when the first frame is not a `Hello` of our version, when
-bytes are no frames, when an engine does not send such frames, and when the engine reads nothing and too much is unsent.
+bytes are no frames, when a frame is of a kind that only a front sends, and when the engine leaves too much unread.
 Does not know what the frames mean.
 """
 
@@ -62,7 +62,7 @@ class EngineLink(PieceProtocol):
             await asyncio.sleep(delay_s)
 
     async def _connect_once(self) -> bool:
-        """Connect and wait until the connection ends; return whether it was one to an engine to the end."""
+        """Connect and wait until the connection ends; return whether the other end was an engine."""
         self._closed.clear()
         self._greeted_or_closed.clear()
         try:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from p2pdns.addresses import Address
 from p2pdns.dns.labels import HEADER_BYTES
 from p2pdns.dns.life import CLIENT_TIMER_S
-from p2pdns.dns.registry import Ede, Rcode
+from p2pdns.dns.registry import Ede, Explanations, Rcode
 from p2pdns.errors import FormatError
 from p2pdns.front.cache import AnswerCache
 from p2pdns.front.compose import compose_answer, compose_told
@@ -41,7 +41,7 @@ _FOR_WANT_OF_PLACE = frozenset({Ending.NO_PLACE, Ending.TOO_MANY, Ending.GREEDY}
 class Funnel:
     """Every query of every client, from bytes to bytes."""
 
-    def __init__(self, gate: Gate, cache: AnswerCache, *, udp_size: int, now: float) -> None:
+    def __init__(self, gate: Gate, cache: AnswerCache, *, now: float) -> None:
         self.gate = gate
         self.cache = cache
         self.questions = Questions(now)
@@ -50,14 +50,13 @@ class Funnel:
         # The owners of the engine's connection and of the timer set these.
         self.send_query: Callable[[QuestionFrame], None] = lambda _: None
         self.on_timer_changed: Callable[[], None] = lambda: None
-        self._udp_size = udp_size
         self._armed_for: float | None = None
 
     def change_responses(self, *, udp_size: int, require_cookies: bool) -> None:
         """Take the size of the longest UDP response, and whether a client must prove its address over UDP."""
-        if (udp_size, require_cookies) != (self._udp_size, self.gate.require_cookies):
-            self._udp_size = self.gate.udp_size_max = udp_size
-            self.gate.require_cookies = require_cookies
+        gate = self.gate
+        if (udp_size, require_cookies) != (gate.udp_size_max, gate.require_cookies):
+            gate.udp_size_max, gate.require_cookies = udp_size, require_cookies
             # A response of before may be too long now, or its client may have to send a cookie.
             self._memo.clear()
 
@@ -74,7 +73,7 @@ class Funnel:
         if isinstance(verdict, Dropped):
             return b""
         if isinstance(verdict, Told):
-            return compose_told(verdict, udp_size=self._udp_size)
+            return compose_told(verdict, udp_size=self.gate.udp_size_max)
         asked, key = verdict, verdict.key
         answer = self.cache.fresh(key, now)
         if answer is not None:
@@ -87,7 +86,7 @@ class Funnel:
             return response
         held = self.cache.held_stale(key, now)
         if held is not None:
-            return self._stale_response(asked, client, held[0], now, failure=held[1])
+            return self._stale_response(asked, client, held[0], now, held[1])
         return self._wait(key, WaitingClient.of(asked, client, reply), now)
 
     def _prefetch(self, key: bytes, client: Client, now: float) -> None:
@@ -111,11 +110,12 @@ class Funnel:
         query = self.questions.add(key, waiter, now)
         if query is not None:
             self.send_query(query)
-        self._hasten_timer(now)
+        if pending is None:
+            self._hasten_timer(now)
         return None
 
     def frame_received(self, frame: Frame, now: float) -> None:
-        """Act on a frame of the engine; FormatError when an engine does not send such frames."""
+        """Act on a frame of the engine; FormatError for a frame that only a front sends."""
         match frame:
             case Answer():
                 self._answer_received(frame, now)
@@ -153,12 +153,8 @@ class Funnel:
         return self._armed_for
 
     def _hasten_timer(self, now: float) -> None:
-        """Report a changed timer if it is set later than a question that came now needs it."""
-        # The first time of a question is that of its client's timer.
-        if self._armed_for is not None and self._armed_for <= now + CLIENT_TIMER_S:
-            return
-        due = self.questions.get_timer()
-        if due is not None and (self._armed_for is None or due < self._armed_for):
+        """Report a changed timer if the one that is set is later than the client timer of a new question."""
+        if self._armed_for is None or now + CLIENT_TIMER_S < self._armed_for:
             self.on_timer_changed()
 
     def handle_timer(self, now: float) -> None:
@@ -189,7 +185,7 @@ class Funnel:
         stale = self.cache.stale(pending.key, now) if answer.failure else None
         for waiter in self.questions.released(pending):
             if stale is not None:
-                waiter.reply(self._stale_response(waiter.asked, waiter.client, stale, now, failure=answer))
+                waiter.reply(self._stale_response(waiter.asked, waiter.client, stale, now, answer))
             else:
                 waiter.reply(self._response(waiter.asked, waiter.client, answer, now))
 
@@ -198,24 +194,26 @@ class Funnel:
             if response := self._response_without_engine(pending.key, waiter, ending, now):
                 waiter.reply(response)
 
-    def _response(self, asked: ClientQuery, client: Client, answer: Answer, now: float) -> bytes:
-        is_trusted = client.is_trusted
-        return compose_answer(asked, answer, now, is_stale=False, is_trusted=is_trusted, udp_size=self._udp_size)
+    def _response(
+        self,
+        asked: ClientQuery,
+        client: Client,
+        answer: Answer,
+        now: float,
+        *,
+        is_stale: bool = False,
+        ede: Explanations = (),
+    ) -> bytes:
+        size, is_trusted = self.gate.udp_size_max, client.is_trusted
+        return compose_answer(asked, answer, now, is_stale=is_stale, is_trusted=is_trusted, udp_size=size, ede=ede)
 
     def _stale_response(
-        self, asked: ClientQuery, client: Client, answer: Answer, now: float, *, failure: Answer | None = None
+        self, asked: ClientQuery, client: Client, answer: Answer, now: float, failure: Answer | None = None
     ) -> bytes:
         """Return a cached answer, stale or not, for a client to which the engine gives none, and count it."""
         self.cache.counters["stale"] += 1
-        return compose_answer(
-            asked,
-            answer,
-            now,
-            is_stale=now >= answer.expiry,
-            is_trusted=client.is_trusted,
-            udp_size=self._udp_size,
-            ede=() if failure is None else failure.ede,
-        )
+        ede = () if failure is None else failure.ede
+        return self._response(asked, client, answer, now, is_stale=now >= answer.expiry, ede=ede)
 
     def _response_without_engine(self, key: bytes, waiter: WaitingClient, ending: Ending, now: float) -> bytes:
         """Return a cached answer, or else a failure; empty for a client that shall ask again."""
@@ -227,4 +225,4 @@ class Funnel:
             return b""
         self.counters[f"failed-{ending.value}"] += 1
         failure = Told(waiter.asked, Rcode.SERVFAIL, ending.value, (_EXPLAINED[ending],))
-        return compose_told(failure, udp_size=self._udp_size)
+        return compose_told(failure, udp_size=self.gate.udp_size_max)

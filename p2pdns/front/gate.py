@@ -279,15 +279,12 @@ def _option(code: int, value: bytes) -> bytes:
 class _QueryBody:
     """The part of a query behind its header, as far as it could be read; `trouble` is the reason why it ends there."""
 
+    question = cookie = b""
+    has_opt = wants_keepalive = has_records = False
+    opt_size = opt_ttl = 0
+    trouble = ""
+
     def __init__(self, data: bytes, transport: Transport) -> None:
-        self.question = b""
-        self.has_opt = False
-        self.opt_size = 0
-        self.opt_ttl = 0
-        self.cookie = b""
-        self.wants_keepalive = False
-        self.has_records = False
-        self.trouble = ""
         self._transport = transport
         try:
             self._read(data)

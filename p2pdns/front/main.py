@@ -46,10 +46,10 @@ class Front:
 
     def __init__(self, config: Config, state_dir: Path) -> None:
         texts = (f"p2pdns {p2pdns.__version__}".encode(), b"p2pdns")
-        udp_size = config.dns.udp_size_bytes_max
+        size = config.dns.udp_size_bytes_max
         cookies = Cookies(os.urandom, unix_at_zero=unix_now() - boot_now())
-        gate = Gate(access_of(config), udp_size_max=udp_size, server_texts=texts, cookies=cookies)
-        self.funnel = Funnel(gate, AnswerCache(config.cache), udp_size=udp_size, now=boot_now())
+        gate = Gate(access_of(config), udp_size_max=size, server_texts=texts, cookies=cookies)
+        self.funnel = Funnel(gate, AnswerCache(config.cache), now=boot_now())
         self.funnel.on_timer_changed = self._arm
         self.link = EngineLink(state_dir, self.funnel)
         self.tcp = TcpDoor(self.funnel, config.limits)

@@ -1,11 +1,12 @@
 """Fairness among connections: which are admitted, which is closed for a new one, how many queries of a client may
 wait, and which connection has its turn.
 
-Guarantees: the connections of one client and of all clients are bounded. A client that has all its connections loses
-the one that was idle for longest. A full door closes the one of all that was idle for longest, or else a connection of
-the client that has most, in favour of a client that has at least two fewer. No other connection that waits for an
-answer is closed. The waiting queries of a connection and of a client are bounded, and each connection may have a few
-that no other can displace. Turns are short and go around. Does not know sockets, clocks, nor what a query says.
+Guarantees: the connections of one client and of all clients are bounded. For a further connection of a client that has
+all of its own, the one of these that was idle for longest is closed. For one at a full door, the connection that was
+idle for longest is closed, or, if none is idle, one of the client that has most, if that is at least two more. No other
+connection that waits for an answer is closed. The waiting queries of a connection and of a client are bounded, and each
+connection may have a few whatever the others have. Turns are short and go around. Does not know sockets, clocks, nor
+what a query says.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Fairness(Generic[C]):
         # The queries of each client that wait for the engine, also those of connections that are gone.
         self.waiting: Counter[str] = Counter()
         self._per_client: Counter[str] = Counter()
-        # Connections whose next query would be one too many of their client, by client.
+        # By client: its connections whose next query would be one too many.
         self._stalled: dict[str, dict[Account[C], None]] = {}
         # Connections with a query to work on, in the order of their turns.
         self._ready: OrderedDict[Account[C], None] = OrderedDict()

@@ -1,8 +1,8 @@
 """The TCP door (RFC 7766, RFC 9210): pipelined queries, responses in the order in which they are ready.
 
 Guarantees: `fairness` decides which connections are open, which has its turn and how many of its queries wait. A
-connection is closed when for the idle time no whole query came (half a query does not count), no response was taken and
-no answer was due. The bytes that wait to be read and to be taken are bounded. A connection is also closed after a
+connection is closed when, for the idle time, no whole query came (half a query does not count), no response was taken
+and no answer was due. The bytes that wait to be read and to be taken are bounded. A connection is also closed after a
 length that no query can have, after the first message of a client that may not ask, after a first message that is no
 query, and after the first two bytes of a protocol that a browser speaks. Does not know what a message says.
 """
@@ -32,7 +32,7 @@ HANDSHAKE_RECORD = b"\x16\x03"  # RFC 8446 §5.1
 ACCEPTED_PER_TURN_MAX = 16  # Each costs a tenth of a millisecond, even one that is refused.
 READ_AHEAD_BYTES_MAX = LENGTH_BYTES + MESSAGE_BYTES_MAX  # So many bytes hold at least one whole query.
 UNTAKEN_BYTES_SOFT_MAX = 256 * 1024  # Of responses that a client does not take: above it, no query of it is read.
-UNTAKEN_BYTES_MAX = 1024 * 1024  # Above it, which queries read before may reach, the connection is closed.
+UNTAKEN_BYTES_MAX = 1024 * 1024  # Above it, which queries that were read before can cause, the connection is closed.
 
 
 class TcpDoor:

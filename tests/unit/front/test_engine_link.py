@@ -64,7 +64,7 @@ def funnel_of() -> Funnel:
     """Return a funnel with nothing in it."""
     gate = Gate(AccessList([]), udp_size_max=1232, server_texts=(b"", b""))
     cache = AnswerCache(CacheTable(ttl_s_max=60, stale_s_max=60))
-    return Funnel(gate, cache, udp_size=1232, now=boot_now())
+    return Funnel(gate, cache, now=boot_now())
 
 
 def greet(link: EngineLink, engine: Engine) -> None:
