@@ -280,7 +280,7 @@ class Commands:
         }
 
     async def peers(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
-        """Return every contact by family, the one that answered last first."""
+        """Return every contact by family, the latest to answer first."""
         found, families = [], {}
         for endpoint in self._engine.endpoint.endpoints:
             node, family = endpoint.node, _family_of(endpoint)

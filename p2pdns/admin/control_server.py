@@ -82,7 +82,7 @@ class ControlServer:
         self._server = await asyncio.start_unix_server(self._connected, sock=sock, limit=LINE_BYTES_MAX)
 
     def _refuse_if_heard(self) -> None:
-        """Raise Unavailable when another program listens: no lock guards a runtime directory, unlike the other."""
+        """Raise Unavailable when another program listens: a runtime directory has no lock against that."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock, reachable(self.path) as text:
             # EAGAIN: it listens, and cannot take another connection at once.
             sock.setblocking(False)
@@ -119,7 +119,7 @@ class ControlServer:
     async def close(self) -> None:
         """End all connections and remove the socket."""
         if self._server is not None:
-            # No new connections first: a server that is closed before a connection has its task leaks that socket.
+            # First stop accepting: a server that is closed before a connection has its task leaks that socket.
             for sock in self._server.sockets:
                 asyncio.get_running_loop().remove_reader(sock.fileno())
             for _ in range(ACCEPT_ROUNDS):

@@ -65,7 +65,7 @@ def _usage_error(trouble: click.ClickException, arguments: Sequence[str]) -> Usa
     if isinstance(trouble, click.NoSuchOption) and context is not None:
         hint = _flag_hint(trouble, context, arguments)
         return UsageError("no such flag", place=f"{path} {trouble.option_name}".strip(), hint=hint)
-    # Of a choice click lists the words, a line each, which the usage says in one.
+    # Click lists the words of a choice, a line each; the usage has them on one.
     message = trouble.format_message().partition(". Choose from:")[0]
     what = abridged(message.strip().rstrip(".").replace("'", '"'))
     if isinstance(trouble, click.UsageError) and what == "Missing command":

@@ -175,7 +175,7 @@ TABLES: dict[str, Any] = {
 
 
 def from_descriptor(fd: int) -> Config:
-    """Return the Config that `to_json` wrote to a descriptor: of a file its first line, of a pipe all until its end."""
+    """Return the Config that `to_json` wrote to a descriptor: the first line of a file, or all bytes of a pipe."""
     return Config.from_json(_read_all(fd).partition("\n")[0])
 
 
@@ -242,7 +242,7 @@ def _config(document: Any, place: Place) -> Config:
             raise ConfigError(what, hint="lower this one, or raise the other")
     for name in config.names:
         with mistakes.at("names", name):
-            # Where [dns] has a mistake, its suffixes are not known: the default ones would be the wrong measure.
+            # Where [dns] has a mistake, its suffixes are not known: a check against the defaults would be wrong.
             refuse_suffix_word(name, config.dns.suffixes if values.get("dns", config.dns) is not None else ())
     mistakes.end()
     return config

@@ -26,7 +26,7 @@ INTEGER_DIGITS_MAX = 20  # Unsigned 64-bit integers have 20; turning long ones i
 LENGTH_DIGITS_MAX = 5  # As many as SIZE_BYTES_MAX has.
 
 _INT, _LIST, _DICT, _END, _ZERO, _NINE = b"ilde09"
-# The one spelling of each length that a message of the DHT has: finding it says that it is no second one.
+# The one valid spelling of each length in a DHT message: what is found here needs no further check.
 _LENGTHS = {b"%d" % size: size for size in range(2_049)}
 
 

@@ -16,10 +16,10 @@ from collections.abc import Iterable
 from p2pdns.addresses import Address, is_non_public, prefix_of
 from p2pdns.items.item import ImmutableItem, Item, MutableItem
 
-# The seq of a get can be repeated by a node that has no item. One host has one prefix, a small network two.
+# A node without the item can repeat the seq of a get. One host has one prefix, a small network two.
 NAMING_PREFIXES_MIN = 3
 CHECKS_MAX = 8  # Contacts asked again without the seq: one is enough as a rule, more are needed where contacts lie.
-CHECKS_SILENT_MAX = 2  # They have just answered, so more silence is meant, and would only hold up the end.
+CHECKS_SILENT_MAX = 2  # They have just answered: more silence is deliberate, and only delays the end.
 
 
 class Confirmation:

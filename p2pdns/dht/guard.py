@@ -8,15 +8,15 @@ a flood as well:
 - A prefix has `PREFIX_BYTES_PER_SECOND`, so that one victim receives little and uses up no budget of others.
 - The node has three pools: for prefixes that it hears for the first time in a while, for those that it heard and could
   not serve, and for those that it served and that have not proven themselves since. Each may take what the others have
-  above their halves, so without a flood they are one. Under a flood, victims named again and again use up the third,
-  ever new sources the first, and the second is left to nodes that ask again, as every node does without an answer.
+  above their halves, so without a flood they are one. In a flood, ever new sources use up the first pool, victims
+  named again and again the third; the second is left to nodes that ask again, as all without an answer do.
 - While a pool is above its half, only long replies are rationed (two a second for a prefix). Below it, a sender that
   can prove its address is sent a *challenge*: a ping, shorter than any query it answers; the reply follows when the
   ping is answered. A sender that cannot (read-only nodes never answer a ping, BEP 43) gets short replies as long as
   the pool lasts, and a token, which proves its address in its next query.
-- Values for strangers go first to targets that this node is among the nearest of: the more nodes are known to be
-  nearer, the fuller the budgets must be. So the nearest holder of an item answers a client that asks for more than all
-  holders may send, and the client finds each key at one node or another.
+- Strangers get values first for targets that this node is among the nearest to: the more nodes are known to be
+  nearer, the fuller the budgets must be. So if a client asks for more than all holders may send, the nearest holder
+  of an item still answers, and the client finds each key at some node.
 - A reply that is useless without its value is sent whole or not at all: contacts alone, from a node that holds the
   item, mean "not found" to every node but ours, which know the word `prove`.
 
@@ -50,13 +50,15 @@ REFLECTED_BYTES_PER_SECOND_MAX = 8_000.0  # What a whole libtorrent node may sen
 POOL_BYTES_PER_SECOND = 2_000.0  # Three pools: 6,000, so that a flood of four seconds has paid for the bursts as well.
 POOL_BURST_BYTES = 2_600.0  # With what the others have to spare: a score of nodes that join at the same moment.
 POOL_RESERVE_BYTES = POOL_BURST_BYTES / 2  # Below it, replies are rationed; the other pools never take from it.
-VALUES_BURST_BYTES = 3 * (POOL_BURST_BYTES - POOL_RESERVE_BYTES)  # What a pool has for values, with what others lend.
+VALUES_BURST_BYTES = 3 * (
+    POOL_BURST_BYTES - POOL_RESERVE_BYTES
+)  # The most that a pool gives for values, with what others lend it.
 # The most for one victim. A stranger that reads five keys of 300 bytes a second from eight nodes, with a ping beside
 # each get, needs five sixths of it for at least one node to answer each; with two thirds it misses 1 in 1,000.
 PREFIX_BYTES_PER_SECOND = 3_000.0
 PREFIX_BURST_BYTES = 3_000.0  # Two values and a few contacts-only replies: a resolver's first minute.
-# (count, share): a value must leave that share of the budgets if fewer known nodes than the count are nearer to its
-# target. Ranks double from step to step, and so do the targets for which a node has such a rank.
+# (count, share): if fewer than `count` known nodes are nearer to its target, a value must leave `share` of the budgets.
+# The counts double, and with them the number of targets for which a node has such a rank.
 VALUE_SHARES = ((1, 0.0), (2, 0.125), (4, 0.25), (8, 0.5))
 VALUE_SHARE_FAR = 0.75
 UNPROVEN_REPLIES_PER_SECOND = 2.0  # A prefix: long replies that could be made shorter.
@@ -64,7 +66,7 @@ LEAST_BYTES = 80  # Of the shortest replies; with less than that left, none need
 SHORT_REPLY_BYTES = 450  # Eight contacts of either family and a token: all that a rationed reply has room for.
 CHALLENGE_BYTES = 85  # Our longest ping, with a network's name, has 82.
 HEARD_S = 10.0  # For how long at least a prefix counts as heard; a node without an answer asks again within seconds.
-SERVED_S = 60.0  # For how long at least as served: the budgets suffice for 70 a second, and a victim waits its turn.
+SERVED_S = 60.0  # The same for served: the budgets suffice for 70 challenges a second, and a victim waits its turn.
 LATELY_MAX = 16_384  # Prefixes remembered in such a time; beyond, they are forgotten sooner. About 2 MB.
 
 
@@ -137,7 +139,7 @@ class Guard:
         return is_valid
 
     def show(self, token: bytes, address: Address, target: bytes, now: float) -> bool:
-        """Return the same for a token that serves as proof only; a wrong one is not counted."""
+        """As `is_token_valid`, for a token that is only a proof: a wrong one is not counted."""
         period = int(now // TOKEN_PERIOD_S)
         is_valid = any(
             hmac.compare_digest(token, self._token(address, target, given)) for given in (period, period - 1)

@@ -45,7 +45,7 @@ class Precedence:
         return is_held_ahead if is_new_ahead != is_held_ahead else seq > held_seq
 
     def check(self, seq: int, value: bytes, held_seq: int, held_value: bytes, cas: int | None, now: float) -> None:
-        """Raise the BadRequest that is owed to a put that cannot take the place of what is held."""
+        """Raise the BadRequest for a put that cannot take the place of the held item."""
         if self.is_ahead(seq, now) != self.is_ahead(held_seq, now):
             if self.is_newer(seq, held_seq, now):
                 # As if none were held: an item from the future is a mistake of its publisher, and hides no other.

@@ -44,7 +44,7 @@ ALL_CHECKS_PER_SECOND = 1_400.0  # A check takes 212 µs: this is 30 % of one co
 ALL_CHECKS_BURST = 350.0  # A quarter of a second's worth: with a whole one the first second would take 60 %.
 ESTABLISHED_AFTER_S = 86_400.0  # A flood of today's must not drive out what was here yesterday.
 EVICTED_PART = 64  # A 64th of a full store goes at once.
-FULL_S = 10.0  # For how long it is remembered that no item may go: the search for one looks at all, some 30 ms.
+FULL_S = 10.0  # How long it is remembered that no item may go: a search looks at all items, some 30 ms.
 GET_NOTED_AFTER_S = 3_600.0  # A get moves the expiry by that much before the disk hears of it.
 
 

@@ -45,7 +45,7 @@ class Kept(NamedTuple):
 
 
 class Holding(NamedTuple):
-    """An item kept for others: when another node last put it, and since when it has been as new as it is."""
+    """An item kept for others: when another node last put it, and since when this version of it is here."""
 
     stored: StoredItem
     put_at: float

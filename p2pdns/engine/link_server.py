@@ -167,7 +167,7 @@ class _Connection(PieceProtocol):
                     return
                 self._frame_received(frame)
             if self._waiting and self._turn is None:
-                # Not one round of the loop later: replies of the overlay would come first then.
+                # Now: in the next round of the loop, replies of the overlay would come first.
                 self._take_turn()
         except FormatError as trouble:
             log.warning("a front sends what is no question, its connection is closed", reason=str(trouble))

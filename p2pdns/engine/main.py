@@ -248,7 +248,7 @@ class Engine:
                 if work is not None:
                     await work
             except Exception as error:
-                # A timer that ends would be noticed only after a restart, by what is missing then.
+                # If a timer ended, only the data missing after a restart would show it.
                 _log.error("a timer's work broke off", reason=repr(error))
 
     async def _load_store(self) -> None:
@@ -297,7 +297,7 @@ class Engine:
         """Every counter, by room."""
         dht: Counter[str] = Counter()
         for node in self._nodes:
-            # Every node counts the storage that they share, which is to count once.
+            # All nodes count their shared storage, but it must count once.
             dht.update(node.counters)
             dht.subtract(self.storage.counters)
         dht.update(self.storage.counters)

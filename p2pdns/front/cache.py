@@ -25,7 +25,7 @@ ENTRY_OVERHEAD_BYTES = 700
 OFFSET_BYTES = 40  # A number in a tuple.
 TAG_OVERHEAD_BYTES = 340  # A tag that no other answer has: its row, its table, and the answer in it.
 PREFETCH_SHARE = 0.1  # The last part of an answer's life, in which a hit makes the front fetch the next answer.
-# In a shorter life, the last tenth lasts less than the second for which the memo answers alone.
+# No prefetch in shorter lives: the last tenth is within the second that the memo answers alone.
 PREFETCH_LIFE_S_MIN = 10.0
 NEVER = float("inf")
 SHOWN = ("hit", "miss", "stale", "prefetch", "evict")

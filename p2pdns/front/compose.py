@@ -84,7 +84,7 @@ def compose_answer(
 def _fitted(
     message: bytes, asked: ClientQuery, rcode_high: int, ede: Explanations, udp_size: int, offsets: tuple[int, ...] = ()
 ) -> bytes:
-    """Return a message with its OPT. Where it is too long, EDE texts go first, then additional records, then all."""
+    """Return a message with its OPT. If too long, it loses EDE texts first, then additional records, then all."""
     room = asked.size_max - len(asked.options) - (_OPT_BYTES if asked.has_opt else 0)
     told = b"".join(_ede_option(code, clipped_text(text, 255)) for code, text in ede) if asked.has_opt else b""
     if told and (len(told) > EDE_BYTES_MAX or len(message) + len(told) > room):

@@ -1,6 +1,6 @@
 """Lanes: things that wait for a place. The hosts take turns, and the lanes of each host take turns.
 
-Guarantees: before a host has its turn, each other host has at most one, however much waits for it; the same holds for
+Guarantees: while a host waits, each other host gets at most one turn, however much waits for it; the same holds for
 the lanes of a host; a lane keeps the order of arrival; one search looks at a bounded number of hosts and lanes, and the
 next search goes on behind them. Does not know what a place is, nor when one is free.
 """

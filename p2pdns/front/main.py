@@ -74,7 +74,7 @@ class Front:
 
     @property
     def counters(self) -> dict[str, int]:
-        """Return every counter of this process, with the name of its room in front."""
+        """Return every counter of this process, with the name of its part in front."""
         rooms = [
             ("gate", self.funnel.gate.counters),
             ("cache", self.funnel.cache.facts),

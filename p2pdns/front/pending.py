@@ -6,7 +6,7 @@ back when its client has no further place at the upstreams; then the question wa
 
 Guarantees: every waiting client is released exactly once: by an answer, by its deadline, for want of a place, or for
 want of an engine. At most 1024 questions have a place; at most an eighth of these are prefetches, which have no client.
-No host has more places than it leaves free, at the engine or among the waiting clients, so there is always room for one
+No host has more places than stay free, at the engine or among the waiting clients, so there is always room for one
 more host. Places go to hosts and lanes in turns, and a question may get its place through any of its clients, so no
 client waits behind the questions of another. A question is put again at most once when the engine changes. The time and
 the events are arguments. Does not know the cache, nor how a response is composed.
@@ -27,7 +27,7 @@ from p2pdns.link import QuestionFrame
 
 PREFETCHES_MAX = QUESTIONS_MAX // 8  # Prefetches must leave room for questions that a client waits for.
 WAITERS_MAX = 8192  # All waiting clients: those that join an equal question cost little, but not nothing.
-# Places of one client over UDP: of an address, or on loopback, where all addresses are one machine, of a socket. With
+# Places of one UDP client: an address, or a socket on loopback, where all addresses are one machine. With
 # answers after 50 ms, 200 places serve 4,000 questions a second.
 DATAGRAMS_PER_CLIENT_MAX = 200
 # Queries of one client that wait over UDP, for an answer or a place: c-ares and programs built on it send hundreds at
@@ -37,7 +37,7 @@ WAITERS_PER_CLIENT_MAX = WAITERS_MAX // 2  # Of one host; fewer when fewer are f
 # Places of one host, over both transports. A question keeps its place until it is off the table, which may be after its
 # responses. It is less than half of the table; fewer when fewer are free (`is_over_share`).
 QUESTIONS_PER_CLIENT_MAX = 2 * DATAGRAMS_PER_CLIENT_MAX
-QUEUED_S_MAX = 2.5  # For a place. It leaves the engine a second and a half, in which a living node answers.
+QUEUED_S_MAX = 2.5  # The wait for a place. The engine then has 1.5 s left, in which a living node answers.
 GRACE_S = 0.25  # For the engine's own explanation of a deadline to arrive.
 
 
@@ -58,7 +58,7 @@ class Holdings:
     def left(self, host: str, free: int) -> int:
         """Return how many more a host may take when so many are free."""
         held = self._of_host[host]
-        # The rule of `is_over_share` for each in turn: each one that the host takes leaves one less free.
+        # `is_over_share`, applied to one after the other: each that the host takes leaves one less free.
         return max(0, min(self._per_host_max - held, (free - held + 1) // 2))
 
     def may_take(self, waiter: WaitingClient, free: int) -> bool:
@@ -96,7 +96,7 @@ class Questions:
         self._next_id = 1
         self._by_key: dict[bytes, OpenQuestion] = {}
         # Each kind of timer has one length, so timers fire in the order of arrival. An answered question leaves all
-        # tables at once; otherwise, behind one that still waits, a busy front would gather those of seconds.
+        # tables at once; else a busy front would keep seconds of them behind one that still waits.
         self._by_id: OrderedDict[int, OpenQuestion] = OrderedDict()
         self._not_slow: OrderedDict[int, OpenQuestion] = OrderedDict()
         self._not_late: OrderedDict[int, OpenQuestion] = OrderedDict()
@@ -158,7 +158,7 @@ class Questions:
         lanes, host = self._lanes, waiter.host
         if pending.needs_upstream:
             lanes, host = self._upstream_lanes, waiter.prefix
-        # It waits behind those of its own lane only: other lanes have waiters because they have had their share.
+        # A client waits behind its own lane only: other lanes wait because they have had their share.
         is_first = lanes.is_empty(host, waiter.lane) and self._may_put(waiter)
         if is_first and (not pending.needs_upstream or self._may_forward(host)):
             return self._put(pending, waiter)

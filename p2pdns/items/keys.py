@@ -177,7 +177,7 @@ class ZoneKey:
         return Ed25519PublicKey.from_public_bytes(self.raw)
 
     def verify(self, signature: bytes, message: bytes) -> bool:
-        """Return whether the signature is good, by strict rules: for a message few are, and each in one form.
+        """Return whether the signature is good, by strict rules, which accept each one in one form only.
 
         S must be below L. R must not be of small order, canonical or not: a signer whose nonce is zero reveals its
         secret key, and verifiers differ on the rest. The equation is checked without cofactor: OpenSSL compares the

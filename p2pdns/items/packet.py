@@ -75,7 +75,7 @@ def size_of(
     ranking = sorted(zip(shares, ordered, strict=True), key=lambda share: -share[0])[:LARGEST_SHOWN]
     largest = tuple((rrset.owner.text_in(apex), type_text(rrset.rtype), share) for share, rrset in ranking)
     size_bytes = HEADER_BYTES + sum(shares)
-    # A message has no room for more RRs than these; the sum of their sizes is then near enough.
+    # More RRs than this do not fit into a message; for them the sum of sizes is near enough.
     if sum(len(rrset.rdatas) for rrset in ordered) * RR_FIXED_BYTES < MESSAGE_BYTES_MAX:
         with contextlib.suppress(FormatError):
             size_bytes = len(_compose(ordered))

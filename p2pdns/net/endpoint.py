@@ -39,9 +39,9 @@ from p2pdns.net.batch import read_batch, send_batch
 from p2pdns.net.sockets import address_of, open_udp
 
 DATAGRAMS_PER_WAKEUP_MAX = 8  # About a millisecond of work; then the engine's questions have their turn.
-# Taken from the socket at once, so that those with an item are worked on first; taking one costs a fiftieth of that.
+# Datagrams read from the socket at once, to work on those with an item first; reading costs a fiftieth of the work.
 DATAGRAMS_TAKEN_MAX = 32
-# Datagrams that have come already and that timers wait for: more than all replies in flight. A count and not a time,
+# Due timers wait for so many datagrams that came before: more than all replies in flight. A count and not a time,
 # because a process that was not scheduled would have no time left; bounded, because a flood must not stop the timers.
 BEHIND_DATAGRAMS_MAX = 256
 DATAGRAM_BYTES_READ = 2_049  # One byte more than any message has, so that the node sees that a datagram is too long.

@@ -25,10 +25,10 @@ NEVER = float("-inf")
 LOOKUP_RPCS_USUAL = 40  # The charge for a look-up that has not ended: about as many RPCs as it sends in all.
 REFRESH_S_MAX = 300.0  # A change is seen after this at the latest.
 REFRESH_S_MIN = 30.0  # However short the TTLs of a zone, the overlay is not asked more often.
-# Look-ups of clients that have an item or only wait for silent contacts. Each keeps a shortlist of some 50 kB, and half
-# of the questions that the link has room for are enough.
+# Clients' look-ups that have an item or only wait for silent contacts. Each keeps a shortlist of some 50 kB, and half
+# as many as the link has room for questions are enough.
 PATIENT_GETS_MAX = 512
-# Keys without an item whose failures are remembered, 150 bytes each: at 37 new keys a second those of seven minutes.
+# Remembered failures of keys without an item, 150 bytes each: enough for seven minutes of 37 new keys a second.
 ABSENCES_MAX = 16_384
 
 
@@ -193,7 +193,7 @@ def refresh_seconds(zone: Zone | None) -> float:
 
 
 def charge_of(lookup: LookupUnderWay | None) -> tuple[int, int]:
-    """Return the number of a look-up, and the RPCs that a question that waited for it is charged with."""
+    """Return the number of a look-up, and the RPCs charged to a question that waited for it."""
     if lookup is None:
         return 0, 0
     return lookup.number, lookup.rpc_count if lookup.done.done() else LOOKUP_RPCS_USUAL
@@ -370,7 +370,7 @@ class Slots:
             self._is_serving = False
 
     def _next(self) -> _Waiter | None:
-        """Return the question that begins next; where all else is equal, a key found absent before waits."""
+        """Return the question that begins next; if all else is equal, keys once found absent come last."""
         best: tuple[int, bool] | None = None
         chosen: _Waiter | None = None
         for prefix, line in self._lines.items():

@@ -53,7 +53,7 @@ REFRESH_RETRY_S = 5.0  # How long a refresh waits for room.
 INCOMPLETE_S_MAX = 30.0  # With an item in hand, the next attempt is worth its cost sooner than without.
 # An item in hand is shown if the network is silent for this long: a working network answers in a tenth of it.
 HELD_WAIT_S = 0.2
-SHOWN_TRIES_MAX = 3  # While a mark is committed, others may be shown a newer item; then that one is shown instead.
+SHOWN_TRIES_MAX = 3  # During the commit of a mark, others may see a newer item; then that one is shown instead.
 
 
 class Overlay:

@@ -1,4 +1,4 @@
-"""The check that every item passes before a client is shown it: its mark is on the disk, or a note says why it is not.
+"""The check of every item before a client sees it: its mark is on the disk, or a note says why it is not.
 
 Guarantees: no item below its key's mark is shown; an item that is shown was committed as the mark before, or is
 provisional and carries a note with the reason; a client prefix makes no more new marks than its budget allows; an item
@@ -18,8 +18,8 @@ from p2pdns.rates import PREFIXES_MAX, PrefixRates
 from p2pdns.resolver.steps import Budget, Found, Missing, NotFound, ZoneOutcome
 from p2pdns.timing import Clock, UnixClock
 
-# One client that asks for throw-away zones made 210 marks a second: two million, which fill the table, within three
-# hours. No person opens a zone that is new to the machine every five seconds; a page with links to hundreds may, once.
+# A client that asked for throw-away zones made 210 marks a second: the table of two million would be full in three
+# hours. No person opens a zone that is new to the machine every five seconds; one page may link to hundreds.
 NEW_MARKS_PER_SECOND = 0.2
 NEW_MARKS_BURST = 1_024.0
 CONFIRMED_LONG_AGO = 1.0  # Unix time of a mark that was settled at an unknown time: any look-up is newer.

@@ -19,8 +19,8 @@ from p2pdns.dht.node.values import PutOutcome
 from p2pdns.dht.storage import NEW_KEYS_PER_SECOND
 from p2pdns.timing import Clock
 
-PUTS_AT_ONCE_MAX = 16  # A put costs some 60 datagrams; more puts at once only wait for each other's.
-RATE_FIRST = NEW_KEYS_PER_SECOND  # Puts a second once one was rationed: every node of ours lets so many through.
+PUTS_AT_ONCE_MAX = 16  # A put costs some 60 datagrams; more puts at once only delay each other.
+RATE_FIRST = NEW_KEYS_PER_SECOND  # Puts a second after the first rationed put: every node of ours takes so many.
 RATE_STEP = 0.05  # Added to the rate by each put that no node rationed.
 RATE_CUT = 0.7  # Factor of the rate after a put that too many nodes refused.
 RATE_MIN = 0.1

@@ -77,7 +77,7 @@ def is_well_kept(outcome: PutOutcome) -> bool:
 
 
 def is_rationed(outcome: PutOutcome) -> bool:
-    """Return whether enough nodes would hold an item if those had taken it that have rationed it."""
+    """Return whether enough nodes would hold an item if those that rationed it had taken it."""
     known, stored = outcome.others
     return not outcome.others.is_enough and Others(known, stored + outcome.rationed_count).is_enough
 
@@ -117,7 +117,7 @@ class Copies:
 
     @property
     def warning(self) -> str | None:
-        """That too few other nodes keep the item, in words; None where enough do."""
+        """A warning that too few others keep the item; None where enough do."""
         count = self.last.stored
         if count >= OTHERS_FEW:
             return None

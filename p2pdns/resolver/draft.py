@@ -180,8 +180,8 @@ class Draft:
         return self._resolved(rcode, now, expiry, stale_until, is_ours=is_ours, rpc_count=rpc_count)
 
     def _withhold(self, soa: RR | None) -> None:
-        # One untrusted zone in the chain is enough: its alias to an address in a trusted zone or at an upstream serves
-        # its page as well as an address of its own.
+        # One untrusted zone in the chain is enough: an alias to an address in a trusted zone or at an upstream serves
+        # its page as well as its own address.
         if all(zone_id in self.settings.trusted for zone_id in self._zone_ids):
             # The upstream filters its own replies, unless the configuration says otherwise.
             if not self.settings.withholds_upstreams or all(map(self._is_private, self._foreign_owners)):

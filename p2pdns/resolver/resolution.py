@@ -90,7 +90,7 @@ class Resolution:
         # Behind a delegation only a complete look-up counts: the first reply must not decide which zone has a name.
         self._is_behind_cut = False
         self._step_count = 0
-        # The second pass through a chain takes settled items only. Those of the first pass cost no other step.
+        # The second pass through a chain takes settled items only; known ones cost no further step.
         self._settled_only = False
         self._known: dict[ZoneId, Found] = {}
 

@@ -1,6 +1,6 @@
-"""What must hold in every world, whatever happens in it.
+"""The rules for every world, whatever happens in it.
 
-Guarantees: each check reads what the production keeps in public, and says in words what is broken. Does not know why.
+Guarantees: each check reads public data of the production code, and puts a fault into words. Does not know its cause.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from p2pdns.dht.storage import BYTES_MAX, ITEMS_MAX
 from p2pdns.limits import QUESTION_RPCS_MAX
 from p2pdns.sim.world import Look, World
 
-# A routing table has 160 ranges of 20 contacts at most, of which a world of any size fills about as many as its number
-# of machines has bits; what exceeds this bound exceeds every one.
+# A routing table has at most 160 ranges of 20 contacts. A world fills about as many of them as its number of machines
+# has bits, so a table above this bound is wrong in every world.
 CONTACTS_MAX = 160 * 20
 
 
 def look_findings(look: Look) -> Iterator[str]:
-    """Yield what is wrong with a look-up, whatever the network did meanwhile."""
+    """Yield the faults of a look-up that no trouble of the network excuses."""
     outcome = look.outcome
     if outcome.rpc_count > QUESTION_RPCS_MAX:
         yield f"a look-up sent {outcome.rpc_count} RPCs, {QUESTION_RPCS_MAX} allowed"
@@ -28,7 +28,7 @@ def look_findings(look: Look) -> Iterator[str]:
 
 
 def world_findings(world: World) -> Iterator[str]:
-    """Yield which tables are beyond their bounds, and what the machines themselves called trouble."""
+    """Yield the tables that are beyond their bounds, and the troubles that the machines report."""
     for engine in world.living:
         node = engine.node
         if node.contact_count > CONTACTS_MAX:

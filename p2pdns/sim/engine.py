@@ -1,6 +1,6 @@
-"""One machine of a simulated world: a node and its endpoint, and on top of them what the production's engine has.
+"""One machine of a simulated world: a node and its endpoint, and above them the other parts of an engine.
 
-Guarantees: nothing in it stands in for our own code but the socket and the database. Does not know what is to happen.
+Guarantees: only the socket and the database are stand-ins, all else is our own code. Does not know the scenario.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class VirtualEngine:
         self._saved: Sequence[SavedContact] = ()
 
     async def start(self, known: Sequence[Address] = ()) -> None:
-        """Start, or start again with what outlives a process; returns once the neighbourhood is known."""
+        """Start, or start again with the kept state; return once the neighbourhood is known."""
         self.node = Node(
             node_id=self._node_id,
             network=NETWORK_NAME,
@@ -93,7 +93,7 @@ class VirtualEngine:
         await self.overlay.zone(zone_id, True, Budget(deadline=boot_now() + QUESTION_S_MAX))
 
     async def stop(self) -> None:
-        """End as a process does: what it stored for others is gone, its own state stays."""
+        """End as a process does: items stored for others are gone, its own state stays."""
         self.is_up = False
         self._node_id, self._saved = self.node.node_id, self.node.contacts(boot_now())
         self.service.close()

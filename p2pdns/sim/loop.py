@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Readable(Protocol):
-    """What the loop can wait for: it has datagrams in its inbox, or none."""
+    """A socket that the loop can wait for; its inbox may be empty."""
 
     inbox: deque[Any]
 
@@ -30,7 +30,7 @@ class Readable(Protocol):
 
 
 class _Selector(selectors.BaseSelector):
-    """What is readable now; without that, `select` lets the time pass that it was told to wait."""
+    """The readable sockets; where there is none, `select` lets its timeout pass at once."""
 
     def __init__(self) -> None:
         self.now = BOOTED_AT
@@ -70,7 +70,7 @@ class _Selector(selectors.BaseSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """The event loop of asyncio itself; the clock that it reads is virtual, and so is what it waits for."""
+    """The event loop of asyncio itself; its clock is virtual, and so are the sockets that it waits for."""
 
     def __init__(self) -> None:
         self.virtual = _Selector()
@@ -90,7 +90,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 def clocks_of(loop: VirtualLoop) -> Iterator[None]:
     """Have the system's clocks show the virtual time: production code reads them through `p2pdns.clock`.
 
-    Everything in the process sees it, so one world runs at a time, and real time is what `time.monotonic` says.
+    The whole process sees it, so one world runs at a time; `time.monotonic` still tells real time.
     """
     shown = {"clock_gettime": lambda _clock: loop.time(), "time": lambda: loop.unix_time}
     real = {name: getattr(time, name) for name in shown}
@@ -102,7 +102,7 @@ def clocks_of(loop: VirtualLoop) -> Iterator[None]:
 
 
 def run(story: Callable[[VirtualLoop], Coroutine[Any, Any, T]]) -> T:
-    """Return what a story in virtual time comes to."""
+    """Return the result of a story in virtual time."""
     loop = VirtualLoop()
     try:
         with clocks_of(loop):

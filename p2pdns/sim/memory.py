@@ -1,4 +1,4 @@
-"""What outlives a process, in memory: the stand-in for the database, with its rules about marks.
+"""State that outlives a process, in memory: a stand-in for the database with its rules of marks.
 
 Guarantees: a mark never goes back; an item below its key's mark is not held. Does not know disks.
 """

@@ -39,17 +39,17 @@ class Datagram(Value, frozen=True):
 
 
 Fate = tuple[float, ...]
-"""How much later than the network's own delay each copy arrives, in seconds; empty: the datagram is lost."""
+"""For each copy, the seconds that it takes beyond the network's own delay; empty: the datagram is lost."""
 
 Rule = Callable[[Datagram], Fate | None]
-"""A kind of trouble: it decides what becomes of a datagram, or says None and leaves it to the next rule."""
+"""A kind of trouble: it returns the fate of a datagram, or None to leave it to the next rule."""
 
 LOST: Fate = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Weather:
-    """How the network treats every datagram that no rule has decided on: shares from 0 to 1."""
+    """For datagrams that no rule decides on. Loss and duplication are shares from 0 to 1."""
 
     loss: float = 0.0
     duplication: float = 0.0
@@ -99,7 +99,7 @@ class VirtualNetwork:
         self.weather = weather or Weather()
         self.rules: list[Rule] = []
         self.trace = hashlib.sha256()
-        # Where two runs differ is found by comparing these.
+        # Compare these to find where two runs differ.
         self.lines: TextIO | None = None
         self.counters: Counter[str] = Counter()
         self.bytes_sent = 0
@@ -117,7 +117,7 @@ class VirtualNetwork:
         return cast(socket.socket, self._sockets[address])
 
     def closed(self, address: Address) -> None:
-        """Have nothing arrive at an address any more."""
+        """Deliver nothing to an address any more."""
         self._sockets.pop(address, None)
 
     def rtt_s(self, one: Address, other: Address) -> float:
@@ -144,7 +144,7 @@ class VirtualNetwork:
             if fate is not None:
                 self.counters["lost-by-rule"] += not fate
                 return fate
-        # Both are drawn each time, so that a share of 0 leaves the history of the others as it is.
+        # Both are drawn each time, so that a share of 0 changes nothing for other datagrams.
         is_lost = self._random.random() < self.weather.loss
         is_doubled = self._random.random() < self.weather.duplication
         self.counters["lost"] += is_lost

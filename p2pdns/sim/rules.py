@@ -1,6 +1,6 @@
 """Kinds of trouble on the network: cuts in one direction, partitions, hosts behind an address translator.
 
-Guarantees: each decides by the two ends of a datagram and by what it has seen before, never by what is in it. Does not
+Guarantees: each decides by the two ends of a datagram and by earlier datagrams, never by the content. Does not
 know nodes.
 """
 
@@ -11,13 +11,13 @@ from collections.abc import Iterable
 
 from p2pdns.sim.network import LOST, Datagram, Fate
 
-# RFC 4787 §4.3 asks translators for two minutes at least, and home routers keep half a minute.
+# RFC 4787 §4.3 asks for two minutes at least; home routers keep a mapping half a minute.
 MAPPING_S = 30.0
 MAPPINGS_MAX = 1_024  # Of one host, as cheap routers have; the oldest goes.
 
 
 class Cut:
-    """Nothing comes through from these hosts to those; the other way is open."""
+    """Loses all datagrams from senders to receivers; the other way is open."""
 
     def __init__(self, senders: Iterable[str], receivers: Iterable[str]) -> None:
         self._senders = frozenset(senders)

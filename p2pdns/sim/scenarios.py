@@ -1,7 +1,7 @@
-"""What is measured in a world, and what of it is promised.
+"""The measurements in a world, and their goals.
 
-Guarantees: the same scenario, seed and scale give the same figures and the same trace, whatever order sets have; a
-figure that misses its goal, and a rule that was broken, make the verdict. Does not know how it is shown.
+Guarantees: the same scenario, seed and scale give the same figures and the same trace, whatever order sets have; the
+verdict is bad if a figure misses its goal or a rule was broken. Does not know how it is shown.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from p2pdns.sim.loop import VirtualLoop
 from p2pdns.sim.network import RTT_S_MEDIAN, Weather
 from p2pdns.sim.world import Look, Progress, World
 
-LOSS_MAX = 0.02  # Of the share that a seed draws; home lines lose less.
+LOSS_MAX = 0.02  # The most that a seed can draw; home lines lose less.
 ZONES = 20
 GETS = 200
 QUIET_S = 60.0  # After the last machine has joined and the last zone is published.
@@ -68,7 +68,7 @@ class Report:
 
     @property
     def node_hours_per_cpu_minute(self) -> float:
-        """How much world a minute of CPU makes."""
+        """Simulated node hours per CPU minute."""
         return self.nodes * self.virtual_s / 60 / max(self.cpu_s, 1e-9)
 
 
@@ -140,7 +140,7 @@ def _row(dead: float, looks: Sequence[Look]) -> LookupRow:
 
 
 def missed_goals(rows: Sequence[LookupRow]) -> Iterator[str]:
-    """Yield which goals the rows of the look-ups miss, from all alive to half dead."""
+    """Yield the missed goals; the rows go from all alive to half dead."""
     alive, half = rows[0], rows[-1]
     for name, value, most in (
         ("p50 of the first answer", alive.first_s[0], P50_RTTS_MAX * RTT_S_MEDIAN),

@@ -1,7 +1,7 @@
 """A world: machines that join, publish, look up and fall silent, in one network, by one seed.
 
-Guarantees: everything that is drawn comes of the seed, in an order that does not depend on hashes; what any machine
-says of itself as trouble is kept. Does not know what a scenario measures.
+Guarantees: every draw comes from the seed, in an order that does not depend on hashes; troubles that the machines
+report are kept. Does not know what a scenario measures.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from p2pdns.sim.engine import VirtualEngine, host_of
 from p2pdns.sim.loop import VirtualLoop
 from p2pdns.sim.network import VirtualNetwork, Weather
 
-CONTACTS_AT_START = 3  # As a person who sets a machine up has them: a few addresses, of machines chosen by lot.
-JOINING_AT_ONCE_MAX = 20  # Machines that join while others do; more only makes the table of each poorer for a while.
-TROUBLES_KEPT_MAX = 100  # Lines; a world that says more is told from one that says none.
+CONTACTS_AT_START = 3  # A person who sets a machine up also has a few addresses; here a lot chooses them.
+JOINING_AT_ONCE_MAX = 20  # Machines that join together; with more, the table of each is poorer for a while.
+TROUBLES_KEPT_MAX = 100  # Lines; so many are enough to find out what is wrong.
 TTL_S = 300
 
 Progress = Callable[[str, int, int], None]
@@ -87,7 +87,7 @@ class World:
         for first in range(0, count, JOINING_AT_ONCE_MAX):
             known = list(self.engines)
             joining = [self._new_engine() for _ in range(min(JOINING_AT_ONCE_MAX, count - first))]
-            # The very first ones have only each other.
+            # The first batch knows only its first machine.
             choices = [known or self.engines[:1]] * len(joining)
             starts = [
                 engine.start([other.address for other in self._some(others, but=engine)])

@@ -133,7 +133,7 @@ class BlockLists:
                     (self._directory / name).unlink()
 
     def begin(self, files: Sequence[ListFile], on_read: Callable[[], None]) -> None:
-        """Read the files in the background; the names of before stay in force until then, and if that fails."""
+        """Read the files in the background; the old names stay in force meanwhile, and if it fails."""
         self.close()
         self._trouble = None
         self._reading = asyncio.create_task(self._read(files, on_read))

@@ -1,7 +1,7 @@
 """One SQLite file of the state directory: opened, checked, rebuilt where it is broken.
 
-Guarantees: what `open_database` returns has the schema that was asked for and passed SQLite's own check; a file that
-does not is set aside under another name, never deleted, and a new one takes its place; where the disk takes no more,
+Guarantees: a file that `open_database` uses has the schema that was asked for and passed SQLite's own check; any other
+one is set aside under another name, never deleted, and a new one takes its place; where the disk takes no more,
 and where a newer version of this program made the file, the file is left alone and a database in memory is used. A
 message says which of these it was. Does not know what the tables mean.
 """

@@ -46,7 +46,7 @@ class Protection:
         """Note that marks are lost as of now. A key whose mark was kept is protected still, without being named."""
         self._note = f"{date_of(int(unix_now()) * SEQ_PER_SECOND)}: {reason}"
         if self._path is not None:
-            # Without the file this process says it all the same; the table of marks reports a disk that refuses.
+            # If this fails, this process still says it; the table of marks reports a disk that refuses.
             with contextlib.suppress(OSError):
                 _write(self._path, self._note)
 

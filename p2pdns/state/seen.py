@@ -165,7 +165,7 @@ def _note_forgotten(connection: sqlite3.Connection, gone: int, highest: int, uni
 
 
 def fill_from_items(connection: sqlite3.Connection, unix_now: float) -> None:
-    """Make the small marks out of the items of a file that had no others yet."""
+    """Make small marks from the items of a file that had no small marks yet."""
     items = connection.execute("SELECT key, salt, seq, value, signature FROM marks").fetchall()
     # An item that does not verify is dropped when it is read; its mark would keep every honest item of its key out.
     items = [item for item in items if _is_verified(*item)]

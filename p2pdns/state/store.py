@@ -47,8 +47,8 @@ _ITEMS_OF_VERSION_1 = """CREATE TABLE items (
 
 
 def _from_version_1(connection: sqlite3.Connection) -> None:
-    # Version 1 did not record which prefix beside the first had put an item, nor when the first item of its target
-    # came: that was no later than the value.
+    # Version 1 recorded no second prefix that had put an item, and no time of the first item of its target: that
+    # item came no later than the value.
     connection.execute("ALTER TABLE items RENAME TO items_1")
     connection.execute(_ITEMS)
     connection.execute("INSERT INTO items SELECT *, '', new_unix FROM items_1")
@@ -145,7 +145,7 @@ class Store:
         kept: list[SavedContact] = []
         counts = {False: 0, True: 0}
         for contact in contacts:
-            # Each family is counted by itself: behind a full table of one, those of the other would find no place.
+            # Each family is counted by itself: else a full table of one would leave no place for the other.
             is_ipv6 = ":" in contact.address[0]
             counts[is_ipv6] += 1
             if counts[is_ipv6] <= CONTACTS_MAX:

@@ -88,7 +88,7 @@ def slot_of(item: MutableItem) -> Slot:
 def loss_of(path: Path) -> str | None:
     """Return in words why a missing or empty file is a loss; None where there never was one.
 
-    It is made before the store of its directory: where the store has content, this file had been made.
+    It is made before the store beside it, so a store with content shows that this file was there.
     """
     if path.exists() and path.stat().st_size > 0:
         return None

@@ -75,7 +75,7 @@ class Get:
 
 @dataclass(frozen=True, slots=True)
 class PutMutable:
-    """Have this signed item kept (BEP 44). The storer checks the sizes of salt and value: it owes 205 and 207.
+    """Have this signed item kept (BEP 44). The storer checks both sizes: errors 205 (value) and 207 (salt).
 
     `names_target` says that the target is among the arguments, as some storers want it; it is not read.
     """

@@ -103,9 +103,9 @@ def _parse_put(arguments: dict[bytes, Value], data: bytes) -> krpc.Put:
     if b"v" not in arguments:
         raise FormatError("krpc-no-v")
     value = _value_form(arguments[b"v"], data)
-    # The item says its target itself; one that the sender names beside it is not read. A token is good for the item's
-    # own target only, so nobody is told that we keep something where he did not ask for leave to put it. Programs that
-    # have one structure for all arguments may well write twenty zeros there.
+    # The item implies its target; one that the sender names is not read, because programs with one structure for all
+    # arguments may write twenty zeros there. A token is good for the item's own target only, so nobody is told that
+    # we keep something at a target for which he got no token.
     names_target = b"target" in arguments
     if b"k" not in arguments:
         return krpc.PutImmutable(value, token, names_target)

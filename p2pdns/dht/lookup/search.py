@@ -5,7 +5,7 @@ a lower seq never wins; one address is asked under few ids, whatever contacts st
 the same order give the same requests. Does not know datagrams, transactions, the clock or the routing table: the
 node says what arrived, and which request it has given up waiting for.
 
-A look-up is *done* when no known contact that is neither dead nor answered is nearer than the k-th nearest that
+A look-up is *done* when every known contact nearer than the k-th nearest that answered is dead or has
 answered, and *complete* when moreover somebody answered, neither budget nor deadline cut it, and the k-th is about
 as near as the k-th nearest of the whole network should be. Both are statements about the contacts we heard of.
 """
@@ -29,16 +29,16 @@ from p2pdns.items.keys import ZoneKey
 from p2pdns.limits import QUESTION_RPCS_MAX
 
 # Chosen with `bench/lookup.py` at 0 and 30 % dead: with α = 8 a first item costs 8 RPCs instead of 4 and comes no
-# sooner, with α = 3 the end comes a quarter later; without a spare one look-up in twenty takes a timeout more.
+# sooner, with α = 3 the end comes a quarter later; without SPARE one look-up in twenty lasts a timeout longer.
 ALPHA = 4
 ALPHA_MAX = 12  # After many silences.
 SPARE = 1  # Candidates asked ahead once a contact was silent, so that the last ones are not found dead one by one.
-NODES_MIN = 8  # BEP 44 nodes send 8 contacts; a value beside fewer has pushed contacts out of the datagram.
+NODES_MIN = 8  # BEP 44 nodes send 8 contacts; if a value comes with fewer, it has pushed the others out.
 DOUBTFUL_SILENT_MIN = 3  # Silent contacts for each that answered; where half are dead, hardly a look-up has so many.
 # While there is no item, every second request goes to a contact that is not among the nearest: an attacker may have
-# surrounded the key. Measured with `bench/eclipse.py`: with one in four a single dead contact ends their use.
+# surrounded the key. By `bench/eclipse.py`, one request in four is too few: one dead contact ends their use.
 FAIR_SHARE = 2
-FORBIDDEN_MAX = 8  # Contacts with an id that BEP 42 forbids asked when the others had nothing: one reply of Mainline's.
+FORBIDDEN_MAX = 8  # Contacts whose ids BEP 42 forbids, asked if the others had nothing: as many as in a Mainline reply.
 K_DISTANCE_FACTOR_MAX = 4  # How much farther than estimated the k-th may be before the answer is called sparse.
 
 
@@ -140,7 +140,7 @@ class Lookup:
 
     @property
     def _width(self) -> int:
-        # Each silence opens a slot more: dead contacts, if many, would hold four slots most of the time.
+        # Each silence opens one more slot: else many dead contacts would hold all four most of the time.
         return min(self._alpha + self._silent_count, max(self._alpha, ALPHA_MAX))
 
     @property

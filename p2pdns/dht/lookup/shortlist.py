@@ -22,7 +22,7 @@ ADDRESS_IDS_MAX = 2  # Ids under which one address is asked: a look-up is no way
 VIEW_MAX = 20  # Contacts of our own table in its view, as many as a source names.
 HOST_CONTACTS_MAX = 2  # Of one host among the nearest: a household has two nodes, an attacker's machine has a thousand.
 PREFIX_CONTACTS_MAX = 4  # Of one public /24 or /48 among the nearest: a fifth of them, so that the others outvote it.
-HOST_SILENT_MAX = 4  # Contacts of a host that stay silent before no more of the same kind of source are asked there.
+HOST_SILENT_MAX = 4  # Silent contacts of a host after which no more from the same kind of source are asked there.
 PREFIX_SILENT_MAX = 8  # The same for a public prefix.
 HOST_DATAGRAMS_MAX = 20  # To one host: what two nodes that lose every second datagram need for a get and a put.
 HOST_RETRANSMITS_UNTIL = 10  # Datagrams to a host after which nothing is sent again: the rest is for first requests.
@@ -316,8 +316,8 @@ class Shortlist:
         sources = candidate.sources
         if not sources:
             return
-        # A contact costs or brings the same in all, whether one source has named it or many: sources that make up
-        # contacts together have no more of them asked than each could alone.
+        # A contact costs or brings the same in total, however many sources named it: sources that make up contacts
+        # together get no more of them asked than each could alone.
         credit = {CandidateState.DEAD: -1.0, CandidateState.ANSWERED: float(SOURCE_SILENT_FACTOR)}.get(
             candidate.state, 0.0
         ) / len(sources)
@@ -326,7 +326,7 @@ class Shortlist:
         candidate.credit = credit
 
     def absolve(self, candidate: Candidate) -> None:
-        """Undo what a contact that is alive and of no use has changed in the credit of its sources."""
+        """Take back the credit that a contact, alive but useless, has cost or brought its sources."""
         for source in candidate.sources:
             source.change(-candidate.credit)
         candidate.credit = 0.0

@@ -22,7 +22,7 @@ from p2pdns.dht.routing.ids import ID_BYTES
 from p2pdns.rates import RateLimit
 
 BOOTSTRAP_MAX = 256  # Addresses remembered to join by; more than a saved table's best half.
-RESTORED_MAX = 192  # Of them, by contacts of an earlier run: addresses that are named later must find room.
+RESTORED_MAX = 192  # Those from an earlier run among them: addresses that are named later must find room.
 BOOTSTRAP_AT_ONCE = 16  # Asked in one round; most of yesterday's public contacts are gone.
 RETRY_S_MIN, RETRY_S_MAX = 2.0, 300.0  # Between rounds in which no contact answered, doubling.
 TICK_S = 15.0  # Between two looks at what is to be refreshed.
@@ -32,8 +32,8 @@ QUARANTINE_MAX = 32  # Newcomers that a ping is under way to.
 QUARANTINE_PER_SECOND, QUARANTINE_BURST = 4.0, 64.0  # A ping for each forged query would be a reflector.
 RETRY_LOST_EVERY_TICKS = 2  # Every half a minute one lost contact is tried, so that a healed partition is noticed.
 REFRESH_EVERY_TICKS = 4  # One bucket a minute: with the 22 of the public network each has its turn in time enough.
-RETRY_KNOWN_EVERY_TICKS = 8  # Every other minute that turn is for a bootstrap address that is not in the table.
-REFRESH_QUERIES_MAX = 12  # Of a refresh; with the pings of a minute 15, where a whole look-up would send 40 at once.
+RETRY_KNOWN_EVERY_TICKS = 8  # Every other refresh gives way to a bootstrap address that is not in the table.
+REFRESH_QUERIES_MAX = 12  # In one refresh; with a minute's pings that is 15; a whole look-up would send 40 at once.
 EXPIRE_EVERY_TICKS = 20  # Storage is swept every five minutes.
 # Contacts named by the other address family that are sent a ping in one go; a machine may have no way to any of them.
 HEARSAY_MAX = 64

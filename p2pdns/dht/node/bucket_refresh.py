@@ -51,7 +51,7 @@ class BucketRefresh:
     def _searched(self, verdict: Verdict, now: float) -> None:
         del verdict
         count = self._count(self._part)
-        # A reply about a place in a part names the whole part, if it has fewer contacts than a reply holds.
+        # One reply names every contact of a part that has fewer than a reply holds.
         if count > self._known_count and count >= self._core.contacts_in_reply:
             self._known_count = count
         else:

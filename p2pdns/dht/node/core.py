@@ -26,7 +26,7 @@ VERSION = b"PD\x00\x01"
 TRANSACTION_BYTES = 4  # Rust mainline from 6 on answers no other length.
 RETRANSMIT_TRANSACTION_BYTES = 2  # Rust mainline 5, inside pkdns, answers no other length.
 LATE_S = 2.0  # How long after we gave up an answer still counts; a contact that slow is of no use.
-RTT_FACTOR = 4  # Typical times that a contact not yet measured may take: in the public network that is twice the p95.
+RTT_FACTOR = 4  # The timeout of an unmeasured contact, in typical times: in the public network twice the p95.
 PAD_BYTES_MAX = 400  # With the rest of a get a third of the longest reply, so that no peer must doubt our address.
 QUERY_BYTES = 125  # A get of ours without pad.
 REPLY_BYTES = 120  # A reply of ours without contacts and value.
@@ -153,7 +153,7 @@ class Core:
             request=request,
             read_only=self.is_read_only(),
             want=self._wanted(request),
-            # A put goes without: with the longest value and our tokens it is nine bytes that an IPv6 link may not have.
+            # A put has none: beside the longest value and our tokens, an IPv6 link may lack room for these nine bytes.
             version=None if isinstance(request, krpc.Put) else VERSION,
             network=self.network,
         )

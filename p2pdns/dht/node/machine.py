@@ -31,7 +31,7 @@ from p2pdns.dht.storage import Storage
 from p2pdns.errors import FormatError
 from p2pdns.items.item import Item, SignatureMemo
 
-HEARD_MAX = 8  # Contacts of the other family's word in one reply that are asked; it is what a reply of BEP 5 holds.
+HEARD_MAX = 8  # Contacts asked of those that one reply to the other family's node names: as many as BEP 5 has in one.
 
 
 class Node:

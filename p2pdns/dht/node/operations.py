@@ -18,9 +18,9 @@ from p2pdns.dht.node.requests import OutgoingRequest
 from p2pdns.dht.node.values import FindDone
 from p2pdns.items.item import Item
 
-# A first answer costs four requests, among many dead contacts some eight. A look-up that has sent so many without an
-# answer is for a key that does not exist, more likely than not: others begin in its place, and after twice as many
-# requests the others send first.
+# A first answer costs four requests, or some eight among many dead contacts. After eight without an answer, the key
+# probably does not exist: other look-ups begin in the place of this one, and after twice as many requests the others
+# send first.
 SLOT_RPCS_MAX = 8
 URGENT_RPCS_MAX = 2 * SLOT_RPCS_MAX
 SEEDS_MAX = 80  # Own contacts a look-up begins with; with 20 it could run out of them among many dead.

@@ -1,6 +1,6 @@
 """The republishing of others' items while their publisher is away, which needs no key.
 
-The holder nearest to an item looks first: if eight others still hold it, that is enough for now. Twice as long after
+The nearest holder of an item looks first, 4 h after the last put: eight other holders are enough for now. 8 h after
 the last put it puts again in any case, and every receiver of that put starts its count anew; so an item costs its
 twenty holders together about one put in eight hours.
 
@@ -24,12 +24,12 @@ from p2pdns.items.item import Item, MutableItem
 from p2pdns.rates import RateLimit
 
 TICK_S = 30.0  # Between two items: 2,880 a day, more than the byte quota lets through.
-LOOK_AFTER_S = 4 * 3_600.0  # After the last put: a third of a day's churn has had its chance.
+LOOK_AFTER_S = 4 * 3_600.0  # After the last put: a sixth of a day's churn has had its chance.
 PUT_AFTER_S = 8 * 3_600.0  # Two holders that take turns meet each other's 24 h twice over.
 LOOKERS = 4  # The nearest holders look; if all four are gone, the others put when that is due.
 RETRY_S = 900.0  # After a put that no node kept.
-STAGGER_S = 180.0  # For each holder that is nearer: after the first put the others need none.
-COPIES_ENOUGH = 8  # 10 copies survive a day at 99.4 %, and until the next look it is a third of one.
+STAGGER_S = 180.0  # The delay per nearer holder: after the first put the others need none.
+COPIES_ENOUGH = 8  # 10 copies survive a day at 99.4 %; the next look comes after a third of a day.
 KEPT_S_MAX = 14 * 86_400.0  # After the last new seq: as long as a holiday of the publisher.
 SEQ_UNIX_MIN = 1_262_304_000.0  # 2010. A seq that would be a time before BEP 44 is a plain number.
 SEQ_AHEAD_S_MAX = 86_400.0  # A seq that would be a time after tomorrow is one as well.

@@ -14,7 +14,7 @@ REQUESTS_IN_FLIGHT_MAX = 128  # Replies of 1.3 kB that a default socket buffer h
 PATIENT_IN_FLIGHT_MIN = 16  # Of them, the share of look-ups that have an item already, whatever else is in flight.
 
 # If no datagram comes, so many turns are given after such a pause: the first requests of fifty questions bring most
-# answers, if the other hundred and fifty are not in their way.
+# answers, unless the other 150 requests are in their way.
 TURNS_PER_PAUSE_MAX = 16
 TURN_PAUSE_S = 0.005
 

@@ -31,7 +31,7 @@ def is_for(host: str, peer_host: str) -> bool:
 
 
 def is_within(reach: int | None, peer_reach: int | None) -> bool:
-    """Return the same for the two reaches."""
+    """As `is_for`, for the two reaches."""
     if not reach:
         return reach == 0
     return peer_reach == 3 if reach == 3 else bool(peer_reach)

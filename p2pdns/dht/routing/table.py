@@ -169,8 +169,8 @@ class RoutingTable:
         """
         number = int.from_bytes(target)
         found: list[Contact] = []
-        # A bucket is a subtree of the id space: all ids in one are nearer than all in another, so whole buckets come in
-        # the order of their nearest possible id, which is not the order beside the target's own.
+        # A bucket is a subtree of the id space: all ids in one are nearer than all in another, so buckets come whole,
+        # sorted by their nearest possible id, and not outward from the target's bucket.
         for bucket in sorted(self.buckets, key=lambda bucket: _gap(bucket.range, number)):
             members: Iterable[Contact] = bucket.nodes.values()
             if is_reliable:

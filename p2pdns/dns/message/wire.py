@@ -28,7 +28,7 @@ from p2pdns.dns.registry import Class, Type
 from p2pdns.errors import FormatError
 
 RECORDS_MAX = 2048  # Real answers have tens; the work for this many takes milliseconds.
-STEPS_MAX = 32768  # For one message. A step is a label or a pointer read, or a label of a name that is made.
+STEPS_MAX = 32768  # For one message. A step is to read a label or pointer, or to make a label of a name.
 # Messages of honest servers need less than one step a byte, while 43 records of a hostile datagram can hold 129 names
 # of 127 labels each. The free steps are for a short message with a long name in its question.
 STEPS_PER_BYTE = 2

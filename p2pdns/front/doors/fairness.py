@@ -1,9 +1,9 @@
 """Fairness among connections: which are admitted, which is closed for a new one, how many queries of a client may
 wait, and which connection has its turn.
 
-Guarantees: the connections of one client and of all clients are bounded. For a further connection of a client that has
-all of its own, the one of these that was idle for longest is closed. For one at a full door, the connection that was
-idle for longest is closed, or, if none is idle, one of the client that has most, if that is at least two more. No other
+Guarantees: the connections of one client and of all clients are bounded. When a client that
+has its maximum opens another connection, its longest idle one is closed. When the door is full, the longest idle
+connection of all is closed, or, if none is idle, one of the client with the most, if it has at least two more. No other
 connection that waits for an answer is closed. The waiting queries of a connection and of a client are bounded, and each
 connection may have a few whatever the others have. Turns are short and go around. Does not know sockets, clocks, nor
 what a query says.
@@ -22,7 +22,7 @@ QUERIES_PER_TURN_MAX = 16  # Of all connections: a millisecond of work, before t
 QUERIES_IN_A_ROW_MAX = 4  # Of one connection, before the next one has its turn.
 QUERIES_WAITING_MAX = 100  # Of one connection; further ones wait in its socket.
 QUERIES_WAITING_OWN_MAX = 2  # Each connection may have these, whatever the other programs at its address do.
-# Of all connections of a client beyond those two; with them, twenty connections have as many as UDP allows a client.
+# Of all connections of a client, beyond two for each: with these, twenty connections have as many as a UDP client.
 QUERIES_WAITING_PER_CLIENT_MAX = DATAGRAMS_PER_CLIENT_MAX - 20 * QUERIES_WAITING_OWN_MAX
 
 

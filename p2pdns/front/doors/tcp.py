@@ -32,7 +32,7 @@ HANDSHAKE_RECORD = b"\x16\x03"  # RFC 8446 §5.1
 ACCEPTED_PER_TURN_MAX = 16  # Each costs a tenth of a millisecond, even one that is refused.
 READ_AHEAD_BYTES_MAX = LENGTH_BYTES + MESSAGE_BYTES_MAX  # So many bytes hold at least one whole query.
 UNTAKEN_BYTES_SOFT_MAX = 256 * 1024  # Of responses that a client does not take: above it, no query of it is read.
-UNTAKEN_BYTES_MAX = 1024 * 1024  # Above it, which queries that were read before can cause, the connection is closed.
+UNTAKEN_BYTES_MAX = 1024 * 1024  # Queries read before can lead to more; above this, the connection is closed.
 
 
 class TcpDoor:

@@ -181,7 +181,7 @@ class Upstream:
         return min(TRY_S_MAX, max(TRY_S_MIN, 4 * server.srtt_s)) if server.srtt_s else TRY_S_NEW
 
     def listen_beside(self, server: Server, close: Close) -> Close:
-        """Listen on to a query that no question waits for, to one of each server; return a function that ends it."""
+        """Keep listening to a query that no question waits for, one a server; return a function that ends it."""
         if server.address in self._beside:
             close()
             return close

@@ -73,7 +73,7 @@ class SystemServers:
 
         All are kept: the fastest is asked first, so a good second one may never have had a question.
         """
-        # No servers: all have turned out to be this resolver, which is when the remembered ones are needed.
+        # Without servers (all turned out to be this resolver) the remembered ones are needed, so they stay.
         if self._copy is None or not servers or self.is_remembered or set(servers) == set(self._remembered):
             return
         self._remembered = tuple(servers[:SERVERS_MAX])
@@ -119,7 +119,7 @@ def system_servers(own: Sequence[Address], files: Sequence[Path]) -> tuple[tuple
     """Return the name servers that the files name, and whether they name none but this resolver itself.
 
     The first file counts. If it names a stub, the first of the other files that names a usable server counts. A stub is
-    that of systemd, or our own front (`own` are its addresses), which then stands in place of the network's servers.
+    that of systemd, or our own front at `own`, if it is listed in place of the network's servers.
     """
     first, *others = files
     listed = _nameservers(first)
