@@ -16,7 +16,7 @@ import click
 
 from p2pdns.cli import settings, ui
 from p2pdns.cli.verbs import Verb
-from p2pdns.errors import UsageError, did_you_mean
+from p2pdns.errors import P2pdnsError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from p2pdns.sim.scenarios import LookupRow, Report
@@ -26,6 +26,7 @@ NODES_DEFAULT = 100
 # The first machines know only each other, and a look-up asks twenty. A machine takes some 100 kB and a second of CPU.
 NODES_MIN, NODES_MAX = 30, 20_000
 SEED_MAX = 2**32 - 1
+GETS_DEFAULT, GETS_MAX = 200, 100_000
 
 _COLUMNS = (
     ui.Column("dead", "right"),
@@ -44,8 +45,11 @@ _COLUMNS = (
 @click.option("--scenario", metavar="NAME", default="lookup", help="What happens in the world: lookup (the default).")
 @click.option("--seed", metavar="N", type=click.IntRange(0, SEED_MAX), help="Decides everything; drawn if not given.")
 @click.option("--nodes", metavar="N", type=int, default=NODES_DEFAULT, help="How many machines there are (100).")
+@click.option(
+    "--gets", metavar="N", type=click.IntRange(1, GETS_MAX), default=GETS_DEFAULT, help="How many look-ups a row (200)."
+)
 @settings.json_option
-def sim(scenario: str, seed: int | None, nodes: int, as_json: bool) -> None:
+def sim(scenario: str, seed: int | None, nodes: int, gets: int, as_json: bool) -> None:
     """Run a simulated world on this machine: the real code in virtual time, by one seed.
 
     The scenario "lookup" lets machines join, publishes zones, and looks them up while ever more machines are dead. The
@@ -63,12 +67,15 @@ def sim(scenario: str, seed: int | None, nodes: int, as_json: bool) -> None:
         ui.result(f"seed: {seed}")
         ui.show_at_once()
     with ui.progress() as line:
-        report = RUNS[scenario](seed, nodes, lambda what, done, count: line.update(f"{what} {done} of {count}"))
+        report = RUNS[scenario](
+            seed, nodes, lambda what, done, count: line.update(f"{what} {done} of {count}"), gets=gets
+        )
     _show(report, as_json=as_json)
     if not report.is_good:
-        again = shlex.join(["p2pdns", "sim", "--scenario", scenario, "--seed", str(seed), "--nodes", str(nodes)])
-        ui.hint(f"to repeat it: {again}")
-        raise SystemExit(1)
+        flags = {"--scenario": scenario, "--seed": seed, "--nodes": nodes, "--gets": gets}
+        again = shlex.join(["p2pdns", "sim", *(str(word) for flag in flags.items() for word in flag)])
+        rest = [*report.findings, *report.missed]
+        raise P2pdnsError(f"{len(rest)} rules broken or goals missed, first: {rest[0]}", hint=f"to repeat it: {again}")
 
 
 def _show(report: Report, *, as_json: bool) -> None:

@@ -21,7 +21,6 @@ from p2pdns.sim.world import Look, Progress, World
 
 LOSS_MAX = 0.02  # The most that a seed can draw; home lines lose less.
 ZONES = 20
-GETS = 200
 QUIET_S = 60.0  # After the last machine has joined and the last zone is published.
 DEAD_SHARES = (0.0, 0.1, 0.3, 0.5)
 P50_RTTS_MAX, P95_RTTS_MAX = 2.0, 4.0  # Of the first valid item, with all machines alive.
@@ -83,7 +82,7 @@ def quantiles(values: Sequence[float]) -> tuple[float, float, float]:
     return half, most, nearly_all
 
 
-def lookup(seed: int, nodes: int, progress: Progress, *, zones: int = ZONES, gets: int = GETS) -> Report:
+def lookup(seed: int, nodes: int, progress: Progress, *, gets: int, zones: int = ZONES) -> Report:
     """Grow a world, publish, and look up while ever more of its machines are dead."""
     drawn = random.Random(f"{seed}/draw")
     weather = Weather(loss=round(drawn.uniform(0.0, LOSS_MAX), 4), duplication=round(drawn.uniform(0.0, 0.01), 4))

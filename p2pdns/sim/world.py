@@ -84,17 +84,15 @@ class World:
 
     async def grow(self, count: int) -> None:
         """Add so many machines, each of which knows a few that are there already."""
-        for first in range(0, count, JOINING_AT_ONCE_MAX):
+        grown_count = 0
+        while grown_count < count:
+            # Many that join a world of a few at once would know only those few for minutes.
+            at_once = min(JOINING_AT_ONCE_MAX, len(self.engines) // 10 or 1, count - grown_count)
             known = list(self.engines)
-            joining = [self._new_engine() for _ in range(min(JOINING_AT_ONCE_MAX, count - first))]
-            # The first batch knows only its first machine.
-            choices = [known or self.engines[:1]] * len(joining)
-            starts = [
-                engine.start([other.address for other in self._some(others, but=engine)])
-                for engine, others in zip(joining, choices, strict=True)
-            ]
-            await asyncio.gather(*starts)
-            self._progress("joining", first + len(joining), count)
+            joining = [self._new_engine() for _ in range(at_once)]
+            await asyncio.gather(*(engine.start([other.address for other in self._some(known)]) for engine in joining))
+            grown_count += at_once
+            self._progress("joining", grown_count, count)
 
     async def publish(self, count: int) -> None:
         """Have so many zones published, each at a machine chosen by lot."""
@@ -136,9 +134,8 @@ class World:
         self.engines.append(engine)
         return engine
 
-    def _some(self, others: Sequence[VirtualEngine], *, but: VirtualEngine) -> list[VirtualEngine]:
-        candidates = [other for other in others if other is not but]
-        return self.random.sample(candidates, min(CONTACTS_AT_START, len(candidates)))
+    def _some(self, others: Sequence[VirtualEngine]) -> list[VirtualEngine]:
+        return self.random.sample(others, min(CONTACTS_AT_START, len(others)))
 
     def _told(self, event: str, **fields: object) -> None:
         if len(self.troubles) < TROUBLES_KEPT_MAX:

@@ -145,6 +145,8 @@ CALLS: list[tuple[str, str, int]] = [
     ("forget", "forget alice", 0),
     ("forget", "forget --ahead", 0),
     ("reload", "reload", 0),
+    ("sim", "sim --seed 1 --nodes 30 --gets 5", 0),
+    ("sim", "sim --nodes 7", 2),
     ("name remove", "name remove alice", 0),
     ("name remove", "name remove alice", 1),
 ]
