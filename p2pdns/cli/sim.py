@@ -21,9 +21,9 @@ from p2pdns.errors import P2pdnsError, UsageError, did_you_mean
 if TYPE_CHECKING:
     from p2pdns.sim.scenarios import LookupRow, Report
 
-SCENARIOS = ("lookup",)
+SCENARIOS = ("lookup",)  # Those of `p2pdns.sim.scenarios`, which a wrong name need not load.
 NODES_DEFAULT = 100
-# The first machines know only each other, and a look-up asks twenty. A machine takes some 100 kB and a second of CPU.
+# A look-up asks twenty machines, so fewer are no overlay; and a mistyped number must not fill the memory.
 NODES_MIN, NODES_MAX = 30, 20_000
 SEED_MAX = 2**32 - 1
 GETS_DEFAULT, GETS_MAX = 200, 100_000
@@ -63,7 +63,10 @@ def sim(scenario: str, seed: int | None, nodes: int, gets: int, as_json: bool) -
     from p2pdns.sim.scenarios import SCENARIOS as RUNS
 
     seed = secrets.randbelow(SEED_MAX + 1) if seed is None else seed
-    if not as_json:
+    # A run that is interrupted can be repeated too.
+    if as_json:
+        ui.note(f"seed: {seed}")
+    else:
         ui.result(f"seed: {seed}")
         ui.show_at_once()
     with ui.progress() as line:

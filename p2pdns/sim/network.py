@@ -22,8 +22,8 @@ from p2pdns.values import Value
 
 FIRST_FILENO = 1 << 20  # Above all descriptors of the process itself.
 SOCKET_DATAGRAMS_MAX = 512  # A receive buffer of the usual size holds about so many.
-# Round-trip times between hosts of the internet are log-normal as far as anybody has measured: half of the pairs are
-# below 82 ms, one in twenty is above 240, one in a hundred above 370.
+# A model, fitted to no data set yet: log-normal, so that half of the pairs are below 82 ms, one in twenty is above 240
+# and one in a hundred above 370.
 RTT_S_MEDIAN = 0.082
 RTT_SIGMA = 0.65
 JITTER = 0.1  # Of a delay: datagrams sent within a tenth of it overtake each other.

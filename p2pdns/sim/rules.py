@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from p2pdns.sim.network import LOST, Datagram, Fate
 
-# RFC 4787 §4.3 asks for two minutes at least; home routers keep a mapping half a minute.
+# Less than the two minutes that RFC 4787 §4.3 asks for: a world should not be kinder than the network.
 MAPPING_S = 30.0
 MAPPINGS_MAX = 1_024  # Of one host, as cheap routers have; the oldest goes.
 

@@ -18,19 +18,18 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TextIO
 
-from p2pdns.clock import boot_now, unix_now
+from p2pdns.clock import boot_now
 from p2pdns.dht.node.values import PutOutcome
-from p2pdns.dns.message import Question, RRset
+from p2pdns.dns.message import Question
 from p2pdns.dns.registry import Rcode, Type
-from p2pdns.items.item import MutableItem, next_seq
-from p2pdns.items.keys import SecretKey, ZoneId, ZoneKey
-from p2pdns.items.packet import compose_packet
+from p2pdns.items.keys import SecretKey, ZoneId
 from p2pdns.limits import QUESTION_S_MAX
 from p2pdns.link import Ask
 from p2pdns.sim import loop as virtual
 from p2pdns.sim.engine import VirtualEngine, host_of
 from p2pdns.sim.loop import VirtualLoop
 from p2pdns.sim.network import VirtualNetwork, Weather
+from p2pdns.sim.world import Owner
 
 LOSS = 0.10
 WEATHER = Weather(loss=LOSS, duplication=0.01)
@@ -75,28 +74,11 @@ class Outcome:
 
 
 @dataclass
-class Owner:
-    """A zone, its key, where it is published and how often it was, and which edition the reader was shown."""
+class WatchedOwner(Owner):
+    """A zone, and which of its editions the reader was shown."""
 
-    secret: SecretKey
-    engine: VirtualEngine
-    edition: int = 0
-    seq: int | None = None
     shown: int = 0
     seen: int = 0
-
-    @property
-    def key(self) -> ZoneKey:
-        """The zone's key."""
-        return self.secret.zone_key
-
-    def next_item(self) -> MutableItem:
-        """Return the zone's next edition, whose number its only record says."""
-        self.edition += 1
-        self.seq = next_seq(unix_now(), self.seq)
-        apex = self.key.apex
-        content = [RRset(apex.child(b"www"), Type.TXT, TTL_S, (bytes([1, self.edition]),))]
-        return MutableItem.signed(self.secret, self.seq, compose_packet(content, apex))
 
 
 class World:
@@ -121,7 +103,7 @@ class World:
             self.engines.append(engine)
         publishers, reader = self.engines[1:3], self.engines[-1]
         owners = [
-            Owner(SecretKey.generate(self.random.randbytes(32)), publishers[number % 2])
+            WatchedOwner(SecretKey.generate(self.random.randbytes(32)), publishers[number % 2])
             for number in range(self._scale.zones)
         ]
         await self._publish(owners)
@@ -145,17 +127,17 @@ class World:
     def _tell(self, event: str, **fields: object) -> None:
         self.outcome.told.append(f"{event} {fields}")
 
-    async def _publish(self, owners: Sequence[Owner]) -> None:
+    async def _publish(self, owners: Sequence[WatchedOwner]) -> None:
         outcomes = await asyncio.gather(*(owner.engine.publisher.publish(owner.next_item()) for owner in owners))
         for owner, put in zip(owners, outcomes, strict=True):
             self._published(owner, put)
 
-    def _published(self, owner: Owner, put: PutOutcome) -> None:
+    def _published(self, owner: WatchedOwner, put: PutOutcome) -> None:
         self.network.note("published", str(owner.key), owner.edition, put.others)
         if not put.others.is_enough:
             self.outcome.stored_at_few.append(f"{owner.key} edition {owner.edition}: {put.others}")
 
-    async def _cut_power(self, reader: VirtualEngine, publisher: VirtualEngine, owners: Sequence[Owner]) -> None:
+    async def _cut_power(self, reader: VirtualEngine, publisher: VirtualEngine, owners: Sequence[WatchedOwner]) -> None:
         for engine in (reader, publisher):
             await engine.stop()
         self.network.note("power cut")
@@ -165,10 +147,10 @@ class World:
         await self._ask_all(reader, owners)
         self.outcome.newest_after_restart = sum(owner.shown == owner.edition for owner in owners)
 
-    async def _ask_all(self, reader: VirtualEngine, owners: Sequence[Owner]) -> None:
+    async def _ask_all(self, reader: VirtualEngine, owners: Sequence[WatchedOwner]) -> None:
         await asyncio.gather(*(self._ask(reader, owner) for owner in owners))
 
-    async def _ask(self, reader: VirtualEngine, owner: Owner) -> None:
+    async def _ask(self, reader: VirtualEngine, owner: WatchedOwner) -> None:
         question = Question(owner.key.apex.child(b"www"), Type.TXT)
         for _ in range(QUESTION_TRIES_MAX):
             resolved = await reader.service.resolve(question, Ask(boot_now() + QUESTION_S_MAX))
@@ -182,7 +164,7 @@ class World:
                 return
         self.outcome.unresolved.append(f"{owner.key} at {self.loop.time():.0f} s: rcode {resolved.rcode}")
 
-    def _look_at(self, owners: Sequence[Owner]) -> None:
+    def _look_at(self, owners: Sequence[WatchedOwner]) -> None:
         for owner in owners:
             if owner.seen != owner.edition:
                 self.outcome.missed_updates.append(f"{owner.key}: {owner.seen} of {owner.edition}")

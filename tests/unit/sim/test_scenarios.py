@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from p2pdns.cli import sim as verb
 from p2pdns.cli.main import main
 from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.node.values import GetOutcome
 from p2pdns.limits import QUESTION_RPCS_MAX
+from p2pdns.sim import scenarios
 from p2pdns.sim.checkers import look_findings
 from p2pdns.sim.scenarios import LookupRow, missed_goals
 from p2pdns.sim.world import Look
@@ -114,3 +116,7 @@ def test_a_world_that_cannot_be_is_a_usage_error(
 ) -> None:
     assert main(["sim", *words]) == 2
     assert text in capsys.readouterr().err
+
+
+def test_the_verb_knows_each_scenario_that_there_is() -> None:
+    assert tuple(scenarios.SCENARIOS) == verb.SCENARIOS
