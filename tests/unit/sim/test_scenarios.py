@@ -18,7 +18,7 @@ from p2pdns.dht.node.values import GetOutcome
 from p2pdns.limits import QUESTION_RPCS_MAX
 from p2pdns.sim import scenarios
 from p2pdns.sim.checkers import look_findings
-from p2pdns.sim.scenarios import LookupRow, missed_goals
+from p2pdns.sim.scenarios import LookupRow, Report, missed_goals
 from p2pdns.sim.world import Look
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -120,3 +120,15 @@ def test_a_world_that_cannot_be_is_a_usage_error(
 
 def test_the_verb_knows_each_scenario_that_there_is() -> None:
     assert tuple(scenarios.SCENARIOS) == verb.SCENARIOS
+
+
+def test_a_world_with_a_fault_ends_in_1_and_the_line_that_repeats_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = Report("lookup", 7, 40, {"loss": 0.01}, rows=[GOOD], findings=["a rule"], missed=["a goal"])
+    monkeypatch.setitem(scenarios.SCENARIOS, "lookup", lambda *_, **__: report)
+    assert main(["sim", "--seed", "7", "--nodes", "40", "--gets", "3"]) == 1
+    printed = capsys.readouterr()
+    assert "BROKEN  a rule\nMISSED  a goal\n" in printed.out
+    assert "2 rules broken or goals missed, first: a rule" in printed.err
+    assert "hint: to repeat it: p2pdns sim --scenario lookup --seed 7 --nodes 40 --gets 3" in printed.err
