@@ -24,7 +24,7 @@ from tests.live.test_supervisor import children_of, is_alive
 QUESTION_COUNT = 1_000
 ASKER_COUNT = 4  # So that some question is on its way at every moment.
 ANSWER_TIMEOUT_S = 2.5  # A client's; the daemon's own deadline is shorter.
-BACK_GUARD_S = 30.0  # Ten times what is promised; tests/live/test_supervisor.py holds the three seconds.
+BACK_GUARD_S = 30.0  # Ten times what is promised; the pause of the supervisor is held by tests/live/test_supervisor.py.
 KILLS = (("front",), ("engine",), ("front", "engine"))
 
 

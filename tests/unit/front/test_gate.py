@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import struct
-import time
 
 import dns.flags
 import dns.message
@@ -23,7 +22,6 @@ COOKIE = b"\x00\x0a\x00\x08" + b"clientco"
 KEEPALIVE = b"\x00\x0b\x00\x00"
 IDLE_MS = 12_345
 FUZZ_COUNT = 100_000
-FUZZ_S_MAX = 100.0  # Ten times what it takes.
 
 
 def judged(data: bytes, *, stream: bool = False, judge: Gate | None = None, now: float = 0.0) -> Verdict:
@@ -412,7 +410,6 @@ def test_a_hundred_thousand_mutated_queries_end_in_verdicts_and_small_replies() 
         query(questions=[], records=[opt(options=COOKIE)]),
         query(records=[opt(), b"\xc0\x0c" + bytes(10)]),
     ]
-    started = time.monotonic()
     for _ in range(FUZZ_COUNT):
         data = bytearray(chance.choice(seeds))
         for _ in range(chance.randint(1, 4)):
@@ -425,6 +422,5 @@ def test_a_hundred_thousand_mutated_queries_end_in_verdicts_and_small_replies() 
             assert reply[:2] == data[:2]
             assert reply[2] & 0x80
             assert len(reply) <= verdict.asked.size_max
-    assert time.monotonic() - started < FUZZ_S_MAX
     assert sum(door.counters.values()) == FUZZ_COUNT
     assert len(door.counters) > 10
