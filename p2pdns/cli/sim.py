@@ -19,9 +19,9 @@ from p2pdns.cli.verbs import Verb
 from p2pdns.errors import P2pdnsError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from p2pdns.sim.scenarios import LookupRow, Report
+    from p2pdns.sim.scenarios.lookup import LookupRow, Report
 
-SCENARIOS = ("lookup",)  # Those of `p2pdns.sim.scenarios`, which a wrong name need not load.
+SCENARIOS = ("lookup",)  # Those of `p2pdns.sim.scenarios.lookup`, which a wrong name need not load.
 NODES_DEFAULT = 100
 # A look-up asks twenty machines, so fewer are no overlay; and a mistyped number must not fill the memory.
 NODES_MIN, NODES_MAX = 30, 20_000
@@ -60,7 +60,7 @@ def sim(scenario: str, seed: int | None, nodes: int, gets: int, as_json: bool) -
         raise UsageError(f"no scenario is called {scenario!r}", place="--scenario", hint=hint)
     if not NODES_MIN <= nodes <= NODES_MAX:
         raise UsageError(f"{nodes} machines, {NODES_MIN} to {NODES_MAX} are possible", place="--nodes")
-    from p2pdns.sim.scenarios import SCENARIOS as RUNS
+    from p2pdns.sim.scenarios.lookup import SCENARIOS as RUNS
 
     seed = secrets.randbelow(SEED_MAX + 1) if seed is None else seed
     # A run that is interrupted can be repeated too.

@@ -16,9 +16,9 @@ from p2pdns.cli.main import main
 from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.node.values import GetOutcome
 from p2pdns.limits import QUESTION_RPCS_MAX
-from p2pdns.sim import scenarios
 from p2pdns.sim.checkers import look_findings
-from p2pdns.sim.scenarios import LookupRow, Report, missed_goals
+from p2pdns.sim.scenarios import lookup as scenarios
+from p2pdns.sim.scenarios.lookup import LookupRow, Report, missed_goals
 from p2pdns.sim.world import Look
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -26,7 +26,7 @@ GUARD_S = 600.0
 SMALL = (
     "import json\n"
     "from dataclasses import asdict\n"
-    "from p2pdns.sim.scenarios import lookup\n"
+    "from p2pdns.sim.scenarios.lookup import lookup\n"
     "print(json.dumps(asdict(lookup(SEED, 30, lambda *_: None, zones=4, gets=8))))\n"
 )
 OUTCOME = GetOutcome(None, Verdict.COMPLETE, 20, 0, 20, 20, 0.1, 0.5, 1_000, 1_000, 4)

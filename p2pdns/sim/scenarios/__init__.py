@@ -1,0 +1,1 @@
+"""What can happen in a simulated world: one module a scenario."""
