@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import shlex
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,26 +19,14 @@ from p2pdns.cli.verbs import Verb
 from p2pdns.errors import P2pdnsError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from p2pdns.sim.scenarios.lookup import LookupRow, Report
+    from p2pdns.sim.report import Report
 
-SCENARIOS = ("lookup",)  # Those of `p2pdns.sim.scenarios.lookup`, which a wrong name need not load.
+SCENARIOS = ("lookup",)  # Those of `p2pdns.sim.scenarios`, which a wrong name need not load.
 NODES_DEFAULT = 100
 # A look-up asks twenty machines, so fewer are no overlay; and a mistyped number must not fill the memory.
 NODES_MIN, NODES_MAX = 30, 20_000
 SEED_MAX = 2**32 - 1
 GETS_DEFAULT, GETS_MAX = 200, 100_000
-
-_COLUMNS = (
-    ui.Column("dead", "right"),
-    ui.Column("found", "right"),
-    ui.Column("newest", "right"),
-    ui.Column("first p50/p95/p98 ms", "right"),
-    ui.Column("complete", "right"),
-    ui.Column("end p50/p95/p98 ms", "right"),
-    ui.Column("RPCs", "right"),
-    ui.Column("to first", "right"),
-    ui.Column("bytes", "right"),
-)
 
 
 @click.command(cls=Verb)
@@ -60,7 +48,8 @@ def sim(scenario: str, seed: int | None, nodes: int, gets: int, as_json: bool) -
         raise UsageError(f"no scenario is called {scenario!r}", place="--scenario", hint=hint)
     if not NODES_MIN <= nodes <= NODES_MAX:
         raise UsageError(f"{nodes} machines, {NODES_MIN} to {NODES_MAX} are possible", place="--nodes")
-    from p2pdns.sim.scenarios.lookup import SCENARIOS as RUNS
+    from p2pdns.sim.report import Scale
+    from p2pdns.sim.scenarios import SCENARIOS as RUNS
 
     seed = secrets.randbelow(SEED_MAX + 1) if seed is None else seed
     # A run that is interrupted can be repeated too.
@@ -71,7 +60,7 @@ def sim(scenario: str, seed: int | None, nodes: int, gets: int, as_json: bool) -
         ui.show_at_once()
     with ui.progress() as line:
         report = RUNS[scenario](
-            seed, nodes, lambda what, done, count: line.update(f"{what} {done} of {count}"), gets=gets
+            Scale(seed, nodes, gets), lambda what, done, count: line.update(f"{what} {done} of {count}")
         )
     _show(report, as_json=as_json)
     if not report.is_good:
@@ -84,40 +73,23 @@ def sim(scenario: str, seed: int | None, nodes: int, gets: int, as_json: bool) -
 def _show(report: Report, *, as_json: bool) -> None:
     speed = report.node_hours_per_cpu_minute
     if as_json:
-        ui.json_result({**asdict(report), "node_hours_per_cpu_minute": speed, "is_good": report.is_good})
+        facts = asdict(report)
+        ui.json_result({**facts.pop("scale"), **facts, "node_hours_per_cpu_minute": speed, "is_good": report.is_good})
         return
     ui.fields({f"{name}:": f"{value:g}" for name, value in report.draw.items()})
     ui.result()
-    ui.table(_COLUMNS, [_cells(row) for row in report.rows])
+    lines = [row.cells() for row in report.rows]
+    columns = [ui.Column(title, "right") for title in (lines[0] if lines else ())]
+    ui.table(columns, [tuple(line.values()) for line in lines])
     ui.result()
-    facts: dict[str, Any] = {
-        "machines:": f"{report.nodes} for {report.virtual_s:.0f} s, {report.datagrams} datagrams",
+    summary = {
+        "machines:": f"{report.scale.nodes} for {report.virtual_s:.0f} s, {report.datagrams} datagrams",
         "this took:": f"{report.cpu_s:.1f} s of CPU, {speed:.0f} node-hours a minute",
         "trace_sha256:": report.trace_sha256,
         "verdict:": "every rule held, every goal was met" if report.is_good else "",
     }
-    ui.fields({name: value for name, value in facts.items() if value})
+    ui.fields({name: value for name, value in summary.items() if value})
     for text in report.findings:
         ui.result(f"BROKEN  {text}")
     for text in report.missed:
         ui.result(f"MISSED  {text}")
-
-
-def _cells(row: LookupRow) -> tuple[str, ...]:
-    def share(count: int) -> str:
-        return f"{count} of {row.gets}"
-
-    def ms(values: tuple[float, float, float]) -> str:
-        return " / ".join(f"{value * 1000:.0f}" for value in values)
-
-    return (
-        f"{row.dead:.0%}",
-        share(row.found),
-        share(row.newest),
-        ms(row.first_s),
-        share(row.complete),
-        ms(row.done_s),
-        f"{row.rpcs:.1f}",
-        f"{row.rpcs_to_first:.1f}",
-        f"{row.bytes:.0f}",
-    )

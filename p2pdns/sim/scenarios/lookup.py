@@ -1,31 +1,27 @@
-"""The measurements in a world, and their goals.
+"""The scenario `lookup`: zones are looked up from machines that never saw them, while ever more machines are dead.
 
-Guarantees: the same scenario, seed and scale give the same figures and the same trace, whatever order sets have; the
-verdict is bad if a figure misses its goal or a rule was broken. Does not know how it is shown.
+Guarantees: the verdict is bad if a figure misses its goal or a rule was broken. Does not know how it is shown.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from p2pdns.dht.lookup.verdict import Verdict
-from p2pdns.sim import loop as virtual
 from p2pdns.sim.checkers import look_findings, world_findings
-from p2pdns.sim.loop import VirtualLoop
 from p2pdns.sim.network import RTT_S_MEDIAN, Weather
+from p2pdns.sim.report import Report, Scale, ms_text, quantiles
+from p2pdns.sim.scenarios.story import told
 from p2pdns.sim.world import Look, Progress, World
 
 LOSS_MAX = 0.02  # The most that a seed can draw; home lines lose less.
-ZONES = 20
 QUIET_S = 60.0  # After the last machine has joined and the last zone is published.
 DEAD_SHARES = (0.0, 0.1, 0.3, 0.5)
 P50_RTTS_MAX, P95_RTTS_MAX = 2.0, 4.0  # Of the first valid item, with all machines alive.
 P95_S_MAX_HALF_DEAD = 0.5
-FINDINGS_SHOWN_MAX = 20
 
 
 @dataclass(frozen=True)
@@ -43,81 +39,47 @@ class LookupRow:
     rpcs_to_first: float
     bytes: float
 
-
-@dataclass
-class Report:
-    """What came of a world."""
-
-    scenario: str
-    seed: int
-    nodes: int
-    draw: dict[str, float]
-    rows: list[LookupRow] = field(default_factory=list)
-    findings: list[str] = field(default_factory=list)
-    missed: list[str] = field(default_factory=list)
-    trace_sha256: str = ""
-    virtual_s: float = 0.0
-    cpu_s: float = 0.0
-    datagrams: int = 0
-
-    @property
-    def is_good(self) -> bool:
-        """Whether every rule held and every goal was met."""
-        return not (self.findings or self.missed)
-
-    @property
-    def node_hours_per_cpu_minute(self) -> float:
-        """Simulated node hours per CPU minute."""
-        return self.nodes * self.virtual_s / 60 / max(self.cpu_s, 1e-9)
+    def cells(self) -> dict[str, str]:
+        """Return the texts of the line by the title of their column."""
+        return {
+            "dead": f"{self.dead:.0%}",
+            "found": f"{self.found} of {self.gets}",
+            "newest": f"{self.newest} of {self.gets}",
+            "first p50/p95/p98 ms": ms_text(self.first_s),
+            "complete": f"{self.complete} of {self.gets}",
+            "end p50/p95/p98 ms": ms_text(self.done_s),
+            "RPCs": f"{self.rpcs:.1f}",
+            "to first": f"{self.rpcs_to_first:.1f}",
+            "bytes": f"{self.bytes:.0f}",
+        }
 
 
-def quantiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return the median, the 95th and the 98th percentile; zeros where there is nothing.
-
-    >>> quantiles([3.0, 1.0, 2.0])
-    (2.0, 3.0, 3.0)
-    """
-    ordered = sorted(values) or [0.0]
-    half, most, nearly_all = (ordered[min(len(ordered) - 1, int(q * len(ordered)))] for q in (0.5, 0.95, 0.98))
-    return half, most, nearly_all
-
-
-def lookup(seed: int, nodes: int, progress: Progress, *, gets: int, zones: int = ZONES) -> Report:
+def lookup(scale: Scale, progress: Progress) -> Report:
     """Grow a world, publish, and look up while ever more of its machines are dead."""
-    drawn = random.Random(f"{seed}/draw")
+    drawn = random.Random(f"{scale.seed}/draw")
     weather = Weather(loss=round(drawn.uniform(0.0, LOSS_MAX), 4), duplication=round(drawn.uniform(0.0, 0.01), 4))
     draw = {"loss": weather.loss, "duplication": weather.duplication, "rtt_ms_median": weather.rtt_s_median * 1000}
-    report = Report("lookup", seed, nodes, draw)
 
-    async def story(loop: VirtualLoop) -> None:
-        world = World(loop, seed, weather, progress)
-        began = loop.time()
-        await world.grow(nodes)
-        await world.publish(zones)
+    async def story(world: World, report: Report) -> None:
+        await world.grow(scale.nodes)
+        await world.publish(scale.zones)
         await asyncio.sleep(QUIET_S)
-        dead = 0.0
+        dead, rows = 0.0, []
         for share in DEAD_SHARES:
             await world.silence(1 - (1 - share) / (1 - dead))
             dead = share
             looks = []
-            for number in range(gets):
-                looks.append(await world.look_up(world.owners[number % zones]))
-                progress(f"looking up, {share:.0%} dead,", number + 1, gets)
-            report.rows.append(_row(share, looks))
+            for number in range(scale.gets):
+                looks.append(await world.look_up(world.owners[number % scale.zones]))
+                progress(f"looking up, {share:.0%} dead,", number + 1, scale.gets)
+            rows.append(_row(share, looks))
             report.findings += [text for look in looks for text in look_findings(look)]
             report.findings += world_findings(world)
             world.troubles.clear()
-        await world.close()
-        report.trace_sha256 = world.network.trace.hexdigest()
-        report.virtual_s = loop.time() - began
-        report.datagrams = world.network.counters["sent"]
+        report.rows += rows
+        judge(report, rows)
 
-    cpu_at = time.process_time()
-    virtual.run(story)
-    report.cpu_s = time.process_time() - cpu_at
-    report.missed += missed_goals(report.rows)
-    del report.findings[FINDINGS_SHOWN_MAX:]
-    return report
+    return told(Report("lookup", scale, draw), weather, progress, story)
 
 
 def _row(dead: float, looks: Sequence[Look]) -> LookupRow:
@@ -138,18 +100,11 @@ def _row(dead: float, looks: Sequence[Look]) -> LookupRow:
     )
 
 
-def missed_goals(rows: Sequence[LookupRow]) -> Iterator[str]:
-    """Yield the missed goals; the rows go from all alive to half dead."""
+def judge(report: Report, rows: Sequence[LookupRow]) -> None:
+    """Note the missed goals; the rows go from all alive to half dead."""
     alive, half = rows[0], rows[-1]
-    for name, value, most in (
-        ("p50 of the first answer", alive.first_s[0], P50_RTTS_MAX * RTT_S_MEDIAN),
-        ("p95 of the first answer", alive.first_s[1], P95_RTTS_MAX * RTT_S_MEDIAN),
-        ("p95 of the first answer at half dead", half.first_s[1], P95_S_MAX_HALF_DEAD),
-    ):
-        if value > most:
-            yield f"{name}: {value * 1000:.0f} ms, {most * 1000:.0f} allowed"
-    if alive.newest < alive.gets:
-        yield f"{alive.gets - alive.newest} of {alive.gets} look-ups did not find the newest edition with all alive"
-
-
-SCENARIOS = {"lookup": lookup}
+    median, tail = (most * RTT_S_MEDIAN for most in (P50_RTTS_MAX, P95_RTTS_MAX))
+    report.must_not_exceed("p50 of the first answer", alive.first_s[0], median, " s")
+    report.must_not_exceed("p95 of the first answer", alive.first_s[1], tail, " s")
+    report.must_not_exceed("p95 of the first answer at half dead", half.first_s[1], P95_S_MAX_HALF_DEAD, " s")
+    report.must_reach("look-ups that found the newest edition with all alive", alive.newest, alive.gets)

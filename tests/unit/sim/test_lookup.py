@@ -17,8 +17,9 @@ from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.node.values import GetOutcome
 from p2pdns.limits import QUESTION_RPCS_MAX
 from p2pdns.sim.checkers import look_findings
-from p2pdns.sim.scenarios import lookup as scenarios
-from p2pdns.sim.scenarios.lookup import LookupRow, Report, missed_goals
+from p2pdns.sim.report import Report, Scale
+from p2pdns.sim.scenarios import SCENARIOS
+from p2pdns.sim.scenarios.lookup import LookupRow, judge
 from p2pdns.sim.world import Look
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -26,8 +27,9 @@ GUARD_S = 600.0
 SMALL = (
     "import json\n"
     "from dataclasses import asdict\n"
+    "from p2pdns.sim.report import Scale\n"
     "from p2pdns.sim.scenarios.lookup import lookup\n"
-    "print(json.dumps(asdict(lookup(SEED, 30, lambda *_: None, zones=4, gets=8))))\n"
+    "print(json.dumps(asdict(lookup(Scale(SEED, nodes=30, zones=4, gets=8), lambda *_: None))))\n"
 )
 OUTCOME = GetOutcome(None, Verdict.COMPLETE, 20, 0, 20, 20, 0.1, 0.5, 1_000, 1_000, 4)
 GOOD = LookupRow(
@@ -98,7 +100,9 @@ def test_an_edition_that_nobody_published_is_a_finding() -> None:
     ids=["good", "median", "tail", "half dead", "not the newest"],
 )
 def test_a_figure_beyond_its_goal_is_missed(alive: LookupRow, half: LookupRow, count: int) -> None:
-    assert len(list(missed_goals([alive, half]))) == count
+    report = Report("lookup", Scale(1))
+    judge(report, [alive, half])
+    assert len(report.missed) == count
 
 
 @pytest.mark.parametrize(
@@ -119,14 +123,14 @@ def test_a_world_that_cannot_be_is_a_usage_error(
 
 
 def test_the_verb_knows_each_scenario_that_there_is() -> None:
-    assert tuple(scenarios.SCENARIOS) == verb.SCENARIOS
+    assert tuple(SCENARIOS) == verb.SCENARIOS
 
 
 def test_a_world_with_a_fault_ends_in_1_and_the_line_that_repeats_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = Report("lookup", 7, 40, {"loss": 0.01}, rows=[GOOD], findings=["a rule"], missed=["a goal"])
-    monkeypatch.setitem(scenarios.SCENARIOS, "lookup", lambda *_, **__: report)
+    report = Report("lookup", Scale(7, 40, 3), {"loss": 0.01}, rows=[GOOD], findings=["a rule"], missed=["a goal"])
+    monkeypatch.setitem(SCENARIOS, "lookup", lambda *_, **__: report)
     assert main(["sim", "--seed", "7", "--nodes", "40", "--gets", "3"]) == 1
     printed = capsys.readouterr()
     assert "BROKEN  a rule\nMISSED  a goal\n" in printed.out

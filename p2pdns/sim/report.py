@@ -1,0 +1,91 @@
+"""What comes of a simulated world: rows of figures, rules that were broken, goals that were missed.
+
+Guarantees: the same report has the same facts as text and as JSON. Does not know what was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+FINDINGS_KEPT_MAX = 20  # So many are enough to find out what is wrong.
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large a world is and what is asked of it, with the seed that decides the rest.
+
+    `gets` is the number of look-ups of a row; `minutes` is how long the world is watched, where a scenario watches it.
+    """
+
+    seed: int
+    nodes: int = 100
+    gets: int = 200
+    zones: int = 20
+    minutes: float = 60.0
+
+
+class ReportRow(Protocol):
+    """One line of a report's table; the fields of the dataclass are what `--json` shows."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def cells(self) -> dict[str, str]:
+        """Return the texts of the line by the title of their column."""
+
+
+@dataclass
+class Report:
+    """What came of a world."""
+
+    scenario: str
+    scale: Scale
+    draw: dict[str, float] = field(default_factory=dict)
+    rows: list[ReportRow] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
+    trace_sha256: str = ""
+    virtual_s: float = 0.0
+    cpu_s: float = 0.0
+    datagrams: int = 0
+
+    @property
+    def is_good(self) -> bool:
+        """Whether every rule held and every goal was met."""
+        return not (self.findings or self.missed)
+
+    @property
+    def node_hours_per_cpu_minute(self) -> float:
+        """Simulated node hours per CPU minute."""
+        return self.scale.nodes * self.virtual_s / 60 / max(self.cpu_s, 1e-9)
+
+    def must_not_exceed(self, name: str, value: float, most: float, unit: str = "") -> None:
+        """Note a missed goal if a figure is above it."""
+        if value > most:
+            self.missed.append(f"{name}: {value:.4g}{unit}, {most:.4g}{unit} allowed")
+
+    def must_reach(self, name: str, value: float, least: float, unit: str = "") -> None:
+        """Note a missed goal if a figure is below it."""
+        if value < least:
+            self.missed.append(f"{name}: {value:.4g}{unit}, {least:.4g}{unit} wanted")
+
+
+def quantiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the median, the 95th and the 98th percentile; zeros where there is nothing.
+
+    >>> quantiles([3.0, 1.0, 2.0])
+    (2.0, 3.0, 3.0)
+    """
+    ordered = sorted(values) or [0.0]
+    half, most, nearly_all = (ordered[min(len(ordered) - 1, int(q * len(ordered)))] for q in (0.5, 0.95, 0.98))
+    return half, most, nearly_all
+
+
+def ms_text(values: Sequence[float]) -> str:
+    """Return seconds as milliseconds.
+
+    >>> ms_text((0.05, 0.1))
+    '50 / 100'
+    """
+    return " / ".join(f"{value * 1000:.0f}" for value in values)
