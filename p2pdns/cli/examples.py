@@ -91,6 +91,10 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     ),
     "sim": (
         Example("p2pdns sim", "look zones up in a simulated world of a hundred machines, by a seed that is drawn"),
+        Example(
+            "p2pdns sim --seed 7 --figure world.png",
+            "draw what came of it: one look-up on the circle of ids, and how long all took",
+        ),
         Example("p2pdns sim --seed 7 --nodes 1000 --json", "a thousand machines by this seed, as JSON"),
     ),
     "flush": (

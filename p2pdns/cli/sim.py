@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import shlex
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -27,6 +28,7 @@ NODES_DEFAULT = 100
 NODES_MIN, NODES_MAX = 30, 20_000
 SEED_MAX = 2**32 - 1
 GETS_DEFAULT, GETS_MAX = 200, 100_000
+MINUTES_MAX = 60 * 24 * 30  # A month; a longer one would take days here.
 
 
 @click.command(cls=Verb)
@@ -36,8 +38,14 @@ GETS_DEFAULT, GETS_MAX = 200, 100_000
 @click.option(
     "--gets", metavar="N", type=click.IntRange(1, GETS_MAX), default=GETS_DEFAULT, help="How many look-ups a row (200)."
 )
+@click.option(
+    "--minutes", metavar="N", type=click.FloatRange(1, MINUTES_MAX), default=60.0, help="How long the world lasts (60)."
+)
+@click.option("--figure", metavar="FILE.png", type=click.Path(path_type=Path), help="Draw the outcome as a picture.")
 @settings.json_option
-def sim(scenario: str, seed: int | None, nodes: int, gets: int, as_json: bool) -> None:
+def sim(
+    scenario: str, seed: int | None, nodes: int, gets: int, minutes: float, figure: Path | None, as_json: bool
+) -> None:
     """Run a simulated world on this machine: the real code in virtual time, by one seed.
 
     The scenario "lookup" lets machines join, publishes zones, and looks them up while ever more machines are dead. The
@@ -48,9 +56,12 @@ def sim(scenario: str, seed: int | None, nodes: int, gets: int, as_json: bool) -
         raise UsageError(f"no scenario is called {scenario!r}", place="--scenario", hint=hint)
     if not NODES_MIN <= nodes <= NODES_MAX:
         raise UsageError(f"{nodes} machines, {NODES_MIN} to {NODES_MAX} are possible", place="--nodes")
+    from p2pdns.sim.figure import check, draw
     from p2pdns.sim.report import Scale
     from p2pdns.sim.scenarios import SCENARIOS as RUNS
 
+    if figure is not None:
+        check(figure)
     seed = secrets.randbelow(SEED_MAX + 1) if seed is None else seed
     # A run that is interrupted can be repeated too.
     if as_json:
@@ -60,11 +71,15 @@ def sim(scenario: str, seed: int | None, nodes: int, gets: int, as_json: bool) -
         ui.show_at_once()
     with ui.progress() as line:
         report = RUNS[scenario](
-            Scale(seed, nodes, gets), lambda what, done, count: line.update(f"{what} {done} of {count}")
+            Scale(seed, nodes, gets, minutes=minutes),
+            lambda what, done, count: line.update(f"{what} {done} of {count}"),
         )
     _show(report, as_json=as_json)
+    if figure is not None:
+        draw(report, figure)
+        ui.note(f"the picture is in {figure}")
     if not report.is_good:
-        flags = {"--scenario": scenario, "--seed": seed, "--nodes": nodes, "--gets": gets}
+        flags = {"--scenario": scenario, "--seed": seed, "--nodes": nodes, "--gets": gets, "--minutes": f"{minutes:g}"}
         again = shlex.join(["p2pdns", "sim", *(str(word) for flag in flags.items() for word in flag)])
         rest = [*report.findings, *report.missed]
         raise P2pdnsError(f"{len(rest)} rules broken or goals missed, first: {rest[0]}", hint=f"to repeat it: {again}")
@@ -74,6 +89,7 @@ def _show(report: Report, *, as_json: bool) -> None:
     speed = report.node_hours_per_cpu_minute
     if as_json:
         facts = asdict(report)
+        del facts["picture"]
         ui.json_result({**facts.pop("scale"), **facts, "node_hours_per_cpu_minute": speed, "is_good": report.is_good})
         return
     ui.fields({f"{name}:": f"{value:g}" for name, value in report.draw.items()})

@@ -30,17 +30,23 @@ from p2pdns.sim.network import VirtualNetwork
 PORT = 6_881
 NETWORK_NAME = "simulated"
 FIRST_OCTETS = range(11, 91)  # Public space that no block of special use reaches into.
+SPREADING = 40_503  # Odd, and 2¹⁶ divided by the golden ratio: its multiples fill 16 bits evenly, each once.
+HOSTS_MAX = 1 << 16
 
 
 def host_of(number: int) -> str:
-    """Return the address of a machine: each in a /16 of its own as long as there are some.
+    """Return the address of a machine, another for each number: in a /16 of its own as long as there are some.
 
-    >>> host_of(0), host_of(80), host_of(20_480)
-    ('11.0.0.1', '11.1.0.1', '11.0.1.1')
+    BEP 42 derives the first bits of an id from the address, from the low bits of each octet. So these must differ much,
+    or the ids of a world would lie on a few points of the circle.
+
+    >>> host_of(0), host_of(1), host_of(20_480)
+    ('11.0.0.1', '12.0.158.56', '11.0.48.1')
     """
+    assert number < HOSTS_MAX, "no more addresses of this kind"
     rest, first = divmod(number, len(FIRST_OCTETS))
-    third, second = divmod(rest, 256)
-    return f"{FIRST_OCTETS[first]}.{second}.{third}.1"
+    third, fourth = divmod((number * SPREADING + 1) % HOSTS_MAX, 256)
+    return f"{FIRST_OCTETS[first]}.{rest % 256}.{third}.{fourth}"
 
 
 class VirtualEngine:

@@ -1,4 +1,5 @@
-"""What comes of a simulated world: rows of figures, rules that were broken, goals that were missed.
+"""What comes of a simulated world: rows of figures, rules that were broken, goals that were missed, and what a figure
+is drawn of.
 
 Guarantees: the same report has the same facts as text and as JSON. Does not know what was measured.
 """
@@ -35,6 +36,32 @@ class ReportRow(Protocol):
         """Return the texts of the line by the title of their column."""
 
 
+@dataclass(frozen=True)
+class Ring:
+    """One look-up on the circle of ids, where 0 is the top and 1 the top again.
+
+    `asked` has the machines that were asked, in this order, and after how many seconds; `first` of them were asked
+    before the first valid item came.
+    """
+
+    alive: list[float]
+    dead: list[float]
+    target: float
+    reader: float
+    asked: list[tuple[float, float]]
+    first: int
+
+
+@dataclass
+class Picture:
+    """What a figure is drawn of: a curve of times for each label, one of availability by hours, one look-up."""
+
+    first_s: dict[str, list[float]] = field(default_factory=dict)
+    done_s: dict[str, list[float]] = field(default_factory=dict)
+    availability: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    ring: Ring | None = None
+
+
 @dataclass
 class Report:
     """What came of a world."""
@@ -49,6 +76,7 @@ class Report:
     virtual_s: float = 0.0
     cpu_s: float = 0.0
     datagrams: int = 0
+    picture: Picture = field(default_factory=Picture)
 
     @property
     def is_good(self) -> bool:

@@ -82,6 +82,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "zeroconf": ("net.discovery",),
     "click": ("cli", "demo"),
     "rich": ("cli", "demo"),
+    "matplotlib": ("sim.figure",),
 }
 
 PURE = (

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from p2pdns.dht.lookup.verdict import Verdict
+from p2pdns.items.item import mutable_target
 from p2pdns.sim.checkers import look_findings, world_findings
+from p2pdns.sim.hops import Watch
 from p2pdns.sim.network import RTT_S_MEDIAN, Weather
-from p2pdns.sim.report import Report, Scale, ms_text, quantiles
+from p2pdns.sim.report import Report, Ring, Scale, ms_text, quantiles
 from p2pdns.sim.scenarios.story import told
 from p2pdns.sim.world import Look, Progress, World
 
@@ -22,6 +24,7 @@ QUIET_S = 60.0  # After the last machine has joined and the last zone is publish
 DEAD_SHARES = (0.0, 0.1, 0.3, 0.5)
 P50_RTTS_MAX, P95_RTTS_MAX = 2.0, 4.0  # Of the first valid item, with all machines alive.
 P95_S_MAX_HALF_DEAD = 0.5
+SHARE_ON_RING = 0.3  # The figure shows a look-up among so many dead machines, where one sees it go round them.
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,11 @@ def lookup(scale: Scale, progress: Progress) -> Report:
                 looks.append(await world.look_up(world.owners[number % scale.zones]))
                 progress(f"looking up, {share:.0%} dead,", number + 1, scale.gets)
             rows.append(_row(share, looks))
+            label = f"{share:.0%} dead"
+            report.picture.first_s[label] = [look.first_s for look in looks if look.first_s is not None]
+            report.picture.done_s[label] = [look.outcome.done_s for look in looks]
+            if share == SHARE_ON_RING:
+                report.picture.ring = await _one_way(world)
             report.findings += [text for look in looks for text in look_findings(look)]
             report.findings += world_findings(world)
             world.troubles.clear()
@@ -80,6 +88,15 @@ def lookup(scale: Scale, progress: Progress) -> Report:
         judge(report, rows)
 
     return told(Report("lookup", scale, draw), weather, progress, story)
+
+
+async def _one_way(world: World) -> Ring | None:
+    owner = world.owners[0]
+    watch = Watch(mutable_target(owner.key.raw))
+    world.network.rules.insert(0, watch)
+    look = await world.look_up(owner)
+    world.network.rules.remove(watch)
+    return watch.ring(world.engines, look.first_s)
 
 
 def _row(dead: float, looks: Sequence[Look]) -> LookupRow:
