@@ -49,12 +49,13 @@ LOST: Fate = ()
 
 @dataclass(frozen=True, slots=True)
 class Weather:
-    """For datagrams that no rule decides on. Loss and duplication are shares from 0 to 1."""
+    """For datagrams that no rule decides on. Loss, duplication and jitter (of a delay) are shares from 0 to 1."""
 
     loss: float = 0.0
     duplication: float = 0.0
     rtt_s_median: float = RTT_S_MEDIAN
     rtt_sigma: float = RTT_SIGMA
+    jitter: float = JITTER
 
 
 class VirtualSocket:
@@ -135,7 +136,7 @@ class VirtualNetwork:
         self.note("datagram", sender, receiver, hashlib.blake2s(data).hexdigest())
         delay_s = self.rtt_s(sender, receiver) / 2
         for extra_s in self._fate(Datagram(data, sender, receiver, self._loop.time())):
-            jitter_s = delay_s * JITTER * self._random.random()
+            jitter_s = delay_s * self.weather.jitter * self._random.random()
             self._loop.call_later(delay_s + jitter_s + extra_s, self._arrive, data, sender, receiver)
 
     def _fate(self, datagram: Datagram) -> Fate:

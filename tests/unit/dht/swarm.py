@@ -1,14 +1,13 @@
-"""Nodes joined by a loop in memory: time is a number, and loss is not delivering.
+"""Nodes alone on the simulated network: no endpoint, overlay or publisher is above them, and a test turns the time.
 
 Guarantees: the same seed gives the same history; nothing here opens a socket or reads a clock.
 """
 
 from __future__ import annotations
 
-import heapq
+import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -30,28 +29,65 @@ from p2pdns.dht.routing.ids import distance
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import ImmutableItem, MutableItem, Present
 from p2pdns.items.keys import SecretKey, ZoneKey
+from p2pdns.sim.loop import VirtualLoop
+from p2pdns.sim.network import LOST, Datagram, Fate, VirtualNetwork, Weather
 
 DELAY_S = 0.005
-STEPS_MAX = 2_000_000  # A swarm that is not quiet by then never will be.
+DATAGRAM_BYTES_MAX = 2_049  # As an endpoint reads.
 UNIX_NOW = 1_800_000_000.0
+
+# The loops of the swarms of one test; they are closed after it, see conftest.
+LOOPS: list[VirtualLoop] = []
 
 E = TypeVar("E")
 
 
-@dataclass(order=True)
-class _Flight:
-    due: float
-    serial: int
-    data: bytes = field(compare=False)
-    source: Address = field(compare=False)
-    target: Address = field(compare=False)
+class _Shell:
+    """Between a node and the network: receive, send, hear events, set the timer; and nothing of its own."""
+
+    def __init__(self, swarm: Swarm, address: Address, node: Node) -> None:
+        self._swarm = swarm
+        self._address = address
+        self._node = node
+        self._socket = swarm.network.open(address)
+        self._timer: asyncio.TimerHandle | None = None
+        swarm.loop.add_reader(self._socket, self._receive)
+
+    def _receive(self) -> None:
+        data, sender = self._socket.recvfrom(DATAGRAM_BYTES_MAX)
+        if self._address not in self._swarm.dead:
+            self._node.receive_datagram(data, sender, self._swarm.now)
+            self.flush()
+
+    def _timer_is_due(self, due: float) -> None:
+        if self._address not in self._swarm.dead and self._node.get_timer() == due:
+            self._node.handle_timer(due)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what the node would send now, keep its events, and set the timer that it asks for."""
+        for data, target in self._node.datagrams_to_send(self._swarm.now):
+            self._socket.sendto(data, target)
+        while (event := self._node.next_event()) is not None:
+            self._swarm.events[self._address].append(event)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self._node.get_timer()
+        if due is not None and self._address not in self._swarm.dead:
+            self._timer = self._swarm.loop.call_at(due, self._timer_is_due, due)
+        self._swarm.something_happened()
 
 
 class Swarm:
-    """A world of nodes. `is_lost(data, source, target)` decides what does not arrive."""
+    """A world of nodes without what is above them. `is_lost(data, source, target)` decides what does not arrive."""
 
     def __init__(self, seed: int = 1, *, network: str = "swarm", **settings: object) -> None:
-        self.now = 1000.0
+        self.loop = VirtualLoop()
+        LOOPS.append(self.loop)
+        self.network = VirtualNetwork(self.loop, seed)
+        self.set_delay(DELAY_S)
+        self.network.rules.append(self._fate)
         self.rng = random.Random(seed)
         self.nodes: dict[Address, Node] = {}
         self.dead: dict[Address, None] = {}
@@ -59,20 +95,40 @@ class Swarm:
         self.trace: list[tuple[Address, Address, int]] = []
         self.seen: dict[Address, list[tuple[bytes, Address]]] = {}
         self.is_lost: Callable[[bytes, Address, Address], bool] = lambda data, source, target: False
-        self._network = network
+        self._network_name = network
         self._settings = settings
-        self._flights: list[_Flight] = []
-        self._serial = 0
-        self._order: dict[Address, int] = {}
-        self._touched: dict[Address, int] = {}
-        self._timers: list[tuple[float, int, Address]] = []
+        self._shells: dict[Address, _Shell] = {}
+        self._is_injecting = False
+        self._is_enough: Callable[[], bool] = lambda: False
+        self._enough: asyncio.Future[None] | None = None
+
+    @property
+    def now(self) -> float:
+        """The virtual time, which a test may turn."""
+        return self.loop.time()
+
+    @now.setter
+    def now(self, now: float) -> None:
+        self.loop.virtual.now = now
+
+    def set_delay(self, delay_s: float) -> None:
+        """Have each datagram take so long from now on."""
+        self.network.weather = Weather(rtt_s_median=2 * delay_s, rtt_sigma=0.0, jitter=0.0)
+
+    def _fate(self, datagram: Datagram) -> Fate | None:
+        if self._is_injecting:
+            return (0.0,)
+        data, source, target = datagram.data, datagram.sender, datagram.receiver
+        self.trace.append((source, target, len(data)))
+        self.seen.setdefault(target, []).append((data, source))
+        return LOST if source in self.dead or self.is_lost(data, source, target) else (0.0,)
 
     def new_node(self, host: str = "127.0.0.1", **more: object) -> Node:
         """Add a node that knows nobody."""
         settings = NodeSettings(**({"bind_host": host} | self._settings | more))  # type: ignore[arg-type]
         node = Node(
             node_id=None,
-            network=self._network,
+            network=self._network_name,
             entropy=self.rng.randbytes,
             storage=Storage(),
             settings=settings,
@@ -113,84 +169,44 @@ class Swarm:
 
     def inject(self, data: bytes, source: Address, target: Address) -> None:
         """Have a datagram arrive that no node of ours has sent."""
-        self._serial += 1
-        heapq.heappush(self._flights, _Flight(self.now + DELAY_S, self._serial, data, source, target))
+        self._open_shells()
+        self._is_injecting = True
+        self.network.send(data, source, target)
+        self._is_injecting = False
 
     def run_until(self, is_enough: Callable[[], bool], limit_s: float = 30.0) -> None:
-        """Deliver datagrams and fire timers until something holds; AssertionError when it does not in time."""
-        end = self.now + limit_s
-        self._look_at_all()
-        for _ in range(STEPS_MAX):
-            self._collect()
-            if is_enough():
-                return
-            due = self._next_due()
-            assert due is not None, "nothing will ever happen again"
-            assert due <= end, f"not within {limit_s} s"
-            self._advance(max(due, self.now))
-        raise AssertionError("too many steps")
+        """Let datagrams arrive and timers fire until something holds; AssertionError when it does not in time."""
+        self._is_enough = is_enough
+        self._enough = self.loop.create_future()
+        self._begin()
+        try:
+            self.loop.run_until_complete(asyncio.wait_for(self._enough, limit_s))
+        except TimeoutError:
+            raise AssertionError(f"not within {limit_s} s") from None
+        finally:
+            self._enough = None
 
     def run_for(self, seconds: float) -> None:
         """Let time pass."""
-        end = self.now + seconds
-        self._look_at_all()
-        while True:
-            self._collect()
-            due = self._next_due()
-            if due is None or due > end:
-                self.now = end
-                return
-            self._advance(max(due, self.now))
+        self._begin()
+        self.loop.run_until_complete(asyncio.sleep(seconds))
 
-    def _look_at_all(self) -> None:
-        # Between two runs a test may have done anything to any node; within one, only nodes that were told something
-        # have changed. Days of virtual time with a dozen nodes take seconds by that.
-        self._order = {address: index for index, address in enumerate(self.nodes)}
-        self._touched = dict(self._order)
-        self._timers.clear()
+    def something_happened(self) -> None:
+        """Look whether what is waited for holds now."""
+        if self._enough is not None and not self._enough.done() and self._is_enough():
+            self._enough.set_result(None)
 
-    def _collect(self) -> None:
-        while self._touched:
-            touched, self._touched = sorted(self._touched, key=self._order.__getitem__), {}
-            for address in touched:
-                node = self.nodes[address]
-                for data, target in node.datagrams_to_send(self.now):
-                    self.trace.append((address, target, len(data)))
-                    self.seen.setdefault(target, []).append((data, address))
-                    if address not in self.dead and not self.is_lost(data, address, target):
-                        self.inject(data, address, target)
-                while (event := node.next_event()) is not None:
-                    self.events[address].append(event)
-                due = node.get_timer()
-                if due is not None:
-                    heapq.heappush(self._timers, (due, self._order[address], address))
+    def _begin(self) -> None:
+        # Between two runs a test may have done anything to any node.
+        self._open_shells()
+        for shell in self._shells.values():
+            shell.flush()
+        self.something_happened()
 
-    def _next_due(self) -> float | None:
-        while self._timers and not self._is_set(*self._timers[0]):
-            heapq.heappop(self._timers)
-        dues = [self._timers[0][0]] if self._timers else []
-        dues += [self._flights[0].due] if self._flights else []
-        return min(dues, default=None)
-
-    def _is_set(self, due: float, _index: int, address: Address) -> bool:
-        return address not in self.dead and self.nodes[address].get_timer() == due
-
-    def _advance(self, due: float) -> None:
-        self.now = due
-        rung: dict[Address, int] = {}
-        while self._timers and self._timers[0][0] <= due:
-            timer = heapq.heappop(self._timers)
-            if self._is_set(*timer):
-                rung[timer[2]] = timer[1]
-        for address in sorted(rung, key=rung.__getitem__):
-            self.nodes[address].handle_timer(due)
-            self._touched[address] = 0
-        while self._flights and self._flights[0].due <= due:
-            flight = heapq.heappop(self._flights)
-            node_there = self.nodes.get(flight.target)
-            if node_there is not None and flight.target not in self.dead:
-                node_there.receive_datagram(flight.data, flight.source, due)
-                self._touched[flight.target] = 0
+    def _open_shells(self) -> None:
+        for address, node in self.nodes.items():
+            if address not in self._shells:
+                self._shells[address] = _Shell(self, address, node)
 
     # Operations
 

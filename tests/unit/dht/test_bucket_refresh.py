@@ -71,7 +71,7 @@ def test_who_join_all_at_once_know_most_of_whom_they_have_room_for(network: str)
 
 
 def test_enlarged_far_buckets_are_filled() -> None:
-    swarm = Swarm(4, k=4)
+    swarm = Swarm(5, k=4)
     swarm.grow(40)
     plain, wide = joined(swarm), joined(swarm, far_sizes=(16, 8))
     assert plain.contact_count == room_of(plain, swarm)

@@ -7,7 +7,6 @@ import pytest
 from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.node.machine import Node
 from p2pdns.items.item import mutable_target
-from tests.unit.dht import swarm as world
 from tests.unit.dht.swarm import Swarm, item_of
 
 NODES = 24
@@ -26,12 +25,12 @@ def grown(seed: int = 1) -> tuple[Swarm, list[Node]]:
     return swarm, nodes
 
 
-def test_a_look_up_waits_for_contacts_that_have_all_become_slower(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_up_waits_for_contacts_that_have_all_become_slower() -> None:
     swarm, nodes = grown()
     item = item_of(7)
     swarm.put(nodes[0], item)
     asker = next(node for node in nodes if node.storage.held(item.target, swarm.now) is None)
-    monkeypatch.setattr(world, "DELAY_S", SLOW_DELAY_S)
+    swarm.set_delay(SLOW_DELAY_S)
     outcome = swarm.get(asker, mutable_target(item.key.raw), item.key)
     assert outcome.item == item
     assert outcome.answered_count >= NEAR_MIN
@@ -44,9 +43,9 @@ def test_a_look_up_waits_for_contacts_that_have_all_become_slower(monkeypatch: p
     assert (waited, asker.counters[WAITED]) == (1, 1)
 
 
-def test_a_put_reaches_contacts_that_have_all_become_slower(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_put_reaches_contacts_that_have_all_become_slower() -> None:
     swarm, nodes = grown()
-    monkeypatch.setattr(world, "DELAY_S", SLOW_DELAY_S)
+    swarm.set_delay(SLOW_DELAY_S)
     assert swarm.put(nodes[0], item_of(7)).stored_count >= NEAR_MIN
 
 
