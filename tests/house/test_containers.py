@@ -8,6 +8,7 @@ import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -20,6 +21,7 @@ DEPLOY = ROOT / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
+PICTURE = ROOT / "docs" / "figures" / "testbed.svg"
 DAEMONS = ("boot-west", "boot-east", "west", "east", "publisher", "resolver", "newcomer")
 OVERLAY_NODE_COUNT = 12
 # Service, role, side, and the address that others know it by.
@@ -83,6 +85,21 @@ def test_the_published_port_is_on_loopback_only_and_in_the_first_network_by_name
     assert published == [f"127.0.0.1:${{P2PDNS_TESTBED_PORT:-5301}}:53/{protocol}" for protocol in ("udp", "tcp")]
     assert min(COMPOSE["networks"]) == "access"
     assert set(SERVICES["router"]["networks"]) == {"access", *SIDES}
+
+
+def test_the_picture_shows_every_service_and_address_of_the_file_and_no_others() -> None:
+    shown = [text for element in ElementTree.parse(PICTURE).iter() if (text := (element.text or "").strip())]
+    scales = {service: entry.get("scale", 1) for service, entry in SERVICES.items()}
+    names = {service if scale == 1 else f"{service}/1 … {service}/{scale}" for service, scale in scales.items()}
+    assert names <= set(shown)
+    configs = [COMPOSE["networks"][side]["ipam"]["config"][0] for side in SIDES]
+    networks = {config[what] for config in configs for what in ("subnet", "gateway")}
+    # Of the addresses that the engine gives, the first.
+    given = {config["ip_range"].partition("/")[0] for config in configs}
+    fixed = {address for *_, address in PLACES if address}
+    addresses = re.findall(r"\d+\.\d+\.\d+\.\d+(?:/\d+)?", " ".join(shown))
+    assert set(addresses) == {"127.0.0.1", *networks, *given, *fixed}
+    assert "dig @127.0.0.1 -p 5301" in shown
 
 
 @pytest.mark.parametrize("service", DAEMONS)
