@@ -21,6 +21,10 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 if settings.get_current_profile_name() == "default":
     settings.load_profile("patient")
 
+# What takes the machine for minutes, or needs programs of others: pyproject.toml says more of each marker. A browser is
+# too big for `make test`, so its smoke has a marker; the other smoke tests of tests/outside have none.
+UNLESS_ASKED = ("outside", "smoke", "testbed")
+
 LOG_AT_START = structlog.get_config()
 REAL_SOCKET = socket.socket
 
@@ -61,6 +65,15 @@ class LoopbackSocket(REAL_SOCKET):
             return super().sendmsg(buffers, ancdata, flags)
         assert _is_allowed(address), f"a test tried to send to {address}"
         return super().sendmsg(buffers, ancdata, flags, address)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave tests out of a run that does not ask for them by their marker."""
+    unasked = [marker for marker in UNLESS_ASKED if marker not in config.option.markexpr]
+    if left_out := [item for item in items if any(item.get_closest_marker(marker) for marker in unasked)]:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -7,7 +7,6 @@ it, that is a failure.
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import signal
 from collections.abc import Iterator
@@ -20,7 +19,6 @@ from deploy.testbed.faults import first_signal_ends
 from deploy.testbed.testbed import DEFAULT_PORT
 from p2pdns.demo import free_dns_address
 from tests.testbed.story import Story
-from tests.testbed.traces import temporary_files
 from tests.testbed.world import BED, DOWN_S, World, why_no_engine
 from tests.testbed.zones import ROOT
 
@@ -44,15 +42,6 @@ def namespaces() -> None:
         leave_out("there is no command ip (Debian: iproute2)")
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         leave_out("there is no /dev/net/tun")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the story out of a run that does not ask for it by its marker: it takes the machine for minutes."""
-    if MARKER not in config.option.markexpr:
-        left_out = [item for item in items if item.get_closest_marker(MARKER) is not None]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -80,7 +69,7 @@ def overlay(request: pytest.FixtureRequest) -> Iterator[World]:
     story = request.config.stash.setdefault(STORY, Story())
     # Another one where the usual port is taken.
     port = free_dns_address(DEFAULT_PORT)[1]
-    world = World(story, secrets.token_hex(4), port, temporary_files())
+    world = World(story, port)
     # Any of the signals is Ctrl-C, which ends the run and not only the test.
     with pytest.MonkeyPatch.context() as environ, first_signal_ends(signal.default_int_handler) as ignore_signals:
         environ.setenv("P2PDNS_TESTBED_PORT", str(port))

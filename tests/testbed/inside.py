@@ -1,4 +1,4 @@
-"""The story's requests inside a container, done by the container's own Python: one a line, a reply a line, all JSON.
+"""The story's requests inside a container, done by the container's own Python, to which execnet sends this file.
 
 Each word of a request is done, and answered under the same word:
 
@@ -9,8 +9,7 @@ Each word of a request is done, and answered under the same word:
     marks    the newest seq seen, by zone key, as the daemon has it on disk    null
     rights   what the kernel lets this container do                            null
 
-Guarantees: a reply to every request within minutes, "trouble" where something broke; an end with the end of the input.
-Does not know what the answers should be.
+Guarantees: a reply in JSON to every request within minutes. Does not know what the answers should be.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ import json
 import os
 import socket
 import sqlite3
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -109,14 +107,7 @@ def rights(_: object) -> dict[str, object]:
 WORDS: dict[str, Callable[[Any], Any]] = {word.__name__: word for word in (ask, direct, control, send, marks, rights)}
 
 
-def reply_to(line: str) -> dict[str, Any]:
-    try:
-        return {word: WORDS[word](options) for word, options in json.loads(line).items()}
-    except Exception as trouble:
-        # The test that asked fails with it; the next request is another matter.
-        return {"trouble": f"{type(trouble).__name__}: {trouble}"}
-
-
-if __name__ == "__main__":
-    for request in sys.stdin:
-        print(json.dumps(reply_to(request)), flush=True)  # noqa: T201
+if __name__ == "__channelexec__":
+    requests = globals()["channel"]
+    for request in requests:
+        requests.send(json.dumps({word: WORDS[word](options) for word, options in request.items()}))

@@ -18,91 +18,75 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
+from deploy.testbed import engine, impair
 from tests.conftest import REAL_SOCKET
 
-IMPAIR = Path(__file__).resolve().parents[2] / "deploy" / "testbed" / "impair.py"
+IMPAIR = ("-I", "-S", impair.__file__)  # As in its container: a file by itself, without this package.
 LEFT, RIGHT = "10.93.1.1", "10.93.1.2"
 PORT = 7007
 SECONDS_MAX = 30  # Guards only: no test waits for the clock.
-MOMENT_S = 0.2  # So long a reply is awaited that must not come.
+MOMENT_S = 0.2  # So long a packet is awaited that must not come.
 RECEIVE_BYTES = 4_000_000
 CLONE_NEWNET = 0x40000000
 
 _numbers = itertools.count()
 
 
-class Reply(NamedTuple):
-    """An echo: the number of its packet, the sender that the echo saw, and its age since that packet and the first."""
+class Arrival(NamedTuple):
+    """A packet on the right: its number, the sender it bears, and its age."""
 
     number: int
     sender: str
     seconds: float
-    seconds_since_first: float
 
 
 class Machines(NamedTuple):
-    """Two namespaces by their names, and their sockets: a left one that asks, a right one that echoes, one for TCP."""
+    """Two namespaces by their names, and their sockets: a left one that sends, right ones for datagrams and for TCP."""
 
     left: str
     right: str
-    asking: socket.socket
-    echoing: socket.socket
+    sending: socket.socket
+    receiving: socket.socket
     listening: socket.socket
 
-    def send(self, count: int, *, size_bytes: int = 100) -> list[float]:
+    def send(self, count: int) -> list[float]:
         """Send numbered packets from the left to the right, all at once; return when each was sent."""
         times = []
         for number in range(count):
             times.append(time.monotonic())
-            self.asking.sendto(number.to_bytes(4).ljust(size_bytes, b"x"), (RIGHT, PORT))
+            self.sending.sendto(number.to_bytes(100), (RIGHT, PORT))
         return times
 
-    def replies(self, sent: list[float], expected: int) -> list[Reply]:
-        """Echo packets on the right; return the replies on the left, of which exactly `expected` must come."""
-        found: list[Reply] = []
-        while True:
-            wait_s = SECONDS_MAX if len(found) < expected else MOMENT_S
-            ready, _, _ = select.select([self.asking, self.echoing], [], [], wait_s)
-            if self.echoing in ready:
-                data, source = self.echoing.recvfrom(65536)
-                self.echoing.sendto(data[:4] + source[0].encode(), source)
-            if self.asking in ready:
-                data, now = self.asking.recv(65536), time.monotonic()
-                number = int.from_bytes(data[:4])
-                found.append(Reply(number, data[4:].decode(), now - sent[number], now - sent[0]))
-            if not ready:
-                assert len(found) == expected
-                return found
+    def arrivals(self, sent: list[float], expected: int) -> list[Arrival]:
+        """Return the packets that arrive on the right: exactly `expected` must."""
+        found: list[Arrival] = []
+        while len(found) < expected or select.select([self.receiving], [], [], MOMENT_S)[0]:
+            data, (sender, _) = self.receiving.recvfrom(65536)
+            number = int.from_bytes(data)
+            found.append(Arrival(number, sender, time.monotonic() - sent[number]))
+        assert len(found) == expected
+        return found
 
-    def ask(self, count: int, *, size_bytes: int = 100, expected: int | None = None) -> list[Reply]:
-        return self.replies(self.send(count, size_bytes=size_bytes), count if expected is None else expected)
+    def carry(self, count: int, *, expected: int | None = None) -> list[Arrival]:
+        return self.arrivals(self.send(count), count if expected is None else expected)
 
     def stream(self, data: bytes) -> bytes:
-
-        def echo() -> None:
-            peer, _ = self.listening.accept()
-            with peer:
-                while part := peer.recv(65536):
-                    peer.sendall(part)
-
-        with ThreadPoolExecutor(2) as pool, _socket_in(self.left, socket.SOCK_STREAM) as sock:
+        """Send bytes over TCP from the left; return what arrives on the right."""
+        with ThreadPoolExecutor(1) as pool, _socket_in(self.left, socket.SOCK_STREAM) as sock:
             sock.connect((RIGHT, PORT))
-            for work in (echo, lambda: sock.sendall(data)):
-                pool.submit(work)
-            back = b""
-            while len(back) < len(data) and (part := sock.recv(65536)):
-                back += part
-            return back
+            pool.submit(sock.sendall, data)
+            peer, _ = self.listening.accept()
+            with peer, peer.makefile("rb") as arriving:
+                return arriving.read(len(data))
 
 
 def ip(*arguments: str) -> str:
-    return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
+    return engine.run(["ip", *arguments])
 
 
-def started(namespace: str, *words: str | Path) -> subprocess.Popen[str]:
+def started(namespace: str, *words: str) -> subprocess.Popen[str]:
     """Start a Python in a namespace. `ip netns exec` becomes it, so its process id is the program's."""
     command = ["ip", "netns", "exec", namespace, sys.executable, *words]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -152,20 +136,18 @@ def machines() -> Iterator[Machines]:
     with namespaces("l", "r") as (left, right), contextlib.ExitStack() as sockets:
         wire(left, LEFT, right)
         plug_in(right, RIGHT)
-        asking = sockets.enter_context(_socket_in(left, socket.SOCK_DGRAM))
-        echoing, listening = (
-            sockets.enter_context(_socket_in(right, kind)) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM)
-        )
-        for each in (echoing, listening):
+        kinds = ((left, socket.SOCK_DGRAM), (right, socket.SOCK_DGRAM), (right, socket.SOCK_STREAM))
+        sending, receiving, listening = (sockets.enter_context(_socket_in(*kind)) for kind in kinds)
+        for each in (receiving, listening):
             each.bind((RIGHT, PORT))
         listening.listen()
-        yield Machines(left, right, asking, echoing, listening)
+        yield Machines(left, right, sending, receiving, listening)
 
 
 @contextlib.contextmanager
 def impaired(namespace: str, *flags: str) -> Iterator[subprocess.Popen[str]]:
     """Run the impairing in a namespace, as a file by itself, from when it has begun until the end of the block."""
-    process = started(namespace, "-I", "-S", IMPAIR, *flags)
+    process = started(namespace, *IMPAIR, *flags)
     assert process.stdout is not None
     try:
         line = process.stdout.readline()

@@ -14,6 +14,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from p2pdns.cli.ui import Column, table_lines
+
+COLUMNS = [*map(Column, ("scenario", "what", "expected", "seen")), Column("s", "right"), Column("")]
 CELL_CHARACTERS_MAX = 60
 DETAILS_CHARACTERS_MAX = 1500
 
@@ -64,26 +67,24 @@ class Story:
     def count(self, name: str, right: int, total: int, details: Any = None) -> None:
         self.row(name, f"{total} of {total}", f"{right} of {total}", right == total and total > 0, details)
 
-    def none(self, name: str, found: Iterable[str], details: Any = None) -> None:
-        words = ", ".join(found) or "none"
-        self.row(name, "none", words, words == "none", details)
+    def same(self, name: str, expected: object, seen: object, details: Any = None) -> None:
+        self.row(name, str(expected), seen, seen == expected, details)
 
-    def same(self, name: str, expected: object, seen: object) -> None:
-        self.row(name, str(expected), seen, seen == expected)
+    def none(self, name: str, found: Iterable[str], details: Any = None) -> None:
+        self.same(name, "none", ", ".join(found) or "none", details)
 
     @property
     def held(self) -> bool:
         return bool(self.rows) and all(row.held for row in self.rows)
 
     def table(self) -> list[str]:
-        lines = [("scenario", "what", "expected", "seen", "s", "")] + [
+        lines = [
             (row.scenario, row.name, row.expected, row.seen, f"{row.seconds:.1f}", "held" if row.held else "FAILED")
             for row in self.rows
         ]
         most = CELL_CHARACTERS_MAX
         short = [[cell if len(cell) <= most else cell[: most - 1] + "…" for cell in line] for line in lines]
-        widths = [max(map(len, column)) for column in zip(*short, strict=True)]
-        return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in short]
+        return table_lines(COLUMNS, short)
 
     def write(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from typing import Any
 
 import pytest
 
-from deploy.testbed import Container, Impairment, engine, sidecars
-from p2pdns.cli import dnsclient
-from p2pdns.demo.rows import problems
-from p2pdns.errors import Unavailable
+from deploy.testbed import Container, Faults, Impairment, engine, sidecars
+from p2pdns.demo.rows import Row, problems
 from p2pdns.items.keys import SecretKey
+from p2pdns.sim.report import quantiles
 from tests.testbed import world
 from tests.testbed.world import BED, JOINED_MIN, World, ask, control, daemons, dht_of, everywhere, holdings, one, status
 from tests.testbed.zones import Expected, Signed, of_demo_rows, of_zone_files, reply_of
@@ -50,12 +48,7 @@ def test_every_resolver_answers_every_published_name(overlay: World) -> None:
         known = keys | {"nobody": NOBODY}
         rows = of_demo_rows(known)
         replies = everywhere(places, lambda place: world.ask_questions(place, [question for _, question in rows]))
-        wrong = [
-            f"{place.place}: {row.what}: {', '.join(faults)}"
-            for place, own in replies.items()
-            for (row, _), reply in zip(rows, own, strict=True)
-            if (faults := list(problems(row, known, reply_of(reply))))
-        ]
+        wrong = [f"{place.place}: {fault}" for place, own in replies.items() for fault in _faults(rows, known, own)]
         total = len(rows) * len(places)
         story.count("aliases, wildcards, NXDOMAIN, TC, case …", total - len(wrong), total, wrong)
 
@@ -63,12 +56,15 @@ def test_every_resolver_answers_every_published_name(overlay: World) -> None:
 def test_the_published_port_answers_on_loopback_over_both_transports(overlay: World) -> None:
     with overlay.story.scenario("the published port") as story:
         known = overlay.keys | {"nobody": NOBODY}
-        wrong, rows = [], of_demo_rows(known)
-        for row, (name, rtype, transport, size) in rows:
-            server = ("127.0.0.1", overlay.port)
-            reply = dnsclient.ask(name, rtype, server, transport=transport, udp_size_bytes=size)
-            wrong += [f"{row.what}: {fault}" for fault in problems(row, known, reply)]
+        rows = of_demo_rows(known)
+        wrong = _faults(rows, known, overlay.ask_published([question for _, question in rows]))
         story.count("questions from outside", len(rows) - len(wrong), len(rows), wrong)
+
+
+def _faults(rows: list[tuple[Row, list[Any]]], keys: dict[str, str], replies: list[dict[str, Any]]) -> list[str]:
+    """Return the rows of the demo whose replies are not as it expects, each with the reasons."""
+    found = [(row, list(problems(row, keys, reply_of(own)))) for (row, _), own in zip(rows, replies, strict=True)]
+    return [f"{row.what}: {', '.join(reasons)}" for row, reasons in found if reasons]
 
 
 def test_names_outlive_their_publisher_and_a_third_of_the_nodes(overlay: World) -> None:
@@ -77,7 +73,7 @@ def test_names_outlive_their_publisher_and_a_third_of_the_nodes(overlay: World) 
         stored = overlay.publish(fresh)
         story.row("new zones are published", "at every node", [reply.get("stored") for reply in stored], True, stored)
         expected = [zone.expected for zone in fresh]
-        with BED.faults() as faults:
+        with Faults(BED) as faults:
             killed = faults.kill(*VICTIMS)
             survivors = daemons()
             story.count("survivors", len(survivors), world.DAEMON_COUNT - len(VICTIMS), {"killed": killed})
@@ -105,19 +101,16 @@ def test_two_sides_live_apart_and_agree_afterwards(overlay: World) -> None:
         west, east = daemons("west"), daemons("east")
         both = [*west, *east]
         overlay.tell_answers("all know the old news", both, [news.expected])
-        with BED.faults() as faults:
+        with Faults(BED) as faults:
             faults.cut("west")
             _both_sides_answer(overlay, unasked, west, east)
             _one_side_learns(overlay, news, old.seq, west, east)
             (secret,) = overlay.sign("west-only")
             _stored_at_most(overlay, "west publishes a zone of its own", overlay.publish([secret]), west)
-            told = [ask(place, [secret.expected])[0] for place in east[:3]]
-            said = {(reply["rcode"], *(error["code"] for error in reply["extended_errors"])) for reply in told}
-            is_failure = all(rcode == "SERVFAIL" and codes for rcode, *codes in said)
-            story.row("east asked for it", "SERVFAIL with EDE, not NXDOMAIN", sorted(said), is_failure)
+            _tell_failures(overlay, "east asked for it: SERVFAIL with EDE, not NXDOMAIN", east[:3], secret.expected)
         healed_at = time.monotonic()
         _stale_is_refused(overlay, news, old.to_bytes(), both)
-        _wait_for_news(both, [news.expected, secret.expected])
+        _wait_for_answers(both, [news.expected, secret.expected])
         seconds = time.monotonic() - healed_at
         story.row("all know the news of both sides", "within a refresh", f"after {seconds:.0f} s", True)
         story.facts["healed_after_s"] = round(seconds, 1)
@@ -126,19 +119,29 @@ def test_two_sides_live_apart_and_agree_afterwards(overlay: World) -> None:
         story.facts["replicas_after_heal"] = {place.place: own.get(news.key) for place, own in holdings(both).items()}
 
 
+def _tell_failures(overlay: World, title: str, places: list[Container], question: Expected) -> None:
+    """Tell which of these resolvers say SERVFAIL and why."""
+    replies = [reply for (reply,) in everywhere(places, lambda place: ask(place, [question])).values()]
+    said = [(reply.get("rcode"), [error["text"] for error in reply["extended_errors"]]) for reply in replies]
+    right = sum(rcode == "SERVFAIL" and bool(why) for rcode, why in said)
+    overlay.story.count(title, right, len(places), said)
+
+
 def _stored_at_most(overlay: World, title: str, replies: list[dict[str, Any]], places: list[Container]) -> None:
     """Tell at how many nodes a zone was stored: at some of these, and no others can be reached."""
     stored = replies[0].get("stored", 0)
     overlay.story.row(title, f"<= {len(places)} nodes", stored, 1 <= stored <= len(places), replies)
 
 
-def _wait_for_news(places: list[Container], expected: list[Expected]) -> float:
-    """Wait until each of these resolvers has answered with the news; return after how many seconds all had."""
+def _wait_for_answers(
+    places: list[Container], expected: list[Expected], seconds_max: float = ONE_REFRESH_S_MAX
+) -> float:
+    """Wait until each of these resolvers has answered all of this once; return after how many seconds all had."""
 
     def knows(place: Container) -> bool:
         return all(entry.is_met_by(reply) for entry, reply in zip(expected, ask(place, expected), strict=True))
 
-    return world.wait_for_each(places, knows, "the expected answers", ONE_REFRESH_S_MAX)
+    return world.wait_for_each(places, knows, "the expected answers", seconds_max)
 
 
 def _both_sides_answer(overlay: World, unasked: list[Signed], west: list[Container], east: list[Container]) -> None:
@@ -164,7 +167,7 @@ def _one_side_learns(overlay: World, news: Signed, old_seq: int, west: list[Cont
     story, before = overlay.story, news.expected
     news.update("198.51.100.200")
     _stored_at_most(overlay, "east publishes an update", overlay.publish([news], at=one("resolver")), east)
-    seconds = _wait_for_news(east, [news.expected])
+    seconds = _wait_for_answers(east, [news.expected])
     story.row("all of the east serve it", "within a refresh", f"after {seconds:.0f} s", True)
     overlay.tell_answers("all of the west serve the old", west, [before])
     seqs = {place.place: own.get(news.key) for place, own in holdings([*west, *east]).items()}
@@ -187,7 +190,7 @@ def _stale_is_refused(overlay: World, news: Signed, old: bytes, places: list[Con
 def test_a_rolling_restart_loses_neither_items_nor_marks(overlay: World) -> None:
     with overlay.story.scenario("rolling restart") as story:
         places, expected = daemons(), of_zone_files(overlay.keys)
-        lost, codes, gaps, answered = {}, {}, [], 0
+        lost, codes, meanwhile = {}, {}, world.Tally()
         counts = {"mark": 0, "item": 0}
         for index, place in enumerate(places):
             before = world.memory_of(place)
@@ -196,11 +199,7 @@ def test_a_rolling_restart_loses_neither_items_nor_marks(overlay: World) -> None
             if place.role != "resolver":
                 # Questions go on while one node after the other is away.
                 entry = expected[index % len(expected)]
-                try:
-                    reply = dnsclient.ask(entry.name, entry.type, ("127.0.0.1", overlay.port))
-                    answered += entry.is_met_by(asdict(reply))
-                except Unavailable as trouble:
-                    gaps.append(f"{place.place} away: {trouble}")
+                meanwhile.take(place, [entry], overlay.ask_published([[entry.name, entry.type]]))
             engine.docker("start", place.id)
             world.wait_for_contacts([place], 1)
             if missing := world.lost_between(before, after := world.memory_of(place)):
@@ -209,7 +208,7 @@ def test_a_rolling_restart_loses_neither_items_nor_marks(overlay: World) -> None
                 counts[kind] += sum(name.startswith(f"{kind} ") for name in before)
         ended = sum(code == 0 for code in codes.values())
         story.count("daemons that end by themselves on SIGTERM", ended, len(places), codes)
-        story.count("questions answered meanwhile", answered, len(places) - 1, gaps)
+        meanwhile.tell(story, "questions answered meanwhile")
         title = f"daemons that kept id, {counts['mark']} marks, {counts['item']} items"
         story.count(title, len(places) - len(lost), len(places), lost)
         story.row("marks and items there were", ">= 1 each", counts, all(counts.values()))
@@ -222,7 +221,7 @@ def test_names_are_found_over_bad_links(overlay: World) -> None:
         fresh = overlay.sign(*(f"far-{number}" for number in range(4)))
         overlay.publish(fresh)
         expected, places = [zone.expected for zone in fresh], daemons()
-        with BED.faults() as faults:
+        with Faults(BED) as faults:
             impaired = faults.impair(BAD, every_link=True, seed=SEED)
             details = {"method": sorted({each["method"] for each in impaired}), "seed": SEED}
             story.count("100 ms ± 20, 10 % loss from every node", len(impaired), len(places), details)
@@ -232,7 +231,8 @@ def test_names_are_found_over_bad_links(overlay: World) -> None:
             own = _reports(places, {zone.key for zone in fresh})
             rpcs = [entry["rpcs"] for entry in own]
             resent = sum(entry["retransmits"] for entry in own)
-            seen = f"p50 {world.percentile(rpcs, 50):.0f}, p95 {world.percentile(rpcs, 95):.0f}, {resent} sent again"
+            half, most, _ = quantiles(rpcs)
+            seen = f"p50 {half:.0f}, p95 {most:.0f}, {resent} sent again"
             story.row(f"RPCs of {len(own)} look-ups", "each <= 250", seen, max(rpcs) <= 250, own)
             complete = sum(entry["verdict"] == "complete" for entry in own)
             story.count("look-ups that were complete", complete, len(own), own)
@@ -259,24 +259,14 @@ def test_only_ordinary_names_need_the_upstream(overlay: World) -> None:
     with overlay.story.scenario("upstream gone") as story:
         places = daemons()
         overlay.tell_answers("an ordinary name, with the upstream", places, [OLD])
-        with BED.faults() as faults:
+        with Faults(BED) as faults:
             faults.kill("upstream")
             fresh = overlay.sign("no-upstream")
             overlay.publish(fresh)
             expected = [*of_zone_files(overlay.keys), fresh[0].expected]
             overlay.tell_answers("names of the overlay, without", places, expected)
-            replies = [reply for (reply,) in everywhere(places, lambda place: ask(place, [UNASKED])).values()]
-            said = [(reply.get("rcode"), tuple(e["code"] for e in reply["extended_errors"])) for reply in replies]
-            right = sum(rcode == "SERVFAIL" and bool(codes) for rcode, codes in said)
-            words = sorted({error["text"] for reply in replies for error in reply["extended_errors"]})
-            details = {"said": sorted(set(said)), "why": words}
-            story.count("ordinary names: SERVFAIL with EDE", right, len(said), details)
-        seconds = world.wait_for_each(
-            places,
-            lambda place: UNASKED.is_met_by(ask(place, [UNASKED])[0]),
-            "ordinary names again",
-            FAILURE_REMEMBERED_S_MAX,
-        )
+            _tell_failures(overlay, "ordinary names: SERVFAIL with EDE", places, UNASKED)
+        seconds = _wait_for_answers(places, [UNASKED], FAILURE_REMEMBERED_S_MAX)
         story.row("ordinary names are back", "at every resolver", f"after {seconds:.0f} s", True)
 
 
@@ -306,7 +296,7 @@ def test_a_flood_is_counted_and_nobody_else_feels_it(overlay: World) -> None:
         other = [place for place in daemons() if place not in targets][-1]
         fresh = overlay.sign("in-the-flood")
         overlay.publish(fresh)
-        kept_before, before = holdings(targets), {place: _dht_counters(place) for place in targets}
+        kept_before, before = holdings(targets), {place: status(place)["counters"]["dht"] for place in targets}
         BED.nft("add", "rule", *FAULTS_LINK, "ip", "daddr", FLOODED, "counter", "drop")
         words = [f"--puts={PUTS}", f"--gets={GETS}", f"--garbage={GARBAGE}", f"--rate={RATE}", f"--victim={FLOODED}"]
         words += [f"--key={overlay.keys['large']}", *map(dht_of, targets)]
@@ -334,13 +324,8 @@ def test_a_flood_is_counted_and_nobody_else_feels_it(overlay: World) -> None:
         engine.docker("rm", "--force", "--volumes", hostile.id)
 
 
-def _dht_counters(place: Container) -> dict[str, int]:
-    counters: dict[str, int] = status(place)["counters"]["dht"]
-    return counters
-
-
 def _quotas_hold(overlay: World, place: Container, report: dict[str, Any], before: dict[str, int]) -> None:
-    story, after = overlay.story, _dht_counters(place)
+    story, after = overlay.story, status(place)["counters"]["dht"]
     grown = {name: count - before.get(name, 0) for name, count in after.items() if count > before.get(name, 0)}
     stored, refused = report["said"].get("put stored", 0), grown.get("put-refused-rate", 0)
     # Each second of the flood allows another.

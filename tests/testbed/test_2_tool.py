@@ -1,7 +1,11 @@
-"""The tool for faults, by its command line: each fault is felt on the wire, shown by status, and undone."""
+"""The tool for faults, by its command line: each fault is felt on the wire, shown by status, and undone.
+
+In the end: no packet of all that was done has left the testbed, and a counter that works says so.
+"""
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 import signal
@@ -11,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from deploy.testbed import Container, Impairment, engine, sidecars
+from deploy.testbed import Container, Faults, Impairment, engine, sidecars
 from tests.testbed.story import Story
-from tests.testbed.world import BED, World
+from tests.testbed.world import BED, World, daemons, everywhere, inside, one
 
 pytestmark = pytest.mark.testbed
 SECONDS_MAX = 60  # A guard only.
@@ -22,6 +26,9 @@ PING_S_MAX = 2  # The wait for the last reply, fifty times as long as that may t
 FAR = "10.91.2.10"
 HELD_MS = 40.0
 OLD_ADDRESS = "2001:db8::53"
+OUTSIDE = ("192.0.2.1", 9)
+SENT = 3
+GATEWAYS = {"west": "10.91.1.1", "east": "10.91.2.1"}
 TOOL = [sys.executable, "-m", "deploy.testbed"]
 
 
@@ -65,12 +72,12 @@ def test_every_fault_is_felt_shown_and_undone(overlay: World) -> None:
 
         # On the router: there and back. At the node: there only.
         for at, ways in ([], 2), (["west/1"], 1):
-            with BED.faults() as faults:
+            with Faults(BED) as faults:
                 (impaired,) = faults.impair(Impairment(delay_ms=HELD_MS), at=at)
                 title = f"{HELD_MS:.0f} ms at {impaired['where']}, by {impaired['method']}"
                 tell_pings(story, title, west, least_ms=ways * HELD_MS)
 
-        with BED.faults() as faults:
+        with Faults(BED) as faults:
             faults.impair(Impairment(delay_ms=HELD_MS), at=["west/1"])
             tool("kill", "west/1")
             tool("start", "west/1")
@@ -81,7 +88,7 @@ def test_every_fault_is_felt_shown_and_undone(overlay: World) -> None:
         (ended,) = tool("unimpair")["ended"]
         story.row("and the loss is counted", f">= {PINGS}", ended["counters"], ended["counters"]["lost"] >= PINGS)
 
-        with BED.faults() as faults:
+        with Faults(BED) as faults:
             killed = faults.kill("west/1")
             story.same("status shows what was killed", killed, faults_on()["stopped"])
         before = engine.inspected(other.id)[0]["State"]["Pid"]
@@ -115,3 +122,27 @@ def test_a_tool_that_is_ended_undoes_its_fault_and_a_killed_one_leaves_it_to_be_
         # A tool that was killed can undo nothing, but its fault is shown.
         story.same("networks that stay cut", on if number == signal.SIGKILL else [], faults_on()["cut"])
         story.same("networks after heal", [], tool("heal")["cut"])
+
+
+def _gateways_of(place: Container) -> set[str]:
+    """Return where the kernel's routes of a container lead: the third word of each, in the order of its bytes."""
+    table = engine.docker("exec", place.id, "cat", "/proc/net/route").splitlines()[1:]
+    return {str(ipaddress.IPv4Address(bytes.fromhex(line.split()[2])[::-1])) for line in table}
+
+
+def test_no_packet_has_gone_outside(overlay: World) -> None:
+    with overlay.story.scenario("nothing outside") as story:
+        packets = BED.counters()["outside"]
+        story.same("packets to a place outside, all along", 0, packets)
+        places = [place for place in BED.places() if place.is_running and place.role != "router"]
+        found = everywhere(places, _gateways_of)
+        wrong = {place.place: own for place, own in found.items() if own - {"0.0.0.0", GATEWAYS.get(place.side or "")}}
+        story.count("containers whose only way out is the router", len(found) - len(wrong), len(found), str(wrong))
+        sent = inside(daemons()[0], send={"to": OUTSIDE, "count": SENT})["send"]
+        counters = BED.counters()
+        counted = counters["outside"] - packets
+        seen = f"{counted} counted of {sent} sent"
+        story.row("the counter counts, and the router drops", f"{SENT} of {SENT}", seen, counted == SENT)
+        answers = counters["answers"]
+        story.row("packets back to the published port", "> 0", answers, answers > 0)
+        story.facts["containers"] = [place.place for place in [*places, one("router")]]

@@ -12,8 +12,6 @@ from deploy.testbed.impair import DEVICE, RULE_OF_THE_HELD, RULE_OF_THE_SENT, Im
 from tests.testbed.namespaces import IMPAIR, LEFT, RIGHT, SECONDS_MAX, Machines, ending, impaired, ip, machines, started
 
 PACKETS = 200
-# IPv4 and UDP headers, which the kernel adds to the data of a program.
-HEADER_BYTES = 28
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +27,11 @@ def rules_of(namespace: str) -> list[int]:
 
 def test_a_delayed_packet_takes_no_less_than_its_delay_and_arrives_from_its_sender(wires: Machines) -> None:
     with impaired(wires.left, "--delay-ms", "50") as process:
-        replies = wires.ask(PACKETS)
+        arrived = wires.carry(PACKETS)
         counted = ending(process, signal.SIGTERM)
-    assert sorted(reply.number for reply in replies) == list(range(PACKETS))
-    assert min(reply.seconds for reply in replies) >= 0.05
-    assert {reply.sender for reply in replies} == {LEFT}
+    assert sorted(packet.number for packet in arrived) == list(range(PACKETS))
+    assert min(packet.seconds for packet in arrived) >= 0.05
+    assert {packet.sender for packet in arrived} == {LEFT}
     assert counted["taken"] == counted["sent"] >= PACKETS
     assert counted["refused"] == counted["overflowed"] == 0
 
@@ -46,7 +44,7 @@ def test_the_packets_that_are_lost_are_those_of_the_seed(wires: Machines, seed: 
     expected = {**line.counters, "sent": len(line.due(1e9))}
     flags = ["--loss-percent=30", "--duplicate-percent=10", f"--seed={seed}"]
     with impaired(wires.left, *flags, "--path", "any", RIGHT) as process:
-        assert len(wires.ask(PACKETS, expected=expected["sent"])) == expected["sent"]
+        assert len(wires.carry(PACKETS, expected=expected["sent"])) == expected["sent"]
         counted = ending(process, signal.SIGTERM)
     assert 0 < expected["lost"] < PACKETS
     assert counted == expected
@@ -54,16 +52,16 @@ def test_the_packets_that_are_lost_are_those_of_the_seed(wires: Machines, seed: 
 
 def test_a_path_leaves_other_destinations_alone(wires: Machines) -> None:
     with impaired(wires.left, "--loss-percent", "100", "--path", "any", LEFT) as process:
-        assert len(wires.ask(20)) == 20
+        assert len(wires.carry(20)) == 20
         assert ending(process, signal.SIGTERM)["taken"] == 0
 
 
 def test_a_rate_makes_the_last_packet_wait_for_all_before_it(wires: Machines) -> None:
-    size_bytes, count = 972, 20
-    with impaired(wires.left, "--rate-kbit", "800"):
-        replies = wires.ask(count, size_bytes=size_bytes)
-    # 1,000 bytes on the wire take 10 ms.
-    assert max(reply.seconds_since_first for reply in replies) >= count * (size_bytes + HEADER_BYTES) * 8 / 800_000
+    with impaired(wires.left, "--rate-kbit", "102.4"):
+        sent = wires.send(20)
+        last = wires.arrivals(sent, 20)[-1]
+    # 100 bytes of ours and 28 of headers take 10 ms on that wire.
+    assert last.seconds >= 20 * 0.01 - (sent[last.number] - sent[0])
 
 
 def test_a_stream_arrives_whole_through_delay_loss_and_disorder(wires: Machines) -> None:
@@ -78,7 +76,7 @@ def test_what_waits_at_its_end_is_not_lost(wires: Machines) -> None:
         sent = wires.send(20)
         counted = ending(process, signal.SIGTERM)
     assert counted["sent"] == counted["taken"] == 20
-    assert len(wires.replies(sent, 20)) == 20
+    assert len(wires.arrivals(sent, 20)) == 20
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -86,11 +84,11 @@ def test_everything_can_be_lost_until_a_signal_ends_it_and_its_rules(wires: Mach
     before = rules_of(wires.left)
     with impaired(wires.left, "--loss-percent", "100") as process:
         assert rules_of(wires.left) == sorted([*before, RULE_OF_THE_SENT, RULE_OF_THE_HELD])
-        assert wires.ask(20, expected=0) == []
+        assert wires.carry(20, expected=0) == []
         ending(process, number)
         assert rules_of(wires.left) == before
         assert DEVICE not in ip("-n", wires.left, "link", "show")
-        assert len(wires.ask(20)) == 20
+        assert len(wires.carry(20)) == 20
 
 
 def test_killed_it_leaves_rules_that_lead_nowhere_and_the_next_one_takes_them_out(wires: Machines) -> None:
@@ -98,19 +96,19 @@ def test_killed_it_leaves_rules_that_lead_nowhere_and_the_next_one_takes_them_ou
     with impaired(wires.left, "--loss-percent", "100") as process:
         process.kill()
         process.wait(SECONDS_MAX)
-    assert len(wires.ask(20)) == 20
+    assert len(wires.carry(20)) == 20
     with impaired(wires.left, "--delay-ms", "1") as process:
-        assert len(wires.ask(20)) == 20
+        assert len(wires.carry(20)) == 20
         ending(process, signal.SIGTERM)
     assert rules_of(wires.left) == before
 
 
 def test_a_second_one_in_the_same_place_is_refused_and_harms_nothing(wires: Machines) -> None:
     with impaired(wires.left, "--delay-ms", "20") as process:
-        second = started(wires.left, "-I", "-S", IMPAIR, "--loss-percent", "100")
+        second = started(wires.left, *IMPAIR, "--loss-percent", "100")
         out, err = second.communicate(timeout=SECONDS_MAX)
         assert (second.returncode, out) == (1, "")
         assert err.startswith("impair: error: ")
         assert err.count("\n") == 1
-        assert min(reply.seconds for reply in wires.ask(20)) >= 0.02
+        assert min(packet.seconds for packet in wires.carry(20)) >= 0.02
         ending(process, signal.SIGTERM)

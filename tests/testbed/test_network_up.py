@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from deploy.testbed import engine
 from p2pdns.admin.control import ControlClient
-from tests.testbed.namespaces import namespaces, plug_in, wire
+from tests.testbed.namespaces import namespaces, plug_in, started, wire
 from tests.testbed.world import wait_until
 
 pytestmark = pytest.mark.testbed
@@ -21,40 +21,36 @@ THERE, HERE = "10.94.0.1", "10.94.0.2"
 PROGRAM = (sys.executable, "-m", "p2pdns")
 
 
-def run(*words: str | Path) -> str:
-    return subprocess.run(words, check=False, capture_output=True, text=True).stdout
-
-
 @contextlib.contextmanager
 def serving(namespace: str, state: Path, *words: str) -> Iterator[ControlClient]:
-    command = ["ip", "netns", "exec", namespace, *PROGRAM, "serve", "--network", "up", "--state", str(state), *words]
-    process = subprocess.Popen(command, env={**os.environ, "P2PDNS_CONFIG": os.devnull}, stderr=subprocess.DEVNULL)
+    flags = ("-c", os.devnull, "--network", "up", "--state", str(state))
+    process = started(namespace, "-m", "p2pdns", "serve", *flags, *words)
     control = ControlClient(state)
     try:
         wait_until(control.is_running, "the daemon", GUARD_S)
         yield control
     finally:
         process.terminate()
-        process.wait(GUARD_S)
+        process.communicate(timeout=GUARD_S)
 
 
 @pytest.mark.usefixtures("namespaces")
 def test_a_name_asked_for_in_vain_is_answered_when_the_network_has_come(tmp_path: Path) -> None:
     zone, key, state = tmp_path / "a.zone", tmp_path / "a.key", tmp_path / "theirs"
     zone.write_text("www 60 A 192.0.2.7\n")
-    run(*PROGRAM, "keygen", "-o", key)
-    name = f"www.{run(*PROGRAM, 'pubkey', key).strip()}"
+    engine.run([*PROGRAM, "keygen", "-o", str(key)])
+    name = f"www.{engine.run([*PROGRAM, 'pubkey', str(key)]).strip()}"
     with namespaces("a", "b") as (ours, theirs), contextlib.ExitStack() as daemons:
         wire(theirs, THERE, ours)
         daemons.enter_context(serving(theirs, state, "--no-dns", "--dht", f"{THERE}:6881"))
         words = ("--dns", "127.0.0.1:5300", "--dht", "0.0.0.0:6881", "--upstream", "none")
         control = daemons.enter_context(serving(ours, tmp_path / "ours", *words, "--bootstrap", f"{THERE}:6881"))
         # It is alone there, keeps the zone itself, and tells so by its exit status.
-        run(*PROGRAM, "publish", "--state", state, "-k", key, zone)
+        engine.run([*PROGRAM, "publish", "--state", str(state), "-k", str(key), str(zone)], check=False)
         dig = ("ip", "netns", "exec", ours, "dig", "@127.0.0.1", "-p", "5300", "+tries=1", "+time=5", name)
-        assert "SERVFAIL" in run(*dig)
+        assert "SERVFAIL" in engine.run(dig, check=False)
         # By now the next try of its own is seconds away.
         plug_in(ours, HERE)
-        seconds = wait_until(lambda: "192.0.2.7" in run(*dig), name, GUARD_S)
+        seconds = wait_until(lambda: "192.0.2.7" in engine.run(dig, check=False), name, GUARD_S)
         print(f"network up to the first answer: {1000 * seconds:.0f} ms")  # noqa: T201
         assert control.call("status")["status"]["contacts"] == 1

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import re
-import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from deploy.testbed import engine
 
 INTERFACE_ID_CHARACTERS = 12  # A bridge is named "br-" and this many characters of the id of its network.
 ADDRESSES = "10.91."
 TEMPORARY = ("p2pdns-images.*", "p2pdns-base.*", "mmdebstrap.*")
 # A tool that is missing has no rules; the tools of root are not on every path.
 FILTERS = "PATH=$PATH:/usr/sbin:/sbin; iptables-save; nft list ruleset"
-COMMAND_S_MAX = 30.0
 
 
 def temporary_files() -> frozenset[str]:
@@ -39,8 +39,7 @@ def on_this_machine() -> Iterator[str]:
             yield f"process {folder.name} {words} {' '.join((folder / 'cgroup').read_text().split())}"
     for path in Path("/sys/class/net").iterdir():
         yield f"interface {path.name}"
-    listed = subprocess.run(["sh", "-c", FILTERS], capture_output=True, text=True, timeout=COMMAND_S_MAX, check=False)
-    for line in listed.stdout.splitlines():
+    for line in engine.run(["sh", "-c", FILTERS], check=False).splitlines():
         yield f"rule {line.strip()}"
 
 

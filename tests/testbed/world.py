@@ -11,21 +11,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
-import subprocess
+import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
-from subprocess import DEVNULL, PIPE
 from typing import Any
 
+import execnet
+
 from deploy.testbed import Container, Testbed, engine, sidecars
-from deploy.testbed.places import OVERLAY_ROLES
 from p2pdns.errors import Unavailable
+from p2pdns.sim.report import quantiles
+from tests.testbed import inside as inside_source
 from tests.testbed.story import Story
-from tests.testbed.traces import Traces
+from tests.testbed.traces import Traces, temporary_files
 from tests.testbed.zones import ZONES, Expected, Signed
 
 BED = Testbed(os.environ.get("COMPOSE_PROJECT_NAME", "p2pdns"))
@@ -34,7 +34,6 @@ REQUEST_S_MAX = 120.0  # Forty questions over bad links take half a minute on a 
 AT_ONCE = 8  # Containers asked at a time; more than that, and the questions wait for the cores and not for the overlay.
 LOOK_AGAIN_S = 0.1
 STOP_S = 10
-INSIDE = Path(__file__).with_name("inside.py").read_text()
 OVERLAY_NODE_COUNT = 12
 DAEMON_COUNT = OVERLAY_NODE_COUNT + 2  # The publisher and the resolver are nodes too.
 # Contacts that are enough to go on with. A node that joins while others do hears of the last at its next look-up only.
@@ -44,12 +43,10 @@ PUBLISHED_S_MAX = 120.0
 DOWN_S = 2  # Nothing is worth waiting for any more.
 DOWN_TRIES = 3
 GONE_S_MAX = 10.0
-_pythons: dict[str, subprocess.Popen[str]] = {}
+_pythons, _channels = execnet.Group(), dict[str, execnet.Channel]()
 
 
 def why_no_engine() -> str | None:
-    if shutil.which("docker") is None:
-        return "docker is not installed"
     try:
         engine.run(["docker", "info", "--format", "{{.ServerVersion}}"], seconds_max=ENGINE_S_MAX)
     except Unavailable as trouble:
@@ -57,18 +54,13 @@ def why_no_engine() -> str | None:
     return None
 
 
-def containers(*roles: str, side: str = "") -> list[Container]:
-    """Return our containers that run, with one of these roles on this side."""
-    found = [each for each in BED.places() if each.is_running and side in ("", each.side)]
-    return [each for each in found if not roles or each.role in roles]
-
-
 def daemons(side: str = "") -> list[Container]:
-    return containers(*OVERLAY_ROLES, side=side)
+    return [each for each in BED.places().overlay() if side in ("", each.side)]
 
 
 def one(role: str) -> Container:
-    (found,) = containers(role)
+    """Return our container with this role, which runs."""
+    (found,) = (each for each in BED.places() if each.is_running and each.role == role)
     return found
 
 
@@ -78,43 +70,21 @@ def dht_of(place: Container) -> str:
 
 def inside(place: Container, **words: Any) -> dict[str, Any]:
     """Do something inside a container, see `inside.py`, and return the results. One request at a time in each."""
-    line = _line_of(place, json.dumps(words)) or _line_of(place, json.dumps(words))
-    assert line, f"{place.place}: the Python inside ends without a reply"
-    reply: dict[str, Any] = json.loads(line)
-    assert "trouble" not in reply, f"{place.place}: {reply['trouble']}"
-    return reply
-
-
-def _line_of(place: Container, request: str) -> str:
-    """Return the line that answers a request; an empty one if the Python in there has ended."""
-    if place.id not in _pythons:
-        command = ["docker", "exec", "-i", place.id, "python", "-I", "-c", INSIDE]
-        # Ctrl-C is for us; these end with their containers.
-        python = subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True, process_group=0)
-        _pythons[place.id] = python
-    python = _pythons[place.id]
-    assert python.stdin
-    assert python.stdout
-    with engine.killed_after(python, REQUEST_S_MAX):
-        with contextlib.suppress(BrokenPipeError):
-            python.stdin.write(request + "\n")
-            python.stdin.flush()
-        line = python.stdout.readline()
-    if not line:
-        _end(place.id)
-    return line
-
-
-def _end(container_id: str) -> None:
-    python = _pythons.pop(container_id)
-    # The Python in the container ends with its input.
-    python.kill()
-    python.communicate()
-
-
-def end_all_inside() -> None:
-    for container_id in list(_pythons):
-        _end(container_id)
+    command = f"popen//python=docker exec -i {place.id} python -I"
+    for _ in range(2):
+        try:
+            channel = _channels.pop(place.id, None) or _pythons.makegateway(command).remote_exec(inside_source)
+            channel.send(words)
+            reply: dict[str, Any] = json.loads(channel.receive(REQUEST_S_MAX))
+        except execnet.TimeoutError:
+            raise
+        except (EOFError, OSError):
+            # It has ended with its container; there may be another one by now.
+            continue
+        # Kept only after its reply, so that a late one is never taken for that to the next request.
+        _channels[place.id] = channel
+        return reply
+    raise AssertionError(f"{place.place}: the Python inside ends without a reply")
 
 
 def everywhere(places: Iterable[Container], what: Callable[[Container], Any]) -> dict[Container, Any]:
@@ -171,23 +141,13 @@ def wait_for_contacts(places: Iterable[Container], count: int) -> float:
 
 def left_behind(volumes: Iterable[str]) -> list[str]:
     """Return the containers, networks and volumes of our project that are still there, and those of some volumes."""
-    found = []
-    for kind, label in (
-        ("container", BED.label),
-        ("container", f"{sidecars.PROJECT}={BED.project}"),
-        ("network", BED.label),
-        ("volume", BED.label),
-    ):
-        listed = engine.docker(kind, "ls", *(["--all"] if kind == "container" else []), "-q", f"--filter=label={label}")
+    labels = (BED.label, f"{sidecars.PROJECT}={BED.project}")
+    found = [f"container {own_id}" for label in labels for own_id in engine.container_ids(label)]
+    for kind in ("network", "volume"):
+        listed = engine.docker(kind, "ls", "-q", f"--filter=label={BED.label}")
         found += [f"{kind} {own_id}" for own_id in listed.split()]
     # One without a name has no label to be found by.
     return found + sorted(set(volumes) & set(engine.docker("volume", "ls", "-q").split()))
-
-
-def traces(port: int, files_before: frozenset[str]) -> Traces:
-    """Return the marks by which everything of our containers can be told from the rest of the machine."""
-    networks = engine.docker("network", "ls", "-q", "--no-trunc", f"--filter=label={BED.label}").split()
-    return Traces(frozenset(engine.container_ids(BED.label)), frozenset(networks), port, files_before)
 
 
 @dataclass
@@ -195,9 +155,9 @@ class World:
     """The overlay, its story, and the zones that were published in it."""
 
     story: Story
-    run: str
     port: int
-    files_before: frozenset[str]
+    run: str = field(default_factory=lambda: secrets.token_hex(4))
+    files_before: frozenset[str] = field(default_factory=temporary_files)
     keys: dict[str, str] = field(default_factory=dict)
     signed: dict[str, Signed] = field(default_factory=dict)
 
@@ -215,8 +175,10 @@ class World:
             story.count(title, len(found) - len(wrong), len(found), wrong)
 
     def end(self) -> None:
-        end_all_inside()
-        marks = traces(self.port, self.files_before)
+        _pythons.terminate(DOWN_S)
+        networks = engine.docker("network", "ls", "-q", "--no-trunc", f"--filter=label={BED.label}").split()
+        containers = frozenset(engine.container_ids(BED.label))
+        marks = Traces(containers, frozenset(networks), self.port, self.files_before)
         volumes = engine.volumes_of(BED.label)
         # After an interruption while the containers were being made, one more of them may appear.
         for _ in range(DOWN_TRIES):
@@ -241,6 +203,10 @@ class World:
         listed = engine.docker("exec", publisher.id, "cat", "/var/lib/p2pdns/keys/.flags")
         self.keys = dict(line.removeprefix("--zone=").split("=") for line in listed.split())
         return self.keys
+
+    def ask_published(self, questions: Sequence[list[Any]]) -> list[dict[str, Any]]:
+        """Return the replies at the published port of this machine to questions as `inside.py` takes them."""
+        return inside_source.ask({"port": self.port, "questions": questions})
 
     def sign(self, *names: str, ttl: int = 300) -> list[Signed]:
         """Return new zones, each under a key that no node has heard of."""
@@ -312,7 +278,8 @@ class Tally:
                 self.wrong.append(f"{place.place}: {entry.name} {entry.type}: {said} {why}")
 
     def tell(self, story: Story, title: str) -> None:
-        title = title.format(times=f"p50 {percentile(self.ms, 50):.0f} ms, p95 {percentile(self.ms, 95):.0f} ms")
+        half_ms, most_ms, _ = quantiles(self.ms)
+        title = title.format(times=f"p50 {half_ms:.0f} ms, p95 {most_ms:.0f} ms")
         story.count(title, len(self.ms), len(self.ms) + len(self.wrong), self.wrong)
 
 
@@ -320,12 +287,6 @@ def holdings(places: Sequence[Container]) -> dict[Container, dict[str, int]]:
     """Return the items that each of these nodes keeps: seq by zone key."""
     stored = everywhere(places, lambda place: control(place, "stored")["stored"])
     return {place: {entry["key"]: entry["seq"] for entry in entries} for place, entries in stored.items()}
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the value below which this share of the others lies; 0 for no values."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] if ordered else 0.0
 
 
 def memory_of(place: Container) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p2pdns.cli.dnsclient import DnsReply, ExtendedError, Record
+import msgspec
+
+from p2pdns.cli.dnsclient import DnsReply
 from p2pdns.demo.rows import ROWS, Row
 from p2pdns.dns.message import type_text
 from p2pdns.dns.registry import Rcode
@@ -60,9 +62,7 @@ def of_demo_rows(keys: Mapping[str, str]) -> list[tuple[Row, list[Any]]]:
 def reply_of(facts: Mapping[str, Any]) -> DnsReply:
     if "error" in facts:
         return DnsReply("", "", "", "", facts["error"], (), (), (), (), 0.0)
-    records = {name: tuple(Record(**each) for each in facts[name]) for name in ("answer", "authority")}
-    errors = tuple(ExtendedError(**each) for each in facts["extended_errors"])
-    return DnsReply(**{**facts, **records, "flags": tuple(facts["flags"]), "extended_errors": errors})
+    return msgspec.convert(facts, DnsReply)
 
 
 class Signed:
