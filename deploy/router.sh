@@ -37,6 +37,7 @@ table ip door {
     }
 }
 table inet faults {
+    counter cut { comment "packets from or to a place that is cut off" }
     counter outside { comment "packets that a node sent to a place outside the testbed" }
     counter answers { comment "packets back to whoever asked on the published port" }
     set cut { type ipv4_addr; flags interval; }
@@ -44,8 +45,8 @@ table inet faults {
         type filter hook forward priority filter; policy accept;
         oifname "$access" ct state { established, related } ct status dnat counter name answers accept
         oifname "$access" counter name outside drop
-        ip saddr @cut counter drop
-        ip daddr @cut counter drop
+        ip saddr @cut counter name cut drop
+        ip daddr @cut counter name cut drop
         jump link
     }
     chain link { }

@@ -7,19 +7,20 @@ Guarantees: standard output holds one JSON document and nothing else; messages t
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
-from deploy.testbed import sidecars
 from deploy.testbed.faults import Faults
 from deploy.testbed.impair import Impairment
-from deploy.testbed.testbed import Testbed
+from deploy.testbed.places import SIDES
+from deploy.testbed.testbed import DEFAULT_PORT, Testbed
 from p2pdns.cli import ui
-from p2pdns.errors import P2pdnsError, UsageError, did_you_mean
+from p2pdns.errors import P2pdnsError, UsageError
 
 PROGRAM = "p2pdns-testbed"
 HOW_IT_IS_CALLED = "python -m deploy.testbed"
@@ -30,16 +31,7 @@ def _say(text: str) -> None:
     click.echo(f"{PROGRAM}: {ui.printable(text)}", err=True)
 
 
-class _Verbs(click.Group):
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
-        """Return the verb of a name; an unknown one is an error with the nearest known."""
-        if cmd_name not in self.commands:
-            hint = did_you_mean(cmd_name, self.commands) or f"the verbs are {', '.join(self.commands)}"
-            raise UsageError("no such verb", place=f'"{cmd_name}"', hint=hint)
-        return self.commands[cmd_name]
-
-
-@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def testbed() -> None:
     """An overlay in containers, to be brought up, looked at, broken and healed. Prints JSON.
 
@@ -48,50 +40,35 @@ def testbed() -> None:
     """
 
 
-def _seconds(_context: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
-    if value is not None and not 0 < value <= threading.TIMEOUT_MAX:
-        raise click.BadParameter("say a number of seconds above 0")
-    return value
-
-
-def _sizes(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Mapping[str, int]:
-    sizes = {}
-    for pair in value.split(",") if value else []:
-        service, _, count = pair.partition("=")
-        if not count.isdecimal() or service not in ("west", "east"):
-            raise click.BadParameter(f'"{pair}" is not west=N or east=N')
-        sizes[service] = int(count)
-    return sizes
-
-
+_SCALE = (click.Choice(SIDES), click.IntRange(0))
+_PORT = click.IntRange(1, 65_535)
 _some_places = click.argument("places", nargs=-1, required=True, metavar="PLACE...")
-_for_seconds = click.option(
-    "--for", "seconds", type=float, metavar="SECONDS", callback=_seconds, help="Undo it then, or at Ctrl-C."
-)
+_SECONDS = click.IntRange(1, int(threading.TIMEOUT_MAX))
+_for_seconds = click.option("--for", "seconds", type=_SECONDS, metavar="SECONDS", help="Undo it then, or at Ctrl-C.")
 
 
-def _make_fault(seconds: float | None, make: Callable[[Testbed | Faults], dict[str, Any]]) -> None:
+def _make_fault(seconds: int | None, make: Callable[[Testbed | Faults], dict[str, Any]]) -> None:
     # With a time the fault is undone after it, or at a signal.
     bed = Testbed.find()
     if seconds is None:
         ui.json_result(make(bed))
         return
     try:
-        with bed.faults() as faults:
+        with Faults(bed) as faults:
             ui.json_result(make(faults))
             sys.stdout.flush()
-            _say(f"undone in {seconds:g} s, or at Ctrl-C")
+            _say(f"undone in {seconds} s, or at Ctrl-C")
             threading.Event().wait(seconds)
     finally:
         _say("undone")
 
 
 @testbed.command()
-@click.option("--scale", callback=_sizes, metavar="west=N,east=N", help="How many nodes on each side (5).")
+@click.option("--scale", type=_SCALE, multiple=True, metavar="SIDE N", help="How many nodes on a side (5).")
 @click.option("--build", is_flag=True, help="Build the images anew from this checkout.")
-def up(scale: Mapping[str, int], build: bool) -> None:
+def up(scale: Sequence[tuple[str, int]], build: bool) -> None:
     """Bring it up; what runs already stays."""
-    ui.json_result(Testbed.up(scale=scale, build=build).status())
+    ui.json_result(Testbed.up(scale=dict(scale), build=build).status())
 
 
 @testbed.command()
@@ -109,7 +86,7 @@ def status() -> None:
 @testbed.command()
 @_some_places
 @_for_seconds
-def cut(places: tuple[str, ...], seconds: float | None) -> None:
+def cut(places: tuple[str, ...], seconds: int | None) -> None:
     """Cut a side, addresses or services off from the other side."""
     _make_fault(seconds, lambda bed: {"cut": bed.cut(*places)})
 
@@ -133,7 +110,7 @@ def heal(places: tuple[str, ...]) -> None:
 @click.option("--seed", type=int, default=0, help="Another one loses other packets.")
 @_for_seconds
 def impair(
-    at: tuple[str, ...], every_link: bool, to: tuple[str, ...], seed: int, seconds: float | None, **settings: float
+    at: tuple[str, ...], every_link: bool, to: tuple[str, ...], seed: int, seconds: int | None, **settings: float
 ) -> None:
     """Delay, lose, double or slow down packets, by netem where the kernel has it."""
     if at and every_link:
@@ -143,11 +120,8 @@ def impair(
     except ValueError as trouble:
         raise UsageError(str(trouble), place="impair") from None
 
-    def make(bed: Testbed | Faults) -> dict[str, Any]:
-        impaired = bed.impair(impairment, at=at, to=to, every_link=every_link, seed=seed)
-        return {"netem": sidecars.has_netem(Testbed.project_here()), "impaired": impaired}
-
-    _make_fault(seconds, make)
+    where: dict[str, Any] = {"at": at, "to": to, "every_link": every_link, "seed": seed}
+    _make_fault(seconds, lambda bed: {"impaired": bed.impair(impairment, **where)})
 
 
 @testbed.command()
@@ -160,7 +134,7 @@ def unimpair() -> None:
 @_some_places
 @click.option("--signal", "signal_name", default="KILL", help="Another than KILL, as TERM, STOP or HUP.")
 @_for_seconds
-def kill(places: tuple[str, ...], signal_name: str, seconds: float | None) -> None:
+def kill(places: tuple[str, ...], signal_name: str, seconds: int | None) -> None:
     """Kill containers, or send them another signal."""
     _make_fault(seconds, lambda bed: {"signal": signal_name, "killed": bed.kill(*places, signal_name=signal_name)})
 
@@ -183,9 +157,10 @@ def restart(places: tuple[str, ...]) -> None:
 @click.argument("name")
 @click.argument("kind", metavar="TYPE", default="A")
 @click.option("--from", "at", metavar="PLACE", help="Ask the server inside this container, not the published port.")
-def dig(name: str, kind: str, at: str | None) -> int:
+@click.option("--port", type=_PORT, default=DEFAULT_PORT, envvar="P2PDNS_TESTBED_PORT", show_envvar=True)
+def dig(name: str, kind: str, at: str | None, port: int) -> int:
     """Ask one question."""
-    answer = Testbed.find().dig(name, kind, at=at)
+    answer = Testbed.find().dig(name, kind, at=at, port=port)
     ui.json_result(answer)
     if "error" in answer:
         _say(f"error: {answer['error']}")
@@ -195,8 +170,11 @@ def dig(name: str, kind: str, at: str | None) -> int:
 def _usage_error(trouble: click.ClickException) -> UsageError:
     context = trouble.ctx if isinstance(trouble, click.UsageError) else None
     verb = context.info_name if context and context.parent else None
-    what = trouble.format_message().strip().rstrip(".").replace("'", '"')
-    return UsageError(what[:1].lower() + what[1:], place=verb, hint=f"{HOW_IT_IS_CALLED} {verb or ''} --help")
+    message = trouble.format_message().strip().rstrip(".").replace("'", '"')
+    # Behind the message click says which verbs or flags are near.
+    what, *near = re.split(r"\. \(?Did you mean ", message)
+    hint = f"did you mean {near[0].rstrip(')')}" if near else f"{HOW_IT_IS_CALLED} {verb or ''} --help"
+    return UsageError(what[:1].lower() + what[1:], place=verb, hint=hint)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

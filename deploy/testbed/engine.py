@@ -15,8 +15,7 @@ import re
 import shutil
 import signal
 import subprocess
-import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from typing import Any
@@ -71,17 +70,6 @@ def run(command: Sequence[str], *, seconds_max: float = COMMAND_S_MAX, check: bo
     if process.returncode and check:
         raise _trouble_of(place, said or printed)
     return printed
-
-
-@contextlib.contextmanager
-def killed_after(process: subprocess.Popen[str], seconds_max: float) -> Iterator[None]:
-    """Kill a process that keeps this block waiting for longer."""
-    guard = threading.Timer(seconds_max, process.kill)
-    guard.start()
-    try:
-        yield
-    finally:
-        guard.cancel()
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -1,6 +1,6 @@
 """Faults that end: each that was made in a block is undone at its end, in reverse order.
 
-    with testbed.faults() as faults:
+    with Faults(testbed) as faults:
         faults.cut("west")
         faults.impair(Impairment(delay_ms=100, loss_percent=10), every_link=True)
         …
@@ -20,13 +20,11 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from deploy.testbed.impair import Impairment
 from deploy.testbed.places import removed
-
-if TYPE_CHECKING:
-    from deploy.testbed.testbed import Testbed
+from deploy.testbed.testbed import Testbed
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SHELL_SIGNAL_BASE = 128  # A shell shows 128 + its number for a program that a signal ended.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import select
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,21 +30,6 @@ BEGIN_S_MAX = 60.0  # A start takes a third of a second; on a busy machine with 
 STOP_S = 5  # The engine waits so long for the rules to be taken out before it kills.
 AT_ONCE_MAX = 4  # Starting is mostly waiting for the engine, which on two cores gains nothing from more.
 
-# Runs as long as the fault is on, as `impair` does, so that both are found and ended alike.
-NETEM = """
-devices=$(ip -o -4 address show scope global | awk '{ print $2 }' | sort -u)
-undo() {
-    for device in $devices; do tc qdisc del dev "$device" root; done
-    kill "$waiting"
-    exit "$1"
-}
-sleep infinity &
-waiting=$!
-trap 'undo 0' TERM INT
-for device in $devices; do tc qdisc add dev "$device" root netem "$@" || undo 1; done
-echo '{"event": "up"}'
-wait
-"""
 _NETEM_TRIAL = (
     "ip link add trial type veth peer name lairt && tc qdisc add dev trial root netem delay 1ms && echo there"
 )
@@ -87,7 +73,7 @@ def has_netem(project: str) -> bool:
 def program(method: str, impairment: Impairment, paths: Sequence[tuple[str, str]], seed: int) -> list[str]:
     """Return the command that impairs, by "netem" or by "tun"."""
     if method == "netem":
-        return ["sh", "-c", NETEM, "sh", *netem_words(impairment)]
+        return ["netem", *netem_words(impairment)]
     flags = [f"--{name.replace('_', '-')}={value:g}" for name, value in asdict(impairment).items()]
     return ["impair", *flags, f"--seed={seed}", *(word for path in paths for word in ("--path", *path))]
 
@@ -126,8 +112,7 @@ def wait_until_begun(sidecar: str, where: str) -> None:
     with subprocess.Popen(follow, stdout=PIPE, stderr=STDOUT, stdin=DEVNULL, text=True, start_new_session=True) as logs:
         assert logs.stdout is not None
         # The log ends with the container, so that one which could not begin does not keep us waiting.
-        with engine.killed_after(logs, BEGIN_S_MAX):
-            line = logs.stdout.readline()
+        line = logs.stdout.readline() if select.select([logs.stdout], [], [], BEGIN_S_MAX)[0] else ""
         logs.kill()
     if '"up"' not in line:
         why = line.strip().removeprefix("impair: error: ") or "it said nothing"
@@ -135,7 +120,7 @@ def wait_until_begun(sidecar: str, where: str) -> None:
         raise Unavailable(f"cannot be impaired: {why}", place=where, hint=hint)
 
 
-def impairing(project: str, *, fault: str | None = None) -> list[Sidecar]:
+def impairing(project: str, *, fault: str = "") -> list[Sidecar]:
     """Return the sidecars that impair, or those of one fault, in the order of their places."""
     labels = [f"{KIND}=impair", f"{PROJECT}={project}", *([f"{FAULT}={fault}"] if fault else [])]
     found = [(facts["Id"], facts["Config"]["Labels"]) for facts in engine.inspected(*engine.container_ids(*labels))]

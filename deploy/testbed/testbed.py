@@ -8,17 +8,13 @@ not wait for the overlay inside to do something.
 from __future__ import annotations
 
 import ipaddress
-import itertools
 import json
 import os
-import secrets
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deploy.testbed import engine, sidecars
-from deploy.testbed.faults import Faults
 from deploy.testbed.impair import Impairment
 from deploy.testbed.places import ROLE, SIDES, Container, Network, Places, added, container_of, removed
 from p2pdns.errors import Unavailable, UsageError
@@ -102,22 +98,16 @@ class Testbed:
             "containers": [container.facts() for container in places],
             "faults": {
                 "cut": [str(network) for network in self.cut_now()] if is_router_up else [],
-                "impaired": [{"where": each.where, **each.what} for each in sidecars.impairing(self.project)],
+                "impaired": self.impaired_now(),
                 "stopped": [container.place for container in places if not container.is_running],
             },
             "counters": self.counters() if is_router_up else {},
         }
 
     def counters(self) -> dict[str, int]:
-        """Return the packets that the router has counted: of a cut, and of its named counters ("outside")."""
-        counted = {"cut": 0}
-        for entry in self.nft("list", "table", "inet", "faults"):
-            if "counter" in entry:
-                counted[entry["counter"]["name"]] = entry["counter"]["packets"]
-            expressions = entry.get("rule", {}).get("expr", [])
-            if "@cut" in json.dumps(expressions):
-                counted["cut"] += sum(part["counter"]["packets"] for part in expressions if "counter" in part)
-        return counted
+        """Return the packets that the router has counted, by the names of its counters: "cut", "outside", "answers"."""
+        counters = [entry["counter"] for entry in self.nft("list", "counters") if "counter" in entry]
+        return {counter["name"]: counter["packets"] for counter in counters}
 
     def nft(self, *words: str) -> list[dict[str, Any]]:
         """Run a command of the router's packet filter; return its list."""
@@ -164,6 +154,10 @@ class Testbed:
 
     # Impairing
 
+    def impaired_now(self, fault: str = "") -> list[dict[str, Any]]:
+        """Return where packets are impaired now and how, or where one fault does so."""
+        return [{"where": each.where, **each.what} for each in sidecars.impairing(self.project, fault=fault)]
+
     def impair(
         self,
         impairment: Impairment,
@@ -172,21 +166,21 @@ class Testbed:
         to: Sequence[str] = (),
         every_link: bool = False,
         seed: int = 0,
-        fault: str | None = None,
+        fault: str = "",
     ) -> list[dict[str, Any]]:
         """Impair packets that leave the places `at`, or every node of the overlay, or else those that cross the router.
 
-        `to` names the destinations; none is all. Each place has a seed of its own, counted up from `seed`. The list
-        that is returned says where and how: by "netem", or by "tun", our own way where the kernel has none.
+        `to` names the destinations; none is all. Each place has a seed of its own, counted up from `seed`; netem takes
+        none. The list that is returned says where packets are impaired now and how: by "netem", or by "tun", our own
+        way where the kernel has none.
         """
         if impairment == Impairment():
             raise UsageError("it changes nothing", place="impair", hint="say --delay-ms, --loss-percent or another")
         places = self.places()
         destinations = places.networks_at(*to)
         if at or every_link:
-            targets = (
-                places.overlay() if every_link else [each for each in places.containers_at(*at) if each.is_running]
-            )
+            named = places.overlay() if every_link else places.containers_at(*at)
+            targets = [each for each in named if each.is_running]
             paths = [("any", str(destination)) for destination in destinations]
         else:
             targets = [self._running(places.router())]
@@ -195,12 +189,10 @@ class Testbed:
         impaired = {sidecar.of for sidecar in sidecars.impairing(self.project)}
         if again := [each.place for each in targets if each.id in impaired]:
             raise UsageError("is impaired already", place=again[0], hint="python -m deploy.testbed unimpair")
-        sidecars.start(self.project, fault or secrets.token_hex(4), targets, method, impairment, paths, seed)
-        # netem takes no seed.
-        seeds = itertools.count(seed) if method == "tun" else itertools.repeat(None)
-        return [{"where": each.place, "method": method, "seed": own} for each, own in zip(targets, seeds, strict=False)]
+        sidecars.start(self.project, fault, targets, method, impairment, paths, seed)
+        return self.impaired_now(fault)
 
-    def unimpair(self, *, fault: str | None = None) -> list[dict[str, Any]]:
+    def unimpair(self, *, fault: str = "") -> list[dict[str, Any]]:
         """End all impairing, or that of one fault; return the places and their counters."""
         return sidecars.end(sidecars.impairing(self.project, fault=fault))
 
@@ -219,10 +211,10 @@ class Testbed:
         made = [word for word in words if word in LATER and word not in known]
         if made:
             engine.compose(self.project, "up", "--detach", "--no-deps", "--no-recreate", *made)
-        others = self.places().containers_at(*(word for word in words if word not in made))
-        stopped = [each for each in others if not each.is_running]
+        places = self.places()
+        stopped = [each for each in places.containers_at(*words) if not each.is_running]
         self.start_ids([container.id for container in stopped])
-        return [container.place for container in [*self.places().containers_at(*made), *stopped]]
+        return [container.place for container in [*places.containers_at(*made), *stopped]]
 
     def start_ids(self, ids: Sequence[str]) -> None:
         """Start containers that are still there, with their impairments."""
@@ -230,45 +222,29 @@ class Testbed:
             engine.docker("start", *there)
             sidecars.again(self.project, there)
 
-    def restart(self, *words: str) -> list[dict[str, object]]:
-        """Restart places one after the other, so that the service stays up; return how long each took."""
-        restarted: list[dict[str, object]] = []
-        for container in self.places().containers_at(*words):
-            began = time.monotonic()
+    def restart(self, *words: str) -> list[str]:
+        """Restart places one after the other, so that the service stays up; return them."""
+        containers = self.places().containers_at(*words)
+        for container in containers:
             engine.docker("restart", f"--time={STOP_S}", container.id)
             sidecars.again(self.project, [container.id])
-            restarted.append({"place": container.place, "ms": round((time.monotonic() - began) * 1000)})
-        return restarted
+        return [container.place for container in containers]
 
     # Asking
 
-    def dig(self, name: str, kind: str = "A", *, at: str | None = None) -> dict[str, Any]:
-        """Ask a question of the server inside the container `at`, or of the published port.
+    def dig(self, name: str, kind: str, *, at: str | None, port: int) -> dict[str, Any]:
+        """Ask a question of the server inside the container `at`, or of the port of this machine that is published.
 
         The answer is that of `p2pdns resolve --json`, with "error" and "exit" where there is none.
         """
-        prefix, port = [sys.executable], published_port()
+        prefix = [sys.executable]
         if at is not None:
             container = self._running(self.places().containers_at(at)[0])
-            port = container.dns_port
-            network = f"container:{container.id}"
-            prefix = ["docker", *sidecars.command("dig", self.project, network, "--rm", sidecars.TOOLS_IMAGE, "python")]
+            prefix, port = ["docker", "exec", container.id, "python"], container.dns_port
         # The petnames of this machine end no name that ends in a dot.
         words = ["-m", "p2pdns", "resolve", "--json", "--", f"{name.rstrip('.')}.", kind, f"@127.0.0.1:{port}"]
         answer: dict[str, Any] = json.loads(engine.run([*prefix, *words], check=False))
         return answer
-
-    def faults(self) -> Faults:
-        """Return a block of faults that are undone at its end."""
-        return Faults(self)
-
-
-def published_port() -> int:
-    """Return the port of this machine that leads to the resolver; UsageError where the environment says none."""
-    text = os.environ.get("P2PDNS_TESTBED_PORT") or str(DEFAULT_PORT)
-    if not (text.isascii() and text.isdecimal() and len(text) <= 5 and 0 < int(text) < 65_536):
-        raise UsageError(f'"{text}" is not a port', place="$P2PDNS_TESTBED_PORT", hint="a number from 1 to 65535")
-    return int(text)
 
 
 def networks_of(element: Any) -> list[Network]:

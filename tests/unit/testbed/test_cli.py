@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,27 +57,21 @@ IMAGES = ("'image inspect'*) echo there; echo there ;;",)
 @pytest.mark.parametrize(
     ("words", "error", "hint"),
     [
-        ("statsu", 'error: "statsu": no such verb', 'hint: did you mean "status"?'),
+        ("statsu", 'error: no such command "statsu"', 'hint: did you mean one of: "restart", "start", "status"?'),
         ("cut", 'error: cut: missing argument "PLACE..."', "hint: python -m deploy.testbed cut --help"),
         ("cut west --for -1", 'error: cut: invalid value for "--for"', "cut --help"),
         ("cut west --for nan", 'error: cut: invalid value for "--for"', "cut --help"),
-        ("up --scale north=3", '"north=3" is not west=N or east=N', "up --help"),
+        ("up --scale north 3", 'up: invalid value for "--scale": "north" is not one of', "up --help"),
+        ("up --scale west -1", 'up: invalid value for "--scale": -1 is not in the range', "up --help"),
         ("impair --loss-percent 101", "impair: loss_percent is 101, 100 allowed", "--help"),
         ("impair --delay-ms nan", "impair: delay_ms is nan", "--help"),
         ("impair --at west --all", "impair: --at and --all exclude each other", "--help"),
-        ("kill west --sgnal TERM", "kill: no such option", "kill --help"),
+        ("kill west --sgnal TERM", 'kill: no such option "--sgnal"', 'hint: did you mean "--signal"?'),
     ],
 )
 def test_wrong_words_end_with_what_to_say_instead(tool: Tool, words: str, error: str, hint: str) -> None:
     code, printed, (first, second) = tool(*words.split())
     assert (code, printed, error in first, hint in second) == (2, "", True, True), (first, second)
-
-
-def test_it_is_called_as_a_module() -> None:
-    command = [sys.executable, "-m", "deploy.testbed", "up", "--scale", "west"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS_MAX, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("p2pdns-testbed: error: up: ")
 
 
 def test_without_a_verb_it_shows_them(capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,44 +80,41 @@ def test_without_a_verb_it_shows_them(capsys: pytest.CaptureFixture[str]) -> Non
     assert all(f"\n  {verb} " in said for verb in cli.testbed.commands)
 
 
-@pytest.mark.parametrize("verb", ["status", "up", "down", "cut west", "unimpair"])
-def test_without_docker_it_says_what_to_install(tool: Tool, verb: str) -> None:
-    hint = "hint: install Docker Engine and compose (Debian: docker.io docker-compose)"
-    assert tool(*verb.split()) == (1, "", ["error: docker: no such command", hint])
+NO_DOCKER = ((), "docker: no such command", "install Docker Engine and compose (Debian: docker.io docker-compose)")
+
+
+def saying(trouble: str) -> tuple[str]:
+    return (f"*) echo '{trouble}' >&2; exit 1 ;;",)
 
 
 @pytest.mark.parametrize(
-    ("said", "error", "hint"),
+    ("words", "docker", "error", "hint"),
     [
-        ("Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?",
-         "no engine answers", "start it, or set DOCKER_HOST"),
-        ("permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock",
-         "the engine does not let you in", "run this as root, or in the group docker"),
-        ("ERROR: listen udp4 127.0.0.1:5301: bind: address already in use", "the port is taken",
-         "P2PDNS_TESTBED_PORT=5399, or any other that is free"),
-        ("something new.", "something new", "python -m deploy.testbed status"),
+        ("status", *NO_DOCKER), ("up", *NO_DOCKER), ("down", *NO_DOCKER), ("unimpair", *NO_DOCKER),
+        ("status", saying("Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is it running?"),
+         "docker ps --all: no engine answers", "start it, or set DOCKER_HOST"),
+        ("status", saying("permission denied while trying to connect to the socket at unix:///var/run/docker.sock"),
+         "docker ps --all: the engine does not let you in", "run this as root, or in the group docker"),
+        ("status", saying("ERROR: listen udp4 127.0.0.1:5301: bind: address already in use"),
+         "docker ps --all: the port is taken", "P2PDNS_TESTBED_PORT=5399, or any other that is free"),
+        ("status", saying("something new."), "docker ps --all: something new", "python -m deploy.testbed status"),
+        ("heal", DOWN, "testbed: nothing is up", "python -m deploy.testbed up"),
+        ("up", (*DOWN, *IMAGES), "docker: there is no compose",
+         "install the plugin, or docker-compose (Debian: docker-compose)"),
     ],
 )  # fmt: skip
-def test_an_engine_that_does_not_serve_is_named(tool: Tool, said: str, error: str, hint: str) -> None:
-    done = tool("status", docker=(f"*) echo '{said}' >&2; exit 1 ;;",))
-    assert done == (1, "", [f"error: docker ps --all: {error}", f"hint: {hint}"])
-
-
-def test_where_nothing_is_up_it_says_how_to_begin(tool: Tool) -> None:
-    said = ["error: testbed: nothing is up", "hint: python -m deploy.testbed up"]
-    assert tool("heal", docker=DOWN) == (1, "", said)
-
-
-def test_without_compose_it_says_what_to_install(tool: Tool) -> None:
-    hint = "hint: install the plugin, or docker-compose (Debian: docker-compose)"
-    assert tool("up", docker=(*DOWN, *IMAGES)) == (1, "", ["error: docker: there is no compose", hint])
+def test_what_is_missing_is_named_with_what_to_do_about_it(
+    tool: Tool, words: str, docker: tuple[str, ...], error: str, hint: str
+) -> None:
+    assert tool(*words.split(), docker=docker) == (1, "", [f"error: {error}", f"hint: {hint}"])
 
 
 @pytest.mark.parametrize("has_plugin", [True, False])
 def test_the_plugin_is_taken_before_the_older_program(tool: Tool, has_plugin: bool) -> None:
     plugin = ("'compose version') echo v2 ;;", "compose*) echo plugin $* >&2; exit 1 ;;") if has_plugin else ()
     older = 'echo older "$@" >&2; exit 1'
-    _, _, (error, _) = tool("up", "--scale", "west=7,east=2", docker=(*DOWN, *IMAGES, *plugin), older=older)
+    scale = ("--scale", "west", "7", "--scale", "east", "2")
+    _, _, (error, _) = tool("up", *scale, docker=(*DOWN, *IMAGES, *plugin), older=older)
     assert ("plugin compose" if has_plugin else "older") in error
     assert "--project-name p2pdns" in error
     assert "--scale=west=7 --scale=east=2" in error
@@ -142,7 +131,7 @@ def test_what_has_become_smaller_or_goes_leaves_no_volume(tool: Tool, tmp_path: 
         *IMAGES,
         f"inspect*) [ -e {tmp_path}/done ] && echo '{mounts('kept')}' || echo '{mounts('kept', 'left')}' ;;",
     )
-    tool("up", "--scale", "west=1", docker=docker, older=f": > {tmp_path}/done")
+    tool("up", "--scale", "west", "1", docker=docker, older=f": > {tmp_path}/done")
     (tmp_path / "done").unlink()
     tool("down", docker=docker)
     assert (tmp_path / "told").read_text().splitlines() == ["volume rm --force left", "volume rm --force kept left"]
@@ -160,7 +149,7 @@ def test_the_project_is_that_of_the_containers_that_are_there(tool: Tool) -> Non
 def test_dig_asks_the_server_in_a_container_where_it_listens(tool: Tool, role: str, port: int) -> None:
     west = json.dumps([facts("west/1", role, "west", _west="10.91.1.128")])
     answer: dict[str, Any] = {"rcode": "NXDOMAIN", "error": "no.such: no such name", "exit": 3}
-    asked = f"run*container:west/1*'resolve --json -- no.such. AAAA @127.0.0.1:{port}'"
+    asked = f"'exec west/1'*'resolve --json -- no.such. AAAA @127.0.0.1:{port}'"
     docker = (*UP, f"inspect*) echo '{west}' ;;", f"{asked}) echo '{json.dumps(answer)}'; exit 3 ;;")
     code, printed, said = tool("dig", "no.such", "AAAA", "--from", "west/1", docker=docker)
     assert (code, json.loads(printed), said) == (3, answer, ["error: no.such: no such name"])
@@ -169,7 +158,8 @@ def test_dig_asks_the_server_in_a_container_where_it_listens(tool: Tool, role: s
 @pytest.mark.parametrize("port", ["five", "0", "70000"])
 def test_a_published_port_that_is_none_is_wrong_usage(tool: Tool, port: str) -> None:
     code, printed, said = tool("dig", "x.example", docker=UP, P2PDNS_TESTBED_PORT=port)
-    assert (code, printed, said[0]) == (2, "", f'error: $P2PDNS_TESTBED_PORT: "{port}" is not a port')
+    place = 'error: dig: invalid value for "--port" (env var: "P2PDNS_TESTBED_PORT"): '
+    assert (code, printed, said[0].startswith(place)) == (2, "", True)
 
 
 def test_the_page_has_every_verb_and_says_what_it_does(tool: Tool) -> None:

@@ -56,14 +56,6 @@ def test_what_was_cut_before_stays_cut() -> None:
     bed.heal.assert_called_once_with("10.91.1.7/32")
 
 
-def test_an_exception_undoes_them_too() -> None:
-    bed = bed_that_notes()
-    with pytest.raises(ZeroDivisionError), Faults(bed) as faults:
-        faults.cut("10.91.1.1")
-        raise ZeroDivisionError
-    assert changes(bed) == ["cut", "heal"]
-
-
 @pytest.mark.parametrize("fails", ["impair", "unimpair"])
 def test_a_fault_that_was_made_in_part_is_undone_and_one_that_cannot_be_does_not_keep_the_others(fails: str) -> None:
     bed = bed_that_notes()
@@ -98,47 +90,30 @@ with faults:
 """
 
 
-def started(mode: str) -> subprocess.Popen[str]:
+@pytest.mark.parametrize(
+    ("mode", "numbers", "code"),
+    [
+        # An uncaught Ctrl-C ends Python by the signal itself, which a shell shows as 130.
+        pytest.param("a block", [2], -2, id="SIGINT"),
+        pytest.param("a block", [15], 143, id="SIGTERM"),
+        pytest.param("a block", [1], 129, id="SIGHUP"),
+        pytest.param("a block", [2, 2, 15, 2], -2, id="further signals, which do not interrupt the undoing"),
+        pytest.param("without a block", [], 5, id="its own end, in the midst of a block"),
+    ],
+)
+def test_they_are_undone_before_the_program_ends_by(mode: str, numbers: list[int], code: int) -> None:
     command = [sys.executable, "-c", PROGRAM, mode, str(SECONDS_MAX)]
-    process = subprocess.Popen(command, cwd=ROOT, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "cut\n"
-    return process
-
-
-def rest_of(process: subprocess.Popen[str]) -> str:
-    """Type a line for the program; return its output until it ends."""
-    assert process.stdout is not None
-    print("go on", file=process.stdin, flush=True)
-    # `communicate` would leave out the output that was buffered with the first line.
-    said = process.stdout.read()
-    process.communicate(timeout=SECONDS_MAX)
-    return said
-
-
-@pytest.mark.parametrize(("number", "code"), [(2, -2), (15, 143), (1, 129)])
-def test_a_signal_undoes_them_and_ends_the_program(number: int, code: int) -> None:
-    process = started("a block")
-    process.send_signal(number)
-    assert rest_of(process) == "healing\nhealed\n"
-    # An uncaught Ctrl-C ends Python by the signal itself, which a shell shows as 130.
-    assert process.returncode == code
-
-
-def test_further_signals_do_not_interrupt_the_undoing() -> None:
-    process = started("a block")
-    process.send_signal(2)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "healing\n"
-    for number in (2, 15, 2):
-        process.send_signal(number)
-    assert rest_of(process) == "healed\n"
-
-
-def test_a_program_that_ends_without_leaving_its_block_undoes_them() -> None:
-    process = started("without a block")
-    assert rest_of(process) == "healing\nhealed\n"
-    assert process.returncode == 5
+    with subprocess.Popen(command, cwd=ROOT, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "cut\n"
+        for number in numbers[:1]:
+            process.send_signal(number)
+        assert process.stdout.readline() == "healing\n"
+        for number in numbers[1:]:
+            process.send_signal(number)
+        print("go on", file=process.stdin, flush=True)
+        assert process.stdout.read() == "healed\n"
+        assert process.wait(SECONDS_MAX) == code
 
 
 def is_heard(number: int) -> bool:

@@ -49,10 +49,6 @@ def test_as_many_are_lost_or_come_twice_as_was_said(setting: str, copies_count: 
     assert count == pytest.approx(PACKETS * percent / 100, rel=0.1)
 
 
-def test_of_a_packet_that_is_lost_and_doubled_one_is_left() -> None:
-    assert all(len(copies) == 1 for copies in fates(3, loss_percent=100, duplicate_percent=100))
-
-
 def test_the_losses_stay_the_same_when_packets_come_twice_too() -> None:
     both = Line(Impairment(loss_percent=30, duplicate_percent=50), seed=5)
     for index in range(PACKETS):

@@ -1,4 +1,9 @@
-"""deploy/images.sh: the base on which it builds, and no files left after a build, a failure or an interruption."""
+"""The scripts around the testbed, beside an engine that only notes.
+
+deploy/images.sh: the base on which it builds, and no files left after a build, a failure or an interruption. .ci/run:
+what needs an engine is not left out there. deploy/netem.sh: which devices are impaired, by a `tc` that only notes, for
+few kernels of those that run tests have netem.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +16,8 @@ from subprocess import PIPE
 
 import pytest
 
+from deploy.testbed.impair import Impairment
+from deploy.testbed.sidecars import netem_words
 from tests.house.rules import ROOT
 from tests.unit.testbed import stand_ins
 
@@ -32,6 +39,8 @@ build*)
     esac ;;
 esac
 """
+
+LINKS = "2: eth0    inet 10.91.1.129/24 scope global eth0\n7: eth1    inet 10.91.2.2/24 scope global eth1\n"
 
 Images = Callable[[str, str], subprocess.Popen[str]]
 
@@ -102,3 +111,58 @@ def test_a_build_that_is_interrupted_leaves_no_file(images: Images, tmp_path: Pa
         process.communicate(timeout=SECONDS_MAX)
     assert process.returncode != 0
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def run_ci(folder: Path, docker: str, make: str) -> subprocess.CompletedProcess[str]:
+    stand_ins(folder, docker=docker, make=make, python3="exit 0")
+    environ = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+    command = ["bash", str(ROOT / ".ci" / "run")]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=SECONDS_MAX, check=False)
+
+
+@pytest.mark.parametrize(
+    ("docker", "make", "why"),
+    [
+        ("exit 0", 'case "$*" in *images*) echo no packages; exit 3;; *) echo "make $*";; esac', "no packages"),
+        ("exit 1", 'echo "make $*"', "no container engine answers"),
+    ],
+)
+def test_ci_says_why_there_can_be_no_testbed_and_fails(tmp_path: Path, docker: str, make: str, why: str) -> None:
+    done = run_ci(tmp_path, docker, make)
+    assert (done.returncode, why in done.stderr, "testbed" in done.stdout) == (1, True, False)
+
+
+def test_ci_tells_the_testbed_that_it_is_required(tmp_path: Path) -> None:
+    done = run_ci(tmp_path, "exit 0", 'echo "P2PDNS_TESTBED=$P2PDNS_TESTBED make $*"')
+    lines = done.stdout.splitlines()
+    assert all(line.startswith("P2PDNS_TESTBED=required make ") for line in lines)
+    words = [line.partition(" make ")[2] for line in lines]
+    # What is prepared in the background comes at any time, and so does the testbed beside the sabotages.
+    assert [each for each in words if each in ("style", "test smoke", "mutants")] == ["style", "test smoke", "mutants"]
+    assert words.index("testbed") > words.index("test smoke")
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("fails_at", "number", "code"), [("none", signal.SIGTERM, 0), ("none", signal.SIGINT, 0), ("add*eth1", 0, 1)]
+)
+def test_netem_is_on_every_device_until_a_signal_and_where_it_is_refused_taken_off_again_and_never_said_to_be_on(
+    tmp_path: Path, fails_at: str, number: int, code: int
+) -> None:
+    tc = f'echo "$@" >> {tmp_path}/told\ncase "$*" in *{fails_at}*) exit 2 ;; esac'
+    stand_ins(tmp_path, ip=f"printf '{LINKS}'", tc=tc)
+    words = netem_words(Impairment(delay_ms=100, jitter_ms=20, loss_percent=10))
+    command = [str(ROOT / "deploy" / "netem.sh"), *words]
+    environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    with subprocess.Popen(command, env=environ, stdout=PIPE, text=True, start_new_session=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == ("" if code else '{"event": "up"}\n')
+        if number:
+            process.send_signal(number)
+        # The pipe ends when no process holds it any more, so none can have been left behind.
+        assert process.stdout.read() == ""
+        process.wait(SECONDS_MAX)
+    assert process.returncode == code
+    added = [f"qdisc add dev {device} root netem delay 100ms 20ms loss 10%" for device in ("eth0", "eth1")]
+    ended = [f"qdisc del dev {device} root" for device in ("eth0", "eth1")]
+    assert (tmp_path / "told").read_text().splitlines() == [*added, *ended]
