@@ -30,10 +30,6 @@ BEGIN_S_MAX = 60.0  # A start takes a third of a second; on a busy machine with 
 STOP_S = 5  # The engine waits so long for the rules to be taken out before it kills.
 AT_ONCE_MAX = 4  # Starting is mostly waiting for the engine, which on two cores gains nothing from more.
 
-_NETEM_TRIAL = (
-    "ip link add trial type veth peer name lairt && tc qdisc add dev trial root netem delay 1ms && echo there"
-)
-
 
 @dataclass(frozen=True)
 class Sidecar:
@@ -66,7 +62,7 @@ def netem_words(impairment: Impairment) -> list[str]:
 @functools.cache
 def has_netem(project: str) -> bool:
     """Return whether the kernel under the engine has netem, tried on a device that is thrown away."""
-    words = command("trial", project, "none", "--rm", "--cap-add=NET_ADMIN", TOOLS_IMAGE, "sh", "-c", _NETEM_TRIAL)
+    words = command("trial", project, "none", "--rm", "--cap-add=NET_ADMIN", TOOLS_IMAGE, "netem")
     return engine.docker(*words, check=False).strip() == "there"
 
 

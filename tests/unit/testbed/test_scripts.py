@@ -50,13 +50,12 @@ def images(tmp_path: Path) -> Images:
     """Return a function that starts the script, beside an engine that only notes, with a base or none given."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "temporary").mkdir()
-    stand_ins(tmp_path / "bin", docker=DOCKER, mmdebstrap="echo a whole system")
+    environ = stand_ins(tmp_path / "bin", docker=DOCKER, mmdebstrap="echo a whole system")
 
     def start(has: str, base: str) -> subprocess.Popen[str]:
         own = {"HAS": has, "NOTES": str(tmp_path), "TMPDIR": str(tmp_path / "temporary"), "BASE_IMAGE": base}
-        environ = {**os.environ, **own, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
         script = ROOT / "deploy" / "images.sh"
-        return subprocess.Popen(script, env=environ, stdout=PIPE, stderr=PIPE, text=True, start_new_session=True)
+        return subprocess.Popen(script, env=environ | own, stdout=PIPE, stderr=PIPE, text=True, start_new_session=True)
 
     return start
 
@@ -114,8 +113,7 @@ def test_a_build_that_is_interrupted_leaves_no_file(images: Images, tmp_path: Pa
 
 
 def run_ci(folder: Path, docker: str, make: str) -> subprocess.CompletedProcess[str]:
-    stand_ins(folder, docker=docker, make=make, python3="exit 0")
-    environ = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+    environ = stand_ins(folder, docker=docker, make=make, python3="exit 0")
     command = ["bash", str(ROOT / ".ci" / "run")]
     return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=SECONDS_MAX, check=False)
 
@@ -150,10 +148,9 @@ def test_netem_is_on_every_device_until_a_signal_and_where_it_is_refused_taken_o
     tmp_path: Path, fails_at: str, number: int, code: int
 ) -> None:
     tc = f'echo "$@" >> {tmp_path}/told\ncase "$*" in *{fails_at}*) exit 2 ;; esac'
-    stand_ins(tmp_path, ip=f"printf '{LINKS}'", tc=tc)
+    environ = stand_ins(tmp_path, ip=f"printf '{LINKS}'", tc=tc)
     words = netem_words(Impairment(delay_ms=100, jitter_ms=20, loss_percent=10))
     command = [str(ROOT / "deploy" / "netem.sh"), *words]
-    environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     with subprocess.Popen(command, env=environ, stdout=PIPE, text=True, start_new_session=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == ("" if code else '{"event": "up"}\n')

@@ -103,21 +103,16 @@ def test_every_zone_file_is_asked_for() -> None:
     assert all(entry.data for entry in expected)
 
 
-@pytest.mark.parametrize(
-    ("word", "kind", "why"),
-    [
+def test_what_is_left_out_says_why_and_what_is_required_is_not_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    for word, kind, more in (
         ("", pytest.skip.Exception, "; these tests are left out"),
-        ("required", pytest.fail.Exception, ", and P2PDNS_TEST"),
-    ],
-)
-def test_what_is_left_out_says_why_and_what_is_required_is_not_left_out(
-    monkeypatch: pytest.MonkeyPatch, word: str, kind: type[BaseException], why: str
-) -> None:
-    monkeypatch.setenv("P2PDNS_TESTBED", word)
-    with pytest.raises((pytest.fail.Exception, pytest.skip.Exception)) as ended:
-        leave_out("network namespaces need root")
-    assert ended.type is kind
-    assert f"network namespaces need root{why}" in str(ended.value)
+        ("required", pytest.fail.Exception, ", and P2PDNS_TESTBED=required"),
+    ):
+        monkeypatch.setenv("P2PDNS_TESTBED", word)
+        # Any of both is caught, because a test that skips itself is not red.
+        with pytest.raises(BaseException, match=f"^network namespaces need root{more}$") as ended:
+            leave_out("network namespaces need root")
+        assert ended.type is kind
 
 
 @pytest.mark.parametrize(
