@@ -102,7 +102,11 @@ class Faults:
         return self._testbed.impair(impairment, fault=fault, **where)
 
     def kill(self, *words: str, signal_name: str = "KILL") -> list[str]:
-        """Kill the containers that run at these places, and start them again at the end; return the places."""
+        """Kill the containers that run at these places, and have them run again at the end; return the places."""
         victims = [container for container in self._testbed.places().containers_at(*words) if container.is_running]
+        places = [container.place for container in victims]
         self._undo.callback(self._testbed.start_ids, [container.id for container in victims])
-        return self._testbed.kill(*(container.place for container in victims), signal_name=signal_name)
+        # A container whose processes were stopped counts as running, so that to start it would do nothing.
+        if signal_name.removeprefix("SIG") == "STOP":
+            self._undo.callback(self._testbed.kill, *places, signal_name="CONT")
+        return self._testbed.kill(*places, signal_name=signal_name)

@@ -49,6 +49,14 @@ def test_the_last_fault_is_undone_first() -> None:
     bed.heal.assert_called_once_with("10.91.1.0/24")
 
 
+@pytest.mark.parametrize("name", ["STOP", "SIGSTOP"])
+def test_containers_that_were_stopped_go_on(name: str) -> None:
+    bed = bed_that_notes()
+    with Faults(bed) as faults:
+        faults.kill("west", signal_name=name)
+    assert [made.kwargs for made in bed.kill.call_args_list] == [{"signal_name": name}, {"signal_name": "CONT"}]
+
+
 def test_what_was_cut_before_stays_cut() -> None:
     bed = bed_that_notes("10.91.1.6/32")
     with Faults(bed) as faults:
