@@ -9,6 +9,7 @@
 # make fuzz      each target of tests/fuzz under atheris, FUZZ_SECONDS each (60)
 # make strangers our nodes and those of Rust crates in one overlay, both ways (some minutes; needs cargo)
 # make bench     what look-ups, attackers round a key, idleness, floods, changes and ordinary names cost, with ratios
+# make overlay-report  what look-ups, churn, partitions and attackers do in simulated worlds: docs/overlay.md (two hours)
 # make man       the manual pages in deploy/man, of the help of the program
 # make architecture  the picture of the rooms in docs/figures, of the table of floors
 # make handovers how often a cold question is handed over between modules, and in how many forms
@@ -34,7 +35,7 @@ SMOKE_TOOLS := $(TOOLS) chromium-headless-shell=chromium-headless-shell
 OUTSIDE_TOOLS += $(filter-out $(TOOLS),$(SMOKE_TOOLS))
 
 .PHONY: demo check test smoke mutants mutants-random oracle outside fuzz strangers bench man images testbed
-.PHONY: architecture handovers style compiled
+.PHONY: architecture handovers style compiled overlay-report
 .PHONY: tools smoke-tools outside-tools
 .DELETE_ON_ERROR:
 
@@ -99,6 +100,9 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python bench/resolve.py
 	$(BIN)/python bench/visible.py
 	$(BIN)/python bench/forward.py
+
+overlay-report: $(VENV)/.installed-dev
+	$(BIN)/python bench/overlay.py
 
 man: $(VENV)/.installed
 	@$(BIN)/python -m deploy.man
