@@ -169,8 +169,8 @@ def growth(found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
     yield "## How cost grows with the number of nodes"
     yield ""
     yield f"RPCs to the first valid item, all nodes alive: {said}. A straight line through these over log₂ N rises by"
-    yield f"{slope:.2f} RPCs each time the number of nodes doubles, to {far:.1f} RPCs at {MAINLINE:,} nodes. It is fitted to"
-    yield "worlds whose machines are all of one kind, and says nothing of dead entries in old tables."
+    yield f"{slope:.2f} RPCs each time the number of nodes doubles, to {far:.1f} at {MAINLINE:,} nodes. It is"
+    yield "fitted to worlds whose machines are all of one kind, and says nothing of dead entries in old tables."
     yield ""
 
 
