@@ -53,8 +53,7 @@ from p2pdns.dns.registry import Rcode, Type
 from p2pdns.engine.link_server import compose_answer
 from p2pdns.front.cache import AnswerCache
 from p2pdns.front.gate import AccessList, ClientQuery
-from p2pdns.front.pending import Questions
-from p2pdns.front.waiting import WaitingClient
+from p2pdns.front.pending import Questions, WaitingClient
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.net.endpoint import Endpoint

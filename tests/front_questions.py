@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from p2pdns.front.gate import ClientQuery
-from p2pdns.front.pending import Questions
+from p2pdns.front.pending import Ending, Questions, WaitingClient
 from p2pdns.front.transport import TCP, UDP
-from p2pdns.front.waiting import Ending, WaitingClient
 from tests.front_messages import gate, query
 
 GREEDY = "192.168.1.1"

@@ -20,9 +20,8 @@ from p2pdns.front.cache import AnswerCache
 from p2pdns.front.compose import compose_answer, compose_told
 from p2pdns.front.gate import Client, ClientQuery, Dropped, Gate, Told
 from p2pdns.front.memo import Memo
-from p2pdns.front.pending import Questions
+from p2pdns.front.pending import Ending, OpenQuestion, Questions, WaitingClient
 from p2pdns.front.transport import Transport
-from p2pdns.front.waiting import Ending, OpenQuestion, WaitingClient
 from p2pdns.link import Answer, Forwarded, Frame, Hello, Invalidate, Postponed, QuestionFrame
 
 _EXPLAINED = {

@@ -9,8 +9,16 @@ from hypothesis import strategies as st
 
 from p2pdns.dns.life import CLIENT_TIMER_S
 from p2pdns.front.lanes import LOOKED_AT_MAX, Lanes
-from p2pdns.front.pending import DATAGRAMS_PER_CLIENT_MAX, GRACE_S, QUEUED_S_MAX, WAITERS_MAX, Questions
-from p2pdns.front.waiting import Ending, OpenQuestion, WaitingClient
+from p2pdns.front.pending import (
+    DATAGRAMS_PER_CLIENT_MAX,
+    GRACE_S,
+    QUEUED_S_MAX,
+    WAITERS_MAX,
+    Ending,
+    OpenQuestion,
+    Questions,
+    WaitingClient,
+)
 from p2pdns.limits import FORWARDED_MAX, QUESTION_S_MAX, QUESTIONS_MAX
 from p2pdns.link import QuestionFrame
 from tests.front_messages import CALM, crowd

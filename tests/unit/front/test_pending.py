@@ -15,9 +15,11 @@ from p2pdns.front.pending import (
     QUESTIONS_PER_CLIENT_MAX,
     QUEUED_S_MAX,
     WAITERS_MAX,
+    Ending,
+    OpenQuestion,
     Questions,
+    WaitingClient,
 )
-from p2pdns.front.waiting import Ending, OpenQuestion, WaitingClient
 from p2pdns.limits import QUESTION_S_MAX, QUESTIONS_MAX
 from tests.front_messages import crowd
 from tests.front_questions import (
