@@ -53,7 +53,7 @@ from p2pdns.dns.registry import Rcode, Type
 from p2pdns.engine.link_server import compose_answer
 from p2pdns.front.cache import AnswerCache
 from p2pdns.front.gate import AccessList, ClientQuery
-from p2pdns.front.pending import Questions, WaitingClient
+from p2pdns.front.pending import Questions
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.net.endpoint import Endpoint
@@ -328,10 +328,9 @@ def run_places() -> bool:
 
     def has_place(host: str, port: int, number: int) -> bool:
         name = Name.read(f"n{number}.example.")
-        asked = ClientQuery(b"id", 0x0100, Question(name, int(Type.A)).wire(), False, False, 512)
-        waiter = WaitingClient.of(asked, access.client((host, port), UDP), lambda _: None)
-        if table.refusal(asked.key, waiter) is None:
-            table.add(asked.key, waiter, 0.0)
+        client = access.client((host, port), UDP, lambda _: None)
+        asked = ClientQuery(client, b"id", 0x0100, Question(name, int(Type.A)).wire(), False, False, 512)
+        table.add(asked.key, asked, 0.0)
         pending = table.pending(asked.key)
         return pending is not None and not pending.is_queued
 

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from p2pdns.front.gate import ClientQuery
-from p2pdns.front.pending import Ending, Questions, WaitingClient
+from p2pdns.front.pending import Ending, Questions
 from p2pdns.front.transport import TCP, UDP
-from tests.front_messages import gate, query
+from tests.front_messages import gate, query, unheard
 
 GREEDY = "192.168.1.1"
 # What one machine may call itself: any of 127.0.0.0/8, and in IPv6 any address of a /64.
@@ -21,12 +21,12 @@ ONE_LINK = ["fd00::1", "fd00::2", "fd00::ffff:ffff:ffff:ffff", "fd00:0:0:0:abcd:
 
 def waiter(
     name: str = "www.example", *, number: int = 1, host: str = "127.0.0.1", port: int = 4000, stream: bool = False
-) -> WaitingClient:
-    """Return a client that waits for a name."""
-    client = DOOR.access.client((host, port), TCP if stream else UDP)
+) -> ClientQuery:
+    """Return the query of a client for a name."""
+    client = DOOR.access.client((host, port), TCP if stream else UDP, unheard)
     verdict = DOOR.verdict(query(name, number=number), client, 0.0)
     assert isinstance(verdict, ClientQuery)
-    return WaitingClient.of(verdict, client, lambda _: None)
+    return verdict
 
 
 def connected(now: float = 0.0) -> Questions:
@@ -36,23 +36,24 @@ def connected(now: float = 0.0) -> Questions:
     return table
 
 
-def add(table: Questions, who: WaitingClient, now: float) -> int:
+def add(table: Questions, who: ClientQuery, now: float) -> int:
     """Let somebody wait; return the number of the question."""
-    table.add(who.asked.key, who, now)
-    pending = table.pending(who.asked.key)
+    table.add(who.key, who, now)
+    pending = table.pending(who.key)
     assert pending is not None
     return pending.id
 
 
-def refused(table: Questions, who: WaitingClient) -> Ending | None:
-    """Return why somebody may not wait."""
-    return table.refusal(who.asked.key, who)
+def refused(table: Questions, who: ClientQuery) -> Ending | None:
+    """Let somebody wait; return why not, where that is refused."""
+    added = table.add(who.key, who, 0.0)
+    return added if isinstance(added, Ending) else None
 
 
-def has_place(table: Questions, who: WaitingClient) -> bool:
+def has_place(table: Questions, who: ClientQuery) -> bool:
     """Let somebody wait; return whether the question has a place at the engine."""
     add(table, who, 0.0)
-    pending = table.pending(who.asked.key)
+    pending = table.pending(who.key)
     assert pending is not None
     return not pending.is_queued
 

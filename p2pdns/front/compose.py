@@ -41,14 +41,7 @@ def compose_told(told: Told, *, udp_size: int) -> bytes:
 
 
 def compose_answer(
-    asked: ClientQuery,
-    answer: Answer,
-    now: float,
-    *,
-    is_stale: bool,
-    is_trusted: bool,
-    udp_size: int,
-    ede: Explanations = (),
+    asked: ClientQuery, answer: Answer, now: float, *, is_stale: bool, udp_size: int, ede: Explanations = ()
 ) -> bytes:
     """Return a kept answer as the response to one query.
 
@@ -62,7 +55,7 @@ def compose_answer(
     if not (asked.flags & _RD or is_stale):
         flags |= int.from_bytes(message[2:4], "big") & _AA
     wants_ad = asked.dnssec_ok or asked.flags & _AD
-    if wants_ad and is_trusted and answer.ad_eligible and not (is_stale or answer.provisional):
+    if wants_ad and asked.client.is_trusted and answer.ad_eligible and not (is_stale or answer.provisional):
         flags |= _AD
     message[2:4] = flags.to_bytes(2, "big")
     # Owners that equal the question point to offset 12, so this one copy gives them the client's case as well.

@@ -18,9 +18,9 @@ from p2pdns.dns.registry import Ede, Explanations, Rcode
 from p2pdns.errors import FormatError
 from p2pdns.front.cache import AnswerCache
 from p2pdns.front.compose import compose_answer, compose_told
-from p2pdns.front.gate import Client, ClientQuery, Dropped, Gate, Told
+from p2pdns.front.gate import Client, ClientQuery, Dropped, Gate, Reply, Told
 from p2pdns.front.memo import Memo
-from p2pdns.front.pending import Ending, OpenQuestion, Questions, WaitingClient
+from p2pdns.front.pending import Ending, OpenQuestion, Questions
 from p2pdns.front.transport import Transport
 from p2pdns.link import Answer, Forwarded, Frame, Hello, Invalidate, Postponed, QuestionFrame
 
@@ -59,15 +59,13 @@ class Funnel:
             # A response of before may be too long now, or its client may have to send a cookie.
             self._memo.clear()
 
-    def receive(
-        self, data: bytes, address: Address, reply: Callable[[bytes], None], now: float, transport: Transport
-    ) -> bytes | None:
+    def receive(self, data: bytes, address: Address, reply: Reply, now: float, transport: Transport) -> bytes | None:
         """Return the response to a message; empty when there is none, None when it comes later through `reply`."""
         if not transport.is_stream:
             remembered = self._memo.response(data, address, self.gate.access, now)
             if remembered is not None:
                 return remembered
-        client = self.gate.access.client(address, transport)
+        client = self.gate.access.client(address, transport, reply)
         verdict = self.gate.verdict(data, client, now)
         if isinstance(verdict, Dropped):
             return b""
@@ -76,7 +74,7 @@ class Funnel:
         asked, key = verdict, verdict.key
         answer = self.cache.fresh(key, now)
         if answer is not None:
-            response = self._response(asked, client, answer, now)
+            response = self._response(asked, answer, now)
             if not transport.is_stream:
                 host = address[0] if asked.options else None
                 self._memo.keep(data, response, answer, client.is_trusted, now, host=host)
@@ -85,8 +83,8 @@ class Funnel:
             return response
         held = self.cache.held_stale(key, now)
         if held is not None:
-            return self._stale_response(asked, client, held[0], now, held[1])
-        return self._wait(key, WaitingClient.of(asked, client, reply), now)
+            return self._stale_response(asked, held[0], now, held[1])
+        return self._wait(key, asked, now)
 
     def _prefetch(self, key: bytes, client: Client, now: float) -> None:
         """Ask the engine for the next answer while the present one is still fresh."""
@@ -98,15 +96,14 @@ class Funnel:
         self.send_query(query)
         self._hasten_timer(now)
 
-    def _wait(self, key: bytes, waiter: WaitingClient, now: float) -> bytes | None:
+    def _wait(self, key: bytes, asked: ClientQuery, now: float) -> bytes | None:
         pending = self.questions.pending(key)
         # The engine is known to be slow with this question, so a further client need not wait to find that out.
         if pending is not None and pending.is_slow and (stale := self.cache.stale(key, now)) is not None:
-            return self._stale_response(waiter.asked, waiter.client, stale, now)
-        refusal = self.questions.refusal(key, waiter)
-        if refusal is not None:
-            return self._response_without_engine(key, waiter, refusal, now)
-        query = self.questions.add(key, waiter, now)
+            return self._stale_response(asked, stale, now)
+        query = self.questions.add(key, asked, now)
+        if isinstance(query, Ending):
+            return self._response_without_engine(key, asked, query, now)
         if query is not None:
             self.send_query(query)
         if pending is None:
@@ -182,46 +179,36 @@ class Funnel:
         answer = self.cache.accepted(frame, now)
         self.cache.put(pending.key, answer, now)
         stale = self.cache.stale(pending.key, now) if answer.failure else None
-        for waiter in self.questions.released(pending):
+        for asked in self.questions.released(pending):
             if stale is not None:
-                waiter.reply(self._stale_response(waiter.asked, waiter.client, stale, now, answer))
+                asked.client.reply(self._stale_response(asked, stale, now, answer))
             else:
-                waiter.reply(self._response(waiter.asked, waiter.client, answer, now))
+                asked.client.reply(self._response(asked, answer, now))
 
     def _give_up(self, pending: OpenQuestion, ending: Ending, now: float) -> None:
-        for waiter in self.questions.released(pending):
-            if response := self._response_without_engine(pending.key, waiter, ending, now):
-                waiter.reply(response)
+        for asked in self.questions.released(pending):
+            if response := self._response_without_engine(pending.key, asked, ending, now):
+                asked.client.reply(response)
 
     def _response(
-        self,
-        asked: ClientQuery,
-        client: Client,
-        answer: Answer,
-        now: float,
-        *,
-        is_stale: bool = False,
-        ede: Explanations = (),
+        self, asked: ClientQuery, answer: Answer, now: float, *, is_stale: bool = False, ede: Explanations = ()
     ) -> bytes:
-        size, is_trusted = self.gate.udp_size_max, client.is_trusted
-        return compose_answer(asked, answer, now, is_stale=is_stale, is_trusted=is_trusted, udp_size=size, ede=ede)
+        return compose_answer(asked, answer, now, is_stale=is_stale, udp_size=self.gate.udp_size_max, ede=ede)
 
-    def _stale_response(
-        self, asked: ClientQuery, client: Client, answer: Answer, now: float, failure: Answer | None = None
-    ) -> bytes:
+    def _stale_response(self, asked: ClientQuery, answer: Answer, now: float, failure: Answer | None = None) -> bytes:
         """Return a cached answer, stale or not, for a client to which the engine gives none, and count it."""
         self.cache.counters["stale"] += 1
         ede = () if failure is None else failure.ede
-        return self._response(asked, client, answer, now, is_stale=now >= answer.expiry, ede=ede)
+        return self._response(asked, answer, now, is_stale=now >= answer.expiry, ede=ede)
 
-    def _response_without_engine(self, key: bytes, waiter: WaitingClient, ending: Ending, now: float) -> bytes:
+    def _response_without_engine(self, key: bytes, asked: ClientQuery, ending: Ending, now: float) -> bytes:
         """Return a cached answer, or else a failure; empty for a client that shall ask again."""
         answer = self.cache.stale(key, now)
         if answer is not None:
-            return self._stale_response(waiter.asked, waiter.client, answer, now)
-        if ending in _FOR_WANT_OF_PLACE and not waiter.client.transport.is_stream:
+            return self._stale_response(asked, answer, now)
+        if ending in _FOR_WANT_OF_PLACE and not asked.client.transport.is_stream:
             self.counters[f"dropped-{ending.value}"] += 1
             return b""
         self.counters[f"failed-{ending.value}"] += 1
-        failure = Told(waiter.asked, Rcode.SERVFAIL, ending.value, (_EXPLAINED[ending],))
+        failure = Told(asked, Rcode.SERVFAIL, ending.value, (_EXPLAINED[ending],))
         return compose_told(failure, udp_size=self.gate.udp_size_max)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import struct
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -53,17 +53,22 @@ _COUNTS = struct.Struct("!HHHH")  # Of questions, answers, authority and additio
 _FIXED = struct.Struct("!HHIH")  # Type, class, TTL and RDATA size, which follow the owner of a record.
 _OPTION = struct.Struct("!HH")
 
+Reply = Callable[[bytes], None]
+"""A function that sends a response to the client that it was made for."""
+
 
 class Client(Value, frozen=True):
-    """The client of a query: its address, how far it is trusted, and the transport it uses.
+    """The client of a query: its address, how far it is trusted, the transport it uses, and the way back to it.
 
-    `is_trusted`: AD means something to this client, because nobody else is on the way to it.
+    `reply` is for a response that comes later. `is_trusted`: AD means something to this client, because nobody else is
+    on the way to it.
     """
 
     address: Address
     client_class: ClientClass
     is_allowed: bool
     transport: Transport
+    reply: Reply
 
     @property
     def is_trusted(self) -> bool:
@@ -71,13 +76,14 @@ class Client(Value, frozen=True):
 
 
 class ClientQuery(Value, frozen=True):
-    """One query: the parts that a response to it must repeat, and the size that the response may have.
+    """One query: its client, the parts that a response must repeat, and the size that the response may have.
 
     `question` keeps the letter case of the client, and is empty if no question could be read. `options` are the EDNS
     options that the response must have, as on the wire. `is_proven`: by a cookie of ours the client has shown that it
     reads what is sent to its address.
     """
 
+    client: Client
     id: bytes
     flags: int
     question: bytes
@@ -130,10 +136,10 @@ class AccessList:
         self._listed = tuple(listed)
         self.standing = lru_cache(CLIENTS_REMEMBERED_MAX)(self._looked_up)
 
-    def client(self, address: Address, transport: Transport) -> Client:
+    def client(self, address: Address, transport: Transport, reply: Reply) -> Client:
         """Return the client at that address, which uses that transport."""
         client_class, is_allowed = self.standing(address[0])
-        return Client(address, client_class, is_allowed, transport)
+        return Client(address, client_class, is_allowed, transport, reply)
 
     def _looked_up(self, host: str) -> tuple[ClientClass, bool]:
         allowed = in_any(host, self._allowed)
@@ -194,7 +200,7 @@ class Gate:
             query.question = b""
         asked = self._asked(data[0:2], flags, query, client, now)
         if client.is_allowed:
-            return self._answered_here(asked, query, client)
+            return self._answered_here(asked, query)
         # A connection or a cookie of ours proves an address. A datagram does not, so refusals by datagram are rationed.
         if not (client.transport.proves_address or asked.is_proven or self._may_refuse(client.address[0], now)):
             return Dropped("refused-silently")
@@ -206,7 +212,7 @@ class Gate:
 
     def _asked(self, number: bytes, flags: int, query: _QueryBody, client: Client, now: float) -> ClientQuery:
         if not query.has_opt:
-            return ClientQuery(number, flags, query.question, False, False, client.transport.plain_bytes_max)
+            return ClientQuery(client, number, flags, query.question, False, False, client.transport.plain_bytes_max)
         size_max = client.transport.plain_bytes_max
         if not client.transport.is_stream:
             # RFC 6891 §6.2.3: less than 512 counts as 512.
@@ -218,9 +224,9 @@ class Gate:
         if query.wants_keepalive:
             options += _option(_KEEPALIVE, (self.tcp_idle_ms // KEEPALIVE_UNIT_MS).to_bytes(2, "big"))
         dnssec_ok = bool(query.opt_ttl & DO_FLAG)
-        return ClientQuery(number, flags, query.question, True, dnssec_ok, size_max, options, is_proven)
+        return ClientQuery(client, number, flags, query.question, True, dnssec_ok, size_max, options, is_proven)
 
-    def _answered_here(self, asked: ClientQuery, query: _QueryBody, client: Client) -> Told | ClientQuery:
+    def _answered_here(self, asked: ClientQuery, query: _QueryBody) -> Told | ClientQuery:
         # The opcode comes first: under another one, the bytes behind the header mean something else (RFC 8906 §3.1.4).
         if asked.flags & OPCODE_MASK:
             return Told(asked, Rcode.NOTIMP, "opcode")
@@ -230,7 +236,7 @@ class Gate:
             return Told(asked, Rcode.BADVERS, "edns-version")
         if not asked.question:
             return _without_question(asked, query)
-        if self.require_cookies and not (client.transport.proves_address or asked.is_proven):
+        if self.require_cookies and not (asked.client.transport.proves_address or asked.is_proven):
             # RFC 7873 §5.2.3. A client that does not know cookies proves its address by a connection instead.
             rcode = Rcode.BADCOOKIE if query.cookie else Rcode.NOERROR
             return Told(asked, rcode, "cookie", is_cut=not query.cookie)

@@ -16,7 +16,7 @@ how a response is composed.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -57,7 +57,7 @@ class Ending(Enum):
 
 
 class WaitingClient(Value, frozen=True):
-    """A client whose query waits: the way back to it, and the names that it is counted under.
+    """A client whose query waits, and the names that it is counted under.
 
     `host` is a machine or a link, of which no client has thousands; `seat` tells the clients of a host apart: a socket
     on loopback, an address elsewhere; the engine counts by `prefix` while the query waits for an upstream. `lane` is
@@ -67,8 +67,6 @@ class WaitingClient(Value, frozen=True):
     """
 
     asked: ClientQuery
-    client: Client
-    reply: Callable[[bytes], None]
     host: str
     seat: str
     prefix: str
@@ -78,8 +76,9 @@ class WaitingClient(Value, frozen=True):
     is_counted_datagram: bool
 
     @classmethod
-    def of(cls, asked: ClientQuery, client: Client, reply: Callable[[bytes], None]) -> WaitingClient:
+    def of(cls, asked: ClientQuery) -> WaitingClient:
         """Return the waiting client that a query makes."""
+        client = asked.client
         # An IPv6 socket adds flow and scope to address and port.
         address, port = client.address[:2]
         transport = client.transport
@@ -89,8 +88,6 @@ class WaitingClient(Value, frozen=True):
         is_listed = client.client_class is _LISTED
         return cls(
             asked=asked,
-            client=client,
-            reply=reply,
             host=host,
             seat=seat,
             prefix=client_prefix(address),
@@ -230,27 +227,22 @@ class Questions:
         """Return the open question with that key."""
         return self._by_key.get(key)
 
-    def refusal(self, key: bytes, waiter: WaitingClient) -> Ending | None:
-        """Return why this client would be one too many, even without a place; None when it is not."""
-        pending = self._by_key.get(key)
-        if pending is not None and waiter.identity in pending.waiters:
-            return None
-        free = WAITERS_MAX - self._waiters.count
-        if not free:
-            return Ending.TOO_MANY
-        return None if self._waiters.may_take(waiter, free) else Ending.GREEDY
-
-    def add(self, key: bytes, waiter: WaitingClient, now: float) -> QuestionFrame | None:
+    def add(self, key: bytes, asked: ClientQuery, now: float) -> QuestionFrame | Ending | None:
         """Let a client wait; return the frame to send if its question gets a place and there is an engine.
 
-        A stub resolver repeats its datagrams: the same one (address, ID, question) is the same client.
+        A stub resolver repeats its datagrams: the same one (address, ID, question) is the same client. A client that
+        would be one too many, even without a place, does not wait: the reason is returned.
         """
+        waiter = WaitingClient.of(asked)
         pending = self._by_key.get(key)
-        if pending is None:
-            pending = self._enter(key, waiter.client, now)
-            pending.is_queued = True
-        if waiter.identity not in pending.waiters:
+        if pending is None or waiter.identity not in pending.waiters:
+            free = WAITERS_MAX - self._waiters.count
+            if not self._waiters.may_take(waiter, free):
+                return Ending.GREEDY if free else Ending.TOO_MANY
             self._waiters.take(waiter)
+        if pending is None:
+            pending = self._enter(key, asked.client, now)
+            pending.is_queued = True
         pending.waiters[waiter.identity] = waiter
         if not pending.is_queued:
             return None
@@ -319,8 +311,8 @@ class Questions:
             self._upstream_lanes.add(waiter.prefix, waiter.lane, pending.key, waiter)
         return None
 
-    def released(self, pending: OpenQuestion) -> list[WaitingClient]:
-        """Return the clients of a question, each for the last time."""
+    def released(self, pending: OpenQuestion) -> list[ClientQuery]:
+        """Return the queries that wait for a question, each for the last time."""
         if pending.is_queued and self._by_id.get(pending.id) is pending:
             # It has no place and no client any more.
             self._remove(pending)
@@ -328,7 +320,7 @@ class Questions:
         pending.waiters.clear()
         for waiter in waiters:
             self._waiters.give_back(waiter)
-        return waiters
+        return [waiter.asked for waiter in waiters]
 
     def engine_connected(self) -> tuple[list[QuestionFrame], list[OpenQuestion]]:
         """Return the frames for a newly connected engine, and the questions that were put twice already."""
@@ -412,7 +404,7 @@ class Questions:
         """Give a question a place, in the name of one of its clients; return its frame if there is an engine."""
         self._leave_lanes(pending)
         pending.is_queued = False
-        pending.owner, pending.client = owner, owner.client
+        pending.owner, pending.client = owner, owner.asked.client
         self._places.take(owner)
         if pending.needs_upstream:
             # Counted at once; otherwise all that wait would be put for one place.

@@ -14,13 +14,14 @@ from p2pdns.front.compose import EDE_BYTES_MAX, compose_answer, compose_told
 from p2pdns.front.gate import ClientQuery, Told
 from p2pdns.front.transport import TCP, UDP
 from p2pdns.link import Answer
-from tests.front_messages import CALM, UDP_SIZE, answer, ede_codes, gate, opt, query
+from tests.front_messages import CALM, UDP_SIZE, answer, ede_codes, gate, opt, query, unheard
 
 
-def asked_by(data: bytes, *, stream: bool = False) -> ClientQuery:
+def asked_by(data: bytes, *, stream: bool = False, trusted: bool = True) -> ClientQuery:
     """Return what the gate makes of a query that passes."""
-    door = gate()
-    verdict = door.verdict(data, door.access.client(("127.0.0.1", 4000), TCP if stream else UDP), 0.0)
+    door = gate(["127.0.0.0/8", "10.0.0.0/8"])
+    address = ("127.0.0.1" if trusted else "10.0.0.1", 4000)
+    verdict = door.verdict(data, door.access.client(address, TCP if stream else UDP, unheard), 0.0)
     assert isinstance(verdict, ClientQuery)
     return verdict
 
@@ -29,9 +30,8 @@ def response(
     data: bytes, kept: Answer, now: float = 0.0, *, stale: bool = False, trusted: bool = True, stream: bool = False
 ) -> bytes:
     """Return the response to a query from a kept answer."""
-    return compose_answer(
-        asked_by(data, stream=stream), kept, now, is_stale=stale, is_trusted=trusted, udp_size=UDP_SIZE
-    )
+    asked = asked_by(data, stream=stream, trusted=trusted)
+    return compose_answer(asked, kept, now, is_stale=stale, udp_size=UDP_SIZE)
 
 
 def parsed(wire: bytes) -> dns.message.Message:
@@ -221,7 +221,7 @@ def test_a_cut_response_still_says_the_code_of_its_reason() -> None:
 
 def test_badvers_is_told_in_the_opt() -> None:
     door = gate()
-    verdict = door.verdict(query(records=[opt(version=3)]), door.access.client(("127.0.0.1", 9), UDP), 0.0)
+    verdict = door.verdict(query(records=[opt(version=3)]), door.access.client(("127.0.0.1", 9), UDP, unheard), 0.0)
     assert isinstance(verdict, Told)
     reply = parsed(compose_told(verdict, udp_size=UDP_SIZE))
     assert (reply.rcode(), reply.edns) == (16, 0)

@@ -16,7 +16,7 @@ from p2pdns.front.compose import compose_told
 from p2pdns.front.gate import REFUSALS_PER_PREFIX_S, REFUSALS_PER_S, Client, ClientQuery, Dropped, Gate, Told, Verdict
 from p2pdns.front.transport import TCP, UDP
 from p2pdns.link import ClientClass
-from tests.front_messages import CALM, UDP_SIZE, gate, opt, query, question
+from tests.front_messages import CALM, UDP_SIZE, gate, opt, query, question, unheard
 
 COOKIE = b"\x00\x0a\x00\x08" + b"clientco"
 KEEPALIVE = b"\x00\x0b\x00\x00"
@@ -27,7 +27,7 @@ FUZZ_COUNT = 100_000
 def judged(data: bytes, *, stream: bool = False, judge: Gate | None = None, now: float = 0.0) -> Verdict:
     """Return the verdict on a message from loopback."""
     door = judge or gate()
-    return door.verdict(data, door.access.client(("127.0.0.1", 4000), TCP if stream else UDP), now)
+    return door.verdict(data, door.access.client(("127.0.0.1", 4000), TCP if stream else UDP, unheard), now)
 
 
 def passed(data: bytes, *, stream: bool = False) -> ClientQuery:
@@ -193,9 +193,9 @@ def test_a_chaos_question_of_another_type_is_empty() -> None:
 @pytest.mark.parametrize("port", [0, 7, 13, 17, 19, 37])
 def test_a_datagram_from_a_service_that_echoes_gets_silence(port: int) -> None:
     door = gate()
-    client = door.access.client(("127.0.0.1", port), UDP)
+    client = door.access.client(("127.0.0.1", port), UDP, unheard)
     assert door.verdict(query(), client, 0.0) == Dropped("echoing-port")
-    assert isinstance(door.verdict(query(), door.access.client(("127.0.0.1", port), TCP), 0.0), ClientQuery)
+    assert isinstance(door.verdict(query(), door.access.client(("127.0.0.1", port), TCP, unheard), 0.0), ClientQuery)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def cookie_option(cookie: bytes) -> bytes:
 
 def cookie_of(door: Gate, host: str = "127.0.0.1") -> bytes:
     """Return the option that a client gets by asking for it."""
-    client = door.access.client((host, 4000), UDP)
+    client = door.access.client((host, 4000), UDP, unheard)
     verdict = door.verdict(query(questions=[], records=[opt(options=COOKIE)]), client, 0.0)
     assert isinstance(verdict, Told)
     return verdict.asked.options
@@ -338,7 +338,7 @@ def test_a_client_that_says_a_time_in_keepalive_is_wrong_over_tcp_and_ignored_ov
 
 def stranger(door: Gate, host: str = "203.0.113.9", *, stream: bool = False) -> Client:
     """Return a client that the access list does not know."""
-    return door.access.client((host, 5353), TCP if stream else UDP)
+    return door.access.client((host, 5353), TCP if stream else UDP, unheard)
 
 
 def test_a_client_outside_the_access_list_is_refused_with_ede_18() -> None:
@@ -381,7 +381,9 @@ def test_refusals_to_a_proven_address_are_not_rationed() -> None:
 
 def test_classes_of_clients() -> None:
     access = gate(allow=["127.0.0.0/8", "10.0.0.0/8"], listed=["192.0.2.1/32"]).access
-    kinds = {host: access.client((host, 9), UDP) for host in ("127.0.0.1", "10.1.1.1", "192.0.2.1", "192.0.2.2")}
+    kinds = {
+        host: access.client((host, 9), UDP, unheard) for host in ("127.0.0.1", "10.1.1.1", "192.0.2.1", "192.0.2.2")
+    }
     assert [c.client_class for c in kinds.values()] == [
         ClientClass.LOOPBACK,
         ClientClass.OTHER,
@@ -389,7 +391,7 @@ def test_classes_of_clients() -> None:
         ClientClass.OTHER,
     ]
     assert [c.is_allowed for c in kinds.values()] == [True, True, True, False]
-    assert access.client(("::ffff:127.0.0.1", 9), UDP).is_allowed
+    assert access.client(("::ffff:127.0.0.1", 9), UDP, unheard).is_allowed
 
 
 @CALM
@@ -402,7 +404,7 @@ def test_any_bytes_end_in_a_verdict(data: bytes) -> None:
 def test_a_hundred_thousand_mutated_queries_end_in_verdicts_and_small_replies() -> None:
     chance = random.Random(1035)
     door = gate()
-    client = door.access.client(("127.0.0.1", 4000), UDP)
+    client = door.access.client(("127.0.0.1", 4000), UDP, unheard)
     seeds = [
         query(),
         query("a.b.c.d.e.example", 28, records=[opt(do=True, options=COOKIE)]),

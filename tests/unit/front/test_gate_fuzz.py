@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from p2pdns.dns.registry import Rcode
 from p2pdns.front.gate import ClientQuery, Dropped, Told
 from p2pdns.front.transport import TCP, UDP
-from tests.front_messages import CALM, gate
+from tests.front_messages import CALM, gate, unheard
 from tests.fuzz.door import HERE
 from tests.fuzz.reading import reading_of
 from tests.fuzz.strategies import queries
@@ -20,7 +20,7 @@ MANY = settings(CALM, max_examples=250)
 @given(queries(), st.booleans())
 def test_what_the_gate_reads_is_what_stands_there(data: bytes, is_stream: bool) -> None:
     door = gate()
-    verdict = door.verdict(data, door.access.client(HERE, TCP if is_stream else UDP), 0.0)
+    verdict = door.verdict(data, door.access.client(HERE, TCP if is_stream else UDP, unheard), 0.0)
     reading = reading_of(data)
     assert isinstance(verdict, Dropped) != reading.is_query
     if isinstance(verdict, Dropped):
@@ -37,7 +37,7 @@ def test_what_the_gate_reads_is_what_stands_there(data: bytes, is_stream: bool) 
 @given(queries(), st.booleans())
 def test_what_passes_is_one_question_of_a_sane_query(data: bytes, is_stream: bool) -> None:
     door = gate()
-    verdict = door.verdict(data, door.access.client(HERE, TCP if is_stream else UDP), 0.0)
+    verdict = door.verdict(data, door.access.client(HERE, TCP if is_stream else UDP, unheard), 0.0)
     reading = reading_of(data)
     if isinstance(verdict, ClientQuery):
         assert reading.question
@@ -57,7 +57,7 @@ def test_bytes_behind_a_message_change_nothing(data: bytes, byte: int) -> None:
     """Unless a part of the message was still missing: then whatever comes is taken for that part."""
     assume(not reading_of(data).is_cut)
     door = gate()
-    client = door.access.client(HERE, UDP)
+    client = door.access.client(HERE, UDP, unheard)
     verdict = door.verdict(data, client, 0.0)
     longer = door.verdict(data + bytes([byte]), client, 0.0)
     assert _without_options(verdict) == _without_options(longer)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pdns.dns.life import CLIENT_TIMER_S
+from p2pdns.front.gate import ClientQuery
 from p2pdns.front.lanes import LOOKED_AT_MAX, Lanes
 from p2pdns.front.pending import (
     DATAGRAMS_PER_CLIENT_MAX,
@@ -17,7 +18,6 @@ from p2pdns.front.pending import (
     Ending,
     OpenQuestion,
     Questions,
-    WaitingClient,
 )
 from p2pdns.limits import FORWARDED_MAX, QUESTION_S_MAX, QUESTIONS_MAX
 from p2pdns.link import QuestionFrame
@@ -30,7 +30,6 @@ from tests.front_questions import (
     fill,
     has_place,
     put_next,
-    refused,
     waiter,
 )
 
@@ -138,12 +137,12 @@ def test_a_question_waits_so_long_for_a_place_and_no_longer() -> None:
     table = connected()
     fill(table, [(GREEDY, 4000)])
     beyond = waiter("beyond.example", host=GREEDY)
-    table.add(beyond.asked.key, beyond, 1.0)
+    table.add(beyond.key, beyond, 1.0)
     table.due(QUEUED_S_MAX)
-    assert table.pending(beyond.asked.key) is not None
+    assert table.pending(beyond.key) is not None
     due = [pending for pending, ending in table.due(1.0 + QUEUED_S_MAX) if ending is Ending.NO_PLACE]
-    assert beyond.asked.key in [pending.key for pending in due]
-    assert table.pending(beyond.asked.key) is None
+    assert beyond.key in [pending.key for pending in due]
+    assert table.pending(beyond.key) is None
     for pending in due:
         assert table.released(pending)
 
@@ -153,10 +152,10 @@ def test_a_question_whose_clients_have_stale_answers_waits_for_no_place_any_more
     fill(table, [(GREEDY, 4000)])
     who = waiter("beyond.example", host=GREEDY)
     assert not has_place(table, who)
-    pending = table.pending(who.asked.key)
+    pending = table.pending(who.key)
     assert pending is not None
     assert table.released(pending) == [who]
-    assert table.pending(who.asked.key) is None
+    assert table.pending(who.key) is None
 
 
 def test_no_answer_is_taken_for_a_question_without_a_place() -> None:
@@ -187,7 +186,7 @@ def test_a_search_for_a_place_goes_on_where_the_last_one_ended() -> None:
 def test_what_is_fetched_ahead_and_given_back_is_forgotten() -> None:
     table = connected()
     who = waiter()
-    asked = table.prefetch(who.asked.key, who.client, 0.0)
+    asked = table.prefetch(who.key, who.client, 0.0)
     assert asked is not None
     pending = table.postponed(asked.id)
     assert pending is not None
@@ -215,7 +214,7 @@ class Drive:
     def __init__(self) -> None:
         self.table = Questions(0.0)
         self.owed: Counter[int] = Counter()
-        self.waiters: dict[int, WaitingClient] = {}
+        self.waiters: dict[int, ClientQuery] = {}
         self.at_engine: dict[int, None] = {}
         self.now = 0.0
 
@@ -239,10 +238,11 @@ class Drive:
             for i in range(count):
                 stream = number % 2 == 0
                 who = waiter(f"n{number + i}", host=host, port=4000 + i % 3, stream=stream, number=len(self.owed))
-                if refused(table, who) is None:
+                asked = table.add(who.key, who, self.now)
+                if not isinstance(asked, Ending):
                     self.owed[id(who)] += 1
                     self.waiters[id(who)] = who
-                    self.sent(table.add(who.asked.key, who, self.now))
+                    self.sent(asked)
         elif what == "engine" and number:
             self.at_engine.clear()
             queries, given_up = table.engine_connected()
@@ -304,8 +304,8 @@ def test_no_host_is_starved_by_what_others_ask(hosts: int, sockets: int, count: 
     put: Counter[str] = Counter()
     for n, (host, port) in enumerate([*theirs, *[(GREEDY, 4000)] * count]):
         who = waiter(f"n{n}", host=host, port=port, stream=stream)
-        asked = table.add(who.asked.key, who, 0.0)
-        if asked is not None:
+        asked = table.add(who.key, who, 0.0)
+        if isinstance(asked, QuestionFrame):
             at_engine.append(asked.id)
             put[host] += 1
     # It has some at once, and the others in turns with those that waited before.
