@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from deploy.man import pages
 from p2pdns.cli.main import p2pdns_command
-from p2pdns.cli.manual import pages
 from p2pdns.cli.verbs import VERBS, Family
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "man"
