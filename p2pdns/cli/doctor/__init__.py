@@ -13,9 +13,8 @@ from typing import Any
 import click
 
 from p2pdns.cli import settings, ui
-from p2pdns.cli.doctor.checks import CHECKS
+from p2pdns.cli.doctor.checks import CHECKS, Finding
 from p2pdns.cli.doctor.machine import Machine
-from p2pdns.cli.doctor.verdicts import Finding
 from p2pdns.cli.names import read_name
 from p2pdns.cli.settings import Given
 from p2pdns.cli.status import counted, labelled

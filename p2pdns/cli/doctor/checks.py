@@ -10,12 +10,12 @@ import functools
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from p2pdns.addresses import write_address
 from p2pdns.cli.dnsclient import DnsReply
 from p2pdns.cli.doctor.machine import Machine, is_here
-from p2pdns.cli.doctor.verdicts import Finding, Level
 from p2pdns.dns.registry import DNS_PORT
 from p2pdns.errors import words_of
 
@@ -30,8 +30,21 @@ RESOLVED_FOLDERS = tuple(f"{folder}/systemd/resolved.conf.d" for folder in ("/us
 TRUST_ANCHORS = "/etc/dnssec-trust-anchors.d"
 NO_DAEMON = ("no daemon answers, and only a daemon knows this", "start it, then ask again", "p2pdns serve")
 
+Level = Literal["ok", "warning", "problem", "cannot tell"]
 Said = tuple[Level, *tuple[str, ...]]
 """A verdict without the name of its check: the level, the cause, the remedy, the command."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A check's verdict. All but "ok" have a cause and a remedy; a problem has a command to type as well."""
+
+    check: str
+    level: Level
+    cause: str = ""
+    remedy: str = ""
+    command: str = ""
+
 
 SaidBy = Callable[[Machine], Said]
 Check = Callable[[Machine], Finding]

@@ -10,8 +10,8 @@ import pytest
 
 from p2pdns.cli import dnsclient
 from p2pdns.cli.doctor import checks, lines_of
+from p2pdns.cli.doctor.checks import Finding
 from p2pdns.cli.doctor.machine import Done, Machine, is_here
-from p2pdns.cli.doctor.verdicts import Finding
 
 KEY = "o4dksfbqk85ogzdb5osziw6befigbuxmuxkuxq8434q89uj56uyy"
 ETC, LIB = "etc/systemd/resolved.conf", "usr/lib/systemd/resolved.conf"
