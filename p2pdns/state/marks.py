@@ -26,10 +26,10 @@ from p2pdns.items.keys import ZoneId
 from p2pdns.naming import read_petname
 from p2pdns.overlay.parts import key_of, zone_id_of
 from p2pdns.overlay.ports import Held, Mark
-from p2pdns.state import seen, tables
+from p2pdns.state import tables
 from p2pdns.state.database import Database, open_database, transaction
 from p2pdns.state.protection import Protection
-from p2pdns.state.tables import Change, Slot
+from p2pdns.state.tables import Change, Sighting, Slot
 
 ITEMS_MAX = 65_536  # About 80 MB of file: every zone a busy site uses. The longest unconfirmed go; their marks stay.
 CACHED_MAX = 4_096  # About 6 MB of memory; the rest is read and verified again when it is asked for (0.3 ms).
@@ -68,7 +68,7 @@ class Reader:
         self._cached: OrderedDict[Slot, Held] = OrderedDict()
         self._confirmed: dict[Slot, float] = {}
         self._pending: OrderedDict[Slot, Held] = OrderedDict()
-        self._owed: OrderedDict[bytes, seen.Sighting] = OrderedDict()
+        self._owed: OrderedDict[bytes, Sighting] = OrderedDict()
         self._protected: frozenset[bytes] = frozenset()
         self._gone_count = 0
         self._forgotten_count = 0
@@ -81,7 +81,7 @@ class Reader:
         # Marks that a disk should hold and cannot are owed to it; a reader without a path owes nothing.
         self._owes = path is not None and not self._database.is_kept
         self.item_count = tables.count_of(self._database.reading)
-        self.facts = seen.read_facts(self._database.reading)
+        self.facts = tables.read_facts(self._database.reading)
         self.commits = tables.Commits()
         self._evicted_told = (float("-inf"), self.facts.evicted_count)
 
@@ -101,15 +101,15 @@ class Reader:
 
     def protect(self, zone_ids: Iterable[ZoneId]) -> None:
         """Say which keys' marks and items never make room for others', beside those that this node keeps alive."""
-        self._protected = frozenset(seen.mark_of(zone_id.raw) for zone_id in zone_ids)
+        self._protected = frozenset(tables.mark_of(zone_id.raw) for zone_id in zone_ids)
 
     def is_protected(self, zone_id: ZoneId) -> bool:
         """Return whether the marks of a key never make room for others'."""
-        return seen.mark_of(zone_id.raw) in self._protected
+        return tables.mark_of(zone_id.raw) in self._protected
 
     def mark(self, zone_id: ZoneId, salt: bytes = b"") -> Mark | None:
         """Return the highest seq of the key that was ever adopted, whether its item is held or not."""
-        mark = seen.mark_of(zone_id.raw, salt)
+        mark = tables.mark_of(zone_id.raw, salt)
         owed = self._owed.get(mark)
         on_disk = self._seq_on_disk(mark)
         if owed is not None and (on_disk is None or on_disk <= owed.seq):
@@ -118,7 +118,7 @@ class Reader:
 
     def _seq_on_disk(self, mark: bytes) -> int | None:
         try:
-            return seen.seq_of(self._database.reading, mark)
+            return tables.seq_of(self._database.reading, mark)
         except sqlite3.Error as error:
             raise _unreadable(error) from None
 
@@ -181,7 +181,7 @@ class Reader:
         self._database.reading.execute("DELETE FROM marks WHERE key = ? AND salt = ?", slot)
         self.item_count -= 1
         text = f"reader.sqlite: the row of a key does not verify ({trouble})"
-        if self._seq_on_disk(seen.mark_of_slot(*slot)) is None:
+        if self._seq_on_disk(tables.mark_of_slot(*slot)) is None:
             self._protection.starts_anew("the row of a key did not verify")
             self._warn(f"{text}; roll-back protection starts anew for it")
         else:
@@ -204,7 +204,7 @@ class Reader:
         An item that is held already is only confirmed, which waits for no disk. Unavailable when the disk refuses.
         """
         zone_id = zone_id_of(item)
-        slot, mark = tables.slot_of(item), seen.mark_of(zone_id.raw, item.salt)
+        slot, mark = tables.slot_of(item), tables.mark_of(zone_id.raw, item.salt)
         held = self.held(zone_id, item.salt)
         if held is not None and not item.supersedes(held.item):
             if own <= held.is_own and pinned <= held.is_pinned:
@@ -294,9 +294,9 @@ class Reader:
                 self._refused(wishes, confirmed, error)
                 return
 
-    def _done(self, wishes: Sequence[_Wish], owed: Sequence[seen.Sighting]) -> None:
+    def _done(self, wishes: Sequence[_Wish], owed: Sequence[Sighting]) -> None:
         """Take note that a commit is on the disk."""
-        self.facts = seen.read_facts(self._database.reading)
+        self.facts = tables.read_facts(self._database.reading)
         for sighting in owed:
             if self._owed.get(sighting.mark) == sighting:
                 del self._owed[sighting.mark]
@@ -326,13 +326,13 @@ class Reader:
             if not wish.done.done():
                 wish.done.set_exception(trouble)
 
-    def _is_on_disk(self, sighting: seen.Sighting) -> bool:
+    def _is_on_disk(self, sighting: Sighting) -> bool:
         with contextlib.suppress(Unavailable):
             seq = self._seq_on_disk(sighting.mark)
             return seq is not None and seq >= sighting.seq
         return False
 
-    def _owe(self, sighting: seen.Sighting) -> None:
+    def _owe(self, sighting: Sighting) -> None:
         before = self._owed.get(sighting.mark)
         if before is None or before.seq < sighting.seq:
             self._owed[sighting.mark] = sighting
@@ -346,18 +346,18 @@ class Reader:
             self._log.warning(
                 "marks made room for others: roll-back protection has ended for their keys",
                 count=self.facts.evicted_count,
-                marks_max=seen.SEEN_MAX,
+                marks_max=tables.SEEN_MAX,
             )
 
-    def _write(self, changes: Sequence[Change], confirmed: Mapping[Slot, float], owed: Sequence[seen.Sighting]) -> None:
+    def _write(self, changes: Sequence[Change], confirmed: Mapping[Slot, float], owed: Sequence[Sighting]) -> None:
         began = boot_now()
         whole = [change.held for change in changes if change.is_whole]
         sightings = [*owed, *(change.sighting for change in changes)]
         with transaction(self._database.writing) as connection:
             protected = {*self._protected}
-            if self.facts.seen_count + len(sightings) > seen.SEEN_MAX:
-                protected.update(seen.mark_of_slot(*slot) for slot in connection.execute(tables.KEPT_ALIVE).fetchall())
-            seen.raise_marks(connection, sightings, protected, unix_now())
+            if self.facts.seen_count + len(sightings) > tables.SEEN_MAX:
+                protected.update(tables.mark_of_slot(*slot) for slot in connection.execute(tables.KEPT_ALIVE))
+            tables.raise_marks(connection, sightings, protected, unix_now())
             connection.executemany(tables.RAISE, [tables.row_of(held) for held in whole])
             connection.executemany(tables.CONFIRM, [tables.flags_of(held) for held in whole])
             connection.executemany(tables.CONFIRM, [(unix, 0, 0, *slot) for slot, unix in confirmed.items()])
@@ -369,8 +369,8 @@ class Reader:
         self.commits = tables.Commits(before.count + 1, before.seconds + seconds, before.mark_count + len(sightings))
 
     def _evict_items(self, connection: sqlite3.Connection) -> int:
-        oldest = connection.execute(tables.OLDEST, (seen.EVICTED_AT_ONCE + len(self._protected),)).fetchall()
-        gone = [slot for slot in oldest if seen.mark_of_slot(*slot) not in self._protected][: seen.EVICTED_AT_ONCE]
+        oldest = connection.execute(tables.OLDEST, (tables.EVICTED_AT_ONCE + len(self._protected),)).fetchall()
+        gone = [slot for slot in oldest if tables.mark_of_slot(*slot) not in self._protected][: tables.EVICTED_AT_ONCE]
         connection.executemany("DELETE FROM marks WHERE key = ? AND salt = ?", gone)
         return len(gone)
 
@@ -413,8 +413,8 @@ class Reader:
         with transaction(self._database.reading) as connection:
             salts = connection.execute("DELETE FROM marks WHERE key = ? RETURNING salt", (raw,)).fetchall()
             known = {b"", *(salt for (salt,) in salts), *(salt for other, salt in self._pending if other == raw)}
-            marks = [seen.mark_of(zone_id.raw, salt) for salt in sorted(known)]
-            count = seen.forget(connection, marks, unix_now())
+            marks = [tables.mark_of(zone_id.raw, salt) for salt in sorted(known)]
+            count = tables.forget(connection, marks, unix_now())
         for mark in marks:
             count += self._owed.pop(mark, None) is not None
         self.item_count -= len(salts)
@@ -427,7 +427,7 @@ class Reader:
         """Clear every mark above a seq, and the items with them; return how many marks there were."""
         with transaction(self._database.reading) as connection:
             self.item_count -= connection.execute("DELETE FROM marks WHERE seq > ?", (seq,)).rowcount
-            count = seen.forget_above(connection, seq, unix_now())
+            count = tables.forget_above(connection, seq, unix_now())
         for sighting in [sighting for sighting in self._owed.values() if sighting.seq > seq]:
             del self._owed[sighting.mark]
             count += 1
@@ -441,7 +441,7 @@ class Reader:
         for table in (self._cached, self._pending):
             for slot in [slot for slot, held in table.items() if is_gone(slot, held)]:
                 del table[slot]
-        self.facts = seen.read_facts(self._database.reading)
+        self.facts = tables.read_facts(self._database.reading)
 
     def names(self) -> dict[str, str]:
         """Return the petnames: name to text of a zone key."""

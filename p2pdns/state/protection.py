@@ -15,7 +15,7 @@ from p2pdns.clock import unix_now
 from p2pdns.directory import FILE_MODE
 from p2pdns.items.item import SEQ_PER_SECOND
 from p2pdns.publishing.dates import date_of
-from p2pdns.state.seen import Facts
+from p2pdns.state.tables import Facts
 
 FILE_NAME = "reader.anew"
 NOTE_BYTES_MAX = 512  # Read back; what we write is shorter.

@@ -1,20 +1,38 @@
-"""The tables of `reader.sqlite` (items, small marks, petnames), and how items become rows.
+"""The tables of `reader.sqlite`: items, petnames, and the small marks with facts about all of them.
 
-Guarantees: a file of an older version keeps what it holds. Does not know when anything is written.
+A small mark is the hash of a key and the highest seq of its items that was ever shown. Guarantees: a file of an older
+version keeps what it holds; only `forget` lowers a mark; there are `SEEN_MAX` at most, and no protected one is evicted;
+the facts count how many were evicted and how many forgotten. Does not know when to commit: each function works inside a
+transaction of the caller's.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import sqlite3
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from p2pdns.clock import unix_now
-from p2pdns.items.item import MutableItem, Present
+from p2pdns.errors import StrangerError
+from p2pdns.items.item import SEQ_PER_SECOND, SEQ_RESERVED, MutableItem, Present
+from p2pdns.overlay.parts import raw_id_of
 from p2pdns.overlay.ports import Held
-from p2pdns.state import seen
 from p2pdns.state.database import Earlier, Schema
 
+SEEN_MAX = 2_097_152  # 28 bytes each and the tree round them: 80 MB of file, and at a mark every five seconds 121 days.
+EVICTED_AT_ONCE = 512  # One pass makes room for many.
+MARK_BYTES = 20  # Nobody makes two keys whose hashes agree in 160 bits, and the table stays small.
+# A mark of an older file that lies farther ahead of the clock was adopted without one, and does not bound the time.
+AHEAD_OF_UPGRADE_S_MAX = 366 * 86_400
+
+_SEEN = (
+    "CREATE TABLE seen (mark BLOB PRIMARY KEY, seq INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    "CREATE TABLE facts (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT",
+)
 _VERSION_1 = (
     """CREATE TABLE marks (
             key BLOB NOT NULL, salt BLOB NOT NULL, seq INTEGER NOT NULL, value BLOB NOT NULL, signature BLOB NOT NULL,
@@ -28,15 +46,15 @@ _VERSION_1 = (
 
 def _upgrade(connection: sqlite3.Connection) -> None:
     """Give a file of version 1, whose items were its marks, small marks too."""
-    for statement in seen.STATEMENTS:
+    for statement in _SEEN:
         connection.execute(statement)
-    seen.fill_from_items(connection, unix_now())
+    fill_from_items(connection, unix_now())
 
 
 SCHEMA = Schema(
     version=2,
     # Version 1 called its items marks, and the table has kept that name.
-    statements=(*_VERSION_1, *seen.STATEMENTS),
+    statements=(*_VERSION_1, *_SEEN),
     earlier=(Earlier(1, _VERSION_1, _upgrade),),
     # A mark that a power cut takes back would let an older item pass for the newest.
     synchronous="FULL",
@@ -59,7 +77,7 @@ class Change:
     """A mark to be raised; `is_whole`: its item goes to the disk with it."""
 
     held: Held
-    sighting: seen.Sighting
+    sighting: Sighting
     is_whole: bool
 
     @classmethod
@@ -68,7 +86,7 @@ class Change:
         # Without a clock that can be believed, a seq says nothing about the present.
         is_counted = present.is_believable and not present.is_ahead(held.item.seq)
         item = held.item
-        return cls(held, seen.Sighting(seen.mark_of_slot(*slot_of(item)), item.seq, is_counted), is_whole)
+        return cls(held, Sighting(mark_of_slot(*slot_of(item)), item.seq, is_counted), is_whole)
 
 
 @dataclass(frozen=True)
@@ -116,3 +134,159 @@ def flags_of(held: Held) -> tuple[object, ...]:
     """Return the parameters of `CONFIRM` that add why an item is kept."""
     # Minus infinity leaves the time alone: the row may hold a newer item than the one that was confirmed.
     return float("-inf"), int(held.is_own), int(held.is_pinned), *slot_of(held.item)
+
+
+class Sighting(NamedTuple):
+    """A mark to be raised. `is_counted`: the clock of its adoption could be believed, so the seq bounds the time."""
+
+    mark: bytes
+    seq: int
+    is_counted: bool = True
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Facts about all marks together. Times are Unix seconds; 0 where it never happened."""
+
+    seen_count: int = 0
+    newest_seq: int = 0
+    evicted_count: int = 0
+    evicted_unix: int = 0
+    forgotten_count: int = 0
+    forgotten_unix: int = 0
+
+
+def mark_of(zone_raw: bytes, salt: bytes = b"") -> bytes:
+    """Return the hash that stands for a zone (the bytes of its id) and a salt in the table.
+
+    It is SHA-256 and not the target of the overlay: two keys of one SHA-1 can be made, and would share their mark.
+    """
+    return hashlib.sha256(zone_raw + salt).digest()[:MARK_BYTES]
+
+
+def mark_of_slot(key_raw: bytes, salt: bytes) -> bytes:
+    """Return the mark that an item under a key and a salt has made."""
+    return mark_of(raw_id_of(key_raw), salt)
+
+
+def read_facts(connection: sqlite3.Connection) -> Facts:
+    """Return the facts; one that was tampered with counts as never written."""
+    names = {field.name for field in fields(Facts)}
+    rows = connection.execute("SELECT name, value FROM facts").fetchall()
+    sane = {name: value for name, value in rows if name in names and isinstance(value, int) and value >= 0}
+    if sane.get("newest_seq", 0) >= SEQ_RESERVED:
+        del sane["newest_seq"]
+    return Facts(**sane)
+
+
+def write_facts(connection: sqlite3.Connection, facts: Facts) -> None:
+    """Keep the facts for the next process."""
+    rows = [(field.name, getattr(facts, field.name)) for field in fields(Facts)]
+    connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", rows)
+
+
+def seq_of(connection: sqlite3.Connection, mark: bytes) -> int | None:
+    """Return the highest seq that was committed of a mark."""
+    row = connection.execute("SELECT seq FROM seen WHERE mark = ?", (mark,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def raise_marks(
+    connection: sqlite3.Connection, sightings: Collection[Sighting], protected: Collection[bytes], unix_now: float
+) -> None:
+    """Raise marks, and make room where there are too many."""
+    if not sightings:
+        return
+    rows = [(sighting.mark, sighting.seq) for sighting in sightings]
+    new_count = connection.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", rows).rowcount
+    connection.executemany("UPDATE seen SET seq = ?2 WHERE mark = ?1 AND seq < ?2", rows)
+    before = facts = read_facts(connection)
+    newest = max((sighting.seq for sighting in sightings if sighting.is_counted), default=0)
+    facts = replace(facts, seen_count=facts.seen_count + new_count, newest_seq=max(facts.newest_seq, newest))
+    if facts.seen_count > SEEN_MAX:
+        kept = {*protected, *(sighting.mark for sighting in sightings)}
+        gone = _evict(connection, kept)
+        facts = replace(
+            facts,
+            seen_count=facts.seen_count - gone,
+            evicted_count=facts.evicted_count + gone,
+            evicted_unix=int(unix_now) if gone else facts.evicted_unix,
+        )
+    if facts != before:
+        write_facts(connection, facts)
+
+
+def _evict(connection: sqlite3.Connection, kept: Collection[bytes]) -> int:
+    """Delete some marks from a random place on; return how many.
+
+    A client that fills the table cannot choose whose mark goes: the place is random, and so is the order of hashes.
+    """
+    start, gone = os.urandom(MARK_BYTES), 0
+    wanted = EVICTED_AT_ONCE + len(kept)
+    for query in ("SELECT mark FROM seen WHERE mark >= ? LIMIT ?", "SELECT mark FROM seen WHERE mark < ? LIMIT ?"):
+        found = [row for row in connection.execute(query, (start, wanted)).fetchall() if row[0] not in kept]
+        chosen = found[: EVICTED_AT_ONCE - gone]
+        connection.executemany("DELETE FROM seen WHERE mark = ?", chosen)
+        gone += len(chosen)
+        if gone >= EVICTED_AT_ONCE:
+            break
+    return gone
+
+
+def forget(connection: sqlite3.Connection, marks: Iterable[bytes], unix_now: float) -> int:
+    """Delete marks because a person wants it; return how many there were."""
+    gone, highest = 0, 0
+    for mark in marks:
+        seq = seq_of(connection, mark)
+        if seq is not None:
+            connection.execute("DELETE FROM seen WHERE mark = ?", (mark,))
+            gone, highest = gone + 1, max(highest, seq)
+    _note_forgotten(connection, gone, highest, unix_now)
+    return gone
+
+
+def forget_above(connection: sqlite3.Connection, seq: int, unix_now: float) -> int:
+    """Delete every mark above a seq because a person wants it; return how many there were."""
+    gone = connection.execute("DELETE FROM seen WHERE seq > ?", (seq,)).rowcount
+    _note_forgotten(connection, gone, SEQ_RESERVED, unix_now)
+    return gone
+
+
+def _note_forgotten(connection: sqlite3.Connection, gone: int, highest: int, unix_now: float) -> None:
+    if not gone:
+        return
+    facts = read_facts(connection)
+    if highest >= facts.newest_seq:
+        # The forgotten mark bounded the time, so the next lower one does now. This reads all marks; a person waits.
+        query = "SELECT max(seq) FROM seen WHERE seq <= ?"
+        newest = connection.execute(query, (facts.newest_seq,)).fetchone()[0]
+        facts = replace(facts, newest_seq=newest or 0)
+    facts = replace(
+        facts,
+        seen_count=max(0, facts.seen_count - gone),
+        forgotten_count=facts.forgotten_count + gone,
+        forgotten_unix=int(unix_now),
+    )
+    write_facts(connection, facts)
+
+
+def fill_from_items(connection: sqlite3.Connection, unix_now: float) -> None:
+    """Make small marks from the items of a file that had no small marks yet."""
+    items = connection.execute("SELECT key, salt, seq, value, signature FROM marks").fetchall()
+    # An item that does not verify is dropped when it is read; its mark would keep every honest item of its key out.
+    items = [item for item in items if _is_verified(*item)]
+    latest = int((Present(unix_now).unix + AHEAD_OF_UPGRADE_S_MAX) * SEQ_PER_SECOND)
+    connection.executemany(
+        "INSERT OR IGNORE INTO seen VALUES (?, ?)",
+        [(mark_of_slot(key, salt), seq) for key, salt, seq, _, _ in items],
+    )
+    newest = max((seq for _, _, seq, _, _ in items if seq <= latest), default=0)
+    write_facts(connection, Facts(seen_count=len(items), newest_seq=newest))
+
+
+def _is_verified(key: bytes, salt: bytes, seq: int, value: bytes, signature: bytes) -> bool:
+    try:
+        MutableItem.verified(key, seq, value, signature, salt)
+    except StrangerError:
+        return False
+    return True

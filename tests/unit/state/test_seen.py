@@ -18,7 +18,7 @@ from p2pdns.errors import Unavailable
 from p2pdns.items.item import Present
 from p2pdns.items.keys import SecretKey, ZoneId
 from p2pdns.overlay.ports import Mark
-from p2pdns.state import State, seen
+from p2pdns.state import State, tables
 from p2pdns.state import marks as reader_module
 from tests.unit.state.disk import Disk, kill
 from tests.unit.state.test_state import ALICE, BOB, adopt, held_seq, item_of, mark_seq
@@ -211,8 +211,8 @@ def test_where_nothing_is_kept_beyond_the_run_no_new_mark_counts_as_kept(tmp_pat
 def test_throw_away_zones_wash_out_no_mark_that_a_person_relies_on_and_what_goes_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(seen, "SEEN_MAX", 40)
-    monkeypatch.setattr(seen, "EVICTED_AT_ONCE", 8)
+    monkeypatch.setattr(tables, "SEEN_MAX", 40)
+    monkeypatch.setattr(tables, "EVICTED_AT_ONCE", 8)
     named, own, pinned, *strangers = secrets(203)
     state = State.open(tmp_path)
     state.reader.protect([ZoneId.of_key(named.zone_key)])
@@ -230,8 +230,8 @@ def test_throw_away_zones_wash_out_no_mark_that_a_person_relies_on_and_what_goes
 
 
 def test_that_marks_make_room_is_logged_once_an_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seen, "SEEN_MAX", 4)
-    monkeypatch.setattr(seen, "EVICTED_AT_ONCE", 1)
+    monkeypatch.setattr(tables, "SEEN_MAX", 4)
+    monkeypatch.setattr(tables, "EVICTED_AT_ONCE", 1)
     now = [1_000.0]
     monkeypatch.setattr(reader_module, "boot_now", lambda: now[0])
     with contextlib.closing(State.open(tmp_path)) as state, capture_logs() as told:

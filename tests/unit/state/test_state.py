@@ -22,7 +22,7 @@ from p2pdns.dht.stored import StoredChange, StoredRow
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey, ZoneId
-from p2pdns.state import State, seen
+from p2pdns.state import State, tables
 from p2pdns.state import marks as reader_module
 from p2pdns.state import protection as protection_module
 from p2pdns.state.store import SavedNode
@@ -299,7 +299,7 @@ def test_when_there_are_too_many_items_the_longest_unconfirmed_go_and_all_marks_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader_module, "ITEMS_MAX", 4)
-    monkeypatch.setattr(seen, "EVICTED_AT_ONCE", 2)
+    monkeypatch.setattr(tables, "EVICTED_AT_ONCE", 2)
     monkeypatch.setattr(reader_module, "CACHED_MAX", 1)
     secrets = [SecretKey.generate(bytes([number]) * 32) for number in range(1, 6)]
     state = State.open(tmp_path)
@@ -591,7 +591,7 @@ def test_whatever_breaks_while_marks_are_written_nobody_waits_for_ever(
 
     with monkeypatch.context() as patch:
         if broken == "what follows it":
-            patch.setattr(seen, "read_facts", breaks)
+            patch.setattr(tables, "read_facts", breaks)
         outcomes = asyncio.run(at_once())
     assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
     assert "no reason that anybody thought of" in str(outcomes[0])

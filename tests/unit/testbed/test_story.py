@@ -16,7 +16,7 @@ from deploy.testbed import Container
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.state import State
-from p2pdns.state.seen import mark_of
+from p2pdns.state.tables import mark_of
 from tests.house.rules import ROOT
 from tests.testbed import inside
 from tests.testbed.conftest import leave_out
