@@ -21,7 +21,6 @@ from p2pdns.dht.krpc.reading import may_hold_item
 from p2pdns.dht.node.machine import Node
 from p2pdns.dht.node.values import (
     Event,
-    FindDone,
     GetDone,
     GetOutcome,
     GetPatient,
@@ -53,14 +52,14 @@ def _nothing(*_: object) -> None:
 
 
 class _Operation(NamedTuple):
-    """A get, put or find under way: the future of its caller, and the callbacks that the caller gave."""
+    """A get or put under way: the future of its caller, and the callbacks that the caller gave."""
 
     future: asyncio.Future[Any]
     on_item: Callable[[Item], None] = _nothing
     on_patient: Callable[[], None] = _nothing
     on_progress: Callable[[int, int], None] = _nothing
 
-    def handle(self, event: ItemFound | GetPatient | GetDone | PutProgress | PutDone | FindDone) -> None:
+    def handle(self, event: Event) -> None:
         match event:
             case ItemFound(_, item):
                 self.on_item(item)
@@ -70,8 +69,6 @@ class _Operation(NamedTuple):
                 self.on_progress(sent, stored)
             case GetDone(_, outcome) | PutDone(_, outcome):
                 _resolve(self.future, outcome)
-            case FindDone(_, _, answered_count):
-                _resolve(self.future, answered_count)
 
 
 class Endpoint:
@@ -161,24 +158,13 @@ class Endpoint:
         return self._begun(number, _Operation(future, on_item=on_item, on_patient=on_patient or _nothing), now)
 
     def put(
-        self,
-        item: Item,
-        *,
-        cas: int | None = None,
-        on_progress: Callable[[int, int], None] | None = None,
-        deadline: float | None = None,
+        self, item: Item, *, cas: int | None = None, on_progress: Callable[[int, int], None] | None = None
     ) -> asyncio.Future[PutOutcome]:
         """Have the nearest nodes keep an item; `on_progress` gets how many others were asked and how many keep it."""
         future = self._new_future()
         now = boot_now()
-        number = self.node.start_put(item, now, cas=cas, deadline=deadline)
+        number = self.node.start_put(item, now, cas=cas)
         return self._begun(number, _Operation(future, on_progress=on_progress or _nothing), now)
-
-    def find(self, target: bytes) -> asyncio.Future[int]:
-        """Look for the contacts nearest to a target; the future gets how many answered."""
-        future = self._new_future()
-        now = boot_now()
-        return self._begun(self.node.start_find(target, now), _Operation(future), now)
 
     def bootstrap(self, addresses: Sequence[Address] = ()) -> asyncio.Future[int]:
         """Join by these addresses; the future gets the number of contacts once our neighbourhood is known."""

@@ -87,12 +87,7 @@ class Families:
         return _joined(gets, partial(merged_get, present=present))
 
     def put(
-        self,
-        item: Item,
-        *,
-        cas: int | None = None,
-        on_progress: Callable[[int, int], None] | None = None,
-        deadline: float | None = None,
+        self, item: Item, *, cas: int | None = None, on_progress: Callable[[int, int], None] | None = None
     ) -> asyncio.Future[PutOutcome]:
         """Put an item in both families; see `Endpoint.put`.
 
@@ -106,14 +101,10 @@ class Families:
                 on_progress(*max(told.values()))
 
         parts = [
-            endpoint.put(item, cas=cas, on_progress=partial(tell, index), deadline=deadline)
+            endpoint.put(item, cas=cas, on_progress=partial(tell, index))
             for index, endpoint in enumerate(self._of_use())
         ]
         return _joined(parts, merged_put)
-
-    def find(self, target: bytes) -> asyncio.Future[int]:
-        """Look for the contacts nearest to a target; the future gets how many answered, in both families."""
-        return _joined([endpoint.find(target) for endpoint in self._of_use()], sum)
 
     def bootstrap(self, addresses: Sequence[Address] = ()) -> asyncio.Future[int]:
         """Join by these addresses; the future gets the number of contacts once one family has its neighbours."""

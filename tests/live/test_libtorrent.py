@@ -72,7 +72,7 @@ class World:
         for endpoint in self.ours:
             async with asyncio.timeout(GUARD_S):
                 while endpoint.node.contact_count < 2 * COUNT - 1:
-                    await endpoint.find(os.urandom(20))
+                    await endpoint.get(Wanted(os.urandom(20)), on_item=lambda _: None)
 
     def close(self) -> None:
         """Close our half; the other ends with its last reference."""

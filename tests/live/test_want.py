@@ -13,7 +13,7 @@ from p2pdns.addresses import Address
 from p2pdns.clock import boot_now
 from p2pdns.dht import krpc
 from p2pdns.dht.node.machine import Node
-from p2pdns.dht.node.values import NodeSettings
+from p2pdns.dht.node.values import NodeSettings, Wanted
 from p2pdns.dht.storage import Storage
 from p2pdns.net.endpoint import Endpoint
 from p2pdns.net.families import Families
@@ -118,7 +118,7 @@ def test_libtorrent_leads_us_into_the_dht_of_the_other_family(known: int) -> Non
             while not ours.endpoints[1 - known].node.contact_count:
                 # We are told of one family's address only.
                 await ours.endpoints[known].bootstrap([theirs[0][known]])
-                await ours.endpoints[known].find(os.urandom(20))
+                await ours.endpoints[known].get(Wanted(os.urandom(20)), on_item=lambda _: None)
                 await asyncio.to_thread(torrents[0].session.wait_for_alert, WAIT_MS)
                 torrents[0].session.pop_alerts()
         finally:

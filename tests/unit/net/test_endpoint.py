@@ -19,7 +19,7 @@ from p2pdns.dht.krpc.writing import compose
 from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.node.machine import Node
 from p2pdns.dht.node.turns import REQUESTS_IN_FLIGHT_MAX
-from p2pdns.dht.node.values import NodeSettings, Wanted
+from p2pdns.dht.node.values import GetOutcome, NodeSettings, Wanted
 from p2pdns.dht.storage import Storage
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import Item, MutableItem
@@ -86,13 +86,13 @@ def test_put_tells_its_progress_and_get_hands_the_item_out() -> None:
 def test_a_callback_may_ask_again() -> None:
     async def scene(first: Endpoint, second: Endpoint) -> None:
         await second.put(ITEM)
-        inner: list[asyncio.Future[object]] = []
+        inner: list[asyncio.Future[GetOutcome]] = []
 
         def on_item(item: Item) -> None:
-            inner.append(asyncio.ensure_future(second.find(item.target)))
+            inner.append(second.get(Wanted(item.target, ITEM.key), on_item=ignore))
 
         await first.get(Wanted(ITEM.target, ITEM.key), on_item=on_item)
-        assert await inner[0] == 1
+        assert (await inner[0]).answered_count == 1
 
     run(scene)
 
@@ -148,7 +148,6 @@ def test_closing_ends_every_future_with_unavailable() -> None:
         futures: list[asyncio.Future[object]] = [
             asyncio.ensure_future(second.get(Wanted(ITEM.target, ITEM.key), on_item=ignore)),
             asyncio.ensure_future(second.put(ITEM)),
-            asyncio.ensure_future(second.find(ITEM.target)),
         ]
         third = await Endpoint.open(new_node(), HERE)
         futures.append(asyncio.ensure_future(third.bootstrap([("127.0.0.1", 9)])))
@@ -157,7 +156,7 @@ def test_closing_ends_every_future_with_unavailable() -> None:
         results = await asyncio.gather(*futures, return_exceptions=True)
         assert all(isinstance(result, Unavailable) for result in results)
         with pytest.raises(Unavailable):
-            second.find(ITEM.target)
+            second.put(ITEM)
 
     run(scene)
 
@@ -201,7 +200,7 @@ def test_a_datagram_longer_than_any_message_is_counted_and_dropped() -> None:
     async def scene(first: Endpoint, second: Endpoint) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
             stranger.sendto(b"d" * 60_000, first.address)
-        await second.find(ITEM.target)
+        await second.get(Wanted(ITEM.target, ITEM.key), on_item=ignore)
         assert first.node.counters["dropped-krpc-too-long"] == 1
 
     run(scene)
