@@ -39,21 +39,22 @@ def short_lived_settings(config: DhtTable, bind_host: str) -> NodeSettings:
     return replace(usual, read_only=True, store=False, fills_table=False, far_sizes=())
 
 
-def resolver_settings(
-    config: Config, kept_names: Mapping[str, str], blocked: BlockedNames | None = None
-) -> ResolverSettings:
+def resolver_settings(config: Config, kept_names: Mapping[str, str], blocked: BlockedNames) -> ResolverSettings:
     """Return the resolver's settings. `kept_names` are the petnames of the state; those of the configuration win."""
-    return ResolverSettings.of(
+    read = ResolverSettings.of(
         suffixes=config.dns.suffixes,
         petnames={**kept_names, **config.names},
         private_zones=config.zones.private_zones,
+        local_data=config.dns.local_data,
+        search_domains=system_search_domains(),
+        forward_local=config.dns.forward_local,
+    )
+    return replace(
+        read,
         stale_s=float(config.cache.stale_s_max),
         ttl_s_min=config.cache.ttl_s_min,
         withholds_upstreams=config.upstream.withhold_private,
-        local_data=config.dns.local_data,
         blocked=blocked,
         blocks_with_zeros=config.dns.block_answer == "zero",
-        search_domains=system_search_domains(),
-        forward_local=config.dns.forward_local,
         keeps_browsers=config.dns.browser_doh == "keep-off",
     )

@@ -140,17 +140,11 @@ class ResolverSettings:
         suffixes: Iterable[str] = DEFAULT_SUFFIXES,
         petnames: Mapping[str, str] | None = None,
         private_zones: Iterable[str] = (),
-        stale_s: float = STALE_S_MAX,
-        ttl_s_min: int = 0,
-        withholds_upstreams: bool = False,
         local_data: Sequence[str] = (),
-        blocked: BlockedNames | None = None,
-        blocks_with_zeros: bool = False,
         search_domains: Iterable[str] = (),
         forward_local: Iterable[str] = (),
-        keeps_browsers: bool = False,
     ) -> ResolverSettings:
-        """Return the settings from the texts of a configuration; ConfigError when one of them is wrong."""
+        """Return the settings that are texts of a configuration, read; ConfigError when one of them is wrong."""
         names = {read_petname(label).encode(): _read_key(text, label) for label, text in (petnames or {}).items()}
         # A name of the ordinary DNS has a dot, at least the final one; a petname or zone key has none.
         private = [(text, "." in text) for text in private_zones]
@@ -158,16 +152,10 @@ class ResolverSettings:
             suffixes=tuple(Name.read(read_suffix(text)) for text in suffixes),
             petnames=names,
             trusted=frozenset(_trusted_key(text, names) for text, is_name in private if not is_name),
-            stale_s=stale_s,
-            ttl_s_min=ttl_s_min,
             private_names=tuple(Name.read(text) for text, is_name in private if is_name),
-            withholds_upstreams=withholds_upstreams,
             local_data=read_local_data(local_data),
-            blocked=_NOTHING_BLOCKED if blocked is None else blocked,
-            blocks_with_zeros=blocks_with_zeros,
             search_domains=tuple(Name.read(text) for text in search_domains),
             forward_local=tuple(read_forward_local(text) for text in forward_local),
-            keeps_browsers=keeps_browsers,
         )
 
     def place_of(self, name: Name) -> Place:

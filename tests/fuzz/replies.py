@@ -34,7 +34,7 @@ RECORDS = REPLY_RECORDS_MAX
 DEPTHS = (1, 3, 8, 16, 24, 32, 48, 64, 100, 126)
 KEY_OF_NOBODY = b"y" * 50
 # All that is looked at is set: a list of names, suffixes, and addresses withheld from upstreams too.
-SETTINGS = ResolverSettings.of(withholds_upstreams=True, blocked=BlockedNames(["ads.example", "a.b.c.d.example"]))
+SETTINGS = ResolverSettings(withholds_upstreams=True, blocked=BlockedNames(["ads.example", "a.b.c.d.example"]))
 
 
 class Way:

@@ -23,6 +23,7 @@ from p2pdns.items.keys import SecretKey, ZoneId
 from p2pdns.net import families
 from p2pdns.net.families import dht_socket
 from p2pdns.net.sockets import address_of
+from p2pdns.resolver.blocking import BlockedNames
 from p2pdns.state import State
 from tests.waiting import at_rest
 
@@ -80,7 +81,7 @@ def test_a_petname_of_the_configuration_wins_over_one_of_the_state() -> None:
     state = State.open(None)
     state.reader.set_names({"alice": BOB, "bob": BOB})
     config = replace(Config(), names={"alice": str(ALICE)}, zones=replace(Config().zones, private_zones=("bob",)))
-    settings = resolver_settings(config, state.reader.names())
+    settings = resolver_settings(config, state.reader.names(), BlockedNames())
     assert settings.petnames == {b"alice": ALICE, b"bob": BOB}
     assert settings.trusted == frozenset({BOB})
     state.close()

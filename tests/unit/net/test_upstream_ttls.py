@@ -11,7 +11,7 @@ from p2pdns.resolver.steps import Replied
 from tests.overlay_doubles import NOW, found, item_of, question, reply_to
 from tests.unit.resolver.test_resolver import resolved
 
-FLOOR = ResolverSettings.of(ttl_s_min=120)
+FLOOR = ResolverSettings(ttl_s_min=120)
 ASKED = question("www.example. A")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,9 +33,8 @@ HOME = ResolverSettings.of(petnames={"alice": str(A)}, local_data=LINES)
 
 def blocking(*names: str, zeros: bool = False, local_data: tuple[str, ...] = ()) -> ResolverSettings:
     """Return settings that block these names."""
-    return ResolverSettings.of(
-        petnames={"alice": str(A)}, blocked=BlockedNames(names), blocks_with_zeros=zeros, local_data=local_data
-    )
+    read = ResolverSettings.of(petnames={"alice": str(A)}, local_data=local_data)
+    return replace(read, blocked=BlockedNames(names), blocks_with_zeros=zeros)
 
 
 # Local data.
@@ -201,7 +201,7 @@ def test_a_node_without_a_daemon_withholds_and_raises_what_a_daemon_would() -> N
 # Private networks.
 
 
-WITHHOLDING = ResolverSettings.of(private_zones=["lan.", "Corp.Example"], withholds_upstreams=True)
+WITHHOLDING = replace(ResolverSettings.of(private_zones=["lan.", "Corp.Example"]), withholds_upstreams=True)
 
 
 def test_an_upstreams_private_addresses_pass_unless_they_are_to_be_withheld() -> None:

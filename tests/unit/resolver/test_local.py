@@ -194,7 +194,7 @@ def test_what_no_upstream_may_hear_of_cannot_be_named(text: str, what: str) -> N
 )
 @pytest.mark.parametrize("rtype", [Type.A, Type.AAAA])
 def test_browsers_are_asked_to_keep_to_this_resolver_where_that_is_configured(name: str, rtype: Type) -> None:
-    answer = told(name, rtype, settings=ResolverSettings.of(keeps_browsers=True))
+    answer = told(name, rtype, settings=ResolverSettings(keeps_browsers=True))
     assert (answer.rcode, answer.answer, soa_owner(answer)) == (Rcode.NXDOMAIN, (), "use-application-dns.net.")
     assert isinstance(first_step(name, rtype), Forward)
 

@@ -161,7 +161,7 @@ def test_any_rdata_is_kept_or_left_out(rtype: int, rdata: bytes) -> None:
 
 @pytest.mark.parametrize(("rtype", "rdata"), forms(ipaddress.ip_address("198.18.0.1").packed))
 def test_upstreams_are_held_to_it_in_every_section(rtype: int, rdata: bytes) -> None:
-    options = ResolverSettings.of(withholds_upstreams=True)
+    options = ResolverSettings(withholds_upstreams=True)
     bad = RR(OWNER, rtype, Class.IN, 60, rdata)
     good = RR(OWNER, Type.A, Class.IN, 60, PUBLIC_V4)
     reply = Replied(Message(0, 0x8180, Question(OWNER, Type.A), (good, bad), (bad,), (bad,)))
@@ -185,7 +185,7 @@ UNREADABLE = [
 )
 def test_what_cannot_be_read_of_an_upstream_is_withheld_where_addresses_are(rtype: Type, rdata: bytes) -> None:
     reply = Replied(Message(0, 0x8180, Question(OWNER, rtype), (RR(OWNER, rtype, Class.IN, 60, rdata),)))
-    withheld = resolved(f"x.example. {rtype.name}", reply, options=ResolverSettings.of(withholds_upstreams=True))
+    withheld = resolved(f"x.example. {rtype.name}", reply, options=ResolverSettings(withholds_upstreams=True))
     assert (withheld.answer, [code for code, _ in withheld.ede]) == ((), [Ede.BLOCKED])
     assert resolved(f"x.example. {rtype.name}", reply).answer
 
