@@ -91,16 +91,6 @@ class KnownZone:
         """The highest seq known of the key; -1 where none is."""
         return max(-1 if self.item is None else self.item.seq, -1 if self.mark is None else self.mark.seq)
 
-    def is_confirmed_by(self, outcome: GetOutcome) -> bool:
-        """Return whether the item in hand is the newest: contacts confirmed it at the end of a complete look-up.
-
-        A look-up that found nothing newer does not confirm it: perhaps no contact held the zone, or the holders were
-        silent.
-        """
-        if self.item is None:
-            return False
-        return self.is_own or (outcome.complete and outcome.confirms(self.item))
-
     def confirm(self, now: float) -> None:
         """Note that the item in hand is the newest now."""
         self.was_settled, self.is_unconfirmed, self.confirmed_at = True, False, now

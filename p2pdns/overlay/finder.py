@@ -413,7 +413,9 @@ class Overlay:
             is_settled = outcome.complete and outcome.confirms(lookup.item)
             await self._raise(entry, lookup.item, lookup.zone, is_settled)
         now = self._clock()
-        is_confirmed = entry.is_confirmed_by(outcome)
+        # A look-up that found nothing newer confirms no item: perhaps no contact held the zone, or the holders were
+        # silent.
+        is_confirmed = entry.item is not None and (entry.is_own or (outcome.complete and outcome.confirms(entry.item)))
         self.reports.append(report_of(entry, lookup, outcome, is_confirmed, self._unix_clock()))
         if entry.item is not None and is_confirmed:
             entry.forgive()
