@@ -74,6 +74,15 @@ def first_token(text: str) -> str:
     return f"{shown} …" if rest else shown
 
 
+def counted(count: int, thing: str) -> str:
+    """Return a count of things.
+
+    >>> counted(1, "zone"), counted(1_200, "zone")
+    ('1 zone', '1,200 zones')
+    """
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 def words_of(trouble: Exception) -> str:
     """Return the system's words for an error, in lower case as all messages are.
 

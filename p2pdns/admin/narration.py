@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from p2pdns.addresses import write_address
 from p2pdns.clock import boot_now
 from p2pdns.dht.lookup.verdict import Verdict
+from p2pdns.errors import counted
 from p2pdns.items.keys import ZoneId
 from p2pdns.overlay.finder import Overlay
 from p2pdns.overlay.ports import LookupReport
@@ -86,7 +87,7 @@ class Narration:
         if (trouble := self._copies_trouble(step.zone_id)) is not None:
             yield trouble
         for reason, count in outcome.zone.dropped.items():
-            yield f"left out of the zone: {_counted(count, 'record')} {_LEFT_OUT.get(reason, '')} ({reason})"
+            yield f"left out of the zone: {counted(count, 'record')} {_LEFT_OUT.get(reason, '')} ({reason})"
 
     def _source(self, outcome: ZoneOutcome) -> Iterator[str]:
         number = outcome.lookup
@@ -135,8 +136,8 @@ def _told(report: LookupReport, name: str) -> Iterator[str]:
     verdict = _VERDICTS[report.verdict]
     again = f" ({report.retransmits} sent again)" if report.retransmits else ""
     yield (
-        f"{name} was {verdict} after {report.complete_ms:.1f} ms: {_counted(report.rpcs, 'request')}{again} "
-        f"to {_counted(report.peers, 'node')}, of which {len(report.answered)} answered"
+        f"{name} was {verdict} after {report.complete_ms:.1f} ms: {counted(report.rpcs, 'request')}{again} "
+        f"to {counted(report.peers, 'node')}, of which {len(report.answered)} answered"
     )
     if report.was_stored_here:
         yield "this node itself stores an item of the key"
@@ -147,8 +148,4 @@ def _told(report: LookupReport, name: str) -> Iterator[str]:
         more = len(report.answered) - ADDRESSES_MAX
         yield f"who answered, nearest first: {shown}{f' and {more} more' if more > 0 else ''}"
     for reason, count in report.dropped.items():
-        yield f"dropped: {_counted(count, 'item')} that did not verify ({reason})"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+        yield f"dropped: {counted(count, 'item')} that did not verify ({reason})"

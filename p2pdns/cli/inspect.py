@@ -7,7 +7,6 @@ again. Does not know whether a newer item exists that the look-up has not found.
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +24,12 @@ from p2pdns.clock import unix_now
 from p2pdns.config import Config
 from p2pdns.dns.zonefile import writing
 from p2pdns.errors import StrangerError, Unavailable, UsageError, abridged
-from p2pdns.items.item import VALUE_BYTES_READ_MAX, MutableItem
+from p2pdns.items.item import SEQ_PER_SECOND, VALUE_BYTES_READ_MAX, MutableItem
 from p2pdns.items.keys import KEY_BYTES, SIGNATURE_BYTES, ZoneId, ZoneKey
 from p2pdns.items.mistyped import fault_of, undressed
 from p2pdns.items.packet import zone_of
 from p2pdns.naming import ZONE_KEY_CHARACTERS
+from p2pdns.publishing.dates import date_of
 
 ITEM_FILE_BYTES_MAX = KEY_BYTES + SIGNATURE_BYTES + 8 + VALUE_BYTES_READ_MAX
 ITEM_FILE_MODE = 0o644  # An item is public.
@@ -110,13 +110,6 @@ def fetch(config: Config, state: Path, is_alone: bool, key: ZoneKey) -> Inspecte
     return fetched
 
 
-def _utc(unix: float) -> str:
-    try:
-        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(unix))
-    except (OverflowError, ValueError, OSError):
-        return "a time that no clock shows"
-
-
 def facts_of(inspected: Inspected, now: float, petname: str | None = None) -> dict[str, Any]:
     """Return the facts about an item, as JSON values; facts that are not known are left out."""
     item = inspected.item
@@ -126,7 +119,7 @@ def facts_of(inspected: Inspected, now: float, petname: str | None = None) -> di
         "source": inspected.source,
         "signature": "valid",
         "seq": item.seq,
-        "signed_at": _utc(item.signed_at_unix),
+        "signed_at": date_of(item.seq),
         "size_bytes": len(item.value),
         "target": item.target.hex(),
         "settled": inspected.is_settled,
@@ -142,7 +135,7 @@ def facts_of(inspected: Inspected, now: float, petname: str | None = None) -> di
         return {**facts, "content": f"not a zone ({trouble})", "value": item.value.hex()}
     until = item.signed_at_unix + zone.expire_seconds
     facts["fresh"] = until > now
-    facts["fresh_until"] = _utc(until)
+    facts["fresh_until"] = date_of(int(until) * SEQ_PER_SECOND)
     facts["left_out"] = dict(zone.dropped)
     facts["records"] = writing.write(zone).splitlines()
     return facts

@@ -11,6 +11,7 @@ import click
 
 from p2pdns.cli import settings, ui
 from p2pdns.cli.verbs import Verb
+from p2pdns.errors import counted
 
 _UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 
@@ -26,7 +27,7 @@ def length_text(seconds: float) -> str:
     for name, size in _UNITS:
         count, left = divmod(left, size)
         if count and len(parts) < 2:
-            parts.append(f"{count} {name}{'' if count == 1 else 's'}")
+            parts.append(counted(count, name))
         elif parts:
             break
     return ", ".join(parts) or "less than a second"

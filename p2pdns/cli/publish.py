@@ -28,15 +28,13 @@ from p2pdns.cli.zones import ReadZone, keys_by_name, read_zone, show_warnings, z
 from p2pdns.clock import unix_now
 from p2pdns.config import Config
 from p2pdns.dht.node.values import RATIONED, Others
-from p2pdns.errors import P2pdnsError, Unavailable
+from p2pdns.errors import P2pdnsError, Unavailable, counted
 from p2pdns.items.item import BUILD_UNIX, SEQ_PER_SECOND, SIGN_AHEAD_S_MAX, MutableItem, Present, next_seq
 from p2pdns.items.keys import SecretKey, ZoneId
+from p2pdns.overlay.ports import OnProgress
 from p2pdns.publishing.dates import date_of, publish_again_after
 from p2pdns.publishing.upkeep import OTHERS_FEW, OTHERS_WANTED
 from p2pdns.timing import Clock
-
-OnProgress = Callable[[int, int], None]
-"""Called with the number of other nodes a put was sent to, and how many of them have stored it."""
 
 OnRationed = Callable[[dict[str, Any]], None]
 """Called while other nodes ration a publication: with how many are done, of how many, and the seconds left."""
@@ -85,8 +83,7 @@ def chosen_seq(last: int | None, now: float, *, takes_back: bool = False, comman
     the future: they would refuse a lower one. The hint names `command`, which takes a publication back.
     """
     if now < BUILD_UNIX:
-        when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now))
-        what = f"the clock says {when}, which is before this program was made"
+        what = f"the clock says {date_of(int(now) * SEQ_PER_SECOND)}, which is before this program was made"
         hint = "set the clock: what is signed now would be expired for every reader"
         raise Unavailable(what, place="clock", hint=hint)
     seq = next_seq(now, last)
@@ -161,7 +158,7 @@ class _Rations:
 
     def told(self, standing: dict[str, Any]) -> None:
         """Show how far the publication is."""
-        zones = f"{standing['done']} of {standing['of']} zone{'' if standing['of'] == 1 else 's'} through"
+        zones = f"{standing['done']} of {counted(standing['of'], 'zone')} through"
         text = f"rationed by the other nodes: {zones}, about {standing['seconds_left']:.0f} s left"
         if self._clock() - self._said_at >= RATIONED_NOTE_S:
             if self._said_at == float("-inf"):
@@ -226,7 +223,7 @@ def _show(done: Stored, zone: ReadZone, key: str, book: Book, as_json: bool) -> 
             "refuse it (302) until they have dropped the later one"
         )
     for reason, count in done.refused.items():
-        ui.warning(f"not stored at {count} node{'' if count == 1 else 's'}: {reason}")
+        ui.warning(f"not stored at {counted(count, 'node')}: {reason}")
     _warn(done)
     ui.result(str(done))
 

@@ -19,7 +19,7 @@ from p2pdns.cli.verbs import Verb
 from p2pdns.clock import unix_now
 from p2pdns.config import Config
 from p2pdns.dht.node.values import Others
-from p2pdns.errors import Unavailable
+from p2pdns.errors import Unavailable, counted
 from p2pdns.items.item import MutableItem, Present
 from p2pdns.items.keys import ZoneId
 from p2pdns.publishing.upkeep import refuse_older
@@ -76,7 +76,7 @@ def put(path: str, given: Given) -> None:
     else:
         ui.note(f"zone key: {book.shown(key)}")
         for reason, count in done["refused"].items():
-            ui.warning(f"not stored at {count} node{'' if count == 1 else 's'}: {reason}")
+            ui.warning(f"not stored at {counted(count, 'node')}: {reason}")
         ui.result(f"stored at {done['stored']} of {done['sent']} nodes, seq {item.seq}")
     if not Others(done["sent"], done["stored"]).is_enough:
         what = f"only {done['stored']} of {done['sent']} other nodes hold the item; more than half are needed"

@@ -16,6 +16,7 @@ import click
 
 from p2pdns.cli import settings, ui
 from p2pdns.cli.verbs import Verb
+from p2pdns.errors import counted
 
 # Longer than the usual counters, so that the second column does not move when a new counter appears.
 NAME_CHARACTERS_MIN = 36
@@ -85,15 +86,6 @@ def size(count: float) -> str:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1_024
     return f"{count:.1f} GiB"
-
-
-def counted(count: int, thing: str) -> str:
-    """Return a count of things.
-
-    >>> counted(1, "zone"), counted(1_200, "zone")
-    ('1 zone', '1,200 zones')
-    """
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def labelled(label: str, text: str, *, lines_max: int = HEIGHT) -> list[str]:

@@ -21,7 +21,7 @@ from p2pdns.cli.settings import Given
 from p2pdns.cli.verbs import Verb
 from p2pdns.dns.name import Name
 from p2pdns.dns.zonefile import placeholders, reader
-from p2pdns.errors import ConfigError, FormatError, P2pdnsError, UsageError, abridged, first_token, together
+from p2pdns.errors import ConfigError, FormatError, P2pdnsError, UsageError, abridged, counted, first_token, together
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, VALUE_BYTES_WRITE_MAX
 from p2pdns.items.keys import SEED_BYTES, SecretKey, ZoneKey
 from p2pdns.items.packet import compose_packet
@@ -143,10 +143,6 @@ def _origin_in(path: str) -> Name | None:
     return None if origin is None or is_zone_key_label(origin.labels[-1]) else origin
 
 
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def _check_file(path: str, key: ZoneKey, origin: str | None, size_bytes_max: int, keys: KeysByName) -> dict[str, Any]:
     if path.endswith(".toml"):
         if not os.path.exists(path):
@@ -200,12 +196,12 @@ def _names_of(path: str) -> dict[str, Any]:
 
 def _line(found: dict[str, Any]) -> str:
     if found["kind"] == "configuration":
-        blocked = f", {_counted(found['blocked_names'], 'blocked name')}" if found["blocked_names"] else ""
+        blocked = f", {counted(found['blocked_names'], 'blocked name')}" if found["blocked_names"] else ""
         return f"{found['file']}: ok, a configuration{blocked}"
     size = f"{found['size_bytes']} of {found['size_bytes_max']} bytes"
     zones = f", points to {', '.join(found['zones'])}" if found["zones"] else ""
     origin = f", written for {found['origin']}" if found["origin"] else ""
-    return f"{found['file']}: ok, {size}, {_counted(found['records'], 'record')}{zones}{origin}"
+    return f"{found['file']}: ok, {size}, {counted(found['records'], 'record')}{zones}{origin}"
 
 
 @click.command(cls=Verb)

@@ -36,7 +36,7 @@ from p2pdns.directory import StateDirectory, runtime_directory
 from p2pdns.engine.link_server import LinkServer
 from p2pdns.engine.reloading import changed_settings, in_force, needs_restart
 from p2pdns.engine.settings import node_settings, resolver_settings
-from p2pdns.errors import P2pdnsError, StrangerError, Unavailable
+from p2pdns.errors import P2pdnsError, StrangerError, Unavailable, counted
 from p2pdns.garbage import collect_seldom
 from p2pdns.items.keys import ZoneId
 from p2pdns.limits import QUESTION_S_MAX
@@ -126,8 +126,7 @@ class Engine:
         verbs, group = Commands(self).verbs, self.config.control.group
         self._control = ControlServer(directory, verbs, group=group, runtime=runtime_directory(os.environ))
         await self._control.open()
-        count = self.contact_count
-        network = f"network {self.node.network}, {count} contact{'' if count == 1 else 's'}"
+        network = f"network {self.node.network}, {counted(self.contact_count, 'contact')}"
         for endpoint in self.endpoint.endpoints:
             log.get_logger("dht").info(f"listening on {write_address(endpoint.address)} ({network})")
 

@@ -20,11 +20,11 @@ from typing import Protocol
 from p2pdns.dht.node.republish import COPIES_ENOUGH
 from p2pdns.dht.node.values import Others, PutOutcome
 from p2pdns.dht.routing.table import K
-from p2pdns.errors import Unavailable
+from p2pdns.errors import Unavailable, counted
 from p2pdns.items.item import MutableItem, Present
 from p2pdns.items.keys import ZoneId
 from p2pdns.overlay.parts import zone_id_of
-from p2pdns.overlay.ports import Held, Mark, OnProgress, Puts, Tell
+from p2pdns.overlay.ports import Held, Mark, OnProgress, Puts, ReaderState, Tell
 from p2pdns.publishing.dates import date_of, publish_again_after
 from p2pdns.publishing.pacing import Pacer, Standing
 from p2pdns.timing import Clock, UnixClock
@@ -48,12 +48,8 @@ OnRationed = Callable[[Standing], None]
 """Called now and then while a publication waits because the others ration it."""
 
 
-class OwnState(Protocol):
+class OwnState(ReaderState, Protocol):
     """Where own items outlive the process; `p2pdns.state.marks.Reader`."""
-
-    @property
-    def newest_seq(self) -> int | None:
-        """The highest seq ever adopted of all zones, which bounds the time from below."""
 
     def held(self, zone_id: ZoneId, salt: bytes = b"") -> Held | None:
         """Return the newest item known of a zone."""
@@ -249,7 +245,7 @@ class Publisher:
         few = [(ZoneId.verified(raw), text) for raw, copies in self._copies.items() if (text := copies.warning)]
         lines = [f"zone {zone_id}: {text}" for zone_id, text in few[:FEW_SHOWN_MAX]]
         more = len(few) - len(lines)
-        rest = [f"and so it is with {more} more zone{'' if more == 1 else 's'}"] if more else []
+        rest = [f"and so it is with {counted(more, 'more zone')}"] if more else []
         return [*self.held_back, *lines, *rest]
 
     @property

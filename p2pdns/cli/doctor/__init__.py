@@ -17,9 +17,9 @@ from p2pdns.cli.doctor.checks import CHECKS, Finding
 from p2pdns.cli.doctor.machine import Machine
 from p2pdns.cli.names import read_name
 from p2pdns.cli.settings import Given
-from p2pdns.cli.status import counted, labelled
+from p2pdns.cli.status import labelled
 from p2pdns.cli.verbs import Verb
-from p2pdns.errors import P2pdnsError, UsageError
+from p2pdns.errors import P2pdnsError, UsageError, counted
 
 LEVELS_SHOWN = ("problem", "warning", "cannot tell")
 

@@ -17,7 +17,7 @@ from p2pdns.addresses import write_address
 from p2pdns.cli.dnsclient import DnsReply
 from p2pdns.cli.doctor.machine import Machine, is_here
 from p2pdns.dns.registry import DNS_PORT
-from p2pdns.errors import words_of
+from p2pdns.errors import counted, words_of
 
 MEBIBYTE = 1_048_576
 DISK_BYTES_MIN = 16 * MEBIBYTE  # A full store of the default size takes some 20 MB.
@@ -321,7 +321,7 @@ def contacts(machine: Machine) -> Said:
         return "problem", problem["cause"], problem["remedy"], command
     count = int(machine.facts.get("contacts") or 0)
     if count < CONTACTS_FEW:
-        cause = f"{count} other node{'' if count == 1 else 's'} known: a zone is lost when they are off at once"
+        cause = f"{counted(count, 'other node')} known: a zone is lost when they are off at once"
         return "warning", cause, "let more nodes join this network", "p2pdns status"
     return "ok", str(count)
 
