@@ -91,7 +91,7 @@ class Engine:
         # Each node (one of each family), and the name under which the state remembers it.
         self._nodes: dict[Node, str] = {}
         self.storage = Storage(items_max=config.limits.store_items_max, bytes_max=config.limits.store_bytes_max)
-        self._discovery = Discovery.of(config.dht, state.store)
+        self._discovery = Discovery(config.dht, state.store)
         self.upstreams = Upstreams(config.upstream, list(map(read_address, dns_addresses)), state.directory)
         self.clock_watch = ClockWatch(
             state.reader, unix_now, lambda now: self.storage.precedence.tell_time(boot_now(), now)

@@ -72,13 +72,10 @@ class Marks:
             return ""
         if self.present(entry).is_ahead(item.seq):
             return _AHEAD
-        if mark is None and not self._state.is_protected(entry.zone_id) and not self._has_room(budget):
-            return _RATIONED
+        if mark is None and not self._state.is_protected(entry.zone_id):
+            if not self._new_marks.take(budget.client_prefix, self._clock()):
+                return _RATIONED
         return "" if await self.raised(entry, item, self.confirmed_unix(entry)) else _REFUSED
-
-    def _has_room(self, budget: Budget) -> bool:
-        """Return whether the client may make another new mark, and count that mark."""
-        return self._new_marks.take(budget.client_prefix, self._clock())
 
     async def raised(self, entry: KnownZone, item: MutableItem, confirmed_unix: float) -> bool:
         """Commit an item as the mark of its key; return whether the mark is on the disk."""

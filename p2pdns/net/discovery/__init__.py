@@ -46,34 +46,20 @@ class SavedContacts(Protocol):
 
 
 class Discovery:
-    """The ways into one network that this node knows."""
+    """The ways into one network that the configuration, the last run and the local network name."""
 
-    def __init__(
-        self,
-        network: str,
-        bootstrap: Sequence[str],
-        state: SavedContacts,
-        *,
-        bind_host: str = "127.0.0.1",
-        lan: str | bool = "auto",
-    ) -> None:
-        is_on_loopback = class_of(bind_host) is AddressClass.LOOPBACK
-        self.static: tuple[Address, ...] = tuple(read_address(text) for text in bootstrap)
-        self.saved: tuple[SavedContact, ...] = tuple(state.load_contacts(network))
+    def __init__(self, config: DhtTable, state: SavedContacts) -> None:
+        is_on_loopback = class_of(read_address(config.listen)[0]) is AddressClass.LOOPBACK
+        self.static: tuple[Address, ...] = tuple(read_address(text) for text in config.bootstrap)
+        self.saved: tuple[SavedContact, ...] = tuple(state.load_contacts(config.network))
         # No datagram from loopback reaches them, and they belong to the public network alone.
-        self.built_in: tuple[Address, ...] = BUILT_IN if network == "mainline" and not is_on_loopback else ()
-        self.has_lan = lan is True or (lan == "auto" and not is_on_loopback)
+        self.built_in: tuple[Address, ...] = BUILT_IN if config.network == "mainline" and not is_on_loopback else ()
+        self.has_lan = config.lan_discovery is True or (config.lan_discovery == "auto" and not is_on_loopback)
         self._lan: Lan | None = None
         self._opening: asyncio.Task[None] | None = None
-        self._network = network
+        self._network = config.network
         self._state = state
         self._log = log.get_logger("dht")
-
-    @classmethod
-    def of(cls, config: DhtTable, state: SavedContacts) -> Discovery:
-        """Return the ways that the configuration and the last run name."""
-        host = read_address(config.listen)[0]
-        return cls(config.network, config.bootstrap, state, bind_host=host, lan=config.lan_discovery)
 
     @property
     def hint(self) -> str | None:

@@ -9,7 +9,8 @@ import pytest
 from zeroconf import ServiceStateChange
 
 from p2pdns import log
-from p2pdns.addresses import Address, AddressClass, class_of
+from p2pdns.addresses import Address, AddressClass, class_of, write_address
+from p2pdns.config import DhtTable
 from p2pdns.dht.routing.contact import SavedContact
 from p2pdns.errors import ConfigError
 from p2pdns.net.discovery import Discovery
@@ -43,6 +44,14 @@ class FakeEndpoint:
         return future
 
 
+def discovery_of(
+    network: str, bootstrap: Sequence[str], state: Store, *, bind_host: str = "127.0.0.1", lan: str | bool = "auto"
+) -> Discovery:
+    """Return the ways of a node that is bound to a host."""
+    listen = write_address((bind_host, 7_000))
+    return Discovery(DhtTable(network=network, listen=listen, bootstrap=tuple(bootstrap), lan_discovery=lan), state)
+
+
 def join(discovery: Discovery, contact_count: int | None, timeout_s: float = 30.0) -> FakeEndpoint:
     """Join by an endpoint with so many contacts; None for one that never hears from anybody."""
     endpoint = FakeEndpoint(contact_count)
@@ -56,7 +65,7 @@ def join(discovery: Discovery, contact_count: int | None, timeout_s: float = 30.
 
 def test_listed_contacts_are_joined_by_as_addresses() -> None:
     state = Store(None)
-    discovery = Discovery("demo", ["127.0.0.1:7000", "[::1]:7000"], state)
+    discovery = discovery_of("demo", ["127.0.0.1:7000", "[::1]:7000"], state)
     assert join(discovery, 1).asked == [(("127.0.0.1", 7000), ("::1", 7000))]
     assert discovery.hint is None
     state.close()
@@ -65,16 +74,16 @@ def test_listed_contacts_are_joined_by_as_addresses() -> None:
 def test_a_name_in_the_list_is_refused_because_a_boot_needs_no_dns() -> None:
     state = Store(None)
     with pytest.raises(ConfigError, match="is not an address"):
-        Discovery("demo", ["router.example.org:6881"], state)
+        discovery_of("demo", ["router.example.org:6881"], state)
     state.close()
 
 
 def test_saved_contacts_come_back_for_their_network_only() -> None:
     state = Store(None)
-    asyncio.run(Discovery("demo", [], state).save([CONTACT]))
-    assert Discovery("demo", [], state).saved == (CONTACT,)
-    assert Discovery("demo", [], state).hint is None
-    other = Discovery("other", [], state)
+    asyncio.run(discovery_of("demo", [], state).save([CONTACT]))
+    assert discovery_of("demo", [], state).saved == (CONTACT,)
+    assert discovery_of("demo", [], state).hint is None
+    other = discovery_of("other", [], state)
     assert other.saved == ()
     assert "--bootstrap" in str(other.hint)
     state.close()
@@ -82,8 +91,8 @@ def test_saved_contacts_come_back_for_their_network_only() -> None:
 
 def test_an_empty_table_does_not_wipe_out_what_was_saved() -> None:
     state = Store(None)
-    asyncio.run(Discovery("demo", [], state).save([CONTACT]))
-    asyncio.run(Discovery("demo", [], state).save([]))
+    asyncio.run(discovery_of("demo", [], state).save([CONTACT]))
+    asyncio.run(discovery_of("demo", [], state).save([]))
     assert state.load_contacts("demo") == [CONTACT]
     state.close()
 
@@ -91,7 +100,7 @@ def test_an_empty_table_does_not_wipe_out_what_was_saved() -> None:
 def test_without_anybody_to_ask_nothing_is_asked_and_a_hint_is_given(capsys: pytest.CaptureFixture[str]) -> None:
     state = Store(None)
     # A contact count of None would hang for the whole timeout if it were waited for.
-    assert join(Discovery("demo", [], state), None).asked == [()]
+    assert join(discovery_of("demo", [], state), None).asked == [()]
     said = capsys.readouterr()
     assert "0 contacts; name a node of this network with --bootstrap ADDR:PORT" in said.out + said.err
     state.close()
@@ -99,7 +108,7 @@ def test_without_anybody_to_ask_nothing_is_asked_and_a_hint_is_given(capsys: pyt
 
 def test_silent_contacts_delay_a_start_by_the_time_limit_at_most(capsys: pytest.CaptureFixture[str]) -> None:
     state = Store(None)
-    join(Discovery("demo", ["127.0.0.1:7000"], state), None, timeout_s=0.01)
+    join(discovery_of("demo", ["127.0.0.1:7000"], state), None, timeout_s=0.01)
     said = capsys.readouterr()
     assert "0 contacts so far" in said.out + said.err
     assert "1 listed, 0 saved" in said.out + said.err
@@ -129,7 +138,7 @@ def test_built_in_addresses_are_public_literals_and_no_names() -> None:
 )
 def test_built_in_addresses_are_for_the_public_network_alone(network: str, host: str, is_built_in: bool) -> None:
     state = Store(None)
-    discovery = Discovery(network, [], state, bind_host=host)
+    discovery = discovery_of(network, [], state, bind_host=host)
     assert bool(discovery.built_in) is is_built_in
     assert (discovery.hint is None) is is_built_in
     state.close()
@@ -137,7 +146,7 @@ def test_built_in_addresses_are_for_the_public_network_alone(network: str, host:
 
 def test_built_in_addresses_are_asked_when_nobody_else_answers() -> None:
     state = Store(None)
-    discovery = Discovery("mainline", ["127.0.0.1:7000"], state, bind_host="0.0.0.0", lan=False)
+    discovery = discovery_of("mainline", ["127.0.0.1:7000"], state, bind_host="0.0.0.0", lan=False)
     endpoint = FakeEndpoint(5, after=BUILT_IN[0])
     asyncio.run(discovery.join(endpoint, timeout_s=0.01))
     assert endpoint.asked == [(("127.0.0.1", 7000),), BUILT_IN]
@@ -146,7 +155,7 @@ def test_built_in_addresses_are_asked_when_nobody_else_answers() -> None:
 
 def test_built_in_addresses_are_not_asked_when_somebody_answers() -> None:
     state = Store(None)
-    discovery = Discovery("mainline", ["127.0.0.1:7000"], state, bind_host="0.0.0.0", lan=False)
+    discovery = discovery_of("mainline", ["127.0.0.1:7000"], state, bind_host="0.0.0.0", lan=False)
     endpoint = FakeEndpoint(5)
     asyncio.run(discovery.join(endpoint, timeout_s=30.0))
     assert endpoint.asked == [(("127.0.0.1", 7000),)]
@@ -155,7 +164,7 @@ def test_built_in_addresses_are_not_asked_when_somebody_answers() -> None:
 
 def test_a_first_start_asks_the_built_in_addresses_at_once() -> None:
     state = Store(None)
-    discovery = Discovery("mainline", [], state, bind_host="0.0.0.0", lan=False)
+    discovery = discovery_of("mainline", [], state, bind_host="0.0.0.0", lan=False)
     endpoint = FakeEndpoint(5, after=BUILT_IN[0])
     asyncio.run(discovery.join(endpoint, timeout_s=30.0))
     assert endpoint.asked == [(), BUILT_IN]
@@ -180,7 +189,7 @@ def test_neighbours_are_looked_for_unless_bound_to_loopback_or_told_not_to(
     lan: str | bool, host: str, has_lan: bool
 ) -> None:
     state = Store(None)
-    assert Discovery("demo", [], state, bind_host=host, lan=lan).has_lan is has_lan
+    assert discovery_of("demo", [], state, bind_host=host, lan=lan).has_lan is has_lan
     state.close()
 
 
