@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ from p2pdns.addresses import read_network
 from p2pdns.config import CacheTable
 from p2pdns.dns.registry import Explanations
 from p2pdns.front.cache import AnswerCache
+from p2pdns.front.cookies import Cookies
 from p2pdns.front.funnel import Funnel
 from p2pdns.front.gate import AccessList, Gate
 from p2pdns.link import Answer
@@ -122,7 +124,7 @@ def crowd(number: int) -> str:
 def gate(allow: Sequence[str] = ("127.0.0.0/8", "::1/128"), listed: Sequence[str] = ()) -> Gate:
     """Return a gate with an access list."""
     access = AccessList([read_network(text) for text in allow], [read_network(text) for text in listed])
-    return Gate(access, udp_size_max=UDP_SIZE, server_texts=(b"p2pdns 0", b"p2pdns"))
+    return Gate(access, udp_size_max=UDP_SIZE, server_texts=(b"p2pdns 0", b"p2pdns"), cookies=Cookies(os.urandom))
 
 
 def cache(bytes_max: int = 1 << 20) -> AnswerCache:

@@ -11,7 +11,6 @@ RFC 7873 (cookies), RFC 7828 (keepalive), RFC 5358 (no open resolver).
 
 from __future__ import annotations
 
-import os
 import struct
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -154,19 +153,14 @@ class Gate:
     """The judge of every message of a client, whichever door it came through."""
 
     def __init__(
-        self,
-        access: AccessList,
-        *,
-        udp_size_max: int,
-        server_texts: tuple[bytes, bytes],
-        cookies: Cookies | None = None,
+        self, access: AccessList, *, udp_size_max: int, server_texts: tuple[bytes, bytes], cookies: Cookies
     ) -> None:
         self.access = access
         self.counters: Counter[str] = Counter()
         self.udp_size_max = udp_size_max
         self.tcp_idle_ms = 0
         self.require_cookies = False
-        self._cookies = cookies or Cookies(os.urandom)
+        self._cookies = cookies
         version, server_id = server_texts
         self._chaos_texts = {
             b"\x07version\x04bind\x00": version,

@@ -12,6 +12,7 @@ from typing import Any
 from p2pdns.clock import boot_now
 from p2pdns.config import CacheTable
 from p2pdns.front.cache import AnswerCache
+from p2pdns.front.cookies import Cookies
 from p2pdns.front.engine_link import QUERIES_PER_WRITE_MAX, EngineLink
 from p2pdns.front.funnel import Funnel
 from p2pdns.front.gate import AccessList, Gate
@@ -62,7 +63,7 @@ def query(number: int) -> QuestionFrame:
 
 def funnel_of() -> Funnel:
     """Return a funnel with nothing in it."""
-    gate = Gate(AccessList([]), udp_size_max=1232, server_texts=(b"", b""))
+    gate = Gate(AccessList([]), udp_size_max=1232, server_texts=(b"", b""), cookies=Cookies(os.urandom))
     cache = AnswerCache(CacheTable(ttl_s_max=60, stale_s_max=60))
     return Funnel(gate, cache, now=boot_now())
 
