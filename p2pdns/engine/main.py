@@ -34,8 +34,7 @@ from p2pdns.dht.storage import Storage
 from p2pdns.dht.stored import StoredChange
 from p2pdns.directory import StateDirectory, runtime_directory
 from p2pdns.engine.link_server import LinkServer
-from p2pdns.engine.reloading import changed_settings, in_force, needs_restart
-from p2pdns.engine.settings import node_settings, resolver_settings
+from p2pdns.engine.settings import changed_settings, in_force, needs_restart, node_settings, resolver_settings
 from p2pdns.errors import P2pdnsError, StrangerError, Unavailable, counted
 from p2pdns.garbage import collect_seldom
 from p2pdns.items.keys import ZoneId

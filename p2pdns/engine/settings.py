@@ -1,19 +1,24 @@
-"""The settings of node and resolver, from configuration and state: for a daemon, and for one command.
+"""The settings of node and resolver, from configuration and state: for a daemon, and for one command; and the settings
+in which a new configuration differs.
 
-Guarantees: the bounds of a timeout stay in order, however small the configured one is. Does not know the other
-defaults: the node does.
+Guarantees: the bounds of a timeout stay in order, however small the configured one is. Does not know the other defaults
+(the node does), nor how a changed setting is taken over (the front and `engine.main` do that).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 from p2pdns.config import Config, DhtTable
 from p2pdns.dht.node.values import NodeSettings
 from p2pdns.net.upstream.system import system_search_domains
 from p2pdns.resolver.blocking import BlockedNames
 from p2pdns.resolver.names import ResolverSettings
+
+# The settings that the process was started with, and that its sockets and stores were opened with.
+AT_START_ONLY = ("dht.", "control.", "process.", "dns.listen", "limits.store_")
 
 
 def node_settings(config: DhtTable, bind_host: str) -> NodeSettings:
@@ -58,3 +63,34 @@ def resolver_settings(config: Config, kept_names: Mapping[str, str], blocked: Bl
         blocks_with_zeros=config.dns.block_answer == "zero",
         keeps_browsers=config.dns.browser_doh == "keep-off",
     )
+
+
+def needs_restart(setting: str) -> bool:
+    """Return whether a setting takes effect only at a start; the front or the engine takes over the others."""
+    return setting.startswith(AT_START_ONLY)
+
+
+def in_force(old: Config, new: Config) -> Config:
+    """Return the new configuration, but with the old values of what only a restart takes over.
+
+    So the next reload says again that these need a restart.
+    """
+    kept: dict[str, dict[str, Any]] = {}
+    for setting in filter(needs_restart, changed_settings(old, new)):
+        table, name = setting.split(".")
+        kept.setdefault(table, {})[name] = getattr(getattr(old, table), name)
+    tables: dict[str, Any] = {table: replace(getattr(new, table), **values) for table, values in kept.items()}
+    return replace(new, **tables)
+
+
+def changed_settings(old: Config, new: Config) -> list[str]:
+    """Return the settings that differ, as `table.setting`."""
+    changed = []
+    for table in fields(Config):
+        before, after = getattr(old, table.name), getattr(new, table.name)
+        if table.name == "names":
+            changed += ["names"] if before != after else []
+            continue
+        names = [entry.name for entry in fields(before)]
+        changed += [f"{table.name}.{name}" for name in names if getattr(before, name) != getattr(after, name)]
+    return changed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 from p2pdns.config import Config
-from p2pdns.engine.reloading import changed_settings, in_force, needs_restart
+from p2pdns.engine.settings import changed_settings, in_force, needs_restart
 from p2pdns.items.keys import SecretKey
 
 ALICE = SecretKey.generate(b"\x01" * 32).zone_key
