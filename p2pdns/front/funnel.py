@@ -1,9 +1,11 @@
-"""The funnel behind all doors: gate, cache, open questions and responses, for UDP and TCP alike.
+"""The funnel behind all doors: memo, gate, cache, open questions and responses, for UDP and TCP alike.
 
 Guarantees: every message that the gate lets through is answered exactly once, at once or through `reply`, and within
 its deadline; the exception is a datagram for which there is no place, which is dropped. The access list comes before
-the cache, and no query waits for the engine that the cache can answer. The time is an argument, and queries leave
-through a function that was given. Does not know sockets.
+the cache, and no query waits for the engine that the cache can answer. But for the ID, a response of the memo is byte
+for byte what the cache would give: its key holds flags, size, letter case and trust, the TTLs are those of the same
+second, and no answer was replaced or invalidated meanwhile; one with a cookie goes only to the host that it was made
+for. The time is an argument, and queries leave through a function that was given. Does not know sockets.
 """
 
 from __future__ import annotations
@@ -18,11 +20,12 @@ from p2pdns.dns.registry import Ede, Explanations, Rcode
 from p2pdns.errors import FormatError
 from p2pdns.front.cache import AnswerCache
 from p2pdns.front.compose import compose_answer, compose_told
-from p2pdns.front.gate import Client, ClientQuery, Dropped, Gate, Reply, Told
-from p2pdns.front.memo import Memo
+from p2pdns.front.gate import ECHOING_PORTS, AccessList, Client, ClientQuery, Dropped, Gate, Reply, Told
 from p2pdns.front.pending import Ending, OpenQuestion, Questions
 from p2pdns.front.transport import Transport
-from p2pdns.link import Answer, Forwarded, Frame, Hello, Invalidate, Postponed, QuestionFrame
+from p2pdns.link import Answer, ClientClass, Forwarded, Frame, Hello, Invalidate, Postponed, QuestionFrame
+
+REMEMBERED_MAX = 4096  # Clients with random letter case (0x20) fill the memo with queries that never come again.
 
 _EXPLAINED = {
     Ending.DEADLINE: (Ede.NO_REACHABLE_AUTHORITY, "no answer within the time limit"),
@@ -35,6 +38,45 @@ _EXPLAINED = {
 # A client that gets SERVFAIL takes the name for unavailable; one that gets no response asks again, and there may be a
 # place then. Over a stream a client never asks again, so it does get SERVFAIL.
 _FOR_WANT_OF_PLACE = frozenset({Ending.NO_PLACE, Ending.TOO_MANY, Ending.GREEDY})
+
+
+class Memo:
+    """The memo of UDP: the same bytes get the same response again, for less than a second."""
+
+    def __init__(self, cache: AnswerCache) -> None:
+        self._cache = cache
+        self._version = 0
+        # By query and trust: the response, its end, and the only host that may have it (None: every host may).
+        self._responses: dict[tuple[bytes, bool], tuple[bytes, float, str | None]] = {}
+
+    def clear(self) -> None:
+        """Forget every response."""
+        self._responses.clear()
+
+    def response(self, data: bytes, address: Address, access: AccessList, now: float) -> bytes | None:
+        """Return the response to a datagram that was answered already in this second, or None."""
+        if self._version != self._cache.version:
+            self._responses.clear()
+            self._version = self._cache.version
+            return None
+        client_class, is_allowed = access.standing(address[0])
+        found = self._responses.get((data[2:], client_class is not ClientClass.OTHER))
+        if found is None or now >= found[1] or not is_allowed or address[1] in ECHOING_PORTS:
+            return None
+        if found[2] is not None and found[2] != address[0]:
+            return None
+        self._cache.counters["hit"] += 1
+        return data[:2] + found[0]
+
+    def keep(
+        self, data: bytes, response: bytes, answer: Answer, is_trusted: bool, now: float, *, host: str | None
+    ) -> None:
+        """Keep the response to a datagram until its TTLs change; with `host`, for that host alone."""
+        if self._version != self._cache.version or len(self._responses) >= REMEMBERED_MAX:
+            self._responses.clear()
+            self._version = self._cache.version
+        until = min(answer.made_at + int(max(0.0, now - answer.made_at)) + 1, answer.expiry)
+        self._responses[(data[2:], is_trusted)] = (response[2:], until, host)
 
 
 class Funnel:
