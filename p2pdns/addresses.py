@@ -10,15 +10,18 @@ from __future__ import annotations
 import ipaddress
 import re
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
+from typing import TypeVar
 
 from p2pdns.errors import ConfigError, FormatError
 
 Address = tuple[str, int]
 """Host as text, and a port."""
+Holder = TypeVar("Holder", bound=Hashable)
 
 PREFIX_BITS_V4 = 24  # One customer or one small network: ISPs announce no smaller block.
 PREFIX_BITS_V6 = 48  # One site (RFC 6177); within it addresses are free of charge.
@@ -329,6 +332,18 @@ def is_over_share(held: int, free: int) -> bool:
     [False, False, True]
     """
     return held >= free
+
+
+def give_back(counts: Counter[Holder], holder: Holder) -> None:
+    """Count one less of a holder of places; one that holds nothing is forgotten, so newcomers do not fill the memory.
+
+    >>> counts = Counter(a=2, b=1)
+    >>> give_back(counts, "a"), give_back(counts, "b"), counts
+    (None, None, Counter({'a': 1}))
+    """
+    counts[holder] -= 1
+    if not counts[holder]:
+        del counts[holder]
 
 
 def storage_prefix_of(address: Address) -> str:

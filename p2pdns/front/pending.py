@@ -20,7 +20,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from p2pdns.addresses import LOOPBACK_CLIENT, client_host, client_prefix, is_over_share, unmapped
+from p2pdns.addresses import LOOPBACK_CLIENT, client_host, client_prefix, give_back, is_over_share, unmapped
 from p2pdns.dns.life import CLIENT_TIMER_S
 from p2pdns.front.gate import Client, ClientQuery
 from p2pdns.front.lanes import Lanes
@@ -177,10 +177,10 @@ class Holdings:
     def give_back(self, waiter: WaitingClient) -> None:
         """Count one less of a client."""
         self.count -= 1
-        _give_back(self._of_host, waiter.host)
-        _give_back(self._of_seat, (waiter.host, waiter.seat))
+        give_back(self._of_host, waiter.host)
+        give_back(self._of_seat, (waiter.host, waiter.seat))
         if waiter.is_counted_datagram:
-            _give_back(self._datagrams, waiter.seat)
+            give_back(self._datagrams, waiter.seat)
 
 
 class Questions:
@@ -449,15 +449,8 @@ class Questions:
             pending.is_forwarded = False
             self._forwarded_count -= 1
             if pending.owner is not None:
-                _give_back(self._forwarded_of, pending.owner.prefix)
+                give_back(self._forwarded_of, pending.owner.prefix)
 
 
 def _first(pendings: OrderedDict[int, OpenQuestion]) -> OpenQuestion | None:
     return next(iter(pendings.values()), None)
-
-
-def _give_back(counts: Counter[Hashable], holder: Hashable) -> None:
-    counts[holder] -= 1
-    # A holder of nothing is forgotten, so there are never more holders than waiting clients.
-    if not counts[holder]:
-        del counts[holder]

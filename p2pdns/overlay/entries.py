@@ -12,7 +12,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from p2pdns.addresses import is_over_share
+from p2pdns.addresses import give_back, is_over_share
 from p2pdns.dht.node.values import GetOutcome
 from p2pdns.dns.zone import Zone
 from p2pdns.items.item import MutableItem
@@ -315,7 +315,7 @@ class Slots:
         has_room = free > 0 and not (prefix and is_over_share(self._patient_of[prefix], free))
         if lookup.holds_share and (has_room or lookup.item is not None):
             lookup.holds_share = False
-            self._give_back(self._by_prefix, prefix)
+            give_back(self._by_prefix, prefix)
         if lookup.holds_slot and has_room:
             lookup.holds_slot, lookup.is_patient = False, True
             self._count -= 1
@@ -327,19 +327,14 @@ class Slots:
         """Count a look-up as ended, and give back all that it still holds."""
         assert lookup.prefix is not None, "the node's own look-ups hold no slot"
         if lookup.holds_share:
-            self._give_back(self._by_prefix, lookup.prefix)
+            give_back(self._by_prefix, lookup.prefix)
         if lookup.holds_slot:
             self._count -= 1
         if lookup.is_patient:
             self._patient_count -= 1
-            self._give_back(self._patient_of, lookup.prefix)
+            give_back(self._patient_of, lookup.prefix)
         lookup.holds_slot = lookup.holds_share = lookup.is_patient = False
         self.serve()
-
-    def _give_back(self, counts: Counter[str], prefix: str) -> None:
-        counts[prefix] -= 1
-        if counts[prefix] <= 0:
-            del counts[prefix]
 
     def serve(self) -> None:
         """Begin the look-ups of waiting questions that have room now, the prefix with the fewest look-ups first."""

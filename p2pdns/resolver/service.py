@@ -13,7 +13,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from p2pdns.addresses import is_over_share
+from p2pdns.addresses import give_back, is_over_share
 from p2pdns.dns.message import Question
 from p2pdns.items.keys import ZoneId
 from p2pdns.limits import FORWARDED_MAX, QUESTION_S_MAX
@@ -189,9 +189,7 @@ class Service:
             return await self._upstream.ask(question, rd=ask.rd, do=ask.do, cd=ask.cd, deadline=deadline)
         finally:
             self._forwarded_count -= 1
-            self._forwarded_of[prefix] -= 1
-            if not self._forwarded_of[prefix]:
-                del self._forwarded_of[prefix]
+            give_back(self._forwarded_of, prefix)
 
     def _is_outdated(self, resolved: Resolved, generation: int) -> bool:
         if self.generation == generation:

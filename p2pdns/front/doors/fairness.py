@@ -15,6 +15,7 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from p2pdns.addresses import give_back
 from p2pdns.config import LimitsTable
 from p2pdns.front.pending import DATAGRAMS_PER_CLIENT_MAX
 
@@ -100,9 +101,7 @@ class Fairness(Generic[C]):
         if account in self.accounts:
             del self.accounts[account]
             self._stalled.get(account.host, {}).pop(account, None)
-            self._per_client[account.host] -= 1
-            if not self._per_client[account.host]:
-                del self._per_client[account.host]
+            give_back(self._per_client, account.host)
 
     def brought(self, account: Account[C], now: float) -> None:
         """Note that a whole query came over a connection."""
@@ -135,9 +134,7 @@ class Fairness(Generic[C]):
         """Note that a waiting query has its response; return the connections that may have room now."""
         account.active_at = now
         account.waiting_count -= 1
-        self.waiting[account.host] -= 1
-        if not self.waiting[account.host]:
-            del self.waiting[account.host]
+        give_back(self.waiting, account.host)
         return [stalled.connection for stalled in self._stalled.pop(account.host, ())]
 
     @property
