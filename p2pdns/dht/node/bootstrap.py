@@ -16,6 +16,7 @@ from p2pdns.dht.node.bucket_refresh import BucketRefresh
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.requests import OutgoingRequest
 from p2pdns.dht.node.values import Joined
+from p2pdns.dht.node.visits import Visits
 from p2pdns.dht.routing.bucket import random_id_in
 from p2pdns.dht.routing.contact import Contact, SavedContact
 from p2pdns.dht.routing.ids import ID_BYTES
@@ -33,6 +34,7 @@ QUARANTINE_PER_SECOND, QUARANTINE_BURST = 4.0, 64.0  # A ping for each forged qu
 RETRY_LOST_EVERY_TICKS = 2  # Every half a minute one lost contact is tried, so that a healed partition is noticed.
 REFRESH_EVERY_TICKS = 4  # One bucket a minute: with the 22 of the public network each has its turn in time enough.
 RETRY_KNOWN_EVERY_TICKS = 8  # Every other refresh gives way to a bootstrap address that is not in the table.
+VISIT_EVERY_TICKS = 3  # A read-only node that has asked us is visited every 45 s at most.
 REFRESH_QUERIES_MAX = 12  # In one refresh; with a minute's pings that is 15; a whole look-up would send 40 at once.
 EXPIRE_EVERY_TICKS = 20  # Storage is swept every five minutes.
 # Contacts named by the other address family that are sent a ping in one go; a machine may have no way to any of them.
@@ -73,6 +75,7 @@ class Bootstrap:
         self._asked_back: dict[Address, bool] = {}
         self._newcomer_rate = RateLimit(QUARANTINE_PER_SECOND, QUARANTINE_BURST, now)
         self.hearsay_left = HEARSAY_MAX
+        self._visits = Visits()
         self._tick_count = 0
         self._known_turn = 0
         core.at(now + TICK_S, self._tick)
@@ -204,6 +207,20 @@ class Bootstrap:
         self.hearsay_left -= is_hearsay
         self._ask_back(node_id, address, now, is_hearsay=is_hearsay)
 
+    def reader_heard(self, node_id: bytes, address: Address, now: float) -> None:
+        """Note a query of a read-only node, which is visited later: perhaps strangers can reach it."""
+        if self._core.can_send_to(address) and not self._core.table.has_address(address):
+            self._visits.heard(node_id, address, now)
+
+    def _visit(self, now: float) -> bool:
+        """Send a ping to a read-only node that has left us alone for long enough; return whether there was one."""
+        due = self._visits.next_due(now)
+        if due is None or due[1] in self._asked_back or not self._core.guard.may_ask_back(due[1], now):
+            return False
+        self._core.counters["reader-visited"] += 1
+        self._ask_back(*due, now)
+        return True
+
     def _ask_back(self, node_id: bytes, address: Address, now: float, *, is_hearsay: bool = False) -> None:
         """Send a ping whose reply lets a newcomer into the table, or shows that an old contact is still there."""
 
@@ -230,6 +247,8 @@ class Bootstrap:
         if self._tick_count % EXPIRE_EVERY_TICKS == 0:
             core.storage.expire(now)
             self.hearsay_left = min(HEARSAY_MAX, self.hearsay_left + HEARSAY_PER_SWEEP)
+        if self._tick_count % VISIT_EVERY_TICKS == 0 and self._visit(now):
+            return
         if not len(core.table):
             if self._known and not (self._is_searching or self._asked or self._retry_is_set):
                 self._retry(now)

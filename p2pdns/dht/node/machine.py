@@ -185,6 +185,9 @@ class Node:
             self._nat.unsolicited_query_came()
         if not query.read_only:
             self._bootstrap.newcomer_heard(query.node_id, address, now)
+        elif self._core.is_named:
+            # In Mainline there are nodes enough that do not know `ro`.
+            self._bootstrap.reader_heard(query.node_id, address, now)
 
     @property
     def has_event(self) -> bool:

@@ -1,0 +1,51 @@
+"""Visits to read-only nodes: a ping to each that has asked us, once an address translator would have forgotten us.
+
+A node in public space is read-only until a stranger has reached it, and a node that says `ro` is named to nobody
+(BEP 43). In Mainline there are nodes that ignore `ro`. In a network of our own there are none, so that without visits
+no stranger would ever come, and only nodes that people list by hand would keep items.
+
+Guarantees: one node a prefix and `READERS_MAX` nodes are remembered; each is visited once for each time that it has
+asked us and then left us alone for longer than `ASKED_S`. Does not know how a visit is sent.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+from p2pdns.addresses import Address, prefix_of
+from p2pdns.dht.node.core import ASKED_S
+
+READERS_MAX = 64  # At a visit every 45 s that is three quarters of an hour; the latest are the likeliest to be up.
+# Its query and our reply open a way for so long, by the rule that the visited node itself goes by; and a minute more
+# for queries that it has sent and that were lost.
+LEFT_ALONE_S = ASKED_S + 60.0
+
+
+class _Host(NamedTuple):
+    node_id: bytes
+    address: Address
+    asked_at: float
+
+
+class Visits:
+    """The read-only nodes that have asked us, the one that is silent for the longest time first."""
+
+    def __init__(self) -> None:
+        self._readers: OrderedDict[str, _Host] = OrderedDict()
+
+    def heard(self, node_id: bytes, address: Address, now: float) -> None:
+        """Note a query of a read-only node."""
+        prefix = prefix_of(address)
+        self._readers[prefix] = _Host(node_id, address, now)
+        self._readers.move_to_end(prefix)
+        if len(self._readers) > READERS_MAX:
+            self._readers.popitem(last=False)
+
+    def next_due(self, now: float) -> tuple[bytes, Address] | None:
+        """Return id and address of the node to visit now, and forget it; None where none is due."""
+        prefix, reader = next(iter(self._readers.items()), ("", None))
+        if reader is None or now - reader.asked_at < LEFT_ALONE_S:
+            return None
+        del self._readers[prefix]
+        return reader.node_id, reader.address
