@@ -20,6 +20,7 @@ from p2pdns.dht.node.visits import Visits
 from p2pdns.dht.routing.bucket import random_id_in
 from p2pdns.dht.routing.contact import Contact, SavedContact
 from p2pdns.dht.routing.ids import ID_BYTES
+from p2pdns.dht.routing.table import FAILURES_MAX
 from p2pdns.rates import RateLimit
 
 BOOTSTRAP_MAX = 256  # Addresses remembered to join by; more than a saved table's best half.
@@ -34,12 +35,18 @@ QUARANTINE_PER_SECOND, QUARANTINE_BURST = 4.0, 64.0  # A ping for each forged qu
 RETRY_LOST_EVERY_TICKS = 2  # Every half a minute one lost contact is tried, so that a healed partition is noticed.
 REFRESH_EVERY_TICKS = 4  # One bucket a minute: with the 22 of the public network each has its turn in time enough.
 RETRY_KNOWN_EVERY_TICKS = 8  # Every other refresh gives way to a bootstrap address that is not in the table.
-VISIT_EVERY_TICKS = 3  # A read-only node that has asked us is visited every 45 s at most.
+VISIT_EVERY_TICKS = 4  # Once a minute, beside the refresh: a read-only node that has asked us is visited.
+PING_EVERY_TICKS = 4  # At the least; the ticks between may go to the refresh, to a visit and to a lost contact.
 REFRESH_QUERIES_MAX = 12  # In one refresh; with a minute's pings that is 15; a whole look-up would send 40 at once.
 EXPIRE_EVERY_TICKS = 20  # Storage is swept every five minutes.
 # Contacts named by the other address family that are sent a ping in one go; a machine may have no way to any of them.
 HEARSAY_MAX = 64
 HEARSAY_PER_SWEEP = 8  # As many more every five minutes: the way may have come.
+
+
+def dead_contacts_gone_s(dead_count: int) -> float:
+    """Return after how many seconds an idle node has no dead contact any more when so many die at once."""
+    return CONTACT_AGE_S + (dead_count * FAILURES_MAX + 1) * PING_EVERY_TICKS * TICK_S
 
 
 class Bootstrap:
@@ -76,6 +83,7 @@ class Bootstrap:
         self._newcomer_rate = RateLimit(QUARANTINE_PER_SECOND, QUARANTINE_BURST, now)
         self.hearsay_left = HEARSAY_MAX
         self._visits = Visits()
+        self._witness_turn = 0
         self._tick_count = 0
         self._known_turn = 0
         core.at(now + TICK_S, self._tick)
@@ -221,7 +229,15 @@ class Bootstrap:
         self._ask_back(*due, now)
         return True
 
-    def _ask_back(self, node_id: bytes, address: Address, now: float, *, is_hearsay: bool = False) -> None:
+    def _ask_back(
+        self,
+        node_id: bytes,
+        address: Address,
+        now: float,
+        *,
+        is_hearsay: bool = False,
+        on_silence: Callable[[float], None] = lambda then: None,
+    ) -> None:
         """Send a ping whose reply lets a newcomer into the table, or shows that an old contact is still there."""
 
         def answered(_reply: krpc.Reply, _size: int, then: float) -> None:
@@ -230,13 +246,17 @@ class Bootstrap:
                 self._is_searching = True
                 self._find(self._core.node_id, (), self._neighbours_found, then, None, None)
 
-        def over(*_: object) -> bool:
+        def refused(_error: krpc.Error, _then: float) -> None:
+            self._asked_back.pop(address, None)
+
+        def silent(_is_sent_again: bool, then: float) -> bool:
             # No second ping: there may be no node at the address.
             self._asked_back.pop(address, None)
+            on_silence(then)
             return False
 
         self._asked_back[address] = is_hearsay
-        self._core.ask(OutgoingRequest(krpc.Ping(), address, node_id, answered, over, over), now)
+        self._core.ask(OutgoingRequest(krpc.Ping(), address, node_id, answered, refused, silent), now)
 
     # Refresh
 
@@ -247,7 +267,7 @@ class Bootstrap:
         if self._tick_count % EXPIRE_EVERY_TICKS == 0:
             core.storage.expire(now)
             self.hearsay_left = min(HEARSAY_MAX, self.hearsay_left + HEARSAY_PER_SWEEP)
-        if self._tick_count % VISIT_EVERY_TICKS == 0 and self._visit(now):
+        if self._tick_count % VISIT_EVERY_TICKS == 1 and self._visit(now):
             return
         if not len(core.table):
             if self._known and not (self._is_searching or self._asked or self._retry_is_set):
@@ -261,7 +281,31 @@ class Bootstrap:
             return
         oldest: Contact = min(core.table, key=lambda contact: contact.answered_at)
         if now - oldest.answered_at >= CONTACT_AGE_S and oldest.address not in self._asked_back:
-            self._ask_back(oldest.id, oldest.address, now)
+            self._ask_back(oldest.id, oldest.address, now, on_silence=lambda then: self._silent(oldest, now, then))
+
+    def _silent(self, contact: Contact, sent_at: float, now: float) -> None:
+        """Ask another contact when one left a ping unanswered: its reply shows that the silence is not our own.
+
+        A node that nobody uses sends nothing else at that moment. Without a witness it would keep the dead contact, and
+        would ask none of the others as long as that one was silent for the longest time.
+        """
+        core = self._core
+        others = sorted((other for other in core.table if other is not contact), key=lambda other: -other.answered_at)
+        if core.last_reply_at >= sent_at or not others:
+            return
+        witness = others[self._witness_turn % len(others)]
+
+        def answered(*_: object) -> None:
+            self._witness_turn = 0
+            if contact.answered_at < sent_at:
+                core.table.failed(contact.wire)
+
+        def silent(*_: object) -> bool:
+            # The next time another one is asked: this one may be dead too.
+            self._witness_turn += 1
+            return False
+
+        core.ask(OutgoingRequest(krpc.Ping(), witness.address, witness.id, answered, answered, silent), now)
 
     def _refresh(self, now: float) -> bool:
         """Search in the stalest bucket; return whether there was one."""

@@ -8,7 +8,7 @@ from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.krpc.reading import parse
 from p2pdns.dht.krpc.writing import compose_error
-from p2pdns.dht.node.bootstrap import BOOTSTRAP_AT_ONCE, BOOTSTRAP_MAX
+from p2pdns.dht.node.bootstrap import BOOTSTRAP_AT_ONCE, BOOTSTRAP_MAX, dead_contacts_gone_s
 from p2pdns.dht.node.values import Joined
 from p2pdns.dht.routing.contact import SavedContact
 from tests.unit.dht.swarm import Swarm
@@ -133,3 +133,26 @@ def test_a_way_in_that_refuses_late_is_asked_again_like_one_that_is_silent() -> 
         node.handle_timer(now)
         asked = [target for _, target in node.datagrams_to_send(now)]
     assert asked == [way_in]
+
+
+def test_an_idle_node_forgets_its_dead_contacts_in_the_time_that_is_stated() -> None:
+    swarm = Swarm(7)
+    swarm.grow(12)
+    swarm.run_for(600.0)
+    living, dead = list(swarm.nodes.values())[4:], list(swarm.nodes.values())[:4]
+    for node in dead:
+        swarm.kill(node)
+    swarm.run_for(dead_contacts_gone_s(len(dead)))
+    for node in living:
+        assert {peer.node_id for peer in node.peers(swarm.now)} == {
+            other.node_id for other in living if other is not node
+        }
+
+
+def test_an_idle_node_whose_network_is_down_for_hours_forgets_nobody() -> None:
+    swarm = Swarm(7)
+    swarm.grow(6)
+    node = next(iter(swarm.nodes.values()))
+    swarm.is_lost = lambda data, source, target: swarm.address_of(node) in (source, target)
+    swarm.run_for(4 * 3_600.0)
+    assert node.contact_count == 5
