@@ -266,6 +266,9 @@ class Core:
                 self.counters["dropped-own-id"] += 1
                 return None
             if request.node_id is not None and request.node_id != node_id:
+                # The node has taken another id, or another node the address: the contact is gone, and our own network
+                # is up. Without that a node all of whose contacts have other ids would keep them for ever.
+                self.last_reply_at = now
                 self.counters["dropped-wrong-id"] += 1
                 return None
         if request.stage is Stage.FIRST_WAIT:
