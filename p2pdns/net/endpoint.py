@@ -36,6 +36,7 @@ from p2pdns.errors import Unavailable
 from p2pdns.items.item import Item, Present
 from p2pdns.net.batch import read_batch, send_batch
 from p2pdns.net.sockets import address_of, open_udp
+from p2pdns.timing import UnixClock
 
 DATAGRAMS_PER_WAKEUP_MAX = 8  # About a millisecond of work; then the engine's questions have their turn.
 # Datagrams read from the socket at once, to work on those with an item first; reading costs a fiftieth of the work.
@@ -77,11 +78,12 @@ class Endpoint:
     To the node of the other address family it is a `Sibling`.
     """
 
-    def __init__(self, node: Node, sock: socket.socket) -> None:
+    def __init__(self, node: Node, sock: socket.socket, unix_clock: UnixClock = unix_now) -> None:
         self.node = node
         self.on_arrival: Callable[[bytes, Item], None] | None = None
         self.on_joined: Callable[[], None] = _nothing  # Called each time there are contacts after a time without any.
         self._sock = sock
+        self._unix_clock = unix_clock
         self._read_one = partial(sock.recvfrom, DATAGRAM_BYTES_READ)
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -153,7 +155,7 @@ class Endpoint:
         future = self._new_future()
         now = boot_now()
         if wanted.present is None:
-            wanted = replace(wanted, present=Present(unix_now()))
+            wanted = replace(wanted, present=Present(self._unix_clock()))
         number = self.node.start_get(wanted, now, tells_patience=on_patient is not None)
         return self._begun(number, _Operation(future, on_item=on_item, on_patient=on_patient or _nothing), now)
 
