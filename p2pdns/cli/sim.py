@@ -22,7 +22,13 @@ from p2pdns.errors import P2pdnsError, UsageError, did_you_mean
 if TYPE_CHECKING:
     from p2pdns.sim.report import Report
 
-SCENARIOS = ("lookup",)  # Those of `p2pdns.sim.scenarios`, which a wrong name need not load.
+SCENARIOS = (
+    "lookup",
+    "churn",
+    "partition",
+    "flash",
+    "scale",
+)  # Those of `p2pdns.sim.scenarios`, which a wrong name need not load.
 NODES_DEFAULT = 100
 # A look-up asks twenty machines, so fewer are no overlay; and a mistyped number must not fill the memory.
 NODES_MIN, NODES_MAX = 30, 20_000
@@ -109,3 +115,5 @@ def _show(report: Report, *, as_json: bool) -> None:
         ui.result(f"BROKEN  {text}")
     for text in report.missed:
         ui.result(f"MISSED  {text}")
+    for text in report.notes:
+        ui.result(f"NOTE    {text}")

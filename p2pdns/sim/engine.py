@@ -5,8 +5,10 @@ Guarantees: only the socket and the database are stand-ins, all else is our own 
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from p2pdns.addresses import Address
 from p2pdns.clock import boot_now, unix_now
@@ -14,8 +16,12 @@ from p2pdns.dht.node.machine import Node
 from p2pdns.dht.node.values import NodeSettings
 from p2pdns.dht.routing.contact import SavedContact
 from p2pdns.dht.storage import Storage
+from p2pdns.dht.stored import StoredRow
+from p2pdns.dns.message import Question
+from p2pdns.items.item import Present
 from p2pdns.items.keys import ZoneId
 from p2pdns.limits import QUESTION_S_MAX
+from p2pdns.link import Ask
 from p2pdns.net.endpoint import Endpoint
 from p2pdns.net.upstream.asking import Upstream
 from p2pdns.overlay.finder import Overlay
@@ -23,12 +29,14 @@ from p2pdns.overlay.ports import Tell
 from p2pdns.publishing.upkeep import Publisher
 from p2pdns.resolver.names import ResolverSettings
 from p2pdns.resolver.service import Service
-from p2pdns.resolver.steps import Budget
+from p2pdns.resolver.steps import Budget, Fetch, Resolved, ZoneOutcome
 from p2pdns.sim.memory import MemoryState
 from p2pdns.sim.network import VirtualNetwork
+from p2pdns.sim.observe import AnswerGiven, Fetched, ObservedNetwork, Observer
 
 PORT = 6_881
 NETWORK_NAME = "simulated"
+CLOCK_LOOK_S = 60.0  # As often as the daemon compares its clock with the newest item, which is when it saves contacts.
 FIRST_OCTETS = range(11, 91)  # Public space that no block of special use reaches into.
 SPREADING = 40_503  # Odd, and 2¹⁶ divided by the golden ratio: its multiples fill 16 bits evenly, each once.
 HOSTS_MAX = 1 << 16
@@ -49,60 +57,160 @@ def host_of(number: int) -> str:
     return f"{FIRST_OCTETS[first]}.{rest % 256}.{third}.{fourth}"
 
 
+@dataclass(frozen=True)
+class Habits:
+    """How a machine differs from others: its wrong clock, what it is told to be, and where it sits."""
+
+    clock_off_s: float = 0.0
+    read_only: bool | None = None
+    is_behind_nat: bool = False
+
+
 class VirtualEngine:
     """A machine that can be started, stopped and started again."""
 
-    def __init__(self, network: VirtualNetwork, host: str, seed: str, tell: Tell) -> None:
+    def __init__(
+        self,
+        network: VirtualNetwork,
+        host: str,
+        seed: str,
+        tell: Tell,
+        *,
+        observer: Observer | None = None,
+        habits: Habits = Habits(),
+    ) -> None:
         self.address: Address = (host, PORT)
         self.state = MemoryState()
         self.is_up = False
-        self._network = network
+        self.habits = habits
+        self.up_s = 0.0
+        self.was_up = False
+        self._up_since = 0.0
+        self._wire = network
+        self._observer = observer
         self._tell = tell
         self._random = random.Random(seed)
         self._node_id: bytes | None = None
         self._saved: Sequence[SavedContact] = ()
+        self._known: Sequence[Address] = ()
+        self._rows: dict[bytes, StoredRow] = {}
+        self._clock_timer: asyncio.TimerHandle | None = None
+
+    def unix_now(self) -> float:
+        """Return the time that this machine's clock shows."""
+        return unix_now() + self.habits.clock_off_s
 
     async def start(self, known: Sequence[Address] = ()) -> None:
         """Start, or start again with the kept state; return once the neighbourhood is known."""
+        self.begin(known)
+        if known:
+            await self.endpoint.bootstrap(known)
+
+    def begin(self, known: Sequence[Address] = ()) -> None:
+        """Start, and wait for nothing: the machine joins by these addresses, or those of its first start, and contacts.
+
+        It binds its socket to every address, as the daemon does by default; so it learns from others where it is.
+        """
+        now = boot_now()
+        storage = Storage()
         self.node = Node(
             node_id=self._node_id,
             network=NETWORK_NAME,
             entropy=self._random.randbytes,
-            storage=Storage(),
-            settings=NodeSettings(bind_host=self.address[0]),
-            now=boot_now(),
+            storage=storage,
+            settings=NodeSettings(bind_host="0.0.0.0", read_only=self.habits.read_only),
+            now=now,
         )
-        self.node.restore_contacts(self._saved, boot_now())
-        self.endpoint = Endpoint(self.node, self._network.open(self.address))
-        self.overlay = Overlay(self.endpoint, self.state, clock=boot_now, unix_clock=unix_now, tell=self._tell)
+        for row in self._rows.values():
+            storage.load(row, now, self.unix_now())
+        self.node.restore_contacts(self._saved, now)
+        self._known = known or self._known
+        self.endpoint = Endpoint(self.node, self._wire.open(self.address), self.unix_now)
+        self._open_service()
+        self._tell_time()
+        self.is_up = self.was_up = True
+        self._up_since = now
+        if self._known:
+            self.endpoint.bootstrap(self._known)
+        self.publisher.start()
+
+    def _open_service(self) -> None:
+        host = self.address[0]
+        observer, endpoint = self._observer, self.endpoint
+        self.network = endpoint if observer is None else ObservedNetwork(endpoint, host, observer)
+        self.overlay = Overlay(self.network, self.state, clock=boot_now, unix_clock=self.unix_now, tell=self._tell)
         self.endpoint.on_arrival = self.overlay.item_arrived
         self.service = Service(self.overlay, Upstream((), clock=boot_now), ResolverSettings(), clock=boot_now)
         self.overlay.on_invalidate = self.service.invalidate
         self.endpoint.on_joined = self.overlay.joined
         self.publisher = Publisher(
-            self.endpoint,
+            self.network,
             self.state,
             clock=boot_now,
-            unix_clock=unix_now,
+            unix_clock=self.unix_now,
             jitter=self._random.random,
             tell=self._tell,
             on_published=self.overlay.published,
             look_up=self._look_up,
         )
-        self.is_up = True
-        if known:
-            await self.endpoint.bootstrap(known)
-        self.publisher.start()
+
+    def _tell_time(self) -> None:
+        present = Present(self.unix_now(), self.state.newest_seq)
+        self.node.storage.precedence.tell_time(boot_now(), present)
+        self._clock_timer = asyncio.get_running_loop().call_later(CLOCK_LOOK_S, self._tell_time)
 
     async def _look_up(self, zone_id: ZoneId) -> None:
         self.overlay.flush(zone_id)
         await self.overlay.zone(zone_id, True, Budget(deadline=boot_now() + QUESTION_S_MAX))
 
+    async def ask(self, question: Question) -> Resolved:
+        """Return this machine's answer to a question of a program on it."""
+        began = boot_now()
+        fetched: list[Fetched] = []
+
+        def narrate(step: Fetch, outcome: ZoneOutcome) -> tuple[str, ...]:
+            mark = self.state.mark(step.zone_id)
+            fetched.append(Fetched(step.zone_id, outcome, None if mark is None else mark.seq))
+            return ()
+
+        resolved = await self.service.resolve(question, Ask(began + QUESTION_S_MAX), narrate=narrate)
+        if self._observer is not None:
+            answered = AnswerGiven(question, resolved, tuple(fetched), boot_now() - began)
+            self._observer.question_ended(self.address[0], answered)
+        return resolved
+
+    @property
+    def session_s(self) -> float:
+        """How long this machine is up, since its last start."""
+        return boot_now() - self._up_since if self.is_up else 0.0
+
+    @property
+    def lived_s(self) -> float:
+        """How long this machine was up, in all its sessions."""
+        return self.up_s + self.session_s
+
     async def stop(self) -> None:
-        """End as a process does: items stored for others are gone, its own state stays."""
-        self.is_up = False
-        self._node_id, self._saved = self.node.node_id, self.node.contacts(boot_now())
+        """End as a process does; its state, with its contacts and the items it stores for others, is on its disk."""
+        now = boot_now()
+        self.up_s, self.is_up = self.lived_s, False
+        self._node_id, self._saved = self.node.node_id, self.node.contacts(now)
+        for target, row in self.node.storage.take_changes(now, self.unix_now()):
+            if row is None:
+                self._rows.pop(target, None)
+            else:
+                self._rows[target] = row
+        if self._clock_timer is not None:
+            self._clock_timer.cancel()
         self.service.close()
         await self.publisher.close()
         await self.overlay.close()
         self.endpoint.close()
+
+    def lose_state(self) -> None:
+        """Lose the disk of a machine that is down: the next start is the first one of a new node at the old address."""
+        assert not self.is_up, "a running machine has its state in memory too"
+        self.state = MemoryState()
+        self._node_id, self._saved, self._known = None, (), ()
+        self._rows.clear()
+        if self._observer is not None:
+            self._observer.state_lost(self.address[0])

@@ -64,7 +64,10 @@ class Picture:
 
 @dataclass
 class Report:
-    """What came of a world."""
+    """What came of a world.
+
+    `notes` says in words what this run was too short to judge; `lived_s` is how long all machines together were up.
+    """
 
     scenario: str
     scale: Scale
@@ -72,8 +75,10 @@ class Report:
     rows: list[ReportRow] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     trace_sha256: str = ""
     virtual_s: float = 0.0
+    lived_s: float = 0.0
     cpu_s: float = 0.0
     datagrams: int = 0
     picture: Picture = field(default_factory=Picture)
@@ -85,8 +90,8 @@ class Report:
 
     @property
     def node_hours_per_cpu_minute(self) -> float:
-        """Simulated node hours per CPU minute."""
-        return self.scale.nodes * self.virtual_s / 60 / max(self.cpu_s, 1e-9)
+        """Simulated node hours per CPU minute; a machine that is down counts for nothing."""
+        return self.lived_s / 60 / max(self.cpu_s, 1e-9)
 
     def must_not_exceed(self, name: str, value: float, most: float, unit: str = "") -> None:
         """Note a missed goal if a figure is above it."""

@@ -1,4 +1,4 @@
-"""Kinds of trouble on the network: cuts in one direction, partitions, hosts behind an address translator.
+"""Kinds of trouble on the network: cuts in one direction, partitions, hosts behind an address translator; and a tap.
 
 Guarantees: each decides by the two ends of a datagram and by earlier datagrams, never by the content. Does not
 know nodes.
@@ -6,7 +6,7 @@ know nodes.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 
 from p2pdns.sim.network import LOST, Datagram, Fate
@@ -24,7 +24,11 @@ class Cut:
         self._receivers = frozenset(receivers)
 
     def __call__(self, datagram: Datagram) -> Fate | None:
-        return LOST if datagram.sender[0] in self._senders and datagram.receiver[0] in self._receivers else None
+        return LOST if self.parts(datagram.sender[0], datagram.receiver[0]) else None
+
+    def parts(self, sender: str, receiver: str) -> bool:
+        """Return whether nothing gets from one host to the other."""
+        return sender in self._senders and receiver in self._receivers
 
 
 class Partition:
@@ -34,15 +38,22 @@ class Partition:
         self._group_of = {host: number for number, group in enumerate(groups) for host in group}
 
     def __call__(self, datagram: Datagram) -> Fate | None:
-        ends = (self._group_of.get(host) for host in (datagram.sender[0], datagram.receiver[0]))
-        return LOST if len({*ends}) == 2 else None
+        return LOST if self.parts(datagram.sender[0], datagram.receiver[0]) else None
+
+    def parts(self, sender: str, receiver: str) -> bool:
+        """Return whether nothing gets from one host to the other."""
+        return self._group_of.get(sender) != self._group_of.get(receiver)
 
 
 class Translator:
     """Hosts behind address translators: they hear only addresses that they have sent to a moment ago."""
 
-    def __init__(self, hosts: Iterable[str]) -> None:
+    def __init__(self, hosts: Iterable[str] = ()) -> None:
         self._sent_at: dict[str, OrderedDict[object, float]] = {host: OrderedDict() for host in hosts}
+
+    def add(self, host: str) -> None:
+        """Put one more host behind a translator of its own."""
+        self._sent_at[host] = OrderedDict()
 
     def __call__(self, datagram: Datagram) -> Fate | None:
         mappings = self._sent_at.get(datagram.sender[0])
@@ -56,3 +67,22 @@ class Translator:
             return None
         sent_at = opened.get(datagram.sender)
         return LOST if sent_at is None or datagram.sent_at - sent_at > MAPPING_S else None
+
+
+class Tap:
+    """Decides nothing, and counts the datagrams and bytes on their way to each host."""
+
+    def __init__(self) -> None:
+        self.datagrams: Counter[str] = Counter()
+        self.size_bytes: Counter[str] = Counter()
+
+    def __call__(self, datagram: Datagram) -> Fate | None:
+        self.datagrams[datagram.receiver[0]] += 1
+        self.size_bytes[datagram.receiver[0]] += len(datagram.data)
+        return None
+
+
+def is_parted(rules: Iterable[object], one: str, other: str) -> bool:
+    """Return whether some rule keeps two hosts from exchanging a request and its reply."""
+    cuts = [rule for rule in rules if isinstance(rule, Cut | Partition)]
+    return any(cut.parts(one, other) or cut.parts(other, one) for cut in cuts)

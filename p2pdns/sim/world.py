@@ -1,34 +1,45 @@
 """A world: machines that join, publish, look up and fall silent, in one network, by one seed.
 
-Guarantees: every draw comes from the seed, in an order that does not depend on hashes; troubles that the machines
-report are kept. Does not know what a scenario measures.
+Guarantees: every draw comes from the seed, in an order that does not depend on hashes; every item, get and question of
+every machine is checked; troubles that the machines report are kept. Does not know what a scenario measures.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from p2pdns.clock import boot_now, unix_now
-from p2pdns.dht.node.values import GetOutcome, Wanted
-from p2pdns.dns.message import RRset
+from p2pdns.addresses import Address
+from p2pdns.clock import boot_now
+from p2pdns.dht.node.values import GetOutcome, PutOutcome, Wanted
+from p2pdns.dht.routing.ids import distance
+from p2pdns.dht.routing.table import K
+from p2pdns.dns.message import Question, RRset
 from p2pdns.dns.registry import Type
 from p2pdns.items.item import Item, MutableItem, mutable_target, next_seq
 from p2pdns.items.keys import SecretKey, ZoneKey
 from p2pdns.items.packet import compose_packet
-from p2pdns.sim.engine import VirtualEngine, host_of
+from p2pdns.sim.checkers import Beginning, Checkers, identity_findings, store_size_findings, table_findings
+from p2pdns.sim.engine import Habits, VirtualEngine, host_of
 from p2pdns.sim.loop import VirtualLoop
 from p2pdns.sim.network import VirtualNetwork, Weather
+from p2pdns.sim.rules import Cut, Partition, Translator, is_parted
 
 CONTACTS_AT_START = 3  # A person who sets a machine up also has a few addresses; here a lot chooses them.
 JOINING_AT_ONCE_MAX = 20  # Machines that join together; with more, the table of each is poorer for a while.
 TROUBLES_KEPT_MAX = 100  # Lines; so many are enough to find out what is wrong.
 TTL_S = 300
+# After so long a node with so many contacts has heard from enough of them where it is, and has taken an id for that.
+ID_SETTLED_S, ID_CONTACTS_MIN = 600.0, 10
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
+
+HabitsOf = Callable[[int, random.Random], Habits]
+"""Draws the habits of a machine by its number."""
 
 
 @dataclass
@@ -45,10 +56,20 @@ class Owner:
         """The zone's key."""
         return self.secret.zone_key
 
+    @property
+    def target(self) -> bytes:
+        """The target of the zone's item."""
+        return mutable_target(self.key.raw)
+
+    @property
+    def question(self) -> Question:
+        """The question for the zone's only record."""
+        return Question(self.key.apex.child(b"www"), Type.TXT)
+
     def next_item(self) -> MutableItem:
         """Return the zone's next edition, whose number its only record says."""
         self.edition += 1
-        self.seq = next_seq(unix_now(), self.seq)
+        self.seq = next_seq(self.engine.unix_now(), self.seq)
         apex = self.key.apex
         content = [RRset(apex.child(b"www"), Type.TXT, TTL_S, (bytes([1, self.edition]),))]
         return MutableItem.signed(self.secret, self.seq, compose_packet(content, apex))
@@ -67,7 +88,14 @@ class Look:
 class World:
     """All machines, all zones, and the network between them."""
 
-    def __init__(self, loop: VirtualLoop, seed: int, weather: Weather, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        seed: int,
+        weather: Weather,
+        progress: Progress | None = None,
+        habits_of: HabitsOf = lambda number, drawn: Habits(),
+    ) -> None:
         self.seed = seed
         self.loop = loop
         self.random = random.Random(f"{seed}/world")
@@ -75,12 +103,23 @@ class World:
         self.engines: list[VirtualEngine] = []
         self.owners: list[Owner] = []
         self.troubles: list[str] = []
+        self.checkers = Checkers(self._beginning)
+        # Cuts that have ended a moment ago: no machine can know of the other side yet.
+        self.healing: list[Cut | Partition] = []
+        self._habits_of = habits_of
+        self._translator = Translator()
+        self.network.rules.append(self._translator)
         self._progress = progress or _in_silence
 
     @property
     def living(self) -> list[VirtualEngine]:
         """The machines that are up, in the order in which they joined."""
         return [engine for engine in self.engines if engine.is_up]
+
+    @property
+    def lived_s(self) -> float:
+        """The seconds that all machines together were up."""
+        return sum(engine.lived_s for engine in self.engines)
 
     async def grow(self, count: int) -> None:
         """Add so many machines, each of which knows a few that are there already."""
@@ -89,53 +128,125 @@ class World:
             # Many that join a world of a few at once would know only those few for minutes.
             at_once = min(JOINING_AT_ONCE_MAX, len(self.engines) // 10 or 1, count - grown_count)
             known = list(self.engines)
-            joining = [self._new_engine() for _ in range(at_once)]
-            await asyncio.gather(*(engine.start([other.address for other in self._some(known)]) for engine in joining))
+            joining = [self.new_engine() for _ in range(at_once)]
+            await asyncio.gather(*(engine.start(self.addresses_of_some(known)) for engine in joining))
             grown_count += at_once
             self._progress("joining", grown_count, count)
 
-    async def publish(self, count: int) -> None:
-        """Have so many zones published, each at a machine chosen by lot."""
-        living = self.living
+    async def publish(self, count: int, at: Sequence[VirtualEngine] = ()) -> None:
+        """Have so many zones published, each at one of these machines, or of all that live, chosen by lot."""
+        machines = list(at) or self.living
         for number in range(count):
-            owner = Owner(SecretKey.generate(self.random.randbytes(32)), self.random.choice(living))
+            owner = Owner(SecretKey.generate(self.random.randbytes(32)), self.random.choice(machines))
             self.owners.append(owner)
-            put = await owner.engine.publisher.publish(owner.next_item())
-            self.network.note("published", str(owner.key), owner.edition, put.others)
+            await self.publish_next(owner)
             self._progress("publishing", number + 1, count)
+
+    async def publish_next(self, owner: Owner) -> PutOutcome:
+        """Have the next edition of a zone published."""
+        item = owner.next_item()
+        self.checkers.settled(owner.engine.address[0], owner.key, item.seq)
+        put = await owner.engine.publisher.publish(item)
+        self.network.note("published", str(owner.key), owner.edition, put.others)
+        return put
 
     async def silence(self, share: float) -> None:
         """Let a share of the machines fall silent at once, publishers among them."""
         for engine in self.random.sample(self.living, round(share * len(self.living))):
             await engine.stop()
 
-    async def look_up(self, owner: Owner) -> Look:
+    async def look_up(
+        self, owner: Owner, among: Iterable[VirtualEngine] | None = None, deadline_s: float | None = None
+    ) -> Look:
         """Look a zone up from a machine that neither publishes it nor stores it for others."""
-        began, target = boot_now(), mutable_target(owner.key.raw)
-        others = [one for one in self.living if one is not owner.engine]
+        began, target = boot_now(), owner.target
+        others = [one for one in (self.living if among is None else among) if one is not owner.engine]
         engine = self.random.choice([one for one in others if one.node.storage.held(target, began) is None] or others)
+        return await self.look_up_at(engine, owner, deadline_s)
+
+    async def look_up_at(self, engine: VirtualEngine, owner: Owner, deadline_s: float | None = None) -> Look:
+        """Look a zone up from a machine."""
+        began = boot_now()
         seen: list[tuple[float, Item]] = []
-        wanted = Wanted(target, owner.key)
-        outcome = await engine.endpoint.get(wanted, on_item=lambda item: seen.append((boot_now() - began, item)))
+        wanted = Wanted(owner.target, owner.key, deadline=None if deadline_s is None else began + deadline_s)
+        outcome = await engine.network.get(wanted, on_item=lambda item: seen.append((boot_now() - began, item)))
         shown = seen[-1][1] if seen else None
         self.network.note("looked up", str(owner.key), outcome.verdict.name, outcome.rpc_count)
         shown_seq = shown.seq if isinstance(shown, MutableItem) else None
         assert owner.seq is not None, "it was published"
         return Look(seen[0][0] if seen else None, outcome, shown_seq, owner.seq)
 
+    # What is true, whoever knows it
+
+    def nearest(
+        self, target: bytes, count: int = K, among: Iterable[VirtualEngine] | None = None
+    ) -> list[VirtualEngine]:
+        """Return the living machines that should keep an item: the nearest that strangers can reach, nearest first."""
+        engines = self.living if among is None else among
+        full = [engine for engine in engines if engine.is_up and not engine.node.is_read_only]
+        return heapq.nsmallest(count, full, key=lambda engine: distance(engine.node.node_id, target))
+
+    def seq_held(self, engine: VirtualEngine, target: bytes) -> int | None:
+        """Return the seq of the item that a machine stores for others."""
+        held = engine.node.storage.held(target, boot_now())
+        return None if held is None else held.seq
+
+    def _beginning(self, host: str, wanted: Wanted) -> Beginning:
+        cuts = [*self.network.rules, *self.healing]
+        reached = [engine for engine in self.living if not is_parted(cuts, host, engine.address[0])]
+        nearest = self.nearest(wanted.target, among=reached)
+        return Beginning({engine.address[0]: self.seq_held(engine, wanted.target) for engine in nearest})
+
+    def findings(self) -> Iterator[str]:
+        """Check every table and store, and yield all faults since the last time, the machines' own reports among them.
+
+        A fault that lasts is found again each time.
+        """
+        for engine in self.living:
+            self._check(engine)
+        yield from self.checkers.findings
+        yield from self.troubles
+        self.checkers.findings.clear()
+        self.troubles.clear()
+
+    def _check(self, engine: VirtualEngine) -> None:
+        host, node, now = engine.address[0], engine.node, boot_now()
+        peers = node.peers(now)
+        self.checkers.note(host, table_findings(node.node_id, peers, len(self.engines)))
+        is_settled = engine.session_s >= ID_SETTLED_S and len(peers) >= ID_CONTACTS_MIN
+        self.checkers.note(host, identity_findings(host, node.node_id, is_settled=is_settled))
+        self.checkers.note(host, store_size_findings(len(node.storage), node.storage.size_bytes))
+        for stored in node.storage.everything(now):
+            self.checkers.stored(host, stored)
+
     async def close(self) -> None:
         """Stop every machine."""
         for engine in self.living:
             await engine.stop()
 
-    def _new_engine(self) -> VirtualEngine:
+    def new_engine(self) -> VirtualEngine:
+        """Return a new machine that is not up yet."""
         number = len(self.engines)
-        engine = VirtualEngine(self.network, host_of(number), f"{self.seed}/{number}", self._told)
+        host = host_of(number)
+        habits = self._habits_of(number, random.Random(f"{self.seed}/habits/{number}"))
+        if number < CONTACTS_AT_START:
+            # The first machines of a public network are told so, as docs/how-to/vps.md says, and have no translator.
+            habits = replace(habits, read_only=False, is_behind_nat=False)
+        if habits.is_behind_nat:
+            self._translator.add(host)
+        engine = VirtualEngine(
+            self.network, host, f"{self.seed}/{number}", self._told, observer=self.checkers, habits=habits
+        )
         self.engines.append(engine)
         return engine
 
-    def _some(self, others: Sequence[VirtualEngine]) -> list[VirtualEngine]:
-        return self.random.sample(others, min(CONTACTS_AT_START, len(others)))
+    def addresses_of_some(
+        self, others: Sequence[VirtualEngine] | None = None, drawn: random.Random | None = None
+    ) -> list[Address]:
+        """Return the addresses of a few machines that strangers can reach, by lot."""
+        reachable = [one for one in (self.living if others is None else others) if not one.habits.is_behind_nat]
+        chosen = (drawn or self.random).sample(reachable, min(CONTACTS_AT_START, len(reachable)))
+        return [engine.address for engine in chosen]
 
     def _told(self, event: str, **fields: object) -> None:
         if len(self.troubles) < TROUBLES_KEPT_MAX:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import random
 import sys
 import time
 from collections.abc import Sequence
@@ -18,23 +17,16 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TextIO
 
-from p2pdns.clock import boot_now
-from p2pdns.dht.node.values import PutOutcome
-from p2pdns.dns.message import Question
-from p2pdns.dns.registry import Rcode, Type
+from p2pdns.dns.registry import Rcode
 from p2pdns.items.keys import SecretKey, ZoneId
-from p2pdns.limits import QUESTION_S_MAX
-from p2pdns.link import Ask
 from p2pdns.sim import loop as virtual
-from p2pdns.sim.engine import VirtualEngine, host_of
+from p2pdns.sim.engine import VirtualEngine
 from p2pdns.sim.loop import VirtualLoop
-from p2pdns.sim.network import VirtualNetwork, Weather
-from p2pdns.sim.world import Owner
+from p2pdns.sim.network import Weather
+from p2pdns.sim.world import Owner, World
 
 LOSS = 0.10
 WEATHER = Weather(loss=LOSS, duplication=0.01)
-CONTACTS_AT_START = 3
-TTL_S = 300
 QUESTION_TRIES_MAX = 3  # As a stub resolver asks: a question may meet more loss than its time allows for.
 UPDATES_AT_S = (1_200.0, 2_700.0)  # One before the restart, one after it.
 POWER_CUT_AT_S = 1_800.0  # Of the resolver and of one publisher.
@@ -81,69 +73,56 @@ class WatchedOwner(Owner):
     seen: int = 0
 
 
-class World:
-    """All machines, all zones, and what is to happen."""
+class Hour:
+    """What is to happen in a world, and what came of it."""
 
     def __init__(self, loop: VirtualLoop, seed: int, scale: Scale) -> None:
-        self.seed = seed
-        self._scale = scale
-        self.loop = loop
-        self.random = random.Random(f"{seed}/world")
-        self.network = VirtualNetwork(loop, seed, WEATHER)
-        self.engines: list[VirtualEngine] = []
+        self.world = World(loop, seed, WEATHER)
         self.outcome = Outcome()
+        self._scale = scale
 
-    async def hour(self) -> Outcome:
+    async def passed(self) -> Outcome:
         """Let the time pass."""
-        start = self.loop.time()
-        for number in range(self._scale.nodes):
-            engine = VirtualEngine(self.network, host_of(number), f"{self.seed}/{number}", self._tell)
-            known = self.random.sample(self.engines, min(CONTACTS_AT_START, number))
-            await engine.start([other.address for other in known])
-            self.engines.append(engine)
-        publishers, reader = self.engines[1:3], self.engines[-1]
+        world, loop = self.world, self.world.loop
+        start = loop.time()
+        await world.grow(self._scale.nodes)
+        publishers, reader = world.engines[1:3], world.engines[-1]
         owners = [
-            WatchedOwner(SecretKey.generate(self.random.randbytes(32)), publishers[number % 2])
+            WatchedOwner(SecretKey.generate(world.random.randbytes(32)), publishers[number % 2])
             for number in range(self._scale.zones)
         ]
         await self._publish(owners)
         plan = [(at_s, partial(self._publish, owners)) for at_s in UPDATES_AT_S]
         plan.append((POWER_CUT_AT_S, partial(self._cut_power, reader, publishers[1], owners)))
         plan.sort(key=lambda part: part[0])
-        while self.loop.time() < start + self._scale.seconds:
+        while loop.time() < start + self._scale.seconds:
             await self._ask_all(reader, owners)
             await asyncio.sleep(ROUND_S)
-            while plan and self.loop.time() >= start + plan[0][0]:
+            self.outcome.told += world.findings()
+            while plan and loop.time() >= start + plan[0][0]:
                 await plan.pop(0)[1]()
         await self._ask_all(reader, owners)
         self._look_at(owners)
         self.outcome.put_again_after_restart = publishers[1].publisher.counters["republished"]
-        for engine in self.engines:
-            await engine.stop()
-        self.outcome.trace = self.network.trace.hexdigest()
-        self.outcome.datagrams, self.outcome.lost = self.network.counters["sent"], self.network.counters["lost"]
+        self.outcome.told += world.findings()
+        await world.close()
+        self.outcome.trace = world.network.trace.hexdigest()
+        self.outcome.datagrams, self.outcome.lost = world.network.counters["sent"], world.network.counters["lost"]
         return self.outcome
 
-    def _tell(self, event: str, **fields: object) -> None:
-        self.outcome.told.append(f"{event} {fields}")
-
     async def _publish(self, owners: Sequence[WatchedOwner]) -> None:
-        outcomes = await asyncio.gather(*(owner.engine.publisher.publish(owner.next_item()) for owner in owners))
+        outcomes = await asyncio.gather(*(self.world.publish_next(owner) for owner in owners))
         for owner, put in zip(owners, outcomes, strict=True):
-            self._published(owner, put)
-
-    def _published(self, owner: WatchedOwner, put: PutOutcome) -> None:
-        self.network.note("published", str(owner.key), owner.edition, put.others)
-        if not put.others.is_enough:
-            self.outcome.stored_at_few.append(f"{owner.key} edition {owner.edition}: {put.others}")
+            if not put.others.is_enough:
+                self.outcome.stored_at_few.append(f"{owner.key} edition {owner.edition}: {put.others}")
 
     async def _cut_power(self, reader: VirtualEngine, publisher: VirtualEngine, owners: Sequence[WatchedOwner]) -> None:
         for engine in (reader, publisher):
             await engine.stop()
-        self.network.note("power cut")
+        self.world.network.note("power cut")
         await asyncio.sleep(POWER_CUT_S)
         for engine in (reader, publisher):
-            await engine.start(())
+            await engine.start()
         await self._ask_all(reader, owners)
         self.outcome.newest_after_restart = sum(owner.shown == owner.edition for owner in owners)
 
@@ -151,10 +130,9 @@ class World:
         await asyncio.gather(*(self._ask(reader, owner) for owner in owners))
 
     async def _ask(self, reader: VirtualEngine, owner: WatchedOwner) -> None:
-        question = Question(owner.key.apex.child(b"www"), Type.TXT)
         for _ in range(QUESTION_TRIES_MAX):
-            resolved = await reader.service.resolve(question, Ask(boot_now() + QUESTION_S_MAX))
-            self.network.note("answer", str(question.name), resolved.rcode, resolved.answer, resolved.provisional)
+            resolved = await reader.ask(owner.question)
+            self.world.network.note("answer", str(owner.key), resolved.rcode, resolved.answer, resolved.provisional)
             self.outcome.answers += 1
             if resolved.rcode == Rcode.NOERROR and resolved.answer:
                 shown = resolved.answer[0].rdata[1]
@@ -162,7 +140,7 @@ class World:
                     self.outcome.went_back.append(f"{owner.key}: {shown} after {owner.seen}")
                 owner.shown, owner.seen = shown, max(owner.seen, shown)
                 return
-        self.outcome.unresolved.append(f"{owner.key} at {self.loop.time():.0f} s: rcode {resolved.rcode}")
+        self.outcome.unresolved.append(f"{owner.key} at {self.world.loop.time():.0f} s: rcode {resolved.rcode}")
 
     def _look_at(self, owners: Sequence[WatchedOwner]) -> None:
         for owner in owners:
@@ -177,9 +155,9 @@ def simulated(seed: int, scale: Scale = HOUR, lines: TextIO | None = None) -> Ou
     """Return what came of a run."""
 
     async def story(loop: VirtualLoop) -> Outcome:
-        world = World(loop, seed, scale)
-        world.network.lines = lines
-        return await world.hour()
+        hour = Hour(loop, seed, scale)
+        hour.world.network.lines = lines
+        return await hour.passed()
 
     outcome = virtual.run(story)
     outcome.cpu_s = time.process_time()

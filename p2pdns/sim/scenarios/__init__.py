@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from p2pdns.sim.report import Report, Scale
+from p2pdns.sim.scenarios.churn import churn
+from p2pdns.sim.scenarios.flash import flash
 from p2pdns.sim.scenarios.lookup import lookup
+from p2pdns.sim.scenarios.partition import partition
+from p2pdns.sim.scenarios.scale import scale
 from p2pdns.sim.world import Progress
 
-SCENARIOS: dict[str, Callable[[Scale, Progress], Report]] = {"lookup": lookup}
+SCENARIOS: dict[str, Callable[[Scale, Progress], Report]] = {
+    "lookup": lookup,
+    "churn": churn,
+    "partition": partition,
+    "flash": flash,
+    "scale": scale,
+}

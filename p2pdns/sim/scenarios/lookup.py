@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.items.item import mutable_target
-from p2pdns.sim.checkers import look_findings, world_findings
 from p2pdns.sim.hops import Watch
 from p2pdns.sim.network import RTT_S_MEDIAN, Weather
 from p2pdns.sim.report import Report, Ring, Scale, ms_text, quantiles
@@ -81,9 +80,7 @@ def lookup(scale: Scale, progress: Progress) -> Report:
             report.picture.done_s[label] = [look.outcome.done_s for look in looks]
             if share == SHARE_ON_RING:
                 report.picture.ring = await _one_way(world)
-            report.findings += [text for look in looks for text in look_findings(look)]
-            report.findings += world_findings(world)
-            world.troubles.clear()
+            report.findings += world.findings()
         report.rows += rows
         judge(report, rows)
 

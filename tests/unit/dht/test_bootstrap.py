@@ -8,11 +8,9 @@ from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.krpc.reading import parse
 from p2pdns.dht.krpc.writing import compose_error
-from p2pdns.dht.node.bootstrap import BOOTSTRAP_AT_ONCE, BOOTSTRAP_MAX, RETRY_S_MAX, dead_contacts_gone_s
-from p2pdns.dht.node.machine import Node
-from p2pdns.dht.node.values import Joined, NodeSettings
+from p2pdns.dht.node.bootstrap import BOOTSTRAP_AT_ONCE, BOOTSTRAP_MAX, dead_contacts_gone_s
+from p2pdns.dht.node.values import Joined
 from p2pdns.dht.routing.contact import SavedContact
-from p2pdns.dht.storage import Storage
 from tests.unit.dht.swarm import Swarm
 
 QUERIES_A_MINUTE_MAX = 20
@@ -158,23 +156,3 @@ def test_an_idle_node_whose_network_is_down_for_hours_forgets_nobody() -> None:
     swarm.is_lost = lambda data, source, target: swarm.address_of(node) in (source, target)
     swarm.run_for(4 * 3_600.0)
     assert node.contact_count == 5
-
-
-def test_a_node_all_of_whose_contacts_have_taken_other_ids_finds_them_under_these() -> None:
-    swarm = Swarm(7)
-    swarm.grow(3)
-    first, *others = swarm.nodes.values()
-    new_ids = set()
-    for number, node in enumerate(others, 1):
-        address = swarm.address_of(node)
-        swarm.nodes[address] = Node(
-            node_id=bytes([number]) * 20,
-            network="swarm",
-            entropy=swarm.rng.randbytes,
-            storage=Storage(),
-            settings=NodeSettings(bind_host="127.0.0.1"),
-            now=swarm.now,
-        )
-        new_ids.add(swarm.nodes[address].node_id)
-    swarm.run_for(dead_contacts_gone_s(len(others)) + RETRY_S_MAX)
-    assert {peer.node_id for peer in first.peers(swarm.now)} == new_ids

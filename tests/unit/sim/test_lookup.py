@@ -13,14 +13,9 @@ import pytest
 
 from p2pdns.cli import sim as verb
 from p2pdns.cli.main import main
-from p2pdns.dht.lookup.verdict import Verdict
-from p2pdns.dht.node.values import GetOutcome
-from p2pdns.limits import QUESTION_RPCS_MAX
-from p2pdns.sim.checkers import look_findings
 from p2pdns.sim.report import Report, Scale
 from p2pdns.sim.scenarios import SCENARIOS
 from p2pdns.sim.scenarios.lookup import LookupRow, judge
-from p2pdns.sim.world import Look
 
 ROOT = Path(__file__).resolve().parents[3]
 GUARD_S = 600.0
@@ -31,7 +26,6 @@ SMALL = (
     "from p2pdns.sim.scenarios.lookup import lookup\n"
     "print(json.dumps(asdict(lookup(Scale(SEED, nodes=30, zones=4, gets=8), lambda *_: None))))\n"
 )
-OUTCOME = GetOutcome(None, Verdict.COMPLETE, 20, 0, 20, 20, 0.1, 0.5, 1_000, 1_000, 4)
 GOOD = LookupRow(
     dead=0.0,
     gets=10,
@@ -75,17 +69,6 @@ def test_the_same_seed_is_the_same_history_whatever_order_sets_have_and_another_
     assert isinstance(rows, list)
     assert [row["dead"] for row in rows] == [0.0, 0.1, 0.3, 0.5]
     assert rows[0]["newest"] == rows[0]["gets"] == 8
-
-
-def test_a_look_up_beyond_its_budget_is_a_finding() -> None:
-    look = Look(0.1, OUTCOME, 5, 5)
-    assert list(look_findings(look)) == []
-    dear = replace(look, outcome=replace(OUTCOME, rpc_count=QUESTION_RPCS_MAX + 1))
-    assert list(look_findings(dear)) == [f"a look-up sent {QUESTION_RPCS_MAX + 1} RPCs, {QUESTION_RPCS_MAX} allowed"]
-
-
-def test_an_edition_that_nobody_published_is_a_finding() -> None:
-    assert any("nobody has published" in text for text in look_findings(Look(0.1, OUTCOME, 6, 5)))
 
 
 @pytest.mark.parametrize(
