@@ -66,7 +66,8 @@ class Picture:
 class Report:
     """What came of a world.
 
-    `notes` says in words what this run was too short to judge; `lived_s` is how long all machines together were up.
+    `checked` has how many gets, items and answers were held against the rules; `notes` says in words what this run was
+    too short to judge; `lived_s` is how long all machines together were up.
     """
 
     scenario: str
@@ -75,6 +76,7 @@ class Report:
     rows: list[ReportRow] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
+    checked: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     trace_sha256: str = ""
     virtual_s: float = 0.0

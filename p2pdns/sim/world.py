@@ -66,6 +66,11 @@ class Owner:
         """The question for the zone's only record."""
         return Question(self.key.apex.child(b"www"), Type.TXT)
 
+    @property
+    def absent_question(self) -> Question:
+        """A question for a name that the zone does not have."""
+        return Question(self.key.apex.child(b"absent"), Type.TXT)
+
     def next_item(self) -> MutableItem:
         """Return the zone's next edition, whose number its only record says."""
         self.edition += 1

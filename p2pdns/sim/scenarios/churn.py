@@ -7,10 +7,12 @@ day and more, if a goal is missed; a shorter run says what it does not judge. Do
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from p2pdns.errors import Unavailable
 from p2pdns.limits import QUESTION_S_MAX
 from p2pdns.sim import liveness
 from p2pdns.sim.churn import MINUTE_S, Churn, Sessions, clock_off_s
@@ -30,6 +32,7 @@ SETTLE_S = 1_800.0  # Until read-only nodes were visited, and tables are full.
 SLICES = 12  # Of the time, for the picture.
 CLOCK_OFF_S_MAX = 300.0  # A publisher's: nodes refuse an edition that is signed a day ahead.
 PUBLISHERS = 2
+ASK_EVERY = 10  # One look-up in so many is followed by two questions, so that marks and denials are checked as well.
 AVAILABILITY_MIN = 0.999  # Over a day at sessions of an hour.
 GOAL_MINUTES_MIN = 1_440.0
 
@@ -143,7 +146,10 @@ async def _row(
     looks: list[Look] = []
     for number in range(scale.gets):
         await asyncio.sleep(began + (number + 1) * seconds / scale.gets - world.loop.time())
-        looks.append(await _look(world, world.owners[number % len(world.owners)]))
+        owner = world.owners[number % len(world.owners)]
+        looks.append(await _look(world, owner))
+        if number % ASK_EVERY == 0:
+            await _ask(world, owner)
         if (number + 1) % max(1, scale.gets // SLICES) == 0:
             report.findings += world.findings()
         progress(f"looking up, sessions of {minutes:g} min,", number + 1, scale.gets)
@@ -178,9 +184,23 @@ async def _row(
     )
 
 
+def _joined(world: World) -> list[VirtualEngine]:
+    return [engine for engine in world.living if engine.node.has_joined]
+
+
 async def _look(world: World, owner: Owner) -> Look:
-    joined = [engine for engine in world.living if engine.node.has_joined]
-    return await world.look_up(owner, joined, deadline_s=QUESTION_S_MAX)
+    while True:
+        # A machine that leaves before its look-up has ended did not want to know.
+        with contextlib.suppress(Unavailable):
+            return await world.look_up(owner, _joined(world), deadline_s=QUESTION_S_MAX)
+
+
+async def _ask(world: World, owner: Owner) -> None:
+    reader = world.random.choice(_joined(world))
+    for question in (owner.question, owner.absent_question):
+        if reader.is_up:
+            resolved = await reader.ask(question)
+            world.network.note("answer", str(question.name), resolved.rcode, resolved.answer)
 
 
 async def _calm(world: World, report: Report) -> tuple[int, float]:

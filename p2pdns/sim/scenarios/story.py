@@ -33,6 +33,7 @@ def told(
         began = loop.time()
         await story(world, report)
         report.lived_s = world.lived_s
+        report.checked = dict(sorted(world.checkers.counters.items()))
         await world.close()
         report.trace_sha256 = world.network.trace.hexdigest()
         report.virtual_s = loop.time() - began

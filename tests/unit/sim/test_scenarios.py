@@ -58,6 +58,10 @@ def test_a_small_world_breaks_no_rule_and_is_the_same_whatever_order_sets_have(s
     assert one["missed"] == []
     assert one["trace_sha256"] == other["trace_sha256"]
     assert one["virtual_s"] > 0
+    assert one["checked"]["gets"] > one["scale"]["gets"]
+    assert one["checked"]["items"] > 0
+    assert one["checked"].get("answers", 0) > 0 or scenario == "scale"
+    assert one["checked"].get("negative", 0) > 0 or scenario != "churn"
     assert 0 < one["lived_s"] <= 60 * one["virtual_s"], "no more than twice as many machines as are up at a time"
 
 
