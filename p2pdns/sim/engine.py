@@ -6,7 +6,7 @@ Guarantees: only the socket and the database are stand-ins, all else is our own 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from p2pdns.addresses import Address
 from p2pdns.clock import boot_now, unix_now
@@ -33,6 +33,9 @@ FIRST_OCTETS = range(11, 91)  # Public space that no block of special use reache
 SPREADING = 40_503  # Odd, and 2¹⁶ divided by the golden ratio: its multiples fill 16 bits evenly, each once.
 HOSTS_MAX = 1 << 16
 
+MakeNode = Callable[..., Node]
+"""Makes the node of a machine from the arguments of `Node`; that of a hostile machine lies."""
+
 
 def host_of(number: int) -> str:
     """Return the address of a machine, another for each number: in a /16 of its own as long as there are some.
@@ -52,19 +55,23 @@ def host_of(number: int) -> str:
 class VirtualEngine:
     """A machine that can be started, stopped and started again."""
 
-    def __init__(self, network: VirtualNetwork, host: str, seed: str, tell: Tell) -> None:
+    def __init__(
+        self, network: VirtualNetwork, host: str, seed: str, tell: Tell, make_node: MakeNode | None = None
+    ) -> None:
         self.address: Address = (host, PORT)
+        self.is_honest = make_node is None
         self.state = MemoryState()
         self.is_up = False
         self._network = network
         self._tell = tell
+        self._make_node: MakeNode = make_node or Node
         self._random = random.Random(seed)
         self._node_id: bytes | None = None
         self._saved: Sequence[SavedContact] = ()
 
     async def start(self, known: Sequence[Address] = ()) -> None:
         """Start, or start again with the kept state; return once the neighbourhood is known."""
-        self.node = Node(
+        self.node = self._make_node(
             node_id=self._node_id,
             network=NETWORK_NAME,
             entropy=self._random.randbytes,

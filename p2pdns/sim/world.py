@@ -18,7 +18,7 @@ from p2pdns.dns.registry import Type
 from p2pdns.items.item import Item, MutableItem, mutable_target, next_seq
 from p2pdns.items.keys import SecretKey, ZoneKey
 from p2pdns.items.packet import compose_packet
-from p2pdns.sim.engine import VirtualEngine, host_of
+from p2pdns.sim.engine import MakeNode, VirtualEngine, host_of
 from p2pdns.sim.loop import VirtualLoop
 from p2pdns.sim.network import VirtualNetwork, Weather
 
@@ -62,6 +62,7 @@ class Look:
     outcome: GetOutcome
     shown_seq: int | None
     wanted_seq: int
+    first_seq: int | None = None
 
 
 class World:
@@ -75,12 +76,19 @@ class World:
         self.engines: list[VirtualEngine] = []
         self.owners: list[Owner] = []
         self.troubles: list[str] = []
+        # What makes the node of the machine with a number; None for an honest one, as the first must be.
+        self.cast: Callable[[int], MakeNode | None] = lambda number: None
         self._progress = progress or _in_silence
 
     @property
     def living(self) -> list[VirtualEngine]:
         """The machines that are up, in the order in which they joined."""
         return [engine for engine in self.engines if engine.is_up]
+
+    @property
+    def honest(self) -> list[VirtualEngine]:
+        """The machines that are up and run our code unchanged, in the order in which they joined."""
+        return [engine for engine in self.living if engine.is_honest]
 
     async def grow(self, count: int) -> None:
         """Add so many machines, each of which knows a few that are there already."""
@@ -95,10 +103,10 @@ class World:
             self._progress("joining", grown_count, count)
 
     async def publish(self, count: int) -> None:
-        """Have so many zones published, each at a machine chosen by lot."""
-        living = self.living
+        """Have so many zones published, each at an honest machine chosen by lot."""
+        honest = self.honest
         for number in range(count):
-            owner = Owner(SecretKey.generate(self.random.randbytes(32)), self.random.choice(living))
+            owner = Owner(SecretKey.generate(self.random.randbytes(32)), self.random.choice(honest))
             self.owners.append(owner)
             put = await owner.engine.publisher.publish(owner.next_item())
             self.network.note("published", str(owner.key), owner.edition, put.others)
@@ -110,18 +118,22 @@ class World:
             await engine.stop()
 
     async def look_up(self, owner: Owner) -> Look:
-        """Look a zone up from a machine that neither publishes it nor stores it for others."""
-        began, target = boot_now(), mutable_target(owner.key.raw)
-        others = [one for one in self.living if one is not owner.engine]
-        engine = self.random.choice([one for one in others if one.node.storage.held(target, began) is None] or others)
+        """Look a zone up from an honest machine that neither publishes it nor stores it for others."""
+        engine, began = self.reader_of(owner), boot_now()
         seen: list[tuple[float, Item]] = []
-        wanted = Wanted(target, owner.key)
+        wanted = Wanted(mutable_target(owner.key.raw), owner.key)
         outcome = await engine.endpoint.get(wanted, on_item=lambda item: seen.append((boot_now() - began, item)))
-        shown = seen[-1][1] if seen else None
         self.network.note("looked up", str(owner.key), outcome.verdict.name, outcome.rpc_count)
-        shown_seq = shown.seq if isinstance(shown, MutableItem) else None
+        seqs = [item.seq for _, item in seen if isinstance(item, MutableItem)]
+        first_seq, shown_seq = (seqs[0], seqs[-1]) if seqs else (None, None)
         assert owner.seq is not None, "it was published"
-        return Look(seen[0][0] if seen else None, outcome, shown_seq, owner.seq)
+        return Look(seen[0][0] if seen else None, outcome, shown_seq, owner.seq, first_seq)
+
+    def reader_of(self, owner: Owner) -> VirtualEngine:
+        """Return an honest machine, by lot, that neither publishes a zone nor, where that can be, stores it."""
+        now, target = boot_now(), mutable_target(owner.key.raw)
+        others = [one for one in self.honest if one is not owner.engine]
+        return self.random.choice([one for one in others if one.node.storage.held(target, now) is None] or others)
 
     async def close(self) -> None:
         """Stop every machine."""
@@ -130,14 +142,19 @@ class World:
 
     def _new_engine(self) -> VirtualEngine:
         number = len(self.engines)
-        engine = VirtualEngine(self.network, host_of(number), f"{self.seed}/{number}", self._told)
+        engine = VirtualEngine(self.network, host_of(number), f"{self.seed}/{number}", self.told, self.cast(number))
         self.engines.append(engine)
         return engine
 
     def _some(self, others: Sequence[VirtualEngine]) -> list[VirtualEngine]:
-        return self.random.sample(others, min(CONTACTS_AT_START, len(others)))
+        some = self.random.sample(others, min(CONTACTS_AT_START, len(others)))
+        if others and not any(other.is_honest for other in some):
+            # Else it might never join: the address of one honest machine is all that a newcomer has to trust in.
+            some[0] = self.random.choice([other for other in others if other.is_honest])
+        return some
 
-    def _told(self, event: str, **fields: object) -> None:
+    def told(self, event: str, **fields: object) -> None:
+        """Keep a trouble that a machine reports."""
         if len(self.troubles) < TROUBLES_KEPT_MAX:
             self.troubles.append(f"{event} {fields}")
 
