@@ -188,7 +188,9 @@ def _spaced(target: bytes, count: int, estate: Estate, honest: Sequence[krpc.Nod
     inside = min(count, CROWDED_COUNT - K - 1)
     wanted = [nearest * (index + 1) // (inside + 1) for index in range(inside)]
     outside = count - inside
-    wanted += [region + region * (index + 1) // (outside + 1) for index in range(outside)]
+    # In a small world the region is most of the id space.
+    beyond = min(region, (1 << ID_BITS) - region)
+    wanted += [region + beyond * (index + 1) // (outside + 1) for index in range(outside)]
     heads: list[AllowedHead] = []
     for far in wanted:
         near = estate.nearest((number ^ far).to_bytes(ID_BYTES), count)

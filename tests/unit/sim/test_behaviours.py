@@ -146,12 +146,16 @@ MIXED = (
     "import json\n"
     "from p2pdns.sim.behaviours import BEHAVIOURS\n"
     "from tests.unit.sim.test_behaviours import read_among\n"
+    "from p2pdns.sim.attackers import Ids\n"
+    "from p2pdns.sim.report import Scale\n"
+    "from p2pdns.sim.scenarios.eclipse import Case, eclipse\n"
     "seen = read_among(dict.fromkeys(BEHAVIOURS.values(), 0.05), SEED)\n"
-    "print(json.dumps([seen.trace, seen.newest]))\n"
+    "report = eclipse(Scale(SEED, nodes=30, gets=1), lambda *_: None, [Case(Ids.SPACED, 20)])\n"
+    "print(json.dumps([seen.trace, seen.newest, report.trace_sha256]))\n"
 )
 
 
-def test_the_same_seed_is_the_same_history_among_all_of_them_whatever_order_sets_have() -> None:
+def test_the_same_seed_is_the_same_history_among_all_of_them_and_attackers_whatever_order_sets_have() -> None:
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", MIXED.replace("SEED", str(seed))],
@@ -169,6 +173,7 @@ def test_the_same_seed_is_the_same_history_among_all_of_them_whatever_order_sets
             process.wait()
     assert one == again
     assert one[0] != other[0]
+    assert one[2] != other[2]
 
 
 def test_more_hostile_machines_are_the_same_and_others() -> None:

@@ -20,7 +20,7 @@ from p2pdns.sim.attackers import CROWDED_COUNT, Answers, Attack, Ids, sybil_cont
 from p2pdns.sim.engine import PORT, host_of
 from p2pdns.sim.loop import VirtualLoop, run
 from p2pdns.sim.network import VirtualNetwork
-from p2pdns.sim.places import HOSTILE_OCTETS, INVENTED_OCTETS, Estate, drawn_hosts, head_of
+from p2pdns.sim.places import HOSTILE_OCTETS, INVENTED_OCTETS, Estate, drawn_hosts, head_of, spread
 from p2pdns.sim.report import Scale
 from p2pdns.sim.scenarios.eclipse import Case, EclipseRow, eclipse
 
@@ -69,6 +69,15 @@ def test_an_attacker_that_obeys_bep_42_has_ids_that_readers_count(ids: Ids) -> N
     assert max(Counter(prefix_of(address) for _, address in placed).values()) <= PREFIX_CONTACTS_MAX
 
 
+def test_no_more_of_a_host_or_a_prefix_is_taken_than_readers_count() -> None:
+    estate = Estate(drawn_hosts(random.Random(3), HOSTILE_OCTETS, 2, 5))
+    near = estate.nearest(TARGET, len(estate))
+    assert [*map(len, (near, spread(near, 80, of_host_max=8, of_prefix_max=80)))] == [80, 80]
+    assert len(spread(near, 80, of_host_max=2, of_prefix_max=80)) == 20
+    assert len(spread(near, 80, of_host_max=8, of_prefix_max=4)) == 8
+    assert spread(near, 3, of_host_max=8, of_prefix_max=4) == near[:3]
+
+
 def test_the_nearest_of_4096_addresses_are_nearer_than_a_hundred_machines() -> None:
     nearest = min(distance(contact.node_id, TARGET) for contact in HONEST)
     assert sum(distance(contact.node_id, TARGET) < nearest for contact in contacts(Ids.BEP_42, 20)) == 20
@@ -81,11 +90,16 @@ def test_ids_that_are_placed_freely_are_nearest_and_forbidden() -> None:
     assert not any(is_id_allowed(node_id, address[0]) for node_id, address in placed)
 
 
-def test_a_spaced_attacker_crowds_no_region() -> None:
-    region = (K << ID_BITS) // len(HONEST)
-    placed = [distance(contact.node_id, TARGET) for contact in contacts(Ids.SPACED, 100)]
+@pytest.mark.parametrize("count", [30, 100])
+def test_a_spaced_attacker_crowds_no_region(count: int) -> None:
+    honest = HONEST[:count]
+    region = (K << ID_BITS) // len(honest)
+    placed = sybil_contacts(Ids.SPACED, TARGET, 100, ESTATE, honest, random.Random(1))
     assert len(placed) == 100
-    assert sum(far < region for far in placed) == CROWDED_COUNT - K - 1
+    near = [distance(contact.node_id, TARGET) for contact in placed]
+    assert sum(far < region for far in near) == CROWDED_COUNT - K - 1
+    nearest = min(distance(contact.node_id, TARGET) for contact in honest)
+    assert sum(far < nearest for far in near) == CROWDED_COUNT - K - 1
 
 
 # What its nodes say
