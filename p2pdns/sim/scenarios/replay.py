@@ -116,6 +116,9 @@ async def _story(share: float, progress: Progress, world: World, report: Report)
         looks.append(await world.look_up(owner))
         shown += await shown_to_marked(world, owner, item)
         progress(f"looking up, {share:.0%} replaying,", number + 1, scale.gets)
+    label = f"{share:.0%} replaying"
+    report.picture.first_s[label] = [look.first_s for look in looks if look.first_s is not None]
+    report.picture.done_s[label] = [look.outcome.done_s for look in looks]
     row = row_of(share, looks, shown)
     report.rows.append(row)
     report.findings += [text for look in looks for text in look_findings(look)]

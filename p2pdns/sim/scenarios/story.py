@@ -45,6 +45,8 @@ def one_after_another(report: Report, weather: Weather, progress: Progress, stor
     for story in stories:
         part = told(Report(report.scenario, report.scale, report.draw), weather, progress, story)
         traces.update(bytes.fromhex(part.trace_sha256))
+        report.picture.first_s.update(part.picture.first_s)
+        report.picture.done_s.update(part.picture.done_s)
         report = replace(
             report,
             rows=report.rows + part.rows,

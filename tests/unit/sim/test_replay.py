@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 from p2pdns.addresses import Address
@@ -14,7 +15,8 @@ from p2pdns.overlay.parts import zone_id_of
 from p2pdns.sim.intervals import shared
 from p2pdns.sim.loop import VirtualLoop, run
 from p2pdns.sim.memory import MemoryState
-from p2pdns.sim.report import Scale
+from p2pdns.sim.network import Weather
+from p2pdns.sim.report import Report, Scale
 from p2pdns.sim.scenarios.replay import (
     MarksAlone,
     ReplayRow,
@@ -23,7 +25,8 @@ from p2pdns.sim.scenarios.replay import (
     replay,
     row_of,
 )
-from p2pdns.sim.world import Look
+from p2pdns.sim.scenarios.story import Story, one_after_another
+from p2pdns.sim.world import Look, World
 
 OLDER = MutableItem.signed(SecretKey.generate(bytes(32)), 5, b"older")
 HOLDER: Address = ("11.0.0.1", 6_881)
@@ -81,6 +84,25 @@ def test_a_reader_with_marks_alone_knows_the_seq_and_has_no_item() -> None:
         assert MarksAlone(state).held(zone_id) is None
 
     run(story)
+
+
+def test_worlds_one_after_another_make_one_report() -> None:
+    async def one(world: World, report: Report) -> None:
+        await asyncio.sleep(5.0)
+        world.network.note("one")
+        report.findings.append("a rule")
+
+    async def other(world: World, report: Report) -> None:
+        await asyncio.sleep(7.0)
+        report.missed.append("a goal")
+
+    def of(*stories: Story) -> Report:
+        return one_after_another(Report("replay", Scale(1)), Weather(), lambda *_: None, stories)
+
+    whole = of(one, other)
+    assert (whole.virtual_s, whole.findings, whole.missed) == (12.0, ["a rule"], ["a goal"])
+    assert whole.trace_sha256 == of(one, other).trace_sha256
+    assert whole.trace_sha256 not in (of(other, one).trace_sha256, of(other).trace_sha256)
 
 
 def rows_of(*replaying: float) -> list[ReplayRow]:
