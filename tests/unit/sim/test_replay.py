@@ -112,9 +112,11 @@ def rows_of(*replaying: float) -> list[ReplayRow]:
     return [row for row in report.rows if isinstance(row, ReplayRow)]
 
 
-def test_where_nobody_replays_every_first_answer_is_the_newest() -> None:
+def test_where_nobody_replays_every_reader_ends_with_the_newest() -> None:
     (row,) = rows_of(0.0)
-    assert (row.stale_first.count, row.newest, row.gets) == (0, 9, 9)
+    assert (row.newest, row.stale_settled.count, row.gets) == (9, 0, 9)
+    # A machine that missed the update may be the first to answer.
+    assert row.stale_first.count <= 1
 
 
 def test_where_a_third_replays_first_answers_are_stale_and_readers_with_a_mark_are_shown_no_less() -> None:
