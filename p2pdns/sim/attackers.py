@@ -50,10 +50,10 @@ class Ids(Enum):
 class Answers(Enum):
     """What is said about an attacked key; the values are the words of the report."""
 
-    OWN = "its own"  # Only the attacker's other nodes are named.
-    NOBODY = "nobody"  # No contact is named.
-    INVENTED = "invented"  # Nearer contacts that do not exist.
-    OLDER = "an older item"  # With the attacker's other nodes.
+    OWN = "own nodes"  # No others are named.
+    NOBODY = "no nodes"
+    INVENTED = "invented nodes"  # Nearer contacts that do not exist.
+    OLDER = "older item"  # With the attacker's other nodes.
 
 
 class Attack:

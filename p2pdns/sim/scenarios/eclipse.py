@@ -96,7 +96,7 @@ class EclipseRow:
             "ids": self.ids,
             "nodes": str(self.sybils),
             "put": self.put,
-            "it names": self.answers,
+            "answer": self.answers,
             "nothing": str(self.nothing),
             "older as settled": str(self.older_settled),
             "older": f"{self.older} of {self.gets}",

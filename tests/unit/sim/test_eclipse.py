@@ -162,7 +162,7 @@ def test_twenty_nodes_that_obey_bep_42_hide_an_update_and_twenty_that_do_not_hid
     assert [row.answers for row in obeying] == [row.answers for row in free]
     assert [row.newest for row in free] == [6] * 6
     assert max(row.near for row in free) == 0.0
-    hidden = next(row for row in obeying if (row.put, row.answers) == ("update", "an older item"))
+    hidden = next(row for row in obeying if (row.put, row.answers) == ("update", "older item"))
     # This is what the look-up does today; a better one changes this line.
     assert hidden.older_settled.count >= 3
     assert hidden.near > 15
