@@ -22,13 +22,8 @@ from p2pdns.errors import P2pdnsError, UsageError, did_you_mean
 if TYPE_CHECKING:
     from p2pdns.sim.report import Report
 
-SCENARIOS = (
-    "lookup",
-    "churn",
-    "partition",
-    "flash",
-    "scale",
-)  # Those of `p2pdns.sim.scenarios`, which a wrong name need not load.
+# Those of `p2pdns.sim.scenarios`, which a wrong name need not load.
+SCENARIOS = ("lookup", "churn", "partition", "replay", "eclipse", "flash", "scale", "history")
 NODES_DEFAULT = 100
 # A look-up asks twenty machines, so fewer are no overlay; and a mistyped number must not fill the memory.
 NODES_MIN, NODES_MAX = 30, 20_000
@@ -38,7 +33,9 @@ MINUTES_MAX = 60 * 24 * 30  # A month; a longer one would take days here.
 
 
 @click.command(cls=Verb)
-@click.option("--scenario", metavar="NAME", default="lookup", help="What happens in the world: lookup (the default).")
+@click.option(
+    "--scenario", metavar="NAME", default="lookup", help="What happens in it: lookup (default), replay, eclipse."
+)
 @click.option("--seed", metavar="N", type=click.IntRange(0, SEED_MAX), help="Decides everything; drawn if not given.")
 @click.option("--nodes", metavar="N", type=int, default=NODES_DEFAULT, help="How many machines there are (100).")
 @click.option(
@@ -54,8 +51,9 @@ def sim(
 ) -> None:
     """Run a simulated world on this machine: the real code in virtual time, by one seed.
 
-    The scenario "lookup" lets machines join, publishes zones, and looks them up while ever more machines are dead. The
-    same seed gives the same figures and the same trace.
+    The scenario "lookup" lets machines join, publishes zones, and looks them up while ever more machines are dead. In
+    "replay" some machines serve the oldest item that they ever had; in "eclipse" an attacker surrounds keys. The same
+    seed gives the same figures and the same trace.
     """
     if scenario not in SCENARIOS:
         hint = did_you_mean(scenario, SCENARIOS) or f"there is: {', '.join(SCENARIOS)}"

@@ -74,11 +74,13 @@ def settled_seq(wanted: Wanted, outcome: GetOutcome) -> int | None:
     return known if outcome.item is None and known is not None and outcome.confirmation.is_of_seq(known) else None
 
 
-def age_findings(wanted: Wanted, beginning: Beginning, outcome: GetOutcome) -> Iterator[str]:
+def age_findings(
+    wanted: Wanted, beginning: Beginning, outcome: GetOutcome, *, has_liars: bool = False
+) -> Iterator[str]:
     """Yield what a get settled on although it could have known better.
 
     A holder that answered cannot have been overlooked. One that did not may have lost two datagrams; that all of the
-    majority that makes an item published did so is no accident.
+    majority that makes an item published did so is no accident, unless liars have led the look-up away from them.
     """
     seq = settled_seq(wanted, outcome)
     if seq is None:
@@ -92,7 +94,7 @@ def age_findings(wanted: Wanted, beginning: Beginning, outcome: GetOutcome) -> I
     answered = [host for host, _ in outcome.answered if host in newer]
     if answered:
         yield f"a get settled on seq {seq}, and {answered[0]}, which answered it, held {newer[answered[0]]} before"
-    elif 2 * len(newer) > len(beginning.held):
+    elif 2 * len(newer) > len(beginning.held) and not has_liars:
         yield f"a get settled on seq {seq}, and {len(newer)} of the {len(beginning.held)} nearest held a newer one"
 
 
@@ -179,7 +181,7 @@ class Checkers:
         """Check the end of a get."""
         assert isinstance(began, Beginning)
         self.note(host, get_findings(wanted, outcome, has_liars=self.has_liars))
-        self.note(host, age_findings(wanted, began, outcome))
+        self.note(host, age_findings(wanted, began, outcome, has_liars=self.has_liars))
         seq = settled_seq(wanted, outcome)
         if seq is not None and wanted.key is not None:
             self.settled(host, wanted.key, seq)

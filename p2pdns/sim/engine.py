@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from p2pdns.addresses import Address
@@ -40,6 +40,9 @@ CLOCK_LOOK_S = 60.0  # As often as the daemon compares its clock with the newest
 FIRST_OCTETS = range(11, 91)  # Public space that no block of special use reaches into.
 SPREADING = 40_503  # Odd, and 2¹⁶ divided by the golden ratio: its multiples fill 16 bits evenly, each once.
 HOSTS_MAX = 1 << 16
+
+MakeNode = Callable[..., Node]
+"""Makes the node of a machine from the arguments of `Node`; that of a hostile machine lies."""
 
 
 def host_of(number: int) -> str:
@@ -78,8 +81,10 @@ class VirtualEngine:
         *,
         observer: Observer | None = None,
         habits: Habits = Habits(),
+        make_node: MakeNode | None = None,
     ) -> None:
         self.address: Address = (host, PORT)
+        self.is_honest = make_node is None
         self.state = MemoryState()
         self.is_up = False
         self.habits = habits
@@ -89,6 +94,7 @@ class VirtualEngine:
         self._wire = network
         self._observer = observer
         self._tell = tell
+        self._make_node: MakeNode = make_node or Node
         self._random = random.Random(seed)
         self._node_id: bytes | None = None
         self._saved: Sequence[SavedContact] = ()
@@ -113,7 +119,7 @@ class VirtualEngine:
         """
         now = boot_now()
         storage = Storage()
-        self.node = Node(
+        self.node = self._make_node(
             node_id=self._node_id,
             network=NETWORK_NAME,
             entropy=self._random.randbytes,

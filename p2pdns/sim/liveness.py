@@ -62,10 +62,13 @@ def look_findings(host: str, key: str, look: Look) -> Iterator[str]:
         yield f"{host} finds an old edition of {key}"
 
 
-async def looks_of_all(world: World) -> tuple[list[Look], list[str]]:
-    """Have every living machine that has joined look every zone up; return the look-ups, and what was not found."""
-    machines, owners = [engine for engine in world.living if engine.node.has_joined], world.owners
-    each = min(len(owners), max(1, LOOKS_MAX // max(1, len(machines))))
+async def looks_of_all(world: World, each: int | None = None) -> tuple[list[Look], list[str]]:
+    """Have every honest machine that has joined look zones up; return the look-ups, and what was not found.
+
+    `each` zones are looked up by each machine; without it all, as far as `LOOKS_MAX` allows.
+    """
+    machines, owners = [engine for engine in world.honest if engine.node.has_joined], world.owners
+    each = min(len(owners), each or max(1, LOOKS_MAX // max(1, len(machines))))
     todo = [
         (engine, owners[(turn + part) % len(owners)]) for turn, engine in enumerate(machines) for part in range(each)
     ]
@@ -83,7 +86,7 @@ async def looks_of_all(world: World) -> tuple[list[Look], list[str]]:
 def dead_counts(world: World) -> list[int]:
     """Return how many contacts of each living machine are down."""
     now, living = boot_now(), {engine.address: None for engine in world.living}
-    return [sum(peer.address not in living for peer in engine.node.peers(now)) for engine in world.living]
+    return [sum(peer.address not in living for peer in engine.node.peers(now)) for engine in world.honest]
 
 
 def dead_findings(engines: Sequence[VirtualEngine], counts: Sequence[int]) -> Iterator[str]:
@@ -100,6 +103,6 @@ def forgetting_s(world: World) -> float:
 
 def stranded_findings(world: World) -> Iterator[str]:
     """Yield the machines that are up and know no other machine."""
-    for engine in world.living:
+    for engine in world.honest:
         if not engine.node.contact_count:
             yield f"{engine.address[0]} knows no other machine"

@@ -23,7 +23,7 @@ from p2pdns.items.item import Item, MutableItem, mutable_target, next_seq
 from p2pdns.items.keys import SecretKey, ZoneKey
 from p2pdns.items.packet import compose_packet
 from p2pdns.sim.checkers import Beginning, Checkers, identity_findings, store_size_findings, table_findings
-from p2pdns.sim.engine import Habits, VirtualEngine, host_of
+from p2pdns.sim.engine import Habits, MakeNode, VirtualEngine, host_of
 from p2pdns.sim.loop import VirtualLoop
 from p2pdns.sim.network import VirtualNetwork, Weather
 from p2pdns.sim.rules import Cut, Partition, Translator, is_parted
@@ -88,6 +88,7 @@ class Look:
     outcome: GetOutcome
     shown_seq: int | None
     wanted_seq: int
+    first_seq: int | None = None
 
 
 class World:
@@ -114,6 +115,8 @@ class World:
         self._habits_of = habits_of
         self._translator = Translator()
         self.network.rules.append(self._translator)
+        # What makes the node of the machine with a number; None for an honest one, as the first must be.
+        self.cast: Callable[[int], MakeNode | None] = lambda number: None
         self._progress = progress or _in_silence
 
     @property
@@ -125,6 +128,11 @@ class World:
     def lived_s(self) -> float:
         """The seconds that all machines together were up."""
         return sum(engine.lived_s for engine in self.engines)
+
+    @property
+    def honest(self) -> list[VirtualEngine]:
+        """The machines that are up and run our code unchanged, in the order in which they joined."""
+        return [engine for engine in self.living if engine.is_honest]
 
     async def grow(self, count: int) -> None:
         """Add so many machines, each of which knows a few that are there already."""
@@ -139,8 +147,8 @@ class World:
             self._progress("joining", grown_count, count)
 
     async def publish(self, count: int, at: Sequence[VirtualEngine] = ()) -> None:
-        """Have so many zones published, each at one of these machines, or of all that live, chosen by lot."""
-        machines = list(at) or self.living
+        """Have so many zones published, each at one of these machines, or of all honest ones that live, by lot."""
+        machines = list(at) or self.honest
         for number in range(count):
             owner = Owner(SecretKey.generate(self.random.randbytes(32)), self.random.choice(machines))
             self.owners.append(owner)
@@ -163,11 +171,8 @@ class World:
     async def look_up(
         self, owner: Owner, among: Iterable[VirtualEngine] | None = None, deadline_s: float | None = None
     ) -> Look:
-        """Look a zone up from a machine that neither publishes it nor stores it for others."""
-        began, target = boot_now(), owner.target
-        others = [one for one in (self.living if among is None else among) if one is not owner.engine]
-        engine = self.random.choice([one for one in others if one.node.storage.held(target, began) is None] or others)
-        return await self.look_up_at(engine, owner, deadline_s)
+        """Look a zone up from an honest machine that neither publishes it nor stores it for others."""
+        return await self.look_up_at(self.reader_of(owner, among), owner, deadline_s)
 
     async def look_up_at(self, engine: VirtualEngine, owner: Owner, deadline_s: float | None = None) -> Look:
         """Look a zone up from a machine."""
@@ -175,19 +180,25 @@ class World:
         seen: list[tuple[float, Item]] = []
         wanted = Wanted(owner.target, owner.key, deadline=None if deadline_s is None else began + deadline_s)
         outcome = await engine.network.get(wanted, on_item=lambda item: seen.append((boot_now() - began, item)))
-        shown = seen[-1][1] if seen else None
         self.network.note("looked up", str(owner.key), outcome.verdict.name, outcome.rpc_count)
-        shown_seq = shown.seq if isinstance(shown, MutableItem) else None
+        seqs = [item.seq for _, item in seen if isinstance(item, MutableItem)]
+        first_seq, shown_seq = (seqs[0], seqs[-1]) if seqs else (None, None)
         assert owner.seq is not None, "it was published"
-        return Look(seen[0][0] if seen else None, outcome, shown_seq, owner.seq)
+        return Look(seen[0][0] if seen else None, outcome, shown_seq, owner.seq, first_seq)
+
+    def reader_of(self, owner: Owner, among: Iterable[VirtualEngine] | None = None) -> VirtualEngine:
+        """Return an honest machine, by lot, that neither publishes a zone nor, where that can be, stores it."""
+        now = boot_now()
+        others = [one for one in (self.living if among is None else among) if one.is_honest and one is not owner.engine]
+        return self.random.choice([one for one in others if one.node.storage.held(owner.target, now) is None] or others)
 
     # What is true, whoever knows it
 
     def nearest(
         self, target: bytes, count: int = K, among: Iterable[VirtualEngine] | None = None
     ) -> list[VirtualEngine]:
-        """Return the living machines that should keep an item: the nearest that strangers can reach, nearest first."""
-        engines = self.living if among is None else among
+        """Return the honest machines that should keep an item: the nearest that strangers can reach, nearest first."""
+        engines = self.honest if among is None else among
         full = [engine for engine in engines if engine.is_up and not engine.node.is_read_only]
         return heapq.nsmallest(count, full, key=lambda engine: distance(engine.node.node_id, target))
 
@@ -198,7 +209,7 @@ class World:
 
     def _beginning(self, host: str, wanted: Wanted) -> Beginning:
         cuts = [*self.network.rules, *self.healing]
-        reached = [engine for engine in self.living if not is_parted(cuts, host, engine.address[0])]
+        reached = [engine for engine in self.honest if not is_parted(cuts, host, engine.address[0])]
         nearest = self.nearest(wanted.target, among=reached)
         return Beginning({engine.address[0]: self.seq_held(engine, wanted.target) for engine in nearest})
 
@@ -207,7 +218,7 @@ class World:
 
         A fault that lasts is found again each time.
         """
-        for engine in self.living:
+        for engine in self.honest:
             self._check(engine)
         yield from self.checkers.findings
         yield from self.troubles
@@ -239,8 +250,18 @@ class World:
             habits = replace(habits, read_only=False, is_behind_nat=False)
         if habits.is_behind_nat:
             self._translator.add(host)
+        make_node = self.cast(number)
+        # What a liar shows itself is its own affair.
+        observer = self.checkers if make_node is None else None
+        self.checkers.has_liars |= make_node is not None
         engine = VirtualEngine(
-            self.network, host, f"{self.seed}/{number}", self._told, observer=self.checkers, habits=habits
+            self.network,
+            host,
+            f"{self.seed}/{number}",
+            self.told,
+            observer=observer,
+            habits=habits,
+            make_node=make_node,
         )
         self.engines.append(engine)
         return engine
@@ -248,12 +269,17 @@ class World:
     def addresses_of_some(
         self, others: Sequence[VirtualEngine] | None = None, drawn: random.Random | None = None
     ) -> list[Address]:
-        """Return the addresses of a few machines that strangers can reach, by lot."""
+        """Return the addresses of a few machines that strangers can reach, by lot, an honest one among them."""
+        lot = drawn or self.random
         reachable = [one for one in (self.living if others is None else others) if not one.habits.is_behind_nat]
-        chosen = (drawn or self.random).sample(reachable, min(CONTACTS_AT_START, len(reachable)))
-        return [engine.address for engine in chosen]
+        some = lot.sample(reachable, min(CONTACTS_AT_START, len(reachable)))
+        if some and not any(one.is_honest for one in some):
+            # Else it might never join: the address of one honest machine is all that a newcomer has to trust in.
+            some[0] = lot.choice([one for one in reachable if one.is_honest])
+        return [engine.address for engine in some]
 
-    def _told(self, event: str, **fields: object) -> None:
+    def told(self, event: str, **fields: object) -> None:
+        """Keep a trouble that a machine reports."""
         if len(self.troubles) < TROUBLES_KEPT_MAX:
             self.troubles.append(f"{event} {fields}")
 

@@ -6,9 +6,12 @@ from collections.abc import Callable
 
 from p2pdns.sim.report import Report, Scale
 from p2pdns.sim.scenarios.churn import churn
+from p2pdns.sim.scenarios.eclipse import eclipse
 from p2pdns.sim.scenarios.flash import flash
+from p2pdns.sim.scenarios.history import history
 from p2pdns.sim.scenarios.lookup import lookup
 from p2pdns.sim.scenarios.partition import partition
+from p2pdns.sim.scenarios.replay import replay
 from p2pdns.sim.scenarios.scale import scale
 from p2pdns.sim.world import Progress
 
@@ -16,6 +19,9 @@ SCENARIOS: dict[str, Callable[[Scale, Progress], Report]] = {
     "lookup": lookup,
     "churn": churn,
     "partition": partition,
+    "replay": replay,
+    "eclipse": eclipse,
     "flash": flash,
     "scale": scale,
+    "history": history,
 }

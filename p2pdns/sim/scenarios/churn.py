@@ -209,7 +209,7 @@ async def _calm(world: World, report: Report) -> tuple[int, float]:
     await asyncio.sleep(max(liveness.forgetting_s(world), liveness.REFRESH_S if is_long else 0.0))
     stranded = list(liveness.stranded_findings(world))
     report.findings += stranded
-    report.findings += liveness.dead_findings(world.living, liveness.dead_counts(world))
+    report.findings += liveness.dead_findings(world.honest, liveness.dead_counts(world))
     _, unfound = await liveness.looks_of_all(world)
     report.findings += unfound
     nearby = [(str(owner.key), liveness.near(world, owner)) for owner in world.owners]

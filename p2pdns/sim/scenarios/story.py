@@ -6,8 +6,10 @@ are stopped at the end. Does not know what happens in a story.
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 
 from p2pdns.sim import loop as virtual
 from p2pdns.sim.engine import Habits
@@ -44,3 +46,23 @@ def told(
     report.cpu_s = time.process_time() - cpu_at
     del report.findings[FINDINGS_KEPT_MAX:]
     return report
+
+
+def one_after_another(report: Report, weather: Weather, progress: Progress, stories: Iterable[Story]) -> Report:
+    """Let each story happen in a world of its own, all by the same seed; return a report of them all."""
+    traces = hashlib.sha256()
+    for story in stories:
+        part = told(Report(report.scenario, report.scale, report.draw), weather, progress, story)
+        traces.update(bytes.fromhex(part.trace_sha256))
+        report.picture.first_s.update(part.picture.first_s)
+        report.picture.done_s.update(part.picture.done_s)
+        report = replace(
+            report,
+            rows=report.rows + part.rows,
+            findings=(report.findings + part.findings)[:FINDINGS_KEPT_MAX],
+            missed=report.missed + part.missed,
+            virtual_s=report.virtual_s + part.virtual_s,
+            cpu_s=report.cpu_s + part.cpu_s,
+            datagrams=report.datagrams + part.datagrams,
+        )
+    return replace(report, trace_sha256=traces.hexdigest())
