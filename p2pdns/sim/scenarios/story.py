@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 
@@ -64,5 +65,8 @@ def one_after_another(report: Report, weather: Weather, progress: Progress, stor
             virtual_s=report.virtual_s + part.virtual_s,
             cpu_s=report.cpu_s + part.cpu_s,
             datagrams=report.datagrams + part.datagrams,
+            notes=report.notes + part.notes,
+            lived_s=report.lived_s + part.lived_s,
+            checked=dict(sorted((Counter(report.checked) + Counter(part.checked)).items())),
         )
     return replace(report, trace_sha256=traces.hexdigest())

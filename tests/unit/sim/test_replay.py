@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from p2pdns.addresses import Address
 from p2pdns.dht.confirmation import Confirmation
 from p2pdns.dht.lookup.verdict import Verdict
@@ -95,12 +97,17 @@ def test_worlds_one_after_another_make_one_report() -> None:
     async def other(world: World, report: Report) -> None:
         await asyncio.sleep(7.0)
         report.missed.append("a goal")
+        report.notes.append("too short")
+        await world.grow(2)
+        await asyncio.sleep(10.0)
 
     def of(*stories: Story) -> Report:
         return one_after_another(Report("replay", Scale(1)), Weather(), lambda *_: None, stories)
 
     whole = of(one, other)
-    assert (whole.virtual_s, whole.findings, whole.missed) == (12.0, ["a rule"], ["a goal"])
+    assert (whole.findings, whole.missed, whole.notes) == (["a rule"], ["a goal"], ["too short"])
+    assert whole.virtual_s == pytest.approx(5.0 + of(other).virtual_s)
+    assert whole.lived_s == of(other).lived_s > 20.0
     assert whole.trace_sha256 == of(one, other).trace_sha256
     assert whole.trace_sha256 not in (of(other, one).trace_sha256, of(other).trace_sha256)
 
