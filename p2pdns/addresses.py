@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 from p2pdns.errors import ConfigError, FormatError
+from p2pdns.remembered import remembered
 
 Address = tuple[str, int]
 """Host as text, and a port."""
@@ -41,6 +42,9 @@ class AddressClass(Enum):
     DOCUMENTATION = "documentation"
     UNUSABLE = "unusable"
     PUBLIC = "public"
+
+    # Each class is one object. That of `Enum` is written in Python, and each datagram asks it several times.
+    __hash__ = object.__hash__
 
 
 NON_PUBLIC = frozenset({AddressClass.LOOPBACK, AddressClass.PRIVATE, AddressClass.LINK_LOCAL})
@@ -141,7 +145,7 @@ def in_any(host: str, networks: Iterable[Network]) -> bool:
     return any(network._covers(version, number) for network in networks)
 
 
-@lru_cache(maxsize=PARSED_HOSTS_MAX)
+@remembered(PARSED_HOSTS_MAX)
 def _parsed(host: str) -> tuple[int, int]:
     try:
         # A scope ("%eth0") is no part of the address.
@@ -252,18 +256,18 @@ def _class(version: int, number: int) -> AddressClass:
     return kinds[bisect_right(starts, number) - 1]
 
 
-@lru_cache(maxsize=PARSED_HOSTS_MAX)
+@remembered(PARSED_HOSTS_MAX)
 def class_of(host: str) -> AddressClass:
-    """Return the class of an address; an IPv4-mapped one is unusable, because no packet can be sent to it.
-
-    >>> class_of("100.64.0.1").value
-    'private'
-    """
+    """Return the class of an address; an IPv4-mapped one is unusable, because no packet can be sent to it."""
     return _class(*_parsed(host))
 
 
 def is_non_public(host: str) -> bool:
-    """Return whether the address is loopback, private or link-local."""
+    """Return whether the address is loopback, private or link-local.
+
+    >>> class_of("100.64.0.1").value, is_non_public("100.64.0.1")
+    ('private', True)
+    """
     return class_of(host) in NON_PUBLIC
 
 
@@ -276,16 +280,21 @@ def prefix_of(address: Address) -> str:
     >>> prefix_of(("203.0.113.7", 6881)), prefix_of(("10.1.2.3", 6881)), prefix_of(("127.0.0.1", 6881))
     ('203.0.113.0/24', '10.1.2.3', '127.0.0.1:6881')
     """
-    version, number = _parsed(unmapped(address[0]))
+    is_whole, text = _prefix_of_host(address[0])
+    return text if is_whole else write_address((text, address[1]))
+
+
+@remembered(PARSED_HOSTS_MAX)
+def _prefix_of_host(host: str) -> tuple[bool, str]:
+    """Return whether the host alone decides its prefix, which is true but on loopback, and the prefix or the host."""
+    version, number = _parsed(unmapped(host))
     if version == 6 and _NAT64._covers(6, number):
         # All of IPv4 is in one /48 here; the embedded address tells the places apart.
         version, number = 4, number & 0xFFFFFFFF
     kind = _class(version, number)
-    if kind is AddressClass.LOOPBACK:
-        return write_address((_text(version, number), address[1]))
     if kind in NON_PUBLIC:
-        return _text(version, number)
-    return _block(version, number, PREFIX_BITS_V4 if version == 4 else PREFIX_BITS_V6)
+        return kind is not AddressClass.LOOPBACK, _text(version, number)
+    return True, _block(version, number, PREFIX_BITS_V4 if version == 4 else PREFIX_BITS_V6)
 
 
 def _block(version: int, number: int, bits: int) -> str:
@@ -376,7 +385,7 @@ def host_of(address: Address) -> str:
     return write_address(address) if key is None else key
 
 
-@lru_cache(maxsize=PARSED_HOSTS_MAX)
+@remembered(PARSED_HOSTS_MAX)
 def _host_key(host: str) -> str | None:
     version, number = _parsed(unmapped(host))
     inner = _embedded(number) if version == 6 else None

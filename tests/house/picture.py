@@ -48,7 +48,7 @@ PROCESSES = (
 )
 INK, FAINT, GROUND, PANEL, EDGE = "#1d1d1f", "#5f6368", "#ffffff", "#f5f7fa", "#c9d1d9"
 FONT = "system-ui, -apple-system, Segoe UI, DejaVu Sans, sans-serif"
-WIDTH, MARGIN, HEAD, GAP, BOX_LEFT = 1100, 24, 84, 6, 104
+WIDTH, MARGIN, HEAD, GAP, BOX_LEFT = 1190, 24, 84, 6, 104
 # A floor is as high as its boxes, or has room for a line below them where they leave none beside them.
 BAND, BAND_WITH_LINE, LINE_WIDTH = 44, 60, 560
 LETTER, BOX_HEIGHT, DOT = 7.7, 32, 3.4

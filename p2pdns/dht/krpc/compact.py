@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 from p2pdns.addresses import Address, packed_of
 from p2pdns.errors import FormatError
+from p2pdns.remembered import remembered
 
 PACKED_HOSTS_MAX = 4_096  # Addresses whose packed form we remember: those of a full table and its guests.
 # Contacts whose two forms we remember, about 2 MB: the replies of a look-up name the same neighbours twenty times.
@@ -28,6 +28,7 @@ class NodeInfo(NamedTuple):
     address: Address
 
 
+@remembered(PACKED_HOSTS_MAX)
 def parse_address(data: bytes) -> Address | None:
     """Return the address in 6 or 18 bytes, None for another size or port 0."""
     if len(data) not in (6, 18):
@@ -37,21 +38,21 @@ def parse_address(data: bytes) -> Address | None:
     return (host, port) if port else None
 
 
-@lru_cache(maxsize=PACKED_HOSTS_MAX)
+@remembered(PACKED_HOSTS_MAX)
 def compose_address(address: Address) -> bytes:
     """Return the 6 (IPv4) or 18 (IPv6) bytes of `address`."""
     host, port = address
     return packed_of(host) + port.to_bytes(2, "big")
 
 
-@lru_cache(maxsize=CONTACTS_REMEMBERED_MAX)
+@remembered(CONTACTS_REMEMBERED_MAX)
 def _parse_contact(data: bytes) -> NodeInfo | None:
     """Return the contact in 26 or 38 bytes, None at port 0."""
     address = parse_address(data[ID_BYTES:])
     return None if address is None else NodeInfo(data[:ID_BYTES], address)
 
 
-@lru_cache(maxsize=CONTACTS_REMEMBERED_MAX)
+@remembered(CONTACTS_REMEMBERED_MAX)
 def _compose_contact(contact: NodeInfo) -> bytes:
     return contact.node_id + compose_address(contact.address)
 

@@ -5,9 +5,8 @@ Guarantees: pure functions of bytes and addresses. Does not know nodes.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from p2pdns.addresses import AddressClass, class_of, packed_of
+from p2pdns.remembered import remembered
 
 ID_BYTES = 20
 ID_BITS = 160
@@ -50,8 +49,10 @@ def crc32c(data: bytes) -> int:
     return crc ^ 0xFFFFFFFF
 
 
-@lru_cache(maxsize=HOSTS_REMEMBERED_MAX)
-def _bep42_crc(host: str, random_byte: int) -> int:
+@remembered(HOSTS_REMEMBERED_MAX)
+def _bep42_crc(place: tuple[str, int]) -> int:
+    """Return the CRC of BEP 42 for a host and the last byte of an id, of which three bits count."""
+    host, random_byte = place
     packed = packed_of(host)
     if len(packed) == 4:
         number = int.from_bytes(packed) & _BEP42_MASK_V4 | (random_byte & 7) << 29
@@ -65,7 +66,7 @@ def id_for(host: str, random_bytes: bytes) -> bytes:
     if class_of(host) is not AddressClass.PUBLIC:
         # Exempt, and better so: the rule would crowd all nodes of one host into eight spots of the id space.
         return random_bytes
-    crc = _bep42_crc(host, random_bytes[19] & 7)
+    crc = _bep42_crc((host, random_bytes[19] & 7))
     head = (crc >> 8).to_bytes(3)
     return head[:2] + bytes([head[2] & 0xF8 | random_bytes[2] & 0x07]) + random_bytes[3:]
 
@@ -74,4 +75,4 @@ def is_id_allowed(node_id: bytes, host: str) -> bool:
     """Return whether BEP 42 allows `node_id` at `host`; addresses that are not public are exempt."""
     if class_of(host) is not AddressClass.PUBLIC:
         return True
-    return int.from_bytes(node_id[:3]) >> 3 == _bep42_crc(host, node_id[19] & 7) >> 11
+    return int.from_bytes(node_id[:3]) >> 3 == _bep42_crc((host, node_id[19] & 7)) >> 11

@@ -6,16 +6,15 @@ nor the state of a contact.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from p2pdns.addresses import AddressClass, class_of
+from p2pdns.remembered import remembered
 
 HOSTS_REMEMBERED_MAX = 4_096  # Hosts whose reach is remembered: a full table and its guests.
 
 _REACH = {AddressClass.PUBLIC: 0, AddressClass.PRIVATE: 1, AddressClass.LINK_LOCAL: 2, AddressClass.LOOPBACK: 3}
 
 
-@lru_cache(maxsize=HOSTS_REMEMBERED_MAX)
+@remembered(HOSTS_REMEMBERED_MAX)
 def reach_of(host: str) -> int | None:
     """Return how narrow the space is in which `host` is valid: 0 for everywhere, None for nowhere."""
     return _REACH.get(class_of(host))
