@@ -6,8 +6,6 @@ nothing; the number of prefixes is bounded. Does not know what is counted, nor w
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 PREFIXES_MAX = 4_096  # Prefixes whose rate is remembered at a time; about 1 MB.
 
 
@@ -24,9 +22,10 @@ class RateLimit:
 
     def left(self, now: float) -> float:
         """Return how much could be taken at `now`."""
-        elapsed = max(0.0, now - self.updated_at)
-        self.level = min(self.burst, self.level + elapsed * self.per_second)
-        self.updated_at = max(self.updated_at, now)
+        elapsed = now - self.updated_at
+        if elapsed > 0.0:
+            self.level = min(self.burst, self.level + elapsed * self.per_second)
+            self.updated_at = now
         return self.level
 
     def take(self, now: float, amount: float = 1.0) -> bool:
@@ -52,7 +51,7 @@ class PrefixRates:
         self._burst = burst
         self._prefixes_max = prefixes_max
         self._is_lasting = is_lasting
-        self._limits: OrderedDict[str, RateLimit] = OrderedDict()
+        self._limits: dict[str, RateLimit] = {}
         self._others = RateLimit(per_second, burst, 0.0)
 
     def __len__(self) -> int:
@@ -68,13 +67,22 @@ class PrefixRates:
         return self._burst if limit is None else limit.left(now)
 
     def _of(self, prefix: str, now: float) -> RateLimit:
-        limit = self._limits.get(prefix)
+        limit = self._limits.pop(prefix, None)
         if limit is None:
+            self._forget_full(now)
             if len(self._limits) >= self._prefixes_max and not self._has_made_room(now):
                 return self._others
-            limit = self._limits[prefix] = RateLimit(self._per_second, self._burst, now)
-        self._limits.move_to_end(prefix)
+            limit = RateLimit(self._per_second, self._burst, now)
+        self._limits[prefix] = limit
         return limit
+
+    def _forget_full(self, now: float) -> None:
+        """Forget the prefixes seen longest ago whose buckets are full again: without a bucket they have as much."""
+        while self._limits:
+            prefix, limit = next(iter(self._limits.items()))
+            if limit.left(now) < self._burst:
+                return
+            del self._limits[prefix]
 
     def _has_made_room(self, now: float) -> bool:
         """Forget the prefix seen longest ago, unless the rates are lasting and its bucket is not full."""

@@ -28,6 +28,10 @@ LENGTH_DIGITS_MAX = 5  # As many as SIZE_BYTES_MAX has.
 _INT, _LIST, _DICT, _END, _ZERO, _NINE = b"ilde09"
 # The one valid spelling of each length in a DHT message: what is found here needs no further check.
 _LENGTHS = {b"%d" % size: size for size in range(2_049)}
+# The same for the first two and the first three bytes of a string of one and of two digits: nearly all keys and most
+# members have so many, and one look at a dictionary finds both the length and the colon.
+_SHORT = {b"%d:" % size: size for size in range(10)}
+_MIDDLE = {b"%d:" % size: size for size in range(10, 100)}
 
 
 def encode(value: Encodable) -> bytes:
@@ -134,22 +138,24 @@ class _Reader:
     def read_dict(self, start: int, depth_left: int) -> tuple[dict[bytes, Value], int]:
         # Keys and most members of a message are short strings. What `read_bytes` does is done here for those that are
         # as simple as can be, and everything else goes the long way; this is half of what a datagram costs.
-        data, size_of = self.data, _LENGTHS.get
+        data, size_of, short, middle = self.data, _LENGTHS.get, _SHORT.get, _MIDDLE.get
         find, size_bytes = data.find, len(data)
         result: dict[bytes, Value] = {}
         at = start
         while data[at] != _END:
-            colon = find(b":", at, at + LENGTH_DIGITS_MAX)
-            size = size_of(data[at:colon]) if colon > 0 else None
-            if size is None or colon + size >= size_bytes:
+            size = short(data[at : at + 2])
+            if size is None or at + 2 + size > size_bytes:
                 key, at = self.read_bytes(at)
             else:
-                at = colon + 1 + size
-                key = data[colon + 1 : at]
+                start = at + 2
+                at = start + size
+                key = data[start:at]
             if key in result:
                 raise FormatError("bencode-duplicate-key")
-            colon = find(b":", at, at + LENGTH_DIGITS_MAX)
-            size = size_of(data[at:colon]) if colon > 0 else None
+            size, colon = middle(data[at : at + 3]), at + 2
+            if size is None:
+                colon = find(b":", at, at + LENGTH_DIGITS_MAX)
+                size = size_of(data[at:colon]) if colon > 0 else None
             if size is None or colon + size >= size_bytes or self.items_left <= 0:
                 result[key], at = self.read(at, depth_left)
             else:

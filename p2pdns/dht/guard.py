@@ -30,12 +30,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
 from p2pdns.addresses import Address, prefix_of
+from p2pdns.dht.recent import Recent
 from p2pdns.rates import PrefixRates, RateLimit
 
 TOKEN_BYTES = 8  # 1 in 2⁶⁴ to guess, and two contacts still fit beside a value in an unfragmented reply.
@@ -117,7 +118,7 @@ class Guard:
 
     def __init__(self, entropy: Callable[[int], bytes], now: float) -> None:
         self._secret = entropy(SECRET_BYTES)
-        self._proven: OrderedDict[Address, float] = OrderedDict()
+        self._proven: Recent[Address] = Recent(PROVEN_S, PROVEN_ADDRESSES_MAX)
         self._pools = tuple(RateLimit(POOL_BYTES_PER_SECOND, POOL_BURST_BYTES, now) for _ in range(3))
         self._of_prefix = PrefixRates(PREFIX_BYTES_PER_SECOND, PREFIX_BURST_BYTES)
         self._replies = PrefixRates(UNPROVEN_REPLIES_PER_SECOND, UNPROVEN_REPLIES_PER_SECOND)
@@ -159,14 +160,15 @@ class Guard:
 
     def prove(self, address: Address, now: float) -> None:
         """Note that `address` answered a query of ours, or presented a token."""
-        self._proven[address] = now + PROVEN_S
-        self._proven.move_to_end(address)
-        if len(self._proven) > PROVEN_ADDRESSES_MAX:
-            self._proven.popitem(last=False)
+        self._proven.note(address, now)
 
     def is_proven(self, address: Address, now: float) -> bool:
         """Return whether `address` was proven within the last ten minutes."""
-        return self._proven.get(address, 0.0) > now
+        return self._proven.has(address, now)
+
+    def forget_old(self, now: float) -> None:
+        """Drop addresses whose proof has expired."""
+        self._proven.forget_old(now)
 
     # Reply budgets
 
@@ -252,8 +254,10 @@ class Guard:
     def _has_left(
         self, pools: tuple[RateLimit, ...], prefix: str, in_pools: float, of_prefix: float, now: float
     ) -> bool:
-        spare = sum(max(0.0, other.left(now) - POOL_RESERVE_BYTES) for other in pools[1:])
-        return pools[0].left(now) + spare >= in_pools and self._of_prefix.left(prefix, now) >= of_prefix
+        left = pools[0].left(now)
+        for other in pools[1:]:
+            left += max(0.0, other.left(now) - POOL_RESERVE_BYTES)
+        return left >= in_pools and self._of_prefix.left(prefix, now) >= of_prefix
 
     def _charge(self, pools: tuple[RateLimit, ...], prefix: str, size_bytes: float, now: float) -> None:
         self._of_prefix.take(prefix, now, size_bytes)

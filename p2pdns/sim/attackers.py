@@ -11,7 +11,6 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 from enum import Enum
 
 from p2pdns.addresses import Address
@@ -28,6 +27,7 @@ from p2pdns.sim.engine import NETWORK_NAME, PORT
 from p2pdns.sim.loop import VirtualLoop
 from p2pdns.sim.network import VirtualNetwork
 from p2pdns.sim.places import AllowedHead, Estate, spread
+from p2pdns.values import replace
 
 TOKEN = b"hostile!"
 DATAGRAM_BYTES_READ = 2_049

@@ -13,7 +13,6 @@ import heapq
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -30,6 +29,7 @@ from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import L, SecretKey
 from p2pdns.sim.engine import PORT, MakeNode
 from p2pdns.sim.places import INVENTED_OCTETS, Estate, drawn_hosts
+from p2pdns.values import replace
 
 QUERIES_KEPT_MAX = 4_096  # Queries whose answer may still leave; those that get none are forgotten, oldest first.
 ITEMS_KEPT_MAX = 4_096  # Items that one machine keeps for its attack; a world has fewer zones.

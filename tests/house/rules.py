@@ -17,7 +17,7 @@ PACKAGE = ROOT / "p2pdns"
 
 # A module may import from lower rows only, or from inside its own entry.
 LADDER: tuple[tuple[str, ...], ...] = (
-    ("errors", "garbage", "values", "rates", "timing"),
+    ("errors", "garbage", "values", "rates", "remembered", "timing"),
     ("addresses", "clock", "log", "limits", "naming", "dns.registry", "dns.labels", "dns.life"),
     ("dns.name",),
     ("dns.message",),
@@ -27,7 +27,7 @@ LADDER: tuple[tuple[str, ...], ...] = (
     ("items.mistyped",),
     ("items.item",),
     ("items.packet",),
-    ("dht.bencode",),
+    ("dht.bencode", "dht.recent"),
     ("dht.krpc",),
     ("dht.routing", "dht.guard", "dht.confirmation", "dht.precedence", "dht.shares", "dht.stored"),
     ("dht.lookup", "dht.storage"),
@@ -54,6 +54,7 @@ GROUND_FLOOR = (
     "garbage",
     "values",
     "rates",
+    "remembered",
     "timing",
     "addresses",
     "clock",
@@ -93,6 +94,7 @@ PURE = (
     "link",
     "addresses",
     "rates",
+    "remembered",
     "timing",
     "naming",
     "errors",

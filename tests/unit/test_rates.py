@@ -46,4 +46,14 @@ def test_a_flood_of_prefixes_restores_no_spent_budget_that_is_lasting() -> None:
     assert sum(rates.take(f"10.0.{number}.0/24", START) for number in range(16)) == 8
     assert not rates.take("loopback", START)
     assert rates.take("203.0.113.0/24", START + 8.0)
-    assert len(rates) == 3
+    assert 1 <= len(rates) <= 3
+
+
+def test_a_prefix_whose_bucket_is_full_again_takes_no_room() -> None:
+    rates = PrefixRates(1.0, 8.0)
+    for number in range(20):
+        assert rates.take(f"10.0.{number}.0/24", START, 8.0)
+    assert rates.take("10.1.0.0/24", START + 7.0)
+    assert len(rates) == 21, "none of them is full yet"
+    assert rates.take("10.2.0.0/24", START + 8.0)
+    assert len(rates) == 1

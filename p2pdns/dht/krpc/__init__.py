@@ -13,12 +13,12 @@ Guarantees: a message never changes once made. Does not know the sender of a mes
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from p2pdns.addresses import Address
 from p2pdns.dht.krpc.compact import NodeInfo as NodeInfo
 from p2pdns.errors import FormatError
+from p2pdns.values import Value, replace
 
 DATAGRAM_BYTES_MAX = 2_048  # An Ethernet frame carries 1472; nothing that KRPC can say needs a fragment.
 REPLY_BYTES_MAX = 1_232  # IPv6's minimum MTU of 1280 less 48 of headers: never fragmented.
@@ -46,21 +46,18 @@ class BadQuery(FormatError):
         super().__init__(reason)
 
 
-@dataclass(frozen=True, slots=True)
-class Ping:
+class Ping(Value, frozen=True):
     """Ask whether a node is there."""
 
 
-@dataclass(frozen=True, slots=True)
-class FindNode:
+class FindNode(Value, frozen=True):
     """Ask for the contacts nearest to `target`; `pad_bytes` earn a whole reply before our address is proven."""
 
     target: bytes
     pad_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Get:
+class Get(Value, frozen=True):
     """Ask for the item at `target` (BEP 44), with a `seq` only for a newer one.
 
     `token` and `pad_bytes` earn a whole reply; the token was given for `token_of`, for `target` if that is None.
@@ -73,8 +70,7 @@ class Get:
     token_of: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PutMutable:
+class PutMutable(Value, frozen=True):
     """Have this signed item kept (BEP 44). The storer checks both sizes: errors 205 (value) and 207 (salt).
 
     `names_target` says that the target is among the arguments, as some storers want it; it is not read.
@@ -94,8 +90,7 @@ class PutMutable:
         return hashlib.sha1(self.key + self.salt, usedforsecurity=False).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class PutImmutable:
+class PutImmutable(Value, frozen=True):
     """Have this value kept (BEP 44); `names_target` as in `PutMutable`."""
 
     value: bytes
@@ -107,15 +102,13 @@ class PutImmutable:
         return hashlib.sha1(self.value, usedforsecurity=False).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class GetPeers:
+class GetPeers(Value, frozen=True):
     """Ask for the peers that announced `info_hash` (BEP 5)."""
 
     info_hash: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class AnnouncePeer:
+class AnnouncePeer(Value, frozen=True):
     """Announce that the sender has `info_hash` at `port`; None is its source port (implied_port)."""
 
     info_hash: bytes
@@ -123,8 +116,7 @@ class AnnouncePeer:
     token: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(Value, frozen=True):
     """A method of an unknown BEP. With a target it is answered with nodes, without one with error 204 (BEP 5)."""
 
     method: bytes
@@ -135,8 +127,7 @@ Put: TypeAlias = PutMutable | PutImmutable
 Request: TypeAlias = Ping | FindNode | Get | Put | GetPeers | AnnouncePeer | Unknown
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestMessage:
+class RequestMessage(Value, frozen=True, kw_only=True):
     """A request and its envelope. `want` has b"n4" and b"n6" as in the message (BEP 32)."""
 
     transaction: bytes
@@ -148,8 +139,7 @@ class RequestMessage:
     network: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Reply(Value, frozen=True, kw_only=True):
     """An answer to the query of its transaction. `ip` is the asker's address as the replier saw it.
 
     `is_proof_wanted` says that the same query with the token of this reply gets a longer one. `portless_count` is the
@@ -167,15 +157,19 @@ class Reply:
     value: bytes | None = None
     peers: tuple[Address, ...] | None = None
     is_proof_wanted: bool = False
-    # Such a reply is written without them, and is equal all the same.
-    portless_count: int = field(default=0, compare=False)
+    portless_count: int = 0
     ip: Address | None = None
     version: bytes | None = None
     network: bytes | None = None
 
+    def __eq__(self, other: object) -> bool:
+        # A reply is written without the contacts at port 0, and is equal all the same.
+        if not isinstance(other, Reply):
+            return False
+        return bool(Value.__eq__(replace(self, portless_count=0), replace(other, portless_count=0)))
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Error:
+
+class Error(Value, frozen=True, kw_only=True):
     """A refusal: `code` is one of the constants above, or a foreign node's own."""
 
     transaction: bytes

@@ -7,11 +7,11 @@ and never exceeds its limit. Does not know how large a reply its receiver has ea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from p2pdns.dht import krpc
 from p2pdns.dht.bencode import encode
 from p2pdns.dht.krpc.compact import CONTACT6_BYTES, CONTACT_BYTES, NodeInfo, compose_address, compose_contacts
+from p2pdns.values import replace
 
 
 def compose(message: krpc.Message) -> bytes:
@@ -85,8 +85,13 @@ def _shortened(contacts: Sequence[NodeInfo], excess: int, size: int, is_shared: 
     return tuple(contacts[: max(0, len(contacts) - drop)])
 
 
+# The heads of strings: to look one up is quicker than to write a number.
+_HEADS = tuple(b"%d:" % size for size in range(2_049))
+
+
 def _string(data: bytes) -> bytes:
-    return b"%d:%b" % (len(data), data)
+    size = len(data)
+    return _HEADS[size] + data if size < 2_049 else b"%d:%b" % (size, data)
 
 
 def _arguments(query: krpc.RequestMessage) -> tuple[bytes, bytes]:

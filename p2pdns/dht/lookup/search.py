@@ -105,17 +105,21 @@ class Lookup:
         """Put contacts on the shortlist: our own table's, or those that the peer at `source` named."""
         shortlist = self.shortlist
         named_by = None if source is None else shortlist.source_of(source)
+        candidate_of, named_again = shortlist.by_contact.get, shortlist.named_again
+        repeated_count = 0
         for contact in contacts:
-            candidate = shortlist.by_contact.get(contact)
+            candidate = candidate_of(contact)
             if candidate is not None:
-                self.contacts_dropped["repeated"] += 1
-                shortlist.named_again(candidate, named_by)
+                repeated_count += 1
+                named_again(candidate, named_by)
             elif contact.node_id == self._own_id:
                 self.contacts_dropped["own-id"] += 1
             elif not (source is None or is_for(contact.address[0], source[0])) or not self._can_ask(contact.address):
                 self.contacts_dropped["out-of-reach"] += 1
             else:
                 shortlist.add(contact, int.from_bytes(contact.node_id) ^ self._number, named_by)
+        if repeated_count:
+            self.contacts_dropped["repeated"] += repeated_count
 
     def begin_with(self, contacts: Iterable[krpc.NodeInfo]) -> None:
         """Put contacts of our own table on the shortlist, nearest first: they have answered us, so can be asked."""
@@ -422,6 +426,10 @@ class Lookup:
     def is_cut(self) -> bool:
         """Whether the budget is spent and no request is in flight."""
         return self.rpc_count >= self._rpc_max and not self.in_flight_count and not self._slow_count
+
+    def end(self) -> None:
+        """Let go of all contacts; the counts and the item stay."""
+        self.shortlist.clear()
 
     def answered(self) -> list[Candidate]:
         """Return the candidates that answered, nearest first."""

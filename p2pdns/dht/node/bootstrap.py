@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
@@ -182,7 +183,7 @@ class Bootstrap:
             return
         lost = self._core.table.lost
         for _ in range(min(BOOTSTRAP_AT_ONCE, len(lost))):
-            self._ask_again(lost.popleft(), None, now)
+            self._ask_again(lost.pop(0), None, now)
 
     def _neighbours_found(self, verdict: Verdict, now: float) -> None:
         core = self._core
@@ -266,6 +267,7 @@ class Bootstrap:
         self._tick_count += 1
         if self._tick_count % EXPIRE_EVERY_TICKS == 0:
             core.storage.expire(now)
+            core.forget_old(now)
             self.hearsay_left = min(HEARSAY_MAX, self.hearsay_left + HEARSAY_PER_SWEEP)
         if self._tick_count % VISIT_EVERY_TICKS == 1 and self._visit(now):
             return
@@ -279,7 +281,7 @@ class Bootstrap:
             return
         if self._tick_count % REFRESH_EVERY_TICKS == 0 and self._refresh(now):
             return
-        oldest: Contact = min(core.table, key=lambda contact: contact.answered_at)
+        oldest: Contact = min(core.table, key=attrgetter("answered_at"))
         if now - oldest.answered_at >= CONTACT_AGE_S and oldest.address not in self._asked_back:
             self._ask_back(oldest.id, oldest.address, now, on_silence=lambda then: self._silent(oldest, now, then))
 
@@ -325,7 +327,7 @@ class Bootstrap:
         lost = self._core.table.lost
         if not lost or self._is_searching or self._asked:
             return False
-        self._ask_again(lost.popleft(), None, now)
+        self._ask_again(lost.pop(0), None, now)
         return True
 
     def _retry_known(self, now: float) -> bool:

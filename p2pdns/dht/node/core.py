@@ -7,7 +7,7 @@ in an answer or in silence. Does not know the purpose of a request.
 from __future__ import annotations
 
 import heapq
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 from p2pdns.addresses import Address, AddressClass, class_of
@@ -19,6 +19,7 @@ from p2pdns.dht.node.reply_times import ReplyTimes
 from p2pdns.dht.node.requests import OutgoingRequest, Stage
 from p2pdns.dht.node.turns import Turns
 from p2pdns.dht.node.values import Event, NodeSettings, Sibling
+from p2pdns.dht.recent import Recent
 from p2pdns.dht.routing.table import RoutingTable
 from p2pdns.dht.storage import Storage
 
@@ -66,8 +67,8 @@ class Core:
         self.is_read_only: Callable[[], bool] = lambda: bool(settings.read_only)
         self.last_reply_at = float("-inf")
         self._pending: dict[bytes, OutgoingRequest] = {}
-        self._tokens: OrderedDict[Address, tuple[bytes, bytes, float]] = OrderedDict()
-        self._asked: OrderedDict[Address, float] = OrderedDict()
+        self._tokens: dict[Address, tuple[bytes, bytes, float]] = {}
+        self._asked: Recent[Address] = Recent(ASKED_S, ASKED_MAX)
         self._timers: list[tuple[float, int, Callable[[float], None], OutgoingRequest | None, int]] = []
         self._serial = 0
         self.reply_times = ReplyTimes()
@@ -118,10 +119,7 @@ class Core:
     def ask(self, request: OutgoingRequest, now: float) -> int:
         """Send a request; return its size in bytes."""
         request.sent_at = now
-        self._asked[request.address] = now
-        self._asked.move_to_end(request.address)
-        if len(self._asked) > ASKED_MAX:
-            self._asked.popitem(last=False)
+        self._asked.note(request.address, now)
         self.turns.count_in_flight(request, 1)
         size = self._transmit(request, TRANSACTION_BYTES)
         wait = self._timeout_of(request.node_id, request.address)
@@ -130,7 +128,7 @@ class Core:
 
     def has_asked(self, address: Address, now: float) -> bool:
         """Return whether we wrote to this address so recently that a NAT may still let its datagrams in."""
-        return self._asked.get(address, float("-inf")) > now - ASKED_S
+        return self._asked.has(address, now)
 
     def _transmit(self, request: OutgoingRequest, transaction_bytes: int) -> int:
         transaction = self.entropy(transaction_bytes)
@@ -170,10 +168,18 @@ class Core:
         if len(token) != TOKEN_BYTES:
             # A foreign node: it does not ration us, so it needs no proof.
             return
+        self._tokens.pop(address, None)
         self._tokens[address] = (target, token, now)
-        self._tokens.move_to_end(address)
         if len(self._tokens) > TOKENS_MAX:
-            self._tokens.popitem(last=False)
+            del self._tokens[next(iter(self._tokens))]
+
+    def forget_old(self, now: float) -> None:
+        """Drop tokens, and addresses asked or proven, that count no more; call it every few minutes."""
+        kept = {at: token for at, token in self._tokens.items() if now - token[2] < TOKEN_PERIOD_S}
+        if len(kept) < len(self._tokens):
+            self._tokens = kept
+        self._asked.forget_old(now)
+        self.guard.forget_old(now)
 
     def get_request(
         self, target: bytes, seq: int | None, address: Address, now: float, *, is_padded: bool = True

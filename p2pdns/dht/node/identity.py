@@ -6,11 +6,11 @@ public never move it, as the rule does not hold there. Does not know how contact
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
 from collections.abc import Callable
 
 from p2pdns.addresses import Address, AddressClass, class_of, prefix_of
 from p2pdns.dht.node.core import Core
+from p2pdns.dht.node.votes import Votes
 from p2pdns.dht.routing.ids import ID_BYTES, id_for, is_id_allowed
 
 VOTES_MIN = 5  # Distinct prefixes: one neighbour, or one network, must not be able to choose our id.
@@ -24,7 +24,7 @@ class Identity:
     def __init__(self, core: Core, on_change: Callable[[float], None]) -> None:
         self._core = core
         self._on_change = on_change
-        self._votes: OrderedDict[str, str] = OrderedDict()
+        self._votes: Votes[str] = Votes(VOTERS_MAX)
         self._changed_at = float("-inf")
 
     def told(self, voter: Address, ours: Address, now: float) -> None:
@@ -36,12 +36,8 @@ class Identity:
             return
         if (":" in host) != core.settings.is_ipv6:
             return
-        prefix = prefix_of(voter)
-        self._votes[prefix] = host
-        self._votes.move_to_end(prefix)
-        if len(self._votes) > VOTERS_MAX:
-            self._votes.popitem(last=False)
-        seen_at, count = Counter(self._votes.values()).most_common(1)[0]
+        self._votes.note(prefix_of(voter), host)
+        seen_at, count = self._votes.leader()
         if len(self._votes) < VOTES_MIN or 2 * count <= len(self._votes) or is_id_allowed(core.node_id, seen_at):
             return
         if now - self._changed_at < CHANGE_S_MIN:

@@ -202,8 +202,10 @@ class Node:
 
     def get_timer(self) -> float | None:
         """Return when `handle_timer` is due next."""
-        dues = (self._core.get_timer(), self._core.turns.get_timer())
-        return min((due for due in dues if due is not None), default=None)
+        due, turn_due = self._core.get_timer(), self._core.turns.get_timer()
+        if due is None or turn_due is None:
+            return due if turn_due is None else turn_due
+        return min(due, turn_due)
 
     def handle_timer(self, now: float) -> None:
         """Do everything that is due."""

@@ -6,9 +6,10 @@ read-only until a query arrived from an address that it had not written to. Does
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 
 from p2pdns.addresses import NON_PUBLIC, Address, AddressClass, class_of, is_non_public, prefix_of
+from p2pdns.dht.node.votes import Votes
 
 VOTES_MIN = 3  # Distinct prefixes that must agree; one where all of them are non-public, for a LAN is one place.
 VOTERS_MAX = 64  # The latest prefixes that told us our address; an address that changed wins within so many.
@@ -20,7 +21,7 @@ class NatDetector:
     def __init__(self, bind_host: str, forced: bool | None) -> None:
         self._forced = forced
         self._bind_class = class_of(bind_host)
-        self._votes: OrderedDict[str, Address] = OrderedDict()
+        self._votes: Votes[Address] = Votes(VOTERS_MAX)
         self._has_unsolicited = False
         self._reached_at: Address | None = None
         self.address: Address | None = None
@@ -37,13 +38,10 @@ class NatDetector:
             self.address = ours
             return
         prefix = prefix_of(voter)
-        if self._votes.get(prefix) == ours:
+        if self._votes.word_of(prefix) == ours:
             return
-        self._votes[prefix] = ours
-        self._votes.move_to_end(prefix)
-        if len(self._votes) > VOTERS_MAX:
-            self._votes.popitem(last=False)
-        address, count = Counter(self._votes.values()).most_common(1)[0]
+        self._votes.note(prefix, ours)
+        address, count = self._votes.leader()
         needed = 1 if is_non_public(address[0]) else VOTES_MIN
         if count < needed:
             self.address = None
@@ -79,9 +77,12 @@ class NatDetector:
         if self._bind_class in NON_PUBLIC:
             return f"bound to a {self._bind_class.value} address"
         if self.address is None:
-            hosts = Counter(host for host, _ in self._votes.values()).most_common(1)
-            if hosts and hosts[0][1] >= VOTES_MIN:
-                return f"contacts see us at {hosts[0][0]}, but not at one port: a NAT that lets no stranger in"
+            hosts: Counter[str] = Counter()
+            for (host, _), count in self._votes.counts().items():
+                hosts[host] += count
+            most_seen = hosts.most_common(1)
+            if most_seen and most_seen[0][1] >= VOTES_MIN:
+                return f"contacts see us at {most_seen[0][0]}, but not at one port: a NAT that lets no stranger in"
             return f"fewer than {VOTES_MIN} contacts in different networks agree on our address"
         host = self.address[0]
         if is_non_public(host):

@@ -171,6 +171,7 @@ class Operation(ABC):
         """Stop without an outcome; replies under way still feed the table."""
         self.is_over = True
         self.end_search()
+        self.lookup.end()
 
     def end_search(self) -> None:
         """Send and learn no more; replies under way still feed the table."""
@@ -189,9 +190,9 @@ class FindOperation(Operation):
     on_done: Callable[[Verdict, float], None] | None = None
 
     def _lookup_done(self, now: float, *, is_late: bool) -> None:
-        verdict = self.verdict(is_late=is_late)
+        verdict, answered_count = self.verdict(is_late=is_late), len(self.lookup.answered())
         self._end()
         if self.on_done is not None:
             self.on_done(verdict, now)
         else:
-            self.core.events.append(FindDone(self.number, verdict, len(self.lookup.answered())))
+            self.core.events.append(FindDone(self.number, verdict, answered_count))

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 
 from p2pdns.dht import bencode, krpc
 from p2pdns.dht.lookup.shortlist import Candidate
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.requests import OutgoingRequest
 from p2pdns.items.item import Item, MutableItem
+from p2pdns.values import replace
 
 # A put has no second form to fall back to, so it must arrive whole: below what tunnels and home lines leave of an
 # Ethernet frame on IPv4, and within the least that every IPv6 link carries.

@@ -113,6 +113,8 @@ class Turns:
         """Have the senders whose turn has come send, as far as there is room, the urgent first."""
         # Turns that are not used now are not kept.
         left, self._turn_count = self._turn_count, 0
+        if not (left and (self._waiting_urgent or self._waiting)):
+            return
         self._is_giving_turns = True
         try:
             for waiting, is_urgent in ((self._waiting_urgent, True), (self._waiting, False)):

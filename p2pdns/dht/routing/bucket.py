@@ -25,6 +25,9 @@ class Bucket(KBucket):
         self.lower = lower
         self.forgotten: list[Contact] = []
         super().__init__(lower, upper, size)
+        # Plain ones keep the order of entry as well, in half of the memory.
+        self.nodes: dict[bytes, Contact] = {}
+        self.replacement_nodes: dict[bytes, Contact] = {}
         self.max_replacement_nodes = REPLACEMENTS_MAX
 
     def touch_last_updated(self, now: float | None = None) -> None:

@@ -13,7 +13,9 @@ from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.routing.ids import is_id_allowed
 from p2pdns.dht.routing.reach import reach_of
+from p2pdns.remembered import remembered
 
+CONTACTS_REMEMBERED_MAX = 4_096  # Contacts whose facts are kept: a full table and the replies of some look-ups.
 RTT_SAMPLES_MIN = 2  # One sample says nothing about variance, and the first often holds a start-up's stall.
 
 
@@ -24,6 +26,21 @@ class SavedContact(NamedTuple):
     address: Address
     rtt_ms: float | None = None
     known_s: float = 0.0
+
+
+class _Facts(NamedTuple):
+    """What follows from a contact's id and address alone."""
+
+    wire: krpc.NodeInfo
+    long_id: int
+    reach: int | None
+    is_allowed: bool
+
+
+@remembered(CONTACTS_REMEMBERED_MAX)
+def _facts_of(wire: krpc.NodeInfo) -> _Facts:
+    host = wire.address[0]
+    return _Facts(wire, int.from_bytes(wire.node_id), reach_of(host), is_id_allowed(wire.node_id, host))
 
 
 @dataclass(slots=True, eq=False)
@@ -44,10 +61,9 @@ class Contact:
     failures: int = 0
 
     def __post_init__(self) -> None:
+        # The nodes of a simulated world share these values.
+        self.wire, self.long_id, self.reach, self.is_allowed = _facts_of(self.wire)
         self.id, self.address = self.wire
-        self.long_id = int.from_bytes(self.id)
-        self.reach = reach_of(self.address[0])
-        self.is_allowed = is_id_allowed(self.id, self.address[0])
         self.answered_at = self.first_at
 
     def __eq__(self, other: object) -> bool:

@@ -7,8 +7,8 @@ Does not know the clock (`now` is an argument), sockets, or what a look-up does.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
@@ -35,14 +35,13 @@ class RoutingTable:
         self._far_sizes = tuple(far_sizes)
         self.buckets = [Bucket(0, 2**ID_BITS - 1, self._size_at(0), now)]
         self._by_address: dict[Address, Contact] = {}
-        self.lost: deque[Address] = deque(maxlen=LOST_MAX)
+        self.lost: list[Address] = []  # Latest last.
 
     def __len__(self) -> int:
         return sum(len(bucket.nodes) for bucket in self.buckets)
 
     def __iter__(self) -> Iterator[Contact]:
-        for bucket in self.buckets:
-            yield from bucket.contacts()
+        return chain.from_iterable([bucket.nodes.values() for bucket in self.buckets])
 
     def _size_at(self, depth: int) -> int:
         return self._far_sizes[depth] if depth < len(self._far_sizes) else self._size
@@ -141,7 +140,7 @@ class RoutingTable:
     def moved_to(self, own_id: bytes, now: float) -> RoutingTable:
         """Return a table round another id with the contacts of this one."""
         table = RoutingTable(own_id, now, size=self._size, far_sizes=self._far_sizes)
-        table.lost.extend(self.lost)
+        table.lost = list(self.lost)
         # Members first, so that replacements stay what they were where there is no room for all.
         spare = [contact for bucket in self.buckets for contact in bucket.replacement_nodes.values()]
         for contact in (*self, *spare):
@@ -157,6 +156,7 @@ class RoutingTable:
             if contact.failures >= FAILURES_MAX:
                 self._drop(contact)
                 self.lost.append(contact.address)
+                del self.lost[:-LOST_MAX]
 
     def _drop(self, contact: Contact) -> None:
         self.bucket_of(contact.id).remove_node(contact)
@@ -173,9 +173,12 @@ class RoutingTable:
         # sorted by their nearest possible id, and not outward from the target's bucket.
         for bucket in sorted(self.buckets, key=lambda bucket: _gap(bucket.range, number)):
             members: Iterable[Contact] = bucket.nodes.values()
+            # No two contacts have one id, so no two have one distance; to sort numbers is quicker than to call a key.
             if is_reliable:
-                members = [contact for contact in members if not contact.failures]
-            found += sorted(members, key=lambda contact: contact.long_id ^ number)
+                by_distance = {one.long_id ^ number: one for one in members if not one.failures}
+            else:
+                by_distance = {one.long_id ^ number: one for one in members}
+            found += [by_distance[distance] for distance in sorted(by_distance)]
             if len(found) >= count:
                 break
         return found[:count]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -34,6 +33,7 @@ from p2pdns.dht.krpc.compact import compose_address, compose_contacts
 from p2pdns.dht.krpc.reading import parse
 from p2pdns.dht.krpc.writing import compose, compose_error, compose_reply_within
 from p2pdns.errors import FormatError
+from p2pdns.values import replace
 
 ID = b"i" * 20
 TARGET = b"t" * 20
@@ -426,7 +426,7 @@ def whole_reply(value_bytes: int | None, nodes: tuple[NodeInfo, ...] = (), **mor
     if value_bytes is not None:
         value = encode(b"v" * value_bytes)
         found = replace(found, key=b"k" * 32, signature=b"s" * 64, seq=1_697_016_827_303_000, value=value)
-    return replace(found, **more)  # type: ignore[arg-type]
+    return replace(found, **more)
 
 
 def test_a_value_of_940_bytes_leaves_room_for_two_contacts() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Callable, Sequence
 from itertools import permutations
@@ -461,3 +462,22 @@ def test_the_same_replies_give_the_same_requests() -> None:
         return asked
 
     assert history() == history()
+
+
+def test_an_ended_look_up_leaves_no_garbage_to_search_for() -> None:
+    def candidate_count() -> int:
+        return sum(isinstance(one, Candidate) for one in gc.get_objects())
+
+    gc.collect()
+    before = candidate_count()
+    gc.disable()
+    try:
+        lookup = new_lookup(Sought(KEY))
+        lookup.add([near(number) for number in range(1, 30)])
+        finish(lookup, lambda request: reply(request.candidate, nodes=[near(number) for number in range(30, 50)]))
+        assert candidate_count() >= before + 40
+        lookup.end()
+        del lookup
+        assert candidate_count() == before
+    finally:
+        gc.enable()

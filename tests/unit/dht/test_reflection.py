@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
@@ -18,6 +17,7 @@ from p2pdns.dht.node.server import RequestServer
 from p2pdns.dht.node.values import NodeSettings
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import MutableItem
+from p2pdns.values import replace
 from tests.unit.dht.swarm import UNIX_NOW, acquaint, secret_of
 
 START = 1_000.0

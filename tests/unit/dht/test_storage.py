@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 from bisect import bisect_left
 from collections import Counter
-from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -22,6 +21,7 @@ from p2pdns.dht.stored import Holding, Kept, StoredItem, StoredRow
 from p2pdns.errors import BadRequest
 from p2pdns.items.item import SALT_BYTES_MAX, ImmutableItem, MutableItem, Present
 from p2pdns.items.keys import L, SecretKey
+from p2pdns.values import replace
 
 SECRETS = [SecretKey.generate(hashlib.sha256(b"key %d" % n).digest()) for n in range(4)]
 SECRET = SECRETS[0]

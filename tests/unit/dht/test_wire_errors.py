@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 import pytest
 
@@ -15,6 +14,7 @@ from p2pdns.dht.node.machine import Node
 from p2pdns.dht.node.values import NodeSettings
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import MutableItem
+from p2pdns.values import replace
 from tests.unit.dht.swarm import UNIX_NOW, prove, secret_of
 
 NOW = 1_000.0
