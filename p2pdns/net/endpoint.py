@@ -277,15 +277,17 @@ class Endpoint:
         """Send the node's datagrams, handle its events, and set the timer."""
         if self._is_closed:
             return
+        node = self.node
         self._transmit(now)
-        event = self.node.next_event()
-        while event is not None:
-            self._handle(event)
-            event = self.node.next_event()
-        if self._is_closed:
-            return
-        # Callbacks may have started operations of their own.
-        self._transmit(now)
+        if node.has_event:
+            event = node.next_event()
+            while event is not None:
+                self._handle(event)
+                event = node.next_event()
+            if self._is_closed:
+                return
+            # Callbacks may have started operations of their own.
+            self._transmit(now)
         self._set_timer()
 
     def _set_timer(self) -> None:
@@ -297,8 +299,10 @@ class Endpoint:
             self._timer = self._loop.call_later(max(due - boot_now(), 0.0) + TIMER_S_MIN, self._timer_fired)
 
     def _transmit(self, now: float) -> None:
-        # A datagram that the system does not take is a lost datagram to the look-up.
-        send_batch(self._sock, self.node.datagrams_to_send(now))
+        datagrams = self.node.datagrams_to_send(now)
+        if datagrams:
+            # A datagram that the system does not take is a lost datagram to the look-up.
+            send_batch(self._sock, datagrams)
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, ItemArrived):
