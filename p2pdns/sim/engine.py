@@ -6,7 +6,6 @@ Guarantees: only the socket and the database are stand-ins, all else is our own 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +29,7 @@ from p2pdns.publishing.upkeep import Publisher
 from p2pdns.resolver.names import ResolverSettings
 from p2pdns.resolver.service import Service
 from p2pdns.resolver.steps import Budget, Fetch, Resolved, ZoneOutcome
+from p2pdns.sim.chance import Chance
 from p2pdns.sim.memory import MemoryState
 from p2pdns.sim.network import VirtualNetwork
 from p2pdns.sim.observe import AnswerGiven, Fetched, ObservedNetwork, Observer
@@ -95,7 +95,7 @@ class VirtualEngine:
         self._observer = observer
         self._tell = tell
         self._make_node: MakeNode = make_node or Node
-        self._random = random.Random(seed)
+        self._chance = Chance(seed)
         self._node_id: bytes | None = None
         self._saved: Sequence[SavedContact] = ()
         self._known: Sequence[Address] = ()
@@ -122,7 +122,7 @@ class VirtualEngine:
         self.node = self._make_node(
             node_id=self._node_id,
             network=NETWORK_NAME,
-            entropy=self._random.randbytes,
+            entropy=self._chance.randbytes,
             storage=storage,
             settings=NodeSettings(bind_host="0.0.0.0", read_only=self.habits.read_only),
             now=now,
@@ -154,7 +154,7 @@ class VirtualEngine:
             self.state,
             clock=boot_now,
             unix_clock=self.unix_now,
-            jitter=self._random.random,
+            jitter=self._chance.random,
             tell=self._tell,
             on_published=self.overlay.published,
             look_up=self._look_up,

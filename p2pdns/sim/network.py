@@ -10,14 +10,16 @@ import hashlib
 import math
 import random
 import socket
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TextIO, cast
 
 from p2pdns.addresses import Address
+from p2pdns.remembered import remembered
 from p2pdns.sim.loop import VirtualLoop
+from p2pdns.sim.trace import Trace
 from p2pdns.values import Value
 
 FIRST_FILENO = 1 << 20  # Above all descriptors of the process itself.
@@ -26,6 +28,7 @@ SOCKET_DATAGRAMS_MAX = 512  # A receive buffer of the usual size holds about so 
 # and one in a hundred above 370.
 RTT_S_MEDIAN = 0.082
 RTT_SIGMA = 0.65
+PAIRS_REMEMBERED_MAX = 16_384  # Pairs of hosts whose round-trip time is kept; about 4 MB.
 JITTER = 0.1  # Of a delay: datagrams sent within a tenth of it overtake each other.
 
 
@@ -45,6 +48,10 @@ Rule = Callable[[Datagram], Fate | None]
 """A kind of trouble: it returns the fate of a datagram, or None to leave it to the next rule."""
 
 LOST: Fate = ()
+ONCE: Fate = (0.0,)
+TWICE: Fate = (0.0, 0.0)
+
+_NORMAL = NormalDist()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +68,11 @@ class Weather:
 class VirtualSocket:
     """A bound datagram socket of the simulated network, as far as an endpoint uses one."""
 
+    __slots__ = ("_address", "_fileno", "_network", "inbox")
+
     def __init__(self, network: VirtualNetwork, address: Address, fileno: int) -> None:
-        self.inbox: deque[tuple[bytes, Address]] = deque()
+        # A list, because an empty deque takes 700 bytes, and more than one datagram seldom waits.
+        self.inbox: list[tuple[bytes, Address]] = []
         self._network = network
         self._address = address
         self._fileno = fileno
@@ -79,7 +89,7 @@ class VirtualSocket:
         """Return the oldest datagram, cut to a size."""
         if not self.inbox:
             raise BlockingIOError
-        data, sender = self.inbox.popleft()
+        data, sender = self.inbox.pop(0)
         return data[:size_bytes], sender
 
     def sendto(self, data: bytes, address: Address) -> int:
@@ -99,7 +109,7 @@ class VirtualNetwork:
     def __init__(self, loop: VirtualLoop, seed: int, weather: Weather | None = None) -> None:
         self.weather = weather or Weather()
         self.rules: list[Rule] = []
-        self.trace = hashlib.sha256()
+        self.trace = Trace()
         # Compare these to find where two runs differ.
         self.lines: TextIO | None = None
         self.counters: Counter[str] = Counter()
@@ -109,6 +119,7 @@ class VirtualNetwork:
         self._random = random.Random(f"{seed}/network")
         self._sockets: dict[Address, VirtualSocket] = {}
         self._opened_count = 0
+        self._rtt_s_of = remembered(PAIRS_REMEMBERED_MAX)(self._pair_rtt_s)
 
     def open(self, address: Address) -> socket.socket:
         """Return a socket that is bound to an address of this network."""
@@ -123,34 +134,47 @@ class VirtualNetwork:
 
     def rtt_s(self, one: Address, other: Address) -> float:
         """Return the round-trip time between two hosts, which is the same each time and in both directions."""
-        pair = sorted((one[0], other[0]))
+        low, high = one[0], other[0]
+        return self._rtt_s_of((low, high) if low < high else (high, low))
+
+    def _pair_rtt_s(self, pair: tuple[str, str]) -> float:
         digest = hashlib.blake2s(f"{self._seed}/{pair[0]}/{pair[1]}".encode(), digest_size=8).digest()
         # Neither 0 nor 1, where the quantile would be infinite.
         share = (int.from_bytes(digest) + 0.5) / 2**64
-        return self.weather.rtt_s_median * math.exp(self.weather.rtt_sigma * NormalDist().inv_cdf(share))
+        return self.weather.rtt_s_median * math.exp(self.weather.rtt_sigma * _NORMAL.inv_cdf(share))
 
     def send(self, data: bytes, sender: Address, receiver: Address) -> None:
         """Take a datagram, and let it arrive later, twice or never."""
+        now = self._loop.now
         self.counters["sent"] += 1
         self.bytes_sent += len(data)
-        self.note("datagram", sender, receiver, hashlib.blake2s(data).hexdigest())
+        self.trace.add_datagram(now, sender, receiver, data)
+        if self.lines is not None:
+            self._write_line("datagram", sender, receiver, hashlib.blake2s(data).hexdigest())
         delay_s = self.rtt_s(sender, receiver) / 2
-        for extra_s in self._fate(Datagram(data, sender, receiver, self._loop.time())):
+        for extra_s in self._fate(data, sender, receiver, now):
             jitter_s = delay_s * self.weather.jitter * self._random.random()
-            self._loop.call_later(delay_s + jitter_s + extra_s, self._arrive, data, sender, receiver)
+            self._loop.happen_at(now + delay_s + jitter_s + extra_s, self._arrive, data, sender, receiver)
 
-    def _fate(self, datagram: Datagram) -> Fate:
-        for rule in self.rules:
-            fate = rule(datagram)
-            if fate is not None:
-                self.counters["lost-by-rule"] += not fate
-                return fate
+    def _fate(self, data: bytes, sender: Address, receiver: Address, now: float) -> Fate:
+        rules = self.rules
+        if rules:
+            datagram = Datagram(data, sender, receiver, now)
+            for rule in rules:
+                fate = rule(datagram)
+                if fate is not None:
+                    self.counters["lost-by-rule"] += not fate
+                    return fate
         # Both are drawn each time, so that a share of 0 changes nothing for other datagrams.
         is_lost = self._random.random() < self.weather.loss
         is_doubled = self._random.random() < self.weather.duplication
-        self.counters["lost"] += is_lost
-        self.counters["doubled"] += is_doubled and not is_lost
-        return LOST if is_lost else (0.0, 0.0) if is_doubled else (0.0,)
+        if is_lost:
+            self.counters["lost"] += 1
+            return LOST
+        if is_doubled:
+            self.counters["doubled"] += 1
+            return TWICE
+        return ONCE
 
     def _arrive(self, data: bytes, sender: Address, receiver: Address) -> None:
         there = self._sockets.get(receiver)
@@ -158,11 +182,14 @@ class VirtualNetwork:
             self.counters["nobody-there" if there is None else "overrun"] += 1
             return
         there.inbox.append((data, sender))
-        self._loop.virtual.arrived(there)
+        self._loop.arrived(there)
 
     def note(self, *facts: object) -> None:
         """Add something that happened now to the trace."""
-        line = repr((self._loop.time(), *facts)) + "\n"
-        self.trace.update(line.encode())
+        self.trace.add_fact(self._loop.now, facts)
         if self.lines is not None:
-            self.lines.write(line)
+            self._write_line(*facts)
+
+    def _write_line(self, *facts: object) -> None:
+        if self.lines is not None:
+            self.lines.write(repr((self._loop.now, *facts)) + "\n")

@@ -109,7 +109,7 @@ class Swarm:
 
     @now.setter
     def now(self, now: float) -> None:
-        self.loop.virtual.now = now
+        self.loop.now = now
 
     def set_delay(self, delay_s: float) -> None:
         """Have each datagram take so long from now on."""
