@@ -95,6 +95,10 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             "p2pdns sim --seed 7 --figure world.png",
             "draw what came of it: one look-up on the circle of ids, and how long all took",
         ),
+        Example(
+            "p2pdns sim --scenario history --minutes 30",
+            "crashes, partitions and liars for half an hour, all rules checked",
+        ),
         Example("p2pdns sim --seed 7 --nodes 1000 --json", "a thousand machines by this seed, as JSON"),
     ),
     "flush": (

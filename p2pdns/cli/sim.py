@@ -33,9 +33,7 @@ MINUTES_MAX = 60 * 24 * 30  # A month; a longer one would take days here.
 
 
 @click.command(cls=Verb)
-@click.option(
-    "--scenario", metavar="NAME", default="lookup", help="What happens in it: lookup (default), replay, eclipse."
-)
+@click.option("--scenario", metavar="NAME", default="lookup", help="What happens in the world (lookup).")
 @click.option("--seed", metavar="N", type=click.IntRange(0, SEED_MAX), help="Decides everything; drawn if not given.")
 @click.option("--nodes", metavar="N", type=int, default=NODES_DEFAULT, help="How many machines there are (100).")
 @click.option(
@@ -51,9 +49,10 @@ def sim(
 ) -> None:
     """Run a simulated world on this machine: the real code in virtual time, by one seed.
 
-    The scenario "lookup" lets machines join, publishes zones, and looks them up while ever more machines are dead. In
-    "replay" some machines serve the oldest item that they ever had; in "eclipse" an attacker surrounds keys. The same
-    seed gives the same figures and the same trace.
+    Scenarios: "lookup" (ever more machines are dead), "churn" (machines come and go), "partition" (the network falls in
+    two and heals), "replay" (some machines serve the oldest item that they ever had), "eclipse" (an attacker surrounds
+    keys), "flash" (all ask for one name at once), "scale" (the world grows), "history" (all troubles together). Rules
+    are checked after every step. The same seed gives the same figures and the same trace.
     """
     if scenario not in SCENARIOS:
         hint = did_you_mean(scenario, SCENARIOS) or f"there is: {', '.join(SCENARIOS)}"
