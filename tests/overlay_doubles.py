@@ -9,7 +9,7 @@ import asyncio
 import ipaddress
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from p2pdns.dht.confirmation import Confirmation
 from p2pdns.dht.lookup.verdict import Verdict
@@ -24,6 +24,7 @@ from p2pdns.items.packet import zone_of
 from p2pdns.overlay.parts import zone_id_of
 from p2pdns.overlay.ports import Held, Mark
 from p2pdns.resolver.steps import Found, NoReply, UpstreamOutcome
+from p2pdns.sim.memory import MemoryState
 
 UNIX = 1_800_000_000.0
 NOW = 1_000.0
@@ -224,18 +225,20 @@ class FakeDht:
         return future
 
 
-@dataclass
-class FakeState:
-    """A reader's state in a dictionary; `gate` holds commits up, `log` has them in order."""
+class FakeState(MemoryState):
+    """The state of the simulated world, whose disk obeys the test: `gate` holds commits up, `trouble` refuses them.
 
-    marks: dict[ZoneId, Held] = field(default_factory=dict)
-    log: list[tuple[int, float]] = field(default_factory=list)
-    gate: asyncio.Event | None = None
-    trouble: Exception | None = None
+    `log` has the commits in order. `seqs` are marks whose items are not held.
+    """
 
-    seqs: dict[ZoneId, Mark] = field(default_factory=dict)
-    protected: set[ZoneId] = field(default_factory=set)
-    kept: list[ZoneId] = field(default_factory=list)
+    def __init__(self, marks: dict[ZoneId, Held] | None = None, *, seqs: dict[ZoneId, Mark] | None = None) -> None:
+        super().__init__(marks)
+        self.seqs = {} if seqs is None else seqs
+        self.log: list[tuple[int, float]] = []
+        self.gate: asyncio.Event | None = None
+        self.trouble: Exception | None = None
+        self.protected: set[ZoneId] = set()
+        self.kept: list[ZoneId] = []
 
     @property
     def newest_seq(self) -> int | None:
@@ -247,10 +250,9 @@ class FakeState:
         mark = self.mark(zone_id)
         return None if mark is None else mark.seq
 
-    def mark(self, zone_id: ZoneId) -> Mark | None:
+    def mark(self, zone_id: ZoneId, salt: bytes = b"") -> Mark | None:
         """Return the mark, of which the item need not be held."""
-        held = self.marks.get(zone_id)
-        return self.seqs.get(zone_id, None if held is None else Mark(held.item.seq))
+        return self.seqs.get(zone_id, super().mark(zone_id))
 
     def is_protected(self, zone_id: ZoneId) -> bool:
         """Return what the test says."""
@@ -260,23 +262,21 @@ class FakeState:
         """Note it."""
         self.kept.append(zone_id)
 
-    def held(self, zone_id: ZoneId) -> Held | None:
+    def held(self, zone_id: ZoneId, salt: bytes = b"") -> Held | None:
         """Return the item of the mark."""
-        held, mark = self.marks.get(zone_id), self.seqs.get(zone_id)
+        held, mark = super().held(zone_id), self.seqs.get(zone_id)
         return None if held is not None and mark is not None and held.item.seq < mark.seq else held
 
-    async def adopt(self, item: MutableItem, confirmed_unix: float, *, own: bool = False) -> None:
-        """Raise the mark."""
+    async def adopt(self, item: MutableItem, confirmed_unix: float, *, own: bool = False, pinned: bool = False) -> None:
+        """Raise the mark, once the gate is open."""
         if self.gate is not None:
             await self.gate.wait()
         if self.trouble is not None:
             raise self.trouble
         self.log.append((item.seq, confirmed_unix))
-        zone_id = zone_id_of(item)
-        mark = self.marks.get(zone_id)
-        if mark is None or not mark.item.supersedes(item):
-            self.marks[zone_id] = Held(item, confirmed_unix, own or (mark is not None and mark.is_own))
-            self.seqs.pop(zone_id, None)
+        await super().adopt(item, confirmed_unix, own=own, pinned=pinned)
+        if self.marks[zone_id_of(item)].item == item:
+            self.seqs.pop(zone_id_of(item), None)
 
 
 class FakeUpstream:
