@@ -107,7 +107,6 @@ class VirtualNetwork:
     """Datagrams on their way. `rules` are asked in order, and the first that decides is followed."""
 
     def __init__(self, loop: VirtualLoop, seed: int, weather: Weather | None = None) -> None:
-        self.weather = weather or Weather()
         self.rules: list[Rule] = []
         self.trace = Trace()
         # Compare these to find where two runs differ.
@@ -119,6 +118,17 @@ class VirtualNetwork:
         self._random = random.Random(f"{seed}/network")
         self._sockets: dict[Address, VirtualSocket] = {}
         self._opened_count = 0
+        self.weather = weather or Weather()
+
+    @property
+    def weather(self) -> Weather:
+        """What holds for datagrams that no rule decides on; new weather holds from the next datagram on."""
+        return self._weather
+
+    @weather.setter
+    def weather(self, weather: Weather) -> None:
+        self._weather = weather
+        # The pairs that were remembered had their round trips from the old weather.
         self._rtt_s_of = remembered(PAIRS_REMEMBERED_MAX)(self._pair_rtt_s)
 
     def open(self, address: Address) -> socket.socket:

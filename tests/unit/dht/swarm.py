@@ -111,9 +111,9 @@ class Swarm:
     def now(self, now: float) -> None:
         self.loop.now = now
 
-    def set_delay(self, delay_s: float) -> None:
-        """Have each datagram take so long from now on."""
-        self.network.weather = Weather(rtt_s_median=2 * delay_s, rtt_sigma=0.0, jitter=0.0)
+    def set_delay(self, delay_s: float, jitter: float = 0.0) -> None:
+        """Have each datagram take so long from now on, and up to a share `jitter` longer."""
+        self.network.weather = Weather(rtt_s_median=2 * delay_s, rtt_sigma=0.0, jitter=jitter)
 
     def _fate(self, datagram: Datagram) -> Fate | None:
         if self._is_injecting:

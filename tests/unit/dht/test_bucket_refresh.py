@@ -19,7 +19,8 @@ from p2pdns.dht.node.values import Event, GetDone, ItemFound, Joined, Wanted
 from p2pdns.dht.routing.table import RoutingTable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
-from tests.unit.dht.swarm import Swarm, acquaint
+from p2pdns.sim.network import JITTER
+from tests.unit.dht.swarm import DELAY_S, Swarm, acquaint
 
 OVERLAY = 54
 
@@ -61,6 +62,8 @@ def test_who_joins_an_overlay_of_fifty_knows_all_it_has_room_for(network: str) -
 @pytest.mark.parametrize("network", ["swarm", "unnamed"])
 def test_who_join_all_at_once_know_most_of_whom_they_have_room_for(network: str) -> None:
     swarm = Swarm(3, network=network)
+    # Where all datagrams take equally long, a whole crowd moves in step, and the same ones come too late each time.
+    swarm.set_delay(DELAY_S, jitter=JITTER)
     first = swarm.new_node()
     for _ in range(OVERLAY):
         swarm.new_node().add_bootstrap([swarm.address_of(first)], swarm.now)
@@ -76,7 +79,8 @@ def test_enlarged_far_buckets_are_filled() -> None:
     plain, wide = joined(swarm), joined(swarm, far_sizes=(16, 8))
     assert plain.contact_count == room_of(plain, swarm)
     assert wide.contact_count >= 0.9 * room_of(wide, swarm)
-    assert room_of(wide, swarm) >= room_of(plain, swarm) + 12
+    # Twelve more in the farthest bucket and four in the next, but for the room near its own id, which differs.
+    assert room_of(wide, swarm) >= room_of(plain, swarm) + 6
 
 
 @pytest.mark.parametrize("count", [1, 6, 12])

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from statistics import median
 
+import pytest
+
 from p2pdns.addresses import Address
 from p2pdns.sim.engine import host_of
 from p2pdns.sim.loop import VirtualLoop, run
@@ -118,3 +120,13 @@ def test_a_translator_forgets_the_oldest_of_too_many() -> None:
         fate_of(translator, A, (host_of(number + 10), 1), 1.0)
     assert fate_of(translator, (host_of(10), 1), A, 2.0) == LOST
     assert fate_of(translator, (host_of(11), 1), A, 2.0) is None
+
+
+def test_new_weather_holds_for_pairs_that_have_exchanged_datagrams_before() -> None:
+    loop = VirtualLoop()
+    network = VirtualNetwork(loop, 1, Weather(rtt_s_median=0.1, rtt_sigma=0.0))
+    one, other = ("11.0.0.1", 1), ("11.0.0.2", 1)
+    assert network.rtt_s(one, other) == pytest.approx(0.1)
+    network.weather = Weather(rtt_s_median=0.4, rtt_sigma=0.0)
+    assert network.rtt_s(one, other) == pytest.approx(0.4)
+    loop.close()
