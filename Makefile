@@ -3,6 +3,7 @@
 # make test      every test
 # make smoke     one program of others whose download is too big for make test: a browser (half a minute)
 # make sim       simulated worlds full of trouble, those that once failed first; every rule must hold (three minutes)
+# make sim-earns ten faults planted in copies, each of which drawn worlds must find (some minutes)
 # make mutants   one-line sabotages, each of which a test must notice
 # make mutants-random  one-token mutations drawn at random, each of which a test should notice: COUNT of them (60), by SEED
 # make oracle    every question of the oracle, where make test asks a sample (some minutes)
@@ -35,7 +36,7 @@ OUTSIDE_TOOLS += dnsdist=dnsdist
 SMOKE_TOOLS := $(TOOLS) chromium-headless-shell=chromium-headless-shell
 OUTSIDE_TOOLS += $(filter-out $(TOOLS),$(SMOKE_TOOLS))
 
-.PHONY: demo check test smoke sim mutants mutants-random oracle outside fuzz strangers bench man images testbed
+.PHONY: demo check test smoke sim sim-earns mutants mutants-random oracle outside fuzz strangers bench man images testbed
 .PHONY: architecture handovers style compiled overlay-report
 .PHONY: tools smoke-tools outside-tools
 .DELETE_ON_ERROR:
@@ -66,6 +67,9 @@ smoke: $(VENV)/.installed-dev | smoke-tools
 # In its own order: the worlds that once failed come first.
 sim: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -m sim -n 2 -p no:randomly tests/sim
+
+sim-earns: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.sim.earning
 
 mutants: $(VENV)/.installed-dev | tools
 	$(BIN)/python -m tests.mutants.run

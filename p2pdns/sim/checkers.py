@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from p2pdns.addresses import AddressClass, class_of
+from p2pdns.clock import boot_now
 from p2pdns.dht.node.values import GetOutcome, Peer, Wanted
 from p2pdns.dht.routing.ids import ID_BITS, distance, is_id_allowed
 from p2pdns.dht.routing.table import K
@@ -30,13 +31,21 @@ FINDINGS_MAX = 100  # Lines; so many are enough to find out what is wrong.
 # Ranges of ids beyond log₂ N that may hold contacts: the nearest of N random ids shares log₂ N bits with ours, and one
 # world in a thousand has a pair that shares ten more.
 DEPTH_SPARE = 12
+# A machine adopts what it has published a moment after the world has noted it, and clocks are added and subtracted.
+CONFIRMED_SPARE_S = 1.0
+ANSWERED_SHARE_MIN = 0.7  # Of the nearest nodes, by a get that is complete; honest ones reach nearly all.
+GET_LATE_S_MAX = 2 * TIMER_S_MIN  # One for the timer of the deadline, one for the rounding of the clock.
 
 
 @dataclass(frozen=True)
 class Beginning:
-    """The seqs held by the living nodes nearest to a target that the asker can reach, when its get began; by host."""
+    """The seqs held by the living nodes nearest to a target that the asker can reach, when its get began; by host.
+
+    In a world that was never troubled, or not for long, every machine can know of all that are near.
+    """
 
     held: Mapping[str, int | None] = field(default_factory=dict)
+    is_calm: bool = False
 
 
 # Single values
@@ -55,11 +64,13 @@ def item_findings(wanted: Wanted, item: Item) -> Iterator[str]:
         yield "a get for a key handed out an immutable item"
 
 
-def get_findings(wanted: Wanted, outcome: GetOutcome, *, has_liars: bool = False) -> Iterator[str]:
-    """Yield the faults of a get that no trouble of the network excuses."""
+def get_findings(wanted: Wanted, outcome: GetOutcome, *, late_s: float = 0.0, has_liars: bool = False) -> Iterator[str]:
+    """Yield the faults of a get that no trouble of the network excuses; it ended `late_s` after its deadline."""
     rpcs_max = min(wanted.rpc_max, QUESTION_RPCS_MAX)
     if outcome.rpc_count > rpcs_max:
         yield f"a look-up sent {outcome.rpc_count} RPCs, {rpcs_max} allowed"
+    if wanted.deadline is not None and late_s > GET_LATE_S_MAX:
+        yield f"a look-up ended {late_s:.3f} s after its deadline"
     if outcome.dropped and not has_liars:
         yield f"in a world without liars items did not verify: {dict(outcome.dropped)}"
 
@@ -96,6 +107,19 @@ def age_findings(
         yield f"a get settled on seq {seq}, and {answered[0]}, which answered it, held {newer[answered[0]]} before"
     elif 2 * len(newer) > len(beginning.held) and not has_liars:
         yield f"a get settled on seq {seq}, and {len(newer)} of the {len(beginning.held)} nearest held a newer one"
+
+
+def region_findings(host: str, beginning: Beginning, outcome: GetOutcome) -> Iterator[str]:
+    """Yield whether a get calls itself complete although too few of the nodes nearest to the target have answered it.
+
+    Liars may lead a look-up away from them, and who was cut off does not know all; so it is no rule there. Where nobody
+    lies or is cut off, a loss of both datagrams, or a crash, leaves one or two unanswered.
+    """
+    near = [one for one in beginning.held if one != host]
+    answered = {one: None for one, _ in outcome.answered}
+    count = sum(one in answered for one in near)
+    if beginning.is_calm and outcome.complete and count < ANSWERED_SHARE_MIN * len(near):
+        yield f"a get is complete, and {count} of the {len(near)} nearest have answered it"
 
 
 def answer_findings(given: AnswerGiven) -> Iterator[str]:
@@ -165,6 +189,9 @@ class Checkers:
         self._beginning_of = beginning_of
         self._shown: dict[tuple[str, bytes], int] = {}
         self._settled: dict[tuple[str, bytes], int] = {}
+        self._settled_at: dict[tuple[str, bytes], float] = {}
+        self._published: dict[tuple[str, bytes], None] = {}
+        self._put_at: dict[tuple[str, bytes], float] = {}
         self._verified: dict[bytes, None] = {}
 
     def get_begins(self, host: str, wanted: Wanted) -> object:
@@ -180,8 +207,11 @@ class Checkers:
     def get_ended(self, host: str, wanted: Wanted, began: object, outcome: GetOutcome) -> None:
         """Check the end of a get."""
         assert isinstance(began, Beginning)
-        self.note(host, get_findings(wanted, outcome, has_liars=self.has_liars))
+        late_s = 0.0 if wanted.deadline is None else boot_now() - wanted.deadline
+        self.note(host, get_findings(wanted, outcome, late_s=late_s, has_liars=self.has_liars))
         self.note(host, age_findings(wanted, began, outcome, has_liars=self.has_liars))
+        if not self.has_liars:
+            self.note(host, region_findings(host, began, outcome))
         seq = settled_seq(wanted, outcome)
         if seq is not None and wanted.key is not None:
             self.settled(host, wanted.key, seq)
@@ -190,18 +220,35 @@ class Checkers:
         """Note that a machine knows for certain what the newest item of a key is: it looked, or it has published it."""
         at = host, key.raw
         self._settled[at] = max(seq, self._settled.get(at, -1))
+        self._settled_at[at] = boot_now()
+
+    def published(self, host: str, key: ZoneKey, seq: int) -> None:
+        """Note that a machine publishes an item, which nobody need confirm to it."""
+        self._published[host, key.raw] = None
+        self.settled(host, key, seq)
+
+    def put_begins(self, host: str, item: Item) -> None:
+        """Note when a machine put an item of a key last."""
+        if isinstance(item, MutableItem):
+            self._put_at[host, item.key.raw] = boot_now()
+
+    def put_at(self, host: str, key: ZoneKey) -> float | None:
+        """Return when a machine put an item of a key last; None if it never did."""
+        return self._put_at.get((host, key.raw))
 
     def question_ended(self, host: str, given: AnswerGiven) -> None:
         """Check an answer by itself and by what this machine has shown before."""
         self.counters["answers"] += 1
         self.note(host, answer_findings(given))
         self.note(host, self._mark_findings(host, given))
+        self.note(host, self._confirmation_findings(host, given))
         if is_negative(given):
             self.counters["negative"] += 1
             self.note(host, self._denial_findings(host, given))
 
     def _mark_findings(self, host: str, given: AnswerGiven) -> Iterator[str]:
-        for one in given.fetched:
+        # An item that was not enough for the answer was not shown: the question has waited for the next one.
+        for one in {one.zone_id.raw: one for one in given.fetched}.values():
             if not isinstance(one.outcome, Found):
                 continue
             at, seq = (host, one.zone_id.raw), one.outcome.item.seq
@@ -211,6 +258,16 @@ class Checkers:
             # An item with a note is shown without a mark: from the future, or where the disk refuses.
             if not one.outcome.notes:
                 self._shown[at] = max(before, seq)
+
+    def _confirmation_findings(self, host: str, given: AnswerGiven) -> Iterator[str]:
+        """Yield the items that pass for confirmed later than a look-up of this machine has confirmed them."""
+        for one in given.fetched:
+            at = host, one.zone_id.raw
+            if not isinstance(one.outcome, Found) or not one.outcome.settled or at in self._published:
+                continue
+            later_s = one.outcome.confirmed_at - self._settled_at.get(at, -math.inf)
+            if later_s > CONFIRMED_SPARE_S:
+                yield f"{one.zone_id} passes for confirmed {later_s:.0f} s after the last look-up that confirmed it"
 
     def _denial_findings(self, host: str, given: AnswerGiven) -> Iterator[str]:
         found = [one for one in given.fetched if isinstance(one.outcome, Found)]
@@ -222,7 +279,7 @@ class Checkers:
 
     def state_lost(self, host: str) -> None:
         """Forget what a machine knew that has lost its disk."""
-        for known in (self._shown, self._settled):
+        for known in (self._shown, self._settled, self._settled_at, self._published, self._put_at):
             for at in [at for at in known if at[0] == host]:
                 del known[at]
 

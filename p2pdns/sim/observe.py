@@ -52,6 +52,9 @@ class Observer(Protocol):
     def get_ended(self, host: str, wanted: Wanted, began: object, outcome: GetOutcome) -> None:
         """Hear of the end of a get."""
 
+    def put_begins(self, host: str, item: Item) -> None:
+        """Hear of a put that begins, whatever comes of it."""
+
     def question_ended(self, host: str, answered: AnswerGiven) -> None:
         """Hear of the answer to a question."""
 
@@ -89,4 +92,5 @@ class ObservedNetwork:
         self, item: Item, *, cas: int | None = None, on_progress: OnProgress | None = None
     ) -> asyncio.Future[PutOutcome]:
         """Have the nearest nodes keep an item; see `Endpoint.put`."""
+        self._observer.put_begins(self._host, item)
         return self._endpoint.put(item, cas=cas, on_progress=on_progress)

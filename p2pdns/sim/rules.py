@@ -45,6 +45,21 @@ class Partition:
         return self._group_of.get(sender) != self._group_of.get(receiver)
 
 
+class Slow:
+    """Delays all datagrams from and to some hosts, as a train in a tunnel does; none is lost."""
+
+    def __init__(self, hosts: Iterable[str], extra_s: float) -> None:
+        self._hosts = frozenset(hosts)
+        self._extra_s = extra_s
+
+    def __call__(self, datagram: Datagram) -> Fate | None:
+        return (self._extra_s,) if self.parts(datagram.sender[0], datagram.receiver[0]) else None
+
+    def parts(self, sender: str, receiver: str) -> bool:
+        """Return whether a reply may come after its asker has stopped waiting."""
+        return sender in self._hosts or receiver in self._hosts
+
+
 class Translator:
     """Hosts behind address translators: they hear only addresses that they have sent to a moment ago."""
 
@@ -82,7 +97,10 @@ class Tap:
         return None
 
 
+Trouble = Cut | Partition | Slow
+
+
 def is_parted(rules: Iterable[object], one: str, other: str) -> bool:
-    """Return whether some rule keeps two hosts from exchanging a request and its reply."""
-    cuts = [rule for rule in rules if isinstance(rule, Cut | Partition)]
+    """Return whether some rule keeps two hosts from exchanging a request and its reply in time."""
+    cuts = [rule for rule in rules if isinstance(rule, Trouble)]
     return any(cut.parts(one, other) or cut.parts(other, one) for cut in cuts)

@@ -10,11 +10,11 @@ import asyncio
 import heapq
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from p2pdns.addresses import Address
 from p2pdns.clock import boot_now
-from p2pdns.dht.node.values import GetOutcome, PutOutcome, Wanted
+from p2pdns.dht.node.values import TIMEOUT_S_FIRST, GetOutcome, Peer, PutOutcome, Wanted
 from p2pdns.dht.routing.ids import distance
 from p2pdns.dht.routing.table import K
 from p2pdns.dns.message import Question, RRset
@@ -22,11 +22,13 @@ from p2pdns.dns.registry import Type
 from p2pdns.items.item import Item, MutableItem, mutable_target, next_seq
 from p2pdns.items.keys import SecretKey, ZoneKey
 from p2pdns.items.packet import compose_packet
+from p2pdns.overlay.parts import zone_id_of
+from p2pdns.sim import looks
 from p2pdns.sim.checkers import Beginning, Checkers, identity_findings, store_size_findings, table_findings
 from p2pdns.sim.engine import Habits, MakeNode, VirtualEngine, host_of
 from p2pdns.sim.loop import VirtualLoop
 from p2pdns.sim.network import VirtualNetwork, Weather
-from p2pdns.sim.rules import Cut, Partition, Translator, is_parted
+from p2pdns.sim.rules import Translator, Trouble, is_parted
 
 CONTACTS_AT_START = 3  # A person who sets a machine up also has a few addresses; here a lot chooses them.
 JOINING_AT_ONCE_MAX = 20  # Machines that join together; with more, the table of each is poorer for a while.
@@ -50,6 +52,7 @@ class Owner:
     engine: VirtualEngine
     edition: int = 0
     seq: int | None = None
+    editions: list[MutableItem] = field(default_factory=list)
 
     @property
     def key(self) -> ZoneKey:
@@ -63,7 +66,7 @@ class Owner:
 
     @property
     def question(self) -> Question:
-        """The question for the zone's only record."""
+        """The question for the zone's first record."""
         return Question(self.key.apex.child(b"www"), Type.TXT)
 
     @property
@@ -71,13 +74,20 @@ class Owner:
         """A question for a name that the zone does not have."""
         return Question(self.key.apex.child(b"absent"), Type.TXT)
 
+    @property
+    def empty_question(self) -> Question:
+        """A question for a name that has no record, and one below it."""
+        return Question(self.key.apex.child(b"empty"), Type.TXT)
+
     def next_item(self) -> MutableItem:
-        """Return the zone's next edition, whose number its only record says."""
+        """Return the zone's next edition, whose number its records say."""
         self.edition += 1
         self.seq = next_seq(self.engine.unix_now(), self.seq)
         apex = self.key.apex
-        content = [RRset(apex.child(b"www"), Type.TXT, TTL_S, (bytes([1, self.edition]),))]
-        return MutableItem.signed(self.secret, self.seq, compose_packet(content, apex))
+        names = apex.child(b"www"), apex.child(b"empty").child(b"below")
+        content = [RRset(name, Type.TXT, TTL_S, (bytes([1, self.edition]),)) for name in names]
+        self.editions.append(MutableItem.signed(self.secret, self.seq, compose_packet(content, apex)))
+        return self.editions[-1]
 
 
 @dataclass(frozen=True)
@@ -111,7 +121,10 @@ class World:
         self.troubles: list[str] = []
         self.checkers = Checkers(self._beginning)
         # Cuts that have ended a moment ago: no machine can know of the other side yet.
-        self.healing: list[Cut | Partition] = []
+        self.healing: list[Trouble] = []
+        # What each machine stored at the last look at it, by target, and whom it knew when there was no trouble.
+        self._stored: dict[str, dict[bytes, int]] = {}
+        self._tables: dict[str, looks.TableLook] = {}
         self._habits_of = habits_of
         self._translator = Translator()
         self.network.rules.append(self._translator)
@@ -158,7 +171,7 @@ class World:
     async def publish_next(self, owner: Owner) -> PutOutcome:
         """Have the next edition of a zone published."""
         item = owner.next_item()
-        self.checkers.settled(owner.engine.address[0], owner.key, item.seq)
+        self.checkers.published(owner.engine.address[0], owner.key, item.seq)
         put = await owner.engine.publisher.publish(item)
         self.network.note("published", str(owner.key), owner.edition, put.others)
         return put
@@ -211,7 +224,9 @@ class World:
         cuts = [*self.network.rules, *self.healing]
         reached = [engine for engine in self.honest if not is_parted(cuts, host, engine.address[0])]
         nearest = self.nearest(wanted.target, among=reached)
-        return Beginning({engine.address[0]: self.seq_held(engine, wanted.target) for engine in nearest})
+        is_calm = not any(isinstance(rule, Trouble) for rule in cuts)
+        held = {engine.address[0]: self.seq_held(engine, wanted.target) for engine in nearest}
+        return Beginning(held, is_calm)
 
     def findings(self) -> Iterator[str]:
         """Check every table and store, and yield all faults since the last time, the machines' own reports among them.
@@ -220,6 +235,9 @@ class World:
         """
         for engine in self.honest:
             self._check(engine)
+        self._check_tables()
+        for owner in self.owners:
+            self._check_puts(owner)
         yield from self.checkers.findings
         yield from self.troubles
         self.checkers.findings.clear()
@@ -232,8 +250,48 @@ class World:
         is_settled = engine.session_s >= ID_SETTLED_S and len(peers) >= ID_CONTACTS_MIN
         self.checkers.note(host, identity_findings(host, node.node_id, is_settled=is_settled))
         self.checkers.note(host, store_size_findings(len(node.storage), node.storage.size_bytes))
+        held: dict[bytes, int] = {}
         for stored in node.storage.everything(now):
             self.checkers.stored(host, stored)
+            held[stored.target] = stored.seq
+        before, self._stored[host] = self._stored.get(host, {}), held
+        precedence = node.storage.precedence
+        self.checkers.note(host, looks.holding_findings(before, held, lambda seq: precedence.is_ahead(seq, now)))
+
+    def _check_tables(self) -> None:
+        tables, self._tables = self._tables, {}
+        # A contact that was silent once may go for the next one that answers: only calm tells who was silent.
+        if self.network.weather.loss or any(isinstance(rule, Trouble) for rule in self.network.rules):
+            return
+        now, machines = boot_now(), {engine.address: engine for engine in self.honest}
+        for engine in machines.values():
+            host, address = engine.address[0], engine.address
+            after = self._tables[host] = looks.TableLook(now, engine.node.node_id, engine.node.peers(now))
+            before = tables.get(host)
+            if before is None or engine.session_s < now - before.at:
+                continue
+            since_s = now - before.at
+
+            def is_safe(peer: Peer, address: Address = address, since_s: float = since_s) -> bool:
+                other = machines.get(peer.address)
+                if other is None or other.habits.is_behind_nat or other.session_s < since_s:
+                    return False
+                # A reply that is this slow may be late, and then the contact counts as silent.
+                is_fast = (
+                    self.network.rtt_s(address, peer.address) * (1 + self.network.weather.jitter) < TIMEOUT_S_FIRST
+                )
+                return is_fast and other.node.node_id == peer.node_id
+
+            self.checkers.note(host, looks.table_findings(before, after, is_safe))
+
+    def _check_puts(self, owner: Owner) -> None:
+        engine = owner.engine
+        # A publisher that lost its disk does not know its zone any more.
+        if not (engine.is_up and owner.editions and engine.state.is_protected(zone_id_of(owner.editions[-1]))):
+            return
+        host, put_at = engine.address[0], self.checkers.put_at(engine.address[0], owner.key)
+        since_s = None if put_at is None else boot_now() - put_at
+        self.checkers.note(host, looks.put_findings(str(owner.key), engine.session_s, since_s))
 
     async def close(self) -> None:
         """Stop every machine."""

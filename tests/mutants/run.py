@@ -135,6 +135,8 @@ def run_tests(copy: Copy, tests: Iterable[str], seconds: float = RUN_S_MAX) -> R
     report.unlink(missing_ok=True)
     # One seed for what hypothesis draws: a sabotage that was killed is killed again.
     arguments = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist", "--hypothesis-seed=1"]
+    # A row may name a world, which a run has to ask for.
+    arguments += ["-m", "sim or not sim"]
     output = copy.run(seconds, [*arguments, f"--junitxml={report}", *tests])
     if output is None:
         # A hang is noticed by the one who runs the tests: it counts as a failure, and is named.

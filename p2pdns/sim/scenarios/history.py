@@ -14,15 +14,22 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from p2pdns.addresses import Address
+from p2pdns.dht import bencode, krpc
+from p2pdns.dht.routing.ids import ID_BYTES
+from p2pdns.dns.message import Question
 from p2pdns.dns.registry import Rcode
-from p2pdns.sim import liveness
+from p2pdns.items.item import MutableItem, next_seq
+from p2pdns.items.keys import SecretKey
+from p2pdns.sim import liveness, looks
 from p2pdns.sim.behaviours import BEHAVIOURS, casting
 from p2pdns.sim.churn import MINUTE_S, clock_off_s
-from p2pdns.sim.engine import Habits, VirtualEngine
+from p2pdns.sim.engine import HOSTS_MAX, NETWORK_NAME, PORT, Habits, VirtualEngine, host_of
 from p2pdns.sim.network import Weather
 from p2pdns.sim.report import Report, Scale
-from p2pdns.sim.rules import Cut, Partition
+from p2pdns.sim.rules import Cut, Partition, Slow, Trouble
 from p2pdns.sim.scenarios.story import told
+from p2pdns.sim.stranger import Stranger
 from p2pdns.sim.world import CONTACTS_AT_START, Owner, Progress, World
 
 LOSS_MAX, DUPLICATION_MAX = 0.05, 0.02
@@ -34,6 +41,8 @@ STEP_S = 20.0
 CRASHED_S = (5.0, 600.0)
 PARTED_S = (30.0, 300.0)
 PARTED_SHARE = (0.1, 0.5)
+SLOW_SHARE = 0.2
+SLOW_S = (0.5, 3.0)  # One way. A request is waited for one second at most, and a question for four.
 READERS_A_STEP = 3
 CRASHED_SHARE_MAX = 0.3  # With more machines down at once, items may rightly be lost.
 QUIET_S = 300.0  # From the last trouble to the last look: contacts that went silent are asked again by then.
@@ -116,7 +125,12 @@ class _Troubles:
             *[self._crash] * 3,
             self._part,
             self._deafen,
+            self._slow,
+            self._put_older,
+            self._put_with_another_token,
         ]
+        self._stranger_count = 0
+        self._asked: dict[Address, Owner] = {}
 
     async def happen(self) -> None:
         """Let the troubles happen, stop them, and see that all is well."""
@@ -131,6 +145,10 @@ class _Troubles:
         await asyncio.gather(*self._under_way)
         world.network.weather = Weather()
         await asyncio.sleep(QUIET_S)
+        # By now each machine can know of all others again.
+        world.healing.clear()
+        # Between this look and the next one there is no trouble, and every machine asks many others.
+        self._report.findings += world.findings()
         for owner in world.owners:
             await world.publish_next(owner)
         self._report.rows.append(await self._row())
@@ -155,14 +173,15 @@ class _Troubles:
         )
 
     async def _ask(self) -> None:
-        """Some machines ask for a name that there is, and for one that there is not."""
+        """Some machines ask for a name that there is, for one that there is not, and for one that has no record."""
         owner = self._drawn.choice(self._world.owners)
         joined = [engine for engine in self._world.honest if engine.node.has_joined]
         for reader in self._drawn.sample(joined, min(READERS_A_STEP, len(joined))):
-            await asyncio.gather(*(self._ask_of(reader, owner, is_absent) for is_absent in (False, True)))
+            questions = owner.question, owner.absent_question, owner.empty_question
+            await asyncio.gather(*(self._ask_of(reader, owner, question) for question in questions))
 
-    async def _ask_of(self, reader: VirtualEngine, owner: Owner, is_absent: bool) -> None:
-        question = owner.absent_question if is_absent else owner.question
+    async def _ask_of(self, reader: VirtualEngine, owner: Owner, question: Question) -> None:
+        self._asked[reader.address] = owner
         resolved = await reader.ask(question)
         self._world.network.note("answer", str(question.name), resolved.rcode, resolved.answer)
         self._counts["asked"] += 1
@@ -174,6 +193,34 @@ class _Troubles:
         owners = [owner for owner in self._world.owners if owner.engine.is_up]
         if owners:
             await self._world.publish_next(self._drawn.choice(owners))
+
+    async def _put_older(self) -> None:
+        """A machine that was away puts again an edition that it kept; everybody may do that, and nobody may take it."""
+        owners = [owner for owner in self._world.owners if len(owner.editions) > 1]
+        joined = [engine for engine in self._world.honest if engine.node.has_joined]
+        if not owners or not joined:
+            return
+        owner, engine = self._drawn.choice(owners), self._drawn.choice(joined)
+        put = await engine.network.put(self._drawn.choice(owner.editions[:-1]))
+        self._world.network.note("put again", str(owner.key), put.stored_count)
+
+    async def _put_with_another_token(self) -> None:
+        """A stranger asks a node for one target, and puts an item of its own at another one with the token."""
+        world, drawn = self._world, self._drawn
+        node = drawn.choice(world.honest)
+        self._stranger_count += 1
+        address = (host_of(HOSTS_MAX - self._stranger_count), PORT)
+        stranger = Stranger(world.network, address, NETWORK_NAME, drawn)
+        reply = await stranger.ask(krpc.Get(drawn.randbytes(ID_BYTES)), node.address)
+        if reply is not None and reply.token is not None:
+            item = MutableItem.signed(SecretKey.generate(drawn.randbytes(32)), next_seq(node.unix_now(), None), b"")
+            value = bencode.encode(item.value)
+            await stranger.ask(
+                krpc.PutMutable(item.key.raw, item.seq, value, item.signature, reply.token), node.address
+            )
+            is_kept = node.is_up and world.seq_held(node, item.target) is not None
+            self._report.findings += looks.token_findings(node.address, is_kept)
+        stranger.close()
 
     async def _crash(self) -> None:
         """A machine ends, and comes back later, perhaps with a new disk."""
@@ -193,6 +240,10 @@ class _Troubles:
             if loses_disk:
                 engine.lose_state()
             engine.begin(world.addresses_of_some(drawn=random.Random(f"{engine.address}/{seconds}")))
+            asked = self._asked.get(engine.address)
+            if asked is not None:
+                # The programs on it do not wait until it has joined.
+                await self._ask_of(engine, asked, asked.question)
 
         self._later(back())
 
@@ -209,10 +260,19 @@ class _Troubles:
         self._counts["cut"] += 1
         self._trouble(Cut(hosts[::2], hosts[1::2]))
 
-    def _trouble(self, rule: Cut | Partition) -> None:
+    async def _slow(self) -> None:
+        """Some machines are on lines so slow that most replies come too late."""
+        hosts = [engine.address[0] for engine in self._world.engines]
+        count = max(1, round(SLOW_SHARE * len(hosts)))
+        self._counts["slow"] += 1
+        self._trouble(Slow(self._drawn.sample(hosts, count), self._drawn.uniform(*SLOW_S)))
+
+    def _trouble(self, rule: Trouble) -> None:
         world, seconds = self._world, self._drawn.uniform(*PARTED_S)
-        # Before the translators: what is cut off reaches none of them.
-        world.network.rules.insert(0, rule)
+        # Cuts come before the translators, as what is cut off reaches none of them, and delays behind them, as they
+        # would otherwise hear nothing of what is only late.
+        rules = world.network.rules
+        rules.insert(len(rules) if isinstance(rule, Slow) else 0, rule)
 
         async def end() -> None:
             await asyncio.sleep(seconds)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from p2pdns.clock import boot_now
 from p2pdns.dht.confirmation import Confirmation
 from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.node.values import GetOutcome, Peer, Wanted
@@ -54,9 +55,11 @@ def item(seq: int) -> MutableItem:
     return MutableItem.signed(SECRET, seq, compose_packet((), KEY.apex))
 
 
-def found(edition: MutableItem = ITEM, lookup: int = 1, notes: tuple[str, ...] = ()) -> Found:
+def found(
+    edition: MutableItem = ITEM, lookup: int = 1, notes: tuple[str, ...] = (), confirmed_at: float = float("-inf")
+) -> Found:
     """Return an edition as the overlay gives it to a question."""
-    return Found(edition, zone_of(edition), True, 0.0, True, lookup=lookup, notes=notes)
+    return Found(edition, zone_of(edition), True, confirmed_at, True, lookup=lookup, notes=notes)
 
 
 def given(
@@ -296,3 +299,71 @@ def test_an_id_that_bep_42_forbids_is_a_finding_once_the_node_knows_where_it_is(
 def test_a_store_beyond_its_bounds_is_a_finding(count: int, size: int) -> None:
     assert list(store_size_findings(count, size))
     assert not list(store_size_findings(ITEMS_MAX, BYTES_MAX))
+
+
+def test_a_look_up_that_ends_after_its_deadline_is_a_finding() -> None:
+    wanted = replace(WANTED, deadline=10.0)
+    assert len(list(get_findings(wanted, OUTCOME, late_s=0.01))) == 1
+    assert list(get_findings(wanted, OUTCOME, late_s=-1.0)) == []
+    assert list(get_findings(WANTED, OUTCOME, late_s=1.0)) == []
+
+
+@pytest.mark.parametrize(
+    ("answered", "verdict", "is_calm", "is_finding"),
+    [
+        (HOLDERS, Verdict.COMPLETE, True, False),
+        (HOLDERS[:14], Verdict.COMPLETE, True, False),
+        (HOLDERS[:13], Verdict.COMPLETE, True, True),
+        (HOLDERS[:13], Verdict.SPARSE, True, False),
+        (HOLDERS[:13], Verdict.COMPLETE, False, False),
+    ],
+    ids=["all", "most", "too few", "not complete", "some are cut off"],
+)
+def test_a_get_is_not_complete_while_too_few_of_the_nearest_have_answered(
+    answered: list[str], verdict: Verdict, is_calm: bool, is_finding: bool
+) -> None:
+    outcome = replace(OUTCOME, verdict=verdict, answered=tuple((one, 1) for one in answered))
+    # The machine that asks need not ask itself.
+    beginning = Beginning(dict.fromkeys([*HOLDERS, HOST]), is_calm)
+    seen = checkers(beginning)
+    seen.get_ended(HOST, WANTED, beginning, outcome)
+    assert bool(seen.findings) is is_finding
+    seen = checkers(beginning)
+    seen.has_liars = True
+    seen.get_ended(HOST, WANTED, beginning, outcome)
+    assert seen.findings == []
+
+
+def test_an_item_that_passes_for_confirmed_without_a_look_up_is_a_finding_but_with_its_publisher() -> None:
+    answer = given(Fetched(ZONE_ID, found(confirmed_at=boot_now() + 10.0), SEQ))
+    for seen, is_finding in ((checkers(), True), (checkers(), False)):
+        if not is_finding:
+            seen.published(HOST, KEY, SEQ)
+        seen.question_ended(HOST, answer)
+        assert bool(seen.findings) is is_finding
+    seen = checkers()
+    seen.settled(HOST, KEY, SEQ)
+    seen.question_ended(HOST, given(Fetched(ZONE_ID, found(confirmed_at=boot_now()), SEQ)))
+    assert seen.findings == []
+    seen.question_ended(HOST, answer)
+    assert len(seen.findings) == 1
+
+
+def test_an_item_that_was_not_enough_for_an_answer_was_not_shown() -> None:
+    older, newer = Fetched(ZONE_ID, found(), SEQ + 1), Fetched(ZONE_ID, found(item(SEQ + 1)), SEQ + 1)
+    seen = checkers()
+    seen.question_ended(HOST, given(newer))
+    seen.question_ended(HOST, given(older, newer))
+    assert seen.findings == []
+    seen.question_ended(HOST, given(newer, older))
+    assert len(seen.findings) == 1
+
+
+def test_when_a_machine_has_put_a_zone_is_known_until_it_loses_its_disk() -> None:
+    seen = checkers()
+    assert seen.put_at(HOST, KEY) is None
+    seen.put_begins(HOST, ITEM)
+    assert seen.put_at(HOST, KEY) is not None
+    assert seen.put_at("11.0.0.2", KEY) is None
+    seen.state_lost(HOST)
+    assert seen.put_at(HOST, KEY) is None

@@ -12,7 +12,7 @@ from p2pdns.addresses import Address
 from p2pdns.sim.engine import host_of
 from p2pdns.sim.loop import VirtualLoop, run
 from p2pdns.sim.network import LOST, RTT_S_MEDIAN, Datagram, Fate, VirtualNetwork, Weather
-from p2pdns.sim.rules import MAPPING_S, MAPPINGS_MAX, Cut, Partition, Translator
+from p2pdns.sim.rules import MAPPING_S, MAPPINGS_MAX, Cut, Partition, Slow, Translator, is_parted
 
 A, B, C = (host_of(0), 1), (host_of(1), 1), (host_of(2), 1)
 SENT = 400
@@ -130,3 +130,9 @@ def test_new_weather_holds_for_pairs_that_have_exchanged_datagrams_before() -> N
     network.weather = Weather(rtt_s_median=0.4, rtt_sigma=0.0)
     assert network.rtt_s(one, other) == pytest.approx(0.4)
     loop.close()
+
+
+def test_what_a_slow_host_sends_and_hears_is_late_and_not_lost() -> None:
+    slow = Slow([A[0]], 2.0)
+    assert [fate_of(slow, *ends) for ends in ((A, B), (B, A), (B, C))] == [(2.0,), (2.0,), None]
+    assert [is_parted([slow], *hosts) for hosts in ((A[0], B[0]), (B[0], A[0]), (B[0], C[0]))] == [True, True, False]
