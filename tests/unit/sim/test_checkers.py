@@ -312,12 +312,12 @@ def test_a_look_up_that_ends_after_its_deadline_is_a_finding() -> None:
     ("answered", "verdict", "is_calm", "is_finding"),
     [
         (HOLDERS, Verdict.COMPLETE, True, False),
-        (HOLDERS[:14], Verdict.COMPLETE, True, False),
-        (HOLDERS[:13], Verdict.COMPLETE, True, True),
-        (HOLDERS[:13], Verdict.SPARSE, True, False),
-        (HOLDERS[:13], Verdict.COMPLETE, False, False),
+        (HOLDERS[:10], Verdict.COMPLETE, True, False),
+        (HOLDERS[:9], Verdict.COMPLETE, True, True),
+        (HOLDERS[:9], Verdict.SPARSE, True, False),
+        (HOLDERS[:9], Verdict.COMPLETE, False, False),
     ],
-    ids=["all", "most", "too few", "not complete", "some are cut off"],
+    ids=["all", "half", "too few", "not complete", "some are cut off"],
 )
 def test_a_get_is_not_complete_while_too_few_of_the_nearest_have_answered(
     answered: list[str], verdict: Verdict, is_calm: bool, is_finding: bool
