@@ -127,6 +127,7 @@ class VirtualNetwork:
 
     @weather.setter
     def weather(self, weather: Weather) -> None:
+        """Change the weather."""
         self._weather = weather
         # The pairs that were remembered had their round trips from the old weather.
         self._rtt_s_of = remembered(PAIRS_REMEMBERED_MAX)(self._pair_rtt_s)
