@@ -53,9 +53,9 @@ style: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict p2pdns tests deploy bench
 
-# Many tests wait for processes and sockets rather than compute, so four at a time suit two cores.
+# Most tests wait for processes and sockets rather than compute, so three at a time suit two cores.
 test: $(VENV)/.installed-dev | tools
-	$(BIN)/python -m pytest -q -n 4 --dist worksteal
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal
 
 # Each process of `make test` reads every test. On a new machine each would also rewrite the asserts of all of them.
 compiled: $(VENV)/.installed-dev

@@ -75,7 +75,9 @@ class World:
                     await endpoint.get(Wanted(os.urandom(20)), on_item=lambda _: None)
 
     def close(self) -> None:
-        """Close our half; the other ends with its last reference."""
+        """Close both halves."""
+        for torrent in self.torrents:
+            torrent.close()
         if self.server is not None:
             self.server.close()
         for endpoint in self.ours:

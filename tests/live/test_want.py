@@ -41,6 +41,10 @@ class DualTorrent:
         self.session = libtorrent.session(settings)
         self.ports: dict[str, int] = {}
 
+    def close(self) -> None:
+        """End the session and its threads now."""
+        del self.session
+
     async def opened(self) -> list[Address]:
         """Return where it speaks to other nodes."""
         while len(self.ports) < len(HOSTS):
@@ -95,11 +99,13 @@ async def tell_alike(torrents: Sequence[DualTorrent], ours: Families) -> None:
 
 def test_libtorrent_and_we_tell_of_the_families_that_want_names() -> None:
     async def play() -> None:
-        ours = await open_ours()
+        ours, torrents = await open_ours(), [DualTorrent() for _ in range(2)]
         try:
-            await tell_alike([DualTorrent() for _ in range(2)], ours)
+            await tell_alike(torrents, ours)
         finally:
             ours.close()
+            for torrent in torrents:
+                torrent.close()
 
     asyncio.run(asyncio.wait_for(play(), GUARD_S))
 
@@ -109,13 +115,13 @@ def test_libtorrent_leads_us_into_the_dht_of_the_other_family(known: int) -> Non
     async def play() -> None:
         torrents = [DualTorrent() for _ in range(2)]
         theirs = [await torrent.opened() for torrent in torrents]
-        for address in theirs[1]:
-            torrents[0].session.add_dht_node(address)
-        for address in theirs[0]:
-            torrents[1].session.add_dht_node(address)
         ours = await open_ours()
         try:
             while not ours.endpoints[1 - known].node.contact_count:
+                # Each time, because libtorrent does not ping a node again that was too slow once.
+                for torrent, addresses in zip(torrents, reversed(theirs), strict=True):
+                    for address in addresses:
+                        torrent.session.add_dht_node(address)
                 # We are told of one family's address only.
                 await ours.endpoints[known].bootstrap([theirs[0][known]])
                 await ours.endpoints[known].get(Wanted(os.urandom(20)), on_item=lambda _: None)
@@ -123,5 +129,7 @@ def test_libtorrent_leads_us_into_the_dht_of_the_other_family(known: int) -> Non
                 torrents[0].session.pop_alerts()
         finally:
             ours.close()
+            for torrent in torrents:
+                torrent.close()
 
     asyncio.run(asyncio.wait_for(play(), GUARD_S))

@@ -70,6 +70,10 @@ class Torrent:
         self.address: Address = ("127.0.0.1", self.session.listen_port())
         self.complaints: list[str] = []
 
+    def close(self) -> None:
+        """End the session and its threads now: one that is only forgotten ends at some time, beside other tests."""
+        del self.session
+
     def meet(self, addresses: Sequence[Address]) -> None:
         """Have it ping these nodes; who answers enters its table."""
         for address in addresses:
