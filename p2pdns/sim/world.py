@@ -120,6 +120,8 @@ class World:
         self.owners: list[Owner] = []
         self.troubles: list[str] = []
         self.checkers = Checkers(self._beginning)
+        # Where a scenario loads or parts its world, a complete look-up may not have heard from most of the nearest.
+        self.is_calm = True
         # Cuts that have ended a moment ago: no machine can know of the other side yet.
         self.healing: list[Trouble] = []
         # What each machine stored at the last look at it, by target, and whom it knew when there was no trouble.
@@ -224,7 +226,7 @@ class World:
         cuts = [*self.network.rules, *self.healing]
         reached = [engine for engine in self.honest if not is_parted(cuts, host, engine.address[0])]
         nearest = self.nearest(wanted.target, among=reached)
-        is_calm = not any(isinstance(rule, Trouble) for rule in cuts)
+        is_calm = self.is_calm and not any(isinstance(rule, Trouble) for rule in cuts)
         held = {engine.address[0]: self.seq_held(engine, wanted.target) for engine in nearest}
         return Beginning(held, is_calm)
 

@@ -71,6 +71,7 @@ def flash(scale: Scale, progress: Progress) -> Report:
         await world.publish(1)
         (owner,) = world.owners
         await asyncio.sleep(60.0)
+        world.is_calm = False
         for number, (wave, pause_s) in enumerate(WAVES):
             report.rows.append(await _wave(world, owner, wave, pause_s))
             report.findings += world.findings()

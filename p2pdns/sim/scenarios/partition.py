@@ -72,6 +72,7 @@ def partition(scale: Scale, progress: Progress) -> Report:
         report.rows.append(await halves.asked("together", scale.gets // 2, same_side=None, seconds=scale.gets / 4))
         parted = Partition([engine.address[0] for engine in halves.left])
         world.network.rules.append(parted)
+        world.is_calm = False
         await asyncio.sleep(scale.minutes * MINUTE_S / 2)
         report.findings += world.findings()
         for owner in list(world.owners):
