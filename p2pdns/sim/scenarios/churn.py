@@ -20,11 +20,10 @@ from p2pdns.sim.engine import Habits, VirtualEngine
 from p2pdns.sim.network import Weather
 from p2pdns.sim.report import Report, Scale, ms_text, quantiles
 from p2pdns.sim.rules import Cut
-from p2pdns.sim.scenarios.story import told
+from p2pdns.sim.scenarios.story import drawn_weather, told
 from p2pdns.sim.world import CONTACTS_AT_START, Look, Owner, Progress, World
 
 SESSION_MINUTES = (60.0, 5.0)  # Medians: as in the public network, and as hard as it gets with phones.
-LOSS_MAX = 0.02
 NATTED_MIN, NATTED_MAX = 0.1, 0.3  # Shares of the machines behind a translator; in Mainline it is more than half.
 STATE_LOST_MIN, STATE_LOST_MAX = 0.05, 0.3
 DEAF_SHARE = 0.05  # Of the machines: so many hear nothing from as many others.
@@ -77,17 +76,10 @@ class ChurnRow:
 
 def churn(scale: Scale, progress: Progress) -> Report:
     """Publish, send the publishers away, and look up while machines come and go; then let the trouble stop."""
-    drawn = random.Random(f"{scale.seed}/draw")
-    weather = Weather(loss=round(drawn.uniform(0.0, LOSS_MAX), 4), duplication=round(drawn.uniform(0.0, 0.01), 4))
+    drawn, weather, draw = drawn_weather(scale.seed)
     state_lost = round(drawn.uniform(STATE_LOST_MIN, STATE_LOST_MAX), 2)
     natted = round(drawn.uniform(NATTED_MIN, NATTED_MAX), 2)
-    draw = {
-        "loss": weather.loss,
-        "duplication": weather.duplication,
-        "rtt_ms_median": weather.rtt_s_median * 1000,
-        "state_lost": state_lost,
-        "natted": natted,
-    }
+    draw |= {"state_lost": state_lost, "natted": natted}
 
     def habits_of(number: int, lot: random.Random) -> Habits:
         return Habits(clock_off_s=clock_off_s(lot), is_behind_nat=lot.random() < natted)

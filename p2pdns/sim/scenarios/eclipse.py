@@ -20,11 +20,10 @@ from p2pdns.items.item import mutable_target
 from p2pdns.items.keys import SecretKey
 from p2pdns.sim.attackers import Answers, Attack, Ids, sybil_contacts
 from p2pdns.sim.intervals import Shared, shared
-from p2pdns.sim.network import Weather
 from p2pdns.sim.places import HOSTILE_OCTETS, INVENTED_OCTETS, Estate, drawn_hosts
 from p2pdns.sim.report import Report, Scale
-from p2pdns.sim.scenarios.replay import LOSS_MAX, is_stale, is_stale_and_settled
-from p2pdns.sim.scenarios.story import one_after_another
+from p2pdns.sim.scenarios.replay import is_stale, is_stale_and_settled
+from p2pdns.sim.scenarios.story import drawn_weather, one_after_another
 from p2pdns.sim.world import Look, Owner, Progress, World
 
 QUIET_S = 30.0  # Between two editions.
@@ -107,9 +106,7 @@ class EclipseRow:
 
 def eclipse(scale: Scale, progress: Progress, cases: Sequence[Case] = CASES) -> Report:
     """Grow the same world once for each attack; publish before and after it begins, and look up."""
-    drawn = random.Random(f"{scale.seed}/draw")
-    weather = Weather(loss=round(drawn.uniform(0.0, LOSS_MAX), 4), duplication=round(drawn.uniform(0.0, 0.01), 4))
-    draw = {"loss": weather.loss, "duplication": weather.duplication, "rtt_ms_median": weather.rtt_s_median * 1000}
+    _, weather, draw = drawn_weather(scale.seed)
     draws = random.Random(f"{scale.seed}/addresses")
     estate = Estate(drawn_hosts(draws, HOSTILE_OCTETS, PREFIXES, HOSTS_PER_PREFIX))
     inventions = Estate(drawn_hosts(draws, INVENTED_OCTETS, INVENTED_PREFIXES, 1))

@@ -6,19 +6,16 @@ Guarantees: the verdict is bad if a rule was broken or if a question got no answ
 from __future__ import annotations
 
 import asyncio
-import random
 from dataclasses import dataclass
 
 from p2pdns.clock import boot_now
 from p2pdns.limits import QUESTION_S_MAX
 from p2pdns.sim.engine import VirtualEngine
-from p2pdns.sim.network import Weather
 from p2pdns.sim.report import Report, Scale, ms_text, quantiles
 from p2pdns.sim.rules import Tap
-from p2pdns.sim.scenarios.story import told
+from p2pdns.sim.scenarios.story import drawn_weather, told
 from p2pdns.sim.world import TTL_S, Owner, Progress, World
 
-LOSS_MAX = 0.02
 SETTLE_S = 1_800.0  # Until read-only nodes were visited, and tables are full.
 # The waves, and how long after the one before: while answers are kept, and when they have to be confirmed.
 WAVES = (("cold", 0.0), ("a second later", 1.0), ("after a TTL", TTL_S + 1.0))
@@ -61,9 +58,7 @@ class FlashRow:
 
 def flash(scale: Scale, progress: Progress) -> Report:
     """Publish one zone, and have every machine ask for it at once, three times."""
-    drawn = random.Random(f"{scale.seed}/draw")
-    weather = Weather(loss=round(drawn.uniform(0.0, LOSS_MAX), 4), duplication=round(drawn.uniform(0.0, 0.01), 4))
-    draw = {"loss": weather.loss, "duplication": weather.duplication, "rtt_ms_median": weather.rtt_s_median * 1000}
+    _, weather, draw = drawn_weather(scale.seed)
 
     async def story(world: World, report: Report) -> None:
         await world.grow(scale.nodes)

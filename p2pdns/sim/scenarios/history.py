@@ -28,7 +28,7 @@ from p2pdns.sim.engine import HOSTS_MAX, NETWORK_NAME, PORT, Habits, VirtualEngi
 from p2pdns.sim.network import Weather
 from p2pdns.sim.report import Report, Scale
 from p2pdns.sim.rules import Cut, Partition, Slow, Trouble
-from p2pdns.sim.scenarios.story import told
+from p2pdns.sim.scenarios.story import drawn_weather, told
 from p2pdns.sim.stranger import Stranger
 from p2pdns.sim.world import CONTACTS_AT_START, Owner, Progress, World
 
@@ -81,13 +81,10 @@ class HistoryRow:
 
 def history(scale: Scale, progress: Progress) -> Report:
     """Grow a world, publish, let drawn troubles happen for some time, stop them, and look everything up."""
-    drawn = random.Random(f"{scale.seed}/draw")
-    loss, duplication = drawn.uniform(0.0, LOSS_MAX), drawn.uniform(0.0, DUPLICATION_MAX)
-    weather = Weather(loss=round(loss, 4), duplication=round(duplication, 4))
+    drawn, weather, draw = drawn_weather(scale.seed, LOSS_MAX, DUPLICATION_MAX)
     natted = round(drawn.uniform(0.0, NATTED_MAX), 2)
     kinds = drawn.sample(sorted(BEHAVIOURS), drawn.randint(0, LIARS_MAX))
     liars = {kind: round(drawn.uniform(LIAR_SHARE_MIN, LIAR_SHARE_MAX), 3) for kind in kinds}
-    draw = {"loss": weather.loss, "duplication": weather.duplication, "rtt_ms_median": weather.rtt_s_median * 1000}
     draw |= {"natted": natted, **liars}
 
     def habits_of(number: int, lot: random.Random) -> Habits:

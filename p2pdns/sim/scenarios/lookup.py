@@ -6,19 +6,17 @@ Guarantees: the verdict is bad if a figure misses its goal or a rule was broken.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.items.item import mutable_target
 from p2pdns.sim.hops import Watch
-from p2pdns.sim.network import RTT_S_MEDIAN, Weather
+from p2pdns.sim.network import RTT_S_MEDIAN
 from p2pdns.sim.report import Report, Ring, Scale, ms_text, quantiles
-from p2pdns.sim.scenarios.story import told
+from p2pdns.sim.scenarios.story import drawn_weather, told
 from p2pdns.sim.world import Look, Progress, World
 
-LOSS_MAX = 0.02  # The most that a seed can draw; home lines lose less.
 QUIET_S = 60.0  # After the last machine has joined and the last zone is published.
 DEAD_SHARES = (0.0, 0.1, 0.3, 0.5)
 P50_RTTS_MAX, P95_RTTS_MAX = 2.0, 4.0  # Of the first valid item, with all machines alive.
@@ -58,9 +56,7 @@ class LookupRow:
 
 def lookup(scale: Scale, progress: Progress) -> Report:
     """Grow a world, publish, and look up while ever more of its machines are dead."""
-    drawn = random.Random(f"{scale.seed}/draw")
-    weather = Weather(loss=round(drawn.uniform(0.0, LOSS_MAX), 4), duplication=round(drawn.uniform(0.0, 0.01), 4))
-    draw = {"loss": weather.loss, "duplication": weather.duplication, "rtt_ms_median": weather.rtt_s_median * 1000}
+    _, weather, draw = drawn_weather(scale.seed)
 
     async def story(world: World, report: Report) -> None:
         await world.grow(scale.nodes)

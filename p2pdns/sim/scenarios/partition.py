@@ -16,13 +16,11 @@ from p2pdns.publishing.upkeep import JITTER, REPUBLISH_S
 from p2pdns.sim import liveness
 from p2pdns.sim.churn import MINUTE_S
 from p2pdns.sim.engine import VirtualEngine
-from p2pdns.sim.network import Weather
 from p2pdns.sim.report import Report, Scale
 from p2pdns.sim.rules import Partition
-from p2pdns.sim.scenarios.story import told
+from p2pdns.sim.scenarios.story import drawn_weather, told
 from p2pdns.sim.world import Owner, Progress, World
 
-LOSS_MAX = 0.02
 SETTLE_S = 1_800.0  # Until read-only nodes were visited, and tables are full.
 READERS = 5  # Of each half: the same ones all the time, so that they have marks.
 LOOK_S = 30.0  # Between two looks at whether the halves have grown together.
@@ -59,9 +57,7 @@ class PartitionRow:
 
 def partition(scale: Scale, progress: Progress) -> Report:
     """Publish, part the network, publish and ask on both sides, heal it, and wait for it to be one again."""
-    drawn = random.Random(f"{scale.seed}/draw")
-    weather = Weather(loss=round(drawn.uniform(0.0, LOSS_MAX), 4), duplication=round(drawn.uniform(0.0, 0.01), 4))
-    draw = {"loss": weather.loss, "duplication": weather.duplication, "rtt_ms_median": weather.rtt_s_median * 1000}
+    _, weather, draw = drawn_weather(scale.seed)
 
     async def story(world: World, report: Report) -> None:
         await world.grow(scale.nodes)

@@ -7,7 +7,6 @@ older one is a figure without a goal. Does not know how it is shown.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,12 +22,10 @@ from p2pdns.resolver.steps import Budget, Found
 from p2pdns.sim.behaviours import Replay, casting
 from p2pdns.sim.intervals import Shared, shared
 from p2pdns.sim.memory import MemoryState
-from p2pdns.sim.network import Weather
 from p2pdns.sim.report import Report, Scale
-from p2pdns.sim.scenarios.story import one_after_another
+from p2pdns.sim.scenarios.story import drawn_weather, one_after_another
 from p2pdns.sim.world import Look, Owner, Progress, World
 
-LOSS_MAX = 0.02  # The most that a seed can draw, as in `lookup`.
 QUIET_S = 60.0  # Between the two editions.
 REPLAYING_SHARES = (0.0, 0.05, 0.2)
 
@@ -95,9 +92,7 @@ class MarksAlone:
 
 def replay(scale: Scale, progress: Progress, shares: Sequence[float] = REPLAYING_SHARES) -> Report:
     """Grow the same world for each share of replaying machines; publish, update, and look up."""
-    drawn = random.Random(f"{scale.seed}/draw")
-    weather = Weather(loss=round(drawn.uniform(0.0, LOSS_MAX), 4), duplication=round(drawn.uniform(0.0, 0.01), 4))
-    draw = {"loss": weather.loss, "duplication": weather.duplication, "rtt_ms_median": weather.rtt_s_median * 1000}
+    _, weather, draw = drawn_weather(scale.seed)
     stories = [partial(_story, share, progress) for share in shares]
     return one_after_another(Report("replay", scale, draw), weather, progress, stories)
 

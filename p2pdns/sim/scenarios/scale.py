@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 import resource
 import time
 from dataclasses import dataclass
 
 from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.routing.table import K
-from p2pdns.sim.network import Weather
 from p2pdns.sim.report import Report, Scale, ms_text, quantiles
-from p2pdns.sim.scenarios.story import told
+from p2pdns.sim.scenarios.story import drawn_weather, told
 from p2pdns.sim.world import Look, Owner, Progress, World
 
 SIZE_MIN = 30
@@ -93,9 +91,7 @@ def sizes_of(nodes: int) -> list[int]:
 
 def scale(scale: Scale, progress: Progress) -> Report:
     """Grow a world, and at each size publish and look up; at the last size once more with many dead."""
-    drawn = random.Random(f"{scale.seed}/draw")
-    weather = Weather(loss=round(drawn.uniform(0.0, 0.02), 4), duplication=round(drawn.uniform(0.0, 0.01), 4))
-    draw = {"loss": weather.loss, "duplication": weather.duplication, "rtt_ms_median": weather.rtt_s_median * 1000}
+    _, weather, draw = drawn_weather(scale.seed)
 
     async def story(world: World, report: Report) -> None:
         for nodes in sizes_of(scale.nodes):

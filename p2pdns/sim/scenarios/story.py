@@ -7,6 +7,7 @@ are stopped at the end. Does not know what happens in a story.
 from __future__ import annotations
 
 import hashlib
+import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
@@ -19,7 +20,21 @@ from p2pdns.sim.network import Weather
 from p2pdns.sim.report import FINDINGS_KEPT_MAX, Report
 from p2pdns.sim.world import HabitsOf, Progress, World
 
+# The most that a seed can draw where a scenario wants no more; home lines lose less.
+LOSS_MAX, DUPLICATION_MAX = 0.02, 0.01
+
 Story = Callable[[World, Report], Awaitable[None]]
+
+
+def drawn_weather(
+    seed: int, loss_max: float = LOSS_MAX, duplication_max: float = DUPLICATION_MAX
+) -> tuple[random.Random, Weather, dict[str, float]]:
+    """Return the generator of a seed's draw, the weather that it has drawn, and what a report says of it."""
+    drawn = random.Random(f"{seed}/draw")
+    loss, duplication = drawn.uniform(0.0, loss_max), drawn.uniform(0.0, duplication_max)
+    weather = Weather(loss=round(loss, 4), duplication=round(duplication, 4))
+    facts = {"loss": weather.loss, "duplication": weather.duplication, "rtt_ms_median": weather.rtt_s_median * 1000}
+    return drawn, weather, facts
 
 
 def told(
