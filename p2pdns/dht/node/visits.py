@@ -16,7 +16,7 @@ from typing import NamedTuple
 from p2pdns.addresses import Address, prefix_of
 from p2pdns.dht.node.core import ASKED_S
 
-READERS_MAX = 64  # At a visit every 45 s that is three quarters of an hour; the latest are the likeliest to be up.
+READERS_MAX = 64  # At a visit a minute that is an hour; the latest are the likeliest to be up.
 # Its query and our reply open a way for so long, by the rule that the visited node itself goes by; and a minute more
 # for queries that it has sent and that were lost.
 LEFT_ALONE_S = ASKED_S + 60.0
