@@ -181,7 +181,7 @@ def page(found: dict[str, list[dict[str, Any]]]) -> str:
         "",
         "`make overlay-report` (bench/overlay.py) writes this page. The nodes, look-ups, publishers and resolvers are",
         "the ones that run outside; time and network are simulated. Round trips are drawn for each pair of hosts: half",
-        "are below 82 ms, one in a hundred is above 370 ms. ± is half of the 95 % interval of the mean over the seeds.",
+        "are below 82 ms, one in a hundred is above 557 ms. ± is half of the 95 % interval of the mean over the seeds.",
         "`p2pdns sim` with the scenario, seed, nodes and gets of a table repeats a world.",
         "",
     ]

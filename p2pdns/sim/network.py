@@ -24,10 +24,12 @@ from p2pdns.values import Value
 
 FIRST_FILENO = 1 << 20  # Above all descriptors of the process itself.
 SOCKET_DATAGRAMS_MAX = 512  # A receive buffer of the usual size holds about so many.
-# A model, fitted to no data set yet: log-normal, so that half of the pairs are below 82 ms, one in twenty is above 240
-# and one in a hundred above 370.
 RTT_S_MEDIAN = 0.082
-RTT_SIGMA = 0.65
+# Saroiu, Gummadi and Gribble (A Measurement Study of Peer-to-Peer File Sharing Systems, 2002) measured the round trips
+# to peers of Gnutella: a fifth of them were below 70 ms, and a fifth above 280 ms. A log-normal law with these fifths
+# has a sigma of ln(280 / 70) / (2 * 0.8416). With our median, one pair in twenty is above 318 ms, one in a hundred
+# above 557 ms.
+RTT_SIGMA = 0.824
 PAIRS_REMEMBERED_MAX = 16_384  # Pairs of hosts whose round-trip time is kept; about 4 MB.
 JITTER = 0.1  # Of a delay: datagrams sent within a tenth of it overtake each other.
 
