@@ -43,11 +43,13 @@ GET_LATE_S_MAX = 2 * TIMER_S_MIN  # One for the timer of the deadline, one for t
 class Beginning:
     """The seqs held by the living nodes nearest to a target that the asker can reach, when its get began; by host.
 
-    In a world that was never troubled, or not for long, every machine can know of all that are near.
+    In a world that was never troubled, or not for long, every machine can know of all that are near. At the end of the
+    get `gone` has those of them that the asker cannot reach any more: they may have been silent to it.
     """
 
     held: Mapping[str, int | None] = field(default_factory=dict)
     is_calm: bool = False
+    gone: tuple[str, ...] = ()
 
 
 # Single values
@@ -107,17 +109,19 @@ def age_findings(
     answered = [host for host, _ in outcome.answered if host in newer]
     if answered:
         yield f"a get settled on seq {seq}, and {answered[0]}, which answered it, held {newer[answered[0]]} before"
-    elif 2 * len(newer) > len(beginning.held) and not has_liars:
-        yield f"a get settled on seq {seq}, and {len(newer)} of the {len(beginning.held)} nearest held a newer one"
+        return
+    overlooked = [host for host in newer if host not in beginning.gone]
+    if 2 * len(overlooked) > len(beginning.held) and not has_liars:
+        yield f"a get settled on seq {seq}, and {len(overlooked)} of the {len(beginning.held)} nearest held a newer one"
 
 
 def region_findings(host: str, beginning: Beginning, outcome: GetOutcome) -> Iterator[str]:
     """Yield whether a get calls itself complete although too few of the nodes nearest to the target have answered it.
 
     Liars may lead a look-up away from them, and who was cut off does not know all; so it is no rule there. Where nobody
-    lies or is cut off, some may still be unknown that came a moment ago.
+    lies or is cut off until the end, some may still be unknown that came a moment ago.
     """
-    near = [one for one in beginning.held if one != host]
+    near = [one for one in beginning.held if one != host and one not in beginning.gone]
     answered = {one: None for one, _ in outcome.answered}
     count = sum(one in answered for one in near)
     if beginning.is_calm and outcome.complete and count < ANSWERED_SHARE_MIN * len(near):
@@ -182,13 +186,19 @@ def identity_findings(host: str, node_id: bytes, *, is_settled: bool) -> Iterato
 
 
 class Checkers:
-    """What all machines of a world have shown so far; an `Observer`. `beginning_of` looks at the holders of a get."""
+    """What all machines of a world have shown so far; an `Observer`.
 
-    def __init__(self, beginning_of: Callable[[str, Wanted], Beginning]) -> None:
+    `beginning_of` looks at the holders of a get, and `left_of` says at its end what a machine can still reach of them.
+    """
+
+    def __init__(
+        self, beginning_of: Callable[[str, Wanted], Beginning], left_of: Callable[[str, Beginning], Beginning]
+    ) -> None:
         self.findings: list[str] = []
         self.counters: Counter[str] = Counter()
         self.has_liars = False
         self._beginning_of = beginning_of
+        self._left_of = left_of
         self._shown: dict[tuple[str, bytes], int] = {}
         self._settled: dict[tuple[str, bytes], int] = {}
         self._settled_at: dict[tuple[str, bytes], float] = {}
@@ -209,6 +219,7 @@ class Checkers:
     def get_ended(self, host: str, wanted: Wanted, began: object, outcome: GetOutcome) -> None:
         """Check the end of a get."""
         assert isinstance(began, Beginning)
+        began = self._left_of(host, began)
         late_s = 0.0 if wanted.deadline is None else boot_now() - wanted.deadline
         self.note(host, get_findings(wanted, outcome, late_s=late_s, has_liars=self.has_liars))
         self.note(host, age_findings(wanted, began, outcome, has_liars=self.has_liars))

@@ -119,7 +119,7 @@ class World:
         self.engines: list[VirtualEngine] = []
         self.owners: list[Owner] = []
         self.troubles: list[str] = []
-        self.checkers = Checkers(self._beginning)
+        self.checkers = Checkers(self._beginning, self._left)
         # Where a scenario loads or parts its world, a complete look-up may not have heard from most of the nearest.
         self.is_calm = True
         # Cuts that have ended a moment ago: no machine can know of the other side yet.
@@ -223,12 +223,27 @@ class World:
         return None if held is None else held.seq
 
     def _beginning(self, host: str, wanted: Wanted) -> Beginning:
-        cuts = [*self.network.rules, *self.healing]
-        reached = [engine for engine in self.honest if not is_parted(cuts, host, engine.address[0])]
-        nearest = self.nearest(wanted.target, among=reached)
-        is_calm = self.is_calm and not any(isinstance(rule, Trouble) for rule in cuts)
+        nearest = self.nearest(wanted.target, among=self._reached(host))
         held = {engine.address[0]: self.seq_held(engine, wanted.target) for engine in nearest}
-        return Beginning(held, is_calm)
+        return Beginning(held, self._is_calm_now)
+
+    def _left(self, host: str, began: Beginning) -> Beginning:
+        # A get goes on after its first item was shown, and a scenario may part its world meanwhile.
+        reached = {engine.address[0]: None for engine in self._reached(host)}
+        gone = tuple(one for one in began.held if one not in reached)
+        return replace(began, is_calm=began.is_calm and self._is_calm_now, gone=gone)
+
+    @property
+    def _cuts(self) -> list[Trouble]:
+        return [rule for rule in (*self.network.rules, *self.healing) if isinstance(rule, Trouble)]
+
+    @property
+    def _is_calm_now(self) -> bool:
+        return self.is_calm and not self._cuts
+
+    def _reached(self, host: str) -> list[VirtualEngine]:
+        cuts = self._cuts
+        return [engine for engine in self.honest if not is_parted(cuts, host, engine.address[0])]
 
     def findings(self) -> Iterator[str]:
         """Check every table and store, and yield all faults since the last time, the machines' own reports among them.

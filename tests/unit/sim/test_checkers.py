@@ -96,9 +96,9 @@ def settled(seq: int, *answered: str) -> GetOutcome:
     return replace(OUTCOME, item=edition, confirmation=confirmation, answered=tuple((one, 1) for one in answered))
 
 
-def checkers(held: Beginning | None = None) -> Checkers:
-    """Return new checkers of a world in which the holders have something."""
-    return Checkers(lambda host, wanted: held or Beginning())
+def checkers(held: Beginning | None = None, left: Beginning | None = None) -> Checkers:
+    """Return new checkers of a world in which the holders have something; `left` of it lasts, all by default."""
+    return Checkers(lambda host, wanted: held or Beginning(), lambda host, began: left or began)
 
 
 class Credulous(SignatureMemo):
@@ -167,6 +167,16 @@ def test_what_is_settled_is_no_older_than_what_the_holders_have(
     seen = checkers(Beginning({host: SEQ + (host in newer) for host in HOLDERS}))
     seen.get_ended(HOST, WANTED, seen.get_begins(HOST, WANTED), settled(SEQ, *answered))
     assert bool(seen.findings) is is_finding
+
+
+def test_a_majority_that_was_cut_off_during_a_get_is_not_what_it_overlooked_but_a_holder_that_answered_is() -> None:
+    beginning = Beginning({host: SEQ + (host in HOLDERS[:11]) for host in HOLDERS})
+    # One of the eleven is out of reach at the end, and ten are no majority.
+    ended = replace(beginning, gone=(HOLDERS[0],))
+    for answered, is_finding in ((HOLDERS[11:], False), (HOLDERS[:1], True)):
+        seen = checkers(beginning, ended)
+        seen.get_ended(HOST, WANTED, seen.get_begins(HOST, WANTED), settled(SEQ, *answered))
+        assert bool(seen.findings) is is_finding
 
 
 def test_nothing_is_settled_by_a_get_that_is_not_complete_and_an_item_from_the_future_makes_nothing_old() -> None:
@@ -332,6 +342,26 @@ def test_a_get_is_not_complete_while_too_few_of_the_nearest_have_answered(
     seen.has_liars = True
     seen.get_ended(HOST, WANTED, beginning, outcome)
     assert seen.findings == []
+
+
+@pytest.mark.parametrize(
+    ("left", "is_finding"),
+    [
+        (Beginning(dict.fromkeys(HOLDERS), is_calm=True), True),
+        (Beginning(dict.fromkeys(HOLDERS), is_calm=False), False),
+        (Beginning(dict.fromkeys(HOLDERS), is_calm=True, gone=tuple(HOLDERS[17:])), False),
+        (Beginning(dict.fromkeys(HOLDERS), is_calm=True, gone=(HOLDERS[0], HOLDERS[19])), True),
+    ],
+    ids=["calm to the end", "parted before the end", "three stopped", "two stopped, one after its answer"],
+)
+def test_a_get_in_calm_is_held_against_the_nearest_that_outlast_it_and_only_if_the_calm_does(
+    left: Beginning, is_finding: bool
+) -> None:
+    beginning = Beginning(dict.fromkeys(HOLDERS), is_calm=True)
+    seen = checkers(beginning, left)
+    outcome = replace(OUTCOME, answered=tuple((one, 1) for one in HOLDERS[:9]))
+    seen.get_ended(HOST, WANTED, seen.get_begins(HOST, WANTED), outcome)
+    assert bool(seen.findings) is is_finding
 
 
 def test_an_item_that_passes_for_confirmed_without_a_look_up_is_a_finding_but_with_its_publisher() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import pytest
@@ -11,11 +11,13 @@ import pytest
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.dht.node.bootstrap import RETRY_S_MAX, dead_contacts_gone_s
 from p2pdns.dht.routing.ids import is_id_allowed
+from p2pdns.dht.routing.table import K
 from p2pdns.items.item import SEQ_PER_SECOND
 from p2pdns.items.keys import ZoneId
-from p2pdns.sim.engine import Habits
+from p2pdns.sim.checkers import ANSWERED_SHARE_MIN
+from p2pdns.sim.engine import Habits, VirtualEngine
 from p2pdns.sim.loop import VirtualLoop, run
-from p2pdns.sim.network import Weather
+from p2pdns.sim.network import LOST, Weather
 from p2pdns.sim.rules import Cut, Partition, Tap, is_parted
 from p2pdns.sim.world import HabitsOf, World
 
@@ -170,3 +172,63 @@ def test_a_cut_and_a_partition_part_hosts_whichever_way_they_cut_and_a_tap_parts
     assert is_parted([Cut(["a"], ["b"])], "b", "a"), "a request without its reply"
     assert is_parted([Tap(), Partition(["a"])], "a", "b")
     assert not is_parted([Tap(), Cut(["a"], ["b"]), Partition(["a", "c"])], "a", "c")
+
+
+Happening = Callable[[World, VirtualEngine, Sequence[VirtualEngine]], Awaitable[None]]
+
+
+def get_in(happens: Happening) -> list[str]:
+    """Return the findings of a complete get that hears from fewer of the nearest than it must, as something happens."""
+
+    async def story(world: World) -> list[str]:
+        await world.grow(60)
+        await asyncio.sleep(HOUR_S / 2)
+        await world.publish(1)
+        (owner,) = world.owners
+        reader = world.reader_of(owner)
+        near = [one for one in world.nearest(owner.target) if one is not reader]
+        under_way = asyncio.ensure_future(world.look_up_at(reader, owner))
+        await asyncio.sleep(0)
+        await happens(world, reader, near)
+        outcome = (await under_way).outcome
+        assert outcome.complete
+        assert sum(one.address in outcome.answered for one in near) < ANSWERED_SHARE_MIN * len(near)
+        return list(world.findings())
+
+    return in_world(story)
+
+
+def test_a_get_that_is_cut_off_while_it_is_under_way_need_not_hear_from_the_nearest() -> None:
+    async def parted(world: World, reader: VirtualEngine, near: Sequence[VirtualEngine]) -> None:
+        world.network.rules.append(Partition(one.address[0] for one in near))
+
+    assert get_in(parted) == []
+
+
+def test_a_get_need_not_hear_from_machines_that_stop_while_it_is_under_way() -> None:
+    async def stopped(world: World, reader: VirtualEngine, near: Sequence[VirtualEngine]) -> None:
+        for engine in near[: K // 2 + 1]:
+            await engine.stop()
+
+    assert get_in(stopped) == []
+
+
+async def deafened(world: World, reader: VirtualEngine, near: Sequence[VirtualEngine]) -> None:
+    """Have a reader hear nothing from most of the nearest; the world takes that for no trouble."""
+    unheard = {one.address: None for one in near[: K // 2 + 1]}
+    world.network.rules.append(
+        lambda datagram: LOST if datagram.receiver == reader.address and datagram.sender in unheard else None
+    )
+
+
+def test_a_get_that_takes_most_of_the_nearest_for_dead_in_a_calm_world_is_found() -> None:
+    (finding,) = get_in(deafened)
+    assert "nearest have answered it" in finding
+
+
+def test_a_get_is_held_against_the_calm_at_its_end_too() -> None:
+    async def loaded(world: World, reader: VirtualEngine, near: Sequence[VirtualEngine]) -> None:
+        await deafened(world, reader, near)
+        world.is_calm = False
+
+    assert get_in(loaded) == []
