@@ -248,7 +248,7 @@ class ZoneId:
 
 
 class SecretKey:
-    """The secret half of a zone key. It signs and makes a key file; nothing else shows it."""
+    """The secret half of a zone key. It signs, and makes a key file or the words for paper; nothing else shows it."""
 
     __slots__ = ("_private", "zone_key")
 
@@ -297,6 +297,10 @@ class SecretKey:
     def key_file(self, passphrase: bytes | None) -> bytes:
         """Return the content of a key file: the comment, then the key."""
         return f"{self.comment}\n".encode("ascii") + self.write(passphrase)
+
+    def seed(self) -> bytes:
+        """Return the 32 bytes that `generate` makes this key of; only `items/words` asks for them."""
+        return self._private.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
 
     def sign(self, message: bytes) -> bytes:
         """Return the 64 bytes of the signature."""
