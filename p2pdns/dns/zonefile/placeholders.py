@@ -42,6 +42,15 @@ def placeholders(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if name))
 
 
+def escaped(text: str) -> str:
+    r"""Return the text with what would be a placeholder written as the name that it is.
+
+    >>> print(escaped("www CNAME {zone:bob}."))
+    www CNAME \{zone:bob}.
+    """
+    return _PLACEHOLDER.sub(lambda match: match[0] if match["kept"] is not None else f"\\{match[0]}", text)
+
+
 def fill(text: str, keys: Mapping[str, str], *, path: str) -> FilledText:
     """Return the text with each `{zone:NAME}` replaced by the key of that name; `keys` has names in lower case.
 

@@ -1,0 +1,1 @@
+"""Tests of moving zones in and out."""
