@@ -1,13 +1,16 @@
 """A DNS client: sends one question to one server and returns the whole response (the door to dnspython for cli).
 
-Guarantees: a response to another question is never returned; a timeout, a closed port and a broken response are
-`Unavailable` with the server's address. Does not know zone keys: p2pdns is a DNS server like any other here.
+`ask` returns texts to show, `ask_for_records` records to work with. Guarantees: a response to another question is never
+returned; a timeout, a closed port and a broken response are `Unavailable` with the server's address. Does not know zone
+keys: p2pdns is a DNS server like any other here.
 """
 
 from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import dns.edns
@@ -22,8 +25,11 @@ import dns.rdatatype
 import dns.rrset
 
 from p2pdns.addresses import Address, write_address
+from p2pdns.dns.message import RR, Question
+from p2pdns.dns.name import Name
 from p2pdns.dns.registry import UDP_SIZE_BYTES
 from p2pdns.errors import Unavailable, UsageError, did_you_mean, words_of
+from p2pdns.moving.gathering import ServerReply
 
 ANSWER_TIMEOUT_S = 6.0  # A resolver says SERVFAIL, with the reason, after 4 s; that must come before the timeout.
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # A server that listens on all addresses is asked on loopback.
@@ -162,26 +168,8 @@ def ask(
         _read_name(name), read_type(rtype), use_edns=0, payload=udp_size_bytes, flags=dns.flags.RD | dns.flags.AD
     )
     place = write_address(server)
-    used = "tcp" if transport == "tcp" else "udp"
     began = time.perf_counter()
-    try:
-        if used == "udp":
-            reply = _exchange_udp(query, server, timeout_s)
-            used = "tcp" if transport == "auto" and reply.flags & dns.flags.TC else "udp"
-        if used == "tcp":
-            reply = dns.query.tcp(query, server[0], timeout_s, server[1])
-    except dns.exception.Timeout:
-        hint = "is that the address of a DNS server?"
-        raise Unavailable(f"no answer within {timeout_s:g} s", place=place, hint=hint) from None
-    except ConnectionRefusedError:
-        hint = 'start a daemon with "p2pdns serve", or name its address with @ADDR:PORT'
-        raise Unavailable("nobody listens there", place=place, hint=hint) from None
-    except OSError as trouble:
-        hint = "is the address one that this machine can reach?"
-        raise Unavailable(words_of(trouble), place=place, hint=hint) from None
-    except (dns.exception.DNSException, EOFError) as trouble:
-        what = f"not a DNS reply to the question ({type(trouble).__name__})"
-        raise Unavailable(what, place=place, hint="is that the address of a DNS server?") from None
+    reply, used = _exchange(query, server, transport, timeout_s)
     elapsed_ms = (time.perf_counter() - began) * 1000
     question = reply.question[0] if reply.question else query.question[0]
     return DnsReply(
@@ -196,3 +184,54 @@ def ask(
         extended_errors=_extended_errors(reply),
         ms=elapsed_ms,
     )
+
+
+def _exchange(
+    query: dns.message.Message, server: Address, transport: str, timeout_s: float
+) -> tuple[dns.message.Message, str]:
+    """Return the response to a query, and whether it came over `udp` or `tcp`; Unavailable where there is none."""
+    used = "tcp" if transport == "tcp" else "udp"
+    with server_troubles(server, f"no answer within {timeout_s:g} s"):
+        if used == "udp":
+            reply = _exchange_udp(query, server, timeout_s)
+            used = "tcp" if transport == "auto" and reply.flags & dns.flags.TC else "udp"
+        if used == "tcp":
+            reply = dns.query.tcp(query, server[0], timeout_s, server[1])
+    return reply, used
+
+
+@contextmanager
+def server_troubles(server: Address, too_late: str) -> Iterator[None]:
+    """Raise Unavailable, with the address of the server, for what can go wrong with it."""
+    place = write_address(server)
+    try:
+        yield
+    except dns.exception.Timeout:
+        hint = "is that the address of a DNS server?"
+        raise Unavailable(too_late, place=place, hint=hint) from None
+    except ConnectionRefusedError:
+        hint = 'start a daemon with "p2pdns serve", or name its address with @ADDR:PORT'
+        raise Unavailable("nobody listens there", place=place, hint=hint) from None
+    except OSError as trouble:
+        hint = "is the address one that this machine can reach?"
+        raise Unavailable(words_of(trouble), place=place, hint=hint) from None
+    except (dns.exception.DNSException, EOFError) as trouble:
+        what = f"not a DNS reply to the question ({type(trouble).__name__})"
+        raise Unavailable(what, place=place, hint="is that the address of a DNS server?") from None
+
+
+def ask_for_records(question: Question, server: Address, *, timeout_s: float = ANSWER_TIMEOUT_S) -> ServerReply:
+    """Return the records of the server's response, over TCP if it does not fit into UDP; Unavailable without one."""
+    name, kind = dns.name.Name((*question.name.labels, b"")), dns.rdatatype.RdataType.make(question.rtype)
+    query = dns.message.make_query(name, kind, use_edns=0, payload=UDP_SIZE_BYTES, flags=dns.flags.RD)
+    reply, _ = _exchange(query, server, "auto", timeout_s)
+    return ServerReply(int(reply.rcode()), tuple(records_in(reply.answer)), tuple(records_in(reply.authority)))
+
+
+def records_in(section: list[dns.rrset.RRset]) -> Iterator[RR]:
+    """Yield the records of a section, names uncompressed."""
+    for rrset in section:
+        for rdata in rrset:
+            raw = rdata.to_wire()
+            assert raw is not None, "without a file to write to, it returns the bytes"
+            yield RR(Name(rrset.name.labels[:-1]), int(rrset.rdtype), int(rrset.rdclass), int(rrset.ttl), raw)

@@ -28,6 +28,41 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         Example("p2pdns pubkey alice.key", "print the name of the zone that alice.key signs"),
         Example("dig @127.0.0.1 -p 5300 www.$(p2pdns pubkey alice.key)", "ask for a name in that zone"),
     ),
+    "key": (
+        Example("p2pdns key words -k alice.key", "print the key as 24 words for paper"),
+        Example("p2pdns key import pkarr.secret -o alice.key", "take a key over from another program"),
+    ),
+    "key words": (
+        Example("p2pdns key words -k alice.key", "print 24 words, each with its number; write them down"),
+        Example("p2pdns key words -k alice.key | lpr", "the same on paper, if you trust the printer"),
+    ),
+    "key restore": (
+        Example("p2pdns key restore -o alice.key", "type the words that are on the paper"),
+        Example("p2pdns key restore -p -o alice.key", "the same, with a passphrase for the new key file"),
+    ),
+    "key import": (
+        Example("p2pdns key import pkarr.secret -o alice.key", "read hexadecimal, z-base-32 or 32 raw bytes"),
+        Example("pass show pkdns | p2pdns key import - -o alice.key", "the same from another program"),
+    ),
+    "import": (
+        Example(
+            "p2pdns import example.com -o example.zone",
+            "get the whole zone if its servers allow it, else the usual names",
+        ),
+        Example(
+            "p2pdns import example.com --server 192.0.2.53 --by transfer", "one transfer from this server, or an error"
+        ),
+    ),
+    "export": (
+        Example("p2pdns export alice -o alice.zone", "write a zone file that p2pdns publish takes"),
+        Example(
+            "p2pdns export alice --format unbound --suffix alice.lan", "write it for unbound, below a name of your own"
+        ),
+        Example(
+            "p2pdns export -k alice.key --from alice.zone --format hosts",
+            "write a zone file of your own as a hosts file",
+        ),
+    ),
     "check": (
         Example("p2pdns check example.zone", "tell every mistake with its line, and how large the zone is"),
         Example("p2pdns check --origin example.com. bind.zone", "read a zone file that was written for example.com"),

@@ -16,8 +16,18 @@ from pathlib import Path
 import click
 
 from p2pdns.cli import mixups, ui
-from p2pdns.errors import LIKENESS_MIN, KeyFileError, P2pdnsError, Unavailable, UsageError, hint_of, words_of
+from p2pdns.errors import (
+    KEY_FILE_MARK,
+    LIKENESS_MIN,
+    KeyFileError,
+    P2pdnsError,
+    Unavailable,
+    UsageError,
+    hint_of,
+    words_of,
+)
 from p2pdns.items.keys import KEY_FILE_BYTES_MAX, SecretKey, needs_passphrase
+from p2pdns.items.seeds import seed_in
 
 STANDARD_INPUT = "-"
 FILE_BYTES_MAX = 16 * 1024 * 1024  # No item can hold a larger zone file; a device file would never end.
@@ -124,6 +134,13 @@ def write_new(path: str, data: bytes, *, mode: int, place_hint: str) -> None:
         raise
 
 
+def refuse_existing(path: str) -> None:
+    """Raise the error of `write_new` for a file that exists, before a user has typed what is to be in it."""
+    if os.path.lexists(path):
+        hint = "choose another name, or move the old file away"
+        raise KeyFileError("the file exists and is not overwritten", place=quoted(path), hint=hint)
+
+
 def read_passphrase_file(path: str) -> bytes:
     """Return the first line of the file, without its end."""
     line = read_bytes(path, PASSPHRASE_BYTES_MAX + 2).split(b"\n", 1)[0].removesuffix(b"\r")
@@ -136,7 +153,8 @@ def read_passphrase_file(path: str) -> bytes:
     return line
 
 
-def _refuse_if_others_may_read(path: str) -> None:
+def refuse_if_others_may_read(path: str) -> None:
+    """Raise a KeyFileError where other users can read a file with a secret."""
     try:
         found = os.stat(path)
     except OSError as trouble:
@@ -156,7 +174,7 @@ def read_secret_key(path: str, passphrase_file: str | None) -> SecretKey:
         mixups.refuse_key_for_file(path)
         # The mode of a file that is no key file does not matter: reading it is an error below.
         if mixups.is_key_file(path):
-            _refuse_if_others_may_read(path)
+            refuse_if_others_may_read(path)
     pem = read_bytes(path, KEY_FILE_BYTES_MAX)
     passphrase = None
     if needs_passphrase(pem):
@@ -164,4 +182,9 @@ def read_secret_key(path: str, passphrase_file: str | None) -> SecretKey:
             passphrase = read_passphrase_file(passphrase_file)
         elif ui.is_interactive():
             passphrase = ui.ask_passphrase(quoted(path))
+    elif KEY_FILE_MARK.encode() not in pem and (seed := seed_in(pem)) is not None:
+        # It is not read as it is: a hash or a zone key looks the same, and a slip would publish under an unknown key.
+        hint = f"p2pdns key import {path} -o FILE makes a key file of it, if it is one"
+        what = f"no key file, but {seed.form}, as other programs write a secret key"
+        raise KeyFileError(what, place=quoted(path), hint=hint)
     return SecretKey.read(pem, passphrase, quoted(path))

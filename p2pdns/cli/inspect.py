@@ -171,6 +171,12 @@ def _item_file_or_petname(what: str, book: Book) -> Inspected:
     return read_item_file(what)
 
 
+def find(what: str, config: Config, state: Path, book: Book, *, is_alone: bool) -> Inspected:
+    """Return the item that a word names: a key, a petname, a name below one of them, or an item file."""
+    key = None if os.path.exists(what) else read_key(what, book)
+    return _item_file_or_petname(what, book) if key is None else fetch(config, state, is_alone, key)
+
+
 @click.command(cls=Verb)
 @click.argument("what", metavar="KEY|NAME|FILE", shell_complete=completion.a_zone_or_file)
 @click.option("-o", "--output", metavar="FILE", help="Write the item to FILE: key, signature, seq and value.")
@@ -182,11 +188,7 @@ def inspect(what: str, output: str | None, given: Given) -> None:
     """
     config, state = given.config(), given.state()
     book = petnames.load(config, state)
-    key = None if os.path.exists(what) else read_key(what, book)
-    if key is None:
-        inspected = _item_file_or_petname(what, book)
-    else:
-        inspected = fetch(config, state, given.names_an_overlay, key)
+    inspected = find(what, config, state, book, is_alone=given.names_an_overlay)
     if output is not None:
         write_item_file(output, inspected.item)
     facts = facts_of(inspected, unix_now(), book.name_of(str(inspected.item.key)))

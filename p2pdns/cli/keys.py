@@ -31,30 +31,41 @@ def keygen(output: str | None, passphrase: bool, passphrase_file: str | None, as
     The file is PKCS#8 PEM below a comment with the public half. Anyone who has the key can publish the zone, and a lost
     key cannot be made again: keep a copy.
     """
-    if passphrase and passphrase_file is not None:
-        raise UsageError("--passphrase and --passphrase-file exclude each other", place="keygen")
     if output == STANDARD_OUTPUT:
         output = None
     if as_json and output is None:
         raise UsageError("with --json the key needs a file", place="keygen", hint="p2pdns keygen --json -o FILE")
-    phrase = None
-    if passphrase_file is not None:
-        phrase = files.read_passphrase_file(passphrase_file)
-    elif passphrase:
-        if not ui.is_interactive():
-            hint = "give it with --passphrase-file FILE"
-            raise UsageError("no terminal to ask for the passphrase", place="keygen", hint=hint)
-        phrase = ui.ask_passphrase(files.quoted(output) if output else "the new key", is_new=True)
+    phrase = new_passphrase(passphrase, passphrase_file, output, verb="keygen")
     secret = SecretKey.generate(os.urandom(SEED_BYTES))
-    pem = secret.key_file(phrase)
     if output is None:
-        ui.secret_key(pem)
+        ui.secret_key(secret.key_file(phrase))
     else:
-        files.write_new(output, pem, mode=KEY_FILE_MODE, place_hint="choose another name, or move the old key away")
+        write_key(output, secret, phrase)
     if as_json:
         ui.json_result({"zone": str(secret.zone_key), "file": output, "encrypted": phrase is not None})
     else:
         ui.note(f"zone key: {secret.zone_key}")
+
+
+def new_passphrase(is_asked: bool, file: str | None, output: str | None, *, verb: str) -> bytes | None:
+    """Return the passphrase for a key file that is to be written; None for a file without one."""
+    if is_asked and file is not None:
+        raise UsageError("--passphrase and --passphrase-file exclude each other", place=verb)
+    if file is not None:
+        return files.read_passphrase_file(file)
+    if not is_asked:
+        return None
+    if not ui.is_interactive():
+        raise UsageError(
+            "no terminal to ask for the passphrase", place=verb, hint="give it with --passphrase-file FILE"
+        )
+    return ui.ask_passphrase(files.quoted(output) if output else "the new key", is_new=True)
+
+
+def write_key(path: str, secret: SecretKey, phrase: bytes | None) -> None:
+    """Write a key file that does not exist yet, and that no other user may open."""
+    hint = "choose another name, or move the old key away"
+    files.write_new(path, secret.key_file(phrase), mode=KEY_FILE_MODE, place_hint=hint)
 
 
 @click.command(cls=Verb)

@@ -2,7 +2,8 @@
 
 Results go to standard output, everything else to standard error with `p2pdns:` in front, so that a pipe gets results
 only. Colour and progress appear on a terminal only. Guarantees: no control character from outside reaches the terminal;
-only `secret_key`, which `keygen` calls, prints a secret. Does not know what the verbs do.
+a secret is printed by `secret_key` and `secret_words` alone, for `keygen` and `key words`. Does not know what the verbs
+do.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from p2pdns.errors import ConfigError, P2pdnsError, UsageError, ZoneFileError
 
 PROGRAM = "p2pdns"
 TABLE_COLUMNS_MIN = 90  # The width of a table with a zone key in it; on a narrower terminal every cell would fold.
+_WORDS_IN_A_ROW = 4  # They fit on a narrow terminal, and on paper.
+_WORD_CHARACTERS_MAX = 8  # The longest words of BIP-39.
+_LINE_CHARACTERS_MAX = 4_096  # Of one line that is typed.
 _PASSPHRASE_TRIES_MAX = 3  # One slip is common; after three the user has the wrong key file.
 
 
@@ -144,6 +148,25 @@ def _print_json(value: Mapping[str, Any]) -> None:
 def secret_key(pem: bytes) -> None:
     """Print a secret key."""
     sys.stdout.write(pem.decode("ascii"))
+
+
+def secret_words(words: Sequence[str]) -> None:
+    """Print the words of a secret key with their numbers, four in a row."""
+    cells = [f"{number:2} {word:<{_WORD_CHARACTERS_MAX}}" for number, word in enumerate(words, 1)]
+    for at in range(0, len(cells), _WORDS_IN_A_ROW):
+        print("  ".join(cells[at : at + _WORDS_IN_A_ROW]).rstrip(), file=sys.stdout)
+
+
+def typed_lines(prompt: str) -> Iterator[str]:
+    """Yield the lines of standard input up to its end; a terminal is asked for each, and shows what is typed."""
+    while True:
+        if is_interactive():
+            sys.stderr.write(f"{PROGRAM}: {prompt}: ")
+            sys.stderr.flush()
+        line = sys.stdin.readline(_LINE_CHARACTERS_MAX)
+        if not line:
+            return
+        yield line
 
 
 def _say(level: str, text: str) -> None:

@@ -8,6 +8,7 @@ loaded when it is used, so neither `keygen` nor `--help` loads the resolver.
 from __future__ import annotations
 
 import importlib
+import keyword
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -23,7 +24,15 @@ SUMMARY_CHARACTERS_MAX = 1_000  # No summary is cut: it is a sentence, and wraps
 
 # Each verb with its module, in groups, in the order of a first visit.
 GROUPS: dict[str, dict[str, str]] = {
-    "Keys and zones": {"keygen": "keys", "pubkey": "keys", "check": "zones", "publish": "publish", "put": "putting"},
+    "Keys and zones": {
+        "keygen": "keys",
+        "pubkey": "keys",
+        "key": "key",
+        "check": "zones",
+        "publish": "publish",
+        "put": "putting",
+    },
+    "Moving in and out": {"import": "importing", "export": "exporting"},
     "Names": {"resolve": "resolve", "inspect": "inspect", "name": "name"},
     "The daemon": {
         "serve": "serve",
@@ -48,9 +57,12 @@ VERBS = {
 SUMMARIES: dict[str, str] = {
     "keygen": "Make a key.",
     "pubkey": 'Print the zone key of KEYFILE ("-" is standard input): the name of its zone.',
+    "key": "Take a key over from another program, and write it down as words or read it from them.",
     "check": "Check configurations (*.toml) and zone files (any other name), without sending anything.",
     "publish": "Sign ZONEFILE with a key and store it in the overlay.",
     "put": 'Put the signed item in FILE ("-" is standard input), as "inspect -o" saves it, into the overlay once.',
+    "import": "Make a zone file of what the name servers of DOMAIN say.",
+    "export": "Write the zone of a key as a zone file, or for unbound, dnsmasq or a hosts file.",
     "resolve": "Look up a name: www.KEY, www.KEY.p2p.alt, www.PETNAME, or any other.",
     "inspect": "Show what a zone has published, or what an item FILE holds, with its signature checked.",
     "name": "Give zone keys short names of your own (petnames), which hold on this machine only.",
@@ -77,10 +89,10 @@ SUMMARIES: dict[str, str] = {
 SYNONYMS: dict[str, str] = {
     **dict.fromkeys(("start", "run", "daemon", "up", "server", "listen", "node", "launch"), "serve"),
     **dict.fromkeys(("lookup", "look-up", "query", "dig", "nslookup", "drill", "host", "ask", "get"), "resolve"),
-    **dict.fromkeys(("show", "cat", "view", "dump", "fetch", "print", "export"), "inspect"),
+    **dict.fromkeys(("show", "cat", "view", "dump", "fetch", "print"), "inspect"),
     **dict.fromkeys(("upload", "push", "sign", "update", "post", "announce", "deploy"), "publish"),
     **dict.fromkeys(("validate", "lint", "verify", "test", "size"), "check"),
-    **dict.fromkeys(("genkey", "gen", "keygenerate", "generate", "new", "create", "init", "newkey", "key"), "keygen"),
+    **dict.fromkeys(("genkey", "gen", "keygenerate", "generate", "new", "create", "init", "newkey"), "keygen"),
     **dict.fromkeys(("public-key", "publickey", "whoami", "id", "fingerprint"), "pubkey"),
     **dict.fromkeys(("stat", "stats", "info", "state", "ps", "top", "health", "screen"), "status"),
     **dict.fromkeys(("contacts", "nodes", "neighbours", "neighbors", "netstat", "wg"), "peers"),
@@ -88,12 +100,15 @@ SYNONYMS: dict[str, str] = {
     **dict.fromkeys(("add", "rename", "nickname"), "name add"),
     **dict.fromkeys(("ls", "list"), "name list"),
     **dict.fromkeys(("rm", "remove", "del"), "name remove"),
-    **dict.fromkeys(("import", "load"), "name import"),
+    **dict.fromkeys(("load", "transfer", "axfr", "migrate"), "import"),
+    **dict.fromkeys(("convert", "zonefile", "unbound", "dnsmasq"), "export"),
+    **dict.fromkeys(("words", "mnemonic", "backup", "paper", "bip39"), "key words"),
+    **dict.fromkeys(("restore", "recover"), "key restore"),
     **dict.fromkeys(("settings", "conf", "cfg", "configuration", "options"), "config print"),
     **dict.fromkeys(("clear", "purge", "refresh", "clean"), "flush"),
     **dict.fromkeys(("follow", "seed", "mirror", "keep"), "pin"),
     **dict.fromkeys(("unpin", "unfollow", "drop"), "forget"),
-    **dict.fromkeys(("restore", "store", "republish"), "put"),
+    **dict.fromkeys(("store", "republish"), "put"),
     **dict.fromkeys(("hup", "reconfigure"), "reload"),
     **dict.fromkeys(("man", "usage", "manual", "?"), "help"),
     **dict.fromkeys(("completions", "complete", "autocomplete"), "completion"),
@@ -186,6 +201,17 @@ class NameFamily(Family):
     }
 
 
+class KeyFamily(Family):
+    """The verbs about the forms of a secret key."""
+
+    synonyms: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("mnemonic", "paper", "show", "print", "backup", "export"), "key words"),
+        **dict.fromkeys(("recover", "read"), "key restore"),
+        **dict.fromkeys(("load", "convert", "add"), "key import"),
+        **dict.fromkeys(("new", "generate", "gen", "make", "create"), "keygen"),
+    }
+
+
 class Verbs(Family):
     """The group of all verbs, each imported when it is first used."""
 
@@ -199,7 +225,9 @@ class Verbs(Family):
         """Return the verb's command, or None."""
         if cmd_name not in VERBS:
             return None
-        command = getattr(importlib.import_module(VERBS[cmd_name]), cmd_name)
+        # "import" is no name that a function can have.
+        attribute = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        command = getattr(importlib.import_module(VERBS[cmd_name]), attribute)
         assert isinstance(command, click.Command)
         return command
 

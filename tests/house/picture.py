@@ -34,6 +34,7 @@ PURPOSES = {
     "overlay": "the newest item of a zone key, found and remembered",
     "resolver": "from a question to an answer, step by step",
     "config": "settings, the frames between the processes, the state directory, the rights of root",
+    "moving": "zones of other servers in, and out in their forms",
     "dht": "a Mainline node as a machine: datagrams and a time in, datagrams out",
     "items": "keys, signed items, and how a zone is packed into one",
     "dns": "names, messages, zones, zone files",

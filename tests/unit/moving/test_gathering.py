@@ -167,7 +167,7 @@ def test_an_alias_that_leads_back_to_itself_is_left_out_and_told(text: str, circ
 
 
 def test_a_chain_without_an_end_ends() -> None:
-    asked = []
+    asked: list[Question] = []
 
     def ask(questions: Sequence[Question]) -> list[ServerReply | None]:
         asked.extend(questions)

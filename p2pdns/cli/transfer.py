@@ -1,0 +1,85 @@
+"""Zone transfers (AXFR, RFC 5936): all records of a zone from one of its servers (a door to dnspython).
+
+Guarantees: a transfer is whole or an error; its records, bytes and time are bounded. Does not know which servers a zone
+has, nor what becomes of the records.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+
+import dns.message
+import dns.name
+import dns.query
+import dns.rcode
+import dns.rdatatype
+
+from p2pdns.addresses import Address, write_address
+from p2pdns.cli.dnsclient import records_in, server_troubles
+from p2pdns.dns.message import RR
+from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Type
+from p2pdns.errors import Unavailable, counted
+
+TRANSFER_S_MAX = 20.0  # For the whole of it. An item holds some 60 records, so a zone that takes longer is of no use.
+TRANSFER_RECORDS_MAX = 100_000  # What a zone file may have, see dns/zonefile.
+OWNER_HINT = "its owner can allow it (allow-transfer, provide-xfr); --by questions asks for the usual names instead"
+
+
+def transfer(domain: Name, server: Address, *, timeout_s: float = TRANSFER_S_MAX) -> tuple[RR, ...]:
+    """Return all records of a zone, the SOA first and once; Unavailable where the server does not give all of them."""
+    query = dns.message.make_query(dns.name.Name((*domain.labels, b"")), dns.rdatatype.AXFR, flags=0)
+    expiration = time.time() + timeout_s  # dnspython reads this clock.
+    place, records = write_address(server), list[RR]()
+    family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
+    with (
+        server_troubles(server, f"no whole transfer within {timeout_s:g} s"),
+        socket.socket(family, socket.SOCK_STREAM) as sock,
+    ):
+        sock.settimeout(timeout_s)
+        sock.connect(server)
+        sock.setblocking(False)
+        dns.query.send_tcp(sock, query, expiration)
+        try:
+            while not _is_whole(records):
+                reply, _ = dns.query.receive_tcp(sock, expiration, one_rr_per_rrset=True)
+                _check(query, reply, is_first=not records, place=place)
+                records += records_in(reply.answer)
+                if records[0].rtype != Type.SOA or records[0].owner != domain:
+                    raise Unavailable("the transfer does not begin with the SOA of the zone", place=place)
+                if len(records) > TRANSFER_RECORDS_MAX:
+                    what = f"more than {TRANSFER_RECORDS_MAX:,} records"
+                    raise Unavailable(
+                        what, place=place, hint="an item holds some 60; a zone like that stays where it is"
+                    )
+        except (EOFError, ConnectionResetError):
+            what = "the server has closed the connection without an answer to the transfer"
+            if records:
+                what = f"the server has closed the connection in the middle of the transfer, after {_count(records)}"
+            hint = OWNER_HINT if not records else "half a zone is not taken; try again, or another server"
+            raise Unavailable(what, place=place, hint=hint) from None
+    return tuple(records[:-1])
+
+
+def _is_whole(records: list[RR]) -> bool:
+    # RFC 5936 §2.2: the SOA opens and closes it.
+    return len(records) > 1 and records[-1].rtype == Type.SOA and records[-1].rdata == records[0].rdata
+
+
+def _count(records: list[RR]) -> str:
+    return counted(len(records), "record")
+
+
+def _check(query: dns.message.Message, reply: dns.message.Message, *, is_first: bool, place: str) -> None:
+    """Raise Unavailable for a message that is no part of the transfer."""
+    if reply.id != query.id or (reply.question and reply.question != query.question):
+        raise Unavailable("an answer to another question", place=place, hint="is that the address of a DNS server?")
+    if reply.rcode() != dns.rcode.NOERROR:
+        word = dns.rcode.to_text(reply.rcode())
+        what = f"the transfer is refused ({word})"
+        if not is_first:
+            what = f"the server has given the transfer up in the middle ({word})"
+        raise Unavailable(what, place=place, hint=OWNER_HINT)
+    if not reply.answer:
+        raise Unavailable("a message of the transfer has no records", place=place, hint=OWNER_HINT)
