@@ -35,8 +35,10 @@ from p2pdns.moving.gathering import ServerReply, gather
 from p2pdns.naming import is_zone_key_label
 from p2pdns.publishing.dates import date_of
 
+FIRST_S_MAX = 6.0  # For the first question to each server. A resolver says SERVFAIL after some seconds.
 QUESTION_S_MAX = 3.0  # For each of some 200 questions. A resolver that knows nothing says so within this time.
 GATHER_S_MAX = 60.0  # For all of them; what is left then is named in the file as not answered.
+TRANSFER_S_MAX = 20.0  # For one transfer. An item holds some 60 records, so a zone that takes longer is of no use.
 AT_ONCE_MAX = 8  # Questions on their way; more look like an attack to some resolvers.
 TRANSFERS_MAX = 6  # Addresses of name servers that are tried; a zone that the first ones refuse is refused by all.
 PROBE_BYTES = 10
@@ -77,7 +79,7 @@ class _Servers:
         trouble: Unavailable | None = None
         for address in self._addresses:
             try:
-                reply = ask_for_records(question, address)
+                reply = ask_for_records(question, address, timeout_s=FIRST_S_MAX)
             except Unavailable as error:
                 trouble = trouble or error
                 continue
@@ -194,7 +196,7 @@ def _by_transfer(domain: Name, addresses: Sequence[Address], *, is_only_way: boo
     trouble: Unavailable | None = None
     for address in addresses[:TRANSFERS_MAX]:
         try:
-            records = transfer(domain, address)
+            records = transfer(domain, address, timeout_s=TRANSFER_S_MAX)
         except Unavailable as error:
             trouble = error
             if not is_only_way:

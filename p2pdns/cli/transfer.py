@@ -22,12 +22,11 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
 from p2pdns.errors import Unavailable, counted
 
-TRANSFER_S_MAX = 20.0  # For the whole of it. An item holds some 60 records, so a zone that takes longer is of no use.
 TRANSFER_RECORDS_MAX = 100_000  # What a zone file may have, see dns/zonefile.
 OWNER_HINT = "its owner can allow it (allow-transfer, provide-xfr); --by questions asks for the usual names instead"
 
 
-def transfer(domain: Name, server: Address, *, timeout_s: float = TRANSFER_S_MAX) -> tuple[RR, ...]:
+def transfer(domain: Name, server: Address, *, timeout_s: float) -> tuple[RR, ...]:
     """Return all records of a zone, the SOA first and once; Unavailable where the server does not give all of them."""
     query = dns.message.make_query(dns.name.Name((*domain.labels, b"")), dns.rdatatype.AXFR, flags=0)
     expiration = time.time() + timeout_s  # dnspython reads this clock.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,12 +76,16 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def running_nsd(zones: Mapping[str, str], folder: Path) -> Iterator[int]:
-    """Serve `zones` (apex text -> zone file text) and yield the port; the process ends with the block."""
+def running_nsd(zones: Mapping[str, str], folder: Path, *, transferred: Collection[str] = ()) -> Iterator[int]:
+    """Serve `zones` (apex text -> zone file text) and yield the port; the process ends with the block.
+
+    The zones in `transferred` are given to everybody on loopback by transfer, the others to nobody.
+    """
     conf = CONF.replace("{folder}", str(folder))
     for index, (apex, text) in enumerate(zones.items()):
         (folder / f"{index}.zone").write_text(text)
         conf += f'zone:\n    name: "{apex}"\n    zonefile: "{index}.zone"\n'
+        conf += "    provide-xfr: 127.0.0.1 NOKEY\n" if apex in transferred else ""
     for _ in range(STARTS_MAX):
         port = _free_port()
         (folder / "nsd.conf").write_text(conf.replace("{port}", str(port)))
