@@ -140,6 +140,22 @@ def test_the_document_is_as_the_page_says(nsd: str, capsys: pytest.CaptureFixtur
         assert document["by"] == by
 
 
+@pytest.mark.parametrize(
+    "name", [str(KEY), f"www.{KEY}.example.com", "www.anna.p2p.alt", "anna.alt", "x.p2pdns.internal"]
+)
+def test_nobody_is_asked_for_a_name_of_this_network(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    asked: list[dns.message.Message] = []
+
+    def answers(query: dns.message.Message) -> list[dns.message.Message | bytes | None]:
+        asked.append(query)
+        return [reply_of(query, [])]
+
+    with serving(answers) as address:
+        assert main(["import", name, "--server", shown(address)]) == 2
+    assert asked == []
+    assert "a name of this network, and an ordinary domain is needed" in capsys.readouterr().err
+
+
 def test_a_file_that_exists_is_not_overwritten_and_nobody_is_asked(home: Path) -> None:
     (home / "zone").write_text("mine")
     assert main(["import", "example.com", "--server", "127.0.0.1:1", "-o", "zone"]) == 1
