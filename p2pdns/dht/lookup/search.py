@@ -13,7 +13,7 @@ as near as the k-th nearest of the whole network should be. Both are statements 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from p2pdns.addresses import Address
@@ -129,6 +129,14 @@ class Lookup:
         # Faster than `add`: each look-up begins with as many contacts as a table has, before its first request.
         number = self._number
         self.shortlist.begin_with([Candidate(one, int.from_bytes(one.node_id) ^ number) for one in contacts])
+
+    def asked_before(self, addresses: Collection[Address]) -> None:
+        """Count contacts of our own table as having answered: they have just told us what they know of this target."""
+        if not addresses:
+            return
+        for candidate in list(self.shortlist):
+            if candidate.contact.address in addresses:
+                self.shortlist.change(candidate, CandidateState.ANSWERED)
 
     # Requests
 

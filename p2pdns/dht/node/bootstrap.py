@@ -13,7 +13,7 @@ from operator import attrgetter
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.lookup.verdict import Verdict
-from p2pdns.dht.node.bucket_refresh import BucketRefresh
+from p2pdns.dht.node.bucket_refresh import BucketRefresh, Find, OnDone
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.requests import OutgoingRequest
 from p2pdns.dht.node.values import Joined
@@ -51,20 +51,9 @@ def dead_contacts_gone_s(dead_count: int) -> float:
 
 
 class Bootstrap:
-    """How a node joins, and keeps its table fresh.
+    """How a node joins, and keeps its table fresh."""
 
-    `find(target, contacts, on_done, now, rpc_max, source)` starts a search, with contacts that the peer at `source` has
-    named, and calls `on_done` at its end.
-    """
-
-    def __init__(
-        self,
-        core: Core,
-        find: Callable[
-            [bytes, Iterable[krpc.NodeInfo], Callable[[Verdict, float], None], float, int | None, Address | None], None
-        ],
-        now: float,
-    ) -> None:
+    def __init__(self, core: Core, find: Find, now: float) -> None:
         self._core = core
         self._find = find
         self._known: dict[Address, None] = {}
@@ -74,11 +63,11 @@ class Bootstrap:
         self.has_joined = False
         self._is_joining = False
         self._is_searching = False
+        self._is_to_be_announced = False
+        self._on_own_found: OnDone = _ignore  # Called at the end of the search by which we join, or come back.
         self._retry_s = RETRY_S_MIN
         self._retry_is_set = False
-        self._first_refresh = BucketRefresh(
-            core, lambda target, on_done, then: find(target, (), on_done, then, None, None)
-        )
+        self._first_refresh = BucketRefresh(core, find)
         # Newcomers that a ping is under way to, and whether a node of the other address family has named them.
         self._asked_back: dict[Address, bool] = {}
         self._newcomer_rate = RateLimit(QUARANTINE_PER_SECOND, QUARANTINE_BURST, now)
@@ -154,7 +143,44 @@ class Bootstrap:
             self._is_searching = True
             nodes = reply.nodes6 if self._core.settings.is_ipv6 else reply.nodes
             on_done = self._neighbours_found if rpc_max is None else self._looked_round
-            self._find(self._core.node_id, nodes, on_done, now, rpc_max, address)
+            self._search_own(nodes, on_done, now, rpc_max=rpc_max, source=address)
+
+    def _search_own(
+        self,
+        seeds: Iterable[krpc.NodeInfo],
+        on_done: OnDone,
+        now: float,
+        *,
+        rpc_max: int | None = None,
+        source: Address | None = None,
+    ) -> None:
+        """Search for our own id, as long as it is ours."""
+        core, node_id = self._core, self._core.node_id
+        if on_done is not _ignore:
+            self._on_own_found = on_done
+
+        def has_moved() -> bool:
+            return core.node_id != node_id
+
+        def done(verdict: Verdict, then: float) -> None:
+            if not has_moved():
+                on_done(verdict, then)
+
+        self._find(node_id, seeds, done, now, rpc_max=rpc_max, source=source, is_enough=has_moved)
+
+    def id_changed(self, now: float) -> None:
+        """Search for our new id, in the place of a search for the old one that is under way."""
+        self._search_own((), self._on_own_found if self._is_searching else _ignore, now)
+
+    def became_full(self, now: float) -> None:
+        """Search for our own id, now that we are not read-only any more: so the neighbours hear of us.
+
+        A read-only node is named to nobody. Until its neighbours know that it is full, items are put past it.
+        """
+        if self._is_searching:
+            self._is_to_be_announced = True
+        else:
+            self._search_own((), _ignore, now)
 
     def _way_in_silent(self, now: float) -> None:
         """Ask the next addresses when a whole round was silent, and all of them again after a while."""
@@ -191,11 +217,18 @@ class Bootstrap:
         self._is_joining = False
         self.has_joined = True
         core.events.append(Joined(len(core.table)))
+        self._announce(now)
         if core.settings.fills_table:
             self._first_refresh.begin(now)
 
     def _looked_round(self, verdict: Verdict, now: float) -> None:
         self._is_searching = False
+        self._announce(now)
+
+    def _announce(self, now: float) -> None:
+        if self._is_to_be_announced:
+            self._is_to_be_announced = False
+            self._search_own((), _ignore, now)
 
     # Newcomers
 
@@ -245,7 +278,7 @@ class Bootstrap:
             # The node joins by the first contact that the other family has named, where it knows no other way in.
             if self._asked_back.pop(address, False) and not (self.has_joined or self._is_searching):
                 self._is_searching = True
-                self._find(self._core.node_id, (), self._neighbours_found, then, None, None)
+                self._search_own((), self._neighbours_found, then)
 
         def refused(_error: krpc.Error, _then: float) -> None:
             self._asked_back.pop(address, None)
@@ -319,7 +352,7 @@ class Bootstrap:
         # Noted at once, so that a search that finds no contact does not begin again every minute.
         bucket.touch_last_updated(now)
         target = random_id_in(bucket, core.entropy(ID_BYTES))
-        self._find(target, (), lambda verdict, then: None, now, REFRESH_QUERIES_MAX, None)
+        self._find(target, (), _ignore, now, rpc_max=REFRESH_QUERIES_MAX)
         return True
 
     def _retry_lost(self, now: float) -> bool:
@@ -342,3 +375,7 @@ class Bootstrap:
 
     def _ask_again(self, address: Address, rpc_max: int | None, now: float) -> None:
         self._ask_way_in(self._core.find_request(self._core.node_id), address, rpc_max, now)
+
+
+def _ignore(verdict: Verdict, now: float) -> None:
+    """Take no notice of how a search ended: what it found is in the table."""

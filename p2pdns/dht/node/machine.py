@@ -7,7 +7,7 @@ dropped with a reason counted; the same entropy, datagrams and times give the sa
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
@@ -59,14 +59,12 @@ class Node:
         storage.node_ids = (*storage.node_ids, node_id)
         self._nat = NatDetector(settings.bind_host, settings.read_only)
         self._core.is_read_only = lambda: self._nat.is_read_only
-        self._identity = Identity(
-            self._core, lambda then: self._find(self.node_id, (), lambda verdict, end: None, then)
-        )
         self._server = RequestServer(self._core, self._query_came)
         self._memo = SignatureMemo()
         self._operations: dict[int, Operation] = {}
         self._operation_count = 0
         self._bootstrap = Bootstrap(self._core, self._find, now)
+        self._identity = Identity(self._core, self._bootstrap.id_changed)
         self._republisher = Republisher(self._core, self._keep, now)
 
     # What it is
@@ -167,8 +165,10 @@ class Node:
         if theirs and core.sibling is not None:
             core.sibling.contacts_heard(theirs, address, now)
         if reply.ip is not None:
+            was_read_only = self._nat.is_read_only
             self._nat.told(address, reply.ip)
             self._identity.told(address, reply.ip, now)
+            self._note_reach(was_read_only, now)
         request.on_reply(reply, size_bytes, now)
 
     def _error_received(self, error: krpc.Error, address: Address, now: float) -> None:
@@ -182,12 +182,18 @@ class Node:
     def _query_came(self, query: krpc.RequestMessage, address: Address, now: float) -> None:
         # Our own datagram lets its receiver in through a NAT, so a query from there shows no open way.
         if not self._core.has_asked(address, now) and not self._core.guard.is_proven(address, now):
+            was_read_only = self._nat.is_read_only
             self._nat.unsolicited_query_came()
+            self._note_reach(was_read_only, now)
         if not query.read_only:
             self._bootstrap.newcomer_heard(query.node_id, address, now)
         elif self._core.is_named:
             # In Mainline there are nodes enough that do not know `ro`.
             self._bootstrap.reader_heard(query.node_id, address, now)
+
+    def _note_reach(self, was_read_only: bool, now: float) -> None:
+        if was_read_only and not self._nat.is_read_only:
+            self._bootstrap.became_full(now)
 
     @property
     def has_event(self) -> bool:
@@ -303,14 +309,16 @@ class Node:
         seeds: Iterable[krpc.NodeInfo],
         on_done: Callable[[Verdict, float], None],
         now: float,
+        *,
         rpc_max: int | None = None,
         source: Address | None = None,
+        is_enough: Callable[[], bool] | None = None,
+        asked_before: Collection[Address] = (),
     ) -> None:
-        """Look for contacts near a target, from the table's and `seeds`, which the peer at `source` has named."""
         lookup = self._lookup(target, None, rpc_max)
         lookup.add(seeds, source)
         operation = FindOperation(self._core, lookup, now, None)
-        operation.on_done = on_done
+        operation.on_done, operation.is_enough, operation.asked_before = on_done, is_enough, asked_before
         self._begin(operation, now)
 
     def _keep(self, item: Item, is_due: bool, on_done: Done, now: float) -> None:

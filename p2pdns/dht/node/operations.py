@@ -7,8 +7,9 @@ datagrams (`core` does), nor the caller.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
+from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.lookup.search import Lookup
 from p2pdns.dht.lookup.shortlist import Request
@@ -47,10 +48,13 @@ class Operation(ABC):
 
     def start(self, now: float) -> None:
         """Begin with the nearest contacts of the table."""
+        self._begin_with_table(now)
+        self.pump(now)
+
+    def _begin_with_table(self, now: float) -> None:
         self.core.table.touch(self.lookup.target, now)
         seeds = self.core.table.closest(self.lookup.target, SEEDS_MAX)
         self.lookup.begin_with([contact.wire for contact in seeds])
-        self.pump(now)
 
     @property
     def is_urgent(self) -> bool:
@@ -185,9 +189,27 @@ class Operation(ABC):
 
 
 class FindOperation(Operation):
-    """Find the contacts nearest to a target. With `on_done`, the node's own use, there is no event."""
+    """Find the contacts nearest to a target. With `on_done`, the node's own use, there is no event.
+
+    `is_enough` ends it early; the peers at `asked_before` have just been asked for contacts near this target.
+    """
 
     on_done: Callable[[Verdict, float], None] | None = None
+    is_enough: Callable[[], bool] | None = None
+    asked_before: Collection[Address] = ()
+
+    def start(self, now: float) -> None:
+        """Begin with the nearest contacts of the table."""
+        self._begin_with_table(now)
+        self.lookup.asked_before(self.asked_before)
+        self.pump(now)
+
+    def pump(self, now: float) -> None:
+        """Send what may be sent now; end when enough is known, or when no reply is waited for any more."""
+        if self.is_searching and self.is_enough is not None and self.is_enough():
+            self._lookup_done(now, is_late=False)
+        else:
+            super().pump(now)
 
     def _lookup_done(self, now: float, *, is_late: bool) -> None:
         verdict, answered_count = self.verdict(is_late=is_late), len(self.lookup.answered())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 
 import pytest
@@ -12,10 +13,11 @@ from p2pdns.dht.guard import AMPLIFICATION_MAX
 from p2pdns.dht.krpc.reading import parse
 from p2pdns.dht.krpc.writing import compose
 from p2pdns.dht.node.bootstrap import BUCKET_AGE_S, REFRESH_EVERY_TICKS, TICK_S
-from p2pdns.dht.node.bucket_refresh import SEARCHES_MAX
+from p2pdns.dht.node.bucket_refresh import ENOUGH, LARGE_PARTS_MIN, SEARCHES_MAX
 from p2pdns.dht.node.core import VERSION
 from p2pdns.dht.node.machine import Node
 from p2pdns.dht.node.values import Event, GetDone, ItemFound, Joined, Wanted
+from p2pdns.dht.routing.ids import distance
 from p2pdns.dht.routing.table import RoutingTable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
@@ -71,6 +73,40 @@ def test_who_join_all_at_once_know_most_of_whom_they_have_room_for(network: str)
     swarm.run_for(60.0)
     for node in swarm.nodes.values():
         assert node.contact_count >= 0.8 * room_of(node, swarm)
+
+
+def own_searches(swarm: Swarm, node: Node) -> list[Address]:
+    """Return whom a node has asked for contacts near its present id, in order."""
+    there = swarm.address_of(node)
+    asked = []
+    for address, arrived in swarm.seen.items():
+        for data, source in arrived:
+            query = parse(data)
+            if source != there or not isinstance(query, krpc.RequestMessage):
+                continue
+            if isinstance(query.request, krpc.FindNode | krpc.Get) and query.request.target == node.node_id:
+                asked.append(address)
+    return asked
+
+
+def test_who_joins_a_large_overlay_knows_enough_of_each_part_and_leaves_the_rest_to_look_ups() -> None:
+    swarm = Swarm(13, k=12)
+    swarm.grow(10 * 2 ** (LARGE_PARTS_MIN + 1) - 20)
+    node = joined(swarm, read_only=True)
+    parts = Counter(160 - distance(node.node_id, one.node_id).bit_length() for one in node.contacts(swarm.now))
+    assert min(parts[part] for part in range(LARGE_PARTS_MIN)) >= ENOUGH
+    assert node.contact_count < room_of(node, swarm)
+
+
+def test_the_last_search_of_a_join_asks_only_those_that_were_not_asked() -> None:
+    swarm = Swarm(14)
+    swarm.grow(OVERLAY)
+    node = joined(swarm)
+    asked = Counter(own_searches(swarm, node))
+    # The way in is asked twice: in order to join, and in the search that its reply begins.
+    del asked[next(iter(swarm.nodes))]
+    assert len(asked) >= node.settings.k
+    assert set(asked.values()) == {1}
 
 
 def test_enlarged_far_buckets_are_filled() -> None:
@@ -208,3 +244,44 @@ def test_the_bucket_round_our_own_id_is_refreshed_though_searches_for_our_own_id
         swarm.run_for(TICK_S)
     swarm.run_for(2 * TICK_S * REFRESH_EVERY_TICKS + BUCKET_AGE_S - 60 * TICK_S)
     assert any(target != node.node_id for target in targets)
+
+
+def public_overlay(swarm: Swarm, count: int) -> list[Node]:
+    """Return nodes in public space, each in a network of its own, that know each other and answer strangers."""
+    nodes = [swarm.new_node(f"{11 + number}.0.7.1", read_only=False) for number in range(count)]
+    for node in nodes[1:]:
+        node.add_bootstrap([swarm.address_of(nodes[0])], swarm.now)
+        swarm.run_until(partial(all_took, swarm, [node], Joined))
+    swarm.run_until(lambda: not any(node.operation_count for node in nodes))
+    return nodes
+
+
+def test_a_node_that_a_stranger_has_reached_is_soon_known_to_its_neighbours() -> None:
+    """As long as it is read-only nobody names it; then items would be put past it until its buckets are refreshed."""
+    swarm = Swarm(15)
+    overlay = public_overlay(swarm, 12)
+    node = swarm.new_node("90.0.7.1")
+    there = swarm.address_of(node)
+    node.add_bootstrap([swarm.address_of(overlay[0])], swarm.now)
+    swarm.run_until(lambda: swarm.took(node, Joined) is not None)
+    swarm.run_until(lambda: not node.operation_count)
+    assert node.is_read_only
+    assert not any(one.address == there for other in overlay for one in other.contacts(swarm.now))
+    # Somebody has the address from its owner.
+    swarm.new_node("91.0.7.1", read_only=True, fills_table=False).add_bootstrap([there], swarm.now)
+    swarm.run_for(TICK_S / 2)
+    assert not node.is_read_only
+    assert all(there in {one.address for one in other.contacts(swarm.now)} for other in overlay)
+
+
+def test_a_join_looks_for_the_neighbours_of_the_id_that_it_ends_with() -> None:
+    """The first replies tell a node where it is, and its id follows (BEP 42): the first one is of no more use."""
+    swarm = Swarm(16)
+    overlay = public_overlay(swarm, 40)
+    node = swarm.new_node("90.0.7.1", bind_host="0.0.0.0", fills_table=False)
+    first_id = node.node_id
+    node.add_bootstrap([swarm.address_of(overlay[0])], swarm.now)
+    swarm.run_until(lambda: swarm.took(node, Joined) is not None)
+    assert node.node_id != first_id
+    near = sorted(overlay, key=lambda other: distance(other.node_id, node.node_id))[: node.settings.k]
+    assert {swarm.address_of(other) for other in near} <= {one.address for one in node.contacts(swarm.now)}

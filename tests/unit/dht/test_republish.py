@@ -181,7 +181,8 @@ def test_an_older_item_is_replaced_by_the_newer_one_that_the_look_found() -> Non
     newer = item_of(1, ITEM.seq + 1, b"newer")
     for node in living(swarm):
         place(node, ITEM, swarm.now)
-    place(living(swarm)[5], newer, swarm.now)
+    # The nearest looks first, and must have the older one, or it would only put its own.
+    place(max(living(swarm), key=lambda node: distance(node.node_id, ITEM.target)), newer, swarm.now)
     swarm.run_for(LOOK_AFTER_S + HOUR_S)
     assert [node.storage.held(ITEM.target, swarm.now).seq for node in living(swarm)] == [newer.seq] * 12  # type: ignore[union-attr]
     assert counted(swarm, "keep-newer-found") >= 1
