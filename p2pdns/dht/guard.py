@@ -98,12 +98,16 @@ class Lately:
 
     def has(self, prefix: str, now: float) -> bool:
         """Return whether a prefix was noted lately."""
+        self.forget_old(now)
+        return prefix in self._young or prefix in self._old
+
+    def forget_old(self, now: float) -> None:
+        """Begin another generation if the time of the younger one is over."""
         if now - self._since >= self._period_s or len(self._young) >= LATELY_MAX:
             # After a long silence the younger generation is old news as well.
             self._old = self._young if now - self._since < 2 * self._period_s else {}
             self._young = {}
             self._since = now
-        return prefix in self._young or prefix in self._old
 
     def note(self, prefix: str) -> None:
         """Note a prefix."""
@@ -169,6 +173,8 @@ class Guard:
     def forget_old(self, now: float) -> None:
         """Drop addresses whose proof has expired."""
         self._proven.forget_old(now)
+        self._heard.forget_old(now)
+        self._served.forget_old(now)
 
     # Reply budgets
 

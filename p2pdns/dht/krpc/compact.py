@@ -28,6 +28,12 @@ class NodeInfo(NamedTuple):
     address: Address
 
 
+@remembered(CONTACTS_REMEMBERED_MAX)
+def shared(contact: NodeInfo) -> NodeInfo:
+    """Return an equal contact that many can keep: the nodes of a simulated world know the same others."""
+    return contact
+
+
 @remembered(PACKED_HOSTS_MAX)
 def parse_address(data: bytes) -> Address | None:
     """Return the address in 6 or 18 bytes, None for another size or port 0."""

@@ -10,10 +10,8 @@ asked us and then left us alone for longer than `ASKED_S`. Does not know how a v
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from typing import NamedTuple
-
 from p2pdns.addresses import Address, prefix_of
+from p2pdns.dht.krpc.compact import NodeInfo, shared
 from p2pdns.dht.node.core import ASKED_S
 
 READERS_MAX = 64  # At a visit a minute that is an hour; the latest are the likeliest to be up.
@@ -22,30 +20,28 @@ READERS_MAX = 64  # At a visit a minute that is an hour; the latest are the like
 LEFT_ALONE_S = ASKED_S + 60.0
 
 
-class _Host(NamedTuple):
-    node_id: bytes
-    address: Address
-    asked_at: float
-
-
 class Visits:
     """The read-only nodes that have asked us, the one that is silent for the longest time first."""
 
     def __init__(self) -> None:
-        self._readers: OrderedDict[str, _Host] = OrderedDict()
+        # A plain dictionary keeps the order of entry as well, in a third of the memory of an `OrderedDict`.
+        self._readers: dict[str, tuple[NodeInfo, float]] = {}
 
     def heard(self, node_id: bytes, address: Address, now: float) -> None:
         """Note a query of a read-only node."""
         prefix = prefix_of(address)
-        self._readers[prefix] = _Host(node_id, address, now)
-        self._readers.move_to_end(prefix)
+        self._readers.pop(prefix, None)
+        self._readers[prefix] = shared(NodeInfo(node_id, address)), now
         if len(self._readers) > READERS_MAX:
-            self._readers.popitem(last=False)
+            del self._readers[next(iter(self._readers))]
 
     def next_due(self, now: float) -> tuple[bytes, Address] | None:
         """Return id and address of the node to visit now, and forget it; None where none is due."""
-        prefix, reader = next(iter(self._readers.items()), ("", None))
-        if reader is None or now - reader.asked_at < LEFT_ALONE_S:
+        prefix = next(iter(self._readers), None)
+        if prefix is None:
+            return None
+        reader, asked_at = self._readers[prefix]
+        if now - asked_at < LEFT_ALONE_S:
             return None
         del self._readers[prefix]
         return reader.node_id, reader.address
