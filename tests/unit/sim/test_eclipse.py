@@ -163,7 +163,8 @@ def test_twenty_nodes_that_obey_bep_42_hide_an_update_and_twenty_that_do_not_hid
     assert [row.newest for row in free] == [6] * 6
     assert max(row.near for row in free) == 0.0
     hidden = next(row for row in obeying if (row.put, row.answers) == ("update", "older item"))
-    # This is what the look-up does today; a better one changes this line.
-    assert hidden.older_settled.count >= 3
+    # This is what the look-up does today; a better one changes this line. One is little, and was three as long as the
+    # honest neighbours of a key hardly knew each other.
+    assert hidden.older_settled.count >= 1
     assert hidden.near > 15
     assert min(row.near for row in obeying) > 15
