@@ -20,6 +20,7 @@ from p2pdns.dht import krpc
 from p2pdns.dht.krpc.reading import may_hold_item
 from p2pdns.dht.node.machine import Node
 from p2pdns.dht.node.values import (
+    Cas,
     Event,
     GetDone,
     GetOutcome,
@@ -160,7 +161,7 @@ class Endpoint:
         return self._begun(number, _Operation(future, on_item=on_item, on_patient=on_patient or _nothing), now)
 
     def put(
-        self, item: Item, *, cas: int | None = None, on_progress: Callable[[int, int], None] | None = None
+        self, item: Item, *, cas: Cas | None = None, on_progress: Callable[[int, int], None] | None = None
     ) -> asyncio.Future[PutOutcome]:
         """Have the nearest nodes keep an item; `on_progress` gets how many others were asked and how many keep it."""
         future = self._new_future()

@@ -21,7 +21,7 @@ from p2pdns.clock import unix_now
 from p2pdns.config import DHT_LISTEN_DEFAULT
 from p2pdns.dht.confirmation import Confirmation
 from p2pdns.dht.lookup.verdict import Verdict
-from p2pdns.dht.node.values import GetOutcome, PutOutcome, Wanted
+from p2pdns.dht.node.values import Cas, GetOutcome, PutOutcome, Wanted
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import Item, MutableItem, Present
 from p2pdns.net.endpoint import Endpoint
@@ -87,7 +87,7 @@ class Families:
         return _joined(gets, partial(merged_get, present=present))
 
     def put(
-        self, item: Item, *, cas: int | None = None, on_progress: Callable[[int, int], None] | None = None
+        self, item: Item, *, cas: Cas | None = None, on_progress: Callable[[int, int], None] | None = None
     ) -> asyncio.Future[PutOutcome]:
         """Put an item in both families; see `Endpoint.put`.
 
@@ -164,6 +164,7 @@ def merged_get(outcomes: Sequence[GetOutcome], present: Present) -> GetOutcome:
         # Copies of an older item confirm nothing.
         confirmed_count=sum(outcome.confirmed_count for outcome in outcomes if outcome.item == best),
         confirmation=Confirmation.merged(outcome.confirmation for outcome in outcomes),
+        copies={address: item for outcome in outcomes for address, item in outcome.copies.items()},
     )
 
 
@@ -189,6 +190,8 @@ def merged_put(outcomes: Sequence[PutOutcome]) -> PutOutcome:
         verdict=_worst(outcome.verdict for outcome in outcomes),
         rpc_count=sum(outcome.rpc_count for outcome in outcomes),
         done_s=max(outcome.done_s for outcome in outcomes),
+        asked=tuple(address for outcome in outcomes for address in outcome.asked),
+        held_at=tuple(address for outcome in outcomes for address in outcome.held_at),
     )
 
 

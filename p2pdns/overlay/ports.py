@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from p2pdns.addresses import Address
 from p2pdns.dht.lookup.verdict import Verdict
-from p2pdns.dht.node.values import GetOutcome, PutOutcome, Wanted
+from p2pdns.dht.node.values import Cas, GetOutcome, PutOutcome, Wanted
 from p2pdns.items.item import Item, MutableItem
 from p2pdns.items.keys import ZoneId
 from p2pdns.timing import Timer
@@ -37,9 +37,9 @@ class Puts(Protocol):
     """The half of the network that stores items; `p2pdns.net.endpoint.Endpoint`, or a simulated one."""
 
     def put(
-        self, item: Item, *, cas: int | None = None, on_progress: OnProgress | None = None
+        self, item: Item, *, cas: Cas | None = None, on_progress: OnProgress | None = None
     ) -> Awaitable[PutOutcome]:
-        """Have the nodes nearest an item's target keep it; with `cas` only nodes that hold that seq, or no item."""
+        """Have the nodes nearest an item's target keep it; with `cas` only those that hold such a seq, or no item."""
 
 
 @dataclass(frozen=True)

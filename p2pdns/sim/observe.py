@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from p2pdns.dht.node.values import GetOutcome, PutOutcome, Wanted
+from p2pdns.dht.node.values import Cas, GetOutcome, PutOutcome, Wanted
 from p2pdns.dns.message import Question
 from p2pdns.items.item import Item
 from p2pdns.items.keys import ZoneId
@@ -89,7 +89,7 @@ class ObservedNetwork:
             self._observer.get_ended(self._host, wanted, began, future.result())
 
     def put(
-        self, item: Item, *, cas: int | None = None, on_progress: OnProgress | None = None
+        self, item: Item, *, cas: Cas | None = None, on_progress: OnProgress | None = None
     ) -> asyncio.Future[PutOutcome]:
         """Have the nearest nodes keep an item; see `Endpoint.put`."""
         self._observer.put_begins(self._host, item)

@@ -220,7 +220,7 @@ class Ours:
         """Put an item."""
 
         async def put() -> PutOutcome:
-            return await self._endpoint.put(item, cas=cas)
+            return await self._endpoint.put(item, cas=None if cas is None else (cas,))
 
         return self._loop.run_until_complete(put())
 

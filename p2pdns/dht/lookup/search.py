@@ -46,13 +46,15 @@ K_DISTANCE_FACTOR_MAX = 4  # How much farther than estimated the k-th may be bef
 class Sought:
     """The item that is looked for; a look-up without one looks for contacts.
 
-    `key` None accepts any item that belongs under the target. `present` says which seqs are from the future.
+    `key` None accepts any item that belongs under the target. `present` says which seqs are from the future. With
+    `wants_copies` each contact is asked for the item that it holds, whatever others hold.
     """
 
     key: ZoneKey | None = None
     salt: bytes = b""
     known_seq: int | None = None
     present: Present | None = None
+    wants_copies: bool = False
 
 
 class Lookup:
@@ -78,6 +80,7 @@ class Lookup:
         self.rpcs_to_first: int | None = None
         self.confirmed_count = 0
         self.confirmation = Confirmation()
+        self.copies: dict[Address, MutableItem] = {}
         self.bad_items: Counter[str] = Counter()
         # Contacts that were named in vain, by reason. Many are "repeated": each look-up hears of its contacts again.
         self.contacts_dropped: Counter[str] = Counter()
@@ -143,7 +146,7 @@ class Lookup:
     @property
     def seq(self) -> int | None:
         """The seq in our gets: nodes with no newer item then send contacts instead of the value."""
-        if self.sought is None:
+        if self.sought is None or self.sought.wants_copies:
             return None
         known = self.sought.known_seq
         if isinstance(self.item, MutableItem) and not self._is_future(self.item):
@@ -320,8 +323,11 @@ class Lookup:
         return self.item_found(item)
 
     def _note_word(self, candidate: Candidate, reply: krpc.Reply, item: Item | None) -> None:
+        candidate.seq = reply.seq
         if isinstance(item, MutableItem):
             self.confirmation.item_returned(candidate.contact.address, item)
+            if self.sought is not None and self.sought.wants_copies:
+                self.copies[candidate.contact.address] = item
         elif item is None and self.sought is not None and reply.seq is not None:
             self.confirmation.seq_named(candidate.contact.address, reply.seq)
 

@@ -121,6 +121,7 @@ class Candidate:
     word: Word = Word.OURS
     state: CandidateState = CandidateState.NEW
     token: bytes | None = None
+    seq: int | None = None  # Of the item that it says it holds.
     sources: list[Source] = field(default_factory=list)
     credit: float = 0.0  # Gained by each of the sources for this contact.
     is_allowed: bool = field(init=False)  # BEP 42 allows the id at the address.

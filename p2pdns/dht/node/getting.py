@@ -130,6 +130,7 @@ class GetOperation(Operation):
             answered=tuple(candidate.contact.address for candidate in lookup.answered()),
             dropped=dict(lookup.bad_items),
             confirmation=lookup.confirmation,
+            copies=dict(lookup.copies),
         )
         self._end()
         self.core.events.append(GetDone(self.number, outcome))

@@ -23,7 +23,7 @@ from p2pdns.dht.node.operations import FindOperation, Operation
 from p2pdns.dht.node.putting import PutOperation, sought_for
 from p2pdns.dht.node.republish import Done, Republisher, RepublishOperation
 from p2pdns.dht.node.server import RequestServer
-from p2pdns.dht.node.values import Event, NodeSettings, Peer, Sibling, Wanted
+from p2pdns.dht.node.values import Cas, Event, NodeSettings, Peer, Sibling, Wanted
 from p2pdns.dht.routing.contact import SavedContact
 from p2pdns.dht.routing.ids import ID_BYTES, id_for
 from p2pdns.dht.routing.reach import is_for
@@ -267,13 +267,14 @@ class Node:
 
         `tells_patience` asks for the event `GetPatient`.
         """
-        sought = Sought(wanted.key, wanted.salt, wanted.known_seq, wanted.present)
+        sought = Sought(wanted.key, wanted.salt, wanted.known_seq, wanted.present, wanted.wants_copies)
         lookup = self._lookup(wanted.target, sought, wanted.rpc_max)
         operation = GetOperation(self._core, lookup, now, wanted.deadline)
+        operation.avoided = wanted.avoided
         operation.tells_patience = tells_patience
         return self._begin(operation, now, self._found_here(lookup, now))
 
-    def start_put(self, item: Item, now: float, *, cas: int | None = None, deadline: float | None = None) -> int:
+    def start_put(self, item: Item, now: float, *, cas: Cas | None = None, deadline: float | None = None) -> int:
         """Have the k nodes nearest to the item's target keep it; return the operation's number."""
         lookup = self._lookup(item.target, sought_for(item, self._core.storage.precedence.present(now)), None)
         self._found_here(lookup, now)

@@ -17,6 +17,7 @@ from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.requests import OutgoingRequest
 from p2pdns.dht.node.values import FindDone
+from p2pdns.dht.routing.contact import Contact
 from p2pdns.items.item import Item
 
 # A first answer costs four requests, or some eight among many dead contacts. After eight without an answer, the key
@@ -31,6 +32,7 @@ class Operation(ABC):
     """One look-up with its purpose. `pump` sends what may be sent; the node sets `number` and `on_end`."""
 
     on_end: Callable[[Operation], None]
+    avoided: frozenset[Address] = frozenset()
 
     def __init__(self, core: Core, lookup: Lookup, now: float, deadline: float | None) -> None:
         self.number = 0
@@ -53,8 +55,15 @@ class Operation(ABC):
 
     def _begin_with_table(self, now: float) -> None:
         self.core.table.touch(self.lookup.target, now)
-        seeds = self.core.table.closest(self.lookup.target, SEEDS_MAX)
-        self.lookup.begin_with([contact.wire for contact in seeds])
+        self.lookup.begin_with([contact.wire for contact in self._first_contacts()])
+
+    def _first_contacts(self) -> list[Contact]:
+        table, target = self.core.table, self.lookup.target
+        if self.avoided:
+            others = [one for one in table.closest(target, len(table)) if one.address not in self.avoided]
+            if others:
+                return others[:SEEDS_MAX]
+        return table.closest(target, SEEDS_MAX)
 
     @property
     def is_urgent(self) -> bool:

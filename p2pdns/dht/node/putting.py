@@ -13,7 +13,7 @@ from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.operations import Operation
 from p2pdns.dht.node.storing import Storing
-from p2pdns.dht.node.values import PutDone, PutOutcome, PutProgress
+from p2pdns.dht.node.values import Cas, PutDone, PutOutcome, PutProgress
 from p2pdns.dht.routing.ids import distance
 from p2pdns.errors import BadRequest
 from p2pdns.items.item import Item, MutableItem, Present
@@ -23,7 +23,7 @@ class PutOperation(Operation):
     """Find the k nodes nearest to an item and have them keep it, and our own storage where it is among them."""
 
     def __init__(
-        self, core: Core, item: Item, cas: int | None, lookup: Lookup, now: float, deadline: float | None
+        self, core: Core, item: Item, cas: Cas | None, lookup: Lookup, now: float, deadline: float | None
     ) -> None:
         super().__init__(core, lookup, now, deadline)
         self.storing = Storing(core, item, cas, lookup.may_send, self._tell_progress, self._put_done)
@@ -89,7 +89,8 @@ class PutOperation(Operation):
         held = storage.held(self.lookup.target, now)
         if held is None or storage.precedence.is_ahead(held.seq, now):
             return
-        if cas is not None and held.seq != cas:
+        item = self.storing.item
+        if isinstance(item, MutableItem) and cas is not None and held.seq not in (*cas, item.seq):
             raise BadRequest("cas-mismatch", krpc.CAS_MISMATCH)
 
     def _tell_progress(self) -> None:
@@ -122,6 +123,8 @@ class PutOperation(Operation):
             is_kept_here=self._is_kept_here,
             refused_here=self._refused_here,
             passed_count=self._passed_count,
+            asked=tuple(self.lookup.asked),
+            held_at=tuple(storing.held_at),
         )
         self._end()
         self.core.events.append(PutDone(self.number, outcome))

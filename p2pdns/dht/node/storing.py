@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+from p2pdns.addresses import Address
 from p2pdns.dht import bencode, krpc
 from p2pdns.dht.lookup.shortlist import Candidate
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.requests import OutgoingRequest
+from p2pdns.dht.node.values import Cas
 from p2pdns.items.item import Item, MutableItem
 from p2pdns.values import replace
 
@@ -20,6 +22,18 @@ from p2pdns.values import replace
 # Ethernet frame on IPv4, and within the least that every IPv6 link carries.
 PUT_BYTES_MAX_IPV4 = 1_300
 PUT_BYTES_MAX_IPV6 = 1_232
+
+
+HELD_CODES = (krpc.CAS_MISMATCH, krpc.SEQ_TOO_LOW)
+
+
+def cas_for(cas: Cas, named_seq: int | None) -> int:
+    """Return the cas for a node that has named this seq.
+
+    >>> cas_for((7, 9), 7), cas_for((7, 9), 8), cas_for((7, 9), None), cas_for((), None)
+    (7, 9, 9, 0)
+    """
+    return named_seq if named_seq is not None and named_seq in cas else max(cas, default=0)
 
 
 class Storing:
@@ -35,7 +49,7 @@ class Storing:
         self,
         core: Core,
         item: Item,
-        cas: int | None,
+        cas: Cas | None,
         may_send: Callable[[Candidate], bool],
         on_stored: Callable[[], None],
         on_done: Callable[[float], None],
@@ -45,6 +59,7 @@ class Storing:
         self.sent_count = 0
         self.stored_count = 0
         self.refused: Counter[int | str] = Counter()
+        self.held_at: list[Address] = []
         self._core = core
         self._size_bytes_max = PUT_BYTES_MAX_IPV6 if core.settings.is_ipv6 else PUT_BYTES_MAX_IPV4
         self._may_send = may_send
@@ -92,7 +107,8 @@ class Storing:
         value = bencode.encode(item.value)
         message: krpc.Put = krpc.PutImmutable(value, token)
         if isinstance(item, MutableItem):
-            message = krpc.PutMutable(item.key.raw, item.seq, value, item.signature, token, item.salt, self.cas)
+            cas = None if self.cas is None else cas_for(self.cas, candidate.seq)
+            message = krpc.PutMutable(item.key.raw, item.seq, value, item.signature, token, item.salt, cas)
         if self._core.size_of(message) > self._size_bytes_max:
             # Few storers ask for the target; all of them need the rest.
             message = replace(message, names_target=False)
@@ -110,6 +126,8 @@ class Storing:
             if not self._is_over:
                 self._settle(candidate)
                 self.refused[error.code] += 1
+                if error.code in HELD_CODES:
+                    self.held_at.append(candidate.contact.address)
                 self.pump(then)
 
         def timed_out(is_sent_again: bool, then: float) -> bool:

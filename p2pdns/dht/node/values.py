@@ -16,7 +16,7 @@ from p2pdns.dht.confirmation import Confirmation
 from p2pdns.dht.lookup.search import ALPHA
 from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.routing.table import K
-from p2pdns.items.item import Item, Present, mutable_target
+from p2pdns.items.item import Item, MutableItem, Present, mutable_target
 from p2pdns.items.keys import ZoneKey
 from p2pdns.limits import QUESTION_RPCS_MAX
 
@@ -91,7 +91,8 @@ class Wanted:
     """An item that is looked for, and the limits of the look-up.
 
     `key` None takes any item that belongs under the target. With `known_seq` only newer ones count. `present` judges
-    seqs, so that an item from the future hides no other. `deadline` is a time of the node's clock.
+    seqs, so that an item from the future hides no other. `deadline` is a time of the node's clock. With `wants_copies`
+    the outcome has the item of every contact. `avoided` are no first contacts, if there are others.
     """
 
     target: bytes
@@ -101,6 +102,8 @@ class Wanted:
     present: Present | None = None
     rpc_max: int = QUESTION_RPCS_MAX
     deadline: float | None = None
+    wants_copies: bool = False
+    avoided: frozenset[Address] = frozenset()
 
     def __post_init__(self) -> None:
         assert self.key is None or self.target == mutable_target(self.key.raw, self.salt), "the target of another item"
@@ -112,7 +115,7 @@ class GetOutcome:
 
     `verdict` is about the contacts we heard of, see `p2pdns.dht.lookup.search`. `item` is None when none newer than
     `known_seq` was found; `confirmed_count` nodes hold just that seq, or the item found, and `confirmation` has their
-    words. `peer_count` addresses were asked; times are seconds since the start.
+    words. `peer_count` addresses were asked; times are seconds since the start. `copies` is empty unless it was wanted.
     """
 
     item: Item | None
@@ -130,6 +133,7 @@ class GetOutcome:
     answered: tuple[Address, ...] = ()  # Nearest first.
     dropped: Mapping[str, int] = field(default_factory=dict)  # Items in replies that did not verify, by reason.
     confirmation: Confirmation = field(default_factory=Confirmation)
+    copies: Mapping[Address, MutableItem] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -141,6 +145,11 @@ class GetOutcome:
 
 
 RATIONED = "rationed"  # Error 202 of a node of ours: too many new keys of one prefix at a time, or no room.
+
+
+Cas: TypeAlias = tuple[int, ...]
+"""The seqs that an item may take the place of. Each node is told the one that it has named itself, and a node that has
+named none of them is told the highest, 0 if there is none: without an item it need not compare (BEP 44)."""
 
 
 class Others(NamedTuple):
@@ -161,7 +170,8 @@ class PutOutcome:
     `refused` counts error codes, `timeout`, and `put-too-long`: another node was asked, because the token of this one
     left no room for the item. `seq_seen` is the highest seq of a verified item that the look-up found. `is_kept_here`
     and `refused_here` (an error code) say what our own storage did, if it is near. `passed_count` others answered the
-    look-up and could not be asked to keep the item.
+    look-up and could not be asked to keep the item. `asked` are the addresses that the look-up has asked, and `held_at`
+    those that refused the item because of the one that they hold (301, 302).
     """
 
     sent_count: int
@@ -174,6 +184,8 @@ class PutOutcome:
     is_kept_here: bool = False
     refused_here: int | None = None
     passed_count: int = 0
+    asked: tuple[Address, ...] = ()
+    held_at: tuple[Address, ...] = ()
 
     @property
     def others(self) -> Others:

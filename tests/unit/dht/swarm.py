@@ -210,12 +210,18 @@ class Swarm:
 
     # Operations
 
-    def put(self, node: Node, item: MutableItem | ImmutableItem, **more: int) -> PutOutcome:
+    def put(self, node: Node, item: MutableItem | ImmutableItem, **more: tuple[int, ...]) -> PutOutcome:
         """Put and wait for the end."""
-        number = node.start_put(item, self.now, **more)
+        number = node.start_put(item, self.now, **more)  # type: ignore[arg-type]
         return self._outcome(node, PutDone, number).outcome
 
-    def get(self, node: Node, target: bytes, key: ZoneKey | None, **more: float | bytes | Present | None) -> GetOutcome:
+    def get(
+        self,
+        node: Node,
+        target: bytes,
+        key: ZoneKey | None,
+        **more: float | bytes | Present | frozenset[Address] | None,
+    ) -> GetOutcome:
         """Get and wait for the end."""
         number = node.start_get(Wanted(target, key, **more), self.now)  # type: ignore[arg-type]
         return self._outcome(node, GetDone, number).outcome

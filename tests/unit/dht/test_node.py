@@ -132,11 +132,11 @@ def test_an_update_is_found_and_the_older_item_refused() -> None:
 def test_cas_conflicts_are_counted_by_their_code() -> None:
     swarm = swarm_of(5)
     swarm.put(nodes_of(swarm)[0], ITEM)
-    outcome = swarm.put(nodes_of(swarm)[1], item_of(1, ITEM.seq + 1), cas=ITEM.seq - 5)
+    outcome = swarm.put(nodes_of(swarm)[1], item_of(1, ITEM.seq + 1), cas=(ITEM.seq - 5,))
     # Our own storage goes by the same rule, or we would serve what everybody else has refused.
     assert (outcome.stored_count, outcome.refused, outcome.refused_here) == (0, {301: 4}, 301)
     assert outcome.reasons == {"301": 5}
-    assert swarm.put(nodes_of(swarm)[1], item_of(1, ITEM.seq + 1), cas=ITEM.seq).stored_count == 4
+    assert swarm.put(nodes_of(swarm)[1], item_of(1, ITEM.seq + 1), cas=(ITEM.seq,)).stored_count == 4
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
@@ -200,8 +200,8 @@ def tell_time(swarm: Swarm, unix: float = UNIX_NOW) -> None:
         node.storage.precedence.tell_time(swarm.now, Present(unix))
 
 
-@pytest.mark.parametrize("cas", [None, ITEM.seq - 5])
-def test_a_publication_from_the_future_is_replaced_by_the_saner_one_everywhere(cas: int | None) -> None:
+@pytest.mark.parametrize("cas", [None, (ITEM.seq - 5,)])
+def test_a_publication_from_the_future_is_replaced_by_the_saner_one_everywhere(cas: tuple[int, ...] | None) -> None:
     swarm = swarm_of(30)
     future = item_of(1, ITEM.seq + 10**13, b"future")
     # Put by a publisher whose clock is ahead, with nodes that have nothing else yet.

@@ -193,7 +193,9 @@ FOUND = GetOutcome(OLD, Verdict.COMPLETE, 3, 1, 3, 2, 0.2, 0.5, 100, 200, 2, 1)
 def test_an_outcome_is_complete_when_both_families_are() -> None:
     cut = replace(FOUND, item=NEW, verdict=Verdict.DEADLINE, first_s=0.1, rpcs_to_first=1, done_s=0.9)
     first = replace(FOUND, answered=(("127.0.0.1", 1),), dropped={"signature": 1})
+    first, cut = replace(first, copies={("127.0.0.1", 1): OLD}), replace(cut, copies={("::1", 2): NEW})
     merged = merged_get([first, replace(cut, answered=(("::1", 2),), dropped={"signature": 2})], PRESENT)
+    assert merged.copies == {("127.0.0.1", 1): OLD, ("::1", 2): NEW}
     assert (merged.answered, merged.dropped) == ((("127.0.0.1", 1), ("::1", 2)), {"signature": 3})
     assert (merged.item, merged.complete, merged.verdict) == (NEW, False, Verdict.DEADLINE)
     assert (merged.rpc_count, merged.answered_count, merged.bytes_received) == (6, 4, 400)
@@ -205,6 +207,8 @@ def test_refusals_of_both_families_add_up() -> None:
     merged = merged_put(
         [PutOutcome(5, 3, {302: 2}, 7), PutOutcome(4, 1, {302: 1, "timeout": 2}, None, Verdict.DEADLINE)]
     )
+    one, two = PutOutcome(1, 0, asked=(("127.0.0.1", 1),)), PutOutcome(1, 0, held_at=(("::1", 2),))
+    assert (merged_put([one, two]).asked, merged_put([one, two]).held_at) == (one.asked, two.held_at)
     assert (merged.sent_count, merged.stored_count, merged.seq_seen) == (5, 3, 7)
     assert merged.refused == {302: 3, "timeout": 2}
     assert merged.others == (5, 3), "most nodes are in both families, so the larger speaks for both"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from p2pdns.dht.node.values import Others, PutOutcome
+from p2pdns.dht.node.values import Cas, Others, PutOutcome
 from p2pdns.dht.storage import NEW_KEYS_BURST, NEW_KEYS_PER_SECOND
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import Item, MutableItem
@@ -84,7 +84,7 @@ class Storers:
     def __post_init__(self) -> None:
         self.rations = [RateLimit(NEW_KEYS_PER_SECOND, NEW_KEYS_BURST, 0.0) for _ in range(self.count)]
 
-    async def put(self, item: Item, *, cas: int | None = None, on_progress: OnProgress | None = None) -> PutOutcome:
+    async def put(self, item: Item, *, cas: Cas | None = None, on_progress: OnProgress | None = None) -> PutOutcome:
         """Put an item."""
         assert isinstance(item, MutableItem)
         self.put_count += 1
