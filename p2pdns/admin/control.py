@@ -16,17 +16,22 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Callable, Coroutine, Mapping
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from p2pdns.directory import is_marked, others_may_write, peer_user_of, user_text
 from p2pdns.errors import Unavailable, words_of
 from p2pdns.net.sockets import reachable
+from p2pdns.timing import Clock
 
 SOCKET_NAME = "control.sock"
 LINE_BYTES_MAX = 1_048_576  # The longest honest line is the status of a node with every counter: some 20 kB.
 CALL_S_MAX = 60.0  # No verb is silent for so long (a put ends after some seconds), so the daemon hangs.
+
+SESSION_IDLE_S_MAX = 30.0  # Half of the time after which the daemon ends a silent connection.
 
 Progress = Callable[[dict[str, Any]], None]
 Handler = Callable[[dict[str, Any], Progress], Coroutine[Any, Any, dict[str, Any]]]
@@ -50,40 +55,99 @@ class ControlReply(dict[str, Any]):
         raise Unavailable(f'the daemon\'s reply has no "{field}"', place=self._place, hint=hint)
 
 
-class ControlClient:
-    """The command line's end. Each call is a connection of its own, and blocks."""
+@dataclass
+class _ControlConnection:
+    sock: socket.socket
+    lines: Any
+    used_at: float
 
-    def __init__(self, state_dir: Path, *, timeout_s: float = CALL_S_MAX) -> None:
+    def close(self) -> None:
+        """End it."""
+        self.lines.close()
+        self.sock.close()
+
+
+class ControlClient:
+    """The command line's end. Each call blocks, and is a connection of its own where no `session` is open."""
+
+    def __init__(self, state_dir: Path, *, timeout_s: float = CALL_S_MAX, clock: Clock = time.monotonic) -> None:
         self.path = state_dir / SOCKET_NAME
         self._timeout_s = timeout_s
+        self._clock = clock
+        self._session_depth = 0
+        self._open: _ControlConnection | None = None
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[None]:
+        """Have all calls in the block share one connection, which is made when it is needed first."""
+        self._session_depth += 1
+        try:
+            yield
+        finally:
+            self._session_depth -= 1
+            if not self._session_depth:
+                self._hang_up()
 
     def is_running(self) -> bool:
         """Return whether a daemon answers at the socket; Unavailable when it is another user's."""
+        if self._open is not None:
+            return True
+        connection = self._connection()
+        if connection is None:
+            return False
+        self._done_with(connection)
+        return True
+
+    def _connection(self) -> _ControlConnection | None:
+        """Return the connection of the session, else a new one; None where no daemon listens."""
+        if self._open is not None:
+            if self._clock() - self._open.used_at <= SESSION_IDLE_S_MAX:
+                return self._open
+            # The daemon ends a silent connection; a user may have thought about a question for so long.
+            self._hang_up()
         sock = self._connected()
         if sock is None:
-            return False
-        sock.close()
-        return True
+            return None
+        connection = _ControlConnection(sock, sock.makefile("rb"), self._clock())
+        if self._session_depth:
+            self._open = connection
+        return connection
+
+    def _done_with(self, connection: _ControlConnection) -> None:
+        connection.used_at = self._clock()
+        if connection is not self._open:
+            connection.close()
+
+    def _hang_up(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._open = None
 
     def call(self, verb: str, on_progress: Progress | None = None, **arguments: Any) -> dict[str, Any]:
         """Return the reply to a verb; Unavailable when no daemon runs, it refuses, or it does not answer."""
-        sock = self._connected()
-        if sock is None:
+        connection = self._connection()
+        if connection is None:
             what, hint = "no daemon runs here", "start one with p2pdns serve, or say --state DIR"
             if is_marked(self.path.parent):
                 what = "a daemon starts here, and does not answer yet"
                 hint = "wait a moment, then do this again; its log says what it is doing"
             raise Unavailable(what, place=str(self.path.parent), hint=hint)
-        with sock, sock.makefile("rb") as lines:
-            try:
-                with contextlib.suppress(BrokenPipeError):
-                    # A daemon that refuses us closes before it reads; its reason can still be read.
-                    sock.sendall(line_of({"verb": verb, **arguments}))
-                return self._reply(lines, on_progress)
-            except TimeoutError:
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                # A daemon that refuses us closes before it reads; its reason can still be read.
+                connection.sock.sendall(line_of({"verb": verb, **arguments}))
+            reply = self._reply(connection.lines, on_progress)
+        except BaseException as error:
+            # What is left of a reply must not be read as the next one.
+            connection.close()
+            self._open = None if connection is self._open else self._open
+            if isinstance(error, TimeoutError):
                 raise self._trouble(f"the daemon has not answered in {self._timeout_s:g} s") from None
-            except OSError as error:
+            if isinstance(error, OSError):
                 raise self._trouble(words_of(error)) from None
+            raise
+        self._done_with(connection)
+        return reply
 
     def _reply(self, lines: Any, on_progress: Progress | None) -> dict[str, Any]:
         while True:
