@@ -40,9 +40,15 @@ publish() {
     if [ "$(cat "$published/$1" 2>/dev/null || true)" = "$sum" ]; then
         return 0
     fi
+    # The file is what counts here, however much of the zone goes. An earlier version of the program has published
+    # without a note beside the key.
+    agreed=--yes
+    if [ -e "$published/$1" ] && [ ! -e "$keys/$1.key.published" ]; then
+        agreed="--yes --force"
+    fi
     # The flags hold neither blanks nor patterns: names of files in /zones, and zone keys.
-    # shellcheck disable=SC2046
-    p2pdns publish -k "$keys/$1.key" $(cat "$keys/.flags") "$zones/$1.zone" || return 1
+    # shellcheck disable=SC2046,SC2086
+    p2pdns publish $agreed -k "$keys/$1.key" $(cat "$keys/.flags") "$zones/$1.zone" || return 1
     printf '%s\n' "$sum" >"$published/$1"
 }
 

@@ -18,9 +18,11 @@ from p2pdns.admin import petnames
 from p2pdns.admin.control import Handler, Progress
 from p2pdns.admin.narration import PAST_THE_FRONT, Narration
 from p2pdns.admin.problems import kept_of, problems_of
+from p2pdns.admin.replicas import replicas_of
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config
 from p2pdns.dht.node.machine import Node
+from p2pdns.dht.node.values import Cas
 from p2pdns.directory import shown
 from p2pdns.dns.message import RR, Question, type_of, type_text
 from p2pdns.dns.name import Name
@@ -44,6 +46,7 @@ from p2pdns.state.blocklists import BlockLists
 from p2pdns.state.clockwatch import ClockWatch
 
 CLIENT_PREFIX = "control"
+CAS_MAX = 256  # Seqs that one item may take the place of: some for each round of a publication.
 COPIES_NAMES_MAX = 64  # The owners of an answer; a message of DNS has room for few more.
 PEERS_SHOWN_MAX = 2_048  # At 250 bytes each they fit into a line; a full table of both families has some hundreds.
 STORED_SHOWN_MAX = 4_096  # At 180 bytes each they fit into a line; a store of the default size holds more.
@@ -113,6 +116,15 @@ def _item(request: Mapping[str, Any]) -> MutableItem:
         return MutableItem.read_file(bytes.fromhex(_text(request, "item")))
     except ValueError:
         raise UsageError("not hexadecimal", place=f'{request["verb"]}: "item"') from None
+
+
+def _cas(request: Mapping[str, Any]) -> Cas | None:
+    seqs = request.get("cas")
+    if seqs is None:
+        return None
+    if not isinstance(seqs, list) or len(seqs) > CAS_MAX or not all(type(seq) is int and seq >= 0 for seq in seqs):
+        raise UsageError(f"not a list of {CAS_MAX} seqs at most", place='publish: "cas"')
+    return tuple(seqs)
 
 
 def _name(request: Mapping[str, Any]) -> Name:
@@ -306,15 +318,13 @@ class Commands:
         return {"families": families, "peers": found[:PEERS_SHOWN_MAX]}
 
     async def publish(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
-        """Publish a signed item, reporting how many other nodes were asked to store it and how many have."""
+        """Put a signed item in the place of those with the seqs `cas`, keep it alive, and look at the copies.
+
+        Without `cas` it takes the place of anything older, and nobody looks.
+        """
         item = _item(request)
-        outcome = await self._engine.publisher.publish(
-            item,
-            lambda sent, stored: report({"sent": sent, "stored": stored}),
-            lambda standing: report({"rationed": standing._asdict()}),
-        )
-        sent, stored = outcome.others
-        return {"sent": sent, "stored": stored, "seq": item.seq, "refused": outcome.reasons, "kept_here": True}
+        tried = await replicas_of(self._engine, zone_id_of(item), report).put(item, _cas(request))
+        return {**tried.to_json(), "seq": item.seq, "kept_here": True}
 
     async def put(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Put a signed item of any key once: it is neither adopted as our own nor kept alive."""
@@ -328,22 +338,18 @@ class Commands:
         return {"sent": sent, "stored": stored, "seq": item.seq, "refused": outcome.reasons}
 
     async def seq(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
-        """Return the highest seq of a key that counts, after a look-up of newer ones; null when there is none.
+        """Return the highest seq of a key that counts, and every version that a complete look-up has seen.
 
         `ahead` is the seq of an item that was found and is from the future: it does not count until it is adopted.
+        `mark` is the seq that was adopted here; it counts at any clock.
         """
-        zone_id = _zone_id(request)
-        found: list[int] = []
-        if self._engine.contact_count:
-            outcome = await self._engine.overlay.zone(zone_id, True, _budget())
-            if isinstance(outcome, Found):
-                found.append(outcome.item.seq)
-        # A zone that was asked for before has a mark, perhaps without an item. It counts at any clock.
-        mark = self._engine.state.reader.mark(zone_id)
-        present = Present(unix_now(), mark_seq=None if mark is None else mark.seq)
-        seqs = [] if mark is None else [mark.seq]
-        seqs += [seq for seq in found if not present.is_ahead(seq)]
-        return {"seq": max(seqs, default=None), "ahead": max(filter(present.is_ahead, found), default=None)}
+        seen = await replicas_of(self._engine, _zone_id(request), report).look_up()
+        present = Present(unix_now(), mark_seq=seen.mark_seq)
+        found = [version.item.seq for version in seen.versions]
+        seqs = [seq for seq in found if not present.is_ahead(seq)]
+        seqs += [] if seen.mark_seq is None else [seen.mark_seq]
+        ahead = max(filter(present.is_ahead, found), default=None)
+        return {"seq": max(seqs, default=None), "ahead": ahead, **seen.to_json()}
 
     async def item(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Return the item of a key, as the bytes of an item file, and how well it is known."""

@@ -73,6 +73,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             "p2pdns publish -k alice.key --bootstrap 192.0.2.7:6881 example.zone",
             "put it once by a node of its own, which begins with the one at 192.0.2.7",
         ),
+        Example("p2pdns publish -k alice.key --dry-run example.zone", "only show which RRsets would change"),
     ),
     "put": (
         Example("p2pdns put alice.item", "put again what p2pdns inspect KEY -o alice.item has saved"),

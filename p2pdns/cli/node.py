@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -33,6 +34,7 @@ from p2pdns.net.endpoint import Endpoint
 from p2pdns.net.upstream.asking import Upstream
 from p2pdns.overlay.finder import Overlay
 from p2pdns.overlay.parts import parts_of
+from p2pdns.publishing.replicas import NodeReplicas, Tell
 from p2pdns.resolver.blocking import BlockedNames
 from p2pdns.resolver.names import ResolverSettings
 from p2pdns.resolver.service import Service
@@ -75,6 +77,19 @@ class ShortLivedNode:
             raise Unavailable("no node answered", place=str(zone_id), hint=hint)
         assert outcome.item is None or isinstance(outcome.item, MutableItem)
         return outcome
+
+    def replicas(self, zone_id: ZoneId, tell: Tell) -> NodeReplicas:
+        """Return the copies of a zone, for one publication."""
+        return NodeReplicas(
+            zone_id,
+            self._endpoint,
+            lambda item, cas, on_progress: self._endpoint.put(item, cas=cas, on_progress=on_progress),
+            clock=boot_now,
+            unix_clock=unix_now,
+            jitter=random.random,
+            sleep=asyncio.sleep,
+            tell=tell,
+        )
 
     async def put(self, item: MutableItem, on_progress: Callable[[int, int], None]) -> PutOutcome:
         """Put the item at the nearest nodes."""

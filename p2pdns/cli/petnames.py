@@ -75,10 +75,10 @@ class Book:
         return bare if name is None else bare[: len(bare) - len(name)] + self.names[name].key
 
 
-def load(config: Config, state: Path, *, timeout_s: float = CALL_S_MAX) -> Book:
+def load(config: Config, state: Path, *, timeout_s: float = CALL_S_MAX, client: ControlClient | None = None) -> Book:
     """Return the petnames; only the configuration's if this user may ask neither the daemon nor the state directory."""
     try:
-        return load_strictly(config, state, timeout_s=timeout_s)
+        return load_strictly(config, state, timeout_s=timeout_s, client=client)
     except Unavailable:
         # The verb may not need a petname at all; if it does, its own error says which one.
         return configured(config)
@@ -89,9 +89,11 @@ def configured(config: Config) -> Book:
     return Book(petnames.in_use(config, {}), config.dns.suffixes)
 
 
-def load_strictly(config: Config, state: Path, *, timeout_s: float = CALL_S_MAX) -> Book:
+def load_strictly(
+    config: Config, state: Path, *, timeout_s: float = CALL_S_MAX, client: ControlClient | None = None
+) -> Book:
     """Return the petnames; Unavailable when they cannot be read."""
-    client = ControlClient(state, timeout_s=timeout_s)
+    client = client or ControlClient(state, timeout_s=timeout_s)
     if client.is_running():
         found = client.call("names")["names"]
         names = {name: Petname(entry["key"], entry["from"]) for name, entry in found.items()}

@@ -1,151 +1,68 @@
-"""`publish`: signs a zone and puts it into the overlay.
+"""`publish`: signs a zone and puts it into the overlay, by the rules of `publishing.publication`.
 
 A running daemon, or one that is just starting, gets the signed item and puts it. Without a daemon, or when a flag names
 another overlay, a short-lived node of this process puts it.
 
-Guarantees: the secret key stays in this process; exit 0 if and only if more than half of the other known nodes hold the
-item, and at least one; a warning is printed if no daemon will put it again; the seq is above every seq that readers of
-the key accept; no item is dated more than an hour ahead of this machine's clock, unless it takes back one that is. Does
-not know how an item finds its nodes, nor whether the clock is right.
+Guarantees: the secret key stays in this process; what is replaced is shown before it is replaced, and nobody loses most
+of a zone without having agreed; exit 0 if and only if more than half of the other known nodes hold the zone and it was
+read back; a warning is printed if no daemon will put it again. Does not know how an item finds its nodes, nor whether
+the clock is right.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
 
 from p2pdns.admin.control import ControlClient
+from p2pdns.admin.publishing import hand_over, publish_through
 from p2pdns.cli import completion, files, mixups, petnames, settings, ui
+from p2pdns.cli.made import memory_of
 from p2pdns.cli.petnames import Book
 from p2pdns.cli.settings import Given
 from p2pdns.cli.starting import GRACE_S, running_daemon
 from p2pdns.cli.verbs import Verb
 from p2pdns.cli.zones import ReadZone, keys_by_name, read_zone, show_warnings, zone_file_options
-from p2pdns.clock import unix_now
 from p2pdns.config import Config
-from p2pdns.dht.node.values import RATIONED, Others
-from p2pdns.errors import P2pdnsError, Unavailable, counted
-from p2pdns.items.item import BUILD_UNIX, SEQ_PER_SECOND, SIGN_AHEAD_S_MAX, MutableItem, Present, next_seq
+from p2pdns.errors import Unavailable, counted
+from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey, ZoneId
-from p2pdns.overlay.ports import OnProgress
-from p2pdns.publishing.dates import date_of, publish_again_after
-from p2pdns.publishing.upkeep import OTHERS_FEW, OTHERS_WANTED
+from p2pdns.publishing.changes import Changes, WholeZone
+from p2pdns.publishing.dates import date_of
+from p2pdns.publishing.memory import Memory
+from p2pdns.publishing.publication import Plan, Publication, Rules, Stored
+from p2pdns.publishing.replicas import PublishStage, Tell
+from p2pdns.publishing.upkeep import OTHERS_WANTED
 from p2pdns.timing import Clock
 
-OnRationed = Callable[[dict[str, Any]], None]
-"""Called while other nodes ration a publication: with how many are done, of how many, and the seconds left."""
-
-SEQ_TOO_LOW = 302  # BEP 44: the node holds an item with a higher seq.
-TAKE_BACK_COMMAND = "p2pdns publish --take-back -k KEYFILE ZONEFILE"
+CHANGES_SHOWN_MAX = 20  # RRsets named before a publication; a terminal has 24 lines.
 RATIONED_NOTE_S = 10.0  # Between two lines about a publication that waits.
 NOT_KEPT_ALIVE = "nobody puts this again, and nodes forget it, some after two hours: publish through p2pdns serve"
 
 
-@dataclass(frozen=True)
-class Stored:
-    """The end of a publication: `stored` of `sent` other nodes hold it; with `is_kept_here` a daemon keeps it too."""
-
-    seq: int
-    sent: int
-    stored: int
-    through: str
-    refused: dict[str, int] = field(default_factory=dict)
-    is_kept_here: bool = False
-    ahead: int | None = None
-
-    @property
-    def is_enough(self) -> bool:
-        return Others(self.sent, self.stored).is_enough
-
-    @property
-    def warning(self) -> str | None:
-        """The warning about a publication that is enough, but held by few other nodes."""
-        if not self.is_enough or self.stored >= OTHERS_FEW:
-            return None
-        keeps = "node keeps" if self.stored == 1 else "nodes keep"
-        return f"only {self.stored} other {keeps} this zone, {OTHERS_WANTED} are wanted"
-
-    def __str__(self) -> str:
-        if not self.sent:
-            where = "kept here, at" if self.is_kept_here else "stored at"
-            return f"{where} 0 other nodes, seq {self.seq}"
-        return f"stored at {self.stored} of {self.sent} nodes, seq {self.seq}"
-
-
-def chosen_seq(last: int | None, now: float, *, takes_back: bool = False, command: str = TAKE_BACK_COMMAND) -> int:
-    """Return the seq to sign; Unavailable when it would be more than an hour ahead of the clock.
-
-    With `takes_back` it may be further ahead, just above the last one, as long as readers do not take it for a seq from
-    the future: they would refuse a lower one. The hint names `command`, which takes a publication back.
-    """
-    if now < BUILD_UNIX:
-        what = f"the clock says {date_of(int(now) * SEQ_PER_SECOND)}, which is before this program was made"
-        hint = "set the clock: what is signed now would be expired for every reader"
-        raise Unavailable(what, place="clock", hint=hint)
-    seq = next_seq(now, last)
-    if seq > (now + SIGN_AHEAD_S_MAX) * SEQ_PER_SECOND and not (takes_back and not Present(now).is_ahead(seq)):
-        what = f"the last publication under this key is dated {date_of(seq - 1)}, more than an hour ahead"
-        hint = f"set the clock; if it is right now and was wrong then, {command} replaces that publication"
-        raise Unavailable(f"{what}: {publish_again_after(seq - 1, now)}", place="clock", hint=hint)
-    return seq
-
-
-def publish_through(
-    client: ControlClient,
-    secret: SecretKey,
-    value: bytes,
-    on_progress: OnProgress = lambda sent, stored: None,
-    on_rationed: OnRationed = lambda standing: None,
-    *,
-    takes_back: bool = False,
-    command: str = TAKE_BACK_COMMAND,
-) -> Stored:
-    """Sign the value and give the item to the running daemon; Unavailable when none runs."""
-    key = str(secret.zone_key)
-    known = client.call("seq", key=key)
-    ahead = known.get("ahead")
-    if takes_back and known["seq"] is not None and Present(unix_now()).is_ahead(known["seq"]):
-        # The daemon has a mark at this seq, and goes below a mark only after `forget`.
-        ahead = known["seq"]
-        client.call("forget", key=key)
-        known = client.call("seq", key=key)
-    seq = chosen_seq(known["seq"], unix_now(), takes_back=takes_back, command=command)
-    done = hand_over(client, MutableItem.signed(secret, seq, value), on_progress, on_rationed)
-    return replace(done, ahead=ahead)
-
-
-def hand_over(client: ControlClient, item: MutableItem, on_progress: OnProgress, on_rationed: OnRationed) -> Stored:
-    """Give a signed item to the running daemon, which puts it now and for as long as it runs."""
-
-    def report(progress: dict[str, Any]) -> None:
-        if "rationed" in progress:
-            on_rationed(progress["rationed"])
-        else:
-            on_progress(progress.get("sent", 0), progress.get("stored", 0))
-
-    done = client.call("publish", on_progress=report, item=item.to_bytes().hex())
-    refused = {str(reason): count for reason, count in (done.get("refused") or {}).items()}
-    return Stored(item.seq, done["sent"], done["stored"], "the running daemon", refused, is_kept_here=True)
-
-
 async def _publish_alone(
-    config: Config, secret: SecretKey, value: bytes, on_progress: OnProgress, *, takes_back: bool, command: str
-) -> tuple[Stored, MutableItem]:
+    config: Config, secret: SecretKey, value: bytes, memory: Memory, rules: Rules, tell: Tell
+) -> Stored:
     from p2pdns.cli.node import short_lived_node
 
+    key = secret.zone_key
     async with short_lived_node(config) as node:
-        known = (await node.look_up(ZoneId.of_key(secret.zone_key))).item
-        last = known.seq if isinstance(known, MutableItem) else None
-        # This node has no marks, so an item from the future does not count for it.
-        ahead = last if last is not None and Present(unix_now()).is_ahead(last) else None
-        seq = chosen_seq(None if ahead else last, unix_now(), takes_back=takes_back, command=command)
-        item = MutableItem.signed(secret, seq, value)
-        outcome = await node.put(item, on_progress)
-        return Stored(seq, *outcome.others, "a node of its own", outcome.reasons, ahead=ahead), item
+        publication = Publication(
+            key,
+            lambda seq, signed: MutableItem.signed(secret, seq, signed),
+            WholeZone(key.apex, value),
+            node.replicas(ZoneId.of_key(key), tell),
+            memory=memory,
+            rules=rules,
+            tell=tell,
+        )
+        return replace(await publication.run(), through="a node of its own")
 
 
 class _Rations:
@@ -169,25 +86,129 @@ class _Rations:
         self._line.update(text)
 
 
-def _failure(done: Stored, key: str) -> P2pdnsError:
-    if done.sent == 0:
-        hint = "name one with --bootstrap ADDR:PORT"
-        if done.is_kept_here:
-            hint = "start p2pdns serve with --bootstrap ADDR:PORT, or wait: it is put as soon as there are others"
-        return Unavailable("no other node is known to store the zone at", place=key, hint=hint)
-    hint = "publish again; p2pdns status shows the contacts"
-    if done.is_kept_here:
-        hint = "the daemon goes on trying; p2pdns status shows how far it is"
-    elif done.refused.get(RATIONED):
-        hint = "they take few new zones at a time: publish again later, or through p2pdns serve, which waits for them"
-    if done.refused.get(str(SEQ_TOO_LOW)) and done.ahead is not None:
-        hint = "nodes of other programs refuse it until they have dropped the later one: publish again in some hours"
-    elif done.refused.get(str(SEQ_TOO_LOW)):
-        hint = "some nodes hold a newer publication of this key: publish again from where it was made"
-    what = f"only {done.stored} of {done.sent} other nodes hold the zone"
-    if not done.stored:
-        what = "no other node holds the zone"
-    return Unavailable(f"{what}; more than half are needed", place=key, hint=hint)
+class _Shown:
+    """The stages of a publication: a line on a terminal, lines of JSON with `--json`."""
+
+    def __init__(self, line: ui.Progress) -> None:
+        self._line = line
+        self._rations = _Rations(line)
+
+    def tell(self, progress: PublishStage) -> None:
+        """Show a stage."""
+        if ui.is_json():
+            ui.json_progress(progress.to_json())
+        elif progress.stage == "rationed":
+            self._rations.told(dict(progress.facts))
+        else:
+            self._line.update(str(progress))
+
+
+class _Daemon:
+    """The daemon of this machine, if one runs, else a node of this process."""
+
+    def __init__(self, config: Config, given: Given, client_of: Callable[[Path], ControlClient]) -> None:
+        self._config = config
+        self._is_alone = given.names_an_overlay
+        self._state = given.state(client_of)
+        self._client = client_of(self._state)
+
+    def book(self) -> Book:
+        """Return the petnames."""
+        return petnames.load(self._config, self._state, client=self._client)
+
+    def _is_running(self, *, grace_s: float = 0.0) -> bool:
+        if self._is_alone:
+            return False
+        return running_daemon(self._state, client=self._client, grace_seconds=grace_s) is not None
+
+    def publish(self, secret: SecretKey, value: bytes, memory: Memory, rules: Rules, tell: Tell) -> Stored:
+        """Publish through the daemon, or by a node of this process."""
+        # Without a bootstrap contact only a daemon can publish, so a daemon that was just started is waited for.
+        if self._is_running(grace_s=0.0 if self._config.dht.bootstrap else GRACE_S):
+            return publish_through(self._client, secret, value, memory=memory, rules=rules, tell=tell)
+        # Loaded late: with a daemon this process needs no event loop.
+        import asyncio
+
+        done = asyncio.run(_publish_alone(self._config, secret, value, memory, rules, tell))
+        # A daemon may have started in the meantime.
+        if done.item is not None and self._is_running():
+            return replace(hand_over(self._client, done.item, tell), changes=done.changes, rebased=done.rebased)
+        return done
+
+
+class _NothingPut(Exception):
+    """A dry run is at its end."""
+
+
+class _Approval:
+    """What a publication replaces, shown before it is signed, and the question if most of it goes."""
+
+    def __init__(self, line: ui.Progress, path: str, *, is_dry: bool, is_agreed: bool) -> None:
+        self.plan: Plan | None = None
+        self._line = line
+        self._path = path
+        self._is_dry = is_dry
+        self._is_agreed = is_agreed
+
+    def __call__(self, plan: Plan) -> None:
+        """Show the plan, and ask; Unavailable where nobody agrees."""
+        self.plan = plan
+        self._line.clear()
+        changes = plan.changes
+        if plan.current is not None and not self._is_dry and not ui.is_json():
+            self._show(plan.current, changes)
+        if self._is_dry:
+            raise _NothingPut
+        if plan.current is None or not changes.is_mostly_gone or self._is_agreed:
+            return
+        gone = f"{len(changes.removed)} of {counted(changes.before_count, 'RRset')} of the published zone would go"
+        if not ui.is_interactive():
+            hint = "--yes publishes it all the same, --dry-run only shows what would change"
+            raise Unavailable(gone, place=self._path, hint=hint)
+        if not ui.ask_yes(f"{gone}; publish?"):
+            raise Unavailable("not published", place=self._path, hint="--dry-run only shows what would change")
+
+    def _show(self, current: MutableItem, changes: Changes) -> None:
+        ui.note(f"{self._path}: {changes} against seq {current.seq} of {date_of(current.seq)}")
+        lines = change_lines(changes)
+        for text in lines[:CHANGES_SHOWN_MAX]:
+            ui.note(text)
+        if len(lines) > CHANGES_SHOWN_MAX:
+            ui.note(f"and {len(lines) - CHANGES_SHOWN_MAX} more; --dry-run shows all")
+
+
+def change_lines(changes: Changes) -> list[str]:
+    """Return a line for each RRset that differs.
+
+    >>> change_lines(Changes(added=("www A",), removed=("ftp A",), changed=("@ TXT",)))
+    ['- ftp A', '+ www A', '~ @ TXT']
+    """
+    marked = (("-", changes.removed), ("+", changes.added), ("~", changes.changed))
+    return [f"{mark} {name}" for mark, names in marked for name in names]
+
+
+def _show_dry(plan: Plan, zone: ReadZone, key: str, book: Book, as_json: bool) -> None:
+    if as_json:
+        seq = None if plan.current is None else plan.current.seq
+        facts = {"zone": key, "petname": book.name_of(key), "file": zone.path, "dry_run": True, "published": seq}
+        ui.json_result({**facts, "made_here": plan.is_made_here, "changes": _json_of(plan.changes)})
+        return
+    ui.note(f"zone key: {book.shown(key)}")
+    for text in change_lines(plan.changes):
+        ui.result(text)
+    against = "nothing is published under this key"
+    if plan.current is not None:
+        against = f"{plan.changes} against seq {plan.current.seq} of {date_of(plan.current.seq)}"
+    ui.note(f"{zone.path}: {against}; nothing was put")
+    if not plan.is_made_here:
+        ui.warning("what is published was not made by this key file: without --force this zone is refused")
+    if plan.changes.is_mostly_gone:
+        ui.warning("more than half of what is published would go: without a terminal that needs --yes")
+
+
+def _json_of(changes: Changes | None) -> dict[str, list[str]]:
+    changes = changes or Changes()
+    return {"added": [*changes.added], "removed": [*changes.removed], "changed": [*changes.changed]}
 
 
 def _show(done: Stored, zone: ReadZone, key: str, book: Book, as_json: bool) -> None:
@@ -202,6 +223,9 @@ def _show(done: Stored, zone: ReadZone, key: str, book: Book, as_json: bool) -> 
             "seq": done.seq,
             "sent": done.sent,
             "stored": done.stored,
+            "read_back": done.read_back,
+            "changes": _json_of(done.changes),
+            "rebased": list(done.rebased),
             "wanted": OTHERS_WANTED,
             "refused": done.refused,
             "through": done.through,
@@ -222,13 +246,19 @@ def _show(done: Stored, zone: ReadZone, key: str, book: Book, as_json: bool) -> 
             f"a publication of this key is dated {date_of(done.ahead)}; nodes of p2pdns go by the new one, other nodes "
             "refuse it (302) until they have dropped the later one"
         )
-    for reason, count in done.refused.items():
+    for reason, count in done.refused.items() if not done.rebased else ():
         ui.warning(f"not stored at {counted(count, 'node')}: {reason}")
     _warn(done)
     ui.result(str(done))
 
 
 def _warn(done: Stored) -> None:
+    if done.rebased:
+        seqs = ", ".join(map(str, done.rebased))
+        ui.warning(
+            f"seq {seqs} came in between, from elsewhere; what it changes is kept, and is not in the zone file: "
+            "p2pdns inspect shows the zone as it is now"
+        )
     if done.warning is not None:
         ui.warning(done.warning)
     if not done.is_kept_here:
@@ -251,6 +281,9 @@ def _warn(done: Stored) -> None:
 @click.option(
     "--take-back", "takes_back", is_flag=True, help="Replace a publication that a wrong clock has dated ahead."
 )
+@click.option("--force", "is_forced", is_flag=True, help="Replace a publication that was not made with this key file.")
+@click.option("--yes", "is_agreed", is_flag=True, help="Publish without a question if most of the zone goes.")
+@click.option("--dry-run", "is_dry", is_flag=True, help="Only show what would change.")
 @settings.overlay_options
 def publish(
     key_file: str,
@@ -260,42 +293,53 @@ def publish(
     origin: str | None,
     size_max: int,
     takes_back: bool,
+    is_forced: bool,
+    is_agreed: bool,
+    is_dry: bool,
     given: Given,
 ) -> None:
     """Sign ZONEFILE with a key and store it in the overlay.
 
-    The running daemon puts it there and keeps it alive; it gets the signed zone, never the key. Without a daemon, or
-    with --network or --bootstrap, a node of its own does it once.
+    What is published under the key is looked up first: what changes is shown, and a publication that was not made with
+    this key file is refused. The running daemon puts the zone there and keeps it alive; it gets the signed zone, never
+    the key. Without a daemon, or with --network or --bootstrap, a node of its own does it once.
     """
     mixups.refuse_swapped(key_file, zone_file)
     config = given.config()
     secret = files.read_secret_key(key_file, passphrase_file)
-    keys = keys_by_name(zone_words, given.config_flag, given.state_flag)
-    zone = read_zone(zone_file, secret.zone_key, origin=origin, size_bytes_max=size_max, keys=keys)
-    show_warnings(zone)
-    key, state = str(secret.zone_key), given.state()
-    command = f"p2pdns publish --take-back -k {key_file} {zone_file}"
-    how: dict[str, Any] = {"takes_back": takes_back, "command": command}
-    with ui.progress() as line:
-        line.update(f"looking for the nodes nearest {key}")
+    clients: dict[Path, ControlClient] = {}
+    with ExitStack() as sessions:
 
-        def on_progress(sent: int, stored: int) -> None:
-            line.update(f"stored at {stored} of {sent} nodes so far")
+        def client_of(directory: Path) -> ControlClient:
+            # One connection for all that the daemon is asked.
+            if directory not in clients:
+                clients[directory] = ControlClient(directory)
+                sessions.enter_context(clients[directory].session())
+            return clients[directory]
 
-        # Without a bootstrap contact only a daemon can publish, so a daemon that was just started is waited for.
-        grace = 0.0 if config.dht.bootstrap else GRACE_S
-        client = None if given.names_an_overlay else running_daemon(state, grace_seconds=grace)
-        if client is not None:
-            done = publish_through(client, secret, zone.value, on_progress, _Rations(line).told, **how)
-        else:
-            # Loaded late: with a daemon this process needs no event loop.
-            import asyncio
-
-            done, item = asyncio.run(_publish_alone(config, secret, zone.value, on_progress, **how))
-            # A daemon may have started in the meantime.
-            client = None if given.names_an_overlay else running_daemon(state)
-            if client is not None:
-                done = hand_over(client, item, on_progress, _Rations(line).told)
-    _show(done, zone, key, petnames.load(config, state), given.as_json)
-    if not done.is_enough:
-        raise _failure(done, key)
+        daemon = _Daemon(config, given, client_of)
+        keys = keys_by_name(zone_words, given.config_flag, given.state_flag, daemon.book)
+        zone = read_zone(zone_file, secret.zone_key, origin=origin, size_bytes_max=size_max, keys=keys)
+        show_warnings(zone)
+        words = f"-k {key_file} {zone_file}"
+        with ui.progress() as line:
+            approval = _Approval(line, zone.path, is_dry=is_dry, is_agreed=is_agreed)
+            rules = Rules(
+                is_forced=is_forced or is_dry,
+                takes_back=takes_back and not is_dry,
+                approve=approval,
+                take_back_command=f"p2pdns publish --take-back {words}",
+                force_command=f"p2pdns publish --force {words}",
+            )
+            try:
+                done = daemon.publish(secret, zone.value, memory_of(key_file), rules, _Shown(line).tell)
+            except _NothingPut:
+                done = None
+        key, book = str(secret.zone_key), daemon.book()
+    if done is None:
+        assert approval.plan is not None, "it was shown"
+        _show_dry(approval.plan, zone, key, book, given.as_json)
+        return
+    _show(done, zone, key, book, given.as_json)
+    if not done.is_done:
+        raise done.failure(key)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SYSTEM_DIRECTORIES = (Path("/run/p2pdns"), Path("/var/lib/p2pdns"))
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+ClientOf = Callable[[Path], "ControlClient"]
+"""Returns the client of the daemon of a directory."""
 
 
 _CONFIG_HELP = "Configuration (default: $P2PDNS_CONFIG, else ~/.config/p2pdns/p2pdns.toml)."
@@ -59,9 +61,9 @@ class Given:
         """Return the configuration, with what the flags change in it."""
         return with_flags(load(self.config_flag), network=self.network, bootstrap=self.bootstrap)
 
-    def state(self) -> Path:
+    def state(self, client_of: ClientOf | None = None) -> Path:
         """Return the state directory of the daemon to ask."""
-        return state_dir(self.state_flag)
+        return state_dir(self.state_flag, client_of=client_of)
 
 
 def _taking_given(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -91,21 +93,26 @@ def load(config_flag: str | None, environ: Mapping[str, str] = os.environ) -> Co
 
 
 def state_dir(
-    state_flag: str | None, environ: Mapping[str, str] = os.environ, system: Sequence[Path] = SYSTEM_DIRECTORIES
+    state_flag: str | None,
+    environ: Mapping[str, str] = os.environ,
+    system: Sequence[Path] = SYSTEM_DIRECTORIES,
+    client_of: ClientOf | None = None,
 ) -> Path:
     """Return the directory of the daemon to ask: that of the flag, the environment or the user, else the system's.
 
-    The system's daemon is asked only if it lets this user ask, and no daemon of the user runs.
+    The system's daemon is asked only if it lets this user ask, and no daemon of the user runs. `client_of` makes the
+    clients that ask who is there.
     """
+    client_of = client_of or _client
     trouble: ConfigError | None = None
     try:
         own = configuration.resolve_state_dir(state_flag, environ)
     except ConfigError as error:
         trouble = error
     else:
-        if _is_named(state_flag, environ) or _has_daemon(own):
+        if _is_named(state_flag, environ) or _has_daemon(own, client_of):
             return own
-    directory, _ = _of_system(environ, system)
+    directory, _ = _of_system(environ, system, client_of)
     if directory is not None:
         return directory
     if trouble is not None:
@@ -121,13 +128,13 @@ def daemon(
     Unavailable if the only daemon is the system's, and it does not let this user ask.
     """
     if not _is_named(state_flag, environ):
-        directory, refusal = _of_system(environ, system)
+        directory, refusal = _of_system(environ, system, _client)
         if directory is None and refusal is not None:
             try:
                 own = configuration.resolve_state_dir(state_flag, environ)
             except ConfigError:
                 raise refusal from None
-            if not _has_daemon(own):
+            if not _has_daemon(own, _client):
                 raise refusal
     return _client(state_dir(state_flag, environ, system))
 
@@ -143,15 +150,17 @@ def _is_named(state_flag: str | None, environ: Mapping[str, str]) -> bool:
     return bool(state_flag or environ.get("STATE_DIRECTORY"))
 
 
-def _has_daemon(directory: Path) -> bool:
+def _has_daemon(directory: Path, client_of: ClientOf) -> bool:
     """Return whether a daemon runs or starts in a directory; True too where the client reports a problem with it."""
     try:
-        return _client(directory).is_running() or is_marked(directory)
+        return client_of(directory).is_running() or is_marked(directory)
     except Unavailable:
         return True
 
 
-def _of_system(environ: Mapping[str, str], system: Sequence[Path]) -> tuple[Path | None, Unavailable | None]:
+def _of_system(
+    environ: Mapping[str, str], system: Sequence[Path], client_of: ClientOf
+) -> tuple[Path | None, Unavailable | None]:
     """Return the directory of the system's daemon, or the first reason why it cannot be asked."""
     runtime = runtime_directory(environ)
     refusal: Unavailable | None = None
@@ -159,7 +168,7 @@ def _of_system(environ: Mapping[str, str], system: Sequence[Path]) -> tuple[Path
         if not _is_made_by_root(directory):
             continue
         try:
-            if _client(directory).is_running():
+            if client_of(directory).is_running():
                 return directory, None
         except Unavailable as error:
             refusal = refusal or error

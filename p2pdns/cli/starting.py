@@ -40,6 +40,7 @@ def is_taken(directory: Path) -> bool:
 def running_daemon(
     directory: Path,
     *,
+    client: ControlClient | None = None,
     grace_seconds: float = 0.0,
     clock: Clock = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -48,7 +49,7 @@ def running_daemon(
 
     Unavailable when the daemon ends before it answers, or takes too long.
     """
-    client = ControlClient(directory)
+    client = client or ControlClient(directory)
     began = clock()
     has_seen = is_told = False
     while not client.is_running():

@@ -136,6 +136,11 @@ def end_json(code: int) -> None:
         _print_json(document)
 
 
+def json_progress(facts: Mapping[str, Any]) -> None:
+    """Print how far a verb is, as one line of JSON on standard error: the document on standard output stays whole."""
+    print(json.dumps({"progress": facts}, ensure_ascii=True), file=sys.stderr, flush=True)
+
+
 def _error_facts(trouble: P2pdnsError) -> dict[str, str | None]:
     return {"error": str(trouble), "hint": (trouble.hint or _usual_hint(trouble)) or None}
 
@@ -319,6 +324,12 @@ def progress() -> Iterator[Progress]:
         yield line
     finally:
         line.clear()
+
+
+def ask_yes(question: str) -> bool:
+    """Return whether the user at the terminal says yes; anything else is a no."""
+    print(f"{PROGRAM}: {printable(question)} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def ask_passphrase(what: str, *, is_new: bool = False) -> bytes:

@@ -68,8 +68,16 @@ class ReadZone:
         return f"{len(self.value)} of {self.size_bytes_max} bytes"
 
 
-def keys_by_name(words: Sequence[str], config_flag: str | None, state_flag: str | None) -> KeysByName:
-    """Return the keys of names in zone files: those of `--zone`, else the petnames, which are read when needed."""
+def keys_by_name(
+    words: Sequence[str],
+    config_flag: str | None,
+    state_flag: str | None,
+    book: Callable[[], petnames.Book] | None = None,
+) -> KeysByName:
+    """Return the keys of names in zone files: those of `--zone`, else the petnames, which are read when needed.
+
+    `book` reads the petnames, where the caller has a daemon at hand.
+    """
     given: dict[str, str] = {}
     for word in words:
         name, equals, text = word.partition("=")
@@ -87,6 +95,8 @@ def keys_by_name(words: Sequence[str], config_flag: str | None, state_flag: str 
 
     @lru_cache(maxsize=1)
     def keys() -> Mapping[str, str]:
+        if book is not None:
+            return book().keys | given
         return petnames.load(settings.load(config_flag), settings.state_dir(state_flag)).keys | given
 
     return keys

@@ -24,8 +24,8 @@ from typing import Any
 import click
 
 from p2pdns.addresses import Address, read_address, write_address
+from p2pdns.admin.publishing import publish_through
 from p2pdns.cli import dnsclient, shipped, ui
-from p2pdns.cli.publish import Stored, publish_through
 from p2pdns.cli.ui import Column
 from p2pdns.cli.verbs import Verb
 from p2pdns.cli.zones import ReadZone, read_zone
@@ -36,6 +36,7 @@ from p2pdns.demo.swarm import HOST, Swarm, SwarmNode
 from p2pdns.errors import P2pdnsError, Unavailable, UsageError
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT
 from p2pdns.items.keys import SEED_BYTES, SecretKey
+from p2pdns.publishing.publication import Stored
 
 NODE_COUNT = 8
 DNS_PORT = 5300
@@ -97,7 +98,7 @@ def _publish_all(paths: dict[str, str], publisher: SwarmNode) -> dict[str, Publi
             secret, size_bytes_max = secrets_of[name], VALUE_BYTES_WRITE_DEFAULT
             zone = read_zone(path, secret.zone_key, origin=None, size_bytes_max=size_bytes_max, keys=lambda: keys)
             stored = publish_through(publisher.control, secret, zone.value)
-            if not stored.is_enough:
+            if not stored.is_done:
                 raise Unavailable(f"only {stored}", place=path, hint=publisher.last_words())
             published[name] = Published(zone, str(secret.zone_key), stored)
     return published

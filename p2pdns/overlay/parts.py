@@ -24,6 +24,11 @@ def parts_of(zone_id: ZoneId) -> tuple[Wanted, ...]:
     return (Wanted(mutable_target(key.raw), key),)
 
 
+def zone_id_for(key: ZoneKey) -> ZoneId:
+    """Return the id of the zone that a key signs."""
+    return ZoneId.of_key(key)
+
+
 def zone_id_of(item: MutableItem) -> ZoneId:
     """Return the id of the zone that an item of its key belongs to."""
     return ZoneId.of_key(item.key)

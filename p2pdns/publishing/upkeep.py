@@ -18,7 +18,7 @@ from functools import partial
 from typing import Protocol
 
 from p2pdns.dht.node.republish import COPIES_ENOUGH
-from p2pdns.dht.node.values import Others, PutOutcome
+from p2pdns.dht.node.values import Cas, Others, PutOutcome
 from p2pdns.dht.routing.table import K
 from p2pdns.errors import Unavailable, counted
 from p2pdns.items.item import MutableItem, Present
@@ -172,10 +172,13 @@ class Publisher:
         item: MutableItem,
         on_progress: OnProgress | None = None,
         on_rationed: OnRationed = lambda standing: None,
+        *,
+        cas: Cas | None = None,
     ) -> PutOutcome:
         """Commit the item as our own, put it, and keep it alive from now on. Unavailable when it must be refused.
 
-        Where other nodes ration it, this waits until enough of them hold it, or `TRIES_MAX` puts have failed.
+        Where other nodes ration it, this waits until enough of them hold it, or `TRIES_MAX` puts have failed. With
+        `cas` it takes the place of items with these seqs only, and the caller looks whether a newer one came meanwhile.
         """
         self._check(item)
         if self._pacer.waiting_count >= PUBLISHING_MAX:
@@ -189,7 +192,7 @@ class Publisher:
             self.counters["published"] += 1
             self._on_published(item)
             self._copies.pop(raw, None)
-            outcome = await self._put_until_held(item, turn, on_progress, on_rationed)
+            outcome = await self._put_until_held(item, turn, on_progress, on_rationed, cas)
         finally:
             self._pacer.end(turn)
             self._publishing -= Counter([raw])
@@ -197,10 +200,11 @@ class Publisher:
         return outcome
 
     async def _put_until_held(
-        self, item: MutableItem, turn: int, on_progress: OnProgress | None, on_rationed: OnRationed
+        self, item: MutableItem, turn: int, on_progress: OnProgress | None, on_rationed: OnRationed, cas: Cas | None
     ) -> PutOutcome:
+        begun = partial(self._network.put, item, cas=cas, on_progress=on_progress)
         for _ in range(TRIES_MAX):
-            put = asyncio.ensure_future(self._pacer.put(turn, lambda: self._network.put(item, on_progress=on_progress)))
+            put = asyncio.ensure_future(self._pacer.put(turn, begun))
             try:
                 while not put.done():
                     await asyncio.wait({put}, timeout=REPORT_S)
@@ -209,7 +213,7 @@ class Publisher:
             finally:
                 put.cancel()
             outcome = put.result()
-            self._check_newest(item)
+            self._check_newest(item, may_be_superseded=cas is not None)
             self._note(item, outcome, was_published_now=True)
             if not is_rationed(outcome):
                 break
@@ -217,12 +221,12 @@ class Publisher:
             on_rationed(self._pacer.standing(turn))
         return outcome
 
-    def _check_newest(self, item: MutableItem) -> None:
+    def _check_newest(self, item: MutableItem, *, may_be_superseded: bool) -> None:
         """Raise Unavailable when an item that is being put was forgotten or superseded."""
         held = self._state.held(zone_id_of(item), item.salt)
         if held is None:
             raise Unavailable("the zone was forgotten meanwhile", place=str(item.key), hint="publish again")
-        if held.item.seq != item.seq:
+        if held.item.seq != item.seq and not may_be_superseded:
             what = f"seq {held.item.seq} was published meanwhile"
             raise Unavailable(what, place=str(item.key), hint="the newer publication stands")
 

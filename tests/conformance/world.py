@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from p2pdns.addresses import Address, read_address
-from p2pdns.cli.publish import publish_through
+from p2pdns.admin.publishing import publish_through
 from p2pdns.demo.swarm import Swarm, SwarmNode
 from p2pdns.dns.zonefile import reader
 from p2pdns.items.item import VALUE_BYTES_WRITE_MAX

@@ -132,6 +132,8 @@ CALLS: list[tuple[str, str, int]] = [
     ("check", "check zones/web.zone zones/exmaple.zone zones/links.zone", 1),
     ("config print", "config print", 0),
     ("publish", "publish -k alice.key zones/example.zone", 0),
+    ("publish", "publish -k alice.key --dry-run zones/web.zone", 0),
+    ("publish", "publish -k alice.key zones/web.zone", 1),
     ("publish", "publish -k alice.key zones/example.zone --network nobody --bootstrap 127.0.0.1:9", 1),
     ("name add", "name add alice $(p2pdns pubkey alice.key)", 0),
     ("name list", "name list", 0),

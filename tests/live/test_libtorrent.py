@@ -209,10 +209,10 @@ def test_both_kinds_refuse_a_wrong_cas_and_an_older_seq(play: Callable[[Scene], 
         first, second, third = (MutableItem.signed(secret, SEQ + n, b"%d" % n) for n in range(3))
         publisher = world.ours[0]
         assert is_everywhere(await publisher.put(second))
-        assert is_refused_by_all(await publisher.put(third, cas=first.seq), krpc.CAS_MISMATCH)
+        assert is_refused_by_all(await publisher.put(third, cas=(first.seq,)), krpc.CAS_MISMATCH)
         assert is_refused_by_all(await publisher.put(first), krpc.SEQ_TOO_LOW)
         assert await world.seen_by_torrents(secret.zone_key) == {(b"1", second.seq)}
-        assert is_everywhere(await publisher.put(third, cas=second.seq))
+        assert is_everywhere(await publisher.put(third, cas=(second.seq,)))
         assert await world.seen_by_ours(third.target, secret.zone_key) == [third] * COUNT
 
     play(scene)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from p2pdns.addresses import read_address
-from p2pdns.cli.publish import publish_through
+from p2pdns.admin.publishing import publish_through
 from p2pdns.cli.zones import read_zone
 from p2pdns.demo.client import DigClient, client_for
 from p2pdns.demo.swarm import Swarm, SwarmNode

@@ -1,206 +1,30 @@
-"""Publishing: which seq is signed, when a publication counts, and what is said when it does not."""
+"""The publish command: what is remembered beside the key, the rationed line, the question."""
 
 from __future__ import annotations
 
-import json
+import os
+import pty
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from p2pdns.admin.control import ControlClient, Progress
-from p2pdns.cli import publish, ui
-from p2pdns.cli.publish import Stored, chosen_seq, publish_through
+from p2pdns.cli import made, publish, ui
+from p2pdns.cli.made import KeyMemory, memory_of
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
+from p2pdns.publishing.changes import Changes
+from p2pdns.publishing.memory import NoMemory
+from p2pdns.publishing.publication import Plan
 
-NOW = 1_790_000_000.0
-HOUR = 3600.0
-
-
-def microseconds(unix: float) -> int:
-    """Return a seq of that time."""
-    return int(unix * 1_000_000)
+SECRET = SecretKey.generate(b"\x01" * 32)
+SEQ = 1_790_000_000_000_000
 
 
-@pytest.mark.parametrize(
-    ("sent", "stored", "is_enough"),
-    [
-        (0, 0, False),
-        (1, 0, False),
-        (1, 1, True),
-        (2, 1, False),
-        (3, 1, False),
-        (3, 2, True),
-        (8, 5, True),
-        (8, 4, False),
-    ],
-)
-def test_a_publication_counts_when_more_than_half_of_the_others_hold_it(
-    sent: int, stored: int, is_enough: bool
-) -> None:
-    assert Stored(1, sent, stored, "a node of its own").is_enough is is_enough
-
-
-@pytest.mark.parametrize(
-    ("done", "words", "warning"),
-    [
-        (Stored(7, 0, 0, "the running daemon", is_kept_here=True), "kept here, at 0 other nodes, seq 7", None),
-        (Stored(7, 0, 0, "a node of its own"), "stored at 0 other nodes, seq 7", None),
-        (Stored(7, 3, 1, "", is_kept_here=True), "stored at 1 of 3 nodes, seq 7", None),
-        (Stored(7, 1, 1, ""), "stored at 1 of 1 nodes, seq 7", "only 1 other node keeps this zone, 20 are wanted"),
-        (Stored(7, 4, 4, ""), "stored at 4 of 4 nodes, seq 7", "only 4 other nodes keep this zone, 20 are wanted"),
-        (Stored(7, 5, 5, ""), "stored at 5 of 5 nodes, seq 7", None),
-    ],
-)
-def test_what_is_said_of_a_publication(done: Stored, words: str, warning: str | None) -> None:
-    assert (str(done), done.warning) == (words, warning)
-
-
-@pytest.mark.parametrize(
-    ("done", "what", "hint"),
-    [
-        (Stored(1, 0, 0, "", is_kept_here=True), "no other node is known", "--bootstrap ADDR:PORT, or wait"),
-        (Stored(1, 0, 0, ""), "no other node is known", "name one with --bootstrap ADDR:PORT"),
-        (Stored(1, 20, 9, "", {"rationed": 11}, True), "only 9 of 20 other nodes", "the daemon goes on trying"),
-        (Stored(1, 20, 9, "", {"rationed": 11}), "only 9 of 20 other nodes", "few new zones at a time"),
-        (Stored(1, 20, 0, "", {"302": 20}), "no other node holds", "newer publication of this key"),
-    ],
-)
-def test_a_publication_that_failed_says_what_to_do(done: Stored, what: str, hint: str) -> None:
-    trouble = publish._failure(done, "KEY")
-    assert what in str(trouble)
-    assert hint in (trouble.hint or "")
-
-
-def test_the_seq_is_the_time_or_one_more_than_the_last() -> None:
-    assert chosen_seq(None, NOW) == microseconds(NOW)
-    assert chosen_seq(microseconds(NOW) - 5, NOW) == microseconds(NOW)
-    assert chosen_seq(microseconds(NOW), NOW) == microseconds(NOW) + 1
-    assert chosen_seq(microseconds(NOW + HOUR / 2), NOW) == microseconds(NOW + HOUR / 2) + 1
-
-
-def test_a_last_seq_from_the_future_is_not_followed() -> None:
-    with pytest.raises(Unavailable, match="more than an hour ahead"):
-        chosen_seq(microseconds(NOW + 2 * HOUR), NOW)
-
-
-@pytest.mark.parametrize(
-    ("ahead_s", "words"),
-    [
-        (1.5 * HOUR, "publish again after 14:44 UTC, in 31 min"),
-        (20 * HOUR - 30, "publish again after 09:13 UTC, in 19 h 0 min"),
-        (25 * HOUR, "publish again after 2026-09-22 14:14 UTC, in 1 d 0 h 1 min"),
-        (24 * HOUR * 40 + 2 * HOUR, "publish again after 2026-10-31 15:14 UTC, in 40 d 1 h 1 min"),
-    ],
-)
-def test_a_refusal_says_when_to_publish_again_and_names_a_command(ahead_s: float, words: str) -> None:
-    last = microseconds(NOW + ahead_s)
-    with pytest.raises(Unavailable) as caught:
-        chosen_seq(last, NOW, command="p2pdns publish --take-back -k a.key a.zone")
-    assert words in str(caught.value)
-    assert "p2pdns publish --take-back -k a.key a.zone" in str(caught.value.hint)
-    # It is allowed then.
-    assert chosen_seq(last, NOW + ahead_s - HOUR + 60) == last + 1
-
-
-def test_what_is_taken_back_lies_just_above_and_never_where_readers_see_the_future() -> None:
-    last = microseconds(NOW + 20 * HOUR)
-    assert chosen_seq(last, NOW, takes_back=True) == last + 1
-    assert chosen_seq(None, NOW, takes_back=True) == microseconds(NOW)
-    with pytest.raises(Unavailable, match="more than an hour ahead"):
-        chosen_seq(microseconds(NOW + 25 * HOUR), NOW, takes_back=True)
-
-
-def test_a_clock_before_the_program_was_made_signs_nothing() -> None:
-    with pytest.raises(Unavailable, match="before this program was made"):
-        chosen_seq(None, 0.0)
-
-
-class FakeDaemon(ControlClient):
-    """A daemon that answers from a table and keeps what it was asked."""
-
-    def __init__(self, last: int | None) -> None:
-        super().__init__(Path("/nonexistent"))
-        self.last = last
-        self.ahead: int | None = None
-        self.asked: list[dict[str, Any]] = []
-
-    def call(self, verb: str, on_progress: Progress | None = None, **arguments: Any) -> dict[str, Any]:
-        """Answer as the engine does."""
-        self.asked.append({"verb": verb, **arguments})
-        if verb == "seq":
-            return {"ok": True, "seq": self.last, "ahead": self.ahead}
-        if verb == "forget":
-            self.last, self.ahead = None, self.last
-            return {"ok": True, "forgotten": True}
-        assert verb == "publish"
-        assert on_progress is not None
-        on_progress({"sent": 8, "stored": 1})
-        on_progress({"rationed": {"done": 1, "of": 3, "seconds_left": 2.0}})
-        return {"ok": True, "sent": 8, "stored": 7, "seq": 1, "refused": {"timeout": 1}, "kept_here": True}
-
-
-def test_the_daemon_gets_the_signed_item_and_never_the_key() -> None:
-    secret = SecretKey.generate(bytes(range(32)))
-    daemon = FakeDaemon(last=None)
-    seen: list[tuple[int, int]] = []
-    rationed: list[dict[str, Any]] = []
-    done = publish_through(daemon, secret, b"value", lambda sent, stored: seen.append((sent, stored)), rationed.append)
-    assert (done.sent, done.stored, done.refused, done.is_kept_here) == (8, 7, {"timeout": 1}, True)
-    assert seen == [(8, 1)]
-    assert rationed == [{"done": 1, "of": 3, "seconds_left": 2.0}]
-    item = MutableItem.read_file(bytes.fromhex(daemon.asked[1]["item"]))
-    assert (item.key, item.value, item.seq) == (secret.zone_key, b"value", done.seq)
-    told = json.dumps(daemon.asked)
-    assert bytes(range(32)).hex() not in told
-    assert str(secret.zone_key) in told
-
-
-def test_the_next_publication_supersedes_the_last_known_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish, "unix_now", lambda: NOW)
-    last = microseconds(NOW) + 7
-    done = publish_through(FakeDaemon(last), SecretKey.generate(bytes(32)), b"")
-    assert done.seq == last + 1
-    assert str(done) == f"stored at 7 of 8 nodes, seq {last + 1}"
-
-
-def test_a_publication_from_the_future_that_was_not_adopted_is_published_below() -> None:
-    daemon = FakeDaemon(last=None)
-    daemon.ahead = microseconds(NOW * 2)
-    done = publish_through(daemon, SecretKey.generate(bytes(32)), b"")
-    assert done.seq < microseconds(NOW * 2)
-    assert done.ahead == daemon.ahead
-    assert [asked["verb"] for asked in daemon.asked] == ["seq", "publish"]
-
-
-@pytest.mark.parametrize(
-    ("ahead_s", "verbs", "is_above"),
-    [
-        (0.0, ["seq", "publish"], True),
-        (20 * HOUR, ["seq", "publish"], True),
-        (30 * HOUR, ["seq", "forget", "seq", "publish"], False),
-    ],
-)
-def test_taking_back_makes_the_daemon_forget_only_what_no_reader_adopts(
-    monkeypatch: pytest.MonkeyPatch, ahead_s: float, verbs: list[str], is_above: bool
-) -> None:
-    monkeypatch.setattr(publish, "unix_now", lambda: NOW)
-    last = microseconds(NOW + ahead_s)
-    daemon = FakeDaemon(last)
-    done = publish_through(daemon, SecretKey.generate(bytes(32)), b"", takes_back=True)
-    assert [asked["verb"] for asked in daemon.asked] == verbs
-    assert (done.seq > last) is is_above
-    assert (done.ahead == last) is not is_above
-
-
-def test_without_the_flag_the_daemon_forgets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish, "unix_now", lambda: NOW)
-    daemon = FakeDaemon(microseconds(NOW + 30 * HOUR))
-    with pytest.raises(Unavailable, match=r"publish again after 2026-09-22 19:14 UTC"):
-        publish_through(daemon, SecretKey.generate(bytes(32)), b"")
-    assert [asked["verb"] for asked in daemon.asked] == ["seq"]
+def item(number: int, value: bytes = b"value") -> MutableItem:
+    """Return an item of the key."""
+    return MutableItem.signed(SECRET, SEQ + number, value)
 
 
 def test_a_publication_that_waits_says_so_at_once_and_then_every_ten_seconds(
@@ -219,3 +43,124 @@ def test_a_publication_that_waits_says_so_at_once_and_then_every_ten_seconds(
         "p2pdns: rationed by the other nodes: 10 of 300 zones through, about 90 s left",
         "p2pdns: rationed by the other nodes: 20 of 300 zones through, about 80 s left",
     ]
+
+
+# Beside the key
+
+
+def test_what_was_signed_with_a_key_file_is_known_to_the_next_command(tmp_path: Path) -> None:
+    path = tmp_path / "alice.key.published"
+    memory = KeyMemory(path)
+    assert not memory.is_made_here(item(1))
+    memory.signed(item(1))
+    assert KeyMemory(path).is_made_here(item(1))
+    assert not KeyMemory(path).is_made_here(item(1, b"another value under the same seq"))
+    # Signed alone says nothing about what is older.
+    assert not KeyMemory(path).is_made_here(item(0))
+    memory.stored(item(1))
+    assert KeyMemory(path).is_made_here(item(0))
+    assert not KeyMemory(path).is_made_here(item(2))
+
+
+def test_nothing_secret_is_in_it_and_it_does_not_grow_without_end(tmp_path: Path) -> None:
+    memory = KeyMemory(tmp_path / "alice.key.published")
+    for number in range(3 * made.LINES_MAX):
+        memory.signed(item(number))
+        memory.stored(item(number))
+    text = memory.path.read_text()
+    assert len(text.splitlines()) <= made.LINES_MAX + 2
+    assert text.startswith("# p2pdns")
+    assert SECRET.write(None).decode() not in text
+    assert memory.is_made_here(item(3 * made.LINES_MAX - 1))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alice.key.published"]
+
+
+@pytest.mark.parametrize(
+    "broken", [b"", b"\xff\x00 junk\n", b"stored x y\n", b"stored 1790000000000005 abc", b"# only\n"]
+)
+def test_a_broken_file_counts_as_none_and_is_written_on(tmp_path: Path, broken: bytes) -> None:
+    path = tmp_path / "alice.key.published"
+    path.write_bytes(broken)
+    memory = KeyMemory(path)
+    assert not memory.is_made_here(item(1))
+    memory.signed(item(1))
+    memory.stored(item(2))
+    assert KeyMemory(path).is_made_here(item(2))
+
+
+def test_a_folder_that_takes_no_file_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    memory = KeyMemory(tmp_path / "none" / "alice.key.published")
+    memory.signed(item(1))
+    memory.stored(item(1))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert "no such file" in lines[0]
+    assert "will ask for --force" in lines[0]
+
+
+def test_a_key_that_is_in_no_file_has_no_memory(tmp_path: Path) -> None:
+    assert isinstance(memory_of("-"), NoMemory)
+    assert isinstance(memory_of(str(tmp_path / "none.key")), NoMemory)
+    (tmp_path / "a.key").touch()
+    assert isinstance(memory_of(str(tmp_path / "a.key")), KeyMemory)
+
+
+# The question
+
+MOSTLY_GONE = Plan(item(1), Changes(removed=("ftp A", "mail A"), changed=("www A",), before_count=3), True)
+
+
+def approval(*, is_dry: bool = False, is_agreed: bool = False) -> publish._Approval:
+    """Return what shows a plan and asks."""
+    return publish._Approval(ui.Progress(sys.stderr), "a.zone", is_dry=is_dry, is_agreed=is_agreed)
+
+
+def test_without_a_terminal_most_of_a_zone_goes_only_with_yes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Unavailable, match="2 of 3 RRsets of the published zone would go") as caught:
+        approval()(MOSTLY_GONE)
+    assert "--yes" in str(caught.value.hint)
+    assert capsys.readouterr().err.splitlines() == [
+        f"p2pdns: a.zone: 2 RRsets removed, 1 RRset changed against seq {SEQ + 1} of 2026-09-21 14:13:20 UTC",
+        "p2pdns: - ftp A",
+        "p2pdns: - mail A",
+        "p2pdns: ~ www A",
+    ]
+    approval(is_agreed=True)(MOSTLY_GONE)
+    half = Changes(removed=("ftp A",), before_count=2)
+    approval()(Plan(item(1), half, True))
+    approval()(Plan(None, Changes(added=("www A",)), True))
+
+
+@pytest.mark.parametrize(
+    ("typed", "is_agreed"), [("y", True), ("yes", True), ("YES", True), ("n", False), ("", False), ("what", False)]
+)
+def test_a_person_at_a_terminal_is_asked_and_only_a_yes_is_one(
+    monkeypatch: pytest.MonkeyPatch, typed: str, is_agreed: bool
+) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        with os.fdopen(theirs, "r+b", buffering=0, closefd=False) as raw:
+            os.write(ours, typed.encode() + b"\n")
+            with open(raw.fileno(), closefd=False) as stdin, open(raw.fileno(), "w", closefd=False) as stderr:
+                monkeypatch.setattr(sys, "stdin", stdin)
+                monkeypatch.setattr(sys, "stderr", stderr)
+                if is_agreed:
+                    approval()(MOSTLY_GONE)
+                else:
+                    with pytest.raises(Unavailable, match="not published"):
+                        approval()(MOSTLY_GONE)
+                monkeypatch.undo()
+        shown = b""
+        while b"would go; publish? [y/N]" not in shown:
+            shown += os.read(ours, 4_096)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_many_changes_are_counted_and_not_all_named(capsys: pytest.CaptureFixture[str]) -> None:
+    changes = Changes(added=tuple(f"h{number} A" for number in range(50)), before_count=9)
+    approval()(Plan(item(1), changes, True))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == publish.CHANGES_SHOWN_MAX + 2
+    assert lines[-1] == "p2pdns: and 30 more; --dry-run shows all"

@@ -10,14 +10,14 @@ from typing import Any, cast
 
 import pytest
 
-from p2pdns.admin import commands
+from p2pdns.admin import commands, publishing, replicas
 from p2pdns.admin.commands import Commands
 from p2pdns.admin.control import ControlClient, Progress
-from p2pdns.cli import publish
 from p2pdns.dht.node.values import PutOutcome
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.overlay.finder import Overlay
+from p2pdns.publishing.publication import Rules, Stored
 from p2pdns.publishing.upkeep import Publisher
 from p2pdns.state import State
 from p2pdns.state.clockwatch import ClockWatch
@@ -73,6 +73,7 @@ class Daemon(ControlClient):
         )
         engine = SimpleNamespace(
             state=self.state,
+            endpoint=self.dht,
             overlay=self.overlay,
             publisher=self.publisher,
             contact_count=3,
@@ -98,8 +99,9 @@ class Daemon(ControlClient):
 
 @pytest.fixture(autouse=True)
 def _clocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish, "unix_now", lambda: UNIX)
+    monkeypatch.setattr(publishing, "unix_now", lambda: UNIX)
     monkeypatch.setattr(commands, "unix_now", lambda: UNIX)
+    monkeypatch.setattr(replicas, "unix_now", lambda: UNIX)
 
 
 def told(story: Any) -> None:
@@ -115,9 +117,10 @@ def told(story: Any) -> None:
     asyncio.run(whole())
 
 
-async def published(daemon: Daemon, *, takes_back: bool = False) -> publish.Stored:
+async def published(daemon: Daemon, *, takes_back: bool = False) -> Stored:
     """Publish as the command does, in a thread of its own."""
-    return await asyncio.to_thread(publish.publish_through, daemon, SECRETS["a"], SANE.value, takes_back=takes_back)
+    rules = Rules(takes_back=takes_back)
+    return await asyncio.to_thread(publishing.publish_through, daemon, SECRETS["a"], SANE.value, rules=rules)
 
 
 async def shown(daemon: Daemon) -> MutableItem:

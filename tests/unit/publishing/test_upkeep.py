@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pdns.dht.node.values import Others, PutOutcome
+from p2pdns.dht.node.values import Cas, Others, PutOutcome
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import Item, MutableItem
 from p2pdns.items.keys import SecretKey, ZoneId
@@ -47,6 +47,7 @@ class World:
     outcomes: list[PutOutcome | Exception] = field(default_factory=list)
     jitter: float = 0.5
     puts: list[MutableItem] = field(default_factory=list)
+    cas: list[Cas | None] = field(default_factory=list)
     pauses: list[float] = field(default_factory=list)
     published: list[MutableItem] = field(default_factory=list)
     looked_up: list[ZoneId] = field(default_factory=list)
@@ -55,12 +56,13 @@ class World:
     _sleepers: list[asyncio.Future[None]] = field(default_factory=list)
 
     def put(
-        self, item: Item, *, cas: int | None = None, on_progress: OnProgress | None = None
+        self, item: Item, *, cas: Cas | None = None, on_progress: OnProgress | None = None
     ) -> Awaitable[PutOutcome]:
         """Put as told by `outcomes`, well when they are used up."""
         assert isinstance(item, MutableItem)
         self.on_put(item)
         self.puts.append(item)
+        self.cas.append(cas)
         outcome = self.outcomes.pop(0) if self.outcomes else GOOD
         future: asyncio.Future[PutOutcome] = asyncio.get_running_loop().create_future()
         if isinstance(outcome, Exception):
@@ -440,3 +442,19 @@ def test_many_zones_that_few_keep_are_one_warning_each_up_to_five() -> None:
         assert publisher.warnings[5] == "and so it is with 3 more zones"
 
     world.run(story)
+
+
+def test_a_put_with_cas_passes_it_on_and_leaves_it_to_the_caller_to_see_a_newer_item() -> None:
+    world, newer = World(), item_of(SEQ + 9, b"newer")
+
+    async def story(publisher: Publisher) -> None:
+        def arrives(item: MutableItem) -> None:
+            task.append(asyncio.ensure_future(world.state.adopt(newer, NOW)))
+
+        task: list[asyncio.Future[None]] = []
+        world.on_put = arrives
+        assert await publisher.publish(item_of(), cas=(7, 8)) == GOOD
+        await asyncio.gather(*task)
+
+    world.run(story)
+    assert world.cas[0] == (7, 8)

@@ -1,0 +1,113 @@
+"""Publishing through the running daemon, by the process that has the key.
+
+`publish_through` is all that a program with a key needs: it signs here, and the daemon looks up, puts, reads back and
+keeps alive. It blocks.
+
+Guarantees: the secret key stays in this process; a publication is reported as `publishing.publication` says. Does not
+know key files, the terminal, or which content is meant.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from p2pdns.admin.control import ControlClient
+from p2pdns.clock import unix_now
+from p2pdns.dht.node.values import Cas
+from p2pdns.items.item import MutableItem
+from p2pdns.items.keys import SecretKey, ZoneKey
+from p2pdns.publishing.changes import Content, WholeZone
+from p2pdns.publishing.memory import Memory
+from p2pdns.publishing.publication import Publication, Rules, Stored
+from p2pdns.publishing.replicas import PublishStage, Seen, Tell, Tried
+
+THROUGH = "the running daemon"
+
+T = TypeVar("T")
+
+
+class DaemonReplicas:
+    """The copies of one zone, by the running daemon: `Replicas` of a publication. Nothing in it waits for a loop."""
+
+    def __init__(self, client: ControlClient, key: ZoneKey, tell: Tell) -> None:
+        self._client = client
+        self._key = str(key)
+        self._tell = tell
+        self._sleep = time.sleep
+
+    def unix_now(self) -> float:
+        """Return the time."""
+        return unix_now()
+
+    def jitter(self) -> float:
+        """Draw from [0, 1)."""
+        return random.random()
+
+    async def wait(self, seconds: float) -> None:
+        """Let time pass, in this thread."""
+        self._sleep(seconds)
+
+    async def look_up(self) -> Seen:
+        """Have the daemon look up every version of the key's item."""
+        return Seen.of_json(self._client.call("seq", key=self._key))
+
+    async def forget(self) -> None:
+        """Have the daemon clear its mark of the key."""
+        self._client.call("forget", key=self._key)
+
+    async def put(self, item: MutableItem, cas: Cas) -> Tried:
+        """Have the daemon put an item, keep it alive from now on, and look at the copies."""
+
+        def report(progress: dict[str, Any]) -> None:
+            self._tell(PublishStage.of_json(progress))
+
+        done = self._client.call("publish", on_progress=report, item=item.to_bytes().hex(), cas=list(cas))
+        return Tried.of_json(done)
+
+
+def publish_through(
+    client: ControlClient,
+    secret: SecretKey,
+    content: bytes | Content,
+    *,
+    memory: Memory | None = None,
+    rules: Rules | None = None,
+    tell: Tell = lambda progress: None,
+) -> Stored:
+    """Publish a value, or a change of what is published now; Unavailable when no daemon runs, or it must not be.
+
+    The caller looks at `is_done` of what is returned, and raises its `failure`.
+    """
+    key = secret.zone_key
+    publication = Publication(
+        key,
+        lambda seq, value: MutableItem.signed(secret, seq, value),
+        WholeZone(key.apex, content) if isinstance(content, bytes) else content,
+        DaemonReplicas(client, key, tell),
+        memory=memory,
+        rules=rules,
+        tell=tell,
+    )
+    with client.session():
+        return replace(_at_once(publication.run()), through=THROUGH, is_kept_here=True)
+
+
+def hand_over(client: ControlClient, item: MutableItem, tell: Tell = lambda progress: None) -> Stored:
+    """Give an item that is published already to the daemon, which puts it for as long as it runs."""
+    tried = _at_once(DaemonReplicas(client, item.key, tell).put(item, (item.seq,)))
+    done = Stored(item.seq, *tried.others, THROUGH, dict(tried.refused), is_kept_here=True, item=item)
+    return replace(done, read_back=tried.seen.holders_of(item.value), is_read_back=tried.is_read_back(item))
+
+
+def _at_once(work: Coroutine[Any, Any, T]) -> T:
+    """Return what a coroutine returns that waits for nobody."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    raise AssertionError("it waits for a loop")

@@ -1,0 +1,163 @@
+"""What a new edition of a zone changes in the one before, and how a change is made again on top of another's.
+
+Guarantees: a change that is made again takes nothing away that somebody else has changed; where both have changed the
+same RRset, that is an error which names it. Does not know signatures, the overlay, or who publishes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from p2pdns.dns.message import RRset, type_text
+from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Type
+from p2pdns.dns.zone import Zone
+from p2pdns.errors import BadItem, P2pdnsError, counted
+from p2pdns.items.item import VALUE_BYTES_WRITE_MAX, MutableItem
+from p2pdns.items.packet import compose_packet, zone_of
+from p2pdns.values import replace
+
+SHOWN_MAX = 4  # RRsets named in an error; the rest is counted.
+SERIAL_HALF = 1 << 31  # RFC 1982: a serial is later if it is less than half of the circle ahead.
+
+RRsets = Mapping[tuple[Name, int], RRset]
+
+
+class Conflict(P2pdnsError):
+    """Two publishers have changed the same RRsets, or their changes do not fit together."""
+
+
+class Content(Protocol):
+    """What is to be published: a whole zone, or a change of whatever is published now."""
+
+    def value_above(self, current: MutableItem | None) -> bytes:
+        """Return the value to sign above an item, None where there is none; Conflict if there can be no such value.
+
+        It is called first with the item that the look-up has found, and then with each one that came in between.
+        """
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The RRsets that differ between two editions, as `(owner, type)` texts; `before_count` were there before."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    before_count: int = 0
+
+    @property
+    def count(self) -> int:
+        return len(self.added) + len(self.removed) + len(self.changed)
+
+    @property
+    def is_mostly_gone(self) -> bool:
+        """Whether more than half of what was there goes."""
+        return 2 * len(self.removed) > self.before_count
+
+    def __str__(self) -> str:
+        parts = [(len(self.added), "added"), (len(self.removed), "removed"), (len(self.changed), "changed")]
+        return ", ".join(f"{counted(count, 'RRset')} {word}" for count, word in parts if count) or "no RRset differs"
+
+
+def rrsets_of(item: MutableItem | None) -> RRsets:
+    """Return the RRsets of an item in one order of their RDATA; none where it is no zone."""
+    if item is None:
+        return {}
+    try:
+        return _in_order(zone_of(item))
+    except BadItem:
+        return {}
+
+
+def _in_order(zone: Zone) -> RRsets:
+    return {key: replace(rrset, rdatas=tuple(sorted(rrset.rdatas))) for key, rrset in zone.rrsets.items()}
+
+
+def changes_between(current: MutableItem | None, apex: Name, value: bytes) -> Changes:
+    """Return what a value would change in the zone of an item."""
+    before, after = rrsets_of(current), _rrsets_in(apex, value)
+
+    def named(keys: list[tuple[Name, int]]) -> tuple[str, ...]:
+        return tuple(_text(key, apex) for key in keys)
+
+    return Changes(
+        added=named([key for key in after if key not in before]),
+        removed=named([key for key in before if key not in after]),
+        changed=named([key for key in after if key in before and after[key] != before[key]]),
+        before_count=len(before),
+    )
+
+
+def _rrsets_in(apex: Name, value: bytes) -> RRsets:
+    try:
+        return _in_order(Zone.verified(apex, value, 0))
+    except BadItem:
+        # Programs may publish what is no zone; then nothing can be said about RRsets.
+        return {}
+
+
+def _text(key: tuple[Name, int], apex: Name) -> str:
+    return f"{key[0].text_in(apex)} {type_text(key[1])}"
+
+
+class WholeZone:
+    """A zone that takes the place of the one before it, whatever that was.
+
+    What it changes in the zone that the look-up has found is its own change. An item that came in between keeps what it
+    has changed, and gets the own change as well.
+    """
+
+    def __init__(self, apex: Name, value: bytes) -> None:
+        self._apex = apex
+        self._value = value
+        self._after = _rrsets_in(apex, value)
+        self._before: RRsets | None = None
+
+    def value_above(self, current: MutableItem | None) -> bytes:
+        """Return the whole zone at first, and then the own change on top of an item that came in between."""
+        if self._before is None:
+            self._before = rrsets_of(current)
+            return self._value
+        if current is None or current.value == self._value:
+            return self._value
+        theirs = rrsets_of(current)
+        if not theirs and self._before:
+            raise Conflict("the other publication is no zone, or an empty one", place=str(current.key))
+        merged = self._merged(self._before, theirs, current)
+        if merged == self._after:
+            return self._value
+        try:
+            return compose_packet(merged.values(), self._apex, size_bytes_max=VALUE_BYTES_WRITE_MAX)
+        except P2pdnsError as error:
+            raise Conflict(f"the changes of both do not fit together: {error}", place=str(current.key)) from None
+
+    def _merged(self, before: RRsets, theirs: RRsets, current: MutableItem) -> RRsets:
+        merged: dict[tuple[Name, int], RRset] = {}
+        contested: list[str] = []
+        for key in dict.fromkeys([*before, *theirs, *self._after]):
+            old, their, own = before.get(key), theirs.get(key), self._after.get(key)
+            if own in (old, their):
+                kept = their
+            elif their == old:
+                kept = own
+            elif key[1] == Type.SOA and own is not None and their is not None:
+                # Every edition has a serial of its own, so this is no contradiction.
+                kept = their if _is_later(their, own) else own
+            else:
+                kept = their
+                contested.append(_text(key, self._apex))
+            if kept is not None:
+                merged[key] = kept
+        if contested:
+            more = len(contested) - SHOWN_MAX
+            names = ", ".join(contested[:SHOWN_MAX]) + (f" and {more} more" if more > 0 else "")
+            raise Conflict(f"both publications change {names}", place=str(current.key))
+        return merged
+
+
+def _is_later(soa: RRset, other: RRset) -> bool:
+    serials = [int.from_bytes(one.rdatas[0][-20:-16]) for one in (soa, other)]
+    return 0 < (serials[0] - serials[1]) % (2 * SERIAL_HALF) < SERIAL_HALF

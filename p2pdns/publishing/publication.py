@@ -1,0 +1,398 @@
+"""One publication: look up, compare, sign, put with `cas`, read back, and go above whoever came in between.
+
+Guarantees: an item that came from elsewhere is not replaced unseen: it is refused, unless it is forced; a publication
+is reported done only if more than half of the others hold its content, a complete look-up has read it back, and nothing
+in that look-up was published by somebody else without this publication knowing; where another publisher came in
+between, its change is kept, or its zone is signed again above ours. Does not know sockets, files, the terminal, or
+where the secret key is: it is given a function that signs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from p2pdns.dht.node.values import RATIONED, Others
+from p2pdns.errors import Unavailable, counted
+from p2pdns.items.item import BUILD_UNIX, SEQ_PER_SECOND, SIGN_AHEAD_S_MAX, MutableItem, Present, next_seq
+from p2pdns.items.keys import ZoneKey
+from p2pdns.publishing.changes import Changes, Conflict, Content, changes_between
+from p2pdns.publishing.dates import date_of, publish_again_after
+from p2pdns.publishing.memory import Memory, NoMemory
+from p2pdns.publishing.replicas import HOLDERS_MIN, PublishStage, Seen, Tell, Tried, Version
+from p2pdns.publishing.upkeep import OTHERS_FEW, OTHERS_WANTED
+
+ROUNDS_MAX = 8  # Puts of one publication while others come in between; two publishers need two or three.
+BACKOFF_S = 0.5  # The longest pause after the first conflict; each further one may be twice as long.
+BACKOFF_S_MAX = 8.0
+TAKE_BACK_COMMAND = "p2pdns publish --take-back -k KEYFILE ZONEFILE"
+FORCE_COMMAND = "p2pdns publish --force -k KEYFILE ZONEFILE"
+
+Sign = Callable[[int, bytes], MutableItem]
+"""Signs a value under a seq."""
+
+
+class Replicas(Protocol):
+    """The overlay and the outside as one publication uses them."""
+
+    def unix_now(self) -> float:
+        """Return the time."""
+
+    def jitter(self) -> float:
+        """Draw from [0, 1)."""
+
+    async def wait(self, seconds: float) -> None:
+        """Let time pass."""
+
+    async def look_up(self) -> Seen:
+        """Return what a complete look-up has seen of the key."""
+
+    async def forget(self) -> None:
+        """Clear this machine's mark of the key."""
+
+    async def put(self, item: MutableItem, cas: tuple[int, ...]) -> Tried:
+        """Put an item in the place of items with these seqs, and look at the copies afterwards."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a publication is about to replace, before anything is signed."""
+
+    current: MutableItem | None
+    changes: Changes
+    is_made_here: bool
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a publication is meant. `approve` sees what is about to be replaced, and may raise to stop that."""
+
+    is_forced: bool = False
+    takes_back: bool = False
+    approve: Callable[[Plan], None] = lambda plan: None
+    take_back_command: str = TAKE_BACK_COMMAND
+    force_command: str = FORCE_COMMAND
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The end of a publication: `stored` of `sent` other nodes hold it; with `is_kept_here` a daemon keeps it too.
+
+    `read_back` others have returned it afterwards. `rebased` are the seqs of others that came in between.
+    """
+
+    seq: int
+    sent: int
+    stored: int
+    through: str = ""
+    refused: dict[str, int] = field(default_factory=dict)
+    is_kept_here: bool = False
+    ahead: int | None = None
+    read_back: int = 0
+    is_read_back: bool = True
+    changes: Changes | None = None
+    rebased: tuple[int, ...] = ()
+    item: MutableItem | None = None
+
+    @property
+    def is_enough(self) -> bool:
+        return Others(self.sent, self.stored).is_enough
+
+    @property
+    def is_done(self) -> bool:
+        return self.is_enough and self.is_read_back
+
+    @property
+    def warning(self) -> str | None:
+        """The warning about a publication that is enough, but held by few other nodes."""
+        if not self.is_enough or self.stored >= OTHERS_FEW:
+            return None
+        keeps = "node keeps" if self.stored == 1 else "nodes keep"
+        return f"only {self.stored} other {keeps} this zone, {OTHERS_WANTED} are wanted"
+
+    def failure(self, key: str) -> Unavailable:
+        """Return the error of a publication that is not done."""
+        if self.sent == 0:
+            hint = "name one with --bootstrap ADDR:PORT"
+            if self.is_kept_here:
+                hint = "start p2pdns serve with --bootstrap ADDR:PORT, or wait: it is put as soon as there are others"
+            return Unavailable("no other node is known to store the zone at", place=key, hint=hint)
+        if self.is_enough:
+            wanted = min(HOLDERS_MIN, self.sent)
+            what = f"{self.stored} of {self.sent} other nodes said that they store the zone, and only {self.read_back} "
+            what += f"of {wanted} have returned it to a complete look-up"
+            return Unavailable(what, place=key, hint="publish again; p2pdns doctor shows how well nodes are reached")
+        hint = "publish again; p2pdns status shows the contacts"
+        if self.is_kept_here:
+            hint = "the daemon goes on trying; p2pdns status shows how far it is"
+        elif self.refused.get(RATIONED):
+            hint = (
+                "they take few new zones at a time: publish again later, or through p2pdns serve, which waits for them"
+            )
+        if self.refused.get("302") and self.ahead is not None:
+            hint = (
+                "nodes of other programs refuse it until they have dropped the later one: publish again in some hours"
+            )
+        elif self.refused.get("302") or self.refused.get("301"):
+            hint = "some nodes hold another publication of this key: publish again from where it was made"
+        what = f"only {self.stored} of {self.sent} other nodes hold the zone"
+        if not self.stored:
+            what = "no other node holds the zone"
+        return Unavailable(f"{what}; more than half are needed", place=key, hint=hint)
+
+    def __str__(self) -> str:
+        if not self.sent:
+            where = "kept here, at" if self.is_kept_here else "stored at"
+            return f"{where} 0 other nodes, seq {self.seq}"
+        return f"stored at {self.stored} of {self.sent} nodes, seq {self.seq}"
+
+
+def chosen_seq(last: int | None, now: float, *, takes_back: bool = False, command: str = TAKE_BACK_COMMAND) -> int:
+    """Return the seq to sign; Unavailable when it would be more than an hour ahead of the clock.
+
+    With `takes_back` it may be further ahead, just above the last one, as long as readers do not take it for a seq from
+    the future: they would refuse a lower one. The hint names `command`, which takes a publication back.
+    """
+    if now < BUILD_UNIX:
+        what = f"the clock says {date_of(int(now) * SEQ_PER_SECOND)}, which is before this program was made"
+        hint = "set the clock: what is signed now would be expired for every reader"
+        raise Unavailable(what, place="clock", hint=hint)
+    seq = next_seq(now, last)
+    if seq > (now + SIGN_AHEAD_S_MAX) * SEQ_PER_SECOND and not (takes_back and not Present(now).is_ahead(seq)):
+        what = f"the last publication under this key is dated {date_of(seq - 1)}, more than an hour ahead"
+        hint = f"set the clock; if it is right now and was wrong then, {command} replaces that publication"
+        raise Unavailable(f"{what}: {publish_again_after(seq - 1, now)}", place="clock", hint=hint)
+    return seq
+
+
+class Publication:
+    """One publication of a key; `run` returns how it ended."""
+
+    def __init__(
+        self,
+        key: ZoneKey,
+        sign: Sign,
+        content: Content,
+        replicas: Replicas,
+        *,
+        memory: Memory | None = None,
+        rules: Rules | None = None,
+        tell: Tell = lambda progress: None,
+    ) -> None:
+        self._key = key
+        self._sign = sign
+        self._content = content
+        self._replicas = replicas
+        self._memory = memory or NoMemory()
+        self._rules = rules or Rules()
+        self._tell = tell
+        self._ahead: int | None = None
+        self._changes: Changes | None = None
+        self._mark_seq: int | None = None
+        self._last: int | None = None
+        self._own: dict[int, MutableItem] = {}
+        # The seqs that this publication takes the place of knowingly: found at first, its own, and those gone above.
+        self._accounted: dict[int, None] = {}
+        self._base_seq = -1
+        self._rebased: dict[int, None] = {}
+        self._built_on: MutableItem | None = None
+
+    async def run(self) -> Stored:
+        """Publish. Unavailable where it is refused, or another publication has won for good."""
+        value = await self._begun()
+        for round_number in range(ROUNDS_MAX):
+            item, tried = await self._tried(value)
+            if not self._has_conflict(tried):
+                return self._ended(item, tried)
+            pause_s = min(BACKOFF_S_MAX, BACKOFF_S * 2.0**round_number) * self._replicas.jitter()
+            await self._replicas.wait(pause_s)
+            seen = await self._looked()
+            try:
+                value = self._value_above(seen, tried, value)
+            except Conflict as conflict:
+                # Where most others hold ours, the other publication is below half, and gives way itself.
+                if not Others(tried.others.known, seen.holders_of(value)).is_enough:
+                    raise await self._given_way(conflict) from None
+                self._overrule()
+            done = self._is_settled(seen, tried, value)
+            if done is not None:
+                return done
+        raise self._outrun()
+
+    # The beginning
+
+    async def _begun(self) -> bytes:
+        """Look the key up, compare, and return the value to sign."""
+        seen = await self._looked()
+        if self._rules.takes_back and seen.mark_seq is not None and Present(self._now()).is_ahead(seen.mark_seq):
+            # This machine has a mark at that seq, and goes below a mark only after it was cleared.
+            mark_seq = seen.mark_seq
+            await self._replicas.forget()
+            self._mark_seq, self._last, self._ahead = None, None, None
+            seen = await self._looked()
+            self._ahead = mark_seq
+        current = self._newest(seen)
+        is_made_here = current is None or self._memory.is_made_here(current)
+        value = self._content.value_above(current)
+        self._changes = changes_between(current, self._key.apex, value)
+        if current is not None and not is_made_here and current.value != value and not self._rules.is_forced:
+            raise self._refused(current, self._changes)
+        for version in seen.versions:
+            self._accounted[version.item.seq] = None
+        self._base_seq = -1 if current is None else current.seq
+        # A clock that is wrong is a reason not to ask.
+        self._next_seq()
+        self._rules.approve(Plan(current, self._changes, is_made_here))
+        return value
+
+    def _refused(self, current: MutableItem, changes: Changes) -> Unavailable:
+        what = f"seq {current.seq} of {date_of(current.seq)} was not made by this key file"
+        differ = f"{counted(changes.count, 'RRset')} {'differs' if changes.count == 1 else 'differ'}"
+        hint = f"p2pdns inspect {self._key} shows it; {self._rules.force_command} goes above it"
+        return Unavailable(f"{what}; {differ}", place=str(self._key), hint=hint)
+
+    # Looking
+
+    def _now(self) -> float:
+        return self._replicas.unix_now()
+
+    async def _looked(self) -> Seen:
+        self._tell(PublishStage("look-up"))
+        seen = await self._replicas.look_up()
+        self._note(seen)
+        return seen
+
+    def _note(self, seen: Seen) -> None:
+        if seen.mark_seq is not None:
+            self._mark_seq = max(seen.mark_seq, self._mark_seq or 0)
+        for version in seen.versions:
+            if self._is_ahead(version.item.seq):
+                self._ahead = max(version.item.seq, self._ahead or 0)
+            if version.item.seq < self._base_seq:
+                # A node that has slept; the item that the look-up found has taken the place of this one before.
+                self._accounted[version.item.seq] = None
+        seqs = [version.item.seq for version in self._counting(seen)]
+        known = [seq for seq in (self._last, self._mark_seq) if seq is not None]
+        self._last = max([*seqs, *known], default=None)
+
+    def _is_ahead(self, seq: int) -> bool:
+        return Present(self._now(), mark_seq=self._mark_seq).is_ahead(seq)
+
+    def _counting(self, seen: Seen) -> list[Version]:
+        return [version for version in seen.versions if not self._is_ahead(version.item.seq)]
+
+    def _newest(self, seen: Seen) -> MutableItem | None:
+        items = [version.item for version in self._counting(seen)]
+        return max(items, key=lambda item: (item.seq, item.value), default=None)
+
+    def _next_seq(self) -> int:
+        rules = self._rules
+        return chosen_seq(self._last, self._now(), takes_back=rules.takes_back, command=rules.take_back_command)
+
+    # Putting
+
+    async def _tried(self, value: bytes, *, is_made_here: bool = True) -> tuple[MutableItem, Tried]:
+        seq = self._next_seq()
+        item = self._sign(seq, value)
+        if is_made_here:
+            self._memory.signed(item)
+        tried = await self._replicas.put(item, tuple(sorted(self._accounted)))
+        self._own[seq] = item
+        self._accounted[seq] = None
+        self._note(tried.seen)
+        return item, tried
+
+    def _is_own(self, item: MutableItem) -> bool:
+        return self._own.get(item.seq) == item
+
+    def _strangers(self, seen: Seen) -> list[Version]:
+        """Return the versions of others that this publication does not take the place of knowingly."""
+        return [one for one in self._counting(seen) if one.item.seq not in self._accounted]
+
+    def _has_conflict(self, tried: Tried) -> bool:
+        taken = [one for one in self._counting(tried.seen) if one.item.seq in self._own and not self._is_own(one.item)]
+        # One from the future is in nobody's way: nodes of ours drop it, and others refuse us until it is gone.
+        refused = [seq for seq in tried.held if seq is None or not self._is_ahead(seq)]
+        return bool(refused or taken or self._strangers(tried.seen))
+
+    def _ended(self, item: MutableItem, tried: Tried) -> Stored:
+        known, stored = tried.others
+        done = Stored(
+            item.seq,
+            known,
+            stored,
+            refused=dict(tried.refused),
+            ahead=self._ahead,
+            read_back=tried.seen.holders_of(item.value),
+            is_read_back=tried.is_read_back(item),
+            changes=self._changes,
+            rebased=tuple(self._rebased),
+            item=item,
+        )
+        if done.is_done:
+            self._memory.stored(item)
+        return done
+
+    # Another publisher came in between
+
+    def _value_above(self, seen: Seen, tried: Tried, value: bytes) -> bytes:
+        """Return the value to sign above what others have published since the beginning."""
+        versions = {(one.item.seq, one.item.value): one for one in (*self._counting(tried.seen), *self._counting(seen))}
+        others = [one for one in versions.values() if one.item.seq > self._base_seq and not self._is_own(one.item)]
+        for one in others:
+            self._accounted[one.item.seq] = self._rebased[one.item.seq] = None
+        if not others:
+            return value
+        # The one that most hold has won: who is below half sees that, and goes above this one itself.
+        winner = max(others, key=lambda one: (one.holders, one.item.seq, one.item.value)).item
+        if winner == self._built_on or winner.value == value:
+            return value
+        self._built_on = winner
+        self._tell(PublishStage("rebase", {"seq": winner.seq}))
+        return self._content.value_above(winner)
+
+    def _overrule(self) -> None:
+        """Go above the item that came in between without its change."""
+        assert self._built_on is not None, "there is no conflict with nothing"
+        self._rebased.pop(self._built_on.seq, None)
+        self._built_on = None
+
+    def _is_settled(self, seen: Seen, tried: Tried, value: bytes) -> Stored | None:
+        """Return the end, if what most others hold, and nothing newer, has all changes by now."""
+        newest = self._newest(seen)
+        if newest is None or newest.value != value or not seen.is_complete:
+            return None
+        holders, known = seen.holders_of(value), tried.others.known
+        if not Others(known, holders).is_enough or holders < min(HOLDERS_MIN, known):
+            return None
+        self._memory.stored(newest)
+        return Stored(
+            newest.seq,
+            known,
+            min(known, holders),
+            ahead=self._ahead,
+            read_back=holders,
+            changes=self._changes,
+            rebased=tuple(self._rebased),
+            item=newest,
+        )
+
+    async def _given_way(self, conflict: Conflict) -> Unavailable:
+        """Sign the winner's value again above ours, so that ours hides nothing, and return the error to raise."""
+        winner, own = self._built_on, max(self._own)
+        assert winner is not None, "there is no conflict with nothing"
+        # The content is not from here, so the next publication from here is refused until somebody has looked at it.
+        item, tried = await self._tried(winner.value, is_made_here=False)
+        hint = "publish again when you have seen it: p2pdns inspect shows it"
+        if Others(*tried.others).is_enough and not self._strangers(tried.seen):
+            what = f"{conflict.what}; seq {winner.seq} was there first, and stands again as seq {item.seq}"
+        else:
+            what = f"{conflict.what}; seq {own} of this publication may hide seq {winner.seq}, which was there first"
+        return Unavailable(what, place=str(self._key), hint=hint)
+
+    def _outrun(self) -> Unavailable:
+        seqs = ", ".join(map(str, self._rebased)) or "unknown"
+        what = f"other publications of this key came in between {ROUNDS_MAX} times (seq {seqs})"
+        hint = "publish again when no other publisher is at work"
+        return Unavailable(what, place=str(self._key), hint=hint)
