@@ -6,25 +6,26 @@ Guarantees: only the socket and the database are stand-ins, all else is our own 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from p2pdns.addresses import Address
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.dht.node.machine import Node
-from p2pdns.dht.node.values import NodeSettings
+from p2pdns.dht.node.values import Cas, NodeSettings, PutOutcome
 from p2pdns.dht.routing.contact import SavedContact
 from p2pdns.dht.storage import Storage
 from p2pdns.dht.stored import StoredRow
 from p2pdns.dns.message import Question
-from p2pdns.items.item import Present
+from p2pdns.items.item import MutableItem, Present
 from p2pdns.items.keys import ZoneId
 from p2pdns.limits import QUESTION_S_MAX
 from p2pdns.link import Ask
 from p2pdns.net.endpoint import Endpoint
 from p2pdns.net.upstream.asking import Upstream
 from p2pdns.overlay.finder import Overlay
-from p2pdns.overlay.ports import Tell
+from p2pdns.overlay.ports import OnProgress, Tell
+from p2pdns.publishing.replicas import HeldHere, NodeReplicas
 from p2pdns.publishing.upkeep import Publisher
 from p2pdns.resolver.names import ResolverSettings
 from p2pdns.resolver.service import Service
@@ -168,6 +169,29 @@ class VirtualEngine:
     async def _look_up(self, zone_id: ZoneId) -> None:
         self.overlay.flush(zone_id)
         await self.overlay.zone(zone_id, True, Budget(deadline=boot_now() + QUESTION_S_MAX))
+
+    def replicas(self, zone_id: ZoneId, *, is_kept: bool) -> NodeReplicas:
+        """Return the copies of a zone, for a publication: through this machine's daemon, or by its node alone."""
+
+        def known() -> HeldHere:
+            mark, held = self.state.mark(zone_id), self.state.held(zone_id)
+            return HeldHere(None if mark is None else mark.seq, None if held is None else held.item)
+
+        def put(item: MutableItem, cas: Cas | None, on_progress: OnProgress) -> Awaitable[PutOutcome]:
+            if is_kept:
+                return self.publisher.publish(item, on_progress, cas=cas)
+            return self.network.put(item, cas=cas, on_progress=on_progress)
+
+        return NodeReplicas(
+            zone_id,
+            self.network,
+            put,
+            clock=boot_now,
+            unix_clock=self.unix_now,
+            jitter=self._chance.random,
+            sleep=asyncio.sleep,
+            known=known if is_kept else HeldHere,
+        )
 
     async def ask(self, question: Question) -> Resolved:
         """Return this machine's answer to a question of a program on it."""

@@ -11,6 +11,7 @@ from p2pdns.sim.scenarios.flash import flash
 from p2pdns.sim.scenarios.history import history
 from p2pdns.sim.scenarios.lookup import lookup
 from p2pdns.sim.scenarios.partition import partition
+from p2pdns.sim.scenarios.race import race
 from p2pdns.sim.scenarios.replay import replay
 from p2pdns.sim.scenarios.scale import scale
 from p2pdns.sim.world import Progress
@@ -22,6 +23,7 @@ SCENARIOS: dict[str, Callable[[Scale, Progress], Report]] = {
     "replay": replay,
     "eclipse": eclipse,
     "flash": flash,
+    "race": race,
     "scale": scale,
     "history": history,
 }
