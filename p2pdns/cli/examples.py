@@ -75,6 +75,17 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ),
         Example("p2pdns publish -k alice.key --dry-run example.zone", "only show which RRsets would change"),
     ),
+    "signer": (
+        Example(
+            "p2pdns signer -k alice.key --zone alice.zone --tsig update.tsig",
+            "publish alice.zone, and take changes of it on 127.0.0.1:5354",
+        ),
+        Example("tsig-keygen update > update.tsig && chmod 600 update.tsig", "make a key for those changes"),
+        Example(
+            "p2pdns signer -k alice.key --zone alice.zone --tsig update.tsig --primary 127.0.0.1:53",
+            "take the zone from a primary by AXFR, at each NOTIFY",
+        ),
+    ),
     "put": (
         Example("p2pdns put alice.item", "put again what p2pdns inspect KEY -o alice.item has saved"),
         Example("p2pdns put --bootstrap 192.0.2.7:6881 alice.item", "the same without a daemon"),

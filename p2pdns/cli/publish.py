@@ -46,9 +46,10 @@ RATIONED_NOTE_S = 10.0  # Between two lines about a publication that waits.
 NOT_KEPT_ALIVE = "nobody puts this again, and nodes forget it, some after two hours: publish through p2pdns serve"
 
 
-async def _publish_alone(
+async def publish_alone(
     config: Config, secret: SecretKey, value: bytes, memory: Memory, rules: Rules, tell: Tell
 ) -> Stored:
+    """Publish a value by a node of this process; Unavailable where it finds no other node, or must not."""
     from p2pdns.cli.node import short_lived_node
 
     key = secret.zone_key
@@ -129,7 +130,7 @@ class _Daemon:
         # Loaded late: with a daemon this process needs no event loop.
         import asyncio
 
-        done = asyncio.run(_publish_alone(self._config, secret, value, memory, rules, tell))
+        done = asyncio.run(publish_alone(self._config, secret, value, memory, rules, tell))
         # A daemon may have started in the meantime.
         if done.item is not None and self._is_running():
             return replace(hand_over(self._client, done.item, tell), changes=done.changes, rebased=done.rebased)

@@ -119,7 +119,7 @@ def read_zone(path: str, key: ZoneKey, *, origin: str | None, size_bytes_max: in
         apex=key.apex,
         path=path,
         reroot=reroot,
-        reroot_if_needed=_origin_in(path),
+        reroot_if_needed=origin_in(path),
         mistakes=filling.mistakes,
     )
     return ReadZone(
@@ -141,7 +141,7 @@ def show_warnings(zone: ReadZone) -> None:
         ui.warning(warning)
 
 
-def _origin_in(path: str) -> Name | None:
+def origin_in(path: str) -> Name | None:
     """Return the apex in the usual file names of other servers, db.NAME and NAME.zone; None for other file names."""
     base = os.path.basename(path)
     text = base.removeprefix("db.") if base.startswith("db.") else base.removesuffix(".zone")

@@ -38,6 +38,11 @@ NXNAME = 128
 """A type that no record has and no question may ask for (RFC 9824). It is no `Type`, so no text is read as it."""
 
 
+OURS_ALONE = (65310, 65311)
+"""Private types that p2pdns alone makes: the directory of a divided zone, and the commitment to a next key. They are
+refused wherever records come from a user or another server."""
+
+
 class Class(IntEnum):
     """Classes (RFC 6895 §3.2)."""
 
@@ -48,7 +53,7 @@ class Rcode(IntEnum):
     """Response codes (RFC 6895 §2.3); those above 15 need an OPT (RFC 6891 §6.1.3)."""
 
     NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, YXDOMAIN = 0, 1, 2, 3, 4, 5, 6
-    NOTAUTH, NOTZONE, BADVERS, BADCOOKIE = 9, 10, 16, 23
+    YXRRSET, NXRRSET, NOTAUTH, NOTZONE, BADVERS, BADCOOKIE = 7, 8, 9, 10, 16, 23
 
 
 class Flag(IntEnum):

@@ -40,7 +40,7 @@ LADDER: tuple[tuple[str, ...], ...] = (
     ("state",),
     ("net",),
     ("admin", "front"),
-    ("engine",),
+    ("engine", "signer"),
     ("supervisor",),
     ("sim",),
     ("cli",),
@@ -70,12 +70,13 @@ NEVER: dict[str, tuple[str, ...]] = {
     "front": ("admin", "engine", "dns", "items", "dht", "resolver", "overlay", "publishing", "state"),
     "admin": ("front",),
     "engine": ("front",),
+    "signer": ("front", "engine"),
 }
 
 # Each library of weight comes in through named doors.
 DOORS: dict[str, tuple[str, ...]] = {
     "dnslib": ("dns.message",),
-    "dns": ("dns.zonefile", "cli.dnsclient", "cli.transfer"),
+    "dns": ("dns.zonefile", "cli.dnsclient", "cli.transfer", "signer"),
     "cryptography": ("items.keys",),
     "kademlia": ("dht.routing",),
     "mnemonic": ("items.words",),

@@ -22,7 +22,7 @@ import dns.tokenizer
 from p2pdns.dns.message import RR, RRset, type_text
 from p2pdns.dns.message.rdata import names_in, rewrite_wires
 from p2pdns.dns.name import Name
-from p2pdns.dns.registry import Class, Type
+from p2pdns.dns.registry import OURS_ALONE, Class, Type
 from p2pdns.dns.zone.content import TTL_MAX, is_meta_type, refusal_of, select
 from p2pdns.dns.zonefile import explain, generate, judging, svcb, warning
 from p2pdns.dns.zonefile.entries import LineError, ReadRecord, Remark
@@ -48,11 +48,15 @@ _DIRECTIVES = "$TTL, $ORIGIN and $GENERATE are read"
 
 @dataclass(frozen=True)
 class Reading:
-    """The RRsets of a zone file in canonical order, the warnings about it, and the apex that was replaced, if any."""
+    """The RRsets of a zone file in canonical order, the warnings about it, and the apex that was replaced, if any.
+
+    `entries` are its records in the order of the file, with their lines; those too that readers leave out.
+    """
 
     rrsets: tuple[RRset, ...]
     warnings: tuple[Remark, ...]
     reroot: Name | None = None
+    entries: tuple[ReadRecord, ...] = ()
 
 
 def reading(
@@ -199,6 +203,8 @@ class _ZoneFileReader:
             raise self._no_type(token, word, owner_word) from None
         if is_meta_type(rtype):
             raise LineError(f"{type_text(rtype)} {judging.REASONS['meta-type'][0]}", judging.REASONS["meta-type"][1])
+        if rtype in OURS_ALONE:
+            raise LineError(f"{type_text(rtype)} is a record that p2pdns alone makes", "remove the record")
         return rtype
 
     def _no_type(self, token: dns.tokenizer.Token, word: str, owner_word: str | None) -> LineError:
@@ -343,7 +349,7 @@ class _ZoneFileReader:
         if not self.entries:
             raise ZoneFileError("no records", path=path, hint="a zone needs at least one line such as: @ A 192.0.2.1")
         rrsets = tuple(select(self.apex, self._timed_records(), Counter()).values())
-        return Reading(rrsets, self._all_warnings(rrsets, left_out), self.reroot)
+        return Reading(rrsets, self._all_warnings(rrsets, left_out), self.reroot, tuple(self.entries))
 
     def _timed_records(self) -> list[RR]:
         """Return the records; one without a TTL gets the SOA's minimum (RFC 1035 §3.3.13) or `DEFAULT_TTL`."""

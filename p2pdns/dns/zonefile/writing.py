@@ -35,13 +35,15 @@ def write(zone: Zone) -> str:
     return "".join(lines)
 
 
-def rdata_text(rtype: int, rdata: bytes) -> str:
-    r"""Return RDATA as a zone file says it, names absolute, or `\# 4 0a000001` where that is not possible (RFC 3597).
+def rdata_text(rtype: int, rdata: bytes, apex: Name | None = None) -> str:
+    r"""Return RDATA as a zone file says it, or `\# 4 0a000001` where that is not possible (RFC 3597).
+
+    Names are absolute; with an `apex`, those in it are relative to it.
 
     >>> rdata_text(Type.A, bytes([192, 0, 2, 1])), rdata_text(65280, b"ab")
     ('192.0.2.1', '\\# 2 6162')
     """
-    return _rdata_text(rtype, rdata, None)
+    return _rdata_text(rtype, rdata, apex)
 
 
 def dnspython_name(name: Name) -> dns.name.Name:

@@ -1,0 +1,199 @@
+"""`signer`: holds a zone's key, and takes changes from programs that speak DNS UPDATE.
+
+Guarantees: the secret key and the secrets of TSIG stay in this process, and are read from files that nobody else may
+open; the daemon gets signed items, as from `publish`. Does not know the protocols (`p2pdns.signer` does).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from p2pdns import log
+from p2pdns.addresses import Address, read_address
+from p2pdns.cli import completion, files, mixups, settings
+from p2pdns.cli.names import to_ascii
+from p2pdns.cli.publish import Stored, publish_alone, publish_through
+from p2pdns.cli.settings import Given
+from p2pdns.cli.starting import running_daemon
+from p2pdns.cli.verbs import Verb
+from p2pdns.cli.zones import keys_by_name, origin_in
+from p2pdns.config import Config
+from p2pdns.dns.name import Name
+from p2pdns.errors import ConfigError, FormatError, UsageError
+from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, VALUE_BYTES_WRITE_MAX
+from p2pdns.items.keys import SecretKey
+
+if TYPE_CHECKING:
+    from p2pdns.signer.outlet import Published
+
+LISTEN_DEFAULT = "127.0.0.1:5354"
+DNS_PORT = 53
+NOTIFY_MAX = 32  # That of p2pdns.signer.notify, which is loaded late.
+
+Result = TypeVar("Result")
+
+
+async def _in_thread(function: Callable[[], Result]) -> Result:
+    """Return the result of a function that blocks; the end of the process does not wait for it."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Result] = loop.create_future()
+
+    def tell(set_it: Callable[[], None]) -> None:
+        loop.call_soon_threadsafe(lambda: None if future.done() else set_it())
+
+    def run() -> None:
+        try:
+            result = function()
+        except BaseException as trouble:
+            error = trouble
+            tell(lambda: future.set_exception(error))
+        else:
+            tell(lambda: future.set_result(result))
+
+    threading.Thread(target=run, name="publish", daemon=True).start()
+    return await future
+
+
+class ZoneOutlet:
+    """Publishes a zone as `publish` does: through the running daemon, else by a node of its own."""
+
+    def __init__(self, given: Given, config: Config, secret: SecretKey) -> None:
+        self._given = given
+        self._config = config
+        self._secret = secret
+
+    async def publish(self, value: bytes) -> Published:
+        """Sign and put a zone's value."""
+        from p2pdns.signer.outlet import Published
+
+        done = await _in_thread(lambda: self._publish(value))
+        return Published(done.is_enough, str(done))
+
+    def _publish(self, value: bytes) -> Stored:
+        # A daemon that has ended, or one that has started, is met at the next publication.
+        client = None if self._given.names_an_overlay else running_daemon(self._given.state())
+        if client is not None:
+            return publish_through(client, self._secret, value)
+        return asyncio.run(publish_alone(self._config, self._secret, value))[0]
+
+
+def _address(flag: str, text: str, default_port: int | None) -> Address:
+    try:
+        return read_address(text, default_port)
+    except ConfigError as trouble:
+        raise UsageError(trouble.what, place=flag, hint=trouble.hint) from None
+
+
+@click.command(cls=Verb)
+@click.option(
+    "-k",
+    "--key",
+    "key_file",
+    required=True,
+    metavar="KEYFILE",
+    help="The key that signs the zone.",
+    shell_complete=completion.a_file,
+)
+@click.option(
+    "--zone", "zone_file", required=True, metavar="ZONEFILE", help="The zone.", shell_complete=completion.a_file
+)
+@click.option(
+    "--tsig",
+    "tsig_file",
+    required=True,
+    metavar="FILE",
+    help="The keys of those who may change and transfer it, as tsig-keygen writes them.",
+    shell_complete=completion.a_file,
+)
+@click.option(
+    "--listen", metavar="ADDR:PORT", default=LISTEN_DEFAULT, show_default=True, help="Answer there, by UDP and TCP."
+)
+@click.option("--notify", multiple=True, metavar="ADDR[:PORT]", help="Tell a secondary of changes; several times.")
+@click.option("--primary", metavar="ADDR[:PORT]", help="Take the zone from there by AXFR, and no UPDATE.")
+@click.option("--origin", metavar="NAME", help="Read the zone as one that was written for NAME (example.com.).")
+@click.option(
+    "--size-max",
+    type=click.IntRange(1, VALUE_BYTES_WRITE_MAX),
+    default=VALUE_BYTES_WRITE_DEFAULT,
+    show_default=True,
+    metavar="BYTES",
+    help=f"Allow a zone of this size, {VALUE_BYTES_WRITE_MAX} at most.",
+)
+@files.passphrase_file_option
+@settings.config_option
+@settings.state_option
+@settings.network_option
+@settings.bootstrap_option
+def signer(
+    key_file: str,
+    zone_file: str,
+    tsig_file: str,
+    listen: str,
+    notify: tuple[str, ...],
+    primary: str | None,
+    origin: str | None,
+    size_max: int,
+    passphrase_file: str | None,
+    config_flag: str | None,
+    state_flag: str | None,
+    network: str | None,
+    bootstrap: tuple[str, ...],
+) -> None:
+    """Hold a zone's key, take changes by DNS UPDATE, and publish them, until Ctrl-C.
+
+    nsupdate, certbot, octoDNS and others ask it for the zone KEY, or KEY.p2p.alt. Every UPDATE and every transfer needs
+    a TSIG by a key of FILE. A change is in ZONEFILE.journal before it is acknowledged, and in ZONEFILE and published a
+    second later; lines of other records stay as they are. The daemon gets the signed zone, never the key. SIGHUP reads
+    ZONEFILE again.
+    """
+    mixups.refuse_swapped(key_file, zone_file)
+    given = Given(config_flag, state_flag, network, bootstrap)
+    config = given.config()
+    address = _address("--listen", listen, None)
+    secondaries = [_address("--notify", text, DNS_PORT) for text in notify]
+    if len(secondaries) > NOTIFY_MAX:
+        raise UsageError(f"{len(secondaries)} secondaries, {NOTIFY_MAX} allowed", place="--notify")
+    upstream = None if primary is None else _address("--primary", primary, DNS_PORT)
+    reroot = _origin(origin)
+    secret = files.read_secret_key(key_file, passphrase_file)
+    # Loaded late: wrong words need none of it.
+    from p2pdns.net.sockets import open_dns
+    from p2pdns.signer import main
+    from p2pdns.signer.filed import ZoneFile
+    from p2pdns.signer.tsig import read_keys
+
+    text = files.read_text(tsig_file)
+    keys = read_keys(text, tsig_file)
+    files.refuse_if_others_may_read(tsig_file)
+    apex = secret.zone_key.apex
+    if upstream is None and not Path(zone_file).exists():
+        raise files.file_trouble(zone_file, FileNotFoundError())
+    zone = ZoneFile(
+        Path(zone_file),
+        apex,
+        reroot=reroot,
+        reroot_if_needed=origin_in(zone_file),
+        keys=keys_by_name((), config_flag, state_flag),
+        may_be_missing=upstream is not None,
+    )
+    log.configure(config.status.log_level)
+    sockets = open_dns(address)
+    main.run(
+        main.Settings(apex, zone, keys, sockets, config.dns.suffixes, size_max, secondaries, upstream, reroot),
+        ZoneOutlet(given, config, secret),
+    )
+
+
+def _origin(text: str | None) -> Name | None:
+    if text is None:
+        return None
+    try:
+        return Name.read(to_ascii(text.strip()))
+    except FormatError as trouble:
+        raise UsageError(f"not a name ({trouble})", place=f"--origin {text}") from None
