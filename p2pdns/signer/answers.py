@@ -18,7 +18,6 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.registry import (
     OPCODE_MASK,
     UDP_SIZE_BYTES,
-    UDP_SIZE_BYTES_MIN,
     Class,
     Ede,
     Flag,
@@ -39,7 +38,6 @@ from p2pdns.timing import UnixClock
 from p2pdns.values import replace
 
 EDE_CHARACTERS_MAX = 200  # A sentence; RFC 8914 §3 asks for short texts, and UDP has 1,232 bytes.
-TSIG_BYTES_MAX = 400  # Two names and a MAC: what is kept free behind a response that must fit into a datagram.
 
 
 @dataclass(frozen=True)
@@ -115,9 +113,7 @@ class Answers:
         request, signer = exchange.request, exchange.signer
         wires = [compose(part) for part in parts]
         if exchange.is_udp:
-            size_max = min(UDP_SIZE_BYTES, request.payload_bytes) - (TSIG_BYTES_MAX if signer else 0)
-            size_max = max(size_max, UDP_SIZE_BYTES_MIN - TSIG_BYTES_MAX)
-            if len(wires) > 1 or len(wires[0]) > size_max:
+            if len(wires) > 1 or len(wires[0]) > exchange.datagram_bytes_max:
                 cut = replace(parts[0], flags=parts[0].flags | Flag.TC, answer=(), authority=(), additional=())
                 wires = [compose(cut)]
         if signer is None:
@@ -195,7 +191,7 @@ class Answers:
     @staticmethod
     def _fits(exchange: _Exchange, spelling: Spelling, records: Sequence[RR]) -> bool:
         whole = exchange.response(Rcode.NOERROR, answer=tuple(map(spelling.outward, records)))
-        return len(compose(whole)) <= min(UDP_SIZE_BYTES, exchange.request.payload_bytes) - TSIG_BYTES_MAX
+        return len(compose(whole)) <= exchange.datagram_bytes_max
 
     def _is_first(self, signer: Signer) -> bool:
         if self._memory.has(signer.mac):
@@ -265,6 +261,12 @@ class _Exchange:
     @property
     def key_name(self) -> str:
         return "none" if self.signer is None else self.signer.name
+
+    @property
+    def datagram_bytes_max(self) -> int:
+        """The bytes of a response in a datagram, before its TSIG."""
+        reserved = 0 if self.signer is None else tsig.size_bytes(self.signer.key)
+        return min(UDP_SIZE_BYTES, self.request.payload_bytes) - reserved
 
     def response(
         self,

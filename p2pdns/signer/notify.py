@@ -54,6 +54,11 @@ class Notifier:
         self._tell = tell
         self._telling: list[asyncio.Task[None]] = []
 
+    @property
+    def is_done(self) -> bool:
+        """Whether nobody is being told any more."""
+        return all(task.done() for task in self._telling)
+
     def notify(self) -> None:
         """Begin to tell all of them the SOA of now."""
         self.close()

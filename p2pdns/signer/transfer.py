@@ -36,7 +36,7 @@ def ixfr(zone: SignedZone, serial: int) -> list[RR]:
     for step in steps:
         found += [step.before, *step.removed, step.after, *step.added]
     found.append(soa)
-    return found if _size(found) < _size(whole) or len(found) <= len(whole) else whole
+    return found if _size(found) < _size(whole) else whole
 
 
 def _size(records: Iterable[RR]) -> int:

@@ -26,7 +26,7 @@ import dns.rdtypes.ANY.TSIG
 import dns.tsig
 
 from p2pdns.dns.registry import Class, Type
-from p2pdns.errors import KEY_FILE_HINT, KEY_FILE_MARK, FormatError, KeyFileError, Unavailable, did_you_mean
+from p2pdns.errors import KEY_FILE_HINT, KEY_FILE_MARK, FormatError, KeyFileError, Unavailable
 from p2pdns.signer.requests import SignatureRecord
 
 KEYS_MAX = 64  # A key for each program and machine that may change one zone.
@@ -47,6 +47,7 @@ _TOKEN = re.compile(
 )
 _ADDITIONAL_COUNT_AT = 10
 _FIXED = struct.Struct("!HHIH")
+_TSIG_FIXED_BYTES = 16  # Time signed, fudge, MAC size, original id, error and other length (RFC 8945 §4.2).
 
 Key = dns.tsig.Key
 Keys = Mapping[dns.name.Name, Key]
@@ -114,7 +115,7 @@ def _tokens(text: str, path: str) -> Iterator[tuple[int, str]]:
 
 
 def _read_key(tokens: Iterator[tuple[int, str]], path: str, line: int) -> Key:
-    fields: dict[str, str] = {}
+    fields: dict[str, tuple[int, str]] = {}
 
     def word(wanted: str | None = None) -> str:
         nonlocal line
@@ -128,31 +129,40 @@ def _read_key(tokens: Iterator[tuple[int, str]], path: str, line: int) -> Key:
     while (field := word()) != "}":
         if field not in ("algorithm", "secret") or field in fields:
             raise _wrong(path, line, "a key has one algorithm and one secret")
-        fields[field] = word()
+        text = word()
+        fields[field] = (line, text)
         word(";")
     word(";")
-    if len(fields) < 2:
-        raise _wrong(path, line, f"the key has no {'secret' if 'algorithm' in fields else 'algorithm'}")
-    return _key_of(name, fields, path, line)
-
-
-def _key_of(name: str, fields: Mapping[str, str], path: str, line: int) -> Key:
-    # Some servers write the name of the algorithm with a final dot, and in capitals.
-    algorithm = fields["algorithm"].lower().rstrip(".")
-    if algorithm not in ALGORITHMS:
-        near = did_you_mean(algorithm, ALGORITHMS, likeness_min=0.9)
-        hint = near or f"{', '.join(ALGORITHMS)} are taken: tsig-keygen -a hmac-sha256 NAME"
-        raise KeyFileError(f'no algorithm for TSIG here: "{algorithm[:24]}"', place=f"{path}:{line}", hint=hint)
+    for field in ("algorithm", "secret"):
+        if field not in fields:
+            raise _wrong(path, line, f"the key has no {field}")
+    algorithm = _read_algorithm(*fields["algorithm"], path)
     try:
-        secret = base64.b64decode(fields["secret"], validate=True)
-        owner = dns.name.from_text(name)
-    except binascii.Error:
-        raise _wrong(path, line, "the secret is not base64") from None
+        owner = dns.name.from_text(name).canonicalize()
     except (dns.exception.DNSException, ValueError):
         raise _wrong(path, line, "the key has no name of the DNS") from None
+    return Key(owner, _read_secret(*fields["secret"], path), algorithm)
+
+
+def _read_algorithm(line: int, text: str, path: str) -> dns.name.Name:
+    # Some servers write the name of the algorithm with a final dot, and in capitals.
+    word = text.lower().rstrip(".")
+    if word not in ALGORITHMS:
+        # Where a secret stands in the place of the algorithm, it is not shown.
+        shown = f' "{word}"' if re.fullmatch(r"hmac-[a-z0-9.-]{1,30}", word) else ""
+        hint = f"{', '.join(ALGORITHMS)} are taken: tsig-keygen -a hmac-sha256 NAME"
+        raise KeyFileError(f"no algorithm of TSIG{shown} here", place=f"{path}:{line}", hint=hint)
+    return ALGORITHMS[word]
+
+
+def _read_secret(line: int, text: str, path: str) -> bytes:
+    try:
+        secret = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise _wrong(path, line, "the secret is not base64") from None
     if len(secret) < SECRET_BYTES_MIN:
         raise _wrong(path, line, f"a secret of {len(secret)} bytes, {SECRET_BYTES_MIN} are needed")
-    return Key(owner.canonicalize(), secret, ALGORITHMS[algorithm])
+    return secret
 
 
 def _wrong(path: str, line: int, what: str) -> KeyFileError:
@@ -175,6 +185,12 @@ def verified(wire: bytes, record: SignatureRecord, keys: Keys, now: float) -> Si
     if abs(rdata.time_signed - now) > min(rdata.fudge, FUDGE_S):
         raise TsigRefused(BADTIME, record, key)
     return Signer(key, rdata.mac, rdata.time_signed)
+
+
+def size_bytes(key: Key) -> int:
+    """Return how many bytes the TSIG of a response has, without other data."""
+    names = len(key.name.to_wire() or b"") + len(key.algorithm.to_wire() or b"")
+    return names + _FIXED.size + _TSIG_FIXED_BYTES + dns.tsig.mac_sizes[key.algorithm]
 
 
 class Responses:
