@@ -63,7 +63,7 @@ def test_an_update_of_64_kb_is_answered_with_one_rcode(signing: Signing) -> None
     message = update()
     for number in range(2_850):
         message.add(f"n{number}", 60, "A", "192.0.2.9")
-    message.use_edns(payload=1232)
+    message.use_edns(payload=1232, request_payload=65_535)
     message.use_tsig(TSIG_KEY)
     assert len(message.to_wire()) > 60_000
     before = signing.text()
