@@ -31,6 +31,10 @@ TOOLS := dig=bind9-dnsutils nsd=nsd ip=iproute2 unbound=unbound
 # Programs of others that `make outside` asks beside these.
 OUTSIDE_TOOLS := $(TOOLS) named=bind9 kresd=knot-resolver dnsmasq=dnsmasq-base pdns_recursor=pdns-recursor
 OUTSIDE_TOOLS += dnsdist=dnsdist
+# Clients of the signer. octoDNS comes from PyPI, into an environment of its own.
+OUTSIDE_TOOLS += knsupdate=knot-dnsutils certbot=python3-certbot-dns-rfc2136 lego=lego pebble=pebble
+OUTSIDE_TOOLS += kea-dhcp-ddns=kea-dhcp-ddns-server
+OCTODNS := octodns==1.22.0 octodns-bind==1.1.0
 # A browser comes with the libraries of a desktop. `make test` must not pull those onto a developer's machine, so it is
 # in a list of its own, which CI asks for by `make smoke`.
 SMOKE_TOOLS := $(TOOLS) chromium-headless-shell=chromium-headless-shell
@@ -81,7 +85,7 @@ mutants-random: $(VENV)/.installed-dev | tools
 oracle: $(VENV)/.installed-dev | tools
 	ORACLE=full $(BIN)/python -m pytest -q tests/oracle
 
-outside: $(VENV)/.installed-dev | outside-tools
+outside: $(VENV)/.installed-dev $(VENV)/octodns/.installed | outside-tools
 	$(BIN)/python -m pytest -q -m 'outside or smoke' tests/outside
 	@if cargo --version >/dev/null 2>&1; then $(MAKE) --no-print-directory strangers; \
 	    else echo 'p2pdns: no cargo here, so the foreign DHT nodes of `make strangers` are left out' >&2; fi
@@ -156,6 +160,12 @@ $(VENV)/.installed-fuzz: $(VENV)/.installed-dev
 	@$(BIN)/python -m pip install --quiet 'atheris>=2.3'
 	@touch $@
 
+# It only judges us, so it is in no lock file.
+$(VENV)/octodns/.installed: $(VENV)/.installed-dev
+	@$(PYTHON) -m venv $(VENV)/octodns
+	@$(VENV)/octodns/bin/pip install --quiet $(OCTODNS)
+	@touch $@
+
 # Servers that come with a tool must not start by themselves on the machine of whoever runs the tests.
 tools: WANTED = $(TOOLS)
 smoke-tools: WANTED = $(SMOKE_TOOLS)
@@ -171,6 +181,7 @@ tools smoke-tools outside-tools:
 	if [ -d /run/systemd/system ]; then \
 	    for name in $$missing; do case $$name in \
 	        nsd|unbound|pdns-recursor|dnsdist) systemctl mask --quiet $$name.service;; bind9) systemctl mask --quiet named.service;; \
+	        kea-dhcp-ddns-server) systemctl mask --quiet $$name.service;; \
 	        knot-resolver) systemctl mask --quiet kresd@1.service;; esac; done; \
 	fi; \
 	export DEBIAN_FRONTEND=noninteractive; \

@@ -20,7 +20,7 @@ _RECORD_FIXED_BYTES = 10
 def axfr(zone: SignedZone) -> list[RR]:
     """Return the records of a whole transfer."""
     soa = zone.soa
-    return [soa, *zone.records, soa]
+    return [soa, *zone.made_ns, *zone.records, soa]
 
 
 def ixfr(zone: SignedZone, serial: int) -> list[RR]:

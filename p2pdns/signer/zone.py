@@ -15,7 +15,7 @@ from typing import Any
 from p2pdns.dns.message import RR, records_of, type_of, type_text
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Class, Type
-from p2pdns.dns.zone import MICROSECONDS, Zone
+from p2pdns.dns.zone import MADE_SOA_TTL, MICROSECONDS, Zone
 from p2pdns.errors import FormatError, P2pdnsError, Unavailable
 from p2pdns.items.packet import compose_packet
 from p2pdns.signer.content import (
@@ -114,6 +114,13 @@ class SignedZone:
         """All records but the SOA."""
         return tuple(record for record in records_of(self.content.values()) if record.rtype != Type.SOA)
 
+    @property
+    def made_ns(self) -> tuple[RR, ...]:
+        """The NS of the apex for transfers, where the zone has none: BIND and dnspython take no zone without it."""
+        if (self.apex, Type.NS) in self.content:
+            return ()
+        return (RR(self.apex, Type.NS, Class.IN, MADE_SOA_TTL, self.apex.wire()),)
+
     def value(self) -> bytes:
         """Return the value to sign."""
         return self._packed(self.content)
@@ -189,6 +196,10 @@ class SignedZone:
         )
 
     def _remember(self, step: Step) -> None:
+        if any((record.owner, record.rtype) == (self.apex, Type.NS) for record in (*step.removed, *step.added)):
+            # The made NS comes or goes with it, and no step says so: secondaries get the whole zone.
+            self._history.clear()
+            return
         self._history.append(step)
         size = sum(len(known.removed) + len(known.added) for known in self._history)
         while len(self._history) > HISTORY_STEPS_MAX or size > HISTORY_RECORDS_MAX:

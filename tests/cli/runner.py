@@ -34,6 +34,7 @@ PROGRAM = (sys.executable, "-m", "p2pdns")
 COMMAND_S_MAX = 60
 READY_S_MAX = 30
 LOOK_AGAIN_S = 0.1
+SIGNER_READY = "signer: the signer answers"
 
 
 @dataclass
@@ -122,7 +123,7 @@ class Place:
         )
 
     def start(self, command: str) -> None:
-        """Start a daemon and wait until it answers `p2pdns status`."""
+        """Start a daemon, or a signer, and wait until it answers."""
         log = (self.folder / ".daemon.log").open("ab")
         program = shlex.split(command)
         if program[0] == "p2pdns":
@@ -133,13 +134,18 @@ class Place:
         log.close()
         self.running.append(process)
         deadline = time.monotonic() + READY_S_MAX
-        while self.run("p2pdns status").returncode != 0:
+        while not self._is_ready(program):
             words = (self.folder / ".daemon.log").read_text()
             assert process.poll() is None, f"{command} ended with {process.returncode}:\n{words}"
             assert time.monotonic() < deadline, f"{command} was not ready in {READY_S_MAX} s:\n{words}"
             # Each question costs a process, and the daemon needs the machine to become ready; its end is told at once.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(LOOK_AGAIN_S)
+
+    def _is_ready(self, program: list[str]) -> bool:
+        if "signer" in program:
+            return SIGNER_READY in (self.folder / ".daemon.log").read_text()
+        return self.run("p2pdns status").returncode == 0
 
     def end(self) -> None:
         """End what still runs, and see that it ends well."""

@@ -92,7 +92,7 @@ def test_who_has_all_or_is_ahead_gets_one_soa(signing: Signing) -> None:
 def test_who_has_a_serial_that_nobody_remembers_gets_the_zone(signing: Signing) -> None:
     signing.add("new", 60, "A", "192.0.2.99")
     records = signing.transfer(query(12))
-    assert len(records) == 23
+    assert len(records) == 24
     assert [record[1] for record in records].count("SOA") == 2
 
 
@@ -101,7 +101,7 @@ def test_changes_that_are_longer_than_the_zone_come_as_the_zone(tmp_path: Path) 
     first = serial(signing)
     for number in range(6):
         signing.add("www", 60 + number, "A", "192.0.2.2")
-    assert [record[1] for record in signing.transfer(query(first))] == ["SOA", "A", "A", "SOA"]
+    assert [record[1] for record in signing.transfer(query(first))] == ["SOA", "NS", "A", "A", "SOA"]
 
 
 def test_by_udp_what_does_not_fit_is_one_soa_and_what_fits_is_all(signing: Signing) -> None:
@@ -127,7 +127,7 @@ def test_the_history_outlives_a_restart_and_ends_where_the_file_was_edited(signi
     signing.path.write_text(signing.path.read_text() + "edited A 192.0.2.55\n")
     signing.start()
     assert ("edited", "A", "192.0.2.55") in signing.transfer(query(first))
-    assert len(signing.transfer(query(first))) == 24
+    assert len(signing.transfer(query(first))) == 25
 
 
 def test_a_question_without_the_clients_soa_is_a_format_error(signing: Signing) -> None:

@@ -29,11 +29,22 @@ def test_the_zone_comes_between_two_equal_soas_with_aa(signing: Signing) -> None
     assert records[0][:2] == ("@", "SOA")
     assert sorted(records[1:-1]) == [
         ("@", "A", "192.0.2.1"),
+        # The zone has no NS, and BIND and dnspython take no zone without one.
+        ("@", "NS", ZONE_NAME),
         ("mail", "MX", f"10 www.{KEY}."),
         ("www", "A", "192.0.2.2"),
         ("www", "TXT", '"two words"'),
     ]
     assert signing.ask(query()).flags & dns.flags.AA
+
+
+def test_a_zone_that_has_an_ns_gets_no_other_one_and_who_had_the_other_one_gets_the_zone(signing: Signing) -> None:
+    before = signing.zone.serial
+    signing.add("@", 60, "NS", f"www.{KEY}.")
+    assert [data for _, rtype, data in signing.transfer(query()) if rtype == "NS"] == [f"www.{KEY}."]
+    assert signing.zone.steps_since(before) is None
+    signing.restart()
+    assert signing.zone.steps_since(before) is None
 
 
 def test_under_a_suffix_every_name_of_the_zone_has_it(signing: Signing) -> None:

@@ -26,6 +26,7 @@ PURPOSES = {
     "cli": "the command line, a file per family of verbs",
     "sim": "a simulated world: production code in virtual time, by a seed",
     "supervisor": "starts, watches and stops the two processes of p2pdns serve",
+    "signer": "holds the key of a zone; UPDATE, transfers and NOTIFY, in a process of its own",
     "engine": "puts the parts of the engine process together; its end of the link",
     "admin": "what a running daemon can be told; beside it the clients' side, in bytes and without a DNS library",
     "net": "sockets: the endpoint of the node, upstream resolvers, neighbours",
@@ -46,6 +47,7 @@ PROCESSES = (
     ("engine process", "engine.main", "#2a7f62"),
     ("supervisor", "supervisor", "#9a5b13"),
     ("p2pdns publish", "cli.publish", "#6a4c93"),
+    ("p2pdns signer", "cli.signer", "#b03a5b"),
 )
 INK, FAINT, GROUND, PANEL, EDGE = "#1d1d1f", "#5f6368", "#ffffff", "#f5f7fa", "#c9d1d9"
 FONT = "system-ui, -apple-system, Segoe UI, DejaVu Sans, sans-serif"
@@ -171,7 +173,7 @@ def _floor(rows: list[tuple[str, ...]], top: int, loaded: list[tuple[str, set[st
             yield _box(left, top + 6, _width(name), name, is_there=_exists(entry))
             marks = [colour for colour, modules_ in loaded if any(is_inside(module, entry) for module in modules_)]
             for place, colour in enumerate(marks):
-                yield _dot(left + 10 + place * 10, top + 31, colour)
+                yield _dot(left + 9 + place * 9, top + 31, colour)
             left += _width(name) + 5
 
 

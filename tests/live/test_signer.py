@@ -129,7 +129,15 @@ def test_dig_transfers_the_zone_with_a_key(nodes: tuple[Served, Served], tmp_pat
 
 def test_a_second_signer_of_a_zone_file_is_refused(nodes: tuple[Served, Served], tmp_path: Path) -> None:
     process = signer(tmp_path, nodes[0])
-    words = ["signer", "-k", tmp_path / "zone.key", "--zone", process.zone_file, "--tsig", process.tsig_file]
+    words: list[str | Path] = [
+        "signer",
+        "-k",
+        tmp_path / "zone.key",
+        "--zone",
+        process.zone_file,
+        "--tsig",
+        process.tsig_file,
+    ]
     done = p2pdns(*words, "--listen", "127.0.0.1:0")
     assert_refused(done, ".*: another signer has this zone file")
     done = p2pdns(*words, "--listen", f"127.0.0.1:{process.port}")
