@@ -21,7 +21,7 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.zonefile.writing import write
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT
 from p2pdns.items.keys import SecretKey
-from p2pdns.signer.answers import Answers, Hooks
+from p2pdns.signer.answers import Hooks, Responder
 from p2pdns.signer.filed import ZoneFile
 from p2pdns.signer.journal import Journal
 from p2pdns.signer.tsig import ReplayMemory, Responses
@@ -112,7 +112,7 @@ class Signing:
         except BaseException:
             journal.close()
             raise
-        self.answers = Answers(
+        self.answers = Responder(
             self.zone,
             {TSIG_KEY.name: TSIG_KEY},
             SUFFIXES,

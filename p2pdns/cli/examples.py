@@ -80,7 +80,6 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             "p2pdns signer -k alice.key --zone alice.zone --tsig update.tsig",
             "publish alice.zone, and take changes of it on 127.0.0.1:5354",
         ),
-        Example("tsig-keygen update > update.tsig && chmod 600 update.tsig", "make a key for those changes"),
         Example(
             "p2pdns signer -k alice.key --zone alice.zone --tsig update.tsig --primary 127.0.0.1:53",
             "take the zone from a primary by AXFR, at each NOTIFY",

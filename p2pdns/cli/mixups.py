@@ -29,17 +29,20 @@ def is_key_file(path: str) -> bool:
     return KEY_FILE_MARK.encode() in content and b"PRIVATE KEY-----" in content
 
 
-def refuse_swapped(key_file: str, zone_file: str) -> None:
-    """Raise a UsageError where the two files of `publish` are swapped, or both are of one kind."""
+def refuse_swapped(key_file: str, zone_file: str, form: str = "p2pdns publish -k {} {}") -> None:
+    """Raise a UsageError where the two files of `publish` are swapped, or both are of one kind.
+
+    `form` is the command with the two files, for another verb that takes them.
+    """
     quoted = f'"{zone_file}"'
     if is_key_file(zone_file):
         if is_key_file(key_file):
-            hint = f"p2pdns publish -k {key_file} ZONEFILE"
+            hint = form.format(key_file, "ZONEFILE")
             raise UsageError("a second key file where the zone file belongs", place=quoted, hint=hint)
-        hint = f"did you mean: p2pdns publish -k {zone_file} {key_file}"
+        hint = f"did you mean: {form.format(zone_file, key_file)}"
         raise UsageError("a key file where the zone file belongs", place=quoted, hint=hint)
     if key_file.endswith(".zone") and not is_key_file(key_file) and os.path.exists(key_file):
-        hint = "p2pdns publish -k KEYFILE " + (key_file if not os.path.exists(zone_file) else zone_file)
+        hint = form.format("KEYFILE", key_file if not os.path.exists(zone_file) else zone_file)
         raise UsageError("a zone file where the key file belongs", place=f'"{key_file}"', hint=hint)
 
 

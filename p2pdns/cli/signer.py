@@ -30,7 +30,7 @@ from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, VALUE_BYTES_WRITE_MAX
 from p2pdns.items.keys import SecretKey
 
 if TYPE_CHECKING:
-    from p2pdns.signer.outlet import Published
+    from p2pdns.signer.outlet import ZonePublished
 
 LISTEN_DEFAULT = "127.0.0.1:5354"
 DNS_PORT = 53
@@ -68,12 +68,12 @@ class ZoneOutlet:
         self._config = config
         self._secret = secret
 
-    async def publish(self, value: bytes) -> Published:
+    async def publish(self, value: bytes) -> ZonePublished:
         """Sign and put a zone's value."""
-        from p2pdns.signer.outlet import Published
+        from p2pdns.signer.outlet import ZonePublished
 
         done = await _in_thread(lambda: self._publish(value))
-        return Published(done.is_enough, str(done))
+        return ZonePublished(done.is_enough, str(done))
 
     def _publish(self, value: bytes) -> Stored:
         # A daemon that has ended, or one that has started, is met at the next publication.
@@ -152,7 +152,7 @@ def signer(
     second later; lines of other records stay as they are. The daemon gets the signed zone, never the key. SIGHUP reads
     ZONEFILE again.
     """
-    mixups.refuse_swapped(key_file, zone_file)
+    mixups.refuse_swapped(key_file, zone_file, "p2pdns signer -k {} --zone {} --tsig FILE")
     given = Given(config_flag, state_flag, network, bootstrap)
     config = given.config()
     address = _address("--listen", listen, None)

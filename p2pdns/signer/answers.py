@@ -28,7 +28,7 @@ from p2pdns.dns.registry import (
 from p2pdns.errors import FormatError, P2pdnsError, StrangerError, ZoneFileError
 from p2pdns.signer import tsig
 from p2pdns.signer.content import is_newer, serial_of
-from p2pdns.signer.requests import NOTIFY, QUERY, UPDATE, Request, header_of, parse_request
+from p2pdns.signer.requests import NOTIFY, QUERY, UPDATE, DnsRequest, header_of, parse_request
 from p2pdns.signer.spelling import Spelling
 from p2pdns.signer.transfer import axfr, divided, ixfr
 from p2pdns.signer.tsig import Keys, ReplayMemory, Responses, Signer, TsigRefused
@@ -48,7 +48,7 @@ class Hooks:
     on_notify: Callable[[], None]
 
 
-class Answers:
+class Responder:
     """The answers of one zone; with `primary_host`, one that comes from there and that no UPDATE changes."""
 
     def __init__(
@@ -99,7 +99,7 @@ class Answers:
             parts = [exchange.failure(Rcode.FORMERR, str(trouble))]
         return self._sent(exchange, parts)
 
-    def _signer_of(self, request: Request) -> Signer | None:
+    def _signer_of(self, request: DnsRequest) -> Signer | None:
         if request.tsig is None:
             return None
         return tsig.verified(request.wire, request.tsig, self._keys, self._clock())
@@ -227,7 +227,7 @@ class Answers:
             self._hooks.on_change()
         return exchange.response(Rcode.NOERROR)
 
-    def _applied(self, request: Request, spelling: Spelling, signer: Signer) -> bool:
+    def _applied(self, request: DnsRequest, spelling: Spelling, signer: Signer) -> bool:
         """Apply an UPDATE and return whether the zone has changed; its MAC is on the disk however it ends."""
         try:
             rows = Update(*(tuple(map(spelling.inward, rows)) for rows in (request.answer, request.authority)))
@@ -253,7 +253,7 @@ class Answers:
 class _Exchange:
     """A request on its way to its response."""
 
-    request: Request
+    request: DnsRequest
     signer: Signer | None
     is_udp: bool
     host: str
@@ -295,7 +295,7 @@ class _Exchange:
         return self.response(rcode, ede=(code, why))
 
 
-def _plain(request: Request, rcode: int) -> Message:
+def _plain(request: DnsRequest, rcode: int) -> Message:
     flags = Flag.QR | (request.flags & (OPCODE_MASK | Flag.RD)) | rcode
     return Message(request.number, flags, request.question)
 

@@ -24,7 +24,7 @@ Content = Mapping[tuple[Name, int], RRset]
 
 
 @dataclass(frozen=True)
-class Change:
+class ZoneChange:
     """The records that a change takes out of a zone and puts into it; a new TTL is both."""
 
     removed: tuple[RR, ...] = ()
@@ -39,16 +39,16 @@ def identity_of(record: RR) -> tuple[Name, int, bytes]:
     return record.owner, record.rtype, canonical_rdata(record.rtype, record.rdata)
 
 
-def difference(old: Content, new: Content) -> Change:
+def difference(old: Content, new: Content) -> ZoneChange:
     """Return the change that makes the one content the other; a record whose TTL differs is removed and added."""
     before = {(*identity_of(record), record.ttl): record for record in records_of(old.values())}
     after = {(*identity_of(record), record.ttl): record for record in records_of(new.values())}
     removed = tuple(record for key, record in before.items() if key not in after)
     added = tuple(record for key, record in after.items() if key not in before)
-    return Change(removed, added)
+    return ZoneChange(removed, added)
 
 
-def changed(content: Content, change: Change) -> RRsets:
+def changed(content: Content, change: ZoneChange) -> RRsets:
     """Return the content after a change; what it removes may be missing, and what it adds may be there already."""
     found = dict(content)
     for record in change.removed:

@@ -20,7 +20,7 @@ from p2pdns.clock import boot_now, unix_now
 from p2pdns.dns.name import Name
 from p2pdns.errors import P2pdnsError
 from p2pdns.net.sockets import DnsSockets
-from p2pdns.signer.answers import Answers, Hooks
+from p2pdns.signer.answers import Hooks, Responder
 from p2pdns.signer.filed import ZoneFile
 from p2pdns.signer.journal import Journal
 from p2pdns.signer.notify import Notifier
@@ -63,6 +63,8 @@ async def _run(settings: Settings, publisher: ZonePublisher) -> None:
     logger = log.get_logger("signer")
     tell = log.LimitedLogger(logger, boot_now)
     memory = ReplayMemory()
+    # A file with a mistake gets no journal beside it.
+    settings.file.load()
     journal = Journal(journal_path(settings.file.path), str(settings.apex))
     try:
         zone = SignedZone(
@@ -103,7 +105,7 @@ class _Process:
                 settings.primary, key, zone, self._outlet.wake, tell=logger, name=settings.primary_name
             )
         hooks = Hooks(self._outlet.wake, self._primary.notified if self._primary is not None else lambda: None)
-        self._answers = Answers(
+        self._answers = Responder(
             zone,
             settings.keys,
             settings.suffixes,

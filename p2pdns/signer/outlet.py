@@ -21,7 +21,7 @@ RETRY_S_MIN, RETRY_S_MAX = 2.0, 300.0  # A daemon that restarts needs seconds; a
 
 
 @dataclass(frozen=True)
-class Published:
+class ZonePublished:
     """The end of a publication: whether enough nodes hold the zone, and the words for it."""
 
     is_enough: bool
@@ -31,7 +31,7 @@ class Published:
 class ZonePublisher(Protocol):
     """Signs a value and brings it into the overlay."""
 
-    async def publish(self, value: bytes) -> Published:
+    async def publish(self, value: bytes) -> ZonePublished:
         """Publish a zone's value; P2pdnsError where that is not possible at all."""
 
 
@@ -107,7 +107,7 @@ class Outlet:
         try:
             done = await self._publisher.publish(self._zone.value())
         except P2pdnsError as trouble:
-            done = Published(False, str(trouble))
+            done = ZonePublished(False, str(trouble))
         except asyncio.CancelledError:
             self._is_due = True
             raise

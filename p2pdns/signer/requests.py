@@ -2,7 +2,7 @@
 
 dnspython reads the records. Its message object drops the TTL of records without RDATA, which RFC 2136 wants checked,
 and does not say where the TSIG begins, so the walk over the sections is here. Guarantees: `parse_request` ends for any
-bytes in a `Request` or a FormatError; names and RDATA come out uncompressed. Does not know which zone is asked, or
+bytes in a `DnsRequest` or a FormatError; names and RDATA come out uncompressed. Does not know which zone is asked, or
 whether a TSIG is right.
 """
 
@@ -46,7 +46,7 @@ class SignatureRecord:
 
 
 @dataclass(frozen=True)
-class Request:
+class DnsRequest:
     """A request with one question; in an UPDATE that is the zone, and the sections are prerequisites and updates."""
 
     wire: bytes
@@ -80,7 +80,7 @@ def header_of(wire: bytes) -> tuple[int, int] | None:
     return None if flags & Flag.QR else (number, flags)
 
 
-def parse_request(wire: bytes) -> Request:
+def parse_request(wire: bytes) -> DnsRequest:
     """Return the request that is exactly these bytes; FormatError where they are none."""
     try:
         return _parse(wire)
@@ -88,7 +88,7 @@ def parse_request(wire: bytes) -> Request:
         raise FormatError("bad-request", str(trouble)[:80]) from None
 
 
-def _parse(wire: bytes) -> Request:
+def _parse(wire: bytes) -> DnsRequest:
     parser = dns.wire.Parser(wire)
     number, flags, questions, *counts = _COUNTS.unpack(parser.get_bytes(HEADER_BYTES))
     if questions != 1:
@@ -117,7 +117,7 @@ def _parse(wire: bytes) -> Request:
     if len(opts) > 1:
         raise FormatError("two-opts")
     answer, authority = tuple(sections[0]), tuple(sections[1])
-    return Request(wire, number, flags, question, answer, authority, opts[0] if opts else None, tsig)
+    return DnsRequest(wire, number, flags, question, answer, authority, opts[0] if opts else None, tsig)
 
 
 def _tsig_rdata(parser: dns.wire.Parser) -> dns.rdtypes.ANY.TSIG.TSIG:

@@ -12,7 +12,7 @@ import socket
 from typing import Any, cast
 
 from p2pdns.net.sockets import DnsSockets
-from p2pdns.signer.answers import Answers
+from p2pdns.signer.answers import Responder
 
 CONNECTIONS_MAX = 64  # Programs of one owner, and a few secondaries.
 IDLE_S_MAX = 30.0  # For the next message of a connection: transfers ask SOA and AXFR one behind the other.
@@ -20,7 +20,7 @@ WRITE_S_MAX = 30.0  # For a client to take a response.
 
 
 class _UdpDoor(asyncio.DatagramProtocol):
-    def __init__(self, answers: Answers) -> None:
+    def __init__(self, answers: Responder) -> None:
         self._answers = answers
         self._transport: asyncio.DatagramTransport | None = None
 
@@ -39,7 +39,7 @@ class _UdpDoor(asyncio.DatagramProtocol):
 class Doors:
     """The open doors of one address."""
 
-    def __init__(self, answers: Answers, *, tell: Any, idle_s_max: float = IDLE_S_MAX) -> None:
+    def __init__(self, answers: Responder, *, tell: Any, idle_s_max: float = IDLE_S_MAX) -> None:
         self._answers = answers
         self._tell = tell
         self._idle_s_max = idle_s_max

@@ -19,8 +19,8 @@ from p2pdns.dns.zone import MADE_SOA_TTL, MICROSECONDS, Zone
 from p2pdns.errors import FormatError, P2pdnsError, Unavailable
 from p2pdns.items.packet import compose_packet
 from p2pdns.signer.content import (
-    Change,
     Content,
+    ZoneChange,
     changed,
     content_of,
     difference,
@@ -325,8 +325,8 @@ class SignedZone:
             self._memory.remember(bytes.fromhex(entry["mac"]), int(entry["at"]), now)
 
 
-def _change_of(entry: Entry) -> Change:
-    return Change(_records(entry["removed"]), _records(entry["added"]))
+def _change_of(entry: Entry) -> ZoneChange:
+    return ZoneChange(_records(entry["removed"]), _records(entry["added"]))
 
 
 def _records(rows: Iterable[list[Any]]) -> tuple[RR, ...]:

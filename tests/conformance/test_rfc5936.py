@@ -40,6 +40,7 @@ def test_the_zone_comes_between_two_equal_soas_with_aa(signing: Signing) -> None
 
 def test_a_zone_that_has_an_ns_gets_no_other_one_and_who_had_the_other_one_gets_the_zone(signing: Signing) -> None:
     before = signing.zone.serial
+    signing.add("www", 60, "A", "192.0.2.3")
     signing.add("@", 60, "NS", f"www.{KEY}.")
     assert [data for _, rtype, data in signing.transfer(query()) if rtype == "NS"] == [f"www.{KEY}."]
     assert signing.zone.steps_since(before) is None

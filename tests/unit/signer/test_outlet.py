@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from p2pdns.errors import Unavailable
-from p2pdns.signer.outlet import INTERVAL_S, RETRY_S_MAX, RETRY_S_MIN, Outlet, Published
+from p2pdns.signer.outlet import INTERVAL_S, RETRY_S_MAX, RETRY_S_MIN, Outlet, ZonePublished
 from tests.signing import Signing
 from tests.waiting import at_rest, until
 
@@ -27,7 +27,7 @@ class Overlay:
         self.sleeps: list[tuple[float, asyncio.Event]] = []
         self.notified = 0
 
-    async def publish(self, value: bytes) -> Published:
+    async def publish(self, value: bytes) -> ZonePublished:
         """Note a value, and end as the test has said."""
         self.values.append(value)
         if self.holds is not None:
@@ -35,7 +35,7 @@ class Overlay:
         end = self.ends.pop(0) if self.ends else True
         if isinstance(end, str):
             raise Unavailable(end)
-        return Published(end, "some nodes")
+        return ZonePublished(end, "some nodes")
 
     async def sleep(self, seconds: float) -> None:
         """Sleep until the test lets time pass."""
@@ -88,13 +88,12 @@ def change(overlay: Overlay, outlet: Outlet, number: int) -> None:
 def test_many_changes_in_a_second_are_one_publication_of_the_last_content(tmp_path: Path) -> None:
     async def story(overlay: Overlay, outlet: Outlet) -> None:
         change(overlay, outlet, 0)
-        await until(lambda: overlay.sleeps)
+        await at_rest()
         for number in range(1, 20):
             change(overlay, outlet, number)
             await at_rest()
         assert len(overlay.values) == 1
         assert overlay.pass_time() == INTERVAL_S
-        await until(lambda: len(overlay.values) == 2)
         await at_rest()
         assert overlay.values[-1] == overlay.signing.zone.value()
         assert len(overlay.values) == 2
@@ -126,7 +125,7 @@ def test_a_publication_that_fails_is_tried_again_less_and_less_often(tmp_path: P
         change(overlay, outlet, 0)
         waits = []
         for _ in range(12):
-            await until(lambda: overlay.sleeps)
+            await at_rest()
             waits.append(overlay.pass_time())
             await at_rest()
         assert waits[:3] == [RETRY_S_MIN, 2 * RETRY_S_MIN, 4 * RETRY_S_MIN]

@@ -106,7 +106,7 @@ def test_so_many_connections_and_no_more_are_served(signing: Signing, monkeypatc
         for one in [*open_ones, writer]:
             one.close()
 
-    run(signing, story)
+    run(signing, story, idle_s_max=GUARD_S / 3)
     assert any("connection is refused" in event for _, event, _ in signing.lines.kept)
 
 
