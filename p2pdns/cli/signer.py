@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 LISTEN_DEFAULT = "127.0.0.1:5354"
 DNS_PORT = 53
-NOTIFY_MAX = 32  # That of p2pdns.signer.notify, which is loaded late.
 
 Result = TypeVar("Result")
 
@@ -157,8 +156,6 @@ def signer(
     config = given.config()
     address = _address("--listen", listen, None)
     secondaries = [_address("--notify", text, DNS_PORT) for text in notify]
-    if len(secondaries) > NOTIFY_MAX:
-        raise UsageError(f"{len(secondaries)} secondaries, {NOTIFY_MAX} allowed", place="--notify")
     upstream = None if primary is None else _address("--primary", primary, DNS_PORT)
     reroot = _origin(origin)
     secret = files.read_secret_key(key_file, passphrase_file)
@@ -166,8 +163,11 @@ def signer(
     from p2pdns.net.sockets import open_dns
     from p2pdns.signer import main
     from p2pdns.signer.filed import ZoneFile
+    from p2pdns.signer.notify import TARGETS_MAX
     from p2pdns.signer.tsig import read_keys
 
+    if len(secondaries) > TARGETS_MAX:
+        raise UsageError(f"{len(secondaries)} secondaries, {TARGETS_MAX} allowed", place="--notify")
     text = files.read_text(tsig_file)
     keys = read_keys(text, tsig_file)
     files.refuse_if_others_may_read(tsig_file)

@@ -97,6 +97,9 @@ class Responder:
             parts = [exchange.failure(refused_update.rcode, refused_update.reason)]
         except FormatError as trouble:
             parts = [exchange.failure(Rcode.FORMERR, str(trouble))]
+        except P2pdnsError as trouble:
+            self._logger.error("a request cannot be served", why=str(trouble), key=exchange.key_name)
+            parts = [exchange.failure(Rcode.SERVFAIL, trouble.what)]
         return self._sent(exchange, parts)
 
     def _signer_of(self, request: DnsRequest) -> Signer | None:
@@ -217,10 +220,6 @@ class Responder:
             is_changed = self._applied(request, spelling, signer)
         except ZoneFileError as trouble:
             raise UpdateRefused(Rcode.REFUSED, trouble.what) from None
-        except P2pdnsError as trouble:
-            if isinstance(trouble, StrangerError):
-                raise
-            raise UpdateRefused(Rcode.SERVFAIL, str(trouble)) from None
         if is_changed:
             serial = self._zone.serial
             self._logger.info("an UPDATE is taken", key=exchange.key_name, host=exchange.host, serial=serial)

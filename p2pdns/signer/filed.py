@@ -20,10 +20,11 @@ from p2pdns.dns.zonefile.lines import logical_lines, normalised
 from p2pdns.dns.zonefile.reader import Reading
 from p2pdns.errors import Unavailable, ZoneFileError, hint_of, words_of
 from p2pdns.signer.content import Content
-from p2pdns.signer.journal import sync_folder, write_all
+from p2pdns.signer.journal import open_new, sync_folder, write_all
 from p2pdns.signer.rewrite import rewritten
 
 FILE_BYTES_MAX = 16 * 1024 * 1024  # That of `publish`.
+NEW_FILE_MODE = 0o644  # As an editor's: a zone is public. A file that was there keeps its mode.
 _EMPTY = Reading((), ())
 
 KeysByName = Callable[[], Mapping[str, str]]
@@ -120,7 +121,7 @@ class ZoneFile:
     def _put(self, data: bytes) -> None:
         target = Path(os.path.realpath(self.path))
         new = target.with_name(f".{target.name}.new")
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        descriptor = open_new(new, NEW_FILE_MODE)
         try:
             with contextlib.suppress(FileNotFoundError):
                 about = target.stat()

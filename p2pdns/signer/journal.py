@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from p2pdns.errors import Unavailable, hint_of, words_of
 # Some thousand changes. A larger one is written anew with what still counts, which takes milliseconds.
 JOURNAL_BYTES_MAX = 1_048_576
 FILE_BYTES_MAX = 16 * JOURNAL_BYTES_MAX  # No journal of ours grows so far; what is larger is another file.
-ENTRY_BYTES_MAX = 1_048_576  # An UPDATE has 64 kB, and a transfer no more than an item holds, several times over.
 DIGEST_CHARACTERS = 16
 FILE_MODE = 0o600  # It holds MACs of TSIG; its owner alone has a use for it.
 VERSION = 1
@@ -90,7 +90,7 @@ class Journal:
             line, last = _line(last, entry)
             data += line
         try:
-            descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+            descriptor = open_new(new, FILE_MODE)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 write_all(descriptor, data)
@@ -116,12 +116,24 @@ class Journal:
         except OSError as trouble:
             raise Unavailable(words_of(trouble), place=str(self.path), hint=hint_of(trouble)) from None
         try:
+            self._refuse_planted(descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except Unavailable:
+            os.close(descriptor)
+            raise
         except BlockingIOError:
             os.close(descriptor)
             hint = "a zone has one signer: end the other one, or name another zone file"
             raise Unavailable("another signer has this zone file", place=str(self.path), hint=hint) from None
         return descriptor
+
+    def _refuse_planted(self, descriptor: int) -> None:
+        """Refuse a file that another user could have put here: whoever writes the journal writes the zone."""
+        about = os.fstat(descriptor)
+        is_ours = about.st_uid in (0, os.geteuid()) and about.st_nlink == 1 and stat.S_ISREG(about.st_mode)
+        if not is_ours or about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            hint = "ls -l shows it; keep the zone file in a folder of your own"
+            raise Unavailable("other users can write this journal", place=str(self.path), hint=hint)
 
     def _read(self) -> None:
         data = os.pread(self._descriptor, FILE_BYTES_MAX + 1, 0)
@@ -162,6 +174,13 @@ class Journal:
     def _write(self, data: bytes) -> None:
         os.lseek(self._descriptor, self.size_bytes, os.SEEK_SET)
         write_all(self._descriptor, data)
+
+
+def open_new(path: Path, mode: int) -> int:
+    """Return a descriptor of a new file, in place of one that a crash has left there; never of anybody else's."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -157,19 +157,19 @@ class _Plan:
     def learn(self, found: Reading) -> bool:
         """Compare a reading of the candidate; have lines written anew that are read otherwise; False if none is."""
         entries = {self._line_of.get(entry.line): entry for entry in found.entries}
-        ttls = {(rrset.owner, rrset.rtype): rrset.ttl for rrset in self._content.values()}
-        learnt = False
-        for line, kept in list(self._kept.items()):
-            now = entries.get(line)
-            key = (kept.record.owner, kept.record.rtype)
-            is_same = now is not None and identity_of(now.record) == identity_of(kept.record)
-            if is_same and now is not None and (now.record.ttl == ttls.get(key) or key not in ttls):
-                continue
-            del self._kept[line]
+        wrong = [line for line, kept in self._kept.items() if not _is_read_alike(kept.entry, entries.get(line))]
+        if not wrong:
+            # Each line says what it said, and the lowest TTL of an RRset went with another line, or was the SOA's.
+            ttls = {(rrset.owner, rrset.rtype): rrset.ttl for rrset in found.rrsets}
+            wrong = [
+                line
+                for line, kept in self._kept.items()
+                if ttls.get((kept.record.owner, kept.record.rtype), kept.record.ttl) != kept.record.ttl
+            ]
+        for line in wrong:
             self._with_owner.discard(line)
-            self._anew[line] = kept.record
-            learnt = True
-        return learnt
+            self._anew[line] = self._kept.pop(line).record
+        return bool(wrong)
 
     def _written_anew(self, number: int, raw: str) -> str:
         record = self._anew[number]
@@ -202,6 +202,13 @@ class _Plan:
 
         owner = record.owner.moved(apex, reroot)
         return replace(record, owner=owner, rdata=rewrite_wires(record.rtype, record.rdata, move))
+
+
+def _is_read_alike(before: ReadRecord, now: ReadRecord | None) -> bool:
+    """Return whether a line is still read as it was; the TTL is that of the line, not of its RRset."""
+    if now is None or identity_of(now.record) != identity_of(before.record):
+        return False
+    return (now.has_ttl, now.record.ttl) == (before.has_ttl, before.record.ttl)
 
 
 def _serial_replaced(raw: str, old: int, new: int) -> str | None:

@@ -136,7 +136,8 @@ def _rdatas(rrsets: Content, owner: Name, rtype: int) -> tuple[bytes, ...]:
 def _add(rrsets: RRsets, apex: Name, record: RR) -> None:
     """Add one record, or leave it out where §3.4.2.2 ignores it."""
     types = {rtype for owner, rtype in rrsets if owner == record.owner}
-    if record.rtype == Type.CNAME and types - {Type.CNAME}:
+    # The apex has an SOA, if only a made one.
+    if record.rtype == Type.CNAME and (types - {Type.CNAME} or record.owner == apex):
         return
     if record.rtype != Type.CNAME and Type.CNAME in types:
         return

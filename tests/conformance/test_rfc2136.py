@@ -195,6 +195,12 @@ def test_a_cname_is_not_added_beside_data_nor_data_beside_a_cname(signing: Signi
     assert {line for line in texts(signing) if line.startswith("alias")} == {"alias 60 CNAME mail"}
 
 
+def test_no_cname_is_added_at_the_apex_which_always_has_an_soa(tmp_path: Path) -> None:
+    signing = Signing(tmp_path, "www 60 A 192.0.2.1\n")
+    assert signing.add("@", 60, "CNAME", "www") == "NOERROR"
+    assert signing.text() == "www 60 A 192.0.2.1\n"
+
+
 def test_soa_and_ns_of_the_apex_are_not_removed_by_name_nor_the_last_ns_by_data(tmp_path: Path) -> None:
     signing = Signing(tmp_path, WITH_SOA)
     message = update()

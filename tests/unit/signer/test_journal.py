@@ -159,6 +159,37 @@ def test_an_entry_is_on_the_disk_when_append_returns(tmp_path: Path, monkeypatch
     journal.close()
 
 
+@pytest.mark.parametrize("trouble", ["writable", "two names", "another user", "no file"])
+def test_a_journal_that_others_could_have_written_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    path = tmp_path / "j"
+    if trouble == "no file":
+        os.mkfifo(path, 0o600)
+    else:
+        written(path, ENTRIES)
+    if trouble == "writable":
+        path.chmod(0o620)
+    if trouble == "two names":
+        (tmp_path / "other").hardlink_to(path)
+    if trouble == "another user":
+        os.chown(path, 12_345, -1) if os.geteuid() == 0 else monkeypatch.setattr(os, "geteuid", lambda: 12_345)
+    with pytest.raises(Unavailable, match="other users can write this journal"):
+        Journal(path, "zone.")
+
+
+def test_a_file_that_a_crash_has_left_beside_the_journal_is_replaced_and_a_link_there_not_followed(
+    tmp_path: Path,
+) -> None:
+    target = tmp_path / "target"
+    target.write_text("mine")
+    (tmp_path / "j.new").symlink_to(target)
+    journal = Journal(tmp_path / "j", "zone.")
+    journal.compact(ENTRIES)
+    journal.close()
+    assert (target.read_text(), read(tmp_path / "j")) == ("mine", ENTRIES)
+
+
 def test_a_link_in_the_place_of_a_journal_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "target").write_text("")
     (tmp_path / "j").symlink_to(tmp_path / "target")

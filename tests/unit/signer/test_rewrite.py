@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pdns.dns.message import RR
@@ -95,6 +95,19 @@ def test_a_line_that_took_its_ttl_from_one_that_goes_is_written_anew() -> None:
     assert made == "b 111 A 192.0.2.2\nc 222 A 192.0.2.3\n"
 
 
+def test_a_line_with_another_ttl_than_its_rrset_stays() -> None:
+    text = "first 60 A 192.0.2.9\na A 192.0.2.1\na 1h A 192.0.2.2\nb A 192.0.2.3\n"
+    made, _ = changed(text, new=(record("c", Type.A, address(4), 7),), gone=(record("first", Type.A, address(9)),))
+    assert "a 1h A 192.0.2.2\n" in made
+
+
+def test_a_line_whose_ttl_came_from_the_soa_keeps_it_when_the_soa_has_another_minimum() -> None:
+    text = "www A 192.0.2.1\n@ SOA ns hostmaster 7 7 7 7 90\n"
+    soa = next(rrset for rrset in read(text).rrsets if rrset.rtype == Type.SOA).records()[0]
+    made, _ = changed(text, new=(RR(soa.owner, soa.rtype, Class.IN, soa.ttl, soa.rdata[:-1] + b"\x09"),))
+    assert "www 90 A 192.0.2.1\n" in made
+
+
 def test_a_new_ttl_is_written_into_every_line_of_its_rrset() -> None:
     made, _ = changed(FILE, new=(record("www", Type.A, address(7), 5),))
     assert made.count(f"www.{KEY}. 5 A 192.0.2.") == 3
@@ -154,6 +167,7 @@ CHANGES = st.lists(
 )
 
 
+@settings(max_examples=60)
 @given(head=st.sampled_from(["", "$TTL 60\n", "; remark\n\n", "$ORIGIN x\n"]), lines=LINES, changes=CHANGES)
 def test_whatever_is_changed_the_file_gives_it_and_lines_of_other_names_stay(
     head: str, lines: list[str], changes: list[tuple[bool, str, int, int]]
@@ -172,6 +186,6 @@ def test_whatever_is_changed_the_file_gives_it_and_lines_of_other_names_stay(
     kept = made.splitlines(True)
     owners = {entry.line: entry.record.owner for entry in reading.entries}
     for number, line in enumerate(text.splitlines(True), start=1):
-        has_own = not line[0].isspace() and any(mark in line for mark in (" 60", " 1h", " 90"))
+        has_own = not line[0].isspace() and any(mark in line.partition(";")[0] for mark in (" 60", " 1h", " 90"))
         if number not in owners or (has_own and owners[number] not in touched):
             assert line in kept

@@ -286,5 +286,8 @@ def test_as_many_macs_as_are_remembered_and_no_more_pass(tmp_path: Path) -> None
         "NOERROR",
         "SERVFAIL",
     ]
+    # A transfer would need room too; a query does not.
+    assert signing.rcode(dns.message.make_query(ZONE_NAME, "AXFR")) == "SERVFAIL"
+    assert signing.rcode(dns.message.make_query(ZONE_NAME, "SOA")) == "NOERROR"
     signing.clock_off_s = 250
     assert signing.add("new", 99, "A", "192.0.2.9") == "SERVFAIL"

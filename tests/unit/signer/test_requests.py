@@ -1,0 +1,94 @@
+"""Any bytes end in a request or a FormatError, and the signer answers any bytes or says nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import dns.message
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pdns.dns.message import RR
+from p2pdns.dns.name import Name
+from p2pdns.errors import FormatError
+from p2pdns.signer.requests import UPDATE, parse_request
+from tests.signing import KEY, TSIG_KEY, ZONE_NAME, Signing, signed_again, update
+
+
+def samples() -> list[bytes]:
+    """Return messages that a signer gets."""
+    change = update()
+    change.present("www", "A", "192.0.2.2")
+    change.absent("new")
+    change.add("new", 60, "MX", "10 mail")
+    change.add("new", 60, "TXT", '"a" "b"')
+    change.add("_dns", 60, "SVCB", "1 www alpn=h2 port=8443")
+    change.delete("www", "A")
+    change.delete("mail")
+    change.delete("www", "TXT", '"two words"')
+    change.use_edns(payload=1232)
+    transfer = dns.message.make_query(ZONE_NAME, "IXFR")
+    transfer.authority.append(dns.rrset.from_text(ZONE_NAME, 300, "IN", "SOA", ". . 5 0 0 0 0"))
+    messages = [change, transfer, dns.message.make_query(f"www.{KEY}.p2p.alt", "TXT", use_edns=True)]
+    return [message.to_wire() for message in messages]
+
+
+SAMPLES = samples()
+
+
+@pytest.fixture(scope="module")
+def signing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signing]:
+    """A signer that meets all bytes of a run."""
+    made = Signing(tmp_path_factory.mktemp("signer"), macs_max=100_000)
+    yield made
+    made.crash()
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_request_or_a_format_error(data: bytes) -> None:
+    with contextlib.suppress(FormatError):
+        assert parse_request(data).wire == data
+
+
+@given(
+    sample=st.sampled_from(SAMPLES),
+    edits=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=4),
+    cut=st.integers(0, 40),
+    is_udp=st.booleans(),
+)
+def test_whoever_has_a_key_gets_one_response_for_any_bytes(
+    signing: Signing, sample: bytes, edits: list[tuple[int, int]], cut: int, is_udp: bool
+) -> None:
+    data = bytearray(sample)
+    for at, value in edits:
+        data[at % len(data)] = value
+    wire = bytes(data[: len(data) - cut])
+    for message in (wire, signed_again(wire)):
+        responses = signing.send(message, is_udp=is_udp)
+        is_response = bool(message[2] & 0x80)
+        assert len(responses) <= 1 if is_response else len(responses) == 1
+        for response in responses:
+            assert (response[:2], bool(response[2] & 0x80)) == (message[:2], True)
+            assert len(response) <= 1232 or not is_udp
+
+
+def test_a_request_has_its_sections_with_class_and_ttl() -> None:
+    message = update()
+    message.delete("www", "MX")
+    message.add("new", 7, "CNAME", "www")
+    message.use_tsig(TSIG_KEY)
+    request = parse_request(message.to_wire())
+    assert (request.opcode, str(request.question.name)) == (UPDATE, ZONE_NAME)
+    www, new = Name.read(f"www.{KEY}"), Name.read(f"new.{KEY}")
+    assert request.authority == (RR(www, 15, 255, 0, b""), RR(new, 5, 1, 7, www.wire()))
+    assert request.tsig is not None
+    assert str(request.tsig.owner) == "update."
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_request_has_one_question(count: int) -> None:
+    wire = dns.message.make_query(ZONE_NAME, "SOA").to_wire()
+    with pytest.raises(FormatError):
+        parse_request(wire[:4] + count.to_bytes(2) + wire[6:12] + wire[12:] * count)
