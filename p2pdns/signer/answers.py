@@ -110,7 +110,7 @@ class Responder:
     def _tell_refusal(self, exchange: _Exchange, refused: UpdateRefused) -> None:
         rcode = Rcode(refused.rcode).name
         tell = self._tell if exchange.signer is None else self._logger
-        tell.warning("an UPDATE is refused", rcode=rcode, why=refused.reason, key=exchange.key_name)
+        tell.warning("an UPDATE is refused", rcode=rcode, why=refused.reason, key=exchange.key_name, host=exchange.host)
 
     def _sent(self, exchange: _Exchange, parts: list[Message]) -> list[bytes]:
         request, signer = exchange.request, exchange.signer

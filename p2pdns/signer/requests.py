@@ -127,7 +127,8 @@ def _tsig_rdata(parser: dns.wire.Parser) -> dns.rdtypes.ANY.TSIG.TSIG:
 
 def _rdata(parser: dns.wire.Parser, rtype: int, length: int) -> bytes:
     # A removal and a prerequisite have none, whatever the layout of their type is.
-    if not length or rtype == Type.OPT:
+    # Those of SVCB are checked by the rules of a zone: RFC 9460 allows more than dnspython reads.
+    if not length or rtype in (Type.OPT, Type.SVCB, Type.HTTPS):
         return bytes(parser.get_bytes(length))
     # The class of a removal is not that of its data: RFC 2136 §2.5.4.
     rdata = dns.rdata.from_wire_parser(dns.rdataclass.IN, dns.rdatatype.RdataType.make(rtype), parser)

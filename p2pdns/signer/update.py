@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from p2pdns.dns.life import sane_ttl
 from p2pdns.dns.message import RR, records_of, type_text
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import OURS_ALONE, Class, Rcode, Type
 from p2pdns.dns.zone.content import RRsets, canonical_rdata, is_meta_type, refusal_of, select
 from p2pdns.signer.content import Content, add, identity_of, is_newer, own_soa, remove, serial_of
+from p2pdns.values import replace
 
 # One item has room for some eighty records; a client that sends more than this has mistaken the zone.
 UPDATE_RECORDS_MAX = 1_000
@@ -147,7 +149,7 @@ def _add(rrsets: RRsets, apex: Name, record: RR) -> None:
             return
     if record.rtype in (Type.CNAME, Type.SOA, Type.DNAME):
         rrsets.pop((record.owner, record.rtype), None)
-    add(rrsets, record)
+    add(rrsets, replace(record, ttl=sane_ttl(record.ttl)))
 
 
 def _refuse_unkept(rrsets: RRsets, apex: Name) -> None:

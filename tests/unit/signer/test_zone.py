@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import dns.message
+import dns.name
+import dns.rdata
+import dns.rdataclass
+import dns.rdatatype
 import pytest
 
 from p2pdns.errors import P2pdnsError, Unavailable, ZoneFileError
 from p2pdns.signer import journal as journal_room
 from p2pdns.signer import zone as room
-from tests.signing import KEY, TEXT, TSIG_KEY, ZONE_NAME, Signing, soa_of, update
+from tests.signing import KEY, TEXT, TSIG_KEY, ZONE_NAME, Signing, rcode_of, signed_again, soa_of, update
 
 
 @pytest.fixture
@@ -249,6 +253,37 @@ def test_all_records_can_go_and_the_zone_starts_again(signing: Signing) -> None:
     signing.restart()
     assert signing.text() == ""
     assert signing.add("www", 60, "A", "192.0.2.2") == "NOERROR"
+
+
+def test_owners_of_any_bytes_types_without_a_name_and_any_data_go_through_journal_and_file(signing: Signing) -> None:
+    message = update()
+    owners = [b'a.b"', b"\\;(", b"\0\xff ", b"@", b"$ORIGIN", b"*", b"IN", b"60", b"\xc3\xa4"]
+    for label in owners:
+        message.add(dns.name.Name([label, *dns.name.from_text(ZONE_NAME).labels]), 60, "TYPE65280", "\\# 2 00ff")
+    message.add("txt", 60, "TXT", '"\\"quotes\\" \\; \\000\\255" ""')
+    ech = b"\0\1\0\0\5\0\3\1\2\3"
+    message.add("https", 60, dns.rdata.GenericRdata(dns.rdataclass.IN, dns.rdatatype.HTTPS, ech))
+    message.add("www", 60, "NULL", "\\# 0")
+    assert signing.rcode(message) == "NOERROR"
+    before = signing.text()
+    assert before.count("TYPE65280") == len(owners)
+    signing.restart()
+    assert signing.text() == before
+    signing.zone.write_back()
+    assert "TYPE65280" in signing.path.read_text()
+    signing.journal_path.unlink()
+    signing.restart()
+    assert signing.text() == before
+
+
+def test_a_ttl_with_its_top_bit_set_counts_as_0(signing: Signing) -> None:
+    message = update()
+    message.add("new", 2**31 - 1, "A", "192.0.2.9")
+    wire = message.to_wire().replace((2**31 - 1).to_bytes(4), (2**31).to_bytes(4))
+    assert rcode_of(signing.send(signed_again(wire))[0]) == "NOERROR"
+    assert "new 0 A 192.0.2.9" in signing.text()
+    signing.zone.write_back()
+    assert "new 0 A 192.0.2.9" in signing.path.read_text()
 
 
 def test_a_missing_file_is_an_error_and_the_reserved_types_are_one_in_a_file(tmp_path: Path) -> None:
