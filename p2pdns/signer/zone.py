@@ -8,7 +8,7 @@ that it lacked; serials only rise (RFC 1982), but for those of a primary. Does n
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,9 +40,6 @@ from p2pdns.timing import UnixClock
 # For secondaries that were away; one that lacks more of them gets the whole zone, which is smaller than the history.
 HISTORY_STEPS_MAX = 1_000
 HISTORY_RECORDS_MAX = 20_000
-
-Tell = Callable[..., None]
-"""Logs an event with fields."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ class SignedZone:
         self._filed: Filed = file.load()
         self.content: Content = content_of(self._filed.reading.rrsets)
         self.serial = 0
-        # The journal alone has what the file lacks, because the file is one that is never rewritten.
+        # Whether the file is left as it is, and the journal alone has what it lacks.
         self.is_file_kept = False
         self._recover()
         self._served: Zone | None = None
@@ -240,8 +237,8 @@ class SignedZone:
         """Let another process have the journal."""
         self._journal.close()
 
-    # The journal. An entry with "file" says that the changes up to here are in the file of that digest; one with
-    # "base" that they are not, and which file they are to be put into.
+    # The journal. An entry with "file" says that the changes above it are in the file of that digest; one with "to" is
+    # a change, with the SOAs before and after; one with "mac" alone is a request that changed nothing.
 
     def _checkpoint(self) -> None:
         pending = difference(content_of(self._filed.reading.rrsets), self.content)
