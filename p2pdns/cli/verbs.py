@@ -96,7 +96,7 @@ SYNONYMS: dict[str, str] = {
     **dict.fromkeys(("validate", "lint", "verify", "test", "size"), "check"),
     **dict.fromkeys(("genkey", "gen", "keygenerate", "generate", "new", "create", "init", "newkey"), "keygen"),
     **dict.fromkeys(("public-key", "publickey", "whoami", "id", "fingerprint"), "pubkey"),
-    **dict.fromkeys(("ddns", "nsupdate", "dynamic", "axfr", "ixfr", "xfr", "tsig", "agent", "signd"), "signer"),
+    **dict.fromkeys(("ddns", "nsupdate", "dynamic", "ixfr", "tsig", "agent", "signd"), "signer"),
     **dict.fromkeys(("stat", "stats", "info", "state", "ps", "top", "health", "screen"), "status"),
     **dict.fromkeys(("contacts", "nodes", "neighbours", "neighbors", "netstat", "wg"), "peers"),
     **dict.fromkeys(("petname", "petnames", "names", "alias", "aliases", "hosts"), "name"),
