@@ -16,9 +16,11 @@ import click
 
 from p2pdns import log
 from p2pdns.addresses import Address, read_address
+from p2pdns.admin.publishing import publish_through
 from p2pdns.cli import completion, files, mixups, settings
+from p2pdns.cli.made import memory_of
 from p2pdns.cli.names import to_ascii
-from p2pdns.cli.publish import Stored, publish_alone, publish_through
+from p2pdns.cli.publish import publish_alone
 from p2pdns.cli.settings import Given
 from p2pdns.cli.starting import running_daemon
 from p2pdns.cli.verbs import Verb
@@ -28,6 +30,8 @@ from p2pdns.dns.name import Name
 from p2pdns.errors import ConfigError, FormatError, UsageError
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, VALUE_BYTES_WRITE_MAX
 from p2pdns.items.keys import SecretKey
+from p2pdns.publishing.publication import Rules, Stored
+from p2pdns.publishing.replicas import PublishStage
 
 if TYPE_CHECKING:
     from p2pdns.signer.outlet import ZonePublished
@@ -62,24 +66,39 @@ async def _in_thread(function: Callable[[], Result]) -> Result:
 class ZoneOutlet:
     """Publishes a zone as `publish` does: through the running daemon, else by a node of its own."""
 
-    def __init__(self, given: Given, config: Config, secret: SecretKey) -> None:
+    def __init__(self, given: Given, config: Config, secret: SecretKey, key_file: str, zone_file: str) -> None:
         self._given = given
         self._config = config
         self._secret = secret
+        self._memory = memory_of(key_file)
+        words = f"-k {key_file} {zone_file}"
+        self._rules = Rules(
+            take_back_command=f"p2pdns publish --take-back {words}",
+            force_command=f"p2pdns publish --force {words}",
+        )
 
     async def publish(self, value: bytes) -> ZonePublished:
         """Sign and put a zone's value."""
         from p2pdns.signer.outlet import ZonePublished
 
         done = await _in_thread(lambda: self._publish(value))
-        return ZonePublished(done.is_enough, str(done))
+        if done.rebased:
+            what = "another publisher came in between: what it changed is published, and lost with the next change here"
+            log.get_logger("signer").warning(what, seqs=",".join(map(str, done.rebased)))
+        if not done.is_done:
+            raise done.failure(str(self._secret.zone_key))
+        return ZonePublished(True, str(done))
 
     def _publish(self, value: bytes) -> Stored:
         # A daemon that has ended, or one that has started, is met at the next publication.
         client = None if self._given.names_an_overlay else running_daemon(self._given.state())
         if client is not None:
-            return publish_through(client, self._secret, value)
-        return asyncio.run(publish_alone(self._config, self._secret, value))[0]
+            return publish_through(client, self._secret, value, memory=self._memory, rules=self._rules)
+        return asyncio.run(publish_alone(self._config, self._secret, value, self._memory, self._rules, _untold))
+
+
+def _untold(progress: PublishStage) -> None:
+    """Tell nobody: the log has the end of a publication, and not its stages."""
 
 
 def _address(flag: str, text: str, default_port: int | None) -> Address:
@@ -186,7 +205,7 @@ def signer(
     sockets = open_dns(address)
     main.run(
         main.Settings(apex, zone, keys, sockets, config.dns.suffixes, size_max, secondaries, upstream, reroot),
-        ZoneOutlet(given, config, secret),
+        ZoneOutlet(given, config, secret, key_file, zone_file),
     )
 
 

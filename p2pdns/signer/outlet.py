@@ -107,7 +107,7 @@ class Outlet:
         try:
             done = await self._publisher.publish(self._zone.value())
         except P2pdnsError as trouble:
-            done = ZonePublished(False, str(trouble))
+            done = ZonePublished(False, f"{trouble}; {trouble.hint}" if trouble.hint else str(trouble))
         except asyncio.CancelledError:
             self._is_due = True
             raise

@@ -16,18 +16,21 @@ TSIG_FILE = f'key "update" {{\n\talgorithm hmac-sha256;\n\tsecret "{TSIG_SECRET}
 
 
 class SignerProcess:
-    """A signer of the tests' zone; its log is a file in the folder."""
+    """A signer of the tests' zone; its log is a file in the folder.
 
-    def __init__(self, folder: Path, *flags: str | Path, config: Path | None = None) -> None:
+    Signers of one overlay share the key file: what they have published is noted beside it.
+    """
+
+    def __init__(self, folder: Path, *flags: str | Path, key_file: Path | None = None) -> None:
         self.folder = folder
         self.zone_file = folder / "signed.zone"
         self.tsig_file = folder / "update.tsig"
         self.log = folder / "signer.log"
-        for path, text in ((folder / "zone.key", SECRET.write(None)), (self.tsig_file, TSIG_FILE.encode())):
+        self.key_file = key_file or folder / "zone.key"
+        for path, text in ((self.key_file, SECRET.write(None)), (self.tsig_file, TSIG_FILE.encode())):
             path.touch(0o600)
             path.write_bytes(text)
-        self._words = ["-k", folder / "zone.key", "--zone", self.zone_file, "--tsig", self.tsig_file, *flags]
-        self._extra = {} if config is None else {"P2PDNS_CONFIG": str(config)}
+        self._words = ["-k", self.key_file, "--zone", self.zone_file, "--tsig", self.tsig_file, *flags]
         self.port = 0
         self.start()
 
@@ -40,7 +43,7 @@ class SignerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=lines,
                 stderr=lines,
-                env=environment(self._extra),
+                env=environment({}),
             )
         wait_until(
             lambda: self.said().count("the signer answers") > told or self.process.poll() is not None, "a signer"

@@ -29,7 +29,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, Se
 def signer(folder: Path, daemon: Served, *flags: str | Path, zone: str = ZONE) -> SignerProcess:
     """Return a signer that publishes through a daemon."""
     (folder / "signed.zone").write_text(zone)
-    return SignerProcess(folder, "--state", daemon.state, *flags)
+    return SignerProcess(folder, "--state", daemon.state, *flags, key_file=daemon.state.parent / "zone.key")
 
 
 def has_address(node: Served, name: str, address: str) -> bool:
@@ -102,6 +102,25 @@ def test_without_any_daemon_changes_are_taken_and_kept_until_there_is_one(tmp_pa
     assert process.end() == 0
 
 
+def test_a_zone_published_from_elsewhere_is_not_replaced_unless_forced_once(
+    nodes: tuple[Served, Served], tmp_path: Path
+) -> None:
+    own, other = nodes
+    key, path = tmp_path / "elsewhere.key", tmp_path / "elsewhere.zone"
+    key.touch(0o600)
+    key.write_bytes(SECRET.write(None))
+    path.write_text("www 1 A 192.0.2.90\n")
+    assert p2pdns("publish", "--force", "--yes", "-k", key, path, "--state", own.state).returncode == 0
+    process = signer(tmp_path, own)
+    process.waits_for("not published yet")
+    assert "p2pdns publish --force" in process.said()
+    forced = p2pdns("publish", "--force", "-k", process.key_file, process.zone_file, "--state", own.state)
+    assert forced.returncode == 0, forced.stderr
+    assert process.nsupdate(f"update add forced.{KEY} 1 A 192.0.2.7").returncode == 0
+    wait_until(lambda: has_address(other, f"forced.{KEY}", "192.0.2.7"), "the change at another node")
+    assert process.end() == 0
+
+
 def test_a_wrong_or_missing_tsig_is_told_to_nsupdate(nodes: tuple[Served, Served], tmp_path: Path) -> None:
     process = signer(tmp_path, nodes[0])
     unsigned = process.nsupdate(f"update add x.{KEY} 60 A 192.0.2.6", flags=("-d",))
@@ -132,7 +151,7 @@ def test_a_second_signer_of_a_zone_file_is_refused(nodes: tuple[Served, Served],
     words: list[str | Path] = [
         "signer",
         "-k",
-        tmp_path / "zone.key",
+        process.key_file,
         "--zone",
         process.zone_file,
         "--tsig",

@@ -58,7 +58,7 @@ def signing(folder: Path, daemon: Served, *flags: str, zone: str | None = ZONE) 
     """Yield a signer that publishes through a daemon."""
     if zone is not None:
         (folder / "signed.zone").write_text(zone)
-    process = SignerProcess(folder, "--state", daemon.state, *flags)
+    process = SignerProcess(folder, "--state", daemon.state, *flags, key_file=daemon.state.parent / "zone.key")
     try:
         yield process
     finally:
