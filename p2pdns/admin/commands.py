@@ -19,6 +19,7 @@ from p2pdns.admin.control import Handler, Progress
 from p2pdns.admin.narration import PAST_THE_FRONT, Narration
 from p2pdns.admin.problems import kept_of, problems_of
 from p2pdns.admin.replicas import replicas_of
+from p2pdns.admin.upkeep import holders_facts, unpublished, zones_of
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config
 from p2pdns.dht.node.machine import Node
@@ -36,6 +37,7 @@ from p2pdns.net.endpoint import Endpoint
 from p2pdns.net.families import Families
 from p2pdns.net.upstream.current import Upstreams
 from p2pdns.overlay.finder import Overlay
+from p2pdns.overlay.holders import holders_of
 from p2pdns.overlay.parts import zone_id_of
 from p2pdns.publishing.upkeep import Publisher, refuse_older
 from p2pdns.resolver.names import InZone
@@ -197,6 +199,9 @@ class Commands:
             "reload": self.reload,
             "pin": self.pin,
             "forget": self.forget,
+            "zones": self.zones,
+            "holders": self.holders,
+            "unpublish": self.unpublish,
             "names": self.names,
             "name-add": self.name_add,
             "name-import": self.name_import,
@@ -428,6 +433,19 @@ class Commands:
         if self._engine.state.reader.held(zone_id) is None:
             await self._engine.overlay.zone(zone_id, True, _budget())
         return {"seq": (await self._engine.publisher.pin(zone_id)).seq}
+
+    async def zones(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Return the zones that are kept alive, and what is known of their copies."""
+        return {"zones": await zones_of(self._engine)}
+
+    async def holders(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Return which of the nodes nearest to a zone has which edition of it."""
+        zone_id = _zone_id(request)
+        return holders_facts(await holders_of(self._engine.endpoint, zone_id), unix_now())
+
+    async def unpublish(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Publish an item, and keep it alive no longer once enough other nodes hold it."""
+        return await unpublished(self._engine, _item(request), report)
 
     async def forget(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Clear the mark of a key, or all marks ahead of the clock, and keep their items alive no longer."""

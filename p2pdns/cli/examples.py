@@ -85,6 +85,10 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             "take the zone from a primary by AXFR, at each NOTIFY",
         ),
     ),
+    "unpublish": (
+        Example("p2pdns unpublish -k alice.key", "take a zone down, after a question"),
+        Example("p2pdns unpublish -k alice.key --yes", "the same in a script"),
+    ),
     "put": (
         Example("p2pdns put alice.item", "put again what p2pdns inspect KEY -o alice.item has saved"),
         Example("p2pdns put --bootstrap 192.0.2.7:6881 alice.item", "the same without a daemon"),
@@ -93,6 +97,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         Example(f"p2pdns resolve www.{KEY}", "look the addresses up"),
         Example("p2pdns resolve --trace www.alice AAAA", "say each step of the way to a name below a petname"),
         Example("p2pdns resolve example.com MX @192.0.2.53", "ask another server"),
+        Example("p2pdns resolve www.alice --holders", "which node near the zone has which edition of it"),
     ),
     "inspect": (
         Example("p2pdns inspect alice", "show what the zone with the petname alice has published"),
@@ -127,6 +132,10 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         Example("p2pdns status", "show network, contacts, addresses, warnings and counters"),
         Example("p2pdns status --json | jq .contacts", "print how many contacts there are"),
     ),
+    "zones": (
+        Example("p2pdns zones", "show your zones: records, copies elsewhere, last and next put"),
+        Example("p2pdns zones --watch", "the same, again every two seconds"),
+    ),
     "doctor": (
         Example("p2pdns doctor", "find out why names do not come up on this machine"),
         Example("p2pdns doctor --name www.alice.p2pdns.internal", "find out why this name does not come up"),
@@ -156,7 +165,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         Example("p2pdns forget --ahead", "drop all zones dated ahead of this machine's clock"),
     ),
     "pin": (
-        Example("p2pdns pin alice", "put somebody's zone again every hour, as its publisher would"),
+        Example("p2pdns pin alice", "keep somebody's zone alive, as its publisher would"),
         Example(f"p2pdns pin {KEY}", "the same by its key"),
     ),
     "reload": (

@@ -20,7 +20,7 @@ from p2pdns.cli.dnsclient import DnsReply, ExtendedError, Record, meaning_of, re
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config
 from p2pdns.dht.node.machine import Node
-from p2pdns.dht.node.values import GetOutcome, PutOutcome, Wanted
+from p2pdns.dht.node.values import GetOutcome, Inquiry, InquiryOutcome, PutOutcome, Wanted
 from p2pdns.dht.storage import Storage
 from p2pdns.dns.message import RR, Question, type_of, type_text
 from p2pdns.dns.name import Name
@@ -94,6 +94,10 @@ class ShortLivedNode:
     async def put(self, item: MutableItem, on_progress: Callable[[int, int], None]) -> PutOutcome:
         """Put the item at the nearest nodes."""
         return await self._endpoint.put(item, on_progress=on_progress)
+
+    def inquire(self, inquiry: Inquiry) -> asyncio.Future[InquiryOutcome]:
+        """Ask one node whether it has an item."""
+        return self._endpoint.inquire(inquiry)
 
     async def resolve(self, question: Question, settings: ResolverSettings | None = None) -> DnsReply:
         """Return the answer that a daemon with these settings would give: the rules are those of its resolver."""

@@ -18,6 +18,8 @@ from p2pdns.addresses import Address, read_address
 from p2pdns.admin.control import ControlClient
 from p2pdns.cli import completion, dnsclient, petnames, settings, ui
 from p2pdns.cli.dnsclient import DnsReply, ExtendedError, Record
+from p2pdns.cli.holders import show as show_holders
+from p2pdns.cli.holders import zone_in
 from p2pdns.cli.names import read_name
 from p2pdns.cli.petnames import Book
 from p2pdns.cli.settings import Given
@@ -26,6 +28,7 @@ from p2pdns.config import Config
 from p2pdns.dns.registry import DNS_PORT
 from p2pdns.errors import ConfigError, P2pdnsError, Unavailable, UsageError
 
+HOLDERS_HINT = "p2pdns resolve NAME --holders"
 TROUBLE_S_MAX = 2.0  # For additions to an answer: a daemon that hangs must not keep the answer back.
 
 
@@ -180,8 +183,9 @@ def _troubles(state: Path, reply: DnsReply) -> dict[str, str]:
 @click.option("--trace", is_flag=True, help="Show every step of the daemon's resolver.")
 @click.option("--direct", is_flag=True, help="Ask the overlay by a node of its own, not a daemon.")
 @click.option("--short", is_flag=True, help="Print the data only.")
+@click.option("--holders", is_flag=True, help="Show which node near the zone of NAME has which edition of it.")
 @settings.overlay_options
-def resolve(words: tuple[str, ...], trace: bool, direct: bool, short: bool, given: Given) -> int:
+def resolve(words: tuple[str, ...], trace: bool, direct: bool, short: bool, holders: bool, given: Given) -> int:
     """Look up a name: www.KEY, www.KEY.p2p.alt, www.PETNAME, or any other. TYPE is A unless given.
 
     It asks the DNS server of the configuration, or the one after the "@".
@@ -191,6 +195,12 @@ def resolve(words: tuple[str, ...], trace: bool, direct: bool, short: bool, give
     if trace + is_direct + (asked.server is not None) > 1:
         raise UsageError("--trace, --direct and @ADDR:PORT exclude each other", place="resolve")
     config = given.config()
+    if holders:
+        if trace or direct or short or asked.server is not None:
+            raise UsageError("--holders goes with no other way to ask", place="resolve", hint=HOLDERS_HINT)
+        book = petnames.load(config, given.state())
+        show_holders(zone_in(asked.name, book), book, config, given)
+        return 0
     if asked.server is None:
         # Only the daemon has a trace, so a daemon that refuses to be asked is an error.
         client = settings.daemon(given.state_flag) if trace else ControlClient(given.state())

@@ -285,6 +285,23 @@ def _style_of(cell: str) -> str:
     return {"cache": "dim", "ok": "green"}.get(cell, "")
 
 
+def redraw() -> None:
+    """Begin again at the top of the terminal; in a pipe, after an empty line."""
+    if is_terminal(sys.stdout):
+        # Erase the screen, then go to its first cell.
+        sys.stdout.write("\x1b[2J\x1b[H")
+    else:
+        print(file=sys.stdout)
+    sys.stdout.flush()
+
+
+def confirmed(question: str) -> bool:
+    """Return whether the user at the terminal agrees; anything but yes is no."""
+    sys.stderr.write(f"{PROGRAM}: {printable(question)} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def fields(pairs: Mapping[str, str], *, indent: str = "") -> None:
     """Print names and values, one pair a line, values in one column."""
     width = max((len(name) for name in pairs), default=0)

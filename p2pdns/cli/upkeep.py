@@ -89,7 +89,7 @@ def forget(key: str | None, is_ahead: bool, given: Given) -> None:
 @click.argument("key", metavar="KEY", shell_complete=completion.a_zone)
 @settings.usual_options
 def pin(key: str, given: Given) -> None:
-    """Keep the zone KEY alive: put its newest item again every hour, as its publisher would.
+    """Keep the zone KEY alive: put its newest item again and again, as its publisher would.
 
     "p2pdns forget KEY" ends it.
     """

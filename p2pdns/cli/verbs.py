@@ -31,6 +31,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "check": "zones",
         "publish": "publish",
         "signer": "signer",
+        "unpublish": "unpublish",
         "put": "putting",
     },
     "Moving in and out": {"import": "importing", "export": "exporting"},
@@ -38,6 +39,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "The daemon": {
         "serve": "serve",
         "status": "status",
+        "zones": "kept",
         "doctor": "doctor",
         "peers": "peers",
         "flush": "upkeep",
@@ -62,6 +64,7 @@ SUMMARIES: dict[str, str] = {
     "check": "Check configurations (*.toml) and zone files (any other name), without sending anything.",
     "publish": "Sign ZONEFILE with a key and store it in the overlay.",
     "signer": "Hold a zone's key, take changes by DNS UPDATE, and publish them, until Ctrl-C.",
+    "unpublish": "Take a zone down: publish it without any record, and keep it alive no longer.",
     "put": 'Put the signed item in FILE ("-" is standard input), as "inspect -o" saves it, into the overlay once.',
     "import": "Make a zone file of what the name servers of DOMAIN say.",
     "export": "Write the zone of a key as a zone file, or for unbound, dnsmasq or a hosts file.",
@@ -72,11 +75,12 @@ SUMMARIES: dict[str, str] = {
     "status": (
         "Show whether the running daemon is well, what is wrong with it and what to do, its zones, cache and network."
     ),
+    "zones": "Show the zones that the running daemon keeps alive: your own, and those that you have pinned.",
     "doctor": "Find out why a name does not come up here: from the program that asks to the nodes that answer.",
     "peers": 'Show the contacts of the running daemon, as "wg show" does: the one that answered last comes first.',
     "flush": "Drop the cached answers of the zone that NAME is in, so that the next question is looked up again.",
     "forget": "Drop everything known of the zone KEY, and no longer keep it alive.",
-    "pin": "Keep the zone KEY alive: put its newest item again every hour, as its publisher would.",
+    "pin": "Keep the zone KEY alive: put its newest item again and again, as its publisher would.",
     "reload": "Make the daemon read its configuration again, and say what took effect.",
     "config": "Show the configuration that holds here, whichever file and defaults it is made of.",
     "demo": "Start eight nodes on this machine, publish zones, kill the publisher, and look the names up.",
@@ -113,6 +117,8 @@ SYNONYMS: dict[str, str] = {
     **dict.fromkeys(("unpin", "unfollow", "drop"), "forget"),
     **dict.fromkeys(("store", "republish"), "put"),
     **dict.fromkeys(("hup", "reconfigure"), "reload"),
+    **dict.fromkeys(("delete", "retract", "revoke", "withdraw", "takedown", "expire"), "unpublish"),
+    **dict.fromkeys(("kept", "own", "pins", "copies"), "zones"),
     **dict.fromkeys(("man", "usage", "manual", "?"), "help"),
     **dict.fromkeys(("completions", "complete", "autocomplete"), "completion"),
     **dict.fromkeys(("example", "try", "tour"), "demo"),
@@ -121,14 +127,9 @@ SYNONYMS: dict[str, str] = {
     "version": "--version",
 }
 
-_EXPIRES = (
-    "nothing takes an item back: nodes forget it within a day after its last put. p2pdns forget KEY makes the daemon "
-    "put it no more; to show something else at once, publish another zone file with the same key"
-)
 _ENDS = 'Ctrl-C or SIGTERM ends "p2pdns serve"; p2pdns status -v shows its process, supervisor pid'
 # Wishes for which there is no verb, each with what to do instead.
 WITHOUT_VERB: dict[str, str] = {
-    **dict.fromkeys(("unpublish", "delete", "retract", "revoke", "withdraw", "takedown", "expire"), _EXPIRES),
     **dict.fromkeys(("stop", "kill", "quit", "exit", "shutdown", "down"), _ENDS),
     "restart": _ENDS + "; p2pdns reload reads most settings again without an end",
     "rotate": "a zone is named by its key, so another key is another zone: p2pdns keygen -o FILE makes one",

@@ -186,6 +186,7 @@ class Engine:
             tell=log.get_logger("publisher").warning,
             on_published=self.overlay.published,
             look_up=self._look_up,
+            memory=self.state.store,
         )
 
     async def _look_up(self, zone_id: ZoneId) -> None:

@@ -25,6 +25,9 @@ from p2pdns.dht.node.values import (
     GetDone,
     GetOutcome,
     GetPatient,
+    Inquiry,
+    InquiryDone,
+    InquiryOutcome,
     ItemArrived,
     ItemFound,
     Joined,
@@ -54,7 +57,7 @@ def _nothing(*_: object) -> None:
 
 
 class _Operation(NamedTuple):
-    """A get or put under way: the future of its caller, and the callbacks that the caller gave."""
+    """A get, put or inquiry under way: the future of its caller, and the callbacks that the caller gave."""
 
     future: asyncio.Future[Any]
     on_item: Callable[[Item], None] = _nothing
@@ -69,8 +72,8 @@ class _Operation(NamedTuple):
                 self.on_patient()
             case PutProgress(_, sent, stored):
                 self.on_progress(sent, stored)
-            case GetDone(_, outcome) | PutDone(_, outcome):
-                _resolve(self.future, outcome)
+            case GetDone() | PutDone() | InquiryDone():
+                _resolve(self.future, event.outcome)
 
 
 class Endpoint:
@@ -168,6 +171,12 @@ class Endpoint:
         now = boot_now()
         number = self.node.start_put(item, now, cas=cas)
         return self._begun(number, _Operation(future, on_progress=on_progress or _nothing), now)
+
+    def inquire(self, inquiry: Inquiry) -> asyncio.Future[InquiryOutcome]:
+        """Ask one node whether it still has an item, and have it keep the item again where the inquiry says so."""
+        future = self._new_future()
+        now = boot_now()
+        return self._begun(self.node.start_inquiry(inquiry, now), _Operation(future), now)
 
     def bootstrap(self, addresses: Sequence[Address] = ()) -> asyncio.Future[int]:
         """Join by these addresses; the future gets the number of contacts once our neighbourhood is known."""

@@ -21,7 +21,7 @@ from p2pdns.clock import unix_now
 from p2pdns.config import DHT_LISTEN_DEFAULT
 from p2pdns.dht.confirmation import Confirmation
 from p2pdns.dht.lookup.verdict import Verdict
-from p2pdns.dht.node.values import Cas, GetOutcome, PutOutcome, Wanted
+from p2pdns.dht.node.values import Cas, GetOutcome, Inquiry, InquiryOutcome, PutOutcome, Wanted
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import Item, MutableItem, Present
 from p2pdns.net.endpoint import Endpoint
@@ -106,6 +106,16 @@ class Families:
         ]
         return _joined(parts, merged_put)
 
+    def inquire(self, inquiry: Inquiry) -> asyncio.Future[InquiryOutcome]:
+        """Ask one node whether it still has an item, in the family of its address; without that family it is silent."""
+        is_ipv6 = ":" in inquiry.contact.address[0]
+        for endpoint in self.endpoints:
+            if endpoint.node.settings.is_ipv6 == is_ipv6:
+                return endpoint.inquire(inquiry)
+        future: asyncio.Future[InquiryOutcome] = asyncio.get_running_loop().create_future()
+        future.set_result(InquiryOutcome())
+        return future
+
     def bootstrap(self, addresses: Sequence[Address] = ()) -> asyncio.Future[int]:
         """Join by these addresses; the future gets the number of contacts once one family has its neighbours."""
         parts = [endpoint.bootstrap(addresses) for endpoint in self.endpoints]
@@ -165,6 +175,7 @@ def merged_get(outcomes: Sequence[GetOutcome], present: Present) -> GetOutcome:
         confirmed_count=sum(outcome.confirmed_count for outcome in outcomes if outcome.item == best),
         confirmation=Confirmation.merged(outcome.confirmation for outcome in outcomes),
         copies={address: item for outcome in outcomes for address, item in outcome.copies.items()},
+        nearest=tuple(contact for outcome in outcomes for contact in outcome.nearest),
     )
 
 
@@ -192,6 +203,7 @@ def merged_put(outcomes: Sequence[PutOutcome]) -> PutOutcome:
         done_s=max(outcome.done_s for outcome in outcomes),
         asked=tuple(address for outcome in outcomes for address in outcome.asked),
         held_at=tuple(address for outcome in outcomes for address in outcome.held_at),
+        storers=tuple(contact for outcome in outcomes for contact in outcome.storers),
     )
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from p2pdns.addresses import Address
 from p2pdns.dht.lookup.verdict import Verdict
-from p2pdns.dht.node.values import Cas, GetOutcome, PutOutcome, Wanted
+from p2pdns.dht.node.values import Cas, GetOutcome, Inquiry, InquiryOutcome, PutOutcome, Wanted
 from p2pdns.items.item import Item, MutableItem
 from p2pdns.items.keys import ZoneId
 from p2pdns.timing import Timer
@@ -40,6 +40,21 @@ class Puts(Protocol):
         self, item: Item, *, cas: Cas | None = None, on_progress: OnProgress | None = None
     ) -> Awaitable[PutOutcome]:
         """Have the nodes nearest an item's target keep it; with `cas` only those that hold such a seq, or no item."""
+
+
+class Inquires(Protocol):
+    """The part of the network that asks single nodes; `p2pdns.net.endpoint.Endpoint`, or a simulated one."""
+
+    def inquire(self, inquiry: Inquiry) -> Awaitable[InquiryOutcome]:
+        """Ask one node whether it still has an item, and have it keep the item again where the inquiry says so."""
+
+
+class Keeps(Puts, Inquires, Protocol):
+    """What keeping items alive needs of the network."""
+
+
+class Asks(Gets, Inquires, Protocol):
+    """What a count of an item's holders needs of the network."""
 
 
 @dataclass(frozen=True)

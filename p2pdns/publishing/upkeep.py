@@ -1,10 +1,10 @@
 """The items that this node publishes, and how they stay published.
 
 Guarantees: an item is in the reader's database before its publication is reported, and a kill after that loses
-nothing; an item older than the newest known is refused, with words; own and pinned items are put again about every
-hour, each at a time of its own, and sooner when a put reached too few nodes; an item that others ration is put again
-at the pace that they allow until more than half of them hold it; one from the future is not put again. Does not know
-secret keys (items arrive signed), nor how a put finds its nodes.
+nothing; an item older than the newest known is refused, with words; own and pinned items are looked at about every
+hour and put again every eight, each at a time of its own, and at once when too few storers show them or a put reached
+too few nodes; an item that others ration is put again at the pace that they allow until more than half of them hold it;
+one from the future is not put again. Does not know secret keys (items arrive signed), nor how a put finds its nodes.
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ from p2pdns.errors import Unavailable, counted
 from p2pdns.items.item import MutableItem, Present
 from p2pdns.items.keys import ZoneId
 from p2pdns.overlay.parts import zone_id_of
-from p2pdns.overlay.ports import Held, Mark, OnProgress, Puts, ReaderState, Tell
+from p2pdns.overlay.ports import Held, Keeps, Mark, OnProgress, ReaderState, Tell
+from p2pdns.publishing.cycle import STEP_S_MAX, LookEnd, Measured, Task
 from p2pdns.publishing.dates import date_of, publish_again_after
 from p2pdns.publishing.pacing import Pacer, Standing
+from p2pdns.publishing.watching import CycleMemory, Cycles
 from p2pdns.timing import Clock, UnixClock
 
-REPUBLISH_S = 3_600.0  # BEP 44 lets nodes forget after 2 h, so one lost round does no harm.
 JITTER = 0.1  # Share of a pause: items that were published together should not be put together for ever.
 RETRY_S_MIN = 15.0  # After a put that reached too few: contacts come within seconds of a start.
 RETRY_S_MAX = 900.0
 START_S_PER_ITEM = 0.25  # How far a start spreads the first puts: four a second.
-KEPT_ALIVE_MAX = 1_024  # A put costs some 60 datagrams: at most one put every 3.5 s for ever.
+KEPT_ALIVE_MAX = 1_024  # A look costs some ten datagrams and a put a hundred: six a second for ever.
 TRIES_MAX = 12  # Puts of one publication before it no longer waits; at the right pace one or two are enough.
 REPORT_S = 1.0  # Between two reports of a rationed publication to its caller.
 PUBLISHING_MAX = 448  # Publications under way; the other connections of the control socket stay free.
@@ -63,9 +64,12 @@ class OwnState(ReaderState, Protocol):
     async def adopt(self, item: MutableItem, confirmed_unix: float, *, own: bool = False, pinned: bool = False) -> None:
         """Commit the item as the newest of its zone."""
 
+    def release(self, zone_id: ZoneId) -> None:
+        """Keep a zone alive no longer; its mark stays."""
+
 
 def is_well_kept(outcome: PutOutcome) -> bool:
-    """Return whether an item may be left alone for an hour: enough of the nodes known hold it, and `COPIES_ENOUGH`.
+    """Return whether the cycle of an item may begin: enough of the nodes known hold it, and `COPIES_ENOUGH`.
 
     While other nodes are still joining, more than half of those known is only a few.
     """
@@ -125,7 +129,7 @@ class Publisher:
 
     def __init__(
         self,
-        network: Puts,
+        network: Keeps,
         state: OwnState,
         *,
         clock: Clock,
@@ -135,9 +139,17 @@ class Publisher:
         on_published: Callable[[MutableItem], None] = lambda item: None,
         look_up: Callable[[ZoneId], Awaitable[object]] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        memory: CycleMemory | None = None,
     ) -> None:
-        """Make a publisher; `jitter` draws from [0, 1), `look_up` makes the overlay find and adopt the newest item."""
+        """Make a publisher; `jitter` draws from [0, 1), `look_up` makes the overlay find and adopt the newest item.
+
+        `memory` is where cycles outlive the process.
+        """
         self.counters: Counter[str] = Counter()
+        self._cycles = Cycles(
+            network, memory, clock=clock, unix_clock=unix_clock, jitter=jitter, counters=self.counters
+        )
+        self._clock = clock
         self._network = network
         self._state = state
         self._unix_clock = unix_clock
@@ -232,6 +244,7 @@ class Publisher:
 
     def _note(self, item: MutableItem, outcome: PutOutcome, *, was_published_now: bool) -> None:
         raw, others = zone_id_of(item).raw, outcome.others
+        self._cycles.has_put(item, outcome.storers, is_poor=not is_well_kept(outcome))
         known = self._copies.get(raw)
         if known is None or known.seq != item.seq:
             self._copies[raw] = Copies(item.seq, others, others, was_published_now)
@@ -242,6 +255,10 @@ class Publisher:
     def copies(self, zone_id: ZoneId) -> Copies | None:
         """Return the copies of the zone's item; None when we do not keep it alive, or have not put it yet."""
         return self._copies.get(zone_id.raw)
+
+    def measured(self, zone_id: ZoneId) -> Measured:
+        """Return the copies of a zone's item as they were measured; times are of this publisher's clock."""
+        return self._cycles.measured(zone_id)
 
     @property
     def warnings(self) -> list[str]:
@@ -279,9 +296,16 @@ class Publisher:
 
     def forget(self, zone_id: ZoneId) -> None:
         """Put the zone's item no more; the caller clears the state."""
+        held = self._state.held(zone_id)
         self._held_back.pop(zone_id.raw, None)
         self._copies.pop(zone_id.raw, None)
+        self._cycles.forget(zone_id, None if held is None else held.item.target)
         self._end_task(zone_id)
+
+    def release(self, zone_id: ZoneId) -> None:
+        """Put the zone's item no more, and let others forget it; the mark stays."""
+        self._state.release(zone_id)
+        self.forget(zone_id)
 
     def _end_task(self, zone_id: ZoneId) -> None:
         task = self._tasks.pop(zone_id.raw, None)
@@ -319,7 +343,7 @@ class Publisher:
 
     def _pause(self, failure_count: int) -> float:
         if failure_count == 0:
-            return REPUBLISH_S * (1 + JITTER * (2 * self._jitter() - 1))
+            return STEP_S_MAX  # The cycle of the item knows better, where it has begun.
         longest = min(RETRY_S_MAX, RETRY_S_MIN * 2.0 ** min(failure_count - 1, 16))
         return longest * (1 - JITTER * self._jitter())
 
@@ -330,34 +354,79 @@ class Publisher:
             self._tasks[zone_id.raw] = asyncio.get_running_loop().create_task(self._kept_alive(zone_id, pause_s))
 
     async def _kept_alive(self, zone_id: ZoneId, pause_s: float) -> None:
-        failure_count = 0
+        cycle, failure_count = self._cycles.of(zone_id), 0
+        if cycle.put_at is not None and not cycle.is_poor:
+            # It was just put, well enough that its cycle has begun.
+            pause_s = cycle.pause_s(self._clock())
+            held = self._state.held(zone_id)
+            if held is not None and held.item.seq == cycle.seq:
+                await self._cycles.save(held.item)
         while True:
             await self._sleep(pause_s)
             held = self._state.held(zone_id)
             if held is None:
                 return
-            if self._is_ahead(held.item.seq):
-                # Nodes that do not know the rule would take it in place of an item with a sane date.
-                if zone_id.raw not in self._held_back:
-                    date = date_of(held.item.seq)
-                    text = f"{held.item.key} is dated {date}, so it is not put again; {TAKE_BACK_HINT}"
-                    self._held_back[zone_id.raw] = text
-                    self._tell(text)
-                self.counters["held-back"] += 1
+            if self._is_held_back(zone_id, held.item):
                 pause_s = RETRY_S_MAX
                 continue
-            self._held_back.pop(zone_id.raw, None)
-            try:
-                outcome = await self._pacer.put(None, partial(self._network.put, held.item))
-            except Unavailable as error:
-                outcome = PutOutcome(0, 0)
-                self._tell("not put again", key=str(zone_id), reason=str(error))
-            self.counters["republished"] += 1
-            self._note(held.item, outcome, was_published_now=False)
-            if (outcome.refused.get(SEQ_TOO_LOW) or outcome.refused_here == SEQ_TOO_LOW) and self._look_up is not None:
-                # The owner of the key has published elsewhere: the newest item is the one to keep alive.
-                with contextlib.suppress(Unavailable):
-                    await self._look_up(zone_id)
-            failure_count = 0 if is_well_kept(outcome) else failure_count + 1
+            if cycle.put_at is None:
+                self._cycles.resume(held.item)
+            if cycle.take(held.item.seq) is Task.LOOK and await self._is_well_at(zone_id, held.item):
+                pause_s = cycle.pause_s(self._clock())
+                continue
+            failure_count = 0 if await self._is_put_well(zone_id) else failure_count + 1
             self.counters["republished-to-too-few"] += failure_count > 0
-            pause_s = self._pause(failure_count)
+            pause_s = self._pause(failure_count) if failure_count else cycle.pause_s(self._clock())
+
+    def _is_held_back(self, zone_id: ZoneId, item: MutableItem) -> bool:
+        """Return whether an item is from the future: nodes without that rule would take it in place of a sane one."""
+        if not self._is_ahead(item.seq):
+            self._held_back.pop(zone_id.raw, None)
+            return False
+        if zone_id.raw not in self._held_back:
+            text = f"{item.key} is dated {date_of(item.seq)}, so it is not put again; {TAKE_BACK_HINT}"
+            self._held_back[zone_id.raw] = text
+            self._tell(text)
+        self.counters["held-back"] += 1
+        return True
+
+    async def _is_well_at(self, zone_id: ZoneId, item: MutableItem) -> bool:
+        """Look at the copies of an item; return whether it needs no put now."""
+        finding = await self._cycles.look(item)
+        if finding is LookEnd.NEWER:
+            # The newest is put then, by us as well: it has just been published, or some nodes have missed it.
+            await self._find_newest(zone_id)
+        if finding is LookEnd.ENOUGH and zone_id.raw not in self._copies:
+            # An earlier process has put it.
+            count = self._cycles.measured(zone_id).acknowledged
+            self._copies[zone_id.raw] = Copies(item.seq, Others(count, count), Others(count, count), False)
+        return finding is LookEnd.ENOUGH
+
+    async def _is_put_well(self, zone_id: ZoneId) -> bool:
+        """Put the newest item of a zone again; return whether enough others hold it."""
+        held = self._state.held(zone_id)
+        if held is None:
+            return True
+        item = held.item
+        try:
+            outcome = await self._pacer.put(None, partial(self._network.put, item))
+        except Unavailable as error:
+            outcome = PutOutcome(0, 0)
+            self._tell("not put again", key=str(zone_id), reason=str(error))
+        self.counters["republished"] += 1
+        self._note(item, outcome, was_published_now=False)
+        if outcome.refused.get(SEQ_TOO_LOW) or outcome.refused_here == SEQ_TOO_LOW:
+            await self._find_newest(zone_id)
+        is_well = is_well_kept(outcome)
+        if is_well:
+            await self._cycles.save(item)
+        elif outcome.storers:
+            # A small network: all that can be known of its copies is measured at once.
+            await self._cycles.look(item)
+        return is_well
+
+    async def _find_newest(self, zone_id: ZoneId) -> None:
+        """Look up a zone whose owner has published elsewhere: its newest item is the one to keep alive."""
+        if self._look_up is not None:
+            with contextlib.suppress(Unavailable):
+                await self._look_up(zone_id)

@@ -118,6 +118,17 @@ class Replay(Behaviour):
             self.kept.popitem(last=False)
 
 
+class Claim(Behaviour):
+    """Acknowledges every put, names the seq of the item when it is asked, and never shows the item."""
+
+    def changed(self, exchange: Exchange) -> krpc.Reply | krpc.Error:
+        """Take the item out of an answer, and leave its seq."""
+        answer = exchange.answer
+        if isinstance(answer, krpc.Error) or answer.value is None:
+            return answer
+        return replace(answer, key=None, value=None, signature=None)
+
+
 class Forge(Behaviour):
     """Answers gets with items of another key, and with items that the zone's key has not signed."""
 

@@ -31,7 +31,7 @@ from p2pdns.resolver.names import ResolverSettings
 from p2pdns.resolver.service import Service
 from p2pdns.resolver.steps import Budget, Fetch, Resolved, ZoneOutcome
 from p2pdns.sim.chance import Chance
-from p2pdns.sim.memory import MemoryState
+from p2pdns.sim.memory import ForgetfulStorage, MemoryState
 from p2pdns.sim.network import VirtualNetwork
 from p2pdns.sim.observe import AnswerGiven, Fetched, ObservedNetwork, Observer
 
@@ -68,6 +68,7 @@ class Habits:
     clock_off_s: float = 0.0
     read_only: bool | None = None
     is_behind_nat: bool = False
+    forgets: bool = False  # It keeps an item in memory only, and for two hours, as BEP 44 allows.
 
 
 class VirtualEngine:
@@ -119,7 +120,7 @@ class VirtualEngine:
         It binds its socket to every address, as the daemon does by default; so it learns from others where it is.
         """
         now = boot_now()
-        storage = Storage()
+        storage = ForgetfulStorage() if self.habits.forgets else Storage()
         self.node = self._make_node(
             node_id=self._node_id,
             network=NETWORK_NAME,
@@ -159,6 +160,7 @@ class VirtualEngine:
             tell=self._tell,
             on_published=self.overlay.published,
             look_up=self._look_up,
+            memory=self.state,
         )
 
     def _tell_time(self) -> None:

@@ -13,11 +13,11 @@ from p2pdns.addresses import Address
 from p2pdns.dht.node.values import Peer
 from p2pdns.dht.routing.ids import ID_BITS, distance
 from p2pdns.dht.routing.table import K
-from p2pdns.publishing.upkeep import JITTER, REPUBLISH_S
+from p2pdns.publishing.cycle import CYCLE_S_MAX
 
 # A put lasts seconds, and a zone may have to wait for its turn.
 PUT_SPARE_S = 60.0
-PUT_AGAIN_S_MAX = REPUBLISH_S * (1 + JITTER) + PUT_SPARE_S
+PUT_AGAIN_S_MAX = CYCLE_S_MAX + PUT_SPARE_S
 
 
 @dataclass(frozen=True)

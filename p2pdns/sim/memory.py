@@ -1,23 +1,31 @@
-"""State that outlives a process, in memory: a stand-in for the database with its rules of marks.
+"""State that outlives a process, in memory: a stand-in for the database with its rules of marks. A forgetful storage.
 
 Guarantees: a mark never goes back; an item below its key's mark is not held. Does not know disks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
+from p2pdns.addresses import Address
+from p2pdns.dht import krpc
+from p2pdns.dht.storage import Storage
+from p2pdns.dht.stored import Holding, Selected, StoredItem
+from p2pdns.dht.stored import Kept as KeptItem
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneId
 from p2pdns.overlay.parts import zone_id_of
 from p2pdns.overlay.ports import Held, Mark
+from p2pdns.publishing.cycle import FORGET_S, KeptCycle
 
 
 class MemoryState:
-    """The state of one machine: `ReaderState` of the overlay, and `OwnState` of publishing."""
+    """The state of one machine: `ReaderState` of the overlay, and `OwnState` and `CycleMemory` of publishing."""
 
     def __init__(self, marks: dict[ZoneId, Held] | None = None) -> None:
         self.marks = {} if marks is None else marks
+        self.cycles: dict[bytes, KeptCycle] = {}
 
     @property
     def newest_seq(self) -> int | None:
@@ -56,3 +64,50 @@ class MemoryState:
         confirmed = confirmed_unix if newest == item else before.confirmed_unix
         is_own, is_pinned = own or before.is_own, pinned or before.is_pinned
         self.marks[zone_id] = replace(before, item=newest, confirmed_unix=confirmed, is_own=is_own, is_pinned=is_pinned)
+
+    def release(self, zone_id: ZoneId) -> None:
+        """Keep a zone alive no longer."""
+        held = self.marks.get(zone_id)
+        if held is not None:
+            self.marks[zone_id] = replace(held, is_own=False, is_pinned=False)
+
+    def load_cycle(self, target: bytes) -> KeptCycle | None:
+        """Return what was kept of the cycle of an item."""
+        return self.cycles.get(target)
+
+    async def save_cycle(self, target: bytes, kept: KeptCycle) -> None:
+        """Keep this of the cycle of an item."""
+        self.cycles[target] = kept
+
+    def drop_cycle(self, target: bytes) -> None:
+        """Keep nothing of a cycle any more."""
+        self.cycles.pop(target, None)
+
+
+class ForgetfulStorage(Storage):
+    """The storage of a foreign node: it drops an item two hours after its last put, and a restart loses all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._put_at: dict[bytes, float] = {}
+
+    def _has_forgotten(self, target: bytes, now: float) -> bool:
+        return now - self._put_at.get(target, float("-inf")) > FORGET_S
+
+    def put(self, request: krpc.Put, address: Address, now: float, *, has_token: bool) -> KeptItem:
+        """Keep an item, and note when."""
+        kept = super().put(request, address, now, has_token=has_token)
+        self._put_at[request.target] = now
+        return kept
+
+    def select(self, target: bytes, known_seq: int | None, address: Address, now: float) -> Selected | None:
+        """Return what a get is answered with; nothing once the item is forgotten."""
+        return None if self._has_forgotten(target, now) else super().select(target, known_seq, address, now)
+
+    def held(self, target: bytes, now: float) -> StoredItem | None:
+        """Return an item; None once it is forgotten."""
+        return None if self._has_forgotten(target, now) else super().held(target, now)
+
+    def holdings(self, now: float) -> Iterator[Holding]:
+        """Yield what is not forgotten."""
+        return (one for one in super().holdings(now) if not self._has_forgotten(one.stored.target, now))

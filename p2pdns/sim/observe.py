@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from p2pdns.dht.node.values import Cas, GetOutcome, PutOutcome, Wanted
+from p2pdns.dht.node.values import Cas, GetOutcome, Inquiry, InquiryOutcome, PutOutcome, Wanted
 from p2pdns.dns.message import Question
 from p2pdns.items.item import Item
 from p2pdns.items.keys import ZoneId
@@ -94,3 +94,7 @@ class ObservedNetwork:
         """Have the nearest nodes keep an item; see `Endpoint.put`."""
         self._observer.put_begins(self._host, item)
         return self._endpoint.put(item, cas=cas, on_progress=on_progress)
+
+    def inquire(self, inquiry: Inquiry) -> asyncio.Future[InquiryOutcome]:
+        """Ask one node whether it still has an item; see `Endpoint.inquire`."""
+        return self._endpoint.inquire(inquiry)

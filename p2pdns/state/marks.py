@@ -407,6 +407,18 @@ class Reader:
         if len(self._pending) > PENDING_MAX:
             self._pending.popitem(last=False)
 
+    def release(self, zone_id: ZoneId) -> None:
+        """Keep a key's items alive no longer; its mark stays, so that no older item can take their place."""
+        raw = key_of(zone_id).raw
+        try:
+            with transaction(self._database.reading) as connection:
+                connection.execute(tables.RELEASE, (raw,))
+        except sqlite3.Error as error:
+            raise Unavailable(f"cannot be written: {words_of(error)}", place="reader.sqlite") from None
+        for table in (self._cached, self._pending):
+            for slot in [slot for slot in table if slot[0] == raw]:
+                table[slot] = replace(table[slot], is_own=False, is_pinned=False)
+
     def forget(self, zone_id: ZoneId) -> bool:
         """Clear the marks of a key, and with them the wish to keep it alive; return whether there was one."""
         raw = key_of(zone_id).raw

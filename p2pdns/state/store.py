@@ -1,4 +1,4 @@
-"""The memory of a node: other publishers' items, its contacts, its node id and port in each network.
+"""The memory of a node: other publishers' items, its contacts, its id and port in each network, its storers.
 
 Guarantees: a restart loses at most the changes since the last save, and nothing else depends on them; rows come back
 with the types they had, and `dht.storage` verifies the items anew. Does not know which items are kept (`dht.storage`
@@ -17,9 +17,11 @@ from typing import NamedTuple
 
 from p2pdns import log
 from p2pdns.addresses import class_of
+from p2pdns.dht.krpc import NodeInfo
 from p2pdns.dht.routing.contact import SavedContact
 from p2pdns.dht.stored import StoredChange, StoredRow
 from p2pdns.errors import StrangerError, Unavailable, words_of
+from p2pdns.publishing.cycle import CYCLE_S_MAX, STORERS_MAX, KeptCycle
 from p2pdns.state.database import Earlier, Schema, open_database, transaction
 
 CONTACTS_MAX = 256  # Of each network and address family: 12 buckets' worth; a boot asks the best few of them.
@@ -39,6 +41,17 @@ _OTHERS = (
     "CREATE TABLE nodes (network TEXT PRIMARY KEY, node_id BLOB NOT NULL, port INTEGER NOT NULL) STRICT",
 )
 
+_CYCLES = (
+    """CREATE TABLE cycles (
+        target BLOB PRIMARY KEY, seq INTEGER NOT NULL, put_unix REAL NOT NULL, is_keeping INTEGER NOT NULL,
+        is_forgetful INTEGER NOT NULL
+    ) STRICT""",
+    """CREATE TABLE storers (
+        target BLOB NOT NULL, place INTEGER NOT NULL, node_id BLOB NOT NULL, host TEXT NOT NULL,
+        port INTEGER NOT NULL, PRIMARY KEY (target, place)
+    ) STRICT""",
+)
+
 _ITEMS_OF_VERSION_1 = """CREATE TABLE items (
     target BLOB PRIMARY KEY, key BLOB NOT NULL, salt BLOB NOT NULL, seq INTEGER NOT NULL, value BLOB NOT NULL,
     signature BLOB NOT NULL, prefix TEXT NOT NULL, put_unix REAL NOT NULL, got_unix REAL NOT NULL,
@@ -53,14 +66,24 @@ def _from_version_1(connection: sqlite3.Connection) -> None:
     connection.execute(_ITEMS)
     connection.execute("INSERT INTO items SELECT *, '', new_unix FROM items_1")
     connection.execute("DROP TABLE items_1")
+    _from_version_2(connection)
+
+
+def _from_version_2(connection: sqlite3.Connection) -> None:
+    # Version 2 put each item again every hour, and knew no storers.
+    for statement in _CYCLES:
+        connection.execute(statement)
 
 
 SCHEMA = Schema(
-    version=2,
-    statements=(_ITEMS, *_OTHERS),
+    version=3,
+    statements=(_ITEMS, *_OTHERS, *_CYCLES),
     # Losing the last seconds costs the others nothing: nineteen more nodes hold each item.
     synchronous="NORMAL",
-    earlier=(Earlier(1, (_ITEMS_OF_VERSION_1, *_OTHERS), _from_version_1),),
+    earlier=(
+        Earlier(1, (_ITEMS_OF_VERSION_1, *_OTHERS), _from_version_1),
+        Earlier(2, (_ITEMS, *_OTHERS), _from_version_2),
+    ),
 )
 
 
@@ -171,6 +194,45 @@ class Store:
         assert len(node.node_id) == NODE_ID_BYTES
         with contextlib.suppress(sqlite3.Error), transaction(self._database.writing) as connection:
             connection.execute("INSERT OR REPLACE INTO nodes VALUES (?, ?, ?)", (network, *node))
+
+    def load_cycle(self, target: bytes) -> KeptCycle | None:
+        """Return what was kept of the upkeep of an own item; None where there is nothing, or the file is unreadable."""
+        try:
+            found = self._database.reading.execute(
+                "SELECT seq, put_unix, is_keeping, is_forgetful FROM cycles WHERE target = ?", (target,)
+            ).fetchone()
+            query = "SELECT node_id, host, port FROM storers WHERE target = ? ORDER BY place LIMIT ?"
+            rows = self._database.reading.execute(query, (target, STORERS_MAX)).fetchall()
+        except sqlite3.Error:
+            return None
+        if found is None or not math.isfinite(found[1]):
+            return None
+        storers = [NodeInfo(row[0], (row[1], row[2])) for row in rows if _is_sane(row[0], row[1], row[2], None, 0.0)]
+        return KeptCycle(found[0], found[1], tuple(storers), bool(found[2]), bool(found[3]))
+
+    async def save_cycle(self, target: bytes, kept: KeptCycle) -> None:
+        """Keep the upkeep of an own item for the next process, where the disk takes it."""
+        await self._save(self._write_cycle, target, kept)
+
+    def _write_cycle(self, target: bytes, kept: KeptCycle) -> None:
+        rows = [(target, place, one.node_id, *one.address) for place, one in enumerate(kept.storers[:STORERS_MAX])]
+        # A cycle that is over says nothing; so items that are kept alive no more leave no rows for long.
+        over = (kept.put_unix - CYCLE_S_MAX,)
+        with transaction(self._database.writing) as connection:
+            connection.execute(
+                "DELETE FROM storers WHERE target = ?1 OR target IN (SELECT target FROM cycles WHERE put_unix < ?2)",
+                (target, *over),
+            )
+            connection.execute("DELETE FROM cycles WHERE put_unix < ?", over)
+            facts = (target, kept.seq, kept.put_unix, int(kept.is_keeping), int(kept.is_forgetful))
+            connection.execute("INSERT OR REPLACE INTO cycles VALUES (?, ?, ?, ?, ?)", facts)
+            connection.executemany("INSERT INTO storers VALUES (?, ?, ?, ?, ?)", rows)
+
+    def drop_cycle(self, target: bytes) -> None:
+        """Keep nothing of the upkeep of an item any more."""
+        with contextlib.suppress(sqlite3.Error), transaction(self._database.writing) as connection:
+            for table in ("storers", "cycles"):
+                connection.execute(f"DELETE FROM {table} WHERE target = ?", (target,))
 
     def close(self) -> None:
         """Close the file."""

@@ -65,6 +65,7 @@ RAISE = """INSERT INTO marks VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key, s
     WHERE (excluded.seq, excluded.value) > (marks.seq, marks.value)"""
 CONFIRM = """UPDATE marks SET confirmed_unix = max(confirmed_unix, ?), is_own = max(is_own, ?),
     is_pinned = max(is_pinned, ?) WHERE key = ? AND salt = ?"""
+RELEASE = "UPDATE marks SET is_own = 0, is_pinned = 0 WHERE key = ?"
 OLDEST = """SELECT key, salt FROM marks WHERE is_own = 0 AND is_pinned = 0 ORDER BY confirmed_unix LIMIT ?"""
 KEPT_ALIVE = "SELECT key, salt FROM marks WHERE is_own = 1 OR is_pinned = 1"
 COLUMNS = "key, salt, seq, value, signature, confirmed_unix, is_own, is_pinned"

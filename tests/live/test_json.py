@@ -27,6 +27,7 @@ TYPES: dict[str, type | tuple[type, ...]] = {
 ROW = re.compile(r"^\| `([\w\[\].]+)`( \?)? \| ([a-z, ]+) \|")
 OPEN = {"status"}  # Sections that say themselves that there is more.
 FAILURE = "A failure"
+VARIANTS = {"resolve --holders"}  # A flag that makes another document.
 
 
 class Field:
@@ -98,7 +99,7 @@ def test_every_verb_with_the_flag_has_its_section() -> None:
         inner = command.commands.items() if isinstance(command, click.Group) else ()
         for path, one in [(f"{verb} {name}", one) for name, one in inner] or [(verb, command)]:
             titles |= {path for param in one.params if "--json" in param.opts}
-    assert titles | {FAILURE} == set(SECTIONS)
+    assert titles | VARIANTS | {FAILURE} == set(SECTIONS)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +142,7 @@ CALLS: list[tuple[str, str, int]] = [
     ("resolve", "resolve --trace www.alice", 0),
     ("resolve", "resolve --direct www.alice", 0),
     ("resolve", "resolve pop.alice", 3),
+    ("resolve --holders", "resolve www.alice --holders", 0),
     ("inspect", "inspect alice -o alice.item", 0),
     ("inspect", "inspect alice.item", 0),
     ("export", "export alice", 0),
@@ -151,9 +153,12 @@ CALLS: list[tuple[str, str, int]] = [
     ("put", "put zones/web.zone", 1),
     ("status", "status", 0),
     ("peers", "peers", 0),
+    ("zones", "zones", 0),
     ("pin", "pin alice", 0),
     ("flush", "flush www.alice", 0),
     ("flush", "flush --all", 0),
+    ("unpublish", "unpublish -k alice.key --yes", 0),
+    ("unpublish", "unpublish -k alice.key", 2),
     ("forget", "forget alice", 0),
     ("forget", "forget --ahead", 0),
     ("reload", "reload", 0),

@@ -18,12 +18,13 @@ from p2pdns.dht.node.bootstrap import Bootstrap
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.getting import GetOperation
 from p2pdns.dht.node.identity import Identity
+from p2pdns.dht.node.inquiring import InquiryOperation
 from p2pdns.dht.node.nat import NatDetector
 from p2pdns.dht.node.operations import FindOperation, Operation
 from p2pdns.dht.node.putting import PutOperation, sought_for
 from p2pdns.dht.node.republish import Done, Republisher, RepublishOperation
 from p2pdns.dht.node.server import RequestServer
-from p2pdns.dht.node.values import Cas, Event, NodeSettings, Peer, Sibling, Wanted
+from p2pdns.dht.node.values import Cas, Event, Inquiry, NodeSettings, Peer, Sibling, Wanted
 from p2pdns.dht.routing.contact import SavedContact
 from p2pdns.dht.routing.ids import ID_BYTES, id_for
 from p2pdns.dht.routing.reach import is_for
@@ -61,7 +62,7 @@ class Node:
         self._core.is_read_only = lambda: self._nat.is_read_only
         self._server = RequestServer(self._core, self._query_came)
         self._memo = SignatureMemo()
-        self._operations: dict[int, Operation] = {}
+        self._operations: dict[int, Operation | InquiryOperation] = {}
         self._operation_count = 0
         self._bootstrap = Bootstrap(self._core, self._find, now)
         self._identity = Identity(self._core, self._bootstrap.id_changed)
@@ -285,6 +286,13 @@ class Node:
         lookup = self._lookup(target, None, None)
         return self._begin(FindOperation(self._core, lookup, now, deadline), now)
 
+    def start_inquiry(self, inquiry: Inquiry, now: float) -> int:
+        """Ask one node whether it still has an item; return the operation's number."""
+        operation = InquiryOperation(self._core, inquiry, self._memo)
+        self._add(operation)
+        operation.start(now)
+        return operation.number
+
     def cancel(self, operation: int, now: float) -> None:
         """Stop an operation without an outcome; unknown or ended ones are no error."""
         found = self._operations.pop(operation, None)
@@ -335,14 +343,17 @@ class Node:
         return lookup.item_found(held.item) if held is not None and held.item is not None else None
 
     def _begin(self, operation: Operation, now: float, found: Item | None = None) -> int:
-        self._operation_count += 1
-        operation.number = self._operation_count
-        operation.on_end = self._ended
-        self._operations[operation.number] = operation
+        self._add(operation)
         if found is not None:
             operation.item_found(found, now)
         operation.start(now)
         return operation.number
 
-    def _ended(self, operation: Operation) -> None:
+    def _add(self, operation: Operation | InquiryOperation) -> None:
+        self._operation_count += 1
+        operation.number = self._operation_count
+        operation.on_end = self._ended
+        self._operations[operation.number] = operation
+
+    def _ended(self, operation: Operation | InquiryOperation) -> None:
         self._operations.pop(operation.number, None)

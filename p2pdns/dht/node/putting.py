@@ -125,6 +125,7 @@ class PutOperation(Operation):
             passed_count=self._passed_count,
             asked=tuple(self.lookup.asked),
             held_at=tuple(storing.held_at),
+            storers=tuple(sorted(storing.storers, key=lambda one: distance(one.node_id, storing.item.target))),
         )
         self._end()
         self.core.events.append(PutDone(self.number, outcome))

@@ -60,6 +60,7 @@ class Storing:
         self.stored_count = 0
         self.refused: Counter[int | str] = Counter()
         self.held_at: list[Address] = []
+        self.storers: list[krpc.NodeInfo] = []  # Those that said that they keep it.
         self._core = core
         self._size_bytes_max = PUT_BYTES_MAX_IPV6 if core.settings.is_ipv6 else PUT_BYTES_MAX_IPV4
         self._may_send = may_send
@@ -119,6 +120,7 @@ class Storing:
             if not self._is_over:
                 self._settle(candidate)
                 self.stored_count += 1
+                self.storers.append(candidate.contact)
                 self._on_stored()
                 self.pump(then)
 

@@ -134,6 +134,7 @@ class GetOutcome:
     dropped: Mapping[str, int] = field(default_factory=dict)  # Items in replies that did not verify, by reason.
     confirmation: Confirmation = field(default_factory=Confirmation)
     copies: Mapping[Address, MutableItem] = field(default_factory=dict)
+    nearest: tuple[krpc.NodeInfo, ...] = ()  # Of the contacts that answered, the k nearest that count.
 
     @property
     def complete(self) -> bool:
@@ -186,6 +187,7 @@ class PutOutcome:
     passed_count: int = 0
     asked: tuple[Address, ...] = ()
     held_at: tuple[Address, ...] = ()
+    storers: tuple[krpc.NodeInfo, ...] = ()  # The others that said that they keep it, nearest first.
 
     @property
     def others(self) -> Others:
@@ -205,6 +207,52 @@ class PutOutcome:
         if self.refused_here is not None:
             counts[str(self.refused_here)] += 1
         return dict(counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """A question to one node that may keep an item: whether it still has it.
+
+    The node is asked for an item newer than `seq`, or for any if that is None, so that its reply has to be signed.
+    `again` is put there afterwards, unless the reply shows a newer item. With `sends_again`, a datagram without a reply
+    is sent once more.
+    """
+
+    contact: krpc.NodeInfo
+    key: ZoneKey
+    salt: bytes = b""
+    seq: int | None = None
+    again: MutableItem | None = None
+    sends_again: bool = False
+
+    @property
+    def target(self) -> bytes:
+        return mutable_target(self.key.raw, self.salt)
+
+
+@dataclass(frozen=True, slots=True)
+class InquiryOutcome:
+    """What one node has shown: `item` is verified, and None where it showed none; `is_kept`: it took the item again.
+
+    `seq_named` is a seq without an item, which proves nothing. `rtt_s` is None where the first datagram was lost.
+    `request_count` datagrams were sent.
+    """
+
+    has_answered: bool = False
+    item: MutableItem | None = None
+    seq_named: int | None = None
+    rtt_s: float | None = None
+    is_kept: bool = False
+    request_count: int = 0
+    dropped: str | None = None  # Why an item in the reply did not verify.
+
+
+@dataclass(frozen=True, slots=True)
+class InquiryDone:
+    """An inquiry has ended."""
+
+    operation: int
+    outcome: InquiryOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,4 +319,6 @@ class Joined:
     contact_count: int
 
 
-Event: TypeAlias = ItemFound | GetPatient | GetDone | PutProgress | PutDone | FindDone | ItemArrived | Joined
+Event: TypeAlias = (
+    ItemFound | GetPatient | GetDone | PutProgress | PutDone | FindDone | InquiryDone | ItemArrived | Joined
+)

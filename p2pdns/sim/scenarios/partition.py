@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from p2pdns.dht.routing.table import K
-from p2pdns.publishing.upkeep import JITTER, REPUBLISH_S
+from p2pdns.publishing.cycle import CYCLE_S_MAX
 from p2pdns.sim import liveness
 from p2pdns.sim.churn import MINUTE_S
 from p2pdns.sim.engine import VirtualEngine
@@ -24,8 +24,9 @@ from p2pdns.sim.world import Owner, Progress, World
 SETTLE_S = 1_800.0  # Until read-only nodes were visited, and tables are full.
 READERS = 5  # Of each half: the same ones all the time, so that they have marks.
 LOOK_S = 30.0  # Between two looks at whether the halves have grown together.
-# Publishers put again about every hour, and then the newest edition of the other half meets the older ones.
-HEAL_S_MAX = REPUBLISH_S * (1 + JITTER) + 900.0
+# Publishers put again every eight hours, and then the newest edition of the other half meets the older ones. Readers
+# find it before: a complete look-up asks nodes of both halves.
+HEAL_S_MAX = CYCLE_S_MAX + 900.0
 KNOWN_AGAIN = 0.95  # Of the neighbours that a machine knew before: the last few come with the next refresh.
 
 

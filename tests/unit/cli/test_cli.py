@@ -350,11 +350,15 @@ def test_a_word_of_another_program_leads_to_the_verb_that_is_meant(
     assert f'did you mean "p2pdns {meant}"?' in capsys.readouterr().err
 
 
-def test_whoever_wants_to_unpublish_is_told_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["unpublish"]) == 2
-    said = capsys.readouterr().err
-    assert "nodes forget it within a day" in said
-    assert "p2pdns forget KEY" in said
+def test_a_wish_for_which_there_is_no_verb_is_told_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["register"]) == 2
+    assert "nobody registers names here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["delete", "revoke", "withdraw"])
+def test_a_wish_to_take_a_zone_down_leads_to_unpublish(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([word]) == 2
+    assert 'did you mean "p2pdns unpublish"?' in capsys.readouterr().err
 
 
 NOT_UTF_8 = os.fsdecode(b"\xff\xfe")

@@ -18,6 +18,9 @@ from p2pdns.dht.node.values import (
     Event,
     GetDone,
     GetOutcome,
+    Inquiry,
+    InquiryDone,
+    InquiryOutcome,
     ItemFound,
     Joined,
     NodeSettings,
@@ -225,6 +228,11 @@ class Swarm:
         """Get and wait for the end."""
         number = node.start_get(Wanted(target, key, **more), self.now)  # type: ignore[arg-type]
         return self._outcome(node, GetDone, number).outcome
+
+    def inquire(self, node: Node, inquiry: Inquiry) -> InquiryOutcome:
+        """Ask one node and wait for the end."""
+        number = node.start_inquiry(inquiry, self.now)
+        return self._outcome(node, InquiryDone, number).outcome
 
     def _outcome(self, node: Node, kind: type[E], number: int) -> E:
         events = self.events[self.address_of(node)]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from p2pdns.dht.node.values import Cas, Others, PutOutcome
+from p2pdns.dht.node.values import Cas, Inquiry, InquiryOutcome, Others, PutOutcome
 from p2pdns.dht.storage import NEW_KEYS_BURST, NEW_KEYS_PER_SECOND
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import Item, MutableItem
@@ -103,6 +103,10 @@ class Storers:
             else:
                 holders.add(node)
         return PutOutcome(len(near), len(near) - refused, {202: refused} if refused else {})
+
+    async def inquire(self, inquiry: Inquiry) -> InquiryOutcome:
+        """Say nothing: no item of these is looked at."""
+        return InquiryOutcome()
 
     def copies(self) -> list[int]:
         """Return at how many nodes each item is."""

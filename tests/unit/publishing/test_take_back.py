@@ -13,7 +13,7 @@ import pytest
 from p2pdns.admin import commands, publishing, replicas
 from p2pdns.admin.commands import Commands
 from p2pdns.admin.control import ControlClient, Progress
-from p2pdns.dht.node.values import PutOutcome
+from p2pdns.dht.node.values import Inquiry, InquiryOutcome, PutOutcome
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.overlay.finder import Overlay
@@ -43,6 +43,10 @@ class Overlays(FakeDht):
         future: asyncio.Future[PutOutcome] = asyncio.get_running_loop().create_future()
         future.set_result(PutOutcome(20, 17, {302: 3}))
         return future
+
+    async def inquire(self, inquiry: Inquiry) -> InquiryOutcome:
+        """Say nothing: no item of these is looked at."""
+        return InquiryOutcome()
 
 
 class Daemon(ControlClient):

@@ -11,16 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pdns.dht.node.values import Cas, Others, PutOutcome
+from p2pdns.dht.krpc import NodeInfo
+from p2pdns.dht.node.values import Cas, Inquiry, InquiryOutcome, Others, PutOutcome
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import Item, MutableItem
 from p2pdns.items.keys import SecretKey, ZoneId
 from p2pdns.overlay.ports import OnProgress
 from p2pdns.publishing import upkeep as publisher_module
+from p2pdns.publishing.cycle import CYCLE_JITTER, STEP_S_MAX, KeptCycle
 from p2pdns.publishing.dates import date_of
 from p2pdns.publishing.upkeep import (
     JITTER,
-    REPUBLISH_S,
     RETRY_S_MAX,
     RETRY_S_MIN,
     Publisher,
@@ -33,6 +34,7 @@ ALICE = SecretKey.generate(b"\x01" * 32)
 NOW = 1_800_000_000.0
 SEQ = int(NOW * 1e6)
 GOOD = PutOutcome(20, 20)
+STEP_S = STEP_S_MAX * (1 - CYCLE_JITTER / 2)  # With a jitter that is always a half.
 
 
 def item_of(seq: int = SEQ, value: bytes = b"v", secret: SecretKey = ALICE) -> MutableItem:
@@ -53,6 +55,11 @@ class World:
     looked_up: list[ZoneId] = field(default_factory=list)
     state: Reader = field(default_factory=lambda: Reader(None))
     on_put: Callable[[MutableItem], None] = lambda item: None
+    answer: Callable[[Inquiry], InquiryOutcome] = lambda inquiry: InquiryOutcome()
+    inquiries: list[Inquiry] = field(default_factory=list)
+    kept: dict[bytes, KeptCycle] = field(default_factory=dict)
+    is_disk_full: bool = False
+    now: float = 0.0
     _sleepers: list[asyncio.Future[None]] = field(default_factory=list)
 
     def put(
@@ -73,6 +80,26 @@ class World:
             future.set_result(outcome)
         return future
 
+    def inquire(self, inquiry: Inquiry) -> Awaitable[InquiryOutcome]:
+        """Answer as the storer does; the time stands still."""
+        self.inquiries.append(inquiry)
+        future: asyncio.Future[InquiryOutcome] = asyncio.get_running_loop().create_future()
+        future.set_result(self.answer(inquiry))
+        return future
+
+    def load_cycle(self, target: bytes) -> KeptCycle | None:
+        """Return what an earlier process has kept."""
+        return self.kept.get(target)
+
+    async def save_cycle(self, target: bytes, kept: KeptCycle) -> None:
+        """Keep it, or fail as a full disk does: without a word."""
+        if not self.is_disk_full:
+            self.kept[target] = kept
+
+    def drop_cycle(self, target: bytes) -> None:
+        """Keep nothing of it."""
+        self.kept.pop(target, None)
+
     async def sleep(self, seconds: float) -> None:
         """Wait until `wake`."""
         self.pauses.append(seconds)
@@ -81,7 +108,8 @@ class World:
         await sleeper
 
     async def wake(self) -> None:
-        """End every sleep, and wait until everybody sleeps again."""
+        """End every sleep, and wait until everybody sleeps again; the time goes on by the last pause."""
+        self.now += self.pauses[-1] if self.pauses else 0.0
         sleepers, self._sleepers = self._sleepers, []
         for sleeper in sleepers:
             if not sleeper.done():
@@ -97,9 +125,10 @@ class World:
         return Publisher(
             self,
             self.state,
-            clock=lambda: 0.0,
-            unix_clock=lambda: NOW,
+            clock=lambda: self.now,
+            unix_clock=lambda: NOW + self.now,
             tell=Told(),
+            memory=self,
             on_published=self.published.append,
             look_up=self.look_up,
             sleep=self.sleep,
@@ -234,7 +263,8 @@ def test_an_item_is_put_again_every_hour_in_its_newest_form() -> None:
 
     world.run(story)
     assert [item.seq for item in world.puts] == [SEQ, SEQ, SEQ + 1]
-    assert world.pauses == [REPUBLISH_S] * 3
+    # No storer is known, so none can be asked.
+    assert world.pauses == pytest.approx([STEP_S] * 3)
 
 
 def test_a_put_that_reached_too_few_is_repeated_soon_and_ever_less_often() -> None:
@@ -249,8 +279,8 @@ def test_a_put_that_reached_too_few_is_repeated_soon_and_ever_less_often() -> No
 
     world.run(story)
     assert world.pauses[:5] == [RETRY_S_MIN, RETRY_S_MIN, 30.0, 60.0, 120.0]
-    # The last put reached enough, so the hour begins.
-    assert world.pauses[-2:] == [RETRY_S_MAX, REPUBLISH_S * (1 - JITTER)]
+    # The last put reached enough, so the cycle begins.
+    assert world.pauses[-2:] == [RETRY_S_MAX, STEP_S_MAX]
 
 
 def test_a_zone_published_while_the_others_were_still_joining_is_put_again_soon() -> None:
@@ -266,7 +296,7 @@ def test_a_zone_published_while_the_others_were_still_joining_is_put_again_soon(
     world.run(story)
     assert world.pauses[0] == RETRY_S_MIN
     assert RETRY_S_MIN * (1 - JITTER) <= world.pauses[1] <= RETRY_S_MIN
-    assert world.pauses[2] == REPUBLISH_S
+    assert world.pauses[2] == STEP_S
 
 
 def test_an_overlay_that_is_closed_does_not_end_the_keeping_alive() -> None:
@@ -458,3 +488,213 @@ def test_a_put_with_cas_passes_it_on_and_leaves_it_to_the_caller_to_see_a_newer_
 
     world.run(story)
     assert world.cas[0] == (7, 8)
+
+
+STORERS = tuple(NodeInfo(bytes([number]) * 20, (f"10.0.{number}.1", 6_881)) for number in range(20))
+KEPT_WELL = PutOutcome(20, 20, storers=STORERS)
+
+
+def holding(world: World) -> Callable[[Inquiry], InquiryOutcome]:
+    """Return the answers of storers that keep what was put last."""
+    return lambda inquiry: InquiryOutcome(True, world.puts[-1], is_kept=inquiry.again is not None, request_count=1)
+
+
+def test_after_an_hour_four_storers_are_asked_with_one_seq_less_and_nothing_is_put() -> None:
+    world = World(outcomes=[KEPT_WELL])
+    world.answer = holding(world)
+
+    async def story(publisher: Publisher) -> None:
+        await publisher.publish(item_of())
+        await at_rest()
+        await world.wake()
+        assert publisher.counters["looks-enough"] == 1
+
+    world.run(story)
+    assert (len(world.puts), len(world.inquiries)) == (1, 4)
+    assert {inquiry.seq for inquiry in world.inquiries} == {SEQ - 1}
+
+
+def test_after_eight_hours_an_item_is_put_although_every_storer_has_it() -> None:
+    world = World(outcomes=[KEPT_WELL] * 2)
+    world.answer = holding(world)
+
+    async def story(publisher: Publisher) -> None:
+        await publisher.publish(item_of())
+        await at_rest()
+        for _ in range(8):
+            await world.wake()
+        assert publisher.counters["looks-enough"] == 7
+
+    world.run(story)
+    assert len(world.puts) == 2
+    assert sum(world.pauses[:8]) == pytest.approx(8 * STEP_S)
+
+
+def test_an_item_that_too_few_storers_show_is_put_at_once() -> None:
+    world = World(outcomes=[KEPT_WELL] * 2)
+
+    async def story(publisher: Publisher) -> None:
+        await publisher.publish(item_of())
+        await at_rest()
+        await world.wake()
+        assert publisher.counters["looks-lost"] == 1
+
+    world.run(story)
+    assert len(world.puts) == 2
+    assert world.pauses == pytest.approx([STEP_S] * 2)
+
+
+def test_a_storer_that_shows_a_newer_item_makes_us_look_for_it_and_put_that() -> None:
+    world = World(outcomes=[KEPT_WELL] * 2)
+    newer = item_of(SEQ + 1)
+    world.answer = lambda inquiry: InquiryOutcome(True, newer, request_count=1)
+
+    async def story(publisher: Publisher) -> None:
+        await publisher.publish(item_of())
+        await at_rest()
+
+        async def look_up(zone_id: ZoneId) -> None:
+            world.looked_up.append(zone_id)
+            await world.state.adopt(newer, NOW)
+
+        publisher = Publisher(
+            world,
+            world.state,
+            clock=lambda: world.now,
+            unix_clock=lambda: NOW + world.now,
+            tell=Told(),
+            memory=world,
+            look_up=look_up,
+            sleep=world.sleep,
+            jitter=lambda: 0.5,
+        )
+        publisher.start()
+        await at_rest()
+        await world.wake()
+        await publisher.close()
+
+    world.run(story)
+    assert ZoneId.of_key(ALICE.zone_key) in world.looked_up
+    assert world.puts[-1] == newer
+
+
+def restarted(world: World, age_s: float) -> World:
+    """Return the world of the next process: the same disk, a later time, and a clock that begins anew."""
+    later = World(outcomes=[KEPT_WELL], state=world.state, kept=world.kept)
+    later.now = age_s
+    later.puts = list(world.puts)
+    later.answer = holding(later)
+    return later
+
+
+def test_a_restart_in_the_middle_of_a_cycle_looks_and_does_not_put() -> None:
+    world = World(outcomes=[KEPT_WELL])
+    world.answer = holding(world)
+    later: list[World] = []
+
+    async def story(publisher: Publisher) -> None:
+        await publisher.publish(item_of())
+        await at_rest()
+        # No step of the way out: this is kill -9.
+        later.append(restarted(world, 3 * 3_600.0))
+        second = later[0].publisher()
+        second.start()
+        await at_rest()
+        await later[0].wake()
+        assert (len(later[0].puts), bool(later[0].inquiries)) == (1, True)
+        for _ in range(5):
+            await later[0].wake()
+        await second.close()
+
+    world.run(story)
+    assert later[0].inquiries
+    # Eight hours after the put it was put again, and not before.
+    assert [item.seq for item in later[0].puts] == [SEQ, SEQ]
+    assert later[0].now >= 7 * 3_600.0
+
+
+def test_a_restart_without_a_memory_of_the_put_puts() -> None:
+    world = World(outcomes=[KEPT_WELL])
+    world.is_disk_full = True
+    later: list[World] = []
+
+    async def story(publisher: Publisher) -> None:
+        await publisher.publish(item_of())
+        await at_rest()
+        later.append(restarted(world, 3 * 3_600.0))
+        second = later[0].publisher()
+        second.start()
+        await at_rest()
+        await later[0].wake()
+        await second.close()
+
+    world.run(story)
+    assert len(later[0].puts) == 2
+
+
+def test_a_full_disk_does_not_stop_the_upkeep() -> None:
+    world = World(outcomes=[KEPT_WELL] * 2, is_disk_full=True)
+    world.answer = holding(world)
+
+    async def story(publisher: Publisher) -> None:
+        await publisher.publish(item_of())
+        await at_rest()
+        for _ in range(8):
+            await world.wake()
+        assert (publisher.counters["looks-enough"], publisher.counters["republished"]) == (7, 1)
+
+    world.run(story)
+
+
+def test_what_is_released_is_put_no_more_and_its_mark_stays() -> None:
+    world = World(outcomes=[KEPT_WELL])
+    zone_id = ZoneId.of_key(ALICE.zone_key)
+
+    async def story(publisher: Publisher) -> None:
+        await publisher.publish(item_of())
+        await at_rest()
+        assert world.kept
+        publisher.release(zone_id)
+        await world.wake()
+        assert (publisher.kept, world.kept, world.state.kept_alive()) == ([], {}, [])
+        mark = world.state.mark(zone_id)
+        assert mark is not None
+        assert mark.seq == SEQ
+        with pytest.raises(Unavailable, match="is lower than"):
+            await publisher.publish(item_of(SEQ - 1))
+
+    world.run(story)
+    assert len(world.puts) == 1
+
+
+def test_in_a_small_network_the_copies_are_measured_right_after_each_put() -> None:
+    few = PutOutcome(2, 2, storers=STORERS[:2])
+    world = World(outcomes=[few, few])
+    world.answer = holding(world)
+
+    async def story(publisher: Publisher) -> None:
+        await publisher.publish(item_of())
+        await at_rest()
+        await world.wake()
+        measured = publisher.measured(ZoneId.of_key(ALICE.zone_key))
+        assert (measured.acknowledged, measured.copies) == (2, 2)
+
+    world.run(story)
+    assert len(world.puts) == 2
+
+
+def test_a_closed_overlay_is_a_silent_storer() -> None:
+    world = World(outcomes=[KEPT_WELL] * 2)
+
+    def closed(inquiry: Inquiry) -> InquiryOutcome:
+        raise Unavailable("the overlay is closed")
+
+    world.answer = closed
+
+    async def story(publisher: Publisher) -> None:
+        await publisher.publish(item_of())
+        await at_rest()
+        await world.wake()
+
+    world.run(story)
+    assert len(world.puts) == 2

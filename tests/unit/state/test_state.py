@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from p2pdns.dht.krpc import NodeInfo
 from p2pdns.dht.routing.contact import SavedContact
 from p2pdns.dht.storage import Storage
 from p2pdns.dht.stored import StoredChange, StoredRow
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey, ZoneId
+from p2pdns.publishing.cycle import CYCLE_S_MAX, KeptCycle
 from p2pdns.state import State, tables
 from p2pdns.state import marks as reader_module
 from p2pdns.state import protection as protection_module
@@ -213,6 +216,7 @@ def test_adopt_returns_after_the_commit(tmp_path: Path) -> None:
 def test_a_killed_process_loses_nothing_that_was_adopted(tmp_path: Path) -> None:
     script = f"""
 import asyncio, os, signal
+from dataclasses import replace
 from pathlib import Path
 from p2pdns.state import State
 from p2pdns.items.item import MutableItem
@@ -692,6 +696,8 @@ def _made_old(path: Path) -> None:
     columns = "target, key, salt, seq, value, signature, prefix, put_unix, got_unix, new_unix"
     connection.execute(f"INSERT INTO items SELECT {columns} FROM newer")
     connection.execute("DROP TABLE newer")
+    for table in ("cycles", "storers"):
+        connection.execute(f"DROP TABLE {table}")
     connection.execute("PRAGMA user_version=1")
     connection.commit()
     connection.close()
@@ -723,3 +729,97 @@ def test_an_old_store_with_other_tables_than_it_had_is_set_aside_whole(tmp_path:
     state = State.open(tmp_path)
     assert "other tables than expected; set aside" in state.warnings[0]
     state.close()
+
+
+KEPT_CYCLE = KeptCycle(
+    7, 1_800_000_000.5, (NodeInfo(b"a" * 20, ("192.0.2.1", 1)), NodeInfo(b"b" * 20, ("2001:db8::1", 2))), True, False
+)
+
+
+def test_the_cycle_of_an_item_survives_a_restart(tmp_path: Path) -> None:
+    state = State.open(tmp_path)
+    asyncio.run(state.store.save_cycle(b"t" * 20, KEPT_CYCLE))
+    asyncio.run(state.store.save_cycle(b"t" * 20, replace(KEPT_CYCLE, seq=8)))
+    state.close()
+    state = State.open(tmp_path)
+    assert state.store.load_cycle(b"t" * 20) == replace(KEPT_CYCLE, seq=8)
+    assert state.store.load_cycle(b"u" * 20) is None
+    state.store.drop_cycle(b"t" * 20)
+    assert state.store.load_cycle(b"t" * 20) is None
+    state.close()
+
+
+def test_cycles_that_are_over_leave_no_rows(tmp_path: Path) -> None:
+    state = State.open(tmp_path)
+    asyncio.run(state.store.save_cycle(b"t" * 20, KEPT_CYCLE))
+    later = replace(KEPT_CYCLE, put_unix=KEPT_CYCLE.put_unix + CYCLE_S_MAX + 1)
+    asyncio.run(state.store.save_cycle(b"u" * 20, later))
+    assert state.store.load_cycle(b"t" * 20) is None
+    state.close()
+    connection = sqlite3.connect(tmp_path / "store.sqlite")
+    assert [row[0] for row in connection.execute("SELECT DISTINCT target FROM storers")] == [b"u" * 20]
+    connection.close()
+
+
+def test_a_storer_that_was_tampered_with_is_left_out(tmp_path: Path) -> None:
+    state = State.open(tmp_path)
+    odd = (NodeInfo(b"short", ("192.0.2.1", 1)), NodeInfo(b"c" * 20, ("nonsense", 1)), KEPT_CYCLE.storers[0])
+    asyncio.run(state.store.save_cycle(b"t" * 20, replace(KEPT_CYCLE, storers=odd)))
+    found = state.store.load_cycle(b"t" * 20)
+    assert found is not None
+    assert found.storers == (KEPT_CYCLE.storers[0],)
+    state.close()
+
+
+def test_a_store_of_the_second_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    state = State.open(tmp_path)
+    state.store.save_node("demo", SavedNode(b"n" * 20, 6881))
+    state.close()
+    connection = sqlite3.connect(tmp_path / "store.sqlite")
+    for statement in ("DROP TABLE cycles", "DROP TABLE storers", "PRAGMA user_version=2"):
+        connection.execute(statement)
+    connection.commit()
+    connection.close()
+    state = State.open(tmp_path)
+    assert state.warnings == []
+    assert state.store.load_node("demo") == SavedNode(b"n" * 20, 6881)
+    asyncio.run(state.store.save_cycle(b"t" * 20, KEPT_CYCLE))
+    assert state.store.load_cycle(b"t" * 20) == KEPT_CYCLE
+    state.close()
+
+
+def test_a_disk_that_takes_no_cycle_costs_a_warning_and_nothing_else(tmp_path: Path) -> None:
+    state = State.open(tmp_path)
+    lock = sqlite3.connect(tmp_path / "store.sqlite", isolation_level=None)
+    lock.execute("PRAGMA busy_timeout=0")
+    connection = sqlite3.connect(tmp_path / "store.sqlite")
+    connection.execute("DROP TABLE storers")
+    connection.commit()
+    connection.close()
+    lock.close()
+    asyncio.run(state.store.save_cycle(b"t" * 20, KEPT_CYCLE))
+    assert "cannot be written" in state.warnings[0]
+    assert state.store.load_cycle(b"t" * 20) is None
+    state.close()
+
+
+def test_a_released_zone_is_kept_alive_no_longer_and_keeps_its_mark(tmp_path: Path) -> None:
+    async def story() -> None:
+        state = State.open(tmp_path)
+        await state.reader.adopt(ITEM_OF_RELEASED, 1.0, own=True, pinned=True)
+        state.reader.release(ZoneId.of_key(ITEM_OF_RELEASED.key))
+        assert state.reader.kept_alive() == []
+        state.close()
+        state = State.open(tmp_path)
+        mark = state.reader.mark(ZoneId.of_key(ITEM_OF_RELEASED.key))
+        held = state.reader.held(ZoneId.of_key(ITEM_OF_RELEASED.key))
+        assert state.reader.kept_alive() == []
+        assert mark is not None
+        assert mark.seq == ITEM_OF_RELEASED.seq
+        assert held is not None
+        state.close()
+
+    asyncio.run(story())
+
+
+ITEM_OF_RELEASED = MutableItem.signed(SecretKey.generate(b"\x05" * 32), 1_700_000_000_000_000, b"v")

@@ -1,0 +1,113 @@
+"""What the control socket says about the zones that are kept alive, and about the nodes that hold a zone.
+
+Guarantees: looking changes nothing and sends nothing but the question about holders; every fact can be written as JSON.
+Does not know sockets, nor how zones are kept alive (`publishing` does).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from p2pdns.addresses import write_address
+from p2pdns.admin import petnames
+from p2pdns.admin.control import Progress
+from p2pdns.clock import boot_now
+from p2pdns.errors import BadItem, FormatError
+from p2pdns.items.item import MutableItem
+from p2pdns.items.packet import zone_of
+from p2pdns.overlay.holders import Holder, Holders
+from p2pdns.overlay.parts import zone_id_of
+
+if TYPE_CHECKING:
+    from p2pdns.admin.commands import EngineParts
+
+PARSED_AT_ONCE = 16  # Zones read in one go: some milliseconds, then other tasks run.
+
+
+def record_count(item: MutableItem) -> int | None:
+    """Return how many records a zone has; None where its item holds no zone."""
+    try:
+        zone = zone_of(item)
+    except (BadItem, FormatError):
+        return None
+    return sum(len(rrset.rdatas) for rrset in zone.rrsets.values())
+
+
+async def zones_of(engine: EngineParts) -> list[dict[str, Any]]:
+    """Return the zones that an engine keeps alive, each with what is known of its copies; those in trouble first."""
+    names = {entry.key: name for name, entry in petnames.in_use(engine.config, engine.state.reader.names()).items()}
+    rows: list[dict[str, Any]] = []
+    for number, (zone_id, copies) in enumerate(engine.publisher.kept):
+        if number % PARSED_AT_ONCE == PARSED_AT_ONCE - 1:
+            await asyncio.sleep(0)
+        held = engine.state.reader.held(zone_id)
+        if held is None:
+            continue
+        now, measured = boot_now(), engine.publisher.measured(zone_id)
+
+        def since(at: float | None, now: float = now) -> float | None:
+            return None if at is None else round(max(0.0, now - at), 1)
+
+        def until(at: float | None, now: float = now) -> float | None:
+            return None if at is None else round(max(0.0, at - now), 1)
+
+        rows.append(
+            {
+                "key": str(zone_id),
+                "petname": names.get(str(zone_id)),
+                "kind": "own" if held.is_own else "pinned",
+                "records": record_count(held.item),
+                "seq": held.item.seq,
+                "acknowledged": measured.acknowledged,
+                "copies": None if measured.at is None else measured.copies,
+                "measured_s": since(measured.at),
+                "last_put_s": since(measured.put_at),
+                "next_put_s": until(measured.put_next_at),
+                "next_look_s": until(measured.look_next_at),
+                "time_left_s": until(measured.until),
+                "trouble": None if copies is None else copies.warning or copies.trouble,
+            }
+        )
+    return sorted(rows, key=lambda row: (row["trouble"] is None, row["petname"] or row["key"]))
+
+
+async def unpublished(engine: EngineParts, item: MutableItem, report: Progress) -> dict[str, Any]:
+    """Publish an item, and keep it alive no longer once enough other nodes hold it; until then it is put again."""
+    outcome = await engine.publisher.publish(item, lambda sent, stored: report({"sent": sent, "stored": stored}))
+    if outcome.others.is_enough:
+        engine.publisher.release(zone_id_of(item))
+    sent, stored = outcome.others
+    is_kept = not outcome.others.is_enough
+    return {"sent": sent, "stored": stored, "seq": item.seq, "refused": outcome.reasons, "kept_alive": is_kept}
+
+
+def holders_facts(found: Holders, unix: float) -> dict[str, Any]:
+    """Return the nodes nearest to a zone as JSON shows them; `unix` is the time now."""
+    return {
+        "verdict": found.verdict.value,
+        "newest_seq": found.newest_seq,
+        "holders": [_holder_facts(one, unix) for one in found.nearest],
+    }
+
+
+def _holder_facts(one: Holder, unix: float) -> dict[str, Any]:
+    return {
+        "address": write_address(one.address),
+        "node_id": one.node_id.hex(),
+        "seq": one.seq,
+        "age_s": None if one.seq is None else round(unix - one.seq / 1_000_000, 1),
+        "rtt_ms": None if one.rtt_s is None else round(1_000 * one.rtt_s, 1),
+        "says": _words_of(one),
+        "id_allowed": one.is_allowed,
+    }
+
+
+def _words_of(one: Holder) -> str:
+    if one.seq is not None:
+        return "signed"
+    if one.dropped is not None:
+        return f"forged: {one.dropped}"
+    if one.seq_named is not None:
+        return "a seq, and no item"
+    return "silent" if one.is_silent else "nothing"
