@@ -12,6 +12,7 @@ import click
 
 from p2pdns.admin.control import ControlClient
 from p2pdns.cli import completion, files, petnames, settings, ui
+from p2pdns.cli.made import memory_of
 from p2pdns.cli.settings import Given
 from p2pdns.cli.starting import GRACE_S, running_daemon
 from p2pdns.cli.verbs import Verb
@@ -23,6 +24,7 @@ from p2pdns.items.item import MutableItem, Present
 from p2pdns.items.keys import SecretKey, ZoneId
 from p2pdns.items.packet import compose_packet
 from p2pdns.overlay.ports import OnProgress
+from p2pdns.publishing.memory import Memory
 from p2pdns.publishing.publication import chosen_seq
 
 FORGOTTEN_NOTE = (
@@ -32,31 +34,47 @@ FORGOTTEN_NOTE = (
 FORGET_NOTE = "p2pdns forget KEY is another thing: it changes what this machine remembers, and nothing elsewhere"
 
 
+def _signed(secret: SecretKey, seq: int, value: bytes, memory: Memory) -> MutableItem:
+    """Return the signed item, which `publish` will know for one of this key file."""
+    item = MutableItem.signed(secret, seq, value)
+    memory.signed(item)
+    return item
+
+
+def _note_stored(memory: Memory, item: MutableItem, sent: int, stored: int) -> None:
+    if Others(sent, stored).is_enough:
+        memory.stored(item)
+
+
 def _unpublish_through(
-    client: ControlClient, secret: SecretKey, value: bytes, on_progress: OnProgress
+    client: ControlClient, secret: SecretKey, value: bytes, memory: Memory, on_progress: OnProgress
 ) -> dict[str, Any]:
     known = client.call("seq", key=str(secret.zone_key))
-    item = MutableItem.signed(secret, chosen_seq(known["seq"], unix_now()), value)
+    item = _signed(secret, chosen_seq(known["seq"], unix_now()), value, memory)
 
     def report(progress: dict[str, Any]) -> None:
         on_progress(progress.get("sent", 0), progress.get("stored", 0))
 
     done = client.call("unpublish", on_progress=report, item=item.to_bytes().hex())
+    _note_stored(memory, item, done["sent"], done["stored"])
     return {name: done[name] for name in ("seq", "sent", "stored", "refused", "kept_alive")} | {
         "through": "the running daemon"
     }
 
 
-async def _unpublish_alone(config: Config, secret: SecretKey, value: bytes, on_progress: OnProgress) -> dict[str, Any]:
+async def _unpublish_alone(
+    config: Config, secret: SecretKey, value: bytes, memory: Memory, on_progress: OnProgress
+) -> dict[str, Any]:
     from p2pdns.cli.node import short_lived_node
 
     async with short_lived_node(config) as node:
         known = (await node.look_up(ZoneId.of_key(secret.zone_key))).item
         last = known.seq if isinstance(known, MutableItem) else None
         is_ahead = last is not None and Present(unix_now()).is_ahead(last)
-        item = MutableItem.signed(secret, chosen_seq(None if is_ahead else last, unix_now()), value)
+        item = _signed(secret, chosen_seq(None if is_ahead else last, unix_now()), value, memory)
         outcome = await node.put(item, on_progress)
         sent, stored = outcome.others
+        _note_stored(memory, item, sent, stored)
         facts = {"seq": item.seq, "sent": sent, "stored": stored, "refused": outcome.reasons, "kept_alive": False}
         return facts | {"through": "a node of its own"}
 
@@ -103,12 +121,12 @@ def unpublish(key_file: str, is_sure: bool, passphrase_file: str | None, given: 
         grace = 0.0 if config.dht.bootstrap else GRACE_S
         client = None if given.names_an_overlay else running_daemon(state, grace_seconds=grace)
         if client is not None:
-            done = _unpublish_through(client, secret, value, on_progress)
+            done = _unpublish_through(client, secret, value, memory_of(key_file), on_progress)
         else:
             # Loaded late: with a daemon this process needs no event loop.
             import asyncio
 
-            done = asyncio.run(_unpublish_alone(config, secret, value, on_progress))
+            done = asyncio.run(_unpublish_alone(config, secret, value, memory_of(key_file), on_progress))
     if given.as_json:
         ui.json_result({"zone": key, "petname": book.name_of(key), **done})
     else:

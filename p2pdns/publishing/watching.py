@@ -36,7 +36,7 @@ class CycleMemory(Protocol):
         """Keep nothing of a cycle any more."""
 
 
-class NoMemory:
+class NoCycleMemory:
     """The memory of a process that keeps nothing."""
 
     def load_cycle(self, target: bytes) -> KeptCycle | None:
@@ -63,7 +63,7 @@ class Cycles:
         counters: Counter[str],
     ) -> None:
         self._network = network
-        self._memory = memory or NoMemory()
+        self._memory = memory or NoCycleMemory()
         self._clock = clock
         self._unix_clock = unix_clock
         self._jitter = jitter
