@@ -26,9 +26,9 @@ from p2pdns.items.keys import ZoneId
 from p2pdns.overlay.parts import zone_id_of
 from p2pdns.overlay.ports import Held, Keeps, Mark, OnProgress, ReaderState, Tell
 from p2pdns.publishing.cycle import STEP_S_MAX, LookEnd, Measured, Task
+from p2pdns.publishing.cycles import CycleMemory, Cycles
 from p2pdns.publishing.dates import date_of, publish_again_after
 from p2pdns.publishing.pacing import Pacer, Standing
-from p2pdns.publishing.watching import CycleMemory, Cycles
 from p2pdns.timing import Clock, UnixClock
 
 JITTER = 0.1  # Share of a pause: items that were published together should not be put together for ever.
