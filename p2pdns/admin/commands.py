@@ -18,6 +18,7 @@ from p2pdns.admin import petnames
 from p2pdns.admin.control import Handler, Progress
 from p2pdns.admin.narration import PAST_THE_FRONT, Narration
 from p2pdns.admin.problems import kept_of, problems_of
+from p2pdns.admin.public_address import family_of, reports_of
 from p2pdns.admin.replicas import replicas_of
 from p2pdns.admin.upkeep import holders_facts, unpublished, zones_of
 from p2pdns.clock import boot_now, unix_now
@@ -159,16 +160,13 @@ def answer_of(resolved: Resolved) -> dict[str, Any]:
     }
 
 
-def _family_of(endpoint: Endpoint) -> str:
-    return "IPv6" if endpoint.node.settings.is_ipv6 else "IPv4"
-
-
 def _facts_of(endpoint: Endpoint) -> dict[str, Any]:
     node = endpoint.node
     return {
         "node_id": node.node_id.hex(),
         "address": write_address(endpoint.address),
         "address_seen": node.address and write_address(node.address),
+        "public_address": node.public_report.address,
         "contacts": node.contact_count,
         "read_only": node.is_read_only,
         "read_only_reason": node.read_only_reason,
@@ -192,6 +190,7 @@ class Commands:
             "publish": self.publish,
             "put": self.put,
             "seq": self.seq,
+            "public-address": self.public_address,
             "item": self.item,
             "trace": self.trace,
             "copies": self.copies,
@@ -225,7 +224,7 @@ class Commands:
             "dht_address_seen": node.address and write_address(node.address),
             "dns_addresses": list(engine.dns_addresses),
             "dht_addresses": [write_address(endpoint.address) for endpoint in endpoints],
-            "families": {_family_of(endpoint): _facts_of(endpoint) for endpoint in endpoints},
+            "families": {family_of(endpoint): _facts_of(endpoint) for endpoint in endpoints},
             "contacts": engine.contact_count,
             "contacts_hint": self._hint(),
             "read_only": node.is_read_only,
@@ -300,7 +299,7 @@ class Commands:
         """Return every contact by family, the latest to answer first."""
         found, families = [], {}
         for endpoint in self._engine.endpoint.endpoints:
-            node, family = endpoint.node, _family_of(endpoint)
+            node, family = endpoint.node, family_of(endpoint)
             families[family] = {
                 "network": node.network,
                 "node_id": node.node_id.hex(),
@@ -355,6 +354,10 @@ class Commands:
         seqs += [] if seen.mark_seq is None else [seen.mark_seq]
         ahead = max(filter(present.is_ahead, found), default=None)
         return {"seq": max(seqs, default=None), "ahead": ahead, **seen.to_json()}
+
+    async def public_address(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Return where contacts see this node in public space, by family."""
+        return reports_of(self._engine.endpoint.endpoints)
 
     async def item(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Return the item of a key, as the bytes of an item file, and how well it is known."""

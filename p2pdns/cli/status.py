@@ -171,7 +171,10 @@ def _cache_text(facts: Mapping[str, Any]) -> str | None:
 def _family_texts(facts: Mapping[str, Any]) -> Iterator[str]:
     for name, family in (facts.get("families") or {}).items():
         seen = family.get("address_seen")
+        public = family.get("public_address")
         text = f"{name} {family.get('address')}, " + (f"seen as {seen}" if seen else "not seen from outside yet")
+        # Behind some NATs contacts agree on the address and not on the port.
+        text = text if seen or not public else f"{name} {family.get('address')}, seen at {public}"
         if family.get("read_only"):
             text += f"; keeps nothing for others: {family.get('read_only_reason') or 'as configured'}"
         yield text

@@ -1,7 +1,8 @@
-"""The id of this node (BEP 42): one that fits the public address at which its contacts see it.
+"""The public address at which contacts see this node, and the id that fits it (BEP 42).
 
-Guarantees: only a majority over at least five prefixes moves the id, at most once an hour; addresses that are not
-public never move it, as the rule does not hold there. Does not know how contacts are found again under a new id.
+Guarantees: a prefix has one vote, and only a public address that was told from a public one is a vote; only a majority
+over at least five prefixes moves the id, at most once an hour. Does not know how contacts are found again under a new
+id, nor what the address is used for.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable
 
 from p2pdns.addresses import Address, AddressClass, class_of, prefix_of
 from p2pdns.dht.node.core import Core
+from p2pdns.dht.node.values import PublicReport
 from p2pdns.dht.node.votes import Votes
 from p2pdns.dht.routing.ids import ID_BYTES, id_for, is_id_allowed
 
@@ -26,6 +28,14 @@ class Identity:
         self._on_change = on_change
         self._votes: Votes[str] = Votes(VOTERS_MAX)
         self._changed_at = float("-inf")
+
+    @property
+    def public_report(self) -> PublicReport:
+        """The public address that most prefixes report."""
+        if not self._votes:
+            return PublicReport()
+        host, count = self._votes.leader()
+        return PublicReport(host, count, len(self._votes))
 
     def told(self, voter: Address, ours: Address, now: float) -> None:
         """Note at which address a contact sees us, and take an id that fits once enough of them agree."""

@@ -24,7 +24,7 @@ from p2pdns.dht.node.operations import FindOperation, Operation
 from p2pdns.dht.node.putting import PutOperation, sought_for
 from p2pdns.dht.node.republish import Done, Republisher, RepublishOperation
 from p2pdns.dht.node.server import RequestServer
-from p2pdns.dht.node.values import Cas, Event, Inquiry, NodeSettings, Peer, Sibling, Wanted
+from p2pdns.dht.node.values import Cas, Event, Inquiry, NodeSettings, Peer, PublicReport, Sibling, Wanted
 from p2pdns.dht.routing.contact import SavedContact
 from p2pdns.dht.routing.ids import ID_BYTES, id_for
 from p2pdns.dht.routing.reach import is_for
@@ -106,6 +106,11 @@ class Node:
     def address(self) -> Address | None:
         """Our address as enough contacts see it; None while they do not agree."""
         return self._nat.address
+
+    @property
+    def public_report(self) -> PublicReport:
+        """Our public address as the prefixes of our contacts report it, whatever the port."""
+        return self._identity.public_report
 
     @property
     def operation_count(self) -> int:

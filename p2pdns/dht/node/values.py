@@ -24,6 +24,7 @@ from p2pdns.limits import QUESTION_RPCS_MAX
 # client that asked has given up.
 TIMEOUT_S_MIN = 0.05
 TIMEOUT_S_MAX = 1.0
+PUBLIC_PREFIXES_MIN = 3  # As many prefixes must agree on our public address; one place must not choose it for us.
 TIMEOUT_S_FIRST = 0.35  # Before anything was measured: the p75 of the public network is 269 ms.
 
 
@@ -69,6 +70,24 @@ class Sibling(Protocol):
 
     def contacts_heard(self, contacts: tuple[krpc.NodeInfo, ...], source: Address, now: float) -> None:
         """Take in contacts of its family that the node at `source` in ours has named."""
+
+
+class PublicReport(NamedTuple):
+    """Where contacts see us in public space: the address that most of their prefixes report, and how many do.
+
+    >>> PublicReport("93.184.216.34", 3, 5).address, PublicReport("93.184.216.34", 2, 2).address
+    ('93.184.216.34', None)
+    """
+
+    host: str | None = None
+    vote_count: int = 0
+    prefix_count: int = 0
+
+    @property
+    def address(self) -> str | None:
+        """The address, if enough prefixes report it, and more than half of all."""
+        is_known = self.vote_count >= PUBLIC_PREFIXES_MIN and 2 * self.vote_count > self.prefix_count
+        return self.host if is_known else None
 
 
 class Peer(NamedTuple):

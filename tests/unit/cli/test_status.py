@@ -73,6 +73,11 @@ def test_the_screen_of_a_daemon_that_is_well() -> None:
     ]
 
 
+def test_a_public_address_without_one_port_is_shown_as_such() -> None:
+    family = {"address": "0.0.0.0:6881", "address_seen": None, "public_address": "93.184.216.34", "read_only": False}
+    assert "          IPv4 0.0.0.0:6881, seen at 93.184.216.34" in screen(facts(families={"IPv4": family}))
+
+
 def test_a_problem_is_told_with_cause_remedy_and_a_command_that_can_be_copied() -> None:
     command = "p2pdns inspect " + "x" * 90
     lines = screen(facts(problems=[problem() | {"command": command}]))

@@ -13,7 +13,7 @@ from p2pdns.dht.krpc.reading import parse
 from p2pdns.dht.krpc.writing import compose
 from p2pdns.dht.node.identity import CHANGE_S_MIN, VOTES_MIN
 from p2pdns.dht.node.machine import Node
-from p2pdns.dht.node.values import NodeSettings, Wanted
+from p2pdns.dht.node.values import NodeSettings, PublicReport, Wanted
 from p2pdns.dht.routing.ids import is_id_allowed
 from p2pdns.dht.storage import Storage
 
@@ -129,3 +129,61 @@ def test_an_ipv6_node_takes_an_id_for_its_ipv6_address() -> None:
     told.by([(f"2a02:{number:x}::1", 6881) for number in range(1, VOTES_MIN + 1)], ours)
     assert is_id_allowed(told.node.node_id, ours)
     assert told.node.counters["id-changed"] == 1
+
+
+# The public address
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5])
+def test_a_public_address_is_known_by_the_word_of_three_prefixes(count: int) -> None:
+    told = Told()
+    if count:
+        told.by(VOTERS[:count], OURS)
+    report = told.node.public_report
+    assert (report.host, report.vote_count) == (OURS if count else None, count)
+    assert report.address == (OURS if count >= 3 else None)
+
+
+def test_a_prefix_with_many_addresses_has_one_word_on_the_public_address() -> None:
+    told = Told()
+    told.by([(f"8.8.8.{last}", 6881) for last in range(1, 15)], ELSEWHERE)
+    assert told.node.public_report == PublicReport(ELSEWHERE, 1, 1)
+    told.by([voter for voter in VOTERS if voter[0] != "8.8.8.8"][:4], OURS, now=60.0)
+    assert told.node.public_report == PublicReport(OURS, 4, 5)
+    assert told.node.public_report.address == OURS
+    told.by([(f"8.8.8.{last}", 6881) for last in range(1, 15)], ELSEWHERE, now=120.0)
+    assert told.node.public_report.address == OURS
+
+
+def test_without_a_majority_no_public_address_is_known() -> None:
+    assert PublicReport(OURS, 3, 6).address is None
+    assert PublicReport(OURS, 4, 7).address == OURS
+    told = Told()
+    told.by(VOTERS[:6], OURS, ELSEWHERE)
+    assert told.node.public_report == PublicReport(OURS, 3, 6)
+    assert told.node.public_report.address is None
+
+
+def test_another_public_address_needs_a_majority_again() -> None:
+    told = Told()
+    told.by(VOTERS[:3], OURS)
+    assert told.node.public_report.address == OURS
+    told.by(VOTERS[3:6], ELSEWHERE, now=60.0)
+    assert told.node.public_report == PublicReport(OURS, 3, 6)
+    assert told.node.public_report.address is None
+    told.by(VOTERS[6:7], ELSEWHERE, now=120.0)
+    assert told.node.public_report == PublicReport(ELSEWHERE, 4, 7)
+    assert told.node.public_report.address == ELSEWHERE
+
+
+@pytest.mark.parametrize("host", ["192.168.1.2", "10.0.0.1", "127.0.0.1", "100.64.0.9", "192.0.2.1", "0.0.0.0"])
+def test_an_address_that_is_not_public_is_no_word_on_the_public_address(host: str) -> None:
+    told = Told()
+    told.by(VOTERS, host)
+    assert told.node.public_report == PublicReport()
+
+
+def test_contacts_in_private_space_have_no_word_on_the_public_address() -> None:
+    told = Told()
+    told.by([(f"192.168.{third}.1", 6881) for third in range(10)], OURS)
+    assert told.node.public_report == PublicReport()

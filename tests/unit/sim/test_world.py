@@ -232,3 +232,14 @@ def test_a_get_is_held_against_the_calm_at_its_end_too() -> None:
         world.is_calm = False
 
     assert get_in(loaded) == []
+
+
+def test_machines_learn_their_public_address_from_their_contacts() -> None:
+    async def story(world: World) -> list[tuple[str | None, str]]:
+        await world.grow(12)
+        await asyncio.sleep(900.0)
+        return [(one.node.public_report.address, one.address[0]) for one in world.living]
+
+    seen = in_world(story)
+    assert len(seen) == 12
+    assert all(reported == host for reported, host in seen), seen
