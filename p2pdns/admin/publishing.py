@@ -96,6 +96,11 @@ def publish_through(
         return replace(_at_once(publication.run()), through=THROUGH, is_kept_here=True)
 
 
+def seen_through(client: ControlClient, key: ZoneKey) -> Seen:
+    """Return what a look-up of the daemon's has seen of a key; Unavailable when no daemon runs."""
+    return _at_once(DaemonReplicas(client, key, lambda progress: None).look_up())
+
+
 def hand_over(client: ControlClient, item: MutableItem, tell: Tell = lambda progress: None) -> Stored:
     """Give an item that is published already to the daemon, which puts it for as long as it runs."""
     tried = _at_once(DaemonReplicas(client, item.key, tell).put(item, (item.seq,)))

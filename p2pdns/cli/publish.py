@@ -1,7 +1,6 @@
 """`publish`: signs a zone and puts it into the overlay, by the rules of `publishing.publication`.
 
-A running daemon, or one that is just starting, gets the signed item and puts it. Without a daemon, or when a flag names
-another overlay, a short-lived node of this process puts it.
+With `--watch` it stays, and publishes again what is saved (`cli.watching`).
 
 Guarantees: the secret key stays in this process; what is replaced is shown before it is replaced, and nobody loses most
 of a zone without having agreed; exit 0 if and only if more than half of the other known nodes hold the zone and it was
@@ -12,58 +11,35 @@ the clock is right.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
 
-from p2pdns.admin.control import ControlClient
-from p2pdns.admin.publishing import hand_over, publish_through
-from p2pdns.cli import completion, files, mixups, petnames, settings, ui
+from p2pdns.cli import completion, files, mixups, settings, ui, watching
+from p2pdns.cli.daemon_or_node import Daemon
+from p2pdns.cli.hook import Hook
 from p2pdns.cli.made import memory_of
 from p2pdns.cli.petnames import Book
 from p2pdns.cli.settings import Given
-from p2pdns.cli.starting import GRACE_S, running_daemon
 from p2pdns.cli.verbs import Verb
+from p2pdns.cli.watching import Edition, NotAgreed
 from p2pdns.cli.zones import ReadZone, keys_by_name, read_zone, show_warnings, zone_file_options
 from p2pdns.config import Config
-from p2pdns.errors import Unavailable, counted
+from p2pdns.errors import ZoneFileError, counted
 from p2pdns.items.item import MutableItem
-from p2pdns.items.keys import SecretKey, ZoneId
-from p2pdns.publishing.changes import Changes, WholeZone
+from p2pdns.items.keys import SecretKey
+from p2pdns.publishing.changes import Changes
 from p2pdns.publishing.dates import date_of
-from p2pdns.publishing.memory import Memory
-from p2pdns.publishing.publication import Plan, Publication, Rules, Stored
-from p2pdns.publishing.replicas import PublishStage, Tell
+from p2pdns.publishing.publication import Plan, Rules, Stored
+from p2pdns.publishing.replicas import PublishStage
 from p2pdns.publishing.upkeep import OTHERS_WANTED
 from p2pdns.timing import Clock
 
 CHANGES_SHOWN_MAX = 20  # RRsets named before a publication; a terminal has 24 lines.
 RATIONED_NOTE_S = 10.0  # Between two lines about a publication that waits.
 NOT_KEPT_ALIVE = "nobody puts this again, and nodes forget it, some after two hours: publish through p2pdns serve"
-
-
-async def publish_alone(
-    config: Config, secret: SecretKey, value: bytes, memory: Memory, rules: Rules, tell: Tell
-) -> Stored:
-    """Publish a value by a node of this process; Unavailable where it finds no other node, or must not."""
-    from p2pdns.cli.node import short_lived_node
-
-    key = secret.zone_key
-    async with short_lived_node(config) as node:
-        publication = Publication(
-            key,
-            lambda seq, signed: MutableItem.signed(secret, seq, signed),
-            WholeZone(key.apex, value),
-            node.replicas(ZoneId.of_key(key), tell),
-            memory=memory,
-            rules=rules,
-            tell=tell,
-        )
-        return replace(await publication.run(), through="a node of its own")
 
 
 class _Rations:
@@ -104,39 +80,6 @@ class _Shown:
             self._line.update(str(progress))
 
 
-class _Daemon:
-    """The daemon of this machine, if one runs, else a node of this process."""
-
-    def __init__(self, config: Config, given: Given, client_of: Callable[[Path], ControlClient]) -> None:
-        self._config = config
-        self._is_alone = given.names_an_overlay
-        self._state = given.state(client_of)
-        self._client = client_of(self._state)
-
-    def book(self) -> Book:
-        """Return the petnames."""
-        return petnames.load(self._config, self._state, client=self._client)
-
-    def _is_running(self, *, grace_s: float = 0.0) -> bool:
-        if self._is_alone:
-            return False
-        return running_daemon(self._state, client=self._client, grace_seconds=grace_s) is not None
-
-    def publish(self, secret: SecretKey, value: bytes, memory: Memory, rules: Rules, tell: Tell) -> Stored:
-        """Publish through the daemon, or by a node of this process."""
-        # Without a bootstrap contact only a daemon can publish, so a daemon that was just started is waited for.
-        if self._is_running(grace_s=0.0 if self._config.dht.bootstrap else GRACE_S):
-            return publish_through(self._client, secret, value, memory=memory, rules=rules, tell=tell)
-        # Loaded late: with a daemon this process needs no event loop.
-        import asyncio
-
-        done = asyncio.run(publish_alone(self._config, secret, value, memory, rules, tell))
-        # A daemon may have started in the meantime.
-        if done.item is not None and self._is_running():
-            return replace(hand_over(self._client, done.item, tell), changes=done.changes, rebased=done.rebased)
-        return done
-
-
 class _NothingPut(Exception):
     """A dry run is at its end."""
 
@@ -144,12 +87,13 @@ class _NothingPut(Exception):
 class _Approval:
     """What a publication replaces, shown before it is signed, and the question if most of it goes."""
 
-    def __init__(self, line: ui.Progress, path: str, *, is_dry: bool, is_agreed: bool) -> None:
+    def __init__(self, line: ui.Progress, path: str, *, is_dry: bool, is_agreed: bool, may_ask: bool = True) -> None:
         self.plan: Plan | None = None
         self._line = line
         self._path = path
         self._is_dry = is_dry
         self._is_agreed = is_agreed
+        self._may_ask = may_ask
 
     def __call__(self, plan: Plan) -> None:
         """Show the plan, and ask; Unavailable where nobody agrees."""
@@ -163,11 +107,11 @@ class _Approval:
         if plan.current is None or not changes.is_mostly_gone or self._is_agreed:
             return
         gone = f"{len(changes.removed)} of {counted(changes.before_count, 'RRset')} of the published zone would go"
-        if not ui.is_interactive():
+        if not self._may_ask or not ui.is_interactive():
             hint = "--yes publishes it all the same, --dry-run only shows what would change"
-            raise Unavailable(gone, place=self._path, hint=hint)
+            raise NotAgreed(gone, place=self._path, hint=hint)
         if not ui.ask_yes(f"{gone}; publish?"):
-            raise Unavailable("not published", place=self._path, hint="--dry-run only shows what would change")
+            raise NotAgreed("not published", place=self._path, hint="--dry-run only shows what would change")
 
     def _show(self, current: MutableItem, changes: Changes) -> None:
         ui.note(f"{self._path}: {changes} against seq {current.seq} of {date_of(current.seq)}")
@@ -212,13 +156,15 @@ def _json_of(changes: Changes | None) -> dict[str, list[str]]:
     return {"added": [*changes.added], "removed": [*changes.removed], "changed": [*changes.changed]}
 
 
-def _show(done: Stored, zone: ReadZone, key: str, book: Book, as_json: bool) -> None:
-    if as_json:
+def _show(done: Stored, zone: ReadZone, key: str, book: Book, event: str | None = None) -> None:
+    if ui.is_json():
         facts = {
+            **({} if event is None else {"event": event}),
             "zone": key,
             "petname": book.name_of(key),
             "file": zone.path,
             "zones": dict(zone.zones),
+            "public": dict(zone.public),
             "size_bytes": len(zone.value),
             "size_bytes_max": zone.size_bytes_max,
             "seq": done.seq,
@@ -241,6 +187,8 @@ def _show(done: Stored, zone: ReadZone, key: str, book: Book, as_json: bool) -> 
     ui.note(f"zone key: {book.shown(key)}")
     for name, other in zone.zones.items():
         ui.note(f"{zone.path}: {{zone:{name}}} is {other}")
+    for word, address in zone.public.items():
+        ui.note(f"{zone.path}: {{{word}}} is {address}")
     ui.note(f"{zone.path}: {zone.size_text}, put by {done.through}")
     if done.ahead is not None:
         ui.warning(
@@ -266,6 +214,113 @@ def _warn(done: Stored) -> None:
         ui.warning(NOT_KEPT_ALIVE)
 
 
+@dataclass(frozen=True)
+class _Publishing:
+    """All that one call of the command publishes, once or again and again."""
+
+    secret: SecretKey
+    key_file: str
+    zone_file: str
+    config: Config
+    given: Given
+    zone_words: tuple[str, ...]
+    origin: str | None
+    size_max: int
+    takes_back: bool
+    is_forced: bool
+    is_agreed: bool
+    is_dry: bool
+    is_again: bool = False
+
+    def once(self, text: str, settled: Mapping[str, str] | None = None, last: bytes | None = None) -> _Published:
+        """Publish a text. Where its value is the `last` one, or only shown, nothing is put."""
+        given = self.given
+        with Daemon(self.config, given) as daemon:
+            keys = keys_by_name(self.zone_words, given.config_flag, given.state_flag, daemon.book)
+            zone = read_zone(
+                self.zone_file,
+                self.secret.zone_key,
+                origin=self.origin,
+                size_bytes_max=self.size_max,
+                keys=keys,
+                addresses=lambda words: daemon.addresses(words, settled),
+                text=text,
+            )
+            done, plan = None, None
+            if zone.value != last:
+                show_warnings(zone)
+                done, plan = self._put(daemon, zone)
+            return _Published(zone, daemon.book(), done, plan)
+
+    def _put(self, daemon: Daemon, zone: ReadZone) -> tuple[Stored | None, Plan | None]:
+        words = f"-k {self.key_file} {self.zone_file}"
+        with ui.progress() as line:
+            approval = _Approval(
+                line, zone.path, is_dry=self.is_dry, is_agreed=self.is_agreed, may_ask=not self.is_again
+            )
+            rules = Rules(
+                is_forced=self.is_forced or self.is_dry,
+                takes_back=self.takes_back and not self.is_dry,
+                approve=approval,
+                take_back_command=f"p2pdns publish --take-back {words}",
+                force_command=f"p2pdns publish --force {words}",
+            )
+            memory, tell = memory_of(self.key_file), _Shown(line).tell
+            try:
+                return daemon.publish(self.secret, zone.value, memory, rules, tell), approval.plan
+            except _NothingPut:
+                return None, approval.plan
+
+
+@dataclass(frozen=True)
+class _Published:
+    """What was read, and how its publication went; without `done` nothing was put."""
+
+    zone: ReadZone
+    book: Book
+    done: Stored | None
+    plan: Plan | None
+
+
+class _Again:
+    """The publications of a watch after the first one, which was this."""
+
+    def __init__(self, publishing: _Publishing, first: _Published) -> None:
+        assert first.done is not None, "a dry run is not watched"
+        # Above a publication from elsewhere or from the future goes only the first: somebody has looked at that.
+        self._publishing = replace(publishing, is_forced=False, takes_back=False, is_again=True)
+        self._is_kept_here = first.done.is_kept_here
+        self._value: bytes | None = first.zone.value
+        self._seq = first.done.seq
+
+    def publish(self, text: str, addresses: Mapping[str, str]) -> Edition:
+        """Publish a text again, and show how that went."""
+        publishing = self._publishing
+        if self._is_kept_here:
+            # A node of our own would put it once, where the daemon that is away keeps it alive.
+            with Daemon(publishing.config, publishing.given) as daemon:
+                daemon.reported()
+        last, self._value = self._value, None
+        try:
+            found = publishing.once(text, addresses, last)
+        except (ZoneFileError, NotAgreed):
+            # Nothing was put; after any other failure the overlay may hold another zone.
+            self._value = last
+            raise
+        if found.done is not None:
+            _show(found.done, found.zone, str(publishing.secret.zone_key), found.book, event="published")
+            if not found.done.is_done:
+                raise found.done.failure(str(publishing.secret.zone_key))
+            self._seq = found.done.seq
+        self._value = found.zone.value
+        return Edition(str(publishing.secret.zone_key), self._seq, text, found.zone.public)
+
+    def addresses(self) -> Mapping[str, str | None]:
+        """Return the public addresses that the daemon knows; Unavailable where it is away."""
+        with Daemon(self._publishing.config, self._publishing.given) as daemon:
+            return {f"public_{family}": one.address for family, one in daemon.reported().items()}
+
+
 @click.command(cls=Verb)
 @click.option(
     "-k",
@@ -285,6 +340,13 @@ def _warn(done: Stored) -> None:
 @click.option("--force", "is_forced", is_flag=True, help="Replace a publication that was not made with this key file.")
 @click.option("--yes", "is_agreed", is_flag=True, help="Publish without a question if most of the zone goes.")
 @click.option("--dry-run", "is_dry", is_flag=True, help="Only show what would change.")
+@click.option("--watch", "is_watched", is_flag=True, help="Stay, and publish again what is saved.")
+@click.option(
+    "--hook",
+    "hook_text",
+    metavar="COMMAND",
+    help="With --watch: run COMMAND after each publication; no shell reads it.",
+)
 @settings.overlay_options
 def publish(
     key_file: str,
@@ -297,6 +359,8 @@ def publish(
     is_forced: bool,
     is_agreed: bool,
     is_dry: bool,
+    is_watched: bool,
+    hook_text: str | None,
     given: Given,
 ) -> None:
     """Sign ZONEFILE with a key and store it in the overlay.
@@ -306,41 +370,36 @@ def publish(
     the key. Without a daemon, or with --network or --bootstrap, a node of its own does it once.
     """
     mixups.refuse_swapped(key_file, zone_file)
+    watching.refuse_misfits(zone_file, hook_text, is_watched=is_watched, is_dry=is_dry)
+    hook = None if hook_text is None else Hook.read(hook_text)
     config = given.config()
-    secret = files.read_secret_key(key_file, passphrase_file)
-    clients: dict[Path, ControlClient] = {}
-    with ExitStack() as sessions:
-
-        def client_of(directory: Path) -> ControlClient:
-            # One connection for all that the daemon is asked.
-            if directory not in clients:
-                clients[directory] = ControlClient(directory)
-                sessions.enter_context(clients[directory].session())
-            return clients[directory]
-
-        daemon = _Daemon(config, given, client_of)
-        keys = keys_by_name(zone_words, given.config_flag, given.state_flag, daemon.book)
-        zone = read_zone(zone_file, secret.zone_key, origin=origin, size_bytes_max=size_max, keys=keys)
-        show_warnings(zone)
-        words = f"-k {key_file} {zone_file}"
-        with ui.progress() as line:
-            approval = _Approval(line, zone.path, is_dry=is_dry, is_agreed=is_agreed)
-            rules = Rules(
-                is_forced=is_forced or is_dry,
-                takes_back=takes_back and not is_dry,
-                approve=approval,
-                take_back_command=f"p2pdns publish --take-back {words}",
-                force_command=f"p2pdns publish --force {words}",
-            )
-            try:
-                done = daemon.publish(secret, zone.value, memory_of(key_file), rules, _Shown(line).tell)
-            except _NothingPut:
-                done = None
-        key, book = str(secret.zone_key), daemon.book()
+    publishing = _Publishing(
+        files.read_secret_key(key_file, passphrase_file),
+        key_file,
+        zone_file,
+        config,
+        given,
+        zone_words,
+        origin,
+        size_max,
+        takes_back,
+        is_forced,
+        is_agreed,
+        is_dry,
+    )
+    text = files.read_text(zone_file)
+    if is_watched:
+        ui.show_at_once()
+        ui.json_lines()
+    found = publishing.once(text)
+    key, done = str(publishing.secret.zone_key), found.done
     if done is None:
-        assert approval.plan is not None, "it was shown"
-        _show_dry(approval.plan, zone, key, book, given.as_json)
+        assert found.plan is not None, "it was shown"
+        _show_dry(found.plan, found.zone, key, found.book, given.as_json)
         return
-    _show(done, zone, key, book, given.as_json)
+    _show(done, found.zone, key, found.book, event="published" if is_watched else None)
     if not done.is_done:
         raise done.failure(key)
+    if is_watched:
+        first = Edition(key, done.seq, text, found.zone.public)
+        watching.watch(watching.Watching(zone_file, _Again(publishing, found), first, hook), zone_file)

@@ -18,9 +18,9 @@ from p2pdns import log
 from p2pdns.addresses import Address, read_address
 from p2pdns.admin.publishing import publish_through
 from p2pdns.cli import completion, files, mixups, settings
+from p2pdns.cli.daemon_or_node import publish_alone
 from p2pdns.cli.made import memory_of
 from p2pdns.cli.names import to_ascii
-from p2pdns.cli.publish import publish_alone
 from p2pdns.cli.settings import Given
 from p2pdns.cli.starting import running_daemon
 from p2pdns.cli.verbs import Verb

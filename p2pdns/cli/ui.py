@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TextIO
@@ -83,9 +83,11 @@ def show_at_once() -> None:
 
 @dataclass
 class _Run:
-    """One call of the program: whether it prints JSON, the JSON document, and the errors so far."""
+    """One call of the program: whether it prints JSON, or lines of it, the JSON document, and the errors so far."""
 
     as_json: bool
+    as_lines: bool = False
+    is_answer: bool = False
     document: dict[str, Any] = field(default_factory=dict)
     errors: list[P2pdnsError] = field(default_factory=list)
 
@@ -109,8 +111,21 @@ def is_json() -> bool:
     return _run.as_json
 
 
-def json_result(value: Mapping[str, Any]) -> None:
-    """Keep the result until `end_json` prints it: a later failure belongs into the same document."""
+def json_lines() -> None:
+    """From now on, print each result as a line of JSON of its own: a verb that does not end has no document."""
+    _run.as_lines = True
+
+
+def json_result(value: Mapping[str, Any], *, is_answer: bool = False) -> None:
+    """Keep the result until `end_json` prints it: a later failure belongs into the same document.
+
+    The exit status of a verb that asks yes or no is an `is_answer`, and no failure.
+    """
+    _run.is_answer = is_answer
+    if _run.as_lines:
+        _print_json(value)
+        sys.stdout.flush()
+        return
     if not _run.as_json:
         _print_json(value)
         return
@@ -122,18 +137,24 @@ def end_json(code: int) -> None:
     if not _run.as_json:
         return
     document = _run.document
-    if code:
-        first = _run.errors[0] if _run.errors else P2pdnsError("not everything asked was done")
-        document = {**document, **_error_facts(first), "exit": code}
-        # One error may have several mistakes of a file, and a verb may have shown several errors.
-        mistakes = [mistake for error in _run.errors for mistake in error.mistakes]
-        if len(mistakes) > 1:
-            document["mistakes"] = [
-                {**_error_facts(mistake), **({} if mistake.line is None else {"line": mistake.line})}
-                for mistake in mistakes
-            ]
+    if code and not _run.is_answer:
+        errors = _run.errors or [P2pdnsError("not everything asked was done")]
+        document = {**document, **failure_facts(errors), "exit": code}
     if document:
         _print_json(document)
+
+
+def failure_facts(errors: Sequence[P2pdnsError]) -> dict[str, Any]:
+    """Return what JSON says of errors: the first, and all mistakes where there are several."""
+    facts: dict[str, Any] = {**_error_facts(errors[0])}
+    # One error may have several mistakes of a file, and a verb may have shown several errors.
+    mistakes = [mistake for error in errors for mistake in error.mistakes]
+    if len(mistakes) > 1:
+        facts["mistakes"] = [
+            {**_error_facts(mistake), **({} if mistake.line is None else {"line": mistake.line})}
+            for mistake in mistakes
+        ]
+    return facts
 
 
 def json_progress(facts: Mapping[str, Any]) -> None:
@@ -147,7 +168,7 @@ def _error_facts(trouble: P2pdnsError) -> dict[str, str | None]:
 
 def _print_json(value: Mapping[str, Any]) -> None:
     # ASCII only, so that no text of a stranger can control the terminal.
-    print(json.dumps(value, indent=2, ensure_ascii=True), file=sys.stdout)
+    print(json.dumps(value, indent=None if _run.as_lines else 2, ensure_ascii=True), file=sys.stdout)
 
 
 def secret_key(pem: bytes) -> None:
@@ -202,10 +223,21 @@ def usage(text: str) -> None:
 def error(trouble: P2pdnsError) -> None:
     """Print an error with its place, and its hint on a line of its own; of a file, all mistakes."""
     _run.errors.append(trouble)
+    _show_mistakes(
+        trouble, lambda text: _say("error", f"{_styled('error:', 'bold red', sys.stderr)} {printable(text)}")
+    )
+
+
+def passing_trouble(trouble: P2pdnsError) -> None:
+    """Print an error that ends nothing, as a warning. It is not kept: a verb that does not end may have many."""
+    _show_mistakes(trouble, warning)
+
+
+def _show_mistakes(trouble: P2pdnsError, show: Callable[[str], None]) -> None:
     mistakes = trouble.mistakes
     hints = [mistake.hint or _usual_hint(mistake) for mistake in mistakes]
     for mistake, text, following in zip(mistakes, hints, [*hints[1:], None], strict=True):
-        _say("error", f"{_styled('error:', 'bold red', sys.stderr)} {printable(str(mistake))}")
+        show(str(mistake))
         # A hint that is the same for the next mistake is printed once, after the last of them.
         if text != following:
             for line in text.splitlines():

@@ -34,6 +34,9 @@ _SIZE_HELP = f"Allow zones of this size, {VALUE_BYTES_WRITE_MAX} at most; replie
 KeysByName = Callable[[], Mapping[str, str]]
 """Returns the keys for `{zone:NAME}`; it is called only for a file that has such a placeholder."""
 
+AddressesFor = Callable[[Sequence[str]], placeholders.Addresses]
+"""Returns what the placeholders of a file for a public address stand for; it is called only where there are some."""
+
 
 def zone_file_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--zone`, `--origin` and `--size-max`, which say how a zone file is read."""
@@ -51,8 +54,8 @@ def zone_file_options(command: Callable[..., Any]) -> Callable[..., Any]:
 class ReadZone:
     """A zone file that can be published under a key, with the value to sign.
 
-    `zones` are the keys of its placeholders; `warnings` have path and line; `origin` is the apex that the file was
-    written for, if the name of the file told it.
+    `zones` are the keys of its placeholders, `public` the addresses of those for a public address; `warnings` have path
+    and line; `origin` is the apex that the file was written for, if the name of the file told it.
     """
 
     path: str
@@ -62,6 +65,7 @@ class ReadZone:
     zones: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     origin: str | None = None
+    public: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def size_text(self) -> str:
@@ -102,18 +106,31 @@ def keys_by_name(
     return keys
 
 
-def read_zone(path: str, key: ZoneKey, *, origin: str | None, size_bytes_max: int, keys: KeysByName = dict) -> ReadZone:
-    """Return a zone file, read as the zone of a key; ZoneFileError names the line of a mistake."""
+def read_zone(
+    path: str,
+    key: ZoneKey,
+    *,
+    origin: str | None,
+    size_bytes_max: int,
+    keys: KeysByName = dict,
+    addresses: AddressesFor = lambda words: placeholders.PUBLIC,
+    text: str | None = None,
+) -> ReadZone:
+    """Return a zone file, read as the zone of a key; ZoneFileError names the line of a mistake.
+
+    `text` is what is in the file, where the caller has read it. Placeholders for a public address are filled with
+    addresses for documentation unless `addresses` knows better.
+    """
     reroot = None
     if origin is not None:
         try:
             reroot = Name.read(to_ascii(origin.strip()))
         except FormatError as trouble:
             raise UsageError(f"not a name ({trouble})", place=f"--origin {origin}") from None
-    text = files.read_text(path)
-    names = placeholders.placeholders(text)
-    known = keys() if names else {}
-    filling = placeholders.fill(text, known, path=path)
+    text = files.read_text(path) if text is None else text
+    names, words = placeholders.placeholders(text), placeholders.public_placeholders(text)
+    known, public = keys() if names else {}, addresses(words) if words else {}
+    filling = placeholders.fill(text, known, public, path=path)
     reading = reader.reading(
         filling.text,
         apex=key.apex,
@@ -130,6 +147,7 @@ def read_zone(path: str, key: ZoneKey, *, origin: str | None, size_bytes_max: in
         {name: known[name] for name in names},
         tuple(f"{path}:{warning.line}: {abridged(warning.what)}" for warning in reading.warnings),
         str(reading.reroot) if reading.reroot is not None and reroot is None else None,
+        {word: address for word in words if isinstance(address := public[word], str)},
     )
 
 
@@ -167,6 +185,7 @@ def _check_file(path: str, key: ZoneKey, origin: str | None, size_bytes_max: int
         "size_bytes_max": zone.size_bytes_max,
         "records": zone.record_count,
         "zones": dict(zone.zones),
+        "public": dict(zone.public),
         "origin": zone.origin,
         "warnings": list(zone.warnings),
     }
@@ -251,6 +270,8 @@ def check(
         else:
             if not given.as_json:
                 ui.result(_line(found))
+                for word, address in found.get("public", {}).items():
+                    ui.note(f"{path}: {{{word}}} counts as {address} here; publish asks the running daemon for it")
                 for warning in found["warnings"]:
                     ui.warning(warning)
         results.append(found)

@@ -88,6 +88,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "click": ("cli", "demo"),
     "rich": ("cli", "demo"),
     "matplotlib": ("sim.figure",),
+    "watchfiles": ("cli.watching",),
 }
 
 PURE = (

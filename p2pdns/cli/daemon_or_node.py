@@ -1,0 +1,140 @@
+"""The running daemon, or a node of this process: what `publish` and `diff` reach the overlay through.
+
+A running daemon, or one that is just starting, gets the signed item and puts it. Without a daemon, or when a flag names
+another overlay, a short-lived node of this process puts it.
+
+Guarantees: the secret key stays in this process; one block makes one connection to the daemon. Does not know zone files
+nor the terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from p2pdns.admin.control import ControlClient
+from p2pdns.admin.public_address import Reported, ask_daemon
+from p2pdns.admin.publishing import hand_over, publish_through, seen_through
+from p2pdns.cli import petnames
+from p2pdns.cli.petnames import Book
+from p2pdns.cli.settings import Given
+from p2pdns.cli.starting import GRACE_S, running_daemon
+from p2pdns.config import Config
+from p2pdns.dns.zonefile.placeholders import Addresses, Unfilled
+from p2pdns.items.item import MutableItem
+from p2pdns.items.keys import SecretKey, ZoneId, ZoneKey
+from p2pdns.publishing.changes import WholeZone
+from p2pdns.publishing.memory import Memory
+from p2pdns.publishing.publication import Publication, Rules, Stored
+from p2pdns.publishing.replicas import Seen, Tell
+
+
+async def publish_alone(
+    config: Config, secret: SecretKey, value: bytes, memory: Memory, rules: Rules, tell: Tell
+) -> Stored:
+    """Publish a value by a node of this process; Unavailable where it finds no other node, or must not."""
+    from p2pdns.cli.node import short_lived_node
+
+    key = secret.zone_key
+    async with short_lived_node(config) as node:
+        publication = Publication(
+            key,
+            lambda seq, signed: MutableItem.signed(secret, seq, signed),
+            WholeZone(key.apex, value),
+            node.replicas(ZoneId.of_key(key), tell),
+            memory=memory,
+            rules=rules,
+            tell=tell,
+        )
+        return replace(await publication.run(), through="a node of its own")
+
+
+async def _look_up_alone(config: Config, key: ZoneKey) -> Seen:
+    from p2pdns.cli.node import short_lived_node
+
+    async with short_lived_node(config) as node:
+        return await node.replicas(ZoneId.of_key(key), lambda progress: None).look_up()
+
+
+class Daemon:
+    """The daemon of this machine, if one runs, else a node of this process. The block is one connection to it."""
+
+    def __init__(self, config: Config, given: Given) -> None:
+        self._sessions = ExitStack()
+        clients: dict[Path, ControlClient] = {}
+
+        def client_of(directory: Path) -> ControlClient:
+            # One connection for all that the daemon is asked.
+            if directory not in clients:
+                clients[directory] = ControlClient(directory)
+                self._sessions.enter_context(clients[directory].session())
+            return clients[directory]
+
+        self._config = config
+        self._is_alone = given.names_an_overlay
+        self._state = given.state(client_of)
+        self._client = client_of(self._state)
+
+    def __enter__(self) -> Daemon:
+        return self
+
+    def __exit__(self, *_trouble: object) -> None:
+        self._sessions.close()
+
+    def book(self) -> Book:
+        """Return the petnames."""
+        return petnames.load(self._config, self._state, client=self._client)
+
+    def _is_running(self, *, grace_s: float = 0.0) -> bool:
+        if self._is_alone:
+            return False
+        return running_daemon(self._state, client=self._client, grace_seconds=grace_s) is not None
+
+    def reported(self) -> dict[str, Reported]:
+        """Return the public address in each family as the daemon knows it; Unavailable where none runs."""
+        return ask_daemon(self._client)
+
+    def addresses(self, words: Sequence[str], settled: Mapping[str, str] | None = None) -> Addresses:
+        """Return what these placeholders for a public address stand for; of those that are settled none is asked."""
+        settled = settled or {}
+        if all(word in settled for word in words):
+            return settled
+        if self._is_alone:
+            hint = (
+                "leave --network and --bootstrap out: the running daemon knows it, a node for one publication does not"
+            )
+            return {word: Unfilled("no daemon was asked", hint) for word in words}
+        if not self._is_running(grace_s=GRACE_S):
+            hint = "start one with p2pdns serve, or say --state DIR: it learns the address from its contacts"
+            return {word: Unfilled("no daemon runs here that could know the address", hint) for word in words}
+        reported = self.reported()
+        found: dict[str, str | Unfilled] = {}
+        for word in words:
+            one = reported[word.removeprefix("public_")]
+            unfilled = Unfilled("the daemon does not know the address yet", one.known)
+            found[word] = settled.get(word) or one.address or unfilled
+        return found
+
+    def publish(self, secret: SecretKey, value: bytes, memory: Memory, rules: Rules, tell: Tell) -> Stored:
+        """Publish through the daemon, or by a node of this process."""
+        # Without a bootstrap contact only a daemon can publish, so a daemon that was just started is waited for.
+        if self._is_running(grace_s=0.0 if self._config.dht.bootstrap else GRACE_S):
+            return publish_through(self._client, secret, value, memory=memory, rules=rules, tell=tell)
+        # Loaded late: with a daemon this process needs no event loop.
+        import asyncio
+
+        done = asyncio.run(publish_alone(self._config, secret, value, memory, rules, tell))
+        # A daemon may have started in the meantime.
+        if done.item is not None and self._is_running():
+            return replace(hand_over(self._client, done.item, tell), changes=done.changes, rebased=done.rebased)
+        return done
+
+    def look_up(self, key: ZoneKey) -> Seen:
+        """Return what a look-up that asks every contact for its copy has seen of a key."""
+        if self._is_running(grace_s=0.0 if self._config.dht.bootstrap else GRACE_S):
+            return seen_through(self._client, key)
+        import asyncio
+
+        return asyncio.run(_look_up_alone(self._config, key))
