@@ -67,6 +67,10 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         Example("p2pdns check example.zone", "tell every mistake with its line, and how large the zone is"),
         Example("p2pdns check --origin example.com. bind.zone", "read a zone file that was written for example.com"),
     ),
+    "diff": (
+        Example("p2pdns diff -k alice.key example.zone", "show which records publishing would add, remove and change"),
+        Example("p2pdns diff --key alice example.zone", "hold a file against the zone with the petname alice"),
+    ),
     "publish": (
         Example("p2pdns publish -k alice.key example.zone", "sign the zone and let the running daemon keep it alive"),
         Example(
@@ -74,6 +78,10 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             "put it once by a node of its own, which begins with the one at 192.0.2.7",
         ),
         Example("p2pdns publish -k alice.key --dry-run example.zone", "only show which RRsets would change"),
+        Example(
+            "p2pdns publish -k alice.key --watch --hook 'systemctl reload caddy' example.zone",
+            "stay, publish again what is saved, and run a command after each publication",
+        ),
     ),
     "signer": (
         Example(

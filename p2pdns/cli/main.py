@@ -1,7 +1,8 @@
 """The command `p2pdns`: its verbs, and how every error ends.
 
 Guarantees: no error of a user's making shows a traceback; exit 0 if and only if everything asked was done,
-1 when something failed, 2 for wrong usage or configuration, 3 when the name or type does not exist; Ctrl-C
+1 when something failed, 2 for wrong usage or configuration, 3 when the name or type does not exist (`diff`: 1 when
+something differs, 2 for all that went wrong); Ctrl-C
 and a closed pipe end with the status that a shell gives them; with `--json` standard output is one JSON document or
 nothing, which tells of failures too. Does not know the verbs (`p2pdns.cli.verbs` does).
 """

@@ -76,6 +76,30 @@ def _in_order(zone: Zone) -> RRsets:
     return {key: replace(rrset, rdatas=tuple(sorted(rrset.rdatas))) for key, rrset in zone.rrsets.items()}
 
 
+@dataclass(frozen=True)
+class Difference:
+    """An RRset that differs between two editions; None in the one that does not have it."""
+
+    owner: Name
+    rtype: int
+    before: RRset | None
+    after: RRset | None
+
+    @property
+    def mark(self) -> str:
+        """The sign of `diff` for it: `+`, `-` or `~`."""
+        if self.before is None:
+            return "+"
+        return "-" if self.after is None else "~"
+
+
+def differences(current: MutableItem | None, apex: Name, value: bytes) -> tuple[Difference, ...]:
+    """Return the RRsets in which a value differs from the zone of an item, in the order of the two."""
+    before, after = rrsets_of(current), _rrsets_in(apex, value)
+    keys = dict.fromkeys([*before, *after])
+    return tuple(Difference(*key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key))
+
+
 def changes_between(current: MutableItem | None, apex: Name, value: bytes) -> Changes:
     """Return what a value would change in the zone of an item."""
     before, after = rrsets_of(current), _rrsets_in(apex, value)

@@ -86,6 +86,12 @@ class Seen:
         """Return how many others hold a value, whatever its seq."""
         return sum(version.holders for version in self.versions if version.item.value == value)
 
+    def newest(self, now: float) -> MutableItem | None:
+        """Return the newest version that is not from the future."""
+        present = Present(now, mark_seq=self.mark_seq)
+        items = [version.item for version in self.versions if not present.is_ahead(version.item.seq)]
+        return max(items, key=lambda item: (item.seq, item.value), default=None)
+
     def to_json(self) -> dict[str, Any]:
         """Return it as it crosses the control socket."""
         versions = [{"item": one.item.to_bytes().hex(), "holders": one.holders} for one in self.versions]

@@ -12,7 +12,7 @@ import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
 
-from p2pdns.dns.message import type_text
+from p2pdns.dns.message import RRset, type_text
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
 from p2pdns.dns.zone import Zone
@@ -27,12 +27,13 @@ _READER_ERRORS = (
 
 def write(zone: Zone) -> str:
     """Return a zone file of the zone: one record a line, names relative to the apex where that is possible."""
-    lines = [
-        f"{owner.text_in(zone.apex)} {rrset.ttl} {type_text(rtype)} {_rdata_text(rtype, rdata, zone.apex)}\n"
-        for (owner, rtype), rrset in zone.rrsets.items()
-        for rdata in rrset.rdatas
-    ]
-    return "".join(lines)
+    return "".join(f"{line}\n" for rrset in zone.rrsets.values() for line in rrset_lines(rrset, zone.apex))
+
+
+def rrset_lines(rrset: RRset, apex: Name) -> list[str]:
+    """Return an RRset as lines of a zone file, names relative to the apex where that is possible."""
+    head = f"{rrset.owner.text_in(apex)} {rrset.ttl} {type_text(rrset.rtype)}"
+    return [f"{head} {_rdata_text(rrset.rtype, rdata, apex)}" for rdata in rrset.rdatas]
 
 
 def rdata_text(rtype: int, rdata: bytes, apex: Name | None = None) -> str:

@@ -10,7 +10,7 @@ from p2pdns.dns.message import RRset
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.items.packet import compose_packet
-from p2pdns.publishing.changes import Changes, Conflict, WholeZone, changes_between, rrsets_of
+from p2pdns.publishing.changes import Changes, Conflict, WholeZone, changes_between, differences, rrsets_of
 from tests.overlay_doubles import A, rrsets
 
 SECRET = SecretKey.generate(b"\x01" * 32)
@@ -41,6 +41,17 @@ def test_added_removed_and_changed_rrsets_are_named() -> None:
     )
     assert changes == Changes(("mail A",), ("ftp A",), ("www A",), 3)
     assert (changes.count, changes.is_mostly_gone) == (3, False)
+
+
+def test_each_rrset_that_differs_is_told_as_it_was_and_as_it_would_be() -> None:
+    current = item("www 300 A 192.0.2.1", "ftp 300 A 192.0.2.2", "@ 300 TXT a")
+    found = differences(current, APEX, item("www 60 A 192.0.2.1", "mail 300 A 192.0.2.3", "@ 300 TXT a").value)
+    told = {
+        one.owner.text_in(APEX): (one.mark, one.before and one.before.ttl, one.after and one.after.ttl) for one in found
+    }
+    assert told == {"www": ("~", 300, 60), "ftp": ("-", 300, None), "mail": ("+", None, 300)}
+    assert differences(current, APEX, current.value) == ()
+    assert [one.mark for one in differences(None, APEX, current.value)] == ["+", "+", "+"]
 
 
 @pytest.mark.parametrize(
