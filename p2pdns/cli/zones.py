@@ -113,13 +113,12 @@ def read_zone(
     origin: str | None,
     size_bytes_max: int,
     keys: KeysByName = dict,
-    addresses: AddressesFor = lambda words: placeholders.PUBLIC,
+    addresses: AddressesFor = lambda words: placeholders.NO_ADDRESSES,
     text: str | None = None,
 ) -> ReadZone:
     """Return a zone file, read as the zone of a key; ZoneFileError names the line of a mistake.
 
-    `text` is what is in the file, where the caller has read it. Placeholders for a public address are filled with
-    addresses for documentation unless `addresses` knows better.
+    `text` is what is in the file, where the caller has read it.
     """
     reroot = None
     if origin is not None:
@@ -176,7 +175,14 @@ def _check_file(path: str, key: ZoneKey, origin: str | None, size_bytes_max: int
         if not os.path.exists(path):
             raise files.file_trouble(path, FileNotFoundError())
         return {"file": path, "ok": True, "kind": "configuration", **_names_of(path)}
-    zone = read_zone(path, key, origin=origin, size_bytes_max=size_bytes_max, keys=keys)
+    zone = read_zone(
+        path,
+        key,
+        origin=origin,
+        size_bytes_max=size_bytes_max,
+        keys=keys,
+        addresses=lambda words: placeholders.PUBLIC,
+    )
     return {
         "file": path,
         "ok": True,

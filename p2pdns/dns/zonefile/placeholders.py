@@ -48,6 +48,10 @@ class Unfilled:
 Addresses = Mapping[str, str | Unfilled]
 """What each placeholder of `PUBLIC` stands for."""
 
+# Most readers of zone files have no daemon to ask, and an address for documentation must not be signed.
+_UNKNOWN = Unfilled("the address is not known here", "write the address itself; publish asks the running daemon for it")
+NO_ADDRESSES: Addresses = dict.fromkeys(PUBLIC, _UNKNOWN)
+
 
 def placeholders(text: str) -> tuple[str, ...]:
     """Return the names in the placeholders, in lower case, each once, in the order of the text.
@@ -81,7 +85,7 @@ def _found(text: str) -> Iterator[re.Match[str]]:
     return (match for match in _PLACEHOLDER.finditer(text) if match["kept"] is None)
 
 
-def fill(text: str, keys: Mapping[str, str], addresses: Addresses = PUBLIC, *, path: str) -> FilledText:
+def fill(text: str, keys: Mapping[str, str], addresses: Addresses = NO_ADDRESSES, *, path: str) -> FilledText:
     """Return the text with each placeholder replaced by what it stands for; `keys` has names in lower case.
 
     Where a placeholder has nothing to stand for, or stands where its value cannot, that is a mistake, and some other

@@ -58,6 +58,11 @@ def test_an_address_that_is_not_known_is_one_mistake_in_the_first_line_of_it() -
     assert placeholders.public_placeholders(filling.text) == ()
 
 
+def test_a_reader_that_knows_no_address_signs_none_for_documentation() -> None:
+    (mistake,) = placeholders.fill("home A {public_ipv4}", {}, path="a.zone").mistakes
+    assert str(mistake) == "a.zone:1: {public_ipv4} is not filled: the address is not known here"
+
+
 def test_the_words_of_a_text_are_told_once_and_those_of_zones_apart() -> None:
     text = "a A {public_ipv4}\nb A {public_IPV4}\nc NS x.{zone:bob}.\nd A {public_ipv7}\n"
     assert placeholders.public_placeholders(text) == ("public_ipv4",)
