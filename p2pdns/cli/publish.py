@@ -114,7 +114,7 @@ class _Approval:
             raise NotAgreed("not published", place=self._path, hint="--dry-run only shows what would change")
 
     def _show(self, current: MutableItem, changes: Changes) -> None:
-        ui.note(f"{self._path}: {changes} against seq {current.seq} of {date_of(current.seq)}")
+        ui.note(f"{self._path}: {changes}, compared with seq {current.seq} of {date_of(current.seq)}")
         lines = change_lines(changes)
         for text in lines[:CHANGES_SHOWN_MAX]:
             ui.note(text)
@@ -143,7 +143,7 @@ def _show_dry(plan: Plan, zone: ReadZone, key: str, book: Book, as_json: bool) -
         ui.result(text)
     against = "nothing is published under this key"
     if plan.current is not None:
-        against = f"{plan.changes} against seq {plan.current.seq} of {date_of(plan.current.seq)}"
+        against = f"{plan.changes}, compared with seq {plan.current.seq} of {date_of(plan.current.seq)}"
     ui.note(f"{zone.path}: {against}; nothing was put")
     if not plan.is_made_here:
         ui.warning("what is published was not made by this key file: without --force this zone is refused")

@@ -123,6 +123,8 @@ class Operation(ABC):
                 if item is not None:
                     self.item_found(item, then)
                 self.pump(then)
+            elif not (self.is_searching or self.is_over):
+                self.answered_late(request, reply, then)
 
         def refused(_: krpc.Error, then: float) -> None:
             if self.is_searching:
@@ -160,6 +162,10 @@ class Operation(ABC):
     def item_found(self, item: Item, now: float) -> None:
         """Take in an item better than the one before; a search for nodes has no use for it."""
         del item, now
+
+    def answered_late(self, request: Request, reply: krpc.Reply, now: float) -> None:
+        """Take in a reply that came after the search and before the end; most operations have no use for it."""
+        del request, reply, now
 
     def _deadline_passed(self, now: float) -> None:
         if not self.is_over:

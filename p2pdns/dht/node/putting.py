@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from p2pdns.dht import krpc
 from p2pdns.dht.lookup.search import Lookup, Sought
-from p2pdns.dht.lookup.shortlist import Candidate
+from p2pdns.dht.lookup.shortlist import Candidate, CandidateState, Request
 from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.operations import Operation
@@ -31,6 +31,7 @@ class PutOperation(Operation):
         self._is_kept_here = False
         self._refused_here: int | None = None
         self._passed_count = 0
+        self._farthest: int | None = None
 
     def _lookup_done(self, now: float, *, is_late: bool) -> None:
         self._verdict = self.verdict(is_late=is_late)
@@ -43,7 +44,23 @@ class PutOperation(Operation):
         if self._is_ours_near(nearest):
             # Beside the others and in the place of none: a copy here is of no use while this machine is off.
             self._put_here(now)
+        self._farthest = nearest[k - 1].distance if len(nearest) == k else None
         self.storing.begin(nearest, now)
+
+    def answered_late(self, request: Request, reply: krpc.Reply, now: float) -> None:
+        """Have a near node keep the item, too, whose reply was slower than two timeouts.
+
+        A round trip can be longer than that on a sound way, and the node would keep its older item until the next put.
+        """
+        candidate = request.candidate
+        if request.is_follow_up or (self._farthest is not None and candidate.distance >= self._farthest):
+            return
+        if candidate.state is CandidateState.ANSWERED:
+            return
+        self.lookup.reply_received(request, reply, ipv6=self.core.settings.is_ipv6)
+        if candidate.is_counted and candidate.token is not None and self.storing.fits(candidate):
+            self.core.counters["put-to-the-late"] += 1
+            self.storing.add(candidate, now)
 
     def _storers(self) -> list[Candidate]:
         """Return the k nearest that count and can be asked to keep the item."""

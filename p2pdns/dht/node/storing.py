@@ -79,6 +79,11 @@ class Storing:
         self._to_send = storers
         self.pump(now)
 
+    def add(self, storer: Candidate, now: float) -> None:
+        """Ask one node more."""
+        self._to_send.append(storer)
+        self.pump(now)
+
     def pump(self, now: float) -> None:
         """Send what there is room for; call `on_done` when the last node has answered or was silent."""
         core = self._core

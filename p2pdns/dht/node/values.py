@@ -210,8 +210,8 @@ class PutOutcome:
 
     @property
     def others(self) -> Others:
-        """The others that answered the look-up, 20 at most, and how many of them keep the item."""
-        return Others(min(K, self.sent_count + self.passed_count), self.stored_count)
+        """The others that answered the look-up, 20 at most or as many as were asked, and how many keep the item."""
+        return Others(max(self.sent_count, min(K, self.sent_count + self.passed_count)), self.stored_count)
 
     @property
     def rationed_count(self) -> int:

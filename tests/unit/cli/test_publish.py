@@ -120,7 +120,7 @@ def test_without_a_terminal_most_of_a_zone_goes_only_with_yes(capsys: pytest.Cap
         approval()(MOSTLY_GONE)
     assert "--yes" in str(caught.value.hint)
     assert capsys.readouterr().err.splitlines() == [
-        f"p2pdns: a.zone: 2 RRsets removed, 1 RRset changed against seq {SEQ + 1} of 2026-09-21 14:13:20 UTC",
+        f"p2pdns: a.zone: 2 RRsets removed, 1 RRset changed, compared with seq {SEQ + 1} of 2026-09-21 14:13:20 UTC",
         "p2pdns: - ftp A",
         "p2pdns: - mail A",
         "p2pdns: ~ www A",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.krpc.reading import parse
 from p2pdns.dht.node.machine import Node
 from p2pdns.dht.node.storing import cas_for
 from p2pdns.items.item import MutableItem
-from tests.unit.dht.swarm import Swarm, item_of
+from tests.unit.dht.swarm import Swarm, item_of, nearest_of
 
 OLD = item_of(1)
 NEW = item_of(1, OLD.seq + 5, b"newer")
@@ -94,3 +95,32 @@ def test_a_second_look_begins_at_contacts_that_the_first_has_not_asked_and_else_
     assert set(first) <= set(others)
     everybody = frozenset(swarm.nodes)
     assert versions(swarm, nodes[0], avoided=everybody) == {OLD.value: 20}
+
+
+def test_a_near_node_whose_reply_comes_after_two_timeouts_is_asked_to_keep_the_item_too() -> None:
+    swarm, nodes = swarm_with({}, 60)
+    ours = swarm.address_of(nodes[0])
+    nearest = nearest_of(nodes[0], OLD.target, 22, swarm.now)
+    near, far = nearest[0].address, nearest[21].address
+    late: dict[Address, bytes] = {}
+    is_putting = False
+
+    def watched(data: bytes, source: Address, target: Address) -> bool:
+        nonlocal is_putting
+        message = parse(data)
+        if isinstance(message, krpc.RequestMessage) and isinstance(message.request, krpc.PutMutable) and not is_putting:
+            is_putting = True
+            for address, reply in late.items():
+                swarm.loop.call_soon(swarm.inject, reply, address, ours)
+        if target == ours and source in (near, far) and isinstance(message, krpc.Reply) and not is_putting:
+            late[source] = data
+            return True
+        return False
+
+    swarm.is_lost = watched
+    outcome = swarm.put(nodes[0], OLD)
+    # The one that is farther than the twenty that answered is not needed.
+    assert (outcome.sent_count, outcome.stored_count, sorted(late)) == (21, 21, sorted([near, far]))
+    assert outcome.others == (21, 21)
+    assert swarm.nodes[near].storage.held(OLD.target, swarm.now) is not None
+    assert swarm.nodes[far].storage.held(OLD.target, swarm.now) is None
