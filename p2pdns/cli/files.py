@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from p2pdns.cli import mixups, ui
+from p2pdns.cli import completion, mixups, ui
 from p2pdns.errors import (
     KEY_FILE_MARK,
     LIKENESS_MIN,
@@ -33,6 +33,20 @@ STANDARD_INPUT = "-"
 FILE_BYTES_MAX = 16 * 1024 * 1024  # No item can hold a larger zone file; a device file would never end.
 PASSPHRASE_BYTES_MAX = 1024  # The limit of cryptography's PKCS#8 writer.
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def key_option(help_text: str) -> Callable[[Callable[..., object]], Callable[..., object]]:
+    """Return the option `-k KEYFILE`, which a verb needs."""
+    return click.option(
+        "-k",
+        "--key",
+        "key_file",
+        required=True,
+        metavar="KEYFILE",
+        help=help_text,
+        shell_complete=completion.a_file,
+    )
+
 
 passphrase_file_option: Callable[[Callable[..., object]], Callable[..., object]] = click.option(
     "--passphrase-file", metavar="FILE", help="Read the passphrase of the key from the first line of FILE."

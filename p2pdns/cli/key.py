@@ -42,15 +42,7 @@ def key() -> None:
 
 
 @key.command()
-@click.option(
-    "-k",
-    "--key",
-    "key_file",
-    required=True,
-    metavar="KEYFILE",
-    help='The key to print; "-" is standard input.',
-    shell_complete=completion.a_file,
-)
+@files.key_option('The key to print; "-" is standard input.')
 @files.passphrase_file_option
 def words(key_file: str, passphrase_file: str | None) -> None:
     """Print a secret key as 24 words, for paper.

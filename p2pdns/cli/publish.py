@@ -322,15 +322,7 @@ class _Again:
 
 
 @click.command(cls=Verb)
-@click.option(
-    "-k",
-    "--key",
-    "key_file",
-    required=True,
-    metavar="KEYFILE",
-    help="The key that signs the zone.",
-    shell_complete=completion.a_file,
-)
+@files.key_option("The key that signs the zone.")
 @click.argument("zone_file", metavar="ZONEFILE", shell_complete=completion.a_file)
 @files.passphrase_file_option
 @zone_file_options

@@ -109,15 +109,7 @@ def _address(flag: str, text: str, default_port: int | None) -> Address:
 
 
 @click.command(cls=Verb)
-@click.option(
-    "-k",
-    "--key",
-    "key_file",
-    required=True,
-    metavar="KEYFILE",
-    help="The key that signs the zone.",
-    shell_complete=completion.a_file,
-)
+@files.key_option("The key that signs the zone.")
 @click.option(
     "--zone", "zone_file", required=True, metavar="ZONEFILE", help="The zone.", shell_complete=completion.a_file
 )

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from p2pdns.admin.control import ControlClient
-from p2pdns.cli import completion, files, petnames, settings, ui
+from p2pdns.cli import files, petnames, settings, ui
 from p2pdns.cli.made import memory_of
 from p2pdns.cli.settings import Given
 from p2pdns.cli.starting import GRACE_S, running_daemon
@@ -89,15 +89,7 @@ def _refuse_unless_sure(shown: str, is_sure: bool) -> None:
 
 
 @click.command(cls=Verb)
-@click.option(
-    "-k",
-    "--key",
-    "key_file",
-    required=True,
-    metavar="KEYFILE",
-    help="The key that signed the zone.",
-    shell_complete=completion.a_file,
-)
+@files.key_option("The key that signed the zone.")
 @click.option("--yes", "is_sure", is_flag=True, help="Do not ask.")
 @files.passphrase_file_option
 @settings.overlay_options
