@@ -333,7 +333,11 @@ def test_a_full_disk_is_told_and_service_goes_on(tmp_path: Path) -> None:
     before = resource.prlimit(engine, resource.RLIMIT_FSIZE)
     # The log is full as well, as it is where both are on one disk.
     resource.prlimit(engine, resource.RLIMIT_FSIZE, (0, before[1]))
-    assert_refused(served.publish(tmp_path), r"reader\.sqlite: cannot be written: .*")
+    refused = served.publish(tmp_path)
+    # What would change was said before.
+    error, hint = refused.stderr.splitlines()[-2:]
+    assert re.fullmatch(r"p2pdns: error: reader\.sqlite: cannot be written: .*", error), refused.stderr
+    assert (hint.startswith("p2pdns: hint: "), refused.returncode, refused.stdout) == (True, 1, "")
     assert served.address_of(f"new.{KEY}") == OTHER_ADDRESS
     resource.prlimit(engine, resource.RLIMIT_FSIZE, before)
     served.publish_here(tmp_path)

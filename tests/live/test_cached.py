@@ -32,6 +32,8 @@ DAY_S = 86_400
 EDE_STALE = 3
 # One question may be read in the same turn of the front as the word of the engine, and before it; no second one.
 QUESTIONS_MAX = 2
+# A node of another test may get the port of a node that has ended here, and must not be taken for it.
+APART = ("--network", "yesterday")
 
 
 def item_of(secret: SecretKey, zone: str, unix: float | None = None) -> str:
@@ -56,8 +58,9 @@ def is_settled(daemon: Served, name: str) -> bool:
 def test_a_restart_without_any_peer_answers_yesterdays_names_and_nothing_of_an_upstream(tmp_path: Path) -> None:
     upstream = Listener()
     server = f"{upstream.address[0]}:{upstream.address[1]}"
-    publisher = Served(tmp_path / "publisher", "--no-dns")
-    reader = Served(tmp_path / "state", "--bootstrap", publisher.status()["dht_address"], "--upstream", server)
+    publisher = Served(tmp_path / "publisher", "--no-dns", *APART)
+    there = publisher.status()["dht_address"]
+    reader = Served(tmp_path / "state", "--bootstrap", there, "--upstream", server, *APART)
     old_name = f"www.{OLD.zone_key}"
     try:
         wait_until(lambda: reader.status()["contacts"] > 0, "a contact")
@@ -73,7 +76,7 @@ def test_a_restart_without_any_peer_answers_yesterdays_names_and_nothing_of_an_u
     assert codes == [0, 0]
 
     # The publisher is gone, and so is the upstream.
-    alone = Served(tmp_path / "state", "--upstream", server)
+    alone = Served(tmp_path / "state", "--upstream", server, *APART)
     try:
         reply = alone.ask(f"www.{KEY}")
         assert str(reply.answer[0][0]) == WWW_ADDRESS

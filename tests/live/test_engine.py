@@ -161,7 +161,7 @@ def test_what_one_engine_publishes_another_reads_after_the_first_was_killed(star
     assert engines[0].client.call("seq", key=str(ALICE.zone_key))["seq"] is None
     reply, progress = publish(engines[0], item)
     assert (reply["stored"], reply["sent"], reply["seq"]) == (2, 2, item.seq), "the others; our own copy is none"
-    assert progress[-1] == {"sent": 2, "stored": 2}
+    assert progress[-1] == {"stage": "put", "sent": 2, "stored": 2}
     assert engines[0].client.call("seq", key=str(ALICE.zone_key))["seq"] == item.seq
     engines[0].end(signal.SIGKILL)
     assert read(engines[2]) == item

@@ -61,7 +61,7 @@ class Outcome:
     stored_at_few: list[str] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     newest_after_restart: int = 0
-    put_again_after_restart: int = 0
+    kept_after_restart: int = 0
     cpu_s: float = 0.0
 
 
@@ -103,7 +103,6 @@ class Hour:
                 await plan.pop(0)[1]()
         await self._ask_all(reader, owners)
         self._look_at(owners)
-        self.outcome.put_again_after_restart = publishers[1].publisher.counters["republished"]
         self.outcome.told += world.findings()
         await world.close()
         self.outcome.trace = world.network.trace.hexdigest()
@@ -123,6 +122,7 @@ class Hour:
         await asyncio.sleep(POWER_CUT_S)
         for engine in (reader, publisher):
             await engine.start()
+        self.outcome.kept_after_restart = len(publisher.publisher.kept)
         await self._ask_all(reader, owners)
         self.outcome.newest_after_restart = sum(owner.shown == owner.edition for owner in owners)
 
