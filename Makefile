@@ -4,7 +4,7 @@
 # make smoke     one program of others whose download is too big for make test: a browser (half a minute)
 # make sim       simulated worlds full of trouble, those that once failed first; every rule must hold (three minutes)
 # make sim-earns ten faults planted in copies, each of which drawn worlds must find (some minutes)
-# make mutants   one-line sabotages, each of which a test must notice
+# make mutants   one-line sabotages, each of which a test must notice; SHARE=n tries one in n, drawn by the commit
 # make mutants-random  one-token mutations drawn at random, each of which a test should notice: COUNT of them (60), by SEED
 # make oracle    every question of the oracle, where make test asks a sample (some minutes)
 # make outside   the programs of others that only judge us: forwarders, browsers, foreign DHT nodes (half an hour)
@@ -76,7 +76,7 @@ sim-earns: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.sim.earning
 
 mutants: $(VENV)/.installed-dev | tools
-	$(BIN)/python -m tests.mutants.run
+	$(BIN)/python -m tests.mutants.run $(if $(SHARE),--share $(SHARE))
 
 # Not in CI: what survives needs a reader, who says whether it means the same or which test is missing.
 mutants-random: $(VENV)/.installed-dev | tools

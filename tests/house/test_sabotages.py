@@ -259,13 +259,22 @@ def test_the_tables_of_all_rooms_are_read_in_order(tmp_path: Path) -> None:
 
 
 def test_only_what_was_asked_for_is_tried() -> None:
-    words = argparse.Namespace(only="whatever it found", room="bench", changed="")
+    words = argparse.Namespace(only="whatever it found", room="bench", changed="", share=1)
     fitting, findings = run.chosen(words)
     assert findings == []
     assert [(one.mutant.name, one.path) for one in fitting] == [
         ("the bench ends well whatever it found", Path("bench/conformance.py"))
     ]
-    assert run.chosen(argparse.Namespace(only="whatever it found", room="dns", changed="")) == ([], [])
+    assert run.chosen(argparse.Namespace(only="whatever it found", room="dns", changed="", share=1)) == ([], [])
+
+
+def test_each_commit_draws_a_share_of_its_own_and_some_commits_draw_all() -> None:
+    every = table.sabotages(table.read_tables())[0]
+    first = run.share_of(every, 2, "a commit")
+    assert first == run.share_of(every, 2, "a commit")
+    assert 0.4 * len(every) < len(first) < 0.6 * len(every)
+    drawn = {id(one) for number in range(20) for one in run.share_of(every, 2, f"commit {number}")}
+    assert len(drawn) == len(every)
 
 
 def test_what_has_changed_is_told_by_git(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import compileall
+import hashlib
 import itertools
 import json
 import os
@@ -182,6 +183,23 @@ def changed_since(revision: str, root: Path = ROOT) -> set[Path]:
     return found
 
 
+def share_of(wanted: Sequence[Sabotage], share: int, revision: str) -> list[Sabotage]:
+    """Return about one of so many sabotages; each revision draws others, so that all have their turn."""
+
+    def lot(one: Sabotage) -> int:
+        return int.from_bytes(hashlib.sha256(f"{revision} {one.mutant.name}".encode()).digest()[:4])
+
+    return [one for one in wanted if lot(one) % share == 0]
+
+
+def revision_here(root: Path = ROOT) -> str:
+    """Return the commit that is checked out."""
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"p2pdns: error: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
 def chosen(words: argparse.Namespace) -> tuple[list[Sabotage], list[str]]:
     """Return the sabotages that were asked for, and what is wrong with the rows that were."""
     rows = [row for row in read_tables() if words.only in row.name and words.room in ("", row.room)]
@@ -189,6 +207,8 @@ def chosen(words: argparse.Namespace) -> tuple[list[Sabotage], list[str]]:
     if words.changed:
         changed = changed_since(words.changed)
         fitting = [one for one in fitting if one.path in changed]
+    if words.share > 1:
+        fitting = share_of(fitting, words.share, revision_here())
     return fitting, findings
 
 
@@ -198,6 +218,7 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="TEXT", help="run only the sabotages whose name contains this")
     parser.add_argument("--room", default="", help="run only those of one table, as `dht`")
     parser.add_argument("--changed", default="", metavar="REV", help="run only those of files that changed since then")
+    parser.add_argument("--share", type=int, default=1, metavar="N", help="run one in N, drawn by the commit")
     words = parser.parse_args()
     wanted, findings = chosen(words)
     if findings or not wanted:
