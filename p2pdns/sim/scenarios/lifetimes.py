@@ -1,9 +1,9 @@
 """The scenario `lifetimes`: a few machines for more than a day, to see how long an item lives.
 
-First the publishers are up, and must put their zones again every hour. Then all machines but one that stores an item go
-away for a day; when the others come back, without the publishers, no machine may store or serve the item any more.
-Guarantees: the verdict is bad if a rule was broken. Does not know how it is shown; as it measures nothing, it is none
-of the scenarios of the command line.
+First the publishers are up, and must put their zones again before eight hours are over. Then all machines but one that
+stores an item go away for a day; when the others come back, without the publishers, no machine may store or serve the
+item any more. Guarantees: the verdict is bad if a rule was broken. Does not know how it is shown; as it measures
+nothing, it is none of the scenarios of the command line.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 
 from p2pdns.clock import boot_now
 from p2pdns.dht.storage import RETENTION_S
+from p2pdns.publishing.cycle import CYCLE_S_MAX
 from p2pdns.sim.churn import HOUR_S, MINUTE_S
 from p2pdns.sim.network import Weather
 from p2pdns.sim.report import Report, Scale
@@ -20,7 +21,7 @@ from p2pdns.sim.world import Progress, World
 
 SETTLE_S = 600.0
 LOOK_EVERY_S = 10 * MINUTE_S
-PUBLISHED_S = 3 * HOUR_S  # Three rounds of puts.
+PUBLISHED_S = CYCLE_S_MAX + HOUR_S  # A whole cycle of looks, the put at its end, and then some.
 BACK_S = 60.0  # From the return of the machines to the last look: they have found each other by then.
 PUBLISHERS = 1
 
