@@ -7,6 +7,7 @@ answered below the name of the zone that was asked: `KEY` or `KEY.suffix`. Does 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,7 @@ from p2pdns.dns.registry import (
     Rcode,
     Type,
 )
-from p2pdns.errors import FormatError, P2pdnsError, StrangerError, ZoneFileError
+from p2pdns.errors import FormatError, P2pdnsError, StrangerError, Unavailable, ZoneFileError
 from p2pdns.signer import tsig
 from p2pdns.signer.content import is_newer, serial_of
 from p2pdns.signer.requests import NOTIFY, QUERY, UPDATE, DnsRequest, header_of, parse_request
@@ -200,6 +201,9 @@ class Responder:
         if self._memory.has(signer.mac):
             return False
         self._memory.remember(signer.mac, signer.time_signed, self._clock())
+        # The next process must know it too. A disk that takes nothing stops no transfer.
+        with contextlib.suppress(Unavailable):
+            self._zone.note(signer.mac, signer.time_signed)
         return True
 
     def _update(self, exchange: _Exchange, spelling: Spelling | None) -> Message:

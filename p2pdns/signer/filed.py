@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,10 @@ class ZoneFile:
     def load(self) -> Filed:
         """Return the file as it is now; ZoneFileError with all its mistakes, Unavailable where it cannot be read."""
         try:
-            with open(self.path, "rb") as file:
+            # Without O_NONBLOCK a pipe in the place of the file would be waited for until somebody writes into it.
+            with open(os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise Unavailable("not a file", place=str(self.path), hint="is it the right file?")
                 data = file.read(FILE_BYTES_MAX + 1)
         except FileNotFoundError as trouble:
             if not self._may_be_missing:

@@ -46,7 +46,7 @@ def _read_line(before: str, line: bytes) -> tuple[Entry, str] | None:
         if not text or digest != _digest(before, text):
             return None
         entry = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return (entry, digest) if isinstance(entry, dict) else None
 
@@ -85,10 +85,11 @@ class Journal:
     def compact(self, entries: list[Entry]) -> None:
         """Put these entries in the place of all others, by a new file, so that a crash leaves the one or the other."""
         new = self.path.with_name(self.path.name + ".new")
-        data, last = b"", ""
+        lines, last = list[bytes](), ""
         for entry in [self._head, *entries]:
             line, last = _line(last, entry)
-            data += line
+            lines.append(line)
+        data = b"".join(lines)
         try:
             descriptor = open_new(new, FILE_MODE)
             try:
@@ -96,14 +97,15 @@ class Journal:
                 write_all(descriptor, data)
                 os.fsync(descriptor)
                 os.replace(new, self.path)
-                sync_folder(self.path.parent)
             except BaseException:
                 os.close(descriptor)
                 raise
+            # From here on this is the journal, whatever fails: what was written to the old file would be lost.
+            os.close(self._descriptor)
+            self._descriptor, self._last, self.size_bytes = descriptor, last, len(data)
+            sync_folder(self.path.parent)
         except OSError as trouble:
             raise Unavailable(words_of(trouble), place=str(new), hint=hint_of(trouble)) from None
-        os.close(self._descriptor)
-        self._descriptor, self._last, self.size_bytes = descriptor, last, len(data)
 
     def close(self) -> None:
         """Let another process have the journal."""

@@ -31,7 +31,7 @@ from p2pdns.dns.registry import OURS_ALONE
 from p2pdns.dns.zone.content import RRsets, select
 from p2pdns.errors import P2pdnsError, Unavailable, words_of
 from p2pdns.signer.content import is_newer, own_soa, serial_of
-from p2pdns.signer.requests import name_of
+from p2pdns.signer.requests import READER_ERRORS, name_of
 from p2pdns.signer.spelling import Spelling
 from p2pdns.signer.tsig import Key
 from p2pdns.signer.zone import SignedZone
@@ -104,7 +104,7 @@ class Primary:
         except EOFError:
             self._tell.warning("no transfer", primary=place, why="the primary ended the connection halfway")
             return False
-        except (dns.exception.DNSException, P2pdnsError) as trouble:
+        except (dns.exception.DNSException, P2pdnsError, *READER_ERRORS) as trouble:
             self._tell.warning("no transfer", primary=place, why=_why(trouble))
             return False
         if changed:
@@ -142,7 +142,9 @@ class Primary:
     ) -> dns.message.Message:
         writer.write(query.to_wire(prepend_length=True))
         wire = await _message(reader)
-        return dns.message.from_wire(wire, keyring=self._key, request_mac=query.mac or b"")
+        response = dns.message.from_wire(wire, keyring=self._key, request_mac=query.mac or b"")
+        _refuse_unsigned(response)
+        return response
 
     async def _transfer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         query = self._query(dns.rdatatype.AXFR)
@@ -163,8 +165,11 @@ class Primary:
                     tsig_ctx=context,
                     multi=True,
                 )
-                context = message.tsig_ctx
+                is_first, context = context is None, message.tsig_ctx
                 is_done = inbound.process_message(message)
+                if is_first or is_done:
+                    # RFC 8945 §5.3.1: the first message and the last one are signed, whatever is between.
+                    _refuse_unsigned(message)
         return self._taken(zone)
 
     def _taken(self, zone: dns.zone.Zone) -> bool:
@@ -199,6 +204,11 @@ def _records_of(zone: dns.zone.Zone, name: Name, apex: Name) -> list[RR]:
         assert data is not None, "without a file the bytes are returned"
         found.append(spelling.inward(RR(name_of(owner), int(rdata.rdtype), int(rdata.rdclass), ttl, data)))
     return found
+
+
+def _refuse_unsigned(message: dns.message.Message) -> None:
+    if not message.had_tsig:
+        raise Unavailable("the primary does not sign its answers")
 
 
 async def _message(reader: asyncio.StreamReader) -> bytes:

@@ -28,9 +28,12 @@ from p2pdns.errors import FormatError
 
 QUERY, NOTIFY, UPDATE = 0, 4, 5  # Opcodes (RFC 6895 §2.2).
 OPCODE_SHIFT = 11
+# Labels of owners, and bytes that pointers stand for in RDATA. They are read before a TSIG is checked, and 64 kB of
+# pointers to a long name take seconds; 1,000 records with names of ten labels stay below.
+EXPANSION_MAX = 32_768
 _COUNTS = struct.Struct("!6H")
 # dnspython's readers of RDATA fail with other exceptions than its own for some bytes.
-_READER_ERRORS = (
+READER_ERRORS = (
     *(dns.exception.DNSException, struct.error, ValueError),
     *(LookupError, ArithmeticError, AttributeError, TypeError),
 )
@@ -84,7 +87,7 @@ def parse_request(wire: bytes) -> DnsRequest:
     """Return the request that is exactly these bytes; FormatError where they are none."""
     try:
         return _parse(wire)
-    except _READER_ERRORS as trouble:
+    except READER_ERRORS as trouble:
         raise FormatError("bad-request", str(trouble)[:80]) from None
 
 
@@ -97,6 +100,7 @@ def _parse(wire: bytes) -> DnsRequest:
     question = Question(name, *parser.get_struct("!HH"))
     sections: list[list[RR]] = [[], [], []]
     tsig: SignatureRecord | None = None
+    expansion = 0
     for section, count in zip(sections, counts, strict=True):
         for _ in range(count):
             if tsig is not None:
@@ -110,7 +114,11 @@ def _parse(wire: bytes) -> DnsRequest:
                         raise FormatError("tsig-form")
                     tsig = SignatureRecord(owner, _tsig_rdata(parser), start)
                 else:
-                    section.append(RR(name_of(owner), rtype, rclass, ttl, _rdata(parser, rtype, length)))
+                    rdata = _rdata(parser, rtype, length)
+                    section.append(RR(name_of(owner), rtype, rclass, ttl, rdata))
+                    expansion += len(owner.labels) + max(0, len(rdata) - length)
+            if expansion > EXPANSION_MAX:
+                raise FormatError("too-many-pointers")
     if parser.remaining():
         raise FormatError("trailing-bytes", f"{parser.remaining()} after the message")
     opts = [record for record in sections[2] if record.rtype == Type.OPT]

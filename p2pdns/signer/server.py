@@ -60,7 +60,7 @@ class Doors:
         if self._tcp is not None:
             self._tcp.close()
         for writer in list(self._connections):
-            writer.close()
+            writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._connections) >= CONNECTIONS_MAX:
@@ -73,10 +73,9 @@ class Doors:
         except (OSError, EOFError, TimeoutError):
             pass
         finally:
+            # A client that does not read keeps what was written for it, and the end would never come.
+            writer.transport.abort()
             self._connections.discard(writer)
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host = str(writer.get_extra_info("peername", ("unknown",))[0])

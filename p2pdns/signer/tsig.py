@@ -11,7 +11,6 @@ of this module has a secret in it. Does not know what a request asks.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 import struct
 from collections import OrderedDict
@@ -158,7 +157,7 @@ def _read_algorithm(line: int, text: str, path: str) -> dns.name.Name:
 def _read_secret(line: int, text: str, path: str) -> bytes:
     try:
         secret = base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:
         raise _wrong(path, line, "the secret is not base64") from None
     if len(secret) < SECRET_BYTES_MIN:
         raise _wrong(path, line, f"a secret of {len(secret)} bytes, {SECRET_BYTES_MIN} are needed")

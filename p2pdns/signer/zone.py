@@ -7,6 +7,7 @@ that it lacked; serials only rise (RFC 1982), but for those of a primary. Does n
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from p2pdns.signer.content import (
     with_soa_serial,
 )
 from p2pdns.signer.filed import Filed, ZoneFile
-from p2pdns.signer.journal import JOURNAL_BYTES_MAX, Entry, Journal
+from p2pdns.signer.journal import FILE_BYTES_MAX, JOURNAL_BYTES_MAX, Entry, Journal
 from p2pdns.signer.tsig import FUDGE_S, ReplayMemory
 from p2pdns.timing import UnixClock
 
@@ -265,9 +266,14 @@ class SignedZone:
     def _compact_if_large(self) -> None:
         if self._journal.size_bytes <= self._compact_at_bytes:
             return
-        self._journal.compact(self._entries_that_count())
-        # Where most of it still counts, it is not written anew for every change.
-        self._compact_at_bytes = max(JOURNAL_BYTES_MAX, 2 * self._journal.size_bytes)
+        try:
+            self._journal.compact(self._entries_that_count())
+        except Unavailable as trouble:
+            # The change is in the journal already; the next one tries again.
+            self._tell.warning("the journal cannot be made shorter", why=trouble.what)
+        # Where most of it still counts, it is not written anew for every change. The next start must be able to read
+        # it.
+        self._compact_at_bytes = min(max(JOURNAL_BYTES_MAX, 2 * self._journal.size_bytes), FILE_BYTES_MAX // 2)
 
     def _recover(self) -> None:
         entries = self._journal.entries
@@ -284,7 +290,10 @@ class SignedZone:
                         self._remember(_step_of(entry, self.apex))
             for entry in lacked:
                 self.content = changed(self.content, _change_of(entry))
-        except (KeyError, TypeError, ValueError, FormatError) as trouble:
+        except (
+            *(LookupError, TypeError, ValueError, ArithmeticError, AttributeError),
+            *(RecursionError, struct.error, FormatError),
+        ) as trouble:
             hint = f"mv {self._journal.path} elsewhere to go on from the zone file"
             what = f"an entry cannot be read ({type(trouble).__name__})"
             raise Unavailable(what, place=str(self._journal.path), hint=hint) from None

@@ -146,6 +146,8 @@ def test_a_transfer_with_a_mac_seen_before_is_refused(signing: Signing) -> None:
     query.use_tsig(TSIG_KEY)
     wire = query.to_wire()
     assert [signing.send(wire)[0][3] & 15 for _ in range(2)] == [dns.rcode.NOERROR, dns.rcode.REFUSED]
+    signing.restart()
+    assert signing.send(wire)[0][3] & 15 == dns.rcode.REFUSED
 
 
 def test_a_tsig_that_is_not_the_last_record_or_comes_twice_is_a_format_error(signing: Signing) -> None:

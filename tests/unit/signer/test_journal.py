@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from p2pdns.errors import Unavailable
+from p2pdns.signer import journal as room
 from p2pdns.signer.journal import Entry, Journal
 
 ENTRIES: list[Entry] = [{"number": number, "text": "x" * number} for number in range(5)]
@@ -111,6 +112,22 @@ def test_a_compaction_has_its_entries_and_takes_more(tmp_path: Path) -> None:
     journal.close()
     assert read(path) == [*ENTRIES[3:], {"more": True}]
     assert [entry.name for entry in tmp_path.iterdir()] == ["j"]
+
+
+def test_after_a_compaction_whose_folder_is_not_synced_what_comes_is_in_the_new_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_descriptor(folder: Path) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(folder))
+
+    path = tmp_path / "j"
+    journal = Journal(path, "zone.")
+    with monkeypatch.context() as patch, pytest.raises(Unavailable):
+        patch.setattr(room, "sync_folder", no_descriptor)
+        journal.compact(ENTRIES[3:])
+    journal.append({"more": True})
+    journal.close()
+    assert read(path) == [*ENTRIES[3:], {"more": True}]
 
 
 @pytest.mark.parametrize("fails", ["write", "fsync"])

@@ -92,3 +92,14 @@ def test_a_request_has_one_question(count: int) -> None:
     wire = dns.message.make_query(ZONE_NAME, "SOA").to_wire()
     with pytest.raises(FormatError):
         parse_request(wire[:4] + count.to_bytes(2) + wire[6:12] + wire[12:] * count)
+
+
+def test_pointers_to_a_long_name_are_not_followed_without_end() -> None:
+    long_name = b"\x01a" * 120 + b"\x00"
+    head = b"\x00\x01\x28\x00" + (1).to_bytes(2) + bytes(2) + (4_000).to_bytes(2) + bytes(2)
+    question = long_name + b"\x00\x06\x00\x01"
+    record = b"\xc0\x0c\x00\x02\x00\x01\x00\x00\x00\x3c\x00\x02\xc0\x0c"
+    with pytest.raises(FormatError, match="too-many-pointers"):
+        parse_request(head + question + 4_000 * record)
+    few = head[:8] + (20).to_bytes(2) + bytes(2)
+    assert len(parse_request(few + question + 20 * record).authority) == 20

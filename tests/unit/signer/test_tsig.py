@@ -44,6 +44,7 @@ def test_what_people_write_is_read_too() -> None:
         (FILE.replace("hmac-sha256", "hmac-sha1"), 'f:2: no algorithm of TSIG "hmac-sha1" here'),
         (FILE.replace("hmac-sha256", SECRET), "f:2: no algorithm of TSIG here"),
         (FILE.replace(SECRET, "not base64!"), "f:3: the secret is not base64"),
+        (FILE.replace(SECRET, "gehe\u00efm" * 8), "f:3: the secret is not base64"),
         (FILE.replace(SECRET, "AAAA"), "f:3: a secret of 3 bytes, 16 are needed"),
         (FILE.replace("\talgorithm hmac-sha256;\n", ""), "f:3: the key has no algorithm"),
         (FILE.replace("secret", "sekret"), "f:3: a key has one algorithm and one secret"),

@@ -18,7 +18,7 @@ import pytest
 from p2pdns.errors import P2pdnsError, Unavailable, ZoneFileError
 from p2pdns.signer import journal as journal_room
 from p2pdns.signer import zone as room
-from tests.signing import KEY, TEXT, TSIG_KEY, ZONE_NAME, Signing, rcode_of, signed_again, soa_of, update
+from tests.signing import APEX, KEY, TEXT, TSIG_KEY, ZONE_NAME, Signing, rcode_of, signed_again, soa_of, update
 
 
 @pytest.fixture
@@ -326,3 +326,40 @@ def test_as_many_macs_as_are_remembered_and_no_more_pass(tmp_path: Path) -> None
     assert signing.rcode(dns.message.make_query(ZONE_NAME, "SOA")) == "NOERROR"
     signing.clock_off_s = 250
     assert signing.add("new", 99, "A", "192.0.2.9") == "SERVFAIL"
+
+
+def test_a_pipe_in_the_place_of_the_zone_file_is_an_error_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "alice.zone")
+    with pytest.raises(Unavailable, match="not a file"):
+        Signing(tmp_path, None)
+
+
+def test_a_journal_that_cannot_be_made_shorter_takes_changes_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "JOURNAL_BYTES_MAX", 0)
+    signing = Signing(tmp_path)
+    (tmp_path / "alice.zone.journal.new").mkdir()
+    assert signing.add("n1", 60, "A", "192.0.2.9") == "NOERROR"
+    assert any("cannot be made shorter" in line for line in map(str, signing.lines.kept))
+    signing.restart()
+    assert "192.0.2.9" in signing.text()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"file": "x", "serial": float("inf")},
+        {"mac": "00", "at": float("inf")},
+        {"to": ["@", 6, 60, "00"], "added": [], "removed": []},
+        {"to": 7},
+    ],
+)
+def test_an_entry_that_no_signer_has_written_is_an_error_in_words(tmp_path: Path, entry: dict[str, object]) -> None:
+    signing = Signing(tmp_path)
+    signing.crash()
+    journal = journal_room.Journal(signing.journal_path, str(APEX))
+    journal.append(entry)
+    journal.close()
+    with pytest.raises(Unavailable, match=r"an entry cannot be read"):
+        signing.start()
