@@ -105,7 +105,10 @@ def hand_over(client: ControlClient, item: MutableItem, tell: Tell = lambda prog
     """Give an item that is published already to the daemon, which puts it for as long as it runs."""
     tried = _at_once(DaemonReplicas(client, item.key, tell).put(item, (item.seq,)))
     done = Stored(item.seq, *tried.others, THROUGH, dict(tried.refused), is_kept_here=True, item=item)
-    return replace(done, read_back=tried.seen.holders_of(item.value), is_read_back=tried.is_read_back(item))
+    newest = tried.seen.newest(unix_now())
+    is_newest = newest is None or newest.seq <= item.seq or newest.value == item.value
+    is_read_back = is_newest and tried.is_read_back(item)
+    return replace(done, read_back=tried.seen.holders_of(item.value), is_read_back=is_read_back)
 
 
 def _at_once(work: Coroutine[Any, Any, T]) -> T:

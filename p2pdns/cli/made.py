@@ -9,7 +9,9 @@ line counts as absent; the file does not grow without end. Does not know the ove
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 from pathlib import Path
 
 from p2pdns.cli import ui
@@ -20,7 +22,9 @@ from p2pdns.publishing.memory import Line, Made, Memory, NoMemory, line_of
 
 SUFFIX = ".published"
 LINES_MAX = 64  # Then the lines of items that are done with go: some 5 kB.
+SIGNED_MAX = 256  # Of items that were never stored, as when a line is down for hours; some 23 kB.
 BYTES_READ_MAX = 65_536  # Ten times as much as the file ever has.
+SEQ = re.compile("[0-9]{1,19}")  # Of 64 bits; Python refuses to read much longer numbers.
 HEAD = "# p2pdns: what was published with this key file; without this, publish asks for --force\n"
 
 
@@ -45,6 +49,11 @@ class KeyMemory:
     def signed(self, item: MutableItem) -> None:
         """Note an item before it leaves; a warning where that cannot be."""
         self._add(line_of("signed", item))
+        lines = self._lines()
+        if len(lines) > SIGNED_MAX:
+            # Publications that always fail are never stored, and the file must not grow for that.
+            stored = [line for line in lines if line[0] == "stored"]
+            self._write([*stored[-1:], *(line for line in lines[-LINES_MAX:] if line not in stored[-1:])])
 
     def stored(self, item: MutableItem) -> None:
         """Note that an item is stored: what was older is done with."""
@@ -65,7 +74,7 @@ class KeyMemory:
         for line in text.splitlines():
             words = line.split()
             # A power failure may have cut the last line.
-            if len(words) == 3 and words[0] in ("signed", "stored") and words[1].isdecimal() and len(words[2]) == 64:
+            if len(words) == 3 and words[0] in ("signed", "stored") and SEQ.fullmatch(words[1]) and len(words[2]) == 64:
                 found.append((words[0], int(words[1]), words[2]))
         return found
 
@@ -73,10 +82,14 @@ class KeyMemory:
         text = _text(line)
         try:
             # In one write, so that two publications at a time do not mix their lines.
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
             try:
-                is_new = not os.fstat(descriptor).st_size
-                os.write(descriptor, f"{HEAD if is_new else ''}{text}".encode())
+                size_bytes = os.fstat(descriptor).st_size
+                # A full disk may have cut the last line, and this one must not be taken for its end.
+                is_cut = size_bytes > 0 and os.pread(descriptor, 1, size_bytes - 1) != b"\n"
+                line_bytes = f"{'' if size_bytes else HEAD}{chr(10) if is_cut else ''}{text}".encode()
+                if os.write(descriptor, line_bytes) < len(line_bytes):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)

@@ -10,7 +10,7 @@ where the secret key is: it is given a function that signs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from p2pdns.dht.node.values import RATIONED, Others
@@ -195,6 +195,7 @@ class Publication:
         # The seqs that this publication takes the place of knowingly: found at first, its own, and those gone above.
         self._accounted: dict[int, None] = {}
         self._base_seq = -1
+        self._is_blind = False  # The first look-up was not complete: what it missed came before, and not in between.
         self._rebased: dict[int, None] = {}
         self._built_on: MutableItem | None = None
 
@@ -208,6 +209,7 @@ class Publication:
             pause_s = min(BACKOFF_S_MAX, BACKOFF_S * 2.0**round_number) * self._replicas.jitter()
             await self._replicas.wait(pause_s)
             seen = await self._looked()
+            self._check_unseen(seen, tried)
             try:
                 value = self._value_above(seen, tried, value)
             except Conflict as conflict:
@@ -225,13 +227,15 @@ class Publication:
     async def _begun(self) -> bytes:
         """Look the key up, compare, and return the value to sign."""
         seen = await self._looked()
-        if self._rules.takes_back and seen.mark_seq is not None and Present(self._now()).is_ahead(seen.mark_seq):
+        mark_seq = seen.mark_seq
+        takes_back = self._rules.takes_back and mark_seq is not None and Present(self._now()).is_ahead(mark_seq)
+        if takes_back:
             # This machine has a mark at that seq, and goes below a mark only after it was cleared.
-            mark_seq = seen.mark_seq
-            await self._replicas.forget()
+            seen = replace(seen, mark_seq=None)
             self._mark_seq, self._last, self._ahead = None, None, None
-            seen = await self._looked()
+            self._note(seen)
             self._ahead = mark_seq
+        self._is_blind = not seen.is_complete
         current = self._newest(seen)
         is_made_here = current is None or self._memory.is_made_here(current)
         value = self._content.value_above(current)
@@ -244,6 +248,9 @@ class Publication:
         # A clock that is wrong is a reason not to ask.
         self._next_seq()
         self._rules.approve(Plan(current, self._changes, is_made_here))
+        if takes_back:
+            # Not before somebody has agreed: without its mark this machine can be shown older items.
+            await self._replicas.forget()
         return value
 
     def _refused(self, current: MutableItem, changes: Changes) -> Unavailable:
@@ -336,10 +343,23 @@ class Publication:
 
     # Another publisher came in between
 
+    def _others(self, seen: Seen, tried: Tried) -> list[Version]:
+        """Return the versions of others that are newer than what was found at the beginning."""
+        versions = {(one.item.seq, one.item.value): one for one in (*self._counting(tried.seen), *self._counting(seen))}
+        return [one for one in versions.values() if one.item.seq > self._base_seq and not self._is_own(one.item)]
+
+    def _check_unseen(self, seen: Seen, tried: Tried) -> None:
+        """Raise Unavailable for an item that the first look-up missed: it is to be compared, and not to be merged."""
+        others = self._others(seen, tried)
+        if self._is_blind and others:
+            newest = max(one.item.seq for one in others)
+            what = f"the look-up was not complete, and seq {newest} of {date_of(newest)} came to light only afterwards"
+            hint = "publish again: then the zone is compared with that one first"
+            raise Unavailable(what, place=str(self._key), hint=hint)
+
     def _value_above(self, seen: Seen, tried: Tried, value: bytes) -> bytes:
         """Return the value to sign above what others have published since the beginning."""
-        versions = {(one.item.seq, one.item.value): one for one in (*self._counting(tried.seen), *self._counting(seen))}
-        others = [one for one in versions.values() if one.item.seq > self._base_seq and not self._is_own(one.item)]
+        others = self._others(seen, tried)
         for one in others:
             self._accounted[one.item.seq] = self._rebased[one.item.seq] = None
         if not others:
@@ -361,7 +381,7 @@ class Publication:
     def _is_settled(self, seen: Seen, tried: Tried, value: bytes) -> Stored | None:
         """Return the end, if what most others hold, and nothing newer, has all changes by now."""
         newest = self._newest(seen)
-        if newest is None or newest.value != value or not seen.is_complete:
+        if newest is None or newest.value != value or not seen.is_complete or newest.seq < min(self._own):
             return None
         holders, known = seen.holders_of(value), tried.others.known
         if not Others(known, holders).is_enough or holders < min(HOLDERS_MIN, known):

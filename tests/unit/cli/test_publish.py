@@ -76,7 +76,15 @@ def test_nothing_secret_is_in_it_and_it_does_not_grow_without_end(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "broken", [b"", b"\xff\x00 junk\n", b"stored x y\n", b"stored 1790000000000005 abc", b"# only\n"]
+    "broken",
+    [
+        b"",
+        b"\xff\x00 junk\n",
+        b"stored x y\n",
+        b"stored 1790000000000005 abc",
+        b"# only\n",
+        b"stored " + b"9" * 5_000 + b" " + b"a" * 64,
+    ],
 )
 def test_a_broken_file_counts_as_none_and_is_written_on(tmp_path: Path, broken: bytes) -> None:
     path = tmp_path / "alice.key.published"
@@ -86,6 +94,16 @@ def test_a_broken_file_counts_as_none_and_is_written_on(tmp_path: Path, broken: 
     memory.signed(item(1))
     memory.stored(item(2))
     assert KeyMemory(path).is_made_here(item(2))
+
+
+def test_publications_that_always_fail_make_it_no_longer_than_a_bound_and_the_newest_stay_known(tmp_path: Path) -> None:
+    memory = KeyMemory(tmp_path / "alice.key.published")
+    memory.stored(item(0))
+    for number in range(1, 3 * made.SIGNED_MAX):
+        memory.signed(item(number))
+    assert len(memory.path.read_text().splitlines()) <= made.SIGNED_MAX + 2
+    assert memory.is_made_here(item(0))
+    assert memory.is_made_here(item(3 * made.SIGNED_MAX - 1))
 
 
 def test_a_folder_that_takes_no_file_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,6 +63,7 @@ class Nodes:
     lost_replies: set[int] = field(default_factory=set)  # Their word of having stored an item is lost.
     liars: set[int] = field(default_factory=set)  # They refuse every put for something that they do not show.
     is_complete: bool = True
+    blind_looks: int = 0  # So many looks return nothing.
     before_put: list[Callable[[], None]] = field(default_factory=list)
     before_read: list[Callable[[], None]] = field(default_factory=list)
     puts: list[tuple[MutableItem, tuple[int, ...]]] = field(default_factory=list)
@@ -96,6 +97,9 @@ class Nodes:
     async def look_up(self) -> Seen:
         """Look."""
         await asyncio.sleep(0)
+        if self.blind_looks:
+            self.blind_looks -= 1
+            return Seen((), False, self.mark_seq)
         return self.seen()
 
     async def forget(self) -> None:
@@ -284,6 +288,34 @@ def test_what_cannot_be_read_back_is_not_done() -> None:
     assert "only 2 of 3 have returned it" in str(done.failure("KEY"))
     nodes = Nodes([OLD] * 20, is_complete=False)
     assert not published(nodes, WWW).is_done
+
+
+@pytest.mark.parametrize("lines", [(WWW,), (WWW, MAIL, FTP), (TXT,)])
+def test_what_an_incomplete_first_look_missed_is_neither_merged_nor_taken_for_the_outcome(
+    lines: tuple[str, ...],
+) -> None:
+    before = item(LATER, WWW, MAIL)
+    nodes = Nodes([before] * 20, blind_looks=1)
+    with pytest.raises(Unavailable, match=f"the look-up was not complete, and seq {LATER} .* came to light") as caught:
+        published(nodes, *lines)
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("publish again")
+    assert nodes.held == [before] * 20
+    # With nobody there is nothing to miss.
+    assert not published(Nodes([], blind_looks=1), *lines).is_done
+
+
+def test_the_mark_of_a_publication_from_the_future_is_cleared_only_when_somebody_has_agreed() -> None:
+    nodes = Nodes([OLD] * 3, mark_seq=seq_at(NOW + 30 * HOUR))
+
+    def refuse(plan: Plan) -> None:
+        raise Unavailable("not published")
+
+    with pytest.raises(Unavailable, match="not published"):
+        published(nodes, FTP, takes_back=True, approve=refuse)
+    assert (nodes.forgotten, nodes.puts) == (0, [])
+    assert published(nodes, FTP, takes_back=True).is_done
+    assert nodes.forgotten == 1
 
 
 @pytest.mark.parametrize("lost_count", [1, 19, 20])
