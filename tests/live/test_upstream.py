@@ -17,6 +17,7 @@ from p2pdns.dns.message.wire import compose, parse
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Flag
 from p2pdns.link import Ask
+from p2pdns.net.sockets import open_dns
 from p2pdns.net.upstream.asking import Upstream
 from p2pdns.net.upstream.exchange import SOCKETS_MAX, STRAY_DATAGRAMS_MAX, Asking, Exchanges, Trouble
 from p2pdns.overlay.finder import Overlay
@@ -58,8 +59,10 @@ async def resolver(
 ) -> AsyncIterator[tuple[Double, Address]]:
     """Open a resolver, on TCP too where the test says what it replies there."""
     loop = asyncio.get_running_loop()
-    transport, double = await loop.create_datagram_endpoint(lambda: Double(reply), local_addr=(host, 0))
-    address = transport.get_extra_info("sockname")[:2]
+    # Both at one port, which another process may have for TCP when UDP gets it.
+    sockets = open_dns((host, 0))
+    address = sockets.address
+    transport, double = await loop.create_datagram_endpoint(lambda: Double(reply), sock=sockets.udp)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert tcp is not None
@@ -69,7 +72,11 @@ async def resolver(
         await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(serve, host, address[1]) if tcp is not None else None
+    server = None
+    if tcp is None:
+        sockets.tcp.close()
+    else:
+        server = await asyncio.start_server(serve, sock=sockets.tcp)
     try:
         yield double, address
     finally:
