@@ -271,8 +271,7 @@ class SignedZone:
         except Unavailable as trouble:
             # The change is in the journal already; the next one tries again.
             self._tell.warning("the journal cannot be made shorter", why=trouble.what)
-        # Where most of it still counts, it is not written anew for every change. The next start must be able to read
-        # it.
+        # Where most of it still counts, it is not written anew for every change, as long as a start can still read it.
         self._compact_at_bytes = min(max(JOURNAL_BYTES_MAX, 2 * self._journal.size_bytes), FILE_BYTES_MAX // 2)
 
     def _recover(self) -> None:
