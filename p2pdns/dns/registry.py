@@ -38,9 +38,10 @@ NXNAME = 128
 """A type that no record has and no question may ask for (RFC 9824). It is no `Type`, so no text is read as it."""
 
 
-OURS_ALONE = (65310, 65311)
+DIRECTORY, COMMITMENT = 65310, 65311
+OURS_ALONE = (DIRECTORY, COMMITMENT)
 """Private types that p2pdns alone makes: the directory of a divided zone, and the commitment to a next key. They are
-refused wherever records come from a user or another server."""
+refused wherever records come from a user or another server. They are about the zone, and are no content of it."""
 
 
 class Class(IntEnum):

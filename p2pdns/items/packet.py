@@ -48,10 +48,15 @@ def zone_of(item: MutableItem) -> Zone:
 
 
 def compose_packet(
-    content: Zone | Iterable[RRset], apex: Name, *, size_bytes_max: int = VALUE_BYTES_WRITE_DEFAULT, path: str = "zone"
+    content: Zone | Iterable[RRset],
+    apex: Name,
+    *,
+    made: Iterable[RRset] = (),
+    size_bytes_max: int = VALUE_BYTES_WRITE_DEFAULT,
+    path: str = "zone",
 ) -> bytes:
-    """Return the value of an item with these RRsets; `path` is for the error only."""
-    ordered = _in_order(content)
+    """Return the value of an item with these RRsets; `made` are those that p2pdns alone makes, `path` is for errors."""
+    ordered = _in_order([*_rrsets_of(content), *made])
     size = size_of(ordered, apex, size_bytes_max=size_bytes_max)
     if size.over_bytes:
         raise _too_large(size, path)
@@ -82,11 +87,14 @@ def size_of(
     return PacketSize(size_bytes, size_bytes_max, largest)
 
 
+def _rrsets_of(content: Zone | Iterable[RRset]) -> Iterable[RRset]:
+    # `Zone.rrsets` is without a made SOA, so a made SOA is never published.
+    return content.rrsets.values() if isinstance(content, Zone) else content
+
+
 def _in_order(content: Zone | Iterable[RRset]) -> list[RRset]:
     """Return the RRsets in canonical order, their RDATA too, so that publishing a zone again gives the same value."""
-    # `Zone.rrsets` is without a made SOA, so a made SOA is never published.
-    rrsets = content.rrsets.values() if isinstance(content, Zone) else content
-    ordered = sorted(rrsets, key=lambda rrset: (rrset.owner.canonical_key(), rrset.rtype))
+    ordered = sorted(_rrsets_of(content), key=lambda rrset: (rrset.owner.canonical_key(), rrset.rtype))
     return [replace(rrset, rdatas=tuple(sorted(rrset.rdatas))) for rrset in ordered]
 
 

@@ -1,7 +1,8 @@
 """A zone: verified content under one apex, and its answers.
 
 Guarantees: a `Zone` that exists keeps every rule of `content` and never changes. It always has an SOA, which is made
-from the item where the publisher gave none.
+from the item where the publisher gave none. Records that p2pdns alone makes are no content: they stand apart, and
+neither hide a record nor are hidden by one.
 Does not know: signatures (items/), suffixes and other zones (resolver/).
 """
 
@@ -13,10 +14,10 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from p2pdns.dns.life import negative_ttl
-from p2pdns.dns.message import Question, RRset, records_of
+from p2pdns.dns.message import RR, Question, RRset, records_of
 from p2pdns.dns.message.wire import parse
 from p2pdns.dns.name import Name
-from p2pdns.dns.registry import Type
+from p2pdns.dns.registry import OURS_ALONE, Class, Type
 from p2pdns.dns.zone.answer import CHAIN_LINKS_MAX, Search, Tree, ZoneAnswer
 from p2pdns.dns.zone.content import RRsets, select
 from p2pdns.errors import BadItem, FormatError
@@ -31,17 +32,21 @@ MICROSECONDS = 1_000_000  # The seq of an item counts these.
 class Zone:
     """The content of one item: the RRsets at and below its key."""
 
-    __slots__ = ("_tree", "apex", "dropped", "rrsets", "soa")
+    __slots__ = ("_tree", "apex", "dropped", "made", "rrsets", "soa")
 
     apex: Name
     rrsets: Mapping[tuple[Name, int], RRset]  # In canonical order, without a made SOA.
     dropped: Mapping[str, int]  # Reason -> how many records were left out.
     soa: RRset
+    made: tuple[RR, ...]  # The records of the zone that p2pdns alone makes, as they stand in the item.
 
-    def __init__(self, apex: Name, rrsets: RRsets, dropped: dict[str, int], seq: int) -> None:
+    def __init__(
+        self, apex: Name, rrsets: RRsets, dropped: dict[str, int], seq: int, made: tuple[RR, ...] = ()
+    ) -> None:
         self.apex = apex
         self.rrsets = MappingProxyType(rrsets)
         self.dropped = MappingProxyType(dropped)
+        self.made = made
         self.soa = rrsets.get((apex, Type.SOA)) or _made_soa(apex, seq)
         self._tree = self._grow()
 
@@ -62,7 +67,10 @@ class Zone:
         elsewhere = len(message.authority) + len(message.additional)
         # The plus sign leaves out counts of 0.
         dropped = +Counter({"bad-rdata": sum(bad_rdata.values()), "other-section": elsewhere})
-        return cls(apex, select(apex, message.answer, dropped), dropped, seq)
+        # A commitment or a directory beside a CNAME would be dropped if it were judged as content.
+        made = tuple(record for record in message.answer if _is_made(record, apex))
+        content = [record for record in message.answer if not _is_made(record, apex)] if made else message.answer
+        return cls(apex, select(apex, content, dropped), dropped, seq, made)
 
     @classmethod
     def of(cls, apex: Name, rrsets: Iterable[RRset], seq: int) -> Zone:
@@ -73,7 +81,8 @@ class Zone:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Zone):
             return NotImplemented
-        return (self.apex, self.soa, dict(self.rrsets)) == (other.apex, other.soa, dict(other.rrsets))
+        mine, theirs = (self.apex, self.soa, self.made), (other.apex, other.soa, other.made)
+        return mine == theirs and dict(self.rrsets) == dict(other.rrsets)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -115,6 +124,10 @@ class Zone:
                 nodes[name] = {}
         ttl = negative_ttl(self.soa.ttl, self.soa.rdatas[0])
         return Tree(self.apex, nodes, replace(self.soa, ttl=ttl))
+
+
+def _is_made(record: RR, apex: Name) -> bool:
+    return record.rtype in OURS_ALONE and record.rclass == Class.IN and record.owner.is_at_or_below(apex)
 
 
 def _made_soa(apex: Name, seq: int) -> RRset:
