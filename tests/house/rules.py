@@ -27,6 +27,7 @@ LADDER: tuple[tuple[str, ...], ...] = (
     ("items.mistyped", "items.seeds", "items.words"),
     ("items.item",),
     ("items.packet",),
+    ("items.succession",),
     ("moving",),
     ("dht.bencode", "dht.recent"),
     ("dht.krpc",),
