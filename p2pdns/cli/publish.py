@@ -32,6 +32,7 @@ from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.publishing.changes import Changes
 from p2pdns.publishing.dates import date_of
+from p2pdns.publishing.memory import Memory
 from p2pdns.publishing.publication import Plan, Rules, Stored
 from p2pdns.publishing.replicas import PublishStage
 from p2pdns.publishing.upkeep import OTHERS_WANTED
@@ -145,8 +146,8 @@ def _show_dry(plan: Plan, zone: ReadZone, key: str, book: Book, as_json: bool) -
     if plan.current is not None:
         against = f"{plan.changes}, compared with seq {plan.current.seq} of {date_of(plan.current.seq)}"
     ui.note(f"{zone.path}: {against}; nothing was put")
-    if not plan.is_made_here:
-        ui.warning("what is published was not made by this key file: without --force this zone is refused")
+    if plan.trouble is not None:
+        ui.warning(f"{plan.trouble}: without --force this zone is refused")
     if plan.changes.is_mostly_gone:
         ui.warning("more than half of what is published would go: without a terminal that needs --yes")
 
@@ -219,6 +220,7 @@ class _Publishing:
     """All that one call of the command publishes, once or again and again."""
 
     secret: SecretKey
+    memory: Memory
     key_file: str
     zone_file: str
     config: Config
@@ -261,13 +263,14 @@ class _Publishing:
             rules = Rules(
                 is_forced=self.is_forced or self.is_dry,
                 takes_back=self.takes_back and not self.is_dry,
+                keeps_merged=True,
                 approve=approval,
                 take_back_command=f"p2pdns publish --take-back {words}",
                 force_command=f"p2pdns publish --force {words}",
             )
-            memory, tell = memory_of(self.key_file), _Shown(line).tell
             try:
-                return daemon.publish(self.secret, zone.value, memory, rules, tell), approval.plan
+                tell = _Shown(line).tell
+                return daemon.publish(self.secret, zone.value, self.memory, rules, tell), approval.plan
             except _NothingPut:
                 return None, approval.plan
 
@@ -367,6 +370,8 @@ def publish(
     config = given.config()
     publishing = _Publishing(
         files.read_secret_key(key_file, passphrase_file),
+        # One for the life of a watch: where the disk takes nothing, it knows at least what it has published itself.
+        memory_of(key_file),
         key_file,
         zone_file,
         config,

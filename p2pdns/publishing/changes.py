@@ -6,7 +6,7 @@ same RRset, that is an error which names it. Does not know signatures, the overl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from p2pdns.items.packet import compose_packet, zone_of
 from p2pdns.values import replace
 
 SHOWN_MAX = 4  # RRsets named in an error; the rest is counted.
+APEX_SOA = f"@ {type_text(Type.SOA)}"
 SERIAL_HALF = 1 << 31  # RFC 1982: a serial is later if it is less than half of the circle ahead.
 
 RRsets = Mapping[tuple[Name, int], RRset]
@@ -38,6 +39,9 @@ class Content(Protocol):
         It is called first with the item that the look-up has found, and then with each one that came in between.
         """
 
+    def value_again(self, missed: MutableItem) -> bytes:
+        """Return the value to sign above an own edition that the look-up has missed, in place of the first value."""
+
 
 @dataclass(frozen=True)
 class Changes:
@@ -51,6 +55,11 @@ class Changes:
     @property
     def count(self) -> int:
         return len(self.added) + len(self.removed) + len(self.changed)
+
+    @property
+    def taken(self) -> tuple[str, ...]:
+        """The RRsets of the edition before that are no longer what they were, but for its SOA, which always changes."""
+        return (*self.removed, *(name for name in self.changed if name != APEX_SOA))
 
     @property
     def is_mostly_gone(self) -> bool:
@@ -158,6 +167,11 @@ class WholeZone:
         except P2pdnsError as error:
             raise Conflict(f"the changes of both do not fit together: {error}", place=str(current.key)) from None
 
+    def value_again(self, missed: MutableItem) -> bytes:
+        """Return the whole zone: what it changes in the edition that was missed is its own change."""
+        self._before = rrsets_of(missed)
+        return self._value
+
     def _merged(self, before: RRsets, theirs: RRsets, current: MutableItem) -> RRsets:
         merged: dict[tuple[Name, int], RRset] = {}
         contested: list[str] = []
@@ -176,10 +190,14 @@ class WholeZone:
             if kept is not None:
                 merged[key] = kept
         if contested:
-            more = len(contested) - SHOWN_MAX
-            names = ", ".join(contested[:SHOWN_MAX]) + (f" and {more} more" if more > 0 else "")
-            raise Conflict(f"both publications change {names}", place=str(current.key))
+            raise Conflict(f"both publications change {few_of(contested)}", place=str(current.key))
         return merged
+
+
+def few_of(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = len(names) - SHOWN_MAX
+    return ", ".join(names[:SHOWN_MAX]) + (f" and {more} more" if more > 0 else "")
 
 
 def _is_later(soa: RRset, other: RRset) -> bool:

@@ -1,29 +1,42 @@
 """What was made with one copy of a key: the items that were signed with it, and which of them are stored.
 
 Guarantees: an item that was made elsewhere, and is newer than the last one that was stored from here, is never taken
-for one of ours. Does not know where that is kept.
+for one of ours; neither is one of ours that has another publisher's change in it. Does not know where that is kept.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from enum import Enum
 from typing import Protocol
 
 from p2pdns.items.item import MutableItem
 
 Line = tuple[str, int, str]
-"""A fact: `signed` or `stored`, the seq, and the SHA-256 of the value in hexadecimal."""
+"""A fact: one of `WORDS`, the seq, and the SHA-256 of the value in hexadecimal."""
+
+SIGNED, MERGED, STORED = "signed", "merged", "stored"
+WORDS = (SIGNED, MERGED, STORED)
+
+
+class Origin(Enum):
+    """Where an item was made, as far as a memory can tell."""
+
+    HERE = "here"  # It was signed here, or is older than one that was stored from here.
+    MERGED = "merged"  # It was signed here, and has what another publisher changed.
+    ELSEWHERE = "elsewhere"
+    UNTOLD = "untold"  # There is no memory that could tell.
 
 
 class Memory(Protocol):
     """What a publication asks and tells of the items that were made here."""
 
-    def is_made_here(self, item: MutableItem) -> bool:
-        """Return whether an item was made here, or is older than one that was stored from here."""
+    def origin_of(self, item: MutableItem) -> Origin:
+        """Return where an item was made."""
 
-    def signed(self, item: MutableItem) -> None:
-        """Note an item before it leaves."""
+    def signed(self, item: MutableItem, *, is_merged: bool = False) -> None:
+        """Note an item before it leaves; with `is_merged` it has what another publisher changed."""
 
     def stored(self, item: MutableItem) -> None:
         """Note that an item is stored: what was older is done with."""
@@ -32,11 +45,11 @@ class Memory(Protocol):
 class NoMemory:
     """The memory of a publisher that knows of no other, or does not care."""
 
-    def is_made_here(self, item: MutableItem) -> bool:
-        """Return True."""
-        return True
+    def origin_of(self, item: MutableItem) -> Origin:
+        """Return that nothing is known."""
+        return Origin.UNTOLD
 
-    def signed(self, item: MutableItem) -> None:
+    def signed(self, item: MutableItem, *, is_merged: bool = False) -> None:
         """Note nothing."""
 
     def stored(self, item: MutableItem) -> None:
@@ -49,19 +62,23 @@ class Made:
     def __init__(self, lines: Iterable[Line] = ()) -> None:
         self.lines = list(lines)
 
-    def is_made_here(self, item: MutableItem) -> bool:
-        """Return whether an item was signed here, or is older than one that was stored from here."""
+    def origin_of(self, item: MutableItem) -> Origin:
+        """Return where an item was made."""
         _, seq, digest = line_of("", item)
-        stored = max((line[1] for line in self.lines if line[0] == "stored"), default=-1)
-        return seq < stored or any(line[1:] == (seq, digest) for line in self.lines)
+        words = {line[0] for line in self.lines if line[1:] == (seq, digest)}
+        if words == {MERGED}:
+            return Origin.MERGED
+        stored = max((line[1] for line in self.lines if line[0] == STORED), default=-1)
+        return Origin.HERE if words or seq < stored else Origin.ELSEWHERE
 
-    def signed(self, item: MutableItem) -> None:
-        """Note an item before it leaves."""
-        self.lines.append(line_of("signed", item))
+    def signed(self, item: MutableItem, *, is_merged: bool = False) -> None:
+        """Note an item before it leaves; with `is_merged` it has what another publisher changed."""
+        self.lines.append(line_of(MERGED if is_merged else SIGNED, item))
 
     def stored(self, item: MutableItem) -> None:
         """Note that an item is stored, and forget what was older."""
-        self.lines = [line for line in self.lines if line[1] >= item.seq] + [line_of("stored", item)]
+        stored = line_of(STORED, item)
+        self.lines = [line for line in self.lines if line[1] >= item.seq and line != stored] + [stored]
 
 
 def line_of(word: str, item: MutableItem) -> Line:

@@ -17,9 +17,9 @@ from p2pdns.dht.node.values import RATIONED, Others
 from p2pdns.errors import Unavailable, counted
 from p2pdns.items.item import BUILD_UNIX, SEQ_PER_SECOND, SIGN_AHEAD_S_MAX, MutableItem, Present, next_seq
 from p2pdns.items.keys import ZoneKey
-from p2pdns.publishing.changes import Changes, Conflict, Content, changes_between
+from p2pdns.publishing.changes import Changes, Conflict, Content, changes_between, few_of
 from p2pdns.publishing.dates import date_of, publish_again_after
-from p2pdns.publishing.memory import Memory, NoMemory
+from p2pdns.publishing.memory import Memory, NoMemory, Origin
 from p2pdns.publishing.replicas import HOLDERS_MIN, PublishStage, Seen, Tell, Tried, Version
 from p2pdns.publishing.upkeep import OTHERS_FEW, OTHERS_WANTED
 
@@ -62,14 +62,20 @@ class Plan:
     current: MutableItem | None
     changes: Changes
     is_made_here: bool
+    trouble: str | None = None  # Why it is refused, unless it is forced.
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How a publication is meant. `approve` sees what is about to be replaced, and may raise to stop that."""
+    """How a publication is meant. `approve` sees what is about to be replaced, and may raise to stop that.
+
+    With `keeps_merged`, what another publisher has changed, and an earlier publication from here has merged, is refused
+    to be taken out as well.
+    """
 
     is_forced: bool = False
     takes_back: bool = False
+    keeps_merged: bool = False
     approve: Callable[[Plan], None] = lambda plan: None
     take_back_command: str = TAKE_BACK_COMMAND
     force_command: str = FORCE_COMMAND
@@ -195,12 +201,15 @@ class Publication:
         # The seqs that this publication takes the place of knowingly: found at first, its own, and those gone above.
         self._accounted: dict[int, None] = {}
         self._base_seq = -1
+        self._begun_seq = 0  # The time of the beginning, as a seq.
+        self._own_value = b""  # Without what others have changed in between.
         self._is_blind = False  # The first look-up was not complete: what it missed came before, and not in between.
         self._rebased: dict[int, None] = {}
         self._built_on: MutableItem | None = None
 
     async def run(self) -> Stored:
         """Publish. Unavailable where it is refused, or another publication has won for good."""
+        self._begun_seq = int(self._now() * SEQ_PER_SECOND)
         value = await self._begun()
         for round_number in range(ROUNDS_MAX):
             item, tried = await self._tried(value)
@@ -237,27 +246,40 @@ class Publication:
             self._ahead = mark_seq
         self._is_blind = not seen.is_complete
         current = self._newest(seen)
-        is_made_here = current is None or self._memory.is_made_here(current)
-        value = self._content.value_above(current)
+        origin = Origin.HERE if current is None else self._memory.origin_of(current)
+        value = self._own_value = self._content.value_above(current)
         self._changes = changes_between(current, self._key.apex, value)
-        if current is not None and not is_made_here and current.value != value and not self._rules.is_forced:
-            raise self._refused(current, self._changes)
+        refused = None
+        if current is not None and current.value != value:
+            refused = self._refused(current, origin, self._changes)
+        if refused is not None and not self._rules.is_forced:
+            raise refused
         for version in seen.versions:
             self._accounted[version.item.seq] = None
         self._base_seq = -1 if current is None else current.seq
         # A clock that is wrong is a reason not to ask.
         self._next_seq()
-        self._rules.approve(Plan(current, self._changes, is_made_here))
+        is_made_here = origin in (Origin.HERE, Origin.UNTOLD)
+        self._rules.approve(Plan(current, self._changes, is_made_here, None if refused is None else refused.what))
         if takes_back:
             # Not before somebody has agreed: without its mark this machine can be shown older items.
             await self._replicas.forget()
         return value
 
-    def _refused(self, current: MutableItem, changes: Changes) -> Unavailable:
-        what = f"seq {current.seq} of {date_of(current.seq)} was not made by this key file"
-        differ = f"{counted(changes.count, 'RRset')} {'differs' if changes.count == 1 else 'differ'}"
-        hint = f"p2pdns inspect {self._key} shows it; {self._rules.force_command} goes above it"
-        return Unavailable(f"{what}; {differ}", place=str(self._key), hint=hint)
+    def _refused(self, current: MutableItem, origin: Origin, changes: Changes) -> Unavailable | None:
+        """Return why an item may be replaced by force alone; None where it may be replaced."""
+        what, hint = f"seq {current.seq} of {date_of(current.seq)}", f"p2pdns inspect {self._key} shows it"
+        if origin is Origin.ELSEWHERE:
+            differ = f"{counted(changes.count, 'RRset')} {'differs' if changes.count == 1 else 'differ'}"
+            what += f" was not made by this key file; {differ}"
+            hint += f"; {self._rules.force_command} goes above it"
+            return Unavailable(what, place=str(self._key), hint=hint)
+        if origin is Origin.MERGED and self._rules.keeps_merged and changes.taken:
+            what += " has what another publisher changed, and this one would take out or change "
+            what += few_of(changes.taken)
+            hint += f": add that to the zone file, or {self._rules.force_command} goes above it"
+            return Unavailable(what, place=str(self._key), hint=hint)
+        return None
 
     # Looking
 
@@ -303,7 +325,7 @@ class Publication:
         seq = self._next_seq()
         item = self._sign(seq, value)
         if is_made_here:
-            self._memory.signed(item)
+            self._memory.signed(item, is_merged=value != self._own_value)
         tried = await self._replicas.put(item, tuple(sorted(self._accounted)))
         self._own[seq] = item
         self._accounted[seq] = None
@@ -338,8 +360,15 @@ class Publication:
             item=item,
         )
         if done.is_done:
-            self._memory.stored(item)
+            self._note_stored(item)
         return done
+
+    def _note_stored(self, item: MutableItem) -> None:
+        if item.value == self._own_value:
+            self._memory.stored(item)
+        elif self._memory.origin_of(item) is Origin.ELSEWHERE:
+            # It has our change and another's, and that one is not done with.
+            self._memory.signed(item, is_merged=True)
 
     # Another publisher came in between
 
@@ -359,6 +388,7 @@ class Publication:
 
     def _value_above(self, seen: Seen, tried: Tried, value: bytes) -> bytes:
         """Return the value to sign above what others have published since the beginning."""
+        value = self._value_again(seen, tried, value)
         others = self._others(seen, tried)
         for one in others:
             self._accounted[one.item.seq] = self._rebased[one.item.seq] = None
@@ -371,6 +401,27 @@ class Publication:
         self._built_on = winner
         self._tell(PublishStage("rebase", {"seq": winner.seq}))
         return self._content.value_above(winner)
+
+    def _value_again(self, seen: Seen, tried: Tried, value: bytes) -> bytes:
+        """Return the value to sign where the first look-up has missed an own edition that is older than this one."""
+        others = self._others(seen, tried)
+        missed = [one.item for one in others if self._is_done_with(one.item)]
+        if not missed:
+            return value
+        newest = max(missed, key=lambda item: item.seq)
+        self._base_seq = newest.seq
+        for one in others:
+            if one.item.seq <= newest.seq:
+                self._accounted[one.item.seq] = None
+        self._own_value = value = self._content.value_again(newest)
+        if self._built_on is not None and self._built_on.seq > newest.seq:
+            value = self._content.value_above(self._built_on)
+        return value
+
+    def _is_done_with(self, item: MutableItem) -> bool:
+        """Return whether an item was made here before this publication, so that nothing in it is another's change."""
+        # One of this very time is of another process with the same key file: that one is a race.
+        return item.seq < self._begun_seq and self._memory.origin_of(item) is Origin.HERE
 
     def _overrule(self) -> None:
         """Go above the item that came in between without its change."""
@@ -386,7 +437,7 @@ class Publication:
         holders, known = seen.holders_of(value), tried.others.known
         if not Others(known, holders).is_enough or holders < min(HOLDERS_MIN, known):
             return None
-        self._memory.stored(newest)
+        self._note_stored(newest)
         return Stored(
             newest.seq,
             known,

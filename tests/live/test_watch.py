@@ -79,3 +79,17 @@ def test_saves_are_published_a_broken_file_is_not_and_a_signal_ends_it_well(tmp_
             assert (process.returncode, rest) == (0, ""), said
             assert "Traceback" not in said
     assert notes.read_text() == "".join(f"{event['seq']} {KEY}\n" for event in (first, second))
+
+
+def test_where_no_file_can_stand_beside_the_key_the_watch_knows_what_it_has_published(tmp_path: Path) -> None:
+    key, zone = zone_files(tmp_path)
+    zone.write_text(ZONE.format("192.0.2.80"))
+    Path(f"{key}.published").mkdir()
+    with daemons(tmp_path, "state", "other") as (daemon, _), watching(daemon, key, zone, "true") as process:
+        assert event_of(process)["event"] == "published"
+        assert event_of(process)["event"] == "hook"
+        zone.write_text(ZONE.format("192.0.2.90"))
+        assert event_of(process)["event"] == "published"
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=GUARD_S)
+        assert len([line for line in said.splitlines() if "will ask for --force" in line]) == 1

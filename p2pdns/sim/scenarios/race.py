@@ -79,6 +79,10 @@ class _OneMore:
         rrsets = {**rrsets_of(current), (self._rrset.owner, self._rrset.rtype): self._rrset}
         return compose_packet(rrsets.values(), self._apex)
 
+    def value_again(self, missed: MutableItem) -> bytes:
+        """Return the zone of an own edition with the RRset."""
+        return self.value_above(missed)
+
 
 def _rrset(apex: Name, label: bytes, text: bytes) -> RRset:
     return RRset(apex.child(label), Type.TXT, TTL_S, (bytes([len(text)]) + text,))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.publishing.changes import Changes
-from p2pdns.publishing.memory import NoMemory
+from p2pdns.publishing.memory import NoMemory, Origin
 from p2pdns.publishing.publication import Plan
 
 SECRET = SecretKey.generate(b"\x01" * 32)
@@ -51,15 +53,15 @@ def test_a_publication_that_waits_says_so_at_once_and_then_every_ten_seconds(
 def test_what_was_signed_with_a_key_file_is_known_to_the_next_command(tmp_path: Path) -> None:
     path = tmp_path / "alice.key.published"
     memory = KeyMemory(path)
-    assert not memory.is_made_here(item(1))
+    assert memory.origin_of(item(1)) is Origin.ELSEWHERE
     memory.signed(item(1))
-    assert KeyMemory(path).is_made_here(item(1))
-    assert not KeyMemory(path).is_made_here(item(1, b"another value under the same seq"))
+    assert KeyMemory(path).origin_of(item(1)) is Origin.HERE
+    assert KeyMemory(path).origin_of(item(1, b"another value under the same seq")) is Origin.ELSEWHERE
     # Signed alone says nothing about what is older.
-    assert not KeyMemory(path).is_made_here(item(0))
+    assert KeyMemory(path).origin_of(item(0)) is Origin.ELSEWHERE
     memory.stored(item(1))
-    assert KeyMemory(path).is_made_here(item(0))
-    assert not KeyMemory(path).is_made_here(item(2))
+    assert KeyMemory(path).origin_of(item(0)) is Origin.HERE
+    assert KeyMemory(path).origin_of(item(2)) is Origin.ELSEWHERE
 
 
 def test_nothing_secret_is_in_it_and_it_does_not_grow_without_end(tmp_path: Path) -> None:
@@ -71,7 +73,7 @@ def test_nothing_secret_is_in_it_and_it_does_not_grow_without_end(tmp_path: Path
     assert len(text.splitlines()) <= made.LINES_MAX + 2
     assert text.startswith("# p2pdns")
     assert SECRET.write(None).decode() not in text
-    assert memory.is_made_here(item(3 * made.LINES_MAX - 1))
+    assert memory.origin_of(item(3 * made.LINES_MAX - 1)) is Origin.HERE
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alice.key.published"]
 
 
@@ -90,10 +92,10 @@ def test_a_broken_file_counts_as_none_and_is_written_on(tmp_path: Path, broken: 
     path = tmp_path / "alice.key.published"
     path.write_bytes(broken)
     memory = KeyMemory(path)
-    assert not memory.is_made_here(item(1))
+    assert memory.origin_of(item(1)) is Origin.ELSEWHERE
     memory.signed(item(1))
     memory.stored(item(2))
-    assert KeyMemory(path).is_made_here(item(2))
+    assert KeyMemory(path).origin_of(item(2)) is Origin.HERE
 
 
 def test_publications_that_always_fail_make_it_no_longer_than_a_bound_and_the_newest_stay_known(tmp_path: Path) -> None:
@@ -102,8 +104,8 @@ def test_publications_that_always_fail_make_it_no_longer_than_a_bound_and_the_ne
     for number in range(1, 3 * made.SIGNED_MAX):
         memory.signed(item(number))
     assert len(memory.path.read_text().splitlines()) <= made.SIGNED_MAX + 2
-    assert memory.is_made_here(item(0))
-    assert memory.is_made_here(item(3 * made.SIGNED_MAX - 1))
+    assert memory.origin_of(item(0)) is Origin.HERE
+    assert memory.origin_of(item(3 * made.SIGNED_MAX - 1)) is Origin.HERE
 
 
 def test_a_folder_that_takes_no_file_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,6 +116,85 @@ def test_a_folder_that_takes_no_file_is_told_once(tmp_path: Path, capsys: pytest
     assert len(lines) == 1
     assert "no such file" in lines[0]
     assert "will ask for --force" in lines[0]
+
+
+def test_where_no_file_can_be_written_one_process_still_knows_what_it_made(tmp_path: Path) -> None:
+    path = tmp_path / "alice.key.published"
+    path.mkdir()
+    memory = KeyMemory(path)
+    memory.signed(item(1))
+    memory.signed(item(2), is_merged=True)
+    assert memory.origin_of(item(1)) is Origin.HERE
+    assert memory.origin_of(item(2)) is Origin.MERGED
+    # The first line that the disk takes brings the earlier ones along.
+    path.rmdir()
+    memory.stored(item(3))
+    assert KeyMemory(path).origin_of(item(2)) is Origin.MERGED
+    assert [line.split()[0] for line in path.read_text().splitlines()[1:]] == ["signed", "merged", "stored"]
+
+
+def test_what_no_file_takes_is_remembered_up_to_a_bound(tmp_path: Path) -> None:
+    path = tmp_path / "alice.key.published"
+    path.mkdir()
+    memory = KeyMemory(path)
+    for number in range(2 * made.SIGNED_MAX):
+        memory.signed(item(number))
+    assert memory.origin_of(item(2 * made.SIGNED_MAX - 1)) is Origin.HERE
+    path.rmdir()
+    memory.signed(item(2 * made.SIGNED_MAX))
+    assert len(path.read_text().splitlines()) <= made.SIGNED_MAX + 2
+
+
+def test_a_line_that_comes_while_another_process_shortens_the_file_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "alice.key.published"
+    memory, other = KeyMemory(path), KeyMemory(path)
+    for number in range(made.LINES_MAX):
+        memory.signed(item(number))
+    replaced = Path.replace
+
+    def written_before(beside: Path, target: Path) -> Path:
+        other.signed(item(made.LINES_MAX + 7))
+        return replaced(beside, target)
+
+    monkeypatch.setattr(Path, "replace", written_before)
+    memory.stored(item(made.LINES_MAX + 5))
+    assert len(path.read_text().splitlines()) < made.LINES_MAX
+    assert KeyMemory(path).origin_of(item(made.LINES_MAX + 7)) is Origin.HERE
+
+
+def test_a_line_that_was_written_into_a_file_that_has_been_replaced_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "alice.key.published"
+    memory = KeyMemory(path)
+    memory.signed(item(1))
+    shortened = tmp_path / "shortened"
+    shutil.copy(path, shortened)
+    written = os.write
+
+    def replaced_before(descriptor: int, text: bytes) -> int:
+        if shortened.exists():
+            shortened.replace(path)
+        return written(descriptor, text)
+
+    monkeypatch.setattr(os, "write", replaced_before)
+    memory.signed(item(2))
+    assert KeyMemory(path).origin_of(item(2)) is Origin.HERE
+
+
+def test_while_one_process_shortens_the_file_no_other_waits_to_do_it_too(tmp_path: Path) -> None:
+    path = tmp_path / "alice.key.published"
+    memory = KeyMemory(path)
+    for number in range(made.LINES_MAX):
+        memory.signed(item(number))
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        memory.stored(item(made.LINES_MAX))
+        assert len(path.read_text().splitlines()) == made.LINES_MAX + 2
+    memory.stored(item(made.LINES_MAX + 1))
+    assert len(path.read_text().splitlines()) == 2
 
 
 def test_a_key_that_is_in_no_file_has_no_memory(tmp_path: Path) -> None:

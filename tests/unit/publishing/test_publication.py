@@ -21,7 +21,7 @@ from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.items.packet import compose_packet
 from p2pdns.publishing.changes import Content, WholeZone, rrsets_of
-from p2pdns.publishing.memory import Made, Memory, NoMemory
+from p2pdns.publishing.memory import Made, Memory, NoMemory, Origin
 from p2pdns.publishing.publication import ROUNDS_MAX, Plan, Publication, Rules, Stored, chosen_seq
 from p2pdns.publishing.replicas import PublishStage, Seen, Tried, Version
 from tests.overlay_doubles import A, rrsets
@@ -176,7 +176,7 @@ def published(nodes: Nodes, *lines: str, memory: Memory | None = None, **rules: 
 
 
 def names(one: MutableItem | None) -> set[str]:
-    """Return the first labels of an item's owners, as text; the apex is empty."""
+    """Return the first labels of an item's owners, as text; the apex is "@"."""
     return {owner.text_in(APEX) for owner, _ in rrsets_of(one)}
 
 
@@ -666,5 +666,168 @@ def _copy(stored: MutableItem) -> Memory:
     return memory
 
 
-def test_without_a_memory_everything_was_made_here() -> None:
-    assert NoMemory().is_made_here(OLD)
+# Own editions that come to light late, and changes of others that were merged
+
+
+def test_an_own_edition_that_comes_to_light_after_the_put_is_nobodys_change() -> None:
+    # It had reached one node when its publication was killed, and the file has no "ftp" since.
+    missed = item(LATER, WWW, FTP)
+    nodes, memory = Nodes([OLD] * 20), Made()
+    memory.stored(OLD)
+    memory.signed(missed)
+
+    def wakes() -> None:
+        nodes.held[3] = missed
+
+    nodes.before_read.append(wakes)
+    done = published(nodes, WWW, TXT, memory=memory)
+    assert (done.is_done, done.rebased) == (True, ())
+    assert {frozenset(names(one)) for one in nodes.held if one != missed} == {frozenset({"www", "@"})}
+    assert memory.origin_of(nodes.held[0] or OLD) is Origin.HERE
+
+
+def test_without_a_memory_nobody_knows_that_it_is_ones_own() -> None:
+    missed = item(LATER, WWW, FTP)
+    nodes = Nodes([OLD] * 20)
+
+    def wakes() -> None:
+        nodes.held[3] = missed
+
+    nodes.before_read.append(wakes)
+    done = published(nodes, WWW, TXT)
+    assert (done.is_done, done.rebased) == (True, (LATER,))
+    assert "ftp" in names(nodes.held[0])
+
+
+def test_an_own_edition_of_a_publication_that_runs_beside_this_one_is_a_race() -> None:
+    # Two commands with one key file at a time: neither may be reported stored and be lost.
+    beside = item(seq_at(NOW + 1), WWW, FTP)
+    nodes, memory = Nodes([OLD] * 20), Made()
+    memory.stored(OLD)
+
+    def comes() -> None:
+        memory.signed(beside)
+        nodes.held[3] = beside
+
+    nodes.before_read.append(comes)
+    done = published(nodes, WWW, TXT, memory=memory)
+    assert (done.is_done, done.rebased) == (True, (beside.seq,))
+    assert {"www", "ftp", "@"} == names(nodes.held[0])
+
+
+def test_what_another_has_changed_above_an_own_edition_that_was_missed_is_merged_without_that_edition() -> None:
+    missed, theirs = item(LATER, WWW, FTP), item(LATER + 5, WWW, FTP, MAIL)
+    nodes, memory = Nodes([OLD] * 20), Made()
+    memory.stored(OLD)
+    memory.signed(missed)
+
+    def come() -> None:
+        nodes.held[3], nodes.held[4] = missed, theirs
+
+    nodes.before_read.append(come)
+    done = published(nodes, WWW, TXT, memory=memory)
+    assert (done.is_done, done.rebased) == (True, (theirs.seq,))
+    assert {frozenset(names(one)) for one in nodes.held} == {frozenset({"www", "mail", "@"})}
+
+
+def test_a_change_is_made_on_top_of_an_own_edition_that_was_missed() -> None:
+    class More:
+        """One record more than whatever is published."""
+
+        def value_above(self, current: MutableItem | None) -> bytes:
+            """Return the zone of an item with a record more."""
+            return zone(WWW, FTP, TXT) if "ftp" in names(current) else zone(WWW, TXT)
+
+        def value_again(self, missed: MutableItem) -> bytes:
+            """Return the zone of an own edition with a record more."""
+            return self.value_above(missed)
+
+    missed = item(LATER, WWW, FTP)
+    nodes, memory = Nodes([OLD] * 20), Made()
+    memory.stored(OLD)
+    memory.signed(missed)
+
+    def wakes() -> None:
+        nodes.held[3] = missed
+
+    nodes.before_read.append(wakes)
+    done = asyncio.run(publication(nodes, More(), memory).run())
+    assert (done.is_done, done.rebased) == (True, ())
+    assert names(nodes.held[0]) == {"www", "ftp", "@"}
+    assert memory.origin_of(nodes.held[0] or OLD) is Origin.HERE
+
+
+def merged_nodes() -> tuple[Nodes, Made]:
+    """Return nodes that hold our change (ftp) and another publisher's (mail), and what was made here."""
+    nodes, memory = Nodes([OLD] * 20), Made()
+    memory.stored(OLD)
+    nodes.before_put.append(lambda: nodes.everywhere(item(LATER, WWW, MAIL)))
+    assert published(nodes, WWW, FTP, memory=memory, keeps_merged=True).rebased == (LATER,)
+    nodes.unix += 60
+    return nodes, memory
+
+
+def test_what_was_merged_is_not_taken_out_by_the_next_publication_unless_it_is_forced() -> None:
+    nodes, memory = merged_nodes()
+    with pytest.raises(Unavailable) as caught:
+        published(nodes, WWW, FTP, TXT, memory=memory, keeps_merged=True, force_command="p2pdns publish --force X")
+    said = f"{caught.value} {caught.value.hint}"
+    assert "has what another publisher changed, and this one would take out or change mail A" in said
+    assert "add that to the zone file, or p2pdns publish --force X goes above it" in said
+    assert names(nodes.held[0]) == {"www", "ftp", "mail"}
+    assert published(nodes, WWW, FTP, TXT, memory=memory, keeps_merged=True, is_forced=True).is_done
+    assert names(nodes.held[0]) == {"www", "ftp", "@"}
+    # From then on it is as any other.
+    nodes.unix += 60
+    assert published(nodes, WWW, memory=memory, keeps_merged=True).is_done
+
+
+def test_a_file_that_has_what_was_merged_is_published_and_is_free_afterwards() -> None:
+    nodes, memory = merged_nodes()
+    assert published(nodes, WWW, FTP, MAIL, TXT, memory=memory, keeps_merged=True).is_done
+    nodes.unix += 60
+    assert published(nodes, WWW, memory=memory, keeps_merged=True).is_done
+    assert names(nodes.held[0]) == {"www"}
+
+
+def test_another_serial_alone_takes_nothing_out_of_what_was_merged() -> None:
+    soa = "@ 300 SOA 0000{:08x}" + 4 * "00000e10"
+    nodes, memory = Nodes([item(LATER, soa.format(1), WWW)] * 3), Made()
+    memory.signed(item(LATER, soa.format(1), WWW), is_merged=True)
+    assert published(nodes, soa.format(2), WWW, memory=memory, keeps_merged=True).is_done
+
+
+def test_a_publisher_whose_changes_do_not_come_from_a_file_goes_on_after_a_merge() -> None:
+    # The signer: nobody is there who could put the records of the other into its journal by hand.
+    nodes, memory = merged_nodes()
+    assert published(nodes, WWW, FTP, TXT, memory=memory).is_done
+
+
+def test_a_merged_edition_that_comes_to_light_late_keeps_what_another_has_changed_in_it() -> None:
+    merged = item(LATER, WWW, FTP, MAIL)
+    nodes, memory = Nodes([item(LATER - 1, WWW, FTP)] * 20), Made()
+    memory.signed(item(LATER - 1, WWW, FTP))
+    memory.signed(merged, is_merged=True)
+
+    def wakes() -> None:
+        nodes.held[3] = merged
+
+    nodes.before_read.append(wakes)
+    done = published(nodes, WWW, TXT, memory=memory, keeps_merged=True)
+    assert (done.is_done, done.rebased) == (True, (LATER,))
+    assert names(nodes.held[0]) == {"www", "mail", "@"}
+
+
+def test_who_approves_is_told_what_force_would_go_above() -> None:
+    plans: list[Plan] = []
+    nodes, memory = merged_nodes()
+    assert published(nodes, WWW, memory=memory, keeps_merged=True, is_forced=True, approve=plans.append).is_done
+    nodes.unix += 60
+    assert published(nodes, WWW, FTP, memory=memory, keeps_merged=True, approve=plans.append).is_done
+    assert [plan.is_made_here for plan in plans] == [False, True]
+    assert "has what another publisher changed" in (plans[0].trouble or "")
+    assert plans[1].trouble is None
+
+
+def test_without_a_memory_nothing_is_told() -> None:
+    assert NoMemory().origin_of(OLD) is Origin.UNTOLD
