@@ -10,10 +10,8 @@ the clock is right.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import click
 
@@ -23,6 +21,7 @@ from p2pdns.cli.hook import Hook
 from p2pdns.cli.made import memory_of
 from p2pdns.cli.petnames import Book
 from p2pdns.cli.settings import Given
+from p2pdns.cli.stages import Shown
 from p2pdns.cli.verbs import Verb
 from p2pdns.cli.watching import Edition, NotAgreed
 from p2pdns.cli.zones import ReadZone, keys_by_name, read_zone, show_warnings, zone_file_options
@@ -34,51 +33,10 @@ from p2pdns.publishing.changes import Changes
 from p2pdns.publishing.dates import date_of
 from p2pdns.publishing.memory import Memory
 from p2pdns.publishing.publication import Plan, Rules, Stored
-from p2pdns.publishing.replicas import PublishStage
 from p2pdns.publishing.upkeep import OTHERS_WANTED
-from p2pdns.timing import Clock
 
 CHANGES_SHOWN_MAX = 20  # RRsets named before a publication; a terminal has 24 lines.
-RATIONED_NOTE_S = 10.0  # Between two lines about a publication that waits.
 NOT_KEPT_ALIVE = "nobody puts this again, and nodes forget it, some after two hours: publish through p2pdns serve"
-
-
-class _Rations:
-    """Messages about a publication that other nodes ration: on the progress line, and at times on a line that stays."""
-
-    def __init__(self, line: ui.Progress, clock: Clock = time.monotonic) -> None:
-        self._line = line
-        self._clock = clock
-        self._said_at = float("-inf")
-
-    def told(self, standing: dict[str, Any]) -> None:
-        """Show how far the publication is."""
-        zones = f"{standing['done']} of {counted(standing['of'], 'zone')} through"
-        text = f"rationed by the other nodes: {zones}, about {standing['seconds_left']:.0f} s left"
-        if self._clock() - self._said_at >= RATIONED_NOTE_S:
-            if self._said_at == float("-inf"):
-                text += "; the daemon goes on if you do not wait"
-            self._said_at = self._clock()
-            self._line.clear()
-            ui.note(text)
-        self._line.update(text)
-
-
-class _Shown:
-    """The stages of a publication: a line on a terminal, lines of JSON with `--json`."""
-
-    def __init__(self, line: ui.Progress) -> None:
-        self._line = line
-        self._rations = _Rations(line)
-
-    def tell(self, progress: PublishStage) -> None:
-        """Show a stage."""
-        if ui.is_json():
-            ui.json_progress(progress.to_json())
-        elif progress.stage == "rationed":
-            self._rations.told(dict(progress.facts))
-        else:
-            self._line.update(str(progress))
 
 
 class _NothingPut(Exception):
@@ -269,7 +227,7 @@ class _Publishing:
                 force_command=f"p2pdns publish --force {words}",
             )
             try:
-                tell = _Shown(line).tell
+                tell = Shown(line).tell
                 return daemon.publish(self.secret, zone.value, self.memory, rules, tell), approval.plan
             except _NothingPut:
                 return None, approval.plan

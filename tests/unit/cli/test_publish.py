@@ -13,6 +13,7 @@ import pytest
 
 from p2pdns.cli import made, publish, ui
 from p2pdns.cli.made import KeyMemory, memory_of
+from p2pdns.cli.stages import Rations
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
@@ -34,7 +35,7 @@ def test_a_publication_that_waits_says_so_at_once_and_then_every_ten_seconds(
 ) -> None:
     now = 0.0
     with ui.progress() as line:
-        rations = publish._Rations(line, clock=lambda: now)
+        rations = Rations(line, clock=lambda: now)
         for second in range(21):
             now = float(second)
             rations.told({"done": second, "of": 300, "seconds_left": 100.0 - second})
