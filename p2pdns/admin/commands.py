@@ -20,7 +20,7 @@ from p2pdns.admin.narration import PAST_THE_FRONT, Narration
 from p2pdns.admin.problems import kept_of, problems_of
 from p2pdns.admin.public_address import family_of, reports_of
 from p2pdns.admin.replicas import replicas_of
-from p2pdns.admin.upkeep import holders_facts, unpublished, zones_of
+from p2pdns.admin.upkeep import holders_facts, released, zones_of
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config
 from p2pdns.dht.node.machine import Node
@@ -200,7 +200,7 @@ class Commands:
             "forget": self.forget,
             "zones": self.zones,
             "holders": self.holders,
-            "unpublish": self.unpublish,
+            "release": self.release,
             "names": self.names,
             "name-add": self.name_add,
             "name-import": self.name_import,
@@ -446,9 +446,9 @@ class Commands:
         zone_id = _zone_id(request)
         return holders_facts(await holders_of(self._engine.endpoint, zone_id), unix_now())
 
-    async def unpublish(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
-        """Publish an item, and keep it alive no longer once enough other nodes hold it."""
-        return await unpublished(self._engine, _item(request), report)
+    async def release(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Keep the zone of a key alive no longer, if its newest item is the one with that seq; its mark stays."""
+        return {"released": released(self._engine, _zone_id(request), request.get("seq"))}
 
     async def forget(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Clear the mark of a key, or all marks ahead of the clock, and keep their items alive no longer."""

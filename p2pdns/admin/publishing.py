@@ -101,6 +101,11 @@ def seen_through(client: ControlClient, key: ZoneKey) -> Seen:
     return _at_once(DaemonReplicas(client, key, lambda progress: None).look_up())
 
 
+def release(client: ControlClient, item: MutableItem) -> bool:
+    """Have the daemon keep an item alive no longer; False where it has a newer one of the key, and keeps that."""
+    return bool(client.call("release", key=str(item.key), seq=item.seq)["released"])
+
+
 def hand_over(client: ControlClient, item: MutableItem, tell: Tell = lambda progress: None) -> Stored:
     """Give an item that is published already to the daemon, which puts it for as long as it runs."""
     tried = _at_once(DaemonReplicas(client, item.key, tell).put(item, (item.seq,)))

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from p2pdns.addresses import write_address
 from p2pdns.admin import petnames
-from p2pdns.admin.control import Progress
 from p2pdns.clock import boot_now
-from p2pdns.errors import BadItem, FormatError
+from p2pdns.errors import BadItem, FormatError, UsageError
 from p2pdns.items.item import MutableItem
+from p2pdns.items.keys import ZoneId
 from p2pdns.items.packet import zone_of
 from p2pdns.overlay.holders import Holder, Holders
-from p2pdns.overlay.parts import zone_id_of
 
 if TYPE_CHECKING:
     from p2pdns.admin.commands import EngineParts
@@ -72,14 +71,11 @@ async def zones_of(engine: EngineParts) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["trouble"] is None, row["petname"] or row["key"]))
 
 
-async def unpublished(engine: EngineParts, item: MutableItem, report: Progress) -> dict[str, Any]:
-    """Publish an item, and keep it alive no longer once enough other nodes hold it; until then it is put again."""
-    outcome = await engine.publisher.publish(item, lambda sent, stored: report({"sent": sent, "stored": stored}))
-    if outcome.others.is_enough:
-        engine.publisher.release(zone_id_of(item))
-    sent, stored = outcome.others
-    is_kept = not outcome.others.is_enough
-    return {"sent": sent, "stored": stored, "seq": item.seq, "refused": outcome.reasons, "kept_alive": is_kept}
+def released(engine: EngineParts, zone_id: ZoneId, seq: object) -> bool:
+    """Keep a zone alive no longer, if its newest item is the one with this seq; return whether it is."""
+    if not isinstance(seq, int) or isinstance(seq, bool):
+        raise UsageError("missing, or not a number", place='release: "seq"')
+    return engine.publisher.release(zone_id, seq)
 
 
 def holders_facts(found: Holders, unix: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The running daemon, or a node of this process: what `publish` and `diff` reach the overlay through.
+"""The running daemon, or a node of this process: what `publish`, `unpublish` and `diff` reach the overlay through.
 
 A running daemon, or one that is just starting, gets the signed item and puts it. Without a daemon, or when a flag names
 another overlay, a short-lived node of this process puts it.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from p2pdns.admin.control import ControlClient
 from p2pdns.admin.public_address import Reported, ask_daemon
-from p2pdns.admin.publishing import hand_over, publish_through, seen_through
+from p2pdns.admin.publishing import hand_over, publish_through, release, seen_through
 from p2pdns.cli import petnames
 from p2pdns.cli.petnames import Book
 from p2pdns.cli.settings import Given
@@ -25,16 +25,16 @@ from p2pdns.config import Config
 from p2pdns.dns.zonefile.placeholders import Addresses, Unfilled
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey, ZoneId, ZoneKey
-from p2pdns.publishing.changes import WholeZone
+from p2pdns.publishing.changes import Content, WholeZone
 from p2pdns.publishing.memory import Memory
 from p2pdns.publishing.publication import Publication, Rules, Stored
 from p2pdns.publishing.replicas import Seen, Tell
 
 
 async def publish_alone(
-    config: Config, secret: SecretKey, value: bytes, memory: Memory, rules: Rules, tell: Tell
+    config: Config, secret: SecretKey, content: bytes | Content, memory: Memory, rules: Rules, tell: Tell
 ) -> Stored:
-    """Publish a value by a node of this process; Unavailable where it finds no other node, or must not."""
+    """Publish a value or a content by a node of this process; Unavailable where it finds no other, or must not."""
     from p2pdns.cli.node import short_lived_node
 
     key = secret.zone_key
@@ -42,7 +42,7 @@ async def publish_alone(
         publication = Publication(
             key,
             lambda seq, signed: MutableItem.signed(secret, seq, signed),
-            WholeZone(key.apex, value),
+            WholeZone(key.apex, content) if isinstance(content, bytes) else content,
             node.replicas(ZoneId.of_key(key), tell),
             memory=memory,
             rules=rules,
@@ -117,19 +117,23 @@ class Daemon:
             found[word] = settled.get(word) or one.address or unfilled
         return found
 
-    def publish(self, secret: SecretKey, value: bytes, memory: Memory, rules: Rules, tell: Tell) -> Stored:
+    def publish(self, secret: SecretKey, content: bytes | Content, memory: Memory, rules: Rules, tell: Tell) -> Stored:
         """Publish through the daemon, or by a node of this process."""
         # Without a bootstrap contact only a daemon can publish, so a daemon that was just started is waited for.
         if self._is_running(grace_s=0.0 if self._config.dht.bootstrap else GRACE_S):
-            return publish_through(self._client, secret, value, memory=memory, rules=rules, tell=tell)
+            return publish_through(self._client, secret, content, memory=memory, rules=rules, tell=tell)
         # Loaded late: with a daemon this process needs no event loop.
         import asyncio
 
-        done = asyncio.run(publish_alone(self._config, secret, value, memory, rules, tell))
+        done = asyncio.run(publish_alone(self._config, secret, content, memory, rules, tell))
         # A daemon may have started in the meantime.
         if done.item is not None and self._is_running():
             return replace(hand_over(self._client, done.item, tell), changes=done.changes, rebased=done.rebased)
         return done
+
+    def release(self, item: MutableItem) -> bool:
+        """Have the daemon keep an item alive no longer; False where it has a newer one, and keeps that."""
+        return release(self._client, item)
 
     def look_up(self, key: ZoneKey) -> Seen:
         """Return what a look-up that asks every contact for its copy has seen of a key."""

@@ -96,6 +96,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     "unpublish": (
         Example("p2pdns unpublish -k alice.key", "take a zone down, after a question"),
         Example("p2pdns unpublish -k alice.key --yes", "the same in a script"),
+        Example("p2pdns unpublish -k alice.key --force", "the same where another copy of the key has published"),
     ),
     "put": (
         Example("p2pdns put alice.item", "put again what p2pdns inspect KEY -o alice.item has saved"),

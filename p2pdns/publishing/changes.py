@@ -194,6 +194,28 @@ class WholeZone:
         return merged
 
 
+class EmptyZone:
+    """A zone without any record, in place of whatever is published.
+
+    It takes away whatever it finds, so it fits together with no change that came in between.
+    """
+
+    def __init__(self, apex: Name) -> None:
+        self._value = compose_packet((), apex)
+        self._is_begun = False
+
+    def value_above(self, current: MutableItem | None) -> bytes:
+        """Return the empty zone at first, and above another one."""
+        if self._is_begun and current is not None and current.value != self._value:
+            raise Conflict("another publication came in between", place=str(current.key))
+        self._is_begun = True
+        return self._value
+
+    def value_again(self, missed: MutableItem) -> bytes:
+        """Return the empty zone."""
+        return self._value
+
+
 def few_of(names: Sequence[str]) -> str:
     """Return the first names, and how many more there are."""
     more = len(names) - SHOWN_MAX

@@ -70,7 +70,7 @@ class Rules:
     """How a publication is meant. `approve` sees what is about to be replaced, and may raise to stop that.
 
     With `keeps_merged`, what another publisher has changed, and an earlier publication from here has merged, is refused
-    to be taken out as well.
+    to be taken out as well. `verb` is the command that hints name.
     """
 
     is_forced: bool = False
@@ -79,6 +79,7 @@ class Rules:
     approve: Callable[[Plan], None] = lambda plan: None
     take_back_command: str = TAKE_BACK_COMMAND
     force_command: str = FORCE_COMMAND
+    verb: str = "publish"
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,8 @@ class Stored:
         keeps = "node keeps" if self.stored == 1 else "nodes keep"
         return f"only {self.stored} other {keeps} this zone, {OTHERS_WANTED} are wanted"
 
-    def failure(self, key: str) -> Unavailable:
-        """Return the error of a publication that is not done."""
+    def failure(self, key: str, verb: str = "publish") -> Unavailable:
+        """Return the error of a publication that is not done; the hint names the command that made it."""
         if self.sent == 0:
             hint = "name one with --bootstrap ADDR:PORT"
             if self.is_kept_here:
@@ -128,20 +129,20 @@ class Stored:
             wanted = min(HOLDERS_MIN, self.sent)
             what = f"{self.stored} of {self.sent} other nodes said that they store the zone, and only {self.read_back} "
             what += f"of {wanted} have returned it to a complete look-up"
-            return Unavailable(what, place=key, hint="publish again; p2pdns doctor shows how well nodes are reached")
-        hint = "publish again; p2pdns status shows the contacts"
+            return Unavailable(what, place=key, hint=f"{verb} again; p2pdns doctor shows how well nodes are reached")
+        hint = f"{verb} again; p2pdns status shows the contacts"
         if self.is_kept_here:
             hint = "the daemon goes on trying; p2pdns status shows how far it is"
         elif self.refused.get(RATIONED):
             hint = (
-                "they take few new zones at a time: publish again later, or through p2pdns serve, which waits for them"
+                f"they take few new zones at a time: {verb} again later, or through p2pdns serve, which waits for them"
             )
         if self.refused.get("302") and self.ahead is not None:
             hint = (
-                "nodes of other programs refuse it until they have dropped the later one: publish again in some hours"
+                f"nodes of other programs refuse it until they have dropped the later one: {verb} again in some hours"
             )
         elif self.refused.get("302") or self.refused.get("301"):
-            hint = "some nodes hold another publication of this key: publish again from where it was made"
+            hint = f"some nodes hold another publication of this key: {verb} again from where it was made"
         what = f"only {self.stored} of {self.sent} other nodes hold the zone"
         if not self.stored:
             what = "no other node holds the zone"
@@ -383,7 +384,7 @@ class Publication:
         if self._is_blind and others:
             newest = max(one.item.seq for one in others)
             what = f"the look-up was not complete, and seq {newest} of {date_of(newest)} came to light only afterwards"
-            hint = "publish again: then the zone is compared with that one first"
+            hint = f"{self._rules.verb} again: then the zone is compared with that one first"
             raise Unavailable(what, place=str(self._key), hint=hint)
 
     def _value_above(self, seen: Seen, tried: Tried, value: bytes) -> bytes:
@@ -455,7 +456,7 @@ class Publication:
         assert winner is not None, "there is no conflict with nothing"
         # The content is not from here, so the next publication from here is refused until somebody has looked at it.
         item, tried = await self._tried(winner.value, is_made_here=False)
-        hint = "publish again when you have seen it: p2pdns inspect shows it"
+        hint = f"{self._rules.verb} again when you have seen it: p2pdns inspect shows it"
         if Others(*tried.others).is_enough and not self._strangers(tried.seen):
             what = f"{conflict.what}; seq {winner.seq} was there first, and stands again as seq {item.seq}"
         else:
@@ -465,5 +466,5 @@ class Publication:
     def _outrun(self) -> Unavailable:
         seqs = ", ".join(map(str, self._rebased)) or "unknown"
         what = f"other publications of this key came in between {ROUNDS_MAX} times (seq {seqs})"
-        hint = "publish again when no other publisher is at work"
+        hint = f"{self._rules.verb} again when no other publisher is at work"
         return Unavailable(what, place=str(self._key), hint=hint)

@@ -302,10 +302,14 @@ class Publisher:
         self._cycles.forget(zone_id, None if held is None else held.item.target)
         self._end_task(zone_id)
 
-    def release(self, zone_id: ZoneId) -> None:
-        """Put the zone's item no more, and let others forget it; the mark stays."""
+    def release(self, zone_id: ZoneId, seq: int) -> bool:
+        """Put the zone's item no more, and let others forget it; the mark stays. False where a newer one is here."""
+        held = self._state.held(zone_id)
+        if held is not None and held.item.seq != seq:
+            return False
         self._state.release(zone_id)
         self.forget(zone_id)
+        return True
 
     def _end_task(self, zone_id: ZoneId) -> None:
         task = self._tasks.pop(zone_id.raw, None)

@@ -141,6 +141,7 @@ def test_what_no_file_takes_is_remembered_up_to_a_bound(tmp_path: Path) -> None:
     for number in range(2 * made.SIGNED_MAX):
         memory.signed(item(number))
     assert memory.origin_of(item(2 * made.SIGNED_MAX - 1)) is Origin.HERE
+    assert memory.origin_of(item(0)) is Origin.ELSEWHERE
     path.rmdir()
     memory.signed(item(2 * made.SIGNED_MAX))
     assert len(path.read_text().splitlines()) <= made.SIGNED_MAX + 2

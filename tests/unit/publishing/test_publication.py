@@ -20,7 +20,7 @@ from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.items.packet import compose_packet
-from p2pdns.publishing.changes import Content, WholeZone, rrsets_of
+from p2pdns.publishing.changes import Content, EmptyZone, WholeZone, rrsets_of
 from p2pdns.publishing.memory import Made, Memory, NoMemory, Origin
 from p2pdns.publishing.publication import ROUNDS_MAX, Plan, Publication, Rules, Stored, chosen_seq
 from p2pdns.publishing.replicas import PublishStage, Seen, Tried, Version
@@ -831,3 +831,45 @@ def test_who_approves_is_told_what_force_would_go_above() -> None:
 
 def test_without_a_memory_nothing_is_told() -> None:
     assert NoMemory().origin_of(OLD) is Origin.UNTOLD
+
+
+# A zone that is taken down
+
+
+def unpublished(nodes: Nodes, memory: Memory, **rules: Any) -> Stored:
+    """Publish the empty zone."""
+    return asyncio.run(publication(nodes, EmptyZone(APEX), memory, keeps_merged=True, verb="unpublish", **rules).run())
+
+
+def test_a_zone_that_was_not_made_here_is_taken_down_by_force_alone() -> None:
+    nodes = Nodes([item(LATER, WWW, MAIL)] * 3)
+    with pytest.raises(Unavailable, match="was not made by this key file; 2 RRsets differ"):
+        unpublished(nodes, Made())
+    assert unpublished(nodes, Made(), is_forced=True).is_done
+    assert names(nodes.held[0]) == set()
+
+
+def test_what_comes_in_between_is_not_taken_down_unseen_and_stands_again() -> None:
+    nodes = Nodes([OLD] * 20)
+    theirs = item(LATER, WWW, MAIL)
+    nodes.before_put.append(lambda: nodes.everywhere(theirs))
+    with pytest.raises(
+        Unavailable, match=f"another publication came in between; seq {LATER} was there first"
+    ) as caught:
+        unpublished(nodes, _copy(OLD))
+    assert "unpublish again when you have seen it" in str(caught.value.hint)
+    assert {one and one.value for one in nodes.held} == {theirs.value}
+
+
+def test_two_who_take_a_zone_down_are_no_conflict() -> None:
+    nodes = Nodes([OLD] * 20)
+    nodes.before_put.append(lambda: nodes.everywhere(item(LATER)))
+    assert unpublished(nodes, _copy(OLD)).is_done
+    assert names(nodes.held[0]) == set()
+
+
+def test_a_zone_that_could_not_be_taken_down_is_to_be_unpublished_again_and_not_published() -> None:
+    for done in (Stored(1, 20, 9), Stored(1, 20, 0, refused={"302": 20}), Stored(1, 20, 9, refused={"rationed": 11})):
+        hint = done.failure("KEY", "unpublish").hint or ""
+        assert "unpublish again" in hint
+        assert " publish again" not in hint
