@@ -174,6 +174,10 @@ class Unavailable(P2pdnsError):
     """A daemon, port, node or file that this program needs is not there."""
 
 
+class NoContact(Unavailable):
+    """No node of the overlay could be joined, so nothing was asked or put."""
+
+
 Mistake = TypeVar("Mistake", bound=P2pdnsError)
 
 

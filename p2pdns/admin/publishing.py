@@ -106,14 +106,27 @@ def release(client: ControlClient, item: MutableItem) -> bool:
     return bool(client.call("release", key=str(item.key), seq=item.seq)["released"])
 
 
-def hand_over(client: ControlClient, item: MutableItem, tell: Tell = lambda progress: None) -> Stored:
-    """Give an item that is published already to the daemon, which puts it for as long as it runs."""
+def hand_over(client: ControlClient, done: Stored, tell: Tell = lambda progress: None) -> Stored:
+    """Give what is published already to the daemon, which puts it for as long as it runs; return how it stands then."""
+    item = done.item
+    assert item is not None, "nothing was signed"
     tried = _at_once(DaemonReplicas(client, item.key, tell).put(item, (item.seq,)))
-    done = Stored(item.seq, *tried.others, THROUGH, dict(tried.refused), is_kept_here=True, item=item)
     newest = tried.seen.newest(unix_now())
     is_newest = newest is None or newest.seq <= item.seq or newest.value == item.value
-    is_read_back = is_newest and tried.is_read_back(item)
-    return replace(done, read_back=tried.seen.holders_of(item.value), is_read_back=is_read_back)
+    handed = replace(
+        done,
+        sent=tried.others.known,
+        stored=tried.others.stored,
+        through=THROUGH,
+        refused=dict(tried.refused),
+        is_kept_here=True,
+        read_back=tried.seen.holders_of(item.value),
+        is_read_back=is_newest and tried.is_read_back(item),
+    )
+    if is_newest and done.is_done and not handed.is_done:
+        # A daemon that has just started knows few others; what was stored and read back before it came stays true.
+        return replace(done, is_kept_here=True)
+    return handed
 
 
 def _at_once(work: Coroutine[Any, Any, T]) -> T:

@@ -23,6 +23,7 @@ from p2pdns.cli.settings import Given
 from p2pdns.cli.starting import GRACE_S, running_daemon
 from p2pdns.config import Config
 from p2pdns.dns.zonefile.placeholders import Addresses, Unfilled
+from p2pdns.errors import NoContact
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey, ZoneId, ZoneKey
 from p2pdns.publishing.changes import Content, WholeZone
@@ -125,11 +126,15 @@ class Daemon:
         # Loaded late: with a daemon this process needs no event loop.
         import asyncio
 
-        done = asyncio.run(publish_alone(self._config, secret, content, memory, rules, tell))
-        # A daemon may have started in the meantime.
-        if done.item is not None and self._is_running():
-            return replace(hand_over(self._client, done.item, tell), changes=done.changes, rebased=done.rebased)
-        return done
+        # In any case a daemon may have started in the meantime.
+        try:
+            done = asyncio.run(publish_alone(self._config, secret, content, memory, rules, tell))
+        except NoContact:
+            if not self._is_running():
+                raise
+            # Nothing was looked up, asked or signed yet, and the daemon may know others.
+            return publish_through(self._client, secret, content, memory=memory, rules=rules, tell=tell)
+        return hand_over(self._client, done, tell) if self._is_running() else done
 
     def release(self, item: MutableItem) -> bool:
         """Have the daemon keep an item alive no longer; False where it has a newer one, and keeps that."""

@@ -27,7 +27,7 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Rcode
 from p2pdns.dns.zonefile.writing import rdata_text
 from p2pdns.engine.settings import resolver_settings, short_lived_settings
-from p2pdns.errors import FormatError, Unavailable, UsageError
+from p2pdns.errors import FormatError, NoContact, Unavailable, UsageError
 from p2pdns.items.item import Item, MutableItem
 from p2pdns.items.keys import ZoneId
 from p2pdns.net.endpoint import Endpoint
@@ -149,12 +149,12 @@ def bind_host(bootstrap: list[Address]) -> str:
 
 @asynccontextmanager
 async def short_lived_node(config: Config) -> AsyncIterator[ShortLivedNode]:
-    """Yield a node that has joined the network of the configuration; Unavailable when it cannot."""
+    """Yield a node that has joined the network of the configuration; NoContact when it cannot."""
     bootstrap = [read_address(text) for text in config.dht.bootstrap]
     if not bootstrap:
         what = f"0 contacts, so nothing was sent (network {config.dht.network})"
         hint = 'name a node with --bootstrap ADDR:PORT, or start a daemon with "p2pdns serve"'
-        raise Unavailable(what, place="overlay", hint=hint)
+        raise NoContact(what, place="overlay", hint=hint)
     host = bind_host(bootstrap)
     node = Node(
         node_id=None,
@@ -174,7 +174,7 @@ async def short_lived_node(config: Config) -> AsyncIterator[ShortLivedNode]:
         if not contact_count:
             what = f"no answer from {', '.join(map(write_address, bootstrap))} in the network {config.dht.network}"
             hint = "check the address and --network: nodes of another network do not answer"
-            raise Unavailable(what, place="overlay", hint=hint)
+            raise NoContact(what, place="overlay", hint=hint)
         yield short_lived
     finally:
         short_lived.close()

@@ -125,8 +125,8 @@ class Stored:
             if self.is_kept_here:
                 hint = "start p2pdns serve with --bootstrap ADDR:PORT, or wait: it is put as soon as there are others"
             return Unavailable("no other node is known to store the zone at", place=key, hint=hint)
-        if self.is_enough:
-            wanted = min(HOLDERS_MIN, self.sent)
+        wanted = min(HOLDERS_MIN, self.sent)
+        if self.is_enough and wanted <= self.stored:
             what = f"{self.stored} of {self.sent} other nodes said that they store the zone, and only {self.read_back} "
             what += f"of {wanted} have returned it to a complete look-up"
             return Unavailable(what, place=key, hint=f"{verb} again; p2pdns doctor shows how well nodes are reached")
@@ -146,7 +146,11 @@ class Stored:
         what = f"only {self.stored} of {self.sent} other nodes hold the zone"
         if not self.stored:
             what = "no other node holds the zone"
-        return Unavailable(f"{what}; more than half are needed", place=key, hint=hint)
+        needed = "more than half are needed"
+        if self.is_enough:
+            # Half of three or four is fewer copies than it takes to trust a look-up.
+            needed = f"{wanted} are needed where so few are known"
+        return Unavailable(f"{what}; {needed}", place=key, hint=hint)
 
     def __str__(self) -> str:
         if not self.sent:

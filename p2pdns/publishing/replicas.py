@@ -7,7 +7,7 @@ at contacts that the put has not asked, if there are others. Does not know what 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -202,12 +202,19 @@ async def read_back(
                 break
     # The reply to a first datagram was lost, and the second was refused: these nodes hold the item.
     held = [copies.get(address) for address in put.held_at]
-    own_count = held.count(item)
+    own = [address for address, copy in zip(put.held_at, held, strict=True) if copy == item]
+    stored = max(stored, *(_count_in(family, put, own) for family in (False, True)))
     seqs = [None if copy is None else copy.seq for copy in held if copy != item]
     # Our own storage is no contact, and returns nothing.
     seqs += [None] if put.refused_here in HELD_CODES else []
     seen = Seen() if outcome is None else seen_in(outcome)
-    return Tried(Others(known, min(known, stored + own_count)), put.reasons, tuple(seqs), seen)
+    return Tried(Others(known, min(known, stored)), put.reasons, tuple(seqs), seen)
+
+
+def _count_in(is_ipv6: bool, put: PutOutcome, own: Sequence[Address]) -> int:
+    """Return how many nodes of one family of the internet hold an item: a node of both must not count twice."""
+    storers = [contact.address for contact in put.storers]
+    return sum((":" in host) == is_ipv6 for host, _ in (*storers, *own))
 
 
 class HeldHere(NamedTuple):

@@ -94,14 +94,22 @@ def daemons(folder: Path, *names: str, bootstrap: str | None = None) -> Iterator
     assert codes == [0] * len(names)
 
 
-@pytest.mark.parametrize("other_count", [0, 1, 2])
-def test_with_no_one_and_two_others_it_says_how_many_hold_and_return_it(tmp_path: Path, other_count: int) -> None:
+@pytest.mark.parametrize("other_count", [0, 1, 2, 3])
+def test_with_none_one_two_and_three_others_it_says_how_many_hold_and_return_it(
+    tmp_path: Path, other_count: int
+) -> None:
     key, path = zone_files(tmp_path)
     with daemons(tmp_path, "state", *[f"other{number}" for number in range(other_count)]) as (daemon, *_):
         done = p2pdns("publish", "-k", key, path, "--state", daemon.state, "--json")
         facts = json.loads(done.stdout)
         assert (facts["sent"], facts["stored"], facts["read_back"]) == (other_count,) * 3, done.stderr
         assert done.returncode == (0 if other_count else 1)
+        if other_count:
+            keeps = "node keeps" if other_count == 1 else "nodes keep"
+            assert facts["warning"] == f"only {other_count} other {keeps} this zone, 20 are wanted"
+        else:
+            assert facts["error"] == f"{KEY}: no other node is known to store the zone at"
+            assert "it is put as soon as there are others" in facts["hint"]
         stages = [json.loads(line)["progress"]["stage"] for line in done.stderr.splitlines() if line.startswith("{")]
         assert (stages[0], stages[-1]) == ("look-up", "read-back" if other_count else "put")
 
@@ -119,6 +127,29 @@ def test_with_half_of_the_puts_failing_it_fails_and_nothing_is_lost(tmp_path: Pa
         path.write_text("$TTL 300\nwww A 192.0.2.80\n* A 192.0.2.99\n")
         again = p2pdns("publish", "-k", key, path, "--state", daemon.state)
         assert "was not made by this key file" not in again.stderr
+
+
+def test_of_three_others_two_are_too_few_and_that_is_said(tmp_path: Path) -> None:
+    zone_files(tmp_path)
+    with refusing_node() as refusing, daemons(tmp_path, "state", "one", "two", bootstrap=refusing) as (daemon, *_):
+        done = daemon.publish(tmp_path)
+        assert done.returncode == 1
+        assert done.stdout.startswith("stored at 2 of 3 nodes, seq "), done.stdout
+        what = "only 2 of 3 other nodes hold the zone; 3 are needed where so few are known"
+        assert f"p2pdns: error: {KEY}: {what}" in done.stderr, done.stderr
+        assert "p2pdns: hint: the daemon goes on trying" in done.stderr
+        assert daemon.address_of(f"www.{KEY}")
+
+
+@pytest.mark.parametrize("other_count", [1, 2])
+def test_a_node_of_its_own_counts_the_same_others(tmp_path: Path, other_count: int) -> None:
+    key, path = zone_files(tmp_path)
+    with daemons(tmp_path, *[f"other{number}" for number in range(other_count)]) as others:
+        address = others[0].status()["dht_address"]
+        flags = ("--network", NETWORK, "--bootstrap", address, "--state", tmp_path / "none", "--json")
+        done = p2pdns("publish", "-k", key, path, *flags)
+        facts = json.loads(done.stdout)
+        assert (done.returncode, facts["sent"], facts["stored"], facts["read_back"]) == (0, *[other_count] * 3), done
 
 
 def copy_of(key: Path, folder: Path) -> Path:

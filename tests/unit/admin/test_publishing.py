@@ -19,7 +19,7 @@ from p2pdns.dht.node.values import Others
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
-from p2pdns.publishing.publication import Rules
+from p2pdns.publishing.publication import Rules, Stored
 from p2pdns.publishing.replicas import Seen, Tried, Version
 
 NOW = 1_790_000_000.0
@@ -124,7 +124,8 @@ def test_without_the_flag_the_daemon_forgets_nothing() -> None:
 def test_an_item_that_is_published_already_is_handed_over_as_it_is() -> None:
     daemon = FakeDaemon(None)
     item = MutableItem.signed(SECRET, microseconds(NOW), b"value")
-    done = hand_over(daemon, item)
+    done = hand_over(daemon, Stored(item.seq, 8, 5, rebased=(3,), item=item))
+    assert done.rebased == (3,)
     assert (done.seq, done.stored, done.is_kept_here, done.read_back) == (item.seq, 7, True, 7)
     assert daemon.asked == [{"verb": "publish", "item": item.to_bytes().hex(), "cas": [item.seq]}]
 
@@ -134,7 +135,25 @@ def test_an_item_is_not_handed_over_well_where_a_newer_one_of_somebody_else_is_s
     item = MutableItem.signed(SECRET, microseconds(NOW - 5), b"value")
     for seq, value, is_done in ((NOW, b"other", False), (NOW, b"value", True), (NOW + 30 * HOUR, b"other", True)):
         daemon.newer = (Version(MutableItem.signed(SECRET, microseconds(seq), value), 1),)
-        assert hand_over(daemon, item).is_done is is_done
+        assert hand_over(daemon, Stored(item.seq, 8, 8, item=item)).is_done is is_done
+
+
+@pytest.mark.parametrize(("was_stored", "is_done"), [(5, True), (4, False)])
+def test_what_was_stored_stays_so_though_a_daemon_that_has_just_started_knows_nobody(
+    was_stored: int, is_done: bool
+) -> None:
+    class Lonely(FakeDaemon):
+        """A daemon without any contact."""
+
+        def call(self, verb: str, on_progress: Progress | None = None, **arguments: Any) -> dict[str, Any]:
+            """Keep the item, and put it nowhere yet."""
+            return {"ok": True, **Tried(Others(0, 0), {}, (), Seen()).to_json()}
+
+    item = MutableItem.signed(SECRET, microseconds(NOW), b"value")
+    done = hand_over(Lonely(None), Stored(item.seq, 8, was_stored, "a node of its own", read_back=5, item=item))
+    assert (done.is_done, done.is_kept_here) == (is_done, True)
+    if is_done:
+        assert (done.sent, done.stored, done.read_back, done.through) == (8, 5, 5, "a node of its own")
 
 
 # One connection

@@ -345,6 +345,13 @@ def test_what_is_said_of_a_publication(done: Stored, words: str, warning: str | 
     [
         (Stored(1, 0, 0, "", is_kept_here=True), "no other node is known", "--bootstrap ADDR:PORT, or wait"),
         (Stored(1, 0, 0, ""), "no other node is known", "name one with --bootstrap ADDR:PORT"),
+        (
+            Stored(1, 3, 2, "", is_kept_here=True),
+            "only 2 of 3 other nodes hold the zone; 3 are needed",
+            "goes on trying",
+        ),
+        (Stored(1, 2, 1, ""), "only 1 of 2 other nodes hold the zone; more than half are needed", "publish again"),
+        (Stored(1, 3, 3, read_back=1, is_read_back=False), "said that they store the zone, and only 1 of 3", "again"),
         (Stored(1, 20, 9, "", {"rationed": 11}, True), "only 9 of 20 other nodes", "the daemon goes on trying"),
         (Stored(1, 20, 9, "", {"rationed": 11}), "only 9 of 20 other nodes", "few new zones at a time"),
         (Stored(1, 20, 0, "", {"302": 20}), "no other node holds", "another publication of this key"),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from p2pdns.addresses import Address
+from p2pdns.dht.krpc import NodeInfo
 from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.node.values import GetOutcome, PutOutcome, Wanted
 from p2pdns.errors import FormatError
@@ -156,9 +157,27 @@ def test_a_newer_one_needs_no_further_look() -> None:
 
 def test_a_node_that_refuses_what_it_holds_already_counts_as_stored() -> None:
     copies: dict[Address, MutableItem] = {HOSTS[0]: NEW, HOSTS[1]: NEW, HOSTS[2]: item(3)}
-    tried = read(Network([outcome(copies)]), PutOutcome(4, 1, {302: 3}, held_at=tuple(HOSTS[1:])))
+    put = PutOutcome(4, 1, {302: 3}, held_at=tuple(HOSTS[1:]), storers=contacts(HOSTS[0]))
+    tried = read(Network([outcome(copies)]), put)
     assert tried.others == (4, 2)
     assert tried.held == (item(3).seq, None)
+
+
+def test_a_node_of_both_families_that_holds_it_already_counts_once() -> None:
+    both = [("2001:db8::1", 1), ("2001:db8::2", 1)]
+    copies: dict[Address, MutableItem] = dict.fromkeys([*HOSTS[:2], *both], NEW)
+    # The first has stored it, and its other address refuses it; the second refuses it at both.
+    put = PutOutcome(4, 1, {302: 3}, held_at=(HOSTS[1], *both), storers=contacts(HOSTS[0]))
+    assert read(Network([outcome(copies)]), put).others == (4, 2)
+    # In the other family more were reached.
+    more = [*both, ("2001:db8::3", 1)]
+    put = PutOutcome(4, 1, storers=contacts(HOSTS[0], *more))
+    assert read(Network([outcome({})]), put).others == (4, 3)
+
+
+def contacts(*addresses: Address) -> tuple[NodeInfo, ...]:
+    """Return nodes at these addresses."""
+    return tuple(NodeInfo(bytes([number]) * 20, address) for number, address in enumerate(addresses))
 
 
 @pytest.mark.parametrize(("refused_here", "held"), [(None, ()), (301, (None,)), (302, (None,)), (202, ())])
