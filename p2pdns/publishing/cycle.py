@@ -1,10 +1,10 @@
 """What is known of the copies of one item, and what is to be done for it next.
 
 A *cycle* begins with a put and ends with the next one, eight hours later. It has eight steps. After each of the first
-seven, four storers (nodes that acknowledged the put) are asked whether they still have the item; a storer that is
-silent, or shows no item, is replaced by the next one, up to `ASKED_MAX`. Four signed replies are enough; with fewer the
-item is put again at once, and a new cycle begins. Where storers forget within two hours, as BEP 44 allows, every second
-step renews the copies of the nearest storers before that, until storers are seen that keep them longer.
+seven, four storers (nodes that acknowledged the put) are asked whether they still have the item. Three signed replies
+are enough; with fewer another storer is asked, up to `ASKED_MAX`, and then the item is put again at once, and a new
+cycle begins. Where storers forget within two hours, as BEP 44 allows, every second step renews copies before that,
+until storers are seen that keep them longer.
 
 Guarantees: a copy counts only by a signed reply of a node whose id BEP 42 allows at its address, two of one prefix at
 most; no storer's word prolongs a cycle; an item is put after eight hours whatever was measured; a storer that showed
@@ -31,11 +31,13 @@ STEPS = 8  # A cycle: seven looks, and then a put.
 CYCLE_S_MAX = 28_320.0
 CYCLE_JITTER = 0.03  # Items that were published together should not be put together for ever.
 STEP_S_MAX = CYCLE_S_MAX / STEPS
-FOUND_WANTED = 4  # Signed replies of a look: all storers are asked in the end, and chance cannot be bribed for long.
+ASKED_FIRST = 4  # Of different prefixes: a fifth of all copies.
+FOUND_WANTED = 3  # Signed replies of a look: all storers are asked in the end, and chance cannot be bribed for long.
 ASKED_MAX = 14  # Storers asked in one look. Of eight copies among twenty, four or more are found in 98 % of all looks.
 PREFIX_COPIES_MAX = 2  # Copies of one prefix that count.
 STORERS_MAX = 2 * K  # Of both families.
 RENEWED_WANTED = 6  # Copies that are renewed where storers forget. With fewer, all may be gone two hours later.
+RENEWED_SHOWN_WANTED = 4  # Or so many of storers that have shown the item as well: among six, one in five may lie.
 RENEWED_FOUND_MIN = 2  # Of the copies renewed two hours ago. With fewer found, the item is put anew.
 NEAREST_RENEWED = 4  # In the middle of a cycle. So many holders look by themselves; see `dht.node.republish`.
 FORGET_S = 7_200.0  # BEP 44 lets nodes forget an item two hours after its last put.
@@ -57,6 +59,7 @@ class LookEnd(Enum):
     OPEN = "open"  # More storers are to be asked.
     ENOUGH = "enough"
     LOST = "lost"  # Too few have it: it is to be put again.
+    FORGOTTEN = "forgotten"  # Most nodes forget it: those that had it renewed may have it still, and are asked next.
     NEWER = "newer"  # A storer has shown a newer item: the owner has published elsewhere.
 
 
@@ -276,6 +279,7 @@ class CopiesLook:
         self._asked_count = 0
         self._found: list[Storer] = []
         self._renewed_count = 0
+        self._shown_count = 0  # Of those renewed.
         self._without_count = 0
         self._places: Counter[str] = Counter()
         self._is_newer = False
@@ -295,6 +299,8 @@ class CopiesLook:
         # Before two hours are over, a storer without the item has lied, or has lost it: nobody may forget it so soon.
         if finding is LookEnd.LOST and self._without_count > len(self._found) and self._cycle.may_be_forgotten:
             self._cycle.note_forgetting()
+            if not self._is_renewal:
+                return LookEnd.FORGOTTEN
         return finding
 
     def renews(self, storer: Storer) -> bool:
@@ -303,8 +309,10 @@ class CopiesLook:
 
     def next(self) -> list[Storer]:
         """Return the storers to ask now, together; they count as asked."""
-        have = self._renewed_count if self._is_renewal else len(self._found)
-        room = min(self._wanted - have, ASKED_MAX - self._asked_count) - len(self._waiting)
+        wanted = self._missing_count
+        if not self._asked_count and not self._is_renewal:
+            wanted += ASKED_FIRST - FOUND_WANTED
+        room = min(wanted, ASKED_MAX - self._asked_count) - len(self._waiting)
         chosen: list[Storer] = []
         if not self._asked_count:
             chosen += self._probes
@@ -344,6 +352,14 @@ class CopiesLook:
         elif outcome.has_answered:
             self._without_count += 1
         self._renewed_count += outcome.is_kept
+        self._shown_count += outcome.is_kept and is_found
+
+    @property
+    def _missing_count(self) -> int:
+        """How many storers have yet to show the item, or to take it again."""
+        if not self._is_renewal:
+            return self._wanted - len(self._found)
+        return min(self._wanted - self._renewed_count, RENEWED_SHOWN_WANTED - self._shown_count)
 
     @property
     def finding(self) -> LookEnd:
@@ -353,10 +369,10 @@ class CopiesLook:
         if self._waiting:
             return LookEnd.OPEN
         if self._is_renewal:
-            if self._renewed_count >= self._wanted and len(self._found) >= min(RENEWED_FOUND_MIN, self._wanted):
+            if self._missing_count <= 0 and len(self._found) >= min(RENEWED_FOUND_MIN, self._wanted):
                 return LookEnd.ENOUGH
-        elif len(self._found) >= self._wanted:
+        elif self._missing_count <= 0:
             return LookEnd.ENOUGH
         can_ask = any(self._places[one.place] < PREFIX_COPIES_MAX for one in self._left)
-        have = self._renewed_count if self._is_renewal else len(self._found)
-        return LookEnd.OPEN if can_ask and self._asked_count < ASKED_MAX and have < self._wanted else LookEnd.LOST
+        is_open = can_ask and self._asked_count < ASKED_MAX and self._missing_count > 0
+        return LookEnd.OPEN if is_open else LookEnd.LOST

@@ -106,6 +106,17 @@ class Cycles:
         """Ask storers of an item whether they still have it, until enough of them have shown it."""
         cycle = self.of(zone_id_of(item))
         before = cycle.is_keeping, cycle.is_forgetful
+        finding = await self._looked(cycle, item)
+        if finding is LookEnd.FORGOTTEN:
+            # A third of what a put costs renews enough of the copies that are left.
+            finding = await self._looked(cycle, item)
+        self._counters["looks"] += 1
+        self._counters[f"looks-{finding.value}"] += 1
+        if (cycle.is_keeping, cycle.is_forgetful) != before:
+            await self.save(item)
+        return finding
+
+    async def _looked(self, cycle: Cycle, item: MutableItem) -> LookEnd:
         look = cycle.look()
         while asked := look.next():
             outcomes = await asyncio.gather(*(self._inquire(item, one, look) for one in asked))
@@ -114,12 +125,7 @@ class Cycles:
                 self._counters["inquiry-datagrams"] += outcome.request_count
                 if outcome.dropped is not None:
                     self._counters["inquiries-forged"] += 1
-        finding = look.conclude()
-        self._counters["looks"] += 1
-        self._counters[f"looks-{finding.value}"] += 1
-        if (cycle.is_keeping, cycle.is_forgetful) != before:
-            await self.save(item)
-        return finding
+        return look.conclude()
 
     async def _inquire(self, item: MutableItem, storer: Storer, look: CopiesLook) -> InquiryOutcome:
         again = item if look.renews(storer) else None

@@ -94,7 +94,11 @@ class Model:
         return any(machine.has_it(now) for machine in self._nearest(now))
 
     def looked(self, cycle: Cycle, now: float) -> LookEnd:
-        """Let a cycle look at its copies."""
+        """Let a cycle look at its copies, as `Cycles.look` does."""
+        finding = self._looked(cycle, now)
+        return self._looked(cycle, now) if finding is LookEnd.FORGOTTEN else finding
+
+    def _looked(self, cycle: Cycle, now: float) -> LookEnd:
         look = cycle.look()
         while asked := look.next():
             for one in asked:

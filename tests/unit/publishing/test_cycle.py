@@ -15,6 +15,7 @@ from p2pdns.dht.routing.ids import id_for, is_id_allowed
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.publishing.cycle import (
+    ASKED_FIRST,
     ASKED_MAX,
     CYCLE_JITTER,
     CYCLE_S_MAX,
@@ -24,6 +25,7 @@ from p2pdns.publishing.cycle import (
     KEEP_S,
     NEAREST_RENEWED,
     PREFIX_COPIES_MAX,
+    RENEWED_SHOWN_WANTED,
     RENEWED_WANTED,
     STEPS,
     STORERS_MAX,
@@ -100,8 +102,23 @@ def test_an_item_is_put_within_eight_hours_whatever_the_storers_say(
     assert CYCLE_S_MAX * (1 - CYCLE_JITTER) / STEPS - 1e-6 <= now <= CYCLE_S_MAX
 
 
-def test_four_signed_replies_end_a_look() -> None:
-    assert len(looked(begun(), {}, SHOWN, STEP_S)) == FOUND_WANTED
+def test_four_are_asked_and_three_signed_replies_end_a_look() -> None:
+    assert len(looked(begun(), {}, SHOWN, STEP_S)) == ASKED_FIRST
+    cycle = begun()
+    assert cycle.take(SEQ) is Task.LOOK
+    look = cycle.look()
+    for one, answer in zip(look.next(), (SHOWN, SILENT, SHOWN, SHOWN), strict=True):
+        look.note(one, answer, ITEM, STEP_S)
+    assert (look.next(), look.conclude(), look.found_count) == ([], LookEnd.ENOUGH, FOUND_WANTED)
+
+
+def test_with_two_signed_replies_of_four_one_storer_more_is_asked() -> None:
+    cycle = begun()
+    assert cycle.take(SEQ) is Task.LOOK
+    look = cycle.look()
+    for one, answer in zip(look.next(), (SHOWN, SILENT, NOTHING, SHOWN), strict=True):
+        look.note(one, answer, ITEM, STEP_S)
+    assert (look.finding, len(look.next())) == (LookEnd.OPEN, FOUND_WANTED - 2)
 
 
 def test_each_storer_is_asked_in_its_turn() -> None:
@@ -204,7 +221,7 @@ def test_until_nodes_are_known_to_keep_it_some_copies_are_renewed_before_two_hou
             assert step * STEP_S < FORGET_S
             renewed.append(look.renews(one))
             look.note(one, SHOWN, ITEM, step * STEP_S)
-    assert renewed == [True] * EARLY_STEPS * FOUND_WANTED
+    assert renewed == [True] * EARLY_STEPS * ASKED_FIRST
 
 
 def test_a_renewed_copy_does_not_prove_that_nodes_keep_it_for_long() -> None:
@@ -242,9 +259,60 @@ def test_where_nodes_forget_copies_are_renewed_every_second_step_and_before_they
             for one in asked:
                 renewed += look.renews(one)
                 look.note(one, kept if look.renews(one) else NOTHING, ITEM, now)
-        assert (look.conclude(), renewed) == (LookEnd.ENOUGH, RENEWED_WANTED)
+        # Storers that show the item before they take it again are no liars, so fewer are enough.
+        assert (look.conclude(), renewed) == (LookEnd.ENOUGH, RENEWED_SHOWN_WANTED)
         times.append(now)
     assert times == pytest.approx([STEP_S * step for step in (2, 4, 6)])
+
+
+def test_of_storers_that_take_the_item_and_show_nothing_more_are_renewed() -> None:
+    cycle = begun()
+    cycle.note_forgetting()
+    assert cycle.take(SEQ) is Task.LOOK
+    look, now, renewed = cycle.look(), 2 * STEP_S, 0
+    taken = InquiryOutcome(has_answered=True, is_kept=True, request_count=2)
+    shown = InquiryOutcome(has_answered=True, item=ITEM, is_kept=True, request_count=2)
+    while asked := look.next():
+        for one in asked:
+            renewed += 1
+            look.note(one, shown if renewed < RENEWED_SHOWN_WANTED else taken, ITEM, now)
+    assert (look.conclude(), renewed) == (LookEnd.ENOUGH, RENEWED_WANTED)
+
+
+def test_where_most_have_forgotten_it_the_copies_that_were_renewed_are_renewed_at_once() -> None:
+    cycle = begun(is_keeping=False)
+    kept = InquiryOutcome(has_answered=True, item=ITEM, is_kept=True, request_count=2)
+    renewed: set[NodeInfo] = set()
+    for step in range(1, EARLY_STEPS + 1):
+        renewed |= {one.contact for one in looked(cycle, {}, kept, step * STEP_S)}
+    assert cycle.take(SEQ) is Task.LOOK
+    look = cycle.look()
+    while asked := look.next():
+        for one in asked:
+            look.note(one, NOTHING, ITEM, 3 * STEP_S)
+    assert (look.conclude(), cycle.is_forgetful) == (LookEnd.FORGOTTEN, True)
+    again, found = cycle.look(), []
+    while asked := again.next():
+        for one in asked:
+            found.append(one.contact)
+            again.note(one, kept, ITEM, 3 * STEP_S)
+    assert again.conclude() is LookEnd.ENOUGH
+    assert set(found) <= renewed
+
+
+def test_where_the_renewed_copies_are_gone_too_the_item_is_lost() -> None:
+    cycle = begun(is_keeping=False)
+    for step in range(1, EARLY_STEPS + 1):
+        looked(cycle, {}, SHOWN, step * STEP_S)
+    assert cycle.take(SEQ) is Task.LOOK
+    ends = []
+    for _ in range(2):
+        look = cycle.look()
+        while asked := look.next():
+            for one in asked:
+                look.note(one, NOTHING, ITEM, 3 * STEP_S)
+        ends.append(look.conclude())
+    assert ends == [LookEnd.FORGOTTEN, LookEnd.LOST]
 
 
 def test_old_copies_that_were_not_renewed_end_the_renewing() -> None:
@@ -327,7 +395,7 @@ def test_what_is_measured_has_its_age_and_the_times_of_the_next_look_and_put() -
     cycle = begun()
     looked(cycle, {}, SHOWN, STEP_S)
     found = cycle.measured()
-    assert (found.acknowledged, found.copies, found.at, found.put_at) == (20, FOUND_WANTED, STEP_S, 0.0)
+    assert (found.acknowledged, found.copies, found.at, found.put_at) == (20, ASKED_FIRST, STEP_S, 0.0)
     assert [found.look_next_at, found.put_next_at] == pytest.approx([2 * STEP_S, CYCLE_S_MAX])
 
 

@@ -530,6 +530,31 @@ def test_after_eight_hours_an_item_is_put_although_every_storer_has_it() -> None
     assert sum(world.pauses[:8]) == pytest.approx(8 * STEP_S)
 
 
+def test_where_nodes_forget_the_copies_that_were_renewed_are_renewed_again_and_no_put_is_needed() -> None:
+    world = World(outcomes=[KEPT_WELL])
+    renewed: dict[NodeInfo, int] = {}
+
+    def forgetting(inquiry: Inquiry) -> InquiryOutcome:
+        # Until the third step no copy is two hours old; then only those have it that were put to again.
+        has_it = len(world.inquiries) <= 8 or inquiry.contact in renewed
+        if inquiry.again is not None:
+            renewed[inquiry.contact] = 1
+        is_kept = inquiry.again is not None
+        return InquiryOutcome(True, world.puts[-1] if has_it else None, is_kept=is_kept, request_count=1 + is_kept)
+
+    world.answer = forgetting
+
+    async def story(publisher: Publisher) -> None:
+        await publisher.publish(item_of())
+        await at_rest()
+        for _ in range(3):
+            await world.wake()
+        assert (publisher.counters["looks"], publisher.counters["looks-enough"]) == (3, 3)
+
+    world.run(story)
+    assert len(world.puts) == 1
+
+
 def test_an_item_that_too_few_storers_show_is_put_at_once() -> None:
     world = World(outcomes=[KEPT_WELL] * 2)
 
