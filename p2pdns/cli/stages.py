@@ -51,4 +51,4 @@ class Shown:
         elif progress.stage == "rationed":
             self._rations.told(dict(progress.facts))
         else:
-            self._line.update(str(progress))
+            self._line.update(str(progress), progress.share)

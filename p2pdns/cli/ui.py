@@ -25,6 +25,7 @@ from p2pdns.errors import ConfigError, P2pdnsError, UsageError, ZoneFileError
 
 PROGRAM = "p2pdns"
 TABLE_COLUMNS_MIN = 90  # The width of a table with a zone key in it; on a narrower terminal every cell would fold.
+BAR_CELLS = 20  # One a node, as a zone is wanted at twenty.
 _WORDS_IN_A_ROW = 4  # They fit on a narrow terminal, and on paper.
 _WORD_CHARACTERS_MAX = 8  # The longest words of BIP-39.
 _LINE_CHARACTERS_MAX = 4_096  # Of one line that is typed.
@@ -349,10 +350,11 @@ class Progress:
         self._is_shown = is_terminal(stream)
         self._width = 0
 
-    def update(self, text: str) -> None:
-        """Replace the line."""
+    def update(self, text: str, share: float | None = None) -> None:
+        """Replace the line; with a bar before the text where the share that is done is known, from 0 to 1."""
         if self._is_shown:
-            line = f"{PROGRAM}: {printable(text)}"
+            bar = "" if share is None else f"{_bar(share, self._stream)} "
+            line = f"{PROGRAM}: {bar}{printable(text)}"
             self._stream.write("\r" + line.ljust(self._width))
             self._stream.flush()
             self._width = len(line)
@@ -363,6 +365,18 @@ class Progress:
             self._stream.write("\r" + " " * self._width + "\r")
             self._stream.flush()
             self._width = 0
+
+
+def _bar(share: float, stream: TextIO) -> str:
+    from rich.console import Console
+    from rich.progress_bar import ProgressBar
+
+    console = Console(file=io.StringIO(), no_color=True, legacy_windows=False)
+    options = console.options.copy()
+    # A terminal that knows ASCII only gets a bar of ASCII.
+    options.encoding = (stream.encoding or "ascii").lower()
+    bar = ProgressBar(total=1.0, completed=share, width=BAR_CELLS)
+    return "".join(segment.text for segment in console.render(bar, options)).ljust(BAR_CELLS)
 
 
 @contextmanager

@@ -50,6 +50,15 @@ class PublishStage:
                 return f"rationed, about {self.facts['seconds_left']:.0f} s left"
         return f"another publication came in between, going above seq {self.facts['seq']}"
 
+    @property
+    def share(self) -> float | None:
+        """How much of the stage is done, from 0 to 1; None where nobody knows.
+
+        >>> PublishStage("put", {"stored": 5, "sent": 20}).share, PublishStage("look-up").share
+        (0.25, None)
+        """
+        return self.facts["stored"] / self.facts["sent"] if self.facts.get("sent") else None
+
     def to_json(self) -> dict[str, Any]:
         """Return the stage and its facts in one table."""
         return {"stage": self.stage, **self.facts}

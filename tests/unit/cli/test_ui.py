@@ -158,6 +158,30 @@ def test_progress_says_nothing_into_a_pipe(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(("encoding", "full"), [("utf-8", "━"), ("ascii", "-")])
+def test_progress_draws_a_bar_where_the_share_is_known_and_leaves_an_empty_line(
+    encoding: str, full: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.TextIOWrapper):
+        """Standard error that says it is a terminal."""
+
+        def isatty(self) -> bool:
+            """Say so."""
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    screen = Terminal(io.BytesIO(), encoding=encoding, newline="")
+    monkeypatch.setattr(sys, "stderr", screen)
+    with ui.progress() as line:
+        line.update("looking up")
+        line.update("at 5 of 20", 0.25)
+    screen.seek(0)
+    shown = screen.read().split("\r")
+    assert shown[1:3] == ["p2pdns: looking up", f"p2pdns: {full * 5}{' ' * 15} at 5 of 20"]
+    assert shown[-2:] == [" " * len(shown[2]), ""]
+
+
 class Talk:
     """A command on a terminal: what it shows, and what is typed."""
 

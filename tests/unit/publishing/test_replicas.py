@@ -219,4 +219,5 @@ def test_what_crosses_the_control_socket_comes_back_as_it_was() -> None:
 )
 def test_each_stage_has_its_words_and_its_table(progress: PublishStage, words: str) -> None:
     assert str(progress) == words
+    assert progress.share == (0.6 if progress.stage == "put" else None)
     assert PublishStage.of_json(progress.to_json()) == progress
