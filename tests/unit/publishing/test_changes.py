@@ -10,7 +10,7 @@ from p2pdns.dns.message import RRset
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.items.packet import compose_packet
-from p2pdns.publishing.changes import Changes, Conflict, WholeZone, changes_between, differences, rrsets_of
+from p2pdns.publishing.changes import Changes, Conflict, EmptyZone, WholeZone, changes_between, differences, rrsets_of
 from tests.overlay_doubles import A, rrsets
 
 SECRET = SecretKey.generate(b"\x01" * 32)
@@ -160,3 +160,11 @@ def test_a_merge_keeps_both_changes_or_says_that_it_cannot(
         if label in source:
             wanted[label] = source[label]
     assert merged == item(*lines_of({**wanted, "kept": 9})).value
+
+
+def test_the_empty_zone_takes_the_place_of_anything_at_first_and_later_only_of_an_empty_one() -> None:
+    content = EmptyZone(APEX)
+    empty = content.value_above(item("www 300 A 192.0.2.1"))
+    assert content.value_above(MutableItem.signed(SECRET, 9, empty)) == content.value_again(item()) == empty
+    with pytest.raises(Conflict, match="another publication came in between"):
+        content.value_above(item("www 300 A 192.0.2.1"))
