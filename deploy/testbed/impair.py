@@ -49,7 +49,6 @@ HELD_PACKETS_MAX = 8_192
 READ_PACKETS_MAX = 256  # In one go, so that packets which are due never wait for a flood of new ones.
 PACKET_BYTES_MAX = 65_535
 TUN_QUEUE_PACKETS = 10_000  # The kernel holds these while this process is not scheduled; its default is 500.
-IDLE_S = 1.0
 
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 SO_MARK = 36
@@ -158,14 +157,12 @@ def rule_words(paths: Sequence[tuple[str, str]]) -> list[list[str]]:
 
 
 def open_device() -> int:
-    """Create the TUN device and return its descriptor; one that is in use already is an error."""
+    """Create the TUN device, with the routes of the main table and the least MTU of the others; return its descriptor.
+
+    A device that is in use already is an error.
+    """
     tun = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     fcntl.ioctl(tun, TUNSETIFF, struct.pack("16sH", DEVICE.encode(), IFF_TUN | IFF_NO_PI))
-    return tun
-
-
-def prepare_device() -> None:
-    """Give the device the routes of the main table and the least MTU of the others."""
     # A filter leaves empty objects in place of the devices that it has left out.
     links = {link["ifname"]: link for link in run_ip("address", "show", "up", "scope", "global") or [] if link}
     mtu_bytes = min((int(link["mtu"]) for link in links.values()), default=1500)
@@ -174,6 +171,7 @@ def prepare_device() -> None:
     routes = [route for route in run_ip("route", "show", "table", "main") or [] if route.get("dev") != DEVICE]
     for words in table_routes(routes, addresses):
         run_ip("route", "replace", *words)
+    return tun
 
 
 @contextlib.contextmanager
@@ -196,7 +194,7 @@ def carry(tun: int, raw: socket.socket, line: Line, stop: int) -> None:
         send(raw, line, now)
         due = line.next_due()
         # select() takes microseconds, where epoll and poll round up to milliseconds.
-        readable, _, _ = select.select([tun, stop], [], [], IDLE_S if due is None else max(0.0, due - now))
+        readable, _, _ = select.select([tun, stop], [], [], None if due is None else max(0.0, due - now))
         if stop in readable:
             return
         read_packets(tun, line)
@@ -257,13 +255,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         line = Line(Impairment(**{name: getattr(options, name) for name in settings}), options.seed)
     except ValueError as trouble:
-        sys.stderr.write(f"impair: error: {trouble}\n")
-        return 2
+        parser.error(str(trouble))
     # From here on a signal is a byte in a pipe: it cannot come between a rule and the plan to remove it.
     stop = wake_up_on(signal.SIGTERM, signal.SIGINT)
     try:
         tun = open_device()
-        prepare_device()
         with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
             raw.setsockopt(socket.SOL_SOCKET, SO_MARK, MARK)
             raw.setblocking(False)

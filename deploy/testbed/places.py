@@ -37,12 +37,10 @@ class Container:
 
     @property
     def place(self) -> str:
-        """Return the word for this one, SERVICE/N."""
         return f"{self.service}/{self.number}"
 
     @property
     def is_running(self) -> bool:
-        """Return whether it runs."""
         return self.state == "running"
 
     @property

@@ -12,8 +12,8 @@ import pytest
 
 from deploy.testbed import engine
 from p2pdns.admin.control import ControlClient
+from tests.live.front_process import wait_until
 from tests.testbed.namespaces import namespaces, plug_in, started, wire
-from tests.testbed.world import wait_until
 
 pytestmark = pytest.mark.testbed
 GUARD_S = 60.0

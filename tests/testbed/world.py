@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import secrets
-import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ import execnet
 from deploy.testbed import Container, Testbed, engine, sidecars
 from p2pdns.errors import Unavailable
 from p2pdns.sim.report import quantiles
+from tests.live.front_process import wait_until
 from tests.testbed import inside as inside_source
 from tests.testbed.story import Story
 from tests.testbed.traces import Traces, temporary_files
@@ -32,7 +32,6 @@ BED = Testbed(os.environ.get("COMPOSE_PROJECT_NAME", "p2pdns"))
 ENGINE_S_MAX = 30.0  # An engine that takes longer is taken for none.
 REQUEST_S_MAX = 120.0  # Forty questions over bad links take half a minute on a busy machine.
 AT_ONCE = 8  # Containers asked at a time; more than that, and the questions wait for the cores and not for the overlay.
-LOOK_AGAIN_S = 0.1
 STOP_S = 10
 OVERLAY_NODE_COUNT = 12
 DAEMON_COUNT = OVERLAY_NODE_COUNT + 2  # The publisher and the resolver are nodes too.
@@ -103,14 +102,6 @@ def status(place: Container) -> dict[str, Any]:
     """Return the status of a daemon; an empty table where it does not answer."""
     found: dict[str, Any] = control(place, "status").get("status", {})
     return found
-
-
-def wait_until(condition: Callable[[], bool], what: str, seconds_max: float) -> float:
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < seconds_max, f"waited {seconds_max} s in vain: {what}"
-        time.sleep(LOOK_AGAIN_S)
-    return time.monotonic() - began
 
 
 def wait_for_each(
