@@ -1,8 +1,8 @@
 """The scripts around the testbed, beside an engine that only notes.
 
-deploy/images.sh: the base on which it builds, and no files left after a build, a failure or an interruption. .ci/run:
-what needs an engine is not left out there. deploy/netem.sh: which devices are impaired, by a `tc` that only notes, for
-few kernels of those that run tests have netem.
+deploy/images.sh: the base on which it builds, and no files left after a build, a failure or an interruption.
+deploy/netem.sh: which devices are impaired, by a `tc` that only notes, for few kernels of those that run tests have
+netem.
 """
 
 from __future__ import annotations
@@ -110,40 +110,6 @@ def test_a_build_that_is_interrupted_leaves_no_file(images: Images, tmp_path: Pa
         process.communicate(timeout=SECONDS_MAX)
     assert process.returncode != 0
     assert list((tmp_path / "temporary").iterdir()) == []
-
-
-def run_ci(folder: Path, docker: str, make: str) -> subprocess.CompletedProcess[str]:
-    environ = stand_ins(folder, docker=docker, make=make, python3="exit 0")
-    command = ["bash", str(ROOT / ".ci" / "run")]
-    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=SECONDS_MAX, check=False)
-
-
-@pytest.mark.parametrize(
-    ("docker", "make", "why"),
-    [
-        ("exit 0", 'case "$*" in *images*) echo no packages; exit 3;; *) echo "make $*";; esac', "no packages"),
-        ("exit 1", 'echo "make $*"', "no container engine answers"),
-    ],
-)
-def test_ci_says_why_there_can_be_no_testbed_and_fails(tmp_path: Path, docker: str, make: str, why: str) -> None:
-    done = run_ci(tmp_path, docker, make)
-    assert (done.returncode, why in done.stderr, "testbed" in done.stdout) == (1, True, False)
-
-
-def test_ci_tells_the_testbed_that_it_is_required(tmp_path: Path) -> None:
-    done = run_ci(tmp_path, "exit 0", 'echo "P2PDNS_TESTBED=$P2PDNS_TESTBED make $*"')
-    lines = done.stdout.splitlines()
-    assert all(line.startswith("P2PDNS_TESTBED=required make ") for line in lines)
-    words = [line.partition(" make ")[2] for line in lines]
-    # What is prepared in the background comes at any time, and so do the worlds and the testbed.
-    assert [each for each in words if each in ("style", "test smoke", "mutants SHARE=2")] == [
-        "style",
-        "test smoke",
-        "mutants SHARE=2",
-    ]
-    assert words.index("testbed") > words.index("test smoke")
-    assert words.index("sim") > words.index("style")
-    assert done.returncode == 0
 
 
 @pytest.mark.parametrize(
