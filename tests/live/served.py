@@ -95,6 +95,7 @@ class Served:
         is_ready: bool = True,
         log: Path | None = None,
         extra: Mapping[str, str] | None = None,
+        namespace: str = "",
     ) -> None:
         self.state = state
         self.log = log or Path(f"{state}.log")
@@ -104,6 +105,8 @@ class Served:
         program = [sys.executable, "-m", "p2pdns", "serve", *words]
         if shell:
             program = ["sh", "-c", f'exec "$@" {shell}', "sh", *program]
+        if namespace:
+            program = ["ip", "netns", "exec", namespace, *program]
         with self.log.open("ab") as lines:
             self.process = subprocess.Popen(
                 program, stdin=subprocess.DEVNULL, stdout=lines, stderr=lines, env=environment(extra or {})

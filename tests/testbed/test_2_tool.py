@@ -52,10 +52,9 @@ def tell_pings(story: Story, title: str, place: Container, *, least_ms: float | 
     assert received is not None, said
     count, took_ms = int(received[1]), float(least[1]) if least else 0.0
     seen = f"{count} of {PINGS}, >= {took_ms:.0f} ms"
-    if least_ms is None:
-        story.row(title, f"0 of {PINGS}", seen, count == 0)
-    else:
-        story.row(title, f"{PINGS} of {PINGS}, >= {least_ms:.0f} ms", seen, count == PINGS and took_ms >= least_ms)
+    wanted = 0 if least_ms is None else PINGS
+    held = count == wanted and took_ms >= (least_ms or 0)
+    story.row(title, f"{wanted} of {PINGS}, >= {least_ms or 0:.0f} ms", seen, held)
 
 
 def test_every_fault_is_felt_shown_and_undone(overlay: World) -> None:
