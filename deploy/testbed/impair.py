@@ -223,15 +223,6 @@ def read_packets(tun: int, line: Line) -> None:
             line.take(packet, time.monotonic())
 
 
-def wake_up_on(*signals: int) -> int:
-    """Return a descriptor that can be read once one of `signals` has come."""
-    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    signal.set_wakeup_fd(writer)
-    for number in signals:
-        signal.signal(number, lambda *_: None)
-    return reader
-
-
 def network_of(text: str) -> str:
     """Return a network or "any" as `ip rule` reads it."""
     return "any" if text == "any" else str(ipaddress.IPv4Network(text))
@@ -257,7 +248,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as trouble:
         parser.error(str(trouble))
     # From here on a signal is a byte in a pipe: it cannot come between a rule and the plan to remove it.
-    stop = wake_up_on(signal.SIGTERM, signal.SIGINT)
+    stop, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(writer)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     try:
         tun = open_device()
         with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:

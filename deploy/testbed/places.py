@@ -45,7 +45,6 @@ class Container:
 
     @property
     def dns_port(self) -> int:
-        """Return the port on which it answers questions."""
         return 53 if self.role in ("resolver", "upstream") else 5300
 
     def facts(self) -> dict[str, object]:

@@ -33,8 +33,7 @@ ENGINE_S_MAX = 30.0  # An engine that takes longer is taken for none.
 REQUEST_S_MAX = 120.0  # Forty questions over bad links take half a minute on a busy machine.
 AT_ONCE = 8  # Containers asked at a time; more than that, and the questions wait for the cores and not for the overlay.
 STOP_S = 10
-OVERLAY_NODE_COUNT = 12
-DAEMON_COUNT = OVERLAY_NODE_COUNT + 2  # The publisher and the resolver are nodes too.
+DAEMON_COUNT = 14  # Twelve nodes of the overlay, and the publisher and the resolver, which are nodes too.
 # Contacts that are enough to go on with. A node that joins while others do hears of the last at its next look-up only.
 JOINED_MIN = 8
 NO_RIGHTS = {"is root": False, "capabilities": 0, "may gain more": False, "writes to its root": False}
