@@ -47,7 +47,7 @@ class Resolvers(Protocol):
         """Return the outcome of a forwarded question."""
 
     def came_back(self, question: Question) -> bool:
-        """Return whether the question is one of ours, sent to find upstreams that ask us in turn."""
+        """Return whether a question to be forwarded is one of ours, sent to find upstreams that ask us in turn."""
 
     def close(self) -> None:
         """Close the sockets that no question waits for."""
@@ -96,8 +96,6 @@ class Service:
         question again later: NoPlace is raised when the upstreams have no place for it.
         """
         self.counters["questions"] += 1
-        if self._upstream.came_back(question):
-            self.counters["probes-came-back"] += 1
         for _ in range(ATTEMPTS_MAX):
             generation = self.generation
             resolved = await self._resolved_once(question, ask, on_forward, narrate)
@@ -171,6 +169,9 @@ class Service:
     async def _asked(
         self, question: Question, ask: Ask, deadline: float, on_forward: Callable[[], None] | None
     ) -> UpstreamOutcome:
+        # Before anything is refused: the server that sends our questions back takes places of others too.
+        if self._upstream.came_back(question):
+            self.counters["probes-came-back"] += 1
         # A prefetch is charged to no client; the front bounds prefetches.
         prefix = "" if ask.is_prefetch else ask.client_prefix
         free = FORWARDED_MAX - self._forwarded_count

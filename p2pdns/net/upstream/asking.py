@@ -153,7 +153,7 @@ class Upstream:
             self._probes.pop(name, None)
 
     def came_back(self, question: Question) -> bool:
-        """Return whether a question of a client is a probe of ours; if so, drop the server it was sent to."""
+        """Return whether a question to be forwarded is a probe of ours; if so, drop the server it was sent to."""
         address = self._probes.pop(question.name, None) if self._probes else None
         if address is None:
             return False

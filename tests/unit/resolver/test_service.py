@@ -277,6 +277,26 @@ def test_a_probe_that_comes_back_is_recognised_and_one_of_another_node_is_passed
     run(story())
 
 
+def test_a_probe_that_comes_back_is_recognised_while_the_upstreams_have_no_place() -> None:
+    """A loop fills the places with questions that come back, until the server that sends them is found."""
+
+    async def story() -> None:
+        upstream = FakeUpstream()
+        upstream.gate = asyncio.Event()
+        world = World(upstream=upstream)
+        waiting = [asyncio.create_task(world.answer(f"n{number}.example. A")) for number in range(FORWARDED_MAX)]
+        await at_rest()
+        own = question("x.p2pdns-probe.example.com. TXT")
+        world.upstream.probes.add(own.name)
+        await world.answer(str(own))
+        assert world.service.counters["probes-came-back"] == 1
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    run(story())
+
+
 def test_the_trace_of_a_question_says_what_happened() -> None:
     async def story() -> None:
         world = World()
