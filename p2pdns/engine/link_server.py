@@ -159,10 +159,10 @@ class _Connection(PieceProtocol):
         self._counters["connections"] += 1
         self.send(self._server.hello)
 
-    def data_received(self, data: bytes) -> None:
+    def buffer_updated(self, nbytes: int) -> None:
         """Read questions; the first other frame ends the connection."""
         try:
-            for frame in self._reader.feed(data):
+            for frame in self._reader.feed(self.piece(nbytes)):
                 if self._transport is None or self._transport.is_closing():
                     return
                 self._frame_received(frame)

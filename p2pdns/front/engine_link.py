@@ -120,11 +120,11 @@ class EngineLink(PieceProtocol):
         self._reported = None
         self._greeted = self._distrusted = False
 
-    def data_received(self, data: bytes) -> None:
+    def buffer_updated(self, nbytes: int) -> None:
         """Read frames and act on them; close the connection at the first bytes that are no frame."""
         transport = self._transport
         try:
-            for frame in self._reader.feed(data):
+            for frame in self._reader.feed(self.piece(nbytes)):
                 # An earlier frame of this piece may have closed the connection.
                 if transport is None or transport.is_closing():
                     return

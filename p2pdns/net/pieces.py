@@ -6,7 +6,6 @@ Guarantees: a stream is handed on in order, in pieces of a bounded size. Does no
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
 
 PIECE_BYTES_MAX = 65_536
 
@@ -16,8 +15,8 @@ def new_buffer() -> memoryview:
     return memoryview(bytearray(PIECE_BYTES_MAX))
 
 
-class PieceProtocol(asyncio.BufferedProtocol, ABC):
-    """A protocol for one stream; `data_received` gets the pieces.
+class PieceProtocol(asyncio.BufferedProtocol):
+    """A protocol for one stream; its `buffer_updated` takes each piece with `piece`.
 
     asyncio's own protocol allocates 256 KiB for every piece, and the system gives and takes back this memory each time:
     that costs many times as much as the reading.
@@ -31,10 +30,6 @@ class PieceProtocol(asyncio.BufferedProtocol, ABC):
         """Return the buffer for the next piece."""
         return self._piece
 
-    def buffer_updated(self, nbytes: int) -> None:
-        """Hand on the piece that was written."""
-        self.data_received(bytes(self._piece[:nbytes]))
-
-    @abstractmethod
-    def data_received(self, data: bytes) -> None:
-        """Take a piece of the stream."""
+    def piece(self, size_bytes: int) -> bytes:
+        """Return a copy of the piece that was just written; the next one overwrites the buffer."""
+        return bytes(self._piece[:size_bytes])

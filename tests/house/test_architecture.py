@@ -83,6 +83,6 @@ def test_the_count_of_handovers_sees_calls_awaits_frames_and_forms() -> None:
     assert {
         ("front.funnel", "front.gate"),
         ("the event loop", "overlay.finder"),
-        ("net.pieces", "engine.link_server"),
+        ("front.engine_link", "front.funnel"),
     } <= handovers
     assert {"link.QuestionFrame", "dns.message.Question"} <= set(counted["forms"])

@@ -130,11 +130,11 @@ class Connection(PieceProtocol):
         transport.set_write_buffer_limits(high=UNTAKEN_BYTES_SOFT_MAX)
         self._on_idle()
 
-    def data_received(self, data: bytes) -> None:
+    def buffer_updated(self, nbytes: int) -> None:
         """Collect bytes; a whole query waits for its turn."""
         if self._is_at_end:
             return
-        self._buffer += data
+        self._buffer += self.piece(nbytes)
         if self._is_fresh and _is_of_another_protocol(self._buffer):
             # At once: the bytes that follow would be read as further messages.
             self.abort("no-dns")

@@ -357,19 +357,19 @@ def test_a_question_is_begun_in_the_round_after_it_was_read(tmp_path: Path) -> N
             begun: list[str] = []
             loop, resolve = asyncio.get_running_loop(), world.service.resolve
             connection = connection_of(world)
-            received = connection.data_received
+            received = connection.buffer_updated
 
             async def noted(question: Question, ask: Ask, on_forward: Callable[[], None] | None = None) -> Resolved:
                 begun.append("question")
                 return await resolve(question, ask, on_forward)
 
-            def data_received(data: bytes) -> None:
-                received(data)
+            def buffer_updated(nbytes: int) -> None:
+                received(nbytes)
                 # What the loop finds in its sockets from now on comes behind this.
                 loop.call_soon(begun.append, "what was found in other sockets")
 
             world.service.resolve = noted  # type: ignore[assignment]
-            connection.data_received = data_received
+            connection.buffer_updated = buffer_updated
             front.ask(1, "www.{a} A")
             await front.answer()
             assert begun == ["question", "what was found in other sockets"]

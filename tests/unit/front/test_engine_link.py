@@ -71,7 +71,9 @@ def funnel_of() -> Funnel:
 def greet(link: EngineLink, engine: Engine) -> None:
     """Connect the link to an engine that says hello."""
     link.connection_made(engine)
-    link.data_received(compose(Hello(VERSION, 1)))
+    hello = compose(Hello(VERSION, 1))
+    link.get_buffer(-1)[: len(hello)] = hello
+    link.buffer_updated(len(hello))
 
 
 def test_an_engine_of_another_user_is_let_go_before_it_says_a_word(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ class _Kept(PieceProtocol):
         self.pieces: list[bytes] = []
         self.is_over = asyncio.Event()
 
-    def data_received(self, data: bytes) -> None:
-        self.pieces.append(data)
+    def buffer_updated(self, nbytes: int) -> None:
+        self.pieces.append(self.piece(nbytes))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_over.set()
