@@ -87,7 +87,8 @@ async def _fetch_alone(config: Config, key: ZoneKey) -> Inspected | None:
         outcome = await node.look_up(ZoneId.of_key(key))
         if not isinstance(outcome.item, MutableItem):
             return None
-        return Inspected(outcome.item, "a node of its own", outcome.complete, (), outcome.confirms(outcome.item))
+        is_confirmed = outcome.confirmation.is_of(outcome.item)
+        return Inspected(outcome.item, "a node of its own", outcome.complete, (), is_confirmed)
 
 
 def fetch(config: Config, state: Path, is_alone: bool, key: ZoneKey) -> Inspected:

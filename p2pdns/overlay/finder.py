@@ -410,12 +410,14 @@ class Overlay:
         if outcome.item is not None:
             self._item_found(entry, lookup, outcome.item)
         if lookup.item is not None and lookup.zone is not None:
-            is_settled = outcome.complete and outcome.confirms(lookup.item)
+            is_settled = outcome.complete and outcome.confirmation.is_of(lookup.item)
             await self._raise(entry, lookup.item, lookup.zone, is_settled)
         now = self._clock()
         # A look-up that found nothing newer confirms no item: perhaps no contact held the zone, or the holders were
         # silent.
-        is_confirmed = entry.item is not None and (entry.is_own or (outcome.complete and outcome.confirms(entry.item)))
+        is_confirmed = entry.item is not None and (
+            entry.is_own or (outcome.complete and outcome.confirmation.is_of(entry.item))
+        )
         self.reports.append(report_of(entry, lookup, outcome, is_confirmed, self._unix_clock()))
         if entry.item is not None and is_confirmed:
             entry.forgive()

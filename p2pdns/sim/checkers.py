@@ -83,7 +83,7 @@ def settled_seq(wanted: Wanted, outcome: GetOutcome) -> int | None:
     """Return the seq that a get has settled on; None where it settled nothing."""
     if not outcome.complete:
         return None
-    if isinstance(outcome.item, MutableItem) and outcome.confirms(outcome.item):
+    if isinstance(outcome.item, MutableItem) and outcome.confirmation.is_of(outcome.item):
         return outcome.item.seq
     known = wanted.known_seq
     return known if outcome.item is None and known is not None and outcome.confirmation.is_of_seq(known) else None

@@ -133,8 +133,9 @@ class GetOutcome:
     """How a get ended.
 
     `verdict` is about the contacts we heard of, see `p2pdns.dht.lookup.search`. `item` is None when none newer than
-    `known_seq` was found; `confirmed_count` nodes hold just that seq, or the item found, and `confirmation` has their
-    words. `peer_count` addresses were asked; times are seconds since the start. `copies` is empty unless it was wanted.
+    `known_seq` was found; `confirmed_count` nodes hold just that seq, or the item found, and `confirmation` says for
+    which item their word counts. `peer_count` addresses were asked; times are seconds since the start. `copies` is
+    empty unless it was wanted.
     """
 
     item: Item | None
@@ -158,10 +159,6 @@ class GetOutcome:
     @property
     def complete(self) -> bool:
         return self.verdict is Verdict.COMPLETE
-
-    def confirms(self, item: Item) -> bool:
-        """Return whether contacts have said in this look-up that they hold the item."""
-        return self.confirmation.is_of(item)
 
 
 RATIONED = "rationed"  # Error 202 of a node of ours: too many new keys of one prefix at a time, or no room.

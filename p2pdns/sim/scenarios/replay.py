@@ -162,7 +162,7 @@ def is_stale_and_settled(look: Look) -> bool:
         is_stale(look.shown_seq, look)
         and outcome.item is not None
         and outcome.complete
-        and outcome.confirms(outcome.item)
+        and outcome.confirmation.is_of(outcome.item)
     )
 
 

@@ -120,7 +120,7 @@ def refreshed(swarm: Swarm, reader: Node, item: MutableItem = ITEM) -> bool:
     """Look for something newer than the item, and return whether the look-up confirms it."""
     outcome = swarm.get(reader, item.target, item.key, known_seq=item.seq, present=Present(UNIX_NOW))
     assert outcome.complete
-    return outcome.confirms(item)
+    return outcome.confirmation.is_of(item)
 
 
 def test_a_complete_look_up_in_which_nobody_has_the_item_confirms_nothing() -> None:
@@ -202,7 +202,7 @@ def test_our_own_storage_confirms_nothing() -> None:
     reader.storage.put_own(ITEM, swarm.now)
     outcome = swarm.get(reader, ITEM.target, KEY, present=Present(UNIX_NOW))
     assert (outcome.item, outcome.complete, outcome.rpcs_to_first) == (ITEM, True, 0)
-    assert not outcome.confirms(ITEM)
+    assert not outcome.confirmation.is_of(ITEM)
 
 
 def is_check(data: bytes) -> bool:
@@ -256,8 +256,8 @@ def test_a_newer_item_that_is_returned_in_place_of_a_named_seq_is_handed_out() -
     holder.storage.select = shy  # type: ignore[method-assign]
     outcome = swarm.get(reader, ITEM.target, KEY, known_seq=ITEM.seq, present=Present(UNIX_NOW))
     assert outcome.item == newer
-    assert outcome.confirms(newer)
-    assert not outcome.confirms(ITEM)
+    assert outcome.confirmation.is_of(newer)
+    assert not outcome.confirmation.is_of(ITEM)
 
 
 def test_a_look_up_that_is_not_complete_asks_nobody_again() -> None:
@@ -267,5 +267,5 @@ def test_a_look_up_that_is_not_complete_asks_nobody_again() -> None:
     swarm.kill(holder)
     outcome = swarm.get(reader, ITEM.target, KEY, known_seq=ITEM.seq, present=Present(UNIX_NOW))
     assert not outcome.complete
-    assert not replace(outcome, verdict=Verdict.COMPLETE).confirms(ITEM)
+    assert not replace(outcome, verdict=Verdict.COMPLETE).confirmation.is_of(ITEM)
     assert checks_of(reader) == 0
