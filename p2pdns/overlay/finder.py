@@ -78,10 +78,9 @@ class Overlay:
         self.reports: deque[LookupReport] = deque(maxlen=REPORTS_MAX)
         self.counters: Counter[str] = Counter()
         self._network = network
-        self._state = state
         self._clock = clock
         self._unix_clock = unix_clock
-        self._marks = Marks(state, clock, unix_clock, tell)
+        self._marks = Marks(state, clock, unix_clock, tell, self.counters)
         self._tell = tell
         self._later = later
         self._entry_count_max = entry_count_max
@@ -230,30 +229,10 @@ class Overlay:
     def _entry(self, zone_id: ZoneId) -> KnownZone:
         entry = self._entries.get(zone_id.raw)
         if entry is None:
-            entry = self._entries[zone_id.raw] = self._remembered(zone_id)
+            entry = self._entries[zone_id.raw] = self._marks.remembered(zone_id)
             self._absences.give_back(entry)
             make_room(self._entries, self._absences, self._entry_count_max, entry)
         self._entries.move_to_end(zone_id.raw)
-        return entry
-
-    def _remembered(self, zone_id: ZoneId) -> KnownZone:
-        """Return a new entry with the item and mark that the state has kept; a recent confirmation still counts."""
-        entry = KnownZone(zone_id, mark=self._state.mark(zone_id))
-        held = self._state.held(zone_id)
-        if held is None or self._marks.is_below(entry, held.item):
-            return entry
-        try:
-            entry.zone = zone_of(held.item)
-        except BadItem as error:
-            self.counters[f"item-{error.reason}"] += 1
-            return entry
-        entry.item = held.item
-        entry.was_settled = held.confirmed_unix > 0
-        entry.is_own = held.is_own
-        age = self._marks.now.unix - held.confirmed_unix
-        # A confirmation in the future means that the clock was set back since, so its age is unknown.
-        if entry.was_settled and age >= 0:
-            entry.confirmed_at = self._clock() - age
         return entry
 
     def _known(self, entry: KnownZone, last: LookupUnderWay | None) -> ZoneOutcome | None:
