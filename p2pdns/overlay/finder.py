@@ -348,8 +348,9 @@ class Overlay:
             return broken
 
     async def _run(self, entry: KnownZone, lookup: LookupUnderWay, begun: Awaitable[GetOutcome]) -> None:
+        confirmed: MutableItem | None = None
         try:
-            await self._conclude(entry, lookup, await begun)
+            confirmed = await self._conclude(entry, lookup, await begun)
         except Exception as error:
             # After any error the waiting questions are woken, and the next questions do not repeat the look-up at once.
             self._tell("look-up broke off", key=entry.zone_id, reason=repr(error))
@@ -359,6 +360,8 @@ class Overlay:
             self._take(entry, lookup.item, lookup.zone)
         finally:
             self._end(entry, lookup)
+        if confirmed is not None:
+            await self._marks.confirmed(entry, confirmed)
 
     def _item_found(self, entry: KnownZone, lookup: LookupUnderWay, item: MutableItem | ImmutableItem) -> None:
         if not isinstance(item, MutableItem) or not is_part(item, entry.zone_id):
@@ -383,8 +386,11 @@ class Overlay:
             lookup.first.set_result(None)
             self._slots.ease(lookup)
 
-    async def _conclude(self, entry: KnownZone, lookup: LookupUnderWay, outcome: GetOutcome) -> None:
-        """Take the outcome of a look-up: commit the mark first, then let questions see the item."""
+    async def _conclude(self, entry: KnownZone, lookup: LookupUnderWay, outcome: GetOutcome) -> MutableItem | None:
+        """Take the outcome of a look-up: commit the mark first, then let questions see the item.
+
+        Return the item that it confirmed, if any.
+        """
         lookup.rpc_count = outcome.rpc_count
         if outcome.item is not None:
             self._item_found(entry, lookup, outcome.item)
@@ -401,7 +407,6 @@ class Overlay:
         if entry.item is not None and is_confirmed:
             entry.forgive()
             entry.confirm(now)
-            self._spawn(self._marks.confirmed(entry, entry.item))
         elif entry.item is not None:
             entry.is_unconfirmed = True
             entry.fail(Missing.ABSENT, now, FAILURE_S_MIN, INCOMPLETE_S_MAX)
@@ -412,6 +417,7 @@ class Overlay:
             entry.fail(reason, now, FAILURE_S_MIN, FAILURE_S_MAX)
         if entry.item is not None:
             self._arm_refresh(entry, refresh_seconds(entry.zone))
+        return entry.item if is_confirmed else None
 
     async def _raise(self, entry: KnownZone, item: MutableItem, zone: Zone, is_settled: bool) -> None:
         """Take a newer item, after its commit if its key has a mark; a first mark is made when the item is shown."""

@@ -378,6 +378,23 @@ def test_a_refresh_is_confirmed_by_contacts_that_name_the_seq() -> None:
     run(story())
 
 
+def test_no_question_waits_for_the_time_of_a_confirmation_to_be_stored() -> None:
+    async def story() -> None:
+        world = World(held=(NEW, UNIX - 400))
+        world.state.gate = asyncio.Event()
+        task = world.ask(settled=True)
+        await at_rest()
+        world.dht.gets[0].end(None, confirmed=NEW)
+        await at_rest()
+        assert of(task.result()).settled
+        assert world.state.log == []
+        world.state.gate.set()
+        await at_rest()
+        assert world.state.log == [(NEW.seq, UNIX)]
+
+    run(story())
+
+
 @pytest.mark.parametrize("is_complete", [True, False])
 def test_a_zone_that_this_daemon_publishes_is_confirmed_by_that(is_complete: bool) -> None:
     async def story() -> None:
