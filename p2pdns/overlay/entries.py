@@ -247,7 +247,7 @@ class _Line:
 
 
 class Slots:
-    """The slots for cold look-ups. `start` begins a look-up and takes a slot for it with `take`.
+    """The slots for cold look-ups. `start` begins the look-up of a question that has waited for one.
 
     A look-up holds a slot of the node and a share of its client's prefix until `ease` is called: then it has an item or
     loads the node no more. From then on it counts as patient, and there may be many more patient look-ups.
@@ -271,11 +271,17 @@ class Slots:
         self._lines: OrderedDict[str, _Line] = OrderedDict()
         self._is_serving = False
 
-    async def started(self, entry: KnownZone, budget: Budget, timeout_s: float) -> bool:
-        """Return whether a look-up of the key is under way, after a wait for a slot."""
-        if self._has_room(budget):
-            self._start(entry, budget)
-            return True
+    def has_room(self, budget: Budget) -> bool:
+        """Return whether a question may begin a look-up at once."""
+        free = self.count_max - self._count
+        prefix = budget.client_prefix
+        held = self._by_prefix[prefix]
+        if free <= 0 or (prefix and is_over_share(held, free)):
+            return False
+        return budget.is_privileged or held < self._per_prefix_max
+
+    async def begun(self, entry: KnownZone, budget: Budget, timeout_s: float) -> bool:
+        """Wait for a slot; return whether a look-up of the key was begun, for this question or for another."""
         waiter = _Waiter(entry, budget, asyncio.get_running_loop().create_future())
         self._lines.setdefault(budget.client_prefix, _Line()).append(waiter)
         entry.waiters.append(waiter.started)
@@ -360,14 +366,6 @@ class Slots:
         chosen: _Waiter | None = None
         for prefix, line in self._lines.items():
             rank = (self._by_prefix[prefix], not line.has_new)
-            if (best is None or rank < best) and self._has_room((waiter := line.first).budget):
+            if (best is None or rank < best) and self.has_room((waiter := line.first).budget):
                 best, chosen = rank, waiter
         return chosen
-
-    def _has_room(self, budget: Budget) -> bool:
-        free = self.count_max - self._count
-        prefix = budget.client_prefix
-        held = self._by_prefix[prefix]
-        if free <= 0 or (prefix and is_over_share(held, free)):
-            return False
-        return budget.is_privileged or held < self._per_prefix_max

@@ -120,7 +120,9 @@ class Overlay:
             if was_own or budget.cold_get_max <= 0 or budget.rpc_max < LOOKUP_RPCS_MIN:
                 return self._in_hand(entry, last, Missing.BUDGET)
             if entry.lookup is None:
-                if not await self._slots.started(entry, budget, budget.deadline - self._clock()):
+                if self._slots.has_room(budget):
+                    self._start(entry, budget)
+                elif not await self._slots.begun(entry, budget, budget.deadline - self._clock()):
                     break
             if (lookup := entry.lookup) is None:
                 continue
