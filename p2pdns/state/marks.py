@@ -203,9 +203,8 @@ class Reader:
 
         An item that is held already is only confirmed, which waits for no disk. Unavailable when the disk refuses.
         """
-        zone_id = zone_id_of(item)
-        slot, mark = tables.slot_of(item), tables.mark_of(zone_id.raw, item.salt)
-        held = self.held(zone_id, item.salt)
+        slot, mark = tables.slot_of(item), _mark_of(item)
+        held = self.held(zone_id_of(item), item.salt)
         if held is not None and not item.supersedes(held.item):
             if own <= held.is_own and pinned <= held.is_pinned:
                 if not held.item.supersedes(item):
@@ -261,7 +260,7 @@ class Reader:
         return done
 
     def _change(self, held: Held, is_whole: bool) -> Change:
-        return Change.of(held, Present(unix_now(), self.newest_seq), is_whole=is_whole)
+        return Change.of(held, _mark_of(held.item), Present(unix_now(), self.newest_seq), is_whole=is_whole)
 
     def _start_writer(self, thread: ThreadPoolExecutor) -> None:
         if self._writer is None or self._writer.done():
@@ -487,6 +486,10 @@ class Reader:
                 self._write(changes, self._confirmed, list(self._owed.values()))
         self._wishes.clear()
         self._database.close()
+
+
+def _mark_of(item: MutableItem) -> bytes:
+    return tables.mark_of(zone_id_of(item).raw, item.salt)
 
 
 def _unreadable(error: sqlite3.Error) -> Unavailable:

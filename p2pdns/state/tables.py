@@ -82,12 +82,11 @@ class Change:
     is_whole: bool
 
     @classmethod
-    def of(cls, held: Held, present: Present, *, is_whole: bool) -> Change:
-        """Return the change that makes the mark of an item."""
+    def of(cls, held: Held, mark: bytes, present: Present, *, is_whole: bool) -> Change:
+        """Return the change that raises the mark of an item to it."""
         # Without a clock that can be believed, a seq says nothing about the present.
         is_counted = present.is_believable and not present.is_ahead(held.item.seq)
-        item = held.item
-        return cls(held, Sighting(mark_of_slot(*slot_of(item)), item.seq, is_counted), is_whole)
+        return cls(held, Sighting(mark, held.item.seq, is_counted), is_whole)
 
 
 @dataclass(frozen=True)
