@@ -31,7 +31,7 @@ class Conflict(P2pdnsError):
 
 
 class Content(Protocol):
-    """What is to be published: a whole zone, or a change of whatever is published now."""
+    """The content to publish: a whole zone, or a change of the zone that is published now."""
 
     def value_above(self, current: MutableItem | None) -> bytes:
         """Return the value to sign above an item, None where there is none; Conflict if there can be no such value.
@@ -137,10 +137,10 @@ def _text(key: tuple[Name, int], apex: Name) -> str:
 
 
 class WholeZone:
-    """A zone that takes the place of the one before it, whatever that was.
+    """A whole zone, which replaces the one before it.
 
-    What it changes in the zone that the look-up has found is its own change. An item that came in between keeps what it
-    has changed, and gets the own change as well.
+    Its own change is its difference from the zone that the look-up has found. If another item comes in between, the
+    change of that item stays, and the own change is made on top of it.
     """
 
     def __init__(self, apex: Name, value: bytes) -> None:

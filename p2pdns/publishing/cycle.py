@@ -1,4 +1,4 @@
-"""What is known of the copies of one item, and what is to be done for it next.
+"""The copies of one item: what this node knows of them, and what it does for the item next.
 
 A *cycle* begins with a put and ends with the next one, eight hours later. It has eight steps. After each of the first
 seven, four storers (nodes that acknowledged the put) are asked whether they still have the item. Three signed replies
@@ -35,10 +35,10 @@ ASKED_FIRST = 4  # Of different prefixes: a fifth of all copies.
 FOUND_WANTED = 3  # Signed replies of a look: all storers are asked in the end, and chance cannot be bribed for long.
 ASKED_MAX = 14  # Storers asked in one look. Of eight copies among twenty, four or more are found in 98 % of all looks.
 PREFIX_COPIES_MAX = 2  # Copies of one prefix that count.
-STORERS_MAX = 2 * K  # Of both families.
-RENEWED_WANTED = 6  # Copies that are renewed where storers forget. With fewer, all may be gone two hours later.
+STORERS_MAX = 2 * K  # The nearest K nodes of each of the two address families.
+RENEWED_WANTED = 6  # Copies renewed if storers forget. If they were fewer, all could be gone two hours later.
 RENEWED_SHOWN_WANTED = 4  # Or so many of storers that have shown the item as well: among six, one in five may lie.
-RENEWED_FOUND_MIN = 2  # Of the copies renewed two hours ago. With fewer found, the item is put anew.
+RENEWED_FOUND_MIN = 2  # If fewer of the copies renewed two hours ago are found, the item is put anew.
 NEAREST_RENEWED = 4  # In the middle of a cycle. So many holders look by themselves; see `dht.node.republish`.
 FORGET_S = 7_200.0  # BEP 44 lets nodes forget an item two hours after its last put.
 KEEP_S = 86_400.0  # Nodes of ours, and most others, keep it a day.
@@ -47,14 +47,14 @@ EARLY_STEPS = 2  # Until then a copy is not yet two hours old.
 
 
 class Task(Enum):
-    """What is to be done for an item."""
+    """The next action for an item."""
 
     LOOK = "look"
     PUT = "put"
 
 
 class LookEnd(Enum):
-    """What a look has come to."""
+    """The result of a look so far."""
 
     OPEN = "open"  # More storers are to be asked.
     ENOUGH = "enough"
@@ -78,7 +78,7 @@ class Storer:
 
 @dataclass(frozen=True, slots=True)
 class KeptCycle:
-    """What outlives a process of the cycle of an item; `put_unix` is the time of the last put."""
+    """The facts of a cycle that are kept for the next process; `put_unix` is the time of the last put."""
 
     seq: int
     put_unix: float
@@ -200,10 +200,10 @@ class Cycle:
         if self.is_keeping:
             return self._look_at(storers, storers[:NEAREST_RENEWED] if is_middle else [])
         if self._step <= EARLY_STEPS:
-            # Nobody knows yet whether these nodes keep the item longer than two hours: some copies are renewed before.
+            # These nodes may forget an item after two hours, as far as is known yet, so some copies are renewed before.
             some = storers[::2]
             return self._look_at(storers, some)
-        # Only a copy that was never renewed tells how long nodes keep it.
+        # Only copies that were never renewed show how long nodes keep an item.
         return self._look_at([one for one in storers if one.put_at == self.put_at] or storers, [])
 
     def _look_at(self, storers: Sequence[Storer], renewable: Sequence[Storer]) -> CopiesLook:
@@ -363,7 +363,7 @@ class CopiesLook:
 
     @property
     def finding(self) -> LookEnd:
-        """What the look has come to so far."""
+        """The result of the look so far."""
         if self._is_newer:
             return LookEnd.NEWER
         if self._waiting:

@@ -1,4 +1,4 @@
-"""What was made with one copy of a key: the items that were signed with it, and which of them are stored.
+"""The items that were signed with one copy of a key, and which of them are stored.
 
 Guarantees: an item that was made elsewhere, and is newer than the last one that was stored from here, is never taken
 for one of ours; neither is one of ours that has another publisher's change in it. Does not know where that is kept.
@@ -30,7 +30,7 @@ class Origin(Enum):
 
 
 class Memory(Protocol):
-    """What a publication asks and tells of the items that were made here."""
+    """The memory of the items that were signed here, as a publication reads and extends it."""
 
     def origin_of(self, item: MutableItem) -> Origin:
         """Return where an item was made."""

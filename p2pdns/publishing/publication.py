@@ -57,7 +57,7 @@ class Replicas(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a publication is about to replace, before anything is signed."""
+    """The item that a publication is about to replace, and the changes, before anything is signed."""
 
     current: MutableItem | None
     changes: Changes
@@ -227,7 +227,7 @@ class Publication:
             try:
                 value = self._value_above(seen, tried, value)
             except Conflict as conflict:
-                # Where most others hold ours, the other publication is below half, and gives way itself.
+                # If most other nodes hold our item, the other publication has fewer than half and gives way itself.
                 if not Others(tried.others.known, seen.holders_of(value)).is_enough:
                     raise await self._given_way(conflict) from None
                 self._overrule()
@@ -267,7 +267,7 @@ class Publication:
         is_made_here = origin in (Origin.HERE, Origin.UNTOLD)
         self._rules.approve(Plan(current, self._changes, is_made_here, None if refused is None else refused.what))
         if takes_back:
-            # Not before somebody has agreed: without its mark this machine can be shown older items.
+            # Only after the user has agreed: without the mark, this machine accepts older items.
             await self._replicas.forget()
         return value
 

@@ -21,7 +21,7 @@ from p2pdns.overlay.parts import parts_of, zone_id_of
 from p2pdns.overlay.ports import Gets, OnProgress
 from p2pdns.timing import Clock, UnixClock
 
-LOOK_S_MAX = 8.0  # Nobody's question waits for this, and among many dead contacts the end takes some seconds.
+LOOK_S_MAX = 8.0  # No client waits for this, and among many dead contacts a look takes some seconds.
 VERSIONS_MAX = 8  # More versions at a time than publishers race; each is 2 kB in a line of the control socket.
 LOOKS_MAX = 3  # Looks after a put before it counts as not read back: one reply in ten may be lost.
 HOLDERS_MIN = 3  # Others that must return the item; all of them where fewer are known.
@@ -82,7 +82,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Seen:
-    """What one look at the copies of a key has found.
+    """The findings of one look at the copies of a key.
 
     `mark_seq` is the highest seq that this machine has adopted, which counts at any clock.
     """
@@ -199,7 +199,7 @@ async def read_back(
         for _ in range(LOOKS_MAX):
             outcome = await look(network, zone_id_of(item), clock=clock, avoided=avoided)
             if not outcome.answered_count:
-                # There are no others that answer.
+                # No other node answers.
                 avoided = frozenset()
             copies.update(outcome.copies)
             outcome = replace(outcome, copies=copies)
@@ -227,7 +227,7 @@ def _count_in(is_ipv6: bool, put: PutOutcome, own: Sequence[Address]) -> int:
 
 
 class HeldHere(NamedTuple):
-    """What this machine knows of a key itself: its mark, and the item that it holds."""
+    """The mark and the item of a key that this machine holds itself."""
 
     mark_seq: int | None = None
     item: MutableItem | None = None
