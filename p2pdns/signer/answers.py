@@ -43,7 +43,7 @@ EDE_CHARACTERS_MAX = 200  # A sentence; RFC 8914 §3 asks for short texts, and U
 
 @dataclass(frozen=True)
 class Hooks:
-    """What others do when something happens: the zone has changed, or a NOTIFY came from the primary."""
+    """The callbacks of an event: the zone has changed, or a NOTIFY has come from the primary."""
 
     on_change: Callable[[], None]
     on_notify: Callable[[], None]
@@ -71,7 +71,7 @@ class Responder:
         self._memory = memory
         self._hooks = hooks
         self._clock = unix_clock
-        # What holders of a key do is logged line by line; what others send, one line a second.
+        # Each request of a holder of a key is a line in the log; requests of others are at most one line a second.
         self._logger = logger
         self._tell = tell
         self._primary_host = primary_host

@@ -100,7 +100,7 @@ class Journal:
             except BaseException:
                 os.close(descriptor)
                 raise
-            # From here on this is the journal, whatever fails: what was written to the old file would be lost.
+            # From here on the new file is the journal, whatever fails: lines written to the old file would be lost.
             os.close(self._descriptor)
             self._descriptor, self._last, self.size_bytes = descriptor, last, len(data)
             sync_folder(self.path.parent)
@@ -147,7 +147,7 @@ class Journal:
             raise self._foreign("the journal of another zone")
         self.size_bytes = sum(len(line) + 1 for line in lines[:good])
         rest = data[self.size_bytes :]
-        # A line that was being written has nothing behind it. What stands behind a damaged line was acknowledged.
+        # An unfinished line is the last one of the file. Lines behind a damaged one are changes that were acknowledged.
         if b"\n" in rest.rstrip(b"\n\0") or (not good and rest and not _line("", self._head)[0].startswith(rest)):
             what = f"damaged in line {good + 1}, and there is more behind it"
             hint = f"mv {self.path} elsewhere to go on from the zone file; changes that it lacks are in the journal"

@@ -36,7 +36,7 @@ JOURNAL_ENDING = ".journal"
 
 @dataclass(frozen=True)
 class Settings:
-    """What a signer is told at its start."""
+    """The settings of a signer, fixed at its start."""
 
     apex: Name
     file: ZoneFile
@@ -128,7 +128,8 @@ class _Process:
         doors = Doors(self._answers, tell=self._tell)
         await doors.open(self._settings.sockets)
         self._say_where()
-        # What the journal or the file has may not be in the overlay yet; without any content the primary is waited for.
+        # The content of the journal or the file may not be in the overlay yet. A signer without content waits for its
+        # primary.
         if self._primary is None or self._zone.content:
             self._outlet.wake()
         tasks = [asyncio.ensure_future(self._outlet.run())]

@@ -15,8 +15,8 @@ from p2pdns.net.sockets import DnsSockets
 from p2pdns.signer.answers import Responder
 
 CONNECTIONS_MAX = 64  # Programs of one owner, and a few secondaries.
-IDLE_S_MAX = 30.0  # For the next message of a connection: transfers ask SOA and AXFR one behind the other.
-WRITE_S_MAX = 30.0  # For a client to take a response.
+IDLE_S_MAX = 30.0  # How long a connection may wait for its next message: a transfer asks for SOA, then for AXFR.
+WRITE_S_MAX = 30.0  # How long a client may take to read a response.
 
 
 class _UdpDoor(asyncio.DatagramProtocol):

@@ -54,7 +54,7 @@ Keys = Mapping[dns.name.Name, Key]
 
 @dataclass(frozen=True)
 class Signer:
-    """Whose request it is: the key, the MAC, and the time at which it was signed."""
+    """The signature of a request: the key, the MAC, and the time at which it was made."""
 
     key: Key
     mac: bytes
@@ -147,7 +147,7 @@ def _read_algorithm(line: int, text: str, path: str) -> dns.name.Name:
     # Some servers write the name of the algorithm with a final dot, and in capitals.
     word = text.lower().rstrip(".")
     if word not in ALGORITHMS:
-        # Where a secret stands in the place of the algorithm, it is not shown.
+        # The word is not shown if it may be the secret, written in the place of the algorithm.
         shown = f' "{word}"' if re.fullmatch(r"hmac-[a-z0-9.-]{1,30}", word) else ""
         hint = f"{', '.join(ALGORITHMS)} are taken: tsig-keygen -a hmac-sha256 NAME"
         raise KeyFileError(f"no algorithm of TSIG{shown} here", place=f"{path}:{line}", hint=hint)

@@ -38,7 +38,8 @@ from p2pdns.signer.journal import FILE_BYTES_MAX, JOURNAL_BYTES_MAX, Entry, Jour
 from p2pdns.signer.tsig import FUDGE_S, ReplayMemory
 from p2pdns.timing import UnixClock
 
-# For secondaries that were away; one that lacks more of them gets the whole zone, which is smaller than the history.
+# Changes kept for secondaries that were away. A secondary that lacks more of them gets the whole zone, which is
+# smaller than the history.
 HISTORY_STEPS_MAX = 1_000
 HISTORY_RECORDS_MAX = 20_000
 
@@ -207,7 +208,8 @@ class SignedZone:
     def reload(self) -> bool:
         """Read the zone file again, if it was changed; return whether the zone has changed.
 
-        What the file lacked before is put into what it has now. ZoneFileError for a file with mistakes: the zone stays.
+        Changes that the old file lacked are made in the content of the new one. ZoneFileError for a file with mistakes:
+        the zone stays.
         """
         filed = self._file.load()
         if filed.digest == self._filed.digest:
@@ -215,7 +217,7 @@ class SignedZone:
         pending = difference(content_of(self._filed.reading.rrsets), self.content)
         content = changed(content_of(filed.reading.rrsets), pending)
         is_changed = self.commit(content)
-        # Not before the change is in the journal: it is counted from the file that was read before.
+        # After the change is in the journal, because the journal counts changes from the file that was read before.
         self._filed = filed
         self._checkpoint()
         return is_changed
@@ -271,7 +273,7 @@ class SignedZone:
         except Unavailable as trouble:
             # The change is in the journal already; the next one tries again.
             self._tell.warning("the journal cannot be made shorter", why=trouble.what)
-        # Where most of it still counts, it is not written anew for every change, as long as a start can still read it.
+        # If most of the journal still counts, it is not rewritten at every change; but a start must be able to read it.
         self._compact_at_bytes = min(max(JOURNAL_BYTES_MAX, 2 * self._journal.size_bytes), FILE_BYTES_MAX // 2)
 
     def _recover(self) -> None:
