@@ -4,9 +4,9 @@
 some, `rules` are kinds of trouble on it, `memory` outlives a simulated process, `engine` is one machine and `world` all
 of them, `churn` lets them come and go. `behaviours` makes machines lie, `attackers` surrounds keys with nodes at the
 addresses of `places`, and `stranger` writes single messages by hand. `observe` shows what machines do to the
-`checkers`, `looks` compares them from one look to the next, and `liveness` says what must be true once all trouble has
-stopped. What happens is in `scenarios`, what came of it in `report`, and `figure` draws it, with the way of a look-up
-from `hops`. `trace` hashes all that happened, `chance` draws for a machine, and `intervals` says how sure a share is.
-Guarantees: nothing leaves the process, and the same seed gives the same trace. Does
-not know sockets, disks or the machine's clock.
+`checkers`, `looks` compares them from one look to the next, and `liveness` has the conditions that hold once all
+trouble has stopped. `scenarios` has the courses of events, `report` their results; `figure` draws these, with the way
+of a look-up from `hops`. `trace` hashes all events, `chance` draws for a machine, and `intervals` says how sure a share
+is. Guarantees: nothing leaves the process, and the same seed gives the same trace. Does not know sockets, disks or the
+machine's clock.
 """

@@ -48,7 +48,7 @@ class Ids(Enum):
 
 
 class Answers(Enum):
-    """What is said about an attacked key; the values are the words of the report."""
+    """The answers to a get of an attacked key; the values are the words of the report."""
 
     OWN = "own nodes"  # No others are named.
     NOBODY = "no nodes"
@@ -77,7 +77,6 @@ class Attack:
 
     @property
     def addresses(self) -> frozenset[Address]:
-        """Where its nodes are."""
         return frozenset(sybil.contact.address for group in self.sybils.values() for sybil in group)
 
     def announce(self, part: int, parts: int) -> None:

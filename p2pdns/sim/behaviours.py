@@ -34,7 +34,7 @@ from p2pdns.values import replace
 QUERIES_KEPT_MAX = 4_096  # Queries whose answer may still leave; those that get none are forgotten, oldest first.
 ITEMS_KEPT_MAX = 4_096  # Items that one machine keeps for its attack; a world has fewer zones.
 INVENTED_COUNT = 20  # Contacts in a reply, as many as an honest one has.
-INVENTED_HOSTS = 512  # Of one machine; with eight ids at each, some are near any key.
+INVENTED_HOSTS = 512  # Hosts that one machine invents; with eight ids at each, some ids are near any key.
 # A reader waits 0.35 s for a contact that it knows nothing of, and never longer than one second.
 DRIPS_S = (0.9 * TIMEOUT_S_FIRST, 1.1 * TIMEOUT_S_FIRST, 0.9 * TIMEOUT_S_MAX, 1.1 * TIMEOUT_S_MAX)
 FLOOD_EVERY_S = 1.0
@@ -356,9 +356,9 @@ def _message_in(data: bytes) -> krpc.Message | None:
 
 
 def casting(seed: int, nodes: int, shares: Mapping[type[Behaviour], float]) -> Callable[[int], MakeNode | None]:
-    """Return, for `World.cast`, which machine is hostile and how: so large a share of `nodes` for each behaviour.
+    """Return a function for `World.cast`: by the number of a machine, the maker of its hostile node, or None.
 
-    With another share the lot falls on the same machines, and on more or fewer of them.
+    Each behaviour gets its share of `nodes`. A larger share adds machines to those of a smaller one.
     """
     # Machine 0 is the only way in for the next ones, so it is honest.
     order = random.Random(f"{seed}/hostile").sample(range(1, nodes), nodes - 1)

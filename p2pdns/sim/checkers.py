@@ -118,8 +118,8 @@ def age_findings(
 def region_findings(host: str, beginning: Beginning, outcome: GetOutcome) -> Iterator[str]:
     """Yield whether a get calls itself complete although too few of the nodes nearest to the target have answered it.
 
-    Liars may lead a look-up away from them, and who was cut off does not know all; so it is no rule there. Where nobody
-    lies or is cut off until the end, some may still be unknown that came a moment ago.
+    It is a rule only in worlds without liars, which can lead a look-up away from these nodes, and without machines that
+    are still cut off, which do not know all of them. Even there, nodes that came a moment ago may be unknown.
     """
     near = [one for one in beginning.held if one != host and one not in beginning.gone]
     answered = {one: None for one, _ in outcome.answered}
@@ -186,7 +186,7 @@ def identity_findings(host: str, node_id: bytes, *, is_settled: bool) -> Iterato
 
 
 class Checkers:
-    """What all machines of a world have shown so far; an `Observer`.
+    """The observations of all machines of a world so far; an `Observer`.
 
     `beginning_of` looks at the holders of a get, and `left_of` says at its end what a machine can still reach of them.
     """

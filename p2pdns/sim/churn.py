@@ -19,7 +19,7 @@ from p2pdns.sim.engine import VirtualEngine
 # "Understanding churn in peer-to-peer networks" (IMC 2006), fit shapes of 0.34 to 0.59 to Gnutella, Kad and BitTorrent.
 WEIBULL_SHAPE = 0.5
 MINUTE_S, HOUR_S, YEAR_S = 60.0, 3_600.0, 365.25 * 86_400.0
-# Of the machines, and how far off their clocks are at most: two of three machines have the time from the network.
+# Shares of the machines, and how far off their clocks are at most: two of three have the time from the network.
 CLOCKS = ((0.70, 0.0), (0.20, 5 * MINUTE_S), (0.08, 12 * HOUR_S), (0.02, 5 * YEAR_S))
 
 

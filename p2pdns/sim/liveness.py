@@ -1,7 +1,7 @@
-"""What must be true of a world some time after its troubles have stopped.
+"""The conditions that hold in a world some time after its troubles have stopped.
 
-Guarantees: each check asks or reads every living machine, up to a bound that the report names. Does not know what the
-troubles were.
+Guarantees: each check asks or reads every living machine, up to a bound that the report names. Does not know which
+troubles there were.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         super().__init__()
         self.now = BOOTED_AT
         self._runnable: deque[asyncio.Handle] = deque()
-        # What happens when, in order of time and then of arrival here.
+        # The callbacks with their times, in the order of these and then of arrival here.
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._serial = 0
         self._cancelled_count = 0

@@ -1,7 +1,7 @@
-"""What a machine of a world shows to its checkers: each item of a get, the end of each get, the end of each question.
+"""The events of a machine that its checkers see: each item of a get, the end of each get, the end of each question.
 
-Guarantees: an observed network is the network itself, with a look at what passes; nothing is changed or delayed. Does
-not know what a checker makes of it.
+Guarantees: an observed network is the network itself; its calls and callbacks are reported, and neither changed nor
+delayed. Does not know what a checker makes of them.
 """
 
 from __future__ import annotations

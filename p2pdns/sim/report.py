@@ -1,5 +1,4 @@
-"""What comes of a simulated world: rows of figures, rules that were broken, goals that were missed, and what a figure
-is drawn of.
+"""The results of a simulated world: rows of figures, broken rules, missed goals, and the data of its figure.
 
 Guarantees: the same report has the same facts as text and as JSON. Does not know what was measured.
 """
@@ -54,7 +53,7 @@ class Ring:
 
 @dataclass
 class Picture:
-    """What a figure is drawn of: a curve of times for each label, one of availability by hours, one look-up."""
+    """The data of a figure: a curve of times for each label, one of availability by hours, one look-up."""
 
     first_s: dict[str, list[float]] = field(default_factory=dict)
     done_s: dict[str, list[float]] = field(default_factory=dict)
@@ -64,7 +63,7 @@ class Picture:
 
 @dataclass
 class Report:
-    """What came of a world.
+    """The results of a world.
 
     `checked` has how many gets, items and answers were held against the rules; `notes` says in words what this run was
     too short to judge; `lived_s` is how long all machines together were up.

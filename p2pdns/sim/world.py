@@ -120,17 +120,17 @@ class World:
         self.owners: list[Owner] = []
         self.troubles: list[str] = []
         self.checkers = Checkers(self._beginning, self._left)
-        # Where a scenario loads or parts its world, a complete look-up may not have heard from most of the nearest.
+        # False while a scenario overloads or parts its world: then a complete look-up may lack most of the nearest.
         self.is_calm = True
         # Cuts that have ended a moment ago: no machine can know of the other side yet.
         self.healing: list[Trouble] = []
-        # What each machine stored at the last look at it, by target, and whom it knew when there was no trouble.
+        # The seqs that each machine stored at the last look at it, by target, and its contacts before any trouble.
         self._stored: dict[str, dict[bytes, int]] = {}
         self._tables: dict[str, looks.TableLook] = {}
         self._habits_of = habits_of
         self._translator = Translator()
         self.network.rules.append(self._translator)
-        # What makes the node of the machine with a number; None for an honest one, as the first must be.
+        # For the number of a machine, the maker of its node; None for an honest machine, as the first must be.
         self.cast: Callable[[int], MakeNode | None] = lambda number: None
         self._progress = progress or _in_silence
 
@@ -207,7 +207,7 @@ class World:
         others = [one for one in (self.living if among is None else among) if one.is_honest and one is not owner.engine]
         return self.random.choice([one for one in others if one.node.storage.held(owner.target, now) is None] or others)
 
-    # What is true, whoever knows it
+    # The truth about the world, which no machine knows
 
     def nearest(
         self, target: bytes, count: int = K, among: Iterable[VirtualEngine] | None = None
@@ -326,7 +326,7 @@ class World:
         if habits.is_behind_nat:
             self._translator.add(host)
         make_node = self.cast(number)
-        # What a liar shows itself is its own affair.
+        # A liar is not checked.
         observer = self.checkers if make_node is None else None
         self.checkers.has_liars |= make_node is not None
         engine = VirtualEngine(

@@ -1,4 +1,4 @@
-"""What can happen in a simulated world: one module a scenario, each a function of a scale and a progress line."""
+"""The scenarios of simulated worlds: one module each, with a function of a scale and a progress line."""
 
 from __future__ import annotations
 

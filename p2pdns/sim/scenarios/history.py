@@ -35,7 +35,7 @@ from p2pdns.sim.world import CONTACTS_AT_START, Owner, Progress, World
 LOSS_MAX, DUPLICATION_MAX = 0.05, 0.02
 NATTED_MAX = 0.3
 LIARS_MAX, LIAR_SHARE_MIN, LIAR_SHARE_MAX = 2, 0.02, 0.06  # Kinds of liars, and how many machines are of each.
-STATE_LOST = 0.3  # Of the crashes; a publisher keeps its disk, or it could not go on.
+STATE_LOST = 0.3  # Share of the crashes that lose the disk; a publisher keeps its own, or it could not go on.
 SETTLE_S = 600.0  # Until machines know who they are, and have filled their tables.
 STEP_S = 20.0
 CRASHED_S = (5.0, 600.0)
@@ -100,7 +100,7 @@ def history(scale: Scale, progress: Progress) -> Report:
 
 
 class _Troubles:
-    """What happens to a world, step by step."""
+    """The troubles of a world, drawn step by step."""
 
     def __init__(self, world: World, report: Report, progress: Progress) -> None:
         self._world = world
