@@ -45,7 +45,7 @@ class Hook:
     def run(self, facts: Mapping[str, str]) -> str | None:
         """Run it with these variables in its environment; return what went wrong, None where nothing did."""
         try:
-            # What it prints is no result of ours, so it goes to standard error.
+            # The output of a hook is no result of ours, so it goes to standard error.
             process = subprocess.Popen(
                 self._words, stdin=subprocess.DEVNULL, stdout=2, env={**os.environ, **facts}, start_new_session=True
             )

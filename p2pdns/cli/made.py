@@ -1,8 +1,8 @@
-"""What was published with a key file: the file beside it, whose name has `.published` at its end.
+"""The file beside a key file, with `.published` at the end of its name: the items that were published with the key.
 
-A line for each item that was signed, and one for each that is stored: `signed SEQ SHA-256`, `stored SEQ SHA-256`, or
-`merged SEQ SHA-256` where another publisher's change is in the item. By it `publish` knows its own items, and refuses
-to replace one that was made with another copy of the key.
+It has a line for each item that was signed, and one for each that is stored: `signed SEQ SHA-256`, `stored SEQ
+SHA-256`, or `merged SEQ SHA-256` if another publisher's change is in the item. By these lines `publish` knows its own
+items, and refuses to replace one that was made with another copy of the key.
 
 Guarantees: an item is in the file, on the disk, before it leaves this process; where the disk takes nothing, this
 process remembers it all the same; nothing in the file is secret; a broken line counts as absent; the file does not grow
@@ -27,10 +27,10 @@ from p2pdns.publishing.memory import MERGED, SIGNED, STORED, WORDS, Line, Made, 
 
 SUFFIX = ".published"
 LINES_MAX = 64  # Then the lines of items that are done with go: some 5 kB.
-SIGNED_MAX = 256  # Of items that were never stored, as when a line is down for hours; some 23 kB.
+SIGNED_MAX = 256  # Lines of items that were never stored, as while the network is down for hours; some 23 kB.
 BYTES_READ_MAX = 65_536  # Ten times as much as the file ever has.
 APPEND_TRIES_MAX = 8  # A shortened file takes the place of this one once in dozens of publications.
-SEQ = re.compile("[0-9]{1,19}")  # Of 64 bits; Python refuses to read much longer numbers.
+SEQ = re.compile("[0-9]{1,19}")  # A seq has 64 bits; Python refuses to read much longer numbers.
 HEAD = "# p2pdns: what was published with this key file; without this, publish asks for --force\n"
 
 

@@ -44,7 +44,7 @@ class _NothingPut(Exception):
 
 
 class _Approval:
-    """What a publication replaces, shown before it is signed, and the question if most of it goes."""
+    """The user's approval: shows what a publication replaces before it is signed, and asks if most of it goes."""
 
     def __init__(self, line: ui.Progress, path: str, *, is_dry: bool, is_agreed: bool, may_ask: bool = True) -> None:
         self.plan: Plan | None = None
@@ -193,7 +193,7 @@ class _Publishing:
     is_again: bool = False
 
     def once(self, text: str, settled: Mapping[str, str] | None = None, last: bytes | None = None) -> _Published:
-        """Publish a text. Where its value is the `last` one, or only shown, nothing is put."""
+        """Publish a text. Nothing is put if its value is the `last` one, or if changes are only to be shown."""
         given = self.given
         with Daemon(self.config, given) as daemon:
             keys = keys_by_name(self.zone_words, given.config_flag, given.state_flag, daemon.book)
@@ -235,7 +235,7 @@ class _Publishing:
 
 @dataclass(frozen=True)
 class _Published:
-    """What was read, and how its publication went; without `done` nothing was put."""
+    """The zone that was read, and how its publication went; without `done` nothing was put."""
 
     zone: ReadZone
     book: Book

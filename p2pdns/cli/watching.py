@@ -44,7 +44,7 @@ class Edition:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a hook finds in its environment; an address that the zone does not have is empty."""
+        """The variables of a hook's environment; an address that the zone does not have is empty."""
         addresses = {f"P2PDNS_{word.upper()}": self.public.get(word, "") for word in ("public_ipv4", "public_ipv6")}
         return {"P2PDNS_ZONE": self.key, "P2PDNS_SEQ": str(self.seq), **addresses}
 
