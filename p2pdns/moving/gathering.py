@@ -25,7 +25,7 @@ ROUNDS_MAX = 4  # A target may point further. Zones of people need two rounds.
 
 @dataclass(frozen=True)
 class ServerReply:
-    """What a server said to one question."""
+    """The reply of a server to one question."""
 
     rcode: int
     answer: tuple[RR, ...] = ()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from p2pdns.dns.registry import Type
 
 APEX_TYPES = (Type.A, Type.AAAA, Type.MX, Type.TXT, Type.CAA, Type.HTTPS, Type.SVCB, Type.NS, Type.CNAME)
-# What a wildcard may have. An answer to a random name under one of these types is one.
+# Types that a wildcard may have. If a random name has an answer of one of these types, there is a wildcard.
 PROBE_TYPES = (Type.A, Type.AAAA, Type.MX, Type.TXT)
 
 _WEB = "www"
