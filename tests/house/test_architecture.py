@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.house import picture
-from tests.house.rules import LADDER, ROOT
+from tests.house.rules import LADDER, PACKAGE, ROOT
 from tests.journeys import World
 
 PAGE = ROOT / "docs" / "architecture.md"
@@ -66,6 +66,13 @@ def test_a_room_has_the_mark_of_each_process_that_loads_it() -> None:
     assert {"front.cache"} <= front - engine
     assert {"dht.node.machine"} <= engine - front
     assert "link" in front & engine
+
+
+def test_the_table_of_places_names_files_that_there_are_and_every_room() -> None:
+    places = files_of("Where to change what", PAGE.read_text())
+    assert not [place for place in places if not (PACKAGE / place).exists()]
+    rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert rooms - {place.partition("/")[0] for place in places} == set()
 
 
 def test_a_page_that_lists_a_file_too_few_is_found(tmp_path: Path) -> None:
