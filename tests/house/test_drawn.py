@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from tests.mutants.draw import Mutation, drawn
 from tests.mutants.random import stages
-from tests.mutants.reach import CONFORMANCE, Places, Reach
+from tests.mutants.reach import CONFORMANCE, PROBE, Places, Reach
 from tests.mutants.table import ROOT
 
 MODULE = '''
@@ -97,6 +98,18 @@ def test_a_mutation_shows_in_its_function_and_a_constant_where_it_is_used(root: 
     assert places.of(at(root, "note(items)")) == {"p2pdns/dht/holding.py:8"}
     # By way of another constant.
     assert places.of(at(root, "8")) == {"p2pdns/dht/holding.py:8"}
+
+
+def test_a_function_is_noted_also_while_a_test_stands_for_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "reached.txt"
+    monkeypatch.setattr(builtins, "p2pdns_reached", None, raising=False)
+    exec(PROBE.format(path=str(log)), {})
+    with monkeypatch.context() as full:
+        full.delattr(os, "write")
+        assert builtins.p2pdns_reached["p2pdns/errors.py:86"] is None  # type: ignore[attr-defined]
+    assert log.read_text() == "p2pdns/errors.py:86\n"
 
 
 def test_its_own_tests_judge_a_mutation_first_and_conformance_last(root: Path) -> None:

@@ -33,18 +33,19 @@ KEPT = Path(sys.prefix) / "mutants-random.json"
 # Of hypothesis: no example fails for being slow on a busy machine, and every run draws the same ones.
 STEADY = "--hypothesis-profile=ci"
 # In the builtins, so that each module defines and imports what it did. To look up what is there is no call, because
-# some tests count calls; only the first execution of a function is noted by one.
+# some tests count calls; only the first execution of a function is noted by one. It writes by the system's functions as
+# they were at the start, because some tests replace those to stand for a full disk.
 PROBE = """
 import builtins as _builtins, os as _os
 class _Reached(dict):
-    def __missing__(self, place):
+    def __missing__(self, place, open=_os.open, write=_os.write, close=_os.close):
         self[place] = True
         try:
-            fd = _os.open({path!r}, _os.O_WRONLY | _os.O_APPEND | _os.O_CREAT, 0o666)
+            fd = open({path!r}, _os.O_WRONLY | _os.O_APPEND | _os.O_CREAT, 0o666)
         except OSError:
             return
-        _os.write(fd, place.encode() + b"\\n")
-        _os.close(fd)
+        write(fd, place.encode() + b"\\n")
+        close(fd)
 _builtins.p2pdns_reached = _Reached()
 """
 
