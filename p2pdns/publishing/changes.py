@@ -1,7 +1,7 @@
-"""What a new edition of a zone changes in the one before, and how a change is made again on top of another's.
+"""The changes of a new edition of a zone against the one before, and how they are made again on top of another's.
 
-Guarantees: a change that is made again takes nothing away that somebody else has changed; where both have changed the
-same RRset, that is an error which names it. Does not know signatures, the overlay, or who publishes.
+Guarantees: changes that are made again undo none of another publisher's; if both have changed the same RRset, that is
+an error which names it. Does not know signatures, the overlay, or the publisher.
 """
 
 from __future__ import annotations

@@ -248,7 +248,7 @@ class Cycle:
         put_next_at: float | None = self.put_at + self._cycle_s if self.storers else next_at
         look_next_at = next_at if put_next_at is not None and next_at < put_next_at else None
         if self.is_poor:
-            # It is put as soon as there are others, and nobody knows when that is.
+            # It is put as soon as there are other nodes, at a time that cannot be foreseen.
             put_next_at = look_next_at = None
         last_put_at = max((one.put_at for one in self.storers), default=self.put_at)
         return Measured(
@@ -296,7 +296,7 @@ class CopiesLook:
     def conclude(self) -> LookEnd:
         """Return what the look has come to, and have the cycle learn from it."""
         finding = self.finding
-        # Before two hours are over, a storer without the item has lied, or has lost it: nobody may forget it so soon.
+        # A storer without the item has lied or lost it, as no node may forget an item before two hours are over.
         if finding is LookEnd.LOST and self._without_count > len(self._found) and self._cycle.may_be_forgotten:
             self._cycle.note_forgetting()
             if not self._is_renewal:

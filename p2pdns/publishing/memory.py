@@ -39,7 +39,7 @@ class Memory(Protocol):
         """Note an item before it leaves; with `is_merged` it has what another publisher changed."""
 
     def stored(self, item: MutableItem) -> None:
-        """Note that an item is stored: what was older is done with."""
+        """Note that an item is stored; older items need not be remembered any more."""
 
 
 class NoMemory:

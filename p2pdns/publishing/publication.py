@@ -1,4 +1,4 @@
-"""One publication: look up, compare, sign, put with `cas`, read back, and go above whoever came in between.
+"""One publication: look up, compare, sign, put with `cas`, read back, and sign again above an item that came between.
 
 Guarantees: an item that came from elsewhere is not replaced unseen: it is refused, unless it is forced; a publication
 is reported done only if more than half of the others hold its content, a complete look-up has read it back, and nothing
@@ -207,8 +207,9 @@ class Publication:
         self._accounted: dict[int, None] = {}
         self._base_seq = -1
         self._begun_seq = 0  # The time of the beginning, as a seq.
-        self._own_value = b""  # Without what others have changed in between.
-        self._is_blind = False  # The first look-up was not complete: what it missed came before, and not in between.
+        self._own_value = b""  # Without the changes that others have made in between.
+        # The first look-up was not complete: an item that it missed is older, and did not come in between.
+        self._is_blind = False
         self._rebased: dict[int, None] = {}
         self._built_on: MutableItem | None = None
 
@@ -346,7 +347,7 @@ class Publication:
 
     def _has_conflict(self, tried: Tried) -> bool:
         taken = [one for one in self._counting(tried.seen) if one.item.seq in self._own and not self._is_own(one.item)]
-        # One from the future is in nobody's way: nodes of ours drop it, and others refuse us until it is gone.
+        # An item from the future is not counted: nodes of ours drop it, and others refuse our item until it is gone.
         refused = [seq for seq in tried.held if seq is None or not self._is_ahead(seq)]
         return bool(refused or taken or self._strangers(tried.seen))
 
@@ -399,7 +400,7 @@ class Publication:
             self._accounted[one.item.seq] = self._rebased[one.item.seq] = None
         if not others:
             return value
-        # The one that most hold has won: who is below half sees that, and goes above this one itself.
+        # The item that most nodes hold has won. A publication below half sees that, and signs again above this one.
         winner = max(others, key=lambda one: (one.holders, one.item.seq, one.item.value)).item
         if winner == self._built_on or winner.value == value:
             return value
@@ -458,7 +459,7 @@ class Publication:
         """Sign the winner's value again above ours, so that ours hides nothing, and return the error to raise."""
         winner, own = self._built_on, max(self._own)
         assert winner is not None, "there is no conflict with nothing"
-        # The content is not from here, so the next publication from here is refused until somebody has looked at it.
+        # The content is not from here, so the next publication from here is refused until the user has seen it.
         item, tried = await self._tried(winner.value, is_made_here=False)
         hint = f"{self._rules.verb} again when you have seen it: p2pdns inspect shows it"
         if Others(*tried.others).is_enough and not self._strangers(tried.seen):

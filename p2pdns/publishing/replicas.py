@@ -288,7 +288,7 @@ class NodeReplicas:
     async def put(self, item: MutableItem, cas: Cas | None) -> Tried:
         """Put an item in the place of items with these seqs, and look at the copies afterwards.
 
-        Without `cas` it takes the place of anything older, and nobody looks.
+        Without `cas` it takes the place of any older item, and the copies are not looked at.
         """
         tell = self._tell
         outcome = await self._put(

@@ -45,7 +45,7 @@ class ZoneWatch:
             return
         self._seen = text
         if text == self._tried:
-            # Somebody has undone the change.
+            # The change was undone.
             self._first_save_at = None
             return
         self._last_save_at = now
@@ -57,7 +57,7 @@ class ZoneWatch:
         return bool(self.addresses) and now >= self.ask_at
 
     def reported(self, addresses: Mapping[str, str | None], now: float) -> None:
-        """Note the public addresses as they are reported; None where nobody knows one."""
+        """Note the public addresses as they are reported; None where none is known."""
         self.ask_at = now + ASK_S
         for word, before in self.addresses.items():
             address = addresses.get(word)
