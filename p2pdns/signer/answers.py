@@ -182,7 +182,7 @@ class Responder:
             if len(soas) != 1 or len(soas[0].rdata) < 22:
                 return [exchange.failure(Rcode.FORMERR, "IXFR needs the SOA that the client has")]
             records = ixfr(self._zone, serial_of(soas[0].rdata))
-            # RFC 1995 §2: who is ahead, or cannot get it in one datagram, gets the SOA alone.
+            # RFC 1995 §2: a client that is ahead, or whose answer does not fit in one datagram, gets the SOA alone.
             is_ahead = is_newer(serial_of(soas[0].rdata), self._zone.serial)
             if is_ahead or (exchange.is_udp and not self._fits(exchange, spelling, records)):
                 records = [self._zone.soa]
@@ -294,7 +294,7 @@ class _Exchange:
         return replace(plain, flags=plain.flags | flags, answer=answer, authority=authority, additional=additional)
 
     def failure(self, rcode: int, why: str, code: int = Ede.OTHER) -> Message:
-        """Return a response that says why not, to those who understand extended errors."""
+        """Return a refusal; its reason is an extended error, for clients that understand these."""
         return self.response(rcode, ede=(code, why))
 
 

@@ -1,8 +1,8 @@
 """The journal: a file of entries, each on the disk before the change that it tells of is acknowledged.
 
 A line is a digest and JSON. The digest covers the lines above it too, so a line that is lost is noticed. Guarantees:
-an entry that `append` returned from survives a crash; a line that was being written then is cut off at the next start,
-since nobody was told of it; damage above good lines is an error and loses nothing; one process at a time has a
+an entry survives a crash once `append` has returned; a line that was not finished is cut off at the next start, since
+its change was not acknowledged; damage above good lines is an error and loses nothing; one process at a time has a
 journal. Does not know what the entries mean.
 """
 

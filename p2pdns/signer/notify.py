@@ -38,7 +38,7 @@ class _Conversation(asyncio.DatagramProtocol):
             self._answered.set_result(flags & 0x0F)
 
     def error_received(self, exc: Exception) -> None:
-        """Nobody listens there now: the next try may find somebody."""
+        """Ignore that no program listens there now; one may listen at the next try."""
 
 
 class Notifier:
@@ -56,7 +56,7 @@ class Notifier:
 
     @property
     def is_done(self) -> bool:
-        """Whether nobody is being told any more."""
+        """Whether every secondary has answered, or was given up."""
         return all(task.done() for task in self._telling)
 
     def notify(self) -> None:

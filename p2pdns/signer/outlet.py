@@ -121,5 +121,5 @@ class Outlet:
         try:
             self._zone.write_back()
         except P2pdnsError as trouble:
-            # The journal has the change. A file with a mistake is somebody's who is editing it.
+            # The journal has the change. A file with a mistake is being edited, and is left alone.
             self._tell.warning("the zone file is not written; the journal has the changes", why=str(trouble))

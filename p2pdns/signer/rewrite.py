@@ -96,7 +96,7 @@ class _Plan:
             key = identity_of(record)
             known = before.get((record.owner, record.rtype))
             if known is None:
-                # Every reader leaves this record out, so it is nobody's to change.
+                # Every reader leaves this record out, so no change is made to it.
                 self._kept[line] = _Kept(entry, record)
                 continue
             now = wanted.get(key)
