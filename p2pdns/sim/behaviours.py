@@ -60,7 +60,7 @@ class Exchange(NamedTuple):
 class Behaviour:
     """The honest behaviour, from which each other one differs in a few answers."""
 
-    every_s: float | None = None  # How often it sends what nobody has asked for.
+    every_s: float | None = None  # How often it sends datagrams that were not asked for.
 
     def __init__(self, draws: random.Random) -> None:
         self.draws = draws

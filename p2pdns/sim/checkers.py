@@ -236,7 +236,7 @@ class Checkers:
         self._settled_at[at] = boot_now()
 
     def published(self, host: str, key: ZoneKey, seq: int) -> None:
-        """Note that a machine publishes an item, which nobody need confirm to it."""
+        """Note that a machine publishes an item, which needs no confirmation by others."""
         self._published[host, key.raw] = None
         self.settled(host, key, seq)
 

@@ -92,7 +92,7 @@ class Owner:
 
 @dataclass(frozen=True)
 class Look:
-    """One look-up of a machine that had never asked for the zone: what it was shown first, and how it ended."""
+    """One look-up of a machine that had never asked for the zone: the first item it was shown, and how it ended."""
 
     first_s: float | None
     outcome: GetOutcome

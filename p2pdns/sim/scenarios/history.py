@@ -192,7 +192,7 @@ class _Troubles:
             await self._world.publish_next(self._drawn.choice(owners))
 
     async def _put_older(self) -> None:
-        """A machine that was away puts again an edition that it kept; everybody may do that, and nobody may take it."""
+        """A machine that was away puts an old edition again; any node may do that, and none may accept it."""
         owners = [owner for owner in self._world.owners if len(owner.editions) > 1]
         joined = [engine for engine in self._world.honest if engine.node.has_joined]
         if not owners or not joined:

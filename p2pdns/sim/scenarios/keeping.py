@@ -122,7 +122,7 @@ def keeping(scale: Scale, progress: Progress, conditions: Conditions) -> Report:
     """Keep zones alive in both ways for `scale.minutes`, and look them up all the time."""
     _, weather, draw = drawn_weather(scale.seed)
     draw |= {"forgetful": conditions.forgetful, "liars": conditions.liars}
-    # They come last: a machine that knows nobody but them could not join.
+    # They come last: a machine that knows only them could not join.
     first = max(CONTACTS_AT_START, scale.nodes - STAYING)
 
     def habits_of(number: int, lot: random.Random) -> Habits:
