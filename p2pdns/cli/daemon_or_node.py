@@ -1,4 +1,4 @@
-"""The running daemon, or a node of this process: what `publish`, `unpublish` and `diff` reach the overlay through.
+"""The way of `publish`, `unpublish` and `diff` to the overlay: the running daemon, or a node of this process.
 
 A running daemon, or one that is just starting, gets the signed item and puts it. Without a daemon, or when a flag names
 another overlay, a short-lived node of this process puts it.

@@ -1,4 +1,4 @@
-"""`diff`: what `publish` would change in the zone that the overlay has now, RRset by RRset.
+"""`diff`: the changes that `publish` would make in the zone that the overlay has now, RRset by RRset.
 
 Guarantees: nothing is signed or put, and no secret key is needed; what differs is held against a complete look-up; exit
 0 if nothing differs, 1 if something does, 2 if that could not be found out. Does not know which of the two is right.

@@ -61,7 +61,7 @@ class KeyMemory:
             self._shorten(_newest)
 
     def stored(self, item: MutableItem) -> None:
-        """Note that an item is stored: what was older is done with."""
+        """Note that an item is stored; older items need not be remembered any more."""
 
         def without_older(lines: list[Line]) -> list[Line]:
             made = Made(lines)

@@ -55,7 +55,7 @@ class _Approval:
         self._may_ask = may_ask
 
     def __call__(self, plan: Plan) -> None:
-        """Show the plan, and ask; Unavailable where nobody agrees."""
+        """Show the plan, and ask; Unavailable if the user does not agree."""
         self.plan = plan
         self._line.clear()
         changes = plan.changes
@@ -248,7 +248,7 @@ class _Again:
 
     def __init__(self, publishing: _Publishing, first: _Published) -> None:
         assert first.done is not None, "a dry run is not watched"
-        # Above a publication from elsewhere or from the future goes only the first: somebody has looked at that.
+        # Only the first publication may replace one from elsewhere or from the future: the user has seen that one.
         self._publishing = replace(publishing, is_forced=False, takes_back=False, is_again=True)
         self._is_kept_here = first.done.is_kept_here
         self._value: bytes | None = first.zone.value

@@ -98,7 +98,7 @@ class ZoneOutlet:
 
 
 def _untold(progress: PublishStage) -> None:
-    """Tell nobody: the log has the end of a publication, and not its stages."""
+    """Print nothing: the log has the end of a publication, and not its stages."""
 
 
 def _address(flag: str, text: str, default_port: int | None) -> Address:

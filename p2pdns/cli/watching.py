@@ -30,7 +30,7 @@ STEP_MS, BURST_MS = 100, 400  # How often the folder is looked at, and how long 
 
 
 class NotAgreed(Unavailable):
-    """Most of a zone would go, and nobody has agreed to that."""
+    """Most of a zone would go, and the user has not agreed to that."""
 
 
 @dataclass(frozen=True)
