@@ -1,8 +1,8 @@
-"""The usual names of a domain, asked for one by one: what can be had of a zone whose servers transfer it to nobody.
+"""The usual names of a domain, asked for one by one, because most servers do not transfer their zone.
 
 Guarantees: at most `QUESTIONS_MAX` questions, whatever the answers are; a record is kept only if it belongs to the name
-that was asked for, or is the DNAME above it; what a wildcard has made up is told from what is there. Does not know
-servers, sockets, or how many questions are on their way at once: its caller asks.
+that was asked for, or is the DNAME above it; a record that a wildcard has made up is told from one that is there. Does
+not know servers, sockets, or how many questions are on their way at once: its caller asks.
 """
 
 from __future__ import annotations

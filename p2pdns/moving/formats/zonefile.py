@@ -1,8 +1,8 @@
 """A zone as a zone file that `publish` takes.
 
-Guarantees: what is read of the lines, under the key of the zone, are the records that they say; what cannot be read, as
-a CAA of no bytes, is not among them. Does not know petnames: what looks like a placeholder for a key in a stranger's
-zone stays the name that it is.
+Guarantees: the lines, read under the key of the zone, give its records again; a record that no zone file can say, such
+as a CAA of no bytes, is left out. Does not know petnames: a name of a stranger's zone that looks like a placeholder for
+a key stays that name.
 """
 
 from __future__ import annotations
