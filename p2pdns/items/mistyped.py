@@ -70,7 +70,7 @@ def _fault_of(text: str) -> str:
         is_whole = len(text) == ZONE_KEY_CHARACTERS
         return "" if is_whole else f"{len(text)} characters; a zone key has {ZONE_KEY_CHARACTERS}"
     if len(strange) == 1 and len(text) == ZONE_KEY_CHARACTERS:
-        shown = f'"{strange[0]}"' if " " < strange[0] < "\x7f" else "a character outside ASCII"
+        shown = f'"{strange[0]}"' if " " <= strange[0] < "\x7f" else "a character outside ASCII"
         return f"{shown} is in no zone key"
     return ""
 

@@ -167,3 +167,13 @@ def test_what_was_loaded_is_never_looked_through_for_what_has_gone(
         words = ["--config-fd", str(file.fileno()), "--alive-fd", "0", "--state", str(tmp_path)]
         assert front_main.main(words) == 0
     assert told == ["collected", "frozen", "seldom", "serving"]
+
+
+@pytest.mark.parametrize("missing", ["--config-fd", "--alive-fd", "--state"])
+def test_a_front_that_is_not_given_all_ends_with_wrong_usage(missing: str) -> None:
+    given = {"--config-fd": "3", "--alive-fd": "4", "--state": "/"}
+    assert front_main.read_arguments([word for pair in given.items() for word in pair]).alive_fd == 4
+    del given[missing]
+    with pytest.raises(SystemExit) as refused:
+        front_main.read_arguments([word for pair in given.items() for word in pair])
+    assert refused.value.code == 2

@@ -67,6 +67,10 @@ def test_a_letter_of_another_alphabet_is_one_character() -> None:
     assert "outside ASCII" in text_of(KEY[:20].encode() + CYRILLIC + KEY[21:].encode())
 
 
+def test_a_space_is_shown_as_the_character_that_it_is() -> None:
+    assert '" " is in no zone key' in text_of(f"{KEY[:20]} {KEY[21:]}".encode())
+
+
 @pytest.mark.parametrize("at", range(1, 52))
 def test_a_key_cut_by_a_dot_stays_here(at: int) -> None:
     parts = [KEY[:at].encode(), KEY[at:].encode()]
