@@ -258,6 +258,7 @@ def test_a_newer_item_that_is_returned_in_place_of_a_named_seq_is_handed_out() -
     assert outcome.item == newer
     assert outcome.confirmation.is_of(newer)
     assert not outcome.confirmation.is_of(ITEM)
+    assert swarm.found_items(reader) == [newer]
 
 
 def test_a_look_up_that_is_not_complete_asks_nobody_again() -> None:

@@ -121,6 +121,7 @@ def test_a_near_node_whose_reply_comes_after_two_timeouts_is_asked_to_keep_the_i
     outcome = swarm.put(nodes[0], OLD)
     # The one that is farther than the twenty that answered is not needed.
     assert (outcome.sent_count, outcome.stored_count, sorted(late)) == (21, 21, sorted([near, far]))
+    assert nodes[0].counters["put-to-the-late"] == 1
     assert outcome.others == (21, 21)
     assert swarm.nodes[near].storage.held(OLD.target, swarm.now) is not None
     assert swarm.nodes[far].storage.held(OLD.target, swarm.now) is None

@@ -262,6 +262,12 @@ def test_a_small_table_estimates_nothing() -> None:
     assert table_of(spread(39)).k_distance() is None
 
 
+def test_a_bucket_is_stale_from_the_moment_at_which_it_has_the_age() -> None:
+    table = RoutingTable(OWN, 0.0, size=20)
+    assert table.stale_buckets(899.0, 900.0) == []
+    assert table.stale_buckets(900.0, 900.0) == list(table.buckets)
+
+
 def test_stale_buckets_are_those_that_no_look_up_went_through() -> None:
     table = table_of(spread(100))
     table.touch(b"\xff" * 20, 950.0)

@@ -74,6 +74,7 @@ def refused(text: str) -> ZoneFileError:
         ("@ TXT a\x00b", "a control character, 0x00, in column 8", "right file"),
         ("@ TXT " + "x" * 1_100_000, "a record of more than 1048576 characters", "right file"),
         ("$GENERATE 3-1 h$ A 192.0.2.$", "$GENERATE needs a range", "as 1-10"),
+        ("$GENERATE 10000000000-10000000001 h$ A 192.0.2.1", "$GENERATE needs a range", "as 1-10"),
         ("$GENERATE 1-2 h${x} A 192.0.2.$", "$GENERATE cannot read what stands behind ${", "OFFSET"),
         ("$GENERATE 1-2 h${0,200} A 192.0.2.$", "a width of 200, at most 127", ""),
         ("$GENERATE 1-2 h$ A 192.0.2.${-9}", "192.0.2.-8 is not an IPv4 address", ""),
