@@ -15,6 +15,7 @@ from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey, ZoneId
+from p2pdns.limits import QUESTION_S_MAX
 from p2pdns.overlay import finder as finder_module
 from p2pdns.overlay.entries import LOOKUP_RPCS_USUAL, Slots
 from p2pdns.overlay.finder import Overlay
@@ -374,6 +375,16 @@ def test_a_refresh_is_confirmed_by_contacts_that_name_the_seq() -> None:
         await at_rest()
         outcome = of(await world.answered(settled=True))
         assert (outcome.unconfirmed, outcome.confirmed_at) == (False, NOW)
+
+    run(story())
+
+
+def test_a_look_up_may_take_as_long_as_a_question() -> None:
+    async def story() -> None:
+        world = World()
+        world.ask()
+        await at_rest()
+        assert world.dht.gets[0].wanted.deadline == NOW + QUESTION_S_MAX
 
     run(story())
 
