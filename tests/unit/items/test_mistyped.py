@@ -108,6 +108,12 @@ def test_a_dressed_key_stays_here(labels: list[bytes]) -> None:
     assert here(*labels) is not None
 
 
+def test_a_dressed_key_is_absent_from_its_own_label_on() -> None:
+    place = here(b"www", f"{KEY}:443".encode(), b"lan")
+    assert place is not None
+    assert place.zone.apex == Name.of(f"{KEY}:443".encode(), b"lan")
+
+
 @pytest.mark.parametrize("name", ["local", "printer.local", "_ipp._tcp.local", "a.b.LOCAL", f"{KEY}.local"])
 def test_local_is_multicast_dns_and_nobody_elses(name: str) -> None:
     assert here(*Name.read(name).labels) is not None
