@@ -90,6 +90,18 @@ def test_the_addresses_of_one_64_are_one_host_in_public_space() -> None:
     assert len(asked_in(lookup, says_yes)) == HOST_CONTACTS_MAX
 
 
+def test_ids_that_bep_42_allows_count_before_nearer_ones_of_the_same_prefix() -> None:
+    forbidden = [krpc.NodeInfo(TARGET[:-1] + bytes([n]), (f"9.9.9.{n}", 1)) for n in range(1, 6)]
+    allowed = [at(f"9.9.9.{n}", 1) for n in range(11, 16)]
+    lookup = Lookup(TARGET, OWN, Sought(KEY))
+    lookup.add([*forbidden, *allowed])
+    finish(lookup, says_yes)
+    answered = [one.contact for one in lookup.answered()]
+    assert set(forbidden[:2]) < set(answered), "the nearer ones were asked"
+    assert len(lookup.shortlist.counted()) == PREFIX_CONTACTS_MAX
+    assert {one.contact for one in lookup.shortlist.counted()} <= set(allowed)
+
+
 @pytest.mark.parametrize("hosts", [[f"9.9.9.{n}" for n in range(1, 12)], [f"2600:0:0:{n}::1" for n in range(1, 12)]])
 def test_four_contacts_of_a_public_prefix_count(hosts: list[str]) -> None:
     lookup = Lookup(TARGET, OWN, Sought(KEY))
