@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 import click
@@ -19,6 +20,7 @@ from p2pdns.cli import settings, ui
 from p2pdns.cli.settings import Given
 from p2pdns.cli.verbs import Family
 from p2pdns.config import Config
+from p2pdns.config.published import table_name
 from p2pdns.resolver.local import read_local_data
 
 DEFAULT = "default"
@@ -72,8 +74,8 @@ def toml_value(value: object) -> str:
     return str(value)
 
 
-def facts_of(found: Config, path: str | None) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return each setting by table and name, with its value and its source."""
+def facts_of(found: Config, path: str | None) -> dict[str, Any]:
+    """Return each setting by table and name, with its value and its source; the `publish` tables are a list."""
     written = configuration.lines_of(path) if path is not None else {}
 
     def source(table: str, name: str) -> str:
@@ -82,13 +84,17 @@ def facts_of(found: Config, path: str | None) -> dict[str, dict[str, dict[str, A
         line = written[table, name]
         return f"{path}:{line}" if line else str(path)
 
-    tables: dict[str, dict[str, dict[str, Any]]] = {}
+    tables: dict[str, Any] = {}
     for table, kind in configuration.TABLES.items():
         content = getattr(found, table)
         tables[table] = {
             entry.name: {"value": getattr(content, entry.name), "from": source(table, entry.name)}
             for entry in dataclasses.fields(kind)
         }
+    tables["publish"] = [
+        {word: {"value": value, "from": source(table_name(number), word)} for word, value in asdict(table).items()}
+        for number, table in enumerate(found.publish, 1)
+    ]
     tables["names"] = {name: {"value": key, "from": source("names", name)} for name, key in found.names.items()}
     return tables
 
@@ -112,8 +118,10 @@ def print_config(given: Given) -> None:
         return
     ui.result(f"# configuration: {reason if path is None else f'{path} ({reason})'}")
     ui.result(f"# state directory: {state} ({state_reason})")
-    for table, entries in tables.items():
-        ui.result()
-        ui.result(f"[{table}]")
-        for name, entry in entries.items():
-            ui.result(f"{name} = {toml_value(entry['value'])}  # {entry['from']}")
+    for table, content in tables.items():
+        headed = [(f"[[{table}]]", entries) for entries in content] if table == "publish" else [(f"[{table}]", content)]
+        for head, entries in headed:
+            ui.result()
+            ui.result(head)
+            for name, entry in entries.items():
+                ui.result(f"{name} = {toml_value(entry['value'])}  # {entry['from']}")

@@ -20,7 +20,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from p2pdns.config import readers
+from p2pdns.config import published, readers
+from p2pdns.config.published import PublishTable
 from p2pdns.config.readers import Mistakes, Place, Reader, Spot, integer, list_of, setting
 from p2pdns.dns.life import NEGATIVE_TTL_S_MAX
 from p2pdns.dns.registry import DNS_PORT
@@ -151,12 +152,14 @@ class Config:
     control: ControlTable = field(default_factory=ControlTable)
     process: ProcessTable = field(default_factory=ProcessTable)
     zones: ZonesTable = field(default_factory=ZonesTable)
+    publish: tuple[PublishTable, ...] = ()
     names: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def to_json(self) -> str:
         """Return the text that hands this configuration to a child process."""
         tables = {name: dataclasses.asdict(getattr(self, name)) for name in TABLES}
-        return json.dumps({**tables, "names": dict(self.names)}, sort_keys=True)
+        published = [dataclasses.asdict(table) for table in self.publish]
+        return json.dumps({**tables, "publish": published, "names": dict(self.names)}, sort_keys=True)
 
     @staticmethod
     def from_json(text: str) -> Config:
@@ -170,7 +173,9 @@ class Config:
 
 # The settings of each table, in the order of the classes above.
 TABLES: dict[str, Any] = {
-    entry.name: entry.default_factory for entry in dataclasses.fields(Config) if entry.name != "names"
+    entry.name: entry.default_factory
+    for entry in dataclasses.fields(Config)
+    if entry.name not in ("names", published.TABLE)
 }
 
 
@@ -225,6 +230,8 @@ def _config(document: Any, place: Place) -> Config:
     for table, content in document.items():
         if table == "names":
             values[table] = readers.petnames(content, mistakes)
+        elif table == published.TABLE:
+            values[table] = published.read_tables(content, mistakes)
         elif table in TABLES:
             values[table] = _table(table, content, mistakes)
         elif home := _home_of(table):
@@ -232,7 +239,8 @@ def _config(document: Any, place: Place) -> Config:
                 raise ConfigError("belongs in a table", hint=f"write it below [{home}]")
         else:
             with mistakes.at(table, None):
-                hint = did_you_mean(table, [*TABLES, "names"]) or f"the tables are {', '.join(TABLES)} and names"
+                known = [*TABLES, published.TABLE, "names"]
+                hint = did_you_mean(table, known) or f"the tables are {', '.join(known[:-1])} and names"
                 raise ConfigError("unknown table or setting", hint=hint)
     config = Config(**{table: value for table, value in values.items() if value is not None})
     cache = config.cache
@@ -275,10 +283,17 @@ def _table(table: str, content: Any, mistakes: Mistakes) -> Any:
 def _line_of(text: str, table: str | None, word: str | None) -> int | None:
     """Return the line of a table or setting, None where the beginnings of the lines do not tell it."""
     inside: str | None = None
+    counts: dict[str, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
-        header = re.match(r"\s*\[\s*\"?([^]\"]*?)\"?\s*\]", line)
+        header = re.match(r"\s*(\[?)\[\s*\"?([^]\"]*?)\"?\s*\]", line)
         if header:
-            inside = header[1]
+            inside = header[2]
+            if header[1]:
+                # The tables of a list are told apart by their numbers.
+                counts[inside] = counts.get(inside, 0) + 1
+                if word is None and inside == table:
+                    return number
+                inside = f"{inside} {counts[inside]}"
             if word is None and inside == table:
                 return number
             continue
@@ -292,7 +307,13 @@ def lines_of(path: str) -> dict[tuple[str, str], int | None]:
     """Return the settings of a file without mistakes, by table and name, each with its line where `_line_of` knows."""
     text = Path(path).read_text("utf-8")
     document = tomllib.loads(text)
-    return {(table, word): _line_of(text, table, word) for table, content in document.items() for word in content}
+    tables: dict[str, Any] = {}
+    for name, content in document.items():
+        if name == published.TABLE:
+            tables.update({published.table_name(number): entry for number, entry in enumerate(content, 1)})
+        else:
+            tables[name] = content
+    return {(table, word): _line_of(text, table, word) for table, content in tables.items() for word in content}
 
 
 def parse(text: str, path: str) -> Config:

@@ -17,8 +17,8 @@ from p2pdns.net.upstream.system import system_search_domains
 from p2pdns.resolver.blocking import BlockedNames
 from p2pdns.resolver.names import ResolverSettings
 
-# The settings that the process was started with, and that its sockets and stores were opened with.
-AT_START_ONLY = ("dht.", "control.", "process.", "dns.listen", "limits.store_")
+# The settings that the process was started with, and that its sockets, stores and key files were opened with.
+AT_START_ONLY = ("dht.", "control.", "process.", "dns.listen", "limits.store_", "publish")
 
 
 def node_settings(config: DhtTable, bind_host: str) -> NodeSettings:
@@ -76,6 +76,7 @@ def in_force(old: Config, new: Config) -> Config:
     So the next reload says again that these need a restart.
     """
     kept: dict[str, dict[str, Any]] = {}
+    new = replace(new, publish=old.publish)
     for setting in filter(needs_restart, changed_settings(old, new)):
         table, name = setting.split(".")
         kept.setdefault(table, {})[name] = getattr(getattr(old, table), name)
@@ -88,8 +89,8 @@ def changed_settings(old: Config, new: Config) -> list[str]:
     changed = []
     for table in fields(Config):
         before, after = getattr(old, table.name), getattr(new, table.name)
-        if table.name == "names":
-            changed += ["names"] if before != after else []
+        if table.name in ("names", "publish"):
+            changed += [table.name] if before != after else []
             continue
         names = [entry.name for entry in fields(before)]
         changed += [f"{table.name}.{name}" for name in names if getattr(before, name) != getattr(after, name)]
