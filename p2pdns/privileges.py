@@ -15,6 +15,7 @@ import ctypes
 import grp
 import os
 import pwd
+import resource
 import struct
 import sys
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ CAP_CHOWN = 0
 CAP_SETPCAP = 8
 CAP_NET_BIND_SERVICE = 10
 CAPABILITY_COUNT_MAX = 64  # The system call takes two words of 32 bits.
-_PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 23, 24, 38, 47
+_PR_SET_DUMPABLE, _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 4, 23, 24, 38, 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _CAPABILITY_VERSION_3 = 0x20080522
 _HEADER = struct.Struct("=Ii")  # struct __user_cap_header_struct: version, pid.
@@ -138,6 +139,29 @@ def become(identity: RunsAs, *, needs_chown: bool = False) -> str | None:
     assert os.getresuid() == (identity.user_id,) * 3
     assert os.getresgid() == (identity.group_id,) * 3
     return None
+
+
+def hide() -> None:
+    """Have no process of the same user read the memory or the descriptors of this one, and no core file written of it.
+
+    Linux: PR_SET_DUMPABLE of prctl(2), ptrace(2). It ends with the next program that this process executes.
+    """
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        _prctl(_PR_SET_DUMPABLE, 0)
+    except OSError as error:
+        raise Unavailable(f"the system refuses to hide a process: {words_of(error)}", place="prctl") from None
+
+
+def give_up_all() -> None:
+    """Give up every right, those of root and of the service, for ever, and hide from others of the same user."""
+    try:
+        _drop_bounding(())
+        _set_capabilities(())
+        _no_new_privileges()
+    except OSError as error:
+        raise Unavailable(f"the system refuses to take rights away: {words_of(error)}", place="prctl") from None
+    hide()
 
 
 def refuse_unreadable_program() -> None:

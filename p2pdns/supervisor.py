@@ -1,10 +1,12 @@
-"""The supervisor behind `serve`: binds the DNS sockets, starts engine and front, and keeps both alive.
+"""The supervisor behind `serve`: binds the DNS sockets, starts engine, front and signer, and keeps them alive.
 
-Guarantees: a child that ends is started again, with growing pauses, while the other one goes on; the DNS sockets stay
-open, so that queries wait in the kernel; both children end when the supervisor ends, even by SIGKILL; SIGTERM and
-SIGINT end all three with exit 0; SIGHUP makes both children read the new configuration, and tells a mistake in it to
-the engine alone; when a child cannot start at all, the daemon ends with that child's exit status. Does not know DNS,
-and reads no datagram.
+The signer is there where the configuration has `[[publish]]` tables, and the front where DNS is answered.
+
+Guarantees: a child that ends is started again, with growing pauses, while the others go on; the DNS sockets stay open,
+so that queries wait in the kernel; all children end when the supervisor ends, even by SIGKILL; SIGTERM and SIGINT end
+all of them with exit 0; SIGHUP makes them read the new configuration, and tells a mistake in it to the engine alone;
+when engine or front cannot start at all, the daemon ends with that child's exit status. No child but the signer gets a
+descriptor of a key file, and the supervisor reads none. Does not know DNS, and reads no datagram.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,10 +29,12 @@ from p2pdns.config import Config, with_refusal
 from p2pdns.directory import StateDirectory, give_runtime_directory, refuse_if_taken, remove_unless_taken, shown
 from p2pdns.errors import P2pdnsError
 from p2pdns.net.sockets import DnsSockets, adopt_dns, listen_fds, open_dns
-from p2pdns.privileges import become, identity_of, refuse_unreadable_program
+from p2pdns.privileges import become, hide, identity_of, refuse_unreadable_program
+from p2pdns.signer import handing
 
 ENGINE_MODULE = "p2pdns.engine.main"
 FRONT_MODULE = "p2pdns.front.main"
+SIGNER_MODULE = "p2pdns.cli.publisher"
 RESTART_S_MIN = 0.05  # A child killed once is back before clients ask again.
 RESTART_S_MAX = 1.5  # A child that always ends must not burn a core; pause and start together stay below three seconds.
 STEADY_S = 10.0  # A child that lived this long starts again without a pause, and its end is no failed start.
@@ -44,11 +48,12 @@ _log = log.get_logger("serve")
 
 @dataclass(slots=True)
 class Child:
-    """One supervised process and its history."""
+    """One supervised process and its history. The daemon ends with one that `is_needed` and cannot start."""
 
     name: str
     command: list[str]
     fds: list[int]
+    is_needed: bool = True
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     restart_at: float | None = None
@@ -66,7 +71,17 @@ class Child:
                 self.process.send_signal(number)
 
 
-def run(config: Config, state_dir: Path, reload: Callable[[], Config] | None = None) -> int:
+@dataclass(frozen=True)
+class Handed:
+    """The descriptors that systemd has handed over: sockets, and files (OpenFile=)."""
+
+    sockets: Sequence[int] = ()
+    files: Sequence[int] = ()
+
+
+def run(
+    config: Config, state_dir: Path, reload: Callable[[], Config] | None = None, *, answers_dns: bool = True
+) -> int:
     """Run the daemon until a signal ends it and return its exit status.
 
     On SIGHUP `reload` reads the configuration again; without `reload` the children read the old one again.
@@ -77,13 +92,20 @@ def run(config: Config, state_dir: Path, reload: Callable[[], Config] | None = N
     with contextlib.ExitStack() as held:
         directory, give_up_rights = take_directory(config, state_dir)
         held.callback(directory.close)
-        sockets = dns_sockets(config)
+        handed = handed_over()
+        sockets = dns_sockets(config, handed) if answers_dns else []
         for pair in sockets:
             held.callback(pair.close)
+        keys = handing.opened(config.publish, handed.files)
+        for descriptor in keys.values():
+            held.callback(os.close, descriptor)
         # The low ports are bound, and no datagram has been read yet.
         give_up_rights()
         refuse_unreadable_program()
-        return Supervisor(config, directory, sockets, reload=reload).run()
+        if keys:
+            # The others run as the same user, and must not get at the descriptors.
+            hide()
+        return Supervisor(config, directory, sockets, reload=reload, keys=keys, answers_dns=answers_dns).run()
 
 
 def take_directory(config: Config, state_dir: Path) -> tuple[StateDirectory, Callable[[], None]]:
@@ -111,14 +133,21 @@ def take_directory(config: Config, state_dir: Path) -> tuple[StateDirectory, Cal
     return directory, give_up_rights
 
 
-def dns_sockets(config: Config) -> list[DnsSockets]:
-    """Return the DNS sockets: those that systemd handed over, else newly bound ones."""
+def handed_over() -> Handed:
+    """Return what systemd handed over to this process, once: no child is told of it."""
     inherited = listen_fds(os.environ, os.getpid())
     for name in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"):
         # They are about this process; a child that read them would take other descriptors for sockets.
         os.environ.pop(name, None)
-    if inherited:
-        return adopt_dns(inherited)
+    files = [descriptor for descriptor in inherited if handing.is_file(descriptor)]
+    return Handed([descriptor for descriptor in inherited if descriptor not in files], files)
+
+
+def dns_sockets(config: Config, handed: Handed | None = None) -> list[DnsSockets]:
+    """Return the DNS sockets: those that systemd handed over, else newly bound ones."""
+    handed = handed_over() if handed is None else handed
+    if handed.sockets:
+        return adopt_dns(handed.sockets)
     with contextlib.ExitStack() as on_trouble:
         sockets = []
         for text in config.dns.listen:
@@ -129,9 +158,9 @@ def dns_sockets(config: Config) -> list[DnsSockets]:
 
 
 class Supervisor:
-    """The two children and the loop that watches them.
+    """The children and the loop that watches them. `keys` are descriptors by the index of their table.
 
-    `python -m` runs `engine_module` and `front_module`; tests put doubles there.
+    `python -m` runs `engine_module`, `front_module` and `signer_module`; tests put doubles there.
     """
 
     def __init__(
@@ -141,8 +170,11 @@ class Supervisor:
         sockets: Sequence[DnsSockets],
         *,
         reload: Callable[[], Config] | None = None,
+        keys: Mapping[int, int] | None = None,
+        answers_dns: bool = True,
         engine_module: str = ENGINE_MODULE,
         front_module: str = FRONT_MODULE,
+        signer_module: str = SIGNER_MODULE,
     ) -> None:
         self._reload = reload
         self._directory = directory
@@ -163,10 +195,16 @@ class Supervisor:
         handed = [(name, sock.fileno()) for p in sockets for name, sock in (("--udp-fd", p.udp), ("--tcp-fd", p.tcp))]
         words = [word for name, fd in handed for word in (name, str(fd))]
         self._front = Child("front", [*python, front_module, *common, *words], [*fds, *(fd for _, fd in handed)])
-        self._children = (self._engine, self._front)
+        keys = keys or {}
+        words = [word for index, fd in keys.items() for word in ("--key-fd", f"{index}:{fd}")]
+        # Without it names are resolved all the same, so its end never ends the others.
+        command = [*python, signer_module, *common, *words]
+        self._signer = Child("signer", command, [*fds, *keys.values()], is_needed=False)
+        is_there = ((self._engine, True), (self._front, answers_dns), (self._signer, bool(config.publish)))
+        self._children = tuple(child for child, is_wanted in is_there if is_wanted)
 
     def run(self) -> int:
-        """Start both and watch them; return the exit status of the daemon."""
+        """Start all and watch them; return the exit status of the daemon."""
         with _signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD) as wakeup:
             try:
                 for child in self._children:
@@ -206,7 +244,7 @@ class Supervisor:
         code = child.process.returncode
         lived_s = now - child.started_at
         is_early = lived_s < STEADY_S or code == EXIT_USAGE
-        if code in EXIT_CANNOT_START and child.start_count == 1 and is_early:
+        if child.is_needed and code in EXIT_CANNOT_START and child.start_count == 1 and is_early:
             # The child has printed why; a second start would only print it again.
             return int(code)
         child.early_end_count = 0 if lived_s >= STEADY_S else child.early_end_count + 1
@@ -247,8 +285,8 @@ class Supervisor:
         os.ftruncate(self._config_fd, len(data))
 
     def _stop(self, wakeup: int) -> None:
-        """End both children, the front first: clients should get no error from an engine that is ending."""
-        for child in (self._front, self._engine):
+        """End all children, the engine last: nobody should get an error from an engine that is ending."""
+        for child in reversed(self._children):
             child.send(signal.SIGTERM)
         deadline = boot_now() + STOP_S_MAX
         while any(child.is_running for child in self._children):

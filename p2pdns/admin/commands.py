@@ -18,8 +18,9 @@ from p2pdns.admin import petnames
 from p2pdns.admin.control import Handler, Progress
 from p2pdns.admin.narration import PAST_THE_FRONT, Narration
 from p2pdns.admin.problems import kept_of, problems_of
-from p2pdns.admin.public_address import family_of, reports_of
+from p2pdns.admin.public_address import family_of, node_facts, reports_of
 from p2pdns.admin.replicas import replicas_of
+from p2pdns.admin.tables import PublishedTables
 from p2pdns.admin.upkeep import holders_facts, released, zones_of
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config
@@ -80,6 +81,7 @@ class EngineParts(Protocol):
     upstreams: Upstreams
     supervisor_pid: int | None
     reload_trouble: P2pdnsError | None
+    tables: PublishedTables
 
     @property
     def contact_count(self) -> int: ...
@@ -160,19 +162,6 @@ def answer_of(resolved: Resolved) -> dict[str, Any]:
     }
 
 
-def _facts_of(endpoint: Endpoint) -> dict[str, Any]:
-    node = endpoint.node
-    return {
-        "node_id": node.node_id.hex(),
-        "address": write_address(endpoint.address),
-        "address_seen": node.address and write_address(node.address),
-        "public_address": node.public_report.address,
-        "contacts": node.contact_count,
-        "read_only": node.is_read_only,
-        "read_only_reason": node.read_only_reason,
-    }
-
-
 class Commands:
     """The verbs, each a method; `verbs` is the table of them."""
 
@@ -199,6 +188,7 @@ class Commands:
             "pin": self.pin,
             "forget": self.forget,
             "zones": self.zones,
+            "tables": self.tables,
             "holders": self.holders,
             "release": self.release,
             "names": self.names,
@@ -224,7 +214,7 @@ class Commands:
             "dht_address_seen": node.address and write_address(node.address),
             "dns_addresses": list(engine.dns_addresses),
             "dht_addresses": [write_address(endpoint.address) for endpoint in endpoints],
-            "families": {family_of(endpoint): _facts_of(endpoint) for endpoint in endpoints},
+            "families": {family_of(endpoint): node_facts(endpoint) for endpoint in endpoints},
             "contacts": engine.contact_count,
             "contacts_hint": self._hint(),
             "read_only": node.is_read_only,
@@ -248,6 +238,7 @@ class Commands:
                 "servers": [write_address(server) for server in engine.upstreams.current.servers],
             },
             "zones": list(map(asdict, kept)),
+            "tables": list(engine.tables.rows),
             "problems": list(map(asdict, problems_of(engine, kept))),
             "warnings": [
                 *filter(None, [engine.clock_watch.warning, engine.upstreams.problem]),
@@ -439,7 +430,11 @@ class Commands:
 
     async def zones(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Return the zones that are kept alive, and what is known of their copies."""
-        return {"zones": await zones_of(self._engine)}
+        return {"zones": await zones_of(self._engine), "tables": list(self._engine.tables.rows)}
+
+    async def tables(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Take over what the signer of this server says of the `[[publish]]` tables."""
+        return self._engine.tables.take(request)
 
     async def holders(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Return which of the nodes nearest to a zone has which edition of it."""

@@ -7,7 +7,7 @@ commit. Does not know how problems are shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -157,6 +157,13 @@ def of_zones(kept: Sequence[KeptZone], contact_count: int) -> Iterator[Problem]:
         yield Problem("copies", cause, remedy, f"p2pdns inspect {few[0].name}")
 
 
+def of_tables(troubles: Iterable[tuple[str, str]]) -> Iterator[Problem]:
+    """Yield the problem of zones of the configuration that are not published as they should be."""
+    if texts := [f"{file}: {why}" for file, why in troubles]:
+        remedy = "mend the file; a zone that is not watched is then read by"
+        yield Problem("publish", _some(texts, " zones"), remedy, "p2pdns reload")
+
+
 def of_held_back(held_back: Sequence[str]) -> Iterator[Problem]:
     """Yield the problem of zones that are not put again because they are dated ahead of the clock."""
     if held_back:
@@ -205,6 +212,7 @@ def problems_of(engine: EngineParts, kept: Sequence[KeptZone]) -> list[Problem]:
         *of_contacts(engine.contact_count, engine.hint, uptime_s),
         *of_upstream(engine.config.upstream.servers, servers, counters, engine.upstreams.problem),
         *of_zones(kept, engine.contact_count),
+        *of_tables(engine.tables.troubles),
         *of_held_back(engine.publisher.held_back),
         *of_block_lists(engine.block_lists.warnings, list_trouble, is_outdated),
     ]

@@ -82,6 +82,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             "p2pdns publish -k alice.key --watch --hook 'systemctl reload caddy' example.zone",
             "stay, publish again what is saved, and run a command after each publication",
         ),
+        Example("p2pdns publish", "publish all zones that the configuration names"),
     ),
     "signer": (
         Example(

@@ -35,13 +35,13 @@ PASSPHRASE_BYTES_MAX = 1024  # The limit of cryptography's PKCS#8 writer.
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-def key_option(help_text: str) -> Callable[[Callable[..., object]], Callable[..., object]]:
-    """Return the option `-k KEYFILE`, which a verb needs."""
+def key_option(help_text: str, *, is_needed: bool = True) -> Callable[[Callable[..., object]], Callable[..., object]]:
+    """Return the option `-k KEYFILE`, which a verb needs unless it says otherwise."""
     return click.option(
         "-k",
         "--key",
         "key_file",
-        required=True,
+        required=is_needed,
         metavar="KEYFILE",
         help=help_text,
         shell_complete=completion.a_file,

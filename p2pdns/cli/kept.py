@@ -27,6 +27,7 @@ COLUMNS = (
     ui.Column("next put"),
     ui.Column("time left"),
 )
+TABLE_COLUMNS = (ui.Column("published from"), ui.Column("watched"), ui.Column("seq", "right"), ui.Column("state"))
 
 
 def copies_text(zone: dict[str, Any]) -> str:
@@ -69,16 +70,31 @@ def row_of(zone: dict[str, Any]) -> list[str]:
     ]
 
 
-def show(zones: list[dict[str, Any]]) -> None:
-    """Print the table, and the trouble of each zone below it."""
-    if not zones:
+def table_row_of(table: dict[str, Any]) -> list[str]:
+    """Return the cells of a zone that the configuration has this server publish."""
+    state = "WRONG: see below" if table["trouble"] is not None else "waiting" if table["seq"] is None else "ok"
+    seq = "-" if table["seq"] is None else str(table["seq"])
+    return [str(table["file"]), "yes" if table["watch"] else "no", seq, state]
+
+
+def show(zones: list[dict[str, Any]], tables: list[dict[str, Any]]) -> None:
+    """Print the zones, those of the configuration in a second table, and the trouble of each below."""
+    if not zones and not tables:
         ui.result("this daemon keeps no zone alive")
         ui.note("p2pdns publish -k KEYFILE ZONEFILE publishes a zone of yours, p2pdns pin KEY keeps another one alive")
         return
-    ui.table(COLUMNS, [row_of(zone) for zone in zones])
+    if zones:
+        ui.table(COLUMNS, [row_of(zone) for zone in zones])
+    if tables:
+        if zones:
+            ui.result()
+        ui.table(TABLE_COLUMNS, [table_row_of(table) for table in tables])
     for zone in zones:
         if zone["trouble"] is not None:
             ui.warning(f"{zone['petname'] or zone['key']}: {zone['trouble']}")
+    for table in tables:
+        if table["trouble"] is not None:
+            ui.warning(f"{table['file']}: {table['trouble']}")
 
 
 @click.command(cls=Verb)
@@ -95,13 +111,13 @@ def zones(is_watched: bool, state_flag: str | None, as_json: bool) -> None:
     if is_watched and as_json:
         raise UsageError("--watch and --json exclude each other", place="zones", hint="p2pdns zones --json")
     client = settings.daemon(state_flag)
-    found: list[dict[str, Any]] = client.call("zones")["zones"]
+    found = client.call("zones")
     if as_json:
-        ui.json_result({"zones": found})
+        ui.json_result({"zones": found["zones"], "tables": found["tables"]})
         return
-    show(found)
+    show(found["zones"], found["tables"])
     while is_watched:
         pause(WATCH_S)
-        found = client.call("zones")["zones"]
+        found = client.call("zones")
         ui.redraw()
-        show(found)
+        show(found["zones"], found["tables"])

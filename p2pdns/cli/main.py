@@ -74,7 +74,8 @@ def _usage_error(trouble: click.ClickException, arguments: Sequence[str]) -> Usa
     if isinstance(trouble, click.MissingParameter) and context is not None and context.parent is not None:
         hint = " ".join([context.command_path, *_synopsis(context)])
         if path == "publish":
-            hint = mixups.without_flag(arguments[arguments.index(path) + 1 :]) or hint
+            # Its key and its file are not required: without both it publishes what the configuration names.
+            hint = mixups.without_flag(arguments[arguments.index(path) + 1 :]) or f"{hint} -k KEYFILE ZONEFILE"
     elif path == "keygen" and what.lower().startswith(EXTRA_WORD):
         hint = f"p2pdns keygen -o {abridged(arguments[-1])}"
     return UsageError(what[:1].lower() + what[1:], place=path or None, hint=hint)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import click
 
-from p2pdns.cli import completion, files, mixups, settings, ui, watching
+from p2pdns.cli import completion, files, mixups, settings, tables, ui, watching
 from p2pdns.cli.daemon_or_node import Daemon
 from p2pdns.cli.hook import Hook
 from p2pdns.cli.made import memory_of
@@ -27,7 +27,7 @@ from p2pdns.cli.watching import Edition, NotAgreed
 from p2pdns.cli.zones import ReadZone, keys_by_name, read_zone, show_warnings, zone_file_options
 from p2pdns.config import Config
 from p2pdns.errors import ZoneFileError, counted
-from p2pdns.items.item import MutableItem
+from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.publishing.changes import Changes
 from p2pdns.publishing.dates import date_of
@@ -283,8 +283,8 @@ class _Again:
 
 
 @click.command(cls=Verb)
-@files.key_option("The key that signs the zone.")
-@click.argument("zone_file", metavar="ZONEFILE", shell_complete=completion.a_file)
+@files.key_option("The key that signs the zone.", is_needed=False)
+@click.argument("zone_file", metavar="ZONEFILE", required=False, shell_complete=completion.a_file)
 @files.passphrase_file_option
 @zone_file_options
 @click.option(
@@ -302,8 +302,8 @@ class _Again:
 )
 @settings.overlay_options
 def publish(
-    key_file: str,
-    zone_file: str,
+    key_file: str | None,
+    zone_file: str | None,
     passphrase_file: str | None,
     zone_words: tuple[str, ...],
     origin: str | None,
@@ -315,13 +315,28 @@ def publish(
     is_watched: bool,
     hook_text: str | None,
     given: Given,
-) -> None:
+) -> int | None:
     """Sign ZONEFILE with a key and store it in the overlay.
 
     What is published under the key is looked up first: what changes is shown, and a publication that was not made with
     this key file is refused. The running daemon puts the zone there and keeps it alive; it gets the signed zone, never
     the key. Without a daemon, or with --network or --bootstrap, a node of its own does it once.
+
+    Without -k the zones of the [[publish]] tables in the configuration are published: all, or that of ZONEFILE.
     """
+    if key_file is None or zone_file is None:
+        flags = {
+            "--passphrase-file": passphrase_file is not None,
+            "--zone": bool(zone_words),
+            "--origin": origin is not None,
+            "--size-max": size_max != VALUE_BYTES_WRITE_DEFAULT,
+            "--take-back": takes_back,
+            "--watch": is_watched,
+            "--hook": hook_text is not None,
+        }
+        misfits = [flag for flag, is_given in flags.items() if is_given]
+        how = tables.How(is_forced=is_forced, is_agreed=is_agreed, is_dry=is_dry)
+        return tables.publish_tables(key_file, zone_file, given, how, misfits)
     mixups.refuse_swapped(key_file, zone_file)
     watching.refuse_misfits(zone_file, hook_text, is_watched=is_watched, is_dry=is_dry)
     hook = None if hook_text is None else Hook.read(hook_text)
@@ -351,10 +366,11 @@ def publish(
     if done is None:
         assert found.plan is not None, "it was shown"
         _show_dry(found.plan, found.zone, key, found.book, given.as_json)
-        return
+        return None
     _show(done, found.zone, key, found.book, event="published" if is_watched else None)
     if not done.is_done:
         raise done.failure(key)
     if is_watched:
         first = Edition(key, done.seq, text, found.zone.public)
         watching.watch(watching.Watching(zone_file, _Again(publishing, found), first, hook), zone_file)
+    return None

@@ -1,6 +1,7 @@
 """`serve`: runs a node of the overlay, with or without a DNS server.
 
-Guarantees: a flag wins over the configuration file; `--no-dns` is one process. Does not know what the processes do:
+Guarantees: a flag wins over the configuration file; `--no-dns` is one process where the configuration has no zones to
+publish. Does not know what the processes do:
 `p2pdns.supervisor` and `p2pdns.engine.main` do the work.
 """
 
@@ -90,8 +91,9 @@ def serve(
     if alive_fd is not None:
         end_with(alive_fd)
     # The engine is imported only for `--no-dns`: the supervisor stays small because it has no resolver.
-    if no_dns:
+    if no_dns and not config.publish:
         return _run_engine_alone(config, state)
     from p2pdns import supervisor
 
-    return supervisor.run(config, state, reload=read)
+    # A key is in no process of the node: where there are zones to publish, they need a process of their own.
+    return supervisor.run(config, state, reload=read, answers_dns=not no_dns)

@@ -7,10 +7,8 @@ open; the daemon gets signed items, as from `publish`. Does not know the protoco
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,6 +21,7 @@ from p2pdns.cli.made import memory_of
 from p2pdns.cli.names import to_ascii
 from p2pdns.cli.settings import Given
 from p2pdns.cli.starting import running_daemon
+from p2pdns.cli.threads import in_thread
 from p2pdns.cli.verbs import Verb
 from p2pdns.cli.zones import keys_by_name, origin_in
 from p2pdns.config import Config
@@ -38,29 +37,6 @@ if TYPE_CHECKING:
 
 LISTEN_DEFAULT = "127.0.0.1:5354"
 DNS_PORT = 53
-
-Result = TypeVar("Result")
-
-
-async def _in_thread(function: Callable[[], Result]) -> Result:
-    """Return the result of a function that blocks; the end of the process does not wait for it."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Result] = loop.create_future()
-
-    def tell(set_it: Callable[[], None]) -> None:
-        loop.call_soon_threadsafe(lambda: None if future.done() else set_it())
-
-    def run() -> None:
-        try:
-            result = function()
-        except BaseException as trouble:
-            error = trouble
-            tell(lambda: future.set_exception(error))
-        else:
-            tell(lambda: future.set_result(result))
-
-    threading.Thread(target=run, name="publish", daemon=True).start()
-    return await future
 
 
 class ZoneOutlet:
@@ -81,7 +57,7 @@ class ZoneOutlet:
         """Sign and put a zone's value."""
         from p2pdns.signer.outlet import ZonePublished
 
-        done = await _in_thread(lambda: self._publish(value))
+        done = await in_thread(lambda: self._publish(value))
         if done.rebased:
             what = "another publisher came in between: what it changed is published, and lost with the next change here"
             log.get_logger("signer").warning(what, seqs=",".join(map(str, done.rebased)))

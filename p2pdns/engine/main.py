@@ -26,6 +26,7 @@ from p2pdns import log
 from p2pdns.addresses import read_address, write_address
 from p2pdns.admin.commands import Commands
 from p2pdns.admin.control_server import ControlServer
+from p2pdns.admin.tables import PublishedTables
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config, RefusedConfig, from_descriptor, newest_from_descriptor, resolve_state_dir
 from p2pdns.dht.node.machine import Node
@@ -86,6 +87,7 @@ class Engine:
         self._reloaded = asyncio.Event()
         self._reload_result: dict[str, Any] = {}
         self.reload_trouble: P2pdnsError | None = None
+        self.tables = PublishedTables()
         self._tasks: list[asyncio.Task[None]] = []
         # Each node (one of each family), and the name under which the state remembers it.
         self._nodes: dict[Node, str] = {}

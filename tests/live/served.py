@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,10 @@ def assert_refused(done: Finished, error: str, code: int = 1) -> None:
 
 
 class Served:
-    """A running `p2pdns serve`; its log is a file beside the state directory."""
+    """A running `p2pdns serve`; its log is a file beside the state directory.
+
+    `within` is a command that runs another one, with its words behind.
+    """
 
     def __init__(
         self,
@@ -96,6 +99,7 @@ class Served:
         log: Path | None = None,
         extra: Mapping[str, str] | None = None,
         namespace: str = "",
+        within: Sequence[str] = (),
     ) -> None:
         self.state = state
         self.log = log or Path(f"{state}.log")
@@ -109,7 +113,7 @@ class Served:
             program = ["ip", "netns", "exec", namespace, *program]
         with self.log.open("ab") as lines:
             self.process = subprocess.Popen(
-                program, stdin=subprocess.DEVNULL, stdout=lines, stderr=lines, env=environment(extra or {})
+                [*within, *program], stdin=subprocess.DEVNULL, stdout=lines, stderr=lines, env=environment(extra or {})
             )
         self.control = ControlClient(state, timeout_s=GUARD_S)
         self.has_dns = "--no-dns" not in flags

@@ -27,7 +27,7 @@ TYPES: dict[str, type | tuple[type, ...]] = {
 ROW = re.compile(r"^\| `([\w\[\].]+)`( \?)? \| ([a-z, ]+) \|")
 OPEN = {"status"}  # Sections that say themselves that there is more.
 FAILURE = "A failure"
-VARIANTS = {"resolve --holders"}  # A flag that makes another document.
+VARIANTS = {"resolve --holders", "publish of tables"}  # Flags that make another document.
 
 
 class Field:
@@ -138,6 +138,8 @@ CALLS: list[tuple[str, str, int]] = [
     ("publish", "publish -k alice.key --dry-run zones/web.zone", 0),
     ("publish", "publish -k alice.key zones/web.zone", 1),
     ("publish", "publish -k alice.key zones/example.zone --network nobody --bootstrap 127.0.0.1:9", 1),
+    ("publish of tables", "publish -c tables.toml --yes", 1),
+    ("publish of tables", "publish -c tables.toml zones/web.zone --dry-run", 0),
     ("name add", "name add alice $(p2pdns pubkey alice.key)", 0),
     ("name list", "name list", 0),
     ("resolve", "resolve www.alice", 0),
@@ -176,6 +178,11 @@ def test_what_the_verbs_print_is_on_the_page(tmp_path: Path) -> None:
         try:
             place.start("p2pdns serve")
             place.run("umask 077; printf '%064d' 7 > seed.hex; (yes zoo | head -23; echo vote) > words")
+            place.run(
+                "for name in alice nobody; do"
+                """ printf '[[publish]]\\nzone = "%s/zones/%s.zone"\\nkey = "%s/%s.key"\\n' $PWD web$name $PWD $name;"""
+                " done | sed s/webalice/web/ > tables.toml"
+            )
             shown = [_document(place, title, words, status) for title, words, status in CALLS]
             (place.folder / "names.txt").write_text(f"bob {json.loads(shown[2])['zone']}\n")
             _document(place, "name import", "name import names.txt", 0)

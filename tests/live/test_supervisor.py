@@ -21,7 +21,7 @@ import pytest
 
 from p2pdns.config import Config
 from p2pdns.net.sockets import open_dns
-from p2pdns.supervisor import RESTART_S_MAX
+from p2pdns.supervisor import RESTART_S_MAX, SIGNER_MODULE
 from tests.live.front_process import GUARD_S, wait_until
 
 ENGINE = "p2pdns.engine.main"
@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def children_of(pid: int) -> dict[str, int]:
-    """Return the pids of the engine and the front below a supervisor, by name."""
+    """Return the pids of the engine, the front and the signer below a supervisor, by name."""
     found = {}
     try:
         pids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -41,7 +41,11 @@ def children_of(pid: int) -> dict[str, int]:
             words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
         except (FileNotFoundError, ProcessLookupError):
             continue
-        for name, marks in (("front", {b"p2pdns.front.main"}), ("engine", {ENGINE.encode(), FAKE_ENGINE.encode()})):
+        for name, marks in (
+            ("front", {b"p2pdns.front.main"}),
+            ("engine", {ENGINE.encode(), FAKE_ENGINE.encode()}),
+            ("signer", {SIGNER_MODULE.encode()}),
+        ):
             if marks & set(words):
                 found[name] = child
     return found
