@@ -71,11 +71,14 @@ def _usage_error(trouble: click.ClickException, arguments: Sequence[str]) -> Usa
     what = abridged(message.strip().rstrip(".").replace("'", '"'))
     if isinstance(trouble, click.UsageError) and what == "Missing command":
         what = NO_VERB
+    behind = arguments[arguments.index(path) + 1 :] if path in arguments else []
     if isinstance(trouble, click.MissingParameter) and context is not None and context.parent is not None:
         hint = " ".join([context.command_path, *_synopsis(context)])
         if path == "publish":
             # Its key and its file are not required: without both it publishes what the configuration names.
-            hint = mixups.without_flag(arguments[arguments.index(path) + 1 :]) or f"{hint} -k KEYFILE ZONEFILE"
+            hint = mixups.without_flag(behind) or f"{hint} -k KEYFILE ZONEFILE"
+    elif path == "publish" and what.lower().startswith(EXTRA_WORD) and (meant := mixups.without_flag(behind)):
+        what, hint = 'missing option "-k" / "--key"', meant
     elif path == "keygen" and what.lower().startswith(EXTRA_WORD):
         hint = f"p2pdns keygen -o {abridged(arguments[-1])}"
     return UsageError(what[:1].lower() + what[1:], place=path or None, hint=hint)

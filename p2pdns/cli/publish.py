@@ -27,7 +27,7 @@ from p2pdns.cli.watching import Edition, NotAgreed
 from p2pdns.cli.zones import ReadZone, keys_by_name, read_zone, show_warnings, zone_file_options
 from p2pdns.config import Config
 from p2pdns.errors import ZoneFileError, counted
-from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, MutableItem
+from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.publishing.changes import Changes
 from p2pdns.publishing.dates import date_of
@@ -325,18 +325,7 @@ def publish(
     Without -k the zones of the [[publish]] tables in the configuration are published: all, or that of ZONEFILE.
     """
     if key_file is None or zone_file is None:
-        flags = {
-            "--passphrase-file": passphrase_file is not None,
-            "--zone": bool(zone_words),
-            "--origin": origin is not None,
-            "--size-max": size_max != VALUE_BYTES_WRITE_DEFAULT,
-            "--take-back": takes_back,
-            "--watch": is_watched,
-            "--hook": hook_text is not None,
-        }
-        misfits = [flag for flag, is_given in flags.items() if is_given]
-        how = tables.How(is_forced=is_forced, is_agreed=is_agreed, is_dry=is_dry)
-        return tables.publish_tables(key_file, zone_file, given, how, misfits)
+        return tables.publish_tables(key_file, zone_file, given, tables.How(is_forced, is_agreed, is_dry))
     mixups.refuse_swapped(key_file, zone_file)
     watching.refuse_misfits(zone_file, hook_text, is_watched=is_watched, is_dry=is_dry)
     hook = None if hook_text is None else Hook.read(hook_text)

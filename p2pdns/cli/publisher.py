@@ -28,7 +28,7 @@ from p2pdns.cli.daemon_or_node import Daemon
 from p2pdns.cli.settings import Given
 from p2pdns.cli.tables import TableMemory, read_table_zone, refuse_mostly_gone, rules_for
 from p2pdns.cli.threads import in_thread
-from p2pdns.cli.watching import NotAgreed as NobodyAgrees
+from p2pdns.cli.watching import NotAgreed
 from p2pdns.clock import boot_now
 from p2pdns.config import Config, from_descriptor
 from p2pdns.config.published import PublishTable
@@ -38,7 +38,7 @@ from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.publishing.publication import Plan, Stored
 from p2pdns.signer.keyfiles import read_key
-from p2pdns.signer.tables import NotAgreed, TableEdition, TableKeeper, facts_of, trouble_text
+from p2pdns.signer.tables import MostlyGone, TableEdition, TableKeeper, facts_of, trouble_text
 
 AT_ONCE_MAX = 4  # Publications under way; each asks some forty nodes, which ration what one publisher may put.
 CONTACTS_S_MAX = 10.0  # A node that joins has contacts within seconds; without any a zone is kept here, and put later.
@@ -123,8 +123,8 @@ class ZoneOfTable:
             done = publish_through(
                 client, self._secret, value, memory=memory, rules=rules_for(self._table, approve=approve)
             )
-        except NobodyAgrees as trouble:
-            raise NotAgreed(trouble.what, place=trouble.place, hint=trouble.hint) from None
+        except NotAgreed as trouble:
+            raise MostlyGone(trouble.what, place=trouble.place, hint=trouble.hint) from None
         # The daemon has it and goes on putting it, so it is not signed again, whatever the others said.
         return TableEdition(done.seq, public, str(done), _trouble_of(done, str(self._secret.zone_key)))
 

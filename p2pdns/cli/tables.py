@@ -30,6 +30,8 @@ from p2pdns.publishing.publication import Plan, Rules, Stored
 from p2pdns.publishing.replicas import PublishStage
 
 MADE_PREFIX = "made."  # In the state directory: what a server has published with a key beside which it may not write.
+# The flags of `publish` that are about one zone and its key.
+OF_ONE_ZONE = ("passphrase_file", "zone_words", "origin", "size_max", "takes_back", "is_watched", "hook_text")
 COLUMNS = (
     ui.Column("zone"),
     ui.Column("file"),
@@ -144,7 +146,7 @@ class How:
     is_dry: bool = False
 
 
-class _NothingPut(Exception):
+class _DryRunOver(Exception):
     """A dry run is at its end."""
 
 
@@ -251,7 +253,7 @@ class TablesRun:
         def approve(plan: Plan) -> None:
             row.plan = plan
             if self._how.is_dry:
-                raise _NothingPut
+                raise _DryRunOver
             if not self._how.is_agreed:
                 refuse_mostly_gone(
                     plan, zone.path, "--yes publishes it all the same, --dry-run only shows what changes"
@@ -260,22 +262,22 @@ class TablesRun:
         rules = rules_for(row.table, approve=approve, is_forced=self._how.is_forced or self._how.is_dry)
         try:
             return daemon.publish(secret, zone.value, memory, rules, told)
-        except _NothingPut:
+        except _DryRunOver:
             return None
 
 
-def publish_tables(key_file: str | None, zone_file: str | None, given: Given, how: How, misfits: Sequence[str]) -> int:
-    """Publish the tables that a command line means which lacks a key or a file, and return the exit status.
-
-    `misfits` are the flags that were given and belong to one zone and its key.
-    """
+def publish_tables(key_file: str | None, zone_file: str | None, given: Given, how: How) -> int:
+    """Publish the tables that a command line means which lacks a key or a file, and return the exit status."""
+    context = click.get_current_context()
     if key_file is not None:
-        raise click.MissingParameter(param_hint='"ZONEFILE"', param_type="argument", ctx=click.get_current_context())
+        raise click.MissingParameter(param_hint='"ZONEFILE"', param_type="argument", ctx=context)
     config = given.config()
     tables = chosen(config, zone_file)
     if not tables:
-        raise click.MissingParameter(param_hint='"-k" / "--key"', param_type="option", ctx=click.get_current_context())
-    if misfits:
-        what = f"{misfits[0]} needs a key and a zone file"
-        raise UsageError(what, place="publish", hint="p2pdns publish -k KEYFILE ZONEFILE with the same flags")
+        raise click.MissingParameter(param_hint='"-k" / "--key"', param_type="option", ctx=context)
+    for parameter in context.command.get_params(context):
+        is_given = context.get_parameter_source(str(parameter.name)) is click.core.ParameterSource.COMMANDLINE
+        if is_given and parameter.name in OF_ONE_ZONE:
+            hint = "p2pdns publish -k KEYFILE ZONEFILE with the same flags"
+            raise UsageError(f"{parameter.opts[0]} needs a key and a zone file", place="publish", hint=hint)
     return TablesRun(config, given, how).run(tables)

@@ -24,7 +24,7 @@ LOOK_S = 60.0
 TROUBLE_CHARACTERS_MAX = 1_000  # Of an error with its hint, in a log and on the control socket.
 
 
-class NotAgreed(P2pdnsError):
+class MostlyGone(P2pdnsError):
     """Most of a zone would go, and a server has nobody to ask."""
 
 
@@ -145,7 +145,7 @@ class TableKeeper:
         try:
             text = self._publisher.read()
             edition = await self._publisher.publish(text, watch.addresses, is_first=self._edition is None)
-        except (ZoneFileError, KeyFileError, NotAgreed) as trouble:
+        except (ZoneFileError, KeyFileError, MostlyGone) as trouble:
             self._is_in_trouble(trouble)
             if public_placeholders(text):
                 # The address of a placeholder may become known without another save.

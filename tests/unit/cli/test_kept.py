@@ -53,14 +53,14 @@ def test_a_zone_that_was_never_put_in_this_run_says_so() -> None:
 
 
 def test_without_zones_it_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
-    kept.show([])
+    kept.show([], [])
     said = capsys.readouterr()
     assert said.out == "this daemon keeps no zone alive\n"
     assert "p2pdns publish -k KEYFILE ZONEFILE" in said.err
 
 
 def test_the_trouble_of_a_zone_is_a_warning_below_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    kept.show([ZONE | {"trouble": "only 1 other node keeps it, 20 are wanted"}])
+    kept.show([ZONE | {"trouble": "only 1 other node keeps it, 20 are wanted"}], [])
     assert "p2pdns: warning: alice: only 1 other node keeps it" in capsys.readouterr().err
 
 
@@ -69,7 +69,7 @@ def test_a_watch_shows_it_again_until_it_is_interrupted(
 ) -> None:
     class Daemon:
         def call(self, verb: str) -> dict[str, Any]:
-            return {"zones": [ZONE]}
+            return {"zones": [ZONE], "tables": []}
 
     pauses: list[float] = []
 
@@ -102,3 +102,18 @@ def test_a_name_below_no_key_has_no_holders(name: str) -> None:
 def test_anything_but_yes_is_no(typed: str, is_yes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(typed))
     assert ui.confirmed("really?") is is_yes
+
+
+def test_zones_of_the_configuration_are_a_table_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    table = {"file": "/z/a.zone", "key_file": "/k/a.key", "key": "k", "watch": True, "seq": 7, "trouble": None}
+    waiting = {**table, "file": "/z/b.zone", "watch": False, "seq": None}
+    wrong = {**waiting, "file": "/z/c.zone", "trouble": "no such file"}
+    kept.show([], [table, waiting, wrong])
+    shown = capsys.readouterr()
+    assert [line.split() for line in shown.out.splitlines()] == [
+        ["published", "from", "watched", "seq", "state"],
+        ["/z/a.zone", "yes", "7", "ok"],
+        ["/z/b.zone", "no", "-", "waiting"],
+        ["/z/c.zone", "no", "-", "WRONG:", "see", "below"],
+    ]
+    assert shown.err == "p2pdns: warning: /z/c.zone: no such file\n"

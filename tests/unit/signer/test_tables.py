@@ -11,7 +11,7 @@ import pytest
 from p2pdns.config.published import PublishTable
 from p2pdns.errors import P2pdnsError, Unavailable, ZoneFileError
 from p2pdns.publishing.watching import ASK_S, PUBLISH_S_MIN, RETRY_S, SETTLE_S
-from p2pdns.signer.tables import LOOK_S, TROUBLE_CHARACTERS_MAX, NotAgreed, TableEdition, TableKeeper, trouble_text
+from p2pdns.signer.tables import LOOK_S, TROUBLE_CHARACTERS_MAX, MostlyGone, TableEdition, TableKeeper, trouble_text
 
 WATCHED = PublishTable("/z/alice.zone", "/k/alice.key", watch=True)
 UNWATCHED = PublishTable("/z/alice.zone", "/k/alice.key")
@@ -153,7 +153,7 @@ def test_what_may_pass_is_tried_again_and_told_once(table: PublishTable) -> None
 
 
 @pytest.mark.parametrize(
-    "trouble", [ZoneFileError("not an address", path="/z/alice.zone", line=1), NotAgreed("3 of 4 RRsets would go")]
+    "trouble", [ZoneFileError("not an address", path="/z/alice.zone", line=1), MostlyGone("3 of 4 RRsets would go")]
 )
 def test_what_only_its_owner_can_mend_waits_for_the_next_save(trouble: P2pdnsError) -> None:
     world = World()
