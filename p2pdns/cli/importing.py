@@ -13,11 +13,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from p2pdns.addresses import Address, is_non_public, read_address, write_address
-from p2pdns.cli import files, settings, ui
+from p2pdns.cli import completion, files, settings, ui
 from p2pdns.cli.names import read_name
 from p2pdns.cli.resolve import DoesNotExist
 from p2pdns.cli.settings import Given
@@ -33,6 +34,9 @@ from p2pdns.items.item import SEQ_PER_SECOND
 from p2pdns.moving import imported
 from p2pdns.moving.gathering import ServerReply, gather
 from p2pdns.naming import is_zone_key_label
+
+if TYPE_CHECKING:
+    from p2pdns.signer.tsig import Key
 from p2pdns.publishing.dates import date_of
 
 FIRST_S_MAX = 6.0  # For the first question to each server. A resolver says SERVFAIL after some seconds.
@@ -190,13 +194,15 @@ def _host_of(packed: bytes) -> str:
     return str(ipaddress.ip_address(packed))
 
 
-def _by_transfer(domain: Name, addresses: Sequence[Address], *, is_only_way: bool) -> _FoundZone | None:
+def _by_transfer(
+    domain: Name, addresses: Sequence[Address], *, is_only_way: bool, key: Key | None = None
+) -> _FoundZone | None:
     from p2pdns.cli.transfer import transfer
 
     trouble: Unavailable | None = None
     for address in addresses[:TRANSFERS_MAX]:
         try:
-            records = transfer(domain, address, timeout_s=TRANSFER_S_MAX)
+            records = transfer(domain, address, timeout_s=TRANSFER_S_MAX, key=key)
         except Unavailable as error:
             trouble = error
             if not is_only_way:
@@ -208,6 +214,17 @@ def _by_transfer(domain: Name, addresses: Sequence[Address], *, is_only_way: boo
             "no public name server is known", place=str(domain).removesuffix("."), hint="--server ADDR names one"
         )
     return None
+
+
+def _read_tsig(path: str, by: str | None) -> Key:
+    """Return the first key of a file, as tsig-keygen writes it."""
+    from p2pdns.signer.tsig import read_keys
+
+    if by == "questions":
+        raise UsageError("--tsig is for a transfer", place="import", hint="leave out --tsig, or --by questions")
+    keys = read_keys(files.read_text(path), path)
+    files.refuse_if_others_may_read(path)
+    return next(iter(keys.values()))
 
 
 def _by_questions(domain: Name, servers: _Servers, soa: Sequence[RR]) -> _FoundZone:
@@ -226,9 +243,18 @@ def _by_questions(domain: Name, servers: _Servers, soa: Sequence[RR]) -> _FoundZ
 @click.option(
     "--by", type=click.Choice(["transfer", "questions"]), help="Take this way only; without it, the second if need be."
 )
+@click.option(
+    "--tsig",
+    "tsig_file",
+    metavar="FILE",
+    help="Sign the transfer with the first key of FILE, as tsig-keygen writes it; there is no second way then.",
+    shell_complete=completion.a_file,
+)
 @click.option("-o", "--output", metavar="FILE", help="Write the zone file to FILE, which must not exist yet.")
 @settings.usual_options
-def import_(domain: str, server: str | None, by: str | None, output: str | None, given: Given) -> None:
+def import_(
+    domain: str, server: str | None, by: str | None, tsig_file: str | None, output: str | None, given: Given
+) -> None:
     """Make a zone file of what the name servers of DOMAIN say.
 
     A transfer (AXFR) from its name servers gives the whole zone, but few allow it. Otherwise the usual names are asked
@@ -243,13 +269,14 @@ def import_(domain: str, server: str | None, by: str | None, output: str | None,
     if given.as_json and output is None:
         hint = f"p2pdns import --json {domain} -o FILE"
         raise UsageError("with --json the zone file needs a file", place="import", hint=hint)
+    key = None if tsig_file is None else _read_tsig(tsig_file, by)
     servers = _Servers(_servers_of(server, config))
     reply = servers.first(Question(name, Type.SOA))
     _check_domain(name, reply, servers.shown)
     found: _FoundZone | None = None
     if by != "questions":
         addresses = [read_address(server, DNS_PORT)] if server is not None else list(_name_servers(name, servers))
-        found = _by_transfer(name, addresses, is_only_way=by == "transfer")
+        found = _by_transfer(name, addresses, is_only_way=by == "transfer" or key is not None, key=key)
     if found is None:
         found = _by_questions(name, servers, [record for record in reply.answer if record.rtype == Type.SOA])
     _write(name, found, output, given)

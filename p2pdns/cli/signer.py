@@ -27,10 +27,11 @@ from p2pdns.cli.zones import keys_by_name, origin_in
 from p2pdns.config import Config
 from p2pdns.dns.name import Name
 from p2pdns.errors import ConfigError, FormatError, UsageError
-from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, VALUE_BYTES_WRITE_MAX
+from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, VALUE_BYTES_WRITE_MAX, MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.publishing.publication import Rules, Stored
 from p2pdns.publishing.replicas import PublishStage
+from p2pdns.signer.above import OwnChange
 
 if TYPE_CHECKING:
     from p2pdns.signer.outlet import ZonePublished
@@ -47,6 +48,8 @@ class ZoneOutlet:
         self._config = config
         self._secret = secret
         self._memory = memory_of(key_file)
+        # Its value is the zone here, without what another publisher may have in the overlay.
+        self._last: MutableItem | None = None
         words = f"-k {key_file} {zone_file}"
         self._rules = Rules(
             take_back_command=f"p2pdns publish --take-back {words}",
@@ -59,18 +62,32 @@ class ZoneOutlet:
 
         done = await in_thread(lambda: self._publish(value))
         if done.rebased:
-            what = "another publisher came in between: what it changed is published, and lost with the next change here"
+            what = "another publisher came in between: what it changed stays until this signer starts again"
             log.get_logger("signer").warning(what, seqs=",".join(map(str, done.rebased)))
         if not done.is_done:
             raise done.failure(str(self._secret.zone_key))
+        self._last = MutableItem.signed(self._secret, done.seq, value)
         return ZonePublished(True, str(done))
 
+    def _content(self, value: bytes) -> bytes | OwnChange:
+        """Return the change since the last publication, which leaves others' records there; at first the whole zone."""
+        if self._last is None:
+            return value
+        what = "another publisher has changed the same records: what is here takes their place"
+        return OwnChange(
+            self._secret.zone_key.apex,
+            self._last,
+            value,
+            lambda conflict: log.get_logger("signer").warning(what, why=conflict.what),
+        )
+
     def _publish(self, value: bytes) -> Stored:
+        content = self._content(value)
         # A daemon that has ended, or one that has started, is met at the next publication.
         client = None if self._given.names_an_overlay else running_daemon(self._given.state())
         if client is not None:
-            return publish_through(client, self._secret, value, memory=self._memory, rules=self._rules)
-        return asyncio.run(publish_alone(self._config, self._secret, value, self._memory, self._rules, _untold))
+            return publish_through(client, self._secret, content, memory=self._memory, rules=self._rules)
+        return asyncio.run(publish_alone(self._config, self._secret, content, self._memory, self._rules, _untold))
 
 
 def _untold(progress: PublishStage) -> None:

@@ -29,7 +29,7 @@ from p2pdns.dns.registry import (
 from p2pdns.errors import FormatError, P2pdnsError, StrangerError, Unavailable, ZoneFileError
 from p2pdns.signer import tsig
 from p2pdns.signer.content import is_newer, serial_of
-from p2pdns.signer.requests import NOTIFY, QUERY, UPDATE, DnsRequest, header_of, parse_request
+from p2pdns.signer.requests import NOTIFY, QUERY, UPDATE, DnsRequest, header_of, parse_request, skim_request
 from p2pdns.signer.spelling import Spelling
 from p2pdns.signer.transfer import axfr, divided, ixfr
 from p2pdns.signer.tsig import Keys, ReplayMemory, Responses, Signer, TsigRefused
@@ -82,8 +82,11 @@ class Responder:
         if header is None:
             return []
         try:
-            request = parse_request(wire)
+            request = skim_request(wire)
             signer = self._signer_of(request)
+            # The records of an UPDATE are read for those who have a key, because they may be many.
+            if signer is not None or request.opcode != UPDATE:
+                request = parse_request(wire)
         except TsigRefused as refused:
             self._tell.warning("a TSIG does not pass", host=host, why=refused.reason)
             response = compose(_plain(request, Rcode.NOTAUTH))

@@ -151,6 +151,7 @@ class Primary:
         writer.write(query.to_wire(prepend_length=True))
         zone = dns.zone.Zone(query.question[0].name, relativize=False)
         context, size_bytes, is_done = None, 0, False
+        records: list[RR] = []
         with dns.xfr.Inbound(zone, dns.rdatatype.AXFR) as inbound:
             while not is_done:
                 wire = await _message(reader)
@@ -167,13 +168,15 @@ class Primary:
                 )
                 is_first, context = context is None, message.tsig_ctx
                 is_done = inbound.process_message(message)
+                records += _records_in(message)
                 if is_first or is_done:
                     # RFC 8945 §5.3.1: the first message and the last one are signed, whatever is between.
                     _refuse_unsigned(message)
-        return self._taken(zone)
+        return self._taken(records)
 
-    def _taken(self, zone: dns.zone.Zone) -> bool:
-        content = content_of_transfer(_records_of(zone, self._name, self._zone.apex), self._zone.apex)
+    def _taken(self, records: list[RR]) -> bool:
+        spelling = Spelling(self._name, self._zone.apex)
+        content = content_of_transfer([spelling.inward(record) for record in records], self._zone.apex)
         soa = own_soa(content, self._zone.apex)
         assert soa is not None, "a transfer begins and ends with an SOA"
         return self._zone.commit(content, serial=serial_of(soa.rdata))
@@ -196,13 +199,14 @@ def content_of_transfer(records: list[RR], apex: Name) -> RRsets:
     return content
 
 
-def _records_of(zone: dns.zone.Zone, name: Name, apex: Name) -> list[RR]:
-    spelling = Spelling(name, apex)
+def _records_in(message: dns.message.Message) -> list[RR]:
+    """Return the records of a message as they were sent: a zone of dnspython drops some without a word."""
     found = []
-    for owner, ttl, rdata in zone.iterate_rdatas():
-        data = rdata.to_wire()
-        assert data is not None, "without a file the bytes are returned"
-        found.append(spelling.inward(RR(name_of(owner), int(rdata.rdtype), int(rdata.rdclass), ttl, data)))
+    for rrset in message.answer:
+        for rdata in rrset:
+            data = rdata.to_wire()
+            assert data is not None, "without a file the bytes are returned"
+            found.append(RR(name_of(rrset.name), int(rrset.rdtype), int(rrset.rdclass), int(rrset.ttl), data))
     return found
 
 

@@ -1,9 +1,10 @@
 """A request from bytes: header, question, records with their class and TTL, OPT and TSIG.
 
 dnspython reads the records. Its message object drops the TTL of records without RDATA, which RFC 2136 wants checked,
-and does not say where the TSIG begins, so the walk over the sections is here. Guarantees: `parse_request` ends for any
-bytes in a `DnsRequest` or a FormatError; names and RDATA come out uncompressed. Does not know which zone is asked, or
-whether a TSIG is right.
+and does not say where the TSIG begins, so the walk over the sections is here. Guarantees: both readers end for any
+bytes in a `DnsRequest` or a FormatError; `skim_request` is cheap for any bytes, and finds what tells whose request it
+is; names and RDATA of `parse_request` come out uncompressed. Does not know which zone is asked, or whether a TSIG is
+right.
 """
 
 from __future__ import annotations
@@ -31,7 +32,12 @@ OPCODE_SHIFT = 11
 # Labels of owners, and bytes that pointers stand for in RDATA. They are read before a TSIG is checked, and 64 kB of
 # pointers to a long name take seconds; 1,000 records with names of ten labels stay below.
 EXPANSION_MAX = 32_768
+# All but an UPDATE has a question, an SOA at most, OPT and TSIG; a stranger's message is not read any further.
+QUERY_BYTES_MAX = 4_096
+QUERY_RECORDS_MAX = 8
 _COUNTS = struct.Struct("!6H")
+_RECORD = struct.Struct("!HHIH")
+_POINTER_MIN, _LABEL_BYTES_MAX = 192, 63
 # dnspython's readers of RDATA fail with other exceptions than its own for some bytes.
 READER_ERRORS = (
     *(dns.exception.DNSException, struct.error, ValueError),
@@ -81,6 +87,63 @@ def header_of(wire: bytes) -> tuple[int, int] | None:
         return None
     number, flags = struct.unpack_from("!HH", wire)
     return None if flags & Flag.QR else (number, flags)
+
+
+def skim_request(wire: bytes) -> DnsRequest:
+    """Return a request without its records but OPT and TSIG; FormatError where it is none, or larger than any.
+
+    No name of a record is read, so it costs little whatever the bytes are.
+    """
+    try:
+        return _skimmed(wire)
+    except READER_ERRORS as trouble:
+        raise FormatError("bad-request", str(trouble)[:80]) from None
+
+
+def _skimmed(wire: bytes) -> DnsRequest:
+    parser = dns.wire.Parser(wire)
+    number, flags, questions, *counts = _COUNTS.unpack(parser.get_bytes(HEADER_BYTES))
+    if questions != 1:
+        raise FormatError("question-count", f"{questions}, 1 is needed")
+    is_update = (flags & OPCODE_MASK) >> OPCODE_SHIFT == UPDATE
+    count = sum(counts)
+    # An UPDATE may have as many as 64 kB hold: to walk over one costs microseconds.
+    if not is_update and (count > QUERY_RECORDS_MAX or len(wire) > QUERY_BYTES_MAX):
+        raise FormatError("too-long", f"{count} records in {len(wire)} bytes")
+    question = Question(name_of(parser.get_name(decompress=True)), *parser.get_struct("!HH"))
+    at, tsig, opt = parser.current, None, None
+    for index in range(count):
+        start, at = at, _behind_name(wire, at)
+        rtype, rclass, ttl, length = _RECORD.unpack_from(wire, at)
+        at += _RECORD.size + length
+        if rtype == Type.TSIG:
+            if index < count - 1:
+                raise FormatError("tsig-not-last")
+            if not counts[2] or rclass != Class.ANY or ttl:
+                raise FormatError("tsig-form")
+            tsig = _signature_at(wire, start)
+        elif rtype == Type.OPT:
+            opt = RR(Name.root(), rtype, rclass, ttl, wire[at - length : at])
+    if at != len(wire):
+        raise FormatError("trailing-bytes", f"{len(wire) - at} after the message")
+    return DnsRequest(wire, number, flags, question, (), (), opt, tsig)
+
+
+def _behind_name(wire: bytes, at: int) -> int:
+    """Return the offset behind a name, whose pointer is not followed."""
+    while (length := wire[at]) and length < _POINTER_MIN:
+        if length > _LABEL_BYTES_MAX:
+            raise FormatError("label-type", str(length))
+        at += 1 + length
+    return at + (2 if length else 1)
+
+
+def _signature_at(wire: bytes, start: int) -> SignatureRecord:
+    parser = dns.wire.Parser(wire, start)
+    owner = parser.get_name(decompress=True)
+    *_, length = parser.get_struct("!HHIH")
+    with parser.restrict_to(length):
+        return SignatureRecord(owner, _tsig_rdata(parser), start)
 
 
 def parse_request(wire: bytes) -> DnsRequest:

@@ -18,6 +18,7 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
 from p2pdns.dns.zonefile.entries import ReadRecord
 from p2pdns.dns.zonefile.lines import logical_lines, normalised
+from p2pdns.dns.zonefile.placeholders import escaped
 from p2pdns.dns.zonefile.reader import Reading
 from p2pdns.dns.zonefile.writing import rdata_text
 from p2pdns.errors import ZoneFileError
@@ -183,12 +184,13 @@ class _Plan:
     def _line(self, record: RR) -> str:
         moved = self._as_in_file(record)
         apex = None if self._is_moved else (self._reroot or self._apex)
-        data = rdata_text(moved.rtype, moved.rdata, apex)
+        # A name that looks like a placeholder would be one to the next reader of the file.
+        data = escaped(rdata_text(moved.rtype, moved.rdata, apex))
         return f"{self._owner_text(record)} {record.ttl} {type_text(record.rtype)} {data}{self._end}"
 
     def _owner_text(self, record: RR) -> str:
         owner = self._as_in_file(record).owner
-        return str(owner) if self._is_moved else owner.text_in(self._reroot or self._apex)
+        return escaped(str(owner) if self._is_moved else owner.text_in(self._reroot or self._apex))
 
     def _as_in_file(self, record: RR) -> RR:
         """Return a record with the names of the apex that the file was written for."""

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from p2pdns.dns.message import RR
 from p2pdns.dns.name import Name
 from p2pdns.errors import FormatError
-from p2pdns.signer.requests import UPDATE, parse_request
-from tests.signing import KEY, TSIG_KEY, ZONE_NAME, Signing, signed_again, update
+from p2pdns.signer import requests
+from p2pdns.signer.requests import QUERY_BYTES_MAX, QUERY_RECORDS_MAX, UPDATE, parse_request, skim_request
+from tests.signing import KEY, OTHER_KEY, TSIG_KEY, ZONE_NAME, Signing, rcode_of, signed_again, update
 
 
 def samples() -> list[bytes]:
@@ -103,3 +104,58 @@ def test_pointers_to_a_long_name_are_not_followed_without_end() -> None:
         parse_request(head + question + 4_000 * record)
     few = head[:8] + (20).to_bytes(2) + bytes(2)
     assert len(parse_request(few + question + 20 * record).authority) == 20
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_can_be_skimmed_or_are_a_format_error(data: bytes) -> None:
+    with contextlib.suppress(FormatError):
+        assert skim_request(data).wire == data
+
+
+@pytest.mark.parametrize("wire", [*SAMPLES, *map(signed_again, SAMPLES)])
+def test_a_skimmed_request_is_the_parsed_one_without_its_records(wire: bytes) -> None:
+    skimmed, parsed = skim_request(wire), parse_request(wire)
+    assert (skimmed.number, skimmed.flags, skimmed.question) == (parsed.number, parsed.flags, parsed.question)
+    assert (skimmed.opt, skimmed.answer, skimmed.authority) == (parsed.opt, (), ())
+    assert (skimmed.tsig is None) is (parsed.tsig is None)
+    if skimmed.tsig is not None and parsed.tsig is not None:
+        assert (skimmed.tsig.start, skimmed.tsig.owner) == (parsed.tsig.start, parsed.tsig.owner)
+        assert skimmed.tsig.rdata == parsed.tsig.rdata
+
+
+def test_nothing_of_a_large_query_is_read_whoever_signs_it(signing: Signing, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    name_of = requests.name_of
+    monkeypatch.setattr(requests, "name_of", lambda name: read.append(1) or name_of(name))  # type: ignore[func-returns-value]
+    query = dns.message.make_query(f"www.{KEY}.", "A")
+    for number in range(QUERY_RECORDS_MAX):
+        query.additional.append(dns.rrset.from_text(f"n{number}.{KEY}.", 60, "IN", "A", "192.0.2.1"))
+    long = dns.message.make_query(f"www.{KEY}.", "A")
+    long.additional.append(dns.rrset.from_text(ZONE_NAME, 60, "IN", "TXT", " ".join(["x" * 250] * 17)))
+    assert len(long.to_wire()) > QUERY_BYTES_MAX
+    for message in (query, long):
+        message.use_tsig(TSIG_KEY)
+        (response,) = signing.send(message.to_wire())
+        assert response[3] & 15 == 1, "FORMERR"
+    assert read == []
+
+
+def test_the_records_of_an_update_are_read_only_for_those_who_have_a_key(
+    signing: Signing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[bytes] = []
+
+    def parsed(wire: bytes) -> object:
+        read.append(wire)
+        return parse_request(wire)
+
+    monkeypatch.setattr("p2pdns.signer.answers.parse_request", parsed)
+    message = update()
+    message.add("new", 60, "A", "192.0.2.9")
+    message.use_edns(payload=1232)
+    assert signing.rcode(message, key=None) == "REFUSED"
+    message.use_tsig(OTHER_KEY)
+    assert rcode_of(signing.send(message.to_wire())[0]) == "NOTAUTH"
+    assert read == []
+    assert signing.rcode(message) == "NOERROR"
+    assert len(read) == 1

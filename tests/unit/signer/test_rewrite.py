@@ -78,6 +78,18 @@ def test_a_new_record_comes_at_the_end_and_all_else_stays() -> None:
     assert changed(plain, new=(record("new", Type.A, address(9), 60),))[0] == "www A 192.0.2.1\nnew 60 A 192.0.2.9\n"
 
 
+def test_a_name_that_looks_like_a_placeholder_is_written_as_the_name_that_it_is() -> None:
+    owner, target = Name((b"{zone:bob}", *APEX.labels)), Name((b"{public_ipv4}", *APEX.labels))
+    new = (RR(owner, Type.MX, Class.IN, 60, bytes(2) + target.wire()),)
+    made, _ = changed("www A 192.0.2.1\n", new=new)
+    assert made == "www A 192.0.2.1\n\\{zone:bob} 60 MX 0 \\{public_ipv4}\n"
+    # So is the owner of a line that took it from one that goes.
+    kept, _ = changed(
+        "\\{zone:bob} 60 A 192.0.2.1\n 60 TXT kept\n", gone=(RR(owner, Type.A, Class.IN, 60, address(1)),)
+    )
+    assert kept == "\\{zone:bob} 60 TXT kept\n"
+
+
 def test_a_record_that_goes_takes_its_lines_and_no_other() -> None:
     made, _ = changed(FILE, gone=(record("www", Type.TXT, b"\x07several\x05lines"),))
     assert made == FILE.replace('    TXT ( "several"\n          "lines" )          ; one record\n', "")

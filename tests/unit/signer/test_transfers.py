@@ -155,6 +155,14 @@ A_RECORD = "@ 60 A 192.0.2.7"
         ([A_RECORD, SOA_RECORD], "first rrset is not an soa"),
         ([SOA_RECORD, A_RECORD, "@ 60 TYPE65311 \\# 1 00", SOA_RECORD], "TYPE65311, which p2pdns alone makes"),
         ([SOA_RECORD, A_RECORD, "@ 60 DNSKEY 257 3 15 AAAA", SOA_RECORD], "1 records that no zone here can have"),
+        (
+            [SOA_RECORD, f"www.{KEY}. 60 A 192.0.2.1", f"www.{KEY}. 60 CNAME mail.{KEY}.", SOA_RECORD],
+            "1 records that no zone here can have",
+        ),
+        (
+            [SOA_RECORD, f"www.{KEY}. 60 CNAME mail.{KEY}.", f"www.{KEY}. 60 A 192.0.2.1", SOA_RECORD],
+            "1 records that no zone here can have",
+        ),
         ([SOA_RECORD, *[f"@ 60 TXT {'x' * 200}{number}" for number in range(8)], SOA_RECORD], "too large for one item"),
     ],
 )

@@ -363,3 +363,12 @@ def test_an_entry_that_no_signer_has_written_is_an_error_in_words(tmp_path: Path
     journal.close()
     with pytest.raises(Unavailable, match=r"an entry cannot be read"):
         signing.start()
+
+
+def test_an_owner_that_looks_like_a_placeholder_is_written_back(signing: Signing) -> None:
+    assert signing.add("{zone:bob}", 60, "A", "192.0.2.9") == "NOERROR"
+    signing.zone.write_back()
+    assert signing.path.read_text().endswith("\\{zone:bob} 60 A 192.0.2.9\n")
+    assert not signing.zone.reload()
+    signing.restart()
+    assert "{zone:bob}" in signing.text()

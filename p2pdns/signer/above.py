@@ -1,0 +1,42 @@
+"""The content of a publication of the signer: its own change, made on top of what is published now.
+
+Guarantees: a record that another publisher has put there stays, also where it came long before this change; where both
+have changed one RRset, the signer's is published, because its clients were told that it is taken. Does not know files,
+requests, or the overlay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from p2pdns.dns.name import Name
+from p2pdns.items.item import MutableItem
+from p2pdns.publishing.changes import Conflict, WholeZone
+
+
+class OwnChange:
+    """The change from the zone that was published here last to a newer one.
+
+    `on_conflict` is told where it takes the place of another publisher's.
+    """
+
+    def __init__(self, apex: Name, last: MutableItem, value: bytes, on_conflict: Callable[[Conflict], None]) -> None:
+        self._apex = apex
+        self._value = value
+        self._on_conflict = on_conflict
+        self._content = WholeZone(apex, value)
+        # What it is told first is the edition that its own change is counted from.
+        self._content.value_above(last)
+        self._is_first = True
+
+    def value_above(self, current: MutableItem | None) -> bytes:
+        """Return the value to sign above an item."""
+        is_first, self._is_first = self._is_first, False
+        try:
+            return self._content.value_above(current)
+        except Conflict as conflict:
+            if not is_first:
+                raise
+            self._on_conflict(conflict)
+            self._content = WholeZone(self._apex, self._value)
+            return self._content.value_above(current)
