@@ -68,7 +68,7 @@ def transfer(domain: Name, server: Address, *, timeout_s: float, key: dns.tsig.K
                     one_rr_per_rrset=True,
                 )
                 context = reply.tsig_ctx
-                _check(query, reply, is_first=not records, place=place)
+                _check(query, reply, is_first=not records, place=place, hint=OWNER_HINT if key is None else TSIG_HINT)
                 is_first = not records
                 records += records_in(reply.answer)
                 if key is not None and not reply.had_tsig and (is_first or _is_whole(records)):
@@ -139,7 +139,9 @@ def _count(records: list[RR]) -> str:
     return counted(len(records), "record")
 
 
-def _check(query: dns.message.Message, reply: dns.message.Message, *, is_first: bool, place: str) -> None:
+def _check(
+    query: dns.message.Message, reply: dns.message.Message, *, is_first: bool, place: str, hint: str = OWNER_HINT
+) -> None:
     """Raise Unavailable for a message that is no part of the transfer."""
     if reply.id != query.id or (reply.question and reply.question != query.question):
         raise Unavailable("an answer to another question", place=place, hint="is that the address of a DNS server?")
@@ -148,6 +150,6 @@ def _check(query: dns.message.Message, reply: dns.message.Message, *, is_first: 
         what = f"the transfer is refused ({word})"
         if not is_first:
             what = f"the server has given the transfer up in the middle ({word})"
-        raise Unavailable(what, place=place, hint=OWNER_HINT)
+        raise Unavailable(what, place=place, hint=hint)
     if not reply.answer:
         raise Unavailable("a message of the transfer has no records", place=place, hint=OWNER_HINT)

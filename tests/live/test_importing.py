@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import socketserver
 import struct
@@ -25,6 +26,7 @@ from p2pdns.dns.registry import Type
 from p2pdns.dns.zonefile import reader
 from p2pdns.errors import Unavailable
 from p2pdns.items.keys import SecretKey
+from p2pdns.signer.tsig import read_keys
 from tests.live.test_json import findings
 from tests.oracle.nsd import running_nsd
 
@@ -60,13 +62,35 @@ $ORIGIN plain.example.
 ns 300 A 127.0.0.1
 www 300 A 192.0.2.1
 """
+# Some messages long: the MAC of each covers the one before.
+KEYED = PLAIN.replace("plain.example", "keyed.example") + "".join(f"n{at} 300 TXT {'x' * 200}\n" for at in range(400))
+MOVER_SECRET = "c2VjcmV0IG9mIHRoZSB0ZXN0cywgMzIgYnl0ZXMgbG9uZw=="
+
+
+def mover(name: str = "mover", secret: str = MOVER_SECRET, algorithm: str = "hmac-sha256") -> str:
+    """Return a file of tsig-keygen."""
+    return f'key "{name}" {{\n\talgorithm {algorithm};\n\tsecret "{secret}";\n}};\n'
+
+
+def tsig_file(text: str) -> str:
+    """Write a file of TSIG keys, and return its name."""
+    path = Path("some.tsig")
+    path.touch(0o600)
+    path.write_text(text)
+    return str(path)
 
 
 @pytest.fixture(scope="module")
 def nsd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Yield the address of an NSD that transfers one of its zones."""
-    zones = {"example.com": ZONE, "wild.example": WILD, "plain.example": PLAIN}
-    with running_nsd(zones, tmp_path_factory.mktemp("nsd"), transferred=["example.com"]) as port:
+    zones = {"example.com": ZONE, "wild.example": WILD, "plain.example": PLAIN, "keyed.example": KEYED}
+    with running_nsd(
+        zones,
+        tmp_path_factory.mktemp("nsd"),
+        transferred=["example.com"],
+        keyed=["keyed.example"],
+        key_secret=MOVER_SECRET,
+    ) as port:
         yield f"127.0.0.1:{port}"
 
 
@@ -231,7 +255,7 @@ def serving(answers: Answers) -> Iterator[Address]:
     class Tcp(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             (length,) = struct.unpack("!H", self.rfile.read(2))
-            for message in answers(dns.message.from_wire(self.rfile.read(length))):
+            for message in answers(dns.message.from_wire(self.rfile.read(length), keyring=False)):
                 if message is None:
                     return
                 wire = message if isinstance(message, bytes) else message.to_wire()
@@ -346,3 +370,55 @@ def test_half_a_transfer_is_not_taken_and_the_usual_names_are_asked_for(capsys: 
     said = capsys.readouterr()
     assert said.out == ""
     assert "hint: half a zone is not taken; try again, or another server\n" in said.err
+
+
+def test_a_transfer_with_a_tsig_gives_the_whole_zone(nsd: str, capsys: pytest.CaptureFixture[str]) -> None:
+    # The first of several keys is the one that signs.
+    path = tsig_file(mover() + mover("other", secret="b3RoZXIgc2VjcmV0IG9mIHRoZSB0ZXN0cywgMzIgYnl0"))
+    assert main(["import", "keyed.example", "--server", nsd, "--tsig", path, "-o", "keyed.zone"]) == 0
+    text = Path("keyed.zone").read_text()
+    assert text.count("IN TXT") + text.count(" TXT ") >= 400
+    assert "by transfer (AXFR)" in capsys.readouterr().err
+
+
+WRONG_SECRET = mover(secret="b3RoZXIgc2VjcmV0IG9mIHRoZSB0ZXN0cywgMzIgYnl0")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (WRONG_SECRET, r"the server refuses the TSIG \(Bad"),
+        (mover("nobody"), r"the server refuses the TSIG \(BadKey\)"),
+        (mover(algorithm="hmac-sha512"), r"the transfer is refused \(REFUSED\)"),
+    ],
+)
+def test_a_wrong_key_is_one_line_and_no_second_way_is_tried(
+    nsd: str, capsys: pytest.CaptureFixture[str], text: str, what: str
+) -> None:
+    assert main(["import", "keyed.example", "--server", nsd, "--tsig", tsig_file(text)]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    error, hint = said.err.splitlines()
+    assert re.match(f"p2pdns: error: {re.escape(nsd)}: {what}", error), error
+    assert hint.startswith("p2pdns: hint: --tsig FILE: ")
+
+
+def test_tsig_needs_a_transfer_and_a_file_that_nobody_else_may_open(
+    nsd: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tsig_file(mover())
+    assert main(["import", "keyed.example", "--server", nsd, "--tsig", path, "--by", "questions"]) == 2
+    assert "--tsig is for a transfer" in capsys.readouterr().err
+    Path(path).chmod(0o644)
+    assert main(["import", "keyed.example", "--server", nsd, "--tsig", path]) == 1
+    assert "other users may open this key file" in capsys.readouterr().err
+
+
+def test_a_server_that_does_not_sign_is_not_believed() -> None:
+    key = next(iter(read_keys(mover(), "some.tsig").values()))
+
+    def plain(query: dns.message.Message) -> list[dns.message.Message | bytes | None]:
+        return [reply_of(query, [SOA, SOA])]
+
+    with serving(plain) as address, pytest.raises(Unavailable, match="does not sign the transfer"):
+        transfer.transfer(Name.read("example.com"), address, timeout_s=PATIENCE_S, key=key)

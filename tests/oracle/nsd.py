@@ -76,16 +76,27 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def running_nsd(zones: Mapping[str, str], folder: Path, *, transferred: Collection[str] = ()) -> Iterator[int]:
+def running_nsd(
+    zones: Mapping[str, str],
+    folder: Path,
+    *,
+    transferred: Collection[str] = (),
+    keyed: Collection[str] = (),
+    key_secret: str = "",
+) -> Iterator[int]:
     """Serve `zones` (apex text -> zone file text) and yield the port; the process ends with the block.
 
-    The zones in `transferred` are given to everybody on loopback by transfer, the others to nobody.
+    The zones in `transferred` are given to everybody on loopback by transfer, those in `keyed` to who has the key
+    "mover" (hmac-sha256), the others to nobody.
     """
     conf = CONF.replace("{folder}", str(folder))
+    if keyed:
+        conf += f'key:\n    name: "mover"\n    algorithm: hmac-sha256\n    secret: "{key_secret}"\n'
     for index, (apex, text) in enumerate(zones.items()):
         (folder / f"{index}.zone").write_text(text)
         conf += f'zone:\n    name: "{apex}"\n    zonefile: "{index}.zone"\n'
         conf += "    provide-xfr: 127.0.0.1 NOKEY\n" if apex in transferred else ""
+        conf += "    provide-xfr: 127.0.0.1 mover\n" if apex in keyed else ""
     for _ in range(STARTS_MAX):
         port = _free_port()
         (folder / "nsd.conf").write_text(conf.replace("{port}", str(port)))

@@ -136,3 +136,20 @@ def test_a_user_that_is_not_there_is_a_mistake_of_the_configuration(tmp_path: Pa
     else:
         with pytest.raises(ConfigError, match="only root can become"):
             identity_of("root", tmp_path)
+
+
+def test_a_signer_gives_up_every_right_and_nobody_of_its_user_looks_into_it() -> None:
+    code = (
+        "import ctypes, resource, sys\n"
+        "from p2pdns.privileges import give_up_all\n"
+        "give_up_all()\n"
+        "print('Dumpable:', ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))\n"
+        "print('Core:', *resource.getrlimit(resource.RLIMIT_CORE))\n"
+        "sys.stdout.write(open('/proc/self/status').read())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    status = {name: value.strip() for name, _, value in (line.partition(":") for line in done.stdout.splitlines())}
+    assert (status["Dumpable"], status["Core"], status["NoNewPrivs"]) == ("0", "0 0", "1")
+    for name in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+        assert capabilities(status, name) == set(), name

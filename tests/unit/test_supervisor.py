@@ -5,8 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+from ast import literal_eval
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -14,6 +16,7 @@ from structlog.testing import capture_logs
 from p2pdns import supervisor
 from p2pdns.clock import boot_now
 from p2pdns.config import Config
+from p2pdns.config.published import PublishTable
 from p2pdns.directory import StateDirectory, refuse_if_taken, remove_unless_taken
 from p2pdns.errors import Unavailable
 from p2pdns.net.sockets import open_dns
@@ -30,6 +33,20 @@ def test_every_address_gets_its_pair_of_sockets() -> None:
     assert [pair.address[0] for pair in pairs] == ["127.0.0.1", "::1"]
     for pair in pairs:
         pair.close()
+
+
+def test_files_that_systemd_hands_over_are_no_sockets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "some.key").touch()
+    file, pair = os.open(tmp_path / "some.key", os.O_RDONLY), open_dns(("127.0.0.1", 0))
+    given = [file, pair.udp.fileno(), pair.tcp.fileno()]
+    monkeypatch.setattr(supervisor, "listen_fds", lambda environ, pid: given)
+    handed = supervisor.handed_over()
+    assert (handed.files, handed.sockets) == ([file], given[1:])
+    pair.close()
+    # With files alone the addresses of the configuration are bound.
+    (bound,) = supervisor.dns_sockets(listening("127.0.0.1:0"), supervisor.Handed(files=[file]))
+    bound.close()
+    os.close(file)
 
 
 def test_when_one_address_is_taken_the_others_are_let_go() -> None:
@@ -57,13 +74,24 @@ def test_listen_fds_of_another_process_are_ignored_and_not_passed_on(monkeypatch
     pair.close()
 
 
-def run_with(tmp_path: Path, engine: str, front: str) -> int:
-    """Run a supervisor over two one-line modules; return its status."""
-    for name, code in (("engine_double", engine), ("front_double", front)):
+TABLE = PublishTable("/nonexistent/alice.zone", "/nonexistent/alice.key")
+
+
+def run_with(tmp_path: Path, engine: str, front: str, signer: str = "", **how: Any) -> int:
+    """Run a supervisor over one-line modules; return its status."""
+    for name, code in (("engine_double", engine), ("front_double", front), ("signer_double", signer)):
         (tmp_path / f"{name}.py").write_text(code)
     pair = open_dns(("127.0.0.1", 0))
     directory = StateDirectory.open(tmp_path / "state")
-    started = Supervisor(Config(), directory, [pair], engine_module="engine_double", front_module="front_double")
+    started = Supervisor(
+        Config(publish=(TABLE,) if signer else ()),
+        directory,
+        [pair],
+        engine_module="engine_double",
+        front_module="front_double",
+        signer_module="signer_double",
+        **how,
+    )
     before = signal.getsignal(signal.SIGTERM)
     try:
         return started.run()
@@ -87,6 +115,54 @@ WAIT = "import signal; signal.pause()"
 def test_a_child_that_cannot_start_ends_the_daemon_with_its_status(doubles: Path, code: int) -> None:
     assert run_with(doubles, f"raise SystemExit({code})", WAIT) == code
     assert run_with(doubles, WAIT, f"raise SystemExit({code})") == code
+
+
+# Notes its words and what its descriptors are.
+NOTES = (
+    "import os, pathlib, sys\n"
+    "names = {name: os.readlink(f'/proc/self/fd/{name}') for name in os.listdir('/proc/self/fd')\n"
+    "         if os.path.exists(f'/proc/self/fd/{name}')}\n"
+    "pathlib.Path(__file__).with_suffix('.words').write_text(repr((sys.argv[1:], names)))\n"
+)
+
+
+def test_a_signer_that_cannot_start_is_started_again_and_ends_nothing(doubles: Path) -> None:
+    signer = (
+        "import os, pathlib, signal\n"
+        "file = pathlib.Path(__file__).with_suffix('.lives')\n"
+        "lives = len(file.read_text()) + 1 if file.exists() else 1\n"
+        "file.write_text('x' * lives)\n"
+        "lives > 2 and os.kill(os.getppid(), signal.SIGTERM)\n"
+        "raise SystemExit(1 + lives % 2)\n"
+    )
+    assert run_with(doubles, WAIT, WAIT, signer) == 0
+    assert len((doubles / "signer_double.lives").read_text()) >= 3
+
+
+def test_the_signer_alone_gets_the_descriptors_of_key_files(doubles: Path) -> None:
+    key = doubles / "some.key"
+    key.touch()
+    descriptor = os.open(key, os.O_RDONLY)
+    ready = "(pathlib.Path(__file__).parent / '{}').exists()"
+    others = " and ".join(ready.format(f"{name}_double.words") for name in ("engine", "front"))
+    signer = (
+        f"{NOTES}import signal, time\nwhile not ({others}): time.sleep(0.01)\nos.kill(os.getppid(), signal.SIGTERM)\n"
+    )
+    assert run_with(doubles, NOTES + WAIT, NOTES + WAIT, signer, keys={0: descriptor}) == 0
+    os.close(descriptor)
+    words, files = literal_eval((doubles / "signer_double.words").read_text())
+    assert f"0:{descriptor}" in words
+    assert files[str(descriptor)] == str(key)
+    for name in ("engine", "front"):
+        words, files = literal_eval((doubles / f"{name}_double.words").read_text())
+        assert "--key-fd" not in words
+        assert str(key) not in files.values()
+
+
+def test_without_dns_there_is_no_front(doubles: Path) -> None:
+    engine = "import os, signal, time\nos.kill(os.getppid(), signal.SIGTERM)\n" + WAIT
+    assert run_with(doubles, engine, NOTES, answers_dns=False) == 0
+    assert not (doubles / "front_double.words").exists()
 
 
 def test_a_wrong_configuration_is_no_crash_however_long_the_start_took(
