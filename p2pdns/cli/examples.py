@@ -50,7 +50,8 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             "get the whole zone if its servers allow it, else the usual names",
         ),
         Example(
-            "p2pdns import example.com --server 192.0.2.53 --by transfer", "one transfer from this server, or an error"
+            "p2pdns import example.com --server 192.0.2.53 --tsig transfer.tsig",
+            "one transfer from this server, signed with a key of tsig-keygen, or an error",
         ),
     ),
     "export": (

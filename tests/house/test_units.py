@@ -1,4 +1,4 @@
-"""The systemd unit asks for what the daemon needs and no more, and systemd can read it."""
+"""The systemd units ask for what daemon and signer need and no more, and systemd can read them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from p2pdns import config as configuration
+from p2pdns.cli.signer import signer
 
 UNIT = Path(__file__).resolve().parents[2] / "deploy" / "p2pdns.service"
 TEXT = UNIT.read_text()
+SIGNER_UNIT = UNIT.with_name("p2pdns-signer@.service")
 
 
 @pytest.mark.parametrize(
@@ -43,14 +45,41 @@ def test_the_unit_leads_the_daemon_to_its_configuration_and_state() -> None:
     assert str(configuration.resolve_state_dir(None, environ)) == "/var/lib/p2pdns"
 
 
-def test_systemd_reads_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Type=exec",
+        "DynamicUser=yes",
+        "StateDirectory=p2pdns-signer/%i",
+        "StateDirectoryMode=0700",
+        # What it writes beside the key is nobody else's to read.
+        "UMask=0077",
+        "CapabilityBoundingSet=",
+        "NoNewPrivileges=yes",
+        "LimitCORE=0",
+        "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX",
+    ],
+)
+def test_the_unit_of_the_signer_has_the_line(line: str) -> None:
+    assert line in SIGNER_UNIT.read_text().splitlines()
+
+
+def test_the_command_of_the_signers_unit_is_one() -> None:
+    (line,) = re.findall(r"^ExecStart=(.*)$", SIGNER_UNIT.read_text(), re.MULTILINE)
+    program, verb, *words = line.replace("%i", "alice").split()
+    assert (program, verb) == ("/usr/local/bin/p2pdns", "signer")
+    given = signer.make_context("signer", words).params
+    names = ("state_flag", "key_file", "zone_file", "tsig_file")
+    assert [given[name] for name in names] == ["/run/p2pdns", "zone.key", "alice.zone", "update.tsig"]
+
+
+@pytest.mark.parametrize(("unit", "name"), [(UNIT, "p2pdns.service"), (SIGNER_UNIT, "p2pdns-signer@alice.service")])
+def test_systemd_reads_the_unit(tmp_path: Path, unit: Path, name: str) -> None:
     program = shutil.which("systemd-analyze")
     if program is None:
         # Not on every machine that runs tests; the lines above are looked at everywhere.
         return
-    unit = tmp_path / "p2pdns.service"
-    unit.write_text(
-        re.sub(r"^Documentation=.*\n", "", TEXT, flags=re.MULTILINE).replace("/usr/local/bin/p2pdns", "/bin/true")
-    )
-    done = subprocess.run([program, "verify", str(unit)], capture_output=True, text=True, check=False)
-    assert [line for line in (done.stdout + done.stderr).splitlines() if "p2pdns.service" in line] == []
+    text = re.sub(r"^Documentation=.*\n", "", unit.read_text(), flags=re.MULTILINE)
+    (tmp_path / name).write_text(text.replace("/usr/local/bin/p2pdns", "/bin/true"))
+    done = subprocess.run([program, "verify", str(tmp_path / name)], capture_output=True, text=True, check=False)
+    assert [line for line in (done.stdout + done.stderr).splitlines() if name in line] == []
