@@ -51,6 +51,7 @@ def start(other: Served) -> Iterator[Start]:
 
     def begin(folder: Path, *flags: str, more: str = "", within: Sequence[str] = ()) -> TablesServer:
         started.append(TablesServer(folder, other, *flags, more=more, within=within))
+        started[-1].served.ready()
         return started[-1]
 
     yield begin
@@ -76,7 +77,8 @@ class TablesServer:
             watch = "watch = true\n" if name == "bob" else ""
             text += f'[[publish]]\nzone = "{zone}"\nkey = "{key}"\n{watch}'
         (folder / "p2pdns.toml").write_text(text)
-        self.served = Served(folder / "state", *self.flags, within=within)
+        # Not waited for here: what has been started must be known to the fixture that ends it.
+        self.served = Served(folder / "state", *self.flags, within=within, is_ready=False)
 
     @property
     def tables(self) -> dict[str, dict[str, Any]]:
