@@ -25,7 +25,7 @@ from p2pdns.config.published import FORM, PublishTable
 from p2pdns.errors import P2pdnsError, UsageError, counted
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, MutableItem
 from p2pdns.items.keys import SecretKey, ZoneKey
-from p2pdns.publishing.memory import Memory
+from p2pdns.publishing.memory import Memory, Origin
 from p2pdns.publishing.publication import Plan, Rules, Stored
 from p2pdns.publishing.replicas import PublishStage
 
@@ -57,14 +57,15 @@ class TableMemory:
             found.append(there)
         self._memories = [KeyMemory(path) for path in found]
 
-    def is_made_here(self, item: MutableItem) -> bool:
-        """Return whether one of them knows an item, or a later one that was stored."""
-        return any(memory.is_made_here(item) for memory in self._memories)
+    def origin_of(self, item: MutableItem) -> Origin:
+        """Return where an item was made: one of them knows best."""
+        found = [memory.origin_of(item) for memory in self._memories]
+        return next((origin for origin in (Origin.HERE, Origin.MERGED) if origin in found), Origin.ELSEWHERE)
 
-    def signed(self, item: MutableItem) -> None:
-        """Note an item before it leaves."""
+    def signed(self, item: MutableItem, *, is_merged: bool = False) -> None:
+        """Note an item before it leaves; with `is_merged` it has what another publisher changed."""
         for memory in self._memories:
-            memory.signed(item)
+            memory.signed(item, is_merged=is_merged)
             _give_to_owner_of_folder(memory.path)
 
     def stored(self, item: MutableItem) -> None:

@@ -40,3 +40,7 @@ class OwnChange:
             self._on_conflict(conflict)
             self._content = WholeZone(self._apex, self._value)
             return self._content.value_above(current)
+
+    def value_again(self, missed: MutableItem) -> bytes:
+        """Return the value to sign above an own edition that the look-up has missed."""
+        return self._content.value_again(missed)
