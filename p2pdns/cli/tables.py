@@ -99,6 +99,7 @@ def rules_for(table: PublishTable, **given: Any) -> Rules:
     return Rules(
         take_back_command=f"p2pdns publish --take-back -k {table.key} {table.zone}",
         force_command=f"p2pdns publish --force {table.zone}",
+        keeps_merged=True,
         **given,
     )
 
