@@ -282,6 +282,12 @@ class _Again:
             return {f"public_{family}": one.address for family, one in daemon.reported().items()}
 
 
+def _stay(publishing: _Publishing, found: _Published, first: Edition, hook: Hook | None) -> None:
+    """Publish again what is saved, until a signal comes."""
+    again = _Again(publishing, found)
+    watching.watch(watching.Watching(publishing.zone_file, again, first, hook), publishing.zone_file)
+
+
 @click.command(cls=Verb)
 @files.key_option("The key that signs the zone.", is_needed=False)
 @click.argument("zone_file", metavar="ZONEFILE", required=False, shell_complete=completion.a_file)
@@ -321,7 +327,6 @@ def publish(
     What is published under the key is looked up first: what changes is shown, and a publication that was not made with
     this key file is refused. The running daemon puts the zone there and keeps it alive; it gets the signed zone, never
     the key. Without a daemon, or with --network or --bootstrap, a node of its own does it once.
-
     Without -k the zones of the [[publish]] tables in the configuration are published: all, or that of ZONEFILE.
     """
     if key_file is None or zone_file is None:
@@ -360,6 +365,5 @@ def publish(
     if not done.is_done:
         raise done.failure(key)
     if is_watched:
-        first = Edition(key, done.seq, text, found.zone.public)
-        watching.watch(watching.Watching(zone_file, _Again(publishing, found), first, hook), zone_file)
+        _stay(publishing, found, Edition(key, done.seq, text, found.zone.public), hook)
     return None

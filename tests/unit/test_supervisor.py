@@ -218,9 +218,10 @@ def test_a_child_that_ignores_sigterm_is_killed(doubles: Path, monkeypatch: pyte
     )
     front = "import os\nopen(__file__ + '.pid', 'w').write(str(os.getpid()))\n" + WAIT
     assert run_with(doubles, stubborn, front) == 0
-    for path in doubles.glob("*.pid"):
+    # On a busy machine the front may be killed before it has written.
+    for pid in filter(None, [path.read_text() for path in doubles.glob("*.pid")]):
         with pytest.raises(ProcessLookupError):
-            os.kill(int(path.read_text()), 0)
+            os.kill(int(pid), 0)
     assert (doubles / "engine_double.py.pid").exists()
 
 
