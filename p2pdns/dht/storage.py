@@ -32,6 +32,7 @@ from p2pdns.items.item import (
     signing_buffer_of_form,
 )
 from p2pdns.items.keys import ZoneKey
+from p2pdns.items.succession import commitment_of
 from p2pdns.rates import PrefixRates, RateLimit
 
 VALUE_FORM_BYTES_MAX = 1_000  # BEP 44's limit on the bencoded form, for values that are no byte strings.
@@ -120,6 +121,7 @@ class Storage:
         if held is not None:
             if isinstance(item, MutableItem):
                 self.precedence.check(item.seq, stored.value, held.stored.seq, held.stored.value, None, now)
+                _refuse_dropped(stored, held.stored)
             if (held.stored.seq, held.stored.value) == (stored.seq, stored.value):
                 self._refresh(held, OWN, now)
                 return Kept(held.stored, False)
@@ -150,6 +152,8 @@ class Storage:
         if held is not None and held.stored.seq == stored.seq:
             self._refresh(held, prefix, now)
             return Kept(held.stored, False)
+        if held is not None:
+            _refuse_dropped(stored, held.stored)
         self._admit(stored, prefix, now)
         return Kept(stored, True)
 
@@ -186,7 +190,11 @@ class Storage:
         if stored.key is None:
             return Selected(None, None, None, stored.value)
         # For a getter that knows an item from the future, a saner one with a lower seq is newer.
-        if known_seq is not None and not self.precedence.is_newer(stored.seq, known_seq, now):
+        is_newer = known_seq is None or self.precedence.is_newer(stored.seq, known_seq, now)
+        # An older item with a commitment is sent all the same: the newer one may lack it, and a reader that has seen
+        # neither before has to be shown both (docs/spec.md §3, Succession).
+        is_evidence = known_seq is not None and stored.commitment is not None and stored.seq < known_seq
+        if not is_newer and not is_evidence:
             return Selected(None, None, stored.seq, None)
         return Selected(stored.key, stored.signature, stored.seq, stored.value)
 
@@ -226,7 +234,7 @@ class Storage:
         held = self._live(stored.target, now)
         if held is None or held.stored.key is None:
             return False
-        if not self.precedence.is_newer(stored.seq, held.stored.seq, now):
+        if not self.precedence.is_newer(stored.seq, held.stored.seq, now) or stored.drops_commitment_of(held.stored):
             return False
         try:
             self._admit(stored, held.prefix, now)
@@ -428,6 +436,11 @@ def _check_sizes(request: krpc.Put) -> None:
             raise BadRequest("seq-reserved", krpc.PROTOCOL_ERROR)
 
 
+def _refuse_dropped(stored: StoredItem, held: StoredItem) -> None:
+    if stored.drops_commitment_of(held):
+        raise BadRequest("commitment-dropped", krpc.PROTOCOL_ERROR, f"it lacks the commitment of seq {held.seq}")
+
+
 def _note_prefix(held: _Held, prefix: str) -> None:
     """Note that `prefix` has put an item, if it is the second one that did."""
     if prefix not in (OWN, held.prefix) and not held.other_prefix:
@@ -442,7 +455,9 @@ def _stored(item: Item) -> StoredItem:
     form = bencode.encode(item.value)
     if isinstance(item, ImmutableItem):
         return StoredItem(item.target, form, item=item)
-    return StoredItem(item.target, form, item.key.raw, item.seq, item.signature, item.salt, item)
+    # Made once for each item that is kept, whose signature was checked for more than this costs.
+    commitment = commitment_of(item)
+    return StoredItem(item.target, form, item.key.raw, item.seq, item.signature, item.salt, item, commitment)
 
 
 def _immutable(value: bytes) -> StoredItem:

@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from p2pdns.items.item import Item
+from p2pdns.items.succession import Commitment
 
 
 @dataclass(frozen=True, slots=True)
 class StoredItem:
-    """A verified item as KRPC carries it: `value` in bencoded form; `key` is None for an immutable one."""
+    """A verified item as KRPC carries it: `value` in bencoded form; `key` is None for an immutable one.
+
+    `commitment` is that of a zone to its next key, None where it has none.
+    """
 
     target: bytes
     value: bytes
@@ -22,10 +26,19 @@ class StoredItem:
     signature: bytes = b""
     salt: bytes = b""
     item: Item | None = None
+    commitment: Commitment | None = None
 
     @property
     def size_bytes(self) -> int:
         return len(self.value) + len(self.salt)
+
+    def drops_commitment_of(self, held: StoredItem) -> bool:
+        """Return whether this item lacks the commitment of one that is held with a lower seq.
+
+        Its publisher never makes such an item (docs/spec.md §3, Succession). With both in the overlay, a reader that
+        sees the zone for the first time is shown the conflict.
+        """
+        return held.commitment is not None and self.seq > held.seq and self.commitment != held.commitment
 
 
 class Selected(NamedTuple):
