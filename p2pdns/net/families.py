@@ -174,9 +174,16 @@ def merged_get(outcomes: Sequence[GetOutcome], present: Present) -> GetOutcome:
         # Copies of an older item confirm nothing.
         confirmed_count=sum(outcome.confirmed_count for outcome in outcomes if outcome.item == best),
         confirmation=Confirmation.merged(outcome.confirmation for outcome in outcomes),
+        editions=_editions_of(outcomes),
         copies={address: item for outcome in outcomes for address, item in outcome.copies.items()},
         nearest=tuple(contact for outcome in outcomes for contact in outcome.nearest),
     )
+
+
+def _editions_of(outcomes: Sequence[GetOutcome]) -> tuple[MutableItem, ...]:
+    """Return the editions that were met in any family, the oldest first."""
+    met = {(item.seq, item.value): item for outcome in outcomes for item in outcome.editions}
+    return tuple(item for _, item in sorted(met.items()))
 
 
 def merged_put(outcomes: Sequence[PutOutcome]) -> PutOutcome:

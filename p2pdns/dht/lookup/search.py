@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.confirmation import Confirmation
+from p2pdns.dht.lookup.editions import Editions
 from p2pdns.dht.lookup.shortlist import WAITING, Candidate, CandidateState, Leave, Request, Shortlist
 from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.routing.reach import is_for
@@ -26,6 +27,7 @@ from p2pdns.dht.routing.table import K
 from p2pdns.errors import BadItem
 from p2pdns.items.item import ImmutableItem, Item, MutableItem, Present, SignatureMemo, mutable_target
 from p2pdns.items.keys import ZoneKey
+from p2pdns.items.succession import Commitment
 from p2pdns.limits import QUESTION_RPCS_MAX
 
 # Chosen with `bench/lookup.py` at 0 and 30 % dead: with α = 8 a first item costs 8 RPCs instead of 4 and comes no
@@ -39,6 +41,7 @@ DOUBTFUL_SILENT_MIN = 3  # Silent contacts for each that answered; where half ar
 # surrounded the key. By `bench/eclipse.py`, one request in four is too few: one dead contact ends their use.
 FAIR_SHARE = 2
 FORBIDDEN_MAX = 8  # Contacts whose ids BEP 42 forbids, asked if the others had nothing: as many as in a Mainline reply.
+ODD = "odd"  # The reason under which items are counted that lack the commitment of their key.
 K_DISTANCE_FACTOR_MAX = 4  # How much farther than estimated the k-th may be before the answer is called sparse.
 
 
@@ -47,7 +50,9 @@ class Sought:
     """The item that is looked for; a look-up without one looks for contacts.
 
     `key` None accepts any item that belongs under the target. `present` says which seqs are from the future. With
-    `wants_copies` each contact is asked for the item that it holds, whatever others hold.
+    `wants_copies` each contact is asked for the item that it holds, whatever others hold. An item that lacks
+    `commitment` is odd: it is left out, and counted with those that do not verify. `wants_editions` is for a reader
+    that has kept no commitment: it is told of the older items too that were met.
     """
 
     key: ZoneKey | None = None
@@ -55,6 +60,8 @@ class Sought:
     known_seq: int | None = None
     present: Present | None = None
     wants_copies: bool = False
+    commitment: Commitment | None = None
+    wants_editions: bool = False
 
 
 class Lookup:
@@ -81,6 +88,7 @@ class Lookup:
         self.confirmed_count = 0
         self.confirmation = Confirmation()
         self.copies: dict[Address, MutableItem] = {}
+        self.editions = Editions() if sought is None else Editions(sought.commitment, wants_all=sought.wants_editions)
         self.bad_items: Counter[str] = Counter()
         # Contacts that were named in vain, by reason. Many are "repeated": each look-up hears of its contacts again.
         self.contacts_dropped: Counter[str] = Counter()
@@ -101,6 +109,7 @@ class Lookup:
         self._given_up_count = 0
         self._follow_ups: list[Candidate] = []
         self._follow_up_count = 0
+        self._needs_older = False
 
     # Candidates
 
@@ -146,7 +155,7 @@ class Lookup:
     @property
     def seq(self) -> int | None:
         """The seq in our gets: nodes with no newer item then send contacts instead of the value."""
-        if self.sought is None or self.sought.wants_copies:
+        if self.sought is None or self.sought.wants_copies or self._needs_older:
             return None
         known = self.sought.known_seq
         if isinstance(self.item, MutableItem) and not self._is_future(self.item):
@@ -325,6 +334,8 @@ class Lookup:
     def _note_word(self, candidate: Candidate, reply: krpc.Reply, item: Item | None) -> None:
         candidate.seq = reply.seq
         if isinstance(item, MutableItem):
+            if self.editions.is_odd(item):
+                return
             self.confirmation.item_returned(candidate.contact.address, item)
             if self.sought is not None and self.sought.wants_copies:
                 self.copies[candidate.contact.address] = item
@@ -362,6 +373,10 @@ class Lookup:
     def item_found(self, item: Item) -> Item | None:
         """Take in a valid item; return it when it is the best so far."""
         if isinstance(item, MutableItem):
+            if self.editions.is_odd(item):
+                self.bad_items[ODD] += 1
+                return None
+            self.editions.note(item)
             known = self.sought.known_seq if self.sought is not None else None
             if known is not None and item.seq <= known:
                 return None
@@ -376,6 +391,7 @@ class Lookup:
         if self.rpcs_to_first is None:
             self.rpcs_to_first = self.rpc_count - self.retransmit_count
         self.item = item
+        self._needs_older = isinstance(item, MutableItem) and self.editions.needs_older(item)
         return item
 
     def _is_better(self, item: MutableItem, other: MutableItem) -> bool:

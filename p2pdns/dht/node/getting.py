@@ -131,6 +131,7 @@ class GetOperation(Operation):
             dropped=dict(lookup.bad_items),
             confirmation=lookup.confirmation,
             copies=dict(lookup.copies),
+            editions=lookup.editions.met,
             nearest=tuple(one.contact for one in lookup.shortlist.counted()[: self.core.settings.k]),
         )
         self._end()

@@ -273,7 +273,15 @@ class Node:
 
         `tells_patience` asks for the event `GetPatient`.
         """
-        sought = Sought(wanted.key, wanted.salt, wanted.known_seq, wanted.present, wanted.wants_copies)
+        sought = Sought(
+            wanted.key,
+            wanted.salt,
+            wanted.known_seq,
+            wanted.present,
+            wanted.wants_copies,
+            wanted.commitment,
+            wanted.wants_editions,
+        )
         lookup = self._lookup(wanted.target, sought, wanted.rpc_max)
         operation = GetOperation(self._core, lookup, now, wanted.deadline)
         operation.avoided = wanted.avoided

@@ -18,6 +18,7 @@ from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.routing.table import K
 from p2pdns.items.item import Item, MutableItem, Present, mutable_target
 from p2pdns.items.keys import ZoneKey
+from p2pdns.items.succession import Commitment
 from p2pdns.limits import QUESTION_RPCS_MAX
 
 # The bounds of a timeout, chosen with `bench/lookup.py`: below 50 ms a busy peer counts as dead, and after 1 s the
@@ -111,7 +112,9 @@ class Wanted:
 
     `key` None takes any item that belongs under the target. With `known_seq` only newer ones count. `present` judges
     seqs, so that an item from the future hides no other. `deadline` is a time of the node's clock. With `wants_copies`
-    the outcome has the item of every contact. `avoided` are no first contacts, if there are others.
+    the outcome has the item of every contact. `avoided` are no first contacts, if there are others. Items that lack
+    `commitment` are left out, as those that do not verify. With `wants_editions` the outcome has the older items too
+    that were met, for a reader that has kept no commitment.
     """
 
     target: bytes
@@ -123,6 +126,8 @@ class Wanted:
     deadline: float | None = None
     wants_copies: bool = False
     avoided: frozenset[Address] = frozenset()
+    commitment: Commitment | None = None
+    wants_editions: bool = False
 
     def __post_init__(self) -> None:
         assert self.key is None or self.target == mutable_target(self.key.raw, self.salt), "the target of another item"
@@ -134,8 +139,8 @@ class GetOutcome:
 
     `verdict` is about the contacts we heard of, see `p2pdns.dht.lookup.search`. `item` is None when none newer than
     `known_seq` was found; `confirmed_count` nodes hold just that seq, or the item found, and `confirmation` says for
-    which item their word counts. `peer_count` addresses were asked; times are seconds since the start. `copies` is
-    empty unless it was wanted.
+    which item their word counts. `peer_count` addresses were asked; times are seconds since the start. `copies` and
+    `editions` are empty unless they were wanted.
     """
 
     item: Item | None
@@ -151,10 +156,12 @@ class GetOutcome:
     rpcs_to_first: int | None
     confirmed_count: int = 0
     answered: tuple[Address, ...] = ()  # Nearest first.
-    dropped: Mapping[str, int] = field(default_factory=dict)  # Items in replies that did not verify, by reason.
+    # Items in replies that did not verify, or lack the commitment that was wanted, by reason.
+    dropped: Mapping[str, int] = field(default_factory=dict)
     confirmation: Confirmation = field(default_factory=Confirmation)
     copies: Mapping[Address, MutableItem] = field(default_factory=dict)
     nearest: tuple[krpc.NodeInfo, ...] = ()  # Of the contacts that answered, the k nearest that count.
+    editions: tuple[MutableItem, ...] = ()  # The oldest first, the item found among them.
 
     @property
     def complete(self) -> bool:

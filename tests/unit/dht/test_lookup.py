@@ -6,6 +6,7 @@ import gc
 import random
 from collections.abc import Callable, Sequence
 from itertools import permutations
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.routing.ids import distance
 from p2pdns.items.item import ImmutableItem, MutableItem, Present
 from p2pdns.items.keys import SecretKey
+from tests.committed import ANOTHER, COMMITTED, OLD, committed_item
 
 OWN = b"\x55" * 20
 SECRET = SecretKey.generate(b"\x01" * 32)
@@ -481,3 +483,61 @@ def test_an_ended_look_up_leaves_no_garbage_to_search_for() -> None:
         assert candidate_count() == before
     finally:
         gc.enable()
+
+
+def committed_lookup(**sought: object) -> Lookup:
+    """Return a look-up for the zone of a key with a commitment, which knows three contacts."""
+    item = committed_item(COMMITTED)
+    facts: dict[str, Any] = {"present": Present(UNIX_NOW), **sought}
+    lookup = Lookup(item.target, OWN, Sought(OLD.zone_key, **facts))
+    lookup.add([near(number) for number in (1, 2, 3)])
+    return lookup
+
+
+def answers_in_order(lookup: Lookup, *items: MutableItem | None) -> list[object]:
+    """Answer the first requests of a look-up with these items; return what it hands out."""
+    requests = lookup.requests_to_send()
+    return [
+        lookup.reply_received(request, reply(request.candidate, nodes=EIGHT, found=found))
+        for request, found in zip(requests, items, strict=False)
+    ]
+
+
+def test_an_odd_item_hides_no_other_and_confirms_nothing_and_its_holder_counts_as_having_answered() -> None:
+    honest, odd = committed_item(COMMITTED, seq=5), committed_item(ANOTHER, seq=9)
+    lookup = committed_lookup(commitment=COMMITTED)
+    assert answers_in_order(lookup, odd, honest, odd) == [None, honest, None]
+    assert (lookup.item, lookup.bad_items["odd"], lookup.seq) == (honest, 2, 5)
+    assert lookup.confirmation.is_of(honest)
+    assert not lookup.confirmation.is_of(odd)
+    assert [candidate.state for candidate in lookup.answered()] == [CandidateState.ANSWERED] * 3
+
+
+def test_without_a_kept_commitment_no_item_is_odd() -> None:
+    lookup = committed_lookup()
+    odd = committed_item(None, seq=9)
+    assert answers_in_order(lookup, committed_item(COMMITTED, seq=5), odd)[1] == odd
+    assert lookup.editions.met == ()
+
+
+def test_a_first_reader_is_told_of_the_older_editions_too_whatever_their_order() -> None:
+    items = (committed_item(COMMITTED, seq=5), committed_item(None, seq=9), committed_item(COMMITTED, seq=3))
+    for order in permutations(items):
+        lookup = committed_lookup(wants_editions=True)
+        answers_in_order(lookup, *order)
+        assert [item.seq for item in lookup.editions.met] == [3, 5, 9]
+
+
+@pytest.mark.parametrize(("commitment", "seq"), [(COMMITTED, None), (None, 5)], ids=["with", "without"])
+def test_a_first_reader_of_a_zone_with_a_commitment_asks_for_older_editions_too(
+    commitment: object, seq: int | None
+) -> None:
+    lookup = committed_lookup(wants_editions=True)
+    answers_in_order(lookup, committed_item(commitment, seq=5))
+    assert lookup.seq == seq
+
+
+def test_an_odd_item_in_our_own_storage_is_left_out_and_counted() -> None:
+    lookup = committed_lookup(commitment=COMMITTED)
+    assert lookup.item_found(committed_item(None, seq=9)) is None
+    assert (lookup.item, lookup.bad_items["odd"]) == (None, 1)
