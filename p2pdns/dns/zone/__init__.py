@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from p2pdns.dns.life import negative_ttl
 from p2pdns.dns.message import RR, Question, RRset, records_of
+from p2pdns.dns.message.rdata import rewrite_wires
 from p2pdns.dns.message.wire import parse
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import OURS_ALONE, Class, Type
@@ -32,7 +33,7 @@ MICROSECONDS = 1_000_000  # The seq of an item counts these.
 class Zone:
     """The content of one item: the RRsets at and below its key."""
 
-    __slots__ = ("_tree", "apex", "dropped", "made", "rrsets", "soa")
+    __slots__ = ("_seq", "_tree", "apex", "dropped", "made", "rrsets", "soa")
 
     apex: Name
     rrsets: Mapping[tuple[Name, int], RRset]  # In canonical order, without a made SOA.
@@ -47,6 +48,7 @@ class Zone:
         self.rrsets = MappingProxyType(rrsets)
         self.dropped = MappingProxyType(dropped)
         self.made = made
+        self._seq = seq
         self.soa = rrsets.get((apex, Type.SOA)) or _made_soa(apex, seq)
         self._tree = self._grow()
 
@@ -109,6 +111,29 @@ class Zone:
         """
         assert question.name.is_at_or_below(self.apex), f"{question.name} is not in {self.apex}"
         return Search(self._tree, question, links_max).run()
+
+    def at(self, apex: Name) -> Zone:
+        """Return this zone as another apex of the same length shows it.
+
+        Each owner, and each name in RDATA, that ends in this zone's apex ends in the other one there. Records that
+        p2pdns alone makes are about this key, and stay behind.
+        """
+        assert len(apex.wire()) == len(self.apex.wire()), "a name could become too long"
+
+        def moved(wire: bytes) -> bytes:
+            name = Name.parse(wire)[0]
+            return name.moved(self.apex, apex).wire() if name.is_at_or_below(self.apex) else wire
+
+        records = [
+            replace(
+                record,
+                owner=record.owner.moved(self.apex, apex),
+                rdata=rewrite_wires(record.rtype, record.rdata, moved),
+            )
+            for record in records_of(self.rrsets.values())
+        ]
+        dropped = Counter(self.dropped)
+        return Zone(apex, select(apex, records, dropped), dropped, self._seq)
 
     def _grow(self) -> Tree:
         nodes: dict[Name, dict[int, RRset]] = {self.apex: {}}
