@@ -199,6 +199,11 @@ def _in_memory(schema: Schema, path: Path | None, *warnings: str) -> Database:
     return Database(memory, memory, warnings, is_kept=False)
 
 
+def unreadable(error: sqlite3.Error, name: str) -> Unavailable:
+    """Return the error for a file of this name that cannot be read while it is in use."""
+    return Unavailable(f"cannot be read: {words_of(error)}", place=name, hint="restart: it is checked and rebuilt")
+
+
 def _shape(sql: str) -> str:
     return " ".join(sql.split())
 

@@ -20,14 +20,14 @@ from typing import Any
 
 from p2pdns import log
 from p2pdns.clock import boot_now, unix_now
-from p2pdns.errors import ConfigError, StrangerError, Unavailable, words_of
+from p2pdns.errors import StrangerError, Unavailable, words_of
 from p2pdns.items.item import MutableItem, Present
 from p2pdns.items.keys import ZoneId
-from p2pdns.naming import read_petname
 from p2pdns.overlay.parts import key_of, zone_id_of
 from p2pdns.overlay.ports import Held, Mark
 from p2pdns.state import tables
-from p2pdns.state.database import Database, open_database, transaction
+from p2pdns.state.database import Database, open_database, transaction, unreadable
+from p2pdns.state.names import read_names, remove_name, write_names
 from p2pdns.state.protection import Protection
 from p2pdns.state.tables import Change, Sighting, Slot
 
@@ -120,7 +120,7 @@ class Reader:
         try:
             return tables.seq_of(self._database.reading, mark)
         except sqlite3.Error as error:
-            raise _unreadable(error) from None
+            raise unreadable(error, "reader.sqlite") from None
 
     def held(self, zone_id: ZoneId, salt: bytes = b"") -> Held | None:
         """Return the newest item that was ever adopted for the key; None where only its mark is known."""
@@ -132,7 +132,7 @@ class Reader:
                 row = self._database.reading.execute(query, slot).fetchone()
             except sqlite3.Error as error:
                 # This is not the same as "not held": without the mark an older item could pass for the newest.
-                raise _unreadable(error) from None
+                raise unreadable(error, "reader.sqlite") from None
             held = None if row is None else self._verified(row)
             mark = None if held is None else self.mark(zone_id, salt)
             if held is not None and mark is not None and held.item.seq < mark.seq:
@@ -456,24 +456,15 @@ class Reader:
 
     def names(self) -> dict[str, str]:
         """Return the petnames: name to text of a zone key."""
-        names = {}
-        for name, key in self._database.reading.execute("SELECT name, key FROM names ORDER BY name").fetchall():
-            try:
-                names[read_petname(name)] = str(ZoneId.read(key))
-            except (ConfigError, StrangerError) as error:
-                self._warn(f"reader.sqlite: a petname is dropped: {error}")
-                self.remove_name(name)
-        return names
+        return read_names(self._database.reading, self._warn)
 
     def set_names(self, names: Mapping[str, ZoneId]) -> None:
         """Keep petnames, all or none; older ones of the same names are replaced."""
-        rows = [(name, str(zone_id)) for name, zone_id in names.items()]
-        with transaction(self._database.reading) as connection:
-            connection.executemany("INSERT OR REPLACE INTO names VALUES (?, ?)", rows)
+        write_names(self._database.reading, names)
 
     def remove_name(self, name: str) -> bool:
         """Remove a petname; return whether it was there."""
-        return self._database.reading.execute("DELETE FROM names WHERE name = ?", (name,)).rowcount > 0
+        return remove_name(self._database.reading, name)
 
     def close(self) -> None:
         """Commit everything that waits, and close the file."""
@@ -490,8 +481,3 @@ class Reader:
 
 def _mark_of(item: MutableItem) -> bytes:
     return tables.mark_of(zone_id_of(item).raw, item.salt)
-
-
-def _unreadable(error: sqlite3.Error) -> Unavailable:
-    hint = "restart: it is checked and rebuilt"
-    return Unavailable(f"cannot be read: {words_of(error)}", place="reader.sqlite", hint=hint)
