@@ -14,7 +14,8 @@ from p2pdns.addresses import Address
 from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.node.values import Cas, GetOutcome, Inquiry, InquiryOutcome, PutOutcome, Wanted
 from p2pdns.items.item import Item, MutableItem
-from p2pdns.items.keys import ZoneId
+from p2pdns.items.keys import ZoneId, ZoneKey
+from p2pdns.items.succession import Commitment, Succession
 from p2pdns.timing import Timer
 
 OnProgress = Callable[[int, int], None]
@@ -74,8 +75,33 @@ class Mark(NamedTuple):
     is_on_disk: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class KeptCommitment:
+    """The first commitment that this reader has seen of a key, and the key that follows it, once a value told it."""
+
+    commitment: Commitment
+    next_key: ZoneKey | None = None
+
+
+class CommitmentState(Protocol):
+    """The commitments that this reader keeps; `p2pdns.state.successions.Commitments`."""
+
+    def kept(self, zone_id: ZoneId) -> KeptCommitment | None:
+        """Return the commitment that is kept of a key."""
+
+    async def keep(self, zone_id: ZoneId, commitment: Commitment) -> None:
+        """Keep the first commitment of a key; returns after the commit to the disk."""
+
+    async def succeed(self, zone_id: ZoneId, succession: Succession) -> None:
+        """Keep the next key of a key; returns after the commit to the disk."""
+
+
 class ReaderState(Protocol):
     """The part of the reader's state that outlives the process; `p2pdns.state.marks.Reader`."""
+
+    @property
+    def commitments(self) -> CommitmentState:
+        """The commitments to next keys."""
 
     @property
     def newest_seq(self) -> int | None:

@@ -15,9 +15,31 @@ from p2pdns.dht.stored import Holding, Selected, StoredItem
 from p2pdns.dht.stored import Kept as KeptItem
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneId
+from p2pdns.items.succession import Commitment, Succession
 from p2pdns.overlay.parts import zone_id_of
-from p2pdns.overlay.ports import Held, Mark
+from p2pdns.overlay.ports import Held, KeptCommitment, Mark
 from p2pdns.publishing.cycle import FORGET_S, KeptCycle
+
+
+class MemoryCommitments:
+    """The commitments that one machine keeps: `CommitmentState` of the overlay."""
+
+    def __init__(self) -> None:
+        self.all: dict[ZoneId, KeptCommitment] = {}
+
+    def kept(self, zone_id: ZoneId) -> KeptCommitment | None:
+        """Return the commitment that is kept of a key."""
+        return self.all.get(zone_id)
+
+    async def keep(self, zone_id: ZoneId, commitment: Commitment) -> None:
+        """Keep the first commitment of a key."""
+        self.all.setdefault(zone_id, KeptCommitment(commitment))
+
+    async def succeed(self, zone_id: ZoneId, succession: Succession) -> None:
+        """Keep the next key of a key."""
+        kept = self.all[zone_id]
+        if kept.next_key is None:
+            self.all[zone_id] = replace(kept, next_key=succession.next_key)
 
 
 class MemoryState:
@@ -26,6 +48,7 @@ class MemoryState:
     def __init__(self, marks: dict[ZoneId, Held] | None = None) -> None:
         self.marks = {} if marks is None else marks
         self.cycles: dict[bytes, KeptCycle] = {}
+        self.commitments = MemoryCommitments()
 
     @property
     def newest_seq(self) -> int | None:

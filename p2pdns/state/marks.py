@@ -2,8 +2,9 @@
 
 Guarantees: when `adopt` has returned, the mark survives a crash of the machine; a mark never goes down, whatever the
 order of adoption; an item from the disk is verified again before it is returned. Commits that are asked for while
-another is under way share the next one. The first item of a key waits in memory until `keep` or the next `save`; its
-mark does not wait. Does not know whether an item is fresh, settled, or from the future: the caller of `adopt` does.
+another is under way share the next one, those of `commitments` too. The first item of a key waits in memory until
+`keep` or the next `save`; its mark does not wait. Does not know whether an item is fresh, settled, or from the future:
+the caller of `adopt` does.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from p2pdns.items.item import MutableItem, Present
 from p2pdns.items.keys import ZoneId
 from p2pdns.overlay.parts import key_of, zone_id_of
 from p2pdns.overlay.ports import Held, Mark
-from p2pdns.state import tables
+from p2pdns.state import successions, tables
 from p2pdns.state.database import Database, open_database, transaction, unreadable
 from p2pdns.state.names import read_names, remove_name, write_names
 from p2pdns.state.protection import Protection
+from p2pdns.state.successions import Commitments, Row, write_rows
 from p2pdns.state.tables import Change, Sighting, Slot
 
 ITEMS_MAX = 65_536  # About 80 MB of file: every zone a busy site uses. The longest unconfirmed go; their marks stay.
@@ -36,7 +38,6 @@ CACHED_MAX = 4_096  # About 6 MB of memory; the rest is read and verified again 
 PENDING_MAX = 4_096  # Items in memory alone, their marks being on the disk; about 6 MB. The oldest go first.
 OWED_MAX = 65_536  # Marks that the disk has refused, held in memory until it takes them; about 8 MB.
 CONFIRMED_LONG_AGO = 1.0  # Unix time of a confirmation at an unknown time: any look-up is newer.
-TOLD_AGAIN_S = 3_600.0  # How often at most the log says that marks make room for others.
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,10 @@ class Reader:
         self.item_count = tables.count_of(self._database.reading)
         self.facts = tables.read_facts(self._database.reading)
         self.commits = tables.Commits()
-        self._evicted_told = (float("-inf"), self.facts.evicted_count)
+        self.commitments = Commitments(
+            self._database.reading, self._commit, on_succeeded=self._protect_next, warn=self._warn
+        )
+        self._protection.begin(self.facts)
 
     @property
     def mark_count(self) -> int:
@@ -101,7 +105,12 @@ class Reader:
 
     def protect(self, zone_ids: Iterable[ZoneId]) -> None:
         """Say which keys' marks and items never make room for others', beside those that this node keeps alive."""
-        self._protected = frozenset(tables.mark_of(zone_id.raw) for zone_id in zone_ids)
+        named = [following for zone_id in zone_ids for following in self.commitments.chain(zone_id)]
+        self._protected = frozenset(tables.mark_of(zone_id.raw) for zone_id in named)
+
+    def _protect_next(self, zone_id: ZoneId, following: ZoneId) -> None:
+        if self.is_protected(zone_id):
+            self._protected |= {tables.mark_of(following.raw)}
 
     def is_protected(self, zone_id: ZoneId) -> bool:
         """Return whether the marks of a key never make room for others'."""
@@ -237,8 +246,20 @@ class Reader:
             return
         for held in list(self._pending.values()):
             self._wish(held, is_whole=True, is_absent=False)
-        if self._wishes or self._confirmed or self._owed:
+        if self._wishes or self._confirmed or self._owed or self.commitments.waiting():
             self._start_writer(self._thread)
+        if self._writer is not None:
+            await asyncio.wait({self._writer})
+
+    async def _commit(self) -> None:
+        """Write the commitments that wait, with all else that does; return once the disk has taken or refused them."""
+        if self._thread is None:
+            rows = self.commitments.waiting()
+            self._write([], {}, [], rows)
+            self.commitments.written(rows)
+            self.facts = tables.read_facts(self._database.reading)
+            return
+        self._start_writer(self._thread)
         if self._writer is not None:
             await asyncio.wait({self._writer})
 
@@ -282,11 +303,13 @@ class Reader:
             # The task starts after everything else of this tick has run, so all its wishes are here.
             wishes, self._wishes = self._wishes, []
             confirmed, self._confirmed = self._confirmed, {}
-            owed = list(self._owed.values())
+            owed, rows = list(self._owed.values()), self.commitments.waiting()
+            changes = [wish.change for wish in wishes]
             try:
-                await loop.run_in_executor(thread, self._write, [wish.change for wish in wishes], confirmed, owed)
+                await loop.run_in_executor(thread, self._write, changes, confirmed, owed, rows)
+                self.commitments.written(rows)
                 self._done(wishes, owed)
-                if not self._wishes:
+                if not (self._wishes or self.commitments.waiting()):
                     return
             except Exception as error:
                 # Every kind of error ends the wishes: a wish without an end is a question without an answer.
@@ -306,7 +329,7 @@ class Reader:
             self._adopted(wish)
             if not wish.done.done():
                 wish.done.set_result(None)
-        self._tell_evicted()
+        self._protection.tell_evicted(self.facts, self._log.warning)
 
     def _refused(self, wishes: Sequence[_Wish], confirmed: Mapping[Slot, float], error: Exception) -> None:
         """Take note that the disk has refused a commit: its marks hold for this process alone."""
@@ -338,40 +361,32 @@ class Reader:
         if len(self._owed) > OWED_MAX:
             self._owed.popitem(last=False)
 
-    def _tell_evicted(self) -> None:
-        told_at, told_count = self._evicted_told
-        if self.facts.evicted_count > told_count and boot_now() >= told_at + TOLD_AGAIN_S:
-            self._evicted_told = (boot_now(), self.facts.evicted_count)
-            self._log.warning(
-                "marks made room for others: roll-back protection has ended for their keys",
-                count=self.facts.evicted_count,
-                marks_max=tables.SEEN_MAX,
-            )
-
-    def _write(self, changes: Sequence[Change], confirmed: Mapping[Slot, float], owed: Sequence[Sighting]) -> None:
+    def _write(
+        self,
+        changes: Sequence[Change],
+        confirmed: Mapping[Slot, float],
+        owed: Sequence[Sighting],
+        rows: Sequence[Row] = (),
+    ) -> None:
         began = boot_now()
         whole = [change.held for change in changes if change.is_whole]
         sightings = [*owed, *(change.sighting for change in changes)]
         with transaction(self._database.writing) as connection:
             protected = {*self._protected}
-            if self.facts.seen_count + len(sightings) > tables.SEEN_MAX:
+            is_full = self.facts.seen_count + len(sightings) > tables.SEEN_MAX
+            if is_full or self.facts.commitment_count + len(rows) > successions.COMMITMENTS_MAX:
                 protected.update(tables.mark_of_slot(*slot) for slot in connection.execute(tables.KEPT_ALIVE))
             tables.raise_marks(connection, sightings, protected, unix_now())
+            write_rows(connection, rows, protected)
             connection.executemany(tables.RAISE, [tables.row_of(held) for held in whole])
             connection.executemany(tables.CONFIRM, [tables.flags_of(held) for held in whole])
             connection.executemany(tables.CONFIRM, [(unix, 0, 0, *slot) for slot, unix in confirmed.items()])
             item_count = tables.count_of(connection) if whole else self.item_count
             if item_count > ITEMS_MAX:
-                item_count -= self._evict_items(connection)
+                item_count -= tables.evict_items(connection, self._protected)
         self.item_count = item_count
         before, seconds = self.commits, boot_now() - began
         self.commits = tables.Commits(before.count + 1, before.seconds + seconds, before.mark_count + len(sightings))
-
-    def _evict_items(self, connection: sqlite3.Connection) -> int:
-        oldest = connection.execute(tables.OLDEST, (tables.EVICTED_AT_ONCE + len(self._protected),)).fetchall()
-        gone = [slot for slot in oldest if tables.mark_of_slot(*slot) not in self._protected][: tables.EVICTED_AT_ONCE]
-        connection.executemany("DELETE FROM marks WHERE key = ? AND salt = ?", gone)
-        return len(gone)
 
     def _adopted(self, wish: _Wish) -> None:
         held = wish.change.held
@@ -419,20 +434,23 @@ class Reader:
                 table[slot] = replace(table[slot], is_own=False, is_pinned=False)
 
     def forget(self, zone_id: ZoneId) -> bool:
-        """Clear the marks of a key, and with them the wish to keep it alive; return whether there was one."""
+        """Clear the marks of a key, its commitment, and the wish to keep it alive; return whether there was any."""
         raw = key_of(zone_id).raw
         with transaction(self._database.reading) as connection:
             salts = connection.execute("DELETE FROM marks WHERE key = ? RETURNING salt", (raw,)).fetchall()
             known = {b"", *(salt for (salt,) in salts), *(salt for other, salt in self._pending if other == raw)}
             marks = [tables.mark_of(zone_id.raw, salt) for salt in sorted(known)]
             count = tables.forget(connection, marks, unix_now())
+            had_commitment = self.commitments.forget(connection, zone_id)
         for mark in marks:
             count += self._owed.pop(mark, None) is not None
         self.item_count -= len(salts)
         self._forget_in_memory(lambda slot, held: slot[0] == raw)
         if count:
             self._log.warning("a mark was cleared with forget: an older item may pass for the newest", key=str(zone_id))
-        return count > 0
+        if had_commitment:
+            self._log.warning("a commitment was cleared with forget: a thief of the key is followed", key=str(zone_id))
+        return count > 0 or had_commitment
 
     def forget_above(self, seq: int) -> int:
         """Clear every mark above a seq, and the items with them; return how many marks there were."""
@@ -473,8 +491,9 @@ class Reader:
         with contextlib.suppress(sqlite3.Error):
             changes = [wish.change for wish in self._wishes]
             changes += [self._change(held, is_whole=True) for held in self._pending.values()]
-            if changes or self._confirmed or self._owed:
-                self._write(changes, self._confirmed, list(self._owed.values()))
+            rows = self.commitments.waiting()
+            if changes or rows or self._confirmed or self._owed:
+                self._write(changes, self._confirmed, list(self._owed.values()), rows)
         self._wishes.clear()
         self._database.close()
 

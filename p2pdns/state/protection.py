@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
-from p2pdns.clock import unix_now
+from p2pdns.clock import boot_now, unix_now
 from p2pdns.directory import FILE_MODE
 from p2pdns.items.item import SEQ_PER_SECOND
 from p2pdns.publishing.dates import date_of
-from p2pdns.state.tables import Facts
+from p2pdns.state.tables import SEEN_MAX, Facts
 
 FILE_NAME = "reader.anew"
+TOLD_AGAIN_S = 3_600.0  # How often at most the log says that marks make room for others.
 NOTE_BYTES_MAX = 512  # Read back; what we write is shorter.
 
 
@@ -27,6 +29,8 @@ class Protection:
     def __init__(self, directory: Path | None) -> None:
         self._path = None if directory is None else directory / FILE_NAME
         self._note = _read(self._path) if self._path is not None else ""
+        self._told_at = float("-inf")
+        self._told = Facts()
 
     def told(self, facts: Facts, owed_count: int) -> str:
         """Return, in words, since when no answer falls below the newest item seen, and for which keys it may."""
@@ -34,6 +38,11 @@ class Protection:
         if facts.evicted_count:
             when = date_of(facts.evicted_unix * SEQ_PER_SECOND)
             exceptions.append(f"{facts.evicted_count} marks made room for others, the last at {when}")
+        if facts.commitments_evicted_count:
+            when = date_of(facts.commitments_evicted_unix * SEQ_PER_SECOND)
+            exceptions.append(
+                f"{facts.commitments_evicted_count} commitments to next keys made room for others, the last at {when}"
+            )
         if facts.forgotten_count:
             when = date_of(facts.forgotten_unix * SEQ_PER_SECOND)
             exceptions.append(f"{facts.forgotten_count} marks were cleared with forget, the last at {when}")
@@ -41,6 +50,25 @@ class Protection:
             exceptions.append(f"{owed_count} marks are not on the disk, which takes none")
         whole = "whole but for this" if exceptions else "whole"
         return "; ".join([f"starts anew as of {self._note}" if self._note else whole, *exceptions])
+
+    def begin(self, facts: Facts) -> None:
+        """Take note of what was evicted in earlier runs, whose logs have said it."""
+        self._told = facts
+
+    def tell_evicted(self, facts: Facts, warning: Callable[..., None]) -> None:
+        """Say in the log, now and then, that marks or commitments have made room for others."""
+        told = self._told
+        has_more_marks = facts.evicted_count > told.evicted_count
+        has_more_commitments = facts.commitments_evicted_count > told.commitments_evicted_count
+        if not (has_more_marks or has_more_commitments) or boot_now() < self._told_at + TOLD_AGAIN_S:
+            return
+        self._told_at, self._told = boot_now(), facts
+        warning(
+            "marks made room for others: roll-back protection has ended for their keys",
+            count=facts.evicted_count,
+            marks_max=SEEN_MAX,
+            commitments=facts.commitments_evicted_count,
+        )
 
     def starts_anew(self, reason: str) -> None:
         """Note that marks are lost as of now. A key whose mark was kept is protected still, without being named."""

@@ -1,4 +1,4 @@
-"""The tables of `reader.sqlite`: items, petnames, and the small marks with facts about all of them.
+"""The tables of `reader.sqlite`: items, petnames, commitments, and the small marks with facts about all of them.
 
 A small mark is the hash of a key and the highest seq of its items that was ever shown. Guarantees: a file of an older
 version keeps what it holds; only `forget` lowers a mark; there are `SEEN_MAX` at most, and no protected one is evicted;
@@ -42,20 +42,29 @@ _VERSION_1 = (
     "CREATE INDEX marks_by_age ON marks (is_own, is_pinned, confirmed_unix)",
     "CREATE TABLE names (name TEXT PRIMARY KEY, key TEXT NOT NULL) STRICT",
 )
+_SUCCESSIONS = """CREATE TABLE successions (
+        mark BLOB PRIMARY KEY, commitment BLOB NOT NULL, next BLOB, seen_unix REAL NOT NULL
+    ) STRICT, WITHOUT ROWID"""
 
 
-def _upgrade(connection: sqlite3.Connection) -> None:
-    """Give a file of version 1, whose items were its marks, small marks too."""
+def _upgrade_1(connection: sqlite3.Connection) -> None:
+    """Give a file of version 1, whose items were its marks, small marks too, and the rest of version 3."""
     for statement in _SEEN:
         connection.execute(statement)
     fill_from_items(connection, unix_now())
+    _upgrade_2(connection)
+
+
+def _upgrade_2(connection: sqlite3.Connection) -> None:
+    """Give a file of version 2 a table of commitments."""
+    connection.execute(_SUCCESSIONS)
 
 
 SCHEMA = Schema(
-    version=2,
+    version=3,
     # Version 1 called its items marks, and the table has kept that name.
-    statements=(*_VERSION_1, *_SEEN),
-    earlier=(Earlier(1, _VERSION_1, _upgrade),),
+    statements=(*_VERSION_1, *_SEEN, _SUCCESSIONS),
+    earlier=(Earlier(1, _VERSION_1, _upgrade_1), Earlier(2, (*_VERSION_1, *_SEEN), _upgrade_2)),
     # A mark that a power cut takes back would let an older item pass for the newest.
     synchronous="FULL",
 )
@@ -146,7 +155,7 @@ class Sighting(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts about all marks together. Times are Unix seconds; 0 where it never happened."""
+    """Facts about all marks and commitments together. Times are Unix seconds; 0 where it never happened."""
 
     seen_count: int = 0
     newest_seq: int = 0
@@ -154,6 +163,9 @@ class Facts:
     evicted_unix: int = 0
     forgotten_count: int = 0
     forgotten_unix: int = 0
+    commitment_count: int = 0
+    commitments_evicted_count: int = 0
+    commitments_evicted_unix: int = 0
 
 
 def mark_of(zone_raw: bytes, salt: bytes = b"") -> bytes:
@@ -205,7 +217,7 @@ def raise_marks(
     facts = replace(facts, seen_count=facts.seen_count + new_count, newest_seq=max(facts.newest_seq, newest))
     if facts.seen_count > SEEN_MAX:
         kept = {*protected, *(sighting.mark for sighting in sightings)}
-        gone = _evict(connection, kept)
+        gone = evict(connection, "seen", kept)
         facts = replace(
             facts,
             seen_count=facts.seen_count - gone,
@@ -216,21 +228,30 @@ def raise_marks(
         write_facts(connection, facts)
 
 
-def _evict(connection: sqlite3.Connection, kept: Collection[bytes]) -> int:
-    """Delete some marks from a random place on; return how many.
+def evict(connection: sqlite3.Connection, table: str, kept: Collection[bytes]) -> int:
+    """Delete some rows of a table of marks from a random place on; return how many.
 
     A client that fills the table cannot choose whose mark goes: the place is random, and so is the order of hashes.
     """
     start, gone = os.urandom(MARK_BYTES), 0
     wanted = EVICTED_AT_ONCE + len(kept)
-    for query in ("SELECT mark FROM seen WHERE mark >= ? LIMIT ?", "SELECT mark FROM seen WHERE mark < ? LIMIT ?"):
+    for comparison in (">=", "<"):
+        query = f"SELECT mark FROM {table} WHERE mark {comparison} ? LIMIT ?"
         found = [row for row in connection.execute(query, (start, wanted)).fetchall() if row[0] not in kept]
         chosen = found[: EVICTED_AT_ONCE - gone]
-        connection.executemany("DELETE FROM seen WHERE mark = ?", chosen)
+        connection.executemany(f"DELETE FROM {table} WHERE mark = ?", chosen)
         gone += len(chosen)
         if gone >= EVICTED_AT_ONCE:
             break
     return gone
+
+
+def evict_items(connection: sqlite3.Connection, protected: Collection[bytes]) -> int:
+    """Delete the items that were not confirmed for the longest time; return how many. Their marks stay."""
+    oldest = connection.execute(OLDEST, (EVICTED_AT_ONCE + len(protected),)).fetchall()
+    gone = [slot for slot in oldest if mark_of_slot(*slot) not in protected][:EVICTED_AT_ONCE]
+    connection.executemany("DELETE FROM marks WHERE key = ? AND salt = ?", gone)
+    return len(gone)
 
 
 def forget(connection: sqlite3.Connection, marks: Iterable[bytes], unix_now: float) -> int:

@@ -17,7 +17,7 @@ from p2pdns.items.keys import ZoneId
 from p2pdns.limits import QUESTION_S_MAX
 from p2pdns.overlay.finder import Overlay
 from p2pdns.overlay.parts import zone_id_of
-from p2pdns.overlay.ports import Gets, Held, Mark, ReaderState
+from p2pdns.overlay.ports import CommitmentState, Gets, Held, Mark, ReaderState
 from p2pdns.resolver.steps import Budget, Found
 from p2pdns.sim.behaviours import Replay, casting
 from p2pdns.sim.intervals import Shared, shared
@@ -69,6 +69,11 @@ class MarksAlone:
     def newest_seq(self) -> int | None:
         """Return the highest seq of all."""
         return self._state.newest_seq
+
+    @property
+    def commitments(self) -> CommitmentState:
+        """Return what is kept of commitments."""
+        return self._state.commitments
 
     def mark(self, zone_id: ZoneId) -> Mark | None:
         """Return the highest seq of a zone."""

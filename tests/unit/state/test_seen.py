@@ -18,7 +18,7 @@ from p2pdns.errors import Unavailable
 from p2pdns.items.item import Present
 from p2pdns.items.keys import SecretKey, ZoneId
 from p2pdns.overlay.ports import Mark
-from p2pdns.state import State, tables
+from p2pdns.state import State, protection, tables
 from p2pdns.state import marks as reader_module
 from tests.unit.state.disk import Disk, kill
 from tests.unit.state.test_state import ALICE, BOB, adopt, held_seq, item_of, mark_seq
@@ -233,12 +233,12 @@ def test_that_marks_make_room_is_logged_once_an_hour(tmp_path: Path, monkeypatch
     monkeypatch.setattr(tables, "SEEN_MAX", 4)
     monkeypatch.setattr(tables, "EVICTED_AT_ONCE", 1)
     now = [1_000.0]
-    monkeypatch.setattr(reader_module, "boot_now", lambda: now[0])
+    monkeypatch.setattr(protection, "boot_now", lambda: now[0])
     with contextlib.closing(State.open(tmp_path)) as state, capture_logs() as told:
         keys = secrets(12)
         adopt(state, *(item_of(5, secret=secret) for secret in keys[:8]))
         assert [line["count"] for line in told] == [1]
-        now[0] += reader_module.TOLD_AGAIN_S
+        now[0] += protection.TOLD_AGAIN_S
         adopt(state, *(item_of(5, secret=secret) for secret in keys[8:]))
         assert [line["count"] for line in told] == [1, 5]
         assert all(line["event"].startswith("marks made room for others") for line in told)
