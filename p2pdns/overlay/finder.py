@@ -8,7 +8,6 @@ before its time. Does not know the question that a zone is fetched for, nor how 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
@@ -29,11 +28,11 @@ from p2pdns.overlay.entries import (
     KnownZone,
     LookupUnderWay,
     Slots,
-    charge_of,
     make_room,
     refresh_seconds,
     report_of,
 )
+from p2pdns.overlay.inhand import InHand
 from p2pdns.overlay.marks import Marks
 from p2pdns.overlay.parts import is_part, parts_of, zone_id_of
 from p2pdns.overlay.ports import Gets, LookupReport, Mark, ReaderState, Tell
@@ -80,7 +79,8 @@ class Overlay:
         self._network = network
         self._clock = clock
         self._unix_clock = unix_clock
-        self._marks = Marks(state, clock, unix_clock, tell, self.counters)
+        self._marks = Marks(state, clock, unix_clock, tell)
+        self._in_hand = InHand(state, self._marks, clock, self.counters)
         self._tell = tell
         self._later = later
         self._entry_count_max = entry_count_max
@@ -113,12 +113,12 @@ class Overlay:
             settled = True
         last: LookupUnderWay | None = None
         while not self._is_closed:
-            if (known := self._known(entry, last)) is not None:
+            if (known := self._in_hand.known(entry, last)) is not None:
                 return known
             # A look-up that a smaller budget cut short is made again, on the budget of this question.
             was_own = last is not None and last.rpc_max >= budget.rpc_max
             if was_own or budget.cold_get_max <= 0 or budget.rpc_max < LOOKUP_RPCS_MIN:
-                return self._in_hand(entry, last, Missing.BUDGET)
+                return self._in_hand.best(entry, last, Missing.BUDGET)
             if entry.lookup is None:
                 if self._slots.has_room(budget):
                     self._start(entry, budget)
@@ -129,7 +129,7 @@ class Overlay:
             last = lookup
             if not await self._has_news(entry, lookup, settled, budget) or not lookup.done.done():
                 break
-        return self._in_hand(entry, last, Missing.DEADLINE)
+        return self._in_hand.best(entry, last, Missing.DEADLINE)
 
     def item_arrived(self, target: bytes, item: MutableItem | ImmutableItem) -> None:
         """Handle a valid put into our storage: it ends a remembered failure, and may be newer than the item in hand."""
@@ -231,53 +231,14 @@ class Overlay:
     def _entry(self, zone_id: ZoneId) -> KnownZone:
         entry = self._entries.get(zone_id.raw)
         if entry is None:
-            entry = self._entries[zone_id.raw] = self._marks.remembered(zone_id)
+            entry = self._entries[zone_id.raw] = self._in_hand.remembered(zone_id)
             self._absences.give_back(entry)
             make_room(self._entries, self._absences, self._entry_count_max, entry)
         self._entries.move_to_end(zone_id.raw)
         return entry
 
-    def _known(self, entry: KnownZone, last: LookupUnderWay | None) -> ZoneOutcome | None:
-        """Return the outcome that needs no look-up: an item confirmed lately, or a failure before its time is over."""
-        now = self._clock()
-        number, rpc_count = charge_of(last)
-        refresh_s = refresh_seconds(entry.zone)
-        is_confirmed = now - entry.confirmed_at < refresh_s
-        is_showable = entry.item is not None and not self._marks.is_below(entry, entry.item)
-        if is_showable and entry.item and entry.zone is not None and (is_confirmed or now < entry.retry_at):
-            return Found(
-                item=entry.item,
-                zone=entry.zone,
-                settled=entry.was_settled,
-                confirmed_at=entry.confirmed_at,
-                fresh=self._is_fresh(entry.item, entry.zone),
-                unconfirmed=not is_confirmed,
-                good_until=entry.confirmed_at + refresh_s + QUESTION_S_MAX if is_confirmed else math.inf,
-                lookup=number,
-                rpc_count=rpc_count,
-            )
-        if entry.failure is not None and now < entry.retry_at:
-            return NotFound(entry.failure, entry.retry_at, number, rpc_count)
-        return None
-
-    def _in_hand(self, entry: KnownZone, lookup: LookupUnderWay | None, reason: Missing) -> ZoneOutcome:
-        """Return the best item known, as not settled, for a question that can wait no longer."""
-        number, rpc_count = charge_of(lookup)
-        item, zone, previous = entry.item, entry.zone, None
-        found = None if lookup is None else lookup.item
-        if lookup is not None and found is not None and (item is None or self._is_better(entry, found, item)):
-            previous = zone if entry.was_settled else None
-            item, zone = found, lookup.zone
-        if item is None or zone is None:
-            return NotFound(reason, 0.0, number, rpc_count)
-        fresh = self._is_fresh(item, zone)
-        return Found(item, zone, False, entry.confirmed_at, fresh, False, previous, number, rpc_count)
-
-    def _is_fresh(self, item: MutableItem, zone: Zone) -> bool:
-        return self._marks.now.unix < item.signed_at_unix + zone.expire_seconds
-
     def _is_better(self, entry: KnownZone, new: MutableItem, old: MutableItem) -> bool:
-        return self._marks.present(entry).prefers(new, old)
+        return self._in_hand.is_better(entry, new, old)
 
     # Waiting.
 

@@ -8,13 +8,10 @@ from the future becomes no mark. Does not know look-ups.
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from dataclasses import replace
 
-from p2pdns.errors import BadItem, Unavailable
+from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem, Present
-from p2pdns.items.keys import ZoneId
-from p2pdns.items.packet import zone_of
 from p2pdns.overlay.entries import KnownZone
 from p2pdns.overlay.ports import Mark, ReaderState, Tell
 from p2pdns.rates import PREFIXES_MAX, PrefixRates
@@ -36,12 +33,9 @@ _BEHIND = "this machine's clock is behind the newest item it has seen"
 class Marks:
     """The marks of the known zones, and the bounds that they set to the time."""
 
-    def __init__(
-        self, state: ReaderState, clock: Clock, unix_clock: UnixClock, tell: Tell, counters: Counter[str]
-    ) -> None:
+    def __init__(self, state: ReaderState, clock: Clock, unix_clock: UnixClock, tell: Tell) -> None:
         self._state = state
         self._tell = tell
-        self._counters = counters
         self._clock = clock
         self._unix_clock = unix_clock
         self._new_marks = PrefixRates(NEW_MARKS_PER_SECOND, NEW_MARKS_BURST, PREFIXES_MAX, is_lasting=True)
@@ -57,26 +51,6 @@ class Marks:
     def is_below(self, entry: KnownZone, item: MutableItem) -> bool:
         """Return whether a newer item than this one was shown or adopted before."""
         return entry.mark is not None and item.seq < entry.mark.seq
-
-    def remembered(self, zone_id: ZoneId) -> KnownZone:
-        """Return a new entry with the item and mark that the state has kept; a recent confirmation still counts."""
-        entry = KnownZone(zone_id, mark=self._state.mark(zone_id))
-        held = self._state.held(zone_id)
-        if held is None or self.is_below(entry, held.item):
-            return entry
-        try:
-            entry.zone = zone_of(held.item)
-        except BadItem as error:
-            self._counters[f"item-{error.reason}"] += 1
-            return entry
-        entry.item = held.item
-        entry.was_settled = held.confirmed_unix > 0
-        entry.is_own = held.is_own
-        age = self.now.unix - held.confirmed_unix
-        # A confirmation in the future means that the clock was set back since, so its age is unknown.
-        if entry.was_settled and age >= 0:
-            entry.confirmed_at = self._clock() - age
-        return entry
 
     async def shown(self, entry: KnownZone, found: Found, budget: Budget) -> ZoneOutcome:
         """Return an item as it may be shown, once its mark is committed; NotFound if it is below the mark."""

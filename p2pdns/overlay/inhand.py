@@ -1,0 +1,95 @@
+"""The items in hand: what they are worth without a look-up, and what a question gets that can wait no longer.
+
+Guarantees: no item below its key's mark is used; a confirmation counts until the zone is due for a refresh, and none
+that lies in the future. Does not know look-ups, but for the item that one has found so far.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+from p2pdns.dns.zone import Zone
+from p2pdns.errors import BadItem
+from p2pdns.items.item import MutableItem
+from p2pdns.items.keys import ZoneId
+from p2pdns.items.packet import zone_of
+from p2pdns.limits import QUESTION_S_MAX
+from p2pdns.overlay.entries import KnownZone, LookupUnderWay, charge_of, refresh_seconds
+from p2pdns.overlay.marks import Marks
+from p2pdns.overlay.ports import ReaderState
+from p2pdns.resolver.steps import Found, Missing, NotFound, ZoneOutcome
+from p2pdns.timing import Clock
+
+
+class InHand:
+    """The judgement of items in hand."""
+
+    def __init__(self, state: ReaderState, marks: Marks, clock: Clock, counters: Counter[str]) -> None:
+        self._state = state
+        self._marks = marks
+        self._clock = clock
+        self._counters = counters
+
+    def remembered(self, zone_id: ZoneId) -> KnownZone:
+        """Return a new entry with the item and mark that the state has kept; a recent confirmation still counts."""
+        entry = KnownZone(zone_id, mark=self._state.mark(zone_id))
+        held = self._state.held(zone_id)
+        if held is None or self._marks.is_below(entry, held.item):
+            return entry
+        try:
+            entry.zone = zone_of(held.item)
+        except BadItem as error:
+            self._counters[f"item-{error.reason}"] += 1
+            return entry
+        entry.item = held.item
+        entry.was_settled = held.confirmed_unix > 0
+        entry.is_own = held.is_own
+        age = self._marks.now.unix - held.confirmed_unix
+        # A confirmation in the future means that the clock was set back since, so its age is unknown.
+        if entry.was_settled and age >= 0:
+            entry.confirmed_at = self._clock() - age
+        return entry
+
+    def known(self, entry: KnownZone, last: LookupUnderWay | None) -> ZoneOutcome | None:
+        """Return the outcome that needs no look-up: an item confirmed lately, or a failure before its time is over."""
+        now = self._clock()
+        number, rpc_count = charge_of(last)
+        refresh_s = refresh_seconds(entry.zone)
+        is_confirmed = now - entry.confirmed_at < refresh_s
+        is_showable = entry.item is not None and not self._marks.is_below(entry, entry.item)
+        if is_showable and entry.item and entry.zone is not None and (is_confirmed or now < entry.retry_at):
+            return Found(
+                item=entry.item,
+                zone=entry.zone,
+                settled=entry.was_settled,
+                confirmed_at=entry.confirmed_at,
+                fresh=self._is_fresh(entry.item, entry.zone),
+                unconfirmed=not is_confirmed,
+                good_until=entry.confirmed_at + refresh_s + QUESTION_S_MAX if is_confirmed else math.inf,
+                lookup=number,
+                rpc_count=rpc_count,
+            )
+        if entry.failure is not None and now < entry.retry_at:
+            return NotFound(entry.failure, entry.retry_at, number, rpc_count)
+        return None
+
+    def best(self, entry: KnownZone, lookup: LookupUnderWay | None, reason: Missing) -> ZoneOutcome:
+        """Return the best item known, as not settled, for a question that can wait no longer."""
+        number, rpc_count = charge_of(lookup)
+        item, zone, previous = entry.item, entry.zone, None
+        found = None if lookup is None else lookup.item
+        if lookup is not None and found is not None and (item is None or self.is_better(entry, found, item)):
+            previous = zone if entry.was_settled else None
+            item, zone = found, lookup.zone
+        if item is None or zone is None:
+            return NotFound(reason, 0.0, number, rpc_count)
+        fresh = self._is_fresh(item, zone)
+        return Found(item, zone, False, entry.confirmed_at, fresh, False, previous, number, rpc_count)
+
+    def is_better(self, entry: KnownZone, new: MutableItem, old: MutableItem) -> bool:
+        """Return whether readers prefer an item of a key to another one."""
+        return self._marks.present(entry).prefers(new, old)
+
+    def _is_fresh(self, item: MutableItem, zone: Zone) -> bool:
+        return self._marks.now.unix < item.signed_at_unix + zone.expire_seconds
