@@ -18,7 +18,7 @@ from p2pdns.dns.message import Message, Question, RRset, records_of, type_of
 from p2pdns.dns.message.wire import compose
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
-from p2pdns.items.item import Item, MutableItem
+from p2pdns.items.item import ImmutableItem, Item, MutableItem
 from p2pdns.items.keys import SecretKey, ZoneId
 from p2pdns.items.packet import zone_of
 from p2pdns.overlay.parts import zone_id_of
@@ -200,11 +200,12 @@ class Get:
 
 
 class FakeDht:
-    """A DHT whose look-ups wait for the test, or end at once with what `items` has."""
+    """A DHT whose look-ups wait for the test, or end at once with what `items` has; `values` are immutable items."""
 
     def __init__(self, items: dict[ZoneId, MutableItem] | None = None) -> None:
         self.gets: list[Get] = []
         self.items = items
+        self.values: dict[bytes, ImmutableItem] = {}
 
     def get(
         self,
@@ -217,7 +218,11 @@ class FakeDht:
         future: asyncio.Future[GetOutcome] = asyncio.get_running_loop().create_future()
         get = Get(wanted, on_item, future, on_patient)
         self.gets.append(get)
-        if self.items is not None:
+        if wanted.key is None and self.items is not None:
+            if wanted.target in self.values:
+                on_item(self.values[wanted.target])
+            get.end()
+        elif self.items is not None:
             item = self.items.get(get.zone_id)
             if item is not None:
                 on_item(item)

@@ -44,7 +44,7 @@ from p2pdns.overlay.parts import zone_id_of
 from p2pdns.publishing.upkeep import Publisher, refuse_older
 from p2pdns.resolver.names import InZone
 from p2pdns.resolver.service import Service
-from p2pdns.resolver.steps import Budget, Found, Missing, Resolved
+from p2pdns.resolver.steps import WORDS, Budget, Found, Missing, Resolved
 from p2pdns.state import State
 from p2pdns.state.blocklists import BlockLists
 from p2pdns.state.clockwatch import ClockWatch
@@ -60,6 +60,9 @@ _REASONS = {
     Missing.UNREACHABLE: "no node answered",
     Missing.BUDGET: "the look-up would have cost more than a question may",
     Missing.OLDER: "only older items can be had than one that was shown here before",
+    Missing.ODD: WORDS[Missing.ODD],
+    Missing.CONFLICT: WORDS[Missing.CONFLICT],
+    Missing.ENDLESS: "the keys that follow this one are too many, or come back to one",
     Missing.DEADLINE: f"no item was found within {QUESTION_S_MAX:g} s",
 }
 

@@ -17,7 +17,7 @@ from p2pdns.dht.node.values import GetOutcome
 from p2pdns.dns.zone import Zone
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneId
-from p2pdns.overlay.ports import LookupReport, Mark
+from p2pdns.overlay.ports import KeptCommitment, LookupReport, Mark
 from p2pdns.resolver.steps import Budget, Missing
 from p2pdns.timing import Timer
 
@@ -34,7 +34,10 @@ ABSENCES_MAX = 16_384
 
 @dataclass(slots=True, eq=False)
 class LookupUnderWay:
-    """A look-up under way. `first` is done at the first valid item or at the end, `done` at the end."""
+    """A look-up under way. `first` is done at the first valid item or at the end, `done` at the end.
+
+    `refusal`: it has met an item that may not be adopted, ODD or CONFLICT.
+    """
 
     number: int
     rpc_max: int
@@ -49,10 +52,15 @@ class LookupUnderWay:
     holds_slot: bool = False
     holds_share: bool = False
     is_patient: bool = False
+    refusal: Missing | None = None
 
     @property
     def is_refresh(self) -> bool:
         return self.prefix is None
+
+    def contradict(self) -> None:
+        """Note that the items met contradict each other: none of them counts."""
+        self.refusal, self.item, self.zone = Missing.CONFLICT, None, None
 
 
 @dataclass(slots=True, eq=False)
@@ -62,7 +70,9 @@ class KnownZone:
     `was_settled`: a complete look-up ended at this item or at an older one, and contacts confirmed that. `is_own`: this
     daemon publishes the zone, which confirms the item. `is_unconfirmed`: the last look-up did not confirm the item.
     `mark`: the highest seq of the key that was ever shown; its item may be lost. `waiters`: questions that wait for
-    room; a look-up that another question begins serves them too.
+    room; a look-up that another question begins serves them too. `asked_by`: the client prefix that asked last. `kept`:
+    the commitment that is kept of the key. `refusal`: why the last look-up adopted an item no further, ODD or CONFLICT.
+    `shown`: the zone of a key that has followed this one, as it is and under this key.
     """
 
     zone_id: ZoneId
@@ -81,6 +91,10 @@ class KnownZone:
     backoff_s: float = 0.0
     refresh: Timer | None = None
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
+    asked_by: str = ""
+    kept: KeptCommitment | None = None
+    refusal: Missing | None = None
+    shown: tuple[Zone, Zone] | None = None
 
     @property
     def was_absent(self) -> bool:
@@ -161,6 +175,10 @@ class Absences:
         kept = self._kept.pop(entry.zone_id.raw, None)
         if kept is not None:
             _, entry.failure, entry.retry_at, entry.backoff_s = kept
+
+    def has(self, zone_id: ZoneId) -> bool:
+        """Return whether a failure of a key is kept."""
+        return zone_id.raw in self._kept
 
     def forget(self, zone_id: ZoneId) -> bool:
         """Forget the failure of a key; return whether there was one."""

@@ -1,8 +1,9 @@
 """The overlay for readers: `await zone(zone_id, settled, budget)` returns a zone as far as a question needs it.
 
 Guarantees: one look-up a zone for all questions; a reader's seq never goes back, and every item that is shown passes
-the check of `marks`; a seq from the future hides no item and is never remembered; a failed look-up is not repeated
-before its time. Does not know the question that a zone is fetched for, nor how a look-up works.
+the checks of `marks` and `commitments`; a seq from the future hides no item and is never remembered; a failed look-up
+is not repeated before its time; a key that another one has followed is answered by the zone of that one. Does not know
+the question that a zone is fetched for, nor how a look-up works.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import replace
 
+from p2pdns.dht.lookup.search import ODD
 from p2pdns.dht.node.values import GetOutcome
 from p2pdns.dns.life import FAILURE_S_MAX, FAILURE_S_MIN
 from p2pdns.dns.zone import Zone
@@ -21,6 +22,7 @@ from p2pdns.items.keys import ZoneId
 from p2pdns.items.packet import zone_of
 from p2pdns.limits import QUESTION_RPCS_MAX, QUESTION_S_MAX
 from p2pdns.overlay import ports
+from p2pdns.overlay.commitments import Commitments
 from p2pdns.overlay.entries import (
     NEVER,
     REFRESH_S_MIN,
@@ -34,8 +36,9 @@ from p2pdns.overlay.entries import (
 )
 from p2pdns.overlay.inhand import InHand
 from p2pdns.overlay.marks import Marks
-from p2pdns.overlay.parts import is_part, parts_of, zone_id_of
+from p2pdns.overlay.parts import is_part, zone_id_of
 from p2pdns.overlay.ports import Gets, LookupReport, Mark, ReaderState, Tell
+from p2pdns.overlay.successions import Successions
 from p2pdns.resolver.names import tag_of_zone
 from p2pdns.resolver.steps import Budget, Found, Missing, NotFound, ZoneOutcome
 from p2pdns.timing import Clock, Later, UnixClock
@@ -80,7 +83,18 @@ class Overlay:
         self._clock = clock
         self._unix_clock = unix_clock
         self._marks = Marks(state, clock, unix_clock, tell)
-        self._in_hand = InHand(state, self._marks, clock, self.counters)
+        self._commitments = Commitments(state, self._marks, self.counters, tell)
+        self._in_hand = InHand(state, self._marks, self._commitments, clock, self.counters)
+        self._successions = Successions(
+            network,
+            state.commitments,
+            clock=clock,
+            later=later,
+            tell=tell,
+            counters=self.counters,
+            spawn=self._spawn,
+            on_revealed=self._revealed,
+        )
         self._tell = tell
         self._later = later
         self._entry_count_max = entry_count_max
@@ -95,7 +109,13 @@ class Overlay:
         self._is_closed = False
 
     async def zone(self, zone_id: ZoneId, settled: bool, budget: Budget) -> ZoneOutcome:
-        """Return a zone as far as a question needs it: the item in hand if it is good enough, else from a look-up."""
+        """Return a zone as far as a question needs it: the item in hand if it is good enough, else from a look-up.
+
+        Where the key has been succeeded, it is the zone of the last key that follows, under the name of this one.
+        """
+        return await self._successions.followed(zone_id, settled, budget, entry_of=self._entry, fetch=self._of_key)
+
+    async def _of_key(self, zone_id: ZoneId, settled: bool, budget: Budget) -> ZoneOutcome:
         for _ in range(SHOWN_TRIES_MAX):
             entry = self._entry(zone_id)
             outcome = await self._best(entry, settled, budget)
@@ -106,7 +126,7 @@ class Overlay:
         return outcome
 
     async def _best(self, entry: KnownZone, settled: bool, budget: Budget) -> ZoneOutcome:
-        entry.asked_at = self._clock()
+        entry.asked_at, entry.asked_by = self._clock(), budget.client_prefix
         if budget.is_prefetch:
             await self._confirm_early(entry, budget)
             # No client waits for a prefetch, so there is time for the end of a look-up.
@@ -139,9 +159,14 @@ class Overlay:
         if not is_part(item, zone_id):
             return
         entry = self._entries.get(zone_id.raw)
-        if entry is None or self._marks.is_below(entry, item):
-            if entry is None and self._absences.forget(zone_id):
+        if entry is None:
+            if self._absences.has(zone_id) and not self._commitments.refuses(self._in_hand.remembered(zone_id), item):
+                self._absences.forget(zone_id)
                 self.on_invalidate((tag_of_zone(zone_id),))
+            return
+        if self._marks.is_below(entry, item) or entry.failure is Missing.CONFLICT:
+            return
+        if self._commitments.refuses(entry, item):
             return
         had_failed = entry.failure is not None
         entry.forgive()
@@ -159,7 +184,11 @@ class Overlay:
             return
         zone_id = zone_id_of(item)
         entry = self._entry(zone_id)
+        if self._commitments.refuses(entry, item):
+            return
         entry.forgive()
+        if self._commitments.is_due(entry, item):
+            self._spawn(self._commitments.keep(entry, item))
         if entry.item is None or not self._is_better(entry, entry.item, item):
             entry.item, entry.zone, entry.mark, entry.is_own = item, zone, Mark(item.seq), True
             entry.confirm(self._clock())
@@ -189,6 +218,11 @@ class Overlay:
             self.on_invalidate(tuple(map(tag_of_zone, zone_ids[first : first + INVALIDATED_AT_ONCE])))
 
     @property
+    def refused(self) -> list[tuple[ZoneId, Missing]]:
+        """The zones of which the last look-up met an item that may not be adopted, and why."""
+        return [(entry.zone_id, entry.refusal) for entry in self._entries.values() if entry.refusal is not None]
+
+    @property
     def unconfirmed_count(self) -> int:
         """How many of the zones in hand were not confirmed by their last look-up."""
         return sum(entry.is_unconfirmed for entry in self._entries.values())
@@ -206,6 +240,7 @@ class Overlay:
         """Drop the entry of a zone and its failures; its mark is cleared by the state."""
         entry = self._entries.pop(zone_id.raw, None)
         self._absences.forget(zone_id)
+        self._successions.forget(zone_id)
         if entry is not None:
             entry.stop_refresh()
         self.on_invalidate((tag_of_zone(zone_id),))
@@ -219,6 +254,7 @@ class Overlay:
         """End every look-up and timer."""
         self._is_closed = True
         self._slots.count_max = 0
+        self._successions.close()
         for entry in self._entries.values():
             entry.stop_refresh()
         tasks = list(self._tasks)
@@ -227,6 +263,14 @@ class Overlay:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     # What is known.
+
+    def _revealed(self, zone_id: ZoneId) -> None:
+        """Have the answers under a key end, because another key has followed it."""
+        entry = self._entries.get(zone_id.raw)
+        if entry is not None:
+            entry.kept = self._commitments.kept(zone_id)
+            entry.stop_refresh()
+        self.on_invalidate((tag_of_zone(zone_id),))
 
     def _entry(self, zone_id: ZoneId) -> KnownZone:
         entry = self._entries.get(zone_id.raw)
@@ -287,17 +331,7 @@ class Overlay:
         self._spawn(self._run(entry, lookup, self._begun(entry, lookup)))
 
     def _begun(self, entry: KnownZone, lookup: LookupUnderWay) -> Awaitable[GetOutcome]:
-        # Replies to a get with a seq leave out items that are not newer: a refresh does not need them, a question does.
-        # A seq from the future is not sent either, because valid newer items lie below it.
-        held = entry.item if lookup.is_refresh else None
-        present = self._marks.present(entry)
-        known_seq = held.seq if held is not None and not present.is_ahead(held.seq) else None
-        if entry.item is None and entry.mark is not None:
-            # Items below the mark are of no use, but the item that made the mark is wanted.
-            known_seq = entry.mark.seq - 1 if entry.mark.seq else None
-        (part,) = parts_of(entry.zone_id)
-        deadline = self._clock() + QUESTION_S_MAX
-        wanted = replace(part, known_seq=known_seq, present=present, rpc_max=lookup.rpc_max, deadline=deadline)
+        wanted = self._in_hand.wanted(entry, lookup)
         try:
             return self._network.get(
                 wanted,
@@ -332,6 +366,8 @@ class Overlay:
         if self._marks.is_below(entry, item):
             self.counters["items-below-the-mark"] += 1
             return
+        if lookup.refusal is Missing.CONFLICT or self._is_refused(entry, lookup, item):
+            return
         if lookup.item is not None and not self._is_better(entry, item, lookup.item):
             return
         try:
@@ -349,6 +385,16 @@ class Overlay:
             lookup.first.set_result(None)
             self._slots.ease(lookup)
 
+    def _is_refused(self, entry: KnownZone, lookup: LookupUnderWay, item: MutableItem) -> bool:
+        """Return whether an item may not be adopted, beside those that the look-up has met before."""
+        if self._commitments.refuses(entry, item):
+            lookup.refusal = Missing.ODD if entry.kept is not None else Missing.CONFLICT
+        elif lookup.item is not None and self._commitments.is_conflict(entry, [lookup.item, item]):
+            lookup.contradict()
+        else:
+            return False
+        return True
+
     async def _conclude(self, entry: KnownZone, lookup: LookupUnderWay, outcome: GetOutcome) -> MutableItem | None:
         """Take the outcome of a look-up: commit the mark first, then let questions see the item.
 
@@ -357,27 +403,43 @@ class Overlay:
         lookup.rpc_count = outcome.rpc_count
         if outcome.item is not None:
             self._item_found(entry, lookup, outcome.item)
+        if outcome.dropped.get(ODD):
+            self.counters["items-odd"] += outcome.dropped[ODD]
+            lookup.refusal = Missing.ODD
+        if self._commitments.is_conflict(entry, outcome.editions):
+            lookup.contradict()
+        entry.refusal = lookup.refusal
         if lookup.item is not None and lookup.zone is not None:
             is_settled = outcome.complete and outcome.confirmation.is_of(lookup.item)
-            await self._raise(entry, lookup.item, lookup.zone, is_settled)
+            if is_settled and not lookup.refusal and self._commitments.is_due(entry, lookup.item):
+                # Both are in one commit: a crash must not leave a settled item whose commitment is forgotten.
+                kept = self._commitments.keep(entry, lookup.item)
+                await asyncio.gather(kept, self._raise(entry, lookup.item, lookup.zone, is_settled))
+            else:
+                await self._raise(entry, lookup.item, lookup.zone, is_settled)
         now = self._clock()
         # A look-up that found nothing newer confirms no item: perhaps no contact held the zone, or the holders were
         # silent.
-        is_confirmed = entry.item is not None and (
+        has_word = entry.item is not None and (
             entry.is_own or (outcome.complete and outcome.confirmation.is_of(entry.item))
         )
+        is_confirmed = has_word and lookup.refusal is None
         self.reports.append(report_of(entry, lookup, outcome, is_confirmed, self._unix_clock()))
         if entry.item is not None and is_confirmed:
+            if entry.item is not lookup.item and self._commitments.is_due(entry, entry.item):
+                await self._commitments.keep(entry, entry.item)
             entry.forgive()
             entry.confirm(now)
         elif entry.item is not None:
             entry.is_unconfirmed = True
-            entry.fail(Missing.ABSENT, now, FAILURE_S_MIN, INCOMPLETE_S_MAX)
-        elif lookup.rpc_max >= QUESTION_RPCS_MAX or outcome.rpc_count < lookup.rpc_max:
+            entry.fail(lookup.refusal or Missing.ABSENT, now, FAILURE_S_MIN, INCOMPLETE_S_MAX)
+        elif lookup.refusal or lookup.rpc_max >= QUESTION_RPCS_MAX or outcome.rpc_count < lookup.rpc_max:
             # A look-up that one question's budget cut short proves nothing for the next question.
             reason = Missing.ABSENT if entry.mark is None else Missing.OLDER
             reason = reason if outcome.answered_count else Missing.UNREACHABLE
-            entry.fail(reason, now, FAILURE_S_MIN, FAILURE_S_MAX)
+            entry.fail(lookup.refusal or reason, now, FAILURE_S_MIN, FAILURE_S_MAX)
+        if lookup.refusal or (outcome.complete and not has_word):
+            self._successions.missed(entry)
         if entry.item is not None:
             self._arm_refresh(entry, refresh_seconds(entry.zone))
         return entry.item if is_confirmed else None
@@ -393,7 +455,7 @@ class Overlay:
         self._take(entry, item, zone)
 
     def _take(self, entry: KnownZone, item: MutableItem | None, zone: Zone | None) -> None:
-        if item is None or self._marks.is_below(entry, item):
+        if item is None or self._marks.is_below(entry, item) or self._commitments.refuses(entry, item):
             return
         if entry.item is None or self._is_better(entry, item, entry.item):
             entry.item, entry.zone = item, zone
@@ -437,7 +499,8 @@ class Overlay:
         self.counters["refreshes"] += 1
         self._start(entry, None)
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks[task] = None
         task.add_done_callback(lambda done: self._tasks.pop(done, None))
+        return task

@@ -1,8 +1,8 @@
 """The check of every item before a client sees it: its mark is on the disk, or a note says why it is not.
 
 Guarantees: no item below its key's mark is shown; an item that is shown was committed as the mark before, or is
-provisional and carries a note with the reason; a client prefix makes no more new marks than its budget allows; an item
-from the future becomes no mark. Does not know look-ups.
+provisional and carries a note with the reason; a client prefix makes no more new marks than its budget allows, and
+commitments are kept within the same budget; an item from the future becomes no mark. Does not know look-ups.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from p2pdns.items.item import MutableItem, Present
 from p2pdns.overlay.entries import KnownZone
 from p2pdns.overlay.ports import Mark, ReaderState, Tell
 from p2pdns.rates import PREFIXES_MAX, PrefixRates
-from p2pdns.resolver.steps import Budget, Found, Missing, NotFound, ZoneOutcome
+from p2pdns.resolver.steps import WORDS, Budget, Found, Missing, NotFound, ZoneOutcome
 from p2pdns.timing import Clock, UnixClock
 
 # A client that asked for throw-away zones made 210 marks a second: the table of two million would be full in three
@@ -58,12 +58,22 @@ class Marks:
         if self.is_below(entry, found.item):
             return NotFound(Missing.OLDER, 0.0, found.lookup, found.rpc_count)
         notes = (_BEHIND,) if self.now.is_clock_behind else ()
+        if entry.refusal is not None:
+            notes = (*notes, WORDS[entry.refusal])
         if note:
             return replace(found, settled=False, notes=(*notes, note))
         entry.shown_count += 1
         if entry.shown_count > 1:
             self._state.keep(entry.zone_id)
         return replace(found, notes=notes) if notes else found
+
+    def may_remember(self, entry: KnownZone) -> bool:
+        """Return whether a commitment of a key may be kept: those of strangers share the budget of new marks."""
+        held = self._state.held(entry.zone_id)
+        is_kept_alive = entry.is_own or (held is not None and (held.is_own or held.is_pinned))
+        if is_kept_alive or self._state.is_protected(entry.zone_id):
+            return True
+        return self._new_marks.take(entry.asked_by, self._clock())
 
     async def _note_on(self, entry: KnownZone, item: MutableItem, budget: Budget) -> str:
         """Commit an item as the mark of its key; return in words why it did not become the mark, or an empty text."""

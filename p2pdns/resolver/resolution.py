@@ -16,6 +16,7 @@ from p2pdns.dns.registry import Class, Ede, Rcode, Type
 from p2pdns.dns.zone.answer import CHAIN_LINKS_MAX, TOO_MANY_LINKS, Kind, ZoneAnswer
 from p2pdns.errors import FormatError
 from p2pdns.items.keys import ZoneId
+from p2pdns.items.succession import HOPS_MAX
 from p2pdns.limits import QUESTION_LOOKUPS_MAX, QUESTION_RPCS_MAX, QUESTION_S_MAX
 from p2pdns.resolver.draft import Draft, owner_at_end
 from p2pdns.resolver.foreign import OWNERS_MAX, REFUSED_TYPES, Foreign, cleaned
@@ -30,6 +31,7 @@ from p2pdns.resolver.names import (
     zone_of_name,
 )
 from p2pdns.resolver.steps import (
+    WORDS,
     Answered,
     Fetch,
     Forward,
@@ -55,6 +57,12 @@ _MISSING = {
     Missing.UNREACHABLE: (Ede.NETWORK_ERROR, "no contact of the overlay answered"),
     Missing.BUDGET: (Ede.NO_REACHABLE_AUTHORITY, "the question has used up the look-ups it may cause"),
     Missing.OLDER: (Ede.NO_REACHABLE_AUTHORITY, "only older items can be had than one that was shown here before"),
+    Missing.ODD: (Ede.NO_REACHABLE_AUTHORITY, WORDS[Missing.ODD]),
+    Missing.CONFLICT: (Ede.NO_REACHABLE_AUTHORITY, WORDS[Missing.CONFLICT]),
+    Missing.ENDLESS: (
+        Ede.NO_REACHABLE_AUTHORITY,
+        f"more than {HOPS_MAX} keys follow this one, or they come back to one",
+    ),
     Missing.DEADLINE: (Ede.NO_REACHABLE_AUTHORITY, "the look-up took longer than the question may"),
 }
 
@@ -208,8 +216,14 @@ class Resolution:
     # What a zone says.
 
     def _fetched(self, step: Fetch, outcome: ZoneOutcome, now: float) -> Step:
-        if outcome.lookup:
-            self._charges[outcome.lookup] = max(outcome.rpc_count, self._charges.get(outcome.lookup, 0))
+        for number, rpc_count in (*outcome.earlier, (outcome.lookup, outcome.rpc_count)):
+            if number:
+                self._charges[number] = max(rpc_count, self._charges.get(number, 0))
+        before = step.zone_id
+        for following in outcome.followed:
+            self._draft.depend_on(tag_of_zone(following))
+            self._draft.note("{} is succeeded by {}", before, following)
+            before = following
         if isinstance(outcome, NotFound):
             return self._missing(step.zone_id, outcome, now)
         if outcome.settled:

@@ -62,7 +62,8 @@ class Found:
     may rest on it. `fresh`: the publisher renewed it in time. `previous`: an older, settled state of the zone, if this
     one is not settled. `good_until`: when a cached answer ends, whatever its TTLs. `lookup`: the number of the look-up
     that the question waited for (0: none), which has sent `rpc_count` so far. `notes`: reservations about the item, in
-    words for the client.
+    words for the client. `followed`: the zones of the keys that have followed the one that was asked for, the last of
+    them answers; `earlier`: the number and the RPCs of each look-up of a key before it.
     """
 
     item: MutableItem
@@ -76,6 +77,8 @@ class Found:
     rpc_count: int = 0
     good_until: float = math.inf
     notes: tuple[str, ...] = ()
+    followed: tuple[ZoneId, ...] = ()
+    earlier: tuple[tuple[int, int], ...] = ()
 
     def description(self, now: float) -> str:
         """Return the state of the item in plain words."""
@@ -98,16 +101,27 @@ class Missing(Enum):
     BUDGET = "budget"  # A look-up costs more than the question's budget.
     DEADLINE = "deadline"  # The question's time was over before an item was found.
     OLDER = "older"  # Every item found is older than one that this reader has shown.
+    ODD = "odd"  # Every item found lacks the commitment that this reader has kept of the key.
+    CONFLICT = "conflict"  # Of the items found, a newer one lacks the commitment of an older one.
+    ENDLESS = "endless"  # The keys that have followed each other are too many, or come back to one.
+
+
+WORDS = {
+    Missing.ODD: "the newest item of this zone lacks its commitment to a next key: not adopted",
+    Missing.CONFLICT: "this zone has two items of which the newer lacks the older one's commitment",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class NotFound:
-    """No valid item; there is no other look-up before `retry_at`."""
+    """No valid item; there is no other look-up before `retry_at`. See `Found` for `followed` and `earlier`."""
 
     reason: Missing
     retry_at: float = 0.0
     lookup: int = 0
     rpc_count: int = 0
+    followed: tuple[ZoneId, ...] = ()
+    earlier: tuple[tuple[int, int], ...] = ()
 
 
 ZoneOutcome = Found | NotFound
