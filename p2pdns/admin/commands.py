@@ -6,27 +6,23 @@ written as JSON. Does not know sockets (`admin.control_server` does) nor how the
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import asdict
 from itertools import islice
 from typing import Any, Protocol
 
-import p2pdns
 from p2pdns.addresses import write_address
 from p2pdns.admin import petnames
 from p2pdns.admin.control import Handler, Progress
 from p2pdns.admin.narration import PAST_THE_FRONT, Narration
-from p2pdns.admin.problems import kept_of, problems_of
-from p2pdns.admin.public_address import family_of, node_facts, reports_of
+from p2pdns.admin.public_address import family_of, reports_of
 from p2pdns.admin.replicas import replicas_of
+from p2pdns.admin.status import status_of
 from p2pdns.admin.tables import PublishedTables
 from p2pdns.admin.upkeep import holders_facts, released, zones_of
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config
 from p2pdns.dht.node.machine import Node
 from p2pdns.dht.node.values import Cas
-from p2pdns.directory import shown
 from p2pdns.dns.message import RR, Question, type_of, type_text
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Rcode
@@ -202,56 +198,7 @@ class Commands:
 
     async def status(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Return what the engine knows of itself."""
-        engine, state, node = self._engine, self._engine.state, self._engine.node
-        endpoints, commits = engine.endpoint.endpoints, state.reader.commits
-        kept = kept_of(engine)
-        status: dict[str, Any] = {
-            "version": p2pdns.__version__,
-            "pid": os.getpid(),
-            "supervisor_pid": engine.supervisor_pid,
-            "uptime_s": round(boot_now() - engine.started_at, 1),
-            "state": state.directory and shown(state.directory),
-            "network": node.network,
-            "node_id": node.node_id.hex(),
-            "dht_address": write_address(engine.endpoint.address),
-            "dht_address_seen": node.address and write_address(node.address),
-            "dns_addresses": list(engine.dns_addresses),
-            "dht_addresses": [write_address(endpoint.address) for endpoint in endpoints],
-            "families": {family_of(endpoint): node_facts(endpoint) for endpoint in endpoints},
-            "contacts": engine.contact_count,
-            "contacts_hint": self._hint(),
-            "read_only": node.is_read_only,
-            "read_only_reason": node.read_only_reason,
-            "items_held": len(node.storage),
-            "items_held_bytes": node.storage.size_bytes,
-            "reader": {"keys": state.reader.mark_count, "kept_alive": len(kept)},
-            "marks": {
-                "with_items": state.reader.item_count,
-                "commits": commits.count,
-                "commits_ms": round(1000 * commits.seconds, 3),
-                "commit_ms": round(1000 * commits.seconds / max(1, commits.count), 3),
-            },
-            "zones_unconfirmed": engine.overlay.unconfirmed_count,
-            "publications_under_way": engine.publisher.waiting_count,
-            "roll_back_protection": state.reader.roll_back_protection,
-            "blocked_names": len(engine.block_lists.names),
-            "front_connected": bool(engine.front_count),
-            "upstream": {
-                "setting": engine.config.upstream.servers,
-                "servers": [write_address(server) for server in engine.upstreams.current.servers],
-            },
-            "zones": list(map(asdict, kept)),
-            "tables": list(engine.tables.rows),
-            "problems": list(map(asdict, problems_of(engine, kept))),
-            "warnings": [
-                *filter(None, [engine.clock_watch.warning, engine.upstreams.problem]),
-                *state.warnings,
-                *engine.block_lists.warnings,
-                *engine.publisher.warnings,
-            ],
-            "counters": engine.counters,
-        }
-        return {"status": status}
+        return {"status": status_of(self._engine, self._hint())}
 
     async def lookups(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Return the last look-ups, newest last."""
