@@ -37,7 +37,7 @@ from p2pdns.net.upstream.current import Upstreams
 from p2pdns.overlay.finder import Overlay
 from p2pdns.overlay.holders import holders_of
 from p2pdns.overlay.parts import zone_id_of
-from p2pdns.publishing.upkeep import Publisher, refuse_older
+from p2pdns.publishing.upkeep import Publisher, refuse_odd, refuse_older
 from p2pdns.resolver.names import InZone
 from p2pdns.resolver.service import Service
 from p2pdns.resolver.steps import WORDS, Budget, Found, Missing, Resolved
@@ -276,6 +276,7 @@ class Commands:
         item = _item(request)
         known = await self.seq({"verb": "put", "key": str(item.key)}, report)
         refuse_older(item, known["seq"], unix_now())
+        refuse_odd(item, self._engine.state.reader.commitments.kept(zone_id_of(item)))
         outcome = await self._engine.endpoint.put(
             item, on_progress=lambda sent, stored: report({"sent": sent, "stored": stored})
         )
@@ -396,15 +397,16 @@ class Commands:
         return {"released": released(self._engine, _zone_id(request), request.get("seq"))}
 
     async def forget(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
-        """Clear the mark of a key, or all marks ahead of the clock, and keep their items alive no longer."""
+        """Clear the mark and the commitment of a key, or all marks ahead of the clock; keep no item of them alive."""
         if request.get("ahead") is True:
             return {"forgotten": self._forget_ahead()}
         zone_id = _zone_id(request)
         self._engine.publisher.forget(zone_id)
+        had_commitment = self._engine.state.reader.commitments.kept(zone_id) is not None
         was_known = self._engine.state.reader.forget(zone_id)
         self._engine.overlay.forget(zone_id)
         self._engine.clock_watch.look()
-        return {"forgotten": was_known}
+        return {"forgotten": was_known, "had_commitment": had_commitment}
 
     def _forget_ahead(self) -> int:
         latest = int((unix_now() + FUTURE_S_MAX) * SEQ_PER_SECOND)
@@ -418,8 +420,14 @@ class Commands:
 
     async def names(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Return the petnames in use and where each comes from."""
-        names = petnames.in_use(self._engine.config, self._engine.state.reader.names())
-        return {"names": {name: {"key": entry.key, "from": entry.source} for name, entry in names.items()}}
+        reader = self._engine.state.reader
+        names = petnames.in_use(self._engine.config, reader.names(), reader)
+        return {
+            "names": {
+                name: {"key": entry.key, "from": entry.source, "succeeded_by": entry.succeeded_by}
+                for name, entry in names.items()
+            }
+        }
 
     async def name_add(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Give a zone key a petname."""

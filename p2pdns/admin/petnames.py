@@ -15,39 +15,55 @@ from typing import TYPE_CHECKING
 
 from p2pdns.config import Config
 from p2pdns.errors import Unavailable, UsageError
+from p2pdns.items.keys import ZoneId
 from p2pdns.naming import read_petname, refuse_suffix_word
 
 if TYPE_CHECKING:
-    from p2pdns.items.keys import ZoneId
     from p2pdns.state import State
+    from p2pdns.state.marks import Reader
 
 PETNAMES_MAX = 5_000  # Their list is one line at the control socket, which has a mebibyte.
 
 
 @dataclass(frozen=True)
 class Petname:
-    """The key that a name stands for; `source` is "state" or "configuration"."""
+    """The key that a name stands for; `source` is "state" or "configuration".
+
+    `succeeded_by` is the key whose zone answers for it, where others have followed it.
+    """
 
     key: str
     source: str
+    succeeded_by: str | None = None
 
 
-def in_use(config: Config, kept: Mapping[str, str]) -> dict[str, Petname]:
-    """Return the petnames of configuration and state, sorted by name; the configuration wins."""
-    names = {name: Petname(key, "state") for name, key in kept.items()}
-    names |= {name: Petname(key, "configuration") for name, key in config.names.items()}
+def in_use(config: Config, kept: Mapping[str, str], reader: Reader | None = None) -> dict[str, Petname]:
+    """Return the petnames of configuration and state, sorted by name; the configuration wins.
+
+    `reader` is where the keys that have followed others are kept.
+    """
+    names = {name: Petname(key, "state", _last_of(reader, key)) for name, key in kept.items()}
+    names |= {name: Petname(key, "configuration", _last_of(reader, key)) for name, key in config.names.items()}
     return dict(sorted(names.items()))
 
 
-def kept_in(directory: Path) -> dict[str, str]:
-    """Return the petnames in a state directory; Unavailable where another process uses it."""
+def _last_of(reader: Reader | None, key: str) -> str | None:
+    """Return the last key that is known to follow a key; None where none does."""
+    if reader is None:
+        return None
+    last = str(reader.commitments.chain(ZoneId.read(key))[-1])
+    return None if last == key else last
+
+
+def in_use_at(config: Config, directory: Path) -> dict[str, Petname]:
+    """Return the petnames of configuration and state directory; Unavailable where another process uses that."""
     if not (directory / "reader.sqlite").exists():
-        return {}
+        return in_use(config, {})
     # This is loaded late: most commands find no petnames in a state directory, or ask a daemon for them.
     from p2pdns.state import State
 
     with contextlib.closing(State.open(directory)) as state:
-        return state.reader.names()
+        return in_use(config, state.reader.names(), state.reader)
 
 
 def refuse(text: str, zone_id: ZoneId, *, config: Config, kept: Mapping[str, str]) -> str:

@@ -17,6 +17,7 @@ from p2pdns.clock import boot_now
 from p2pdns.directory import shown
 from p2pdns.errors import ConfigError
 from p2pdns.publishing.upkeep import OTHERS_WANTED
+from p2pdns.resolver.steps import WORDS
 from p2pdns.state.blocklists import files_of
 from p2pdns.state.clockwatch import ClockWatch
 
@@ -172,6 +173,24 @@ def of_held_back(held_back: Sequence[str]) -> Iterator[Problem]:
         yield Problem("copies", _some(held_back, " zones"), remedy, command)
 
 
+def of_refused(refused: Sequence[tuple[str, str]]) -> Iterator[Problem]:
+    """Yield the problem of zones whose newest item is not adopted: their names, and why."""
+    if refused:
+        cause = _some([f"zone {name}: {why}" for name, why in refused], " zones")
+        remedy = (
+            "its key may be stolen: if it is yours, move the zone to its next key, else ask its owner; see"
+        )
+        yield Problem("succession", cause, remedy, f"p2pdns inspect {refused[0][0]}")
+
+
+def refused_of(engine: EngineParts, kept: Sequence[KeptZone]) -> list[tuple[str, str]]:
+    """Return the zones that a person relies on here, and whose newest item is not adopted, with the reason."""
+    names = {zone.key: zone.name for zone in kept}
+    names |= {entry.key: name for name, entry in petnames.in_use(engine.config, engine.state.reader.names()).items()}
+    found = [(str(zone_id), WORDS[reason]) for zone_id, reason in engine.overlay.refused]
+    return [(names[key], why) for key, why in found if key in names]
+
+
 def of_configuration(trouble: Exception | None) -> Iterator[Problem]:
     """Yield the problem of a newer configuration that was refused."""
     if trouble is not None:
@@ -214,5 +233,6 @@ def problems_of(engine: EngineParts, kept: Sequence[KeptZone]) -> list[Problem]:
         *of_zones(kept, engine.contact_count),
         *of_tables(engine.tables.troubles),
         *of_held_back(engine.publisher.held_back),
+        *of_refused(refused_of(engine, kept)),
         *of_block_lists(engine.block_lists.warnings, list_trouble, is_outdated),
     ]

@@ -52,6 +52,10 @@ def status_of(engine: EngineParts, hint: str | None) -> dict[str, Any]:
             "commits_ms": round(1000 * commits.seconds, 3),
             "commit_ms": round(1000 * commits.seconds / max(1, commits.count), 3),
         },
+        "successions": {
+            "commitments": state.reader.facts.commitment_count,
+            "succeeded": state.reader.commitments.succeeded_count,
+        },
         "zones_unconfirmed": engine.overlay.unconfirmed_count,
         "publications_under_way": engine.publisher.waiting_count,
         "roll_back_protection": state.reader.roll_back_protection,

@@ -145,12 +145,19 @@ def list_names(given: Given) -> None:
     """Print every petname with its key, in the form that "import" reads."""
     book = petnames.load_strictly(given.config(), given.state())
     if given.as_json:
-        ui.json_result({name: {"key": entry.key, "from": entry.source} for name, entry in book.names.items()})
+        ui.json_result(
+            {
+                name: {"key": entry.key, "from": entry.source, "succeeded_by": entry.succeeded_by}
+                for name, entry in book.names.items()
+            }
+        )
         return
     width = max((len(name) for name in book.names), default=0)
     for petname, entry in book.names.items():
-        note = "  # from the configuration" if entry.source == "configuration" else ""
-        ui.result(f"{petname.ljust(width)} {entry.key}{note}")
+        notes = ["from the configuration"] if entry.source == "configuration" else []
+        notes += [] if entry.succeeded_by is None else [f"succeeded by {entry.succeeded_by}"]
+        comment = f"  # {', '.join(notes)}" if notes else ""
+        ui.result(f"{petname.ljust(width)} {entry.key}{comment}")
     if not book.names:
         ui.note("no petnames yet; p2pdns name add NAME KEY makes one")
 

@@ -96,6 +96,6 @@ def load_strictly(
     client = client or ControlClient(state, timeout_s=timeout_s)
     if client.is_running():
         found = client.call("names")["names"]
-        names = {name: Petname(entry["key"], entry["from"]) for name, entry in found.items()}
+        names = {name: Petname(entry["key"], entry["from"], entry.get("succeeded_by")) for name, entry in found.items()}
         return Book(names, config.dns.suffixes)
-    return Book(petnames.in_use(config, petnames.kept_in(state)), config.dns.suffixes)
+    return Book(petnames.in_use_at(config, state), config.dns.suffixes)

@@ -60,7 +60,8 @@ def flush(name: str | None, zone: str | None, is_all: bool, given: Given) -> Non
 def forget(key: str | None, is_ahead: bool, given: Given) -> None:
     """Drop everything known of the zone KEY, and no longer keep it alive.
 
-    The daemon also forgets the newest seq of the key, which guards against older items. Use it for a key whose
+    The daemon also forgets the newest seq of the key, which guards against older items, and the commitment to a next
+    key, which guards against a thief. Use it for a key whose
     publisher has lost count, or for a zone that you no longer need. With --ahead, drop all zones whose newest item is
     dated more than 24 hours ahead of this machine's clock. Use that if the clock was ahead once, and is right now.
     """
@@ -76,11 +77,15 @@ def forget(key: str | None, is_ahead: bool, given: Given) -> None:
             ui.result(f"forgotten: {count} zones dated ahead of this machine's clock")
         return
     zone_key = str(read_zone_key(key, book=book))
-    was_known: bool = client.call("forget", key=zone_key)["forgotten"]
+    reply = client.call("forget", key=zone_key)
+    was_known, had_commitment = bool(reply["forgotten"]), bool(reply.get("had_commitment"))
     if given.as_json:
-        ui.json_result({"key": zone_key, **_petname(book, zone_key), "was_known": was_known})
+        facts = {"was_known": was_known, "had_commitment": had_commitment}
+        ui.json_result({"key": zone_key, **_petname(book, zone_key), **facts})
         return
     ui.result(f"forgotten: {book.shown(zone_key)}")
+    if had_commitment:
+        ui.note("its commitment to a next key is forgotten too: the next one that is seen counts as the first")
     if not was_known:
         ui.note("nothing was known of it")
 

@@ -23,8 +23,9 @@ from p2pdns.dht.routing.table import K
 from p2pdns.errors import Unavailable, counted
 from p2pdns.items.item import MutableItem, Present
 from p2pdns.items.keys import ZoneId
+from p2pdns.items.succession import breaks_commitment, commitment_of
 from p2pdns.overlay.parts import zone_id_of
-from p2pdns.overlay.ports import Held, Keeps, Mark, OnProgress, ReaderState, Tell
+from p2pdns.overlay.ports import Held, Keeps, KeptCommitment, Mark, OnProgress, ReaderState, Tell
 from p2pdns.publishing.cycle import STEP_S_MAX, LookEnd, Measured, Task
 from p2pdns.publishing.cycles import CycleMemory, Cycles
 from p2pdns.publishing.dates import date_of, publish_again_after
@@ -92,6 +93,14 @@ def refuse_older(item: MutableItem, newest_seq: int | None, now: float) -> None:
     if Present(now, mark_seq=newest_seq).is_ahead(item.seq):
         hint = "set the clock if it is wrong; nodes refuse the item until its time has come"
         raise Unavailable("signed more than a day ahead of this machine's clock", place=place, hint=hint)
+
+
+def refuse_odd(item: MutableItem, kept: KeptCommitment | None) -> None:
+    """Raise Unavailable for an item that lacks the commitment that was seen first of its key."""
+    if kept is not None and breaks_commitment(item, kept.commitment):
+        hint = f"publish with what KEYFILE.next says; only if that is lost for good: p2pdns forget {item.key}"
+        what = "it lacks the zone's commitment to a next key, and no reader that has seen that would adopt it"
+        raise Unavailable(what, place=str(item.key), hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +342,10 @@ class Publisher:
         if Present(now, self._state.newest_seq, None if mark is None else mark.seq).is_ahead(item.seq):
             hint = "set the clock, then sign again"
             raise Unavailable("signed more than a day ahead of this machine's clock", place=place, hint=hint)
+        kept = self._state.commitments.kept(zone_id_of(item))
+        if kept is None and held is not None and (commitment := commitment_of(held.item)) is not None:
+            kept = KeptCommitment(commitment)
+        refuse_odd(item, kept)
         self._check_room(zone_id_of(item))
 
     def _is_ahead(self, seq: int) -> bool:

@@ -354,7 +354,7 @@ def test_petnames_pins_and_marks_are_managed_through_control(start: Start) -> No
     publish(publisher, item)
     key = str(ALICE.zone_key)
     other.client.call("name-add", name="Alice", key=key)
-    assert other.client.call("names")["names"] == {"alice": {"key": key, "from": "state"}}
+    assert other.client.call("names")["names"] == {"alice": {"key": key, "from": "state", "succeeded_by": None}}
     answer = other.client.call("trace", name="www.alice.p2p.alt", type="A")["answer"]
     assert [record["owner"] for record in answer["answer"]] == ["www.alice.p2p.alt."]
     assert other.client.call("name-remove", name="alice")["removed"] == "alice"

@@ -203,7 +203,7 @@ def _document(place: runner.Place, title: str, words: str, status: int) -> str:
     assert ("error" in document) is (status != 0), words
     assert document.get("exit", 0) == status, words
     if title == "name list":
-        assert all(set(entry) == {"key", "from"} for entry in document.values())
+        assert all(set(entry) == {"key", "from", "succeeded_by"} for entry in document.values())
     else:
         assert findings(document, title) == [], words
     return done.stdout

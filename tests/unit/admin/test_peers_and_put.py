@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -13,8 +14,11 @@ from p2pdns.clock import unix_now
 from p2pdns.dht.node.values import Peer, PutOutcome
 from p2pdns.errors import BadItem, FormatError, Unavailable, UsageError
 from p2pdns.items.item import SEQ_PER_SECOND, MutableItem
-from p2pdns.items.keys import SecretKey
+from p2pdns.items.keys import SecretKey, ZoneId
+from p2pdns.items.succession import commitment_to
 from p2pdns.publishing.upkeep import refuse_older
+from p2pdns.sim.memory import MemoryCommitments
+from tests.committed import NEXT
 
 SECRET = SecretKey.generate(bytes(range(32)))
 NOW = unix_now()
@@ -34,6 +38,12 @@ class Endpoint:
         self.contact_count = len(self.found)
         self.network = "mine"
         self.node_id = bytes(20)
+        self.commitments = MemoryCommitments()
+
+    @property
+    def state(self) -> Any:
+        """A state that keeps commitments."""
+        return SimpleNamespace(reader=self)
 
     @property
     def endpoints(self) -> list[Endpoint]:
@@ -93,6 +103,15 @@ def test_an_older_item_is_not_put() -> None:
     endpoint = Endpoint()
     with pytest.raises(Unavailable, match=f"seq {SEQ} is lower than {SEQ + 1}, the newest known of this key"):
         put(endpoint, SEQ + 1, item=ITEM.to_bytes().hex())
+    assert endpoint.put_items == []
+
+
+def test_an_item_without_the_commitment_that_was_seen_of_its_key_is_not_put() -> None:
+    endpoint = Endpoint()
+    zone_id = ZoneId.of_key(SECRET.zone_key)
+    asyncio.run(endpoint.commitments.keep(zone_id, commitment_to(SECRET.zone_key, NEXT)))
+    with pytest.raises(Unavailable, match="it lacks the zone's commitment to a next key"):
+        put(endpoint, None, item=ITEM.to_bytes().hex())
     assert endpoint.put_items == []
 
 

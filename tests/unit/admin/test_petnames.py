@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,9 @@ from p2pdns.cli.petnames import Book
 from p2pdns.config import Config
 from p2pdns.errors import ConfigError, P2pdnsError, Unavailable, UsageError
 from p2pdns.items.keys import SecretKey, ZoneId
+from p2pdns.items.succession import Succession
 from p2pdns.state import State
+from tests.committed import COMMITTED, NEXT_ID, OLD, OLD_ID, VALUES
 
 ALICE = ZoneId.of_key(SecretKey.generate(b"\x01" * 32).zone_key)
 BOB = ZoneId.of_key(SecretKey.generate(b"\x02" * 32).zone_key)
@@ -176,7 +179,7 @@ def test_without_a_daemon_names_go_to_the_state_and_come_back(home: Path, capsys
     assert said.out == f"alice {ALICE}\n"
     assert "no daemon runs" in said.err
     assert main(["name", "list", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"alice": {"key": str(ALICE), "from": "state"}}
+    assert json.loads(capsys.readouterr().out) == {"alice": {"key": str(ALICE), "from": "state", "succeeded_by": None}}
     assert main(["name", "remove", "alice"]) == 0
     assert main(["name", "remove", "alice"]) == 1
 
@@ -281,3 +284,18 @@ def test_zone_flags_and_petnames_fill_a_zone_file(home: Path, capsys: pytest.Cap
     main(["name", "add", "-c", "p.toml", "bob", str(BOB)])
     assert main(["check", "-c", "p.toml", "a.zone"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].endswith("points to bob, carol")
+
+
+def test_a_petname_whose_key_was_succeeded_says_by_which(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["name", "add", "alice", str(OLD_ID), "--state", "state"]) == 0
+    with contextlib.closing(State.open(home / "state")) as state:
+        asyncio.run(state.reader.commitments.keep(OLD_ID, COMMITTED))
+        succession = Succession.verified(OLD.zone_key, COMMITTED, VALUES[0].value)
+        asyncio.run(state.reader.commitments.succeed(OLD_ID, succession))
+        names = petnames.in_use(CONFIG, state.reader.names(), state.reader)
+        assert names["alice"] == Petname(str(OLD_ID), "state", str(NEXT_ID))
+    capsys.readouterr()
+    assert main(["name", "list", "--state", "state"]) == 0
+    assert capsys.readouterr().out == f"alice {OLD_ID}  # succeeded by {NEXT_ID}\n"
+    assert main(["name", "list", "--json", "--state", "state"]) == 0
+    assert json.loads(capsys.readouterr().out)["alice"]["succeeded_by"] == str(NEXT_ID)

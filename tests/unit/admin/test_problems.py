@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import asdict
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from p2pdns.admin import problems
+from p2pdns.admin.commands import EngineParts
 from p2pdns.admin.problems import KeptZone, Problem
+from p2pdns.config import Config
 from p2pdns.errors import ConfigError
+from p2pdns.resolver.steps import WORDS, Missing
+from p2pdns.state import State
 from p2pdns.state.clockwatch import ClockWatch
+from tests.committed import LAST_ID, NEXT_ID, OLD_ID
 
 UNIX = 1_800_000_000.0
 
@@ -146,3 +153,24 @@ def test_a_refused_configuration_is_told_with_its_own_hint() -> None:
 
 def test_zones_dated_ahead_are_taken_back() -> None:
     assert "--take-back" in one(problems.of_held_back(["zone a is dated 2030"])).command
+
+
+def test_a_zone_whose_newest_item_is_not_adopted_is_a_problem_where_a_person_relies_on_it() -> None:
+    assert list(problems.of_refused([])) == []
+    problem = one(problems.of_refused([("alice", WORDS[Missing.ODD])]))
+    assert (problem.about, problem.command) == ("succession", "p2pdns inspect alice")
+    assert "alice: the newest item of this zone lacks its commitment" in problem.cause
+    with contextlib.closing(State.open(None)) as state:
+        state.reader.set_names({"alice": OLD_ID})
+        engine = SimpleNamespace(
+            config=Config(),
+            state=state,
+            overlay=SimpleNamespace(
+                refused=[(OLD_ID, Missing.ODD), (LAST_ID, Missing.ODD), (NEXT_ID, Missing.CONFLICT)]
+            ),
+        )
+        kept = [KeptZone(str(NEXT_ID), None, 1, 20, 20, None)]
+        assert problems.refused_of(cast("EngineParts", engine), kept) == [
+            ("alice", WORDS[Missing.ODD]),
+            (str(NEXT_ID), WORDS[Missing.CONFLICT]),
+        ]

@@ -27,6 +27,7 @@ from p2pdns.publishing.upkeep import (
     Publisher,
 )
 from p2pdns.state.marks import Reader
+from tests.committed import ANOTHER, COMMITTED, OLD_ID, committed_item
 from tests.overlay_doubles import Told
 from tests.waiting import at_rest
 
@@ -726,3 +727,40 @@ def test_a_closed_overlay_is_a_silent_storer() -> None:
 
     world.run(story)
     assert len(world.puts) == 2
+
+
+@pytest.mark.parametrize("is_kept", [True, False], ids=["seen before", "in the item that it replaces"])
+@pytest.mark.parametrize("commitment", [None, ANOTHER], ids=["none", "another"])
+def test_a_publication_without_the_commitment_of_the_zone_is_refused_with_the_way_out(
+    is_kept: bool, commitment: object
+) -> None:
+    world = World()
+
+    async def story(publisher: Publisher) -> None:
+        held = committed_item(COMMITTED, seq=SEQ)
+        await world.state.adopt(held, NOW, own=True)
+        if is_kept:
+            await world.state.commitments.keep(OLD_ID, COMMITTED)
+        with pytest.raises(Unavailable, match="lacks the zone's commitment") as caught:
+            await publisher.publish(committed_item(commitment, seq=SEQ + 1))
+        assert caught.value.hint is not None
+        assert f"p2pdns forget {OLD_ID}" in caught.value.hint
+        assert world.puts == []
+        await publisher.publish(committed_item(COMMITTED, seq=SEQ + 2))
+        # After that nobody is locked out, not even an owner who has lost the next key.
+        publisher.forget(OLD_ID)
+        world.state.forget(OLD_ID)
+        await publisher.publish(committed_item(commitment, seq=SEQ + 3))
+
+    world.run(story)
+
+
+def test_an_owner_adds_a_first_commitment_to_a_zone_that_had_none() -> None:
+    world = World()
+
+    async def story(publisher: Publisher) -> None:
+        await world.state.adopt(committed_item(None, seq=SEQ), NOW, own=True)
+        await publisher.publish(committed_item(COMMITTED, seq=SEQ + 1))
+        assert [item.seq for item in world.puts] == [SEQ + 1]
+
+    world.run(story)
