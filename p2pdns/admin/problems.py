@@ -177,9 +177,7 @@ def of_refused(refused: Sequence[tuple[str, str]]) -> Iterator[Problem]:
     """Yield the problem of zones whose newest item is not adopted: their names, and why."""
     if refused:
         cause = _some([f"zone {name}: {why}" for name, why in refused], " zones")
-        remedy = (
-            "its key may be stolen: if it is yours, move the zone to its next key, else ask its owner; see"
-        )
+        remedy = "its key may be stolen: if it is yours, move the zone to its next key, else ask its owner; see"
         yield Problem("succession", cause, remedy, f"p2pdns inspect {refused[0][0]}")
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from p2pdns.sim.report import Report
 
 # Those of `p2pdns.sim.scenarios`, which a wrong name need not load.
-SCENARIOS = ("lookup", "churn", "partition", "replay", "eclipse", "flash", "race", "scale", "history")
+SCENARIOS = ("lookup", "churn", "partition", "replay", "eclipse", "flash", "race", "theft", "scale", "history")
 NODES_DEFAULT = 100
 # A look-up asks twenty machines, so fewer are no overlay; and a mistyped number must not fill the memory.
 NODES_MIN, NODES_MAX = 30, 20_000
@@ -51,9 +51,9 @@ def sim(
 
     Scenarios: "lookup" (ever more machines are dead), "churn" (machines come and go), "partition" (the network falls in
     two and heals), "replay" (some machines serve the oldest item that they ever had), "eclipse" (an attacker surrounds
-    keys), "flash" (all ask for one name at once), "race" (two publish with one key at once), "scale" (the world grows),
-    "history" (all troubles together). Rules are checked after every step. The same seed gives the same figures and the
-    same trace.
+    keys), "flash" (all ask for one name at once), "race" (two publish with one key at once), "theft" (thieves have the
+    keys of zones with a next key), "scale" (the world grows), "history" (all troubles together). Rules are checked
+    after every step. The same seed gives the same figures and the same trace.
     """
     if scenario not in SCENARIOS:
         hint = did_you_mean(scenario, SCENARIOS) or f"there is: {', '.join(SCENARIOS)}"

@@ -83,7 +83,11 @@ class _Held:
 class Storage:
     """The items of one node, shared by its address families."""
 
-    def __init__(self, *, items_max: int = ITEMS_MAX, bytes_max: int = BYTES_MAX) -> None:
+    def __init__(
+        self, *, items_max: int = ITEMS_MAX, bytes_max: int = BYTES_MAX, heeds_commitments: bool = True
+    ) -> None:
+        """Make an empty one; nodes of other programs do not heed commitments, nor do theirs in the simulator."""
+        self._heeds_commitments = heeds_commitments
         self.node_ids: tuple[bytes, ...] = ()  # The ids this store is near to; the far items go first.
         self.precedence = Precedence()
         self.counters: Counter[str] = Counter()
@@ -121,7 +125,7 @@ class Storage:
         if held is not None:
             if isinstance(item, MutableItem):
                 self.precedence.check(item.seq, stored.value, held.stored.seq, held.stored.value, None, now)
-                _refuse_dropped(stored, held.stored)
+                self._refuse_dropped(stored, held.stored)
             if (held.stored.seq, held.stored.value) == (stored.seq, stored.value):
                 self._refresh(held, OWN, now)
                 return Kept(held.stored, False)
@@ -153,9 +157,16 @@ class Storage:
             self._refresh(held, prefix, now)
             return Kept(held.stored, False)
         if held is not None:
-            _refuse_dropped(stored, held.stored)
+            self._refuse_dropped(stored, held.stored)
         self._admit(stored, prefix, now)
         return Kept(stored, True)
+
+    def _drops(self, stored: StoredItem, held: StoredItem) -> bool:
+        return self._heeds_commitments and stored.drops_commitment_of(held)
+
+    def _refuse_dropped(self, stored: StoredItem, held: StoredItem) -> None:
+        if self._drops(stored, held):
+            raise BadRequest("commitment-dropped", krpc.PROTOCOL_ERROR, f"it lacks the commitment of seq {held.seq}")
 
     def _check_room(self, request: krpc.Put, prefix: str, now: float) -> None:
         size_bytes = len(request.value) + (len(request.salt) if isinstance(request, krpc.PutMutable) else 0)
@@ -193,7 +204,8 @@ class Storage:
         is_newer = known_seq is None or self.precedence.is_newer(stored.seq, known_seq, now)
         # An older item with a commitment is sent all the same: the newer one may lack it, and a reader that has seen
         # neither before has to be shown both (docs/spec.md §3, Succession).
-        is_evidence = known_seq is not None and stored.commitment is not None and stored.seq < known_seq
+        is_committed = self._heeds_commitments and stored.commitment is not None
+        is_evidence = is_committed and known_seq is not None and stored.seq < known_seq
         if not is_newer and not is_evidence:
             return Selected(None, None, stored.seq, None)
         return Selected(stored.key, stored.signature, stored.seq, stored.value)
@@ -234,7 +246,7 @@ class Storage:
         held = self._live(stored.target, now)
         if held is None or held.stored.key is None:
             return False
-        if not self.precedence.is_newer(stored.seq, held.stored.seq, now) or stored.drops_commitment_of(held.stored):
+        if not self.precedence.is_newer(stored.seq, held.stored.seq, now) or self._drops(stored, held.stored):
             return False
         try:
             self._admit(stored, held.prefix, now)
@@ -434,11 +446,6 @@ def _check_sizes(request: krpc.Put) -> None:
         # Nothing could ever supersede the largest seq, so nothing may carry it.
         if request.seq == krpc.SEQ_MAX:
             raise BadRequest("seq-reserved", krpc.PROTOCOL_ERROR)
-
-
-def _refuse_dropped(stored: StoredItem, held: StoredItem) -> None:
-    if stored.drops_commitment_of(held):
-        raise BadRequest("commitment-dropped", krpc.PROTOCOL_ERROR, f"it lacks the commitment of seq {held.seq}")
 
 
 def _note_prefix(held: _Held, prefix: str) -> None:

@@ -5,7 +5,7 @@ Guarantees: a mark never goes back; an item below its key's mark is not held. Do
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from p2pdns.addresses import Address
@@ -24,8 +24,8 @@ from p2pdns.publishing.cycle import FORGET_S, KeptCycle
 class MemoryCommitments:
     """The commitments that one machine keeps: `CommitmentState` of the overlay."""
 
-    def __init__(self) -> None:
-        self.all: dict[ZoneId, KeptCommitment] = {}
+    def __init__(self, kept: Mapping[ZoneId, KeptCommitment] | None = None) -> None:
+        self.all = dict(kept or {})
 
     def kept(self, zone_id: ZoneId) -> KeptCommitment | None:
         """Return the commitment that is kept of a key."""

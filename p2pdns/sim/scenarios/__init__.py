@@ -14,6 +14,7 @@ from p2pdns.sim.scenarios.partition import partition
 from p2pdns.sim.scenarios.race import race
 from p2pdns.sim.scenarios.replay import replay
 from p2pdns.sim.scenarios.scale import scale
+from p2pdns.sim.scenarios.theft import theft
 from p2pdns.sim.world import Progress
 
 SCENARIOS: dict[str, Callable[[Scale, Progress], Report]] = {
@@ -24,6 +25,7 @@ SCENARIOS: dict[str, Callable[[Scale, Progress], Report]] = {
     "eclipse": eclipse,
     "flash": flash,
     "race": race,
+    "theft": theft,
     "scale": scale,
     "history": history,
 }
