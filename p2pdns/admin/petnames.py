@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from p2pdns.config import Config
 from p2pdns.errors import Unavailable, UsageError
-from p2pdns.items.keys import ZoneId
 from p2pdns.naming import read_petname, refuse_suffix_word
 
 if TYPE_CHECKING:
+    from p2pdns.items.keys import ZoneId
     from p2pdns.state import State
     from p2pdns.state.marks import Reader
 
@@ -51,6 +51,9 @@ def _last_of(reader: Reader | None, key: str) -> str | None:
     """Return the last key that is known to follow a key; None where none does."""
     if reader is None:
         return None
+    # Loaded by the state already, where there is one.
+    from p2pdns.items.keys import ZoneId
+
     last = str(reader.commitments.chain(ZoneId.read(key))[-1])
     return None if last == key else last
 
