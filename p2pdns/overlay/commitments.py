@@ -18,7 +18,7 @@ from p2pdns.overlay.marks import Marks
 from p2pdns.overlay.ports import KeptCommitment, ReaderState, Tell
 
 
-class Commitments:
+class OddItems:
     """The judgement of items by the commitments that are kept."""
 
     def __init__(self, state: ReaderState, marks: Marks, counters: Counter[str], tell: Tell) -> None:

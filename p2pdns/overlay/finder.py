@@ -22,7 +22,7 @@ from p2pdns.items.keys import ZoneId
 from p2pdns.items.packet import zone_of
 from p2pdns.limits import QUESTION_RPCS_MAX, QUESTION_S_MAX
 from p2pdns.overlay import ports
-from p2pdns.overlay.commitments import Commitments
+from p2pdns.overlay.commitments import OddItems
 from p2pdns.overlay.entries import (
     NEVER,
     REFRESH_S_MIN,
@@ -83,7 +83,7 @@ class Overlay:
         self._clock = clock
         self._unix_clock = unix_clock
         self._marks = Marks(state, clock, unix_clock, tell)
-        self._commitments = Commitments(state, self._marks, self.counters, tell)
+        self._commitments = OddItems(state, self._marks, self.counters, tell)
         self._in_hand = InHand(state, self._marks, self._commitments, clock, self.counters)
         self._successions = Successions(
             network,

@@ -18,7 +18,7 @@ from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneId
 from p2pdns.items.packet import zone_of
 from p2pdns.limits import QUESTION_S_MAX
-from p2pdns.overlay.commitments import Commitments
+from p2pdns.overlay.commitments import OddItems
 from p2pdns.overlay.entries import KnownZone, LookupUnderWay, charge_of, refresh_seconds
 from p2pdns.overlay.marks import Marks
 from p2pdns.overlay.parts import parts_of
@@ -31,7 +31,7 @@ class InHand:
     """The judgement of items in hand."""
 
     def __init__(
-        self, state: ReaderState, marks: Marks, commitments: Commitments, clock: Clock, counters: Counter[str]
+        self, state: ReaderState, marks: Marks, commitments: OddItems, clock: Clock, counters: Counter[str]
     ) -> None:
         self._state = state
         self._marks = marks

@@ -84,7 +84,7 @@ class KeptCommitment:
 
 
 class CommitmentState(Protocol):
-    """The commitments that this reader keeps; `p2pdns.state.successions.Commitments`."""
+    """The commitments that this reader keeps; `p2pdns.state.successions.CommitmentTable`."""
 
     def kept(self, zone_id: ZoneId) -> KeptCommitment | None:
         """Return the commitment that is kept of a key."""

@@ -12,7 +12,6 @@ import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
-from typing import Any
 
 from p2pdns.dht.node.values import GetOutcome, Wanted
 from p2pdns.errors import BadItem
@@ -41,7 +40,7 @@ _MISSED = (Missing.ABSENT, Missing.OLDER, Missing.ODD, Missing.CONFLICT)
 
 
 @dataclass(slots=True, eq=False)
-class _Watch:
+class _WatchedZone:
     """A zone whose values are looked for; times are of the boot clock."""
 
     zone_id: ZoneId
@@ -79,7 +78,7 @@ class Successions:
         self._counters = counters
         self._spawn = spawn
         self._on_revealed = on_revealed
-        self._watches: OrderedDict[bytes, _Watch] = OrderedDict()
+        self._watches: OrderedDict[bytes, _WatchedZone] = OrderedDict()
         self._look_count = 0
         self._rate = RateLimit(LOOKS_PER_SECOND, LOOKS_BURST, clock())
 
@@ -143,11 +142,11 @@ class Successions:
 
     # The search for values.
 
-    def _asked(self, zone_id: ZoneId) -> _Watch:
+    def _asked(self, zone_id: ZoneId) -> _WatchedZone:
         """Note that a zone with a commitment is in use."""
         watch = self._watches.get(zone_id.raw)
         if watch is None:
-            watch = self._watches[zone_id.raw] = _Watch(zone_id, self._clock())
+            watch = self._watches[zone_id.raw] = _WatchedZone(zone_id, self._clock())
             # The first look after a start comes at a time of the key's own: all at once would be too many.
             self._arm(watch, HOUR_S * int.from_bytes(zone_id.raw[:4]) / 2**32)
             while len(self._watches) > WATCHED_MAX:
@@ -176,11 +175,11 @@ class Successions:
             watch.stop()
         self._watches.clear()
 
-    def _arm(self, watch: _Watch, seconds: float) -> None:
+    def _arm(self, watch: _WatchedZone, seconds: float) -> None:
         watch.stop()
         watch.timer = self._later(seconds, lambda: self._due(watch))
 
-    def _due(self, watch: _Watch) -> None:
+    def _due(self, watch: _WatchedZone) -> None:
         watch.timer = None
         kept = self._state.kept(watch.zone_id)
         if self._clock() - watch.asked_at > HOUR_S or kept is None or kept.next_key is not None:
@@ -191,7 +190,7 @@ class Successions:
         else:
             self._arm(watch, HOUR_S)
 
-    def _begun(self, watch: _Watch) -> bool:
+    def _begun(self, watch: _WatchedZone) -> bool:
         if self._look_count >= LOOKS_MAX or not self._rate.take(self._clock()):
             return False
         self._look_count += 1
@@ -199,7 +198,7 @@ class Successions:
         watch.look = self._spawn(self._look(watch))
         return True
 
-    async def _look(self, watch: _Watch) -> None:
+    async def _look(self, watch: _WatchedZone) -> None:
         try:
             kept = self._state.kept(watch.zone_id)
             if kept is None or kept.next_key is not None:
@@ -245,11 +244,17 @@ async def _ended(believed: asyncio.Future[Succession], gets: list[Awaitable[GetO
     for get in waiting:
         # The exception of a look-up is retrieved, so that asyncio does not log it: the next hour brings another one.
         get.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def look(_: object) -> None:
+        if not over.done() and (believed.done() or all(get.done() for get in waiting)):
+            over.set_result(None)
+
+    believed.add_done_callback(look)
+    for get in waiting:
+        get.add_done_callback(look)
     try:
-        while waiting and not believed.done():
-            events: list[asyncio.Future[Any]] = [believed, *waiting]
-            await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
-            waiting = [get for get in waiting if not get.done()]
+        await over
     finally:
         for get in waiting:
             get.cancel()

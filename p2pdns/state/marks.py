@@ -30,7 +30,7 @@ from p2pdns.state import successions, tables
 from p2pdns.state.database import Database, open_database, transaction, unreadable
 from p2pdns.state.names import read_names, remove_name, write_names
 from p2pdns.state.protection import Protection
-from p2pdns.state.successions import Commitments, Row, write_rows
+from p2pdns.state.successions import CommitmentRow, CommitmentTable, write_rows
 from p2pdns.state.tables import Change, Sighting, Slot
 
 ITEMS_MAX = 65_536  # About 80 MB of file: every zone a busy site uses. The longest unconfirmed go; their marks stay.
@@ -84,7 +84,7 @@ class Reader:
         self.item_count = tables.count_of(self._database.reading)
         self.facts = tables.read_facts(self._database.reading)
         self.commits = tables.Commits()
-        self.commitments = Commitments(
+        self.commitments = CommitmentTable(
             self._database.reading, self._commit, on_succeeded=self._protect_next, warn=self._warn
         )
         self._protection.begin(self.facts)
@@ -366,7 +366,7 @@ class Reader:
         changes: Sequence[Change],
         confirmed: Mapping[Slot, float],
         owed: Sequence[Sighting],
-        rows: Sequence[Row] = (),
+        rows: Sequence[CommitmentRow] = (),
     ) -> None:
         began = boot_now()
         whole = [change.held for change in changes if change.is_whole]

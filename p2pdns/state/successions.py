@@ -26,7 +26,7 @@ COMMITMENTS_MAX = 262_144  # 140 bytes each and the tree round them: 45 MB of fi
 WAITING_MAX = 4_096  # Held in memory while the disk takes nothing; about 2 MB. Beyond that none is kept.
 
 
-class Row(NamedTuple):
+class CommitmentRow(NamedTuple):
     """A row of the table: the hash of a key, its commitment, the next key if it is known, and when it was first seen.
 
     The time is for the person who examines the file.
@@ -38,7 +38,7 @@ class Row(NamedTuple):
     seen_unix: float
 
 
-class Commitments:
+class CommitmentTable:
     """The commitments that are kept; `CommitmentState` of the overlay. `commit` has all that waits written."""
 
     def __init__(
@@ -54,7 +54,7 @@ class Commitments:
         self._on_succeeded = on_succeeded
         self._warn = warn
         # In force at once, and on the disk with the next commit that it takes.
-        self._waiting: dict[bytes, Row] = {}
+        self._waiting: dict[bytes, CommitmentRow] = {}
 
     def kept(self, zone_id: ZoneId) -> KeptCommitment | None:
         """Return the commitment that is kept of a key, and the next key where it is known."""
@@ -81,7 +81,7 @@ class Commitments:
     async def keep(self, zone_id: ZoneId, commitment: Commitment) -> None:
         """Keep the first commitment of a key; return once it is on the disk. Unavailable when the disk refuses it."""
         if self.kept(zone_id) is None:
-            await self._written_soon(Row(tables.mark_of(zone_id.raw), commitment.rdata, None, unix_now()))
+            await self._written_soon(CommitmentRow(tables.mark_of(zone_id.raw), commitment.rdata, None, unix_now()))
 
     async def succeed(self, zone_id: ZoneId, succession: Succession) -> None:
         """Keep the next key of a key; return once it is on the disk. Unavailable when the disk refuses it."""
@@ -92,7 +92,7 @@ class Commitments:
         await self._written_soon(row._replace(next_raw=succession.next_key.raw))
         self._on_succeeded(zone_id, zone_id_for(succession.next_key))
 
-    async def _written_soon(self, row: Row) -> None:
+    async def _written_soon(self, row: CommitmentRow) -> None:
         if len(self._waiting) >= WAITING_MAX and row.mark not in self._waiting:
             raise Unavailable(f"{WAITING_MAX} commitments wait for the disk already", place="reader.sqlite")
         self._waiting[row.mark] = row
@@ -100,11 +100,11 @@ class Commitments:
         if self._waiting.get(row.mark) == row:
             raise Unavailable("a commitment to a next key cannot be written", place="reader.sqlite")
 
-    def waiting(self) -> list[Row]:
+    def waiting(self) -> list[CommitmentRow]:
         """Return the rows that are due to be written."""
         return list(self._waiting.values())
 
-    def written(self, rows: Sequence[Row]) -> None:
+    def written(self, rows: Sequence[CommitmentRow]) -> None:
         """Take note that rows are on the disk."""
         for row in rows:
             if self._waiting.get(row.mark) == row:
@@ -120,16 +120,16 @@ class Commitments:
             tables.write_facts(connection, replace(facts, commitment_count=max(0, facts.commitment_count - count)))
         return was_waiting or count > 0
 
-    def _on_disk(self, mark: bytes) -> Row | None:
+    def _on_disk(self, mark: bytes) -> CommitmentRow | None:
         try:
             query = "SELECT mark, commitment, next, seen_unix FROM successions WHERE mark = ?"
             row = self._reading.execute(query, (mark,)).fetchone()
         except sqlite3.Error as error:
             # This is not the same as "none is kept": an odd item would be adopted.
             raise unreadable(error, "reader.sqlite") from None
-        return None if row is None else Row(*row)
+        return None if row is None else CommitmentRow(*row)
 
-    def _verified(self, row: Row) -> KeptCommitment | None:
+    def _verified(self, row: CommitmentRow) -> KeptCommitment | None:
         try:
             commitment = Commitment.verified(row.commitment)
         except BadItem as error:
@@ -144,7 +144,7 @@ class Commitments:
             return KeptCommitment(commitment)
 
 
-def write_rows(connection: sqlite3.Connection, rows: Sequence[Row], protected: Collection[bytes]) -> None:
+def write_rows(connection: sqlite3.Connection, rows: Sequence[CommitmentRow], protected: Collection[bytes]) -> None:
     """Write rows, and make room where there are too many; a commitment that is there already stays."""
     if not rows:
         return

@@ -35,6 +35,7 @@ from p2pdns.items.packet import compose_packet
 from p2pdns.items.succession import Commitment, commitment_to, succession_values
 from p2pdns.limits import QUESTION_S_MAX
 from p2pdns.overlay.finder import Overlay
+from p2pdns.overlay.parts import zone_id_for
 from p2pdns.overlay.successions import HOUR_S
 from p2pdns.resolver.steps import Budget, Found, ZoneOutcome
 from p2pdns.sim.engine import VirtualEngine
@@ -60,7 +61,7 @@ class Thief(Enum):
     UPDATES = "UPDATE rights"
 
 
-class Readable(Enum):
+class ReadableValues(Enum):
     """Which of the two values can be read once the owner has moved the zone; the values are indexes."""
 
     BOTH = (0, 1)
@@ -111,7 +112,7 @@ class _Theft:
 
     number: int
     kind: Thief
-    readable: Readable
+    readable: ReadableValues
     old: SecretKey
     following: SecretKey
     thief: SecretKey
@@ -122,7 +123,7 @@ class _Theft:
 
     @property
     def zone_id(self) -> ZoneId:
-        return ZoneId.of_key(self.old.zone_key)
+        return zone_id_for(self.old.zone_key)
 
     @property
     def commitment(self) -> Commitment:
@@ -196,7 +197,9 @@ def _drawn(world: World, lot: random.Random, number: int, counts: dict[Thief, Co
     kind = list(Thief)[number % len(Thief)]
     old, following, thief = (SecretKey.generate(lot.randbytes(SEED_BYTES)) for _ in range(3))
     # In one theft of ten neither value can be read: both targets are surrounded.
-    readable = Readable.NEITHER if lot.random() < 0.1 else lot.choice([one for one in Readable if one.value])
+    readable = (
+        ReadableValues.NEITHER if lot.random() < 0.1 else lot.choice([one for one in ReadableValues if one.value])
+    )
     return _Theft(number, kind, readable, old, following, thief, counts[kind], lot.choice(world.living))
 
 

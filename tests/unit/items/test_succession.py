@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -172,3 +173,16 @@ def test_item_breaks_a_commitment_by_another_one_and_by_none() -> None:
     assert not breaks_commitment(item_with(ANOTHER.rdata), None)
     assert breaks_commitment(item_with(ANOTHER.rdata), COMMITTED)
     assert breaks_commitment(item_with(), COMMITTED)
+
+
+@pytest.mark.parametrize("raw", [b"\x01" + bytes(31), bytes(32), b"\xff" * 32], ids=["identity", "order 4", "no point"])
+def test_next_key_that_anybody_could_sign_for_is_refused_whatever_signature_comes_with_it(raw: bytes) -> None:
+    with pytest.raises(BadItem) as wanted:
+        ZoneKey.verified(raw)
+    # With the identity as the key, R = identity and S = 0 satisfy the equation for any message.
+    values = [b"n" + bytes([index]) + KEY.raw + raw + b"\x01" + bytes(63) for index in (1, 2)]
+    targets = (ImmutableItem(values[0]).target, ImmutableItem(values[1]).target)
+    commitment = Commitment(hashlib.sha256(raw).digest(), targets)
+    with pytest.raises(BadItem) as caught:
+        Succession.verified(KEY, commitment, values[0])
+    assert caught.value.reason == wanted.value.reason

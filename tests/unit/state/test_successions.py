@@ -72,6 +72,9 @@ def test_a_disk_that_refuses_is_told_and_the_commitment_holds_and_is_written_lat
         keep(state)
     assert state.reader.commitments.kept(OLD_ID) == KeptCommitment(COMMITTED)
     assert state.reader.trouble is not None
+    # While it waits, it is the first one no less.
+    keep(state, OLD_ID, ANOTHER)
+    assert state.reader.commitments.kept(OLD_ID) == KeptCommitment(COMMITTED)
     disk.accept()
     adopt(state, item_of(7))
     kill(state, tmp_path)
