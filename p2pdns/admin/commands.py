@@ -421,7 +421,7 @@ class Commands:
     async def names(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Return the petnames in use and where each comes from."""
         reader = self._engine.state.reader
-        names = petnames.in_use(self._engine.config, reader.names(), reader)
+        names = petnames.in_use(self._engine.config, reader.names.read(), reader)
         return {
             "names": {
                 name: {"key": entry.key, "from": entry.source, "succeeded_by": entry.succeeded_by}

@@ -66,7 +66,7 @@ def in_use_at(config: Config, directory: Path) -> dict[str, Petname]:
     from p2pdns.state import State
 
     with contextlib.closing(State.open(directory)) as state:
-        return in_use(config, state.reader.names(), state.reader)
+        return in_use(config, state.reader.names.read(), state.reader)
 
 
 def refuse(text: str, zone_id: ZoneId, *, config: Config, kept: Mapping[str, str]) -> str:
@@ -86,14 +86,14 @@ def refuse(text: str, zone_id: ZoneId, *, config: Config, kept: Mapping[str, str
 
 def add(state: State, config: Config, names: Mapping[str, ZoneId]) -> list[str]:
     """Keep petnames, all or none; return the new ones."""
-    kept = state.reader.names()
+    kept = state.reader.names.read()
     wanted = {refuse(text, zone_id, config=config, kept=kept): zone_id for text, zone_id in names.items()}
     if len(wanted) < len(names):
         raise UsageError("a name is there twice", hint="letter case does not make another name")
     new = {name: zone_id for name, zone_id in wanted.items() if name not in kept and name not in config.names}
     if len(kept) + len(new) > PETNAMES_MAX:
         raise Unavailable(f"more than {PETNAMES_MAX} petnames", hint="remove some with p2pdns name remove NAME")
-    state.reader.set_names(new)
+    state.reader.names.keep(new)
     return list(new)
 
 
@@ -107,6 +107,6 @@ def remove(state: State, config: Config, text: str) -> str:
         # A configuration that trusts an unknown name is refused, so the daemon would not start again.
         hint = "remove it from [zones] private_zones first"
         raise Unavailable("the configuration trusts this name", place=place, hint=hint)
-    if not state.reader.remove_name(name):
+    if not state.reader.names.remove(name):
         raise Unavailable("no such petname", place=place, hint="p2pdns name list shows them")
     return name

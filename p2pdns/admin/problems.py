@@ -184,7 +184,9 @@ def of_refused(refused: Sequence[tuple[str, str]]) -> Iterator[Problem]:
 def refused_of(engine: EngineParts, kept: Sequence[KeptZone]) -> list[tuple[str, str]]:
     """Return the zones that a person relies on here, and whose newest item is not adopted, with the reason."""
     names = {zone.key: zone.name for zone in kept}
-    names |= {entry.key: name for name, entry in petnames.in_use(engine.config, engine.state.reader.names()).items()}
+    names |= {
+        entry.key: name for name, entry in petnames.in_use(engine.config, engine.state.reader.names.read()).items()
+    }
     found = [(str(zone_id), WORDS[reason]) for zone_id, reason in engine.overlay.refused]
     return [(names[key], why) for key, why in found if key in names]
 
@@ -199,7 +201,9 @@ def of_configuration(trouble: Exception | None) -> Iterator[Problem]:
 
 def kept_of(engine: EngineParts) -> list[KeptZone]:
     """Return the zones that an engine keeps alive, those in trouble first."""
-    names = {entry.key: name for name, entry in petnames.in_use(engine.config, engine.state.reader.names()).items()}
+    names = {
+        entry.key: name for name, entry in petnames.in_use(engine.config, engine.state.reader.names.read()).items()
+    }
     found = []
     for key, copies in engine.publisher.kept:
         trouble = None if copies is None else copies.warning or copies.trouble

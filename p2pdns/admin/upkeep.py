@@ -35,7 +35,9 @@ def record_count(item: MutableItem) -> int | None:
 
 async def zones_of(engine: EngineParts) -> list[dict[str, Any]]:
     """Return the zones that an engine keeps alive, each with what is known of its copies; those in trouble first."""
-    names = {entry.key: name for name, entry in petnames.in_use(engine.config, engine.state.reader.names()).items()}
+    names = {
+        entry.key: name for name, entry in petnames.in_use(engine.config, engine.state.reader.names.read()).items()
+    }
     rows: list[dict[str, Any]] = []
     for number, (zone_id, copies) in enumerate(engine.publisher.kept):
         if number % PARSED_AT_ONCE == PARSED_AT_ONCE - 1:

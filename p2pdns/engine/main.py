@@ -213,7 +213,7 @@ class Engine:
         self._follow_system()
 
     def _settings_of(self, config: Config) -> ResolverSettings:
-        return resolver_settings(config, self.state.reader.names(), self.block_lists.names)
+        return resolver_settings(config, self.state.reader.names.read(), self.block_lists.names)
 
     def _probe(self) -> None:
         self._tasks = [task for task in self._tasks if not task.done()]

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneId
 from p2pdns.items.succession import are_in_conflict, breaks_commitment, commitment_of
-from p2pdns.overlay.entries import KnownZone
+from p2pdns.overlay.entries import KnownZone, LookupUnderWay
 from p2pdns.overlay.marks import Marks
 from p2pdns.overlay.ports import KeptCommitment, ReaderState, Tell
+from p2pdns.resolver.steps import Missing
 
 
 class OddItems:
@@ -42,6 +43,16 @@ class OddItems:
             is_odd = entry.item is not None and are_in_conflict([entry.item, item]) and item.seq > entry.item.seq
         self._counters["items-odd"] += is_odd
         return is_odd
+
+    def is_refused(self, entry: KnownZone, lookup: LookupUnderWay, item: MutableItem) -> bool:
+        """Return whether an item that a look-up has met may not be adopted; the look-up then knows why."""
+        if self.refuses(entry, item):
+            lookup.refusal = Missing.ODD if entry.kept is not None else Missing.CONFLICT
+        elif lookup.item is not None and self.is_conflict(entry, [lookup.item, item]):
+            lookup.contradict()
+        else:
+            return False
+        return True
 
     def is_conflict(self, entry: KnownZone, items: Sequence[MutableItem]) -> bool:
         """Return whether these items, with the one in hand, contradict each other for who has kept no commitment."""

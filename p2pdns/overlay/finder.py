@@ -366,7 +366,7 @@ class Overlay:
         if self._marks.is_below(entry, item):
             self.counters["items-below-the-mark"] += 1
             return
-        if lookup.refusal is Missing.CONFLICT or self._is_refused(entry, lookup, item):
+        if lookup.refusal is Missing.CONFLICT or self._commitments.is_refused(entry, lookup, item):
             return
         if lookup.item is not None and not self._is_better(entry, item, lookup.item):
             return
@@ -384,16 +384,6 @@ class Overlay:
             lookup.first_s = self._clock() - lookup.started_at
             lookup.first.set_result(None)
             self._slots.ease(lookup)
-
-    def _is_refused(self, entry: KnownZone, lookup: LookupUnderWay, item: MutableItem) -> bool:
-        """Return whether an item may not be adopted, beside those that the look-up has met before."""
-        if self._commitments.refuses(entry, item):
-            lookup.refusal = Missing.ODD if entry.kept is not None else Missing.CONFLICT
-        elif lookup.item is not None and self._commitments.is_conflict(entry, [lookup.item, item]):
-            lookup.contradict()
-        else:
-            return False
-        return True
 
     async def _conclude(self, entry: KnownZone, lookup: LookupUnderWay, outcome: GetOutcome) -> MutableItem | None:
         """Take the outcome of a look-up: commit the mark first, then let questions see the item.

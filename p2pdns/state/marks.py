@@ -28,7 +28,7 @@ from p2pdns.overlay.parts import key_of, zone_id_of
 from p2pdns.overlay.ports import Held, Mark
 from p2pdns.state import successions, tables
 from p2pdns.state.database import Database, open_database, transaction, unreadable
-from p2pdns.state.names import read_names, remove_name, write_names
+from p2pdns.state.names import Petnames
 from p2pdns.state.protection import Protection
 from p2pdns.state.successions import CommitmentRow, CommitmentTable, write_rows
 from p2pdns.state.tables import Change, Sighting, Slot
@@ -58,6 +58,7 @@ class Reader:
         self._database: Database = open_database(path, tables.SCHEMA)
         self.warnings: list[str] = list(self._database.warnings)
         self._protection = Protection(None if path is None else path.parent)
+        self.names = Petnames(self._database.reading, self._warn)
         if self._database.is_new:
             loss = "reader.sqlite was broken"
         elif loss is not None:
@@ -212,7 +213,8 @@ class Reader:
 
         An item that is held already is only confirmed, which waits for no disk. Unavailable when the disk refuses.
         """
-        slot, mark = tables.slot_of(item), _mark_of(item)
+        slot = tables.slot_of(item)
+        mark = tables.mark_of_slot(*slot)
         held = self.held(zone_id_of(item), item.salt)
         if held is not None and not item.supersedes(held.item):
             if own <= held.is_own and pinned <= held.is_pinned:
@@ -281,7 +283,12 @@ class Reader:
         return done
 
     def _change(self, held: Held, is_whole: bool) -> Change:
-        return Change.of(held, _mark_of(held.item), Present(unix_now(), self.newest_seq), is_whole=is_whole)
+        return Change.of(
+            held,
+            tables.mark_of_slot(*tables.slot_of(held.item)),
+            Present(unix_now(), self.newest_seq),
+            is_whole=is_whole,
+        )
 
     def _start_writer(self, thread: ThreadPoolExecutor) -> None:
         if self._writer is None or self._writer.done():
@@ -472,18 +479,6 @@ class Reader:
                 del table[slot]
         self.facts = tables.read_facts(self._database.reading)
 
-    def names(self) -> dict[str, str]:
-        """Return the petnames: name to text of a zone key."""
-        return read_names(self._database.reading, self._warn)
-
-    def set_names(self, names: Mapping[str, ZoneId]) -> None:
-        """Keep petnames, all or none; older ones of the same names are replaced."""
-        write_names(self._database.reading, names)
-
-    def remove_name(self, name: str) -> bool:
-        """Remove a petname; return whether it was there."""
-        return remove_name(self._database.reading, name)
-
     def close(self) -> None:
         """Commit everything that waits, and close the file."""
         if self._thread is not None:
@@ -496,7 +491,3 @@ class Reader:
                 self._write(changes, self._confirmed, list(self._owed.values()), rows)
         self._wishes.clear()
         self._database.close()
-
-
-def _mark_of(item: MutableItem) -> bytes:
-    return tables.mark_of(zone_id_of(item).raw, item.salt)

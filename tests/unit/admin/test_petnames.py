@@ -47,7 +47,7 @@ def test_whoever_looks_names_up_hears_of_every_change() -> None:
     state = State.open(None)
 
     def names_changed() -> None:
-        heard.append(sorted(petnames.in_use(CONFIG, state.reader.names())))
+        heard.append(sorted(petnames.in_use(CONFIG, state.reader.names.read())))
 
     engine = SimpleNamespace(state=state, config=CONFIG, names_changed=names_changed)
     commands = Commands(cast("EngineParts", engine))
@@ -70,7 +70,7 @@ def test_a_petname_never_changes_hands_without_being_removed() -> None:
     assert "name remove alice" in (caught.value.hint or "")
     assert petnames.remove(state, CONFIG, "ALICE") == "alice"
     assert petnames.add(state, CONFIG, {"alice": BOB}) == ["alice"]
-    assert state.reader.names() == {"alice": str(BOB)}
+    assert state.reader.names.read() == {"alice": str(BOB)}
     state.close()
 
 
@@ -94,7 +94,7 @@ def test_a_name_that_means_something_else_is_refused(name: str, what: str) -> No
     with pytest.raises(P2pdnsError, match=what) as caught:
         petnames.add(state, CONFIG, {"dora": BOB, name: BOB})
     assert caught.value.hint
-    assert state.reader.names() == {}
+    assert state.reader.names.read() == {}
     state.close()
 
 
@@ -111,7 +111,7 @@ def test_petnames_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     petnames.add(state, CONFIG, {"a": ALICE, "b": BOB})
     with pytest.raises(Unavailable, match="more than 2 petnames"):
         petnames.add(state, CONFIG, {"c": ALICE})
-    assert list(state.reader.names()) == ["a", "b"]
+    assert list(state.reader.names.read()) == ["a", "b"]
     state.close()
 
 
@@ -126,7 +126,7 @@ def test_what_the_configuration_says_and_what_is_not_there_cannot_be_removed(nam
     with pytest.raises(Unavailable, match=what) as caught:
         petnames.remove(state, config, name)
     assert caught.value.hint
-    assert state.reader.names() == {"dora": str(BOB)}
+    assert state.reader.names.read() == {"dora": str(BOB)}
     state.close()
 
 
@@ -292,7 +292,7 @@ def test_a_petname_whose_key_was_succeeded_says_by_which(home: Path, capsys: pyt
         asyncio.run(state.reader.commitments.keep(OLD_ID, COMMITTED))
         succession = Succession.verified(OLD.zone_key, COMMITTED, VALUES[0].value)
         asyncio.run(state.reader.commitments.succeed(OLD_ID, succession))
-        names = petnames.in_use(CONFIG, state.reader.names(), state.reader)
+        names = petnames.in_use(CONFIG, state.reader.names.read(), state.reader)
         assert names["alice"] == Petname(str(OLD_ID), "state", str(NEXT_ID))
     capsys.readouterr()
     assert main(["name", "list", "--state", "state"]) == 0

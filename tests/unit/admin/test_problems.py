@@ -161,7 +161,7 @@ def test_a_zone_whose_newest_item_is_not_adopted_is_a_problem_where_a_person_rel
     assert (problem.about, problem.command) == ("succession", "p2pdns inspect alice")
     assert "alice: the newest item of this zone lacks its commitment" in problem.cause
     with contextlib.closing(State.open(None)) as state:
-        state.reader.set_names({"alice": OLD_ID})
+        state.reader.names.keep({"alice": OLD_ID})
         engine = SimpleNamespace(
             config=Config(),
             state=state,

@@ -79,9 +79,9 @@ def test_when_no_port_is_free_the_first_one_is_named(busy_port: int, monkeypatch
 
 def test_a_petname_of_the_configuration_wins_over_one_of_the_state() -> None:
     state = State.open(None)
-    state.reader.set_names({"alice": BOB, "bob": BOB})
+    state.reader.names.keep({"alice": BOB, "bob": BOB})
     config = replace(Config(), names={"alice": str(ALICE)}, zones=replace(Config().zones, private_zones=("bob",)))
-    settings = resolver_settings(config, state.reader.names(), BlockedNames())
+    settings = resolver_settings(config, state.reader.names.read(), BlockedNames())
     assert settings.petnames == {b"alice": ALICE, b"bob": BOB}
     assert settings.trusted == frozenset({BOB})
     state.close()

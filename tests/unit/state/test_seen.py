@@ -345,7 +345,7 @@ def test_a_file_of_version_1_keeps_what_it_holds(tmp_path: Path) -> None:
             7,
             Mark(8),
         )
-        assert state.reader.names() == {"bob": str(BOB.zone_key)}
+        assert state.reader.names.read() == {"bob": str(BOB.zone_key)}
         assert len(state.reader.kept_alive()) == 1
         # A seq that can only come of no clock at all is a mark, and bounds no time.
         assert (mark_seq(state, secrets(2)[1]), state.reader.newest_seq) == (10**18, NOW_SEQ)

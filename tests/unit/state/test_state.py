@@ -79,7 +79,7 @@ def test_a_restart_keeps_items_salts_flags_names_contacts_and_the_node(tmp_path:
     state = State.open(tmp_path)
     adopt(state, item_of(7), own=True)
     adopt(state, item_of(9, salt=b"mail"), item_of(3, secret=BOB), confirmed_unix=11.0)
-    state.reader.set_names({"alice": ZoneId.of_key(ALICE.zone_key)})
+    state.reader.names.keep({"alice": ZoneId.of_key(ALICE.zone_key)})
     state.store.save_node("demo", SavedNode(b"n" * 20, 6881))
     contacts = [SavedContact(b"a" * 20, ("127.0.0.1", 6881), 12.5, 60.0), SavedContact(b"b" * 20, ("::1", 1), None)]
     asyncio.run(state.store.save_contacts("demo", contacts))
@@ -89,7 +89,7 @@ def test_a_restart_keeps_items_salts_flags_names_contacts_and_the_node(tmp_path:
     assert held_seq(state, salt=b"mail") == 9
     assert held_seq(state, BOB) == 3
     assert [held.item.seq for held in state.reader.kept_alive()] == [7]
-    assert state.reader.names() == {"alice": str(ALICE.zone_key)}
+    assert state.reader.names.read() == {"alice": str(ALICE.zone_key)}
     assert state.store.load_node("demo") == SavedNode(b"n" * 20, 6881)
     assert state.store.load_node("mainline") is None
     assert state.store.load_contacts("demo") == contacts
@@ -427,7 +427,7 @@ def test_a_dropped_mark_is_told_after_a_restart_and_a_dropped_petname_or_a_broke
 ) -> None:
     state = State.open(tmp_path)
     adopt(state, item_of(7))
-    state.reader.set_names({"alice": ZoneId.of_key(ALICE.zone_key)})
+    state.reader.names.keep({"alice": ZoneId.of_key(ALICE.zone_key)})
     state.close()
     connection = sqlite3.connect(tmp_path / "reader.sqlite")
     connection.execute("UPDATE names SET key = 'none'")
@@ -435,7 +435,7 @@ def test_a_dropped_mark_is_told_after_a_restart_and_a_dropped_petname_or_a_broke
     connection.close()
     _garbage(tmp_path / "store.sqlite")
     state = State.open(tmp_path)
-    assert state.reader.names() == {}
+    assert state.reader.names.read() == {}
     assert len(state.warnings) == 2
     assert state.reader.roll_back_protection == "whole"
     state.close()
@@ -501,7 +501,7 @@ def test_a_row_that_was_tampered_with_is_dropped_with_a_warning(tmp_path: Path, 
 def test_a_petname_that_was_tampered_with_is_dropped_and_the_others_stay(tmp_path: Path) -> None:
     state = State.open(tmp_path)
     for name in ("alice", "bob", "carol"):
-        state.reader.set_names({name: ZoneId.of_key(ALICE.zone_key)})
+        state.reader.names.keep({name: ZoneId.of_key(ALICE.zone_key)})
     state.close()
     connection = sqlite3.connect(tmp_path / "reader.sqlite")
     connection.execute("UPDATE names SET key = 'nonsense' WHERE name = 'alice'")
@@ -509,9 +509,9 @@ def test_a_petname_that_was_tampered_with_is_dropped_and_the_others_stay(tmp_pat
     connection.commit()
     connection.close()
     state = State.open(tmp_path)
-    assert state.reader.names() == {"carol": str(ALICE.zone_key)}
+    assert state.reader.names.read() == {"carol": str(ALICE.zone_key)}
     assert len(state.warnings) == 2
-    assert state.reader.names() == {"carol": str(ALICE.zone_key)}
+    assert state.reader.names.read() == {"carol": str(ALICE.zone_key)}
     assert len(state.warnings) == 2
     state.close()
 
