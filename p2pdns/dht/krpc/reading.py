@@ -13,6 +13,7 @@ from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.bencode import Value, decode, encode
 from p2pdns.dht.krpc.compact import CONTACT6_BYTES, CONTACT_BYTES, ID_BYTES, parse_address, parse_contacts
+from p2pdns.dht.krpc.usual import parse_usual
 from p2pdns.errors import FormatError
 
 
@@ -25,6 +26,12 @@ def parse(data: bytes) -> krpc.Message:
     """Return the message in `data`; `FormatError` with the reason, or `BadQuery` where an error is owed."""
     if len(data) > krpc.DATAGRAM_BYTES_MAX:
         raise FormatError("krpc-too-long", f"{len(data)} bytes, {krpc.DATAGRAM_BYTES_MAX} allowed")
+    usual = parse_usual(data)
+    return usual if usual is not None else parse_any(data)
+
+
+def parse_any(data: bytes) -> krpc.Message:
+    """As `parse`, for a datagram of any form and no more than the allowed length."""
     top = decode(data)
     if not isinstance(top, dict):
         raise FormatError("krpc-no-dictionary")

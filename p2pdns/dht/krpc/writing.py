@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.bencode import encode
 from p2pdns.dht.krpc.compact import CONTACT6_BYTES, CONTACT_BYTES, NodeInfo, compose_address, compose_contacts
@@ -17,30 +18,31 @@ from p2pdns.values import replace
 def compose(message: krpc.Message) -> bytes:
     """Return the datagram that says `message`."""
     # Every dictionary is written in the order of its keys, so none need be made, sorted and walked.
-    parts = [b"d"]
-    if isinstance(message, krpc.RequestMessage):
+    if isinstance(message, krpc.Reply):
+        parts = [b"d", _ip(message.ip), _network(message.network), b"1:rd", *_values(message), b"e"]
+        kind = b"1:y1:re"
+    elif isinstance(message, krpc.RequestMessage):
         method, arguments = _arguments(message)
-        parts += (b"1:ad", arguments, b"e")
-    elif isinstance(message, krpc.Error):
-        parts += (b"1:e", encode([message.code, message.text.encode()]))
-    if not isinstance(message, krpc.RequestMessage) and message.ip is not None:
-        parts.append(b"2:ip" + _string(compose_address(message.ip)))
-    if message.network is not None:
-        parts.append(b"2:nw" + _string(message.network))
-    kind = b"1:y1:ee"
-    if isinstance(message, krpc.RequestMessage):
+        parts = [b"d1:ad", arguments, b"e", _network(message.network), b"1:q", _string(method)]
         kind = b"1:y1:qe"
-        parts.append(b"1:q" + _string(method))
         if message.read_only:
             parts.append(b"2:roi1e")
-    elif isinstance(message, krpc.Reply):
-        kind = b"1:y1:re"
-        parts += (b"1:rd", *_values(message), b"e")
-    parts.append(b"1:t" + _string(message.transaction))
+    else:
+        parts = [b"d1:e", encode([message.code, message.text.encode()]), _ip(message.ip), _network(message.network)]
+        kind = b"1:y1:ee"
+    parts += (b"1:t", _string(message.transaction))
     if message.version is not None:
-        parts.append(b"1:v" + _string(message.version))
+        parts += (b"1:v", _string(message.version))
     parts.append(kind)
     return b"".join(parts)
+
+
+def _ip(ip: Address | None) -> bytes:
+    return b"" if ip is None else b"2:ip" + _string(compose_address(ip))
+
+
+def _network(network: bytes | None) -> bytes:
+    return b"" if network is None else b"2:nw" + _string(network)
 
 
 def compose_error(error: krpc.Error, limit: int = krpc.REPLY_BYTES_MAX) -> bytes:
@@ -57,6 +59,8 @@ def compose_reply_within(reply: krpc.Reply, limit: int = krpc.REPLY_BYTES_MAX) -
     A reply with a value goes without `v` and `ip`, so that contacts fit beside it; then contacts go, last to first,
     then the value. (The value alone is too long only under a long transaction id of a foreign node.)
     """
+    if reply.value is None and len(data := compose(reply)) <= limit:
+        return krpc.Fitted(data, 0, False)
     count = len(reply.nodes) + len(reply.nodes6)
     small = reply if reply.value is None else replace(reply, version=None, ip=None)
     small, data = _with_fewer_contacts(small, limit)
@@ -98,12 +102,12 @@ def _arguments(query: krpc.RequestMessage) -> tuple[bytes, bytes]:
     """Return the method of a query, and its arguments without the ends of the dictionary."""
     request, node_id = query.request, b"2:id" + _string(query.node_id)
     match request:
-        case krpc.Ping():
-            method, parts = b"ping", [node_id]
-        case krpc.FindNode():
-            method, parts = b"find_node", [node_id, _pad(request.pad_bytes), b"6:target", _string(request.target)]
         case krpc.Get():
             method, parts = b"get", _get(request, node_id)
+        case krpc.FindNode():
+            method, parts = b"find_node", [node_id, _pad(request.pad_bytes), b"6:target", _string(request.target)]
+        case krpc.Ping():
+            method, parts = b"ping", [node_id]
         case krpc.PutMutable():
             method, parts = b"put", _put(request, node_id)
         case krpc.PutImmutable():

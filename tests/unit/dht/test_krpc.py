@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -30,7 +31,8 @@ from p2pdns.dht.krpc import (
     Unknown,
 )
 from p2pdns.dht.krpc.compact import compose_address, compose_contacts
-from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.krpc.reading import parse, parse_any
+from p2pdns.dht.krpc.usual import parse_usual
 from p2pdns.dht.krpc.writing import compose, compose_error, compose_reply_within
 from p2pdns.errors import FormatError
 from p2pdns.values import replace
@@ -116,6 +118,85 @@ def test_every_message_comes_back(message: Message) -> None:
     data = compose(message)
     assert parse(data) == message
     assert compose(parse(data)) == data
+
+
+USUAL = {
+    "transaction": st.sampled_from([b"tttt", b"tt", b"1:et"]),
+    "version": st.sampled_from([None, b"PD\x00\x01"]),
+    "network": st.binary(min_size=8, max_size=8),
+}
+USUAL_TOKENS = st.none() | st.binary(min_size=8, max_size=8)
+USUAL_SEQS = st.none() | st.integers(min_value=0, max_value=10**18 - 1)
+USUAL_MESSAGES = st.one_of(
+    st.builds(
+        RequestMessage,
+        node_id=IDS,
+        request=st.one_of(
+            st.just(Ping()),
+            st.builds(FindNode, IDS, st.integers(min_value=0, max_value=400)),
+            st.builds(Get, IDS, USUAL_SEQS, USUAL_TOKENS, st.integers(min_value=0, max_value=400), st.none() | IDS),
+        ),
+        read_only=st.booleans(),
+        **USUAL,
+    ),
+    st.builds(
+        Reply,
+        node_id=IDS,
+        nodes=CONTACTS4,
+        token=USUAL_TOKENS,
+        seq=USUAL_SEQS,
+        is_proof_wanted=st.booleans(),
+        ip=st.none() | ADDRESSES4,
+        **USUAL,
+    ),
+)
+
+
+@given(USUAL_MESSAGES)
+def test_what_nodes_of_ours_write_nearly_always_is_read_by_the_short_way(message: Message) -> None:
+    assert parse_usual(compose(message)) == message
+
+
+def read_by(reader: Callable[[bytes], Message | None], data: bytes) -> Message | str | None:
+    """Return what a reader makes of a datagram, or the reason why it makes nothing of it."""
+    try:
+        return reader(data)
+    except FormatError as error:
+        return f"{type(error).__name__} {error.reason}"
+
+
+@given(USUAL_MESSAGES, st.integers(min_value=0, max_value=2_000), st.binary(max_size=3), st.integers(0, 3))
+def test_a_datagram_that_was_tampered_with_has_one_meaning_by_both_ways(
+    message: Message, at: int, inserted: bytes, removed_bytes: int
+) -> None:
+    data = compose(message)
+    at %= len(data)
+    data = data[:at] + inserted + data[at + removed_bytes :]
+    short = read_by(parse_usual, data)
+    assert short is None or short == read_by(parse_any, data)
+
+
+@pytest.mark.parametrize(
+    ("head", "tail"),
+    [
+        (b"d1:ad2:id20:" + ID + b"3:pad3:", b"\x00\x006:target20:" + TARGET),
+        (b"d1:ad2:id20:" + ID + b"3:pad1:", b"\x00\x006:target20:" + TARGET),
+        (b"d1:ad2:id20:" + ID, b""),
+        (b"d1:ad2:id20:" + ID + b"3:seqi01e6:target20:", TARGET),
+    ],
+)
+def test_a_query_of_nearly_the_usual_form_is_left_to_the_general_decoder(head: bytes, tail: bytes) -> None:
+    data = head + tail + b"e2:nw8:" + NETWORK + b"1:q3:get1:t4:tttt1:y1:qe"
+    assert parse_usual(data) is None
+    with pytest.raises(FormatError):
+        parse(data)
+
+
+def test_contacts_of_a_broken_length_are_left_to_the_general_decoder() -> None:
+    data = b"d2:nw8:" + NETWORK + b"1:rd2:id20:" + ID + b"5:nodes25:" + bytes(25) + b"e1:t4:tttt1:y1:re"
+    assert parse_usual(data) is None
+    with pytest.raises(FormatError, match="krpc-nodes"):
+        parse(data)
 
 
 # The examples that BEP 5 prints.
