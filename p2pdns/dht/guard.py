@@ -202,7 +202,9 @@ class Guard:
         pools = self._pools_of(prefix, now)
         self._heard.note(prefix)
         is_modest = reply_bytes <= AMPLIFICATION_MAX * request_bytes
-        share = next((share for count, share in VALUE_SHARES if nearer_count < count), VALUE_SHARE_FAR)
+        share = 0.0
+        if nearer_count:
+            share = next((share for count, share in VALUE_SHARES if nearer_count < count), VALUE_SHARE_FAR)
         # The share must be left after this reply; only the first reply from a full budget may have any size.
         in_pools = POOL_RESERVE_BYTES + _with_share(reply_bytes, share, VALUES_BURST_BYTES)
         of_prefix = _with_share(reply_bytes, share, PREFIX_BURST_BYTES)

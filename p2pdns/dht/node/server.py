@@ -95,7 +95,11 @@ class RequestServer:
         count = self._core.contacts_in_reply
         # One more than needed, because the asker itself is often among them.
         near = self._core.table.closest(target, count + 1, is_reliable=True)
-        told = [contact.wire for contact in near if is_within(contact.reach, peer_reach) and contact.address != asker]
+        told = [
+            contact.wire
+            for contact in near
+            if contact.address != asker and (contact.reach == 0 or is_within(contact.reach, peer_reach))
+        ]
         return tuple(told[:count])
 
     def _near(self, query: krpc.RequestMessage, target: bytes, address: Address) -> _Near:

@@ -48,15 +48,13 @@ class NodeSettings:
     timeout_s_min: float = TIMEOUT_S_MIN
     timeout_s_max: float = TIMEOUT_S_MAX
     timeout_s_first: float = TIMEOUT_S_FIRST
+    # Known from the start, because each datagram asks for the family.
+    is_ipv6: bool = field(init=False)
+    is_on_loopback: bool = field(init=False)  # The kernel refuses every destination but loopback.
 
-    @property
-    def is_ipv6(self) -> bool:
-        return ":" in self.bind_host
-
-    @property
-    def is_on_loopback(self) -> bool:
-        """Whether the kernel will refuse every destination but loopback."""
-        return class_of(self.bind_host) is AddressClass.LOOPBACK
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_ipv6", ":" in self.bind_host)
+        object.__setattr__(self, "is_on_loopback", class_of(self.bind_host) is AddressClass.LOOPBACK)
 
 
 class Sibling(Protocol):

@@ -23,6 +23,9 @@ class Bucket(KBucket):
         # The stock constructor calls touch_last_updated without a time; the time must be there first.
         self.last_updated = now
         self.lower = lower
+        # The range is a subtree: its low bits are free. Masked by this, the XOR of an id and `lower` is the smallest
+        # distance from the id to any id in the range.
+        self.mask = -1 << (lower ^ upper).bit_length()
         self.forgotten: list[Contact] = []
         super().__init__(lower, upper, size)
         # Plain ones keep the order of entry as well, in half of the memory.

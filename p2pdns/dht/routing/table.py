@@ -7,7 +7,7 @@ Does not know the clock (`now` is an argument), sockets, or what a look-up does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from p2pdns.addresses import Address
@@ -63,8 +63,12 @@ class RoutingTable:
 
     def get(self, wire: krpc.NodeInfo) -> Contact | None:
         """Return a contact, replacements included; None if the id is unknown or has another address."""
-        contact = self._by_address.get(wire.address)
-        return contact if contact is not None and contact.id == wire.node_id else None
+        return self.contact_at(wire.address, wire.node_id)
+
+    def contact_at(self, address: Address, node_id: bytes) -> Contact | None:
+        """As `get`, where no value was made of the two."""
+        contact = self._by_address.get(address)
+        return contact if contact is not None and contact.id == node_id else None
 
     def has_address(self, address: Address) -> bool:
         """Return whether some contact at this address is known."""
@@ -171,8 +175,9 @@ class RoutingTable:
         found: list[Contact] = []
         # A bucket is a subtree of the id space: all ids in one are nearer than all in another, so buckets come whole,
         # sorted by their nearest possible id, and not outward from the target's bucket.
-        for bucket in sorted(self.buckets, key=lambda bucket: _gap(bucket.range, number)):
-            members: Iterable[Contact] = bucket.nodes.values()
+        # No two buckets have one gap, so no two are compared.
+        for _, bucket in sorted([((one.lower ^ number) & one.mask, one) for one in self.buckets]):
+            members = bucket.nodes.values()
             # No two contacts have one id, so no two have one distance; to sort numbers is quicker than to call a key.
             if is_reliable:
                 by_distance = {one.long_id ^ number: one for one in members if not one.failures}
@@ -222,11 +227,3 @@ class RoutingTable:
             )
             for contact in best
         ]
-
-
-def _gap(bounds: tuple[int, int], number: int) -> int:
-    """Return the smallest XOR distance from `number` to any id in a bucket's range."""
-    lower, upper = bounds
-    # The range is a subtree: its low bits are free, so only the bits above them count.
-    free = (lower ^ upper).bit_length()
-    return (lower ^ number) >> free << free
