@@ -19,9 +19,11 @@ from dataclasses import dataclass
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.confirmation import Confirmation
+from p2pdns.dht.lookup.beyond import behind_the_dead
 from p2pdns.dht.lookup.editions import Editions
 from p2pdns.dht.lookup.shortlist import WAITING, Candidate, CandidateState, Leave, Request, Shortlist
 from p2pdns.dht.lookup.verdict import Verdict
+from p2pdns.dht.routing.contact import Contact
 from p2pdns.dht.routing.reach import is_for
 from p2pdns.dht.routing.table import K
 from p2pdns.errors import BadItem
@@ -105,9 +107,11 @@ class Lookup:
         self._slow_count = 0
         self._fair_count = 0
         self._silent_count = 0
+        self._late_count = 0
         self._answered_count = 0
         self._given_up_count = 0
-        self._follow_ups: list[Candidate] = []
+        # Contacts to ask for more contacts, and near which place.
+        self._follow_ups: list[tuple[Candidate, bytes]] = []
         self._follow_up_count = 0
         self._needs_older = False
 
@@ -133,14 +137,16 @@ class Lookup:
         if repeated_count:
             self.contacts_dropped["repeated"] += repeated_count
 
-    def begin_with(self, contacts: Iterable[krpc.NodeInfo]) -> None:
+    def begin_with(self, contacts: Iterable[Contact]) -> None:
         """Put contacts of our own table on the shortlist, nearest first: they have answered us, so can be asked."""
         if len(self.shortlist):
-            self.add(contacts)
+            self.add([contact.wire for contact in contacts])
             return
         # Faster than `add`: each look-up begins with as many contacts as a table has, before its first request.
         number = self._number
-        self.shortlist.begin_with([Candidate(one, int.from_bytes(one.node_id) ^ number) for one in contacts])
+        self.shortlist.begin_with(
+            [Candidate(one.wire, one.long_id ^ number, is_allowed=one.is_allowed) for one in contacts]
+        )
 
     def asked_before(self, addresses: Collection[Address]) -> None:
         """Count contacts of our own table as having answered: they have just told us what they know of this target."""
@@ -165,7 +171,7 @@ class Lookup:
     @property
     def _width(self) -> int:
         # Each silence opens one more slot: else many dead contacts would hold all four most of the time.
-        return min(self._alpha + self._silent_count, max(self._alpha, ALPHA_MAX))
+        return min(self._alpha + self._silent_count + self._late_count, max(self._alpha, ALPHA_MAX))
 
     @property
     def _is_searching(self) -> bool:
@@ -186,7 +192,7 @@ class Lookup:
         room = min(count_max, self._slot_count)
         requests: list[Request] = []
         while room > 0 and self._follow_ups:
-            requests.append(self._asked(self._follow_ups.pop(0), is_follow_up=True))
+            requests.append(self._asked(*self._follow_ups.pop(0)))
             room -= 1
         if room <= 0:
             return requests
@@ -194,7 +200,7 @@ class Lookup:
         fair_room = min(room, (self.in_flight_count + room) // FAIR_SHARE - self._fair_count)
         if self._is_searching:
             while fair_room > 0 and (candidate := self.shortlist.fair_pick(self._k)) is not None:
-                requests.append(self._asked(candidate, is_follow_up=False, is_fair=True))
+                requests.append(self._asked(candidate, is_fair=True))
                 fair_room -= 1
                 room -= 1
         if room <= 0:
@@ -221,30 +227,35 @@ class Lookup:
                 if expected >= wanted:
                     break
             elif state is CandidateState.NEW and self.shortlist.leave_of(candidate) is Leave.YES:
-                requests.append(self._asked(candidate, is_follow_up=False))
+                requests.append(self._asked(candidate))
                 expected += hope
                 room -= 1
                 if room <= 0 or expected >= wanted:
                     break
         return requests
 
-    def _asked(self, candidate: Candidate, *, is_follow_up: bool, is_fair: bool = False) -> Request:
+    def _asked(self, candidate: Candidate, place: bytes = b"", *, is_fair: bool = False) -> Request:
         self.rpc_count += 1
         self.in_flight_count += 1
         self.shortlist.datagram_sent(candidate)
-        if is_follow_up:
+        if place:
             self._follow_up_count += 1
         else:
             self.shortlist.change(candidate, CandidateState.ASKED)
             self.asked[candidate.contact.address] = None
         self._fair_count += is_fair
-        return Request(candidate, is_follow_up, is_fair)
+        return Request(candidate, bool(place), is_fair, place=place)
+
+    def is_late(self, request: Request) -> None:
+        """Note that a reply takes longer than most: while it is waited for, another contact may be asked."""
+        if request.state is CandidateState.ASKED and not request.is_late:
+            request.is_late = True
+            self._late_count += 1
 
     def timed_out(self, request: Request) -> bool:
         """Note that a request was not answered in time; return whether to send it again (which then counts)."""
         if request.state is CandidateState.ASKED:
-            self.in_flight_count -= 1
-            self._fair_count -= request.is_fair
+            self._waited(request)
             self._silent_count += 1
             if self.rpc_count < self._rpc_max and self.shortlist.may_send_again(request.candidate):
                 self.shortlist.datagram_sent(request.candidate)
@@ -284,13 +295,18 @@ class Lookup:
 
     def _settle(self, request: Request) -> None:
         if request.state is CandidateState.ASKED:
-            self.in_flight_count -= 1
-            self._fair_count -= request.is_fair
+            self._waited(request)
         elif request.state is CandidateState.SLOW:
             self._slow_count -= 1
         elif request.state is CandidateState.DEAD and not request.is_follow_up:
             # It was only late.
             self._given_up_count -= 1
+
+    def _waited(self, request: Request) -> None:
+        self.in_flight_count -= 1
+        self._fair_count -= request.is_fair
+        self._late_count -= request.is_late
+        request.is_late = False
 
     def count_request(self, candidate: Candidate, *, is_retransmit: bool = False) -> bool:
         """Count a request outside the search and return True; False if a budget is spent."""
@@ -328,7 +344,7 @@ class Lookup:
                 self.confirmed_count += 1
             return None
         if len(nodes) < NODES_MIN and not request.is_follow_up:
-            self._follow_ups.append(candidate)
+            self._follow_ups.append((candidate, self.target))
         return self.item_found(item)
 
     def _note_word(self, candidate: Candidate, reply: krpc.Reply, item: Item | None) -> None:
@@ -417,6 +433,12 @@ class Lookup:
             raise BadItem("target-wrong")
         key = self.sought.key or reply.key
         return MutableItem.verified(key, reply.seq, value, reply.signature, self.sought.salt, self._memo)
+
+    def look_beyond(self) -> bool:
+        """Have a few contacts name the living that the dead hide; return whether there are such contacts."""
+        asked = behind_the_dead(self.shortlist, self.target, self._k)
+        self._follow_ups += [(one, place) for one, place in asked if self.shortlist.may_send(one)]
+        return bool(self._follow_ups)
 
     # The end
 

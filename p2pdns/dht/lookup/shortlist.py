@@ -12,6 +12,7 @@ from bisect import insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
+from operator import itemgetter
 
 from p2pdns.addresses import Address, AddressClass, class_of, host_of, prefix_of
 from p2pdns.dht import krpc
@@ -30,6 +31,9 @@ SOURCE_CONTACTS_MAX = 28  # New contacts of one source: a whole reply of ours, a
 SOURCE_SILENT_MAX = 5  # Silent contacts that a source may have named. Those that several have named are shared out.
 SOURCE_SILENT_FACTOR = 3  # As many more for each that answered: where half are dead, honest sources gain by it.
 SECOND_CHANCES_MAX = 3  # How often all sources get their credit back, if too few contacts answered and none is left.
+
+
+_CANDIDATE = itemgetter(2)
 
 
 class CandidateState(IntEnum):
@@ -124,23 +128,27 @@ class Candidate:
     seq: int | None = None  # Of the item that it says it holds.
     sources: list[Source] = field(default_factory=list)
     credit: float = 0.0  # Gained by each of the sources for this contact.
-    is_allowed: bool = field(init=False)  # BEP 42 allows the id at the address.
     is_counted: bool = False
     host: Place | None = None
     prefix: Place | None = None
+    is_allowed: bool = True  # BEP 42 allows the id at the address.
 
-    def __post_init__(self) -> None:
-        self.is_allowed = is_id_allowed(self.contact.node_id, self.contact.address[0])
+    @classmethod
+    def of(cls, contact: krpc.NodeInfo, distance: int, word: Word = Word.OURS) -> Candidate:
+        """Return a candidate for a contact, judged by BEP 42."""
+        return cls(contact, distance, word, is_allowed=is_id_allowed(contact.node_id, contact.address[0]))
 
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One request to one candidate; `is_follow_up` asks for contacts that a value had pushed out of a reply."""
+    """One request to one candidate; `is_follow_up` asks one that has answered for further contacts, near `place`."""
 
     candidate: Candidate
     is_follow_up: bool
     is_fair: bool = False
     state: CandidateState = CandidateState.ASKED
+    place: bytes = b""
+    is_late: bool = False
 
 
 class Shortlist:
@@ -159,7 +167,7 @@ class Shortlist:
         return len(self._sorted)
 
     def __iter__(self) -> Iterator[Candidate]:
-        return (entry[2] for entry in self._sorted)
+        return map(_CANDIDATE, self._sorted)
 
     # Contacts
 
@@ -178,7 +186,7 @@ class Shortlist:
             return
         if len(self._sorted) >= SHORTLIST_MAX and not self._has_room_for(distance, word):
             return
-        candidate = Candidate(contact, distance, word)
+        candidate = Candidate.of(contact, distance, word)
         if source is not None:
             source.named_count += 1
             source.view.append(candidate)
@@ -199,10 +207,11 @@ class Shortlist:
         if source is None:
             candidate.word = Word.OURS
             return
-        if len(source.view) < SOURCE_CONTACTS_MAX:
-            source.view.append(candidate)
+        view, state = source.view, candidate.state
+        if len(view) < SOURCE_CONTACTS_MAX:
+            view.append(candidate)
         # A source gains nothing by a contact that has answered already, and loses nothing by one that was silent.
-        if candidate.state in (CandidateState.ANSWERED, CandidateState.DEAD) or candidate.word is Word.OURS:
+        if candidate.word is Word.OURS or state is CandidateState.ANSWERED or state is CandidateState.DEAD:
             return
         if source in candidate.sources:
             return

@@ -139,7 +139,8 @@ class InquiryOperation:
 
     def _put(self, item: MutableItem, token: bytes, now: float) -> None:
         contact = self._inquiry.contact
-        candidate = Candidate(contact, distance(contact.node_id, item.target), token=token)
+        candidate = Candidate.of(contact, distance(contact.node_id, item.target))
+        candidate.token = token
         sent_max = 2 if self._inquiry.sends_again else 1
 
         def may_send(_: Candidate) -> bool:

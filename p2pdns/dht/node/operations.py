@@ -55,7 +55,7 @@ class Operation(ABC):
 
     def _begin_with_table(self, now: float) -> None:
         self.core.table.touch(self.lookup.target, now)
-        self.lookup.begin_with([contact.wire for contact in self._first_contacts()])
+        self.lookup.begin_with(self._first_contacts())
 
     def _first_contacts(self) -> list[Contact]:
         table, target = self.core.table, self.lookup.target
@@ -105,7 +105,7 @@ class Operation(ABC):
         lookup, core = self.lookup, self.core
         is_padded = lookup.shortlist.may_pad(request.candidate)
         if request.is_follow_up:
-            return core.find_request(lookup.target, is_padded=is_padded)
+            return core.find_request(request.place, is_padded=is_padded)
         address = request.candidate.contact.address
         if lookup.sought is None:
             return core.search_request(lookup.target, address, now, is_padded=is_padded)
@@ -145,6 +145,14 @@ class Operation(ABC):
         contact = request.candidate.contact
         asked = OutgoingRequest(message, contact.address, contact.node_id, answered, refused, timed_out, self.is_urgent)
         self.bytes_sent += self.core.ask(asked, now)
+        if self.is_urgent:
+            self.core.at(now + self.core.late_after_s, lambda then: self._is_late(request, then), asked)
+
+    def _is_late(self, request: Request, now: float) -> None:
+        """Ask another contact while a reply is late that a caller waits for: the contact may be dead."""
+        if self.is_searching and self.is_urgent:
+            self.lookup.is_late(request)
+            self.pump(now)
 
     def _proves_itself(self, request: Request, reply: krpc.Reply, now: float) -> bool:
         """Ask again with the token of a reply that is short for want of proof; return whether this was done.

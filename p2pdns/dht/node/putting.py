@@ -31,9 +31,15 @@ class PutOperation(Operation):
         self._is_kept_here = False
         self._refused_here: int | None = None
         self._passed_count = 0
+        self._has_looked_beyond = False
         self._farthest: int | None = None
 
     def _lookup_done(self, now: float, *, is_late: bool) -> None:
+        has_looked, self._has_looked_beyond = self._has_looked_beyond, True
+        if not (is_late or has_looked or self.lookup.is_cut) and self.lookup.look_beyond():
+            self.core.counters["put-looked-beyond"] += 1
+            self.pump(now)
+            return
         self._verdict = self.verdict(is_late=is_late)
         nearest = self._storers()
         k = self.core.settings.k

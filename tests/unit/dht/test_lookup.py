@@ -284,6 +284,57 @@ def test_a_value_beside_few_contacts_is_followed_by_find_node() -> None:
     assert lookup.is_done
 
 
+def hidden_by_the_dead() -> tuple[Lookup, list[krpc.NodeInfo], Callable[[Request], krpc.Reply | None]]:
+    """Return a look-up in a network whose nodes name the four nearest to a place, half of which are dead."""
+    living = [near(number) for number in (1, 2, 9, 10, 11, 12, 13, 14)]
+    dead = [near(number) for number in (3, 4)]
+
+    def answer(request: Request) -> krpc.Reply | None:
+        place = request.place or TARGET
+        if request.candidate.contact in dead:
+            return None
+        named = sorted([*living, *dead], key=lambda one: distance(one.node_id, place))[:4]
+        return reply(request.candidate, nodes=named)
+
+    lookup = new_lookup(k=4)
+    lookup.add([living[0], living[4], living[5]])
+    finish(lookup, answer)
+    return lookup, living, answer
+
+
+def test_the_living_that_the_dead_hide_are_named_by_those_in_their_range() -> None:
+    lookup, living, answer = hidden_by_the_dead()
+    assert [one.contact for one in lookup.answered()][:4] == [living[0], living[1], living[4], living[5]]
+    assert lookup.look_beyond()
+    assert not lookup.is_done, "contacts are asked for those behind the dead"
+    finish(lookup, answer)
+    assert [one.contact for one in lookup.answered()][:4] == living[:4]
+
+
+def test_where_all_live_nobody_is_asked_beyond() -> None:
+    lookup = new_lookup(k=2)
+    lookup.add([near(1), near(2), near(3)])
+    finish(lookup, lambda request: reply(request.candidate))
+    assert not lookup.look_beyond()
+    assert lookup.requests_to_send() == []
+
+
+def test_while_a_reply_is_late_another_contact_is_asked_and_no_longer() -> None:
+    lookup = new_lookup()
+    lookup.add([near(number) for number in range(1, 30)])
+    first, *others = lookup.requests_to_send()
+    assert len(others) == ALPHA - 1
+    assert not lookup.has_slots
+    lookup.is_late(first)
+    lookup.is_late(first)
+    (further,) = lookup.requests_to_send()
+    lookup.reply_received(first, reply(first.candidate))
+    assert not lookup.has_slots, "the late one has come, and the further one holds its place"
+    lookup.is_late(further)
+    assert lookup.timed_out(further), "it is only late until it is silent"
+    assert len(lookup.requests_to_send()) == 2, "its slot, and one for the silence"
+
+
 def test_a_value_beside_eight_contacts_is_not_followed_up() -> None:
     lookup = new_lookup()
     lookup.add([near(1)])

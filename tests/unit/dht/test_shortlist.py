@@ -22,6 +22,7 @@ from p2pdns.dht.lookup.shortlist import (
     Shortlist,
 )
 from p2pdns.dht.lookup.verdict import Verdict
+from p2pdns.dht.routing.contact import Contact
 from p2pdns.dht.routing.ids import id_for
 from tests.unit.dht.test_lookup import EIGHT, KEY, OWN, TARGET, finish, item, near, new_lookup, reply
 
@@ -327,7 +328,7 @@ def test_inventions_push_nothing_off_the_list_that_our_table_or_several_name() -
 
 def test_every_second_request_passes_those_by_who_are_nearest() -> None:
     lookup = new_lookup()
-    lookup.begin_with([near(number) for number in range(1, 21)])
+    lookup.begin_with([Contact(near(number), 0.0) for number in range(1, 21)])
     distances = sorted(request.candidate.distance for request in lookup.requests_to_send())
     assert distances == [1, 2, 11, 12]
 
@@ -335,5 +336,5 @@ def test_every_second_request_passes_those_by_who_are_nearest() -> None:
 def test_with_an_item_in_hand_the_nearest_come_first_again() -> None:
     lookup = new_lookup()
     lookup.item_found(item())
-    lookup.begin_with([near(number) for number in range(1, 21)])
+    lookup.begin_with([Contact(near(number), 0.0) for number in range(1, 21)])
     assert [request.candidate.distance for request in lookup.requests_to_send()] == [1, 2, 3, 4]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
+from p2pdns.dht.krpc import NodeInfo
 from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.node.machine import Node
+from p2pdns.dht.node.values import TIMEOUT_S_FIRST, Wanted
+from p2pdns.dht.storage import Storage
 from p2pdns.items.item import mutable_target
-from tests.unit.dht.swarm import Swarm, item_of
+from tests.unit.dht.swarm import Swarm, acquaint, item_of
 
 NODES = 24
 NEAR_MIN = 18  # Of the twenty nearest; a node does not count itself.
@@ -41,6 +46,24 @@ def test_a_look_up_waits_for_contacts_that_have_all_become_slower() -> None:
     waited = asker.counters[WAITED]
     assert swarm.get(asker, mutable_target(item_of(1003).key.raw), item_of(1003).key).item is not None
     assert (waited, asker.counters[WAITED]) == (1, 1)
+
+
+def test_another_contact_is_asked_while_replies_are_late_and_before_anybody_is_silent() -> None:
+    entropy, now = random.Random(1).randbytes, 1_000.0
+    node = Node(node_id=bytes(20), network="late", entropy=entropy, storage=Storage(), now=now)
+    for number in range(1, 31):
+        acquaint(node, NodeInfo(entropy(20), (f"10.0.{number}.1", 6881)), None, now)
+    key = item_of(7).key
+    node.start_get(Wanted(mutable_target(key.raw), key), now)
+    asked = {address for _, address in node.datagrams_to_send(now)}
+    late_at = node.get_timer()
+    assert late_at is not None
+    assert now < late_at < now + TIMEOUT_S_FIRST
+    node.handle_timer(late_at)
+    further = [address for _, address in node.datagrams_to_send(late_at)]
+    assert 0 < len(further) <= len(asked)
+    assert not asked & set(further), "they are late, and asked once"
+    assert node.counters["retransmit"] == 0
 
 
 def test_a_put_reaches_contacts_that_have_all_become_slower() -> None:
