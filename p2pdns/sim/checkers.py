@@ -28,9 +28,9 @@ from p2pdns.resolver.steps import Found
 from p2pdns.sim.observe import AnswerGiven
 
 FINDINGS_MAX = 100  # Lines; so many are enough to find out what is wrong.
-# Ranges of ids beyond log₂ N that may hold contacts: the nearest of N random ids shares log₂ N bits with ours, and one
-# world in a thousand has a pair that shares ten more.
-DEPTH_SPARE = 12
+# Ranges of ids that may hold contacts. N random ids make N²/2 pairs, and the nearest pair shares 2·log₂ N - 1 bits; one
+# world in a thousand has a pair that shares ten more, and each machine that takes another id is one more draw.
+DEPTH_FACTOR, DEPTH_SPARE = 2, 10
 # A machine adopts what it has published a moment after the world has noted it, and clocks are added and subtracted.
 CONFIRMED_SPARE_S = 1.0
 # Of the nearest nodes, by a get that is complete. Nearly always they are all but one or two; minutes after cuts have
@@ -172,7 +172,7 @@ def table_findings(own_id: bytes, peers: list[Peer], machine_count: int) -> Iter
     fullest, count = max(depths.items(), key=lambda pair: pair[1], default=(0, 0))
     if count > K:
         yield f"a table has {count} contacts that share {fullest} bits with its own id, {K} allowed"
-    depth_max = math.log2(max(2, machine_count)) + DEPTH_SPARE
+    depth_max = DEPTH_FACTOR * math.log2(max(2, machine_count)) + DEPTH_SPARE
     if depths and max(depths) > depth_max:
         yield f"a table of a world of {machine_count} has a contact that shares {max(depths)} bits"
     if len({peer.address for peer in peers}) < len(peers):

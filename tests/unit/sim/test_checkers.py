@@ -22,6 +22,7 @@ from p2pdns.items.packet import compose_packet, zone_of
 from p2pdns.limits import QUESTION_LOOKUPS_MAX, QUESTION_RPCS_MAX, QUESTION_S_MAX
 from p2pdns.resolver.steps import Found, Missing, NotFound, Resolved
 from p2pdns.sim.checkers import (
+    DEPTH_FACTOR,
     DEPTH_SPARE,
     Beginning,
     Checkers,
@@ -291,12 +292,20 @@ def test_a_table_with_too_many_contacts_in_a_range_or_too_deep_a_range_is_a_find
     own = bytes(20)
     assert list(table_findings(own, peers(K, 0), 1_000)) == []
     assert len(list(table_findings(own, peers(K + 1, 0), 1_000))) == 1
-    depth = DEPTH_SPARE + 1
+    depth = DEPTH_SPARE + DEPTH_FACTOR
     assert depth < 16, "the range of the third byte is too deep for a world of two"
     assert list(table_findings(own, peers(1, 1), 2)) == []
     assert len(list(table_findings(own, peers(1, 2), 2))) == 1
     twice = [peers(2, 0)[0], peers(2, 0)[1]._replace(address=("12.0.0.0", 1))]
     assert len(list(table_findings(own, twice, 1_000))) == 1
+
+
+def test_the_nearest_of_all_pairs_of_a_world_is_no_finding() -> None:
+    # A thousand machines make half a million pairs: one world in ten has a pair that shares 22 bits or more.
+    near = Peer(bytes(2) + b"\x01" + bytes(17), ("11.0.0.1", 1), 0.1, 0.0, 0.0, 0, True)
+    assert list(table_findings(bytes(20), [near], 1_000)) == []
+    assert list(table_findings(bytes(20), [near], 100)) == []
+    assert len(list(table_findings(bytes(20), [near], 50))) == 1
 
 
 def test_an_id_that_bep_42_forbids_is_a_finding_once_the_node_knows_where_it_is() -> None:
