@@ -131,6 +131,7 @@ class VirtualNetwork:
     def weather(self, weather: Weather) -> None:
         """Change the weather."""
         self._weather = weather
+        self._jitter = weather.jitter
         # The pairs that were remembered had their round trips from the old weather.
         self._rtt_s_of = remembered(PAIRS_REMEMBERED_MAX)(self._pair_rtt_s)
 
@@ -158,7 +159,8 @@ class VirtualNetwork:
 
     def send(self, data: bytes, sender: Address, receiver: Address) -> None:
         """Take a datagram, and let it arrive later, twice or never."""
-        now = self._loop.now
+        loop, random_share = self._loop, self._random.random
+        now = loop.now
         self.counters["sent"] += 1
         self.bytes_sent += len(data)
         self.trace.add_datagram(now, sender, receiver, data)
@@ -166,8 +168,8 @@ class VirtualNetwork:
             self._write_line("datagram", sender, receiver, hashlib.blake2s(data).hexdigest())
         delay_s = self.rtt_s(sender, receiver) / 2
         for extra_s in self._fate(data, sender, receiver, now):
-            jitter_s = delay_s * self.weather.jitter * self._random.random()
-            self._loop.happen_at(now + delay_s + jitter_s + extra_s, self._arrive, data, sender, receiver)
+            jitter_s = delay_s * self._jitter * random_share()
+            loop.happen_at(now + delay_s + jitter_s + extra_s, self._arrive, data, sender, receiver)
 
     def _fate(self, data: bytes, sender: Address, receiver: Address, now: float) -> Fate:
         rules = self.rules
@@ -179,8 +181,9 @@ class VirtualNetwork:
                     self.counters["lost-by-rule"] += not fate
                     return fate
         # Both are drawn each time, so that a share of 0 changes nothing for other datagrams.
-        is_lost = self._random.random() < self.weather.loss
-        is_doubled = self._random.random() < self.weather.duplication
+        weather, random_share = self._weather, self._random.random
+        is_lost = random_share() < weather.loss
+        is_doubled = random_share() < weather.duplication
         if is_lost:
             self.counters["lost"] += 1
             return LOST
