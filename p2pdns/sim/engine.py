@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from p2pdns.addresses import Address
 from p2pdns.clock import boot_now, unix_now
+from p2pdns.dht.krpc import NodeInfo
 from p2pdns.dht.node.machine import Node
 from p2pdns.dht.node.values import Cas, NodeSettings, PutOutcome
 from p2pdns.dht.routing.contact import SavedContact
@@ -41,6 +42,20 @@ CLOCK_LOOK_S = 60.0  # As often as the daemon compares its clock with the newest
 FIRST_OCTETS = range(11, 91)  # Public space that no block of special use reaches into.
 SPREADING = 40_503  # Odd, and 2¹⁶ divided by the golden ratio: its multiples fill 16 bits evenly, each once.
 HOSTS_MAX = 1 << 16
+
+
+class HonestNode(Node):
+    """Our node. A placed world fills its table by the method that notes a reply (see `placing`)."""
+
+    def know(self, contact: NodeInfo, rtt_s: float, now: float) -> None:
+        """Take a contact in, if there is room, as one that has answered after such a time."""
+        if self._core.table.wants(contact.node_id, contact.address):
+            self._core.table.answered(contact, rtt_s, now)
+
+    def has_been_placed(self) -> None:
+        """Go on as a node does that knows its neighbourhood."""
+        self._bootstrap.has_joined = True
+
 
 MakeNode = Callable[..., Node]
 """Makes the node of a machine from the arguments of `Node`; that of a hostile machine lies."""
@@ -96,7 +111,7 @@ class VirtualEngine:
         self._wire = network
         self._observer = observer
         self._tell = tell
-        self._make_node: MakeNode = make_node or Node
+        self._make_node: MakeNode = make_node or HonestNode
         self._chance = Chance(seed)
         self._node_id: bytes | None = None
         self._saved: Sequence[SavedContact] = ()
@@ -107,6 +122,18 @@ class VirtualEngine:
     def unix_now(self) -> float:
         """Return the time that this machine's clock shows."""
         return unix_now() + self.habits.clock_off_s
+
+    def begin_as(self, node_id: bytes) -> None:
+        """Start as a node that has an id already and need not join, because it is told whom it knows (see `know`)."""
+        self._node_id = node_id
+        self.begin()
+        if isinstance(self.node, HonestNode):
+            self.node.has_been_placed()
+
+    def know(self, contact: NodeInfo, rtt_s: float, now: float) -> None:
+        """Have an honest node take a contact in."""
+        assert isinstance(self.node, HonestNode), "a hostile node joins as it likes"
+        self.node.know(contact, rtt_s, now)
 
     async def start(self, known: Sequence[Address] = ()) -> None:
         """Start, or start again with the kept state; return once the neighbourhood is known."""

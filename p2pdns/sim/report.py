@@ -17,6 +17,7 @@ class Scale:
     """How large a world is and what is asked of it, with the seed that decides the rest.
 
     `gets` is the number of look-ups of a row; `minutes` is how long the world is watched, where a scenario watches it.
+    With `is_placed` the scenarios `lookup` and `scale` place a world of any size; without it they grow a small one.
     """
 
     seed: int
@@ -24,6 +25,7 @@ class Scale:
     gets: int = 200
     zones: int = 20
     minutes: float = 60.0
+    is_placed: bool = False
 
 
 class ReportRow(Protocol):
@@ -66,7 +68,7 @@ class Report:
     """The results of a world.
 
     `checked` has how many gets, items and answers were held against the rules; `notes` says in words what this run was
-    too short to judge; `lived_s` is how long all machines together were up.
+    too short to judge, and whether its world was placed; `lived_s` is how long all machines together were up.
     """
 
     scenario: str

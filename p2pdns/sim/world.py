@@ -129,10 +129,9 @@ class World:
         self._tables: dict[str, looks.TableLook] = {}
         self._habits_of = habits_of
         self._translator = Translator()
-        self.network.rules.append(self._translator)
         # For the number of a machine, the maker of its node; None for an honest machine, as the first must be.
         self.cast: Callable[[int], MakeNode | None] = lambda number: None
-        self._progress = progress or _in_silence
+        self.told_progress = progress or _in_silence
 
     @property
     def living(self) -> list[VirtualEngine]:
@@ -159,7 +158,7 @@ class World:
             joining = [self.new_engine() for _ in range(at_once)]
             await asyncio.gather(*(engine.start(self.addresses_of_some(known)) for engine in joining))
             grown_count += at_once
-            self._progress("joining", grown_count, count)
+            self.told_progress("joining", grown_count, count)
 
     async def publish(self, count: int, at: Sequence[VirtualEngine] = ()) -> None:
         """Have so many zones published, each at one of these machines, or of all honest ones that live, by lot."""
@@ -168,7 +167,7 @@ class World:
             owner = Owner(SecretKey.generate(self.random.randbytes(32)), self.random.choice(machines))
             self.owners.append(owner)
             await self.publish_next(owner)
-            self._progress("publishing", number + 1, count)
+            self.told_progress("publishing", number + 1, count)
 
     async def publish_next(self, owner: Owner) -> PutOutcome:
         """Have the next edition of a zone published."""
@@ -324,6 +323,9 @@ class World:
             # The first machines of a public network are told so, as docs/how-to/vps.md says, and have no translator.
             habits = replace(habits, read_only=False, is_behind_nat=False)
         if habits.is_behind_nat:
+            if self._translator not in self.network.rules:
+                # Each rule sees every datagram, and most worlds have no translators.
+                self.network.rules.insert(0, self._translator)
             self._translator.add(host)
         make_node = self.cast(number)
         # A liar is not checked.

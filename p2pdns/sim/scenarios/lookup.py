@@ -14,7 +14,7 @@ from p2pdns.items.item import mutable_target
 from p2pdns.sim.hops import Watch
 from p2pdns.sim.network import RTT_S_MEDIAN
 from p2pdns.sim.report import Report, Ring, Scale, ms_text, quantiles
-from p2pdns.sim.scenarios.story import drawn_weather, told
+from p2pdns.sim.scenarios.story import drawn_weather, peopled, told
 from p2pdns.sim.world import Look, Progress, World
 
 QUIET_S = 60.0  # After the last machine has joined and the last zone is published.
@@ -59,7 +59,7 @@ def lookup(scale: Scale, progress: Progress) -> Report:
     _, weather, draw = drawn_weather(scale.seed)
 
     async def story(world: World, report: Report) -> None:
-        await world.grow(scale.nodes)
+        await peopled(world, report, scale.nodes)
         await world.publish(scale.zones)
         await asyncio.sleep(QUIET_S)
         dead, rows = 0.0, []

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.routing.table import K
 from p2pdns.sim.report import Report, Scale, ms_text, quantiles
-from p2pdns.sim.scenarios.story import drawn_weather, told
+from p2pdns.sim.scenarios.story import drawn_weather, peopled, told
 from p2pdns.sim.world import Look, Owner, Progress, World
 
 SIZE_MIN = 30
@@ -95,7 +95,7 @@ def scale(scale: Scale, progress: Progress) -> Report:
 
     async def story(world: World, report: Report) -> None:
         for nodes in sizes_of(scale.nodes):
-            await world.grow(nodes - len(world.engines))
+            await peopled(world, report, nodes)
             await asyncio.sleep(SETTLE_S)
             report.rows.append(await _row(world, scale, 0.0, progress))
             report.findings += world.findings()

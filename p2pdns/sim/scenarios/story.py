@@ -17,9 +17,11 @@ from p2pdns.sim import loop as virtual
 from p2pdns.sim.engine import Habits
 from p2pdns.sim.loop import VirtualLoop
 from p2pdns.sim.network import Weather
+from p2pdns.sim.placing import GROWN_MAX, place
 from p2pdns.sim.report import FINDINGS_KEPT_MAX, Report
 from p2pdns.sim.world import HabitsOf, Progress, World
 
+PLACED_NOTE = "the machines were placed with the contacts that joining would bring, and did not join"
 # The most that a seed can draw where a scenario wants no more; home lines lose less.
 LOSS_MAX, DUPLICATION_MAX = 0.02, 0.01
 
@@ -35,6 +37,17 @@ def drawn_weather(
     weather = Weather(loss=round(loss, 4), duplication=round(duplication, 4))
     facts = {"loss": weather.loss, "duplication": weather.duplication, "rtt_ms_median": weather.rtt_s_median * 1000}
     return drawn, weather, facts
+
+
+async def peopled(world: World, report: Report, nodes: int) -> None:
+    """Add machines until there are so many: a small world grows, a large one is placed, and the report says so."""
+    count = nodes - len(world.engines)
+    if not (report.scale.is_placed or report.scale.nodes > GROWN_MAX):
+        await world.grow(count)
+        return
+    if PLACED_NOTE not in report.notes:
+        report.notes.append(PLACED_NOTE)
+    await place(world, count)
 
 
 def told(
