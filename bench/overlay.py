@@ -33,6 +33,7 @@ AT_ONCE = 2  # The machines that this is measured on have two cores, and a world
 SEEDS = (1, 2, 3, 4, 5)
 # Of Student's t for 95 %, by the number of seeds; five at most.
 T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
+EARLIER = "Measured with an earlier version:"
 MAINLINE = 10_000_000  # Nodes of the public network, as its measurements say.
 
 
@@ -49,19 +50,25 @@ class Group:
     zones: int = 20
     minutes: float = 60.0
     first_minutes: float = 1.0  # About what one world takes here; the longest begin first.
+    is_placed: bool = False
 
     def scales(self) -> Iterator[tuple[str, Scale]]:
         """Yield each world with the name that it is kept under."""
         for seed in self.seeds:
-            yield f"{self.name}-{seed}", Scale(seed, self.nodes, self.gets, self.zones, self.minutes)
+            scale = Scale(seed, self.nodes, self.gets, self.zones, self.minutes, self.is_placed)
+            yield f"{self.name}-{seed}", scale
 
 
 GROUPS = (
     Group("lookup-100", "Look-ups among 100 nodes", "lookup", 100),
     Group("lookup-1000", "Look-ups among 1,000 nodes", "lookup", 1_000, first_minutes=5),
-    Group("lookup-10000", "Look-ups among 10,000 nodes", "lookup", 10_000, seeds=(1,), gets=60, first_minutes=15),
+    Group("placed-1000", "Look-ups among 1,000 placed nodes", "lookup", 1_000, first_minutes=2, is_placed=True),
+    Group("lookup-10000", "Look-ups among 10,000 placed nodes", "lookup", 10_000, (1,), 60, 20, 60.0, 8, True),
     Group("scale-100", "Where a put lands, 100 nodes", "scale", 100),
-    Group("scale-1000", "Where a put lands, 1,000 nodes", "scale", 1_000, seeds=(1, 2), first_minutes=5),
+    Group(
+        "scale-1000", "Where a put lands, 1,000 placed nodes", "scale", 1_000, (1, 2), first_minutes=5, is_placed=True
+    ),
+    Group("scale-10000", "Where a put lands, 10,000 placed nodes", "scale", 10_000, (1,), 60, 20, 60.0, 20, True),
     Group("churn-day", "A day of churn, 1,000 nodes", "churn", 1_000, (1,), minutes=1_440, first_minutes=60),
     Group("churn-week", "A week of churn, 200 nodes", "churn", 200, (1,), minutes=10_080, first_minutes=80),
     Group("partition", "A partition that heals, 200 nodes", "partition", 200, (1, 2), first_minutes=3),
@@ -155,7 +162,7 @@ def growth(found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
         (group.nodes, fmean(world["rows"][0][key] for world in found[group.name]))
         for key in ("rpcs_to_first",)
         for group in GROUPS
-        if group.scenario == "lookup" and found.get(group.name)
+        if group.name in ("lookup-100", "placed-1000", "lookup-10000") and found.get(group.name)
     ]
     if len(points) < 2:
         return
@@ -169,13 +176,50 @@ def growth(found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
     yield "## How cost grows with the number of nodes"
     yield ""
     yield f"RPCs to the first valid item, all nodes alive: {said}. A straight line through these over log₂ N rises by"
-    yield f"{slope:.2f} RPCs each time the number of nodes doubles, to {far:.1f} at {MAINLINE:,} nodes. It is"
+    yield f"{slope:.2f} RPCs each time the number of nodes doubles, to {far:.1f} at {MAINLINE:,} nodes. Worlds of"
+    yield "1,000 and of 10,000 nodes are placed ones. The line is"
     yield "fitted to worlds whose machines are all of one kind, and says nothing of dead entries in old tables."
     yield ""
 
 
-def page(found: dict[str, list[dict[str, Any]]]) -> str:
-    """Return docs/overlay.md."""
+def comparison(found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
+    """Yield how placed worlds differ from grown ones of the same size, all nodes alive and half of them dead."""
+    grown, placed = found.get("lookup-1000"), found.get("placed-1000")
+    if not (grown and placed):
+        return
+    yield "## Placed nodes beside grown ones, 1,000 nodes"
+    yield ""
+    yield "A grown world joins machine by machine. A placed one gives each machine the contacts that joining brings"
+    yield "(p2pdns/sim/placing.py); the rest is the same code. A difference within the ± of both columns is chance."
+    yield ""
+    rows = []
+    for name, worlds in (("grown", grown), ("placed", placed)):
+        for at, dead in ((0, "0%"), (-1, "50%")):
+            of = [world["rows"][at] for world in worlds]
+            line = {"nodes": name, "seeds": str(len(worlds)), "dead": dead}
+            for place, quantile in enumerate(("p50", "p95", "p98")):
+                line[f"first {quantile} ms"] = with_interval([row["first_s"][place] for row in of], scale=1000)
+            line["to first"] = with_interval([row["rpcs_to_first"] for row in of], 1)
+            line["RPCs"] = with_interval([row["rpcs"] for row in of], 1)
+            rows.append(line)
+    yield from table(rows)
+    yield ""
+
+
+def sections_of(page_text: str) -> dict[str, list[str]]:
+    """Return the lines below each heading of a page."""
+    sections: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in page_text.splitlines():
+        if line.startswith("## "):
+            lines = sections.setdefault(line[3:], [])
+        else:
+            lines.append(line)
+    return sections
+
+
+def page(found: dict[str, list[dict[str, Any]]], before: dict[str, list[str]]) -> str:
+    """Return docs/overlay.md; a section whose worlds are not kept here stays as it was, and says so."""
     lines = [
         "# What the overlay holds, in simulated worlds",
         "",
@@ -189,10 +233,14 @@ def page(found: dict[str, list[dict[str, Any]]]) -> str:
         worlds = found.get(group.name, [])
         lines += [f"## {group.title}", ""]
         if not worlds:
-            lines += ["Not measured yet.", ""]
+            kept = "\n".join(before.get(group.title, [])).strip()
+            if kept and not kept.startswith(("Not measured", EARLIER)):
+                kept = f"{EARLIER}\n\n{kept}"
+            lines += [kept or "Not measured yet.", ""]
             continue
         lines += table(lookup_rows(worlds) if group.scenario == "lookup" else seed_rows(worlds))
         lines += ["", *facts_of(worlds), ""]
+    lines += comparison(found)
     lines += growth(found)
     return "\n".join(lines).rstrip() + "\n"
 
@@ -206,6 +254,9 @@ def facts_of(worlds: Sequence[dict[str, Any]]) -> Iterator[str]:
     peak = max(world["rss_mib"] for world in worlds)
     yield f"Seeds {seeds}{f'; loss {loss}' if loss else ''}. A world took {wall} s, {cpu} s of CPU and {peak:.0f} MiB"
     yield f"at most, and had {speed} node-hours a CPU minute."
+    for note in dict.fromkeys(note for world in worlds for note in world["notes"]):
+        yield ""
+        yield f"{note[0].upper()}{note[1:]}."
     for world in worlds:
         for word, key in (("Broken", "findings"), ("Missed", "missed")):
             for text in world[key]:
@@ -252,7 +303,7 @@ def main() -> None:
             kept = KEPT / f"{name}.json"
             if kept.is_file():
                 found.setdefault(group.name, []).append(json.loads(kept.read_text("utf-8")))
-    PAGE.write_text(page(found), "utf-8")
+    PAGE.write_text(page(found, sections_of(PAGE.read_text("utf-8"))), "utf-8")
     sys.stdout.write(f"{PAGE} is written\n")
 
 
