@@ -117,9 +117,7 @@ class Core:
         if not port or (":" in host) != settings.is_ipv6:
             return False
         kind = class_of(host)
-        if kind is AddressClass.PUBLIC:
-            return not settings.is_on_loopback
-        if kind in (AddressClass.UNUSABLE, AddressClass.DOCUMENTATION):
+        if kind is AddressClass.UNUSABLE or kind is AddressClass.DOCUMENTATION:
             return False
         return kind is AddressClass.LOOPBACK or not settings.is_on_loopback
 

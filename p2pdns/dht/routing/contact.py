@@ -84,8 +84,11 @@ class Contact:
         self.rtt_count += 1
         if self.srtt is None:
             self.srtt = rtt
-            self.rttvar = rtt / 2
-        else:
+            return
+        if self.rtt_count == RTT_SAMPLES_MIN:
+            # Half of the first sample, by RFC 6298. Nearly all contacts of a young table have one, and need no number.
+            self.rttvar = self.srtt / 2
+        if self.rtt_count >= RTT_SAMPLES_MIN:
             self.rttvar += (abs(self.srtt - rtt) - self.rttvar) / 4
             self.srtt += (rtt - self.srtt) / 8
 
