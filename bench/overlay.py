@@ -190,8 +190,8 @@ def comparison(found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
     yield "## Placed nodes beside grown ones, 1,000 nodes"
     yield ""
     yield "A grown world joins machine by machine. A placed one gives each machine the contacts that joining brings"
-    yield "(p2pdns/sim/placing.py); the rest is the same code. A figure of one seed has no ±: how far two differ by chance"
-    yield "is not known then."
+    yield "(p2pdns/sim/placing.py); the rest is the same code. A figure of one seed has no ±: how far two differ by"
+    yield "chance is not known then."
     yield ""
     rows = []
     for name, worlds in (("grown", grown), ("placed", placed)):
