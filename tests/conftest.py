@@ -23,7 +23,7 @@ if settings.get_current_profile_name() == "default":
 
 # What takes the machine for minutes, or needs programs of others: pyproject.toml says more of each marker. A browser is
 # too big for `make test`, so its smoke has a marker; the other smoke tests of tests/outside have none.
-UNLESS_ASKED = ("outside", "sim", "smoke", "testbed")
+UNLESS_ASKED = ("full", "outside", "sim", "smoke", "testbed")
 
 LOG_AT_START = structlog.get_config()
 REAL_SOCKET = socket.socket

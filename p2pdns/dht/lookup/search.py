@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
@@ -22,14 +21,13 @@ from p2pdns.dht.confirmation import Confirmation
 from p2pdns.dht.lookup.beyond import behind_the_dead
 from p2pdns.dht.lookup.editions import Editions
 from p2pdns.dht.lookup.shortlist import WAITING, Candidate, CandidateState, Leave, Request, Shortlist
+from p2pdns.dht.lookup.sought import Sought
 from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.routing.contact import Contact
 from p2pdns.dht.routing.reach import is_for
 from p2pdns.dht.routing.table import K
 from p2pdns.errors import BadItem
-from p2pdns.items.item import ImmutableItem, Item, MutableItem, Present, SignatureMemo, mutable_target
-from p2pdns.items.keys import ZoneKey
-from p2pdns.items.succession import Commitment
+from p2pdns.items.item import Item, MutableItem, SignatureMemo
 from p2pdns.limits import QUESTION_RPCS_MAX
 
 # Chosen with `bench/lookup.py` at 0 and 30 % dead: with α = 8 a first item costs 8 RPCs instead of 4 and comes no
@@ -45,25 +43,6 @@ FAIR_SHARE = 2
 FORBIDDEN_MAX = 8  # Contacts whose ids BEP 42 forbids, asked if the others had nothing: as many as in a Mainline reply.
 ODD = "odd"  # The reason under which items are counted that lack the commitment of their key.
 K_DISTANCE_FACTOR_MAX = 4  # How much farther than estimated the k-th may be before the answer is called sparse.
-
-
-@dataclass(frozen=True, slots=True)
-class Sought:
-    """The item that is looked for; a look-up without one looks for contacts.
-
-    `key` None accepts any item that belongs under the target. `present` says which seqs are from the future. With
-    `wants_copies` each contact is asked for the item that it holds, whatever others hold. An item that lacks
-    `commitment` is odd: it is left out, and counted with those that do not verify. `wants_editions` is for a reader
-    that has kept no commitment: it is told of the older items too that were met.
-    """
-
-    key: ZoneKey | None = None
-    salt: bytes = b""
-    known_seq: int | None = None
-    present: Present | None = None
-    wants_copies: bool = False
-    commitment: Commitment | None = None
-    wants_editions: bool = False
 
 
 class Lookup:
@@ -164,7 +143,7 @@ class Lookup:
         if self.sought is None or self.sought.wants_copies or self._needs_older:
             return None
         known = self.sought.known_seq
-        if isinstance(self.item, MutableItem) and not self._is_future(self.item):
+        if isinstance(self.item, MutableItem) and not self.sought.is_ahead(self.item):
             return self.item.seq if known is None else max(known, self.item.seq)
         return known
 
@@ -325,7 +304,7 @@ class Lookup:
         self._settle(request)
         candidate = request.candidate
         try:
-            item = self._item_of(reply)
+            item = self._item_in(reply)
         except BadItem as error:
             # A contact that returns a forgery does not count as answered, and the contacts it names are not asked.
             self.bad_items[error.reason] += 1
@@ -377,7 +356,7 @@ class Lookup:
         """Take in the reply of a contact that was asked again; return the item in it when it is the best so far."""
         self.confirmation.withdrawn(candidate.contact.address)
         try:
-            item = self._item_of(reply)
+            item = self._item_in(reply)
         except BadItem as error:
             self.bad_items[error.reason] += 1
             return None
@@ -400,7 +379,7 @@ class Lookup:
                 if item.seq == self.item.seq and item.value == self.item.value:
                     self.confirmed_count += 1
                     return None
-                if not self._is_better(item, self.item):
+                if self.sought is None or not self.sought.prefers(item, self.item):
                     return None
         elif self.item is not None:
             return None
@@ -410,29 +389,8 @@ class Lookup:
         self._needs_older = isinstance(item, MutableItem) and self.editions.needs_older(item)
         return item
 
-    def _is_better(self, item: MutableItem, other: MutableItem) -> bool:
-        present = self.sought.present if self.sought is not None else None
-        return item.supersedes(other) if present is None else present.prefers(item, other)
-
-    def _is_future(self, item: MutableItem) -> bool:
-        present = self.sought.present if self.sought is not None else None
-        return present is not None and present.is_ahead(item.seq)
-
-    def _item_of(self, reply: krpc.Reply) -> Item | None:
-        if self.sought is None or reply.value is None:
-            return None
-        value = krpc.string_of(reply.value)
-        if value is None:
-            raise BadItem("value-not-a-string")
-        if reply.key is None and self.sought.key is None:
-            return ImmutableItem.verified(self.target, value)
-        if reply.key is None or reply.signature is None or reply.seq is None:
-            raise BadItem("item-incomplete")
-        # The cheap comparison first: a foreign key's signature may be perfect.
-        if mutable_target(reply.key, self.sought.salt) != self.target:
-            raise BadItem("target-wrong")
-        key = self.sought.key or reply.key
-        return MutableItem.verified(key, reply.seq, value, reply.signature, self.sought.salt, self._memo)
+    def _item_in(self, reply: krpc.Reply) -> Item | None:
+        return None if self.sought is None else self.sought.item_in(reply, self.target, self._memo)
 
     def look_beyond(self) -> bool:
         """Have a few contacts name the living that the dead hide; return whether there are such contacts."""

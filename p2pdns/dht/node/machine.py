@@ -12,7 +12,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.krpc.reading import parse
-from p2pdns.dht.lookup.search import Lookup, Sought
+from p2pdns.dht.lookup.search import Lookup
+from p2pdns.dht.lookup.sought import Sought
 from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.node.bootstrap import Bootstrap
 from p2pdns.dht.node.core import Core

@@ -7,8 +7,9 @@ separately what our own storage did. Does not know how a search goes (`lookup` d
 from __future__ import annotations
 
 from p2pdns.dht import krpc
-from p2pdns.dht.lookup.search import Lookup, Sought
+from p2pdns.dht.lookup.search import Lookup
 from p2pdns.dht.lookup.shortlist import Candidate, CandidateState, Request
+from p2pdns.dht.lookup.sought import Sought
 from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.operations import Operation

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pdns.dht import bencode, krpc
-from p2pdns.dht.lookup.search import ALPHA, ALPHA_MAX, Lookup, Sought
+from p2pdns.dht.lookup.search import ALPHA, ALPHA_MAX, Lookup
 from p2pdns.dht.lookup.shortlist import ADDRESS_IDS_MAX, SHORTLIST_MAX, Candidate, CandidateState, Request, Shortlist
+from p2pdns.dht.lookup.sought import Sought
 from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.routing.ids import distance
 from p2pdns.items.item import ImmutableItem, MutableItem, Present

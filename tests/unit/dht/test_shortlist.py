@@ -8,7 +8,7 @@ import pytest
 
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
-from p2pdns.dht.lookup.search import Lookup, Sought
+from p2pdns.dht.lookup.search import Lookup
 from p2pdns.dht.lookup.shortlist import (
     HOST_CONTACTS_MAX,
     HOST_DATAGRAMS_MAX,
@@ -21,6 +21,7 @@ from p2pdns.dht.lookup.shortlist import (
     Request,
     Shortlist,
 )
+from p2pdns.dht.lookup.sought import Sought
 from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.routing.contact import Contact
 from p2pdns.dht.routing.ids import id_for
