@@ -15,7 +15,7 @@ from p2pdns.dns.labels import HEADER_BYTES, MESSAGE_BYTES_MAX
 from p2pdns.dns.message import Message, RRset, records_of, type_text
 from p2pdns.dns.message.wire import compose
 from p2pdns.dns.name import Name
-from p2pdns.dns.registry import Flag
+from p2pdns.dns.registry import COMMITMENT, Flag
 from p2pdns.dns.zone import Zone
 from p2pdns.errors import BadItem, FormatError, ZoneFileError
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, VALUE_BYTES_WRITE_MAX, MutableItem
@@ -56,10 +56,11 @@ def compose_packet(
     path: str = "zone",
 ) -> bytes:
     """Return the value of an item with these RRsets; `made` are those that p2pdns alone makes, `path` is for errors."""
+    made = list(made)
     ordered = _in_order([*_rrsets_of(content), *made])
     size = size_of(ordered, apex, size_bytes_max=size_bytes_max)
     if size.over_bytes:
-        raise _too_large(size, path)
+        raise _too_large(size, path, made)
     value = _compose(ordered)
     # The rules of the reader decide, so that no RR is signed that readers would leave out.
     dropped = dict(Zone.verified(apex, value, 0).dropped)
@@ -76,7 +77,7 @@ def size_of(
 ) -> PacketSize:
     """Return how many bytes the RRsets take in an item, and the largest of them."""
     ordered = _in_order(content)
-    shares = [sum(RR_FIXED_BYTES + len(rdata) for rdata in rrset.rdatas) for rrset in ordered]
+    shares = [_share_of(rrset) for rrset in ordered]
     ranking = sorted(zip(shares, ordered, strict=True), key=lambda share: -share[0])[:LARGEST_SHOWN]
     largest = tuple((rrset.owner.text_in(apex), type_text(rrset.rtype), share) for share, rrset in ranking)
     size_bytes = HEADER_BYTES + sum(shares)
@@ -85,6 +86,10 @@ def size_of(
         with contextlib.suppress(FormatError):
             size_bytes = len(_compose(ordered))
     return PacketSize(size_bytes, size_bytes_max, largest)
+
+
+def _share_of(rrset: RRset) -> int:
+    return sum(RR_FIXED_BYTES + len(rdata) for rdata in rrset.rdatas)
 
 
 def _rrsets_of(content: Zone | Iterable[RRset]) -> Iterable[RRset]:
@@ -102,10 +107,13 @@ def _compose(ordered: list[RRset]) -> bytes:
     return compose(Message(PACKET_ID, PACKET_FLAGS, None, records_of(ordered), (), ()))
 
 
-def _too_large(size: PacketSize, path: str) -> ZoneFileError:
+def _too_large(size: PacketSize, path: str, made: list[RRset]) -> ZoneFileError:
     listed = ", ".join(f"{owner} {rtype} ({count} bytes)" for owner, rtype, count in size.largest)
     hint = "shorten or remove RRs; names and addresses are cheap, long TXT and many targets are not"
     if size.size_bytes_max < size.size_bytes <= VALUE_BYTES_WRITE_MAX:
         hint += f"; up to {VALUE_BYTES_WRITE_MAX} bytes can be published on request"
     what = f"{size.over_bytes} bytes too large for one item: {size.size_bytes}, {size.size_bytes_max} allowed"
+    if committed := [rrset for rrset in made if rrset.rtype == COMMITMENT]:
+        # No line of the zone file says this record, so its author would look for it in vain.
+        what += f", with {_share_of(committed[0])} of the commitment to the next key"
     return ZoneFileError(f"{what}; largest: {listed}", path=path, hint=hint)

@@ -17,9 +17,9 @@ from p2pdns.dns.message import RRset
 from p2pdns.dns.registry import COMMITMENT
 from p2pdns.dns.zone import Zone
 from p2pdns.errors import BadItem, KeyFileError
-from p2pdns.items.item import ImmutableItem, MutableItem
+from p2pdns.items.item import VALUE_BYTES_WRITE_MAX, ImmutableItem, MutableItem
 from p2pdns.items.keys import KEY_BYTES, SIGNATURE_BYTES, SecretKey, ZoneKey
-from p2pdns.items.packet import zone_of
+from p2pdns.items.packet import compose_packet, zone_of
 
 DIGEST_BYTES = 32  # SHA-256 of the next key.
 TARGET_BYTES = 20
@@ -139,6 +139,26 @@ def commitment_of_zone(zone: Zone) -> Commitment | None:
         return Commitment.verified(records[0].rdata)
     except BadItem:
         return None
+
+
+def with_commitment(
+    value: bytes,
+    key: ZoneKey,
+    commitment: Commitment,
+    *,
+    size_bytes_max: int = VALUE_BYTES_WRITE_MAX,
+    path: str = "zone",
+) -> bytes:
+    """Return the value of a zone with this commitment, in the place of any other; BadItem where it is no zone.
+
+    ZoneFileError where the record does not fit beside the others; `path` is for that.
+    """
+    zone = Zone.verified(key.apex, value, 0)
+    if commitment_of_zone(zone) == commitment:
+        return value
+    others = [RRset(one.owner, one.rtype, one.ttl, (one.rdata,)) for one in zone.made if one.rtype != COMMITMENT]
+    made = [*others, commitment.record_of(key)]
+    return compose_packet(zone, key.apex, made=made, size_bytes_max=size_bytes_max, path=path)
 
 
 def commitment_of(item: MutableItem) -> Commitment | None:

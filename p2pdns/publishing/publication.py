@@ -15,9 +15,19 @@ from typing import Protocol
 
 from p2pdns.dht.node.values import RATIONED, Others
 from p2pdns.errors import Unavailable, counted
-from p2pdns.items.item import BUILD_UNIX, SEQ_PER_SECOND, SIGN_AHEAD_S_MAX, MutableItem, Present, next_seq
+from p2pdns.items.item import (
+    BUILD_UNIX,
+    SEQ_PER_SECOND,
+    SIGN_AHEAD_S_MAX,
+    VALUE_BYTES_WRITE_MAX,
+    MutableItem,
+    Present,
+    next_seq,
+)
 from p2pdns.items.keys import ZoneKey
+from p2pdns.items.succession import Commitment, commitment_of
 from p2pdns.publishing.changes import Changes, Conflict, Content, changes_between, few_of
+from p2pdns.publishing.committing import COMMITMENT_FILE, Committing
 from p2pdns.publishing.dates import date_of, publish_again_after
 from p2pdns.publishing.memory import Memory, NoMemory, Origin
 from p2pdns.publishing.replicas import HOLDERS_MIN, PublishStage, Seen, Tell, Tried, Version
@@ -63,6 +73,7 @@ class Plan:
     changes: Changes
     is_made_here: bool
     trouble: str | None = None  # Why it is refused, unless it is forced.
+    is_first_commitment: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,12 +81,16 @@ class Rules:
     """How a publication is meant. `approve` sees what is about to be replaced, and may raise to stop that.
 
     With `keeps_merged`, what another publisher has changed, and an earlier publication from here has merged, is refused
-    to be taken out as well. `verb` is the command that hints name.
+    to be taken out as well. `verb` is the command that hints name. `commitment` is the one to a next key that is known
+    here, from `commitment_file`; the one that the zone has is carried in any case, and fits into `size_bytes_max` too.
     """
 
     is_forced: bool = False
     takes_back: bool = False
     keeps_merged: bool = False
+    commitment: Commitment | None = None
+    commitment_file: str = COMMITMENT_FILE
+    size_bytes_max: int = VALUE_BYTES_WRITE_MAX
     approve: Callable[[Plan], None] = lambda plan: None
     take_back_command: str = TAKE_BACK_COMMAND
     force_command: str = FORCE_COMMAND
@@ -86,7 +101,8 @@ class Rules:
 class Stored:
     """The end of a publication: `stored` of `sent` other nodes hold it; with `is_kept_here` a daemon keeps it too.
 
-    `read_back` others have returned it afterwards. `rebased` are the seqs of others that came in between.
+    `read_back` others have returned it afterwards. `rebased` are the seqs of others that came in between; of those in
+    `overruled`, which break the commitment of the zone to its next key, nothing was kept.
     """
 
     seq: int
@@ -100,6 +116,7 @@ class Stored:
     is_read_back: bool = True
     changes: Changes | None = None
     rebased: tuple[int, ...] = ()
+    overruled: tuple[int, ...] = ()
     item: MutableItem | None = None
 
     @property
@@ -193,10 +210,13 @@ class Publication:
     ) -> None:
         self._key = key
         self._sign = sign
-        self._content = content
         self._replicas = replicas
         self._memory = memory or NoMemory()
         self._rules = rules or Rules()
+        size = self._rules.size_bytes_max
+        self._content = Committing(
+            content, key, self._rules.commitment, self._rules.commitment_file, self._rules.force_command, size
+        )
         self._tell = tell
         self._ahead: int | None = None
         self._changes: Changes | None = None
@@ -253,10 +273,11 @@ class Publication:
         self._is_blind = not seen.is_complete
         current = self._newest(seen)
         origin = Origin.HERE if current is None else self._memory.origin_of(current)
+        found = [one.item for one in self._counting(seen)]
+        refused = self._content.begin(current, found, is_made_here=origin in (Origin.HERE, Origin.MERGED))
         value = self._own_value = self._content.value_above(current)
         self._changes = changes_between(current, self._key.apex, value)
-        refused = None
-        if current is not None and current.value != value:
+        if refused is None and current is not None and current.value != value:
             refused = self._refused(current, origin, self._changes)
         if refused is not None and not self._rules.is_forced:
             raise refused
@@ -266,7 +287,9 @@ class Publication:
         # A clock that is wrong is a reason not to ask.
         self._next_seq()
         is_made_here = origin in (Origin.HERE, Origin.UNTOLD)
-        self._rules.approve(Plan(current, self._changes, is_made_here, None if refused is None else refused.what))
+        is_first = self._content.commitment is not None and (current is None or commitment_of(current) is None)
+        trouble = None if refused is None else refused.what
+        self._rules.approve(Plan(current, self._changes, is_made_here, trouble, is_first))
         if takes_back:
             # Only after the user has agreed: without the mark, this machine accepts older items.
             await self._replicas.forget()
@@ -363,6 +386,7 @@ class Publication:
             is_read_back=tried.is_read_back(item),
             changes=self._changes,
             rebased=tuple(self._rebased),
+            overruled=tuple(self._content.overruled),
             item=item,
         )
         if done.is_done:
@@ -397,7 +421,10 @@ class Publication:
         value = self._value_again(seen, tried, value)
         others = self._others(seen, tried)
         for one in others:
-            self._accounted[one.item.seq] = self._rebased[one.item.seq] = None
+            self._accounted[one.item.seq] = None
+        others = [one for one in others if not self._content.overrules(one.item)]
+        for one in others:
+            self._rebased[one.item.seq] = None
         if not others:
             return value
         # The item that most nodes hold has won. A publication below half sees that, and signs again above this one.
@@ -406,7 +433,7 @@ class Publication:
             return value
         self._built_on = winner
         self._tell(PublishStage("rebase", {"seq": winner.seq}))
-        return self._content.value_above(winner)
+        return self._content.value_above_other(winner)
 
     def _value_again(self, seen: Seen, tried: Tried, value: bytes) -> bytes:
         """Return the value to sign where the first look-up has missed an own edition that is older than this one."""
@@ -421,7 +448,7 @@ class Publication:
                 self._accounted[one.item.seq] = None
         self._own_value = value = self._content.value_again(newest)
         if self._built_on is not None and self._built_on.seq > newest.seq:
-            value = self._content.value_above(self._built_on)
+            value = self._content.value_above_other(self._built_on)
         return value
 
     def _is_done_with(self, item: MutableItem) -> bool:
@@ -452,6 +479,7 @@ class Publication:
             read_back=holders,
             changes=self._changes,
             rebased=tuple(self._rebased),
+            overruled=tuple(self._content.overruled),
             item=newest,
         )
 
