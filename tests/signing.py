@@ -17,6 +17,7 @@ import dns.rdatatype
 import dns.tsig
 import dns.update
 
+from p2pdns.dns.message import RRset
 from p2pdns.dns.name import Name
 from p2pdns.dns.zonefile.writing import write
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT
@@ -73,6 +74,7 @@ class Signing:
         size_bytes_max: int = VALUE_BYTES_WRITE_DEFAULT,
         reroot: Name | None = None,
         macs_max: int = 100,
+        made: tuple[RRset, ...] = (),
     ) -> None:
         self.path = folder / "alice.zone"
         self.journal_path = folder / "alice.zone.journal"
@@ -84,6 +86,7 @@ class Signing:
         self._size_bytes_max = size_bytes_max
         self._reroot = reroot
         self._macs_max = macs_max
+        self._made = made
         if text is not None:
             self.path.write_bytes(text.encode())
         self._journal: Journal | None = None
@@ -108,6 +111,7 @@ class Signing:
                 size_bytes_max=self._size_bytes_max,
                 unix_clock=self.now,
                 tell=self.lines,
+                made=lambda: self._made,
             )
         except BaseException:
             journal.close()

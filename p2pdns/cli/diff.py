@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from p2pdns.cli import completion, files, mixups, settings, ui
+from p2pdns.cli import committed, completion, files, mixups, settings, ui
+from p2pdns.cli.committed import COMMITTED, COMMITTED_TO_ANOTHER
 from p2pdns.cli.daemon_or_node import Daemon
 from p2pdns.cli.names import read_zone_key
 from p2pdns.cli.petnames import Book
@@ -26,6 +27,7 @@ from p2pdns.errors import BadItem, P2pdnsError, Unavailable, UsageError, counted
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneKey
 from p2pdns.items.packet import zone_of
+from p2pdns.items.succession import Commitment, commitment_of
 from p2pdns.publishing.changes import Difference, differences
 from p2pdns.publishing.dates import date_of
 
@@ -78,7 +80,24 @@ def _refuse_no_zone(current: MutableItem) -> None:
         raise Unavailable(f"what is published is not a zone ({trouble})", place=str(current.key), hint=hint) from None
 
 
-def _show(found: Sequence[Difference], zone: ReadZone, key: ZoneKey, current: MutableItem | None, book: Book) -> None:
+def _commitment_mark(own: Commitment | None, current: MutableItem | None) -> str | None:
+    """Return how publishing would change the commitment: `+` the first one, `~` another one; None if it stays."""
+    published = None if current is None else commitment_of(current)
+    if own is None or own == published:
+        # Without one at hand, the one that is published is carried.
+        return None
+    return "+" if published is None else "~"
+
+
+def _show(
+    found: Sequence[Difference],
+    commitment: str | None,
+    zone: ReadZone,
+    key: ZoneKey,
+    current: MutableItem | None,
+    book: Book,
+) -> None:
+    is_equal = not found and commitment is None
     if ui.is_json():
         ui.json_result(
             {
@@ -86,18 +105,21 @@ def _show(found: Sequence[Difference], zone: ReadZone, key: ZoneKey, current: Mu
                 "petname": book.name_of(str(key)),
                 "file": zone.path,
                 "published": None if current is None else current.seq,
-                "equal": not found,
+                "equal": is_equal,
+                "commitment": None if commitment is None else KINDS[commitment],
                 "differences": [_facts_of(one, key.apex) for one in found],
             },
             is_answer=True,
         )
         return
+    if commitment is not None:
+        ui.result(f"{commitment} {COMMITTED if commitment == '+' else COMMITTED_TO_ANOTHER}")
     for line in lines_of(found, key.apex):
         ui.result(line)
     against = "nothing is published under this key"
     if current is not None:
         word = f"{counted(len(found), 'RRset')} {'differs' if len(found) == 1 else 'differ'} from"
-        against = f"{word if found else 'the same as'} seq {current.seq} of {date_of(current.seq)}"
+        against = f"{'the same as' if is_equal else word} seq {current.seq} of {date_of(current.seq)}"
     ui.note(f"{zone.path}: {against}")
 
 
@@ -122,8 +144,9 @@ def diff(
 ) -> int:
     """Show what publishing ZONEFILE would change in the zone that the overlay has now.
 
-    Each RRset that would be added (+), removed (-) or changed (~), with its records. No secret key is needed with
-    --key. As of diff, the exit status is 0 if nothing differs, 1 if something does, 2 if that could not be found out.
+    Each RRset that would be added (+), removed (-) or changed (~), with its records; with -k also the commitment to a
+    next key that is in KEYFILE.next. No secret key is needed with --key. As of diff, the exit status is 0 if nothing
+    differs, 1 if something does, 2 if that could not be found out.
     """
     if key_file is not None:
         mixups.refuse_swapped(key_file, zone_file, "p2pdns diff -k {} {}")
@@ -131,8 +154,15 @@ def diff(
         with Daemon(given.config(), given) as daemon:
             key = _key_of(key_file, key_text, passphrase_file, daemon)
             keys = keys_by_name(zone_words, given.config_flag, given.state_flag, daemon.book)
+            commitment = None if key_file is None else committed.read(key_file, key)
             zone = read_zone(
-                zone_file, key, origin=origin, size_bytes_max=size_max, keys=keys, addresses=daemon.addresses
+                zone_file,
+                key,
+                origin=origin,
+                size_bytes_max=size_max,
+                keys=keys,
+                addresses=daemon.addresses,
+                commitment=commitment,
             )
             show_warnings(zone)
             with ui.progress() as line:
@@ -145,8 +175,9 @@ def diff(
             if current is not None:
                 _refuse_no_zone(current)
             found = differences(current, key.apex, zone.value)
-            _show(found, zone, key, current, daemon.book())
+            mark = _commitment_mark(commitment, current)
+            _show(found, mark, zone, key, current, daemon.book())
     except P2pdnsError as trouble:
         ui.error(trouble)
         return EXIT_TROUBLE
-    return EXIT_DIFFERENT if found else 0
+    return EXIT_DIFFERENT if found or mark is not None else 0

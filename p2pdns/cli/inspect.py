@@ -28,6 +28,7 @@ from p2pdns.items.item import SEQ_PER_SECOND, VALUE_BYTES_READ_MAX, MutableItem
 from p2pdns.items.keys import KEY_BYTES, SIGNATURE_BYTES, ZoneId, ZoneKey
 from p2pdns.items.mistyped import fault_of, undressed
 from p2pdns.items.packet import zone_of
+from p2pdns.items.succession import commitment_of_zone
 from p2pdns.naming import ZONE_KEY_CHARACTERS
 from p2pdns.publishing.dates import date_of
 
@@ -137,6 +138,7 @@ def facts_of(inspected: Inspected, now: float, petname: str | None = None) -> di
     until = item.signed_at_unix + zone.expire_seconds
     facts["fresh"] = until > now
     facts["fresh_until"] = date_of(int(until) * SEQ_PER_SECOND)
+    facts["committed"] = commitment_of_zone(zone) is not None
     facts["left_out"] = dict(zone.dropped)
     facts["records"] = writing.write(zone).splitlines()
     return facts
@@ -145,6 +147,8 @@ def facts_of(inspected: Inspected, now: float, petname: str | None = None) -> di
 def _shown(name: str, value: object) -> tuple[str, str]:
     if name.endswith("_bytes"):
         return name.removesuffix("_bytes"), f"{value} bytes"
+    if name == "committed" and value:
+        return name, "to a next key"
     if isinstance(value, bool):
         return name, "yes" if value else "no"
     if isinstance(value, list):

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 
 import click
 
-from p2pdns.cli import completion, files, mixups, settings, tables, ui, watching
+from p2pdns.cli import committed, completion, files, mixups, settings, tables, ui, watching
+from p2pdns.cli.committed import COMMITTED, is_committed
 from p2pdns.cli.daemon_or_node import Daemon
 from p2pdns.cli.hook import Hook
 from p2pdns.cli.made import memory_of
@@ -60,7 +61,7 @@ class _Approval:
         self._line.clear()
         changes = plan.changes
         if plan.current is not None and not self._is_dry and not ui.is_json():
-            self._show(plan.current, changes)
+            self._show(plan, plan.current)
         if self._is_dry:
             raise _NothingPut
         if plan.current is None or not changes.is_mostly_gone or self._is_agreed:
@@ -72,9 +73,10 @@ class _Approval:
         if not ui.ask_yes(f"{gone}; publish?"):
             raise NotAgreed("not published", place=self._path, hint="--dry-run only shows what would change")
 
-    def _show(self, current: MutableItem, changes: Changes) -> None:
+    def _show(self, plan: Plan, current: MutableItem) -> None:
+        changes = plan.changes
         ui.note(f"{self._path}: {changes}, compared with seq {current.seq} of {date_of(current.seq)}")
-        lines = change_lines(changes)
+        lines = [*_commitment_line(plan), *change_lines(changes)]
         for text in lines[:CHANGES_SHOWN_MAX]:
             ui.note(text)
         if len(lines) > CHANGES_SHOWN_MAX:
@@ -91,14 +93,19 @@ def change_lines(changes: Changes) -> list[str]:
     return [f"{mark} {name}" for mark, names in marked for name in names]
 
 
+def _commitment_line(plan: Plan) -> list[str]:
+    return [f"+ {COMMITTED}"] if plan.is_first_commitment else []
+
+
 def _show_dry(plan: Plan, zone: ReadZone, key: str, book: Book, as_json: bool) -> None:
     if as_json:
         seq = None if plan.current is None else plan.current.seq
         facts = {"zone": key, "petname": book.name_of(key), "file": zone.path, "dry_run": True, "published": seq}
-        ui.json_result({**facts, "made_here": plan.is_made_here, "changes": _json_of(plan.changes)})
+        facts |= {"made_here": plan.is_made_here, "commits": plan.is_first_commitment}
+        ui.json_result({**facts, "changes": _json_of(plan.changes)})
         return
     ui.note(f"zone key: {book.shown(key)}")
-    for text in change_lines(plan.changes):
+    for text in [*change_lines(plan.changes), *_commitment_line(plan)]:
         ui.result(text)
     against = "nothing is published under this key"
     if plan.current is not None:
@@ -132,6 +139,8 @@ def _show(done: Stored, zone: ReadZone, key: str, book: Book, event: str | None 
             "read_back": done.read_back,
             "changes": _json_of(done.changes),
             "rebased": list(done.rebased),
+            "overruled": list(done.overruled),
+            "committed": is_committed(done.item),
             "wanted": OTHERS_WANTED,
             "refused": done.refused,
             "through": done.through,
@@ -167,6 +176,12 @@ def _warn(done: Stored) -> None:
             f"seq {seqs} came in between, from elsewhere; what it changes is kept, and is not in the zone file: "
             "p2pdns inspect shows the zone as it is now"
         )
+    if done.overruled:
+        seqs = ", ".join(map(str, done.overruled))
+        ui.warning(
+            f"seq {seqs} breaks the commitment to the next key, and this publication goes above it; readers that have "
+            "seen another commitment first keep to that one"
+        )
     if done.warning is not None:
         ui.warning(done.warning)
     if not done.is_kept_here:
@@ -197,19 +212,23 @@ class _Publishing:
         given = self.given
         with Daemon(self.config, given) as daemon:
             keys = keys_by_name(self.zone_words, given.config_flag, given.state_flag, daemon.book)
+            key = self.secret.zone_key
             zone = read_zone(
                 self.zone_file,
-                self.secret.zone_key,
+                key,
                 origin=self.origin,
                 size_bytes_max=self.size_max,
                 keys=keys,
                 addresses=lambda words: daemon.addresses(words, settled),
                 text=text,
+                commitment=committed.read(self.key_file, key),
             )
             done, plan = None, None
             if zone.value != last:
                 show_warnings(zone)
                 done, plan = self._put(daemon, zone)
+            if done is not None:
+                committed.keep(self.key_file, key, done)
             return _Published(zone, daemon.book(), done, plan)
 
     def _put(self, daemon: Daemon, zone: ReadZone) -> tuple[Stored | None, Plan | None]:
@@ -226,6 +245,7 @@ class _Publishing:
                 take_back_command=f"p2pdns publish --take-back {words}",
                 force_command=f"p2pdns publish --force {words}",
             )
+            rules = committed.rules_with(rules, self.key_file, self.secret.zone_key, self.size_max)
             try:
                 tell = Shown(line).tell
                 return daemon.publish(self.secret, zone.value, self.memory, rules, tell), approval.plan

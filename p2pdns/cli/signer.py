@@ -15,7 +15,7 @@ import click
 from p2pdns import log
 from p2pdns.addresses import Address, read_address
 from p2pdns.admin.publishing import publish_through
-from p2pdns.cli import completion, files, mixups, settings
+from p2pdns.cli import committed, completion, files, mixups, settings
 from p2pdns.cli.daemon_or_node import publish_alone
 from p2pdns.cli.made import memory_of
 from p2pdns.cli.names import to_ascii
@@ -43,11 +43,15 @@ DNS_PORT = 53
 class ZoneOutlet:
     """Publishes a zone as `publish` does: through the running daemon, else by a node of its own."""
 
-    def __init__(self, given: Given, config: Config, secret: SecretKey, key_file: str, zone_file: str) -> None:
+    def __init__(
+        self, given: Given, config: Config, secret: SecretKey, key_file: str, zone_file: str, size_max: int
+    ) -> None:
         self._given = given
         self._config = config
         self._secret = secret
         self._memory = memory_of(key_file)
+        self._key_file = key_file
+        self._size_max = size_max
         # Its value is the zone here, without what another publisher may have in the overlay.
         self._last: MutableItem | None = None
         words = f"-k {key_file} {zone_file}"
@@ -82,12 +86,18 @@ class ZoneOutlet:
         )
 
     def _publish(self, value: bytes) -> Stored:
-        content = self._content(value)
+        done = self._put(self._content(value))
+        committed.keep(self._key_file, self._secret.zone_key, done)
+        return done
+
+    def _put(self, content: bytes | OwnChange) -> Stored:
+        # A commitment that was made while the signer runs goes out with the next change.
+        rules = committed.rules_with(self._rules, self._key_file, self._secret.zone_key, self._size_max)
         # A daemon that has ended, or one that has started, is met at the next publication.
         client = None if self._given.names_an_overlay else running_daemon(self._given.state())
         if client is not None:
-            return publish_through(client, self._secret, content, memory=self._memory, rules=self._rules)
-        return asyncio.run(publish_alone(self._config, self._secret, content, self._memory, self._rules, _untold))
+            return publish_through(client, self._secret, content, memory=self._memory, rules=rules)
+        return asyncio.run(publish_alone(self._config, self._secret, content, self._memory, rules, _untold))
 
 
 def _untold(progress: PublishStage) -> None:
@@ -176,6 +186,8 @@ def signer(
     keys = read_keys(text, tsig_file)
     files.refuse_if_others_may_read(tsig_file)
     apex = secret.zone_key.apex
+    # A file with a mistake ends the signer here, and no UPDATE later.
+    committed.read(key_file, secret.zone_key)
     if upstream is None and not Path(zone_file).exists():
         raise files.file_trouble(zone_file, FileNotFoundError())
     zone = ZoneFile(
@@ -189,8 +201,19 @@ def signer(
     log.configure(config.status.log_level)
     sockets = open_dns(address)
     main.run(
-        main.Settings(apex, zone, keys, sockets, config.dns.suffixes, size_max, secondaries, upstream, reroot),
-        ZoneOutlet(given, config, secret, key_file, zone_file),
+        main.Settings(
+            apex,
+            zone,
+            keys,
+            sockets,
+            config.dns.suffixes,
+            size_max,
+            secondaries,
+            upstream,
+            reroot,
+            lambda: committed.records(key_file, secret.zone_key),
+        ),
+        ZoneOutlet(given, config, secret, key_file, zone_file, size_max),
     )
 
 

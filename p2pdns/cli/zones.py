@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from p2pdns import config as configuration
-from p2pdns.cli import completion, files, petnames, settings, ui
+from p2pdns.cli import committed, completion, files, petnames, settings, ui
 from p2pdns.cli.names import read_zone_key, to_ascii
 from p2pdns.cli.settings import Given
 from p2pdns.cli.verbs import Verb
@@ -25,10 +25,12 @@ from p2pdns.errors import ConfigError, FormatError, P2pdnsError, UsageError, abr
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, VALUE_BYTES_WRITE_MAX
 from p2pdns.items.keys import SEED_BYTES, SecretKey, ZoneKey
 from p2pdns.items.packet import compose_packet
+from p2pdns.items.succession import Commitment
 from p2pdns.naming import is_zone_key_label, read_petname
 
 _ZONE_HELP = "Let {zone:NAME} in a zone file stand for KEY, as a petname does; may be given several times."
 _ORIGIN_HELP = "Read a zone file written for NAME (example.com.) as the key's zone."
+_KEY_FILE_HELP = "Read zone files as those of this key, and count the commitment in KEYFILE.next; no secret is needed."
 _SIZE_HELP = f"Allow zones of this size, {VALUE_BYTES_WRITE_MAX} at most; replies with large ones carry fewer contacts."
 
 KeysByName = Callable[[], Mapping[str, str]]
@@ -115,10 +117,11 @@ def read_zone(
     keys: KeysByName = dict,
     addresses: AddressesFor = lambda words: placeholders.NO_ADDRESSES,
     text: str | None = None,
+    commitment: Commitment | None = None,
 ) -> ReadZone:
     """Return a zone file, read as the zone of a key; ZoneFileError names the line of a mistake.
 
-    `text` is what is in the file, where the caller has read it.
+    `text` is what is in the file, where the caller has read it. The value has the `commitment` to a next key too.
     """
     reroot = None
     if origin is not None:
@@ -138,9 +141,10 @@ def read_zone(
         reroot_if_needed=origin_in(path),
         mistakes=filling.mistakes,
     )
+    made = () if commitment is None else (commitment.record_of(key),)
     return ReadZone(
         path,
-        compose_packet(reading.rrsets, key.apex, size_bytes_max=size_bytes_max, path=path),
+        compose_packet(reading.rrsets, key.apex, made=made, size_bytes_max=size_bytes_max, path=path),
         sum(len(rrset.rdatas) for rrset in reading.rrsets),
         size_bytes_max,
         {name: known[name] for name in names},
@@ -170,7 +174,9 @@ def origin_in(path: str) -> Name | None:
     return None if origin is None or is_zone_key_label(origin.labels[-1]) else origin
 
 
-def _check_file(path: str, key: ZoneKey, origin: str | None, size_bytes_max: int, keys: KeysByName) -> dict[str, Any]:
+def _check_file(
+    path: str, key: ZoneKey, commitment: Commitment | None, origin: str | None, size_bytes_max: int, keys: KeysByName
+) -> dict[str, Any]:
     if path.endswith(".toml"):
         if not os.path.exists(path):
             raise files.file_trouble(path, FileNotFoundError())
@@ -182,6 +188,7 @@ def _check_file(path: str, key: ZoneKey, origin: str | None, size_bytes_max: int
         size_bytes_max=size_bytes_max,
         keys=keys,
         addresses=lambda words: placeholders.PUBLIC,
+        commitment=commitment,
     )
     return {
         "file": path,
@@ -190,6 +197,7 @@ def _check_file(path: str, key: ZoneKey, origin: str | None, size_bytes_max: int
         "size_bytes": len(zone.value),
         "size_bytes_max": zone.size_bytes_max,
         "records": zone.record_count,
+        "committed": commitment is not None,
         "zones": dict(zone.zones),
         "public": dict(zone.public),
         "origin": zone.origin,
@@ -236,17 +244,20 @@ def _line(found: dict[str, Any]) -> str:
     size = f"{found['size_bytes']} of {found['size_bytes_max']} bytes"
     zones = f", points to {', '.join(found['zones'])}" if found["zones"] else ""
     origin = f", written for {found['origin']}" if found["origin"] else ""
-    return f"{found['file']}: ok, {size}, {counted(found['records'], 'record')}{zones}{origin}"
+    committing = ", committed to a next key" if found["committed"] else ""
+    return f"{found['file']}: ok, {size}, {counted(found['records'], 'record')}{zones}{origin}{committing}"
 
 
 @click.command(cls=Verb)
 @click.argument("paths", nargs=-1, required=True, metavar="FILE...", shell_complete=completion.a_file)
 @click.option("--key", "key_text", metavar="KEY", help="Read zone files as this zone key's, for files that name it.")
+@click.option("-k", "key_file", metavar="KEYFILE", help=_KEY_FILE_HELP, shell_complete=completion.a_file)
 @zone_file_options
 @settings.usual_options
 def check(
     paths: tuple[str, ...],
     key_text: str | None,
+    key_file: str | None,
     zone_words: tuple[str, ...],
     origin: str | None,
     size_max: int,
@@ -262,12 +273,18 @@ def check(
     key = SecretKey.generate(bytes(SEED_BYTES)).zone_key
     if key_text is not None:
         key = read_zone_key(key_text, place=f"--key {first_token(key_text)}")
+    commitment = None
+    if key_file is not None:
+        if key_text is not None:
+            raise UsageError("-k and --key exclude each other", place="check", hint="-k KEYFILE names the key as well")
+        key = committed.public_key_of(key_file)
+        commitment = committed.read(key_file, key)
     keys = keys_by_name(zone_words, given.config_flag, given.state_flag)
     results: list[dict[str, Any]] = []
     code = 0
     for path in paths:
         try:
-            found = _check_file(path, key, origin, size_max, keys)
+            found = _check_file(path, key, commitment, origin, size_max, keys)
         except P2pdnsError as trouble:
             ui.error(trouble)
             # `serve` would refuse a bad configuration with 2, `publish` a bad zone with 1.

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2pdns import log
 from p2pdns.addresses import Address, AddressClass, class_of, write_address
 from p2pdns.clock import boot_now, unix_now
+from p2pdns.dns.message import RRset
 from p2pdns.dns.name import Name
 from p2pdns.errors import P2pdnsError
 from p2pdns.net.sockets import DnsSockets
@@ -36,7 +37,7 @@ JOURNAL_ENDING = ".journal"
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a signer, fixed at its start."""
+    """The settings of a signer, fixed at its start; `made` returns the records that p2pdns alone makes, as they are now."""
 
     apex: Name
     file: ZoneFile
@@ -47,6 +48,7 @@ class Settings:
     notify: Sequence[Address] = field(default=())
     primary: Address | None = None
     primary_name: Name | None = None
+    made: Callable[[], Sequence[RRset]] = tuple
 
 
 def journal_path(zone_path: Path) -> Path:
@@ -75,6 +77,7 @@ async def _run(settings: Settings, publisher: ZonePublisher) -> None:
             size_bytes_max=settings.size_bytes_max,
             unix_clock=unix_now,
             tell=logger,
+            made=settings.made,
         )
         await _Process(settings, publisher, zone, memory, logger, tell).run()
     finally:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from p2pdns.dns.message import RR, records_of, type_of, type_text
+from p2pdns.dns.message import RR, RRset, records_of, type_of, type_text
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Class, Type
 from p2pdns.dns.zone import MADE_SOA_TTL, MICROSECONDS, Zone
@@ -76,8 +76,12 @@ class SignedZone:
         size_bytes_max: int,
         unix_clock: UnixClock,
         tell: Any,
+        made: Callable[[], Sequence[RRset]] = tuple,
     ) -> None:
-        """Read file and journal; an error of the one or the other where they give no zone."""
+        """Read file and journal; an error of the one or the other where they give no zone.
+
+        `made` are the records that p2pdns alone makes: they go into the value, and no client sees them.
+        """
         self.apex = apex
         self._file = file
         self._journal = journal
@@ -85,6 +89,7 @@ class SignedZone:
         self._size_bytes_max = size_bytes_max
         self._clock = unix_clock
         self._tell = tell
+        self._made = made
         self._history: deque[Step] = deque()
         self._compact_at_bytes = JOURNAL_BYTES_MAX
         self._filed: Filed = file.load()
@@ -130,7 +135,8 @@ class SignedZone:
 
     def _packed(self, content: Content) -> bytes:
         path = str(self._file.path)
-        return compose_packet(content.values(), self.apex, size_bytes_max=self._size_bytes_max, path=path)
+        size_max = self._size_bytes_max
+        return compose_packet(content.values(), self.apex, made=self._made(), size_bytes_max=size_max, path=path)
 
     def steps_since(self, serial: int) -> list[Step] | None:
         """Return the changes after a serial, in order; None where the history does not reach so far."""

@@ -115,7 +115,7 @@ def test_force_goes_above_the_commitment_of_a_thief_and_says_so() -> None:
 def test_a_backup_without_its_files_carries_the_first_commitment_and_not_that_of_a_thief() -> None:
     # The thief's edition is the newest. Readers have kept the first commitment, and some nodes still show it.
     stolen = committed(THIEF, MAIL, seq=LATER)
-    nodes = Nodes([stolen] * 4 + [committed(FIRST, WWW)])
+    nodes = Nodes([*[stolen] * 4, committed(FIRST, WWW)])
     with pytest.raises(Unavailable, match="was not made by this key file"):
         published(nodes, WWW, memory=Made())
     assert published(nodes, WWW, memory=Made(), is_forced=True).is_done
@@ -123,14 +123,14 @@ def test_a_backup_without_its_files_carries_the_first_commitment_and_not_that_of
 
 
 def test_a_thief_without_a_commitment_does_not_make_the_owner_drop_it() -> None:
-    nodes = Nodes([item(LATER, MAIL)] * 4 + [committed(FIRST, WWW)])
+    nodes = Nodes([*[item(LATER, MAIL)] * 4, committed(FIRST, WWW)])
     assert published(nodes, WWW, memory=Made(), is_forced=True).is_done
     assert everywhere(nodes) == {FIRST}
 
 
 def test_an_older_edition_with_a_commitment_says_nothing_below_one_from_here() -> None:
     # A thief can sign any old seq, and put it where ours is not.
-    nodes = Nodes([OLD] * 4 + [committed(THIEF, MAIL, seq=1)])
+    nodes = Nodes([*[OLD] * 4, committed(THIEF, MAIL, seq=1)])
     assert published(nodes, FTP, memory=made(OLD)).is_done
     assert everywhere(nodes) == {None}
 

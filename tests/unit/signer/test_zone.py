@@ -15,10 +15,14 @@ import dns.rdataclass
 import dns.rdatatype
 import pytest
 
+from p2pdns.dns.registry import COMMITMENT
 from p2pdns.errors import P2pdnsError, Unavailable, ZoneFileError
+from p2pdns.items.item import MutableItem
+from p2pdns.items.keys import SecretKey
+from p2pdns.items.succession import commitment_of, commitment_to
 from p2pdns.signer import journal as journal_room
 from p2pdns.signer import zone as room
-from tests.signing import APEX, KEY, TEXT, TSIG_KEY, ZONE_NAME, Signing, rcode_of, signed_again, soa_of, update
+from tests.signing import APEX, KEY, SECRET, TEXT, TSIG_KEY, ZONE_NAME, Signing, rcode_of, signed_again, soa_of, update
 
 
 @pytest.fixture
@@ -163,6 +167,23 @@ def test_an_update_that_does_not_fit_is_refused_with_the_reason_in_log_and_ede(s
     message = update()
     message.add("big", 60, "TXT", " ".join([f'"{"x" * 200}"'] * 5))
     assert signing.ask(message).opt is None
+
+
+def test_a_commitment_goes_into_the_value_counts_and_is_seen_by_no_client(tmp_path: Path) -> None:
+    key = SECRET.zone_key
+    commitment = commitment_to(key, SecretKey.generate(bytes(range(32))))
+    signing = Signing(tmp_path, made=(commitment.record_of(key),))
+    item = MutableItem.signed(SECRET, 1, signing.zone.value())
+    assert commitment_of(item) == commitment
+    assert all(record.rtype != COMMITMENT for record in signing.zone.records)
+    # What fits without the commitment alone is refused: it could never be published.
+    room = 940 - len(signing.zone.value())
+    message = update()
+    message.add("big", 60, "TXT", " ".join([f'"{"x" * (room // 4)}"'] * 4))
+    message.use_edns(payload=1232)
+    response = signing.ask(message)
+    assert dns.rcode.to_text(response.rcode()) == "REFUSED"
+    assert "of the commitment to the next key" in str(response.options[0])
 
 
 def test_an_update_that_the_disk_does_not_take_is_servfail_and_changes_nothing(

@@ -1,0 +1,148 @@
+"""The commitment of a zone to its next key: the file beside the key, whose name has `.next` at its end.
+
+`keygen --next` writes it. `publish` and all other verbs that sign a zone read it, and write it again where it is
+missing and the zone in the overlay has one.
+
+Guarantees: nothing in the file is secret; a file that is there and does not say a commitment of this very key is an
+error, and never counts as absent; the file appears whole or not at all, and never takes the place of another. Does not
+know the next key, or the overlay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from p2pdns.cli import ui
+from p2pdns.cli.files import STANDARD_INPUT, file_trouble, quoted, read_bytes, read_secret_key
+from p2pdns.dns.message import RRset
+from p2pdns.errors import FormatError, KeyFileError, P2pdnsError
+from p2pdns.items.item import MutableItem
+from p2pdns.items.keys import KEY_FILE_BYTES_MAX, PUBLIC_KEY_COMMENT, ZoneKey, needs_passphrase
+from p2pdns.items.succession import COMMITMENT_BYTES, Commitment, commitment_of
+
+if TYPE_CHECKING:
+    from p2pdns.publishing.publication import Rules, Stored
+
+SUFFIX = ".next"
+COMMITTED_TO_ANOTHER = "committed to another next key"
+COMMITTED = "committed to a next key"  # What a zone is, in the words of every verb that shows one.
+FILE_MODE = 0o644  # Every copy of the zone has the commitment in it.
+BYTES_READ_MAX = 4_096  # Ten times as much as the file has.
+HEAD = """\
+# p2pdns: the commitment of this zone to its next key. It is public, and every publication of the zone carries it.
+# Keep it beside the key, and the next key elsewhere: whoever has stolen both keys has the name.
+"""
+_HINT = "restore it from a backup, or move it away: publish takes over the commitment that is published"
+_COMMITMENT = re.compile(f"[0-9a-f]{{{2 * COMMITMENT_BYTES}}}")
+
+
+def path_of(key_file: str) -> str:
+    """Return where the commitment of a key file is."""
+    return key_file + SUFFIX
+
+
+def read(key_file: str, key: ZoneKey) -> Commitment | None:
+    """Return the commitment beside a key file; None where there is none. KeyFileError for any other file there."""
+    path = path_of(key_file)
+    if key_file == STANDARD_INPUT or not os.path.lexists(path):
+        return None
+    words = dict(_pairs(read_bytes(path, BYTES_READ_MAX).decode("ascii", "replace")))
+    if not _COMMITMENT.fullmatch(words.get("commitment", "")):
+        raise KeyFileError("no commitment to a next key is in this file", place=quoted(path), hint=_HINT)
+    if words.get("zone") != str(key):
+        what = f"a commitment of another zone than that of {quoted(key_file)}"
+        raise KeyFileError(what, place=quoted(path), hint=_HINT)
+    return Commitment.verified(bytes.fromhex(words["commitment"]))
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    lines = (line.split() for line in text.splitlines() if not line.startswith("#"))
+    return [(line[0], line[1]) for line in lines if len(line) == 2]
+
+
+def write(key_file: str, key: ZoneKey, commitment: Commitment) -> None:
+    """Write the commitment beside a key file, where no file may be yet."""
+    path = path_of(key_file)
+    beside = f"{path}.{os.getpid()}"
+    try:
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE), "w") as file:
+            file.write(f"{HEAD}zone {key}\ncommitment {commitment.rdata.hex()}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        # A link is refused where the file exists; a rename would take its place.
+        os.link(beside, path)
+    except FileExistsError:
+        refuse_second(key_file)
+        raise
+    except OSError as trouble:
+        raise file_trouble(path, trouble) from None
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+
+
+def refuse_second(key_file: str) -> None:
+    """Raise KeyFileError where the key has committed itself already."""
+    path = path_of(key_file)
+    if os.path.lexists(path):
+        hint = "readers keep the first commitment that they see, so a second next key would be of no use"
+        raise KeyFileError("this key has committed itself to a next key already", place=quoted(path), hint=hint)
+
+
+def records(key_file: str, key: ZoneKey) -> tuple[RRset, ...]:
+    """Return the record of the commitment beside a key file, for a zone that is changed while it is held; none else."""
+    with contextlib.suppress(P2pdnsError):
+        commitment = read(key_file, key)
+        return () if commitment is None else (commitment.record_of(key),)
+    # The publication tells the error; an UPDATE has nothing to do with it.
+    return ()
+
+
+def is_committed(item: MutableItem | None) -> bool:
+    """Return whether an item carries a commitment to a next key."""
+    return item is not None and commitment_of(item) is not None
+
+
+def rules_with(rules: Rules, key_file: str, key: ZoneKey, size_bytes_max: int) -> Rules:
+    """Return the rules of a publication with the commitment beside the key file."""
+    return replace(
+        rules,
+        commitment=read(key_file, key),
+        commitment_file=path_of(key_file),
+        size_bytes_max=size_bytes_max,
+    )
+
+
+def keep(key_file: str, key: ZoneKey, done: Stored) -> None:
+    """Write the commitment that a publication has carried, where the file beside the key is missing, and say so."""
+    commitment = None if done.item is None else commitment_of(done.item)
+    if key_file == STANDARD_INPUT or commitment is None or os.path.lexists(path_of(key_file)):
+        return
+    path = path_of(key_file)
+    try:
+        write(key_file, key, commitment)
+    except P2pdnsError as trouble:
+        ui.warning(f"{trouble}; the commitment to the next key, which the zone has, is carried without it")
+    else:
+        ui.note(f"{path}: written again; the zone has committed itself to a next key, and that is carried on")
+
+
+def public_key_of(key_file: str) -> ZoneKey:
+    """Return the zone key of a key file. Of a file with a passphrase the comment says it, and no passphrase is needed.
+
+    A wrong comment does no harm: what is made with it names the zone, and the first use of the secret key compares.
+    """
+    data = b"" if key_file == STANDARD_INPUT else read_bytes(key_file, KEY_FILE_BYTES_MAX)
+    if not needs_passphrase(data):
+        return read_secret_key(key_file, None).zone_key
+    line = data.partition(b"\n")[0].decode("ascii", "replace").rstrip("\r")
+    try:
+        return ZoneKey.read(line.removeprefix(PUBLIC_KEY_COMMENT))
+    except FormatError:
+        what = "its first line does not say its zone key, and it has a passphrase"
+        hint = f'write "{PUBLIC_KEY_COMMENT}KEY" there; p2pdns pubkey {key_file} prints the KEY'
+        raise KeyFileError(what, place=quoted(key_file), hint=hint) from None
