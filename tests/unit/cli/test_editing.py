@@ -204,6 +204,7 @@ def test_a_difference_in_json_is_an_answer_and_no_failure(desk: Desk) -> None:
         "file": str(desk.zone),
         "published": None,
         "equal": False,
+        "commitment": None,
         "differences": [{"owner": "www", "type": "A", "kind": "added", "before": [], "after": [record]}],
     }
     assert not list(desk.key.parent.glob("*.published"))
