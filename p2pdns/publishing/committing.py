@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from p2pdns.errors import BadItem, P2pdnsError, Unavailable
-from p2pdns.items.item import MutableItem
+from p2pdns.items.item import VALUE_BYTES_WRITE_MAX, MutableItem
 from p2pdns.items.keys import ZoneKey
 from p2pdns.items.succession import Commitment, breaks_commitment, commitment_of, with_commitment
 from p2pdns.publishing.changes import Conflict, Content
 from p2pdns.publishing.dates import date_of
 
+SIZE_BYTES_MAX = VALUE_BYTES_WRITE_MAX  # Of a zone with its commitment, where nobody asks for less.
 COMMITMENT_FILE = "KEYFILE.next"  # What errors call the file, where nobody has said its path.
 
 

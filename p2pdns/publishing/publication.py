@@ -15,19 +15,11 @@ from typing import Protocol
 
 from p2pdns.dht.node.values import RATIONED, Others
 from p2pdns.errors import Unavailable, counted
-from p2pdns.items.item import (
-    BUILD_UNIX,
-    SEQ_PER_SECOND,
-    SIGN_AHEAD_S_MAX,
-    VALUE_BYTES_WRITE_MAX,
-    MutableItem,
-    Present,
-    next_seq,
-)
+from p2pdns.items.item import BUILD_UNIX, SEQ_PER_SECOND, SIGN_AHEAD_S_MAX, MutableItem, Present, next_seq
 from p2pdns.items.keys import ZoneKey
 from p2pdns.items.succession import Commitment, commitment_of
 from p2pdns.publishing.changes import Changes, Conflict, Content, changes_between, few_of
-from p2pdns.publishing.committing import COMMITMENT_FILE, Committing
+from p2pdns.publishing.committing import COMMITMENT_FILE, SIZE_BYTES_MAX, Committing
 from p2pdns.publishing.dates import date_of, publish_again_after
 from p2pdns.publishing.memory import Memory, NoMemory, Origin
 from p2pdns.publishing.replicas import HOLDERS_MIN, PublishStage, Seen, Tell, Tried, Version
@@ -90,7 +82,7 @@ class Rules:
     keeps_merged: bool = False
     commitment: Commitment | None = None
     commitment_file: str = COMMITMENT_FILE
-    size_bytes_max: int = VALUE_BYTES_WRITE_MAX
+    size_bytes_max: int = SIZE_BYTES_MAX
     approve: Callable[[Plan], None] = lambda plan: None
     take_back_command: str = TAKE_BACK_COMMAND
     force_command: str = FORCE_COMMAND
