@@ -18,7 +18,7 @@ from p2pdns.admin.public_address import family_of, reports_of
 from p2pdns.admin.replicas import replicas_of
 from p2pdns.admin.status import status_of
 from p2pdns.admin.tables import PublishedTables
-from p2pdns.admin.upkeep import holders_facts, released, zones_of
+from p2pdns.admin.upkeep import forgotten_ahead, holders_facts, released, zones_of
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.config import Config
 from p2pdns.dht.node.machine import Node
@@ -28,7 +28,7 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Rcode
 from p2pdns.dns.zonefile.writing import rdata_text
 from p2pdns.errors import P2pdnsError, StrangerError, Unavailable, UsageError
-from p2pdns.items.item import FUTURE_S_MAX, SEQ_PER_SECOND, MutableItem, Present
+from p2pdns.items.item import MutableItem, Present
 from p2pdns.items.keys import ZoneId
 from p2pdns.limits import QUESTION_S_MAX
 from p2pdns.net.endpoint import Endpoint
@@ -399,7 +399,7 @@ class Commands:
     async def forget(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Clear the mark and the commitment of a key, or all marks ahead of the clock; keep no item of them alive."""
         if request.get("ahead") is True:
-            return {"forgotten": self._forget_ahead()}
+            return {"forgotten": forgotten_ahead(self._engine)}
         zone_id = _zone_id(request)
         self._engine.publisher.forget(zone_id)
         had_commitment = self._engine.state.reader.commitments.kept(zone_id) is not None
@@ -407,16 +407,6 @@ class Commands:
         self._engine.overlay.forget(zone_id)
         self._engine.clock_watch.look()
         return {"forgotten": was_known, "had_commitment": had_commitment}
-
-    def _forget_ahead(self) -> int:
-        latest = int((unix_now() + FUTURE_S_MAX) * SEQ_PER_SECOND)
-        for held in self._engine.state.reader.kept_alive():
-            if held.item.seq > latest:
-                self._engine.publisher.forget(zone_id_of(held.item))
-        count = self._engine.state.reader.forget_above(latest)
-        self._engine.overlay.forget_above(latest)
-        self._engine.clock_watch.look()
-        return count
 
     async def names(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Return the petnames in use and where each comes from."""

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from p2pdns.addresses import write_address
 from p2pdns.admin import petnames
-from p2pdns.clock import boot_now
+from p2pdns.clock import boot_now, unix_now
 from p2pdns.errors import BadItem, FormatError, UsageError
-from p2pdns.items.item import MutableItem
+from p2pdns.items.item import FUTURE_S_MAX, SEQ_PER_SECOND, MutableItem
 from p2pdns.items.keys import ZoneId
 from p2pdns.items.packet import zone_of
 from p2pdns.overlay.holders import Holder, Holders
+from p2pdns.overlay.parts import zone_id_of
 
 if TYPE_CHECKING:
     from p2pdns.admin.commands import EngineParts
@@ -78,6 +79,18 @@ def released(engine: EngineParts, zone_id: ZoneId, seq: object) -> bool:
     if not isinstance(seq, int) or isinstance(seq, bool):
         raise UsageError("missing, or not a number", place='release: "seq"')
     return engine.publisher.release(zone_id, seq)
+
+
+def forgotten_ahead(engine: EngineParts) -> int:
+    """Clear all marks ahead of the clock, and keep their items alive no longer; return how many there were."""
+    latest = int((unix_now() + FUTURE_S_MAX) * SEQ_PER_SECOND)
+    for held in engine.state.reader.kept_alive():
+        if held.item.seq > latest:
+            engine.publisher.forget(zone_id_of(held.item))
+    count = engine.state.reader.forget_above(latest)
+    engine.overlay.forget_above(latest)
+    engine.clock_watch.look()
+    return count
 
 
 def holders_facts(found: Holders, unix: float) -> dict[str, Any]:
