@@ -17,6 +17,7 @@ from p2pdns.admin.narration import PAST_THE_FRONT, Narration
 from p2pdns.admin.public_address import family_of, reports_of
 from p2pdns.admin.replicas import replicas_of
 from p2pdns.admin.status import status_of
+from p2pdns.admin.succession import moved_of, reveal
 from p2pdns.admin.tables import PublishedTables
 from p2pdns.admin.upkeep import forgotten_ahead, holders_facts, released, zones_of
 from p2pdns.clock import boot_now, unix_now
@@ -37,6 +38,7 @@ from p2pdns.net.upstream.current import Upstreams
 from p2pdns.overlay.finder import Overlay
 from p2pdns.overlay.holders import holders_of
 from p2pdns.overlay.parts import zone_id_of
+from p2pdns.publishing.revealing import Revealing
 from p2pdns.publishing.upkeep import Publisher, refuse_odd, refuse_older
 from p2pdns.resolver.names import InZone
 from p2pdns.resolver.service import Service
@@ -73,6 +75,7 @@ class EngineParts(Protocol):
     overlay: Overlay
     service: Service
     publisher: Publisher
+    revealing: Revealing
     dns_addresses: tuple[str, ...]
     started_at: float
     block_lists: BlockLists
@@ -190,6 +193,7 @@ class Commands:
             "tables": self.tables,
             "holders": self.holders,
             "release": self.release,
+            "reveal": self.reveal,
             "names": self.names,
             "name-add": self.name_add,
             "name-import": self.name_import,
@@ -381,11 +385,16 @@ class Commands:
 
     async def zones(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Return the zones that are kept alive, and what is known of their copies."""
-        return {"zones": await zones_of(self._engine), "tables": list(self._engine.tables.rows)}
+        kept, tables = await zones_of(self._engine), list(self._engine.tables.rows)
+        return {"zones": kept, "tables": tables, "moved": moved_of(self._engine)}
 
     async def tables(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Take over what the signer of this server says of the `[[publish]]` tables."""
         return self._engine.tables.take(request)
+
+    async def reveal(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Reveal the next key of a zone that has moved, and keep the values that do that alive."""
+        return await reveal(self._engine, request, report)
 
     async def holders(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Return which of the nodes nearest to a zone has which edition of it."""
@@ -403,7 +412,8 @@ class Commands:
         zone_id = _zone_id(request)
         self._engine.publisher.forget(zone_id)
         had_commitment = self._engine.state.reader.commitments.kept(zone_id) is not None
-        was_known = self._engine.state.reader.forget(zone_id)
+        was_revealed = self._engine.revealing.forget(zone_id)
+        was_known = self._engine.state.reader.forget(zone_id) or was_revealed
         self._engine.overlay.forget(zone_id)
         self._engine.clock_watch.look()
         return {"forgotten": was_known, "had_commitment": had_commitment}

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from p2pdns.admin.control import ControlClient
 from p2pdns.clock import unix_now
-from p2pdns.dht.node.values import Cas
-from p2pdns.items.item import MutableItem
+from p2pdns.dht.node.values import Cas, Others
+from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.items.keys import SecretKey, ZoneKey
 from p2pdns.publishing.changes import Content, WholeZone
 from p2pdns.publishing.memory import Memory
@@ -99,6 +99,19 @@ def publish_through(
 def seen_through(client: ControlClient, key: ZoneKey) -> Seen:
     """Return what a look-up of the daemon's has seen of a key; Unavailable when no daemon runs."""
     return _at_once(DaemonReplicas(client, key, lambda progress: None).look_up())
+
+
+def reveal_through(
+    client: ControlClient, old_key: ZoneKey, values: Sequence[ImmutableItem], item: MutableItem | None
+) -> list[Others]:
+    """Have the daemon put the values that reveal a next key, and keep them alive; return how the puts went."""
+    request = {
+        "old": str(old_key),
+        "values": [value.value.hex() for value in values],
+        "item": None if item is None else item.to_bytes().hex(),
+    }
+    done = client.call("reveal", on_progress=lambda progress: None, **request)
+    return [Others(one["sent"], one["stored"]) for one in done["values"]]
 
 
 def release(client: ControlClient, item: MutableItem) -> bool:

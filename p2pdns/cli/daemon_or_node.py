@@ -16,15 +16,16 @@ from pathlib import Path
 
 from p2pdns.admin.control import ControlClient
 from p2pdns.admin.public_address import Reported, ask_daemon
-from p2pdns.admin.publishing import hand_over, publish_through, release, seen_through
+from p2pdns.admin.publishing import hand_over, publish_through, release, reveal_through, seen_through
 from p2pdns.cli import petnames
 from p2pdns.cli.petnames import Book
 from p2pdns.cli.settings import Given
 from p2pdns.cli.starting import GRACE_S, running_daemon
 from p2pdns.config import Config
+from p2pdns.dht.node.values import Others
 from p2pdns.dns.zonefile.placeholders import Addresses, Unfilled
 from p2pdns.errors import NoContact
-from p2pdns.items.item import MutableItem
+from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.items.keys import SecretKey, ZoneId, ZoneKey
 from p2pdns.publishing.changes import Content, WholeZone
 from p2pdns.publishing.memory import Memory
@@ -57,6 +58,13 @@ async def _look_up_alone(config: Config, key: ZoneKey) -> Seen:
 
     async with short_lived_node(config) as node:
         return await node.replicas(ZoneId.of_key(key), lambda progress: None).look_up()
+
+
+async def _reveal_alone(config: Config, values: Sequence[ImmutableItem]) -> list[Others]:
+    from p2pdns.cli.node import short_lived_node
+
+    async with short_lived_node(config) as node:
+        return [(await node.put(value, lambda sent, stored: None)).others for value in values]
 
 
 class Daemon:
@@ -147,3 +155,13 @@ class Daemon:
         import asyncio
 
         return asyncio.run(_look_up_alone(self._config, key))
+
+    def reveal(
+        self, old_key: ZoneKey, values: Sequence[ImmutableItem], item: MutableItem | None
+    ) -> tuple[list[Others], bool]:
+        """Put the values that reveal a next key; return how the puts went, and whether a daemon keeps them alive."""
+        if self._is_running(grace_s=0.0 if self._config.dht.bootstrap else GRACE_S):
+            return reveal_through(self._client, old_key, values, item), True
+        import asyncio
+
+        return asyncio.run(_reveal_alone(self._config, values)), False

@@ -23,6 +23,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     "keygen": (
         Example("p2pdns keygen -o alice.key", "write a new key to alice.key and tell the name of its zone"),
         Example("p2pdns keygen -p -o alice.key", "the same, protected by a passphrase that is asked for"),
+        Example("p2pdns keygen --next alice.key -o next.key", "make the key that takes over if alice.key is stolen"),
     ),
     "pubkey": (
         Example("p2pdns pubkey alice.key", "print the name of the zone that alice.key signs"),
@@ -99,6 +100,10 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         Example("p2pdns unpublish -k alice.key", "take a zone down, after a question"),
         Example("p2pdns unpublish -k alice.key --yes", "the same in a script"),
         Example("p2pdns unpublish -k alice.key --force", "the same where another copy of the key has published"),
+    ),
+    "rotate": (
+        Example("p2pdns rotate alice.key --next next.key", "move the zone, as the overlay has it, to the next key"),
+        Example(f"p2pdns rotate {KEY} --next next.key alice.zone", "the same without the old key, from a zone file"),
     ),
     "put": (
         Example("p2pdns put alice.item", "put again what p2pdns inspect KEY -o alice.item has saved"),

@@ -6,6 +6,7 @@ know how copies are measured.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from time import sleep as pause
 from typing import Any
 
@@ -77,9 +78,28 @@ def table_row_of(table: dict[str, Any]) -> list[str]:
     return [str(table["file"]), "yes" if table["watch"] else "no", seq, state]
 
 
-def show(zones: list[dict[str, Any]], tables: list[dict[str, Any]]) -> None:
-    """Print the zones, those of the configuration in a second table, and the trouble of each below."""
+def moved_line(moved: dict[str, Any]) -> str:
+    """Return what is known of a zone that has moved to its next key, in one line.
+
+    >>> moved_line({"key": "a", "next": "b", "values": [{"sent": 9, "stored": 7}] * 2, "next_put_s": 3540.0})
+    'a has moved to b, revealed at 7 and 7 of 9 nodes, put again in 59 min'
+    """
+    stored = " and ".join(str(one["stored"]) for one in moved["values"])
+    again = moved["next_put_s"]
+    when = "soon" if again is None else f"in {duration(again)}"
+    sent = max(one["sent"] for one in moved["values"])
+    return f"{moved['key']} has moved to {moved['next']}, revealed at {stored} of {sent} nodes, put again {when}"
+
+
+def show(zones: list[dict[str, Any]], tables: list[dict[str, Any]], moved: Sequence[dict[str, Any]] = ()) -> None:
+    """Print the zones that have moved, the others, those of the configuration, and the trouble of each below."""
+    for one in moved:
+        ui.result(moved_line(one))
+        if one["trouble"] is not None:
+            ui.warning(f"{one['key']}: {one['trouble']}")
     if not zones and not tables:
+        if moved:
+            return
         ui.result("this daemon keeps no zone alive")
         ui.note("p2pdns publish -k KEYFILE ZONEFILE publishes a zone of yours, p2pdns pin KEY keeps another one alive")
         return
@@ -106,18 +126,19 @@ def zones(is_watched: bool, state_flag: str | None, as_json: bool) -> None:
 
     Copies elsewhere are those that other nodes have shown, signed, since the last put. The daemon asks four nodes an
     hour and puts each zone again every eight hours, or at once if too few show it. "Time left" is how long other nodes
-    keep the zone if this daemon ends now.
+    keep the zone if this daemon ends now. A zone that "rotate" has moved to its next key has a line of its own: the
+    daemon puts what reveals that key again every two hours.
     """
     if is_watched and as_json:
         raise UsageError("--watch and --json exclude each other", place="zones", hint="p2pdns zones --json")
     client = settings.daemon(state_flag)
     found = client.call("zones")
     if as_json:
-        ui.json_result({"zones": found["zones"], "tables": found["tables"]})
+        ui.json_result({name: found[name] for name in ("zones", "tables", "moved")})
         return
-    show(found["zones"], found["tables"])
+    show(found["zones"], found["tables"], found["moved"])
     while is_watched:
         pause(WATCH_S)
         found = client.call("zones")
         ui.redraw()
-        show(found["zones"], found["tables"])
+        show(found["zones"], found["tables"], found["moved"])

@@ -91,7 +91,7 @@ class ShortLivedNode:
             tell=tell,
         )
 
-    async def put(self, item: MutableItem, on_progress: Callable[[int, int], None]) -> PutOutcome:
+    async def put(self, item: Item, on_progress: Callable[[int, int], None]) -> PutOutcome:
         """Put the item at the nearest nodes."""
         return await self._endpoint.put(item, on_progress=on_progress)
 

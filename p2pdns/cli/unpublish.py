@@ -11,13 +11,14 @@ from collections.abc import Callable
 
 import click
 
-from p2pdns.cli import files, settings, ui
+from p2pdns.cli import committed, files, settings, ui
 from p2pdns.cli.daemon_or_node import Daemon
 from p2pdns.cli.made import memory_of
 from p2pdns.cli.settings import Given
 from p2pdns.cli.stages import Shown
 from p2pdns.cli.verbs import Verb
 from p2pdns.errors import UsageError, counted
+from p2pdns.items.item import VALUE_BYTES_WRITE_MAX
 from p2pdns.publishing.changes import EmptyZone
 from p2pdns.publishing.dates import date_of
 from p2pdns.publishing.publication import Plan, Rules
@@ -75,8 +76,10 @@ def unpublish(key_file: str, is_sure: bool, is_forced: bool, passphrase_file: st
                 force_command=f"p2pdns unpublish --force -k {key_file}",
                 verb="unpublish",
             )
+            rules = committed.rules_with(rules, key_file, secret.zone_key, VALUE_BYTES_WRITE_MAX)
             content = EmptyZone(secret.zone_key.apex)
             done = daemon.publish(secret, content, memory_of(key_file), rules, Shown(line).tell)
+        committed.keep(key_file, secret.zone_key, done)
         is_kept = done.is_kept_here
         if is_kept and done.is_done and done.item is not None:
             is_kept = not daemon.release(done.item)

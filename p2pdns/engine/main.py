@@ -48,6 +48,7 @@ from p2pdns.net.sockets import address_of
 from p2pdns.net.upstream.asking import Upstream
 from p2pdns.net.upstream.current import Upstreams
 from p2pdns.overlay.finder import Overlay
+from p2pdns.publishing.revealing import Revealing
 from p2pdns.publishing.upkeep import Publisher
 from p2pdns.resolver.names import ResolverSettings
 from p2pdns.resolver.service import Service
@@ -117,6 +118,7 @@ class Engine:
         await self.link.open()
         self._probe()
         self.publisher.start()
+        self.revealing.start()
         self._network_watch.open()
         timers = (
             self._every(FOLLOW_S, self._follow_system),
@@ -190,6 +192,13 @@ class Engine:
             look_up=self._look_up,
             memory=self.state.store,
         )
+        self.revealing = Revealing(
+            self.endpoint,
+            self.state.reader.revealed,
+            clock=boot_now,
+            jitter=random.random,
+            tell=log.get_logger("publisher").warning,
+        )
 
     async def _look_up(self, zone_id: ZoneId) -> None:
         self.overlay.flush(zone_id)
@@ -227,6 +236,7 @@ class Engine:
         self._network_watch.close()
         await self._discovery.close()
         await self.publisher.close()
+        await self.revealing.close()
         self.block_lists.close()
         for task in self._tasks:
             task.cancel()
@@ -308,7 +318,7 @@ class Engine:
             "service": self.service.counters,
             "upstream": self.upstreams.current.counters,
             "link": self.link.counters,
-            "publisher": self.publisher.counters,
+            "publisher": self.publisher.counters + self.revealing.counters,
             "front": self.link.front_counters,
         }
         return {room: dict(sorted(counters.items())) for room, counters in rooms.items()}

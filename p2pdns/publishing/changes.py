@@ -216,6 +216,26 @@ class EmptyZone:
         return self._value
 
 
+class StandingZone:
+    """What is published already; a zone of our own only where nothing is."""
+
+    def __init__(self, apex: Name, value: bytes) -> None:
+        self._apex = apex
+        self._value = value
+        self._zone: WholeZone | None = None
+
+    def value_above(self, current: MutableItem | None) -> bytes:
+        """Return what stands, or the own zone, and then that on top of an item that came in between."""
+        if self._zone is None:
+            self._zone = WholeZone(self._apex, self._value if current is None else current.value)
+        return self._zone.value_above(current)
+
+    def value_again(self, missed: MutableItem) -> bytes:
+        """Return the edition that was missed: that one stands."""
+        self._zone = WholeZone(self._apex, missed.value)
+        return self._zone.value_again(missed)
+
+
 def few_of(names: Sequence[str]) -> str:
     """Return the first names, and how many more there are."""
     more = len(names) - SHOWN_MAX

@@ -30,6 +30,7 @@ from p2pdns.state import successions, tables
 from p2pdns.state.database import Database, open_database, transaction, unreadable
 from p2pdns.state.names import Petnames
 from p2pdns.state.protection import Protection
+from p2pdns.state.revealed import RevealedKeys
 from p2pdns.state.successions import CommitmentRow, CommitmentTable, write_rows
 from p2pdns.state.tables import Change, Sighting, Slot
 
@@ -85,6 +86,7 @@ class Reader:
         self.item_count = tables.count_of(self._database.reading)
         self.facts = tables.read_facts(self._database.reading)
         self.commits = tables.Commits()
+        self.revealed = RevealedKeys(self._database.reading, self._warn)
         self.commitments = CommitmentTable(
             self._database.reading, self._commit, on_succeeded=self._protect_next, warn=self._warn
         )

@@ -45,6 +45,9 @@ _VERSION_1 = (
 _SUCCESSIONS = """CREATE TABLE successions (
         mark BLOB PRIMARY KEY, commitment BLOB NOT NULL, next BLOB, seen_unix REAL NOT NULL
     ) STRICT, WITHOUT ROWID"""
+_REVEALED = """CREATE TABLE revealed (
+        old BLOB PRIMARY KEY, first BLOB NOT NULL, second BLOB NOT NULL, item BLOB
+    ) STRICT, WITHOUT ROWID"""
 
 
 def _upgrade_1(connection: sqlite3.Connection) -> None:
@@ -56,14 +59,15 @@ def _upgrade_1(connection: sqlite3.Connection) -> None:
 
 
 def _upgrade_2(connection: sqlite3.Connection) -> None:
-    """Give a file of version 2 a table of commitments."""
+    """Give a file of version 2 the tables of commitments and of the next keys that are revealed."""
     connection.execute(_SUCCESSIONS)
+    connection.execute(_REVEALED)
 
 
 SCHEMA = Schema(
     version=3,
     # Version 1 called its items marks, and the table has kept that name.
-    statements=(*_VERSION_1, *_SEEN, _SUCCESSIONS),
+    statements=(*_VERSION_1, *_SEEN, _SUCCESSIONS, _REVEALED),
     earlier=(Earlier(1, _VERSION_1, _upgrade_1), Earlier(2, (*_VERSION_1, *_SEEN), _upgrade_2)),
     # A mark that a power cut takes back would let an older item pass for the newest.
     synchronous="FULL",

@@ -69,7 +69,7 @@ def test_a_watch_shows_it_again_until_it_is_interrupted(
 ) -> None:
     class Daemon:
         def call(self, verb: str) -> dict[str, Any]:
-            return {"zones": [ZONE], "tables": []}
+            return {"zones": [ZONE], "tables": [], "moved": []}
 
     pauses: list[float] = []
 
