@@ -23,6 +23,8 @@ import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
+import dns.tsig
+import dns.update
 
 from p2pdns.addresses import Address, write_address
 from p2pdns.dns.message import RR, Question
@@ -218,6 +220,17 @@ def server_troubles(server: Address, too_late: str) -> Iterator[None]:
     except (dns.exception.DNSException, EOFError) as trouble:
         what = f"not a DNS reply to the question ({type(trouble).__name__})"
         raise Unavailable(what, place=place, hint="is that the address of a DNS server?") from None
+
+
+def update(zone: str, record: tuple[str, int, str, str], server: Address, tsig_name: str, tsig_secret: bytes) -> str:
+    """Have a server add a record (owner, TTL, type, data) to a zone, signed by TSIG (RFC 2136); return the rcode."""
+    key = dns.tsig.Key(tsig_name, tsig_secret, dns.tsig.HMAC_SHA256)
+    message = dns.update.UpdateMessage(f"{zone}.", keyring=key)
+    owner, ttl, rtype, data = record
+    message.add(owner, ttl, rtype, data)
+    host, port = server
+    with server_troubles(server, f"no answer within {ANSWER_TIMEOUT_S:g} s"):
+        return dns.rcode.to_text(dns.query.tcp(message, host, timeout=ANSWER_TIMEOUT_S, port=port).rcode())
 
 
 def ask_for_records(question: Question, server: Address, *, timeout_s: float = ANSWER_TIMEOUT_S) -> ServerReply:

@@ -19,6 +19,7 @@ from p2pdns.cli import committed, completion, files, mixups, settings
 from p2pdns.cli.daemon_or_node import publish_alone
 from p2pdns.cli.made import memory_of
 from p2pdns.cli.names import to_ascii
+from p2pdns.cli.serve import end_with
 from p2pdns.cli.settings import Given
 from p2pdns.cli.starting import running_daemon
 from p2pdns.cli.threads import in_thread
@@ -143,6 +144,7 @@ def _address(flag: str, text: str, default_port: int | None) -> Address:
 @settings.state_option
 @settings.network_option
 @settings.bootstrap_option
+@click.option("--alive-fd", type=int, hidden=True)
 def signer(
     key_file: str,
     zone_file: str,
@@ -157,6 +159,7 @@ def signer(
     state_flag: str | None,
     network: str | None,
     bootstrap: tuple[str, ...],
+    alive_fd: int | None,
 ) -> None:
     """Hold a zone's key, take changes by DNS UPDATE, and publish them, until Ctrl-C.
 
@@ -180,6 +183,8 @@ def signer(
     from p2pdns.signer.notify import TARGETS_MAX
     from p2pdns.signer.tsig import read_keys
 
+    if alive_fd is not None:
+        end_with(alive_fd)
     if len(secondaries) > TARGETS_MAX:
         raise UsageError(f"{len(secondaries)} secondaries, {TARGETS_MAX} allowed", place="--notify")
     text = files.read_text(tsig_file)

@@ -1,9 +1,9 @@
 """`demo`: all of p2pdns on one machine, with real processes, in under a minute.
 
-It starts eight nodes, publishes a zone for each kind of record, starts a ninth node that answers DNS, kills the
-publisher, and prints a table of look-ups by a DNS client. Guarantees: exit 0 with `--once` only if every row is as
-expected; nothing leaves this machine; no process and no file is left behind, even after an error. Does not know how
-p2pdns works: it uses the commands that a user has.
+It starts eight nodes, publishes a zone for each kind of record, changes one by DNS UPDATE, starts a ninth node that
+answers DNS, kills the publisher, and prints a table of look-ups by a DNS client. Guarantees: exit 0 with `--once` only
+if every row is as expected; nothing leaves this machine; no process and no file is left behind, even after an error.
+Does not know how p2pdns works: it uses the commands that a user has.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from p2pdns.cli.verbs import Verb
 from p2pdns.cli.zones import ReadZone, read_zone
 from p2pdns.demo.client import DigClient, PythonClient, client_for
 from p2pdns.demo.ledger import Ledger
-from p2pdns.demo.rows import NOBODY, PETNAMES, ROWS, Row, problems, short, shown
+from p2pdns.demo.rows import NOBODY, PETNAMES, ROWS, UPDATED, Row, problems, short, shown
+from p2pdns.demo.signing import change_by_update
 from p2pdns.demo.swarm import HOST, Swarm, SwarmNode
 from p2pdns.errors import P2pdnsError, Unavailable, UsageError
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT
@@ -54,6 +55,7 @@ class Published:
     """A zone file, the key made for it, and the nodes that store it."""
 
     zone: ReadZone
+    secret: SecretKey
     key: str
     stored: Stored
 
@@ -89,7 +91,7 @@ def free_dns_address(port: int) -> Address:
 
 def _publish_all(paths: dict[str, str], publisher: SwarmNode) -> dict[str, Published]:
     published = {}
-    # The keys exist in this process only. {zone:NAME} in a file is the key of NAME.zone.
+    # No key but that of the signer's zone is ever in a file. {zone:NAME} in a file is the key of NAME.zone.
     secrets_of = {name: SecretKey.generate(os.urandom(SEED_BYTES)) for name in paths}
     keys = {name: str(secret.zone_key) for name, secret in secrets_of.items()}
     with ui.progress() as line:
@@ -100,7 +102,7 @@ def _publish_all(paths: dict[str, str], publisher: SwarmNode) -> dict[str, Publi
             stored = publish_through(publisher.control, secret, zone.value)
             if not stored.is_done:
                 raise Unavailable(f"only {stored}", place=path, hint=publisher.last_words())
-            published[name] = Published(zone, str(secret.zone_key), stored)
+            published[name] = Published(zone, secret, str(secret.zone_key), stored)
     return published
 
 
@@ -221,6 +223,11 @@ def _story(swarm: Swarm, paths: dict[str, str], port: int, began: float) -> tupl
     published = _publish_all(paths, publisher)
     nobody = str(SecretKey.generate(os.urandom(SEED_BYTES)).zone_key)
     _show_keys(published, nobody)
+    changed = published[UPDATED]
+    with ui.progress() as line:
+        line.update("changing a zone by DNS UPDATE")
+        change_by_update(swarm, publisher, changed.secret, changed.zone.path, free_dns_address(0)[1])
+    ui.result(f"a signer took a DNS UPDATE of {changed.zone.path}, signed by TSIG, and published it")
     resolver, address = _start_resolver(swarm, port)
     swarm.kill(publisher)
     ui.result(f"node {publisher.name} (pid {publisher.pid}), which published all of them, was killed with SIGKILL")

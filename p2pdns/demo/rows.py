@@ -54,6 +54,9 @@ class Row:
 # The petnames of the node that answers, each with its zone.
 PETNAMES = {"alice": "links", "bob": "friend"}
 
+UPDATED = "office"
+"""The zone that is changed by DNS UPDATE after its publication."""
+
 ROWS = (
     Row("address", "example", "www", "A", ("A 192.0.2.80",)),
     Row("IPv6 address", "example", "www", "AAAA", ("AAAA 2001:db8::80",)),
@@ -70,6 +73,7 @@ ROWS = (
     Row("over 512 bytes", "large", "key1._domainkey", "TXT", udp_size_bytes=512, is_truncated=True),
     Row("… then TCP", "large", "key1._domainkey", "TXT", ("TXT v=DKIM1; k=rsa; p=MIICIjAN…AwEAAQ==",), transport="tcp"),
     Row("below p2p.alt", "office", "", "MX", ("MX 10 mail.{key}.p2p.alt.",), suffix="p2p.alt"),
+    Row("by DNS UPDATE", UPDATED, "guest", "A", ("A 192.0.2.127",)),
     Row("alias to a key", "links", "www", "A", ("CNAME www.{zone:friend}.", "A 192.0.2.141"), through="friend"),
     Row("delegation", "links", "www.friend", "A", ("CNAME www.{zone:friend}.", "A 192.0.2.141"), through="friend"),
     Row(

@@ -87,11 +87,16 @@ class Swarm:
         """Start `p2pdns serve` with a state directory of its own and a free DHT port."""
         state = self.folder / name
         state.mkdir(mode=0o700)
-        log = self.folder / f"{name}.log"
-        command = [sys.executable, "-m", "p2pdns", "serve", "-c", str(self._config), "--state", str(state)]
-        command += ["--dht", f"{HOST}:0", "--alive-fd", str(self._alive_read), *flags]
+        words = ["--state", str(state), "--dht", f"{HOST}:0", *flags]
         for address in bootstrap:
-            command += ["--bootstrap", address]
+            words += ["--bootstrap", address]
+        return self.start_verb(name, "serve", *words)
+
+    def start_verb(self, name: str, verb: str, *words: str) -> SwarmNode:
+        """Start a verb that runs until it is ended, with the configuration of this network."""
+        log = self.folder / f"{name}.log"
+        command = [sys.executable, "-m", "p2pdns", verb, "-c", str(self._config), *words]
+        command += ["--alive-fd", str(self._alive_read)]
         with log.open("ab") as output:
             process = subprocess.Popen(
                 command,
@@ -104,7 +109,7 @@ class Swarm:
                 # Not in the terminal's group: Ctrl-C reaches the demo alone, which ends the nodes in order.
                 process_group=0,
             )
-        node = SwarmNode(name, process, state, log)
+        node = SwarmNode(name, process, self.folder / name, log)
         self.nodes.append(node)
         return node
 

@@ -70,6 +70,7 @@ def test_once_exits_0_with_every_row_right_and_leaves_nothing(tmp_path: Path) ->
     assert f"every row is as expected: {len(ROWS)} look-ups" in output
     for what in ("alias to a key", "delegation", "tree moved", "below a petname", "petname"):
         assert re.search(rf"^{what} .*192\.0\.2\.14\d +NOERROR", output, re.MULTILINE), what
+    assert re.search(r"^by DNS UPDATE .*192\.0\.2\.127 +NOERROR", output, re.MULTILINE)
     assert "was killed with SIGKILL" in output
     assert output.splitlines()[-1] == "p2pdns: stopped, nothing is left"
     assert re.search(r"^dig @127\.0\.0\.1 -p \d+ www\.\w+ A$", output, re.MULTILINE)
