@@ -138,7 +138,6 @@ _ENDS = 'Ctrl-C or SIGTERM ends "p2pdns serve"; p2pdns status -v shows its proce
 WITHOUT_VERB: dict[str, str] = {
     **dict.fromkeys(("stop", "kill", "quit", "exit", "shutdown", "down"), _ENDS),
     "restart": _ENDS + "; p2pdns reload reads most settings again without an end",
-    "rotate": "a zone is named by its key, so another key is another zone: p2pdns keygen -o FILE makes one",
     "register": 'nobody registers names here: a key is a name, and "p2pdns keygen -o FILE" makes one',
     "login": 'there are no accounts here: a key file is all, and "p2pdns keygen -o FILE" makes one',
     "log": "the daemon writes its log to standard error; [status] log_level says how much",

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 
-from p2pdns.admin import commands as commands_module
+from p2pdns.admin import upkeep as upkeep_module
 from p2pdns.admin.commands import Commands, EngineParts
 from p2pdns.errors import UsageError
 from p2pdns.items.item import CLOCK_STEP_S_MAX, Present
@@ -76,7 +76,7 @@ def test_forget_ahead_clears_what_a_clock_that_was_ahead_has_left(monkeypatch: p
         adopt(state, ahead, own=True)
         adopt(state, item_of(int(UNIX * 1_000_000), secret=BOB), own=True)
         monkeypatch.setattr(reader_module, "unix_now", lambda: UNIX)
-        monkeypatch.setattr(commands_module, "unix_now", lambda: UNIX)
+        monkeypatch.setattr(upkeep_module, "unix_now", lambda: UNIX)
         assert engine.clock_watch.warning is not None
         request = {"verb": "forget", "ahead": True}
         assert asyncio.run(commands.forget(request, lambda facts: None)) == {"forgotten": 1}
