@@ -44,7 +44,7 @@ class _Old:
     last: MutableItem | None
 
 
-class _NothingPut(Exception):
+class _DryRunEnd(Exception):
     """A dry run is at its end."""
 
 
@@ -128,7 +128,7 @@ class _Rotation:
             is_trusted = self.is_forced or _is_known_here(self.word, old_key, expected)
             old = _last_edition(seen, old_key, self.next_file, expected, is_trusted)
             content = self._content(daemon, old, is_complete=seen.is_complete)
-            approval = _Approval(line, self.zone_file or str(old_key), self.is_agreed, self.is_dry)
+            approval = _RotationApproval(line, self.zone_file or str(old_key), self.is_agreed, self.is_dry)
             rules = Rules(
                 is_forced=self.is_forced or self.is_dry,
                 keeps_merged=True,
@@ -139,7 +139,7 @@ class _Rotation:
             rules = committed.rules_with(rules, self.next_file, self.secret.zone_key, self.size_max)
             try:
                 done = daemon.publish(self.secret, content, memory_of(self.next_file), rules, Shown(line).tell)
-            except _NothingPut:
+            except _DryRunEnd:
                 self._show_dry(old, approval, book)
                 return
             committed.keep(self.next_file, self.secret.zone_key, done)
@@ -176,7 +176,7 @@ class _Rotation:
             "old_seq": None if old.last is None else old.last.seq,
         }
 
-    def _show_dry(self, old: _Old, approval: _Approval, book: Book) -> None:
+    def _show_dry(self, old: _Old, approval: _RotationApproval, book: Book) -> None:
         plan = approval.plan
         assert plan is not None, "a dry run ends when it is approved"
         if ui.is_json():
@@ -229,7 +229,7 @@ class _Rotation:
             ui.note(f"this key can be stolen too: p2pdns keygen --next {self.next_file} -o FILE makes its next one")
 
 
-class _Approval:
+class _RotationApproval:
     """What a rotation replaces under the next key: most of a zone does not go unless somebody has agreed."""
 
     def __init__(self, line: ui.Progress, place: str, is_agreed: bool, is_dry: bool) -> None:
@@ -244,7 +244,7 @@ class _Approval:
         self.plan = plan
         self._line.clear()
         if self._is_dry:
-            raise _NothingPut
+            raise _DryRunEnd
         if plan.current is None:
             return
         if not ui.is_json():

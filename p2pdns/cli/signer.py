@@ -7,6 +7,7 @@ open; the daemon gets signed items, as from `publish`. Does not know the protoco
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from p2pdns.cli.settings import Given
 from p2pdns.cli.starting import running_daemon
 from p2pdns.cli.threads import in_thread
 from p2pdns.cli.verbs import Verb
-from p2pdns.cli.zones import keys_by_name, origin_in
+from p2pdns.cli.zones import KeysByName, keys_by_name, origin_in
 from p2pdns.config import Config
 from p2pdns.dns.name import Name
 from p2pdns.errors import ConfigError, FormatError, UsageError
@@ -35,7 +36,9 @@ from p2pdns.publishing.replicas import PublishStage
 from p2pdns.signer.above import OwnChange
 
 if TYPE_CHECKING:
+    from p2pdns.signer.filed import ZoneFile
     from p2pdns.signer.outlet import ZonePublished
+    from p2pdns.signer.tsig import Keys
 
 LISTEN_DEFAULT = "127.0.0.1:5354"
 DNS_PORT = 53
@@ -112,6 +115,11 @@ def _address(flag: str, text: str, default_port: int | None) -> Address:
         raise UsageError(trouble.what, place=flag, hint=trouble.hint) from None
 
 
+def _end_with(_context: click.Context, _option: click.Parameter, alive_fd: int | None) -> None:
+    if alive_fd is not None:
+        end_with(alive_fd)
+
+
 @click.command(cls=Verb)
 @files.key_option("The key that signs the zone.")
 @click.option(
@@ -144,7 +152,7 @@ def _address(flag: str, text: str, default_port: int | None) -> Address:
 @settings.state_option
 @settings.network_option
 @settings.bootstrap_option
-@click.option("--alive-fd", type=int, hidden=True)
+@click.option("--alive-fd", type=int, hidden=True, expose_value=False, callback=_end_with)
 def signer(
     key_file: str,
     zone_file: str,
@@ -159,7 +167,6 @@ def signer(
     state_flag: str | None,
     network: str | None,
     bootstrap: tuple[str, ...],
-    alive_fd: int | None,
 ) -> None:
     """Hold a zone's key, take changes by DNS UPDATE, and publish them, until Ctrl-C.
 
@@ -179,46 +186,46 @@ def signer(
     # Loaded late: wrong words need none of it.
     from p2pdns.net.sockets import open_dns
     from p2pdns.signer import main
-    from p2pdns.signer.filed import ZoneFile
     from p2pdns.signer.notify import TARGETS_MAX
-    from p2pdns.signer.tsig import read_keys
 
-    if alive_fd is not None:
-        end_with(alive_fd)
     if len(secondaries) > TARGETS_MAX:
         raise UsageError(f"{len(secondaries)} secondaries, {TARGETS_MAX} allowed", place="--notify")
-    text = files.read_text(tsig_file)
-    keys = read_keys(text, tsig_file)
-    files.refuse_if_others_may_read(tsig_file)
+    keys = _keys(tsig_file)
     apex = secret.zone_key.apex
     # A file with a mistake ends the signer here, and no UPDATE later.
     committed.read(key_file, secret.zone_key)
-    if upstream is None and not Path(zone_file).exists():
+    zone = _zone(
+        zone_file, apex, reroot, keys_by_name((), config_flag, state_flag), may_be_missing=upstream is not None
+    )
+    log.configure(config.status.log_level)
+    sockets = open_dns(address)
+    made = partial(committed.records, key_file, secret.zone_key)
+    main.run(
+        main.Settings(apex, zone, keys, sockets, config.dns.suffixes, size_max, secondaries, upstream, reroot, made),
+        ZoneOutlet(given, config, secret, key_file, zone_file, size_max),
+    )
+
+
+def _keys(tsig_file: str) -> Keys:
+    from p2pdns.signer.tsig import read_keys
+
+    keys = read_keys(files.read_text(tsig_file), tsig_file)
+    files.refuse_if_others_may_read(tsig_file)
+    return keys
+
+
+def _zone(zone_file: str, apex: Name, reroot: Name | None, keys: KeysByName, *, may_be_missing: bool) -> ZoneFile:
+    from p2pdns.signer.filed import ZoneFile
+
+    if not may_be_missing and not Path(zone_file).exists():
         raise files.file_trouble(zone_file, FileNotFoundError())
-    zone = ZoneFile(
+    return ZoneFile(
         Path(zone_file),
         apex,
         reroot=reroot,
         reroot_if_needed=origin_in(zone_file),
-        keys=keys_by_name((), config_flag, state_flag),
-        may_be_missing=upstream is not None,
-    )
-    log.configure(config.status.log_level)
-    sockets = open_dns(address)
-    main.run(
-        main.Settings(
-            apex,
-            zone,
-            keys,
-            sockets,
-            config.dns.suffixes,
-            size_max,
-            secondaries,
-            upstream,
-            reroot,
-            lambda: committed.records(key_file, secret.zone_key),
-        ),
-        ZoneOutlet(given, config, secret, key_file, zone_file, size_max),
+        keys=keys,
+        may_be_missing=may_be_missing,
     )
 
 
