@@ -37,7 +37,7 @@ JOURNAL_ENDING = ".journal"
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a signer, fixed at its start; `made` returns the records that p2pdns alone makes, as they are now."""
+    """The settings of a signer, fixed at its start; `made` returns the records that p2pdns alone makes."""
 
     apex: Name
     file: ZoneFile
