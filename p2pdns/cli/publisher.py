@@ -120,9 +120,9 @@ class ZoneOfTable:
 
         memory = TableMemory(self._table.key, self._secret.zone_key, self._state)
         try:
-            done = publish_through(
-                client, self._secret, value, memory=memory, rules=rules_for(self._table, approve=approve)
-            )
+            # The file of the commitment is read, and never written here: the folder may be another user's.
+            rules = rules_for(self._table, self._secret.zone_key, approve=approve)
+            done = publish_through(client, self._secret, value, memory=memory, rules=rules)
         except NotAgreed as trouble:
             raise MostlyGone(trouble.what, place=trouble.place, hint=trouble.hint) from None
         # The daemon has it and goes on putting it, so it is not signed again, whatever the others said.

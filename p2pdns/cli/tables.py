@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from p2pdns.cli import files, ui
+from p2pdns.cli import committed, files, ui
 from p2pdns.cli.daemon_or_node import Daemon
 from p2pdns.cli.made import SUFFIX, KeyMemory
 from p2pdns.cli.settings import Given
@@ -94,14 +94,15 @@ def _give_to_owner_of_folder(path: Path) -> None:
         return
 
 
-def rules_for(table: PublishTable, **given: Any) -> Rules:
-    """Return the rules for the zone of a table, with the commands that a refusal names."""
-    return Rules(
+def rules_for(table: PublishTable, key: ZoneKey, **given: Any) -> Rules:
+    """Return the rules for the zone of a table, with its commitment and the commands that a refusal names."""
+    rules = Rules(
         take_back_command=f"p2pdns publish --take-back -k {table.key} {table.zone}",
         force_command=f"p2pdns publish --force {table.zone}",
         keeps_merged=True,
         **given,
     )
+    return committed.rules_with(rules, table.key, key, VALUE_BYTES_WRITE_DEFAULT)
 
 
 def read_table_zone(
@@ -116,6 +117,7 @@ def read_table_zone(
         keys=keys_by_name((), None, None, daemon.book),
         addresses=lambda words: daemon.addresses(words, settled),
         text=text,
+        commitment=committed.read(table.key, key),
     )
 
 
@@ -261,11 +263,14 @@ class TablesRun:
                     plan, zone.path, "--yes publishes it all the same, --dry-run only shows what changes"
                 )
 
-        rules = rules_for(row.table, approve=approve, is_forced=self._how.is_forced or self._how.is_dry)
+        is_forced = self._how.is_forced or self._how.is_dry
+        rules = rules_for(row.table, secret.zone_key, approve=approve, is_forced=is_forced)
         try:
-            return daemon.publish(secret, zone.value, memory, rules, told)
+            done = daemon.publish(secret, zone.value, memory, rules, told)
         except _DryRunOver:
             return None
+        committed.keep(row.table.key, secret.zone_key, done)
+        return done
 
 
 def publish_tables(key_file: str | None, zone_file: str | None, given: Given, how: How) -> int:
