@@ -12,6 +12,7 @@ from p2pdns.clock import boot_now
 from p2pdns.errors import StrangerError, UsageError
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneKey
+from p2pdns.overlay.parts import zone_id_for
 from p2pdns.publishing.revealing import Revealed, RevealedCopies
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def read_revealed(request: dict[str, Any]) -> Revealed:
 async def reveal(engine: EngineParts, request: dict[str, Any], report: Progress) -> dict[str, Any]:
     """Put the values that reveal a next key, and the last item of the old key, and keep them alive."""
     copies = await engine.revealing.reveal(read_revealed(request), lambda: report({}))
+    # This node's own readers would look for the next key within the hour only.
+    engine.overlay.look_for_next_key(zone_id_for(copies.revealed.old_key))
     return {"values": values_of(copies)}
 
 

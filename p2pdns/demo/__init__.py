@@ -1,9 +1,9 @@
 """`demo`: all of p2pdns on one machine, with real processes, in under a minute.
 
-It starts eight nodes, publishes a zone for each kind of record, changes one by DNS UPDATE, starts a ninth node that
-answers DNS, kills the publisher, and prints a table of look-ups by a DNS client. Guarantees: exit 0 with `--once` only
-if every row is as expected; nothing leaves this machine; no process and no file is left behind, even after an error.
-Does not know how p2pdns works: it uses the commands that a user has.
+It starts eight nodes, publishes a zone for each kind of record, changes one by DNS UPDATE, moves one to its
+next key, starts a ninth node that answers DNS, kills the publisher, and prints a table of look-ups by a DNS client.
+Guarantees: exit 0 with `--once` only if every row is as expected; nothing leaves this machine; no process and no file
+is left behind, even after an error. Does not know how p2pdns works: it uses the commands that a user has.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from p2pdns.cli.verbs import Verb
 from p2pdns.cli.zones import ReadZone, read_zone
 from p2pdns.demo.client import DigClient, PythonClient, client_for
 from p2pdns.demo.ledger import Ledger
-from p2pdns.demo.rows import NOBODY, PETNAMES, ROWS, UPDATED, Row, problems, short, shown
+from p2pdns.demo.moving import move_to_next_key
+from p2pdns.demo.rows import MOVED, NOBODY, PETNAMES, ROWS, UPDATED, Row, problems, short, shown
 from p2pdns.demo.signing import change_by_update
 from p2pdns.demo.swarm import HOST, Swarm, SwarmNode
 from p2pdns.errors import P2pdnsError, Unavailable, UsageError
@@ -228,6 +229,12 @@ def _story(swarm: Swarm, paths: dict[str, str], port: int, began: float) -> tupl
         line.update("changing a zone by DNS UPDATE")
         change_by_update(swarm, publisher, changed.secret, changed.zone.path, free_dns_address(0)[1])
     ui.result(f"a signer took a DNS UPDATE of {changed.zone.path}, signed by TSIG, and published it")
+    moved = published[MOVED]
+    with ui.progress() as line:
+        line.update("moving a zone to its next key")
+        assert moved.stored.item is not None, "what is stored has an item"
+        move_to_next_key(publisher, moved.secret, moved.stored.item)
+    ui.result(f"{moved.zone.path} has moved to its next key; its readers know the old one alone")
     resolver, address = _start_resolver(swarm, port)
     swarm.kill(publisher)
     ui.result(f"node {publisher.name} (pid {publisher.pid}), which published all of them, was killed with SIGKILL")

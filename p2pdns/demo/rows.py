@@ -57,6 +57,9 @@ PETNAMES = {"alice": "links", "bob": "friend"}
 UPDATED = "office"
 """The zone that is changed by DNS UPDATE after its publication."""
 
+MOVED = "wildcard"
+"""The zone that moves to its next key after its publication."""
+
 ROWS = (
     Row("address", "example", "www", "A", ("A 192.0.2.80",)),
     Row("IPv6 address", "example", "www", "AAAA", ("AAAA 2001:db8::80",)),
@@ -70,6 +73,7 @@ ROWS = (
     Row("HTTPS binding", "web", "", "HTTPS", ("HTTPS 1 . alpn=h2,h3 ipv4hint=198.51.100.10 ipv6hint=2001:db8:10::1",)),
     Row("alias", "web", "blog", "A", ("CNAME www.{key}.", "CNAME {key}.", "A 198.51.100.10")),
     Row("wildcard", "wildcard", "anna.users", "A", ("A 203.0.113.7",)),
+    Row("moved to a next key", MOVED, "since", "A", ("A 203.0.113.9",)),
     Row("over 512 bytes", "large", "key1._domainkey", "TXT", udp_size_bytes=512, is_truncated=True),
     Row("… then TCP", "large", "key1._domainkey", "TXT", ("TXT v=DKIM1; k=rsa; p=MIICIjAN…AwEAAQ==",), transport="tcp"),
     Row("below p2p.alt", "office", "", "MX", ("MX 10 mail.{key}.p2p.alt.",), suffix="p2p.alt"),

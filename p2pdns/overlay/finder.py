@@ -264,6 +264,10 @@ class Overlay:
 
     # What is known.
 
+    def look_for_next_key(self, zone_id: ZoneId) -> None:
+        """Look at once for the values that tell the next key of a zone: they were just put."""
+        self._successions.look_at_once(self._entry(zone_id))
+
     def _revealed(self, zone_id: ZoneId) -> None:
         """Have the answers under a key end, because another key has followed it."""
         entry = self._entries.get(zone_id.raw)
@@ -390,7 +394,7 @@ class Overlay:
 
         Return the item that it confirmed, if any.
         """
-        lookup.rpc_count = outcome.rpc_count
+        lookup.rpc_count, had_commitment = outcome.rpc_count, entry.kept is not None
         if outcome.item is not None:
             self._item_found(entry, lookup, outcome.item)
         if outcome.dropped.get(ODD):
@@ -428,8 +432,8 @@ class Overlay:
             reason = Missing.ABSENT if entry.mark is None else Missing.OLDER
             reason = reason if outcome.answered_count else Missing.UNREACHABLE
             entry.fail(lookup.refusal or reason, now, FAILURE_S_MIN, FAILURE_S_MAX)
-        if lookup.refusal or (outcome.complete and not has_word):
-            self._successions.missed(entry)
+        if lookup.refusal or (outcome.complete and not has_word) or (entry.kept is not None and not had_commitment):
+            self._successions.look_at_once(entry)
         if entry.item is not None:
             self._arm_refresh(entry, refresh_seconds(entry.zone))
         return entry.item if is_confirmed else None

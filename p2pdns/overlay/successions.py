@@ -41,12 +41,13 @@ _MISSED = (Missing.ABSENT, Missing.OLDER, Missing.ODD, Missing.CONFLICT)
 
 @dataclass(slots=True, eq=False)
 class _WatchedZone:
-    """A zone whose values are looked for; times are of the boot clock."""
+    """A zone whose values are looked for; times are of the boot clock. It `is_new` until a first look has ended."""
 
     zone_id: ZoneId
     asked_at: float
     timer: Timer | None = None
     look: asyncio.Task[None] | None = None
+    is_new: bool = True
 
     def stop(self) -> None:
         """Cancel the timer of the next look."""
@@ -129,12 +130,20 @@ class Successions:
         return replace(outcome, zone=asked.shown[1], previous=previous, followed=followed, earlier=before)
 
     async def _wait_for_value(self, entry: KnownZone, outcome: ZoneOutcome, budget: Budget) -> None:
-        """Wait for the values of a zone whose item is odd or absent, if they are being looked for."""
+        """Wait for the values of a zone, if they are being looked for and the outcome may change by them.
+
+        That is so where the item is odd or absent; and at the first look for the values of a zone, if the outcome is
+        settled and may thus deny what the next key has.
+        """
         if entry.kept is None or entry.kept.next_key is not None:
             return
         self._asked(entry.zone_id)
-        is_missed = entry.refusal is not None if isinstance(outcome, Found) else outcome.reason in _MISSED
         watch = self._watches.get(entry.zone_id.raw)
+        if isinstance(outcome, Found):
+            is_first = watch is not None and watch.is_new and outcome.settled
+            is_missed = entry.refusal is not None or is_first
+        else:
+            is_missed = outcome.reason in _MISSED
         if is_missed and watch is not None and watch.look is not None:
             wait_s = min(WAIT_S_MAX, budget.deadline - self._clock())
             await asyncio.wait({watch.look}, timeout=max(0.0, wait_s))
@@ -155,8 +164,11 @@ class Successions:
         watch.asked_at = self._clock()
         return watch
 
-    def missed(self, entry: KnownZone) -> None:
-        """Look for the values of a zone at once: a look-up was shown an odd item of it, or none."""
+    def look_at_once(self, entry: KnownZone) -> None:
+        """Look for the values of a zone whose item is odd or absent, or whose commitment is new to this reader.
+
+        A zone that is new here may have moved to its next key long ago.
+        """
         if entry.kept is None or entry.kept.next_key is not None:
             return
         watch = self._asked(entry.zone_id)
@@ -226,7 +238,7 @@ class Successions:
             self._tell("search for a next key broke off", key=watch.zone_id, reason=repr(error))
         finally:
             self._look_count -= 1
-            watch.look = None
+            watch.look, watch.is_new = None, False
 
     async def _reveal(self, zone_id: ZoneId, succession: Succession) -> None:
         try:

@@ -436,6 +436,53 @@ def test_the_values_are_looked_for_once_an_hour_while_the_zone_is_in_use_the_fir
     run(story())
 
 
+def test_a_reader_that_is_new_to_a_zone_looks_for_its_values_at_once_and_is_told_nothing_settled_before() -> None:
+    async def story() -> None:
+        world = World()
+        asked, provisional = world.ask(OLD_ID, True), world.ask(OLD_ID, False)
+        await at_rest()
+        world.dht.gets[0].end(HONEST)
+        await at_rest()
+        first, second = gets_of_values(world.dht)
+        assert [first.wanted.target, second.wanted.target] == list(COMMITTED.targets)
+        assert not asked.done()
+        second.on_item(VALUES[1])
+        await at_rest()
+        gets_of_zones(world.dht)[1].end(committed_item(None, seq=SEQ, secret=NEXT))
+        found = await asked
+        assert isinstance(found, Found)
+        assert found.followed == (NEXT_ID,)
+        await provisional
+
+    run(story())
+
+
+def test_the_node_that_reveals_a_next_key_looks_for_it_at_once() -> None:
+    async def story() -> None:
+        world = world_with(HONEST)
+        world.overlay.look_for_next_key(OLD_ID)
+        await at_rest()
+        assert [get.wanted.target for get in gets_of_values(world.dht)] == list(COMMITTED.targets)
+
+    run(story())
+
+
+def test_where_no_value_is_found_a_settled_answer_waits_for_the_first_look_alone() -> None:
+    async def story() -> None:
+        world = World()
+        asked = world.ask(OLD_ID, True)
+        await at_rest()
+        world.dht.gets[0].end(HONEST)
+        await at_rest()
+        for get in gets_of_values(world.dht):
+            get.end(None)
+        assert isinstance(await asked, Found)
+        assert isinstance(await world.answered(OLD_ID, True), Found)
+        assert len(world.dht.gets) == 3
+
+    run(story())
+
+
 def test_a_zone_without_a_commitment_costs_no_look_up_of_values() -> None:
     async def story() -> None:
         world = world_with(BARE, commitment=None, at_once=True)

@@ -83,6 +83,7 @@ class Daemon(ControlClient):
             contact_count=3,
             hint=None,
             clock_watch=ClockWatch(self.state.reader, self.clock.wall),
+            revealing=SimpleNamespace(forget=lambda zone_id: False),
         )
         self.verbs = Commands(cast(Any, engine)).verbs
 

@@ -200,7 +200,7 @@ def test_a_file_of_version_2_keeps_what_it_holds(tmp_path: Path) -> None:
     state = State.open(tmp_path)
     adopt(state, item_of(7))
     state.close()
-    sql(tmp_path, "DROP TABLE successions", "PRAGMA user_version=2")
+    sql(tmp_path, "DROP TABLE successions", "DROP TABLE revealed", "PRAGMA user_version=2")
     with contextlib.closing(State.open(tmp_path)) as state:
         assert not list(tmp_path.glob("*.corrupt-*"))
         assert (mark_seq(state), state.warnings) == (7, [])
