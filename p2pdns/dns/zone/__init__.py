@@ -30,6 +30,24 @@ EXPIRE_S_MIN = 30 * 86400  # An item lives at least this long after it was signe
 MICROSECONDS = 1_000_000  # The seq of an item counts these.
 
 
+def records_in(value: bytes) -> tuple[tuple[RR, ...], Counter[str]]:
+    """Return the records of a packet (docs/spec.md §3), and how many were left out of it, by reason.
+
+    BadItem where the value is no DNS response. The rules on what a zone may say are `content`'s.
+    """
+    bad_rdata: dict[str, int] = {}
+    try:
+        message = parse(value, bad_rdata=bad_rdata)
+    except FormatError as error:
+        raise BadItem("not-dns", str(error)) from error
+    if not message.is_response:
+        raise BadItem("dns-query", "the value is a query, not a response")
+    # Other readers of pkarr packets look at the answer section only, and must see the same zone.
+    elsewhere = len(message.authority) + len(message.additional)
+    # The plus sign leaves out counts of 0.
+    return message.answer, +Counter({"bad-rdata": sum(bad_rdata.values()), "other-section": elsewhere})
+
+
 class Zone:
     """The content of one item: the RRsets at and below its key."""
 
@@ -58,20 +76,10 @@ class Zone:
 
         `seq` is the item's. A made SOA takes its serial from it.
         """
-        bad_rdata: dict[str, int] = {}
-        try:
-            message = parse(value, bad_rdata=bad_rdata)
-        except FormatError as error:
-            raise BadItem("not-dns", str(error)) from error
-        if not message.is_response:
-            raise BadItem("dns-query", "the value is a query, not a response")
-        # Other readers of pkarr packets look at the answer section only, and must see the same zone.
-        elsewhere = len(message.authority) + len(message.additional)
-        # The plus sign leaves out counts of 0.
-        dropped = +Counter({"bad-rdata": sum(bad_rdata.values()), "other-section": elsewhere})
+        records, dropped = records_in(value)
         # A commitment or a directory beside a CNAME would be dropped if it were judged as content.
-        made = tuple(record for record in message.answer if _is_made(record, apex))
-        content = [record for record in message.answer if not _is_made(record, apex)] if made else message.answer
+        made = tuple(record for record in records if is_made(record, apex))
+        content = [record for record in records if not is_made(record, apex)] if made else records
         return cls(apex, select(apex, content, dropped), dropped, seq, made)
 
     @classmethod
@@ -103,6 +111,11 @@ class Zone:
     @property
     def negative_soa(self) -> RRset:
         return self._tree.negative_soa
+
+    @property
+    def nodes(self) -> Mapping[Name, Mapping[int, RRset]]:
+        """Every name that exists with its RRsets, empty non-terminals too; the SOA at the apex may be a made one."""
+        return self._tree.nodes
 
     def answer(self, question: Question, links_max: int = CHAIN_LINKS_MAX) -> ZoneAnswer:
         """Return the answer to a question at or below the apex, after at most so many aliases; its class is not read.
@@ -141,18 +154,23 @@ class Zone:
             nodes.setdefault(owner, {})[rtype] = rrset
         if Type.CNAME not in nodes[self.apex]:
             nodes[self.apex][Type.SOA] = self.soa
-        # RFC 4592 §2.2.2: a name exists when anything exists below it.
-        for owner in list(nodes):
-            name = owner
-            while name != self.apex and name.parent() not in nodes:
-                name = name.parent()
-                nodes[name] = {}
+        with_enclosers(self.apex, nodes)
         ttl = negative_ttl(self.soa.ttl, self.soa.rdatas[0])
         return Tree(self.apex, nodes, replace(self.soa, ttl=ttl))
 
 
-def _is_made(record: RR, apex: Name) -> bool:
+def is_made(record: RR, apex: Name) -> bool:
+    """Return whether a record is about the zone, and no content of it: one that p2pdns alone makes."""
     return record.rtype in OURS_ALONE and record.rclass == Class.IN and record.owner.is_at_or_below(apex)
+
+
+def with_enclosers(apex: Name, nodes: dict[Name, dict[int, RRset]]) -> None:
+    """Add the empty non-terminals below an apex: a name exists when anything exists below it (RFC 4592 §2.2.2)."""
+    for owner in list(nodes):
+        name = owner
+        while name != apex and name.parent() not in nodes:
+            name = name.parent()
+            nodes[name] = {}
 
 
 def _made_soa(apex: Name, seq: int) -> RRset:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Protocol
 
 from p2pdns.dns.message import Question, RRset
 from p2pdns.dns.message.rdata import names_in
@@ -59,9 +60,34 @@ class ZoneAnswer:
     reason: str = ""
 
 
+class Names(Protocol):
+    """The names of a zone, as a search asks for them. Of a divided zone a part may be missing, which is raised."""
+
+    @property
+    def apex(self) -> Name: ...
+
+    @property
+    def negative_soa(self) -> RRset: ...
+
+    def closest_encloser(self, name: Name) -> Name:
+        """Return the longest existing name at or above `name` (RFC 4592 §3.3.1); the apex always exists."""
+
+    def has_wildcard(self, encloser: Name) -> bool:
+        """Return whether the wildcard right below an existing name exists."""
+
+    def links_at(self, name: Name) -> Mapping[int, RRset]:
+        """Return the RRsets of an existing name, with its NS of a zone cut and its DNAME; others may be missing."""
+
+    def rrsets_at(self, name: Name, rtype: int) -> Mapping[int, RRset]:
+        """Return the RRsets of an existing name, with all that a question for a type is answered from."""
+
+    def at_hand(self, name: Name) -> Mapping[int, RRset]:
+        """Return the RRsets of any name, as far as they are at hand."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """The names of a zone: `nodes` has every name that exists, empty non-terminals too."""
+    """The names of a whole zone: `nodes` has every name that exists, empty non-terminals too."""
 
     apex: Name
     nodes: Mapping[Name, Mapping[int, RRset]]
@@ -80,12 +106,36 @@ class Tree:
                 too_deep = depth
         return name.ancestor(exists)
 
+    def has_wildcard(self, encloser: Name) -> bool:
+        """Return whether the wildcard right below an existing name exists."""
+        return wildcard_of(encloser) in self.nodes
+
+    def links_at(self, name: Name) -> Mapping[int, RRset]:
+        """Return the RRsets of an existing name."""
+        return self.nodes[name]
+
+    def rrsets_at(self, name: Name, rtype: int) -> Mapping[int, RRset]:
+        """Return the RRsets of an existing name."""
+        return self.nodes[name]
+
+    def at_hand(self, name: Name) -> Mapping[int, RRset]:
+        """Return the RRsets of any name."""
+        return self.nodes.get(name, {})
+
+
+def wildcard_of(encloser: Name) -> Name | None:
+    """Return the wildcard right below a name; None where that name is too long."""
+    try:
+        return encloser.child(b"*")
+    except FormatError:
+        return None
+
 
 @dataclass(slots=True)
 class Search:
     """The search for the answer to one question in one zone."""
 
-    tree: Tree
+    tree: Names
     question: Question
     links_max: int = CHAIN_LINKS_MAX
     chain: list[RRset] = field(default_factory=list)
@@ -110,20 +160,17 @@ class Search:
         """Return the answer for one name, or the name at which the search goes on."""
         tree = self.tree
         encloser = tree.closest_encloser(name)
-        rrsets = tree.nodes[encloser]
-        if encloser != tree.apex and Type.NS in rrsets:
-            return self._at_cut(name, encloser, rrsets[Type.NS])
+        links = tree.links_at(encloser)
+        if encloser != tree.apex and Type.NS in links:
+            return self._at_cut(name, encloser, links[Type.NS])
         if name == encloser:
-            return self._at_node(name, rrsets)
-        if Type.DNAME in rrsets:
-            return self._through_dname(name, encloser, rrsets[Type.DNAME])
-        try:
-            wildcard = tree.nodes.get(encloser.child(b"*"))
-        except FormatError:
-            wildcard = None
+            return self._at_node(name, tree.rrsets_at(name, self.question.rtype))
+        if Type.DNAME in links:
+            return self._through_dname(name, encloser, links[Type.DNAME])
         # RFC 4592 §4: the wildcard of the closest encloser counts and no other, even where it has no RRset of the type.
-        if wildcard is not None:
-            return self._at_node(name, wildcard)
+        wildcard = wildcard_of(encloser)
+        if wildcard is not None and tree.has_wildcard(encloser):
+            return self._at_node(name, tree.rrsets_at(wildcard, self.question.rtype))
         return self._negative(Kind.NXDOMAIN)
 
     def _at_node(self, name: Name, rrsets: Mapping[int, RRset]) -> ZoneAnswer | Name:
@@ -192,7 +239,7 @@ class Search:
                 # RFC 9460 §2.5.2: the root as a target means the owner itself.
                 host = name if not target.labels and rrset.rtype in (Type.SVCB, Type.HTTPS) else target
                 for rtype in (Type.A, Type.AAAA):
-                    address = self.tree.nodes.get(host, {}).get(rtype)
+                    address = self.tree.at_hand(host).get(rtype)
                     if address is not None and len(found) < ADDITIONAL_RRSETS_MAX:
                         found[host, rtype] = RRset(host, rtype, address.ttl, address.rdatas)
         return tuple(found.values())
