@@ -7,7 +7,7 @@ Does not know: suffixes, other zones, whether the item is fresh or settled.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -95,16 +95,7 @@ class Tree:
 
     def closest_encloser(self, name: Name) -> Name:
         """Return the longest existing name at or above `name` (RFC 4592 §3.3.1); the apex always exists."""
-        # Every name above an existing name exists, so a binary search finds the longest one. A chain may lead through
-        # 16 names of 127 labels, and making every name above each of them would take milliseconds.
-        exists, too_deep = len(self.apex.labels), len(name.labels) + 1
-        while too_deep - exists > 1:
-            depth = (exists + too_deep) // 2
-            if name.ancestor(depth) in self.nodes:
-                exists = depth
-            else:
-                too_deep = depth
-        return name.ancestor(exists)
+        return closest_encloser_in(self.nodes, self.apex, name)
 
     def has_wildcard(self, encloser: Name) -> bool:
         """Return whether the wildcard right below an existing name exists."""
@@ -121,6 +112,22 @@ class Tree:
     def at_hand(self, name: Name) -> Mapping[int, RRset]:
         """Return the RRsets of any name."""
         return self.nodes.get(name, {})
+
+
+def closest_encloser_in(nodes: Container[Name], apex: Name, name: Name) -> Name:
+    """Return the longest name at or above `name` among `nodes`, which have all names above each of theirs; or the apex.
+
+    A binary search: a chain may lead through 16 names of 127 labels, and making every name above each of them would
+    take milliseconds.
+    """
+    exists, too_deep = len(apex.labels), len(name.labels) + 1
+    while too_deep - exists > 1:
+        depth = (exists + too_deep) // 2
+        if name.ancestor(depth) in nodes:
+            exists = depth
+        else:
+            too_deep = depth
+    return name.ancestor(exists)
 
 
 def wildcard_of(encloser: Name) -> Name | None:

@@ -1,0 +1,323 @@
+"""A divided zone of which some shards are at hand: what it answers, and what it needs to answer more.
+
+A question machine of one step: `answer` returns the answer, or the items that it needs first; `with_value` takes one of
+them. Guarantees: the answer to a question is that of the whole zone, but for additional records, whichever shards are
+at hand; nothing is denied for want of an item. A value changes nothing in a `PartialZone`; it gives a new one, and of
+the shards a bounded number are kept. Does not know look-ups, clocks, or whether the head is settled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
+
+from p2pdns.dns.message import Question, RRset
+from p2pdns.dns.name import Name
+from p2pdns.dns.registry import Rcode, Type
+from p2pdns.dns.zone.answer import CHAIN_LINKS_MAX, Kind, Search, ZoneAnswer, closest_encloser_in, wildcard_of
+from p2pdns.errors import BadItem
+from p2pdns.items.shards.directory import MANIFEST_PINS_MAX, Directory
+from p2pdns.items.shards.head import Head, Unreadable
+from p2pdns.items.shards.pinned import Pinned, Place
+from p2pdns.items.shards.shard import Shard
+from p2pdns.items.shards.values import First, Manifest, Part, Whole, joined, verified
+
+# Shards of one zone at hand. A shard of 900 bytes takes some 5 kB as records: the hottest names of a large zone.
+SHARDS_MAX = 1_024
+MANIFESTS_MAX = 64  # Twice what one directory can have; each is 128 pins.
+BEGUN_MAX = 64  # Shards whose parts are being fetched: up to 23 kB each, and a question waits for one at a time.
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """The items that a question needs before it can go on, all of them: to be looked up together."""
+
+    items: tuple[Pinned, ...]
+
+    def __str__(self) -> str:
+        """Return the first of them in words, for an EDE."""
+        return str(self.items[0])
+
+
+class _HeldManifest(NamedTuple):
+    wanted: Pinned
+    manifest: Manifest
+
+
+class _HeldShard(NamedTuple):
+    wanted: Pinned
+    shard: Shard
+
+
+class _Begun(NamedTuple):
+    """A shard in parts, with those further parts that are here."""
+
+    wanted: Pinned
+    first: First
+    parts: Mapping[int, Part]
+
+    def missing(self) -> list[Pinned]:
+        """Return the parts that are not here."""
+        pins = enumerate(self.first.pins, 1)
+        return [self.wanted.part(number, pin) for number, pin in pins if number not in self.parts]
+
+
+class _Missing(Exception):
+    """A search has come to a name whose shard is not at hand."""
+
+    def __init__(self, *items: Pinned) -> None:
+        self.items = items
+
+
+class _Unknown(Exception):
+    """A search has come to a name below a directory that cannot be read."""
+
+
+class PartialZone:
+    """A head, and the manifests and shards of it that are at hand, by their salts."""
+
+    __slots__ = ("_begun", "_manifests", "_shards", "head")
+
+    def __init__(self, head: Head) -> None:
+        self.head = head
+        self._manifests: Mapping[bytes, _HeldManifest] = {}
+        self._shards: Mapping[bytes, _HeldShard] = {}
+        self._begun: Mapping[bytes, _Begun] = {}
+
+    @property
+    def shard_count(self) -> int:
+        """How many shards are at hand."""
+        return len(self._shards)
+
+    @property
+    def lowest_ttl(self) -> int:
+        """The lowest TTL of all that is at hand."""
+        ttls = [held.shard.lowest_ttl for held in self._shards.values()]
+        return min([self.head.zone.lowest_ttl, *(ttl for ttl in ttls if ttl is not None)])
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Reason -> how many records of the head and of the shards at hand were left out."""
+        counts = dict(self.head.dropped)
+        for held in self._shards.values():
+            for reason, count in held.shard.dropped.items():
+                counts[reason] = counts.get(reason, 0) + count
+        return MappingProxyType(counts)
+
+    def answer(self, question: Question, links_max: int = CHAIN_LINKS_MAX) -> ZoneAnswer | Needed:
+        """Return the answer to a question at or below the apex, or the items without which there is none."""
+        assert question.name.is_at_or_below(self.head.apex), f"{question.name} is not in {self.head.apex}"
+        try:
+            return Search(_Names(self), question, links_max).run()
+        except _Missing as missing:
+            return Needed(missing.items)
+        except _Unknown as unknown:
+            return ZoneAnswer(Kind.FAILED, Rcode.SERVFAIL, reason=str(unknown))
+
+    def with_value(self, wanted: Pinned, value: bytes) -> PartialZone:
+        """Return this zone with one item more; BadItem where its value breaks a rule.
+
+        An item that this head does not pin changes nothing: a newer head may have come while it was looked up.
+        """
+        said = verified(wanted, value)
+        result = self._copy()
+        if not self._may_pin(wanted.of or wanted):
+            return result
+        if isinstance(said, Manifest):
+            result._manifests = _with(self._manifests, wanted.salt, _HeldManifest(wanted, said), MANIFESTS_MAX)
+        elif isinstance(said, Whole):
+            result._take_shard(wanted, said.message)
+        elif isinstance(said, First):
+            result._begun = _with(self._begun, wanted.salt, _Begun(wanted, said, {}), BEGUN_MAX)
+        else:
+            result._take_part(wanted, said)
+        return result
+
+    def with_head(self, head: Head) -> PartialZone:
+        """Return the zone of a newer head, with all that is at hand and that it may pin too."""
+        result = PartialZone(head)
+        result._manifests = {
+            salt: manifest for salt, manifest in self._manifests.items() if result._may_pin(manifest.wanted)
+        }
+        result._shards = {
+            salt: held._replace(shard=held.shard.under(head))
+            for salt, held in self._shards.items()
+            if result._may_pin(held.wanted)
+        }
+        result._begun = {salt: begun for salt, begun in self._begun.items() if result._may_pin(begun.wanted)}
+        return result
+
+    def without(self, wanted: Pinned) -> PartialZone:
+        """Return the zone without one of its items."""
+        result = self._copy()
+        result._shards = {salt: held for salt, held in self._shards.items() if salt != wanted.salt}
+        result._begun = {salt: held for salt, held in self._begun.items() if salt != wanted.salt}
+        result._manifests = {salt: held for salt, held in self._manifests.items() if salt != wanted.salt}
+        return result
+
+    def shard_at(self, directory: Directory, index: int | None) -> Shard:
+        """Return the shard with an index, or with None the own shard; `_Missing` tells what is not at hand."""
+        wanted = self._wanted(directory, index)
+        if (held := self._shards.get(wanted.salt)) is not None:
+            return held.shard
+        begun = self._begun.get(wanted.salt)
+        if begun is None:
+            raise _Missing(wanted)
+        raise _Missing(*begun.missing())
+
+    def shard_at_hand(self, directory: Directory, index: int | None) -> Shard | None:
+        """Return a shard if it is at hand."""
+        try:
+            return self.shard_at(directory, index)
+        except _Missing:
+            return None
+
+    def _wanted(self, directory: Directory, index: int | None) -> Pinned:
+        if index is None:
+            own = directory.own
+            assert own is not None, f"{directory.owner} has no own shard"
+            return own
+        if not directory.by_manifests:
+            return directory.shard(index)
+        manifest = directory.manifest(index)
+        held = self._manifests.get(manifest.salt)
+        if held is None:
+            raise _Missing(manifest)
+        return directory.shard(index, held.manifest.pins)
+
+    def _may_pin(self, wanted: Pinned) -> bool:
+        """Return whether the head pins an item, or a manifest that is not at hand may."""
+        directory = self.head.directories.get(wanted.owner)
+        if not isinstance(directory, Directory):
+            return False
+        if (directory.epoch, directory.bits) != (wanted.epoch, wanted.bits):
+            return False
+        if wanted.place is Place.OWN:
+            return directory.own == wanted
+        if wanted.place is Place.MANIFEST:
+            return directory.by_manifests and directory.manifest(wanted.index * MANIFEST_PINS_MAX) == wanted
+        try:
+            return self._wanted(directory, wanted.index) == wanted
+        except _Missing:
+            return True
+
+    def _copy(self) -> PartialZone:
+        result = PartialZone(self.head)
+        result._manifests, result._shards, result._begun = self._manifests, self._shards, self._begun
+        return result
+
+    def _take_shard(self, wanted: Pinned, message: bytes) -> None:
+        directory = self.head.directories.get(wanted.owner)
+        assert isinstance(directory, Directory), f"a directory pins {wanted}"
+        if wanted.place is Place.OWN:
+            shard = Shard.verified_own(self.head, directory, message)
+        else:
+            shard = Shard.verified(self.head, directory, wanted.index, message)
+        self._shards = _with(self._shards, wanted.salt, _HeldShard(wanted, shard), SHARDS_MAX)
+        self._begun = {salt: begun for salt, begun in self._begun.items() if salt != wanted.salt}
+
+    def _take_part(self, wanted: Pinned, part: Part) -> None:
+        assert wanted.of is not None, f"{wanted} is a part"
+        begun = self._begun.get(wanted.of.salt)
+        # The shard may have been completed or evicted since this part was asked for.
+        if begun is None:
+            return
+        if part.nonce != begun.first.nonce:
+            raise BadItem("part-nonce", f"{wanted} is of another edition")
+        begun = begun._replace(parts={**begun.parts, wanted.number: part})
+        if not begun.missing():
+            parts = [begun.parts[number] for number in range(1, len(begun.first.pins) + 1)]
+            self._take_shard(begun.wanted, joined(begun.first, parts))
+        else:
+            self._begun = {**self._begun, wanted.of.salt: begun}
+
+
+Held = TypeVar("Held")
+
+
+def _with(known: Mapping[bytes, Held], salt: bytes, held: Held, count_max: int) -> Mapping[bytes, Held]:
+    """Return a table with one entry more; where there are too many, the one that came first is left out."""
+    kept = dict(known)
+    kept.pop(salt, None)
+    kept[salt] = held
+    if len(kept) > count_max:
+        del kept[next(iter(kept))]
+    return kept
+
+
+class _Names:
+    """The names of a partial zone, for a search; a name whose shard is missing raises `_Missing`."""
+
+    def __init__(self, zone: PartialZone) -> None:
+        self._zone = zone
+        self._head = zone.head
+        self.apex = zone.head.apex
+        self.negative_soa = zone.head.zone.negative_soa
+
+    def closest_encloser(self, name: Name) -> Name:
+        """Return the longest existing name at or above `name`."""
+        directory = self._head.directory_of(name)
+        if directory is None:
+            # Here no directory is above, so the head has all names that there are.
+            return closest_encloser_in(self._head.nodes, self.apex, name)
+        if name == directory.owner:
+            return name
+        return self._shard_of(directory, name).closest_encloser(name)
+
+    def has_wildcard(self, encloser: Name) -> bool:
+        """Return whether the wildcard right below an existing name exists."""
+        wildcard = wildcard_of(encloser)
+        if wildcard is None or wildcard in self._head.directories:
+            return wildcard is not None
+        directory = self._head.directory_of(encloser)
+        if directory is None:
+            return wildcard in self._head.nodes
+        # The flag spares a look-up for each name that does not exist.
+        if isinstance(directory, Directory) and encloser == directory.owner and not directory.has_wildcard:
+            return False
+        return wildcard in self._shard_of(directory, wildcard).nodes
+
+    def links_at(self, name: Name) -> Mapping[int, RRset]:
+        """Return the RRsets of an existing name; those of a directory's owner as far as the head has them."""
+        directory = self._head.directory_of(name)
+        if directory is None or name == directory.owner:
+            return self._head.nodes[name]
+        return self._shard_of(directory, name).nodes[name]
+
+    def rrsets_at(self, name: Name, rtype: int) -> Mapping[int, RRset]:
+        """Return the RRsets of an existing name."""
+        rrsets = self.links_at(name)
+        directory = self._head.directory_of(name)
+        if directory is None or name != directory.owner:
+            return rrsets
+        if (rtype in rrsets and rtype != Type.ANY) or Type.CNAME in rrsets:
+            return rrsets
+        if isinstance(directory, Unreadable):
+            raise _Unknown(unknown_below(directory))
+        if directory.own_pin is None:
+            return rrsets
+        return {**self._zone.shard_at(directory, None).nodes[name], **rrsets}
+
+    def at_hand(self, name: Name) -> Mapping[int, RRset]:
+        """Return the RRsets of any name, as far as they are at hand."""
+        directory = self._head.directory_of(name)
+        if directory is None or name == directory.owner or isinstance(directory, Unreadable):
+            rrsets = self._head.nodes.get(name, {})
+            if isinstance(directory, Directory) and directory.own_pin is not None:
+                own = self._zone.shard_at_hand(directory, None)
+                return rrsets if own is None else {**own.nodes[name], **rrsets}
+            return rrsets
+        shard = self._zone.shard_at_hand(directory, directory.index_of(directory.cell_of(name)))
+        return {} if shard is None else shard.nodes.get(name, {})
+
+    def _shard_of(self, directory: Directory | Unreadable, name: Name) -> Shard:
+        if isinstance(directory, Unreadable):
+            raise _Unknown(unknown_below(directory))
+        return self._zone.shard_at(directory, directory.index_of(directory.cell_of(name)))
+
+
+def unknown_below(directory: Unreadable) -> str:
+    """Return why nothing is known of the names below a directory."""
+    return f"the directory at {directory.owner} cannot be read: {directory.reason}"
