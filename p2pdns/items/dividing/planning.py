@@ -14,7 +14,7 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
 from p2pdns.errors import ZoneFileError
 from p2pdns.items.dividing.counts import Load, bits_for
-from p2pdns.items.dividing.sizes import REACH_BYTES, base_bytes, message_of, name_bytes
+from p2pdns.items.dividing.sizes import REACH_BYTES, base_bytes, name_bytes, size_of_message
 from p2pdns.items.shards.directory import Directory, index_of
 from p2pdns.items.shards.head import ENCLOSING_MAX
 from p2pdns.items.shards.values import HEAD_BYTES, PARTS_MAX, message_bytes_max
@@ -93,17 +93,13 @@ def _kept_owners(ground: _Ground) -> list[Name]:
         if owner == ground.apex or _is_blocked(ground.content, owner):
             continue
         names = [name for name in ground.content if name.is_at_or_below(owner)]
-        if len(_message(ground, names)) >= enough:
+        if _bytes_of(ground, owner, names) >= enough:
             kept.append(owner)
     return kept
 
 
 def _is_blocked(content: Content, name: Name) -> bool:
     return any(rrset.rtype in (Type.NS, Type.DNAME) for rrset in content.get(name, ()))
-
-
-def _message(ground: _Ground, names: Sequence[Name]) -> bytes:
-    return message_of(rrset for name in names for rrset in ground.content[name])
 
 
 def _placed(owners: Sequence[Name], content: Content) -> dict[Name, list[Name]]:
@@ -123,7 +119,7 @@ def _plan(ground: _Ground, owner: Name, owners: Sequence[Name], names: Sequence[
     below = [name for name in names if name != owner]
     cells = _cells(owner, below)
     own = tuple(ground.content.get(owner, ()))
-    if len(message_of(own)) > ground.room_bytes:
+    if size_of_message(ground.apex, own) > ground.room_bytes:
         raise _too_large(ground, owner, own)
     sizes = {cell: _bytes_of(ground, owner, cells[cell]) for cell in cells}
     former = ground.former.get(owner)
@@ -171,10 +167,11 @@ def _bytes_of(ground: _Ground, owner: Name, names: Sequence[Name]) -> int:
     return size
 
 
-def _fits(ground: _Ground, load: Load, cells: Mapping[bytes, Sequence[Name]], shard: Sequence[bytes]) -> bool:
-    if load.shard_bytes(list(shard)) <= min(REACH_BYTES, ground.room_bytes):
+def _fits(ground: _Ground, load: Load, cells: Mapping[bytes, Sequence[Name]], shard: list[bytes]) -> bool:
+    if load.shard_bytes(shard) <= min(REACH_BYTES, ground.room_bytes):
         return True
-    return len(_message(ground, [name for cell in shard for name in cells[cell]])) <= ground.room_bytes
+    rrsets = [rrset for cell in shard for name in cells[cell] for rrset in ground.content[name]]
+    return size_of_message(ground.apex, rrsets) <= ground.room_bytes
 
 
 def _nested(ground: _Ground, owner: Name, owners: Sequence[Name], names: Sequence[Name]) -> Name:
@@ -220,7 +217,7 @@ def _kb(ground: _Ground, names: Sequence[Name]) -> str:
 
 
 def _too_large(ground: _Ground, owner: Name, rrsets: Sequence[RRset]) -> ZoneFileError:
-    size = len(message_of(rrsets))
+    size = size_of_message(ground.apex, rrsets)
     what = f"{owner.text_in(ground.apex)} has {size} bytes, and {ground.room_bytes} fit {PARTS_MAX + 1} items"
     return ground.refusal(what, "remove records of this name, or give some of them other names")
 

@@ -18,6 +18,7 @@ from p2pdns.values import replace
 
 POINTER_BYTES = 2
 FIXED_BYTES = 10  # Of an RR: type, class, TTL and length of the RDATA.
+COMPOSED_BYTES_MAX = 60_000  # Below the 65,535 bytes of a message, and far above what any shard holds.
 REACH_BYTES = 15_000  # Below the 16,383 bytes of a pointer's reach, so that an estimate holds.
 
 
@@ -25,6 +26,16 @@ def message_of(rrsets: Iterable[RRset]) -> bytes:
     """Return the message with these RRsets in canonical order: the same RRsets give the same bytes."""
     ordered = sorted(rrsets, key=lambda rrset: (rrset.owner.canonical_key(), rrset.rtype))
     return compose(Message(PACKET_ID, PACKET_FLAGS, None, records_of(map(_in_order, ordered)), (), ()))
+
+
+def size_of_message(apex: Name, rrsets: Sequence[RRset]) -> int:
+    """Return the size of the message with these RRsets, or an estimate of it where no message has so much room."""
+    if not rrsets:
+        return HEADER_BYTES
+    sizes = [name_bytes(apex, rrset.owner, None, [rrset]) for rrset in rrsets]
+    if sum(sizes) > COMPOSED_BYTES_MAX:
+        return sum(sizes)
+    return len(message_of(rrsets))
 
 
 def _in_order(rrset: RRset) -> RRset:

@@ -118,7 +118,11 @@ def _kept(
     blockers = _blockers(apex, others)
     for owner in sorted(found):
         above = [other for other in kept if owner.is_at_or_below(other)]
-        if any(owner.is_at_or_below(blocker) and _counts(blocker, owner, above) for blocker in blockers):
+        # A name with DNAME may have an own shard, so its directory stays. A zone cut has nothing but its NS.
+        if any(
+            owner.is_at_or_below(blocker) and (is_cut or owner != blocker) and _counts(blocker, owner, above)
+            for blocker, is_cut in blockers.items()
+        ):
             dropped["occluded"] += len(found[owner])
         elif len(above) >= ENCLOSING_MAX:
             dropped["directory-too-deep"] += len(found[owner])
@@ -127,18 +131,19 @@ def _kept(
     return kept
 
 
-def _blockers(apex: Name, records: Iterable[RR]) -> list[Name]:
-    """Return the names below which nothing of this zone is: those with DNAME, or with NS unless that is the apex."""
+def _blockers(apex: Name, records: Iterable[RR]) -> dict[Name, bool]:
+    """Return the names below which nothing of this zone is, and whether they are zone cuts; else they have DNAME."""
     types: dict[Name, list[int]] = {}
     for record in records:
         if refusal_of(apex, record) is None:
             types.setdefault(record.owner, []).append(record.rtype)
-    return [
-        owner
+    cuts = {owner: Type.NS in rtypes and owner != apex for owner, rtypes in types.items()}
+    # Beside a CNAME there is nothing else, so neither NS nor DNAME counts there.
+    return {
+        owner: cuts[owner]
         for owner, rtypes in types.items()
-        # Beside a CNAME there is nothing else, so neither NS nor DNAME counts there.
-        if Type.CNAME not in rtypes and (Type.DNAME in rtypes or (Type.NS in rtypes and owner != apex))
-    ]
+        if Type.CNAME not in rtypes and (Type.DNAME in rtypes or cuts[owner])
+    }
 
 
 def _counts(blocker: Name, owner: Name, above: list[Name]) -> bool:

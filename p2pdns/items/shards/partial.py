@@ -262,8 +262,9 @@ class _Names:
         if directory is None:
             # Here no directory is above, so the head has all names that there are.
             return closest_encloser_in(self._head.nodes, self.apex, name)
-        if name == directory.owner:
-            return name
+        # Nothing is below a DNAME, whatever a shard says.
+        if name == directory.owner or Type.DNAME in self._head.nodes[directory.owner]:
+            return directory.owner
         return self._shard_of(directory, name).closest_encloser(name)
 
     def has_wildcard(self, encloser: Name) -> bool:
