@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("gate", "compose", "link", "message", "item")
+NAMES = ("gate", "compose", "link", "message", "item", "shards")
 INPUT_BYTES_MAX = 4096  # A datagram is never longer, and short inputs are tried more often.
 INPUT_S_MAX = 20  # A hang is a find as well.
 MEMORY_MB_MAX = 1024

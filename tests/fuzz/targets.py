@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.fuzz import frames, front, items, messages
+from tests.fuzz import frames, front, items, messages, shards
 
 FOUND = Path(__file__).with_name("found")
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -34,12 +34,18 @@ def _messages_of_vectors() -> list[bytes]:
     ]
 
 
+def _shards_of_vectors() -> list[bytes]:
+    vectors = json.loads((VECTORS / "shards.json").read_text("utf-8"))
+    return shards.inputs(_messages_of_vectors(), vectors)
+
+
 TARGETS: dict[str, Target] = {
     "gate": Target(front.converse, front.conversations),
     "compose": Target(front.be_answered, front.answerings),
     "link": Target(frames.read, frames.streams),
     "message": Target(messages.read, _messages_of_vectors),
     "item": Target(items.read, lambda: items.inputs(_messages_of_vectors())),
+    "shards": Target(shards.read, _shards_of_vectors),
 }
 
 

@@ -70,8 +70,6 @@ class Directory:
         if len(rdata) < _HEAD.size:
             raise FormatError("directory-pins", f"{len(rdata)} bytes")
         _, bits, flags, epoch = _HEAD.unpack_from(rdata)
-        if bits > BITS_MAX:
-            raise FormatError("directory-bits", f"{bits}, {BITS_MAX} allowed")
         if flags & ~_FLAGS:
             raise FormatError("directory-flags", f"{flags:#04x}")
         if (len(rdata) - _HEAD.size) % PIN_BYTES:

@@ -186,7 +186,7 @@ def test_all_further_parts_of_a_shard_are_needed_together_and_in_any_order() -> 
 def test_a_part_of_another_edition_is_refused_and_the_shard_stays_missing() -> None:
     # Its key has signed it, and the shard names its pin; the nonce alone tells.
     foreign = b"\3oldn" + b"slice"
-    first = b"\1nonc\1" + pin(foreign) + b"begin"
+    first = b"\1nonc\2" + pin(foreign) + b"last" + b"begin"
     head = divided(a_zone(("www", Type.A, IP)), [Made(KEY, 0)]).head
     old = divided(a_zone(("www", Type.A, IP)), [Made(KEY, 0)]).values
     shard = next(iter(old.values()))
