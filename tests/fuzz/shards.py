@@ -18,7 +18,7 @@ from p2pdns.errors import FormatError, StrangerError
 from p2pdns.items.shards.directory import BITS_MAX, DIRECTORY_TYPE, Directory
 from p2pdns.items.shards.head import ENCLOSING_MAX, Head
 from p2pdns.items.shards.partial import Needed, PartialZone
-from p2pdns.items.shards.pinned import Pinned, Place
+from p2pdns.items.shards.pinned import Pinned, SaltLetter
 from p2pdns.items.shards.values import PARTS_MAX, cut, verified
 
 APEX = Name.of(b"y" * 52)
@@ -27,7 +27,7 @@ SEQ = 1_700_000_000_000_000
 TYPES = (1, 2, 5, 6, 16, 39, 255, DIRECTORY_TYPE)
 QUESTIONS_MAX = 40
 ROUNDS_MAX = 3 * 17 * 2  # Manifest, shard and parts, of a name and a wildcard, for each alias.
-_PLACES = tuple(Place)
+_PLACES = tuple(SaltLetter)
 
 
 def read(data: bytes) -> None:
@@ -50,7 +50,7 @@ def _read_directory(data: bytes) -> None:
 
 def _read_value(data: bytes) -> None:
     place, bits, value = (
-        _PLACES[data[0] % len(_PLACES)] if data else Place.SHARD,
+        _PLACES[data[0] % len(_PLACES)] if data else SaltLetter.SHARD,
         (data[1:2] or b"\0")[0] % 13,
         data[2:],
     )

@@ -13,7 +13,7 @@ import pytest
 
 from p2pdns.dns.message import RR, Message, wire
 from p2pdns.dns.name import Name
-from p2pdns.dns.registry import Type
+from p2pdns.dns.registry import OURS_ALONE, Type
 from p2pdns.dns.zone import Zone
 from p2pdns.errors import BadItem
 from p2pdns.items import item, keys
@@ -25,6 +25,9 @@ from p2pdns.items.item import (
     signing_buffer,
 )
 from p2pdns.items.keys import SecretKey
+from p2pdns.items.shards.directory import BITS_MAX, DIRECTORY_TYPE
+from p2pdns.items.shards.pinned import Pinned, SaltLetter, pin_of
+from p2pdns.items.shards.values import PARTS_MAX, message_bytes_max, verified
 from p2pdns.naming import ZONE_KEY_ALPHABET
 from tests.unit.dns.strategies import uncompressed
 
@@ -230,3 +233,57 @@ def test_every_threat_says_what_holds_where_and_what_does_not() -> None:
             path = ROOT / place
             # A file that outgrew its room became a folder of the same name.
             assert path.exists() or path.with_suffix("").is_dir(), f"{title}: {place}"
+
+
+DIVIDED = SPEC.partition("## 7. Zones of any size")[2]
+# Only for directories of our own making: four bytes of a stranger's are always an epoch.
+NEVER_COUNTED = {"directory-epoch"}
+
+
+def test_every_reason_for_leaving_out_a_part_of_a_divided_zone_is_on_the_page() -> None:
+    """The code gives a reason as the first argument of an error, as a key of a counter, or as a result."""
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "p2pdns/items/shards").glob("*.py"))
+    given = set(re.findall(r'(?:BadItem|FormatError)\(\s*"([a-z-]+)"', source))
+    given |= {one or other for one, other in re.findall(r'dropped\["([a-z-]+)"\]|return "([a-z-]+)"', source)}
+    on_page = set(re.findall(r"`([a-z]+(?:-[a-z]+)*)`", DIVIDED))
+    assert "foreign-cell" in given
+    # A head with a salt is refused as every zone with one is, and an RR that stands twice is counted as in §3.
+    assert given - NEVER_COUNTED - {"zone-with-salt", "duplicate"} <= on_page
+
+
+def test_letters_of_salts_on_the_page_are_the_places() -> None:
+    """The table of items with a salt, row by row."""
+    letters = re.findall(r"^\| `([a-z])` \|", DIVIDED, re.MULTILINE)
+    assert sorted(letters) == sorted(place.value.decode() for place in SaltLetter)
+
+
+def test_rules_of_a_salted_value_fail_in_the_order_of_the_page() -> None:
+    """With each rule broken together with all later ones, its own reason is given."""
+    page = section("Values with a salt")
+    numbered = re.findall(r"^\d+\. .*?`([a-z]+-[a-z-]+)`", page, re.MULTILINE)
+    assert numbered == [
+        "pin-wrong",
+        "shard-too-short",
+        "shard-kind",
+        "manifest-pins",
+        "part-count",
+        "part-empty",
+        "part-nonce",
+        "not-dns",
+    ]
+    broken = {"pin-wrong": b"", "shard-too-short": b"\x09", "shard-kind": b"\x09nonc", "part-count": b"\x01nonc\x00"}
+    broken |= {"part-empty": b"\x01nonc\x01pin"}
+    for reason, value in broken.items():
+        pin = b"none" if reason == "pin-wrong" else pin_of(value)
+        with pytest.raises(BadItem) as caught:
+            verified(Pinned(SaltLetter.SHARD, APEX, 1, 0, pin), value)
+        assert caught.value.reason == reason
+
+
+def test_types_of_a_divided_zone_on_the_page_are_the_codes() -> None:
+    """The page names the private types by number."""
+    assert f"RR of TYPE{DIRECTORY_TYPE} and class IN" in DIVIDED
+    assert OURS_ALONE == (DIRECTORY_TYPE, DIRECTORY_TYPE + 1)
+    assert f"d | 1 | 0 … {BITS_MAX}" in DIVIDED
+    assert f"1*{PARTS_MAX}pin" in DIVIDED
+    assert message_bytes_max() // 1000 == 23

@@ -17,23 +17,27 @@ from p2pdns.errors import BadItem, ZoneFileError
 from p2pdns.items.dividing.heading import Layout, laid_out
 from p2pdns.items.dividing.planning import PlannedDirectory, planned
 from p2pdns.items.dividing.sizes import message_of
-from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT
+from p2pdns.items.item import SEQ_PER_SECOND, VALUE_BYTES_WRITE_DEFAULT
 from p2pdns.items.packet import compose_packet, size_of
 from p2pdns.items.shards.directory import DIRECTORY_TYPE, MANIFEST_PINS_MAX, Directory
 from p2pdns.items.shards.head import Head
-from p2pdns.items.shards.pinned import Pinned, Place, pin_of
+from p2pdns.items.shards.pinned import Pinned, SaltLetter, pin_of
 from p2pdns.items.shards.shard import Shard
 from p2pdns.items.shards.values import NONCE_BYTES, First, Manifest, Part, Whole, cut, joined, verified
 
 ENTROPY_BYTES = 32  # Drawn once the content is final: all nonces of a division are made of them.
 ITEMS_MAX = 8_192  # Items of one key that a node keeps; a division with more would lose some at each of its holders.
 
+# A head may be so much newer than an item that it pins. Holders keep an item for a time after its seq, those with a salt
+# for this much longer, and so none ends before its head.
+RENEWED_AFTER_S = 7 * 86_400
+
 ShardKey = tuple[Name, int | None]
 """The owner of a directory, and the index of one of its shards; None for its own shard."""
 
 
 @dataclass(frozen=True, slots=True)
-class Edition:
+class ShardEdition:
     """One edition of a shard: its message, and its values, the further parts behind the first one."""
 
     message: bytes
@@ -52,7 +56,7 @@ class Division:
     head: bytes
     directories: Mapping[Name, Directory] = field(default_factory=dict)
     manifests: Mapping[tuple[Name, int], bytes] = field(default_factory=dict)
-    shards: Mapping[ShardKey, Edition] = field(default_factory=dict)
+    shards: Mapping[ShardKey, ShardEdition] = field(default_factory=dict)
 
     def items(self) -> Iterator[tuple[Pinned, bytes]]:
         """Yield all items with a salt in the order in which they are to be put: parts, shards, manifests."""
@@ -92,8 +96,8 @@ class Division:
 
     def _pinned(self, owner: Name, index: int | None) -> Pinned:
         directory = self.directories[owner]
-        place = Place.OWN if index is None else Place.SHARD
-        return Pinned(place, owner, directory.epoch, directory.bits, self.shards[owner, index].pin, index or 0)
+        letter = SaltLetter.OWN if index is None else SaltLetter.SHARD
+        return Pinned(letter, owner, directory.epoch, directory.bits, self.shards[owner, index].pin, index or 0)
 
 
 def divide(
@@ -145,7 +149,7 @@ def gathered(apex: Name, head: bytes, value_of: Callable[[Pinned], bytes | None]
     }
     missing: list[Pinned] = []
     manifests: dict[tuple[Name, int], bytes] = {}
-    shards: dict[ShardKey, Edition] = {}
+    shards: dict[ShardKey, ShardEdition] = {}
     for owner, directory in directories.items():
         keys: list[tuple[ShardKey, Pinned]] = []
         if directory.own is not None:
@@ -164,20 +168,25 @@ def gathered(apex: Name, head: bytes, value_of: Callable[[Pinned], bytes | None]
             keys += [((owner, index), directory.shard(index, pins)) for index in indexes]
         for key, wanted in keys:
             edition = _edition(wanted, value_of)
-            if isinstance(edition, Edition):
+            if isinstance(edition, ShardEdition):
                 shards[key] = edition
             else:
                 missing += edition
     return missing or Division(apex, head, directories, manifests, shards)
 
 
-def _edition(wanted: Pinned, value_of: Callable[[Pinned], bytes | None]) -> Edition | list[Pinned]:
+def is_renewed_with(head_seq: int, seq: int) -> bool:
+    """Return whether an item with a seq is signed again, with the same value, when a head with that seq pins it."""
+    return head_seq - seq > RENEWED_AFTER_S * SEQ_PER_SECOND
+
+
+def _edition(wanted: Pinned, value_of: Callable[[Pinned], bytes | None]) -> ShardEdition | list[Pinned]:
     value = value_of(wanted)
     if value is None:
         return [wanted]
     said = verified(wanted, value)
     if isinstance(said, Whole):
-        return Edition(said.message, (value,))
+        return ShardEdition(said.message, (value,))
     assert isinstance(said, First), "a shard is found under its salt"
     further = [(part := wanted.part(number, pin), value_of(part)) for number, pin in enumerate(said.pins, 1)]
     if any(found is None for _, found in further):
@@ -185,7 +194,7 @@ def _edition(wanted: Pinned, value_of: Callable[[Pinned], bytes | None]) -> Edit
     values = [found for _, found in further if found is not None]
     parts = [verified(part, found) for (part, _), found in zip(further, values, strict=True)]
     message = joined(said, [part for part in parts if isinstance(part, Part)])
-    return Edition(message, (value, *values))
+    return ShardEdition(message, (value, *values))
 
 
 def _content(rrsets: Iterable[RRset]) -> dict[Name, list[RRset]]:
@@ -215,7 +224,7 @@ class _Divider:
         """Return the division of a plan and a layout."""
         directories: dict[Name, Directory] = {}
         manifests: dict[tuple[Name, int], bytes] = {}
-        shards: dict[ShardKey, Edition] = {}
+        shards: dict[ShardKey, ShardEdition] = {}
         for plan in plans:
             owner, own_pin = plan.owner, None
             pins = []
@@ -238,7 +247,7 @@ class _Divider:
         head = message_of([*layout.records, *(directory.rrset for directory in directories.values())])
         return Division(self._apex, head, directories, manifests, shards)
 
-    def _edition(self, plan: PlannedDirectory, index: int | None, rrsets: Iterable[RRset]) -> Edition:
+    def _edition(self, plan: PlannedDirectory, index: int | None, rrsets: Iterable[RRset]) -> ShardEdition:
         """Return the former edition of a shard where its message has not changed, else a new one."""
         message = message_of(rrsets)
         former = self._former
@@ -247,17 +256,17 @@ class _Divider:
             edition = former.shards.get((plan.owner, index))
             if edition is not None and edition.message == message:
                 return edition
-        nonce = self._nonce(Place.OWN if index is None else Place.SHARD, plan.owner, index or 0)
-        return Edition(message, cut(message, nonce, self._value_bytes_max))
+        nonce = self._nonce(SaltLetter.OWN if index is None else SaltLetter.SHARD, plan.owner, index or 0)
+        return ShardEdition(message, cut(message, nonce, self._value_bytes_max))
 
     def _manifest(self, owner: Name, number: int, pins: tuple[bytes, ...]) -> bytes:
         former = None if self._former is None else self._former.manifests.get((owner, number))
-        fresh = Manifest(self._nonce(Place.MANIFEST, owner, number), pins).compose()
+        fresh = Manifest(self._nonce(SaltLetter.MANIFEST, owner, number), pins).compose()
         return former if former is not None and former[1 + NONCE_BYTES :] == fresh[1 + NONCE_BYTES :] else fresh
 
-    def _nonce(self, place: Place, owner: Name, index: int) -> bytes:
+    def _nonce(self, letter: SaltLetter, owner: Name, index: int) -> bytes:
         """Return the random bytes of one value; nobody who does not know the entropy can foresee them."""
-        where = place.value + owner.folded().wire() + index.to_bytes(2)
+        where = letter.value + owner.folded().wire() + index.to_bytes(2)
         return hashlib.sha256(self._entropy + where).digest()[:NONCE_BYTES]
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from p2pdns.dns.message import RRset
 from p2pdns.dns.name import Name
 from p2pdns.errors import FormatError
-from p2pdns.items.shards.pinned import PIN_BYTES, Pinned, Place
+from p2pdns.items.shards.pinned import PIN_BYTES, Pinned, SaltLetter
 
 DIRECTORY_TYPE = 65310  # Of the private types of RFC 6895 §3.1; nobody but the divider makes such a record.
 DIRECTORY_TTL = 300  # Seconds. Readers of ours do not use it; others may take the lowest TTL of a packet for its life.
@@ -114,18 +114,18 @@ class Directory:
         """What is pinned as the owner's own shard."""
         if self.own_pin is None:
             return None
-        return Pinned(Place.OWN, self.owner, self.epoch, self.bits, self.own_pin)
+        return Pinned(SaltLetter.OWN, self.owner, self.epoch, self.bits, self.own_pin)
 
     def manifest(self, index: int) -> Pinned:
         """Return what is pinned as the manifest for the shard with an index."""
         number = index // MANIFEST_PINS_MAX
-        return Pinned(Place.MANIFEST, self.owner, self.epoch, self.bits, self.pins[number], number)
+        return Pinned(SaltLetter.MANIFEST, self.owner, self.epoch, self.bits, self.pins[number], number)
 
     def shard(self, index: int, manifest: tuple[bytes, ...] | None = None) -> Pinned:
         """Return what is pinned as the shard with an index, by the directory or by these pins of its manifest."""
         assert (manifest is not None) == self.by_manifests, "pins come from the place that the directory names"
         pin = self.pins[index] if manifest is None else manifest[index % MANIFEST_PINS_MAX]
-        return Pinned(Place.SHARD, self.owner, self.epoch, self.bits, pin, index)
+        return Pinned(SaltLetter.SHARD, self.owner, self.epoch, self.bits, pin, index)
 
 
 def index_of(owner: Name, epoch: int, bits: int, cell: bytes) -> int:

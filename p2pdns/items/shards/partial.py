@@ -20,7 +20,7 @@ from p2pdns.dns.zone.answer import CHAIN_LINKS_MAX, Kind, Search, ZoneAnswer, cl
 from p2pdns.errors import BadItem
 from p2pdns.items.shards.directory import MANIFEST_PINS_MAX, Directory
 from p2pdns.items.shards.head import Head, Unreadable
-from p2pdns.items.shards.pinned import Pinned, Place
+from p2pdns.items.shards.pinned import Pinned, SaltLetter
 from p2pdns.items.shards.shard import Shard
 from p2pdns.items.shards.values import First, Manifest, Part, Whole, joined, verified
 
@@ -194,9 +194,9 @@ class PartialZone:
             return False
         if (directory.epoch, directory.bits) != (wanted.epoch, wanted.bits):
             return False
-        if wanted.place is Place.OWN:
+        if wanted.letter is SaltLetter.OWN:
             return directory.own == wanted
-        if wanted.place is Place.MANIFEST:
+        if wanted.letter is SaltLetter.MANIFEST:
             return directory.by_manifests and directory.manifest(wanted.index * MANIFEST_PINS_MAX) == wanted
         try:
             return self._wanted(directory, wanted.index) == wanted
@@ -211,7 +211,7 @@ class PartialZone:
     def _take_shard(self, wanted: Pinned, message: bytes) -> None:
         directory = self.head.directories.get(wanted.owner)
         assert isinstance(directory, Directory), f"a directory pins {wanted}"
-        if wanted.place is Place.OWN:
+        if wanted.letter is SaltLetter.OWN:
             shard = Shard.verified_own(self.head, directory, message)
         else:
             shard = Shard.verified(self.head, directory, wanted.index, message)

@@ -20,7 +20,7 @@ PIN_BYTES = 4
 SALT_DIGEST_BYTES = 15  # Behind a letter; a look-up of 16 bytes more is no larger datagram in practice.
 
 
-class Place(Enum):
+class SaltLetter(Enum):
     """What a salted item is: the first letter of its salt."""
 
     MANIFEST = b"m"
@@ -30,9 +30,9 @@ class Place(Enum):
     OWN_PART = b"b"
 
 
-PART_OF = {Place.SHARD: Place.PART, Place.OWN: Place.OWN_PART}
-_WORDS = {Place.MANIFEST: "manifest", Place.SHARD: "shard", Place.OWN: "own shard"}
-_WORDS |= {Place.PART: "shard", Place.OWN_PART: "own shard"}
+PART_OF = {SaltLetter.SHARD: SaltLetter.PART, SaltLetter.OWN: SaltLetter.OWN_PART}
+_WORDS = {SaltLetter.MANIFEST: "manifest", SaltLetter.SHARD: "shard", SaltLetter.OWN: "own shard"}
+_WORDS |= {SaltLetter.PART: "shard", SaltLetter.OWN_PART: "own shard"}
 
 
 def pin_of(value: bytes) -> bytes:
@@ -41,15 +41,22 @@ def pin_of(value: bytes) -> bytes:
 
 
 class Pinned:
-    """One salted item that a head, a manifest or a shard pins; equal if place, directory and pin are.
+    """One salted item that a head, a manifest or a shard pins; equal if letter, directory and pin are.
 
     `owner` is that of the directory; `number` counts the further parts of a shard from 1, and `of` is that shard.
     """
 
     def __init__(
-        self, place: Place, owner: Name, epoch: int, bits: int, pin: bytes, index: int = 0, of: Pinned | None = None
+        self,
+        letter: SaltLetter,
+        owner: Name,
+        epoch: int,
+        bits: int,
+        pin: bytes,
+        index: int = 0,
+        of: Pinned | None = None,
     ) -> None:
-        self.place = place
+        self.letter = letter
         self.owner = owner
         self.epoch = epoch
         self.bits = bits
@@ -60,7 +67,7 @@ class Pinned:
 
     def part(self, number: int, pin: bytes) -> Pinned:
         """Return the further part of this shard that has a number and a pin."""
-        part = Pinned(PART_OF[self.place], self.owner, self.epoch, self.bits, pin, self.index, self)
+        part = Pinned(PART_OF[self.letter], self.owner, self.epoch, self.bits, pin, self.index, self)
         part.number = number
         return part
 
@@ -69,7 +76,7 @@ class Pinned:
         """The salt of the item: 16 bytes."""
         where = self.epoch.to_bytes(4) + bytes([self.bits]) + self.index.to_bytes(2) + bytes([self.number])
         digest = hashlib.sha256(self.owner.folded().wire() + where + self.pin).digest()
-        return self.place.value + digest[:SALT_DIGEST_BYTES]
+        return self.letter.value + digest[:SALT_DIGEST_BYTES]
 
     def target(self, key: ZoneKey) -> bytes:
         """Return the target of the item of a key."""
@@ -88,10 +95,10 @@ class Pinned:
 
     def __str__(self) -> str:
         """Return the item in words for an error: `shard 5 of 8 of a.example.`."""
-        count = f" {self.index + 1} of {1 << self.bits}" if self.place in (Place.SHARD, Place.PART) else ""
-        count = f" {self.index + 1}" if self.place is Place.MANIFEST else count
+        count = f" {self.index + 1} of {1 << self.bits}" if self.letter in (SaltLetter.SHARD, SaltLetter.PART) else ""
+        count = f" {self.index + 1}" if self.letter is SaltLetter.MANIFEST else count
         part = f"part {self.number} of " if self.number else ""
-        return f"{part}{_WORDS[self.place]}{count} of {self.owner}"
+        return f"{part}{_WORDS[self.letter]}{count} of {self.owner}"
 
     def __repr__(self) -> str:
         return f"<Pinned {self}>"

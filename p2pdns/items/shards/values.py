@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from p2pdns.errors import BadItem
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT
 from p2pdns.items.shards.directory import MANIFEST_PINS_MAX, cut_pins
-from p2pdns.items.shards.pinned import PIN_BYTES, Pinned, Place, pin_of
+from p2pdns.items.shards.pinned import PIN_BYTES, Pinned, SaltLetter, pin_of
 
 KIND_WHOLE, KIND_FIRST, KIND_MANIFEST, KIND_PART = range(4)
 NONCE_BYTES = 4  # Whoever may edit one record cannot foresee them: to meet an old pin takes 2³² publications.
 HEAD_BYTES = 1 + NONCE_BYTES
 PARTS_MAX = 24  # Further parts of a shard: asked for together, they are as many requests as a look-up's last round.
 _KINDS = {
-    Place.MANIFEST: (KIND_MANIFEST,),
-    Place.SHARD: (KIND_WHOLE, KIND_FIRST),
-    Place.OWN: (KIND_WHOLE, KIND_FIRST),
-    Place.PART: (KIND_PART,),
-    Place.OWN_PART: (KIND_PART,),
+    SaltLetter.MANIFEST: (KIND_MANIFEST,),
+    SaltLetter.SHARD: (KIND_WHOLE, KIND_FIRST),
+    SaltLetter.OWN: (KIND_WHOLE, KIND_FIRST),
+    SaltLetter.PART: (KIND_PART,),
+    SaltLetter.OWN_PART: (KIND_PART,),
 }
 
 
@@ -96,7 +96,7 @@ def verified(wanted: Pinned, value: bytes) -> SaltedValue:
     if len(value) < HEAD_BYTES:
         raise BadItem("shard-too-short", f"{len(value)} bytes, {HEAD_BYTES} at least")
     kind, nonce, rest = value[0], value[1:HEAD_BYTES], value[HEAD_BYTES:]
-    if kind not in _KINDS[wanted.place]:
+    if kind not in _KINDS[wanted.letter]:
         raise BadItem("shard-kind", f"{kind} in a {wanted}")
     if kind == KIND_WHOLE:
         return Whole(nonce, rest)

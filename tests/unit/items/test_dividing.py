@@ -16,14 +16,16 @@ from p2pdns.dns.registry import Type
 from p2pdns.dns.zone import Zone
 from p2pdns.dns.zone.answer import Kind
 from p2pdns.errors import ZoneFileError
-from p2pdns.items.dividing import ITEMS_MAX, Division, divide, gathered
-from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, MutableItem
+from p2pdns.dht.node.republish import KEPT_S_MAX
+from p2pdns.items.dividing import ITEMS_MAX, RENEWED_AFTER_S, Division, divide, gathered, is_renewed_with
+from p2pdns.items.item import SEQ_PER_SECOND, VALUE_BYTES_WRITE_DEFAULT, MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.items.packet import compose_packet
 from p2pdns.items.shards.directory import index_of
 from p2pdns.items.shards.head import Head
 from p2pdns.items.shards.partial import PartialZone
-from p2pdns.items.shards.pinned import Pinned
+from p2pdns.items.shards.pinned import Pinned, SaltLetter
+from p2pdns.items.shards.values import First, Manifest, verified
 from tests.unit.items.divisions import asked
 
 SECRET = SecretKey.generate(bytes(range(32)))
@@ -197,7 +199,7 @@ def test_an_edit_of_one_host_changes_its_shard_and_the_head_and_no_more() -> Non
     rrsets = hosts(1000)
     rrsets[500] = rrset("host500", Type.A, address(9_999))
     division = divided(rrsets, former, mark=1, now=NOW + 99)
-    assert [pinned.place.value for pinned, _ in division.fresh_items(former)] == [b"s"]
+    assert [pinned.letter.value for pinned, _ in division.fresh_items(former)] == [b"s"]
     assert division.head != former.head
     assert division.directories[APEX].epoch == former.directories[APEX].epoch
 
@@ -209,7 +211,29 @@ def test_an_edit_beyond_128_shards_changes_a_manifest_too() -> None:
     rrsets[7] = rrset("host7", Type.AAAA, bytes(16))
     fresh = divided(rrsets, former, mark=1).fresh_items(former)
     # Parts before what pins them, and the manifest last: nothing is pinned that is not there.
-    assert [pinned.place.value for pinned, _ in fresh] == [b"s", b"m"]
+    assert [pinned.letter.value for pinned, _ in fresh] == [b"s", b"m"]
+
+
+def test_nothing_is_pinned_before_it_is_put() -> None:
+    division = divided([*hosts(6000), *ZONES["an RRset of 20 kB"], *ZONES["an apex of 30 TXT"]])
+    put: set[bytes] = set()
+    letters = set()
+    for pinned, value in division.fresh_items(None):
+        # A value holds the pins of all that it pins.
+        said = verified(pinned, value)
+        if isinstance(said, First | Manifest):
+            assert all(pin in put for pin in said.pins)
+        put.add(pinned.pin)
+        letters.add(pinned.letter)
+    assert letters == set(SaltLetter)
+    assert all(pin in put for directory in division.directories.values() for pin in directory.pins)
+
+
+def test_an_item_is_signed_again_with_a_head_that_is_a_week_newer() -> None:
+    week = RENEWED_AFTER_S * SEQ_PER_SECOND
+    assert [is_renewed_with(SEQ + age, SEQ) for age in (0, week, week + 1)] == [False, False, True]
+    # The lower bound of an item's life: its holders keep it for a fortnight and a week after its seq.
+    assert RENEWED_AFTER_S + KEPT_S_MAX == 21 * 86_400
 
 
 def test_the_same_zone_again_changes_nothing() -> None:

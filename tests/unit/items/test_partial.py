@@ -235,7 +235,7 @@ def test_a_newer_head_confirms_the_shards_that_it_pins_too(by_manifests: bool) -
     for number in range(40):
         question = Question(at(f"h{number}"), Type.A)
         while isinstance(outcome := partial.answer(question), Needed):
-            fetched += [wanted.place.value for wanted in outcome.items]
+            fetched += [wanted.letter.value for wanted in outcome.items]
             for wanted in outcome.items:
                 partial = partial.with_value(wanted, new.values[wanted.salt])
         assert_same(outcome, changed.answer(question))

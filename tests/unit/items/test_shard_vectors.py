@@ -17,7 +17,7 @@ from p2pdns.errors import BadItem, FormatError
 from p2pdns.items.shards.directory import Directory, index_of
 from p2pdns.items.shards.head import Head
 from p2pdns.items.shards.partial import PartialZone
-from p2pdns.items.shards.pinned import Pinned, Place
+from p2pdns.items.shards.pinned import Pinned, SaltLetter
 from p2pdns.items.shards.shard import Shard
 from p2pdns.items.shards.values import verified
 from tests.unit.items.divisions import asked
@@ -41,10 +41,10 @@ def each(part: str) -> pytest.MarkDecorator:
 
 def pinned_of(vector: Vector, owner: Name, pin: bytes) -> Pinned:
     """Return what a vector wants; a further part is one of the shard with the same index."""
-    place, number = Place(vector["letter"].encode()), vector["number"]
+    place, number = SaltLetter(vector["letter"].encode()), vector["number"]
     epoch = vector.get("epoch", 1)
     if number:
-        whole = Place.SHARD if place is Place.PART else Place.OWN
+        whole = SaltLetter.SHARD if place is SaltLetter.PART else SaltLetter.OWN
         return Pinned(whole, owner, epoch, vector["bits"], b"none", vector["index"]).part(number, pin)
     return Pinned(place, owner, epoch, vector["bits"], pin, vector["index"])
 
