@@ -28,8 +28,8 @@ from p2pdns.items.shards.values import NONCE_BYTES, First, Manifest, Part, Whole
 ENTROPY_BYTES = 32  # Drawn once the content is final: all nonces of a division are made of them.
 ITEMS_MAX = 8_192  # Items of one key that a node keeps; a division with more would lose some at each of its holders.
 
-# A head may be so much newer than an item that it pins. Holders keep an item for a time after its seq, those with a salt
-# for this much longer, and so none ends before its head.
+# A head may be so much newer than an item that it pins. Holders count an item's life from its seq, so they have to keep
+# those with a salt for this much longer than heads.
 RENEWED_AFTER_S = 7 * 86_400
 
 ShardKey = tuple[Name, int | None]
@@ -90,7 +90,7 @@ class Division:
         head = Head.verified(self.apex, self.head, seq)
         rrsets = list(head.zone.rrsets.values())
         for (owner, index), edition in self.shards.items():
-            shard = _shard(head, self.directories[owner], index, edition.message)
+            shard = Shard.verified(head, self.directories[owner], index, edition.message)
             rrsets += [rrset for found in shard.nodes.values() for rrset in found.values()]
         return Zone.of(self.apex, rrsets, seq)
 
@@ -279,7 +279,7 @@ def _refuse_what_readers_leave_out(division: Division, former: Division | None, 
         is_moved = former is None or former.directories.keys() != division.directories.keys()
         for (owner, index), edition in division.shards.items():
             if index is None or is_moved or former is None or former.shards.get((owner, index)) is not edition:
-                shard = _shard(head, division.directories[owner], index, edition.message)
+                shard = Shard.verified(head, division.directories[owner], index, edition.message)
                 left_out.append(dict(shard.dropped))
     except BadItem as error:
         raise ZoneFileError(f"readers could not read it: {error}", path=path) from error
@@ -288,9 +288,3 @@ def _refuse_what_readers_leave_out(division: Division, former: Division | None, 
         counts = ", ".join(f"{sum(found.get(reason, 0) for found in left_out)} × {reason}" for reason in reasons)
         hint = "remove them; docs/spec.md lists what a zone may say"
         raise ZoneFileError(f"readers would leave out records ({counts})", path=path, hint=hint)
-
-
-def _shard(head: Head, directory: Directory, index: int | None, message: bytes) -> Shard:
-    if index is None:
-        return Shard.verified_own(head, directory, message)
-    return Shard.verified(head, directory, index, message)

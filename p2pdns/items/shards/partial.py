@@ -8,6 +8,7 @@ the shards a bounded number are kept. Does not know look-ups, clocks, or whether
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -24,8 +25,8 @@ from p2pdns.items.shards.pinned import Pinned, SaltLetter
 from p2pdns.items.shards.shard import Shard
 from p2pdns.items.shards.values import First, Manifest, Part, Whole, joined, verified
 
-# Shards of one zone at hand. A shard of 900 bytes takes some 5 kB as records: the hottest names of a large zone.
-SHARDS_MAX = 1_024
+SHARDS_MAX = 1_024  # Shards of one zone at hand, as messages of a kilobyte each.
+PARSED_MAX = 16  # Of them as records, of some 20 kB each. To make them takes 0.3 ms, and fronts keep answers.
 MANIFESTS_MAX = 64  # Twice what one directory can have; each is 128 pins.
 BEGUN_MAX = 64  # Shards whose parts are being fetched: up to 23 kB each, and a question waits for one at a time.
 
@@ -47,8 +48,16 @@ class _HeldManifest(NamedTuple):
 
 
 class _HeldShard(NamedTuple):
+    """A shard as its message: its records would take some 20 kB."""
+
     wanted: Pinned
-    shard: Shard
+    message: bytes
+    lowest_ttl: int | None
+    dropped: Mapping[str, int]
+
+    @property
+    def place(self) -> int | None:
+        return None if self.wanted.letter is SaltLetter.OWN else self.wanted.index
 
 
 class _Begun(NamedTuple):
@@ -78,13 +87,15 @@ class _Unknown(Exception):
 class PartialZone:
     """A head, and the manifests and shards of it that are at hand, by their salts."""
 
-    __slots__ = ("_begun", "_manifests", "_shards", "head")
+    __slots__ = ("_begun", "_manifests", "_parsed", "_shards", "head")
 
     def __init__(self, head: Head) -> None:
         self.head = head
         self._manifests: Mapping[bytes, _HeldManifest] = {}
         self._shards: Mapping[bytes, _HeldShard] = {}
         self._begun: Mapping[bytes, _Begun] = {}
+        # The shards that were asked lately, by their salts. All zones of one head share it; it changes no answer.
+        self._parsed: OrderedDict[bytes, Shard] = OrderedDict()
 
     @property
     def shard_count(self) -> int:
@@ -94,7 +105,7 @@ class PartialZone:
     @property
     def lowest_ttl(self) -> int:
         """The lowest TTL of all that is at hand."""
-        ttls = [held.shard.lowest_ttl for held in self._shards.values()]
+        ttls = [held.lowest_ttl for held in self._shards.values()]
         return min([self.head.zone.lowest_ttl, *(ttl for ttl in ttls if ttl is not None)])
 
     @property
@@ -102,7 +113,7 @@ class PartialZone:
         """Reason -> how many records of the head and of the shards at hand were left out."""
         counts = dict(self.head.dropped)
         for held in self._shards.values():
-            for reason, count in held.shard.dropped.items():
+            for reason, count in held.dropped.items():
                 counts[reason] = counts.get(reason, 0) + count
         return MappingProxyType(counts)
 
@@ -141,11 +152,13 @@ class PartialZone:
         result._manifests = {
             salt: manifest for salt, manifest in self._manifests.items() if result._may_pin(manifest.wanted)
         }
-        result._shards = {
-            salt: held._replace(shard=held.shard.under(head))
-            for salt, held in self._shards.items()
-            if result._may_pin(held.wanted)
-        }
+        is_moved = head.directories.keys() != self.head.directories.keys()
+        kept = {salt: held for salt, held in self._shards.items() if result._may_pin(held.wanted)}
+        # What an own shard says depends on the head beside it, and a shard on the directories in it.
+        again = [held for held in kept.values() if is_moved or held.place is None]
+        result._shards = kept
+        for held in again:
+            result._take_shard(held.wanted, held.message)
         result._begun = {salt: begun for salt, begun in self._begun.items() if result._may_pin(begun.wanted)}
         return result
 
@@ -161,7 +174,7 @@ class PartialZone:
         """Return the shard with an index, or with None the own shard; `_Missing` tells what is not at hand."""
         wanted = self._wanted(directory, index)
         if (held := self._shards.get(wanted.salt)) is not None:
-            return held.shard
+            return self._parsed_of(held, directory)
         begun = self._begun.get(wanted.salt)
         if begun is None:
             raise _Missing(wanted)
@@ -173,6 +186,19 @@ class PartialZone:
             return self.shard_at(directory, index)
         except _Missing:
             return None
+
+    def _parsed_of(self, held: _HeldShard, directory: Directory) -> Shard:
+        shard = self._parsed.get(held.wanted.salt)
+        if shard is None:
+            shard = Shard.verified(self.head, directory, held.place, held.message)
+        self._note_parsed(held.wanted.salt, shard)
+        return shard
+
+    def _note_parsed(self, salt: bytes, shard: Shard) -> None:
+        self._parsed[salt] = shard
+        self._parsed.move_to_end(salt)
+        if len(self._parsed) > PARSED_MAX:
+            self._parsed.popitem(last=False)
 
     def _wanted(self, directory: Directory, index: int | None) -> Pinned:
         if index is None:
@@ -206,16 +232,17 @@ class PartialZone:
     def _copy(self) -> PartialZone:
         result = PartialZone(self.head)
         result._manifests, result._shards, result._begun = self._manifests, self._shards, self._begun
+        result._parsed = self._parsed
         return result
 
     def _take_shard(self, wanted: Pinned, message: bytes) -> None:
         directory = self.head.directories.get(wanted.owner)
         assert isinstance(directory, Directory), f"a directory pins {wanted}"
-        if wanted.letter is SaltLetter.OWN:
-            shard = Shard.verified_own(self.head, directory, message)
-        else:
-            shard = Shard.verified(self.head, directory, wanted.index, message)
-        self._shards = _with(self._shards, wanted.salt, _HeldShard(wanted, shard), SHARDS_MAX)
+        held = _HeldShard(wanted, message, None, {})
+        shard = Shard.verified(self.head, directory, held.place, message)
+        held = held._replace(lowest_ttl=shard.lowest_ttl, dropped=shard.dropped or _NOTHING)
+        self._shards = _with(self._shards, wanted.salt, held, SHARDS_MAX)
+        self._note_parsed(wanted.salt, shard)
         self._begun = {salt: begun for salt, begun in self._begun.items() if salt != wanted.salt}
 
     def _take_part(self, wanted: Pinned, part: Part) -> None:
@@ -234,6 +261,7 @@ class PartialZone:
             self._begun = {**self._begun, wanted.of.salt: begun}
 
 
+_NOTHING: Mapping[str, int] = MappingProxyType({})
 Held = TypeVar("Held")
 
 

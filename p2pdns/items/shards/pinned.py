@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from enum import Enum
-from functools import cached_property
 
 from p2pdns.dns.name import Name
 from p2pdns.errors import BadItem
@@ -46,6 +45,11 @@ class Pinned:
     `owner` is that of the directory; `number` counts the further parts of a shard from 1, and `of` is that shard.
     """
 
+    # Slots: a reader keeps one for each of some hundred shards.
+    __slots__ = ("bits", "epoch", "index", "letter", "number", "of", "owner", "pin", "salt")
+
+    salt: bytes  # 16 bytes.
+
     def __init__(
         self,
         letter: SaltLetter,
@@ -54,6 +58,8 @@ class Pinned:
         bits: int,
         pin: bytes,
         index: int = 0,
+        *,
+        number: int = 0,
         of: Pinned | None = None,
     ) -> None:
         self.letter = letter
@@ -62,18 +68,16 @@ class Pinned:
         self.bits = bits
         self.pin = pin
         self.index = index
+        self.number = number
         self.of = of
-        self.number = 0
+        self.salt = self._salt()
 
     def part(self, number: int, pin: bytes) -> Pinned:
         """Return the further part of this shard that has a number and a pin."""
-        part = Pinned(PART_OF[self.letter], self.owner, self.epoch, self.bits, pin, self.index, self)
-        part.number = number
-        return part
+        letter = PART_OF[self.letter]
+        return Pinned(letter, self.owner, self.epoch, self.bits, pin, self.index, number=number, of=self)
 
-    @cached_property
-    def salt(self) -> bytes:
-        """The salt of the item: 16 bytes."""
+    def _salt(self) -> bytes:
         where = self.epoch.to_bytes(4) + bytes([self.bits]) + self.index.to_bytes(2) + bytes([self.number])
         digest = hashlib.sha256(self.owner.folded().wire() + where + self.pin).digest()
         return self.letter.value + digest[:SALT_DIGEST_BYTES]

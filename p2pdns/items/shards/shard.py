@@ -27,19 +27,18 @@ _BESIDE_DIRECTORY = frozenset([Type.CNAME, Type.DNAME])
 class Shard:
     """The names of a shard: `nodes` has every name that exists, empty non-terminals and inner directories too.
 
-    `inner` are the owners of the directories below this one whose names would be in this shard.
+    The owners of directories below this one are in it too, where its cells have such.
     """
 
     directory: Directory
-    index: int | None  # None for an own shard.
-    message: bytes
-    inner: tuple[Name, ...]
     nodes: Mapping[Name, Mapping[int, RRset]]
     dropped: Mapping[str, int]
 
     @classmethod
-    def verified(cls, head: Head, directory: Directory, index: int, message: bytes) -> Shard:
-        """Return the shard with an index whose message this is; BadItem where it is no DNS response."""
+    def verified(cls, head: Head, directory: Directory, index: int | None, message: bytes) -> Shard:
+        """Return the shard whose message this is, by its index or, with None, the own one; BadItem if it is no DNS."""
+        if index is None:
+            return cls._verified_own(head, directory, message)
         records, dropped = records_in(message)
         inner = head.inner_of(directory, index)
         kept = []
@@ -55,11 +54,10 @@ class Shard:
         for owner in inner:
             nodes.setdefault(owner, {})
         with_enclosers(directory.owner, nodes)
-        return cls(directory, index, message, inner, nodes, dropped)
+        return cls(directory, nodes, dropped)
 
     @classmethod
-    def verified_own(cls, head: Head, directory: Directory, message: bytes) -> Shard:
-        """Return the own shard of a directory's owner; BadItem where the message is no DNS response."""
+    def _verified_own(cls, head: Head, directory: Directory, message: bytes) -> Shard:
         records, dropped = records_in(message)
         owner = directory.owner
         kept = []
@@ -70,21 +68,11 @@ class Shard:
             else:
                 dropped[reason] += 1
         rrsets = select(head.apex, kept, dropped)
-        return cls(
-            directory, None, message, (), {owner: {rtype: rrset for (_, rtype), rrset in rrsets.items()}}, dropped
-        )
+        return cls(directory, {owner: {rtype: rrset for (_, rtype), rrset in rrsets.items()}}, dropped)
 
     @property
     def lowest_ttl(self) -> int | None:
         return min((rrset.ttl for rrsets in self.nodes.values() for rrset in rrsets.values()), default=None)
-
-    def under(self, head: Head) -> Shard:
-        """Return this shard as it is read beside another head that pins it too."""
-        if self.index is None:
-            return Shard.verified_own(head, self.directory, self.message)
-        if head.inner_of(self.directory, self.index) == self.inner:
-            return self
-        return Shard.verified(head, self.directory, self.index, self.message)
 
     def closest_encloser(self, name: Name) -> Name:
         """Return the longest existing name at or above a name of this shard; the directory's owner exists."""

@@ -16,7 +16,7 @@ from p2pdns.dns.zone.answer import Kind, ZoneAnswer
 from p2pdns.errors import BadItem
 from p2pdns.items.shards.directory import BITS_MAX
 from p2pdns.items.shards.head import Head
-from p2pdns.items.shards.partial import SHARDS_MAX, Needed, PartialZone
+from p2pdns.items.shards.partial import PARSED_MAX, SHARDS_MAX, Needed, PartialZone
 from p2pdns.limits import QUESTION_LOOKUPS_MAX
 from tests.unit.dns.strategies import KEY, OTHER_KEYS
 from tests.unit.items.divisions import SEQ, Items, Made, asked, divided, index, is_blocked, pin
@@ -289,6 +289,10 @@ def test_shards_at_hand_are_bounded() -> None:
     for name in names.values():
         _, partial, _ = asked(partial, Question(at(name), Type.A), items.values)
     assert partial.shard_count == SHARDS_MAX
+    # Few of them are kept as records; the others are read again from their messages.
+    for name in list(names.values())[-3 * PARSED_MAX :]:
+        said, partial, rounds = asked(partial, Question(at(name), Type.A), items.values)
+        assert (said.kind, rounds) == (Kind.NXDOMAIN, 0)
 
 
 def test_additional_addresses_come_from_the_shards_at_hand() -> None:

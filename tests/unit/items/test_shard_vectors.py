@@ -132,10 +132,7 @@ def test_shard_says_what_the_vector_says(vector: Vector) -> None:
     directory = head.directories[at(vector["owner"])]
     assert isinstance(directory, Directory)
     message = bytes.fromhex(vector["message"])
-    if vector["index"] is None:
-        shard = Shard.verified_own(head, directory, message)
-    else:
-        shard = Shard.verified(head, directory, vector["index"], message)
+    shard = Shard.verified(head, directory, vector["index"], message)
     found = [rrset for rrsets in shard.nodes.values() for rrset in rrsets.values()]
     assert lines(found) == vector["zone"], vector["bug"]
     assert dict(shard.dropped) == vector["dropped"], vector["bug"]
