@@ -13,18 +13,19 @@ from collections.abc import Mapping
 from p2pdns.dns.message import RR, Message, Question
 from p2pdns.dns.message.wire import compose
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import DIRECTORY
 from p2pdns.dns.zone.answer import Kind, ZoneAnswer
 from p2pdns.errors import FormatError, StrangerError
-from p2pdns.items.shards.directory import BITS_MAX, DIRECTORY_TYPE, Directory
+from p2pdns.items.shards.directory import BITS_MAX, Directory
 from p2pdns.items.shards.head import ENCLOSING_MAX, Head
 from p2pdns.items.shards.partial import Needed, PartialZone
 from p2pdns.items.shards.pinned import Pinned, SaltLetter
 from p2pdns.items.shards.values import PARTS_MAX, cut, verified
 
 APEX = Name.of(b"y" * 52)
-DIRECTORY, VALUE, HEAD, SHARD = range(4)
+RDATA, VALUE, HEAD, SHARD = range(4)
 SEQ = 1_700_000_000_000_000
-TYPES = (1, 2, 5, 6, 16, 39, 255, DIRECTORY_TYPE)
+TYPES = (1, 2, 5, 6, 16, 39, 255, DIRECTORY)
 QUESTIONS_MAX = 40
 ROUNDS_MAX = 3 * 17 * 2  # Manifest, shard and parts, of a name and a wildcard, for each alias.
 _PLACES = tuple(SaltLetter)
@@ -32,7 +33,7 @@ _PLACES = tuple(SaltLetter)
 
 def read(data: bytes) -> None:
     """Do with the rest what the first byte says."""
-    kind, rest = (data[0] & 3 if data else DIRECTORY), data[1:]
+    kind, rest = (data[0] & 3 if data else RDATA), data[1:]
     (_read_directory, _read_value, _read_head, _read_shard)[kind](rest)
 
 
@@ -88,7 +89,7 @@ def _read_shard(data: bytes) -> None:
     pins = [hashlib.sha256(value).digest()[:4] for value in values]
     inner = Directory(APEX.child(b"a").child(b"b"), 0, 1, (bytes(4),))
     directory = Directory(APEX, 0, 1, (pins[0],), None, bool(how & 2))
-    records = [RR(found.owner, DIRECTORY_TYPE, 1, 300, found.compose()) for found in (directory, inner)]
+    records = [RR(found.owner, DIRECTORY, 1, 300, found.compose()) for found in (directory, inner)]
     wanted = directory.shard(0)
     held = {wanted.salt: values[0]}
     held |= {wanted.part(number, pins[number]).salt: value for number, value in enumerate(values) if number}
@@ -121,7 +122,7 @@ def _ask(zone: PartialZone, values: Mapping[bytes, bytes], told: bytes) -> None:
 
 def inputs(messages: list[bytes], vectors: Mapping[str, list[dict[str, str]]]) -> list[bytes]:
     """Return inputs to begin with: the vectors, and messages as heads and as shards."""
-    found = [bytes([DIRECTORY]) + bytes.fromhex(vector["rdata"]) for vector in vectors["directories"]]
+    found = [bytes([RDATA]) + bytes.fromhex(vector["rdata"]) for vector in vectors["directories"]]
     for vector in vectors["values"]:
         place = [member.value.decode() for member in _PLACES].index(vector["letter"])
         found.append(bytes([VALUE, place, int(vector["bits"])]) + bytes.fromhex(vector["value"]))

@@ -13,7 +13,7 @@ import pytest
 
 from p2pdns.dns.message import RR, Message, wire
 from p2pdns.dns.name import Name
-from p2pdns.dns.registry import OURS_ALONE, Type
+from p2pdns.dns.registry import DIRECTORY, OURS_ALONE, Type
 from p2pdns.dns.zone import Zone
 from p2pdns.errors import BadItem
 from p2pdns.items import item, keys
@@ -25,7 +25,7 @@ from p2pdns.items.item import (
     signing_buffer,
 )
 from p2pdns.items.keys import SecretKey
-from p2pdns.items.shards.directory import BITS_MAX, DIRECTORY_TYPE
+from p2pdns.items.shards.directory import BITS_MAX
 from p2pdns.items.shards.pinned import Pinned, SaltLetter, pin_of
 from p2pdns.items.shards.values import PARTS_MAX, message_bytes_max, verified
 from p2pdns.naming import ZONE_KEY_ALPHABET
@@ -282,8 +282,8 @@ def test_rules_of_a_salted_value_fail_in_the_order_of_the_page() -> None:
 
 def test_types_of_a_divided_zone_on_the_page_are_the_codes() -> None:
     """The page names the private types by number."""
-    assert f"RR of TYPE{DIRECTORY_TYPE} and class IN" in DIVIDED
-    assert OURS_ALONE == (DIRECTORY_TYPE, DIRECTORY_TYPE + 1)
+    assert f"RR of TYPE{DIRECTORY} and class IN" in DIVIDED
+    assert OURS_ALONE == (DIRECTORY, DIRECTORY + 1)
     assert f"d | 1 | 0 … {BITS_MAX}" in DIVIDED
     assert f"1*{PARTS_MAX}pin" in DIVIDED
     assert message_bytes_max() // 1000 == 23

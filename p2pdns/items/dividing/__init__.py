@@ -7,19 +7,22 @@ value, and so its salt. A reader of the items reads the zone that was divided. D
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from p2pdns.dns.message import RRset, type_text
+from p2pdns.dns.message import RRset, records_of, type_text
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import OURS_ALONE
 from p2pdns.dns.zone import Zone
+from p2pdns.dns.zone.content import select
 from p2pdns.errors import BadItem, ZoneFileError
 from p2pdns.items.dividing.heading import Layout, laid_out
 from p2pdns.items.dividing.planning import PlannedDirectory, planned
 from p2pdns.items.dividing.sizes import message_of
 from p2pdns.items.item import SEQ_PER_SECOND, VALUE_BYTES_WRITE_DEFAULT
 from p2pdns.items.packet import compose_packet, size_of
-from p2pdns.items.shards.directory import DIRECTORY_TYPE, MANIFEST_PINS_MAX, Directory
+from p2pdns.items.shards.directory import MANIFEST_PINS_MAX, Directory
 from p2pdns.items.shards.head import Head
 from p2pdns.items.shards.pinned import Pinned, SaltLetter, pin_of
 from p2pdns.items.shards.shard import Shard
@@ -88,11 +91,12 @@ class Division:
     def zone(self, seq: int) -> Zone:
         """Return the whole zone, as readers of all its items see it under a head with this seq."""
         head = Head.verified(self.apex, self.head, seq)
-        rrsets = list(head.zone.rrsets.values())
+        records = list(records_of(head.zone.rrsets.values()))
         for (owner, index), edition in self.shards.items():
             shard = Shard.verified(head, self.directories[owner], index, edition.message)
-            rrsets += [rrset for found in shard.nodes.values() for rrset in found.values()]
-        return Zone.of(self.apex, rrsets, seq)
+            records += records_of(rrset for found in shard.nodes.values() for rrset in found.values())
+        dropped: Counter[str] = Counter()
+        return Zone(self.apex, select(self.apex, records, dropped), dropped, seq, head.zone.made)
 
     def _pinned(self, owner: Name, index: int | None) -> Pinned:
         directory = self.directories[owner]
@@ -105,18 +109,23 @@ def divide(
     *,
     entropy: bytes,
     unix_now: float,
+    made: Iterable[RRset] = (),
     former: Division | None = None,
     value_bytes_max: int = VALUE_BYTES_WRITE_DEFAULT,
     path: str = "zone",
 ) -> Division:
     """Return a zone as items; ZoneFileError with the numbers where it cannot be divided. `path` is for the error only.
 
-    `former` is the division that is published now, of any content: what is the same in both keeps its value.
+    `made` are the records that p2pdns alone makes, but for directories. `former` is the division that is published now,
+    of any content: what is the same in both keeps its value.
     """
     assert len(entropy) == ENTROPY_BYTES, "entropy is drawn for this division"
-    _refuse_directories(zone, path)
-    if not size_of(zone, zone.apex, size_bytes_max=value_bytes_max).over_bytes:
-        return Division(zone.apex, compose_packet(zone, zone.apex, size_bytes_max=value_bytes_max, path=path))
+    _refuse_made(zone, path)
+    beside = tuple(made)
+    rrsets = [*zone.rrsets.values(), *beside]
+    if not size_of(rrsets, zone.apex, size_bytes_max=value_bytes_max).over_bytes:
+        head = compose_packet(zone, zone.apex, made=beside, size_bytes_max=value_bytes_max, path=path)
+        return Division(zone.apex, head)
     content = _content(zone.rrsets.values())
     plans = planned(
         zone.apex,
@@ -126,7 +135,7 @@ def divide(
         unix_now=unix_now,
         path=path,
     )
-    layout = laid_out(zone.apex, plans, content, value_bytes_max=value_bytes_max, path=path)
+    layout = laid_out(zone.apex, plans, content, beside, value_bytes_max=value_bytes_max, path=path)
     division = _Divider(zone.apex, former, entropy, value_bytes_max).division(plans, layout)
     if division.item_count > ITEMS_MAX:
         what = f"the zone takes {division.item_count} items of {division.size_bytes / 1000:,.0f} kB"
@@ -204,9 +213,9 @@ def _content(rrsets: Iterable[RRset]) -> dict[Name, list[RRset]]:
     return content
 
 
-def _refuse_directories(zone: Zone, path: str) -> None:
+def _refuse_made(zone: Zone, path: str) -> None:
     for owner, rtype in zone.rrsets:
-        if rtype == DIRECTORY_TYPE:
+        if rtype in OURS_ALONE:
             what = f"{owner.text_in(zone.apex)} has {type_text(rtype)}, which p2pdns alone makes"
             raise ZoneFileError(what, path=path, hint="remove the record")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from p2pdns.dns.message import RRset
 from p2pdns.dns.name import Name
-from p2pdns.dns.registry import OURS_ALONE, Type
+from p2pdns.dns.registry import Type
 from p2pdns.errors import ZoneFileError
 from p2pdns.items.dividing.planning import Content, PlannedDirectory
 from p2pdns.items.dividing.sizes import message_of
@@ -21,7 +21,6 @@ from p2pdns.items.shards.pinned import PIN_BYTES
 # Names of which a copy is tried for the head. Most of a large zone's names do not fit, and each try composes a head.
 COPIES_TRIED_MAX = 64
 _NO_PIN = bytes(PIN_BYTES)
-_APEX_IN_HEAD = frozenset([Type.SOA, *OURS_ALONE])
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +33,22 @@ class Layout:
 
 
 def laid_out(
-    apex: Name, plans: Sequence[PlannedDirectory], content: Content, *, value_bytes_max: int, path: str
+    apex: Name,
+    plans: Sequence[PlannedDirectory],
+    content: Content,
+    made: Sequence[RRset],
+    *,
+    value_bytes_max: int,
+    path: str,
 ) -> Layout:
-    """Return the layout of a head; ZoneFileError where not even the directories fit."""
-    page = _Page(plans, value_bytes_max)
+    """Return the layout of a head; ZoneFileError where not even the directories fit.
+
+    `made` are other records about the zone, and stand in the head like the directories.
+    """
+    page = _Page(plans, made, value_bytes_max)
     for plan in plans:
         for rrset in plan.own:
-            if rrset.rtype == Type.CNAME or (plan.owner == apex and rrset.rtype in _APEX_IN_HEAD):
+            if rrset.rtype == Type.CNAME or (plan.owner == apex and rrset.rtype == Type.SOA):
                 page.records.append(rrset)
     if page.over_bytes > 0:
         hint = "divide less deeply: give a part of the zone a key of its own, and delegate to that"
@@ -59,8 +67,8 @@ def laid_out(
 class _Page:
     """The head as it fills. All directories are in it with own pins, which not all will need in the end."""
 
-    def __init__(self, plans: Sequence[PlannedDirectory], value_bytes_max: int) -> None:
-        self.records: list[RRset] = []
+    def __init__(self, plans: Sequence[PlannedDirectory], made: Sequence[RRset], value_bytes_max: int) -> None:
+        self.records = list(made)
         self.is_direct = {plan.owner: False for plan in plans}
         self._plans = plans
         self._value_bytes_max = value_bytes_max

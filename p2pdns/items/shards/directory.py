@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from p2pdns.dns.message import RRset
 from p2pdns.dns.name import Name
+from p2pdns.dns.registry import DIRECTORY
 from p2pdns.errors import FormatError
 from p2pdns.items.shards.pinned import PIN_BYTES, Pinned, SaltLetter
 
-DIRECTORY_TYPE = 65310  # Of the private types of RFC 6895 §3.1; nobody but the divider makes such a record.
 DIRECTORY_TTL = 300  # Seconds. Readers of ours do not use it; others may take the lowest TTL of a packet for its life.
 VERSION = 1
 BITS_MAX = 12  # 4,096 shards: with 0.9 kB each about 3.5 MB, and half of the items that a node keeps for one key.
@@ -91,7 +91,7 @@ class Directory:
 
     @property
     def rrset(self) -> RRset:
-        return RRset(self.owner, DIRECTORY_TYPE, DIRECTORY_TTL, (self.compose(),))
+        return RRset(self.owner, DIRECTORY, DIRECTORY_TTL, (self.compose(),))
 
     @property
     def shard_count(self) -> int:

@@ -14,12 +14,12 @@ from types import MappingProxyType
 
 from p2pdns.dns.message import RR, RRset
 from p2pdns.dns.name import Name
-from p2pdns.dns.registry import Class, Type
-from p2pdns.dns.zone import Zone, records_in, with_enclosers
+from p2pdns.dns.registry import DIRECTORY, Class, Type
+from p2pdns.dns.zone import Zone, is_made, records_in, with_enclosers
 from p2pdns.dns.zone.content import refusal_of, select
 from p2pdns.errors import BadItem, FormatError
 from p2pdns.items.item import MutableItem
-from p2pdns.items.shards.directory import DIRECTORY_TYPE, Directory
+from p2pdns.items.shards.directory import Directory
 
 ENCLOSING_MAX = 3  # Directories at or above one name. More would only hide which of them a name belongs to.
 
@@ -47,10 +47,11 @@ class Head:
         directories = _kept(apex, found, others, dropped)
         self.directories = MappingProxyType(directories)
         self._depths = sorted({len(owner.labels) for owner in directories}, reverse=True)
-        own = [record for record in others if not self._is_copy(record.owner)]
+        made = tuple([record for record in others if is_made(record, apex)])
+        own = [record for record in others if record not in made and not self._is_copy(record.owner)]
         rrsets = select(apex, own, dropped)
         self.dropped = MappingProxyType(dropped)
-        self.zone = Zone(apex, rrsets, dropped, seq)
+        self.zone = Zone(apex, rrsets, dropped, seq, made)
         nodes = {name: dict(found) for name, found in self.zone.nodes.items()}
         for owner in directories:
             nodes.setdefault(owner, {})
@@ -102,7 +103,7 @@ def _sorted_out(apex: Name, records: Iterable[RR]) -> tuple[dict[Name, list[RR]]
     found: dict[Name, list[RR]] = {}
     others = []
     for record in records:
-        is_directory = record.rtype == DIRECTORY_TYPE and record.rclass == Class.IN
+        is_directory = record.rtype == DIRECTORY and record.rclass == Class.IN
         if is_directory and record.owner.is_at_or_below(apex):
             found.setdefault(record.owner, []).append(record)
         else:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from p2pdns.dns.message import Question, RRset
 from p2pdns.dns.name import Name
-from p2pdns.dns.registry import Type
+from p2pdns.dns.registry import COMMITMENT, Type
 from p2pdns.dns.zone import Zone
 from p2pdns.dns.zone.answer import Kind
 from p2pdns.errors import ZoneFileError
@@ -371,10 +371,12 @@ def test_the_head_is_a_packet_with_the_apex_and_copies_for_other_readers() -> No
 
 
 def test_a_commitment_to_a_next_key_stays_in_the_head() -> None:
-    commitment = rrset("@", 65311, bytes(72))
-    apex = [rrset("@", Type.TXT, text(60, number)) for number in range(1)]
-    division = divided([*hosts(200), *apex, commitment])
-    assert Head.verified(APEX, division.head, SEQ).zone.rrsets[APEX, 65311].rdatas == commitment.rdatas
+    commitment = rrset("@", COMMITMENT, bytes(72), ttl=0)
+    for count in (5, 200):
+        division = divide(zone_of(hosts(count)), made=[commitment], entropy=bytes(32), unix_now=NOW)
+        assert Head.verified(APEX, division.head, SEQ).zone.made == commitment.records()
+        assert division.zone(SEQ).made == commitment.records()
+        assert not Head.verified(APEX, division.head, SEQ).dropped
 
 
 def test_items_can_be_signed_and_are_found_under_their_targets() -> None:
