@@ -132,7 +132,7 @@ def _plan(ground: _Ground, owner: Name, owners: Sequence[Name], names: Sequence[
             largest = max(shard, key=lambda cell: (sizes[cell], cell))
             # Many small cells in one shard are scattered by another epoch. A large one is large in any.
             if 4 * sizes[largest] >= load.shard_bytes(shard):
-                return _nested(ground, owner, owners, cells[largest])
+                return _nested(ground, owner, cells[largest])
     what = f"{len(sizes)} names below {owner} do not fit {1 << bits} shards of {ground.room_bytes} bytes"
     raise ground.refusal(what, "divide the zone: give a part of it a key of its own, and delegate to that")
 
@@ -174,7 +174,7 @@ def _fits(ground: _Ground, load: Load, cells: Mapping[bytes, Sequence[Name]], sh
     return size_of_message(ground.apex, rrsets) <= ground.room_bytes
 
 
-def _nested(ground: _Ground, owner: Name, owners: Sequence[Name], names: Sequence[Name]) -> Name:
+def _nested(ground: _Ground, owner: Name, names: Sequence[Name]) -> Name:
     """Return the name at or below the top of a large cell that gets a directory.
 
     It is the top, or a name below it that all but one value's worth of the cell is at or below: a reverse zone may have
@@ -196,7 +196,7 @@ def _nested(ground: _Ground, owner: Name, owners: Sequence[Name], names: Sequenc
         if _bytes_of(ground, owner, rest) > spare:
             break
         place, inside, depth = heavy, deeper[heavy], depth + 1
-    if place in owners or _is_blocked(ground.content, place):
+    if _is_blocked(ground.content, place):
         raise _too_large(ground, place, ground.content[place])
     return place
 

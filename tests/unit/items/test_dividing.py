@@ -410,6 +410,10 @@ def test_a_division_is_gathered_from_its_items(title: str) -> None:
     [
         ([rrset("big", Type.TXT, *(text(250, number) for number in range(95)))], ["big has 25", "23278 fit 25 items"]),
         ([rrset("@", Type.TXT, *(text(250, number) for number in range(95)))], ["@ has 25", "23278 fit 25 items"]),
+        (
+            [rrset("cut", Type.NS, *(Name.of(b"%060d" % number).wire() for number in range(400)))],
+            ["cut has 29", "23278 fit 25 items"],
+        ),
         ([*hosts(60), rrset("x", 65310, bytes(11))], ["x has TYPE65310, which p2pdns alone makes"]),
         (
             [rrset(f"n{number}.{label}", Type.TXT, text(900)) for label in range(50) for number in range(27)],
@@ -424,7 +428,14 @@ def test_a_division_is_gathered_from_its_items(title: str) -> None:
             ["names at and below it have", "3 directories above one another"],
         ),
     ],
-    ids=["a name", "the apex", "a directory of his own", "too many directories", "four above one another"],
+    ids=[
+        "a name",
+        "the apex",
+        "a delegation",
+        "a directory of his own",
+        "too many directories",
+        "four above one another",
+    ],
 )
 def test_what_cannot_be_divided_is_refused_with_its_numbers(rrsets: list[RRset], words: list[str]) -> None:
     with pytest.raises(ZoneFileError) as caught:
