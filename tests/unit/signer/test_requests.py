@@ -112,7 +112,7 @@ def test_any_bytes_can_be_skimmed_or_are_a_format_error(data: bytes) -> None:
         assert skim_request(data).wire == data
 
 
-@pytest.mark.parametrize("wire", [*SAMPLES, *map(signed_again, SAMPLES)])
+@pytest.mark.parametrize("wire", [*SAMPLES, *map(signed_again, SAMPLES)], ids=range(2 * len(SAMPLES)))
 def test_a_skimmed_request_is_the_parsed_one_without_its_records(wire: bytes) -> None:
     skimmed, parsed = skim_request(wire), parse_request(wire)
     assert (skimmed.number, skimmed.flags, skimmed.question) == (parsed.number, parsed.flags, parsed.question)
