@@ -89,8 +89,17 @@ def refuse_second(key_file: str) -> None:
     """Raise KeyFileError where the key has committed itself already."""
     path = path_of(key_file)
     if os.path.lexists(path):
-        hint = "readers keep the first commitment that they see, so a second next key would be of no use"
+        hint = (
+            "readers keep the first commitment that they see, so a second next key would be of no use; "
+            f'if p2pdns inspect says "committed no", nobody has seen it: move {quoted(path)} away first'
+        )
         raise KeyFileError("this key has committed itself to a next key already", place=quoted(path), hint=hint)
+
+
+def warn_if_moved(key: ZoneKey, next_key: str | None) -> None:
+    """Warn of a publication under a key whose next key is revealed already."""
+    if next_key is not None:
+        ui.warning(f"{key} has moved to {next_key}: readers that follow it answer from there, and do not see this")
 
 
 def records(key_file: str, key: ZoneKey) -> tuple[RRset, ...]:

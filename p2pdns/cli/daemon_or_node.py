@@ -156,6 +156,13 @@ class Daemon:
 
         return asyncio.run(_look_up_alone(self._config, key))
 
+    def next_key_of(self, key: ZoneKey) -> str | None:
+        """Return the next key that the daemon reveals for a zone; None where it reveals none, or none runs."""
+        if not self._is_running():
+            return None
+        moved = self._client.call("zones").get("moved", [])
+        return next((str(one["next"]) for one in moved if one["key"] == str(key)), None)
+
     def reveal(
         self, old_key: ZoneKey, values: Sequence[ImmutableItem], item: MutableItem | None
     ) -> tuple[list[Others], bool]:

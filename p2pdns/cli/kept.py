@@ -114,7 +114,9 @@ def show(zones: list[dict[str, Any]], tables: list[dict[str, Any]], moved: Seque
             ui.warning(f"{zone['petname'] or zone['key']}: {zone['trouble']}")
     for table in tables:
         if table["trouble"] is not None:
-            ui.warning(f"{table['file']}: {table['trouble']}")
+            # A mistake in the file begins with its path.
+            place = "" if table["trouble"].startswith(table["file"]) else f"{table['file']}: "
+            ui.warning(f"{place}{table['trouble']}")
 
 
 @click.command(cls=Verb)

@@ -229,6 +229,7 @@ class _Publishing:
                 done, plan = self._put(daemon, zone)
             if done is not None:
                 committed.keep(self.key_file, key, done)
+                committed.warn_if_moved(key, daemon.next_key_of(key))
             return _Published(zone, daemon.book(), done, plan)
 
     def _put(self, daemon: Daemon, zone: ReadZone) -> tuple[Stored | None, Plan | None]:
@@ -310,7 +311,7 @@ def _stay(publishing: _Publishing, found: _Published, first: Edition, hook: Hook
 
 @click.command(cls=Verb)
 @files.key_option("The key that signs the zone.", is_needed=False)
-@click.argument("zone_file", metavar="ZONEFILE", required=False, shell_complete=completion.a_file)
+@click.argument("zone_file", metavar="[ZONEFILE]", required=False, shell_complete=completion.a_file)
 @files.passphrase_file_option
 @zone_file_options
 @click.option(

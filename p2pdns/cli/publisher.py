@@ -115,7 +115,7 @@ class ZoneOfTable:
 
     def _put(self, client: ControlClient, value: bytes, public: Mapping[str, str]) -> TableEdition:
         def approve(plan: Plan) -> None:
-            hint = f"p2pdns publish --yes {self._table.zone} publishes it all the same"
+            hint = f"p2pdns publish --yes -k {self._table.key} {self._table.zone} publishes it all the same"
             refuse_mostly_gone(plan, self._table.zone, hint)
 
         memory = TableMemory(self._table.key, self._secret.zone_key, self._state)

@@ -34,6 +34,7 @@ from p2pdns.publishing.publication import Plan, Rules, Stored
 from p2pdns.publishing.replicas import Seen
 
 NOT_KEPT_ALIVE = "nobody puts the values again, and some nodes forget them after two hours: rotate through p2pdns serve"
+NOBODY_TOLD = "nobody has to be told: readers that know the old key find the next one within an hour, and follow it"
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,20 @@ def _old_key(word: str, book: Book) -> ZoneKey:
     return key
 
 
-def _last_edition(seen: Seen, key: ZoneKey, next_file: str, expected: Commitment, is_trusted: bool) -> _Old:
-    """Return the newest edition with the commitment; an error where there is none, unless that `is_trusted`."""
+def _last_edition(
+    seen: Seen, key: ZoneKey, next_file: str, expected: Commitment, *, is_forced: bool, is_known_here: bool
+) -> _Old:
+    """Return the newest edition with the commitment; an error where there is none, unless that is trusted.
+
+    A file beside the old key is enough where no edition is found, and where a thief's has another commitment. Where
+    none has any, perhaps none was ever published with it: then no reader would follow.
+    """
     items = [version.item for version in seen.versions]
     good = [item for item in items if commitment_of(item) == expected]
     if good:
         return _Old(key, max(good, key=lambda item: item.seq))
-    if is_trusted:
+    was_published = not items or any(commitment_of(item) is not None for item in items)
+    if is_forced or (is_known_here and was_published):
         return _Old(key, None)
     place, force = str(key), "--force rotates all the same: readers that have seen its commitment before follow it"
     if not items:
@@ -125,8 +133,10 @@ class _Rotation:
         with ui.progress() as line:
             line.update("looking up the old zone")
             seen = daemon.look_up(old_key)
-            is_trusted = self.is_forced or _is_known_here(self.word, old_key, expected)
-            old = _last_edition(seen, old_key, self.next_file, expected, is_trusted)
+            is_known_here = _is_known_here(self.word, old_key, expected)
+            old = _last_edition(
+                seen, old_key, self.next_file, expected, is_forced=self.is_forced, is_known_here=is_known_here
+            )
             content = self._content(daemon, old, is_complete=seen.is_complete)
             approval = _RotationApproval(line, self.zone_file or str(old_key), self.is_agreed, self.is_dry)
             rules = Rules(
@@ -222,7 +232,10 @@ class _Rotation:
 
     def _tell(self, old: _Old, done: Stored, is_kept: bool) -> None:
         ui.result(f"{old.key} has moved to {self.secret.zone_key}")
-        ui.note("nobody has to be told: readers that know the old key find the next one within an hour, and follow it")
+        if old.last is None:
+            ui.warning("no edition with the commitment was found: only readers that have seen one before will follow")
+        else:
+            ui.note(NOBODY_TOLD)
         if not is_kept:
             ui.warning(NOT_KEPT_ALIVE)
         if not committed.is_committed(done.item):

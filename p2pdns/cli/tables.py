@@ -98,7 +98,7 @@ def rules_for(table: PublishTable, key: ZoneKey, **given: Any) -> Rules:
     """Return the rules for the zone of a table, with its commitment and the commands that a refusal names."""
     rules = Rules(
         take_back_command=f"p2pdns publish --take-back -k {table.key} {table.zone}",
-        force_command=f"p2pdns publish --force {table.zone}",
+        force_command=f"p2pdns publish --force -k {table.key} {table.zone}",
         keeps_merged=True,
         **given,
     )

@@ -59,8 +59,8 @@ def _approval(line: ui.Progress) -> Callable[[Plan], None]:
 def unpublish(key_file: str, is_sure: bool, is_forced: bool, passphrase_file: str | None, given: Given) -> None:
     """Take a zone down: publish it without any record, and keep it alive no longer.
 
-    Readers then answer that its names do not exist. It asks first; without a terminal --yes is needed. What was not
-    published with this key file is refused.
+    Readers then answer that its names do not exist, unless the zone has moved to a next key. It asks first; without a
+    terminal --yes is needed. What was not published with this key file is refused.
     """
     config = given.config()
     secret = files.read_secret_key(key_file, passphrase_file)
@@ -80,6 +80,7 @@ def unpublish(key_file: str, is_sure: bool, is_forced: bool, passphrase_file: st
             content = EmptyZone(secret.zone_key.apex)
             done = daemon.publish(secret, content, memory_of(key_file), rules, Shown(line).tell)
         committed.keep(key_file, secret.zone_key, done)
+        committed.warn_if_moved(secret.zone_key, daemon.next_key_of(secret.zone_key))
         is_kept = done.is_kept_here
         if is_kept and done.is_done and done.item is not None:
             is_kept = not daemon.release(done.item)

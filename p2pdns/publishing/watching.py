@@ -78,6 +78,10 @@ class ZoneWatch:
             reasons.append(min(self._last_save_at + SETTLE_S, self._first_save_at + SETTLE_S_MAX))
         return max(min(reasons), self._put_at + PUBLISH_S_MIN) if reasons else None
 
+    def again(self, now: float) -> None:
+        """Publish what is in the file once more: what stood against it may have gone."""
+        self._retry_at = now
+
     def begins(self) -> None:
         """Note that what was seen last is published now."""
         self._tried = self._seen

@@ -95,8 +95,10 @@ class TableKeeper:
         }
 
     def reread(self) -> None:
-        """Have the file read, whether it is watched or not, and published if it is another."""
+        """Have the file read, whether it is watched or not, and published if it is another, or was refused before."""
         self._is_asked = True
+        if self._trouble is not None:
+            self._watch.again(self._clock())
 
     async def run(self) -> None:
         """Keep the zone published, for ever."""

@@ -334,7 +334,8 @@ def judge(report: Report) -> None:
     for row in rows_of(report):
         what = f"{row.thief}, {row.holders} holders"
         report.must_not_exceed(f"items adopted without the commitment ({what})", row.adopted, 0)
-        report.must_reach(f"share moved to the next key ({what})", row.moved / max(1, row.movable), MOVED_MIN)
+        if row.movable:
+            report.must_reach(f"share moved to the next key ({what})", row.moved / row.movable, MOVED_MIN)
         if row.fresh:
             share = row.fresh_failed / row.fresh
             report.must_reach(f"share of new readers that show neither ({what})", share, FRESH_FAILED_MIN)

@@ -46,6 +46,10 @@ class Daemon:
         """Return a petname."""
         return {"names": {"alice": {"key": KEY, "from": "state"}}}
 
+    async def zones(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Return no zone that has moved."""
+        return {"zones": [], "moved": []}
+
     async def seq(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Return what is published."""
         return self._seen()
@@ -63,7 +67,13 @@ class Daemon:
     def serving(self, directory: Path) -> Iterator[None]:
         """Answer at the control socket, from a thread."""
         ready, loop, stop = threading.Event(), asyncio.new_event_loop(), asyncio.Event()
-        verbs = {"public-address": self.public_address, "names": self.names, "seq": self.seq, "publish": self.publish}
+        verbs = {
+            "public-address": self.public_address,
+            "names": self.names,
+            "seq": self.seq,
+            "publish": self.publish,
+            "zones": self.zones,
+        }
 
         async def serve() -> None:
             server = ControlServer(directory, verbs)

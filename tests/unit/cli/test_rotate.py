@@ -235,6 +235,20 @@ def test_the_file_beside_the_old_key_is_enough_where_a_thief_has_taken_every_nod
     assert len(desk.overlay.revealed) == 1
 
 
+def test_a_commitment_that_no_edition_has_is_not_enough_because_no_reader_would_follow(desk: Desk) -> None:
+    desk.overlay.old = [edition(None, SEQ)]
+    key_file = desk.file("alice.key", OLD.key_file(None))
+    committed.write(key_file, KEY, commitment_to(KEY, NEXT))
+    zone = desk.file("a.zone", b"www A 192.0.2.5\n")
+    code, said = desk.rotate(zone, old=key_file)
+    assert (code, desk.overlay.put, desk.overlay.revealed) == (1, [], [])
+    assert "has not committed itself" in said
+    code, said = desk.rotate(zone, "--force", old=key_file)
+    assert code == 0
+    assert "only readers that have seen one before will follow" in said
+    assert "nobody has to be told" not in said
+
+
 def test_a_look_up_that_was_cut_short_moves_no_zone_that_may_be_old(desk: Desk) -> None:
     desk.overlay.is_complete = False
     code, said = desk.rotate()

@@ -140,6 +140,17 @@ def test_a_zone_that_is_not_watched_waits_for_a_reload() -> None:
     assert len(world.texts) == 2
 
 
+def test_a_zone_that_was_refused_is_tried_again_at_a_reload_though_its_file_is_the_same() -> None:
+    world = World(UNWATCHED)
+    world.file.troubles = [MostlyGone("3 of 4 RRsets would go")]
+    world.passes(5)
+    assert world.keeper.facts["trouble"] == "3 of 4 RRsets would go"
+    world.keeper.reread()
+    world.passes(PUBLISH_S_MIN)
+    assert world.keeper.facts["trouble"] is None
+    assert world.keeper.facts["seq"] is not None
+
+
 @pytest.mark.parametrize("table", [WATCHED, UNWATCHED])
 def test_what_may_pass_is_tried_again_and_told_once(table: PublishTable) -> None:
     world = World(table)
