@@ -18,6 +18,7 @@ from p2pdns.cli import committed, completion, files, inspect, mixups, settings, 
 from p2pdns.cli.daemon_or_node import Daemon
 from p2pdns.cli.made import memory_of
 from p2pdns.cli.petnames import Book
+from p2pdns.cli.publish import change_lines
 from p2pdns.cli.settings import Given
 from p2pdns.cli.stages import Shown
 from p2pdns.cli.verbs import Verb
@@ -30,6 +31,7 @@ from p2pdns.items.packet import compose_packet, zone_of
 from p2pdns.items.succession import Commitment, commitment_of, commitment_to, succession_values
 from p2pdns.publishing.changes import Content, StandingZone, WholeZone
 from p2pdns.publishing.dates import date_of
+from p2pdns.publishing.memory import Origin
 from p2pdns.publishing.publication import Plan, Rules, Stored
 from p2pdns.publishing.replicas import Seen
 
@@ -138,7 +140,9 @@ class _Rotation:
                 seen, old_key, self.next_file, expected, is_forced=self.is_forced, is_known_here=is_known_here
             )
             content = self._content(daemon, old, is_complete=seen.is_complete)
-            approval = _RotationApproval(line, self.zone_file or str(old_key), self.is_agreed, self.is_dry)
+            moving = None if self.zone_file is not None else old.last
+            place = self.zone_file or str(old_key)
+            approval = _RotationApproval(line, place, moving, self._doubt_of(moving), self.is_agreed, self.is_dry)
             rules = Rules(
                 is_forced=self.is_forced or self.is_dry,
                 keeps_merged=True,
@@ -159,6 +163,14 @@ class _Rotation:
                 line.update("revealing the next key")
                 revealed, is_kept = daemon.reveal(old_key, values, old.last)
         self._show(old, done, values, revealed, is_kept, book)
+
+    def _doubt_of(self, moving: MutableItem | None) -> str | None:
+        """Return why the edition that would move may be a thief's: the file of the old key did not make it."""
+        if moving is None or not mixups.is_key_file(self.word):
+            return None
+        if memory_of(self.word).origin_of(moving) is not Origin.ELSEWHERE:
+            return None
+        return f"seq {moving.seq} of {date_of(moving.seq)} was not made by this key file"
 
     def _content(self, daemon: Daemon, old: _Old, *, is_complete: bool) -> Content:
         next_key = self.secret.zone_key
@@ -195,6 +207,10 @@ class _Rotation:
             return
         ui.result(f"the zone would move from {old.key} to {self.secret.zone_key}")
         ui.note(f"under the next key: {_compared(plan)}; nothing was put")
+        for text in change_lines(plan.changes):
+            ui.note(text)
+        if plan.current is None and approval.doubt is not None:
+            ui.warning(f"{approval.doubt}: without --yes this is refused")
         if plan.trouble is not None:
             ui.warning(f"{plan.trouble}: without --force this is refused")
 
@@ -243,22 +259,35 @@ class _Rotation:
 
 
 class _RotationApproval:
-    """What a rotation replaces under the next key: most of a zone does not go unless somebody has agreed."""
+    """What a rotation puts under the next key: neither does most of a zone go there, nor does an edition come that the
+    old key file did not make, unless somebody has agreed.
+    """
 
-    def __init__(self, line: ui.Progress, place: str, is_agreed: bool, is_dry: bool) -> None:
+    def __init__(
+        self,
+        line: ui.Progress,
+        place: str,
+        moving: MutableItem | None,
+        doubt: str | None,
+        is_agreed: bool,
+        is_dry: bool,
+    ) -> None:
         self.plan: Plan | None = None
+        self.doubt = doubt
         self._line = line
         self._place = place
+        self._moving = moving
         self._is_agreed = is_agreed
         self._is_dry = is_dry
 
     def __call__(self, plan: Plan) -> None:
-        """Take note of the plan; Unavailable where most would go."""
+        """Take note of the plan; Unavailable where somebody has to agree."""
         self.plan = plan
         self._line.clear()
         if self._is_dry:
             raise _DryRunEnd
         if plan.current is None:
+            self._check_moving()
             return
         if not ui.is_json():
             ui.note(f"under the next key: {_compared(plan)}")
@@ -266,6 +295,14 @@ class _RotationApproval:
             gone = f"{len(plan.changes.removed)} of {counted(plan.changes.before_count, 'RRset')}"
             what = f"{gone} of the zone that the next key has would go"
             raise Unavailable(what, place=self._place, hint="--yes publishes it all the same, --dry-run puts nothing")
+
+    def _check_moving(self) -> None:
+        if self.doubt is not None and not self._is_agreed:
+            hint = "name a ZONEFILE with your own records; --yes moves that edition all the same"
+            raise Unavailable(self.doubt, place=self._place, hint=hint)
+        if self._moving is not None and not ui.is_json():
+            seq = self._moving.seq
+            ui.note(f"what moves is seq {seq} of {date_of(seq)}: if a thief may have made that, name a ZONEFILE")
 
 
 def _compared(plan: Plan) -> str:
@@ -285,7 +322,12 @@ def _compared(plan: Plan) -> str:
 @click.option(
     "--force", "is_forced", is_flag=True, help="Rotate although the commitment to this next key is not found."
 )
-@click.option("--yes", "is_agreed", is_flag=True, help="Rotate also if most of a zone under the next key goes.")
+@click.option(
+    "--yes",
+    "is_agreed",
+    is_flag=True,
+    help="Agree to lose most of a zone under the next key, or to move an edition of unknown origin.",
+)
 @click.option("--dry-run", "is_dry", is_flag=True, help="Only show what would be done.")
 @settings.overlay_options
 def rotate(

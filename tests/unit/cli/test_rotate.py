@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pdns.cli import committed, rotate
+from p2pdns.cli import committed, made, rotate
 from p2pdns.cli.main import main
 from p2pdns.cli.petnames import Book
 from p2pdns.dht.node.values import Others
@@ -152,9 +152,9 @@ class Desk:
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Desk:
     overlay = Overlay()
     monkeypatch.setattr(rotate, "Daemon", overlay)
-    made = Desk(tmp_path, overlay, capsys)
-    made.file("next.key", NEXT.key_file(None))
-    return made
+    desk = Desk(tmp_path, overlay, capsys)
+    desk.file("next.key", NEXT.key_file(None))
+    return desk
 
 
 def test_the_zone_moves_with_its_names_and_both_values_are_revealed_then(desk: Desk) -> None:
@@ -224,6 +224,30 @@ def test_another_next_key_is_refused_and_force_needs_the_zone(desk: Desk, old: l
     assert desk.overlay.revealed[0][2] is None
     # Names below the old key are names below the next one.
     assert str(KEY).encode() not in desk.overlay.put[0].value
+
+
+def test_an_edition_that_the_old_key_file_did_not_make_moves_only_where_that_is_agreed(desk: Desk) -> None:
+    """A thief who keeps the commitment has the newest edition, and his records are not what the owner wants to move."""
+    thiefs = edition(NEXT, SEQ + 1, "www 300 A 192.0.2.66")
+    key_file = desk.file("alice.key", OLD.key_file(None))
+    made.memory_of(key_file).stored(MINE)
+    assert desk.rotate(old=key_file)[0] == 0
+    desk.overlay.put, desk.overlay.revealed = [], []
+    desk.overlay.old = [MINE, thiefs]
+    code, said = desk.rotate("--dry-run", old=key_file)
+    assert code == 0
+    assert "was not made by this key file: without --yes this is refused" in said
+    assert "+ www A" in said
+    code, said = desk.rotate(old=key_file)
+    assert (code, desk.overlay.put, desk.overlay.revealed) == (1, [], [])
+    assert f"seq {thiefs.seq} of" in said
+    assert "name a ZONEFILE" in said
+    assert desk.rotate(desk.file("a.zone", b"www A 192.0.2.5\n"), old=key_file)[0] == 0
+    assert desk.rotate("--yes", old=key_file)[0] == 0
+
+
+def test_without_the_old_key_file_the_edition_that_moves_is_named(desk: Desk) -> None:
+    assert f"what moves is seq {MINE.seq} of" in desk.rotate()[1]
 
 
 def test_the_file_beside_the_old_key_is_enough_where_a_thief_has_taken_every_node(desk: Desk) -> None:
