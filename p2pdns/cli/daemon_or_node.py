@@ -163,6 +163,12 @@ class Daemon:
         moved = self._client.call("zones").get("moved", [])
         return next((str(one["next"]) for one in moved if one["key"] == str(key)), None)
 
+    def tables_of(self, key: ZoneKey) -> list[str]:
+        """Return the zone files that the running server publishes under a key."""
+        if not self._is_running():
+            return []
+        return [str(one["file"]) for one in self._client.call("zones").get("tables", []) if one["key"] == str(key)]
+
     def reveal(
         self, old_key: ZoneKey, values: Sequence[ImmutableItem], item: MutableItem | None
     ) -> tuple[list[Others], bool]:

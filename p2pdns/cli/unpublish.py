@@ -81,6 +81,8 @@ def unpublish(key_file: str, is_sure: bool, is_forced: bool, passphrase_file: st
             done = daemon.publish(secret, content, memory_of(key_file), rules, Shown(line).tell)
         committed.keep(key_file, secret.zone_key, done)
         committed.warn_if_moved(secret.zone_key, daemon.next_key_of(secret.zone_key))
+        for path in daemon.tables_of(secret.zone_key):
+            ui.warning(f"{path}: a [[publish]] table of the running server publishes this zone again: take it out")
         is_kept = done.is_kept_here
         if is_kept and done.is_done and done.item is not None:
             is_kept = not daemon.release(done.item)

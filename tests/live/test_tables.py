@@ -129,6 +129,9 @@ def test_both_zones_of_a_server_are_answered_by_another_node_and_survive_a_kille
     assert server.served.control.call("reload")["needs_restart"] == []
     server.waits_for(lambda rows: rows["alice"]["seq"] > before["alice"]["seq"], "the zone after a reload")
     wait_until(lambda: has_address(other, f"www.{server.keys['alice']}", "192.0.2.77"), "the change at another node")
+    # Who takes a zone down hears that the table publishes it again.
+    down = p2pdns("unpublish", "-k", str(tmp_path / "alice.key"), "--yes", "--state", server.served.state)
+    assert "alice.zone: a [[publish]] table of the running server publishes this zone again: take it out" in down.stderr
     assert server.served.end() == 0
     assert not is_alive(pid)
 
