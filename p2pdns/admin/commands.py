@@ -308,7 +308,7 @@ class Commands:
     async def item(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Return the item of a key, as the bytes of an item file, and how well it is known."""
         zone_id = _zone_id(request)
-        outcome = await self._engine.overlay.zone(zone_id, request.get("settled") is True, _budget())
+        outcome = await self._engine.overlay.unfollowed(zone_id, request.get("settled") is True, _budget())
         if not isinstance(outcome, Found):
             raise Unavailable(_REASONS[outcome.reason], place=str(zone_id), hint=self._hint())
         age_s = boot_now() - outcome.confirmed_at
@@ -380,7 +380,7 @@ class Commands:
         """Keep the newest item of a key alive from now on, as its publisher would."""
         zone_id = _zone_id(request)
         if self._engine.state.reader.held(zone_id) is None:
-            await self._engine.overlay.zone(zone_id, True, _budget())
+            await self._engine.overlay.unfollowed(zone_id, True, _budget())
         return {"seq": (await self._engine.publisher.pin(zone_id)).seq}
 
     async def zones(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:

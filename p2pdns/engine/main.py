@@ -202,7 +202,7 @@ class Engine:
 
     async def _look_up(self, zone_id: ZoneId) -> None:
         self.overlay.flush(zone_id)
-        await self.overlay.zone(zone_id, True, Budget(deadline=boot_now() + QUESTION_S_MAX))
+        await self.overlay.unfollowed(zone_id, True, Budget(deadline=boot_now() + QUESTION_S_MAX))
 
     def _follow_system(self) -> None:
         upstream = self.upstreams.look()

@@ -93,6 +93,7 @@ class Overlay:
             tell=tell,
             counters=self.counters,
             spawn=self._spawn,
+            is_kept_alive=self._marks.is_kept_alive,
             on_revealed=self._revealed,
         )
         self._tell = tell
@@ -113,9 +114,10 @@ class Overlay:
 
         Where the key has been succeeded, it is the zone of the last key that follows, under the name of this one.
         """
-        return await self._successions.followed(zone_id, settled, budget, entry_of=self._entry, fetch=self._of_key)
+        return await self._successions.followed(zone_id, settled, budget, entry_of=self._entry, fetch=self.unfollowed)
 
-    async def _of_key(self, zone_id: ZoneId, settled: bool, budget: Budget) -> ZoneOutcome:
+    async def unfollowed(self, zone_id: ZoneId, settled: bool, budget: Budget) -> ZoneOutcome:
+        """Return the zone of this very key, also where another key has followed it."""
         for _ in range(SHOWN_TRIES_MAX):
             entry = self._entry(zone_id)
             outcome = await self._best(entry, settled, budget)
@@ -170,7 +172,7 @@ class Overlay:
             return
         had_failed = entry.failure is not None
         entry.forgive()
-        if entry.item is not None and self._is_better(entry, item, entry.item):
+        if entry.item is not None and self._in_hand.is_better(entry, item, entry.item):
             self._spawn(self._adopt_arrived(entry, item))
         elif had_failed:
             self.on_invalidate((tag_of_zone(zone_id),))
@@ -189,21 +191,21 @@ class Overlay:
         entry.forgive()
         if self._commitments.is_due(entry, item):
             self._spawn(self._commitments.keep(entry, item))
-        if entry.item is None or not self._is_better(entry, entry.item, item):
+        if entry.item is None or not self._in_hand.is_better(entry, entry.item, item):
             entry.item, entry.zone, entry.mark, entry.is_own = item, zone, Mark(item.seq), True
             entry.confirm(self._clock())
         self.on_invalidate((tag_of_zone(zone_id),))
 
     def flush(self, zone_id: ZoneId | None = None) -> None:
-        """Have the next question of one key, or of every key, cause a look-up; marks stay."""
-        entries = list(self._entries.values()) if zone_id is None else [self._entry(zone_id)]
+        """Have the next question of one key and those that follow it, or of every key, cause a look-up; marks stay."""
+        entries = list(self._entries.values()) if zone_id is None else self._successions.way(zone_id, self._entry)
         if zone_id is None:
             self._absences.clear()
         for entry in entries:
             entry.forgive()
             entry.confirmed_at = NEVER
         if zone_id is not None:
-            self.on_invalidate((tag_of_zone(zone_id),))
+            self.on_invalidate(tuple(tag_of_zone(entry.zone_id) for entry in entries))
 
     def joined(self) -> None:
         """Forget all failures, because there are contacts to ask now."""
@@ -266,7 +268,7 @@ class Overlay:
 
     def look_for_next_key(self, zone_id: ZoneId) -> None:
         """Look at once for the values that tell the next key of a zone: they were just put."""
-        self._successions.look_at_once(self._entry(zone_id))
+        self._successions.look_at_once(self._entry(zone_id), are_put=True)
 
     def _revealed(self, zone_id: ZoneId) -> None:
         """Have the answers under a key end, because another key has followed it."""
@@ -284,9 +286,6 @@ class Overlay:
             make_room(self._entries, self._absences, self._entry_count_max, entry)
         self._entries.move_to_end(zone_id.raw)
         return entry
-
-    def _is_better(self, entry: KnownZone, new: MutableItem, old: MutableItem) -> bool:
-        return self._in_hand.is_better(entry, new, old)
 
     # Waiting.
 
@@ -372,7 +371,7 @@ class Overlay:
             return
         if lookup.refusal is Missing.CONFLICT or self._commitments.is_refused(entry, lookup, item):
             return
-        if lookup.item is not None and not self._is_better(entry, item, lookup.item):
+        if lookup.item is not None and not self._in_hand.is_better(entry, item, lookup.item):
             return
         try:
             zone = zone_of(item)
@@ -382,7 +381,7 @@ class Overlay:
         shown = entry.item if lookup.item is None else lookup.item
         lookup.item, lookup.zone = item, zone
         # An older item that was shown, provisional or settled, must not stay in the front's cache: a newer one exists.
-        if shown is not None and self._is_better(entry, item, shown):
+        if shown is not None and self._in_hand.is_better(entry, item, shown):
             self.on_invalidate((tag_of_zone(entry.zone_id),))
         if not lookup.first.done():
             lookup.first_s = self._clock() - lookup.started_at
@@ -440,7 +439,7 @@ class Overlay:
 
     async def _raise(self, entry: KnownZone, item: MutableItem, zone: Zone, is_settled: bool) -> None:
         """Take a newer item, after its commit if its key has a mark; a first mark is made when the item is shown."""
-        if entry.item is not None and not self._is_better(entry, item, entry.item):
+        if entry.item is not None and not self._in_hand.is_better(entry, item, entry.item):
             return
         if entry.mark is not None and not self._marks.present(entry).is_ahead(item.seq):
             confirmed_unix = self._unix_clock() if is_settled else self._marks.confirmed_unix(entry)
@@ -451,7 +450,7 @@ class Overlay:
     def _take(self, entry: KnownZone, item: MutableItem | None, zone: Zone | None) -> None:
         if item is None or self._marks.is_below(entry, item) or self._commitments.refuses(entry, item):
             return
-        if entry.item is None or self._is_better(entry, item, entry.item):
+        if entry.item is None or self._in_hand.is_better(entry, item, entry.item):
             entry.item, entry.zone = item, zone
 
     async def _adopt_arrived(self, entry: KnownZone, item: MutableItem) -> None:

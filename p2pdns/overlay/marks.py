@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem, Present
+from p2pdns.items.keys import ZoneId
 from p2pdns.overlay.entries import KnownZone
 from p2pdns.overlay.ports import Mark, ReaderState, Tell
 from p2pdns.rates import PREFIXES_MAX, PrefixRates
@@ -69,11 +70,14 @@ class Marks:
 
     def may_remember(self, entry: KnownZone) -> bool:
         """Return whether a commitment of a key may be kept: those of strangers share the budget of new marks."""
-        held = self._state.held(entry.zone_id)
-        is_kept_alive = entry.is_own or (held is not None and (held.is_own or held.is_pinned))
-        if is_kept_alive or self._state.is_protected(entry.zone_id):
+        if entry.is_own or self.is_kept_alive(entry.zone_id):
             return True
         return self._new_marks.take(entry.asked_by, self._clock())
+
+    def is_kept_alive(self, zone_id: ZoneId) -> bool:
+        """Return whether somebody relies on a key here: it is a petname's or a private zone's, pinned or our own."""
+        held = self._state.held(zone_id)
+        return self._state.is_protected(zone_id) or (held is not None and (held.is_own or held.is_pinned))
 
     async def _note_on(self, entry: KnownZone, item: MutableItem, budget: Budget) -> str:
         """Commit an item as the mark of its key; return in words why it did not become the mark, or an empty text."""

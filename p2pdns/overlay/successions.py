@@ -1,9 +1,9 @@
 """The search for the values that tell the next key of a zone, and the way from a key to the one that follows it.
 
 Guarantees: while a zone with a commitment is in use, both targets are looked up about once an hour, and at once when an
-item of it is odd or none can be had; no question waits longer than `WAIT_S_MAX` for that; a next key is believed by
-`Succession.verified` alone, and is stored before it is used. Look-ups at once, their rate and their requests are
-bounded. Does not know how an item of a key is found.
+item of it is odd or none can be had; no question waits longer than `WAIT_S_MAX` for that, nor until its own end; a next
+key is believed by `Succession.verified` alone, and is stored before it is used. Look-ups at once, their rate and their
+requests are bounded, and no client prefix takes them all. Does not know how an item of a key is found.
 """
 
 from __future__ import annotations
@@ -14,26 +14,34 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 
 from p2pdns.dht.node.values import GetOutcome, Wanted
-from p2pdns.errors import BadItem
+from p2pdns.errors import BadItem, Unavailable
 from p2pdns.items.item import ImmutableItem, Item
 from p2pdns.items.keys import ZoneId
 from p2pdns.items.succession import HOPS_MAX, Succession
 from p2pdns.limits import QUESTION_S_MAX
-from p2pdns.overlay.entries import KnownZone
+from p2pdns.overlay.entries import NEVER, KnownZone
 from p2pdns.overlay.parts import key_of, zone_id_for
 from p2pdns.overlay.ports import CommitmentState, Gets, Tell
-from p2pdns.rates import RateLimit
+from p2pdns.rates import PREFIXES_MAX, PrefixRates, RateLimit
 from p2pdns.resolver.steps import Budget, Found, Missing, NotFound, ZoneOutcome
 from p2pdns.timing import Clock, Later, Timer
 from p2pdns.values import replace as with_changes
 
 HOUR_S = 3_600.0  # A thief who keeps the commitment is followed for as long as that where one value can be found.
 WAIT_S_MAX = 4.0  # A question has no longer life.
+FOUND_WAIT_S_MAX = 1.0  # With an item in hand, the rest of the question is worth more than the values.
+REST_S = 0.5  # Left to the question for what follows: zones in hand and the answer need no more.
 WATCHED_MAX = 4_096  # Zones whose values are looked for, 200 bytes each; the least recently asked is watched no more.
 LOOKS_MAX = 8  # At once; each is two look-ups.
-LOOKS_PER_SECOND, LOOKS_BURST = 1.0, 64.0  # WATCHED_MAX zones an hour are 1.1 a second, and cost 90 requests each.
+LOOKS_PER_PREFIX_MAX = LOOKS_MAX // 2  # At once for the questions of one client prefix.
+# WATCHED_MAX zones an hour are 1.14 a second, and cost 90 requests each.
+LOOKS_PER_SECOND, LOOKS_BURST = 1.2, 64.0
+# Of one client prefix, at once. A question may meet six new zones, and their values are outside its budget.
+AT_ONCE_PER_SECOND, AT_ONCE_BURST = 0.1, 4.0
+HOURLY_PER_SECOND, HOURLY_BURST = LOOKS_PER_SECOND / 2, LOOKS_BURST / 2  # Of one client prefix.
 VALUE_RPCS_MAX = 100  # For each of the two targets: an absent target costs some 45.
-RETRY_S = 60.0  # How long an hourly look waits for room.
+RETRY_S = 60.0  # How long a look waits for room.
+LOOK_GAP_S = 60.0  # Between two looks for one zone: a thief's items have every question ask for another one.
 
 Fetch = Callable[[ZoneId, bool, Budget], Awaitable[ZoneOutcome]]
 _MISSED = (Missing.ABSENT, Missing.OLDER, Missing.ODD, Missing.CONFLICT)
@@ -41,10 +49,17 @@ _MISSED = (Missing.ABSENT, Missing.OLDER, Missing.ODD, Missing.CONFLICT)
 
 @dataclass(slots=True, eq=False)
 class _WatchedZone:
-    """A zone whose values are looked for; times are of the boot clock. It `is_new` until a first look has ended."""
+    """A zone whose values are looked for; times are of the boot clock. It `is_new` until a first look has ended.
+
+    It `is_postponed` if there was no room for a look, or the client prefix that asked last had no more of them.
+    """
 
     zone_id: ZoneId
-    asked_at: float
+    asked_at: float = NEVER
+    asked_by: str = ""
+    looked_at: float = NEVER
+    due_at: float = NEVER
+    is_postponed: bool = False
     timer: Timer | None = None
     look: asyncio.Task[None] | None = None
     is_new: bool = True
@@ -69,6 +84,7 @@ class Successions:
         tell: Tell,
         counters: Counter[str],
         spawn: Callable[[Coroutine[None, None, None]], asyncio.Task[None]],
+        is_kept_alive: Callable[[ZoneId], bool],
         on_revealed: Callable[[ZoneId], None],
     ) -> None:
         self._network = network
@@ -78,10 +94,14 @@ class Successions:
         self._tell = tell
         self._counters = counters
         self._spawn = spawn
+        self._is_kept_alive = is_kept_alive
         self._on_revealed = on_revealed
         self._watches: OrderedDict[bytes, _WatchedZone] = OrderedDict()
         self._look_count = 0
+        self._look_count_of = Counter[str]()
         self._rate = RateLimit(LOOKS_PER_SECOND, LOOKS_BURST, clock())
+        self._at_once = PrefixRates(AT_ONCE_PER_SECOND, AT_ONCE_BURST, PREFIXES_MAX, is_lasting=True)
+        self._hourly = PrefixRates(HOURLY_PER_SECOND, HOURLY_BURST, PREFIXES_MAX, is_lasting=True)
 
     # The way from key to key.
 
@@ -114,6 +134,16 @@ class Successions:
                 return NotFound(Missing.ENDLESS, followed=tuple(way[1:]), earlier=tuple(earlier.items()))
             way.append(following)
 
+    def way(self, zone_id: ZoneId, entry_of: Callable[[ZoneId], KnownZone]) -> list[KnownZone]:
+        """Return what is known of a zone and of those that have followed it, as far as questions follow them."""
+        entries = [entry_of(zone_id)]
+        while len(entries) < HOPS_MAX and (kept := entries[-1].kept) is not None and kept.next_key is not None:
+            entry = entry_of(zone_id_for(kept.next_key))
+            if entry in entries:
+                break
+            entries.append(entry)
+        return entries
+
     def _as_asked(
         self, asked: KnownZone, way: list[ZoneId], outcome: ZoneOutcome, earlier: dict[int, int]
     ) -> ZoneOutcome:
@@ -137,43 +167,53 @@ class Successions:
         """
         if entry.kept is None or entry.kept.next_key is not None:
             return
-        self._asked(entry.zone_id)
-        watch = self._watches.get(entry.zone_id.raw)
+        watch = self._asked(entry)
+        if watch.is_postponed and watch.look is None:
+            # Another client's prefix may have had no look left, and this one has.
+            self._has_begun(watch, budget.client_prefix, self._at_once)
         if isinstance(outcome, Found):
-            is_first = watch is not None and watch.is_new and outcome.settled
-            is_missed = entry.refusal is not None or is_first
+            is_missed, wait_s_max = entry.refusal is not None or (watch.is_new and outcome.settled), FOUND_WAIT_S_MAX
         else:
-            is_missed = outcome.reason in _MISSED
-        if is_missed and watch is not None and watch.look is not None:
-            wait_s = min(WAIT_S_MAX, budget.deadline - self._clock())
+            is_missed, wait_s_max = outcome.reason in _MISSED, WAIT_S_MAX
+        if is_missed and watch.look is not None:
+            wait_s = min(wait_s_max, budget.deadline - self._clock() - REST_S)
             await asyncio.wait({watch.look}, timeout=max(0.0, wait_s))
         entry.kept = self._state.kept(entry.zone_id)
 
     # The search for values.
 
-    def _asked(self, zone_id: ZoneId) -> _WatchedZone:
+    def _asked(self, entry: KnownZone) -> _WatchedZone:
         """Note that a zone with a commitment is in use."""
+        zone_id = entry.zone_id
         watch = self._watches.get(zone_id.raw)
         if watch is None:
-            watch = self._watches[zone_id.raw] = _WatchedZone(zone_id, self._clock())
+            watch = self._watches[zone_id.raw] = _WatchedZone(zone_id)
             # The first look after a start comes at a time of the key's own: all at once would be too many.
             self._arm(watch, HOUR_S * int.from_bytes(zone_id.raw[:4]) / 2**32)
             while len(self._watches) > WATCHED_MAX:
                 self._watches.popitem(last=False)[1].stop()
         self._watches.move_to_end(zone_id.raw)
-        watch.asked_at = self._clock()
+        watch.asked_at, watch.asked_by = self._clock(), entry.asked_by
         return watch
 
-    def look_at_once(self, entry: KnownZone) -> None:
+    def look_at_once(self, entry: KnownZone, *, are_put: bool = False) -> None:
         """Look for the values of a zone whose item is odd or absent, or whose commitment is new to this reader.
 
-        A zone that is new here may have moved to its next key long ago.
+        A zone that is new here may have moved to its next key long ago. Where the values `are_put`, by this node, no
+        rate of a client counts.
         """
         if entry.kept is None or entry.kept.next_key is not None:
             return
-        watch = self._asked(entry.zone_id)
-        if watch.look is None and not self._begun(watch):
-            self._counters["value-looks-postponed"] += 1
+        watch = self._asked(entry)
+        if watch.look is not None:
+            return
+        wait_s = 0.0 if are_put else watch.looked_at + LOOK_GAP_S - self._clock()
+        if wait_s <= 0.0 and self._has_begun(watch, watch.asked_by, None if are_put else self._at_once):
+            return
+        self._counters["value-looks-postponed"] += 1
+        wait_s = wait_s if wait_s > 0.0 else RETRY_S
+        if watch.timer is None or watch.due_at > self._clock() + wait_s:
+            self._arm(watch, wait_s)
 
     def forget(self, zone_id: ZoneId) -> None:
         """Look for the values of a zone no more."""
@@ -189,28 +229,50 @@ class Successions:
 
     def _arm(self, watch: _WatchedZone, seconds: float) -> None:
         watch.stop()
+        watch.due_at = self._clock() + seconds
         watch.timer = self._later(seconds, lambda: self._due(watch))
 
     def _due(self, watch: _WatchedZone) -> None:
         watch.timer = None
-        kept = self._state.kept(watch.zone_id)
+        try:
+            kept = self._state.kept(watch.zone_id)
+        except Unavailable:
+            # The disk may be readable again then. Without a timer the zone would never be looked for again.
+            self._arm(watch, RETRY_S)
+            return
         if self._clock() - watch.asked_at > HOUR_S or kept is None or kept.next_key is not None:
             # It is watched again when it is asked for.
             self._watches.pop(watch.zone_id.raw, None)
-        elif watch.look is None and not self._begun(watch):
+        elif watch.look is None and not self._has_begun(watch, watch.asked_by, self._hourly):
             self._arm(watch, RETRY_S)
         else:
             self._arm(watch, HOUR_S)
 
-    def _begun(self, watch: _WatchedZone) -> bool:
-        if self._look_count >= LOOKS_MAX or not self._rate.take(self._clock()):
+    def _has_begun(self, watch: _WatchedZone, prefix: str, rates: PrefixRates | None) -> bool:
+        """Begin a look if there is room for it; `rates` are those of client prefixes, where they count."""
+        now = self._clock()
+        watch.is_postponed = True
+        if self._look_count >= LOOKS_MAX or self._rate.left(now) < 1.0:
             return False
+        if rates is None or self._is_relied_on(watch.zone_id):
+            prefix = ""
+        elif self._look_count_of[prefix] >= LOOKS_PER_PREFIX_MAX or not rates.take(prefix, now):
+            return False
+        self._rate.take(now)
+        watch.is_postponed = False
         self._look_count += 1
+        self._look_count_of[prefix] += 1
         self._counters["value-looks"] += 1
-        watch.look = self._spawn(self._look(watch))
+        watch.look = self._spawn(self._look(watch, prefix))
         return True
 
-    async def _look(self, watch: _WatchedZone) -> None:
+    def _is_relied_on(self, zone_id: ZoneId) -> bool:
+        try:
+            return self._is_kept_alive(zone_id)
+        except Unavailable:
+            return False
+
+    async def _look(self, watch: _WatchedZone, prefix: str) -> None:
         try:
             kept = self._state.kept(watch.zone_id)
             if kept is None or kept.next_key is not None:
@@ -238,7 +300,10 @@ class Successions:
             self._tell("search for a next key broke off", key=watch.zone_id, reason=repr(error))
         finally:
             self._look_count -= 1
-            watch.look, watch.is_new = None, False
+            self._look_count_of[prefix] -= 1
+            # Only prefixes with a look under way are remembered.
+            self._look_count_of += Counter()
+            watch.look, watch.is_new, watch.looked_at = None, False, self._clock()
 
     async def _reveal(self, zone_id: ZoneId, succession: Succession) -> None:
         try:

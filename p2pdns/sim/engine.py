@@ -203,7 +203,7 @@ class VirtualEngine:
 
     async def _look_up(self, zone_id: ZoneId) -> None:
         self.overlay.flush(zone_id)
-        await self.overlay.zone(zone_id, True, Budget(deadline=boot_now() + QUESTION_S_MAX))
+        await self.overlay.unfollowed(zone_id, True, Budget(deadline=boot_now() + QUESTION_S_MAX))
 
     def replicas(self, zone_id: ZoneId, *, is_kept: bool) -> NodeReplicas:
         """Return the copies of a zone, for a publication: through this machine's daemon, or by its node alone."""

@@ -17,10 +17,24 @@ from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.items.keys import SecretKey, ZoneId
 from p2pdns.items.succession import HOPS_MAX, Commitment, Succession, commitment_to, succession_values
 from p2pdns.overlay import marks as marks_module
+from p2pdns.overlay import successions as successions_module
 from p2pdns.overlay.ports import Held, KeptCommitment, Mark
-from p2pdns.overlay.successions import HOUR_S, LOOKS_MAX, WAIT_S_MAX
+from p2pdns.overlay.successions import (
+    AT_ONCE_BURST,
+    FOUND_WAIT_S_MAX,
+    HOUR_S,
+    HOURLY_PER_SECOND,
+    LOOK_GAP_S,
+    LOOKS_MAX,
+    LOOKS_PER_PREFIX_MAX,
+    LOOKS_PER_SECOND,
+    REST_S,
+    RETRY_S,
+    WAIT_S_MAX,
+    WATCHED_MAX,
+)
 from p2pdns.resolver.names import tag_of_zone
-from p2pdns.resolver.steps import WORDS, Found, Missing, NotFound, ZoneOutcome
+from p2pdns.resolver.steps import WORDS, Budget, Found, Missing, NotFound, ZoneOutcome
 from tests.committed import (
     ANOTHER,
     COMMITTED,
@@ -516,7 +530,7 @@ def test_an_odd_or_absent_item_has_the_values_looked_for_at_once_and_either_of_t
     run(story())
 
 
-def test_a_question_waits_for_the_values_no_longer_than_its_own_time_and_four_seconds(
+def test_a_question_waits_for_the_values_four_seconds_at_most_with_an_item_one_and_keeps_time_for_the_rest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     waited: list[float] = []
@@ -540,7 +554,21 @@ def test_a_question_waits_for_the_values_no_longer_than_its_own_time_and_four_se
 
     run(story(60.0))
     run(story(1.5))
-    assert waited == [WAIT_S_MAX, 1.5]
+    run(story(0.4))
+    assert waited == [WAIT_S_MAX, 1.5 - REST_S, 0.0]
+    waited.clear()
+
+    async def with_an_item(wait_s: float) -> None:
+        world = world_with(HONEST)
+        task = world.ask(OLD_ID, True, wait_s=wait_s)
+        await at_rest()
+        gets_of_zones(world.dht)[0].end(BARE)
+        await at_rest()
+        assert of(task.result()).item == HONEST
+
+    run(with_an_item(60.0))
+    run(with_an_item(1.25))
+    assert waited == [FOUND_WAIT_S_MAX, 1.25 - REST_S]
 
 
 def test_a_value_that_is_refused_is_counted_by_its_reason_and_changes_nothing() -> None:
@@ -594,23 +622,180 @@ def test_a_next_key_is_stored_before_it_is_used() -> None:
     run(story())
 
 
+def committed_keys(state: FakeState, count: int) -> list[ZoneId]:
+    """Return so many keys whose commitments a reader has kept."""
+    secrets = [SecretKey.generate((1_000 + number).to_bytes(32)) for number in range(count)]
+    zone_ids = [ZoneId.of_key(secret.zone_key) for secret in secrets]
+    for secret, zone_id in zip(secrets, zone_ids, strict=True):
+        state.commitments.all[zone_id] = KeptCommitment(commitment_to(secret.zone_key, NEXT))
+    return zone_ids
+
+
+async def found_absent(world: World, zone_id: ZoneId, prefix: str) -> None:
+    """Have a client ask for a key that is found absent."""
+    world.ask(zone_id, client_prefix=prefix)
+    await at_rest()
+    for get in gets_of_zones(world.dht):
+        if not get.future.done():
+            get.end()
+    await at_rest()
+
+
+async def nothing_found(world: World) -> None:
+    """End all look-ups of values, in vain."""
+    for get in gets_of_values(world.dht):
+        if not get.future.done():
+            get.end()
+    await at_rest()
+
+
+def looks_of(world: World) -> int:
+    """Return for how many zones the values were looked for."""
+    return world.overlay.counters["value-looks"]
+
+
 def test_no_more_than_so_many_zones_have_their_values_looked_for_at_once() -> None:
     async def story() -> None:
         state = FakeState()
         world = World(state=state)
-        secrets = [SecretKey.generate(bytes([number]) * 32) for number in range(100, 100 + LOOKS_MAX + 3)]
-        for secret in secrets:
-            zone_id = ZoneId.of_key(secret.zone_key)
-            state.commitments.all[zone_id] = KeptCommitment(commitment_to(secret.zone_key, NEXT))
-            world.ask(zone_id)
-        for _ in range(3):
-            await at_rest()
-            for get in gets_of_zones(world.dht):
-                if not get.future.done():
-                    get.end()
-        await at_rest()
+        for number, zone_id in enumerate(committed_keys(state, LOOKS_MAX + 3)):
+            await found_absent(world, zone_id, f"10.0.0.{number}")
         assert len(gets_of_values(world.dht)) == 2 * LOOKS_MAX
         assert world.overlay.counters["value-looks-postponed"] == 3
+
+    run(story())
+
+
+def test_no_client_prefix_holds_more_than_half_of_the_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(successions_module, "AT_ONCE_BURST", 64.0)
+
+    async def story() -> None:
+        state = FakeState()
+        world = World(state=state)
+        *zone_ids, others = committed_keys(state, LOOKS_MAX + 1)
+        for zone_id in zone_ids:
+            await found_absent(world, zone_id, "10.0.0.1")
+        assert looks_of(world) == LOOKS_PER_PREFIX_MAX == LOOKS_MAX // 2
+        await found_absent(world, others, "10.0.0.2")
+        assert looks_of(world) == LOOKS_PER_PREFIX_MAX + 1
+        # An ended look makes room for another one.
+        await nothing_found(world)
+        await found_absent(world, zone_ids[-1], "10.0.0.1")
+        world.clock.turn(RETRY_S)
+        await at_rest()
+        assert looks_of(world) == LOOKS_MAX + 1
+
+    run(story())
+
+
+def test_a_client_that_asks_for_ever_new_committed_zones_takes_the_looks_of_nobody_else() -> None:
+    async def story() -> None:
+        state = state_with()
+        world = World(state=state)
+        for zone_id in committed_keys(state, 70):
+            await found_absent(world, zone_id, "10.0.0.1")
+            await nothing_found(world)
+        assert looks_of(world) == AT_ONCE_BURST
+        await found_absent(world, OLD_ID, "10.0.0.2")
+        assert looks_of(world) == AT_ONCE_BURST + 1
+
+    run(story())
+
+
+@pytest.mark.parametrize("relied_on", ["petname", "pinned", "own"])
+def test_a_key_that_somebody_relies_on_here_is_looked_for_whoever_asks(relied_on: str) -> None:
+    async def story() -> None:
+        state = state_with()
+        if relied_on == "petname":
+            state.protected.add(OLD_ID)
+        else:
+            flags = {"is_pinned": relied_on == "pinned", "is_own": relied_on == "own"}
+            state.marks[OLD_ID] = Held(HONEST, UNIX - DAY, **flags)
+        world = World(state=state)
+        for zone_id in committed_keys(state, 5):
+            await found_absent(world, zone_id, "10.0.0.1")
+            await nothing_found(world)
+        world.ask(OLD_ID, True, client_prefix="10.0.0.1")
+        await at_rest()
+        gets_of_zones(world.dht)[-1].end(BARE)
+        await at_rest()
+        assert looks_of(world) == AT_ONCE_BURST + 1
+
+    run(story())
+
+
+def test_a_look_without_room_is_made_a_minute_later_or_with_the_next_question_of_another_client() -> None:
+    async def story(is_asked: bool) -> None:
+        state = state_with()
+        world = World(state=state)
+        for zone_id in committed_keys(state, int(AT_ONCE_BURST)):
+            await found_absent(world, zone_id, "10.0.0.1")
+            await nothing_found(world)
+        await found_absent(world, OLD_ID, "10.0.0.1")
+        assert looks_of(world) == AT_ONCE_BURST
+        if is_asked:
+            await found_absent(world, OLD_ID, "10.0.0.2")
+        else:
+            world.clock.turn(RETRY_S)
+            await at_rest()
+        assert looks_of(world) == AT_ONCE_BURST + 1
+        assert gets_of_values(world.dht)[-1].wanted.target == COMMITTED.targets[1]
+
+    run(story(is_asked=False))
+    run(story(is_asked=True))
+
+
+def test_an_odd_zone_is_looked_for_once_a_minute_however_often_it_is_asked_for() -> None:
+    async def story() -> None:
+        world = world_with(HONEST)
+
+        async def odd_again() -> None:
+            world.overlay.flush(OLD_ID)
+            world.ask(OLD_ID, True)
+            await at_rest()
+            gets_of_zones(world.dht)[-1].end(BARE)
+            await at_rest()
+            await nothing_found(world)
+
+        for _ in range(3):
+            await odd_again()
+        assert looks_of(world) == 1
+        world.clock.turn(LOOK_GAP_S)
+        await at_rest()
+        assert looks_of(world) == 2
+        # The node that has just put the values does not wait for that.
+        await nothing_found(world)
+        world.overlay.look_for_next_key(OLD_ID)
+        await at_rest()
+        assert looks_of(world) == 3
+
+    run(story())
+
+
+def test_the_rate_of_looks_carries_all_watched_zones_and_that_of_a_client_half_of_them() -> None:
+    assert LOOKS_PER_SECOND * HOUR_S >= WATCHED_MAX
+    assert HOURLY_PER_SECOND * HOUR_S <= 0.55 * WATCHED_MAX
+
+
+def test_a_state_that_cannot_be_read_postpones_the_hourly_look() -> None:
+    async def story() -> None:
+        world = world_with(HONEST, at_once=True)
+        assert world.dht.items is not None
+        world.dht.items[OLD_ID] = HONEST
+        await world.answered(OLD_ID)
+        kept = world.state.commitments.kept
+
+        def unreadable(zone_id: ZoneId) -> KeptCommitment | None:
+            raise Unavailable("cannot be read")
+
+        world.state.commitments.kept = unreadable  # type: ignore[method-assign]
+        world.clock.turn(HOUR_S * int.from_bytes(OLD_ID.raw[:4]) / 2**32)
+        await at_rest()
+        assert looks_of(world) == 0
+        world.state.commitments.kept = kept  # type: ignore[method-assign]
+        world.clock.turn(RETRY_S)
+        await at_rest()
+        assert looks_of(world) == 1
 
     run(story())
 
@@ -699,6 +884,36 @@ def test_keys_that_follow_each_other_in_a_circle_end_in_a_failure() -> None:
         for secret in (one, two, three):
             assert reason_of(await world.answered(ZoneId.of_key(secret.zone_key))) is Missing.ENDLESS
         assert world.dht.gets == []
+
+    run(story())
+
+
+def test_flush_of_a_succeeded_key_has_the_next_question_look_up_the_zone_that_answers() -> None:
+    async def story() -> None:
+        world = World(state=succeeded(OLD, NEXT, LAST), at_once=True)
+        assert world.dht.items is not None
+        world.dht.items[LAST_ID] = committed_item(None, seq=SEQ, secret=LAST)
+        await world.answered(OLD_ID, True)
+        world.invalidated.clear()
+        world.overlay.flush(OLD_ID)
+        assert world.invalidated == [tag_of_zone(zone_id) for zone_id in (OLD_ID, NEXT_ID, LAST_ID)]
+        await world.answered(OLD_ID, True)
+        assert [get.zone_id for get in gets_of_zones(world.dht)] == [LAST_ID, LAST_ID]
+        one, two = chain_of(2)
+        circle = World(state=succeeded(one, two, one))
+        circle.overlay.flush(ZoneId.of_key(one.zone_key))
+        assert len(circle.invalidated) == 2
+
+    run(story())
+
+
+def test_the_zone_of_a_succeeded_key_itself_can_be_had() -> None:
+    async def story() -> None:
+        world = World(state=succeeded(OLD, NEXT), at_once=True)
+        assert world.dht.items is not None
+        world.dht.items[OLD_ID] = HONEST
+        found = of(await world.overlay.unfollowed(OLD_ID, True, Budget(world.clock.now + 60.0)))
+        assert (found.item, found.followed) == (HONEST, ())
 
     run(story())
 
