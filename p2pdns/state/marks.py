@@ -109,11 +109,14 @@ class Reader:
     def protect(self, zone_ids: Iterable[ZoneId]) -> None:
         """Say which keys' marks and items never make room for others', beside those that this node keeps alive."""
         named = [following for zone_id in zone_ids for following in self.commitments.chain(zone_id)]
+        kept_alive = tables.marks_kept_alive(self._database.reading)
         self._protected = frozenset(tables.mark_of(zone_id.raw) for zone_id in named)
+        self._protected |= successions.followers(self._database.reading, kept_alive)
 
     def _protect_next(self, zone_id: ZoneId, following: ZoneId) -> None:
-        if self.is_protected(zone_id):
-            self._protected |= {tables.mark_of(following.raw)}
+        held = self.held(zone_id)
+        if self.is_protected(zone_id) or (held is not None and (held.is_own or held.is_pinned)):
+            self._protected |= {tables.mark_of(each.raw) for each in self.commitments.chain(following)}
 
     def is_protected(self, zone_id: ZoneId) -> bool:
         """Return whether the marks of a key never make room for others'."""
@@ -384,7 +387,8 @@ class Reader:
             protected = {*self._protected}
             is_full = self.facts.seen_count + len(sightings) > tables.SEEN_MAX
             if is_full or self.facts.commitment_count + len(rows) > successions.COMMITMENTS_MAX:
-                protected.update(tables.mark_of_slot(*slot) for slot in connection.execute(tables.KEPT_ALIVE))
+                protected |= tables.marks_kept_alive(connection)
+                protected |= successions.followers(connection, protected, rows)
             tables.raise_marks(connection, sightings, protected, unix_now())
             write_rows(connection, rows, protected)
             connection.executemany(tables.RAISE, [tables.row_of(held) for held in whole])

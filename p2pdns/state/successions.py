@@ -7,9 +7,10 @@ settled, nor which value may be believed: the callers do.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import sqlite3
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -81,7 +82,9 @@ class CommitmentTable:
     async def keep(self, zone_id: ZoneId, commitment: Commitment) -> None:
         """Keep the first commitment of a key; return once it is on the disk. Unavailable when the disk refuses it."""
         if self.kept(zone_id) is None:
-            await self._written_soon(CommitmentRow(tables.mark_of(zone_id.raw), commitment.rdata, None, unix_now()))
+            row = CommitmentRow(tables.mark_of(zone_id.raw), commitment.rdata, None, unix_now())
+            self._wait(row)
+            await self._written(row)
 
     async def succeed(self, zone_id: ZoneId, succession: Succession) -> None:
         """Keep the next key of a key; return once it is on the disk. Unavailable when the disk refuses it."""
@@ -89,13 +92,18 @@ class CommitmentTable:
         row = self._waiting.get(mark) or self._on_disk(mark)
         if row is None or row.next_raw is not None:
             return
-        await self._written_soon(row._replace(next_raw=succession.next_key.raw))
+        row = row._replace(next_raw=succession.next_key.raw)
+        self._wait(row)
+        # It is in force from here on, whatever the disk says.
         self._on_succeeded(zone_id, zone_id_for(succession.next_key))
+        await self._written(row)
 
-    async def _written_soon(self, row: CommitmentRow) -> None:
+    def _wait(self, row: CommitmentRow) -> None:
         if len(self._waiting) >= WAITING_MAX and row.mark not in self._waiting:
             raise Unavailable(f"{WAITING_MAX} commitments wait for the disk already", place="reader.sqlite")
         self._waiting[row.mark] = row
+
+    async def _written(self, row: CommitmentRow) -> None:
         await self._commit()
         if self._waiting.get(row.mark) == row:
             raise Unavailable("a commitment to a next key cannot be written", place="reader.sqlite")
@@ -133,7 +141,9 @@ class CommitmentTable:
         try:
             commitment = Commitment.verified(row.commitment)
         except BadItem as error:
-            self._reading.execute("DELETE FROM successions WHERE mark = ?", (row.mark,))
+            # If the disk refuses, the row is dropped the next time that it is read.
+            with contextlib.suppress(sqlite3.Error):
+                self._reading.execute("DELETE FROM successions WHERE mark = ?", (row.mark,))
             self._warn(f"reader.sqlite: a commitment to a next key does not verify ({error}) and is dropped")
             return None
         if row.next_raw is None or hashlib.sha256(row.next_raw).digest() != commitment.next_digest:
@@ -142,6 +152,22 @@ class CommitmentTable:
             return KeptCommitment(commitment, ZoneKey.verified(row.next_raw))
         except BadItem:
             return KeptCommitment(commitment)
+
+
+def followers(connection: sqlite3.Connection, marks: Iterable[bytes], rows: Sequence[CommitmentRow] = ()) -> set[bytes]:
+    """Return the marks of the keys that have followed those of some marks; `rows` are about to be written."""
+    waiting = {row.mark: row.next_raw for row in rows}
+    found, edge = set[bytes](), set(marks)
+    for _ in range(HOPS_MAX - 1):
+        following = {mark: waiting.get(mark) or _next_on_disk(connection, mark) for mark in sorted(edge)}
+        edge = {tables.mark_of_slot(raw, b"") for raw in following.values() if raw is not None} - found
+        found |= edge
+    return found
+
+
+def _next_on_disk(connection: sqlite3.Connection, mark: bytes) -> bytes | None:
+    row = connection.execute("SELECT next FROM successions WHERE mark = ?", (mark,)).fetchone()
+    return None if row is None else row[0]
 
 
 def write_rows(connection: sqlite3.Connection, rows: Sequence[CommitmentRow], protected: Collection[bytes]) -> None:

@@ -185,6 +185,11 @@ def mark_of_slot(key_raw: bytes, salt: bytes) -> bytes:
     return mark_of(raw_id_of(key_raw), salt)
 
 
+def marks_kept_alive(connection: sqlite3.Connection) -> set[bytes]:
+    """Return the marks of the items that this node publishes or has pinned."""
+    return {mark_of_slot(*slot) for slot in connection.execute(KEPT_ALIVE)}
+
+
 def read_facts(connection: sqlite3.Connection) -> Facts:
     """Return the facts; one that was tampered with counts as never written."""
     names = {field.name for field in fields(Facts)}

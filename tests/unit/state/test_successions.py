@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,8 @@ from p2pdns.errors import Unavailable
 from p2pdns.items.keys import SecretKey, ZoneId
 from p2pdns.items.succession import Commitment, Succession, commitment_to, succession_values
 from p2pdns.overlay.ports import KeptCommitment
-from p2pdns.state import State, successions, tables
-from tests.committed import ANOTHER, COMMITTED, KEY, LAST, NEXT, NEXT_ID, OLD, OLD_ID, VALUES
+from p2pdns.state import State, database, successions, tables
+from tests.committed import ANOTHER, COMMITTED, KEY, LAST, LAST_ID, NEXT, NEXT_ID, OLD, OLD_ID, VALUES
 from tests.unit.state.disk import Disk, kill
 from tests.unit.state.test_seen import secrets, sql
 from tests.unit.state.test_state import adopt, item_of, mark_seq
@@ -149,6 +150,84 @@ def test_what_follows_a_protected_key_is_protected_too(tmp_path: Path) -> None:
         assert state.reader.is_protected(NEXT_ID)
         state.reader.protect([])
         assert not state.reader.is_protected(NEXT_ID)
+
+
+@pytest.mark.parametrize("kept", ["own", "pinned"])
+def test_what_follows_an_own_or_pinned_key_is_protected_and_its_commitment_makes_room_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    monkeypatch.setattr(successions, "COMMITMENTS_MAX", 12)
+    monkeypatch.setattr(tables, "EVICTED_AT_ONCE", 8)
+    state = State.open(tmp_path)
+    asyncio.run(state.reader.adopt(item_of(7, secret=OLD), 0.0, own=kept == "own", pinned=kept == "pinned"))
+    further = commitment_to(NEXT.zone_key, LAST)
+    keep(state)
+    keep(state, NEXT_ID, further)
+    succeed(state)
+    assert state.reader.is_protected(NEXT_ID)
+    for secret in secrets(60):
+        keep(state, ZoneId.of_key(secret.zone_key))
+    assert state.reader.commitments.kept(NEXT_ID) == KeptCommitment(further)
+    state.close()
+    with contextlib.closing(State.open(tmp_path)) as state:
+        state.reader.protect([])
+        assert state.reader.is_protected(NEXT_ID)
+
+
+def test_what_follows_a_key_that_was_pinned_later_makes_room_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(successions, "COMMITMENTS_MAX", 12)
+    monkeypatch.setattr(tables, "EVICTED_AT_ONCE", 8)
+    with contextlib.closing(State.open(tmp_path)) as state:
+        further = commitment_to(NEXT.zone_key, LAST)
+        keep(state)
+        keep(state, NEXT_ID, further)
+        succeed(state)
+        asyncio.run(state.reader.adopt(item_of(7, secret=OLD), 0.0, pinned=True))
+        for secret in secrets(60):
+            keep(state, ZoneId.of_key(secret.zone_key))
+        assert state.reader.commitments.kept(NEXT_ID) == KeptCommitment(further)
+
+
+def test_all_that_follows_a_key_is_protected_once_the_first_link_is_known(tmp_path: Path) -> None:
+    further = commitment_to(NEXT.zone_key, LAST)
+    value = succession_values(NEXT.zone_key, LAST)[0].value
+    with contextlib.closing(State.open(tmp_path)) as state:
+        state.reader.protect([OLD_ID])
+        keep(state)
+        keep(state, NEXT_ID, further)
+        asyncio.run(state.reader.commitments.succeed(NEXT_ID, Succession.verified(NEXT.zone_key, further, value)))
+        assert not state.reader.is_protected(LAST_ID)
+        succeed(state)
+        assert state.reader.is_protected(LAST_ID)
+
+
+def test_what_follows_a_protected_key_is_protected_though_the_disk_takes_nothing(tmp_path: Path) -> None:
+    disk = Disk("reader.sqlite")
+    with contextlib.closing(disk.opened(tmp_path)) as state:
+        state.reader.protect([OLD_ID])
+        keep(state)
+        disk.refuse()
+        with pytest.raises(Unavailable):
+            succeed(state)
+        assert state.reader.is_protected(NEXT_ID)
+        disk.accept()
+
+
+def test_a_broken_commitment_on_a_disk_that_takes_nothing_counts_as_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.0)
+    state = State.open(tmp_path)
+    keep(state)
+    state.close()
+    sql(tmp_path, "UPDATE successions SET commitment = x'00'")
+    with contextlib.closing(State.open(tmp_path)) as state:
+        with contextlib.closing(sqlite3.connect(tmp_path / "reader.sqlite")) as other:
+            other.execute("BEGIN IMMEDIATE")
+            assert state.reader.commitments.kept(OLD_ID) is None
+        assert state.warnings
 
 
 def test_forget_clears_the_commitment_even_where_there_is_no_mark(tmp_path: Path) -> None:
