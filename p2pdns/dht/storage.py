@@ -125,7 +125,9 @@ class Storage:
         if held is not None:
             if isinstance(item, MutableItem):
                 self.precedence.check(item.seq, stored.value, held.stored.seq, held.stored.value, None, now)
-                self._refuse_dropped(stored, held.stored)
+                if held.prefix == OWN:
+                    # What a stranger has put here first must not keep an owner from his own node.
+                    self._refuse_dropped(stored, held.stored)
             if (held.stored.seq, held.stored.value) == (stored.seq, stored.value):
                 self._refresh(held, OWN, now)
                 return Kept(held.stored, False)

@@ -8,8 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from p2pdns.items.item import Item
+from p2pdns.items.item import BUILD_UNIX, SEQ_PER_SECOND, Item
 from p2pdns.items.succession import Commitment
+
+# No publisher commits a zone with a lower seq: a seq is a time, and commitments are younger than that. Otherwise a
+# thief could put an item of seq 1 at every node, and have all refused that the owner has ever signed.
+COMMITTED_SEQ_MIN = BUILD_UNIX * SEQ_PER_SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,8 @@ class StoredItem:
         Its publisher never makes such an item (docs/spec.md §3, Succession). With both in the overlay, a reader that
         sees the zone for the first time is shown the conflict.
         """
-        return held.commitment is not None and self.seq > held.seq and self.commitment != held.commitment
+        counts = held.commitment is not None and held.seq >= COMMITTED_SEQ_MIN
+        return counts and self.seq > held.seq and self.commitment != held.commitment
 
 
 class Selected(NamedTuple):
