@@ -306,19 +306,21 @@ class Commands:
         return reports_of(self._engine.endpoint.endpoints)
 
     async def item(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
-        """Return the item of a key, as the bytes of an item file, and how well it is known."""
+        """Return the item of this very key, as the bytes of an item file, and how well it is known."""
         zone_id = _zone_id(request)
         outcome = await self._engine.overlay.unfollowed(zone_id, request.get("settled") is True, _budget())
         if not isinstance(outcome, Found):
             raise Unavailable(_REASONS[outcome.reason], place=str(zone_id), hint=self._hint())
         age_s = boot_now() - outcome.confirmed_at
+        following = petnames.last_of(self._engine.state.reader, str(zone_id))
+        moved = [] if following is None else [f"succeeded by {following}, whose zone answers"]
         return {
             "item": outcome.item.to_bytes().hex(),
             "seq": outcome.item.seq,
             "settled": outcome.settled,
             "unconfirmed": outcome.unconfirmed,
             "fresh": outcome.fresh,
-            "notes": list(outcome.notes),
+            "notes": [*outcome.notes, *moved],
             "confirmed_s": round(age_s, 3) if age_s < float("inf") else None,
             "copies_trouble": self._copies_trouble(zone_id),
         }

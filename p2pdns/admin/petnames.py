@@ -42,12 +42,12 @@ def in_use(config: Config, kept: Mapping[str, str], reader: Reader | None = None
 
     `reader` is where the keys that have followed others are kept.
     """
-    names = {name: Petname(key, "state", _last_of(reader, key)) for name, key in kept.items()}
-    names |= {name: Petname(key, "configuration", _last_of(reader, key)) for name, key in config.names.items()}
+    names = {name: Petname(key, "state", last_of(reader, key)) for name, key in kept.items()}
+    names |= {name: Petname(key, "configuration", last_of(reader, key)) for name, key in config.names.items()}
     return dict(sorted(names.items()))
 
 
-def _last_of(reader: Reader | None, key: str) -> str | None:
+def last_of(reader: Reader | None, key: str) -> str | None:
     """Return the last key that is known to follow a key; None where none does."""
     if reader is None:
         return None
