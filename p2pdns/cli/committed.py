@@ -45,10 +45,22 @@ def path_of(key_file: str) -> str:
     return key_file + SUFFIX
 
 
+def is_there(path: str) -> bool:
+    """Return whether a file or a link is there; a P2pdnsError where the system does not tell."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    except OSError as trouble:
+        # A folder that is closed to this user may well have the file.
+        raise file_trouble(path, trouble) from None
+    return True
+
+
 def read(key_file: str, key: ZoneKey) -> Commitment | None:
     """Return the commitment beside a key file; None where there is none. KeyFileError for any other file there."""
     path = path_of(key_file)
-    if key_file == STANDARD_INPUT or not os.path.lexists(path):
+    if key_file == STANDARD_INPUT or not is_there(path):
         return None
     words = dict(_pairs(read_bytes(path, BYTES_READ_MAX).decode("ascii", "replace")))
     if not _COMMITMENT.fullmatch(words.get("commitment", "")):
@@ -72,6 +84,8 @@ def write(key_file: str, key: ZoneKey, commitment: Commitment) -> None:
         with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE), "w") as file:
             file.write(f"{HEAD}zone {key}\ncommitment {commitment.rdata.hex()}\n")
             file.flush()
+            # The umask of root may close it to the server's user, who has to read it.
+            os.fchmod(file.fileno(), FILE_MODE)
             os.fsync(file.fileno())
         # A link is refused where the file exists; a rename would take its place.
         os.link(beside, path)
@@ -88,7 +102,7 @@ def write(key_file: str, key: ZoneKey, commitment: Commitment) -> None:
 def refuse_second(key_file: str) -> None:
     """Raise KeyFileError where the key has committed itself already."""
     path = path_of(key_file)
-    if os.path.lexists(path):
+    if is_there(path):
         hint = (
             "readers keep the first commitment that they see, so a second next key would be of no use; "
             f'if p2pdns inspect says "committed no", nobody has seen it: move {quoted(path)} away first'
@@ -129,10 +143,12 @@ def rules_with(rules: Rules, key_file: str, key: ZoneKey, size_bytes_max: int) -
 def keep(key_file: str, key: ZoneKey, done: Stored) -> None:
     """Write the commitment that a publication has carried, where the file beside the key is missing, and say so."""
     commitment = None if done.item is None else commitment_of(done.item)
-    if key_file == STANDARD_INPUT or commitment is None or os.path.lexists(path_of(key_file)):
+    if key_file == STANDARD_INPUT or commitment is None:
         return
     path = path_of(key_file)
     try:
+        if is_there(path):
+            return
         write(key_file, key, commitment)
     except P2pdnsError as trouble:
         ui.warning(f"{trouble}; the commitment to the next key, which the zone has, is carried without it")

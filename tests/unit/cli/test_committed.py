@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from p2pdns.cli import committed
 from p2pdns.cli.main import main
-from p2pdns.errors import KeyFileError
+from p2pdns.errors import KeyFileError, Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey, ZoneKey
 from p2pdns.items.packet import compose_packet
@@ -141,3 +142,29 @@ def test_what_a_publication_has_carried_is_written_back(
 def test_a_folder_that_takes_no_file_costs_a_warning_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     committed.keep(str(tmp_path / "none" / "alice.key"), KEY, stored(KEY, is_committed=True))
     assert "is carried without it" in capsys.readouterr().err
+
+
+def closed_folder(path: str) -> None:
+    """Stand for `os.lstat` in a folder that this user may not enter."""
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+
+def test_a_file_that_the_system_does_not_tell_of_is_an_error_and_not_a_missing_commitment(
+    key_file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "lstat", closed_folder)
+    with pytest.raises(Unavailable, match=r"alice\.key\.next"):
+        committed.read(key_file, KEY)
+    with pytest.raises(Unavailable, match=r"alice\.key\.next"):
+        committed.refuse_second(key_file)
+    committed.keep(key_file, KEY, stored(KEY, is_committed=True))
+    assert "is carried without it" in capsys.readouterr().err
+
+
+def test_the_file_can_be_read_by_the_user_of_a_server_whatever_the_umask(key_file: str) -> None:
+    before = os.umask(0o077)
+    try:
+        committed.write(key_file, KEY, COMMITMENT)
+    finally:
+        os.umask(before)
+    assert os.stat(committed.path_of(key_file)).st_mode & 0o777 == committed.FILE_MODE
