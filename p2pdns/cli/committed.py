@@ -62,7 +62,7 @@ def read(key_file: str, key: ZoneKey) -> Commitment | None:
     path = path_of(key_file)
     if key_file == STANDARD_INPUT or not is_there(path):
         return None
-    words = dict(_pairs(read_bytes(path, BYTES_READ_MAX).decode("ascii", "replace")))
+    words = dict(_pairs(read_bytes(path, BYTES_READ_MAX, is_regular=True).decode("ascii", "replace")))
     if not _COMMITMENT.fullmatch(words.get("commitment", "")):
         raise KeyFileError("no commitment to a next key is in this file", place=quoted(path), hint=_HINT)
     if words.get("zone") != str(key):

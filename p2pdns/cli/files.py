@@ -7,6 +7,7 @@ secret key is neither read from a file that others can read nor written into one
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import stat
 import sys
@@ -96,10 +97,15 @@ def file_trouble(path: str, trouble: OSError) -> P2pdnsError:
     return Unavailable(words_of(trouble), place=quoted(path), hint=hint_of(trouble))
 
 
-def read_bytes(path: str, size_max: int = FILE_BYTES_MAX) -> bytes:
-    """Return the content of a file; `-` is standard input."""
+def read_bytes(path: str, size_max: int = FILE_BYTES_MAX, *, is_regular: bool = False) -> bytes:
+    """Return the content of a file; `-` is standard input.
+
+    With `is_regular` nothing but a regular file is read, and nothing is waited for: no pipe, and no device.
+    """
     try:
-        if path == STANDARD_INPUT:
+        if is_regular:
+            data = _read_regular(path, size_max + 1)
+        elif path == STANDARD_INPUT:
             data = sys.stdin.buffer.read(size_max + 1)
         else:
             with open(path, "rb") as file:
@@ -112,9 +118,24 @@ def read_bytes(path: str, size_max: int = FILE_BYTES_MAX) -> bytes:
     return data
 
 
-def read_text(path: str) -> str:
+def _read_regular(path: str, size_max: int) -> bytes:
+    # Without O_NONBLOCK the open itself waits until somebody writes into a pipe.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(mode):
+            raise Unavailable("not a regular file", place=quoted(path), hint="name a file, not a pipe or a device")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(size_max)
+    finally:
+        os.close(descriptor)
+
+
+def read_text(path: str, *, is_regular: bool = False) -> str:
     """Return the content of a text file."""
-    data = read_bytes(path)
+    data = read_bytes(path, is_regular=is_regular)
     try:
         return data.decode()
     except UnicodeDecodeError as trouble:

@@ -70,8 +70,8 @@ class ZoneOfTable:
         return about.st_mtime_ns, about.st_size, about.st_ino
 
     def read(self) -> str:
-        """Return the text of the file."""
-        return files.read_text(self._table.zone)
+        """Return the text of the file; whatever else is there must not stop the loop of all tables."""
+        return files.read_text(self._table.zone, is_regular=True)
 
     async def publish(self, text: str, settled: Mapping[str, str], *, is_first: bool) -> TableEdition:
         """Publish a text, if its zone is another than the last one."""

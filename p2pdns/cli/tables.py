@@ -239,7 +239,7 @@ class TablesRun:
         secret = files.read_secret_key(table.key, None)
         row.key = str(secret.zone_key)
         row.petname = daemon.book().name_of(row.key)
-        zone = read_table_zone(table, secret.zone_key, daemon, files.read_text(table.zone))
+        zone = read_table_zone(table, secret.zone_key, daemon, files.read_text(table.zone, is_regular=True))
         show_warnings(zone)
         memory = TableMemory(table.key, secret.zone_key, self._given.state())
         with ui.progress() as line:

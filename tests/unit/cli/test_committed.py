@@ -161,6 +161,12 @@ def test_a_file_that_the_system_does_not_tell_of_is_an_error_and_not_a_missing_c
     assert "is carried without it" in capsys.readouterr().err
 
 
+def test_a_pipe_in_its_place_is_refused_and_not_waited_for(key_file: str) -> None:
+    os.mkfifo(committed.path_of(key_file))
+    with pytest.raises(Unavailable, match="not a regular file"):
+        committed.read(key_file, KEY)
+
+
 def test_the_file_can_be_read_by_the_user_of_a_server_whatever_the_umask(key_file: str) -> None:
     before = os.umask(0o077)
     try:
