@@ -65,6 +65,19 @@ class Committing:
         self.overruled[current.seq] = None
         return self._other(current.seq)
 
+    def begin_again(self, missed: MutableItem) -> Unavailable | None:
+        """Take in an own edition that the first look-up has missed; return why to go on above it by force alone."""
+        published = commitment_of(missed)
+        if published is None:
+            return None
+        self._is_published = True
+        if self.commitment is None:
+            self.commitment = published
+        if published == self.commitment:
+            return None
+        self.overruled[missed.seq] = None
+        return self._other(missed.seq)
+
     def overrules(self, item: MutableItem) -> bool:
         """Return whether an edition that came in between breaks the commitment of the zone; nothing of it is kept."""
         if not self._is_published or not breaks_commitment(item, self.commitment):

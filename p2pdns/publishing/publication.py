@@ -238,7 +238,7 @@ class Publication:
             seen = await self._looked()
             self._check_unseen(seen, tried)
             try:
-                value = self._value_above(seen, tried, value)
+                value = await self._value_above(seen, tried, value)
             except Conflict as conflict:
                 # If most other nodes hold our item, the other publication has fewer than half and gives way itself.
                 if not Others(tried.others.known, seen.holders_of(value)).is_enough:
@@ -408,9 +408,9 @@ class Publication:
             hint = f"{self._rules.verb} again: then the zone is compared with that one first"
             raise Unavailable(what, place=str(self._key), hint=hint)
 
-    def _value_above(self, seen: Seen, tried: Tried, value: bytes) -> bytes:
+    async def _value_above(self, seen: Seen, tried: Tried, value: bytes) -> bytes:
         """Return the value to sign above what others have published since the beginning."""
-        value = self._value_again(seen, tried, value)
+        value = await self._value_again(seen, tried, value)
         others = self._others(seen, tried)
         for one in others:
             self._accounted[one.item.seq] = None
@@ -427,7 +427,7 @@ class Publication:
         self._tell(PublishStage("rebase", {"seq": winner.seq}))
         return self._content.value_above_other(winner)
 
-    def _value_again(self, seen: Seen, tried: Tried, value: bytes) -> bytes:
+    async def _value_again(self, seen: Seen, tried: Tried, value: bytes) -> bytes:
         """Return the value to sign where the first look-up has missed an own edition that is older than this one."""
         others = self._others(seen, tried)
         missed = [one.item for one in others if self._is_done_with(one.item)]
@@ -438,6 +438,11 @@ class Publication:
         for one in others:
             if one.item.seq <= newest.seq:
                 self._accounted[one.item.seq] = None
+        if (refused := self._content.begin_again(newest)) and not self._rules.is_forced:
+            # Ours hides the first commitment by now: the edition that has it stands again.
+            self._own_value = newest.value
+            await self._tried(newest.value)
+            raise refused
         self._own_value = value = self._content.value_again(newest)
         if self._built_on is not None and self._built_on.seq > newest.seq:
             value = self._content.value_above_other(self._built_on)

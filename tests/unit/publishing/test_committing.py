@@ -238,3 +238,65 @@ def test_the_records_of_a_zone_are_the_same_with_a_commitment() -> None:
     once = with_commitment(value, KEY, FIRST)
     assert with_commitment(once, KEY, FIRST) == once
     assert with_commitment(with_commitment(value, KEY, SECOND), KEY, FIRST) == once
+
+
+def missed_edition(commitment: Commitment) -> tuple[Nodes, Made, MutableItem]:
+    """Return nodes of which one shows an own edition with a commitment after the first put only, and the memory."""
+    missed = committed(commitment, WWW, FTP, seq=LATER)
+    nodes, memory = Nodes([OLD] * 20), made(OLD)
+    memory.signed(missed)
+
+    def wakes() -> None:
+        nodes.held[3] = missed
+
+    nodes.before_read.append(wakes)
+    return nodes, memory, missed
+
+
+def most_held(nodes: Nodes) -> list[MutableItem]:
+    """Return what the nodes hold, but for the one that slept."""
+    return [one for number, one in enumerate(nodes.held) if one is not None and number != 3]
+
+
+def test_the_commitment_of_an_own_edition_that_was_missed_is_carried() -> None:
+    nodes, memory, _ = missed_edition(FIRST)
+    done = published(nodes, WWW, memory=memory)
+    assert done.is_done
+    assert {commitment_of(one) for one in most_held(nodes)} == {FIRST}
+    assert names(done.item) == {"www"}
+
+
+def test_what_breaks_the_commitment_of_an_own_edition_that_was_missed_is_not_merged() -> None:
+    nodes, memory, _ = missed_edition(FIRST)
+    stolen = item(LATER + 5, WWW, FTP, MAIL)
+
+    wakes = nodes.before_read.pop()
+
+    def both_come() -> None:
+        wakes()
+        nodes.held[4] = stolen
+
+    nodes.before_read.append(both_come)
+    done = published(nodes, WWW, memory=memory)
+    assert (done.rebased, done.overruled) == ((), (stolen.seq,))
+    assert names(done.item) == {"www"}
+    assert {commitment_of(one) for one in most_held(nodes) if one.seq == done.seq} == {FIRST}
+
+
+def test_another_commitment_than_that_of_a_missed_own_edition_is_refused_and_that_edition_stands_again() -> None:
+    nodes, memory, missed = missed_edition(FIRST)
+    with pytest.raises(Unavailable, match="another next key") as caught:
+        published(nodes, WWW, memory=memory, commitment=SECOND)
+    assert "--force" in str(caught.value.hint)
+    assert {one.value for one in most_held(nodes)} == {missed.value}
+    # The way out: the first commitment is taken over, and nothing else stands against it.
+    assert published(nodes, WWW, memory=memory).is_done
+    assert {commitment_of(one) for one in most_held(nodes)} == {FIRST}
+
+
+def test_force_goes_above_the_commitment_of_a_missed_own_edition() -> None:
+    nodes, memory, missed = missed_edition(FIRST)
+    done = published(nodes, WWW, memory=memory, commitment=SECOND, is_forced=True)
+    assert done.is_done
+    assert done.overruled == (missed.seq,)
+    assert {commitment_of(one) for one in most_held(nodes)} == {SECOND}
