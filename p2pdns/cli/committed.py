@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 from p2pdns.cli import ui
 from p2pdns.cli.files import STANDARD_INPUT, file_trouble, quoted, read_bytes, read_secret_key
 from p2pdns.dns.message import RRset
-from p2pdns.errors import FormatError, KeyFileError, P2pdnsError
+from p2pdns.errors import BadItem, FormatError, KeyFileError, P2pdnsError
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import KEY_FILE_BYTES_MAX, PUBLIC_KEY_COMMENT, ZoneKey, needs_passphrase
-from p2pdns.items.succession import COMMITMENT_BYTES, Commitment, commitment_of
+from p2pdns.items.succession import COMMITMENT_BYTES, Commitment, commitment_of, with_commitment
 
 if TYPE_CHECKING:
     from p2pdns.publishing.publication import Rules, Stored
@@ -123,6 +123,21 @@ def records(key_file: str, key: ZoneKey) -> tuple[RRset, ...]:
         return () if commitment is None else (commitment.record_of(key),)
     # The publication tells the error; an UPDATE has nothing to do with it.
     return ()
+
+
+def has_value(item: MutableItem, value: bytes, own: Commitment | None) -> bool:
+    """Return whether a publication of a value would change nothing in an item.
+
+    The value carries the `own` commitment already. Where there is none, it will carry that of the item.
+    """
+    published = commitment_of(item)
+    if own is None and published is not None:
+        try:
+            value = with_commitment(value, item.key, published)
+        except (BadItem, P2pdnsError):
+            # The publication says why it does not go together.
+            return False
+    return item.value == value
 
 
 def is_committed(item: MutableItem | None) -> bool:

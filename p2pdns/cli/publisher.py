@@ -23,7 +23,7 @@ from p2pdns import log, privileges
 from p2pdns.admin.control import ControlClient
 from p2pdns.admin.public_address import ask_daemon
 from p2pdns.admin.publishing import publish_through
-from p2pdns.cli import files
+from p2pdns.cli import committed, files
 from p2pdns.cli.daemon_or_node import Daemon
 from p2pdns.cli.settings import Given
 from p2pdns.cli.tables import TableMemory, read_table_zone, refuse_mostly_gone, rules_for
@@ -109,7 +109,7 @@ class ZoneOfTable:
         except (P2pdnsError, ValueError):
             # It cannot be found at this moment: then it is published again.
             return None
-        if item.value != value:
+        if not committed.has_value(item, value, committed.read(self._table.key, self._secret.zone_key)):
             return None
         return TableEdition(item.seq, public, f"kept alive as it is, seq {item.seq}")
 
