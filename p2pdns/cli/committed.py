@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Hashable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,17 @@ _COMMITMENT = re.compile(f"[0-9a-f]{{{2 * COMMITMENT_BYTES}}}")
 def path_of(key_file: str) -> str:
     """Return where the commitment of a key file is."""
     return key_file + SUFFIX
+
+
+def stamp_of(path: str) -> Hashable:
+    """Return what is another object after each change of a file; None where it is not there."""
+    try:
+        about = os.stat(path)
+    except FileNotFoundError:
+        return None
+    except OSError as trouble:
+        return trouble.errno
+    return about.st_mtime_ns, about.st_size, about.st_ino
 
 
 def is_there(path: str) -> bool:

@@ -306,7 +306,9 @@ class _Again:
 def _stay(publishing: _Publishing, found: _Published, first: Edition, hook: Hook | None) -> None:
     """Publish again what is saved, until a signal comes."""
     again = _Again(publishing, found)
-    watching.watch(watching.Watching(publishing.zone_file, again, first, hook), publishing.zone_file)
+    path = committed.path_of(publishing.key_file)
+    watched = watching.Watching(publishing.zone_file, again, first, hook, beside=lambda: committed.stamp_of(path))
+    watching.watch(watched, publishing.zone_file)
 
 
 @click.command(cls=Verb)

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,13 +61,13 @@ class ZoneOfTable:
         self._turns = turns
         self._last: tuple[bytes, TableEdition] | None = None
 
-    def stamp(self) -> object:
+    def stamp(self) -> Hashable:
         """Return time, size and number of the file; None where it is not there."""
-        try:
-            about = os.stat(self._table.zone)
-        except OSError:
-            return None
-        return about.st_mtime_ns, about.st_size, about.st_ino
+        return committed.stamp_of(self._table.zone)
+
+    def beside(self) -> Hashable:
+        """Return the same of the commitment beside the key."""
+        return committed.stamp_of(committed.path_of(self._table.key))
 
     def read(self) -> str:
         """Return the text of the file; whatever else is there must not stop the loop of all tables."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -60,17 +60,28 @@ class Again(Protocol):
 
 
 class Watching:
-    """A zone file, the last publication of it, and the command that runs after each."""
+    """A zone file, the last publication of it, and the command that runs after each.
+
+    `beside` returns what is another object after each change of the commitment beside the key.
+    """
 
     def __init__(
-        self, path: str, again: Again, first: Edition, hook: Hook | None = None, *, clock: Clock = time.monotonic
+        self,
+        path: str,
+        again: Again,
+        first: Edition,
+        hook: Hook | None = None,
+        *,
+        beside: Callable[[], Hashable] = lambda: None,
+        clock: Clock = time.monotonic,
     ) -> None:
         self._path = path
         self._again = again
         self._edition = first
         self._hook = hook
         self._clock = clock
-        self._watch = ZoneWatch(first.text, first.public, clock())
+        self._beside = beside
+        self._watch = ZoneWatch((first.text, beside()), first.public, clock())
         self._look_at = clock()
         self._said = ""
 
@@ -85,7 +96,7 @@ class Watching:
         now = self._clock()
         if has_changed or now >= self._look_at:
             self._look_at = now + LOOK_S
-            self._watch.saw(self._text(), now)
+            self._watch.saw((self._text(), self._beside()), now)
         if self._watch.asks(now):
             self._ask(now)
         if self._watch.due_at is not None and now >= self._watch.due_at:

@@ -7,7 +7,7 @@ next save. Does not know why anything failed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 SETTLE_S = 1.0  # Editors write a file in steps, and some people save after each word.
 SETTLE_S_MAX = 5.0  # A program that never stops writing must not put a publication off for ever.
@@ -19,7 +19,9 @@ RETRY_S, RETRY_S_MAX = 10.0, 60.0  # The daemon may be away for an update, or fo
 
 
 class ZoneWatch:
-    """One zone file after its first publication. `addresses` are what its placeholders for an address stand for.
+    """One zone file after its first publication. What was `seen` of it is compared, and never read.
+
+    `addresses` are what its placeholders for an address stand for.
 
     >>> watch = ZoneWatch("www A 192.0.2.1", {}, 0.0)
     >>> watch.saw("www A 192.0.2.2", 20.0)
@@ -27,10 +29,10 @@ class ZoneWatch:
     21.0
     """
 
-    def __init__(self, text: str | None, addresses: Mapping[str, str], now: float) -> None:
+    def __init__(self, seen: Hashable, addresses: Mapping[str, str], now: float) -> None:
         self.addresses = dict(addresses)
         self.ask_at = now + ASK_S
-        self._seen = self._tried = text
+        self._seen = self._tried = seen
         self._put_at = now
         self._first_save_at: float | None = None
         self._last_save_at = now
@@ -39,12 +41,12 @@ class ZoneWatch:
         self._failure_count = 0
         self._reported: dict[str, str] = {}
 
-    def saw(self, text: str | None, now: float) -> None:
-        """Note what is in the file now; None where it cannot be read."""
-        if text == self._seen:
+    def saw(self, seen: Hashable, now: float) -> None:
+        """Note what is in the file now, with all else that a publication depends on; None where it cannot be read."""
+        if seen == self._seen:
             return
-        self._seen = text
-        if text == self._tried:
+        self._seen = seen
+        if seen == self._tried:
             # The change was undone.
             self._first_save_at = None
             return

@@ -8,7 +8,7 @@ or how a zone is signed: that is its `TablePublisher`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -41,8 +41,11 @@ class TableEdition:
 class TablePublisher(Protocol):
     """Reads and publishes the zone of one table."""
 
-    def stamp(self) -> object:
+    def stamp(self) -> Hashable:
         """Return what is another object after each change of the file; None where it is not there."""
+
+    def beside(self) -> Hashable:
+        """Return what is another object after each change of the commitment beside the key."""
 
     def read(self) -> str:
         """Return the text of the file; a P2pdnsError where it cannot be read."""
@@ -79,7 +82,7 @@ class TableKeeper:
         self._watch = ZoneWatch(None, {}, clock() - PUBLISH_S_MIN)
         self._look_at = clock()
         self._is_asked = True
-        self._stamp: object = None
+        self._stamp: Hashable = None
         self._edition: TableEdition | None = None
         self._read_trouble: str | None = None
         self._trouble: str | None = None
@@ -119,14 +122,14 @@ class TableKeeper:
             await self._publish()
 
     def _has_news(self, now: float) -> bool:
-        before, self._stamp = self._stamp, self._publisher.stamp()
+        before, self._stamp = self._stamp, (self._publisher.stamp(), self._publisher.beside())
         return self._stamp != before or now >= self._look_at
 
     def _look(self, now: float) -> None:
         """Read the file. Where that is not possible, what is published stays: a new file may be about to come."""
         found = None
         try:
-            self._watch.saw(self._publisher.read(), now)
+            self._watch.saw((self._publisher.read(), self._publisher.beside()), now)
         except P2pdnsError as trouble:
             found = trouble_text(trouble)
         before, self._read_trouble = self._read_trouble, found

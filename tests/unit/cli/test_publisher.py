@@ -20,7 +20,7 @@ from p2pdns.config.published import PublishTable
 from p2pdns.errors import P2pdnsError
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
-from p2pdns.items.succession import Commitment, commitment_to, with_commitment
+from p2pdns.items.succession import Commitment, commitment_of, commitment_to, with_commitment
 from p2pdns.publishing.publication import Stored
 
 SECRET, NEXT, OTHER = (SecretKey.generate(bytes([number]) * 32) for number in (1, 2, 3))
@@ -130,3 +130,19 @@ def test_a_start_signs_a_zone_again_only_if_the_zone_or_its_own_commitment_has_c
     daemon = keeping(item_with(published, text))
     edition = asyncio.run(publisher_of(table, tmp_path).publish(TEXT, {}, is_first=True))
     assert (len(daemon.put), edition.seq) == (puts, 99 if puts else 7)
+
+
+def test_a_commitment_that_comes_or_goes_beside_the_key_is_seen_and_published(
+    table: PublishTable, tmp_path: Path, keeping: Callable[[MutableItem | None], Daemon]
+) -> None:
+    daemon = keeping(None)
+    zone = publisher_of(table, tmp_path)
+    asyncio.run(zone.publish(TEXT, {}, is_first=True))
+    before = zone.beside()
+    committed.write(table.key, KEY, FIRST)
+    assert before is None
+    assert zone.beside() not in (None, zone.stamp())
+    asyncio.run(zone.publish(TEXT, {}, is_first=False))
+    assert [commitment_of(MutableItem.signed(SECRET, 1, value)) for value in daemon.put] == [None, FIRST]
+    asyncio.run(zone.publish(TEXT, {}, is_first=False))
+    assert len(daemon.put) == 2

@@ -65,7 +65,10 @@ class Watched:
         self.now = 1_000.0
         self.overlay = Overlay()
         first = Edition(KEY, 1, "one", public or {})
-        self.watching = Watching(str(self.path), self.overlay, first, hook, clock=lambda: self.now)
+        self.commitment: str | None = None
+        self.watching = Watching(
+            str(self.path), self.overlay, first, hook, beside=lambda: self.commitment, clock=lambda: self.now
+        )
 
     def save(self, text: str) -> None:
         """Put a file in the place of the old one, as editors do, and tell the watch."""
@@ -113,6 +116,14 @@ def test_a_change_that_no_event_tells_of_is_found_within_a_minute(watched: Watch
     watched.path.write_text("two")
     watched.live(LOOK_S + 5.0)
     assert watched.overlay.put == [("two", {})]
+
+
+def test_a_new_commitment_beside_the_key_is_published_without_a_save(watched: Watched) -> None:
+    watched.commitment = "to a next key"
+    watched.live(LOOK_S + 5.0)
+    assert watched.overlay.put == [("one", {})]
+    watched.live(3 * LOOK_S)
+    assert len(watched.overlay.put) == 1
 
 
 def test_a_broken_file_keeps_the_old_zone_and_says_why(watched: Watched, capsys: pytest.CaptureFixture[str]) -> None:

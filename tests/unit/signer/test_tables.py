@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import pytest
@@ -23,6 +23,7 @@ class Publisher:
     def __init__(self, text: str | None = "www A 192.0.2.1") -> None:
         self.text = text
         self.stamps = 0
+        self.commitment: str | None = None
         self.published: list[tuple[str, dict[str, str], bool]] = []
         self.troubles: list[P2pdnsError] = []
         self.left: str | None = None
@@ -34,8 +35,11 @@ class Publisher:
         self.text = text
         self.stamps += 1
 
-    def stamp(self) -> object:
+    def stamp(self) -> Hashable:
         return None if self.text is None else self.stamps
+
+    def beside(self) -> Hashable:
+        return self.commitment
 
     def read(self) -> str:
         if self.text is None:
@@ -135,6 +139,27 @@ def test_a_zone_that_is_not_watched_waits_for_a_reload() -> None:
     world.passes(PUBLISH_S_MIN)
     assert world.texts[1:] == ["www A 192.0.2.2"]
     # A reload without another text publishes nothing.
+    world.keeper.reread()
+    world.passes(PUBLISH_S_MIN)
+    assert len(world.texts) == 2
+
+
+def test_a_new_commitment_beside_the_key_is_taken_up_like_a_save() -> None:
+    world = World()
+    world.passes(5)
+    world.file.commitment = "to a next key"
+    world.passes(PUBLISH_S_MIN + SETTLE_S)
+    assert world.texts == ["www A 192.0.2.1"] * 2
+    world.passes(2 * LOOK_S)
+    assert len(world.texts) == 2
+
+
+def test_a_reload_takes_up_a_new_commitment_of_a_zone_that_is_not_watched() -> None:
+    world = World(UNWATCHED)
+    world.passes(5)
+    world.file.commitment = "to a next key"
+    world.passes(2 * LOOK_S)
+    assert len(world.texts) == 1
     world.keeper.reread()
     world.passes(PUBLISH_S_MIN)
     assert len(world.texts) == 2
