@@ -121,11 +121,19 @@ def read_table_zone(
     )
 
 
+def mostly_gone(plan: Plan) -> str | None:
+    """Return how much of what is published would go, where it is more than half."""
+    if plan.current is None or not plan.changes.is_mostly_gone:
+        return None
+    count = counted(plan.changes.before_count, "RRset")
+    return f"{len(plan.changes.removed)} of {count} of the published zone would go"
+
+
 def refuse_mostly_gone(plan: Plan, path: str, hint: str) -> None:
     """Raise NotAgreed where more than half of what is published would go, and nobody can be asked."""
-    if plan.current is not None and plan.changes.is_mostly_gone:
-        gone = f"{len(plan.changes.removed)} of {counted(plan.changes.before_count, 'RRset')} of the published zone"
-        raise NotAgreed(f"{gone} would go", place=path, hint=hint)
+    gone = mostly_gone(plan)
+    if gone is not None:
+        raise NotAgreed(gone, place=path, hint=hint)
 
 
 def chosen(config: Config, zone_file: str | None) -> Sequence[PublishTable]:
@@ -150,6 +158,18 @@ class How:
     is_dry: bool = False
 
 
+@dataclass(frozen=True)
+class _Refusal:
+    """Why a publication without a dry run would be refused, and the flag that publishes all the same."""
+
+    why: str
+    flag: str
+
+    @property
+    def hint(self) -> str:
+        return f"{self.flag} publishes it all the same"
+
+
 class _DryRunOver(Exception):
     """A dry run is at its end."""
 
@@ -163,6 +183,7 @@ class _Row:
     petname: str | None = None
     done: Stored | None = None
     plan: Plan | None = None
+    refusal: _Refusal | None = None
     trouble: P2pdnsError | None = None
 
     @property
@@ -171,7 +192,8 @@ class _Row:
             return "WRONG: see above" if self.done is None else "held by too few"
         if self.done is None:
             assert self.plan is not None, "a dry run has shown its plan"
-            return str(self.plan.changes) if self.plan.current is not None else "nothing is published yet"
+            text = str(self.plan.changes) if self.plan.current is not None else "nothing is published yet"
+            return text if self.refusal is None else f"{text}; would be refused"
         return "ok"
 
     @property
@@ -184,12 +206,14 @@ class _Row:
     def to_json(self) -> dict[str, Any]:
         """Return the row with the same facts, and some more."""
         done, changes = self.done, None if self.plan is None else self.plan.changes
+        error = None if self.refusal is None else self.refusal.why
+        against = self.trouble or self.refusal
         return {
             "zone": self.key,
             "petname": self.petname,
             "file": self.table.zone,
             "key_file": self.table.key,
-            "ok": self.trouble is None,
+            "ok": against is None,
             "seq": None if done is None else done.seq,
             "sent": None if done is None else done.sent,
             "stored": None if done is None else done.stored,
@@ -199,8 +223,8 @@ class _Row:
             "added": [] if changes is None else list(changes.added),
             "removed": [] if changes is None else list(changes.removed),
             "changed": [] if changes is None else list(changes.changed),
-            "error": None if self.trouble is None else str(self.trouble),
-            "hint": None if self.trouble is None else self.trouble.hint,
+            "error": error if self.trouble is None else str(self.trouble),
+            "hint": None if against is None else against.hint,
         }
 
 
@@ -257,6 +281,7 @@ class TablesRun:
         def approve(plan: Plan) -> None:
             row.plan = plan
             if self._how.is_dry:
+                row.refusal = self._refusal(plan)
                 raise _DryRunOver
             if not self._how.is_agreed:
                 refuse_mostly_gone(
@@ -268,9 +293,17 @@ class TablesRun:
         try:
             done = daemon.publish(secret, zone.value, memory, rules, told)
         except _DryRunOver:
+            if row.refusal is not None:
+                ui.warning(f"{zone.path}: {row.refusal.why}: without {row.refusal.flag} this zone is refused")
             return None
         committed.keep(row.table.key, secret.zone_key, done)
         return done
+
+    def _refusal(self, plan: Plan) -> _Refusal | None:
+        if plan.trouble is not None and not self._how.is_forced:
+            return _Refusal(plan.trouble, "--force")
+        gone = None if self._how.is_agreed else mostly_gone(plan)
+        return None if gone is None else _Refusal(gone, "--yes")
 
 
 def publish_tables(key_file: str | None, zone_file: str | None, given: Given, how: How) -> int:
