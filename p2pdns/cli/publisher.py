@@ -26,14 +26,14 @@ from p2pdns.admin.publishing import publish_through
 from p2pdns.cli import committed, files
 from p2pdns.cli.daemon_or_node import Daemon
 from p2pdns.cli.settings import Given
-from p2pdns.cli.tables import TableMemory, read_table_zone, refuse_mostly_gone, rules_for
+from p2pdns.cli.tables import TableMemory, read_table_zone, refuse_mostly_gone, refuse_second, rules_for
 from p2pdns.cli.threads import in_thread
 from p2pdns.cli.watching import NotAgreed
 from p2pdns.clock import boot_now
 from p2pdns.config import Config, from_descriptor
 from p2pdns.config.published import PublishTable
 from p2pdns.directory import StateDirectory
-from p2pdns.errors import KeyFileError, P2pdnsError, StrangerError, Unavailable
+from p2pdns.errors import P2pdnsError, StrangerError, Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.publishing.publication import Plan, Stored
@@ -158,9 +158,7 @@ class Tables:
             try:
                 secret = read_key(table.key, descriptors.get(index))
                 key = str(secret.zone_key)
-                if known.setdefault(key, index) != index:
-                    what = f"the key of table {known[key] + 1} in another file"
-                    raise KeyFileError(what, place=f'"{table.key}"', hint="a key has one zone")
+                refuse_second(known, key, index, table)
             except P2pdnsError as trouble:
                 text = trouble_text(trouble)
                 _log.error("a zone is not published", file=table.zone, why=text)

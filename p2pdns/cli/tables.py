@@ -22,7 +22,7 @@ from p2pdns.cli.watching import NotAgreed
 from p2pdns.cli.zones import ReadZone, keys_by_name, read_zone, show_warnings
 from p2pdns.config import Config
 from p2pdns.config.published import FORM, PublishTable
-from p2pdns.errors import P2pdnsError, UsageError, counted
+from p2pdns.errors import KeyFileError, P2pdnsError, UsageError, counted
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, MutableItem
 from p2pdns.items.keys import SecretKey, ZoneKey
 from p2pdns.publishing.memory import Memory, Origin
@@ -136,6 +136,16 @@ def refuse_mostly_gone(plan: Plan, path: str, hint: str) -> None:
         raise NotAgreed(gone, place=path, hint=hint)
 
 
+def refuse_second(known: dict[str, int], key: str, index: int, table: PublishTable) -> None:
+    """Raise KeyFileError where an earlier table has this key, by another path or in a copy of the file; else note it.
+
+    The configuration compares the paths as they are written, and does not look at the disk.
+    """
+    if known.setdefault(key, index) != index:
+        what = f"the key of table {known[key] + 1} in another file"
+        raise KeyFileError(what, place=files.quoted(table.key), hint="a key has one zone")
+
+
 def chosen(config: Config, zone_file: str | None) -> Sequence[PublishTable]:
     """Return the tables that are meant: all, or that of a zone file; none for a file that no table has."""
     if zone_file is None:
@@ -235,6 +245,7 @@ class TablesRun:
         self._config = config
         self._given = given
         self._how = how
+        self._known: dict[str, int] = {}  # The tables by their keys.
 
     def run(self, tables: Sequence[PublishTable]) -> int:
         """Publish the zones of some tables, show how each ended, and return the exit status."""
@@ -262,6 +273,7 @@ class TablesRun:
         table = row.table
         secret = files.read_secret_key(table.key, None)
         row.key = str(secret.zone_key)
+        refuse_second(self._known, row.key, self._config.publish.index(table), table)
         row.petname = daemon.book().name_of(row.key)
         zone = read_table_zone(table, secret.zone_key, daemon, files.read_text(table.zone, is_regular=True))
         show_warnings(zone)

@@ -1,7 +1,7 @@
 """The `[[publish]]` tables: the zones that a server publishes, each with the file of its key.
 
-Guarantees: paths are absolute; no two tables have one zone file or one key file; their number is bounded. Does not know
-whether the files are there: that is seen at the start of the server, and ends nothing.
+Guarantees: paths are absolute; no two tables name one zone file or one key file by the same path; their number is
+bounded. Does not know whether the files are there: that is seen at the start of the server, and ends nothing.
 """
 
 from __future__ import annotations

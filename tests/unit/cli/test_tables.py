@@ -108,3 +108,15 @@ def test_a_dry_run_of_a_zone_that_nothing_stands_against_warns_of_nothing(overla
     assert (status, overlay.put) == (0, [])
     assert "1 RRset added" in output
     assert "refused" not in output + errors
+
+
+def test_a_key_that_two_tables_have_by_different_paths_publishes_the_first_zone_alone(
+    overlay: Overlay, run: Run, tmp_path: Path
+) -> None:
+    key, link = tmp_path / "alice.key", tmp_path / "link.key"
+    link.symlink_to(key)
+    status, output, errors = run(keys=(key, link))
+    assert (status, len(overlay.put)) == (1, 1)
+    assert "link.key" in errors
+    assert "the key of table 1 in another file" in errors
+    assert [line.split()[-1] for line in output.splitlines()[1:]] == ["ok", "above"]
