@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from p2pdns.cli import ui
-from p2pdns.cli.files import STANDARD_INPUT, file_trouble, quoted, read_bytes, read_secret_key
+from p2pdns.cli.files import STANDARD_INPUT, beside, file_trouble, quoted, read_bytes, read_secret_key
 from p2pdns.dns.message import RRset
 from p2pdns.errors import BadItem, FormatError, KeyFileError, P2pdnsError
 from p2pdns.items.item import MutableItem
@@ -43,7 +43,7 @@ _COMMITMENT = re.compile(f"[0-9a-f]{{{2 * COMMITMENT_BYTES}}}")
 
 def path_of(key_file: str) -> str:
     """Return where the commitment of a key file is."""
-    return key_file + SUFFIX
+    return beside(key_file, SUFFIX)
 
 
 def stamp_of(path: str) -> Hashable:
@@ -91,16 +91,16 @@ def _pairs(text: str) -> list[tuple[str, str]]:
 def write(key_file: str, key: ZoneKey, commitment: Commitment) -> None:
     """Write the commitment beside a key file, where no file may be yet."""
     path = path_of(key_file)
-    beside = f"{path}.{os.getpid()}"
+    draft = f"{path}.{os.getpid()}"
     try:
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE), "w") as file:
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE), "w") as file:
             file.write(f"{HEAD}zone {key}\ncommitment {commitment.rdata.hex()}\n")
             file.flush()
             # The umask of root may close it to the server's user, who has to read it.
             os.fchmod(file.fileno(), FILE_MODE)
             os.fsync(file.fileno())
         # A link is refused where the file exists; a rename would take its place.
-        os.link(beside, path)
+        os.link(draft, path)
     except FileExistsError:
         refuse_second(key_file)
         raise
@@ -108,7 +108,7 @@ def write(key_file: str, key: ZoneKey, commitment: Commitment) -> None:
         raise file_trouble(path, trouble) from None
     finally:
         with contextlib.suppress(OSError):
-            os.unlink(beside)
+            os.unlink(draft)
 
 
 def refuse_second(key_file: str) -> None:

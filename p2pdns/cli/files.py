@@ -59,6 +59,15 @@ def quoted(path: str) -> str:
     return f'"{path}"'
 
 
+def beside(key_file: str, suffix: str) -> str:
+    """Return the path of a file that lies beside a key file: beside the file itself, where the path is a link to it.
+
+    Otherwise each link to one key would have a memory and a commitment of its own.
+    """
+    path = os.path.realpath(key_file) if os.path.islink(key_file) else key_file
+    return path + suffix
+
+
 def nearest_name(name: str, names: Sequence[str]) -> str | None:
     """Return the file name most like a missing one, or None; a common ending does not make two names alike.
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from p2pdns.cli import ui
-from p2pdns.cli.files import STANDARD_INPUT, quoted
+from p2pdns.cli.files import STANDARD_INPUT, beside, quoted
 from p2pdns.errors import words_of
 from p2pdns.items.item import MutableItem
 from p2pdns.publishing.memory import MERGED, SIGNED, STORED, WORDS, Line, Made, Memory, NoMemory, Origin, line_of
@@ -38,7 +38,7 @@ def memory_of(key_file: str) -> Memory:
     """Return the memory of a key file; one that remembers nothing for a key that is in no file."""
     if key_file == STANDARD_INPUT or not os.path.isfile(key_file):
         return NoMemory()
-    return KeyMemory(Path(key_file + SUFFIX))
+    return KeyMemory(Path(beside(key_file, SUFFIX)))
 
 
 class KeyMemory:

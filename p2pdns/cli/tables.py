@@ -49,7 +49,7 @@ class TableMemory:
     """
 
     def __init__(self, key_file: str, key: ZoneKey, state: Path) -> None:
-        beside, there = Path(key_file + SUFFIX), state / f"{MADE_PREFIX}{key}"
+        beside, there = Path(files.beside(key_file, SUFFIX)), state / f"{MADE_PREFIX}{key}"
         found = []
         if _may_write(beside):
             found.append(beside)

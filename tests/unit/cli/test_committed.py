@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 
 from p2pdns.cli import committed
+from p2pdns.cli.made import memory_of
 from p2pdns.cli.main import main
+from p2pdns.cli.tables import TableMemory
 from p2pdns.errors import KeyFileError, Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey, ZoneKey
 from p2pdns.items.packet import compose_packet
 from p2pdns.items.succession import commitment_to, with_commitment
+from p2pdns.publishing.memory import Origin
 from p2pdns.publishing.publication import Stored
 
 SECRET, NEXT, OTHER = (SecretKey.generate(bytes([number]) * 32) for number in (1, 2, 3))
@@ -174,3 +177,20 @@ def test_the_file_can_be_read_by_the_user_of_a_server_whatever_the_umask(key_fil
     finally:
         os.umask(before)
     assert os.stat(committed.path_of(key_file)).st_mode & 0o777 == committed.FILE_MODE
+
+
+def test_a_link_to_a_key_file_has_the_commitment_and_the_memory_of_the_file(tmp_path: Path, key_file: str) -> None:
+    folder = tmp_path / "links"
+    folder.mkdir()
+    link = folder / "link.key"
+    link.symlink_to(key_file)
+    committed.write(key_file, KEY, COMMITMENT)
+    assert committed.read(str(link), KEY) == COMMITMENT
+    with pytest.raises(KeyFileError, match="already"):
+        committed.refuse_second(str(link))
+    item = MutableItem.signed(SECRET, 1, compose_packet((), KEY.apex))
+    memory_of(str(link)).signed(item)
+    assert memory_of(key_file).origin_of(item) is Origin.HERE
+    TableMemory(str(link), KEY, tmp_path / "state").stored(item)
+    assert [path.name for path in folder.iterdir()] == ["link.key"]
+    assert names(tmp_path) == ["alice.key", "alice.key.next", "alice.key.published", "links"]
