@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import shutil
 import socket
 from collections.abc import Iterator
@@ -13,14 +15,26 @@ from tests.cli import runner
 
 ROOT = Path(__file__).resolve().parents[2]
 NODE_COUNT = 3
+PORTS = (20_000, 32_000)  # Linux gives out those from 32,768 on.
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody uses now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """Return a port of loopback that nobody uses now, for UDP and TCP.
+
+    It is none of those that the kernel gives to sockets that name no port: one of the many nodes beside the daemon of a
+    session could have it first.
+    """
+    lot = random.SystemRandom()
+    while True:
+        port = lot.randrange(*PORTS)
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+            contextlib.suppress(OSError),
+        ):
+            tcp.bind(("127.0.0.1", port))
+            udp.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager
