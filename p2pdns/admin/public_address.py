@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from p2pdns.addresses import AddressClass, class_of, write_address
+from p2pdns.addresses import AddressClass, class_of
 from p2pdns.admin.control import ControlClient
 from p2pdns.dht.node.values import PUBLIC_PREFIXES_MIN
 from p2pdns.errors import FormatError
@@ -25,20 +25,6 @@ FAMILIES = ("ipv4", "ipv6")
 def family_of(endpoint: Endpoint) -> str:
     """Return the name of an endpoint's family."""
     return "IPv6" if endpoint.node.settings.is_ipv6 else "IPv4"
-
-
-def node_facts(endpoint: Endpoint) -> dict[str, Any]:
-    """Return what an endpoint says of its node."""
-    node = endpoint.node
-    return {
-        "node_id": node.node_id.hex(),
-        "address": write_address(endpoint.address),
-        "address_seen": node.address and write_address(node.address),
-        "public_address": node.public_report.address,
-        "contacts": node.contact_count,
-        "read_only": node.is_read_only,
-        "read_only_reason": node.read_only_reason,
-    }
 
 
 def reports_of(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
