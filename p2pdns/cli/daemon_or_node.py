@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from p2pdns.admin.control import ControlClient
 from p2pdns.admin.public_address import Reported, ask_daemon
@@ -24,7 +25,7 @@ from p2pdns.cli.starting import GRACE_S, running_daemon
 from p2pdns.config import Config
 from p2pdns.dht.node.values import Others
 from p2pdns.dns.zonefile.placeholders import Addresses, Unfilled
-from p2pdns.errors import NoContact
+from p2pdns.errors import NoContact, P2pdnsError
 from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.items.keys import SecretKey, ZoneId, ZoneKey
 from p2pdns.publishing.changes import Content, WholeZone
@@ -158,16 +159,24 @@ class Daemon:
 
     def next_key_of(self, key: ZoneKey) -> str | None:
         """Return the next key that the daemon reveals for a zone; None where it reveals none, or none runs."""
-        if not self._is_running():
-            return None
-        moved = self._client.call("zones").get("moved", [])
-        return next((str(one["next"]) for one in moved if one["key"] == str(key)), None)
+        return next((str(one["next"]) for one in self._told("moved") if one["key"] == str(key)), None)
 
     def tables_of(self, key: ZoneKey) -> list[str]:
         """Return the zone files that the running server publishes under a key."""
-        if not self._is_running():
+        return [str(one["file"]) for one in self._told("tables") if one["key"] == str(key)]
+
+    def _told(self, what: str) -> list[dict[str, Any]]:
+        """Return one list of what the daemon says of its zones; an empty one where it does not.
+
+        This is asked after a publication, for a warning: a daemon that has gone by then makes no failure of it.
+        """
+        if self._is_alone:
             return []
-        return [str(one["file"]) for one in self._client.call("zones").get("tables", []) if one["key"] == str(key)]
+        try:
+            rows = self._client.call("zones").get(what)
+        except P2pdnsError:
+            return []
+        return rows if isinstance(rows, list) else []
 
     def reveal(
         self, old_key: ZoneKey, values: Sequence[ImmutableItem], item: MutableItem | None

@@ -18,6 +18,7 @@ from p2pdns.admin.control_server import ControlServer
 from p2pdns.cli import ui, watching
 from p2pdns.cli.main import main
 from p2pdns.clock import unix_now
+from p2pdns.errors import Unavailable
 from p2pdns.items.item import SEQ_PER_SECOND, MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.items.packet import zone_of
@@ -37,6 +38,7 @@ class Daemon:
         self.item: MutableItem | None = None
         self.is_complete = True
         self.connections = 0
+        self.tells_zones = True
 
     async def public_address(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Return what contacts report."""
@@ -48,6 +50,8 @@ class Daemon:
 
     async def zones(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Return no zone that has moved."""
+        if not self.tells_zones:
+            raise Unavailable("going away")
         return {"zones": [], "moved": []}
 
     async def seq(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
@@ -356,3 +360,10 @@ def test_flags_that_do_not_go_together_are_refused(desk: Desk) -> None:
         assert desk.publish(*words) == 2
         assert len([line for line in desk.err if line.startswith("error:")]) == 1
     assert desk.daemon.item is None
+
+
+def test_a_daemon_that_cannot_tell_its_zones_makes_no_failure_of_what_is_stored(desk: Desk) -> None:
+    desk.daemon.tells_zones = False
+    desk.zone.write_text("www A 192.0.2.1\n")
+    assert desk.publish("--json") == 0, desk.err
+    assert desk.daemon.item is not None
