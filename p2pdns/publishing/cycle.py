@@ -154,11 +154,6 @@ class Cycle:
         put_unix, storers = unix_now - (now - self.put_at), tuple(one.contact for one in self.storers)
         return KeptCycle(self.seq, put_unix, storers, self.is_keeping, self.is_forgetful)
 
-    def lapse(self) -> None:
-        """Forget the cycle: the item was put at too few, or another one is to be put."""
-        self.seq = self.put_at = None
-        self.is_poor, self.storers = False, []
-
     @property
     def may_be_forgotten(self) -> bool:
         """Whether the last put is so old that nodes may have forgotten the item."""
