@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import random
 import socket
@@ -294,8 +295,8 @@ def asks_itself(state: Path) -> Iterator[tuple[Address, ControlClient]]:
     """Start a daemon whose upstream is the address that it answers at, handed to it as systemd would."""
     sockets = open_dns(("127.0.0.1", 0))
     host, port = sockets.address
-    # Descriptors above those that the launcher puts in place.
-    handed = [os.dup2(sock.fileno(), 40 + index) for index, sock in enumerate((sockets.udp, sockets.tcp))]
+    # Descriptors above those that the launcher puts in place; a fixed number may be somebody's in this process.
+    handed = [fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD, 5) for sock in (sockets.udp, sockets.tcp)]
     sockets.close()
     words = ["serve", "--dht", "127.0.0.1:0", "--network", "loop", "--upstream", f"{host}:{port}"]
     command = [sys.executable, "-c", LAUNCHER, *map(str, handed), *words, "--state", str(state)]
