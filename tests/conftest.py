@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,16 @@ def log_as_it_was() -> Iterator[None]:
     yield
     # Not what it was before this test: a fixture of a whole module may have run such a function before that.
     structlog.configure(**LOG_AT_START)
+
+
+@pytest.fixture(autouse=True)
+def no_daemon_outlives_its_test() -> Iterator[None]:
+    """Kill the daemons that a failed test has left; those of a whole module were started before this."""
+    served = sys.modules.get("tests.live.served")
+    before = len(served.RUNNING) if served is not None else 0
+    yield
+    if served is not None:
+        served.end_since(before)
 
 
 def _rights() -> str:

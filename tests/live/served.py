@@ -84,6 +84,15 @@ def assert_refused(done: Finished, error: str, code: int = 1) -> None:
     assert done.stdout == ""
 
 
+RUNNING: list[Served] = []  # In the order in which they were started.
+
+
+def end_since(count: int) -> None:
+    """Kill what is left of the daemons that were started after the first `count`: a test that failed ends none."""
+    for served in RUNNING[count:]:
+        served.kill()
+
+
 class Served:
     """A running `p2pdns serve`; its log is a file beside the state directory.
 
@@ -115,6 +124,7 @@ class Served:
             self.process = subprocess.Popen(
                 [*within, *program], stdin=subprocess.DEVNULL, stdout=lines, stderr=lines, env=environment(extra or {})
             )
+        RUNNING.append(self)
         self.control = ControlClient(state, timeout_s=GUARD_S)
         self.has_dns = "--no-dns" not in flags
         self.port = 0
@@ -173,9 +183,15 @@ class Served:
         try:
             code = self.process.wait(GUARD_S)
         finally:
-            self.process.kill()
-            self.process.wait()
+            self.kill()
         wait_until(lambda: not any(map(is_alive, pids)), "the end of the children")
         assert not list(self.state.glob("*.sock")) or number == signal.SIGKILL
         assert "Traceback" not in self.said(), self.said()
         return code
+
+    def kill(self) -> None:
+        """Kill it if it still runs; its children end by themselves."""
+        self.process.kill()
+        self.process.wait()
+        if self in RUNNING:
+            RUNNING.remove(self)

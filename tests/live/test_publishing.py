@@ -113,6 +113,8 @@ def test_more_zones_than_the_others_take_at_once_wait_for_their_turn(tmp_path: P
     assert other.status()["items_held"] == ZONES_COUNT
     rationed = [stage for stage in told if stage["stage"] == "rationed"]
     assert rationed
-    assert all(standing["of"] == ZONES_COUNT and standing["seconds_left"] >= 0 for standing in rationed)
+    # On a busy machine a few are done before the last ones begin.
+    assert all(0 <= standing["done"] < standing["of"] <= ZONES_COUNT for standing in rationed)
+    assert all(standing["seconds_left"] >= 0 for standing in rationed)
     assert daemon.status()["publications_under_way"] == 0
     assert [daemon.end(), other.end()] == [0, 0]
