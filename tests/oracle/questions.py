@@ -22,12 +22,12 @@ def _children(name: Name) -> Iterator[Name]:
             continue
 
 
-def names_around(zone: Zone) -> list[Name]:
-    """Return every owner, every name above and below one, siblings, wildcards' edges, in a fixed order."""
+def names_around(owners: Iterable[Name], apex: Name) -> list[Name]:
+    """Return these owners, every name above and below one, siblings, wildcards' edges, in a fixed order."""
     found: dict[Name, None] = {}
-    for owner, _ in zone.rrsets:
+    for owner in owners:
         name = owner
-        while name.is_at_or_below(zone.apex):
+        while name.is_at_or_below(apex):
             found[name] = None
             for child in _children(name):
                 found[child] = None
@@ -37,7 +37,7 @@ def names_around(zone: Zone) -> list[Name]:
                 inside = name.parent().child(b"inside")
                 found[inside] = None
                 found[inside.child(b"deeper")] = None
-            if name == zone.apex:
+            if name == apex:
                 break
             name = name.parent()
     return list(found)
@@ -50,11 +50,18 @@ def mixed_case(name: Name, chance: random.Random) -> Name:
     )
 
 
-def questions_about(zone: Zone, chance: random.Random, most: int | None = None) -> list[tuple[Name, int]]:
-    """Return (name, type) pairs; with `most`, a sample that always has every owner with every type it owns."""
+def questions_about(
+    zone: Zone, chance: random.Random, most: int | None = None, owners_max: int | None = None
+) -> list[tuple[Name, int]]:
+    """Return (name, type) pairs; with `most`, a sample that always has every owner with every type it owns.
+
+    With `owners_max` these are the types of so many RRsets, drawn from all, and of the apex.
+    """
     types = dict.fromkeys([*(int(code) for code in ALWAYS), *(int(rtype) for _, rtype in zone.rrsets)])
     certain = [(owner, int(rtype)) for owner, rtype in zone.rrsets]
-    cloud = [(name, rtype) for name in names_around(zone) for rtype in types]
+    if owners_max is not None and len(certain) > owners_max:
+        certain = [pair for pair in certain if pair[0] == zone.apex] + chance.sample(certain, owners_max)
+    cloud = [(name, rtype) for name in names_around((owner for owner, _ in certain), zone.apex) for rtype in types]
     if most is not None and len(cloud) > most:
         cloud = chance.sample(cloud, most)
     return [(mixed_case(name, chance), rtype) for name, rtype in _unique(certain + cloud)]
