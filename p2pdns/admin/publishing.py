@@ -22,8 +22,9 @@ from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.items.keys import SecretKey, ZoneKey
 from p2pdns.publishing.changes import Content, WholeZone
 from p2pdns.publishing.memory import Memory
-from p2pdns.publishing.publication import Publication, Rules, Stored
+from p2pdns.publishing.publication import Publication, Rules
 from p2pdns.publishing.replicas import PublishStage, Seen, Tell, Tried
+from p2pdns.publishing.stored import Stored
 
 THROUGH = "the running daemon"
 

@@ -26,7 +26,8 @@ from p2pdns.items.keys import KEY_FILE_BYTES_MAX, PUBLIC_KEY_COMMENT, ZoneKey, n
 from p2pdns.items.succession import COMMITMENT_BYTES, Commitment, commitment_of, with_commitment
 
 if TYPE_CHECKING:
-    from p2pdns.publishing.publication import Rules, Stored
+    from p2pdns.publishing.publication import Rules
+    from p2pdns.publishing.stored import Stored
 
 SUFFIX = ".next"
 COMMITTED_TO_ANOTHER = "committed to another next key"

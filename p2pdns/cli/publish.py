@@ -33,7 +33,8 @@ from p2pdns.items.keys import SecretKey
 from p2pdns.publishing.changes import Changes
 from p2pdns.publishing.dates import date_of
 from p2pdns.publishing.memory import Memory
-from p2pdns.publishing.publication import Plan, Rules, Stored
+from p2pdns.publishing.publication import Plan, Rules
+from p2pdns.publishing.stored import Stored
 from p2pdns.publishing.upkeep import OTHERS_WANTED
 
 CHANGES_SHOWN_MAX = 20  # RRsets named before a publication; a terminal has 24 lines.

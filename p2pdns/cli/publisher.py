@@ -36,7 +36,8 @@ from p2pdns.directory import StateDirectory
 from p2pdns.errors import P2pdnsError, StrangerError, Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
-from p2pdns.publishing.publication import Plan, Stored
+from p2pdns.publishing.publication import Plan
+from p2pdns.publishing.stored import Stored
 from p2pdns.signer.keyfiles import read_key
 from p2pdns.signer.tables import MostlyGone, TableEdition, TableKeeper, facts_of, trouble_text
 

@@ -32,8 +32,9 @@ from p2pdns.items.succession import Commitment, commitment_of, commitment_to, su
 from p2pdns.publishing.changes import Content, StandingZone, WholeZone
 from p2pdns.publishing.dates import date_of
 from p2pdns.publishing.memory import Origin
-from p2pdns.publishing.publication import Plan, Rules, Stored
+from p2pdns.publishing.publication import Plan, Rules
 from p2pdns.publishing.replicas import Seen
+from p2pdns.publishing.stored import Stored
 
 NOT_KEPT_ALIVE = "nobody puts the values again, and some nodes forget them after two hours: rotate through p2pdns serve"
 NOBODY_TOLD = "nobody has to be told: readers that know the old key find the next one within an hour, and follow it"

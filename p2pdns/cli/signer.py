@@ -31,8 +31,9 @@ from p2pdns.dns.name import Name
 from p2pdns.errors import ConfigError, FormatError, UsageError
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, VALUE_BYTES_WRITE_MAX, MutableItem
 from p2pdns.items.keys import SecretKey
-from p2pdns.publishing.publication import Rules, Stored
+from p2pdns.publishing.publication import Rules
 from p2pdns.publishing.replicas import PublishStage
+from p2pdns.publishing.stored import Stored
 from p2pdns.signer.above import OwnChange
 
 if TYPE_CHECKING:

@@ -26,8 +26,9 @@ from p2pdns.errors import KeyFileError, P2pdnsError, UsageError, counted
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, MutableItem
 from p2pdns.items.keys import SecretKey, ZoneKey
 from p2pdns.publishing.memory import Memory, Origin
-from p2pdns.publishing.publication import Plan, Rules, Stored
+from p2pdns.publishing.publication import Plan, Rules
 from p2pdns.publishing.replicas import PublishStage
+from p2pdns.publishing.stored import Stored
 
 MADE_PREFIX = "made."  # In the state directory: what a server has published with a key beside which it may not write.
 # The flags of `publish` that are about one zone and its key.

@@ -38,7 +38,7 @@ from p2pdns.demo.swarm import HOST, Swarm, SwarmNode
 from p2pdns.errors import P2pdnsError, Unavailable, UsageError
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT
 from p2pdns.items.keys import SEED_BYTES, SecretKey
-from p2pdns.publishing.publication import Stored
+from p2pdns.publishing.stored import Stored
 
 NODE_COUNT = 8
 DNS_PORT = 5300

@@ -26,7 +26,8 @@ from p2pdns.items.packet import compose_packet
 from p2pdns.overlay.parts import zone_id_for
 from p2pdns.publishing.changes import Content, WholeZone, rrsets_of
 from p2pdns.publishing.memory import Made
-from p2pdns.publishing.publication import Publication, Stored
+from p2pdns.publishing.publication import Publication
+from p2pdns.publishing.stored import Stored
 from p2pdns.sim.engine import VirtualEngine
 from p2pdns.sim.report import Report, Scale, ms_text, quantiles
 from p2pdns.sim.scenarios.story import Story, drawn_weather, one_after_another

@@ -19,8 +19,9 @@ from p2pdns.dht.node.values import Others
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
-from p2pdns.publishing.publication import Rules, Stored
+from p2pdns.publishing.publication import Rules
 from p2pdns.publishing.replicas import Seen, Tried, Version
+from p2pdns.publishing.stored import Stored
 
 NOW = 1_790_000_000.0
 HOUR = 3600.0

@@ -18,7 +18,7 @@ from p2pdns.items.keys import SecretKey, ZoneKey
 from p2pdns.items.packet import compose_packet
 from p2pdns.items.succession import commitment_to, with_commitment
 from p2pdns.publishing.memory import Origin
-from p2pdns.publishing.publication import Stored
+from p2pdns.publishing.stored import Stored
 
 SECRET, NEXT, OTHER = (SecretKey.generate(bytes([number]) * 32) for number in (1, 2, 3))
 KEY = SECRET.zone_key

@@ -15,7 +15,8 @@ from p2pdns.config import Config
 from p2pdns.errors import NoContact, Unavailable
 from p2pdns.items.keys import SecretKey
 from p2pdns.publishing.memory import NoMemory
-from p2pdns.publishing.publication import Rules, Stored
+from p2pdns.publishing.publication import Rules
+from p2pdns.publishing.stored import Stored
 
 SECRET = SecretKey.generate(b"\x01" * 32)
 

@@ -21,7 +21,7 @@ from p2pdns.errors import P2pdnsError
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.items.succession import Commitment, commitment_of, commitment_to, with_commitment
-from p2pdns.publishing.publication import Stored
+from p2pdns.publishing.stored import Stored
 
 SECRET, NEXT, OTHER = (SecretKey.generate(bytes([number]) * 32) for number in (1, 2, 3))
 KEY = SECRET.zone_key

@@ -19,8 +19,9 @@ from p2pdns.items.packet import compose_packet, zone_of
 from p2pdns.items.succession import commitment_of, commitment_to, succession_values, with_commitment
 from p2pdns.publishing.changes import Content
 from p2pdns.publishing.memory import Memory
-from p2pdns.publishing.publication import Publication, Rules, Stored
+from p2pdns.publishing.publication import Publication, Rules
 from p2pdns.publishing.replicas import Seen, Tell, Tried, Version
+from p2pdns.publishing.stored import Stored
 from tests.overlay_doubles import rrsets
 
 OLD, NEXT, THIEF, THIRD = (SecretKey.generate(bytes([number]) * 32) for number in (1, 2, 3, 4))

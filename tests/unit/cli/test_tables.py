@@ -18,7 +18,8 @@ from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.items.packet import compose_packet
 from p2pdns.publishing.changes import Changes
-from p2pdns.publishing.publication import Plan, Rules, Stored
+from p2pdns.publishing.publication import Plan, Rules
+from p2pdns.publishing.stored import Stored
 
 SECRET = SecretKey.generate(bytes([1]) * 32)
 OLD = MutableItem.signed(SECRET, 5, compose_packet((), SECRET.zone_key.apex))

@@ -22,8 +22,9 @@ from p2pdns.items.keys import SecretKey
 from p2pdns.items.packet import compose_packet
 from p2pdns.publishing.changes import Content, EmptyZone, WholeZone, rrsets_of
 from p2pdns.publishing.memory import Made, Memory, NoMemory, Origin
-from p2pdns.publishing.publication import ROUNDS_MAX, Plan, Publication, Rules, Stored, chosen_seq
+from p2pdns.publishing.publication import ROUNDS_MAX, Plan, Publication, Rules
 from p2pdns.publishing.replicas import PublishStage, Seen, Tried, Version
+from p2pdns.publishing.stored import Stored, chosen_seq
 from tests.overlay_doubles import A, rrsets
 
 NOW = 1_790_000_000.0

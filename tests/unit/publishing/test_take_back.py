@@ -17,7 +17,8 @@ from p2pdns.dht.node.values import Inquiry, InquiryOutcome, PutOutcome
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.overlay.finder import Overlay
-from p2pdns.publishing.publication import Rules, Stored
+from p2pdns.publishing.publication import Rules
+from p2pdns.publishing.stored import Stored
 from p2pdns.publishing.upkeep import Publisher
 from p2pdns.state import State
 from p2pdns.state.clockwatch import ClockWatch
