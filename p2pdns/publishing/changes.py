@@ -15,8 +15,9 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
 from p2pdns.dns.zone import Zone
 from p2pdns.errors import BadItem, P2pdnsError, counted
-from p2pdns.items.item import VALUE_BYTES_WRITE_MAX, MutableItem
-from p2pdns.items.packet import compose_packet, zone_of
+from p2pdns.items.item import VALUE_BYTES_WRITE_MAX
+from p2pdns.items.packet import compose_packet
+from p2pdns.publishing.editions import DividedItem, Draft, Found, LargeZone, draft_of, zone_in
 from p2pdns.values import replace
 
 SHOWN_MAX = 4  # RRsets named in an error; the rest is counted.
@@ -33,14 +34,14 @@ class Conflict(P2pdnsError):
 class Content(Protocol):
     """The content to publish: a whole zone, or a change of the zone that is published now."""
 
-    def value_above(self, current: MutableItem | None) -> bytes:
-        """Return the value to sign above an item, None where there is none; Conflict if there can be no such value.
+    def value_above(self, current: Found | None) -> Draft:
+        """Return what to sign above an edition, None where there is none; Conflict if there can be no such zone.
 
-        It is called first with the item that the look-up has found, and then with each one that came in between.
+        It is called first with the edition that the look-up has found, and then with each one that came in between.
         """
 
-    def value_again(self, missed: MutableItem) -> bytes:
-        """Return the value to sign above an own edition that the look-up has missed, in place of the first value."""
+    def value_again(self, missed: Found) -> Draft:
+        """Return what to sign above an own edition that the look-up has missed, in place of the first one."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,12 @@ class Changes:
         return ", ".join(f"{counted(count, 'RRset')} {word}" for count, word in parts if count) or "no RRset differs"
 
 
-def rrsets_of(item: MutableItem | None) -> RRsets:
-    """Return the RRsets of an item in one order of their RDATA; none where it is no zone."""
-    if item is None:
+def rrsets_of(found: Found | None) -> RRsets:
+    """Return the RRsets of an edition in one order of their RDATA; none where it is no zone."""
+    if found is None:
         return {}
     try:
-        return _in_order(zone_of(item))
+        return _in_order(zone_in(found))
     except BadItem:
         return {}
 
@@ -102,15 +103,15 @@ class Difference:
         return "-" if self.after is None else "~"
 
 
-def differences(current: MutableItem | None, apex: Name, value: bytes) -> tuple[Difference, ...]:
-    """Return the RRsets in which a value differs from the zone of an item, in the order of the two."""
+def differences(current: Found | None, apex: Name, value: Draft) -> tuple[Difference, ...]:
+    """Return the RRsets in which a draft differs from an edition, in the order of the two."""
     before, after = rrsets_of(current), _rrsets_in(apex, value)
     keys = dict.fromkeys([*before, *after])
     return tuple(Difference(*key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key))
 
 
-def changes_between(current: MutableItem | None, apex: Name, value: bytes) -> Changes:
-    """Return what a value would change in the zone of an item."""
+def changes_between(current: Found | None, apex: Name, value: Draft) -> Changes:
+    """Return what a draft would change in an edition."""
     before, after = rrsets_of(current), _rrsets_in(apex, value)
 
     def named(keys: list[tuple[Name, int]]) -> tuple[str, ...]:
@@ -124,7 +125,9 @@ def changes_between(current: MutableItem | None, apex: Name, value: bytes) -> Ch
     )
 
 
-def _rrsets_in(apex: Name, value: bytes) -> RRsets:
+def _rrsets_in(apex: Name, value: Draft) -> RRsets:
+    if isinstance(value, LargeZone):
+        return {(rrset.owner, rrset.rtype): rrset for rrset in value.rrsets}
     try:
         return _in_order(Zone.verified(apex, value, 0))
     except BadItem:
@@ -143,13 +146,13 @@ class WholeZone:
     change of that item stays, and the own change is made on top of it.
     """
 
-    def __init__(self, apex: Name, value: bytes) -> None:
+    def __init__(self, apex: Name, value: Draft) -> None:
         self._apex = apex
         self._value = value
         self._after = _rrsets_in(apex, value)
         self._before: RRsets | None = None
 
-    def value_above(self, current: MutableItem | None) -> bytes:
+    def value_above(self, current: Found | None) -> Draft:
         """Return the whole zone at first, and then the own change on top of an item that came in between."""
         if self._before is None:
             self._before = rrsets_of(current)
@@ -163,16 +166,16 @@ class WholeZone:
         if merged == self._after:
             return self._value
         try:
-            return compose_packet(merged.values(), self._apex, size_bytes_max=VALUE_BYTES_WRITE_MAX)
+            return draft_of(merged.values(), self._apex, size_bytes_max=VALUE_BYTES_WRITE_MAX)
         except P2pdnsError as error:
             raise Conflict(f"the changes of both do not fit together: {error}", place=str(current.key)) from None
 
-    def value_again(self, missed: MutableItem) -> bytes:
+    def value_again(self, missed: Found) -> Draft:
         """Return the whole zone: what it changes in the edition that was missed is its own change."""
         self._before = rrsets_of(missed)
         return self._value
 
-    def _merged(self, before: RRsets, theirs: RRsets, current: MutableItem) -> RRsets:
+    def _merged(self, before: RRsets, theirs: RRsets, current: Found) -> RRsets:
         merged: dict[tuple[Name, int], RRset] = {}
         contested: list[str] = []
         for key in dict.fromkeys([*before, *theirs, *self._after]):
@@ -204,14 +207,14 @@ class EmptyZone:
         self._value = compose_packet((), apex)
         self._is_begun = False
 
-    def value_above(self, current: MutableItem | None) -> bytes:
+    def value_above(self, current: Found | None) -> Draft:
         """Return the empty zone at first, and above another one."""
         if self._is_begun and current is not None and current.value != self._value:
             raise Conflict("another publication came in between", place=str(current.key))
         self._is_begun = True
         return self._value
 
-    def value_again(self, missed: MutableItem) -> bytes:
+    def value_again(self, missed: Found) -> Draft:
         """Return the empty zone."""
         return self._value
 
@@ -219,21 +222,26 @@ class EmptyZone:
 class StandingZone:
     """What is published already; a zone of our own only where nothing is."""
 
-    def __init__(self, apex: Name, value: bytes) -> None:
+    def __init__(self, apex: Name, value: Draft) -> None:
         self._apex = apex
         self._value = value
         self._zone: WholeZone | None = None
 
-    def value_above(self, current: MutableItem | None) -> bytes:
+    def value_above(self, current: Found | None) -> Draft:
         """Return what stands, or the own zone, and then that on top of an item that came in between."""
         if self._zone is None:
-            self._zone = WholeZone(self._apex, self._value if current is None else current.value)
+            self._zone = WholeZone(self._apex, self._value if current is None else draft_again(current))
         return self._zone.value_above(current)
 
-    def value_again(self, missed: MutableItem) -> bytes:
+    def value_again(self, missed: Found) -> Draft:
         """Return the edition that was missed: that one stands."""
-        self._zone = WholeZone(self._apex, missed.value)
+        self._zone = WholeZone(self._apex, draft_again(missed))
         return self._zone.value_again(missed)
+
+
+def draft_again(found: Found) -> Draft:
+    """Return what is to be signed so that an edition stands again."""
+    return LargeZone(tuple(rrsets_of(found).values())) if isinstance(found, DividedItem) else found.value
 
 
 def few_of(names: Sequence[str]) -> str:

@@ -21,6 +21,8 @@ from p2pdns.items.succession import Commitment, commitment_of
 from p2pdns.publishing.changes import Changes, Conflict, Content, changes_between, few_of
 from p2pdns.publishing.committing import COMMITMENT_FILE, SIZE_BYTES_MAX, Committing
 from p2pdns.publishing.dates import date_of
+from p2pdns.publishing.divided import DividedEditions, Dividing
+from p2pdns.publishing.editions import Found
 from p2pdns.publishing.memory import Memory, NoMemory, Origin
 from p2pdns.publishing.replicas import HOLDERS_MIN, PublishStage, Seen, Tell, Tried, Version
 from p2pdns.publishing.stored import TAKE_BACK_COMMAND, Stored, chosen_seq
@@ -101,15 +103,24 @@ class Publication:
         memory: Memory | None = None,
         rules: Rules | None = None,
         tell: Tell = lambda progress: None,
+        dividing: Dividing | None = None,
     ) -> None:
+        """Make a publication; without `dividing` none of a zone that does not fit one item."""
         self._key = key
         self._sign = sign
         self._replicas = replicas
         self._memory = memory or NoMemory()
         self._rules = rules or Rules()
-        size = self._rules.size_bytes_max
+        self._editions = DividedEditions(key, dividing, tell)
         self._content = Committing(
-            content, key, self._rules.commitment, self._rules.commitment_file, self._rules.force_command, size
+            content,
+            key,
+            self._rules.commitment,
+            self._rules.commitment_file,
+            self._rules.force_command,
+            self._rules.size_bytes_max,
+            self._editions,
+            replicas.unix_now,
         )
         self._tell = tell
         self._ahead: int | None = None
@@ -121,6 +132,7 @@ class Publication:
         self._accounted: dict[int, None] = {}
         self._base_seq = -1
         self._begun_seq = 0  # The time of the beginning, as a seq.
+        self._base_value: bytes | None = None
         self._own_value = b""  # Without the changes that others have made in between.
         # The first look-up was not complete: an item that it missed is older, and did not come in between.
         self._is_blind = False
@@ -169,8 +181,9 @@ class Publication:
         origin = Origin.HERE if current is None else self._memory.origin_of(current)
         found = [one.item for one in self._counting(seen)]
         refused = self._content.begin(current, found, is_made_here=origin in (Origin.HERE, Origin.MERGED))
-        value = self._own_value = self._content.value_above(current)
-        self._changes = changes_between(current, self._key.apex, value)
+        before = None if current is None else await self._before(current, origin)
+        value = self._own_value = self._content.value_above(before)
+        self._changes = changes_between(before, self._key.apex, self._editions.draft_of(value))
         if refused is None and current is not None and current.value != value:
             refused = self._refused(current, origin, self._changes)
         if refused is not None and not self._rules.is_forced:
@@ -178,6 +191,7 @@ class Publication:
         for version in seen.versions:
             self._accounted[version.item.seq] = None
         self._base_seq = -1 if current is None else current.seq
+        self._base_value = None if current is None else current.value
         # A clock that is wrong is a reason not to ask.
         self._next_seq()
         is_made_here = origin in (Origin.HERE, Origin.UNTOLD)
@@ -188,6 +202,14 @@ class Publication:
             # Only after the user has agreed: without the mark, this machine accepts older items.
             await self._replicas.forget()
         return value
+
+    async def _before(self, current: MutableItem, origin: Origin) -> Found:
+        """Return the edition that was found, with all that it pins."""
+        unknown = await self._editions.gather(current)
+        if unknown is not None and not self._rules.is_forced and origin in (Origin.ELSEWHERE, Origin.MERGED):
+            # What another publisher has changed must not go unseen.
+            raise unknown
+        return self._editions.found(current)
 
     def _refused(self, current: MutableItem, origin: Origin, changes: Changes) -> Unavailable | None:
         """Return why an item may be replaced by force alone; None where it may be replaced."""
@@ -245,6 +267,8 @@ class Publication:
     # Putting
 
     async def _tried(self, value: bytes, *, is_made_here: bool = True) -> tuple[MutableItem, Tried]:
+        await self._editions.place(value, self._next_seq(), self._base_value)
+        # Items of a large zone take their time, and a seq is the time of its head.
         seq = self._next_seq()
         item = self._sign(seq, value)
         if is_made_here:
@@ -288,6 +312,7 @@ class Publication:
         return done
 
     def _note_stored(self, item: MutableItem) -> None:
+        self._editions.stored(item.value)
         if item.value == self._own_value:
             self._memory.stored(item)
         elif self._memory.origin_of(item) is Origin.ELSEWHERE:
@@ -327,7 +352,11 @@ class Publication:
             return value
         self._built_on = winner
         self._tell(PublishStage("rebase", {"seq": winner.seq}))
-        return self._content.value_above_other(winner)
+        self._base_value = winner.value
+        if unknown := await self._editions.gather(winner):
+            # Its change cannot be told from its absence.
+            raise Conflict(unknown.what, place=str(self._key))
+        return self._content.value_above_other(self._editions.found(winner))
 
     async def _value_again(self, seen: Seen, tried: Tried, value: bytes) -> bytes:
         """Return the value to sign where the first look-up has missed an own edition that is older than this one."""
@@ -345,10 +374,17 @@ class Publication:
             self._own_value = newest.value
             await self._tried(newest.value)
             raise refused
-        self._own_value = value = self._content.value_again(newest)
+        self._base_value = newest.value
+        self._own_value = value = self._content.value_again(await self._whole(newest))
         if self._built_on is not None and self._built_on.seq > newest.seq:
-            value = self._content.value_above_other(self._built_on)
+            value = self._content.value_above_other(await self._whole(self._built_on))
         return value
+
+    async def _whole(self, item: MutableItem) -> Found:
+        """Return an edition of ours with all that it pins; Unavailable where that cannot be found."""
+        if unknown := await self._editions.gather(item):
+            raise unknown
+        return self._editions.found(item)
 
     def _is_done_with(self, item: MutableItem) -> bool:
         """Return whether an item was made here before this publication, so that nothing in it is another's change."""

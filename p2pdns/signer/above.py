@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from p2pdns.dns.name import Name
-from p2pdns.items.item import MutableItem
 from p2pdns.publishing.changes import Conflict, WholeZone
+from p2pdns.publishing.editions import Draft, Found
 
 
 class OwnChange:
@@ -20,7 +20,7 @@ class OwnChange:
     `on_conflict` is told where it takes the place of another publisher's.
     """
 
-    def __init__(self, apex: Name, last: MutableItem, value: bytes, on_conflict: Callable[[Conflict], None]) -> None:
+    def __init__(self, apex: Name, last: Found, value: Draft, on_conflict: Callable[[Conflict], None]) -> None:
         self._apex = apex
         self._value = value
         self._on_conflict = on_conflict
@@ -29,8 +29,8 @@ class OwnChange:
         self._content.value_above(last)
         self._is_first = True
 
-    def value_above(self, current: MutableItem | None) -> bytes:
-        """Return the value to sign above an item."""
+    def value_above(self, current: Found | None) -> Draft:
+        """Return what to sign above an edition."""
         is_first, self._is_first = self._is_first, False
         try:
             return self._content.value_above(current)
@@ -41,6 +41,6 @@ class OwnChange:
             self._content = WholeZone(self._apex, self._value)
             return self._content.value_above(current)
 
-    def value_again(self, missed: MutableItem) -> bytes:
-        """Return the value to sign above an own edition that the look-up has missed."""
+    def value_again(self, missed: Found) -> Draft:
+        """Return what to sign above an own edition that the look-up has missed."""
         return self._content.value_again(missed)

@@ -25,6 +25,7 @@ from p2pdns.items.keys import SEED_BYTES, SecretKey, ZoneKey
 from p2pdns.items.packet import compose_packet
 from p2pdns.overlay.parts import zone_id_for
 from p2pdns.publishing.changes import Content, WholeZone, rrsets_of
+from p2pdns.publishing.editions import Found
 from p2pdns.publishing.memory import Made
 from p2pdns.publishing.publication import Publication
 from p2pdns.publishing.stored import Stored
@@ -75,12 +76,12 @@ class _OneMore:
         self._apex = apex
         self._rrset = rrset
 
-    def value_above(self, current: MutableItem | None) -> bytes:
+    def value_above(self, current: Found | None) -> bytes:
         """Return the zone of an item with the RRset."""
         rrsets = {**rrsets_of(current), (self._rrset.owner, self._rrset.rtype): self._rrset}
         return compose_packet(rrsets.values(), self._apex)
 
-    def value_again(self, missed: MutableItem) -> bytes:
+    def value_again(self, missed: Found) -> bytes:
         """Return the zone of an own edition with the RRset."""
         return self.value_above(missed)
 

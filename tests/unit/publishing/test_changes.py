@@ -11,6 +11,7 @@ from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.items.packet import compose_packet
 from p2pdns.publishing.changes import Changes, Conflict, EmptyZone, WholeZone, changes_between, differences, rrsets_of
+from p2pdns.publishing.editions import LargeZone
 from tests.overlay_doubles import A, rrsets
 
 SECRET = SecretKey.generate(b"\x01" * 32)
@@ -124,11 +125,19 @@ def test_of_two_serials_the_later_one_stands() -> None:
 
 
 def test_changes_that_do_not_fit_together_are_a_conflict() -> None:
+    content = WholeZone(APEX, item("www 300 A 192.0.2.1").value)
+    content.value_above(None)
+    with pytest.raises(Conflict, match=r"do not fit together: .*beside-cname"):
+        content.value_above(item("www 300 CNAME ftp"))
+
+
+def test_changes_that_do_not_fit_one_item_together_are_a_large_zone() -> None:
     text = "x" * 200
     content = WholeZone(APEX, item(*(f"a{number} 300 TXT {text}" for number in range(3))).value)
     content.value_above(None)
-    with pytest.raises(Conflict, match="do not fit together"):
-        content.value_above(item(*(f"b{number} 300 TXT {text}" for number in range(3))))
+    merged = content.value_above(item(*(f"b{number} 300 TXT {text}" for number in range(3))))
+    assert isinstance(merged, LargeZone)
+    assert {rrset.owner.text_in(APEX) for rrset in merged.rrsets} == {"a0", "a1", "a2", "b0", "b1", "b2"}
 
 
 ZONES = st.dictionaries(st.sampled_from("abcd"), st.integers(1, 3), max_size=4)
@@ -165,6 +174,7 @@ def test_a_merge_keeps_both_changes_or_says_that_it_cannot(
 def test_the_empty_zone_takes_the_place_of_anything_at_first_and_later_only_of_an_empty_one() -> None:
     content = EmptyZone(APEX)
     empty = content.value_above(item("www 300 A 192.0.2.1"))
+    assert isinstance(empty, bytes)
     assert content.value_above(MutableItem.signed(SECRET, 9, empty)) == content.value_again(item()) == empty
     with pytest.raises(Conflict, match="another publication came in between"):
         content.value_above(item("www 300 A 192.0.2.1"))

@@ -11,6 +11,7 @@ from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.items.packet import compose_packet
 from p2pdns.items.succession import Commitment, commitment_of, commitment_to, with_commitment
+from p2pdns.publishing.editions import Found
 from p2pdns.publishing.memory import Made, Memory
 from p2pdns.publishing.publication import Plan
 from tests.overlay_doubles import rrsets
@@ -200,11 +201,9 @@ def test_two_first_commitments_at_once_end_with_one_and_an_error() -> None:
 
 
 def test_a_commitment_that_does_not_fit_is_refused_with_its_size() -> None:
-    long = zone(*(f'@ 300 TXT "{letter * 200}"' for letter in "abcd"))
-    assert 940 - 84 < len(long) <= 996
     nodes = Nodes([OLD] * 5)
     with pytest.raises(ZoneFileError, match="with 84 of the commitment to the next key"):
-        asyncio.run(publication(nodes, long, made(OLD), commitment=FIRST, size_bytes_max=940).run())
+        asyncio.run(publication(nodes, zone(WWW, FTP), made(OLD), commitment=FIRST, size_bytes_max=120).run())
     assert nodes.puts == []
 
 
@@ -212,11 +211,11 @@ def test_a_value_that_is_no_zone_is_refused_where_a_commitment_has_to_be_carried
     class Junk:
         """A content that is no zone."""
 
-        def value_above(self, current: MutableItem | None) -> bytes:
+        def value_above(self, current: Found | None) -> bytes:
             """Return it."""
             return b"junk"
 
-        def value_again(self, missed: MutableItem) -> bytes:
+        def value_again(self, missed: Found) -> bytes:
             """Return it."""
             return b"junk"
 

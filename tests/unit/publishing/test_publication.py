@@ -21,6 +21,8 @@ from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.items.packet import compose_packet
 from p2pdns.publishing.changes import Content, EmptyZone, WholeZone, rrsets_of
+from p2pdns.publishing.divided import Dividing
+from p2pdns.publishing.editions import Found
 from p2pdns.publishing.memory import Made, Memory, NoMemory, Origin
 from p2pdns.publishing.publication import ROUNDS_MAX, Plan, Publication, Rules
 from p2pdns.publishing.replicas import PublishStage, Seen, Tried, Version
@@ -157,6 +159,7 @@ def publication(
     content: Content | bytes,
     memory: Memory | None = None,
     told: list[str] | None = None,
+    dividing: Dividing | None = None,
     **rules: Any,
 ) -> Publication:
     """Return a publication in an overlay."""
@@ -168,6 +171,7 @@ def publication(
         memory=memory,
         rules=Rules(**rules),
         tell=lambda progress: None if told is None else told.append(str(progress)),
+        dividing=dividing,
     )
 
 
@@ -176,7 +180,7 @@ def published(nodes: Nodes, *lines: str, memory: Memory | None = None, **rules: 
     return asyncio.run(publication(nodes, zone(*lines), memory, **rules).run())
 
 
-def names(one: MutableItem | None) -> set[str]:
+def names(one: Found | None) -> set[str]:
     """Return the first labels of an item's owners, as text; the apex is "@"."""
     return {owner.text_in(APEX) for owner, _ in rrsets_of(one)}
 
@@ -742,11 +746,11 @@ def test_a_change_is_made_on_top_of_an_own_edition_that_was_missed() -> None:
     class More:
         """One record more than whatever is published."""
 
-        def value_above(self, current: MutableItem | None) -> bytes:
+        def value_above(self, current: Found | None) -> bytes:
             """Return the zone of an item with a record more."""
             return zone(WWW, FTP, TXT) if "ftp" in names(current) else zone(WWW, TXT)
 
-        def value_again(self, missed: MutableItem) -> bytes:
+        def value_again(self, missed: Found) -> bytes:
             """Return the zone of an own edition with a record more."""
             return self.value_above(missed)
 

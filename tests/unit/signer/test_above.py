@@ -18,7 +18,9 @@ def lines_after(base: list[str], own: list[str], *found: list[str]) -> tuple[set
     value = compose_packet(rrsets(APEX, *own), APEX)
     change = OwnChange(APEX, item(*base), value, lambda conflict: told.append(conflict.what))
     for lines in found:
-        value = change.value_above(item(*lines))
+        draft = change.value_above(item(*lines))
+        assert isinstance(draft, bytes)
+        value = draft
     signed = rrsets_of(MutableItem.signed(SECRET, SEQ, value))
     return {f"{owner.text_in(APEX)} {rrset.rdatas[0][-1]}" for (owner, _), rrset in signed.items()}, told
 

@@ -1,0 +1,112 @@
+"""Editions of zones of any size: what is to be published, before it is signed, and what a found item begins.
+
+Guarantees: a zone that fits one item is the value of that item; a larger one is refused here if readers would leave out
+any of its records. Does not know how a zone is divided, nor where its items are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+from p2pdns.dns.message import RRset
+from p2pdns.dns.name import Name
+from p2pdns.dns.registry import DIRECTORY
+from p2pdns.dns.zone import Zone
+from p2pdns.errors import ZoneFileError
+from p2pdns.items.dividing import Division
+from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, MutableItem
+from p2pdns.items.keys import ZoneKey
+from p2pdns.items.packet import compose_packet, size_of, zone_of
+from p2pdns.values import replace
+
+# The type of a directory as it stands in a message. A value without these bytes is no head of a divided zone.
+_DIRECTORY = DIRECTORY.to_bytes(2)
+
+
+@dataclass(frozen=True)
+class LargeZone:
+    """The content of a zone that does not fit one item: its RRsets in canonical order, without those that we make."""
+
+    rrsets: tuple[RRset, ...]
+
+    def zone(self, apex: Name) -> Zone:
+        """Return the zone; its SOA is made of no item."""
+        return Zone.of(apex, self.rrsets, 0)
+
+
+Draft: TypeAlias = bytes | LargeZone
+"""A zone before it is signed: the value of its only item, or a content that is to be divided."""
+
+
+def draft_of(
+    rrsets: Iterable[RRset],
+    apex: Name,
+    *,
+    made: Iterable[RRset] = (),
+    size_bytes_max: int = VALUE_BYTES_WRITE_DEFAULT,
+    path: str = "zone",
+) -> Draft:
+    """Return a content as it is to be published; ZoneFileError where readers would leave out some of it.
+
+    `made` are the records that p2pdns alone makes, but for directories. A value has them, and a `LargeZone` has not.
+    """
+    own, beside = list(rrsets), list(made)
+    size = size_of([*own, *beside], apex, size_bytes_max=size_bytes_max)
+    # Less room than usual is a wish for a small item, and no reason to divide a small zone.
+    if not size.over_bytes or size.size_bytes <= VALUE_BYTES_WRITE_DEFAULT:
+        return compose_packet(own, apex, made=beside, size_bytes_max=size_bytes_max, path=path)
+    ordered = sorted(own, key=lambda rrset: (rrset.owner.canonical_key(), rrset.rtype))
+    large = LargeZone(tuple(replace(rrset, rdatas=tuple(sorted(rrset.rdatas))) for rrset in ordered))
+    dropped = {reason: count for reason, count in large.zone(apex).dropped.items() if reason != "duplicate"}
+    if dropped:
+        reasons = ", ".join(f"{count} × {reason}" for reason, count in sorted(dropped.items()))
+        what = f"readers would leave out {sum(dropped.values())} RRs ({reasons})"
+        raise ZoneFileError(what, path=path, hint="remove them; docs/spec.md lists what a zone may say")
+    return large
+
+
+@dataclass(frozen=True)
+class DividedItem:
+    """A head that was found, with all that it pins."""
+
+    item: MutableItem
+    division: Division
+
+    @property
+    def key(self) -> ZoneKey:
+        return self.item.key
+
+    @property
+    def seq(self) -> int:
+        return self.item.seq
+
+    @property
+    def value(self) -> bytes:
+        return self.item.value
+
+    @cached_property
+    def zone(self) -> Zone:
+        """The whole zone."""
+        return self.division.zone(self.seq)
+
+
+Found: TypeAlias = MutableItem | DividedItem
+"""An edition that was found: the only item of a zone, or a head with all that it pins."""
+
+
+def is_head(value: bytes) -> bool:
+    """Return whether a value may be the head of a divided zone; where not, the item is the whole zone."""
+    return _DIRECTORY in value
+
+
+def zone_in(found: Found) -> Zone:
+    """Return the zone of an edition; BadItem where its value is no DNS message."""
+    return found.zone if isinstance(found, DividedItem) else zone_of(found)
+
+
+def item_of(found: Found) -> MutableItem:
+    """Return the item of an edition that has no salt."""
+    return found.item if isinstance(found, DividedItem) else found
