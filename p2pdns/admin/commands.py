@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from p2pdns.addresses import write_address
 from p2pdns.admin import petnames
 from p2pdns.admin.control import Handler, Progress
+from p2pdns.admin.items import fetch, place
 from p2pdns.admin.narration import PAST_THE_FRONT, Narration
 from p2pdns.admin.public_address import family_of, reports_of
 from p2pdns.admin.replicas import replicas_of
@@ -38,6 +39,7 @@ from p2pdns.net.upstream.current import Upstreams
 from p2pdns.overlay.finder import Overlay
 from p2pdns.overlay.holders import holders_of
 from p2pdns.overlay.parts import zone_id_of
+from p2pdns.publishing.partkeeping import PartKeeper
 from p2pdns.publishing.revealing import Revealing
 from p2pdns.publishing.upkeep import Publisher, refuse_odd, refuse_older
 from p2pdns.resolver.names import InZone
@@ -75,6 +77,7 @@ class EngineParts(Protocol):
     overlay: Overlay
     service: Service
     publisher: Publisher
+    part_keeper: PartKeeper
     revealing: Revealing
     dns_addresses: tuple[str, ...]
     started_at: float
@@ -179,6 +182,8 @@ class Commands:
             "stored": self.stored,
             "peers": self.peers,
             "publish": self.publish,
+            "place": self.place,
+            "fetch": self.fetch,
             "put": self.put,
             "seq": self.seq,
             "public-address": self.public_address,
@@ -274,6 +279,14 @@ class Commands:
         item = _item(request)
         tried = await replicas_of(self._engine, zone_id_of(item), report).put(item, _cas(request))
         return {**tried.to_json(), "seq": item.seq, "kept_here": True}
+
+    async def place(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Put items of a zone that have a salt, and keep them alive, for two hours if no head pins them by then."""
+        return await place(self._engine, _zone_id(request), request, report)
+
+    async def fetch(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
+        """Return the items of a zone under some salts: those that are kept here, and others that a look-up finds."""
+        return await fetch(self._engine, _zone_id(request), request, report)
 
     async def put(self, request: dict[str, Any], report: Progress) -> dict[str, Any]:
         """Put a signed item of any key once: it is neither adopted as our own nor kept alive."""

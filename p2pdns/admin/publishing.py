@@ -9,6 +9,7 @@ know key files, the terminal, or which content is meant.
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Coroutine, Sequence
@@ -16,11 +17,15 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from p2pdns.admin.control import ControlClient
+from p2pdns.admin.items import DaemonItems
 from p2pdns.clock import unix_now
 from p2pdns.dht.node.values import Cas, Others
 from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.items.keys import SecretKey, ZoneKey
 from p2pdns.publishing.changes import Content, WholeZone
+from p2pdns.publishing.divided import Dividing, SaltedItems, whole
+from p2pdns.publishing.editions import Draft, Found, LargeZone
+from p2pdns.publishing.edits import EditJournal, EditsInMemory
 from p2pdns.publishing.memory import Memory
 from p2pdns.publishing.publication import Publication, Rules
 from p2pdns.publishing.replicas import PublishStage, Seen, Tell, Tried
@@ -73,28 +78,50 @@ class DaemonReplicas:
 def publish_through(
     client: ControlClient,
     secret: SecretKey,
-    content: bytes | Content,
+    content: Draft | Content,
     *,
     memory: Memory | None = None,
     rules: Rules | None = None,
     tell: Tell = lambda progress: None,
+    journal: EditJournal | None = None,
 ) -> Stored:
-    """Publish a value, or a change of what is published now; Unavailable when no daemon runs, or it must not be.
+    """Publish a draft, or a change of what is published now; Unavailable when no daemon runs, or it must not be.
 
-    The caller looks at `is_done` of what is returned, and raises its `failure`.
+    With a `journal`, an edit of a large zone that is interrupted is gone on with by the next publication. The caller
+    looks at `is_done` of what is returned, and raises its `failure`.
     """
     key = secret.zone_key
     publication = Publication(
         key,
         lambda seq, value: MutableItem.signed(secret, seq, value),
-        WholeZone(key.apex, content) if isinstance(content, bytes) else content,
+        content_of(key, content),
         DaemonReplicas(client, key, tell),
         memory=memory,
         rules=rules,
         tell=tell,
+        dividing=dividing_by(secret, DaemonItems(client, key), journal),
     )
     with client.session():
         return replace(_at_once(publication.run()), through=THROUGH, is_kept_here=True)
+
+
+def content_of(key: ZoneKey, content: Draft | Content) -> Content:
+    """Return the content of a publication: a whole zone where it is a draft."""
+    return WholeZone(key.apex, content) if isinstance(content, bytes | LargeZone) else content
+
+
+def dividing_by(secret: SecretKey, items: SaltedItems, journal: EditJournal | None) -> Dividing:
+    """Return what a publication needs for zones that do not fit one item."""
+
+    def sign(seq: int, value: bytes, salt: bytes) -> MutableItem:
+        return MutableItem.signed(secret, seq, value, salt)
+
+    return Dividing(sign, os.urandom, items, journal or EditsInMemory())
+
+
+def whole_through(client: ControlClient, item: MutableItem, tell: Tell) -> Found:
+    """Return an edition with all that it pins, as the daemon finds it; Unavailable where some of that is missing."""
+    return _at_once(whole(item, DaemonItems(client, item.key), tell))
 
 
 def seen_through(client: ControlClient, key: ZoneKey) -> Seen:

@@ -16,6 +16,7 @@ from p2pdns.items.keys import ZoneId
 from p2pdns.net.endpoint import Endpoint
 from p2pdns.net.families import Families
 from p2pdns.publishing.pacing import Standing
+from p2pdns.publishing.partkeeping import PartKeeper
 from p2pdns.publishing.replicas import HeldHere, NodeReplicas, PublishStage
 from p2pdns.publishing.upkeep import Publisher
 from p2pdns.state import State
@@ -27,6 +28,7 @@ class PublishingParts(Protocol):
     state: State
     endpoint: Endpoint | Families
     publisher: Publisher
+    part_keeper: PartKeeper
 
 
 def replicas_of(engine: PublishingParts, zone_id: ZoneId, report: Progress) -> NodeReplicas:

@@ -26,6 +26,7 @@ from p2pdns.items.keys import KEY_FILE_BYTES_MAX, PUBLIC_KEY_COMMENT, ZoneKey, n
 from p2pdns.items.succession import COMMITMENT_BYTES, Commitment, commitment_of, with_commitment
 
 if TYPE_CHECKING:
+    from p2pdns.publishing.editions import Draft, Found
     from p2pdns.publishing.publication import Rules
     from p2pdns.publishing.stored import Stored
 
@@ -138,12 +139,20 @@ def records(key_file: str, key: ZoneKey) -> tuple[RRset, ...]:
     return ()
 
 
-def has_value(item: MutableItem, value: bytes, own: Commitment | None) -> bool:
-    """Return whether a publication of a value would change nothing in an item.
+def has_value(found: Found, value: Draft, own: Commitment | None) -> bool:
+    """Return whether a publication of a draft would change nothing in an edition.
 
-    The value carries the `own` commitment already. Where there is none, it will carry that of the item.
+    The draft carries the `own` commitment already. Where there is none, it will carry that of the edition.
     """
+    # Loaded late: commands that do not publish need neither.
+    from p2pdns.publishing.changes import differences
+    from p2pdns.publishing.editions import DividedItem, LargeZone, item_of
+
+    item = item_of(found)
     published = commitment_of(item)
+    if isinstance(value, LargeZone):
+        is_same = isinstance(found, DividedItem) and not differences(found, item.key.apex, value)
+        return is_same and own in (None, published)
     if own is None and published is not None:
         try:
             value = with_commitment(value, item.key, published)

@@ -17,7 +17,16 @@ from typing import Any
 
 from p2pdns.admin.control import ControlClient
 from p2pdns.admin.public_address import Reported, ask_daemon
-from p2pdns.admin.publishing import hand_over, publish_through, release, reveal_through, seen_through
+from p2pdns.admin.publishing import (
+    content_of,
+    dividing_by,
+    hand_over,
+    publish_through,
+    release,
+    reveal_through,
+    seen_through,
+    whole_through,
+)
 from p2pdns.cli import petnames
 from p2pdns.cli.petnames import Book
 from p2pdns.cli.settings import Given
@@ -28,7 +37,10 @@ from p2pdns.dns.zonefile.placeholders import Addresses, Unfilled
 from p2pdns.errors import NoContact, P2pdnsError
 from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.items.keys import SecretKey, ZoneId, ZoneKey
-from p2pdns.publishing.changes import Content, WholeZone
+from p2pdns.publishing.changes import Content
+from p2pdns.publishing.divided import whole
+from p2pdns.publishing.editions import Draft, Found, is_head
+from p2pdns.publishing.edits import EditJournal
 from p2pdns.publishing.memory import Memory
 from p2pdns.publishing.publication import Publication, Rules
 from p2pdns.publishing.replicas import Seen, Tell
@@ -36,9 +48,15 @@ from p2pdns.publishing.stored import Stored
 
 
 async def publish_alone(
-    config: Config, secret: SecretKey, content: bytes | Content, memory: Memory, rules: Rules, tell: Tell
+    config: Config,
+    secret: SecretKey,
+    content: Draft | Content,
+    memory: Memory,
+    rules: Rules,
+    tell: Tell,
+    journal: EditJournal | None = None,
 ) -> Stored:
-    """Publish a value or a content by a node of this process; Unavailable where it finds no other, or must not."""
+    """Publish a draft or a content by a node of this process; Unavailable where it finds no other, or must not."""
     from p2pdns.cli.node import short_lived_node
 
     key = secret.zone_key
@@ -46,11 +64,12 @@ async def publish_alone(
         publication = Publication(
             key,
             lambda seq, signed: MutableItem.signed(secret, seq, signed),
-            WholeZone(key.apex, content) if isinstance(content, bytes) else content,
+            content_of(key, content),
             node.replicas(ZoneId.of_key(key), tell),
             memory=memory,
             rules=rules,
             tell=tell,
+            dividing=dividing_by(secret, node.salted_items(key), journal),
         )
         return replace(await publication.run(), through="a node of its own")
 
@@ -60,6 +79,13 @@ async def _look_up_alone(config: Config, key: ZoneKey) -> Seen:
 
     async with short_lived_node(config) as node:
         return await node.replicas(ZoneId.of_key(key), lambda progress: None).look_up()
+
+
+async def _whole_alone(config: Config, item: MutableItem, tell: Tell) -> Found:
+    from p2pdns.cli.node import short_lived_node
+
+    async with short_lived_node(config) as node:
+        return await whole(item, node.salted_items(item.key), tell)
 
 
 async def _reveal_alone(config: Config, values: Sequence[ImmutableItem]) -> list[Others]:
@@ -128,22 +154,34 @@ class Daemon:
             found[word] = settled.get(word) or one.address or unfilled
         return found
 
-    def publish(self, secret: SecretKey, content: bytes | Content, memory: Memory, rules: Rules, tell: Tell) -> Stored:
+    def publish(
+        self,
+        secret: SecretKey,
+        content: Draft | Content,
+        memory: Memory,
+        rules: Rules,
+        tell: Tell,
+        journal: EditJournal | None = None,
+    ) -> Stored:
         """Publish through the daemon, or by a node of this process."""
         # Without a bootstrap contact only a daemon can publish, so a daemon that was just started is waited for.
         if self._is_running(grace_s=0.0 if self._config.dht.bootstrap else GRACE_S):
-            return publish_through(self._client, secret, content, memory=memory, rules=rules, tell=tell)
+            return publish_through(
+                self._client, secret, content, memory=memory, rules=rules, tell=tell, journal=journal
+            )
         # Loaded late: with a daemon this process needs no event loop.
         import asyncio
 
         # In any case a daemon may have started in the meantime.
         try:
-            done = asyncio.run(publish_alone(self._config, secret, content, memory, rules, tell))
+            done = asyncio.run(publish_alone(self._config, secret, content, memory, rules, tell, journal))
         except NoContact:
             if not self._is_running():
                 raise
             # Nothing was looked up, asked or signed yet, and the daemon may know others.
-            return publish_through(self._client, secret, content, memory=memory, rules=rules, tell=tell)
+            return publish_through(
+                self._client, secret, content, memory=memory, rules=rules, tell=tell, journal=journal
+            )
         return hand_over(self._client, done, tell) if self._is_running() else done
 
     def release(self, item: MutableItem) -> bool:
@@ -157,6 +195,16 @@ class Daemon:
         import asyncio
 
         return asyncio.run(_look_up_alone(self._config, key))
+
+    def whole(self, item: MutableItem, tell: Tell = lambda progress: None) -> Found:
+        """Return an edition with all that it pins; Unavailable where some of that cannot be found."""
+        if not is_head(item.value):
+            return item
+        if self._is_running(grace_s=0.0 if self._config.dht.bootstrap else GRACE_S):
+            return whole_through(self._client, item, tell)
+        import asyncio
+
+        return asyncio.run(_whole_alone(self._config, item, tell))
 
     def next_key_of(self, key: ZoneKey) -> str | None:
         """Return the next key that the daemon reveals for a zone; None where it reveals none, or none runs."""

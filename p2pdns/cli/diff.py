@@ -174,7 +174,8 @@ def diff(
                 raise Unavailable("the look-up was not complete, so a newer zone may exist", place=str(key), hint=hint)
             if current is not None:
                 _refuse_no_zone(current)
-            found = differences(current, key.apex, zone.value)
+            before = None if current is None else daemon.whole(current)
+            found = differences(before, key.apex, zone.value)
             mark = _commitment_mark(commitment, current)
             _show(found, mark, zone, key, current, daemon.book())
     except P2pdnsError as trouble:

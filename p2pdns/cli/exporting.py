@@ -11,8 +11,10 @@ from dataclasses import dataclass
 import click
 
 from p2pdns.cli import completion, files, inspect, petnames, settings, ui
+from p2pdns.cli.daemon_or_node import Daemon
 from p2pdns.cli.names import read_name
 from p2pdns.cli.settings import Given
+from p2pdns.cli.stages import Shown
 from p2pdns.cli.verbs import Verb
 from p2pdns.cli.zones import keys_by_name, read_zone, show_warnings, zone_file_options
 from p2pdns.clock import unix_now
@@ -20,10 +22,10 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.zone import Zone
 from p2pdns.errors import FormatError, StrangerError, Unavailable, UsageError, counted
 from p2pdns.items.keys import ZoneKey
-from p2pdns.items.packet import zone_of
 from p2pdns.moving import formats
 from p2pdns.moving.formats.lines import plain_name
 from p2pdns.publishing.dates import date_of
+from p2pdns.publishing.editions import zone_in, zone_of_draft
 
 FORMS = ("zone", "unbound", "dnsmasq", "hosts")
 ZONE_FILE_MODE = 0o644
@@ -57,7 +59,7 @@ def _of_file(
     keys = keys_by_name(words, given.config_flag, given.state_flag)
     read = read_zone(path, key, origin=origin, size_bytes_max=size_max, keys=keys)
     show_warnings(read)
-    return _Source(Zone.verified(key.apex, read.value, 0), key, path)
+    return _Source(zone_of_draft(read.value, key.apex), key, path)
 
 
 def _of_overlay(what: str, given: Given) -> _Source:
@@ -65,7 +67,8 @@ def _of_overlay(what: str, given: Given) -> _Source:
     found = inspect.find(what, config, state, petnames.load(config, state), is_alone=given.names_an_overlay)
     item = found.item
     try:
-        zone = zone_of(item)
+        with ui.progress() as line, Daemon(config, given) as daemon:
+            zone = zone_in(daemon.whole(item, Shown(line).tell))
     except StrangerError as trouble:
         hint = f"p2pdns inspect {item.key} shows what it is"
         raise Unavailable(

@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from p2pdns import log
 from p2pdns.addresses import Address, AddressClass, class_of, read_address, write_address
@@ -29,11 +30,13 @@ from p2pdns.dns.zonefile.writing import rdata_text
 from p2pdns.engine.settings import resolver_settings, short_lived_settings
 from p2pdns.errors import FormatError, NoContact, Unavailable, UsageError
 from p2pdns.items.item import Item, MutableItem
-from p2pdns.items.keys import ZoneId
+from p2pdns.items.keys import ZoneId, ZoneKey
 from p2pdns.net.endpoint import Endpoint
 from p2pdns.net.upstream.asking import Upstream
 from p2pdns.overlay.finder import Overlay
 from p2pdns.overlay.parts import parts_of
+from p2pdns.publishing.pacing import Pacer
+from p2pdns.publishing.placing import NodeItems
 from p2pdns.publishing.replicas import NodeReplicas, Tell
 from p2pdns.resolver.blocking import BlockedNames
 from p2pdns.resolver.names import ResolverSettings
@@ -90,6 +93,11 @@ class ShortLivedNode:
             sleep=asyncio.sleep,
             tell=tell,
         )
+
+    def salted_items(self, key: ZoneKey) -> NodeItems:
+        """Return the items of a divided zone, for one publication."""
+        pacer = Pacer(boot_now)
+        return NodeItems(self._endpoint, key, lambda item: pacer.put(0, partial(self._endpoint.put, item)), boot_now)
 
     async def put(self, item: Item, on_progress: Callable[[int, int], None]) -> PutOutcome:
         """Put the item at the nearest nodes."""

@@ -23,6 +23,7 @@ from p2pdns.cli.made import memory_of
 from p2pdns.cli.petnames import Book
 from p2pdns.cli.settings import Given
 from p2pdns.cli.stages import Shown
+from p2pdns.cli.unfinished import journal_of
 from p2pdns.cli.verbs import Verb
 from p2pdns.cli.watching import Edition, NotAgreed
 from p2pdns.cli.zones import ReadZone, keys_by_name, read_zone, show_warnings, zone_file_options
@@ -32,6 +33,7 @@ from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.publishing.changes import Changes
 from p2pdns.publishing.dates import date_of
+from p2pdns.publishing.editions import Draft
 from p2pdns.publishing.memory import Memory
 from p2pdns.publishing.publication import Plan, Rules
 from p2pdns.publishing.stored import Stored
@@ -132,8 +134,9 @@ def _show(done: Stored, zone: ReadZone, key: str, book: Book, event: str | None 
             "file": zone.path,
             "zones": dict(zone.zones),
             "public": dict(zone.public),
-            "size_bytes": len(zone.value),
+            "size_bytes": zone.extent.size_bytes,
             "size_bytes_max": zone.size_bytes_max,
+            "items": zone.extent.item_count,
             "seq": done.seq,
             "sent": done.sent,
             "stored": done.stored,
@@ -208,7 +211,7 @@ class _Publishing:
     is_dry: bool
     is_again: bool = False
 
-    def once(self, text: str, settled: Mapping[str, str] | None = None, last: bytes | None = None) -> _Published:
+    def once(self, text: str, settled: Mapping[str, str] | None = None, last: Draft | None = None) -> _Published:
         """Publish a text. Nothing is put if its value is the `last` one, or if changes are only to be shown."""
         given = self.given
         with Daemon(self.config, given) as daemon:
@@ -250,7 +253,8 @@ class _Publishing:
             rules = committed.rules_with(rules, self.key_file, self.secret.zone_key, self.size_max)
             try:
                 tell = Shown(line).tell
-                return daemon.publish(self.secret, zone.value, self.memory, rules, tell), approval.plan
+                journal = journal_of(self.key_file)
+                return daemon.publish(self.secret, zone.value, self.memory, rules, tell, journal), approval.plan
             except _NothingPut:
                 return None, approval.plan
 
@@ -273,7 +277,7 @@ class _Again:
         # Only the first publication may replace one from elsewhere or from the future: the user has seen that one.
         self._publishing = replace(publishing, is_forced=False, takes_back=False, is_again=True)
         self._is_kept_here = first.done.is_kept_here
-        self._value: bytes | None = first.zone.value
+        self._value: Draft | None = first.zone.value
         self._seq = first.done.seq
 
     def publish(self, text: str, addresses: Mapping[str, str]) -> Edition:

@@ -22,12 +22,13 @@ from typing import Any
 from p2pdns import log, privileges
 from p2pdns.admin.control import ControlClient
 from p2pdns.admin.public_address import ask_daemon
-from p2pdns.admin.publishing import publish_through
+from p2pdns.admin.publishing import publish_through, whole_through
 from p2pdns.cli import committed, files
 from p2pdns.cli.daemon_or_node import Daemon
 from p2pdns.cli.settings import Given
 from p2pdns.cli.tables import TableMemory, read_table_zone, refuse_mostly_gone, refuse_second, rules_for
 from p2pdns.cli.threads import in_thread
+from p2pdns.cli.unfinished import journal_of_table
 from p2pdns.cli.watching import NotAgreed
 from p2pdns.clock import boot_now
 from p2pdns.config import Config, from_descriptor
@@ -36,6 +37,7 @@ from p2pdns.directory import StateDirectory
 from p2pdns.errors import P2pdnsError, StrangerError, Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
+from p2pdns.publishing.editions import Draft
 from p2pdns.publishing.publication import Plan
 from p2pdns.publishing.stored import Stored
 from p2pdns.signer.keyfiles import read_key
@@ -60,7 +62,7 @@ class ZoneOfTable:
         self._config = config
         self._state = state
         self._turns = turns
-        self._last: tuple[bytes, TableEdition] | None = None
+        self._last: tuple[Draft, TableEdition] | None = None
 
     def stamp(self) -> Hashable:
         """Return time, size and number of the file; None where it is not there."""
@@ -100,21 +102,22 @@ class ZoneOfTable:
             self._last = zone.value, edition
         return edition
 
-    def _kept(self, client: ControlClient, value: bytes, public: Mapping[str, str]) -> TableEdition | None:
+    def _kept(self, client: ControlClient, value: Draft, public: Mapping[str, str]) -> TableEdition | None:
         """Return the edition that the daemon keeps alive from an earlier run, if it has this value."""
         key = str(self._secret.zone_key)
         if not any(zone["key"] == key and zone["kind"] == "own" for zone in client.call("zones")["zones"]):
             return None
         try:
             item = MutableItem.read_file(bytes.fromhex(client.call("item", key=key)["item"]))
+            found = whole_through(client, item, lambda progress: None)
         except (P2pdnsError, ValueError):
             # It cannot be found at this moment: then it is published again.
             return None
-        if not committed.has_value(item, value, committed.read(self._table.key, self._secret.zone_key)):
+        if not committed.has_value(found, value, committed.read(self._table.key, self._secret.zone_key)):
             return None
         return TableEdition(item.seq, public, f"kept alive as it is, seq {item.seq}")
 
-    def _put(self, client: ControlClient, value: bytes, public: Mapping[str, str]) -> TableEdition:
+    def _put(self, client: ControlClient, value: Draft, public: Mapping[str, str]) -> TableEdition:
         def approve(plan: Plan) -> None:
             hint = f"p2pdns publish --yes -k {self._table.key} {self._table.zone} publishes it all the same"
             refuse_mostly_gone(plan, self._table.zone, hint)
@@ -123,7 +126,8 @@ class ZoneOfTable:
         try:
             # The file of the commitment is read, and never written here: the folder may be another user's.
             rules = rules_for(self._table, self._secret.zone_key, approve=approve)
-            done = publish_through(client, self._secret, value, memory=memory, rules=rules)
+            journal = journal_of_table(self._table.key, str(self._secret.zone_key), self._state)
+            done = publish_through(client, self._secret, value, memory=memory, rules=rules, journal=journal)
         except NotAgreed as trouble:
             raise MostlyGone(trouble.what, place=trouble.place, hint=trouble.hint) from None
         # The daemon has it and goes on putting it, so it is not signed again, whatever the others said.

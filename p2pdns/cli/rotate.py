@@ -21,16 +21,17 @@ from p2pdns.cli.petnames import Book
 from p2pdns.cli.publish import change_lines
 from p2pdns.cli.settings import Given
 from p2pdns.cli.stages import Shown
+from p2pdns.cli.unfinished import journal_of
 from p2pdns.cli.verbs import Verb
 from p2pdns.cli.zones import keys_by_name, read_zone, show_warnings, zone_file_options
 from p2pdns.dht.node.values import Others
 from p2pdns.errors import BadItem, KeyFileError, Unavailable, UsageError, counted
 from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.items.keys import SecretKey, ZoneKey
-from p2pdns.items.packet import compose_packet, zone_of
 from p2pdns.items.succession import Commitment, commitment_of, commitment_to, succession_values
 from p2pdns.publishing.changes import Content, StandingZone, WholeZone
 from p2pdns.publishing.dates import date_of
+from p2pdns.publishing.editions import draft_of, zone_in
 from p2pdns.publishing.memory import Origin
 from p2pdns.publishing.publication import Plan, Rules
 from p2pdns.publishing.replicas import Seen
@@ -97,7 +98,7 @@ def _is_known_here(word: str, key: ZoneKey, expected: Commitment) -> bool:
     return mixups.is_key_file(word) and committed.read(word, key) == expected
 
 
-def _moved_content(old: _Old, next_key: ZoneKey, size_max: int, *, is_complete: bool) -> StandingZone:
+def _moved_content(daemon: Daemon, old: _Old, next_key: ZoneKey, size_max: int, *, is_complete: bool) -> StandingZone:
     """Return the zone of the old key below the next one."""
     place, hint = str(old.key), "name a ZONEFILE to publish under the next key"
     if old.last is None:
@@ -106,10 +107,11 @@ def _moved_content(old: _Old, next_key: ZoneKey, size_max: int, *, is_complete: 
         what = "the look-up was not complete, so the zone may have a newer edition"
         raise Unavailable(what, place=place, hint=f"try again; or {hint}")
     try:
-        moved = zone_of(old.last).at(next_key.apex)
+        moved = zone_in(daemon.whole(old.last)).at(next_key.apex)
     except BadItem as trouble:
         raise Unavailable(f"what is published is no zone ({trouble})", place=place, hint=hint) from None
-    return StandingZone(next_key.apex, compose_packet(moved, next_key.apex, size_bytes_max=size_max, path=place))
+    draft = draft_of(moved.rrsets.values(), next_key.apex, size_bytes_max=size_max, path=place)
+    return StandingZone(next_key.apex, draft)
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,14 @@ class _Rotation:
             )
             rules = committed.rules_with(rules, self.next_file, self.secret.zone_key, self.size_max)
             try:
-                done = daemon.publish(self.secret, content, memory_of(self.next_file), rules, Shown(line).tell)
+                done = daemon.publish(
+                    self.secret,
+                    content,
+                    memory_of(self.next_file),
+                    rules,
+                    Shown(line).tell,
+                    journal_of(self.next_file),
+                )
             except _DryRunEnd:
                 self._show_dry(old, approval, book)
                 return
@@ -176,7 +185,7 @@ class _Rotation:
     def _content(self, daemon: Daemon, old: _Old, *, is_complete: bool) -> Content:
         next_key = self.secret.zone_key
         if self.zone_file is None:
-            return _moved_content(old, next_key, self.size_max, is_complete=is_complete)
+            return _moved_content(daemon, old, next_key, self.size_max, is_complete=is_complete)
         zone = read_zone(
             self.zone_file,
             next_key,

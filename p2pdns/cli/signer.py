@@ -24,13 +24,15 @@ from p2pdns.cli.serve import end_with
 from p2pdns.cli.settings import Given
 from p2pdns.cli.starting import running_daemon
 from p2pdns.cli.threads import in_thread
+from p2pdns.cli.unfinished import journal_of
 from p2pdns.cli.verbs import Verb
 from p2pdns.cli.zones import KeysByName, keys_by_name, origin_in
 from p2pdns.config import Config
 from p2pdns.dns.name import Name
 from p2pdns.errors import ConfigError, FormatError, UsageError
-from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, VALUE_BYTES_WRITE_MAX, MutableItem
+from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, VALUE_BYTES_WRITE_MAX
 from p2pdns.items.keys import SecretKey
+from p2pdns.publishing.editions import Draft
 from p2pdns.publishing.publication import Rules
 from p2pdns.publishing.replicas import PublishStage
 from p2pdns.publishing.stored import Stored
@@ -55,18 +57,19 @@ class ZoneOutlet:
         self._config = config
         self._secret = secret
         self._memory = memory_of(key_file)
+        self._journal = journal_of(key_file)
         self._key_file = key_file
         self._size_max = size_max
         # Its value is the zone here, without what another publisher may have in the overlay.
-        self._last: MutableItem | None = None
+        self._last: Draft | None = None
         words = f"-k {key_file} {zone_file}"
         self._rules = Rules(
             take_back_command=f"p2pdns publish --take-back {words}",
             force_command=f"p2pdns publish --force {words}",
         )
 
-    async def publish(self, value: bytes) -> ZonePublished:
-        """Sign and put a zone's value."""
+    async def publish(self, value: Draft) -> ZonePublished:
+        """Sign and put a zone."""
         from p2pdns.signer.outlet import ZonePublished
 
         done = await in_thread(lambda: self._publish(value))
@@ -75,10 +78,10 @@ class ZoneOutlet:
             log.get_logger("signer").warning(what, seqs=",".join(map(str, done.rebased)))
         if not done.is_done:
             raise done.failure(str(self._secret.zone_key))
-        self._last = MutableItem.signed(self._secret, done.seq, value)
+        self._last = value
         return ZonePublished(True, str(done))
 
-    def _content(self, value: bytes) -> bytes | OwnChange:
+    def _content(self, value: Draft) -> Draft | OwnChange:
         """Return the change since the last publication, which leaves others' records there; at first the whole zone."""
         if self._last is None:
             return value
@@ -90,19 +93,23 @@ class ZoneOutlet:
             lambda conflict: log.get_logger("signer").warning(what, why=conflict.what),
         )
 
-    def _publish(self, value: bytes) -> Stored:
+    def _publish(self, value: Draft) -> Stored:
         done = self._put(self._content(value))
         committed.keep(self._key_file, self._secret.zone_key, done)
         return done
 
-    def _put(self, content: bytes | OwnChange) -> Stored:
+    def _put(self, content: Draft | OwnChange) -> Stored:
         # A commitment that was made while the signer runs goes out with the next change.
         rules = committed.rules_with(self._rules, self._key_file, self._secret.zone_key, self._size_max)
         # A daemon that has ended, or one that has started, is met at the next publication.
         client = None if self._given.names_an_overlay else running_daemon(self._given.state())
         if client is not None:
-            return publish_through(client, self._secret, content, memory=self._memory, rules=rules)
-        return asyncio.run(publish_alone(self._config, self._secret, content, self._memory, rules, _untold))
+            return publish_through(
+                client, self._secret, content, memory=self._memory, rules=rules, journal=self._journal
+            )
+        return asyncio.run(
+            publish_alone(self._config, self._secret, content, self._memory, rules, _untold, self._journal)
+        )
 
 
 def _untold(progress: PublishStage) -> None:

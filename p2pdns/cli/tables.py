@@ -18,6 +18,7 @@ from p2pdns.cli import committed, files, ui
 from p2pdns.cli.daemon_or_node import Daemon
 from p2pdns.cli.made import SUFFIX, KeyMemory
 from p2pdns.cli.settings import Given
+from p2pdns.cli.unfinished import journal_of_table
 from p2pdns.cli.watching import NotAgreed
 from p2pdns.cli.zones import ReadZone, keys_by_name, read_zone, show_warnings
 from p2pdns.config import Config
@@ -304,7 +305,8 @@ class TablesRun:
         is_forced = self._how.is_forced or self._how.is_dry
         rules = rules_for(row.table, secret.zone_key, approve=approve, is_forced=is_forced)
         try:
-            done = daemon.publish(secret, zone.value, memory, rules, told)
+            journal = journal_of_table(row.table.key, row.key or "", self._given.state())
+            done = daemon.publish(secret, zone.value, memory, rules, told, journal)
         except _DryRunOver:
             if row.refusal is not None:
                 ui.warning(f"{zone.path}: {row.refusal.why}: without {row.refusal.flag} this zone is refused")

@@ -24,14 +24,16 @@ from p2pdns.dns.zonefile import placeholders, reader
 from p2pdns.errors import ConfigError, FormatError, P2pdnsError, UsageError, abridged, counted, first_token, together
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, VALUE_BYTES_WRITE_MAX
 from p2pdns.items.keys import SEED_BYTES, SecretKey, ZoneKey
-from p2pdns.items.packet import compose_packet
 from p2pdns.items.succession import Commitment
 from p2pdns.naming import is_zone_key_label, read_petname
+from p2pdns.publishing.editions import Draft, Extent, draft_of, extent_of
 
 _ZONE_HELP = "Let {zone:NAME} in a zone file stand for KEY, as a petname does; may be given several times."
 _ORIGIN_HELP = "Read a zone file written for NAME (example.com.) as the key's zone."
 _KEY_FILE_HELP = "Read zone files as those of this key, and count the commitment in KEYFILE.next; no secret is needed."
 _SIZE_HELP = f"Allow zones of this size, {VALUE_BYTES_WRITE_MAX} at most; replies with large ones carry fewer contacts."
+
+LARGE_SHOWN = 5  # Large names on a terminal; --json has all.
 
 KeysByName = Callable[[], Mapping[str, str]]
 """Returns the keys for `{zone:NAME}`; it is called only for a file that has such a placeholder."""
@@ -54,16 +56,17 @@ def zone_file_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclass(frozen=True)
 class ReadZone:
-    """A zone file that can be published under a key, with the value to sign.
+    """A zone file that can be published under a key, with what is to be signed.
 
     `zones` are the keys of its placeholders, `public` the addresses of those for a public address; `warnings` have path
     and line; `origin` is the apex that the file was written for, if the name of the file told it.
     """
 
     path: str
-    value: bytes
+    value: Draft
     record_count: int
     size_bytes_max: int
+    extent: Extent
     zones: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     origin: str | None = None
@@ -71,7 +74,10 @@ class ReadZone:
 
     @property
     def size_text(self) -> str:
-        return f"{len(self.value)} of {self.size_bytes_max} bytes"
+        """How much room the zone takes, in words."""
+        if self.extent.item_count > 1:
+            return f"{self.extent.item_count} items of {self.extent.size_bytes:,} bytes"
+        return f"{self.extent.size_bytes} of {self.size_bytes_max} bytes"
 
 
 def keys_by_name(
@@ -142,11 +148,14 @@ def read_zone(
         mistakes=filling.mistakes,
     )
     made = () if commitment is None else (commitment.record_of(key),)
+    draft = draft_of(reading.rrsets, key.apex, made=made, size_bytes_max=size_bytes_max, path=path)
     return ReadZone(
         path,
-        compose_packet(reading.rrsets, key.apex, made=made, size_bytes_max=size_bytes_max, path=path),
+        draft,
         sum(len(rrset.rdatas) for rrset in reading.rrsets),
         size_bytes_max,
+        # A zone that cannot be divided is refused here, where its file is known.
+        extent_of(draft, key.apex, made=made, size_bytes_max=size_bytes_max, path=path),
         {name: known[name] for name in names},
         tuple(f"{path}:{warning.line}: {abridged(warning.what)}" for warning in reading.warnings),
         str(reading.reroot) if reading.reroot is not None and reroot is None else None,
@@ -194,8 +203,10 @@ def _check_file(
         "file": path,
         "ok": True,
         "kind": "zone",
-        "size_bytes": len(zone.value),
+        "size_bytes": zone.extent.size_bytes,
         "size_bytes_max": zone.size_bytes_max,
+        "items": zone.extent.item_count,
+        "large": [{"name": name, "size_bytes": size} for name, size in zone.extent.large],
         "records": zone.record_count,
         "committed": commitment is not None,
         "zones": dict(zone.zones),
@@ -242,6 +253,8 @@ def _line(found: dict[str, Any]) -> str:
         blocked = f", {counted(found['blocked_names'], 'blocked name')}" if found["blocked_names"] else ""
         return f"{found['file']}: ok, a configuration{blocked}"
     size = f"{found['size_bytes']} of {found['size_bytes_max']} bytes"
+    if found["items"] > 1:
+        size = f"{found['items']} items of {found['size_bytes']:,} bytes"
     zones = f", points to {', '.join(found['zones'])}" if found["zones"] else ""
     origin = f", written for {found['origin']}" if found["origin"] else ""
     committing = ", committed to a next key" if found["committed"] else ""
@@ -265,7 +278,8 @@ def check(
 ) -> int:
     """Check configurations (*.toml) and zone files (any other name), without sending anything.
 
-    For each zone: how much of the 940 bytes of an item it takes, and warnings. For each mistake, the first 50 of a
+    For each zone: how much of the 940 bytes of an item it takes, or how many items and which names are large, and
+    warnings. For each mistake, the first 50 of a
     file: file, line and what to do. A file called db.NAME or NAME.zone may have been written for NAME. Configuration
     and state directory are read only for the petnames of a zone file.
     """
@@ -295,6 +309,9 @@ def check(
                 ui.result(_line(found))
                 for word, address in found.get("public", {}).items():
                     ui.note(f"{path}: {{{word}}} counts as {address} here; publish asks the running daemon for it")
+                for large in found.get("large", [])[:LARGE_SHOWN]:
+                    size = f"{large['size_bytes']:,} bytes"
+                    ui.note(f"{path}: {large['name']} is large, {size}: it takes items of its own")
                 for warning in found["warnings"]:
                     ui.warning(warning)
         results.append(found)

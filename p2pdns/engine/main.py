@@ -48,6 +48,8 @@ from p2pdns.net.sockets import address_of
 from p2pdns.net.upstream.asking import Upstream
 from p2pdns.net.upstream.current import Upstreams
 from p2pdns.overlay.finder import Overlay
+from p2pdns.publishing.cycles import Cycles
+from p2pdns.publishing.partkeeping import SPREAD, PartKeeper
 from p2pdns.publishing.revealing import Revealing
 from p2pdns.publishing.upkeep import Publisher
 from p2pdns.resolver.names import ResolverSettings
@@ -117,6 +119,7 @@ class Engine:
         self.link = LinkServer(directory, self.service, epoch=secrets.randbits(63), clock=boot_now)
         await self.link.open()
         self._probe()
+        self.part_keeper.start()
         self.publisher.start()
         self.revealing.start()
         self._network_watch.open()
@@ -192,6 +195,25 @@ class Engine:
             look_up=self._look_up,
             memory=self.state.store,
         )
+        self.part_keeper = PartKeeper(
+            self.endpoint,
+            self.state.parts,
+            Cycles(
+                self.endpoint,
+                self.state.store,
+                clock=boot_now,
+                unix_clock=unix_now,
+                jitter=random.random,
+                counters=self.publisher.counters,
+                spread=SPREAD,
+            ),
+            self.publisher.pacer,
+            clock=boot_now,
+            unix_clock=unix_now,
+            jitter=random.random,
+            tell=log.get_logger("publisher").warning,
+        )
+        self.publisher.on_kept = self.part_keeper.follow
         self.revealing = Revealing(
             self.endpoint,
             self.state.reader.revealed,
@@ -236,6 +258,7 @@ class Engine:
         self._network_watch.close()
         await self._discovery.close()
         await self.publisher.close()
+        await self.part_keeper.close()
         await self.revealing.close()
         self.block_lists.close()
         for task in self._tasks:

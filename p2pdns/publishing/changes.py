@@ -146,11 +146,12 @@ class WholeZone:
     change of that item stays, and the own change is made on top of it.
     """
 
-    def __init__(self, apex: Name, value: Draft) -> None:
+    def __init__(self, apex: Name, value: Draft, before: Draft | None = None) -> None:
+        """Make it; with `before` its own change is counted from there, and not from what the look-up finds."""
         self._apex = apex
         self._value = value
         self._after = _rrsets_in(apex, value)
-        self._before: RRsets | None = None
+        self._before: RRsets | None = None if before is None else _rrsets_in(apex, before)
 
     def value_above(self, current: Found | None) -> Draft:
         """Return the whole zone at first, and then the own change on top of an item that came in between."""

@@ -110,9 +110,9 @@ def is_eligible(contact: NodeInfo) -> bool:
 
 
 class Cycle:
-    """The cycle of one item. `jitter` draws from [0, 1)."""
+    """The cycle of one item. `jitter` draws from [0, 1); a cycle is shorter by up to the share `spread`."""
 
-    def __init__(self, jitter: Callable[[], float]) -> None:
+    def __init__(self, jitter: Callable[[], float], spread: float = CYCLE_JITTER) -> None:
         self.seq: int | None = None
         self.put_at: float | None = None
         self.is_keeping = False  # Storers have been seen that keep the item longer than `FORGET_S`.
@@ -121,6 +121,7 @@ class Cycle:
         self.storers: list[Storer] = []
         self._keepers: dict[str, None] = {}
         self._jitter = jitter
+        self._spread = spread
         self._step = 0
         self._cycle_s = CYCLE_S_MAX
 
@@ -130,7 +131,7 @@ class Cycle:
         """Begin a cycle after a put; `storers` acknowledged it, nearest first. After a poor one the next put is due."""
         failed = {one.contact for one in self.storers if one.has_failed}
         self.seq, self.put_at, self._step, self.is_poor = seq, now, 0, is_poor
-        self._cycle_s = CYCLE_S_MAX * (1 - CYCLE_JITTER * self._jitter())
+        self._cycle_s = CYCLE_S_MAX * (1 - self._spread * self._jitter())
         self.storers = [
             # A node that showed nothing may have promised again what it does not do: it is asked after the others.
             Storer(contact, prefix_of(contact.address), now, has_failed=contact in failed)

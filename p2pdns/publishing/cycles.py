@@ -19,7 +19,7 @@ from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneId
 from p2pdns.overlay.parts import zone_id_of
 from p2pdns.overlay.ports import Inquires
-from p2pdns.publishing.cycle import CopiesLook, Cycle, KeptCycle, LookEnd, Measured, Storer
+from p2pdns.publishing.cycle import CYCLE_JITTER, CopiesLook, Cycle, KeptCycle, LookEnd, Measured, Storer
 from p2pdns.timing import Clock, UnixClock
 
 
@@ -50,7 +50,7 @@ class NoCycleMemory:
 
 
 class Cycles:
-    """The cycle of each zone that is kept alive. `jitter` draws from [0, 1)."""
+    """The cycle of each item that is kept alive, by its zone and its salt. `jitter` draws from [0, 1)."""
 
     def __init__(
         self,
@@ -61,6 +61,7 @@ class Cycles:
         unix_clock: UnixClock,
         jitter: Callable[[], float],
         counters: Counter[str],
+        spread: float = CYCLE_JITTER,
     ) -> None:
         self._network = network
         self._memory = memory or NoCycleMemory()
@@ -68,43 +69,44 @@ class Cycles:
         self._unix_clock = unix_clock
         self._jitter = jitter
         self._counters = counters
-        self._cycles: dict[bytes, Cycle] = {}
+        self._spread = spread
+        self._cycles: dict[tuple[bytes, bytes], Cycle] = {}
 
-    def of(self, zone_id: ZoneId) -> Cycle:
-        """Return the cycle of a zone; a new one has no put yet."""
-        return self._cycles.setdefault(zone_id.raw, Cycle(self._jitter))
+    def of(self, zone_id: ZoneId, salt: bytes = b"") -> Cycle:
+        """Return the cycle of an item of a zone; a new one has no put yet."""
+        return self._cycles.setdefault((zone_id.raw, salt), Cycle(self._jitter, self._spread))
 
     def resume(self, item: MutableItem) -> bool:
         """Go on with the cycle of an earlier process; return whether there is one."""
         kept = self._memory.load_cycle(item.target)
         if kept is None:
             return False
-        return self.of(zone_id_of(item)).resume(kept, item.seq, self._clock(), self._unix_clock())
+        return self.of(zone_id_of(item), item.salt).resume(kept, item.seq, self._clock(), self._unix_clock())
 
     def has_put(self, item: MutableItem, storers: Sequence[NodeInfo], *, is_poor: bool) -> None:
         """Note the end of a put."""
-        self.of(zone_id_of(item)).begin(item.seq, storers, self._clock(), is_poor=is_poor)
+        self.of(zone_id_of(item), item.salt).begin(item.seq, storers, self._clock(), is_poor=is_poor)
 
     async def save(self, item: MutableItem) -> None:
         """Have the cycle of an item outlive this process."""
-        kept = self.of(zone_id_of(item)).kept(self._clock(), self._unix_clock())
+        kept = self.of(zone_id_of(item), item.salt).kept(self._clock(), self._unix_clock())
         if kept is not None:
             await self._memory.save_cycle(item.target, kept)
 
-    def forget(self, zone_id: ZoneId, target: bytes | None) -> None:
-        """Forget the cycle of a zone, and of its item under `target`."""
-        self._cycles.pop(zone_id.raw, None)
+    def forget(self, zone_id: ZoneId, target: bytes | None, salt: bytes = b"") -> None:
+        """Forget the cycle of an item of a zone, and what is kept of it under `target`."""
+        self._cycles.pop((zone_id.raw, salt), None)
         if target is not None:
             self._memory.drop_cycle(target)
 
     def measured(self, zone_id: ZoneId) -> Measured:
-        """Return the copies of a zone's item as they were measured."""
-        cycle = self._cycles.get(zone_id.raw)
+        """Return the copies of a zone's item without a salt as they were measured."""
+        cycle = self._cycles.get((zone_id.raw, b""))
         return Measured() if cycle is None else cycle.measured()
 
     async def look(self, item: MutableItem) -> LookEnd:
         """Ask storers of an item whether they still have it, until enough of them have shown it."""
-        cycle = self.of(zone_id_of(item))
+        cycle = self.of(zone_id_of(item), item.salt)
         before = cycle.is_keeping, cycle.is_forgetful
         finding = await self._looked(cycle, item)
         if finding is LookEnd.FORGOTTEN:

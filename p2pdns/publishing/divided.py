@@ -29,10 +29,14 @@ NAMED_MAX = 3  # Items named in an error.
 
 
 class Placed(NamedTuple):
-    """How the puts of items went: those that too few others hold, and why they refused, by reason."""
+    """How the puts of items went: those that too few others hold, and why they refused, by reason.
+
+    With `is_alone` no other node was known for any of them.
+    """
 
     poor: tuple[MutableItem, ...] = ()
     refused: Mapping[str, int] = {}
+    is_alone: bool = False
 
 
 class SaltedItems(Protocol):
@@ -184,7 +188,8 @@ class DividedEditions:
         placed = await dividing.items.place(items, self._tell)
         poor = {one.salt for one in placed.poor}
         self._items |= {one.salt: one for one in items if one.salt not in poor}
-        if poor:
+        # With nobody else there, the head fails as that of a small zone does, and a daemon keeps all of it.
+        if poor and not placed.is_alone:
             names = [str(pinned) for pinned, _ in division.items() if pinned.salt in poor]
             reasons = ", ".join(f"{count} × {reason}" for reason, count in sorted(placed.refused.items()))
             what = f"{len(poor)} of {counted(len(items), 'item')} are held by too few other nodes ({names[0]}"
@@ -200,6 +205,18 @@ class DividedEditions:
     def division_of(self, value: bytes) -> Division | None:
         """Return the division that a head begins, if it was made or gathered here."""
         return self._divisions.get(value)
+
+
+async def whole(item: MutableItem, items: SaltedItems, tell: Tell) -> Found:
+    """Return an edition with all that it pins; Unavailable where some of that cannot be found."""
+
+    def none_signed(seq: int, value: bytes, salt: bytes) -> MutableItem:
+        raise AssertionError("nothing is published")
+
+    editions = DividedEditions(item.key, Dividing(none_signed, bytes, items), tell)
+    if unknown := await editions.gather(item):
+        raise unknown
+    return editions.found(item)
 
 
 def _is_pinned(pinned: Pinned | None, item: MutableItem) -> bool:

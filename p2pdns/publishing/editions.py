@@ -1,22 +1,24 @@
 """Editions of zones of any size: what is to be published, before it is signed, and what a found item begins.
 
 Guarantees: a zone that fits one item is the value of that item; a larger one is refused here if readers would leave out
-any of its records. Does not know how a zone is divided, nor where its items are.
+any of its records. Does not know where items are.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
+from p2pdns.dns.labels import HEADER_BYTES
 from p2pdns.dns.message import RRset
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import DIRECTORY
 from p2pdns.dns.zone import Zone
 from p2pdns.errors import ZoneFileError
-from p2pdns.items.dividing import Division
+from p2pdns.items.dividing import ENTROPY_BYTES, Division, divide
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, MutableItem
 from p2pdns.items.keys import ZoneKey
 from p2pdns.items.packet import compose_packet, size_of, zone_of
@@ -28,9 +30,13 @@ _DIRECTORY = DIRECTORY.to_bytes(2)
 
 @dataclass(frozen=True)
 class LargeZone:
-    """The content of a zone that does not fit one item: its RRsets in canonical order, without those that we make."""
+    """The content of a zone that does not fit one item: its RRsets in canonical order.
+
+    `made` are records that p2pdns alone makes, as its publisher knew them; a publication carries those of the zone.
+    """
 
     rrsets: tuple[RRset, ...]
+    made: tuple[RRset, ...] = ()
 
     def zone(self, apex: Name) -> Zone:
         """Return the zone; its SOA is made of no item."""
@@ -51,7 +57,7 @@ def draft_of(
 ) -> Draft:
     """Return a content as it is to be published; ZoneFileError where readers would leave out some of it.
 
-    `made` are the records that p2pdns alone makes, but for directories. A value has them, and a `LargeZone` has not.
+    `made` are the records that p2pdns alone makes, but for directories.
     """
     own, beside = list(rrsets), list(made)
     size = size_of([*own, *beside], apex, size_bytes_max=size_bytes_max)
@@ -59,7 +65,7 @@ def draft_of(
     if not size.over_bytes or size.size_bytes <= VALUE_BYTES_WRITE_DEFAULT:
         return compose_packet(own, apex, made=beside, size_bytes_max=size_bytes_max, path=path)
     ordered = sorted(own, key=lambda rrset: (rrset.owner.canonical_key(), rrset.rtype))
-    large = LargeZone(tuple(replace(rrset, rdatas=tuple(sorted(rrset.rdatas))) for rrset in ordered))
+    large = LargeZone(tuple(replace(one, rdatas=tuple(sorted(one.rdatas))) for one in ordered), tuple(beside))
     dropped = {reason: count for reason, count in large.zone(apex).dropped.items() if reason != "duplicate"}
     if dropped:
         reasons = ", ".join(f"{count} × {reason}" for reason, count in sorted(dropped.items()))
@@ -97,6 +103,35 @@ Found: TypeAlias = MutableItem | DividedItem
 """An edition that was found: the only item of a zone, or a head with all that it pins."""
 
 
+@dataclass(frozen=True)
+class Extent:
+    """How many items a zone takes, how many bytes these have, and the names that take items of their own."""
+
+    item_count: int
+    size_bytes: int
+    large: tuple[tuple[str, int], ...] = ()
+
+
+def extent_of(
+    draft: Draft, apex: Name, *, made: Iterable[RRset] = (), size_bytes_max: int, path: str = "zone"
+) -> Extent:
+    """Return how much room a draft takes; ZoneFileError with the numbers where it cannot be divided.
+
+    A division that goes on from another one may take some items more or less.
+    """
+    if isinstance(draft, bytes):
+        return Extent(1, len(draft))
+    zone, value_bytes_max = draft.zone(apex), max(size_bytes_max, VALUE_BYTES_WRITE_DEFAULT)
+    division = divide(
+        zone, entropy=bytes(ENTROPY_BYTES), unix_now=0, made=made, value_bytes_max=value_bytes_max, path=path
+    )
+    sizes: Counter[str] = Counter()
+    for rrset in draft.rrsets:
+        sizes[rrset.owner.text_in(apex)] += size_of([rrset], apex).size_bytes - HEADER_BYTES
+    large = [(name, size) for name, size in sizes.most_common() if size > value_bytes_max]
+    return Extent(division.item_count, division.size_bytes, tuple(large))
+
+
 def is_head(value: bytes) -> bool:
     """Return whether a value may be the head of a divided zone; where not, the item is the whole zone."""
     return _DIRECTORY in value
@@ -105,6 +140,11 @@ def is_head(value: bytes) -> bool:
 def zone_in(found: Found) -> Zone:
     """Return the zone of an edition; BadItem where its value is no DNS message."""
     return found.zone if isinstance(found, DividedItem) else zone_of(found)
+
+
+def zone_of_draft(draft: Draft, apex: Name) -> Zone:
+    """Return the zone of a draft; BadItem where its value is no DNS message."""
+    return draft.zone(apex) if isinstance(draft, LargeZone) else Zone.verified(apex, draft, 0)
 
 
 def item_of(found: Found) -> MutableItem:

@@ -29,7 +29,9 @@ HOLDERS_MIN = 3  # Others that must return the item; all of them where fewer are
 
 @dataclass(frozen=True)
 class PublishStage:
-    """How far a publication is: `stage` is `look-up`, `put`, `rationed`, `read-back` or `rebase`.
+    """How far a publication is: `stage` is `look-up`, `fetch`, `items`, `put`, `rationed`, `read-back` or `rebase`.
+
+    `fetch` and `items` count the items of a zone that has several: those looked up, and those put.
 
     >>> str(PublishStage("put", {"stored": 12, "sent": 20})), str(PublishStage("read-back", {"holders": 3}))
     ('at 12 of 20', 'read back from 3')
@@ -42,6 +44,11 @@ class PublishStage:
         match self.stage:
             case "look-up":
                 return "looking up"
+            case "fetch":
+                return f"reading item {self.facts['done']:.0f} of {self.facts['of']:.0f}"
+            case "items":
+                left = f", about {self.facts['seconds_left']:.0f} s left"
+                return f"item {self.facts['done']:.0f} of {self.facts['of']:.0f} stored{left}"
             case "put":
                 return f"at {self.facts['stored']} of {self.facts['sent']}"
             case "read-back":
@@ -57,6 +64,8 @@ class PublishStage:
         >>> PublishStage("put", {"stored": 5, "sent": 20}).share, PublishStage("look-up").share
         (0.25, None)
         """
+        if self.stage in ("fetch", "items"):
+            return self.facts["done"] / self.facts["of"]
         return self.facts["stored"] / self.facts["sent"] if self.facts.get("sent") else None
 
     def to_json(self) -> dict[str, Any]:

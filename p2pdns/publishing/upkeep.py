@@ -154,6 +154,8 @@ class Publisher:
 
         `memory` is where cycles outlive the process.
         """
+        # Called with the item of a zone that is kept alive from now on; None where the zone is forgotten.
+        self.on_kept: Callable[[ZoneId, MutableItem | None], None] = lambda zone_id, item: None
         self.counters: Counter[str] = Counter()
         self._cycles = Cycles(
             network, memory, clock=clock, unix_clock=unix_clock, jitter=jitter, counters=self.counters
@@ -170,7 +172,7 @@ class Publisher:
         self._held_back: dict[bytes, str] = {}
         self._copies: dict[bytes, Copies] = {}
         self._publishing: Counter[bytes] = Counter()
-        self._pacer = Pacer(clock, sleep)
+        self.pacer = Pacer(clock, sleep)
         self._tell = tell
 
     def start(self) -> None:
@@ -182,7 +184,7 @@ class Publisher:
 
     async def close(self) -> None:
         """Stop putting."""
-        self._pacer.close()
+        self.pacer.close()
         tasks, self._tasks = list(self._tasks.values()), {}
         for task in tasks:
             task.cancel()
@@ -202,12 +204,12 @@ class Publisher:
         `cas` it takes the place of items with these seqs only, and the caller looks whether a newer one came meanwhile.
         """
         self._check(item)
-        if self._pacer.waiting_count >= PUBLISHING_MAX:
+        if self.pacer.waiting_count >= PUBLISHING_MAX:
             hint = "publish again when some are through; p2pdns status counts them"
             raise Unavailable(f"{PUBLISHING_MAX} publications wait already", place=str(item.key), hint=hint)
         raw = zone_id_of(item).raw
         self._publishing[raw] += 1
-        turn = self._pacer.begin()
+        turn = self.pacer.begin()
         try:
             await self._state.adopt(item, self._unix_clock(), own=True)
             self.counters["published"] += 1
@@ -215,7 +217,7 @@ class Publisher:
             self._copies.pop(raw, None)
             outcome = await self._put_until_held(item, turn, on_progress, on_rationed, cas)
         finally:
-            self._pacer.end(turn)
+            self.pacer.end(turn)
             self._publishing -= Counter([raw])
         self._keep_alive(item, self._pause(0) if is_well_kept(outcome) else RETRY_S_MIN)
         return outcome
@@ -225,12 +227,12 @@ class Publisher:
     ) -> PutOutcome:
         begun = partial(self._network.put, item, cas=cas, on_progress=on_progress)
         for _ in range(TRIES_MAX):
-            put = asyncio.ensure_future(self._pacer.put(turn, begun))
+            put = asyncio.ensure_future(self.pacer.put(turn, begun))
             try:
                 while not put.done():
                     await asyncio.wait({put}, timeout=REPORT_S)
-                    if not put.done() and self._pacer.is_rationed:
-                        on_rationed(self._pacer.standing(turn))
+                    if not put.done() and self.pacer.is_rationed:
+                        on_rationed(self.pacer.standing(turn))
             finally:
                 put.cancel()
             outcome = put.result()
@@ -239,7 +241,7 @@ class Publisher:
             if not is_rationed(outcome):
                 break
             self.counters["rationed"] += 1
-            on_rationed(self._pacer.standing(turn))
+            on_rationed(self.pacer.standing(turn))
         return outcome
 
     def _check_newest(self, item: MutableItem, *, may_be_superseded: bool) -> None:
@@ -290,7 +292,7 @@ class Publisher:
 
     @property
     def waiting_count(self) -> int:
-        return self._pacer.waiting_count
+        return self.pacer.waiting_count
 
     async def pin(self, zone_id: ZoneId) -> MutableItem:
         """Keep the newest item of any key alive from now on, and return it; Unavailable when none is known."""
@@ -304,7 +306,11 @@ class Publisher:
         return held.item
 
     def forget(self, zone_id: ZoneId) -> None:
-        """Put the zone's item no more; the caller clears the state."""
+        """Put the zone's items no more; the caller clears the state."""
+        self._end(zone_id)
+        self.on_kept(zone_id, None)
+
+    def _end(self, zone_id: ZoneId) -> None:
         held = self._state.held(zone_id)
         self._held_back.pop(zone_id.raw, None)
         self._copies.pop(zone_id.raw, None)
@@ -317,7 +323,8 @@ class Publisher:
         if held is not None and held.item.seq != seq:
             return False
         self._state.release(zone_id)
-        self.forget(zone_id)
+        # What the zone had before it became empty is kept alive for two hours, as after any edit.
+        self._end(zone_id)
         return True
 
     def _end_task(self, zone_id: ZoneId) -> None:
@@ -367,10 +374,12 @@ class Publisher:
     def _keep_alive(self, item: MutableItem, pause_s: float) -> None:
         zone_id = zone_id_of(item)
         self._end_task(zone_id)
+        self.on_kept(zone_id, item)
         if len(self._tasks) < KEPT_ALIVE_MAX:
-            self._tasks[zone_id.raw] = asyncio.get_running_loop().create_task(self._kept_alive(zone_id, pause_s))
+            work = self._kept_alive(zone_id, pause_s, item.seq)
+            self._tasks[zone_id.raw] = asyncio.get_running_loop().create_task(work)
 
-    async def _kept_alive(self, zone_id: ZoneId, pause_s: float) -> None:
+    async def _kept_alive(self, zone_id: ZoneId, pause_s: float, followed: int) -> None:
         cycle, failure_count = self._cycles.of(zone_id), 0
         if cycle.put_at is not None and not cycle.is_poor:
             # It was just put, well enough that its cycle has begun.
@@ -383,6 +392,10 @@ class Publisher:
             held = self._state.held(zone_id)
             if held is None:
                 return
+            if held.item.seq != followed:
+                # The owner has published elsewhere.
+                followed = held.item.seq
+                self.on_kept(zone_id, held.item)
             if self._is_held_back(zone_id, held.item):
                 pause_s = RETRY_S_MAX
                 continue
@@ -426,7 +439,7 @@ class Publisher:
             return True
         item = held.item
         try:
-            outcome = await self._pacer.put(None, partial(self._network.put, item))
+            outcome = await self.pacer.put(None, partial(self._network.put, item))
         except Unavailable as error:
             outcome = PutOutcome(0, 0)
             self._tell("not put again", key=str(zone_id), reason=str(error))

@@ -20,13 +20,11 @@ class OwnChange:
     `on_conflict` is told where it takes the place of another publisher's.
     """
 
-    def __init__(self, apex: Name, last: Found, value: Draft, on_conflict: Callable[[Conflict], None]) -> None:
+    def __init__(self, apex: Name, last: Draft, value: Draft, on_conflict: Callable[[Conflict], None]) -> None:
         self._apex = apex
         self._value = value
         self._on_conflict = on_conflict
-        self._content = WholeZone(apex, value)
-        # What it is told first is the edition that its own change is counted from.
-        self._content.value_above(last)
+        self._content = WholeZone(apex, value, before=last)
         self._is_first = True
 
     def value_above(self, current: Found | None) -> Draft:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from p2pdns.errors import P2pdnsError
+from p2pdns.publishing.editions import Draft
 from p2pdns.signer.zone import SignedZone
 from p2pdns.timing import Clock
 
@@ -29,10 +30,10 @@ class ZonePublished:
 
 
 class ZonePublisher(Protocol):
-    """Signs a value and brings it into the overlay."""
+    """Signs a zone and brings it into the overlay."""
 
-    async def publish(self, value: bytes) -> ZonePublished:
-        """Publish a zone's value; P2pdnsError where that is not possible at all."""
+    async def publish(self, value: Draft) -> ZonePublished:
+        """Publish a zone; P2pdnsError where that is not possible at all."""
 
 
 class Outlet:

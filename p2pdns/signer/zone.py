@@ -18,7 +18,7 @@ from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Class, Type
 from p2pdns.dns.zone import MADE_SOA_TTL, MICROSECONDS, Zone
 from p2pdns.errors import FormatError, P2pdnsError, Unavailable
-from p2pdns.items.packet import compose_packet
+from p2pdns.publishing.editions import Draft, draft_of, extent_of
 from p2pdns.signer.content import (
     Content,
     ZoneChange,
@@ -125,18 +125,18 @@ class SignedZone:
             return ()
         return (RR(self.apex, Type.NS, Class.IN, MADE_SOA_TTL, self.apex.wire()),)
 
-    def value(self) -> bytes:
-        """Return the value to sign."""
-        return self._packed(self.content)
+    def value(self) -> Draft:
+        """Return what is to be signed."""
+        return self._drafted(self.content)
 
     def refuse_unfit(self, content: Content) -> None:
         """Raise ZoneFileError for a content that cannot be published."""
-        self._packed(content)
+        size_max, path = self._size_bytes_max, str(self._file.path)
+        extent_of(self._drafted(content), self.apex, made=self._made(), size_bytes_max=size_max, path=path)
 
-    def _packed(self, content: Content) -> bytes:
-        path = str(self._file.path)
-        size_max = self._size_bytes_max
-        return compose_packet(content.values(), self.apex, made=self._made(), size_bytes_max=size_max, path=path)
+    def _drafted(self, content: Content) -> Draft:
+        path, size_max = str(self._file.path), self._size_bytes_max
+        return draft_of(content.values(), self.apex, made=self._made(), size_bytes_max=size_max, path=path)
 
     def steps_since(self, serial: int) -> list[Step] | None:
         """Return the changes after a serial, in order; None where the history does not reach so far."""

@@ -1,4 +1,4 @@
-"""The state that survives a restart: its directory with a lock, `reader.sqlite` and `store.sqlite`.
+"""The state that survives a restart: its directory with a lock, `reader.sqlite`, `parts.sqlite` and `store.sqlite`.
 
 Guarantees: one process a directory; what strangers write to (the store) never shares a file with what protects this
 reader (the marks); a broken file is set aside and made anew, and `warnings` says so. Does not know when to save: the
@@ -14,15 +14,22 @@ from pathlib import Path
 from p2pdns import log
 from p2pdns.directory import StateDirectory
 from p2pdns.state.marks import Reader
+from p2pdns.state.parts import Parts
 from p2pdns.state.store import Store
 
 
 class State:
-    """Everything of this node that outlives its process: `reader` for itself, `store` of others. Made by `open`."""
+    """Everything of this node that outlives its process. Made by `open`.
 
-    def __init__(self, directory: Path | None, reader: Reader, store: Store, opened: contextlib.ExitStack) -> None:
+    `reader` is for itself, `parts` are items of its zones, `store` is of others.
+    """
+
+    def __init__(
+        self, directory: Path | None, reader: Reader, parts: Parts, store: Store, opened: contextlib.ExitStack
+    ) -> None:
         self.directory = directory
         self.reader = reader
+        self.parts = parts
         self.store = store
         self._opened = opened
 
@@ -42,9 +49,11 @@ class State:
                 path = opened.path
             reader = Reader(path and path / "reader.sqlite")
             undo.callback(reader.close)
+            parts = Parts(path and path / "parts.sqlite")
+            undo.callback(parts.close)
             store = Store(path and path / "store.sqlite")
             undo.callback(store.close)
-            state = cls(path, reader, store, undo.pop_all())
+            state = cls(path, reader, parts, store, undo.pop_all())
         logger = log.get_logger("state")
         for text in state.warnings:
             logger.warning(text)
@@ -53,7 +62,7 @@ class State:
     @property
     def warnings(self) -> list[str]:
         """What went wrong with the files, in words for `status`."""
-        return [*self.reader.warnings, *self.store.warnings]
+        return [*self.reader.warnings, *self.parts.warnings, *self.store.warnings]
 
     def close(self) -> None:
         """Commit what waits, close the files, let the directory go."""

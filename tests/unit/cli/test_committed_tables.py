@@ -34,6 +34,7 @@ def test_the_zone_and_the_rules_of_a_table_have_the_commitment_beside_its_key(ta
     rules = tables.rules_for(table, KEY)
     assert (rules.commitment, rules.commitment_file) == (commitment_to(KEY, NEXT), f"{table.key}.next")
     zone = tables.read_table_zone(table, KEY, daemon, "www A 192.0.2.1\n")
+    assert isinstance(zone.value, bytes)
     assert commitment_of(MutableItem.signed(SECRET, 1, zone.value)) == commitment_to(KEY, NEXT)
 
 

@@ -101,6 +101,7 @@ def keeping(monkeypatch: pytest.MonkeyPatch) -> Callable[[MutableItem | None], D
 def item_with(commitment: Commitment | None, text: str = TEXT, seq: int = 7) -> MutableItem:
     """Return the item of a zone, with a commitment."""
     value = read_zone("a.zone", KEY, origin=None, size_bytes_max=900, text=text).value
+    assert isinstance(value, bytes)
     return MutableItem.signed(SECRET, seq, value if commitment is None else with_commitment(value, KEY, commitment))
 
 

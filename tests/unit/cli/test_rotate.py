@@ -18,6 +18,7 @@ from p2pdns.items.keys import SecretKey, ZoneKey
 from p2pdns.items.packet import compose_packet, zone_of
 from p2pdns.items.succession import commitment_of, commitment_to, succession_values, with_commitment
 from p2pdns.publishing.changes import Content
+from p2pdns.publishing.edits import EditJournal
 from p2pdns.publishing.memory import Memory
 from p2pdns.publishing.publication import Publication, Rules
 from p2pdns.publishing.replicas import Seen, Tell, Tried, Version
@@ -77,7 +78,13 @@ class Overlay:
         assert key == KEY
         return Seen(tuple(Version(one, 1) for one in self.old), self.is_complete)
 
-    def publish(self, secret: SecretKey, content: Content, memory: Memory, rules: Rules, tell: Tell) -> Stored:
+    def whole(self, item: MutableItem) -> MutableItem:
+        """Return the edition: it pins nothing."""
+        return item
+
+    def publish(
+        self, secret: SecretKey, content: Content, memory: Memory, rules: Rules, tell: Tell, journal: EditJournal
+    ) -> Stored:
         """Publish by the rules, in a network of a few nodes."""
         import asyncio
 

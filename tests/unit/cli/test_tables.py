@@ -18,6 +18,7 @@ from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.items.packet import compose_packet
 from p2pdns.publishing.changes import Changes
+from p2pdns.publishing.editions import Draft
 from p2pdns.publishing.publication import Plan, Rules
 from p2pdns.publishing.stored import Stored
 
@@ -33,14 +34,16 @@ class Overlay:
     """An overlay that has a plan for each publication, and notes what was put."""
 
     plan: Plan = FINE
-    put: list[bytes] = field(default_factory=list)
+    put: list[Draft] = field(default_factory=list)
 
     def daemon(self, _config: object, _given: object) -> Any:
         """Stand in for the daemon."""
         book = SimpleNamespace(name_of=lambda key: None)
         return nullcontext(SimpleNamespace(book=lambda: book, addresses=None, publish=self.publish))
 
-    def publish(self, _secret: object, value: bytes, _memory: object, rules: Rules, _told: object) -> Stored:
+    def publish(
+        self, _secret: object, value: Draft, _memory: object, rules: Rules, _told: object, _journal: object
+    ) -> Stored:
         """Put a value, if the plan is approved."""
         rules.approve(self.plan)
         self.put.append(value)

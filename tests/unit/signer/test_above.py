@@ -16,7 +16,7 @@ def lines_after(base: list[str], own: list[str], *found: list[str]) -> tuple[set
     """Return the owners and data that are signed above each of the items found, and the conflicts that were told."""
     told: list[str] = []
     value = compose_packet(rrsets(APEX, *own), APEX)
-    change = OwnChange(APEX, item(*base), value, lambda conflict: told.append(conflict.what))
+    change = OwnChange(APEX, item(*base).value, value, lambda conflict: told.append(conflict.what))
     for lines in found:
         draft = change.value_above(item(*lines))
         assert isinstance(draft, bytes)
@@ -46,7 +46,7 @@ def test_where_both_have_changed_one_rrset_that_of_the_signer_is_published_and_i
 
 
 def test_a_conflict_with_one_that_comes_in_between_is_the_publications() -> None:
-    change = OwnChange(APEX, item(WWW), item("www 300 A 192.0.2.7").value, lambda conflict: None)
+    change = OwnChange(APEX, item(WWW).value, item("www 300 A 192.0.2.7").value, lambda conflict: None)
     change.value_above(item(WWW))
     with pytest.raises(Conflict, match="both publications change www A"):
         change.value_above(item("www 300 A 192.0.2.8"))

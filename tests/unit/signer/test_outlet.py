@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from p2pdns.errors import Unavailable
+from p2pdns.publishing.editions import Draft
 from p2pdns.signer.outlet import INTERVAL_S, RETRY_S_MAX, RETRY_S_MIN, Outlet, ZonePublished
 from tests.signing import Signing
 from tests.waiting import at_rest, until
@@ -20,14 +21,14 @@ class Overlay:
 
     def __init__(self, signing: Signing) -> None:
         self.signing = signing
-        self.values: list[bytes] = []
+        self.values: list[Draft] = []
         self.ends: list[bool | str] = []
         self.holds: asyncio.Event | None = None
         self.now = 0.0
         self.sleeps: list[tuple[float, asyncio.Event]] = []
         self.notified = 0
 
-    async def publish(self, value: bytes) -> ZonePublished:
+    async def publish(self, value: Draft) -> ZonePublished:
         """Note a value, and end as the test has said."""
         self.values.append(value)
         if self.holds is not None:

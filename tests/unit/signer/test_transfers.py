@@ -163,7 +163,7 @@ A_RECORD = "@ 60 A 192.0.2.7"
             [SOA_RECORD, f"www.{KEY}. 60 CNAME mail.{KEY}.", f"www.{KEY}. 60 A 192.0.2.1", SOA_RECORD],
             "1 records that no zone here can have",
         ),
-        ([SOA_RECORD, *[f"@ 60 TXT {'x' * 200}{number}" for number in range(8)], SOA_RECORD], "too large for one item"),
+        ([SOA_RECORD, *[f"@ 60 TXT {'x' * 250}{number}" for number in range(110)], SOA_RECORD], "23278 fit 25 items"),
     ],
 )
 def test_half_a_transfer_and_one_with_what_no_zone_can_have_change_nothing(

@@ -20,6 +20,7 @@ from p2pdns.errors import P2pdnsError, Unavailable, ZoneFileError
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.items.succession import commitment_of, commitment_to
+from p2pdns.publishing.editions import LargeZone
 from p2pdns.signer import journal as journal_room
 from p2pdns.signer import zone as room
 from tests.signing import APEX, KEY, SECRET, TEXT, TSIG_KEY, ZONE_NAME, Signing, rcode_of, signed_again, soa_of, update
@@ -157,33 +158,42 @@ def test_a_serial_of_the_file_is_raised_in_its_place(tmp_path: Path) -> None:
 def test_an_update_that_does_not_fit_is_refused_with_the_reason_in_log_and_ede(signing: Signing) -> None:
     before = signing.text()
     message = update()
-    message.add("big", 60, "TXT", " ".join([f'"{"x" * 200}"'] * 5))
-    message.use_edns(payload=1232)
+    message.add("big", 60, "TXT", " ".join([f'"{"x" * 250}"'] * 100))
+    message.use_edns(payload=65000)
     response = signing.ask(message)
     assert dns.rcode.to_text(response.rcode()) == "REFUSED"
-    assert "bytes too large for one item" in str(response.options[0])
-    assert any("bytes too large for one item" in reason for reason in signing.lines.reasons())
+    assert "bytes, and 23278 fit 25 items" in str(response.options[0])
+    assert any("bytes, and 23278 fit 25 items" in reason for reason in signing.lines.reasons())
     assert (signing.text(), signing.changes) == (before, 0)
     message = update()
-    message.add("big", 60, "TXT", " ".join([f'"{"x" * 200}"'] * 5))
+    message.add("big", 60, "TXT", " ".join([f'"{"x" * 250}"'] * 100))
     assert signing.ask(message).opt is None
+
+
+def test_an_update_may_make_a_zone_larger_than_one_item(signing: Signing) -> None:
+    message = update()
+    message.add("big", 60, "TXT", " ".join([f'"{"x" * 200}"'] * 5))
+    assert dns.rcode.to_text(signing.ask(message).rcode()) == "NOERROR"
+    assert isinstance(signing.zone.value(), LargeZone)
 
 
 def test_a_commitment_goes_into_the_value_counts_and_is_seen_by_no_client(tmp_path: Path) -> None:
     key = SECRET.zone_key
     commitment = commitment_to(key, SecretKey.generate(bytes(range(32))))
     signing = Signing(tmp_path, made=(commitment.record_of(key),))
-    item = MutableItem.signed(SECRET, 1, signing.zone.value())
+    value = signing.zone.value()
+    assert isinstance(value, bytes)
+    item = MutableItem.signed(SECRET, 1, value)
     assert commitment_of(item) == commitment
     assert all(record.rtype != COMMITMENT for record in signing.zone.records)
-    # What fits without the commitment alone is refused: it could never be published.
-    room = 940 - len(signing.zone.value())
+    # What fits one item without the commitment alone is divided.
+    room = 940 - len(value)
     message = update()
     message.add("big", 60, "TXT", " ".join([f'"{"x" * (room // 4)}"'] * 4))
-    message.use_edns(payload=1232)
-    response = signing.ask(message)
-    assert dns.rcode.to_text(response.rcode()) == "REFUSED"
-    assert "of the commitment to the next key" in str(response.options[0])
+    assert dns.rcode.to_text(signing.ask(message).rcode()) == "NOERROR"
+    large = signing.zone.value()
+    assert isinstance(large, LargeZone)
+    assert large.made == (commitment.record_of(key),)
 
 
 def test_an_update_that_the_disk_does_not_take_is_servfail_and_changes_nothing(

@@ -715,7 +715,7 @@ def test_a_store_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> N
         assert state.store.rows() == [row_of(1)._replace(new_unix=7.0, other_prefix="", first_unix=7.0)]
         assert state.store.load_node("demo") == SavedNode(b"n" * 20, 6881)
         state.close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "reader.sqlite", "store.sqlite"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "parts.sqlite", "reader.sqlite", "store.sqlite"]
 
 
 def test_an_old_store_with_other_tables_than_it_had_is_set_aside_whole(tmp_path: Path) -> None:
