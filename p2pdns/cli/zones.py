@@ -33,6 +33,7 @@ _ORIGIN_HELP = "Read a zone file written for NAME (example.com.) as the key's zo
 _KEY_FILE_HELP = "Read zone files as those of this key, and count the commitment in KEYFILE.next; no secret is needed."
 _SIZE_HELP = f"Allow zones of this size, {VALUE_BYTES_WRITE_MAX} at most; replies with large ones carry fewer contacts."
 
+WARNINGS_SHOWN_MAX = 20  # A zone of thousands of names may have one for each.
 LARGE_SHOWN = 5  # Large names on a terminal; --json has all.
 
 KeysByName = Callable[[], Mapping[str, str]]
@@ -167,8 +168,15 @@ def show_warnings(zone: ReadZone) -> None:
     """Print the warnings about a zone file that can be published."""
     if zone.origin is not None:
         ui.note(f"{zone.path}: read as written for {zone.origin}, by its name (--origin says another)")
-    for warning in zone.warnings:
+    _warn(zone.warnings)
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in warnings[:WARNINGS_SHOWN_MAX]:
         ui.warning(warning)
+    if len(warnings) > WARNINGS_SHOWN_MAX:
+        more = counted(len(warnings) - WARNINGS_SHOWN_MAX, "more warning")
+        ui.warning(f"and {more}; p2pdns check --json shows all")
 
 
 def origin_in(path: str) -> Name | None:
@@ -312,8 +320,7 @@ def check(
                 for large in found.get("large", [])[:LARGE_SHOWN]:
                     size = f"{large['size_bytes']:,} bytes"
                     ui.note(f"{path}: {large['name']} is large, {size}: it takes items of its own")
-                for warning in found["warnings"]:
-                    ui.warning(warning)
+                _warn(found["warnings"])
         results.append(found)
     if given.as_json:
         ui.json_result({"ok": code == 0, "files": results})

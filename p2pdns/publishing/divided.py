@@ -67,6 +67,7 @@ class DividedEditions:
         self._dividing = dividing
         self._tell = tell
         self._divisions: dict[bytes, Division] = {}
+        self._drafts: dict[bytes, LargeZone] = {}
         self._items: dict[bytes, MutableItem] = {}  # By salt; those that others hold.
 
     def found(self, item: MutableItem) -> Found:
@@ -76,10 +77,7 @@ class DividedEditions:
 
     def draft_of(self, value: bytes) -> Draft:
         """Return the content behind a value that is about to be signed."""
-        division = self._divisions.get(value)
-        if division is None or not division.directories:
-            return value
-        return LargeZone(tuple(division.zone(0).rrsets.values()))
+        return self._drafts.get(value, value)
 
     # Editions that were found
 
@@ -159,6 +157,7 @@ class DividedEditions:
             path=str(self._key),
         )
         self._divisions[division.head] = division
+        self._drafts[division.head] = draft
         return division.head
 
     def _former(self, found: Found | None) -> Division | None:

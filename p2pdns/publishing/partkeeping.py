@@ -181,6 +181,8 @@ class PartKeeper:
         outcome = await self._pacer.put(turn, partial(self._network.put, item))
         part = self._parts.get(zone_id.raw, {}).get(item.salt)
         if part is not None and part.item is item:
+            # It is put some times in a row; only afterwards a failure means a longer pause.
+            part.failure_count = 0
             await self._note(part, outcome)
         return outcome
 
