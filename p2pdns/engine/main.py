@@ -34,6 +34,7 @@ from p2pdns.dht.routing.contact import SavedContact
 from p2pdns.dht.storage import Storage
 from p2pdns.dht.stored import StoredChange
 from p2pdns.directory import StateDirectory, runtime_directory
+from p2pdns.engine.keeping import publisher_of
 from p2pdns.engine.link_server import LinkServer
 from p2pdns.engine.settings import changed_settings, in_force, needs_restart, node_settings, resolver_settings
 from p2pdns.errors import P2pdnsError, StrangerError, Unavailable, counted
@@ -48,10 +49,7 @@ from p2pdns.net.sockets import address_of
 from p2pdns.net.upstream.asking import Upstream
 from p2pdns.net.upstream.current import Upstreams
 from p2pdns.overlay.finder import Overlay
-from p2pdns.publishing.cycles import Cycles
-from p2pdns.publishing.partkeeping import SPREAD, PartKeeper
 from p2pdns.publishing.revealing import Revealing
-from p2pdns.publishing.upkeep import Publisher
 from p2pdns.resolver.names import ResolverSettings
 from p2pdns.resolver.service import Service
 from p2pdns.resolver.steps import Budget
@@ -184,36 +182,9 @@ class Engine:
         self.overlay.on_invalidate = self.service.invalidate
         for endpoint in self.endpoint.endpoints:
             endpoint.on_joined = self.overlay.joined
-        self.publisher = Publisher(
-            self.endpoint,
-            self.state.reader,
-            clock=boot_now,
-            unix_clock=unix_now,
-            jitter=random.random,
-            tell=log.get_logger("publisher").warning,
-            on_published=self.overlay.published,
-            look_up=self._look_up,
-            memory=self.state.store,
+        self.publisher, self.part_keeper = publisher_of(
+            self.endpoint, self.state, on_published=self.overlay.published, look_up=self._look_up
         )
-        self.part_keeper = PartKeeper(
-            self.endpoint,
-            self.state.parts,
-            Cycles(
-                self.endpoint,
-                self.state.store,
-                clock=boot_now,
-                unix_clock=unix_now,
-                jitter=random.random,
-                counters=self.publisher.counters,
-                spread=SPREAD,
-            ),
-            self.publisher.pacer,
-            clock=boot_now,
-            unix_clock=unix_now,
-            jitter=random.random,
-            tell=log.get_logger("publisher").warning,
-        )
-        self.publisher.on_kept = self.part_keeper.follow
         self.revealing = Revealing(
             self.endpoint,
             self.state.reader.revealed,

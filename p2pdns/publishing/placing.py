@@ -32,7 +32,7 @@ FETCH_TRIES_MAX = 2  # One reply in ten may be lost; a look-up asks some thirty 
 PutOne = Callable[[MutableItem], Awaitable[PutOutcome]]
 
 
-class Progress:
+class Tally:
     """How many of the items are done, and how long the rest takes, by what the others have taken."""
 
     def __init__(self, stage: str, count: int, clock: Clock, tell: Tell) -> None:
@@ -53,7 +53,7 @@ class Progress:
 
 async def place(items: Sequence[MutableItem], put: PutOne, *, clock: Clock, tell: Tell) -> Placed:
     """Have others keep items, in this order; return those that too few of them hold after all tries."""
-    progress = Progress("items", len(items), clock, tell)
+    tally = Tally("items", len(items), clock, tell)
     left, poor, refused = iter(items), list[MutableItem](), Counter[str]()
     most_known = 0
 
@@ -65,7 +65,7 @@ async def place(items: Sequence[MutableItem], put: PutOne, *, clock: Clock, tell
             if not outcome.others.is_enough:
                 poor.append(one)
                 refused.update(outcome.reasons)
-            progress.one_more()
+            tally.one_more()
 
     await asyncio.gather(*(work(left) for _ in range(min(PLACED_AT_ONCE_MAX, len(items)))))
     return Placed(tuple(poor), refused, is_alone=bool(items) and not most_known)
@@ -92,7 +92,7 @@ async def fetch(
 ) -> Mapping[bytes, MutableItem]:
     """Return the items of a key that are found under some salts, by salt."""
     found: dict[bytes, MutableItem] = {}
-    progress = Progress("fetch", len(salts), clock, tell)
+    tally = Tally("fetch", len(salts), clock, tell)
     left = iter(salts)
 
     async def work(left: Iterator[bytes]) -> None:
@@ -102,7 +102,7 @@ async def fetch(
                 if item is not None:
                     found[salt] = item
                     break
-            progress.one_more()
+            tally.one_more()
 
     await asyncio.gather(*(work(left) for _ in range(min(FETCHED_AT_ONCE_MAX, len(salts)))))
     return found
