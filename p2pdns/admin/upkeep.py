@@ -7,31 +7,59 @@ Does not know sockets, nor how zones are kept alive (`publishing` does).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from p2pdns.addresses import write_address
 from p2pdns.admin import petnames
 from p2pdns.clock import boot_now, unix_now
 from p2pdns.errors import BadItem, FormatError, UsageError
+from p2pdns.items.dividing import Division, gathered
 from p2pdns.items.item import FUTURE_S_MAX, SEQ_PER_SECOND, MutableItem
 from p2pdns.items.keys import ZoneId
 from p2pdns.items.packet import zone_of
+from p2pdns.items.shards.head import Head
+from p2pdns.items.shards.pinned import Pinned
 from p2pdns.overlay.holders import Holder, Holders
 from p2pdns.overlay.parts import zone_id_of
+from p2pdns.publishing.editions import is_head
 
 if TYPE_CHECKING:
     from p2pdns.admin.commands import EngineParts
 
+_ANCOUNT = slice(6, 8)  # In the header of a DNS message: how many records it has.
 PARSED_AT_ONCE = 16  # Zones read in one go: some milliseconds, then other tasks run.
 
 
 def record_count(item: MutableItem) -> int | None:
-    """Return how many records a zone has; None where its item holds no zone."""
+    """Return how many records the zone in an item has; None where it holds no zone."""
     try:
         zone = zone_of(item)
     except (BadItem, FormatError):
         return None
     return sum(len(rrset.rdatas) for rrset in zone.rrsets.values())
+
+
+def extent_of(item: MutableItem, parts: Mapping[bytes, MutableItem]) -> tuple[int | None, int | None]:
+    """Return how many records and items the zone of an item has; None for what cannot be told from the parts here."""
+    if not is_head(item.value):
+        return record_count(item), 1
+    values = {salt: one.value for salt, one in parts.items()}
+
+    def value_of(pinned: Pinned) -> bytes | None:
+        return values.get(pinned.salt)
+
+    try:
+        head = Head.of(item)
+        division = gathered(item.key.apex, item.value, value_of)
+    except (BadItem, FormatError):
+        return None, None
+    if not isinstance(division, Division):
+        return None, None
+    # To read the records of ten thousand names takes half a second; their count is in the header of each message.
+    own = sum(len(rrset.rdatas) for rrset in head.zone.rrsets.values())
+    in_shards = sum(int.from_bytes(edition.message[_ANCOUNT]) for edition in division.shards.values())
+    return own + in_shards, division.item_count
 
 
 async def zones_of(engine: EngineParts) -> list[dict[str, Any]]:
@@ -47,6 +75,7 @@ async def zones_of(engine: EngineParts) -> list[dict[str, Any]]:
         if held is None:
             continue
         now, measured = boot_now(), engine.publisher.measured(zone_id)
+        records, items = extent_of(held.item, engine.part_keeper.items_of(zone_id))
 
         def since(at: float | None, now: float = now) -> float | None:
             return None if at is None else round(max(0.0, now - at), 1)
@@ -59,7 +88,9 @@ async def zones_of(engine: EngineParts) -> list[dict[str, Any]]:
                 "key": str(zone_id),
                 "petname": names.get(str(zone_id)),
                 "kind": "own" if held.is_own else "pinned",
-                "records": record_count(held.item),
+                "records": records,
+                "items": items,
+                "items_poor": engine.part_keeper.poor_count(zone_id),
                 "seq": held.item.seq,
                 "acknowledged": measured.acknowledged,
                 "copies": None if measured.at is None else measured.copies,

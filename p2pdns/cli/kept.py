@@ -22,6 +22,7 @@ COLUMNS = (
     ui.Column("zone"),
     ui.Column("kind"),
     ui.Column("records", "right"),
+    ui.Column("items", "right"),
     ui.Column("seq", "right"),
     ui.Column("copies elsewhere"),
     ui.Column("last put"),
@@ -49,6 +50,19 @@ def copies_text(zone: dict[str, Any]) -> str:
     return f"{zone['acknowledged']} promised" + ("" if look is None else f", look in {duration(look)}")
 
 
+def items_text(zone: dict[str, Any]) -> str:
+    """Return how many items a zone has, and how many of them too few others hold.
+
+    >>> items_text({"items": 518, "items_poor": 0}), items_text({"items": 9, "items_poor": 2})
+    ('518', '9, 2 held by few')
+    >>> items_text({"items": None, "items_poor": 0})
+    'not all here'
+    """
+    if zone["items"] is None:
+        return "not all here"
+    return f"{zone['items']}" + (f", {zone['items_poor']} held by few" if zone["items_poor"] else "")
+
+
 def row_of(zone: dict[str, Any]) -> list[str]:
     """Return the cells of one zone."""
 
@@ -63,6 +77,7 @@ def row_of(zone: dict[str, Any]) -> list[str]:
         str(zone["petname"] or zone["key"]),
         str(zone["kind"]),
         "-" if zone["records"] is None else str(zone["records"]),
+        items_text(zone),
         str(zone["seq"]),
         copies_text(zone),
         ago(zone["last_put_s"]),

@@ -153,10 +153,14 @@ def test_a_publisher_that_dies_between_its_shards_and_its_head_goes_on_with_the_
 def test_an_unfinished_edit_of_another_edition_is_not_gone_on_with() -> None:
     nodes, shelf, journal = Nodes([None] * 20), Shelf(), EditsInMemory()
     published(nodes, shelf, hosts(200), Made(), journal=journal)
-    stale = Edit(base_of(b"another"), standing(nodes, shelf))
-    journal.begin(stale.compose())
-    published(nodes, shelf, hosts(300), journal=journal, mark=b"2")
-    assert len(names_of(standing(nodes, shelf))) == 300
+    elsewhere, other_shelf = Nodes([None] * 20), Shelf()
+    published(elsewhere, other_shelf, hosts(200), mark=b"other")
+    journal.begin(Edit(base_of(b"another"), standing(elsewhere, other_shelf)).compose())
+    shelf.placed.clear()
+    published(nodes, shelf, hosts(201), journal=journal, mark=b"2")
+    assert len(names_of(standing(nodes, shelf))) == 201
+    # It goes on from the edition that was found.
+    assert len(shelf.placed) == 1
 
 
 @pytest.mark.parametrize("damage", [b"", b"x", b"p2pdns edit 1\n" + bytes(64)])
@@ -254,11 +258,12 @@ def test_an_own_edition_of_which_items_are_lost_is_mended_by_the_next_publicatio
 def test_an_item_with_another_value_under_a_pinned_salt_is_no_part_of_an_edition() -> None:
     nodes, shelf, memory = Nodes([None] * 20), Shelf(), Made()
     published(nodes, shelf, hosts(200), memory)
-    salt = next(iter(shelf.items))
+    nodes.everywhere(other_publisher(nodes, shelf, *hosts(190)))
+    salt = next(reversed(shelf.items))
     shelf.items[salt] = MutableItem.signed(SECRET, seq_at(NOW + 9), b"\x00nonceforged", salt)
     nodes.unix += 60
-    assert published(nodes, shelf, hosts(200), memory, mark=b"2").is_done
-    assert len(names_of(standing(nodes, shelf))) == 200
+    with pytest.raises(Unavailable, match="1 item of it cannot be found"):
+        published(nodes, shelf, hosts(200), memory, mark=b"2")
 
 
 # Small, large, committed, empty

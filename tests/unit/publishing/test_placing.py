@@ -162,8 +162,15 @@ def test_items_are_looked_up_side_by_side_and_what_is_missing_is_left_out() -> N
 def test_a_look_up_of_an_item_ends_with_the_first_one_that_is_valid() -> None:
     some = items(5)
     finders = Finders({one.target: one for one in some}, never_ends=True)
-    assert len(fetched(finders, [one.salt for one in some])) == 5
-    assert (finders.stopped, finders.under_way) == (5, 0)
+
+    async def story() -> None:
+        salts = [one.salt for one in some]
+        found = await fetch(finders, SECRET.zone_key, salts, clock=lambda: 0.0, tell=lambda stage: None)
+        assert len(found) == 5
+        await asyncio.sleep(0)
+        assert (finders.stopped, finders.under_way) == (5, 0)
+
+    asyncio.run(story())
 
 
 def test_one_look_up_that_finds_nothing_is_made_again() -> None:
