@@ -20,6 +20,8 @@ ZONE: dict[str, Any] = {
     "petname": "alice",
     "kind": "own",
     "records": 3,
+    "items": 1,
+    "items_poor": 0,
     "seq": 7,
     "acknowledged": 20,
     "copies": 4,
@@ -38,6 +40,7 @@ def test_a_line_has_the_petname_the_copies_with_their_age_and_the_times() -> Non
         "alice",
         "own",
         "3",
+        "1",
         "7",
         "4 of 20 seen 12 min ago",
         "1 h 1 min ago",
@@ -48,8 +51,8 @@ def test_a_line_has_the_petname_the_copies_with_their_age_and_the_times() -> Non
 
 def test_a_zone_that_was_never_put_in_this_run_says_so() -> None:
     unknown = dict.fromkeys(("copies", "measured_s", "last_put_s", "next_put_s", "next_look_s", "time_left_s"))
-    row = kept.row_of(ZONE | unknown | {"acknowledged": 0, "records": None, "petname": None})
-    assert row == [KEY, "own", "-", "7", "none known", "not yet", "soon", "-"]
+    row = kept.row_of(ZONE | unknown | {"acknowledged": 0, "records": None, "items": None, "petname": None})
+    assert row == [KEY, "own", "-", "not all here", "7", "none known", "not yet", "soon", "-"]
 
 
 def test_without_zones_it_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
