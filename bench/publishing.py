@@ -89,7 +89,8 @@ def main() -> int:
         assert done.item is not None
         division = _division(daemon.control, done)
         counts = []
-        for pinned in division:
+        items = [pinned for pinned, _ in division.items()]
+        for pinned in items:
             holders = nodes.ask("holders", target=mutable_target(one.secret.zone_key.raw, pinned.salt).hex())["nodes"]
             counts.append(sum(holders.values()))
         edits = [one.publish(content(one.secret, options.hosts, edit))[0] for edit in range(1, options.edits + 1)]
