@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from p2pdns.items.dividing import Division, gathered
+from p2pdns.items.dividing import RENEWED_AFTER_S, Division, gathered
 from p2pdns.items.item import MutableItem
 from p2pdns.items.shards.pinned import Pinned
 from p2pdns.publishing.divided import Dividing, Placed
@@ -25,6 +25,7 @@ class Shelf:
     refused: set[bytes] = field(default_factory=set)
     refuses_from: int | None = None  # The number of items after which everything is refused.
     hidden: set[bytes] = field(default_factory=set)
+    drops: Callable[[], bool] = lambda: False  # Whether the next item is held by too few.
     placed: list[MutableItem] = field(default_factory=list)
     fetched_count: int = 0
 
@@ -37,7 +38,16 @@ class Shelf:
         """Keep what is not refused."""
         poor = []
         for one in items:
-            if one.salt in self.refused or (self.refuses_from is not None and len(self.placed) >= self.refuses_from):
+            known = self.items.get(one.salt)
+            if known is not None and known.value == one.value and known.seq > one.seq - RENEWED_AFTER_S * 10**6:
+                # It was stored by a publication that did not come to its end.
+                self.placed.append(one)
+                continue
+            if (
+                one.salt in self.refused
+                or self.drops()
+                or (self.refuses_from is not None and len(self.placed) >= self.refuses_from)
+            ):
                 poor.append(one)
                 continue
             self.placed.append(one)

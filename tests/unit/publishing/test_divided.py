@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from p2pdns.dht.node.republish import KEPT_S_MAX
 from p2pdns.dns.zone import Zone
 from p2pdns.errors import Unavailable
 from p2pdns.items.dividing import RENEWED_AFTER_S, Division
@@ -321,3 +325,39 @@ def test_a_program_without_means_to_divide_refuses_a_large_zone_in_words() -> No
     with pytest.raises(Unavailable, match="does not fit one item, and this program publishes no others"):
         asyncio.run(publication(nodes, WholeZone(APEX, large(*hosts(200)))).run())
     assert nodes.puts == []
+
+
+@given(gaps_days=st.lists(st.floats(0.01, 20.0), min_size=1, max_size=6))
+@settings(max_examples=8, deadline=None)
+def test_after_the_publishers_death_on_any_day_every_item_lives_as_long_as_the_head(gaps_days: list[float]) -> None:
+    nodes, shelf, memory = Nodes([None] * 20), Shelf(), Made()
+    for number, days in enumerate(gaps_days):
+        nodes.unix += days * 86_400
+        published(nodes, shelf, hosts(60 + number), memory, mark=b"%d" % number)
+        (head,) = {one for one in nodes.held if one is not None}
+        # Holders put a head again for 14 days after its seq, and an item with a salt for 21.
+        head_ends = head.seq + KEPT_S_MAX * 10**6
+        for pinned, value in standing(nodes, shelf).items():
+            one = shelf.items[pinned.salt]
+            assert one.value == value
+            assert one.seq + (KEPT_S_MAX + RENEWED_AFTER_S) * 10**6 >= head_ends
+
+
+@pytest.mark.parametrize("failing", [0.3, 0.5])
+def test_with_half_of_the_items_failing_each_time_a_publication_ends_whole_or_with_the_old_zone(failing: float) -> None:
+    nodes, shelf, memory, journal = Nodes([None] * 20), Shelf(), Made(), EditsInMemory()
+    published(nodes, shelf, hosts(200), memory, journal=journal)
+    old, lot = standing(nodes, shelf), random.Random(7)
+    count = 0
+    while True:
+        count += 1
+        shelf.drops = lambda: lot.random() < failing
+        nodes.unix += 60
+        try:
+            published(nodes, shelf, hosts(600), memory, journal=journal, mark=b"%d" % count)
+        except Unavailable:
+            assert standing(nodes, shelf) == old
+            continue
+        break
+    assert len(names_of(standing(nodes, shelf))) == 600
+    assert count > 1
