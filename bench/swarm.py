@@ -2,7 +2,7 @@
 
     python bench/swarm.py    (started by the benches; JSON on standard input and output)
 
-`build`, `put`, `kill`, `holders` and `spent` are the verbs. `Swarm` is the other end, for whoever measures.
+`build`, `put`, `kill`, `holders`, `copies` and `spent` are the verbs. `Swarm` is the other end, for whoever measures.
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ from lookup import DATAGRAMS, World, count_datagrams
 from p2pdns import log
 from p2pdns.addresses import write_address
 from p2pdns.clock import boot_now
+from p2pdns.dht.stored import StoredItem
+from p2pdns.items.dividing import Division, gathered
+from p2pdns.items.item import MutableItem, mutable_target
+from p2pdns.items.keys import ZoneKey
+from p2pdns.items.shards.pinned import Pinned
 
 NETWORK = "bench"
 
@@ -57,6 +62,35 @@ class Answers:
         key, now = bytes.fromhex(target), boot_now()
         nodes = [endpoint.node for endpoint in self.world.live]
         return {"nodes": {node.node_id.hex(): node.storage.held(key, now) is not None for node in nodes}}
+
+    async def copies(self, key: str) -> dict[str, Any]:
+        """Return target, seq and count of copies of each item of a zone, the head first; none where it is not whole."""
+        zone_key, now = ZoneKey.read(key), boot_now()
+
+        def held(target: bytes) -> list[StoredItem]:
+            found = [endpoint.node.storage.held(target, now) for endpoint in self.world.live]
+            return [stored for stored in found if stored is not None]
+
+        def newest(target: bytes) -> MutableItem | None:
+            items = [stored.item for stored in held(target) if isinstance(stored.item, MutableItem)]
+            return max(items, key=lambda item: item.seq, default=None)
+
+        head = newest(mutable_target(zone_key.raw, b""))
+        if head is None:
+            return {"items": []}
+        wanted: dict[bytes, MutableItem] = {}
+
+        def value_of(pinned: Pinned) -> bytes | None:
+            item = newest(pinned.target(zone_key))
+            if item is not None:
+                wanted[item.target] = item
+            return None if item is None else item.value
+
+        division = gathered(zone_key.apex, head.value, value_of)
+        if not isinstance(division, Division):
+            return {"items": [], "missing": len(division)}
+        items = [head, *wanted.values()]
+        return {"items": [[item.target.hex(), item.seq, len(held(item.target))] for item in items]}
 
     async def spent(self) -> dict[str, Any]:
         """Return datagrams sent and CPU seconds so far."""
