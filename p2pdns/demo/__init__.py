@@ -1,7 +1,8 @@
 """`demo`: all of p2pdns on one machine, with real processes, in under a minute.
 
-It starts eight nodes, publishes a zone for each kind of record, changes one by DNS UPDATE, moves one to its
-next key, starts a ninth node that answers DNS, kills the publisher, and prints a table of look-ups by a DNS client.
+It starts eight nodes, publishes a zone for each kind of record and one of a thousand names, changes one by DNS UPDATE,
+moves one to its next key, starts a ninth node that answers DNS, kills the publisher, and prints a table of look-ups by
+a DNS client.
 Guarantees: exit 0 with `--once` only if every row is as expected; nothing leaves this machine; no process and no file
 is left behind, even after an error. Does not know how p2pdns works: it uses the commands that a user has.
 """
@@ -30,9 +31,10 @@ from p2pdns.cli.ui import Column
 from p2pdns.cli.verbs import Verb
 from p2pdns.cli.zones import ReadZone, read_zone
 from p2pdns.demo.client import DigClient, PythonClient, client_for
+from p2pdns.demo.editing import add_record
 from p2pdns.demo.ledger import Ledger
 from p2pdns.demo.moving import move_to_next_key
-from p2pdns.demo.rows import MOVED, NOBODY, PETNAMES, ROWS, UPDATED, Row, problems, short, shown
+from p2pdns.demo.rows import EDITED, MOVED, NOBODY, PETNAMES, ROWS, UPDATED, Row, problems, short, shown
 from p2pdns.demo.signing import change_by_update
 from p2pdns.demo.swarm import HOST, Swarm, SwarmNode
 from p2pdns.errors import P2pdnsError, Unavailable, UsageError
@@ -229,6 +231,11 @@ def _story(swarm: Swarm, paths: dict[str, str], port: int, began: float) -> tupl
         line.update("changing a zone by DNS UPDATE")
         change_by_update(swarm, publisher, changed.secret, changed.zone.path, free_dns_address(0)[1])
     ui.result(f"a signer took a DNS UPDATE of {changed.zone.path}, signed by TSIG, and published it")
+    edited = published[EDITED]
+    with ui.progress() as line:
+        line.update("adding a record to a zone of a thousand names")
+        add_record(swarm, publisher, edited.secret, edited.zone.path)
+    ui.result(f"{edited.zone.path} was published again with a record more")
     moved = published[MOVED]
     with ui.progress() as line:
         line.update("moving a zone to its next key")

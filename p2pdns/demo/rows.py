@@ -62,6 +62,9 @@ UPDATED = "office"
 MOVED = "wildcard"
 """The zone that moves to its next key after its publication."""
 
+EDITED = "many"
+"""The zone of a thousand names; one record is added to it after its publication."""
+
 ROWS = (
     Row("address", "example", "www", "A", ("A 192.0.2.80",)),
     Row("IPv6 address", "example", "www", "AAAA", ("AAAA 2001:db8::80",)),
@@ -78,6 +81,9 @@ ROWS = (
     Row("moved to a next key", MOVED, "since", "A", ("A 203.0.113.9",), is_later=True),
     Row("over 512 bytes", "large", "key1._domainkey", "TXT", udp_size_bytes=512, is_truncated=True),
     Row("… then TCP", "large", "key1._domainkey", "TXT", ("TXT v=DKIM1; k=rsa; p=MIICIjAN…AwEAAQ==",), transport="tcp"),
+    Row("of a thousand names", EDITED, "c123", "A", ("A 203.0.113.123",)),
+    Row("none of these", EDITED, "c250", "A", rcode="NXDOMAIN", has_soa=True),
+    Row("one more of them", EDITED, "d7", "TXT", ("TXT moved to the second floor",), is_later=True),
     Row("below p2p.alt", "office", "", "MX", ("MX 10 mail.{key}.p2p.alt.",), suffix="p2p.alt"),
     Row("by DNS UPDATE", UPDATED, "guest", "A", ("A 192.0.2.127",), is_later=True),
     Row("alias to a key", "links", "www", "A", ("CNAME www.{zone:friend}.", "A 192.0.2.141"), through="friend"),
