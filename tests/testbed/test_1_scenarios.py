@@ -1,4 +1,4 @@
-"""The eight scenarios of the story, in the order in which they are told: each leaves the overlay whole for the next."""
+"""The scenarios of the story, in the order in which they are told: each leaves the overlay whole for the next."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ pytestmark = pytest.mark.testbed
 NOBODY = str(SecretKey.generate(b"\x07" * 32).zone_key)
 # One of the two by which all have joined, and more nodes of one side than of the other.
 VICTIMS = ("publisher", "boot-west", "west/1", "east/1", "east/2")
+MANY, ADDED = "many", 'd7 TXT "moved to the second floor"'
 NEWS_TTL = 30  # The least that a refresh waits for.
 ONE_REFRESH_S_MAX = 150.0  # A refresh of 30 s after the half minute in which lost contacts are tried again.
 REFUSED = "put refused: 302 "  # BEP 44: the sequence number is less than the current one.
@@ -65,6 +66,17 @@ def _faults(rows: list[tuple[Row, list[Any]]], keys: dict[str, str], replies: li
     """Return the rows of the demo whose replies are not as it expects, each with the reasons."""
     found = [(row, list(problems(row, keys, reply_of(own)))) for (row, _), own in zip(rows, replies, strict=True)]
     return [f"{row.what}: {', '.join(reasons)}" for row, reasons in found if reasons]
+
+
+def test_a_record_added_to_a_thousand_names_is_seen_everywhere(overlay: World) -> None:
+    with overlay.story.scenario("a thousand names") as story:
+        edited = "/var/lib/p2pdns/edited.zone"
+        script = f"{{ cat /zones/{MANY}.zone; echo '{ADDED}'; }} >{edited}"
+        publish = f"p2pdns publish --yes --json -k /var/lib/p2pdns/keys/{MANY}.key {edited}"
+        said = json.loads(engine.docker("exec", one("publisher").id, "sh", "-c", f"{script} && {publish}"))
+        story.row("published again with a record more", "ok", "ok" if said["ok"] else said, True, said)
+        added = Expected(f"d7.{overlay.keys[MANY]}.", "TXT", frozenset({'"moved to the second floor"'}))
+        overlay.tell_answers("the record at nodes that never asked", daemons(), [added], directly=True)
 
 
 def test_names_outlive_their_publisher_and_a_third_of_the_nodes(overlay: World) -> None:

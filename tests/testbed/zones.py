@@ -25,6 +25,7 @@ from p2pdns.items.keys import SecretKey, ZoneKey
 from p2pdns.items.packet import compose_packet
 
 ROOT = Path(__file__).resolve().parents[2]
+ASKED_MAX = 30  # RRsets of one zone, of each resolver; all other zones have fewer.
 ZONES = {path.stem: path for path in sorted((ROOT / "zones").glob("*.zone"))}
 
 
@@ -43,11 +44,12 @@ class Expected:
 
 
 def of_zone_files(keys: Mapping[str, str]) -> list[Expected]:
-    """Return a question for every RRset of zones/, whose keys these are."""
+    """Return a question for every RRset of zones/, whose keys these are; for some of each zone of many names."""
     expected = []
     for name, path in ZONES.items():
         text = placeholders.fill(path.read_text(), keys, path=path.name).text
-        for rrset in reader.reading(text, apex=ZoneKey.read(keys[name]).apex, path=path.name).rrsets:
+        rrsets = reader.reading(text, apex=ZoneKey.read(keys[name]).apex, path=path.name).rrsets
+        for rrset in rrsets[:: len(rrsets) // ASKED_MAX + 1]:
             data = frozenset(writing.rdata_text(rrset.rtype, rdata) for rdata in rrset.rdatas)
             expected.append(Expected(str(rrset.owner), type_text(rrset.rtype), data))
     return expected
