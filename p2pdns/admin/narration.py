@@ -25,6 +25,7 @@ ADDRESSES_MAX = 20  # As many nodes hold an item; more would hide the rest of a 
 
 _VERDICTS = {
     Verdict.COMPLETE: "complete",
+    Verdict.FOUND: "over with the pinned item",
     Verdict.DEADLINE: "not complete, its time was over,",
     Verdict.BUDGET: "not complete, it had used up its requests,",
     Verdict.SPARSE: "not complete, nearer nodes than those that answered must exist,",
