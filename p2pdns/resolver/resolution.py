@@ -45,6 +45,7 @@ from p2pdns.resolver.steps import (
     UpstreamOutcome,
     ZoneOutcome,
 )
+from p2pdns.resolver.weakness import denied_by, unfit_for_provisional
 
 STEPS_MAX = 8  # Fetches and forwards of one question; honest chains have two or three.
 # Zones of one question, in hand or not. Without this bound each repetition of a long chain would get further by one.
@@ -236,12 +237,12 @@ class Resolution:
         question = Question(self._zone_name, self.question.rtype, self.question.rclass)
         said = outcome.zone.answer(question, CHAIN_LINKS_MAX - self._draft.link_count)
         if outcome.unconfirmed or self._draft.is_unconfirmed:
-            denied = _denied(outcome, said, question)
+            denied = denied_by(outcome, said, question)
             if denied:
                 return self._fail(_unconfirmed_for(denied), now)
         if outcome.settled and not self._draft.is_provisional:
             return self._said(outcome, said, now)
-        why = _unfit_for_provisional(outcome, said, question)
+        why = unfit_for_provisional(outcome, said, question)
         if not why:
             return self._said(outcome, said, now)
         if outcome.settled:
@@ -440,45 +441,3 @@ def _too_little_for(why: str) -> str:
 
 def _unconfirmed_for(why: str) -> str:
     return f"no contact has confirmed a zone on the way, which is not enough for {why}"
-
-
-def _unfit_for_provisional(found: Found, said: ZoneAnswer, question: Question) -> str:
-    """Return the part of an answer that may not rest on an item that is not settled; empty if there is none.
-
-    An older item that is kept alive by somebody must not make names disappear or move to other zones.
-    """
-    if said.kind in (Kind.DELEGATED, Kind.DELEGATED_AWAY):
-        return "a delegation"
-    if not found.zone.rrsets:
-        return "an empty zone"
-    if found.previous is not None:
-        before = found.previous.answer(question).kind
-        if before in (Kind.DELEGATED, Kind.DELEGATED_AWAY):
-            return "the end of a delegation"
-    return _absence(found, said, question)
-
-
-def _denied(found: Found, said: ZoneAnswer, question: Question) -> str:
-    """Return the part of an answer that may not rest on an unconfirmed item; empty if there is none.
-
-    A newer item may have the denied name, and be withheld. The records of this item were confirmed before.
-    """
-    if said.kind in (Kind.DELEGATED, Kind.DELEGATED_AWAY):
-        return ""
-    return _absence(found, said, question) if found.zone.rrsets else "an empty zone"
-
-
-def _absence(found: Found, said: ZoneAnswer, question: Question) -> str:
-    """Return the word for an answer that denies a name; empty for any other answer, as one that only lacks a type."""
-    if said.kind is Kind.NODATA:
-        aliases = [RR(s.owner, s.rtype, Class.IN, s.ttl, s.rdatas[0]) for s in said.answer]
-        owner = owner_at_end(question.name, aliases)
-        # A browser asks for A and AAAA at once: if a missing AAAA counted, each first visit would wait long.
-        return "" if _has_data_at(found, owner) else "an absence"
-    return "" if said.kind in (Kind.ANSWER, Kind.ALIAS) else "an absence"
-
-
-def _has_data_at(found: Found, owner: Name) -> bool:
-    """Return whether the item has records at a name, and no delegation there."""
-    types = [rtype for at, rtype in found.zone.rrsets if at == owner]
-    return bool(types) and (Type.NS not in types or owner == found.zone.apex)
