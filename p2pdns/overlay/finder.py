@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 
 from p2pdns.errors import BadItem
 from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.items.keys import ZoneId
-from p2pdns.items.packet import zone_of
+from p2pdns.items.shards.content import content_of
 from p2pdns.limits import QUESTION_S_MAX
 from p2pdns.overlay import ports
 from p2pdns.overlay.commitments import OddItems
@@ -32,10 +33,11 @@ from p2pdns.overlay.inhand import InHand
 from p2pdns.overlay.lookups import Lookups
 from p2pdns.overlay.marks import Marks
 from p2pdns.overlay.parts import is_part, zone_id_of
-from p2pdns.overlay.ports import Gets, LookupReport, Mark, ReaderState, Tell
-from p2pdns.overlay.successions import Successions
+from p2pdns.overlay.pinned import PinnedItems
+from p2pdns.overlay.ports import Gets, LookupReport, Mark, Means, ReaderState, Tell
+from p2pdns.overlay.successions import Successions, rest_of
 from p2pdns.resolver.names import tag_of_zone
-from p2pdns.resolver.steps import Budget, Found, Missing, NotFound, ZoneOutcome
+from p2pdns.resolver.steps import Budget, FetchPinned, Found, Missing, NotFound, ZoneOutcome
 from p2pdns.timing import Clock, Later, UnixClock
 
 ENTRIES_MAX = 2_048  # Zones kept parsed: about 20 kB each; their items stay in the reader's database anyway.
@@ -72,43 +74,43 @@ class Overlay:
         self.on_invalidate = on_invalidate
         self.counters: Counter[str] = Counter()
         self._clock = clock
-        self._unix_clock = unix_clock
         self._marks = Marks(state, clock, unix_clock, tell)
         self._commitments = OddItems(state, self._marks, self.counters, tell)
         self._in_hand = InHand(state, self._marks, self._commitments, clock, self.counters)
+        means = Means(clock, unix_clock, tell, self.counters, self._spawn)
         self._successions = Successions(
+            means,
             network,
             state.commitments,
-            clock=clock,
             later=later,
-            tell=tell,
-            counters=self.counters,
-            spawn=self._spawn,
             is_kept_alive=self._marks.is_kept_alive,
             on_revealed=self._revealed,
         )
-        self._tell = tell
         self._later = later
         self._entry_count_max = entry_count_max
         self._held_wait_s = held_wait_s
         self._entries: OrderedDict[bytes, KnownZone] = OrderedDict()
         self._absences = Absences()
         self._lookups = Lookups(
+            means,
             network,
             self._in_hand,
             self._marks,
             self._commitments,
-            clock=clock,
-            unix_clock=unix_clock,
-            tell=tell,
-            counters=self.counters,
-            spawn=self._spawn,
             # Whoever makes an overlay may say later what is to be told.
             invalidate=lambda tags: self.on_invalidate(tags),
             arm_refresh=self._arm_refresh,
             look_for_next_key=self._successions.look_at_once,
             cold_get_count_max=cold_get_count_max,
             cold_get_count_per_prefix_max=cold_get_count_per_prefix_max,
+        )
+        self._pinned = PinnedItems(
+            means,
+            network,
+            self._lookups.slots,
+            reports=self._lookups.reports,
+            next_number=self._lookups.next_number,
+            is_current=lambda entry: self._entries.get(entry.zone_id.raw) is entry,
         )
         # Tasks in the order of their start: the order of a set would differ between runs with the same seed.
         self._tasks: dict[asyncio.Task[None], None] = {}
@@ -132,6 +134,18 @@ class Overlay:
                 break
         return outcome
 
+    async def pinned(self, step: FetchPinned, budget: Budget) -> ZoneOutcome:
+        """Find pinned items of a divided zone, and return the zone with them; NotFound where one is missing.
+
+        The look-up for the items is the first of the outcome's `earlier`, if there was one.
+        """
+        gotten = await self._pinned.found(self._entry(step.pinned_by), step.needed, budget)
+        spent = {gotten.lookup: gotten.rpc_count} if gotten.lookup else {}
+        if gotten.missing is not None:
+            return NotFound(gotten.missing, gotten.retry_at, earlier=tuple(spent.items()))
+        outcome = await self.zone(step.zone_id, step.settled, rest_of(budget, spent))
+        return replace(outcome, earlier=(*spent.items(), *outcome.earlier))
+
     async def _best(self, entry: KnownZone, settled: bool, budget: Budget) -> ZoneOutcome:
         entry.asked_at, entry.asked_by = self._clock(), budget.client_prefix
         if budget.is_prefetch:
@@ -140,7 +154,9 @@ class Overlay:
             settled = True
         last: LookupUnderWay | None = None
         while not self._is_closed:
-            if (known := self._in_hand.known(entry, last)) is not None:
+            # A head whose shards cannot be found is looked up in spite of its confirmation.
+            is_known_enough = last is not None or not budget.looks_again
+            if is_known_enough and (known := self._in_hand.known(entry, last)) is not None:
                 return known
             # A look-up that a smaller budget cut short is made again, on the budget of this question.
             was_own = last is not None and last.rpc_max >= budget.rpc_max
@@ -164,6 +180,8 @@ class Overlay:
             return
         zone_id = zone_id_of(item)
         if not is_part(item, zone_id):
+            if self._pinned.arrived(item) is not None:
+                self.on_invalidate((tag_of_zone(zone_id),))
             return
         entry = self._entries.get(zone_id.raw)
         if entry is None:
@@ -185,7 +203,7 @@ class Overlay:
     def published(self, item: MutableItem) -> None:
         """Take an item that this node published, and that is committed already, for the newest."""
         try:
-            zone = zone_of(item)
+            zone = content_of(item)
         except BadItem:
             # A publisher may store an item that is no zone. Readers see no zone then, here as elsewhere.
             return
@@ -197,6 +215,7 @@ class Overlay:
         if self._commitments.is_due(entry, item):
             self._spawn(self._commitments.keep(entry, item))
         if entry.item is None or not self._in_hand.is_better(entry, entry.item, item):
+            zone = entry.with_shards_at_hand(zone)
             entry.item, entry.zone, entry.mark, entry.is_own = item, zone, Mark(item.seq), True
             entry.confirm(self._clock())
         self.on_invalidate((tag_of_zone(zone_id),))
@@ -206,7 +225,9 @@ class Overlay:
         entries = list(self._entries.values()) if zone_id is None else self._successions.way(zone_id, self._entry)
         if zone_id is None:
             self._absences.clear()
+            self._pinned.forgive()
         for entry in entries:
+            self._pinned.forgive(entry.zone_id)
             entry.forgive()
             entry.confirmed_at = NEVER
         if zone_id is not None:
@@ -216,6 +237,7 @@ class Overlay:
         """Forget all failures, because there are contacts to ask now."""
         zone_ids = [
             *self._absences.zone_ids(),
+            *self._pinned.forgive(),
             *(entry.zone_id for entry in self._entries.values() if entry.failure is not None),
         ]
         self._absences.clear()
@@ -245,13 +267,19 @@ class Overlay:
 
     def under_way(self, number: int) -> LookupUnderWay | None:
         """Return a look-up that has not ended."""
-        lookups = (entry.lookup for entry in self._entries.values())
+        lookups = (*(entry.lookup for entry in self._entries.values()), *self._pinned.under_way())
         return next((lookup for lookup in lookups if lookup is not None and lookup.number == number), None)
+
+    @property
+    def shards_at_hand(self) -> tuple[int, int]:
+        """How many items of divided zones are at hand beside their heads, and their bytes."""
+        return self._pinned.at_hand
 
     def forget(self, zone_id: ZoneId) -> None:
         """Drop the entry of a zone and its failures; its mark is cleared by the state."""
         entry = self._entries.pop(zone_id.raw, None)
         self._absences.forget(zone_id)
+        self._pinned.forgive(zone_id)
         self._successions.forget(zone_id)
         if entry is not None:
             entry.stop_refresh()

@@ -8,8 +8,8 @@ looked up again.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections import deque
+from collections.abc import Awaitable, Callable
 
 from p2pdns.dht.lookup.search import ODD
 from p2pdns.dht.node.values import GetOutcome
@@ -17,17 +17,17 @@ from p2pdns.dns.life import FAILURE_S_MAX, FAILURE_S_MIN
 from p2pdns.dns.zone import Zone
 from p2pdns.errors import BadItem
 from p2pdns.items.item import ImmutableItem, MutableItem
-from p2pdns.items.packet import zone_of
+from p2pdns.items.shards.content import content_of
+from p2pdns.items.shards.partial import PartialZone
 from p2pdns.limits import QUESTION_RPCS_MAX
 from p2pdns.overlay.commitments import OddItems
 from p2pdns.overlay.entries import KnownZone, LookupUnderWay, Slots, refresh_seconds, report_of
 from p2pdns.overlay.inhand import InHand
 from p2pdns.overlay.marks import Marks
 from p2pdns.overlay.parts import is_part
-from p2pdns.overlay.ports import Gets, LookupReport, Tell
+from p2pdns.overlay.ports import Gets, LookupReport, Means
 from p2pdns.resolver.names import tag_of_zone
 from p2pdns.resolver.steps import Budget, Missing
-from p2pdns.timing import Clock, UnixClock
 
 REPORTS_MAX = 256  # Look-ups that `lookups` shows.
 INCOMPLETE_S_MAX = 30.0  # With an item in hand, the next attempt is worth its cost sooner than without.
@@ -38,16 +38,12 @@ class Lookups:
 
     def __init__(
         self,
+        means: Means,
         network: Gets,
         in_hand: InHand,
         marks: Marks,
         commitments: OddItems,
         *,
-        clock: Clock,
-        unix_clock: UnixClock,
-        tell: Tell,
-        counters: Counter[str],
-        spawn: Callable[[Coroutine[None, None, None]], asyncio.Task[None]],
         invalidate: Callable[[tuple[bytes, ...]], None],
         arm_refresh: Callable[[KnownZone, float], None],
         look_for_next_key: Callable[[KnownZone], None],
@@ -62,22 +58,26 @@ class Lookups:
         self._in_hand = in_hand
         self._marks = marks
         self._commitments = commitments
-        self._clock = clock
-        self._unix_clock = unix_clock
-        self._tell = tell
-        self._counters = counters
-        self._spawn = spawn
+        self._clock = means.clock
+        self._unix_clock = means.unix_clock
+        self._tell = means.tell
+        self._counters = means.counters
+        self._spawn = means.spawn
         self._invalidate = invalidate
         self._arm_refresh = arm_refresh
         self._look_for_next_key = look_for_next_key
 
+    def next_number(self) -> int:
+        """Return the number of the next look-up."""
+        self._count += 1
+        return self._count
+
     def start(self, entry: KnownZone, budget: Budget | None) -> None:
         """Start a look-up for a question, with its budget, or without one as a refresh by the node."""
         future = asyncio.get_running_loop().create_future
-        self._count += 1
         rpc_max = QUESTION_RPCS_MAX if budget is None else min(budget.rpc_max, QUESTION_RPCS_MAX)
         prefix = None if budget is None else budget.client_prefix
-        lookup = LookupUnderWay(self._count, rpc_max, prefix, future(), future(), started_at=self._clock())
+        lookup = LookupUnderWay(self.next_number(), rpc_max, prefix, future(), future(), started_at=self._clock())
         entry.begun(lookup)
         if prefix is None:
             self.refresh_count += 1
@@ -127,12 +127,12 @@ class Lookups:
         if lookup.item is not None and not self._in_hand.is_better(entry, item, lookup.item):
             return
         try:
-            zone = zone_of(item)
+            zone = content_of(item)
         except BadItem as error:
             self._counters[f"item-{error.reason}"] += 1
             return
         shown = entry.item if lookup.item is None else lookup.item
-        lookup.item, lookup.zone = item, zone
+        lookup.item, lookup.zone = item, entry.with_shards_at_hand(zone)
         # An older item that was shown, provisional or settled, must not stay in the front's cache: a newer one exists.
         if shown is not None and self._in_hand.is_better(entry, item, shown):
             self._invalidate((tag_of_zone(entry.zone_id),))
@@ -190,7 +190,7 @@ class Lookups:
             self._arm_refresh(entry, refresh_seconds(entry.zone))
         return entry.item if is_confirmed else None
 
-    async def _raise(self, entry: KnownZone, item: MutableItem, zone: Zone, is_settled: bool) -> None:
+    async def _raise(self, entry: KnownZone, item: MutableItem, zone: Zone | PartialZone, is_settled: bool) -> None:
         """Take a newer item, after its commit if its key has a mark; a first mark is made when the item is shown."""
         if entry.item is not None and not self._in_hand.is_better(entry, item, entry.item):
             return
@@ -200,15 +200,17 @@ class Lookups:
         # A still newer item may have come during the commit, which `_take` then keeps.
         self._take(entry, item, zone)
 
-    def _take(self, entry: KnownZone, item: MutableItem | None, zone: Zone | None) -> None:
+    def _take(self, entry: KnownZone, item: MutableItem | None, zone: Zone | PartialZone | None) -> None:
         if item is None or self._marks.is_below(entry, item) or self._commitments.refuses(entry, item):
             return
         if entry.item is None or self._in_hand.is_better(entry, item, entry.item):
-            entry.item, entry.zone = item, zone
+            # Shards may have come during the commit.
+            entry.item, entry.zone = item, None if zone is None else entry.with_shards_at_hand(zone)
 
     async def adopt_arrived(self, entry: KnownZone, item: MutableItem) -> None:
+        """Take an item that was put into our storage, and that is newer than the one in hand."""
         try:
-            await self._raise(entry, item, zone_of(item), False)
+            await self._raise(entry, item, content_of(item), False)
         except Exception as error:
             self._tell("item that arrived not adopted", key=item.key, reason=repr(error))
             return

@@ -10,6 +10,7 @@ from p2pdns.dns.message import RR, Question
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Class, Type
 from p2pdns.dns.zone.answer import Kind, ZoneAnswer
+from p2pdns.items.shards.partial import Needed
 from p2pdns.resolver.draft import owner_at_end
 from p2pdns.resolver.steps import Found
 
@@ -21,11 +22,12 @@ def unfit_for_provisional(found: Found, said: ZoneAnswer, question: Question) ->
     """
     if said.kind in (Kind.DELEGATED, Kind.DELEGATED_AWAY):
         return "a delegation"
-    if not found.zone.rrsets:
+    if found.zone.is_empty:
         return "an empty zone"
     if found.previous is not None:
-        before = found.previous.answer(question).kind
-        if before in (Kind.DELEGATED, Kind.DELEGATED_AWAY):
+        before = found.previous.answer(question)
+        # Without its shards, nobody knows what the older item has said.
+        if isinstance(before, Needed) or before.kind in (Kind.DELEGATED, Kind.DELEGATED_AWAY):
             return "the end of a delegation"
     return _absence(found, said, question)
 
@@ -37,7 +39,7 @@ def denied_by(found: Found, said: ZoneAnswer, question: Question) -> str:
     """
     if said.kind in (Kind.DELEGATED, Kind.DELEGATED_AWAY):
         return ""
-    return _absence(found, said, question) if found.zone.rrsets else "an empty zone"
+    return "an empty zone" if found.zone.is_empty else _absence(found, said, question)
 
 
 def _absence(found: Found, said: ZoneAnswer, question: Question) -> str:
@@ -52,5 +54,5 @@ def _absence(found: Found, said: ZoneAnswer, question: Question) -> str:
 
 def _has_data_at(found: Found, owner: Name) -> bool:
     """Return whether the item has records at a name, and no delegation there."""
-    types = [rtype for at, rtype in found.zone.rrsets if at == owner]
+    types = found.zone.types_at(owner)
     return bool(types) and (Type.NS not in types or owner == found.zone.apex)

@@ -284,7 +284,7 @@ class Node:
             wanted.wants_editions,
             wanted.pinned,
         )
-        lookup = self._lookup(wanted.target, sought, wanted.rpc_max)
+        lookup = self._lookup(wanted.target, sought, wanted.rpc_max, wanted.alpha)
         operation = GetOperation(self._core, lookup, now, wanted.deadline)
         operation.avoided = wanted.avoided
         operation.tells_patience = tells_patience
@@ -314,14 +314,14 @@ class Node:
         if found is not None:
             found.cancel()
 
-    def _lookup(self, target: bytes, sought: Sought | None, rpc_max: int | None) -> Lookup:
+    def _lookup(self, target: bytes, sought: Sought | None, rpc_max: int | None, alpha: int | None = None) -> Lookup:
         settings = self.settings
         return Lookup(
             target,
             self._core.node_id,
             sought,
             k=settings.k,
-            alpha=settings.alpha,
+            alpha=settings.alpha if alpha is None else alpha,
             rpc_max=settings.rpc_max if rpc_max is None else rpc_max,
             memo=self._memo,
             can_ask=self._core.can_send_to,

@@ -114,7 +114,7 @@ class Wanted:
     the outcome has the item of every contact. `avoided` are no first contacts, if there are others. Items that lack
     `commitment` are left out, as those that do not verify. With `wants_editions` the outcome has the older items too
     that were met, for a reader that has kept no commitment. With `pinned` only the pinned value counts, and the look-up
-    ends at the first reply that has it: the pin decides, and no seq.
+    ends at the first reply that has it: the pin decides, and no seq. `alpha` overrides the node's own.
     """
 
     target: bytes
@@ -129,6 +129,7 @@ class Wanted:
     commitment: Commitment | None = None
     wants_editions: bool = False
     pinned: Pinned | None = None
+    alpha: int | None = None
 
     def __post_init__(self) -> None:
         assert self.key is None or self.target == mutable_target(self.key.raw, self.salt), "the target of another item"

@@ -6,7 +6,7 @@ content gives an answer, or for a divided zone the items that an answer needs fi
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from p2pdns.dns.message import Question, RRset
@@ -49,6 +49,11 @@ class MovedZone:
         return self._moved((self.inner.negative_soa,))[0]
 
     @property
+    def dropped(self) -> Mapping[str, int]:
+        """Reason -> how many records of the head and of the shards at hand were left out."""
+        return self.inner.dropped
+
+    @property
     def is_empty(self) -> bool:
         return self.inner.is_empty
 
@@ -75,12 +80,18 @@ class MovedZone:
         return self._name(Name.parse(wire)[0]).wire()
 
 
+ZoneContent = Zone | PartialZone | MovedZone
+"""What a reader has of a zone: all of it, or a head with some shards, perhaps as the key before shows them."""
+
+
 def content_of(item: MutableItem) -> Zone | PartialZone:
     """Return what an item says of its zone; BadItem where it has a salt, or its value is no DNS response."""
     head = Head.of(item)
     return PartialZone(head) if head.directories else head.zone
 
 
-def moved(zone: Zone | PartialZone, apex: Name) -> Zone | MovedZone:
+def moved(zone: ZoneContent, apex: Name) -> Zone | MovedZone:
     """Return a zone as another apex of the same length shows it."""
-    return zone.at(apex) if isinstance(zone, Zone) else MovedZone(zone, apex)
+    if isinstance(zone, Zone):
+        return zone.at(apex)
+    return MovedZone(zone.inner if isinstance(zone, MovedZone) else zone, apex)

@@ -28,7 +28,9 @@ from p2pdns.items.shards.values import First, Manifest, Part, Whole, joined, ver
 
 SHARDS_MAX = 1_024  # Shards of one zone at hand, as messages of a kilobyte each.
 PARSED_MAX = 16  # Of them as records, of some 20 kB each. To make them takes 0.3 ms, and fronts keep answers.
+SIZE_BYTES_MAX = 8 * 2**20  # Of one zone's items at hand: eight times what its shards take where none has parts.
 MANIFESTS_MAX = 64  # Twice what one directory can have; each is 128 pins.
+USED_MAX = 2 * SHARDS_MAX  # Salts whose last use is known; of evicted items too, so more than are at hand.
 BEGUN_MAX = 64  # Shards whose parts are being fetched: up to 23 kB each, and a question waits for one at a time.
 
 
@@ -221,16 +223,28 @@ class PartialZone:
         result._used = OrderedDict.fromkeys([salt for salt in self._used if salt in salts])
         return result
 
+    def with_items_of(self, other: PartialZone) -> PartialZone:
+        """Return the zone with the items as well that another edition of it has, and that its head may pin."""
+        moved = other.with_head(self.head)
+        if not moved.item_count:
+            return self
+        for held in self._all():
+            moved._note_used(held.wanted.salt)
+        moved._manifests = {**moved._manifests, **self._manifests}
+        moved._shards = {**moved._shards, **self._shards}
+        begun = {salt: one for salt, one in {**moved._begun, **self._begun}.items() if salt not in moved._shards}
+        moved._begun = begun
+        return moved.smaller(SHARDS_MAX, SIZE_BYTES_MAX)
+
     def smaller(self, item_count_max: int, size_bytes_max: int) -> PartialZone:
         """Return the zone without its least recently used items, so that it has no more than so many and so large."""
         sizes = {held.wanted.salt: held.size_bytes for held in self._all()}
         count, size, gone = len(sizes), sum(sizes.values()), dict[bytes, None]()
-        for salt in self._used:
+        for salt in self._in_order_of_use(sizes):
             if count <= item_count_max and size <= size_bytes_max:
                 break
-            if salt in sizes:
-                count, size = count - 1, size - sizes[salt]
-                gone[salt] = None
+            count, size = count - 1, size - sizes[salt]
+            gone[salt] = None
         result = self._copy()
         result._shards = _without(self._shards, gone)
         result._begun = _without(self._begun, gone)
@@ -244,6 +258,13 @@ class PartialZone:
         result._begun = _without(self._begun, gone)
         result._manifests = _without(self._manifests, gone)
         return result
+
+    def has(self, wanted: Pinned) -> bool:
+        """Return whether an item is at hand."""
+        if wanted.of is None:
+            return any(wanted.salt in table for table in (self._shards, self._begun, self._manifests))
+        begun = self._begun.get(wanted.of.salt)
+        return wanted.of.salt in self._shards or (begun is not None and wanted.number in begun.parts)
 
     def shard_at(self, directory: Directory, index: int | None) -> Shard:
         """Return the shard with an index, or with None the own shard; `_Missing` tells what is not at hand."""
@@ -323,12 +344,19 @@ class PartialZone:
         kept = {**known, salt: held}
         self._note_used(salt)
         if len(kept) > count_max:
-            del kept[next(used for used in self._used if used in kept)]
+            del kept[next(self._in_order_of_use(kept))]
         return kept
+
+    def _in_order_of_use(self, salts: Collection[bytes]) -> Iterator[bytes]:
+        """Yield these salts, the least recently used first."""
+        yield from (salt for salt in salts if salt not in self._used)
+        yield from (salt for salt in tuple(self._used) if salt in salts)
 
     def _note_used(self, salt: bytes) -> None:
         self._used[salt] = None
         self._used.move_to_end(salt)
+        if len(self._used) > USED_MAX:
+            self._used.popitem(last=False)
 
     def _take_shard(self, wanted: Pinned, message: bytes) -> None:
         directory = self.head.directories.get(wanted.owner)

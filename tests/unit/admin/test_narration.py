@@ -213,6 +213,8 @@ def test_every_reason_of_the_specification_has_words() -> None:
     from tests.unit.test_spec import rows, section
 
     reasons = {row[2].strip("`") for row in rows(section("What a zone may say"))} - {""}
+    reasons |= {row[2].strip("`") for row in rows(section("What a head says"))} - {""}
+    reasons |= {row[1].strip("`") for row in rows(section("What a shard says"))}
     assert set(narration._LEFT_OUT) == reasons
 
 
