@@ -17,25 +17,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from p2pdns.addresses import Address, is_non_public, storage_prefix_of
-from p2pdns.dht import bencode, krpc
+from p2pdns.dht import krpc
 from p2pdns.dht.precedence import Precedence
 from p2pdns.dht.shares import OWN, Shares
-from p2pdns.dht.stored import Holding, Kept, Selected, StoredChange, StoredItem, StoredRow
+from p2pdns.dht.stored import (
+    Holding,
+    Kept,
+    Selected,
+    StoredChange,
+    StoredItem,
+    StoredRow,
+    check_sizes,
+    is_same,
+    stored_of,
+    verified_immutable,
+    verified_mutable,
+)
 from p2pdns.errors import BadItem, BadRequest
 from p2pdns.items.item import (
-    SALT_BYTES_MAX,
-    VALUE_BYTES_READ_MAX,
-    ImmutableItem,
     Item,
     MutableItem,
-    reduced_signature,
-    signing_buffer_of_form,
 )
-from p2pdns.items.keys import ZoneKey
-from p2pdns.items.succession import commitment_of
 from p2pdns.rates import PrefixRates, RateLimit
 
-VALUE_FORM_BYTES_MAX = 1_000  # BEP 44's limit on the bencoded form, for values that are no byte strings.
 RETENTION_S = 86_400.0  # BEP 44 suggests 2 h; publishers that re-put once a day are the common case.
 ITEMS_MAX = 16_384  # At 20 copies an item, 1,000 nodes keep 800,000 zones; loading them takes 4 s.
 BYTES_MAX = 12 * 2**20  # Of values and salts; with Python's overhead about 40 MB.
@@ -120,7 +124,7 @@ class Storage:
 
     def put_own(self, item: Item, now: float) -> Kept:
         """Keep an item that this node itself is putting; the same rules of seq, but neither rate nor quota."""
-        stored = _stored(item)
+        stored = stored_of(item)
         held = self._live(stored.target, now)
         if held is not None:
             if isinstance(item, MutableItem):
@@ -137,7 +141,7 @@ class Storage:
     def _put(self, request: krpc.Put, address: Address, now: float, has_token: bool) -> Kept:
         # Sizes first, then the look-ups in tables: a signature check costs more than all of these together, and the
         # sender has proven nothing but an address.
-        _check_sizes(request)
+        check_sizes(request)
         if not has_token:
             raise BadRequest("bad-token", krpc.PROTOCOL_ERROR)
         prefix = storage_prefix_of(address)
@@ -147,7 +151,7 @@ class Storage:
         elif held.stored.key != (request.key if isinstance(request, krpc.PutMutable) else None):
             # The bytes of a key and a salt may spell a bencoded value. The first item stays.
             raise BadRequest("other-kind", krpc.PROTOCOL_ERROR)
-        elif isinstance(request, krpc.PutImmutable) or _is_same(held.stored, request):
+        elif isinstance(request, krpc.PutImmutable) or is_same(held.stored, request):
             # The same item may come with a cas that has become true: its first copy was accepted, the reply lost.
             self._refresh(held, prefix, now)
             return Kept(held.stored, False)
@@ -180,11 +184,11 @@ class Storage:
 
     def _verified(self, request: krpc.Put, prefix: str, now: float) -> StoredItem:
         if isinstance(request, krpc.PutImmutable):
-            return _immutable(request.value)
+            return verified_immutable(request.value)
         if not self._checks.take(prefix, now) or not self._all_checks.take(now):
             raise BadRequest("busy", krpc.SERVER_ERROR)
         try:
-            return _mutable(request)
+            return verified_mutable(request)
         except BadItem as error:
             self.counters[f"item-{error.reason}"] += 1
             raise BadRequest("bad-signature", krpc.BAD_SIGNATURE) from None
@@ -244,7 +248,7 @@ class Storage:
 
     def adopt(self, item: Item, now: float) -> bool:
         """Take a newer item in the place of one that is kept for others; return whether that was done."""
-        stored = _stored(item)
+        stored = stored_of(item)
         held = self._live(stored.target, now)
         if held is None or held.stored.key is None:
             return False
@@ -411,8 +415,10 @@ class Storage:
             request: krpc.Put = krpc.PutImmutable(row.value, b"")
             if row.key:
                 request = krpc.PutMutable(row.key, row.seq, row.value, row.signature, b"", row.salt)
-            _check_sizes(request)
-            stored = _mutable(request) if isinstance(request, krpc.PutMutable) else _immutable(row.value)
+            check_sizes(request)
+            stored = (
+                verified_mutable(request) if isinstance(request, krpc.PutMutable) else verified_immutable(row.value)
+            )
             if stored.target != row.target:
                 raise BadItem("target-wrong")
         except (BadItem, BadRequest) as error:
@@ -437,50 +443,7 @@ class Storage:
         return True
 
 
-def _check_sizes(request: krpc.Put) -> None:
-    text = krpc.string_of(request.value)
-    limit, size = (VALUE_FORM_BYTES_MAX, len(request.value)) if text is None else (VALUE_BYTES_READ_MAX, len(text))
-    if size > limit:
-        raise BadRequest("value-too-big", krpc.VALUE_TOO_BIG, f"{size} bytes, {limit} allowed")
-    if isinstance(request, krpc.PutMutable):
-        if len(request.salt) > SALT_BYTES_MAX:
-            raise BadRequest("salt-too-big", krpc.SALT_TOO_BIG, f"{len(request.salt)} bytes, {SALT_BYTES_MAX} allowed")
-        # Nothing could ever supersede the largest seq, so nothing may carry it.
-        if request.seq == krpc.SEQ_MAX:
-            raise BadRequest("seq-reserved", krpc.PROTOCOL_ERROR)
-
-
 def _note_prefix(held: _Held, prefix: str) -> None:
     """Note that `prefix` has put an item, if it is the second one that did."""
     if prefix not in (OWN, held.prefix) and not held.other_prefix:
         held.other_prefix = prefix
-
-
-def _is_same(stored: StoredItem, request: krpc.PutMutable) -> bool:
-    return (stored.seq, stored.value, stored.signature) == (request.seq, request.value, request.signature)
-
-
-def _stored(item: Item) -> StoredItem:
-    form = bencode.encode(item.value)
-    if isinstance(item, ImmutableItem):
-        return StoredItem(item.target, form, item=item)
-    # Made once for each item that is kept, whose signature was checked for more than this costs.
-    commitment = commitment_of(item)
-    return StoredItem(item.target, form, item.key.raw, item.seq, item.signature, item.salt, item, commitment)
-
-
-def _immutable(value: bytes) -> StoredItem:
-    text = krpc.string_of(value)
-    target = krpc.PutImmutable(value, b"").target
-    return StoredItem(target, value, item=None if text is None else ImmutableItem(text))
-
-
-def _mutable(request: krpc.PutMutable) -> StoredItem:
-    text = krpc.string_of(request.value)
-    if text is not None:
-        return _stored(MutableItem.verified(request.key, request.seq, text, request.signature, request.salt))
-    key = ZoneKey.verified(request.key)
-    signature = reduced_signature(request.signature)
-    if not key.verify(signature, signing_buffer_of_form(request.seq, request.value, request.salt)):
-        raise BadItem("signature-wrong")
-    return StoredItem(request.target, request.value, key.raw, request.seq, signature, request.salt)
