@@ -699,12 +699,15 @@ def test_a_chain_through_more_shards_than_the_budget_allows_is_answered_later() 
 # Bounds.
 
 
+LARGE = division_of(400)
+
+
 def test_of_all_shards_at_hand_the_largest_zone_gives_up_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pinned_module, "ITEMS_AT_HAND_MAX", 6)
 
     async def story() -> None:
         world = World()
-        world.publish(BIG)
+        world.publish(LARGE)
         other = SECRETS["b"]
         apex = other.zone_key.apex
         zone = Zone.of(apex, rrsets(apex, *[f"n{n} 300 A 192.0.2.1" for n in range(4)]), SEQ)
@@ -714,13 +717,14 @@ def test_of_all_shards_at_hand_the_largest_zone_gives_up_its_own(monkeypatch: py
             world.dht.salted[item.target] = item
         world.put_head(items.head, SEQ, other)
         await world.ask("n1.{b} A")
-        for n in range(40):
+        for n in range(60):
             assert (await world.ask(f"n{n}.{{a}} A")).rcode == 0
+        assert len(world.gets_of(SaltLetter.SHARD)) > 6
         assert world.overlay.shards_at_hand[0] <= 6
         before = len(world.dht.gets)
         await world.ask("n1.{b} A")
         assert len(world.dht.gets) == before, "the small zone has kept its shard"
-        await world.ask("n39.{a} A")
+        await world.ask("n59.{a} A")
         assert len(world.dht.gets) == before, "what was asked last is kept"
 
     run(story())
@@ -731,9 +735,10 @@ def test_bytes_at_hand_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def story() -> None:
         world = World()
-        world.publish(BIG)
+        world.publish(LARGE)
         for n in range(60):
             assert (await world.ask(f"n{n}.{{a}} A")).rcode == 0
+        assert len(world.gets_of(SaltLetter.SHARD)) > 6
         assert world.overlay.shards_at_hand[1] <= 3_000
 
     run(story())
@@ -744,15 +749,13 @@ def test_failures_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
 
     async def story() -> None:
         world = World()
-        world.put_head(BIG.head)
-        lost: list[str] = []
-        for n in range(40):
+        world.put_head(LARGE.head)
+        for n in range(60):
             await world.ask(f"n{n}.{{a}} A")
+        lost = dict.fromkeys(pinned_for(f"n{n}.{{a}} A", LARGE) for n in range(60))
+        assert len(lost) > 4
         count = len(world.dht.gets)
-        for n in range(40):
-            await world.ask(f"n{n}.{{a}} A")
-        # The oldest failures are forgotten, so most shards are looked for again.
-        assert len(world.dht.gets) > count
-        del lost
+        await world.ask("n0.{a} A")
+        assert len(world.dht.gets) > count, "the oldest failures are forgotten"
 
     run(story())
