@@ -77,6 +77,7 @@ class KnownZone:
     `mark`: the highest seq of the key that was ever shown; its item may be lost. `waiters`: questions that wait for
     room; a look-up that another question begins serves them too. `asked_by`: the client prefix that asked last. `kept`:
     the commitment that is kept of the key. `refusal`: why the last look-up adopted an item no further, ODD or CONFLICT.
+    `looked_again_at`: when it was last looked up because shards were missing.
     `shown`: the zone of a key that has followed this one, as it is and under this key.
     """
 
@@ -90,6 +91,7 @@ class KnownZone:
     is_unconfirmed: bool = False
     confirmed_at: float = NEVER
     asked_at: float = NEVER
+    looked_again_at: float = NEVER
     lookup: LookupUnderWay | None = None
     failure: Missing | None = None
     retry_at: float = NEVER

@@ -47,6 +47,8 @@ COLD_GETS_PER_PREFIX_MAX = 8  # So that the questions of one network leave room 
 REFRESHES_MAX = 16  # Look-ups in the background at once; they may wait, questions may not.
 LOOKUP_RPCS_MIN = 24  # With fewer RPCs a look-up cannot ask the 20 nearest contacts, so it is not begun.
 PREFETCH_SHARE = 0.85  # Of the time to the next refresh: the front prefetches in the last tenth of an answer's life.
+# Between two look-ups of a head whose shards cannot be found: a zone may claim thousands that were never put.
+LOOK_AGAIN_S_MIN = 5.0
 REFRESH_RETRY_S = 5.0  # How long a refresh waits for room.
 # An item in hand is shown if the network is silent for this long: a working network answers in a tenth of it.
 HELD_WAIT_S = 0.2
@@ -153,9 +155,12 @@ class Overlay:
             # No client waits for a prefetch, so there is time for the end of a look-up.
             settled = True
         last: LookupUnderWay | None = None
+        looks_again = budget.looks_again and self._clock() - entry.looked_again_at >= LOOK_AGAIN_S_MIN
+        if looks_again:
+            entry.looked_again_at = self._clock()
         while not self._is_closed:
             # A head whose shards cannot be found is looked up in spite of its confirmation.
-            is_known_enough = last is not None or not budget.looks_again
+            is_known_enough = last is not None or not looks_again
             if is_known_enough and (known := self._in_hand.known(entry, last)) is not None:
                 return known
             # A look-up that a smaller budget cut short is made again, on the budget of this question.

@@ -21,13 +21,16 @@ from p2pdns.limits import QUESTION_LOOKUPS_MAX, QUESTION_RPCS_MAX
 from p2pdns.overlay import pinned as pinned_module
 from p2pdns.overlay.finder import Overlay
 from p2pdns.overlay.parts import zone_id_of
+from p2pdns.overlay.ports import KeptCommitment
 from p2pdns.resolver.names import ResolverSettings, tag_of_zone
 from p2pdns.resolver.service import Service
 from p2pdns.resolver.steps import Budget, FetchPinned, Found, Resolved
+from tests.committed import COMMITTED
 from tests.overlay_doubles import (
     SECRETS,
     UNIX,
     A,
+    B,
     Clock,
     FakeDht,
     FakeState,
@@ -128,6 +131,7 @@ def division_of(count: int = 120, address: str = "192.0.2", former: Division | N
 
 
 BIG = division_of()
+LARGE = division_of(400)
 
 
 def text_of(answer: Resolved) -> list[str]:
@@ -349,6 +353,56 @@ def test_pins_of_another_epoch_are_other_targets() -> None:
     run(story())
 
 
+def test_a_key_that_was_followed_is_answered_from_the_shards_of_the_one_after() -> None:
+    async def story() -> None:
+        state = FakeState()
+        state.commitments.all[B] = KeptCommitment(COMMITTED, SECRET.zone_key)
+        world = World(state=state)
+        world.publish(BIG)
+        answers = [await world.ask(text) for text in ("n17.{b} A", "n17x.{b} A", "n17.{b} AAAA")]
+        assert [answer.rcode for answer in answers] == [Rcode.NOERROR, Rcode.NXDOMAIN, Rcode.NOERROR]
+        assert text_of(answers[0]) == ["n17 1 c0000211"]
+        assert str(answers[0].answer[0].owner) == str(question("n17.{b} A").name)
+        assert {tag_of_zone(A), tag_of_zone(B)} <= set(answers[0].tags)
+        assert {get.zone_id for get in world.dht.gets} == {A}
+
+    run(story())
+
+
+def test_a_newer_head_that_is_put_here_keeps_the_shards_at_hand() -> None:
+    async def story() -> None:
+        world = World()
+        world.publish(BIG)
+        for n in range(20):
+            await world.ask(f"n{n}.{{a}} A")
+        edited = division_of(120, "192.0.2", BIG, "new 300 A 192.0.2.99")
+        count = world.overlay.shards_at_hand[0]
+        head = MutableItem.signed(SECRET, SEQ + 1, edited.head)
+        world.overlay.item_arrived(head.target, head)
+        await at_rest()
+        before = len(world.dht.gets)
+        same = [n for n in range(20) if pinned_for(f"n{n}.{{a}} A", edited) == pinned_for(f"n{n}.{{a}} A")]
+        assert same
+        for n in same:
+            assert (await world.ask(f"n{n}.{{a}} A")).rcode == 0
+        assert len(world.dht.gets) == before
+        assert count > 1
+
+    run(story())
+
+
+def test_an_own_publication_of_a_divided_zone_is_answered_from_its_shards() -> None:
+    async def story() -> None:
+        world = World()
+        head = world.publish(BIG)
+        world.overlay.published(head)
+        answer = await world.ask("n17.{a} A")
+        assert text_of(answer) == ["n17 1 c0000211"]
+        assert "head" not in world.asked_for()
+
+    run(story())
+
+
 # What is missing.
 
 
@@ -398,6 +452,21 @@ def test_a_shard_that_nobody_has_is_not_looked_for_again_before_its_time() -> No
         world.clock.turn(6.0)
         await world.ask("n17.{a} A")
         assert world.asked_for()[count:] == [str(lost), "head"]
+
+    run(story())
+
+
+def test_many_missing_shards_of_a_zone_have_its_head_looked_up_again_once_in_a_while() -> None:
+    async def story() -> None:
+        world = World()
+        world.put_head(LARGE.head)
+        for n in range(40):
+            assert (await world.ask(f"n{n}.{{a}} A")).rcode == Rcode.SERVFAIL
+        assert len(world.gets_of(SaltLetter.SHARD)) > 4
+        assert world.asked_for().count("head") == 2
+        world.clock.turn(6.0)
+        await world.ask("n0.{a} A")
+        assert world.asked_for().count("head") == 3
 
     run(story())
 
@@ -697,9 +766,6 @@ def test_a_chain_through_more_shards_than_the_budget_allows_is_answered_later() 
 
 
 # Bounds.
-
-
-LARGE = division_of(400)
 
 
 def test_of_all_shards_at_hand_the_largest_zone_gives_up_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
