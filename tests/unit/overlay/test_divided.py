@@ -21,7 +21,7 @@ from p2pdns.limits import QUESTION_LOOKUPS_MAX, QUESTION_RPCS_MAX
 from p2pdns.overlay import pinned as pinned_module
 from p2pdns.overlay.finder import Overlay
 from p2pdns.overlay.parts import zone_id_of
-from p2pdns.overlay.ports import KeptCommitment
+from p2pdns.overlay.ports import Held, KeptCommitment
 from p2pdns.resolver.names import ResolverSettings, tag_of_zone
 from p2pdns.resolver.service import Service
 from p2pdns.resolver.steps import Budget, FetchPinned, Found, Resolved
@@ -312,6 +312,33 @@ def test_a_reader_between_two_heads_answers_from_the_newer_one() -> None:
         world.dht.gets[0].end(new)
         await at_rest()
         assert text_of(task.result()) == ["n17 1 c6336411"]
+
+    run(story())
+
+
+def test_a_shard_that_comes_while_the_mark_of_its_head_is_committed_stays_at_hand() -> None:
+    async def story() -> None:
+        world = World(at_once=False)
+        old, new = (MutableItem.signed(SECRET, SEQ + n, BIG.head) for n in (0, 1))
+        world.state.marks[A] = Held(old, 0.0)
+        values = {wanted.salt: value for wanted, value in BIG.items()}
+        task = asyncio.create_task(world.ask("n17x.{a} A"))
+        await at_rest()
+        world.dht.gets[0].on_item(new)
+        await at_rest()
+        world.state.gate = asyncio.Event()
+        world.dht.gets[0].end(new)
+        await at_rest()
+        for get in world.gets_of(SaltLetter.SHARD):
+            item = MutableItem.signed(SECRET, SEQ, values[get.wanted.salt], get.wanted.salt)
+            get.on_item(item)
+            get.end(item)
+        await at_rest()
+        assert not task.done()
+        world.state.gate.set()
+        await at_rest()
+        assert task.result().rcode == Rcode.NXDOMAIN
+        assert len(world.gets_of(SaltLetter.SHARD)) == 1
 
     run(story())
 
