@@ -1,11 +1,13 @@
 """What floods of puts do to one node: honest items that stay, the database, refusals, and the CPU that signatures take.
 
-    python bench/flood.py [--keys 100000] [--seconds 10] [--quick]
+    python bench/flood.py [--items 100000] [--seconds 10] [--quick]
 
-A node as `p2pdns serve --no-dns` runs it keeps honest items. Then, from one prefix (on loopback an address with its
-port), validly signed items of as many new keys, ground so that their targets are the nearest to the node's own id; then
-forged updates of an honest key from 128 prefixes at once, as fast as the node takes them, of which each would cost a
-check of its signature. The share of signatures is the checks made times what a check takes here, over the time passed.
+A node as `p2pdns serve --no-dns` runs it keeps honest items. Then come validly signed items of one key, with salts that
+are ground so that their targets are the nearest to the node's own id: many from one prefix (on loopback an address with
+its port), as many as a node keeps of a key from one prefix, and as many from 24. After each of these floods the honest
+items are counted, and a few strangers bring a new key each. Last come forged updates of an honest key from 128 prefixes
+at once, as fast as the node takes them, of which each would cost a check of its signature. The share of signatures is
+the checks made times what a check takes here, over the time passed.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from p2pdns.addresses import read_address
 from p2pdns.admin.control import ControlClient
 from p2pdns.dht import krpc
 from p2pdns.dht.bencode import encode
+from p2pdns.dht.keyed import ITEMS_OF_KEY_MAX
 from p2pdns.dht.krpc.reading import parse
 from p2pdns.dht.krpc.writing import compose
 from p2pdns.items.item import MutableItem, mutable_target
@@ -37,6 +40,8 @@ NETWORK = "flood"
 HONEST = 30
 PREFIXES = 128  # At 16 checks a second each they ask for more than the node gives to all.
 WINDOW = 48  # Requests on their way, so that the node always has some and its socket holds all.
+PREFIXES_OF_KEY = 24
+NEWCOMERS = 5
 SALTS_TRIED = 16  # For each key; more would measure the grinder.
 CHECKS_TIMED = 500
 REPLY_S_MAX = 5.0
@@ -149,13 +154,14 @@ def ground(secret: SecretKey, node_id: bytes) -> Iterator[MutableItem]:
         yield MutableItem.signed(secret, SEQ, b"flood", min(salts, key=distance))
 
 
-def one_prefix(node: Node, count: int) -> tuple[Counter[str], float]:
-    """Put that many new items from one prefix; return the answers by kind and the seconds."""
-    stranger = Stranger(node)
+def of_one_key(node: Node, count: int, prefix_count: int) -> tuple[Counter[str], float]:
+    """Put that many new items of one key from so many prefixes; return the answers by kind and the seconds."""
+    strangers = [Stranger(node) for _ in range(prefix_count)]
     items = ground(SecretKey.generate(os.urandom(32)), node.node_id)
-    # Who has presented a token is no longer rationed as a forged address would be.
-    first = next(items)
-    stranger.ask(put_of(first, stranger.token(first.target)))
+    for stranger in strangers:
+        # Who has presented a token is no longer rationed as a forged address would be.
+        first = next(items)
+        stranger.ask(put_of(first, stranger.token(first.target)))
     under_way: dict[bytes, MutableItem] = {}
     answers: Counter[str] = Counter()
     began, begun = time.monotonic(), 0
@@ -164,23 +170,36 @@ def one_prefix(node: Node, count: int) -> tuple[Counter[str], float]:
             item = next(items)
             transaction = begun.to_bytes(4)
             under_way[transaction] = item
-            stranger.send(get_of(item.target), transaction)
+            strangers[begun % prefix_count].send(get_of(item.target), transaction)
             begun += 1
-        if not select.select([stranger.sock], [], [], REPLY_S_MAX)[0]:
+        ready = select.select([stranger.sock for stranger in strangers], [], [], REPLY_S_MAX)[0]
+        if not ready:
             # What was lost in a full buffer is not sent again: an attacker would not care.
             answers["no answer"] += len(under_way)
             under_way.clear()
             continue
-        reply = parse(stranger.sock.recv(2_048))
-        found = under_way.get(reply.transaction)
-        if found is None:
-            continue
-        if isinstance(reply, krpc.Reply) and reply.token is not None:
-            stranger.send(put_of(found, reply.token), reply.transaction)
-            continue
-        del under_way[reply.transaction]
-        answers[f"refused, {reply.text}" if isinstance(reply, krpc.Error) else "kept"] += 1
+        for stranger in strangers:
+            if stranger.sock not in ready:
+                continue
+            reply = parse(stranger.sock.recv(2_048))
+            found = under_way.get(reply.transaction)
+            if found is None:
+                continue
+            if isinstance(reply, krpc.Reply) and reply.token is not None:
+                stranger.send(put_of(found, reply.token), reply.transaction)
+                continue
+            del under_way[reply.transaction]
+            answers[f"refused, {reply.text}" if isinstance(reply, krpc.Error) else "kept"] += 1
     return answers, time.monotonic() - began
+
+
+def takes_newcomers(node: Node) -> int:
+    """Return how many of a few strangers with a new key each are served."""
+    count = 0
+    for _ in range(NEWCOMERS):
+        stranger, item = Stranger(node), MutableItem.signed(SecretKey.generate(os.urandom(32)), SEQ, b"newcomer")
+        count += isinstance(stranger.ask(put_of(item, stranger.token(item.target))), krpc.Reply)
+    return count
 
 
 def many_prefixes(node: Node, item: MutableItem, seconds: float) -> tuple[int, float]:
@@ -245,12 +264,12 @@ def honest_left(node: Node, items: Sequence[MutableItem]) -> int:
 def main() -> int:
     """Run the floods and print what they did."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--keys", type=int, default=100_000)
+    parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--quick", action="store_true", help="5,000 keys, 3 seconds")
+    parser.add_argument("--quick", action="store_true", help="5,000 items in the first flood, 3 seconds of the last")
     options = parser.parse_args()
     if options.quick:
-        options.keys, options.seconds = min(options.keys, 5_000), min(options.seconds, 3.0)
+        options.items, options.seconds = min(options.items, 5_000), min(options.seconds, 3.0)
     with tempfile.TemporaryDirectory(prefix="p2pdns-bench-") as folder:
         node = Node(Path(folder))
         try:
@@ -258,10 +277,17 @@ def main() -> int:
             for item in honest:
                 stranger = Stranger(node)
                 assert isinstance(stranger.ask(put_of(item, stranger.token(item.target))), krpc.Reply)
-            before, cpu = node.counters(), node.cpu_s()
-            answers, seconds = one_prefix(node, options.keys)
-            met = print_flood(f"{options.keys} new keys from one prefix", node, before, cpu, seconds)
-            print("    answers: " + ", ".join(f"{kind} {count}" for kind, count in answers.most_common()))
+            met = True
+            for count, prefix_count in ((options.items, 1), (ITEMS_OF_KEY_MAX, 1), (ITEMS_OF_KEY_MAX, PREFIXES_OF_KEY)):
+                before, cpu = node.counters(), node.cpu_s()
+                answers, seconds = of_one_key(node, count, prefix_count)
+                met &= print_flood(f"{count} items of one key from {prefix_count} prefixes", node, before, cpu, seconds)
+                print("    answers: " + ", ".join(f"{kind} {count}" for kind, count in answers.most_common()))
+                served, left = takes_newcomers(node), honest_left(node, honest)
+                print(
+                    f"    honest items left: {left} of {HONEST}; newcomers served: {served} of {NEWCOMERS}", flush=True
+                )
+                met &= served == NEWCOMERS and left == HONEST
             before, cpu = node.counters(), node.cpu_s()
             sent, seconds = many_prefixes(node, honest[0], options.seconds)
             met &= print_flood(f"{sent} forged updates from {PREFIXES} prefixes", node, before, cpu, seconds)

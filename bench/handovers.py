@@ -88,7 +88,7 @@ class Watch:
         (came_from, _), (module, _) = [(LOOP, ""), *stack_of(frame)][-2:]
         names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
         arguments = {name: frame.f_locals.get(name) for name in names}
-        self.is_looked_up |= (came_from, module) == ("overlay.finder", "net.endpoint")
+        self.is_looked_up |= (came_from, module) == ("overlay.lookups", "net.endpoint")
         if not self.is_looked_up:
             self._note_forms(arguments.values(), {came_from, module} - {LOOP})
         # What is made is a form, and no step of the way.

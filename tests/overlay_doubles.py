@@ -18,9 +18,10 @@ from p2pdns.dns.message import Message, Question, RRset, records_of, type_of
 from p2pdns.dns.message.wire import compose
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
+from p2pdns.errors import BadItem
 from p2pdns.items.item import ImmutableItem, Item, MutableItem
 from p2pdns.items.keys import SecretKey, ZoneId
-from p2pdns.items.packet import zone_of
+from p2pdns.items.shards.content import content_of
 from p2pdns.overlay.parts import zone_id_of
 from p2pdns.overlay.ports import Held, Mark
 from p2pdns.resolver.steps import Found, NoReply, UpstreamOutcome
@@ -81,7 +82,7 @@ def item_of(letter: str, *lines: str, age_s: float = 0.0) -> MutableItem:
 def found(item: MutableItem, *, settled: bool = True, confirmed_at: float = NOW, **more: object) -> Found:
     """Return the outcome that has this item."""
     facts: dict[str, object] = {"fresh": True, **more}
-    return Found(item, zone_of(item), settled, confirmed_at, **facts)  # type: ignore[arg-type]
+    return Found(item, content_of(item), settled, confirmed_at, **facts)  # type: ignore[arg-type]
 
 
 def question(text: str) -> Question:
@@ -200,12 +201,37 @@ class Get:
 
 
 class FakeDht:
-    """A DHT whose look-ups wait for the test, or end at once with what `items` has; `values` are immutable items."""
+    """A DHT whose look-ups wait for the test, or end at once with what `items` has; `values` are immutable items.
+
+    `salted` has the items with a salt by their targets. A look-up for one sends `salted_rpcs` requests if it finds it.
+    """
 
     def __init__(self, items: dict[ZoneId, MutableItem] | None = None) -> None:
         self.gets: list[Get] = []
         self.items = items
         self.values: dict[bytes, ImmutableItem] = {}
+        self.salted: dict[bytes, MutableItem] = {}
+        self.salted_rpcs = 4
+
+    def _end_pinned(self, get: Get) -> None:
+        """End the look-up of a pinned item as a node does: other values are counted."""
+        item, pinned = self.salted.get(get.wanted.target), get.wanted.pinned
+        assert pinned is not None
+        try:
+            if item is not None:
+                pinned.check(item.value)
+        except BadItem as error:
+            get.end(None, dropped={error.reason: 1}, rpc_count=min(30, get.wanted.rpc_max))
+            return
+        if item is None:
+            is_cut = get.wanted.rpc_max < 30
+            get.end(None, rpc_count=min(30, get.wanted.rpc_max), verdict=Verdict.BUDGET if is_cut else Verdict.COMPLETE)
+            return
+        if get.wanted.rpc_max < self.salted_rpcs:
+            get.end(None, rpc_count=get.wanted.rpc_max, verdict=Verdict.BUDGET)
+            return
+        get.on_item(item)
+        get.end(item, rpc_count=self.salted_rpcs, verdict=Verdict.FOUND)
 
     def get(
         self,
@@ -218,7 +244,9 @@ class FakeDht:
         future: asyncio.Future[GetOutcome] = asyncio.get_running_loop().create_future()
         get = Get(wanted, on_item, future, on_patient)
         self.gets.append(get)
-        if wanted.key is None and self.items is not None:
+        if wanted.pinned is not None and self.items is not None:
+            self._end_pinned(get)
+        elif wanted.key is None and self.items is not None:
             if wanted.target in self.values:
                 on_item(self.values[wanted.target])
             get.end()

@@ -224,6 +224,7 @@ class Commands:
                     "at": entry.at,
                     "is_refresh": entry.is_refresh,
                     "is_confirmed": entry.is_confirmed,
+                    "pinned": entry.pinned or None,
                 }
                 for entry in self._engine.overlay.reports
             ]

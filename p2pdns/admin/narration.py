@@ -17,7 +17,7 @@ from p2pdns.items.keys import ZoneId
 from p2pdns.overlay.finder import Overlay
 from p2pdns.overlay.ports import LookupReport
 from p2pdns.publishing.dates import date_of
-from p2pdns.resolver.steps import Fetch, Found, NotFound, ZoneOutcome
+from p2pdns.resolver.steps import Fetch, FetchPinned, Found, NotFound, ZoneOutcome
 from p2pdns.timing import Clock
 
 PAST_THE_FRONT = "this is the engine's own resolution; the answers that the front has in its cache are not used"
@@ -25,6 +25,7 @@ ADDRESSES_MAX = 20  # As many nodes hold an item; more would hide the rest of a 
 
 _VERDICTS = {
     Verdict.COMPLETE: "complete",
+    Verdict.FOUND: "over with the pinned item",
     Verdict.DEADLINE: "not complete, its time was over,",
     Verdict.BUDGET: "not complete, it had used up its requests,",
     Verdict.SPARSE: "not complete, nearer nodes than those that answered must exist,",
@@ -49,6 +50,16 @@ _LEFT_OUT = {
     "second-dname": "that are a second DNAME",
     "beside-cname": "beside a CNAME",
     "occluded": "hidden by a delegation or a DNAME",
+    "foreign-cell": "that belong in another shard",
+    "head-only": "that only the head may have",
+    "in-head": "of a type that the head has too",
+    "above-directory": "that would hide a directory",
+    "directory-too-deep": "that are a fourth directory above a name",
+    "second-directory": "that are a second directory at one name",
+    "directory-version": "that are a directory of another version",
+    "directory-bits": "that are a directory of too many shards",
+    "directory-flags": "that are a directory with unknown flags",
+    "directory-pins": "that are a directory with too few or too many pins",
 }
 
 
@@ -67,11 +78,17 @@ class Narration:
         self._copies_trouble = copies_trouble
         self._clock = clock
         self._shown: set[bytes] = set()
+        self._left_out: dict[tuple[str, int], None] = {}
         self._reported: set[int] = set()
         self._open: dict[int, int | None] = {}
 
-    def fetched(self, step: Fetch, outcome: ZoneOutcome) -> Iterator[str]:
+    def fetched(self, step: Fetch | FetchPinned, outcome: ZoneOutcome) -> Iterator[str]:
         """Yield the source of an item, what was verified and what was left out; or how the search for it failed."""
+        if isinstance(step, FetchPinned):
+            yield from self._pinned(step, outcome)
+            return
+        if step.looks_again:
+            yield f"the head of {step.zone_id} is looked up again: a newer one may pin other items"
         wanted = "its newest item" if step.settled else "any valid item of it"
         yield f"the zone of {step.zone_id} is needed: {wanted}"
         yield from self._source(outcome)
@@ -86,8 +103,26 @@ class Narration:
         yield f"verified: the key has signed these {size} bytes, {date}"
         if (trouble := self._copies_trouble(step.zone_id)) is not None:
             yield trouble
+        yield from self._told_left_out(outcome)
+
+    def _pinned(self, step: FetchPinned, outcome: ZoneOutcome) -> Iterator[str]:
+        """Yield how pinned items were found or missed, and what came with them."""
+        needed = step.needed
+        if not outcome.earlier:
+            yield f"{needed}: {'it is at hand' if isinstance(outcome, Found) else 'nobody is asked now'}"
+        for number, _ in outcome.earlier:
+            yield from self._source_of(number, outcome)
+        if isinstance(outcome, NotFound):
+            if (seconds := outcome.retry_at - self._clock()) > 0:
+                yield f"nobody is asked for it again in the next {seconds:.0f} s, unless it is put here"
+            return
+        yield from self._told_left_out(outcome)
+
+    def _told_left_out(self, outcome: Found) -> Iterator[str]:
         for reason, count in outcome.zone.dropped.items():
-            yield f"left out of the zone: {counted(count, 'record')} {_LEFT_OUT.get(reason, '')} ({reason})"
+            if (reason, count) not in self._left_out:
+                self._left_out[reason, count] = None
+                yield f"left out of the zone: {counted(count, 'record')} {_LEFT_OUT.get(reason, '')} ({reason})"
 
     def _source(self, outcome: ZoneOutcome) -> Iterator[str]:
         number = outcome.lookup
@@ -95,13 +130,16 @@ class Narration:
             held = isinstance(outcome, Found)
             yield "the engine holds it: nobody is asked" if held else "nobody is asked now"
             return
+        yield from self._source_of(number, outcome)
+
+    def _source_of(self, number: int, outcome: ZoneOutcome) -> Iterator[str]:
         if number in self._reported:
             return
         report = self._overlay.report_of(number)
         if report is not None:
             self._reported.add(number)
             self._open.pop(number, None)
-            yield from _told(report, f"look-up {number}")
+            yield from _told(report, f"look-up {number}{f' for {report.pinned}' if report.pinned else ''}")
             if report.first_ms is not None and not report.was_stored_here:
                 yield f"the first valid item came after {report.first_ms:.1f} ms"
             return

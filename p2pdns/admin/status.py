@@ -57,6 +57,7 @@ def status_of(engine: EngineParts, hint: str | None) -> dict[str, Any]:
             "succeeded": state.reader.commitments.succeeded_count,
         },
         "zones_unconfirmed": engine.overlay.unconfirmed_count,
+        "shards_at_hand": dict(zip(("items", "bytes"), engine.overlay.shards_at_hand, strict=True)),
         "publications_under_way": engine.publisher.waiting_count,
         "roll_back_protection": state.reader.roll_back_protection,
         "blocked_names": len(engine.block_lists.names),

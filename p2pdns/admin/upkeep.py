@@ -129,6 +129,7 @@ def holders_facts(found: Holders, unix: float) -> dict[str, Any]:
     return {
         "verdict": found.verdict.value,
         "newest_seq": found.newest_seq,
+        "divided": found.is_divided,
         "holders": [_holder_facts(one, unix) for one in found.nearest],
     }
 

@@ -55,7 +55,7 @@ def show(key: str, book: Book, config: Config, given: Given) -> None:
         found = asyncio.run(_ask_alone(config, key))
     else:
         found = settings.daemon(given.state_flag).call("holders", key=key)
-        found = {name: found[name] for name in ("verdict", "newest_seq", "holders")}
+        found = {name: found[name] for name in ("verdict", "newest_seq", "divided", "holders")}
     rows: list[dict[str, Any]] = found["holders"]
     if given.as_json:
         ui.json_result({"zone": key, "petname": book.name_of(key), **found})
@@ -71,7 +71,10 @@ def show(key: str, book: Book, config: Config, given: Given) -> None:
         raise Unavailable(what, place=key, hint=hint)
     if not given.as_json:
         ui.note(f"zone key: {book.shown(key)}")
-        ui.note(f"the newest edition, seq {found['newest_seq']}, is at {len(newest)} of {counted(len(rows), 'node')}")
+        what = "the head of the newest edition" if found["divided"] else "the newest edition"
+        ui.note(f"{what}, seq {found['newest_seq']}, is at {len(newest)} of {counted(len(rows), 'node')}")
+        if found["divided"]:
+            ui.note("the zone is divided: its shards are at other nodes, which are not shown")
         if older:
             ui.note(f"an older edition is at {counted(len(older), 'node')}: a reader that asks those first may show it")
 

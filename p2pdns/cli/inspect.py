@@ -22,12 +22,14 @@ from p2pdns.cli.starting import running_daemon
 from p2pdns.cli.verbs import Verb
 from p2pdns.clock import unix_now
 from p2pdns.config import Config
+from p2pdns.dns.name import Name
 from p2pdns.dns.zonefile import writing
-from p2pdns.errors import StrangerError, Unavailable, UsageError, abridged
+from p2pdns.errors import StrangerError, Unavailable, UsageError, abridged, counted
 from p2pdns.items.item import SEQ_PER_SECOND, VALUE_BYTES_READ_MAX, MutableItem
 from p2pdns.items.keys import KEY_BYTES, SIGNATURE_BYTES, ZoneId, ZoneKey
 from p2pdns.items.mistyped import fault_of, undressed
-from p2pdns.items.packet import zone_of
+from p2pdns.items.shards.directory import Directory
+from p2pdns.items.shards.head import Head, Unreadable
 from p2pdns.items.succession import commitment_of_zone
 from p2pdns.naming import ZONE_KEY_CHARACTERS
 from p2pdns.publishing.dates import date_of
@@ -131,17 +133,28 @@ def facts_of(inspected: Inspected, now: float, petname: str | None = None) -> di
     }
     facts = {name: value for name, value in known.items() if value is not None}
     try:
-        zone = zone_of(item)
+        head = Head.of(item)
     except StrangerError as trouble:
         # A key may sign any value, so one that is no zone is shown as bytes.
         return {**facts, "content": f"not a zone ({trouble})", "value": item.value.hex()}
+    # Of a divided zone this is the head: what lies in shards is not shown.
+    zone = head.zone
     until = item.signed_at_unix + zone.expire_seconds
     facts["fresh"] = until > now
     facts["fresh_until"] = date_of(int(until) * SEQ_PER_SECOND)
     facts["committed"] = commitment_of_zone(zone) is not None
-    facts["left_out"] = dict(zone.dropped)
+    if head.directories:
+        facts["directories"] = [_directory_text(found, item.key.apex) for found in head.directories.values()]
+    facts["left_out"] = dict(head.dropped)
     facts["records"] = writing.write(zone).splitlines()
     return facts
+
+
+def _directory_text(found: Directory | Unreadable, apex: Name) -> str:
+    owner = found.owner.text_in(apex)
+    if isinstance(found, Unreadable):
+        return f"{owner} cannot be read ({found.reason})"
+    return f"{owner} in {counted(found.shard_count, 'shard')}"
 
 
 def _shown(name: str, value: object) -> tuple[str, str]:

@@ -2,9 +2,10 @@
 
 Guarantees: every item kept is verified; a put is refused with the code that BEP 44 gives its fault, the cheap checks
 before the dear ones; the number of items, their bytes, the share of one prefix once the store is half full, the half
-that immutable items may take, and the signature checks a second are bounded, whatever arrives. An item that two
-prefixes have put, or that is here for a day, is *established*: it is never evicted for one that is neither. Does not
-know sockets, tokens (the caller says whether one is valid), the disk (`take_changes` and `load` serve it), or zones.
+that immutable items may take, the items of one key, and the signature checks a second are bounded, whatever arrives.
+An item that two prefixes have put, or that is here for a day, is *established*: it is never evicted for one that is
+neither, but for one of its own key. Does not know
+sockets, tokens (the caller says whether one is valid), the disk (`take_changes` and `load` serve it), or zones.
 
 Mutable values need not be byte strings (BEP 46 keeps a dictionary there). Such an item is kept and served like any
 other, but its `StoredItem.item` is None: no other part of p2pdns reads it.
@@ -17,29 +18,36 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from p2pdns.addresses import Address, is_non_public, storage_prefix_of
-from p2pdns.dht import bencode, krpc
+from p2pdns.dht import krpc
+from p2pdns.dht.keyed import ITEMS_OF_KEY_MAX, KeyedItems
 from p2pdns.dht.precedence import Precedence
 from p2pdns.dht.shares import OWN, Shares
-from p2pdns.dht.stored import Holding, Kept, Selected, StoredChange, StoredItem, StoredRow
+from p2pdns.dht.stored import (
+    Holding,
+    Kept,
+    Selected,
+    StoredChange,
+    StoredItem,
+    StoredRow,
+    check_sizes,
+    is_same,
+    stored_of,
+    verified_immutable,
+    verified_mutable,
+)
 from p2pdns.errors import BadItem, BadRequest
 from p2pdns.items.item import (
-    SALT_BYTES_MAX,
-    VALUE_BYTES_READ_MAX,
-    ImmutableItem,
     Item,
     MutableItem,
-    reduced_signature,
-    signing_buffer_of_form,
 )
-from p2pdns.items.keys import ZoneKey
-from p2pdns.items.succession import commitment_of
 from p2pdns.rates import PrefixRates, RateLimit
 
-VALUE_FORM_BYTES_MAX = 1_000  # BEP 44's limit on the bencoded form, for values that are no byte strings.
 RETENTION_S = 86_400.0  # BEP 44 suggests 2 h; publishers that re-put once a day are the common case.
 ITEMS_MAX = 16_384  # At 20 copies an item, 1,000 nodes keep 800,000 zones; loading them takes 4 s.
 BYTES_MAX = 12 * 2**20  # Of values and salts; with Python's overhead about 40 MB.
-NEW_KEYS_PER_SECOND, NEW_KEYS_BURST = 1.0, 64.0  # A prefix: a publisher's first day, not a flood.
+# A prefix, once the store is half full: a publisher's first day, not a flood. Before that there is room, and checks of
+# signatures bound what comes; but for immutable items, which have none.
+NEW_KEYS_PER_SECOND, NEW_KEYS_BURST = 1.0, 64.0
 CHECKS_PER_SECOND, CHECKS_BURST = 16.0, 256.0  # A prefix: signature checks, that is updates and new keys.
 ALL_CHECKS_PER_SECOND = 1_400.0  # A check takes 212 µs: this is 30 % of one core.
 ALL_CHECKS_BURST = 350.0  # A quarter of a second's worth: with a whole one the first second would take 60 %.
@@ -84,7 +92,12 @@ class Storage:
     """The items of one node, shared by its address families."""
 
     def __init__(
-        self, *, items_max: int = ITEMS_MAX, bytes_max: int = BYTES_MAX, heeds_commitments: bool = True
+        self,
+        *,
+        items_max: int = ITEMS_MAX,
+        bytes_max: int = BYTES_MAX,
+        heeds_commitments: bool = True,
+        items_of_key_max: int = ITEMS_OF_KEY_MAX,
     ) -> None:
         """Make an empty one; nodes of other programs do not heed commitments, nor do theirs in the simulator."""
         self._heeds_commitments = heeds_commitments
@@ -94,6 +107,7 @@ class Storage:
         self._measured_from: tuple[bytes, ...] = ()
         self._held: dict[bytes, _Held] = {}
         self._shares = Shares(items_max, bytes_max)
+        self._of_keys = KeyedItems(items_of_key_max)
         # Until when no item goes for a prefix that takes so much of the store: by (immutable, established).
         self._full: dict[tuple[bool, bool], tuple[float, float]] = {}
         self._changed: dict[bytes, None] = {}
@@ -120,7 +134,7 @@ class Storage:
 
     def put_own(self, item: Item, now: float) -> Kept:
         """Keep an item that this node itself is putting; the same rules of seq, but neither rate nor quota."""
-        stored = _stored(item)
+        stored = stored_of(item)
         held = self._live(stored.target, now)
         if held is not None:
             if isinstance(item, MutableItem):
@@ -137,7 +151,7 @@ class Storage:
     def _put(self, request: krpc.Put, address: Address, now: float, has_token: bool) -> Kept:
         # Sizes first, then the look-ups in tables: a signature check costs more than all of these together, and the
         # sender has proven nothing but an address.
-        _check_sizes(request)
+        check_sizes(request)
         if not has_token:
             raise BadRequest("bad-token", krpc.PROTOCOL_ERROR)
         prefix = storage_prefix_of(address)
@@ -147,7 +161,7 @@ class Storage:
         elif held.stored.key != (request.key if isinstance(request, krpc.PutMutable) else None):
             # The bytes of a key and a salt may spell a bencoded value. The first item stays.
             raise BadRequest("other-kind", krpc.PROTOCOL_ERROR)
-        elif isinstance(request, krpc.PutImmutable) or _is_same(held.stored, request):
+        elif isinstance(request, krpc.PutImmutable) or is_same(held.stored, request):
             # The same item may come with a cas that has become true: its first copy was accepted, the reply lost.
             self._refresh(held, prefix, now)
             return Kept(held.stored, False)
@@ -174,17 +188,23 @@ class Storage:
         size_bytes = len(request.value) + (len(request.salt) if isinstance(request, krpc.PutMutable) else 0)
         if self._shares.is_half_full and self._shares.is_over_quota(prefix, 1, size_bytes):
             raise BadRequest("quota", krpc.SERVER_ERROR)
-        if not self._new_keys.take(prefix, now):
+        if not self._is_cheap(request) and not self._new_keys.take(prefix, now):
             raise BadRequest("rate", krpc.SERVER_ERROR)
         self._leaving(size_bytes, prefix, now, is_immutable=isinstance(request, krpc.PutImmutable))
 
+    def _is_cheap(self, request: krpc.Put) -> bool:
+        """Return whether a new item costs its prefix a check of a signature alone, and none of its new keys."""
+        if isinstance(request, krpc.PutImmutable):
+            return False
+        return not self._shares.is_half_full or bool(request.salt and self._of_keys.has(request.key))
+
     def _verified(self, request: krpc.Put, prefix: str, now: float) -> StoredItem:
         if isinstance(request, krpc.PutImmutable):
-            return _immutable(request.value)
+            return verified_immutable(request.value)
         if not self._checks.take(prefix, now) or not self._all_checks.take(now):
             raise BadRequest("busy", krpc.SERVER_ERROR)
         try:
-            return _mutable(request)
+            return verified_mutable(request)
         except BadItem as error:
             self.counters[f"item-{error.reason}"] += 1
             raise BadRequest("bad-signature", krpc.BAD_SIGNATURE) from None
@@ -244,7 +264,7 @@ class Storage:
 
     def adopt(self, item: Item, now: float) -> bool:
         """Take a newer item in the place of one that is kept for others; return whether that was done."""
-        stored = _stored(item)
+        stored = stored_of(item)
         held = self._live(stored.target, now)
         if held is None or held.stored.key is None:
             return False
@@ -264,6 +284,7 @@ class Storage:
         held.put_at = now
         self._changed[held.stored.target] = None
         _note_prefix(held, prefix)
+        self._note_put(held)
         # An item belongs to the first prefix within its quota that put it. If it stayed with one over its quota,
         # putting strangers' items first would be a way to have them evicted.
         shares = self._shares
@@ -286,6 +307,8 @@ class Storage:
             held = replace(old, stored=stored, put_at=now, new_at=now)
             _note_prefix(held, prefix)
             held.prefix = OWN if prefix == OWN else old.prefix
+        if old is None and prefix != OWN and stored.key is not None:
+            self._make_room_of_key(stored.key)
         for leaving in self._leaving(stored.size_bytes, held.prefix, now, is_immutable=stored.key is None, old=old):
             self._remove(leaving)
             self.counters["evicted"] += 1
@@ -294,6 +317,17 @@ class Storage:
         self._insert(held)
         self._changed[stored.target] = None
         self.counters["put-stored"] += 1
+
+    def _make_room_of_key(self, key: bytes) -> None:
+        """Have a key give up the item that was put longest ago, if it has as many as it may."""
+        target = self._of_keys.leaving(key)
+        if target is not None:
+            self._remove(self._held[target])
+            self.counters["evicted-of-key"] += 1
+
+    def _note_put(self, held: _Held) -> None:
+        if held.stored.key is not None and held.prefix != OWN:
+            self._of_keys.put(held.stored.key, held.stored.target)
 
     def _insert(self, held: _Held) -> None:
         self._held[held.stored.target] = held
@@ -308,6 +342,10 @@ class Storage:
 
     def _charge(self, held: _Held, sign: int) -> None:
         self._shares.charge(held.prefix, held.size_bytes, sign, is_immutable=held.stored.key is None)
+        if sign > 0:
+            self._note_put(held)
+        elif held.stored.key is not None:
+            self._of_keys.remove(held.stored.key, held.stored.target)
 
     def _leaving(
         self, size_bytes: int, prefix: str, now: float, *, is_immutable: bool, old: _Held | None = None
@@ -411,8 +449,10 @@ class Storage:
             request: krpc.Put = krpc.PutImmutable(row.value, b"")
             if row.key:
                 request = krpc.PutMutable(row.key, row.seq, row.value, row.signature, b"", row.salt)
-            _check_sizes(request)
-            stored = _mutable(request) if isinstance(request, krpc.PutMutable) else _immutable(row.value)
+            check_sizes(request)
+            stored = (
+                verified_mutable(request) if isinstance(request, krpc.PutMutable) else verified_immutable(row.value)
+            )
             if stored.target != row.target:
                 raise BadItem("target-wrong")
         except (BadItem, BadRequest) as error:
@@ -437,50 +477,7 @@ class Storage:
         return True
 
 
-def _check_sizes(request: krpc.Put) -> None:
-    text = krpc.string_of(request.value)
-    limit, size = (VALUE_FORM_BYTES_MAX, len(request.value)) if text is None else (VALUE_BYTES_READ_MAX, len(text))
-    if size > limit:
-        raise BadRequest("value-too-big", krpc.VALUE_TOO_BIG, f"{size} bytes, {limit} allowed")
-    if isinstance(request, krpc.PutMutable):
-        if len(request.salt) > SALT_BYTES_MAX:
-            raise BadRequest("salt-too-big", krpc.SALT_TOO_BIG, f"{len(request.salt)} bytes, {SALT_BYTES_MAX} allowed")
-        # Nothing could ever supersede the largest seq, so nothing may carry it.
-        if request.seq == krpc.SEQ_MAX:
-            raise BadRequest("seq-reserved", krpc.PROTOCOL_ERROR)
-
-
 def _note_prefix(held: _Held, prefix: str) -> None:
     """Note that `prefix` has put an item, if it is the second one that did."""
     if prefix not in (OWN, held.prefix) and not held.other_prefix:
         held.other_prefix = prefix
-
-
-def _is_same(stored: StoredItem, request: krpc.PutMutable) -> bool:
-    return (stored.seq, stored.value, stored.signature) == (request.seq, request.value, request.signature)
-
-
-def _stored(item: Item) -> StoredItem:
-    form = bencode.encode(item.value)
-    if isinstance(item, ImmutableItem):
-        return StoredItem(item.target, form, item=item)
-    # Made once for each item that is kept, whose signature was checked for more than this costs.
-    commitment = commitment_of(item)
-    return StoredItem(item.target, form, item.key.raw, item.seq, item.signature, item.salt, item, commitment)
-
-
-def _immutable(value: bytes) -> StoredItem:
-    text = krpc.string_of(value)
-    target = krpc.PutImmutable(value, b"").target
-    return StoredItem(target, value, item=None if text is None else ImmutableItem(text))
-
-
-def _mutable(request: krpc.PutMutable) -> StoredItem:
-    text = krpc.string_of(request.value)
-    if text is not None:
-        return _stored(MutableItem.verified(request.key, request.seq, text, request.signature, request.salt))
-    key = ZoneKey.verified(request.key)
-    signature = reduced_signature(request.signature)
-    if not key.verify(signature, signing_buffer_of_form(request.seq, request.value, request.salt)):
-        raise BadItem("signature-wrong")
-    return StoredItem(request.target, request.value, key.raw, request.seq, signature, request.salt)

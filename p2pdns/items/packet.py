@@ -15,7 +15,7 @@ from p2pdns.dns.labels import HEADER_BYTES, MESSAGE_BYTES_MAX
 from p2pdns.dns.message import Message, RRset, records_of, type_text
 from p2pdns.dns.message.wire import compose
 from p2pdns.dns.name import Name
-from p2pdns.dns.registry import COMMITMENT, Flag
+from p2pdns.dns.registry import COMMITMENT, DIRECTORY, Flag
 from p2pdns.dns.zone import Zone
 from p2pdns.errors import BadItem, FormatError, ZoneFileError
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, VALUE_BYTES_WRITE_MAX, MutableItem
@@ -41,10 +41,16 @@ class PacketSize:
 
 
 def zone_of(item: MutableItem) -> Zone:
-    """Return the zone that an item holds; BadItem where its value is no DNS message."""
+    """Return the whole zone that an item holds; BadItem where its value is no DNS message, or a divided zone's head.
+
+    A head alone would deny the names that are in shards; `items/shards` reads it.
+    """
     if item.salt:
         raise BadItem("zone-with-salt", "a zone is the item of its key without a salt")
-    return Zone.verified(item.key.apex, item.value, item.seq)
+    zone = Zone.verified(item.key.apex, item.value, item.seq)
+    if any(record.rtype == DIRECTORY for record in zone.made):
+        raise BadItem("zone-divided", "the item is the head of a divided zone")
+    return zone
 
 
 def compose_packet(

@@ -19,7 +19,7 @@ from p2pdns.dns.zone import Zone
 from p2pdns.errors import BadItem, KeyFileError
 from p2pdns.items.item import VALUE_BYTES_WRITE_MAX, ImmutableItem, MutableItem
 from p2pdns.items.keys import KEY_BYTES, SIGNATURE_BYTES, SecretKey, ZoneKey
-from p2pdns.items.packet import compose_packet, zone_of
+from p2pdns.items.packet import compose_packet
 
 DIGEST_BYTES = 32  # SHA-256 of the next key.
 TARGET_BYTES = 20
@@ -162,11 +162,11 @@ def with_commitment(
 
 
 def commitment_of(item: MutableItem) -> Commitment | None:
-    """Return the commitment that an item carries; None where it has none or is no zone."""
+    """Return the commitment that an item carries, a whole zone or a head; None where it has none or is no zone."""
     if item.salt or _TYPE not in item.value:
         return None
     try:
-        return commitment_of_zone(zone_of(item))
+        return commitment_of_zone(Zone.verified(item.key.apex, item.value, item.seq))
     except BadItem:
         return None
 

@@ -84,6 +84,8 @@ class Families:
         ]
         for index, get in enumerate(gets):
             get.add_done_callback(partial(is_patient, index))
+        if wanted.pinned is not None:
+            return _started(_first_found(gets, present))
         return _joined(gets, partial(merged_get, present=present))
 
     def put(
@@ -178,6 +180,20 @@ def merged_get(outcomes: Sequence[GetOutcome], present: Present) -> GetOutcome:
         copies={address: item for outcome in outcomes for address, item in outcome.copies.items()},
         nearest=tuple(contact for outcome in outcomes for contact in outcome.nearest),
     )
+
+
+async def _first_found(gets: Sequence[asyncio.Future[GetOutcome]], present: Present) -> GetOutcome:
+    """Return the outcome of a get of a pinned item: that of the first family that has it, else that of all of them."""
+    try:
+        for get in asyncio.as_completed(gets):
+            outcome = await get
+            if outcome.item is not None:
+                # A family that is stopped tells no count. It has been at work for as long as the other one.
+                return replace(outcome, rpc_count=outcome.rpc_count * len(gets))
+        return merged_get([get.result() for get in gets], present)
+    finally:
+        for part in gets:
+            part.cancel()
 
 
 def _editions_of(outcomes: Sequence[GetOutcome]) -> tuple[MutableItem, ...]:

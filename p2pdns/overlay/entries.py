@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
 
 from p2pdns.addresses import give_back, is_over_share
 from p2pdns.dht.node.values import GetOutcome
 from p2pdns.dns.zone import Zone
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneId
+from p2pdns.items.shards.content import ZoneContent
+from p2pdns.items.shards.partial import PartialZone
+from p2pdns.items.shards.pinned import Pinned
 from p2pdns.overlay.ports import KeptCommitment, LookupReport, Mark
 from p2pdns.resolver.steps import Budget, Missing
 from p2pdns.timing import Timer
@@ -45,7 +50,7 @@ class LookupUnderWay:
     first: asyncio.Future[None]
     done: asyncio.Future[None]
     item: MutableItem | None = None
-    zone: Zone | None = None
+    zone: Zone | PartialZone | None = None
     rpc_count: int = 0
     started_at: float = 0.0
     first_s: float | None = None
@@ -72,12 +77,13 @@ class KnownZone:
     `mark`: the highest seq of the key that was ever shown; its item may be lost. `waiters`: questions that wait for
     room; a look-up that another question begins serves them too. `asked_by`: the client prefix that asked last. `kept`:
     the commitment that is kept of the key. `refusal`: why the last look-up adopted an item no further, ODD or CONFLICT.
+    `looked_again_at`: when it was last looked up because shards were missing.
     `shown`: the zone of a key that has followed this one, as it is and under this key.
     """
 
     zone_id: ZoneId
     item: MutableItem | None = None
-    zone: Zone | None = None
+    zone: Zone | PartialZone | None = None
     mark: Mark | None = None
     shown_count: int = 0
     was_settled: bool = False
@@ -85,6 +91,7 @@ class KnownZone:
     is_unconfirmed: bool = False
     confirmed_at: float = NEVER
     asked_at: float = NEVER
+    looked_again_at: float = NEVER
     lookup: LookupUnderWay | None = None
     failure: Missing | None = None
     retry_at: float = NEVER
@@ -94,7 +101,7 @@ class KnownZone:
     asked_by: str = ""
     kept: KeptCommitment | None = None
     refusal: Missing | None = None
-    shown: tuple[Zone, Zone] | None = None
+    shown: tuple[ZoneContent, ZoneContent] | None = None
 
     @property
     def was_absent(self) -> bool:
@@ -121,10 +128,33 @@ class KnownZone:
     def begun(self, lookup: LookupUnderWay) -> None:
         """Note the look-up that has begun, and wake the questions that wait for one."""
         self.lookup = lookup
-        for started in self.waiters:
-            if not started.done():
-                started.set_result(None)
-        self.waiters.clear()
+        wake(self.waiters)
+
+    def with_shards_at_hand(self, zone: Zone | PartialZone) -> Zone | PartialZone:
+        """Return a zone with all that is at hand and that it pins too: no look-up is needed for that."""
+        if not isinstance(zone, PartialZone):
+            return zone
+        known = None if self.lookup is None else self.lookup.zone
+        for other in (known, self.zone):
+            if isinstance(other, PartialZone) and other is not zone:
+                zone = zone.with_items_of(other)
+        return zone
+
+    def has_items(self, items: Iterable[Pinned]) -> bool:
+        """Return whether all of these items are at hand."""
+        zones = (self.zone, None if self.lookup is None else self.lookup.zone)
+        held = [zone for zone in zones if isinstance(zone, PartialZone)]
+        return all(any(zone.has(wanted) for zone in held) for wanted in items)
+
+    def value_found(self, wanted: Pinned, value: bytes) -> None:
+        """Take a pinned value into the zone in hand, and into the one that a look-up has found; BadItem if it is bad.
+
+        A zone of which the head does not pin it stays as it is.
+        """
+        if isinstance(self.zone, PartialZone):
+            self.zone = self.zone.with_value(wanted, value)
+        if self.lookup is not None and isinstance(self.lookup.zone, PartialZone):
+            self.lookup.zone = self.lookup.zone.with_value(wanted, value)
 
     def stop_refresh(self) -> None:
         """Cancel the timer of the next refresh."""
@@ -193,7 +223,15 @@ class Absences:
         self._kept.clear()
 
 
-def refresh_seconds(zone: Zone | None) -> float:
+def wake(waiters: list[asyncio.Future[None]]) -> None:
+    """Wake the questions that wait for a look-up to begin."""
+    for started in waiters:
+        if not started.done():
+            started.set_result(None)
+    waiters.clear()
+
+
+def refresh_seconds(zone: Zone | PartialZone | None) -> float:
     """Return for how long an item of this content is taken for the newest before the overlay is asked again."""
     if zone is None:
         return REFRESH_S_MAX
@@ -221,11 +259,24 @@ def make_room(entries: OrderedDict[bytes, KnownZone], absences: Absences, count_
         del entries[entry.zone_id.raw]
 
 
+class Seeker(Protocol):
+    """That for which a question waits until a look-up begins: a zone, or pinned items of one."""
+
+    waiters: list[asyncio.Future[None]]
+
+    @property
+    def lookup(self) -> LookupUnderWay | None: ...
+
+    @property
+    def was_absent(self) -> bool: ...
+
+
 @dataclass(slots=True, eq=False)
 class _Waiter:
-    entry: KnownZone
+    entry: Seeker
     budget: Budget
     started: asyncio.Future[None]
+    start: Callable[[Budget], None]
 
 
 class _Line:
@@ -300,9 +351,13 @@ class Slots:
 
     async def begun(self, entry: KnownZone, budget: Budget, timeout_s: float) -> bool:
         """Wait for a slot; return whether a look-up of the key was begun, for this question or for another."""
-        waiter = _Waiter(entry, budget, asyncio.get_running_loop().create_future())
+        return await self.begun_by(entry, partial(self._start, entry), budget, timeout_s)
+
+    async def begun_by(self, seeker: Seeker, start: Callable[[Budget], None], budget: Budget, timeout_s: float) -> bool:
+        """Wait for a slot and have the look-up begun by `start`; return whether one was begun, here or elsewhere."""
+        waiter = _Waiter(seeker, budget, asyncio.get_running_loop().create_future(), start)
         self._lines.setdefault(budget.client_prefix, _Line()).append(waiter)
-        entry.waiters.append(waiter.started)
+        seeker.waiters.append(waiter.started)
         try:
             await asyncio.wait({waiter.started}, timeout=max(0.0, timeout_s))
         finally:
@@ -374,7 +429,7 @@ class Slots:
                 if not waiter.started.done():
                     waiter.started.set_result(None)
                 if waiter.entry.lookup is None:
-                    self._start(waiter.entry, waiter.budget)
+                    waiter.start(waiter.budget)
         finally:
             self._is_serving = False
 

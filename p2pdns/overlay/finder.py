@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict, deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
 
-from p2pdns.dht.lookup.search import ODD
-from p2pdns.dht.node.values import GetOutcome
-from p2pdns.dns.life import FAILURE_S_MAX, FAILURE_S_MIN
-from p2pdns.dns.zone import Zone
 from p2pdns.errors import BadItem
 from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.items.keys import ZoneId
-from p2pdns.items.packet import zone_of
-from p2pdns.limits import QUESTION_RPCS_MAX, QUESTION_S_MAX
+from p2pdns.items.shards.content import content_of
+from p2pdns.limits import QUESTION_S_MAX
 from p2pdns.overlay import ports
 from p2pdns.overlay.commitments import OddItems
 from p2pdns.overlay.entries import (
@@ -29,30 +26,30 @@ from p2pdns.overlay.entries import (
     Absences,
     KnownZone,
     LookupUnderWay,
-    Slots,
     make_room,
     refresh_seconds,
-    report_of,
 )
 from p2pdns.overlay.inhand import InHand
+from p2pdns.overlay.lookups import Lookups
 from p2pdns.overlay.marks import Marks
 from p2pdns.overlay.parts import is_part, zone_id_of
-from p2pdns.overlay.ports import Gets, LookupReport, Mark, ReaderState, Tell
-from p2pdns.overlay.successions import Successions
+from p2pdns.overlay.pinned import PinnedItems
+from p2pdns.overlay.ports import Gets, LookupReport, Mark, Means, ReaderState, Tell
+from p2pdns.overlay.successions import Successions, rest_of
 from p2pdns.resolver.names import tag_of_zone
-from p2pdns.resolver.steps import Budget, Found, Missing, NotFound, ZoneOutcome
+from p2pdns.resolver.steps import Budget, FetchPinned, Found, Missing, NotFound, ZoneOutcome
 from p2pdns.timing import Clock, Later, UnixClock
 
 ENTRIES_MAX = 2_048  # Zones kept parsed: about 20 kB each; their items stay in the reader's database anyway.
 INVALIDATED_AT_ONCE = 256  # Tags in one frame to the front: some 10 kB.
-REPORTS_MAX = 256  # Look-ups that `lookups` shows.
 COLD_GETS_MAX = 64  # In flight for the node: at α = 4, what a socket buffer holds of their replies.
 COLD_GETS_PER_PREFIX_MAX = 8  # So that the questions of one network leave room for those of others.
 REFRESHES_MAX = 16  # Look-ups in the background at once; they may wait, questions may not.
 LOOKUP_RPCS_MIN = 24  # With fewer RPCs a look-up cannot ask the 20 nearest contacts, so it is not begun.
 PREFETCH_SHARE = 0.85  # Of the time to the next refresh: the front prefetches in the last tenth of an answer's life.
+# Between two look-ups of a head whose shards cannot be found: a zone may claim thousands that were never put.
+LOOK_AGAIN_S_MIN = 5.0
 REFRESH_RETRY_S = 5.0  # How long a refresh waits for room.
-INCOMPLETE_S_MAX = 30.0  # With an item in hand, the next attempt is worth its cost sooner than without.
 # An item in hand is shown if the network is silent for this long: a working network answers in a tenth of it.
 HELD_WAIT_S = 0.2
 SHOWN_TRIES_MAX = 3  # During the commit of a mark, others may see a newer item; then that one is shown instead.
@@ -77,34 +74,46 @@ class Overlay:
         held_wait_s: float = HELD_WAIT_S,
     ) -> None:
         self.on_invalidate = on_invalidate
-        self.reports: deque[LookupReport] = deque(maxlen=REPORTS_MAX)
         self.counters: Counter[str] = Counter()
-        self._network = network
         self._clock = clock
-        self._unix_clock = unix_clock
         self._marks = Marks(state, clock, unix_clock, tell)
         self._commitments = OddItems(state, self._marks, self.counters, tell)
         self._in_hand = InHand(state, self._marks, self._commitments, clock, self.counters)
+        means = Means(clock, unix_clock, tell, self.counters, self._spawn)
         self._successions = Successions(
+            means,
             network,
             state.commitments,
-            clock=clock,
             later=later,
-            tell=tell,
-            counters=self.counters,
-            spawn=self._spawn,
             is_kept_alive=self._marks.is_kept_alive,
             on_revealed=self._revealed,
         )
-        self._tell = tell
         self._later = later
         self._entry_count_max = entry_count_max
         self._held_wait_s = held_wait_s
         self._entries: OrderedDict[bytes, KnownZone] = OrderedDict()
         self._absences = Absences()
-        self._slots = Slots(cold_get_count_max, cold_get_count_per_prefix_max, self._start)
-        self._refresh_count = 0
-        self._lookup_count = 0
+        self._lookups = Lookups(
+            means,
+            network,
+            self._in_hand,
+            self._marks,
+            self._commitments,
+            # Whoever makes an overlay may say later what is to be told.
+            invalidate=lambda tags: self.on_invalidate(tags),
+            arm_refresh=self._arm_refresh,
+            look_for_next_key=self._successions.look_at_once,
+            cold_get_count_max=cold_get_count_max,
+            cold_get_count_per_prefix_max=cold_get_count_per_prefix_max,
+        )
+        self._pinned = PinnedItems(
+            means,
+            network,
+            self._lookups.slots,
+            reports=self._lookups.reports,
+            next_number=self._lookups.next_number,
+            is_current=lambda entry: self._entries.get(entry.zone_id.raw) is entry,
+        )
         # Tasks in the order of their start: the order of a set would differ between runs with the same seed.
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._is_closed = False
@@ -127,6 +136,18 @@ class Overlay:
                 break
         return outcome
 
+    async def pinned(self, step: FetchPinned, budget: Budget) -> ZoneOutcome:
+        """Find pinned items of a divided zone, and return the zone with them; NotFound where one is missing.
+
+        The look-up for the items is the first of the outcome's `earlier`, if there was one.
+        """
+        gotten = await self._pinned.found(self._entry(step.pinned_by), step.needed, budget)
+        spent = {gotten.lookup: gotten.rpc_count} if gotten.lookup else {}
+        if gotten.missing is not None:
+            return NotFound(gotten.missing, gotten.retry_at, earlier=tuple(spent.items()))
+        outcome = await self.zone(step.zone_id, step.settled, rest_of(budget, spent))
+        return replace(outcome, earlier=(*spent.items(), *outcome.earlier))
+
     async def _best(self, entry: KnownZone, settled: bool, budget: Budget) -> ZoneOutcome:
         entry.asked_at, entry.asked_by = self._clock(), budget.client_prefix
         if budget.is_prefetch:
@@ -134,17 +155,22 @@ class Overlay:
             # No client waits for a prefetch, so there is time for the end of a look-up.
             settled = True
         last: LookupUnderWay | None = None
+        looks_again = budget.looks_again and self._clock() - entry.looked_again_at >= LOOK_AGAIN_S_MIN
+        if looks_again:
+            entry.looked_again_at = self._clock()
         while not self._is_closed:
-            if (known := self._in_hand.known(entry, last)) is not None:
+            # A head whose shards cannot be found is looked up in spite of its confirmation.
+            is_known_enough = last is not None or not looks_again
+            if is_known_enough and (known := self._in_hand.known(entry, last)) is not None:
                 return known
             # A look-up that a smaller budget cut short is made again, on the budget of this question.
             was_own = last is not None and last.rpc_max >= budget.rpc_max
             if was_own or budget.cold_get_max <= 0 or budget.rpc_max < LOOKUP_RPCS_MIN:
                 return self._in_hand.best(entry, last, Missing.BUDGET)
             if entry.lookup is None:
-                if self._slots.has_room(budget):
-                    self._start(entry, budget)
-                elif not await self._slots.begun(entry, budget, budget.deadline - self._clock()):
+                if self._lookups.slots.has_room(budget):
+                    self._lookups.start(entry, budget)
+                elif not await self._lookups.slots.begun(entry, budget, budget.deadline - self._clock()):
                     break
             if (lookup := entry.lookup) is None:
                 continue
@@ -159,6 +185,8 @@ class Overlay:
             return
         zone_id = zone_id_of(item)
         if not is_part(item, zone_id):
+            if self._pinned.arrived(item) is not None:
+                self.on_invalidate((tag_of_zone(zone_id),))
             return
         entry = self._entries.get(zone_id.raw)
         if entry is None:
@@ -173,14 +201,14 @@ class Overlay:
         had_failed = entry.failure is not None
         entry.forgive()
         if entry.item is not None and self._in_hand.is_better(entry, item, entry.item):
-            self._spawn(self._adopt_arrived(entry, item))
+            self._spawn(self._lookups.adopt_arrived(entry, item))
         elif had_failed:
             self.on_invalidate((tag_of_zone(zone_id),))
 
     def published(self, item: MutableItem) -> None:
         """Take an item that this node published, and that is committed already, for the newest."""
         try:
-            zone = zone_of(item)
+            zone = content_of(item)
         except BadItem:
             # A publisher may store an item that is no zone. Readers see no zone then, here as elsewhere.
             return
@@ -192,6 +220,7 @@ class Overlay:
         if self._commitments.is_due(entry, item):
             self._spawn(self._commitments.keep(entry, item))
         if entry.item is None or not self._in_hand.is_better(entry, entry.item, item):
+            zone = entry.with_shards_at_hand(zone)
             entry.item, entry.zone, entry.mark, entry.is_own = item, zone, Mark(item.seq), True
             entry.confirm(self._clock())
         self.on_invalidate((tag_of_zone(zone_id),))
@@ -201,7 +230,9 @@ class Overlay:
         entries = list(self._entries.values()) if zone_id is None else self._successions.way(zone_id, self._entry)
         if zone_id is None:
             self._absences.clear()
+            self._pinned.forgive()
         for entry in entries:
+            self._pinned.forgive(entry.zone_id)
             entry.forgive()
             entry.confirmed_at = NEVER
         if zone_id is not None:
@@ -211,6 +242,7 @@ class Overlay:
         """Forget all failures, because there are contacts to ask now."""
         zone_ids = [
             *self._absences.zone_ids(),
+            *self._pinned.forgive(),
             *(entry.zone_id for entry in self._entries.values() if entry.failure is not None),
         ]
         self._absences.clear()
@@ -218,6 +250,11 @@ class Overlay:
             entry.forgive()
         for first in range(0, len(zone_ids), INVALIDATED_AT_ONCE):
             self.on_invalidate(tuple(map(tag_of_zone, zone_ids[first : first + INVALIDATED_AT_ONCE])))
+
+    @property
+    def reports(self) -> deque[LookupReport]:
+        """The look-ups that ended last."""
+        return self._lookups.reports
 
     @property
     def refused(self) -> list[tuple[ZoneId, Missing]]:
@@ -235,13 +272,19 @@ class Overlay:
 
     def under_way(self, number: int) -> LookupUnderWay | None:
         """Return a look-up that has not ended."""
-        lookups = (entry.lookup for entry in self._entries.values())
+        lookups = (*(entry.lookup for entry in self._entries.values()), *self._pinned.under_way())
         return next((lookup for lookup in lookups if lookup is not None and lookup.number == number), None)
+
+    @property
+    def shards_at_hand(self) -> tuple[int, int]:
+        """How many items of divided zones are at hand beside their heads, and their bytes."""
+        return self._pinned.at_hand
 
     def forget(self, zone_id: ZoneId) -> None:
         """Drop the entry of a zone and its failures; its mark is cleared by the state."""
         entry = self._entries.pop(zone_id.raw, None)
         self._absences.forget(zone_id)
+        self._pinned.forgive(zone_id)
         self._successions.forget(zone_id)
         if entry is not None:
             entry.stop_refresh()
@@ -255,7 +298,7 @@ class Overlay:
     async def close(self) -> None:
         """End every look-up and timer."""
         self._is_closed = True
-        self._slots.count_max = 0
+        self._lookups.slots.count_max = 0
         self._successions.close()
         for entry in self._entries.values():
             entry.stop_refresh()
@@ -309,167 +352,12 @@ class Overlay:
         if entry.item is None or not is_nearly_over or self._clock() < entry.retry_at or self._is_closed:
             return
         if entry.lookup is None:
-            if self._refresh_count >= REFRESHES_MAX:
+            if self._lookups.refresh_count >= REFRESHES_MAX:
                 return
             self.counters["prefetches"] += 1
-            self._start(entry, None)
+            self._lookups.start(entry, None)
         assert entry.lookup is not None, "it is under way"
         await asyncio.wait({entry.lookup.done}, timeout=max(0.0, budget.deadline - self._clock()))
-
-    # Looking up.
-
-    def _start(self, entry: KnownZone, budget: Budget | None) -> None:
-        """Start a look-up for a question, with its budget, or without one as a refresh by the node."""
-        future = asyncio.get_running_loop().create_future
-        self._lookup_count += 1
-        rpc_max = QUESTION_RPCS_MAX if budget is None else min(budget.rpc_max, QUESTION_RPCS_MAX)
-        prefix = None if budget is None else budget.client_prefix
-        lookup = LookupUnderWay(self._lookup_count, rpc_max, prefix, future(), future(), started_at=self._clock())
-        entry.begun(lookup)
-        if prefix is None:
-            self._refresh_count += 1
-        else:
-            self._slots.take(lookup)
-        # The first requests leave now: they need not wait for other work of this round of the loop.
-        self._spawn(self._run(entry, lookup, self._begun(entry, lookup)))
-
-    def _begun(self, entry: KnownZone, lookup: LookupUnderWay) -> Awaitable[GetOutcome]:
-        wanted = self._in_hand.wanted(entry, lookup)
-        try:
-            return self._network.get(
-                wanted,
-                on_item=lambda item: self._item_found(entry, lookup, item),
-                on_patient=lambda: self._slots.ease(lookup),
-            )
-        except Exception as error:
-            # Handled like a look-up that breaks off later, so that the waiting questions are woken in the same way.
-            broken: asyncio.Future[GetOutcome] = asyncio.get_running_loop().create_future()
-            broken.set_exception(error)
-            return broken
-
-    async def _run(self, entry: KnownZone, lookup: LookupUnderWay, begun: Awaitable[GetOutcome]) -> None:
-        confirmed: MutableItem | None = None
-        try:
-            confirmed = await self._conclude(entry, lookup, await begun)
-        except Exception as error:
-            # After any error the waiting questions are woken, and the next questions do not repeat the look-up at once.
-            self._tell("look-up broke off", key=entry.zone_id, reason=repr(error))
-            self.counters["lookups-broken-off"] += 1
-            entry.fail(Missing.UNREACHABLE, self._clock(), FAILURE_S_MIN, FAILURE_S_MAX)
-            # The item may have been shown already, and then no older one may be shown.
-            self._take(entry, lookup.item, lookup.zone)
-        finally:
-            self._end(entry, lookup)
-        if confirmed is not None:
-            await self._marks.confirmed(entry, confirmed)
-
-    def _item_found(self, entry: KnownZone, lookup: LookupUnderWay, item: MutableItem | ImmutableItem) -> None:
-        if not isinstance(item, MutableItem) or not is_part(item, entry.zone_id):
-            return
-        if self._marks.is_below(entry, item):
-            self.counters["items-below-the-mark"] += 1
-            return
-        if lookup.refusal is Missing.CONFLICT or self._commitments.is_refused(entry, lookup, item):
-            return
-        if lookup.item is not None and not self._in_hand.is_better(entry, item, lookup.item):
-            return
-        try:
-            zone = zone_of(item)
-        except BadItem as error:
-            self.counters[f"item-{error.reason}"] += 1
-            return
-        shown = entry.item if lookup.item is None else lookup.item
-        lookup.item, lookup.zone = item, zone
-        # An older item that was shown, provisional or settled, must not stay in the front's cache: a newer one exists.
-        if shown is not None and self._in_hand.is_better(entry, item, shown):
-            self.on_invalidate((tag_of_zone(entry.zone_id),))
-        if not lookup.first.done():
-            lookup.first_s = self._clock() - lookup.started_at
-            lookup.first.set_result(None)
-            self._slots.ease(lookup)
-
-    async def _conclude(self, entry: KnownZone, lookup: LookupUnderWay, outcome: GetOutcome) -> MutableItem | None:
-        """Take the outcome of a look-up: commit the mark first, then let questions see the item.
-
-        Return the item that it confirmed, if any.
-        """
-        lookup.rpc_count, had_commitment = outcome.rpc_count, entry.kept is not None
-        if outcome.item is not None:
-            self._item_found(entry, lookup, outcome.item)
-        if outcome.dropped.get(ODD):
-            self.counters["items-odd"] += outcome.dropped[ODD]
-            lookup.refusal = Missing.ODD
-        if self._commitments.is_conflict(entry, outcome.editions):
-            lookup.contradict()
-        entry.refusal = lookup.refusal
-        if lookup.item is not None and lookup.zone is not None:
-            is_settled = outcome.complete and outcome.confirmation.is_of(lookup.item)
-            if is_settled and not lookup.refusal and self._commitments.is_due(entry, lookup.item):
-                # Both are in one commit: a crash must not leave a settled item whose commitment is forgotten.
-                kept = self._commitments.keep(entry, lookup.item)
-                await asyncio.gather(kept, self._raise(entry, lookup.item, lookup.zone, is_settled))
-            else:
-                await self._raise(entry, lookup.item, lookup.zone, is_settled)
-        now = self._clock()
-        # A look-up that found nothing newer confirms no item: perhaps no contact held the zone, or the holders were
-        # silent.
-        has_word = entry.item is not None and (
-            entry.is_own or (outcome.complete and outcome.confirmation.is_of(entry.item))
-        )
-        is_confirmed = has_word and lookup.refusal is None
-        self.reports.append(report_of(entry, lookup, outcome, is_confirmed, self._unix_clock()))
-        if entry.item is not None and is_confirmed:
-            if entry.item is not lookup.item and self._commitments.is_due(entry, entry.item):
-                await self._commitments.keep(entry, entry.item)
-            entry.forgive()
-            entry.confirm(now)
-        elif entry.item is not None:
-            entry.is_unconfirmed = True
-            entry.fail(lookup.refusal or Missing.ABSENT, now, FAILURE_S_MIN, INCOMPLETE_S_MAX)
-        elif lookup.refusal or lookup.rpc_max >= QUESTION_RPCS_MAX or outcome.rpc_count < lookup.rpc_max:
-            # A look-up that one question's budget cut short proves nothing for the next question.
-            reason = Missing.ABSENT if entry.mark is None else Missing.OLDER
-            reason = reason if outcome.answered_count else Missing.UNREACHABLE
-            entry.fail(lookup.refusal or reason, now, FAILURE_S_MIN, FAILURE_S_MAX)
-        if lookup.refusal or (outcome.complete and not has_word) or (entry.kept is not None and not had_commitment):
-            self._successions.look_at_once(entry)
-        if entry.item is not None:
-            self._arm_refresh(entry, refresh_seconds(entry.zone))
-        return entry.item if is_confirmed else None
-
-    async def _raise(self, entry: KnownZone, item: MutableItem, zone: Zone, is_settled: bool) -> None:
-        """Take a newer item, after its commit if its key has a mark; a first mark is made when the item is shown."""
-        if entry.item is not None and not self._in_hand.is_better(entry, item, entry.item):
-            return
-        if entry.mark is not None and not self._marks.present(entry).is_ahead(item.seq):
-            confirmed_unix = self._unix_clock() if is_settled else self._marks.confirmed_unix(entry)
-            await self._marks.raised(entry, item, confirmed_unix)
-        # A still newer item may have come during the commit, which `_take` then keeps.
-        self._take(entry, item, zone)
-
-    def _take(self, entry: KnownZone, item: MutableItem | None, zone: Zone | None) -> None:
-        if item is None or self._marks.is_below(entry, item) or self._commitments.refuses(entry, item):
-            return
-        if entry.item is None or self._in_hand.is_better(entry, item, entry.item):
-            entry.item, entry.zone = item, zone
-
-    async def _adopt_arrived(self, entry: KnownZone, item: MutableItem) -> None:
-        try:
-            await self._raise(entry, item, zone_of(item), False)
-        except Exception as error:
-            self._tell("item that arrived not adopted", key=item.key, reason=repr(error))
-            return
-        self.on_invalidate((tag_of_zone(entry.zone_id),))
-
-    def _end(self, entry: KnownZone, lookup: LookupUnderWay) -> None:
-        entry.lookup = None
-        for event in (lookup.first, lookup.done):
-            if not event.done():
-                event.set_result(None)
-        if lookup.is_refresh:
-            self._refresh_count -= 1
-        else:
-            self._slots.release(lookup)
 
     # Refreshing.
 
@@ -486,11 +374,11 @@ class Overlay:
         is_asked = entry.asked_at + refresh_seconds(entry.zone) + QUESTION_S_MAX >= self._clock()
         if self._is_closed or entry.lookup is not None or not is_current or not is_asked:
             return
-        if self._refresh_count >= REFRESHES_MAX:
+        if self._lookups.refresh_count >= REFRESHES_MAX:
             self._arm_refresh(entry, REFRESH_RETRY_S)
             return
         self.counters["refreshes"] += 1
-        self._start(entry, None)
+        self._lookups.start(entry, None)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

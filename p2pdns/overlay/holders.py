@@ -13,7 +13,11 @@ from p2pdns.addresses import Address
 from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.node.values import Inquiry, InquiryOutcome
 from p2pdns.dht.routing.ids import is_id_allowed
+from p2pdns.errors import BadItem
+from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneId
+from p2pdns.items.shards.content import content_of
+from p2pdns.items.shards.partial import PartialZone
 from p2pdns.overlay.parts import key_of, parts_of
 from p2pdns.overlay.ports import Asks
 
@@ -38,10 +42,14 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Holders:
-    """The nodes nearest to a zone, nearest first, and how the look-up ended that found them."""
+    """The nodes nearest to a zone, nearest first, and how the look-up ended that found them.
+
+    Where the newest item `is_divided`, they are those of the head. Each shard has others.
+    """
 
     verdict: Verdict
     nearest: tuple[Holder, ...]
+    is_divided: bool = False
 
     @property
     def newest_seq(self) -> int | None:
@@ -56,7 +64,16 @@ async def holders_of(network: Asks, zone_id: ZoneId) -> Holders:
     asked = [Inquiry(contact, key, part.salt, sends_again=True) for contact in found.nearest]
     outcomes = await asyncio.gather(*(network.inquire(inquiry) for inquiry in asked))
     nearest = [_holder(inquiry, outcome) for inquiry, outcome in zip(asked, outcomes, strict=True)]
-    return Holders(found.verdict, tuple(nearest))
+    items = [outcome.item for outcome in outcomes if outcome.item is not None]
+    newest = max(items, key=lambda item: item.seq, default=None)
+    return Holders(found.verdict, tuple(nearest), newest is not None and _is_head(newest))
+
+
+def _is_head(item: MutableItem) -> bool:
+    try:
+        return isinstance(content_of(item), PartialZone)
+    except BadItem:
+        return False
 
 
 def _holder(inquiry: Inquiry, outcome: InquiryOutcome) -> Holder:

@@ -16,7 +16,8 @@ from p2pdns.dns.zone import Zone
 from p2pdns.errors import BadItem
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneId
-from p2pdns.items.packet import zone_of
+from p2pdns.items.shards.content import content_of
+from p2pdns.items.shards.partial import PartialZone
 from p2pdns.limits import QUESTION_S_MAX
 from p2pdns.overlay.commitments import OddItems
 from p2pdns.overlay.entries import KnownZone, LookupUnderWay, charge_of, refresh_seconds
@@ -46,7 +47,7 @@ class InHand:
         if held is None or self._marks.is_below(entry, held.item) or self._commitments.refuses(entry, held.item):
             return entry
         try:
-            entry.zone = zone_of(held.item)
+            entry.zone = content_of(held.item)
         except BadItem as error:
             self._counters[f"item-{error.reason}"] += 1
             return entry
@@ -121,5 +122,5 @@ class InHand:
         """Return whether readers prefer an item of a key to another one."""
         return self._marks.present(entry).prefers(new, old)
 
-    def _is_fresh(self, item: MutableItem, zone: Zone) -> bool:
+    def _is_fresh(self, item: MutableItem, zone: Zone | PartialZone) -> bool:
         return self._marks.now.unix < item.signed_at_unix + zone.expire_seconds

@@ -6,7 +6,8 @@ Guarantees: the node, the simulator and the tests can stand in for each other. D
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -16,7 +17,7 @@ from p2pdns.dht.node.values import Cas, GetOutcome, Inquiry, InquiryOutcome, Put
 from p2pdns.items.item import Item, MutableItem
 from p2pdns.items.keys import ZoneId, ZoneKey
 from p2pdns.items.succession import Commitment, Succession
-from p2pdns.timing import Timer
+from p2pdns.timing import Clock, Timer, UnixClock
 
 OnProgress = Callable[[int, int], None]
 """Called with how many other nodes were asked to store, and how many have."""
@@ -127,8 +128,9 @@ class ReaderState(Protocol):
 class LookupReport:
     """One look-up as `lookups` shows it. `at` is Unix time; `first_ms` is None when nothing was found.
 
-    `seq` is that of the best item found; `was_stored_here`: the first item came from our own storage; `is_confirmed` is
-    None where there was no item to confirm.
+    `pinned` says in words which items of a divided zone were wanted; it is empty where the item of the key was. `seq`
+    is that of the best item found; `was_stored_here`: the first item came from our own storage; `is_confirmed` is None
+    where there was no item to confirm.
     """
 
     zone_id: ZoneId
@@ -146,6 +148,7 @@ class LookupReport:
     dropped: Mapping[str, int] = field(default_factory=dict)
     was_stored_here: bool = False
     is_confirmed: bool | None = None
+    pinned: str = ""
 
 
 class Tell(Protocol):
@@ -153,6 +156,17 @@ class Tell(Protocol):
 
     def __call__(self, event: str, **fields: object) -> None:
         """Report an event by a constant text, with the values that go with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What the parts of an overlay share: the clocks, the reports of faults, the counters, and tasks of its own."""
+
+    clock: Clock
+    unix_clock: UnixClock
+    tell: Tell
+    counters: Counter[str]
+    spawn: Callable[[Coroutine[None, None, None]], asyncio.Task[None]]
 
 
 def later(seconds: float, callback: Callable[[], None]) -> Timer:

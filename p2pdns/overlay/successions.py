@@ -10,21 +10,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 from p2pdns.dht.node.values import GetOutcome, Wanted
 from p2pdns.errors import BadItem, Unavailable
 from p2pdns.items.item import ImmutableItem, Item
 from p2pdns.items.keys import ZoneId
+from p2pdns.items.shards.content import moved
 from p2pdns.items.succession import HOPS_MAX, Succession
 from p2pdns.limits import QUESTION_S_MAX
 from p2pdns.overlay.entries import NEVER, KnownZone
 from p2pdns.overlay.parts import key_of, zone_id_for
-from p2pdns.overlay.ports import CommitmentState, Gets, Tell
+from p2pdns.overlay.ports import CommitmentState, Gets, Means
 from p2pdns.rates import PREFIXES_MAX, PrefixRates, RateLimit
 from p2pdns.resolver.steps import Budget, Found, Missing, NotFound, ZoneOutcome
-from p2pdns.timing import Clock, Later, Timer
+from p2pdns.timing import Later, Timer
 from p2pdns.values import replace as with_changes
 
 HOUR_S = 3_600.0  # A thief who keeps the commitment is followed for as long as that where one value can be found.
@@ -76,30 +77,27 @@ class Successions:
 
     def __init__(
         self,
+        means: Means,
         network: Gets,
         state: CommitmentState,
         *,
-        clock: Clock,
         later: Later,
-        tell: Tell,
-        counters: Counter[str],
-        spawn: Callable[[Coroutine[None, None, None]], asyncio.Task[None]],
         is_kept_alive: Callable[[ZoneId], bool],
         on_revealed: Callable[[ZoneId], None],
     ) -> None:
         self._network = network
         self._state = state
-        self._clock = clock
+        self._clock = means.clock
         self._later = later
-        self._tell = tell
-        self._counters = counters
-        self._spawn = spawn
+        self._tell = means.tell
+        self._counters = means.counters
+        self._spawn = means.spawn
         self._is_kept_alive = is_kept_alive
         self._on_revealed = on_revealed
         self._watches: OrderedDict[bytes, _WatchedZone] = OrderedDict()
         self._look_count = 0
         self._look_count_of = Counter[str]()
-        self._rate = RateLimit(LOOKS_PER_SECOND, LOOKS_BURST, clock())
+        self._rate = RateLimit(LOOKS_PER_SECOND, LOOKS_BURST, means.clock())
         self._at_once = PrefixRates(AT_ONCE_PER_SECOND, AT_ONCE_BURST, PREFIXES_MAX, is_lasting=True)
         self._hourly = PrefixRates(HOURLY_PER_SECOND, HOURLY_BURST, PREFIXES_MAX, is_lasting=True)
 
@@ -122,7 +120,7 @@ class Successions:
         while True:
             entry = entry_of(way[-1])
             if entry.kept is None or entry.kept.next_key is None:
-                outcome = await fetch(way[-1], settled, _rest_of(budget, earlier))
+                outcome = await fetch(way[-1], settled, rest_of(budget, earlier))
                 entry = entry_of(way[-1])
                 await self._wait_for_value(entry, outcome, budget)
                 if entry.kept is None or entry.kept.next_key is None:
@@ -155,8 +153,8 @@ class Successions:
         apex = key_of(asked.zone_id).apex
         if asked.shown is None or asked.shown[0] is not outcome.zone:
             # Each question of a name would move the whole zone otherwise.
-            asked.shown = outcome.zone, outcome.zone.at(apex)
-        previous = None if outcome.previous is None else outcome.previous.at(apex)
+            asked.shown = outcome.zone, moved(outcome.zone, apex)
+        previous = None if outcome.previous is None else moved(outcome.previous, apex)
         return replace(outcome, zone=asked.shown[1], previous=previous, followed=followed, earlier=before)
 
     async def _wait_for_value(self, entry: KnownZone, outcome: ZoneOutcome, budget: Budget) -> None:
@@ -337,8 +335,8 @@ async def _ended(believed: asyncio.Future[Succession], gets: list[Awaitable[GetO
             get.cancel()
 
 
-def _rest_of(budget: Budget, earlier: dict[int, int]) -> Budget:
-    """Return what is left of a question's budget after the look-ups of the keys before."""
+def rest_of(budget: Budget, earlier: Mapping[int, int]) -> Budget:
+    """Return what is left of a question's budget after these look-ups."""
     if not earlier:
         return budget
     rpc_max = max(0, budget.rpc_max - sum(earlier.values()))

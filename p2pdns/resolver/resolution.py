@@ -16,10 +16,11 @@ from p2pdns.dns.registry import Class, Ede, Rcode, Type
 from p2pdns.dns.zone.answer import CHAIN_LINKS_MAX, TOO_MANY_LINKS, Kind, ZoneAnswer
 from p2pdns.errors import FormatError
 from p2pdns.items.keys import ZoneId
-from p2pdns.items.succession import HOPS_MAX
+from p2pdns.items.shards.partial import Needed
 from p2pdns.limits import QUESTION_LOOKUPS_MAX, QUESTION_RPCS_MAX, QUESTION_S_MAX
 from p2pdns.resolver.draft import Draft, owner_at_end
 from p2pdns.resolver.foreign import OWNERS_MAX, REFUSED_TYPES, Foreign, cleaned
+from p2pdns.resolver.missing import BRIEF, LOOKED_FOR, MISSING, said_of_pinned
 from p2pdns.resolver.names import (
     Elsewhere,
     Here,
@@ -31,9 +32,9 @@ from p2pdns.resolver.names import (
     zone_of_name,
 )
 from p2pdns.resolver.steps import (
-    WORDS,
     Answered,
     Fetch,
+    FetchPinned,
     Forward,
     Found,
     Missing,
@@ -45,26 +46,17 @@ from p2pdns.resolver.steps import (
     UpstreamOutcome,
     ZoneOutcome,
 )
+from p2pdns.resolver.weakness import denied_by, unfit_for_provisional
 
 STEPS_MAX = 8  # Fetches and forwards of one question; honest chains have two or three.
 # Zones of one question, in hand or not. Without this bound each repetition of a long chain would get further by one.
 ZONES_MAX = QUESTION_LOOKUPS_MAX
+# Fetches of pinned items. Those that cost a look-up are few anyway; of the others, a chain of 16 aliases through shards
+# that other questions are just fetching takes this many.
+PINNED_STEPS_MAX = 24
 
 _DENYING = frozenset([int(Rcode.NXDOMAIN), int(Rcode.YXDOMAIN)])
 _ANSWERING = frozenset([int(Rcode.NOERROR), int(Rcode.NXDOMAIN), int(Rcode.YXDOMAIN)])
-_MISSING = {
-    Missing.ABSENT: (Ede.NO_REACHABLE_AUTHORITY, "contacts answered, and none has an item of this key"),
-    Missing.UNREACHABLE: (Ede.NETWORK_ERROR, "no contact of the overlay answered"),
-    Missing.BUDGET: (Ede.NO_REACHABLE_AUTHORITY, "the question has used up the look-ups it may cause"),
-    Missing.OLDER: (Ede.NO_REACHABLE_AUTHORITY, "only older items can be had than one that was shown here before"),
-    Missing.ODD: (Ede.NO_REACHABLE_AUTHORITY, WORDS[Missing.ODD]),
-    Missing.CONFLICT: (Ede.NO_REACHABLE_AUTHORITY, WORDS[Missing.CONFLICT]),
-    Missing.ENDLESS: (
-        Ede.NO_REACHABLE_AUTHORITY,
-        f"more than {HOPS_MAX} keys follow this one, or they come back to one",
-    ),
-    Missing.DEADLINE: (Ede.NO_REACHABLE_AUTHORITY, "the look-up took longer than the question may"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +93,11 @@ class Resolution:
         # The second pass through a chain takes settled items only; known ones cost no further step.
         self._settled_only = False
         self._known: dict[ZoneId, Found] = {}
+        self._pinned_count = 0
+        # Look-ups for manifests, which count as one with those for their shards.
+        self._uncounted: dict[int, None] = {}
+        # The zones whose heads were looked up once more, and what could not be found before.
+        self._lacked: dict[ZoneId, tuple[Needed, NotFound]] = {}
 
     @property
     def trace(self) -> tuple[str, ...]:
@@ -117,7 +114,7 @@ class Resolution:
 
     @property
     def cold_gets_left(self) -> int:
-        return max(0, QUESTION_LOOKUPS_MAX - len(self._charges))
+        return max(0, QUESTION_LOOKUPS_MAX - len(self._charges) + len(self._uncounted))
 
     def next_step(self, now: float) -> Step:
         """Return the current step."""
@@ -129,7 +126,7 @@ class Resolution:
     def step_done(self, outcome: Outcome, now: float) -> Step:
         """Take the outcome of the step last returned, and return the next one."""
         step = self._step
-        if isinstance(step, Fetch):
+        if isinstance(step, Fetch | FetchPinned):
             assert isinstance(outcome, Found | NotFound), "a fetch ends with an item or without one"
             self._step = self._fetched(step, outcome, now)
         else:
@@ -215,33 +212,40 @@ class Resolution:
 
     # What a zone says.
 
-    def _fetched(self, step: Fetch, outcome: ZoneOutcome, now: float) -> Step:
+    def _fetched(self, step: Fetch | FetchPinned, outcome: ZoneOutcome, now: float) -> Step:
         for number, rpc_count in (*outcome.earlier, (outcome.lookup, outcome.rpc_count)):
             if number:
                 self._charges[number] = max(rpc_count, self._charges.get(number, 0))
+        if isinstance(step, FetchPinned) and step.is_of_manifest and outcome.earlier:
+            # The first is that of the pinned items.
+            self._uncounted[outcome.earlier[0][0]] = None
         before = step.zone_id
         for following in outcome.followed:
             self._draft.depend_on(tag_of_zone(following))
             self._draft.note("{} is succeeded by {}", before, following)
             before = following
         if isinstance(outcome, NotFound):
+            if isinstance(step, FetchPinned):
+                return self._lacking(step, outcome, now)
             return self._missing(step.zone_id, outcome, now)
         if outcome.settled:
             self._known[step.zone_id] = outcome
         return self._found(step, outcome, now)
 
-    def _found(self, step: Fetch, outcome: Found, now: float) -> Step:
+    def _found(self, step: Fetch | FetchPinned, outcome: Found, now: float) -> Step:
         self._draft.note("item of {}: {}", step.zone_id, outcome.description(now))
         self._draft.caution(outcome.notes)
         question = Question(self._zone_name, self.question.rtype, self.question.rclass)
         said = outcome.zone.answer(question, CHAIN_LINKS_MAX - self._draft.link_count)
+        if isinstance(said, Needed):
+            return self._needing(step, outcome, said, now)
         if outcome.unconfirmed or self._draft.is_unconfirmed:
-            denied = _denied(outcome, said, question)
+            denied = denied_by(outcome, said, question)
             if denied:
                 return self._fail(_unconfirmed_for(denied), now)
         if outcome.settled and not self._draft.is_provisional:
             return self._said(outcome, said, now)
-        why = _unfit_for_provisional(outcome, said, question)
+        why = unfit_for_provisional(outcome, said, question)
         if not why:
             return self._said(outcome, said, now)
         if outcome.settled:
@@ -251,8 +255,40 @@ class Resolution:
         self._draft.note(f"that is not enough for {why}: waiting for the complete look-up")
         return self._fetch(step.zone_id, now, settled=True)
 
+    def _needing(self, step: Fetch | FetchPinned, outcome: Found, needed: Needed, now: float) -> Step:
+        """Return the step that fetches what a divided zone needs for its answer."""
+        self._draft.note("the zone is divided: {} is needed", needed)
+        lacked, outcome_before = self._lacked.get(step.zone_id, (None, None))
+        if outcome_before is not None and lacked == needed:
+            return self._fail_for_want_of(needed, outcome_before, now)
+        if now >= self.deadline:
+            return self._fail("the time of the question is over", now, seconds=FAILURE_S_BRIEF)
+        self._pinned_count += 1
+        if self._pinned_count > PINNED_STEPS_MAX:
+            return self._fail(f"more than {PINNED_STEPS_MAX} steps through shards were needed", now)
+        pinned_by = outcome.followed[-1] if outcome.followed else step.zone_id
+        return FetchPinned(step.zone_id, pinned_by, needed, step.settled)
+
+    def _lacking(self, step: FetchPinned, outcome: NotFound, now: float) -> Step:
+        """Return the step that follows where pinned items are missing: a newer head may pin others.
+
+        That is looked for once, and not for an item whose failure is remembered.
+        """
+        zone_id, needed = step.zone_id, step.needed
+        if outcome.reason in LOOKED_FOR and outcome.earlier and zone_id not in self._lacked:
+            self._lacked[zone_id] = needed, outcome
+            self._draft.note(f"{needed} cannot be found: looking for a newer head")
+            failed = self._over_budget(now)
+            return Fetch(zone_id, settled=True, looks_again=True) if failed is None else failed
+        return self._fail_for_want_of(needed, outcome, now)
+
+    def _fail_for_want_of(self, needed: Needed, outcome: NotFound, now: float) -> Step:
+        code, text = said_of_pinned(needed, outcome.reason)
+        seconds = max(FAILURE_S_BRIEF if outcome.reason in BRIEF else FAILURE_S_MIN, outcome.retry_at - now)
+        return self._fail(text, now, code=code, seconds=seconds)
+
     def _missing(self, zone_id: ZoneId, outcome: NotFound, now: float) -> Step:
-        code, text = _MISSING[outcome.reason]
+        code, text = MISSING[outcome.reason]
         if self._delegation is not None and len(self._delegation.candidates) > 1:
             self._draft.note(f"{zone_id}: {text}")
             self._delegation = replace(self._delegation, candidates=self._delegation.candidates[1:])
@@ -440,45 +476,3 @@ def _too_little_for(why: str) -> str:
 
 def _unconfirmed_for(why: str) -> str:
     return f"no contact has confirmed a zone on the way, which is not enough for {why}"
-
-
-def _unfit_for_provisional(found: Found, said: ZoneAnswer, question: Question) -> str:
-    """Return the part of an answer that may not rest on an item that is not settled; empty if there is none.
-
-    An older item that is kept alive by somebody must not make names disappear or move to other zones.
-    """
-    if said.kind in (Kind.DELEGATED, Kind.DELEGATED_AWAY):
-        return "a delegation"
-    if not found.zone.rrsets:
-        return "an empty zone"
-    if found.previous is not None:
-        before = found.previous.answer(question).kind
-        if before in (Kind.DELEGATED, Kind.DELEGATED_AWAY):
-            return "the end of a delegation"
-    return _absence(found, said, question)
-
-
-def _denied(found: Found, said: ZoneAnswer, question: Question) -> str:
-    """Return the part of an answer that may not rest on an unconfirmed item; empty if there is none.
-
-    A newer item may have the denied name, and be withheld. The records of this item were confirmed before.
-    """
-    if said.kind in (Kind.DELEGATED, Kind.DELEGATED_AWAY):
-        return ""
-    return _absence(found, said, question) if found.zone.rrsets else "an empty zone"
-
-
-def _absence(found: Found, said: ZoneAnswer, question: Question) -> str:
-    """Return the word for an answer that denies a name; empty for any other answer, as one that only lacks a type."""
-    if said.kind is Kind.NODATA:
-        aliases = [RR(s.owner, s.rtype, Class.IN, s.ttl, s.rdatas[0]) for s in said.answer]
-        owner = owner_at_end(question.name, aliases)
-        # A browser asks for A and AAAA at once: if a missing AAAA counted, each first visit would wait long.
-        return "" if _has_data_at(found, owner) else "an absence"
-    return "" if said.kind in (Kind.ANSWER, Kind.ALIAS) else "an absence"
-
-
-def _has_data_at(found: Found, owner: Name) -> bool:
-    """Return whether the item has records at a name, and no delegation there."""
-    types = [rtype for at, rtype in found.zone.rrsets if at == owner]
-    return bool(types) and (Type.NS not in types or owner == found.zone.apex)

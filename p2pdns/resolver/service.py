@@ -20,14 +20,25 @@ from p2pdns.limits import FORWARDED_MAX, QUESTION_S_MAX
 from p2pdns.link import Ask, ClientClass
 from p2pdns.resolver.names import ResolverSettings, tag_of_petname, tag_of_setting
 from p2pdns.resolver.resolution import Resolution
-from p2pdns.resolver.steps import Answered, Budget, Fetch, NoReply, Outcome, Resolved, UpstreamOutcome, ZoneOutcome
+from p2pdns.resolver.steps import (
+    Answered,
+    Budget,
+    Fetch,
+    FetchPinned,
+    Forward,
+    NoReply,
+    Outcome,
+    Resolved,
+    UpstreamOutcome,
+    ZoneOutcome,
+)
 from p2pdns.timing import Clock
 from p2pdns.values import replace
 
 ATTEMPTS_MAX = 2  # An answer that is outdated twice before it is ready is given, but not cached.
 INVALIDATIONS_MAX = 4_096  # Tags remembered with their generation: more than change while a question lives.
 
-Narrate = Callable[[Fetch, ZoneOutcome], Iterable[str]]
+Narrate = Callable[[Fetch | FetchPinned, ZoneOutcome], Iterable[str]]
 """A function that describes the outcome of a fetch in lines for the trace."""
 
 
@@ -36,6 +47,9 @@ class Zones(Protocol):
 
     async def zone(self, zone_id: ZoneId, settled: bool, budget: Budget) -> ZoneOutcome:
         """Return a zone as far as a question needs it."""
+
+    async def pinned(self, step: FetchPinned, budget: Budget) -> ZoneOutcome:
+        """Find pinned items of a divided zone, and return the zone with them; NotFound where one is missing."""
 
 
 class Resolvers(Protocol):
@@ -156,8 +170,8 @@ class Service:
         step = resolution.next_step(now)
         while not isinstance(step, Answered):
             outcome: Outcome
-            if isinstance(step, Fetch):
-                outcome = await self._overlay.zone(step.zone_id, step.settled, _budget(resolution, ask))
+            if not isinstance(step, Forward):
+                outcome = await self._fetched(step, _budget(resolution, ask))
                 if narrate is not None:
                     told += [*resolution.trace[told_count:], *narrate(step, outcome)]
                     told_count = len(resolution.trace)
@@ -165,6 +179,12 @@ class Service:
                 outcome = await self._asked(step.question, ask, resolution.deadline, on_forward)
             step = resolution.step_done(outcome, self._clock())
         return replace(step.answer, trace=(*told, *step.answer.trace[told_count:])) if told else step.answer
+
+    async def _fetched(self, step: Fetch | FetchPinned, budget: Budget) -> ZoneOutcome:
+        if isinstance(step, FetchPinned):
+            return await self._overlay.pinned(step, budget)
+        budget = replace(budget, looks_again=True) if step.looks_again else budget
+        return await self._overlay.zone(step.zone_id, step.settled, budget)
 
     async def _asked(
         self, question: Question, ask: Ask, deadline: float, on_forward: Callable[[], None] | None

@@ -11,23 +11,50 @@ from enum import Enum
 
 from p2pdns.dns.message import RR, Message, Question
 from p2pdns.dns.registry import Explanations
-from p2pdns.dns.zone import Zone
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneId
+from p2pdns.items.shards.content import ZoneContent
+from p2pdns.items.shards.partial import Needed
+from p2pdns.items.shards.pinned import SaltLetter
 from p2pdns.limits import QUESTION_LOOKUPS_MAX, QUESTION_RPCS_MAX
 from p2pdns.values import Value
 
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """The step "find a zone"; with `settled`, by a complete look-up."""
+    """The step "find a zone"; with `settled`, by a complete look-up.
+
+    `looks_again`: by one look-up more, even of a zone that was confirmed lately, because its shards cannot be found.
+    """
 
     zone_id: ZoneId
     settled: bool
+    looks_again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FetchPinned:
+    """The step "find these items of a divided zone, all of them, and then the zone again".
+
+    `pinned_by` is the zone whose head pins them: `zone_id`, or the one that has followed it.
+    """
+
+    zone_id: ZoneId
+    pinned_by: ZoneId
+    needed: Needed
+    settled: bool
+
+    @property
+    def is_of_manifest(self) -> bool:
+        """Whether a manifest is wanted: it counts as one look-up together with its shard."""
+        return self.needed.items[0].letter is SaltLetter.MANIFEST
 
 
 class Budget(Value, frozen=True):
-    """The rest of a question's budget, and the client that it is charged to; a prefetch first confirms a known item."""
+    """The rest of a question's budget, and the client that it is charged to.
+
+    A prefetch first confirms a known item; `looks_again` is of `Fetch`.
+    """
 
     deadline: float
     rpc_max: int = QUESTION_RPCS_MAX
@@ -36,6 +63,7 @@ class Budget(Value, frozen=True):
     is_privileged: bool = True
     is_prefetch: bool = False
     client_seat: str = ""
+    looks_again: bool = False
 
 
 class Forward(Value, frozen=True):
@@ -50,7 +78,7 @@ class Answered(Value, frozen=True):
     answer: Resolved
 
 
-Step = Fetch | Forward | Answered
+Step = Fetch | FetchPinned | Forward | Answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +95,12 @@ class Found:
     """
 
     item: MutableItem
-    zone: Zone
+    zone: ZoneContent
     settled: bool
     confirmed_at: float
     fresh: bool
     unconfirmed: bool = False
-    previous: Zone | None = None
+    previous: ZoneContent | None = None
     lookup: int = 0
     rpc_count: int = 0
     good_until: float = math.inf
@@ -94,7 +122,7 @@ class Found:
 
 
 class Missing(Enum):
-    """Why a fetch found no item."""
+    """Why a fetch found no item, or not all pinned items that it was for."""
 
     ABSENT = "absent"  # Contacts answered, and none had an item.
     UNREACHABLE = "unreachable"  # No contact answered.
@@ -103,6 +131,7 @@ class Missing(Enum):
     OLDER = "older"  # Every item found is older than one that this reader has shown.
     ODD = "odd"  # Every item found lacks the commitment that this reader has kept of the key.
     CONFLICT = "conflict"  # Of the items found, a newer one lacks the commitment of an older one.
+    BROKEN = "broken"  # The pinned item was found, and it breaks a rule of divided zones.
     ENDLESS = "endless"  # The keys that have followed each other are too many, or come back to one.
 
 
@@ -114,7 +143,10 @@ WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class NotFound:
-    """No valid item; there is no other look-up before `retry_at`. See `Found` for `followed` and `earlier`."""
+    """No valid item; there is no other look-up before `retry_at`. See `Found` for `followed` and `earlier`.
+
+    After `FetchPinned`: not all of the pinned items. Those that were found are at hand.
+    """
 
     reason: Missing
     retry_at: float = 0.0

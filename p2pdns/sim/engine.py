@@ -30,7 +30,7 @@ from p2pdns.publishing.replicas import HeldHere, NodeReplicas
 from p2pdns.publishing.upkeep import Publisher
 from p2pdns.resolver.names import ResolverSettings
 from p2pdns.resolver.service import Service
-from p2pdns.resolver.steps import Budget, Fetch, Resolved, ZoneOutcome
+from p2pdns.resolver.steps import Budget, Fetch, FetchPinned, Resolved, ZoneOutcome
 from p2pdns.sim.chance import Chance
 from p2pdns.sim.memory import ForgetfulStorage, MemoryState
 from p2pdns.sim.network import VirtualNetwork
@@ -233,7 +233,7 @@ class VirtualEngine:
         began = boot_now()
         fetched: list[Fetched] = []
 
-        def narrate(step: Fetch, outcome: ZoneOutcome) -> tuple[str, ...]:
+        def narrate(step: Fetch | FetchPinned, outcome: ZoneOutcome) -> tuple[str, ...]:
             mark = self.state.mark(step.zone_id)
             fetched.append(Fetched(step.zone_id, outcome, None if mark is None else mark.seq))
             return ()

@@ -31,7 +31,7 @@ LADDER: tuple[tuple[str, ...], ...] = (
     ("moving",),
     ("dht.bencode", "dht.recent"),
     ("dht.krpc",),
-    ("dht.routing", "dht.guard", "dht.confirmation", "dht.precedence", "dht.shares", "dht.stored"),
+    ("dht.routing", "dht.guard", "dht.confirmation", "dht.keyed", "dht.precedence", "dht.shares", "dht.stored"),
     ("dht.lookup", "dht.storage"),
     ("dht.node",),
     ("config", "link", "directory", "privileges"),

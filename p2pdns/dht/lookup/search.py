@@ -398,7 +398,22 @@ class Lookup:
         self._follow_ups += [(one, place) for one, place in asked if self.shortlist.may_send(one)]
         return bool(self._follow_ups)
 
+    def item_here(self, item: Item) -> Item | None:
+        """Take in the item of our own storage; return it when it is wanted."""
+        try:
+            if self.sought is not None:
+                self.sought.check(item)
+        except BadItem as error:
+            self.bad_items[error.reason] += 1
+            return None
+        return self.item_found(item)
+
     # The end
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether no other reply can change the outcome: the item is there that a pin asks for."""
+        return self.item is not None and self.sought is not None and self.sought.pinned is not None
 
     @property
     def is_done(self) -> bool:
@@ -457,6 +472,8 @@ class Lookup:
 
         `k_distance` is how far the k-th nearest node should be, None where the table is too small to tell.
         """
+        if self.is_decided:
+            return Verdict.FOUND
         if not self.is_done:
             return Verdict.DEADLINE if is_late else Verdict.BUDGET
         if not len(self.shortlist):

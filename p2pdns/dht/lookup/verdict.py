@@ -13,6 +13,7 @@ class Verdict(Enum):
     """Complete, or the reason why not; the values are the words of the control socket."""
 
     COMPLETE = "complete"
+    FOUND = "found"  # It ended at the item that a pin asks for: no other item counts.
     DEADLINE = "deadline"  # Its time was over.
     BUDGET = "budget"  # It had used up its requests.
     SPARSE = "sparse"  # Nearer nodes than those that answered must exist.

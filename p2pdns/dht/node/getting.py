@@ -1,7 +1,7 @@
 """Getting an item: the search, its first valid item at once, and a confirmation at its end.
 
-Guarantees: a get ends within its requests and its deadline, with an outcome that says what contacts confirmed. Does not
-know how a search goes (`lookup` does), nor the caller.
+Guarantees: a get ends within its requests and its deadline, with an outcome that says what contacts confirmed. A get of
+a pinned item ends with the first reply that has it. Does not know how a search goes (`lookup` does), nor the caller.
 """
 
 from __future__ import annotations
@@ -47,10 +47,12 @@ class GetOperation(Operation):
                 self.core.events.append(GetPatient(self.number))
 
     def item_found(self, item: Item, now: float) -> None:
-        """Hand the item out at once; a better one may follow."""
+        """Hand the item out at once; a better one may follow, unless a pin asks for just this one."""
         if self.first_s is None:
             self.first_s = now - self.started_at
         self.core.events.append(ItemFound(self.number, item))
+        if self.lookup.is_decided:
+            self._lookup_done(now, is_late=False)
 
     def _is_checking(self, now: float) -> bool:
         """Return whether the end waits for a contact to return the item whose seq it has named; ask the next one.

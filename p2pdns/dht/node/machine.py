@@ -282,8 +282,9 @@ class Node:
             wanted.wants_copies,
             wanted.commitment,
             wanted.wants_editions,
+            wanted.pinned,
         )
-        lookup = self._lookup(wanted.target, sought, wanted.rpc_max)
+        lookup = self._lookup(wanted.target, sought, wanted.rpc_max, wanted.alpha)
         operation = GetOperation(self._core, lookup, now, wanted.deadline)
         operation.avoided = wanted.avoided
         operation.tells_patience = tells_patience
@@ -313,14 +314,14 @@ class Node:
         if found is not None:
             found.cancel()
 
-    def _lookup(self, target: bytes, sought: Sought | None, rpc_max: int | None) -> Lookup:
+    def _lookup(self, target: bytes, sought: Sought | None, rpc_max: int | None, alpha: int | None = None) -> Lookup:
         settings = self.settings
         return Lookup(
             target,
             self._core.node_id,
             sought,
             k=settings.k,
-            alpha=settings.alpha,
+            alpha=settings.alpha if alpha is None else alpha,
             rpc_max=settings.rpc_max if rpc_max is None else rpc_max,
             memo=self._memo,
             can_ask=self._core.can_send_to,
@@ -354,13 +355,14 @@ class Node:
     def _found_here(self, lookup: Lookup, now: float) -> Item | None:
         """Have a look-up begin with the item in our own storage; return it if it is wanted."""
         held = self._core.storage.held(lookup.target, now)
-        return lookup.item_found(held.item) if held is not None and held.item is not None else None
+        return lookup.item_here(held.item) if held is not None and held.item is not None else None
 
     def _begin(self, operation: Operation, now: float, found: Item | None = None) -> int:
         self._add(operation)
         if found is not None:
             operation.item_found(found, now)
-        operation.start(now)
+        if not operation.is_over:
+            operation.start(now)
         return operation.number
 
     def _add(self, operation: Operation | InquiryOperation) -> None:

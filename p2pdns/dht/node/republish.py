@@ -5,8 +5,9 @@ the last put it puts again in any case, and every receiver of that put starts it
 twenty holders together about one put in eight hours.
 
 Guarantees: only items that another node has put, or that two prefixes have asked for, within a day; none for longer
-than a fortnight after its seq was new, so that holders alone keep no item for ever; one at a time, within a byte
-quota. Our own put prolongs the item's life at the others only: a node that is left alone drops all items within a day.
+than a fortnight after its seq was new, or three weeks with a salt, so that holders alone keep no item for ever; one at
+a time, within a byte quota. Our own put prolongs the item's life at the others only: a node that is left alone drops
+all items within a day.
 Does not know own or pinned items (the engine's publisher puts those).
 """
 
@@ -20,6 +21,7 @@ from p2pdns.dht.node.core import Core
 from p2pdns.dht.node.putting import PutOperation
 from p2pdns.dht.node.values import ItemArrived
 from p2pdns.dht.stored import Holding
+from p2pdns.items.dividing import RENEWED_AFTER_S
 from p2pdns.items.item import Item, MutableItem
 from p2pdns.rates import RateLimit
 
@@ -31,6 +33,8 @@ RETRY_S = 900.0  # After a put that no node kept.
 STAGGER_S = 180.0  # The delay per nearer holder: after the first put the others need none.
 COPIES_ENOUGH = 8  # 10 copies survive a day at 99.4 %; the next look comes after a third of a day.
 KEPT_S_MAX = 14 * 86_400.0  # After the last new seq: as long as a holiday of the publisher.
+# The head of a divided zone may be so much newer than a shard that it still pins. The shard must not end before it.
+SALTED_KEPT_S_MAX = KEPT_S_MAX + RENEWED_AFTER_S
 SEQ_UNIX_MIN = 1_262_304_000.0  # 2010. A seq that would be a time before BEP 44 is a plain number.
 SEQ_AHEAD_S_MAX = 86_400.0  # A seq that would be a time after tomorrow is one as well.
 KEPT_BYTES_PER_SECOND = 500.0  # 43 MB a day at the most; a full store of small zones takes half of it.
@@ -129,7 +133,7 @@ class Republisher:
         item, target = holding.stored.item, holding.stored.target
         watch = self._watches.setdefault(target, _Watch())
         rank = self._core.table.nearer_count(target, self._core.settings.k)
-        if item is None or rank >= self._core.settings.k or self._age(holding, now) > KEPT_S_MAX:
+        if item is None or rank >= self._core.settings.k or self._age(holding, now) > _kept_s_max(item):
             watch.next_at = now + LOOK_AFTER_S
             return False
         last_put_at = max(holding.put_at, watch.put_at)
@@ -171,3 +175,7 @@ class Republisher:
             if SEQ_UNIX_MIN < signed_unix <= unix_now + SEQ_AHEAD_S_MAX:
                 age_s = max(age_s, unix_now - signed_unix)
         return age_s
+
+
+def _kept_s_max(item: Item) -> float:
+    return SALTED_KEPT_S_MAX if isinstance(item, MutableItem) and item.salt else KEPT_S_MAX

@@ -18,6 +18,7 @@ from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.routing.table import K
 from p2pdns.items.item import Item, MutableItem, Present, mutable_target
 from p2pdns.items.keys import ZoneKey
+from p2pdns.items.shards.pinned import Pinned
 from p2pdns.items.succession import Commitment
 from p2pdns.limits import QUESTION_RPCS_MAX
 
@@ -112,7 +113,8 @@ class Wanted:
     seqs, so that an item from the future hides no other. `deadline` is a time of the node's clock. With `wants_copies`
     the outcome has the item of every contact. `avoided` are no first contacts, if there are others. Items that lack
     `commitment` are left out, as those that do not verify. With `wants_editions` the outcome has the older items too
-    that were met, for a reader that has kept no commitment.
+    that were met, for a reader that has kept no commitment. With `pinned` only the pinned value counts, and the look-up
+    ends at the first reply that has it: the pin decides, and no seq. `alpha` overrides the node's own.
     """
 
     target: bytes
@@ -126,6 +128,8 @@ class Wanted:
     avoided: frozenset[Address] = frozenset()
     commitment: Commitment | None = None
     wants_editions: bool = False
+    pinned: Pinned | None = None
+    alpha: int | None = None
 
     def __post_init__(self) -> None:
         assert self.key is None or self.target == mutable_target(self.key.raw, self.salt), "the target of another item"

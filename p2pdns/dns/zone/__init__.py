@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 
 from p2pdns.dns.life import negative_ttl
@@ -107,6 +107,15 @@ class Zone:
     @property
     def lowest_ttl(self) -> int:
         return min([self.soa.ttl, *(rrset.ttl for rrset in self.rrsets.values())])
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the zone has no record of its publisher."""
+        return not self.rrsets
+
+    def types_at(self, name: Name) -> Collection[int]:
+        """Return the types that a name has by its publisher."""
+        return tuple([rtype for rtype in self.nodes.get(name, {}) if (name, rtype) in self.rrsets])
 
     @property
     def negative_soa(self) -> RRset:

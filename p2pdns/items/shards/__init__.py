@@ -2,5 +2,5 @@
 
 `directory` has the records that pin shards, `pinned` what is looked for under a pin, `values` the values with a salt,
 `head` what the item without a salt says, `shard` the records of one shard, `partial` a zone of which some shards are
-at hand.
+at hand, `content` what any item of a zone says, divided or not.
 """

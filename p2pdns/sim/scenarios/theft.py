@@ -28,6 +28,7 @@ from p2pdns.dht.routing.table import K
 from p2pdns.dht.storage import Storage
 from p2pdns.dns.message import Question, RRset
 from p2pdns.dns.registry import Type
+from p2pdns.dns.zone.answer import ZoneAnswer
 from p2pdns.errors import BadRequest
 from p2pdns.items.item import ImmutableItem, MutableItem, next_seq
 from p2pdns.items.keys import SEED_BYTES, SecretKey, ZoneId
@@ -253,8 +254,8 @@ def _judge_shown(report: Report, holders: str, one: _Theft, shown: ZoneOutcome) 
 
 
 def _address_in(one: _Theft, shown: Found) -> bytes:
-    answer = shown.zone.answer(Question(one.old.zone_key.apex.child(b"www"), Type.A)).answer
-    return answer[0].rdatas[0] if answer else b""
+    said = shown.zone.answer(Question(one.old.zone_key.apex.child(b"www"), Type.A))
+    return said.answer[0].rdatas[0] if isinstance(said, ZoneAnswer) and said.answer else b""
 
 
 def _move(world: World, one: _Theft, seq: int) -> None:

@@ -12,6 +12,7 @@ from p2pdns.admin import narration
 from p2pdns.admin.narration import Narration
 from p2pdns.dns.message import Message, records_of
 from p2pdns.dns.message.wire import compose
+from p2pdns.dns.zone import Zone
 from p2pdns.items.item import MutableItem
 from p2pdns.overlay.finder import Overlay
 from p2pdns.resolver.names import ResolverSettings
@@ -32,9 +33,11 @@ from tests.overlay_doubles import (
 )
 from tests.unit.dht.swarm import Swarm
 from tests.unit.dht.swarm import item_of as swarm_item
+from tests.unit.items.divisions import Items, Made, divided
 from tests.waiting import at_rest
 
 WWW = "www 300 A 192.0.2.1"
+A_APEX = SECRETS["a"].zone_key.apex
 
 
 class World:
@@ -213,6 +216,8 @@ def test_every_reason_of_the_specification_has_words() -> None:
     from tests.unit.test_spec import rows, section
 
     reasons = {row[2].strip("`") for row in rows(section("What a zone may say"))} - {""}
+    reasons |= {row[2].strip("`") for row in rows(section("What a head says"))} - {""}
+    reasons |= {row[1].strip("`") for row in rows(section("What a shard says"))}
     assert set(narration._LEFT_OUT) == reasons
 
 
@@ -226,3 +231,52 @@ def test_a_get_names_everybody_who_answered_it() -> None:
     assert len(outcome.answered) == outcome.answered_count > 0
     assert set(outcome.answered) <= set(swarm.nodes)
     assert outcome.dropped == {}
+
+
+def divided_world() -> tuple[World, Items]:
+    """Return a world with a divided zone of which the far name is in a shard."""
+    world = World()
+    zone = Zone.of(A_APEX, rrsets(A_APEX, *[f"n{n} 300 A 192.0.2.{n}" for n in range(20)]), 1)
+    items = divided(zone, [Made(A_APEX, 2)])
+    assert world.dht.items is not None
+    world.dht.items[A] = MutableItem.signed(SECRETS["a"], int(UNIX * 1e6), items.head)
+    for salt, value in items.values.items():
+        item = MutableItem.signed(SECRETS["a"], 1, value, salt)
+        world.dht.salted[item.target] = item
+    return world, items
+
+
+def test_the_shards_behind_an_answer_are_told_with_their_look_ups() -> None:
+    async def story() -> None:
+        world, _ = divided_world()
+        lines = await world.told("n5.{a} A")
+        order = [
+            index_of(lines, f"the zone of {A} is needed: any valid item"),
+            index_of(lines, "look-up 1 was complete"),
+            index_of(lines, "the zone is divided: shard"),
+            index_of(lines, "was over with the pinned item after"),
+            index_of(lines, "the zone says answer"),
+        ]
+        assert order == sorted(order)
+        assert "look-up 2 for shard" in lines[order[3]]
+        again = await world.told("n5.{a} AAAA")
+        assert not [line for line in again if "is needed" in line and "shard" in line]
+
+    run(story())
+
+
+def test_a_missing_shard_and_the_look_for_a_newer_head_are_told() -> None:
+    async def story() -> None:
+        world, _ = divided_world()
+        world.dht.salted.clear()
+        lines = await world.told("n5.{a} A")
+        order = [
+            index_of(lines, "cannot be found: looking for a newer head"),
+            index_of(lines, f"the head of {A} is looked up again"),
+            index_of(lines, "contacts answered, and none has this item"),
+        ]
+        assert order == sorted(order)
+        later = await world.told("n5.{a} TXT")
+        index_of(later, "nobody is asked for it again in the next 5 s, unless it is put here")
+
+    run(story())

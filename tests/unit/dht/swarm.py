@@ -32,6 +32,7 @@ from p2pdns.dht.routing.ids import distance
 from p2pdns.dht.storage import Storage
 from p2pdns.items.item import ImmutableItem, MutableItem, Present
 from p2pdns.items.keys import SecretKey, ZoneKey
+from p2pdns.items.shards.pinned import Pinned
 from p2pdns.sim.loop import VirtualLoop
 from p2pdns.sim.network import LOST, Datagram, Fate, VirtualNetwork, Weather
 
@@ -223,7 +224,7 @@ class Swarm:
         node: Node,
         target: bytes,
         key: ZoneKey | None,
-        **more: float | bytes | Present | frozenset[Address] | None,
+        **more: float | bytes | Present | frozenset[Address] | Pinned | None,
     ) -> GetOutcome:
         """Get and wait for the end."""
         number = node.start_get(Wanted(target, key, **more), self.now)  # type: ignore[arg-type]

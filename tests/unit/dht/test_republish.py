@@ -13,12 +13,14 @@ from p2pdns.dht.node.republish import (
     LOOK_AFTER_S,
     LOOKERS,
     PUT_AFTER_S,
+    SALTED_KEPT_S_MAX,
 )
 from p2pdns.dht.node.values import GetOutcome, Joined
 from p2pdns.dht.routing.ids import distance
 from p2pdns.dht.storage import RETENTION_S
+from p2pdns.items.dividing import RENEWED_AFTER_S
 from p2pdns.items.item import ImmutableItem, MutableItem
-from tests.unit.dht.swarm import UNIX_NOW, Swarm, item_of
+from tests.unit.dht.swarm import UNIX_NOW, Swarm, item_of, secret_of
 
 DAY_S, HOUR_S = 86_400.0, 3_600.0
 ITEM = item_of(1)
@@ -124,6 +126,20 @@ def test_nothing_is_kept_for_longer_than_a_fortnight_after_its_seq_by_old_or_new
     assert len(holders(swarm, old)) == 4, "it has one day left, and who came later holds it too"
     swarm.run_for(RETENTION_S + HOUR_S)
     assert holders(swarm, old) == []
+
+
+def test_items_with_a_salt_are_kept_a_week_longer_because_a_newer_head_may_pin_them() -> None:
+    assert SALTED_KEPT_S_MAX - KEPT_S_MAX == RENEWED_AFTER_S
+    swarm = swarm_of(3)
+    seq = int((UNIX_NOW - KEPT_S_MAX - 2 * DAY_S) * 1e6)
+    shard = MutableItem.signed(secret_of(1), seq, b"shard", b"salt")
+    ending = MutableItem.signed(secret_of(1), int((UNIX_NOW - SALTED_KEPT_S_MAX) * 1e6), b"shard", b"older")
+    for node in living(swarm):
+        place(node, shard, swarm.now)
+        place(node, ending, swarm.now)
+    swarm.run_for(RETENTION_S + HOUR_S)
+    assert len(holders(swarm, shard)) == 3
+    assert holders(swarm, ending) == []
 
 
 def test_a_seq_that_is_no_time_counts_from_its_arrival() -> None:

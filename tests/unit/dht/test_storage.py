@@ -481,6 +481,107 @@ def test_a_prefix_may_bring_64_new_keys_and_then_one_a_second() -> None:
     assert refusal(storage, PutImmutable(b"6:latest", b"t"))[1] == "rate"
 
 
+def test_below_half_full_new_keys_cost_a_check_and_above_it_they_are_rationed() -> None:
+    secrets = [SecretKey.generate(n.to_bytes(32)) for n in range(1, 300)]
+    storage = Storage(items_max=400)
+    for secret in secrets[:100]:
+        assert put(storage, mutable(secret=secret)).is_news
+    for secret in secrets[100:200]:
+        put(storage, mutable(secret=secret), BOB)
+    # The store is half full now. Nobody has more than his share of it but these two.
+    fresh = ("11.7.7.7", 1)
+    kept = 0
+    for secret in secrets[200:]:
+        with contextlib.suppress(BadRequest):
+            kept += put(storage, mutable(secret=secret), fresh).is_news
+    assert kept == 20, "a twentieth of the store"
+    assert storage.counters["put-refused-quota"]
+
+
+def half_full() -> Storage:
+    """Return a store that is just half full of items of many prefixes, one each."""
+    storage = Storage(items_max=2_000)
+    for n in range(1_000):
+        put(storage, ImmutableItem(b"%d" % n), (f"11.{100 + n // 256}.{n % 256}.1", 1))
+    return storage
+
+
+def test_salted_items_of_a_key_that_is_here_cost_no_new_key() -> None:
+    storage = half_full()
+    put(storage, mutable())
+    for n in range(90):
+        assert put(storage, mutable(salt=b"s%d" % n)).is_news
+    # Each new key costs one of the 64, with a salt too.
+    secrets = [SecretKey.generate(n.to_bytes(32)) for n in range(1, 90)]
+    refusals = Counter[str]()
+    for n, secret in enumerate(secrets):
+        try:
+            put(storage, mutable(secret=secret, salt=b"s" * (n % 2)), BOB)
+        except BadRequest as refused:
+            refusals[refused.reason] += 1
+    assert refusals == {"rate": len(secrets) - 64}
+
+
+def test_salted_items_cost_the_checks_of_their_prefix() -> None:
+    storage = Storage()
+    put(storage, mutable())
+    reasons = Counter[str]()
+    for n in range(300):
+        try:
+            put(storage, mutable(salt=b"s%d" % n))
+        except BadRequest as refused:
+            reasons[refused.reason] += 1
+    assert reasons == {"busy": 300 - int(module.CHECKS_BURST) + 1}
+
+
+def test_of_too_many_items_of_one_key_the_one_that_was_put_longest_ago_goes() -> None:
+    storage = Storage(items_of_key_max=10)
+    items = [mutable(salt=b"s%d" % n) for n in range(10)]
+    for n, item in enumerate(items):
+        put(storage, item, now=NOW + n)
+    put(storage, items[0], BOB, NOW + 20)
+    other = mutable(secret=SECRETS[1])
+    put(storage, other, now=NOW + 21)
+    put(storage, mutable(salt=b"more"), now=NOW + 22)
+    assert storage.held(items[0].target, NOW + 22) is not None, "it was put again"
+    assert storage.held(items[1].target, NOW + 22) is None
+    assert storage.held(other.target, NOW + 22) is not None
+    assert (len(storage), storage.counters["evicted-of-key"]) == (11, 1)
+    # A newer value of an item that is here needs no room.
+    put(storage, mutable(seq=2, salt=b"s5"), now=NOW + 23)
+    assert len(storage) == 11
+
+
+def test_this_nodes_own_items_neither_count_nor_go_for_others_of_their_key() -> None:
+    storage = Storage(items_of_key_max=5)
+    own = [mutable(salt=b"own%d" % n) for n in range(20)]
+    for item in own:
+        storage.put_own(item, NOW)
+    for n in range(8):
+        put(storage, mutable(salt=b"s%d" % n))
+    assert all(storage.held(item.target, NOW) for item in own)
+    assert len(storage) == 25
+
+
+@pytest.mark.parametrize("prefix_count", [1, 24])
+def test_a_flood_of_items_of_one_key_takes_no_room_that_others_need(prefix_count: int) -> None:
+    storage = Storage(items_max=800, items_of_key_max=400)
+    honest = [mutable(secret=SecretKey.generate(n.to_bytes(32))) for n in range(1, 101)]
+    for n, item in enumerate(honest):
+        put(storage, item, (f"11.1.{n}.1", 1))
+    ends = flood_of_zones(storage, [f"11.9.{n}.1" for n in range(prefix_count)], 1_200 // prefix_count, NOW, FLOOD)
+    later = NOW + 1_300
+    assert all(storage.held(item.target, later) for item in honest)
+    here = sum(item.key == SECRET.zone_key.raw for item in storage.everything(later))
+    assert here <= 400
+    # One prefix has half of the store at the most, and then a twentieth of it: it may bring no more.
+    assert ends["quota"] or prefix_count > 1
+    newcomers = [mutable(secret=SecretKey.generate(n.to_bytes(32))) for n in range(1_001, 1_101)]
+    for n, item in enumerate(newcomers):
+        put(storage, item, (f"11.3.{n}.1", 1), later)
+    assert all(storage.held(item.target, later) for item in [*honest, *newcomers])
+
+
 def test_loopback_ports_are_prefixes_of_their_own() -> None:
     storage = Storage()
     for n in range(200):
@@ -687,7 +788,8 @@ def test_private_space_counts_by_the_network_where_items_are_kept() -> None:
         ends = flood(storage, hosts, 40, NOW)
         assert (ends["kept"], ends["rate"]) == (80, 0)
         ends = flood_of_zones(storage, hosts, 100, NOW + 40, FLOOD)
-        assert ends["rate"], f"{hosts} are one place"
+        assert ends["quota"], f"{hosts} are one place"
+        assert len({row.prefix for row in rows_of(storage, NOW).values() if row}) == 1
 
 
 def test_immutable_items_have_half_of_the_store_and_make_room_among_themselves() -> None:

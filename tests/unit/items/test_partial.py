@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 
 import pytest
@@ -271,6 +272,29 @@ def test_a_shard_that_a_new_head_divides_further_no_longer_speaks_for_the_names_
     assert said.rcode == Rcode.NXDOMAIN
     assert partial.dropped["foreign-cell"] == 2
     assert isinstance(partial.answer(Question(at("other"), Type.A)), ZoneAnswer)
+
+
+@settings(max_examples=100, deadline=None)
+@given(divisions(), st.randoms(use_true_random=False), questions)
+def test_what_is_at_hand_of_an_older_head_is_read_as_the_newer_one_reads_it(
+    made: tuple[Zone, list[Made]], rng: random.Random, more: list[tuple[Name, int]]
+) -> None:
+    zone, mades = made
+    # The newer head has no directory where the older one had, or has one where it had none.
+    fewer = [one for one in mades if rng.random() < 0.6]
+    older, newer = (fewer, mades) if rng.random() < 0.5 else (mades, fewer)
+    before, after = divided(zone, older), divided(zone, newer)
+    partial, beside = before.partial(), after.partial()
+    asks = [(owner, Type.A) for owner in zone.nodes] + more
+    for owner, rtype in asks:
+        _, partial, _ = asked(partial, Question(owner, rtype), before.values)
+        if rng.random() < 0.5:
+            _, beside, _ = asked(beside, Question(owner, rtype), after.values)
+    for moved in (partial.with_head(after.read_head()), beside.with_items_of(partial)):
+        assert not moved.dropped
+        for owner, rtype in asks:
+            said, _, _ = asked(moved, Question(owner, rtype), after.values)
+            assert_same(said, zone.answer(Question(owner, rtype)))
 
 
 def test_an_item_that_comes_after_its_head_was_replaced_changes_nothing() -> None:

@@ -140,7 +140,8 @@ def test_alias_at_the_apex_hides_no_commitment_and_the_commitment_hides_no_alias
 
 def test_records_that_p2pdns_makes_are_no_content_of_a_zone() -> None:
     directory = RR(KEY.apex.child(b"www"), DIRECTORY, Class.IN, 0, b"\1")
-    zone = zone_of(item_with(COMMITTED.rdata, beside=(directory,)))
+    item = item_with(COMMITTED.rdata, beside=(directory,))
+    zone = Zone.verified(KEY.apex, item.value, item.seq)
     assert [record.rtype for record in zone.made] == [COMMITMENT, DIRECTORY]
     assert list(zone.rrsets) == [(KEY.apex, Type.A)]
     assert zone.lowest_ttl > 0

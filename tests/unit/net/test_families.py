@@ -15,11 +15,13 @@ from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.node.machine import Node
 from p2pdns.dht.node.values import GetOutcome, NodeSettings, PutOutcome, Wanted
 from p2pdns.dht.storage import Storage
+from p2pdns.dns.name import Name
 from p2pdns.errors import Unavailable
-from p2pdns.items.item import Item, Present
+from p2pdns.items.item import Item, MutableItem, Present
+from p2pdns.items.shards.pinned import Pinned, SaltLetter, pin_of
 from p2pdns.net.endpoint import Endpoint
 from p2pdns.net.families import Families, _only_better, merged_get, merged_put, socket_beside
-from tests.unit.dht.swarm import item_of
+from tests.unit.dht.swarm import item_of, secret_of
 
 GUARD_S = 20.0
 OLD, NEW = item_of(1), item_of(1, item_of(1).seq + 1, b"newer")
@@ -99,6 +101,27 @@ def test_an_item_of_either_dht_is_found(family: str) -> None:
         handed_out: list[Item] = []
         outcome = await world.both.get(Wanted(OLD.target, KEY), on_item=handed_out.append)
         assert (outcome.item, outcome.complete, handed_out) == (OLD, True, [OLD])
+
+    run(scene)
+
+
+@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+def test_a_pinned_item_of_either_dht_ends_the_get_in_both(family: str) -> None:
+    pinned = Pinned(SaltLetter.SHARD, Name.read("example."), 1, 3, pin_of(b"pinned"))
+    item = MutableItem.signed(secret_of(1), OLD.seq, b"pinned", pinned.salt)
+
+    async def scene(world: World) -> None:
+        getattr(world, family).node.storage.put_own(item, boot_now())
+        other = 1 if family == "ipv4" else 0
+        (world.ipv4, world.ipv6)[other].close()
+        # The neighbour in the other family is silent, which a get notices later than the item is found.
+        slow = world.both.endpoints[other].get(Wanted(OLD.target, KEY), on_item=ignore)
+        wanted = Wanted(item.target, KEY, pinned.salt, pinned=pinned)
+        handed_out: list[Item] = []
+        outcome = await world.both.get(wanted, on_item=handed_out.append)
+        assert (outcome.item, outcome.verdict, handed_out) == (item, Verdict.FOUND, [item])
+        assert not slow.done()
+        slow.cancel()
 
     run(scene)
 

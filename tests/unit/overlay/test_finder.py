@@ -16,7 +16,7 @@ from p2pdns.errors import Unavailable
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey, ZoneId
 from p2pdns.limits import QUESTION_S_MAX
-from p2pdns.overlay import finder as finder_module
+from p2pdns.overlay import lookups as lookups_module
 from p2pdns.overlay.entries import LOOKUP_RPCS_USUAL, Slots
 from p2pdns.overlay.finder import Overlay
 from p2pdns.overlay.parts import zone_id_of
@@ -657,7 +657,7 @@ def test_a_look_up_that_is_patient_lets_another_begin() -> None:
 
 
 def test_of_patient_look_ups_no_client_has_more_than_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finder_module, "Slots", partial(Slots, patient_max=4))
+    monkeypatch.setattr(lookups_module, "Slots", partial(Slots, patient_max=4))
 
     async def story() -> None:
         world = World(cold_get_count_max=8)

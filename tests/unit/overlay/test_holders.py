@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from p2pdns.dht.krpc import NodeInfo
 from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dht.node.values import GetOutcome, Inquiry, InquiryOutcome, Wanted
+from p2pdns.dns.zone import Zone
 from p2pdns.items.item import Item, MutableItem
 from p2pdns.items.keys import SecretKey, ZoneId
 from p2pdns.overlay.holders import holders_of
+from tests.unit.items.divisions import Made, divided
 
 SECRET = SecretKey.generate(b"\x01" * 32)
 ZONE = ZoneId.of_key(SECRET.zone_key)
@@ -58,3 +60,16 @@ def test_each_of_the_nearest_is_shown_with_what_it_has_shown_and_nothing_is_put_
     assert (found.newest_seq, found.nearest[2].seq_named, found.nearest[3].dropped) == (9, 10, "signature-wrong")
     # Without a seq in the question, a node has none to repeat.
     assert {(inquiry.seq, inquiry.again) for inquiry in network.inquiries} == {(None, None)}
+
+
+def test_a_divided_zone_is_told_by_the_head_that_was_shown() -> None:
+    zone = Zone.of(SECRET.zone_key.apex, (), 9)
+    head = MutableItem.signed(SECRET, 12, divided(zone, [Made(SECRET.zone_key.apex)]).head)
+    assert not asyncio.run(holders_of(Network(), ZONE)).is_divided
+
+    class Divided(Network):
+        async def inquire(self, inquiry: Inquiry) -> InquiryOutcome:
+            """Show the head."""
+            return InquiryOutcome(True, head)
+
+    assert asyncio.run(holders_of(Divided(), ZONE)).is_divided

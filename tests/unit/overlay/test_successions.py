@@ -12,6 +12,7 @@ import pytest
 from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dns.message import Question
 from p2pdns.dns.registry import Type
+from p2pdns.dns.zone.answer import ZoneAnswer
 from p2pdns.errors import Unavailable
 from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.items.keys import SecretKey, ZoneId
@@ -107,6 +108,7 @@ def reason_of(outcome: ZoneOutcome) -> Missing:
 def shown_to(found: Found, text: str = "www") -> list[bytes]:
     """Return the addresses that a zone gives for a name below the old key."""
     answer = found.zone.answer(Question(KEY.apex.child(text.encode()), Type.A))
+    assert isinstance(answer, ZoneAnswer)
     return [rdata for rrset in answer.answer for rdata in rrset.rdatas]
 
 

@@ -21,6 +21,7 @@ from p2pdns.dht.node.values import GetOutcome, Wanted
 from p2pdns.dht.storage import Storage
 from p2pdns.dns.message import Question, RRset
 from p2pdns.dns.registry import Type
+from p2pdns.dns.zone.answer import ZoneAnswer
 from p2pdns.errors import BadRequest
 from p2pdns.items.item import ImmutableItem, Item, MutableItem, SignatureMemo
 from p2pdns.items.keys import SecretKey, ZoneId
@@ -174,8 +175,9 @@ class Theft:
         if isinstance(shown, NotFound):
             return shown.reason
         assert isinstance(shown, Found)
-        answer = shown.zone.answer(Question(self.old.zone_key.apex.child(b"www"), Type.A)).answer
-        return answer[0].rdatas[0]
+        said = shown.zone.answer(Question(self.old.zone_key.apex.child(b"www"), Type.A))
+        assert isinstance(said, ZoneAnswer)
+        return said.answer[0].rdatas[0]
 
     def move(self) -> None:
         """Publish under the next key, then the values that can be read."""

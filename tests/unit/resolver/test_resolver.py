@@ -14,6 +14,7 @@ from p2pdns.dns.message.rdata import NAME_TYPES, names_in
 from p2pdns.dns.message.wire import compose
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Rcode, Type
+from p2pdns.dns.zone import Zone
 from p2pdns.errors import BadItem, ConfigError
 from p2pdns.items.item import MutableItem
 from p2pdns.items.packet import zone_of
@@ -550,7 +551,7 @@ def test_names_in_rdata_have_the_form_of_the_question(
         at = "x" if rtype != "SOA" else "@"
         owner_here = owner if at == "x" else owner.removeprefix("x.")
         item = item_of("a", WWW)
-        zone = type(found(item).zone).of(A.apex, [*rrsets(A.apex, WWW), raw(at, rtype, rdata)], item.seq)
+        zone = Zone.of(A.apex, [*rrsets(A.apex, WWW), raw(at, rtype, rdata)], item.seq)
         asked = owner_here.replace("<a>.", "{a}")
         answer = resolved(f"{asked} {rtype}", replace(found(item), zone=zone))
         (rr,) = answer.answer
@@ -792,7 +793,7 @@ def svcb(*params: tuple[int, str]) -> str:
 )
 def test_hints_of_the_readers_network_are_stripped(before: str, after: str | None) -> None:
     item = item_of("a", WWW)
-    zone = type(found(item).zone).of(A.apex, [raw("x", "HTTPS", before)], item.seq)
+    zone = Zone.of(A.apex, [raw("x", "HTTPS", before)], item.seq)
     answer = resolved("x.{a} HTTPS", replace(found(item), zone=zone))
     assert [rr.rdata.hex() for rr in answer.answer] == ([] if after is None else [after])
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from p2pdns.dns.registry import Ede, Rcode
+from p2pdns.items.shards.content import moved
 from p2pdns.items.succession import HOPS_MAX
 from p2pdns.limits import QUESTION_LOOKUPS_MAX, QUESTION_RPCS_MAX
 from p2pdns.overlay.parts import key_of
@@ -21,7 +22,7 @@ WWW = "www 300 A 192.0.2.1"
 def following(*lines: str, **facts: object) -> Found:
     """Return the outcome for the key A, which the key B has followed."""
     outcome = found(item_of("b", *lines), followed=(B,), **facts)  # type: ignore[arg-type]
-    return replace(outcome, zone=outcome.zone.at(key_of(A).apex))
+    return replace(outcome, zone=moved(outcome.zone, key_of(A).apex))
 
 
 def test_the_answer_has_the_name_that_was_asked_for_and_depends_on_both_keys() -> None:
