@@ -28,12 +28,13 @@ from p2pdns.cli.verbs import Verb
 from p2pdns.cli.zones import KeysByName, keys_by_name, origin_in
 from p2pdns.config import Config
 from p2pdns.dns.name import Name
-from p2pdns.errors import ConfigError, FormatError, UsageError
+from p2pdns.errors import ConfigError, FormatError, Unavailable, UsageError
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, VALUE_BYTES_WRITE_MAX, MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.publishing.publication import Rules, Stored
 from p2pdns.publishing.replicas import PublishStage
 from p2pdns.signer.above import OwnChange
+from p2pdns.signer.last import LastPublished
 
 if TYPE_CHECKING:
     from p2pdns.signer.filed import ZoneFile
@@ -56,8 +57,9 @@ class ZoneOutlet:
         self._memory = memory_of(key_file)
         self._key_file = key_file
         self._size_max = size_max
-        # Its value is the zone here, without what another publisher may have in the overlay.
-        self._last: MutableItem | None = None
+        self._file = LastPublished(Path(zone_file))
+        # The zone here as it was published last, without what another publisher may have in the overlay.
+        self._last = self._kept()
         words = f"-k {key_file} {zone_file}"
         self._rules = Rules(
             take_back_command=f"p2pdns publish --take-back {words}",
@@ -70,12 +72,30 @@ class ZoneOutlet:
 
         done = await in_thread(lambda: self._publish(value))
         if done.rebased:
-            what = "another publisher came in between: what it changed stays until this signer starts again"
+            what = "another publisher came in between: what it changed stays, and is not in the zone file"
             log.get_logger("signer").warning(what, seqs=",".join(map(str, done.rebased)))
         if not done.is_done:
             raise done.failure(str(self._secret.zone_key))
-        self._last = MutableItem.signed(self._secret, done.seq, value)
+        self._keep(value)
         return ZonePublished(True, str(done))
+
+    def _kept(self) -> bytes | None:
+        try:
+            return self._file.read()
+        except Unavailable as trouble:
+            what = "the whole zone is published, also where another publisher has changed it"
+            log.get_logger("signer").warning(what, why=str(trouble))
+            return None
+
+    def _keep(self, value: bytes) -> None:
+        if value == self._last:
+            return
+        self._last = value
+        try:
+            self._file.write(value)
+        except Unavailable as trouble:
+            # Only a start needs the file, and an older one does no harm: its change is made already.
+            log.get_logger("signer").warning("what was published is not kept for the next start", why=str(trouble))
 
     def _content(self, value: bytes) -> bytes | OwnChange:
         """Return the change since the last publication, which leaves others' records there; at first the whole zone."""
@@ -84,7 +104,7 @@ class ZoneOutlet:
         what = "another publisher has changed the same records: what is here takes their place"
         return OwnChange(
             self._secret.zone_key.apex,
-            self._last,
+            MutableItem.signed(self._secret, 0, self._last),
             value,
             lambda conflict: log.get_logger("signer").warning(what, why=conflict.what),
         )

@@ -1,0 +1,61 @@
+"""The file of what a signer has published last: whole, or an error that ends nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from p2pdns.errors import Unavailable
+from p2pdns.items.item import VALUE_BYTES_READ_MAX
+from p2pdns.signer.last import LastPublished
+
+VALUE = b"a value\n" * 9
+
+
+def test_what_was_written_last_is_read_and_nothing_else_lies_there(tmp_path: Path) -> None:
+    last = LastPublished(tmp_path / "a.zone")
+    assert last.read() is None
+    for value in (b"", VALUE, b"x" * VALUE_BYTES_READ_MAX):
+        last.write(value)
+        assert LastPublished(tmp_path / "a.zone").read() == value
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zone.last"]
+    assert last.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_with_any_other_byte_is_damaged(tmp_path: Path) -> None:
+    last = LastPublished(tmp_path / "a.zone")
+    last.write(VALUE)
+    data = last.path.read_bytes()
+    others = [data[:cut] for cut in range(len(data))]
+    others += [data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :] for at in range(len(data))]
+    others += [data + b"x", bytes(9_000)]
+    for other in others:
+        last.path.write_bytes(other)
+        with pytest.raises(Unavailable, match=r"a\.zone\.last: damaged"):
+            last.read()
+
+
+def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
+    last = LastPublished(tmp_path / "a.zone")
+    LastPublished(tmp_path / "b.zone").write(VALUE)
+    last.path.symlink_to("b.zone.last")
+    with pytest.raises(Unavailable):
+        last.read()
+    last.write(b"mine")
+    assert (last.read(), LastPublished(tmp_path / "b.zone").read()) == (b"mine", VALUE)
+
+
+def test_a_disk_that_takes_nothing_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    last = LastPublished(tmp_path / "a.zone")
+    last.write(VALUE)
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(Unavailable, match="no space left"):
+        last.write(b"new")
+    assert last.read() == VALUE
+    assert len(list(tmp_path.iterdir())) == 1
