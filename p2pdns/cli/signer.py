@@ -34,7 +34,7 @@ from p2pdns.items.keys import SecretKey
 from p2pdns.publishing.publication import Rules, Stored
 from p2pdns.publishing.replicas import PublishStage
 from p2pdns.signer.above import OwnChange
-from p2pdns.signer.last import LastPublished
+from p2pdns.signer.last import Last, LastPublished
 
 if TYPE_CHECKING:
     from p2pdns.signer.filed import ZoneFile
@@ -76,10 +76,10 @@ class ZoneOutlet:
             log.get_logger("signer").warning(what, seqs=",".join(map(str, done.rebased)))
         if not done.is_done:
             raise done.failure(str(self._secret.zone_key))
-        self._keep(value)
+        self._keep(Last(done.seq, value))
         return ZonePublished(True, str(done))
 
-    def _kept(self) -> bytes | None:
+    def _kept(self) -> Last | None:
         try:
             return self._file.read()
         except Unavailable as trouble:
@@ -87,12 +87,10 @@ class ZoneOutlet:
             log.get_logger("signer").warning(what, why=str(trouble))
             return None
 
-    def _keep(self, value: bytes) -> None:
-        if value == self._last:
-            return
-        self._last = value
+    def _keep(self, last: Last) -> None:
+        self._last = last
         try:
-            self._file.write(value)
+            self._file.write(last)
         except Unavailable as trouble:
             # Only a start needs the file, and an older one does no harm: its change is made already.
             log.get_logger("signer").warning("what was published is not kept for the next start", why=str(trouble))
@@ -104,7 +102,7 @@ class ZoneOutlet:
         what = "another publisher has changed the same records: what is here takes their place"
         return OwnChange(
             self._secret.zone_key.apex,
-            MutableItem.signed(self._secret, 0, self._last),
+            MutableItem.signed(self._secret, *self._last),
             value,
             lambda conflict: log.get_logger("signer").warning(what, why=conflict.what),
         )

@@ -1,8 +1,8 @@
 """The content of a publication of the signer: its own change, made on top of what is published now.
 
 Guarantees: a record that another publisher has put there stays, also where it came long before this change; where both
-have changed one RRset, the signer's is published, because its clients were told that it is taken. Does not know files,
-requests, or the overlay.
+have changed one RRset, the signer's is published, because its clients were told that it is taken; an edition that is
+older than the last one from here takes back nothing of that. Does not know files, requests, or the overlay.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class OwnChange:
     def __init__(self, apex: Name, last: MutableItem, value: bytes, on_conflict: Callable[[Conflict], None]) -> None:
         self._apex = apex
         self._value = value
+        self._last_seq = last.seq
         self._on_conflict = on_conflict
         self._content = WholeZone(apex, value)
         # What it is told first is the edition that its own change is counted from.
@@ -32,6 +33,9 @@ class OwnChange:
     def value_above(self, current: MutableItem | None) -> bytes:
         """Return the value to sign above an item."""
         is_first, self._is_first = self._is_first, False
+        if is_first and current is not None and current.seq < self._last_seq:
+            # What this one lacks was published here since: it is no change of another publisher's.
+            self._content = WholeZone(self._apex, self._value)
         try:
             return self._content.value_above(current)
         except Conflict as conflict:

@@ -1,7 +1,7 @@
-"""The value that a signer has published last, in a file beside the zone file: the next start counts its change from it.
+"""The zone as a signer has published it last, in a file beside the zone file: the next start counts its change from it.
 
 Guarantees: the file appears whole or not at all, and is on the disk when `write` returns; another file in its place is
-an error, and never a value. Does not know what a value means: the file has a digest and the bytes.
+an error, and never a zone. Does not know what a value means: the file has a digest, the seq and the bytes.
 """
 
 from __future__ import annotations
@@ -10,18 +10,28 @@ import contextlib
 import hashlib
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from p2pdns.errors import Unavailable, hint_of, words_of
-from p2pdns.items.item import VALUE_BYTES_READ_MAX
+from p2pdns.items.item import VALUE_BYTES_WRITE_MAX
 from p2pdns.signer.journal import open_new, sync_folder, write_all
 
 ENDING = ".last"
 DIGEST_BYTES = 16
+SEQ_BYTES = 8
+FILE_BYTES_MAX = DIGEST_BYTES + SEQ_BYTES + VALUE_BYTES_WRITE_MAX
 FILE_MODE = 0o600  # Its owner alone has a use for it, as for the journal.
 
 
-def _digest(value: bytes) -> bytes:
-    return hashlib.blake2s(value, digest_size=DIGEST_BYTES).digest()
+class Last(NamedTuple):
+    """What was published: the value without what another publisher has in the overlay, and the seq of its item."""
+
+    seq: int
+    value: bytes
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2s(data, digest_size=DIGEST_BYTES).digest()
 
 
 class LastPublished:
@@ -30,30 +40,31 @@ class LastPublished:
     def __init__(self, zone_file: Path) -> None:
         self.path = zone_file.with_name(zone_file.name + ENDING)
 
-    def read(self) -> bytes | None:
-        """Return the value; None where the file is not there, Unavailable where it cannot be read or is damaged."""
+    def read(self) -> Last | None:
+        """Return what was published last; None where nothing was, Unavailable where it is damaged or cannot be read."""
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
-                data = os.pread(descriptor, DIGEST_BYTES + VALUE_BYTES_READ_MAX + 1, 0)
+                data = os.pread(descriptor, FILE_BYTES_MAX + 1, 0)
             finally:
                 os.close(descriptor)
         except FileNotFoundError:
             return None
         except OSError as trouble:
             raise self._trouble(trouble) from None
-        value = data[DIGEST_BYTES:]
-        if len(value) > VALUE_BYTES_READ_MAX or data[:DIGEST_BYTES] != _digest(value):
+        head, value = data[DIGEST_BYTES : DIGEST_BYTES + SEQ_BYTES], data[DIGEST_BYTES + SEQ_BYTES :]
+        if len(data) > FILE_BYTES_MAX or len(head) < SEQ_BYTES or data[:DIGEST_BYTES] != _digest(head + value):
             raise Unavailable("damaged", place=str(self.path), hint="it is written again by the next publication")
-        return value
+        return Last(int.from_bytes(head), value)
 
-    def write(self, value: bytes) -> None:
-        """Keep a value in place of the one before; Unavailable where the disk takes nothing."""
+    def write(self, last: Last) -> None:
+        """Keep this in place of what was published before; Unavailable where the disk takes nothing."""
+        data = last.seq.to_bytes(SEQ_BYTES) + last.value
         new = self.path.with_name(f".{self.path.name}.new")
         try:
             descriptor = open_new(new, FILE_MODE)
             try:
-                write_all(descriptor, _digest(value) + value)
+                write_all(descriptor, _digest(data) + data)
                 os.fsync(descriptor)
                 os.replace(new, self.path)
             except BaseException:

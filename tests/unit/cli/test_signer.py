@@ -88,6 +88,15 @@ def test_a_signer_that_was_killed_before_it_noted_its_publication_loses_nothing_
     assert machine.published(WWW) == {"www", "mail"}
 
 
+def test_an_older_edition_in_the_overlay_takes_nothing_back_at_a_start(machine: Machine) -> None:
+    older = machine.nodes.held[0]
+    assert machine.published(WWW, FTP) == {"www", "ftp"}
+    # Those that held the newest one are gone.
+    machine.nodes.held = [older] * len(machine.nodes.held)
+    machine.start()
+    assert machine.published(WWW, FTP) == {"www", "ftp"}
+
+
 def test_a_damaged_note_ends_nothing_and_is_told(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     (machine.zone_file.parent / "a.zone.last").write_bytes(b"damaged")
     machine.start()

@@ -43,6 +43,13 @@ def test_where_both_have_changed_one_rrset_that_of_the_signer_is_published_and_i
     assert told == ["both publications change www A"]
 
 
+def test_an_edition_older_than_the_last_one_from_here_takes_nothing_back() -> None:
+    last = MutableItem.signed(SECRET, SEQ + 1, item(WWW, NEW).value)
+    for own in ([WWW, NEW], [NEW, OTHER]):
+        value = compose_packet(rrsets(APEX, *own), APEX)
+        assert OwnChange(APEX, last, value, lambda conflict: None).value_above(item(WWW)) == value
+
+
 def test_a_conflict_with_one_that_comes_in_between_is_the_publications() -> None:
     change = OwnChange(APEX, item(WWW), item("www 300 A 192.0.2.7").value, lambda conflict: None)
     change.value_above(item(WWW))

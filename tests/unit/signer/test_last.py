@@ -8,25 +8,25 @@ from pathlib import Path
 import pytest
 
 from p2pdns.errors import Unavailable
-from p2pdns.items.item import VALUE_BYTES_READ_MAX
-from p2pdns.signer.last import LastPublished
+from p2pdns.items.item import SEQ_RESERVED, VALUE_BYTES_WRITE_MAX
+from p2pdns.signer.last import Last, LastPublished
 
-VALUE = b"a value\n" * 9
+LAST = Last(1_790_000_000_000_000, b"a value\n" * 9)
 
 
 def test_what_was_written_last_is_read_and_nothing_else_lies_there(tmp_path: Path) -> None:
     last = LastPublished(tmp_path / "a.zone")
     assert last.read() is None
-    for value in (b"", VALUE, b"x" * VALUE_BYTES_READ_MAX):
-        last.write(value)
-        assert LastPublished(tmp_path / "a.zone").read() == value
+    for one in (Last(0, b""), LAST, Last(SEQ_RESERVED, b"x" * VALUE_BYTES_WRITE_MAX)):
+        last.write(one)
+        assert LastPublished(tmp_path / "a.zone").read() == one
     assert [path.name for path in tmp_path.iterdir()] == ["a.zone.last"]
     assert last.path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_file_with_any_other_byte_is_damaged(tmp_path: Path) -> None:
     last = LastPublished(tmp_path / "a.zone")
-    last.write(VALUE)
+    last.write(LAST)
     data = last.path.read_bytes()
     others = [data[:cut] for cut in range(len(data))]
     others += [data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :] for at in range(len(data))]
@@ -39,23 +39,23 @@ def test_a_file_with_any_other_byte_is_damaged(tmp_path: Path) -> None:
 
 def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
     last = LastPublished(tmp_path / "a.zone")
-    LastPublished(tmp_path / "b.zone").write(VALUE)
+    LastPublished(tmp_path / "b.zone").write(LAST)
     last.path.symlink_to("b.zone.last")
     with pytest.raises(Unavailable):
         last.read()
-    last.write(b"mine")
-    assert (last.read(), LastPublished(tmp_path / "b.zone").read()) == (b"mine", VALUE)
+    last.write(Last(2, b"mine"))
+    assert (last.read(), LastPublished(tmp_path / "b.zone").read()) == (Last(2, b"mine"), LAST)
 
 
 def test_a_disk_that_takes_nothing_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     last = LastPublished(tmp_path / "a.zone")
-    last.write(VALUE)
+    last.write(LAST)
 
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(Unavailable, match="no space left"):
-        last.write(b"new")
-    assert last.read() == VALUE
+        last.write(Last(3, b"new"))
+    assert last.read() == LAST
     assert len(list(tmp_path.iterdir())) == 1
