@@ -76,6 +76,15 @@ def test_a_get_that_was_told_to_prove_itself_asks_again_with_the_token_and_finds
     assert end.outcome.item == ITEM
 
 
+def test_a_put_waits_for_the_end_of_its_search_at_a_node_that_wants_proof_too() -> None:
+    node = new_node()
+    node.start_put(ITEM, NOW)
+    ((query, _),) = sent(node)
+    node.receive_datagram(reply_to(query, token=TOKEN, is_proof_wanted=True), PEER.address, NOW)
+    ((again, _),) = sent(node)
+    assert again.request == krpc.Get(ITEM.target, ITEM.seq, TOKEN)
+
+
 def test_who_wants_proof_for_ever_is_asked_twice_and_no_more() -> None:
     node = new_node()
     node.start_get(Wanted(ITEM.target, ITEM.key), NOW)
