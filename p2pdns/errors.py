@@ -174,6 +174,10 @@ class Unavailable(P2pdnsError):
     """A daemon, port, node or file that this program needs is not there."""
 
 
+class DaemonGone(Unavailable):
+    """A daemon that was asked has ended, or is silent, in the middle of a reply or of a command."""
+
+
 class NoContact(Unavailable):
     """No node of the overlay could be joined, so nothing was asked or put."""
 

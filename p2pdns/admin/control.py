@@ -2,7 +2,8 @@
 
 One JSON object a line each way: a request `{"verb": …}`, any number of `{"progress": …}`, then one line with `ok`.
 The socket lies in the runtime directory of systemd, where there is one, with a link to it in the state directory.
-Guarantees: a process of another user that listens there is not asked; a call to a daemon that hangs ends as an error.
+Guarantees: a process of another user that listens there is not asked; a call to a daemon that hangs ends as an error,
+and so does each later call of the same session at once; somebody is told of a daemon that is silent for some seconds.
 Does not know what a verb does (`admin.commands` does) nor the daemon's end (`admin.control_server`): most commands
 need this end alone, and no event loop.
 """
@@ -23,13 +24,15 @@ from pathlib import Path
 from typing import Any
 
 from p2pdns.directory import is_marked, others_may_write, peer_user_of, user_text
-from p2pdns.errors import Unavailable, words_of
+from p2pdns.errors import DaemonGone, Unavailable, words_of
 from p2pdns.net.sockets import reachable
 from p2pdns.timing import Clock
 
 SOCKET_NAME = "control.sock"
+RECEIVED_BYTES_MAX = 65_536  # In one call of the system: most replies come whole.
 LINE_BYTES_MAX = 1_048_576  # The longest honest line is the status of a node with every counter: some 20 kB.
 CALL_S_MAX = 60.0  # No verb is silent for so long (a put ends after some seconds), so the daemon hangs.
+SILENT_S = 5.0  # A daemon reports or answers sooner, as a rule; a user who waits for longer must be told for what.
 
 SESSION_IDLE_S_MAX = 30.0  # Half of the time after which the daemon ends a silent connection.
 
@@ -58,22 +61,43 @@ class ControlReply(dict[str, Any]):
 @dataclass
 class _ControlConnection:
     sock: socket.socket
-    lines: Any
     used_at: float
+    rest: bytes = b""  # What came behind the last line.
+
+    def read_line(self, received: Callable[[socket.socket], bytes]) -> bytes:
+        """Return the next line with its end; without it where the connection ends, or the line is too long."""
+        while b"\n" not in self.rest and len(self.rest) <= LINE_BYTES_MAX and (data := received(self.sock)):
+            self.rest += data
+        line, end, self.rest = self.rest.partition(b"\n")
+        return line + end
 
     def close(self) -> None:
         """End it."""
-        self.lines.close()
         self.sock.close()
 
 
 class ControlClient:
-    """The command line's end. Each call blocks, and is a connection of its own where no `session` is open."""
+    """The command line's end. Each call blocks, and is a connection of its own where no `session` is open.
 
-    def __init__(self, state_dir: Path, *, timeout_s: float = CALL_S_MAX, clock: Clock = time.monotonic) -> None:
+    `on_silence` is called once in a call with what is waited for, when the daemon has said nothing for `silent_s`.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        timeout_s: float = CALL_S_MAX,
+        silent_s: float = SILENT_S,
+        on_silence: Callable[[str], None] | None = None,
+        clock: Clock = time.monotonic,
+    ) -> None:
         self.path = state_dir / SOCKET_NAME
+        self.has_answered = False
         self._timeout_s = timeout_s
+        self._silent_s = silent_s
+        self._on_silence = on_silence
         self._clock = clock
+        self._silence: DaemonGone | None = None  # How a call of this session has ended.
         self._session_depth = 0
         self._open: _ControlConnection | None = None
 
@@ -87,9 +111,10 @@ class ControlClient:
             self._session_depth -= 1
             if not self._session_depth:
                 self._hang_up()
+                self._silence = None
 
     def is_running(self) -> bool:
-        """Return whether a daemon answers at the socket; Unavailable when it is another user's."""
+        """Return whether a daemon listens at the socket; Unavailable when it is another user's, or was silent."""
         if self._open is not None:
             return True
         connection = self._connection()
@@ -100,6 +125,9 @@ class ControlClient:
 
     def _connection(self) -> _ControlConnection | None:
         """Return the connection of the session, else a new one; None where no daemon listens."""
+        if self._silence is not None:
+            # It would be waited for as long again.
+            raise self._silence
         if self._open is not None:
             if self._clock() - self._open.used_at <= SESSION_IDLE_S_MAX:
                 return self._open
@@ -108,7 +136,7 @@ class ControlClient:
         sock = self._connected()
         if sock is None:
             return None
-        connection = _ControlConnection(sock, sock.makefile("rb"), self._clock())
+        connection = _ControlConnection(sock, self._clock())
         if self._session_depth:
             self._open = connection
         return connection
@@ -136,22 +164,41 @@ class ControlClient:
             with contextlib.suppress(BrokenPipeError):
                 # A daemon that refuses us closes before it reads; its reason can still be read.
                 connection.sock.sendall(line_of({"verb": verb, **arguments}))
-            reply = self._reply(connection.lines, on_progress)
+            reply = self._reply(connection, on_progress)
         except BaseException as error:
             # What is left of a reply must not be read as the next one.
             connection.close()
             self._open = None if connection is self._open else self._open
             if isinstance(error, TimeoutError):
-                raise self._trouble(f"the daemon has not answered in {self._timeout_s:g} s") from None
+                trouble = self._trouble(f"the daemon has not answered in {self._timeout_s:g} s")
+                self._silence = trouble if self._session_depth else None
+                raise trouble from None
             if isinstance(error, OSError):
                 raise self._trouble(words_of(error)) from None
             raise
         self._done_with(connection)
+        self.has_answered = True
         return reply
 
-    def _reply(self, lines: Any, on_progress: Progress | None) -> dict[str, Any]:
+    def _reply(self, connection: _ControlConnection, on_progress: Progress | None) -> dict[str, Any]:
+        tell = self._on_silence
+
+        def received(sock: socket.socket) -> bytes:
+            nonlocal tell
+            sock.settimeout(self._timeout_s)
+            if tell is None or self._silent_s >= self._timeout_s:
+                return sock.recv(RECEIVED_BYTES_MAX)
+            sock.settimeout(self._silent_s)
+            try:
+                return sock.recv(RECEIVED_BYTES_MAX)
+            except TimeoutError:
+                tell(f"waiting for the daemon in {self.path.parent}, for up to {self._timeout_s:g} s")
+                tell = None
+                sock.settimeout(self._timeout_s - self._silent_s)
+                return sock.recv(RECEIVED_BYTES_MAX)
+
         while True:
-            line = lines.readline(LINE_BYTES_MAX + 1)
+            line = connection.read_line(received)
             if not line.endswith(b"\n"):
                 raise self._trouble(
                     "the daemon ended the connection" if len(line) <= LINE_BYTES_MAX else "a line too long"
@@ -170,8 +217,8 @@ class ControlClient:
                 return ControlReply(reply, str(self.path))
             raise Unavailable(str(reply.get("error", "refused")), hint=reply.get("hint"))
 
-    def _trouble(self, what: str) -> Unavailable:
-        return Unavailable(what, place=str(self.path), hint="its log says more; p2pdns status asks again")
+    def _trouble(self, what: str) -> DaemonGone:
+        return DaemonGone(what, place=str(self.path), hint="its log says more; p2pdns status asks again")
 
     def _connected(self) -> socket.socket | None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -181,6 +181,14 @@ def of_refused(refused: Sequence[tuple[str, str]]) -> Iterator[Problem]:
         yield Problem("succession", cause, remedy, f"p2pdns inspect {refused[0][0]}")
 
 
+def of_revealed(troubles: Sequence[tuple[str, str]], contact_count: int) -> Iterator[Problem]:
+    """Yield the problem of next keys that readers may not find: the old keys, and why."""
+    if troubles:
+        when = "within minutes" if contact_count else "once other nodes are known"
+        cause = _some([f"zone {name}: {why}" for name, why in troubles], " zones")
+        yield Problem("succession", cause, f"each value is put again by itself {when}; see", "p2pdns zones")
+
+
 def refused_of(engine: EngineParts, kept: Sequence[KeptZone]) -> list[tuple[str, str]]:
     """Return the zones that a person relies on here, and whose newest item is not adopted, with the reason."""
     names = {zone.key: zone.name for zone in kept}
@@ -189,6 +197,11 @@ def refused_of(engine: EngineParts, kept: Sequence[KeptZone]) -> list[tuple[str,
     }
     found = [(str(zone_id), WORDS[reason]) for zone_id, reason in engine.overlay.refused]
     return [(names[key], why) for key, why in found if key in names]
+
+
+def revealed_of(engine: EngineParts) -> list[tuple[str, str]]:
+    """Return the zones that have moved from here, and whose next key too few nodes have, with the reason."""
+    return [(str(one.revealed.old_key), one.trouble) for one in engine.revealing.kept if one.trouble is not None]
 
 
 def of_configuration(trouble: Exception | None) -> Iterator[Problem]:
@@ -236,5 +249,6 @@ def problems_of(engine: EngineParts, kept: Sequence[KeptZone]) -> list[Problem]:
         *of_tables(engine.tables.troubles),
         *of_held_back(engine.publisher.held_back),
         *of_refused(refused_of(engine, kept)),
+        *of_revealed(revealed_of(engine), engine.contact_count),
         *of_block_lists(engine.block_lists.warnings, list_trouble, is_outdated),
     ]

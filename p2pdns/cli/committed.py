@@ -4,16 +4,17 @@
 missing and the zone in the overlay has one.
 
 Guarantees: nothing in the file is secret; a file that is there and does not say a commitment of this very key is an
-error, and never counts as absent; the file appears whole or not at all, and never takes the place of another. Does not
-know the next key, or the overlay.
+error, and never counts as absent; a damaged file is an error, unless it is of the first form, which had no digest; the
+file appears whole or not at all, and never takes the place of another. Does not know the next key, or the overlay.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 SUFFIX = ".next"
 COMMITTED_TO_ANOTHER = "committed to another next key"
 COMMITTED = "committed to a next key"  # What a zone is, in the words of every verb that shows one.
+DIGEST_CHARACTERS = 16  # Of SHA-256: it guards against a bad disk or a slip of an editor, and against nobody.
 FILE_MODE = 0o644  # Every copy of the zone has the commitment in it.
 BYTES_READ_MAX = 4_096  # Ten times as much as the file has.
 HEAD = """\
@@ -76,8 +78,14 @@ def read(key_file: str, key: ZoneKey) -> Commitment | None:
     path = path_of(key_file)
     if key_file == STANDARD_INPUT or not is_there(path):
         return None
-    words = dict(_pairs(read_bytes(path, BYTES_READ_MAX, is_regular=True).decode("ascii", "replace")))
-    if not _COMMITMENT.fullmatch(words.get("commitment", "")):
+    lines = _lines(read_bytes(path, BYTES_READ_MAX, is_regular=True).decode("ascii", "replace"))
+    words = dict(lines)
+    is_said = _COMMITMENT.fullmatch(words.get("commitment", "")) is not None
+    # A line that is not known may be one that was: a damaged digest must not make a file of the form without one.
+    fits = words.get("digest", _digest(lines)) == _digest(lines) and words.keys() <= {"zone", "commitment", "digest"}
+    if not fits and (is_said or "digest" in words):
+        raise KeyFileError("this file is damaged: it does not fit its digest", place=quoted(path), hint=_HINT)
+    if not is_said:
         raise KeyFileError("no commitment to a next key is in this file", place=quoted(path), hint=_HINT)
     if words.get("zone") != str(key):
         what = f"a commitment of another zone than that of {quoted(key_file)}"
@@ -85,9 +93,15 @@ def read(key_file: str, key: ZoneKey) -> Commitment | None:
     return Commitment.verified(bytes.fromhex(words["commitment"]))
 
 
-def _pairs(text: str) -> list[tuple[str, str]]:
-    lines = (line.split() for line in text.splitlines() if not line.startswith("#"))
-    return [(line[0], line[1]) for line in lines if len(line) == 2]
+def _lines(text: str) -> list[tuple[str, str]]:
+    """Return the first word of each line, and the rest."""
+    lines = (line.partition(" ") for line in text.splitlines() if line and not line.startswith("#"))
+    return [(word, rest.strip()) for word, _, rest in lines]
+
+
+def _digest(lines: Sequence[tuple[str, str]]) -> str:
+    text = "".join(f"{word} {rest}\n" for word, rest in lines if word != "digest")
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_CHARACTERS]
 
 
 def write(key_file: str, key: ZoneKey, commitment: Commitment) -> None:
@@ -96,7 +110,8 @@ def write(key_file: str, key: ZoneKey, commitment: Commitment) -> None:
     draft = f"{path}.{os.getpid()}"
     try:
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE), "w") as file:
-            file.write(f"{HEAD}zone {key}\ncommitment {commitment.rdata.hex()}\n")
+            lines = [("zone", str(key)), ("commitment", commitment.rdata.hex())]
+            file.write(HEAD + "".join(f"{word} {rest}\n" for word, rest in [*lines, ("digest", _digest(lines))]))
             file.flush()
             # The umask of root may close it to the server's user, who has to read it.
             os.fchmod(file.fileno(), FILE_MODE)

@@ -3,8 +3,8 @@
 A running daemon, or one that is just starting, gets the signed item and puts it. Without a daemon, or when a flag names
 another overlay, a short-lived node of this process puts it.
 
-Guarantees: the secret key stays in this process; one block makes one connection to the daemon. Does not know zone files
-nor the terminal.
+Guarantees: the secret key stays in this process; one block makes one connection to the daemon; what a daemon has begun
+is not continued by a node of this process, in perhaps another overlay. Does not know zone files.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from p2pdns.admin.publishing import (
     seen_through,
     whole_through,
 )
-from p2pdns.cli import petnames
+from p2pdns.cli import petnames, ui
 from p2pdns.cli.petnames import Book
 from p2pdns.cli.settings import Given
 from p2pdns.cli.starting import GRACE_S, running_daemon
 from p2pdns.config import Config
 from p2pdns.dht.node.values import Others
 from p2pdns.dns.zonefile.placeholders import Addresses, Unfilled
-from p2pdns.errors import NoContact, P2pdnsError
+from p2pdns.errors import DaemonGone, NoContact, P2pdnsError
 from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.items.keys import SecretKey, ZoneId, ZoneKey
 from p2pdns.publishing.changes import Content
@@ -105,7 +105,7 @@ class Daemon:
         def client_of(directory: Path) -> ControlClient:
             # One connection for all that the daemon is asked.
             if directory not in clients:
-                clients[directory] = ControlClient(directory)
+                clients[directory] = ControlClient(directory, on_silence=ui.note)
                 self._sessions.enter_context(clients[directory].session())
             return clients[directory]
 
@@ -127,7 +127,13 @@ class Daemon:
     def _is_running(self, *, grace_s: float = 0.0) -> bool:
         if self._is_alone:
             return False
-        return running_daemon(self._state, client=self._client, grace_seconds=grace_s) is not None
+        if running_daemon(self._state, client=self._client, grace_seconds=grace_s) is not None:
+            return True
+        if self._client.has_answered:
+            # It may have been told of another overlay than the one that the configuration names.
+            hint = "start it again with p2pdns serve, then run this command again"
+            raise DaemonGone("the daemon that has answered so far has ended", place=str(self._state), hint=hint)
+        return False
 
     def reported(self) -> dict[str, Reported]:
         """Return the public address in each family as the daemon knows it; Unavailable where none runs."""

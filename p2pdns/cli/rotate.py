@@ -25,7 +25,7 @@ from p2pdns.cli.unfinished import journal_of
 from p2pdns.cli.verbs import Verb
 from p2pdns.cli.zones import keys_by_name, read_zone, show_warnings, zone_file_options
 from p2pdns.dht.node.values import Others
-from p2pdns.errors import BadItem, KeyFileError, Unavailable, UsageError, counted
+from p2pdns.errors import BadItem, DaemonGone, KeyFileError, P2pdnsError, Unavailable, UsageError, counted
 from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.items.keys import SecretKey, ZoneKey
 from p2pdns.items.succession import Commitment, commitment_of, commitment_to, succession_values
@@ -38,6 +38,7 @@ from p2pdns.publishing.replicas import Seen
 from p2pdns.publishing.stored import Stored
 
 NOT_KEPT_ALIVE = "nobody puts the values again, and some nodes forget them after two hours: rotate through p2pdns serve"
+GOES_ON = "rotate again: it goes on from here"
 NOBODY_TOLD = "nobody has to be told: readers that know the old key find the next one within an hour, and follow it"
 
 
@@ -166,13 +167,24 @@ class _Rotation:
             except _DryRunEnd:
                 self._show_dry(old, approval, book)
                 return
+            except DaemonGone as trouble:
+                what = f"{trouble}; perhaps the zone is published under the next key, which is not revealed yet"
+                hint = "see to the daemon, then run the same command again: it goes on from where this one has ended"
+                raise Unavailable(what, place=str(old_key), hint=hint) from None
             committed.keep(self.next_file, self.secret.zone_key, done)
             revealed: list[Others] = []
-            is_kept = False
+            is_kept, unrevealed = False, None
             if done.is_done:
                 line.update("revealing the next key")
-                revealed, is_kept = daemon.reveal(old_key, values, old.last)
+                try:
+                    revealed, is_kept = daemon.reveal(old_key, values, old.last)
+                except P2pdnsError as trouble:
+                    unrevealed = trouble
         self._show(old, done, values, revealed, is_kept, book)
+        if unrevealed is not None:
+            what = f"the zone is published under the next key, and that is not revealed yet: {unrevealed}"
+            raise Unavailable(what, place=str(old_key), hint=GOES_ON)
+        self._end(old, done, revealed, is_kept)
 
     def _doubt_of(self, moving: MutableItem | None) -> str | None:
         """Return why the edition that would move may be a thief's: the file of the old key did not make it."""
@@ -245,11 +257,13 @@ class _Rotation:
             ui.result(f"under the next key: {done}")
             for number, one in enumerate(revealed, 1):
                 ui.result(f"value {number}: stored at {one.stored} of {counted(one.known, 'node')}")
+
+    def _end(self, old: _Old, done: Stored, revealed: list[Others], is_kept: bool) -> None:
         if not done.is_done:
             raise done.failure(str(self.secret.zone_key), "rotate")
         if not all(one.is_enough for one in revealed):
             what = "too few other nodes hold the values that reveal the next key; more than half are needed"
-            hint = "rotate again: it goes on from here"
+            hint = GOES_ON
             if is_kept:
                 hint = "the daemon goes on putting them; p2pdns zones shows how far it is"
             raise Unavailable(what, place=str(old.key), hint=hint)

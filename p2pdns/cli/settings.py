@@ -142,8 +142,9 @@ def daemon(
 def _client(directory: Path) -> ControlClient:
     # Loaded late: `serve` needs no client, and has to mark its directory before the next command looks there.
     from p2pdns.admin.control import ControlClient
+    from p2pdns.cli import ui
 
-    return ControlClient(directory)
+    return ControlClient(directory, on_silence=ui.note)
 
 
 def _is_named(state_flag: str | None, environ: Mapping[str, str]) -> bool:

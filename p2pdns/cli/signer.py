@@ -29,7 +29,7 @@ from p2pdns.cli.verbs import Verb
 from p2pdns.cli.zones import KeysByName, keys_by_name, origin_in
 from p2pdns.config import Config
 from p2pdns.dns.name import Name
-from p2pdns.errors import ConfigError, FormatError, UsageError
+from p2pdns.errors import ConfigError, FormatError, Unavailable, UsageError
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, VALUE_BYTES_WRITE_MAX
 from p2pdns.items.keys import SecretKey
 from p2pdns.publishing.editions import Draft
@@ -37,6 +37,7 @@ from p2pdns.publishing.publication import Rules
 from p2pdns.publishing.replicas import PublishStage
 from p2pdns.publishing.stored import Stored
 from p2pdns.signer.above import OwnChange
+from p2pdns.signer.last import Last, LastPublished
 
 if TYPE_CHECKING:
     from p2pdns.signer.filed import ZoneFile
@@ -60,8 +61,9 @@ class ZoneOutlet:
         self._journal = journal_of(key_file)
         self._key_file = key_file
         self._size_max = size_max
-        # Its value is the zone here, without what another publisher may have in the overlay.
-        self._last: Draft | None = None
+        self._file = LastPublished(Path(zone_file))
+        # The zone here as it was published last, without what another publisher may have in the overlay.
+        self._last = self._kept()
         words = f"-k {key_file} {zone_file}"
         self._rules = Rules(
             take_back_command=f"p2pdns publish --take-back {words}",
@@ -74,12 +76,28 @@ class ZoneOutlet:
 
         done = await in_thread(lambda: self._publish(value))
         if done.rebased:
-            what = "another publisher came in between: what it changed stays until this signer starts again"
+            what = "another publisher came in between: what it changed stays, and is not in the zone file"
             log.get_logger("signer").warning(what, seqs=",".join(map(str, done.rebased)))
         if not done.is_done:
             raise done.failure(str(self._secret.zone_key))
-        self._last = value
+        self._keep(Last(done.seq, value))
         return ZonePublished(True, str(done))
+
+    def _kept(self) -> Last | None:
+        try:
+            return self._file.read()
+        except Unavailable as trouble:
+            what = "the whole zone is published, also where another publisher has changed it"
+            log.get_logger("signer").warning(what, why=str(trouble))
+            return None
+
+    def _keep(self, last: Last) -> None:
+        self._last = last
+        try:
+            self._file.write(last)
+        except Unavailable as trouble:
+            # Only a start needs the file, and an older one does no harm: its change is made already.
+            log.get_logger("signer").warning("what was published is not kept for the next start", why=str(trouble))
 
     def _content(self, value: Draft) -> Draft | OwnChange:
         """Return the change since the last publication, which leaves others' records there; at first the whole zone."""

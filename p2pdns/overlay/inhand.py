@@ -42,7 +42,7 @@ class InHand:
 
     def remembered(self, zone_id: ZoneId) -> KnownZone:
         """Return a new entry with the item and mark that the state has kept; a recent confirmation still counts."""
-        entry = KnownZone(zone_id, mark=self._state.mark(zone_id), kept=self._commitments.kept(zone_id))
+        entry = KnownZone(zone_id, mark=self._state.mark(zone_id), kept=self._state.commitments.kept(zone_id))
         held = self._state.held(zone_id)
         if held is None or self._marks.is_below(entry, held.item) or self._commitments.refuses(entry, held.item):
             return entry

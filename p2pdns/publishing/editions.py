@@ -6,6 +6,7 @@ any of its records. Does not know where items are.
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from p2pdns.dns.message import RRset
 from p2pdns.dns.name import Name
 from p2pdns.dns.registry import DIRECTORY
 from p2pdns.dns.zone import Zone
-from p2pdns.errors import ZoneFileError
+from p2pdns.errors import BadItem, StrangerError, ZoneFileError
 from p2pdns.items.dividing import ENTROPY_BYTES, Division, divide
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT, MutableItem
 from p2pdns.items.keys import ZoneKey
@@ -45,6 +46,47 @@ class LargeZone:
 
 Draft: TypeAlias = bytes | LargeZone
 """A zone before it is signed: the value of its only item, or a content that is to be divided."""
+
+
+_RRSET = struct.Struct("!?HIH")  # Whether p2pdns makes it, type, TTL, count of RDATA.
+_SIZE = struct.Struct("!H")
+_VALUE, _RRSETS = b"\x00", b"\x01"
+
+
+def compose_draft(draft: Draft) -> bytes:
+    """Return a draft as bytes for a file."""
+    if isinstance(draft, bytes):
+        return _VALUE + draft
+    parts = [_RRSETS]
+    for is_made, rrsets in ((False, draft.rrsets), (True, draft.made)):
+        for one in rrsets:
+            parts += [one.owner.wire(), _RRSET.pack(is_made, one.rtype, one.ttl, len(one.rdatas))]
+            parts += [_SIZE.pack(len(rdata)) + rdata for rdata in one.rdatas]
+    return b"".join(parts)
+
+
+def parse_draft(data: bytes) -> Draft:
+    """Return the draft that was composed; BadItem for any other bytes."""
+    kind, at = data[:1], 1
+    if kind == _VALUE:
+        return data[1:]
+    found: dict[bool, list[RRset]] = {False: [], True: []}
+    try:
+        while kind == _RRSETS and at < len(data):
+            owner, at = Name.parse(data, at)
+            is_made, rtype, ttl, count = _RRSET.unpack_from(data, at)
+            at += _RRSET.size
+            rdatas = []
+            for _ in range(count):
+                (size,) = _SIZE.unpack_from(data, at)
+                rdatas.append(data[at + _SIZE.size : at + _SIZE.size + size])
+                at += _SIZE.size + size
+            found[is_made].append(RRset(owner, rtype, ttl, tuple(rdatas)))
+    except (struct.error, IndexError, StrangerError):
+        at = -1
+    if kind != _RRSETS or at != len(data):
+        raise BadItem("draft-damaged", "no draft of a zone")
+    return LargeZone(tuple(found[False]), tuple(found[True]))
 
 
 def draft_of(

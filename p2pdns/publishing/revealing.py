@@ -84,10 +84,14 @@ class RevealedMemory(Protocol):
 
 @dataclass
 class RevealedCopies:
-    """Where an old key is at: how many others took each value at its last put. Times are of the caller's clock."""
+    """Where an old key is at: how many others took each value at its last put, and how many rationed it.
+
+    Times are of the caller's clock.
+    """
 
     revealed: Revealed
     others: list[Others] = field(default_factory=lambda: [Others(0, 0)] * VALUES_COUNT)
+    rationed: list[int] = field(default_factory=lambda: [0] * VALUES_COUNT)
     put_at: float | None = None
     next_at: float | None = None
 
@@ -101,8 +105,11 @@ class RevealedCopies:
         """Why readers may not find the next key, in words."""
         if self.is_enough or self.put_at is None:
             return None
-        known, stored = min(self.others, key=lambda one: one.stored)
-        return f"only {stored} of {known} other nodes have taken a value that reveals the next key"
+        (known, stored), rationed = min(zip(self.others, self.rationed, strict=True), key=lambda one: one[0].stored)
+        text = f"only {stored} of {known} other nodes have taken a value that reveals the next key"
+        if rationed:
+            text += f"; {rationed} have no room for it yet, because they take few new items at a time"
+        return text
 
 
 class Revealing:
@@ -191,13 +198,14 @@ class Revealing:
 
     async def _put(self, copies: RevealedCopies, on_put: Callable[[], None] = lambda: None) -> None:
         for index, item in enumerate(copies.revealed.items):
+            others, rationed = Others(0, 0), 0
             try:
-                others = (await self._network.put(item)).others
+                outcome = await self._network.put(item)
+                others, rationed = outcome.others, outcome.rationed_count
             except Unavailable as error:
-                others = Others(0, 0)
                 self._tell("a value of a succession was not put", key=str(copies.revealed.old_key), reason=str(error))
             self.counters["revealed"] += 1
             if index < VALUES_COUNT:
-                copies.others[index] = others
+                copies.others[index], copies.rationed[index] = others, rationed
             on_put()
         copies.put_at = self._clock()

@@ -24,7 +24,6 @@ from p2pdns.clock import boot_now, unix_now
 from p2pdns.errors import StrangerError, Unavailable, words_of
 from p2pdns.items.item import MutableItem, Present
 from p2pdns.items.keys import ZoneId
-from p2pdns.overlay.parts import key_of, zone_id_of
 from p2pdns.overlay.ports import Held, Mark
 from p2pdns.state import successions, tables
 from p2pdns.state.database import Database, open_database, transaction, unreadable
@@ -124,7 +123,9 @@ class Reader:
 
     def mark(self, zone_id: ZoneId, salt: bytes = b"") -> Mark | None:
         """Return the highest seq of the key that was ever adopted, whether its item is held or not."""
-        mark = tables.mark_of(zone_id.raw, salt)
+        return self._mark(tables.mark_of(zone_id.raw, salt))
+
+    def _mark(self, mark: bytes) -> Mark | None:
         owed = self._owed.get(mark)
         on_disk = self._seq_on_disk(mark)
         if owed is not None and (on_disk is None or on_disk <= owed.seq):
@@ -139,7 +140,9 @@ class Reader:
 
     def held(self, zone_id: ZoneId, salt: bytes = b"") -> Held | None:
         """Return the newest item that was ever adopted for the key; None where only its mark is known."""
-        slot = (key_of(zone_id).raw, salt)
+        return self._held(tables.slot_for(zone_id, salt))
+
+    def _held(self, slot: Slot) -> Held | None:
         held = self._cached.get(slot) or self._pending.get(slot)
         if held is None:
             query = f"SELECT {tables.COLUMNS} FROM marks WHERE key = ? AND salt = ?"
@@ -149,7 +152,7 @@ class Reader:
                 # This is not the same as "not held": without the mark an older item could pass for the newest.
                 raise unreadable(error, "reader.sqlite") from None
             held = None if row is None else self._verified(row)
-            mark = None if held is None else self.mark(zone_id, salt)
+            mark = None if held is None else self._mark(tables.mark_of_slot(*slot))
             if held is not None and mark is not None and held.item.seq < mark.seq:
                 # A newer item than the one on the disk was shown.
                 return None
@@ -220,7 +223,7 @@ class Reader:
         """
         slot = tables.slot_of(item)
         mark = tables.mark_of_slot(*slot)
-        held = self.held(zone_id_of(item), item.salt)
+        held = self._held(slot)
         if held is not None and not item.supersedes(held.item):
             if own <= held.is_own and pinned <= held.is_pinned:
                 if not held.item.supersedes(item):
@@ -241,7 +244,7 @@ class Reader:
 
     def keep(self, zone_id: ZoneId, salt: bytes = b"") -> None:
         """Write the item of a key, and not its mark alone, with the next commit; do not wait for that."""
-        held = self._pending.get((key_of(zone_id).raw, salt))
+        held = self._pending.get(tables.slot_for(zone_id, salt))
         if held is not None:
             self._wish(held, is_whole=True, is_absent=False)
 
@@ -288,12 +291,8 @@ class Reader:
         return done
 
     def _change(self, held: Held, is_whole: bool) -> Change:
-        return Change.of(
-            held,
-            tables.mark_of_slot(*tables.slot_of(held.item)),
-            Present(unix_now(), self.newest_seq),
-            is_whole=is_whole,
-        )
+        mark = tables.mark_of_slot(*tables.slot_of(held.item))
+        return Change.of(held, mark, Present(unix_now(), self.newest_seq), is_whole=is_whole)
 
     def _start_writer(self, thread: ThreadPoolExecutor) -> None:
         if self._writer is None or self._writer.done():
@@ -418,7 +417,7 @@ class Reader:
             return
         if cached is None:
             # The key's item is not in memory: the disk has the outcome of all wishes.
-            self.held(zone_id_of(held.item), held.item.salt)
+            self._held(slot)
             return
         newest = held if held.item.supersedes(cached.item) else cached
         is_own, is_pinned = cached.is_own or held.is_own, cached.is_pinned or held.is_pinned
@@ -436,7 +435,7 @@ class Reader:
 
     def release(self, zone_id: ZoneId) -> None:
         """Keep a key's items alive no longer; its mark stays, so that no older item can take their place."""
-        raw = key_of(zone_id).raw
+        raw, _ = tables.slot_for(zone_id)
         try:
             with transaction(self._database.reading) as connection:
                 connection.execute(tables.RELEASE, (raw,))
@@ -448,7 +447,7 @@ class Reader:
 
     def forget(self, zone_id: ZoneId) -> bool:
         """Clear the marks of a key, its commitment, and the wish to keep it alive; return whether there was any."""
-        raw = key_of(zone_id).raw
+        raw, _ = tables.slot_for(zone_id)
         with transaction(self._database.reading) as connection:
             salts = connection.execute("DELETE FROM marks WHERE key = ? RETURNING salt", (raw,)).fetchall()
             known = {b"", *(salt for (salt,) in salts), *(salt for other, salt in self._pending if other == raw)}

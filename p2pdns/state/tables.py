@@ -19,7 +19,8 @@ from typing import NamedTuple
 from p2pdns.clock import unix_now
 from p2pdns.errors import StrangerError
 from p2pdns.items.item import SEQ_PER_SECOND, SEQ_RESERVED, MutableItem, Present
-from p2pdns.overlay.parts import raw_id_of
+from p2pdns.items.keys import ZoneId
+from p2pdns.overlay.parts import key_of, raw_id_of
 from p2pdns.overlay.ports import Held
 from p2pdns.state.database import Earlier, Schema
 
@@ -114,6 +115,11 @@ class Commits:
 def slot_of(item: MutableItem) -> Slot:
     """Return the key and the salt of an item."""
     return item.key.raw, item.salt
+
+
+def slot_for(zone_id: ZoneId, salt: bytes = b"") -> Slot:
+    """Return the key and the salt of the items of a zone."""
+    return key_of(zone_id).raw, salt
 
 
 def loss_of(path: Path) -> str | None:

@@ -125,7 +125,7 @@ class Core:
         """Send a request; return its size in bytes."""
         request.sent_at = now
         self._asked.note(request.address, now)
-        self.turns.count_in_flight(request, 1)
+        self.turns.count_in_flight(1, is_urgent=request.is_urgent)
         size = self._transmit(request, TRANSACTION_BYTES)
         wait = self._timeout_of(request.node_id, request.address)
         self.at(now + wait, lambda then: self._timed_out(request, Stage.FIRST_WAIT, then), request)
@@ -243,7 +243,7 @@ class Core:
             return
         is_first = stage is Stage.FIRST_WAIT
         if is_first:
-            self.turns.count_in_flight(request, -1)
+            self.turns.count_in_flight(-1, is_urgent=request.is_urgent)
             request.stage = Stage.SECOND_WAIT
         if request.on_timeout(not is_first, now) and is_first:
             self.counters["retransmit"] += 1
@@ -288,7 +288,7 @@ class Core:
                 self.counters["dropped-wrong-id"] += 1
                 return None
         if request.stage is Stage.FIRST_WAIT:
-            self.turns.count_in_flight(request, -1)
+            self.turns.count_in_flight(-1, is_urgent=request.is_urgent)
         elif request.stage is Stage.GIVEN_UP:
             self.counters["reply-late"] += 1
         self._forget(request)

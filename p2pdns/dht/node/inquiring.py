@@ -29,7 +29,7 @@ REQUESTS_MAX = 6  # A get, a get with a token, and a put, each of them sent twic
 class InquiryOperation:
     """One inquiry; the node sets `number` and `on_end`."""
 
-    on_end: Callable[[InquiryOperation], None]
+    on_end: Callable[[], object]
     is_young = False
 
     def __init__(self, core: Core, inquiry: Inquiry, memo: SignatureMemo) -> None:
@@ -166,5 +166,5 @@ class InquiryOperation:
         if self._is_over:
             return
         self.cancel()
-        self.on_end(self)
+        self.on_end()
         self._core.events.append(InquiryDone(self.number, self._outcome))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
@@ -368,8 +369,5 @@ class Node:
     def _add(self, operation: Operation | InquiryOperation) -> None:
         self._operation_count += 1
         operation.number = self._operation_count
-        operation.on_end = self._ended
+        operation.on_end = partial(self._operations.pop, operation.number, None)
         self._operations[operation.number] = operation
-
-    def _ended(self, operation: Operation | InquiryOperation) -> None:
-        self._operations.pop(operation.number, None)

@@ -31,7 +31,7 @@ SEEDS_MAX = 80  # Own contacts a look-up begins with; with 20 it could run out o
 class Operation(ABC):
     """One look-up with its purpose. `pump` sends what may be sent; the node sets `number` and `on_end`."""
 
-    on_end: Callable[[Operation], None]
+    on_end: Callable[[], object]
     avoided: frozenset[Address] = frozenset()
 
     def __init__(self, core: Core, lookup: Lookup, now: float, deadline: float | None) -> None:
@@ -192,7 +192,7 @@ class Operation(ABC):
             self.core.counters[f"item-{reason}"] += count
         for reason, count in self.lookup.contacts_dropped.items():
             self.core.counters[f"contact-{reason}"] += count
-        self.on_end(self)
+        self.on_end()
 
     def cancel(self) -> None:
         """Stop without an outcome; replies under way still feed the table."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from p2pdns.dht.node.requests import OutgoingRequest
-
 REQUESTS_IN_FLIGHT_MAX = 128  # Replies of 1.3 kB that a default socket buffer holds (208 kB, with kernel overhead).
 PATIENT_IN_FLIGHT_MIN = 16  # Of them, the share of look-ups that have an item already, whatever else is in flight.
 
@@ -41,10 +39,10 @@ class Turns:
         self._turn_count = 0
         self._quiet_since = 0.0
 
-    def count_in_flight(self, request: OutgoingRequest, change: int) -> None:
+    def count_in_flight(self, change: int, *, is_urgent: bool) -> None:
         """Count a request that was sent (1), or whose wait is over (-1)."""
         self.in_flight_count += change
-        if not request.is_urgent:
+        if not is_urgent:
             self._patient_count += change
 
     def room(self, *, is_urgent: bool = True) -> int:

@@ -25,7 +25,7 @@ from p2pdns.admin import control, control_server
 from p2pdns.admin.control import ControlClient, Progress
 from p2pdns.admin.control_server import ControlServer
 from p2pdns.directory import StateDirectory
-from p2pdns.errors import ConfigError, FormatError, Unavailable, UsageError
+from p2pdns.errors import ConfigError, DaemonGone, FormatError, Unavailable, UsageError
 from p2pdns.net.sockets import listen_unix, reachable
 
 WAIT_S_MAX = 20.0  # Only a test that hangs waits so long.
@@ -490,3 +490,44 @@ def test_a_daemon_that_says_nothing_is_not_waited_for_without_end(tmp_path: Path
     with pytest.raises(Unavailable, match=r"has not answered in 0.05 s"):
         client.call("status")
     listener.close()
+
+
+def test_a_user_is_told_once_which_silent_daemon_is_waited_for(tmp_path: Path) -> None:
+    told: list[str] = []
+    listener = listen_unix(tmp_path / "control.sock", backlog=1)
+    client = ControlClient(tmp_path, timeout_s=0.1, silent_s=0.02, on_silence=told.append)
+    with pytest.raises(DaemonGone, match=r"has not answered in 0.1 s"):
+        client.call("status")
+    assert told == [f"waiting for the daemon in {tmp_path}, for up to 0.1 s"]
+    listener.close()
+
+
+def test_nothing_is_said_of_a_daemon_that_answers_in_time(tmp_path: Path) -> None:
+    told: list[str] = []
+    with serving(tmp_path):
+        client = ControlClient(tmp_path, timeout_s=WAIT_S_MAX, silent_s=WAIT_S_MAX / 2, on_silence=told.append)
+        assert client.call("echo")["ok"] is True
+    assert (told, client.has_answered) == ([], True)
+
+
+def test_a_session_waits_once_for_a_silent_daemon_and_the_next_session_again(tmp_path: Path) -> None:
+    told: list[str] = []
+    listener = listen_unix(tmp_path / "control.sock", backlog=8)
+    client = ControlClient(tmp_path, timeout_s=0.1, silent_s=0.02, on_silence=told.append)
+    for _ in range(2):
+        with client.session():
+            for _ in range(3):
+                with pytest.raises(DaemonGone, match="has not answered"):
+                    client.call("status")
+            with pytest.raises(DaemonGone, match="has not answered"):
+                client.is_running()
+    assert len(told) == 2
+    listener.close()
+
+
+def test_the_lines_of_one_piece_of_the_stream_are_read_one_by_one(tmp_path: Path) -> None:
+    steps: list[dict[str, Any]] = []
+    reply = b'{"progress": {"step": 1}}\n{"progress": {"step": 2}}\n{"ok": true, "a": 1}\n'
+    with answering(tmp_path, reply) as client:
+        assert client.call("echo", on_progress=steps.append) == {"ok": True, "a": 1}
+    assert steps == [{"step": 1}, {"step": 2}]

@@ -155,6 +155,19 @@ def test_zones_dated_ahead_are_taken_back() -> None:
     assert "--take-back" in one(problems.of_held_back(["zone a is dated 2030"])).command
 
 
+def test_a_next_key_that_too_few_nodes_have_is_a_problem_of_the_owner() -> None:
+    assert list(problems.of_revealed([], 0)) == []
+    good = SimpleNamespace(trouble=None, revealed=SimpleNamespace(old_key="good"))
+    bad = SimpleNamespace(trouble="only 3 of 20 have it", revealed=SimpleNamespace(old_key="bad"))
+    engine = SimpleNamespace(revealing=SimpleNamespace(kept=[good, bad]))
+    problem = one(problems.of_revealed(problems.revealed_of(cast("EngineParts", engine)), 20))
+    assert (problem.about, problem.cause) == ("succession", "zone bad: only 3 of 20 have it")
+    assert (problem.remedy, problem.command) == (
+        "each value is put again by itself within minutes; see",
+        "p2pdns zones",
+    )
+
+
 def test_a_zone_whose_newest_item_is_not_adopted_is_a_problem_where_a_person_relies_on_it() -> None:
     assert list(problems.of_refused([])) == []
     problem = one(problems.of_refused([("alice", WORDS[Missing.ODD])]))

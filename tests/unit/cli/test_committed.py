@@ -114,6 +114,58 @@ def test_any_other_file_in_its_place_is_an_error_and_not_a_missing_commitment(
         committed.read(key_file, KEY)
 
 
+def test_a_damaged_file_is_named_as_such_or_says_the_same(key_file: str) -> None:
+    committed.write(key_file, KEY, COMMITMENT)
+    path = Path(committed.path_of(key_file))
+    data = path.read_bytes()
+    begin = data.index(b"\nzone ")
+    damaged = [
+        data[:at] + bytes([data[at] ^ (1 << bit)]) + data[at + 1 :] for at in range(len(data)) for bit in range(8)
+    ]
+    damaged += [data[:cut] for cut in range(len(data))]
+    refused: list[str] = []
+    for one in damaged:
+        path.write_bytes(one)
+        try:
+            assert committed.read(key_file, KEY) == COMMITMENT
+        except KeyFileError as trouble:
+            refused.append(str(trouble))
+    assert {next(word for word in ("damaged", "no commitment", "of another zone") if word in one) for one in refused}
+    # All bits of the lines but those of the last line end, which can be another blank.
+    assert len(refused) >= 8 * (len(data) - begin - 2)
+
+
+def test_a_damaged_file_is_met_before_anything_is_signed(
+    tmp_path: Path, key_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    committed.write(key_file, KEY, COMMITMENT)
+    path = Path(committed.path_of(key_file))
+    other = "0" if COMMITMENT.rdata.hex()[5] != "0" else "1"
+    text = path.read_text().replace(
+        COMMITMENT.rdata.hex(), COMMITMENT.rdata.hex()[:5] + other + COMMITMENT.rdata.hex()[6:]
+    )
+    path.write_text(text)
+    zone = tmp_path / "a.zone"
+    zone.write_text("www 60 A 192.0.2.1\n")
+    assert main(["publish", "-k", key_file, str(zone), "--network", "test", "--bootstrap", "127.0.0.1:9"]) == 1
+    assert 'alice.key.next": this file is damaged: it does not fit its digest' in capsys.readouterr().err
+    assert names(tmp_path) == ["a.zone", "alice.key", "alice.key.next"]
+
+
+def test_a_file_whose_digest_is_no_digest_any_more_is_not_taken_for_one_without(key_file: str) -> None:
+    committed.write(key_file, KEY, COMMITMENT)
+    path = Path(committed.path_of(key_file))
+    path.write_text(path.read_text().replace("digest ", "digost ").replace(COMMITMENT.rdata.hex()[:4], "0000"))
+    with pytest.raises(KeyFileError, match="damaged"):
+        committed.read(key_file, KEY)
+
+
+def test_a_file_of_the_first_form_which_had_no_digest_is_read(key_file: str) -> None:
+    path = Path(committed.path_of(key_file))
+    path.write_text(f"{committed.HEAD}zone {KEY}\ncommitment {COMMITMENT.rdata.hex()}\n")
+    assert committed.read(key_file, KEY) == COMMITMENT
+
+
 def test_a_missing_file_and_a_key_of_standard_input_have_none(key_file: str) -> None:
     assert committed.read(key_file, KEY) is None
     assert committed.read("-", KEY) is None

@@ -13,6 +13,7 @@ from p2pdns.cli import committed, made, rotate
 from p2pdns.cli.main import main
 from p2pdns.cli.petnames import Book
 from p2pdns.dht.node.values import Others
+from p2pdns.errors import DaemonGone
 from p2pdns.items.item import ImmutableItem, MutableItem
 from p2pdns.items.keys import SecretKey, ZoneKey
 from p2pdns.items.packet import compose_packet, zone_of
@@ -52,6 +53,7 @@ class Overlay:
     stored: int = 20
     values_stored: int = 20
     is_kept: bool = True
+    gone_at: str = ""  # The step in which the daemon ends.
     put: list[MutableItem] = field(default_factory=list)
     revealed: list[tuple[ZoneKey, tuple[bytes, ...], MutableItem | None]] = field(default_factory=list)
 
@@ -73,6 +75,10 @@ class Overlay:
         """Return nothing: no file has such a placeholder."""
         return {}
 
+    def _go(self, step: str) -> None:
+        if step == self.gone_at:
+            raise DaemonGone("the daemon ended the connection", place="/state/control.sock")
+
     def look_up(self, key: ZoneKey) -> Seen:
         """Return the editions of the old key."""
         assert key == KEY
@@ -88,6 +94,8 @@ class Overlay:
         """Publish by the rules, in a network of a few nodes."""
         import asyncio
 
+        self._go("publish")
+
         publication = Publication(
             secret.zone_key,
             lambda seq, value: MutableItem.signed(secret, seq, value),
@@ -102,6 +110,7 @@ class Overlay:
         self, old_key: ZoneKey, values: Sequence[ImmutableItem], item: MutableItem | None
     ) -> tuple[list[Others], bool]:
         """Note what is revealed."""
+        self._go("reveal")
         self.revealed.append((old_key, tuple(value.value for value in values), item))
         return [Others(20, 20), Others(20, self.values_stored)], self.is_kept
 
@@ -194,6 +203,33 @@ def test_a_value_that_too_few_hold_is_a_failure_and_the_same_command_goes_on(des
     assert desk.rotate()[0] == 0
     assert desk.overlay.put[1].value == desk.overlay.put[0].value
     assert len(desk.overlay.revealed) == 2
+
+
+def test_a_daemon_that_ends_in_the_publication_leaves_a_line_of_what_is_not_done(desk: Desk) -> None:
+    desk.overlay.gone_at = "publish"
+    code, said = desk.rotate()
+    assert (code, desk.overlay.revealed) == (1, [])
+    assert f"error: {KEY}: /state/control.sock: the daemon ended the connection; perhaps the zone is published" in said
+    assert "run the same command again: it goes on" in said
+    desk.overlay.gone_at = ""
+    assert desk.rotate()[0] == 0
+
+
+def test_a_daemon_that_ends_before_the_next_key_is_revealed_leaves_what_was_done_and_how_to_go_on(desk: Desk) -> None:
+    desk.overlay.gone_at = "reveal"
+    code, said = desk.rotate()
+    assert (code, desk.overlay.revealed) == (1, [])
+    assert "under the next key: stored at 20 of 20 nodes" in said
+    assert (
+        "is published under the next key, and that is not revealed yet: /state/control.sock: the daemon ended" in said
+    )
+    assert "rotate again: it goes on from here" in said
+    assert "has moved to" not in said
+    code, said = desk.rotate("--json")
+    facts = json.loads(said[: said.rindex("}") + 1])
+    assert (code, facts["stored"], facts["values"], facts["exit"]) == (1, 20, [], 1)
+    desk.overlay.gone_at, desk.overlay.standing = "", desk.overlay.put[0]
+    assert desk.rotate()[0] == 0
 
 
 def test_without_a_daemon_a_warning_says_that_nobody_puts_the_values_again(desk: Desk) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from p2pdns.addresses import Address
 from p2pdns.dht import bencode, krpc
 from p2pdns.dht.guard import TOKEN_PERIOD_S
@@ -12,7 +14,7 @@ from p2pdns.dht.krpc.writing import compose
 from p2pdns.dht.node.machine import Node
 from p2pdns.dht.node.values import GetDone, NodeSettings, Wanted
 from p2pdns.dht.storage import Storage
-from p2pdns.items.item import MutableItem
+from p2pdns.items.item import ImmutableItem, MutableItem
 from tests.unit.dht.swarm import UNIX_NOW, acquaint, secret_of
 
 NOW = 1_000.0
@@ -74,6 +76,15 @@ def test_a_get_that_was_told_to_prove_itself_asks_again_with_the_token_and_finds
     assert end.outcome.item == ITEM
 
 
+def test_a_put_waits_for_the_end_of_its_search_at_a_node_that_wants_proof_too() -> None:
+    node = new_node()
+    node.start_put(ITEM, NOW)
+    ((query, _),) = sent(node)
+    node.receive_datagram(reply_to(query, token=TOKEN, is_proof_wanted=True), PEER.address, NOW)
+    ((again, _),) = sent(node)
+    assert again.request == krpc.Get(ITEM.target, ITEM.seq, TOKEN)
+
+
 def test_who_wants_proof_for_ever_is_asked_twice_and_no_more() -> None:
     node = new_node()
     node.start_get(Wanted(ITEM.target, ITEM.key), NOW)
@@ -124,3 +135,60 @@ def test_a_token_of_another_kind_of_node_is_not_carried_on() -> None:
     node.start_get(Wanted(b"\x55" * 20), NOW)
     get = next(q.request for q, _ in sent(node) if isinstance(q.request, krpc.Get))
     assert get.token is None
+
+
+ASKER: Address = ("127.0.0.1", 7_009)
+ANSWERED_MAX = 100  # Ten times what a stranger gets at once.
+
+
+class Served:
+    """A node that holds long items, and an address that asks it and has proven nothing."""
+
+    def __init__(self) -> None:
+        self.storage = Storage()
+        settings = NodeSettings(bind_host="127.0.0.1", read_only=False)
+        self.node = Node(
+            node_id=None,
+            network="unnamed",
+            entropy=random.Random(2).randbytes,
+            storage=self.storage,
+            settings=settings,
+            now=NOW,
+        )
+        self.items = [ImmutableItem(bytes([number]) * 900) for number in (1, 2)]
+        for item in self.items:
+            token = self.asked(krpc.Get(item.target, None, None, 400), ("127.0.0.1", 6_000)).token
+            assert token is not None
+            self.told(krpc.PutImmutable(bencode.encode(item.value), token), ("127.0.0.1", 6_000))
+
+    def told(self, request: krpc.Request, address: Address = ASKER) -> object:
+        """Send a request, and return the answer."""
+        query = krpc.RequestMessage(transaction=b"tttt", node_id=b"\x22" * 20, request=request, read_only=True)
+        self.node.receive_datagram(compose(query), address, NOW)
+        ((data, _),) = [one for one in self.node.datagrams_to_send(NOW) if not isinstance(parse(one[0]), type(query))]
+        return parse(data)
+
+    def asked(self, get: krpc.Get, address: Address = ASKER) -> krpc.Reply:
+        """Send a get, and return the reply."""
+        reply = self.told(get, address)
+        assert isinstance(reply, krpc.Reply)
+        return reply
+
+
+@pytest.mark.parametrize(
+    ("of_first", "token_of_first", "is_proof"),
+    [(True, None, True), (False, True, True), (False, None, False), (True, False, False)],
+    ids=["of its target", "of another target that it names", "of another target", "of its target, and names another"],
+)
+def test_a_get_proves_its_address_by_a_token_of_the_target_that_it_names(
+    of_first: bool, token_of_first: bool | None, is_proof: bool
+) -> None:
+    served = Served()
+    first, second = (item.target for item in served.items)
+    # The first replies to a stranger are whole, as long as its share of the budgets lasts.
+    replies = (served.asked(krpc.Get(first, None, None, 1)) for _ in range(ANSWERED_MAX))
+    short = next(reply for reply in replies if reply.is_proof_wanted)
+    assert (short.value, short.token is None) == (None, False)
+    named = None if token_of_first is None else first if token_of_first else second
+    reply = served.asked(krpc.Get(first if of_first else second, None, short.token, 0, named))
+    assert (reply.value is not None, reply.is_proof_wanted) == (is_proof, not is_proof)

@@ -188,6 +188,16 @@ def test_further_datagrams_count_too() -> None:
     ]
 
 
+def test_a_host_that_has_had_its_datagrams_is_not_asked_under_another_id() -> None:
+    lookup = new_lookup()
+    lookup.add([near(2, host="10.0.0.1")])
+    candidate = lookup.requests_to_send()[0].candidate
+    while lookup.may_send(candidate):
+        pass
+    lookup.add([near(1, host="10.0.0.1", port=9), near(3, host="10.0.0.2")])
+    assert [request.candidate.contact.address[0] for request in lookup.requests_to_send()] == ["10.0.0.2"]
+
+
 def test_requests_to_one_id_of_a_host_are_padded() -> None:
     lookup = new_lookup()
     lookup.add([near(1, host="10.0.0.1"), near(2, host="10.0.0.1", port=9), near(3, host="10.0.0.2")])

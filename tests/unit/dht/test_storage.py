@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pdns.addresses import Address
+from p2pdns.addresses import Address, prefix_of
 from p2pdns.dht import storage as module
 from p2pdns.dht.bencode import encode
 from p2pdns.dht.krpc import PutImmutable, PutMutable
@@ -433,6 +433,15 @@ def test_an_expired_item_binds_nobody_to_its_seq() -> None:
     put(storage, mutable(seq=9))
     assert put(storage, mutable(seq=2), now=NOW + RETENTION_S).is_news
     assert len(storage) == 1
+
+
+def test_an_item_that_comes_back_when_it_has_just_expired_is_a_new_one() -> None:
+    storage, item, then = Storage(), mutable(), NOW + RETENTION_S
+    put(storage, item, ALICE)
+    put(storage, item, BOB, then)
+    row = rows_of(storage, then, UNIX + RETENTION_S)[item.target]
+    assert row is not None
+    assert (row.prefix, row.first_unix) == (prefix_of(BOB), UNIX + RETENTION_S)
 
 
 def test_gets_from_two_prefixes_keep_an_item_and_gets_from_one_do_not() -> None:

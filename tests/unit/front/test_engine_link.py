@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import struct
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from p2pdns.clock import boot_now
 from p2pdns.config import CacheTable
+from p2pdns.front import engine_link
 from p2pdns.front.cache import AnswerCache
 from p2pdns.front.cookies import Cookies
 from p2pdns.front.engine_link import QUERIES_PER_WRITE_MAX, EngineLink
 from p2pdns.front.funnel import Funnel
 from p2pdns.front.gate import AccessList, Gate
 from p2pdns.link import VERSION, Ask, Frame, FrameReader, Hello, QuestionFrame, compose
-from tests.waiting import at_rest
+from tests.waiting import at_rest, until
 
 
 class Engine(asyncio.Transport):
@@ -112,3 +115,31 @@ def test_the_queries_of_one_wakeup_leave_together(tmp_path: Path) -> None:
         assert engine.asked[1:] == [[QUERIES_PER_WRITE_MAX]]
 
     run(story())
+
+
+def test_a_link_that_was_lost_connects_once_and_waits_for_the_end_of_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines: list[Engine] = []
+
+    async def story() -> None:
+        link = EngineLink(tmp_path, funnel_of())
+
+        async def connect(factory: Callable[[], EngineLink], _path: object) -> None:
+            engines.append(Engine())
+            greet(factory(), engines[-1])
+
+        monkeypatch.setattr(engine_link, "RETRY_S_MIN", 0.0)
+        monkeypatch.setattr(asyncio.get_running_loop(), "create_unix_connection", connect)
+        running = asyncio.ensure_future(link.run())
+        await until(lambda: len(engines) == 1)
+        link.connection_lost(None)
+        await until(lambda: len(engines) == 2)
+        await at_rest()
+        assert link.connected.is_set()
+        assert link.counters["connected"] == 2
+        assert not running.done()
+        running.cancel()
+
+    run(story())
+    assert len(engines) == 2

@@ -6,7 +6,9 @@ import random
 
 import pytest
 
-from p2pdns.front.funnel import Funnel
+from p2pdns.config import CacheTable
+from p2pdns.front.cache import AnswerCache
+from p2pdns.front.funnel import REMEMBERED_MAX, Funnel, Memo
 from p2pdns.front.transport import UDP
 from p2pdns.link import Answer, Invalidate, QuestionFrame
 from p2pdns.values import replace
@@ -96,6 +98,26 @@ def test_a_cookie_goes_to_the_host_it_was_made_for_and_to_no_other() -> None:
     assert replies[1] == replies[3] == replies[4]
     assert replies[0] != replies[1]
     assert door.cache.counters["hit"] == len(hosts)
+
+
+def test_the_memo_forgets_when_it_is_full_and_when_the_cache_has_changed() -> None:
+    cache, access, given = AnswerCache(CacheTable()), gate().access, answer()
+    memo = Memo(cache)
+
+    def keep(number: int) -> bytes:
+        data = b"id" + number.to_bytes(4)
+        memo.keep(data, data, given, True, 0.5, host=None)
+        return data
+
+    first = keep(0)
+    for number in range(1, REMEMBERED_MAX):
+        last = keep(number)
+    assert (memo.response(first, LOOPBACK, access, 0.5), memo.response(last, LOOPBACK, access, 0.5)) == (first, last)
+    last = keep(REMEMBERED_MAX)
+    assert (memo.response(first, LOOPBACK, access, 0.5), memo.response(last, LOOPBACK, access, 0.5)) == (None, last)
+    cache.invalidate(None)
+    newer = keep(0)
+    assert (memo.response(newer, LOOPBACK, access, 0.5), memo.response(last, LOOPBACK, access, 0.5)) == (newer, None)
 
 
 def test_what_was_remembered_ends_when_cookies_are_required() -> None:

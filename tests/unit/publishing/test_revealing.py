@@ -162,6 +162,17 @@ def test_a_value_that_too_few_have_taken_is_put_again_soon_and_then_less_often()
     assert max(world.pauses) == RETRY_S_MAX * (1 - JITTER / 2)
 
 
+def test_of_a_value_that_is_rationed_the_owner_is_told_why() -> None:
+    async def story(_world: World, room: Revealing) -> None:
+        copies = await room.reveal(REVEALED)
+        assert copies.trouble == (
+            "only 3 of 20 other nodes have taken a value that reveals the next key; "
+            "9 have no room for it yet, because they take few new items at a time"
+        )
+
+    told(story, outcomes=[GOOD, PutOutcome(20, 3, {202: 9, 301: 8})])
+
+
 def test_a_network_that_is_away_is_told_and_tried_again() -> None:
     async def story(world: World, room: Revealing) -> None:
         assert not (await room.reveal(REVEALED)).is_enough

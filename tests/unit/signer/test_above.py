@@ -8,6 +8,7 @@ from p2pdns.items.item import MutableItem
 from p2pdns.items.packet import compose_packet
 from p2pdns.publishing.changes import Conflict, rrsets_of
 from p2pdns.signer.above import OwnChange
+from p2pdns.signer.last import Last
 from tests.overlay_doubles import rrsets
 from tests.unit.publishing.test_changes import APEX, SECRET, SEQ, item
 
@@ -16,7 +17,7 @@ def lines_after(base: list[str], own: list[str], *found: list[str]) -> tuple[set
     """Return the owners and data that are signed above each of the items found, and the conflicts that were told."""
     told: list[str] = []
     value = compose_packet(rrsets(APEX, *own), APEX)
-    change = OwnChange(APEX, item(*base).value, value, lambda conflict: told.append(conflict.what))
+    change = OwnChange(APEX, Last(SEQ, item(*base).value), value, lambda conflict: told.append(conflict.what))
     for lines in found:
         draft = change.value_above(item(*lines))
         assert isinstance(draft, bytes)
@@ -45,8 +46,15 @@ def test_where_both_have_changed_one_rrset_that_of_the_signer_is_published_and_i
     assert told == ["both publications change www A"]
 
 
+def test_an_edition_older_than_the_last_one_from_here_takes_nothing_back() -> None:
+    last = Last(SEQ + 1, item(WWW, NEW).value)
+    for own in ([WWW, NEW], [NEW, OTHER]):
+        value = compose_packet(rrsets(APEX, *own), APEX)
+        assert OwnChange(APEX, last, value, lambda conflict: None).value_above(item(WWW)) == value
+
+
 def test_a_conflict_with_one_that_comes_in_between_is_the_publications() -> None:
-    change = OwnChange(APEX, item(WWW).value, item("www 300 A 192.0.2.7").value, lambda conflict: None)
+    change = OwnChange(APEX, Last(SEQ, item(WWW).value), item("www 300 A 192.0.2.7").value, lambda conflict: None)
     change.value_above(item(WWW))
     with pytest.raises(Conflict, match="both publications change www A"):
         change.value_above(item("www 300 A 192.0.2.8"))
