@@ -301,11 +301,12 @@ class Shortlist:
             return Leave.NEVER
         return Leave.LATER if answered + waiting >= count_max else Leave.YES
 
-    def fair_pick(self, k: int) -> Candidate | None:
-        """Return a candidate from the views of our own table and of each source in turn, None when none has any left.
+    def fair_pick(self, k: int, nearest_bound: int | None = None) -> Candidate | None:
+        """Return a candidate that an attacker round the key has hardly chosen; None when there is none left.
 
-        An attacker can choose ids nearest to a key. So a view gives only the farther half of its nearest contacts,
-        where most nodes have their place by chance.
+        An attacker can choose ids nearest to a key. So our own table and each source in turn give one of the farther
+        half of their nearest contacts, where most nodes have their place by chance. Farther away than `nearest_bound`
+        all of them have: there it is the nearest.
         """
         bound = None
         for candidate in self:
@@ -314,14 +315,20 @@ class Shortlist:
                 bound = candidate.distance
                 if not k:
                     break
+        halves_bound = bound if nearest_bound is None or bound is None else min(bound, nearest_bound)
         for source in sorted((*self._sources.values(), self._table), key=lambda source: source.pick_count):
             for candidate in source.farther_half():
-                if candidate.state is not CandidateState.NEW or not candidate.is_allowed:
-                    continue
-                if (bound is None or candidate.distance <= bound) and self.leave_of(candidate) is Leave.YES:
+                if (halves_bound is None or candidate.distance <= halves_bound) and self._may_be_picked(candidate):
                     source.pick_count += 1
                     return candidate
-        return None
+        if nearest_bound is None or bound is None:
+            return None
+        beyond = (one for one in self if nearest_bound < one.distance <= bound)
+        return next(filter(self._may_be_picked, beyond), None)
+
+    def _may_be_picked(self, candidate: Candidate) -> bool:
+        is_open = candidate.state is CandidateState.NEW and candidate.is_allowed
+        return is_open and self.leave_of(candidate) is Leave.YES
 
     # Answers and silence
 

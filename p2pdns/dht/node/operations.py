@@ -54,8 +54,10 @@ class Operation(ABC):
         self.pump(now)
 
     def _begin_with_table(self, now: float) -> None:
-        self.core.table.touch(self.lookup.target, now)
-        self.lookup.begin_with(self._first_contacts())
+        core = self.core
+        core.table.touch(self.lookup.target, now)
+        k_distance = core.table.k_distance(core.settings.k)
+        self.lookup.begin_with(self._first_contacts(), typical_s=core.typical_s, k_distance=k_distance)
 
     def _first_contacts(self) -> list[Contact]:
         table, target = self.core.table, self.lookup.target
@@ -146,7 +148,8 @@ class Operation(ABC):
         asked = OutgoingRequest(message, contact.address, contact.node_id, answered, refused, timed_out, self.is_urgent)
         self.bytes_sent += self.core.ask(asked, now)
         if self.is_urgent:
-            self.core.at(now + self.core.late_after_s, lambda then: self._is_late(request, then), asked)
+            late_at = now + self.core.late_after_s(contact.node_id, contact.address)
+            self.core.at(late_at, lambda then: self._is_late(request, then), asked)
 
     def _is_late(self, request: Request, now: float) -> None:
         """Ask another contact while a reply is late that a caller waits for: the contact may be dead."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.krpc.reading import parse
+from p2pdns.dht.lookup.search import ALPHA_FIRST
 from p2pdns.dht.node.machine import Node
 from p2pdns.dht.node.storing import cas_for
 from p2pdns.items.item import MutableItem
@@ -91,7 +92,7 @@ def test_a_second_look_begins_at_contacts_that_the_first_has_not_asked_and_else_
 
     swarm.is_lost = watched
     assert versions(swarm, nodes[0], avoided=avoided) == {OLD.value: 20}
-    first = asked[: min(4, len(others))]
+    first = asked[: min(ALPHA_FIRST, len(others))]
     assert set(first) <= set(others)
     everybody = frozenset(swarm.nodes)
     assert versions(swarm, nodes[0], avoided=everybody) == {OLD.value: 20}

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pdns.dht import bencode, krpc
-from p2pdns.dht.lookup.search import ALPHA, ALPHA_MAX, Lookup
+from p2pdns.dht.lookup.search import ALPHA, ALPHA_FIRST, ALPHA_MAX, FIRST_RPCS, Lookup
 from p2pdns.dht.lookup.shortlist import ADDRESS_IDS_MAX, SHORTLIST_MAX, Candidate, CandidateState, Request, Shortlist
 from p2pdns.dht.lookup.sought import Sought
 from p2pdns.dht.lookup.verdict import Verdict
@@ -141,7 +141,7 @@ def test_the_first_valid_item_is_handed_out_at_once_and_gets_then_carry_its_seq(
     assert lookup.seq is None
     assert lookup.reply_received(first, reply(first.candidate, nodes=EIGHT, found=item())) == item()
     assert lookup.seq == SEQ
-    assert lookup.rpcs_to_first == ALPHA
+    assert lookup.rpcs_to_first == ALPHA_FIRST
     assert not lookup.is_done
 
 
@@ -324,11 +324,13 @@ def test_while_a_reply_is_late_another_contact_is_asked_and_no_longer() -> None:
     lookup = new_lookup()
     lookup.add([near(number) for number in range(1, 30)])
     first, *others = lookup.requests_to_send()
-    assert len(others) == ALPHA - 1
+    assert len(others) == ALPHA_FIRST - 1
     assert not lookup.has_slots
     lookup.is_late(first)
     lookup.is_late(first)
-    (further,) = lookup.requests_to_send()
+    # A place for the late one, and the last of the usual ones.
+    further, _ = lookup.requests_to_send()
+    assert not lookup.has_slots
     lookup.reply_received(first, reply(first.candidate))
     assert not lookup.has_slots, "the late one has come, and the further one holds its place"
     lookup.is_late(further)
@@ -353,7 +355,7 @@ def test_a_silent_follow_up_does_not_hold_the_look_up_for_ever() -> None:
 
 
 def test_alpha_requests_are_in_flight_and_each_silence_opens_a_slot_more() -> None:
-    lookup = new_lookup()
+    lookup = Lookup(TARGET, OWN)
     lookup.add([near(number) for number in range(1, 60)])
     asked = lookup.requests_to_send()
     assert len(asked) == ALPHA
@@ -363,6 +365,28 @@ def test_alpha_requests_are_in_flight_and_each_silence_opens_a_slot_more() -> No
     for request in asked[1:]:
         lookup.timed_out(request)
     assert len(lookup.requests_to_send()) == 6
+
+
+def test_a_search_for_an_item_begins_with_fewer_requests_in_flight_until_some_were_in_vain() -> None:
+    lookup = new_lookup()
+    lookup.add([near(number) for number in range(1, 60)])
+    in_flight = lookup.requests_to_send()
+    while lookup.rpc_count < FIRST_RPCS:
+        assert len(in_flight) == ALPHA_FIRST < ALPHA
+        request = in_flight.pop(0)
+        lookup.reply_received(request, reply(request.candidate))
+        in_flight += lookup.requests_to_send()
+    request = in_flight.pop(0)
+    lookup.reply_received(request, reply(request.candidate))
+    assert len(in_flight + lookup.requests_to_send()) == ALPHA
+
+
+def test_a_search_that_meets_silence_at_its_beginning_has_all_its_requests_in_flight() -> None:
+    lookup = new_lookup()
+    lookup.add([near(number) for number in range(1, 60)])
+    first, *others = lookup.requests_to_send()
+    lookup.timed_out(first)
+    assert len(others + lookup.requests_to_send()) == ALPHA + 1
 
 
 @given(st.integers(0, 40))

@@ -340,8 +340,28 @@ def test_inventions_push_nothing_off_the_list_that_our_table_or_several_name() -
 def test_every_second_request_passes_those_by_who_are_nearest() -> None:
     lookup = new_lookup()
     lookup.begin_with([Contact(near(number), 0.0) for number in range(1, 21)])
-    distances = sorted(request.candidate.distance for request in lookup.requests_to_send())
-    assert distances == [1, 2, 11, 12]
+    lookup.is_late(lookup.requests_to_send()[0])
+    lookup.requests_to_send()
+    distances = sorted(candidate.distance for candidate in lookup.shortlist if candidate.state)
+    assert distances == [1, 2, 3, 11, 12]
+
+
+def first_of(lookup: Lookup, distances: Sequence[int], k_distance: int) -> list[int]:
+    """Return the distances of the first contacts that are asked, of those in our own table."""
+    lookup.begin_with([Contact(near(number), 0.0) for number in distances], typical_s=0.1, k_distance=k_distance)
+    lookup.is_late(lookup.requests_to_send()[0])
+    lookup.requests_to_send()
+    return sorted(candidate.distance for candidate in lookup.shortlist if candidate.state)
+
+
+def test_contacts_too_far_away_for_a_crowd_round_the_key_are_not_passed_by() -> None:
+    far = range(1_000, 1_020)
+    assert first_of(new_lookup(), far, k_distance=1_000) == [*far][:5]
+
+
+def test_past_a_crowd_round_the_key_goes_the_nearest_contact_that_is_too_far_away_for_it() -> None:
+    crowd, far = range(1, 5), range(1_000, 1_020)
+    assert first_of(new_lookup(), [*crowd, *far], k_distance=1_000) == [1, 2, 3, 1_000, 1_001]
 
 
 def test_with_an_item_in_hand_the_nearest_come_first_again() -> None:

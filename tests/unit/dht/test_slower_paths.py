@@ -8,6 +8,7 @@ import pytest
 
 from p2pdns.dht.krpc import NodeInfo
 from p2pdns.dht.lookup.verdict import Verdict
+from p2pdns.dht.node.core import QUICK_FACTOR_MAX
 from p2pdns.dht.node.machine import Node
 from p2pdns.dht.node.values import TIMEOUT_S_FIRST, Wanted
 from p2pdns.dht.storage import Storage
@@ -61,9 +62,23 @@ def test_another_contact_is_asked_while_replies_are_late_and_before_anybody_is_s
     assert now < late_at < now + TIMEOUT_S_FIRST
     node.handle_timer(late_at)
     further = [address for _, address in node.datagrams_to_send(late_at)]
-    assert 0 < len(further) <= len(asked)
+    assert 0 < len(further) <= len(asked) + 1
     assert not asked & set(further), "they are late, and asked once"
     assert node.counters["retransmit"] == 0
+
+
+def test_a_contact_known_as_quick_is_late_sooner_but_not_at_once() -> None:
+    entropy, now = random.Random(1).randbytes, 1_000.0
+    late_s = []
+    for rtt_s in (None, 0.08, 0.04, 0.001):
+        node = Node(node_id=bytes(20), network="late", entropy=entropy, storage=Storage(), now=now)
+        acquaint(node, NodeInfo(entropy(20), ("10.0.1.1", 6881)), rtt_s, now)
+        node.start_get(Wanted(mutable_target(item_of(7).key.raw), item_of(7).key), now)
+        assert node.datagrams_to_send(now)
+        late_s.append((node.get_timer() or now) - now)
+    usual = late_s[0]
+    assert usual > late_s[1] > late_s[2] > late_s[3]
+    assert late_s[3] == pytest.approx(usual / QUICK_FACTOR_MAX)
 
 
 def test_a_put_reaches_contacts_that_have_all_become_slower() -> None:

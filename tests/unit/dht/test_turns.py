@@ -18,7 +18,7 @@ from p2pdns.dht import krpc
 from p2pdns.dht.bencode import encode
 from p2pdns.dht.krpc.reading import parse
 from p2pdns.dht.krpc.writing import compose
-from p2pdns.dht.lookup.search import ALPHA
+from p2pdns.dht.lookup.search import ALPHA, ALPHA_FIRST
 from p2pdns.dht.node import turns as turns_module
 from p2pdns.dht.node.machine import Node
 from p2pdns.dht.node.operations import SLOT_RPCS_MAX
@@ -35,6 +35,7 @@ HERE: Address = ("127.0.0.1", 0)
 ITEM = item_of(1)
 NOW = 1000.0
 CONTACTS = [krpc.NodeInfo(bytes([number]) * 20, ("127.0.0.1", 7000 + number)) for number in range(1, 13)]
+MORE = [krpc.NodeInfo(bytes([number]) * 20, ("127.0.0.1", 7000 + number)) for number in range(13, 25)]
 ABSENT = [bytes([number]) * 20 for number in range(101, 106)]
 
 
@@ -96,10 +97,10 @@ def test_questions_at_once_send_their_first_requests_before_any_sends_more() -> 
         node.start_get(Wanted(target), NOW)
     first = targets_of(node.datagrams_to_send(NOW))
     # Who is alone has nobody to wait for.
-    assert Counter(first) == Counter({ABSENT[0]: ALPHA} | dict.fromkeys([*ABSENT[1:], ITEM.target], 1))
+    assert Counter(first) == Counter({ABSENT[0]: ALPHA_FIRST} | dict.fromkeys([*ABSENT[1:], ITEM.target], 1))
     assert targets_of(turns_of(node, 5)) == [*ABSENT[1:], ITEM.target]
     rest = Counter(targets_of(pause_of(node)))
-    assert rest == dict.fromkeys([*ABSENT[1:], ITEM.target], ALPHA - 2)
+    assert rest == dict.fromkeys([*ABSENT[1:], ITEM.target], ALPHA_FIRST - 2)
     assert (node.get_timer() or NOW) > NOW + 2 * TURN_PAUSE_S, "nobody waits for a turn"
 
 
@@ -115,7 +116,7 @@ def test_a_question_that_has_its_answer_lets_those_without_send_first() -> None:
     assert isinstance(node.next_event(), ItemFound)
     # The reply brought one turn.
     sent = targets_of([*node.datagrams_to_send(NOW), *pause_of(node)])
-    assert sent.index(ITEM.target) == len(ABSENT) * (ALPHA - 1)
+    assert sent.index(ITEM.target) == len(ABSENT) * (ALPHA_FIRST - 1)
 
 
 def test_a_reply_without_an_item_gives_its_place_to_the_question_whose_turn_it_is() -> None:
@@ -133,7 +134,7 @@ def test_a_reply_without_an_item_gives_its_place_to_the_question_whose_turn_it_i
 def answer_from(node: Node, sent: list[tuple[bytes, Address]], *, has_item: bool = False) -> None:
     """Let the contacts that these went to reply, and tell of nobody new."""
     for data, address in sent:
-        contact = next(contact for contact in CONTACTS if contact.address == address)
+        contact = next(contact for contact in (*CONTACTS, *MORE) if contact.address == address)
         node.receive_datagram(reply_to(data, contact, has_item=has_item), address, NOW)
 
 
@@ -151,7 +152,7 @@ def test_a_get_is_patient_once_with_nobody_left_to_ask_or_with_eight_requests_in
     node.start_get(Wanted(ABSENT[0]), NOW, tells_patience=True)
     sent = node.datagrams_to_send(NOW)
     # However few it knows: who has not answered yet may tell of others.
-    assert (len(sent), events_of(node)) == (min(count, ALPHA), [])
+    assert (len(sent), events_of(node)) == (min(count, ALPHA_FIRST), [])
     answered = 0
     while answered < count - 1:
         assert events_of(node) == (["GetPatient"] if answered == 1 and count == 3 else [])
@@ -193,7 +194,7 @@ def test_a_get_that_has_an_item_or_was_not_asked_tells_of_no_patience() -> None:
 
 
 def test_a_question_goes_before_those_that_have_asked_eight_in_vain() -> None:
-    node = node_with(CONTACTS, NOW)
+    node = node_with([*CONTACTS, *MORE], NOW)
     for target in ABSENT:
         node.start_get(Wanted(target), NOW)
     asked: Counter[bytes] = Counter()
@@ -204,8 +205,8 @@ def test_a_question_goes_before_those_that_have_asked_eight_in_vain() -> None:
     node.datagrams_to_send(NOW)
     node.start_get(Wanted(ITEM.target, ITEM.key), NOW)
     # Its turns come before any of theirs, until it has sent as many.
-    turns = [targets_of(turns_of(node, 1)) for _ in range(ALPHA - 1)]
-    assert [target for targets in turns for target in targets] == [ITEM.target] * ALPHA
+    turns = [targets_of(turns_of(node, 1)) for _ in range(ALPHA_FIRST - 1)]
+    assert [target for targets in turns for target in targets] == [ITEM.target] * ALPHA_FIRST
     later = [target for _ in range(SLOT_RPCS_MAX) for target in targets_of(turns_of(node, 1))]
     assert set(later) & set(ABSENT), "they have waited for theirs"
 
@@ -230,7 +231,7 @@ def test_a_get_that_has_ended_waits_for_no_turn() -> None:
 def test_a_question_that_is_alone_waits_for_no_turn_after_silences() -> None:
     node = node_with(CONTACTS, NOW)
     node.start_get(Wanted(ITEM.target, ITEM.key), NOW)
-    assert len(node.datagrams_to_send(NOW)) == ALPHA
+    assert len(node.datagrams_to_send(NOW)) == ALPHA_FIRST
     timer = NOW
     others: list[int] = []
     while not node.counters["retransmit"]:
@@ -348,16 +349,16 @@ def test_the_second_requests_go_out_even_if_nothing_ever_comes(monkeypatch: pyte
 
     async def scene(endpoint: Endpoint, peers: Peers) -> None:
         gets = [endpoint.get(Wanted(target), on_item=lambda item: None) for target in (ABSENT[0], ITEM.target)]
-        # To the first question all four were sent, to the second only the nearest.
+        # To the first question all three were sent, to the second only the nearest.
         asked = [peers.query(contact) for contact in peers.contacts]
-        assert len(asked) == ALPHA
+        assert len(asked) == ALPHA_FIRST
         assert targets_of([(peers.query(peers.contacts[0]), HERE)]) == [ITEM.target]
         assert not any(peers.has_query(contact) for contact in peers.contacts)
         await until(lambda: all(peers.has_query(contact) for contact in peers.contacts[1:]))
         for get in gets:
             get.cancel()
 
-    play(ALPHA, scene)
+    play(ALPHA_FIRST, scene)
 
 
 def test_a_reply_lets_the_next_question_have_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -370,9 +371,9 @@ def test_a_reply_lets_the_next_question_have_its_turn(monkeypatch: pytest.Monkey
         nearest = peers.contacts[0]
         peers.send(nearest, reply_to(peers.query(nearest), nearest, has_item=False), endpoint.address)
         await until(lambda: endpoint.node.counters["reply"])
-        # To the first question all four were sent, to each other one; one has come back, so one more went out.
-        assert endpoint.node.in_flight_count == ALPHA + 2
+        # To the first question all three were sent, to each other one; one has come back, so one more went out.
+        assert endpoint.node.in_flight_count == ALPHA_FIRST + 2
         for get in gets:
             get.cancel()
 
-    play(ALPHA, scene)
+    play(ALPHA_FIRST, scene)
