@@ -23,7 +23,8 @@ from p2pdns.dht.lookup.editions import Editions
 from p2pdns.dht.lookup.promise import by_promise
 from p2pdns.dht.lookup.shortlist import WAITING, Candidate, CandidateState, Leave, Request, Shortlist
 from p2pdns.dht.lookup.sought import Sought
-from p2pdns.dht.lookup.verdict import Verdict
+from p2pdns.dht.lookup.verdict import Verdict, verdict_at
+from p2pdns.dht.lookup.width import ALPHA, FIRST_RPCS, width_of
 from p2pdns.dht.routing.contact import Contact
 from p2pdns.dht.routing.reach import is_for
 from p2pdns.dht.routing.table import K
@@ -31,16 +32,7 @@ from p2pdns.errors import BadItem
 from p2pdns.items.item import Item, MutableItem, SignatureMemo
 from p2pdns.limits import QUESTION_RPCS_MAX
 
-# Chosen with `bench/lookup.py` at 0 and 30 % dead: with α = 8 a first item costs 8 RPCs instead of 4 and comes no
-# sooner, with α = 3 the end comes a quarter later; without SPARE one look-up in twenty lasts a timeout longer.
-ALPHA = 4
-ALPHA_MAX = 12  # After many silences.
-# The requests in flight until an item is found, a reply is late, or `FIRST_RPCS` requests were sent. With four a first
-# item costs 1.5 requests more and comes a tenth earlier (`p2pdns sim --scenario lookup --nodes 10000`). An absent key
-# would take longer with three until the end.
-ALPHA_FIRST = 3
-FIRST_RPCS = 8
-SPARE = 1  # Candidates asked ahead once a contact was silent, so that the last ones are not found dead one by one.
+SPARE = 1  # Candidates asked ahead once a contact was silent: without, one look-up in twenty lasts a timeout longer.
 NODES_MIN = 8  # BEP 44 nodes send 8 contacts; if a value comes with fewer, it has pushed the others out.
 DOUBTFUL_SILENT_MIN = 3  # Silent contacts for each that answered; where half are dead, hardly a look-up has so many.
 # While there is no item, every second request goes to a contact that is not among the nearest: an attacker may have
@@ -49,10 +41,9 @@ FAIR_SHARE = 2
 FORBIDDEN_MAX = 8  # Contacts whose ids BEP 42 forbids, asked if the others had nothing: as many as in a Mainline reply.
 ODD = "odd"  # The reason under which items are counted that lack the commitment of their key.
 # An attacker may have surrounded a key. Half of the k nearest are expected within half of the distance of the k-th, and
-# beyond are the other half. By the same command, if all of that distance counts a first item costs 0.4 requests more,
-# and 1.2 more if nothing is beyond.
+# beyond are the others. If all of it counts, a first item costs 0.4 requests more, and 1.2 if nothing is beyond (by
+# `p2pdns sim --scenario lookup --nodes 10000`).
 NEAREST_SHARE = 2
-K_DISTANCE_FACTOR_MAX = 4  # How much farther than estimated the k-th may be before the answer is called sparse.
 
 
 class Lookup:
@@ -169,12 +160,8 @@ class Lookup:
 
     @property
     def _width(self) -> int:
-        # Each silence opens one more slot: else many dead contacts would hold all four most of the time.
-        alpha = self._alpha
         is_beginning = self._is_searching and self.rpc_count < FIRST_RPCS
-        if is_beginning and not (self._silent_count or self._late_count):
-            alpha = min(alpha, ALPHA_FIRST)
-        return min(alpha + self._silent_count + self._late_count, max(self._alpha, ALPHA_MAX))
+        return width_of(self._alpha, self._silent_count + self._late_count, is_beginning=is_beginning)
 
     @property
     def _is_searching(self) -> bool:
@@ -510,10 +497,4 @@ class Lookup:
         answered = self.shortlist.counted()[: self._k]
         if not answered:
             return Verdict.NO_ANSWER
-        if k_distance is not None:
-            if not answered[0].is_allowed:
-                return Verdict.IDS_FORBIDDEN
-            is_near = len(answered) >= self._k and answered[-1].distance <= K_DISTANCE_FACTOR_MAX * k_distance
-            if not is_near:
-                return Verdict.SPARSE
-        return Verdict.COMPLETE
+        return Verdict.COMPLETE if k_distance is None else verdict_at(answered, self._k, k_distance)

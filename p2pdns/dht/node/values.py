@@ -13,8 +13,8 @@ from typing import NamedTuple, Protocol, TypeAlias
 from p2pdns.addresses import Address, AddressClass, class_of
 from p2pdns.dht import krpc
 from p2pdns.dht.confirmation import Confirmation
-from p2pdns.dht.lookup.search import ALPHA
 from p2pdns.dht.lookup.verdict import Verdict
+from p2pdns.dht.lookup.width import ALPHA
 from p2pdns.dht.routing.table import K
 from p2pdns.items.item import Item, MutableItem, Present, mutable_target
 from p2pdns.items.keys import ZoneKey

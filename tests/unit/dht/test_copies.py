@@ -5,7 +5,7 @@ from __future__ import annotations
 from p2pdns.addresses import Address
 from p2pdns.dht import krpc
 from p2pdns.dht.krpc.reading import parse
-from p2pdns.dht.lookup.search import ALPHA_FIRST
+from p2pdns.dht.lookup.width import ALPHA_FIRST
 from p2pdns.dht.node.machine import Node
 from p2pdns.dht.node.storing import cas_for
 from p2pdns.items.item import MutableItem

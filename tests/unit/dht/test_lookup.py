@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pdns.dht import bencode, krpc
-from p2pdns.dht.lookup.search import ALPHA, ALPHA_FIRST, ALPHA_MAX, FIRST_RPCS, Lookup
+from p2pdns.dht.lookup.search import Lookup
 from p2pdns.dht.lookup.shortlist import ADDRESS_IDS_MAX, SHORTLIST_MAX, Candidate, CandidateState, Request, Shortlist
 from p2pdns.dht.lookup.sought import Sought
 from p2pdns.dht.lookup.verdict import Verdict
+from p2pdns.dht.lookup.width import ALPHA, ALPHA_FIRST, ALPHA_MAX, FIRST_RPCS
 from p2pdns.dht.routing.ids import distance
 from p2pdns.items.item import ImmutableItem, MutableItem, Present
 from p2pdns.items.keys import SecretKey

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from p2pdns.dht.lookup.promise import BITS_PER_ROUND_TRIP
-from p2pdns.dht.lookup.search import ALPHA_FIRST, FAIR_SHARE, Lookup
+from p2pdns.dht.lookup.search import FAIR_SHARE, Lookup
+from p2pdns.dht.lookup.width import ALPHA_FIRST
 from p2pdns.dht.routing.contact import Contact
 from tests.unit.dht.test_lookup import OWN, TARGET, near, new_lookup, reply
 

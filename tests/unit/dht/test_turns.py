@@ -18,7 +18,7 @@ from p2pdns.dht import krpc
 from p2pdns.dht.bencode import encode
 from p2pdns.dht.krpc.reading import parse
 from p2pdns.dht.krpc.writing import compose
-from p2pdns.dht.lookup.search import ALPHA, ALPHA_FIRST
+from p2pdns.dht.lookup.width import ALPHA, ALPHA_FIRST
 from p2pdns.dht.node import turns as turns_module
 from p2pdns.dht.node.machine import Node
 from p2pdns.dht.node.operations import SLOT_RPCS_MAX
