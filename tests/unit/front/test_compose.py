@@ -207,6 +207,15 @@ def test_what_was_not_asked_for_is_left_out_before_the_answer_is_cut(records: li
     assert (many.edns >= 0) == bool(records)
 
 
+def test_an_explanation_that_leaves_no_room_costs_additional_records_and_not_the_answer() -> None:
+    kept = with_additional(40)
+    sizes = range(len(kept.message), len(kept.message) + 40)
+    replies = [parsed(response(query(records=[opt(size)]), kept)) for size in sizes]
+    assert [len(reply.answer) for reply in replies] == [1] * len(sizes)
+    # There is room for all of them in the end.
+    assert {len(reply.additional) for reply in replies} == {0, 1}
+
+
 def test_a_message_of_nothing_but_additions_is_left_with_its_question() -> None:
     kept = with_additional(100)
     message = kept.message[:6] + b"\x00\x00\x00\x00\x00\x65" + kept.message[12:]
