@@ -198,6 +198,15 @@ def test_a_host_that_has_had_its_datagrams_is_not_asked_under_another_id() -> No
     assert [request.candidate.contact.address[0] for request in lookup.requests_to_send()] == ["10.0.0.2"]
 
 
+def test_sources_take_turns_at_the_nearest_of_the_farther_half_of_what_each_has_named() -> None:
+    shortlist = Shortlist()
+    for number in range(1, 9):
+        source = shortlist.source_of(("10.1.0.1", 1) if number % 2 else ("10.1.0.2", 1))
+        shortlist.add(near(number), number, source)
+    picked = [shortlist.fair_pick(20) for _ in range(3)]
+    assert [one.distance for one in picked if one is not None] == [5, 6, 5]
+
+
 def test_requests_to_one_id_of_a_host_are_padded() -> None:
     lookup = new_lookup()
     lookup.add([near(1, host="10.0.0.1"), near(2, host="10.0.0.1", port=9), near(3, host="10.0.0.2")])
