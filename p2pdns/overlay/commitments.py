@@ -63,7 +63,7 @@ class OddItems:
         """Return whether a settled item, expired or not, has a commitment to be kept: none is kept of its key."""
         if entry.kept is not None or commitment_of(item) is None:
             return False
-        return not self._marks.present(entry).is_ahead(item.seq)
+        return not entry.present(self._marks.now).is_ahead(item.seq)
 
     async def keep(self, entry: KnownZone, item: MutableItem) -> None:
         """Keep the commitment of a settled item for ever, within the budget of the client that has asked for it."""

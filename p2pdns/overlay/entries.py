@@ -17,7 +17,7 @@ from typing import Protocol
 from p2pdns.addresses import give_back, is_over_share
 from p2pdns.dht.node.values import GetOutcome
 from p2pdns.dns.zone import Zone
-from p2pdns.items.item import MutableItem
+from p2pdns.items.item import MutableItem, Present
 from p2pdns.items.keys import ZoneId
 from p2pdns.items.shards.content import ZoneContent
 from p2pdns.items.shards.partial import PartialZone
@@ -111,6 +111,14 @@ class KnownZone:
     def seq_max(self) -> int:
         """The highest seq known of the key; -1 where none is."""
         return max(-1 if self.item is None else self.item.seq, -1 if self.mark is None else self.mark.seq)
+
+    def has_shown_newer(self, item: MutableItem) -> bool:
+        """Return whether a newer item than this one was shown or adopted before."""
+        return self.mark is not None and item.seq < self.mark.seq
+
+    def present(self, now: Present) -> Present:
+        """Return the clock and the seqs by which the items of the key are judged."""
+        return now.of_key(None if self.mark is None else self.mark.seq)
 
     def confirm(self, now: float) -> None:
         """Note that the item in hand is the newest now."""

@@ -194,7 +194,7 @@ class Overlay:
                 self._absences.forget(zone_id)
                 self.on_invalidate((tag_of_zone(zone_id),))
             return
-        if self._marks.is_below(entry, item) or entry.failure is Missing.CONFLICT:
+        if entry.has_shown_newer(item) or entry.failure is Missing.CONFLICT:
             return
         if self._commitments.refuses(entry, item):
             return

@@ -44,7 +44,7 @@ class InHand:
         """Return a new entry with the item and mark that the state has kept; a recent confirmation still counts."""
         entry = KnownZone(zone_id, mark=self._state.mark(zone_id), kept=self._state.commitments.kept(zone_id))
         held = self._state.held(zone_id)
-        if held is None or self._marks.is_below(entry, held.item) or self._commitments.refuses(entry, held.item):
+        if held is None or entry.has_shown_newer(held.item) or self._commitments.refuses(entry, held.item):
             return entry
         try:
             entry.zone = content_of(held.item)
@@ -66,7 +66,7 @@ class InHand:
         number, rpc_count = charge_of(last)
         refresh_s = refresh_seconds(entry.zone)
         is_confirmed = now - entry.confirmed_at < refresh_s and entry.refusal is None
-        is_showable = entry.item is not None and not self._marks.is_below(entry, entry.item)
+        is_showable = entry.item is not None and not entry.has_shown_newer(entry.item)
         if is_showable and entry.item and entry.zone is not None and (is_confirmed or now < entry.retry_at):
             return Found(
                 item=entry.item,
@@ -102,7 +102,7 @@ class InHand:
         # Replies to a get with a seq leave out items that are not newer: a refresh does not need them, a question does.
         # A seq from the future is not sent either, because valid newer items lie below it.
         held = entry.item if lookup.is_refresh else None
-        present = self._marks.present(entry)
+        present = entry.present(self._marks.now)
         known_seq = held.seq if held is not None and not present.is_ahead(held.seq) else None
         if entry.item is None and entry.mark is not None:
             # Items below the mark are of no use, but the item that made the mark is wanted.
@@ -120,7 +120,7 @@ class InHand:
 
     def is_better(self, entry: KnownZone, new: MutableItem, old: MutableItem) -> bool:
         """Return whether readers prefer an item of a key to another one."""
-        return self._marks.present(entry).prefers(new, old)
+        return entry.present(self._marks.now).prefers(new, old)
 
     def _is_fresh(self, item: MutableItem, zone: Zone | PartialZone) -> bool:
         return self._marks.now.unix < item.signed_at_unix + zone.expire_seconds

@@ -119,7 +119,7 @@ class Lookups:
     def _item_found(self, entry: KnownZone, lookup: LookupUnderWay, item: MutableItem | ImmutableItem) -> None:
         if not isinstance(item, MutableItem) or not is_part(item, entry.zone_id):
             return
-        if self._marks.is_below(entry, item):
+        if entry.has_shown_newer(item):
             self._counters["items-below-the-mark"] += 1
             return
         if lookup.refusal is Missing.CONFLICT or self._commitments.is_refused(entry, lookup, item):
@@ -194,14 +194,14 @@ class Lookups:
         """Take a newer item, after its commit if its key has a mark; a first mark is made when the item is shown."""
         if entry.item is not None and not self._in_hand.is_better(entry, item, entry.item):
             return
-        if entry.mark is not None and not self._marks.present(entry).is_ahead(item.seq):
+        if entry.mark is not None and not entry.present(self._marks.now).is_ahead(item.seq):
             confirmed_unix = self._unix_clock() if is_settled else self._marks.confirmed_unix(entry)
             await self._marks.raised(entry, item, confirmed_unix)
         # A still newer item may have come during the commit, which `_take` then keeps.
         self._take(entry, item, zone)
 
     def _take(self, entry: KnownZone, item: MutableItem | None, zone: Zone | PartialZone | None) -> None:
-        if item is None or self._marks.is_below(entry, item) or self._commitments.refuses(entry, item):
+        if item is None or entry.has_shown_newer(item) or self._commitments.refuses(entry, item):
             return
         if entry.item is None or self._in_hand.is_better(entry, item, entry.item):
             # Shards may have come during the commit.

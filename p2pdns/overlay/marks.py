@@ -45,18 +45,10 @@ class Marks:
     def now(self) -> Present:
         return Present(self._unix_clock(), self._state.newest_seq)
 
-    def present(self, entry: KnownZone) -> Present:
-        """Return the clock and the seqs by which the items of a key are judged."""
-        return self.now.of_key(None if entry.mark is None else entry.mark.seq)
-
-    def is_below(self, entry: KnownZone, item: MutableItem) -> bool:
-        """Return whether a newer item than this one was shown or adopted before."""
-        return entry.mark is not None and item.seq < entry.mark.seq
-
     async def shown(self, entry: KnownZone, found: Found, budget: Budget) -> ZoneOutcome:
         """Return an item as it may be shown, once its mark is committed; NotFound if it is below the mark."""
         note = await self._note_on(entry, found.item, budget)
-        if self.is_below(entry, found.item):
+        if entry.has_shown_newer(found.item):
             return NotFound(Missing.OLDER, 0.0, found.lookup, found.rpc_count)
         notes = (_BEHIND,) if self.now.is_clock_behind else ()
         if entry.refusal is not None:
@@ -84,7 +76,7 @@ class Marks:
         mark = entry.mark
         if mark is not None and (item.seq < mark.seq or (item.seq == mark.seq and mark.is_on_disk)):
             return ""
-        if self.present(entry).is_ahead(item.seq):
+        if entry.present(self.now).is_ahead(item.seq):
             return _AHEAD
         if mark is None and not self._state.is_protected(entry.zone_id):
             if not self._new_marks.take(budget.client_prefix, self._clock()):
