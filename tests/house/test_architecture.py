@@ -89,7 +89,7 @@ def test_the_count_of_handovers_sees_calls_awaits_frames_and_forms() -> None:
     handovers = {(came_from, module) for came_from, module, _ in counted["handovers"]}
     assert {
         ("front.funnel", "front.gate"),
-        ("the event loop", "overlay.finder"),
+        ("the event loop", "overlay.lookups"),
         ("front.engine_link", "front.funnel"),
     } <= handovers
     assert {"link.QuestionFrame", "dns.message.Question"} <= set(counted["forms"])
