@@ -33,11 +33,12 @@ UNASKED = Expected("mail.old.example.", "A", frozenset({"192.0.2.54"}))
 FAILURE_REMEMBERED_S_MAX = 60.0
 FLOODED = "10.91.2.99"  # No container has it; packets to it pass the router.
 FAULTS_LINK = ("inet", "faults", "link")
-PUTS, GETS, GARBAGE = 300, 3_000, 2_000
+PUTS, GETS, GARBAGE = 1_000, 3_000, 2_000
 RATE = 1_000
 REFLECTED_BYTES_PER_SECOND = 8_000  # A node gives unproven addresses so much beyond three times their questions.
-BURST_ALLOWED = 64  # New keys of one prefix at once (docs/spec.md), then one a second.
-PUTTING_S_MAX = 30
+# New keys of one prefix, in a store that is less than half full (docs/spec.md); the flood takes some six seconds.
+BURST_ALLOWED, SECOND_ALLOWED = 256, 16
+PUTTING_S_MAX = 15
 
 
 def test_every_resolver_answers_every_published_name(overlay: World) -> None:
@@ -74,7 +75,8 @@ def test_a_record_added_to_a_thousand_names_is_seen_everywhere(overlay: World) -
         script = f"{{ cat /zones/{MANY}.zone; echo '{ADDED}'; }} >{edited}"
         publish = f"p2pdns publish --yes --json -k /var/lib/p2pdns/keys/{MANY}.key {edited}"
         said = json.loads(engine.docker("exec", one("publisher").id, "sh", "-c", f"{script} && {publish}"))
-        story.row("published again with a record more", "ok", "ok" if said["ok"] else said, True, said)
+        stored = f"{said['stored']} of {said['sent']} nodes"
+        story.row("published again with a record more", "at >= 8 nodes", stored, said["stored"] >= 8, said)
         added = Expected(f"d7.{overlay.keys[MANY]}.", "TXT", frozenset({'"moved to the second floor"'}))
         overlay.tell_answers("the record at nodes that never asked", daemons(), [added], directly=True)
 
@@ -339,11 +341,10 @@ def test_a_flood_is_counted_and_nobody_else_feels_it(overlay: World) -> None:
 def _quotas_hold(overlay: World, place: Container, report: dict[str, Any], before: dict[str, int]) -> None:
     story, after = overlay.story, status(place)["counters"]["dht"]
     grown = {name: count - before.get(name, 0) for name, count in after.items() if count > before.get(name, 0)}
-    stored, refused = report["said"].get("put stored", 0), grown.get("put-refused-rate", 0)
-    # Each second of the flood allows another.
-    allowed = BURST_ALLOWED + PUTTING_S_MAX
+    stored, refused = report["said"].get("put stored", 0), grown.get("put-refused-busy", 0)
+    allowed = BURST_ALLOWED + SECOND_ALLOWED * PUTTING_S_MAX
     story.row(f"{place.place} keeps of {PUTS} made-up items", f"<= {allowed}", stored, stored <= allowed)
     details = {**report, "grown": grown}
-    story.row(f"{place.place} counts what it refused", ">= 100 by rate", refused, refused >= 100, details)
+    story.row(f"{place.place} counts what it refused", ">= 100 as busy", refused, refused >= 100, details)
     dropped = sum(count for name, count in grown.items() if name.startswith(("dropped", "unproven-silent")))
     story.row(f"{place.place} counts what it dropped", "> 0", dropped, dropped > 0)
