@@ -142,11 +142,10 @@ class Overlay:
         The look-up for the items is the first of the outcome's `earlier`, if there was one.
         """
         gotten = await self._pinned.found(self._entry(step.pinned_by), step.needed, budget)
-        spent = {gotten.lookup: gotten.rpc_count} if gotten.lookup else {}
         if gotten.missing is not None:
-            return NotFound(gotten.missing, gotten.retry_at, earlier=tuple(spent.items()))
-        outcome = await self.zone(step.zone_id, step.settled, rest_of(budget, spent))
-        return replace(outcome, earlier=(*spent.items(), *outcome.earlier))
+            return NotFound(gotten.missing, gotten.retry_at, earlier=gotten.charges)
+        outcome = await self.zone(step.zone_id, step.settled, rest_of(budget, dict(gotten.charges)))
+        return replace(outcome, earlier=(*gotten.charges, *outcome.earlier))
 
     async def _best(self, entry: KnownZone, settled: bool, budget: Budget) -> ZoneOutcome:
         entry.asked_at, entry.asked_by = self._clock(), budget.client_prefix

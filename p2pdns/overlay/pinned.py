@@ -25,6 +25,7 @@ from p2pdns.limits import QUESTION_RPCS_MAX, QUESTION_S_MAX
 from p2pdns.overlay.entries import KnownZone, LookupUnderWay, Slots, charge_of, wake
 from p2pdns.overlay.parts import key_of
 from p2pdns.overlay.ports import Gets, LookupReport, Means
+from p2pdns.overlay.successions import rest_of
 from p2pdns.resolver.steps import Budget, Missing
 
 RPCS_MIN = 4  # With fewer for an item, hardly a look-up finds it, so it is not begun.
@@ -43,12 +44,11 @@ SHRUNK_TO = 15 / 16  # A zone gives up so much at once, because to rank its item
 class Gotten:
     """How the look-up of some pinned items ended: `missing` is None where all of them are at hand.
 
-    `lookup` and `rpc_count` are its number and requests, or 0 where the failure of an earlier one is remembered.
+    `charges` are the numbers and requests of the look-ups that the question waited for, none where it waited for none.
     """
 
     missing: Missing | None
-    lookup: int = 0
-    rpc_count: int = 0
+    charges: tuple[tuple[int, int], ...] = ()
     retry_at: float = 0.0
 
 
@@ -122,40 +122,38 @@ class PinnedItems:
             if failure is not None and self._clock() < failure.retry_at:
                 return Gotten(failure.reason, retry_at=failure.retry_at)
         place = self._place_of(entry, needed)
-        last: _Round | None = None
+        charges: dict[int, int] = {}
+
+        def gotten(missing: Missing | None, retry_at: float = 0.0) -> Gotten:
+            return Gotten(missing, tuple(charges.items()), retry_at)
+
         while not entry.has_items(needed.items):
-            if last is not None and (ended := self._ended(last, needed, budget)) is not None:
-                return ended
-            spent = 0 if last is None else charge_of(last.lookup)[1]
-            is_affordable = budget.cold_get_max > 0 and budget.rpc_max - spent >= RPCS_MIN * len(needed.items)
+            rest = rest_of(budget, charges)
+            is_affordable = rest.cold_get_max > 0 and rest.rpc_max >= RPCS_MIN * len(needed.items)
             current = self._rounds.get(place)
             if current is None:
                 if not is_affordable:
-                    return Gotten(Missing.BUDGET, *(charge_of(last.lookup) if last is not None else (0, 0)))
+                    return gotten(Missing.BUDGET)
                 current = self._rounds[place] = _Round(entry, needed)
-            if current.lookup is None and not await self._has_begun(place, current, budget):
-                return Gotten(Missing.DEADLINE)
-            assert current.lookup is not None, "it has begun"
-            await asyncio.wait({current.lookup.done}, timeout=max(0.0, budget.deadline - self._clock()))
-            if not current.lookup.done.done():
-                return Gotten(Missing.DEADLINE, *charge_of(current.lookup))
-            last = current
-        # Another question has just found them.
-        return Gotten(None, *(charge_of(last.lookup) if last is not None else (0, 0)))
+            if current.lookup is None and not await self._has_begun(place, current, rest):
+                return gotten(Missing.DEADLINE)
+            lookup = current.lookup
+            assert lookup is not None, "it has begun"
+            await asyncio.wait({lookup.done}, timeout=max(0.0, budget.deadline - self._clock()))
+            charges.update([charge_of(lookup)])
+            if not lookup.done.done():
+                return gotten(Missing.DEADLINE)
+            missing = [current.missing[wanted] for wanted in needed.items if wanted in current.missing]
+            if not missing:
+                break
+            # A look-up that a smaller budget cut short is made again, on the budget of this question.
+            if missing[0] is not Missing.BUDGET or lookup.rpc_max >= rest_of(budget, charges).rpc_max:
+                return gotten(missing[0], self._retry_at(entry, current.missing))
+        return gotten(None)
 
-    def _ended(self, last: _Round, needed: Needed, budget: Budget) -> Gotten | None:
-        """Return the outcome of a look-up that has ended; None where this question has to look for itself."""
-        assert last.lookup is not None, "it has ended"
-        number, rpc_count = charge_of(last.lookup)
-        missing = [last.missing[wanted] for wanted in needed.items if wanted in last.missing]
-        if not missing:
-            return Gotten(None, number, rpc_count)
-        # A look-up that a smaller budget cut short is made again, on the budget of this question.
-        if missing[0] is Missing.BUDGET and last.lookup.rpc_max < budget.rpc_max - rpc_count:
-            return None
-        failures = (self._failures.get(wanted.target(key_of(last.entry.zone_id))) for wanted in last.missing)
-        retry_at = max((failure.retry_at for failure in failures if failure is not None), default=0.0)
-        return Gotten(missing[0], number, rpc_count, retry_at)
+    def _retry_at(self, entry: KnownZone, missing: Iterable[Pinned]) -> float:
+        failures = (self._failures.get(wanted.target(key_of(entry.zone_id))) for wanted in missing)
+        return max((failure.retry_at for failure in failures if failure is not None), default=0.0)
 
     async def _has_begun(self, place: bytes, current: _Round, budget: Budget) -> bool:
         if self._slots.has_room(budget):

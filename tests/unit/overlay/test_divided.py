@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from p2pdns.dht.lookup.verdict import Verdict
 from p2pdns.dns.message import RR
 from p2pdns.dns.registry import DIRECTORY, Class, Ede, Rcode, Type
 from p2pdns.dns.zone import Zone
@@ -24,7 +25,7 @@ from p2pdns.overlay.parts import zone_id_of
 from p2pdns.overlay.ports import Held, KeptCommitment
 from p2pdns.resolver.names import ResolverSettings, tag_of_zone
 from p2pdns.resolver.service import Service
-from p2pdns.resolver.steps import Budget, FetchPinned, Found, Resolved
+from p2pdns.resolver.steps import Budget, FetchPinned, Found, NotFound, Resolved
 from tests.committed import COMMITTED
 from tests.overlay_doubles import (
     SECRETS,
@@ -730,6 +731,42 @@ def test_a_repeated_question_goes_on_where_the_first_one_ended() -> None:
             if answer.rcode == 0:
                 break
         assert answer.rcode == 0
+
+    run(story())
+
+
+def test_a_look_up_that_the_budget_of_another_question_cut_short_is_made_again() -> None:
+    async def story() -> None:
+        world = World(at_once=False)
+        head = world.put_head(BIG.head)
+        first = asyncio.create_task(world.ask("n17.{a} A"))
+        await at_rest()
+        world.dht.gets[0].on_item(head)
+        world.dht.gets[0].end(head)
+        await at_rest()
+        lost = pinned_for("n17.{a} A")
+        world.dht.gets[1].end(None, rpc_count=9, verdict=Verdict.BUDGET)
+        await at_rest()
+        assert first.result().rcode == Rcode.SERVFAIL
+        # One question with a small budget begins, another one with its own waits for the same look-up.
+        step = FetchPinned(A, A, Needed((lost,)), settled=False)
+        small, whole = (
+            asyncio.create_task(world.overlay.pinned(step, Budget(world.clock.now + 4, rpc_max=rpc_max)))
+            for rpc_max in (8, 200)
+        )
+        await at_rest()
+        assert len(world.dht.gets) == 3
+        world.dht.gets[2].end(None, rpc_count=8, verdict=Verdict.BUDGET)
+        await at_rest()
+        assert isinstance(small.result(), NotFound)
+        assert world.dht.gets[3].wanted.rpc_max == 192
+        item = MutableItem.signed(SECRET, SEQ, dict(BIG.items())[lost], lost.salt)
+        world.dht.gets[3].on_item(item)
+        world.dht.gets[3].end(item, rpc_count=5, verdict=Verdict.FOUND)
+        await at_rest()
+        outcome = whole.result()
+        assert isinstance(outcome, Found)
+        assert [rpc_count for _, rpc_count in outcome.earlier] == [8, 5]
 
     run(story())
 
