@@ -108,6 +108,7 @@ class PinnedItems:
     @property
     def at_hand(self) -> tuple[int, int]:
         """How many items are at hand, and their bytes."""
+        self._sizes = {raw: row for raw, row in self._sizes.items() if self._is_current(row[0])}
         sizes = self._sizes.values()
         return sum([count for _, count, _ in sizes]), sum([size for _, _, size in sizes])
 
@@ -300,7 +301,6 @@ class PinnedItems:
 
     def _keep_bounds(self, entry: KnownZone) -> None:
         self._note_size(entry)
-        self._sizes = {raw: row for raw, row in self._sizes.items() if self._is_current(row[0])}
         own = self._sizes.get(entry.zone_id.raw)
         if own is not None and (own[1] > SHARDS_MAX or own[2] > SIZE_BYTES_MAX):
             self._shrink(entry, SHARDS_MAX, SIZE_BYTES_MAX)

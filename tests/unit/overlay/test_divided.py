@@ -860,6 +860,20 @@ def test_of_all_shards_at_hand_the_largest_zone_gives_up_its_own(monkeypatch: py
     run(story())
 
 
+def test_the_shards_of_a_zone_that_is_forgotten_are_at_hand_no_more() -> None:
+    async def story() -> None:
+        world = World()
+        world.publish(BIG)
+        await world.ask("n1.{a} A")
+        assert world.overlay.shards_at_hand[0] == 1
+        world.overlay.forget(A)
+        assert world.overlay.shards_at_hand == (0, 0)
+        await world.ask("n1.{a} A")
+        assert len(world.gets_of(SaltLetter.SHARD)) == 2
+
+    run(story())
+
+
 def test_bytes_at_hand_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pinned_module, "BYTES_AT_HAND_MAX", 3_000)
 
