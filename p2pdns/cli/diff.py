@@ -26,7 +26,7 @@ from p2pdns.dns.zonefile.writing import rrset_lines
 from p2pdns.errors import BadItem, P2pdnsError, Unavailable, UsageError, counted, first_token
 from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import ZoneKey
-from p2pdns.items.packet import zone_of
+from p2pdns.items.shards.content import content_of
 from p2pdns.items.succession import Commitment, commitment_of
 from p2pdns.publishing.changes import Difference, differences
 from p2pdns.publishing.dates import date_of
@@ -74,7 +74,7 @@ def _key_of(key_file: str | None, key_text: str | None, passphrase_file: str | N
 def _refuse_no_zone(current: MutableItem) -> None:
     """Raise Unavailable where a key has signed a value that is no zone: that is not a zone without records."""
     try:
-        zone_of(current)
+        content_of(current)
     except BadItem as trouble:
         hint = f"p2pdns inspect {current.key} shows it"
         raise Unavailable(f"what is published is not a zone ({trouble})", place=str(current.key), hint=hint) from None
