@@ -6,7 +6,7 @@ an error which names it. Does not know signatures, the overlay, or the publisher
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -77,13 +77,14 @@ def rrsets_of(found: Found | None) -> RRsets:
     if found is None:
         return {}
     try:
-        return _in_order(zone_in(found))
+        return in_order(zone_in(found).rrsets.items())
     except BadItem:
         return {}
 
 
-def _in_order(zone: Zone) -> RRsets:
-    return {key: replace(rrset, rdatas=tuple(sorted(rrset.rdatas))) for key, rrset in zone.rrsets.items()}
+def in_order(rrsets: Iterable[tuple[tuple[Name, int], RRset]]) -> RRsets:
+    """Return RRsets in one order of their RDATA, so that equal ones compare as equal."""
+    return {key: replace(rrset, rdatas=tuple(sorted(rrset.rdatas))) for key, rrset in rrsets}
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,11 @@ def differences(current: Found | None, apex: Name, value: Draft) -> tuple[Differ
 
 def changes_between(current: Found | None, apex: Name, value: Draft) -> Changes:
     """Return what a draft would change in an edition."""
-    before, after = rrsets_of(current), _rrsets_in(apex, value)
+    return changes_of(rrsets_of(current), _rrsets_in(apex, value), apex)
+
+
+def changes_of(before: RRsets, after: RRsets, apex: Name) -> Changes:
+    """Return what the one content changes in the other."""
 
     def named(keys: list[tuple[Name, int]]) -> tuple[str, ...]:
         return tuple(_text(key, apex) for key in keys)
@@ -129,7 +134,7 @@ def _rrsets_in(apex: Name, value: Draft) -> RRsets:
     if isinstance(value, LargeZone):
         return {(rrset.owner, rrset.rtype): rrset for rrset in value.rrsets}
     try:
-        return _in_order(Zone.verified(apex, value, 0))
+        return in_order(Zone.verified(apex, value, 0).rrsets.items())
     except BadItem:
         # Programs may publish what is no zone; then nothing can be said about RRsets.
         return {}
@@ -152,14 +157,19 @@ class WholeZone:
         self._value = value
         self._after = _rrsets_in(apex, value)
         self._before: RRsets | None = None if before is None else _rrsets_in(apex, before)
+        # The edition that was found first. What it has is read when another one comes in between, and mostly none does.
+        self._found: Found | None = None
+        self._is_begun = before is not None
 
     def value_above(self, current: Found | None) -> Draft:
         """Return the whole zone at first, and then the own change on top of an item that came in between."""
-        if self._before is None:
-            self._before = rrsets_of(current)
+        if not self._is_begun:
+            self._is_begun, self._found = True, current
             return self._value
         if current is None or current.value == self._value:
             return self._value
+        if self._before is None:
+            self._before = rrsets_of(self._found)
         theirs = rrsets_of(current)
         if not theirs and self._before:
             raise Conflict("the other publication is no zone, or an empty one", place=str(current.key))
@@ -173,7 +183,7 @@ class WholeZone:
 
     def value_again(self, missed: Found) -> Draft:
         """Return the whole zone: what it changes in the edition that was missed is its own change."""
-        self._before = rrsets_of(missed)
+        self._is_begun, self._found, self._before = True, missed, None
         return self._value
 
     def _merged(self, before: RRsets, theirs: RRsets, current: Found) -> RRsets:

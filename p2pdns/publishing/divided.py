@@ -19,8 +19,10 @@ from p2pdns.items.keys import ZoneKey
 from p2pdns.items.shards.directory import Directory
 from p2pdns.items.shards.head import Head
 from p2pdns.items.shards.pinned import Pinned, pin_of
+from p2pdns.publishing.changes import Changes, changes_between
+from p2pdns.publishing.compared import changes_of_divisions
 from p2pdns.publishing.dates import date_of
-from p2pdns.publishing.editions import DividedItem, Draft, Found, LargeZone, is_head
+from p2pdns.publishing.editions import DividedItem, Found, LargeZone, is_head
 from p2pdns.publishing.edits import Edit, EditJournal, EditsInMemory, base_of
 from p2pdns.publishing.replicas import Tell
 
@@ -75,9 +77,14 @@ class DividedEditions:
         division = self._divisions.get(item.value)
         return item if division is None or not division.directories else DividedItem(item, division)
 
-    def draft_of(self, value: bytes) -> Draft:
-        """Return the content behind a value that is about to be signed."""
-        return self._drafts.get(value, value)
+    def changes(self, before: Found | None, value: bytes) -> Changes:
+        """Return what a value that is about to be signed changes in an edition."""
+        new = self._divisions.get(value)
+        if isinstance(before, DividedItem) and new is not None and before.division.shards and new.directories:
+            found = changes_of_divisions(before.division, new)
+            if found is not None:
+                return found
+        return changes_between(before, self._key.apex, self._drafts.get(value, value))
 
     # Editions that were found
 

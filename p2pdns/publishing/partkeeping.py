@@ -71,8 +71,9 @@ class PartState(Protocol):
 class _Part:
     item: MutableItem
     unpinned_unix: float | None
-    failure_count: int = 0
+    failure_count: int = 0  # Puts in a row that reached too few for a cycle.
     due_at: float = 0.0
+    is_held: bool = True  # More than half of the others known have taken it at its last put, as far as that is known.
 
 
 class KeepsAndGets(Keeps, Gets, Protocol):
@@ -138,8 +139,9 @@ class PartKeeper:
         return {salt: part.item for salt, part in self._parts.get(zone_id.raw, {}).items()}
 
     def poor_count(self, zone_id: ZoneId) -> int:
-        """Return how many items of a zone too few others hold by their last put."""
-        return sum(part.failure_count > 0 for part in self._parts.get(zone_id.raw, {}).values())
+        """Return how many items of a zone, of those that its head pins, too few others have taken at their last put."""
+        parts = self._parts.get(zone_id.raw, {}).values()
+        return sum(not part.is_held and part.unpinned_unix is None for part in parts)
 
     # Publications
 
@@ -305,6 +307,7 @@ class PartKeeper:
         item, is_well = part.item, is_well_kept(outcome)
         self._cycles.has_put(item, outcome.storers, is_poor=not is_well)
         part.failure_count = 0 if is_well else part.failure_count + 1
+        part.is_held = outcome.others.is_enough
         if is_well:
             await self._cycles.save(item)
             self._plan(part, self._cycles.of(zone_id_of(item), item.salt).pause_s(self._clock()))

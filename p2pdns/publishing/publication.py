@@ -18,7 +18,7 @@ from p2pdns.errors import Unavailable, counted
 from p2pdns.items.item import SEQ_PER_SECOND, MutableItem, Present
 from p2pdns.items.keys import ZoneKey
 from p2pdns.items.succession import Commitment, commitment_of
-from p2pdns.publishing.changes import Changes, Conflict, Content, changes_between, few_of
+from p2pdns.publishing.changes import Changes, Conflict, Content, few_of
 from p2pdns.publishing.committing import COMMITMENT_FILE, SIZE_BYTES_MAX, Committing
 from p2pdns.publishing.dates import date_of
 from p2pdns.publishing.divided import DividedEditions, Dividing
@@ -183,7 +183,7 @@ class Publication:
         refused = self._content.begin(current, found, is_made_here=origin in (Origin.HERE, Origin.MERGED))
         before = None if current is None else await self._before(current, origin)
         value = self._own_value = self._content.value_above(before)
-        self._changes = changes_between(before, self._key.apex, self._editions.draft_of(value))
+        self._changes = self._editions.changes(before, value)
         if refused is None and current is not None and current.value != value:
             refused = self._refused(current, origin, self._changes)
         if refused is not None and not self._rules.is_forced:

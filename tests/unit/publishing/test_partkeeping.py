@@ -357,6 +357,8 @@ def test_a_put_that_reached_too_few_is_tried_again_soon() -> None:
     async def story(keeper: PartKeeper) -> None:
         world.outcome = PutOutcome(20, 2)
         assert len((await place(keeper, one)).poor) == len(one.parts)
+        keeper.follow(ZONE_ID, one.head)
+        await at_rest()
         assert keeper.poor_count(ZONE_ID) == len(one.parts)
         world.outcome = None
         world.puts.clear()
