@@ -307,7 +307,7 @@ def _write(domain: Name, found: _FoundZone, output: str | None, given: Given) ->
     if made.size.over_bytes:
         size = f"{made.size.size_bytes} of {made.size.size_bytes_max} bytes"
         largest = ", ".join(f"{owner} {rtype} ({count} bytes)" for owner, rtype, count in made.size.largest)
-        ui.warning(f"too large for one item: {size}; largest: {largest}")
+        ui.note(f"more than one item: {size}, so it takes several; largest: {largest}")
     if given.as_json:
         facts = {
             "domain": shown,

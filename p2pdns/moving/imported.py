@@ -129,7 +129,7 @@ def _size_words(size: PacketSize) -> list[str]:
     words = f"Size: {size.size_bytes} of {size.size_bytes_max} bytes of an item."
     if size.over_bytes:
         largest = ", ".join(f"{owner} {rtype} ({count} bytes)" for owner, rtype, count in size.largest)
-        words += f" That is {size.over_bytes} bytes too many; the largest are {largest}."
+        words += f" So it takes several items: p2pdns check says how many. The largest are {largest}."
     return [words]
 
 

@@ -123,7 +123,7 @@ def test_a_transfer_gives_the_whole_zone(nsd: str, capsys: pytest.CaptureFixture
     assert "; Left out: 1 × SOA (" in said.out
     assert "; Left out: 1 × NS (a zone here is found by its key" in said.out
     assert "1 × A (at or below a delegation" in said.err
-    assert "too large for one item" in said.err
+    assert "so it takes several" in said.err
     assert "largest: @ TXT (" in said.err
 
 
