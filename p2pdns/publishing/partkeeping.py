@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from p2pdns.dht.node.values import PutOutcome
+from p2pdns.dht.node.values import PutOutcome, Wanted
 from p2pdns.errors import BadItem, Unavailable
 from p2pdns.items.dividing import ITEMS_MAX as ZONE_ITEMS_MAX
 from p2pdns.items.dividing import Division, gathered
@@ -28,9 +28,9 @@ from p2pdns.publishing.cycles import Cycles
 from p2pdns.publishing.divided import Placed
 from p2pdns.publishing.editions import is_head
 from p2pdns.publishing.pacing import Pacer
-from p2pdns.publishing.placing import fetch, place
+from p2pdns.publishing.placing import fetch, first_found, place
 from p2pdns.publishing.replicas import Tell as TellStage
-from p2pdns.publishing.upkeep import RETRY_S_MAX, RETRY_S_MIN, START_S_PER_ITEM, is_well_kept
+from p2pdns.publishing.upkeep import RETRY_S_MAX, RETRY_S_MIN, SEQ_TOO_LOW, START_S_PER_ITEM, is_well_kept
 from p2pdns.timing import Clock, UnixClock
 
 # One zone of the largest size, and as many items again while it is divided anew. At some 500 datagrams a day each
@@ -116,7 +116,8 @@ class PartKeeper:
         for number, one in enumerate(kept):
             # The first puts are spread, as those of heads are.
             first_s = START_S_PER_ITEM * number
-            part = _Part(one.item, one.unpinned_unix)
+            # Until a head is followed that pins it, it is one of a zone that is kept alive no more.
+            part = _Part(one.item, self._unix_clock() if one.unpinned_unix is None else one.unpinned_unix)
             self._parts.setdefault(zone_id_of(one.item).raw, {})[one.item.salt] = part
             if self._cycles.resume(one.item):
                 first_s = self._cycles.of(zone_id_of(one.item), one.item.salt).pause_s(self._clock())
@@ -215,10 +216,9 @@ class PartKeeper:
             except BadItem:
                 # It is no zone: it pins nothing.
                 known, missing = frozenset(), []
+            await self._settle(zone_id, known, is_all=not missing)
             if not missing:
-                await self._settle(zone_id, known)
                 return
-            # Until all is known, nothing counts as no longer pinned.
             if self.count + len(missing) > PARTS_KEPT_MAX:
                 self._tell("a zone has more items than this node has room for", key=str(zone_id), items=len(missing))
                 return
@@ -241,11 +241,11 @@ class PartKeeper:
             self._plan(part, RETRY_S_MIN * self._jitter())
         return bool(found)
 
-    async def _settle(self, zone_id: ZoneId, known: frozenset[bytes]) -> None:
-        """Note which items are pinned, and since when the others are not."""
+    async def _settle(self, zone_id: ZoneId, known: frozenset[bytes], *, is_all: bool) -> None:
+        """Note which items are pinned, and since when the others are not; that is certain if all pinned are known."""
         now, changed = self._unix_clock(), list[_Part]()
         for salt, part in self._parts.get(zone_id.raw, {}).items():
-            if (salt in known) != (part.unpinned_unix is None):
+            if (salt in known) != (part.unpinned_unix is None) and (is_all or salt in known):
                 part.unpinned_unix = None if salt in known else now
                 changed.append(part)
         try:
@@ -294,14 +294,30 @@ class PartKeeper:
         if cycle.put_at is None:
             self._cycles.resume(item)
         try:
-            if cycle.take(item.seq) is Task.LOOK and await self._cycles.look(item) is LookEnd.ENOUGH:
+            finding = await self._cycles.look(item) if cycle.take(item.seq) is Task.LOOK else None
+            if finding is LookEnd.ENOUGH:
                 self._plan(part, cycle.pause_s(self._clock()))
                 return
-            outcome = await self._pacer.put(None, partial(self._network.put, item))
+            if finding is LookEnd.NEWER:
+                await self._take_newer(part)
+            outcome = await self._pacer.put(None, partial(self._network.put, part.item))
+            if outcome.refused.get(SEQ_TOO_LOW) and await self._take_newer(part):
+                outcome = await self._pacer.put(None, partial(self._network.put, part.item))
         except Unavailable as trouble:
             outcome = PutOutcome(0, 0)
             self._tell("not put again", key=str(zone_id), reason=str(trouble))
         await self._note(part, outcome)
+
+    async def _take_newer(self, part: _Part) -> bool:
+        """Take the item that its owner has signed again elsewhere, with the same value; return whether it was found."""
+        item = part.item
+        wanted = Wanted(item.target, item.key, item.salt, known_seq=item.seq)
+        newer = await first_found(self._network, wanted, self._clock)
+        if newer is None or newer.value != item.value or newer.seq <= item.seq:
+            return False
+        part.item = newer
+        await self._state.save([KeptPart(newer, part.unpinned_unix)])
+        return True
 
     async def _note(self, part: _Part, outcome: PutOutcome) -> None:
         item, is_well = part.item, is_well_kept(outcome)

@@ -108,7 +108,8 @@ class World:
         assert isinstance(item, MutableItem)
         self.on_put(item)
         self.puts[item.salt] += 1
-        self.held[item.target] = item
+        if (held := self.held.get(item.target)) is None or held.seq <= item.seq:
+            self.held[item.target] = item
         return _done(self.outcome or PutOutcome(20, 20, storers=self.storers))
 
     def inquire(self, inquiry: Inquiry) -> Awaitable[InquiryOutcome]:
@@ -122,6 +123,8 @@ class World:
     ) -> Awaitable[GetOutcome]:
         """Return what is held."""
         found = self.held.get(wanted.target)
+        if found is not None and wanted.known_seq is not None and found.seq <= wanted.known_seq:
+            found = None
         if found is not None:
             on_item(found)
         return _done(GetOutcome(found, Verdict.COMPLETE, 1, 0, 1, 1, None, 0.0, 0, 0, None))
@@ -428,3 +431,61 @@ def test_a_zone_that_has_become_small_lets_its_items_go_after_two_hours() -> Non
         assert keeper.items_of(ZONE_ID) == {}
 
     world.run(story)
+
+
+def test_an_item_that_its_owner_has_signed_again_elsewhere_is_taken_and_kept_alive() -> None:
+    world, one = World(), edition(200)
+    renewed = {p.target: MutableItem.signed(SECRET, SEQ + 10**12, p.value, p.salt) for p in one.parts}
+
+    async def story(keeper: PartKeeper) -> None:
+        await place(keeper, one)
+        keeper.follow(ZONE_ID, one.head)
+        await world.passes(60)
+        world.held |= renewed
+        await world.passes(2 * HOUR)
+        assert set(keeper.items_of(ZONE_ID).values()) == set(renewed.values())
+
+    world.run(story)
+    assert {part.item for part in world.disk.kept.values()} == set(renewed.values())
+    assert set(world.held.values()) == set(renewed.values()), "no older one was put in its place"
+
+
+def test_an_item_that_others_refuse_as_too_old_is_looked_up_and_put_anew() -> None:
+    world, one = World(), edition(200)
+    renewed = {p.target: MutableItem.signed(SECRET, SEQ + 10**12, p.value, p.salt) for p in one.parts}
+
+    async def story(keeper: PartKeeper) -> None:
+        world.outcome = PutOutcome(20, 2, {302: 18})
+        await place(keeper, one)
+        keeper.follow(ZONE_ID, one.head)
+        world.held |= renewed
+        await world.passes(HOUR)
+        assert set(keeper.items_of(ZONE_ID).values()) == set(renewed.values())
+
+    world.run(story)
+
+
+def test_after_a_restart_items_of_a_zone_without_a_head_go_and_those_of_a_damaged_one_stay() -> None:
+    world, one = World(), edition(200)
+
+    async def story(keeper: PartKeeper) -> None:
+        await place(keeper, one)
+        keeper.follow(ZONE_ID, one.head)
+        await world.passes(60)
+
+    async def without_head(keeper: PartKeeper) -> None:
+        await world.passes(3 * HOUR)
+        assert keeper.count == 0
+
+    async def damaged(keeper: PartKeeper) -> None:
+        keeper.follow(ZONE_ID, one.head)
+        await world.passes(DAY)
+        assert set(keeper.items_of(ZONE_ID)) == one.salts - {lost.salt}
+
+    world.run(story)
+    kept = dict(world.disk.kept)
+    world.run(without_head)
+    lost = one.parts[3]
+    world.disk.kept = {salt: part for salt, part in kept.items() if salt != lost.salt}
+    world.held.pop(lost.target)
+    world.run(damaged)
