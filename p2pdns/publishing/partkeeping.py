@@ -109,6 +109,8 @@ class PartKeeper:
         self._due: list[tuple[float, bytes, bytes]] = []
         self._loop: asyncio.Task[None] | None = None
         self._fetching: dict[bytes, asyncio.Task[None]] = {}
+        # Zones of an earlier run whose head nobody has named yet, and since when.
+        self._unfollowed: dict[bytes, float] = {}
 
     def start(self) -> None:
         """Go on with what earlier runs have kept."""
@@ -116,8 +118,9 @@ class PartKeeper:
         for number, one in enumerate(kept):
             # The first puts are spread, as those of heads are.
             first_s = START_S_PER_ITEM * number
-            # Until a head is followed that pins it, it is one of a zone that is kept alive no more.
-            part = _Part(one.item, self._unix_clock() if one.unpinned_unix is None else one.unpinned_unix)
+            part = _Part(one.item, one.unpinned_unix)
+            # Until a head is followed, it may be one of a zone that is kept alive no more.
+            self._unfollowed[zone_id_of(one.item).raw] = self._unix_clock()
             self._parts.setdefault(zone_id_of(one.item).raw, {})[one.item.salt] = part
             if self._cycles.resume(one.item):
                 first_s = self._cycles.of(zone_id_of(one.item), one.item.salt).pause_s(self._clock())
@@ -194,6 +197,7 @@ class PartKeeper:
     def follow(self, zone_id: ZoneId, head: MutableItem | None) -> None:
         """Keep alive what this head pins, and the rest of the zone for two hours; with None nothing of it any more."""
         parts = self._parts.get(zone_id.raw, {})
+        self._unfollowed.pop(zone_id.raw, None)
         if (task := self._fetching.pop(zone_id.raw, None)) is not None:
             task.cancel()
         if head is None:
@@ -285,7 +289,8 @@ class PartKeeper:
 
     async def _step(self, part: _Part) -> None:
         item, zone_id = part.item, zone_id_of(part.item)
-        if part.unpinned_unix is not None and not 0 <= self._unix_clock() - part.unpinned_unix < UNPINNED_S:
+        unpinned_unix = self._unfollowed.get(zone_id.raw, part.unpinned_unix)
+        if unpinned_unix is not None and not 0 <= self._unix_clock() - unpinned_unix < UNPINNED_S:
             self._parts.get(zone_id.raw, {}).pop(item.salt, None)
             self._cycles.forget(zone_id, item.target, item.salt)
             await self._dropped([item])

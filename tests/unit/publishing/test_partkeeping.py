@@ -489,3 +489,24 @@ def test_after_a_restart_items_of_a_zone_without_a_head_go_and_those_of_a_damage
     world.disk.kept = {salt: part for salt, part in kept.items() if salt != lost.salt}
     world.held.pop(lost.target)
     world.run(damaged)
+
+
+def test_while_a_manifest_is_missing_nothing_counts_as_no_longer_pinned() -> None:
+    world, one = World(), edition(5_000)
+    manifest = next(part for part in one.parts if part.salt.startswith(b"m"))
+
+    async def story(keeper: PartKeeper) -> None:
+        await place(keeper, one)
+        keeper.follow(ZONE_ID, one.head)
+        await world.passes(60)
+
+    world.run(story)
+    world.disk.kept.pop(manifest.salt)
+    world.held.pop(manifest.target)
+
+    async def after(keeper: PartKeeper) -> None:
+        keeper.follow(ZONE_ID, one.head)
+        await world.passes(3 * HOUR)
+        assert set(keeper.items_of(ZONE_ID)) == one.salts - {manifest.salt}
+
+    world.run(after)
