@@ -112,7 +112,7 @@ def export(
     """Write the zone of a key as a zone file, or for unbound, dnsmasq or a hosts file.
 
     The zone is looked up by its KEY, by a petname or by any NAME that ends in one of them; a FILE is an item of
-    "inspect -o". What a form cannot say is in comments at the end.
+    "inspect -o", and what the head of a large zone pins is looked up. What a form cannot say is in comments at the end.
     """
     output = None if output == STANDARD_OUTPUT else output
     below = _read_suffix(suffix)

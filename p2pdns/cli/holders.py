@@ -74,7 +74,7 @@ def show(key: str, book: Book, config: Config, given: Given) -> None:
         what = "the head of the newest edition" if found["divided"] else "the newest edition"
         ui.note(f"{what}, seq {found['newest_seq']}, is at {len(newest)} of {counted(len(rows), 'node')}")
         if found["divided"]:
-            ui.note("the zone is divided: its shards are at other nodes, which are not shown")
+            ui.note("the zone is divided: its shards may be at other nodes, which are not shown")
         if older:
             ui.note(f"an older edition is at {counted(len(older), 'node')}: a reader that asks those first may show it")
 

@@ -212,6 +212,8 @@ def inspect(what: str, output: str | None, given: Given) -> None:
     facts = facts_of(inspected, unix_now(), book.name_of(str(inspected.item.key)))
     if inspected.trouble is not None:
         ui.warning(inspected.trouble)
+    if output is not None and "directories" in facts:
+        ui.warning("the file has the head of the zone alone, and not its shards; p2pdns export writes the whole zone")
     if given.as_json:
         ui.json_result(facts)
     else:

@@ -89,7 +89,8 @@ def test_a_name_in_a_far_shard_its_absence_and_a_shard_that_nobody_has(tmp_path:
         assert daemon.status()["shards_at_hand"]["items"] == len(items)
         shown = p2pdns("resolve", KEY, "--holders", "--state", daemon.state)
         assert "the head of the newest edition" in shown.stderr
-        inspected = p2pdns("inspect", KEY, "--state", daemon.state)
+        inspected = p2pdns("inspect", KEY, "-o", tmp_path / "head.item", "--state", daemon.state)
+        assert "head of the zone alone" in inspected.stderr
         assert f"@ in {1 << lost.bits} shards" in inspected.stdout
 
     try:
