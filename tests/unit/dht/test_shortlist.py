@@ -373,6 +373,11 @@ def test_past_a_crowd_round_the_key_goes_the_nearest_contact_that_is_too_far_awa
     assert first_of(new_lookup(), [*crowd, *far], k_distance=1_000) == [1, 2, 3, 1_000, 1_001]
 
 
+def test_every_other_request_past_a_crowd_stays_within_the_distance_where_a_crowd_would_be() -> None:
+    crowd, far = range(1, 13), range(1_000, 1_020)
+    assert first_of(new_lookup(), [*crowd, *far], k_distance=1_000) == [1, 2, 3, 11, 1_000]
+
+
 def test_with_an_item_in_hand_the_nearest_come_first_again() -> None:
     lookup = new_lookup()
     lookup.item_found(item())

@@ -155,7 +155,7 @@ def test_a_node_of_an_attacker_answers_pings_and_names_honest_machines_for_other
 
 def test_twenty_nodes_that_obey_bep_42_hide_an_update_and_twenty_that_do_not_hide_nothing() -> None:
     cases = [Case(Ids.BEP_42, 20), Case(Ids.FREE, 20)]
-    report = eclipse(Scale(1, nodes=40, gets=6), lambda *_: None, cases)
+    report = eclipse(Scale(1, nodes=60, gets=6), lambda *_: None, cases)
     assert report.findings == report.missed == []
     rows = [row for row in report.rows if isinstance(row, EclipseRow)]
     obeying, free = rows[:6], rows[6:]
@@ -163,8 +163,8 @@ def test_twenty_nodes_that_obey_bep_42_hide_an_update_and_twenty_that_do_not_hid
     assert [row.newest for row in free] == [6] * 6
     assert max(row.near for row in free) == 0.0
     hidden = next(row for row in obeying if (row.put, row.answers) == ("update", "older item"))
-    # This is what the look-up does today; a better one changes this line. One is little, and was three as long as the
-    # honest neighbours of a key hardly knew each other.
-    assert hidden.older_settled.count >= 1
+    # This is what the look-up does today; a better one changes this line. Among 40 machines nothing is hidden any more,
+    # since every second request that passes the nearest contacts by goes beyond those that an attacker has chosen.
+    assert hidden.older_settled.count >= 3
     assert hidden.near > 15
     assert min(row.near for row in obeying) > 15
