@@ -37,10 +37,10 @@ def test_ci_tells_the_testbed_that_it_is_required(tmp_path: Path) -> None:
     assert all(line.startswith("P2PDNS_TESTBED=required make ") for line in lines)
     words = [line.partition(" make ")[2] for line in lines]
     # What is prepared in the background comes at any time, and so do the worlds and the testbed.
-    assert [each for each in words if each in ("style", "test smoke", "mutants SHARE=4")] == [
+    assert [each for each in words if each in ("style", "test smoke", "mutants SHARE=8")] == [
         "style",
         "test smoke",
-        "mutants SHARE=4",
+        "mutants SHARE=8",
     ]
     assert words.index("testbed") > words.index("test smoke")
     assert words.index("sim") > words.index("style")
