@@ -164,6 +164,9 @@ class PartKeeper:
         renewed = [one for one in items if one not in again and not self._is_well_kept(parts[one.salt], one)]
         changed = [*again, *renewed]
         now = self._unix_clock()
+        if zone_id.raw in self._unfollowed:
+            # The head that is being published is named only once it is stored.
+            self._unfollowed[zone_id.raw] = now
         await self._state.save([KeptPart(one, self._unpinned(parts, one, now)) for one in changed])
         for one in changed:
             parts[one.salt] = _Part(one, self._unpinned(parts, one, now))

@@ -510,3 +510,39 @@ def test_while_a_manifest_is_missing_nothing_counts_as_no_longer_pinned() -> Non
         assert set(keeper.items_of(ZONE_ID)) == one.salts - {manifest.salt}
 
     world.run(after)
+
+
+def test_what_was_placed_for_the_current_head_stays_while_another_item_that_it_pins_is_missing() -> None:
+    world, one = World(), edition(200)
+    two = edition(201, one.division, mark=1, seq=SEQ + 1)
+    fresh = [part for part in two.parts if part.salt not in one.salts]
+    lost, *common = [part for part in two.parts if part.salt in one.salts]
+    world.held = {part.target: part for part in common}
+
+    async def story(keeper: PartKeeper) -> None:
+        await keeper.place(ZONE_ID, fresh, lambda stage: None)
+        keeper.follow(ZONE_ID, two.head)
+        await world.passes(DAY)
+        assert set(keeper.items_of(ZONE_ID)) == two.salts - {lost.salt}
+
+    world.run(story)
+
+
+def test_items_for_a_zone_whose_earlier_head_is_kept_no_more_have_two_hours_of_their_own() -> None:
+    world, one = World(), edition(200)
+    two = edition(201, one.division, mark=1, seq=SEQ + 1)
+
+    async def story(keeper: PartKeeper) -> None:
+        await place(keeper, one)
+        keeper.follow(ZONE_ID, one.head)
+        await world.passes(60)
+
+    async def after(keeper: PartKeeper) -> None:
+        await world.passes(UNPINNED_S - 60)
+        world.outcome = PutOutcome(20, 2)
+        await place(keeper, two)
+        await world.passes(UNPINNED_S - 60)
+        assert two.salts <= set(keeper.items_of(ZONE_ID))
+
+    world.run(story)
+    world.run(after)
