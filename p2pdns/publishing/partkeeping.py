@@ -341,7 +341,10 @@ class PartKeeper:
 
 
 def pinned_by(head: MutableItem, values: Mapping[bytes, bytes]) -> tuple[frozenset[bytes], list[Pinned]]:
-    """Return the salts of all that a head pins, and what of it is missing among values by salt."""
+    """Return the salts of all that a head pins, and what of it is missing among values by salt.
+
+    An item that breaks a rule is pinned like any other one, and pins nothing itself.
+    """
     if not is_head(head.value):
         return frozenset(), []
     asked: dict[bytes, None] = {}
@@ -349,7 +352,8 @@ def pinned_by(head: MutableItem, values: Mapping[bytes, bytes]) -> tuple[frozens
     def value_of(pinned: Pinned) -> bytes | None:
         value = values.get(pinned.salt)
         asked[pinned.salt] = None
-        return value
+        # Another value under a pinned salt is not the one that is pinned: that one is missing.
+        return value if value is not None and pin_of(value) == pinned.pin else None
 
-    division = gathered(head.key.apex, head.value, value_of)
+    division = gathered(head.key.apex, head.value, value_of, on_broken=lambda trouble: None)
     return frozenset(asked), [] if isinstance(division, Division) else division

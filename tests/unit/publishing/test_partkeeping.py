@@ -6,7 +6,7 @@ import asyncio
 import heapq
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
@@ -20,6 +20,7 @@ from p2pdns.errors import Unavailable
 from p2pdns.items.dividing import RENEWED_AFTER_S, Division, divide
 from p2pdns.items.item import Item, MutableItem
 from p2pdns.items.keys import ZoneId
+from p2pdns.items.shards.pinned import pin_of
 from p2pdns.overlay.ports import OnProgress
 from p2pdns.publishing import partkeeping
 from p2pdns.publishing.cycle import KeptCycle
@@ -546,3 +547,22 @@ def test_items_for_a_zone_whose_earlier_head_is_kept_no_more_have_two_hours_of_t
 
     world.run(story)
     world.run(after)
+
+
+def test_one_item_that_breaks_a_rule_ends_the_keeping_of_no_other_item() -> None:
+    world, one = World(), edition(200)
+    (directory,) = one.division.directories.values()
+    value = b"\x09nonce of no kind"
+    pinning = replace(directory, pins=(pin_of(value), *directory.pins[1:]))
+    bad = MutableItem.signed(SECRET, SEQ, value, pinning.shard(0).salt)
+    head = MutableItem.signed(SECRET, SEQ, one.head.value.replace(directory.compose(), pinning.compose()))
+    good = [part for part in one.parts if part.salt != directory.shard(0).salt]
+    world.held = {part.target: part for part in (*good, bad)}
+
+    async def story(keeper: PartKeeper) -> None:
+        keeper.follow(ZONE_ID, head)
+        await world.passes(DAY)
+        assert set(keeper.items_of(ZONE_ID)) == {bad.salt, *(part.salt for part in good)}
+
+    world.run(story)
+    assert world.told.events == []
