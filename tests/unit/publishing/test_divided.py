@@ -179,6 +179,27 @@ def test_an_edit_that_the_disk_has_damaged_counts_as_none(damage: bytes) -> None
         assert Edit.parse(APEX, edit[:at]) is None
 
 
+def test_an_edit_of_many_items_is_read_without_copying_it_for_each_of_them() -> None:
+    nodes, shelf = Nodes([None] * 20), Shelf()
+    published(nodes, shelf, hosts(5_000))
+    edit = Edit(base_of(None), standing(nodes, shelf))
+    copied: list[int] = []
+
+    class Counted(bytes):
+        """Bytes that note how much is copied out of them."""
+
+        def __getitem__(self, at: Any) -> Any:
+            got = super().__getitem__(at)
+            if isinstance(got, int):
+                return got
+            copied.append(len(got))
+            return Counted(got)
+
+    data = Counted(edit.compose())
+    assert Edit.parse(APEX, data) == edit
+    assert sum(copied) <= 3 * len(data)
+
+
 def test_growth_during_an_edit_leaves_the_old_shards_where_they_are() -> None:
     nodes, shelf, memory = Nodes([None] * 20), Shelf(), Made()
     published(nodes, shelf, hosts(200), memory)
