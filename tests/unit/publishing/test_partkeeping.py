@@ -246,6 +246,43 @@ def test_more_items_than_there_is_room_for_are_refused_with_the_numbers(monkeypa
     assert sum(world.puts.values()) == 8
 
 
+@pytest.mark.parametrize("is_found", [False, True])
+def test_two_zones_that_come_at_once_do_not_take_the_same_room(monkeypatch: pytest.MonkeyPatch, is_found: bool) -> None:
+    monkeypatch.setattr(partkeeping, "PARTS_KEPT_MAX", 10)
+    one, two = edition(200), edition(200, mark=1)
+    gate = asyncio.Event()
+
+    class Slow(Disk):
+        """A disk that takes its time."""
+
+        async def save(self, parts: Sequence[KeptPart]) -> None:
+            """Keep items once the test says so."""
+            if parts:
+                await gate.wait()
+            await super().save(parts)
+
+    world = World(disk=Slow())
+
+    async def story(keeper: PartKeeper) -> None:
+        if is_found:
+            world.held = {part.target: part for part in one.parts}
+            keeper.follow(ZONE_ID, one.head)
+        else:
+            first = asyncio.ensure_future(place(keeper, one))
+        await at_rest()
+        second = asyncio.ensure_future(place(keeper, two))
+        await at_rest()
+        gate.set()
+        with pytest.raises(Unavailable, match="10 allowed"):
+            await second
+        if not is_found:
+            await first
+        await world.passes(60)
+        assert set(keeper.items_of(ZONE_ID)) == one.salts == set(world.disk.kept)
+
+    world.run(story)
+
+
 def test_what_no_head_pins_is_kept_alive_for_two_hours_and_then_goes() -> None:
     world, one = World(), edition(200)
 
