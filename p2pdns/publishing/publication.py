@@ -146,6 +146,8 @@ class Publication:
         for round_number in range(ROUNDS_MAX):
             item, tried = await self._tried(value)
             if not self._has_conflict(tried):
+                if tried.others.known:
+                    await self._editions.place_again(value)
                 return self._ended(item, tried)
             pause_s = min(BACKOFF_S_MAX, BACKOFF_S * 2.0**round_number) * self._replicas.jitter()
             await self._replicas.wait(pause_s)
@@ -158,7 +160,7 @@ class Publication:
                 if not Others(tried.others.known, seen.holders_of(value)).is_enough:
                     raise await self._given_way(conflict) from None
                 self._overrule()
-            done = self._is_settled(seen, tried, value)
+            done = await self._settled(seen, tried, value)
             if done is not None:
                 return done
         raise self._outrun()
@@ -397,7 +399,7 @@ class Publication:
         self._rebased.pop(self._built_on.seq, None)
         self._built_on = None
 
-    def _is_settled(self, seen: Seen, tried: Tried, value: bytes) -> Stored | None:
+    async def _settled(self, seen: Seen, tried: Tried, value: bytes) -> Stored | None:
         """Return the end, if what most others hold, and nothing newer, has all changes by now."""
         newest = self._newest(seen)
         if newest is None or newest.value != value or not seen.is_complete or newest.seq < min(self._own):
@@ -405,6 +407,7 @@ class Publication:
         holders, known = seen.holders_of(value), tried.others.known
         if not Others(known, holders).is_enough or holders < min(HOLDERS_MIN, known):
             return None
+        await self._editions.place_again(value)
         self._note_stored(newest)
         return Stored(
             newest.seq,

@@ -130,6 +130,36 @@ def test_where_some_items_are_held_by_too_few_no_head_is_signed_and_the_next_run
     assert journal.begun() is None
 
 
+def test_items_that_were_put_with_nobody_there_are_put_again_when_their_head_finds_others() -> None:
+    nodes, shelf, journal = Nodes([None] * 20), Shelf(is_alone=True), EditsInMemory()
+
+    def joined() -> None:
+        shelf.is_alone = False
+
+    nodes.before_put.append(joined)
+    assert published(nodes, shelf, hosts(200), journal=journal).is_done
+    assert len(names_of(standing(nodes, shelf))) == 200
+    assert (len(nodes.puts), journal.begun()) == (1, None)
+
+
+def test_a_head_whose_items_nobody_holds_is_not_reported_as_published() -> None:
+    nodes, shelf, journal, memory = Nodes([None] * 20), Shelf(is_alone=True), EditsInMemory(), Made()
+
+    def joined() -> None:
+        shelf.is_alone, shelf.refuses_from = False, 3
+
+    nodes.before_put.append(joined)
+    with pytest.raises(
+        Unavailable, match=r"5 of 8 items are held by too few other nodes .*, though its head is stored"
+    ):
+        published(nodes, shelf, hosts(200), memory, journal=journal)
+    assert journal.begun() is not None
+    shelf.refuses_from = None
+    nodes.unix += 60
+    assert published(nodes, shelf, hosts(200), memory, journal=journal, mark=b"2").is_done
+    assert len(names_of(standing(nodes, shelf))) == 200
+
+
 def test_a_publisher_that_dies_between_its_shards_and_its_head_goes_on_with_the_same_items() -> None:
     nodes, shelf, journal, memory = Nodes([None] * 20), Shelf(), EditsInMemory(), Made()
     published(nodes, shelf, hosts(200), memory, journal=journal)
