@@ -2,12 +2,14 @@
 
 Guarantees: a head is signed only after more than half of the others hold each new item that it pins, or where no others
 are known; if its own put finds some, it counts only once they hold these items. What the found edition has already is
-neither signed nor put again, unless it would end before the head; where an item of the found edition is missing, that
-is said and not taken for a change. Does not know heads that came in between (`publication` does).
+neither signed nor put again, unless it would end before the head: then it is signed again after the head. Where an item
+of the found edition is missing, that is said and not taken for a change. Does not know heads that came in between
+(`publication` does).
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -180,15 +182,14 @@ class DividedEditions:
         return None if found is None else self._divisions.get(found.value)
 
     async def place(self, value: bytes, seq: int, base: bytes | None) -> None:
-        """Have the others keep all that a value pins, before it is signed; Unavailable where too few of them do."""
+        """Have the others keep all new items that a value pins, before it is signed; Unavailable where too few do."""
         division, dividing = self._divisions.get(value), self._dividing
         if division is None or not division.directories or dividing is None:
             return
-        # An item that ends before its head would make a hole in the zone, so it is signed again with the same value.
         items = [
             dividing.sign(seq, content, pinned.salt)
             for pinned, content in division.items()
-            if (known := self._items.get(pinned.salt)) is None or is_renewed_with(seq, known.seq)
+            if pinned.salt not in self._items
         ]
         if not items:
             return
@@ -211,6 +212,24 @@ class DividedEditions:
         placed = await self._placed(self._dividing, items)
         if placed.poor:
             raise self._held_by_too_few(division, items, placed, "though its head is stored")
+
+    async def renew(self, head: MutableItem) -> None:
+        """Sign again, with the same values, what a stored head pins and would outlive.
+
+        Such an item is there meanwhile, so it holds no edit up; what fails is signed again with the next head, and a
+        daemon goes on with what too few others have taken.
+        """
+        division, dividing = self._divisions.get(head.value), self._dividing
+        if division is None or dividing is None:
+            return
+        items = [
+            dividing.sign(head.seq, content, pinned.salt)
+            for pinned, content in division.items()
+            if (known := self._items.get(pinned.salt)) is not None and is_renewed_with(head.seq, known.seq)
+        ]
+        if items:
+            with contextlib.suppress(Unavailable):
+                await self._placed(dividing, items)
 
     async def _placed(self, dividing: Dividing, items: Sequence[MutableItem]) -> Placed:
         placed = await dividing.items.place(items, self._tell)

@@ -148,7 +148,10 @@ class Publication:
             if not self._has_conflict(tried):
                 if tried.others.known:
                     await self._editions.place_again(value)
-                return self._ended(item, tried)
+                done = self._ended(item, tried)
+                if done.is_done:
+                    await self._editions.renew(item)
+                return done
             pause_s = min(BACKOFF_S_MAX, BACKOFF_S * 2.0**round_number) * self._replicas.jitter()
             await self._replicas.wait(pause_s)
             seen = await self._looked()
@@ -160,9 +163,9 @@ class Publication:
                 if not Others(tried.others.known, seen.holders_of(value)).is_enough:
                     raise await self._given_way(conflict) from None
                 self._overrule()
-            done = await self._settled(seen, tried, value)
-            if done is not None:
-                return done
+            settled = await self._settled(seen, tried, value)
+            if settled is not None:
+                return settled
         raise self._outrun()
 
     # The beginning
@@ -409,6 +412,7 @@ class Publication:
             return None
         await self._editions.place_again(value)
         self._note_stored(newest)
+        await self._editions.renew(newest)
         return Stored(
             newest.seq,
             known,

@@ -116,6 +116,33 @@ def test_an_item_that_would_end_before_its_head_is_signed_again_with_the_same_va
     assert all(one.seq >= seq_at(nodes.unix) for one in shelf.placed)
 
 
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_items_are_signed_again_after_the_head_and_hold_no_edit_up(is_refused: bool) -> None:
+    nodes, shelf, memory, journal = Nodes([None] * 20), Shelf(), Made(), EditsInMemory()
+    published(nodes, shelf, hosts(200), memory, journal=journal)
+    before = dict(shelf.items)
+    nodes.unix += RENEWED_AFTER_S + 60
+    fresh: list[set[bytes]] = []
+
+    def note() -> None:
+        fresh.append({one.salt for one in shelf.placed[len(before) :]})
+        if is_refused:
+            shelf.refused = set(before)
+
+    nodes.before_put.append(note)
+    done = published(nodes, shelf, hosts(200, "more 300 A 192.0.2.9"), memory, journal=journal, mark=b"2")
+    assert (done.is_done, journal.begun()) == (True, None)
+    assert fresh == [set(shelf.items) - set(before)]
+    pinned = {pinned.salt for pinned, _ in standing(nodes, shelf).items()}
+    assert "more" in names_of(standing(nodes, shelf))
+    assert {salt for salt in pinned if shelf.items[salt] == before.get(salt)} == (
+        pinned & set(before) if is_refused else set()
+    )
+    shelf.refused = set()
+    published(nodes, shelf, hosts(200, "more 300 A 192.0.2.9"), memory, journal=journal, mark=b"3")
+    assert all(shelf.items[salt].seq >= seq_at(nodes.unix) for salt in pinned)
+
+
 def test_where_some_items_are_held_by_too_few_no_head_is_signed_and_the_next_run_puts_the_rest() -> None:
     nodes, shelf, journal, memory = Nodes([None] * 20), Shelf(refuses_from=4), EditsInMemory(), Made()
     with pytest.raises(Unavailable, match=r"\d+ of \d+ items are held by too few other nodes .*its head was not sig"):
