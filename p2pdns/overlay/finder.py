@@ -139,13 +139,14 @@ class Overlay:
     async def pinned(self, step: FetchPinned, budget: Budget) -> ZoneOutcome:
         """Find pinned items of a divided zone, and return the zone with them; NotFound where one is missing.
 
-        The look-up for the items is the first of the outcome's `earlier`, if there was one.
+        The look-ups for the items are the first of the outcome's `earlier`, if there was one.
         """
         gotten = await self._pinned.found(self._entry(step.pinned_by), step.needed, budget)
+        first = gotten.charges[0][0] if gotten.charges else 0
         if gotten.missing is not None:
-            return NotFound(gotten.missing, gotten.retry_at, earlier=gotten.charges)
+            return NotFound(gotten.missing, gotten.retry_at, earlier=gotten.charges, pinned_lookup=first)
         outcome = await self.zone(step.zone_id, step.settled, rest_of(budget, dict(gotten.charges)))
-        return replace(outcome, earlier=(*gotten.charges, *outcome.earlier))
+        return replace(outcome, earlier=(*gotten.charges, *outcome.earlier), pinned_lookup=first)
 
     async def _best(self, entry: KnownZone, settled: bool, budget: Budget) -> ZoneOutcome:
         entry.asked_at, entry.asked_by = self._clock(), budget.client_prefix

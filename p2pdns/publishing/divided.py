@@ -1,12 +1,15 @@
 """The divided editions of one publication: found ones are gathered, new ones are made, and their items are put.
 
-Guarantees: a head is signed only after more than half of the others hold each item that it pins; what the found edition
-has already is neither signed nor put again, unless it would end before the head; where an item of the found edition is
-missing, that is said and not taken for a change. Does not know heads that came in between (`publication` does).
+Guarantees: a head is signed only after more than half of the others hold each new item that it pins, or where no others
+are known; if its own put finds some, it counts only once they hold these items. What the found edition has already is
+neither signed nor put again, unless it would end before the head: then it is signed again after the head. Where an item
+of the found edition is missing, that is said and not taken for a change. Does not know heads that came in between
+(`publication` does).
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -71,6 +74,7 @@ class DividedEditions:
         self._divisions: dict[bytes, Division] = {}
         self._drafts: dict[bytes, LargeZone] = {}
         self._items: dict[bytes, MutableItem] = {}  # By salt; those that others hold.
+        self._alone: dict[bytes, list[MutableItem]] = {}  # Those that were put with nobody there, by the value.
 
     def found(self, item: MutableItem) -> Found:
         """Return an item with all that it pins, if it is the head of a divided zone that was gathered or made here."""
@@ -178,30 +182,71 @@ class DividedEditions:
         return None if found is None else self._divisions.get(found.value)
 
     async def place(self, value: bytes, seq: int, base: bytes | None) -> None:
-        """Have the others keep all that a value pins, before it is signed; Unavailable where too few of them do."""
+        """Have the others keep all new items that a value pins, before it is signed; Unavailable where too few do."""
         division, dividing = self._divisions.get(value), self._dividing
         if division is None or not division.directories or dividing is None:
             return
-        # An item that ends before its head would make a hole in the zone, so it is signed again with the same value.
         items = [
             dividing.sign(seq, content, pinned.salt)
             for pinned, content in division.items()
-            if (known := self._items.get(pinned.salt)) is None or is_renewed_with(seq, known.seq)
+            if pinned.salt not in self._items
         ]
         if not items:
             return
         dividing.journal.begin(Edit(base_of(base), division).compose())
+        placed = await self._placed(dividing, items)
+        # With nobody else there, the head fails as that of a small zone does, and a daemon keeps all of it.
+        self._alone[value] = items if placed.is_alone else []
+        if placed.poor and not placed.is_alone:
+            hint = ", and readers see the edition before until then"
+            raise self._held_by_too_few(division, items, placed, "so its head was not signed", hint)
+
+    async def place_again(self, value: bytes) -> None:
+        """Have the others keep what was put when nobody was there; Unavailable where too few of them do.
+
+        The put of the head has found others by now.
+        """
+        items, division = self._alone.pop(value, []), self._divisions.get(value)
+        if not items or division is None or self._dividing is None:
+            return
+        placed = await self._placed(self._dividing, items)
+        if placed.poor:
+            raise self._held_by_too_few(division, items, placed, "though its head is stored")
+
+    async def renew(self, head: MutableItem) -> None:
+        """Sign again, with the same values, what a stored head pins and would outlive.
+
+        Such an item is there meanwhile, so it holds no edit up; what fails is signed again with the next head, and a
+        daemon goes on with what too few others have taken.
+        """
+        division, dividing = self._divisions.get(head.value), self._dividing
+        if division is None or dividing is None:
+            return
+        items = [
+            dividing.sign(head.seq, content, pinned.salt)
+            for pinned, content in division.items()
+            if (known := self._items.get(pinned.salt)) is not None and is_renewed_with(head.seq, known.seq)
+        ]
+        if items:
+            with contextlib.suppress(Unavailable):
+                await self._placed(dividing, items)
+
+    async def _placed(self, dividing: Dividing, items: Sequence[MutableItem]) -> Placed:
         placed = await dividing.items.place(items, self._tell)
         poor = {one.salt for one in placed.poor}
         self._items |= {one.salt: one for one in items if one.salt not in poor}
-        # With nobody else there, the head fails as that of a small zone does, and a daemon keeps all of it.
-        if poor and not placed.is_alone:
-            names = [str(pinned) for pinned, _ in division.items() if pinned.salt in poor]
-            reasons = ", ".join(f"{count} × {reason}" for reason, count in sorted(placed.refused.items()))
-            what = f"{len(poor)} of {counted(len(items), 'item')} are held by too few other nodes ({names[0]}"
-            what += f"{' and others' if len(names) > 1 else ''}{'; ' + reasons if reasons else ''})"
-            hint = "publish again: what is stored is not put twice, and readers see the edition before until then"
-            raise Unavailable(f"{what}, so its head was not signed", place=str(self._key), hint=hint)
+        return placed
+
+    def _held_by_too_few(
+        self, division: Division, items: Sequence[MutableItem], placed: Placed, consequence: str, hint: str = ""
+    ) -> Unavailable:
+        poor = {one.salt for one in placed.poor}
+        names = [str(pinned) for pinned, _ in division.items() if pinned.salt in poor]
+        reasons = ", ".join(f"{count} × {reason}" for reason, count in sorted(placed.refused.items()))
+        what = f"{len(poor)} of {counted(len(items), 'item')} are held by too few other nodes ({names[0]}"
+        what += f"{' and others' if len(names) > 1 else ''}{'; ' + reasons if reasons else ''})"
+        hint = f"publish again: what is stored is not put twice{hint}"
+        return Unavailable(f"{what}, {consequence}", place=str(self._key), hint=hint)
 
     def stored(self, value: bytes) -> None:
         """Note that a head is stored: the edit is finished."""

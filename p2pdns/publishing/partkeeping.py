@@ -108,6 +108,8 @@ class PartKeeper:
         self._parts: dict[bytes, dict[bytes, _Part]] = {}  # By zone and salt.
         self._due: list[tuple[float, bytes, bytes]] = []
         self._loop: asyncio.Task[None] | None = None
+        # Held from the look whether there is room until the items are counted: the disk takes its time between these.
+        self._taking = asyncio.Lock()
         self._fetching: dict[bytes, asyncio.Task[None]] = {}
         # Zones of an earlier run whose head nobody has named yet, and since when.
         self._unfollowed: dict[bytes, float] = {}
@@ -154,7 +156,17 @@ class PartKeeper:
 
         No head pins them yet: if none does within two hours, they go again.
         """
-        parts = self._parts.setdefault(zone_id.raw, {})
+        async with self._taking:
+            changed = await self._taken(zone_id, items)
+        turn = self._pacer.begin()
+        try:
+            return await place(changed, partial(self._put_first, zone_id, turn), clock=self._clock, tell=tell)
+        finally:
+            self._pacer.end(turn)
+
+    async def _taken(self, zone_id: ZoneId, items: Sequence[MutableItem]) -> list[MutableItem]:
+        """Keep items, and return those that are to be put."""
+        parts = self._parts.get(zone_id.raw, {})
         fresh = [one for one in items if one.salt not in parts]
         if self.count + len(fresh) > PARTS_KEPT_MAX:
             what = f"this node keeps {self.count} items of large zones alive already, {PARTS_KEPT_MAX} allowed"
@@ -164,14 +176,15 @@ class PartKeeper:
         renewed = [one for one in items if one not in again and not self._is_well_kept(parts[one.salt], one)]
         changed = [*again, *renewed]
         now = self._unix_clock()
+        if zone_id.raw in self._unfollowed:
+            # The head that is being published is named only once it is stored.
+            self._unfollowed[zone_id.raw] = now
         await self._state.save([KeptPart(one, self._unpinned(parts, one, now)) for one in changed])
+        # The zone may have been forgotten meanwhile.
+        parts = self._parts.setdefault(zone_id.raw, {})
         for one in changed:
             parts[one.salt] = _Part(one, self._unpinned(parts, one, now))
-        turn = self._pacer.begin()
-        try:
-            return await place(changed, partial(self._put_first, zone_id, turn), clock=self._clock, tell=tell)
-        finally:
-            self._pacer.end(turn)
+        return changed
 
     def _unpinned(self, parts: Mapping[bytes, _Part], item: MutableItem, now: float) -> float | None:
         known = parts.get(item.salt)
@@ -235,14 +248,17 @@ class PartKeeper:
         try:
             fetched = await fetch(self._network, key_of(zone_id), salts, clock=clock, tell=lambda progress: None)
             found = [one for pinned in missing if (one := fetched.get(pinned.salt)) and pinned.pin == pin_of(one.value)]
-            await self._state.save([KeptPart(one, None) for one in found])
+            async with self._taking:
+                if self.count + len(found) > PARTS_KEPT_MAX:
+                    return False
+                await self._state.save([KeptPart(one, None) for one in found])
+                for one in found:
+                    part = self._parts.setdefault(zone_id.raw, {})[one.salt] = _Part(one, None)
+                    # Its storers are not known: only a put tells them.
+                    self._plan(part, RETRY_S_MIN * self._jitter())
         except Unavailable as trouble:
             self._tell("items of a zone are not kept", key=str(zone_id), reason=str(trouble))
             return False
-        for one in found:
-            part = self._parts.setdefault(zone_id.raw, {})[one.salt] = _Part(one, None)
-            # Its storers are not known: only a put tells them.
-            self._plan(part, RETRY_S_MIN * self._jitter())
         return bool(found)
 
     async def _settle(self, zone_id: ZoneId, known: frozenset[bytes], *, is_all: bool) -> None:
@@ -338,7 +354,10 @@ class PartKeeper:
 
 
 def pinned_by(head: MutableItem, values: Mapping[bytes, bytes]) -> tuple[frozenset[bytes], list[Pinned]]:
-    """Return the salts of all that a head pins, and what of it is missing among values by salt."""
+    """Return the salts of all that a head pins, and what of it is missing among values by salt.
+
+    An item that breaks a rule is pinned like any other one, and pins nothing itself.
+    """
     if not is_head(head.value):
         return frozenset(), []
     asked: dict[bytes, None] = {}
@@ -346,7 +365,8 @@ def pinned_by(head: MutableItem, values: Mapping[bytes, bytes]) -> tuple[frozens
     def value_of(pinned: Pinned) -> bytes | None:
         value = values.get(pinned.salt)
         asked[pinned.salt] = None
-        return value
+        # Another value under a pinned salt is not the one that is pinned: that one is missing.
+        return value if value is not None and pin_of(value) == pinned.pin else None
 
-    division = gathered(head.key.apex, head.value, value_of)
+    division = gathered(head.key.apex, head.value, value_of, on_broken=lambda trouble: None)
     return frozenset(asked), [] if isinstance(division, Division) else division

@@ -146,7 +146,12 @@ class Publication:
         for round_number in range(ROUNDS_MAX):
             item, tried = await self._tried(value)
             if not self._has_conflict(tried):
-                return self._ended(item, tried)
+                if tried.others.known:
+                    await self._editions.place_again(value)
+                done = self._ended(item, tried)
+                if done.is_done:
+                    await self._editions.renew(item)
+                return done
             pause_s = min(BACKOFF_S_MAX, BACKOFF_S * 2.0**round_number) * self._replicas.jitter()
             await self._replicas.wait(pause_s)
             seen = await self._looked()
@@ -158,9 +163,9 @@ class Publication:
                 if not Others(tried.others.known, seen.holders_of(value)).is_enough:
                     raise await self._given_way(conflict) from None
                 self._overrule()
-            done = self._is_settled(seen, tried, value)
-            if done is not None:
-                return done
+            settled = await self._settled(seen, tried, value)
+            if settled is not None:
+                return settled
         raise self._outrun()
 
     # The beginning
@@ -397,7 +402,7 @@ class Publication:
         self._rebased.pop(self._built_on.seq, None)
         self._built_on = None
 
-    def _is_settled(self, seen: Seen, tried: Tried, value: bytes) -> Stored | None:
+    async def _settled(self, seen: Seen, tried: Tried, value: bytes) -> Stored | None:
         """Return the end, if what most others hold, and nothing newer, has all changes by now."""
         newest = self._newest(seen)
         if newest is None or newest.value != value or not seen.is_complete or newest.seq < min(self._own):
@@ -405,7 +410,9 @@ class Publication:
         holders, known = seen.holders_of(value), tried.others.known
         if not Others(known, holders).is_enough or holders < min(HOLDERS_MIN, known):
             return None
+        await self._editions.place_again(value)
         self._note_stored(newest)
+        await self._editions.renew(newest)
         return Stored(
             newest.seq,
             known,

@@ -216,9 +216,8 @@ class Resolution:
         for number, rpc_count in (*outcome.earlier, (outcome.lookup, outcome.rpc_count)):
             if number:
                 self._charges[number] = max(rpc_count, self._charges.get(number, 0))
-        if isinstance(step, FetchPinned) and step.is_of_manifest and outcome.earlier:
-            # The first is that of the pinned items.
-            self._uncounted[outcome.earlier[0][0]] = None
+        if isinstance(step, FetchPinned) and step.is_of_manifest and outcome.pinned_lookup:
+            self._uncounted[outcome.pinned_lookup] = None
         before = step.zone_id
         for following in outcome.followed:
             self._draft.depend_on(tag_of_zone(following))

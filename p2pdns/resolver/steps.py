@@ -91,7 +91,8 @@ class Found:
     one is not settled. `good_until`: when a cached answer ends, whatever its TTLs. `lookup`: the number of the look-up
     that the question waited for (0: none), which has sent `rpc_count` so far. `notes`: reservations about the item, in
     words for the client. `followed`: the zones of the keys that have followed the one that was asked for, the last of
-    them answers; `earlier`: the number and the RPCs of each look-up of a key before it.
+    them answers; `earlier`: the number and the RPCs of each look-up of a key before it. `pinned_lookup`: the number of
+    the look-up for pinned items that the question waited for first (0: none); it is one of `earlier`.
     """
 
     item: MutableItem
@@ -107,6 +108,7 @@ class Found:
     notes: tuple[str, ...] = ()
     followed: tuple[ZoneId, ...] = ()
     earlier: tuple[tuple[int, int], ...] = ()
+    pinned_lookup: int = 0
 
     def description(self, now: float) -> str:
         """Return the state of the item in plain words."""
@@ -143,7 +145,7 @@ WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class NotFound:
-    """No valid item; there is no other look-up before `retry_at`. See `Found` for `followed` and `earlier`.
+    """No valid item; there is no other look-up before `retry_at`. See `Found` for the other fields.
 
     After `FetchPinned`: not all of the pinned items. Those that were found are at hand.
     """
@@ -154,6 +156,7 @@ class NotFound:
     rpc_count: int = 0
     followed: tuple[ZoneId, ...] = ()
     earlier: tuple[tuple[int, int], ...] = ()
+    pinned_lookup: int = 0
 
 
 ZoneOutcome = Found | NotFound

@@ -8,6 +8,7 @@ message says which of these it was. Does not know what the tables mean.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -231,3 +232,22 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         with contextlib.suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
         raise
+
+
+async def in_thread(write: Callable[[], None]) -> None:
+    """Run a write in a thread; where the caller is cancelled, return only once the thread has ended.
+
+    A thread cannot be stopped, and uses the connection until its end; so the caller's lock is held as long.
+    """
+    work = asyncio.get_running_loop().run_in_executor(None, write)
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is None:
+        return work.result()
+    # The error of a write without a caller is retrieved, so that asyncio does not log it.
+    work.exception()
+    raise cancelled

@@ -11,13 +11,14 @@ import asyncio
 import math
 import sqlite3
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from p2pdns import log
 from p2pdns.errors import StrangerError, Unavailable, words_of
 from p2pdns.items.item import MutableItem
 from p2pdns.publishing.partkeeping import PARTS_KEPT_MAX, KeptPart
-from p2pdns.state.database import Schema, open_database, transaction
+from p2pdns.state.database import Schema, in_thread, open_database, transaction
 
 SCHEMA = Schema(
     version=1,
@@ -81,7 +82,7 @@ class Parts:
     async def _written(self, write: Callable[[sqlite3.Connection], object]) -> None:
         async with self._saving:
             if self._database.is_kept:
-                await asyncio.to_thread(self._write, write)
+                await in_thread(partial(self._write, write))
             else:
                 self._write(write)
 

@@ -12,6 +12,7 @@ import contextlib
 import math
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from p2pdns.dht.routing.contact import SavedContact
 from p2pdns.dht.stored import StoredChange, StoredRow
 from p2pdns.errors import StrangerError, Unavailable, words_of
 from p2pdns.publishing.cycle import CYCLE_S_MAX, STORERS_MAX, KeptCycle
-from p2pdns.state.database import Earlier, Schema, open_database, transaction
+from p2pdns.state.database import Earlier, Schema, in_thread, open_database, transaction
 
 CONTACTS_MAX = 256  # Of each network and address family: 12 buckets' worth; a boot asks the best few of them.
 NODE_ID_BYTES = 20
@@ -129,7 +130,7 @@ class Store:
             try:
                 # There is one connection, so one save at a time; in memory a thread would only cost.
                 if self._database.is_kept:
-                    await asyncio.to_thread(write, *args)
+                    await in_thread(partial(write, *args))
                 else:
                     write(*args)
                 self._trouble = None

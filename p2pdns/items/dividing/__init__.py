@@ -10,6 +10,8 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 from p2pdns.dns.message import RRset, records_of, type_text
 from p2pdns.dns.name import Name
@@ -34,6 +36,8 @@ ITEMS_MAX = 8_192  # Items of one key that a node keeps; a division with more wo
 # A head may be so much newer than an item that it pins. Holders count an item's life from its seq, so they have to keep
 # those with a salt for this much longer than heads.
 RENEWED_AFTER_S = 7 * 86_400
+
+T = TypeVar("T")
 
 ShardKey = tuple[Name, int | None]
 """The owner of a directory, and the index of one of its shards; None for its own shard."""
@@ -145,11 +149,18 @@ def divide(
     return division
 
 
-def gathered(apex: Name, head: bytes, value_of: Callable[[Pinned], bytes | None]) -> Division | list[Pinned]:
+def gathered(
+    apex: Name,
+    head: bytes,
+    value_of: Callable[[Pinned], bytes | None],
+    *,
+    on_broken: Callable[[BadItem], None] | None = None,
+) -> Division | list[Pinned]:
     """Return the division that a head begins, or the items that are missing; BadItem where one breaks a rule.
 
     `value_of` returns the value of an item, or None where that is not at hand. All missing items that are known are
-    returned together; with them, further ones may become known.
+    returned together; with them, further ones may become known. With `on_broken`, shards and manifests that break a
+    rule are told and left out, as readers do; a head that breaks one is BadItem even so.
     """
     directories = {
         owner: directory
@@ -171,17 +182,31 @@ def gathered(apex: Name, head: bytes, value_of: Callable[[Pinned], bytes | None]
                 if value is None:
                     missing.append(wanted)
                     continue
-                said = verified(wanted, value)
+                said = _unless_broken(partial(verified, wanted, value), on_broken)
+                if said is None:
+                    continue
                 assert isinstance(said, Manifest), "a manifest is found under its salt"
                 manifests[owner, first // MANIFEST_PINS_MAX], pins = value, said.pins
             keys += [((owner, index), directory.shard(index, pins)) for index in indexes]
         for key, wanted in keys:
-            edition = _edition(wanted, value_of)
+            edition = _unless_broken(partial(_edition, wanted, value_of), on_broken)
+            if edition is None:
+                continue
             if isinstance(edition, ShardEdition):
                 shards[key] = edition
             else:
                 missing += edition
     return missing or Division(apex, head, directories, manifests, shards)
+
+
+def _unless_broken(read: Callable[[], T], on_broken: Callable[[BadItem], None] | None) -> T | None:
+    try:
+        return read()
+    except BadItem as trouble:
+        if on_broken is None:
+            raise
+        on_broken(trouble)
+        return None
 
 
 def is_renewed_with(head_seq: int, seq: int) -> bool:

@@ -767,6 +767,7 @@ def test_a_look_up_that_the_budget_of_another_question_cut_short_is_made_again()
         outcome = whole.result()
         assert isinstance(outcome, Found)
         assert [rpc_count for _, rpc_count in outcome.earlier] == [8, 5]
+        assert outcome.pinned_lookup == outcome.earlier[0][0]
 
     run(story())
 
@@ -804,7 +805,7 @@ def test_of_parts_at_hand_none_is_looked_up() -> None:
         step = FetchPinned(A, A, Needed((wanted,)), settled=False)
         outcome = await world.overlay.pinned(step, Budget(world.clock.now + 4))
         assert isinstance(outcome, Found)
-        assert (outcome.earlier, len(world.dht.gets)) == ((), before)
+        assert (outcome.earlier, outcome.pinned_lookup, len(world.dht.gets)) == ((), 0, before)
 
     run(story())
 

@@ -26,6 +26,7 @@ class Shelf:
     refuses_from: int | None = None  # The number of items after which everything is refused.
     hidden: set[bytes] = field(default_factory=set)
     drops: Callable[[], bool] = lambda: False  # Whether the next item is held by too few.
+    is_alone: bool = False  # No other node is known.
     placed: list[MutableItem] = field(default_factory=list)
     fetched_count: int = 0
 
@@ -44,7 +45,8 @@ class Shelf:
                 self.placed.append(one)
                 continue
             if (
-                one.salt in self.refused
+                self.is_alone
+                or one.salt in self.refused
                 or self.drops()
                 or (self.refuses_from is not None and len(self.placed) >= self.refuses_from)
             ):
@@ -52,7 +54,7 @@ class Shelf:
                 continue
             self.placed.append(one)
             self.items[one.salt] = one
-        return Placed(tuple(poor), {"timeout": len(poor)} if poor else {})
+        return Placed(tuple(poor), {"timeout": len(poor)} if poor else {}, is_alone=self.is_alone)
 
     def division(self, head: MutableItem) -> Division | list[Pinned]:
         """Return the division that a head begins, or what of it is missing."""

@@ -116,6 +116,33 @@ def test_an_item_that_would_end_before_its_head_is_signed_again_with_the_same_va
     assert all(one.seq >= seq_at(nodes.unix) for one in shelf.placed)
 
 
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_items_are_signed_again_after_the_head_and_hold_no_edit_up(is_refused: bool) -> None:
+    nodes, shelf, memory, journal = Nodes([None] * 20), Shelf(), Made(), EditsInMemory()
+    published(nodes, shelf, hosts(200), memory, journal=journal)
+    before = dict(shelf.items)
+    nodes.unix += RENEWED_AFTER_S + 60
+    fresh: list[set[bytes]] = []
+
+    def note() -> None:
+        fresh.append({one.salt for one in shelf.placed[len(before) :]})
+        if is_refused:
+            shelf.refused = set(before)
+
+    nodes.before_put.append(note)
+    done = published(nodes, shelf, hosts(200, "more 300 A 192.0.2.9"), memory, journal=journal, mark=b"2")
+    assert (done.is_done, journal.begun()) == (True, None)
+    assert fresh == [set(shelf.items) - set(before)]
+    pinned = {pinned.salt for pinned, _ in standing(nodes, shelf).items()}
+    assert "more" in names_of(standing(nodes, shelf))
+    assert {salt for salt in pinned if shelf.items[salt] == before.get(salt)} == (
+        pinned & set(before) if is_refused else set()
+    )
+    shelf.refused = set()
+    published(nodes, shelf, hosts(200, "more 300 A 192.0.2.9"), memory, journal=journal, mark=b"3")
+    assert all(shelf.items[salt].seq >= seq_at(nodes.unix) for salt in pinned)
+
+
 def test_where_some_items_are_held_by_too_few_no_head_is_signed_and_the_next_run_puts_the_rest() -> None:
     nodes, shelf, journal, memory = Nodes([None] * 20), Shelf(refuses_from=4), EditsInMemory(), Made()
     with pytest.raises(Unavailable, match=r"\d+ of \d+ items are held by too few other nodes .*its head was not sig"):
@@ -128,6 +155,36 @@ def test_where_some_items_are_held_by_too_few_no_head_is_signed_and_the_next_run
     # What the first run has put is part of the edition: its random bytes were kept.
     assert {one.value for one in first.values()} <= {value for _, value in standing(nodes, shelf).items()}
     assert journal.begun() is None
+
+
+def test_items_that_were_put_with_nobody_there_are_put_again_when_their_head_finds_others() -> None:
+    nodes, shelf, journal = Nodes([None] * 20), Shelf(is_alone=True), EditsInMemory()
+
+    def joined() -> None:
+        shelf.is_alone = False
+
+    nodes.before_put.append(joined)
+    assert published(nodes, shelf, hosts(200), journal=journal).is_done
+    assert len(names_of(standing(nodes, shelf))) == 200
+    assert (len(nodes.puts), journal.begun()) == (1, None)
+
+
+def test_a_head_whose_items_nobody_holds_is_not_reported_as_published() -> None:
+    nodes, shelf, journal, memory = Nodes([None] * 20), Shelf(is_alone=True), EditsInMemory(), Made()
+
+    def joined() -> None:
+        shelf.is_alone, shelf.refuses_from = False, 3
+
+    nodes.before_put.append(joined)
+    with pytest.raises(
+        Unavailable, match=r"5 of 8 items are held by too few other nodes .*, though its head is stored"
+    ):
+        published(nodes, shelf, hosts(200), memory, journal=journal)
+    assert journal.begun() is not None
+    shelf.refuses_from = None
+    nodes.unix += 60
+    assert published(nodes, shelf, hosts(200), memory, journal=journal, mark=b"2").is_done
+    assert len(names_of(standing(nodes, shelf))) == 200
 
 
 def test_a_publisher_that_dies_between_its_shards_and_its_head_goes_on_with_the_same_items() -> None:
@@ -177,6 +234,27 @@ def test_an_edit_that_the_disk_has_damaged_counts_as_none(damage: bytes) -> None
     for at in (0, 20, 60, len(edit) // 2, len(edit) - 1):
         assert Edit.parse(APEX, edit[:at] + bytes([edit[at] ^ 1]) + edit[at + 1 :]) is None
         assert Edit.parse(APEX, edit[:at]) is None
+
+
+def test_an_edit_of_many_items_is_read_without_copying_it_for_each_of_them() -> None:
+    nodes, shelf = Nodes([None] * 20), Shelf()
+    published(nodes, shelf, hosts(5_000))
+    edit = Edit(base_of(None), standing(nodes, shelf))
+    copied: list[int] = []
+
+    class Counted(bytes):
+        """Bytes that note how much is copied out of them."""
+
+        def __getitem__(self, at: Any) -> Any:
+            got = super().__getitem__(at)
+            if isinstance(got, int):
+                return got
+            copied.append(len(got))
+            return Counted(got)
+
+    data = Counted(edit.compose())
+    assert Edit.parse(APEX, data) == edit
+    assert sum(copied) <= 3 * len(data)
 
 
 def test_growth_during_an_edit_leaves_the_old_shards_where_they_are() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import heapq
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
@@ -20,6 +20,7 @@ from p2pdns.errors import Unavailable
 from p2pdns.items.dividing import RENEWED_AFTER_S, Division, divide
 from p2pdns.items.item import Item, MutableItem
 from p2pdns.items.keys import ZoneId
+from p2pdns.items.shards.pinned import pin_of
 from p2pdns.overlay.ports import OnProgress
 from p2pdns.publishing import partkeeping
 from p2pdns.publishing.cycle import KeptCycle
@@ -243,6 +244,43 @@ def test_more_items_than_there_is_room_for_are_refused_with_the_numbers(monkeypa
     world = World()
     world.run(story)
     assert sum(world.puts.values()) == 8
+
+
+@pytest.mark.parametrize("is_found", [False, True])
+def test_two_zones_that_come_at_once_do_not_take_the_same_room(monkeypatch: pytest.MonkeyPatch, is_found: bool) -> None:
+    monkeypatch.setattr(partkeeping, "PARTS_KEPT_MAX", 10)
+    one, two = edition(200), edition(200, mark=1)
+    gate = asyncio.Event()
+
+    class Slow(Disk):
+        """A disk that takes its time."""
+
+        async def save(self, parts: Sequence[KeptPart]) -> None:
+            """Keep items once the test says so."""
+            if parts:
+                await gate.wait()
+            await super().save(parts)
+
+    world = World(disk=Slow())
+
+    async def story(keeper: PartKeeper) -> None:
+        if is_found:
+            world.held = {part.target: part for part in one.parts}
+            keeper.follow(ZONE_ID, one.head)
+        else:
+            first = asyncio.ensure_future(place(keeper, one))
+        await at_rest()
+        second = asyncio.ensure_future(place(keeper, two))
+        await at_rest()
+        gate.set()
+        with pytest.raises(Unavailable, match="10 allowed"):
+            await second
+        if not is_found:
+            await first
+        await world.passes(60)
+        assert set(keeper.items_of(ZONE_ID)) == one.salts == set(world.disk.kept)
+
+    world.run(story)
 
 
 def test_what_no_head_pins_is_kept_alive_for_two_hours_and_then_goes() -> None:
@@ -510,3 +548,58 @@ def test_while_a_manifest_is_missing_nothing_counts_as_no_longer_pinned() -> Non
         assert set(keeper.items_of(ZONE_ID)) == one.salts - {manifest.salt}
 
     world.run(after)
+
+
+def test_what_was_placed_for_the_current_head_stays_while_another_item_that_it_pins_is_missing() -> None:
+    world, one = World(), edition(200)
+    two = edition(201, one.division, mark=1, seq=SEQ + 1)
+    fresh = [part for part in two.parts if part.salt not in one.salts]
+    lost, *common = [part for part in two.parts if part.salt in one.salts]
+    world.held = {part.target: part for part in common}
+
+    async def story(keeper: PartKeeper) -> None:
+        await keeper.place(ZONE_ID, fresh, lambda stage: None)
+        keeper.follow(ZONE_ID, two.head)
+        await world.passes(DAY)
+        assert set(keeper.items_of(ZONE_ID)) == two.salts - {lost.salt}
+
+    world.run(story)
+
+
+def test_items_for_a_zone_whose_earlier_head_is_kept_no_more_have_two_hours_of_their_own() -> None:
+    world, one = World(), edition(200)
+    two = edition(201, one.division, mark=1, seq=SEQ + 1)
+
+    async def story(keeper: PartKeeper) -> None:
+        await place(keeper, one)
+        keeper.follow(ZONE_ID, one.head)
+        await world.passes(60)
+
+    async def after(keeper: PartKeeper) -> None:
+        await world.passes(UNPINNED_S - 60)
+        world.outcome = PutOutcome(20, 2)
+        await place(keeper, two)
+        await world.passes(UNPINNED_S - 60)
+        assert two.salts <= set(keeper.items_of(ZONE_ID))
+
+    world.run(story)
+    world.run(after)
+
+
+def test_one_item_that_breaks_a_rule_ends_the_keeping_of_no_other_item() -> None:
+    world, one = World(), edition(200)
+    (directory,) = one.division.directories.values()
+    value = b"\x09nonce of no kind"
+    pinning = replace(directory, pins=(pin_of(value), *directory.pins[1:]))
+    bad = MutableItem.signed(SECRET, SEQ, value, pinning.shard(0).salt)
+    head = MutableItem.signed(SECRET, SEQ, one.head.value.replace(directory.compose(), pinning.compose()))
+    good = [part for part in one.parts if part.salt != directory.shard(0).salt]
+    world.held = {part.target: part for part in (*good, bad)}
+
+    async def story(keeper: PartKeeper) -> None:
+        keeper.follow(ZONE_ID, head)
+        await world.passes(DAY)
+        assert set(keeper.items_of(ZONE_ID)) == {bad.salt, *(part.salt for part in good)}
+
+    world.run(story)
+    assert world.told.events == []

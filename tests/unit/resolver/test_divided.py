@@ -43,7 +43,7 @@ def filled(outcome: Found, step: FetchPinned, items: Items, number: int = 0, **f
     for wanted in step.needed.items:
         zone = zone.with_value(wanted, items.values[wanted.salt])
     earlier = ((number, 5),) if number else ()
-    return replace(outcome, zone=zone, earlier=earlier, **facts)  # type: ignore[arg-type]
+    return replace(outcome, zone=zone, earlier=earlier, pinned_lookup=number, **facts)  # type: ignore[arg-type]
 
 
 def pinned(step: Step) -> FetchPinned:
@@ -86,6 +86,16 @@ def test_a_manifest_and_its_shard_count_as_one_look_up() -> None:
     resolution.step_done(filled(with_manifest, shard, items, 3), NOW)
     assert resolution.cold_gets_left == QUESTION_LOOKUPS_MAX - 2
     assert resolution.rpc_count == 50
+
+
+def test_a_manifest_that_came_to_hand_meanwhile_makes_no_other_look_up_free() -> None:
+    items = items_of(*[f"n{n} 300 A 192.0.2.{n}" for n in range(20)], by_manifests=True)
+    resolution, _ = begin("n5.{a} A")
+    manifest = pinned(resolution.step_done(head_of(items, lookup=1, rpc_count=40), NOW))
+    # The zone that a key was succeeded by has been looked up before the head.
+    at_hand = filled(head_of(items, lookup=3, rpc_count=20), manifest, items)
+    resolution.step_done(replace(at_hand, earlier=((2, 30),)), NOW)
+    assert resolution.cold_gets_left == QUESTION_LOOKUPS_MAX - 3
 
 
 @pytest.mark.parametrize(

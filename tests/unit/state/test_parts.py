@@ -13,6 +13,7 @@ from p2pdns.items.item import MutableItem
 from p2pdns.items.keys import SecretKey
 from p2pdns.publishing.partkeeping import KeptPart
 from p2pdns.state.parts import Parts
+from tests.waiting import at_rest
 
 SECRET = SecretKey.generate(b"\x05" * 32)
 
@@ -76,3 +77,25 @@ def test_a_disk_that_refuses_is_an_error_in_words(path: Path) -> None:
     assert caught.value.hint == "is the disk full?"
     with pytest.raises(Unavailable, match="cannot be read"):
         parts.load()
+
+
+def test_a_cancelled_save_ends_with_its_transaction_and_the_next_one_waits_for_it(path: Path) -> None:
+    parts, other = Parts(path), sqlite3.connect(path, isolation_level=None)
+
+    async def story() -> None:
+        # Another writer holds the first save up.
+        other.execute("BEGIN IMMEDIATE")
+        first = asyncio.create_task(parts.save([part(1)]))
+        await at_rest()
+        first.cancel()
+        await at_rest()
+        assert not first.done()
+        second = asyncio.create_task(parts.save([part(2)]))
+        other.execute("COMMIT")
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        await second
+
+    asyncio.run(story())
+    other.close()
+    assert parts.load() == [part(1), part(2)]
