@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from p2pdns.dns.labels import HEADER_BYTES
 from p2pdns.dns.message import RRset
+from p2pdns.dns.name import Name
 from p2pdns.dns.registry import Type
 from p2pdns.items.item import VALUE_BYTES_WRITE_DEFAULT
 from p2pdns.items.packet import size_of
-from p2pdns.publishing.editions import draft_of, extent_of
+from p2pdns.publishing.editions import LargeZone, draft_of, extent_of, is_of_small_names
 from tests.unit.publishing.test_publication import APEX
 
 
@@ -28,3 +29,25 @@ def test_the_names_that_one_value_does_not_hold_are_told_with_their_bytes_the_la
     told = extent_of(draft_of(rrsets, APEX), APEX, size_bytes_max=VALUE_BYTES_WRITE_DEFAULT).large
     assert dict(told) == large
     assert [size for _, size in told] == sorted(large.values(), reverse=True)
+
+
+def txt(owner: Name, *sizes: int) -> RRset:
+    """Return TXT with strings of these sizes."""
+    rdatas = [bytes([size]) + bytes([number]) * size for number, size in enumerate(sizes)]
+    return RRset(owner, Type.TXT, 300, tuple(rdatas))
+
+
+def hosts(count: int, parent: Name = APEX) -> list[RRset]:
+    """Return so many plain hosts."""
+    return [RRset(parent.child(b"host%d" % n), Type.A, 300, (n.to_bytes(4),)) for n in range(count)]
+
+
+def test_only_a_zone_of_small_names_is_not_divided_before_it_is_published() -> None:
+    assert is_of_small_names(draft_of(hosts(3), APEX), APEX)
+    assert is_of_small_names(draft_of(hosts(3_000), APEX), APEX)
+    # One name, the apex, and one label with all below it, which needs a directory of its own.
+    for odd in ([txt(APEX.child(b"x"), *[200] * 3)], [txt(APEX, *[200] * 3)], hosts(30, APEX.child(b"deep"))):
+        assert not is_of_small_names(draft_of([*hosts(200), *odd], APEX), APEX)
+    # Each name is small, and all together need more items than one key may have.
+    many = [txt(APEX.child(b"host%d" % n), 150) for n in range(12_000)]
+    assert not is_of_small_names(LargeZone(tuple(many)), APEX)
